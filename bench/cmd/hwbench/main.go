@@ -1,0 +1,23 @@
+// Command hwbench puts load on a server that speaks the etcd v3 API and measures it. It takes the sub-commands and flags of etcd's
+// benchmark tool; see hwbench help.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/headwaterdb/headwater/bench/cli"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := cli.New(os.Stdout).ExecuteContext(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "hwbench:", err)
+		stop()
+		os.Exit(1)
+	}
+}

@@ -1,0 +1,127 @@
+package compare
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/pflag"
+)
+
+// Names of the servers.
+const (
+	nameEtcd      = "etcd"
+	nameHeadwater = "headwater"
+	nameNull      = "null"
+)
+
+// Config says what to run. FlagSet documents the fields.
+type Config struct {
+	Root    string
+	Dir     string
+	Out     string
+	JSON    string
+	Targets []string
+	Rows    []string
+	Quick   bool
+	Long    bool
+
+	Rounds   int
+	Duration time.Duration
+	Warmup   time.Duration
+
+	EtcdBinary      string
+	HeadwaterBinary string
+	HeadwaterSource string
+	HeadwaterArgs   []string
+
+	MemoryKeys    int64
+	MemoryValSize int
+	Starts        int
+
+	BigBytes   int64
+	BigValSize int
+	BigMemory  int64
+	Cgroup     string
+
+	Profile       []string
+	ProfileTarget string
+	ProfileDir    string
+}
+
+// FlagSet returns the flags that set c.
+func (c *Config) FlagSet() *pflag.FlagSet {
+	f := pflag.NewFlagSet("compare", pflag.ContinueOnError)
+	f.SortFlags = false
+	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
+	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
+	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")
+	f.StringVar(&c.JSON, "json", "", "write all measurements here as JSON")
+	f.StringSliceVar(&c.Targets, "targets", []string{nameEtcd, nameHeadwater, nameNull}, "servers to run")
+	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "loads to run; none: --rows=")
+	f.IntVar(&c.Rounds, "rounds", 3, "rounds of each load")
+	f.DurationVar(&c.Duration, "duration", 5*time.Second, "measured window of a load")
+	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
+	f.StringVar(&c.Dir, "dir", os.TempDir(), "directory on the disk to test; data directories are made in it and removed")
+	f.StringVar(&c.Root, "root", "", "root of the Headwater tree; default: the nearest go.work above the working directory")
+	f.StringVar(&c.EtcdBinary, "etcd", "", "etcd binary; default: built from the module go.etcd.io/etcd/server/v3 that bench/go.mod names")
+	f.StringVar(&c.HeadwaterBinary, "headwater", "", "headwater binary; default: built from --headwater-source")
+	f.StringVar(&c.HeadwaterSource, "headwater-source", "services/standalone", "package to build headwater from, below --root")
+	f.StringArrayVar(&c.HeadwaterArgs, "headwater-arg", nil, "one more argument for headwater; may be repeated")
+	f.Int64Var(&c.MemoryKeys, "memory-keys", 1_000_000, "keys of the memory and start-up measurement; 0: skip")
+	f.IntVar(&c.MemoryValSize, "memory-val-size", 1024, "bytes in their values")
+	f.IntVar(&c.Starts, "starts", 3, "timed starts with those keys")
+	f.Int64Var(&c.BigBytes, "big-bytes", 2_000_000_000, "bytes of values of the big-data run; 0: skip")
+	f.IntVar(&c.BigValSize, "big-val-size", 4096, "bytes in its values")
+	f.Int64Var(&c.BigMemory, "big-memory", 1<<30, "memory limit of the server in the big-data run, in bytes; GOMEMLIMIT is set to 85 % of it")
+	f.StringVar(&c.Cgroup, "cgroup", "", "writable cgroup directory (v2 or v1 memory) to make a child group in, so that the kernel enforces --big-memory; without it the limit is GOMEMLIMIT and the report shows the peak")
+	f.StringSliceVar(&c.Profile, "cpuprofile", nil, "after the rounds, run these loads once more with a CPU profile and report the top functions")
+	f.StringVar(&c.ProfileTarget, "cpuprofile-target", nameHeadwater, "server to profile: headwater or etcd")
+	f.StringVar(&c.ProfileDir, "cpuprofile-dir", "", "keep the profiles here")
+	return f
+}
+
+// preset applies --quick or --long to the flags that were not given.
+func (c *Config) preset(f *pflag.FlagSet) error {
+	var values map[string]string
+	switch {
+	case c.Quick && c.Long:
+		return fmt.Errorf("--quick and --long exclude each other")
+	case c.Quick:
+		values = map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"}
+	case c.Long:
+		values = map[string]string{"rounds": "7", "duration": "10s", "warmup": "2s", "big-bytes": "20000000000"}
+	}
+	for name, v := range values {
+		if f.Changed(name) {
+			continue
+		}
+		if err := f.Set(name, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (c *Config) validate() error {
+	for _, t := range c.Targets {
+		if t != nameEtcd && t != nameHeadwater && t != nameNull {
+			return fmt.Errorf("no such server: %q", t)
+		}
+	}
+	for _, id := range append(c.Rows, c.Profile...) {
+		if _, ok := rowByID(id); !ok {
+			return fmt.Errorf("no such load: %q (there are %s)", id, strings.Join(rowIDs(), ", "))
+		}
+	}
+	switch {
+	case c.Rounds < 1 || c.Duration <= 0 || c.Warmup < 0 || c.Starts < 1:
+		return fmt.Errorf("rounds, starts and duration must be positive")
+	case c.MemoryKeys < 0 || c.BigBytes < 0 || c.MemoryValSize < 1 || c.BigValSize < 1 || c.BigMemory < 1:
+		return fmt.Errorf("sizes must not be negative")
+	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd:
+		return fmt.Errorf("cannot profile %q", c.ProfileTarget)
+	}
+	return nil
+}

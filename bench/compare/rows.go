@@ -1,0 +1,62 @@
+package compare
+
+import "slices"
+
+// The shape of the reference numbers: 20 connections, 200 closed-loop clients, 256-byte values.
+var manyClients = []string{"--conns=20", "--clients=200"}
+
+const (
+	unitPerSecond = "/s"
+	unitKeys      = " keys/s"
+)
+
+// goal is what the issue asks of Headwater; zero fields are not asked.
+type goal struct {
+	rate    float64 // at least, times etcd's
+	ceiling float64 // at least, times the null server's rate
+	cpu     float64 // at most, times etcd's CPU per request
+	p50     float64 // at most, times etcd's median latency
+}
+
+// row is one load of the comparison.
+type row struct {
+	id   string
+	work string   // as the table names it
+	args []string // of hwbench
+	fill bool     // fill the key space first
+	null bool     // the null server can answer it
+	unit string
+	p50  bool // the table shows the median latency in place of the rate
+	goal goal
+}
+
+// rows are the loads of the issue's table, in its order.
+func rows() []row {
+	load := func(args ...string) []string { return append(args, manyClients...) }
+	return []row{
+		{id: "put", work: "put, fresh keys", args: load("put", "--sequential-keys"), null: true, unit: unitPerSecond, goal: goal{rate: 1.5, ceiling: 0.65, cpu: 0.65}},
+		{id: "create", work: "create (txn: mod_revision = 0, put)", args: load("create"), null: true, unit: unitPerSecond, goal: goal{rate: 1.7, cpu: 0.55}},
+		{id: "update", work: "update (txn: mod_revision = r, put, else get)", args: load("update"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.7, cpu: 0.55}},
+		{id: "put1", work: "put, 1 client: p50", args: []string{"put", "--sequential-keys"}, null: true, unit: unitPerSecond, p50: true, goal: goal{p50: 1}},
+		{id: "range", work: "range, one key, linearizable", args: load("range"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.4, ceiling: 0.8, cpu: 0.6}},
+		{id: "list", work: "list 10,000 keys by 1,000, 4 clients", args: []string{"list", "--conns=4", "--clients=4"}, fill: true, unit: unitKeys, goal: goal{rate: 1.5, cpu: 0.65}},
+		{id: "mixed", work: "mixed 4:1 range:put", args: load("mixed"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.5}},
+		{id: "lease", work: "lease keep-alive", args: load("lease-keepalive"), null: true, unit: unitPerSecond, goal: goal{rate: 1.2}},
+	}
+}
+
+func rowIDs() (ids []string) {
+	for _, r := range rows() {
+		ids = append(ids, r.id)
+	}
+	return ids
+}
+
+func rowByID(id string) (row, bool) {
+	all := rows()
+	i := slices.IndexFunc(all, func(r row) bool { return r.id == id })
+	if i < 0 {
+		return row{}, false
+	}
+	return all[i], true
+}

@@ -1,0 +1,228 @@
+package compare
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"github.com/headwaterdb/headwater/bench/load"
+	"github.com/headwaterdb/headwater/bench/proc"
+)
+
+// noisyCores is the CPU used by others from which on a measurement is called noisy in the log.
+const noisyCores = 0.15
+
+// runner is one comparison.
+type runner struct {
+	cfg *Config
+	bin *binaries
+	log *slog.Logger
+	rep *report
+}
+
+// Main parses args, runs the comparison and writes the report to out; progress goes to log.
+func Main(ctx context.Context, args []string, out io.Writer, log *slog.Logger) error {
+	cfg := &Config{}
+	flags := cfg.FlagSet()
+	if err := flags.Parse(args); err != nil {
+		return err
+	}
+	if err := errors.Join(cfg.preset(flags), cfg.validate()); err != nil {
+		return err
+	}
+	rep, err := run(ctx, cfg, args, log)
+	if err != nil {
+		return err
+	}
+	text := rep.markdown()
+	if _, err := io.WriteString(out, text); err != nil {
+		return err
+	}
+	if cfg.Out != "" {
+		if err := os.WriteFile(cfg.Out, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	if cfg.JSON == "" {
+		return nil
+	}
+	b, err := json.MarshalIndent(rep, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(cfg.JSON, b, 0o644)
+}
+
+func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*report, error) {
+	if cfg.Root == "" {
+		wd, err := os.Getwd()
+		if err != nil {
+			return nil, err
+		}
+		if cfg.Root, err = findRoot(wd); err != nil {
+			return nil, err
+		}
+	}
+	dir, err := os.MkdirTemp("", "headwater-bench-bin-")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	r := &runner{cfg: cfg, log: log, rep: &report{Command: "compare " + strings.Join(args, " ")}}
+	r.rep.Machine = cfg.machineInfo(ctx)
+	for _, line := range r.rep.Machine {
+		log.Info(line)
+	}
+	if r.bin, err = cfg.build(ctx, dir); err != nil {
+		return nil, err
+	}
+	r.rep.Notes = r.bin.notes
+	for _, t := range r.bin.targets {
+		r.rep.Servers = append(r.rep.Servers, serverInfo{Name: t.name, Title: t.title, Command: t.command})
+	}
+	for _, step := range []func(context.Context) error{r.loads, r.memory, r.bigData, r.profiles} {
+		if err := step(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return r.rep, ctx.Err()
+}
+
+// loads runs the rows, each in interleaved rounds.
+func (r *runner) loads(ctx context.Context) error {
+	for _, id := range r.cfg.Rows {
+		row, _ := rowByID(id) // validated
+		res := rowResult{ID: id, Work: row.work, Samples: map[string][]load.Result{}}
+		for round := range r.cfg.Rounds {
+			for _, t := range r.bin.targets {
+				if t.name == nameNull && !row.null {
+					continue
+				}
+				s, err := r.measure(ctx, t, row, nil)
+				if err != nil {
+					return fmt.Errorf("%s on %s, round %d: %w", row.work, t.name, round+1, err)
+				}
+				res.Samples[t.name] = append(res.Samples[t.name], s)
+				r.logSample(row, t, round, &s)
+			}
+		}
+		r.rep.Rows = append(r.rep.Rows, res)
+	}
+	return nil
+}
+
+func (r *runner) logSample(row row, t *target, round int, s *load.Result) {
+	level, note := slog.LevelInfo, ""
+	if s.Server.Others > noisyCores {
+		level, note = slog.LevelWarn, "noisy: others used the CPU"
+	}
+	average, _ := proc.LoadAverage() // zero where there is none
+	r.log.Log(context.Background(), level, row.work, "server", t.name, "round", round+1, "per_second", int64(s.PerSec),
+		"p50", s.Latencies[0].P50, "cpu_us", fmt.Sprintf("%.2f", s.Server.CPUPerUnit*1e6),
+		"other_cores", fmt.Sprintf("%.2f", s.Server.Others), "load_average", average, "note", note)
+}
+
+// measure runs one row once on a fresh server. beside, if not nil, runs while the load does.
+func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ctx context.Context, s *server) error) (load.Result, error) {
+	dir, remove, err := tempDir(r.cfg.Dir)
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer remove()
+	o := startOptions{dir: dir}
+	if beside != nil {
+		o.args = []string{"--enable-pprof"}
+	}
+	s, err := t.start(ctx, o)
+	if err != nil {
+		return load.Result{}, err
+	}
+	defer s.kill()
+	if row.fill && t.name != nameNull {
+		if _, err := r.hwbench(ctx, s, "fill", "--conns=4", "--clients=20"); err != nil {
+			return load.Result{}, err
+		}
+	}
+	args := append(row.args[:len(row.args):len(row.args)], "--warmup="+r.cfg.Warmup.String(), "--duration="+r.cfg.Duration.String())
+	if t.name == nameNull {
+		args = append(args, "--verify=false")
+	}
+	besideErr := make(chan error, 1)
+	if beside == nil {
+		besideErr <- nil
+	} else {
+		go func() { besideErr <- beside(ctx, s) }()
+	}
+	res, err := r.hwbench(ctx, s, args...)
+	if err = errors.Join(err, <-besideErr); err != nil {
+		return load.Result{}, err
+	}
+	return res, s.stop()
+}
+
+// hwbench runs the load tool against a server and returns its result.
+func (r *runner) hwbench(ctx context.Context, s *server, args ...string) (load.Result, error) {
+	args = append(args, "--json", "--endpoints="+s.endpoint, "--server-pid="+strconv.Itoa(s.pid()))
+	cmd := exec.CommandContext(ctx, r.bin.hwbench, args...)
+	cmd.SysProcAttr = childAttr()
+	var out, errText bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errText
+	if err := cmd.Run(); err != nil {
+		return load.Result{}, fmt.Errorf("hwbench %s: %w: %s%s", strings.Join(args, " "), err, strings.TrimSpace(errText.String()), s.logEnd())
+	}
+	var res load.Result
+	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
+		return load.Result{}, fmt.Errorf("hwbench %s: %w", args[0], err)
+	}
+	return res, nil
+}
+
+// profiles runs the wanted rows once more under a CPU profile.
+func (r *runner) profiles(ctx context.Context) error {
+	if len(r.cfg.Profile) == 0 {
+		return nil
+	}
+	t := r.bin.target(r.cfg.ProfileTarget)
+	if t == nil {
+		return fmt.Errorf("cannot profile %s: it is not among the servers", r.cfg.ProfileTarget)
+	}
+	dir := r.cfg.ProfileDir
+	if dir == "" {
+		tmp, err := os.MkdirTemp("", "headwater-bench-pprof-")
+		if err != nil {
+			return err
+		}
+		defer os.RemoveAll(tmp)
+		dir = tmp
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, id := range r.cfg.Profile {
+		row, _ := rowByID(id) // validated
+		file := filepath.Join(dir, t.name+"-"+id+".pprof")
+		_, err := r.measure(ctx, t, row, func(ctx context.Context, s *server) error { return r.profile(ctx, s, file) })
+		if err != nil {
+			return fmt.Errorf("profile %s: %w", row.work, err)
+		}
+		p := profileResult{Work: row.work, Server: t.name}
+		for _, sort := range []struct {
+			flag string
+			dst  *string
+		}{{"-cum", &p.Cumulative}, {"-flat", &p.Flat}} {
+			if *sort.dst, err = pprofTop(ctx, t.binary, file, sort.flag); err != nil {
+				return err
+			}
+		}
+		r.rep.Profiles = append(r.rep.Profiles, p)
+	}
+	return nil
+}

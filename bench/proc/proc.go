@@ -1,0 +1,127 @@
+package proc
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// clockTick is the length of a tick in /proc/<pid>/stat. USER_HZ is 100 on every Linux that Go runs on.
+const clockTick = 10 * time.Millisecond
+
+var errFormat = errors.New("proc: unexpected format")
+
+// CPU returns the CPU time (user + system, all threads) that the process has used since its start, in steps of 10 ms.
+func CPU(pid int) (time.Duration, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseStat(string(b))
+}
+
+// parseStat takes utime and stime (fields 14 and 15 of proc(5)) out of a stat line. The command name may hold spaces and brackets,
+// so fields are counted from the last bracket.
+func parseStat(s string) (time.Duration, error) {
+	const utimeAfterName, stimeAfterName = 11, 12
+	i := strings.LastIndexByte(s, ')')
+	if i < 0 {
+		return 0, errFormat
+	}
+	f := strings.Fields(s[i+1:])
+	if len(f) <= stimeAfterName {
+		return 0, errFormat
+	}
+	utime, err := strconv.ParseInt(f[utimeAfterName], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: utime: %w", errFormat, err)
+	}
+	stime, err := strconv.ParseInt(f[stimeAfterName], 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("%w: stime: %w", errFormat, err)
+	}
+	return time.Duration(utime+stime) * clockTick, nil
+}
+
+// Memory is the resident memory of a process, in bytes.
+type Memory struct {
+	RSS  int64 `json:"rss"`  // all resident pages now
+	Peak int64 `json:"peak"` // highest RSS since the process started
+	Anon int64 `json:"anon"` // heap and stacks: cannot be dropped without swap
+	File int64 `json:"file"` // mapped files, as bbolt's: the kernel may drop clean ones
+}
+
+// ReadMemory returns the resident memory of the process.
+func ReadMemory(pid int) (Memory, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return Memory{}, err
+	}
+	return parseStatus(string(b))
+}
+
+func parseStatus(s string) (Memory, error) {
+	var m Memory
+	want := map[string]*int64{"VmRSS": &m.RSS, "VmHWM": &m.Peak, "RssAnon": &m.Anon, "RssFile": &m.File}
+	for line := range strings.Lines(s) {
+		name, rest, _ := strings.Cut(line, ":")
+		dst, ok := want[name]
+		if !ok {
+			continue
+		}
+		kib, err := strconv.ParseInt(strings.TrimSuffix(strings.TrimSpace(rest), " kB"), 10, 64)
+		if err != nil {
+			return Memory{}, fmt.Errorf("%w: %s: %w", errFormat, name, err)
+		}
+		*dst = kib << 10
+		delete(want, name)
+	}
+	if len(want) > 0 {
+		return Memory{}, fmt.Errorf("%w: not all memory lines present", errFormat)
+	}
+	return m, nil
+}
+
+// LoadAverage returns the machine's load average of the last minute.
+func LoadAverage() (float64, error) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	first, _, _ := strings.Cut(string(b), " ")
+	return strconv.ParseFloat(first, 64)
+}
+
+// Busy returns the CPU time that all processors together have spent at work (not idle, not waiting for I/O) since boot, with the time
+// that a hypervisor took away (steal).
+func Busy() (time.Duration, error) {
+	b, err := os.ReadFile("/proc/stat")
+	if err != nil {
+		return 0, err
+	}
+	return parseBusy(string(b))
+}
+
+// parseBusy sums user, nice, system, irq, softirq and steal of the first line of /proc/stat; guest time is part of user time.
+func parseBusy(s string) (time.Duration, error) {
+	const idle, iowait, guest = 3, 4, 8
+	line, _, _ := strings.Cut(s, "\n")
+	f := strings.Fields(line)
+	if len(f) <= guest || f[0] != "cpu" {
+		return 0, errFormat
+	}
+	var busy time.Duration
+	for i, v := range f[1 : guest+1] {
+		n, err := strconv.ParseInt(v, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%w: %w", errFormat, err)
+		}
+		if i != idle && i != iowait {
+			busy += time.Duration(n) * clockTick
+		}
+	}
+	return busy, nil
+}

@@ -1,0 +1,199 @@
+package compactor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strconv"
+	"time"
+)
+
+// The modes of --auto-compaction-mode.
+const (
+	ModePeriodic = "periodic"
+	ModeRevision = "revision"
+)
+
+// RevisionInterval is the time between two compactions in mode revision (etcd's revInterval).
+const RevisionInterval = 5 * time.Minute
+
+// notesPerPeriod is how often the head is noted per period in mode periodic (etcd's retryDivisor).
+const notesPerPeriod = 10
+
+// Planner decides what to compact. It is driven by ticks: Tick is called once at start with after == 0 and then every
+// Interval.
+type Planner interface {
+	// Interval is the time between two ticks, > 0.
+	Interval() time.Duration
+	// Tick takes the head revision and the time since start, and returns the revision to compact at, or 0.
+	Tick(head int64, since time.Duration) (compact int64)
+	// Done tells that the compaction which the last Tick asked for has succeeded, since as in Tick.
+	Done(since time.Duration)
+}
+
+// Parse reads the two flags. A retention of 0 (or "") returns a nil Planner: auto compaction is off. A plain number is
+// hours in mode periodic and revisions in mode revision; everything else is a Go duration. (etcd would take a
+// duration in mode revision for so many revisions as it has nanoseconds; that is refused here.)
+func Parse(mode, retention string) (Planner, error) {
+	if mode != ModePeriodic && mode != ModeRevision {
+		return nil, fmt.Errorf("auto-compaction-mode %q is not %s or %s", mode, ModePeriodic, ModeRevision)
+	}
+	if retention == "" {
+		return nil, nil
+	}
+	n, err := strconv.Atoi(retention)
+	switch {
+	case err == nil && n < 0:
+		return nil, fmt.Errorf("auto-compaction-retention %q is negative", retention)
+	case err == nil && n == 0:
+		return nil, nil
+	case err == nil && mode == ModeRevision:
+		return NewRevision(int64(n)), nil
+	case err == nil:
+		return newPeriodicChecked(retention, time.Duration(n)*time.Hour)
+	case mode == ModeRevision:
+		return nil, fmt.Errorf("auto-compaction-retention %q is not a number of revisions", retention)
+	}
+	d, err := time.ParseDuration(retention)
+	if err != nil {
+		return nil, fmt.Errorf("auto-compaction-retention %q is neither hours nor a duration", retention)
+	}
+	if d == 0 {
+		return nil, nil
+	}
+	return newPeriodicChecked(retention, d)
+}
+
+// periodMin keeps the notes from being taken in a busy loop.
+const periodMin = notesPerPeriod * time.Millisecond
+
+func newPeriodicChecked(retention string, d time.Duration) (Planner, error) {
+	if d < periodMin {
+		return nil, fmt.Errorf("auto-compaction-retention %q is below %v", retention, periodMin)
+	}
+	return NewPeriodic(d), nil
+}
+
+// Periodic keeps the history of a period. Create it with NewPeriodic.
+type Periodic struct {
+	period      time.Duration
+	interval    time.Duration // between notes
+	notesMax    int           // as many notes as fit in a period, and one
+	notes       []int64       // heads, oldest first
+	asked, last int64         // revision of the last ask and of the last success
+	success     time.Duration // time of the last success
+	wait        time.Duration // least time from one success to the next ask
+}
+
+// NewPeriodic returns a planner that keeps the last period of history, period > 0.
+func NewPeriodic(period time.Duration) *Periodic {
+	interval := min(period, time.Hour) / notesPerPeriod
+	return &Periodic{
+		period:   period,
+		interval: interval,
+		notesMax: int(period/interval) + 1,
+		wait:     period,
+	}
+}
+
+// Interval implements Planner.
+func (p *Periodic) Interval() time.Duration { return p.interval }
+
+// Tick implements Planner. The note taken by a tick is looked at from the next one on: a note is compacted at when it is
+// at least a period old, never earlier.
+func (p *Periodic) Tick(head int64, since time.Duration) int64 {
+	compact := int64(0)
+	if len(p.notes) > 0 && since-p.success >= p.wait && p.notes[0] != p.last {
+		compact = p.notes[0]
+		// The first compaction waits for a whole period; later ones come every hour if the period is longer.
+		p.wait = min(p.period, time.Hour)
+		p.asked = compact
+	}
+	p.notes = append(p.notes, head)
+	if len(p.notes) > p.notesMax {
+		p.notes = append(p.notes[:0], p.notes[1:]...)
+	}
+	return compact
+}
+
+// Done implements Planner.
+func (p *Periodic) Done(since time.Duration) { p.last, p.success = p.asked, since }
+
+// Revision keeps a number of revisions. Create it with NewRevision.
+type Revision struct {
+	keep        int64
+	asked, last int64
+	started     bool
+}
+
+// NewRevision returns a planner that keeps the last keep revisions.
+func NewRevision(keep int64) *Revision { return &Revision{keep: keep} }
+
+// Interval implements Planner.
+func (r *Revision) Interval() time.Duration { return RevisionInterval }
+
+// Tick implements Planner. The tick at start only starts the clock.
+func (r *Revision) Tick(head int64, _ time.Duration) int64 {
+	if !r.started {
+		r.started = true
+		return 0
+	}
+	rev := head - r.keep
+	if rev <= 0 || rev == r.last {
+		return 0
+	}
+	r.asked = rev
+	return rev
+}
+
+// Done implements Planner.
+func (r *Revision) Done(time.Duration) { r.last = r.asked }
+
+// Store is what gets compacted.
+type Store interface {
+	// Head is the last committed revision.
+	Head(ctx context.Context) (int64, error)
+	// Compact drops what is older than rev; physical waits until it is gone.
+	Compact(ctx context.Context, rev int64, physical bool) (head int64, err error)
+}
+
+// Run drives p over s until ctx ends. compacted is the error by which s says that a revision has been compacted before,
+// which counts as success. Failures are logged and tried again at the next tick.
+func Run(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted error) {
+	start := time.Now()
+	ticker := time.NewTicker(p.Interval())
+	defer ticker.Stop()
+	for {
+		tick(ctx, log, p, s, compacted, start)
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func tick(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted error, start time.Time) {
+	head, err := s.Head(ctx)
+	if err != nil {
+		if ctx.Err() == nil {
+			log.Warn("failed auto compaction: head revision unknown", "error", err)
+		}
+		return
+	}
+	rev := p.Tick(head, time.Since(start))
+	if rev == 0 {
+		return
+	}
+	began := time.Now()
+	_, err = s.Compact(ctx, rev, false)
+	if err != nil && !errors.Is(err, compacted) {
+		if ctx.Err() == nil {
+			log.Warn("failed auto compaction", "revision", rev, "retry-interval", p.Interval().String(), "error", err)
+		}
+		return
+	}
+	p.Done(time.Since(start))
+	log.Info("completed auto compaction", "revision", rev, "took", time.Since(began).String())
+}

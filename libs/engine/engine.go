@@ -1,0 +1,202 @@
+package engine
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+)
+
+// StampLen is the length of a stamp in bytes: 8 bytes commit version, 2 bytes batch order (always 0) and 2 bytes
+// index, all big-endian, so that byte order is commit order. It is the layout of FoundationDB's tuple versionstamp.
+const StampLen = 12
+
+// Stamp names one mutating request of one commit: the commit's version and the request's index within it. On an
+// engine that numbers densely every request has a version of its own and the index is 0.
+type Stamp struct {
+	Version uint64
+	Index   uint16
+}
+
+// Append appends the 12 bytes of s to b.
+func (s Stamp) Append(b []byte) []byte {
+	b = binary.BigEndian.AppendUint64(b, s.Version)
+	b = append(b, 0, 0)
+	return binary.BigEndian.AppendUint16(b, s.Index)
+}
+
+// Compare orders stamps as their bytes do.
+func (s Stamp) Compare(o Stamp) int {
+	switch {
+	case s.Version < o.Version, s.Version == o.Version && s.Index < o.Index:
+		return -1
+	case s == o:
+		return 0
+	}
+	return 1
+}
+
+// ErrBadStamp says that bytes are not a stamp: too short, or with a batch order other than 0.
+var ErrBadStamp = errors.New("engine: not a stamp")
+
+// ParseStamp reads the first 12 bytes of b.
+func ParseStamp(b []byte) (Stamp, error) {
+	if len(b) < StampLen || b[8] != 0 || b[9] != 0 {
+		return Stamp{}, ErrBadStamp
+	}
+	return Stamp{Version: binary.BigEndian.Uint64(b), Index: binary.BigEndian.Uint16(b[10:])}, nil
+}
+
+// Store is an ordered map from byte keys to byte values with optimistic transactions, strictly serializable.
+// All methods may be called from any goroutine.
+type Store interface {
+	// Snapshot opens a read-only view of the newest durable state: it includes every commit whose Wait has
+	// returned before the call, and nothing that a crash could take back. The caller must Close it.
+	// Errors: ErrUnavailable, ErrClosed, or the context's.
+	Snapshot(ctx context.Context) (Snapshot, error)
+
+	// Begin starts a transaction that reads at a version which includes every commit whose Wait has returned
+	// before the call and, if Limits().Pipelined, every commit whose Commit has returned. The caller must
+	// call Commit or Discard. Errors: as Snapshot.
+	Begin(ctx context.Context) (Txn, error)
+
+	// WaitChange returns nil when the durable value of key may differ from old (nil: absent), at once if it does
+	// already. A spurious return is allowed. Errors: as Snapshot.
+	WaitChange(ctx context.Context, key, old []byte) error
+
+	// Limits tells what a transaction may hold. It never changes while the store is open.
+	Limits() Limits
+
+	// Close waits for commits under way and releases the store. Snapshots and transactions must be closed first.
+	Close() error
+}
+
+// Limits are the bounds of an engine; zero means unbounded.
+type Limits struct {
+	KeyBytes   int // one key
+	ValueBytes int // one value
+	TxnBytes   int // keys and values of all mutations and conflict ranges of a transaction
+
+	// MaxStamps is how many stamps one commit may use; mvcc's groups are cut to it.
+	MaxStamps int
+
+	// Dense says that stamps number the requests of the store without gaps: a commit that uses n stamps takes the
+	// next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
+	Dense bool
+
+	// Pipelined says that a transaction begun after Commit returned sees that commit although Wait has not
+	// returned yet, and that Waits end in the order of commits. A lane may then go on without waiting.
+	Pipelined bool
+}
+
+// Reader reads at one version. Slices it returns are valid until the Reader is closed (Snapshot.Close, Txn.Commit's
+// Wait, or Txn.Discard) and must not be changed. A Reader is used by one goroutine at a time.
+type Reader interface {
+	// Version identifies the state that is read: two Readers of one Store with equal versions read the same state, and a
+	// larger version is a later state (FoundationDB: the read version). It is not a revision.
+	Version() uint64
+
+	// Get returns the value of key, or nil if it is absent. A present empty value is non-nil.
+	// Errors: ErrTooOld, ErrUnavailable, or the context's.
+	Get(ctx context.Context, key []byte) ([]byte, error)
+
+	// GetMany returns the values of keys, in their order, nil for absent ones; it reads in parallel where
+	// the engine can. Errors: as Get.
+	GetMany(ctx context.Context, keys [][]byte) ([][]byte, error)
+
+	// Scan iterates over a range of keys. Errors come out of the iterator.
+	Scan(ctx context.Context, r Range) Iterator
+}
+
+// Range is what a Scan visits: keys k with Begin <= k < End; a nil End means to the end of the store.
+type Range struct {
+	Begin, End []byte
+	Reverse    bool
+	Limit      int  // at most so many rows; 0: all
+	KeysOnly   bool // Value is not needed; engines may return nil values
+	// NoConflict leaves the range out of the transaction's read conflicts (the caller adds narrower ones).
+	NoConflict bool
+}
+
+// Iterator walks a Range. Its Key and Value are valid until the next call of Next or Close.
+type Iterator interface {
+	Next() bool
+	Key() []byte
+	Value() []byte
+	Err() error // the first error met; ErrTooOld when the version is gone: go on in a new Reader
+	Close() error
+}
+
+// Snapshot is a Reader over durable state.
+type Snapshot interface {
+	Reader
+	Close()
+}
+
+// Txn is an optimistic transaction. Every read adds a read conflict (but Range.NoConflict); mutations are kept until
+// Commit. Reads do not see the transaction's own mutations: read first, mutate last (on FoundationDB a range becomes
+// unreadable after a stamped write). Used by one goroutine at a time. Mutations copy what they are given.
+type Txn interface {
+	Reader
+
+	Set(key, value []byte)
+	Clear(key []byte)
+	ClearRange(begin, end []byte)
+
+	// SetStampedKey sets a row whose key contains the commit's stamp in key[at:at+StampLen]. The caller has
+	// put the index (Stamp.Index) in the last two of those bytes, the engine fills in the rest; a Dense engine
+	// turns the index into the version. SetStampedValue does the same within the value. Indexes used must
+	// be < the n given to UseStamps.
+	SetStampedKey(key []byte, at int, value []byte)
+	SetStampedValue(key, value []byte, at int)
+
+	// UseStamps says that the transaction's requests have the indexes 0 … n-1.
+	UseStamps(n int)
+
+	// AddReadConflict makes the commit fail with ErrConflict if a key k, begin <= k < end, has been written since
+	// the transaction's read version.
+	AddReadConflict(begin, end []byte)
+
+	// Commit starts the commit. A nil error means that it is on its way: Wait tells the outcome. Errors found
+	// before anything is sent: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace, ErrUnavailable.
+	// A transaction without mutations commits too: its Wait returns when all it has read is durable.
+	Commit(ctx context.Context) (Pending, error)
+
+	// Discard drops the transaction; after Commit it does nothing.
+	Discard()
+}
+
+// Pending is a commit under way.
+type Pending interface {
+	// Wait returns when the commit is durable, with the stamp of index 0 (see StampOf for the others; the zero
+	// Stamp if the transaction used none). Errors: ErrConflict (nothing happened), ErrUnknownOutcome (it is settled
+	// whether it happened, but not known here: read back a row that tells), ErrUnavailable, or the context's,
+	// which leaves the outcome unknown as well and possibly still open. Wait is called exactly once.
+	Wait(ctx context.Context) (Stamp, error)
+}
+
+// StampOf returns the stamp of index i of a commit whose index 0 has the stamp first.
+func (l Limits) StampOf(first Stamp, i int) Stamp {
+	if l.Dense {
+		return Stamp{Version: first.Version + uint64(i)}
+	}
+	return Stamp{Version: first.Version, Index: first.Index + uint16(i)}
+}
+
+// The classes of errors. Engines wrap them; test with errors.Is.
+var (
+	// ErrConflict: something the transaction read was written meanwhile. Nothing happened; run it again.
+	ErrConflict = errors.New("engine: conflict")
+	// ErrUnknownOutcome: the commit happened or it did not, and it is no longer under way (FoundationDB's
+	// commit_unknown_result, 1021).
+	ErrUnknownOutcome = errors.New("engine: unknown commit outcome")
+	// ErrTooOld: the read version is no longer available (transaction_too_old, 1007). Begin again.
+	ErrTooOld = errors.New("engine: read version too old")
+	// ErrTooLarge: a key, a value or the transaction is beyond Limits. Nothing happened.
+	ErrTooLarge = errors.New("engine: too large")
+	// ErrNoSpace: the disk is full or nearly so; only transactions that do not grow the store are taken.
+	ErrNoSpace = errors.New("engine: no space left")
+	// ErrUnavailable: the store cannot be reached or has failed; nothing is known to have happened.
+	ErrUnavailable = errors.New("engine: unavailable")
+	// ErrClosed: the store has been closed.
+	ErrClosed = errors.New("engine: closed")
+)

@@ -1,0 +1,53 @@
+package pebble
+
+import "sync"
+
+// chunkBytes is the size of the pieces of memory that readers copy values into; larger values get their own.
+const chunkBytes = 32 << 10
+
+type chunk [chunkBytes]byte
+
+var chunks = sync.Pool{New: func() any { return new(chunk) }}
+
+var emptyValue = []byte{}
+
+// arena holds copies of values until it is released. The zero value is ready.
+type arena struct {
+	free []byte
+	used []*chunk
+	one  [1]*chunk // backs used: most readers need one chunk
+}
+
+// copy returns a copy of b that lives until release.
+func (a *arena) copy(b []byte) []byte {
+	n := len(b)
+	switch {
+	case n == 0:
+		return emptyValue
+	case n > chunkBytes/8:
+		return append([]byte(nil), b...)
+	case n > len(a.free):
+		c := chunks.Get().(*chunk)
+		if a.used == nil {
+			a.used = a.one[:0]
+		}
+		a.used = append(a.used, c)
+		a.free = c[:]
+	}
+	out := a.free[:n:n]
+	a.free = a.free[n:]
+	copy(out, b)
+	return out
+}
+
+// release gives the memory back: copies must not be used any more.
+func (a *arena) release() {
+	for i, c := range a.used {
+		chunks.Put(c)
+		a.used[i] = nil
+	}
+	a.used, a.free = nil, nil
+}
+
+// forget leaves the memory to the garbage collector, for when copies may still be in use.
+func (a *arena) forget() { a.used, a.free, a.one = nil, nil, [1]*chunk{} }

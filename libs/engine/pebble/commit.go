@@ -1,0 +1,243 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"sync"
+	"sync/atomic"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// commit is one applied batch on its way to the disk.
+type commit struct {
+	s     *Store
+	seq   uint64 // 1 for the first commit since the store was opened; 0 is the state it was opened with
+	first engine.Stamp
+	batch *shared
+	repr  []byte // the batch's bytes
+	view  *view  // the state after it; a reference of its own until it is published
+
+	sync    sync.Once
+	syncErr error
+	durable atomic.Bool // published
+}
+
+// commit validates t against the commits since its read version and applies its batch.
+func (s *Store) commit(t *txn) (*commit, error) {
+	s.wmu.Lock()
+	defer s.wmu.Unlock()
+	if err := s.err(); err != nil {
+		return nil, err
+	}
+	if err := s.validate(t); err != nil {
+		return nil, err
+	}
+	batch := t.writable()
+	first, last := s.allocate(t.use)
+	if t.use > 0 {
+		patch(batch.Repr(), t.stamps, first, s.limits.Dense)
+		_ = batch.Set(versionRow, binary.BigEndian.AppendUint64(nil, last), nil)
+	}
+	c := &commit{s: s, seq: s.seq + 1, first: first, batch: t.batch, repr: batch.Repr()}
+	if err := guard(func() error { return s.db.ApplyNoSyncWait(batch, pdb.Sync) }); err != nil {
+		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool
+		return nil, s.fail(fmt.Errorf("apply: %w", err))
+	}
+	s.version, s.seq = last, c.seq
+	c.batch.refs.Add(1) // for publish
+	c.view = newView(s, c)
+	s.admitCommit(t, c)
+	return c, nil
+}
+
+// validate checks t's reads. The writer lock is held.
+func (s *Store) validate(t *txn) error {
+	since := t.v.commit.seq
+	if since == s.seq || t.reads.empty() {
+		return nil
+	}
+	s.mu.Lock()
+	sets, ok := s.window.since(since)
+	s.mu.Unlock()
+	if !ok {
+		return fmt.Errorf("pebble: %d commits since the transaction began: %w", s.seq-since, engine.ErrTooOld)
+	}
+	for _, w := range sets {
+		if w.hits(&t.reads) {
+			return engine.ErrConflict
+		}
+	}
+	return nil
+}
+
+// allocate returns the stamp of index 0 and the store's last version after a commit that uses n stamps. The writer
+// lock is held; the caller sets s.version when the commit is applied.
+func (s *Store) allocate(n int) (first engine.Stamp, last uint64) {
+	switch {
+	case n == 0:
+		return engine.Stamp{}, s.version
+	case s.limits.Dense:
+		return engine.Stamp{Version: s.version + 1}, s.version + uint64(n)
+	}
+	v := s.version + 1 + s.jumps.Uint64N(sparseJumpMax)
+	return engine.Stamp{Version: v}, v
+}
+
+// patch completes the stamps in a batch, whose indexes are in place.
+func patch(repr []byte, offsets []int, first engine.Stamp, dense bool) {
+	for _, at := range offsets {
+		b := repr[at : at+engine.StampLen]
+		i := binary.BigEndian.Uint16(b[engine.StampLen-2:])
+		st := engine.Stamp{Version: first.Version, Index: i}
+		if dense {
+			st = engine.Stamp{Version: first.Version + uint64(i)}
+		}
+		st.Append(b[:0])
+	}
+}
+
+// admitCommit makes c the newest state. The writer lock is held.
+func (s *Store) admitCommit(t *txn, c *commit) {
+	c.view.refs.Add(1) // for s.applied
+	s.mu.Lock()
+	old := s.applied
+	s.applied = c.view
+	s.queue = append(s.queue, c)
+	s.remove(t)
+	if s.open.first != nil || !s.limits.Pipelined {
+		c.batch.refs.Add(1)
+		s.window.add(&writeSet{seq: c.seq, repr: c.repr, free: c.batch.release})
+	} else {
+		s.window.skip(c.seq)
+	}
+	s.mu.Unlock()
+	old.unref()
+}
+
+// wait returns when c is durable.
+func (c *commit) wait(ctx context.Context) error {
+	if c.durable.Load() {
+		return nil
+	}
+	if ctx.Done() == nil {
+		return c.finish()
+	}
+	done := make(chan error, 1)
+	c.s.background.Go(func() { done <- c.finish() })
+	select {
+	case err := <-done:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// finish waits for the sync that covers c and publishes c and all before it. Any number of goroutines may call it.
+func (c *commit) finish() error {
+	c.awaitSync()
+	if c.syncErr != nil {
+		return c.s.fail(fmt.Errorf("write-ahead log: %w", c.syncErr))
+	}
+	c.s.publish(c)
+	return nil
+}
+
+// awaitSync waits for Pebble's word on the batch; Pebble allows one to ask.
+func (c *commit) awaitSync() {
+	c.sync.Do(func() { c.syncErr = c.batch.batch.SyncWait() })
+}
+
+// publish makes the state after c the durable view, unless a later one is. Pebble syncs in the order of commits, so all
+// commits before c are durable too.
+func (s *Store) publish(c *commit) {
+	if c.durable.Load() {
+		return
+	}
+	s.mu.Lock()
+	n := 0
+	for n < len(s.queue) && s.queue[n].seq <= c.seq {
+		n++
+	}
+	if n == 0 {
+		s.mu.Unlock()
+		return // published meanwhile
+	}
+	ready := append([]*commit(nil), s.queue[:n]...)
+	s.queue = append(s.queue[:0], s.queue[n:]...)
+	old := s.durable.Swap(c.view)
+	for _, d := range ready {
+		d.durable.Store(true)
+	}
+	s.prune()
+	s.mu.Unlock()
+	old.unref()
+	s.wake(ready)
+	for _, d := range ready {
+		d.awaitSync() // over already; after it nobody looks at the batch
+		d.repr = nil
+		d.batch.release()
+		if d != c {
+			d.view.unref()
+		}
+	}
+}
+
+// prune drops write sets that no transaction, open or to come, can need. s.mu is held.
+func (s *Store) prune() {
+	seq := s.applied.commit.seq
+	if !s.limits.Pipelined {
+		seq = s.durable.Load().commit.seq
+	}
+	if t := s.open.first; t != nil {
+		seq = min(seq, t.v.commit.seq)
+	}
+	s.window.prune(seq)
+}
+
+// txnList holds the open transactions in the order they began, and so of their read versions. It is guarded by Store.mu.
+type txnList struct{ first, last *txn }
+
+// enter puts t at the end of the open transactions. s.mu is held.
+func (s *Store) enter(t *txn) {
+	t.open = true
+	t.prev = s.open.last
+	if t.prev != nil {
+		t.prev.next = t
+	} else {
+		s.open.first = t
+	}
+	s.open.last = t
+}
+
+// remove takes t out of the open transactions, if it is there. s.mu is held.
+func (s *Store) remove(t *txn) {
+	if !t.open {
+		return
+	}
+	t.open = false
+	if t.prev != nil {
+		t.prev.next = t.next
+	} else {
+		s.open.first = t.next
+	}
+	if t.next != nil {
+		t.next.prev = t.prev
+	} else {
+		s.open.last = t.prev
+	}
+	t.prev, t.next = nil, nil
+}
+
+// leave takes t out and drops what only t needed.
+func (s *Store) leave(t *txn) {
+	s.mu.Lock()
+	if t.open {
+		s.remove(t)
+		s.prune()
+	}
+	s.mu.Unlock()
+}

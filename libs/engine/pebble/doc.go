@@ -1,0 +1,42 @@
+// Package pebble is the embedded engine: an engine.Store on one directory of one process, kept in a Pebble LSM tree.
+//
+// # How a commit goes
+//
+// A transaction writes its mutations straight into a Pebble batch. Commit takes the writer lock, checks the
+// transaction's reads against the write sets of the commits since its read version, gives out stamps and patches them
+// into the batch, and applies the batch: it is then in the write-ahead log's queue and readable, but not durable. The
+// state right after it is kept as a view (a reference-counted Pebble snapshot): the next transaction reads that view.
+// When the log has been synced, the view becomes the durable view, which is what Snapshots read. Commits that come
+// while a sync is under way share the next one (group sync).
+//
+// # Invariants
+//
+//   - The durable view never shows a commit whose log record is not synced; views become durable in commit order.
+//   - The last stamp is written in the batch that uses it, so stamps never go backwards over a restart. Stamps of
+//     commits that a crash took back are given out again: nobody has been told of them.
+//   - A write set is kept while a transaction that is older than it is open (and within WindowCommits and WindowBytes:
+//     beyond that the transaction gets ErrTooOld).
+//   - Rows of the user live under the prefix byte 0x01, the engine's own rows under 0x00; so any bytes are a valid key.
+//
+// # A full disk
+//
+// Below ReserveBytes of free space a transaction that sets rows gets ErrNoSpace, unless it is marked by Shrinks: its
+// purpose is to free space. A ballast file is given back when the disk is full nevertheless, and a write of the log or
+// the manifest that finds no space waits until there is some: a full disk never fails the store. When there is room
+// again the ballast is laid down anew and commits are taken.
+//
+// # Failure
+//
+// If the log cannot be written for another reason the store is failed for good: every call returns ErrUnavailable, no
+// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on disk.
+//
+// # Concurrency
+//
+// Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
+// transactions, conflict window), view.mu (idle iterators). None is held while a sync is waited for.
+//
+// # Testing
+//
+// Package enginetest runs on it in all its variants (FoundationDB's limits, sparse stamps, not pipelined, crashes on a
+// strict in-memory file system); disk_test.go fills a small tmpfs; bench_test.go measures.
+package pebble

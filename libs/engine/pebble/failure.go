@@ -1,0 +1,172 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// What Open's errors are, for errors.Is.
+var (
+	// ErrInUse: another process, or this one, has the directory open.
+	ErrInUse = errors.New("in use by another process")
+	// ErrCorrupt: files are missing, damaged or not Headwater's.
+	ErrCorrupt = errors.New("corrupt")
+	// ErrNewerFormat: a later version of Headwater has written the directory.
+	ErrNewerFormat = errors.New("written by a newer version")
+)
+
+// closeTimeout bounds how long Close waits for a failed Pebble, which may hold its own locks for ever.
+const closeTimeout = 3 * time.Second
+
+// err returns why the store cannot be used: ErrClosed or ErrUnavailable with the cause.
+func (s *Store) err() error {
+	if f := s.failure.Load(); f != nil {
+		return *f
+	}
+	if s.closed.Load() {
+		return engine.ErrClosed
+	}
+	return nil
+}
+
+// fail makes the store unusable for good and returns the error that every call returns from now on.
+func (s *Store) fail(why error) error {
+	err := fmt.Errorf("%w: the store has failed: %w", engine.ErrUnavailable, why)
+	if s.failure.CompareAndSwap(nil, &err) {
+		s.log.Error("the store has failed; restart the server when the cause is removed", "error", why)
+		close(s.failed)
+		s.watches.wakeAll()
+		s.opts.OnFailure(err)
+	}
+	return *s.failure.Load()
+}
+
+// readError classifies an error of a read. A damaged block fails the reads that meet it, not the store.
+func (s *Store) readError(err error) error {
+	return fmt.Errorf("%w: read: %w", engine.ErrUnavailable, err)
+}
+
+// closeFailed ends a failed store as far as it can.
+func (s *Store) closeFailed() error {
+	_ = s.closeDB()
+	return s.err()
+}
+
+// fatal is what the logger's Fatalf panics with.
+type fatal struct{ msg string }
+
+// guard calls f and turns a panic of Pebble's into an error. Pebble panics when it cannot go on: a log that cannot be
+// rotated, a manifest that cannot be written, a broken invariant in damaged files.
+func guard(f func() error) (err error) {
+	defer func() {
+		switch p := recover().(type) {
+		case nil:
+		case fatal:
+			err = errors.New(p.msg)
+		case error:
+			err = p
+		default:
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	return f()
+}
+
+// guarded tells whether the caller runs under guard.
+func guarded() bool {
+	pcs := make([]uintptr, 128)
+	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
+	for {
+		f, more := frames.Next()
+		if strings.HasSuffix(f.Function, "engine/pebble.guard") {
+			return true
+		}
+		if !more {
+			return false
+		}
+	}
+}
+
+// logger is Pebble's logger.
+type logger struct{ s *Store }
+
+// Infof implements pdb.Logger. What Pebble says about flushes and compactions is for debugging.
+func (l logger) Infof(format string, args ...any) {
+	if l.s.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // the handlers we use do not look at the context
+		l.s.log.Debug(fmt.Sprintf(format, args...))
+	}
+}
+
+// Errorf implements pdb.Logger.
+func (l logger) Errorf(format string, args ...any) { l.s.log.Error(fmt.Sprintf(format, args...)) }
+
+// Fatalf implements pdb.Logger. It must not return and does not end the process: what has been acknowledged is on disk,
+// and the server shall say why it stops. A call made by this package gets a panic that guard turns into an error; a
+// goroutine of Pebble's own ends here.
+func (l logger) Fatalf(format string, args ...any) {
+	msg := fmt.Sprintf(format, args...)
+	_ = l.s.fail(errors.New(msg))
+	if guarded() {
+		panic(fatal{msg})
+	}
+	runtime.Goexit()
+}
+
+// openDB opens Pebble in dir.
+func (s *Store) openDB(dir string) error {
+	if err := s.space.probe(); err != nil {
+		return describeOpen(dir, err)
+	}
+	err := guard(func() (err error) {
+		s.db, err = pdb.Open(dir, s.pebbleOptions())
+		return err
+	})
+	if err != nil {
+		return describeOpen(dir, err)
+	}
+	return nil
+}
+
+// describeOpen says in one line what an error at open means.
+func describeOpen(dir string, err error) error {
+	text := err.Error()
+	switch {
+	case errors.Is(err, ErrNewerFormat), errors.Is(err, ErrCorrupt), errors.Is(err, ErrInUse):
+		return fmt.Errorf("data directory %s: %w", dir, err)
+	case strings.Contains(text, "lock held by current process"), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && strings.Contains(text, "LOCK"):
+		return fmt.Errorf("data directory %s is %w", dir, ErrInUse)
+	case strings.Contains(text, "written in unknown format") || strings.Contains(text, "unknown to this version"):
+		return fmt.Errorf("data directory %s was %w: %w", dir, ErrNewerFormat, oneLine(err))
+	case isNoSpace(err):
+		return fmt.Errorf("data directory %s: no space left on the disk to open it", dir)
+	case errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("data directory %s is not writable: %w", dir, cause(err))
+	}
+	return fmt.Errorf("data directory %s is %w: %w", dir, ErrCorrupt, oneLine(err))
+}
+
+// cause returns the system's error within err: "permission denied" rather than its history.
+func cause(err error) error {
+	if e, ok := errors.AsType[syscall.Errno](err); ok {
+		return e
+	}
+	return oneLine(err)
+}
+
+// oneLine returns err with its text on one line.
+func oneLine(err error) error {
+	if !strings.ContainsAny(err.Error(), "\r\n") {
+		return err
+	}
+	return errors.New(strings.Join(strings.Fields(err.Error()), " "))
+}

@@ -1,0 +1,138 @@
+package pebble
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Sizes and limits that are not options.
+const (
+	// txnBytesMax bounds a transaction where FoundationDB's limits are off; Pebble's own bound for a batch is 4 GiB.
+	txnBytesMax = 2 << 30
+	// stampsMaxDense is what the 2 bytes of a stamp's index can count.
+	stampsMaxDense = 1 << 16
+	// stampsMaxSparse is small so that tests of the layers above see groups being cut.
+	stampsMaxSparse = 32
+	// sparseJumpMax bounds the random distance of two sparse versions: about a second of FoundationDB's.
+	sparseJumpMax = 1 << 20
+
+	// FoundationDB's limits (developer guide, "Known limitations").
+	fdbKeyBytes   = 10_000
+	fdbValueBytes = 100_000
+	fdbTxnBytes   = 10_000_000
+	fdbTxnAge     = 5 * time.Second
+
+	// idleIteratorsMax bounds the iterators that a view keeps for the next scans.
+	idleIteratorsMax = 16
+	// batchRetainBytes bounds the buffer that a batch gives back to the pool.
+	batchRetainBytes = 4 << 20
+)
+
+// Options configure Open. The zero value is right for production.
+type Options struct {
+	// FDBLimits makes the store refuse what FoundationDB refuses: keys over 10 kB, values over 100 kB, transactions over
+	// 10 MB or older than TxnAge. It is for tests of the layers above.
+	FDBLimits bool
+	// TxnAge is the age at which a transaction or snapshot becomes ErrTooOld when FDBLimits is set. Default 5 s.
+	TxnAge time.Duration
+
+	// Sparse gives each commit one version, a random distance after the last, as FoundationDB does; Seed seeds the
+	// distances. A directory must be opened with the same setting always.
+	Sparse bool
+	Seed   uint64
+
+	// NotPipelined makes transactions read durable commits only, as on FoundationDB, so that commits made side by side
+	// conflict. It is for tests.
+	NotPipelined bool
+
+	// WindowCommits and WindowBytes bound the write sets that are kept for open transactions; a transaction older than
+	// the window gets ErrTooOld. Defaults 16,384 commits and 256 MiB.
+	WindowCommits int
+	WindowBytes   int64
+
+	// FS is the file system; nil is the operating system's.
+	FS vfs.FS
+	// CacheBytes is the size of the block cache. Default 128 MiB.
+	CacheBytes int64
+	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 64 MiB.
+	MemTableBytes int64
+	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or a 16th of
+	// the disk if that is less. Negative: no check.
+	ReserveBytes int64
+	// BallastBytes is the size of the file that is given back when the disk is full. 0: 64 MiB, or a 64th of the
+	// disk if that is less. Negative: none.
+	BallastBytes int64
+
+	// Logger gets what the store has to say. Default: discarded.
+	Logger *slog.Logger
+	// Observe is told durations as they happen.
+	Observe Observer
+	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions. It is called
+	// from one goroutine at a time and must not call the store's Close.
+	OnNoSpace func(full bool)
+	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
+	OnFailure func(err error)
+}
+
+// Observer is told durations. Functions may be nil; they are called from several goroutines and must be quick.
+type Observer struct {
+	// WALSync is one sync of the write-ahead log: write(2)s excluded, fdatasync(2) only.
+	WALSync func(time.Duration)
+	// Commit is the time from Txn.Commit to durability.
+	Commit func(time.Duration)
+}
+
+// EnsureDefaults sets the options that are zero to their defaults.
+func (o *Options) EnsureDefaults() {
+	if o.TxnAge == 0 {
+		o.TxnAge = fdbTxnAge
+	}
+	if o.WindowCommits == 0 {
+		o.WindowCommits = 1 << 14
+	}
+	if o.WindowBytes == 0 {
+		o.WindowBytes = 256 << 20
+	}
+	if o.FS == nil {
+		o.FS = vfs.Default
+	}
+	if o.CacheBytes == 0 {
+		o.CacheBytes = 128 << 20
+	}
+	if o.MemTableBytes == 0 {
+		o.MemTableBytes = 64 << 20
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Observe.WALSync == nil {
+		o.Observe.WALSync = func(time.Duration) {}
+	}
+	if o.Observe.Commit == nil {
+		o.Observe.Commit = func(time.Duration) {}
+	}
+	if o.OnNoSpace == nil {
+		o.OnNoSpace = func(bool) {}
+	}
+	if o.OnFailure == nil {
+		o.OnFailure = func(error) {}
+	}
+}
+
+// Validate checks the options after EnsureDefaults.
+func (o *Options) Validate() error {
+	switch {
+	case o.TxnAge < 0:
+		return fmt.Errorf("pebble: TxnAge %v is negative", o.TxnAge)
+	case o.WindowCommits < 1 || o.WindowBytes < 1:
+		return fmt.Errorf("pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes)
+	case o.CacheBytes < 0:
+		return fmt.Errorf("pebble: CacheBytes %d is negative", o.CacheBytes)
+	case o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:
+		return fmt.Errorf("pebble: MemTableBytes %d is not within 1 MiB … 1 GiB", o.MemTableBytes)
+	}
+	return nil
+}

@@ -1,0 +1,249 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Prefix bytes of rows. End bounds the user's rows.
+const (
+	metaPrefix = 0x00
+	userPrefix = 0x01
+	userEnd    = 0x02
+)
+
+// reader reads at one view.
+type reader struct {
+	v     *view
+	mem   arena
+	key   []byte // scratch: prefix and key
+	begun time.Time
+	done  bool
+}
+
+func (r *reader) init(v *view) {
+	r.v = v
+	if v.s.opts.FDBLimits {
+		r.begun = time.Now()
+	}
+}
+
+// Version implements engine.Reader: the number of the commit since the store was opened.
+func (r *reader) Version() uint64 { return r.v.commit.seq }
+
+// row returns key's row in r's scratch space.
+func (r *reader) row(key []byte) []byte {
+	r.key = append(append(r.key[:0], userPrefix), key...)
+	return r.key
+}
+
+// check tells whether r may be read now.
+func (r *reader) check(ctx context.Context) error {
+	if r.done {
+		return fmt.Errorf("pebble: read after the reader's end: %w", engine.ErrClosed)
+	}
+	if err := r.v.s.err(); err != nil {
+		return err
+	}
+	if err := r.tooOld(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+func (r *reader) tooOld() error {
+	if r.v.s.opts.FDBLimits && time.Since(r.begun) > r.v.s.opts.TxnAge {
+		return engine.ErrTooOld
+	}
+	return nil
+}
+
+// Get implements engine.Reader.
+func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
+	if err := r.check(ctx); err != nil {
+		return nil, err
+	}
+	return r.get(r.row(key))
+}
+
+func (r *reader) get(row []byte) ([]byte, error) {
+	value, closer, err := r.v.snap.Get(row)
+	if err != nil {
+		if errors.Is(err, pdb.ErrNotFound) {
+			return nil, nil
+		}
+		return nil, r.v.s.readError(err)
+	}
+	out := r.mem.copy(value)
+	if err := closer.Close(); err != nil {
+		return nil, r.v.s.readError(err)
+	}
+	return out, nil
+}
+
+// GetMany implements engine.Reader.
+func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		var err error
+		if values[i], err = r.Get(ctx, key); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// spanOf returns the rows of begin … end (nil: to the end), written over buf, and the buffer used.
+func spanOf(buf, begin, end []byte) (span, []byte) {
+	b := append(append(buf[:0], userPrefix), begin...)
+	n := len(b)
+	if end == nil {
+		b = append(b, userEnd)
+	} else {
+		b = append(append(b, userPrefix), end...)
+	}
+	return span{b[:n:n], b[n:]}, b
+}
+
+// Scan implements engine.Reader.
+func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
+	var sp span
+	sp, r.key = spanOf(r.key, q.Begin, q.End)
+	return r.scan(ctx, q, sp)
+}
+
+func (r *reader) scan(ctx context.Context, q engine.Range, sp span) *iterator {
+	it := &iterator{r: r, ctx: ctx, left: q.Limit, reverse: q.Reverse, keysOnly: q.KeysOnly}
+	if it.left <= 0 {
+		it.left = -1
+	}
+	if it.err = r.check(ctx); it.err != nil {
+		return it
+	}
+	if string(sp.begin) >= string(sp.end) {
+		it.left = 0 // Pebble wants ordered bounds
+		return it
+	}
+	var err error
+	if it.p, err = r.v.newIter(sp); err != nil {
+		it.err = r.v.s.readError(err)
+	}
+	return it
+}
+
+// ctxEvery is how many rows an iterator steps over between two looks at its context and age.
+const ctxEvery = 256
+
+// iterator walks the rows of a Range.
+type iterator struct {
+	r        *reader
+	p        *iter
+	ctx      context.Context
+	left     int // rows that may still be returned; negative: no bound
+	steps    int
+	reverse  bool
+	keysOnly bool
+	end      bool // the range has been walked to its end
+	value    []byte
+	err      error
+	onClose  func(*iterator)
+}
+
+// Next implements engine.Iterator.
+func (it *iterator) Next() bool {
+	if it.err != nil || it.p == nil || it.left == 0 || it.end {
+		return false
+	}
+	if it.err = it.look(); it.err != nil {
+		return false
+	}
+	it.left--
+	it.steps++
+	if it.step() && it.load() {
+		return true
+	}
+	if err := it.p.Error(); err != nil && it.err == nil {
+		it.err = it.r.v.s.readError(err)
+	}
+	it.end = true
+	return false
+}
+
+func (it *iterator) look() error {
+	if err := it.r.tooOld(); err != nil {
+		return err
+	}
+	if it.steps%ctxEvery == 0 {
+		return it.ctx.Err()
+	}
+	return nil
+}
+
+func (it *iterator) step() bool {
+	switch {
+	case it.steps == 1 && it.reverse:
+		return it.p.Last()
+	case it.steps == 1:
+		return it.p.First()
+	case it.reverse:
+		return it.p.Prev()
+	}
+	return it.p.Next()
+}
+
+func (it *iterator) load() bool {
+	if it.keysOnly {
+		return true
+	}
+	var err error
+	if it.value, err = it.p.ValueAndErr(); err != nil {
+		it.err = it.r.v.s.readError(err)
+		return false
+	}
+	if it.value == nil {
+		it.value = emptyValue
+	}
+	return true
+}
+
+// Key implements engine.Iterator.
+func (it *iterator) Key() []byte { return it.p.Key()[1:] }
+
+// Value implements engine.Iterator. It is nil if the Range was KeysOnly.
+func (it *iterator) Value() []byte { return it.value }
+
+// Err implements engine.Iterator.
+func (it *iterator) Err() error { return it.err }
+
+// Close implements engine.Iterator.
+func (it *iterator) Close() error {
+	if it.onClose != nil {
+		it.onClose(it)
+		it.onClose = nil
+	}
+	if it.p != nil {
+		it.r.v.putIter(it.p)
+		it.p = nil
+	}
+	it.left = 0
+	return it.err
+}
+
+// snapshot is an engine.Snapshot.
+type snapshot struct{ reader }
+
+// Close implements engine.Snapshot. Closing twice is allowed.
+func (r *snapshot) Close() {
+	if r.done {
+		return
+	}
+	r.done = true
+	r.mem.release()
+	r.v.unref()
+}

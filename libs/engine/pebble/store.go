@@ -1,0 +1,265 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// storeFormat is the layout of rows that this package reads and writes; it stands in formatRow.
+const storeFormat = 1
+
+// Rows of the engine itself.
+var (
+	formatRow  = []byte{metaPrefix, 'f'} // storeFormat, one byte
+	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian
+)
+
+// Store is an engine.Store in one directory.
+type Store struct {
+	db     *pdb.DB
+	opts   Options
+	limits engine.Limits
+	log    *slog.Logger
+	space  *space
+	shape  atomic.Uint64 // counts flushes and compactions
+
+	wmu     sync.Mutex // one commit at a time; guards the next four
+	version uint64     // the last version given out
+	seq     uint64     // the last commit
+	jumps   *rand.Rand
+
+	mu      sync.Mutex
+	applied *view     // the newest state
+	queue   []*commit // applied, not durable, in order
+	open    txnList
+	window  window
+
+	durable atomic.Pointer[view] // the newest durable state; swapped under mu
+	watches watches
+
+	failure    atomic.Pointer[error]
+	failed     chan struct{} // closed after failure is set
+	closed     atomic.Bool
+	stop       chan struct{}
+	background sync.WaitGroup
+}
+
+var (
+	_ engine.Store    = (*Store)(nil)
+	_ engine.Snapshot = (*snapshot)(nil)
+	_ engine.Txn      = (*txn)(nil)
+	_ engine.Pending  = (*pending)(nil)
+	_ engine.Iterator = (*iterator)(nil)
+)
+
+// Open opens the store in dir, creating the directory and the store if they are not there. The error says in one line what
+// is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's.
+func Open(dir string, o Options) (*Store, error) {
+	o.EnsureDefaults()
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{})}
+	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
+	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
+	s.watches.init()
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return nil, fmt.Errorf("data directory %s cannot be created: %w", dir, cause(err))
+	}
+	s.space = newSpace(s, dir)
+	if err := s.openDB(dir); err != nil {
+		return nil, err
+	}
+	if err := guard(s.load); err != nil {
+		_ = guard(s.db.Close)
+		return nil, describeOpen(dir, err)
+	}
+	first := &commit{s: s}
+	first.durable.Store(true)
+	s.applied = newView(s, first)
+	first.view = s.applied
+	s.applied.refs.Add(1)
+	s.durable.Store(s.applied)
+	s.space.start()
+	s.background.Go(s.housekeep)
+	return s, nil
+}
+
+func limitsOf(o *Options) engine.Limits {
+	l := engine.Limits{TxnBytes: txnBytesMax, MaxStamps: stampsMaxDense, Dense: true, Pipelined: !o.NotPipelined}
+	if o.FDBLimits {
+		l.KeyBytes, l.ValueBytes, l.TxnBytes = fdbKeyBytes, fdbValueBytes, fdbTxnBytes
+	}
+	if o.Sparse {
+		l.Dense, l.MaxStamps = false, stampsMaxSparse
+	}
+	return l
+}
+
+// load checks the format, or writes it in a new store, and restores the last version.
+func (s *Store) load() error {
+	format, err := s.meta(formatRow)
+	switch {
+	case err != nil:
+		return err
+	case format == nil:
+		return s.db.Set(formatRow, []byte{storeFormat}, pdb.Sync)
+	case len(format) != 1:
+		return fmt.Errorf("%w: format row of %d bytes", ErrCorrupt, len(format))
+	case format[0] > storeFormat:
+		return fmt.Errorf("%w: format %d, this version knows %d", ErrNewerFormat, format[0], storeFormat)
+	}
+	v, err := s.meta(versionRow)
+	if err != nil || v == nil {
+		return err
+	}
+	if len(v) != 8 {
+		return fmt.Errorf("%w: version row of %d bytes", ErrCorrupt, len(v))
+	}
+	s.version = binary.BigEndian.Uint64(v)
+	return nil
+}
+
+// meta reads one of the engine's own rows; nil if it is not there.
+func (s *Store) meta(row []byte) ([]byte, error) {
+	v, closer, err := s.db.Get(row)
+	if errors.Is(err, pdb.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	out := append([]byte{}, v...)
+	return out, closer.Close()
+}
+
+// Limits implements engine.Store.
+func (s *Store) Limits() engine.Limits { return s.limits }
+
+// usable returns why the store cannot be used now.
+func (s *Store) usable(ctx context.Context) error {
+	if err := s.err(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// Snapshot implements engine.Store.
+func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	v := s.durableView()
+	if v == nil {
+		return nil, engine.ErrClosed
+	}
+	r := &snapshot{}
+	r.init(v)
+	return r, nil
+}
+
+// durableView returns the newest durable view with a reference for the caller; nil if the store is closed.
+func (s *Store) durableView() *view {
+	for {
+		v := s.durable.Load()
+		if v == nil || v.tryRef() {
+			return v
+		}
+		// It has been replaced since: the next load finds the new one.
+	}
+}
+
+// Begin implements engine.Store.
+func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
+	if err := s.usable(ctx); err != nil {
+		return nil, err
+	}
+	t := &txn{}
+	s.mu.Lock()
+	v := s.applied
+	if !s.limits.Pipelined {
+		v = s.durable.Load()
+	}
+	if v == nil {
+		s.mu.Unlock()
+		return nil, engine.ErrClosed
+	}
+	v.refs.Add(1)
+	t.init(v)
+	s.enter(t)
+	s.mu.Unlock()
+	return t, nil
+}
+
+// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay. On a full disk it
+// does not wait for space: commits that have not been acknowledged may then be lost.
+func (s *Store) Close() error {
+	if s.closed.Swap(true) {
+		return engine.ErrClosed
+	}
+	s.space.close()
+	close(s.stop)
+	s.watches.wakeAll()
+	s.wmu.Lock() // waits for a commit that is being applied
+	defer s.wmu.Unlock()
+	if s.failure.Load() == nil {
+		_ = s.applied.commit.finish()
+	}
+	if s.failure.Load() != nil {
+		return s.closeFailed()
+	}
+	s.background.Wait()
+	s.mu.Lock()
+	applied := s.applied
+	durable := s.durable.Swap(nil)
+	s.applied = nil
+	s.mu.Unlock()
+	applied.unref()
+	durable.unref()
+	if err := s.flush(); err != nil {
+		return s.closeFailed()
+	}
+	return s.closeDB()
+}
+
+// flush writes the memtables out.
+func (s *Store) flush() error {
+	var flushed <-chan struct{}
+	err := guard(func() (err error) { flushed, err = s.db.AsyncFlush(); return err })
+	if err != nil {
+		return s.fail(err)
+	}
+	select {
+	case <-flushed:
+		return nil
+	case <-s.failed:
+		return s.err()
+	}
+}
+
+// closeDB closes Pebble. It waits for ever only while the store has not failed.
+func (s *Store) closeDB() error {
+	done := make(chan error, 1)
+	go func() { done <- guard(s.db.Close) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.failed:
+	}
+	select {
+	case <-done:
+	case <-time.After(closeTimeout):
+	}
+	return s.err()
+}

@@ -1,0 +1,71 @@
+package pebble
+
+import (
+	"runtime"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+)
+
+// How Pebble is set up.
+const (
+	// formatVersion of Pebble's files; raising it makes older versions of Headwater unable to open the directory.
+	formatVersion = pdb.FormatTableFormatV6
+	// memTablesMax is how many memtables may exist before writes wait for one to be written out.
+	memTablesMax = 4
+	// blockBytes is the size of a table's blocks before compression: reads of one row want it small, lists want it large.
+	blockBytes = 16 << 10
+	// indexBlockBytes keeps most tables at one level of index.
+	indexBlockBytes = 128 << 10
+	// bloomBits per key make 1 % of the lookups of absent rows read a block.
+	bloomBits = 10
+	// tableBytes is the size of a table in the upper levels; it doubles from level to level.
+	tableBytes = 2 << 20
+	// baseBytes is the size of the first level below L0.
+	baseBytes = 128 << 20
+	// l0Compact, l0Stop: levels within L0 that start a compaction, or stop writes.
+	l0Compact, l0Stop = 4, 48
+	// openFilesMax bounds the tables that are open.
+	openFilesMax = 1000
+	// syncEveryBytes keeps a table that is being written from leaving all its bytes to the last sync.
+	syncEveryBytes = 1 << 20
+)
+
+func (s *Store) pebbleOptions() *pdb.Options {
+	o := &pdb.Options{
+		FS:                          &spaceFS{FS: s.opts.FS, sp: s.space},
+		FormatMajorVersion:          formatVersion,
+		Logger:                      logger{s},
+		CacheSize:                   s.opts.CacheBytes + memTablesMax*s.opts.MemTableBytes, // Pebble takes memtables off it
+		MemTableSize:                uint64(s.opts.MemTableBytes),
+		MemTableStopWritesThreshold: memTablesMax,
+		L0CompactionThreshold:       l0Compact,
+		L0StopWritesThreshold:       l0Stop,
+		LBaseMaxBytes:               baseBytes,
+		MaxOpenFiles:                openFilesMax,
+		BytesPerSync:                syncEveryBytes,
+		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2)) },
+		EventListener:               s.events(),
+	}
+	o.TargetFileSizes[0] = tableBytes
+	for i := range o.Levels {
+		l := &o.Levels[i]
+		l.BlockSize, l.IndexBlockSize = blockBytes, indexBlockBytes
+		l.FilterPolicy = bloom.FilterPolicy(bloomBits)
+	}
+	o.ApplyCompressionSettings(func() pdb.DBCompressionSettings { return pdb.DBCompressionFastest })
+	return o
+}
+
+// events follows what Pebble does in the background. The functions are called with Pebble's locks held.
+func (s *Store) events() *pdb.EventListener {
+	return &pdb.EventListener{
+		BackgroundError: func(err error) { s.log.Error("background work failed and will be tried again", "error", err) },
+		DataCorruption: func(i pdb.DataCorruptionInfo) {
+			s.log.Error("a file is damaged", "path", i.Path, "error", i.Details)
+		},
+		CompactionEnd:   func(pdb.CompactionInfo) { s.shape.Add(1) },
+		FlushEnd:        func(pdb.FlushInfo) { s.shape.Add(1) },
+		WriteStallBegin: func(i pdb.WriteStallBeginInfo) { s.log.Warn("writes wait for the disk", "reason", i.Reason) },
+	}
+}

@@ -1,0 +1,291 @@
+package pebble
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/bits"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// txn is an engine.Txn: a reader, what it has read, and a Pebble batch that mutations are written into as they come.
+type txn struct {
+	reader
+	reads   readSet
+	batch   *shared // nil until the first mutation
+	stamps  []int   // offsets of stamps in the batch
+	indexes int     // one more than the largest index used
+	use     int     // UseStamps
+	bytes   int     // of mutations and read conflicts, as FoundationDB counts them
+	sets    bool
+	shrinks bool
+	err     error // the first mutation that cannot be
+	ended   bool  // committed or discarded
+	open    bool  // in Store.open
+
+	prev, next *txn // in Store.open, oldest first
+}
+
+// Get implements engine.Reader; the key becomes a read conflict.
+func (t *txn) Get(ctx context.Context, key []byte) ([]byte, error) {
+	if err := t.check(ctx); err != nil {
+		return nil, err
+	}
+	row := append(append(make([]byte, 0, len(key)+1), userPrefix), key...)
+	t.reads.points = append(t.reads.points, row)
+	t.bytes += len(key)
+	return t.get(row)
+}
+
+// GetMany implements engine.Reader; the keys become read conflicts.
+func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	if err := t.check(ctx); err != nil {
+		return nil, err
+	}
+	size := len(keys)
+	for _, key := range keys {
+		size += len(key)
+	}
+	t.bytes += size - len(keys)
+	buf := make([]byte, 0, size)
+	values := make([][]byte, len(keys))
+	for i, key := range keys {
+		n := len(buf)
+		buf = append(append(buf, userPrefix), key...)
+		row := buf[n:len(buf):len(buf)]
+		t.reads.points = append(t.reads.points, row)
+		var err error
+		if values[i], err = t.get(row); err != nil {
+			return nil, err
+		}
+	}
+	return values, nil
+}
+
+// Scan implements engine.Reader. What has been walked over becomes a read conflict: the whole range, until the iterator
+// is closed; then only the part up to the last row returned, if there may be more behind it.
+func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
+	if q.NoConflict {
+		return t.reader.Scan(ctx, q)
+	}
+	sp, _ := spanOf(make([]byte, 0, len(q.Begin)+len(q.End)+2), q.Begin, q.End)
+	at := len(t.reads.ranges)
+	t.reads.ranges = append(t.reads.ranges, sp)
+	t.bytes += len(q.Begin) + len(q.End)
+	it := t.scan(ctx, q, sp)
+	it.onClose = func(it *iterator) {
+		switch {
+		case t.ended || it.end || it.p == nil || it.err != nil:
+		case it.steps == 0:
+			t.reads.ranges[at].end = t.reads.ranges[at].begin
+		case it.reverse:
+			t.reads.ranges[at].begin = append([]byte(nil), it.p.Key()...)
+		default:
+			t.reads.ranges[at].end = append(append(make([]byte, 0, len(it.p.Key())+1), it.p.Key()...), 0)
+		}
+	}
+	return it
+}
+
+// AddReadConflict implements engine.Txn.
+func (t *txn) AddReadConflict(begin, end []byte) {
+	sp, _ := spanOf(make([]byte, 0, len(begin)+len(end)+2), begin, end)
+	if string(sp.begin) < string(sp.end) {
+		t.reads.ranges = append(t.reads.ranges, sp)
+	}
+	t.bytes += len(begin) + len(end)
+}
+
+// Shrinks marks the transaction as one whose purpose is to free space (a delete, a compaction, the revocation of a lease,
+// the clearing of an alarm), so that it is taken although the disk is nearly full. A transaction that sets nothing is
+// taken without it.
+func (t *txn) Shrinks() { t.shrinks = true }
+
+func (t *txn) writable() *pdb.Batch {
+	if t.batch == nil {
+		t.batch = &shared{batch: t.v.s.db.NewBatch(pdb.WithMaxRetainedSizeBytes(batchRetainBytes))}
+		t.batch.refs.Store(1)
+	}
+	return t.batch.batch
+}
+
+// admit checks the sizes of one mutation and counts it.
+func (t *txn) admit(key, value []byte) bool {
+	l := &t.v.s.limits
+	t.bytes += len(key) + len(value)
+	switch {
+	case t.ended || t.err != nil:
+		return false
+	case l.KeyBytes > 0 && len(key) > l.KeyBytes:
+		t.err = fmt.Errorf("pebble: a key of %d bytes: %w", len(key), engine.ErrTooLarge)
+	case l.ValueBytes > 0 && len(value) > l.ValueBytes:
+		t.err = fmt.Errorf("pebble: a value of %d bytes: %w", len(value), engine.ErrTooLarge)
+	case t.bytes > l.TxnBytes:
+		t.err = fmt.Errorf("pebble: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+	}
+	return t.err == nil
+}
+
+// Set implements engine.Txn.
+func (t *txn) Set(key, value []byte) {
+	if t.admit(key, value) {
+		t.set(key, value)
+	}
+}
+
+func (t *txn) set(key, value []byte) {
+	op := t.writable().SetDeferred(len(key)+1, len(value))
+	op.Key[0] = userPrefix
+	copy(op.Key[1:], key)
+	copy(op.Value, value)
+	_ = op.Finish() // fails on indexed batches only
+	t.sets = true
+}
+
+// Clear implements engine.Txn.
+func (t *txn) Clear(key []byte) {
+	if !t.admit(key, nil) {
+		return
+	}
+	op := t.writable().DeleteDeferred(len(key) + 1)
+	op.Key[0] = userPrefix
+	copy(op.Key[1:], key)
+	_ = op.Finish()
+}
+
+// ClearRange implements engine.Txn.
+func (t *txn) ClearRange(begin, end []byte) {
+	if !t.admit(begin, end) {
+		return
+	}
+	var sp span
+	sp, t.key = spanOf(t.key, begin, end)
+	if string(sp.begin) < string(sp.end) {
+		_ = t.writable().DeleteRange(sp.begin, sp.end, nil)
+	}
+}
+
+// SetStampedKey implements engine.Txn.
+func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
+	if !t.admit(key, value) || !t.stampAt(key, at) {
+		return
+	}
+	t.set(key, value)
+	end := len(t.batch.batch.Repr())
+	t.stamps = append(t.stamps, end-len(value)-varintLen(len(value))-len(key)+at)
+}
+
+// SetStampedValue implements engine.Txn.
+func (t *txn) SetStampedValue(key, value []byte, at int) {
+	if !t.admit(key, value) || !t.stampAt(value, at) {
+		return
+	}
+	t.set(key, value)
+	t.stamps = append(t.stamps, len(t.batch.batch.Repr())-len(value)+at)
+}
+
+// stampAt checks that b has room for a stamp at offset at and notes its index.
+func (t *txn) stampAt(b []byte, at int) bool {
+	if at < 0 || at+engine.StampLen > len(b) {
+		t.err = fmt.Errorf("pebble: a stamp at offset %d of %d bytes", at, len(b))
+		return false
+	}
+	t.indexes = max(t.indexes, int(binary.BigEndian.Uint16(b[at+engine.StampLen-2:]))+1)
+	return true
+}
+
+// varintLen is the length of n as a varint.
+func varintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
+
+// UseStamps implements engine.Txn.
+func (t *txn) UseStamps(n int) { t.use = n }
+
+// fits checks what can be checked before the commit starts.
+func (t *txn) fits() error {
+	l := &t.v.s.limits
+	switch {
+	case t.err != nil:
+		return t.err
+	case t.bytes > l.TxnBytes:
+		return fmt.Errorf("pebble: a transaction of %d bytes: %w", t.bytes, engine.ErrTooLarge)
+	case t.use > l.MaxStamps:
+		return fmt.Errorf("pebble: %d stamps of at most %d: %w", t.use, l.MaxStamps, engine.ErrTooLarge)
+	case t.indexes > t.use:
+		return fmt.Errorf("pebble: stamp index %d, but UseStamps(%d)", t.indexes-1, t.use)
+	}
+	return t.tooOld()
+}
+
+// Commit implements engine.Txn.
+func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
+	s := t.v.s
+	if t.ended {
+		return nil, fmt.Errorf("pebble: Commit after the transaction's end: %w", engine.ErrClosed)
+	}
+	err := t.check(ctx)
+	if err == nil {
+		err = t.fits()
+	}
+	if err == nil && t.batch != nil {
+		err = s.space.admit(t.sets, t.shrinks, t.bytes)
+	}
+	if err != nil {
+		t.end()
+		return nil, err
+	}
+	p := &pending{t: t, start: time.Now()}
+	if t.batch == nil && t.use == 0 {
+		p.commit = t.v.commit
+	} else if p.commit, err = s.commit(t); err != nil {
+		t.end()
+		return nil, err
+	}
+	if t.use > 0 {
+		p.stamp = p.commit.first
+	}
+	t.end()
+	return p, nil
+}
+
+// Discard implements engine.Txn.
+func (t *txn) Discard() {
+	if t.ended {
+		return
+	}
+	t.end()
+	t.mem.release()
+}
+
+// end takes the transaction out of the store. Values it has read live on, until Wait or the garbage collector.
+func (t *txn) end() {
+	t.ended, t.done = true, true
+	if t.batch != nil {
+		t.batch.release()
+		t.batch = nil
+	}
+	t.v.s.leave(t)
+	t.v.unref()
+}
+
+// pending is an engine.Pending.
+type pending struct {
+	t      *txn
+	commit *commit
+	stamp  engine.Stamp
+	start  time.Time
+}
+
+// Wait implements engine.Pending.
+func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
+	if err := p.commit.wait(ctx); err != nil {
+		p.t.mem.forget()
+		return engine.Stamp{}, err
+	}
+	p.t.mem.release()
+	p.t.v.s.opts.Observe.Commit(time.Since(p.start))
+	return p.stamp, nil
+}

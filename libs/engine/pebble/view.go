@@ -1,0 +1,105 @@
+package pebble
+
+import (
+	"sync"
+	"sync/atomic"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+)
+
+// view is the state of the store after one commit: a Pebble snapshot shared by all who read at it. It is closed when the
+// last of them lets go.
+type view struct {
+	s      *Store
+	snap   *pdb.Snapshot
+	commit *commit // the commit it shows last
+	refs   atomic.Int64
+
+	mu   sync.Mutex
+	idle []*iter // for the next scans
+}
+
+// newView takes the state as it is now, with one reference.
+func newView(s *Store, c *commit) *view {
+	v := &view{s: s, snap: s.db.NewSnapshot(), commit: c}
+	v.refs.Store(1)
+	return v
+}
+
+// tryRef adds a reference unless the view is closed or closing.
+func (v *view) tryRef() bool {
+	for {
+		n := v.refs.Load()
+		if n == 0 {
+			return false
+		}
+		if v.refs.CompareAndSwap(n, n+1) {
+			return true
+		}
+	}
+}
+
+func (v *view) unref() {
+	if v.refs.Add(-1) > 0 {
+		return
+	}
+	if v.s.failure.Load() != nil {
+		return // a failed Pebble may hold its locks for ever; the process is about to end
+	}
+	v.dropIdle()
+	_ = v.snap.Close()
+}
+
+// iter is a Pebble iterator at a view, with the shape of the LSM tree it was opened on.
+type iter struct {
+	*pdb.Iterator
+	shape uint64
+}
+
+// newIter returns an iterator for the rows of sp: an idle one if there is one.
+func (v *view) newIter(sp span) (*iter, error) {
+	v.mu.Lock()
+	var it *iter
+	if n := len(v.idle); n > 0 {
+		it = v.idle[n-1]
+		v.idle[n-1] = nil
+		v.idle = v.idle[:n-1]
+	}
+	v.mu.Unlock()
+	if it != nil {
+		it.SetBounds(sp.begin, sp.end)
+		return it, nil
+	}
+	shape := v.s.shape.Load()
+	p, err := v.snap.NewIter(&pdb.IterOptions{LowerBound: sp.begin, UpperBound: sp.end})
+	if err != nil {
+		return nil, err
+	}
+	return &iter{Iterator: p, shape: shape}, nil
+}
+
+// putIter takes an iterator back. One that has failed, or was opened before the last flush or compaction (whose
+// input files it keeps on disk), is closed.
+func (v *view) putIter(it *iter) {
+	if it.Error() == nil && it.shape == v.s.shape.Load() {
+		v.mu.Lock()
+		if len(v.idle) < idleIteratorsMax && v.refs.Load() > 0 {
+			v.idle = append(v.idle, it)
+			v.mu.Unlock()
+			return
+		}
+		v.mu.Unlock()
+	}
+	_ = it.Close()
+}
+
+// dropIdle closes the idle iterators, so that nothing keeps obsolete files.
+func (v *view) dropIdle() {
+	v.mu.Lock()
+	idle := v.idle
+	v.idle = nil
+	v.mu.Unlock()
+	for _, it := range idle {
+		_ = it.Close()
+	}
+}

@@ -1,0 +1,15 @@
+// Package etcdapi answers the etcd v3 gRPC services over the libraries that hold the data: validation of requests in
+// etcd's order, etcd's error codes and texts, response headers, and the encoding of hot responses.
+//
+// # Invariants
+//
+//   - Whatever is refused is refused before anything is written, with the code and text of etcd's error table
+//     (rpctypes); an error that is not in the table is never sent as Unknown if its class is known.
+//   - The header revision of an answer is never above what the answer shows, and never below any revision
+//     acknowledged before the request arrived.
+//
+// # Concurrency
+//
+// Services may be called from any goroutine; each holds no state of its own beyond what its Register function was
+// given.
+package etcdapi

@@ -1,0 +1,56 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/watch"
+)
+
+// errorTable maps the errors of the libraries to etcd's (rpctypes/error.go): clientv3 goes by the text, other clients by the
+// code. The first match counts, so more specific errors stand first.
+//
+// ErrUnavailable becomes "request timed out": etcd's own word for a write that may or may not have happened, and Unavailable is
+// what clients retry reads on.
+var errorTable = []struct{ err, grpc error }{
+	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
+	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
+	{mvcc.ErrKeyNotFound, rpctypes.ErrGRPCKeyNotFound},
+	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
+	{mvcc.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
+	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{mvcc.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
+	{mvcc.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
+	{mvcc.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
+	{watch.ErrTooManyStreams, rpctypes.ErrGRPCRequestTooManyRequests},
+	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
+	{mvcc.ErrClosed, rpctypes.ErrGRPCStopped},
+	{watch.ErrStopped, rpctypes.ErrGRPCStopped},
+	{lease.ErrStopped, rpctypes.ErrGRPCStopped},
+	{lease.ErrNotOwner, rpctypes.ErrGRPCNotLeader},
+	{mvcc.ErrFenced, rpctypes.ErrGRPCNotLeader},
+	{mvcc.ErrUnavailable, rpctypes.ErrGRPCTimeout},
+}
+
+// Err turns an error of the libraries into the gRPC error that etcd would send. Errors that carry a gRPC status, and those of a
+// context, which grpc-go maps itself, pass through; what is in no class goes out as Unknown, as etcd does.
+func Err(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	for i := range errorTable {
+		if errors.Is(err, errorTable[i].err) {
+			return errorTable[i].grpc
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}

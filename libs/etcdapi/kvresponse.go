@@ -1,0 +1,242 @@
+package etcdapi
+
+import (
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Buffers of a response that grows: the first one small, the others of the size that grpc-go's pool keeps.
+const (
+	firstBuffer = 4 << 10
+	nextBuffer  = 32 << 10
+)
+
+// encoded is a response that has its wire form already.
+type encoded mem.BufferSlice
+
+func (e encoded) MarshalWire() (mem.BufferSlice, error) { return mem.BufferSlice(e), nil }
+
+func encodedBytes(b []byte) encoded { return encoded{mem.SliceBuffer(b)} }
+
+// headerCodec writes response headers; all but the revision is the same for ever.
+type headerCodec struct {
+	fixed []byte // the fields of Header
+}
+
+func newHeaderCodec(h Header) headerCodec {
+	var b []byte
+	b = appendUint(b, 1, h.ClusterID)
+	b = appendUint(b, 2, h.MemberID)
+	b = appendUint(b, 4, h.RaftTerm)
+	return headerCodec{fixed: b}
+}
+
+// size of the header as a field 1 of a response.
+func (c headerCodec) size(rev int64) int {
+	n := len(c.fixed) + sizeInt(rev)
+	return 1 + protowire.SizeBytes(n)
+}
+
+func (c headerCodec) append(b []byte, rev int64) []byte {
+	b = append(b, 1<<3|byte(protowire.BytesType))
+	b = protowire.AppendVarint(b, uint64(len(c.fixed)+sizeInt(rev)))
+	b = append(b, c.fixed...)
+	return appendInt(b, 3, rev)
+}
+
+func appendInt(b []byte, num protowire.Number, v int64) []byte { return appendUint(b, num, uint64(v)) }
+
+func appendBool(b []byte, num protowire.Number, v bool) []byte {
+	return appendUint(b, num, protowire.EncodeBool(v))
+}
+
+func sizeInt(v int64) int { return sizeUint(uint64(v)) }
+
+func sizeBytesField(v []byte) int {
+	if len(v) == 0 {
+		return 0
+	}
+	return 1 + protowire.SizeBytes(len(v))
+}
+
+func appendBytesField(b []byte, num protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
+}
+
+// sizeKV is the size of an mvccpb.KeyValue.
+func sizeKV(kv *mvcc.KV) int {
+	return sizeBytesField(kv.Key) + sizeInt(kv.Create) + sizeInt(kv.Mod) + sizeInt(kv.Version) +
+		sizeBytesField(kv.Value) + sizeInt(kv.Lease)
+}
+
+// appendKV appends kv as field num.
+func appendKV(b []byte, num protowire.Number, kv *mvcc.KV, size int) []byte {
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(size))
+	b = appendBytesField(b, 1, kv.Key)
+	b = appendInt(b, 2, kv.Create)
+	b = appendInt(b, 3, kv.Mod)
+	b = appendInt(b, 4, kv.Version)
+	b = appendBytesField(b, 5, kv.Value)
+	return appendInt(b, 6, kv.Lease)
+}
+
+// rangeWriter encodes the keys of a Range as they come, into pooled buffers that grpc-go gives back when they are sent.
+type rangeWriter struct {
+	full []*[]byte // buffers before the current one
+	cur  *[]byte
+	size int // bytes in full
+}
+
+func (w *rangeWriter) add(kv *mvcc.KV) error {
+	size := sizeKV(kv)
+	w.grow(1 + protowire.SizeBytes(size))
+	*w.cur = appendKV(*w.cur, 2, kv, size)
+	return nil
+}
+
+// grow makes room for n bytes.
+func (w *rangeWriter) grow(n int) {
+	if w.cur != nil && cap(*w.cur)-len(*w.cur) >= n {
+		return
+	}
+	want := nextBuffer
+	if w.cur == nil {
+		want = firstBuffer
+	} else {
+		w.full = append(w.full, w.cur)
+		w.size += len(*w.cur)
+	}
+	w.cur = mem.DefaultBufferPool().Get(max(want, n))
+	*w.cur = (*w.cur)[:0]
+}
+
+func (w *rangeWriter) len() int {
+	if w.cur == nil {
+		return 0
+	}
+	return w.size + len(*w.cur)
+}
+
+// finish returns the message with what stands before and behind the keys.
+func (w *rangeWriter) finish(head, tail []byte) encoded {
+	out := make(encoded, 0, len(w.full)+3)
+	out = append(out, mem.SliceBuffer(head))
+	if w.cur != nil {
+		for _, b := range append(w.full, w.cur) {
+			out = append(out, mem.NewBuffer(b, mem.DefaultBufferPool()))
+		}
+	}
+	if len(tail) > 0 {
+		out = append(out, mem.SliceBuffer(tail))
+	}
+	*w = rangeWriter{}
+	return out
+}
+
+// free gives the buffers back when no message comes of them.
+func (w *rangeWriter) free() {
+	if w.cur != nil {
+		for _, b := range append(w.full, w.cur) {
+			mem.DefaultBufferPool().Put(b)
+		}
+	}
+	*w = rangeWriter{}
+}
+
+func appendRangeTail(b []byte, info *mvcc.RangeInfo) []byte {
+	b = appendBool(b, 3, info.More)
+	return appendInt(b, 4, info.Count)
+}
+
+// results encodes the answers of writes.
+type results struct{ headerCodec }
+
+func (c results) put(res *mvcc.Result) encoded {
+	b := make([]byte, 0, c.size(res.Rev)+sizePrev(res))
+	b = c.append(b, res.Rev)
+	return encodedBytes(appendPrev(b, 2, res))
+}
+
+func (c results) delete(res *mvcc.Result) encoded {
+	b := make([]byte, 0, c.size(res.Rev)+sizePrev(res)+sizeInt(res.Deleted))
+	b = c.append(b, res.Rev)
+	b = appendInt(b, 2, res.Deleted)
+	return encodedBytes(appendPrev(b, 3, res))
+}
+
+func (c results) txn(res *mvcc.Result) encoded {
+	b := c.append(make([]byte, 0, 64), res.Rev)
+	return encodedBytes(appendTxnBody(b, res))
+}
+
+func sizePrev(res *mvcc.Result) int {
+	n := 0
+	for i := range res.Prev {
+		n += 1 + protowire.SizeBytes(sizeKV(&res.Prev[i]))
+	}
+	return n
+}
+
+func appendPrev(b []byte, num protowire.Number, res *mvcc.Result) []byte {
+	for i := range res.Prev {
+		b = appendKV(b, num, &res.Prev[i], sizeKV(&res.Prev[i]))
+	}
+	return b
+}
+
+func appendTxnBody(b []byte, res *mvcc.Result) []byte {
+	b = appendBool(b, 2, res.Succeeded)
+	for i := range res.Ops {
+		b = appendMessage(b, 3, func(b []byte) []byte { return appendOpResult(b, &res.Ops[i]) })
+	}
+	return b
+}
+
+// appendMessage appends a message whose size is known only when it is written.
+func appendMessage(b []byte, num protowire.Number, body func([]byte) []byte) []byte {
+	b = protowire.AppendTag(b, num, protowire.BytesType)
+	b = append(b, 0) // most are short: one byte of length
+	start := len(b)
+	b = body(b)
+	size := len(b) - start
+	if extra := protowire.SizeVarint(uint64(size)) - 1; extra > 0 {
+		b = append(b, make([]byte, extra)...)
+		copy(b[start+extra:], b[start:start+size])
+	}
+	protowire.AppendVarint(b[:start-1], uint64(size))
+	return b
+}
+
+// appendOpResult appends a ResponseOp. The headers of operations have a revision only, that of a nested transaction not even
+// that (etcd-surface §1.4).
+func appendOpResult(b []byte, op *mvcc.OpResult) []byte {
+	return appendMessage(b, protowire.Number(op.Kind), func(b []byte) []byte {
+		rev := op.Rev
+		if op.Kind == mvcc.OpTxn {
+			rev = 0
+		}
+		b = appendMessage(b, 1, func(b []byte) []byte { return appendInt(b, 3, rev) })
+		switch op.Kind {
+		case mvcc.OpRange:
+			for i := range op.KVs {
+				b = appendKV(b, 2, &op.KVs[i], sizeKV(&op.KVs[i]))
+			}
+			b = appendBool(b, 3, op.More)
+			b = appendInt(b, 4, op.Count)
+		case mvcc.OpPut:
+			b = appendPrev(b, 2, &op.Result)
+		case mvcc.OpDelete:
+			b = appendInt(b, 2, op.Deleted)
+			b = appendPrev(b, 3, &op.Result)
+		case mvcc.OpTxn:
+			b = appendTxnBody(b, &op.Result)
+		}
+		return b
+	})
+}

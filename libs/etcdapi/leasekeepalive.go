@@ -1,0 +1,151 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+)
+
+// renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, the
+// stream is not read further until one of them is answered.
+const renewalsWaitingMax = 128
+
+// LeaseKeepAlive implements pb.LeaseServer.
+//
+// Renewals are answered in the order in which they come, by the goroutine that reads them. One that has to wait, since its
+// lease has expired and is about to be revoked, is answered when it can be: clientv3 has one stream for all its leases,
+// and those that are good must not expire because of one that is not.
+func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
+	k := &keepAliveStream{service: s, stream: stream}
+	err := k.serve(k.renew)
+	if !errors.Is(err, errRenewalWaits) {
+		return err
+	}
+	return k.serveWithWaiters()
+}
+
+// errRenewalWaits ends the first phase of a stream.
+var errRenewalWaits = errors.New("renewal waits")
+
+// keepAliveStream is one keep-alive stream. Most streams never see a renewal that waits; they need one goroutine and no
+// lock. The first that does begins the second phase, with a reader and waiters beside the handler's goroutine.
+type keepAliveStream struct {
+	service *leaseService
+	stream  grpc.ServerStream
+
+	// The renewal with which the second phase begins.
+	first renewal
+
+	// Second phase.
+	ctx     context.Context // the stream's, cancelled when the handler returns
+	slots   chan struct{}   // one per waiter
+	failed  chan error      // the first error of a waiter
+	waiters sync.WaitGroup
+	sending sync.Mutex
+}
+
+// renewal is one request, with the revision of its answer.
+type renewal struct {
+	id, rev int64
+}
+
+// serve answers requests until the client has sent its last (then it returns nil) or answer fails.
+func (k *keepAliveStream) serve(answer func(renewal) error) error {
+	var req keepAliveRequest
+	for {
+		if err := k.stream.RecvMsg(&req); err != nil {
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to have
+		// succeeded at 4 (etcd: v3rpc/lease.go).
+		rev, err := k.service.head.Head(k.stream.Context())
+		if err != nil {
+			return leaseErr(err)
+		}
+		if err := answer(renewal{req.id, rev}); err != nil {
+			return err
+		}
+	}
+}
+
+// renew is the first phase's answer.
+func (k *keepAliveStream) renew(r renewal) error {
+	ttl, ok := k.service.keeper.TryRenew(r.id)
+	if !ok {
+		k.first = r
+		return errRenewalWaits
+	}
+	return k.send(r, ttl)
+}
+
+func (k *keepAliveStream) send(r renewal, ttl int64) error {
+	return k.stream.SendMsg(k.service.encoder.response(r.rev, r.id, ttl))
+}
+
+// serveWithWaiters is the second phase. It returns when the client has sent its last and all is answered, or at the first
+// error; the reader then ends with the stream.
+func (k *keepAliveStream) serveWithWaiters() error {
+	ctx, cancel := context.WithCancel(k.stream.Context())
+	defer cancel()
+	k.ctx = ctx
+	k.slots = make(chan struct{}, renewalsWaitingMax)
+	k.failed = make(chan error, 1)
+	done := make(chan error, 1)
+	go func() {
+		err := k.renewOrWait(k.first)
+		if err == nil {
+			err = k.serve(k.renewOrWait)
+		}
+		if err == nil {
+			k.waiters.Wait()
+		}
+		done <- err
+	}()
+	select {
+	case err := <-k.failed:
+		return err
+	case err := <-done:
+		return err
+	}
+}
+
+// renewOrWait is the second phase's answer.
+func (k *keepAliveStream) renewOrWait(r renewal) error {
+	if ttl, ok := k.service.keeper.TryRenew(r.id); ok {
+		k.sending.Lock()
+		defer k.sending.Unlock()
+		return k.send(r, ttl)
+	}
+	select {
+	case k.slots <- struct{}{}:
+	case <-k.ctx.Done():
+		return k.ctx.Err()
+	}
+	k.waiters.Go(func() {
+		if err := k.wait(r); err != nil {
+			select {
+			case k.failed <- err:
+			default:
+			}
+		}
+		<-k.slots
+	})
+	return nil
+}
+
+func (k *keepAliveStream) wait(r renewal) error {
+	ttl, err := k.service.keeper.Renew(k.ctx, r.id)
+	if err != nil {
+		return leaseErr(err)
+	}
+	k.sending.Lock()
+	defer k.sending.Unlock()
+	return k.send(r, ttl)
+}

@@ -1,0 +1,195 @@
+package etcdapi
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/coreos/go-semver/semver"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// AlarmStore keeps the alarms of a keyspace over restarts. While NOSPACE is active the store refuses what makes it
+// grow, while CORRUPT is active it refuses everything, as etcd's appliers do.
+type AlarmStore interface {
+	// Alarms returns the active alarms from memory, ordered by type and then member.
+	Alarms() []*pb.AlarmMember
+	// SetAlarm makes an alarm of a member active or clears it, durably. It reports whether that changed anything.
+	SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error)
+}
+
+// MaintenanceStore is what the Maintenance service needs of the keyspace.
+type MaintenanceStore interface {
+	AlarmStore
+	// Head is the last committed revision.
+	Head(ctx context.Context) (int64, error)
+	// Sizes returns the bytes on disk, and those of them that live data takes.
+	Sizes() (total, inUse int64)
+	// HashKV hashes the keyspace as it was at rev (0: now). Its errors are those of a read at rev.
+	HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error)
+}
+
+// ClusterVersion and StorageVersion are what etcd of EmulatedVersion reports for a cluster of its own minor version.
+var (
+	ClusterVersion = minorOf(EmulatedVersion) + ".0"
+	StorageVersion = ClusterVersion
+)
+
+var (
+	errSnapshot      = status.Error(codes.Unimplemented, "headwater: snapshots are not supported yet")
+	errUnknownAction = status.Error(codes.Unknown, "etcdserver: unknown method") // etcd's text, its only code for it
+)
+
+// RegisterMaintenance registers etcdserverpb.Maintenance. quota is what Status reports as dbSizeQuota, in bytes
+// (0: none).
+func RegisterMaintenance(r grpc.ServiceRegistrar, h Header, s MaintenanceStore, quota int64) {
+	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, quota: quota})
+}
+
+type maintenanceServer struct {
+	header Header
+	store  MaintenanceStore
+	quota  int64
+
+	// UnsafeMaintenanceServer makes an RPC added to the API a compile error here.
+	pb.UnsafeMaintenanceServer
+}
+
+// Status reports the head revision as raft index: nobody can tell the difference, and tools compare it over time.
+func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
+	head, err := s.store.Head(ctx)
+	if err != nil {
+		return nil, Err(err)
+	}
+	total, inUse := s.store.Sizes()
+	resp := &pb.StatusResponse{
+		Header:           s.header.At(head),
+		Version:          EmulatedVersion,
+		StorageVersion:   StorageVersion,
+		DbSize:           total,
+		DbSizeInUse:      inUse,
+		DbSizeQuota:      s.quota,
+		Leader:           s.header.MemberID,
+		RaftIndex:        uint64(head),
+		RaftAppliedIndex: uint64(head),
+		RaftTerm:         s.header.RaftTerm,
+		DowngradeInfo:    &pb.DowngradeInfo{},
+	}
+	for _, a := range s.store.Alarms() {
+		// The text form of AlarmMember, spelt out: protobuf's own is not stable.
+		resp.Errors = append(resp.Errors, fmt.Sprintf("memberID:%d alarm:%s", a.GetMemberID(), a.GetAlarm()))
+	}
+	return resp, nil
+}
+
+// Alarm follows etcd's alarm store: activating an active alarm returns it, deactivating one that is not active returns
+// none, and an alarm of type NONE is never stored.
+func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.AlarmResponse, error) {
+	resp := &pb.AlarmResponse{}
+	switch r.GetAction() {
+	case pb.AlarmRequest_GET:
+		for _, a := range s.store.Alarms() {
+			if r.GetAlarm() == pb.AlarmType_NONE || r.GetAlarm() == a.GetAlarm() {
+				resp.Alarms = append(resp.Alarms, a)
+			}
+		}
+	case pb.AlarmRequest_ACTIVATE, pb.AlarmRequest_DEACTIVATE:
+		activate := r.GetAction() == pb.AlarmRequest_ACTIVATE
+		if r.GetAlarm() == pb.AlarmType_NONE {
+			break
+		}
+		changed, err := s.store.SetAlarm(ctx, r.GetMemberID(), r.GetAlarm(), activate)
+		if err != nil {
+			return nil, Err(err)
+		}
+		if changed || activate {
+			resp.Alarms = append(resp.Alarms, &pb.AlarmMember{MemberID: r.GetMemberID(), Alarm: r.GetAlarm()})
+		}
+	default:
+		return nil, errUnknownAction
+	}
+	head, err := s.store.Head(ctx)
+	if err != nil {
+		return nil, Err(err)
+	}
+	resp.Header = s.header.At(head)
+	return resp, nil
+}
+
+// Defragment succeeds at once: the store reclaims space by itself. etcd's answer has no header either.
+func (s *maintenanceServer) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	return &pb.DefragmentResponse{}, nil
+}
+
+// Hash hashes the keyspace at its head. etcd hashes its database file; no client can tell what was hashed.
+func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
+	hash, _, _, head, err := s.store.HashKV(ctx, 0)
+	if err != nil {
+		return nil, Err(err)
+	}
+	return &pb.HashResponse{Header: s.header.At(head), Hash: hash}, nil
+}
+
+func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*pb.HashKVResponse, error) {
+	hash, hashRev, compactRev, head, err := s.store.HashKV(ctx, r.GetRevision())
+	if err != nil {
+		return nil, Err(err)
+	}
+	return &pb.HashKVResponse{
+		Header:          s.header.At(head),
+		Hash:            hash,
+		CompactRevision: compactRev,
+		HashRevision:    hashRev,
+	}, nil
+}
+
+func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
+	return errSnapshot
+}
+
+// MoveLeader to the leader itself succeeds in etcd; any other target is unknown here. The answer has no header.
+func (s *maintenanceServer) MoveLeader(_ context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
+	if r.GetTargetID() != s.header.MemberID {
+		return nil, rpctypes.ErrGRPCBadLeaderTransferee
+	}
+	return &pb.MoveLeaderResponse{}, nil
+}
+
+// Downgrade knows no valid target. Cancel succeeds although nothing is in flight: etcd logs that error and answers all
+// the same.
+func (s *maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
+	switch r.GetAction() {
+	case pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE:
+		if !isVersion(r.GetVersion()) {
+			return nil, rpctypes.ErrGRPCWrongDowngradeVersionFormat
+		}
+		return nil, rpctypes.ErrGRPCInvalidDowngradeTargetVersion
+	case pb.DowngradeRequest_CANCEL:
+	default:
+		return nil, errUnknownAction
+	}
+	head, err := s.store.Head(ctx)
+	if err != nil {
+		return nil, Err(err)
+	}
+	return &pb.DowngradeResponse{Header: s.header.At(head), Version: minorOf(ClusterVersion)}, nil
+}
+
+// isVersion accepts "major.minor.patch" and "major.minor", as etcd's convertToClusterVersion does.
+func isVersion(v string) bool {
+	for _, v := range []string{v, v + ".0"} {
+		if _, err := semver.NewVersion(v); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// minorOf cuts the patch off: etcd writes cluster versions as "3.7" in downgrade answers.
+func minorOf(v string) string {
+	sv := semver.New(v)
+	return fmt.Sprintf("%d.%d", sv.Major, sv.Minor)
+}

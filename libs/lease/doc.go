@@ -1,0 +1,51 @@
+// Package lease keeps the time of leases. The leases themselves are rows of the store, which grants and revokes them
+// together with their keys; here is when each of them ends.
+//
+// # Invariants
+//
+//   - Never early: a lease is revoked for its age only when at least its granted time has passed, on the keeper's
+//     monotonic clock, since the later of its grant's commit and the start of its last renewal that was answered with a
+//     TTL. After a restart, or when another keeper takes over, every lease gets its full time again. A lease may live
+//     longer than asked (DESIGN §7; etcd's lessor does the same when a leader changes).
+//   - No resurrection: a lease that has reached its deadline, or whose revoke has begun, is never good again; nor is
+//     one renewed that the store has already revoked. The exception is a revoke that the store refused for certain.
+//   - Order: what was answered stays true. A renewal that begins after the effect of a revoke could be seen is answered
+//     with 0; one that begins after the effect of a grant could be seen finds the lease; an id can be granted again as
+//     soon as its revoke could be seen.
+//   - Only the owner expires leases: every revoke for age carries the fence of the claim, in the transaction that
+//     deletes the keys. A keeper whose fence is void stops and answers nothing more.
+//   - Every row of the store is in the table once the keeper is ready, if all grants go through it. A row that was
+//     revoked in another way leaves the table when its turn comes to expire, or when it is granted or revoked again.
+//
+// # How
+//
+// An entry of the table has one atomic word, its deadline. A renewal loads the word, and unless the lease has expired
+// swaps in a later one: no lock but a shared one for the lookup, no allocation, no queue. Everything that involves the
+// store (grant, revoke, expiry) first swaps the word for a mark, the latch, under the lock of the entry's shard, and so
+// is serialised per lease; who meets the latch waits until it is released and looks again. A latch is held over the
+// store's call, which is made without the client's cancellation, so that its answer is the outcome. If the outcome stays
+// unknown all the same (the store is unavailable), the latch passes to the expiry loop, which tries again until the
+// store has an answer. Until then nobody is told anything about that lease.
+//
+// The queue of deadlines is a heap of lower bounds. Renewals do not touch it; an entry that comes to the top too early
+// is put back with its true deadline, so a lease costs the queue one visit per TTL however often it is renewed.
+//
+// Expired leases are revoked a bounded number at a time, each as a request of its own, which the store commits in
+// groups: a burst of 100,000 expiries takes as long as that many writes, and a client's write in between waits for
+// at most Options.Revokes of them.
+//
+// # Concurrency
+//
+// Keeper's methods may be called from any goroutine. Keeper.Run owns the expiry loop and its workers and returns when
+// all of them have. Locks are taken in the order shard, queue.
+//
+// # Failures
+//
+// While the store cannot revoke, expired leases stay and renewals of them wait; they are tried again with growing
+// pauses, one by one and all together. See expire.go for the bounds.
+//
+// # Testing
+//
+// The table takes the time as an argument and is tested with made-up instants against a model. The keeper reads
+// time.Now and timers only and runs inside testing/synctest.
+package lease

@@ -1,0 +1,166 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Bounds of the pauses after failures. A lease that could not be revoked waits on its own (retryMin doubled up to
+// retryMax), so that one bad lease holds up nobody; while nothing succeeds at all, the loop pauses as a whole (pauseMin
+// doubled up to pauseMax), so that a store in trouble is not hammered by a hundred thousand expired leases.
+const (
+	retryMin = 100 * time.Millisecond
+	retryMax = 3 * time.Second // etcd's interval (lessor.go: defaultExpiredleaseRetryInterval)
+	pauseMin = 10 * time.Millisecond
+	pauseMax = time.Second
+)
+
+// backoff returns low doubled attempts times, at most high, and between half of it and all of it by chance: what failed
+// together is not to come back together.
+func backoff(attempts int, low, high time.Duration) time.Duration {
+	d := min(low<<min(attempts, 20), high)
+	return d/2 + rand.N(d/2+1)
+}
+
+// expire revokes what has expired and finishes what was handed over, until ctx ends or the fence is void.
+func (k *Keeper) expire(ctx context.Context, fence mvcc.Fence) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	w := &worker{keeper: k, fence: fence, cancel: cancel}
+	var (
+		running sync.WaitGroup
+		slots   = make(chan struct{}, k.opt.Revokes)
+		timer   = time.NewTimer(idleMax)
+	)
+	defer running.Wait()
+	defer cancel(nil)
+	defer timer.Stop()
+	for {
+		select {
+		case slots <- struct{}{}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		now := k.now()
+		next := w.paused()
+		if next <= now {
+			var e *entry
+			if e, next = k.table.expire(now); e != nil {
+				running.Go(func() {
+					w.do(ctx, e)
+					<-slots
+				})
+				continue
+			}
+		}
+		<-slots
+		timer.Reset(min(time.Duration(next-now), idleMax))
+		select {
+		case <-timer.C:
+		case <-k.wake:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// worker does the tasks of the expiry loop; several do run at a time.
+type worker struct {
+	keeper *Keeper
+	fence  mvcc.Fence
+	cancel context.CancelCauseFunc // ends the loop, with the reason
+
+	mu       sync.Mutex
+	failures int     // since the last success
+	until    instant // when the pause ends
+}
+
+// do carries out the task of e, whose latch it holds, and ends it: the latch is released, or handed back for later.
+func (w *worker) do(ctx context.Context, e *entry) {
+	k := w.keeper
+	var err error
+	switch e.task {
+	case revokeTask:
+		if err = w.revoke(ctx, e.id); err == nil {
+			k.table.release(e, gone)
+		}
+	case grantTask:
+		if err = w.grant(ctx, e); err == nil {
+			k.nudge(k.table.release(e, after(k.now(), e.ttl)))
+		} else if refused(err) {
+			k.table.release(e, gone)
+			err = nil
+		}
+	}
+	switch {
+	case err == nil:
+		w.succeeded()
+	case errors.Is(err, mvcc.ErrFenced):
+		w.cancel(ErrNotOwner)
+	case ctx.Err() == nil:
+		w.failed(e, err)
+	}
+}
+
+// revoke revokes a lease as the owner. It is done when it succeeds and when the lease is gone already.
+func (w *worker) revoke(ctx context.Context, id int64) error {
+	_, err := w.keeper.store.LeaseRevoke(ctx, id, &w.fence)
+	if errors.Is(err, mvcc.ErrLeaseNotFound) {
+		return nil
+	}
+	if err == nil {
+		w.keeper.count.revokedTotal.Add(1)
+		w.keeper.count.expiredTotal.Add(1)
+	}
+	return err
+}
+
+// grant grants a lease whose first grant may or may not have been made. It is done in either case.
+func (w *worker) grant(ctx context.Context, e *entry) error {
+	_, err := w.keeper.store.LeaseGrant(ctx, e.id, e.ttl)
+	if errors.Is(err, mvcc.ErrLeaseExists) {
+		return nil
+	}
+	return err
+}
+
+// paused returns until when nothing is to be tried.
+func (w *worker) paused() instant {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.until
+}
+
+func (w *worker) succeeded() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.failures > 0 {
+		w.keeper.opt.Logger.Info("lease expiry goes on", "failures", w.failures)
+	}
+	w.failures, w.until = 0, 0
+}
+
+// failed hands e back to be tried again, and pauses the loop. The failures of calls that were in flight together count
+// as one towards the length of the pause; only the first of a row is logged.
+func (w *worker) failed(e *entry, err error) {
+	k := w.keeper
+	k.count.retriesTotal.Add(1)
+	now := k.now()
+	attempts := int(e.attempts) // under the latch
+	k.nudge(k.table.hand(e, e.task, now+int64(backoff(attempts, retryMin, retryMax))))
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.until > now {
+		return
+	}
+	if w.failures == 0 {
+		k.opt.Logger.Warn("lease expiry is delayed", "lease", e.id, "error", err)
+	}
+	w.until = now + int64(backoff(w.failures, pauseMin, pauseMax))
+	w.failures++
+}

@@ -1,0 +1,213 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// fakeStore is a Store in memory. Each lease has as many keys as the test says.
+type fakeStore struct {
+	mu sync.Mutex
+	// latency is how long grants and revokes take.
+	latency time.Duration
+	// fail, if set, decides about the error of a call and whether it took effect all the same.
+	fail func(op string, id int64) (err error, done bool)
+
+	rev      int64
+	claims   int
+	rows     map[int64]int64
+	keys     map[int64][][]byte
+	revokes  map[int64]time.Time // when it was deleted
+	inFlight int
+	peak     int
+}
+
+func newFakeStore() *fakeStore {
+	return &fakeStore{
+		rev: 1, rows: map[int64]int64{}, keys: map[int64][][]byte{},
+		revokes: map[int64]time.Time{},
+	}
+}
+
+var errDown = errors.New("store down")
+
+// enter counts a write as in flight until the returned function is called.
+func (s *fakeStore) enter() func() {
+	s.mu.Lock()
+	s.inFlight++
+	s.peak = max(s.peak, s.inFlight)
+	latency := s.latency
+	s.mu.Unlock()
+	if latency > 0 {
+		time.Sleep(latency) // in a bubble: the latency that is simulated
+	}
+	return func() {
+		s.mu.Lock()
+		s.inFlight--
+		s.mu.Unlock()
+	}
+}
+
+func (s *fakeStore) verdict(op string, id int64) (error, bool) {
+	s.mu.Lock()
+	fail := s.fail
+	s.mu.Unlock()
+	if fail == nil {
+		return nil, true
+	}
+	return fail(op, id)
+}
+
+func (s *fakeStore) setLatency(d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.latency = d
+}
+
+func (s *fakeStore) setFail(f func(op string, id int64) (error, bool)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.fail = f
+}
+
+// client is one process's connection to a fakeStore: fences of an older claim are void, and nothing is written any more
+// once it is closed, as when the process has ended.
+type client struct {
+	*fakeStore
+	claim  int
+	closed bool
+}
+
+var _ Store = (*client)(nil)
+
+func (c *client) close() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+}
+
+func (c *client) ClaimLeases(context.Context) (mvcc.Fence, error) {
+	if err, done := c.verdict("claim", 0); !done {
+		return mvcc.Fence{}, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.claims++
+	c.claim = c.claims
+	return mvcc.Fence{}, nil
+}
+
+func (c *client) LeaseGrant(ctx context.Context, id, ttl int64) (int64, error) {
+	defer c.enter()()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err, done := c.verdict("grant", id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, mvcc.ErrClosed
+	}
+	if _, exists := c.rows[id]; exists {
+		return 0, mvcc.ErrLeaseExists
+	}
+	if done {
+		c.rows[id] = ttl
+		delete(c.revokes, id)
+	}
+	return c.rev, err
+}
+
+func (c *client) LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (int64, error) {
+	defer c.enter()()
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	err, done := c.verdict("revoke", id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closed {
+		return 0, mvcc.ErrClosed
+	}
+	if fence != nil && c.claim != c.claims {
+		return 0, mvcc.ErrFenced
+	}
+	if _, exists := c.rows[id]; !exists {
+		return 0, mvcc.ErrLeaseNotFound
+	}
+	if done {
+		delete(c.rows, id)
+		c.revokes[id] = time.Now()
+		if len(c.keys[id]) > 0 {
+			c.rev++
+			delete(c.keys, id)
+		}
+	}
+	return c.rev, err
+}
+
+func (s *fakeStore) LeaseKeys(_ context.Context, id int64) ([][]byte, int64, error) {
+	if err, done := s.verdict("keys", id); !done {
+		return nil, 0, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.keys[id]), s.rev, nil
+}
+
+func (s *fakeStore) Leases(_ context.Context, visit func(id, ttl int64) error) error {
+	if err, done := s.verdict("leases", 0); !done {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, ttl := range s.rows {
+		if err := visit(id, ttl); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *fakeStore) Head(context.Context) (int64, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rev, nil
+}
+
+// put attaches a key, if the lease is there.
+func (s *fakeStore) put(id int64, key string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, exists := s.rows[id]; !exists {
+		return false
+	}
+	s.rev++
+	s.keys[id] = append(s.keys[id], []byte(key))
+	return true
+}
+
+// erase revokes a lease behind the keeper's back.
+func (s *fakeStore) erase(id int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.rows, id)
+}
+
+func (s *fakeStore) has(id int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	_, exists := s.rows[id]
+	return exists
+}
+
+func (s *fakeStore) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.rows)
+}

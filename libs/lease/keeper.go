@@ -1,0 +1,204 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+)
+
+// Limits and defaults.
+const (
+	// MaxTTL is the longest time to live that is granted, in seconds: etcd's (lease.MaxLeaseTTL), about 285 years.
+	MaxTTL = 9_000_000_000
+
+	// DefaultMinTTL is the shortest time to live in seconds, to which shorter ones are raised: what etcd computes from
+	// its default election timeout, 1.5 times ten ticks of 100 ms, rounded up.
+	DefaultMinTTL = 2
+	// DefaultExtension is what leases get beside their full time to live when the keeper starts: time for clients to
+	// find it. etcd's new leader adds its election timeout, 1 s, in the same place.
+	DefaultExtension = time.Second
+	// DefaultRevokes is how many expired leases are being revoked at a time. It bounds what a write that arrives during a
+	// burst of expiries has to wait for, and fills group commits.
+	DefaultRevokes = 64
+
+	// idAttemptsMax is how many random ids are tried for a lease whose client leaves the choice to the server.
+	idAttemptsMax = 16
+	// idleMax is how long the expiry loop sleeps at most.
+	idleMax = time.Hour
+)
+
+// Errors of the keeper. Those of the store (mvcc.ErrLeaseNotFound, mvcc.ErrLeaseExists and others) come through.
+var (
+	// ErrTTLTooLarge: the time to live asked for is above MaxTTL.
+	ErrTTLTooLarge = errors.New("lease: too large lease TTL")
+	// ErrStopped: the keeper has stopped; nothing can be said about any lease.
+	ErrStopped = errors.New("lease: keeper stopped")
+	// ErrNotOwner: another keeper has claimed the leases; nothing can be said about any lease here.
+	ErrNotOwner = errors.New("lease: another keeper owns the leases")
+)
+
+// Options configure a Keeper. The zero value of each field means its default.
+type Options struct {
+	MinTTL    int64         // seconds; default DefaultMinTTL
+	Extension time.Duration // default DefaultExtension; negative: none
+	Revokes   int           // default DefaultRevokes
+	Logger    *slog.Logger  // default: none
+}
+
+func (o *Options) ensureDefaults() {
+	if o.MinTTL == 0 {
+		o.MinTTL = DefaultMinTTL
+	}
+	switch {
+	case o.Extension == 0:
+		o.Extension = DefaultExtension
+	case o.Extension < 0:
+		o.Extension = 0
+	}
+	if o.Revokes == 0 {
+		o.Revokes = DefaultRevokes
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (o *Options) validate() error {
+	if o.MinTTL < 1 || o.MinTTL > MaxTTL {
+		return fmt.Errorf("lease: minimum TTL %d not in 1…%d", o.MinTTL, int64(MaxTTL))
+	}
+	if o.Revokes < 1 {
+		return fmt.Errorf("lease: revokes at a time %d < 1", o.Revokes)
+	}
+	return nil
+}
+
+// Keeper owns the leases of a keyspace: it keeps their deadlines, answers for them, and revokes what has expired. All
+// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait, and after
+// it has returned they fail with ErrStopped or ErrNotOwner.
+type Keeper struct {
+	store Store
+	opt   Options
+	start time.Time
+	table *table
+	wake  chan struct{} // tells the expiry loop that the queue has a new first entry
+	count counters
+
+	serving atomic.Bool   // between ready and stopped
+	ready   chan struct{} // closed when the leases are loaded
+	stopped chan struct{} // closed when Run ends
+	stopErr error         // set before stopped is closed
+	running atomic.Bool
+}
+
+// New returns a keeper for the leases in store. It does nothing before Run.
+func New(store Store, o Options) (*Keeper, error) {
+	o.ensureDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	return &Keeper{
+		store:   store,
+		opt:     o,
+		start:   time.Now(),
+		table:   newTable(),
+		wake:    make(chan struct{}, 1),
+		ready:   make(chan struct{}),
+		stopped: make(chan struct{}),
+	}, nil
+}
+
+// Run claims the leases, loads them with their full time to live, and expires them until ctx ends (then it returns
+// nil), another keeper claims them (ErrNotOwner), or they cannot be claimed or loaded. It may be called once.
+//
+// The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
+// every lease that may still be alive.
+func (k *Keeper) Run(ctx context.Context) error {
+	if k.running.Swap(true) {
+		return errors.New("lease: keeper run twice")
+	}
+	err := k.run(ctx)
+	k.stopErr = ErrStopped
+	if errors.Is(err, ErrNotOwner) {
+		k.stopErr = ErrNotOwner
+	}
+	k.serving.Store(false)
+	close(k.stopped)
+	if ctx.Err() != nil && !errors.Is(err, ErrNotOwner) {
+		return nil
+	}
+	return err
+}
+
+func (k *Keeper) run(ctx context.Context) error {
+	fence, err := k.store.ClaimLeases(ctx)
+	if err != nil {
+		return fmt.Errorf("lease: claiming the leases: %w", err)
+	}
+	var leases []*entry
+	err = k.store.Leases(ctx, func(id, ttl int64) error {
+		leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("lease: loading the leases: %w", err)
+	}
+	loaded := len(leases)
+	k.table.load(leases, k.now(), k.opt.Extension)
+	k.serving.Store(true)
+	close(k.ready)
+	k.opt.Logger.Info("lease keeper ready", "leases", loaded)
+	return k.expire(ctx, fence)
+}
+
+// Ready is closed when the keeper answers.
+func (k *Keeper) Ready() <-chan struct{} { return k.ready }
+
+// now reads the keeper's clock, which is monotonic and starts at 1: a clock set back or forward changes no deadline.
+func (k *Keeper) now() instant { return int64(time.Since(k.start)) + 1 }
+
+// await returns when the keeper answers, or with the reason why it will not.
+func (k *Keeper) await(ctx context.Context) error {
+	if k.serving.Load() {
+		return nil
+	}
+	select {
+	case <-k.stopped:
+		return k.stopErr
+	default:
+	}
+	select {
+	case <-k.ready:
+		return nil
+	case <-k.stopped:
+		return k.stopErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// waitFor returns when busy is closed, or with the reason why nobody will close it.
+func (k *Keeper) waitFor(ctx context.Context, busy <-chan struct{}) error {
+	select {
+	case <-busy:
+		return nil
+	case <-k.stopped:
+		return k.stopErr
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// nudge wakes the expiry loop if the queue's first entry has changed.
+func (k *Keeper) nudge(first bool) {
+	if !first {
+		return
+	}
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,96 @@
+package lease
+
+import (
+	"math/bits"
+	"sync/atomic"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// ttlBuckets is the number of buckets of the TTL histogram: 1 s doubled up to 2^23 s, as in etcd (lease/metrics.go).
+const ttlBuckets = 24
+
+// counters count since the keeper was made. Renewals are counted in the shards of the table.
+type counters struct {
+	grantedTotal, revokedTotal, expiredTotal, retriesTotal atomic.Uint64
+
+	ttlSum atomic.Uint64
+	ttl    [ttlBuckets + 1]atomic.Uint64 // ttl[i]: above 2^(i-1) and not above 2^i; the last: above all
+}
+
+// granted counts a grant of ttl > 0 seconds.
+func (c *counters) granted(ttl int64) {
+	c.grantedTotal.Add(1)
+	c.ttlSum.Add(uint64(ttl))
+	c.ttl[min(bits.Len64(uint64(ttl-1)), ttlBuckets)].Add(1)
+}
+
+// Stats are the keeper's counters. All but Active only grow.
+type Stats struct {
+	Granted uint64 // grants that succeeded
+	Revoked uint64 // leases revoked, expired ones included
+	Expired uint64 // leases revoked because they expired
+	Renewed uint64 // renewals of leases that were good
+	Retries uint64 // attempts to revoke an expired lease that failed and are made again
+	Active  int    // leases in the table, those that are being granted or revoked included
+}
+
+// Stats returns the counters. They are read one by one, so they may be a few events apart.
+func (k *Keeper) Stats() Stats {
+	return Stats{
+		Granted: k.count.grantedTotal.Load(),
+		Revoked: k.count.revokedTotal.Load(),
+		Expired: k.count.expiredTotal.Load(),
+		Renewed: k.table.renewals(),
+		Retries: k.count.retriesTotal.Load(),
+		Active:  int(k.table.size.Load()),
+	}
+}
+
+// Names under which etcd's dashboards look, and our own.
+var (
+	descGranted = prometheus.NewDesc("etcd_debugging_lease_granted_total", "The total number of granted leases.", nil, nil)
+	descRevoked = prometheus.NewDesc("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", nil, nil)
+	descRenewed = prometheus.NewDesc("etcd_debugging_lease_renewed_total", "The total number of lease renewals.", nil, nil)
+	descExpired = prometheus.NewDesc("etcd_debugging_server_lease_expired_total",
+		"The total number of expired leases.", nil, nil)
+	descTTL = prometheus.NewDesc("etcd_debugging_lease_ttl_total",
+		"Histogram of the TTLs of granted leases, in seconds.", nil, nil)
+	descActive  = prometheus.NewDesc("headwater_lease_active", "The number of leases.", nil, nil)
+	descRetries = prometheus.NewDesc("headwater_lease_revoke_retries_total",
+		"Attempts to revoke an expired lease that failed and were made again.", nil, nil)
+)
+
+var _ prometheus.Collector = (*Keeper)(nil)
+
+// Describe implements prometheus.Collector.
+func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{
+		descGranted, descRevoked, descRenewed, descExpired, descTTL, descActive, descRetries,
+	} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
+	s := k.Stats()
+	counter := func(d *prometheus.Desc, v uint64) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
+	}
+	counter(descGranted, s.Granted)
+	counter(descRevoked, s.Revoked)
+	counter(descRenewed, s.Renewed)
+	counter(descExpired, s.Expired)
+	counter(descRetries, s.Retries)
+	ch <- prometheus.MustNewConstMetric(descActive, prometheus.GaugeValue, float64(s.Active))
+
+	var n uint64
+	buckets := make(map[float64]uint64, ttlBuckets)
+	for i := range ttlBuckets {
+		n += k.count.ttl[i].Load()
+		buckets[float64(uint64(1)<<i)] = n
+	}
+	n += k.count.ttl[ttlBuckets].Load()
+	ch <- prometheus.MustNewConstHistogram(descTTL, n, float64(k.count.ttlSum.Load()), buckets)
+}

@@ -1,0 +1,45 @@
+package lease
+
+import (
+	"context"
+	"errors"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Store holds the leases as rows. mvcc.Store implements it.
+//
+// The keeper calls LeaseGrant and LeaseRevoke for a client with a context that is never cancelled, so that an error of
+// theirs is the outcome and not merely the end of somebody's patience. All methods may be called from any goroutine.
+type Store interface {
+	// ClaimLeases makes the caller the owner of the keyspace's leases: every fence handed out before is void from then
+	// on.
+	ClaimLeases(ctx context.Context) (mvcc.Fence, error)
+	// LeaseGrant writes the row of a lease that does not exist yet. ttl is in seconds; rev is the keyspace's revision
+	// after the request, which a grant does not change. Errors: mvcc.ErrLeaseExists, mvcc.ErrNoSpace, those of any write.
+	LeaseGrant(ctx context.Context, id, ttl int64) (rev int64, err error)
+	// LeaseRevoke deletes the row and every attached key in one revision. With a fence it does so only while the fence
+	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
+	LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, err error)
+	// LeaseKeys returns the keys attached to a lease, sorted, and the keyspace's revision at that moment. A lease that does
+	// not exist has none.
+	LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error)
+	// Leases visits every lease row and stops at the first error of visit, which it returns.
+	Leases(ctx context.Context, visit func(id, ttl int64) error) error
+	// Head returns the keyspace's last durable revision, which is not below any revision acknowledged before the call.
+	Head(ctx context.Context) (int64, error)
+}
+
+// refused reports whether err says that the write was not made and never will be. After any other error it may have
+// been made, or may yet be.
+func refused(err error) bool {
+	for _, known := range []error{
+		mvcc.ErrLeaseExists, mvcc.ErrLeaseNotFound, mvcc.ErrFenced,
+		mvcc.ErrNoSpace, mvcc.ErrTooManyRequests, mvcc.ErrTooLarge,
+	} {
+		if errors.Is(err, known) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,42 @@
+package mvcc
+
+import (
+	"context"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Alarms returns the names of the alarms that are set, in byte order; they survive restarts. Errors: ErrUnavailable, the
+// context's.
+func (s *Store) Alarms(ctx context.Context) ([]string, error) {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	defer snap.Close()
+	begin := s.rows.meta(metaAlarm)
+	it := snap.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
+	defer it.Close()
+	var names []string
+	for it.Next() {
+		names = append(names, string(it.Key()[len(begin):]))
+	}
+	return names, storeErr(it.Err())
+}
+
+// SetAlarm sets or clears an alarm. It is idempotent. Errors: ErrNoSpace (not even this row can be written), ErrUnavailable, the
+// context's.
+func (s *Store) SetAlarm(ctx context.Context, name string, on bool) error {
+	return s.update(ctx, func(txn engine.Txn) error {
+		if on {
+			txn.Set(s.rows.meta(metaAlarm+name), nil)
+		} else {
+			txn.Clear(s.rows.meta(metaAlarm + name))
+		}
+		return nil
+	})
+}
+
+// RefuseGrowth makes requests that need space (puts, transactions with puts, lease grants) fail with ErrNoSpace, as etcd's do
+// under a NOSPACE alarm; deletes, revokes, compactions and reads go on.
+func (s *Store) RefuseGrowth(refuse bool) { s.noSpace.Store(refuse) }

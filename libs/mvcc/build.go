@@ -1,0 +1,214 @@
+package mvcc
+
+import (
+	"encoding/binary"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// build turns what the group has changed into the mutations of its transaction. It reads nothing: on FoundationDB a range is
+// unreadable after a stamped write.
+func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
+	w := rowWriter{g: g, txn: txn}
+	txn.UseStamps(len(g.entries))
+	for _, st := range g.states {
+		if st.dirty {
+			w.key(st)
+		}
+	}
+	for i := range g.entries {
+		w.entry(i)
+	}
+	for id, l := range g.leases {
+		if l.dirty {
+			w.lease(id, l)
+		}
+	}
+	if g.compacts {
+		txn.Set(g.s.compactRow, appendRev(nil, g.compact))
+	}
+	w.commit(commitRow, seq)
+}
+
+// rowWriter writes rows from scratch buffers: mutations copy what they are given.
+type rowWriter struct {
+	g    *group
+	txn  engine.Txn
+	k, v []byte
+}
+
+// key writes the current rows of a key, and its attachment if that has changed.
+func (w *rowWriter) key(st *keyState) {
+	s := w.g.s
+	valRows := st.lived && !st.was.inline
+	w.k = s.rows.idx(w.k[:0], st.key)
+	if !st.live {
+		if st.lived {
+			w.txn.Clear(w.k)
+		}
+	} else {
+		st.rec.inline = st.rec.size <= s.o.InlineBytes
+		if st.rec.inline {
+			st.rec.value = st.val
+		}
+		w.v = appendRecord(w.v[:0], s.refs, &st.rec)
+		w.txn.SetStampedValue(w.k, w.v, 0)
+	}
+	if valRows {
+		w.k = s.rows.val(w.k[:0], st.key)
+		w.txn.ClearRange(w.k, prefixEnd(w.k))
+	}
+	if st.live && !st.rec.inline {
+		w.chunks(st)
+	}
+	w.attachment(st)
+}
+
+func (w *rowWriter) chunks(st *keyState) {
+	size := w.g.s.meta.ChunkBytes
+	for i := range chunksOf(len(st.val), size) {
+		w.k = w.g.s.rows.valChunk(w.k[:0], st.key, i)
+		w.txn.Set(w.k, st.val[i*size:min((i+1)*size, len(st.val))])
+	}
+}
+
+func (w *rowWriter) attachment(st *keyState) {
+	before, after := st.was.lease, st.rec.lease
+	if before == after {
+		return
+	}
+	if before != 0 {
+		w.txn.Clear(w.g.s.rows.leaseKey(nil, before, st.key))
+	}
+	if after != 0 {
+		w.txn.Set(w.g.s.rows.leaseKey(nil, after, st.key), nil)
+	}
+}
+
+// entry writes the log rows of a request and the hist rows of what it replaced.
+func (w *rowWriter) entry(i int) {
+	s, e := w.g.s, &w.g.entries[i]
+	own := revlog.Pending(i)
+	at := engine.Stamp{Index: uint16(i)}
+	payload := w.g.buf[e.start:e.end]
+	size := s.meta.ChunkBytes
+	for n := range max(1, chunksOf(len(payload), size)) {
+		part := payload[n*size : min((n+1)*size, len(payload))]
+		w.v = w.v[:0]
+		if n == 0 {
+			w.k = s.rows.log(w.k[:0], at)
+			w.v = binary.AppendUvarint(w.v, uint64(len(payload)))
+		} else {
+			w.k = s.rows.logChunk(w.k[:0], at, n)
+		}
+		w.v = append(w.v, part...)
+		w.txn.SetStampedKey(w.k, s.rows.logStampAt(), w.v)
+	}
+	for j := e.events; j < e.events+e.eventN; j++ {
+		w.hist(&w.g.events[j], e.start, own, at)
+	}
+}
+
+func (w *rowWriter) hist(pe *pendingEvent, start int, own int64, at engine.Stamp) {
+	if !pe.ev.HasPrev {
+		return
+	}
+	p := &pe.ev.Prev
+	was := replaced{create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, at: pe.at.Prev - start, size: len(p.Value)}
+	w.k = w.g.s.rows.hist(w.k[:0], p.Key, at)
+	w.v = appendReplaced(w.v[:0], w.g.s.refs, &was, own)
+	w.txn.SetStampedKey(w.k, len(w.k)-engine.StampLen, w.v)
+}
+
+func (w *rowWriter) lease(id int64, l *leaseState) {
+	w.k = w.g.s.rows.lease(w.k[:0], id)
+	if l.live {
+		w.txn.Set(w.k, appendRev(nil, l.ttl))
+	} else {
+		w.txn.Clear(w.k)
+	}
+}
+
+// commit writes the head and the lane's row. A group that changed no key leaves the head where it is.
+func (w *rowWriter) commit(row []byte, seq uint64) {
+	w.v = binary.BigEndian.AppendUint64(w.v[:0], seq)
+	n := len(w.g.entries)
+	if n == 0 {
+		w.txn.Set(row, w.v)
+		return
+	}
+	last := engine.Stamp{Index: uint16(n - 1)}
+	w.txn.SetStampedValue(w.g.s.headRow, last.Append(nil), 0)
+	w.v = engine.Stamp{}.Append(w.v)
+	w.txn.SetStampedValue(row, w.v, 8)
+}
+
+// changed says that the group has anything to write.
+func (g *group) changed() bool {
+	if len(g.entries) > 0 || g.compacts {
+		return true
+	}
+	for _, l := range g.leases {
+		if l.dirty {
+			return true
+		}
+	}
+	return false
+}
+
+// settle gives every pending revision its value, now that the group's first stamp is known, and returns the entries for the
+// watchers. Their slices point into the group's buffer, which nobody changes any more.
+func (g *group) settle(first engine.Stamp) []revlog.Entry {
+	entries := make([]revlog.Entry, len(g.entries))
+	events := make([]revlog.Event, len(g.events))
+	for i := range g.events {
+		events[i] = g.settleEvent(&g.events[i], first)
+	}
+	g.settled = events
+	for i := range g.entries {
+		e := &g.entries[i]
+		entries[i] = revlog.Entry{Rev: g.rev0(revlog.Pending(i), first), Events: events[e.events : e.events+e.eventN : e.events+e.eventN]}
+	}
+	return entries
+}
+
+// rev0 is the revision that rev stands for after a commit whose index 0 has the stamp first.
+func (g *group) rev0(rev int64, first engine.Stamp) int64 {
+	if i, ok := revlog.PendingIndex(rev); ok {
+		return g.s.meta.Space.Of(g.s.limits.StampOf(first, i))
+	}
+	return rev
+}
+
+func (g *group) settleEvent(pe *pendingEvent, first engine.Stamp) revlog.Event {
+	ev := pe.ev
+	ev.KV.Key = g.slice(pe.at.Key, len(ev.KV.Key))
+	ev.KV.Mod, ev.KV.Create = g.rev0(ev.KV.Mod, first), g.rev0(ev.KV.Create, first)
+	if !ev.Delete {
+		ev.KV.Value = g.slice(pe.at.Value, len(ev.KV.Value))
+	}
+	if ev.HasPrev {
+		ev.Prev.Key = ev.KV.Key
+		ev.Prev.Value = g.slice(pe.at.Prev, len(ev.Prev.Value))
+		ev.Prev.Mod, ev.Prev.Create = g.rev0(ev.Prev.Mod, first), g.rev0(ev.Prev.Create, first)
+	}
+	return ev
+}
+
+func (g *group) slice(at, n int) []byte { return g.buf[at : at+n : at+n] }
+
+// settleResult does the same for a result, after settle.
+func (g *group) settleResult(res *Result, first engine.Stamp) {
+	res.Rev = g.rev0(res.Rev, first)
+	for i := range res.KVs {
+		kv := &res.KVs[i]
+		kv.Create, kv.Mod = g.rev0(kv.Create, first), g.rev0(kv.Mod, first)
+	}
+	for _, i := range res.prevEvents {
+		res.Prev = append(res.Prev, g.settled[i].Prev)
+	}
+	for i := range res.Ops {
+		g.settleResult(&res.Ops[i].Result, first)
+	}
+}

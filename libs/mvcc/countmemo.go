@@ -1,0 +1,46 @@
+package mvcc
+
+import "sync"
+
+// countMemoMax is how many lists under way the memo remembers.
+const countMemoMax = 4096
+
+// countMemo remembers how many keys are left in a list behind its last page: (revision, next key, end) → count. The contents
+// of a revision never change, so an entry is never wrong; it is only dropped for space, oldest first.
+type countMemo struct {
+	mu   sync.Mutex
+	left map[countKey]int64
+	ring []countKey
+	next int
+}
+
+type countKey struct {
+	rev      int64
+	key, end string
+}
+
+func (m *countMemo) get(rev int64, key, end []byte) (int64, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	n, ok := m.left[countKey{rev, string(key), string(end)}]
+	return n, ok
+}
+
+func (m *countMemo) put(rev int64, key, end []byte, left int64) {
+	k := countKey{rev, string(key), string(end)}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.left == nil {
+		m.left = make(map[countKey]int64)
+	}
+	if _, ok := m.left[k]; !ok {
+		if len(m.ring) < countMemoMax {
+			m.ring = append(m.ring, k)
+		} else {
+			delete(m.left, m.ring[m.next])
+			m.ring[m.next] = k
+			m.next = (m.next + 1) % countMemoMax
+		}
+	}
+	m.left[k] = left
+}

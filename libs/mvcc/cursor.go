@@ -1,0 +1,369 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// cursor scans a range of keys as of one revision.
+type cursor struct {
+	s      *Store
+	r      engine.Reader
+	rev    int64 // what to see
+	head   int64 // what r sees
+	values bool
+	limit  int64 // -1: all
+
+	vals engine.Iterator // val rows of the range, opened at the first value that is not inline
+	vkey []byte          // scratch: the val rows looked for
+	buf  []byte          // scratch: values of several chunks
+	vend []byte          // end of the range's val rows
+}
+
+// scan visits the keys of [key, end) in order; end as in RangeRequest but not empty.
+func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
+	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
+		return nil
+	}
+	_, c.vend = c.s.rows.escapedBounds(tableVal, key, end)
+	defer c.close()
+	if c.rev >= c.head {
+		return c.latest(ctx, key, end, visit)
+	}
+	return c.historic(ctx, key, end, visit)
+}
+
+func (c *cursor) close() {
+	if c.vals != nil {
+		c.vals.Close()
+		c.vals = nil
+	}
+}
+
+func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
+	begin, stop := c.s.rows.idxBounds(key, end)
+	limit := 0
+	if c.limit >= 0 && c.rev >= c.head {
+		limit = int(c.limit)
+	}
+	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit})
+}
+
+func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error {
+	if c.limit == 0 {
+		return nil
+	}
+	it := c.idx(ctx, key, end)
+	defer it.Close()
+	var rec record
+	for it.Next() {
+		if err := parseRecord(it.Value(), c.s.refs, &rec); err != nil {
+			return err
+		}
+		if err := c.emitRecord(ctx, c.s.rows.idxKey(it.Key()), &rec, visit); err != nil {
+			return err
+		}
+	}
+	return it.Err()
+}
+
+func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit Visit) error {
+	kv := KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
+	if c.values {
+		kv.Value = rec.value
+		if !rec.inline {
+			var err error
+			if kv.Value, err = c.value(ctx, key, rec.size); err != nil {
+				return err
+			}
+		}
+	}
+	return visit(&kv)
+}
+
+// value finds the val rows of key, which lie in the same order as the keys.
+func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error) {
+	c.vkey = c.s.rows.val(c.vkey[:0], key)
+	if c.vals == nil {
+		c.vals = c.r.Scan(ctx, engine.Range{Begin: c.vkey, End: c.vend})
+		if !c.vals.Next() {
+			return nil, c.valuesLost()
+		}
+	}
+	for bytes.Compare(c.vals.Key(), c.vkey) < 0 {
+		if !c.vals.Next() {
+			return nil, c.valuesLost()
+		}
+	}
+	if !bytes.HasPrefix(c.vals.Key(), c.vkey) {
+		return nil, ErrCorrupt
+	}
+	if len(c.vals.Value()) == size {
+		return c.vals.Value(), nil
+	}
+	c.buf = c.buf[:0]
+	for {
+		c.buf = append(c.buf, c.vals.Value()...)
+		if len(c.buf) >= size {
+			break
+		}
+		if !c.vals.Next() || !bytes.HasPrefix(c.vals.Key(), c.vkey) {
+			return nil, c.valuesLost()
+		}
+	}
+	if len(c.buf) != size {
+		return nil, ErrCorrupt
+	}
+	return c.buf, nil
+}
+
+func (c *cursor) valuesLost() error {
+	if err := c.vals.Err(); err != nil {
+		return err
+	}
+	return ErrCorrupt
+}
+
+// historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the revision
+// saw; without one, it saw the current record if that is old enough (design §3).
+func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) error {
+	if c.limit == 0 {
+		return nil
+	}
+	it := c.idx(ctx, key, end)
+	defer it.Close()
+	h := c.history(ctx, key, end)
+	defer h.it.Close()
+	var rec record
+	more, hist := it.Next(), h.next()
+	var left = c.limit
+	for (more || hist) && h.err == nil {
+		var k []byte
+		order := 1
+		if more {
+			k = c.s.rows.idxKey(it.Key())
+			order = -1
+			if hist {
+				order = bytes.Compare(k, h.key)
+			}
+		}
+		emitted, err := c.emitHistoric(ctx, k, it, h, order, &rec, visit)
+		if err != nil {
+			return err
+		}
+		if emitted {
+			if left--; left == 0 {
+				return nil
+			}
+		}
+		if order <= 0 {
+			more = it.Next()
+		}
+		if order >= 0 {
+			hist = h.next()
+		}
+	}
+	if h.err != nil {
+		return h.err
+	}
+	return it.Err()
+}
+
+func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator, h *history, order int, rec *record, visit Visit) (bool, error) {
+	if order < 0 {
+		if err := parseRecord(it.Value(), c.s.refs, rec); err != nil {
+			return false, err
+		}
+		if rec.mod > c.rev {
+			return false, nil
+		}
+		return true, c.emitRecord(ctx, k, rec, visit)
+	}
+	if h.was.mod > c.rev {
+		return false, nil
+	}
+	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.values)
+	if err != nil {
+		return false, err
+	}
+	return true, visit(&kv)
+}
+
+// history walks the hist rows of a range and stops at the first of each key that lies behind the revision.
+type history struct {
+	c     *cursor
+	it    engine.Iterator
+	key   []byte
+	stamp engine.Stamp
+	was   replaced
+	err   error
+}
+
+func (c *cursor) history(ctx context.Context, key, end []byte) *history {
+	begin, stop := c.s.rows.escapedBounds(tableHist, key, end)
+	return &history{c: c, it: c.r.Scan(ctx, engine.Range{Begin: begin, End: stop})}
+}
+
+func (h *history) next() bool {
+	skip := h.key != nil
+	for h.it.Next() {
+		row := h.it.Key()[len(h.c.s.rows.prefix)+1:]
+		key, rest, err := unescape(row)
+		if err != nil {
+			h.err = err
+			return false
+		}
+		if skip && bytes.Equal(key, h.key) {
+			continue
+		}
+		st, err := engine.ParseStamp(rest)
+		if err != nil {
+			h.err = ErrCorrupt
+			return false
+		}
+		own := h.c.s.meta.Space.Of(st)
+		if own <= h.c.rev {
+			continue
+		}
+		h.key, h.stamp = append(h.key[:0], key...), st
+		if h.key == nil {
+			h.key = []byte{}
+		}
+		h.err = parseReplaced(h.it.Value(), h.c.s.refs, &h.was, own)
+		return h.err == nil
+	}
+	h.err = h.it.Err()
+	return false
+}
+
+// replacedKV builds the version that a hist row names; its value lies in the log entry of the request that replaced it.
+func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool) (KV, error) {
+	kv := KV{Key: key, Create: was.create, Mod: was.mod, Version: was.version, Lease: was.lease}
+	if !values || was.size == 0 {
+		return kv, nil
+	}
+	var err error
+	kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size)
+	return kv, err
+}
+
+// logBytes reads a part of a log entry.
+func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, at, size int) ([]byte, error) {
+	first, last := at/s.meta.ChunkBytes, (at+size-1)/s.meta.ChunkBytes
+	keys := make([][]byte, 0, last-first+1)
+	for i := first; i <= last; i++ {
+		if i == 0 {
+			keys = append(keys, s.rows.log(nil, st))
+		} else {
+			keys = append(keys, s.rows.logChunk(nil, st, i))
+		}
+	}
+	chunks, err := r.GetMany(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	if first == 0 && len(chunks[0]) > 0 {
+		_, n := binary.Uvarint(chunks[0])
+		if n <= 0 {
+			return nil, ErrCorrupt
+		}
+		chunks[0] = chunks[0][n:]
+	}
+	return cut(chunks, at-first*s.meta.ChunkBytes, size)
+}
+
+// cut returns size bytes at offset at of the chunks laid end to end; it copies only what spans several.
+func cut(chunks [][]byte, at, size int) ([]byte, error) {
+	if len(chunks) == 1 {
+		if at+size > len(chunks[0]) {
+			return nil, ErrCorrupt
+		}
+		return chunks[0][at : at+size : at+size], nil
+	}
+	all := bytes.Join(chunks, nil)
+	if at+size > len(all) {
+		return nil, ErrCorrupt
+	}
+	return all[at : at+size : at+size], nil
+}
+
+// get reads one key as of rev from a reader whose head is given; ok is false if the key did not exist.
+func (s *Store) get(ctx context.Context, r engine.Reader, key []byte, rev, head int64, values bool, kv *KV) (ok bool, err error) {
+	if rev < head {
+		if ok, done, err := s.getHistoric(ctx, r, key, rev, values, kv); done || err != nil {
+			return ok, err
+		}
+	}
+	b, err := r.Get(ctx, s.rows.idx(make([]byte, 0, len(s.rows.prefix)+1+len(key)), key))
+	if err != nil {
+		return false, storeErr(err)
+	}
+	if b == nil {
+		return false, nil
+	}
+	var rec record
+	if err := parseRecord(b, s.refs, &rec); err != nil {
+		return false, err
+	}
+	if rec.mod > rev {
+		return false, nil
+	}
+	*kv = KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
+	if values {
+		kv.Value, err = s.valueOf(ctx, r, key, &rec)
+	}
+	return true, err
+}
+
+// getHistoric looks for the version of key that was replaced after rev; done says that it has decided the answer.
+func (s *Store) getHistoric(ctx context.Context, r engine.Reader, key []byte, rev int64, values bool, kv *KV) (ok, done bool, err error) {
+	_, stop := s.rows.escapedBounds(tableHist, key, nil)
+	it := r.Scan(ctx, engine.Range{Begin: s.rows.hist(nil, key, s.meta.Space.Stamp(rev+1)), End: stop, Limit: 1})
+	defer it.Close()
+	if !it.Next() {
+		return false, false, storeErr(it.Err())
+	}
+	st, err := engine.ParseStamp(it.Key()[len(it.Key())-engine.StampLen:])
+	if err != nil {
+		return false, false, ErrCorrupt
+	}
+	var was replaced
+	if err := parseReplaced(it.Value(), s.refs, &was, s.meta.Space.Of(st)); err != nil {
+		return false, false, err
+	}
+	if was.mod > rev {
+		return false, true, nil
+	}
+	*kv, err = s.replacedKV(ctx, r, key, &was, st, values)
+	return err == nil, true, storeErr(err)
+}
+
+// valueOf returns the value of a current record.
+func (s *Store) valueOf(ctx context.Context, r engine.Reader, key []byte, rec *record) ([]byte, error) {
+	if rec.inline {
+		return rec.value, nil
+	}
+	chunks, err := r.GetMany(ctx, s.valKeys(nil, key, rec.size))
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	v, err := cut(chunks, 0, rec.size)
+	if err == nil && len(chunks) == 1 && len(chunks[0]) != rec.size {
+		err = ErrCorrupt
+	}
+	return v, err
+}
+
+// valKeys appends the keys of the val rows of a value of size bytes.
+func (s *Store) valKeys(dst [][]byte, key []byte, size int) [][]byte {
+	for i := range chunksOf(size, s.meta.ChunkBytes) {
+		dst = append(dst, s.rows.valChunk(nil, key, i))
+	}
+	return dst
+}
+
+// chunksOf is how many chunks size bytes make.
+func chunksOf(size, chunk int) int { return (size + chunk - 1) / chunk }

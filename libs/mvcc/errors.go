@@ -1,0 +1,20 @@
+package mvcc
+
+import "errors"
+
+// The errors of the data model. Services translate them into etcd's codes and texts; all of them are returned before
+// anything has been written, but ErrUnavailable, after which the outcome of a write is unknown.
+var (
+	ErrCompacted       = errors.New("mvcc: required revision has been compacted")
+	ErrFutureRevision  = errors.New("mvcc: required revision is a future revision")
+	ErrNoSpace         = errors.New("mvcc: database space exceeded")
+	ErrLeaseNotFound   = errors.New("mvcc: requested lease not found")
+	ErrLeaseExists     = errors.New("mvcc: lease already exists")
+	ErrKeyNotFound     = errors.New("mvcc: key not found")
+	ErrTooManyRequests = errors.New("mvcc: too many requests")
+	ErrTooLarge        = errors.New("mvcc: request is too large")
+	ErrFenced          = errors.New("mvcc: a newer lease owner has taken over")
+	ErrUnavailable     = errors.New("mvcc: store unavailable")
+	ErrCorrupt         = errors.New("mvcc: corrupt data")
+	ErrClosed          = errors.New("mvcc: store closed")
+)

@@ -1,0 +1,333 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// errNextGroup is what a request answers that must see its group's commit first: it reads at the revision of a request
+// before it in the group, which only a dense engine's client can name before it exists.
+var errNextGroup = errors.New("mvcc: evaluate in the next group")
+
+// mutation is a request that goes through group commit.
+type mutation interface {
+	// keys calls add for the keys whose records the request is sure to need.
+	keys(add func(key []byte))
+	// run evaluates the request. It must change nothing in g before it has found that it will succeed.
+	run(ctx context.Context, g *group, res *Result) error
+	// grows says that the request is refused when space has run out.
+	grows() bool
+}
+
+// group evaluates requests one after the other against one engine transaction and an overlay of their own changes. It is
+// the pure middle of a group commit: everything in it is single-threaded and forgotten if the commit fails.
+type group struct {
+	s    *Store
+	txn  engine.Reader
+	head int64 // last revision at the transaction's read version
+	rev  int64 // last revision at this place of the group: head, or pending
+
+	states   map[string]*keyState
+	leases   map[int64]*leaseState
+	compact  int64 // compact revision, if loaded
+	loaded   bool
+	compacts bool // compact is to be written
+
+	entries []pendingEntry
+	events  []pendingEvent
+	buf     []byte // the encoded entries, one after the other
+	open    bool   // the current request has an entry
+
+	settled []revlog.Event // events with their final revisions
+}
+
+// keyState is a key as the group sees it, and what the engine has of it.
+type keyState struct {
+	key  []byte
+	live bool
+	rec  record
+	val  []byte // value of rec, if loaded
+	has  bool   // val is loaded
+
+	was   record // in the engine
+	lived bool
+	dirty bool
+}
+
+type leaseState struct {
+	ttl   int64
+	live  bool
+	dirty bool
+}
+
+// pendingEntry is the log entry of the request whose index is its place in group.entries.
+type pendingEntry struct {
+	start, end     int // in group.buf
+	events, eventN int // first event and the number of events
+}
+
+// pendingEvent is an event whose slices are still offsets, since the buffer they lie in grows.
+type pendingEvent struct {
+	ev revlog.Event
+	at revlog.Offsets
+	st *keyState
+}
+
+func newGroup(s *Store, txn engine.Reader, size int) *group {
+	return &group{s: s, txn: txn, states: make(map[string]*keyState, size), leases: map[int64]*leaseState{}}
+}
+
+// load reads the head and, in parallel, the records of the keys that the requests will need, then the values of those
+// that may be replaced.
+func (g *group) load(ctx context.Context, reqs []*request) error {
+	head, err := g.s.readHead(ctx, g.txn)
+	if err != nil {
+		return err
+	}
+	g.head, g.rev = head, head
+	var todo []*keyState
+	var rows [][]byte
+	add := func(key []byte) {
+		if _, ok := g.states[string(key)]; ok {
+			return
+		}
+		st := &keyState{key: key}
+		g.states[string(key)] = st
+		todo = append(todo, st)
+		rows = append(rows, g.s.rows.idx(make([]byte, 0, len(g.s.rows.prefix)+1+len(key)), key))
+	}
+	for _, r := range reqs {
+		r.m.keys(add)
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	values, err := g.txn.GetMany(ctx, rows)
+	if err != nil {
+		return storeErr(err)
+	}
+	for i, st := range todo {
+		if err := st.init(values[i], g.s.refs); err != nil {
+			return err
+		}
+	}
+	return g.loadValues(ctx, todo)
+}
+
+func (st *keyState) init(row []byte, refs revlog.Refs) error {
+	if row == nil {
+		return nil
+	}
+	if err := parseRecord(row, refs, &st.rec); err != nil {
+		return err
+	}
+	st.live, st.lived, st.was = true, true, st.rec
+	if st.rec.inline {
+		st.val, st.has = st.rec.value, true
+	}
+	return nil
+}
+
+// loadValues reads the values that are not inline in one go: nearly all of them are about to be replaced and then belong
+// into the log.
+func (g *group) loadValues(ctx context.Context, states []*keyState) error {
+	var rows [][]byte
+	for _, st := range states {
+		if st.live && !st.has {
+			rows = g.s.valKeys(rows, st.key, st.rec.size)
+		}
+	}
+	if len(rows) == 0 {
+		return nil
+	}
+	chunks, err := g.txn.GetMany(ctx, rows)
+	if err != nil {
+		return storeErr(err)
+	}
+	for _, st := range states {
+		if !st.live || st.has {
+			continue
+		}
+		n := chunksOf(st.rec.size, g.s.meta.ChunkBytes)
+		if st.val, err = cut(chunks[:n], 0, st.rec.size); err != nil {
+			return err
+		}
+		st.has = true
+		chunks = chunks[n:]
+	}
+	return nil
+}
+
+// state returns a key as the group sees it.
+func (g *group) state(ctx context.Context, key []byte) (*keyState, error) {
+	if st, ok := g.states[string(key)]; ok {
+		return st, nil
+	}
+	row, err := g.txn.Get(ctx, g.s.rows.idx(nil, key))
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	st := &keyState{key: bytes.Clone(key)}
+	if err := st.init(row, g.s.refs); err != nil {
+		return nil, err
+	}
+	g.states[string(st.key)] = st
+	return st, nil
+}
+
+func (g *group) value(ctx context.Context, st *keyState) ([]byte, error) {
+	if !st.has {
+		v, err := g.s.valueOf(ctx, g.txn, st.key, &st.rec)
+		if err != nil {
+			return nil, err
+		}
+		st.val, st.has = v, true
+	}
+	return st.val, nil
+}
+
+// span returns the live keys of a range in order, as the group sees them.
+func (g *group) span(ctx context.Context, key, end []byte) ([]*keyState, error) {
+	if single(end) {
+		st, err := g.state(ctx, key)
+		if err != nil || !st.live {
+			return nil, err
+		}
+		return []*keyState{st}, nil
+	}
+	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
+		return nil, nil
+	}
+	var span []*keyState
+	begin, stop := g.s.rows.idxBounds(key, end)
+	it := g.txn.Scan(ctx, engine.Range{Begin: begin, End: stop})
+	defer it.Close()
+	for it.Next() {
+		k := g.s.rows.idxKey(it.Key())
+		if _, ok := g.states[string(k)]; ok {
+			continue
+		}
+		st := &keyState{key: bytes.Clone(k)}
+		if err := st.init(bytes.Clone(it.Value()), g.s.refs); err != nil {
+			return nil, err
+		}
+		g.states[string(st.key)] = st
+	}
+	if err := it.Err(); err != nil {
+		return nil, storeErr(err)
+	}
+	for _, st := range g.states {
+		if st.live && bytes.Compare(st.key, key) >= 0 && (toEnd(end) || bytes.Compare(st.key, end) < 0) {
+			span = append(span, st)
+		}
+	}
+	slices.SortFunc(span, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
+	return span, nil
+}
+
+// lease returns a lease as the group sees it.
+func (g *group) lease(ctx context.Context, id int64) (*leaseState, error) {
+	if l, ok := g.leases[id]; ok {
+		return l, nil
+	}
+	row, err := g.txn.Get(ctx, g.s.rows.lease(nil, id))
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	l := &leaseState{}
+	if row != nil {
+		if l.ttl, err = parseRev(row); err != nil {
+			return nil, err
+		}
+		l.live = true
+	}
+	g.leases[id] = l
+	return l, nil
+}
+
+func (g *group) compactRev(ctx context.Context) (int64, error) {
+	if !g.loaded {
+		c, err := g.s.compactOf(ctx, g.txn)
+		if err != nil {
+			return 0, err
+		}
+		g.compact, g.loaded = c, true
+	}
+	return g.compact, nil
+}
+
+// num is the number that a pending revision compares as: the dense successor of the head. On a dense engine it is the
+// revision itself. On a sparse one it is smaller than that, but still larger than any revision a client can know: those lie
+// at or below the head of a read version taken after the client's request.
+func (g *group) num(rev int64) int64 {
+	if i, ok := revlog.PendingIndex(rev); ok {
+		return g.head + 1 + int64(i)
+	}
+	return rev
+}
+
+// begin opens the log entry of the current request at its first change.
+func (g *group) begin() int64 {
+	if !g.open {
+		g.open = true
+		g.rev = revlog.Pending(len(g.entries))
+		g.entries = append(g.entries, pendingEntry{start: len(g.buf), events: len(g.events)})
+	}
+	return g.rev
+}
+
+// end closes the current request.
+func (g *group) end() {
+	if g.open {
+		e := &g.entries[len(g.entries)-1]
+		e.end, e.eventN = len(g.buf), len(g.events)-e.events
+		g.open = false
+	}
+}
+
+// record appends an event to the current request's entry and returns its place, for results that refer to it.
+func (g *group) record(st *keyState, ev *revlog.Event) int {
+	pe := pendingEvent{ev: *ev, st: st}
+	g.buf, pe.at = g.s.codec.AppendEvent(g.buf, ev, g.rev)
+	g.events = append(g.events, pe)
+	return len(g.events) - 1
+}
+
+func (st *keyState) kv() KV {
+	return KV{Key: st.key, Value: st.val, Create: st.rec.create, Mod: st.rec.mod, Version: st.rec.version, Lease: st.rec.lease}
+}
+
+// put sets a key; it returns the place of the event.
+func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64) (int, error) {
+	if st.live {
+		if _, err := g.value(ctx, st); err != nil {
+			return 0, err
+		}
+	}
+	rev := g.begin()
+	ev := revlog.Event{KV: KV{Key: st.key, Value: value, Create: rev, Mod: rev, Version: 1, Lease: lease}}
+	if st.live {
+		ev.HasPrev, ev.Prev = true, st.kv()
+		ev.KV.Create, ev.KV.Version = st.rec.create, st.rec.version+1
+	}
+	i := g.record(st, &ev)
+	st.rec = record{create: ev.KV.Create, mod: rev, version: ev.KV.Version, lease: lease, size: len(value)}
+	st.val, st.has, st.live, st.dirty = value, true, true, true
+	return i, nil
+}
+
+// del deletes a live key; it returns the place of the event.
+func (g *group) del(ctx context.Context, st *keyState) (int, error) {
+	if _, err := g.value(ctx, st); err != nil {
+		return 0, err
+	}
+	rev := g.begin()
+	i := g.record(st, &revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
+	st.rec, st.val, st.has, st.live, st.dirty = record{}, nil, false, false, true
+	return i, nil
+}

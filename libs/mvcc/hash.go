@@ -1,0 +1,66 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"hash/crc32"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// HashKV hashes the state of the keyspace at rev (<= 0: the head): key, value, revisions, version and lease of every key in key
+// order. Two servers with the same contents give the same hash; etcd's own HashKV hashes its bucket instead and differs. Errors:
+// ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's. hashRev is the revision hashed, compactRev the compact
+// revision at that moment.
+func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error) {
+	h := crc32.New(castagnoli)
+	var buf []byte
+	req := &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}
+	if rev <= 0 {
+		if req.Rev, err = s.Head(ctx); err != nil {
+			return 0, 0, 0, 0, err
+		}
+	}
+	info, err := s.Range(ctx, req, func(kv *KV) error {
+		buf = binary.AppendUvarint(buf[:0], uint64(len(kv.Key)))
+		buf = append(buf, kv.Key...)
+		for _, v := range [...]int64{kv.Create, kv.Mod, kv.Version, kv.Lease} {
+			buf = binary.AppendVarint(buf, v)
+		}
+		h.Write(buf)
+		h.Write(kv.Value)
+		return nil
+	})
+	if err != nil {
+		return 0, 0, 0, 0, err
+	}
+	return h.Sum32(), req.Rev, s.compact.Load(), info.Rev, nil
+}
+
+// Sizer is what an engine that knows its size on disk offers beside engine.Store.
+type Sizer interface {
+	// Sizes returns the bytes on disk, and how many of them hold live data.
+	Sizes() (total, inUse int64)
+}
+
+// Sizes returns the engine's size on disk in bytes, or zeros if it does not know.
+func (s *Store) Sizes() (total, inUse int64) {
+	if z, ok := s.eng.(Sizer); ok {
+		return z.Sizes()
+	}
+	return 0, 0
+}
+
+// sweepCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
+func (s *Store) sweepCommits(ctx context.Context) error {
+	if !s.limits.Dense {
+		return nil
+	}
+	return s.update(ctx, func(txn engine.Txn) error {
+		r := s.rows.tableRange(tableCommit)
+		txn.ClearRange(r.Begin, r.End)
+		return nil
+	})
+}

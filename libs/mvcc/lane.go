@@ -1,0 +1,312 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Pauses of a lane whose engine is unavailable: doubled up to pauseMax, unavailableMax times.
+const (
+	pauseMin = 5 * time.Millisecond
+	pauseMax = 500 * time.Millisecond
+)
+
+// lane runs one group after the other. If the engine is pipelined and more requests wait, it does not wait for the sync of a
+// group before it evaluates the next one; groups land in order all the same.
+type lane struct {
+	s   *Store
+	id  int
+	seq uint64
+	row []byte
+
+	flights chan *flight // groups on their way to disk, to the landing goroutine
+	flying  atomic.Int32
+	landing sync.WaitGroup
+}
+
+// flight is a group whose commit has been started.
+type flight struct {
+	g       *group
+	reqs    []*request
+	pending engine.Pending
+	seq     uint64
+}
+
+// run serves the queue until it is closed and empty.
+func (l *lane) run() {
+	s := l.s
+	l.row = s.rows.commit(s.writer, l.id)
+	if s.limits.Pipelined {
+		l.flights = make(chan *flight, inFlightMax)
+		l.landing.Go(l.land)
+	}
+	for {
+		reqs := s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes, nil)
+		if reqs == nil {
+			break
+		}
+		l.process(context.Background(), reqs)
+		s.queue.landed(l.id)
+	}
+	if l.flights != nil {
+		close(l.flights)
+		l.landing.Wait()
+	}
+}
+
+func (l *lane) land() {
+	for f := range l.flights {
+		l.finish(context.Background(), f)
+		l.flying.Add(-1)
+	}
+}
+
+// process runs requests until each has its answer, or hands them on.
+func (l *lane) process(ctx context.Context, reqs []*request) {
+	var conflicts, unavailable int
+	for range attemptsMax {
+		if reqs = dropCancelled(reqs); len(reqs) == 0 {
+			return
+		}
+		done, err := l.attempt(ctx, reqs)
+		if err == nil {
+			if rest := reqs[done:]; len(rest) > 0 {
+				l.s.queue.putBack(rest)
+			}
+			return
+		}
+		l.s.usage.Retries.Add(1)
+		switch {
+		case errors.Is(err, engine.ErrConflict), errors.Is(err, engine.ErrTooOld):
+			l.s.usage.Conflicts.Add(1)
+			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
+				l.split(ctx, reqs)
+				return
+			}
+		case errors.Is(err, engine.ErrNoSpace):
+			reqs = l.shed(reqs, err)
+		case errors.Is(err, engine.ErrUnavailable):
+			if unavailable++; unavailable > unavailableMax {
+				fail(reqs, storeErr(err))
+				return
+			}
+			pause(ctx, unavailable)
+		case len(reqs) > 1:
+			l.split(ctx, reqs)
+			return
+		default:
+			fail(reqs, storeErr(err))
+			return
+		}
+	}
+	fail(reqs, ErrTooManyRequests)
+}
+
+// split runs the halves of a group one after the other, so that one bad or hot request cannot starve the rest.
+func (l *lane) split(ctx context.Context, reqs []*request) {
+	half := len(reqs) / 2
+	l.process(ctx, reqs[:half:half])
+	l.process(ctx, reqs[half:])
+}
+
+// shed refuses the requests that need space, and all if none does.
+func (l *lane) shed(reqs []*request, err error) []*request {
+	if l.s.o.NoSpace != nil {
+		l.s.o.NoSpace()
+	}
+	var grow, rest []*request
+	for _, r := range reqs {
+		if r.m.grows() {
+			grow = append(grow, r)
+		} else {
+			rest = append(rest, r)
+		}
+	}
+	if len(grow) == 0 {
+		grow, rest = rest, nil
+	}
+	fail(grow, storeErr(err))
+	return rest
+}
+
+func pause(ctx context.Context, n int) {
+	t := time.NewTimer(min(pauseMin<<n, pauseMax))
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when it
+// returns, or will be when their flight lands. On an error none has been, and nothing has happened.
+func (l *lane) attempt(ctx context.Context, reqs []*request) (int, error) {
+	txn, err := l.s.eng.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	g := newGroup(l.s, txn, len(reqs))
+	n, err := g.evaluate(ctx, reqs)
+	if err != nil {
+		txn.Discard()
+		return 0, err
+	}
+	f := &flight{g: g, reqs: reqs[:n], seq: l.seq + 1}
+	if g.changed() {
+		l.seq = f.seq
+		g.build(txn, l.row, f.seq)
+	}
+	if f.pending, err = txn.Commit(ctx); err != nil {
+		txn.Discard()
+		return 0, err
+	}
+	l.s.usage.Groups.Add(1)
+	if l.flights != nil && (l.flying.Load() > 0 || l.s.queue.waiting() > 0) {
+		l.flying.Add(1)
+		l.flights <- f
+		return n, nil
+	}
+	return n, l.finish(ctx, f)
+}
+
+// evaluate runs the requests in order; it returns how many, the rest belongs into the next group.
+func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
+	if err := g.load(ctx, reqs); err != nil {
+		return 0, err
+	}
+	for i, r := range reqs {
+		r.res, r.err = Result{}, nil
+		err := r.m.run(ctx, g, &r.res)
+		g.end()
+		switch {
+		case errors.Is(err, errNextGroup) && i > 0:
+			return i, nil
+		case isAnswer(err):
+			r.err = err
+		case err != nil:
+			return 0, err
+		}
+	}
+	return len(reqs), nil
+}
+
+// isAnswer says that err is a request's own answer, not a failure of the group.
+func isAnswer(err error) bool {
+	for _, e := range []error{ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrKeyNotFound, ErrFenced} {
+		if err == e {
+			return true
+		}
+	}
+	return false
+}
+
+// finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been answered, but
+// on a pipelined engine, where a commit that does not become durable ends everything after it as well.
+func (l *lane) finish(ctx context.Context, f *flight) error {
+	first, err := f.pending.Wait(ctx)
+	if err != nil && l.flights == nil && !errors.Is(err, engine.ErrConflict) {
+		first, err = l.resolve(ctx, f)
+	}
+	switch {
+	case err == nil:
+	case l.flights != nil:
+		fail(f.reqs, storeErr(err))
+		return nil
+	case errors.Is(err, errUnresolved):
+		fail(f.reqs, ErrUnavailable)
+		return nil
+	default:
+		return err
+	}
+	s := l.s
+	entries := f.g.settle(first)
+	if f.g.compacts {
+		s.compactedTo(f.g.compact)
+	}
+	s.usage.Events.Add(int64(len(f.g.events)))
+	if s.o.Feed != nil && !s.fromLog && len(entries) > 0 {
+		s.o.Feed(entries)
+	}
+	for _, r := range f.reqs {
+		if r.err == nil {
+			f.g.settleResult(&r.res, first)
+		}
+		close(r.done)
+	}
+	return nil
+}
+
+// errUnresolved says that the outcome of a commit could not be found out in time.
+var errUnresolved = errors.New("mvcc: commit outcome not known")
+
+// resolve finds out what became of a commit by reading the lane's row (I5): the same sequence means that it happened, with
+// the stamp in the row. The engine promises that the commit is no longer under way.
+func (l *lane) resolve(ctx context.Context, f *flight) (engine.Stamp, error) {
+	if !f.g.changed() {
+		return engine.Stamp{}, engine.ErrConflict // nothing was written: run it again
+	}
+	for n := range attemptsMax {
+		first, ok, err := l.readBack(ctx, f)
+		switch {
+		case err != nil:
+			if n > unavailableMax*unavailableMax {
+				return engine.Stamp{}, errUnresolved
+			}
+			pause(ctx, min(n, unavailableMax))
+		case ok:
+			return first, nil
+		default:
+			return engine.Stamp{}, engine.ErrConflict
+		}
+	}
+	return engine.Stamp{}, errUnresolved
+}
+
+func (l *lane) readBack(ctx context.Context, f *flight) (first engine.Stamp, ok bool, err error) {
+	snap, err := l.s.eng.Snapshot(ctx)
+	if err != nil {
+		return first, false, err
+	}
+	defer snap.Close()
+	b, err := snap.Get(ctx, l.row)
+	if err != nil {
+		return first, false, err
+	}
+	if len(b) < 8 || binary.BigEndian.Uint64(b) != f.seq {
+		return first, false, nil
+	}
+	if len(f.g.entries) == 0 {
+		return first, true, nil
+	}
+	// rowWriter.commit put the stamp of index 0 there.
+	if first, err = engine.ParseStamp(b[8:]); err != nil {
+		return first, false, ErrCorrupt
+	}
+	return first, true, nil
+}
+
+func dropCancelled(reqs []*request) []*request {
+	kept := reqs[:0]
+	for _, r := range reqs {
+		if err := r.ctx.Err(); err != nil {
+			r.err = err
+			close(r.done)
+			continue
+		}
+		kept = append(kept, r)
+	}
+	return kept
+}
+
+func fail(reqs []*request, err error) {
+	for _, r := range reqs {
+		r.err = err
+		close(r.done)
+	}
+}

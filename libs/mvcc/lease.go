@@ -1,0 +1,232 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Fence is a lease owner's claim: the ballot that the owner row had when it was taken. A request that carries one fails with
+// ErrFenced once somebody else has claimed the leases (design §7).
+type Fence struct {
+	ballot uint64
+}
+
+// LeaseGrant stores a lease; the caller keeps its time. It makes no revision; rev is that of the header. Errors: ErrLeaseExists,
+// ErrNoSpace, and as Put.
+func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64) (rev int64, err error) {
+	return s.submitRev(ctx, &leaseGrant{id: id, ttl: ttl})
+}
+
+// LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the owner's.
+// Errors: ErrLeaseNotFound, ErrFenced, and as Put.
+func (s *Store) LeaseRevoke(ctx context.Context, id int64, fence *Fence) (rev int64, err error) {
+	return s.submitRev(ctx, &leaseRevoke{id: id, fence: fence})
+}
+
+// rowBytes is what a request about a lease or a compaction counts as in its group.
+const rowBytes = 64
+
+func (s *Store) submitRev(ctx context.Context, m mutation) (int64, error) {
+	res, err := s.submit(ctx, m, rowBytes)
+	if err != nil {
+		return 0, err
+	}
+	return res.Rev, nil
+}
+
+type leaseGrant struct{ id, ttl int64 }
+
+func (*leaseGrant) keys(func([]byte)) {}
+func (*leaseGrant) grows() bool       { return true }
+
+func (m *leaseGrant) run(ctx context.Context, g *group, res *Result) error {
+	l, err := g.lease(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	if l.live {
+		return ErrLeaseExists
+	}
+	*l = leaseState{ttl: m.ttl, live: true, dirty: true}
+	res.Rev = g.rev
+	return nil
+}
+
+type leaseRevoke struct {
+	id    int64
+	fence *Fence
+}
+
+func (*leaseRevoke) keys(func([]byte)) {}
+func (*leaseRevoke) grows() bool       { return false }
+
+func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
+	if m.fence != nil {
+		ballot, err := g.s.readBallot(ctx, g.txn)
+		if err != nil {
+			return err
+		}
+		if ballot != m.fence.ballot {
+			return ErrFenced
+		}
+	}
+	l, err := g.lease(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	if !l.live {
+		return ErrLeaseNotFound
+	}
+	attached, err := g.attached(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	for _, st := range attached {
+		if _, err := g.del(ctx, st); err != nil {
+			return err
+		}
+	}
+	l.live, l.dirty = false, true
+	res.Rev = g.rev
+	return nil
+}
+
+// attached returns the keys of a lease in order: those that the engine has and those that the group has put.
+func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
+	keys, err := g.s.leaseKeys(ctx, g.txn, id)
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range keys {
+		if _, err := g.state(ctx, k); err != nil {
+			return nil, err
+		}
+	}
+	var attached []*keyState
+	for _, st := range g.states {
+		if st.live && st.rec.lease == id {
+			attached = append(attached, st)
+		}
+	}
+	slices.SortFunc(attached, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
+	return attached, nil
+}
+
+func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64) ([][]byte, error) {
+	begin := s.rows.leaseKey(nil, id, nil)
+	it := r.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
+	defer it.Close()
+	var keys [][]byte
+	for it.Next() {
+		keys = append(keys, bytes.Clone(it.Key()[len(begin):]))
+	}
+	return keys, storeErr(it.Err())
+}
+
+// LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors: ErrUnavailable, the
+// context's.
+func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error) {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return nil, 0, storeErr(err)
+	}
+	defer snap.Close()
+	if rev, err = s.headOf(ctx, snap); err != nil {
+		return nil, 0, err
+	}
+	keys, err = s.leaseKeys(ctx, snap, id)
+	return keys, rev, err
+}
+
+// Leases visits all leases, in no particular order. Errors: ErrUnavailable, the context's, visit's.
+func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) error {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return storeErr(err)
+	}
+	defer snap.Close()
+	it := snap.Scan(ctx, s.rows.tableRange(tableLease))
+	defer it.Close()
+	for it.Next() {
+		key := it.Key()[len(s.rows.prefix)+1:]
+		ttl, err := parseRev(it.Value())
+		if err != nil || len(key) != 8 {
+			return ErrCorrupt
+		}
+		if err := visit(int64(binary.BigEndian.Uint64(key)), ttl); err != nil {
+			return err
+		}
+	}
+	return storeErr(it.Err())
+}
+
+// ClaimLeases makes the caller the owner of the keyspace's leases: fences given out before are no longer good. Errors:
+// ErrUnavailable, the context's.
+func (s *Store) ClaimLeases(ctx context.Context) (Fence, error) {
+	var f Fence
+	err := s.update(ctx, func(txn engine.Txn) error {
+		ballot, err := s.readBallot(ctx, txn)
+		if err != nil {
+			return err
+		}
+		f = Fence{ballot: ballot + 1}
+		txn.Set(s.rows.meta(metaOwner), binary.BigEndian.AppendUint64(nil, f.ballot))
+		return nil
+	})
+	return f, err
+}
+
+func (s *Store) readBallot(ctx context.Context, r engine.Reader) (uint64, error) {
+	row, err := r.Get(ctx, s.rows.meta(metaOwner))
+	if err != nil || row == nil {
+		return 0, storeErr(err)
+	}
+	if len(row) != 8 {
+		return 0, ErrCorrupt
+	}
+	return binary.BigEndian.Uint64(row), nil
+}
+
+// update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f may run
+// several times, also after a commit whose outcome was unknown: it must be idempotent.
+func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
+	for n := range attemptsMax {
+		err := s.tryUpdate(ctx, f)
+		switch {
+		case err == nil:
+			return nil
+		case errors.Is(err, engine.ErrUnavailable) && n >= unavailableMax:
+			return storeErr(err)
+		case errors.Is(err, engine.ErrConflict), errors.Is(err, engine.ErrUnknownOutcome), errors.Is(err, engine.ErrTooOld), errors.Is(err, engine.ErrUnavailable):
+			pause(ctx, min(n, unavailableMax))
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+		default:
+			return storeErr(err)
+		}
+	}
+	return ErrUnavailable
+}
+
+func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
+	txn, err := s.eng.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer txn.Discard()
+	if err := f(txn); err != nil {
+		return err
+	}
+	p, err := txn.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = p.Wait(ctx)
+	return err
+}

@@ -1,0 +1,126 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds of one read of the log by the tail.
+const (
+	tailEntries = 1024
+	tailBytes   = 4 << 20
+)
+
+// ReadLog reads committed, durable entries with revision >= from, in order: at most maxEntries, and no further than maxBytes
+// but at least one entry. next is where to go on; it is beyond the head when everything has been read. Errors: ErrCompacted
+// if from is below the compact revision (the entry at the compact revision is still there), ErrUnavailable, ErrCorrupt, the
+// context's.
+func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return nil, 0, storeErr(err)
+	}
+	defer snap.Close()
+	head, err := s.headOf(ctx, snap)
+	if err != nil || from > head {
+		return nil, from, err
+	}
+	c, err := s.compactOf(ctx, snap)
+	if err != nil {
+		return nil, 0, err
+	}
+	if from < c {
+		return nil, 0, ErrCompacted
+	}
+	r := engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)}
+	err = s.scanLog(ctx, snap, r, func(st engine.Stamp, payload []byte) (bool, error) {
+		e, err := s.codec.Parse(payload, s.meta.Space.Of(st))
+		if err != nil {
+			return false, ErrCorrupt
+		}
+		entries = append(entries, e)
+		maxBytes -= len(payload)
+		return len(entries) < maxEntries && maxBytes > 0, nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	if n := len(entries); n > 0 && (n >= maxEntries || maxBytes <= 0) {
+		return entries, entries[n-1].Rev + 1, nil
+	}
+	return entries, head + 1, nil
+}
+
+// scanLog calls visit with the stamp and the payload of each entry, put together from its chunks, until visit returns false.
+// The payload is the visitor's to keep.
+func (s *Store) scanLog(ctx context.Context, rd engine.Reader, r engine.Range, visit func(engine.Stamp, []byte) (bool, error)) error {
+	it := rd.Scan(ctx, r)
+	defer it.Close()
+	at := s.rows.logStampAt()
+	for it.Next() {
+		st, err := engine.ParseStamp(it.Key()[at:])
+		if err != nil || len(it.Key()) != at+engine.StampLen {
+			return ErrCorrupt
+		}
+		size, n := binary.Uvarint(it.Value())
+		if n <= 0 {
+			return ErrCorrupt
+		}
+		payload := bytes.Clone(it.Value()[n:])
+		for uint64(len(payload)) < size && it.Next() {
+			payload = append(payload, it.Value()...)
+		}
+		if uint64(len(payload)) != size {
+			if it.Err() != nil {
+				break
+			}
+			return ErrCorrupt
+		}
+		if more, err := visit(st, payload); err != nil || !more {
+			return err
+		}
+	}
+	return storeErr(it.Err())
+}
+
+// tail feeds the log to Options.Feed where the lanes cannot: several lanes answer out of order, and other processes write too.
+func (s *Store) tail(ctx context.Context, from int64) {
+	for n := 0; ctx.Err() == nil; {
+		entries, next, err := s.ReadLog(ctx, from, tailEntries, tailBytes)
+		if err == nil && len(entries) == 0 {
+			err = s.waitHead(ctx, from)
+		}
+		if err != nil {
+			n++
+			pause(ctx, min(n, unavailableMax))
+			continue
+		}
+		n = 0
+		if len(entries) > 0 {
+			s.o.Feed(entries)
+		}
+		from = next
+	}
+}
+
+// waitHead returns when the head may have reached rev.
+func (s *Store) waitHead(ctx context.Context, rev int64) error {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	row, err := getNoConflict(ctx, snap, s.headRow)
+	snap.Close()
+	if err != nil {
+		return err
+	}
+	st, err := engine.ParseStamp(row)
+	if err != nil || s.meta.Space.Of(st) >= rev {
+		return err
+	}
+	return s.eng.WaitChange(ctx, s.headRow, row)
+}

@@ -1,0 +1,178 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+)
+
+func (p *PutRequest) keys(add func([]byte)) { add(p.Key) }
+func (p *PutRequest) grows() bool           { return true }
+
+func (p *PutRequest) run(ctx context.Context, g *group, res *Result) error {
+	if err := p.check(ctx, g); err != nil {
+		return err
+	}
+	return p.apply(ctx, g, res)
+}
+
+// check finds out whether the put would fail, in etcd's order (txn/put.go): the lease, then the key that ignore_* needs.
+func (p *PutRequest) check(ctx context.Context, g *group) error {
+	if p.Lease != 0 {
+		l, err := g.lease(ctx, p.Lease)
+		if err != nil {
+			return err
+		}
+		if !l.live {
+			return ErrLeaseNotFound
+		}
+	}
+	if p.IgnoreValue || p.IgnoreLease {
+		st, err := g.state(ctx, p.Key)
+		if err != nil {
+			return err
+		}
+		if !st.live {
+			return ErrKeyNotFound
+		}
+	}
+	return nil
+}
+
+func (p *PutRequest) apply(ctx context.Context, g *group, res *Result) error {
+	st, err := g.state(ctx, p.Key)
+	if err != nil {
+		return err
+	}
+	value, lease := p.Value, p.Lease
+	if p.IgnoreValue {
+		if value, err = g.value(ctx, st); err != nil {
+			return err
+		}
+	}
+	if p.IgnoreLease {
+		lease = st.rec.lease
+	}
+	replaces := st.live
+	i, err := g.put(ctx, st, value, lease)
+	if err != nil {
+		return err
+	}
+	res.Rev = g.rev
+	if p.PrevKV && replaces {
+		res.prevEvents = append(res.prevEvents, i)
+	}
+	return nil
+}
+
+func (d *DeleteRequest) keys(add func([]byte)) {
+	if single(d.End) {
+		add(d.Key)
+	}
+}
+func (d *DeleteRequest) grows() bool { return false }
+
+func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
+	span, err := g.span(ctx, d.Key, d.End)
+	if err != nil {
+		return err
+	}
+	for _, st := range span {
+		i, err := g.del(ctx, st)
+		if err != nil {
+			return err
+		}
+		if d.PrevKV {
+			res.prevEvents = append(res.prevEvents, i)
+		}
+	}
+	res.Deleted, res.Rev = int64(len(span)), g.rev
+	return nil
+}
+
+// read evaluates a range inside a transaction, after checkRead.
+func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
+	if r.Rev > 0 {
+		return r.readOld(ctx, g, res)
+	}
+	span, err := g.span(ctx, r.Key, r.End)
+	if err != nil {
+		return err
+	}
+	res.Rev, res.Count = g.rev, int64(len(span))
+	if r.CountOnly {
+		return nil
+	}
+	// The same filter, sort and limit as a plain Range, over what the group sees. Pending revisions compare by num.
+	kvs := make([]KV, 0, len(span))
+	for _, st := range span {
+		if r.values() {
+			if _, err := g.value(ctx, st); err != nil {
+				return err
+			}
+		}
+		kvs = append(kvs, st.kv())
+	}
+	kvs, res.More = r.arrange(kvs, g.num)
+	for i := range kvs {
+		kvs[i].Key, kvs[i].Value = bytes.Clone(kvs[i].Key), bytes.Clone(kvs[i].Value)
+	}
+	res.KVs = kvs
+	return nil
+}
+
+// readOld reads at a revision that the engine transaction has: the group's own changes come after it.
+func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error {
+	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn}
+	info, err := q.run(ctx, func(kv *KV) error {
+		res.KVs = append(res.KVs, cloneKV(kv))
+		return nil
+	})
+	res.Rev, res.Count, res.More = g.rev, info.Count, info.More
+	return storeErr(err)
+}
+
+// checkRead finds out whether a range in a transaction would fail. A negative revision is below any compact revision but the
+// initial one (etcd txn/range.go).
+func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
+	if r.Rev == 0 {
+		return nil
+	}
+	if r.Rev > g.num(g.rev) {
+		return ErrFutureRevision
+	}
+	c, err := g.compactRev(ctx)
+	if err != nil {
+		return err
+	}
+	switch {
+	case r.Rev < c:
+		return ErrCompacted
+	case r.Rev > g.head:
+		return errNextGroup
+	}
+	return nil
+}
+
+// arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they compare as.
+func (r *RangeRequest) arrange(kvs []KV, num func(int64) int64) (out []KV, more bool) {
+	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs)) > r.Limit+1 {
+		kvs = kvs[:r.Limit+1]
+	}
+	if r.filtered() {
+		kept := kvs[:0]
+		for i := range kvs {
+			if r.keep(&kvs[i], num) {
+				kept = append(kept, kvs[i])
+			}
+		}
+		kvs = kept
+	}
+	sortKVs(kvs, r.Order, r.Target, num)
+	if r.Limit > 0 && int64(len(kvs)) > r.Limit {
+		kvs, more = kvs[:r.Limit], true
+	}
+	for i := range kvs {
+		r.strip(&kvs[i])
+	}
+	return kvs, more
+}

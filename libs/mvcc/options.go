@@ -1,0 +1,104 @@
+package mvcc
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revision"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Limits and defaults of a Store.
+const (
+	defaultLanes      = 1
+	defaultQueue      = 16384
+	defaultGroup      = 512
+	defaultGroupBytes = 4 << 20
+	defaultInline     = 512
+	defaultChunk      = 1 << 20
+	chunkOverhead     = 64 // what a chunk row holds beside the chunk
+	lanesMax          = 64
+	inFlightMax       = 4 // groups of a pipelined lane between commit and sync
+
+	conflictSplitAfter = 2    // conflicts in a row before a group is cut in half
+	attemptsMax        = 1000 // runs of one group, all causes together, before its requests are given up
+	unavailableMax     = 8    // runs that met an unavailable store, with pauses between them
+)
+
+// Options configure a Store. The zero value of each field means its default.
+type Options struct {
+	// Prefix is put before every row: the keyspace's place in a shared engine.
+	Prefix []byte
+
+	// Feed receives the committed entries: from one goroutine, in revision order, when they are durable and, where the
+	// engine is pipelined, before the requests that made them are answered. It must return quickly.
+	Feed func([]revlog.Entry)
+
+	// Lanes is how many groups are in flight at a time (default 1, which a pipelined engine keeps busy).
+	Lanes int
+	// QueueMax bounds the requests that wait for a group (default 16384); one more is refused with ErrTooManyRequests.
+	QueueMax int
+	// GroupMax and GroupBytes bound a group: requests (default 512, never more than the keyspace's 2^shift) and bytes of
+	// requests (default 4 MiB, never more than a quarter of the engine's transaction).
+	GroupMax   int
+	GroupBytes int
+
+	// Shift is the number of index bits of a new keyspace; it is ignored for one that exists and by a dense engine (0).
+	Shift uint
+	// InlineBytes is the largest value kept in the idx row (default 512, at most what fits into one row).
+	InlineBytes int
+	// ChunkBytes cuts larger values and log entries of a new keyspace (default: what the engine's values can hold, at most
+	// 1 MiB). A keyspace keeps the size it was created with.
+	ChunkBytes int
+
+	// NoSpace is called when the engine refuses a commit for lack of space.
+	NoSpace func()
+
+	Logger *slog.Logger
+}
+
+// ensureDefaults fills in the defaults and bounds everything by what the engine can hold.
+func (o *Options) ensureDefaults(l engine.Limits) {
+	setDefault(&o.Lanes, defaultLanes)
+	setDefault(&o.QueueMax, defaultQueue)
+	setDefault(&o.GroupMax, defaultGroup)
+	setDefault(&o.GroupBytes, defaultGroupBytes)
+	setDefault(&o.ChunkBytes, defaultChunk)
+	setDefault(&o.InlineBytes, defaultInline)
+	if l.ValueBytes > 0 {
+		o.ChunkBytes = min(o.ChunkBytes, l.ValueBytes-chunkOverhead)
+		o.InlineBytes = min(o.InlineBytes, l.ValueBytes-chunkOverhead)
+	}
+	if l.TxnBytes > 0 {
+		o.GroupBytes = min(o.GroupBytes, l.TxnBytes/4)
+	}
+	if l.MaxStamps > 0 {
+		o.GroupMax = min(o.GroupMax, l.MaxStamps)
+	}
+	if l.Dense {
+		o.Shift = 0
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func setDefault(v *int, d int) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Lanes < 1 || o.Lanes > lanesMax:
+		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
+	case o.Shift > revision.ShiftMax:
+		return fmt.Errorf("mvcc: shift %d not in 0…%d", o.Shift, revision.ShiftMax)
+	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0:
+		return errors.New("mvcc: limits must be positive")
+	}
+	return nil
+}

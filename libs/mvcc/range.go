@@ -1,0 +1,321 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// staleScansMax is how many times in a row a list may lose its read version without having moved on.
+const staleScansMax = 8
+
+// Visit receives the results of a Range in order. The KV and its slices are valid during the call only.
+type Visit func(kv *KV) error
+
+// RangeInfo is what a Range answers beside the keys.
+type RangeInfo struct {
+	Rev   int64 // header: the head at the range's snapshot, also for a range at an older revision
+	Count int64 // keys in the range at its revision, whatever the limit and the filters
+	More  bool  // keys were left out because of the limit
+}
+
+// Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write acknowledged
+// before the call. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
+func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
+	s.usage.Ranges.Add(1)
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return RangeInfo{}, storeErr(err)
+	}
+	head, err := s.headOf(ctx, snap)
+	if err != nil {
+		snap.Close()
+		return RangeInfo{}, err
+	}
+	q := query{s: s, req: req, head: head, rev: head}
+	if req.Rev > 0 {
+		q.rev = req.Rev
+	}
+	q.reader, q.reopen = snap, func() (engine.Reader, func(), error) {
+		fresh, err := s.eng.Snapshot(ctx)
+		if err != nil {
+			return nil, nil, storeErr(err)
+		}
+		return fresh, fresh.Close, nil
+	}
+	q.close = snap.Close
+	defer func() { q.close() }()
+	info, err := q.run(ctx, visit)
+	info.Rev = head
+	return info, err
+}
+
+// query is one Range at one revision, over one Reader or, when that grows too old, several.
+type query struct {
+	s    *Store
+	req  *RangeRequest
+	head int64 // of the first reader
+	rev  int64
+
+	reader engine.Reader
+	reopen func() (engine.Reader, func(), error) // nil: the reader cannot be replaced
+	close  func()
+}
+
+func (q *query) run(ctx context.Context, visit Visit) (RangeInfo, error) {
+	if q.rev > q.head {
+		return RangeInfo{}, ErrFutureRevision
+	}
+	if err := q.checkCompacted(ctx); err != nil {
+		return RangeInfo{}, err
+	}
+	if single(q.req.End) {
+		return q.point(ctx, visit)
+	}
+	if !toEnd(q.req.End) && bytes.Compare(q.req.Key, q.req.End) >= 0 {
+		return RangeInfo{}, nil
+	}
+	if q.req.inKeyOrder() {
+		return q.ordered(ctx, visit)
+	}
+	return q.sorted(ctx, visit)
+}
+
+// checkCompacted reads the compact revision in the same state as the data: a read at the head needs no look.
+func (q *query) checkCompacted(ctx context.Context) error {
+	if q.rev == q.head {
+		return nil
+	}
+	c, err := q.s.compactOf(ctx, q.reader)
+	if err != nil {
+		return err
+	}
+	if q.rev < c {
+		return ErrCompacted
+	}
+	return nil
+}
+
+// inKeyOrder says that results leave in key order and the limit may be applied while scanning: etcd's default ordering with
+// no filter on revisions.
+func (r *RangeRequest) inKeyOrder() bool {
+	return r.Target == SortByKey && r.Order != SortDescend && !r.filtered()
+}
+
+func (r *RangeRequest) filtered() bool {
+	return r.MinMod != 0 || r.MaxMod != 0 || r.MinCreate != 0 || r.MaxCreate != 0
+}
+
+func (r *RangeRequest) keep(kv *KV, num func(int64) int64) bool {
+	mod, create := num(kv.Mod), num(kv.Create)
+	switch {
+	case r.MinMod != 0 && mod < r.MinMod, r.MaxMod != 0 && mod > r.MaxMod:
+		return false
+	case r.MinCreate != 0 && create < r.MinCreate, r.MaxCreate != 0 && create > r.MaxCreate:
+		return false
+	}
+	return true
+}
+
+func settled(rev int64) int64 { return rev }
+
+// strip drops what keys_only leaves out. etcd 3.7 leaves out the lease too, but not where it has to read values to sort
+// by them (kvstore_txn.go).
+func (r *RangeRequest) strip(kv *KV) {
+	if !r.KeysOnly {
+		return
+	}
+	kv.Value = nil
+	if r.Target != SortByValue {
+		kv.Lease = 0
+	}
+}
+
+// values says that the scan must read values.
+func (r *RangeRequest) values() bool {
+	return !r.CountOnly && (!r.KeysOnly || r.Target == SortByValue)
+}
+
+func (q *query) point(ctx context.Context, visit Visit) (RangeInfo, error) {
+	var kv KV
+	ok, err := q.s.get(ctx, q.reader, q.req.Key, q.rev, q.head, q.req.values(), &kv)
+	if err != nil || !ok {
+		return RangeInfo{}, err
+	}
+	info := RangeInfo{Count: 1}
+	if q.req.CountOnly || !q.req.keep(&kv, settled) {
+		return info, nil
+	}
+	q.req.strip(&kv)
+	return info, visit(&kv)
+}
+
+// ordered streams the range in key order, and counts what lies behind the limit.
+func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
+	limit := q.req.Limit
+	if limit <= 0 || q.req.CountOnly {
+		limit = -1
+	}
+	var info RangeInfo
+	var last []byte
+	err := q.scan(ctx, q.req.values(), limit, func(kv *KV) error {
+		info.Count++
+		if q.req.CountOnly {
+			return nil
+		}
+		last = append(last[:0], kv.Key...)
+		q.req.strip(kv)
+		return visit(kv)
+	})
+	if err != nil || limit < 0 || info.Count < limit {
+		return info, err
+	}
+	left, err := q.countAfter(ctx, last)
+	info.Count += left
+	info.More = left > 0
+	return info, err
+}
+
+// countAfter counts the keys of the range behind last. What the page before has counted is remembered, so that the
+// pages of a list count its keys once.
+func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
+	next := append(last, 0)
+	memo := &q.s.counts
+	if left, ok := memo.get(q.rev, q.req.Key, q.req.End); ok {
+		left -= q.req.Limit
+		memo.put(q.rev, next, q.req.End, left)
+		return left, nil
+	}
+	rest := *q
+	rest.req = &RangeRequest{Key: next, End: q.req.End, CountOnly: true}
+	var left int64
+	err := rest.scan(ctx, false, -1, func(*KV) error { left++; return nil })
+	q.reader, q.close = rest.reader, rest.close
+	if err == nil && left > 0 {
+		memo.put(q.rev, next, q.req.End, left)
+	}
+	return left, err
+}
+
+// sorted collects the range, then arranges it. With order NONE the limit is applied in key order before a sort by another
+// target (etcd txn/range.go takes NONE for the default order), so no more than that is kept.
+func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
+	var info RangeInfo
+	var kvs []KV
+	req := q.req
+	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
+	err := q.scan(ctx, req.values(), -1, func(kv *KV) error {
+		info.Count++
+		if !req.CountOnly && (!cut || info.Count <= req.Limit+1) && req.keep(kv, settled) {
+			kvs = append(kvs, cloneKV(kv))
+		}
+		return nil
+	})
+	if err != nil || req.CountOnly {
+		return info, err
+	}
+	kvs, info.More = req.arrange(kvs, settled)
+	for i := range kvs {
+		if err := visit(&kvs[i]); err != nil {
+			return info, err
+		}
+	}
+	return info, nil
+}
+
+func cloneKV(kv *KV) KV {
+	c := *kv
+	c.Key, c.Value = bytes.Clone(kv.Key), bytes.Clone(kv.Value)
+	return c
+}
+
+// sortKVs sorts key-ordered kvs. Ties keep their order; etcd leaves it open (sort.Sort).
+func sortKVs(kvs []KV, order SortOrder, target SortTarget, num func(int64) int64) {
+	var compare func(a, b *KV) int
+	switch target {
+	case SortByKey:
+		if order == SortDescend {
+			slices.Reverse(kvs)
+		}
+		return
+	case SortByVersion:
+		compare = func(a, b *KV) int { return compareInt(a.Version, b.Version) }
+	case SortByCreate:
+		compare = func(a, b *KV) int { return compareInt(num(a.Create), num(b.Create)) }
+	case SortByMod:
+		compare = func(a, b *KV) int { return compareInt(num(a.Mod), num(b.Mod)) }
+	case SortByValue:
+		compare = func(a, b *KV) int { return bytes.Compare(a.Value, b.Value) }
+	}
+	slices.SortStableFunc(kvs, func(a, b KV) int {
+		if order == SortDescend {
+			return compare(&b, &a)
+		}
+		return compare(&a, &b)
+	})
+}
+
+func compareInt(a, b int64) int {
+	switch {
+	case a < b:
+		return -1
+	case a > b:
+		return 1
+	}
+	return 0
+}
+
+// scan visits the range in key order at q.rev, up to limit keys (-1: all). When the read version has grown too old it goes on
+// behind the last key in a new one, as of the same revision (design §3).
+func (q *query) scan(ctx context.Context, values bool, limit int64, visit Visit) error {
+	key := q.req.Key
+	stale := 0
+	var seen int64
+	var buf []byte
+	for {
+		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, values: values, limit: limit - seen}
+		if limit < 0 {
+			c.limit = -1
+		}
+		before := seen
+		err := c.scan(ctx, key, q.req.End, func(kv *KV) error {
+			if err := visit(kv); err != nil {
+				return err
+			}
+			seen++
+			buf = append(append(buf[:0], kv.Key...), 0)
+			return nil
+		})
+		if !errors.Is(err, engine.ErrTooOld) || q.reopen == nil {
+			return storeErr(err)
+		}
+		if seen == before {
+			if stale++; stale > staleScansMax {
+				return ErrUnavailable
+			}
+		} else {
+			stale, key = 0, bytes.Clone(buf)
+		}
+		if err := q.refresh(ctx); err != nil {
+			return err
+		}
+	}
+}
+
+func (q *query) refresh(ctx context.Context) error {
+	q.close()
+	q.close = func() {}
+	r, done, err := q.reopen()
+	if err != nil {
+		return err
+	}
+	q.reader, q.close = r, done
+	// The head has moved on since, so the scan reads history from here on.
+	if q.head, err = q.s.readHead(ctx, r); err != nil {
+		return err
+	}
+	return q.checkCompacted(ctx)
+}

@@ -1,0 +1,158 @@
+package mvcc
+
+import (
+	"bytes"
+	"encoding/binary"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Tables of a keyspace: the byte after the keyspace's prefix.
+const (
+	tableCommit   = 'c' // commit/<writer>/<lane>: sequence and stamp of the lane's last group
+	tableHead     = 'd' // head: the last stamp
+	tableLease    = 'e' // lease/<id>
+	tableHist     = 'h' // hist/<key>/<stamp>
+	tableIdx      = 'i' // idx/<key>
+	tableLeaseKey = 'k' // leasekey/<id>/<key>
+	tableLog      = 'l' // log/<stamp>/<chunk>
+	tableMeta     = 'm' // meta/<name>
+	tableVal      = 'v' // val/<key>/<chunk>
+)
+
+// rows makes the row keys of one keyspace. Its methods append to dst.
+type rows struct {
+	prefix []byte
+}
+
+func (r rows) table(dst []byte, table byte) []byte {
+	dst = append(dst, r.prefix...)
+	return append(dst, table)
+}
+
+// idx rows end with the etcd key as it is: nothing follows it, so its byte order is that of the rows.
+func (r rows) idx(dst, key []byte) []byte {
+	return append(r.table(dst, tableIdx), key...)
+}
+
+func (r rows) idxKey(row []byte) []byte { return row[len(r.prefix)+1:] }
+
+// escape appends key so that what follows it cannot change the order of keys: a zero byte becomes 00 FF, and 00 ends the key
+// (FoundationDB's tuple encoding of byte strings). The byte after the end is never FF: chunk numbers and stamps begin lower.
+func escape(dst, key []byte) []byte {
+	for {
+		i := bytes.IndexByte(key, 0)
+		if i < 0 {
+			break
+		}
+		dst = append(dst, key[:i]...)
+		dst = append(dst, 0, 0xff)
+		key = key[i+1:]
+	}
+	dst = append(dst, key...)
+	return append(dst, 0)
+}
+
+// unescape splits what escape appended into the key and what follows it. It copies only keys that hold zero bytes.
+func unescape(b []byte) (key, rest []byte, err error) {
+	copied := false
+	for start := 0; ; {
+		i := bytes.IndexByte(b[start:], 0)
+		if i < 0 {
+			return nil, nil, ErrCorrupt
+		}
+		i += start
+		if i+1 == len(b) || b[i+1] != 0xff {
+			if copied {
+				return append(key, b[start:i]...), b[i+1:], nil
+			}
+			return b[:i:i], b[i+1:], nil
+		}
+		if !copied {
+			key, copied = make([]byte, 0, len(b)), true
+		}
+		key = append(key, b[start:i+1]...)
+		start = i + 2
+	}
+}
+
+func (r rows) val(dst, key []byte) []byte {
+	return escape(r.table(dst, tableVal), key)
+}
+
+func (r rows) valChunk(dst, key []byte, chunk int) []byte {
+	return binary.BigEndian.AppendUint16(r.val(dst, key), uint16(chunk))
+}
+
+func (r rows) hist(dst, key []byte, st engine.Stamp) []byte {
+	return st.Append(escape(r.table(dst, tableHist), key))
+}
+
+func (r rows) log(dst []byte, st engine.Stamp) []byte {
+	return st.Append(r.table(dst, tableLog))
+}
+
+// logChunk is the row of chunk n >= 1 of an entry; the first chunk's row is log.
+func (r rows) logChunk(dst []byte, st engine.Stamp, n int) []byte {
+	return binary.BigEndian.AppendUint16(r.log(dst, st), uint16(n))
+}
+
+// logStampAt is where the stamp lies in a log row's key.
+func (r rows) logStampAt() int { return len(r.prefix) + 1 }
+
+func (r rows) lease(dst []byte, id int64) []byte {
+	return binary.BigEndian.AppendUint64(r.table(dst, tableLease), uint64(id))
+}
+
+func (r rows) leaseKey(dst []byte, id int64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(r.table(dst, tableLeaseKey), uint64(id)), key...)
+}
+
+func (r rows) meta(name string) []byte {
+	return append(r.table(nil, tableMeta), name...)
+}
+
+func (r rows) head() []byte { return r.table(nil, tableHead) }
+
+func (r rows) commit(writer [16]byte, lane int) []byte {
+	b := append(r.table(nil, tableCommit), writer[:]...)
+	return append(b, byte(lane))
+}
+
+// tableRange is the range of all rows of a table.
+func (r rows) tableRange(table byte) engine.Range {
+	return engine.Range{Begin: r.table(nil, table), End: r.table(nil, table+1)}
+}
+
+// idxBounds are the idx rows of an etcd range that is not a single key.
+func (r rows) idxBounds(key, end []byte) (begin, stop []byte) {
+	begin = r.idx(nil, key)
+	if toEnd(end) {
+		return begin, r.table(nil, tableIdx+1)
+	}
+	return begin, r.idx(nil, end)
+}
+
+// escapedBounds are the val or hist rows of an etcd range; a single key is the range up to the end of its rows.
+func (r rows) escapedBounds(table byte, key, end []byte) (begin, stop []byte) {
+	begin = escape(r.table(nil, table), key)
+	switch {
+	case single(end):
+		return begin, prefixEnd(begin)
+	case toEnd(end):
+		return begin, r.table(nil, table+1)
+	}
+	return begin, escape(r.table(nil, table), end)
+}
+
+// prefixEnd is the smallest key after all keys with the prefix p, which is not all 0xff.
+func prefixEnd(p []byte) []byte {
+	end := bytes.Clone(p)
+	for i := len(end) - 1; i >= 0; i-- {
+		end[i]++
+		if end[i] != 0 {
+			return end[:i+1]
+		}
+	}
+	return nil
+}

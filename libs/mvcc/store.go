@@ -1,0 +1,209 @@
+package mvcc
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Store is one keyspace on an engine. All methods may be called from any goroutine until Close.
+type Store struct {
+	eng    engine.Store
+	o      Options
+	limits engine.Limits
+	rows   rows
+	meta   Meta
+	refs   revlog.Refs
+	codec  revlog.Codec
+	writer [16]byte // names this Store in commit rows (I5)
+
+	headRow, compactRow []byte
+
+	head    atomic.Pointer[headAt]
+	compact atomic.Int64
+	usage   Usage
+	counts  countMemo
+
+	noSpace atomic.Bool
+	queue   queue
+	fromLog bool // Feed is served by tailing the log rather than by the lanes
+	removal removal
+
+	stop context.CancelFunc
+	wg   sync.WaitGroup
+}
+
+// headAt caches the head row of one engine state.
+type headAt struct {
+	version uint64
+	rev     int64
+}
+
+// Usage counts what a Store has done, for metrics. Counters only grow.
+type Usage struct {
+	Ranges, Puts, Deletes, Txns atomic.Int64 // requests
+	Groups, Conflicts, Retries  atomic.Int64 // group commits
+	Events                      atomic.Int64
+	CompactedEntries            atomic.Int64
+}
+
+// Open opens the keyspace at o.Prefix of eng, creating it if it is not there, and starts its lanes. It takes no ownership of eng.
+func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
+	limits := eng.Limits()
+	o.ensureDefaults(limits)
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
+	var err error
+	if s.meta, err = openMeta(ctx, eng, s.rows, &o); err != nil {
+		return nil, err
+	}
+	if !limits.Dense {
+		s.o.GroupMax = min(s.o.GroupMax, s.meta.Space.GroupMax())
+	}
+	s.refs = revlog.Refs{Space: s.meta.Space}
+	s.codec = revlog.Codec{Refs: s.refs}
+	s.headRow, s.compactRow = s.rows.head(), s.rows.meta(metaCompact)
+	rand.Read(s.writer[:])
+	if err := s.load(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.sweepCommits(ctx); err != nil {
+		return nil, err
+	}
+	s.start()
+	return s, nil
+}
+
+func (s *Store) load(ctx context.Context) error {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	if _, err = s.headOf(ctx, snap); err != nil {
+		return err
+	}
+	c, err := s.compactOf(ctx, snap)
+	if err != nil {
+		return err
+	}
+	s.compact.Store(c)
+	return s.loadRemoval(ctx, snap)
+}
+
+func (s *Store) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	s.queue.init(s.o.QueueMax, s.o.Lanes)
+	s.fromLog = s.o.Feed != nil && (s.o.Lanes > 1 || !s.limits.Pipelined)
+	for i := range s.o.Lanes {
+		l := &lane{s: s, id: i}
+		s.wg.Go(l.run)
+	}
+	if s.fromLog {
+		from := s.head.Load().rev + 1
+		s.wg.Go(func() { s.tail(ctx, from) })
+	}
+	s.wg.Go(func() { s.removeCompacted(ctx) })
+}
+
+// Close refuses new writes, waits for those under way and stops the Store's goroutines. Reads must have ended.
+func (s *Store) Close() error {
+	s.queue.close()
+	s.stop()
+	s.wg.Wait()
+	return nil
+}
+
+// Meta returns what never changes about the keyspace.
+func (s *Store) Meta() Meta { return s.meta }
+
+// Usage returns the Store's counters.
+func (s *Store) Usage() *Usage { return &s.usage }
+
+// CompactRevision returns the compact revision, or -1 if the keyspace has never been compacted. It may be called at any time.
+func (s *Store) CompactRevision() int64 { return s.compact.Load() }
+
+// Head returns the revision of the newest durable state: at least every revision acknowledged to anyone before the call
+// (a linearizable read). Errors: ErrUnavailable or the context's.
+func (s *Store) Head(ctx context.Context) (int64, error) {
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	defer snap.Close()
+	return s.headOf(ctx, snap)
+}
+
+// headOf returns the head of a snapshot. The row is read once per state.
+func (s *Store) headOf(ctx context.Context, snap engine.Snapshot) (int64, error) {
+	old := s.head.Load()
+	version := snap.Version()
+	if old != nil && old.version == version {
+		return old.rev, nil
+	}
+	rev, err := s.readHead(ctx, snap)
+	if err == nil && (old == nil || old.version < version) {
+		s.head.CompareAndSwap(old, &headAt{version: version, rev: rev})
+	}
+	return rev, err
+}
+
+func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
+	b, err := getNoConflict(ctx, r, s.headRow)
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	st, err := engine.ParseStamp(b)
+	if err != nil {
+		return 0, ErrCorrupt
+	}
+	return s.meta.Space.Of(st), nil
+}
+
+func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {
+	b, err := r.Get(ctx, s.compactRow)
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	if b == nil {
+		return neverCompacted, nil
+	}
+	return parseRev(b)
+}
+
+// getNoConflict reads a row that every commit writes without making the transaction conflict with all others.
+func getNoConflict(ctx context.Context, r engine.Reader, key []byte) ([]byte, error) {
+	it := r.Scan(ctx, engine.Range{Begin: key, End: append(key[:len(key):len(key)], 0), Limit: 1, NoConflict: true})
+	defer it.Close()
+	if !it.Next() {
+		return nil, it.Err()
+	}
+	return append([]byte(nil), it.Value()...), nil
+}
+
+// storeErr turns an engine's error into one of this package; it keeps the cause.
+func storeErr(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, engine.ErrTooLarge):
+		return errors.Join(ErrTooLarge, err)
+	case errors.Is(err, engine.ErrNoSpace):
+		return errors.Join(ErrNoSpace, err)
+	case errors.Is(err, engine.ErrClosed):
+		return errors.Join(ErrClosed, err)
+	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrTooOld), errors.Is(err, engine.ErrUnknownOutcome), errors.Is(err, engine.ErrConflict):
+		return errors.Join(ErrUnavailable, err)
+	case errors.Is(err, revlog.ErrCorrupt):
+		return errors.Join(ErrCorrupt, err)
+	}
+	return err
+}

@@ -1,0 +1,196 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+)
+
+func (t *TxnRequest) grows() bool { return t.puts() }
+
+func (t *TxnRequest) keys(add func([]byte)) {
+	for i := range t.Compares {
+		if single(t.Compares[i].End) {
+			add(t.Compares[i].Key)
+		}
+	}
+	for _, ops := range [2][]Op{t.Success, t.Failure} {
+		for i := range ops {
+			ops[i].keys(add)
+		}
+	}
+}
+
+func (o *Op) keys(add func([]byte)) {
+	switch {
+	case o.Put != nil:
+		o.Put.keys(add)
+	case o.Delete != nil:
+		o.Delete.keys(add)
+	case o.Txn != nil:
+		o.Txn.keys(add)
+	case o.Range != nil && single(o.Range.End) && o.Range.Rev <= 0:
+		add(o.Range.Key)
+	}
+}
+
+// run evaluates a transaction in etcd's three steps (txn/txn.go): all compares, nested ones too, on the state before it; then
+// whether the operations on the path taken can succeed, also on that state; then the operations in order.
+func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
+	path, err := t.decide(ctx, g)
+	if err != nil {
+		return err
+	}
+	if err := path.check(ctx, g); err != nil {
+		return err
+	}
+	if err := path.apply(ctx, g, res); err != nil {
+		return err
+	}
+	res.Rev = g.rev
+	return nil
+}
+
+// txnPath is the branch that a transaction takes, and those of the transactions nested in it.
+type txnPath struct {
+	succeeded bool
+	ops       []Op
+	nested    []*txnPath // of the operations that are transactions, in their order
+}
+
+func (t *TxnRequest) decide(ctx context.Context, g *group) (*txnPath, error) {
+	p := &txnPath{succeeded: true, ops: t.Success}
+	for i := range t.Compares {
+		ok, err := t.Compares[i].holds(ctx, g)
+		if err != nil {
+			return nil, err
+		}
+		if !ok {
+			p.succeeded, p.ops = false, t.Failure
+			break
+		}
+	}
+	for i := range p.ops {
+		if n := p.ops[i].Txn; n != nil {
+			child, err := n.decide(ctx, g)
+			if err != nil {
+				return nil, err
+			}
+			p.nested = append(p.nested, child)
+		}
+	}
+	return p, nil
+}
+
+func (p *txnPath) check(ctx context.Context, g *group) error {
+	nested := p.nested
+	for i := range p.ops {
+		var err error
+		switch o := &p.ops[i]; {
+		case o.Range != nil:
+			err = o.Range.checkRead(ctx, g)
+		case o.Put != nil:
+			err = o.Put.check(ctx, g)
+		case o.Txn != nil:
+			err = nested[0].check(ctx, g)
+			nested = nested[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *txnPath) apply(ctx context.Context, g *group, res *Result) error {
+	res.Succeeded = p.succeeded
+	res.Ops = make([]OpResult, len(p.ops))
+	nested := p.nested
+	for i := range p.ops {
+		out := &res.Ops[i]
+		var err error
+		switch o := &p.ops[i]; {
+		case o.Range != nil:
+			out.Kind = OpRange
+			err = o.Range.read(ctx, g, &out.Result)
+		case o.Put != nil:
+			out.Kind = OpPut
+			err = o.Put.apply(ctx, g, &out.Result)
+		case o.Delete != nil:
+			out.Kind = OpDelete
+			err = o.Delete.run(ctx, g, &out.Result)
+		case o.Txn != nil:
+			out.Kind = OpTxn
+			err = nested[0].apply(ctx, g, &out.Result)
+			nested = nested[1:]
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// holds evaluates a compare: for every key of its range, or for one zero record if there is none; a value that is not
+// there never compares (etcd: "no way to represent missing value").
+func (c *Compare) holds(ctx context.Context, g *group) (bool, error) {
+	span, err := g.span(ctx, c.Key, c.End)
+	if err != nil {
+		return false, err
+	}
+	if len(span) == 0 {
+		return c.Target != CompareValue && c.test(compareInt(0, c.operand())), nil
+	}
+	for _, st := range span {
+		var order int
+		if c.Target == CompareValue {
+			v, err := g.value(ctx, st)
+			if err != nil {
+				return false, err
+			}
+			order = bytes.Compare(v, c.Value)
+		} else {
+			order = compareInt(g.field(st, c.Target), c.operand())
+		}
+		if !c.test(order) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+// operand is what an integer target is compared with; an unknown target compares as equal.
+func (c *Compare) operand() int64 {
+	if c.Target < CompareVersion || c.Target > CompareLease {
+		return 0
+	}
+	return c.Int
+}
+
+func (g *group) field(st *keyState, t CompareTarget) int64 {
+	switch t {
+	case CompareVersion:
+		return st.rec.version
+	case CompareCreate:
+		return g.num(st.rec.create)
+	case CompareMod:
+		return g.num(st.rec.mod)
+	case CompareLease:
+		return st.rec.lease
+	}
+	return 0
+}
+
+// test applies the result asked for; an unknown one holds always (txn/txn.go).
+func (c *Compare) test(order int) bool {
+	switch c.Result {
+	case Equal:
+		return order == 0
+	case Greater:
+		return order > 0
+	case Less:
+		return order < 0
+	case NotEqual:
+		return order != 0
+	}
+	return true
+}

@@ -1,0 +1,181 @@
+package mvcc
+
+import "github.com/headwaterdb/headwater/libs/revlog"
+
+// KV is one version of a key.
+type KV = revlog.KV
+
+// SortOrder and SortTarget have etcd's values (rpc.proto RangeRequest).
+type (
+	SortOrder  int32
+	SortTarget int32
+)
+
+// Orders and targets of a Range.
+const (
+	SortNone SortOrder = iota
+	SortAscend
+	SortDescend
+)
+
+const (
+	SortByKey SortTarget = iota
+	SortByVersion
+	SortByCreate
+	SortByMod
+	SortByValue
+)
+
+// RangeRequest asks for the keys k with Key <= k < End at a revision. A nil or empty End means the single key Key; an End of
+// one zero byte means all keys >= Key.
+type RangeRequest struct {
+	Key, End []byte
+	Limit    int64 // <= 0: all
+	Rev      int64 // <= 0: the newest
+	Order    SortOrder
+	Target   SortTarget
+
+	KeysOnly, CountOnly, Serializable bool
+
+	// Inclusive bounds; 0 is not set.
+	MinMod, MaxMod, MinCreate, MaxCreate int64
+}
+
+// PutRequest sets a key.
+type PutRequest struct {
+	Key, Value               []byte
+	Lease                    int64
+	PrevKV                   bool
+	IgnoreValue, IgnoreLease bool
+}
+
+// DeleteRequest deletes a range of keys (End as in RangeRequest).
+type DeleteRequest struct {
+	Key, End []byte
+	PrevKV   bool
+}
+
+// Targets and results of a Compare have etcd's values (rpc.proto Compare).
+type (
+	CompareTarget int32
+	CompareResult int32
+)
+
+// What a Compare looks at, and how.
+const (
+	CompareVersion CompareTarget = iota
+	CompareCreate
+	CompareMod
+	CompareValue
+	CompareLease
+)
+
+const (
+	Equal CompareResult = iota
+	Greater
+	Less
+	NotEqual
+)
+
+// Compare is one condition of a transaction, true if it holds for every key in the range.
+type Compare struct {
+	Key, End []byte
+	Target   CompareTarget
+	Result   CompareResult
+	Int      int64  // for all targets but CompareValue
+	Value    []byte // for CompareValue
+}
+
+// Op is one operation of a transaction: exactly one field is set.
+type Op struct {
+	Range  *RangeRequest
+	Put    *PutRequest
+	Delete *DeleteRequest
+	Txn    *TxnRequest
+}
+
+// TxnRequest runs Success if all Compares hold on the state before the transaction, else Failure.
+type TxnRequest struct {
+	Compares         []Compare
+	Success, Failure []Op
+}
+
+// Result is the answer to a request or to one operation of a transaction. Rev is the revision of its header.
+type Result struct {
+	Rev int64
+
+	// Range
+	KVs   []KV
+	Count int64
+	More  bool
+
+	// Put and Delete: what was replaced, if asked for.
+	Prev    []KV
+	Deleted int64
+
+	// Txn
+	Succeeded bool
+	Ops       []OpResult
+
+	// prevEvents are the places of the events whose previous versions are asked for; Prev is filled in from them when
+	// the group has committed.
+	prevEvents []int
+}
+
+// OpResult is the answer to one Op, with the field of its kind set.
+type OpResult struct {
+	Kind OpKind
+	Result
+}
+
+// OpKind tells the operations of a transaction apart.
+type OpKind uint8
+
+// Kinds of operation.
+const (
+	OpRange OpKind = iota + 1
+	OpPut
+	OpDelete
+	OpTxn
+)
+
+// single says that a range is one key.
+func single(end []byte) bool { return len(end) == 0 }
+
+// toEnd says that a range has no upper bound.
+func toEnd(end []byte) bool { return len(end) == 1 && end[0] == 0 }
+
+// writes says that an operation may change something; a transaction of reads needs no group commit.
+func (o *Op) writes() bool {
+	switch {
+	case o.Put != nil, o.Delete != nil:
+		return true
+	case o.Txn != nil:
+		return o.Txn.Writes()
+	}
+	return false
+}
+
+// Writes says that one of the branches holds an operation that may change something.
+func (t *TxnRequest) Writes() bool {
+	return t.any((*Op).writes)
+}
+
+// puts says that one of the branches holds a put: such a transaction is refused when space has run out.
+func (t *TxnRequest) puts() bool {
+	return t.any(func(o *Op) bool { return o.Put != nil || o.Txn != nil && o.Txn.puts() })
+}
+
+func (t *TxnRequest) any(f func(*Op) bool) bool {
+	for i := range t.Success {
+		if f(&t.Success[i]) {
+			return true
+		}
+	}
+	for i := range t.Failure {
+		if f(&t.Failure[i]) {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,77 @@
+package mvcc
+
+import "context"
+
+// Put sets a key. Result: Rev, and Prev if asked for and there was a version. Errors: ErrLeaseNotFound, ErrKeyNotFound
+// (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome unknown), the context's
+// (outcome unknown).
+func (s *Store) Put(ctx context.Context, p *PutRequest) (*Result, error) {
+	s.usage.Puts.Add(1)
+	return s.submit(ctx, p, len(p.Key)+len(p.Value))
+}
+
+// DeleteRange deletes the keys of a range in one revision. Result: Rev, Deleted, and Prev in key order if asked for. Errors: as
+// Put.
+func (s *Store) DeleteRange(ctx context.Context, d *DeleteRequest) (*Result, error) {
+	s.usage.Deletes.Add(1)
+	return s.submit(ctx, d, len(d.Key)+len(d.End))
+}
+
+// Txn runs a transaction. The request must be valid in etcd's sense: no key put twice, or put and deleted, in one branch.
+// Result: Rev, Succeeded, Ops. Errors: as Put, and ErrCompacted and ErrFutureRevision of ranges in it.
+func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
+	s.usage.Txns.Add(1)
+	if t.Writes() {
+		return s.submit(ctx, t, t.size())
+	}
+	snap, err := s.eng.Snapshot(ctx)
+	if err != nil {
+		return nil, storeErr(err)
+	}
+	defer snap.Close()
+	g := newGroup(s, snap, 0)
+	if g.head, err = s.headOf(ctx, snap); err != nil {
+		return nil, err
+	}
+	g.rev = g.head
+	res := new(Result)
+	return res, t.run(ctx, g, res)
+}
+
+// submit takes a mutation through group commit.
+func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, error) {
+	if s.noSpace.Load() && m.grows() {
+		return nil, ErrNoSpace
+	}
+	r := &request{m: m, ctx: ctx, bytes: bytes, done: make(chan struct{})}
+	if err := s.queue.put(r); err != nil {
+		return nil, err
+	}
+	select {
+	case <-r.done:
+		return &r.res, r.err
+	case <-ctx.Done():
+		// The group may have it already; its outcome stays unknown to this caller.
+		return nil, ctx.Err()
+	}
+}
+
+func (t *TxnRequest) size() int {
+	n := 0
+	for i := range t.Compares {
+		n += len(t.Compares[i].Key) + len(t.Compares[i].Value)
+	}
+	for _, ops := range [2][]Op{t.Success, t.Failure} {
+		for i := range ops {
+			switch o := &ops[i]; {
+			case o.Put != nil:
+				n += len(o.Put.Key) + len(o.Put.Value)
+			case o.Delete != nil:
+				n += len(o.Delete.Key)
+			case o.Txn != nil:
+				n += o.Txn.size()
+			}
+		}
+	}
+	return n
+}

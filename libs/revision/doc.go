@@ -1,0 +1,10 @@
+// Package revision is the arithmetic between an engine's stamps and etcd's revisions (design I1, I2).
+//
+// # Invariants
+//
+//   - Order is kept: s < t as stamps if and only if Of(s) < Of(t).
+//   - Of and Stamp are inverse to each other.
+//   - Nothing here assumes that revisions are dense: rev+1 is "the smallest revision after rev", no more.
+//
+// Everything is pure and may be used from any goroutine.
+package revision

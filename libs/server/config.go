@@ -1,0 +1,160 @@
+package server
+
+import (
+	"fmt"
+	"math"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/compactor"
+)
+
+// Config is what flags and environment say. DefaultConfig has etcd's defaults; comments name the flag where the field's
+// name does not.
+type Config struct {
+	Name    string
+	DataDir string // "": Name + DataDirSuffix
+
+	ListenClientURLs     []string
+	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty
+	AdvertiseClientURLs  []string // none: the ones listened on
+	ListenMetricsURLs    []string
+
+	MaxRequestBytes      int
+	MaxTxnOps            int
+	MaxConcurrentStreams uint32
+
+	KeepaliveMinTime  time.Duration // --grpc-keepalive-min-time
+	KeepaliveInterval time.Duration // --grpc-keepalive-interval; 0: off
+	KeepaliveTimeout  time.Duration // --grpc-keepalive-timeout; 0: off
+
+	AutoCompactionMode      string
+	AutoCompactionRetention string // as compactor.Parse takes it
+
+	QuotaBackendBytes           int64 // 0: no quota, the disk is the bound
+	WatchProgressNotifyInterval time.Duration
+	WarningUnaryRequestDuration time.Duration
+
+	LogLevel   string
+	LogFormat  string // json or console
+	LogOutputs []string
+
+	EnablePprof       bool
+	ExtensiveMetrics  bool // --metrics=extensive
+	HostWhitelist     []string
+	CORS              []string
+	CacheBytes        int64 // --cache-bytes; 0: the engine's default
+	MemTableBytes     int64 // --memtable-bytes; 0: the engine's default
+	DiskReserveBytes  int64 // --disk-reserve-bytes; 0: the engine's default, negative: no check
+	WatchHistoryBytes int64 // --watch-history-bytes; 0: the hub's default
+}
+
+// DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started
+// in the place of an etcd never meets that etcd's files.
+const DataDirSuffix = ".headwater"
+
+// Dir returns the data directory.
+func (c Config) Dir() string {
+	if c.DataDir == "" {
+		return c.Name + DataDirSuffix
+	}
+	return c.DataDir
+}
+
+// DefaultConfig returns the configuration of a process without flags.
+func DefaultConfig() Config {
+	return Config{
+		Name:                        "default",
+		ListenClientURLs:            []string{"http://localhost:2379"},
+		MaxRequestBytes:             3 << 19, // 1.5 MiB
+		MaxTxnOps:                   128,
+		MaxConcurrentStreams:        math.MaxUint32,
+		KeepaliveMinTime:            5 * time.Second,
+		KeepaliveInterval:           2 * time.Hour,
+		KeepaliveTimeout:            20 * time.Second,
+		AutoCompactionMode:          compactor.ModePeriodic,
+		AutoCompactionRetention:     "0",
+		WatchProgressNotifyInterval: 10 * time.Minute,
+		WarningUnaryRequestDuration: 300 * time.Millisecond,
+		LogLevel:                    "info",
+		LogFormat:                   "json",
+		LogOutputs:                  []string{outputDefault},
+		HostWhitelist:               []string{"*"},
+		CORS:                        []string{"*"},
+	}
+}
+
+// maxRequestBytesMax keeps a request, its log entry and its rows within what the layers below address.
+const maxRequestBytesMax = 1 << 30
+
+// watchProgressMin is etcd's least interval between progress notifications.
+const watchProgressMin = 100 * time.Millisecond
+
+// Validate checks what a single flag cannot say. Its error names the flag.
+func (c Config) Validate() error {
+	if c.Name == "" {
+		return fmt.Errorf("--name must not be empty")
+	}
+	if len(c.ListenClientURLs) == 0 {
+		return fmt.Errorf("--listen-client-urls must not be empty")
+	}
+	for flag, urls := range map[string][]string{
+		"listen-client-urls":      c.ListenClientURLs,
+		"listen-client-http-urls": c.ListenClientHTTPURLs,
+		"listen-metrics-urls":     c.ListenMetricsURLs,
+	} {
+		for _, u := range urls {
+			if _, _, err := parseURL(u); err != nil {
+				return fmt.Errorf("--%s: %w", flag, err)
+			}
+		}
+	}
+	for _, u := range c.AdvertiseClientURLs {
+		if p, err := url.Parse(u); err != nil || p.Scheme == "" || p.Host == "" && p.Path == "" && p.Opaque == "" {
+			return fmt.Errorf("--advertise-client-urls: %q is not a URL", u)
+		}
+	}
+	if c.MaxRequestBytes < 1 || c.MaxRequestBytes > maxRequestBytesMax {
+		return fmt.Errorf("--max-request-bytes must be 1 to %d", maxRequestBytesMax)
+	}
+	if c.MaxTxnOps < 1 {
+		return fmt.Errorf("--max-txn-ops must be at least 1")
+	}
+	if c.MaxConcurrentStreams == 0 {
+		return fmt.Errorf("--max-concurrent-streams must be at least 1")
+	}
+	if c.WatchProgressNotifyInterval < watchProgressMin {
+		return fmt.Errorf("--watch-progress-notify-interval must be at least %v", watchProgressMin)
+	}
+	if _, err := compactor.Parse(c.AutoCompactionMode, c.AutoCompactionRetention); err != nil {
+		return fmt.Errorf("--%w", err)
+	}
+	return c.validateLog()
+}
+
+func (c Config) validateLog() error {
+	if _, ok := logLevels[c.LogLevel]; !ok {
+		return fmt.Errorf("--log-level %q is not one of debug, info, warn, error, panic, fatal", c.LogLevel)
+	}
+	if c.LogFormat != "json" && c.LogFormat != "console" {
+		return fmt.Errorf("--log-format %q is not json or console", c.LogFormat)
+	}
+	for _, o := range c.LogOutputs {
+		if o == "" || o == outputDefault && len(c.LogOutputs) > 1 {
+			return fmt.Errorf("--log-outputs: %q cannot be one of several", o)
+		}
+	}
+	return nil
+}
+
+// splitList splits a comma-separated flag; empty parts are dropped.
+func splitList(v string) []string {
+	var parts []string
+	for p := range strings.SplitSeq(v, ",") {
+		if p = strings.TrimSpace(p); p != "" {
+			parts = append(parts, p)
+		}
+	}
+	return parts
+}

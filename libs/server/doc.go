@@ -1,0 +1,31 @@
+// Package server is the outside of a Headwater process: flags and environment, listeners, the native gRPC server, the
+// HTTP endpoints, metrics, and the order of start and stop. It knows nothing of keys and revisions; services register
+// their gRPC services with it and feed it numbers.
+//
+// # Invariants
+//
+//   - gRPC is never served through net/http: that starves watches (etcd issue 15402). HTTP/2 and HTTP/1 connections on one
+//     port are told apart by their first bytes, without taking those bytes off the socket where the system allows it, so
+//     that grpc-go gets the real connection.
+//   - A flag that asks for security which is not there (TLS, tokens) stops the start. A flag that means nothing here is
+//     accepted, and all of those are named in one warning.
+//   - Nothing of a request's cost is spent on looking up metrics: counters are resolved when a service is registered.
+//   - Request bodies of HTTP requests are never read.
+//   - A panic in a handler ends the process, as in etcd: a store whose invariants are in doubt must be opened again
+//     (locks may be held, a group half evaluated), and the write-ahead log makes that safe.
+//
+// # Stop
+//
+// Health turns to NOT_SERVING, the listeners close, clients are told to open no new streams (GOAWAY), the drain function
+// ends the watch streams with Unavailable so that clients resume elsewhere, requests under way finish within StopGrace,
+// then connections are closed. The caller closes the stores after Serve has returned.
+//
+// # Concurrency
+//
+// A Server is set up from one goroutine and then served; its parts take requests from any goroutine.
+//
+// # Testing
+//
+// Flags are table-tested, the flag table is golden in testdata/flags.md, listeners and endpoints are tested over real
+// sockets; the binary as a whole is tested in services/standalone.
+package server

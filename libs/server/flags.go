@@ -1,0 +1,242 @@
+package server
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Parsed is a command line and environment after parsing.
+type Parsed struct {
+	Config  Config
+	Help    bool // --help was given; nothing else counts
+	Version bool // --version was given; nothing else counts
+	// Ignored are flags (as given) that are accepted and mean nothing here, Warnings other things worth a line each.
+	Ignored, Warnings []string
+	// Env are the environment variables that were used.
+	Env []string
+}
+
+// Prefixes of environment variables. A variable is the prefix and the flag's name in upper case with _ for -.
+const (
+	envOwn  = "HEADWATER_"
+	envEtcd = "ETCD_"
+)
+
+// UsageError is an error of Parse: one line that says which flag or variable is wrong.
+type UsageError string
+
+func (e UsageError) Error() string { return string(e) }
+
+func usagef(format string, args ...any) error { return UsageError(fmt.Sprintf(format, args...)) }
+
+// Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag wins over
+// HEADWATER_*, which wins over ETCD_*, which wins over the default. (etcd refuses to start when flag and variable are
+// both set; here that is a warning.) Errors are of type UsageError.
+func Parse(args, environ []string) (Parsed, error) {
+	p := Parsed{Config: DefaultConfig()}
+	given, err := scan(args)
+	if err != nil {
+		return p, err
+	}
+	for _, g := range given {
+		switch g.name {
+		case "help", "h":
+			p.Help = true
+			return p, nil
+		case "version":
+			p.Version = true
+			return p, nil
+		}
+	}
+	set := make(map[string]bool)
+	for _, g := range given {
+		f := lookup(g.name)
+		set[f.name] = true
+		if err := p.apply(f, g.value, "--"+g.name); err != nil {
+			return p, err
+		}
+	}
+	if err := p.applyEnv(environ, set); err != nil {
+		return p, err
+	}
+	if err := p.Config.Validate(); err != nil {
+		return p, usagef("%v", err)
+	}
+	slices.Sort(p.Ignored)
+	p.Ignored = slices.Compact(p.Ignored)
+	return p, nil
+}
+
+// argument is one flag of a command line.
+type argument struct{ name, value string }
+
+// scan splits a command line into flags as the flag package of Go does: -name, --name, with =value or, but for booleans,
+// the next argument.
+func scan(args []string) ([]argument, error) {
+	var given []argument
+	for len(args) > 0 {
+		arg := args[0]
+		args = args[1:]
+		name, ok := strings.CutPrefix(arg, "-")
+		if !ok || name == "" || name == "-" {
+			return nil, usagef("%q is not a flag (see headwater --help)", arg)
+		}
+		name = strings.TrimPrefix(name, "-")
+		name, value, hasValue := strings.Cut(name, "=")
+		f := lookup(name)
+		switch {
+		case name == "help", name == "h", name == "version":
+		case f == nil:
+			return nil, usagef("unknown flag --%s (see headwater --help)", name)
+		case hasValue:
+		case f.isBool:
+			value = "true"
+		case len(args) == 0:
+			return nil, usagef("flag --%s needs a value", name)
+		default:
+			value, args = args[0], args[1:]
+		}
+		given = append(given, argument{name, value})
+	}
+	return given, nil
+}
+
+// lookup finds a flag by its name or by the name etcd 3.5 had for it (--experimental-…).
+func lookup(name string) *flagDef {
+	name = strings.TrimPrefix(name, "experimental-")
+	if i, ok := flagIndex[name]; ok {
+		return &flagTable[i]
+	}
+	return nil
+}
+
+// apply takes one value for f. as is how the user wrote it.
+func (p *Parsed) apply(f *flagDef, value, as string) error {
+	switch f.kind {
+	case works:
+		if err := f.set(&p.Config, value); err != nil {
+			return usagef("invalid value %q for %s: %v", value, as, err)
+		}
+	case ignored:
+		p.Ignored = append(p.Ignored, as)
+	case refused:
+		if !slices.Contains(f.harmless, value) {
+			return usagef("%s=%s is not supported yet: %s", as, value, f.note)
+		}
+	}
+	return nil
+}
+
+func (p *Parsed) applyEnv(environ []string, set map[string]bool) error {
+	vars := make(map[string]string)
+	for _, kv := range environ {
+		if k, v, ok := strings.Cut(kv, "="); ok && (strings.HasPrefix(k, envOwn) || strings.HasPrefix(k, envEtcd)) {
+			vars[k] = v
+		}
+	}
+	for i := range flagTable {
+		f := &flagTable[i]
+		for _, prefix := range []string{envOwn, envEtcd} {
+			key := prefix + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
+			value, ok := vars[key]
+			delete(vars, key)
+			if !ok || value == "" {
+				continue
+			}
+			if set[f.name] {
+				p.Warnings = append(p.Warnings, fmt.Sprintf("environment variable %s is shadowed by a flag or by %s*", key, envOwn))
+				continue
+			}
+			set[f.name] = true
+			if err := p.apply(f, value, key); err != nil {
+				return err
+			}
+			p.Env = append(p.Env, key)
+		}
+	}
+	unknown := make([]string, 0, len(vars))
+	for k := range vars {
+		unknown = append(unknown, k)
+	}
+	if len(unknown) > 0 {
+		slices.Sort(unknown)
+		p.Warnings = append(p.Warnings, "unrecognized environment variables: "+strings.Join(unknown, " "))
+	}
+	return nil
+}
+
+// Usage returns the text of --help.
+func Usage() string {
+	var b strings.Builder
+	b.WriteString(`Usage:
+
+  headwater [flags]
+    Start a Headwater server: etcd's v3 API, in one process, on a directory of its own.
+
+  headwater --version
+    Show the version and the etcd release whose API is served.
+
+  headwater -h | --help
+    Show this text.
+
+Each flag can be given as an environment variable: HEADWATER_DATA_DIR or ETCD_DATA_DIR for --data-dir.
+A flag wins over HEADWATER_*, which wins over ETCD_*.
+`)
+	group := ""
+	for i := range flagTable {
+		f := &flagTable[i]
+		if f.kind != works {
+			continue
+		}
+		if f.group != group {
+			group = f.group
+			fmt.Fprintf(&b, "\n%s:\n", group)
+		}
+		fmt.Fprintf(&b, "  --%s '%s'\n    %s\n", f.name, f.def, f.help)
+	}
+	b.WriteString("\nNot supported yet (an error if set):\n" + names(refused))
+	b.WriteString("\nAccepted without effect (one warning names them):\n" + names(ignored))
+	return b.String()
+}
+
+// names lists the flags of a kind, wrapped.
+func names(k flagKind) string {
+	const width = 110
+	var b strings.Builder
+	line := " "
+	for i := range flagTable {
+		if flagTable[i].kind != k {
+			continue
+		}
+		name := " --" + flagTable[i].name
+		if len(line)+len(name) > width {
+			b.WriteString(line + "\n")
+			line = " "
+		}
+		line += name
+	}
+	b.WriteString(line + "\n")
+	return b.String()
+}
+
+// FlagsMarkdown returns the table of all flags for the documentation.
+func FlagsMarkdown() string {
+	var b strings.Builder
+	b.WriteString("| flag | default | here |\n|---|---|---|\n")
+	for i := range flagTable {
+		f := &flagTable[i]
+		here := f.help
+		switch f.kind {
+		case ignored:
+			here = "accepted without effect: " + f.note
+		case refused:
+			here = "refused: " + f.note
+			if len(f.harmless) > 0 {
+				here += " (`" + strings.Join(f.harmless, "`, `") + "` accepted)"
+			}
+		}
+		fmt.Fprintf(&b, "| `--%s` | `%s` | %s |\n", f.name, f.def, strings.ReplaceAll(here, "|", "\\|"))
+	}
+	return b.String()
+}

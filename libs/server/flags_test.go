@@ -1,0 +1,215 @@
+package server
+
+import (
+	"errors"
+	"flag"
+	"math"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+var update = flag.Bool("update", false, "write testdata")
+
+func TestParse(t *testing.T) {
+	with := func(change func(*Config)) Parsed {
+		c := DefaultConfig()
+		change(&c)
+		return Parsed{Config: c}
+	}
+	for _, c := range []struct {
+		name, args string
+		env        []string
+		want       Parsed
+	}{
+		{name: "nothing", want: with(func(*Config) {})},
+		{name: "both forms", args: "--name=a -data-dir /d", want: with(func(c *Config) { c.Name, c.DataDir = "a", "/d" })},
+		{name: "the last one wins", args: "--name=a --name=b", want: with(func(c *Config) { c.Name = "b" })},
+		{name: "boolean without a value", args: "--enable-pprof --name a", want: with(func(c *Config) { c.EnablePprof, c.Name = true, "a" })},
+		{name: "lists", args: "--listen-client-urls http://127.0.0.1:1,unix:///tmp/s", want: with(func(c *Config) {
+			c.ListenClientURLs = []string{"http://127.0.0.1:1", "unix:///tmp/s"}
+		})},
+		{
+			name: "numbers and durations",
+			args: "--max-request-bytes=10 --max-txn-ops=7 --max-concurrent-streams=4294967295 --quota-backend-bytes=1 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=0s --grpc-keepalive-timeout=3s --watch-progress-notify-interval=5s --warning-unary-request-duration=0s --metrics=extensive",
+			want: with(func(c *Config) {
+				c.MaxRequestBytes, c.MaxTxnOps, c.MaxConcurrentStreams, c.QuotaBackendBytes = 10, 7, math.MaxUint32, 1
+				c.KeepaliveMinTime, c.KeepaliveInterval, c.KeepaliveTimeout = time.Second, 0, 3*time.Second
+				c.WatchProgressNotifyInterval, c.WarningUnaryRequestDuration, c.ExtensiveMetrics = 5*time.Second, 0, true
+			}),
+		},
+		{
+			name: "ignored", args: "--pre-vote --initial-cluster a=b --snapshot-count=5 --initial-cluster x=y",
+			want: Parsed{Config: DefaultConfig(), Ignored: []string{"--initial-cluster", "--pre-vote", "--snapshot-count"}},
+		},
+		{
+			name: "names of etcd 3.5", args: "--experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s",
+			want: Parsed{
+				Config:  with(func(c *Config) { c.WatchProgressNotifyInterval = 5 * time.Second }).Config,
+				Ignored: []string{"--experimental-initial-corrupt-check"},
+			},
+		},
+		{name: "harmless values of refused flags", args: "--auth-token=simple --client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
+		{
+			name: "environment", env: []string{"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x", "ETCDCTL_API=3"},
+			want: Parsed{
+				Config:   with(func(c *Config) { c.Name, c.DataDir = "e", "/h" }).Config,
+				Env:      []string{"ETCD_NAME", "HEADWATER_DATA_DIR"},
+				Warnings: []string{"environment variable ETCD_DATA_DIR is shadowed by a flag or by HEADWATER_*"},
+			},
+		},
+		{
+			name: "flag over environment", args: "--name f", env: []string{"HEADWATER_NAME=h", "ETCD_NAME=e"},
+			want: Parsed{
+				Config: with(func(c *Config) { c.Name = "f" }).Config,
+				Warnings: []string{
+					"environment variable HEADWATER_NAME is shadowed by a flag or by HEADWATER_*",
+					"environment variable ETCD_NAME is shadowed by a flag or by HEADWATER_*",
+				},
+			},
+		},
+		{
+			name: "unknown and ignored variables", env: []string{"ETCD_X=1", "HEADWATER_Y=", "ETCD_INITIAL_CLUSTER=a=b"},
+			want: Parsed{
+				Config: DefaultConfig(), Ignored: []string{"ETCD_INITIAL_CLUSTER"}, Env: []string{"ETCD_INITIAL_CLUSTER"},
+				Warnings: []string{"unrecognized environment variables: ETCD_X HEADWATER_Y"},
+			},
+		},
+		{name: "version", args: "--name x --version", want: Parsed{Config: DefaultConfig(), Version: true}},
+		{name: "help", args: "-h", want: Parsed{Config: DefaultConfig(), Help: true}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			got, err := Parse(strings.Fields(c.args), c.env)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if diff := cmp.Diff(c.want, got); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestParseErrors(t *testing.T) {
+	for _, c := range []struct {
+		args string
+		env  string
+		want string
+	}{
+		{args: "--nmae x", want: "unknown flag --nmae (see headwater --help)"},
+		{args: "gateway start", want: `"gateway" is not a flag (see headwater --help)`},
+		{args: "--", want: `"--" is not a flag (see headwater --help)`},
+		{args: "--name", want: "flag --name needs a value"},
+		{args: "--max-txn-ops=x", want: `invalid value "x" for --max-txn-ops: not a whole number`},
+		{args: "--max-txn-ops=0", want: `invalid value "0" for --max-txn-ops: not in 1 to 2147483647`},
+		{args: "--grpc-keepalive-timeout 5", want: `invalid value "5" for --grpc-keepalive-timeout: not a duration such as 10s or 5m`},
+		{args: "--enable-pprof=maybe", want: `invalid value "maybe" for --enable-pprof: not true or false`},
+		{env: "ETCD_MAX_TXN_OPS=many", want: `invalid value "many" for ETCD_MAX_TXN_OPS: not a whole number`},
+		{args: "--cert-file a.crt", want: "--cert-file=a.crt is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
+		{args: "--client-cert-auth", want: "--client-cert-auth=true is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
+		{env: "ETCD_AUTO_TLS=true", want: "ETCD_AUTO_TLS=true is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
+		{args: "--auth-token jwt,pub-key=k", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release"},
+		{args: "--listen-client-urls https://127.0.0.1:2379", want: `--listen-client-urls: URL "https://127.0.0.1:2379": TLS is not supported yet`},
+		{args: "--listen-client-urls 127.0.0.1:2379", want: `--listen-client-urls: "127.0.0.1:2379" is not a URL`},
+		{args: "--listen-client-urls http://example.com:2379", want: "--listen-client-urls: expected IP in URL for binding (http://example.com:2379)"},
+		{args: "--listen-metrics-urls http://127.0.0.1", want: `--listen-metrics-urls: URL "http://127.0.0.1" needs host:port`},
+		{args: "--listen-client-urls=", want: "--listen-client-urls must not be empty"},
+		{args: "--advertise-client-urls localhost", want: `--advertise-client-urls: "localhost" is not a URL`},
+		{args: "--name=", want: "--name must not be empty"},
+		{args: "--auto-compaction-mode hourly", want: `--auto-compaction-mode "hourly" is not periodic or revision`},
+		{args: "--auto-compaction-retention x", want: `--auto-compaction-retention "x" is neither hours nor a duration`},
+		{args: "--log-level loud", want: `--log-level "loud" is not one of debug, info, warn, error, panic, fatal`},
+		{args: "--log-format xml", want: `--log-format "xml" is not json or console`},
+		{args: "--log-outputs default,stderr", want: `--log-outputs: "default" cannot be one of several`},
+		{args: "--logger capnslog", want: `invalid value "capnslog" for --logger: want one of [zap]`},
+		{args: "--watch-progress-notify-interval 1ms", want: "--watch-progress-notify-interval must be at least 100ms"},
+		{args: "--config-file etcd.yml", want: "--config-file=etcd.yml is not supported yet: give flags or environment variables instead"},
+	} {
+		t.Run(c.args+c.env, func(t *testing.T) {
+			_, err := Parse(strings.Fields(c.args), []string{c.env})
+			var usage UsageError
+			if !errors.As(err, &usage) || err.Error() != c.want {
+				t.Errorf("got  %v\nwant %s", err, c.want)
+			}
+		})
+	}
+}
+
+// TestFlagTable checks the table itself: every flag has what its kind needs, defaults are what DefaultConfig holds, and
+// no name occurs twice.
+func TestFlagTable(t *testing.T) {
+	if len(flagIndex) != len(flagTable) {
+		t.Errorf("%d names for %d flags", len(flagIndex), len(flagTable))
+	}
+	for i := range flagTable {
+		f := &flagTable[i]
+		if (f.kind == works) != (f.set != nil) || (f.kind == works) != (f.help != "") || (f.kind == works) == (f.note != "") {
+			t.Errorf("--%s: fields do not fit its kind", f.name)
+		}
+		if f.kind != works || f.name == "data-dir" {
+			continue
+		}
+		c := DefaultConfig()
+		if err := f.set(&c, f.def); err != nil {
+			t.Errorf("--%s: default %q: %v", f.name, f.def, err)
+		}
+		if diff := cmp.Diff(DefaultConfig(), c); diff != "" {
+			t.Errorf("--%s: %q is not the default: %s", f.name, f.def, diff)
+		}
+	}
+}
+
+// TestKnowsAllFlagsOfEtcd goes through the names of etcd 3.7.3 (its help text and its flag set), one a line in testdata.
+func TestKnowsAllFlagsOfEtcd(t *testing.T) {
+	b, err := os.ReadFile(filepath.Join("testdata", "etcd-3.7.3-flags.txt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name := range strings.FieldsSeq(string(b)) {
+		if lookup(name) == nil {
+			t.Errorf("etcd's --%s is unknown", name)
+		}
+	}
+}
+
+func TestFlagsMarkdown(t *testing.T) {
+	path := filepath.Join("testdata", "flags.md")
+	got := FlagsMarkdown()
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), got); diff != "" {
+		t.Errorf("testdata/flags.md (run with -update): %s", diff)
+	}
+}
+
+func TestUsage(t *testing.T) {
+	u := Usage()
+	for i := range flagTable {
+		if !strings.Contains(u, "--"+flagTable[i].name) {
+			t.Errorf("--%s is not in the help", flagTable[i].name)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("--name=a --pre-vote", "ETCD_NAME=b")
+	f.Add("--listen-client-urls unix://", "HEADWATER_CORS=,")
+	f.Add("-", "=")
+	f.Fuzz(func(t *testing.T, args, env string) {
+		p, err := Parse(strings.Fields(args), strings.Fields(env))
+		if err == nil && !p.Help && !p.Version && p.Config.Validate() != nil {
+			t.Error("accepted what is invalid")
+		}
+	})
+}

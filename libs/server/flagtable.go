@@ -1,0 +1,289 @@
+package server
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+)
+
+// flagKind says what becomes of a flag.
+type flagKind int
+
+const (
+	works   flagKind = iota // means here what it means in etcd
+	ignored                 // means nothing here and does no harm
+	refused                 // would lose what the user relies on; an error but for harmless values
+)
+
+// flagDef is one flag.
+type flagDef struct {
+	group, name, def string
+	kind             flagKind
+	isBool           bool // may stand without a value
+	help             string
+	note             string                      // why it is ignored or refused
+	set              func(*Config, string) error // works
+	harmless         []string                    // refused: values that ask for nothing
+}
+
+// Groups of --help; those of etcd.
+const (
+	groupMember     = "Member"
+	groupClustering = "Clustering"
+	groupSecurity   = "Security"
+	groupAuth       = "Auth"
+	groupMonitoring = "Profiling and Monitoring"
+	groupLogging    = "Logging"
+	groupTracing    = "Distributed tracing"
+	groupFeatures   = "Features"
+	groupUnsafe     = "Unsafe feature"
+	groupOwn        = "Headwater"
+)
+
+// Reasons that several flags share.
+const (
+	noteRaft    = "there is no raft"
+	notePeers   = "there are no peers"
+	noteBbolt   = "there is no bbolt file"
+	noteTLS     = "TLS comes in a later release, and clients must not be served without it when it is asked for"
+	noteNoTLS   = "TLS is not supported yet; --cert-file is refused"
+	noteAuth    = "authentication comes in a later release"
+	noteNoAuth  = "authentication is not supported yet"
+	noteTracing = "no tracing yet"
+)
+
+// flagTable is every flag of etcd 3.7 in the order of its help, and our own after them.
+var flagTable = []flagDef{
+	str(groupMember, "name", "default", "Human-readable name of this member, as MemberList shows it.", func(c *Config) *string { return &c.Name }),
+	str(groupMember, "data-dir", "${name}"+DataDirSuffix, "Path to the data directory.", func(c *Config) *string { return &c.DataDir }),
+	ignore(groupMember, "wal-dir", "", "the write-ahead log is in the data directory"),
+	ignore(groupMember, "snapshot-count", "10000", noteRaft),
+	ignore(groupMember, "heartbeat-interval", "100", noteRaft),
+	ignore(groupMember, "election-timeout", "1000", noteRaft),
+	ignoreBool(groupMember, "initial-election-tick-advance", "true", noteRaft),
+	ignore(groupMember, "listen-peer-urls", "http://localhost:2380", notePeers),
+	list(groupMember, "listen-client-urls", "http://localhost:2379", "Comma-separated URLs to serve clients on, gRPC and HTTP: http://host:port or unix://path. Port 0 takes a free one.", func(c *Config) *[]string { return &c.ListenClientURLs }),
+	list(groupMember, "listen-client-http-urls", "", "Comma-separated URLs to serve HTTP clients on; HTTP is no longer served on --listen-client-urls then.", func(c *Config) *[]string { return &c.ListenClientHTTPURLs }),
+	ignore(groupMember, "max-snapshots", "5", noteRaft),
+	ignore(groupMember, "max-wals", "5", noteRaft),
+	ignoreBool(groupMember, "memory-mlock", "false", noteBbolt),
+	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0: no quota, the disk is the bound.", 0, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }),
+	ignore(groupMember, "backend-bbolt-freelist-type", "map", noteBbolt),
+	ignore(groupMember, "backend-batch-interval", "", noteBbolt),
+	ignore(groupMember, "backend-batch-limit", "0", noteBbolt),
+	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }),
+	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 1, maxRequestBytesMax, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
+	number(groupMember, "max-concurrent-streams", "4294967295", "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }),
+	duration(groupMember, "grpc-keepalive-min-time", "5s", "Minimum interval that a client should wait before pinging the server.", func(c *Config) *time.Duration { return &c.KeepaliveMinTime }),
+	duration(groupMember, "grpc-keepalive-interval", "2h", "Interval of server-to-client pings that check whether a connection is alive (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveInterval }),
+	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),
+	ignoreBool(groupMember, "socket-reuse-port", "false", "two servers never share a data directory"),
+	ignoreBool(groupMember, "socket-reuse-address", "false", "Go sets SO_REUSEADDR already"),
+	ignoreBool(groupMember, "enable-grpc-gateway", "true", "the JSON gateway answers 501 until a later release"),
+	ignore(groupMember, "raft-read-timeout", "5s", noteRaft),
+	ignore(groupMember, "raft-write-timeout", "5s", noteRaft),
+	ignore(groupMember, "feature-gates", "", "etcd's feature gates are about its own insides"),
+
+	ignore(groupClustering, "initial-advertise-peer-urls", "http://localhost:2380", notePeers),
+	ignore(groupClustering, "initial-cluster", "default=http://localhost:2380", notePeers),
+	ignore(groupClustering, "initial-cluster-state", "new", notePeers),
+	ignore(groupClustering, "initial-cluster-token", "etcd-cluster", notePeers),
+	list(groupClustering, "advertise-client-urls", "", "Comma-separated client URLs that MemberList shows. Default: the URLs listened on.", func(c *Config) *[]string { return &c.AdvertiseClientURLs }),
+	ignore(groupClustering, "discovery", "", notePeers),
+	ignore(groupClustering, "discovery-token", "", notePeers),
+	ignore(groupClustering, "discovery-endpoints", "", notePeers),
+	ignore(groupClustering, "discovery-dial-timeout", "2s", notePeers),
+	ignore(groupClustering, "discovery-request-timeout", "5s", notePeers),
+	ignore(groupClustering, "discovery-keepalive-time", "2s", notePeers),
+	ignore(groupClustering, "discovery-keepalive-timeout", "6s", notePeers),
+	ignoreBool(groupClustering, "discovery-insecure-transport", "true", notePeers),
+	ignoreBool(groupClustering, "discovery-insecure-skip-tls-verify", "false", notePeers),
+	ignore(groupClustering, "discovery-cert", "", notePeers),
+	ignore(groupClustering, "discovery-key", "", notePeers),
+	ignore(groupClustering, "discovery-cacert", "", notePeers),
+	ignore(groupClustering, "discovery-user", "", notePeers),
+	ignore(groupClustering, "discovery-password", "", notePeers),
+	ignore(groupClustering, "discovery-fallback", "exit", notePeers),
+	ignore(groupClustering, "discovery-proxy", "", notePeers),
+	ignore(groupClustering, "discovery-srv", "", notePeers),
+	ignore(groupClustering, "discovery-srv-name", "", notePeers),
+	ignoreBool(groupClustering, "strict-reconfig-check", "true", notePeers),
+	ignoreBool(groupClustering, "pre-vote", "true", noteRaft),
+	str(groupClustering, "auto-compaction-retention", "0", "Auto compaction retention: hours or a duration in mode periodic, a number of revisions in mode revision. 0 disables auto compaction.", func(c *Config) *string { return &c.AutoCompactionRetention }),
+	str(groupClustering, "auto-compaction-mode", "periodic", "How to read --auto-compaction-retention: periodic or revision.", func(c *Config) *string { return &c.AutoCompactionMode }),
+	ignore(groupClustering, "v2-deprecation", "write-only", "there is no v2 store"),
+
+	refuse(groupSecurity, "cert-file", noteTLS),
+	refuse(groupSecurity, "key-file", noteTLS),
+	refuseBool(groupSecurity, "client-cert-auth", noteTLS),
+	refuse(groupSecurity, "client-cert-file", noteTLS),
+	refuse(groupSecurity, "client-key-file", noteTLS),
+	refuse(groupSecurity, "client-crl-file", noteTLS),
+	refuse(groupSecurity, "client-cert-allowed-hostname", noteTLS),
+	refuse(groupSecurity, "trusted-ca-file", noteTLS),
+	refuseBool(groupSecurity, "auto-tls", noteTLS),
+	ignore(groupSecurity, "peer-cert-file", "", notePeers),
+	ignore(groupSecurity, "peer-key-file", "", notePeers),
+	ignoreBool(groupSecurity, "peer-client-cert-auth", "false", notePeers),
+	ignore(groupSecurity, "peer-client-cert-file", "", notePeers),
+	ignore(groupSecurity, "peer-client-key-file", "", notePeers),
+	ignore(groupSecurity, "peer-trusted-ca-file", "", notePeers),
+	ignore(groupSecurity, "peer-cert-allowed-cn", "", notePeers),
+	ignore(groupSecurity, "peer-cert-allowed-hostname", "", notePeers),
+	ignoreBool(groupSecurity, "peer-auto-tls", "false", notePeers),
+	ignore(groupSecurity, "self-signed-cert-validity", "1", noteNoTLS),
+	ignore(groupSecurity, "peer-crl-file", "", notePeers),
+	ignore(groupSecurity, "cipher-suites", "", noteNoTLS),
+	list(groupSecurity, "cors", "*", "Comma-separated origins that browsers may call from (empty or * means all).", func(c *Config) *[]string { return &c.CORS }),
+	list(groupSecurity, "host-whitelist", "*", "Comma-separated host names that HTTP requests may ask for (empty or * means all).", func(c *Config) *[]string { return &c.HostWhitelist }),
+	ignore(groupSecurity, "tls-min-version", "TLS1.2", noteNoTLS),
+	ignore(groupSecurity, "tls-max-version", "", noteNoTLS),
+
+	refuse(groupAuth, "auth-token", noteAuth, "simple", ""),
+	ignore(groupAuth, "bcrypt-cost", "10", noteNoAuth),
+	ignore(groupAuth, "auth-token-ttl", "300", noteNoAuth),
+
+	boolean(groupMonitoring, "enable-pprof", "false", "Serve runtime profiles at client URL + \"/debug/pprof/\".", func(c *Config) *bool { return &c.EnablePprof }),
+	choice(groupMonitoring, "metrics", "basic", "basic, or extensive to add histograms of gRPC latency.", []string{"basic", "extensive"}, func(c *Config, v string) { c.ExtensiveMetrics = v == "extensive" }),
+	list(groupMonitoring, "listen-metrics-urls", "", "Comma-separated URLs to serve /metrics and the health endpoints on as well.", func(c *Config) *[]string { return &c.ListenMetricsURLs }),
+
+	choice(groupLogging, "logger", "zap", "Accepted for etcd's sake; logs have zap's form.", []string{"zap"}, func(*Config, string) {}),
+	list(groupLogging, "log-outputs", outputDefault, "Comma-separated: stdout, stderr (default), or file paths.", func(c *Config) *[]string { return &c.LogOutputs }),
+	str(groupLogging, "log-level", "info", "debug, info, warn, error, panic or fatal.", func(c *Config) *string { return &c.LogLevel }),
+	str(groupLogging, "log-format", "json", "json or console.", func(c *Config) *string { return &c.LogFormat }),
+	ignoreBool(groupLogging, "enable-log-rotation", "false", "use logrotate with copytruncate, or the journal"),
+	ignore(groupLogging, "log-rotation-config-json", "", "as --enable-log-rotation"),
+	duration(groupLogging, "warning-unary-request-duration", "300ms", "Unary requests that take longer are logged (0 to disable).", func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
+
+	ignoreBool(groupTracing, "enable-distributed-tracing", "false", noteTracing),
+	ignore(groupTracing, "distributed-tracing-address", "localhost:4317", noteTracing),
+	ignore(groupTracing, "distributed-tracing-service-name", "etcd", noteTracing),
+	ignore(groupTracing, "distributed-tracing-instance-id", "", noteTracing),
+	ignore(groupTracing, "distributed-tracing-sampling-rate", "0", noteTracing),
+
+	ignore(groupFeatures, "corrupt-check-time", "0s", notePeers),
+	ignore(groupFeatures, "compact-hash-check-time", "1m", notePeers),
+	ignoreBool(groupFeatures, "compact-hash-check-enabled", "false", notePeers),
+	ignoreBool(groupFeatures, "initial-corrupt-check", "false", notePeers),
+	ignore(groupFeatures, "compaction-batch-limit", "1000", "compaction does not stop writers"),
+	ignoreBool(groupFeatures, "peer-skip-client-san-verification", "false", notePeers),
+	duration(groupFeatures, "watch-progress-notify-interval", "10m", "Interval of watch progress notifications.", func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }),
+	ignore(groupFeatures, "warning-apply-duration", "100ms", noteRaft),
+	ignore(groupFeatures, "bootstrap-defrag-threshold-megabytes", "0", noteBbolt),
+	ignore(groupFeatures, "max-learners", "1", notePeers),
+	ignore(groupFeatures, "compaction-sleep-interval", "10ms", "compaction does not stop writers"),
+	ignore(groupFeatures, "downgrade-check-time", "5s", noteRaft),
+	ignore(groupFeatures, "snapshot-catchup-entries", "5000", noteRaft),
+	ignoreBool(groupFeatures, "enable-lease-checkpoint", "false", noteRaft),
+	ignoreBool(groupFeatures, "enable-lease-checkpoint-persist", "false", noteRaft),
+	ignoreBool(groupFeatures, "stop-grpc-service-on-defrag", "false", "defragmentation never blocks"),
+	ignoreBool(groupFeatures, "txn-mode-write-with-shared-buffer", "true", noteBbolt),
+
+	ignoreBool(groupUnsafe, "force-new-cluster", "false", notePeers),
+	ignoreBool(groupUnsafe, "unsafe-no-fsync", "false", "writes are always synced to disk"),
+
+	refuse(groupMember, "config-file", "give flags or environment variables instead"),
+
+	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }),
+	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (64 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }),
+	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or a 16th of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }),
+	number(groupOwn, "watch-history-bytes", "0", "Memory in bytes for recent events that watchers catch up from. 0: the hub's default.", 0, math.MaxInt64, func(c *Config, v int64) { c.WatchHistoryBytes = v }),
+}
+
+// flagIndex finds flags of flagTable by name.
+var flagIndex = func() map[string]int {
+	m := make(map[string]int, len(flagTable))
+	for i := range flagTable {
+		m[flagTable[i].name] = i
+	}
+	return m
+}()
+
+func str(group, name, def, help string, field func(*Config) *string) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+		*field(c) = v
+		return nil
+	}}
+}
+
+func list(group, name, def, help string, field func(*Config) *[]string) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+		*field(c) = splitList(v)
+		return nil
+	}}
+}
+
+func choice(group, name, def, help string, choices []string, set func(*Config, string)) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+		for _, ch := range choices {
+			if v == ch {
+				set(c, v)
+				return nil
+			}
+		}
+		return fmt.Errorf("want one of %v", choices)
+	}}
+}
+
+func number(group, name, def, help string, least, most int64, set func(*Config, int64)) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+		n, err := strconv.ParseInt(v, 0, 64)
+		if err != nil {
+			return errors.New("not a whole number")
+		}
+		if n < least || n > most {
+			return fmt.Errorf("not in %d to %d", least, most)
+		}
+		set(c, n)
+		return nil
+	}}
+}
+
+func duration(group, name, def, help string, field func(*Config) *time.Duration) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return errors.New("not a duration such as 10s or 5m")
+		}
+		if d < 0 {
+			return errors.New("negative")
+		}
+		*field(c) = d
+		return nil
+	}}
+}
+
+func boolean(group, name, def, help string, field func(*Config) *bool) flagDef {
+	return flagDef{group: group, name: name, def: def, help: help, isBool: true, set: func(c *Config, v string) error {
+		b, err := strconv.ParseBool(v)
+		if err != nil {
+			return errors.New("not true or false")
+		}
+		*field(c) = b
+		return nil
+	}}
+}
+
+func ignore(group, name, def, note string) flagDef {
+	return flagDef{group: group, name: name, def: def, kind: ignored, note: note}
+}
+
+func ignoreBool(group, name, def, note string) flagDef {
+	return flagDef{group: group, name: name, def: def, kind: ignored, note: note, isBool: true}
+}
+
+func refuse(group, name, note string, harmless ...string) flagDef {
+	def := ""
+	if len(harmless) > 0 {
+		def = harmless[0]
+	} else {
+		harmless = []string{""}
+	}
+	return flagDef{group: group, name: name, def: def, kind: refused, note: note, harmless: harmless}
+}
+
+func refuseBool(group, name, note string) flagDef {
+	return flagDef{group: group, name: name, def: "false", kind: refused, note: note, isBool: true, harmless: []string{"false", "FALSE", "False", "f", "F", "0"}}
+}

@@ -1,0 +1,175 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/keepalive"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/peer"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/wire"
+)
+
+// Limits and sizes of the gRPC server.
+const (
+	// requestOverhead is what a message may be larger than --max-request-bytes (etcd's grpcOverheadBytes).
+	requestOverhead = 512 << 10
+	// streamWindow and connWindow are the flow-control windows for what clients send. Static ones spare the
+	// bandwidth estimator's pings; a whole request of default size fits into a stream's.
+	streamWindow = 2 << 20
+	connWindow   = 16 << 20
+	// ioBuffer is the size of a connection's read and of its write buffer. Read buffers are given back while a
+	// connection is idle, write buffers are shared between connections.
+	ioBuffer = 64 << 10
+	// streamWorkers is how many goroutines are kept for requests: their stacks have grown already. Requests beyond
+	// that many at once get goroutines of their own.
+	streamWorkers = 256
+)
+
+// GRPCOptions are the limits of the gRPC server; etcd's flags of the same names.
+type GRPCOptions struct {
+	MaxRequestBytes      int
+	MaxConcurrentStreams uint32
+	KeepaliveMinTime     time.Duration
+	KeepaliveInterval    time.Duration // 0: no pings
+	KeepaliveTimeout     time.Duration // 0: no pings
+	// SlowRequest is the duration from which a unary request is logged; 0: never.
+	SlowRequest time.Duration
+	// Histograms adds grpc_server_handling_seconds (--metrics=extensive).
+	Histograms bool
+	Log        *slog.Logger
+}
+
+// GRPC is the native gRPC server with its counters. It is a grpc.ServiceRegistrar; services are registered before it
+// serves.
+type GRPC struct {
+	server  *grpc.Server
+	health  *health.Server
+	options GRPCOptions
+	methods []*method
+	byName  map[string]*method // by full name
+	clients clientVersions
+
+	sent, received atomic.Uint64 // message bytes
+}
+
+// NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
+func NewGRPC(o GRPCOptions) *GRPC {
+	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer()}
+	opts := []grpc.ServerOption{
+		grpc.ForceServerCodecV2(codec{sent: &g.sent, received: &g.received}),
+		grpc.InTapHandle(g.tap),
+		grpc.MaxRecvMsgSize(o.MaxRequestBytes + requestOverhead),
+		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
+		grpc.StaticStreamWindowSize(streamWindow),
+		grpc.StaticConnWindowSize(connWindow),
+		grpc.ReadBufferSize(ioBuffer),
+		grpc.WriteBufferSize(ioBuffer),
+		grpc.SharedWriteBuffer(true),
+		grpc.NumStreamWorkers(streamWorkers),
+		grpc.ConnectionTimeout(sniffTimeout),
+	}
+	if o.KeepaliveMinTime > 0 {
+		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
+	}
+	if o.KeepaliveInterval > 0 && o.KeepaliveTimeout > 0 {
+		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}))
+	}
+	g.server = grpc.NewServer(opts...)
+	healthpb.RegisterHealthServer(g, g.health)
+	g.SetServing(false)
+	return g
+}
+
+// SetServing sets the answer of grpc.health.v1.
+func (g *GRPC) SetServing(serving bool) {
+	s := healthpb.HealthCheckResponse_NOT_SERVING
+	if serving {
+		s = healthpb.HealthCheckResponse_SERVING
+	}
+	g.health.SetServingStatus("", s)
+}
+
+// RegisterService implements grpc.ServiceRegistrar: each method is registered with its counters around it. Interceptors
+// would have to look them up by name for every request.
+func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	d := *desc
+	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, md := range desc.Methods {
+		m := g.addMethod(desc.ServiceName, md.MethodName, typeUnary)
+		d.Methods[i] = grpc.MethodDesc{MethodName: md.MethodName, Handler: g.countUnary(m, md)}
+	}
+	d.Streams = make([]grpc.StreamDesc, len(desc.Streams))
+	for i, sd := range desc.Streams {
+		m := g.addMethod(desc.ServiceName, sd.StreamName, streamType(sd))
+		d.Streams[i] = sd
+		d.Streams[i].Handler = countStream(m, sd.Handler)
+	}
+	g.server.RegisterService(&d, impl)
+}
+
+func (g *GRPC) addMethod(service, name, kind string) *method {
+	m := newMethod(service, name, kind, g.options.Histograms)
+	g.methods = append(g.methods, m)
+	g.byName["/"+service+"/"+name] = m
+	return m
+}
+
+func (g *GRPC) countUnary(m *method, md grpc.MethodDesc) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+	h, slow := md.Handler, g.options.SlowRequest
+	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		m.started.Add(1)
+		begin := time.Now()
+		resp, err := h(srv, ctx, dec, nil)
+		took := time.Since(begin)
+		m.finished(err, took)
+		if slow > 0 && took > slow {
+			g.logSlow(ctx, m, took, err)
+		}
+		return resp, err
+	}
+}
+
+func (g *GRPC) logSlow(ctx context.Context, m *method, took time.Duration, err error) {
+	remote := "unknown"
+	if p, ok := peer.FromContext(ctx); ok {
+		remote = p.Addr.String()
+	}
+	g.options.Log.Warn("slow request", "method", m.service+"/"+m.name, "remote", remote, "took", took.String(), "code", status.Code(err).String())
+}
+
+func countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {
+	return func(srv any, stream grpc.ServerStream) error {
+		m.started.Add(1)
+		begin := time.Now()
+		err := h(srv, stream)
+		m.finished(err, time.Since(begin))
+		return err
+	}
+}
+
+// codec is wire.Codec with the bytes counted.
+type codec struct {
+	wire.Codec
+	sent, received *atomic.Uint64
+}
+
+func (c codec) Marshal(v any) (mem.BufferSlice, error) {
+	b, err := c.Codec.Marshal(v)
+	c.sent.Add(uint64(b.Len()))
+	return b, err
+}
+
+func (c codec) Unmarshal(b mem.BufferSlice, v any) error {
+	c.received.Add(uint64(b.Len()))
+	return c.Codec.Unmarshal(b, v)
+}

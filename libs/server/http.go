@@ -1,0 +1,176 @@
+package server
+
+import (
+	"encoding/json"
+	"expvar"
+	"fmt"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+)
+
+// Limits of an HTTP/1 connection.
+const (
+	httpHeaderTimeout  = 30 * time.Second
+	httpIdleTimeout    = 2 * time.Minute
+	httpWriteTimeout   = 5 * time.Minute // a CPU profile takes as long as was asked for
+	httpHeaderBytesMax = 64 << 10
+	scrapesMax         = 4 // metrics requests served at once
+)
+
+// Versions are the answer of /version.
+type Versions struct {
+	Server  string `json:"etcdserver"`
+	Cluster string `json:"etcdcluster"`
+	Storage string `json:"storage"`
+}
+
+// HTTPOptions say what the HTTP endpoints serve.
+type HTTPOptions struct {
+	Health   Health
+	Versions Versions
+	Metrics  *prometheus.Registry
+	Pprof    bool
+	// HostWhitelist and CORS are etcd's flags: values of the Host and Origin header that are let in, "*" (or none)
+	// for all.
+	HostWhitelist, CORS []string
+	Log                 *slog.Logger
+}
+
+// httpHandlers are the handlers of client URLs and of metrics URLs.
+type httpHandlers struct{ client, metrics http.Handler }
+
+func newHTTP(o HTTPOptions) httpHandlers {
+	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), log: o.Log}
+	scrape := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax})
+	metrics, client := http.NewServeMux(), http.NewServeMux()
+	for _, mux := range []*http.ServeMux{metrics, client} {
+		h.install(mux)
+		mux.Handle("/metrics", scrape)
+	}
+	client.HandleFunc("/version", onlyGet(serveVersion(o.Versions)))
+	client.HandleFunc("/debug/vars", onlyGet(serveVars))
+	client.HandleFunc("/v3/", serveNoGateway)
+	client.HandleFunc("/v3beta/", serveNoGateway)
+	if o.Pprof {
+		client.HandleFunc("/debug/pprof/", pprof.Index)
+		client.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		client.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		client.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		client.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	}
+	return httpHandlers{client: accessControl(o, client), metrics: metrics}
+}
+
+func newHTTPServer(h http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: httpHeaderTimeout,
+		WriteTimeout:      httpWriteTimeout,
+		IdleTimeout:       httpIdleTimeout,
+		MaxHeaderBytes:    httpHeaderBytesMax,
+		ErrorLog:          log.New(discard{}, "", 0), // what clients do wrong, as in etcd
+	}
+}
+
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+// accessControl checks the Host header (DNS rebinding, CVE-2018-5702) and adds CORS headers, as etcd does on listeners
+// without TLS.
+func accessControl(o HTTPOptions, next http.Handler) http.Handler {
+	allowed := func(list []string, v string) bool {
+		return len(list) == 0 || slices.Contains(list, "*") || slices.Contains(list, v)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host := hostname(r.Host)
+		if !allowed(o.HostWhitelist, host) {
+			o.Log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", "host", host)
+			http.Error(w, fmt.Sprintf("The Host header %q is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).", host),
+				http.StatusMisdirectedRequest)
+			return
+		}
+		if origin := r.Header.Get("Origin"); allowed(o.CORS, "*") {
+			addCORS(w, "*")
+		} else if allowed(o.CORS, origin) {
+			addCORS(w, origin)
+		}
+		if r.Method == http.MethodOptions {
+			w.WriteHeader(http.StatusOK)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func addCORS(w http.ResponseWriter, origin string) {
+	w.Header().Add("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
+	w.Header().Add("Access-Control-Allow-Origin", origin)
+	w.Header().Add("Access-Control-Allow-Headers", "accept, content-type, authorization")
+}
+
+func hostname(hostport string) string {
+	if host, _, err := net.SplitHostPort(hostport); err == nil {
+		return host
+	}
+	return strings.Trim(hostport, "[]")
+}
+
+func onlyGet(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodGet {
+			w.Header().Set("Allow", http.MethodGet)
+			http.Error(w, "Method Not Allowed", http.StatusMethodNotAllowed)
+			return
+		}
+		next(w, r)
+	}
+}
+
+func serveVersion(v Versions) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) {
+		body, err := json.Marshal(v)
+		if err != nil { // three strings
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		write(w, body)
+	}
+}
+
+func serveVars(w http.ResponseWriter, _ *http.Request) {
+	var out strings.Builder
+	out.WriteString("{\n")
+	first := true
+	expvar.Do(func(kv expvar.KeyValue) {
+		if !first {
+			out.WriteString(",\n")
+		}
+		first = false
+		fmt.Fprintf(&out, "%q: %s", kv.Key, kv.Value)
+	})
+	out.WriteString("\n}\n")
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	write(w, []byte(out.String()))
+}
+
+// serveNoGateway answers where etcd has its JSON gateway.
+func serveNoGateway(w http.ResponseWriter, _ *http.Request) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusNotImplemented)
+	write(w, fmt.Appendf(nil, `{"code":%d, "message":"headwater: the JSON gateway is not supported yet; use gRPC", "details":[]}`, codes.Unimplemented))
+}
+
+// write sends a body; a client that has gone away is nobody's error.
+func write(w http.ResponseWriter, body []byte) { _, _ = w.Write(body) }

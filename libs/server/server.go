@@ -1,0 +1,150 @@
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+)
+
+// How long a stop may take.
+const (
+	// DrainGrace is how long the drain function may take to end watch streams.
+	DrainGrace = 2 * time.Second
+	// StopGrace is how long requests under way may take to finish after that. Streams that never end by themselves
+	// (lease keep-alives, election observers) use it up.
+	StopGrace = 2 * time.Second
+)
+
+// Options are the parts of a Server.
+type Options struct {
+	GRPC *GRPC // with all services registered
+	HTTP HTTPOptions
+	// Drain ends the streams that would hold up a stop, so that their clients resume elsewhere. It is called once,
+	// after the listeners have been closed. May be nil.
+	Drain func(context.Context)
+	Log   *slog.Logger
+}
+
+// Server owns the sockets of a process. Listen opens them, Serve serves them.
+type Server struct {
+	listeners  []*listener
+	advertised []string
+}
+
+// Listen opens all listen URLs of c. Clients that connect are kept waiting until Serve. A URL that cannot be opened
+// fails all.
+func Listen(ctx context.Context, c Config) (*Server, error) {
+	ls, err := listenAll(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	return &Server{listeners: ls, advertised: advertised(c, ls)}, nil
+}
+
+// AdvertisedURLs are the client URLs that MemberList shows.
+func (s *Server) AdvertisedURLs() []string { return s.advertised }
+
+// Close closes the sockets of a Server that has not been served.
+func (s *Server) Close() { closeAll(s.listeners) }
+
+// Serve serves until ctx ends, then stops in order and returns nil; or it returns the first error of a listener.
+// It logs etcd's "ready to serve client requests" when it is.
+func (s *Server) Serve(ctx context.Context, o Options) error {
+	handlers := newHTTP(o.HTTP)
+	client, metrics := newHTTPServer(handlers.client), newHTTPServer(handlers.metrics)
+
+	failed := make(chan error, 1)
+	var wg sync.WaitGroup
+	run := func(what string, serve func() error) {
+		wg.Go(func() {
+			// Sockets are closed by stop only, so that their error is the normal end.
+			if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+				select {
+				case failed <- fmt.Errorf("serving %s: %w", what, err):
+				default: // the first error tells enough
+				}
+			}
+		})
+	}
+	// Messages and order are etcd's: test frameworks and unit files wait for the first.
+	o.Log.Info("ready to serve client requests")
+	for _, l := range s.listeners {
+		switch l.role {
+		case roleBoth:
+			split := newSplitter(l, o.Log)
+			run(l.url, split.serve)
+			run(l.url, func() error { return o.GRPC.server.Serve(split.http2) })
+			run(l.url, func() error { return client.Serve(split.http1) })
+		case roleGRPC:
+			run(l.url, func() error { return o.GRPC.server.Serve(l) })
+		case roleHTTP:
+			run(l.url, func() error { return client.Serve(l) })
+		case roleMetrics:
+			run(l.url, func() error { return metrics.Serve(l) })
+			o.Log.Info("serving metrics", "address", l.url)
+			continue
+		}
+		o.Log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", l.role.String(), "address", l.Addr().String(), "url", l.url)
+	}
+	o.GRPC.SetServing(true)
+
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	s.stop(o, client, metrics)
+	wg.Wait()
+	return err
+}
+
+// stop ends everything in the order described in the package comment.
+func (s *Server) stop(o Options, servers ...*http.Server) {
+	begin := time.Now()
+	o.Log.Info("stopping: no new connections are taken")
+	o.GRPC.SetServing(false)
+	closeAll(s.listeners)
+	var wg sync.WaitGroup
+	wg.Go(func() { stopGRPC(o) })
+	for _, srv := range servers {
+		wg.Go(func() { stopHTTP(srv) })
+	}
+	wg.Wait()
+	o.Log.Info("stopped serving", "took", time.Since(begin).String())
+}
+
+// stopGRPC tells clients first that their connections take no new streams (GOAWAY) and drains then, so that what is
+// drained does not come back on the same connection.
+func stopGRPC(o Options) {
+	done := make(chan struct{})
+	go func() {
+		o.GRPC.server.GracefulStop()
+		close(done)
+	}()
+	if o.Drain != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), DrainGrace)
+		o.Drain(ctx)
+		cancel()
+	}
+	select {
+	case <-done:
+	case <-time.After(StopGrace):
+		o.GRPC.server.Stop()
+		<-done
+	}
+}
+
+func stopHTTP(srv *http.Server) {
+	ctx, cancel := context.WithTimeout(context.Background(), StopGrace)
+	defer cancel()
+	if err := srv.Shutdown(ctx); err != nil {
+		srv.Close()
+	}
+}

@@ -1,0 +1,50 @@
+package server
+
+import (
+	"io"
+	"net"
+	"syscall"
+)
+
+// sniff looks at the first bytes of c without taking them off the socket, so that grpc-go gets a *net.TCPConn or
+// *net.UnixConn: only with those does it give its read buffer back while a connection is idle, which is most of an idle
+// watcher's memory.
+func sniff(c net.Conn) (net.Conn, verdict, error) {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return sniffByReading(c)
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return c, undecided, err
+	}
+	var (
+		head [14]byte // len(prefaceHead)
+		v    verdict
+		peek error
+	)
+	err = raw.Read(func(fd uintptr) bool {
+		for {
+			n, _, e := syscall.Recvfrom(int(fd), head[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+			switch {
+			case e == syscall.EINTR:
+				continue
+			case e == syscall.EAGAIN:
+				return false
+			case e != nil:
+				peek = e
+				return true
+			case n == 0:
+				peek = io.EOF
+				return true
+			}
+			v = judge(head[:n])
+			// Undecided: wait for more. The poller wakes on every arrival, not only on the first.
+			return v != undecided
+		}
+	})
+	if err == nil {
+		err = peek
+	}
+	return c, v, err
+}

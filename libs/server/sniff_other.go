@@ -1,0 +1,7 @@
+//go:build !linux
+
+package server
+
+import "net"
+
+func sniff(c net.Conn) (net.Conn, verdict, error) { return sniffByReading(c) }

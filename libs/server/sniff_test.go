@@ -1,0 +1,179 @@
+package server
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"golang.org/x/net/http2"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/tap"
+)
+
+func TestJudge(t *testing.T) {
+	for head, want := range map[string]verdict{
+		"":                    undecided,
+		"P":                   undecided,
+		"PRI * HTTP/2.":       undecided,
+		"PRI * HTTP/2.0":      isHTTP2,
+		http2.ClientPreface:   isHTTP2,
+		"G":                   isHTTP1,
+		"POST / HTTP/1.1\r\n": isHTTP1,
+		"PRI * HTTP/1.1\r\n":  isHTTP1,
+		"\x16\x03\x01":        isHTTP1, // TLS: the HTTP server answers with its own error
+		"PRI  * HTTP/2.0\r\n": isHTTP1,
+	} {
+		if got := judge([]byte(head)); got != want {
+			t.Errorf("%q: %v, want %v", head, got, want)
+		}
+	}
+}
+
+// pipe returns both ends of a TCP connection.
+func pipe(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { client.Close(); server.Close() })
+	return client, server
+}
+
+// TestSniff sends first bytes in pieces and expects all of them to be there for the server afterwards.
+func TestSniff(t *testing.T) {
+	for name, sniff := range map[string]func(net.Conn) (net.Conn, verdict, error){"system": sniff, "by reading": sniffByReading} {
+		for _, c := range []struct {
+			pieces []string
+			want   verdict
+		}{
+			{[]string{http2.ClientPreface + "more"}, isHTTP2},
+			{[]string{"PRI", " * HTTP/", "2.0", "\r\n\r\nSM\r\n\r\n"}, isHTTP2},
+			{[]string{"P", "O", "ST / HTTP/1.1\r\n\r\n"}, isHTTP1},
+			{[]string{"GET / HTTP/1.1\r\n\r\n"}, isHTTP1},
+		} {
+			t.Run(name+"/"+c.pieces[0], func(t *testing.T) {
+				client, server := pipe(t)
+				go func() {
+					for _, p := range c.pieces {
+						if _, err := client.Write([]byte(p)); err != nil {
+							t.Error(err)
+						}
+					}
+					client.(*net.TCPConn).CloseWrite()
+				}()
+				got, v, err := sniff(server)
+				if err != nil || v != c.want {
+					t.Fatal(v, err)
+				}
+				all, err := io.ReadAll(got)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if want := bytes.Join(toBytes(c.pieces), nil); !bytes.Equal(all, want) {
+					t.Errorf("read %q, want %q", all, want)
+				}
+			})
+		}
+		t.Run(name+"/end", func(t *testing.T) {
+			client, server := pipe(t)
+			client.Write([]byte("PR"))
+			client.Close()
+			if _, _, err := sniff(server); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+				// The peek sees "PR" until the deadline: the end does not wake it as new bytes.
+				if !errors.Is(err, os.ErrDeadlineExceeded) {
+					t.Error(err)
+				}
+			}
+		})
+		t.Run(name+"/silence", func(t *testing.T) {
+			_, server := pipe(t)
+			server.SetReadDeadline(time.Now().Add(time.Millisecond))
+			if _, _, err := sniff(server); !errors.Is(err, os.ErrDeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func toBytes(s []string) [][]byte {
+	var b [][]byte
+	for _, s := range s {
+		b = append(b, []byte(s))
+	}
+	return b
+}
+
+// TestSplitterKeepsConnections: connections arrive at their side with their real type, which grpc-go looks at.
+func TestSplitterKeepsConnections(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := newSplitter(l, slog.New(slog.DiscardHandler))
+	done := make(chan error)
+	go func() { done <- s.serve() }()
+	for _, c := range []struct {
+		head string
+		side *handoff
+	}{{http2.ClientPreface, s.http2}, {"GET / HTTP/1.1\r\n", s.http1}} {
+		client, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		client.Write([]byte(c.head))
+		got, err := c.side.Accept()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, ok := got.(*net.TCPConn); !ok {
+			t.Errorf("%q arrives as %T", c.head, got)
+		}
+		got.Close()
+		client.Close()
+	}
+	l.Close()
+	if err := <-done; err != nil {
+		t.Error(err)
+	}
+	if _, err := s.http2.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Error(err)
+	}
+}
+
+func TestTap(t *testing.T) {
+	g := NewGRPC(GRPCOptions{})
+	defer g.server.Stop()
+	ask := func(version string) error {
+		_, err := g.tap(t.Context(), &tap.Info{
+			FullMethodName: "/grpc.health.v1.Health/Check",
+			Header:         metadata.MD{rpctypes.MetadataClientAPIVersionKey: {version}},
+		})
+		return err
+	}
+	if err := ask("\xff"); !errors.Is(err, rpctypes.ErrGRPCInvalidClientAPIVersion) {
+		t.Error(err)
+	}
+	for i := range 2 * clientVersionsMax {
+		if err := ask(string(rune('a' + i))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	versions := *g.clients.byVersion.Load()
+	if len(versions) != clientVersionsMax+1 || versions[otherVersions].unary.Load() != clientVersionsMax {
+		t.Errorf("%d versions, %v others", len(versions), versions[otherVersions])
+	}
+}

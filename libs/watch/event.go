@@ -1,0 +1,161 @@
+package watch
+
+import (
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Protobuf field numbers of etcd's api (etcdserverpb/rpc.proto, mvccpb/kv.proto).
+const (
+	fieldResponseEvents = 11
+
+	fieldEventType   = 1
+	fieldEventKV     = 2
+	fieldEventPrevKV = 3
+
+	fieldKVKey     = 1
+	fieldKVCreate  = 2
+	fieldKVMod     = 3
+	fieldKVVersion = 4
+	fieldKVValue   = 5
+	fieldKVLease   = 6
+
+	eventTypeDelete = 1
+)
+
+// Event is one event of one revision, shared by all watchers that get it. Its wire forms are made on first use and
+// live as long as it does. Safe for use from any goroutine.
+type Event struct {
+	src *revlog.Event
+	at  time.Duration // when Apply got it, on the hub's clock; 0 for events read back from history
+	// The two wire forms; nil until first asked for. Two goroutines may both make one: they are equal.
+	plain, prev atomic.Pointer[encoded]
+}
+
+type encoded struct{ buf mem.Buffer }
+
+// Rev is the revision of the event.
+func (e *Event) Rev() int64 { return e.src.KV.Mod }
+
+// Wire returns field `events` of a WatchResponse holding this event: tag, length and mvccpb.Event, with or without
+// prev_kv. The buffer is shared and must not be changed.
+func (e *Event) Wire(withPrev bool) mem.Buffer {
+	p := &e.plain
+	if withPrev && e.src.HasPrev {
+		p = &e.prev
+	}
+	if enc := p.Load(); enc != nil {
+		return enc.buf
+	}
+	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(e.src, p == &e.prev))}
+	p.Store(enc)
+	return enc.buf
+}
+
+// weight estimates the memory of the event's wire form, for the byte bounds of turns and responses.
+func (e *Event) weight(withPrev bool) int {
+	n := eventOverhead + len(e.src.KV.Key) + len(e.src.KV.Value)
+	if withPrev && e.src.HasPrev {
+		n += len(e.src.Prev.Key) + len(e.src.Prev.Value)
+	}
+	return n
+}
+
+// eventOverhead is what an event costs beside its bytes: structs, headers of slices, numbers.
+const eventOverhead = 160
+
+// encodeEvent appends field 11 of etcdserverpb.WatchResponse for ev.
+func encodeEvent(ev *revlog.Event, withPrev bool) []byte {
+	kv := sizeKV(&ev.KV)
+	n := protowire.SizeTag(fieldEventKV) + protowire.SizeBytes(kv)
+	if ev.Delete {
+		n += protowire.SizeTag(fieldEventType) + protowire.SizeVarint(eventTypeDelete)
+	}
+	prev := 0
+	if withPrev {
+		prev = sizeKV(&ev.Prev)
+		n += protowire.SizeTag(fieldEventPrevKV) + protowire.SizeBytes(prev)
+	}
+	b := make([]byte, 0, protowire.SizeTag(fieldResponseEvents)+protowire.SizeBytes(n))
+	b = protowire.AppendTag(b, fieldResponseEvents, protowire.BytesType)
+	b = protowire.AppendVarint(b, uint64(n))
+	if ev.Delete {
+		b = appendInt(b, fieldEventType, eventTypeDelete)
+	}
+	b = protowire.AppendTag(b, fieldEventKV, protowire.BytesType)
+	b = appendKV(protowire.AppendVarint(b, uint64(kv)), &ev.KV)
+	if withPrev {
+		b = protowire.AppendTag(b, fieldEventPrevKV, protowire.BytesType)
+		b = appendKV(protowire.AppendVarint(b, uint64(prev)), &ev.Prev)
+	}
+	return b
+}
+
+func sizeKV(kv *revlog.KV) int {
+	return sizeBytes(fieldKVKey, kv.Key) + sizeInt(fieldKVCreate, kv.Create) + sizeInt(fieldKVMod, kv.Mod) +
+		sizeInt(fieldKVVersion, kv.Version) + sizeBytes(fieldKVValue, kv.Value) + sizeInt(fieldKVLease, kv.Lease)
+}
+
+func appendKV(b []byte, kv *revlog.KV) []byte {
+	b = appendBytes(b, fieldKVKey, kv.Key)
+	b = appendInt(b, fieldKVCreate, kv.Create)
+	b = appendInt(b, fieldKVMod, kv.Mod)
+	b = appendInt(b, fieldKVVersion, kv.Version)
+	b = appendBytes(b, fieldKVValue, kv.Value)
+	return appendInt(b, fieldKVLease, kv.Lease)
+}
+
+// proto3 leaves out zero numbers and empty strings.
+
+func sizeInt(field protowire.Number, v int64) int {
+	if v == 0 {
+		return 0
+	}
+	return protowire.SizeTag(field) + protowire.SizeVarint(uint64(v))
+}
+
+func appendInt(b []byte, field protowire.Number, v int64) []byte {
+	if v == 0 {
+		return b
+	}
+	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), uint64(v))
+}
+
+func sizeBytes(field protowire.Number, v []byte) int {
+	if len(v) == 0 {
+		return 0
+	}
+	return protowire.SizeTag(field) + protowire.SizeBytes(len(v))
+}
+
+func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
+	if len(v) == 0 {
+		return b
+	}
+	return protowire.AppendBytes(protowire.AppendTag(b, field, protowire.BytesType), v)
+}
+
+// record is one log entry in memory.
+type record struct {
+	rev    int64
+	events []Event
+	// bytes is the record's estimated memory: its entry and one wire form.
+	bytes int
+	// matched are the groups that hold references to these events; they let go when the ring drops the record.
+	matched []*group
+}
+
+func newRecord(e revlog.Entry, at time.Duration) *record {
+	r := &record{rev: e.Rev, events: make([]Event, len(e.Events)), bytes: eventOverhead}
+	for i := range e.Events {
+		r.events[i].src = &e.Events[i]
+		r.events[i].at = at
+		r.bytes += 2 * r.events[i].weight(true)
+	}
+	return r
+}

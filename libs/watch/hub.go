@@ -1,0 +1,290 @@
+package watch
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Log is where a Hub reads what it does not hold in memory. A cache of history (in Pebble, say) is put in front of it by
+// wrapping ReadLog.
+type Log interface {
+	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
+	Head(ctx context.Context) (int64, error)
+	// CompactRevision is the keyspace's compact revision; at most 0 if there is none.
+	CompactRevision() int64
+	// ReadLog returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if
+	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
+	// revision.
+	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
+}
+
+// Hub fans committed entries out to streams of watches. All methods may be called from any goroutine.
+type Hub struct {
+	opts  Options
+	birth time.Time // the hub's clock counts from here
+	log   Log
+	head  headReader
+
+	inboxMu    sync.Mutex
+	inbox      []arrival
+	inboxBytes int
+	applied    atomic.Int64 // last revision given to Apply, at least the position
+
+	// mu guards core and closed streams. Lock order: mu, then inboxMu.
+	mu      sync.Mutex
+	core    *core // nil before Start
+	stopped bool
+
+	arrived chan struct{} // capacity 1: the inbox is not empty
+	behind  chan struct{} // capacity 1: the catch-up queue may not be empty
+	ctx     context.Context
+	cancel  context.CancelFunc
+	wg      sync.WaitGroup
+}
+
+type arrival struct {
+	entries []revlog.Entry
+	at      time.Duration
+}
+
+// New returns a hub that accepts Apply at once and streams after Start.
+func New(o Options) *Hub {
+	ctx, cancel := context.WithCancel(context.Background())
+	return &Hub{
+		opts: o.withDefaults(), birth: time.Now(), ctx: ctx, cancel: cancel,
+		arrived: make(chan struct{}, 1), behind: make(chan struct{}, 1),
+	}
+}
+
+// Start opens the hub for streams. position is a revision up to which log is complete, and after which everything has
+// been or will be given to Apply; what Apply got at or below it is dropped. Call it once; Close ends what it starts.
+func (h *Hub) Start(log Log, position int64) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.core != nil || h.stopped {
+		panic("watch: Hub started twice or after Close")
+	}
+	h.log = log
+	h.head.read, h.head.base = log.Head, h.ctx
+	h.core = newCore(h.opts, position)
+	for {
+		if a := h.applied.Load(); a >= position || h.applied.CompareAndSwap(a, position) {
+			break
+		}
+	}
+	for _, run := range []func(){h.dispatch, h.catchUp, h.tickProgress} {
+		h.wg.Go(run)
+	}
+	signal(h.arrived)
+}
+
+// Apply takes committed, durable entries in revision order, from one goroutine at a time, which must not change them any more. It
+// returns at once, unless matching cannot keep up with the writer (DefaultInboxBytes).
+func (h *Hub) Apply(entries []revlog.Entry) {
+	if len(entries) == 0 {
+		return
+	}
+	bytes := 0
+	for i := range entries {
+		for j := range entries[i].Events {
+			ev := &entries[i].Events[j]
+			bytes += eventOverhead + len(ev.KV.Key) + len(ev.KV.Value) + len(ev.Prev.Key) + len(ev.Prev.Value)
+		}
+	}
+	h.inboxMu.Lock()
+	h.inbox = append(h.inbox, arrival{entries, time.Since(h.birth)})
+	h.inboxBytes += bytes
+	full := h.inboxBytes > h.opts.InboxBytes
+	h.applied.Store(max(h.applied.Load(), entries[len(entries)-1].Rev))
+	h.inboxMu.Unlock()
+	if full {
+		h.drainInbox()
+		return
+	}
+	signal(h.arrived)
+}
+
+// dispatch moves the inbox into the core.
+func (h *Hub) dispatch() {
+	for {
+		select {
+		case <-h.arrived:
+			h.drainInbox()
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+func (h *Hub) drainInbox() {
+	h.locked(func() {
+		// Taken under mu, so that two drains cannot overtake one another.
+		h.inboxMu.Lock()
+		arrivals := h.inbox
+		if h.core != nil {
+			h.inbox, h.inboxBytes = nil, 0
+		}
+		h.inboxMu.Unlock()
+		if h.core == nil {
+			return
+		}
+		for _, a := range arrivals {
+			h.core.apply(a.entries, a.at)
+		}
+	})
+}
+
+// locked runs f under the lock and then does what the core asks for.
+func (h *Hub) locked(f func()) {
+	h.mu.Lock()
+	f()
+	var wake []*Stream
+	lagging := false
+	if h.core != nil {
+		wake, h.core.wake = h.core.wake, nil
+		lagging = h.core.behindByNext.Len() > 0
+	}
+	h.mu.Unlock()
+	for _, s := range wake {
+		signal(s.wake)
+	}
+	if lagging {
+		signal(h.behind)
+	}
+}
+
+// signal leaves a token in a channel of capacity 1.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// catchUp runs passes while there are watchers to serve.
+func (h *Hub) catchUp() {
+	retry := retryMin
+	for {
+		select {
+		case <-h.behind:
+		case <-h.ctx.Done():
+			return
+		}
+		for more := true; more && h.ctx.Err() == nil; {
+			var err error
+			if more, err = h.runPass(); err == nil {
+				retry = retryMin
+				continue
+			}
+			h.opts.Log.Warn("watch: cannot read history; will retry", "error", err, "retry", retry)
+			select {
+			case <-time.After(retry):
+			case <-h.ctx.Done():
+			}
+			retry = min(2*retry, retryMax)
+		}
+	}
+}
+
+// runPass does one catch-up pass and reports whether there may be more to do.
+func (h *Hub) runPass() (more bool, err error) {
+	compact := h.log.CompactRevision()
+	var p *pass
+	h.locked(func() { p, more = h.core.plan(compact) })
+	if !more {
+		return false, nil
+	}
+	if !p.filled() {
+		entries, next, err := h.log.ReadLog(h.ctx, p.from, h.opts.PassEntries, h.opts.PassBytes)
+		if err != nil {
+			if h.log.CompactRevision() > p.from {
+				return true, nil // compacted meanwhile: the next plan cancels
+			}
+			return true, err
+		}
+		if p.fill(entries, next); !p.filled() {
+			return true, errShortLog
+		}
+	}
+	h.locked(func() { h.core.collect(p) })
+	p.match()
+	for left := true; left; {
+		h.locked(func() { left = h.core.distribute(p, lockChunk) })
+	}
+	return true, nil
+}
+
+// errShortLog: the log does not reach to where the feed has been. It is a bug or a lagging replica; waiting may help.
+var errShortLog = errors.New("log ends before the hub's position")
+
+// tickProgress is the one clock of periodic notifications.
+func (h *Hub) tickProgress() {
+	t := time.NewTicker(h.opts.ProgressInterval / progressSlots)
+	defer t.Stop()
+	for slot := 0; ; slot = (slot + 1) % progressSlots {
+		select {
+		case <-t.C:
+			h.locked(func() {
+				h.core.tick(slot)
+				h.core.slot = slot
+			})
+		case <-h.ctx.Done():
+			return
+		}
+	}
+}
+
+// Drain ends all streams with ErrStopped and refuses new ones; clients resume elsewhere or later. It does not wait for clients.
+func (h *Hub) Drain() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.stopped = true
+	h.cancel()
+}
+
+// Close drains and waits for the hub's own goroutines. Streams still have to be closed by their users.
+func (h *Hub) Close() {
+	h.Drain()
+	h.wg.Wait()
+}
+
+// Stats is a snapshot for metrics.
+type Stats struct {
+	Counters
+	// Position is the last revision that was fanned out.
+	Position int64
+	Streams  int
+	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow watchers).
+	Watchers, Lagging int
+	// LagRevisions is how far the furthest lagging watcher in the queue is behind, in revisions.
+	LagRevisions int64
+	// Groups is the number of distinct ranges with options.
+	Groups int
+	// RingEntries and RingBytes are what the ring holds, RingFloor the revision after which it is complete.
+	RingEntries, RingBytes int
+	RingFloor              int64
+	// Pending counts events that match a watcher and that its stream has not taken yet, as far as memory holds them.
+	Pending int
+	// InboxBytes is what waits between Apply and matching.
+	InboxBytes int
+}
+
+// Stats returns the hub's present state. It looks at every stream: call it at the pace of scrapes.
+func (h *Hub) Stats() Stats {
+	h.inboxMu.Lock()
+	inbox := h.inboxBytes
+	h.inboxMu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.core == nil {
+		return Stats{InboxBytes: inbox}
+	}
+	st := h.core.stats()
+	st.InboxBytes = inbox
+	return st
+}

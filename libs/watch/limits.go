@@ -1,0 +1,120 @@
+package watch
+
+import (
+	"errors"
+	"log/slog"
+	"time"
+)
+
+// Defaults and bounds. Every queue, batch and cache of the package is bounded by one of these.
+const (
+	// DefaultRingBytes bounds the ring of recent entries, counted as in record.bytes. A watcher that falls off the
+	// ring is served from the log.
+	DefaultRingBytes = 64 << 20
+	// DefaultInboxBytes bounds what Apply may leave for the dispatcher; beyond it Apply does the dispatcher's work
+	// itself, which slows the writer to the speed of matching (never to that of a client).
+	DefaultInboxBytes = 32 << 20
+	// DefaultTurnBytes bounds what one stream holds between Next and the network, and separately what a catch-up may
+	// have waiting for it. A single revision is never cut, so one oversized revision may exceed it.
+	DefaultTurnBytes = 1 << 20
+	// DefaultResponseBytes bounds one response of many revisions. A single revision is never cut.
+	DefaultResponseBytes = 512 << 10
+	// DefaultHeldBytes is the sum, over all streams, that turn bounds are shrunk to when there are very many streams.
+	DefaultHeldBytes = 256 << 20
+	// MinTurnBytes is the least that a stream's turn is shrunk to.
+	MinTurnBytes = 32 << 10
+	// DefaultPassEntries and DefaultPassBytes bound what one catch-up pass reads.
+	DefaultPassEntries = 1000
+	DefaultPassBytes   = 4 << 20
+	// DefaultPassWatchers bounds how many watchers one catch-up pass serves.
+	DefaultPassWatchers = 10_000
+	// DefaultProgressInterval is etcd's default of --watch-progress-notify-interval.
+	DefaultProgressInterval = 10 * time.Minute
+	// MinProgressInterval is etcd's lower bound of the same flag.
+	MinProgressInterval = 100 * time.Millisecond
+
+	// maxPendingProgress bounds the progress requests that wait on one stream; more are answered by the same answers.
+	maxPendingProgress = 1024
+	// maxTurnControls bounds the control responses (created, canceled) of one turn.
+	maxTurnControls = 1024
+	// maxQueuedControls bounds the control responses that wait on one stream: requests that would add to more are
+	// held back until the client reads (backpressure on that client alone).
+	maxQueuedControls = 4096
+	// lockChunk is how many watchers are moved in one hold of the hub's lock.
+	lockChunk = 512
+	// progressSlots spreads the periodic notifications of all streams over the interval.
+	progressSlots = 16
+	// retryMin and retryMax bound the pause after a failed read of the log.
+	retryMin = 10 * time.Millisecond
+	retryMax = time.Second
+)
+
+// Errors that end a stream or refuse it.
+var (
+	// ErrStopped: the hub is draining, closed, or not started. Clients should resume elsewhere or later.
+	ErrStopped = errors.New("watch: hub stopped")
+	// ErrTooManyStreams: Options.MaxStreams is reached.
+	ErrTooManyStreams = errors.New("watch: too many streams")
+	// ErrClosed: the stream was closed by its own user.
+	ErrClosed = errors.New("watch: stream closed")
+)
+
+// Texts of created+canceled responses. They are etcd's, since clients map them back to errors.
+const (
+	reasonCompacted   = "etcdserver: mvcc: required revision has been compacted"
+	reasonEmptyRange  = "mvcc: watcher range is empty"
+	reasonDuplicateID = "mvcc: duplicate watch ID provided on the WatchStream"
+	reasonTooMany     = "etcdserver: too many requests"
+)
+
+// Options configures a Hub. The zero value of a field means its default; limits on streams and watches default to
+// none, as in etcd.
+type Options struct {
+	RingBytes     int
+	InboxBytes    int
+	TurnBytes     int
+	ResponseBytes int
+	HeldBytes     int
+	PassEntries   int
+	PassBytes     int
+	PassWatchers  int
+
+	// ProgressInterval is the period of progress_notify; below MinProgressInterval it is raised to that.
+	ProgressInterval time.Duration
+
+	// MaxStreams bounds open streams (Open answers ErrTooManyStreams); MaxWatches and MaxWatchesPerStream bound watches
+	// (creation is answered with etcd's "too many requests"). 0: no bound.
+	MaxStreams          int
+	MaxWatches          int
+	MaxWatchesPerStream int
+
+	// OnSent, if set, is called after each response with live events has been handed to the transport: the number of its events, and the
+	// time since the oldest of them was given to Apply. It is called from many goroutines and must be quick.
+	OnSent func(events int, latency time.Duration)
+	// Log is for failures of the log reader; nil is slog.Default().
+	Log *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	def := func(v *int, d int) {
+		if *v <= 0 {
+			*v = d
+		}
+	}
+	def(&o.RingBytes, DefaultRingBytes)
+	def(&o.InboxBytes, DefaultInboxBytes)
+	def(&o.TurnBytes, DefaultTurnBytes)
+	def(&o.ResponseBytes, DefaultResponseBytes)
+	def(&o.HeldBytes, DefaultHeldBytes)
+	def(&o.PassEntries, DefaultPassEntries)
+	def(&o.PassBytes, DefaultPassBytes)
+	def(&o.PassWatchers, DefaultPassWatchers)
+	if o.ProgressInterval <= 0 {
+		o.ProgressInterval = DefaultProgressInterval
+	}
+	o.ProgressInterval = max(o.ProgressInterval, MinProgressInterval)
+	if o.Log == nil {
+		o.Log = slog.Default()
+	}
+	return o
+}

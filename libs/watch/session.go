@@ -1,0 +1,155 @@
+package watch
+
+import (
+	"context"
+	"time"
+)
+
+// Stream is one client's stream of watches. Create, Cancel and RequestProgress are called by the goroutine that reads
+// requests, Next and Sent by the one that sends responses; Close by any, once, after which neither may be called again
+// with effect.
+type Stream struct {
+	streamState // guarded by hub.mu
+
+	hub    *Hub
+	wake   chan struct{} // capacity 1: there may be something to take
+	room   chan struct{} // capacity 1: the control queue has room again
+	closed chan struct{}
+}
+
+// Open starts a stream. It fails with ErrStopped or ErrTooManyStreams.
+func (h *Hub) Open() (*Stream, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.stopped || h.core == nil:
+		return nil, ErrStopped
+	case h.opts.MaxStreams > 0 && len(h.core.streams) >= h.opts.MaxStreams:
+		return nil, ErrTooManyStreams
+	}
+	s := &Stream{hub: h, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: make(chan struct{})}
+	// The slot that has just been served: a new stream's first notification is most of an interval away, as in etcd.
+	s.slot = h.core.slot
+	h.core.open(s)
+	return s, nil
+}
+
+// Create adds a watch. Whatever is wrong with the request is told to the client in a response; the error is that of
+// ctx, of reading the head, or ErrStopped or ErrClosed.
+func (s *Stream) Create(ctx context.Context, r CreateRequest) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	head, err := s.hub.head.get(ctx)
+	if err != nil {
+		return err
+	}
+	compact := s.hub.log.CompactRevision()
+	return s.do(func(c *core) { c.create(s, r, head, compact) })
+}
+
+// Cancel ends a watch; the client is told if there was one.
+func (s *Stream) Cancel(ctx context.Context, id int64) error {
+	if err := s.awaitRoom(ctx); err != nil {
+		return err
+	}
+	return s.do(func(c *core) { c.cancel(s, id, max(c.position, s.hub.applied.Load())) })
+}
+
+// RequestProgress asks for a notification for all watches of the stream, of a revision that is at least every revision
+// acknowledged before the call. As in etcd none is sent if a watch of the stream is not synced or has not started.
+func (s *Stream) RequestProgress(ctx context.Context) error {
+	head, err := s.hub.head.get(ctx)
+	if err != nil {
+		return err
+	}
+	return s.do(func(c *core) { c.requestProgress(s, head) })
+}
+
+// do runs f on the core if the stream is open.
+func (s *Stream) do(f func(*core)) (err error) {
+	s.hub.locked(func() {
+		select {
+		case <-s.closed:
+			err = ErrClosed
+		default:
+			f(s.hub.core)
+		}
+	})
+	return err
+}
+
+// awaitRoom holds a request back while too many responses to earlier ones have not been sent.
+func (s *Stream) awaitRoom(ctx context.Context) error {
+	for {
+		full := false
+		if err := s.do(func(*core) { full = s.controls.len() >= maxQueuedControls }); err != nil || !full {
+			return err
+		}
+		select {
+		case <-s.room:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-s.hub.ctx.Done():
+			return ErrStopped
+		case <-s.closed:
+			return ErrClosed
+		}
+	}
+}
+
+// Next waits for something to send and appends it to turn, to be sent in that order. It fails with ErrStopped when the hub
+// drains, ErrClosed after Close, or ctx's error.
+func (s *Stream) Next(ctx context.Context, turn []Response) ([]Response, error) {
+	base := len(turn)
+	for {
+		if s.hub.ctx.Err() != nil {
+			return turn, ErrStopped
+		}
+		if err := s.do(func(c *core) { turn = c.take(s, turn) }); err != nil {
+			return turn, err
+		}
+		if len(turn) > base {
+			signal(s.room)
+			return turn, nil
+		}
+		select {
+		case <-s.wake:
+		case <-ctx.Done():
+			return turn, ctx.Err()
+		case <-s.hub.ctx.Done():
+			return turn, ErrStopped
+		case <-s.closed:
+			return turn, ErrClosed
+		}
+	}
+}
+
+// Sent tells that a response has been handed to the transport.
+func (s *Stream) Sent(r *Response) {
+	if s.hub.opts.OnSent == nil || len(r.Events) == 0 {
+		return
+	}
+	if at := r.oldest(); at > 0 {
+		s.hub.opts.OnSent(len(r.Events), time.Since(s.hub.birth)-at)
+	}
+}
+
+// Close forgets the stream and its watches.
+func (s *Stream) Close() {
+	s.hub.mu.Lock()
+	select {
+	case <-s.closed:
+		s.hub.mu.Unlock()
+		return
+	default:
+		close(s.closed)
+	}
+	s.hub.mu.Unlock()
+	for done := false; !done; {
+		s.hub.locked(func() { done = s.hub.core.closeSome(s, lockChunk) })
+	}
+}
+
+// Stopped is closed when the hub drains.
+func (s *Stream) Stopped() <-chan struct{} { return s.hub.ctx.Done() }

@@ -1,0 +1,426 @@
+package watch
+
+import (
+	"math"
+	"time"
+)
+
+// ProgressAllID is the watch id of a progress notification that speaks for all watches of its stream.
+const ProgressAllID = -1
+
+// invalidID is the watch id of a creation that failed.
+const invalidID = -1
+
+// CreateRequest asks for a watch; its fields are those of etcd's WatchCreateRequest.
+type CreateRequest struct {
+	Key, RangeEnd  []byte
+	StartRevision  int64
+	WatchID        int64
+	Filter         Filter
+	PrevKV         bool
+	ProgressNotify bool
+	Fragment       bool
+}
+
+// Response is one message to the client: etcd's WatchResponse without the constant part of its header.
+type Response struct {
+	WatchID         int64
+	Revision        int64 // header.revision; 0 only on a cancel because of compaction, as in etcd
+	Created         bool
+	Canceled        bool
+	CompactRevision int64
+	CancelReason    string
+	// Fragment: the client allows this response to be split between events.
+	Fragment bool
+	// Events are shared and must not be changed. PrevKV says which of their wire forms to send.
+	Events []*Event
+	PrevKV bool
+}
+
+// streamState is a stream as the core knows it.
+type streamState struct {
+	watchers map[int64]*watcher
+	nextID   int64
+	subs     map[*group]*sub
+
+	// The three queues of what is to be sent, in the order in which a turn takes from them.
+	controls fifo[Response]
+	loaded   fifo[*watcher]
+	ready    fifo[*sub]
+
+	loadedBytes int
+	parked      []*watcher
+	unsynced    int // behind, parked, loaded
+	behind      int
+	compacted   int
+
+	maxStart int64 // at least the greatest start of its watchers
+
+	progressRequests int
+	progressRev      int64 // an answer must not be below this
+	awaited          bool  // in core.progress
+	slot             int   // which share of the interval its periodic notifications belong to
+	tickDue          bool
+
+	asleep bool // its sender found nothing to do and waits to be woken
+}
+
+// open adds a stream.
+func (c *core) open(s *Stream) {
+	s.watchers = map[int64]*watcher{}
+	s.subs = map[*group]*sub{}
+	c.streams[s] = struct{}{}
+}
+
+// create registers a watch and queues its created response; head is the keyspace's revision, read after the request
+// came, and compact its compact revision. Every refusal is a created+canceled response, in etcd's order of checks.
+func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
+	sp, reason := specOf(r)
+	id, reason := c.admit(s, r.WatchID, reason)
+	if reason != "" {
+		c.control(s, Response{WatchID: invalidID, Revision: head, Created: true, Canceled: true, CancelReason: reason})
+		return
+	}
+	w := &watcher{id: id, stream: s, group: c.groupOf(sp), start: r.StartRevision, next: r.StartRevision, seq: c.seq}
+	c.seq++
+	if w.start == 0 {
+		// From now on: after head, wherever the hub is.
+		w.start, w.next = head, head+1
+	}
+	if r.ProgressNotify {
+		w.opt |= optProgress
+	}
+	if r.Fragment {
+		w.opt |= optFragment
+	}
+	s.watchers[id] = w
+	s.maxStart = max(s.maxStart, w.start)
+	c.watchers++
+	c.control(s, Response{WatchID: id, Revision: head, Created: true})
+	if r.StartRevision != 0 && w.start < compact {
+		c.expire(w, compact)
+		return
+	}
+	past := w.next <= c.position
+	c.settle(w)
+	w.history = past && w.state == stateLive
+}
+
+// admit checks limits and picks the id.
+func (c *core) admit(s *Stream, id int64, reason string) (int64, string) {
+	switch {
+	case reason != "":
+		return 0, reason
+	case c.opts.MaxWatches > 0 && c.watchers >= c.opts.MaxWatches,
+		c.opts.MaxWatchesPerStream > 0 && len(s.watchers) >= c.opts.MaxWatchesPerStream:
+		return 0, reasonTooMany
+	case id != 0:
+		if s.watchers[id] != nil {
+			return 0, reasonDuplicateID
+		}
+		return id, ""
+	}
+	for s.watchers[s.nextID] != nil {
+		s.nextID++
+	}
+	id = s.nextID
+	s.nextID++
+	return id, ""
+}
+
+// specOf checks the range of a request as etcd does.
+func specOf(r CreateRequest) (spec, string) {
+	sp := spec{key: string(r.Key), ranged: len(r.RangeEnd) > 0, filter: r.Filter, prevKV: r.PrevKV}
+	if sp.key == "" {
+		sp.key = "\x00"
+	}
+	if r.StartRevision < 0 {
+		return sp, reasonCompacted
+	}
+	if sp.ranged && (len(r.RangeEnd) != 1 || r.RangeEnd[0] != 0) {
+		sp.end = string(r.RangeEnd)
+		if sp.key >= sp.end {
+			return sp, reasonEmptyRange
+		}
+	}
+	return sp, ""
+}
+
+func (c *core) control(s *Stream, r Response) {
+	s.controls.push(r)
+	c.rouse(s)
+}
+
+// expire cancels a watcher whose history is compacted. Its id stays taken until the client cancels it, as in etcd.
+func (c *core) expire(w *watcher, compact int64) {
+	c.detach(w)
+	w.state = stateCompacted
+	w.stream.compacted++
+	c.releaseGroup(w.group)
+	c.counters.Compacted++
+	c.control(w.stream, Response{WatchID: w.id, Canceled: true, CompactRevision: compact})
+}
+
+// cancel ends a watch and queues the answer; an unknown id has none, as in etcd. rev is the revision for the answer.
+func (c *core) cancel(s *Stream, id, rev int64) {
+	w := s.watchers[id]
+	if w == nil {
+		return
+	}
+	c.forget(w)
+	c.refill(s)
+	c.control(s, Response{WatchID: id, Revision: rev, Canceled: true})
+}
+
+func (c *core) forget(w *watcher) {
+	if w.state == stateCompacted {
+		w.stream.compacted--
+	} else {
+		c.detach(w)
+		c.releaseGroup(w.group)
+	}
+	w.state = stateGone
+	delete(w.stream.watchers, w.id)
+	c.watchers--
+}
+
+// closeSome forgets up to n watchers of a stream that is being closed, and reports whether it is done with it.
+func (c *core) closeSome(s *Stream, n int) bool {
+	for _, w := range s.watchers {
+		if n--; n < 0 {
+			return false
+		}
+		c.forget(w)
+	}
+	s.controls, s.loaded, s.ready = fifo[Response]{}, fifo[*watcher]{}, fifo[*sub]{}
+	s.progressRequests = 0
+	delete(c.streams, s)
+	return true
+}
+
+// requestProgress asks for a notification on behalf of all watches, of a revision of at least head. It is silently
+// dropped, now or when its turn comes, unless all watches are synced and have started (etcd's rule).
+func (c *core) requestProgress(s *Stream, head int64) {
+	if !c.allSynced(s, max(head, c.position)) {
+		return
+	}
+	s.progressRequests = min(s.progressRequests+1, maxPendingProgress)
+	s.progressRev = max(s.progressRev, head)
+	if c.position >= s.progressRev {
+		c.rouse(s)
+	} else if !s.awaited {
+		s.awaited = true
+		c.progress = append(c.progress, s)
+	}
+}
+
+// allSynced reports whether a revision rev speaks for all watches of the stream.
+func (c *core) allSynced(s *Stream, rev int64) bool {
+	if s.unsynced > 0 || s.compacted > 0 || len(s.watchers) == 0 {
+		return false
+	}
+	if s.maxStart > rev {
+		s.maxStart = math.MinInt64
+		for _, w := range s.watchers {
+			s.maxStart = max(s.maxStart, w.start)
+		}
+	}
+	return s.maxStart <= rev
+}
+
+// wakeProgress wakes the streams whose progress requests the position has reached.
+func (c *core) wakeProgress() {
+	if len(c.progress) == 0 {
+		return
+	}
+	kept := c.progress[:0]
+	for _, s := range c.progress {
+		if s.progressRequests > 0 && c.position < s.progressRev {
+			kept = append(kept, s)
+			continue
+		}
+		s.awaited = false
+		c.rouse(s)
+	}
+	clear(c.progress[len(kept):])
+	c.progress = kept
+}
+
+// tick makes periodic notifications due on the streams of one slot.
+func (c *core) tick(slot int) {
+	for s := range c.streams {
+		if s.slot == slot {
+			s.tickDue = true
+			c.rouse(s)
+		}
+	}
+}
+
+// take appends to turn what the stream should send next, within the turn's bounds. Nothing appended means that the
+// stream sleeps until it is in core.wake. The order is the order of sending: controls first, since a created response
+// precedes the watch's events and a canceled one ends them, progress last and only if no event is left.
+func (c *core) take(s *Stream, turn []Response) []Response {
+	base := len(turn)
+	for n := 0; n < maxTurnControls && s.controls.len() > 0; n++ {
+		turn = append(turn, s.controls.pop())
+	}
+	if s.controls.len() == 0 {
+		turn = c.takeLoaded(s, turn)
+		turn = c.takeReady(s, turn)
+		if s.loaded.len() == 0 && s.ready.len() == 0 {
+			turn = c.takeProgress(s, turn)
+		}
+	}
+	s.asleep = len(turn) == base
+	c.counters.Responses += uint64(len(turn) - base)
+	return turn
+}
+
+// takeLoaded takes all that catch-up passes have left; it is bounded by what a stream may have loaded.
+func (c *core) takeLoaded(s *Stream, turn []Response) []Response {
+	for s.loaded.len() > 0 {
+		w := s.loaded.pop()
+		if w.state != stateLoaded {
+			continue
+		}
+		b := c.unload(w)
+		turn = append(turn, c.response(w, b.events, b.header))
+		w.next = b.next
+		c.settle(w)
+	}
+	c.refill(s)
+	return turn
+}
+
+func (c *core) response(w *watcher, events []*Event, header int64) Response {
+	w.spoke = true
+	c.counters.Events += uint64(len(events))
+	return Response{
+		WatchID: w.id, Revision: header, Events: events, PrevKV: w.group.spec.prevKV, Fragment: w.has(optFragment),
+	}
+}
+
+// takeReady serves dirty subs, each once, until the turn is full.
+func (c *core) takeReady(s *Stream, turn []Response) []Response {
+	budget := c.turnBytes()
+	for n := s.ready.len(); n > 0 && budget > 0; n-- {
+		sb := s.ready.pop()
+		if len(sb.live) == 0 {
+			continue // gone since it was marked
+		}
+		var done bool
+		if turn, done = c.serve(sb, turn, &budget); !done {
+			s.ready.push(sb)
+		}
+	}
+	return turn
+}
+
+// serve appends one response for each watcher of a dirty sub, going round so that all get their share when the budget
+// ends before the watchers do. done means that nothing is left and the sub is idle or gone.
+func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done bool) {
+	var fallen []*watcher
+	var share pending
+	n, more := len(sb.live), false
+	sb.at %= n
+	for ; n > 0; n-- {
+		if *budget <= 0 {
+			more = true
+			break
+		}
+		w := sb.live[sb.at]
+		sb.at = (sb.at + 1) % len(sb.live)
+		switch {
+		case !sb.group.covers(max(w.next, sb.since)):
+			fallen = append(fallen, w)
+		case sb.group.lastRev() >= w.next:
+			share.find(sb.group, w.next, c.opts.ResponseBytes)
+			header := share.last()
+			if share.more {
+				w.next, more = header+1, true
+			} else {
+				w.next = c.position + 1
+				if w.history {
+					header, w.history = c.position, false
+				}
+			}
+			*budget -= share.bytes
+			turn = append(turn, c.response(w, share.events, header))
+		}
+	}
+	for _, w := range fallen {
+		c.fall(w, sb.since)
+	}
+	if more || len(sb.live) == 0 {
+		return turn, len(sb.live) == 0
+	}
+	sb.dirty = false
+	sb.group.setIdle(sb)
+	return turn, true
+}
+
+// fall moves a live watcher that the ring has left behind to the catch-up.
+func (c *core) fall(w *watcher, since int64) {
+	c.detach(w)
+	w.next = max(w.next, since)
+	c.counters.Fallen++
+	c.settle(w)
+}
+
+// takeProgress appends the notifications that are due; everything up to the position has been taken from the stream's
+// live watchers.
+func (c *core) takeProgress(s *Stream, turn []Response) []Response {
+	base := len(turn)
+	if s.tickDue {
+		s.tickDue = false
+		for _, w := range s.watchers {
+			if !w.has(optProgress) {
+				continue
+			}
+			if w.state == stateLive && !w.spoke && c.position >= w.start {
+				turn = append(turn, Response{WatchID: w.id, Revision: c.position})
+			}
+			w.spoke = false
+		}
+	}
+	if s.progressRequests > 0 && c.position >= s.progressRev {
+		if c.allSynced(s, c.position) {
+			for range s.progressRequests {
+				turn = append(turn, Response{WatchID: ProgressAllID, Revision: c.position})
+			}
+		}
+		s.progressRequests, s.progressRev = 0, 0
+	}
+	c.counters.Progress += uint64(len(turn) - base)
+	return turn
+}
+
+// pending is the part of a group's recent events that a watcher has not got; watchers with equal cursors share it.
+type pending struct {
+	next   int64
+	events []*Event
+	bytes  int
+	more   bool // the response bound cut it
+}
+
+func (p *pending) find(g *group, next int64, limit int) {
+	if p.events != nil && p.next == next {
+		return
+	}
+	i := g.recent.search(func(e *Event) bool { return e.Rev() >= next })
+	all := g.recent.buf[g.recent.head+i:]
+	n, bytes := cut(all, g.spec.prevKV, limit)
+	*p = pending{next: next, events: append([]*Event(nil), all[:n]...), bytes: bytes, more: n < len(all)}
+}
+
+func (p *pending) last() int64 { return p.events[len(p.events)-1].Rev() }
+
+// oldest is the earliest arrival among the live events of a response, or 0.
+func (r *Response) oldest() time.Duration {
+	for _, e := range r.Events {
+		if e.at > 0 {
+			return e.at
+		}
+	}
+	return 0
+}

@@ -1,0 +1,56 @@
+package wire
+
+import (
+	"fmt"
+
+	"google.golang.org/grpc/encoding"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+// Marshaler is a response that encodes itself. The codec takes over the references of the returned slice.
+type Marshaler interface {
+	MarshalWire() (mem.BufferSlice, error)
+}
+
+// Unmarshaler is a request that decodes itself. It may keep b, which is not used again by anyone else.
+type Unmarshaler interface {
+	UnmarshalWire(b []byte) error
+}
+
+// Codec is the server's gRPC codec: messages that implement Marshaler or Unmarshaler do their own work, all others go
+// through protobuf. Clients see plain "proto".
+type Codec struct{}
+
+var _ encoding.CodecV2 = Codec{}
+
+// Name implements encoding.CodecV2.
+func (Codec) Name() string { return "proto" }
+
+// Marshal implements encoding.CodecV2.
+func (Codec) Marshal(v any) (mem.BufferSlice, error) {
+	switch m := v.(type) {
+	case Marshaler:
+		return m.MarshalWire()
+	case proto.Message:
+		b, err := proto.Marshal(m)
+		if err != nil {
+			return nil, err
+		}
+		return mem.BufferSlice{mem.SliceBuffer(b)}, nil
+	}
+	return nil, fmt.Errorf("wire: cannot encode %T", v)
+}
+
+// Unmarshal implements encoding.CodecV2.
+func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
+	switch m := v.(type) {
+	case Unmarshaler:
+		return m.UnmarshalWire(data.Materialize())
+	case proto.Message:
+		buf := data.MaterializeToBuffer(mem.DefaultBufferPool())
+		defer buf.Free()
+		return proto.Unmarshal(buf.ReadOnlyData(), m)
+	}
+	return fmt.Errorf("wire: cannot decode into %T", v)
+}

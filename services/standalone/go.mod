@@ -1,0 +1,3 @@
+module github.com/headwaterdb/headwater/services/standalone
+
+go 1.26.0

@@ -1,0 +1,117 @@
+package hw
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+)
+
+// BinaryEnv names the environment variable that holds the path of a ready headwater binary.
+const BinaryEnv = "HEADWATER_BINARY"
+
+const (
+	headwaterPackage = "github.com/headwaterdb/headwater/services/standalone"
+	etcdPackage      = "go.etcd.io/etcd/server/v3"
+)
+
+// Program is a server binary and the command line that makes it serve a Layout.
+type Program struct {
+	Name string
+	Path string
+	Args func(Layout) []string
+}
+
+// Layout is where a server keeps its data and listens.
+type Layout struct {
+	DataDir   string
+	ClientURL string // http://127.0.0.1:port
+	PeerURL   string // of use to etcd only
+}
+
+// Headwater builds headwater from this tree, once per test process.
+func Headwater(tb testing.TB) Program {
+	tb.Helper()
+	path := os.Getenv(BinaryEnv)
+	if path == "" {
+		path = build(tb, "headwater", headwaterPackage)
+	}
+	return Program{Name: "headwater", Path: path, Args: func(l Layout) []string {
+		return []string{
+			"--data-dir=" + l.DataDir,
+			"--listen-client-urls=" + l.ClientURL,
+			"--advertise-client-urls=" + l.ClientURL,
+		}
+	}}
+}
+
+// Etcd builds the etcd release that the tests module depends on, once per test process. It is set up as one member with
+// a short election timeout, so that it serves soon after a restart, and keeps its whole WAL.
+func Etcd(tb testing.TB) Program {
+	tb.Helper()
+	return Program{Name: "etcd", Path: build(tb, "etcd", etcdPackage), Args: func(l Layout) []string {
+		return []string{
+			"--name=default",
+			"--data-dir=" + l.DataDir,
+			"--listen-client-urls=" + l.ClientURL,
+			"--advertise-client-urls=" + l.ClientURL,
+			"--listen-peer-urls=" + l.PeerURL,
+			"--initial-advertise-peer-urls=" + l.PeerURL,
+			"--initial-cluster=default=" + l.PeerURL,
+			"--heartbeat-interval=10",
+			"--election-timeout=100",
+			"--snapshot-count=1000000",
+		}
+	}}
+}
+
+// built holds what build has made. A failed build is kept too: every test that needs it reports the same error.
+var built struct {
+	sync.Mutex
+	dir  string
+	errs map[string]error
+}
+
+func build(tb testing.TB, name, pkg string) string {
+	tb.Helper()
+	built.Lock()
+	defer built.Unlock()
+	if built.errs == nil {
+		dir, err := os.MkdirTemp("", "headwater-bin-")
+		if err != nil {
+			tb.Fatal(err)
+		}
+		built.dir, built.errs = dir, map[string]error{}
+	}
+	path := filepath.Join(built.dir, name)
+	err, done := built.errs[name]
+	if !done {
+		err = goBuild(path, pkg)
+		built.errs[name] = err
+	}
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return path
+}
+
+func goBuild(path, pkg string) error {
+	cmd := exec.Command("go", "build", "-o", path, pkg)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+// Cleanup removes the binaries that were built. Call it at the end of TestMain.
+func Cleanup() {
+	built.Lock()
+	defer built.Unlock()
+	if built.dir != "" {
+		os.RemoveAll(built.dir)
+	}
+	built.dir, built.errs = "", nil
+}

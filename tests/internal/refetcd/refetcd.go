@@ -1,0 +1,84 @@
+package refetcd
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+)
+
+const startTimeout = 30 * time.Second
+
+// Server is one etcd in this process.
+type Server struct {
+	dir  string
+	addr string
+	etcd *embed.Etcd
+}
+
+// Start runs an etcd of one member on a free port of 127.0.0.1 with a fresh data directory. The caller ends it with Remove.
+func Start() (*Server, error) {
+	dir, err := os.MkdirTemp("", "etcd-data-")
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, addr: "127.0.0.1:0"}
+	if err := s.Restart(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	return s, nil
+}
+
+// Restart runs etcd on the data directory again, on the same address. The former one must have been stopped.
+func (s *Server) Restart() error {
+	cfg := embed.NewConfig()
+	cfg.Dir = s.dir
+	cfg.UnsafeNoFsync = true
+	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	client, free := url.URL{Scheme: "http", Host: s.addr}, url.URL{Scheme: "http", Host: "127.0.0.1:0"}
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
+	// One member never dials a peer, so the advertised peer address needs no listener behind it.
+	cfg.ListenPeerUrls = []url.URL{free}
+	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}
+	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
+	e, err := embed.StartEtcd(cfg)
+	if err != nil {
+		return fmt.Errorf("start etcd: %w", err)
+	}
+	timeout := time.NewTimer(startTimeout)
+	defer timeout.Stop()
+	select {
+	case <-e.Server.ReadyNotify():
+	case err := <-e.Err():
+		e.Close()
+		return fmt.Errorf("start etcd: %w", err)
+	case <-timeout.C:
+		e.Close()
+		return errors.New("start etcd: not ready in time")
+	}
+	s.etcd = e
+	s.addr = e.Clients[0].Addr().String()
+	return nil
+}
+
+// Addr returns host:port of the client listener.
+func (s *Server) Addr() string { return s.addr }
+
+// Stop ends etcd and keeps the data directory.
+func (s *Server) Stop() {
+	if s.etcd != nil {
+		s.etcd.Close()
+		s.etcd = nil
+	}
+}
+
+// Remove ends etcd and deletes its data.
+func (s *Server) Remove() {
+	s.Stop()
+	os.RemoveAll(s.dir)
+}

@@ -1,0 +1,99 @@
+package robustness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/load"
+)
+
+const (
+	// progressMin and progressMax are how many requests succeed between two faults.
+	progressMin, progressMax = 30, 500
+	// progressTimeout is how long the traffic may be without a success after a fault.
+	progressTimeout = 20 * time.Second
+	progressPoll    = 5 * time.Millisecond
+
+	// pauseMax is how long the process is stopped: some requests' timeouts end in it, others wait it out.
+	pauseMax = 600 * time.Millisecond
+	// downMax is how long the server stays away before a restart.
+	downMax = 300 * time.Millisecond
+)
+
+// faults counts what was injected.
+type faults struct {
+	kills, stops, pauses int
+}
+
+func (f faults) String() string {
+	return fmt.Sprintf("%d kills, %d stops, %d pauses", f.kills, f.stops, f.pauses)
+}
+
+// inject faults until the time has come, each after some progress of the traffic. It begins with a kill, and leaves
+// the server running.
+func inject(ctx context.Context, rnd *rand.Rand, s *hw.Server, run *load.Run, until time.Time) (f faults, err error) {
+	for first := true; first || time.Now().Before(until); first = false {
+		if err := progress(ctx, run, progressMin+rnd.Int64N(progressMax-progressMin)); err != nil {
+			return f, err
+		}
+		switch n := rnd.IntN(10); {
+		case first || n < 6:
+			f.kills++
+			err = errors.Join(s.Kill(), wait(ctx, rnd, downMax), s.Start())
+		case n < 8:
+			f.stops++
+			err = errors.Join(s.Stop(), wait(ctx, rnd, downMax), s.Start())
+		default:
+			f.pauses++
+			err = errors.Join(s.Pause(), wait(ctx, rnd, pauseMax), s.Resume())
+		}
+		if err != nil {
+			return f, err
+		}
+	}
+	return f, progress(ctx, run, progressMin)
+}
+
+// progress returns when n more requests have succeeded.
+func progress(ctx context.Context, run *load.Run, n int64) error {
+	want := run.Succeeded() + n
+	last, since := run.Succeeded(), time.Now()
+	ticker := time.NewTicker(progressPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		if err := run.Err(); err != nil {
+			return err
+		}
+		now := run.Succeeded()
+		if now >= want {
+			return nil
+		}
+		if now != last {
+			last, since = now, time.Now()
+		}
+		if time.Since(since) > progressTimeout {
+			return fmt.Errorf("no request has succeeded for %v", progressTimeout)
+		}
+	}
+}
+
+// wait lets a random time up to limit pass: the length of a fault.
+func wait(ctx context.Context, rnd *rand.Rand, limit time.Duration) error {
+	timer := time.NewTimer(time.Duration(rnd.Int64N(int64(limit))))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
+}

@@ -1,0 +1,474 @@
+package sidebyside
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+)
+
+const (
+	settleTimeout    = 5 * time.Second       // wait for events that are due
+	progressInterval = 60 * time.Millisecond // between repeated progress requests
+	progressTimeout  = 3 * time.Second
+	silenceTimeout   = 200 * time.Millisecond // how long silence is listened to where silence is expected
+)
+
+// Pair is the reference and the server under test, fed with the same requests. It is used from one goroutine at a time.
+type Pair struct {
+	Ref, SUT *Target
+
+	base      int64 // revision at the start of the sequence
+	compacted int64 // highest revision compacted so far, -1 if none
+	unsettled int   // waits for due events that timed out although both servers agree
+}
+
+// Difference is where two servers disagree.
+type Difference struct {
+	Op       Op     // the operation at which it showed
+	What     string // field or aspect, for telling differences apart
+	Ref, SUT string // the two answers
+}
+
+func (d *Difference) String() string {
+	return fmt.Sprintf("%s\n  what:      %s\n  etcd:      %s\n  headwater: %s", d.Op, d.What, d.Ref, d.SUT)
+}
+
+// Signature is equal for differences that have, likely, the same cause.
+func (d *Difference) Signature() string { return d.Op.Kind + "|" + d.What }
+
+// Inconclusive is returned when the reference itself misbehaves in a way that is known of etcd.
+type Inconclusive struct{ Reason string }
+
+func (i *Inconclusive) Error() string { return "inconclusive: " + i.Reason }
+
+// NewPair starts a fresh reference and a fresh server under test.
+func NewPair(sut func() (*Target, error)) (*Pair, error) {
+	ref, err := NewEtcd("etcd")
+	if err != nil {
+		return nil, err
+	}
+	under, err := sut()
+	if err != nil {
+		ref.Close()
+		return nil, err
+	}
+	return &Pair{Ref: ref, SUT: under, compacted: -1}, nil
+}
+
+// Close ends both servers.
+func (p *Pair) Close() {
+	p.Ref.Close()
+	p.SUT.Close()
+}
+
+// State is what a generator may know of the running sequence. Revisions count from the sequence's start, as on a fresh store.
+type State struct {
+	Head      int64
+	Compacted int64 // -1 if nothing was compacted in this sequence
+	Leases    int   // server-picked leases so far
+	Streams   map[int][]int64
+}
+
+// Run runs one sequence: operations from next until it says no more, then the clean-up. It returns the operations that ran, and
+// the first difference, or an error if the pair cannot be used any more.
+func (p *Pair) Run(next func(State) (Op, bool)) (ops []Op, d *Difference, err error) {
+	p.start()
+	for {
+		op, ok := next(p.state())
+		if !ok {
+			break
+		}
+		ops = append(ops, op)
+		if d, err := p.do(op); d != nil || err != nil {
+			return ops, d, err
+		}
+	}
+	d, err = p.finish()
+	return ops, d, err
+}
+
+// Replay runs a given sequence.
+func (p *Pair) Replay(ops []Op) (*Difference, error) {
+	_, d, err := p.Run(func(State) (Op, bool) {
+		if len(ops) == 0 {
+			return Op{}, false
+		}
+		op := ops[0]
+		ops = ops[1:]
+		return op, true
+	})
+	return d, err
+}
+
+func (p *Pair) start() {
+	p.base = p.Ref.head
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		t.forget()
+		t.tap.keepFrom(p.base)
+	}
+}
+
+// finish empties both servers and compares what is left to compare.
+func (p *Pair) finish() (*Difference, error) {
+	var ends []Op
+	ends = append(ends,
+		Op{Kind: "DeleteRange", Req: &pb.DeleteRangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, PrevKv: true}},
+		Op{Kind: kindSync})
+	for n := range p.Ref.streams {
+		ends = append(ends, Op{Kind: kindWatchClose, Stream: n})
+	}
+	for _, op := range ends {
+		if d, err := p.do(op); d != nil || err != nil {
+			return d, err
+		}
+	}
+	leases := Op{Kind: "LeaseLeases", Req: &pb.LeaseLeasesRequest{}}
+	res := p.Ref.call(leases, leases.Req)
+	if d, err := p.do(leases); d != nil || err != nil {
+		return d, err
+	}
+	for _, l := range res.msg.(*pb.LeaseLeasesResponse).GetLeases() {
+		if d, err := p.do(Op{Kind: "LeaseRevoke", Req: &pb.LeaseRevokeRequest{ID: l.GetID()}}); d != nil || err != nil {
+			return d, err
+		}
+	}
+	return nil, nil
+}
+
+func (p *Pair) state() State {
+	s := State{Head: p.Ref.head - p.base + 1, Compacted: -1, Leases: len(p.Ref.leases), Streams: map[int][]int64{}}
+	if p.compacted >= p.base {
+		s.Compacted = p.compacted - p.base + 1
+	}
+	for n, st := range p.Ref.streams {
+		s.Streams[n] = st.liveIDs()
+	}
+	return s
+}
+
+// do runs one operation on both servers and compares.
+func (p *Pair) do(op Op) (*Difference, error) {
+	switch op.Kind {
+	case kindSync:
+		p.settle()
+		return p.compareStreams(op)
+	case kindWatch:
+		return p.watch(op)
+	case kindWatchClose:
+		return p.closeStream(op)
+	case kindWatchHalfClose:
+		p.halfClose(op)
+		return nil, nil
+	case kindRestart:
+		return p.restart(op)
+	}
+	if op.Kind == "Compact" {
+		p.settle() // else it is a matter of time which watchers are still behind
+	}
+	req := p.requests(op)
+	ref, sut := p.both(func(t *Target) outcome { return t.call(op, req[t]) })
+	if c, ok := req[p.Ref].(*pb.CompactionRequest); ok && ref.err == "" {
+		p.compacted = max(p.compacted, c.GetRevision())
+	}
+	return p.compare(op, req[p.Ref], ref, sut), nil
+}
+
+// requests writes the operation's request for each server.
+func (p *Pair) requests(op Op) map[*Target]proto.Message {
+	return map[*Target]proto.Message{
+		p.Ref: rewrite(op.Req, p.base, p.Ref.leases),
+		p.SUT: rewrite(op.Req, p.base, p.SUT.leases),
+	}
+}
+
+// both runs f for the two servers at the same time.
+func (p *Pair) both(f func(*Target) outcome) (ref, sut outcome) {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		sut = f(p.SUT)
+	}()
+	ref = f(p.Ref)
+	<-done
+	return ref, sut
+}
+
+func (p *Pair) compare(op Op, req proto.Message, ref, sut outcome) *Difference {
+	d := &Difference{Op: op, Ref: ref.text(), SUT: sut.text()}
+	if ref.err != "" || sut.err != "" {
+		if ref.err == sut.err || toleratedOutcome(op.Kind, ref, sut) {
+			return nil
+		}
+		d.What = fmt.Sprintf("error: %s / %s", errorClass(ref), errorClass(sut))
+		return d
+	}
+	if ref.msg == nil || sut.msg == nil {
+		if ref.msg == nil && sut.msg == nil {
+			return nil
+		}
+		d.What = "an answer of one only"
+		return d
+	}
+	a, b := proto.Clone(ref.msg), proto.Clone(sut.msg)
+	normalise(req, a)
+	normalise(req, b)
+	if proto.Equal(a, b) {
+		return nil
+	}
+	d.What = firstDifference(a.ProtoReflect(), b.ProtoReflect())
+	return d
+}
+
+// watch sends one WatchRequest on the stream of each server.
+func (p *Pair) watch(op Op) (*Difference, error) {
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		if t.streams[op.Stream] != nil {
+			continue
+		}
+		s, err := openStream(t.clients.watch)
+		if err != nil {
+			return nil, fmt.Errorf("%s: open a watch stream: %w", t.name, err)
+		}
+		t.streams[op.Stream] = s
+	}
+	req := p.requests(op)
+	send := func(t *Target) outcome { return t.watchRequest(op.Stream, req[t].(*pb.WatchRequest)) }
+	switch u := req[p.Ref].(*pb.WatchRequest).GetRequestUnion().(type) {
+	case *pb.WatchRequest_CancelRequest:
+		p.settle() // else a cancel may overtake events
+	case *pb.WatchRequest_ProgressRequest:
+		if u.ProgressRequest != nil {
+			p.settle()
+			silent := p.Ref.streams[op.Stream].silentProgress(p.Ref.head)
+			send = func(t *Target) outcome { return t.progressRequest(op.Stream, silent) }
+		}
+	}
+	ref, sut := p.both(send)
+	if err := p.referenceFault(); err != nil {
+		return nil, err
+	}
+	return p.compare(op, op.Req, ref, sut), nil
+}
+
+func (t *Target) watchRequest(n int, req *pb.WatchRequest) outcome {
+	s := t.streams[n]
+	var res *pb.WatchResponse
+	switch u := req.GetRequestUnion().(type) {
+	case *pb.WatchRequest_CreateRequest:
+		if res = s.create(u.CreateRequest); res == nil {
+			return outcome{err: "no answer to the creation of a watch"}
+		}
+	case *pb.WatchRequest_CancelRequest:
+		res = s.cancelWatch(u.CancelRequest.GetWatchId())
+	default:
+		s.rpc.Send(req)
+	}
+	if res == nil {
+		return outcome{}
+	}
+	return outcome{msg: proto.Clone(res)}
+}
+
+func (t *Target) progressRequest(n int, silent bool) outcome {
+	interval, timeout := progressInterval, progressTimeout
+	if silent {
+		interval, timeout = silenceTimeout, 0
+	}
+	rev, ok := t.streams[n].askProgress(interval, timeout)
+	if !ok {
+		return outcome{err: "no answer to a progress request"}
+	}
+	return outcome{msg: &pb.WatchResponse{WatchId: -1, Header: &pb.ResponseHeader{Revision: rev}}}
+}
+
+// settle waits until both servers have delivered every event that is due.
+func (p *Pair) settle() {
+	deadline := time.Now().Add(settleTimeout)
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		head := max(p.Ref.head, p.SUT.head)
+		settled := t.tap.wait(time.Until(deadline), func() bool { return t.tap.lastEvent() >= head || head == p.base })
+		all := t.tap.allEvents()
+		for _, s := range t.streams {
+			settled = s.wait(time.Until(deadline), func() bool {
+				for _, w := range s.watches {
+					if w.closed == nil && (len(w.events) < w.owed(all) || w.behind(p.compacted)) {
+						return false
+					}
+				}
+				return true
+			}) && settled
+		}
+		if !settled {
+			p.unsettled++
+			println("UNSETTLED", t.name, head, p.base, p.compacted, t.tap.lastEvent())
+			for n, s := range t.streams { for _, w := range s.watches { println(n, messageText(w.req), messageText(w.created), w.closed!=nil, len(w.events), w.owed(all), w.behind(p.compacted)) } }
+		}
+	}
+}
+
+// behind tells that the watch asked for compacted history when it was created, and so will be canceled.
+func (w *watch) behind(compacted int64) bool {
+	start := w.req.GetStartRevision()
+	return start > 0 && start < compacted && start <= w.created.GetHeader().GetRevision() && len(w.events) == 0 && compacted <= w.created.GetHeader().GetRevision()
+}
+
+// closeStream compares a stream for the last time and drops it, as a client that goes away does.
+func (p *Pair) closeStream(op Op) (*Difference, error) {
+	if p.Ref.streams[op.Stream] == nil {
+		return nil, nil
+	}
+	p.settle()
+	if d, err := p.compareStreams(op); d != nil || err != nil {
+		return d, err
+	}
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		t.streams[op.Stream].close()
+		delete(t.streams, op.Stream)
+	}
+	return nil, nil
+}
+
+// halfClose tells both servers that no more requests come on a stream. etcd goes on with the watches.
+func (p *Pair) halfClose(op Op) {
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		if s := t.streams[op.Stream]; s != nil {
+			s.rpc.CloseSend()
+		}
+	}
+}
+
+func (p *Pair) restart(op Op) (*Difference, error) {
+	p.settle()
+	if d, err := p.compareStreams(op); d != nil || err != nil {
+		return d, err
+	}
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		if err := t.reopen(); err != nil {
+			return nil, fmt.Errorf("restart %s: %w", t.name, err)
+		}
+	}
+	return nil, nil
+}
+
+// compareStreams compares everything received so far on all streams.
+func (p *Pair) compareStreams(op Op) (*Difference, error) {
+	if err := p.referenceFault(); err != nil {
+		return nil, err
+	}
+	if d := p.compareTap(op); d != nil {
+		return d, nil
+	}
+	for n, ref := range p.Ref.streams {
+		if d := p.compareStream(op, n, ref, p.SUT.streams[n]); d != nil {
+			return d, nil
+		}
+	}
+	return nil, nil
+}
+
+// referenceFault reports streams that etcd broke itself: 3.7.3 may change an event that another stream is encoding (T12).
+func (p *Pair) referenceFault() error {
+	for _, s := range p.Ref.streams {
+		if err := s.err(); status.Code(err) == codes.Internal && err != nil {
+			return &Inconclusive{Reason: err.Error()}
+		}
+	}
+	return nil
+}
+
+func (p *Pair) compareTap(op Op) *Difference {
+	everything := &pb.WatchCreateRequest{}
+	ref, sut := p.Ref.named(p.Ref.tap.allEvents()), p.SUT.named(p.SUT.tap.allEvents())
+	if what, a, b := diffEvents(everything, ref, sut, p.compacted); what != "" {
+		return &Difference{Op: op, What: "all events: " + what, Ref: a, SUT: b}
+	}
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		if problems := t.tap.allProblems(t == p.SUT); problems != "" {
+			return &Difference{Op: op, What: "watch of everything on " + t.name, SUT: problems}
+		}
+	}
+	return nil
+}
+
+func (p *Pair) compareStream(op Op, n int, ref, sut *stream) *Difference {
+	d := &Difference{Op: op}
+	for _, t := range []*Target{p.Ref, p.SUT} {
+		if problems := t.streams[n].allProblems(t == p.SUT); problems != "" {
+			d.What, d.SUT = "guarantee broken by "+t.name, problems
+			return d
+		}
+	}
+	refWatches, sutWatches := ref.snapshot(), sut.snapshot()
+	if len(refWatches) != len(sutWatches) {
+		d.What, d.Ref, d.SUT = "number of watches", fmt.Sprint(len(refWatches)), fmt.Sprint(len(sutWatches))
+		return d
+	}
+	for i, w := range refWatches {
+		v := sutWatches[i]
+		where := fmt.Sprintf("stream %d, watch no. %d (%s): ", n, i, messageText(w.req))
+		if what, a, b := diffEvents(w.req, p.Ref.named(w.events), p.SUT.named(v.events), p.compacted); what != "" {
+			d.What, d.Ref, d.SUT = what, where+a, where+b
+			return d
+		}
+		a, b := outcome{}, outcome{}
+		if w.closed != nil {
+			a.msg = withoutEvents(w.closed)
+		}
+		if v.closed != nil {
+			b.msg = withoutEvents(v.closed)
+		}
+		if e := p.compare(op, nil, a, b); e != nil {
+			e.What, e.Ref, e.SUT = "cancel: "+e.What, where+e.Ref, where+e.SUT
+			return e
+		}
+	}
+	return nil
+}
+
+func withoutEvents(r *pb.WatchResponse) proto.Message {
+	c := proto.Clone(r).(*pb.WatchResponse)
+	c.Events = nil
+	return c
+}
+
+// diffEvents returns what differs first between two event sequences, "" if nothing does.
+func diffEvents(req *pb.WatchCreateRequest, ref, sut []*mvccpb.Event, compacted int64) (what, a, b string) {
+	for i := range max(len(ref), len(sut)) {
+		switch {
+		case i >= len(sut):
+			return "event missing", short(ref[i]), "nothing"
+		case i >= len(ref):
+			return "event too many", "nothing", short(sut[i])
+		case !sameEvent(req, ref[i], sut[i], compacted):
+			return "event " + firstDifference(ref[i].ProtoReflect(), sut[i].ProtoReflect()), short(ref[i]), short(sut[i])
+		}
+	}
+	return "", "", ""
+}
+
+// named returns copies of events with lease names in place of server-picked ids.
+func (t *Target) named(events []*mvccpb.Event) []*mvccpb.Event {
+	if len(t.leaseNames) == 0 {
+		return events
+	}
+	out := make([]*mvccpb.Event, len(events))
+	for i, ev := range events {
+		out[i] = proto.Clone(ev).(*mvccpb.Event)
+		nameLeases(out[i], t.leaseNames)
+	}
+	return out
+}
+
+// errorClass shortens an outcome for a signature.
+func errorClass(o outcome) string {
+	if o.err == "" {
+		return "ok"
+	}
+	return strings.SplitN(o.err, "\n", 2)[0]
+}

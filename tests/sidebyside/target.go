@@ -1,0 +1,208 @@
+package sidebyside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+)
+
+const (
+	callTimeout     = 20 * time.Second // bounds one request
+	receiveBytesMax = 1 << 30          // answers of any size are taken
+)
+
+// server is a process or an embedded server that a Target talks to.
+type server interface {
+	Addr() string
+	Remove()
+}
+
+// Target is one server as a client sees it. It is used from one goroutine at a time.
+type Target struct {
+	name        string
+	server      server
+	restart     func() error
+	dialOptions []grpc.DialOption
+
+	conn     *grpc.ClientConn
+	clients  clients
+	identity *pb.ResponseHeader // ids of the first header seen: they must never change
+
+	head       int64           // largest header revision seen
+	leases     []int64         // server-picked lease ids of the sequence, in grant order
+	leaseNames map[int64]int64 // the reverse: id to autoLease+k
+
+	streams map[int]*stream
+	tap     *stream // a watch of everything
+}
+
+// NewEtcd starts a real etcd.
+func NewEtcd(name string, dial ...grpc.DialOption) (*Target, error) {
+	s, err := refetcd.Start()
+	if err != nil {
+		return nil, err
+	}
+	return newTarget(name, s, func() error { s.Stop(); return s.Restart() }, dial)
+}
+
+// NewHeadwater starts the built headwater binary. What still runs at the end of the test is killed.
+func NewHeadwater(tb testing.TB) (*Target, error) {
+	dir, err := os.MkdirTemp("", "headwater-data-")
+	if err != nil {
+		return nil, err
+	}
+	p := process{Server: hw.New(tb, hw.Headwater(tb), dir)}
+	if err := p.Start(); err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	// A crash rather than a clean stop: everything that was answered must survive it.
+	return newTarget("headwater", p, func() error { return errors.Join(p.Kill(), p.Start()) }, nil)
+}
+
+// process is a headwater process as a server.
+type process struct{ *hw.Server }
+
+func (p process) Addr() string { return p.Endpoint() }
+
+func (p process) Remove() {
+	p.Kill() // the server may have ended by itself; then its answers have shown it
+	os.RemoveAll(p.DataDir())
+}
+
+// dial returns a plain connection to addr which takes answers of any size.
+func dial(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+	opts = append([]grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
+	}, opts...)
+	return grpc.NewClient("passthrough:///"+addr, opts...)
+}
+
+func newTarget(name string, s server, restart func() error, dial []grpc.DialOption) (*Target, error) {
+	t := &Target{name: name, server: s, restart: restart, dialOptions: dial, head: 1}
+	t.forget()
+	if err := t.connect(); err != nil {
+		t.Close()
+		return nil, err
+	}
+	return t, nil
+}
+
+// forget drops what belongs to the past sequence.
+func (t *Target) forget() {
+	t.leases, t.leaseNames, t.streams = nil, map[int64]int64{}, map[int]*stream{}
+}
+
+func (t *Target) connect() error {
+	conn, err := dial(t.server.Addr(), t.dialOptions...)
+	if err != nil {
+		return err
+	}
+	t.conn = conn
+	t.clients = clients{
+		kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
+		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
+	}
+	t.tap, err = openStream(t.clients.watch)
+	if err != nil {
+		return err
+	}
+	// No prev_kv here: etcd 3.7.3 shares events between watchers and would show it to all of them.
+	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}}
+	if t.tap.create(everything) == nil {
+		return fmt.Errorf("%s does not answer a watch: %w", t.name, t.tap.err())
+	}
+	return nil
+}
+
+// Close ends the connection and the server.
+func (t *Target) Close() {
+	t.disconnect()
+	t.server.Remove()
+}
+
+func (t *Target) disconnect() {
+	for _, s := range t.streams {
+		s.close()
+	}
+	if t.tap != nil {
+		t.tap.close()
+	}
+	if t.conn != nil {
+		t.conn.Close()
+	}
+}
+
+// reopen restarts the server and connects again.
+func (t *Target) reopen() error {
+	t.disconnect()
+	t.streams = map[int]*stream{}
+	if err := t.restart(); err != nil {
+		return err
+	}
+	return t.connect()
+}
+
+// outcome is what one operation gave: a response or an error.
+type outcome struct {
+	msg proto.Message
+	err string // "Code: text", empty if there is a response
+}
+
+func failed(err error) outcome {
+	s := status.Convert(err)
+	return outcome{err: fmt.Sprintf("%s: %s", s.Code(), s.Message())}
+}
+
+// call sends the request of a plain operation, written for this target, and keeps the books on its answer.
+func (t *Target) call(op Op, req proto.Message) outcome {
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	res, err := kinds[op.Kind].call(ctx, &t.clients, req)
+	if err != nil {
+		return failed(err)
+	}
+	if grant, ok := res.(*pb.LeaseGrantResponse); ok && op.Req.(*pb.LeaseGrantRequest).GetID() == 0 {
+		t.leaseNames[grant.GetID()] = autoLease + int64(len(t.leases))
+		t.leases = append(t.leases, grant.GetID())
+	}
+	if problem := t.checkHeader(headerOf(res)); problem != "" {
+		return outcome{err: problem}
+	}
+	nameLeases(res, t.leaseNames)
+	return outcome{msg: res}
+}
+
+// checkHeader follows the revision, and checks that ids never change and revisions never go back.
+func (t *Target) checkHeader(h *pb.ResponseHeader) string {
+	if h == nil {
+		return ""
+	}
+	if t.identity == nil {
+		t.identity = h
+	}
+	if h.GetClusterId() != t.identity.GetClusterId() || h.GetMemberId() != t.identity.GetMemberId() {
+		return fmt.Sprintf("header ids changed from %v to %v", t.identity, h)
+	}
+	if h.GetRevision() == 0 { // Member* responses
+		return ""
+	}
+	if h.GetRevision() < t.head {
+		return fmt.Sprintf("header revision went back from %d to %d", t.head, h.GetRevision())
+	}
+	t.head = h.GetRevision()
+	return ""
+}
