@@ -13,7 +13,7 @@
 //
 // # Invariants
 //
-//   - A load with a failed request or a failed check stops the comparison: no number of a broken run is shown.
+//   - A load with a failed request or a failed check has no number in the report: it is named there as failed, and the runner ends with an error.
 //   - Everything listens on 127.0.0.1 only. Every child is ended by its own process id when its measurement ends, when the context ends, and (on
 //     Linux) by the kernel when the runner dies. Data directories are removed.
 //   - Headwater and etcd get the same values, keys, quota, and memory limits.

@@ -8,12 +8,41 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 )
 
 // profileLines is how many functions the report shows, by cumulative and by own time.
 const profileLines = 40
+
+// profileRow runs a row under a CPU profile and lists its top functions.
+func (r *runner) profileRow(ctx context.Context, row row) (p profileResult, err error) {
+	p = profileResult{Work: row.work, Server: r.cfg.ProfileTarget}
+	t := r.bin.target(p.Server)
+	if t == nil {
+		return p, fmt.Errorf("%s is not among the servers", p.Server)
+	}
+	dir := r.cfg.ProfileDir
+	if dir == "" {
+		if dir, err = os.MkdirTemp("", "headwater-bench-pprof-"); err != nil {
+			return p, err
+		}
+		defer os.RemoveAll(dir)
+	} else if err := os.MkdirAll(dir, 0o755); err != nil {
+		return p, err
+	}
+	file := filepath.Join(dir, t.name+"-"+row.id+".pprof")
+	_, err = r.measure(ctx, t, row, func(ctx context.Context, s *server) error { return r.profile(ctx, s, file) })
+	if err != nil {
+		return p, err
+	}
+	if p.Cumulative, err = pprofTop(ctx, t.binary, file, "-cum"); err != nil {
+		return p, err
+	}
+	p.Flat, err = pprofTop(ctx, t.binary, file, "-flat")
+	return p, err
+}
 
 // profile takes a CPU profile of the server for the measured window, over HTTP on its client port, and writes it to file.
 func (r *runner) profile(ctx context.Context, s *server, file string) (err error) {

@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -27,6 +26,9 @@ type runner struct {
 	bin *binaries
 	log *slog.Logger
 	rep *report
+
+	failures    []error
+	interrupted bool
 }
 
 // Main parses args, runs the comparison and writes the report to out; progress goes to log.
@@ -39,10 +41,15 @@ func Main(ctx context.Context, args []string, out io.Writer, log *slog.Logger) e
 	if err := errors.Join(cfg.preset(flags), cfg.validate()); err != nil {
 		return err
 	}
-	rep, err := run(ctx, cfg, args, log)
-	if err != nil {
-		return err
+	rep, runErr := run(ctx, cfg, args, log)
+	if rep == nil {
+		return runErr
 	}
+	return errors.Join(runErr, write(cfg, rep, out))
+}
+
+// write writes the report wherever it is wanted.
+func write(cfg *Config, rep *report, out io.Writer) error {
 	text := rep.markdown()
 	if _, err := io.WriteString(out, text); err != nil {
 		return err
@@ -62,6 +69,7 @@ func Main(ctx context.Context, args []string, out io.Writer, log *slog.Logger) e
 	return os.WriteFile(cfg.JSON, b, 0o644)
 }
 
+// run runs the comparison. What fails is left out of the report, noted there, and returned; a nil report means that nothing could be run.
 func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*report, error) {
 	if cfg.Root == "" {
 		wd, err := os.Getwd()
@@ -89,27 +97,45 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	for _, t := range r.bin.targets {
 		r.rep.Servers = append(r.rep.Servers, serverInfo{Name: t.name, Title: t.title, Command: t.command})
 	}
-	for _, step := range []func(context.Context) error{r.loads, r.memory, r.bigData, r.profiles} {
-		if err := step(ctx); err != nil {
-			return nil, err
-		}
+	for _, step := range []func(context.Context){r.loads, r.memory, r.bigData, r.profiles} {
+		step(ctx)
 	}
-	return r.rep, ctx.Err()
+	return r.rep, errors.Join(r.failures...)
 }
 
-// loads runs the rows, each in interleaved rounds.
-func (r *runner) loads(ctx context.Context) error {
+// fail notes that something could not be measured. Once the context has ended all that is left fails, which is noted once.
+func (r *runner) fail(ctx context.Context, what string, err error) {
+	if ctx.Err() != nil {
+		what, err = "the comparison", ctx.Err()
+		if r.interrupted {
+			return
+		}
+		r.interrupted = true
+	}
+	err = fmt.Errorf("%s: %w", what, err)
+	r.log.Error(err.Error())
+	r.failures = append(r.failures, err)
+	first, _, _ := strings.Cut(err.Error(), "\n")
+	r.rep.Notes = append(r.rep.Notes, "**Failed**: "+first)
+}
+
+// loads runs the rows, each in interleaved rounds. A server that fails at a row is out of that row.
+func (r *runner) loads(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, _ := rowByID(id) // validated
 		res := rowResult{ID: id, Work: row.work, Samples: map[string][]load.Result{}}
+		failed := map[string]bool{}
 		for round := range r.cfg.Rounds {
 			for _, t := range r.bin.targets {
-				if t.name == nameNull && !row.null {
+				if failed[t.name] || t.name == nameNull && !row.null {
 					continue
 				}
 				s, err := r.measure(ctx, t, row, nil)
 				if err != nil {
-					return fmt.Errorf("%s on %s, round %d: %w", row.work, t.name, round+1, err)
+					r.fail(ctx, fmt.Sprintf("%s on %s, round %d", row.work, t.name, round+1), err)
+					failed[t.name] = true
+					delete(res.Samples, t.name)
+					continue
 				}
 				res.Samples[t.name] = append(res.Samples[t.name], s)
 				r.logSample(row, t, round, &s)
@@ -117,7 +143,6 @@ func (r *runner) loads(ctx context.Context) error {
 		}
 		r.rep.Rows = append(r.rep.Rows, res)
 	}
-	return nil
 }
 
 func (r *runner) logSample(row row, t *target, round int, s *load.Result) {
@@ -187,42 +212,14 @@ func (r *runner) hwbench(ctx context.Context, s *server, args ...string) (load.R
 }
 
 // profiles runs the wanted rows once more under a CPU profile.
-func (r *runner) profiles(ctx context.Context) error {
-	if len(r.cfg.Profile) == 0 {
-		return nil
-	}
-	t := r.bin.target(r.cfg.ProfileTarget)
-	if t == nil {
-		return fmt.Errorf("cannot profile %s: it is not among the servers", r.cfg.ProfileTarget)
-	}
-	dir := r.cfg.ProfileDir
-	if dir == "" {
-		tmp, err := os.MkdirTemp("", "headwater-bench-pprof-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(tmp)
-		dir = tmp
-	} else if err := os.MkdirAll(dir, 0o755); err != nil {
-		return err
-	}
+func (r *runner) profiles(ctx context.Context) {
 	for _, id := range r.cfg.Profile {
 		row, _ := rowByID(id) // validated
-		file := filepath.Join(dir, t.name+"-"+id+".pprof")
-		_, err := r.measure(ctx, t, row, func(ctx context.Context, s *server) error { return r.profile(ctx, s, file) })
+		p, err := r.profileRow(ctx, row)
 		if err != nil {
-			return fmt.Errorf("profile %s: %w", row.work, err)
-		}
-		p := profileResult{Work: row.work, Server: t.name}
-		for _, sort := range []struct {
-			flag string
-			dst  *string
-		}{{"-cum", &p.Cumulative}, {"-flat", &p.Flat}} {
-			if *sort.dst, err = pprofTop(ctx, t.binary, file, sort.flag); err != nil {
-				return err
-			}
+			r.fail(ctx, "profile of "+row.work, err)
+			continue
 		}
 		r.rep.Profiles = append(r.rep.Profiles, p)
 	}
-	return nil
 }

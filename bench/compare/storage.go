@@ -30,20 +30,20 @@ func (r *runner) realTargets() (ts []*target) {
 }
 
 // memory measures resident memory with many keys, and the time to start with them.
-func (r *runner) memory(ctx context.Context) error {
+func (r *runner) memory(ctx context.Context) {
 	if r.cfg.MemoryKeys == 0 {
-		return nil
+		return
 	}
 	for _, t := range r.realTargets() {
 		r.log.Info("memory and start", "server", t.name, "keys", r.cfg.MemoryKeys)
 		res, err := r.memoryOf(ctx, t)
 		if err != nil {
-			return fmt.Errorf("memory of %s: %w", t.name, err)
+			r.fail(ctx, "memory and start of "+t.name, err)
+			continue
 		}
 		r.log.Info("memory and start", "server", t.name, "rss_mib", res.Loaded.RSS>>20, "peak_mib", res.Loaded.Peak>>20, "starts_s", res.Starts)
 		r.rep.Memory = append(r.rep.Memory, res)
 	}
-	return nil
 }
 
 func (r *runner) memoryOf(ctx context.Context, t *target) (memoryResult, error) {
@@ -113,29 +113,30 @@ func (r *runner) countKeys(ctx context.Context, s *server, keys int64) error {
 func keySpace(keys int64) string { return "--key-space-size=" + strconv.FormatInt(keys, 10) }
 
 // bigData loads more values than the server may keep in memory and then reads and writes all over them.
-func (r *runner) bigData(ctx context.Context) error {
+func (r *runner) bigData(ctx context.Context) {
 	if r.cfg.BigBytes == 0 {
-		return nil
+		return
 	}
 	free, err := freeBytes(r.cfg.Dir)
 	if err != nil {
-		return err
+		r.fail(ctx, "big data", err)
+		return
 	}
 	if free < bigFreeFactor*r.cfg.BigBytes {
 		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("The big-data run was left out: it wants %d GB of free disk, there are %d.", bigFreeFactor*r.cfg.BigBytes/1e9, free/1e9))
-		return nil
+		return
 	}
 	for _, t := range r.realTargets() {
 		r.log.Info("big data", "server", t.name, "bytes", r.cfg.BigBytes)
 		res, err := r.bigDataOf(ctx, t)
 		if err != nil {
-			return fmt.Errorf("big data on %s: %w", t.name, err)
+			r.fail(ctx, "big data on "+t.name, err)
+			continue
 		}
 		r.log.Info("big data", "server", t.name, "load_per_second", int64(res.Load.PerSec), "mixed_per_second", int64(res.Mixed.PerSec),
 			"peak_mib", res.Memory.Peak>>20, "anon_mib", res.Memory.Anon>>20)
 		r.rep.Big = append(r.rep.Big, res)
 	}
-	return nil
 }
 
 func (r *runner) bigDataOf(ctx context.Context, t *target) (bigResult, error) {

@@ -171,7 +171,9 @@ func (r *run) all(ctx context.Context, workers []*worker) (Result, error) {
 // loop is the life of one worker.
 func (r *run) loop(ctx context.Context, w *worker) {
 	begin, end := r.window()
-	for ctx.Err() == nil {
+	g := newGuard(ctx)
+	defer g.stop()
+	for g.ctx.Err() == nil {
 		n := r.next.Add(1) - 1
 		if end.IsZero() && n >= r.o.Total {
 			return
@@ -183,12 +185,14 @@ func (r *run) loop(ctx context.Context, w *worker) {
 		if !end.IsZero() && !due.Before(end) {
 			return
 		}
+		g.pause()
 		sleepUntil(ctx, due)
-		d, err := r.request(ctx, w, n)
+		g.arm()
+		d, err := r.l.request(g.ctx, w, n)
 		answered := time.Now()
 		if err != nil {
 			if ctx.Err() == nil {
-				r.tally.fail(err)
+				r.tally.fail(g.cause(err))
 			}
 			continue
 		}
@@ -200,12 +204,6 @@ func (r *run) loop(ctx context.Context, w *worker) {
 	}
 }
 
-func (r *run) request(ctx context.Context, w *worker, n int64) (done, error) {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	return r.l.request(ctx, w, n)
-}
-
 // counts says whether a request belongs to the window (package comment, "Time").
 func (r *run) counts(due, answered, begin, end time.Time) bool {
 	at := answered
@@ -213,6 +211,42 @@ func (r *run) counts(due, answered, begin, end time.Time) bool {
 		at = due
 	}
 	return !at.Before(begin) && (end.IsZero() || at.Before(end))
+}
+
+// guard bounds the requests of one goroutine without giving them a deadline: a deadline travels with each request and costs both sides
+// of every request, which etcd's tool does not ask of a server. A request that runs into the bound ends the guard's context for good.
+type guard struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  *time.Timer
+}
+
+var errUnanswered = fmt.Errorf("no answer within %v", requestTimeout)
+
+func newGuard(ctx context.Context) *guard {
+	g := &guard{}
+	g.ctx, g.cancel = context.WithCancelCause(ctx)
+	g.timer = time.AfterFunc(requestTimeout, func() { g.cancel(errUnanswered) })
+	return g
+}
+
+// pause stops the time between requests.
+func (g *guard) pause() { g.timer.Stop() }
+
+// arm starts the time of the next request.
+func (g *guard) arm() { g.timer.Reset(requestTimeout) }
+
+// cause returns why a request failed with err.
+func (g *guard) cause(err error) error {
+	if cause := context.Cause(g.ctx); errors.Is(cause, errUnanswered) {
+		return cause
+	}
+	return err
+}
+
+func (g *guard) stop() {
+	g.timer.Stop()
+	g.cancel(nil)
 }
 
 func (r *run) result(window time.Duration, m *meter) Result {

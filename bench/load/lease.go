@@ -20,41 +20,52 @@ type LeaseOptions struct {
 // leaseState is the state of a worker.
 type leaseState struct {
 	id     clientv3.LeaseID
-	stream etcdserverpb.Lease_LeaseKeepAliveClient
+	stream etcdserverpb.Lease_LeaseKeepAliveClient // opened with the first request
 }
 
 var errLeaseGone = errors.New("the lease is gone")
 
 // LeaseKeepAlive grants one lease per client and keeps it alive. The leases are left to expire.
 func LeaseKeepAlive(ctx context.Context, o Options, lo LeaseOptions) (Result, error) {
+	request := keepAliveOnce
+	if lo.Stream {
+		request = keepAliveStream
+	}
 	return drive(ctx, o, workload{
 		name: "lease-keepalive", unit: unitRequests, kinds: []string{"keepalive"},
-		setup: func(setupCtx context.Context, w *worker) error {
-			resp, err := w.client.Grant(setupCtx, lo.TTL)
+		setup: func(ctx context.Context, w *worker) error {
+			resp, err := w.client.Grant(ctx, lo.TTL)
 			if err != nil {
 				return fmt.Errorf("grant: %w", err)
 			}
-			st := &leaseState{id: resp.ID}
-			w.state = st
-			if lo.Stream {
-				st.stream, err = etcdserverpb.NewLeaseClient(w.client.ActiveConnection()).LeaseKeepAlive(ctx)
-			}
-			return err
+			w.state = &leaseState{id: resp.ID}
+			return nil
 		},
 		request: func(ctx context.Context, w *worker, _ int64) (done, error) {
-			st := w.state.(*leaseState)
-			if st.stream == nil {
-				_, err := w.client.KeepAliveOnce(ctx, st.id)
-				return done{units: 1}, err
-			}
-			if err := st.stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(st.id)}); err != nil {
-				return done{}, err
-			}
-			resp, err := st.stream.Recv()
-			if err == nil && resp.TTL <= 0 {
-				err = errLeaseGone
-			}
-			return done{units: 1}, err
+			return done{units: 1}, request(ctx, w.client, w.state.(*leaseState))
 		},
 	})
+}
+
+func keepAliveOnce(ctx context.Context, c *clientv3.Client, st *leaseState) error {
+	_, err := c.KeepAliveOnce(ctx, st.id)
+	return err
+}
+
+// keepAliveStream needs the same ctx each time: the stream lives in the first.
+func keepAliveStream(ctx context.Context, c *clientv3.Client, st *leaseState) (err error) {
+	if st.stream == nil {
+		st.stream, err = etcdserverpb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)
+		if err != nil {
+			return err
+		}
+	}
+	if err := st.stream.Send(&etcdserverpb.LeaseKeepAliveRequest{ID: int64(st.id)}); err != nil {
+		return err
+	}
+	resp, err := st.stream.Recv()
+	if err == nil && resp.TTL <= 0 {
+		err = errLeaseGone
+	}
+	return err
 }

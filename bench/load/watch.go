@@ -201,20 +201,24 @@ func (r *watchRun) put(ctx context.Context, conns []*clientv3.Client, begin time
 	for id := range r.o.Clients {
 		wg.Go(func() {
 			c, rnd := conns[id%len(conns)], rand.New(rand.NewPCG(r.o.Seed, uint64(id)))
-			for n := next.Add(1) - 1; n < r.o.Total && ctx.Err() == nil; n = next.Add(1) - 1 {
+			g := newGuard(ctx)
+			defer g.stop()
+			for n := next.Add(1) - 1; n < r.o.Total && g.ctx.Err() == nil; n = next.Add(1) - 1 {
 				due := time.Now()
 				if r.o.Rate > 0 {
 					due = begin.Add(time.Duration(float64(n) / r.o.Rate * float64(time.Second)))
+					g.pause()
 					sleepUntil(ctx, due)
 				}
+				g.arm()
 				key := rnd.Int64N(r.wo.WatchedKeys)
 				if r.o.Sequential {
 					key = n % r.wo.WatchedKeys
 				}
 				val := binary.LittleEndian.AppendUint64(make([]byte, 0, r.o.ValSize), uint64(due.Sub(r.started)))
 				val = append(val, vs.next(rnd)...)
-				if err := r.putOne(ctx, c, r.ks.at(key), string(val)); err != nil {
-					r.tally.fail(err)
+				if _, err := c.Put(g.ctx, r.ks.at(key), string(val)); err != nil {
+					r.tally.fail(g.cause(err))
 					continue
 				}
 				r.rec.record(id, 0, time.Since(due), 0)
@@ -224,13 +228,6 @@ func (r *watchRun) put(ctx context.Context, conns []*clientv3.Client, begin time
 		})
 	}
 	wg.Wait()
-}
-
-func (r *watchRun) putOne(ctx context.Context, c *clientv3.Client, key, val string) error {
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	_, err := c.Put(ctx, key, val)
-	return err
 }
 
 // drain waits until every watch has received every event it should.

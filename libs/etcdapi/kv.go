@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Defaults of etcd (embed/config.go).
+// Defaults of etcd's --max-txn-ops and --max-request-bytes (embed/config.go).
 const (
 	DefaultMaxTxnOps       = 128
 	DefaultMaxRequestBytes = 1536 << 10
@@ -64,11 +64,11 @@ var kvDesc = grpc.ServiceDesc{
 	ServiceName: "etcdserverpb.KV",
 	HandlerType: (*any)(nil),
 	Methods: []grpc.MethodDesc{
-		unary("Range", (*kvServer).rangeKeys),
-		unary("Put", (*kvServer).put),
-		unary("DeleteRange", (*kvServer).deleteRange),
-		unary("Txn", (*kvServer).txn),
-		unary("Compact", (*kvServer).compact),
+		kvMethod("Range", (*kvServer).rangeKeys),
+		kvMethod("Put", (*kvServer).put),
+		kvMethod("DeleteRange", (*kvServer).deleteRange),
+		kvMethod("Txn", (*kvServer).txn),
+		kvMethod("Compact", (*kvServer).compact),
 	},
 	Streams: []grpc.StreamDesc{{
 		StreamName: "RangeStream", ServerStreams: true,
@@ -79,8 +79,8 @@ var kvDesc = grpc.ServiceDesc{
 	Metadata: "rpc.proto",
 }
 
-// unary makes the description of a method of kvServer from its typed function.
-func unary[Req any](name string, f func(*kvServer, context.Context, *Req) (encoded, error)) grpc.MethodDesc {
+// kvMethod makes the description of a method of kvServer from its typed function.
+func kvMethod[Req any](name string, f func(*kvServer, context.Context, *Req) (encoded, error)) grpc.MethodDesc {
 	full := "/etcdserverpb.KV/" + name
 	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		req := new(Req)

@@ -97,16 +97,11 @@ func (s *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest
 	return &pb.LeaseLeasesResponse{Header: s.header.At(rev), Leases: leases}, nil
 }
 
-// leaseErr translates the keeper's errors. A keeper that can say nothing about a lease answers Unavailable, so that
-// clientv3 goes on with its keep-alives elsewhere; etcd's Unknown "not a primary lessor" in that place made clients give
-// up (etcd#21671).
+// leaseErr is Err for the keeper's errors. A keeper that has been deposed can say nothing about a lease; it answers
+// Unavailable, so that clientv3 goes on with its keep-alives elsewhere. etcd's Unknown "not a primary lessor" in that place
+// made clients give up (etcd#21671).
 func leaseErr(err error) error {
-	switch {
-	case errors.Is(err, lease.ErrTTLTooLarge):
-		return rpctypes.ErrGRPCLeaseTTLTooLarge
-	case errors.Is(err, lease.ErrStopped):
-		return rpctypes.ErrGRPCStopped
-	case errors.Is(err, lease.ErrNotOwner):
+	if errors.Is(err, lease.ErrNotOwner) {
 		return rpctypes.ErrGRPCLeaderChanged
 	}
 	return Err(err)

@@ -1,6 +1,7 @@
 package etcdapi
 
 import (
+	"errors"
 	"math/bits"
 
 	"google.golang.org/grpc/mem"
@@ -23,6 +24,9 @@ func (r *keepAliveRequest) UnmarshalWire(b []byte) error {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
+		}
+		if num > protowire.MaxValidNumber {
+			return errors.New("etcdapi: field number out of range")
 		}
 		b = b[n:]
 		if num == 1 && typ == protowire.VarintType {

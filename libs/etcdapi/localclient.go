@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -23,7 +24,7 @@ const localBufferBytes = 256 << 10
 type LocalClient struct {
 	server *grpc.Server
 	client *clientv3.Client
-	served chan struct{} // closed when the server has stopped
+	close  func() error
 }
 
 // NewLocalClient starts a local server with the services that register adds, which must be at least KV, Watch and Lease.
@@ -45,24 +46,25 @@ func NewLocalClient(register func(grpc.ServiceRegistrar)) (*LocalClient, error) 
 	l := &LocalClient{
 		server: grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{})),
 		client: client,
-		served: make(chan struct{}),
 	}
 	register(l.server)
+	served := make(chan struct{})
 	go func() {
-		defer close(l.served)
+		defer close(served)
 		// It returns when Close stops it; a listener in memory has no errors.
 		_ = l.server.Serve(listener)
 	}()
+	l.close = sync.OnceValue(func() error {
+		err := l.client.Close()
+		l.server.Stop()
+		<-served
+		return err
+	})
 	return l, nil
 }
 
 // Client returns the client. It must not be closed but by Close.
 func (l *LocalClient) Client() *clientv3.Client { return l.client }
 
-// Close ends all calls of the client and stops the local server. It may be called once.
-func (l *LocalClient) Close() error {
-	err := l.client.Close()
-	l.server.Stop()
-	<-l.served
-	return err
-}
+// Close ends all calls of the client and stops the local server.
+func (l *LocalClient) Close() error { return l.close() }

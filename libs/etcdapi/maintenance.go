@@ -12,8 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// AlarmStore keeps the alarms of a keyspace over restarts. While NOSPACE is active the store refuses what makes it
-// grow, while CORRUPT is active it refuses everything, as etcd's appliers do.
+// AlarmStore keeps the alarms of a keyspace over restarts; Alarms is one.
 type AlarmStore interface {
 	// Alarms returns the active alarms from memory, ordered by type and then member.
 	Alarms() []*pb.AlarmMember
@@ -23,7 +22,6 @@ type AlarmStore interface {
 
 // MaintenanceStore is what the Maintenance service needs of the keyspace.
 type MaintenanceStore interface {
-	AlarmStore
 	// Head is the last committed revision.
 	Head(ctx context.Context) (int64, error)
 	// Sizes returns the bytes on disk, and those of them that live data takes.
@@ -45,13 +43,14 @@ var (
 
 // RegisterMaintenance registers etcdserverpb.Maintenance. quota is what Status reports as dbSizeQuota, in bytes
 // (0: none).
-func RegisterMaintenance(r grpc.ServiceRegistrar, h Header, s MaintenanceStore, quota int64) {
-	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, quota: quota})
+func RegisterMaintenance(r grpc.ServiceRegistrar, h Header, s MaintenanceStore, a AlarmStore, quota int64) {
+	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, alarms: a, quota: quota})
 }
 
 type maintenanceServer struct {
 	header Header
 	store  MaintenanceStore
+	alarms AlarmStore
 	quota  int64
 
 	// UnsafeMaintenanceServer makes an RPC added to the API a compile error here.
@@ -78,7 +77,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		RaftTerm:         s.header.RaftTerm,
 		DowngradeInfo:    &pb.DowngradeInfo{},
 	}
-	for _, a := range s.store.Alarms() {
+	for _, a := range s.alarms.Alarms() {
 		// The text form of AlarmMember, spelt out: protobuf's own is not stable.
 		resp.Errors = append(resp.Errors, fmt.Sprintf("memberID:%d alarm:%s", a.GetMemberID(), a.GetAlarm()))
 	}
@@ -91,7 +90,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	resp := &pb.AlarmResponse{}
 	switch r.GetAction() {
 	case pb.AlarmRequest_GET:
-		for _, a := range s.store.Alarms() {
+		for _, a := range s.alarms.Alarms() {
 			if r.GetAlarm() == pb.AlarmType_NONE || r.GetAlarm() == a.GetAlarm() {
 				resp.Alarms = append(resp.Alarms, a)
 			}
@@ -101,7 +100,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		if r.GetAlarm() == pb.AlarmType_NONE {
 			break
 		}
-		changed, err := s.store.SetAlarm(ctx, r.GetMemberID(), r.GetAlarm(), activate)
+		changed, err := s.alarms.SetAlarm(ctx, r.GetMemberID(), r.GetAlarm(), activate)
 		if err != nil {
 			return nil, Err(err)
 		}

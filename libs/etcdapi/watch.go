@@ -14,12 +14,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// DefaultMaxRequestBytes is etcd's default of --max-request-bytes; watchFragmentOverhead is what etcd adds to it before
-// a watch response is split (embed: MaxRequestBytesWithOverhead).
-const (
-	DefaultMaxRequestBytes = 1536 << 10
-	watchFragmentOverhead  = 512 << 10
-)
+// watchFragmentOverhead is what etcd adds to the request limit to get the size at which a watch response is split
+// (embed: MaxRequestBytesWithOverhead).
+const watchFragmentOverhead = 512 << 10
 
 // WatchOptions configures the Watch service.
 type WatchOptions struct {
@@ -52,29 +49,25 @@ type watchService struct {
 	maxFragment int
 }
 
-// serve runs one stream until the client goes, a request or response fails, or the hub drains. It does not wait for a
-// sender that is stuck on a client that does not read: ending the RPC frees it.
+// serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's own
+// goroutine and receives in one more.
 func (w *watchService) serve(stream grpc.ServerStream) error {
 	s, err := w.hub.Open()
 	if err != nil {
 		return watchErr(err)
 	}
 	defer s.Close()
-	ctx := stream.Context()
-	errc := make(chan error, 2)
-	go func() { errc <- w.send(ctx, s, stream) }()
+	ctx, cancel := context.WithCancelCause(stream.Context())
+	defer cancel(nil)
 	go func() {
 		// A client that only closes its sending side keeps getting events, as in etcd.
 		if err := w.receive(ctx, s, stream); !errors.Is(err, io.EOF) {
-			errc <- err
+			cancel(err)
 		}
 	}()
-	select {
-	case err = <-errc:
-	case <-s.Stopped():
-		err = watch.ErrStopped
-	case <-ctx.Done():
-		err = ctx.Err()
+	err = w.send(ctx, s, stream)
+	if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
+		err = cause
 	}
 	return watchErr(err)
 }

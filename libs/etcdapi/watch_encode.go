@@ -69,13 +69,13 @@ func (e *watchEncoder) message(r *watch.Response, events []*watch.Event, fragmen
 	b = appendUint(b, fieldHeaderRevision, rev)
 	b = append(b, e.term...)
 	b = appendUint(b, fieldWatchID, uint64(r.WatchID))
-	b = appendBool(b, fieldWatchCreated, r.Created)
-	b = appendBool(b, fieldWatchCanceled, r.Canceled)
+	b = appendTrue(b, fieldWatchCreated, r.Created)
+	b = appendTrue(b, fieldWatchCanceled, r.Canceled)
 	b = appendUint(b, fieldWatchCompact, uint64(r.CompactRevision))
 	if r.CancelReason != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, fieldWatchReason, protowire.BytesType), r.CancelReason)
 	}
-	b = appendBool(b, fieldWatchFragment, fragment)
+	b = appendTrue(b, fieldWatchFragment, fragment)
 	return &watchMessage{head: b, events: events, prevKV: r.PrevKV}
 }
 
@@ -107,16 +107,8 @@ func (e *watchEncoder) fragments(r *watch.Response, limit int, send func(*watchM
 	return nil
 }
 
-// proto3 leaves out zero values.
-
-func appendUint(b []byte, field protowire.Number, v uint64) []byte {
-	if v == 0 {
-		return b
-	}
-	return protowire.AppendVarint(protowire.AppendTag(b, field, protowire.VarintType), v)
-}
-
-func appendBool(b []byte, field protowire.Number, v bool) []byte {
+// appendTrue appends a bool field if it is set.
+func appendTrue(b []byte, field protowire.Number, v bool) []byte {
 	if !v {
 		return b
 	}

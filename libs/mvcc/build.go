@@ -57,7 +57,7 @@ func (w *rowWriter) key(st *keyState) {
 	}
 	if valRows {
 		w.k = s.rows.val(w.k[:0], st.key)
-		w.txn.ClearRange(w.k, prefixEnd(w.k))
+		w.txn.ClearRange(w.k, keyEnd(w.k))
 	}
 	if st.live && !st.rec.inline {
 		w.chunks(st)

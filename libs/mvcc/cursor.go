@@ -21,6 +21,7 @@ type cursor struct {
 	vkey []byte          // scratch: the val rows looked for
 	buf  []byte          // scratch: values of several chunks
 	vend []byte          // end of the range's val rows
+	kv   KV              // the one handed to the visitor
 }
 
 // scan visits the keys of [key, end) in order; end as in RangeRequest but not empty.
@@ -71,17 +72,17 @@ func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error
 }
 
 func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit Visit) error {
-	kv := KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
+	c.kv = KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
 	if c.values {
-		kv.Value = rec.value
+		c.kv.Value = rec.value
 		if !rec.inline {
 			var err error
-			if kv.Value, err = c.value(ctx, key, rec.size); err != nil {
+			if c.kv.Value, err = c.value(ctx, key, rec.size); err != nil {
 				return err
 			}
 		}
 	}
-	return visit(&kv)
+	return visit(&c.kv)
 }
 
 // value finds the val rows of key, which lie in the same order as the keys.
@@ -98,7 +99,7 @@ func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error
 			return nil, c.valuesLost()
 		}
 	}
-	if !bytes.HasPrefix(c.vals.Key(), c.vkey) {
+	if !c.atValue() {
 		return nil, ErrCorrupt
 	}
 	if len(c.vals.Value()) == size {
@@ -110,7 +111,7 @@ func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error
 		if len(c.buf) >= size {
 			break
 		}
-		if !c.vals.Next() || !bytes.HasPrefix(c.vals.Key(), c.vkey) {
+		if !c.vals.Next() || !c.atValue() {
 			return nil, c.valuesLost()
 		}
 	}
@@ -118,6 +119,11 @@ func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error
 		return nil, ErrCorrupt
 	}
 	return c.buf, nil
+}
+
+// atValue says that vals stands at a chunk of the key looked for.
+func (c *cursor) atValue() bool {
+	return len(c.vals.Key()) == len(c.vkey)+chunkLen && bytes.HasPrefix(c.vals.Key(), c.vkey)
 }
 
 func (c *cursor) valuesLost() error {
@@ -141,6 +147,9 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 	more, hist := it.Next(), h.next()
 	var left = c.limit
 	for (more || hist) && h.err == nil {
+		if !more && it.Err() != nil {
+			break // what hist has left must not be visited before what idx would have had
+		}
 		var k []byte
 		order := 1
 		if more {

@@ -44,6 +44,10 @@ type group struct {
 	open    bool   // the current request has an entry
 
 	settled []revlog.Event // events with their final revisions
+
+	// Slabs, so that a group allocates by the group and not by the request. What they hand out stays where it is.
+	stateSlab []keyState
+	rowSlab   []byte
 }
 
 // keyState is a key as the group sees it, and what the engine has of it.
@@ -78,8 +82,37 @@ type pendingEvent struct {
 	st *keyState
 }
 
-func newGroup(s *Store, txn engine.Reader, size int) *group {
-	return &group{s: s, txn: txn, states: make(map[string]*keyState, size), leases: map[int64]*leaseState{}}
+// eventBytes is what an encoded event takes beside key and values, roughly.
+const eventBytes = 48
+
+// newGroup returns a group for requests that measure so many bytes together.
+func newGroup(s *Store, txn engine.Reader, requests, bytes int) *group {
+	return &group{
+		s: s, txn: txn,
+		states:  make(map[string]*keyState, requests),
+		leases:  map[int64]*leaseState{},
+		entries: make([]pendingEntry, 0, requests),
+		events:  make([]pendingEvent, 0, requests),
+		buf:     make([]byte, 0, bytes+requests*eventBytes),
+	}
+}
+
+func (g *group) newState(key []byte) *keyState {
+	if len(g.stateSlab) == cap(g.stateSlab) {
+		g.stateSlab = make([]keyState, 0, max(8, cap(g.entries)))
+	}
+	g.stateSlab = append(g.stateSlab, keyState{key: key})
+	return &g.stateSlab[len(g.stateSlab)-1]
+}
+
+func (g *group) idxRow(key []byte) []byte {
+	n := len(g.s.rows.prefix) + 1 + len(key)
+	if cap(g.rowSlab)-len(g.rowSlab) < n {
+		g.rowSlab = make([]byte, 0, max(n, 64*max(1, cap(g.entries))))
+	}
+	start := len(g.rowSlab)
+	g.rowSlab = g.s.rows.idx(g.rowSlab, key)
+	return g.rowSlab[start:len(g.rowSlab):len(g.rowSlab)]
 }
 
 // load reads the head and, in parallel, the records of the keys that the requests will need, then the values of those
@@ -90,16 +123,16 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 		return err
 	}
 	g.head, g.rev = head, head
-	var todo []*keyState
-	var rows [][]byte
+	todo := make([]*keyState, 0, len(reqs))
+	rows := make([][]byte, 0, len(reqs))
 	add := func(key []byte) {
 		if _, ok := g.states[string(key)]; ok {
 			return
 		}
-		st := &keyState{key: key}
+		st := g.newState(key)
 		g.states[string(key)] = st
 		todo = append(todo, st)
-		rows = append(rows, g.s.rows.idx(make([]byte, 0, len(g.s.rows.prefix)+1+len(key)), key))
+		rows = append(rows, g.idxRow(key))
 	}
 	for _, r := range reqs {
 		r.m.keys(add)
@@ -168,11 +201,11 @@ func (g *group) state(ctx context.Context, key []byte) (*keyState, error) {
 	if st, ok := g.states[string(key)]; ok {
 		return st, nil
 	}
-	row, err := g.txn.Get(ctx, g.s.rows.idx(nil, key))
+	row, err := g.txn.Get(ctx, g.idxRow(key))
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	st := &keyState{key: bytes.Clone(key)}
+	st := g.newState(bytes.Clone(key))
 	if err := st.init(row, g.s.refs); err != nil {
 		return nil, err
 	}
@@ -212,7 +245,7 @@ func (g *group) span(ctx context.Context, key, end []byte) ([]*keyState, error) 
 		if _, ok := g.states[string(k)]; ok {
 			continue
 		}
-		st := &keyState{key: bytes.Clone(k)}
+		st := g.newState(bytes.Clone(k))
 		if err := st.init(bytes.Clone(it.Value()), g.s.refs); err != nil {
 			return nil, err
 		}

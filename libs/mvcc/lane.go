@@ -151,7 +151,11 @@ func (l *lane) attempt(ctx context.Context, reqs []*request) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	g := newGroup(l.s, txn, len(reqs))
+	size := 0
+	for _, r := range reqs {
+		size += r.bytes
+	}
+	g := newGroup(l.s, txn, len(reqs), size)
 	n, err := g.evaluate(ctx, reqs)
 	if err != nil {
 		txn.Discard()

@@ -20,6 +20,9 @@ const (
 	tableVal      = 'v' // val/<key>/<chunk>
 )
 
+// chunkLen is the length of a chunk's number at the end of a row key.
+const chunkLen = 2
+
 // rows makes the row keys of one keyspace. Its methods append to dst.
 type rows struct {
 	prefix []byte
@@ -138,12 +141,15 @@ func (r rows) escapedBounds(table byte, key, end []byte) (begin, stop []byte) {
 	begin = escape(r.table(nil, table), key)
 	switch {
 	case single(end):
-		return begin, prefixEnd(begin)
+		return begin, keyEnd(begin)
 	case toEnd(end):
 		return begin, r.table(nil, table+1)
 	}
 	return begin, escape(r.table(nil, table), end)
 }
+
+// keyEnd is the end of the rows of one escaped key: a longer key that begins with it and a zero byte goes on with FF.
+func keyEnd(escaped []byte) []byte { return append(escaped[:len(escaped):len(escaped)], 0xff) }
 
 // prefixEnd is the smallest key after all keys with the prefix p, which is not all 0xff.
 func prefixEnd(p []byte) []byte {

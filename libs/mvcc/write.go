@@ -29,7 +29,7 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 		return nil, storeErr(err)
 	}
 	defer snap.Close()
-	g := newGroup(s, snap, 0)
+	g := newGroup(s, snap, 0, 0)
 	if g.head, err = s.headOf(ctx, snap); err != nil {
 		return nil, err
 	}

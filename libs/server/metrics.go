@@ -14,19 +14,15 @@ type Stats struct {
 	Revision, CompactRevision int64 // CompactRevision -1: never compacted
 
 	Ranges, Puts, Deletes, Txns uint64 // requests; operations inside transactions count as well, as in etcd
-	PutBytes                    int64  // keys and values put
-	Keys                        int64  // keys in the keyspace
-	OpenReads                   int64  // reads under way
+	OpenReads                   int64  // engine transactions under way
 
-	WritesCommitted, WritesFailed uint64
-	WritesPending                 int64
+	WritesCommitted uint64 // grows with every write
+	WritesPending   int64  // committed and not durable yet
 
 	DBSize, DBSizeInUse, Quota int64 // bytes; Quota 0: none
 
 	WatchStreams, Watchers, SlowWatchers, PendingEvents int64
 	Events                                              uint64 // sent
-
-	LeasesGranted, LeasesRevoked, LeasesRenewed, LeasesExpired uint64
 }
 
 // DiskMetrics are etcd's histograms of the disk. They are fed as things happen, and registered with NewRegistry.
@@ -97,8 +93,13 @@ func always(v float64) func(*Stats) float64 { return func(*Stats) float64 { retu
 //	etcd_disk_backend_{defrag,snapshot}_duration_seconds,
 //	etcd_disk_defrag_inflight, *_rebalance_*, *_spill_*  bbolt
 //	etcd_debugging_mvcc_index_compaction_pause_*         no in-memory index
+//	etcd_debugging_mvcc_keys_total, *_put_size_in_bytes  not counted
 //	etcd_debugging_auth_revision                         no auth store yet
 //	grpc_server_msg_{received,sent}_total                follows from started and handled for unary requests
+//
+// etcd_server_proposals_failed_total is always 0: a write that fails without an error of its own ends the process.
+//
+// Those of leases (etcd_debugging_lease_*) come from package lease, which is a collector of its own.
 var statMetrics = []statMetric{
 	gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", always(1)),
 	gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", always(1)),
@@ -106,7 +107,7 @@ var statMetrics = []statMetric{
 	gauge("etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", func(s *Stats) float64 { return float64(s.WritesCommitted) }),
 	gauge("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", func(s *Stats) float64 { return float64(s.WritesCommitted) }),
 	gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit.", func(s *Stats) float64 { return float64(s.WritesPending) }),
-	counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", func(s *Stats) float64 { return float64(s.WritesFailed) }),
+	counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", always(0)),
 	gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func(s *Stats) float64 { return float64(s.Quota) }),
 
 	counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", func(s *Stats) float64 { return float64(s.Ranges) }),
@@ -117,8 +118,6 @@ var statMetrics = []statMetric{
 	gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.", func(s *Stats) float64 { return float64(s.DBSizeInUse) }),
 	gauge("etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions", func(s *Stats) float64 { return float64(s.OpenReads) }),
 
-	gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", func(s *Stats) float64 { return float64(s.Keys) }),
-	gauge("etcd_debugging_mvcc_total_put_size_in_bytes", "The total size of put kv pairs seen by this member.", func(s *Stats) float64 { return float64(s.PutBytes) }),
 	gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", func(s *Stats) float64 { return float64(s.Revision) }),
 	gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func(s *Stats) float64 { return float64(s.CompactRevision) }),
 	gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func(s *Stats) float64 { return float64(s.WatchStreams) }),
@@ -126,11 +125,6 @@ var statMetrics = []statMetric{
 	gauge("etcd_debugging_mvcc_slow_watcher_total", "Total number of unsynced slow watchers.", func(s *Stats) float64 { return float64(s.SlowWatchers) }),
 	gauge("etcd_debugging_mvcc_pending_events_total", "Total number of pending events to be sent.", func(s *Stats) float64 { return float64(s.PendingEvents) }),
 	counter("etcd_debugging_mvcc_events_total", "Total number of events sent by this member.", func(s *Stats) float64 { return float64(s.Events) }),
-
-	counter("etcd_debugging_lease_granted_total", "The total number of granted leases.", func(s *Stats) float64 { return float64(s.LeasesGranted) }),
-	counter("etcd_debugging_lease_revoked_total", "The total number of revoked leases.", func(s *Stats) float64 { return float64(s.LeasesRevoked) }),
-	counter("etcd_debugging_lease_renewed_total", "The number of renewed leases seen by the leader.", func(s *Stats) float64 { return float64(s.LeasesRenewed) }),
-	counter("etcd_debugging_server_lease_expired_total", "The total number of expired leases.", func(s *Stats) float64 { return float64(s.LeasesExpired) }),
 }
 
 // statsCollector turns Stats into metrics.

@@ -125,7 +125,6 @@ func (c *core) distribute(p *pass, n int) bool {
 		}
 		s := w.stream
 		c.detach(w)
-		w.served = c.passes
 		c.advance(w, p)
 		c.refill(s)
 	}
@@ -144,7 +143,7 @@ func (c *core) advance(w *watcher, p *pass) {
 		w.next = events[0].Rev()
 		c.settle(w)
 	default:
-		n, bytes := cut(events, w.group.spec.prevKV, c.opts.ResponseBytes)
+		n, bytes := cut(events, w.group.spec.prevKV, c.responseBytes())
 		b := &batch{events: events[:n:n], bytes: bytes, next: p.next, header: p.header}
 		if n < len(events) {
 			b.next, b.header = events[n].Rev(), events[n-1].Rev()

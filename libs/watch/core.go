@@ -142,6 +142,9 @@ func (c *core) turnBytes() int {
 	return min(c.opts.TurnBytes, max(MinTurnBytes, c.opts.HeldBytes/max(1, len(c.streams))))
 }
 
+// responseBytes is what one response of many revisions may hold.
+func (c *core) responseBytes() int { return min(c.opts.ResponseBytes, c.turnBytes()) }
+
 // groupOf returns the group for sp, making it if needed, and counts one more watcher in it.
 func (c *core) groupOf(sp spec) *group {
 	g := c.groups[sp]
@@ -176,6 +179,7 @@ func (c *core) settle(w *watcher) {
 	default:
 		w.state = stateBehind
 		w.stream.behind++
+		w.served = c.passes // to the end of the line
 		c.behindByNext.ReplaceOrInsert(w)
 		c.behindByAge.ReplaceOrInsert(w)
 		c.setUnsynced(w, true)

@@ -104,9 +104,9 @@ const (
 // next; for a live watcher of a sub that is not dirty, also everything up to the hub's position.
 type watcher struct {
 	id     int64
-	start  int64 // first revision it wants
-	next   int64 // cursor
-	served uint64
+	start  int64  // first revision it wants
+	next   int64  // cursor
+	served uint64 // number of the pass after which it began to wait for one
 	seq    uint64 // breaks ties between equal cursors
 	stream *Stream
 	group  *group

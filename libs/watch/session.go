@@ -150,6 +150,3 @@ func (s *Stream) Close() {
 		s.hub.locked(func() { done = s.hub.core.closeSome(s, lockChunk) })
 	}
 }
-
-// Stopped is closed when the hub drains.
-func (s *Stream) Stopped() <-chan struct{} { return s.hub.ctx.Done() }

@@ -334,7 +334,7 @@ func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done 
 		case !sb.group.covers(max(w.next, sb.since)):
 			fallen = append(fallen, w)
 		case sb.group.lastRev() >= w.next:
-			share.find(sb.group, w.next, c.opts.ResponseBytes)
+			share.find(sb.group, w.next, c.responseBytes())
 			header := share.last()
 			if share.more {
 				w.next, more = header+1, true

@@ -14,9 +14,6 @@ import (
 const (
 	// progressMin and progressMax are how many requests succeed between two faults.
 	progressMin, progressMax = 30, 500
-	// progressTimeout is how long the traffic may be without a success after a fault.
-	progressTimeout = 20 * time.Second
-	progressPoll    = 5 * time.Millisecond
 
 	// pauseMax is how long the process is stopped: some requests' timeouts end in it, others wait it out.
 	pauseMax = 600 * time.Millisecond
@@ -37,7 +34,7 @@ func (f faults) String() string {
 // the server running.
 func inject(ctx context.Context, rnd *rand.Rand, s *hw.Server, run *load.Run, until time.Time) (f faults, err error) {
 	for first := true; first || time.Now().Before(until); first = false {
-		if err := progress(ctx, run, progressMin+rnd.Int64N(progressMax-progressMin)); err != nil {
+		if err := run.Progress(ctx, progressMin+rnd.Int64N(progressMax-progressMin)); err != nil {
 			return f, err
 		}
 		switch n := rnd.IntN(10); {
@@ -55,35 +52,7 @@ func inject(ctx context.Context, rnd *rand.Rand, s *hw.Server, run *load.Run, un
 			return f, err
 		}
 	}
-	return f, progress(ctx, run, progressMin)
-}
-
-// progress returns when n more requests have succeeded.
-func progress(ctx context.Context, run *load.Run, n int64) error {
-	want := run.Succeeded() + n
-	last, since := run.Succeeded(), time.Now()
-	ticker := time.NewTicker(progressPoll)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-ticker.C:
-		}
-		if err := run.Err(); err != nil {
-			return err
-		}
-		now := run.Succeeded()
-		if now >= want {
-			return nil
-		}
-		if now != last {
-			last, since = now, time.Now()
-		}
-		if time.Since(since) > progressTimeout {
-			return fmt.Errorf("no request has succeeded for %v", progressTimeout)
-		}
-	}
+	return f, run.Progress(ctx, progressMin)
 }
 
 // wait lets a random time up to limit pass: the length of a fault.

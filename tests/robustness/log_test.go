@@ -1,14 +1,45 @@
 package robustness
 
 import (
+	"context"
 	"errors"
+	"fmt"
+	"path/filepath"
 
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/tests/internal/check"
+	"github.com/headwaterdb/headwater/tests/internal/inproc"
 	"github.com/headwaterdb/headwater/tests/internal/load"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 	"go.uber.org/zap"
 )
 
-func headwaterPersisted(lg *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
-	return nil, nil, errors.New("mvcc is not there yet")
+// storeDir is where in its data directory the standalone server keeps the engine's files.
+const storeDir = "store"
+
+// headwaterPersisted opens the stopped server's store and rebuilds the persisted requests from the log in it. What
+// compaction has removed is completed from what the Recorder saw; all the rest must be the same in both.
+func headwaterPersisted(_ *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
+	log, err := readLog(context.Background(), filepath.Join(dataDir, storeDir))
+	if err != nil {
+		return nil, nil, fmt.Errorf("read the server's log: %w", err)
+	}
+	log, err = check.Complete(h.Events, log)
+	return log, check.Requests(log), err
+}
+
+func readLog(ctx context.Context, dir string) (log []revlog.Entry, err error) {
+	db, err := pebble.Open(dir, pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	store, err := mvcc.Open(ctx, db, mvcc.Options{})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return inproc.ReadLog(ctx, store)
 }

@@ -10,7 +10,7 @@ import (
 )
 
 var (
-	durationFlag  = flag.Duration("duration", 12*time.Second, "how long the traffic of each profile goes on")
+	durationFlag  = flag.Duration("duration", 8*time.Second, "how long the traffic of each profile goes on")
 	seedFlag      = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
 	targetFlag    = flag.String("target", "headwater", "server to test: headwater or etcd")
 	artifactsFlag = flag.String("artifacts", "", "directory for what is left of failed runs; a temporary one by default")

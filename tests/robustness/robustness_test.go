@@ -35,7 +35,7 @@ func TestCompaction(t *testing.T) {
 }
 
 func TestKubernetes(t *testing.T) {
-	c := robust(t, load.Config{Profile: load.Kubernetes, Clients: 8, Watchers: 6, Rate: 1500, Compact: true})
+	c := robust(t, load.Config{Profile: load.Kubernetes, Clients: 8, Watchers: 6, Rate: 800, Compact: true})
 	if c.Compactions == 0 {
 		t.Errorf("the traffic lacks compactions: %+v", c)
 	}

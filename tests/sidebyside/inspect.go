@@ -86,7 +86,8 @@ func (s *stream) liveIDs() []int64 {
 	return ids
 }
 
-// silentProgress tells whether etcd leaves a progress request on this stream unanswered: no watcher, or one that starts in the future.
+// silentProgress tells whether etcd leaves a progress request on this stream unanswered: no watcher,
+// one that starts in the future, or one that was canceled by compaction and still counts (T16).
 func (s *stream) silentProgress(head int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -95,7 +96,33 @@ func (s *stream) silentProgress(head int64) bool {
 			return true
 		}
 	}
-	return len(s.live) == 0
+	return len(s.live) == 0 || len(s.lost) > 0
+}
+
+func (s *stream) hasLost() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.lost) > 0
+}
+
+func (s *stream) noteCompacted(rev int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.compacted = rev
+}
+
+// markSynced is told that all events due are there. It marks all watches as caught up and tells whether that was not known of one.
+func (s *stream) markSynced(head int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	unknown := false
+	for _, w := range s.live {
+		if !w.synced && w.req.GetStartRevision() > 0 && w.req.GetStartRevision() <= head {
+			unknown = true
+		}
+		w.synced = true
+	}
+	return unknown
 }
 
 // snapshot returns copies of the watches as they are now.

@@ -18,6 +18,8 @@ const (
 	revisionMovedMax = 1 << 40
 	// autoLease + k stands for the k-th lease (from 0) of the sequence whose id the server picked.
 	autoLease int64 = 0x7e_0000_0000
+	// pastLease is the name of all server-picked leases of earlier sequences.
+	pastLease = autoLease - 1
 	// fillPrefix + n as the value of a put stands for n bytes.
 	fillPrefix = "@fill:"
 )

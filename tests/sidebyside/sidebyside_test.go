@@ -3,6 +3,7 @@ package sidebyside
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -24,13 +25,12 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	flag.Parse()
+	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	hw.Cleanup()
 	if code == 0 {
-		// Embedded etcd leaves a few goroutines behind; what is ours must be gone.
-		if err := goleak.Find(goleak.IgnoreCurrent()); err != nil {
-			println(err.Error())
+		if err := goleak.Find(before); err != nil {
+			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}

@@ -25,27 +25,30 @@ type stream struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the receiver is gone
 
-	mu       sync.Mutex
-	changed  chan struct{}            // closed and replaced at every change
-	pending  []*pb.WatchCreateRequest // sent and not answered yet; etcd answers in order
-	watches  []*watch                 // in creation order, rejected ones too
-	live     map[int64]*watch
-	lost     map[int64]bool // ids of watches canceled by compaction
-	partial  *watch // whose response is under way in fragments
-	progress []mark
-	problems []string
-	ended    error
+	mu        sync.Mutex
+	changed   chan struct{}            // closed and replaced at every change
+	pending   []*pb.WatchCreateRequest // sent and not answered yet; etcd answers in order
+	watches   []*watch                 // in creation order, rejected ones too
+	live      map[int64]*watch
+	lost      map[int64]bool // ids of watches canceled by compaction
+	compacted int64          // highest revision compacted so far
+	partial   *watch         // whose response is under way in fragments
+	progress  []mark
+	problems  []string
+	ended     error
 }
 
 // watch is what one watcher was told.
 type watch struct {
-	req      *pb.WatchCreateRequest
-	created  *pb.WatchResponse
-	events   []*mvccpb.Event
-	closed   *pb.WatchResponse // the response that canceled it
-	header   int64             // header revision of the last response with events
-	ahead    string            // first event that came after a header had passed it
-	fragment bool              // the last response is not complete
+	req       *pb.WatchCreateRequest
+	created   *pb.WatchResponse
+	events    []*mvccpb.Event
+	closed    *pb.WatchResponse // the response that canceled it
+	header    int64             // header revision of the last response with events
+	ahead     string            // first event that came after a header had passed it
+	fragment  bool              // the last response is not complete
+	compacted int64             // highest revision that had been compacted when the watch was created
+	synced    bool              // known to have caught up
 }
 
 // mark is an answered progress request: everything up to rev has been sent to the first n watches of the stream.
@@ -116,7 +119,9 @@ func (s *stream) take(resp *pb.WatchResponse) {
 		if resp.GetCanceled() {
 			w.closed = resp
 			delete(s.live, resp.GetWatchId())
-			s.lost[resp.GetWatchId()] = resp.GetCompactRevision() != 0
+			if resp.GetCompactRevision() != 0 {
+				s.lost[resp.GetWatchId()] = true
+			}
 		}
 	}
 }
@@ -126,7 +131,7 @@ func (s *stream) takeCreated(resp *pb.WatchResponse) {
 		s.problem("created response without a request: %s", short(resp))
 		return
 	}
-	w := &watch{req: s.pending[0], created: resp}
+	w := &watch{req: s.pending[0], created: resp, compacted: s.compacted}
 	s.pending = s.pending[1:]
 	s.watches = append(s.watches, w)
 	if resp.GetCanceled() {

@@ -92,7 +92,7 @@ func dial(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 }
 
 func newTarget(name string, s server, restart func() error, dial []grpc.DialOption) (*Target, error) {
-	t := &Target{name: name, server: s, restart: restart, dialOptions: dial, head: 1}
+	t := &Target{name: name, server: s, restart: restart, dialOptions: dial, head: 1, leaseNames: map[int64]int64{}}
 	t.forget()
 	if err := t.connect(); err != nil {
 		t.Close()
@@ -103,7 +103,10 @@ func newTarget(name string, s server, restart func() error, dial []grpc.DialOpti
 
 // forget drops what belongs to the past sequence.
 func (t *Target) forget() {
-	t.leases, t.leaseNames, t.streams = nil, map[int64]int64{}, map[int]*stream{}
+	t.leases, t.streams = nil, map[int]*stream{}
+	for id := range t.leaseNames { // a watch may still show the last event before the sequence
+		t.leaseNames[id] = pastLease
+	}
 }
 
 func (t *Target) connect() error {

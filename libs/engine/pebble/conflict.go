@@ -64,6 +64,9 @@ func (w *writeSet) hits(r *readSet) bool {
 		}
 	}
 	for _, q := range r.ranges {
+		if bytes.Compare(q.begin, q.end) >= 0 {
+			continue
+		}
 		if i, _ := slices.BinarySearchFunc(w.rows, q.begin, bytes.Compare); i < len(w.rows) && bytes.Compare(w.rows[i], q.end) < 0 {
 			return true
 		}

@@ -1,9 +1,11 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -17,6 +19,9 @@ const (
 	userPrefix = 0x01
 	userEnd    = 0x02
 )
+
+// userSpan is all rows of the user.
+var userSpan = span{[]byte{userPrefix}, []byte{userEnd}}
 
 // reader reads at one view.
 type reader struct {
@@ -87,16 +92,73 @@ func (r *reader) get(row []byte) ([]byte, error) {
 	return out, nil
 }
 
+// manyKeys is from how many keys on GetMany opens an iterator instead of looking up one by one.
+const manyKeys = 8
+
 // GetMany implements engine.Reader.
 func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
-	values := make([][]byte, len(keys))
+	if err := r.check(ctx); err != nil {
+		return nil, err
+	}
+	return r.getRows(rowsOf(keys))
+}
+
+// rowsOf returns the rows of keys, in memory of their own.
+func rowsOf(keys [][]byte) [][]byte {
+	size := len(keys)
+	for _, key := range keys {
+		size += len(key)
+	}
+	buf := make([]byte, 0, size)
+	rows := make([][]byte, len(keys))
 	for i, key := range keys {
-		var err error
-		if values[i], err = r.Get(ctx, key); err != nil {
+		n := len(buf)
+		buf = append(append(buf, userPrefix), key...)
+		rows[i] = buf[n:len(buf):len(buf)]
+	}
+	return rows
+}
+
+func (r *reader) getRows(rows [][]byte) (values [][]byte, err error) {
+	values = make([][]byte, len(rows))
+	if len(rows) >= manyKeys {
+		return values, r.seekRows(rows, values)
+	}
+	for i, row := range rows {
+		if values[i], err = r.get(row); err != nil {
 			return nil, err
 		}
 	}
 	return values, nil
+}
+
+// seekRows looks rows up in their order with one iterator, which finds much of what it needs for a row where the last
+// one left it.
+func (r *reader) seekRows(rows, values [][]byte) error {
+	order := make([]int, len(rows))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(rows[a], rows[b]) })
+	it, err := r.v.newIter(userSpan)
+	if err != nil {
+		return r.v.s.readError(err)
+	}
+	defer func() { r.v.putIter(it) }()
+	for _, i := range order {
+		if !it.SeekPrefixGE(rows[i]) {
+			continue
+		}
+		v, err := it.ValueAndErr()
+		if err != nil {
+			return r.v.s.readError(err)
+		}
+		values[i] = r.mem.copy(v)
+	}
+	if err := it.Error(); err != nil {
+		return r.v.s.readError(err)
+	}
+	return nil
 }
 
 // spanOf returns the rows of begin … end (nil: to the end), written over buf, and the buffer used.

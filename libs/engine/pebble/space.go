@@ -238,25 +238,3 @@ func (sp *space) pause() bool {
 
 // NoSpace tells whether the store refuses growing transactions because the disk is nearly full.
 func (s *Store) NoSpace() bool { return s.space.full.Load() }
-
-// housekeep looks at the disk now and then, and lets idle iterators of an outdated LSM tree go, until the store is closed.
-func (s *Store) housekeep() {
-	tick := time.NewTicker(checkEvery)
-	defer tick.Stop()
-	shape := s.shape.Load()
-	for {
-		select {
-		case <-s.stop:
-			return
-		case <-tick.C:
-		}
-		s.space.look()
-		if now := s.shape.Load(); now != shape {
-			shape = now
-			if v := s.durableView(); v != nil {
-				v.dropIdle()
-				v.unref()
-			}
-		}
-	}
-}

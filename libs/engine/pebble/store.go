@@ -214,7 +214,7 @@ func (s *Store) Close() error {
 	s.wmu.Lock() // waits for a commit that is being applied
 	defer s.wmu.Unlock()
 	if s.failure.Load() == nil {
-		_ = s.applied.commit.finish()
+		_ = s.applied.commit.wait(context.Background())
 	}
 	if s.failure.Load() != nil {
 		return s.closeFailed()

@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"runtime"
+	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -22,13 +23,15 @@ const (
 	// tableBytes is the size of a table in the upper levels; it doubles from level to level.
 	tableBytes = 2 << 20
 	// baseBytes is the size of the first level below L0.
-	baseBytes = 128 << 20
+	baseBytes = 256 << 20
 	// l0Compact, l0Stop: levels within L0 that start a compaction, or stop writes.
-	l0Compact, l0Stop = 4, 48
+	l0Compact, l0Stop = 6, 48
 	// openFilesMax bounds the tables that are open.
 	openFilesMax = 1000
 	// syncEveryBytes keeps a table that is being written from leaving all its bytes to the last sync.
 	syncEveryBytes = 1 << 20
+	// flushClearsAfter is when a memtable with a cleared range is written out: only then does the range free space.
+	flushClearsAfter = 5 * time.Second
 )
 
 func (s *Store) pebbleOptions() *pdb.Options {
@@ -44,6 +47,7 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		LBaseMaxBytes:               baseBytes,
 		MaxOpenFiles:                openFilesMax,
 		BytesPerSync:                syncEveryBytes,
+		FlushDelayDeleteRange:       flushClearsAfter,
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2)) },
 		EventListener:               s.events(),
 	}
@@ -60,9 +64,13 @@ func (s *Store) pebbleOptions() *pdb.Options {
 // events follows what Pebble does in the background. The functions are called with Pebble's locks held.
 func (s *Store) events() *pdb.EventListener {
 	return &pdb.EventListener{
-		BackgroundError: func(err error) { s.log.Error("background work failed and will be tried again", "error", err) },
+		BackgroundError: func(err error) {
+			if !isNoSpace(err) { // of that space tells
+				s.log.Error("background work failed and will be tried again", "error", err.Error())
+			}
+		},
 		DataCorruption: func(i pdb.DataCorruptionInfo) {
-			s.log.Error("a file is damaged", "path", i.Path, "error", i.Details)
+			s.log.Error("a file is damaged", "path", i.Path, "error", i.Details.Error())
 		},
 		CompactionEnd:   func(pdb.CompactionInfo) { s.shape.Add(1) },
 		FlushEnd:        func(pdb.FlushInfo) { s.shape.Add(1) },

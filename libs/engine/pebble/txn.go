@@ -46,24 +46,12 @@ func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	if err := t.check(ctx); err != nil {
 		return nil, err
 	}
-	size := len(keys)
+	rows := rowsOf(keys)
+	t.reads.points = append(t.reads.points, rows...)
 	for _, key := range keys {
-		size += len(key)
+		t.bytes += len(key)
 	}
-	t.bytes += size - len(keys)
-	buf := make([]byte, 0, size)
-	values := make([][]byte, len(keys))
-	for i, key := range keys {
-		n := len(buf)
-		buf = append(append(buf, userPrefix), key...)
-		row := buf[n:len(buf):len(buf)]
-		t.reads.points = append(t.reads.points, row)
-		var err error
-		if values[i], err = t.get(row); err != nil {
-			return nil, err
-		}
-	}
-	return values, nil
+	return t.getRows(rows)
 }
 
 // Scan implements engine.Reader. What has been walked over becomes a read conflict: the whole range, until the iterator

@@ -69,7 +69,7 @@ func own(h History) error {
 	if len(h.Requests) == 0 {
 		return fmt.Errorf("%w: no persisted requests", ErrSkipped)
 	}
-	if err := SameLog(FromEvents(h.Events), h.Log); err != nil {
+	if err := sameLog(FromEvents(h.Events), h.Log); err != nil {
 		return err
 	}
 	if !h.PrevMayMiss {

@@ -2,11 +2,12 @@ package check
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"slices"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 	"github.com/headwaterdb/headwater/libs/revlog"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -37,11 +38,18 @@ func toKV(kv *mvccpb.KeyValue) revlog.KV {
 	return revlog.KV{Key: kv.Key, Value: kv.Value, Create: kv.CreateRevision, Mod: kv.ModRevision, Version: kv.Version, Lease: kv.Lease}
 }
 
-// SameLog compares two logs over the revisions that both hold; got may begin later, as a compacted log does.
-func SameLog(want, got []revlog.Entry) error {
-	for len(got) > 0 && len(want) > 0 && want[0].Rev < got[0].Rev {
-		want = want[1:]
+// Complete puts what a watcher saw before a compacted log. Where both have an entry they must be the same.
+func Complete(events []*clientv3.Event, log []revlog.Entry) ([]revlog.Entry, error) {
+	seen := FromEvents(events)
+	if len(log) == 0 {
+		return nil, errors.New("check: the log is empty")
 	}
+	i, _ := slices.BinarySearchFunc(seen, log[0].Rev, func(e revlog.Entry, rev int64) int { return cmp.Compare(e.Rev, rev) })
+	return append(seen[:i:i], log...), sameLog(seen[i:], log)
+}
+
+// sameLog compares what a watcher saw with the log.
+func sameLog(want, got []revlog.Entry) error {
 	for i := range max(len(want), len(got)) {
 		var w, g revlog.Entry
 		if i < len(want) {
@@ -211,7 +219,7 @@ func replayed(replay *model.EtcdReplay, entries []revlog.Entry) error {
 			want = append(want, w)
 		}
 	}
-	if diff := cmp.Diff(want, replay.Events); diff != "" {
+	if diff := gocmp.Diff(want, replay.Events); diff != "" {
 		return fmt.Errorf("check: etcd's model replays the log to other events (-log +model):\n%s", diff)
 	}
 	return nil

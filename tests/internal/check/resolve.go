@@ -6,6 +6,7 @@ import (
 
 	"github.com/anishathalye/porcupine"
 	"github.com/headwaterdb/headwater/libs/revlog"
+	"go.etcd.io/etcd/server/v3/storage/mvcc"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
@@ -120,7 +121,7 @@ func (r *resolver) readOperation(op porcupine.Operation) {
 		switch {
 		case resp.Error == "":
 			c.end = max(c.end, op.Return)
-			c.happened = resp.ClientError != ""
+			c.happened = resp.ClientError == mvcc.ErrCompacted.Error()
 		case !c.lost:
 			c.lost, c.call = true, op.Call
 		}

@@ -19,6 +19,8 @@ const (
 	txnOps      = 4
 	leaseTTL    = 7200 // seconds: longer than any run, since the model knows no expiry
 	listMaxKeys = 5    // limit of the limited lists
+
+	revisionsKept = 16
 )
 
 // keys is the pool of keys in use. A deleted key is mostly replaced by a fresh name, since a delete that is the only
@@ -70,8 +72,8 @@ func leased(rnd *rand.Rand) string {
 type keyValueClient struct {
 	*link
 	rnd   *rand.Rand
-	lease int64 // 0: none
-	rev   int64 // newest header revision seen
+	lease int64   // 0: none
+	revs  []int64 // the newest header revisions seen, at most revisionsKept
 }
 
 func (r *Run) keyValueLoop(ctx context.Context, l *link, rnd *rand.Rand) {
@@ -83,7 +85,7 @@ func (r *Run) keyValueLoop(ctx context.Context, l *link, rnd *rand.Rand) {
 		rev, err := kc.next(ok)(opCtx)
 		cancel()
 		ok = kc.done(err)
-		kc.rev = max(kc.rev, rev)
+		kc.saw(rev)
 	}
 }
 
@@ -122,11 +124,23 @@ func (k *keyValueClient) next(ok bool) request {
 	panic("load: weights do not sum up to 100")
 }
 
+func (k *keyValueClient) saw(rev int64) {
+	if rev == 0 {
+		return
+	}
+	if len(k.revs) == revisionsKept {
+		k.revs = append(k.revs[:0], k.revs[1:]...)
+	}
+	k.revs = append(k.revs, rev)
+}
+
+// oldRevision is a revision that was the newest one lately, or the one before or after it, which a server that does not
+// number densely never had; 0 if none is known.
 func (k *keyValueClient) oldRevision() int64 {
-	if k.rev == 0 {
+	if len(k.revs) == 0 {
 		return 0
 	}
-	return between(k.rnd, max(1, k.rev-20), k.rev)
+	return max(1, k.revs[k.rnd.IntN(len(k.revs))]+between[int64](k.rnd, -1, 1))
 }
 
 func (k *keyValueClient) value() string { return strconv.Itoa(k.ids.NewRequestID()) }

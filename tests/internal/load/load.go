@@ -34,7 +34,7 @@ func (p Profile) String() string {
 	return fmt.Sprintf("Profile(%d)", int(p))
 }
 
-// Config says what traffic to make. All fields but Compact and LargeBytes must be set.
+// Config says what traffic to make. Fields may be zero only if they say so.
 type Config struct {
 	Endpoint string
 	Profile  Profile
@@ -42,8 +42,10 @@ type Config struct {
 	Clients  int     // concurrent clients that write and read
 	Watchers int     // concurrent clients that watch, half of them for long
 	Rate     float64 // requests per second of all clients together
-	// Compact runs compactions.
+	// Compact runs compactions. It may be false.
 	Compact bool
+	// Sparse says that the server does not number densely: the history has to be mapped to ranks before it is judged.
+	Sparse bool
 	// LargeBytes is the size of the KeyValue profile's large values; 0: none.
 	LargeBytes int
 }
@@ -53,6 +55,10 @@ const (
 	requestTimeout = 400 * time.Millisecond
 	// lastTimeout bounds the requests at the end of a run, which have to succeed.
 	lastTimeout = 20 * time.Second
+
+	// progressTimeout is how long the traffic may be without a success.
+	progressTimeout = 20 * time.Second
+	progressPoll    = 5 * time.Millisecond
 
 	// concurrentDeletes bounds the deletes and revocations under way, which cannot be told apart by unique values.
 	concurrentDeletes = 3
@@ -129,7 +135,7 @@ func (r *Run) first(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("load: first read: %w", err)
 	}
-	if resp.Header.GetRevision() != 1 {
+	if resp.Header.GetRevision() != 1 && !r.cfg.Sparse {
 		return fmt.Errorf("load: the server is not empty, its revision is %d", resp.Header.GetRevision())
 	}
 	return nil
@@ -225,8 +231,33 @@ func (r *Run) prefix() string {
 	return keyPrefix
 }
 
-// Succeeded counts the requests of the profile's clients that were answered, so that faults can wait for progress.
-func (r *Run) Succeeded() int64 { return r.succeeded.Load() }
+// Progress returns when n more requests of the profile's clients have been answered. It fails if none is for a long time,
+// or with Err.
+func (r *Run) Progress(ctx context.Context, n int64) error {
+	last, since := r.succeeded.Load(), time.Now()
+	want := last + n
+	ticker := time.NewTicker(progressPoll)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+		if err := r.Err(); err != nil {
+			return err
+		}
+		now := r.succeeded.Load()
+		switch {
+		case now >= want:
+			return nil
+		case now != last:
+			last, since = now, time.Now()
+		case time.Since(since) > progressTimeout:
+			return fmt.Errorf("load: no request has been answered for %v", progressTimeout)
+		}
+	}
+}
 
 // Err is the first error that is the harness's or the server's fault whatever faults are injected.
 func (r *Run) Err() error {

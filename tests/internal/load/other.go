@@ -17,6 +17,7 @@ const (
 	compactPeriod  = 300 * time.Millisecond
 	serialPeriod   = 20 * time.Millisecond
 	serialMaxReads = 100_000
+	farAhead       = 1 << 50 // beyond any revision of a run
 )
 
 // compactLoop compacts to random revisions that the Recorder has passed. A compaction with an unknown outcome is asked
@@ -31,22 +32,21 @@ func (r *Run) compactLoop(ctx context.Context, c *client.RecordingClient, rnd *r
 			return nil
 		case <-ticker.C:
 		}
-		seen := r.recorder.revision()
-		if seen <= last {
+		rev, ok := r.recorder.after(rnd, last)
+		if !ok {
 			continue
 		}
-		// A little above what exists, too: that is refused.
-		rev := between(rnd, last+1, seen)
-		if rnd.IntN(20) == 0 {
-			rev = seen + 1_000_000
+		future := rnd.IntN(20) == 0 // that is refused
+		if future {
+			rev += farAhead
 		}
 		err := r.compact(ctx, c, rev)
 		switch {
-		case err == nil, errors.Is(err, rpctypes.ErrCompacted):
+		case future && errors.Is(err, rpctypes.ErrFutureRev):
+		case !future && (err == nil || errors.Is(err, rpctypes.ErrCompacted)):
 			last = rev
-		case errors.Is(err, rpctypes.ErrFutureRev) && rev > seen:
 		default:
-			return fmt.Errorf("load: compaction to %d: %w", rev, err)
+			return fmt.Errorf("load: compaction to %d was answered with %w", rev, err)
 		}
 	}
 }
@@ -85,10 +85,11 @@ func newClient(endpoint string) (*clientv3.Client, error) {
 
 // serialReader makes serializable reads of one key or of all.
 type serialReader struct {
-	cli   *clientv3.Client
-	done  chan struct{}
-	stop  context.CancelFunc
-	reads []SerializableRead // read after done
+	endpoint string
+	cli      *clientv3.Client // after a failed read a new one, which does not wait before it dials
+	done     chan struct{}
+	stop     context.CancelFunc
+	reads    []SerializableRead // read after done
 }
 
 func startSerialReader(ctx context.Context, endpoint, prefix string, rnd *rand.Rand) (*serialReader, error) {
@@ -97,7 +98,7 @@ func startSerialReader(ctx context.Context, endpoint, prefix string, rnd *rand.R
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
-	s := &serialReader{cli: cli, done: make(chan struct{}), stop: stop}
+	s := &serialReader{endpoint: endpoint, cli: cli, done: make(chan struct{}), stop: stop}
 	go func() {
 		defer close(s.done)
 		s.run(ctx, prefix, rnd)
@@ -125,6 +126,10 @@ func (s *serialReader) run(ctx context.Context, prefix string, rnd *rand.Rand) {
 		resp, err := s.cli.Get(try, read.Start, opts...)
 		cancel()
 		if err != nil {
+			if cli, err := newClient(s.endpoint); err == nil {
+				_ = s.cli.Close() // its connection is gone anyway
+				s.cli = cli
+			}
 			continue
 		}
 		read.Response = resp

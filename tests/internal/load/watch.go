@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,11 +13,13 @@ import (
 )
 
 const (
-	// revisionOffset is how far from the newest revision short watches start, before and after it.
-	revisionOffset = 100
-	shortWatchMin  = 100 * time.Millisecond
-	shortWatchMax  = 1200 * time.Millisecond
-	longWatchMax   = 8 * time.Second
+	// pastRevisions and futureRevisions are how far from the newest revision short watches start.
+	pastRevisions   = 100
+	futureRevisions = 25
+
+	shortWatchMin = 100 * time.Millisecond
+	shortWatchMax = 1200 * time.Millisecond
+	longWatchMax  = 8 * time.Second
 	// progressPeriod is how often a watching client asks for progress.
 	progressPeriod = 100 * time.Millisecond
 )
@@ -24,13 +27,10 @@ const (
 // shortWatchLoop makes watches that start in the past or the future, of the whole prefix or of one key.
 func (r *Run) shortWatchLoop(ctx context.Context, c *client.RecordingClient, rnd *rand.Rand) {
 	for ctx.Err() == nil && r.lim.Wait(ctx) == nil {
-		getCtx, cancel := context.WithTimeout(ctx, requestTimeout)
-		resp, err := c.Get(getCtx, r.prefix())
-		cancel()
-		if err != nil {
-			continue
+		rev := r.recorder.recent(rnd, pastRevisions)
+		if rnd.IntN(4) == 0 {
+			rev = r.recorder.revision() + between[int64](rnd, 1, futureRevisions)
 		}
-		rev := max(1, resp.Header.GetRevision()+between[int64](rnd, -revisionOffset, revisionOffset/4))
 		watch(ctx, c, watchSpec{
 			key:      r.watchKey(rnd),
 			rev:      rev,
@@ -111,15 +111,15 @@ type Recorder struct {
 
 	mu     sync.Mutex
 	events []*clientv3.Event
-	rev    int64
+	revs   []int64 // of the events
 	err    error
-	grown  chan struct{} // closed and replaced when rev or err changes
+	grown  chan struct{} // closed and replaced when revs or err changes
 }
 
 func startRecorder(ctx context.Context, c *client.RecordingClient) *Recorder {
 	// It outlives the traffic: wait needs it until the last write.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
-	r := &Recorder{c: c, cancel: cancel, rev: 1, done: make(chan struct{}), grown: make(chan struct{})}
+	r := &Recorder{c: c, cancel: cancel, revs: []int64{1}, done: make(chan struct{}), grown: make(chan struct{})}
 	go func() {
 		defer close(r.done)
 		r.run(ctx)
@@ -143,8 +143,10 @@ func (r *Recorder) add(events []*clientv3.Event, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.events = append(r.events, events...)
-	if n := len(events); n > 0 {
-		r.rev = events[n-1].Kv.ModRevision
+	for _, e := range events {
+		if rev := e.Kv.ModRevision; rev != r.revs[len(r.revs)-1] {
+			r.revs = append(r.revs, rev)
+		}
 	}
 	r.err = err
 	close(r.grown)
@@ -155,14 +157,32 @@ func (r *Recorder) add(events []*clientv3.Event, err error) {
 func (r *Recorder) revision() int64 {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.rev
+	return r.revs[len(r.revs)-1]
+}
+
+// recent returns one of the newest n revisions seen.
+func (r *Recorder) recent(rnd *rand.Rand, n int) int64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.revs[len(r.revs)-1-rnd.IntN(min(n, len(r.revs)))]
+}
+
+// after returns one of the revisions seen after rev, or false if there are none.
+func (r *Recorder) after(rnd *rand.Rand, rev int64) (int64, bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	i, _ := slices.BinarySearch(r.revs, rev+1)
+	if i == len(r.revs) {
+		return 0, false
+	}
+	return r.revs[i+rnd.IntN(len(r.revs)-i)], true
 }
 
 // wait returns the events when the one at revision last is among them.
 func (r *Recorder) wait(ctx context.Context, last int64) ([]*clientv3.Event, error) {
 	for {
 		r.mu.Lock()
-		events, rev, err, grown := r.events, r.rev, r.err, r.grown
+		events, rev, err, grown := r.events, r.revs[len(r.revs)-1], r.err, r.grown
 		r.mu.Unlock()
 		if err != nil || rev >= last {
 			return events, err

@@ -1,0 +1,127 @@
+package faults
+
+import (
+	"context"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// reader is an engine.Reader with faults.
+type reader struct {
+	s   *Store
+	gen *generation
+	in  engine.Reader
+}
+
+// fail returns the error of a read, or nil if it may go on.
+func (r *reader) fail(ctx context.Context, op Op, key []byte) error {
+	switch r.s.ask(ctx, op, key) {
+	case TooOld:
+		return engine.ErrTooOld
+	case Unavailable:
+		return engine.ErrUnavailable
+	}
+	if r.gen.ctx.Err() != nil {
+		return engine.ErrUnavailable
+	}
+	return nil
+}
+
+// Version implements engine.Reader.
+func (r *reader) Version() uint64 { return r.in.Version() }
+
+// Get implements engine.Reader.
+func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
+	if err := r.fail(ctx, Get, key); err != nil {
+		return nil, err
+	}
+	v, err := r.in.Get(ctx, key)
+	return v, r.gen.err(err)
+}
+
+// GetMany implements engine.Reader.
+func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	var first []byte
+	if len(keys) > 0 {
+		first = keys[0]
+	}
+	if err := r.fail(ctx, Get, first); err != nil {
+		return nil, err
+	}
+	v, err := r.in.GetMany(ctx, keys)
+	return v, r.gen.err(err)
+}
+
+// Scan implements engine.Reader.
+func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
+	if err := r.fail(ctx, Scan, q.Begin); err != nil {
+		return failed{err}
+	}
+	return &iterator{r: r, ctx: ctx, in: r.in.Scan(ctx, q)}
+}
+
+// failed is an iterator that could not be opened.
+type failed struct{ err error }
+
+func (f failed) Next() bool    { return false }
+func (f failed) Key() []byte   { return nil }
+func (f failed) Value() []byte { return nil }
+func (f failed) Err() error    { return f.err }
+func (f failed) Close() error  { return f.err }
+
+// iterator is an engine.Iterator that may fail at any step.
+type iterator struct {
+	r   *reader
+	ctx context.Context
+	in  engine.Iterator
+	on  bool // at a row
+	err error
+}
+
+// Next implements engine.Iterator.
+func (it *iterator) Next() bool {
+	if it.err != nil {
+		return false
+	}
+	var at []byte
+	if it.on {
+		at = it.in.Key()
+	}
+	if it.err = it.r.fail(it.ctx, Next, at); it.err != nil {
+		return false
+	}
+	it.on = it.in.Next()
+	return it.on
+}
+
+// Key implements engine.Iterator.
+func (it *iterator) Key() []byte { return it.in.Key() }
+
+// Value implements engine.Iterator.
+func (it *iterator) Value() []byte { return it.in.Value() }
+
+// Err implements engine.Iterator.
+func (it *iterator) Err() error {
+	if it.err != nil {
+		return it.err
+	}
+	return it.r.gen.err(it.in.Err())
+}
+
+// Close implements engine.Iterator.
+func (it *iterator) Close() error {
+	err := it.in.Close()
+	if it.err != nil {
+		return it.err
+	}
+	return it.r.gen.err(err)
+}
+
+// snapshot is an engine.Snapshot with faults.
+type snapshot struct {
+	reader
+	in engine.Snapshot
+}
+
+// Close implements engine.Snapshot.
+func (s *snapshot) Close() { s.in.Close() }

@@ -1,0 +1,298 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// diskLimit bounds the wait for what the store does about its disk by itself.
+const diskLimit = 8 * time.Second
+
+// smallDisk mounts a tmpfs of so many bytes.
+func smallDisk(t *testing.T, bytes int) string {
+	t.Helper()
+	dir := t.TempDir()
+	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", bytes)); err != nil {
+		t.Skipf("NOT TESTED: the behaviour on a full disk needs a tmpfs mount, which is not permitted here: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+// until polls a condition.
+func until(t *testing.T, what string, cond func() bool) {
+	t.Helper()
+	for end := time.Now().Add(diskLimit); !cond(); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not within %v: %s", diskLimit, what)
+		}
+	}
+}
+
+// put commits one row.
+func put(s *Store, key string, value []byte) error {
+	return mutate(s, func(x engine.Txn) { x.Set([]byte(key), value) })
+}
+
+func mutate(s *Store, f func(x engine.Txn)) error {
+	ctx, cancel := context.WithTimeout(context.Background(), diskLimit)
+	defer cancel()
+	x, err := s.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer x.Discard()
+	f(x)
+	p, err := x.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = p.Wait(ctx)
+	return err
+}
+
+func read(t *testing.T, s *Store, key string) []byte {
+	t.Helper()
+	r, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	v, err := r.Get(t.Context(), []byte(key))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]byte(nil), v...)
+}
+
+// incompressible returns bytes that depend on i.
+func incompressible(i, n int) []byte {
+	b := make([]byte, n)
+	x := uint64(i)*0x9e3779b97f4a7c15 + 1
+	for j := range b {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		b[j] = byte(x)
+	}
+	return b
+}
+
+// fillDisk puts rows until the store refuses, and returns how many it took.
+func fillDisk(t *testing.T, s *Store) int {
+	t.Helper()
+	for i := range 100_000 {
+		err := put(s, fmt.Sprintf("k%06d", i), incompressible(i, 8<<10))
+		if errors.Is(err, engine.ErrNoSpace) {
+			return i
+		}
+		if err != nil {
+			t.Fatalf("put %d: %v", i, err)
+		}
+	}
+	t.Fatal("the disk does not fill")
+	return 0
+}
+
+// TestDiskFull fills a disk by writing: growing transactions are refused, all else goes on, and room brings them back.
+func TestDiskFull(t *testing.T) {
+	dir := smallDisk(t, 96<<20)
+	alarms := make(chan bool, 16)
+	o := small(Options{ReserveBytes: 16 << 20, BallastBytes: 4 << 20, OnNoSpace: func(full bool) { alarms <- full }})
+	s, err := Open(filepath.Join(dir, "data"), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	if _, err := os.Stat(filepath.Join(dir, "data", ballastName)); err != nil {
+		t.Fatal("no ballast:", err)
+	}
+	for round := range 2 {
+		n := fillDisk(t, s)
+		if !<-alarms || !s.NoSpace() {
+			t.Fatal("no alarm")
+		}
+		t.Logf("round %d: %d rows", round, n)
+		for i := range n {
+			if got := read(t, s, fmt.Sprintf("k%06d", i)); string(got) != string(incompressible(i, 8<<10)) {
+				t.Fatalf("row %d is damaged", i)
+			}
+		}
+		// What frees space is taken, marked or not.
+		if err := mutate(s, func(x engine.Txn) { x.Clear([]byte("k000000")) }); err != nil {
+			t.Fatal("clear:", err)
+		}
+		if err := mutate(s, func(x engine.Txn) {
+			x.(interface{ Shrinks() }).Shrinks()
+			x.Set([]byte("log"), []byte("deleted all"))
+			x.ClearRange([]byte("k"), []byte("l"))
+		}); err != nil {
+			t.Fatal("delete:", err)
+		}
+		defer func() {
+			if t.Failed() {
+				dbg(t, s)
+			}
+		}()
+		until(t, "writes are taken again", func() bool { return put(s, "again", []byte("x")) == nil })
+		if <-alarms || s.NoSpace() {
+			t.Fatal("the alarm has not ended")
+		}
+	}
+}
+
+// hog takes the disk's free space but for some bytes, as another process may.
+func hog(t *testing.T, dir string, leave uint64) string {
+	t.Helper()
+	var st syscall.Statfs_t
+	if err := syscall.Statfs(dir, &st); err != nil {
+		t.Fatal(err)
+	}
+	name := filepath.Join(dir, "hog")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if free := st.Bavail * uint64(st.Bsize); free > leave {
+		if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(free-leave)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return name
+}
+
+// TestDiskTaken: another process takes all the space at once, below the store's reserve. What cannot be written waits,
+// nothing that was acknowledged is lost, and the store goes on when the space is back.
+func TestDiskTaken(t *testing.T) {
+	dir := smallDisk(t, 64<<20)
+	data := filepath.Join(dir, "data")
+	logs := slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	o := small(Options{ReserveBytes: -1, BallastBytes: 2 << 20, Logger: logs})
+	s, err := Open(data, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for i := range 100 {
+		if err := put(s, fmt.Sprintf("a%04d", i), incompressible(i, 4<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	name := hog(t, dir, 0)
+	// Write from several goroutines until the log finds no space.
+	acked := make(chan int, 100_000)
+	done := make(chan struct{})
+	for w := range 4 {
+		go func() {
+			defer func() { done <- struct{}{} }()
+			for i := w; i < 20_000; i += 4 {
+				if err := mutate(s, func(x engine.Txn) {
+					x.(interface{ Shrinks() }).Shrinks() // or it would be refused once the ballast is gone
+					x.Set(fmt.Appendf(nil, "b%06d", i), incompressible(i, 4<<10))
+				}); err != nil {
+					return // refused, or timed out while it waited for space
+				}
+				acked <- i
+			}
+		}()
+	}
+	until(t, "the log waits for space", func() bool { return s.space.blocked.Load() > 0 })
+	if err := put(s, "c", []byte("1")); !errors.Is(err, engine.ErrNoSpace) {
+		t.Errorf("a put on a full disk: %v", err)
+	}
+	if got := read(t, s, "a0007"); string(got) != string(incompressible(7, 4<<10)) {
+		t.Error("reads do not go on")
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "nothing waits", func() bool { return s.space.blocked.Load() == 0 })
+	until(t, "writes are taken again", func() bool { return put(s, "d", []byte("x")) == nil })
+	for range 4 {
+		<-done
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Open(data, o); err != nil {
+		t.Fatal(err)
+	}
+	close(acked)
+	n := 0
+	for i := range acked {
+		n++
+		if got := read(t, s, fmt.Sprintf("b%06d", i)); string(got) != string(incompressible(i, 4<<10)) {
+			t.Fatalf("acknowledged row %d is lost", i)
+		}
+	}
+	t.Logf("%d rows acknowledged around the full disk", n)
+}
+
+// TestCloseOnFullDisk: a store that waits for space closes nevertheless, and loses nothing that it has acknowledged.
+func TestCloseOnFullDisk(t *testing.T) {
+	dir := smallDisk(t, 32<<20)
+	data := filepath.Join(dir, "data")
+	s, err := Open(data, small(Options{ReserveBytes: -1, BallastBytes: -1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := hog(t, dir, 64<<10)
+	acked := 0
+	var hung error
+	for i := range 10_000 {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		x, err := s.Begin(ctx)
+		if err != nil {
+			t.Fatal(err)
+		}
+		x.Set(fmt.Appendf(nil, "k%d", i), incompressible(i, 2<<10))
+		p, err := x.Commit(ctx)
+		if err == nil {
+			_, err = p.Wait(ctx)
+		}
+		cancel()
+		if hung = err; err != nil {
+			break
+		}
+		acked = i + 1
+	}
+	if hung == nil {
+		t.Fatal("the disk does not fill")
+	}
+	start := time.Now()
+	_ = s.Close() // fails: a commit has not been written
+	if d := time.Since(start); d > diskLimit/2 {
+		t.Errorf("Close took %v", d)
+	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	copied := filepath.Join(dir, "copy") // the failed store may keep its lock
+	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	data = copied
+	if s, err = Open(data, small(Options{})); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	for i := range acked {
+		if got := read(t, s, fmt.Sprintf("k%d", i)); string(got) != string(incompressible(i, 2<<10)) {
+			t.Fatalf("acknowledged row %d of %d is lost", i, acked)
+		}
+	}
+}

@@ -1,0 +1,65 @@
+package pebble
+
+// Stats is what the store is like now. Sizes are in bytes.
+type Stats struct {
+	DiskBytes    uint64 // all files of the store but the ballast: tables, logs, files that await deletion
+	LiveBytes    uint64 // tables and logs that hold the current state, older versions of rows included
+	GarbageBytes uint64 // the part of LiveBytes that compactions are expected to free
+
+	MemTableBytes  uint64
+	CacheBytes     int64
+	CacheHits      int64
+	CacheMisses    int64
+	ReadAmp        int    // tables that a lookup may have to ask
+	CompactionDebt uint64 // bytes that compactions have yet to move
+	Flushes        int64
+	Compactions    int64
+	WALBytes       uint64 // written to the log since the store was opened
+
+	Commits      uint64 // since the store was opened
+	Version      uint64 // the last version given out
+	Undurable    int    // commits that wait for their sync
+	OpenTxns     int
+	WindowSets   int // write sets kept for open transactions
+	WindowBytes  int64
+	NoSpace      bool
+	FreeBytes    uint64 // on the disk; 0 if not known
+	ReserveBytes uint64
+}
+
+// Stats returns figures for metrics. It takes some microseconds and Pebble's lock: call it per scrape, not per request.
+func (s *Store) Stats() Stats {
+	if s.err() != nil {
+		return Stats{}
+	}
+	m := s.db.Metrics()
+	st := Stats{
+		DiskBytes:      m.DiskSpaceUsage(),
+		LiveBytes:      m.Table.Local.LiveSize + m.WAL.Size,
+		GarbageBytes:   m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate,
+		MemTableBytes:  m.MemTable.Size,
+		CacheBytes:     m.BlockCache.Size,
+		CacheHits:      m.BlockCache.Hits,
+		CacheMisses:    m.BlockCache.Misses,
+		ReadAmp:        m.ReadAmp(),
+		CompactionDebt: m.Compact.EstimatedDebt,
+		Flushes:        m.Flush.Count,
+		Compactions:    m.Compact.Count,
+		WALBytes:       m.WAL.BytesWritten,
+		NoSpace:        s.NoSpace(),
+		ReserveBytes:   s.space.reserve,
+	}
+	if u, err := s.space.fs.GetDiskUsage(s.space.dir); err == nil {
+		st.FreeBytes = u.AvailBytes
+	}
+	s.wmu.Lock()
+	st.Version, st.Commits = s.version, s.seq
+	s.wmu.Unlock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	st.Undurable, st.WindowSets, st.WindowBytes = len(s.queue), len(s.window.sets), s.window.bytes
+	for t := s.open.first; t != nil; t = t.next {
+		st.OpenTxns++
+	}
+	return st
+}

@@ -1,0 +1,110 @@
+package etcdapi
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// AlarmRows is where alarms are kept over restarts; *mvcc.Store is one.
+type AlarmRows interface {
+	// Alarms returns the names that are set.
+	Alarms(ctx context.Context) ([]string, error)
+	// SetAlarm sets or clears a name; setting it twice is setting it once.
+	SetAlarm(ctx context.Context, name string, on bool) error
+	// RefuseGrowth makes writes that need space fail, or lets them pass again.
+	RefuseGrowth(refuse bool)
+}
+
+// Alarms is the AlarmStore of a keyspace: the rows, and a copy of them in memory. While any member's NOSPACE is active,
+// growth is refused. CORRUPT is kept and shown (health checks fail on it), but does not stop requests as it does in
+// etcd: nothing here raises it. Its methods may be called from any goroutine.
+type Alarms struct {
+	rows AlarmRows
+
+	mu     sync.Mutex
+	active []*pb.AlarmMember // sorted; replaced, never changed
+}
+
+var _ AlarmStore = (*Alarms)(nil)
+
+// OpenAlarms reads the alarms from rows and applies them.
+func OpenAlarms(ctx context.Context, rows AlarmRows) (*Alarms, error) {
+	names, err := rows.Alarms(ctx)
+	if err != nil {
+		return nil, err
+	}
+	a := &Alarms{rows: rows}
+	for _, name := range names {
+		m, err := parseAlarm(name)
+		if err != nil {
+			return nil, err
+		}
+		a.active = append(a.active, m)
+	}
+	slices.SortFunc(a.active, compareAlarms)
+	rows.RefuseGrowth(a.noSpace())
+	return a, nil
+}
+
+// Alarms implements AlarmStore.
+func (a *Alarms) Alarms() []*pb.AlarmMember {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.active
+}
+
+// SetAlarm implements AlarmStore.
+func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	m := &pb.AlarmMember{MemberID: memberID, Alarm: alarm}
+	at, found := slices.BinarySearchFunc(a.active, m, compareAlarms)
+	if found == active {
+		return false, nil
+	}
+	if err := a.rows.SetAlarm(ctx, alarmName(m), active); err != nil {
+		return false, err
+	}
+	next := slices.Clone(a.active)
+	if active {
+		next = slices.Insert(next, at, m)
+	} else {
+		next = slices.Delete(next, at, at+1)
+	}
+	a.active = next
+	a.rows.RefuseGrowth(a.noSpace())
+	return true, nil
+}
+
+func (a *Alarms) noSpace() bool {
+	return slices.ContainsFunc(a.active, func(m *pb.AlarmMember) bool { return m.GetAlarm() == pb.AlarmType_NOSPACE })
+}
+
+func compareAlarms(x, y *pb.AlarmMember) int {
+	return cmp.Or(cmp.Compare(x.GetAlarm(), y.GetAlarm()), cmp.Compare(x.GetMemberID(), y.GetMemberID()))
+}
+
+// alarmName is the name of an alarm's row: the number of its type and the member in hexadecimal.
+func alarmName(m *pb.AlarmMember) string {
+	return fmt.Sprintf("%d/%x", m.GetAlarm(), m.GetMemberID())
+}
+
+func parseAlarm(name string) (*pb.AlarmMember, error) {
+	kind, member, _ := strings.Cut(name, "/")
+	k, err := strconv.ParseInt(kind, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("alarm %q: %w", name, err)
+	}
+	id, err := strconv.ParseUint(member, 16, 64)
+	if err != nil {
+		return nil, fmt.Errorf("alarm %q: %w", name, err)
+	}
+	return &pb.AlarmMember{MemberID: id, Alarm: pb.AlarmType(k)}, nil
+}

@@ -1,0 +1,109 @@
+package watch
+
+import (
+	"testing"
+	"time"
+)
+
+// TestPassesAreFair: a watcher that is far behind and one that is a little behind take turns, and watchers near one another
+// share a pass.
+func TestPassesAreFair(t *testing.T) {
+	const entries = 10_000
+	log := &memLog{}
+	c := newCore(Options{RingBytes: 1, PassEntries: 100}.withDefaults(), 1)
+	for range entries {
+		c.apply(log.add("k", nil), time.Second)
+	}
+	s := &Stream{}
+	c.open(s)
+	create := func(start int64) *watcher {
+		c.create(s, CreateRequest{Key: []byte("other"), StartRevision: start}, entries+1, -1)
+		return s.watchers[s.nextID-1]
+	}
+	far := create(2)
+	var late, mates []*watcher
+	passes := 0
+	step := func() {
+		p, ok := c.plan(-1)
+		if !ok {
+			t.Fatal("nobody is behind")
+		}
+		passes++
+		got, next, err := log.ReadLog(t.Context(), p.from, c.opts.PassEntries, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !p.filled() {
+			p.fill(got, next)
+		}
+		c.collect(p)
+		p.match()
+		for c.distribute(p, 1) {
+			continue
+		}
+	}
+	step()
+	for range 5 {
+		late = append(late, create(entries-150))
+		mates = append(mates, create(far.next+50))
+	}
+	for late[0].state != stateLive {
+		step()
+	}
+	if passes > 6 {
+		t.Errorf("the late watchers waited for %d passes", passes)
+	}
+	for _, w := range late {
+		if w.state != stateLive {
+			t.Error("late watchers did not share passes")
+		}
+	}
+	for _, w := range mates {
+		if w.next != far.next {
+			t.Errorf("mate at %d, far one at %d: they did not share passes", w.next, far.next)
+		}
+	}
+}
+
+// BenchmarkReconnect: 10,000 watchers on 100 streams come back from 50,000 revisions ago; one op is all of them being live, with the
+// events they missed taken.
+func BenchmarkReconnect(b *testing.B) {
+	const entries, streams, perStream = 50_000, 100, 100
+	log := &memLog{}
+	for i := range entries {
+		log.add("/k/"+string(rune('a'+i%26)), make([]byte, 256))
+	}
+	for b.Loop() {
+		c := newCore(Options{}.withDefaults(), entries+1)
+		all := make([]*Stream, streams)
+		for i := range all {
+			all[i] = &Stream{}
+			c.open(all[i])
+			for j := range perStream {
+				p := "/k/" + string(rune('a'+j%26)) + "/" // nothing matches but each 26th
+				if j == 0 {
+					p = "/k/a"
+				}
+				c.create(all[i], CreateRequest{Key: []byte(p), RangeEnd: []byte(prefixEnd(p)), StartRevision: int64(2 + i)}, entries+1, -1)
+			}
+		}
+		var turn []Response
+		for c.unsynced > 0 {
+			if p, ok := c.plan(-1); ok {
+				if !p.filled() {
+					got, next, _ := log.ReadLog(b.Context(), p.from, c.opts.PassEntries, 1<<20)
+					p.fill(got, next)
+				}
+				c.collect(p)
+				p.match()
+				for c.distribute(p, lockChunk) {
+					continue
+				}
+			}
+			for _, s := range all {
+				turn = c.take(s, turn[:0])
+			}
+		}
+		b.ReportMetric(float64(c.counters.Passes), "passes")
+	}
+}

@@ -1,0 +1,45 @@
+// Package watch fans committed log entries out to streams of etcd watches (design §6).
+//
+// A Hub is fed with entries in revision order by Apply. Each Stream is one client's Watch RPC: it creates and cancels
+// watches, and hands out responses in the order in which they must be sent. The gRPC service is in package etcdapi.
+//
+// # How it works
+//
+//   - Recent entries are kept in a ring bounded in bytes. An event's protobuf form is made once, on first use, and shared
+//     by all responses that carry it.
+//   - Watches with the same range, filters and prev_kv share a group. A matcher (map for keys, radix tree for prefixes,
+//     interval tree for other ranges) finds the groups of a key; a group holds references to the recent events that matched.
+//   - A watcher is a cursor: the next revision it needs. The live watchers of one group on one stream form a sub. A match appends to
+//     the group and marks its idle subs dirty; a sub that is dirty already costs nothing. The stream's sender takes
+//     dirty subs and builds one response per watcher from the group's events.
+//   - A watcher that the ring has left behind, or that starts in the past, is lagging. Passes serve lagging watchers: one reads
+//     a stretch of history, from the ring or else from the Log, matches it for all watchers whose cursors lie in it, and leaves each
+//     a bounded batch. A watcher is live again as soon as its group has everything after its cursor, so there is
+//     neither gap nor duplicate at the seam.
+//
+// # Invariants
+//
+//   - I8: a watcher gets every event of its range from its start revision on, once, in revision order, whole revisions
+//     per response, or a cancel with compact_revision.
+//   - Created responses precede all events of their watch, a canceled response follows them, and a progress
+//     notification of revision R follows every event <= R of the watches it speaks for.
+//   - The revision of an event response is never ahead of what its watcher has been sent.
+//   - I7: memory is bounded by the ring, the inbox, and per stream by two turns (what is being sent, and what passes have left); each of
+//     these may be exceeded by one oversized revision. A stream whose client does not read holds its cursors and no more.
+//     Neither Apply nor another stream ever waits for a client.
+//   - Nothing assumes that revisions are dense.
+//
+// # Concurrency
+//
+// The core (core, streamState, group, pass) is a state machine without clock, goroutine or network; Hub holds one lock around its methods. Around it
+// are three goroutines: the dispatcher, which moves entries from the inbox into the core, the catch-up runner, which
+// reads history without the lock, and one ticker for all periodic progress notifications. A stream has none of its own here: its
+// user calls Next.
+//
+// Lock order: Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
+//
+// # Testing
+//
+// TestCoreAgainstModel drives the core with random entries, stalls, compactions and tiny limits against a naive model; -watch.seed repeats a run.
+// Hub tests run the goroutines; encoders are fuzzed against proto.Unmarshal.
+package watch

@@ -1,0 +1,209 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/compactor"
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/watch"
+)
+
+// raftTerm is what headers carry: there is no raft, and clients only compare it.
+const raftTerm = 2
+
+// storeFailure is the cause of a context that has ended because the store can no longer be used.
+type storeFailure struct{ error }
+
+// node is the server's insides, in the order in which they are opened.
+type node struct {
+	log     *slog.Logger
+	metrics *metrics
+	engine  *pebble.Store
+	store   *mvcc.Store
+	hub     *watch.Hub
+	keeper  *lease.Keeper
+	alarms  *etcdapi.Alarms
+	local   *etcdapi.LocalClient
+	grpc    *server.GRPC
+
+	header        etcdapi.Header
+	startRevision int64
+	quota         int64
+
+	stop context.CancelFunc // of the goroutines below
+	wg   sync.WaitGroup
+}
+
+// open opens the store in c's data directory and all that stands on it. fail ends the process when the store or the
+// leases can no longer be served. If it returns an error, everything is closed again.
+func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.Logger, fail context.CancelCauseFunc) (n *node, err error) {
+	n = &node{log: log, metrics: newMetrics(), quota: c.QuotaBackendBytes}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, n.close())
+		}
+	}()
+	broken := func(err error) { fail(storeFailure{err}) }
+	if err := n.openStore(ctx, c, broken); err != nil {
+		return n, err
+	}
+	if err := n.startLeases(ctx, broken); err != nil {
+		return n, err
+	}
+	if err := n.registerServices(c, clientURLs); err != nil {
+		return n, err
+	}
+	return n, n.startBackground(c)
+}
+
+// openStore opens engine, keyspace and watch hub.
+func (n *node) openStore(ctx context.Context, c server.Config, broken func(error)) (err error) {
+	n.engine, err = pebble.Open(filepath.Join(c.Dir(), storeDir), pebble.Options{
+		CacheBytes:    c.CacheBytes,
+		MemTableBytes: c.MemTableBytes,
+		ReserveBytes:  c.DiskReserveBytes,
+		Logger:        n.log,
+		Observe:       pebble.Observer{WALSync: n.metrics.disk.WALSync, Commit: n.metrics.disk.Commit},
+		OnFailure:     broken,
+	})
+	if err != nil {
+		return err
+	}
+	n.hub = watch.New(watch.Options{
+		RingBytes:        int(c.WatchHistoryBytes),
+		ProgressInterval: c.WatchProgressNotifyInterval,
+		OnSent:           n.metrics.watchSent,
+		Log:              n.log,
+	})
+	if n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{Feed: n.hub.Apply, Logger: n.log}); err != nil {
+		return err
+	}
+	if n.alarms, err = etcdapi.OpenAlarms(ctx, n.store); err != nil {
+		return err
+	}
+	if n.startRevision, err = n.store.Head(ctx); err != nil {
+		return err
+	}
+	n.hub.Start(n.store, n.startRevision)
+	cluster := n.store.Meta().ClusterID
+	n.header = etcdapi.Header{ClusterID: cluster, MemberID: memberID(c.Name, cluster), RaftTerm: raftTerm}
+	return nil
+}
+
+// memberID is stable for a name in a cluster, and fits a positive int64, in which some clients keep it.
+func memberID(name string, cluster uint64) uint64 {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64(nil, cluster))
+	h.Write([]byte(name))
+	return binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1
+}
+
+// startLeases starts the lease keeper and waits until it answers.
+func (n *node) startLeases(ctx context.Context, broken func(error)) (err error) {
+	if n.keeper, err = lease.New(n.store, lease.Options{Logger: n.log}); err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.Background())
+	n.stop = stop
+	ended := make(chan error, 1)
+	n.wg.Go(func() {
+		err := n.keeper.Run(run)
+		if err != nil {
+			broken(fmt.Errorf("leases: %w", err))
+		}
+		ended <- err
+	})
+	select {
+	case <-n.keeper.Ready():
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("leases: %w", err)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// registerServices makes the gRPC server with all services of the client port.
+func (n *node) registerServices(c server.Config, clientURLs []string) (err error) {
+	n.grpc = server.NewGRPC(server.GRPCOptions{
+		MaxRequestBytes:      c.MaxRequestBytes,
+		MaxConcurrentStreams: c.MaxConcurrentStreams,
+		KeepaliveMinTime:     c.KeepaliveMinTime,
+		KeepaliveInterval:    c.KeepaliveInterval,
+		KeepaliveTimeout:     c.KeepaliveTimeout,
+		SlowRequest:          c.WarningUnaryRequestDuration,
+		Histograms:           c.ExtensiveMetrics,
+		Log:                  n.log,
+	})
+	core := func(r grpc.ServiceRegistrar) {
+		etcdapi.RegisterKV(r, n.store, n.header, etcdapi.KVOptions{MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes})
+		etcdapi.RegisterWatch(r, n.hub, n.header, etcdapi.WatchOptions{MaxRequestBytes: c.MaxRequestBytes})
+		etcdapi.RegisterLease(r, n.keeper, n.header, n.store)
+	}
+	core(n.grpc)
+	etcdapi.RegisterCluster(n.grpc, n.header, etcdapi.Member{Name: c.Name, ClientURLs: clientURLs})
+	etcdapi.RegisterMaintenance(n.grpc, n.header, n.store, n.alarms, c.QuotaBackendBytes)
+	etcdapi.RegisterAuth(n.grpc, n.header, n.store)
+	if n.local, err = etcdapi.NewLocalClient(core); err != nil {
+		return err
+	}
+	etcdapi.RegisterLock(n.grpc, n.local.Client())
+	etcdapi.RegisterElection(n.grpc, n.local.Client())
+	return nil
+}
+
+// startBackground starts what works by itself.
+func (n *node) startBackground(c server.Config) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	stopLeases := n.stop
+	n.stop = func() { cancel(); stopLeases() }
+	planner, err := compactor.Parse(c.AutoCompactionMode, c.AutoCompactionRetention)
+	if err != nil {
+		return err
+	}
+	if planner != nil {
+		n.wg.Go(func() { compactor.Run(ctx, n.log, planner, n.store, mvcc.ErrCompacted) })
+	}
+	if n.quota > 0 {
+		n.wg.Go(func() { watchQuota(ctx, n.log, n.store, n.alarms, n.header.MemberID, n.quota) })
+	}
+	return nil
+}
+
+// drain ends the watch streams; the lease keeper goes on for requests under way.
+func (n *node) drain(context.Context) { n.hub.Drain() }
+
+// close closes what has been opened, backwards. It may be called at any stage of open.
+func (n *node) close() error {
+	var errs []error
+	if n.local != nil {
+		errs = append(errs, n.local.Close())
+	}
+	if n.stop != nil {
+		n.stop()
+		n.wg.Wait()
+	}
+	if n.hub != nil {
+		n.hub.Close() // it reads from the store
+	}
+	if n.store != nil {
+		errs = append(errs, n.store.Close())
+	}
+	if n.engine != nil {
+		errs = append(errs, n.engine.Close())
+	}
+	return errors.Join(errs...)
+}

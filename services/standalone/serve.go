@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// storeDir is the engine's directory within the data directory.
+const storeDir = "store"
+
+// serve opens everything, serves until ctx ends or the store fails, and closes everything.
+func serve(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) (err error) {
+	begin := time.Now()
+	c := p.Config
+	log, closeLog, err := server.NewLogger(c, stdout, stderr)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeLog()) }()
+	logStart(log, p)
+
+	if err := checkDir(c.Dir()); err != nil {
+		return err
+	}
+	srv, err := server.Listen(ctx, c)
+	if err != nil {
+		return err
+	}
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	n, err := open(ctx, c, srv.AdvertisedURLs(), log, fail)
+	if err != nil {
+		srv.Close()
+		return err
+	}
+	log.Info("opened", "data-dir", c.Dir(), "took", time.Since(begin).String(), "revision", n.startRevision,
+		"cluster-id", fmt.Sprintf("%x", n.header.ClusterID), "member-id", fmt.Sprintf("%x", n.header.MemberID))
+	err = srv.Serve(ctx, server.Options{GRPC: n.grpc, HTTP: n.httpOptions(c), Drain: n.drain, Log: log})
+	err = errors.Join(err, failure(ctx), n.close())
+	if err == nil {
+		log.Info("stopped")
+	}
+	return err
+}
+
+// failure is why ctx has ended, if that was not a signal.
+func failure(ctx context.Context) error {
+	var f storeFailure
+	if errors.As(context.Cause(ctx), &f) {
+		return f.error
+	}
+	return nil
+}
+
+// logStart writes down what the process has been told.
+func logStart(log *slog.Logger, p server.Parsed) {
+	log.Info("starting headwater", "headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion,
+		"name", p.Config.Name, "data-dir", p.Config.Dir(), "pid", os.Getpid())
+	if len(p.Env) > 0 {
+		log.Info("recognized and used environment variables", "variables", p.Env)
+	}
+	if len(p.Ignored) > 0 {
+		log.Warn("accepted without effect: "+strings.Join(p.Ignored, " "), "flags", p.Ignored)
+	}
+	for _, w := range p.Warnings {
+		log.Warn(w)
+	}
+}
+
+// checkDir refuses a data directory that belongs to an etcd.
+func checkDir(dir string) error {
+	_, err := os.Stat(filepath.Join(dir, "member"))
+	switch {
+	case err == nil:
+		return fmt.Errorf("data directory %s holds the data of an etcd (member/), which Headwater neither reads nor overwrites; choose another --data-dir", dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("data directory: %w", err)
+}

@@ -1,0 +1,8 @@
+// Package clients proves that the clients people use work with the built headwater binary: clientv3 with its recipes, the lock and
+// election services, etcdctl, and the HTTP endpoints.
+//
+// All tests are black-box. The recipe tests check what the recipes promise. The etcdctl tests run the same command lines against
+// real etcd and compare what is printed, after addresses, ids and times are replaced (see normalise in etcdctl_test.go).
+//
+// -sut etcd runs everything against real etcd, which must pass: that checks the tests.
+package clients

@@ -1,0 +1,261 @@
+package faults
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/tests/internal/check"
+	"github.com/headwaterdb/headwater/tests/internal/inproc"
+	"github.com/headwaterdb/headwater/tests/internal/load"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest"
+)
+
+var (
+	durationFlag = flag.Duration("duration", 4*time.Second, "how long the traffic of each case goes on")
+	seedFlag     = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+const (
+	linearizationTimeout = 3 * time.Minute
+	// progressMin and progressMax are how many requests succeed between two crashes.
+	progressMin, progressMax = 50, 600
+	dataDir                  = "data"
+)
+
+// system is a server in this process that crashes and comes back.
+type system struct {
+	t       *testing.T
+	rnd     *rand.Rand
+	pebble  pebble.Options
+	mvcc    mvcc.Options
+	faults  *faults.Options // nil: the engine as it is
+	fs      *vfs.MemFS
+	addr    string
+	eng     engine.Store
+	srv     *inproc.Server
+	crashes int
+
+	conflicts, retries int64 // of all servers
+}
+
+func (s *system) start(ctx context.Context) error {
+	o := s.pebble
+	o.FS, o.ReserveBytes, o.BallastBytes = s.fs, -1, -1
+	o.Seed = s.rnd.Uint64()
+	db, err := pebble.Open(dataDir, o)
+	if err != nil {
+		return fmt.Errorf("open: %w", err)
+	}
+	s.eng = db
+	pause := func(bool) {}
+	if s.faults != nil {
+		o := *s.faults
+		o.Seed = s.rnd.Uint64()
+		wrapped := faults.New(db, o)
+		s.eng, pause = wrapped, wrapped.Pause
+	}
+	// A service that cannot open its keyspace ends and is started again; that is not of interest here.
+	pause(true)
+	defer pause(false)
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		return errors.Join(err, s.eng.Close())
+	}
+	s.addr = l.Addr().String()
+	logger := slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
+	if s.srv, err = inproc.Start(ctx, inproc.Config{Engine: s.eng, Listener: l, MVCC: s.mvcc, Logger: logger}); err != nil {
+		return errors.Join(err, l.Close(), s.eng.Close())
+	}
+	return nil
+}
+
+// crash loses power and starts again on what was on the disk: all that was synced and a random part of the rest.
+func (s *system) crash(ctx context.Context) error {
+	s.crashes++
+	var after *vfs.MemFS
+	s.count()
+	err := s.srv.Stop(func() {
+		after = s.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: s.rnd.IntN(101), RNG: s.rnd})
+	})
+	if err := errors.Join(err, s.eng.Close()); err != nil {
+		return fmt.Errorf("stop of the crashed server: %w", err)
+	}
+	s.fs = after
+	return s.start(ctx)
+}
+
+// count adds up what the server that is about to end has met.
+func (s *system) count() {
+	u := s.srv.Usage()
+	s.conflicts += u.Conflicts.Load()
+	s.retries += u.Retries.Load()
+}
+
+func (s *system) stop() error {
+	s.count()
+	return errors.Join(s.srv.Stop(nil), s.eng.Close())
+}
+
+// judged runs traffic over the system until the time is over, crashing it, and lets the history be judged.
+func (s *system) judged(cfg load.Config) {
+	s.t.Helper()
+	ctx := s.t.Context()
+	if err := s.start(ctx); err != nil {
+		s.t.Fatal(err)
+	}
+	h, err := s.traffic(ctx, cfg)
+	if err != nil {
+		s.t.Error(err)
+	}
+	res, err := s.judge(ctx, cfg, h)
+	if err != nil {
+		s.t.Error(err)
+	}
+	s.t.Logf("%d crashes, %d conflicts, %d retries; %d answered, %d failed; %+v",
+		s.crashes, s.conflicts, s.retries, h.Acked, h.Failed, res.Coverage)
+	if c := res.Coverage; c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Progress == 0 {
+		s.t.Errorf("the traffic lacks something that is to be judged: %+v", c)
+	}
+	if s.faults != nil && (s.conflicts == 0 || s.retries == 0) {
+		s.t.Errorf("%d conflicts and %d retries: no faults were met", s.conflicts, s.retries)
+	}
+}
+
+// judge stops the system and judges the history by its log.
+func (s *system) judge(ctx context.Context, cfg load.Config, h load.History) (check.Result, error) {
+	if f, ok := s.eng.(*faults.Store); ok {
+		f.Pause(true)
+	}
+	log, err := s.srv.Log(ctx)
+	if err = errors.Join(err, s.stop()); err != nil {
+		return check.Result{}, err
+	}
+	whole, err := check.Complete(h.Events, log)
+	if err != nil {
+		return check.Result{}, err
+	}
+	hist := check.History{History: h, Log: whole, OneKeyPerRevision: cfg.Profile == load.Kubernetes}
+	if cfg.Sparse {
+		hist = check.Ranks(hist)
+	} else {
+		hist.Requests = check.Requests(whole)
+	}
+	return check.Run(zaptest.NewLogger(s.t, zaptest.Level(zap.ErrorLevel)), hist, linearizationTimeout)
+}
+
+func (s *system) traffic(ctx context.Context, cfg load.Config) (load.History, error) {
+	cfg.Endpoint = s.addr
+	run, err := load.Start(ctx, cfg)
+	if err != nil {
+		return load.History{}, err
+	}
+	for end := time.Now().Add(*durationFlag); err == nil && time.Now().Before(end); {
+		if err = run.Progress(ctx, progressMin+s.rnd.Int64N(progressMax-progressMin)); err == nil {
+			err = s.crash(ctx)
+		}
+	}
+	h, stopErr := run.Stop(ctx)
+	return h, errors.Join(err, stopErr)
+}
+
+func newSystem(t *testing.T) (*system, uint64) {
+	seed := *seedFlag
+	if seed == 0 {
+		seed = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-seed %d", seed)
+	return &system{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewCrashableMem(), addr: "127.0.0.1:0"}, seed
+}
+
+// TestPowerLoss is the standalone server's engine as it is, with the power failing.
+func TestPowerLoss(t *testing.T) {
+	s, seed := newSystem(t)
+	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
+}
+
+// TestForgottenWrites checks that a server which forgets acknowledged writes does not go unnoticed: the disk is
+// cloned some time before the connections are cut.
+func TestForgottenWrites(t *testing.T) {
+	s, seed := newSystem(t)
+	ctx := t.Context()
+	if err := s.start(ctx); err != nil {
+		t.Fatal(err)
+	}
+	cfg := load.Config{Endpoint: s.addr, Profile: load.KeyValue, Seed: seed, Clients: 4, Watchers: 2, Rate: 2000}
+	run, err := load.Start(ctx, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = run.Progress(ctx, progressMax)
+	old := s.fs.CrashClone(vfs.CrashCloneCfg{})
+	err = errors.Join(err, run.Progress(ctx, progressMax), s.srv.Stop(nil), s.eng.Close())
+	s.fs = old
+	if err = errors.Join(err, s.start(ctx), run.Progress(ctx, progressMax)); err != nil {
+		t.Fatal(err)
+	}
+	h, err := run.Stop(ctx)
+	_, judgeErr := s.judge(ctx, cfg, h)
+	if err == nil && judgeErr == nil {
+		t.Error("no judge objects")
+	}
+	t.Logf("objections: %v; %.200v", err, judgeErr)
+}
+
+// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side that conflict, small values
+// and transactions; several lanes; and crashes.
+func TestSparse(t *testing.T) {
+	s, seed := newSystem(t)
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.judged(load.Config{
+		Profile: load.KeyValue, Sparse: true, Seed: seed,
+		Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 250_000, Compact: true,
+	})
+}
+
+// badDays are the faults that a FoundationDB cluster in trouble shows, and more of them.
+var badDays = faults.Options{Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.0005, Unavailable: 0.0002}
+
+// TestFaults injects faults into the engine with sparse stamps and several lanes.
+func TestFaults(t *testing.T) {
+	s, seed := newSystem(t)
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.faults = &badDays
+	s.judged(load.Config{
+		Profile: load.KeyValue, Sparse: true, Seed: seed,
+		Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 250_000, Compact: true,
+	})
+}
+
+// TestFaultsDense injects faults into the engine that numbers densely.
+func TestFaultsDense(t *testing.T) {
+	s, seed := newSystem(t)
+	s.mvcc = mvcc.Options{GroupMax: 8}
+	s.faults = &badDays
+	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
+}
+
+// TestSparseKubernetes is the same for the other profile.
+func TestSparseKubernetes(t *testing.T) {
+	s, seed := newSystem(t)
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.judged(load.Config{Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, Compact: true})
+}
