@@ -164,7 +164,7 @@ func TestConfig(t *testing.T) {
 	if c, err := parse(); err != nil || c.Rounds != 3 || len(c.Rows) != len(rows()) {
 		t.Errorf("default: %+v, %v", c, err)
 	}
-	for _, bad := range [][]string{{"--quick", "--long"}, {"--rows=x"}, {"--targets=x"}, {"--rounds=0"}, {"--cpuprofile=x"}, {"--cpuprofile-target=null"}, {"--memory-keys=-1"}} {
+	for _, bad := range [][]string{{"--quick", "--long"}, {"--rows=x"}, {"--targets=x"}, {"--rounds=0"}, {"--cpuprofile=x"}, {"--cpuprofile-target=null"}, {"--memory-keys=-1"}, {"--retries=-1"}} {
 		if _, err := parse(bad...); err == nil {
 			t.Errorf("%v: no error", bad)
 		}
@@ -260,7 +260,7 @@ func TestServerThatFails(t *testing.T) {
 // TestRounds runs rows against null servers in the place of the real ones, through all of the runner but the builds.
 func TestRounds(t *testing.T) {
 	tg := child(t)
-	cfg := &Config{Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond}
+	cfg := &Config{Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, NoiseMax: 100}
 	var logged bytes.Buffer
 	r := &runner{cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.NewTextHandler(&logged, nil)), rep: &report{}}
 	r.loads(t.Context())

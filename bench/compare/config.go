@@ -30,6 +30,8 @@ type Config struct {
 	Rounds   int
 	Duration time.Duration
 	Warmup   time.Duration
+	NoiseMax float64
+	Retries  int
 
 	EtcdBinary      string
 	HeadwaterBinary string
@@ -63,6 +65,8 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.IntVar(&c.Rounds, "rounds", 3, "rounds of each load")
 	f.DurationVar(&c.Duration, "duration", 5*time.Second, "measured window of a load")
 	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
+	f.Float64Var(&c.NoiseMax, "noise-max", 0.15, "cores used by neither server nor clients from which on a measurement is noisy")
+	f.IntVar(&c.Retries, "retries", 1, "how often to repeat a noisy measurement; the quietest counts")
 	f.StringVar(&c.Dir, "dir", os.TempDir(), "directory on the disk to test; data directories are made in it and removed")
 	f.StringVar(&c.Root, "root", "", "root of the Headwater tree; default: the nearest go.work above the working directory")
 	f.StringVar(&c.EtcdBinary, "etcd", "", "etcd binary; default: built from the module go.etcd.io/etcd/server/v3 that bench/go.mod names")
@@ -116,8 +120,8 @@ func (c *Config) validate() error {
 		}
 	}
 	switch {
-	case c.Rounds < 1 || c.Duration <= 0 || c.Warmup < 0 || c.Starts < 1:
-		return fmt.Errorf("rounds, starts and duration must be positive")
+	case c.Rounds < 1 || c.Duration <= 0 || c.Warmup < 0 || c.Starts < 1 || c.Retries < 0:
+		return fmt.Errorf("rounds, starts and duration must be positive, warmup and retries not negative")
 	case c.MemoryKeys < 0 || c.BigBytes < 0 || c.MemoryValSize < 1 || c.BigValSize < 1 || c.BigMemory < 1:
 		return fmt.Errorf("sizes must not be negative")
 	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd:

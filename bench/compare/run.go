@@ -17,9 +17,6 @@ import (
 	"github.com/headwaterdb/headwater/bench/proc"
 )
 
-// noisyCores is the CPU used by others from which on a measurement is called noisy in the log.
-const noisyCores = 0.15
-
 // runner is one comparison.
 type runner struct {
 	cfg *Config
@@ -130,7 +127,7 @@ func (r *runner) loads(ctx context.Context) {
 				if failed[t.name] || t.name == nameNull && !row.null {
 					continue
 				}
-				s, err := r.measure(ctx, t, row, nil)
+				s, err := r.measureQuietly(ctx, t, row, round)
 				if err != nil {
 					r.fail(ctx, fmt.Sprintf("%s on %s, round %d", row.work, t.name, round+1), err)
 					failed[t.name] = true
@@ -138,16 +135,34 @@ func (r *runner) loads(ctx context.Context) {
 					continue
 				}
 				res.Samples[t.name] = append(res.Samples[t.name], s)
-				r.logSample(row, t, round, &s)
 			}
 		}
 		r.rep.Rows = append(r.rep.Rows, res)
 	}
 }
 
+// measureQuietly measures a row and repeats it while others used the machine, up to Config.Retries times. The quietest measurement counts:
+// the choice looks at the noise alone, never at the result.
+func (r *runner) measureQuietly(ctx context.Context, t *target, row row, round int) (best load.Result, err error) {
+	for try := range r.cfg.Retries + 1 {
+		s, err := r.measure(ctx, t, row, nil)
+		if err != nil {
+			return load.Result{}, err
+		}
+		r.logSample(row, t, round, &s)
+		if try == 0 || s.Server.Others < best.Server.Others {
+			best = s
+		}
+		if best.Server.Others <= r.cfg.NoiseMax {
+			break
+		}
+	}
+	return best, nil
+}
+
 func (r *runner) logSample(row row, t *target, round int, s *load.Result) {
 	level, note := slog.LevelInfo, ""
-	if s.Server.Others > noisyCores {
+	if s.Server.Others > r.cfg.NoiseMax {
 		level, note = slog.LevelWarn, "noisy: others used the CPU"
 	}
 	average, _ := proc.LoadAverage() // zero where there is none

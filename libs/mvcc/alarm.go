@@ -9,19 +9,18 @@ import (
 // Alarms returns the names of the alarms that are set, in byte order; they survive restarts. Errors: ErrUnavailable, the
 // context's.
 func (s *Store) Alarms(ctx context.Context) ([]string, error) {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return nil, storeErr(err)
-	}
-	defer snap.Close()
-	begin := s.rows.meta(metaAlarm)
-	it := snap.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
-	defer it.Close()
 	var names []string
-	for it.Next() {
-		names = append(names, string(it.Key()[len(begin):]))
-	}
-	return names, storeErr(it.Err())
+	begin := s.rows.meta(metaAlarm)
+	err := s.view(ctx, func(snap engine.Snapshot) error {
+		names = nil
+		it := snap.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
+		defer it.Close()
+		for it.Next() {
+			names = append(names, string(it.Key()[len(begin):]))
+		}
+		return it.Err()
+	})
+	return names, err
 }
 
 // SetAlarm sets or clears an alarm. It is idempotent. Errors: ErrNoSpace (not even this row can be written), ErrUnavailable, the

@@ -10,7 +10,7 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// HashKV hashes the state of the keyspace at rev (<= 0: the head): key, value, revisions, version and lease of every key in key
+// HashKV hashes the state of the keyspace at rev (0: the head; etcd takes a negative one for a revision before the first): key, value, revisions, version and lease of every key in key
 // order. Two servers with the same contents give the same hash; etcd's own HashKV hashes its bucket instead and differs. Errors:
 // ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's. hashRev is the revision hashed, compactRev the compact
 // revision at that moment.
@@ -18,7 +18,13 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 	h := crc32.New(castagnoli)
 	var buf []byte
 	req := &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}
-	if rev <= 0 {
+	switch {
+	case rev < 0 && rev < s.compact.Load():
+		return 0, 0, 0, 0, ErrCompacted
+	case rev < 0:
+		head, err = s.Head(ctx)
+		return h.Sum32(), rev, s.compact.Load(), head, err
+	case rev == 0:
 		if req.Rev, err = s.Head(ctx); err != nil {
 			return 0, 0, 0, 0, err
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -135,6 +136,14 @@ func (l *lane) shed(reqs []*request, err error) []*request {
 	return rest
 }
 
+// markShrinks tells an engine that keeps a reserve of disk space that the transaction may use it: it frees space, or the
+// keyspace cannot be opened or mended without it.
+func markShrinks(txn engine.Txn) {
+	if t, ok := txn.(interface{ Shrinks() }); ok {
+		t.Shrinks()
+	}
+}
+
 func pause(ctx context.Context, n int) {
 	t := time.NewTimer(min(pauseMin<<n, pauseMax))
 	defer t.Stop()
@@ -165,6 +174,9 @@ func (l *lane) attempt(ctx context.Context, reqs []*request) (int, error) {
 	if g.changed() {
 		l.seq = f.seq
 		g.build(txn, l.row, f.seq)
+	}
+	if !slices.ContainsFunc(f.reqs, func(r *request) bool { return r.m.grows() }) {
+		markShrinks(txn)
 	}
 	if f.pending, err = txn.Commit(ctx); err != nil {
 		txn.Discard()

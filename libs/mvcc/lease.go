@@ -131,38 +131,35 @@ func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64) ([][]b
 // LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors: ErrUnavailable, the
 // context's.
 func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error) {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return nil, 0, storeErr(err)
-	}
-	defer snap.Close()
-	if rev, err = s.headOf(ctx, snap); err != nil {
-		return nil, 0, err
-	}
-	keys, err = s.leaseKeys(ctx, snap, id)
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		if rev, err = s.headOf(ctx, snap); err != nil {
+			return err
+		}
+		keys, err = s.leaseKeys(ctx, snap, id)
+		return err
+	})
 	return keys, rev, err
 }
 
 // Leases visits all leases, in no particular order. Errors: ErrUnavailable, the context's, visit's.
 func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) error {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return storeErr(err)
-	}
-	defer snap.Close()
-	it := snap.Scan(ctx, s.rows.tableRange(tableLease))
-	defer it.Close()
-	for it.Next() {
-		key := it.Key()[len(s.rows.prefix)+1:]
-		ttl, err := parseRev(it.Value())
-		if err != nil || len(key) != 8 {
-			return ErrCorrupt
+	r := s.rows.tableRange(tableLease)
+	return s.view(ctx, func(snap engine.Snapshot) error {
+		it := snap.Scan(ctx, r)
+		defer it.Close()
+		for it.Next() {
+			key := it.Key()[len(s.rows.prefix)+1:]
+			ttl, err := parseRev(it.Value())
+			if err != nil || len(key) != 8 {
+				return ErrCorrupt
+			}
+			if err := visit(int64(binary.BigEndian.Uint64(key)), ttl); err != nil {
+				return err
+			}
+			r.Begin = append(bytes.Clone(it.Key()), 0)
 		}
-		if err := visit(int64(binary.BigEndian.Uint64(key)), ttl); err != nil {
-			return err
-		}
-	}
-	return storeErr(it.Err())
+		return it.Err()
+	})
 }
 
 // ClaimLeases makes the caller the owner of the keyspace's leases: fences given out before are no longer good. Errors:
@@ -223,6 +220,7 @@ func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
 	if err := f(txn); err != nil {
 		return err
 	}
+	markShrinks(txn) // what is kept beside the groups: the owner of leases, alarms, what compaction removes
 	p, err := txn.Commit(ctx)
 	if err != nil {
 		return err

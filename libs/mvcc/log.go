@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -20,11 +21,14 @@ const (
 // if from is below the compact revision (the entry at the compact revision is still there), ErrUnavailable, ErrCorrupt, the
 // context's.
 func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return nil, 0, storeErr(err)
-	}
-	defer snap.Close()
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		entries, next, err = s.readLog(ctx, snap, from, maxEntries, maxBytes)
+		return err
+	})
+	return entries, next, err
+}
+
+func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
 	head, err := s.headOf(ctx, snap)
 	if err != nil || from > head {
 		return nil, from, err
@@ -46,11 +50,13 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 		maxBytes -= len(payload)
 		return len(entries) < maxEntries && maxBytes > 0, nil
 	})
-	if err != nil {
-		return nil, 0, err
-	}
-	if n := len(entries); n > 0 && (n >= maxEntries || maxBytes <= 0) {
+	n := len(entries)
+	cut := n > 0 && (n >= maxEntries || maxBytes <= 0 || errors.Is(err, engine.ErrTooOld))
+	switch {
+	case cut: // what has been read is good, the rest is for the next call
 		return entries, entries[n-1].Rev + 1, nil
+	case err != nil:
+		return nil, 0, err
 	}
 	return entries, head + 1, nil
 }

@@ -26,31 +26,13 @@ type RangeInfo struct {
 // before the call. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return RangeInfo{}, storeErr(err)
-	}
-	head, err := s.headOf(ctx, snap)
-	if err != nil {
-		snap.Close()
-		return RangeInfo{}, err
-	}
-	q := query{s: s, req: req, head: head, rev: head}
-	if req.Rev > 0 {
-		q.rev = req.Rev
-	}
-	q.reader, q.reopen = snap, func() (engine.Reader, func(), error) {
-		fresh, err := s.eng.Snapshot(ctx)
-		if err != nil {
-			return nil, nil, storeErr(err)
+	for stale := 0; ; stale++ {
+		q := query{s: s, req: req}
+		info, err := q.open(ctx, visit)
+		if !errors.Is(err, engine.ErrTooOld) || q.visited || stale == staleScansMax {
+			return info, storeErr(err)
 		}
-		return fresh, fresh.Close, nil
 	}
-	q.close = snap.Close
-	defer func() { q.close() }()
-	info, err := q.run(ctx, visit)
-	info.Rev = head
-	return info, err
 }
 
 // query is one Range at one revision, over one Reader or, when that grows too old, several.
@@ -60,9 +42,29 @@ type query struct {
 	head int64 // of the first reader
 	rev  int64
 
-	reader engine.Reader
-	reopen func() (engine.Reader, func(), error) // nil: the reader cannot be replaced
-	close  func()
+	reader  engine.Reader
+	snap    engine.Snapshot // reader, if it is the query's own and may be replaced
+	visited bool
+}
+
+// open runs the query in snapshots of its own.
+func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err error) {
+	if q.snap, err = q.s.eng.Snapshot(ctx); err != nil {
+		return info, err
+	}
+	defer func() { q.snap.Close() }()
+	q.reader = q.snap
+	head, err := q.s.headOf(ctx, q.snap)
+	if err != nil {
+		return info, err
+	}
+	q.head, q.rev = head, head
+	if q.req.Rev > 0 {
+		q.rev = q.req.Rev
+	}
+	info, err = q.run(ctx, visit)
+	info.Rev = head
+	return info, err
 }
 
 func (q *query) run(ctx context.Context, visit Visit) (RangeInfo, error) {
@@ -161,7 +163,7 @@ func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 	}
 	var info RangeInfo
 	var last []byte
-	err := q.scan(ctx, q.req.values(), limit, func(kv *KV) error {
+	err := q.scan(ctx, q.req.Key, q.req.values(), limit, func(kv *KV) error {
 		info.Count++
 		if q.req.CountOnly {
 			return nil
@@ -189,11 +191,8 @@ func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 		memo.put(q.rev, next, q.req.End, left)
 		return left, nil
 	}
-	rest := *q
-	rest.req = &RangeRequest{Key: next, End: q.req.End, CountOnly: true}
 	var left int64
-	err := rest.scan(ctx, false, -1, func(*KV) error { left++; return nil })
-	q.reader, q.close = rest.reader, rest.close
+	err := q.scan(ctx, next, false, -1, func(*KV) error { left++; return nil })
 	if err == nil && left > 0 {
 		memo.put(q.rev, next, q.req.End, left)
 	}
@@ -207,7 +206,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	var kvs []KV
 	req := q.req
 	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
-	err := q.scan(ctx, req.values(), -1, func(kv *KV) error {
+	err := q.scan(ctx, req.Key, req.values(), -1, func(kv *KV) error {
 		info.Count++
 		if !req.CountOnly && (!cut || info.Count <= req.Limit+1) && req.keep(kv, settled) {
 			kvs = append(kvs, cloneKV(kv))
@@ -268,36 +267,29 @@ func compareInt(a, b int64) int {
 	return 0
 }
 
-// scan visits the range in key order at q.rev, up to limit keys (-1: all). When the read version has grown too old it goes on
-// behind the last key in a new one, as of the same revision (design §3).
-func (q *query) scan(ctx context.Context, values bool, limit int64, visit Visit) error {
-	key := q.req.Key
-	stale := 0
+// scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has grown
+// too old it goes on behind the last key in a new one, as of the same revision (design §3).
+func (q *query) scan(ctx context.Context, key []byte, values bool, limit int64, visit Visit) error {
 	var seen int64
-	var buf []byte
-	for {
-		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, values: values, limit: limit - seen}
-		if limit < 0 {
-			c.limit = -1
+	var last []byte
+	for stale := 0; ; {
+		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, values: values, limit: limit}
+		if limit >= 0 {
+			c.limit = limit - seen
 		}
 		before := seen
 		err := c.scan(ctx, key, q.req.End, func(kv *KV) error {
-			if err := visit(kv); err != nil {
-				return err
-			}
 			seen++
-			buf = append(append(buf[:0], kv.Key...), 0)
-			return nil
+			last = append(append(last[:0], kv.Key...), 0)
+			return visit(kv)
 		})
-		if !errors.Is(err, engine.ErrTooOld) || q.reopen == nil {
-			return storeErr(err)
+		if !errors.Is(err, engine.ErrTooOld) || q.snap == nil {
+			return err
 		}
-		if seen == before {
-			if stale++; stale > staleScansMax {
-				return ErrUnavailable
-			}
-		} else {
-			stale, key = 0, bytes.Clone(buf)
+		if seen > before {
+			stale, key, q.visited = 0, bytes.Clone(last), true
+		} else if stale++; stale > staleScansMax {
+			return err
 		}
 		if err := q.refresh(ctx); err != nil {
 			return err
@@ -305,16 +297,15 @@ func (q *query) scan(ctx context.Context, values bool, limit int64, visit Visit)
 	}
 }
 
+// refresh takes a new snapshot. The head has moved on since, so the scan reads history from here on.
 func (q *query) refresh(ctx context.Context) error {
-	q.close()
-	q.close = func() {}
-	r, done, err := q.reopen()
+	fresh, err := q.s.eng.Snapshot(ctx)
 	if err != nil {
 		return err
 	}
-	q.reader, q.close = r, done
-	// The head has moved on since, so the scan reads history from here on.
-	if q.head, err = q.s.readHead(ctx, r); err != nil {
+	q.snap.Close()
+	q.snap, q.reader = fresh, fresh
+	if q.head, err = q.s.headOf(ctx, fresh); err != nil {
 		return err
 	}
 	return q.checkCompacted(ctx)

@@ -133,13 +133,28 @@ func (s *Store) CompactRevision() int64 { return s.compact.Load() }
 
 // Head returns the revision of the newest durable state: at least every revision acknowledged to anyone before the call
 // (a linearizable read). Errors: ErrUnavailable or the context's.
-func (s *Store) Head(ctx context.Context) (int64, error) {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
-		return 0, storeErr(err)
+func (s *Store) Head(ctx context.Context) (rev int64, err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		rev, err = s.headOf(ctx, snap)
+		return err
+	})
+	return rev, err
+}
+
+// view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over, or to
+// go on where it was.
+func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
+	for stale := 0; ; stale++ {
+		snap, err := s.eng.Snapshot(ctx)
+		if err != nil {
+			return storeErr(err)
+		}
+		err = f(snap)
+		snap.Close()
+		if !errors.Is(err, engine.ErrTooOld) || stale == staleScansMax {
+			return storeErr(err)
+		}
 	}
-	defer snap.Close()
-	return s.headOf(ctx, snap)
 }
 
 // headOf returns the head of a snapshot. The row is read once per state.

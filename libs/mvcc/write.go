@@ -1,6 +1,10 @@
 package mvcc
 
-import "context"
+import (
+	"context"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
 
 // Put sets a key. Result: Rev, and Prev if asked for and there was a version. Errors: ErrLeaseNotFound, ErrKeyNotFound
 // (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome unknown), the context's
@@ -24,18 +28,19 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	if t.Writes() {
 		return s.submit(ctx, t, t.size())
 	}
-	snap, err := s.eng.Snapshot(ctx)
+	var res *Result
+	err := s.view(ctx, func(snap engine.Snapshot) (err error) {
+		g := newGroup(s, snap, 0, 0)
+		if g.head, err = s.headOf(ctx, snap); err != nil {
+			return err
+		}
+		g.rev, res = g.head, new(Result)
+		return t.run(ctx, g, res)
+	})
 	if err != nil {
-		return nil, storeErr(err)
-	}
-	defer snap.Close()
-	g := newGroup(s, snap, 0, 0)
-	if g.head, err = s.headOf(ctx, snap); err != nil {
 		return nil, err
 	}
-	g.rev = g.head
-	res := new(Result)
-	return res, t.run(ctx, g, res)
+	return res, nil
 }
 
 // submit takes a mutation through group commit.

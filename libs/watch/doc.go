@@ -31,15 +31,15 @@
 //
 // # Concurrency
 //
-// The core (core, streamState, group, pass) is a state machine without clock, goroutine or network; Hub holds one lock around its methods. Around it
-// are three goroutines: the dispatcher, which moves entries from the inbox into the core, the catch-up runner, which
-// reads history without the lock, and one ticker for all periodic progress notifications. A stream has none of its own here: its
-// user calls Next.
+// The core (core, streamState, group, pass) is a state machine without clock, goroutine or network; Hub holds one lock
+// around its methods. Around it are three goroutines: the dispatcher, which moves entries from the inbox into the core,
+// the catch-up runner, which reads history without the lock, and one ticker for all periodic progress notifications. A
+// stream has none of its own here: its user calls Next.
 //
 // Lock order: Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
 //
 // # Testing
 //
-// TestCoreAgainstModel drives the core with random entries, stalls, compactions and tiny limits against a naive model; -watch.seed repeats a run.
-// Hub tests run the goroutines; encoders are fuzzed against proto.Unmarshal.
+// TestCoreAgainstModel drives the core with random entries, stalls, compactions and tiny limits against a naive model;
+// -watch.seed repeats a run. Hub tests run the goroutines; encoders are fuzzed against proto.Unmarshal.
 package watch

@@ -20,8 +20,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// binary is the program under test, built by TestMain.
-var binary string
+// program is the path of the binary under test, built by TestMain.
+var program string
 
 // patience bounds every wait; a loaded machine is slow.
 const patience = 60 * time.Second
@@ -32,8 +32,8 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	binary = filepath.Join(dir, "headwater")
-	build := exec.Command("go", "build", "-o", binary, ".")
+	program = filepath.Join(dir, "headwater")
+	build := exec.Command("go", "build", "-o", program, ".")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	build.Stdout, build.Stderr = os.Stdout, os.Stderr
 	code := 1
@@ -72,9 +72,9 @@ type process struct {
 	url    string        // where clients are served
 }
 
-// command prepares the binary with an environment of its own.
+// command prepares the program with an environment of its own.
 func command(env []string, args ...string) (*exec.Cmd, *output) {
-	cmd := exec.Command(binary, args...)
+	cmd := exec.Command(program, args...)
 	cmd.Env = append([]string{"HOME=/nonexistent"}, env...)
 	out := &output{}
 	cmd.Stdout, cmd.Stderr = out, out
@@ -153,7 +153,7 @@ func (p *process) client(t *testing.T) *clientv3.Client {
 	return c
 }
 
-// fails runs the binary to its end and expects an exit code and one line that contains want.
+// fails runs the program to its end and expects an exit code and one line that contains want.
 func fails(t *testing.T, env []string, code int, want string, args ...string) {
 	t.Helper()
 	cmd, out := command(env, args...)
@@ -263,7 +263,7 @@ func TestStartFailures(t *testing.T) {
 	}
 }
 
-// TestCorruptFile damages every file of a store in turn: each either starts with all data or fails with one line.
+// TestCorruptFile: a store whose manifest is damaged is not opened, and nothing is made anew in its place.
 func TestCorruptFile(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	p := start(t, dir)

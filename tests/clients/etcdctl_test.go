@@ -50,7 +50,7 @@ var scripts = map[string][]command{
 		{args: "put a 1"}, {args: "put a 2"}, {args: "put a 3"}, {args: "compaction 3"}, {args: "compaction 3"}, {args: "compaction 99"}, {args: "get a --rev 2"}, {args: "get a --rev 3"}, {args: "compaction 4 --physical"}, {args: "compaction x"},
 	},
 	"lease": {
-		{args: "lease grant 300"}, {args: "lease list"}, {args: "put a 1 --lease=LEASE"}, {args: "get a -w fields"}, {args: "lease timetolive LEASE"}, {args: "lease timetolive LEASE --keys"}, {args: "lease keep-alive LEASE --once"}, {args: "lease revoke LEASE"}, {args: "lease revoke LEASE"}, {args: "lease timetolive LEASE"}, {args: "lease keep-alive LEASE --once"}, {args: "get a"}, {args: "lease list"}, {args: "lease grant 0"}, {args: "lease grant 9000000001"}, {args: "put a --lease=77 1"},
+		{args: "lease grant 300"}, {args: "lease list"}, {args: "put a 1 --lease=LEASE"}, {args: "get a -w fields"}, {args: "lease timetolive LEASE"}, {args: "lease timetolive LEASE --keys"}, {args: "lease keep-alive LEASE --once"}, {args: "lease revoke LEASE"}, {args: "lease revoke LEASE"}, {args: "lease timetolive LEASE"}, {args: "lease keep-alive LEASE --once"}, {args: "get a"}, {args: "lease list"}, {args: "lease grant 9000000001"}, {args: "put a --lease=77 1"},
 	},
 	"cluster and maintenance": {
 		{args: "put a 1"}, {args: "member list -w fields"}, {args: "endpoint health"}, {args: "endpoint hashkv -w fields"}, {args: "alarm list"}, {args: "alarm disarm"}, {args: "defrag"}, {args: "move-leader 1234"}, {args: "move-leader MEMBER"}, {args: "version"}, {args: "auth status"}, {args: "check perf --nonsense"},
@@ -86,7 +86,7 @@ type shell struct {
 
 var (
 	leaseID   = regexp.MustCompile(`\b[0-9a-f]{15,16}\b`)
-	bigNumber = regexp.MustCompile(`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Hash|HashRevision|hash)"? ?: ?)"?[0-9a-f]+"?`)
+	bigNumber = regexp.MustCompile(`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Lease|Hash|HashRevision|hash)"? ?: ?)"?[0-9a-f]+"?`)
 	took      = regexp.MustCompile(`took(?: =)? [0-9.]+[mµn]?s`)
 	remaining = regexp.MustCompile(`remaining\(\d+s\)`)
 	clients   = regexp.MustCompile(`"ClientURL" : "http://127.0.0.1:\d+"`)
@@ -211,7 +211,7 @@ func TestEtcdctlWatch(t *testing.T) {
 	ctl := &shell{bin: etcdctl(t), addr: s.Endpoint()}
 	ctl.exec("", "put", "k1", "old")
 	w := startEtcdctl(t, s, "watch", "k", "--prefix", "--rev=1", "--prev-kv")
-	w.expect("PUT", "", "", "k1", "old") // without a previous value two empty lines stand for it
+	w.expect("PUT", "k1", "old")
 	ctl.exec("", "put", "k1", "new")
 	w.expect("PUT", "k1", "old", "k1", "new")
 	ctl.exec("", "del", "k1")

@@ -140,7 +140,7 @@ func TestElectionService(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("second")
-	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: first.GetLeader(), Value: []byte("late")}); status.Convert(err).Message() != "election: session expired" {
+	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: first.GetLeader(), Value: []byte("late")}); status.Convert(err).Message() != "election: not leader" {
 		t.Errorf("proclaim of a former leader: %v", err)
 	}
 	for what, call := range map[string]func() error{

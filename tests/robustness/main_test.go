@@ -2,11 +2,13 @@ package robustness
 
 import (
 	"flag"
+	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"go.uber.org/goleak"
 )
 
 var (
@@ -20,6 +22,10 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
 	os.Exit(code)
 }
 

@@ -1,6 +1,10 @@
 package sidebyside
 
-import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	"slices"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
 
 const (
 	txnDepthMax    = 3
@@ -44,7 +48,31 @@ func (g *Generator) txn(s State, depth int) *pb.TxnRequest {
 	if depth == 0 && g.oneIn(60) {
 		g.fillUp(t)
 	}
+	if depth == 0 && hasPut(t) {
+		closeDeletes(t)
+	}
 	return t
+}
+
+func hasPut(t *pb.TxnRequest) bool {
+	for _, op := range slices.Concat(t.GetSuccess(), t.GetFailure()) {
+		if op.GetRequestPut() != nil || hasPut(op.GetRequestTxn()) {
+			return true
+		}
+	}
+	return false
+}
+
+// closeDeletes gives deletes that are open to the end an end behind all keys of the pool (T17).
+func closeDeletes(t *pb.TxnRequest) {
+	for _, op := range slices.Concat(t.GetSuccess(), t.GetFailure()) {
+		if d := op.GetRequestDeleteRange(); d != nil && string(d.GetRangeEnd()) == "\x00" {
+			d.RangeEnd = []byte("\xff\xff\xff")
+		}
+		if n := op.GetRequestTxn(); n != nil {
+			closeDeletes(n)
+		}
+	}
 }
 
 // fillUp takes a transaction to or over the limit of operations.

@@ -219,6 +219,7 @@ func (p *Pair) compare(op Op, req proto.Message, ref, sut outcome) *Difference {
 	a, b := proto.Clone(ref.msg), proto.Clone(sut.msg)
 	normalise(req, a)
 	normalise(req, b)
+	normalisePair(a, b)
 	if proto.Equal(a, b) {
 		return nil
 	}

@@ -22,7 +22,9 @@ import (
 //	    are returned is open too, so of the cut group only its size is compared.
 //	T6  Status: sizes and raft indexes (any; leader is non-zero and the answering member). dbSizeQuota is a size.
 //	    storageVersion: etcd raises it some seconds after its start.
-//	T7  Hash values (not the revisions that come with them), of Hash and HashKV.
+//	T7  Hash values (not the revisions that come with them), of Hash and HashKV. HashKV of exactly the compact revision is answered by
+//	    etcd from a cache that was filled when the compaction ran and still names the compact revision before it; after Compact(0) on a
+//	    fresh store it answers the newest revision from there, with hash_revision 0, for good.
 //	T8  MemberList: ids, peer URLs and client URLs by value; there must be one member with an id, a name and a client URL.
 //	T9  RangeStream: where messages are cut. Only the last may carry header, more, count (call.go checks it).
 //	T10 Watch: how events are grouped into responses and fragments, and header revisions of responses with events, as far as I8 allows:
@@ -35,6 +37,8 @@ import (
 //	T15 Two errors that etcd sends with code Unknown by mistake may come with their nominal code (nominalCode).
 //	T16 A watch canceled by compaction stays registered in etcd until the client cancels it: that cancel is answered once more, its id is
 //	    taken, and progress requests of the stream stay unanswered. The server under test may forget it.
+//	T17 A transaction that deletes [key, "\0") and puts a key in that range: etcd's overlap check takes the range as empty and lets the key change
+//	    twice in one revision. Headwater refuses it. As the stores would differ from then on, the generator makes no such transaction.
 //
 // The concurrent mode compares less, by its nature; see concurrent.go.
 
@@ -91,6 +95,21 @@ func normalise(req, res proto.Message) {
 		for _, m := range r.GetMembers() {
 			eraseMember(m)
 		}
+	}
+}
+
+// normalisePair erases what may differ depending on the other answer.
+func normalisePair(ref, sut proto.Message) {
+	a, ok := ref.(*pb.HashKVResponse)
+	if !ok {
+		return
+	}
+	b, ok := sut.(*pb.HashKVResponse)
+	if ok && a.GetHashRevision() == 0 { // the cached answer for Compact(0)
+		a.HashRevision, a.CompactRevision = b.GetHashRevision(), b.GetCompactRevision()
+	}
+	if ok && b.GetHashRevision() == b.GetCompactRevision() && a.GetCompactRevision() <= b.GetCompactRevision() {
+		a.CompactRevision = b.GetCompactRevision()
 	}
 }
 

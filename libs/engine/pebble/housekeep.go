@@ -65,6 +65,9 @@ func (s *Store) reclaim() {
 		if s.space.blocked.Load() > 0 || s.failure.Load() != nil {
 			return
 		}
+		if bytes.Compare(from, to) >= 0 {
+			continue
+		}
 		ctx, cancel := s.running()
 		err := guard(func() error { return s.db.Compact(ctx, from, to, false) })
 		cancel()

@@ -51,6 +51,8 @@ type Store struct {
 	failure    atomic.Pointer[error]
 	failed     chan struct{} // closed after failure is set
 	closed     atomic.Bool
+	noRoom     chan struct{} // closed when a table finds no space while the store is being closed
+	noRoomOnce sync.Once
 	stop       chan struct{}
 	background sync.WaitGroup
 }
@@ -70,7 +72,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{})}
+	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{})}
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
 	s.watches.init()
@@ -233,7 +235,7 @@ func (s *Store) Close() error {
 	return s.closeDB()
 }
 
-// flush writes the memtables out.
+// flush writes the memtables out, or gives up when there is no space for them: the log has what they hold.
 func (s *Store) flush() error {
 	var flushed <-chan struct{}
 	err := guard(func() (err error) { flushed, err = s.db.AsyncFlush(); return err })
@@ -242,6 +244,9 @@ func (s *Store) flush() error {
 	}
 	select {
 	case <-flushed:
+		return nil
+	case <-s.noRoom:
+		s.log.Warn("the disk is full: the next start will replay the log")
 		return nil
 	case <-s.failed:
 		return s.err()

@@ -65,8 +65,11 @@ func (s *Store) pebbleOptions() *pdb.Options {
 func (s *Store) events() *pdb.EventListener {
 	return &pdb.EventListener{
 		BackgroundError: func(err error) {
-			if !isNoSpace(err) { // of that space tells
+			switch {
+			case !isNoSpace(err):
 				s.log.Error("background work failed and will be tried again", "error", err.Error())
+			case s.closed.Load():
+				s.noRoomOnce.Do(func() { close(s.noRoom) })
 			}
 		},
 		DataCorruption: func(i pdb.DataCorruptionInfo) {
