@@ -30,12 +30,12 @@ type Store interface {
 	Head(ctx context.Context) (int64, error)
 }
 
-// refused reports whether err says that the write was not made and never will be. After any other error it may have
-// been made, or may yet be.
+// refused reports whether err says that the write was not made and never will be. After any other error, mvcc.ErrUnavailable
+// above all, it may have been made, or may yet be.
 func refused(err error) bool {
 	for _, known := range []error{
 		mvcc.ErrLeaseExists, mvcc.ErrLeaseNotFound, mvcc.ErrFenced,
-		mvcc.ErrNoSpace, mvcc.ErrTooManyRequests, mvcc.ErrTooLarge,
+		mvcc.ErrNoSpace, mvcc.ErrTooManyRequests, mvcc.ErrTooLarge, mvcc.ErrCorrupt, mvcc.ErrClosed,
 	} {
 		if errors.Is(err, known) {
 			return true

@@ -219,24 +219,3 @@ func names(k flagKind) string {
 	b.WriteString(line + "\n")
 	return b.String()
 }
-
-// FlagsMarkdown returns the table of all flags for the documentation.
-func FlagsMarkdown() string {
-	var b strings.Builder
-	b.WriteString("| flag | default | here |\n|---|---|---|\n")
-	for i := range flagTable {
-		f := &flagTable[i]
-		here := f.help
-		switch f.kind {
-		case ignored:
-			here = "accepted without effect: " + f.note
-		case refused:
-			here = "refused: " + f.note
-			if len(f.harmless) > 0 {
-				here += " (`" + strings.Join(f.harmless, "`, `") + "` accepted)"
-			}
-		}
-		fmt.Fprintf(&b, "| `--%s` | `%s` | %s |\n", f.name, f.def, strings.ReplaceAll(here, "|", "\\|"))
-	}
-	return b.String()
-}

@@ -3,6 +3,7 @@ package server
 import (
 	"errors"
 	"flag"
+	"fmt"
 	"math"
 	"os"
 	"path/filepath"
@@ -178,7 +179,7 @@ func TestKnowsAllFlagsOfEtcd(t *testing.T) {
 
 func TestFlagsMarkdown(t *testing.T) {
 	path := filepath.Join("testdata", "flags.md")
-	got := FlagsMarkdown()
+	got := flagsMarkdown()
 	if *update {
 		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
@@ -191,6 +192,51 @@ func TestFlagsMarkdown(t *testing.T) {
 	if diff := cmp.Diff(string(want), got); diff != "" {
 		t.Errorf("testdata/flags.md (run with -update): %s", diff)
 	}
+}
+
+// flagsMarkdown is the documentation of all flags, in Markdown.
+func flagsMarkdown() string {
+	code := func(v string) string {
+		if v == "" {
+			return "(empty)"
+		}
+		return "`" + v + "`"
+	}
+	var b strings.Builder
+	b.WriteString("### Flags that work\n\n| flag | default | meaning |\n|---|---|---|\n")
+	for _, f := range flagTable {
+		if f.kind == works {
+			fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.name, code(f.def), f.help)
+		}
+	}
+	b.WriteString("\n### Flags that are refused\n\n| flag | values that pass | why |\n|---|---|---|\n")
+	for _, f := range flagTable {
+		if f.kind == refused {
+			var pass []string
+			for _, v := range f.harmless {
+				if f.isBool && v != "false" {
+					continue // other spellings of it
+				}
+				pass = append(pass, code(v))
+			}
+			fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.name, strings.Join(pass, ", "), f.note)
+		}
+	}
+	b.WriteString("\n### Flags that are accepted without effect (one warning names those given)\n\n| why | flags |\n|---|---|\n")
+	var reasons []string
+	byReason := make(map[string][]string)
+	for _, f := range flagTable {
+		if f.kind == ignored {
+			if byReason[f.note] == nil {
+				reasons = append(reasons, f.note)
+			}
+			byReason[f.note] = append(byReason[f.note], "`--"+f.name+"`")
+		}
+	}
+	for _, r := range reasons {
+		fmt.Fprintf(&b, "| %s | %s |\n", r, strings.Join(byReason[r], " "))
+	}
+	return b.String()
 }
 
 func TestUsage(t *testing.T) {

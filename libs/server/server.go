@@ -75,19 +75,21 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	}
 	// Messages and order are etcd's: test frameworks and unit files wait for the first.
 	o.Log.Info("ready to serve client requests")
+	limit := fdMax()
 	for _, l := range s.listeners {
+		guarded := &guard{Listener: l, max: limit, log: o.Log}
 		switch l.role {
 		case roleBoth:
-			split := newSplitter(l, o.Log)
+			split := newSplitter(guarded, o.Log)
 			run(l.url, split.serve)
 			run(l.url, func() error { return o.GRPC.server.Serve(split.http2) })
 			run(l.url, func() error { return client.Serve(split.http1) })
 		case roleGRPC:
-			run(l.url, func() error { return o.GRPC.server.Serve(l) })
+			run(l.url, func() error { return o.GRPC.server.Serve(guarded) })
 		case roleHTTP:
-			run(l.url, func() error { return client.Serve(l) })
+			run(l.url, func() error { return client.Serve(guarded) })
 		case roleMetrics:
-			run(l.url, func() error { return metrics.Serve(l) })
+			run(l.url, func() error { return metrics.Serve(guarded) })
 			o.Log.Info("serving metrics", "address", l.url)
 			continue
 		}

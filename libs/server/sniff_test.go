@@ -153,6 +153,38 @@ func TestSplitterKeepsConnections(t *testing.T) {
 	}
 }
 
+// TestGuard refuses connections whose descriptors are too high and goes on accepting.
+func TestGuard(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	g := &guard{Listener: l, max: 1, log: slog.New(slog.DiscardHandler)}
+	accepted := make(chan error, 1)
+	go func() {
+		_, err := g.Accept()
+		accepted <- err
+	}()
+	for range 3 {
+		c, err := net.Dial("tcp", l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.Read(make([]byte, 1)); err == nil {
+			t.Error("the connection is served")
+		}
+		c.Close()
+	}
+	l.Close()
+	if err := <-accepted; !errors.Is(err, net.ErrClosed) || g.refused.Load() != 3 {
+		t.Errorf("%v, %d refused", err, g.refused.Load())
+	}
+	if fdMax() <= 0 {
+		t.Error("no limit of open files")
+	}
+}
+
 func TestTap(t *testing.T) {
 	g := NewGRPC(GRPCOptions{})
 	defer g.server.Stop()

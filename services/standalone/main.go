@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -43,10 +45,17 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 	if err == nil {
 		return exitOK
 	}
-	fmt.Fprintf(stderr, "headwater: %v\n", err)
+	fmt.Fprintf(stderr, "headwater: %s\n", oneLine(err))
 	var usage server.UsageError
 	if errors.As(err, &usage) {
 		return exitUsage
 	}
 	return exitFailed
+}
+
+// oneLine writes joined errors, which may repeat each other, in one line.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines[1:])
+	return strings.Join(slices.Compact(lines), "; ")
 }

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 )
@@ -288,7 +289,7 @@ func TestCorruptFile(t *testing.T) {
 	fails(t, nil, 1, "corrupt", "--listen-client-urls", "http://127.0.0.1:0", "--data-dir", dir)
 }
 
-// TestStopWithWatchers: SIGTERM with watchers, keep-alives and a waiting lock attached ends cleanly and soon.
+// TestStopWithWatchers: SIGTERM with watchers and keep-alives attached ends cleanly and soon.
 func TestStopWithWatchers(t *testing.T) {
 	p := start(t, filepath.Join(t.TempDir(), "d"))
 	c := p.client(t)
@@ -460,5 +461,23 @@ func TestEnvironment(t *testing.T) {
 	defer c.Close()
 	if err := put(t, c, "k", "v"); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAutoCompaction: old revisions go by themselves.
+func TestAutoCompaction(t *testing.T) {
+	p := start(t, filepath.Join(t.TempDir(), "d"), "--auto-compaction-retention=100ms")
+	c := p.client(t)
+	for range 10 {
+		if err := put(t, c, "k", "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "compacted", func() bool {
+		_, err := c.Get(t.Context(), "k", clientv3.WithRev(2))
+		return errors.Is(err, rpctypes.ErrCompacted)
+	})
+	if got := get(t, c, "k"); got != "v" {
+		t.Errorf("k is %q", got)
 	}
 }

@@ -95,7 +95,6 @@ func TestMetrics(t *testing.T) {
 		"etcd_debugging_mvcc_slow_watcher_total ",
 		"etcd_debugging_mvcc_events_total ",
 		"etcd_debugging_mvcc_pending_events_total ",
-		"etcd_debugging_mvcc_keys_total 1",
 		"etcd_debugging_mvcc_current_revision 2",
 		"etcd_debugging_mvcc_compact_revision ",
 		"etcd_mvcc_range_total ",

@@ -89,7 +89,7 @@ func (s *system) start(ctx context.Context) error {
 func (s *system) crash(ctx context.Context) error {
 	s.crashes++
 	var after *vfs.MemFS
-	s.count()
+	s.count(s.srv)
 	err := s.srv.Stop(func() {
 		after = s.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: s.rnd.IntN(101), RNG: s.rnd})
 	})
@@ -101,14 +101,14 @@ func (s *system) crash(ctx context.Context) error {
 }
 
 // count adds up what the server that is about to end has met.
-func (s *system) count() {
-	u := s.srv.Usage()
+func (s *system) count(srv *inproc.Server) {
+	u := srv.Usage()
 	s.conflicts += u.Conflicts.Load()
 	s.retries += u.Retries.Load()
 }
 
 func (s *system) stop() error {
-	s.count()
+	s.count(s.srv)
 	return errors.Join(s.srv.Stop(nil), s.eng.Close())
 }
 
@@ -160,7 +160,7 @@ func (s *system) judge(ctx context.Context, cfg load.Config, h load.History) (ch
 }
 
 func (s *system) traffic(ctx context.Context, cfg load.Config) (load.History, error) {
-	cfg.Endpoint = s.addr
+	cfg.Endpoints = []string{s.addr}
 	run, err := load.Start(ctx, cfg)
 	if err != nil {
 		return load.History{}, err
@@ -197,7 +197,7 @@ func TestForgottenWrites(t *testing.T) {
 	if err := s.start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	cfg := load.Config{Endpoint: s.addr, Profile: load.KeyValue, Seed: seed, Clients: 4, Watchers: 2, Rate: 2000}
+	cfg := load.Config{Endpoints: []string{s.addr}, Profile: load.KeyValue, Seed: seed, Clients: 4, Watchers: 2, Rate: 2000}
 	run, err := load.Start(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

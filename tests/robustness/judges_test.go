@@ -57,7 +57,7 @@ func record(t *testing.T) check.History {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Endpoint = s.Endpoint()
+	cfg.Endpoints = []string{s.Endpoint()}
 	run, err := load.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -49,7 +49,7 @@ func robust(t *testing.T, cfg load.Config) check.Coverage {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Endpoint = s.Endpoint()
+	cfg.Endpoints = []string{s.Endpoint()}
 	run, err := load.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -153,21 +153,10 @@ func TestOpenCorrupt(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := filledDir(t)
-			for _, m := range files(t, dir, "MANIFEST-*")[1:] {
-				if err := os.Remove(m); err != nil { // Pebble keeps an older one too
-					t.Fatal(err)
-				}
-			}
-			dir2 := filledDir(t)
-			if err := damage(t, dir2); err != nil {
+			if err := damage(t, dir); err != nil {
 				t.Fatal(err)
 			}
-			if name == "manifest missing" || strings.HasPrefix(name, "manifest") {
-				for _, m := range files(t, filepath.Dir(dir2)+"/"+filepath.Base(dir2), "marker.manifest.*") {
-					t.Log(filepath.Base(m))
-				}
-			}
-			wantOpenError(t, dir2, ErrCorrupt)
+			wantOpenError(t, dir, ErrCorrupt)
 		})
 	}
 }
@@ -220,7 +209,7 @@ func TestOpenNewer(t *testing.T) {
 func TestDamagedBlock(t *testing.T) {
 	dir := filledDir(t)
 	for _, name := range files(t, dir, "*.sst") {
-		if err := rewrite(name, func(b []byte) { copy(b[1000:], bytes.Repeat([]byte{1}, 100)) }); err != nil {
+		if err := rewrite(name, func(b []byte) { copy(b[len(b)/2:], bytes.Repeat([]byte{1}, 100)) }); err != nil {
 			t.Fatal(err)
 		}
 	}

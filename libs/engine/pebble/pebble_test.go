@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"math/rand/v2"
+	"os"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -11,7 +12,15 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/enginetest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// childEnv says that this process runs one test that leaves goroutines behind.
+const childEnv = "HEADWATER_TEST_CHILD"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(childEnv) != "" {
+		os.Exit(m.Run())
+	}
+	goleak.VerifyTestMain(m)
+}
 
 // small are options that make tests cheap.
 func small(o Options) Options {

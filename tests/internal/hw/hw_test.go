@@ -11,7 +11,6 @@ func script(text string) Program {
 	return Program{Name: "script", Path: "/bin/sh", Args: func(Layout) []string { return []string{"-c", text} }}
 }
 
-
 func TestServer(t *testing.T) {
 	s := Run(t, script("echo starting; echo "+readyLine+"; exec sleep 60"), t.TempDir())
 	if err := s.Start(); err == nil {

@@ -38,6 +38,8 @@ type Config struct {
 	Listener net.Listener
 	MVCC     mvcc.Options // Feed and Logger are set here
 	Logger   *slog.Logger
+	// NoLeases leaves out the Lease service. Of several servers on one engine only one can own the leases.
+	NoLeases bool
 }
 
 // Server is a running server.
@@ -53,7 +55,7 @@ type Server struct {
 
 // Start opens the keyspace in the engine, creating it if need be, loads its leases and serves it.
 func Start(ctx context.Context, c Config) (*Server, error) {
-	s := &Server{hub: watch.New(watch.Options{ProgressInterval: progressInterval})}
+	s := &Server{stop: func() {}, hub: watch.New(watch.Options{ProgressInterval: progressInterval})}
 	c.MVCC.Feed, c.MVCC.Logger = s.hub.Apply, c.Logger
 	var err error
 	if s.store, err = mvcc.Open(ctx, c.Engine, c.MVCC); err != nil {
@@ -66,30 +68,38 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
 	}
 	s.hub.Start(s.store, head)
-	keeper, err := lease.New(s.store, lease.Options{Logger: c.Logger})
-	if err != nil {
-		s.hub.Close()
-		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
-	}
-	run, stop := context.WithCancel(context.WithoutCancel(ctx))
-	s.stop = stop
-	s.wg.Go(func() { s.leases = keeper.Run(run) })
-	if _, err := keeper.Leases(ctx); err != nil { // waits until the leases are loaded
-		stop()
-		s.wg.Wait()
-		s.hub.Close()
-		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
-	}
-
 	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.WaitForHandlers(true))
 	header := etcdapi.Header{ClusterID: s.store.Meta().ClusterID, MemberID: memberID, RaftTerm: raftTerm}
 	etcdapi.RegisterKV(s.grpc, s.store, header, etcdapi.KVOptions{})
 	etcdapi.RegisterWatch(s.grpc, s.hub, header, etcdapi.WatchOptions{})
-	etcdapi.RegisterLease(s.grpc, keeper, header, s.store)
+	if !c.NoLeases {
+		if err := s.startLeases(ctx, header, c.Logger); err != nil {
+			s.hub.Close()
+			return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
+		}
+	}
 	s.listener = &listener{Listener: c.Listener, conns: map[net.Conn]struct{}{}}
 	// Its error tells of the listener's end, which is Stop's doing.
 	s.wg.Go(func() { _ = s.grpc.Serve(s.listener) })
 	return s, nil
+}
+
+// startLeases serves leases when it has loaded them.
+func (s *Server) startLeases(ctx context.Context, header etcdapi.Header, logger *slog.Logger) error {
+	keeper, err := lease.New(s.store, lease.Options{Logger: logger})
+	if err != nil {
+		return err
+	}
+	run, stop := context.WithCancel(context.WithoutCancel(ctx))
+	s.stop = stop
+	s.wg.Go(func() { s.leases = keeper.Run(run) })
+	if _, err := keeper.Leases(ctx); err != nil { // waits until they are loaded
+		stop()
+		s.wg.Wait()
+		return err
+	}
+	etcdapi.RegisterLease(s.grpc, keeper, header, s.store)
+	return nil
 }
 
 // Stop cuts all connections, then waits for the requests under way and closes all but the engine. In between it calls

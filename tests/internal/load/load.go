@@ -36,12 +36,12 @@ func (p Profile) String() string {
 
 // Config says what traffic to make. Fields may be zero only if they say so.
 type Config struct {
-	Endpoint string
-	Profile  Profile
-	Seed     uint64
-	Clients  int     // concurrent clients that write and read
-	Watchers int     // concurrent clients that watch, half of them for long
-	Rate     float64 // requests per second of all clients together
+	Endpoints []string // clients take them in turn, one each
+	Profile   Profile
+	Seed      uint64
+	Clients   int     // concurrent clients that write and read
+	Watchers  int     // concurrent clients that watch, half of them for long
+	Rate      float64 // requests per second of all clients together
 	// Compact runs compactions. It may be false.
 	Compact bool
 	// Sparse says that the server does not number densely: the history has to be mapped to ranks before it is judged.
@@ -77,6 +77,7 @@ type Run struct {
 	recorder *Recorder
 	serial   *serialReader
 
+	clients   atomic.Int64
 	succeeded atomic.Int64
 	failed    atomic.Int64
 
@@ -147,7 +148,7 @@ func (r *Run) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.recorder = startRecorder(ctx, c)
-	if r.serial, err = startSerialReader(ctx, r.cfg.Endpoint, r.prefix(), r.rand(1)); err != nil {
+	if r.serial, err = startSerialReader(ctx, r.endpoint(), r.prefix(), r.rand(1)); err != nil {
 		return err
 	}
 	for i := range r.cfg.Clients {
@@ -187,7 +188,12 @@ func (r *Run) start(ctx context.Context) (err error) {
 }
 
 func (r *Run) client() (*client.RecordingClient, error) {
-	return r.set.NewClient([]string{r.cfg.Endpoint})
+	return r.set.NewClient([]string{r.endpoint()})
+}
+
+// endpoint is the next client's.
+func (r *Run) endpoint() string {
+	return r.cfg.Endpoints[int(r.clients.Add(1))%len(r.cfg.Endpoints)]
 }
 
 // link is one client's connection. Half of the clients drop it after a failure and dial anew, as a restarted

@@ -1,0 +1,44 @@
+// Package mvcc is etcd's data model on an engine: range, put, delete, transactions, compaction and leases as rows of one
+// keyspace, written by group commit and read at any revision that has not been compacted. docs/formats.md has the rows.
+//
+// # Writes
+//
+// Requests that change something wait in a queue. A lane takes a group of them and runs it as one engine transaction: it reads
+// what the group needs in parallel, evaluates the requests in order against those reads and an overlay of the group's own
+// changes, builds one set of mutations, commits, and answers when the commit is durable. The revisions of a group are not known
+// before its commit, so evaluation works with pending ones (revlog.Pending: the request's index in the group), which are settled
+// from the commit's stamp.
+//
+// A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the rest.
+// An unknown outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
+// while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys never go to two
+// lanes at once.
+//
+// # Reads
+//
+// A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
+// values; at an older revision it merges them with the hist rows, whose values lie in the log. A list that outlives its
+// snapshot goes on in a new one as of the same revision.
+//
+// # Invariants
+//
+//   - Every mutating request that succeeds has a revision of its own; the order of revisions is the order of commits (I1, I2).
+//   - The header revision of an answer is the head at the state that it shows (I3).
+//   - A log entry is self-contained; no read at or above the compact revision needs a log or hist row below it (I4).
+//   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
+//   - A key changes at most once per revision. Callers must refuse transactions that could break this.
+//   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
+//   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are smaller than the
+//     real ones, but still above every revision that a client can know, since the head was read after its request.
+//
+// # Concurrency
+//
+// Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it lands. Locks
+// (queue, removal, countMemo) are leaves: nothing is called while one is held.
+//
+// # Testing
+//
+// TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense engine, with
+// tiny chunks, and on one that behaves like FoundationDB. tests/faults and tests/robustness drive the package through
+// conflicts, unknown outcomes and crashes under etcd's own validators.
+package mvcc

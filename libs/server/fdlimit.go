@@ -1,0 +1,70 @@
+package server
+
+import (
+	"log/slog"
+	"net"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// fdReserve is how many file descriptors connections leave to the store, which fails for good when it cannot open its
+// files: the engine keeps up to 1,000 tables open.
+const fdReserve = 1200
+
+// refusalLogInterval is the least time between two log lines about refused connections.
+const refusalLogInterval = time.Second
+
+// fdMax returns the file descriptor from which on connections are refused: the process's limit less the reserve, or half
+// of a limit that is small. 0: no bound.
+func fdMax() int {
+	var l syscall.Rlimit
+	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
+		return 0
+	}
+	limit := int(min(l.Cur, 1<<30))
+	return max(limit-fdReserve, limit/2)
+}
+
+// guard refuses connections when the process runs out of file descriptors. The system gives out the lowest free
+// descriptor, so that a high one says that nearly all are in use; nothing has to be counted, and connections keep
+// their type.
+type guard struct {
+	net.Listener
+	max     int // 0: no bound
+	log     *slog.Logger
+	refused atomic.Int64
+	logged  time.Time // of the last line; Accept is called from one goroutine
+}
+
+func (g *guard) Accept() (net.Conn, error) {
+	for {
+		c, err := g.Listener.Accept()
+		if err != nil || g.max == 0 || descriptor(c) < g.max {
+			return c, err
+		}
+		c.Close()
+		g.refused.Add(1)
+		if now := time.Now(); now.Sub(g.logged) >= refusalLogInterval {
+			g.logged = now
+			g.log.Warn("refusing connections: the limit of open files is nearly reached", "address", g.Addr().String(), "refused", g.refused.Load(), "descriptors", g.max)
+		}
+	}
+}
+
+// descriptor returns the file descriptor of c, or 0 if it has none.
+func descriptor(c net.Conn) int {
+	sc, ok := c.(syscall.Conn)
+	if !ok {
+		return 0
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return 0
+	}
+	n := 0
+	if err := raw.Control(func(fd uintptr) { n = int(fd) }); err != nil {
+		return 0
+	}
+	return n
+}
