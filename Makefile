@@ -64,6 +64,6 @@ proto: ## Generate Go from protos/ (needs protoc; the plugin comes from the modu
 	$(MAKE) -C protos generate
 
 .PHONY: tidy
-tidy: ## go mod tidy in every module
-	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
+	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done

@@ -150,16 +150,16 @@ func (r *run) all(ctx context.Context, workers []*worker) (Result, error) {
 	for _, w := range workers {
 		wg.Go(func() { r.loop(ctx, w) })
 	}
-	var m meter
+	var m Meter
 	sleepUntil(ctx, begin)
-	err := m.start(r.o.ServerPID)
+	err := m.Start(r.o.ServerPID)
 	if !end.IsZero() {
 		sleepUntil(ctx, end)
-		err = errors.Join(err, m.stop())
+		err = errors.Join(err, m.Stop())
 	}
 	wg.Wait()
 	if end.IsZero() {
-		err = errors.Join(err, m.stop())
+		err = errors.Join(err, m.Stop())
 	}
 	// An open loop that fell behind ends when its last request is answered.
 	if now := time.Now(); end.IsZero() || r.o.Rate > 0 && now.After(end) {
@@ -249,7 +249,7 @@ func (g *guard) stop() {
 	g.cancel(nil)
 }
 
-func (r *run) result(window time.Duration, m *meter) Result {
+func (r *run) result(window time.Duration, m *Meter) Result {
 	ls, ops, units := r.rec.sum()
 	res := Result{
 		Command: r.l.name, Window: window, Ops: ops, Unit: r.l.unit, Units: units, Latencies: ls,
@@ -259,7 +259,7 @@ func (r *run) result(window time.Duration, m *meter) Result {
 	if s := r.tally.first.Load(); s != nil {
 		res.FirstError = *s
 	}
-	res.Server = m.used(res.PerSec)
+	res.Server = m.Used(res.PerSec)
 	return res
 }
 

@@ -8,12 +8,13 @@ import (
 	"github.com/headwaterdb/headwater/bench/proc"
 )
 
-// meter measures what a server process, this process and the machine did between start and stop.
-type meter struct {
-	pid    int
-	at     time.Time
-	before cpuTimes
-	result Server
+// Meter measures what a server process, this process and the machine did between Start and Stop. The zero value is ready; one goroutine uses it.
+type Meter struct {
+	pid     int
+	at      time.Time
+	elapsed time.Duration
+	before  cpuTimes
+	result  Server
 }
 
 // cpuTimes are readings of one moment.
@@ -27,7 +28,8 @@ func readCPU(pid int) (t cpuTimes, err error) {
 	return t, errors.Join(errs[:]...)
 }
 
-func (m *meter) start(pid int) (err error) {
+// Start begins to measure the process pid of this machine; zero measures nothing.
+func (m *Meter) Start(pid int) (err error) {
 	if m.pid = pid; pid == 0 {
 		return nil
 	}
@@ -36,7 +38,8 @@ func (m *meter) start(pid int) (err error) {
 	return err
 }
 
-func (m *meter) stop() error {
+// Stop ends what Start began.
+func (m *Meter) Stop() error {
 	if m.pid == 0 {
 		return nil
 	}
@@ -44,7 +47,8 @@ func (m *meter) stop() error {
 	if err != nil {
 		return err
 	}
-	secs := time.Since(m.at).Seconds()
+	m.elapsed = time.Since(m.at)
+	secs := m.elapsed.Seconds()
 	server, self := end.server-m.before.server, end.self-m.before.self
 	m.result.CPUPerSecond = server.Seconds() / secs
 	m.result.Others = max(0, (end.machine-m.before.machine-server-self).Seconds()/secs)
@@ -52,8 +56,8 @@ func (m *meter) stop() error {
 	return err
 }
 
-// used returns what the process used, given its units of work per second; nil if no process was measured.
-func (m *meter) used(unitsPerSecond float64) *Server {
+// Used returns what the process used, given its units of work per second; nil if no process was measured.
+func (m *Meter) Used(unitsPerSecond float64) *Server {
 	if m.pid == 0 {
 		return nil
 	}
@@ -63,3 +67,6 @@ func (m *meter) used(unitsPerSecond float64) *Server {
 	}
 	return &s
 }
+
+// UsedFor is Used for so many units of work done between Start and Stop.
+func (m *Meter) UsedFor(units int64) *Server { return m.Used(perSecond(units, m.elapsed)) }

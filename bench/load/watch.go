@@ -169,14 +169,14 @@ func (r *watchRun) receive(id int, ch clientv3.WatchChan) {
 
 // run sends the puts and waits for the events.
 func (r *watchRun) run(ctx context.Context, conns []*clientv3.Client) (Result, error) {
-	var m meter
-	if err := m.start(r.o.ServerPID); err != nil {
+	var m Meter
+	if err := m.Start(r.o.ServerPID); err != nil {
 		return Result{}, err
 	}
 	begin := time.Now()
 	r.put(ctx, conns, begin)
 	r.drain(ctx)
-	if err := m.stop(); err != nil {
+	if err := m.Stop(); err != nil {
 		return Result{}, err
 	}
 	window := r.started.Add(time.Duration(r.last.Load())).Sub(begin)
@@ -189,7 +189,7 @@ func (r *watchRun) run(ctx context.Context, conns []*clientv3.Client) (Result, e
 	if s := r.tally.first.Load(); s != nil {
 		res.FirstError = *s
 	}
-	res.Server = m.used(res.PerSec)
+	res.Server = m.Used(res.PerSec)
 	return res, nil
 }
 

@@ -214,7 +214,7 @@ func appendMessage(b []byte, num protowire.Number, body func([]byte) []byte) []b
 }
 
 // appendOpResult appends a ResponseOp. The headers of operations have a revision only, that of a nested transaction not even
-// that (etcd-surface §1.4).
+// that (etcd: txn/txn.go).
 func appendOpResult(b []byte, op *mvcc.OpResult) []byte {
 	return appendMessage(b, protowire.Number(op.Kind), func(b []byte) []byte {
 		rev := op.Rev

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"sync/atomic"
 	"time"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 // Limits and defaults.
@@ -112,7 +114,8 @@ func New(store Store, o Options) (*Keeper, error) {
 }
 
 // Run claims the leases, loads them with their full time to live, and expires them until ctx ends (then it returns
-// nil), another keeper claims them (ErrNotOwner), or they cannot be claimed or loaded. It may be called once.
+// nil), another keeper claims them (ErrNotOwner), or they cannot be claimed or loaded (a lack of
+// space and an unavailable store are waited out). It may be called once.
 //
 // The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
 // every lease that may still be alive.
@@ -134,17 +137,21 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 func (k *Keeper) run(ctx context.Context) error {
-	fence, err := k.store.ClaimLeases(ctx)
-	if err != nil {
-		return fmt.Errorf("lease: claiming the leases: %w", err)
+	fence, leases, err := k.open(ctx)
+	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable); attempts++ {
+		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served meanwhile.
+		if attempts == 1 {
+			k.opt.Logger.Warn("the leases cannot be claimed and loaded yet; will retry", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(backoff(attempts, pauseMin, pauseMax)):
+		}
+		fence, leases, err = k.open(ctx)
 	}
-	var leases []*entry
-	err = k.store.Leases(ctx, func(id, ttl int64) error {
-		leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
-		return nil
-	})
 	if err != nil {
-		return fmt.Errorf("lease: loading the leases: %w", err)
+		return err
 	}
 	loaded := len(leases)
 	k.table.load(leases, k.now(), k.opt.Extension)
@@ -152,6 +159,23 @@ func (k *Keeper) run(ctx context.Context) error {
 	close(k.ready)
 	k.opt.Logger.Info("lease keeper ready", "leases", loaded)
 	return k.expire(ctx, fence)
+}
+
+// open claims the leases and reads them.
+func (k *Keeper) open(ctx context.Context) (mvcc.Fence, []*entry, error) {
+	fence, err := k.store.ClaimLeases(ctx)
+	if err != nil {
+		return fence, nil, fmt.Errorf("lease: claiming the leases: %w", err)
+	}
+	var leases []*entry
+	err = k.store.Leases(ctx, func(id, ttl int64) error {
+		leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
+		return nil
+	})
+	if err != nil {
+		return fence, nil, fmt.Errorf("lease: loading the leases: %w", err)
+	}
+	return fence, leases, nil
 }
 
 // Ready is closed when the keeper answers.

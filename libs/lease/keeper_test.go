@@ -462,6 +462,37 @@ func TestStartFails(t *testing.T) {
 	}
 }
 
+// TestStartWaits: a store that is full or out of reach keeps the keeper waiting; it answers as soon as it can.
+func TestStartWaits(t *testing.T) {
+	for _, why := range []error{mvcc.ErrNoSpace, mvcc.ErrUnavailable} {
+		synctest.Test(t, func(t *testing.T) {
+			s := newFakeStore()
+			s.setFail(func(o string, _ int64) (error, bool) { return fmt.Errorf("call: %w", why), o != "claim" })
+			k, err := New(&client{fakeStore: s}, Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- k.Run(ctx) }()
+			time.Sleep(time.Minute)
+			select {
+			case <-k.Ready():
+				t.Error("ready without a claim")
+			case err := <-ended:
+				t.Errorf("ended: %v", err)
+			default:
+			}
+			s.setFail(nil)
+			<-k.Ready()
+			cancel()
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
 func TestOptions(t *testing.T) {
 	for _, o := range []Options{{MinTTL: -1}, {MinTTL: MaxTTL + 1}, {Revokes: -1}} {
 		if _, err := New(&client{fakeStore: newFakeStore()}, o); err == nil {

@@ -10,7 +10,7 @@ import (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// HashKV hashes the state of the keyspace at rev (0: the head; etcd takes a negative one for a revision before the first): key, value, revisions, version and lease of every key in key
+// HashKV hashes the state of the keyspace at rev (0: the head; a negative one is before all keys, as in etcd): key, value, revisions, version and lease of every key in key
 // order. Two servers with the same contents give the same hash; etcd's own HashKV hashes its bucket instead and differs. Errors:
 // ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's. hashRev is the revision hashed, compactRev the compact
 // revision at that moment.
@@ -19,8 +19,6 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 	var buf []byte
 	req := &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}
 	switch {
-	case rev < 0 && rev < s.compact.Load():
-		return 0, 0, 0, 0, ErrCompacted
 	case rev < 0:
 		head, err = s.Head(ctx)
 		return h.Sum32(), rev, s.compact.Load(), head, err

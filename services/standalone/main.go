@@ -7,8 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
-	"strings"
 	"syscall"
 
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -51,11 +49,4 @@ func run(ctx context.Context, args, environ []string, stdout, stderr io.Writer) 
 		return exitUsage
 	}
 	return exitFailed
-}
-
-// oneLine writes joined errors, which may repeat each other, in one line.
-func oneLine(err error) string {
-	lines := strings.Split(err.Error(), "\n")
-	slices.Sort(lines[1:])
-	return strings.Join(slices.Compact(lines), "; ")
 }

@@ -224,7 +224,7 @@ func TestUsageErrors(t *testing.T) {
 func TestStartFailures(t *testing.T) {
 	dir := t.TempDir()
 	p := start(t, filepath.Join(dir, "first"))
-	any := []string{"--listen-client-urls", "http://127.0.0.1:0", "--data-dir"}
+	free := []string{"--listen-client-urls", "http://127.0.0.1:0", "--data-dir"}
 
 	t.Run("taken port", func(t *testing.T) {
 		fails(t, nil, 1, "cannot listen on "+p.url+": address already in use", "--listen-client-urls", p.url, "--data-dir", filepath.Join(dir, "second"))
@@ -233,14 +233,14 @@ func TestStartFailures(t *testing.T) {
 		}
 	})
 	t.Run("same data directory", func(t *testing.T) {
-		fails(t, nil, 1, "in use by another process", append(any, filepath.Join(dir, "first"))...)
+		fails(t, nil, 1, "in use by another process", append(free, filepath.Join(dir, "first"))...)
 	})
 	t.Run("data directory of an etcd", func(t *testing.T) {
 		etcd := filepath.Join(dir, "etcd")
 		if err := os.MkdirAll(filepath.Join(etcd, "member"), 0o700); err != nil {
 			t.Fatal(err)
 		}
-		fails(t, nil, 1, "holds the data of an etcd", append(any, etcd)...)
+		fails(t, nil, 1, "holds the data of an etcd", append(free, etcd)...)
 		if entries, err := os.ReadDir(etcd); err != nil || len(entries) != 1 {
 			t.Error("the directory was changed", entries, err)
 		}
@@ -251,13 +251,13 @@ func TestStartFailures(t *testing.T) {
 			if err := os.Mkdir(ro, 0o500); err != nil {
 				t.Fatal(err)
 			}
-			fails(t, nil, 1, "permission denied", append(any, ro)...)
+			fails(t, nil, 1, "permission denied", append(free, ro)...)
 		}
 		file := filepath.Join(dir, "file")
 		if err := os.WriteFile(file, nil, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		fails(t, nil, 1, "not a directory", append(any, file)...)
+		fails(t, nil, 1, "not a directory", append(free, file)...)
 	})
 	if put(t, p.client(t), "k", "v") != nil {
 		t.Error("the first server has been disturbed")

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -111,7 +112,11 @@ func memberID(name string, cluster uint64) uint64 {
 	return binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1
 }
 
-// startLeases starts the lease keeper and waits until it answers.
+// leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
+// deletes are served all the same, and requests for leases wait.
+const leasesPatience = 5 * time.Second
+
+// startLeases starts the lease keeper and waits until it answers, or for leasesPatience.
 func (n *node) startLeases(ctx context.Context, broken func(error)) (err error) {
 	if n.keeper, err = lease.New(n.store, lease.Options{Logger: n.log}); err != nil {
 		return err
@@ -128,6 +133,9 @@ func (n *node) startLeases(ctx context.Context, broken func(error)) (err error) 
 	})
 	select {
 	case <-n.keeper.Ready():
+		return nil
+	case <-time.After(leasesPatience):
+		n.log.Warn("serving before the leases are loaded")
 		return nil
 	case err := <-ended:
 		return fmt.Errorf("leases: %w", err)

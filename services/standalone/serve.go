@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -88,4 +89,11 @@ func checkDir(dir string) error {
 		return nil
 	}
 	return fmt.Errorf("data directory: %w", err)
+}
+
+// oneLine writes joined errors, which may repeat each other, in one line.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines[1:])
+	return strings.Join(slices.Compact(lines), "; ")
 }

@@ -230,7 +230,7 @@ func TestSparse(t *testing.T) {
 }
 
 // badDays are the faults that a FoundationDB cluster in trouble shows, and more of them.
-var badDays = faults.Options{Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.0005, Unavailable: 0.0002}
+var badDays = faults.Options{Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.003, Unavailable: 0.0005}
 
 // TestFaults injects faults into the engine with sparse stamps and several lanes.
 func TestFaults(t *testing.T) {

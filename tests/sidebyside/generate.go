@@ -22,6 +22,8 @@ const (
 	ttlMin       = 300               // no lease expires within a sequence
 	knownLeases  = 5                 // client-picked lease ids 1…knownLeases and negative ones
 	fragmentPart = 700 << 10
+	wideKeysMin  = 25
+	restartOneIn = 1000
 )
 
 // Generator makes one random sequence. The same seed gives the same sequence against the same answers.
@@ -40,7 +42,19 @@ func NewGenerator(seed, n uint64) *Generator {
 			g.queue = append(g.queue, g.write())
 		}
 	}
+	if g.oneIn(10) {
+		g.queue = append(g.queue, g.wideTxn())
+	}
 	return g
+}
+
+// wideTxn puts more keys than fit into one message of RangeStream, and than etcd sorts in a stable way.
+func (g *Generator) wideTxn() Op {
+	t := &pb.TxnRequest{}
+	for i := range wideKeysMin + g.IntN(wideKeysMin) {
+		t.Success = append(t.Success, putOp(&pb.PutRequest{Key: fmt.Appendf(nil, "k/w%02d", i), Value: g.value()}))
+	}
+	return Op{Kind: "Txn", Req: t}
 }
 
 // Next returns the next operation, or false at the end.
@@ -58,6 +72,9 @@ func (g *Generator) Next(s State) (Op, bool) {
 }
 
 func (g *Generator) operation(s State) Op {
+	if g.oneIn(restartOneIn) {
+		return Op{Kind: kindRestart}
+	}
 	switch n := g.IntN(100); {
 	case n < 20:
 		return Op{Kind: "Put", Req: g.put(s)}
@@ -170,6 +187,9 @@ func (g *Generator) rangeRequest(s State) *pb.RangeRequest {
 	if g.oneIn(3) {
 		r.Limit = g.Int64N(5) - 1
 	}
+	if g.oneIn(15) {
+		r.Limit = g.Int64N(2 * wideKeysMin)
+	}
 	if g.oneIn(3) {
 		r.SortOrder = pb.RangeRequest_SortOrder(g.IntN(3))
 		r.SortTarget = pb.RangeRequest_SortTarget(g.IntN(5))
@@ -197,6 +217,9 @@ func (g *Generator) streamRequest(s State) *pb.RangeRequest {
 	if !g.oneIn(5) {
 		r.SortOrder, r.SortTarget = pb.RangeRequest_NONE, pb.RangeRequest_KEY
 		r.MinModRevision, r.MaxModRevision, r.MinCreateRevision, r.MaxCreateRevision = 0, 0, 0, 0
+	}
+	if r.SortOrder == pb.RangeRequest_NONE { // T18
+		r.SortTarget = pb.RangeRequest_KEY
 	}
 	return r
 }

@@ -155,11 +155,15 @@ func (s *stream) allProblems(strict bool) string {
 
 // The methods below are for the tap, a stream with one watch.
 
-// lastEvent returns the revision of the newest event. The stream's lock must be held.
+// lastEvent returns the revision of the newest event, or the one before the first event to come. The stream's lock must be held.
 func (s *stream) lastEvent() int64 {
-	events := s.watches[0].events
+	w := s.watches[0]
+	events := w.events
+	if len(events) == 0 && w.req.GetStartRevision() == 0 {
+		return w.created.GetHeader().GetRevision()
+	}
 	if len(events) == 0 {
-		return 0
+		return w.req.GetStartRevision() - 1
 	}
 	return events[len(events)-1].GetKv().GetModRevision()
 }

@@ -17,6 +17,7 @@ const (
 	progressInterval = 60 * time.Millisecond // between repeated progress requests
 	progressTimeout  = 3 * time.Second
 	syncTimeout      = 300 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
+	portTriesMax     = 5
 	silenceTimeout   = 200 * time.Millisecond // how long silence is listened to where silence is expected
 )
 
@@ -48,6 +49,11 @@ type Inconclusive struct{ Reason string }
 
 func (i *Inconclusive) Error() string { return "inconclusive: " + i.Reason }
 
+// portTaken tells that the port of a server was given to someone else before the server bound it.
+func portTaken(err error) bool {
+	return err != nil && strings.Contains(err.Error(), "address already in use")
+}
+
 // NewPair starts a fresh reference and a fresh server under test.
 func NewPair(sut func() (*Target, error)) (*Pair, error) {
 	ref, err := NewEtcd("etcd")
@@ -55,6 +61,12 @@ func NewPair(sut func() (*Target, error)) (*Pair, error) {
 		return nil, err
 	}
 	under, err := sut()
+	for range portTriesMax {
+		if !portTaken(err) {
+			break
+		}
+		under, err = sut()
+	}
 	if err != nil {
 		ref.Close()
 		return nil, err
@@ -203,7 +215,7 @@ func (p *Pair) both(f func(*Target) outcome) (ref, sut outcome) {
 func (p *Pair) compare(op Op, req proto.Message, ref, sut outcome) *Difference {
 	d := &Difference{Op: op, Ref: ref.text(), SUT: sut.text()}
 	if ref.err != "" || sut.err != "" {
-		if ref.err == sut.err || toleratedOutcome(op.Kind, ref, sut) {
+		if ref.err == sut.err || toleratedOutcome(op.Kind, req, ref, sut, p.compacted) {
 			return nil
 		}
 		d.What = fmt.Sprintf("error: %s / %s", errorClass(ref), errorClass(sut))
@@ -300,7 +312,7 @@ func (p *Pair) settle() {
 	deadline := time.Now().Add(settleTimeout)
 	for _, t := range []*Target{p.Ref, p.SUT} {
 		head := max(p.Ref.head, p.SUT.head)
-		settled := t.tap.wait(time.Until(deadline), func() bool { return t.tap.lastEvent() >= head || head == p.base })
+		settled := t.tap.wait(time.Until(deadline), func() bool { return t.tap.lastEvent() >= head })
 		all := t.tap.allEvents()
 		for _, s := range t.streams {
 			settled = s.wait(time.Until(deadline), func() bool {
@@ -374,7 +386,10 @@ func (p *Pair) restart(op Op) (*Difference, error) {
 		return d, err
 	}
 	for _, t := range []*Target{p.Ref, p.SUT} {
-		if err := t.reopen(); err != nil {
+		if err := t.reopen(max(p.base, p.compacted)); err != nil {
+			if portTaken(err) {
+				return nil, &Inconclusive{Reason: err.Error()}
+			}
 			return nil, fmt.Errorf("restart %s: %w", t.name, err)
 		}
 	}

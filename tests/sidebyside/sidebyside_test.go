@@ -18,8 +18,8 @@ import (
 var (
 	sequences = flag.Int("sequences", 2000, "random sequences to run")
 	seed      = flag.Uint64("seed", 0, "seed of the random sequences; 0: a new one")
-	workers   = flag.Int("workers", 4, "pairs of servers at once")
-	duration  = flag.Duration("duration", 60*time.Second, "start no more random sequences after this; 0: no limit")
+	workers   = flag.Int("workers", 8, "pairs of servers at once")
+	duration  = flag.Duration("duration", 50*time.Second, "start no more random sequences after this; 0: no limit")
 	sutName   = flag.String("sut", "headwater", "server under test: headwater or etcd")
 	onlyCase  = flag.String("case", "", "run only the kept cases whose name contains this")
 )

@@ -94,7 +94,7 @@ func dial(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 func newTarget(name string, s server, restart func() error, dial []grpc.DialOption) (*Target, error) {
 	t := &Target{name: name, server: s, restart: restart, dialOptions: dial, head: 1, leaseNames: map[int64]int64{}}
 	t.forget()
-	if err := t.connect(); err != nil {
+	if err := t.connect(0); err != nil {
 		t.Close()
 		return nil, err
 	}
@@ -109,7 +109,8 @@ func (t *Target) forget() {
 	}
 }
 
-func (t *Target) connect() error {
+// connect dials the server and starts the tap at revision from (0: now).
+func (t *Target) connect(from int64) error {
 	conn, err := dial(t.server.Addr(), t.dialOptions...)
 	if err != nil {
 		return err
@@ -124,7 +125,7 @@ func (t *Target) connect() error {
 		return err
 	}
 	// No prev_kv here: etcd 3.7.3 shares events between watchers and would show it to all of them.
-	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}}
+	everything := &pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from}
 	if t.tap.create(everything) == nil {
 		return fmt.Errorf("%s does not answer a watch: %w", t.name, t.tap.err())
 	}
@@ -149,14 +150,14 @@ func (t *Target) disconnect() {
 	}
 }
 
-// reopen restarts the server and connects again.
-func (t *Target) reopen() error {
+// reopen restarts the server and connects again, with the tap from a revision on.
+func (t *Target) reopen(from int64) error {
 	t.disconnect()
 	t.streams = map[int]*stream{}
 	if err := t.restart(); err != nil {
 		return err
 	}
-	return t.connect()
+	return t.connect(from)
 }
 
 // outcome is what one operation gave: a response or an error.

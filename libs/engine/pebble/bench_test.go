@@ -152,7 +152,7 @@ func filled(b *testing.B, n int) *Store {
 }
 
 func BenchmarkRead(b *testing.B) {
-	const n = 500_000
+	const n = 100_000
 	s := filled(b, n)
 	ctx := context.Background()
 	get := func(off uint64) func(b *testing.B) {

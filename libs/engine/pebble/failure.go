@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -102,7 +103,7 @@ type logger struct{ s *Store }
 
 // Infof implements pdb.Logger. What Pebble says about flushes and compactions is for debugging.
 func (l logger) Infof(format string, args ...any) {
-	if l.s.log.Enabled(nil, slog.LevelDebug) { //nolint:staticcheck // the handlers we use do not look at the context
+	if l.s.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.s.log.Debug(fmt.Sprintf(format, args...))
 	}
 }

@@ -87,7 +87,7 @@ type spaceFile struct {
 func (f *spaceFile) Write(p []byte) (int, error) {
 	n, err := f.File.Write(p)
 	if err == nil || !isNoSpace(err) {
-		return n, err
+		return n, f.sp.slow(f.vital, err)
 	}
 	err = f.sp.retry(f.vital, func() error {
 		var m int
@@ -102,7 +102,7 @@ func (f *spaceFile) Write(p []byte) (int, error) {
 func (f *spaceFile) WriteAt(p []byte, at int64) (int, error) {
 	n, err := f.File.WriteAt(p, at)
 	if err == nil || !isNoSpace(err) {
-		return n, err
+		return n, f.sp.slow(f.vital, err)
 	}
 	err = f.sp.retry(f.vital, func() error {
 		var m int

@@ -99,13 +99,6 @@ func TestOpenUnwritable(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOpenError(t, file, nil, "not a directory")
-
-	dir := smallDisk(t, 8<<20)
-	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
-		t.Skipf("NOT TESTED: a read-only data directory: %v", err)
-	}
-	wantOpenError(t, dir, nil, "read-only")
-	wantOpenError(t, filepath.Join(dir, "below"), nil, "read-only")
 }
 
 // filledDir returns a directory with some tables in it, cleanly closed.

@@ -27,6 +27,8 @@ const (
 
 	// idleIteratorsMax bounds the iterators that a view keeps for the next scans.
 	idleIteratorsMax = 16
+	// getsBeforeIter is how many single lookups a view serves before it opens an iterator for them.
+	getsBeforeIter = 16
 	// batchRetainBytes bounds the buffer that a batch gives back to the pool.
 	batchRetainBytes = 4 << 20
 )
@@ -70,8 +72,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Observe is told durations as they happen.
 	Observe Observer
-	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions. It is called
-	// from one goroutine at a time and must not call the store's Close.
+	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before Open
+	// returns. It is called from one goroutine at a time, must return quickly and must not call the store.
 	OnNoSpace func(full bool)
 	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
 	OnFailure func(err error)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -78,6 +79,14 @@ func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
 }
 
 func (r *reader) get(row []byte) ([]byte, error) {
+	it, err := r.v.getIter()
+	if err != nil {
+		return nil, r.v.s.readError(err)
+	}
+	if it != nil {
+		defer r.v.putIter(it)
+		return r.seek(it, row, &r.mem)
+	}
 	value, closer, err := r.v.snap.Get(row)
 	if err != nil {
 		if errors.Is(err, pdb.ErrNotFound) {
@@ -132,33 +141,77 @@ func (r *reader) getRows(rows [][]byte) (values [][]byte, err error) {
 	return values, nil
 }
 
+// When GetMany reads from the disk: lookups of a sample take slowSeek on average. The rest is then spread over seekers.
+const (
+	sampleSeeks = 16
+	slowSeek    = 50 * time.Microsecond
+	seekersMax  = 8
+)
+
 // seekRows looks rows up in their order with one iterator, which finds much of what it needs for a row where the last
-// one left it.
+// one left it. If that turns out to wait for the disk, it goes on with several.
 func (r *reader) seekRows(rows, values [][]byte) error {
 	order := make([]int, len(rows))
 	for i := range order {
 		order[i] = i
 	}
 	slices.SortFunc(order, func(a, b int) int { return bytes.Compare(rows[a], rows[b]) })
+	sample := order[:min(len(order), sampleSeeks)]
+	rest := order[len(sample):]
+	start := time.Now()
+	if err := r.seekSome(rows, values, sample, &r.mem); err != nil || len(rest) == 0 {
+		return err
+	}
+	if time.Since(start) < slowSeek*time.Duration(len(sample)) || len(rest) < seekersMax {
+		return r.seekSome(rows, values, rest, &r.mem)
+	}
+	return r.seekParallel(rows, values, rest)
+}
+
+// seekParallel looks the rows up that order names, by several goroutines.
+func (r *reader) seekParallel(rows, values [][]byte, order []int) error {
+	var wg sync.WaitGroup
+	var errs [seekersMax]error
+	part := (len(order) + seekersMax - 1) / seekersMax
+	for i := range seekersMax {
+		some := order[min(i*part, len(order)):min((i+1)*part, len(order))]
+		wg.Go(func() {
+			var mem arena // not pooled: its chunks belong to the reader's caller, for as long as he likes
+			errs[i] = r.seekSome(rows, values, some, &mem)
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs[:]...)
+}
+
+// seekSome looks the rows up that order names, with one iterator.
+func (r *reader) seekSome(rows, values [][]byte, order []int, mem *arena) error {
 	it, err := r.v.newIter(userSpan)
 	if err != nil {
 		return r.v.s.readError(err)
 	}
 	defer func() { r.v.putIter(it) }()
 	for _, i := range order {
-		if !it.SeekPrefixGE(rows[i]) {
-			continue
+		if values[i], err = r.seek(it, rows[i], mem); err != nil {
+			return err
 		}
-		v, err := it.ValueAndErr()
-		if err != nil {
-			return r.v.s.readError(err)
-		}
-		values[i] = r.mem.copy(v)
-	}
-	if err := it.Error(); err != nil {
-		return r.v.s.readError(err)
 	}
 	return nil
+}
+
+// seek looks a row up with it and copies its value into mem.
+func (r *reader) seek(it *iter, row []byte, mem *arena) ([]byte, error) {
+	if !it.SeekPrefixGE(row) {
+		if err := it.Error(); err != nil {
+			return nil, r.v.s.readError(err)
+		}
+		return nil, nil
+	}
+	v, err := it.ValueAndErr()
+	if err != nil {
+		return nil, r.v.s.readError(err)
+	}
+	return mem.copy(v), nil
 }
 
 // spanOf returns the rows of begin … end (nil: to the end), written over buf, and the buffer used.

@@ -203,15 +203,14 @@ func (sp *space) hit() {
 func (sp *space) retry(vital bool, op func() error) error {
 	err := op()
 	if err == nil || !isNoSpace(err) {
-		return err
+		return sp.slow(vital, err)
 	}
 	sp.hit()
 	if err = op(); err == nil || !isNoSpace(err) {
 		return err
 	}
 	if !vital {
-		sp.pause() // Pebble tries again at once
-		return err
+		return sp.slow(vital, err)
 	}
 	sp.blocked.Add(1)
 	defer sp.blocked.Add(-1)
@@ -220,6 +219,14 @@ func (sp *space) retry(vital bool, op func() error) error {
 		if err = op(); err == nil || !isNoSpace(err) {
 			return err
 		}
+	}
+	return err
+}
+
+// slow returns err, after a pause if a table could not be written: Pebble tries again at once, for ever.
+func (sp *space) slow(vital bool, err error) error {
+	if err != nil && !vital {
+		sp.pause()
 	}
 	return err
 }

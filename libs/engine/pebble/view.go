@@ -15,8 +15,10 @@ type view struct {
 	commit *commit // the commit it shows last
 	refs   atomic.Int64
 
+	gets atomic.Int64 // lookups of single rows so far, up to getsBeforeIter
+
 	mu   sync.Mutex
-	idle []*iter // for the next scans
+	idle []*iter // for the next reads
 }
 
 // newView takes the state as it is now, with one reference.
@@ -58,16 +60,7 @@ type iter struct {
 
 // newIter returns an iterator for the rows of sp: an idle one if there is one.
 func (v *view) newIter(sp span) (*iter, error) {
-	v.mu.Lock()
-	var it *iter
-	if n := len(v.idle); n > 0 {
-		it = v.idle[n-1]
-		v.idle[n-1] = nil
-		v.idle = v.idle[:n-1]
-	}
-	v.mu.Unlock()
-	if it != nil {
-		it.SetBounds(sp.begin, sp.end)
+	if it := v.takeIdle(sp); it != nil {
 		return it, nil
 	}
 	shape := v.s.shape.Load()
@@ -76,6 +69,35 @@ func (v *view) newIter(sp span) (*iter, error) {
 		return nil, err
 	}
 	return &iter{Iterator: p, shape: shape}, nil
+}
+
+// getIter returns an iterator to look one row up with, or nil if a plain lookup is cheaper: opening an iterator pays when
+// the view is read often.
+func (v *view) getIter() (*iter, error) {
+	if it := v.takeIdle(userSpan); it != nil {
+		return it, nil
+	}
+	if v.gets.Load() < getsBeforeIter {
+		v.gets.Add(1)
+		return nil, nil
+	}
+	return v.newIter(userSpan)
+}
+
+// takeIdle returns an idle iterator, or nil.
+func (v *view) takeIdle(sp span) *iter {
+	v.mu.Lock()
+	n := len(v.idle)
+	if n == 0 {
+		v.mu.Unlock()
+		return nil
+	}
+	it := v.idle[n-1]
+	v.idle[n-1] = nil
+	v.idle = v.idle[:n-1]
+	v.mu.Unlock()
+	it.SetBounds(sp.begin, sp.end)
+	return it
 }
 
 // putIter takes an iterator back. One that has failed, or was opened before the last flush or compaction (whose

@@ -14,9 +14,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// diskLimit bounds the wait for what the store does about its disk by itself.
-const diskLimit = 20 * time.Second
-
 // smallDisk mounts a tmpfs of so many bytes.
 func smallDisk(t *testing.T, bytes int) string {
 	t.Helper()
@@ -30,65 +27,6 @@ func smallDisk(t *testing.T, bytes int) string {
 		}
 	})
 	return dir
-}
-
-// until polls a condition.
-func until(t *testing.T, what string, cond func() bool) {
-	t.Helper()
-	for end := time.Now().Add(diskLimit); !cond(); time.Sleep(10 * time.Millisecond) {
-		if time.Now().After(end) {
-			t.Fatalf("not within %v: %s", diskLimit, what)
-		}
-	}
-}
-
-// put commits one row.
-func put(s *Store, key string, value []byte) error {
-	return mutate(s, func(x engine.Txn) { x.Set([]byte(key), value) })
-}
-
-func mutate(s *Store, f func(x engine.Txn)) error {
-	ctx, cancel := context.WithTimeout(context.Background(), diskLimit)
-	defer cancel()
-	x, err := s.Begin(ctx)
-	if err != nil {
-		return err
-	}
-	defer x.Discard()
-	f(x)
-	p, err := x.Commit(ctx)
-	if err != nil {
-		return err
-	}
-	_, err = p.Wait(ctx)
-	return err
-}
-
-func read(t *testing.T, s *Store, key string) []byte {
-	t.Helper()
-	r, err := s.Snapshot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	v, err := r.Get(t.Context(), []byte(key))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return append([]byte(nil), v...)
-}
-
-// incompressible returns bytes that depend on i.
-func incompressible(i, n int) []byte {
-	b := make([]byte, n)
-	x := uint64(i)*0x9e3779b97f4a7c15 + 1
-	for j := range b {
-		x ^= x << 13
-		x ^= x >> 7
-		x ^= x << 17
-		b[j] = byte(x)
-	}
-	return b
 }
 
 // fillDisk puts rows until the store refuses, and returns how many it took.
@@ -291,3 +229,13 @@ func TestCloseOnFullDisk(t *testing.T) {
 		}
 	}
 }
+
+func TestOpenReadOnly(t *testing.T) {
+	dir := smallDisk(t, 8<<20)
+	if err := syscall.Mount("", dir, "", syscall.MS_REMOUNT|syscall.MS_RDONLY, ""); err != nil {
+		t.Skipf("NOT TESTED: a read-only data directory: %v", err)
+	}
+	wantOpenError(t, dir, nil, "read-only")
+	wantOpenError(t, filepath.Join(dir, "below"), nil, "read-only")
+}
+
