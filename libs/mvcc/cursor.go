@@ -8,14 +8,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
+// need says what of a key a scan must deliver.
+type need uint8
+
+const (
+	needKey   need = iota // the key alone, for counting
+	needMeta              // revisions, version and lease too
+	needValue             // everything
+)
+
 // cursor scans a range of keys as of one revision.
 type cursor struct {
-	s      *Store
-	r      engine.Reader
-	rev    int64 // what to see
-	head   int64 // what r sees
-	values bool
-	limit  int64 // -1: all
+	s     *Store
+	r     engine.Reader
+	rev   int64 // what to see
+	head  int64 // what r sees
+	need  need
+	limit int64 // -1: all
 
 	vals engine.Iterator // val rows of the range, opened at the first value that is not inline
 	vkey []byte          // scratch: the val rows looked for
@@ -50,7 +59,8 @@ func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
 	if c.limit >= 0 && c.rev >= c.head {
 		limit = int(c.limit)
 	}
-	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit})
+	bare := c.need == needKey && c.rev >= c.head // an older revision's keys depend on the records
+	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit, KeysOnly: bare})
 }
 
 func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error {
@@ -61,8 +71,10 @@ func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error
 	defer it.Close()
 	var rec record
 	for it.Next() {
-		if err := parseRecord(it.Value(), c.s.refs, &rec); err != nil {
-			return err
+		if c.need != needKey {
+			if err := parseRecord(it.Value(), c.s.refs, &rec); err != nil {
+				return err
+			}
 		}
 		if err := c.emitRecord(ctx, c.s.rows.idxKey(it.Key()), &rec, visit); err != nil {
 			return err
@@ -73,7 +85,7 @@ func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error
 
 func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit Visit) error {
 	c.kv = KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
-	if c.values {
+	if c.need == needValue {
 		c.kv.Value = rec.value
 		if !rec.inline {
 			var err error
@@ -194,7 +206,7 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 	if h.was.mod > c.rev {
 		return false, nil
 	}
-	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.values)
+	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.need == needValue)
 	if err != nil {
 		return false, err
 	}

@@ -136,9 +136,17 @@ func (r *RangeRequest) strip(kv *KV) {
 	}
 }
 
-// values says that the scan must read values.
-func (r *RangeRequest) values() bool {
-	return !r.CountOnly && (!r.KeysOnly || r.Target == SortByValue)
+// values says that the range must read values.
+func (r *RangeRequest) values() bool { return r.need() == needValue }
+
+func (r *RangeRequest) need() need {
+	switch {
+	case r.CountOnly:
+		return needKey
+	case r.KeysOnly && r.Target != SortByValue:
+		return needMeta
+	}
+	return needValue
 }
 
 func (q *query) point(ctx context.Context, visit Visit) (RangeInfo, error) {
@@ -163,7 +171,7 @@ func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 	}
 	var info RangeInfo
 	var last []byte
-	err := q.scan(ctx, q.req.Key, q.req.values(), limit, func(kv *KV) error {
+	err := q.scan(ctx, q.req.Key, q.req.need(), limit, func(kv *KV) error {
 		info.Count++
 		if q.req.CountOnly {
 			return nil
@@ -192,7 +200,7 @@ func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 		return left, nil
 	}
 	var left int64
-	err := q.scan(ctx, next, false, -1, func(*KV) error { left++; return nil })
+	err := q.scan(ctx, next, needKey, -1, func(*KV) error { left++; return nil })
 	if err == nil && left > 0 {
 		memo.put(q.rev, next, q.req.End, left)
 	}
@@ -206,7 +214,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	var kvs []KV
 	req := q.req
 	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
-	err := q.scan(ctx, req.Key, req.values(), -1, func(kv *KV) error {
+	err := q.scan(ctx, req.Key, req.need(), -1, func(kv *KV) error {
 		info.Count++
 		if !req.CountOnly && (!cut || info.Count <= req.Limit+1) && req.keep(kv, settled) {
 			kvs = append(kvs, cloneKV(kv))
@@ -269,11 +277,11 @@ func compareInt(a, b int64) int {
 
 // scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has grown
 // too old it goes on behind the last key in a new one, as of the same revision (design §3).
-func (q *query) scan(ctx context.Context, key []byte, values bool, limit int64, visit Visit) error {
+func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, visit Visit) error {
 	var seen int64
 	var last []byte
 	for stale := 0; ; {
-		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, values: values, limit: limit}
+		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit}
 		if limit >= 0 {
 			c.limit = limit - seen
 		}

@@ -2,11 +2,13 @@
 // under the traffic of internal/load, and lets the judges of internal/check decide, as package robustness does for the
 // built binary.
 //
-//   - Power losses: the embedded engine on a file system in memory that forgets what was not synced.
-//   - Conflicts, sparse stamps, several lanes and FoundationDB's limits: what the same code meets on FoundationDB.
+//   - TestPowerLoss: the embedded engine on a file system in memory that forgets what was not synced.
+//   - TestForgottenWrites: a server that forgets acknowledged writes, which the judges have to notice.
+//   - TestSparse, TestSparseKubernetes: sparse stamps, several lanes, commits side by side and FoundationDB's limits.
 //     Revisions are mapped to ranks before they are judged.
-//   - Injected faults (engine/faults): conflicts, unknown outcomes that did or did not commit, reads that are too
-//     old, outages.
+//   - TestFaults, TestFaultsDense: injected faults (engine/faults): conflicts, unknown outcomes that did or did not
+//     commit, reads that are too old, outages, slow calls.
+//   - TestPods: two servers on one engine, with real conflicts between them, restarted in turn.
 //
 // Flags: -duration and -seed, as in package robustness.
 package faults

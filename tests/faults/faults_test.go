@@ -217,8 +217,8 @@ func TestForgottenWrites(t *testing.T) {
 	t.Logf("objections: %v; %.200v", err, judgeErr)
 }
 
-// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side that conflict, small values
-// and transactions; several lanes; and crashes.
+// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side, small values and transactions,
+// several lanes; and crashes.
 func TestSparse(t *testing.T) {
 	s, seed := newSystem(t)
 	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
@@ -230,7 +230,27 @@ func TestSparse(t *testing.T) {
 }
 
 // badDays are the faults that a FoundationDB cluster in trouble shows, and more of them.
-var badDays = faults.Options{Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.003, Unavailable: 0.0005}
+var badDays = faults.Options{
+	Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.003, Unavailable: 0.0005, Delay: delay,
+}
+
+const (
+	delayMax   = 10 * time.Millisecond
+	delayOneIn = 50
+)
+
+// delay makes a few calls slow.
+func delay(ctx context.Context, _ faults.Op) {
+	if rand.IntN(delayOneIn) != 0 {
+		return
+	}
+	timer := time.NewTimer(rand.N(delayMax))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
 
 // TestFaults injects faults into the engine with sparse stamps and several lanes.
 func TestFaults(t *testing.T) {

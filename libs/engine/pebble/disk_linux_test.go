@@ -238,4 +238,3 @@ func TestOpenReadOnly(t *testing.T) {
 	wantOpenError(t, dir, nil, "read-only")
 	wantOpenError(t, filepath.Join(dir, "below"), nil, "read-only")
 }
-

@@ -1,9 +1,11 @@
 package pebble
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
@@ -130,4 +132,3 @@ func incompressible(i, n int) []byte {
 	}
 	return b
 }
-
