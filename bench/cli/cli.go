@@ -40,6 +40,7 @@ func New(out io.Writer) *cobra.Command {
 		globalFlags(cmd.Flags(), c)
 		root.AddCommand(cmd)
 	}
+	root.AddCommand(watchLoads()...)
 	root.AddCommand(nullCommand())
 	return root
 }

@@ -210,9 +210,9 @@ func TestEtcdFailures(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	var out bytes.Buffer
 	for _, cmd := range New(&out).Commands() {
-		want := "0"
-		if cmd.Name() == "watch-latency" {
-			want = "100"
+		want := map[string]string{"watch-latency": "100", "watch-idle": "500"}[cmd.Name()]
+		if want == "" {
+			want = "0"
 		}
 		for _, name := range []string{"rate", "put-rate"} {
 			if f := cmd.Flags().Lookup(name); f != nil && f.Value.String() != want {

@@ -2,7 +2,9 @@ package compare
 
 import (
 	"fmt"
+	"maps"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,8 +24,10 @@ type Config struct {
 	Dir     string
 	Out     string
 	JSON    string
+	Docs    string
 	Targets []string
 	Rows    []string
+	Watch   bool
 	Quick   bool
 	Long    bool
 
@@ -47,6 +51,13 @@ type Config struct {
 	BigMemory  int64
 	Cgroup     string
 
+	WatchMany      int
+	WatchStreams   int
+	WatchReconnect int
+	WatchHistory   int
+	WatchStalled   int
+	WatchCurve     []int
+
 	Profile       []string
 	ProfileTarget string
 	ProfileDir    string
@@ -58,10 +69,12 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.SortFlags = false
 	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
 	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
+	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds: about seven minutes (with --quick: under one, at a hundredth of the size)")
 	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")
 	f.StringVar(&c.JSON, "json", "", "write all measurements here as JSON")
+	f.StringVar(&c.Docs, "docs", "", "docs/benchmarks.md: replace the sections of what was measured, and draw the curves beside it")
 	f.StringSliceVar(&c.Targets, "targets", []string{nameEtcd, nameHeadwater, nameNull}, "servers to run")
-	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "loads to run; none: --rows=")
+	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "loads to run; none: --rows=; watch loads are "+strings.Join(watchRowIDs(), ", "))
 	f.IntVar(&c.Rounds, "rounds", 3, "rounds of each load")
 	f.DurationVar(&c.Duration, "duration", 5*time.Second, "measured window of a load")
 	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
@@ -80,22 +93,58 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.IntVar(&c.BigValSize, "big-val-size", 4096, "bytes in its values")
 	f.Int64Var(&c.BigMemory, "big-memory", 1<<30, "memory limit of the server in the big-data run, in bytes; GOMEMLIMIT is set to 85 % of it")
 	f.StringVar(&c.Cgroup, "cgroup", "", "writable cgroup directory (v2 or v1 memory) to make a child group in, so that the kernel enforces --big-memory; without it the limit is GOMEMLIMIT and the report shows the peak")
+	f.IntVar(&c.WatchMany, "watchers", 100_000, "watchers of watch-memory and watch-idle")
+	f.IntVar(&c.WatchStreams, "watch-streams", 1000, "their streams")
+	f.IntVar(&c.WatchReconnect, "watch-reconnect", 10_000, "watchers of watch-reconnect")
+	f.IntVar(&c.WatchHistory, "watch-history", 50_000, "revisions they have missed")
+	f.IntVar(&c.WatchStalled, "watch-stalled", 1000, "watchers of watch-stalled that do not read")
+	f.Func("watch-curve", "numbers of watchers at which to measure the curves, multiples of 10, or nothing; --watch: 10,100,300,1000,3000,10000", c.setCurve)
 	f.StringSliceVar(&c.Profile, "cpuprofile", nil, "after the rounds, run these loads once more with a CPU profile and report the top functions")
 	f.StringVar(&c.ProfileTarget, "cpuprofile-target", nameHeadwater, "server to profile: headwater or etcd")
 	f.StringVar(&c.ProfileDir, "cpuprofile-dir", "", "keep the profiles here")
 	return f
 }
 
-// preset applies --quick or --long to the flags that were not given.
+// setCurve reads --watch-curve.
+func (c *Config) setCurve(list string) error {
+	c.WatchCurve = nil
+	if list == "" {
+		return nil
+	}
+	for s := range strings.SplitSeq(list, ",") {
+		n, err := strconv.Atoi(s)
+		if err != nil {
+			return err
+		}
+		c.WatchCurve = append(c.WatchCurve, n)
+	}
+	return nil
+}
+
+// preset applies --quick, --long and --watch to the flags that were not given.
 func (c *Config) preset(f *pflag.FlagSet) error {
-	var values map[string]string
+	values := map[string]string{}
+	if c.Watch {
+		maps.Copy(values, map[string]string{
+			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "memory-keys": "0", "big-bytes": "0", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000",
+			"targets": nameEtcd + "," + nameHeadwater,
+		})
+	}
 	switch {
 	case c.Quick && c.Long:
 		return fmt.Errorf("--quick and --long exclude each other")
+	case c.Quick && c.Watch:
+		maps.Copy(values, map[string]string{
+			"rounds": "1", "duration": "500ms", "warmup": "200ms", "watchers": "1000", "watch-streams": "10", "watch-reconnect": "100", "watch-history": "500",
+			"watch-stalled": "10", "watch-curve": "10,100", "retries": "0",
+		})
 	case c.Quick:
 		values = map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"}
 	case c.Long:
-		values = map[string]string{"rounds": "7", "duration": "10s", "warmup": "2s", "big-bytes": "20000000000"}
+		maps.Copy(values, map[string]string{"rounds": "7", "duration": "10s", "warmup": "2s"})
+		if !c.Watch {
+			values["big-bytes"] = "20000000000"
+		}
 	}
 	for name, v := range values {
 		if f.Changed(name) {
@@ -114,9 +163,20 @@ func (c *Config) validate() error {
 			return fmt.Errorf("no such server: %q", t)
 		}
 	}
-	for _, id := range append(c.Rows, c.Profile...) {
+	for _, id := range c.Rows {
+		_, kv := rowByID(id)
+		if _, watch := watchRowByID(id); !kv && !watch {
+			return fmt.Errorf("no such load: %q (there are %s)", id, strings.Join(append(rowIDs(), watchRowIDs()...), ", "))
+		}
+	}
+	for _, id := range c.Profile {
 		if _, ok := rowByID(id); !ok {
-			return fmt.Errorf("no such load: %q (there are %s)", id, strings.Join(rowIDs(), ", "))
+			return fmt.Errorf("no such load to profile: %q (there are %s)", id, strings.Join(rowIDs(), ", "))
+		}
+	}
+	for _, n := range c.WatchCurve {
+		if n < 1 || n%watchConns != 0 {
+			return fmt.Errorf("watch-curve: %d is not a multiple of %d", n, watchConns)
 		}
 	}
 	switch {
@@ -124,6 +184,12 @@ func (c *Config) validate() error {
 		return fmt.Errorf("rounds, starts and duration must be positive, warmup and retries not negative")
 	case c.MemoryKeys < 0 || c.BigBytes < 0 || c.MemoryValSize < 1 || c.BigValSize < 1 || c.BigMemory < 1:
 		return fmt.Errorf("sizes must not be negative")
+	case c.WatchMany < 1 || c.WatchStreams < 1 || c.WatchMany%c.WatchStreams != 0:
+		return fmt.Errorf("watchers must be a positive multiple of watch-streams")
+	case c.WatchReconnect < 1 || c.WatchReconnect%max(1, c.WatchReconnect/100) != 0 || c.WatchHistory < c.WatchReconnect:
+		return fmt.Errorf("watch-reconnect must be a multiple of its streams, one for each 100, and watch-history at least that")
+	case c.WatchStalled < 1:
+		return fmt.Errorf("watch-stalled must be positive")
 	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd:
 		return fmt.Errorf("cannot profile %q", c.ProfileTarget)
 	}

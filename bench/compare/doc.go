@@ -11,6 +11,9 @@
 // includes background work that falls in the window. "Others" is CPU used by anything that is neither the server nor the clients: when it is
 // not near zero the machine was not quiet, and rates (less so CPU per request) are not to be trusted.
 //
+// Watch loads (package watchload) run the same way on the two servers that store. Config.Docs names a document in which the runner replaces the
+// sections of what it measured, each between two comments; the curves are drawn into benchmarks/ beside it.
+//
 // # Invariants
 //
 //   - A load with a failed request or a failed check has no number in the report: it is named there as failed, and the runner ends with an error.

@@ -16,6 +16,8 @@ type report struct {
 	Servers  []serverInfo    `json:"servers"`
 	Notes    []string        `json:"notes,omitempty"`
 	Rows     []rowResult     `json:"rows"`
+	Watch    []watchResult   `json:"watch,omitempty"`
+	Curve    []curvePoint    `json:"watchCurve,omitempty"`
 	Memory   []memoryResult  `json:"memory,omitempty"`
 	Big      []bigResult     `json:"bigData,omitempty"`
 	Profiles []profileResult `json:"profiles,omitempty"`
@@ -70,24 +72,36 @@ const none = "–"
 func (r *report) markdown() string {
 	var b strings.Builder
 	b.WriteString("# Headwater and etcd on one machine\n\n")
-	for _, m := range r.Machine {
-		fmt.Fprintf(&b, "* %s\n", m)
-	}
-	for _, s := range r.Servers {
-		fmt.Fprintf(&b, "* %s: `%s`\n", s.Title, s.Command)
-	}
-	fmt.Fprintf(&b, "* `%s`\n", strings.TrimSpace(r.Command))
-	for _, n := range r.Notes {
-		fmt.Fprintf(&b, "* %s\n", n)
-	}
-	r.writeRows(&b)
-	r.writeLatencies(&b)
-	r.writeMemory(&b)
-	r.writeBig(&b)
+	r.writeMachine(&b)
+	r.writeKV(&b)
+	r.writeWatch(&b)
+	r.writeCurve(&b)
 	for _, p := range r.Profiles {
 		fmt.Fprintf(&b, "\n## CPU profile of %s: %s\n\n```\n%s\n```\n\n```\n%s\n```\n", p.Server, p.Work, p.Cumulative, p.Flat)
 	}
 	return b.String()
+}
+
+// writeMachine writes what was run where, and what failed.
+func (r *report) writeMachine(b *strings.Builder) {
+	for _, m := range r.Machine {
+		fmt.Fprintf(b, "* %s\n", m)
+	}
+	for _, s := range r.Servers {
+		fmt.Fprintf(b, "* %s: `%s`\n", s.Title, s.Command)
+	}
+	fmt.Fprintf(b, "* `%s`\n", strings.TrimSpace(r.Command))
+	for _, n := range r.Notes {
+		fmt.Fprintf(b, "* %s\n", n)
+	}
+}
+
+// writeKV writes the tables of loads without watches and of storage.
+func (r *report) writeKV(b *strings.Builder) {
+	r.writeRows(b)
+	r.writeLatencies(b)
+	r.writeMemory(b)
+	r.writeBig(b)
 }
 
 // series takes one number out of each sample of a server.
@@ -125,7 +139,7 @@ func (r *report) writeRows(b *strings.Builder) {
 		if row.p50 {
 			value, format = p50, func(v float64) string { return fmt.Sprintf("%.2f ms", v*1e3) }
 		}
-		micros := func(v float64) string { return fmt.Sprintf("%.2f", v*1e6) }
+		bareMicros := func(v float64) string { return fmt.Sprintf("%.2f", v*1e6) }
 		etcd, null, cpu, lat := rr.compare(nameEtcd, perSecond), rr.compare(nameNull, perSecond), rr.compare(nameEtcd, cpuPerUnit), rr.compare(nameEtcd, p50)
 		cells := []string{rr.Work}
 		for _, s := range []string{nameEtcd, nameHeadwater, nameNull} {
@@ -133,7 +147,7 @@ func (r *report) writeRows(b *strings.Builder) {
 		}
 		cells = append(cells, ratioCell(rr.compare(nameEtcd, value)), ratioCell(rr.compare(nameNull, value)))
 		for _, s := range []string{nameEtcd, nameHeadwater, nameNull} {
-			cells = append(cells, cell(rr.series(s, cpuPerUnit), micros))
+			cells = append(cells, cell(rr.series(s, cpuPerUnit), bareMicros))
 		}
 		cells = append(cells, ratioCell(cpu), row.goal.judge(etcd, null, cpu, lat))
 		writeCells(b, cells)
@@ -146,7 +160,7 @@ func (r *report) writeLatencies(b *strings.Builder) {
 	}
 	b.WriteString("\n## Latency, memory and noise of the loads\n\nMedians over the rounds. A list's latency is that of a whole list. Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	b.WriteString("| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n|---|---|---|---|---|---|---|---|---|\n")
-	millis := func(v float64) string { return fmt.Sprintf("%.2f", v*1e3) }
+	bareMillis := func(v float64) string { return fmt.Sprintf("%.2f", v*1e3) }
 	for i := range r.Rows {
 		rr := &r.Rows[i]
 		for _, s := range r.Servers {
@@ -156,7 +170,7 @@ func (r *report) writeLatencies(b *strings.Builder) {
 			}
 			for k, kind := range samples[0].Latencies {
 				at := func(f func(load.Latency) float64) string {
-					return cell(rr.series(s.Name, func(s *load.Result) float64 { return f(s.Latencies[k]) }), millis)
+					return cell(rr.series(s.Name, func(s *load.Result) float64 { return f(s.Latencies[k]) }), bareMillis)
 				}
 				noise := 0.0
 				for _, v := range rr.series(s.Name, func(s *load.Result) float64 { return s.Server.Others }) {
@@ -186,11 +200,11 @@ func (r *report) writeMemory(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## Memory and start with %s keys of %d bytes\n\n", thousands(float64(r.Memory[0].Keys)), r.Memory[0].ValSize)
 	b.WriteString("RSS holds mapped files (file), which the kernel may drop. A start is timed from the start of the process to its first linearizable answer, after a clean stop, page cache warm.\n\n")
 	b.WriteString("| server | loaded at | RSS MiB loaded (anon, file) | peak MiB | clean stop s | start s | RSS MiB started (anon, file) | disk MiB |\n|---|---|---|---|---|---|---|---|\n")
-	seconds := func(v float64) string { return fmt.Sprintf("%.3f", v) }
+	bareSeconds := func(v float64) string { return fmt.Sprintf("%.3f", v) }
 	for _, m := range r.Memory {
 		writeCells(b, []string{
 			m.Server, thousands(m.LoadRate) + unitPerSecond, rss(m.Loaded), mib(float64(m.Loaded.Peak)),
-			cell(m.Stops, seconds), cell(m.Starts, seconds), rss(m.Started), mib(float64(m.Disk)),
+			cell(m.Stops, bareSeconds), cell(m.Starts, bareSeconds), rss(m.Started), mib(float64(m.Disk)),
 		})
 	}
 	etcd, headwater := r.memoryOf(nameEtcd), r.memoryOf(nameHeadwater)

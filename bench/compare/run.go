@@ -56,6 +56,11 @@ func write(cfg *Config, rep *report, out io.Writer) error {
 			return err
 		}
 	}
+	if cfg.Docs != "" {
+		if err := rep.writeDocs(cfg.Docs); err != nil {
+			return err
+		}
+	}
 	if cfg.JSON == "" {
 		return nil
 	}
@@ -94,7 +99,7 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	for _, t := range r.bin.targets {
 		r.rep.Servers = append(r.rep.Servers, serverInfo{Name: t.name, Title: t.title, Command: t.command})
 	}
-	for _, step := range []func(context.Context){r.loads, r.memory, r.bigData, r.profiles} {
+	for _, step := range []func(context.Context){r.loads, r.watches, r.memory, r.bigData, r.profiles} {
 		step(ctx)
 	}
 	return r.rep, errors.Join(r.failures...)
@@ -119,7 +124,10 @@ func (r *runner) fail(ctx context.Context, what string, err error) {
 // loads runs the rows, each in interleaved rounds. A server that fails at a row is out of that row.
 func (r *runner) loads(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
-		row, _ := rowByID(id) // validated
+		row, ok := rowByID(id)
+		if !ok { // a watch load
+			continue
+		}
 		res := rowResult{ID: id, Work: row.work, Samples: map[string][]load.Result{}}
 		failed := map[string]bool{}
 		for round := range r.cfg.Rounds {
@@ -209,21 +217,30 @@ func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ct
 	return res, s.stop()
 }
 
-// hwbench runs the load tool against a server and returns its result.
+// hwbench runs a load of package load against a server and returns its result.
 func (r *runner) hwbench(ctx context.Context, s *server, args ...string) (load.Result, error) {
-	args = append(args, "--json", "--endpoints="+s.endpoint, "--server-pid="+strconv.Itoa(s.pid()))
+	out, err := r.runHwbench(ctx, s, args...)
+	if err != nil {
+		return load.Result{}, err
+	}
+	var res load.Result
+	if err := json.Unmarshal(out, &res); err != nil {
+		return load.Result{}, fmt.Errorf("hwbench %s: %w", args[0], err)
+	}
+	return res, nil
+}
+
+// runHwbench runs the load tool against a server and returns the JSON it prints.
+func (r *runner) runHwbench(ctx context.Context, s *server, args ...string) ([]byte, error) {
+	args = append(args[:len(args):len(args)], "--json", "--endpoints="+s.endpoint, "--server-pid="+strconv.Itoa(s.pid()))
 	cmd := exec.CommandContext(ctx, r.bin.hwbench, args...)
 	cmd.SysProcAttr = childAttr()
 	var out, errText bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errText
 	if err := cmd.Run(); err != nil {
-		return load.Result{}, fmt.Errorf("hwbench %s: %w: %s%s", strings.Join(args, " "), err, strings.TrimSpace(errText.String()), s.logEnd())
+		return nil, fmt.Errorf("hwbench %s: %w: %s%s", strings.Join(args, " "), err, strings.TrimSpace(errText.String()), s.logEnd())
 	}
-	var res load.Result
-	if err := json.Unmarshal(out.Bytes(), &res); err != nil {
-		return load.Result{}, fmt.Errorf("hwbench %s: %w", args[0], err)
-	}
-	return res, nil
+	return out.Bytes(), nil
 }
 
 // profiles runs the wanted rows once more under a CPU profile.

@@ -61,6 +61,7 @@ type group struct {
 	streams []*watchStream
 	from    atomic.Int64 // events of puts sent from here on have their latency recorded
 	created atomic.Int64
+	lastAt  atomic.Int64 // when the last watch was created
 	live    atomic.Int64
 	failed  atomic.Pointer[error]
 }
@@ -163,6 +164,7 @@ func (s *watchStream) take(at int64) error {
 		if s.g.spec.startRev > 0 {
 			w.rev = s.g.spec.startRev - 1
 		}
+		s.g.lastAt.Store(at)
 		s.g.created.Add(1)
 	case !w.created:
 		return fmt.Errorf("events for watch %d, which was not created", s.first+int(r.id))

@@ -88,8 +88,8 @@ type Limits struct {
 	Pipelined bool
 }
 
-// Reader reads at one version. Slices it returns are valid until the Reader is closed (Snapshot.Close, Txn.Commit's
-// Wait, or Txn.Discard) and must not be changed. A Reader is used by one goroutine at a time.
+// Reader reads at one version. Slices it returns are valid until the Reader is closed (Snapshot.Close, Txn.Discard, or the end of
+// Wait; those of a transaction whose Commit failed are left to the garbage collector) and must not be changed. A Reader is used by one goroutine at a time.
 type Reader interface {
 	// Version identifies the state that is read: two Readers of one Store with equal versions read the same state, and a
 	// larger version is a later state (FoundationDB: the read version). It is not a revision.
@@ -107,7 +107,8 @@ type Reader interface {
 	Scan(ctx context.Context, r Range) Iterator
 }
 
-// Range is what a Scan visits: keys k with Begin <= k < End; a nil End means to the end of the store.
+// Range is what a Scan visits: keys k with Begin <= k < End; a nil End means to the end of the store. An inverted range is empty, for
+// ClearRange and AddReadConflict too.
 type Range struct {
 	Begin, End []byte
 	Reverse    bool
@@ -164,6 +165,11 @@ type Txn interface {
 	// Discard drops the transaction; after Commit it does nothing.
 	Discard()
 }
+
+// Shrinker is what the transactions of an engine with a disk of its own offer beside Txn: Shrinks marks one whose purpose is to
+// free space, or without which the store cannot be opened or mended, so that it is taken although ErrNoSpace is the answer to
+// others. Call it before Commit.
+type Shrinker interface{ Shrinks() }
 
 // Pending is a commit under way.
 type Pending interface {

@@ -149,6 +149,11 @@ func (w *writeSet) addNested(t *mvcc.TxnRequest) bool {
 	if !ok {
 		return false
 	}
+	// Deletes of keys that an earlier sibling puts: etcd looks the other way round only (v3rpc/key.go checkIntervals) and lets
+	// such a key change twice in one revision.
+	if w.putWithin(then.dels) || w.putWithin(otherwise.dels) {
+		return false
+	}
 	for k := range then.puts {
 		if !w.add(k, nil) {
 			return false
@@ -161,6 +166,18 @@ func (w *writeSet) addNested(t *mvcc.TxnRequest) bool {
 	}
 	w.dels = append(append(w.dels, then.dels...), otherwise.dels...)
 	return true
+}
+
+// putWithin says that one of the puts lies in one of the ranges.
+func (w *writeSet) putWithin(dels []delRange) bool {
+	for _, d := range dels {
+		for k := range w.puts {
+			if d.has(k) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // add adds a put; a key that is there already is allowed if it is in except.

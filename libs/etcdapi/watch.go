@@ -4,11 +4,13 @@ import (
 	"context"
 	"errors"
 	"io"
+	"reflect"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/watch"
@@ -52,7 +54,7 @@ type watchService struct {
 // serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's own
 // goroutine and receives in one more.
 func (w *watchService) serve(stream grpc.ServerStream) error {
-	s, err := w.hub.Open()
+	s, err := w.hub.OpenOn(connOf(stream.Context()))
 	if err != nil {
 		return watchErr(err)
 	}
@@ -70,6 +72,16 @@ func (w *watchService) serve(stream grpc.ServerStream) error {
 		err = cause
 	}
 	return watchErr(err)
+}
+
+// connOf returns a value that tells the connection of an RPC from all others, or nil if there is none: the address of the
+// peer, which a connection makes once, so that even those without a name (Unix sockets) differ by pointer.
+func connOf(ctx context.Context) any {
+	p, ok := peer.FromContext(ctx)
+	if !ok || p.Addr == nil || !reflect.TypeOf(p.Addr).Comparable() {
+		return nil
+	}
+	return p.Addr
 }
 
 func (w *watchService) receive(ctx context.Context, s *watch.Stream, stream grpc.ServerStream) error {
@@ -158,6 +170,8 @@ func watchErr(err error) error {
 		return rpctypes.ErrGRPCStopped
 	case errors.Is(err, watch.ErrTooManyStreams):
 		return rpctypes.ErrGRPCRequestTooManyRequests
+	case errors.Is(err, watch.ErrTooManyStreamsPerConn):
+		return status.Error(codes.ResourceExhausted, "etcdserver: too many watch streams on one connection")
 	case errors.Is(err, context.Canceled), errors.Is(err, watch.ErrClosed):
 		return rpctypes.ErrGRPCWatchCanceled
 	case errors.Is(err, context.DeadlineExceeded):

@@ -1,24 +1,32 @@
 package mvcc
 
 import (
+	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // build turns what the group has changed into the mutations of its transaction. It reads nothing: on FoundationDB a range is
-// unreadable after a stamped write.
+// unreadable after a stamped write. Rows are written table by table in key order, which an LSM tree takes in faster.
 func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	w := rowWriter{g: g, txn: txn}
 	txn.UseStamps(len(g.entries))
-	for _, st := range g.states {
-		if st.dirty {
-			w.key(st)
-		}
-	}
 	for i := range g.entries {
-		w.entry(i)
+		w.log(i)
+	}
+	dirty := g.dirty()
+	for _, st := range dirty {
+		w.idx(st)
+	}
+	for _, st := range dirty {
+		w.val(st)
+		w.attachment(st)
+	}
+	for _, r := range g.replacements() {
+		w.hist(r)
 	}
 	for id, l := range g.leases {
 		if l.dirty {
@@ -31,6 +39,37 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	w.commit(commitRow, seq)
 }
 
+func (g *group) dirty() []*keyState {
+	dirty := make([]*keyState, 0, len(g.states))
+	for _, st := range g.states {
+		if st.dirty {
+			dirty = append(dirty, st)
+		}
+	}
+	slices.SortFunc(dirty, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
+	return dirty
+}
+
+// replacement is an event that replaced a version, and the index of its request.
+type replacement struct {
+	pe    *pendingEvent
+	index int
+}
+
+func (g *group) replacements() []replacement {
+	var rs []replacement
+	for i := range g.entries {
+		e := &g.entries[i]
+		for j := e.events; j < e.events+e.eventN; j++ {
+			if g.events[j].ev.HasPrev {
+				rs = append(rs, replacement{&g.events[j], i})
+			}
+		}
+	}
+	slices.SortStableFunc(rs, func(a, b replacement) int { return bytes.Compare(a.pe.ev.KV.Key, b.pe.ev.KV.Key) })
+	return rs
+}
+
 // rowWriter writes rows from scratch buffers: mutations copy what they are given.
 type rowWriter struct {
 	g    *group
@@ -38,31 +77,33 @@ type rowWriter struct {
 	k, v []byte
 }
 
-// key writes the current rows of a key, and its attachment if that has changed.
-func (w *rowWriter) key(st *keyState) {
+// idx writes the current record of a key.
+func (w *rowWriter) idx(st *keyState) {
 	s := w.g.s
-	valRows := st.lived && !st.was.inline
 	w.k = s.rows.idx(w.k[:0], st.key)
 	if !st.live {
 		if st.lived {
 			w.txn.Clear(w.k)
 		}
-	} else {
-		st.rec.inline = st.rec.size <= s.o.InlineBytes
-		if st.rec.inline {
-			st.rec.value = st.val
-		}
-		w.v = appendRecord(w.v[:0], s.refs, &st.rec)
-		w.txn.SetStampedValue(w.k, w.v, 0)
+		return
 	}
-	if valRows {
-		w.k = s.rows.val(w.k[:0], st.key)
+	st.rec.inline = st.rec.size <= s.o.InlineBytes
+	if st.rec.inline {
+		st.rec.value = st.val
+	}
+	w.v = appendRecord(w.v[:0], s.refs, &st.rec)
+	w.txn.SetStampedValue(w.k, w.v, 0)
+}
+
+// val replaces the val rows of a key, after idx.
+func (w *rowWriter) val(st *keyState) {
+	if st.lived && !st.was.inline {
+		w.k = w.g.s.rows.val(w.k[:0], st.key)
 		w.txn.ClearRange(w.k, keyEnd(w.k))
 	}
 	if st.live && !st.rec.inline {
 		w.chunks(st)
 	}
-	w.attachment(st)
 }
 
 func (w *rowWriter) chunks(st *keyState) {
@@ -86,10 +127,9 @@ func (w *rowWriter) attachment(st *keyState) {
 	}
 }
 
-// entry writes the log rows of a request and the hist rows of what it replaced.
-func (w *rowWriter) entry(i int) {
+// log writes the log rows of a request.
+func (w *rowWriter) log(i int) {
 	s, e := w.g.s, &w.g.entries[i]
-	own := revlog.Pending(i)
 	at := engine.Stamp{Index: uint16(i)}
 	payload := w.g.buf[e.start:e.end]
 	size := s.meta.ChunkBytes
@@ -105,19 +145,14 @@ func (w *rowWriter) entry(i int) {
 		w.v = append(w.v, part...)
 		w.txn.SetStampedKey(w.k, s.rows.logStampAt(), w.v)
 	}
-	for j := e.events; j < e.events+e.eventN; j++ {
-		w.hist(&w.g.events[j], e.start, own, at)
-	}
 }
 
-func (w *rowWriter) hist(pe *pendingEvent, start int, own int64, at engine.Stamp) {
-	if !pe.ev.HasPrev {
-		return
-	}
-	p := &pe.ev.Prev
-	was := replaced{create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, at: pe.at.Prev - start, size: len(p.Value)}
-	w.k = w.g.s.rows.hist(w.k[:0], p.Key, at)
-	w.v = appendReplaced(w.v[:0], w.g.s.refs, &was, own)
+// hist writes the row that leads from a replaced version to its place in the log.
+func (w *rowWriter) hist(r replacement) {
+	p := &r.pe.ev.Prev
+	was := replaced{create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, at: r.pe.at.Prev - w.g.entries[r.index].start, size: len(p.Value)}
+	w.k = w.g.s.rows.hist(w.k[:0], p.Key, engine.Stamp{Index: uint16(r.index)})
+	w.v = appendReplaced(w.v[:0], w.g.s.refs, &was, revlog.Pending(r.index))
 	w.txn.SetStampedKey(w.k, len(w.k)-engine.StampLen, w.v)
 }
 

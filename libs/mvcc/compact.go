@@ -2,7 +2,7 @@ package mvcc
 
 import (
 	"context"
-
+	"math"
 	"sync"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -66,7 +66,9 @@ type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
 	done    int64 // all entries below are gone
+	fed     int64 // the Feed is served from the log and needs the entries from here on; else math.MaxInt64
 	changed chan struct{}
+	closed  chan struct{} // nothing is removed any more
 }
 
 func (r *removal) aim(rev int64) {
@@ -83,6 +85,17 @@ func (r *removal) reached(rev int64) {
 	r.signal()
 }
 
+// feedAt says that the Feed needs the entries from rev on: they are not removed, whatever is compacted.
+func (r *removal) feedAt(rev int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := r.fed < r.target
+	r.fed = rev
+	if held {
+		r.signal()
+	}
+}
+
 func (r *removal) signal() {
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -91,10 +104,10 @@ func (r *removal) signal() {
 func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return r.target, r.done, r.changed
+	return min(r.target, r.fed), r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone.
+// wait returns when all entries below rev are gone, or ErrClosed if that will not happen in this run.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()
@@ -103,6 +116,8 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 		}
 		select {
 		case <-changed:
+		case <-r.closed:
+			return ErrClosed
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -111,18 +126,28 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 
 func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	r := &s.removal
-	r.changed = make(chan struct{})
-	r.target, r.done = s.compact.Load(), neverCompacted
-	row, err := snap.Get(ctx, s.rows.meta(metaCompacted))
-	if err != nil || row == nil {
-		return storeErr(err)
-	}
-	r.done, err = parseRev(row)
+	r.changed, r.closed = make(chan struct{}), make(chan struct{})
+	r.target, r.done, r.fed = s.compact.Load(), neverCompacted, math.MaxInt64
+	var err error
+	r.done, err = s.removedOf(ctx, snap)
 	return err
+}
+
+// removedOf returns the revision below which all log entries have been removed.
+func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
+	row, err := r.Get(ctx, s.rows.meta(metaCompacted))
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	if row == nil {
+		return neverCompacted, nil
+	}
+	return parseRev(row)
 }
 
 // removeCompacted follows the compact revision until ctx ends.
 func (s *Store) removeCompacted(ctx context.Context) {
+	defer close(s.removal.closed)
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target {

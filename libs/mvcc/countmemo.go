@@ -2,8 +2,11 @@ package mvcc
 
 import "sync"
 
-// countMemoMax is how many lists under way the memo remembers.
-const countMemoMax = 4096
+// Bounds of the memo: how many lists under way it remembers, and the bytes of keys that a list worth remembering has.
+const (
+	countMemoMax      = 4096
+	countMemoKeyBytes = 4 << 10
+)
 
 // countMemo remembers how many keys are left in a list behind its last page: (revision, next key, end) → count. The contents
 // of a revision never change, so an entry is never wrong; it is only dropped for space, oldest first.
@@ -27,6 +30,9 @@ func (m *countMemo) get(rev int64, key, end []byte) (int64, bool) {
 }
 
 func (m *countMemo) put(rev int64, key, end []byte, left int64) {
+	if len(key)+len(end) > countMemoKeyBytes {
+		return
+	}
 	k := countKey{rev, string(key), string(end)}
 	m.mu.Lock()
 	defer m.mu.Unlock()

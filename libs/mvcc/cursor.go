@@ -30,6 +30,7 @@ type cursor struct {
 	vkey []byte          // scratch: the val rows looked for
 	buf  []byte          // scratch: values of several chunks
 	vend []byte          // end of the range's val rows
+	log  logRow          // the log row read last
 	kv   KV              // the one handed to the visitor
 }
 
@@ -206,7 +207,7 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 	if h.was.mod > c.rev {
 		return false, nil
 	}
-	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.need == needValue)
+	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.need == needValue, &c.log)
 	if err != nil {
 		return false, err
 	}
@@ -260,22 +261,48 @@ func (h *history) next() bool {
 	return false
 }
 
-// replacedKV builds the version that a hist row names; its value lies in the log entry of the request that replaced it.
-func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool) (KV, error) {
+// replacedKV builds the version that a hist row names; its value lies in the log entry of the request that replaced it. last
+// may be nil.
+func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool, last *logRow) (KV, error) {
 	kv := KV{Key: key, Create: was.create, Mod: was.mod, Version: was.version, Lease: was.lease}
 	if !values || was.size == 0 {
 		return kv, nil
 	}
 	var err error
-	kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size)
+	kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size, last)
 	return kv, err
 }
 
-// logBytes reads a part of a log entry.
-func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, at, size int) ([]byte, error) {
-	first, last := at/s.meta.ChunkBytes, (at+size-1)/s.meta.ChunkBytes
-	keys := make([][]byte, 0, last-first+1)
-	for i := first; i <= last; i++ {
+// logRow is the row of the log that a scan has read last. What one request replaced lies side by side in its entry: without it
+// a list behind a large delete would read a whole chunk for every key.
+type logRow struct {
+	stamp engine.Stamp
+	chunk int
+	part  []byte // nil: none has been read
+}
+
+// logBytes reads a part of a log entry. last, if not nil, is used and replaced where the part lies in one row.
+func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, at, size int, last *logRow) ([]byte, error) {
+	from, to := at/s.meta.ChunkBytes, (at+size-1)/s.meta.ChunkBytes
+	var chunks [][]byte
+	if last != nil && last.part != nil && from == to && last.stamp == st && last.chunk == from {
+		chunks = [][]byte{last.part}
+	} else {
+		var err error
+		if chunks, err = s.logChunks(ctx, r, st, from, to); err != nil {
+			return nil, err
+		}
+		if last != nil && from == to {
+			*last = logRow{stamp: st, chunk: from, part: chunks[0]}
+		}
+	}
+	return cut(chunks, at-from*s.meta.ChunkBytes, size)
+}
+
+// logChunks reads the chunks from … to of a log entry; those that are not there are nil.
+func (s *Store) logChunks(ctx context.Context, r engine.Reader, st engine.Stamp, from, to int) ([][]byte, error) {
+	keys := make([][]byte, 0, to-from+1)
+	for i := from; i <= to; i++ {
 		if i == 0 {
 			keys = append(keys, s.rows.log(nil, st))
 		} else {
@@ -286,14 +313,14 @@ func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, 
 	if err != nil {
 		return nil, err
 	}
-	if first == 0 && len(chunks[0]) > 0 {
+	if from == 0 && len(chunks[0]) > 0 {
 		_, n := binary.Uvarint(chunks[0])
 		if n <= 0 {
 			return nil, ErrCorrupt
 		}
 		chunks[0] = chunks[0][n:]
 	}
-	return cut(chunks, at-first*s.meta.ChunkBytes, size)
+	return chunks, nil
 }
 
 // cut returns size bytes at offset at of the chunks laid end to end; it copies only what spans several.
@@ -358,7 +385,7 @@ func (s *Store) getHistoric(ctx context.Context, r engine.Reader, key []byte, re
 	if was.mod > rev {
 		return false, true, nil
 	}
-	*kv, err = s.replacedKV(ctx, r, key, &was, st, values)
+	*kv, err = s.replacedKV(ctx, r, key, &was, st, values, nil)
 	return err == nil, true, storeErr(err)
 }
 

@@ -79,7 +79,6 @@ type pendingEntry struct {
 type pendingEvent struct {
 	ev revlog.Event
 	at revlog.Offsets
-	st *keyState
 }
 
 // eventBytes is what an encoded event takes beside key and values, roughly.
@@ -324,8 +323,8 @@ func (g *group) end() {
 }
 
 // record appends an event to the current request's entry and returns its place, for results that refer to it.
-func (g *group) record(st *keyState, ev *revlog.Event) int {
-	pe := pendingEvent{ev: *ev, st: st}
+func (g *group) record(ev *revlog.Event) int {
+	pe := pendingEvent{ev: *ev}
 	g.buf, pe.at = g.s.codec.AppendEvent(g.buf, ev, g.rev)
 	g.events = append(g.events, pe)
 	return len(g.events) - 1
@@ -348,7 +347,7 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 		ev.HasPrev, ev.Prev = true, st.kv()
 		ev.KV.Create, ev.KV.Version = st.rec.create, st.rec.version+1
 	}
-	i := g.record(st, &ev)
+	i := g.record(&ev)
 	st.rec = record{create: ev.KV.Create, mod: rev, version: ev.KV.Version, lease: lease, size: len(value)}
 	st.val, st.has, st.live, st.dirty = value, true, true, true
 	return i, nil
@@ -360,7 +359,7 @@ func (g *group) del(ctx context.Context, st *keyState) (int, error) {
 		return 0, err
 	}
 	rev := g.begin()
-	i := g.record(st, &revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
+	i := g.record(&revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
 	st.rec, st.val, st.has, st.live, st.dirty = record{}, nil, false, false, true
 	return i, nil
 }

@@ -17,17 +17,11 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error) {
 	h := crc32.New(castagnoli)
 	var buf []byte
-	req := &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}
-	switch {
-	case rev < 0:
+	if rev < 0 {
 		head, err = s.Head(ctx)
 		return h.Sum32(), rev, s.compact.Load(), head, err
-	case rev == 0:
-		if req.Rev, err = s.Head(ctx); err != nil {
-			return 0, 0, 0, 0, err
-		}
 	}
-	info, err := s.Range(ctx, req, func(kv *KV) error {
+	info, err := s.Range(ctx, &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}, func(kv *KV) error {
 		buf = binary.AppendUvarint(buf[:0], uint64(len(kv.Key)))
 		buf = append(buf, kv.Key...)
 		for _, v := range [...]int64{kv.Create, kv.Mod, kv.Version, kv.Lease} {
@@ -40,7 +34,10 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 	if err != nil {
 		return 0, 0, 0, 0, err
 	}
-	return h.Sum32(), req.Rev, s.compact.Load(), info.Rev, nil
+	if rev == 0 {
+		rev = info.Rev
+	}
+	return h.Sum32(), rev, s.compact.Load(), info.Rev, nil
 }
 
 // Sizer is what an engine that knows its size on disk offers beside engine.Store.

@@ -136,10 +136,9 @@ func (l *lane) shed(reqs []*request, err error) []*request {
 	return rest
 }
 
-// markShrinks tells an engine that keeps a reserve of disk space that the transaction may use it: it frees space, or the
-// keyspace cannot be opened or mended without it.
+// markShrinks lets the transaction have what an engine keeps in reserve.
 func markShrinks(txn engine.Txn) {
-	if t, ok := txn.(interface{ Shrinks() }); ok {
+	if t, ok := txn.(engine.Shrinker); ok {
 		t.Shrinks()
 	}
 }

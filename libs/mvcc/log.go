@@ -22,18 +22,19 @@ const (
 // context's.
 func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		entries, next, err = s.readLog(ctx, snap, from, maxEntries, maxBytes)
+		entries, next, err = s.readLog(ctx, snap, s.compactOf, from, maxEntries, maxBytes)
 		return err
 	})
 	return entries, next, err
 }
 
-func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
+// readLog reads the log of a snapshot; floor tells the revision below which it may not be read.
+func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, floor func(context.Context, engine.Reader) (int64, error), from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
 	head, err := s.headOf(ctx, snap)
 	if err != nil || from > head {
 		return nil, from, err
 	}
-	c, err := s.compactOf(ctx, snap)
+	c, err := floor(ctx, snap)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -94,14 +95,18 @@ func (s *Store) scanLog(ctx context.Context, rd engine.Reader, r engine.Range, v
 }
 
 // tail feeds the log to Options.Feed where the lanes cannot: several lanes answer out of order, and other processes write too.
+// A compaction does not stop it: it reads on below the compact revision, and this Store removes nothing that it has not fed.
+// If another process has, the feed stops there rather than leave a gap; its consumer's stall detection is what helps.
 func (s *Store) tail(ctx context.Context, from int64) {
 	for n := 0; ctx.Err() == nil; {
-		entries, next, err := s.ReadLog(ctx, from, tailEntries, tailBytes)
+		entries, next, err := s.readTail(ctx, from)
 		if err == nil && len(entries) == 0 {
 			err = s.waitHead(ctx, from)
 		}
 		if err != nil {
-			n++
+			if n++; errors.Is(err, ErrCompacted) && n == 1 {
+				s.o.Logger.Error("another process has removed log entries that the feed needs", "revision", from)
+			}
 			pause(ctx, min(n, unavailableMax))
 			continue
 		}
@@ -110,7 +115,16 @@ func (s *Store) tail(ctx context.Context, from int64) {
 			s.o.Feed(entries)
 		}
 		from = next
+		s.removal.feedAt(from)
 	}
+}
+
+func (s *Store) readTail(ctx context.Context, from int64) (entries []revlog.Entry, next int64, err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		entries, next, err = s.readLog(ctx, snap, s.removedOf, from, tailEntries, tailBytes)
+		return err
+	})
+	return entries, next, err
 }
 
 // waitHead returns when the head may have reached rev.

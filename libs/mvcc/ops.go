@@ -155,7 +155,7 @@ func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 
 // arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they compare as.
 func (r *RangeRequest) arrange(kvs []KV, num func(int64) int64) (out []KV, more bool) {
-	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs)) > r.Limit+1 {
+	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs))-1 > r.Limit {
 		kvs = kvs[:r.Limit+1]
 	}
 	if r.filtered() {

@@ -44,7 +44,7 @@ type query struct {
 
 	reader  engine.Reader
 	snap    engine.Snapshot // reader, if it is the query's own and may be replaced
-	visited bool
+	visited bool            // the caller has seen a result: the query cannot start over
 }
 
 // open runs the query in snapshots of its own.
@@ -62,7 +62,10 @@ func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err erro
 	if q.req.Rev > 0 {
 		q.rev = q.req.Rev
 	}
-	info, err = q.run(ctx, visit)
+	info, err = q.run(ctx, func(kv *KV) error {
+		q.visited = true
+		return visit(kv)
+	})
 	info.Rev = head
 	return info, err
 }
@@ -216,7 +219,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
 	err := q.scan(ctx, req.Key, req.need(), -1, func(kv *KV) error {
 		info.Count++
-		if !req.CountOnly && (!cut || info.Count <= req.Limit+1) && req.keep(kv, settled) {
+		if !req.CountOnly && (!cut || info.Count-1 <= req.Limit) && req.keep(kv, settled) {
 			kvs = append(kvs, cloneKV(kv))
 		}
 		return nil
@@ -295,11 +298,15 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 			return err
 		}
 		if seen > before {
-			stale, key, q.visited = 0, bytes.Clone(last), true
-		} else if stale++; stale > staleScansMax {
-			return err
+			stale, key = 0, bytes.Clone(last)
 		}
-		if err := q.refresh(ctx); err != nil {
+		for errors.Is(err, engine.ErrTooOld) {
+			if stale++; stale > staleScansMax {
+				return err
+			}
+			err = q.refresh(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}

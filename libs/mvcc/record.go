@@ -2,10 +2,14 @@ package mvcc
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
+
+// sizeMax bounds sizes and offsets that are read from rows, so that their sums are safe; it is as much as a transaction holds.
+const sizeMax = math.MaxInt32
 
 // record is the current version of a key as its idx row has it. Values up to Options.InlineBytes lie in the row itself, so that
 // reading a small object is one read; others lie in val rows.
@@ -76,7 +80,7 @@ func parseRecord(b []byte, refs revlog.Refs, r *record) error {
 		r.lease, b = int64(binary.BigEndian.Uint64(b)), b[8:]
 	}
 	size, n := binary.Uvarint(b)
-	if n <= 0 {
+	if n <= 0 || size > sizeMax {
 		return ErrCorrupt
 	}
 	r.size, b = int(size), b[n:]
@@ -123,7 +127,7 @@ func parseReplaced(b []byte, refs revlog.Refs, r *replaced, own int64) error {
 		}
 		u[i], b = v, b[n:]
 	}
-	if len(b) != 0 {
+	if len(b) != 0 || u[2] > sizeMax || u[3] > sizeMax {
 		return ErrCorrupt
 	}
 	r.version, r.lease, r.at, r.size = int64(u[0]), int64(u[1]), int(u[2]), int(u[3])

@@ -109,6 +109,7 @@ func (s *Store) start() {
 	}
 	if s.fromLog {
 		from := s.head.Load().rev + 1
+		s.removal.feedAt(from)
 		s.wg.Go(func() { s.tail(ctx, from) })
 	}
 	s.wg.Go(func() { s.removeCompacted(ctx) })

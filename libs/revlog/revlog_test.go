@@ -233,7 +233,7 @@ func inside(b []byte, e *Entry) error {
 	return nil
 }
 
-// FuzzParse: arbitrary bytes never panic and are never copied; what they mean survives being written again.
+// FuzzParse: arbitrary bytes never panic, are never copied, and are refused whole or not at all.
 func FuzzParse(f *testing.F) {
 	dense, sparse := Codec{}, Codec{Refs{revision.Space{Base: 1 << 40, Shift: 5}}}
 	put := Event{KV: KV{Key: []byte("k"), Value: []byte("v"), Create: Pending(1), Version: 3, Lease: 9},

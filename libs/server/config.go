@@ -48,6 +48,9 @@ type Config struct {
 	MemTableBytes     int64 // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64 // --disk-reserve-bytes; 0: the engine's default, negative: no check
 	WatchHistoryBytes int64 // --watch-history-bytes; 0: the hub's default
+	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
+	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
+	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 }
 
 // DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started

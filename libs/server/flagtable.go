@@ -190,6 +190,10 @@ var flagTable = []flagDef{
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (64 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }),
 	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or a 16th of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }),
 	number(groupOwn, "watch-history-bytes", "0", "Memory in bytes for recent events that watchers catch up from. 0: the hub's default.", 0, math.MaxInt64, func(c *Config, v int64) { c.WatchHistoryBytes = v }),
+	number(groupOwn, "max-watch-streams", "0", "Watch streams that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreams = int(v) }),
+	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }),
+	number(groupOwn, "max-watch-streams-per-connection", "0", "Watch streams that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreamsPerConn = int(v) }),
+	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }),
 }
 
 // flagIndex finds flags of flagTable by name.

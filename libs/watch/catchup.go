@@ -1,18 +1,91 @@
 package watch
 
-import "github.com/headwaterdb/headwater/libs/revlog"
+import (
+	"github.com/google/btree"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// source is where a catch-up pass reads. Each has a queue and a runner of its own, so that a watcher which the ring can
+// serve never waits for the log.
+type source uint8
+
+const (
+	fromRing source = iota
+	fromLog
+	sources
+)
+
+// lagQueue holds the watchers that wait for passes from one source.
+type lagQueue struct {
+	byNext *btree.BTreeG[*watcher]
+	byAge  *btree.BTreeG[*watcher]
+	span   int64 // how far below a watcher a pass may begin to take others along
+}
+
+const btreeDegree = 32
+
+func newLagQueue() lagQueue {
+	return lagQueue{
+		byNext: btree.NewG(btreeDegree, lessNext),
+		byAge: btree.NewG(btreeDegree, func(a, b *watcher) bool {
+			if a.served != b.served {
+				return a.served < b.served
+			}
+			return lessNext(a, b)
+		}),
+	}
+}
+
+// lessNext orders watchers by cursor; one without a sub stands for the begin of its cursor's watchers.
+func lessNext(a, b *watcher) bool {
+	switch {
+	case a.next != b.next:
+		return a.next < b.next
+	case a.sub == nil || b.sub == nil:
+		return a.sub == nil && b.sub != nil
+	case a.sub.stream != b.sub.stream:
+		return a.sub.stream.seq < b.sub.stream.seq
+	}
+	return a.id < b.id
+}
+
+func (q *lagQueue) add(w *watcher) {
+	q.byNext.ReplaceOrInsert(w)
+	q.byAge.ReplaceOrInsert(w)
+}
+
+func (q *lagQueue) remove(w *watcher) {
+	q.byNext.Delete(w)
+	q.byAge.Delete(w)
+}
+
+// enqueue puts a watcher that is behind into the queue of the source that has its cursor.
+func (c *core) enqueue(w *watcher) {
+	w.set(flagLog, w.next <= c.ringFloor)
+	c.lag[w.source()].add(w)
+}
 
 // pass is one catch-up: a stretch of history, read once and handed to all watchers whose cursors lie in it. Its life:
 // plan (locked), fill from the log unless the ring had it (no lock), collect (locked), match (no lock), distribute in
-// chunks (locked).
+// chunks (locked). Passes from different sources may be under way at once: no watcher is in both queues, and only the
+// ring's own plan moves one from its queue to the other.
 type pass struct {
+	source     source
 	from, next int64 // the stretch is [from, next)
 	upto       int64 // the hub's position when planned; nothing after it is handed out
 	header     int64 // the last revision in the stretch
 	records    []*record
 	members    []*watcher
-	groups     map[*group][]*Event // what the stretch holds for each member's group
-	done       int                 // members already served
+	groups     map[*group]*found
+	done       int // members already served
+}
+
+// found is what the stretch holds for a group of its members.
+type found struct {
+	spec   spec
+	events []*Event
+	next   *found // of the same range with other options
 }
 
 // refill puts parked watchers of the stream back into the queue if the stream may hold more, some at a time.
@@ -24,30 +97,45 @@ func (c *core) refill(s *Stream) {
 	}
 }
 
-// plan cancels watchers overtaken by compaction and picks the next stretch: the one where the watcher begins that has
-// waited longest, extended down to near neighbours. ok is false if nobody is behind; a pass without records needs fill.
-func (c *core) plan(compact int64) (p *pass, ok bool) {
-	for n := 0; n < lockChunk; n++ {
-		w, ok := c.behindByNext.Min()
-		if !ok || w.next >= compact {
+// plan cancels watchers overtaken by compaction and picks the next stretch from a source: the one where the watcher
+// begins that has waited longest, extended down to near neighbours. more is false if nobody waits for that source; p may be nil
+// nevertheless, when there was so much to tidy up that it takes another call. A pass from the log needs fill.
+func (c *core) plan(src source, compact int64) (p *pass, more bool) {
+	q := &c.lag[src]
+	for range lockChunk {
+		w, ok := q.byNext.Min()
+		if !ok {
+			return nil, false
+		}
+		if w.next < compact {
+			s := w.sub.stream
+			c.expire(w, compact)
+			c.refill(s)
+		} else if src == fromRing && w.next <= c.ringFloor {
+			q.remove(w) // the ring has moved on; it keeps its place in the line
+			c.enqueue(w)
+		} else {
 			break
 		}
-		c.expire(w, compact)
-		c.refill(w.stream)
 	}
-	oldest, ok := c.behindByAge.Min()
+	oldest, ok := q.byAge.Min()
 	if !ok {
 		return nil, false
 	}
-	p = &pass{from: oldest.next, upto: c.position}
-	c.behindByNext.AscendGreaterOrEqual(&watcher{next: oldest.next - c.nearSpan}, func(w *watcher) bool {
+	least := oldest.next - q.span
+	if src == fromRing {
+		if oldest.next <= c.ringFloor {
+			return nil, true
+		}
+		least = max(least, c.ringFloor+1)
+	}
+	p = &pass{source: src, from: oldest.next, upto: c.position}
+	q.byNext.AscendGreaterOrEqual(&watcher{next: least}, func(w *watcher) bool {
 		p.from = w.next
 		return false
 	})
 	c.passes++
-	c.counters.Passes++
-	if p.from > c.ringFloor {
-		c.counters.RingPasses++
+	if src == fromRing {
 		c.fillFromRing(p)
 	}
 	return p, true
@@ -82,33 +170,44 @@ func (p *pass) fill(entries []revlog.Entry, next int64) {
 
 // collect finds the watchers that the stretch is for.
 func (c *core) collect(p *pass) {
-	p.groups = map[*group][]*Event{}
-	c.behindByNext.AscendRange(&watcher{next: p.from}, &watcher{next: p.next}, func(w *watcher) bool {
+	q := &c.lag[p.source]
+	p.groups = map[*group]*found{}
+	q.byNext.AscendRange(&watcher{next: p.from}, &watcher{next: p.next}, func(w *watcher) bool {
 		p.members = append(p.members, w)
-		p.groups[w.group] = nil
+		if g := w.sub.group; p.groups[g] == nil {
+			p.groups[g] = &found{spec: g.spec}
+		}
 		return len(p.members) < c.opts.PassWatchers
 	})
-	c.nearSpan = (p.next - p.from) / 2
+	q.span = (p.next - p.from) / 2
 	if p.header = p.upto; p.next <= p.upto {
 		p.header = p.records[len(p.records)-1].rev
 	}
+	c.counters.Passes++
 	c.counters.PassEntries += uint64(len(p.records))
+	if p.source == fromRing {
+		c.counters.RingPasses++
+		c.counters.RingPassEntries += uint64(len(p.records))
+	}
 }
 
-// match needs no lock: it reads only what never changes in groups and events.
+// match needs no lock: it touches only the pass's own and what never changes in events.
 func (p *pass) match() {
-	m := newMatcher()
-	for g := range p.groups {
-		m.add(g)
+	m := newMatcher[found]()
+	for _, f := range p.groups {
+		f.next = m.get(f.spec.bounds)
+		m.set(f.spec.bounds, f)
 	}
-	var hits []*group
+	var hits []*found
 	for _, r := range p.records {
 		for i := range r.events {
 			ev := &r.events[i]
 			hits = m.match(ev.src.KV.Key, hits[:0])
-			for _, g := range hits {
-				if g.spec.wants(ev.src.Delete) {
-					p.groups[g] = append(p.groups[g], ev)
+			for _, f := range hits {
+				for ; f != nil; f = f.next {
+					if f.spec.wants(ev.src.Delete) {
+						f.events = append(f.events, ev)
+					}
 				}
 			}
 		}
@@ -123,7 +222,7 @@ func (c *core) distribute(p *pass, n int) bool {
 		if w.state != stateBehind {
 			continue // canceled since
 		}
-		s := w.stream
+		s := w.sub.stream
 		c.detach(w)
 		c.advance(w, p)
 		c.refill(s)
@@ -133,27 +232,27 @@ func (c *core) distribute(p *pass, n int) bool {
 
 // advance moves the cursor of a detached member past the stretch, or to the first event that its stream has no room for.
 func (c *core) advance(w *watcher, p *pass) {
-	events := p.groups[w.group]
+	s, g := w.sub.stream, w.sub.group
+	events := p.groups[g].events
 	events = events[searchRev(events, w.next):]
 	switch {
 	case len(events) == 0:
 		w.next = p.next
 		c.settle(w)
-	case w.stream.loadedBytes >= c.turnBytes():
+	case s.loadedBytes >= c.turnBytes():
 		w.next = events[0].Rev()
 		c.settle(w)
 	default:
-		n, bytes := cut(events, w.group.spec.prevKV, c.responseBytes())
-		b := &batch{events: events[:n:n], bytes: bytes, next: p.next, header: p.header}
+		n, bytes := cut(events, g.spec.prevKV, c.responseBytes())
+		b := batch{w: w, events: events[:n:n], bytes: bytes, next: p.next, header: p.header}
 		if n < len(events) {
 			b.next, b.header = events[n].Rev(), events[n-1].Rev()
 		}
-		w.batch = b
 		w.state = stateLoaded
-		w.stream.loadedBytes += bytes
-		w.stream.loaded.push(w)
+		s.loadedBytes += bytes
+		s.loaded.push(b)
 		c.setUnsynced(w, true)
-		c.rouse(w.stream)
+		c.rouse(s)
 	}
 }
 

@@ -24,23 +24,12 @@ func TestPassesAreFair(t *testing.T) {
 	var late, mates []*watcher
 	passes := 0
 	step := func() {
-		p, ok := c.plan(-1)
+		p, ok := c.plan(fromLog, -1)
 		if !ok {
 			t.Fatal("nobody is behind")
 		}
 		passes++
-		got, next, err := log.ReadLog(t.Context(), p.from, c.opts.PassEntries, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if !p.filled() {
-			p.fill(got, next)
-		}
-		c.collect(p)
-		p.match()
-		for c.distribute(p, 1) {
-			continue
-		}
+		runPass(t, c, p, log)
 	}
 	step()
 	for range 5 {
@@ -63,6 +52,26 @@ func TestPassesAreFair(t *testing.T) {
 			t.Errorf("mate at %d, far one at %d: they did not share passes", w.next, far.next)
 		}
 	}
+}
+
+// runPass does what Hub.runPass does, without a hub.
+func runPass(t testing.TB, c *core, p *pass, log Log) {
+	runPassUntilDistribute(t, c, p, log)
+	for c.distribute(p, lockChunk) {
+		continue
+	}
+}
+
+func runPassUntilDistribute(t testing.TB, c *core, p *pass, log Log) {
+	if !p.filled() {
+		entries, next, err := log.ReadLog(t.Context(), p.from, c.opts.PassEntries, c.opts.PassBytes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.fill(entries, next)
+	}
+	c.collect(p)
+	p.match()
 }
 
 // BenchmarkReconnect: 10,000 watchers on 100 streams come back from 50,000 revisions ago; one op is all of them being live, with the
@@ -89,15 +98,9 @@ func BenchmarkReconnect(b *testing.B) {
 		}
 		var turn []Response
 		for c.unsynced > 0 {
-			if p, ok := c.plan(-1); ok {
-				if !p.filled() {
-					got, next, _ := log.ReadLog(b.Context(), p.from, c.opts.PassEntries, 1<<20)
-					p.fill(got, next)
-				}
-				c.collect(p)
-				p.match()
-				for c.distribute(p, lockChunk) {
-					continue
+			for src := range sources {
+				if p, _ := c.plan(src, -1); p != nil {
+					runPass(b, c, p, log)
 				}
 			}
 			for _, s := range all {

@@ -3,8 +3,6 @@ package watch
 import (
 	"time"
 
-	"github.com/google/btree"
-
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
@@ -12,21 +10,21 @@ import (
 // concurrent use; Hub holds its lock around each call, except where a method says otherwise.
 type core struct {
 	opts     Options
-	position int64 // revision of the last applied entry
-	matcher  *matcher
-	groups   map[spec]*group
+	position int64           // revision of the last applied entry
+	matcher  *matcher[group] // each range has a list of groups
+	groups   int
 	streams  map[*Stream]struct{}
+	conns    map[any]*conn
 
 	ring      fifo[*record]
 	ringBytes int
 	// ringFloor: the ring holds every entry with revision > ringFloor and <= position.
 	ringFloor int64
+	arrivals  timeline
 
-	behindByNext *btree.BTreeG[*watcher]
-	behindByAge  *btree.BTreeG[*watcher]
-	passes       uint64
-	seq          uint64
-	nearSpan     int64 // how far below a watcher a pass may begin to take others along
+	lag    [sources]lagQueue
+	passes uint64
+	seq    uint64 // of the next stream
 
 	watchers int
 	unsynced int       // behind, parked or loaded
@@ -44,29 +42,19 @@ type core struct {
 type Counters struct {
 	// Events is the number of events handed to streams, Responses that of responses.
 	Events, Responses uint64
-	// Passes is the number of catch-up passes, RingPasses those that were served from memory, PassEntries the entries that passes read.
-	Passes, RingPasses, PassEntries uint64
+	// Passes is the number of catch-up passes, RingPasses those of them that were served from memory; PassEntries and
+	// RingPassEntries are the entries that they read.
+	Passes, RingPasses, PassEntries, RingPassEntries uint64
 	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction.
 	Fallen, Compacted uint64
 	// Progress counts progress notifications, periodic and on request.
 	Progress uint64
 }
 
-const btreeDegree = 32
-
 func newCore(o Options, position int64) *core {
 	return &core{
-		opts: o, position: position, ringFloor: position, matcher: newMatcher(),
-		groups: map[spec]*group{}, streams: map[*Stream]struct{}{},
-		behindByNext: btree.NewG(btreeDegree, func(a, b *watcher) bool {
-			return a.next < b.next || a.next == b.next && a.seq < b.seq
-		}),
-		behindByAge: btree.NewG(btreeDegree, func(a, b *watcher) bool {
-			if a.served != b.served {
-				return a.served < b.served
-			}
-			return a.next < b.next || a.next == b.next && a.seq < b.seq
-		}),
+		opts: o, position: position, ringFloor: position, matcher: newMatcher[group](),
+		streams: map[*Stream]struct{}{}, conns: map[any]*conn{}, lag: [sources]lagQueue{newLagQueue(), newLagQueue()},
 	}
 }
 
@@ -78,6 +66,7 @@ func (c *core) apply(entries []revlog.Entry, at time.Duration) {
 		}
 		r := newRecord(entries[i], at)
 		c.position = r.rev
+		c.arrivals.add(r.rev, at)
 		c.ring.push(r)
 		c.ringBytes += r.bytes
 		c.fanOut(r)
@@ -93,8 +82,10 @@ func (c *core) fanOut(r *record) {
 		ev := &r.events[i]
 		c.scratch = c.matcher.match(ev.src.KV.Key, c.scratch[:0])
 		for _, g := range c.scratch {
-			if g.spec.wants(ev.src.Delete) {
-				c.deliver(g, r, ev)
+			for ; g != nil; g = g.next {
+				if g.spec.wants(ev.src.Delete) {
+					c.deliver(g, r, ev)
+				}
 			}
 		}
 	}
@@ -106,15 +97,16 @@ func (c *core) deliver(g *group, r *record, ev *Event) {
 	if g.lastRev() != r.rev {
 		r.matched = append(r.matched, g)
 	}
-	g.recent.push(ev)
-	for g.idle > 0 {
-		c.markDirty(g.subs[g.idle-1], r.rev)
+	g.push(ev)
+	for g.idle != nil {
+		c.markDirty(g.idle, r.rev)
 	}
 }
 
+// markDirty moves an idle sub to its stream's queue.
 func (c *core) markDirty(s *sub, since int64) {
-	s.group.setDirty(s)
-	s.dirty, s.since = true, since
+	s.group.unlink(s)
+	s.since = since
 	s.stream.ready.push(s)
 	c.rouse(s.stream)
 }
@@ -145,113 +137,128 @@ func (c *core) turnBytes() int {
 // responseBytes is what one response of many revisions may hold.
 func (c *core) responseBytes() int { return min(c.opts.ResponseBytes, c.turnBytes()) }
 
-// groupOf returns the group for sp, making it if needed, and counts one more watcher in it.
-func (c *core) groupOf(sp spec) *group {
-	g := c.groups[sp]
-	if g == nil {
-		g = &group{spec: sp, complete: c.position}
-		c.groups[sp] = g
-		c.matcher.add(g)
+// join returns the stream's sub for sp, making it and its group if needed, and counts one more watcher in it.
+func (c *core) join(s *Stream, sp spec) *sub {
+	first := c.matcher.get(sp.bounds)
+	g := first
+	for g != nil && g.spec != sp {
+		g = g.next
 	}
-	g.watchers++
-	return g
+	if g == nil {
+		g = &group{spec: sp, next: first, complete: c.position}
+		if first != nil {
+			g.spec.bounds = first.spec.bounds // share the string
+		}
+		c.matcher.set(sp.bounds, g)
+		c.groups++
+	}
+	sb := g.subOf(s)
+	if sb == nil {
+		sb = &sub{stream: s, group: g}
+		g.addSub(sb)
+	}
+	sb.refs++
+	return sb
 }
 
-func (c *core) releaseGroup(g *group) {
-	if g.watchers--; g.watchers == 0 {
-		delete(c.groups, g.spec)
-		c.matcher.remove(g)
-		g.recent = fifo[*Event]{}
+// leave takes a detached watcher out of its sub; the last one takes the sub along, and that the group.
+func (c *core) leave(w *watcher) {
+	sb := w.sub
+	w.sub = nil
+	if sb.refs--; sb.refs > 0 || sb.group.removeSub(sb) {
+		return
 	}
+	g := sb.group
+	first := c.matcher.get(g.spec.bounds)
+	switch {
+	case first != g:
+		for first.next != g {
+			first = first.next
+		}
+		first.next = g.next
+	case g.next != nil:
+		c.matcher.set(g.spec.bounds, g.next)
+	default:
+		c.matcher.remove(g.spec.bounds)
+	}
+	g.recent = nil
+	c.groups--
 }
 
 // settle puts a watcher whose cursor is known, and that is in no queue, where it belongs: live if its group can serve
 // it from there on, else behind or parked.
 func (c *core) settle(w *watcher) {
+	s := w.sub.stream
 	switch {
-	case w.group.covers(w.next):
+	case w.sub.group.covers(w.next):
 		c.goLive(w)
-	case w.stream.loadedBytes >= c.turnBytes():
+	case s.loadedBytes >= c.turnBytes():
 		w.state = stateParked
-		w.index = int32(len(w.stream.parked))
-		w.stream.parked = append(w.stream.parked, w)
+		w.index = int32(len(s.parked))
+		s.parked = append(s.parked, w)
 		c.setUnsynced(w, true)
 	default:
 		w.state = stateBehind
-		w.stream.behind++
+		s.behind++
 		w.served = c.passes // to the end of the line
-		c.behindByNext.ReplaceOrInsert(w)
-		c.behindByAge.ReplaceOrInsert(w)
+		c.enqueue(w)
 		c.setUnsynced(w, true)
 	}
 }
 
 func (c *core) goLive(w *watcher) {
-	s := w.stream.subs[w.group]
-	if s == nil {
-		s = &sub{stream: w.stream, group: w.group}
-		w.stream.subs[w.group] = s
-		w.group.addSub(s)
+	sb := w.sub
+	if sb.live.len() == 0 && !sb.dirty() {
+		sb.group.setIdle(sb)
 	}
 	w.state = stateLive
-	w.index = int32(len(s.live))
-	s.live = append(s.live, w)
+	sb.live.push(w)
 	c.setUnsynced(w, false)
-	if !s.dirty && w.group.lastRev() >= w.next {
-		c.markDirty(s, w.next)
-	} else if s.dirty {
-		s.since = min(s.since, w.next)
+	if sb.dirty() {
+		sb.since = min(sb.since, w.next)
+	} else if sb.group.lastRev() >= w.next {
+		c.markDirty(sb, w.next)
 	}
 }
 
 // setUnsynced keeps the counts of watchers that are not live.
 func (c *core) setUnsynced(w *watcher, on bool) {
-	if w.lagging == on {
+	if w.has(flagUnsynced) == on {
 		return
 	}
-	w.lagging = on
+	w.set(flagUnsynced, on)
 	d := -1
 	if on {
 		d = 1
 	}
-	w.stream.unsynced += d
+	w.sub.stream.unsynced += d
 	c.unsynced += d
 }
 
-// detach takes a watcher out of whatever its state keeps it in; its group and id stay.
+// detach takes a watcher out of whatever its state keeps it in; its sub and id stay.
 func (c *core) detach(w *watcher) {
+	s := w.sub.stream
 	switch w.state {
 	case stateLive:
-		s := w.stream.subs[w.group]
-		last := s.live[len(s.live)-1]
-		s.live[w.index], last.index = last, w.index
-		s.live[len(s.live)-1] = nil
-		s.live = s.live[:len(s.live)-1]
-		if len(s.live) == 0 {
-			// A dirty sub is still in its stream's ready queue, which skips it as empty.
-			delete(w.stream.subs, w.group)
-			w.group.removeSub(s)
+		sb := w.sub
+		sb.live.remove(w)
+		if sb.live.len() == 0 && !sb.dirty() {
+			sb.group.unlink(sb) // a dirty one is in its stream's queue, which skips it as empty
 		}
 	case stateBehind:
-		w.stream.behind--
-		c.behindByNext.Delete(w)
-		c.behindByAge.Delete(w)
+		s.behind--
+		c.lag[w.source()].remove(w)
 	case stateParked:
-		p := w.stream.parked
+		p := s.parked
 		last := p[len(p)-1]
 		p[w.index], last.index = last, w.index
 		p[len(p)-1] = nil
-		w.stream.parked = p[:len(p)-1]
+		s.parked = p[:len(p)-1]
 	case stateLoaded:
-		// Its place in the stream's queue of loaded watchers is skipped there.
-		c.unload(w)
+		// Its place in the stream's queue of batches is skipped there.
 	}
 	c.setUnsynced(w, false)
 }
 
-func (c *core) unload(w *watcher) *batch {
-	b := w.batch
-	w.batch = nil
-	w.stream.loadedBytes -= b.bytes
-	return b
-}
+// behind is the number of watchers that wait for a pass.
+func (c *core) behind() int { return c.lag[fromRing].byNext.Len() + c.lag[fromLog].byNext.Len() }

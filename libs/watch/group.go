@@ -1,18 +1,21 @@
 package watch
 
-// group is what all watchers with the same spec share: one place in the matcher and the recent events that matched.
+import "slices"
+
+// group is what all watchers with the same spec share: one place in the matcher and the recent events that matched. A
+// group exists while it has a sub.
 type group struct {
 	spec spec
-	// recent are the matched events that the ring still holds, in order.
-	recent fifo[*Event]
+	next *group // of the same range with other options
+	// recent are the matched events that the ring still holds, in order; nil if there are none.
+	recent *fifo[*Event]
 	// complete: every matched event with revision > complete is in recent, if it was applied at all. It starts as the hub's position
 	// when the group was made and rises when the ring drops a record that matched.
 	complete int64
-	// subs[:idle] have nothing pending; the others are dirty.
-	subs []*sub
-	idle int
-	// watchers counts all watchers with this spec, whatever their state; the group goes when it is 0.
-	watchers int
+	idle     *sub // list of the subs that have live watchers and nothing pending
+	// The subs by stream: one if there is only one, else many.
+	one  *sub
+	many map[*Stream]*sub
 }
 
 // covers reports whether a watcher that needs everything from revision next on can be served from recent.
@@ -20,65 +23,160 @@ func (g *group) covers(next int64) bool { return next > g.complete }
 
 // lastRev is the revision of the newest recent event, or 0.
 func (g *group) lastRev() int64 {
-	if g.recent.len() == 0 {
+	if g.recent == nil {
 		return 0
 	}
 	return g.recent.last().Rev()
 }
 
+func (g *group) push(ev *Event) {
+	if g.recent == nil {
+		g.recent = &fifo[*Event]{}
+	}
+	g.recent.push(ev)
+}
+
+// from returns the recent events of revision >= rev; they are valid until the group changes.
+func (g *group) from(rev int64) []*Event {
+	if g.recent == nil {
+		return nil
+	}
+	i := g.recent.search(func(e *Event) bool { return e.Rev() >= rev })
+	return g.recent.buf[g.recent.head+i:]
+}
+
 // drop lets go of the events of revision <= rev.
 func (g *group) drop(rev int64) {
-	for g.recent.len() > 0 && g.recent.at(0).Rev() <= rev {
-		g.recent.pop()
+	for g.recent != nil && g.recent.at(0).Rev() <= rev {
+		if g.recent.pop(); g.recent.len() == 0 {
+			g.recent = nil
+		}
 	}
 	g.complete = max(g.complete, rev)
 }
 
-// sub is the live watchers of one group on one stream: the unit that a match marks dirty, so that a match costs the
-// number of idle streams that have such a watcher, not the number of watchers.
+// sub is the watchers of one group on one stream; its live ones are the unit that a match marks dirty, so that a match
+// costs the number of idle streams that have such a watcher, not the number of watchers.
 type sub struct {
 	stream *Stream
 	group  *group
-	live   []*watcher
-	at     int // index in live where the next turn goes on
-	index  int // in group.subs
-	dirty  bool
-	// since is the revision that made the sub dirty: its watchers have got everything before it.
-	since int64
+	live   bag
+	// since, of a dirty sub, is the revision that made it dirty: its watchers have got everything before it. 0: not dirty.
+	since      int64
+	prev, next *sub  // in group.idle, if it has live watchers and is not dirty
+	at         int32 // index in live where the next turn goes on
+	refs       int32 // watchers, live or not; it goes when there are none
+}
+
+func (s *sub) dirty() bool { return s.since > 0 }
+
+// subOf returns the group's sub on a stream, or nil.
+func (g *group) subOf(s *Stream) *sub {
+	if g.one != nil && g.one.stream == s {
+		return g.one
+	}
+	return g.many[s]
 }
 
 func (g *group) addSub(s *sub) {
-	s.index = len(g.subs)
-	g.subs = append(g.subs, s)
-	g.setIdle(s)
-}
-
-func (g *group) removeSub(s *sub) {
-	if s.index < g.idle {
-		g.setDirty(s)
+	switch {
+	case g.many != nil:
+		g.many[s.stream] = s
+	case g.one == nil:
+		g.one = s
+	default:
+		g.many = map[*Stream]*sub{g.one.stream: g.one, s.stream: s}
+		g.one = nil
 	}
-	last := g.subs[len(g.subs)-1]
-	g.subs[s.index], last.index = last, s.index
-	g.subs[len(g.subs)-1] = nil
-	g.subs = g.subs[:len(g.subs)-1]
 }
 
-// setIdle moves s from the dirty part of subs to the idle part.
+// removeSub forgets a sub that has no watchers and reports whether any is left.
+func (g *group) removeSub(s *sub) (left bool) {
+	if g.one == s {
+		g.one = nil
+		return false
+	}
+	delete(g.many, s.stream)
+	return len(g.many) > 0
+}
+
+// setIdle puts s, which must not be in the list, into group.idle.
 func (g *group) setIdle(s *sub) {
-	g.swap(s, g.subs[g.idle])
-	g.idle++
+	s.since = 0
+	if s.next = g.idle; s.next != nil {
+		s.next.prev = s
+	}
+	g.idle = s
 }
 
-// setDirty moves s from the idle part of subs to the dirty part.
-func (g *group) setDirty(s *sub) {
-	g.idle--
-	g.swap(s, g.subs[g.idle])
+// unlink takes s out of group.idle.
+func (g *group) unlink(s *sub) {
+	if s.prev != nil {
+		s.prev.next = s.next
+	} else {
+		g.idle = s.next
+	}
+	if s.next != nil {
+		s.next.prev = s.prev
+	}
+	s.prev, s.next = nil, nil
 }
 
-func (g *group) swap(a, b *sub) {
-	g.subs[a.index], g.subs[b.index] = b, a
-	a.index, b.index = b.index, a.index
+// bag is a set of watchers, each of which knows its index; it allocates nothing for the first one.
+type bag struct {
+	one  *watcher
+	many *[]*watcher // all of them, once there have been two
 }
+
+func (b *bag) len() int {
+	switch {
+	case b.many != nil:
+		return len(*b.many)
+	case b.one != nil:
+		return 1
+	}
+	return 0
+}
+
+func (b *bag) at(i int) *watcher {
+	if b.many != nil {
+		return (*b.many)[i]
+	}
+	return b.one
+}
+
+func (b *bag) push(w *watcher) {
+	switch {
+	case b.many != nil:
+		w.index = int32(len(*b.many))
+		*b.many = append(*b.many, w)
+	case b.one == nil:
+		b.one, w.index = w, 0
+	default:
+		w.index = 1
+		b.many = &[]*watcher{b.one, w}
+		b.one = nil
+	}
+}
+
+func (b *bag) remove(w *watcher) {
+	if b.many == nil {
+		b.one = nil
+		return
+	}
+	m := *b.many
+	last := len(m) - 1
+	m[w.index], m[last].index = m[last], w.index
+	m[last] = nil
+	if *b.many = m[:last]; last == 0 {
+		b.many = nil
+	} else if cap(m) > bagKeep && last < cap(m)/4 {
+		*b.many = slices.Clone(m[:last])
+	}
+}
+
+// bagKeep is the capacity that a bag keeps when watchers leave it.
+const bagKeep = 16
 
 // state of a watcher. The transitions: created → live or behind; live → behind (fell off the ring); behind ⇄ parked (its stream has
 // no room); behind → loaded (a pass found events) → live or behind; behind → live (a pass found none and joined);
@@ -88,7 +186,7 @@ type state uint8
 const (
 	// stateLive: member of a sub; served from its group's recent events.
 	stateLive state = iota + 1
-	// stateBehind: in the catch-up queue.
+	// stateBehind: in a catch-up queue.
 	stateBehind
 	// stateParked: would be behind, but the stream has as much as it may hold; back in the queue when that has been taken.
 	stateParked
@@ -107,31 +205,46 @@ type watcher struct {
 	start  int64  // first revision it wants
 	next   int64  // cursor
 	served uint64 // number of the pass after which it began to wait for one
-	seq    uint64 // breaks ties between equal cursors
-	stream *Stream
-	group  *group
-	batch  *batch // stateLoaded
+	sub    *sub   // nil once compacted or gone
 	index  int32  // in sub.live or in stream.parked
 	state  state
-	opt    watcherOptions
-	// spoke: it was sent an event since the last progress tick.
-	spoke   bool
-	lagging bool // counted as unsynced
-	// history: it started in the past and the end of its catch-up has not been answered yet.
-	history bool
+	flags  flags
 }
 
-type watcherOptions uint8
+type flags uint8
 
 const (
-	optProgress watcherOptions = 1 << iota
+	// optProgress and optFragment: the client asked for progress_notify and fragment.
+	optProgress flags = 1 << iota
 	optFragment
+	// flagSpoke: it was sent an event since the last progress tick.
+	flagSpoke
+	// flagUnsynced: counted as unsynced.
+	flagUnsynced
+	// flagHistory: it started in the past and the end of its catch-up has not been answered yet.
+	flagHistory
+	// flagLog: behind, in the queue of those that need the log.
+	flagLog
 )
 
-func (w *watcher) has(o watcherOptions) bool { return w.opt&o != 0 }
+func (w *watcher) has(f flags) bool { return w.flags&f != 0 }
 
-// batch is what a catch-up pass found for one watcher.
+func (w *watcher) set(f flags, on bool) {
+	if w.flags &^= f; on {
+		w.flags |= f
+	}
+}
+
+func (w *watcher) source() source {
+	if w.has(flagLog) {
+		return fromLog
+	}
+	return fromRing
+}
+
+// batch is what a catch-up pass found for one watcher, which may have been canceled since.
 type batch struct {
+	w      *watcher
 	events []*Event // shared between watchers with equal cursors
 	bytes  int
 	next   int64 // the cursor after the batch

@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Log is where a Hub reads what it does not hold in memory. A cache of history (in Pebble, say) is put in front of it by
-// wrapping ReadLog.
+// Log is where a Hub reads what it does not hold in memory. A cache of history is put in front of it by wrapping
+// ReadLog, as package history does.
 type Log interface {
 	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)
@@ -21,6 +21,12 @@ type Log interface {
 	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
 	// revision.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
+}
+
+// Cached is implemented by a Log that has a cache of history in front (package history has one), for metrics only.
+type Cached interface {
+	// Served returns how many reads and entries the cache has answered.
+	Served() (reads, entries uint64)
 }
 
 // Hub fans committed entries out to streams of watches. All methods may be called from any goroutine.
@@ -40,8 +46,8 @@ type Hub struct {
 	core    *core // nil before Start
 	stopped bool
 
-	arrived chan struct{} // capacity 1: the inbox is not empty
-	behind  chan struct{} // capacity 1: the catch-up queue may not be empty
+	arrived chan struct{}          // capacity 1: the inbox is not empty
+	behind  [sources]chan struct{} // capacity 1: the catch-up queue may not be empty
 	ctx     context.Context
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
@@ -55,10 +61,11 @@ type arrival struct {
 // New returns a hub that accepts Apply at once and streams after Start.
 func New(o Options) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
-	return &Hub{
-		opts: o.withDefaults(), birth: time.Now(), ctx: ctx, cancel: cancel,
-		arrived: make(chan struct{}, 1), behind: make(chan struct{}, 1),
+	h := &Hub{opts: o.withDefaults(), birth: time.Now(), ctx: ctx, cancel: cancel, arrived: make(chan struct{}, 1)}
+	for i := range h.behind {
+		h.behind[i] = make(chan struct{}, 1)
 	}
+	return h
 }
 
 // Start opens the hub for streams. position is a revision up to which log is complete, and after which everything has
@@ -77,7 +84,10 @@ func (h *Hub) Start(log Log, position int64) {
 			break
 		}
 	}
-	for _, run := range []func(){h.dispatch, h.catchUp, h.tickProgress} {
+	for _, run := range []func(){
+		h.dispatch, h.tickProgress,
+		func() { h.catchUp(fromRing) }, func() { h.catchUp(fromLog) },
+	} {
 		h.wg.Go(run)
 	}
 	signal(h.arrived)
@@ -144,17 +154,21 @@ func (h *Hub) locked(f func()) {
 	h.mu.Lock()
 	f()
 	var wake []*Stream
-	lagging := false
+	var lagging [sources]bool
 	if h.core != nil {
 		wake, h.core.wake = h.core.wake, nil
-		lagging = h.core.behindByNext.Len() > 0
+		for i := range lagging {
+			lagging[i] = h.core.lag[i].byNext.Len() > 0
+		}
 	}
 	h.mu.Unlock()
 	for _, s := range wake {
 		signal(s.wake)
 	}
-	if lagging {
-		signal(h.behind)
+	for i, on := range lagging {
+		if on {
+			signal(h.behind[i])
+		}
 	}
 }
 
@@ -166,18 +180,18 @@ func signal(c chan struct{}) {
 	}
 }
 
-// catchUp runs passes while there are watchers to serve.
-func (h *Hub) catchUp() {
+// catchUp runs passes from one source while there are watchers to serve.
+func (h *Hub) catchUp(src source) {
 	retry := retryMin
 	for {
 		select {
-		case <-h.behind:
+		case <-h.behind[src]:
 		case <-h.ctx.Done():
 			return
 		}
 		for more := true; more && h.ctx.Err() == nil; {
 			var err error
-			if more, err = h.runPass(); err == nil {
+			if more, err = h.runPass(src); err == nil {
 				retry = retryMin
 				continue
 			}
@@ -192,12 +206,12 @@ func (h *Hub) catchUp() {
 }
 
 // runPass does one catch-up pass and reports whether there may be more to do.
-func (h *Hub) runPass() (more bool, err error) {
+func (h *Hub) runPass(src source) (more bool, err error) {
 	compact := h.log.CompactRevision()
 	var p *pass
-	h.locked(func() { p, more = h.core.plan(compact) })
-	if !more {
-		return false, nil
+	h.locked(func() { p, more = h.core.plan(src, compact) })
+	if p == nil {
+		return more, nil
 	}
 	if !p.filled() {
 		entries, next, err := h.log.ReadLog(h.ctx, p.from, h.opts.PassEntries, h.opts.PassBytes)
@@ -251,40 +265,4 @@ func (h *Hub) Drain() {
 func (h *Hub) Close() {
 	h.Drain()
 	h.wg.Wait()
-}
-
-// Stats is a snapshot for metrics.
-type Stats struct {
-	Counters
-	// Position is the last revision that was fanned out.
-	Position int64
-	Streams  int
-	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow watchers).
-	Watchers, Lagging int
-	// LagRevisions is how far the furthest lagging watcher in the queue is behind, in revisions.
-	LagRevisions int64
-	// Groups is the number of distinct ranges with options.
-	Groups int
-	// RingEntries and RingBytes are what the ring holds, RingFloor the revision after which it is complete.
-	RingEntries, RingBytes int
-	RingFloor              int64
-	// Pending counts events that match a watcher and that its stream has not taken yet, as far as memory holds them.
-	Pending int
-	// InboxBytes is what waits between Apply and matching.
-	InboxBytes int
-}
-
-// Stats returns the hub's present state. It looks at every stream: call it at the pace of scrapes.
-func (h *Hub) Stats() Stats {
-	h.inboxMu.Lock()
-	inbox := h.inboxBytes
-	h.inboxMu.Unlock()
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.core == nil {
-		return Stats{InboxBytes: inbox}
-	}
-	st := h.core.stats()
-	st.InboxBytes = inbox
-	return st
 }

@@ -5,17 +5,17 @@ import "math/bits"
 // intervals is a treap of half-open ranges [start, end), ordered by (start, end) and augmented with the greatest end
 // below each node; an empty end means no upper bound. stab finds the ranges that hold a key in O(log n + found).
 // Not safe for concurrent use.
-type intervals struct {
-	root *ivNode
+type intervals[T any] struct {
+	root *ivNode[T]
 	seed uint64
 }
 
-type ivNode struct {
+type ivNode[T any] struct {
 	start, end  string
 	maxEnd      string // "" is the greatest
 	prio        uint64
-	left, right *ivNode
-	groups      []*group
+	left, right *ivNode[T]
+	value       *T
 }
 
 // endLess orders ends, "" last.
@@ -23,37 +23,37 @@ func endLess(a, b string) bool { return a != "" && (b == "" || a < b) }
 
 func ivLess(s1, e1, s2, e2 string) bool { return s1 < s2 || s1 == s2 && endLess(e1, e2) }
 
-func (n *ivNode) fix() {
+func (n *ivNode[T]) fix() {
 	n.maxEnd = n.end
-	for _, c := range [2]*ivNode{n.left, n.right} {
+	for _, c := range [2]*ivNode[T]{n.left, n.right} {
 		if c != nil && endLess(n.maxEnd, c.maxEnd) {
 			n.maxEnd = c.maxEnd
 		}
 	}
 }
 
-func (t *intervals) add(start, end string, g *group) {
+// get returns the value of the range, or nil.
+func (t *intervals[T]) get(start, end string) *T {
 	if n := t.find(start, end); n != nil {
-		n.groups = append(n.groups, g)
+		return n.value
+	}
+	return nil
+}
+
+func (t *intervals[T]) set(start, end string, v *T) {
+	if n := t.find(start, end); n != nil {
+		n.value = v
 		return
 	}
 	// Heap priorities only need to be spread; a counter through a mixing multiplication is deterministic and is.
 	t.seed++
 	hi, lo := bits.Mul64(t.seed*0x9E3779B97F4A7C15, 0xD6E8FEB86659FD93)
-	t.root = ivInsert(t.root, &ivNode{start: start, end: end, maxEnd: end, prio: hi ^ lo, groups: []*group{g}})
+	t.root = ivInsert(t.root, &ivNode[T]{start: start, end: end, maxEnd: end, prio: hi ^ lo, value: v})
 }
 
-func (t *intervals) remove(start, end string, g *group) {
-	n := t.find(start, end)
-	if n == nil {
-		return
-	}
-	if n.groups = removeGroup(n.groups, g); len(n.groups) == 0 {
-		t.root = ivDelete(t.root, start, end)
-	}
-}
+func (t *intervals[T]) remove(start, end string) { t.root = ivDelete(t.root, start, end) }
 
-func (t *intervals) find(start, end string) *ivNode {
+func (t *intervals[T]) find(start, end string) *ivNode[T] {
 	n := t.root
 	for n != nil && (n.start != start || n.end != end) {
 		if ivLess(start, end, n.start, n.end) {
@@ -65,10 +65,10 @@ func (t *intervals) find(start, end string) *ivNode {
 	return n
 }
 
-// stab appends to dst the groups of all ranges that hold key.
-func (t *intervals) stab(key []byte, dst []*group) []*group { return ivStab(t.root, key, dst) }
+// stab appends to dst the values of all ranges that hold key.
+func (t *intervals[T]) stab(key []byte, dst []*T) []*T { return ivStab(t.root, key, dst) }
 
-func ivStab(n *ivNode, key []byte, dst []*group) []*group {
+func ivStab[T any](n *ivNode[T], key []byte, dst []*T) []*T {
 	if n == nil || n.maxEnd != "" && string(key) >= n.maxEnd {
 		return dst
 	}
@@ -77,12 +77,12 @@ func ivStab(n *ivNode, key []byte, dst []*group) []*group {
 		return dst // all on the right start later still
 	}
 	if n.end == "" || string(key) < n.end {
-		dst = append(dst, n.groups...)
+		dst = append(dst, n.value)
 	}
 	return ivStab(n.right, key, dst)
 }
 
-func ivInsert(n, x *ivNode) *ivNode {
+func ivInsert[T any](n, x *ivNode[T]) *ivNode[T] {
 	if n == nil {
 		return x
 	}
@@ -99,7 +99,7 @@ func ivInsert(n, x *ivNode) *ivNode {
 	return n
 }
 
-func ivDelete(n *ivNode, start, end string) *ivNode {
+func ivDelete[T any](n *ivNode[T], start, end string) *ivNode[T] {
 	switch {
 	case n == nil:
 		return nil
@@ -115,7 +115,7 @@ func ivDelete(n *ivNode, start, end string) *ivNode {
 }
 
 // ivMerge joins two treaps, all of a before all of b.
-func ivMerge(a, b *ivNode) *ivNode {
+func ivMerge[T any](a, b *ivNode[T]) *ivNode[T] {
 	switch {
 	case a == nil:
 		return b
@@ -132,14 +132,14 @@ func ivMerge(a, b *ivNode) *ivNode {
 	}
 }
 
-func ivRotateRight(n *ivNode) *ivNode {
+func ivRotateRight[T any](n *ivNode[T]) *ivNode[T] {
 	l := n.left
 	n.left, l.right = l.right, n
 	n.fix()
 	return l
 }
 
-func ivRotateLeft(n *ivNode) *ivNode {
+func ivRotateLeft[T any](n *ivNode[T]) *ivNode[T] {
 	r := n.right
 	n.right, r.left = r.left, n
 	n.fix()

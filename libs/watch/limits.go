@@ -55,6 +55,8 @@ var (
 	ErrStopped = errors.New("watch: hub stopped")
 	// ErrTooManyStreams: Options.MaxStreams is reached.
 	ErrTooManyStreams = errors.New("watch: too many streams")
+	// ErrTooManyStreamsPerConn: Options.MaxStreamsPerConn is reached.
+	ErrTooManyStreamsPerConn = errors.New("watch: too many streams on one connection")
 	// ErrClosed: the stream was closed by its own user.
 	ErrClosed = errors.New("watch: stream closed")
 )
@@ -87,6 +89,10 @@ type Options struct {
 	MaxStreams          int
 	MaxWatches          int
 	MaxWatchesPerStream int
+	// MaxStreamsPerConn and MaxWatchesPerConn do the same for all streams that were opened with the same connection
+	// (OpenOn answers ErrTooManyStreamsPerConn). 0: no bound.
+	MaxStreamsPerConn int
+	MaxWatchesPerConn int
 
 	// OnSent, if set, is called after each response with live events has been handed to the transport: the number of its events, and the
 	// time since the oldest of them was given to Apply. It is called from many goroutines and must be quick.

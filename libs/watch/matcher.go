@@ -1,58 +1,61 @@
 package watch
 
-// matcher finds the groups whose range holds a key: exact keys by map, prefixes by radix walk, other ranges by interval
-// tree. The cost of a match does not depend on the number of groups that do not match. Not safe for concurrent use.
-type matcher struct {
-	keys     map[string][]*group
-	prefixes radix
-	ranges   intervals
+// matcher finds the values whose range holds a key: exact keys by map, prefixes by radix walk, other ranges by interval
+// tree. The cost of a match does not depend on the number of ranges that do not match. A range has one value at most. Not
+// safe for concurrent use.
+type matcher[T any] struct {
+	keys     map[string]*T
+	prefixes radix[T]
+	ranges   intervals[T]
 }
 
-func newMatcher() *matcher { return &matcher{keys: map[string][]*group{}} }
+func newMatcher[T any]() *matcher[T] { return &matcher[T]{keys: map[string]*T{}} }
 
-func (m *matcher) add(g *group) {
-	switch g.spec.shape() {
+// get returns the value of r, or nil.
+func (m *matcher[T]) get(r bounds) *T {
+	switch r.shape {
 	case shapeKey:
-		m.keys[g.spec.key] = append(m.keys[g.spec.key], g)
+		return m.keys[r.key()]
 	case shapePrefix:
-		m.prefixes.add(g.spec.prefix(), g)
+		return m.prefixes.get(r.key())
 	default:
-		m.ranges.add(g.spec.key, g.spec.end, g)
+		return m.ranges.get(r.key(), r.end())
 	}
 }
 
-func (m *matcher) remove(g *group) {
-	switch g.spec.shape() {
+// set gives r the value v, which must not be nil.
+func (m *matcher[T]) set(r bounds, v *T) {
+	switch r.shape {
 	case shapeKey:
-		if gs := removeGroup(m.keys[g.spec.key], g); len(gs) > 0 {
-			m.keys[g.spec.key] = gs
-		} else {
-			delete(m.keys, g.spec.key)
-		}
+		m.keys[r.key()] = v
 	case shapePrefix:
-		m.prefixes.remove(g.spec.prefix(), g)
+		m.prefixes.set(r.key(), v)
 	default:
-		m.ranges.remove(g.spec.key, g.spec.end, g)
+		m.ranges.set(r.key(), r.end(), v)
 	}
 }
 
-// match appends to dst the groups whose range holds key (filters are the caller's business).
-func (m *matcher) match(key []byte, dst []*group) []*group {
+// remove forgets r, which must have a value.
+func (m *matcher[T]) remove(r bounds) {
+	switch r.shape {
+	case shapeKey:
+		delete(m.keys, r.key())
+	case shapePrefix:
+		m.prefixes.remove(r.key())
+	default:
+		m.ranges.remove(r.key(), r.end())
+	}
+}
+
+// match appends to dst the values whose range holds key.
+func (m *matcher[T]) match(key []byte, dst []*T) []*T {
 	if len(m.keys) > 0 {
-		dst = append(dst, m.keys[string(key)]...)
+		if v := m.keys[string(key)]; v != nil {
+			dst = append(dst, v)
+		}
 	}
 	dst = m.prefixes.walk(key, dst)
 	return m.ranges.stab(key, dst)
-}
-
-// spec is what watchers must share to share a group.
-type spec struct {
-	key string
-	// end is exclusive; "" means no upper bound if ranged is set.
-	end    string
-	ranged bool
-	filter Filter
-	prevKV bool
 }
 
 // Filter is a set of event types that a watcher does not want.
@@ -65,13 +68,6 @@ const (
 	NoDelete
 )
 
-func (s *spec) wants(deleted bool) bool {
-	if deleted {
-		return s.filter&NoDelete == 0
-	}
-	return s.filter&NoPut == 0
-}
-
 type shape uint8
 
 const (
@@ -80,25 +76,42 @@ const (
 	shapeRange
 )
 
-func (s *spec) shape() shape {
-	switch {
-	case !s.ranged:
-		return shapeKey
-	case s.all() || s.end != "" && s.end == prefixEnd(s.key):
-		return shapePrefix
-	default:
-		return shapeRange
-	}
+// bounds is a range of keys in its leanest form, equal for equal ranges: one string holds both ends, and a prefix has
+// none.
+type bounds struct {
+	ends  string // key, then the exclusive end of a shapeRange; no end means no upper bound
+	split uint32
+	shape shape
 }
 
-// all: the range from the least key with no upper bound is the empty prefix, since keys are never empty.
-func (s *spec) all() bool { return s.ranged && s.end == "" && s.key == "\x00" }
+// keyBounds is the range of one key; rangeBounds is [key, end), with end "" for no upper bound, and a prefix if it is one.
+func keyBounds(key string) bounds { return bounds{ends: key, split: uint32(len(key)), shape: shapeKey} }
 
-func (s *spec) prefix() string {
-	if s.all() {
-		return ""
+func rangeBounds(key, end string) bounds {
+	switch {
+	case end == "" && key == "\x00":
+		return bounds{shape: shapePrefix} // keys are never empty, so this is all of them
+	case end != "" && end == prefixEnd(key):
+		return bounds{ends: key, split: uint32(len(key)), shape: shapePrefix}
 	}
-	return s.key
+	return bounds{ends: key + end, split: uint32(len(key)), shape: shapeRange}
+}
+
+func (r *bounds) key() string { return r.ends[:r.split] }
+func (r *bounds) end() string { return r.ends[r.split:] }
+
+// spec is what watchers must share to share a group.
+type spec struct {
+	bounds
+	filter Filter
+	prevKV bool
+}
+
+func (s *spec) wants(deleted bool) bool {
+	if deleted {
+		return s.filter&NoDelete == 0
+	}
+	return s.filter&NoPut == 0
 }
 
 // prefixEnd is the least key greater than all keys with that prefix, or "" if there is none.

@@ -19,33 +19,49 @@ func TestMatcherAgainstScan(t *testing.T) {
 		}
 		return string(b)
 	}
-	m := newMatcher()
-	var groups []*group
+	type held struct {
+		bounds
+		key, end string
+		one      bool
+	}
+	m := newMatcher[held]()
+	var all []*held
 	for range 20_000 {
 		switch {
-		case rnd.IntN(3) > 0 && len(groups) < 200:
-			sp := spec{key: key(), ranged: rnd.IntN(4) > 0}
+		case rnd.IntN(3) > 0 && len(all) < 200:
+			h := &held{key: key(), one: rnd.IntN(4) == 0}
 			switch rnd.IntN(3) {
 			case 0:
-				sp.end = prefixEnd(sp.key)
+				h.end = prefixEnd(h.key)
 			case 1:
-				sp.end = key()
+				h.end = key()
 			}
-			if !sp.ranged {
-				sp.end = ""
-			} else if sp.end != "" && sp.end <= sp.key {
+			if h.key == "" {
+				h.key = "\x00"
+			}
+			if h.one {
+				h.end, h.bounds = "", keyBounds(h.key)
+			} else if h.end != "" && h.end <= h.key {
 				continue
+			} else {
+				h.bounds = rangeBounds(h.key, h.end)
 			}
-			if sp.key == "" {
-				sp.key = "\x00"
+			if old := m.get(h.bounds); old != nil {
+				i := slices.Index(all, old)
+				if old.key != h.key || old.end != h.end || old.one != h.one {
+					t.Fatalf("%+v found for %+v", old, h)
+				}
+				all = slices.Delete(all, i, i+1)
 			}
-			g := &group{spec: sp}
-			groups = append(groups, g)
-			m.add(g)
-		case len(groups) > 0:
-			i := rnd.IntN(len(groups))
-			m.remove(groups[i])
-			groups = slices.Delete(groups, i, i+1)
+			all = append(all, h)
+			m.set(h.bounds, h)
+		case len(all) > 0:
+			i := rnd.IntN(len(all))
+			m.remove(all[i].bounds)
+			if m.get(all[i].bounds) != nil {
+				t.Fatalf("%+v is still there", all[i])
+			}
+			all = slices.Delete(all, i, i+1)
 		}
 		k := key()
 		if k == "" {
@@ -53,15 +69,15 @@ func TestMatcherAgainstScan(t *testing.T) {
 		}
 		got := m.match([]byte(k), nil)
 		n := 0
-		for _, g := range groups {
-			in := g.spec.key == k
-			if g.spec.ranged {
-				in = k >= g.spec.key && (g.spec.end == "" || k < g.spec.end)
+		for _, h := range all {
+			in := h.key == k
+			if !h.one {
+				in = k >= h.key && (h.end == "" || k < h.end)
 			}
 			if in {
 				n++
-				if !slices.Contains(got, g) {
-					t.Fatalf("%q not matched by %+v", k, g.spec)
+				if !slices.Contains(got, h) {
+					t.Fatalf("%q not matched by %+v", k, h)
 				}
 			}
 		}
@@ -69,10 +85,10 @@ func TestMatcherAgainstScan(t *testing.T) {
 			t.Fatalf("%q: %d matches, want %d", k, len(got), n)
 		}
 	}
-	for _, g := range groups {
-		m.remove(g)
+	for _, h := range all {
+		m.remove(h.bounds)
 	}
-	if len(m.keys) != 0 || len(m.prefixes.root.children) != 0 || len(m.prefixes.root.groups) != 0 || m.ranges.root != nil {
+	if len(m.keys) != 0 || m.prefixes.root.kids != nil || m.prefixes.root.value != nil || m.ranges.root != nil {
 		t.Errorf("an empty matcher holds %+v", m)
 	}
 }

@@ -1,95 +1,130 @@
 package watch
 
 import (
-	"sort"
+	"bytes"
 	"strings"
 )
 
-// radix is a compact radix tree from prefixes to groups: walk visits the groups of all prefixes of a key. An edge is
-// found by binary search over the children's first bytes. Not safe for concurrent use.
-type radix struct{ root radixNode }
+// radix is a compact radix tree from prefixes to values: walk visits the values of all prefixes of a key. A step costs
+// one search of the children's first bytes, which lie together, and one child. Not safe for concurrent use.
+type radix[T any] struct{ root radixNode[T] }
 
-type radixNode struct {
-	label    string
-	groups   []*group
-	children []*radixNode // sorted by label[0], which is unique
+type radixNode[T any] struct {
+	label string
+	value *T
+	kids  *radixKids[T] // nil for a leaf
 }
 
-func (n *radixNode) child(c byte) (int, bool) {
-	i := sort.Search(len(n.children), func(i int) bool { return n.children[i].label[0] >= c })
-	return i, i < len(n.children) && n.children[i].label[0] == c
+// radixKids are the children of a node, in no order: first[i] is the first byte of node[i].label.
+type radixKids[T any] struct {
+	first []byte
+	node  []*radixNode[T]
 }
 
-func (t *radix) add(prefix string, g *group) {
+// child returns the child whose label begins with c and its index, or nil.
+func (n *radixNode[T]) child(c byte) (*radixNode[T], int) {
+	if n.kids == nil {
+		return nil, -1
+	}
+	i := bytes.IndexByte(n.kids.first, c)
+	if i < 0 {
+		return nil, -1
+	}
+	return n.kids.node[i], i
+}
+
+func (n *radixNode[T]) addChild(c *radixNode[T]) {
+	if n.kids == nil {
+		n.kids = &radixKids[T]{}
+	}
+	n.kids.first = append(n.kids.first, c.label[0])
+	n.kids.node = append(n.kids.node, c)
+}
+
+func (n *radixNode[T]) removeChild(i int) {
+	k := n.kids
+	last := len(k.node) - 1
+	if last == 0 {
+		n.kids = nil
+		return
+	}
+	k.first[i], k.node[i] = k.first[last], k.node[last]
+	k.node[last] = nil
+	k.first, k.node = k.first[:last], k.node[:last]
+}
+
+func (t *radix[T]) get(prefix string) *T {
 	n := &t.root
-	for {
-		if prefix == "" {
-			n.groups = append(n.groups, g)
+	for prefix != "" {
+		if n, _ = n.child(prefix[0]); n == nil || !strings.HasPrefix(prefix, n.label) {
+			return nil
+		}
+		prefix = prefix[len(n.label):]
+	}
+	return n.value
+}
+
+func (t *radix[T]) set(prefix string, v *T) {
+	n := &t.root
+	for prefix != "" {
+		c, i := n.child(prefix[0])
+		if c == nil {
+			n.addChild(&radixNode[T]{label: prefix, value: v})
 			return
 		}
-		i, ok := n.child(prefix[0])
-		if !ok {
-			leaf := &radixNode{label: prefix, groups: []*group{g}}
-			n.children = append(n.children, nil)
-			copy(n.children[i+1:], n.children[i:])
-			n.children[i] = leaf
-			return
-		}
-		c := n.children[i]
 		common := commonPrefix(c.label, prefix)
 		if common < len(c.label) {
-			mid := &radixNode{label: c.label[:common], children: []*radixNode{c}}
+			mid := &radixNode[T]{label: c.label[:common]}
 			c.label = c.label[common:]
-			n.children[i] = mid
+			mid.addChild(c)
+			n.kids.node[i] = mid
 			c = mid
 		}
 		n, prefix = c, prefix[common:]
 	}
+	n.value = v
 }
 
-func (t *radix) remove(prefix string, g *group) {
+func (t *radix[T]) remove(prefix string) {
 	n := &t.root
-	var parents []*radixNode
+	var parents []*radixNode[T]
 	for prefix != "" {
-		i, ok := n.child(prefix[0])
-		if !ok || !strings.HasPrefix(prefix, n.children[i].label) {
+		c, _ := n.child(prefix[0])
+		if c == nil || !strings.HasPrefix(prefix, c.label) {
 			return
 		}
 		parents = append(parents, n)
-		n = n.children[i]
-		prefix = prefix[len(n.label):]
+		n, prefix = c, prefix[len(c.label):]
 	}
-	n.groups = removeGroup(n.groups, g)
+	n.value = nil
 	// Drop the node if it is empty, then merge what has one child left, so that the tree stays compact.
-	for len(parents) > 0 && len(n.groups) == 0 && len(n.children) < 2 {
+	for len(parents) > 0 && n.value == nil && (n.kids == nil || len(n.kids.node) < 2) {
 		p := parents[len(parents)-1]
 		parents = parents[:len(parents)-1]
-		i, _ := p.child(n.label[0])
-		if len(n.children) == 1 {
-			c := n.children[0]
+		_, i := p.child(n.label[0])
+		if n.kids != nil {
+			c := n.kids.node[0]
 			c.label = n.label + c.label
-			p.children[i] = c
+			p.kids.node[i] = c
 			return
 		}
-		p.children = append(p.children[:i], p.children[i+1:]...)
+		p.removeChild(i)
 		n = p
 	}
 }
 
-// walk appends to dst the groups of all prefixes of key.
-func (t *radix) walk(key []byte, dst []*group) []*group {
+// walk appends to dst the values of all prefixes of key.
+func (t *radix[T]) walk(key []byte, dst []*T) []*T {
 	n := &t.root
 	for {
-		dst = append(dst, n.groups...)
+		if n.value != nil {
+			dst = append(dst, n.value)
+		}
 		if len(key) == 0 {
 			return dst
 		}
-		i, ok := n.child(key[0])
-		if !ok {
-			return dst
-		}
-		c := n.children[i]
-		if len(key) < len(c.label) || string(key[:len(c.label)]) != c.label {
+		c, _ := n.child(key[0])
+		if c == nil || len(key) < len(c.label) || string(key[:len(c.label)]) != c.label {
 			return dst
 		}
 		key, n = key[len(c.label):], c
@@ -104,15 +139,4 @@ func commonPrefix(a, b string) int {
 		}
 	}
 	return n
-}
-
-func removeGroup(gs []*group, g *group) []*group {
-	for i, x := range gs {
-		if x == g {
-			gs[i] = gs[len(gs)-1]
-			gs[len(gs)-1] = nil
-			return gs[:len(gs)-1]
-		}
-	}
-	return gs
 }

@@ -18,7 +18,11 @@ type Stream struct {
 }
 
 // Open starts a stream. It fails with ErrStopped or ErrTooManyStreams.
-func (h *Hub) Open() (*Stream, error) {
+func (h *Hub) Open() (*Stream, error) { return h.OpenOn(nil) }
+
+// OpenOn is Open for a stream of a client's connection, whose streams share limits. conn is any comparable value that tells
+// connections apart; nil: no such limits. It also fails with ErrTooManyStreamsPerConn.
+func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
@@ -30,6 +34,9 @@ func (h *Hub) Open() (*Stream, error) {
 	s := &Stream{hub: h, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: make(chan struct{})}
 	// The slot that has just been served: a new stream's first notification is most of an interval away, as in etcd.
 	s.slot = h.core.slot
+	if !h.core.connect(s, conn) {
+		return nil, ErrTooManyStreamsPerConn
+	}
 	h.core.open(s)
 	return s, nil
 }

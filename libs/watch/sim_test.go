@@ -47,8 +47,8 @@ type sim struct {
 	dense   bool
 	live    map[string]revlog.KV
 	clients []*simClient
-	pass    *pass
-	stage   int
+	pass    [sources]*pass
+	stage   [sources]int
 	idSeq   int64
 }
 
@@ -97,7 +97,7 @@ func (m *sim) run(steps int) {
 		case n < 45:
 			m.apply()
 		case n < 60:
-			m.passStep()
+			m.passStep(source(m.rnd.IntN(int(sources))))
 		case n < 80:
 			m.take(m.anyClient())
 		case n < 88:
@@ -126,8 +126,8 @@ func (m *sim) run(steps int) {
 		m.close()
 	}
 	m.invariants()
-	if len(m.c.groups) != 0 || m.c.watchers != 0 || len(m.c.streams) != 0 {
-		m.fatalf("left after all streams closed: %d groups %d watchers %d streams", len(m.c.groups), m.c.watchers, len(m.c.streams))
+	if m.c.groups != 0 || m.c.watchers != 0 || len(m.c.streams) != 0 {
+		m.fatalf("left after all streams closed: %d groups %d watchers %d streams", m.c.groups, m.c.watchers, len(m.c.streams))
 	}
 }
 
@@ -294,16 +294,18 @@ func (m *sim) doCompact() {
 }
 
 // passStep does one of the steps of a pass, so that anything can happen between them.
-func (m *sim) passStep() bool {
-	switch m.stage {
+func (m *sim) passStep(src source) bool {
+	switch m.stage[src] {
 	case 0:
-		p, ok := m.c.plan(m.compact)
-		if !ok {
-			return false
+		p, more := m.c.plan(src, m.compact)
+		if p == nil {
+			return more
 		}
-		m.pass = p
+		if m.pass[src] = p; p.filled() != (src == fromRing) {
+			m.fatalf("source %d: pass from %d to %d", src, p.from, p.next)
+		}
 		if p.filled() {
-			m.stage = 1
+			m.stage[src] = 1
 			return true
 		}
 		var entries []revlog.Entry
@@ -320,14 +322,14 @@ func (m *sim) passStep() bool {
 		if !p.filled() {
 			m.fatalf("pass from %d to %d, position %d", p.from, p.next, m.c.position)
 		}
-		m.stage = 1
+		m.stage[src] = 1
 	case 1:
-		m.c.collect(m.pass)
-		m.pass.match()
-		m.stage = 2
+		m.c.collect(m.pass[src])
+		m.pass[src].match()
+		m.stage[src] = 2
 	default:
-		if !m.c.distribute(m.pass, 1+m.rnd.IntN(4)) {
-			m.stage = 0
+		if !m.c.distribute(m.pass[src], 1+m.rnd.IntN(4)) {
+			m.stage[src] = 0
 		}
 	}
 	return true
@@ -440,15 +442,26 @@ func matching(w *simWatch, e *revlog.Entry) (evs []*revlog.Event) {
 	}
 	for i := range e.Events {
 		k := string(e.Events[i].KV.Key)
-		in := k == w.spec.key
-		if w.spec.ranged {
-			in = k >= w.spec.key && (w.spec.end == "" || k < w.spec.end)
-		}
-		if in && w.spec.wants(e.Events[i].Delete) {
+		if inRange(k, w.req) && w.spec.wants(e.Events[i].Delete) {
 			evs = append(evs, &e.Events[i])
 		}
 	}
 	return evs
+}
+
+// inRange is etcd's reading of a request's range.
+func inRange(k string, r CreateRequest) bool {
+	key := string(r.Key)
+	if key == "" {
+		key = "\x00"
+	}
+	switch {
+	case len(r.RangeEnd) == 0:
+		return k == key
+	case string(r.RangeEnd) == "\x00":
+		return k >= key
+	}
+	return k >= key && k < string(r.RangeEnd)
 }
 
 // claim checks that nothing up to rev is missing.
@@ -469,13 +482,16 @@ func (m *sim) settleAll() {
 	m.c.apply(m.log[m.applied:], time.Second)
 	m.applied = len(m.log)
 	for busy, n := true, 0; busy; n++ {
-		busy = m.passStep() || m.stage != 0
+		busy = false
+		for src := range sources {
+			busy = m.passStep(src) || m.stage[src] != 0 || busy
+		}
 		for _, cl := range m.clients {
 			busy = m.take(cl) || busy
 		}
-		busy = busy || m.c.behindByNext.Len() > 0 // a take may find nothing but watchers that fell off the ring
+		busy = busy || m.c.behind() > 0 // a take may find nothing but watchers that fell off the ring
 		if n > 1_000_000 {
-			m.fatalf("does not settle: %+v", m.c.stats())
+			m.fatalf("does not settle: %+v", m.c.stats(0))
 		}
 	}
 	for _, cl := range m.clients {

@@ -1,12 +1,64 @@
 package watch
 
-func (c *core) stats() Stats {
+import "time"
+
+// Stats is a snapshot for metrics.
+type Stats struct {
+	Counters
+	// HistoryReads and HistoryEntries are the part of what passes read from the Log that came from a cache in front of it (see
+	// Cached).
+	HistoryReads, HistoryEntries uint64
+	// Position is the last revision that was fanned out.
+	Position int64
+	Streams  int
+	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow watchers).
+	Watchers, Lagging int
+	// WaitRing and WaitLog are the lagging watchers that wait for a pass from that source; the others wait for their clients.
+	WaitRing, WaitLog int
+	// LagRevisions is how far the furthest watcher that waits for a pass is behind, in revisions; LagTime is the age of the first
+	// revision that it has not got, counted at most from the start of the hub.
+	LagRevisions int64
+	LagTime      time.Duration
+	// Groups is the number of distinct ranges with options.
+	Groups int
+	// RingEntries and RingBytes are what the ring holds, RingFloor the revision after which it is complete.
+	RingEntries, RingBytes int
+	RingFloor              int64
+	// Pending counts events that match a watcher and that its stream has not taken yet, as far as memory holds them.
+	Pending int
+	// InboxBytes is what waits between Apply and matching.
+	InboxBytes int
+}
+
+// Stats returns the hub's present state. It looks at every stream: call it at the pace of scrapes.
+func (h *Hub) Stats() Stats {
+	h.inboxMu.Lock()
+	inbox := h.inboxBytes
+	h.inboxMu.Unlock()
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.core == nil {
+		return Stats{InboxBytes: inbox}
+	}
+	st := h.core.stats(time.Since(h.birth))
+	st.InboxBytes = inbox
+	if c, ok := h.log.(Cached); ok {
+		st.HistoryReads, st.HistoryEntries = c.Served()
+	}
+	return st
+}
+
+func (c *core) stats(now time.Duration) Stats {
 	st := Stats{
 		Counters: c.counters, Position: c.position, Streams: len(c.streams), Watchers: c.watchers, Lagging: c.unsynced,
-		Groups: len(c.groups), RingEntries: c.ring.len(), RingBytes: c.ringBytes, RingFloor: c.ringFloor,
+		Groups: c.groups, RingEntries: c.ring.len(), RingBytes: c.ringBytes, RingFloor: c.ringFloor,
 	}
-	if w, ok := c.behindByNext.Min(); ok {
-		st.LagRevisions = c.position - w.next + 1
+	st.WaitRing, st.WaitLog = c.lag[fromRing].byNext.Len(), c.lag[fromLog].byNext.Len()
+	for i := range c.lag {
+		if w, ok := c.lag[i].byNext.Min(); ok {
+			st.LagRevisions = max(st.LagRevisions, c.position-w.next+1)
+			st.LagTime = max(st.LagTime, now-c.arrivals.since(w.next))
+		}
 	}
 	for s := range c.streams {
 		st.Pending += s.pendingEvents()
@@ -17,15 +69,13 @@ func (c *core) stats() Stats {
 func (s *streamState) pendingEvents() int {
 	n := 0
 	for i := range s.loaded.len() {
-		if w := s.loaded.at(i); w.state == stateLoaded {
-			n += len(w.batch.events)
+		if b := s.loaded.at(i); b.w.state == stateLoaded {
+			n += len(b.events)
 		}
 	}
 	for i := range s.ready.len() {
 		sb := s.ready.at(i)
-		recent := &sb.group.recent
-		from := recent.search(func(e *Event) bool { return e.Rev() >= sb.since })
-		n += len(sb.live) * (recent.len() - from)
+		n += sb.live.len() * len(sb.group.from(sb.since))
 	}
 	return n
 }

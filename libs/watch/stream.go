@@ -39,13 +39,14 @@ type Response struct {
 
 // streamState is a stream as the core knows it.
 type streamState struct {
+	seq      uint64 // tells streams apart in an order
+	conn     *conn  // nil: not limited
 	watchers map[int64]*watcher
 	nextID   int64
-	subs     map[*group]*sub
 
 	// The three queues of what is to be sent, in the order in which a turn takes from them.
 	controls fifo[Response]
-	loaded   fifo[*watcher]
+	loaded   fifo[batch]
 	ready    fifo[*sub]
 
 	loadedBytes int
@@ -68,8 +69,51 @@ type streamState struct {
 // open adds a stream.
 func (c *core) open(s *Stream) {
 	s.watchers = map[int64]*watcher{}
-	s.subs = map[*group]*sub{}
+	s.seq = c.seq
+	c.seq++
 	c.streams[s] = struct{}{}
+}
+
+// conn is a client's connection, as far as limits go. It exists while it has streams.
+type conn struct {
+	id                any
+	streams, watchers int
+}
+
+// connect counts a stream that is about to be opened on a connection, unless that has as many as it may.
+func (c *core) connect(s *Stream, id any) bool {
+	if id == nil || c.opts.MaxStreamsPerConn <= 0 && c.opts.MaxWatchesPerConn <= 0 {
+		return true
+	}
+	cn := c.conns[id]
+	if cn == nil {
+		cn = &conn{id: id}
+		c.conns[id] = cn
+	}
+	if c.opts.MaxStreamsPerConn > 0 && cn.streams >= c.opts.MaxStreamsPerConn {
+		return false
+	}
+	cn.streams++
+	s.conn = cn
+	return true
+}
+
+// disconnect takes back connect.
+func (c *core) disconnect(s *Stream) {
+	if cn := s.conn; cn != nil {
+		if cn.streams--; cn.streams == 0 {
+			delete(c.conns, cn.id)
+		}
+		s.conn = nil
+	}
+}
+
+// count keeps the numbers of watches.
+func (c *core) count(s *Stream, d int) {
+	c.watchers += d
+	if s.conn != nil {
+		s.conn.watchers += d
+	}
 }
 
 // create registers a watch and queues its created response; head is the keyspace's revision, read after the request
@@ -81,21 +125,16 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 		c.control(s, Response{WatchID: invalidID, Revision: head, Created: true, Canceled: true, CancelReason: reason})
 		return
 	}
-	w := &watcher{id: id, stream: s, group: c.groupOf(sp), start: r.StartRevision, next: r.StartRevision, seq: c.seq}
-	c.seq++
+	w := &watcher{id: id, sub: c.join(s, sp), start: r.StartRevision, next: r.StartRevision}
 	if w.start == 0 {
 		// From now on: after head, wherever the hub is.
 		w.start, w.next = head, head+1
 	}
-	if r.ProgressNotify {
-		w.opt |= optProgress
-	}
-	if r.Fragment {
-		w.opt |= optFragment
-	}
+	w.set(optProgress, r.ProgressNotify)
+	w.set(optFragment, r.Fragment)
 	s.watchers[id] = w
 	s.maxStart = max(s.maxStart, w.start)
-	c.watchers++
+	c.count(s, 1)
 	c.control(s, Response{WatchID: id, Revision: head, Created: true})
 	if r.StartRevision != 0 && w.start < compact {
 		c.expire(w, compact)
@@ -103,7 +142,7 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	}
 	past := w.next <= c.position
 	c.settle(w)
-	w.history = past && w.state == stateLive
+	w.set(flagHistory, past && w.state == stateLive)
 }
 
 // admit checks limits and picks the id.
@@ -112,7 +151,8 @@ func (c *core) admit(s *Stream, id int64, reason string) (int64, string) {
 	case reason != "":
 		return 0, reason
 	case c.opts.MaxWatches > 0 && c.watchers >= c.opts.MaxWatches,
-		c.opts.MaxWatchesPerStream > 0 && len(s.watchers) >= c.opts.MaxWatchesPerStream:
+		c.opts.MaxWatchesPerStream > 0 && len(s.watchers) >= c.opts.MaxWatchesPerStream,
+		c.opts.MaxWatchesPerConn > 0 && s.conn != nil && s.conn.watchers >= c.opts.MaxWatchesPerConn:
 		return 0, reasonTooMany
 	case id != 0:
 		if s.watchers[id] != nil {
@@ -130,18 +170,22 @@ func (c *core) admit(s *Stream, id int64, reason string) (int64, string) {
 
 // specOf checks the range of a request as etcd does.
 func specOf(r CreateRequest) (spec, string) {
-	sp := spec{key: string(r.Key), ranged: len(r.RangeEnd) > 0, filter: r.Filter, prevKV: r.PrevKV}
-	if sp.key == "" {
-		sp.key = "\x00"
+	sp := spec{filter: r.Filter, prevKV: r.PrevKV}
+	key := string(r.Key)
+	if key == "" {
+		key = "\x00"
 	}
-	if r.StartRevision < 0 {
+	switch end := r.RangeEnd; {
+	case r.StartRevision < 0:
 		return sp, reasonCompacted
-	}
-	if sp.ranged && (len(r.RangeEnd) != 1 || r.RangeEnd[0] != 0) {
-		sp.end = string(r.RangeEnd)
-		if sp.key >= sp.end {
-			return sp, reasonEmptyRange
-		}
+	case len(end) == 0:
+		sp.bounds = keyBounds(key)
+	case len(end) == 1 && end[0] == 0:
+		sp.bounds = rangeBounds(key, "")
+	case key >= string(end):
+		return sp, reasonEmptyRange
+	default:
+		sp.bounds = rangeBounds(key, string(end))
 	}
 	return sp, ""
 }
@@ -153,12 +197,13 @@ func (c *core) control(s *Stream, r Response) {
 
 // expire cancels a watcher whose history is compacted. Its id stays taken until the client cancels it, as in etcd.
 func (c *core) expire(w *watcher, compact int64) {
+	s := w.sub.stream
 	c.detach(w)
+	c.leave(w)
 	w.state = stateCompacted
-	w.stream.compacted++
-	c.releaseGroup(w.group)
+	s.compacted++
 	c.counters.Compacted++
-	c.control(w.stream, Response{WatchID: w.id, Canceled: true, CompactRevision: compact})
+	c.control(s, Response{WatchID: w.id, Canceled: true, CompactRevision: compact})
 }
 
 // cancel ends a watch and queues the answer; an unknown id has none, as in etcd. rev is the revision for the answer.
@@ -167,21 +212,21 @@ func (c *core) cancel(s *Stream, id, rev int64) {
 	if w == nil {
 		return
 	}
-	c.forget(w)
+	c.forget(s, w)
 	c.refill(s)
 	c.control(s, Response{WatchID: id, Revision: rev, Canceled: true})
 }
 
-func (c *core) forget(w *watcher) {
+func (c *core) forget(s *Stream, w *watcher) {
 	if w.state == stateCompacted {
-		w.stream.compacted--
+		s.compacted--
 	} else {
 		c.detach(w)
-		c.releaseGroup(w.group)
+		c.leave(w)
 	}
 	w.state = stateGone
-	delete(w.stream.watchers, w.id)
-	c.watchers--
+	delete(s.watchers, w.id)
+	c.count(s, -1)
 }
 
 // closeSome forgets up to n watchers of a stream that is being closed, and reports whether it is done with it.
@@ -190,10 +235,11 @@ func (c *core) closeSome(s *Stream, n int) bool {
 		if n--; n < 0 {
 			return false
 		}
-		c.forget(w)
+		c.forget(s, w)
 	}
-	s.controls, s.loaded, s.ready = fifo[Response]{}, fifo[*watcher]{}, fifo[*sub]{}
+	s.controls, s.loaded, s.ready = fifo[Response]{}, fifo[batch]{}, fifo[*sub]{}
 	s.progressRequests = 0
+	c.disconnect(s)
 	delete(c.streams, s)
 	return true
 }
@@ -279,24 +325,24 @@ func (c *core) take(s *Stream, turn []Response) []Response {
 // takeLoaded takes all that catch-up passes have left; it is bounded by what a stream may have loaded.
 func (c *core) takeLoaded(s *Stream, turn []Response) []Response {
 	for s.loaded.len() > 0 {
-		w := s.loaded.pop()
-		if w.state != stateLoaded {
-			continue
+		b := s.loaded.pop()
+		s.loadedBytes -= b.bytes
+		if b.w.state != stateLoaded {
+			continue // canceled since
 		}
-		b := c.unload(w)
-		turn = append(turn, c.response(w, b.events, b.header))
-		w.next = b.next
-		c.settle(w)
+		turn = append(turn, c.response(b.w, b.events, b.header))
+		b.w.next = b.next
+		c.settle(b.w)
 	}
 	c.refill(s)
 	return turn
 }
 
 func (c *core) response(w *watcher, events []*Event, header int64) Response {
-	w.spoke = true
+	w.set(flagSpoke, true)
 	c.counters.Events += uint64(len(events))
 	return Response{
-		WatchID: w.id, Revision: header, Events: events, PrevKV: w.group.spec.prevKV, Fragment: w.has(optFragment),
+		WatchID: w.id, Revision: header, Events: events, PrevKV: w.sub.group.spec.prevKV, Fragment: w.has(optFragment),
 	}
 }
 
@@ -305,8 +351,9 @@ func (c *core) takeReady(s *Stream, turn []Response) []Response {
 	budget := c.turnBytes()
 	for n := s.ready.len(); n > 0 && budget > 0; n-- {
 		sb := s.ready.pop()
-		if len(sb.live) == 0 {
-			continue // gone since it was marked
+		if sb.live.len() == 0 {
+			sb.since = 0 // its watchers have gone since it was marked
+			continue
 		}
 		var done bool
 		if turn, done = c.serve(sb, turn, &budget); !done {
@@ -321,15 +368,15 @@ func (c *core) takeReady(s *Stream, turn []Response) []Response {
 func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done bool) {
 	var fallen []*watcher
 	var share pending
-	n, more := len(sb.live), false
+	n, more := int32(sb.live.len()), false
 	sb.at %= n
-	for ; n > 0; n-- {
+	for left := n; left > 0; left-- {
 		if *budget <= 0 {
 			more = true
 			break
 		}
-		w := sb.live[sb.at]
-		sb.at = (sb.at + 1) % len(sb.live)
+		w := sb.live.at(int(sb.at))
+		sb.at = (sb.at + 1) % n
 		switch {
 		case !sb.group.covers(max(w.next, sb.since)):
 			fallen = append(fallen, w)
@@ -340,8 +387,9 @@ func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done 
 				w.next, more = header+1, true
 			} else {
 				w.next = c.position + 1
-				if w.history {
-					header, w.history = c.position, false
+				if w.has(flagHistory) {
+					header = c.position
+					w.set(flagHistory, false)
 				}
 			}
 			*budget -= share.bytes
@@ -351,11 +399,14 @@ func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done 
 	for _, w := range fallen {
 		c.fall(w, sb.since)
 	}
-	if more || len(sb.live) == 0 {
-		return turn, len(sb.live) == 0
+	switch {
+	case sb.live.len() == 0:
+		sb.since = 0
+	case more:
+		return turn, false
+	default:
+		sb.group.setIdle(sb)
 	}
-	sb.dirty = false
-	sb.group.setIdle(sb)
 	return turn, true
 }
 
@@ -377,10 +428,10 @@ func (c *core) takeProgress(s *Stream, turn []Response) []Response {
 			if !w.has(optProgress) {
 				continue
 			}
-			if w.state == stateLive && !w.spoke && c.position >= w.start {
+			if w.state == stateLive && !w.has(flagSpoke) && c.position >= w.start {
 				turn = append(turn, Response{WatchID: w.id, Revision: c.position})
 			}
-			w.spoke = false
+			w.set(flagSpoke, false)
 		}
 	}
 	if s.progressRequests > 0 && c.position >= s.progressRev {
@@ -407,8 +458,7 @@ func (p *pending) find(g *group, next int64, limit int) {
 	if p.events != nil && p.next == next {
 		return
 	}
-	i := g.recent.search(func(e *Event) bool { return e.Rev() >= next })
-	all := g.recent.buf[g.recent.head+i:]
+	all := g.from(next)
 	n, bytes := cut(all, g.spec.prevKV, limit)
 	*p = pending{next: next, events: append([]*Event(nil), all[:n]...), bytes: bytes, more: n < len(all)}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"os/exec"
@@ -418,9 +419,13 @@ func TestAllServicesAreThere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		body, err := io.ReadAll(resp.Body)
 		resp.Body.Close()
-		if resp.StatusCode != code {
-			t.Errorf("%s: %s", path, resp.Status)
+		if err != nil || resp.StatusCode != code {
+			t.Errorf("%s: %s, %v", path, resp.Status, err)
+		}
+		if want := `headwater_watch_catch_up_passes_total{source="log"}`; path == "/metrics" && !strings.Contains(string(body), want) {
+			t.Errorf("no %s in the metrics", want)
 		}
 	}
 	if n := strings.Count(p.out.String(), `"msg":"ready to serve client requests"`); n != 1 {

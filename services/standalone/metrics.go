@@ -52,7 +52,7 @@ func (n *node) httpOptions(c server.Config) server.HTTPOptions {
 	return server.HTTPOptions{
 		Health:        n,
 		Versions:      server.Versions{Server: etcdapi.EmulatedVersion, Cluster: etcdapi.ClusterVersion, Storage: etcdapi.StorageVersion},
-		Metrics:       server.NewRegistry(id, n.grpc, n.stats, n.metrics.disk, n.metrics.watched, n.keeper, ownCollector{n}),
+		Metrics:       server.NewRegistry(id, n.grpc, n.stats, n.metrics.disk, n.metrics.watched, n.keeper, ownCollector{n}, watchCollector{n.hub.Stats}),
 		Pprof:         c.EnablePprof,
 		HostWhitelist: c.HostWhitelist,
 		CORS:          c.CORS,
@@ -114,8 +114,6 @@ var ownMetrics = []ownMetric{
 	own("group_commits_total", "Group commits.", prometheus.CounterValue, func(n *node, _ *pebble.Stats) float64 { return float64(n.store.Usage().Groups.Load()) }),
 	own("group_conflicts_total", "Group commits that met a conflict and ran again.", prometheus.CounterValue, func(n *node, _ *pebble.Stats) float64 { return float64(n.store.Usage().Conflicts.Load()) }),
 	own("compacted_entries_total", "Log entries removed after compactions.", prometheus.CounterValue, func(n *node, _ *pebble.Stats) float64 { return float64(n.store.Usage().CompactedEntries.Load()) }),
-	own("watch_catch_up_entries_total", "Log entries read for watchers that lag.", prometheus.CounterValue, func(n *node, _ *pebble.Stats) float64 { return float64(n.hub.Stats().PassEntries) }),
-	own("watch_history_bytes", "Memory taken by recent events.", prometheus.GaugeValue, func(n *node, _ *pebble.Stats) float64 { return float64(n.hub.Stats().RingBytes) }),
 	own("store_garbage_bytes", "Bytes on disk that engine compactions are expected to free.", prometheus.GaugeValue, func(_ *node, e *pebble.Stats) float64 { return float64(e.GarbageBytes) }),
 	own("store_compaction_debt_bytes", "Bytes that engine compactions have yet to move.", prometheus.GaugeValue, func(_ *node, e *pebble.Stats) float64 { return float64(e.CompactionDebt) }),
 	own("store_read_amplification", "Tables that a lookup may have to ask.", prometheus.GaugeValue, func(_ *node, e *pebble.Stats) float64 { return float64(e.ReadAmp) }),

@@ -84,10 +84,14 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		return err
 	}
 	n.hub = watch.New(watch.Options{
-		RingBytes:        int(c.WatchHistoryBytes),
-		ProgressInterval: c.WatchProgressNotifyInterval,
-		OnSent:           n.metrics.watchSent,
-		Log:              n.log,
+		RingBytes:         int(c.WatchHistoryBytes),
+		ProgressInterval:  c.WatchProgressNotifyInterval,
+		MaxStreams:        c.MaxWatchStreams,
+		MaxWatches:        c.MaxWatches,
+		MaxStreamsPerConn: c.MaxWatchStreamsPerConn,
+		MaxWatchesPerConn: c.MaxWatchesPerConn,
+		OnSent:            n.metrics.watchSent,
+		Log:               n.log,
 	})
 	if n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{Feed: n.hub.Apply, Logger: n.log}); err != nil {
 		return err

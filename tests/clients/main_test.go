@@ -102,7 +102,7 @@ var ctl struct {
 func etcdctl(t *testing.T) string {
 	t.Helper()
 	ctl.once.Do(func() {
-		if ctl.dir, ctl.err = os.MkdirTemp("", "etcdctl-"); ctl.err != nil {
+		if ctl.dir, ctl.err = os.MkdirTemp("", "etcdctl-"); ctl.err != nil { //nolint:usetesting // outlives the test
 			return
 		}
 		ctl.path = filepath.Join(ctl.dir, "etcdctl")

@@ -68,7 +68,7 @@ func TestMutex(t *testing.T) {
 // TestMutexOfDeadSession: a lock goes to the next one when its owner's lease ends.
 func TestMutexOfDeadSession(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	dead := session(t, c, 60)
+	dead := session(t, c, 3) // short, so that it soon notices its own end
 	if err := concurrency.NewMutex(dead, "/lock").Lock(ctx); err != nil {
 		t.Fatal(err)
 	}

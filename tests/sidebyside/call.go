@@ -7,7 +7,9 @@ import (
 	"io"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
 )
 
 // kind says how to make and how to send the request of one kind of operation.
@@ -24,6 +26,7 @@ type clients struct {
 	cluster pb.ClusterClient
 	maint   pb.MaintenanceClient
 	auth    pb.AuthClient
+	conn    *grpc.ClientConn
 }
 
 // kinds is every operation that a sequence may hold.
@@ -32,7 +35,13 @@ var kinds = map[string]kind{
 	kindWatchClose:     {},
 	kindWatchHalfClose: {},
 	kindSync:           {},
-	kindRestart:        {},
+	kindRaw: {
+		request: func() proto.Message { return &anypb.Any{} },
+		call: func(ctx context.Context, c *clients, req proto.Message) (proto.Message, error) {
+			return c.raw(ctx, req.(*anypb.Any))
+		},
+	},
+	kindRestart: {},
 
 	"Range":       unary(func(c *clients) method[*pb.RangeRequest, *pb.RangeResponse] { return plain(c.kv.Range) }),
 	"RangeStream": unary(func(c *clients) method[*pb.RangeRequest, *pb.RangeResponse] { return c.rangeStream }),

@@ -4,10 +4,10 @@
 // The parts:
 //
 //   - op.go, rewrite.go: a request sequence as data, with a text form that is kept in testdata/cases/*.json.
-//   - target.go, call.go, stream.go: one server as its clients see it through raw gRPC stubs, so that fields and errors are seen unchanged.
-//   - pair.go: runs operations on both servers and compares.
+//   - target.go, call.go, stream.go, inspect.go: one server as its clients see it through raw gRPC stubs, so that fields and errors are seen unchanged.
+//   - pair.go, compare.go: runs operations on both servers and compares.
 //   - tolerate.go: the complete list of tolerated differences. Anything not written there is a failure.
-//   - generate.go, generate_txn.go: the seeded generator. reduce.go: makes a failing sequence small.
+//   - generate.go, generate_txn.go, raw.go: the seeded generator. reduce.go: makes a failing sequence small.
 //   - concurrent.go: several clients at once on disjoint keys, with an order-independent comparison.
 //
 // How sequences share servers: starting servers per sequence would be slow, so sequences run one after the other on the same pair.

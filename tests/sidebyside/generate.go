@@ -94,6 +94,8 @@ func (g *Generator) operation(s State) Op {
 		return g.watchOp(s)
 	case n < 96:
 		return Op{Kind: kindSync}
+	case n < 98:
+		return g.rawOp(s)
 	default:
 		return g.other(s)
 	}

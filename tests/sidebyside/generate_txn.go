@@ -4,6 +4,8 @@ import (
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 )
 
 const (
@@ -48,10 +50,65 @@ func (g *Generator) txn(s State, depth int) *pb.TxnRequest {
 	if depth == 0 && g.oneIn(60) {
 		g.fillUp(t)
 	}
-	if depth == 0 && hasPut(t) {
-		closeDeletes(t)
+	if depth == 0 {
+		avoidUnseenOverlaps(t)
 	}
 	return t
+}
+
+// avoidUnseenOverlaps changes what Headwater refuses and etcd does not (T17).
+func avoidUnseenOverlaps(t *pb.TxnRequest) {
+	if hasPut(t) {
+		closeDeletes(t)
+	}
+	for _, branch := range [][]*pb.RequestOp{t.GetSuccess(), t.GetFailure()} {
+		earlier := map[string]bool{}
+		for _, op := range branch {
+			if n := op.GetRequestTxn(); n != nil {
+				avoidUnseenOverlaps(n)
+				keepKeys(n, earlier)
+				collectPuts(n, earlier)
+			}
+		}
+	}
+}
+
+// hasUnseenOverlap tells whether avoidUnseenOverlaps would change t.
+func hasUnseenOverlap(t *pb.TxnRequest) bool {
+	c := proto.Clone(t).(*pb.TxnRequest)
+	avoidUnseenOverlaps(c)
+	return !proto.Equal(c, t)
+}
+
+// keepKeys turns deletes of any of the keys into reads.
+func keepKeys(t *pb.TxnRequest, keys map[string]bool) {
+	for _, op := range slices.Concat(t.GetSuccess(), t.GetFailure()) {
+		if n := op.GetRequestTxn(); n != nil {
+			keepKeys(n, keys)
+		}
+		d := op.GetRequestDeleteRange()
+		if d == nil {
+			continue
+		}
+		w := &watch{req: &pb.WatchCreateRequest{Key: d.GetKey(), RangeEnd: d.GetRangeEnd()}}
+		for key := range keys {
+			if w.matches(&mvccpb.Event{Kv: &mvccpb.KeyValue{Key: []byte(key)}}) {
+				op.Request = &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: d.GetKey()}}
+				break
+			}
+		}
+	}
+}
+
+func collectPuts(t *pb.TxnRequest, keys map[string]bool) {
+	for _, op := range slices.Concat(t.GetSuccess(), t.GetFailure()) {
+		if p := op.GetRequestPut(); p != nil {
+			keys[string(p.GetKey())] = true
+		}
+		if n := op.GetRequestTxn(); n != nil {
+			collectPuts(n, keys)
+		}
+	}
 }
 
 func hasPut(t *pb.TxnRequest) bool {

@@ -27,6 +27,7 @@ const (
 	kindWatchClose     = "WatchClose"     // compares a stream for the last time and drops it
 	kindWatchHalfClose = "WatchHalfClose" // sends no more on a stream; responses go on (grpcurl does this)
 	kindSync           = "Sync"           // waits for all events due and compares all streams
+	kindRaw            = "Raw"            // a request as bytes; see raw.go
 	kindRestart        = "Restart"        // restarts both servers on their data; all streams end first
 )
 

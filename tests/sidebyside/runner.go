@@ -130,7 +130,7 @@ func (r *Runner) count(ops int, err error) {
 	defer r.mu.Unlock()
 	r.done++
 	r.operations += ops
-	var i *Inconclusive
+	var i *InconclusiveError
 	if errors.As(err, &i) {
 		r.inconclusive++
 	} else if err != nil && r.err == nil {

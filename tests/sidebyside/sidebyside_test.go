@@ -39,9 +39,11 @@ func TestMain(m *testing.M) {
 
 // sut starts the server under test that -sut names.
 func sut(tb testing.TB) func() (*Target, error) {
+	tb.Helper()
 	switch *sutName {
 	case "headwater":
-		return func() (*Target, error) { return NewHeadwater(tb) }
+		program := hw.Headwater(tb)
+		return func() (*Target, error) { return NewHeadwater(tb, program) }
 	case "etcd":
 		return func() (*Target, error) { return NewEtcd("etcd as the server under test") }
 	}
@@ -111,7 +113,7 @@ func TestCases(t *testing.T) {
 			}
 			pair.Close()
 			pair = nil
-			var inconclusive *Inconclusive
+			var inconclusive *InconclusiveError
 			if errors.As(err, &inconclusive) {
 				t.Skip(err)
 			}

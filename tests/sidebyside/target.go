@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"testing"
 	"time"
 
@@ -57,15 +56,11 @@ func NewEtcd(name string, dial ...grpc.DialOption) (*Target, error) {
 	return newTarget(name, s, func() error { s.Stop(); return s.Restart() }, dial)
 }
 
-// NewHeadwater starts the built headwater binary. What still runs at the end of the test is killed.
-func NewHeadwater(tb testing.TB) (*Target, error) {
-	dir, err := os.MkdirTemp("", "headwater-data-")
-	if err != nil {
-		return nil, err
-	}
-	p := process{Server: hw.New(tb, hw.Headwater(tb), dir)}
+// NewHeadwater starts a headwater process. What still runs at the end of the test is killed.
+func NewHeadwater(tb testing.TB, program hw.Program) (*Target, error) {
+	tb.Helper()
+	p := process{Server: hw.New(tb, program, tb.TempDir())}
 	if err := p.Start(); err != nil {
-		os.RemoveAll(dir)
 		return nil, err
 	}
 	// A crash rather than a clean stop: everything that was answered must survive it.
@@ -79,7 +74,6 @@ func (p process) Addr() string { return p.Endpoint() }
 
 func (p process) Remove() {
 	p.Kill() // the server may have ended by itself; then its answers have shown it
-	os.RemoveAll(p.DataDir())
 }
 
 // dial returns a plain connection to addr which takes answers of any size.
@@ -118,7 +112,7 @@ func (t *Target) connect(from int64) error {
 	t.conn = conn
 	t.clients = clients{
 		kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
-		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
+		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn), conn: conn,
 	}
 	t.tap, err = openStream(t.clients.watch)
 	if err != nil {
@@ -180,6 +174,9 @@ func (t *Target) call(op Op, req proto.Message) outcome {
 		return failed(err)
 	}
 	if grant, ok := res.(*pb.LeaseGrantResponse); ok && op.Req.(*pb.LeaseGrantRequest).GetID() == 0 {
+		if grant.GetID() <= 0 {
+			return outcome{err: fmt.Sprintf("server-picked lease id %d is not positive", grant.GetID())}
+		}
 		t.leaseNames[grant.GetID()] = autoLease + int64(len(t.leases))
 		t.leases = append(t.leases, grant.GetID())
 	}

@@ -39,6 +39,17 @@ func testConflicts(t *testing.T, e Engine) {
 		{"point within a cleared range", read("m"), func(x engine.Txn) { x.ClearRange(b("l"), b("n")) }, true},
 		{"point at the begin of a cleared range", read("m"), func(x engine.Txn) { x.ClearRange(b("m"), b("n")) }, true},
 		{"point at the end of a cleared range", read("m"), func(x engine.Txn) { x.ClearRange(b("l"), b("m")) }, false},
+		{"point within a large commit", read("m"), func(x engine.Txn) {
+			for i := range 20 {
+				x.Set(fmt.Appendf(nil, "large%d", i), bytes.Repeat([]byte{1}, 90_000))
+			}
+			x.Set(b("m"), b("1"))
+		}, true},
+		{"range within a large commit", scanning(engine.Range{Begin: b("large9")}), func(x engine.Txn) {
+			for i := range 20 {
+				x.Set(fmt.Appendf(nil, "large%d", i), bytes.Repeat([]byte{1}, 90_000))
+			}
+		}, true},
 		{"neighbours", read("m"), func(x engine.Txn) { x.Set(b("m\x00"), b("1")); x.Set(b("l\xff"), b("1")) }, false},
 		{"stamped value", read("m"), func(x engine.Txn) {
 			x.UseStamps(1)

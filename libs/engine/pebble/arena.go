@@ -9,6 +9,9 @@ type chunk [chunkBytes]byte
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
+// scribbled is what Options.Scribble writes over memory that is given back.
+const scribbled = 0xdb
+
 var emptyValue = []byte{}
 
 // arena holds copies of values until it is released. The zero value is ready.
@@ -16,6 +19,8 @@ type arena struct {
 	free []byte
 	used []*chunk
 	one  [1]*chunk // backs used: most readers need one chunk
+
+	scribble bool // Options.Scribble
 }
 
 // copy returns a copy of b that lives until release.
@@ -24,7 +29,9 @@ func (a *arena) copy(b []byte) []byte {
 	switch {
 	case n == 0:
 		return emptyValue
-	case n > chunkBytes/8:
+	case n > chunkBytes/8 && !a.scribble:
+		return append([]byte(nil), b...)
+	case n > chunkBytes:
 		return append([]byte(nil), b...)
 	case n > len(a.free):
 		c := chunks.Get().(*chunk)
@@ -43,6 +50,11 @@ func (a *arena) copy(b []byte) []byte {
 // release gives the memory back: copies must not be used any more.
 func (a *arena) release() {
 	for i, c := range a.used {
+		if a.scribble {
+			for j := range c {
+				c[j] = scribbled
+			}
+		}
 		chunks.Put(c)
 		a.used[i] = nil
 	}
@@ -50,4 +62,4 @@ func (a *arena) release() {
 }
 
 // forget leaves the memory to the garbage collector, for when copies may still be in use.
-func (a *arena) forget() { a.used, a.free, a.one = nil, nil, [1]*chunk{} }
+func (a *arena) forget() { *a = arena{scribble: a.scribble} }

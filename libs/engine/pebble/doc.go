@@ -20,10 +20,15 @@
 //
 // # A full disk
 //
-// Below ReserveBytes of free space a transaction that sets rows gets ErrNoSpace, unless it is marked by Shrinks: its
-// purpose is to free space. A ballast file is given back when the disk is full nevertheless, and a write of the log or
-// the manifest that finds no space waits until there is some: a full disk never fails the store. When there is room
-// again the ballast is laid down anew and commits are taken.
+// Below ReserveBytes of free space a transaction that sets rows gets ErrNoSpace, unless it is marked as one that frees space
+// (Txn.Shrinks, found by a type assertion to interface{ Shrinks() }); below an eighth of it, marked ones too. A
+// transaction that only clears is always taken. What has been cleared is compacted away piece by piece while space is
+// short, for Pebble compacts by itself only as writes come.
+//
+// When the disk is full nevertheless, because someone else has filled it, a ballast file is given back, and a write of
+// the log or the manifest that finds no space waits until there is some: a full disk never fails the store, takes back
+// nothing that was acknowledged, and does not stop reads. When there is room again the ballast is laid down anew and
+// commits are taken. Close does not wait for space.
 //
 // # Failure
 //
@@ -33,10 +38,18 @@
 // # Concurrency
 //
 // Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
-// transactions, conflict window), view.mu (idle iterators). None is held while a sync is waited for.
+// transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held while a
+// sync is waited for. There is one goroutine of the package's own (housekeep); the sync is waited for by the callers of
+// Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync and the
+// answer. A Wait whose context can end takes one goroutine more.
+//
+// # Memory
+//
+// Block cache and memtables together stay within CacheBytes + 4 × MemTableBytes. Without cgo they lie in Go's heap: set
+// GOMEMLIMIT where memory is short. Open transactions add WindowBytes at most. Readers copy values into pooled chunks.
 //
 // # Testing
 //
 // Package enginetest runs on it in all its variants (FoundationDB's limits, sparse stamps, not pipelined, crashes on a
-// strict in-memory file system); disk_test.go fills a small tmpfs; bench_test.go measures.
+// strict in-memory file system); disk_linux_test.go fills a small tmpfs; bench_test.go measures.
 package pebble

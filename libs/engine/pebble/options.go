@@ -50,6 +50,9 @@ type Options struct {
 	// conflict. It is for tests.
 	NotPipelined bool
 
+	// Scribble writes over the values of a reader that has ended, so that tests meet uses of them for sure.
+	Scribble bool
+
 	// WindowCommits and WindowBytes bound the write sets that are kept for open transactions; a transaction older than
 	// the window gets ErrTooOld. Defaults 16,384 commits and 256 MiB.
 	WindowCommits int

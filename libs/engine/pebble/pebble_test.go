@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 
 // small are options that make tests cheap.
 func small(o Options) Options {
-	o.CacheBytes, o.MemTableBytes = 1<<20, 1<<20
+	o.CacheBytes, o.MemTableBytes, o.Scribble = 1<<20, 1<<20, true
 	return o
 }
 
@@ -56,6 +56,30 @@ func openMem(t *testing.T, o Options) enginetest.Engine {
 		return s
 	}}
 }
+
+// openDisk opens stores on the disk. They cannot crash there: both ways of reopening close.
+func openDisk(t *testing.T) enginetest.Engine {
+	dir := t.TempDir()
+	open := func() *Store {
+		t.Helper()
+		s, err := Open(dir, small(Options{}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = s.Close() })
+		return s
+	}
+	s := open()
+	return enginetest.Engine{Store: s, Reopen: func(bool) engine.Store {
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = open()
+		return s
+	}}
+}
+
+func TestConformanceOnDisk(t *testing.T) { enginetest.Run(t, openDisk) }
 
 func TestConformance(t *testing.T) {
 	for name, o := range map[string]Options{

@@ -31,10 +31,12 @@ type reader struct {
 	key   []byte // scratch: prefix and key
 	begun time.Time
 	done  bool
+	first [96]byte // what key begins as
 }
 
 func (r *reader) init(v *view) {
-	r.v = v
+	r.v, r.key = v, r.first[:0]
+	r.mem.scribble = v.s.opts.Scribble
 	if v.s.opts.FDBLimits {
 		r.begun = time.Now()
 	}
