@@ -69,7 +69,7 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.SortFlags = false
 	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
 	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
-	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds: about seven minutes (with --quick: under one, at a hundredth of the size)")
+	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of 4 s, nothing repeated: about seven minutes (with --quick: under one, at a hundredth of the size)")
 	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")
 	f.StringVar(&c.JSON, "json", "", "write all measurements here as JSON")
 	f.StringVar(&c.Docs, "docs", "", "docs/benchmarks.md: replace the sections of what was measured, and draw the curves beside it")
@@ -127,7 +127,7 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 	if c.Watch {
 		maps.Copy(values, map[string]string{
 			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "memory-keys": "0", "big-bytes": "0", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000",
-			"targets": nameEtcd + "," + nameHeadwater,
+			"targets": nameEtcd + "," + nameHeadwater, "retries": "0",
 		})
 	}
 	switch {
@@ -136,7 +136,7 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 	case c.Quick && c.Watch:
 		maps.Copy(values, map[string]string{
 			"rounds": "1", "duration": "500ms", "warmup": "200ms", "watchers": "1000", "watch-streams": "10", "watch-reconnect": "100", "watch-history": "500",
-			"watch-stalled": "10", "watch-curve": "10,100", "retries": "0",
+			"watch-stalled": "10", "watch-curve": "10,100",
 		})
 	case c.Quick:
 		values = map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"}

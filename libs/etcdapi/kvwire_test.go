@@ -173,7 +173,6 @@ func randKVs(r *rand.Rand) (kvs []mvcc.KV) {
 	return kvs
 }
 
-
 func decodeTo[M proto.Message](t *testing.T, e encoded, m M) M {
 	t.Helper()
 	s, err := e.MarshalWire()

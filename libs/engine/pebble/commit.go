@@ -17,6 +17,7 @@ type commit struct {
 	s     *Store
 	seq   uint64 // 1 for the first commit since the store was opened; 0 is the state it was opened with
 	first engine.Stamp
+	last  uint64 // the last version given out when it was applied
 	batch *shared
 	repr  []byte // the batch's bytes
 	view  *view  // the state after it; a reference of its own until it is published
@@ -42,7 +43,7 @@ func (s *Store) commit(t *txn) (*commit, error) {
 		patch(batch.Repr(), t.stamps, first, s.limits.Dense)
 		_ = batch.Set(versionRow, binary.BigEndian.AppendUint64(nil, last), nil)
 	}
-	c := &commit{s: s, seq: s.seq + 1, first: first, batch: t.batch, repr: batch.Repr()}
+	c := &commit{s: s, seq: s.seq + 1, first: first, last: last, batch: t.batch, repr: batch.Repr()}
 	if err := guard(func() error { return s.db.ApplyNoSyncWait(batch, pdb.Sync) }); err != nil {
 		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool
 		return nil, s.fail(fmt.Errorf("apply: %w", err))

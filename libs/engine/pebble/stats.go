@@ -52,11 +52,11 @@ func (s *Store) Stats() Stats {
 	if u, err := s.space.fs.GetDiskUsage(s.space.dir); err == nil {
 		st.FreeBytes = u.AvailBytes
 	}
-	s.wmu.Lock()
-	st.Version, st.Commits = s.version, s.seq
-	s.wmu.Unlock()
-	s.mu.Lock()
+	s.mu.Lock() // not the writer lock: a commit holds it while Pebble makes writes wait
 	defer s.mu.Unlock()
+	if s.applied != nil {
+		st.Version, st.Commits = s.applied.commit.last, s.applied.commit.seq
+	}
 	st.Undurable, st.WindowSets, st.WindowBytes = len(s.queue), len(s.window.sets), s.window.bytes
 	for t := s.open.first; t != nil; t = t.next {
 		st.OpenTxns++

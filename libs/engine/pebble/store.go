@@ -87,7 +87,7 @@ func Open(dir string, o Options) (*Store, error) {
 		_ = guard(s.db.Close)
 		return nil, describeOpen(dir, err)
 	}
-	first := &commit{s: s}
+	first := &commit{s: s, last: s.version}
 	first.durable.Store(true)
 	s.applied = newView(s, first)
 	first.view = s.applied
