@@ -28,8 +28,9 @@ type AlarmRows interface {
 type Alarms struct {
 	rows AlarmRows
 
-	mu     sync.Mutex
-	active []*pb.AlarmMember // sorted; replaced, never changed
+	changing sync.Mutex        // one change at a time, held while its row is written
+	mu       sync.Mutex        // short: health checks read active while a change waits for the disk
+	active   []*pb.AlarmMember // sorted; replaced, never changed
 }
 
 var _ AlarmStore = (*Alarms)(nil)
@@ -62,29 +63,32 @@ func (a *Alarms) Alarms() []*pb.AlarmMember {
 
 // SetAlarm implements AlarmStore.
 func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	before := a.Alarms()
 	m := &pb.AlarmMember{MemberID: memberID, Alarm: alarm}
-	at, found := slices.BinarySearchFunc(a.active, m, compareAlarms)
+	at, found := slices.BinarySearchFunc(before, m, compareAlarms)
 	if found == active {
 		return false, nil
 	}
 	if err := a.rows.SetAlarm(ctx, alarmName(m), active); err != nil {
 		return false, err
 	}
-	next := slices.Clone(a.active)
+	next := slices.Clone(before)
 	if active {
 		next = slices.Insert(next, at, m)
 	} else {
 		next = slices.Delete(next, at, at+1)
 	}
+	a.mu.Lock()
 	a.active = next
+	a.mu.Unlock()
 	a.rows.RefuseGrowth(a.noSpace())
 	return true, nil
 }
 
 func (a *Alarms) noSpace() bool {
-	return slices.ContainsFunc(a.active, func(m *pb.AlarmMember) bool { return m.GetAlarm() == pb.AlarmType_NOSPACE })
+	return slices.ContainsFunc(a.Alarms(), func(m *pb.AlarmMember) bool { return m.GetAlarm() == pb.AlarmType_NOSPACE })
 }
 
 func compareAlarms(x, y *pb.AlarmMember) int {
