@@ -84,7 +84,8 @@ type Limits struct {
 	Dense bool
 
 	// Pipelined says that a transaction begun after Commit returned sees that commit although Wait has not
-	// returned yet, and that Waits end in the order of commits. A lane may then go on without waiting.
+	// returned yet, that Waits end in the order of commits, and that a Wait which fails ends the store: no later commit becomes
+	// durable either. A lane may then go on without waiting.
 	Pipelined bool
 }
 

@@ -16,20 +16,15 @@ const initialAuthRevision = 1
 // errAuth answers every request that would read or change users and roles.
 var errAuth = status.Error(codes.Unimplemented, "headwater: users and roles are not supported yet; authentication is always disabled")
 
-// Revisioner tells a keyspace's last committed revision.
-type Revisioner interface {
-	Head(ctx context.Context) (int64, error)
-}
-
 // RegisterAuth registers etcdserverpb.Auth for a server without authentication: AuthStatus and Authenticate say so in
 // etcd's words (clientv3 goes on without a token then), everything else is Unimplemented.
-func RegisterAuth(r grpc.ServiceRegistrar, h Header, s Revisioner) {
+func RegisterAuth(r grpc.ServiceRegistrar, h Header, s HeadReader) {
 	pb.RegisterAuthServer(r, &authServer{header: h, store: s})
 }
 
 type authServer struct {
 	header Header
-	store  Revisioner
+	store  HeadReader
 
 	// UnsafeAuthServer makes an RPC added to the API a compile error here.
 	pb.UnsafeAuthServer

@@ -1,6 +1,10 @@
 package etcdapi
 
-import pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
 
 // EmulatedVersion is the etcd release whose surface this package answers for. Clients turn features on by it:
 // kube-apiserver needs at least 3.5.13 for progress requests (k8s feature_support_checker.go). It has no suffix since
@@ -18,4 +22,10 @@ type Header struct {
 // At returns the response header for the keyspace at revision rev.
 func (h Header) At(rev int64) *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: h.ClusterID, MemberId: h.MemberID, RaftTerm: h.RaftTerm, Revision: rev}
+}
+
+// HeadReader tells the keyspace's revision, for the headers of answers that are not about one; *mvcc.Store is one.
+type HeadReader interface {
+	// Head is the last committed revision. It is not below any revision acknowledged before the call.
+	Head(ctx context.Context) (int64, error)
 }

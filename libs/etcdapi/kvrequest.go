@@ -12,15 +12,22 @@ import (
 // below: each level takes at least one of the operations allowed.
 const txnDepthMax = 10000
 
-var errTooDeep = errors.New("etcdapi: transactions nested too deeply")
+var (
+	errTooDeep     = errors.New("etcdapi: transactions nested too deeply")
+	errFieldNumber = errors.New("etcdapi: field number out of range")
+)
 
 // fields calls f for every field of a message. f consumes the value and returns its length, 0 to have it skipped (an unknown
-// field or wire type), or a protowire error.
+// field or wire type), or a protowire error. What is no field number is refused: protowire lets some pass that protobuf's
+// decoder does not.
 func fields(b []byte, f func(num protowire.Number, typ protowire.Type, b []byte) (int, error)) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
 		if n < 0 {
 			return protowire.ParseError(n)
+		}
+		if num > protowire.MaxValidNumber {
+			return errFieldNumber
 		}
 		b = b[n:]
 		n, err := f(num, typ, b)

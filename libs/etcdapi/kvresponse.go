@@ -13,61 +13,6 @@ const (
 	nextBuffer  = 32 << 10
 )
 
-// encoded is a response that has its wire form already.
-type encoded mem.BufferSlice
-
-func (e encoded) MarshalWire() (mem.BufferSlice, error) { return mem.BufferSlice(e), nil }
-
-func encodedBytes(b []byte) encoded { return encoded{mem.SliceBuffer(b)} }
-
-// headerCodec writes response headers; all but the revision is the same for ever.
-type headerCodec struct {
-	fixed []byte // the fields of Header
-}
-
-func newHeaderCodec(h Header) headerCodec {
-	var b []byte
-	b = appendUint(b, 1, h.ClusterID)
-	b = appendUint(b, 2, h.MemberID)
-	b = appendUint(b, 4, h.RaftTerm)
-	return headerCodec{fixed: b}
-}
-
-// size of the header as a field 1 of a response.
-func (c headerCodec) size(rev int64) int {
-	n := len(c.fixed) + sizeInt(rev)
-	return 1 + protowire.SizeBytes(n)
-}
-
-func (c headerCodec) append(b []byte, rev int64) []byte {
-	b = append(b, 1<<3|byte(protowire.BytesType))
-	b = protowire.AppendVarint(b, uint64(len(c.fixed)+sizeInt(rev)))
-	b = append(b, c.fixed...)
-	return appendInt(b, 3, rev)
-}
-
-func appendInt(b []byte, num protowire.Number, v int64) []byte { return appendUint(b, num, uint64(v)) }
-
-func appendBool(b []byte, num protowire.Number, v bool) []byte {
-	return appendUint(b, num, protowire.EncodeBool(v))
-}
-
-func sizeInt(v int64) int { return sizeUint(uint64(v)) }
-
-func sizeBytesField(v []byte) int {
-	if len(v) == 0 {
-		return 0
-	}
-	return 1 + protowire.SizeBytes(len(v))
-}
-
-func appendBytesField(b []byte, num protowire.Number, v []byte) []byte {
-	if len(v) == 0 {
-		return b
-	}
-	return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)
-}
-
 // sizeKV is the size of an mvccpb.KeyValue.
 func sizeKV(kv *mvcc.KV) int {
 	return sizeBytesField(kv.Key) + sizeInt(kv.Create) + sizeInt(kv.Mod) + sizeInt(kv.Version) +
@@ -195,21 +140,6 @@ func appendTxnBody(b []byte, res *mvcc.Result) []byte {
 	for i := range res.Ops {
 		b = appendMessage(b, 3, func(b []byte) []byte { return appendOpResult(b, &res.Ops[i]) })
 	}
-	return b
-}
-
-// appendMessage appends a message whose size is known only when it is written.
-func appendMessage(b []byte, num protowire.Number, body func([]byte) []byte) []byte {
-	b = protowire.AppendTag(b, num, protowire.BytesType)
-	b = append(b, 0) // most are short: one byte of length
-	start := len(b)
-	b = body(b)
-	size := len(b) - start
-	if extra := protowire.SizeVarint(uint64(size)) - 1; extra > 0 {
-		b = append(b, make([]byte, extra)...)
-		copy(b[start+extra:], b[start:start+size])
-	}
-	protowire.AppendVarint(b[:start-1], uint64(size))
 	return b
 }
 

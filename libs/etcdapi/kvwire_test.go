@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -12,6 +13,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
@@ -116,6 +118,14 @@ func FuzzDecodeTxn(f *testing.F) {
 			f.Fatal(err)
 		}
 		f.Add(b)
+	}
+	// Field numbers at and beyond both bounds, by themselves and in a compare, an operation and a group.
+	for _, num := range []protowire.Number{0, protowire.MinValidNumber, protowire.MaxValidNumber, protowire.MaxValidNumber + 1, math.MaxInt32} {
+		field := protowire.AppendVarint(protowire.AppendVarint(nil, uint64(num)<<3|uint64(protowire.VarintType)), 1)
+		f.Add(field)
+		f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), field))
+		f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 2, protowire.BytesType), field))
+		f.Add(protowire.AppendGroup(protowire.AppendTag(nil, 9, protowire.StartGroupType), 9, field))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var txn pb.TxnRequest

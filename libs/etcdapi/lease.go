@@ -22,16 +22,10 @@ type LeaseKeeper interface {
 	Leases(ctx context.Context) ([]int64, error)
 }
 
-// LeaseHead tells the keyspace's revision for the headers of answers that are not about one; mvcc.Store implements it.
-type LeaseHead interface {
-	// Head is not below any revision acknowledged before the call.
-	Head(ctx context.Context) (int64, error)
-}
-
 // RegisterLease registers etcdserverpb.Lease. The server must use wire.Codec (grpc.ForceServerCodecV2): keep-alives are
 // messages that encode themselves.
-func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head LeaseHead) {
-	pb.RegisterLeaseServer(r, &leaseService{keeper: keeper, header: header, head: head, encoder: newKeepAliveEncoder(header)})
+func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head HeadReader) {
+	pb.RegisterLeaseServer(r, &leaseService{keeper: keeper, header: header, head: head, encoder: keepAliveEncoder{newHeaderCodec(header)}})
 }
 
 type leaseService struct {
@@ -39,7 +33,7 @@ type leaseService struct {
 
 	keeper  LeaseKeeper
 	header  Header
-	head    LeaseHead
+	head    HeadReader
 	encoder keepAliveEncoder
 }
 

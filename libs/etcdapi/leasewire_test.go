@@ -55,7 +55,7 @@ func TestKeepAliveResponse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		got, err := newKeepAliveEncoder(h).response(rev, id, ttl).MarshalWire()
+		got, err := keepAliveEncoder{newHeaderCodec(h)}.response(rev, id, ttl).MarshalWire()
 		if err != nil {
 			t.Fatal(err)
 		}

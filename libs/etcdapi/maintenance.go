@@ -22,8 +22,7 @@ type AlarmStore interface {
 
 // MaintenanceStore is what the Maintenance service needs of the keyspace.
 type MaintenanceStore interface {
-	// Head is the last committed revision.
-	Head(ctx context.Context) (int64, error)
+	HeadReader
 	// Sizes returns the bytes on disk, and those of them that live data takes.
 	Sizes() (total, inUse int64)
 	// HashKV hashes the keyspace as it was at rev (0: now). Its errors are those of a read at rev.

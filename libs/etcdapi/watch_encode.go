@@ -8,14 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// Field numbers of etcdserverpb.ResponseHeader and WatchResponse (rpc.proto); field 11, events, is encoded by watch.Event.
+// Field numbers of etcdserverpb.WatchResponse (rpc.proto); field 11, events, is encoded by watch.Event.
 const (
-	fieldHeaderCluster  = 1
-	fieldHeaderMember   = 2
-	fieldHeaderRevision = 3
-	fieldHeaderTerm     = 4
-
-	fieldWatchHeader   = 1
 	fieldWatchID       = 2
 	fieldWatchCreated  = 3
 	fieldWatchCanceled = 4
@@ -24,14 +18,10 @@ const (
 	fieldWatchFragment = 7
 )
 
-// watchEncoder writes WatchResponses: the part of the header that never changes is encoded once.
-type watchEncoder struct{ ids, term []byte }
+// watchEncoder writes WatchResponses.
+type watchEncoder struct{ headerCodec }
 
-func newWatchEncoder(h Header) *watchEncoder {
-	e := &watchEncoder{term: appendUint(nil, fieldHeaderTerm, h.RaftTerm)}
-	e.ids = appendUint(appendUint(nil, fieldHeaderCluster, h.ClusterID), fieldHeaderMember, h.MemberID)
-	return e
-}
+func newWatchEncoder(h Header) *watchEncoder { return &watchEncoder{newHeaderCodec(h)} }
 
 // watchMessage is a WatchResponse on its way to the wire: its own small head in front of shared event buffers.
 type watchMessage struct {
@@ -57,25 +47,16 @@ const maxWatchHead = 96
 
 // message is r with the given events instead of its own.
 func (e *watchEncoder) message(r *watch.Response, events []*watch.Event, fragment bool) *watchMessage {
-	rev := uint64(r.Revision)
 	b := make([]byte, 0, maxWatchHead+len(r.CancelReason))
-	b = protowire.AppendTag(b, fieldWatchHeader, protowire.BytesType)
-	n := len(e.ids) + len(e.term)
-	if rev != 0 {
-		n += protowire.SizeTag(fieldHeaderRevision) + protowire.SizeVarint(rev)
-	}
-	b = protowire.AppendVarint(b, uint64(n))
-	b = append(b, e.ids...)
-	b = appendUint(b, fieldHeaderRevision, rev)
-	b = append(b, e.term...)
-	b = appendUint(b, fieldWatchID, uint64(r.WatchID))
-	b = appendTrue(b, fieldWatchCreated, r.Created)
-	b = appendTrue(b, fieldWatchCanceled, r.Canceled)
-	b = appendUint(b, fieldWatchCompact, uint64(r.CompactRevision))
+	b = e.append(b, r.Revision)
+	b = appendInt(b, fieldWatchID, r.WatchID)
+	b = appendBool(b, fieldWatchCreated, r.Created)
+	b = appendBool(b, fieldWatchCanceled, r.Canceled)
+	b = appendInt(b, fieldWatchCompact, r.CompactRevision)
 	if r.CancelReason != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, fieldWatchReason, protowire.BytesType), r.CancelReason)
 	}
-	b = appendTrue(b, fieldWatchFragment, fragment)
+	b = appendBool(b, fieldWatchFragment, fragment)
 	return &watchMessage{head: b, events: events, prevKV: r.PrevKV}
 }
 
@@ -105,12 +86,4 @@ func (e *watchEncoder) fragments(r *watch.Response, limit int, send func(*watchM
 		rest = rest[n:]
 	}
 	return nil
-}
-
-// appendTrue appends a bool field if it is set.
-func appendTrue(b []byte, field protowire.Number, v bool) []byte {
-	if !v {
-		return b
-	}
-	return appendUint(b, field, 1)
 }

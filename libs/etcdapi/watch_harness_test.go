@@ -149,15 +149,20 @@ func (s *watchServer) listen(lis net.Listener, o watch.Options, wo WatchOptions)
 	s.log.feed = hub.Apply
 	hub.Start(s.log, s.log.head())
 	s.log.mu.Unlock()
-	srv := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
-	s.srv = srv
+	s.srv, stop = serveWatch(lis, hub, wo)
+	return stop
+}
+
+// serveWatch serves a hub that has been started; stop closes that as well.
+func serveWatch(lis net.Listener, hub *watch.Hub, wo WatchOptions) (srv *grpc.Server, stop func()) {
+	srv = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	RegisterWatch(srv, hub, watchTestHeader, wo)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = srv.Serve(lis)
 	}()
-	return func() {
+	return srv, func() {
 		hub.Drain()
 		srv.Stop()
 		hub.Close()

@@ -17,14 +17,15 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	for i := range g.entries {
 		w.log(i)
 	}
-	dirty := g.dirty()
-	for _, st := range dirty {
+	g.changes.Ascend(func(st *keyState) bool {
 		w.idx(st)
-	}
-	for _, st := range dirty {
+		return true
+	})
+	g.changes.Ascend(func(st *keyState) bool {
 		w.val(st)
 		w.attachment(st)
-	}
+		return true
+	})
 	for _, r := range g.replacements() {
 		w.hist(r)
 	}
@@ -37,17 +38,6 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 		txn.Set(g.s.compactRow, appendRev(nil, g.compact))
 	}
 	w.commit(commitRow, seq)
-}
-
-func (g *group) dirty() []*keyState {
-	dirty := make([]*keyState, 0, len(g.states))
-	for _, st := range g.states {
-		if st.dirty {
-			dirty = append(dirty, st)
-		}
-	}
-	slices.SortFunc(dirty, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
-	return dirty
 }
 
 // replacement is an event that replaced a version, and the index of its request.
@@ -203,13 +193,13 @@ func (g *group) settle(first engine.Stamp) []revlog.Entry {
 	g.settled = events
 	for i := range g.entries {
 		e := &g.entries[i]
-		entries[i] = revlog.Entry{Rev: g.rev0(revlog.Pending(i), first), Events: events[e.events : e.events+e.eventN : e.events+e.eventN]}
+		entries[i] = revlog.Entry{Rev: g.settleRev(revlog.Pending(i), first), Events: events[e.events : e.events+e.eventN : e.events+e.eventN]}
 	}
 	return entries
 }
 
-// rev0 is the revision that rev stands for after a commit whose index 0 has the stamp first.
-func (g *group) rev0(rev int64, first engine.Stamp) int64 {
+// settleRev is the revision that rev stands for after a commit whose index 0 has the stamp first.
+func (g *group) settleRev(rev int64, first engine.Stamp) int64 {
 	if i, ok := revlog.PendingIndex(rev); ok {
 		return g.s.meta.Space.Of(g.s.limits.StampOf(first, i))
 	}
@@ -219,14 +209,14 @@ func (g *group) rev0(rev int64, first engine.Stamp) int64 {
 func (g *group) settleEvent(pe *pendingEvent, first engine.Stamp) revlog.Event {
 	ev := pe.ev
 	ev.KV.Key = g.slice(pe.at.Key, len(ev.KV.Key))
-	ev.KV.Mod, ev.KV.Create = g.rev0(ev.KV.Mod, first), g.rev0(ev.KV.Create, first)
+	ev.KV.Mod, ev.KV.Create = g.settleRev(ev.KV.Mod, first), g.settleRev(ev.KV.Create, first)
 	if !ev.Delete {
 		ev.KV.Value = g.slice(pe.at.Value, len(ev.KV.Value))
 	}
 	if ev.HasPrev {
 		ev.Prev.Key = ev.KV.Key
 		ev.Prev.Value = g.slice(pe.at.Prev, len(ev.Prev.Value))
-		ev.Prev.Mod, ev.Prev.Create = g.rev0(ev.Prev.Mod, first), g.rev0(ev.Prev.Create, first)
+		ev.Prev.Mod, ev.Prev.Create = g.settleRev(ev.Prev.Mod, first), g.settleRev(ev.Prev.Create, first)
 	}
 	return ev
 }
@@ -235,10 +225,10 @@ func (g *group) slice(at, n int) []byte { return g.buf[at : at+n : at+n] }
 
 // settleResult does the same for a result, after settle.
 func (g *group) settleResult(res *Result, first engine.Stamp) {
-	res.Rev = g.rev0(res.Rev, first)
+	res.Rev = g.settleRev(res.Rev, first)
 	for i := range res.KVs {
 		kv := &res.KVs[i]
-		kv.Create, kv.Mod = g.rev0(kv.Create, first), g.rev0(kv.Mod, first)
+		kv.Create, kv.Mod = g.settleRev(kv.Create, first), g.settleRev(kv.Mod, first)
 	}
 	for _, i := range res.prevEvents {
 		res.Prev = append(res.Prev, g.settled[i].Prev)

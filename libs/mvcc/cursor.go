@@ -17,14 +17,20 @@ const (
 	needValue             // everything
 )
 
-// cursor scans a range of keys as of one revision.
+// historicBytesMax is how many bytes of old values one reader of a list may gather before the list goes on in a new one.
+const historicBytesMax = 32 << 20
+
+// cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads adds a conflict
+// to a transaction.
 type cursor struct {
-	s     *Store
-	r     engine.Reader
-	rev   int64 // what to see
-	head  int64 // what r sees
-	need  need
-	limit int64 // -1: all
+	s      *Store
+	r      engine.Reader
+	rev    int64 // what to see
+	head   int64 // what r sees
+	need   need
+	limit  int64 // -1: all
+	renews bool  // the caller goes on in a new reader after ErrTooOld
+	copied int   // bytes of old values that r holds until it is closed
 
 	vals engine.Iterator // val rows of the range, opened at the first value that is not inline
 	vkey []byte          // scratch: the val rows looked for
@@ -61,7 +67,7 @@ func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
 		limit = int(c.limit)
 	}
 	bare := c.need == needKey && c.rev >= c.head // an older revision's keys depend on the records
-	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit, KeysOnly: bare})
+	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit, KeysOnly: bare, NoConflict: true})
 }
 
 func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error {
@@ -102,7 +108,7 @@ func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit 
 func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error) {
 	c.vkey = c.s.rows.val(c.vkey[:0], key)
 	if c.vals == nil {
-		c.vals = c.r.Scan(ctx, engine.Range{Begin: c.vkey, End: c.vend})
+		c.vals = c.r.Scan(ctx, engine.Range{Begin: c.vkey, End: c.vend, NoConflict: true})
 		if !c.vals.Next() {
 			return nil, c.valuesLost()
 		}
@@ -180,6 +186,9 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 			if left--; left == 0 {
 				return nil
 			}
+			if c.copied > historicBytesMax && c.renews {
+				return engine.ErrTooOld
+			}
 		}
 		if order <= 0 {
 			more = it.Next()
@@ -207,6 +216,7 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 	if h.was.mod > c.rev {
 		return false, nil
 	}
+	c.copied += h.was.size
 	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.need == needValue, &c.log)
 	if err != nil {
 		return false, err
@@ -226,7 +236,7 @@ type history struct {
 
 func (c *cursor) history(ctx context.Context, key, end []byte) *history {
 	begin, stop := c.s.rows.escapedBounds(tableHist, key, end)
-	return &history{c: c, it: c.r.Scan(ctx, engine.Range{Begin: begin, End: stop})}
+	return &history{c: c, it: c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, NoConflict: true})}
 }
 
 func (h *history) next() bool {

@@ -4,7 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"slices"
+
+	"github.com/google/btree"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -48,6 +49,9 @@ type group struct {
 	// Slabs, so that a group allocates by the group and not by the request. What they hand out stays where it is.
 	stateSlab []keyState
 	rowSlab   []byte
+
+	changes *btree.BTreeG[*keyState] // the changed keys, in order
+	held    int                      // bytes of what scans and events hold
 }
 
 // keyState is a key as the group sees it, and what the engine has of it.
@@ -81,18 +85,26 @@ type pendingEvent struct {
 	at revlog.Offsets
 }
 
-// eventBytes is what an encoded event takes beside key and values, roughly.
-const eventBytes = 48
+const (
+	// eventBytes is what an encoded event takes beside key and values, roughly.
+	eventBytes = 48
+	// groupHeldMax bounds what the ranges and events of a group hold in memory: a delete of more must be cut by the client.
+	groupHeldMax = 1 << 30
+	// chunksMax keeps the number of a chunk, the byte after an escaped key, below FF.
+	chunksMax   = 0xff00
+	btreeDegree = 32
+)
 
 // newGroup returns a group for requests that measure so many bytes together.
-func newGroup(s *Store, txn engine.Reader, requests, bytes int) *group {
+func newGroup(s *Store, txn engine.Reader, requests, size int) *group {
 	return &group{
 		s: s, txn: txn,
 		states:  make(map[string]*keyState, requests),
 		leases:  map[int64]*leaseState{},
 		entries: make([]pendingEntry, 0, requests),
 		events:  make([]pendingEvent, 0, requests),
-		buf:     make([]byte, 0, bytes+requests*eventBytes),
+		buf:     make([]byte, 0, size+requests*eventBytes),
+		changes: btree.NewG(btreeDegree, func(a, b *keyState) bool { return bytes.Compare(a.key, b.key) < 0 }),
 	}
 }
 
@@ -235,31 +247,77 @@ func (g *group) span(ctx context.Context, key, end []byte) ([]*keyState, error) 
 	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
 		return nil, nil
 	}
+	changed := g.changedIn(key, end)
 	var span []*keyState
 	begin, stop := g.s.rows.idxBounds(key, end)
 	it := g.txn.Scan(ctx, engine.Range{Begin: begin, End: stop})
 	defer it.Close()
 	for it.Next() {
 		k := g.s.rows.idxKey(it.Key())
-		if _, ok := g.states[string(k)]; ok {
-			continue
+		for len(changed) > 0 && bytes.Compare(changed[0].key, k) < 0 {
+			span, changed = appendLive(span, changed[0]), changed[1:]
 		}
-		st := g.newState(bytes.Clone(k))
-		if err := st.init(bytes.Clone(it.Value()), g.s.refs); err != nil {
-			return nil, err
+		st, ok := g.states[string(k)]
+		if ok && st.dirty {
+			continue // comes, or not, with the changed ones
 		}
+		if !ok {
+			var err error
+			if st, err = g.scanned(k, it.Value()); err != nil {
+				return nil, err
+			}
+		}
+		span = append(span, st)
+	}
+	for _, st := range changed {
+		span = appendLive(span, st)
+	}
+	return span, storeErr(it.Err())
+}
+
+func appendLive(span []*keyState, st *keyState) []*keyState {
+	if st.live {
+		span = append(span, st)
+	}
+	return span
+}
+
+// scanned makes a state of a row met in a scan. It enters the group's states only if it is changed.
+func (g *group) scanned(key, row []byte) (*keyState, error) {
+	if err := g.hold(len(key) + len(row)); err != nil {
+		return nil, err
+	}
+	st := g.newState(bytes.Clone(key))
+	return st, st.init(bytes.Clone(row), g.s.refs)
+}
+
+// hold counts bytes that the group keeps in memory.
+func (g *group) hold(n int) error {
+	if g.held += n; g.held > groupHeldMax {
+		return engine.ErrTooLarge
+	}
+	return nil
+}
+
+// changedIn returns the changed keys of a range in order.
+func (g *group) changedIn(key, end []byte) (changed []*keyState) {
+	g.changes.AscendGreaterOrEqual(&keyState{key: key}, func(st *keyState) bool {
+		if !toEnd(end) && bytes.Compare(st.key, end) >= 0 {
+			return false
+		}
+		changed = append(changed, st)
+		return true
+	})
+	return changed
+}
+
+// change notes that a key's state differs from the engine's.
+func (g *group) change(st *keyState) {
+	if !st.dirty {
+		st.dirty = true
 		g.states[string(st.key)] = st
+		g.changes.ReplaceOrInsert(st)
 	}
-	if err := it.Err(); err != nil {
-		return nil, storeErr(err)
-	}
-	for _, st := range g.states {
-		if st.live && bytes.Compare(st.key, key) >= 0 && (toEnd(end) || bytes.Compare(st.key, end) < 0) {
-			span = append(span, st)
-		}
-	}
-	slices.SortFunc(span, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
-	return span, nil
 }
 
 // lease returns a lease as the group sees it.
@@ -323,11 +381,16 @@ func (g *group) end() {
 }
 
 // record appends an event to the current request's entry and returns its place, for results that refer to it.
-func (g *group) record(ev *revlog.Event) int {
+func (g *group) record(ev *revlog.Event) (int, error) {
+	before := len(g.buf)
 	pe := pendingEvent{ev: *ev}
 	g.buf, pe.at = g.s.codec.AppendEvent(g.buf, ev, g.rev)
 	g.events = append(g.events, pe)
-	return len(g.events) - 1
+	start := g.entries[len(g.entries)-1].start
+	if chunksOf(len(g.buf)-start, g.s.meta.ChunkBytes) > chunksMax {
+		return 0, engine.ErrTooLarge
+	}
+	return len(g.events) - 1, g.hold(len(g.buf) - before)
 }
 
 func (st *keyState) kv() KV {
@@ -341,15 +404,22 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 			return 0, err
 		}
 	}
+	if chunksOf(len(value), g.s.meta.ChunkBytes) > chunksMax {
+		return 0, engine.ErrTooLarge
+	}
 	rev := g.begin()
 	ev := revlog.Event{KV: KV{Key: st.key, Value: value, Create: rev, Mod: rev, Version: 1, Lease: lease}}
 	if st.live {
 		ev.HasPrev, ev.Prev = true, st.kv()
 		ev.KV.Create, ev.KV.Version = st.rec.create, st.rec.version+1
 	}
-	i := g.record(&ev)
+	i, err := g.record(&ev)
+	if err != nil {
+		return 0, err
+	}
 	st.rec = record{create: ev.KV.Create, mod: rev, version: ev.KV.Version, lease: lease, size: len(value)}
-	st.val, st.has, st.live, st.dirty = value, true, true, true
+	st.val, st.has, st.live = value, true, true
+	g.change(st)
 	return i, nil
 }
 
@@ -359,7 +429,11 @@ func (g *group) del(ctx context.Context, st *keyState) (int, error) {
 		return 0, err
 	}
 	rev := g.begin()
-	i := g.record(&revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
-	st.rec, st.val, st.has, st.live, st.dirty = record{}, nil, false, false, true
+	i, err := g.record(&revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
+	if err != nil {
+		return 0, err
+	}
+	st.rec, st.val, st.has, st.live = record{}, nil, false, false
+	g.change(st)
 	return i, nil
 }

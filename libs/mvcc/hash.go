@@ -4,8 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"hash/crc32"
-
-	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
@@ -38,30 +36,4 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 		rev = info.Rev
 	}
 	return h.Sum32(), rev, s.compact.Load(), info.Rev, nil
-}
-
-// Sizer is what an engine that knows its size on disk offers beside engine.Store.
-type Sizer interface {
-	// Sizes returns the bytes on disk, and how many of them hold live data.
-	Sizes() (total, inUse int64)
-}
-
-// Sizes returns the engine's size on disk in bytes, or zeros if it does not know.
-func (s *Store) Sizes() (total, inUse int64) {
-	if z, ok := s.eng.(Sizer); ok {
-		return z.Sizes()
-	}
-	return 0, 0
-}
-
-// sweepCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
-func (s *Store) sweepCommits(ctx context.Context) error {
-	if !s.limits.Dense {
-		return nil
-	}
-	return s.update(ctx, func(txn engine.Txn) error {
-		r := s.rows.tableRange(tableCommit)
-		txn.ClearRange(r.Begin, r.End)
-		return nil
-	})
 }

@@ -48,7 +48,7 @@ func (l *lane) run() {
 		l.landing.Go(l.land)
 	}
 	for {
-		reqs := s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes, nil)
+		reqs := s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes)
 		if reqs == nil {
 			break
 		}

@@ -102,17 +102,22 @@ func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
 	if err != nil {
 		return nil, err
 	}
+	attached := make([]*keyState, 0, len(keys))
 	for _, k := range keys {
-		if _, err := g.state(ctx, k); err != nil {
+		st, err := g.state(ctx, k)
+		if err != nil {
 			return nil, err
 		}
-	}
-	var attached []*keyState
-	for _, st := range g.states {
-		if st.live && st.rec.lease == id {
+		if !st.dirty {
 			attached = append(attached, st)
 		}
 	}
+	g.changes.Ascend(func(st *keyState) bool {
+		if st.live && st.rec.lease == id {
+			attached = append(attached, st)
+		}
+		return true
+	})
 	slices.SortFunc(attached, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
 	return attached, nil
 }

@@ -103,6 +103,9 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 		return nil
 	}
 	// The same filter, sort and limit as a plain Range, over what the group sees. Pending revisions compare by num.
+	if r.Limit > 0 && r.inKeyOrder() && int64(len(span)) > r.Limit {
+		span, res.More = span[:r.Limit], true // values behind the limit need not be read
+	}
 	kvs := make([]KV, 0, len(span))
 	for _, st := range span {
 		if r.values() {
@@ -112,7 +115,8 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 		}
 		kvs = append(kvs, st.kv())
 	}
-	kvs, res.More = r.arrange(kvs, g.num)
+	kvs, more := r.arrange(kvs, g.num)
+	res.More = res.More || more
 	for i := range kvs {
 		kvs[i].Key, kvs[i].Value = bytes.Clone(kvs[i].Key), bytes.Clone(kvs[i].Value)
 	}

@@ -32,7 +32,7 @@ type Options struct {
 	// Prefix is put before every row: the keyspace's place in a shared engine.
 	Prefix []byte
 
-	// Feed receives the committed entries: from one goroutine, in revision order, when they are durable and, where the
+	// Feed receives the committed entries: never concurrently, in revision order, when they are durable and, where the
 	// engine is pipelined, before the requests that made them are answered. It must return quickly.
 	Feed func([]revlog.Entry)
 

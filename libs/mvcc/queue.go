@@ -87,12 +87,12 @@ func (q *queue) waiting() int {
 
 // take waits for requests and returns those of the next group of a lane: at most limit, and bytes unless a single one is
 // larger. It returns nil when the queue is closed and empty.
-func (q *queue) take(lane, limit, bytes int, into []*request) []*request {
+func (q *queue) take(lane, limit, bytes int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		if into = q.pick(lane, limit, bytes, into[:0]); len(into) > 0 {
-			return into
+		if reqs := q.pick(lane, limit, bytes); len(reqs) > 0 {
+			return reqs
 		}
 		if q.closed && len(q.reqs) == 0 {
 			return nil
@@ -101,7 +101,7 @@ func (q *queue) take(lane, limit, bytes int, into []*request) []*request {
 	}
 }
 
-func (q *queue) pick(lane, limit, bytes int, into []*request) []*request {
+func (q *queue) pick(lane, limit, bytes int) (into []*request) {
 	sum, kept := 0, 0
 	var mine, passed *footprint
 	if q.busy != nil {

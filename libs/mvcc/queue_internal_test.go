@@ -158,7 +158,7 @@ func TestQueueBounds(t *testing.T) {
 	if err := q.put(newRequest(compaction(0), 1)); !errors.Is(err, ErrTooManyRequests) {
 		t.Fatalf("a byte too many: %v", err)
 	}
-	if got := q.take(0, 10, 1, nil); len(got) != 1 {
+	if got := q.take(0, 10, 1); len(got) != 1 {
 		t.Fatalf("a request larger than a group: %d", len(got))
 	}
 	if err := q.put(newRequest(compaction(0), queueBytesMax)); err != nil || q.waiting() != 1 {
@@ -178,7 +178,7 @@ func TestGroupBounds(t *testing.T) {
 	}
 	var got [][]*request
 	for _, c := range []struct{ limit, bytes int }{{2, 1000}, {100, 25}, {100, 5}, {100, 1000}} {
-		got = append(got, q.take(0, c.limit, c.bytes, nil))
+		got = append(got, q.take(0, c.limit, c.bytes))
 	}
 	want := [][]*request{reqs[:2], reqs[2:4], reqs[4:5], reqs[5:]}
 	if diff := cmp.Diff(want, got, cmp.Comparer(func(a, b *request) bool { return a == b })); diff != "" {
@@ -186,10 +186,10 @@ func TestGroupBounds(t *testing.T) {
 	}
 	q.putBack(got[3])
 	q.close()
-	if again := q.take(0, 100, 1000, nil); len(again) != 2 || again[0] != reqs[5] {
+	if again := q.take(0, 100, 1000); len(again) != 2 || again[0] != reqs[5] {
 		t.Fatalf("put back: %v", again)
 	}
-	if end := q.take(0, 100, 1000, nil); end != nil {
+	if end := q.take(0, 100, 1000); end != nil {
 		t.Fatalf("after the end: %v", end)
 	}
 	if err := q.put(newRequest(compaction(0), 1)); !errors.Is(err, ErrClosed) {
@@ -209,17 +209,17 @@ func TestWaitersKeepTheirPlace(t *testing.T) {
 		return r
 	}
 	first := mk("b", "")
-	if got := q.take(0, 1, 100, nil); len(got) != 1 || got[0] != first {
+	if got := q.take(0, 1, 100); len(got) != 1 || got[0] != first {
 		t.Fatal(got)
 	}
 	waits := mk("a", "c") // for lane 0
 	behind := mk("a", "") // behind it, although lane 0 has nothing of it
 	free := mk("x", "")
-	if got := q.take(1, 10, 100, nil); len(got) != 1 || got[0] != free {
+	if got := q.take(1, 10, 100); len(got) != 1 || got[0] != free {
 		t.Fatalf("%+v", got)
 	}
 	q.landed(0)
-	if got := q.take(0, 10, 100, nil); len(got) != 2 || got[0] != waits || got[1] != behind {
+	if got := q.take(0, 10, 100); len(got) != 2 || got[0] != waits || got[1] != behind {
 		t.Fatalf("%+v", got)
 	}
 }
@@ -241,7 +241,7 @@ func TestLanes(t *testing.T) {
 	var wg sync.WaitGroup
 	lane := func(id int, r *rand.Rand) {
 		for {
-			reqs := q.take(id, 1+r.IntN(20), 1+r.IntN(50), nil)
+			reqs := q.take(id, 1+r.IntN(20), 1+r.IntN(50))
 			if reqs == nil {
 				return
 			}

@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -252,11 +253,11 @@ func sortKVs(kvs []KV, order SortOrder, target SortTarget, num func(int64) int64
 		}
 		return
 	case SortByVersion:
-		compare = func(a, b *KV) int { return compareInt(a.Version, b.Version) }
+		compare = func(a, b *KV) int { return cmp.Compare(a.Version, b.Version) }
 	case SortByCreate:
-		compare = func(a, b *KV) int { return compareInt(num(a.Create), num(b.Create)) }
+		compare = func(a, b *KV) int { return cmp.Compare(num(a.Create), num(b.Create)) }
 	case SortByMod:
-		compare = func(a, b *KV) int { return compareInt(num(a.Mod), num(b.Mod)) }
+		compare = func(a, b *KV) int { return cmp.Compare(num(a.Mod), num(b.Mod)) }
 	case SortByValue:
 		compare = func(a, b *KV) int { return bytes.Compare(a.Value, b.Value) }
 	}
@@ -268,23 +269,13 @@ func sortKVs(kvs []KV, order SortOrder, target SortTarget, num func(int64) int64
 	})
 }
 
-func compareInt(a, b int64) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
-}
-
 // scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has grown
 // too old it goes on behind the last key in a new one, as of the same revision (design §3).
 func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, visit Visit) error {
 	var seen int64
 	var last []byte
 	for stale := 0; ; {
-		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit}
+		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit, renews: q.snap != nil}
 		if limit >= 0 {
 			c.limit = limit - seen
 		}

@@ -205,6 +205,32 @@ func getNoConflict(ctx context.Context, r engine.Reader, key []byte) ([]byte, er
 	return append([]byte(nil), it.Value()...), nil
 }
 
+// Sizer is what an engine that knows its size on disk offers beside engine.Store.
+type Sizer interface {
+	// Sizes returns the bytes on disk, and how many of them hold live data.
+	Sizes() (total, inUse int64)
+}
+
+// Sizes returns the engine's size on disk in bytes, or zeros if it does not know.
+func (s *Store) Sizes() (total, inUse int64) {
+	if z, ok := s.eng.(Sizer); ok {
+		return z.Sizes()
+	}
+	return 0, 0
+}
+
+// sweepCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
+func (s *Store) sweepCommits(ctx context.Context) error {
+	if !s.limits.Dense {
+		return nil
+	}
+	return s.update(ctx, func(txn engine.Txn) error {
+		r := s.rows.tableRange(tableCommit)
+		txn.ClearRange(r.Begin, r.End)
+		return nil
+	})
+}
+
 // storeErr turns an engine's error into one of this package; it keeps the cause.
 func storeErr(err error) error {
 	switch {

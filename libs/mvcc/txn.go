@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 )
 
@@ -138,7 +139,7 @@ func (c *Compare) holds(ctx context.Context, g *group) (bool, error) {
 		return false, err
 	}
 	if len(span) == 0 {
-		return c.Target != CompareValue && c.test(compareInt(0, c.operand())), nil
+		return c.Target != CompareValue && c.test(cmp.Compare(0, c.operand())), nil
 	}
 	for _, st := range span {
 		var order int
@@ -149,7 +150,7 @@ func (c *Compare) holds(ctx context.Context, g *group) (bool, error) {
 			}
 			order = bytes.Compare(v, c.Value)
 		} else {
-			order = compareInt(g.field(st, c.Target), c.operand())
+			order = cmp.Compare(g.field(st, c.Target), c.operand())
 		}
 		if !c.test(order) {
 			return false, nil

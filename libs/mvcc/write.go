@@ -2,6 +2,8 @@ package mvcc
 
 import (
 	"context"
+	"fmt"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -43,6 +45,10 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	return res, nil
 }
 
+// requestTimeout bounds how long a write waits for its commit, for clients that set no bound of their own (etcd: 5 s and two
+// election timeouts).
+const requestTimeout = 7 * time.Second
+
 // submit takes a mutation through group commit.
 func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, error) {
 	if s.noSpace.Load() && m.grows() {
@@ -52,31 +58,43 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	if err := s.queue.put(r); err != nil {
 		return nil, err
 	}
+	timeout := time.NewTimer(requestTimeout)
+	defer timeout.Stop()
+	// A group may have the request when the wait for it ends: its outcome stays unknown to this caller then.
 	select {
 	case <-r.done:
 		return &r.res, r.err
 	case <-ctx.Done():
-		// The group may have it already; its outcome stays unknown to this caller.
 		return nil, ctx.Err()
+	case <-timeout.C:
+		return nil, fmt.Errorf("mvcc: no answer within %v: %w", requestTimeout, ErrUnavailable)
 	}
 }
 
+// size is what the request holds in the queue.
 func (t *TxnRequest) size() int {
 	n := 0
 	for i := range t.Compares {
-		n += len(t.Compares[i].Key) + len(t.Compares[i].Value)
+		n += len(t.Compares[i].Key) + len(t.Compares[i].End) + len(t.Compares[i].Value)
 	}
 	for _, ops := range [2][]Op{t.Success, t.Failure} {
 		for i := range ops {
-			switch o := &ops[i]; {
-			case o.Put != nil:
-				n += len(o.Put.Key) + len(o.Put.Value)
-			case o.Delete != nil:
-				n += len(o.Delete.Key)
-			case o.Txn != nil:
-				n += o.Txn.size()
-			}
+			n += ops[i].size()
 		}
 	}
 	return n
+}
+
+func (o *Op) size() int {
+	switch {
+	case o.Put != nil:
+		return len(o.Put.Key) + len(o.Put.Value)
+	case o.Delete != nil:
+		return len(o.Delete.Key) + len(o.Delete.End)
+	case o.Range != nil:
+		return len(o.Range.Key) + len(o.Range.End)
+	case o.Txn != nil:
+		return o.Txn.size()
+	}
+	return 0
 }

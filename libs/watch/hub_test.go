@@ -14,7 +14,10 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/libs/watch/history"
 )
 
 // memLog is a log in memory with dense revisions from 2 on.
@@ -279,17 +282,40 @@ func TestHubHoldsCreationsBack(t *testing.T) {
 }
 
 // TestHubConcurrent runs writers, streams that come and go, stalls and cancels at once with tiny limits; every watch that lives
-// long enough must see every revision of its key once.
+// long enough must see every revision of its key once. It does so with the log alone and with a small history in front.
 func TestHubConcurrent(t *testing.T) {
+	t.Run("log", func(t *testing.T) {
+		log := &memLog{}
+		hubConcurrent(t, log, log, func([]revlog.Entry) {})
+	})
+	t.Run("history", func(t *testing.T) {
+		log := &memLog{}
+		c, err := history.Open("h", history.Options{MaxBytes: 60_000, FS: vfs.NewMem(), Log: quietLog()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.Start(t.Context(), log, 1); err != nil {
+			t.Fatal(err)
+		}
+		st := hubConcurrent(t, log, c.Over(log), c.Append)
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if st.HistoryReads == 0 || st.HistoryEntries == 0 {
+			t.Error("the history has served nothing")
+		}
+	})
+}
+
+func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entry)) Stats {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	const revs, clients = 4000, 8
-	log := &memLog{}
 	h := New(Options{
 		RingBytes: 20_000, TurnBytes: 3000, ResponseBytes: 1000, InboxBytes: 5000, PassEntries: 50, PassWatchers: 7, Log: quietLog(),
 		ProgressInterval: MinProgressInterval, OnSent: func(int, time.Duration) {},
 	})
-	h.Start(log, 1)
+	h.Start(front, 1)
 	var wg sync.WaitGroup
 	var furthest atomic.Int64
 	for c := range clients {
@@ -313,7 +339,9 @@ func TestHubConcurrent(t *testing.T) {
 				t.Fatal("no client gets on")
 			}
 		}
-		h.Apply(log.add("k", make([]byte, 50)))
+		entries := log.add("k", make([]byte, 50))
+		feed(entries)
+		h.Apply(entries)
 	}
 	wg.Wait()
 	st := h.Stats()
@@ -322,6 +350,7 @@ func TestHubConcurrent(t *testing.T) {
 	}
 	t.Logf("%+v", st)
 	h.Close()
+	return st
 }
 
 // readSome opens a stream with a few watches from revision next on, reads for a while, and returns where watch 0 got to.

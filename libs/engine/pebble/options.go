@@ -11,7 +11,7 @@ import (
 // Sizes and limits that are not options.
 const (
 	// txnBytesMax bounds a transaction where FoundationDB's limits are off; Pebble's own bound for a batch is 4 GiB.
-	txnBytesMax = 2 << 30
+	txnBytesMax = 1<<31 - 1
 	// stampsMaxDense is what the 2 bytes of a stamp's index can count.
 	stampsMaxDense = 1 << 16
 	// stampsMaxSparse is small so that tests of the layers above see groups being cut.

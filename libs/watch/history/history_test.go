@@ -1,0 +1,345 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"sort"
+	"sync"
+	"testing"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/google/go-cmp/cmp"
+	"go.uber.org/goleak"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// memLog is a log in memory whose revisions have holes.
+type memLog struct {
+	mu      sync.Mutex
+	rnd     *rand.Rand
+	entries []revlog.Entry
+	compact int64
+	reads   int
+	down    bool
+}
+
+func (l *memLog) head() int64 {
+	if len(l.entries) == 0 {
+		return 1
+	}
+	return l.entries[len(l.entries)-1].Rev
+}
+
+func (l *memLog) Head(context.Context) (int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.head(), nil
+}
+
+func (l *memLog) CompactRevision() int64 {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.compact
+}
+
+var errDown = errors.New("down")
+
+func (l *memLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]revlog.Entry, int64, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	if from < l.compact || l.down {
+		return nil, 0, errDown
+	}
+	i := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Rev >= from })
+	got := l.entries[i:min(len(l.entries), i+maxEntries)]
+	if i+len(got) == len(l.entries) {
+		return slices.Clone(got), max(from, l.head()+1), nil
+	}
+	return slices.Clone(got), got[len(got)-1].Rev + 1, nil
+}
+
+// add commits n entries and returns them.
+func (l *memLog) add(n int) []revlog.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for range n {
+		e := revlog.Entry{Rev: l.head() + 1 + int64(l.rnd.IntN(3))}
+		for k := range 1 + l.rnd.IntN(3) {
+			ev := revlog.Event{KV: revlog.KV{Key: fmt.Appendf(nil, "k%d", k), Mod: e.Rev}}
+			if l.rnd.IntN(3) > 0 {
+				ev.HasPrev = true
+				ev.Prev = revlog.KV{Key: ev.KV.Key, Value: []byte("old"), Create: 2, Mod: e.Rev - 1, Version: 3, Lease: 7}
+			}
+			if ev.Delete = ev.HasPrev && l.rnd.IntN(2) == 0; !ev.Delete {
+				ev.KV.Value, ev.KV.Create, ev.KV.Version = fmt.Appendf(nil, "v%d", l.rnd.Int()), e.Rev, 1
+			}
+			e.Events = append(e.Events, ev)
+		}
+		l.entries = append(l.entries, e)
+	}
+	return l.entries[len(l.entries)-n:]
+}
+
+func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+func newMemLog(seed uint64) *memLog {
+	return &memLog{rnd: rand.New(rand.NewPCG(seed, 3)), compact: -1}
+}
+
+func start(t *testing.T, l Log, position int64, o Options) *Cache {
+	t.Helper()
+	if o.Log == nil {
+		o.Log = quiet()
+	}
+	c, err := Open("h", o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(t.Context(), l, position); err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+// written waits until the cache has written everything that it was given.
+func written(t *testing.T, c *Cache) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+		c.queueMu.Lock()
+		n, tail := len(c.queue), c.tail
+		c.queueMu.Unlock()
+		if st := c.Stats(); n == 0 && (st.Last == tail || c.opts.QueueBytes < DefaultQueueBytes) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("not written: %d, %+v", n, c.Stats())
+		}
+	}
+}
+
+// TestCacheAgainstLog: whatever is trimmed, lost in a crash, missed or dropped, every read is a true part of the log.
+func TestCacheAgainstLog(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	for i := range uint64(8) {
+		runAgainstLog(t, seed+i)
+	}
+}
+
+func runAgainstLog(t *testing.T, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 4))
+	l := newMemLog(seed)
+	l.add(rnd.IntN(50))
+	fs := vfs.NewCrashableMem()
+	now := time.Unix(1_000_000, 0)
+	var clock sync.Mutex
+	o := Options{MaxBytes: 2000 + int64(rnd.IntN(100_000)), MaxAge: time.Minute, FS: fs, Now: func() time.Time {
+		clock.Lock()
+		defer clock.Unlock()
+		return now
+	}}
+	if rnd.IntN(2) == 0 {
+		o.QueueBytes = 3000
+	}
+	c := start(t, l, l.head(), o)
+	served := uint64(0)
+	for range 600 {
+		switch n := rnd.IntN(100); {
+		case n < 35:
+			c.Append(l.add(rnd.IntN(20)))
+		case n < 38:
+			written(t, c)
+		case n < 40:
+			clock.Lock()
+			now = now.Add(time.Duration(rnd.IntN(40)) * time.Second)
+			clock.Unlock()
+		case n < 42 && len(l.entries) > 0:
+			l.mu.Lock()
+			l.compact = max(l.compact, l.entries[max(0, len(l.entries)-1-rnd.IntN(200))].Rev)
+			l.mu.Unlock()
+		case n < 45:
+			served += c.reads.Load()
+			if rnd.IntN(2) == 0 {
+				if err := c.db.Flush(); err != nil {
+					t.Fatal(err)
+				}
+				old := c
+				o.FS = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rnd.IntN(101), RNG: rnd})
+				fs = o.FS.(*vfs.MemFS)
+				if err := old.Close(); err != nil {
+					t.Fatal(err)
+				}
+			} else if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			l.add(rnd.IntN(30)) // missed
+			c = start(t, l, l.head(), o)
+		default:
+			from := l.head() - int64(rnd.IntN(400)) + 5
+			if from < max(1, l.compact) {
+				continue
+			}
+			limit := 1 + rnd.IntN(50)
+			got, next, err := c.Over(l).ReadLog(t.Context(), from, limit, 1+rnd.IntN(5000))
+			if err != nil || len(got) > limit || next < from {
+				t.Fatalf("seed %d: %d entries, next %d, %v", seed, len(got), next, err)
+			}
+			i := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Rev >= from })
+			j := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Rev >= next })
+			if len(got) != j-i {
+				t.Fatalf("seed %d: %d entries in [%d, %d), want %d", seed, len(got), from, next, j-i)
+			}
+			if len(got) > 0 && !reflect.DeepEqual(l.entries[i:j], got) {
+				t.Fatalf("seed %d: %s", seed, cmp.Diff(l.entries[i:j], got))
+			}
+		}
+		if c.Stats().Bytes > o.MaxBytes {
+			t.Fatalf("seed %d: %d bytes, limit %d", seed, c.Stats().Bytes, o.MaxBytes)
+		}
+	}
+	if served += c.reads.Load(); served == 0 || c.broken {
+		t.Errorf("seed %d: served %d reads, broken %t", seed, served, c.broken)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestCacheSparesTheLog: what the cache holds is not asked from the log, over restarts as well, and what was written meanwhile is
+// filled in.
+func TestCacheSparesTheLog(t *testing.T) {
+	l := newMemLog(1)
+	fs := vfs.NewMem()
+	c := start(t, l, 1, Options{FS: fs, Identity: []byte("a")})
+	c.Append(l.add(500))
+	written(t, c)
+	check := func() {
+		t.Helper()
+		l.mu.Lock()
+		l.down = true
+		l.mu.Unlock()
+		n := 0
+		for from := int64(2); from <= l.head(); {
+			got, next, err := c.Over(l).ReadLog(t.Context(), from, 100, 1<<20)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(got)
+			from = next
+		}
+		if reads, entries := c.Over(l).Served(); n != len(l.entries) || entries != uint64(n) || reads == 0 {
+			t.Errorf("%d entries, served %d in %d reads", n, entries, reads)
+		}
+		l.mu.Lock()
+		l.down = false
+		l.mu.Unlock()
+		if err := c.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	l.add(300)
+	c = start(t, l, l.head(), Options{FS: fs, Identity: []byte("a")})
+	check()
+}
+
+// TestCacheDistrustsItsDirectory: a directory of another keyspace, of another history, or ahead of the log is not used.
+func TestCacheDistrustsItsDirectory(t *testing.T) {
+	for name, spoil := range map[string]func(l *memLog, o *Options){
+		"identity": func(_ *memLog, o *Options) { o.Identity = []byte("b") },
+		"first":    func(l *memLog, _ *Options) { l.entries[0].Events[0].KV.Key = []byte("x") },
+		"last":     func(l *memLog, _ *Options) { l.entries[len(l.entries)-1].Events[0].KV.Key = []byte("x") },
+		"shorter":  func(l *memLog, _ *Options) { l.entries = l.entries[:100] },
+		"compacted": func(l *memLog, _ *Options) {
+			l.add(10)
+			l.compact = l.head()
+		},
+		"down": func(l *memLog, _ *Options) { l.down = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMemLog(2)
+			o := Options{FS: vfs.NewMem(), Identity: []byte("a")}
+			c := start(t, l, 1, o)
+			c.Append(l.add(200))
+			written(t, c)
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+			spoil(l, &o)
+			c = start(t, l, l.head(), o)
+			if st := c.Stats(); st.Floor != l.head() || st.Last != l.head() || st.Bytes != 0 {
+				t.Errorf("used: %+v", st)
+			}
+			c.Append(l.add(1)) // and it goes on from there
+			written(t, c)
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// TestCacheDamage: a row that is damaged or missing is found by the read, which then comes from the log.
+func TestCacheDamage(t *testing.T) {
+	for name, damage := range map[string]func(c *Cache, rev int64) error{
+		"missing": func(c *Cache, rev int64) error { return c.db.Delete(entryKey(rev), pdb.NoSync) },
+		"short":   func(c *Cache, rev int64) error { return c.db.Set(entryKey(rev), []byte("x"), pdb.NoSync) },
+		"payload": func(c *Cache, rev int64) error {
+			v, closer, err := c.db.Get(entryKey(rev))
+			if err != nil {
+				return err
+			}
+			v = append(slices.Clone(v[:rowHeader]), 0xff)
+			return errors.Join(closer.Close(), c.db.Set(entryKey(rev), v, pdb.NoSync))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := newMemLog(3)
+			c := start(t, l, 1, Options{FS: vfs.NewMem()})
+			c.Append(l.add(100))
+			written(t, c)
+			if err := damage(c, l.entries[50].Rev); err != nil {
+				t.Fatal(err)
+			}
+			got, _, err := c.Over(l).ReadLog(t.Context(), 2, 100, 1<<20)
+			if d := cmp.Diff(l.entries, got); d != "" || err != nil || l.reads != 1 {
+				t.Errorf("%v, %d reads, %s", err, l.reads, d)
+			}
+			if err := c.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// FuzzRow: no row makes the reader panic, and one that was written is read back.
+func FuzzRow(f *testing.F) {
+	e := newMemLog(4).add(1)[0]
+	f.Add(entryKey(e.Rev), appendRow(nil, &e, 5, time.Unix(9, 0)))
+	f.Fuzz(func(t *testing.T, key, value []byte) {
+		r, err := parseRow(key, value)
+		if err != nil {
+			return
+		}
+		got, err := revlog.Codec{}.Parse(r.payload, r.rev)
+		if err != nil {
+			return
+		}
+		again, err := parseRow(entryKey(got.Rev), appendRow(nil, &got, r.prev, r.at))
+		if err != nil || again.rev != r.rev || again.prev != r.prev || !again.at.Equal(r.at) {
+			t.Errorf("%+v became %+v, %v", r, again, err)
+		}
+	})
+}

@@ -1,0 +1,100 @@
+package history
+
+import (
+	"context"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Cached is a Log with a Cache in front of its ReadLog.
+type Cached struct {
+	Log
+	cache *Cache
+}
+
+// Over returns log with the cache in front.
+func (c *Cache) Over(log Log) *Cached { return &Cached{log, c} }
+
+// Served implements watch.Cached.
+func (l *Cached) Served() (reads, entries uint64) {
+	return l.cache.reads.Load(), l.cache.entries.Load()
+}
+
+// ReadLog answers from the cache if that has the entry at or after from and everything between, else from the log.
+func (l *Cached) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) ([]revlog.Entry, int64, error) {
+	if from >= l.CompactRevision() {
+		if entries, next, ok := l.cache.read(from, maxEntries, maxBytes); ok {
+			return entries, next, nil
+		}
+	}
+	return l.Log.ReadLog(ctx, from, maxEntries, maxBytes)
+}
+
+// read is ReadLog on the rows; ok is false if they do not cover from, or cannot be read.
+func (c *Cache) read(from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, ok bool) {
+	it, w, err := c.iterate(from)
+	if it == nil && err == nil {
+		return nil, 0, false
+	}
+	if err == nil {
+		entries, err = collect(it, from, w.last, maxEntries, maxBytes)
+	}
+	if err != nil {
+		c.giveUp(err)
+		return nil, 0, false
+	}
+	c.reads.Add(1)
+	c.entries.Add(uint64(len(entries)))
+	return entries, entries[len(entries)-1].Rev + 1, true
+}
+
+// iterate opens an iterator at from, or none if the window does not hold it.
+func (c *Cache) iterate(from int64) (*pdb.Iterator, window, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	w := c.window
+	if !c.started || c.broken || from <= w.floor || from > w.last {
+		return nil, w, nil
+	}
+	it, err := c.db.NewIter(&pdb.IterOptions{LowerBound: entryKey(from), UpperBound: entryKey(w.last + 1)})
+	return it, w, err
+}
+
+// collect reads rows from an iterator that it closes, at least one, and follows their chain.
+func collect(it *pdb.Iterator, from, last int64, maxEntries, maxBytes int) (entries []revlog.Entry, err error) {
+	defer func() {
+		if closed := it.Close(); err == nil {
+			err = closed
+		}
+	}()
+	entries = make([]revlog.Entry, 0, max(1, min(maxEntries, prefetchEntries)))
+	prev := from - 1
+	for ok := it.First(); ok; ok = it.Next() {
+		r, err := parseRow(it.Key(), it.Value())
+		if err != nil {
+			return nil, err
+		}
+		// The first row follows something before from; each other one follows the one before it.
+		if r.prev > prev || len(entries) > 0 && r.prev != prev {
+			return nil, errHole
+		}
+		prev = r.rev
+		e, err := revlog.Codec{}.Parse(append([]byte(nil), r.payload...), r.rev)
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+		if maxBytes -= len(r.payload); maxBytes <= 0 || len(entries) >= maxEntries {
+			break
+		}
+	}
+	if err := it.Error(); err != nil {
+		return nil, err
+	}
+	if len(entries) == 0 || maxBytes > 0 && len(entries) < maxEntries && prev != last {
+		return nil, errHole
+	}
+	return entries, nil
+}
