@@ -91,7 +91,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				return
 			}
 		case errors.Is(err, engine.ErrNoSpace):
-			reqs = l.shed(reqs, err)
+			reqs = shed(reqs, err)
 		case errors.Is(err, engine.ErrUnavailable):
 			if unavailable++; unavailable > unavailableMax {
 				fail(reqs, storeErr(err))
@@ -117,10 +117,7 @@ func (l *lane) split(ctx context.Context, reqs []*request) {
 }
 
 // shed refuses the requests that need space, and all if none does.
-func (l *lane) shed(reqs []*request, err error) []*request {
-	if l.s.o.NoSpace != nil {
-		l.s.o.NoSpace()
-	}
+func shed(reqs []*request, err error) []*request {
 	var grow, rest []*request
 	for _, r := range reqs {
 		if r.m.grows() {

@@ -53,9 +53,6 @@ type Options struct {
 	// 1 MiB). A keyspace keeps the size it was created with.
 	ChunkBytes int
 
-	// NoSpace is called when the engine refuses a commit for lack of space.
-	NoSpace func()
-
 	Logger *slog.Logger
 }
 
