@@ -27,8 +27,9 @@ const asHwbench = "HEADWATER_BENCH_TEST_CHILD"
 func TestMain(m *testing.M) {
 	if os.Getenv(asHwbench) != "" {
 		ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
-		defer stop()
-		if err := cli.New(os.Stdout).ExecuteContext(ctx); err != nil {
+		err := cli.New(os.Stdout).ExecuteContext(ctx)
+		stop()
+		if err != nil {
 			os.Stderr.WriteString(err.Error())
 			os.Exit(1)
 		}

@@ -65,7 +65,7 @@ func filesystem(dir string) string {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return "unknown file system"
 	}
-	switch int64(st.Type) {
+	switch int64(st.Type) { //nolint:unconvert // not an int64 on every platform
 	case unix.TMPFS_MAGIC, unix.RAMFS_MAGIC:
 		return "**a RAM disk: fsync costs nothing here, use --dir**"
 	case unix.EXT4_SUPER_MAGIC:

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"os/exec"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -200,7 +201,7 @@ func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ct
 			return load.Result{}, err
 		}
 	}
-	args := append(row.args[:len(row.args):len(row.args)], "--warmup="+r.cfg.Warmup.String(), "--duration="+r.cfg.Duration.String())
+	args := slices.Concat(row.args, []string{"--warmup=" + r.cfg.Warmup.String(), "--duration=" + r.cfg.Duration.String()})
 	if t.name == nameNull {
 		args = append(args, "--verify=false")
 	}

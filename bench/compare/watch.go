@@ -213,7 +213,7 @@ func (r *report) writeCurve(b *strings.Builder) {
 			return func(v float64) string { return fmt.Sprintf("%.2f", v*scale) }
 		}
 		writeCells(b, []string{
-			thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, func(v float64) string { return thousands(v) }), pair(watchload.CPUPerEvent, bare(1e6)),
+			thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, thousands), pair(watchload.CPUPerEvent, bare(1e6)),
 			pair(watchload.CPUCores, bare(1)), pair(watchload.RSSMax, mib), pair(watchload.EventP50, bare(1e3)), pair(watchload.EventP99, bare(1e3)),
 		})
 	}

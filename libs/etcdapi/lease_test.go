@@ -167,18 +167,30 @@ func TestLeaseAnswers(t *testing.T) {
 		a    answer
 		want any
 	}{
-		{"grant", call(c.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 5, TTL: 10})),
-			&pb.LeaseGrantResponse{Header: testHeader.At(8), ID: 5, TTL: 11}},
-		{"revoke", call(c.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: 5})),
-			&pb.LeaseRevokeResponse{Header: testHeader.At(9)}},
-		{"ttl", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 5})),
-			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(6), ID: 5, TTL: -1, GrantedTTL: 10}},
-		{"ttl with keys", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 5, Keys: true})),
-			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(6), ID: 5, TTL: -1, GrantedTTL: 10, Keys: [][]byte{[]byte("a"), []byte("b")}}},
-		{"ttl of no lease", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 404})),
-			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(5), ID: 404, TTL: -1}},
-		{"leases", call(c.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})),
-			&pb.LeaseLeasesResponse{Header: testHeader.At(7), Leases: []*pb.LeaseStatus{{ID: 3}, {ID: -1}, {ID: 2}}}},
+		{
+			"grant", call(c.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 5, TTL: 10})),
+			&pb.LeaseGrantResponse{Header: testHeader.At(8), ID: 5, TTL: 11},
+		},
+		{
+			"revoke", call(c.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: 5})),
+			&pb.LeaseRevokeResponse{Header: testHeader.At(9)},
+		},
+		{
+			"ttl", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 5})),
+			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(6), ID: 5, TTL: -1, GrantedTTL: 10},
+		},
+		{
+			"ttl with keys", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 5, Keys: true})),
+			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(6), ID: 5, TTL: -1, GrantedTTL: 10, Keys: [][]byte{[]byte("a"), []byte("b")}},
+		},
+		{
+			"ttl of no lease", call(c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{ID: 404})),
+			&pb.LeaseTimeToLiveResponse{Header: testHeader.At(5), ID: 404, TTL: -1},
+		},
+		{
+			"leases", call(c.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})),
+			&pb.LeaseLeasesResponse{Header: testHeader.At(7), Leases: []*pb.LeaseStatus{{ID: 3}, {ID: -1}, {ID: 2}}},
+		},
 	} {
 		if x.a.err != nil {
 			t.Errorf("%s: %v", x.name, x.a.err)
@@ -341,7 +353,7 @@ func TestKeepAliveWaitersBounded(t *testing.T) {
 
 func TestKeepAliveHeadFails(t *testing.T) {
 	k := &fakeKeeper{}
-	stopped := error(lease.ErrStopped)
+	stopped := lease.ErrStopped
 	k.headErr.Store(&stopped)
 	stream, send, _ := keepAlive(t, t.Context(), serveLease(t, k))
 	send(1)

@@ -181,15 +181,14 @@ func (s *fakeStore) Head(context.Context) (int64, error) {
 }
 
 // put attaches a key, if the lease is there.
-func (s *fakeStore) put(id int64, key string) bool {
+func (s *fakeStore) put(id int64, key string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if _, exists := s.rows[id]; !exists {
-		return false
+		return
 	}
 	s.rev++
 	s.keys[id] = append(s.keys[id], []byte(key))
-	return true
 }
 
 // erase revokes a lease behind the keeper's back.

@@ -110,10 +110,10 @@ func (w *rowWriter) attachment(st *keyState) {
 		return
 	}
 	if before != 0 {
-		w.txn.Clear(w.g.s.rows.leaseKey(nil, before, st.key))
+		w.txn.Clear(w.g.s.rows.leaseKey(before, st.key))
 	}
 	if after != 0 {
-		w.txn.Set(w.g.s.rows.leaseKey(nil, after, st.key), nil)
+		w.txn.Set(w.g.s.rows.leaseKey(after, st.key), nil)
 	}
 }
 

@@ -164,7 +164,7 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 	defer h.it.Close()
 	var rec record
 	more, hist := it.Next(), h.next()
-	var left = c.limit
+	left := c.limit
 	for (more || hist) && h.err == nil {
 		if !more && it.Err() != nil {
 			break // what hist has left must not be visited before what idx would have had

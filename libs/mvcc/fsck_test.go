@@ -58,9 +58,11 @@ type fsckEvent struct {
 func check(t testing.TB, e engine.Store, s *mvcc.Store, prefix []byte, removed bool) *fsck {
 	t.Helper()
 	m := s.Meta()
-	f := &fsck{t: t, space: m.Space, chunk: m.ChunkBytes, compact: -1, compacted: -1,
+	f := &fsck{
+		t: t, space: m.Space, chunk: m.ChunkBytes, compact: -1, compacted: -1,
 		idx: map[string]idxRow{}, vals: map[string][]byte{}, logs: map[int64][]fsckEvent{},
-		hists: map[string]map[int64]histRow{}, leases: map[int64]bool{}, held: map[int64]map[string]bool{}}
+		hists: map[string]map[int64]histRow{}, leases: map[int64]bool{}, held: map[int64]map[string]bool{},
+	}
 	f.read(e, prefix)
 	f.checkCurrent()
 	f.checkHistory(removed)

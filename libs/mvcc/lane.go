@@ -208,14 +208,10 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	return len(reqs), nil
 }
 
-// isAnswer says that err is a request's own answer, not a failure of the group.
+// isAnswer says that err is a request's own answer, not a failure of the group. It compares, and does not unwrap: an engine
+// error joined with one of these is no answer.
 func isAnswer(err error) bool {
-	for _, e := range []error{ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrKeyNotFound, ErrFenced} {
-		if err == e {
-			return true
-		}
-	}
-	return false
+	return slices.Contains([]error{ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrKeyNotFound, ErrFenced}, err)
 }
 
 // finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been answered, but

@@ -123,7 +123,7 @@ func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
 }
 
 func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64) ([][]byte, error) {
-	begin := s.rows.leaseKey(nil, id, nil)
+	begin := s.rows.leaseKey(id, nil)
 	it := r.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
 	defer it.Close()
 	var keys [][]byte

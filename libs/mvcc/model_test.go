@@ -408,7 +408,7 @@ func TestConcurrentCounters(t *testing.T) {
 			}
 			wg.Wait()
 			total := 0
-			kvs, info := collect(t, s, &mvcc.RangeRequest{Key: []byte("counter"), End: []byte("countes")})
+			kvs, info := collect(t, s, &mvcc.RangeRequest{Key: []byte("counter"), End: []byte("counter:")})
 			for _, kv := range kvs {
 				total += len(kv.Value)
 			}

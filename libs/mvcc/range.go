@@ -196,7 +196,7 @@ func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 // countAfter counts the keys of the range behind last. What the page before has counted is remembered, so that the
 // pages of a list count its keys once.
 func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
-	next := append(last, 0)
+	next := slices.Concat(last, []byte{0})
 	memo := &q.s.counts
 	if left, ok := memo.get(q.rev, q.req.Key, q.req.End); ok {
 		left -= q.req.Limit

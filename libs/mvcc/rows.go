@@ -107,8 +107,8 @@ func (r rows) lease(dst []byte, id int64) []byte {
 	return binary.BigEndian.AppendUint64(r.table(dst, tableLease), uint64(id))
 }
 
-func (r rows) leaseKey(dst []byte, id int64, key []byte) []byte {
-	return append(binary.BigEndian.AppendUint64(r.table(dst, tableLeaseKey), uint64(id)), key...)
+func (r rows) leaseKey(id int64, key []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(r.table(nil, tableLeaseKey), uint64(id)), key...)
 }
 
 func (r rows) meta(name string) []byte {

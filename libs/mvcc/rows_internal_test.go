@@ -40,7 +40,7 @@ func TestRowsKeepOrder(t *testing.T) {
 			want  int
 		}{
 			{"idx", bytes.Compare(r.idx(nil, a), r.idx(nil, b)), keys},
-			{"leasekey", bytes.Compare(r.leaseKey(nil, 7, a), r.leaseKey(nil, 7, b)), keys},
+			{"leasekey", bytes.Compare(r.leaseKey(7, a), r.leaseKey(7, b)), keys},
 			{"val", bytes.Compare(r.valChunk(nil, a, na), r.valChunk(nil, b, nb)), cmp.Or(keys, cmp.Compare(na, nb))},
 			{"hist", bytes.Compare(r.hist(nil, a, sa), r.hist(nil, b, sb)), cmp.Or(keys, sa.Compare(sb))},
 			{"log", bytes.Compare(r.logChunk(nil, sa, na), r.logChunk(nil, sb, nb)), cmp.Or(sa.Compare(sb), cmp.Compare(na, nb))},
@@ -191,8 +191,10 @@ func TestRecordsRoundTrip(t *testing.T) {
 		}
 		value := rapid.SliceOfN(rapid.Byte(), 0, 9).Draw(t, "value")
 		create, createSettled := rev("foreignCreate")
-		in := record{create: create, mod: revlog.Pending(index), version: rapid.Int64Min(1).Draw(t, "version"),
-			lease: rapid.Int64().Draw(t, "lease"), size: len(value), inline: rapid.Bool().Draw(t, "inline")}
+		in := record{
+			create: create, mod: revlog.Pending(index), version: rapid.Int64Min(1).Draw(t, "version"),
+			lease: rapid.Int64().Draw(t, "lease"), size: len(value), inline: rapid.Bool().Draw(t, "inline"),
+		}
 		if in.inline {
 			in.value = value
 		}

@@ -236,8 +236,10 @@ func inside(b []byte, e *Entry) error {
 // FuzzParse: arbitrary bytes never panic, are never copied, and are refused whole or not at all.
 func FuzzParse(f *testing.F) {
 	dense, sparse := Codec{}, Codec{Refs{revision.Space{Base: 1 << 40, Shift: 5}}}
-	put := Event{KV: KV{Key: []byte("k"), Value: []byte("v"), Create: Pending(1), Version: 3, Lease: 9},
-		HasPrev: true, Prev: KV{Value: []byte("old"), Create: Pending(0), Mod: Pending(0), Version: 2}}
+	put := Event{
+		KV:      KV{Key: []byte("k"), Value: []byte("v"), Create: Pending(1), Version: 3, Lease: 9},
+		HasPrev: true, Prev: KV{Value: []byte("old"), Create: Pending(0), Mod: Pending(0), Version: 2},
+	}
 	del := Event{Delete: true, KV: KV{Key: []byte{0, 0xff}}, HasPrev: true, Prev: KV{Create: 7, Mod: 8, Version: 1, Lease: -1}}
 	for _, c := range []Codec{dense, sparse} {
 		b, _ := c.AppendEvent(nil, &put, Pending(1))

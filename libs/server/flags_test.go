@@ -101,7 +101,7 @@ func TestParseErrors(t *testing.T) {
 		env  string
 		want string
 	}{
-		{args: "--nmae x", want: "unknown flag --nmae (see headwater --help)"},
+		{args: "--nome x", want: "unknown flag --nome (see headwater --help)"},
 		{args: "gateway start", want: `"gateway" is not a flag (see headwater --help)`},
 		{args: "--", want: `"--" is not a flag (see headwater --help)`},
 		{args: "--name", want: "flag --name needs a value"},

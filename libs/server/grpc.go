@@ -74,7 +74,6 @@ func NewGRPC(o GRPCOptions) *GRPC {
 		grpc.StaticConnWindowSize(connWindow),
 		grpc.ReadBufferSize(ioBuffer),
 		grpc.WriteBufferSize(ioBuffer),
-		grpc.SharedWriteBuffer(true),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(sniffTimeout),
 	}

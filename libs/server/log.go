@@ -27,9 +27,9 @@ var logLevels = map[string]slog.Level{
 	"dpanic": slog.LevelError + 1, "panic": slog.LevelError + 1, "fatal": slog.LevelError + 2,
 }
 
-// NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. close flushes
+// NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. closeLogs flushes
 // and closes log files; call it last.
-func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, close func() error, err error) {
+func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
 	var (
 		outs  []io.Writer
 		files []*os.File

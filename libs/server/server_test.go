@@ -41,7 +41,6 @@ func (fakeKV) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error
 // fakeWatch holds its streams open until it is drained or the client goes.
 type fakeWatch struct {
 	pb.UnimplementedWatchServer
-	open    chan struct{}
 	drained chan struct{}
 }
 

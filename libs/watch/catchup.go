@@ -111,12 +111,13 @@ func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 			s := w.sub.stream
 			c.expire(w, compact)
 			c.refill(s)
-		} else if src == fromRing && w.next <= c.ringFloor {
-			q.remove(w) // the ring has moved on; it keeps its place in the line
-			c.enqueue(w)
-		} else {
+			continue
+		}
+		if src != fromRing || w.next > c.ringFloor {
 			break
 		}
+		q.remove(w) // the ring has moved on; it keeps its place in the line
+		c.enqueue(w)
 	}
 	oldest, ok := q.byAge.Min()
 	if !ok {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -71,7 +70,7 @@ func (l *memLog) add(key string, value []byte) []revlog.Entry {
 	return l.entries[len(l.entries)-1:]
 }
 
-func quietLog() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quietLog() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func TestHubBeforeAndAfterItsTime(t *testing.T) {
 	log := &memLog{}

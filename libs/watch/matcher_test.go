@@ -39,11 +39,12 @@ func TestMatcherAgainstScan(t *testing.T) {
 			if h.key == "" {
 				h.key = "\x00"
 			}
-			if h.one {
+			switch {
+			case h.one:
 				h.end, h.bounds = "", keyBounds(h.key)
-			} else if h.end != "" && h.end <= h.key {
+			case h.end != "" && h.end <= h.key:
 				continue
-			} else {
+			default:
 				h.bounds = rangeBounds(h.key, h.end)
 			}
 			if old := m.get(h.bounds); old != nil {

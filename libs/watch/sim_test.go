@@ -49,7 +49,6 @@ type sim struct {
 	clients []*simClient
 	pass    [sources]*pass
 	stage   [sources]int
-	idSeq   int64
 }
 
 type simClient struct {

@@ -28,6 +28,9 @@ var program string
 // patience bounds every wait; a loaded machine is slow.
 const patience = 60 * time.Second
 
+// soon is how long a stop may take: the server's own limits are a few seconds, the rest is for a loaded machine.
+const soon = 20 * time.Second
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "headwater-test")
 	if err != nil {
@@ -134,7 +137,8 @@ func eventually(t *testing.T, what string, ok func() bool) {
 // stop sends a signal and returns the exit code.
 func (p *process) stop(t *testing.T, sig os.Signal) int {
 	t.Helper()
-	if err := p.cmd.Process.Signal(sig); err != nil {
+	// A server that was told to stop before may be gone already.
+	if err := p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		t.Fatal(err)
 	}
 	select {
@@ -324,7 +328,7 @@ func TestStopWithWatchers(t *testing.T) {
 	if code := p.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
-	if took := time.Since(begin); took > 10*time.Second {
+	if took := time.Since(begin); took > soon {
 		t.Errorf("stopping took %v", took)
 	}
 	if !strings.Contains(p.out.String(), `"msg":"stopped"`) {

@@ -25,8 +25,8 @@ import (
 // raftTerm is what headers carry: there is no raft, and clients only compare it.
 const raftTerm = 2
 
-// storeFailure is the cause of a context that has ended because the store can no longer be used.
-type storeFailure struct{ error }
+// storeError is the cause of a context that has ended because the store can no longer be used.
+type storeError struct{ error }
 
 // node is the server's insides, in the order in which they are opened.
 type node struct {
@@ -57,7 +57,7 @@ func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.L
 			err = errors.Join(err, n.close())
 		}
 	}()
-	broken := func(err error) { fail(storeFailure{err}) }
+	broken := func(err error) { fail(storeError{err}) }
 	if err := n.openStore(ctx, c, broken); err != nil {
 		return n, err
 	}

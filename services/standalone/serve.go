@@ -57,7 +57,7 @@ func serve(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) (err 
 
 // failure is why ctx has ended, if that was not a signal.
 func failure(ctx context.Context) error {
-	var f storeFailure
+	var f storeError
 	if errors.As(context.Cause(ctx), &f) {
 		return f.error
 	}

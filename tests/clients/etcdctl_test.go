@@ -208,10 +208,15 @@ func (s *shell) run(c command) string {
 	return fmt.Sprintf("exit %d\n%s", code, s.normalise(out))
 }
 
+// globalFlags are those of every call. etcdctl's own time limits are a few seconds, too few for a busy machine.
+func globalFlags(addr string) []string {
+	return []string{"--endpoints=" + addr, "--dial-timeout=60s", "--command-timeout=60s"}
+}
+
 func (s *shell) exec(stdin string, args ...string) (string, int) {
 	ctx, cancel := context.WithTimeout(context.Background(), testTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, s.bin, append([]string{"--endpoints=" + s.addr}, args...)...)
+	cmd := exec.CommandContext(ctx, s.bin, append(globalFlags(s.addr), args...)...)
 	cmd.Stdin = strings.NewReader(stdin)
 	out, err := cmd.CombinedOutput()
 	var exit *exec.ExitError
@@ -242,7 +247,7 @@ type running struct {
 
 func startEtcdctl(t *testing.T, s *hw.Server, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, cmd: exec.Command(etcdctl(t), append([]string{"--endpoints=" + s.Endpoint()}, args...)...), errs: &bytes.Buffer{}}
+	r := &running{t: t, cmd: exec.Command(etcdctl(t), append(globalFlags(s.Endpoint()), args...)...), errs: &bytes.Buffer{}}
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

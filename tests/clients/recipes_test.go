@@ -9,6 +9,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -68,7 +69,7 @@ func TestMutex(t *testing.T) {
 // TestMutexOfDeadSession: a lock goes to the next one when its owner's lease ends.
 func TestMutexOfDeadSession(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	dead := session(t, c, 3) // short, so that it soon notices its own end
+	dead := session(t, c, 9) // short, so that it soon notices its own end
 	if err := concurrency.NewMutex(dead, "/lock").Lock(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -323,22 +324,27 @@ func TestRWMutex(t *testing.T) {
 // TestSessionEnds: a session without keep-alives ends, and takes its keys along, not before its TTL.
 func TestSessionEnds(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	grant, err := c.Grant(ctx, 2)
+	const ttl = 4
+	events := c.Watch(ctx, "gone", clientv3.WithPrevKV())
+	kept := session(t, c, ttl)
+	if _, err := c.Put(ctx, "kept", "v", clientv3.WithLease(kept.Lease())); err != nil {
+		t.Fatal(err)
+	}
+	sent := time.Now()
+	grant, err := c.Grant(ctx, ttl)
 	if err != nil {
 		t.Fatal(err)
 	}
-	events := c.Watch(ctx, "gone", clientv3.WithPrevKV())
 	if _, err := c.Put(ctx, "gone", "v", clientv3.WithLease(grant.ID)); err != nil {
-		t.Fatal(err)
-	}
-	kept := session(t, c, 2)
-	if _, err := c.Put(ctx, "kept", "v", clientv3.WithLease(kept.Lease())); err != nil {
 		t.Fatal(err)
 	}
 	for r := range events {
 		if ev := r.Events[0]; ev.Type == clientv3.EventTypeDelete {
 			if ev.PrevKv == nil || string(ev.PrevKv.Value) != "v" {
 				t.Errorf("prev_kv of the expiry is %v", ev.PrevKv)
+			}
+			if age := time.Since(sent); age < ttl*time.Second {
+				t.Errorf("it ended %v after its grant, the TTL is %d s", age, ttl)
 			}
 			break
 		}

@@ -147,10 +147,13 @@ func (s side) grant(t *testing.T, ids ...int64) {
 	}
 }
 
+// waitTimeout bounds a wait for something that comes soon, unless the machine is busy.
+const waitTimeout = time.Minute
+
 // waitKeys polls until there are n keys under prefix: so many wait for the lock or are candidates.
 func (s side) waitKeys(t *testing.T, prefix string, n int64) {
 	t.Helper()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(waitTimeout)
 	for {
 		r, err := s.store.Get(t.Context(), prefix, clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err != nil {

@@ -112,7 +112,7 @@ func (s *system) stop() error {
 	return errors.Join(s.srv.Stop(nil), s.eng.Close())
 }
 
-// judged runs traffic over the system until the time is over, crashing it, and lets the history be judged.
+// judged runs traffic over the system until the time is over and the traffic complete, crashing it, and lets the history be judged.
 func (s *system) judged(cfg load.Config) {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -165,7 +165,7 @@ func (s *system) traffic(ctx context.Context, cfg load.Config) (load.History, er
 	if err != nil {
 		return load.History{}, err
 	}
-	for end := time.Now().Add(*durationFlag); err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(*durationFlag); err == nil && run.GoesOn(end); {
 		if err = run.Progress(ctx, progressMin+s.rnd.Int64N(progressMax-progressMin)); err == nil {
 			err = s.crash(ctx)
 		}

@@ -30,10 +30,10 @@ func (f faults) String() string {
 	return fmt.Sprintf("%d kills, %d stops, %d pauses", f.kills, f.stops, f.pauses)
 }
 
-// inject faults until the time has come, each after some progress of the traffic. It begins with a kill, and leaves
-// the server running.
+// inject faults until the time has come and the traffic is complete, each fault after some progress. It begins with a
+// kill, and leaves the server running.
 func inject(ctx context.Context, rnd *rand.Rand, s *hw.Server, run *load.Run, until time.Time) (f faults, err error) {
-	for first := true; first || time.Now().Before(until); first = false {
+	for first := true; first || run.GoesOn(until); first = false {
 		if err := run.Progress(ctx, progressMin+rnd.Int64N(progressMax-progressMin)); err != nil {
 			return f, err
 		}

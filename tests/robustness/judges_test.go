@@ -17,20 +17,15 @@ import (
 	"go.uber.org/zap"
 )
 
-const (
-	judgesDuration = 2 * time.Second
-	judgesTimeout  = 20 * time.Second
-)
-
 // TestJudges records a history, which is good, and corrupts it in one way at a time.
 func TestJudges(t *testing.T) {
 	good := record(t)
-	if _, err := check.Run(zap.NewNop(), good, judgesTimeout); err != nil {
+	if _, err := check.Run(zap.NewNop(), good, linearizationTimeout); err != nil {
 		t.Fatalf("the history is bad before it is corrupted: %v", err)
 	}
 	rebuilt := good // etcd's requests come from its WAL; those rebuilt from the log must do as well
 	rebuilt.Requests = check.Requests(good.Log)
-	if _, err := check.Run(zap.NewNop(), rebuilt, judgesTimeout); err != nil {
+	if _, err := check.Run(zap.NewNop(), rebuilt, linearizationTimeout); err != nil {
 		t.Fatalf("with requests rebuilt from the log: %v", err)
 	}
 	for _, c := range corruptions {
@@ -39,7 +34,7 @@ func TestJudges(t *testing.T) {
 			if !c.corrupt(&bad) {
 				t.Fatal("the history has no place for this corruption")
 			}
-			_, err := check.Run(zap.NewNop(), bad, judgesTimeout)
+			_, err := check.Run(zap.NewNop(), bad, linearizationTimeout)
 			if err == nil {
 				t.Fatal("no judge objects")
 			}
@@ -50,6 +45,7 @@ func TestJudges(t *testing.T) {
 	}
 }
 
+// record runs traffic under faults until it is complete: then every corruption finds its place.
 func record(t *testing.T) check.History {
 	tg := newTarget(t)
 	cfg := load.Config{Profile: load.KeyValue, Clients: 8, Watchers: 4, Rate: 1000, Seed: seed(t)}
@@ -62,7 +58,7 @@ func record(t *testing.T) check.History {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = inject(t.Context(), rand.New(rand.NewPCG(cfg.Seed, 0)), s, run, time.Now().Add(judgesDuration))
+	_, err = inject(t.Context(), rand.New(rand.NewPCG(cfg.Seed, 0)), s, run, time.Now())
 	h, stopErr := run.Stop(t.Context())
 	if err := errors.Join(err, stopErr, s.Stop()); err != nil {
 		t.Fatal(err)
@@ -99,11 +95,13 @@ var corruptions = []corruption{
 	}), "broke Unique"},
 	{"revision split", inWatch(2, func(w *watched) bool {
 		for i, r := range w.op.Responses {
-			if len(r.Events) == 2 && r.Events[0].Revision == r.Events[1].Revision {
-				first, second := r, r
-				first.Events, second.Events = r.Events[:1:1], r.Events[1:]
-				w.op.Responses = slices.Replace(w.op.Responses, i, i+1, first, second)
-				return true
+			for j := 1; j < len(r.Events); j++ {
+				if r.Events[j-1].Revision == r.Events[j].Revision {
+					first, second := r, r
+					first.Events, second.Events = r.Events[:j:j], r.Events[j:]
+					w.op.Responses = slices.Replace(w.op.Responses, i, i+1, first, second)
+					return true
+				}
 			}
 		}
 		return false
@@ -123,9 +121,16 @@ var corruptions = []corruption{
 		return true
 	}), "broke Reliable"},
 	{"event lost before a bookmark", inWatch(2, func(w *watched) bool {
-		last, ok := w.op.Responses[len(w.op.Responses)-1], w.op.Request.Revision != 0
-		w.drop(w.events - 1)
-		return ok && last.IsProgressNotify
+		// The watch is cut behind a bookmark, so that only the bookmark tells.
+		events := 0
+		for i, r := range w.op.Responses {
+			if events += len(r.Events); events >= 2 && r.IsProgressNotify {
+				w.op.Responses = w.op.Responses[:i+1]
+				w.drop(events - 1)
+				return w.op.Request.Revision != 0
+			}
+		}
+		return false
 	}), "broke Reliable"},
 	{"event with another value", inWatch(2, func(w *watched) bool {
 		w.event(1).Value = model.ToValueOrHash("other")
@@ -153,12 +158,14 @@ var corruptions = []corruption{
 	{"read of another value", inOperation(func(op *porcupine.Operation) bool {
 		return otherRange(op, func(req *model.RangeRequest) bool { return req.Revision == 0 })
 	}), "linearization"},
-	{"stale read", inOperation(func(op *porcupine.Operation) bool {
-		resp := op.Output.(model.MaybeEtcdResponse)
-		resp.Revision -= 50 // more than can be concurrent with it
-		op.Output = resp
-		return resp.Range != nil && resp.Revision > 0
-	}), "linearization"},
+	{"stale read", func(h *check.History) bool {
+		return inOperation(func(op *porcupine.Operation) bool {
+			resp := op.Output.(model.MaybeEtcdResponse)
+			resp.Revision = answeredBefore(h, op.Call) - 1
+			op.Output = resp
+			return resp.Range != nil && op.Input.(model.EtcdRequest).Range.Revision == 0 && resp.Revision > 0
+		})(h)
+	}, "linearization"},
 	{"write with another revision", inOperation(func(op *porcupine.Operation) bool {
 		req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
 		resp.Revision--
@@ -167,7 +174,7 @@ var corruptions = []corruption{
 	}), "linearization"},
 	{"acknowledged write lost", func(h *check.History) bool {
 		// As if the server had answered a write and lost it: the answer is there, its revision went to another.
-		h.Reports = append(h.Reports, report.ClientReport{ClientID: 1 << 20, KeyValue: []porcupine.Operation{lostWrite(h.Last - 1)}})
+		h.Reports = append(h.Reports, report.ClientReport{ClientID: 1 << 20, KeyValue: []porcupine.Operation{lostWrite(h.Last)}})
 		return true
 	}, "linearization"},
 	{"old read of another value", inOperation(func(op *porcupine.Operation) bool {
@@ -221,6 +228,18 @@ func lostWrite(rev int64) porcupine.Operation {
 		}},
 		Return: time.Hour.Nanoseconds(),
 	}
+}
+
+// answeredBefore is the newest revision that an answer had shown at a moment.
+func answeredBefore(h *check.History, moment int64) (rev int64) {
+	for _, r := range h.Reports {
+		for _, op := range r.KeyValue {
+			if op.Return < moment {
+				rev = max(rev, op.Output.(model.MaybeEtcdResponse).Revision)
+			}
+		}
+	}
+	return rev
 }
 
 // otherRange changes a value of an answered read for which ok holds.

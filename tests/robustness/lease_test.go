@@ -20,10 +20,10 @@ const (
 	leaseTTLMin = 2 // seconds; etcd grants no less
 	leaseTTLMax = 4
 	// leaseSlack is how late an expiry may be seen, with everything on one busy machine. Etcd's own loop takes 0.5 s.
-	leaseSlack = 10 * time.Second
+	leaseSlack = 30 * time.Second
 
 	leaseTry      = 500 * time.Millisecond // one request
-	leaseDeadline = 30 * time.Second       // a request and its retries
+	leaseDeadline = time.Minute            // a request and its retries
 	leaseFaultGap = 1500 * time.Millisecond
 
 	leaseRetryPause = 10 * time.Millisecond

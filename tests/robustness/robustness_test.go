@@ -108,7 +108,7 @@ func keep(t *testing.T, s *hw.Server, h load.History, res *check.Result) {
 	dir := *artifactsFlag
 	if dir == "" {
 		var err error
-		if dir, err = os.MkdirTemp("", "robustness-"); err != nil {
+		if dir, err = os.MkdirTemp("", "robustness-"); err != nil { //nolint:usetesting // outlives the test, to be looked into
 			t.Error(err)
 			return
 		}

@@ -10,10 +10,11 @@ import (
 )
 
 const (
-	settleTimeout    = 5 * time.Second       // wait for events that are due
-	progressInterval = 60 * time.Millisecond // between repeated progress requests
-	progressTimeout  = 3 * time.Second
-	syncTimeout      = 300 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
+	// patience bounds the wait for an answer or an event that is due. It is spent only if a server is wrong, so it can be
+	// long enough for a busy machine.
+	patience         = 15 * time.Second
+	progressInterval = 60 * time.Millisecond  // between repeated progress requests
+	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
 	portTriesMax     = 5
 	silenceTimeout   = 200 * time.Millisecond // how long silence is listened to where silence is expected
 )
@@ -266,7 +267,7 @@ func (t *Target) watchRequest(n int, req *pb.WatchRequest) outcome {
 }
 
 func (t *Target) progressRequest(n int, silent bool) outcome {
-	interval, timeout := progressInterval, progressTimeout
+	interval, timeout := progressInterval, patience
 	if silent {
 		interval, timeout = silenceTimeout, 0
 	}
@@ -279,7 +280,7 @@ func (t *Target) progressRequest(n int, silent bool) outcome {
 
 // settle waits until both servers have delivered every event that is due.
 func (p *Pair) settle() {
-	deadline := time.Now().Add(settleTimeout)
+	deadline := time.Now().Add(patience)
 	for _, t := range []*Target{p.Ref, p.SUT} {
 		head := max(p.Ref.head, p.SUT.head)
 		settled := t.tap.wait(time.Until(deadline), func() bool { return t.tap.lastEvent() >= head })

@@ -12,12 +12,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-const (
-	createTimeout = 5 * time.Second // wait for the answer to a watch creation or cancel
-	// fragmentBytesMax bounds a message of a watch with fragments on, unless it holds a single event: etcd's
-	// request limit and its 512 KiB of overhead.
-	fragmentBytesMax = 2 << 20
-)
+// fragmentBytesMax bounds a message of a watch with fragments on, unless it holds a single event: etcd's request limit and
+// its 512 KiB of overhead.
+const fragmentBytesMax = 2 << 20
 
 // stream is one gRPC watch stream and everything received on it, sorted by watch. Safe for concurrent use.
 type stream struct {
@@ -227,7 +224,7 @@ func (s *stream) create(req *pb.WatchCreateRequest) *pb.WatchResponse {
 	s.mu.Unlock()
 	// A failed send shows as the end of the stream.
 	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: req}})
-	if !s.wait(createTimeout, func() bool { return len(s.watches) > n }) {
+	if !s.wait(patience, func() bool { return len(s.watches) > n }) {
 		return nil
 	}
 	s.mu.Lock()
@@ -241,7 +238,7 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 	w := s.live[id]
 	s.mu.Unlock()
 	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
-	if w == nil || !s.wait(createTimeout, func() bool { return w.closed != nil }) {
+	if w == nil || !s.wait(patience, func() bool { return w.closed != nil }) {
 		return nil
 	}
 	s.mu.Lock()

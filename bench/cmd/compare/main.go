@@ -17,12 +17,11 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	err := compare.Main(ctx, os.Args[1:], os.Stdout, log)
+	stop()
 	if err != nil && !errors.Is(err, pflag.ErrHelp) {
 		log.Error(err.Error())
-		stop()
 		os.Exit(1)
 	}
 }

@@ -14,10 +14,10 @@ import (
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	if err := cli.New(os.Stdout).ExecuteContext(ctx); err != nil {
+	err := cli.New(os.Stdout).ExecuteContext(ctx)
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "hwbench:", err)
-		stop()
 		os.Exit(1)
 	}
 }

@@ -166,9 +166,10 @@ func (s *Store) chance(op Op) Fault {
 	if op != Commit {
 		return None
 	}
-	switch {
-	case hit(s.o.Conflict / 2):
+	if hit(s.o.Conflict / 2) {
 		return Conflict
+	}
+	switch {
 	case hit(s.o.Conflict / 2):
 		return LateConflict
 	case hit(s.o.UnknownLost):
@@ -241,7 +242,7 @@ func (s *Store) WaitChange(ctx context.Context, key, old []byte) error {
 func (s *Store) Close() error {
 	inner, gen, err := s.current()
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // after a crash nothing is left to close
 	}
 	gen.cancel()
 	return inner.Close()

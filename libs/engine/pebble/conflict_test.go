@@ -66,10 +66,26 @@ func TestWriteSet(t *testing.T) {
 		begin, end string // end "": a point
 		want       bool
 	}{
-		{"c", "", true}, {"d", "", false}, {"e", "", true}, {"m", "", true}, {"m\x00", "", false},
-		{"p", "", true}, {"q", "", true}, {"r", "", false}, {"x", "", true},
-		{"a", "c", false}, {"a", "c\x00", true}, {"d", "e", false}, {"e", "f", true}, {"n", "p", false},
-		{"n", "p\x00", true}, {"q", "q\x00", true}, {"r", "x", false}, {"y", "z", false}, {"x", "c", false}, {"q", "q", false},
+		{"c", "", true},
+		{"d", "", false},
+		{"e", "", true},
+		{"m", "", true},
+		{"m\x00", "", false},
+		{"p", "", true},
+		{"q", "", true},
+		{"r", "", false},
+		{"x", "", true},
+		{"a", "c", false},
+		{"a", "c\x00", true},
+		{"d", "e", false},
+		{"e", "f", true},
+		{"n", "p", false},
+		{"n", "p\x00", true},
+		{"q", "q\x00", true},
+		{"r", "x", false},
+		{"y", "z", false},
+		{"x", "c", false},
+		{"q", "q", false},
 	} {
 		r := readSet{points: [][]byte{[]byte(test.begin)}}
 		if test.end != "" {

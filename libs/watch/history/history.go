@@ -152,7 +152,7 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 		err = c.clear()
 	}
 	c.queueMu.Lock()
-	c.tail, c.queuePrev = position, position
+	c.tail, c.queuePrev = position, w.last // nothing is in between
 	c.queueMu.Unlock()
 	c.mu.Lock()
 	c.window, c.started = w, true
@@ -295,6 +295,7 @@ func (logger) Infof(string, ...any) {}
 func (l logger) Errorf(f string, args ...any) {
 	l.log.Warn("watch history", "error", fmt.Sprintf(f, args...))
 }
+
 func (l logger) Fatalf(f string, args ...any) {
 	panic("watch history: " + fmt.Sprintf(f, args...))
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"reflect"
@@ -32,6 +31,7 @@ type memLog struct {
 	compact int64
 	reads   int
 	down    bool
+	gap     int64 // before the next entry
 }
 
 func (l *memLog) head() int64 {
@@ -65,7 +65,7 @@ func (l *memLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]re
 	i := sort.Search(len(l.entries), func(i int) bool { return l.entries[i].Rev >= from })
 	got := l.entries[i:min(len(l.entries), i+maxEntries)]
 	if i+len(got) == len(l.entries) {
-		return slices.Clone(got), max(from, l.head()+1), nil
+		return slices.Clone(got), max(from, l.head()+1+l.gap), nil
 	}
 	return slices.Clone(got), got[len(got)-1].Rev + 1, nil
 }
@@ -75,7 +75,8 @@ func (l *memLog) add(n int) []revlog.Entry {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for range n {
-		e := revlog.Entry{Rev: l.head() + 1 + int64(l.rnd.IntN(3))}
+		e := revlog.Entry{Rev: l.head() + 1 + l.gap + int64(l.rnd.IntN(3))}
+		l.gap = 0
 		for k := range 1 + l.rnd.IntN(3) {
 			ev := revlog.Event{KV: revlog.KV{Key: fmt.Appendf(nil, "k%d", k), Mod: e.Rev}}
 			if l.rnd.IntN(3) > 0 {
@@ -92,7 +93,7 @@ func (l *memLog) add(n int) []revlog.Entry {
 	return l.entries[len(l.entries)-n:]
 }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func newMemLog(seed uint64) *memLog {
 	return &memLog{rnd: rand.New(rand.NewPCG(seed, 3)), compact: -1}
@@ -251,7 +252,10 @@ func TestCacheSparesTheLog(t *testing.T) {
 	}
 	check()
 	l.add(300)
-	c = start(t, l, l.head(), Options{FS: fs, Identity: []byte("a")})
+	l.gap = 5
+	c = start(t, l, l.head()+5, Options{FS: fs, Identity: []byte("a")}) // a position between entries
+	c.Append(l.add(10))
+	written(t, c)
 	check()
 }
 

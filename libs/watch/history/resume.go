@@ -120,6 +120,10 @@ func (c *Cache) fill(ctx context.Context, log Log, w window, position int64) (wi
 			return w, err
 		}
 	}
+	// A crash may have brought rows back that were trimmed.
+	if err := c.trim(); err != nil {
+		return w, err
+	}
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	return c.window, nil

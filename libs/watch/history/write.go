@@ -35,7 +35,9 @@ func (c *Cache) write() {
 func (c *Cache) drain() error {
 	c.queueMu.Lock()
 	entries, prev := c.queue, c.queuePrev
-	c.queue, c.queueBytes, c.queuePrev = nil, 0, c.tail
+	if len(entries) > 0 {
+		c.queue, c.queueBytes, c.queuePrev = nil, 0, c.tail
+	}
 	c.queueMu.Unlock()
 	if len(entries) == 0 {
 		return nil
@@ -122,8 +124,8 @@ func (c *Cache) trim() error {
 }
 
 // remove removes the rows up to floor.
-func (c *Cache) remove(floor int64, any bool) error {
-	if !any {
+func (c *Cache) remove(floor int64, trimmed bool) error {
+	if !trimmed {
 		return nil
 	}
 	return c.db.DeleteRange(entryKey(0), entryKey(floor+1), pdb.NoSync)

@@ -163,51 +163,83 @@ func TestResolve(t *testing.T) {
 		want *porcupine.Operation
 		open int
 	}{
-		{name: "put that the log has, seen by nobody",
+		{
+			name: "put that the log has, seen by nobody",
 			ops:  []porcupine.Operation{operation(10, 20, txn(putOp("a", "3")), failed)},
-			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(3)}},
-		{name: "put that the log has, bounded by the first answer that shows it",
+			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(3)},
+		},
+		{
+			name: "put that the log has, bounded by the first answer that shows it",
 			ops: []porcupine.Operation{
 				operation(10, 20, txn(putOp("a", "3")), failed),
 				operation(1, 15, rangeReq, answered(2)), operation(1, 40, rangeReq, answered(3)), operation(1, 30, rangeReq, answered(5)),
 			},
-			want: &porcupine.Operation{Call: 10, Return: 30, Output: persisted(3)}},
-		{name: "put that the log has, shown before it was called: left to porcupine to reject",
+			want: &porcupine.Operation{Call: 10, Return: 30, Output: persisted(3)},
+		},
+		{
+			name: "put that the log has, shown before it was called: left to porcupine to reject",
 			ops:  []porcupine.Operation{operation(10, 20, txn(putOp("a", "3")), failed), operation(1, 5, rangeReq, answered(3))},
-			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(3)}},
-		{name: "put that the log does not have",
-			ops: []porcupine.Operation{operation(10, 20, txn(putOp("a", "9")), failed)}},
-		{name: "answered put that the log does not have stays",
+			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(3)},
+		},
+		{
+			name: "put that the log does not have",
+			ops:  []porcupine.Operation{operation(10, 20, txn(putOp("a", "9")), failed)},
+		},
+		{
+			name: "answered put that the log does not have stays",
 			ops:  []porcupine.Operation{operation(10, 20, txn(putOp("a", "9")), answered(9))},
-			want: &porcupine.Operation{Call: 10, Return: 20, Output: answered(9)}},
-		{name: "delete that the log has",
+			want: &porcupine.Operation{Call: 10, Return: 20, Output: answered(9)},
+		},
+		{
+			name: "delete that the log has",
 			ops:  []porcupine.Operation{operation(10, 20, txn(deleteOp("a")), failed)},
-			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(4)}},
-		{name: "delete that is another's",
-			ops: []porcupine.Operation{operation(10, 20, txn(deleteOp("a")), failed), operation(1, 30, txn(deleteOp("a")), deleted(4))}},
-		{name: "one of two lost deletes",
+			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(4)},
+		},
+		{
+			name: "delete that is another's",
+			ops:  []porcupine.Operation{operation(10, 20, txn(deleteOp("a")), failed), operation(1, 30, txn(deleteOp("a")), deleted(4))},
+		},
+		{
+			name: "one of two lost deletes",
 			ops:  []porcupine.Operation{operation(10, 20, txn(deleteOp("a")), failed), operation(1, 30, txn(deleteOp("a")), failed)},
-			want: &porcupine.Operation{Call: 10, Return: 20, Output: failed}, open: 2},
-		{name: "delete of another version",
-			ops: []porcupine.Operation{operation(10, 20, deleteIf("a", 2), failed)}},
-		{name: "delete of that version",
+			want: &porcupine.Operation{Call: 10, Return: 20, Output: failed}, open: 2,
+		},
+		{
+			name: "delete of another version",
+			ops:  []porcupine.Operation{operation(10, 20, deleteIf("a", 2), failed)},
+		},
+		{
+			name: "delete of that version",
 			ops:  []porcupine.Operation{operation(10, 20, deleteIf("a", 3), failed)},
-			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(4)}},
-		{name: "revocation that the log has",
+			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(4)},
+		},
+		{
+			name: "revocation that the log has",
 			ops:  []porcupine.Operation{operation(10, 20, revoke(7), failed)},
-			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(5)}},
-		{name: "revocation without keys",
-			ops: []porcupine.Operation{operation(10, 20, revoke(8), failed)}},
-		{name: "grant",
-			ops: []porcupine.Operation{operation(10, 20, model.EtcdRequest{Type: model.LeaseGrant, LeaseGrant: &model.LeaseGrantRequest{}}, failed)}},
-		{name: "compaction that was done the second time",
-			ops: []porcupine.Operation{operation(10, 20, compactTo(3), failed), operation(30, 40, compactTo(3), answered(-1))}},
-		{name: "compaction that had been done the first time",
+			want: &porcupine.Operation{Call: 10, Return: math.MaxInt64, Output: persisted(5)},
+		},
+		{
+			name: "revocation without keys",
+			ops:  []porcupine.Operation{operation(10, 20, revoke(8), failed)},
+		},
+		{
+			name: "grant",
+			ops:  []porcupine.Operation{operation(10, 20, model.EtcdRequest{Type: model.LeaseGrant, LeaseGrant: &model.LeaseGrantRequest{}}, failed)},
+		},
+		{
+			name: "compaction that was done the second time",
+			ops:  []porcupine.Operation{operation(10, 20, compactTo(3), failed), operation(30, 40, compactTo(3), answered(-1))},
+		},
+		{
+			name: "compaction that had been done the first time",
 			ops:  []porcupine.Operation{operation(10, 20, compactTo(3), failed), operation(30, 40, compactTo(3), compacted())},
-			want: &porcupine.Operation{Call: 10, Return: 40, Output: model.MaybeEtcdResponse{Persisted: true}}},
-		{name: "compaction that was never answered",
+			want: &porcupine.Operation{Call: 10, Return: 40, Output: model.MaybeEtcdResponse{Persisted: true}},
+		},
+		{
+			name: "compaction that was never answered",
 			ops:  []porcupine.Operation{operation(10, 20, compactTo(3), failed)},
-			want: &porcupine.Operation{Call: 10, Return: 20, Output: failed}, open: 1},
+			want: &porcupine.Operation{Call: 10, Return: 20, Output: failed}, open: 1,
+		},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			reports, open := Resolve([]report.ClientReport{{KeyValue: tc.ops[:1]}, {KeyValue: tc.ops[1:]}}, sample())
@@ -232,8 +264,15 @@ func TestResolve(t *testing.T) {
 func TestRanks(t *testing.T) {
 	m := ranks{revs: []int64{100, 105, 200}}
 	for _, tc := range []struct{ rev, floor, ceil, exact int64 }{
-		{-1, -1, -1, -1}, {0, 0, 0, 0},
-		{32, 1, 2, never}, {100, 2, 2, 2}, {101, 2, 3, never}, {105, 3, 3, 3}, {199, 3, 4, never}, {200, 4, 4, 4}, {201, 4, 5, never},
+		{-1, -1, -1, -1},
+		{0, 0, 0, 0},
+		{32, 1, 2, never},
+		{100, 2, 2, 2},
+		{101, 2, 3, never},
+		{105, 3, 3, 3},
+		{199, 3, 4, never},
+		{200, 4, 4, 4},
+		{201, 4, 5, never},
 	} {
 		if f, c, e := m.floor(tc.rev), m.ceil(tc.rev), m.exact(tc.rev); f != tc.floor || c != tc.ceil || e != tc.exact {
 			t.Errorf("revision %d: floor %d, ceil %d, exact %d; want %+v", tc.rev, f, c, e, tc)

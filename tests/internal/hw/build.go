@@ -79,7 +79,7 @@ func build(tb testing.TB, name, pkg string) string {
 	built.Lock()
 	defer built.Unlock()
 	if built.errs == nil {
-		dir, err := os.MkdirTemp("", "headwater-bin-")
+		dir, err := os.MkdirTemp("", "headwater-bin-") //nolint:usetesting // outlives the test: shared until Cleanup
 		if err != nil {
 			tb.Fatal(err)
 		}

@@ -18,9 +18,10 @@ const (
 	// readyLine is what etcd logs when it serves; process managers and etcd's own e2e tests wait for it.
 	readyLine = "ready to serve client requests"
 
-	readyTimeout = 30 * time.Second
-	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not.
-	StopTimeout = 10 * time.Second
+	readyTimeout = time.Minute
+	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not. It ends by itself within a
+	// few seconds; what is more is for machines that are slow or busy.
+	StopTimeout = 30 * time.Second
 
 	// logTailMaxBytes bounds what is kept of a server's output for failure reports.
 	logTailMaxBytes = 64 << 10

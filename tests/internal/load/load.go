@@ -54,11 +54,16 @@ const (
 	// requestTimeout is what a request may take. It is short, so that a paused server makes unknown outcomes.
 	requestTimeout = 400 * time.Millisecond
 	// lastTimeout bounds the requests at the end of a run, which have to succeed.
-	lastTimeout = 20 * time.Second
+	lastTimeout = time.Minute
 
 	// progressTimeout is how long the traffic may be without a success.
-	progressTimeout = 20 * time.Second
+	progressTimeout = time.Minute
 	progressPoll    = 5 * time.Millisecond
+
+	// completeRequests is how many answered requests hold some of every kind, however they fall.
+	completeRequests = 1000
+	// completeTimeout is how long GoesOn waits for a run to be complete.
+	completeTimeout = 2 * time.Minute
 
 	// concurrentDeletes bounds the deletes and revocations under way, which cannot be told apart by unique values.
 	concurrentDeletes = 3
@@ -80,6 +85,10 @@ type Run struct {
 	clients   atomic.Int64
 	succeeded atomic.Int64
 	failed    atomic.Int64
+
+	// What Complete asks for, besides answered requests.
+	compacted  atomic.Bool // a compaction was done
+	bookmarked atomic.Bool // a watch with a start revision got bookmarkedEvents and then a bookmark
 
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
@@ -263,6 +272,20 @@ func (r *Run) Progress(ctx context.Context, n int64) error {
 			return fmt.Errorf("load: no request has been answered for %v", progressTimeout)
 		}
 	}
+}
+
+// Complete reports whether the traffic has met, by now, all that the judges are about: enough requests, a serializable
+// read that showed something, a resumed watch with events and a bookmark, and a compaction if there are any.
+func (r *Run) Complete() bool {
+	return r.succeeded.Load() >= completeRequests && r.serial.shown.Load() && r.bookmarked.Load() &&
+		(r.compacted.Load() || !r.cfg.Compact)
+}
+
+// GoesOn reports whether the traffic has to go on: it does until the time has come, and then until it is Complete. A
+// machine that is too slow for that gets two more minutes, after which the run's Coverage tells what is missing.
+func (r *Run) GoesOn(until time.Time) bool {
+	now := time.Now()
+	return now.Before(until) || !r.Complete() && now.Before(until.Add(completeTimeout))
 }
 
 // Err is the first error that is the harness's or the server's fault whatever faults are injected.

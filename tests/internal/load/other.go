@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -45,6 +46,7 @@ func (r *Run) compactLoop(ctx context.Context, c *client.RecordingClient, rnd *r
 		case future && errors.Is(err, rpctypes.ErrFutureRev):
 		case !future && (err == nil || errors.Is(err, rpctypes.ErrCompacted)):
 			last = rev
+			r.compacted.Store(true)
 		default:
 			return fmt.Errorf("load: compaction to %d was answered with %w", rev, err)
 		}
@@ -90,6 +92,7 @@ type serialReader struct {
 	done     chan struct{}
 	stop     context.CancelFunc
 	reads    []SerializableRead // read after done
+	shown    atomic.Bool        // one of them has keys
 }
 
 func startSerialReader(ctx context.Context, endpoint, prefix string, rnd *rand.Rand) (*serialReader, error) {
@@ -134,6 +137,9 @@ func (s *serialReader) run(ctx context.Context, prefix string, rnd *rand.Rand) {
 		}
 		read.Response = resp
 		s.reads = append(s.reads, read)
+		if len(resp.Kvs) > 0 {
+			s.shown.Store(true)
+		}
 		if read.End != "" && len(resp.Kvs) > 0 {
 			keys = keys[:0]
 			for _, kv := range resp.Kvs {

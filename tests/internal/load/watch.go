@@ -20,6 +20,9 @@ const (
 	shortWatchMin = 100 * time.Millisecond
 	shortWatchMax = 1200 * time.Millisecond
 	longWatchMax  = 8 * time.Second
+	// bookmarkedEvents is how many events before a bookmark make a watch that Complete counts: some can be lost, and
+	// others are left to tell.
+	bookmarkedEvents = 3
 	// progressPeriod is how often a watching client asks for progress.
 	progressPeriod = 100 * time.Millisecond
 )
@@ -31,7 +34,7 @@ func (r *Run) shortWatchLoop(ctx context.Context, c *client.RecordingClient, rnd
 		if rnd.IntN(4) == 0 {
 			rev = r.recorder.revision() + between[int64](rnd, 1, futureRevisions)
 		}
-		watch(ctx, c, watchSpec{
+		r.watchOnce(ctx, c, watchSpec{
 			key:      r.watchKey(rnd),
 			rev:      rev,
 			prevKV:   rnd.IntN(2) == 0,
@@ -48,9 +51,9 @@ func (r *Run) longWatchLoop(ctx context.Context, c *client.RecordingClient, rnd 
 		var second sync.WaitGroup
 		if rnd.IntN(2) == 0 {
 			spec := watchSpec{key: r.watchKey(rnd), prevKV: true, life: between(rnd, shortWatchMin, shortWatchMax)}
-			second.Go(func() { watch(ctx, c, spec) })
+			second.Go(func() { r.watchOnce(ctx, c, spec) })
 		}
-		watch(ctx, c, watchSpec{
+		r.watchOnce(ctx, c, watchSpec{
 			key:      r.prefix(),
 			prevKV:   true,
 			progress: true,
@@ -81,22 +84,27 @@ type watchSpec struct {
 	life             time.Duration
 }
 
-// watch runs one watch until its life ends, the server cancels it (its start is compacted) or ctx ends; it asks
+// watchOnce runs one watch until its life ends, the server cancels it (its start is compacted) or ctx ends; it asks
 // for progress all the while.
-func watch(ctx context.Context, c *client.RecordingClient, s watchSpec) {
+func (r *Run) watchOnce(ctx context.Context, c *client.RecordingClient, s watchSpec) {
 	ctx, cancel := context.WithTimeout(ctx, s.life)
 	defer cancel()
 	ticker := time.NewTicker(progressPeriod)
 	defer ticker.Stop()
 	ch := c.Watch(ctx, s.key, s.rev, true, s.progress, s.prevKV)
+	events := 0
 	for {
 		select {
 		case <-ticker.C:
 			// It fails only when ctx or the client ends, and then ch is closed too.
 			_ = c.RequestProgress(ctx)
-		case _, ok := <-ch:
+		case resp, ok := <-ch:
 			if !ok {
 				return
+			}
+			events += len(resp.Events)
+			if s.rev != 0 && events >= bookmarkedEvents && resp.IsProgressNotify() {
+				r.bookmarked.Store(true)
 			}
 		}
 	}

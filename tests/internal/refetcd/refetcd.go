@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 )
 
-const startTimeout = 30 * time.Second
+const startTimeout = time.Minute
 
 // Server is one etcd in this process.
 type Server struct {
