@@ -66,7 +66,7 @@ func TestPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(*durationFlag); err == nil && time.Now().Before(end); {
+	for end := time.Now().Add(*durationFlag); err == nil && run.GoesOn(end); {
 		if err = run.Progress(ctx, progressMin+p.rnd.Int64N(progressMax-progressMin)); err == nil {
 			err = p.restart(ctx, p.rnd)
 		}

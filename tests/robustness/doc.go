@@ -10,7 +10,7 @@
 //
 // Flags (after the package in a go test command):
 //
-//	-duration 8s     how long the traffic of each profile goes on
+//	-duration 8s     how long the traffic of each profile goes on; longer if it has not met all that is judged by then
 //	-seed 1          seed of all random choices; random by default and always printed
 //	-target etcd     run the same against real etcd, to try the harness itself
 //	-artifacts dir   where to keep histories, data and porcupine's picture of a failed run
