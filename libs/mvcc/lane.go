@@ -245,7 +245,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		if r.err == nil {
 			f.g.settleResult(&r.res, first)
 		}
-		close(r.done)
+		r.finish()
 	}
 	return nil
 }
@@ -302,9 +302,9 @@ func (l *lane) readBack(ctx context.Context, f *flight) (first engine.Stamp, ok 
 func dropCancelled(reqs []*request) []*request {
 	kept := reqs[:0]
 	for _, r := range reqs {
-		if err := r.ctx.Err(); err != nil {
+		if err := r.ctx.Err(); err != nil || r.ended.Load() {
 			r.err = err
-			close(r.done)
+			r.finish()
 			continue
 		}
 		kept = append(kept, r)
@@ -315,6 +315,6 @@ func dropCancelled(reqs []*request) []*request {
 func fail(reqs []*request, err error) {
 	for _, r := range reqs {
 		r.err = err
-		close(r.done)
+		r.finish()
 	}
 }

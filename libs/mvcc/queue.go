@@ -2,11 +2,22 @@ package mvcc
 
 import (
 	"context"
+	"fmt"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
-// queueBytesMax bounds the bytes of the requests that wait.
-const queueBytesMax = 256 << 20
+const (
+	// queueBytesMax bounds the bytes of the requests that wait.
+	queueBytesMax = 256 << 20
+	// sweepEvery and sweepsMax bound how long a write waits for its commit, for clients that set no bound of their own: 7 s (etcd: 5 s
+	// and two election timeouts).
+	sweepEvery = 250 * time.Millisecond
+	sweepsMax  = 28
+)
+
+var errNoAnswer = fmt.Errorf("mvcc: no answer within %v: %w", sweepsMax*sweepEvery, ErrUnavailable)
 
 // request is a mutation on its way through the queue and a group.
 type request struct {
@@ -15,9 +26,31 @@ type request struct {
 	bytes int
 	foot  footprint // if there are several lanes
 
-	res  Result
-	err  error
-	done chan struct{} // closed when res or err is final
+	res   Result
+	err   error
+	ended atomic.Bool
+	done  chan struct{} // closed when ended is set: res and err are final, or abandoned says why nobody waits for them
+
+	abandoned error
+	sweeps    int // the sweeper's: how often it has met the request
+}
+
+// finish wakes who waits for the request, unless it has been abandoned.
+func (r *request) finish() {
+	if r.ended.CompareAndSwap(false, true) {
+		r.m = nil // the sweeper's list may hold the request for a while
+		close(r.done)
+	}
+}
+
+// wait returns the outcome. It looks at one channel only: a select with the context and a timer would cost every write more than
+// its evaluation does, so the sweeper looks after those who wait too long.
+func (r *request) wait() (*Result, error) {
+	<-r.done
+	if r.abandoned != nil {
+		return nil, r.abandoned
+	}
+	return &r.res, r.err
 }
 
 // queue holds the requests that wait for a group. With several lanes it keeps requests that touch the same keys out of
@@ -29,6 +62,7 @@ type queue struct {
 	bytes  int
 	max    int
 	closed bool
+	open   []*request   // those not known to have ended, for the sweeper
 	busy   []*footprint // per lane: what its group in flight touches; nil with one lane
 }
 
@@ -54,9 +88,39 @@ func (q *queue) put(r *request) error {
 		return ErrTooManyRequests
 	}
 	q.reqs = append(q.reqs, r)
+	q.open = append(q.open, r)
 	q.bytes += r.bytes
 	q.wake.Signal()
 	return nil
+}
+
+// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps. A group may have them: their
+// outcome stays unknown to their callers. One goroutine at a time may call it.
+func (q *queue) sweep() {
+	q.mu.Lock()
+	open := q.open
+	q.open = nil
+	q.mu.Unlock()
+	kept := open[:0]
+	for _, r := range open {
+		if r.ended.Load() {
+			continue
+		}
+		err := r.ctx.Err()
+		if r.sweeps++; err == nil && r.sweeps > sweepsMax {
+			err = errNoAnswer
+		}
+		if err == nil {
+			kept = append(kept, r)
+		} else if r.ended.CompareAndSwap(false, true) {
+			r.abandoned = err
+			close(r.done)
+		}
+	}
+	clear(open[len(kept):])
+	q.mu.Lock()
+	q.open = append(kept, q.open...)
+	q.mu.Unlock()
 }
 
 // putBack returns requests to the front: they have been taken, but another group must run first.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -113,6 +114,21 @@ func (s *Store) start() {
 		s.wg.Go(func() { s.tail(ctx, from) })
 	}
 	s.wg.Go(func() { s.removeCompacted(ctx) })
+	s.wg.Go(func() { s.sweep(ctx) })
+}
+
+// sweep ends the waits that take too long until ctx ends.
+func (s *Store) sweep(ctx context.Context) {
+	t := time.NewTicker(sweepEvery)
+	defer t.Stop()
+	for {
+		select {
+		case <-t.C:
+			s.queue.sweep()
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
 // Close refuses new writes, waits for those under way and stops the Store's goroutines. Reads must have ended.

@@ -2,8 +2,6 @@ package mvcc
 
 import (
 	"context"
-	"fmt"
-	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -45,10 +43,6 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	return res, nil
 }
 
-// requestTimeout bounds how long a write waits for its commit, for clients that set no bound of their own (etcd: 5 s and two
-// election timeouts).
-const requestTimeout = 7 * time.Second
-
 // submit takes a mutation through group commit.
 func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, error) {
 	if s.noSpace.Load() && m.grows() {
@@ -58,17 +52,7 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	if err := s.queue.put(r); err != nil {
 		return nil, err
 	}
-	timeout := time.NewTimer(requestTimeout)
-	defer timeout.Stop()
-	// A group may have the request when the wait for it ends: its outcome stays unknown to this caller then.
-	select {
-	case <-r.done:
-		return &r.res, r.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case <-timeout.C:
-		return nil, fmt.Errorf("mvcc: no answer within %v: %w", requestTimeout, ErrUnavailable)
-	}
+	return r.wait()
 }
 
 // size is what the request holds in the queue.

@@ -62,7 +62,7 @@ type Options struct {
 	FS vfs.FS
 	// CacheBytes is the size of the block cache. Default 128 MiB.
 	CacheBytes int64
-	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 32 MiB.
+	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 16 MiB.
 	MemTableBytes int64
 	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or a 16th of
 	// the disk if that is less. Negative: no check.
@@ -108,7 +108,7 @@ func (o *Options) EnsureDefaults() {
 		o.CacheBytes = 128 << 20
 	}
 	if o.MemTableBytes == 0 {
-		o.MemTableBytes = 32 << 20
+		o.MemTableBytes = 16 << 20
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
