@@ -90,6 +90,10 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				l.split(ctx, reqs)
 				return
 			}
+			// A commit that is ordered but not durable yet can conflict with every run until it is: give it time.
+			if conflicts >= conflictSplitAfter {
+				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
+			}
 		case errors.Is(err, engine.ErrNoSpace):
 			reqs = shed(reqs, err)
 		case errors.Is(err, engine.ErrUnavailable):

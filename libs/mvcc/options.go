@@ -23,6 +23,7 @@ const (
 	inFlightMax       = 4 // groups of a pipelined lane between commit and sync
 
 	conflictSplitAfter = 2    // conflicts in a row before a group is cut in half
+	conflictPauses     = 3    // doublings of the pause between further conflicts of one request
 	attemptsMax        = 1000 // runs of one group, all causes together, before its requests are given up
 	unavailableMax     = 8    // runs that met an unavailable store, with pauses between them
 )
