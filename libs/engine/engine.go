@@ -83,6 +83,10 @@ type Limits struct {
 	// next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
 	Dense bool
 
+	// Versionstamps says that a stamp's version is the Version of the state that its commit made (FoundationDB). A Reader whose
+	// Version lies below a stamp that it reads then shows a database that has been set back, as a restore does.
+	Versionstamps bool
+
 	// Pipelined says that a transaction begun after Commit returned sees that commit although Wait has not
 	// returned yet, that Waits end in the order of commits, and that a Wait which fails ends the store: no later commit becomes
 	// durable either. A lane may then go on without waiting.

@@ -37,21 +37,37 @@ var _ AlarmStore = (*Alarms)(nil)
 
 // OpenAlarms reads the alarms from rows and applies them.
 func OpenAlarms(ctx context.Context, rows AlarmRows) (*Alarms, error) {
-	names, err := rows.Alarms(ctx)
-	if err != nil {
-		return nil, err
-	}
 	a := &Alarms{rows: rows}
+	return a, a.Refresh(ctx)
+}
+
+// Refresh reads the rows again: where several processes serve a keyspace, another may have set or cleared an alarm.
+func (a *Alarms) Refresh(ctx context.Context) error {
+	a.changing.Lock()
+	defer a.changing.Unlock()
+	names, err := a.rows.Alarms(ctx)
+	if err != nil {
+		return err
+	}
+	var active []*pb.AlarmMember
 	for _, name := range names {
 		m, err := parseAlarm(name)
 		if err != nil {
-			return nil, err
+			return err
 		}
-		a.active = append(a.active, m)
+		active = append(active, m)
 	}
-	slices.SortFunc(a.active, compareAlarms)
-	rows.RefuseGrowth(a.noSpace())
-	return a, nil
+	slices.SortFunc(active, compareAlarms)
+	a.apply(active)
+	return nil
+}
+
+// apply replaces the copy in memory. The caller holds changing.
+func (a *Alarms) apply(active []*pb.AlarmMember) {
+	a.mu.Lock()
+	a.active = active
+	a.mu.Unlock()
+	a.rows.RefuseGrowth(a.noSpace())
 }
 
 // Alarms implements AlarmStore.
@@ -80,10 +96,7 @@ func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmTy
 	} else {
 		next = slices.Delete(next, at, at+1)
 	}
-	a.mu.Lock()
-	a.active = next
-	a.mu.Unlock()
-	a.rows.RefuseGrowth(a.noSpace())
+	a.apply(next)
 	return true, nil
 }
 

@@ -35,8 +35,10 @@ func (nullLeases) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 // manyLeases is a lease.Store with leases 1…n.
 type manyLeases int64
 
-func (manyLeases) ClaimLeases(context.Context) (mvcc.Fence, error)                { return mvcc.Fence{}, nil }
-func (manyLeases) LeaseGrant(context.Context, int64, int64) (int64, error)        { return 3, nil }
+func (manyLeases) ClaimLeases(context.Context, int) (mvcc.Fence, error) { return mvcc.Fence{}, nil }
+func (manyLeases) LeaseGrant(context.Context, int64, int64, *mvcc.Fence) (int64, error) {
+	return 3, nil
+}
 func (manyLeases) LeaseRevoke(context.Context, int64, *mvcc.Fence) (int64, error) { return 3, nil }
 func (manyLeases) LeaseKeys(context.Context, int64) ([][]byte, int64, error)      { return nil, 3, nil }
 func (manyLeases) Head(context.Context) (int64, error)                            { return 3, nil }

@@ -121,7 +121,7 @@ func (w *worker) revoke(ctx context.Context, id int64) error {
 
 // grant grants a lease whose first grant may or may not have been made. It is done in either case.
 func (w *worker) grant(ctx context.Context, e *entry) error {
-	_, err := w.keeper.store.LeaseGrant(ctx, e.id, e.ttl)
+	_, err := w.keeper.store.LeaseGrant(ctx, e.id, e.ttl, &w.fence)
 	if errors.Is(err, mvcc.ErrLeaseExists) {
 		return nil
 	}

@@ -91,7 +91,7 @@ func (c *client) close() {
 	c.closed = true
 }
 
-func (c *client) ClaimLeases(context.Context) (mvcc.Fence, error) {
+func (c *client) ClaimLeases(context.Context, int) (mvcc.Fence, error) {
 	if err, done := c.verdict("claim", 0); !done {
 		return mvcc.Fence{}, err
 	}
@@ -102,7 +102,7 @@ func (c *client) ClaimLeases(context.Context) (mvcc.Fence, error) {
 	return mvcc.Fence{}, nil
 }
 
-func (c *client) LeaseGrant(ctx context.Context, id, ttl int64) (int64, error) {
+func (c *client) LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fence) (int64, error) {
 	defer c.enter()()
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -112,6 +112,9 @@ func (c *client) LeaseGrant(ctx context.Context, id, ttl int64) (int64, error) {
 	defer c.mu.Unlock()
 	if c.closed {
 		return 0, mvcc.ErrClosed
+	}
+	if fence != nil && c.claim != c.claims {
+		return 0, mvcc.ErrFenced
 	}
 	if _, exists := c.rows[id]; exists {
 		return 0, mvcc.ErrLeaseExists

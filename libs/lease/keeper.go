@@ -89,6 +89,7 @@ type Keeper struct {
 	wake  chan struct{} // tells the expiry loop that the queue has a new first entry
 	count counters
 
+	fence   mvcc.Fence    // set before serving
 	serving atomic.Bool   // between ready and stopped
 	ready   chan struct{} // closed when the leases are loaded
 	stopped chan struct{} // closed when Run ends
@@ -155,6 +156,7 @@ func (k *Keeper) run(ctx context.Context) error {
 	}
 	loaded := len(leases)
 	k.table.load(leases, k.now(), k.opt.Extension)
+	k.fence = fence
 	k.serving.Store(true)
 	close(k.ready)
 	k.opt.Logger.Info("lease keeper ready", "leases", loaded)
@@ -163,7 +165,7 @@ func (k *Keeper) run(ctx context.Context) error {
 
 // open claims the leases and reads them.
 func (k *Keeper) open(ctx context.Context) (mvcc.Fence, []*entry, error) {
-	fence, err := k.store.ClaimLeases(ctx)
+	fence, err := k.store.ClaimLeases(ctx, 0)
 	if err != nil {
 		return fence, nil, fmt.Errorf("lease: claiming the leases: %w", err)
 	}

@@ -51,7 +51,7 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if err != nil {
 		return Granted{}, err
 	}
-	rev, err := k.store.LeaseGrant(context.WithoutCancel(ctx), id, ttl)
+	rev, err := k.store.LeaseGrant(context.WithoutCancel(ctx), id, ttl, &k.fence)
 	switch {
 	case err == nil && prior == gone:
 		k.nudge(k.table.release(e, after(k.now(), ttl)))

@@ -12,12 +12,13 @@ import (
 // The keeper calls LeaseGrant and LeaseRevoke for a client with a context that is never cancelled, so that an error of
 // theirs is the outcome and not merely the end of somebody's patience. All methods may be called from any goroutine.
 type Store interface {
-	// ClaimLeases makes the caller the owner of the keyspace's leases: every fence handed out before is void from then
-	// on.
-	ClaimLeases(ctx context.Context) (mvcc.Fence, error)
+	// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: every fence of the shard handed out before is void
+	// from then on.
+	ClaimLeases(ctx context.Context, shard int) (mvcc.Fence, error)
 	// LeaseGrant writes the row of a lease that does not exist yet. ttl is in seconds; rev is the keyspace's revision
-	// after the request, which a grant does not change. Errors: mvcc.ErrLeaseExists, mvcc.ErrNoSpace, those of any write.
-	LeaseGrant(ctx context.Context, id, ttl int64) (rev int64, err error)
+	// after the request, which a grant does not change. With a fence it does so only while the fence is the newest of its shard.
+	// Errors: mvcc.ErrLeaseExists, mvcc.ErrFenced, mvcc.ErrNoSpace, those of any write.
+	LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fence) (rev int64, err error)
 	// LeaseRevoke deletes the row and every attached key in one revision. With a fence it does so only while the fence
 	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
 	LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, err error)

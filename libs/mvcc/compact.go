@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"context"
 	"math"
 	"sync"
@@ -20,6 +21,9 @@ func (s *Store) Compact(ctx context.Context, rev int64, physical bool) (head int
 	head, err = s.submitRev(ctx, compaction(rev))
 	if err != nil || !physical {
 		return head, err
+	}
+	if s.o.NoRemoval {
+		return head, s.waitRemoved(ctx, rev)
 	}
 	return head, s.removal.wait(ctx, rev)
 }
@@ -52,11 +56,62 @@ func (c compaction) run(ctx context.Context, g *group, res *Result) error {
 func (s *Store) compactedTo(rev int64) {
 	for {
 		old := s.compact.Load()
-		if rev <= old || s.compact.CompareAndSwap(old, rev) {
-			break
+		if rev <= old {
+			return
+		}
+		if s.compact.CompareAndSwap(old, rev) {
+			s.removal.aim(rev)
+			return
 		}
 	}
-	s.removal.aim(rev)
+}
+
+// followCompaction learns of the compactions of other processes until ctx ends.
+func (s *Store) followCompaction(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; {
+		c, err := s.waitRow(ctx, s.compactRow, s.compactOf, s.compact.Load()+1)
+		if err != nil {
+			failures++
+			pause(ctx, min(failures, unavailableMax))
+			continue
+		}
+		failures = 0
+		s.compactedTo(c)
+	}
+}
+
+// waitRemoved returns when all entries below rev are gone, whoever removes them.
+func (s *Store) waitRemoved(ctx context.Context, rev int64) error {
+	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), s.removedOf, rev)
+	return err
+}
+
+// waitRow waits until the revision in a row is at least rev, and returns it. It ends with the Store too.
+func (s *Store) waitRow(ctx context.Context, row []byte, parse func(context.Context, engine.Reader) (int64, error), rev int64) (int64, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	for {
+		var at int64
+		var was []byte
+		err := s.view(ctx, func(snap engine.Snapshot) (err error) {
+			if was, err = snap.Get(ctx, row); err != nil {
+				return err
+			}
+			was = bytes.Clone(was)
+			at, err = parse(ctx, snap)
+			return err
+		})
+		if err != nil || at >= rev {
+			return at, err
+		}
+		if err := s.eng.WaitChange(ctx, row, was); err != nil {
+			if s.closing.Err() != nil {
+				return 0, ErrClosed
+			}
+			return 0, storeErr(err)
+		}
+	}
 }
 
 // removal is the background work behind compactions: log entries below the compact revision, and the hist rows they name, are
@@ -68,7 +123,7 @@ type removal struct {
 	done    int64 // all entries below are gone
 	fed     int64 // the Feed is served from the log and needs the entries from here on; else math.MaxInt64
 	changed chan struct{}
-	closed  chan struct{} // nothing is removed any more
+	closed  <-chan struct{} // nothing is removed any more
 }
 
 func (r *removal) aim(rev int64) {
@@ -126,7 +181,7 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 
 func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	r := &s.removal
-	r.changed, r.closed = make(chan struct{}), make(chan struct{})
+	r.changed = make(chan struct{})
 	r.target, r.done, r.fed = s.compact.Load(), neverCompacted, math.MaxInt64
 	var err error
 	r.done, err = s.removedOf(ctx, snap)
@@ -145,9 +200,21 @@ func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 	return parseRev(row)
 }
 
+// RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, until ctx ends or
+// the Store is closed. It is for Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the
+// same work twice, no harm.
+func (s *Store) RemoveCompacted(ctx context.Context) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	var wg sync.WaitGroup
+	wg.Go(func() { s.sweepOldCommits(ctx) })
+	s.removeCompacted(ctx)
+	wg.Wait()
+}
+
 // removeCompacted follows the compact revision until ctx ends.
 func (s *Store) removeCompacted(ctx context.Context) {
-	defer close(s.removal.closed)
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target {
@@ -177,13 +244,22 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 	err = s.update(ctx, func(txn engine.Txn) error {
 		entries = 0
 		next = target
+		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
+		done, err := s.removedOf(ctx, txn)
+		if err != nil {
+			return err
+		}
+		if from = max(from, done); from >= target {
+			next = from
+			return nil
+		}
 		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target))
-		bytes := 0
+		size := 0
 		var clears [][]byte
 		r := engine.Range{Begin: begin, End: end, NoConflict: true}
-		err := s.scanLog(ctx, txn, r, func(st engine.Stamp, payload []byte) (bool, error) {
+		err = s.scanLog(ctx, txn, r, func(st engine.Stamp, payload []byte) (bool, error) {
 			rev := s.meta.Space.Of(st)
-			if entries == removeEntries || bytes >= removeBytes {
+			if entries == removeEntries || size >= removeBytes {
 				next = rev
 				return false, nil
 			}
@@ -195,10 +271,10 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 				if e.Events[i].HasPrev {
 					row := s.rows.hist(nil, e.Events[i].KV.Key, st)
 					clears = append(clears, row)
-					bytes += len(row)
+					size += len(row)
 				}
 			}
-			bytes += len(payload)
+			size += len(payload)
 			entries++
 			return true, nil
 		})

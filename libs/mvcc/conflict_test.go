@@ -65,33 +65,33 @@ func TestOvertaken(t *testing.T) {
 		},
 		{
 			name:  "a put with a lease that is revoked",
-			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1); return err },
+			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err },
 			held:  put(&mvcc.PutRequest{Key: key, Lease: 7}),
 			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, nil); return err }),
 			want:  mvcc.ErrLeaseNotFound,
 		},
 		{
 			name:  "a revoke while a key is attached",
-			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1); return err },
+			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err },
 			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, nil); return err }),
 			other: put(&mvcc.PutRequest{Key: key, Lease: 7}),
 		},
 		{
 			name:  "a lease granted twice",
-			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1); return err }),
-			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 2); return err }),
+			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err }),
+			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 2, nil); return err }),
 			want:  mvcc.ErrLeaseExists,
 		},
 		{
 			name: "a revoke by an owner that is deposed",
 			setup: func(ctx context.Context, s *mvcc.Store) (err error) {
-				if _, err = s.LeaseGrant(ctx, 7, 1); err == nil {
-					fence, err = s.ClaimLeases(ctx)
+				if _, err = s.LeaseGrant(ctx, 7, 1, nil); err == nil {
+					fence, err = s.ClaimLeases(ctx, 0)
 				}
 				return err
 			},
 			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, &fence); return err }),
-			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.ClaimLeases(ctx); return err }),
+			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.ClaimLeases(ctx, 0); return err }),
 			want:  mvcc.ErrFenced,
 		},
 		{

@@ -17,4 +17,7 @@ var (
 	ErrUnavailable     = errors.New("mvcc: store unavailable")
 	ErrCorrupt         = errors.New("mvcc: corrupt data")
 	ErrClosed          = errors.New("mvcc: store closed")
+	// ErrSetBack: the database's version lies below the keyspace's head, as after a restore. Revisions would go backwards;
+	// the message says what to do (design §2).
+	ErrSetBack = errors.New("mvcc: the database has been set back")
 )

@@ -1,4 +1,11 @@
 package mvcc
 
+import "context"
+
+// SweepUnchanged deletes the commit rows that are as they were in last.
+func (s *Store) SweepUnchanged(ctx context.Context, last map[string][]byte) (kept map[string][]byte, err error) {
+	return s.sweepUnchanged(ctx, last)
+}
+
 // Waiting returns how many requests wait for a group.
 func (s *Store) Waiting() int { return s.queue.waiting() }

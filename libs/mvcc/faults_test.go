@@ -145,7 +145,7 @@ func (c *client) step(ctx context.Context) {
 			c.t.Errorf("range: %v", err)
 		}
 	case n == 18:
-		if _, err := c.s.LeaseGrant(ctx, int64(c.r.IntN(3)+1), 60); err != nil && !errors.Is(err, mvcc.ErrLeaseExists) && !errors.Is(err, mvcc.ErrUnavailable) {
+		if _, err := c.s.LeaseGrant(ctx, int64(c.r.IntN(3)+1), 60, nil); err != nil && !errors.Is(err, mvcc.ErrLeaseExists) && !errors.Is(err, mvcc.ErrUnavailable) {
 			c.t.Errorf("grant: %v", err)
 		}
 	case n == 19:
@@ -316,7 +316,7 @@ func TestUnknownOutcomes(t *testing.T) {
 					wg.Go(func() {
 						for range puts {
 							put(t, s, "counter", "v")
-							if _, err := s.LeaseGrant(t.Context(), rand.Int64(), 1); err != nil {
+							if _, err := s.LeaseGrant(t.Context(), rand.Int64(), 1, nil); err != nil {
 								t.Error(err)
 							}
 						}

@@ -35,7 +35,8 @@ type group struct {
 
 	states   map[string]*keyState
 	leases   map[int64]*leaseState
-	compact  int64 // compact revision, if loaded
+	ballots  map[int]uint64 // of the lease shards whose fences have been checked
+	compact  int64          // compact revision, if loaded
 	loaded   bool
 	compacts bool // compact is to be written
 
@@ -129,11 +130,7 @@ func (g *group) idxRow(key []byte) []byte {
 // load reads the head and, in parallel, the records of the keys that the requests will need, then the values of those
 // that may be replaced.
 func (g *group) load(ctx context.Context, reqs []*request) error {
-	head, err := g.s.readHead(ctx, g.txn)
-	if err != nil {
-		return err
-	}
-	g.head, g.rev = head, head
+	head := g.s.scanHead(ctx, g.txn) // under way while the records are read
 	todo := make([]*keyState, 0, len(reqs))
 	rows := make([][]byte, 0, len(reqs))
 	add := func(key []byte) {
@@ -148,13 +145,17 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	for _, r := range reqs {
 		r.m.keys(add)
 	}
-	if len(rows) == 0 {
-		return nil
+	var values [][]byte
+	var err error
+	if len(rows) > 0 {
+		values, err = g.txn.GetMany(ctx, rows)
 	}
-	values, err := g.txn.GetMany(ctx, rows)
-	if err != nil {
-		return storeErr(err)
+	rev, headErr := g.s.parseHead(g.txn, head)
+	if err = errors.Join(storeErr(err), headErr); err != nil || len(rows) == 0 {
+		g.head, g.rev = rev, rev
+		return err
 	}
+	g.head, g.rev = rev, rev
 	for i, st := range todo {
 		if err := st.init(values[i], g.s.refs); err != nil {
 			return err

@@ -245,6 +245,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if s.o.Feed != nil && !s.fromLog && len(entries) > 0 {
 		s.o.Feed(entries)
 	}
+	if s.o.Committed != nil && len(entries) > 0 {
+		s.o.Committed()
+	}
 	for _, r := range f.reqs {
 		if r.err == nil {
 			f.g.settleResult(&r.res, first)

@@ -6,20 +6,23 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"strconv"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Fence is a lease owner's claim: the ballot that the owner row had when it was taken. A request that carries one fails with
-// ErrFenced once somebody else has claimed the leases (design §7).
+// Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A request that
+// carries one fails with ErrFenced once somebody else has claimed the shard (design §7).
 type Fence struct {
+	shard  int
 	ballot uint64
 }
 
-// LeaseGrant stores a lease; the caller keeps its time. It makes no revision; rev is that of the header. Errors: ErrLeaseExists,
-// ErrNoSpace, and as Put.
-func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64) (rev int64, err error) {
-	return s.submitRev(ctx, &leaseGrant{id: id, ttl: ttl})
+// LeaseGrant stores a lease; the caller keeps its time. fence, if not nil, must still be the owner's: a lease granted by an
+// owner that has been replaced would be nobody's to expire. It makes no revision; rev is that of the header. Errors: ErrLeaseExists,
+// ErrFenced, ErrNoSpace, and as Put.
+func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64, fence *Fence) (rev int64, err error) {
+	return s.submitRev(ctx, &leaseGrant{id: id, ttl: ttl, fence: fence})
 }
 
 // LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the owner's.
@@ -39,12 +42,18 @@ func (s *Store) submitRev(ctx context.Context, m mutation) (int64, error) {
 	return res.Rev, nil
 }
 
-type leaseGrant struct{ id, ttl int64 }
+type leaseGrant struct {
+	id, ttl int64
+	fence   *Fence
+}
 
 func (*leaseGrant) keys(func([]byte)) {}
 func (*leaseGrant) grows() bool       { return true }
 
 func (m *leaseGrant) run(ctx context.Context, g *group, res *Result) error {
+	if err := g.checkFence(ctx, m.fence); err != nil {
+		return err
+	}
 	l, err := g.lease(ctx, m.id)
 	if err != nil {
 		return err
@@ -66,14 +75,8 @@ func (*leaseRevoke) keys(func([]byte)) {}
 func (*leaseRevoke) grows() bool       { return false }
 
 func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
-	if m.fence != nil {
-		ballot, err := g.s.readBallot(ctx, g.txn)
-		if err != nil {
-			return err
-		}
-		if ballot != m.fence.ballot {
-			return ErrFenced
-		}
+	if err := g.checkFence(ctx, m.fence); err != nil {
+		return err
 	}
 	l, err := g.lease(ctx, m.id)
 	if err != nil {
@@ -93,6 +96,28 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	}
 	l.live, l.dirty = false, true
 	res.Rev = g.rev
+	return nil
+}
+
+// checkFence reads the ballot that a fence is about, once per group.
+func (g *group) checkFence(ctx context.Context, f *Fence) error {
+	if f == nil {
+		return nil
+	}
+	ballot, ok := g.ballots[f.shard]
+	if !ok {
+		var err error
+		if ballot, err = g.s.readBallot(ctx, g.txn, f.shard); err != nil {
+			return err
+		}
+		if g.ballots == nil {
+			g.ballots = map[int]uint64{}
+		}
+		g.ballots[f.shard] = ballot
+	}
+	if ballot != f.ballot {
+		return ErrFenced
+	}
 	return nil
 }
 
@@ -167,24 +192,34 @@ func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) err
 	})
 }
 
-// ClaimLeases makes the caller the owner of the keyspace's leases: fences given out before are no longer good. Errors:
+// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: fences of the shard given out before are no longer
+// good. Which leases belong to which shard is the callers' agreement; where leases are not sharded all are in shard 0. Errors:
 // ErrUnavailable, the context's.
-func (s *Store) ClaimLeases(ctx context.Context) (Fence, error) {
-	var f Fence
+func (s *Store) ClaimLeases(ctx context.Context, shard int) (Fence, error) {
+	f := Fence{shard: shard}
 	err := s.update(ctx, func(txn engine.Txn) error {
-		ballot, err := s.readBallot(ctx, txn)
+		ballot, err := s.readBallot(ctx, txn, shard)
 		if err != nil {
 			return err
 		}
-		f = Fence{ballot: ballot + 1}
-		txn.Set(s.rows.meta(metaOwner), binary.BigEndian.AppendUint64(nil, f.ballot))
+		f.ballot = ballot + 1
+		txn.Set(s.ownerRow(shard), binary.BigEndian.AppendUint64(nil, f.ballot))
 		return nil
 	})
 	return f, err
 }
 
-func (s *Store) readBallot(ctx context.Context, r engine.Reader) (uint64, error) {
-	row, err := r.Get(ctx, s.rows.meta(metaOwner))
+// ownerRow is where the ballot of a shard's owner is.
+func (s *Store) ownerRow(shard int) []byte {
+	name := metaOwner
+	if shard != 0 {
+		name += "/" + strconv.Itoa(shard)
+	}
+	return s.rows.meta(name)
+}
+
+func (s *Store) readBallot(ctx context.Context, r engine.Reader, shard int) (uint64, error) {
+	row, err := r.Get(ctx, s.ownerRow(shard))
 	if err != nil || row == nil {
 		return 0, storeErr(err)
 	}

@@ -154,7 +154,7 @@ func TestNoSpace(t *testing.T) {
 	g, e := newGate(d)
 	s := open(t, e, mvcc.Options{})
 	ctx := t.Context()
-	grant := func(id int64) error { _, err := s.LeaseGrant(ctx, id, 10); return err }
+	grant := func(id int64) error { _, err := s.LeaseGrant(ctx, id, 10, nil); return err }
 	try := func(r *mvcc.PutRequest) error { _, err := s.Put(ctx, r); return err }
 	if err := errors.Join(grant(1), try(&mvcc.PutRequest{Key: []byte("leased"), Lease: 1}), try(&mvcc.PutRequest{Key: []byte("a")}), try(&mvcc.PutRequest{Key: []byte("b")})); err != nil {
 		t.Fatal(err)
@@ -358,14 +358,14 @@ func TestFence(t *testing.T) {
 			g, e := newGate(openEngine(t, v.engine))
 			s, ctx := open(t, e, v.store), t.Context()
 			for id := range int64(3) {
-				if _, err := s.LeaseGrant(ctx, id+1, 5); err != nil {
+				if _, err := s.LeaseGrant(ctx, id+1, 5, nil); err != nil {
 					t.Fatal(err)
 				}
 				if _, err := s.Put(ctx, &mvcc.PutRequest{Key: fmt.Appendf(nil, "k%d", id+1), Lease: id + 1}); err != nil {
 					t.Fatal(err)
 				}
 			}
-			old, err := s.ClaimLeases(ctx)
+			old, err := s.ClaimLeases(ctx, 0)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -380,7 +380,7 @@ func TestFence(t *testing.T) {
 				}
 			}, func() {
 				var err error
-				if fresh, err = s.ClaimLeases(ctx); err != nil {
+				if fresh, err = s.ClaimLeases(ctx, 0); err != nil {
 					t.Error(err)
 				}
 				put(t, s, "after", "")

@@ -21,45 +21,80 @@ const (
 // if from is below the compact revision (the entry at the compact revision is still there), ErrUnavailable, ErrCorrupt, the
 // context's.
 func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
+	var payloads []revlog.Payload
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		entries, next, err = s.readLog(ctx, snap, s.compactOf, from, maxEntries, maxBytes)
+		c, err := s.compactOf(ctx, snap)
+		if err != nil {
+			return err
+		}
+		payloads, next, err = s.readLog(ctx, snap, c, from, maxEntries, maxBytes)
 		return err
 	})
-	return entries, next, err
+	if err != nil {
+		return nil, 0, err
+	}
+	if len(payloads) > 0 {
+		entries = make([]revlog.Entry, len(payloads))
+	}
+	for i, p := range payloads {
+		if entries[i], err = s.Parse(p); err != nil {
+			return nil, 0, err
+		}
+	}
+	return entries, next, nil
 }
 
-// readLog reads the log of a snapshot; floor tells the revision below which it may not be read.
-func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, floor func(context.Context, engine.Reader) (int64, error), from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
+// ReadPayloads is ReadLog for those who pass the log on: it leaves the entries as they are stored, and reads below the
+// compact revision as long as nothing has been removed there. compact is the compact revision in the same state. Errors: as ReadLog;
+// ErrCompacted if entries from on have been removed.
+func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next, compact int64, err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		if compact, err = s.compactOf(ctx, snap); err != nil {
+			return err
+		}
+		removed, err := s.removedOf(ctx, snap)
+		if err != nil {
+			return err
+		}
+		payloads, next, err = s.readLog(ctx, snap, removed, from, maxEntries, maxBytes)
+		return err
+	})
+	return payloads, next, compact, err
+}
+
+// Parse decodes what ReadPayloads has read, here or in another process. The entry points into the payload. Errors: ErrCorrupt.
+func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
+	e, err := s.codec.Parse(p.Bytes, p.Rev)
+	if err != nil {
+		return revlog.Entry{}, errors.Join(ErrCorrupt, err)
+	}
+	return e, nil
+}
+
+// readLog reads the log of a snapshot, which may not be read below floor.
+func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, floor, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next int64, err error) {
 	head, err := s.headOf(ctx, snap)
 	if err != nil || from > head {
 		return nil, from, err
 	}
-	c, err := floor(ctx, snap)
-	if err != nil {
-		return nil, 0, err
-	}
-	if from < c {
+	if from < floor {
 		return nil, 0, ErrCompacted
 	}
 	r := engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)}
 	err = s.scanLog(ctx, snap, r, func(st engine.Stamp, payload []byte) (bool, error) {
-		e, err := s.codec.Parse(payload, s.meta.Space.Of(st))
-		if err != nil {
-			return false, ErrCorrupt
-		}
-		entries = append(entries, e)
+		payloads = append(payloads, revlog.Payload{Rev: s.meta.Space.Of(st), Bytes: payload})
 		maxBytes -= len(payload)
-		return len(entries) < maxEntries && maxBytes > 0, nil
+		return len(payloads) < maxEntries && maxBytes > 0, nil
 	})
-	n := len(entries)
+	n := len(payloads)
 	cut := n > 0 && (n >= maxEntries || maxBytes <= 0 || errors.Is(err, engine.ErrTooOld))
 	switch {
 	case cut: // what has been read is good, the rest is for the next call
-		return entries, entries[n-1].Rev + 1, nil
+		return payloads, payloads[n-1].Rev + 1, nil
 	case err != nil:
 		return nil, 0, err
 	}
-	return entries, head + 1, nil
+	return payloads, head + 1, nil
 }
 
 // scanLog calls visit with the stamp and the payload of each entry, put together from its chunks, until visit returns false.
@@ -101,7 +136,7 @@ func (s *Store) tail(ctx context.Context, from int64) {
 	for n := 0; ctx.Err() == nil; {
 		entries, next, err := s.readTail(ctx, from)
 		if err == nil && len(entries) == 0 {
-			err = s.waitHead(ctx, from)
+			err = s.WaitHead(ctx, from)
 		}
 		if err != nil {
 			if n++; errors.Is(err, ErrCompacted) && n == 1 {
@@ -119,28 +154,38 @@ func (s *Store) tail(ctx context.Context, from int64) {
 	}
 }
 
-func (s *Store) readTail(ctx context.Context, from int64) (entries []revlog.Entry, next int64, err error) {
-	err = s.view(ctx, func(snap engine.Snapshot) error {
-		entries, next, err = s.readLog(ctx, snap, s.removedOf, from, tailEntries, tailBytes)
-		return err
-	})
-	return entries, next, err
+func (s *Store) readTail(ctx context.Context, from int64) ([]revlog.Entry, int64, error) {
+	payloads, next, _, err := s.ReadPayloads(ctx, from, tailEntries, tailBytes)
+	if err != nil {
+		return nil, 0, err
+	}
+	entries := make([]revlog.Entry, len(payloads))
+	for i, p := range payloads {
+		if entries[i], err = s.Parse(p); err != nil {
+			return nil, 0, err
+		}
+	}
+	return entries, next, nil
 }
 
-// waitHead returns when the head may have reached rev.
-func (s *Store) waitHead(ctx context.Context, rev int64) error {
-	snap, err := s.eng.Snapshot(ctx)
-	if err != nil {
+// WaitHead returns when the head may have reached rev, at once if it has. It may return too early. Errors: ErrUnavailable, the
+// context's.
+func (s *Store) WaitHead(ctx context.Context, rev int64) error {
+	var row []byte
+	err := s.view(ctx, func(snap engine.Snapshot) (err error) {
+		row, err = snap.Get(ctx, s.headRow)
+		row = bytes.Clone(row)
 		return err
-	}
-	row, err := getNoConflict(ctx, snap, s.headRow)
-	snap.Close()
+	})
 	if err != nil {
 		return err
 	}
 	st, err := engine.ParseStamp(row)
-	if err != nil || s.meta.Space.Of(st) >= rev {
-		return err
+	if err != nil {
+		return ErrCorrupt
 	}
-	return s.eng.WaitChange(ctx, s.headRow, row)
+	if s.meta.Space.Of(st) >= rev {
+		return nil
+	}
+	return storeErr(s.eng.WaitChange(ctx, s.headRow, row))
 }

@@ -22,7 +22,7 @@ const (
 	metaKeyspace  = "keyspace"  // stamp of creation, format, shift, chunk bytes, cluster id
 	metaCompact   = "compact"   // compact revision
 	metaCompacted = "compacted" // how far the removal of compacted rows has come: a revision
-	metaOwner     = "owner"     // ballot of the lease owner
+	metaOwner     = "owner"     // ballot of the owner of lease shard 0; "owner/<n>" of shard n
 	metaAlarm     = "alarm/"    // one row per alarm
 )
 

@@ -191,7 +191,7 @@ func (d *driver) step() {
 		d.compact()
 	case n == 16:
 		id := int64(d.r.IntN(3) + 1)
-		_, err := d.s.LeaseGrant(ctx, id, 10)
+		_, err := d.s.LeaseGrant(ctx, id, 10, nil)
 		if d.m.leases[id] != errors.Is(err, mvcc.ErrLeaseExists) {
 			d.t.Fatalf("grant %d: %v", id, err)
 		}

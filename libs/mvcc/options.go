@@ -37,6 +37,13 @@ type Options struct {
 	// engine is pipelined, before the requests that made them are answered. It must return quickly.
 	Feed func([]revlog.Entry)
 
+	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it must
+	// return quickly. It tells that there is something new, not what.
+	Committed func()
+
+	// NoRemoval leaves it to somebody else to remove what compactions no longer need: see Store.RemoveCompacted.
+	NoRemoval bool
+
 	// Lanes is how many groups are in flight at a time (default 1, which a pipelined engine keeps busy).
 	Lanes int
 	// QueueMax bounds the requests that wait for a group (default 16384); one more is refused with ErrTooManyRequests.

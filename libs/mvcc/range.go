@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"math"
 	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -55,6 +56,9 @@ func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err erro
 	}
 	defer func() { q.snap.Close() }()
 	q.reader = q.snap
+	if single(q.req.End) && q.req.Rev <= 0 && !q.s.limits.Dense {
+		return q.latestPoint(ctx, visit)
+	}
 	head, err := q.s.headOf(ctx, q.snap)
 	if err != nil {
 		return info, err
@@ -159,12 +163,33 @@ func (q *query) point(ctx context.Context, visit Visit) (RangeInfo, error) {
 	if err != nil || !ok {
 		return RangeInfo{}, err
 	}
+	return q.found(&kv, visit)
+}
+
+// found is the answer to a range that is one key, which exists.
+func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 	info := RangeInfo{Count: 1}
-	if q.req.CountOnly || !q.req.keep(&kv, settled) {
+	if q.req.CountOnly || !q.req.keep(kv, settled) {
 		return info, nil
 	}
-	q.req.strip(&kv)
-	return info, visit(&kv)
+	q.req.strip(kv)
+	q.visited = true
+	return info, visit(kv)
+}
+
+// latestPoint reads one key at the head, and the head itself, in one round trip: what a shared engine's reads cost most is the
+// way there. The embedded engine's head is cached and comes first.
+func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error) {
+	it := q.s.scanHead(ctx, q.snap)
+	var kv KV
+	ok, err := q.s.get(ctx, q.snap, q.req.Key, math.MaxInt64, math.MaxInt64, q.req.values(), &kv)
+	head, headErr := q.s.parseHead(q.snap, it)
+	if err = errors.Join(err, headErr); err != nil || !ok {
+		return RangeInfo{Rev: head}, err
+	}
+	info, err := q.found(&kv, visit)
+	info.Rev = head
+	return info, err
 }
 
 // ordered streams the range in key order, and counts what lies behind the limit.

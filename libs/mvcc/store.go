@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -35,8 +36,9 @@ type Store struct {
 	fromLog bool // Feed is served by tailing the log rather than by the lanes
 	removal removal
 
-	stop context.CancelFunc
-	wg   sync.WaitGroup
+	closing context.Context // ends when Close begins
+	stop    context.CancelFunc
+	wg      sync.WaitGroup
 }
 
 // headAt caches the head row of one engine state.
@@ -75,7 +77,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := s.sweepCommits(ctx); err != nil {
+	if err := s.clearCommits(ctx); err != nil {
 		return nil, err
 	}
 	s.start()
@@ -101,7 +103,7 @@ func (s *Store) load(ctx context.Context) error {
 
 func (s *Store) start() {
 	ctx, stop := context.WithCancel(context.Background())
-	s.stop = stop
+	s.closing, s.stop = ctx, stop
 	s.queue.init(s.o.QueueMax, s.o.Lanes)
 	s.fromLog = s.o.Feed != nil && (s.o.Lanes > 1 || !s.limits.Pipelined)
 	for i := range s.o.Lanes {
@@ -113,7 +115,13 @@ func (s *Store) start() {
 		s.removal.feedAt(from)
 		s.wg.Go(func() { s.tail(ctx, from) })
 	}
-	s.wg.Go(func() { s.removeCompacted(ctx) })
+	s.removal.closed = ctx.Done()
+	if !s.o.NoRemoval {
+		s.wg.Go(func() { s.removeCompacted(ctx) })
+	}
+	if !s.limits.Dense {
+		s.wg.Go(func() { s.followCompaction(ctx) })
+	}
 	s.wg.Go(func() { s.sweep(ctx) })
 }
 
@@ -152,7 +160,14 @@ func (s *Store) CompactRevision() int64 { return s.compact.Load() }
 // (a linearizable read). Errors: ErrUnavailable or the context's.
 func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		rev, err = s.headOf(ctx, snap)
+		if rev, err = s.headOf(ctx, snap); err != nil || s.limits.Dense {
+			return err
+		}
+		// Other processes compact too: who asks for the head next asks what may be read below it.
+		c, err := s.compactOf(ctx, snap)
+		if err == nil {
+			s.compactedTo(c)
+		}
 		return err
 	})
 	return rev, err
@@ -189,13 +204,31 @@ func (s *Store) headOf(ctx context.Context, snap engine.Snapshot) (int64, error)
 }
 
 func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
-	b, err := getNoConflict(ctx, r, s.headRow)
-	if err != nil {
-		return 0, storeErr(err)
+	return s.parseHead(r, s.scanHead(ctx, r))
+}
+
+// scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would conflict with all
+// others. On an engine that reads over a network the row is on its way when this returns.
+func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
+	return r.Scan(ctx, engine.Range{Begin: s.headRow, End: append(s.headRow[:len(s.headRow):len(s.headRow)], 0), Limit: 1, NoConflict: true})
+}
+
+// parseHead ends what scanHead has begun.
+func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, error) {
+	defer it.Close()
+	if !it.Next() {
+		if err := it.Err(); err != nil {
+			return 0, storeErr(err)
+		}
+		return 0, ErrCorrupt
 	}
-	st, err := engine.ParseStamp(b)
+	st, err := engine.ParseStamp(it.Value())
 	if err != nil {
 		return 0, ErrCorrupt
+	}
+	if s.limits.Versionstamps && r.Version() < st.Version {
+		return 0, fmt.Errorf("%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
+			ErrSetBack, r.Version(), st.Version, st.Version+1)
 	}
 	return s.meta.Space.Of(st), nil
 }
@@ -211,16 +244,6 @@ func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {
 	return parseRev(b)
 }
 
-// getNoConflict reads a row that every commit writes without making the transaction conflict with all others.
-func getNoConflict(ctx context.Context, r engine.Reader, key []byte) ([]byte, error) {
-	it := r.Scan(ctx, engine.Range{Begin: key, End: append(key[:len(key):len(key)], 0), Limit: 1, NoConflict: true})
-	defer it.Close()
-	if !it.Next() {
-		return nil, it.Err()
-	}
-	return append([]byte(nil), it.Value()...), nil
-}
-
 // Sizer is what an engine that knows its size on disk offers beside engine.Store.
 type Sizer interface {
 	// Sizes returns the bytes on disk, and how many of them hold live data.
@@ -233,18 +256,6 @@ func (s *Store) Sizes() (total, inUse int64) {
 		return z.Sizes()
 	}
 	return 0, 0
-}
-
-// sweepCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
-func (s *Store) sweepCommits(ctx context.Context) error {
-	if !s.limits.Dense {
-		return nil
-	}
-	return s.update(ctx, func(txn engine.Txn) error {
-		r := s.rows.tableRange(tableCommit)
-		txn.ClearRange(r.Begin, r.End)
-		return nil
-	})
 }
 
 // storeErr turns an engine's error into one of this package; it keeps the cause.

@@ -26,3 +26,9 @@ type Entry struct {
 	Rev    int64
 	Events []Event
 }
+
+// Payload is an entry as the log stores it: what Codec.Parse takes. Bytes is nil where only the revision is passed on.
+type Payload struct {
+	Rev   int64
+	Bytes []byte
+}

@@ -1,0 +1,32 @@
+package etcdapi
+
+import (
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// TestRefreshAlarms: what one process sets, another shows and obeys once it has looked.
+func TestRefreshAlarms(t *testing.T) {
+	rows := &fakeRows{}
+	a, err := OpenAlarms(t.Context(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := OpenAlarms(t.Context(), rows)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, on := range []bool{true, false} {
+		if changed, err := a.SetAlarm(t.Context(), 7, pb.AlarmType_NOSPACE, on); err != nil || !changed {
+			t.Fatal(changed, err)
+		}
+		rows.refuse = !on // as the other process's store has it
+		if err := b.Refresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(b.Alarms()); (n == 1) != on || rows.refuse != on {
+			t.Errorf("set %t: %d alarms, growth refused: %t", on, n, rows.refuse)
+		}
+	}
+}

@@ -1,0 +1,74 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Commit rows of writers that are gone are found by watching them: a row that nobody has written between two looks belongs to a
+// lane that is idle or gone, and an idle lane does without it, since a missing row tells it the same as an older
+// sequence (I5). commitsEvery is far above the time in which a lane reads its row back.
+const (
+	commitsEvery = time.Hour
+	commitsMax   = 10_000 // rows looked at each time
+)
+
+// clearCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
+func (s *Store) clearCommits(ctx context.Context) error {
+	if !s.limits.Dense {
+		return nil
+	}
+	return s.update(ctx, func(txn engine.Txn) error {
+		r := s.rows.tableRange(tableCommit)
+		txn.ClearRange(r.Begin, r.End)
+		return nil
+	})
+}
+
+// sweepOldCommits deletes the commit rows of writers that are gone, until ctx ends.
+func (s *Store) sweepOldCommits(ctx context.Context) {
+	t := time.NewTicker(commitsEvery)
+	defer t.Stop()
+	var last map[string][]byte
+	for {
+		now, err := s.sweepUnchanged(ctx, last)
+		if err == nil {
+			last = now
+		} else if ctx.Err() == nil {
+			s.o.Logger.Warn("commit rows of former processes could not be swept, will be tried again", "error", err)
+		}
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// sweepUnchanged deletes the commit rows that are as they were in last, and returns the others.
+func (s *Store) sweepUnchanged(ctx context.Context, last map[string][]byte) (kept map[string][]byte, err error) {
+	err = s.update(ctx, func(txn engine.Txn) error {
+		kept = map[string][]byte{}
+		r := s.rows.tableRange(tableCommit)
+		r.Limit, r.NoConflict = commitsMax, true
+		it := txn.Scan(ctx, r)
+		defer it.Close()
+		var idle [][]byte
+		for it.Next() {
+			if was, ok := last[string(it.Key())]; ok && bytes.Equal(was, it.Value()) {
+				idle = append(idle, bytes.Clone(it.Key()))
+			} else {
+				kept[string(it.Key())] = bytes.Clone(it.Value())
+			}
+		}
+		for _, row := range idle {
+			txn.AddReadConflict(row, append(row[:len(row):len(row)], 0))
+			txn.Clear(row)
+		}
+		return it.Err()
+	})
+	return kept, err
+}
