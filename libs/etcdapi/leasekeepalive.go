@@ -8,6 +8,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/lease/shards"
 )
 
 // renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, the
@@ -142,7 +145,10 @@ func (k *keepAliveStream) renewOrWait(r renewal) error {
 
 func (k *keepAliveStream) wait(r renewal) error {
 	ttl, err := k.service.keeper.Renew(k.ctx, r.id)
-	if err != nil {
+	switch {
+	case errors.Is(err, lease.ErrNotOwner) && shards.Forwarded(k.ctx):
+		ttl = shards.NotOwnedTTL // the other renewals on the stream are none of this one's business
+	case err != nil:
 		return leaseErr(err)
 	}
 	k.sending.Lock()

@@ -12,9 +12,11 @@
 //   - Order: what was answered stays true. A renewal that begins after the effect of a revoke could be seen is answered
 //     with 0; one that begins after the effect of a grant could be seen finds the lease; an id can be granted again as
 //     soon as its revoke could be seen.
-//   - Only the owner expires leases: every revoke for age carries the fence of the claim, in the transaction that
-//     deletes the keys. A keeper whose fence is void stops and answers nothing more.
-//   - Every row of the store is in the table once the keeper is ready, if all grants go through it. A row that was
+//   - Only the owner writes: every grant and revoke carries the fence of the claim, in its transaction. A keeper whose
+//     fence is void stops and answers nothing more.
+//   - One of several keepers answers from memory only while it holds its shard (Options.Holds), asked after the look at the
+//     table: then whoever takes the shard over claims it later, loads every lease that was answered for, and gives it its full time.
+//   - Every row of the store is in the table once the keeper is ready, if all grants go through keepers. A row that was
 //     revoked in another way leaves the table when its turn comes to expire, or when it is granted or revoked again.
 //
 // # How
@@ -33,6 +35,11 @@
 // Expired leases are revoked a bounded number at a time, each as a request of its own, which the store commits in
 // groups: a burst of 100,000 expiries takes as long as that many writes, and a client's write in between waits for
 // at most Options.Revokes of them.
+//
+// # Shards
+//
+// A Keeper keeps all leases, or those that Options.Owns selects. In package shards, processes share the leases out among
+// themselves; a keeper knows of that no more than Holds, Owns and the number of the row that its claim is in.
 //
 // # Concurrency
 //

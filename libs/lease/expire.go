@@ -91,7 +91,7 @@ func (w *worker) do(ctx context.Context, e *entry) {
 	case grantTask:
 		if err = w.grant(ctx, e); err == nil {
 			k.nudge(k.table.release(e, after(k.now(), e.ttl)))
-		} else if refused(err) {
+		} else if refused(err) && !errors.Is(err, mvcc.ErrFenced) {
 			k.table.release(e, gone)
 			err = nil
 		}

@@ -19,7 +19,7 @@ type fakeStore struct {
 	fail func(op string, id int64) (err error, done bool)
 
 	rev      int64
-	claims   int
+	claims   map[int]int // by shard
 	rows     map[int64]int64
 	keys     map[int64][][]byte
 	revokes  map[int64]time.Time // when it was deleted
@@ -29,7 +29,7 @@ type fakeStore struct {
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{
-		rev: 1, rows: map[int64]int64{}, keys: map[int64][][]byte{},
+		rev: 1, claims: map[int]int{}, rows: map[int64]int64{}, keys: map[int64][][]byte{},
 		revokes: map[int64]time.Time{},
 	}
 }
@@ -79,6 +79,7 @@ func (s *fakeStore) setFail(f func(op string, id int64) (error, bool)) {
 // once it is closed, as when the process has ended.
 type client struct {
 	*fakeStore
+	shard  int // a client claims one shard
 	claim  int
 	closed bool
 }
@@ -91,14 +92,14 @@ func (c *client) close() {
 	c.closed = true
 }
 
-func (c *client) ClaimLeases(context.Context, int) (mvcc.Fence, error) {
+func (c *client) ClaimLeases(_ context.Context, shard int) (mvcc.Fence, error) {
 	if err, done := c.verdict("claim", 0); !done {
 		return mvcc.Fence{}, err
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.claims++
-	c.claim = c.claims
+	c.claims[shard]++
+	c.shard, c.claim = shard, c.claims[shard]
 	return mvcc.Fence{}, nil
 }
 
@@ -113,7 +114,7 @@ func (c *client) LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fenc
 	if c.closed {
 		return 0, mvcc.ErrClosed
 	}
-	if fence != nil && c.claim != c.claims {
+	if fence != nil && c.claim != c.claims[c.shard] {
 		return 0, mvcc.ErrFenced
 	}
 	if _, exists := c.rows[id]; exists {
@@ -137,7 +138,7 @@ func (c *client) LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (
 	if c.closed {
 		return 0, mvcc.ErrClosed
 	}
-	if fence != nil && c.claim != c.claims {
+	if fence != nil && c.claim != c.claims[c.shard] {
 		return 0, mvcc.ErrFenced
 	}
 	if _, exists := c.rows[id]; !exists {

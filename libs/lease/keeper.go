@@ -48,6 +48,16 @@ type Options struct {
 	Extension time.Duration // default DefaultExtension; negative: none
 	Revokes   int           // default DefaultRevokes
 	Logger    *slog.Logger  // default: none
+	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
+
+	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can have
+	// claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is answered, so it
+	// must be cheap. Default: the keeper is alone.
+	Holds func() bool
+	// Owns tells the leases of the shard; for others the keeper answers ErrNotOwner. It never changes. Default: all.
+	Owns func(id int64) bool
+	// Shard is the number of the shard.
+	Shard int
 }
 
 func (o *Options) ensureDefaults() {
@@ -72,6 +82,9 @@ func (o *Options) validate() error {
 	if o.MinTTL < 1 || o.MinTTL > MaxTTL {
 		return fmt.Errorf("lease: minimum TTL %d not in 1…%d", o.MinTTL, int64(MaxTTL))
 	}
+	if o.Shard < 0 {
+		return fmt.Errorf("lease: shard %d < 0", o.Shard)
+	}
 	if o.Revokes < 1 {
 		return fmt.Errorf("lease: revokes at a time %d < 1", o.Revokes)
 	}
@@ -87,14 +100,17 @@ type Keeper struct {
 	start time.Time
 	table *table
 	wake  chan struct{} // tells the expiry loop that the queue has a new first entry
-	count counters
+	count *Meter
 
-	fence   mvcc.Fence    // set before serving
 	serving atomic.Bool   // between ready and stopped
 	ready   chan struct{} // closed when the leases are loaded
 	stopped chan struct{} // closed when Run ends
 	stopErr error         // set before stopped is closed
 	running atomic.Bool
+
+	// Set before serving.
+	fence  mvcc.Fence
+	depose context.CancelCauseFunc // ends Run
 }
 
 // New returns a keeper for the leases in store. It does nothing before Run.
@@ -103,15 +119,21 @@ func New(store Store, o Options) (*Keeper, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Keeper{
+	k := &Keeper{
 		store:   store,
 		opt:     o,
 		start:   time.Now(),
 		table:   newTable(),
 		wake:    make(chan struct{}, 1),
+		count:   o.Meter,
 		ready:   make(chan struct{}),
 		stopped: make(chan struct{}),
-	}, nil
+	}
+	if k.count == nil {
+		k.count = NewMeter()
+		k.count.add(k.table)
+	}
+	return k, nil
 }
 
 // Run claims the leases, loads them with their full time to live, and expires them until ctx ends (then it returns
@@ -119,15 +141,24 @@ func New(store Store, o Options) (*Keeper, error) {
 // space and an unavailable store are waited out). It may be called once.
 //
 // The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
-// every lease that may still be alive.
+// every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard afterwards: one that
+// was deposed before its claim arrived voids the fence of the rightful keeper, which has to claim again, but must not
+// expire what that one has renewed.
 func (k *Keeper) Run(ctx context.Context) error {
 	if k.running.Swap(true) {
 		return errors.New("lease: keeper run twice")
 	}
-	err := k.run(ctx)
+	if k.opt.Meter != nil {
+		k.count.add(k.table)
+		defer k.count.remove(k.table)
+	}
+	owning, depose := context.WithCancelCause(ctx)
+	defer depose(nil)
+	k.depose = depose
+	err := k.run(owning)
 	k.stopErr = ErrStopped
-	if errors.Is(err, ErrNotOwner) {
-		k.stopErr = ErrNotOwner
+	if errors.Is(err, ErrNotOwner) || k.opt.Holds != nil {
+		k.stopErr = ErrNotOwner // a shard has another owner, or will have
 	}
 	k.serving.Store(false)
 	close(k.stopped)
@@ -146,7 +177,7 @@ func (k *Keeper) run(ctx context.Context) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-time.After(backoff(attempts, pauseMin, pauseMax)):
 		}
 		fence, leases, err = k.open(ctx)
@@ -165,19 +196,39 @@ func (k *Keeper) run(ctx context.Context) error {
 
 // open claims the leases and reads them.
 func (k *Keeper) open(ctx context.Context) (mvcc.Fence, []*entry, error) {
-	fence, err := k.store.ClaimLeases(ctx, 0)
+	fence, err := k.store.ClaimLeases(ctx, k.opt.Shard)
 	if err != nil {
 		return fence, nil, fmt.Errorf("lease: claiming the leases: %w", err)
 	}
+	if !k.holds() {
+		return fence, nil, ErrNotOwner
+	}
 	var leases []*entry
 	err = k.store.Leases(ctx, func(id, ttl int64) error {
-		leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
+		if k.owns(id) {
+			leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
+		}
 		return nil
 	})
 	if err != nil {
 		return fence, nil, fmt.Errorf("lease: loading the leases: %w", err)
 	}
 	return fence, leases, nil
+}
+
+// holds reports whether what the table says may be answered.
+func (k *Keeper) holds() bool { return k.opt.Holds == nil || k.opt.Holds() }
+
+// owns reports whether a lease is of the keeper's shard.
+func (k *Keeper) owns(id int64) bool { return k.opt.Owns == nil || k.opt.Owns(id) }
+
+// owner returns err, but for the store's word that another keeper has claimed the leases: that ends Run.
+func (k *Keeper) owner(err error) error {
+	if errors.Is(err, mvcc.ErrFenced) {
+		k.depose(ErrNotOwner)
+		return ErrNotOwner
+	}
+	return err
 }
 
 // Ready is closed when the keeper answers.

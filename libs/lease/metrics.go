@@ -2,6 +2,7 @@ package lease
 
 import (
 	"math/bits"
+	"sync"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,32 @@ type counters struct {
 
 	ttlSum atomic.Uint64
 	ttl    [ttlBuckets + 1]atomic.Uint64 // ttl[i]: above 2^(i-1) and not above 2^i; the last: above all
+}
+
+// Meter counts what keepers do: one that is alone, or several, such as those that keep the shards of a process one after
+// another. Its methods may be called from any goroutine.
+type Meter struct {
+	counters
+
+	mu      sync.Mutex
+	tables  map[*table]struct{} // of the keepers that run
+	renewed uint64              // by those that have ended
+}
+
+// NewMeter returns a Meter for Options.Meter.
+func NewMeter() *Meter { return &Meter{tables: map[*table]struct{}{}} }
+
+func (m *Meter) add(t *table) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.tables[t] = struct{}{}
+}
+
+func (m *Meter) remove(t *table) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.tables, t)
+	m.renewed += t.renewals()
 }
 
 // granted counts a grant of ttl > 0 seconds.
@@ -36,16 +63,25 @@ type Stats struct {
 }
 
 // Stats returns the counters. They are read one by one, so they may be a few events apart.
-func (k *Keeper) Stats() Stats {
-	return Stats{
-		Granted: k.count.grantedTotal.Load(),
-		Revoked: k.count.revokedTotal.Load(),
-		Expired: k.count.expiredTotal.Load(),
-		Renewed: k.table.renewals(),
-		Retries: k.count.retriesTotal.Load(),
-		Active:  int(k.table.size.Load()),
+func (m *Meter) Stats() Stats {
+	s := Stats{
+		Granted: m.grantedTotal.Load(),
+		Revoked: m.revokedTotal.Load(),
+		Expired: m.expiredTotal.Load(),
+		Retries: m.retriesTotal.Load(),
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s.Renewed = m.renewed
+	for t := range m.tables {
+		s.Renewed += t.renewals()
+		s.Active += int(t.size.Load())
+	}
+	return s
 }
+
+// Stats returns the counters of the keeper's Meter.
+func (k *Keeper) Stats() Stats { return k.count.Stats() }
 
 // Names under which etcd's dashboards look, and our own.
 var (
@@ -61,10 +97,19 @@ var (
 		"Attempts to revoke an expired lease that failed and were made again.", nil, nil)
 )
 
-var _ prometheus.Collector = (*Keeper)(nil)
+var (
+	_ prometheus.Collector = (*Keeper)(nil)
+	_ prometheus.Collector = (*Meter)(nil)
+)
 
 // Describe implements prometheus.Collector.
-func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
+func (k *Keeper) Describe(ch chan<- *prometheus.Desc) { k.count.Describe(ch) }
+
+// Collect implements prometheus.Collector.
+func (k *Keeper) Collect(ch chan<- prometheus.Metric) { k.count.Collect(ch) }
+
+// Describe implements prometheus.Collector.
+func (m *Meter) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		descGranted, descRevoked, descRenewed, descExpired, descTTL, descActive, descRetries,
 	} {
@@ -73,8 +118,8 @@ func (k *Keeper) Describe(ch chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
-	s := k.Stats()
+func (m *Meter) Collect(ch chan<- prometheus.Metric) {
+	s := m.Stats()
 	counter := func(d *prometheus.Desc, v uint64) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v))
 	}
@@ -88,9 +133,9 @@ func (k *Keeper) Collect(ch chan<- prometheus.Metric) {
 	var n uint64
 	buckets := make(map[float64]uint64, ttlBuckets)
 	for i := range ttlBuckets {
-		n += k.count.ttl[i].Load()
+		n += m.ttl[i].Load()
 		buckets[float64(uint64(1)<<i)] = n
 	}
-	n += k.count.ttl[ttlBuckets].Load()
-	ch <- prometheus.MustNewConstHistogram(descTTL, n, float64(k.count.ttlSum.Load()), buckets)
+	n += m.ttl[ttlBuckets].Load()
+	ch <- prometheus.MustNewConstHistogram(descTTL, n, float64(m.ttlSum.Load()), buckets)
 }

@@ -24,6 +24,9 @@ func (k *Keeper) Grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if ttl > MaxTTL {
 		return Granted{}, ErrTTLTooLarge
 	}
+	if id != 0 && !k.owns(id) {
+		return Granted{}, ErrNotOwner
+	}
 	if err := k.await(ctx); err != nil {
 		return Granted{}, err
 	}
@@ -36,12 +39,21 @@ func (k *Keeper) Grant(ctx context.Context, id, ttl int64) (Granted, error) {
 		err error
 	)
 	for range idAttemptsMax {
-		g, err = k.grant(ctx, 1+rand.Int64N(1<<63-1), ttl)
+		g, err = k.grant(ctx, k.newID(), ttl)
 		if !errors.Is(err, mvcc.ErrLeaseExists) {
 			break
 		}
 	}
 	return g, err
+}
+
+// newID returns a random positive id of the keeper's shard.
+func (k *Keeper) newID() int64 {
+	for {
+		if id := 1 + rand.Int64N(1<<63-1); k.owns(id) {
+			return id
+		}
+	}
 }
 
 // grant asks the store also when the table has the lease: the store has the last word, and a lease that was revoked
@@ -63,7 +75,7 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 		k.nudge(k.table.release(e, prior))
 	}
 	if err != nil {
-		return Granted{}, err
+		return Granted{}, k.owner(err)
 	}
 	k.count.granted(ttl)
 	return Granted{ID: id, TTL: ttl, Rev: rev}, nil
@@ -73,8 +85,12 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 // outcome is not known is carried through later: its lease is never good again. Errors: mvcc.ErrLeaseNotFound,
 // ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
 //
-// No fence is used: that the client wants the lease to end does not depend on who keeps the time.
+// The fence is used although the client's wish does not depend on who keeps the time: another keeper, which has loaded the
+// lease, would go on renewing it.
 func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
+	if !k.owns(id) {
+		return 0, ErrNotOwner
+	}
 	if err := k.await(ctx); err != nil {
 		return 0, err
 	}
@@ -82,7 +98,7 @@ func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	rev, err = k.store.LeaseRevoke(context.WithoutCancel(ctx), id, nil)
+	rev, err = k.store.LeaseRevoke(context.WithoutCancel(ctx), id, &k.fence)
 	switch {
 	case err == nil:
 		k.count.revokedTotal.Add(1)
@@ -94,7 +110,7 @@ func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	default:
 		k.nudge(k.table.hand(e, revokeTask, k.now()))
 	}
-	return rev, err
+	return rev, k.owner(err)
 }
 
 // latch takes the lease for one operation, after those that are under way.
@@ -113,24 +129,36 @@ func (k *Keeper) latch(ctx context.Context, id, ttl int64) (*entry, instant, err
 // TryRenew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no
 // such lease. It never waits: where Renew would have to, ok is false and nothing has happened.
 func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
-	if !k.serving.Load() {
+	if !k.serving.Load() || !k.owns(id) {
 		return 0, false
 	}
 	ttl, r := k.table.renew(id, k.now())
-	return ttl, r != undecided
+	if r == undecided || !k.holds() {
+		return 0, false
+	}
+	return ttl, true
 }
 
 // Renew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no such
 // lease. A lease that has expired or is being revoked is answered for when the revoke is done, with 0; one that is being
 // granted, when that is. Errors: ErrStopped, ErrNotOwner, ctx's.
+//
+// That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the leases after
+// that, and gives the lease its full time from then on.
 func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
+	if !k.owns(id) {
+		return 0, ErrNotOwner
+	}
 	for {
 		if err := k.await(ctx); err != nil {
 			return 0, err
 		}
 		now := k.now()
 		ttl, r := k.table.renew(id, now)
-		if r != undecided {
+		switch {
+		case !k.holds():
+			return 0, ErrNotOwner
+		case r != undecided:
 			return ttl, nil
 		}
 		e, ended, first := k.table.wait(id, now)
@@ -159,9 +187,21 @@ type Info struct {
 // TimeToLive returns what is left of a lease, and the keys attached to it if asked for, sorted. A lease that is not
 // there has no error: found is false and only Rev is set. Errors: ErrStopped, ErrNotOwner, ctx's, the store's.
 func (k *Keeper) TimeToLive(ctx context.Context, id int64, keys bool) (info Info, found bool, err error) {
-	if keys {
-		return k.withKeys(ctx, id)
+	if !k.owns(id) {
+		return Info{}, false, ErrNotOwner
 	}
+	if keys {
+		info, found, err = k.withKeys(ctx, id)
+	} else {
+		info, found, err = k.withoutKeys(ctx, id)
+	}
+	if err == nil && !k.holds() {
+		return Info{}, false, ErrNotOwner
+	}
+	return info, found, err
+}
+
+func (k *Keeper) withoutKeys(ctx context.Context, id int64) (info Info, found bool, err error) {
 	// The revision comes first: what the answer shows is never older than its header says.
 	rev, err := k.store.Head(ctx)
 	if err != nil {
@@ -240,6 +280,9 @@ func (k *Keeper) Leases(ctx context.Context) ([]int64, error) {
 	}
 	if len(busy) > 0 {
 		sortListed(known)
+	}
+	if !k.holds() {
+		return nil, ErrNotOwner
 	}
 	ids := make([]int64, len(known))
 	for i, l := range known {

@@ -1,0 +1,194 @@
+package election
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// campaign observes the rows until they may be claimed, and claims them, until it is elected or ctx ends. Errors: ctx's and
+// fatal ones.
+func (c *Candidate) campaign(ctx context.Context) (*Term, error) {
+	failures := 0
+	for {
+		t, err := c.attempt(ctx)
+		switch {
+		case ctx.Err() != nil:
+			if t != nil {
+				c.release(ctx, t)
+			}
+			return nil, ctx.Err()
+		case t != nil:
+			return t, nil
+		case err == nil:
+			failures = 0
+			continue
+		case fatal(err):
+			return nil, err
+		}
+		if failures == 0 && !errors.Is(err, engine.ErrConflict) {
+			c.o.Logger.Warn("campaign is delayed", "key", c.o.Key, "error", err)
+		}
+		c.pause(ctx, failures)
+		failures++
+	}
+}
+
+// attempt looks at the rows once and claims them or waits until it is time to look again.
+func (c *Candidate) attempt(ctx context.Context) (*Term, error) {
+	if err := c.look(ctx); err != nil {
+		return nil, err
+	}
+	ok, wait := c.watch.claimable(c.now())
+	poll := c.o.TTL / pollDivisor
+	switch rest := c.resting - c.now(); {
+	case !ok:
+	case rest > 0:
+		wait = rest
+	case c.o.Eligible():
+		return c.claim(ctx)
+	default:
+		wait = poll
+	}
+	return nil, c.await(ctx, min(wait, poll))
+}
+
+// look reads the rows and shows them to the observer.
+func (c *Candidate) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, c.o.TTL)
+	defer cancel()
+	r, err := c.readBack(ctx)
+	if err != nil {
+		return err
+	}
+	return c.saw(r)
+}
+
+func (c *Candidate) readBack(ctx context.Context) (rows, error) {
+	snap, err := c.store.Snapshot(ctx)
+	if err != nil {
+		return rows{}, err
+	}
+	defer snap.Close()
+	return c.keys.read(ctx, snap)
+}
+
+// saw shows the observer what has just been read.
+func (c *Candidate) saw(r rows) error {
+	if err := c.watch.see(r, c.now()); err != nil {
+		return err
+	}
+	c.tell(c.watch.ballot.LeaderInfo)
+	return nil
+}
+
+// await returns when the rows may have changed, after d, or at a nudge. Every change of leader writes <key>r too. Errors: the
+// engine's; not those of ctx.
+func (c *Candidate) await(ctx context.Context, d time.Duration) error {
+	short, cancel := context.WithTimeout(ctx, d)
+	var nudges sync.WaitGroup
+	nudges.Go(func() {
+		select {
+		case <-c.nudge:
+			cancel()
+		case <-short.Done():
+		}
+	})
+	defer nudges.Wait()
+	defer cancel()
+	err := c.store.WaitChange(short, c.keys.renewal, c.watch.seen.renewal)
+	if short.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// claim takes the lead if the rows are as the observer has seen them. It returns nil without an error if they are not.
+func (c *Candidate) claim(ctx context.Context) (*Term, error) {
+	begun := c.now()
+	next := ballotRow{
+		LeaderInfo: LeaderInfo{Holder: c.o.Holder, Value: c.o.Value, Ballot: c.watch.ballot.Ballot + 1},
+		ttl:        c.o.TTL,
+		token:      newToken(),
+	}
+	row := next.encode()
+	err := c.tryClaim(ctx, next.Ballot, row)
+	if errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = c.settle(ctx, row, begun)
+	}
+	if err != nil {
+		if errors.Is(err, errChanged) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	t := c.newTerm(next.Ballot, row, begun)
+	c.tell(next.LeaderInfo)
+	return t, nil
+}
+
+// errChanged: the rows are not those that were to be claimed, or not what the claim has written.
+var errChanged = errors.New("election: rows have changed")
+
+func (c *Candidate) tryClaim(ctx context.Context, ballot uint64, row []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, c.o.TTL)
+	defer cancel()
+	return c.commit(ctx, func(r rows, txn engine.Txn) error {
+		if !r.equal(c.watch.seen) {
+			return errChanged // look shows them to the observer
+		}
+		txn.Set(c.keys.ballot, row)
+		txn.Set(c.keys.renewal, renewalRow(ballot, 0))
+		return nil
+	})
+}
+
+// settle reads back whether a claim begun at begun has happened. It gives up when the claim would be worth nothing any more.
+func (c *Candidate) settle(ctx context.Context, row []byte, begun instant) error {
+	ctx, cancel := context.WithTimeout(ctx, begun+c.o.TTL-c.now())
+	defer cancel()
+	for failures := 0; ; failures++ {
+		r, err := c.readBack(ctx)
+		switch {
+		case err == nil && bytes.Equal(r.ballot, row):
+			return nil
+		case err == nil:
+			return errChanged
+		case fatal(err):
+			return err
+		case ctx.Err() != nil:
+			return engine.ErrUnknownOutcome
+		}
+		c.pause(ctx, failures)
+	}
+}
+
+// commit runs f with the rows in a transaction of its own and waits for its outcome.
+func (c *Candidate) commit(ctx context.Context, f func(rows, engine.Txn) error) error {
+	txn, err := c.store.Begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer txn.Discard()
+	r, err := c.keys.read(ctx, txn)
+	if err != nil {
+		return err
+	}
+	if err := f(r, txn); err != nil {
+		return err
+	}
+	// An engine with a disk of its own takes these few bytes although it is full.
+	if s, ok := txn.(engine.Shrinker); ok {
+		s.Shrinks()
+	}
+	p, err := txn.Commit(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = p.Wait(ctx)
+	return err
+}

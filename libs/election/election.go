@@ -1,0 +1,185 @@
+package election
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Defaults and limits.
+const (
+	// DefaultTTL is for how long a leader that says nothing is waited for.
+	DefaultTTL = time.Second
+	// TTLMin is the shortest time to live.
+	TTLMin = 10 * time.Millisecond
+	// renewDivisor sets the default of Options.Renew: TTL/renewDivisor. With the margin it leaves room for two attempts that fail.
+	renewDivisor = 4
+	// pollDivisor bounds the wait between two looks of a challenger, TTL/pollDivisor: it does not rely on the engine's
+	// WaitChange, which only makes it faster.
+	pollDivisor = 2
+	// retryMin and TTL/retryDivisor bound the pause after an attempt that failed; it doubles in between.
+	retryMin     = time.Millisecond
+	retryDivisor = 8
+	// restDivisor sets the pause before a candidate claims again what it has given up by itself, TTL/restDivisor: others come first.
+	restDivisor = 8
+)
+
+// Options configure a Candidate. Key and Holder are required; the zero value of the others means their default.
+type Options struct {
+	Key    []byte // prefix of the election's rows
+	Holder string // name of this candidate, for humans; at most HolderMax bytes
+	Value  []byte // what Leader tells others besides, such as an address; at most ValueMax bytes
+
+	// TTL is for how long challengers must see no renewal of this candidate's before they claim; it stands in the row, so candidates need not agree on it.
+	// Default DefaultTTL.
+	TTL time.Duration
+	// Renew is the time between renewals. Default TTL/4.
+	Renew time.Duration
+
+	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it becomes so (tell it by Nudge).
+	// Called from Run's goroutine. Default: always.
+	Eligible func() bool
+	// Observed is told who leads, whenever that changes: others, this candidate, nobody. Called from Run's goroutine; must be quick.
+	Observed func(LeaderInfo)
+
+	Logger *slog.Logger // default: none
+}
+
+func (o *Options) ensureDefaults() {
+	if o.TTL == 0 {
+		o.TTL = DefaultTTL
+	}
+	if o.Renew == 0 {
+		o.Renew = o.TTL / renewDivisor
+	}
+	if o.Eligible == nil {
+		o.Eligible = func() bool { return true }
+	}
+	if o.Observed == nil {
+		o.Observed = func(LeaderInfo) {}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+}
+
+func (o *Options) validate() error {
+	switch {
+	case len(o.Key) == 0:
+		return errors.New("election: no key")
+	case o.Holder == "" || len(o.Holder) > HolderMax:
+		return fmt.Errorf("election: holder of %d bytes not in 1…%d", len(o.Holder), HolderMax)
+	case len(o.Value) > ValueMax:
+		return fmt.Errorf("election: value of %d bytes, at most %d", len(o.Value), ValueMax)
+	case o.TTL < TTLMin:
+		return fmt.Errorf("election: TTL %v below %v", o.TTL, TTLMin)
+	case o.Renew <= 0 || o.Renew > o.TTL/2:
+		return fmt.Errorf("election: renewal every %v with a TTL of %v; at most half of it", o.Renew, o.TTL)
+	}
+	return nil
+}
+
+// Candidate takes part in one election.
+type Candidate struct {
+	store engine.Store
+	o     Options
+	keys  keys
+	start time.Time
+	nudge chan struct{}
+
+	// Of Run's goroutine.
+	watch    observer
+	resting  instant    // no claim before
+	told     LeaderInfo // what Observed was told last
+	toldOnce bool
+}
+
+// New returns a candidate. It does nothing before Run.
+func New(store engine.Store, o Options) (*Candidate, error) {
+	o.ensureDefaults()
+	if err := o.validate(); err != nil {
+		return nil, err
+	}
+	return &Candidate{
+		store: store,
+		o:     o,
+		keys:  keysOf(o.Key),
+		start: time.Now(),
+		nudge: make(chan struct{}, 1),
+	}, nil
+}
+
+// Nudge makes Run ask Options.Eligible again at once. It may be called from any goroutine.
+func (c *Candidate) Nudge() {
+	select {
+	case c.nudge <- struct{}{}:
+	default:
+	}
+}
+
+// now reads the candidate's clock, which is monotonic.
+func (c *Candidate) now() instant { return time.Since(c.start) }
+
+// Run campaigns until ctx ends, then it returns nil. Each time that it is elected it calls lead, whose ctx ends when the term is
+// lost or Run's ctx ends. The term is kept up until lead has returned; then it is released, so that another candidate need not wait. After lead has
+// returned nil, or its ctx has ended, the campaign goes on; any other error of lead ends Run, which returns it. Other errors:
+// ErrCorrupt, engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
+func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *Term) error) error {
+	for {
+		t, err := c.campaign(ctx)
+		if err != nil {
+			return runErr(ctx, err)
+		}
+		if err := c.serve(ctx, t, lead); err != nil {
+			return runErr(ctx, err)
+		}
+		c.resting = c.now() + c.o.TTL/restDivisor
+	}
+}
+
+func runErr(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// fatal reports whether err cannot be waited out.
+func fatal(err error) bool {
+	return errors.Is(err, engine.ErrClosed) || errors.Is(err, ErrCorrupt) || errors.Is(err, engine.ErrTooLarge)
+}
+
+// pause waits after the n-th failure in a row, n >= 0, for a time between half of it and all of it by chance.
+func (c *Candidate) pause(ctx context.Context, n int) {
+	d := min(retryMin<<min(n, 16), max(c.o.TTL/retryDivisor, retryMin))
+	c.sleep(ctx, d/2+mathrand.N(d/2+1))
+}
+
+func (c *Candidate) sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// tell passes on who leads, if that is news.
+func (c *Candidate) tell(l LeaderInfo) {
+	if c.toldOnce && c.told.Ballot == l.Ballot && c.told.Holder == l.Holder {
+		return
+	}
+	c.told, c.toldOnce = l, true
+	c.o.Observed(l)
+}
+
+func newToken() (t [tokenLen]byte) {
+	rand.Read(t[:])
+	return t
+}

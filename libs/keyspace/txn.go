@@ -1,0 +1,78 @@
+package keyspace
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// again reports whether a transaction that failed with err is to be run again.
+func again(err error) bool {
+	return errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, engine.ErrTooOld)
+}
+
+// attempts calls f until it succeeds or fails for good.
+func attempts(ctx context.Context, f func() error) error {
+	var err error
+	for n := range attemptsMax {
+		if err = f(); err == nil || !again(err) {
+			return err
+		}
+		d := min(time.Millisecond<<min(n, 16), pauseMax)
+		pause := time.NewTimer(d/2 + rand.N(d/2+1)) // what conflicted is not to come back together
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+			return ctx.Err()
+		}
+	}
+	return err
+}
+
+// update runs f in a transaction. f may run several times, also after an attempt that has been committed.
+func update(ctx context.Context, eng engine.Store, f func(engine.Txn) error) error {
+	return attempts(ctx, func() error {
+		txn, err := eng.Begin(ctx)
+		if err != nil {
+			return err
+		}
+		defer txn.Discard()
+		if err := f(txn); err != nil {
+			return err
+		}
+		p, err := txn.Commit(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = p.Wait(ctx)
+		return err
+	})
+}
+
+// view runs f with a snapshot, and again with a newer one if that has grown too old.
+func view(ctx context.Context, eng engine.Store, f func(engine.Reader) error) error {
+	return attempts(ctx, func() error {
+		snap, err := eng.Snapshot(ctx)
+		if err != nil {
+			return err
+		}
+		defer snap.Close()
+		return f(snap)
+	})
+}
+
+// scan calls f for each row of a range.
+func scan(ctx context.Context, r engine.Reader, q engine.Range, f func(key, value []byte) error) (err error) {
+	it := r.Scan(ctx, q)
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.Next() {
+		if err := f(it.Key(), it.Value()); err != nil {
+			return err
+		}
+	}
+	return it.Err()
+}
