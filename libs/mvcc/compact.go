@@ -3,8 +3,8 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"math"
 	"sync"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -14,6 +14,10 @@ const (
 	removeEntries = 1000
 	removeBytes   = 1 << 20
 )
+
+// removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
+// what was compacted there, and who is further behind has to begin anew.
+const removeGrace = time.Second
 
 // Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is done. head is
 // the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, and as Put.
@@ -121,7 +125,6 @@ type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
 	done    int64 // all entries below are gone
-	fed     int64 // the Feed is served from the log and needs the entries from here on; else math.MaxInt64
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
 }
@@ -140,17 +143,6 @@ func (r *removal) reached(rev int64) {
 	r.signal()
 }
 
-// feedAt says that the Feed needs the entries from rev on: they are not removed, whatever is compacted.
-func (r *removal) feedAt(rev int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	held := r.fed < r.target
-	r.fed = rev
-	if held {
-		r.signal()
-	}
-}
-
 func (r *removal) signal() {
 	close(r.changed)
 	r.changed = make(chan struct{})
@@ -159,7 +151,7 @@ func (r *removal) signal() {
 func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	return min(r.target, r.fed), r.done, r.changed
+	return r.target, r.done, r.changed
 }
 
 // wait returns when all entries below rev are gone, or ErrClosed if that will not happen in this run.
@@ -182,7 +174,7 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	r := &s.removal
 	r.changed = make(chan struct{})
-	r.target, r.done, r.fed = s.compact.Load(), neverCompacted, math.MaxInt64
+	r.target, r.done = s.compact.Load(), neverCompacted
 	var err error
 	r.done, err = s.removedOf(ctx, snap)
 	return err
@@ -209,12 +201,13 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 	defer context.AfterFunc(s.closing, cancel)()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sweepOldCommits(ctx) })
-	s.removeCompacted(ctx)
+	s.removeCompacted(ctx, removeGrace)
 	wg.Wait()
 }
 
-// removeCompacted follows the compact revision until ctx ends.
-func (s *Store) removeCompacted(ctx context.Context) {
+// removeCompacted follows the compact revision until ctx ends. It lets the grace pass between a compaction and the removal.
+func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
+	seen := int64(neverCompacted)
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target {
@@ -223,6 +216,10 @@ func (s *Store) removeCompacted(ctx context.Context) {
 			case <-ctx.Done():
 			}
 			continue
+		}
+		if target > seen {
+			seen = target
+			sleep(ctx, grace)
 		}
 		next, err := s.removeBatch(ctx, done, target)
 		if err != nil {

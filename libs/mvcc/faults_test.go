@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sort"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -17,6 +18,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	follow "github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
@@ -25,11 +27,58 @@ import (
 type feed struct {
 	mu      sync.Mutex
 	entries []revlog.Entry
+	stop    func() // ends the follower, if there is one
+}
+
+// openFed opens a Store whose entries f gets: from its lane if that can feed, else by following the log, and then nothing is
+// removed from under the follower. A feed that has followed a Store before gets what is new in the next.
+func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store {
+	t.Helper()
+	if o.Lanes <= 1 && e.Limits().Pipelined {
+		o.Feed, f.stop = f.add, func() {}
+		return open(t, e, o)
+	}
+	o.NoRemoval = true
+	s := open(t, e, o)
+	ctx, cancel := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	f.stop = func() {
+		cancel()
+		wg.Wait()
+	}
+	resets := 0
+	follower := follow.NewFollower(s, nil, follow.FollowerOptions{
+		Reset: func(position int64) {
+			if resets++; resets > 1 {
+				t.Errorf("history lost up to %d", position)
+			}
+		},
+		Apply: f.addNew,
+	})
+	wg.Go(func() {
+		if err := follower.Run(ctx); err != nil {
+			t.Error(err)
+		}
+	})
+	t.Cleanup(f.stop) // before the Store is closed
+	<-follower.Ready()
+	return s
 }
 
 func (f *feed) add(e []revlog.Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.entries = append(f.entries, e...)
+}
+
+// addNew leaves out what a follower's window repeats.
+func (f *feed) addNew(e []revlog.Entry) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if n := len(f.entries); n > 0 {
+		last := f.entries[n-1].Rev
+		e = e[sort.Search(len(e), func(i int) bool { return e[i].Rev > last }):]
+	}
 	f.entries = append(f.entries, e...)
 }
 
@@ -220,10 +269,11 @@ func TestBadDays(t *testing.T) {
 			e := faults.New(openEngine(t, v.engine), badDays(seed))
 			l := newLedger()
 			var f feed
-			v.store.Feed = f.add
 			var conflicts, retries int64
 			for run := range 3 {
-				s := openQuietly(t, e, v.store)
+				e.Pause(true)
+				s := openFed(t, e, v.store, &f)
+				e.Pause(false)
 				var wg sync.WaitGroup
 				for c := range 6 {
 					wg.Go(func() {
@@ -242,6 +292,7 @@ func TestBadDays(t *testing.T) {
 					t.Fatal(err)
 				}
 				waitFor(t, func() bool { return f.reached(head) })
+				f.stop()
 				if err := s.Close(); err != nil { // removal is cut off wherever it is
 					t.Fatal(err)
 				}
@@ -443,32 +494,4 @@ func TestNothingIsVisitedTwice(t *testing.T) {
 	if diff := cmp.Diff([]string{"k0", "k1", "k2"}, got); diff != "" || !errors.Is(err, mvcc.ErrUnavailable) {
 		t.Fatal(diff, err)
 	}
-}
-
-// TestFeedOutlivesCompaction: a feed that is served from the log gets all entries although they were compacted before it read them.
-func TestFeedOutlivesCompaction(t *testing.T) {
-	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{})
-	var f feed
-	hold := make(chan struct{})
-	var once sync.Once
-	s := open(t, e, mvcc.Options{Feed: func(e []revlog.Entry) {
-		once.Do(func() { <-hold })
-		f.add(e)
-	}})
-	for i := range 20 {
-		put(t, s, fmt.Sprint("k", i%3), fmt.Sprint(i))
-	}
-	if _, err := s.Compact(t.Context(), 21, false); err != nil {
-		t.Fatal(err)
-	}
-	if _, _, err := s.ReadLog(t.Context(), 20, 10, 1000); !errors.Is(err, mvcc.ErrCompacted) {
-		t.Fatal(err)
-	}
-	close(hold)
-	waitFor(t, func() bool { return f.reached(21) })
-	if n := len(f.all()); n != 20 {
-		t.Fatalf("%d entries fed", n)
-	}
-	waitFor(t, func() bool { return removedUpTo(t, e, nil) == 21 })
-	check(t, e, s, nil, true)
 }

@@ -144,8 +144,10 @@ func markShrinks(txn engine.Txn) {
 	}
 }
 
-func pause(ctx context.Context, n int) {
-	t := time.NewTimer(min(pauseMin<<n, pauseMax))
+func pause(ctx context.Context, n int) { sleep(ctx, min(pauseMin<<n, pauseMax)) }
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
@@ -242,7 +244,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		s.compactedTo(f.g.compact)
 	}
 	s.usage.Events.Add(int64(len(f.g.events)))
-	if s.o.Feed != nil && !s.fromLog && len(entries) > 0 {
+	if s.o.Feed != nil && len(entries) > 0 {
 		s.o.Feed(entries)
 	}
 	if s.o.Committed != nil && len(entries) > 0 {
@@ -270,7 +272,7 @@ func (l *lane) resolve(ctx context.Context, f *flight) (engine.Stamp, error) {
 		first, ok, err := l.readBack(ctx, f)
 		switch {
 		case err != nil:
-			if n > unavailableMax*unavailableMax {
+			if n > unavailableMax*unavailableMax || errors.Is(err, engine.ErrClosed) || n > unavailableMax && l.s.closing.Err() != nil {
 				return engine.Stamp{}, errUnresolved
 			}
 			pause(ctx, min(n, unavailableMax))

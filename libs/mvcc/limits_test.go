@@ -215,8 +215,7 @@ func TestLargeValues(t *testing.T) {
 		t.Run(v.name, func(t *testing.T) {
 			e := openEngine(t, v.engine)
 			var f feed
-			v.store.Feed = f.add
-			s := open(t, e, v.store)
+			s := openFed(t, e, v.store, &f)
 			r := rand.New(rand.NewPCG(seed(t), 1))
 			random := func(n int) string {
 				b := make([]byte, n)

@@ -10,12 +10,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Bounds of one read of the log by the tail.
-const (
-	tailEntries = 1024
-	tailBytes   = 4 << 20
-)
-
 // ReadLog reads committed, durable entries with revision >= from, in order: at most maxEntries, and no further than maxBytes
 // but at least one entry. next is where to go on; it is beyond the head when everything has been read. Errors: ErrCompacted
 // if from is below the compact revision (the entry at the compact revision is still there), ErrUnavailable, ErrCorrupt, the
@@ -127,45 +121,6 @@ func (s *Store) scanLog(ctx context.Context, rd engine.Reader, r engine.Range, v
 		}
 	}
 	return storeErr(it.Err())
-}
-
-// tail feeds the log to Options.Feed where the lanes cannot: several lanes answer out of order, and other processes write too.
-// A compaction does not stop it: it reads on below the compact revision, and this Store removes nothing that it has not fed.
-// If another process has, the feed stops there rather than leave a gap; its consumer's stall detection is what helps.
-func (s *Store) tail(ctx context.Context, from int64) {
-	for n := 0; ctx.Err() == nil; {
-		entries, next, err := s.readTail(ctx, from)
-		if err == nil && len(entries) == 0 {
-			err = s.WaitHead(ctx, from)
-		}
-		if err != nil {
-			if n++; errors.Is(err, ErrCompacted) && n == 1 {
-				s.o.Logger.Error("another process has removed log entries that the feed needs", "revision", from)
-			}
-			pause(ctx, min(n, unavailableMax))
-			continue
-		}
-		n = 0
-		if len(entries) > 0 {
-			s.o.Feed(entries)
-		}
-		from = next
-		s.removal.feedAt(from)
-	}
-}
-
-func (s *Store) readTail(ctx context.Context, from int64) ([]revlog.Entry, int64, error) {
-	payloads, next, _, err := s.ReadPayloads(ctx, from, tailEntries, tailBytes)
-	if err != nil {
-		return nil, 0, err
-	}
-	entries := make([]revlog.Entry, len(payloads))
-	for i, p := range payloads {
-		if entries[i], err = s.Parse(p); err != nil {
-			return nil, 0, err
-		}
-	}
-	return entries, next, nil
 }
 
 // WaitHead returns when the head may have reached rev, at once if it has. It may return too early. Errors: ErrUnavailable, the

@@ -6,4 +6,13 @@ import (
 	"go.uber.org/goleak"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+// ignoredLeak is a function whose goroutine lives as long as the process; "": none.
+var ignoredLeak string
+
+func TestMain(m *testing.M) {
+	var o []goleak.Option
+	if ignoredLeak != "" {
+		o = append(o, goleak.IgnoreAnyFunction(ignoredLeak))
+	}
+	goleak.VerifyTestMain(m, o...)
+}

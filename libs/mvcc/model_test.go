@@ -388,15 +388,9 @@ func (d *driver) reopen() {
 func TestConcurrentCounters(t *testing.T) {
 	for _, v := range variants() {
 		t.Run(v.name, func(t *testing.T) {
-			var mu sync.Mutex
-			var fed []revlog.Entry
+			var f feed
 			v.engine.Seed = seed(t)
-			v.store.Feed = func(e []revlog.Entry) {
-				mu.Lock()
-				defer mu.Unlock()
-				fed = append(fed, e...)
-			}
-			s := open(t, openEngine(t, v.engine), v.store)
+			s := openFed(t, openEngine(t, v.engine), v.store, &f)
 			const clients, increments, counters = 8, 40, 3
 			var wg sync.WaitGroup
 			for c := range clients {
@@ -415,16 +409,12 @@ func TestConcurrentCounters(t *testing.T) {
 			if total != clients*increments {
 				t.Fatalf("%d increments, want %d", total, clients*increments)
 			}
-			waitFor(t, func() bool {
-				mu.Lock()
-				defer mu.Unlock()
-				return len(fed) > 0 && fed[len(fed)-1].Rev == info.Rev
-			})
+			waitFor(t, func() bool { return f.reached(info.Rev) })
 			log, _, err := s.ReadLog(context.Background(), 0, 1<<20, 1<<30)
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(log, fed, cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(log, f.all(), cmpopts.EquateEmpty()); diff != "" {
 				t.Fatal(diff)
 			}
 			for i := 1; i < len(log); i++ {

@@ -14,8 +14,15 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
+// openCluster, if not nil, opens a store on a real cluster (foundationdb_test.go), which then stands for all the engines
+// that behave like one.
+var openCluster func(t testing.TB) engine.Store
+
 func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	t.Helper()
+	if openCluster != nil && o.FDBLimits && o.Sparse && o.NotPipelined {
+		return openCluster(t)
+	}
 	if o.FS == nil {
 		o.FS = vfs.NewMem()
 	}

@@ -17,6 +17,7 @@ const (
 	defaultGroup      = 512
 	defaultGroupBytes = 4 << 20
 	defaultInline     = 512
+	defaultShift      = 5
 	defaultChunk      = 1 << 20
 	chunkOverhead     = 64 // what a chunk row holds beside the chunk
 	lanesMax          = 64
@@ -33,8 +34,9 @@ type Options struct {
 	// Prefix is put before every row: the keyspace's place in a shared engine.
 	Prefix []byte
 
-	// Feed receives the committed entries: never concurrently, in revision order, when they are durable and, where the
-	// engine is pipelined, before the requests that made them are answered. It must return quickly.
+	// Feed receives the committed entries: never concurrently, in revision order, when they are durable and before the requests
+	// that made them are answered. It must return quickly. Only the one lane of a Store that is alone on a pipelined engine can
+	// feed; elsewhere groups land out of order, or are other processes': package feed follows the log.
 	Feed func([]revlog.Entry)
 
 	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it must
@@ -53,7 +55,8 @@ type Options struct {
 	GroupMax   int
 	GroupBytes int
 
-	// Shift is the number of index bits of a new keyspace; it is ignored for one that exists and by a dense engine (0).
+	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine years); it is
+	// ignored for one that exists and by a dense engine (0).
 	Shift uint
 	// InlineBytes is the largest value kept in the idx row (default 512, at most what fits into one row).
 	InlineBytes int
@@ -82,6 +85,7 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	if l.MaxStamps > 0 {
 		o.GroupMax = min(o.GroupMax, l.MaxStamps)
 	}
+	setDefault(&o.Shift, defaultShift)
 	if l.Dense {
 		o.Shift = 0
 	}
@@ -90,14 +94,16 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	}
 }
 
-func setDefault(v *int, d int) {
+func setDefault[T int | uint](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}
 }
 
-func (o *Options) validate() error {
+func (o *Options) validate(l engine.Limits) error {
 	switch {
+	case o.Feed != nil && (o.Lanes > 1 || !l.Pipelined):
+		return errors.New("mvcc: only a single lane on a pipelined engine can feed")
 	case o.Lanes < 1 || o.Lanes > lanesMax:
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:

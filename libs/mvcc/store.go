@@ -33,7 +33,6 @@ type Store struct {
 
 	noSpace atomic.Bool
 	queue   queue
-	fromLog bool // Feed is served by tailing the log rather than by the lanes
 	removal removal
 
 	closing context.Context // ends when Close begins
@@ -59,7 +58,7 @@ type Usage struct {
 func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	limits := eng.Limits()
 	o.ensureDefaults(limits)
-	if err := o.validate(); err != nil {
+	if err := o.validate(limits); err != nil {
 		return nil, err
 	}
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
@@ -105,19 +104,13 @@ func (s *Store) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.closing, s.stop = ctx, stop
 	s.queue.init(s.o.QueueMax, s.o.Lanes)
-	s.fromLog = s.o.Feed != nil && (s.o.Lanes > 1 || !s.limits.Pipelined)
 	for i := range s.o.Lanes {
 		l := &lane{s: s, id: i}
 		s.wg.Go(l.run)
 	}
-	if s.fromLog {
-		from := s.head.Load().rev + 1
-		s.removal.feedAt(from)
-		s.wg.Go(func() { s.tail(ctx, from) })
-	}
 	s.removal.closed = ctx.Done()
 	if !s.o.NoRemoval {
-		s.wg.Go(func() { s.removeCompacted(ctx) })
+		s.wg.Go(func() { s.removeCompacted(ctx, 0) })
 	}
 	if !s.limits.Dense {
 		s.wg.Go(func() { s.followCompaction(ctx) })

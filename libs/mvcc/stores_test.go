@@ -128,7 +128,9 @@ func TestTwoStores(t *testing.T) {
 			var feeds [2]feed
 			var stores [2]*mvcc.Store
 			for i := range stores {
-				stores[i] = openQuietly(t, e, mvcc.Options{Lanes: 2, Shift: 4, Feed: feeds[i].add})
+				e.Pause(true)
+				stores[i] = openFed(t, e, mvcc.Options{Lanes: 2, Shift: 4}, &feeds[i])
+				e.Pause(false)
 			}
 			if stores[0].Meta() != stores[1].Meta() {
 				t.Fatal("two keyspaces")

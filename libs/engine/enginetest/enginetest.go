@@ -329,7 +329,8 @@ func testIsolation(t *testing.T, e Engine) {
 	old := snapshot(t, s)
 	x := begin(t, s)
 	same := snapshot(t, s)
-	if old.Version() != same.Version() {
+	// FoundationDB's versions go on while nothing is written.
+	if old.Version() != same.Version() && !s.Limits().Versionstamps {
 		t.Errorf("two snapshots of one state have versions %d and %d", old.Version(), same.Version())
 	}
 	same.Close()

@@ -138,7 +138,7 @@ func Open(dir string, o Options) (*Cache, error) {
 const formatVersion = pdb.FormatTableFormatV6
 
 // Start checks what the directory holds against log, fills it up to position if that is near, and begins to serve.
-// Entries after position must be given to Append, which may begin after Start. Call it once. It fails only with the context;
+// Entries after position must be given to Append, which may begin after Start; what the directory holds of them is kept and skipped. Call it once. It fails only with the context;
 // a directory that cannot be used makes a cache that serves nothing.
 func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	w, err := c.resume(ctx, log, position)
@@ -152,7 +152,7 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 		err = c.clear()
 	}
 	c.queueMu.Lock()
-	c.tail, c.queuePrev = position, w.last // nothing is in between
+	c.tail, c.queuePrev = max(position, w.last), w.last // nothing is in between
 	c.queueMu.Unlock()
 	c.mu.Lock()
 	c.window, c.started = w, true

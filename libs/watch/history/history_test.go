@@ -186,7 +186,14 @@ func runAgainstLog(t *testing.T, seed uint64) {
 				t.Fatal(err)
 			}
 			l.add(rnd.IntN(30)) // missed
-			c = start(t, l, l.head(), o)
+			position := l.head()
+			var again []revlog.Entry // a hub begins before the head, maybe before what is in the directory ends
+			if n := len(l.entries); rnd.IntN(2) == 0 && n > 0 {
+				i := max(0, n-1-rnd.IntN(60))
+				position, again = l.entries[i].Rev, l.entries[i+1:]
+			}
+			c = start(t, l, position, o)
+			c.Append(again)
 		default:
 			from := l.head() - int64(rnd.IntN(400)) + 5
 			if from < max(1, l.compact) {
@@ -250,6 +257,9 @@ func TestCacheSparesTheLog(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	check()
+	c = start(t, l, 300, Options{FS: fs, Identity: []byte("a")}) // a hub begins before the head
+	c.Append(l.entries[299:])
 	check()
 	l.add(300)
 	l.gap = 5

@@ -31,8 +31,14 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 	if err != nil {
 		return window{}, err
 	}
-	if len(revs) == 0 || w.last > position {
-		return window{}, fmt.Errorf("it ends at revision %d, the log at %d", w.last, position)
+	end := position
+	if w.last > position { // a hub reads a stretch before its start again; what lies in it is compared with the log as well
+		if end, err = log.Head(ctx); err != nil {
+			return window{}, err
+		}
+	}
+	if len(revs) == 0 || w.last > end {
+		return window{}, fmt.Errorf("it ends at revision %d, the log at %d", w.last, end)
 	}
 	if err := c.compare(ctx, log, revs); err != nil {
 		return window{}, err

@@ -14,7 +14,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
-	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/wire"
 	"google.golang.org/grpc"
 )
@@ -36,7 +35,7 @@ const (
 type Config struct {
 	Engine   engine.Store
 	Listener net.Listener
-	MVCC     mvcc.Options // Feed and Logger are set here
+	MVCC     mvcc.Options // Feed, Committed and Logger are set here
 	Logger   *slog.Logger
 	// NoLeases leaves out the Lease service. Of several servers on one engine only one can own the leases.
 	NoLeases bool
@@ -47,7 +46,7 @@ type Server struct {
 	grpc     *grpc.Server
 	listener *listener
 	store    *mvcc.Store
-	hub      *watch.Hub
+	feed     *fanOut
 	stop     context.CancelFunc
 	wg       sync.WaitGroup
 	leases   error // read after wg
@@ -55,27 +54,22 @@ type Server struct {
 
 // Start opens the keyspace in the engine, creating it if need be, loads its leases and serves it.
 func Start(ctx context.Context, c Config) (*Server, error) {
-	s := &Server{stop: func() {}, hub: watch.New(watch.Options{ProgressInterval: progressInterval})}
-	c.MVCC.Feed, c.MVCC.Logger = s.hub.Apply, c.Logger
+	s := &Server{stop: func() {}, feed: newFanOut(&c.MVCC, c.Engine.Limits().Pipelined)}
+	c.MVCC.Logger = c.Logger
 	var err error
 	if s.store, err = mvcc.Open(ctx, c.Engine, c.MVCC); err != nil {
-		s.hub.Close()
-		return nil, fmt.Errorf("inproc: %w", err)
+		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.feed.close())
 	}
-	head, err := s.store.Head(ctx)
-	if err != nil {
-		s.hub.Close()
-		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
+	if err := s.feed.start(ctx, s.store, c.Logger); err != nil {
+		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.feed.close(), s.store.Close())
 	}
-	s.hub.Start(s.store, head)
 	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.WaitForHandlers(true))
 	header := etcdapi.Header{ClusterID: s.store.Meta().ClusterID, MemberID: memberID, RaftTerm: raftTerm}
 	etcdapi.RegisterKV(s.grpc, s.store, header, etcdapi.KVOptions{})
-	etcdapi.RegisterWatch(s.grpc, s.hub, header, etcdapi.WatchOptions{})
+	etcdapi.RegisterWatch(s.grpc, s.feed, header, etcdapi.WatchOptions{})
 	if !c.NoLeases {
 		if err := s.startLeases(ctx, header, c.Logger); err != nil {
-			s.hub.Close()
-			return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.store.Close())
+			return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.feed.close(), s.store.Close())
 		}
 	}
 	s.listener = &listener{Listener: c.Listener, conns: map[net.Conn]struct{}{}}
@@ -110,12 +104,11 @@ func (s *Server) Stop(cut func()) error {
 	if cut != nil {
 		cut()
 	}
-	s.hub.Drain()
+	s.feed.drain()
 	s.grpc.Stop() // waits for handlers
 	s.stop()
 	s.wg.Wait()
-	s.hub.Close()
-	return errors.Join(s.store.Close(), s.leases)
+	return errors.Join(s.feed.close(), s.store.Close(), s.leases)
 }
 
 // Usage returns the counters of this server's store.

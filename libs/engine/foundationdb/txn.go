@@ -1,0 +1,182 @@
+//go:build foundationdb
+
+package foundationdb
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+
+	"github.com/apple/foundationdb/bindings/go/src/fdb"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// txn is an engine.Txn. Mutations go to the client library as they come.
+type txn struct {
+	reader
+	bytes   int   // of keys and values: Limits.TxnBytes
+	changes int   // mutations
+	use     int   // stamps asked for
+	indexes int   // stamps needed: the largest index used, plus 1
+	err     error // the first thing wrong with the transaction
+	fence   fdb.Key
+}
+
+// Begin implements engine.Store.
+func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
+	v, err := s.view(ctx)
+	if err != nil {
+		return nil, err
+	}
+	tr, err := s.newTransaction()
+	if err != nil {
+		return nil, err
+	}
+	tr.SetReadVersion(int64(v.version))
+	return &txn{reader: reader{s: s, tr: tr, version: v.version}}, nil
+}
+
+// Get implements engine.Reader.
+func (t *txn) Get(ctx context.Context, key []byte) ([]byte, error) {
+	t.noteRead(key, nil)
+	return t.reader.Get(ctx, key)
+}
+
+// GetMany implements engine.Reader.
+func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
+	for _, key := range keys {
+		t.noteRead(key, nil)
+	}
+	return t.reader.GetMany(ctx, keys)
+}
+
+// Scan implements engine.Reader.
+func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
+	if !q.NoConflict {
+		t.bytes += len(q.Begin) + len(q.End)
+	}
+	return t.reader.Scan(ctx, q)
+}
+
+// noteRead counts a read conflict and takes the first one for the fence.
+func (t *txn) noteRead(begin, end []byte) {
+	t.bytes += len(begin) + len(end)
+	if t.fence == nil {
+		t.fence = t.s.key(begin)
+	}
+}
+
+// AddReadConflict implements engine.Txn.
+func (t *txn) AddReadConflict(begin, end []byte) {
+	span, ok := t.s.span(begin, end)
+	if !ok || t.ended || t.err != nil {
+		return
+	}
+	t.noteRead(begin, end)
+	if err := t.tr.AddReadConflictRange(span); err != nil {
+		t.err = wrap(err)
+	}
+}
+
+// admit checks and counts one mutation; suffix is what FoundationDB wants beside key and value.
+func (t *txn) admit(key, value []byte, suffix int) bool {
+	l := &t.s.limits
+	t.bytes += len(key) + len(value)
+	switch {
+	case t.ended || t.err != nil:
+		return false
+	case len(key)+suffix > l.KeyBytes:
+		t.err = fmt.Errorf("foundationdb: a key of %d bytes: %w", len(key), engine.ErrTooLarge)
+	case len(value)+suffix > l.ValueBytes:
+		t.err = fmt.Errorf("foundationdb: a value of %d bytes: %w", len(value), engine.ErrTooLarge)
+	case t.bytes > l.TxnBytes:
+		t.err = fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+	default:
+		t.changes++
+		return true
+	}
+	return false
+}
+
+// Set implements engine.Txn.
+func (t *txn) Set(key, value []byte) {
+	if t.admit(key, value, 0) {
+		t.tr.Set(t.s.key(key), value)
+	}
+}
+
+// Clear implements engine.Txn.
+func (t *txn) Clear(key []byte) {
+	if t.admit(key, nil, 0) {
+		t.tr.Clear(t.s.key(key))
+	}
+}
+
+// ClearRange implements engine.Txn.
+func (t *txn) ClearRange(begin, end []byte) {
+	if span, ok := t.s.span(begin, end); ok && t.admit(begin, end, 0) {
+		t.tr.ClearRange(span)
+	}
+}
+
+// SetStampedKey implements engine.Txn.
+func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
+	if t.stampAt(key, at) && t.admit(key, value, stampSuffix) {
+		t.tr.SetVersionstampedKey(fdb.Key(stampOperand(t.s.o.Root, key, at)), value)
+	}
+}
+
+// SetStampedValue implements engine.Txn.
+func (t *txn) SetStampedValue(key, value []byte, at int) {
+	if t.stampAt(value, at) && t.admit(key, value, stampSuffix) {
+		t.tr.SetVersionstampedValue(t.s.key(key), stampOperand(nil, value, at))
+	}
+}
+
+// stampOperand returns what FoundationDB takes for root+b with a versionstamp at offset at of b: the offset, from the
+// beginning, follows as 4 bytes, little-endian.
+func stampOperand(root, b []byte, at int) []byte {
+	op := append(make([]byte, 0, len(root)+len(b)+stampSuffix), root...)
+	return binary.LittleEndian.AppendUint32(append(op, b...), uint32(len(root)+at))
+}
+
+// stampAt checks that b has room for a stamp at offset at and notes its index.
+func (t *txn) stampAt(b []byte, at int) bool {
+	if at < 0 || at+engine.StampLen > len(b) {
+		if t.err == nil {
+			t.err = fmt.Errorf("foundationdb: a stamp at offset %d of %d bytes", at, len(b))
+		}
+		return false
+	}
+	t.indexes = max(t.indexes, int(binary.BigEndian.Uint16(b[at+engine.StampLen-2:]))+1)
+	return true
+}
+
+// UseStamps implements engine.Txn.
+func (t *txn) UseStamps(n int) { t.use = n }
+
+// fits checks what can be checked before anything is sent.
+func (t *txn) fits() error {
+	l := &t.s.limits
+	switch {
+	case t.err != nil:
+		return t.err
+	case t.use > l.MaxStamps:
+		return fmt.Errorf("foundationdb: %d stamps, at most %d: %w", t.use, l.MaxStamps, engine.ErrTooLarge)
+	case t.indexes > t.use:
+		return fmt.Errorf("foundationdb: index %d used, %d stamps asked for", t.indexes-1, t.use)
+	case t.bytes > l.TxnBytes:
+		return fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+	}
+	return nil
+}
+
+// Discard implements engine.Txn.
+func (t *txn) Discard() {
+	if t.ended {
+		return
+	}
+	t.ended = true
+	t.tr.Reset() // gives its memory back before the garbage collector finds it
+}

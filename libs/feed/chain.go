@@ -1,0 +1,62 @@
+package feed
+
+import "github.com/headwaterdb/headwater/libs/revlog"
+
+// span is a stretch of the log: all entries with prev < revision <= upto, in order, as a frame or a read of the log brings them.
+// Entries whose Bytes are nil are references.
+type span struct {
+	prev, upto int64
+	entries    []revlog.Payload
+}
+
+// chain puts spans together (I6). It is a pure state machine.
+type chain struct {
+	// at is the position: all entries up to it have been handed out, none after it.
+	at int64
+	// parse decodes an entry.
+	parse func(revlog.Payload) (revlog.Entry, error)
+}
+
+// verdict is what became of a span.
+type verdict int
+
+// The verdicts.
+const (
+	// extended: the position is now the span's end.
+	extended verdict = iota + 1
+	// old: there was nothing new in it.
+	old
+	// gap: something before the span's end is missing, so far as the span goes. It has to come from the log; then the span may be
+	// offered again.
+	gap
+)
+
+// offer takes a span and returns those of its entries that are next, decoded. If the verdict is gap, the log has to be read up to
+// the revision need at least.
+func (c *chain) offer(s span) (fresh []revlog.Entry, v verdict, need int64) {
+	switch {
+	case s.upto <= c.at:
+		return nil, old, 0
+	case s.prev > c.at:
+		return nil, gap, s.prev
+	}
+	for i, p := range s.entries {
+		if p.Rev <= c.at {
+			continue
+		}
+		if p.Bytes == nil {
+			return fresh, gap, p.Rev
+		}
+		e, err := c.parse(p)
+		if err != nil {
+			return fresh, gap, p.Rev
+		}
+		if fresh == nil {
+			fresh = make([]revlog.Entry, 0, len(s.entries)-i)
+		}
+		fresh = append(fresh, e)
+		c.at = p.Rev
+	}
+	c.at = s.upto
+	return fresh, extended, 0
+}

@@ -1,0 +1,324 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds and times of a Follower.
+const (
+	// DefaultWindowEntries and DefaultWindowBytes bound what is read from before the head at start, so that clients which resume need no read of
+	// the log each.
+	DefaultWindowEntries = 10_000
+	DefaultWindowBytes   = 16 << 20
+	// DefaultPoll is how long the follower waits for a frame before it reads the log itself.
+	DefaultPoll = 500 * time.Millisecond
+	// DirectPause is the least time between two reads while there is a bus but no frame comes: all hubs read the log then.
+	DirectPause = 20 * time.Millisecond
+	// DefaultCheck is how often the position is compared with the head.
+	DefaultCheck = time.Second
+	// DefaultStallAfter is the Lag from which on the follower counts as stalled.
+	DefaultStallAfter = 10 * time.Second
+	// InboxBytes bounds the frames that have arrived and not been looked at.
+	InboxBytes = 64 << 20
+	// applyEntries is about how many entries Apply gets at a time, if there are so many.
+	applyEntries = 1024
+)
+
+// FollowerOptions configure a Follower. The zero value of each field means its default; Reset and Apply must be set, and
+// Keyspace if there is a bus.
+type FollowerOptions struct {
+	// Keyspace is the name on the bus, see Name.
+	Keyspace string
+
+	// Reset is called before the first Apply: entries after position will be applied, and the log is complete up to it. If it is called again,
+	// what lies between the last entry applied and position is lost to this follower: all streams have to
+	// end, and what is kept in memory or a cache has to begin anew after position.
+	Reset func(position int64)
+	// Apply gets the entries after Reset's position, each once and in order. It keeps them; they refer to memory that is never changed.
+	Apply func([]revlog.Entry)
+	// Compact, if set, is called when a greater compact revision has been heard of.
+	Compact func(rev int64)
+	// Stall, if set, is called when Stalled has changed: with true the streams should end, so that clients resume on another hub.
+	// It is called by a goroutine of its own and must not wait for the others.
+	Stall func(stalled bool)
+
+	// WindowEntries and WindowBytes: see DefaultWindowEntries. Negative: no window.
+	WindowEntries, WindowBytes int
+	Poll, Check, StallAfter    time.Duration
+	Logger                     *slog.Logger
+}
+
+// Follower applies the log. Use each for one Run.
+type Follower struct {
+	log Log
+	bus bus.Bus
+	o   FollowerOptions
+
+	inbox inbox
+	ready chan struct{}
+	fresh freshness
+
+	// Run's own.
+	chain   chain
+	batch   []revlog.Entry // decoded, not applied yet
+	compact int64
+	readAt  time.Time // start of the last read of the log
+
+	position atomic.Int64
+	count    followerCounters
+}
+
+// NewFollower returns a follower of the log. Without a bus (nil) it reads the log as soon as the head changes.
+func NewFollower(log Log, b bus.Bus, o FollowerOptions) *Follower {
+	setDefault(&o.WindowEntries, DefaultWindowEntries)
+	setDefault(&o.WindowBytes, DefaultWindowBytes)
+	setDefault(&o.Poll, DefaultPoll)
+	setDefault(&o.Check, DefaultCheck)
+	setDefault(&o.StallAfter, DefaultStallAfter)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	f := &Follower{log: log, bus: b, o: o, ready: make(chan struct{}), chain: chain{parse: log.Parse}}
+	f.inbox.arrived = make(chan struct{}, 1)
+	f.fresh.init()
+	return f
+}
+
+func setDefault[T int | time.Duration](v *T, d T) {
+	if *v == 0 {
+		*v = d
+	}
+}
+
+// Ready is closed when the window has been applied, and all that was committed before the start.
+func (f *Follower) Ready() <-chan struct{} { return f.ready }
+
+// Position returns the revision up to which everything has been applied.
+func (f *Follower) Position() int64 { return f.position.Load() }
+
+// Lag returns the age of the newest state that is known to have been applied: everything that was acknowledged so long ago has been. On a healthy
+// follower it is below twice the options' Check.
+func (f *Follower) Lag() time.Duration { return f.fresh.lag() }
+
+// Stalled says whether Lag is above StallAfter.
+func (f *Follower) Stalled() bool { return f.Lag() > f.o.StallAfter }
+
+// Run applies the log until ctx ends. It fails only if it cannot subscribe.
+func (f *Follower) Run(ctx context.Context) error {
+	if f.bus != nil {
+		cancel, err := f.bus.Subscribe(f.o.Keyspace, f.receive)
+		if err != nil {
+			return err
+		}
+		defer cancel()
+	}
+	ctx, stop := context.WithCancel(ctx)
+	w := newWaiter()
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(ctx, f.log) })
+	wg.Go(func() { f.check(ctx) })
+	defer wg.Wait()
+	defer stop()
+
+	var r retry
+	for ctx.Err() == nil {
+		if err := f.begin(ctx); err != nil {
+			f.o.Logger.Warn("follower: cannot read the log; will retry", "error", err)
+			r.wait(ctx)
+			continue
+		}
+		r.reset()
+		f.follow(ctx, w)
+	}
+	return nil
+}
+
+// follow applies frames and reads until ctx ends or history is lost.
+func (f *Follower) follow(ctx context.Context, w *waiter) {
+	poll := time.NewTicker(f.o.Poll)
+	defer poll.Stop()
+	lastFrame := time.Now()
+	direct, due := f.bus == nil, true // due: the log has to be read
+	now := make(chan struct{})
+	close(now)
+	var r retry
+	for ctx.Err() == nil {
+		var err error
+		if due {
+			due, err = f.readLog(ctx)
+		}
+		var again <-chan struct{}
+		if due {
+			again = now
+		} else if direct {
+			w.ask(f.chain.at + 1)
+		}
+		if err == nil {
+			select {
+			case <-again:
+			case <-f.inbox.arrived:
+				lastFrame, direct = time.Now(), false
+				err = f.takeFrames(ctx)
+			case <-w.fired:
+				if w.took(); direct {
+					f.restrain(ctx)
+					due = true
+				}
+			case <-poll.C:
+				if direct = f.bus == nil || time.Since(lastFrame) >= f.o.Poll; direct {
+					due = true
+				}
+			case <-f.fresh.behind:
+				due = true
+			case <-f.fresh.ahead:
+				err = errAhead
+			case <-ctx.Done():
+				return
+			}
+		}
+		switch {
+		case err == nil:
+			r.reset()
+		case errors.Is(err, mvcc.ErrCompacted), errors.Is(err, errAhead):
+			f.o.Logger.Error("follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at)
+			return
+		case ctx.Err() == nil:
+			f.o.Logger.Warn("follower: cannot read the log; will retry", "error", err, "revision", f.chain.at)
+			due = true
+			r.wait(ctx)
+		}
+	}
+}
+
+// restrain waits until DirectPause after the last read of the log, if others read it too.
+func (f *Follower) restrain(ctx context.Context) {
+	if f.bus != nil {
+		sleep(ctx, DirectPause-time.Since(f.readAt))
+	}
+}
+
+// takeFrames applies what has arrived.
+func (f *Follower) takeFrames(ctx context.Context) error {
+	defer f.flush()
+	for _, frame := range f.inbox.take() {
+		f.count.frames.Add(1)
+		if err := f.takeFrame(ctx, frame); err != nil {
+			return err
+		}
+		f.hearOf(frame.Compact)
+		if len(f.batch) >= applyEntries {
+			f.flush()
+		}
+	}
+	return nil
+}
+
+func (f *Follower) takeFrame(ctx context.Context, frame *bus.Frame) error {
+	if !frame.Valid() {
+		f.count.strange.Add(1)
+		return nil
+	}
+	s := span{prev: frame.Prev, upto: frame.Upto, entries: frame.Entries}
+	for {
+		fresh, v, need := f.chain.offer(s)
+		f.add(fresh)
+		switch v {
+		case extended:
+			return nil
+		case old:
+			if len(s.entries) > 0 {
+				f.count.duplicates.Add(1)
+			}
+			return nil
+		case gap:
+			f.count.gaps.Add(1)
+			f.flush()
+			if err := f.fill(ctx, need); errors.Is(err, errBeyond) {
+				f.count.strange.Add(1)
+				f.o.Logger.Warn("follower: ignored a frame from beyond the log's end", "revision", need, "ballot", frame.Ballot)
+				return nil
+			} else if err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// What a read of the log may find out, beside the log's own errors.
+var (
+	errBeyond = errors.New("feed: the log ends before a frame's revisions")
+	errAhead  = errors.New("feed: the position is beyond the log's end")
+	errHole   = errors.New("feed: an entry of the log cannot be read")
+)
+
+// fill reads the log up to rev at least. Errors: errBeyond, those of readLog.
+func (f *Follower) fill(ctx context.Context, rev int64) error {
+	for f.chain.at < rev {
+		before := f.chain.at
+		if _, err := f.readLog(ctx); err != nil {
+			return err
+		}
+		if f.chain.at == before {
+			return errBeyond
+		}
+	}
+	return nil
+}
+
+// readLog reads what comes next from the log, once, and applies it. more says that the read was cut. Errors: errHole, those of the log.
+func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
+	f.readAt = time.Now()
+	s, compact, err := read(ctx, f.log, f.chain.at, ReadEntries, ReadBytes)
+	if err != nil {
+		return false, err
+	}
+	f.count.reads.Add(1)
+	fresh, v, _ := f.chain.offer(s)
+	f.count.refilled.Add(int64(len(fresh)))
+	f.add(fresh)
+	f.flush()
+	f.hearOf(compact)
+	if v == gap {
+		return false, errHole
+	}
+	return s.cut(), nil
+}
+
+// add puts entries behind those that wait to be applied.
+func (f *Follower) add(fresh []revlog.Entry) {
+	if len(f.batch) == 0 {
+		f.batch = fresh
+		return
+	}
+	f.batch = append(f.batch, fresh...)
+}
+
+// flush applies what waits.
+func (f *Follower) flush() {
+	if len(f.batch) > 0 {
+		f.o.Apply(f.batch)
+		f.count.entries.Add(int64(len(f.batch)))
+		f.batch = nil
+	}
+	f.position.Store(f.chain.at)
+	f.fresh.reached(f.chain.at)
+}
+
+// hearOf passes a compact revision on. One beyond the position is not believed before the position has reached it.
+func (f *Follower) hearOf(rev int64) {
+	if rev > f.compact && rev <= f.chain.at {
+		f.compact = rev
+		if f.o.Compact != nil {
+			f.o.Compact(rev)
+		}
+	}
+}

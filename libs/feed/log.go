@@ -1,0 +1,141 @@
+package feed
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Log is the revision log of a keyspace; *mvcc.Store is one. Its methods may be called from any goroutine.
+type Log interface {
+	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
+	Head(ctx context.Context) (int64, error)
+	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if any), the
+	// revision to go on from (all entries in [from, next) are in the answer), and the compact revision (at most 0: none).
+	// It fails with mvcc.ErrCompacted if entries from on have been removed.
+	ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error)
+	// Parse decodes an entry of this log, which points into the payload.
+	Parse(p revlog.Payload) (revlog.Entry, error)
+	// WaitHead returns when the head may have reached rev.
+	WaitHead(ctx context.Context, rev int64) error
+}
+
+var _ Log = (*mvcc.Store)(nil)
+
+// Bounds and times of both sides.
+const (
+	// ReadEntries and ReadBytes bound one read of the log.
+	ReadEntries = 1024
+	ReadBytes   = 2 << 20
+	// ReadTimeout ends a read of the log that hangs; it is made again.
+	ReadTimeout = 5 * time.Second
+	// retryMin and retryMax bound the pause after a read that failed.
+	retryMin = 10 * time.Millisecond
+	retryMax = time.Second
+)
+
+// Name is the name of a keyspace on the bus. It tells apart keyspaces of one name in different clusters, and one that was deleted
+// from its successor.
+func Name(keyspace string, clusterID uint64) string { return fmt.Sprintf("%s-%x", keyspace, clusterID) }
+
+// read reads the log after a position.
+func read(ctx context.Context, log Log, after int64, maxEntries, maxBytes int) (s span, compact int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	defer cancel()
+	entries, next, compact, err := log.ReadPayloads(ctx, after+1, maxEntries, maxBytes)
+	if err != nil {
+		return span{}, 0, err
+	}
+	return span{prev: after, upto: max(after, next-1), entries: entries}, max(0, compact), nil
+}
+
+// cut says whether a read of the log ended at one of its bounds, so that there may be more. (It may also end early because its snapshot has
+// become too old. Who waits for the head then does not wait.)
+func (s span) cut() bool {
+	bytes := 0
+	for _, p := range s.entries {
+		bytes += len(p.Bytes)
+	}
+	return len(s.entries) >= ReadEntries || bytes >= ReadBytes
+}
+
+// head reads the head.
+func head(ctx context.Context, log Log) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
+	defer cancel()
+	return log.Head(ctx)
+}
+
+// retry is the growing pause between attempts.
+type retry struct{ pause time.Duration }
+
+// wait sleeps for the next pause; it returns early with the context.
+func (r *retry) wait(ctx context.Context) {
+	r.pause = min(max(2*r.pause, retryMin), retryMax)
+	sleep(ctx, r.pause)
+}
+
+func (r *retry) reset() { r.pause = 0 }
+
+func sleep(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// waiter waits for the head in a goroutine of its own, so that others can be waited for meanwhile. Its methods are called from one
+// goroutine.
+type waiter struct {
+	asked   chan int64
+	fired   chan struct{}
+	waiting bool
+	rev     int64 // what it waits for
+}
+
+func newWaiter() *waiter { return &waiter{asked: make(chan int64, 1), fired: make(chan struct{}, 1)} }
+
+// run is the goroutine.
+func (w *waiter) run(ctx context.Context, log Log) {
+	var r retry
+	for {
+		select {
+		case rev := <-w.asked:
+			if err := log.WaitHead(ctx, rev); err != nil {
+				r.wait(ctx) // the reader will see for itself
+			} else {
+				r.reset()
+			}
+			signal(w.fired)
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// ask makes fired fire when the head may have reached rev, unless it is waiting already.
+func (w *waiter) ask(rev int64) {
+	if !w.waiting {
+		w.waiting, w.rev = true, rev
+		w.asked <- rev
+	}
+}
+
+// took says that fired has fired, and returns what was waited for.
+func (w *waiter) took() int64 {
+	w.waiting = false
+	return w.rev
+}
+
+// signal leaves a token in a channel of capacity 1.
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,180 @@
+package feed
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Times of a Tailer.
+const (
+	// DefaultHeartbeat is the longest pause between two frames.
+	DefaultHeartbeat = 200 * time.Millisecond
+	// DefaultTailerPoll is how often the log is read if nothing tells of new entries.
+	DefaultTailerPoll = 500 * time.Millisecond
+)
+
+// TailerOptions configure a Tailer. The zero value of each field means its default, but for Keyspace.
+type TailerOptions struct {
+	// Keyspace is the name on the bus, see Name.
+	Keyspace string
+	// Ballot is the term in which this tailer leads.
+	Ballot uint64
+	// From is the revision after which it begins; 0: the log's head when Run begins.
+	From int64
+	// Heartbeat and Poll: see DefaultHeartbeat, DefaultTailerPoll. The heartbeat should be below half of the followers' Poll.
+	Heartbeat, Poll time.Duration
+	Logger          *slog.Logger
+}
+
+// Tailer publishes the log. Use each for one Run.
+type Tailer struct {
+	log      Log
+	bus      bus.Bus
+	o        TailerOptions
+	at       int64 // everything up to it has been published
+	compact  int64
+	lastSent time.Time
+
+	position, frames, entries, bytes, heartbeats, lost, wakeups, reads, jumps atomic.Int64
+}
+
+// NewTailer returns a tailer of the log.
+func NewTailer(log Log, b bus.Bus, o TailerOptions) *Tailer {
+	if o.Heartbeat <= 0 {
+		o.Heartbeat = DefaultHeartbeat
+	}
+	if o.Poll <= 0 {
+		o.Poll = DefaultTailerPoll
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Tailer{log: log, bus: b, o: o}
+}
+
+// Run publishes the log until ctx ends. It fails only if it cannot ask the bus for nudges.
+func (t *Tailer) Run(ctx context.Context) error {
+	nudged := make(chan struct{}, 1)
+	cancel, err := t.bus.OnNudge(t.o.Keyspace, func() { signal(nudged) })
+	if err != nil {
+		return err
+	}
+	defer cancel()
+	ctx, stop := context.WithCancel(ctx)
+	w := newWaiter()
+	var wg sync.WaitGroup
+	wg.Go(func() { w.run(ctx, t.log) })
+	defer wg.Wait()
+	defer stop()
+
+	var r retry
+	begun := t.o.From > 0
+	t.moveTo(t.o.From)
+	for ctx.Err() == nil {
+		if !begun {
+			if begun = t.jump(ctx); !begun {
+				r.wait(ctx)
+				continue
+			}
+		}
+		more, err := t.publish(ctx)
+		switch {
+		case err == nil:
+			r.reset()
+			if !more {
+				t.wait(ctx, w, nudged)
+			}
+		case errors.Is(err, mvcc.ErrCompacted):
+			// Entries after the position have been removed. Followers see a gap there, which they cannot fill either.
+			t.o.Logger.Error("the log has been removed beyond the tailer's position", "revision", t.at)
+			t.jumps.Add(1)
+			begun = false
+		case ctx.Err() == nil:
+			t.o.Logger.Warn("tailer: cannot read the log; will retry", "error", err)
+			r.wait(ctx)
+		}
+	}
+	return nil
+}
+
+// jump goes to the head.
+func (t *Tailer) jump(ctx context.Context) bool {
+	h, err := head(ctx, t.log)
+	if err == nil {
+		t.moveTo(h)
+	}
+	return err == nil
+}
+
+// publish reads once and sends what there is. more says that the read was cut.
+func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
+	t.reads.Add(1)
+	s, compact, err := read(ctx, t.log, t.at, ReadEntries, ReadBytes)
+	if err != nil {
+		return false, err
+	}
+	t.compact = max(t.compact, compact)
+	if s.upto > t.at {
+		t.send(s)
+		t.moveTo(s.upto)
+	}
+	return s.cut(), nil
+}
+
+// send publishes a frame; an empty span makes a heartbeat.
+func (t *Tailer) send(s span) {
+	t.lastSent = time.Now()
+	t.frames.Add(1)
+	t.entries.Add(int64(len(s.entries)))
+	for _, p := range s.entries {
+		t.bytes.Add(int64(len(p.Bytes)))
+	}
+	err := t.bus.Publish(&bus.Frame{
+		Keyspace: t.o.Keyspace, Ballot: t.o.Ballot, Prev: s.prev, Upto: s.upto, Compact: t.compact, Entries: s.entries,
+	})
+	if err != nil {
+		t.lost.Add(1)
+	}
+}
+
+// wait returns when there may be something to read. It sends heartbeats meanwhile: only as long as reads succeed, so that a tailer
+// that cannot see the log does not keep followers from looking for themselves.
+func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
+	poll := time.NewTimer(t.o.Poll)
+	defer poll.Stop()
+	beat := time.NewTimer(t.o.Heartbeat - time.Since(t.lastSent))
+	defer beat.Stop()
+	for {
+		w.ask(t.at + 1)
+		select {
+		case <-nudged:
+			t.wakeups.Add(1)
+			return
+		case <-w.fired:
+			if w.took() > t.at { // else it tells of what a nudge has told already
+				t.wakeups.Add(1)
+				return
+			}
+		case <-beat.C:
+			t.heartbeats.Add(1)
+			t.send(span{prev: t.at, upto: t.at})
+			beat.Reset(t.o.Heartbeat)
+		case <-poll.C:
+			return
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (t *Tailer) moveTo(rev int64) {
+	t.at = rev
+	t.position.Store(rev)
+}
