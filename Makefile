@@ -3,10 +3,11 @@ SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-MODULES  := libs protos services/standalone tests bench
+PODS     := kv watchhub leasekeeper
+MODULES  := libs protos services/standalone $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/mvcc ./libs/watch ./libs/lease ./libs/compactor ./libs/etcdapi ./libs/server
+RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/pod
 
 # No cgo anywhere but under the race detector, which needs it.
 export CGO_ENABLED = 0
@@ -25,6 +26,10 @@ build: ## Build everything; the server goes to bin/headwater
 	go build $(PACKAGES)
 	go build -o bin/headwater ./services/standalone
 
+.PHONY: pods
+pods: ## Build the pods of a distributed Headwater into bin/ (needs a C compiler and FoundationDB's client package 7.3)
+	for p in $(PODS); do CGO_ENABLED=1 go build -tags foundationdb -o bin/headwater-$$p ./services/$$p; done
+
 .PHONY: run
 run: ## Run a server on 127.0.0.1:2379 with its data in ./data (ARGS="--flag …" adds flags)
 	@mkdir -p $(dir $(DATA_DIR))
@@ -34,6 +39,17 @@ run: ## Run a server on 127.0.0.1:2379 with its data in ./data (ARGS="--flag …
 .PHONY: test
 test: ## Run all tests (those against real etcd and of the built server too)
 	go test -timeout 15m $(PACKAGES)
+	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/.
+	go test -count=1 ./tests/deploy
+	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
+
+.PHONY: stack
+stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, HAProxy and a C compiler; FDB_HOME=dir, ARGS="--flag …")
+	go run ./tests/stack/cmd/stack $(ARGS)
+
+.PHONY: chaos
+chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
+	go run ./tests/stack/cmd/chaos --dir=data/chaos --port=24379 --base-port=24380 $(ARGS)
 
 .PHONY: race
 race: ## Run the concurrent packages under the race detector (needs a C compiler)
@@ -66,4 +82,4 @@ proto: ## Generate Go from protos/ (needs protoc; the plugin comes from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES); do (cd $$m && GOWORK=off go mod tidy); done
+	for m in $(MODULES) tests/deploy/schema; do (cd $$m && GOWORK=off go mod tidy); done

@@ -143,3 +143,6 @@ func concurrencyKV(kv *mvccpb.KeyValue) *cpb.KeyValue {
 		Value: kv.Value, Lease: kv.Lease,
 	}
 }
+
+// ElectionService describes v3electionpb.Election, for those who relay it. The result must not be changed.
+func ElectionService() *grpc.ServiceDesc { return &electionDesc }

@@ -88,3 +88,6 @@ func concurrencyHeader(h *pb.ResponseHeader) *cpb.ResponseHeader {
 	}
 	return &cpb.ResponseHeader{ClusterId: h.ClusterId, MemberId: h.MemberId, Revision: h.Revision, RaftTerm: h.RaftTerm}
 }
+
+// LockService describes v3lockpb.Lock, for those who relay it. The result must not be changed.
+func LockService() *grpc.ServiceDesc { return &lockDesc }

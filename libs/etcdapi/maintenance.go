@@ -67,7 +67,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		Header:           s.header.At(head),
 		Version:          EmulatedVersion,
 		StorageVersion:   StorageVersion,
-		DbSize:           total,
+		DbSize:           max(1, total), // etcdctl divides by it, and an engine may not know its size
 		DbSizeInUse:      inUse,
 		DbSizeQuota:      s.quota,
 		Leader:           s.header.MemberID,

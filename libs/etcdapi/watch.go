@@ -6,7 +6,6 @@ import (
 	"io"
 	"reflect"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -26,14 +25,22 @@ type WatchOptions struct {
 	MaxRequestBytes int
 }
 
+// WatchHub opens streams; *watch.Hub is one.
+type WatchHub interface {
+	OpenOn(conn any) (*watch.Stream, error)
+}
+
 // RegisterWatch adds etcd's Watch service to r, served by hub. The server must use wire.Codec
 // (grpc.ForceServerCodecV2): responses encode themselves. The hub must have been started before the first stream comes,
 // else streams are refused as Unavailable.
-func RegisterWatch(r grpc.ServiceRegistrar, hub *watch.Hub, h Header, o WatchOptions) {
+func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptions) {
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
 	w := &watchService{hub: hub, enc: newWatchEncoder(h), maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
+	if c, ok := r.(sentCounter); ok {
+		w.count = c.AddSent
+	}
 	r.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "etcdserverpb.Watch",
 		HandlerType: (*any)(nil),
@@ -46,10 +53,14 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub *watch.Hub, h Header, o WatchOpt
 }
 
 type watchService struct {
-	hub         *watch.Hub
+	hub         WatchHub
 	enc         *watchEncoder
 	maxFragment int
+	count       func(bytes int) // of messages that the server's codec does not see; nil: nobody counts
 }
+
+// sentCounter is implemented by a registrar that counts the bytes of messages.
+type sentCounter interface{ AddSent(bytes int) }
 
 // serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's own
 // goroutine and receives in one more.
@@ -85,81 +96,40 @@ func connOf(ctx context.Context) any {
 }
 
 func (w *watchService) receive(ctx context.Context, s *watch.Stream, stream grpc.ServerStream) error {
+	var req watchRequest
 	for {
-		req := new(pb.WatchRequest)
-		if err := stream.RecvMsg(req); err != nil {
+		if err := stream.RecvMsg(&req); err != nil {
 			return err
 		}
-		if err := w.request(ctx, s, req); err != nil {
+		var err error
+		switch req.kind {
+		case watchCreate:
+			err = s.Create(ctx, req.create)
+		case watchCancel:
+			err = s.Cancel(ctx, req.cancel)
+		case watchProgress:
+			err = s.RequestProgress(ctx)
+		default: // a message that asks for nothing known is ignored, as in etcd
+		}
+		if err != nil {
 			return err
 		}
 	}
-}
-
-// request does what one message asks for; a message that asks for nothing known is ignored, as in etcd.
-func (w *watchService) request(ctx context.Context, s *watch.Stream, req *pb.WatchRequest) error {
-	switch u := req.RequestUnion.(type) {
-	case *pb.WatchRequest_CreateRequest:
-		if u.CreateRequest != nil {
-			return s.Create(ctx, watchCreate(u.CreateRequest))
-		}
-	case *pb.WatchRequest_CancelRequest:
-		if u.CancelRequest != nil {
-			return s.Cancel(ctx, u.CancelRequest.WatchId)
-		}
-	case *pb.WatchRequest_ProgressRequest:
-		if u.ProgressRequest != nil {
-			return s.RequestProgress(ctx)
-		}
-	}
-	return nil
-}
-
-func watchCreate(r *pb.WatchCreateRequest) watch.CreateRequest {
-	c := watch.CreateRequest{
-		Key: r.Key, RangeEnd: r.RangeEnd, StartRevision: r.StartRevision, WatchID: r.WatchId,
-		PrevKV: r.PrevKv, ProgressNotify: r.ProgressNotify, Fragment: r.Fragment,
-	}
-	for _, f := range r.Filters {
-		switch f {
-		case pb.WatchCreateRequest_NOPUT:
-			c.Filter |= watch.NoPut
-		case pb.WatchCreateRequest_NODELETE:
-			c.Filter |= watch.NoDelete
-		}
-	}
-	return c
 }
 
 // send is the stream's only sender, so what the hub hands out in order leaves in order.
 func (w *watchService) send(ctx context.Context, s *watch.Stream, stream grpc.ServerStream) error {
-	var turn []watch.Response
+	out := newTurnSender(w, s, stream)
 	for {
-		var err error
-		if turn, err = s.Next(ctx, turn[:0]); err != nil {
+		turn, err := s.Next(ctx)
+		if err != nil {
 			return err
 		}
-		for i := range turn {
-			if err := w.sendOne(stream, &turn[i]); err != nil {
-				return err
-			}
-			s.Sent(&turn[i])
-			turn[i] = watch.Response{} // its events may go
+		if err := out.send(turn); err != nil {
+			return err
 		}
-		if cap(turn) > maxKeptTurn {
-			turn = nil
-		}
+		s.Release(turn)
 	}
-}
-
-// maxKeptTurn is the number of responses for which a stream keeps its slice between turns.
-const maxKeptTurn = 256
-
-func (w *watchService) sendOne(stream grpc.ServerStream, r *watch.Response) error {
-	if !r.Fragment || len(r.Events) < 2 {
-		return stream.SendMsg(w.enc.message(r, r.Events, false))
-	}
-	return w.enc.fragments(r, w.maxFragment, func(m *watchMessage) error { return stream.SendMsg(m) })
 }
 
 // watchErr gives a stream's end the status that makes clients do the right thing: clientv3 resumes all watches of a

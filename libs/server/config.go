@@ -151,8 +151,8 @@ func (c Config) validateLog() error {
 	return nil
 }
 
-// splitList splits a comma-separated flag; empty parts are dropped.
-func splitList(v string) []string {
+// SplitList splits a comma-separated flag; empty parts are dropped.
+func SplitList(v string) []string {
 	var parts []string
 	for p := range strings.SplitSeq(v, ",") {
 		if p = strings.TrimSpace(p); p != "" {

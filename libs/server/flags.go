@@ -30,12 +30,16 @@ func (e UsageError) Error() string { return string(e) }
 
 func usagef(format string, args ...any) error { return UsageError(fmt.Sprintf(format, args...)) }
 
+// Parse is Program.Parse for the standalone server.
+func Parse(args, environ []string) (Parsed, error) { return Standalone.Parse(args, environ) }
+
 // Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag wins over
 // HEADWATER_*, which wins over ETCD_*, which wins over the default. (etcd refuses to start when flag and variable are
 // both set; here that is a warning.) Errors are of type UsageError.
-func Parse(args, environ []string) (Parsed, error) {
+func (pr Program) Parse(args, environ []string) (Parsed, error) {
 	p := Parsed{Config: DefaultConfig()}
-	given, err := scan(args)
+	flags := pr.flags()
+	given, err := flags.scan(args)
 	if err != nil {
 		return p, err
 	}
@@ -51,13 +55,13 @@ func Parse(args, environ []string) (Parsed, error) {
 	}
 	set := make(map[string]bool)
 	for _, g := range given {
-		f := lookup(g.name)
+		f := flags.lookup(g.name)
 		set[f.name] = true
 		if err := p.apply(f, g.value, "--"+g.name); err != nil {
 			return p, err
 		}
 	}
-	if err := p.applyEnv(environ, set); err != nil {
+	if err := p.applyEnv(flags, environ, set); err != nil {
 		return p, err
 	}
 	if err := p.Config.Validate(); err != nil {
@@ -73,22 +77,22 @@ type argument struct{ name, value string }
 
 // scan splits a command line into flags as the flag package of Go does: -name, --name, with =value or, but for booleans,
 // the next argument.
-func scan(args []string) ([]argument, error) {
+func (s flagSet) scan(args []string) ([]argument, error) {
 	var given []argument
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
 		name, ok := strings.CutPrefix(arg, "-")
 		if !ok || name == "" || name == "-" {
-			return nil, usagef("%q is not a flag (see headwater --help)", arg)
+			return nil, usagef("%q is not a flag (see %s --help)", arg, s.program)
 		}
 		name = strings.TrimPrefix(name, "-")
 		name, value, hasValue := strings.Cut(name, "=")
-		f := lookup(name)
+		f := s.lookup(name)
 		switch {
 		case name == "help", name == "h", name == "version":
 		case f == nil:
-			return nil, usagef("unknown flag --%s (see headwater --help)", name)
+			return nil, usagef("unknown flag --%s (see %s --help)", name, s.program)
 		case hasValue:
 		case f.isBool:
 			value = "true"
@@ -103,10 +107,10 @@ func scan(args []string) ([]argument, error) {
 }
 
 // lookup finds a flag by its name or by the name etcd 3.5 had for it (--experimental-…).
-func lookup(name string) *flagDef {
+func (s flagSet) lookup(name string) *flagDef {
 	name = strings.TrimPrefix(name, "experimental-")
-	if i, ok := flagIndex[name]; ok {
-		return &flagTable[i]
+	if i, ok := s.index[name]; ok {
+		return &s.defs[i]
 	}
 	return nil
 }
@@ -128,15 +132,15 @@ func (p *Parsed) apply(f *flagDef, value, as string) error {
 	return nil
 }
 
-func (p *Parsed) applyEnv(environ []string, set map[string]bool) error {
+func (p *Parsed) applyEnv(flags flagSet, environ []string, set map[string]bool) error {
 	vars := make(map[string]string)
 	for _, kv := range environ {
 		if k, v, ok := strings.Cut(kv, "="); ok && (strings.HasPrefix(k, envOwn) || strings.HasPrefix(k, envEtcd)) {
 			vars[k] = v
 		}
 	}
-	for i := range flagTable {
-		f := &flagTable[i]
+	for i := range flags.defs {
+		f := &flags.defs[i]
 		for _, prefix := range []string{envOwn, envEtcd} {
 			key := prefix + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
 			value, ok := vars[key]
@@ -166,26 +170,30 @@ func (p *Parsed) applyEnv(environ []string, set map[string]bool) error {
 	return nil
 }
 
+// Usage is Program.Usage for the standalone server.
+func Usage() string { return Standalone.Usage() }
+
 // Usage returns the text of --help.
-func Usage() string {
+func (pr Program) Usage() string {
+	flags := pr.flags()
 	var b strings.Builder
-	b.WriteString(`Usage:
+	fmt.Fprintf(&b, `Usage:
 
-  headwater [flags]
-    Start a Headwater server: etcd's v3 API, in one process, on a directory of its own.
+  %[1]s [flags]
+    %[2]s
 
-  headwater --version
+  %[1]s --version
     Show the version and the etcd release whose API is served.
 
-  headwater -h | --help
+  %[1]s -h | --help
     Show this text.
 
 Each flag can be given as an environment variable: HEADWATER_DATA_DIR or ETCD_DATA_DIR for --data-dir.
 A flag wins over HEADWATER_*, which wins over ETCD_*.
-`)
+`, pr.Name, pr.About)
 	group := ""
-	for i := range flagTable {
-		f := &flagTable[i]
+	for i := range flags.defs {
+		f := &flags.defs[i]
 		if f.kind != works {
 			continue
 		}
@@ -195,21 +203,21 @@ A flag wins over HEADWATER_*, which wins over ETCD_*.
 		}
 		fmt.Fprintf(&b, "  --%s '%s'\n    %s\n", f.name, f.def, f.help)
 	}
-	b.WriteString("\nNot supported yet (an error if set):\n" + names(refused))
-	b.WriteString("\nAccepted without effect (one warning names them):\n" + names(ignored))
+	b.WriteString("\nNot supported yet (an error if set):\n" + flags.names(refused))
+	b.WriteString("\nAccepted without effect (one warning names them):\n" + flags.names(ignored))
 	return b.String()
 }
 
 // names lists the flags of a kind, wrapped.
-func names(k flagKind) string {
+func (s flagSet) names(k flagKind) string {
 	const width = 110
 	var b strings.Builder
 	line := " "
-	for i := range flagTable {
-		if flagTable[i].kind != k {
+	for i := range s.defs {
+		if s.defs[i].kind != k {
 			continue
 		}
-		name := " --" + flagTable[i].name
+		name := " --" + s.defs[i].name
 		if len(line)+len(name) > width {
 			b.WriteString(line + "\n")
 			line = " "

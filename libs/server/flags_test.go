@@ -143,8 +143,8 @@ func TestParseErrors(t *testing.T) {
 // TestFlagTable checks the table itself: every flag has what its kind needs, defaults are what DefaultConfig holds, and
 // no name occurs twice.
 func TestFlagTable(t *testing.T) {
-	if len(flagIndex) != len(flagTable) {
-		t.Errorf("%d names for %d flags", len(flagIndex), len(flagTable))
+	if n := len(Standalone.flags().index); n != len(flagTable) {
+		t.Errorf("%d names for %d flags", n, len(flagTable))
 	}
 	for i := range flagTable {
 		f := &flagTable[i]
@@ -171,7 +171,7 @@ func TestKnowsAllFlagsOfEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name := range strings.FieldsSeq(string(b)) {
-		if lookup(name) == nil {
+		if Standalone.flags().lookup(name) == nil {
 			t.Errorf("etcd's --%s is unknown", name)
 		}
 	}

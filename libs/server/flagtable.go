@@ -196,15 +196,6 @@ var flagTable = []flagDef{
 	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }),
 }
 
-// flagIndex finds flags of flagTable by name.
-var flagIndex = func() map[string]int {
-	m := make(map[string]int, len(flagTable))
-	for i := range flagTable {
-		m[flagTable[i].name] = i
-	}
-	return m
-}()
-
 func str(group, name, def, help string, field func(*Config) *string) flagDef {
 	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
 		*field(c) = v
@@ -214,7 +205,7 @@ func str(group, name, def, help string, field func(*Config) *string) flagDef {
 
 func list(group, name, def, help string, field func(*Config) *[]string) flagDef {
 	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
-		*field(c) = splitList(v)
+		*field(c) = SplitList(v)
 		return nil
 	}}
 }

@@ -89,7 +89,13 @@ func NewGRPC(o GRPCOptions) *GRPC {
 	return g
 }
 
-// SetServing sets the answer of grpc.health.v1.
+// AddSent counts bytes of messages that were sent past the codec (wire.MessageWriter).
+func (g *GRPC) AddSent(bytes int) { g.sent.Add(uint64(bytes)) }
+
+// Close stops a server at once, whether it has served or not.
+func (g *GRPC) Close() { g.server.Stop() }
+
+// SetServing sets the answer of grpc.health.v1. It has no effect once the server stops.
 func (g *GRPC) SetServing(serving bool) {
 	s := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {

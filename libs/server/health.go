@@ -65,6 +65,7 @@ func (c *healthCounters) checked(kind, name string, err error) {
 type healthHandlers struct {
 	health   Health
 	counters *healthCounters
+	ready    []Check // of /readyz, beside etcd's
 	log      *slog.Logger
 }
 
@@ -73,15 +74,15 @@ func (h *healthHandlers) install(mux *http.ServeMux) {
 	read := func(serializable bool) func(context.Context) error {
 		return func(ctx context.Context) error { return h.health.Read(ctx, serializable) }
 	}
-	h.installChecks(mux, "livez", []check{
+	h.installChecks(mux, "livez", []Check{
 		{"serializable_read", read(true)},
 	})
-	h.installChecks(mux, "readyz", []check{
+	h.installChecks(mux, "readyz", append([]Check{
 		{"data_corruption", h.checkCorrupt},
 		{"serializable_read", read(true)},
 		{"linearizable_read", read(false)},
 		{"non_learner", func(context.Context) error { return nil }},
-	})
+	}, h.ready...))
 }
 
 // serveHealth is the old endpoint: one JSON answer for everything.
@@ -134,22 +135,22 @@ func (h *healthHandlers) checkCorrupt(context.Context) error {
 	return nil
 }
 
-// check is one named check of /livez or /readyz.
-type check struct {
-	name string
-	run  func(context.Context) error
+// Check is one named check of /livez or /readyz.
+type Check struct {
+	Name string
+	Run  func(context.Context) error // nil: passed
 }
 
 // installChecks serves all checks at /kind and each alone at /kind/name.
-func (h *healthHandlers) installChecks(mux *http.ServeMux, kind string, checks []check) {
+func (h *healthHandlers) installChecks(mux *http.ServeMux, kind string, checks []Check) {
 	mux.HandleFunc("/"+kind, onlyGet(func(w http.ResponseWriter, r *http.Request) {
 		excluded := querySet(r.URL.Query(), "exclude")
-		var run []check
+		var run []Check
 		for _, c := range checks {
-			if !excluded[c.name] {
+			if !excluded[c.Name] {
 				run = append(run, c)
 			}
-			delete(excluded, c.name)
+			delete(excluded, c.Name)
 		}
 		if len(excluded) > 0 {
 			h.log.Warn("some health checks cannot be excluded", "missing-health-checks", quoted(excluded))
@@ -157,26 +158,26 @@ func (h *healthHandlers) installChecks(mux *http.ServeMux, kind string, checks [
 		h.serveChecks(w, r, kind, run)
 	}))
 	for _, c := range checks {
-		mux.HandleFunc("/"+kind+"/"+c.name, onlyGet(func(w http.ResponseWriter, r *http.Request) {
-			h.serveChecks(w, r, kind, []check{c})
+		mux.HandleFunc("/"+kind+"/"+c.Name, onlyGet(func(w http.ResponseWriter, r *http.Request) {
+			h.serveChecks(w, r, kind, []Check{c})
 		}))
 	}
 }
 
-func (h *healthHandlers) serveChecks(w http.ResponseWriter, r *http.Request, kind string, checks []check) {
+func (h *healthHandlers) serveChecks(w http.ResponseWriter, r *http.Request, kind string, checks []Check) {
 	ctx, cancel := context.WithTimeout(r.Context(), healthTimeout)
 	defer cancel()
 	var out strings.Builder
 	failed := false
 	for _, c := range checks {
-		err := c.run(ctx)
-		h.counters.checked(kind, c.name, err)
+		err := c.Run(ctx)
+		h.counters.checked(kind, c.Name, err)
 		if err != nil {
 			failed = true
-			fmt.Fprintf(&out, "[-]%s failed: %v\n", c.name, err)
+			fmt.Fprintf(&out, "[-]%s failed: %v\n", c.Name, err)
 			continue
 		}
-		fmt.Fprintf(&out, "[+]%s ok\n", c.name)
+		fmt.Fprintf(&out, "[+]%s ok\n", c.Name)
 	}
 	if failed {
 		h.log.Error("Health check error", "path", r.URL.Path, "reason", out.String(), "status-code", http.StatusServiceUnavailable)

@@ -37,6 +37,7 @@ type Versions struct {
 // HTTPOptions say what the HTTP endpoints serve.
 type HTTPOptions struct {
 	Health   Health
+	Ready    []Check // of /readyz, beside etcd's
 	Versions Versions
 	Metrics  *prometheus.Registry
 	Pprof    bool
@@ -50,7 +51,7 @@ type HTTPOptions struct {
 type httpHandlers struct{ client, metrics http.Handler }
 
 func newHTTP(o HTTPOptions) httpHandlers {
-	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), log: o.Log}
+	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), ready: o.Ready, log: o.Log}
 	scrape := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax})
 	metrics, client := http.NewServeMux(), http.NewServeMux()
 	for _, mux := range []*http.ServeMux{metrics, client} {

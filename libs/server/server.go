@@ -29,7 +29,10 @@ type Options struct {
 	// Drain ends the streams that would hold up a stop, so that their clients resume elsewhere. It is called once,
 	// after the listeners have been closed. May be nil.
 	Drain func(context.Context)
-	Log   *slog.Logger
+	// OwnReadiness leaves it to the caller to call GRPC.SetServing(true) when the process is ready, and false when it no
+	// longer is; else that is done when serving begins. A stop says false in either case, once and for all.
+	OwnReadiness bool
+	Log          *slog.Logger
 }
 
 // Server owns the sockets of a process. Listen opens them, Serve serves them.
@@ -50,6 +53,9 @@ func Listen(ctx context.Context, c Config) (*Server, error) {
 
 // AdvertisedURLs are the client URLs that MemberList shows.
 func (s *Server) AdvertisedURLs() []string { return s.advertised }
+
+// URL is the first client URL that is listened on, with the port that was bound.
+func (s *Server) URL() string { return s.listeners[0].url }
 
 // Close closes the sockets of a Server that has not been served.
 func (s *Server) Close() { closeAll(s.listeners) }
@@ -95,7 +101,9 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 		}
 		o.Log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", l.role.String(), "address", l.Addr().String(), "url", l.url)
 	}
-	o.GRPC.SetServing(true)
+	if !o.OwnReadiness {
+		o.GRPC.SetServing(true)
+	}
 
 	var err error
 	select {
@@ -111,7 +119,7 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 func (s *Server) stop(o Options, servers ...*http.Server) {
 	begin := time.Now()
 	o.Log.Info("stopping: no new connections are taken")
-	o.GRPC.SetServing(false)
+	o.GRPC.health.Shutdown()
 	closeAll(s.listeners)
 	var wg sync.WaitGroup
 	wg.Go(func() { stopGRPC(o) })

@@ -41,10 +41,12 @@ type Hub struct {
 	inboxBytes int
 	applied    atomic.Int64 // last revision given to Apply, at least the position
 
-	// mu guards core and closed streams. Lock order: mu, then inboxMu.
-	mu      sync.Mutex
-	core    *core // nil before Start
-	stopped bool
+	// mu guards what follows and closed streams. Lock order: mu, then inboxMu.
+	mu         sync.Mutex
+	core       *core // nil before Start
+	stopped    bool
+	streamsCtx context.Context // ends with the next Interrupt
+	interrupt  context.CancelFunc
 
 	arrived chan struct{}          // capacity 1: the inbox is not empty
 	behind  [sources]chan struct{} // capacity 1: the catch-up queue may not be empty
@@ -65,6 +67,7 @@ func New(o Options) *Hub {
 	for i := range h.behind {
 		h.behind[i] = make(chan struct{}, 1)
 	}
+	h.streamsCtx, h.interrupt = context.WithCancel(ctx)
 	return h
 }
 
@@ -251,6 +254,14 @@ func (h *Hub) tickProgress() {
 			return
 		}
 	}
+}
+
+// Interrupt ends all streams with ErrStopped, and goes on taking new ones. It does not wait for clients.
+func (h *Hub) Interrupt() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.interrupt()
+	h.streamsCtx, h.interrupt = context.WithCancel(h.ctx)
 }
 
 // Drain ends all streams with ErrStopped and refuses new ones; clients resume elsewhere or later. It does not wait for clients.

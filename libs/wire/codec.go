@@ -18,8 +18,8 @@ type Unmarshaler interface {
 	UnmarshalWire(b []byte) error
 }
 
-// Codec is the server's gRPC codec: messages that implement Marshaler or Unmarshaler do their own work, all others go
-// through protobuf. Clients see plain "proto".
+// Codec is the server's gRPC codec: a Frame is passed on as it is, messages that implement Marshaler or Unmarshaler do their
+// own work, all others go through protobuf. Clients see plain "proto".
 type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}
@@ -30,6 +30,8 @@ func (Codec) Name() string { return "proto" }
 // Marshal implements encoding.CodecV2.
 func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 	switch m := v.(type) {
+	case *Frame:
+		return m.take(), nil
 	case Marshaler:
 		return m.MarshalWire()
 	case proto.Message:
@@ -45,6 +47,9 @@ func (Codec) Marshal(v any) (mem.BufferSlice, error) {
 // Unmarshal implements encoding.CodecV2.
 func (Codec) Unmarshal(data mem.BufferSlice, v any) error {
 	switch m := v.(type) {
+	case *Frame:
+		m.set(data)
+		return nil
 	case Unmarshaler:
 		return m.UnmarshalWire(data.Materialize())
 	case proto.Message:

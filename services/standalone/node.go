@@ -2,8 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -20,10 +18,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/watch"
+	"github.com/headwaterdb/headwater/libs/wiring"
 )
-
-// raftTerm is what headers carry: there is no raft, and clients only compare it.
-const raftTerm = 2
 
 // storeError is the cause of a context that has ended because the store can no longer be used.
 type storeError struct{ error }
@@ -31,7 +27,8 @@ type storeError struct{ error }
 // node is the server's insides, in the order in which they are opened.
 type node struct {
 	log     *slog.Logger
-	metrics *metrics
+	disk    *server.DiskMetrics
+	watched wiring.WatchLatency
 	engine  *pebble.Store
 	store   *mvcc.Store
 	hub     *watch.Hub
@@ -51,7 +48,7 @@ type node struct {
 // open opens the store in c's data directory and all that stands on it. fail ends the process when the store or the
 // leases can no longer be served. If it returns an error, everything is closed again.
 func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.Logger, fail context.CancelCauseFunc) (n *node, err error) {
-	n = &node{log: log, metrics: newMetrics(), quota: c.QuotaBackendBytes}
+	n = &node{log: log, disk: server.NewDiskMetrics(), watched: wiring.NewWatchLatency(), quota: c.QuotaBackendBytes}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -77,22 +74,13 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		MemTableBytes: c.MemTableBytes,
 		ReserveBytes:  c.DiskReserveBytes,
 		Logger:        n.log,
-		Observe:       pebble.Observer{WALSync: n.metrics.disk.WALSync, Commit: n.metrics.disk.Commit},
+		Observe:       pebble.Observer{WALSync: n.disk.WALSync, Commit: n.disk.Commit},
 		OnFailure:     broken,
 	})
 	if err != nil {
 		return err
 	}
-	n.hub = watch.New(watch.Options{
-		RingBytes:         int(c.WatchHistoryBytes),
-		ProgressInterval:  c.WatchProgressNotifyInterval,
-		MaxStreams:        c.MaxWatchStreams,
-		MaxWatches:        c.MaxWatches,
-		MaxStreamsPerConn: c.MaxWatchStreamsPerConn,
-		MaxWatchesPerConn: c.MaxWatchesPerConn,
-		OnSent:            n.metrics.watchSent,
-		Log:               n.log,
-	})
+	n.hub = watch.New(wiring.Watch(c, n.watched, n.log))
 	if n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{Feed: n.hub.Apply, Logger: n.log}); err != nil {
 		return err
 	}
@@ -103,17 +91,8 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		return err
 	}
 	n.hub.Start(n.store, n.startRevision)
-	cluster := n.store.Meta().ClusterID
-	n.header = etcdapi.Header{ClusterID: cluster, MemberID: memberID(c.Name, cluster), RaftTerm: raftTerm}
+	n.header = wiring.Header(n.store.Meta().ClusterID, c.Name)
 	return nil
-}
-
-// memberID is stable for a name in a cluster, and fits a positive int64, in which some clients keep it.
-func memberID(name string, cluster uint64) uint64 {
-	h := sha256.New()
-	h.Write(binary.BigEndian.AppendUint64(nil, cluster))
-	h.Write([]byte(name))
-	return binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1
 }
 
 // leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
@@ -150,18 +129,9 @@ func (n *node) startLeases(ctx context.Context, broken func(error)) (err error) 
 
 // registerServices makes the gRPC server with all services of the client port.
 func (n *node) registerServices(c server.Config, clientURLs []string) (err error) {
-	n.grpc = server.NewGRPC(server.GRPCOptions{
-		MaxRequestBytes:      c.MaxRequestBytes,
-		MaxConcurrentStreams: c.MaxConcurrentStreams,
-		KeepaliveMinTime:     c.KeepaliveMinTime,
-		KeepaliveInterval:    c.KeepaliveInterval,
-		KeepaliveTimeout:     c.KeepaliveTimeout,
-		SlowRequest:          c.WarningUnaryRequestDuration,
-		Histograms:           c.ExtensiveMetrics,
-		Log:                  n.log,
-	})
+	n.grpc = wiring.GRPC(c, n.log)
 	core := func(r grpc.ServiceRegistrar) {
-		etcdapi.RegisterKV(r, n.store, n.header, etcdapi.KVOptions{MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes})
+		etcdapi.RegisterKV(r, n.store, n.header, wiring.KV(c))
 		etcdapi.RegisterWatch(r, n.hub, n.header, etcdapi.WatchOptions{MaxRequestBytes: c.MaxRequestBytes})
 		etcdapi.RegisterLease(r, n.keeper, n.header, n.store)
 	}

@@ -9,8 +9,6 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -68,15 +66,7 @@ func failure(ctx context.Context) error {
 func logStart(log *slog.Logger, p server.Parsed) {
 	log.Info("starting headwater", "headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion,
 		"name", p.Config.Name, "data-dir", p.Config.Dir(), "pid", os.Getpid())
-	if len(p.Env) > 0 {
-		log.Info("recognized and used environment variables", "variables", p.Env)
-	}
-	if len(p.Ignored) > 0 {
-		log.Warn("accepted without effect: "+strings.Join(p.Ignored, " "), "flags", p.Ignored)
-	}
-	for _, w := range p.Warnings {
-		log.Warn(w)
-	}
+	p.Log(log)
 }
 
 // checkDir refuses a data directory that belongs to an etcd.
@@ -89,11 +79,4 @@ func checkDir(dir string) error {
 		return nil
 	}
 	return fmt.Errorf("data directory: %w", err)
-}
-
-// oneLine writes joined errors, which may repeat each other, in one line.
-func oneLine(err error) string {
-	lines := strings.Split(err.Error(), "\n")
-	slices.Sort(lines[1:])
-	return strings.Join(slices.Compact(lines), "; ")
 }

@@ -1,4 +1,4 @@
-package main
+package wiring
 
 import (
 	"github.com/prometheus/client_golang/prometheus"
@@ -47,17 +47,19 @@ var watchMetrics = []watchMetric{
 	watchGauge("inbox_bytes", "Memory taken by events that have not been matched yet.", func(s *watch.Stats) float64 { return float64(s.InboxBytes) }),
 }
 
-// watchCollector collects watchMetrics, from one look at the hub.
-type watchCollector struct{ stats func() watch.Stats }
+// WatchCollector collects the metrics of a watch hub that etcd does not have, from one look at it.
+type WatchCollector func() watch.Stats
 
-func (c watchCollector) Describe(ch chan<- *prometheus.Desc) {
+// Describe implements prometheus.Collector.
+func (c WatchCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, m := range watchMetrics {
 		ch <- m.desc
 	}
 }
 
-func (c watchCollector) Collect(ch chan<- prometheus.Metric) {
-	s := c.stats()
+// Collect implements prometheus.Collector.
+func (c WatchCollector) Collect(ch chan<- prometheus.Metric) {
+	s := c()
 	for _, m := range watchMetrics {
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 	}

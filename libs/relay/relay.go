@@ -1,0 +1,164 @@
+package relay
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/wire"
+)
+
+// hopKey is the metadata that a relayed call carries.
+const hopKey = "headwater-relayed"
+
+// Register puts the service of desc on r: its calls go to the pods of p. Only the names and kinds of desc's methods count,
+// not its handlers. The server must use wire.Codec (grpc.ForceServerCodecV2).
+func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
+	d := grpc.ServiceDesc{ServiceName: desc.ServiceName, HandlerType: (*any)(nil), Metadata: desc.Metadata}
+	for _, m := range desc.Methods {
+		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m.MethodName, Handler: p.unary("/" + desc.ServiceName + "/" + m.MethodName)})
+	}
+	for _, s := range desc.Streams {
+		kind := &grpc.StreamDesc{StreamName: s.StreamName, ServerStreams: s.ServerStreams, ClientStreams: s.ClientStreams}
+		own := *kind
+		own.Handler = p.stream(kind, "/"+desc.ServiceName+"/"+s.StreamName)
+		d.Streams = append(d.Streams, own)
+	}
+	r.RegisterService(&d, p)
+}
+
+// unary relays one call: request, answer, and the metadata around them.
+func (p *Pool) unary(method string) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+	return func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		req, resp := &wire.Frame{}, &wire.Frame{}
+		defer req.Free()
+		if err := decode(req); err != nil {
+			return nil, err
+		}
+		up, err := outgoing(ctx, method)
+		if err != nil {
+			return nil, err
+		}
+		var header, trailer metadata.MD
+		err = p.conn.Invoke(up, method, req, resp, grpc.Header(&header), grpc.Trailer(&trailer))
+		// Setting metadata fails only once the stream has ended, when there is nobody left to tell.
+		_ = grpc.SetHeader(ctx, header)
+		_ = grpc.SetTrailer(ctx, trailer)
+		if err != nil {
+			resp.Free()
+			return nil, err
+		}
+		return resp, nil
+	}
+}
+
+// stream relays a stream of either kind.
+func (p *Pool) stream(kind *grpc.StreamDesc, method string) grpc.StreamHandler {
+	return func(_ any, down grpc.ServerStream) error {
+		ctx, err := outgoing(down.Context(), method)
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		defer context.AfterFunc(p.ctx, func() { cancel(errDrained) })()
+		p.streams.Add(1)
+		defer p.streams.Add(-1)
+
+		up, err := p.conn.NewStream(ctx, kind, method)
+		if err != nil {
+			return cause(ctx, err)
+		}
+		p.forwards.Go(func() { forward(down, up, cancel) })
+		err = back(up, down)
+		down.SetTrailer(up.Trailer())
+		return cause(ctx, err)
+	}
+}
+
+// cause is errDrained where the end of the pool is what has ended a stream, else err.
+func cause(ctx context.Context, err error) error {
+	if err != nil && errors.Is(context.Cause(ctx), errDrained) {
+		return errDrained
+	}
+	return err
+}
+
+// forward passes what the client sends to the pod, until the client has sent its last, or goes, or the stream ends.
+func forward(down grpc.ServerStream, up grpc.ClientStream, cancel context.CancelCauseFunc) {
+	var f wire.Frame
+	defer f.Free()
+	for {
+		err := down.RecvMsg(&f)
+		if errors.Is(err, io.EOF) {
+			if up.CloseSend() != nil {
+				cancel(nil)
+			}
+			return
+		}
+		if err != nil {
+			cancel(nil) // the client has gone, or sent what cannot be read; it has been told
+			return
+		}
+		if up.SendMsg(&f) != nil {
+			return // the pod has ended the stream: back finds out how
+		}
+	}
+}
+
+// back passes what the pod sends to the client, and returns the stream's status.
+func back(up grpc.ClientStream, down grpc.ServerStream) error {
+	// Headers may come long before the first message. There are none if the stream fails at once.
+	header, err := up.Header()
+	if err == nil && header != nil {
+		err = down.SendHeader(header)
+	}
+	if err != nil {
+		return err
+	}
+	var f wire.Frame
+	defer f.Free()
+	for {
+		err := up.RecvMsg(&f)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := down.SendMsg(&f); err != nil {
+			return err
+		}
+	}
+}
+
+// outgoing is the context of the call that relays the one of ctx: its deadline, its cancellation and its metadata.
+func outgoing(ctx context.Context, method string) (context.Context, error) {
+	in, _ := metadata.FromIncomingContext(ctx)
+	if len(in[hopKey]) > 0 {
+		return nil, status.Errorf(codes.Unavailable, "headwater: %s was relayed to a pod that does not serve it; check the endpoints of the pod that did", method)
+	}
+	out := make(metadata.MD, len(in)+1)
+	for k, v := range in {
+		if !ofTransport(k) {
+			out[k] = v
+		}
+	}
+	out[hopKey] = []string{"1"}
+	return metadata.NewOutgoingContext(ctx, out), nil
+}
+
+// ofTransport tells metadata that belongs to a connection, and not to a call.
+func ofTransport(key string) bool {
+	switch key {
+	case "content-type", "user-agent", "te", "connection":
+		return true
+	}
+	return strings.HasPrefix(key, ":") || strings.HasPrefix(key, "grpc-") && !strings.HasSuffix(key, "-bin")
+}

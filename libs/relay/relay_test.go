@@ -1,0 +1,535 @@
+package relay
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"math/rand/v2"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/wrapperspb"
+
+	"github.com/headwaterdb/headwater/libs/wire"
+)
+
+// patience bounds every wait; a loaded machine is slow.
+const patience = 30 * time.Second
+
+type message = wrapperspb.BytesValue
+
+// testDesc is a service with a method of each kind.
+func testDesc(o *owner) *grpc.ServiceDesc {
+	return &grpc.ServiceDesc{
+		ServiceName: "test.Service", HandlerType: (*any)(nil),
+		Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+			m := new(message)
+			if err := dec(m); err != nil {
+				return nil, err
+			}
+			return o.unary(ctx, m)
+		}}},
+		Streams: []grpc.StreamDesc{
+			{StreamName: "Echo", ClientStreams: true, ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return o.echo(s) }},
+			{StreamName: "List", ServerStreams: true, Handler: func(_ any, s grpc.ServerStream) error { return o.list(s) }},
+		},
+	}
+}
+
+// owner is a pod that owns the service.
+type owner struct {
+	name    string
+	server  *grpc.Server
+	health  *health.Server
+	addr    string
+	calls   atomic.Int64
+	sent    atomic.Int64  // messages that list has handed to gRPC
+	ended   chan error    // how streams have ended, as their handlers see it
+	handled chan struct{} // closed when Serve has returned
+}
+
+func (o *owner) unary(ctx context.Context, m *message) (*message, error) {
+	o.calls.Add(1)
+	md, _ := metadata.FromIncomingContext(ctx)
+	deadline, _ := ctx.Deadline()
+	if err := grpc.SetHeader(ctx, metadata.Pairs("h", "head-"+strings.Join(md["key"], "+"), "data-bin", "\x00\xff")); err != nil {
+		return nil, err
+	}
+	if err := grpc.SetTrailer(ctx, metadata.Pairs("t", "trail", "owner", o.name)); err != nil {
+		return nil, err
+	}
+	switch string(m.Value) {
+	case "fail":
+		st, err := status.New(codes.OutOfRange, "no such thing").WithDetails(durationpb.New(time.Minute))
+		if err != nil {
+			return nil, err
+		}
+		return nil, st.Err()
+	case "deadline":
+		return &message{Value: []byte(fmt.Sprint(time.Until(deadline) > 0 && time.Until(deadline) < patience))}, nil
+	}
+	return m, nil
+}
+
+func (o *owner) echo(s grpc.ServerStream) (err error) {
+	o.calls.Add(1)
+	defer func() { o.ended <- err }()
+	s.SetTrailer(metadata.Pairs("t", "trail"))
+	if err := s.SendHeader(metadata.Pairs("owner", o.name)); err != nil {
+		return err
+	}
+	for {
+		m := new(message)
+		err := s.RecvMsg(m)
+		if errors.Is(err, io.EOF) {
+			return status.Error(codes.AlreadyExists, "all echoed")
+		}
+		if err != nil {
+			return err
+		}
+		if err := s.SendMsg(m); err != nil {
+			return err
+		}
+	}
+}
+
+// list sends without end.
+func (o *owner) list(s grpc.ServerStream) (err error) {
+	defer func() { o.ended <- err }()
+	m := new(message)
+	if err := s.RecvMsg(m); err != nil {
+		return err
+	}
+	for {
+		if err := s.SendMsg(m); err != nil {
+			return err
+		}
+		o.sent.Add(1)
+	}
+}
+
+func serve(t *testing.T, s *grpc.Server) (addr string, done chan struct{}) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	done = make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(l) // it ends when the server is stopped
+	}()
+	t.Cleanup(func() { s.Stop(); <-done })
+	return l.Addr().String(), done
+}
+
+func newServer() *grpc.Server {
+	return grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(math.MaxInt32))
+}
+
+func newOwner(t *testing.T, name string) *owner {
+	t.Helper()
+	o := &owner{name: name, server: newServer(), health: health.NewServer(), ended: make(chan error, 10000)}
+	healthpb.RegisterHealthServer(o.server, o.health)
+	o.server.RegisterService(testDesc(o), o)
+	o.addr, o.handled = serve(t, o.server)
+	return o
+}
+
+// relayTo starts a pod that relays the service to endpoints, and returns a client of it.
+func relayTo(t *testing.T, opts Options, endpoints ...string) (*Pool, *grpc.ClientConn) {
+	t.Helper()
+	opts.Name, opts.Endpoints = "test", endpoints
+	pool, err := NewPool(opts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := pool.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := newServer()
+	pool.Register(s, testDesc(nil))
+	l := bufconn.Listen(64 << 10)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = s.Serve(l)
+	}()
+	t.Cleanup(func() { s.Stop(); <-done })
+	c, err := grpc.NewClient("passthrough:relay", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
+		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return pool, c
+}
+
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !ok(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("not %s in time", what)
+		}
+	}
+}
+
+func testContext(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// unary calls until a pod of the pool is up.
+func unary(t *testing.T, c *grpc.ClientConn, value string, opts ...grpc.CallOption) (string, error) {
+	t.Helper()
+	var resp message
+	err := c.Invoke(testContext(t), "/test.Service/Unary", &message{Value: []byte(value)}, &resp, opts...)
+	return string(resp.Value), err
+}
+
+func open(t *testing.T, ctx context.Context, c *grpc.ClientConn, method string) grpc.ClientStream {
+	t.Helper()
+	s, err := c.NewStream(ctx, &grpc.StreamDesc{ClientStreams: method == "Echo", ServerStreams: true}, "/test.Service/"+method)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func TestUnary(t *testing.T) {
+	o := newOwner(t, "a")
+	_, c := relayTo(t, Options{}, o.addr)
+	var header, trailer metadata.MD
+	ctx := metadata.AppendToOutgoingContext(testContext(t), "key", "v1", "key", "v2", "bin-bin", "\x00")
+	var resp message
+	if err := c.Invoke(ctx, "/test.Service/Unary", &message{Value: []byte("hello")}, &resp, grpc.Header(&header), grpc.Trailer(&trailer)); err != nil {
+		t.Fatal(err)
+	}
+	if string(resp.Value) != "hello" || header.Get("h")[0] != "head-v1+v2" || header.Get("data-bin")[0] != "\x00\xff" || trailer.Get("t")[0] != "trail" {
+		t.Error(resp.Value, header, trailer)
+	}
+	if got, err := unary(t, c, "deadline"); err != nil || got != "true" {
+		t.Error("the deadline", got, err)
+	}
+	_, err := unary(t, c, "fail", grpc.Trailer(&trailer))
+	st := status.Convert(err)
+	if st.Code() != codes.OutOfRange || st.Message() != "no such thing" || len(st.Details()) != 1 || trailer.Get("t")[0] != "trail" {
+		t.Error(err, st.Details(), trailer)
+	}
+	// Empty, big, and binary messages.
+	for _, n := range []int{0, 1, 1 << 10, 20 << 20} {
+		want := make([]byte, n)
+		for i := range want {
+			want[i] = byte(rand.Uint32())
+		}
+		if got, err := unary(t, c, string(want)); err != nil || got != string(want) {
+			t.Errorf("%d bytes came back as %d: %v", n, len(got), err)
+		}
+	}
+	if err := c.Invoke(ctx, "/test.Service/NoSuch", &message{}, &resp); status.Code(err) != codes.Unimplemented {
+		t.Error("an unknown method:", err)
+	}
+}
+
+// TestStreams runs random bidirectional streams side by side.
+func TestStreams(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	a, b := newOwner(t, "a"), newOwner(t, "b")
+	pool, c := relayTo(t, Options{}, a.addr, b.addr)
+	eventually(t, "connected to both", func() bool {
+		_, err := unary(t, c, "x")
+		return err == nil && a.calls.Load() > 0 && b.calls.Load() > 0
+	})
+	unaries := [...]int64{a.calls.Load(), b.calls.Load()}
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() {
+			if err := echoes(t, c, rand.New(rand.NewPCG(seed, uint64(i)))); err != nil {
+				t.Errorf("stream %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	if x, y := a.calls.Load()-unaries[0], b.calls.Load()-unaries[1]; x == 0 || y == 0 {
+		t.Errorf("streams are not spread: %d and %d", x, y)
+	}
+	eventually(t, "ended", func() bool { return pool.streams.Load() == 0 })
+}
+
+func echoes(t *testing.T, c *grpc.ClientConn, r *rand.Rand) error {
+	s := open(t, testContext(t), c, "Echo")
+	if header, err := s.Header(); err != nil || len(header.Get("owner")) != 1 {
+		return fmt.Errorf("header before the first message: %v, %w", header, err)
+	}
+	n := r.IntN(200)
+	value := func(i int) []byte { return bytes.Repeat([]byte{byte(i)}, i*i%70_000) }
+	errs := make(chan error, 1)
+	go func() {
+		for i := range n {
+			if err := s.SendMsg(&message{Value: value(i)}); err != nil {
+				errs <- fmt.Errorf("send: %w", err)
+				return
+			}
+		}
+		errs <- s.CloseSend()
+	}()
+	for i := range n {
+		m := new(message)
+		if err := s.RecvMsg(m); err != nil {
+			return fmt.Errorf("receive %d of %d: %w", i, n, err)
+		}
+		if !bytes.Equal(m.Value, value(i)) {
+			return fmt.Errorf("message %d is another", i)
+		}
+	}
+	if err := <-errs; err != nil {
+		return err
+	}
+	if err := s.RecvMsg(new(message)); status.Code(err) != codes.AlreadyExists || s.Trailer().Get("t")[0] != "trail" {
+		return fmt.Errorf("end: %w, trailer %v", err, s.Trailer())
+	}
+	return nil
+}
+
+// TestSlowReader: a client that does not read holds up its own stream alone, and little is kept for it.
+func TestSlowReader(t *testing.T) {
+	o := newOwner(t, "a")
+	_, c := relayTo(t, Options{}, o.addr)
+	ctx, cancel := context.WithCancel(testContext(t))
+	const size = 64 << 10
+	s := open(t, ctx, c, "List")
+	if err := s.SendMsg(&message{Value: make([]byte, size)}); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.RecvMsg(new(message)); err != nil {
+		t.Fatal(err)
+	}
+	// The owner stops sending once windows and buffers are full: two windows of streams, gRPC's write quotas.
+	stuck, since := int64(-1), 0
+	eventually(t, "held back", func() bool {
+		if n := o.sent.Load(); n != stuck {
+			stuck, since = n, 0
+		}
+		since++
+		return since > 200
+	})
+	if held := stuck * size; held > 4<<20 {
+		t.Errorf("%d bytes are held for a client that does not read", held)
+	}
+	for range 20 {
+		if _, err := unary(t, c, "x"); err != nil {
+			t.Fatal("another call waits for the slow reader:", err)
+		}
+	}
+	for range 3 * stuck {
+		if err := s.RecvMsg(new(message)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cancel()
+	if err := <-o.ended; status.Code(err) != codes.Canceled {
+		t.Error("the owner's stream ends with", err)
+	}
+}
+
+func TestCancel(t *testing.T) {
+	o := newOwner(t, "a")
+	pool, c := relayTo(t, Options{}, o.addr)
+	ctx, cancel := context.WithCancel(testContext(t))
+	s := open(t, ctx, c, "Echo")
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := <-o.ended; status.Code(err) != codes.Canceled {
+		t.Error("cancelled by the client:", err)
+	}
+
+	ctx, cancel = context.WithTimeout(testContext(t), 50*time.Millisecond)
+	defer cancel()
+	s = open(t, ctx, c, "Echo")
+	if err := s.RecvMsg(new(message)); status.Code(err) != codes.DeadlineExceeded {
+		t.Error("past the deadline:", err)
+	}
+	<-o.ended
+
+	s = open(t, testContext(t), c, "Echo")
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	pool.Drain()
+	if err := s.RecvMsg(new(message)); status.Code(err) != codes.Unavailable {
+		t.Error("drained:", err)
+	}
+	if err := <-o.ended; status.Code(err) != codes.Canceled {
+		t.Error("the owner of a drained stream sees", err)
+	}
+	s = open(t, testContext(t), c, "Echo")
+	if err := s.RecvMsg(new(message)); status.Code(err) != codes.Unavailable {
+		t.Error("after the drain:", err)
+	}
+	if _, err := unary(t, c, "x"); err != nil {
+		t.Error("a unary call while draining:", err)
+	}
+}
+
+// TestOwnerDies: a stream whose pod dies ends with Unavailable.
+func TestOwnerDies(t *testing.T) {
+	o := newOwner(t, "a")
+	_, c := relayTo(t, Options{}, o.addr)
+	s := open(t, testContext(t), c, "Echo")
+	if _, err := s.Header(); err != nil {
+		t.Fatal(err)
+	}
+	o.server.Stop()
+	if err := s.RecvMsg(new(message)); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+	if _, err := unary(t, c, "x"); status.Code(err) != codes.Unavailable {
+		t.Error(err)
+	}
+}
+
+// TestNobody: without a pod calls fail at once with Unavailable, also those without a deadline.
+func TestNobody(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := l.Addr().String()
+	l.Close()
+	lookup := func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
+	for _, endpoint := range []string{gone, "unix:///nonexistent", "name:1234"} {
+		_, c := relayTo(t, Options{lookup: lookup}, endpoint)
+		if _, err := unary(t, c, "x"); status.Code(err) != codes.Unavailable {
+			t.Error(endpoint, err)
+		}
+		s := open(t, t.Context(), c, "Echo")
+		if err := s.RecvMsg(new(message)); status.Code(err) != codes.Unavailable {
+			t.Error(endpoint, err)
+		}
+	}
+}
+
+// TestLoop: pods that relay to each other do not.
+func TestLoop(t *testing.T) {
+	s := newServer()
+	healthpb.RegisterHealthServer(s, health.NewServer())
+	var pool *Pool
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pool, err = NewPool(Options{Name: "test", Endpoints: []string{l.Addr().String()}}); err != nil {
+		t.Fatal(err)
+	}
+	pool.Register(s, testDesc(nil))
+	done := make(chan struct{})
+	go func() { defer close(done); _ = s.Serve(l) }()
+	defer func() { s.Stop(); <-done; pool.Close() }()
+	_, c := relayTo(t, Options{}, l.Addr().String())
+	eventually(t, "refused as a loop", func() bool {
+		_, err := unary(t, c, "x")
+		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not serve it")
+	})
+	if err := open(t, testContext(t), c, "Echo").RecvMsg(new(message)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "does not serve it") {
+		t.Error(err)
+	}
+}
+
+// TestHealthAndNames: calls go to pods that serve, wherever names point at the time.
+func TestHealthAndNames(t *testing.T) {
+	a, b := newOwner(t, "a"), newOwner(t, "b")
+	_, port, err := net.SplitHostPort(a.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found atomic.Pointer[[]string]
+	found.Store(&[]string{"127.0.0.1"})
+	lookup := func(context.Context, string) ([]string, error) {
+		if ips := *found.Load(); ips != nil {
+			return ips, nil
+		}
+		return nil, errors.New("no answer")
+	}
+	_, c := relayTo(t, Options{lookup: lookup}, "pods.test:"+port, b.addr)
+	answeredBy := func() string {
+		var trailer metadata.MD
+		if _, err := unary(t, c, "x", grpc.Trailer(&trailer)); err != nil || len(trailer.Get("owner")) == 0 {
+			return fmt.Sprint(err)
+		}
+		return trailer.Get("owner")[0]
+	}
+	only := func(name string) func() bool {
+		return func() bool {
+			for range 3 { // more than there are pods
+				if answeredBy() != name {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	eventually(t, "using both", func() bool { x, y := answeredBy(), answeredBy(); return x+y == "ab" || x+y == "ba" })
+	found.Store(new([]string)) // the name's server is down: the last addresses stay
+	b.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	eventually(t, "using a alone", only("a"))
+	a.health.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	eventually(t, "refusing", func() bool { _, err := unary(t, c, "x"); return status.Code(err) == codes.Unavailable })
+	b.health.SetServingStatus("", healthpb.HealthCheckResponse_SERVING)
+	eventually(t, "using b alone", only("b"))
+}
+
+func TestEndpoints(t *testing.T) {
+	for s, want := range map[string]endpoint{
+		"kv:2379":              {host: "kv", port: "2379"},
+		"dns:///kv.ns.svc:80":  {host: "kv.ns.svc", port: "80"},
+		"http://10.0.0.1:2379": {host: "10.0.0.1", port: "2379"},
+		"[::1]:2379":           {host: "::1", port: "2379"},
+		"unix:///run/kv.sock":  {path: "/run/kv.sock"},
+	} {
+		if got, err := parseEndpoint(s); err != nil || got != want {
+			t.Error(s, got, err)
+		}
+	}
+	for _, s := range []string{"", "kv", "kv:", ":2379", "kv:0", "kv:http", "kv:99999", "https://kv:1", "unix://", "a b:1", "http://kv/path:1"} {
+		if Validate([]string{s}) == nil {
+			t.Errorf("%q is taken", s)
+		}
+	}
+	if _, err := NewPool(Options{Name: "kv"}); err == nil {
+		t.Error("a pool of nobody")
+	}
+}
+
+func FuzzEndpoint(f *testing.F) {
+	f.Add("kv:2379")
+	f.Add("unix:///x")
+	f.Fuzz(func(t *testing.T, s string) {
+		e, err := parseEndpoint(s)
+		if err == nil && e.path == "" && (e.host == "" || e.port == "") {
+			t.Error(s, e)
+		}
+	})
+}
