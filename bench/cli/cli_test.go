@@ -210,7 +210,7 @@ func TestEtcdFailures(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	var out bytes.Buffer
 	for _, cmd := range New(&out).Commands() {
-		want := map[string]string{"watch-latency": "100", "watch-idle": "500"}[cmd.Name()]
+		want := map[string]string{"watch-latency": "100", "watch-idle": "500", "watch-isolation": "500"}[cmd.Name()]
 		if want == "" {
 			want = "0"
 		}

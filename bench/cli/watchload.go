@@ -12,16 +12,18 @@ import (
 // watchLoads are the loads of package watchload. They have flags of their own: their client is not clientv3 and they need the server's process.
 func watchLoads() []*cobra.Command {
 	defaults := watchload.DefaultOptions()
-	memory, reconnect, stalled, idle := defaults, defaults, defaults, defaults
+	memory, reconnect, stalled, idle, isolation := defaults, defaults, defaults, defaults, defaults
 	memory.Streams, memory.Watchers = 1000, 100_000
 	reconnect.Streams, reconnect.Watchers = 100, 10_000
 	idle.Watchers, idle.Rate, idle.Beside = 10, 500, 100_000
+	isolation.Watchers, isolation.Rate, isolation.Beside, isolation.BesideStreams, isolation.History = 100, 500, 10_000, 100, 1_000_000
 	return []*cobra.Command{
 		watchLoad("watch-fan", "Watch one prefix many times and put under it: events per second, CPU per event, latency", defaults, watchload.Fan),
 		watchLoad("watch-memory", "Open many watchers and measure the server's memory", memory, watchload.Memory),
 		watchLoad("watch-reconnect", "Write a history, then let all watchers come back at once from before it", reconnect, watchload.Reconnect),
 		watchLoad("watch-stalled", "Put without and with watchers that never read", stalled, watchload.Stalled),
 		watchLoad("watch-idle", "Measure events without and with many watchers of other prefixes", idle, watchload.Idle),
+		watchLoad("watch-isolation", "Measure events without and with a stalled stream, a watcher far behind, many creations and lists", isolation, watchload.Isolation),
 	}
 }
 
@@ -53,9 +55,9 @@ func watchLoad(name, short string, o watchload.Options, run func(context.Context
 	f.Int64Var(&o.Keys, "keys", o.Keys, "keys that are put, in turn")
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "load before the window")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "measured window")
-	f.IntVar(&o.Beside, "beside", o.Beside, "stalled or idle watchers whose effect is measured")
+	f.IntVar(&o.Beside, "beside", o.Beside, "stalled, idle or new watchers whose effect is measured")
 	f.IntVar(&o.BesideStreams, "beside-streams", o.BesideStreams, "their streams")
-	f.Int64Var(&o.History, "history", o.History, "revisions that come-back watchers have missed")
+	f.Int64Var(&o.History, "history", o.History, "revisions that come-back watchers have missed, or that one is behind")
 	f.DurationVar(&o.Settle, "settle", o.Settle, "rest before memory is read")
 	f.BoolVar(&o.Pprof, "pprof", o.Pprof, "the server has /debug/pprof: measure its memory after a garbage collection too")
 	return cmd

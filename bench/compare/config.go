@@ -56,6 +56,8 @@ type Config struct {
 	WatchReconnect int
 	WatchHistory   int
 	WatchStalled   int
+	WatchBehind    int
+	WatchStorm     int
 	WatchCurve     []int
 
 	Profile       []string
@@ -69,7 +71,7 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.SortFlags = false
 	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
 	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
-	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of 4 s, nothing repeated: about seven minutes (with --quick: under one, at a hundredth of the size)")
+	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of 4 s, nothing repeated: about nine minutes (with --quick: under one, at a hundredth of the size)")
 	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")
 	f.StringVar(&c.JSON, "json", "", "write all measurements here as JSON")
 	f.StringVar(&c.Docs, "docs", "", "docs/benchmarks.md: replace the sections of what was measured, and draw the curves beside it")
@@ -98,6 +100,8 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.IntVar(&c.WatchReconnect, "watch-reconnect", 10_000, "watchers of watch-reconnect")
 	f.IntVar(&c.WatchHistory, "watch-history", 50_000, "revisions they have missed")
 	f.IntVar(&c.WatchStalled, "watch-stalled", 1000, "watchers of watch-stalled that do not read")
+	f.IntVar(&c.WatchBehind, "watch-behind", 1_000_000, "revisions that the watcher of watch-isolation is behind; --watch: 250000")
+	f.IntVar(&c.WatchStorm, "watch-storm", 10_000, "watches that watch-isolation creates at once")
 	f.Func("watch-curve", "numbers of watchers at which to measure the curves, multiples of 10, or nothing; --watch: 10,100,300,1000,3000,10000", c.setCurve)
 	f.StringSliceVar(&c.Profile, "cpuprofile", nil, "after the rounds, run these loads once more with a CPU profile and report the top functions")
 	f.StringVar(&c.ProfileTarget, "cpuprofile-target", nameHeadwater, "server to profile: headwater or etcd")
@@ -127,7 +131,7 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 	if c.Watch {
 		maps.Copy(values, map[string]string{
 			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "memory-keys": "0", "big-bytes": "0", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000",
-			"targets": nameEtcd + "," + nameHeadwater, "retries": "0",
+			"targets": nameEtcd + "," + nameHeadwater, "retries": "0", "watch-behind": "250000",
 		})
 	}
 	switch {
@@ -136,7 +140,7 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 	case c.Quick && c.Watch:
 		maps.Copy(values, map[string]string{
 			"rounds": "1", "duration": "500ms", "warmup": "200ms", "watchers": "1000", "watch-streams": "10", "watch-reconnect": "100", "watch-history": "500",
-			"watch-stalled": "10", "watch-curve": "10,100",
+			"watch-stalled": "10", "watch-curve": "10,100", "watch-behind": "1000", "watch-storm": "100",
 		})
 	case c.Quick:
 		values = map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"}
@@ -188,8 +192,10 @@ func (c *Config) validate() error {
 		return fmt.Errorf("watchers must be a positive multiple of watch-streams")
 	case c.WatchReconnect < 1 || c.WatchReconnect%max(1, c.WatchReconnect/100) != 0 || c.WatchHistory < c.WatchReconnect:
 		return fmt.Errorf("watch-reconnect must be a multiple of its streams, one for each 100, and watch-history at least that")
-	case c.WatchStalled < 1:
-		return fmt.Errorf("watch-stalled must be positive")
+	case c.WatchStalled < 1 || c.WatchBehind < 1:
+		return fmt.Errorf("watch-stalled and watch-behind must be positive")
+	case c.WatchStorm < 1 || c.WatchStorm%stormStreams(c) != 0:
+		return fmt.Errorf("watch-storm must be a multiple of its streams, one for each 100")
 	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd:
 		return fmt.Errorf("cannot profile %q", c.ProfileTarget)
 	}

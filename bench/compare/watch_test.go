@@ -62,7 +62,7 @@ func TestWatchMarkdown(t *testing.T) {
 }
 
 func TestWatchRows(t *testing.T) {
-	c := &Config{WatchMany: 50, WatchStreams: 5, WatchReconnect: 20, WatchHistory: 40, WatchStalled: 3}
+	c := &Config{WatchMany: 50, WatchStreams: 5, WatchReconnect: 20, WatchHistory: 40, WatchStalled: 3, WatchBehind: 7, WatchStorm: 200}
 	for _, row := range watchRows() {
 		if _, kv := rowByID(row.id); kv {
 			t.Errorf("%s names two loads", row.id)
@@ -99,7 +99,7 @@ func TestWatchConfig(t *testing.T) {
 	if c, err = parse(); err != nil || len(c.Rows) != len(rows()) || len(c.WatchCurve) != 0 {
 		t.Errorf("default: %+v, %v", c, err)
 	}
-	for _, bad := range []string{"--watch-curve=11", "--watchers=1001", "--watch-reconnect=301", "--watch-curve=x", "--watch-history=10", "--watch-stalled=0", "--cpuprofile=watch-fan"} {
+	for _, bad := range []string{"--watch-curve=11", "--watchers=1001", "--watch-reconnect=301", "--watch-curve=x", "--watch-history=10", "--watch-stalled=0", "--watch-behind=0", "--watch-storm=251", "--cpuprofile=watch-fan"} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("%s: no error", bad)
 		}

@@ -105,6 +105,7 @@ func watchRows() []watchRow {
 			{value: watchload.WithoutBeside, title: "puts without them", format: perSec},
 			{value: watchload.WithBeside, title: "puts with them", format: perSec},
 			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atLeast(0.95)},
+			{value: watchload.CPURatio, title: "server CPU per put, with ÷ without", format: asRatio},
 			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
 		}},
 		{id: "watch-idle", work: "10 watchers, 500 writes/s, beside watchers of other prefixes", window: true, args: func(c *Config) []string {
@@ -115,8 +116,23 @@ func watchRows() []watchRow {
 			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atMost(1.1)},
 			{value: watchload.EventP99, title: "p99 write sent → event with them", format: millis},
 		}},
+		{id: "watch-isolation", work: "100 watchers, 500 writes/s, beside everything that may disturb them", window: true, args: func(c *Config) []string {
+			return []string{"watch-isolation", flag("beside", c.WatchStorm), flag("beside-streams", stormStreams(c)), flag("history", c.WatchBehind)}
+		}, measures: []measure{
+			{value: watchload.WithoutBeside, title: "p99 write sent → event without", format: millis},
+			{value: watchload.WithBeside, title: "p99 write sent → event with", format: millis},
+			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio},
+			{value: watchload.WritesRatio, title: "writes/s, with ÷ without", format: asRatio, own: atLeast(0.95)},
+			{value: watchload.BehindRead, title: "events read by the watcher that was behind", format: thousands},
+			{value: watchload.Lists, title: "lists answered beside", format: thousands},
+			{value: watchload.CreateAll, title: "all watches created after", format: seconds},
+			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
+		}},
 	}
 }
+
+// stormStreams is the streams of the watches that are created at once.
+func stormStreams(c *Config) int { return max(1, c.WatchStorm/100) }
 
 func watchRowIDs() (ids []string) {
 	for _, r := range watchRows() {
@@ -144,6 +160,8 @@ func (r *watchRow) workOf(c *Config) string {
 		return fmt.Sprintf("%s watchers come back at once, %s revisions behind", n(c.WatchReconnect), n(c.WatchHistory))
 	case "watch-stalled":
 		return fmt.Sprintf("50 clients put; %s watchers that never read", n(c.WatchStalled))
+	case "watch-isolation":
+		return fmt.Sprintf("100 watchers, 500 writes/s; 1 stream never read, 1 watcher %s revisions behind, %s watches created at once, lists of 20,000 keys", n(c.WatchBehind), n(c.WatchStorm))
 	case "watch-idle":
 		return fmt.Sprintf("10 watchers, 500 writes/s; %s watchers of other prefixes", n(c.WatchMany))
 	}

@@ -138,9 +138,12 @@ func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc
 		return res, with, err
 	}
 	without := (value(before) + value(after)) / 2
+	cpu := (before.server.CPUPerUnit + after.server.CPUPerUnit) / 2
 	return Result{
 		Others: max(before.server.Others, with.server.Others, after.server.Others),
-		Values: map[string]float64{WithoutBeside: without, WithBeside: value(with), BesideRatio: value(with) / without},
+		Values: map[string]float64{
+			WithoutBeside: without, WithBeside: value(with), BesideRatio: value(with) / without, CPURatio: with.server.CPUPerUnit / cpu,
+		},
 	}, with, nil
 }
 

@@ -63,7 +63,8 @@ func TestLoads(t *testing.T) {
 		{"memory", Memory, func(o *Options) { o.Pprof = true }, []string{RSSMax, CreateAll}},
 		{"memory without pprof", Memory, func(*Options) {}, []string{RSSMax}},
 		{"reconnect", Reconnect, func(*Options) {}, []string{LiveAll, LiveMedian, CreateAll, HistoryRate}},
-		{"stalled", Stalled, func(*Options) {}, []string{WithBeside, WithoutBeside, BesideRatio}},
+		{"stalled", Stalled, func(*Options) {}, []string{WithBeside, WithoutBeside, BesideRatio, CPURatio}},
+		{"isolation", Isolation, func(o *Options) { o.Rate = 100 }, []string{WithBeside, WithoutBeside, WritesRatio, BehindRead, Lists, CreateAll}},
 		{"idle", Idle, func(o *Options) { o.Rate = 100 }, []string{EventP99}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -130,6 +131,9 @@ func TestOptions(t *testing.T) {
 	o.History = 19
 	if _, err := Reconnect(t.Context(), o); err == nil || !strings.Contains(err.Error(), "nothing to catch up") {
 		t.Errorf("short history: %v", err)
+	}
+	if _, err := Isolation(t.Context(), good); err == nil || !strings.Contains(err.Error(), "takes a rate") {
+		t.Errorf("isolation without a rate: %v", err)
 	}
 	o = good
 	o.Rate = 1

@@ -34,6 +34,11 @@ const (
 	WithoutBeside = "without" // the measured value without the watchers beside: mean of before and after
 	WithBeside    = "with"
 	BesideRatio   = "ratio" // WithBeside / WithoutBeside
+
+	CPURatio    = "cpu_ratio"    // server CPU per put with, divided by without
+	WritesRatio = "writes_ratio" // writes answered with, divided by without
+	BehindRead  = "behind_read"  // events that the watcher which was behind has read in the window
+	Lists       = "lists"        // in the window
 )
 
 // Result is what a load measured.

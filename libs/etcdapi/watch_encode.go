@@ -5,7 +5,6 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/headwaterdb/headwater/libs/watch"
-	"github.com/headwaterdb/headwater/libs/wire"
 )
 
 // Field numbers of etcdserverpb.WatchResponse (rpc.proto); field 11, events, is encoded by watch.Event.
@@ -23,31 +22,29 @@ type watchEncoder struct{ headerCodec }
 
 func newWatchEncoder(h Header) *watchEncoder { return &watchEncoder{newHeaderCodec(h)} }
 
-// watchMessage is a WatchResponse on its way to the wire: its own small head in front of shared event buffers.
+// watchMessage is one WatchResponse on its way to the wire: r with the given events instead of its own.
 type watchMessage struct {
-	head   []byte
-	events []*watch.Event
-	prevKV bool
+	r        *watch.Response
+	events   []*watch.Event
+	fragment bool
 }
 
-var _ wire.Marshaler = (*watchMessage)(nil)
-
-// MarshalWire implements wire.Marshaler; no event is copied.
-func (m *watchMessage) MarshalWire() (mem.BufferSlice, error) {
+// encode returns the message for a codec: a small head in front of shared event buffers; no event is copied.
+func (e *watchEncoder) encode(m watchMessage) encoded {
 	b := make(mem.BufferSlice, 1, 1+len(m.events))
-	b[0] = mem.SliceBuffer(m.head)
-	for _, e := range m.events {
-		b = append(b, e.Wire(m.prevKV))
+	b[0] = mem.SliceBuffer(e.appendHead(make([]byte, 0, maxWatchHead+len(m.r.CancelReason)), m))
+	for _, ev := range m.events {
+		b = append(b, ev.Wire(m.r.PrevKV))
 	}
-	return b, nil
+	return encoded(b)
 }
 
 // maxWatchHead is enough for the head of a response without a cancel reason: 10 numbers of at most 11 bytes, and lengths.
 const maxWatchHead = 96
 
-// message is r with the given events instead of its own.
-func (e *watchEncoder) message(r *watch.Response, events []*watch.Event, fragment bool) *watchMessage {
-	b := make([]byte, 0, maxWatchHead+len(r.CancelReason))
+// appendHead appends all of a message but its events.
+func (e *watchEncoder) appendHead(b []byte, m watchMessage) []byte {
+	r := m.r
 	b = e.append(b, r.Revision)
 	b = appendInt(b, fieldWatchID, r.WatchID)
 	b = appendBool(b, fieldWatchCreated, r.Created)
@@ -56,22 +53,24 @@ func (e *watchEncoder) message(r *watch.Response, events []*watch.Event, fragmen
 	if r.CancelReason != "" {
 		b = protowire.AppendString(protowire.AppendTag(b, fieldWatchReason, protowire.BytesType), r.CancelReason)
 	}
-	b = appendBool(b, fieldWatchFragment, fragment)
-	return &watchMessage{head: b, events: events, prevKV: r.PrevKV}
+	return appendBool(b, fieldWatchFragment, m.fragment)
 }
 
-// fragments sends r as one message if it is smaller than limit, else split between events as etcd does it: each as
-// big as it can be below limit, at least one event, all but the last marked as fragments.
-func (e *watchEncoder) fragments(r *watch.Response, limit int, send func(*watchMessage) error) error {
-	whole := e.message(r, r.Events, false)
-	total := len(whole.head)
+// split sends r as one message, unless its client takes fragments and it is not smaller than limit: then it is split between events
+// as etcd does it: each as big as it can be below limit, at least one event, all but the last marked as fragments.
+func (e *watchEncoder) split(r *watch.Response, limit int, send func(watchMessage) error) error {
+	whole := watchMessage{r: r, events: r.Events}
+	if !r.Fragment || len(r.Events) < 2 {
+		return send(whole)
+	}
+	total := len(e.appendHead(nil, whole))
 	for _, ev := range r.Events {
 		total += ev.Wire(r.PrevKV).Len()
 	}
 	if total < limit {
 		return send(whole)
 	}
-	head := len(e.message(r, nil, true).head)
+	head := len(e.appendHead(nil, watchMessage{r: r, fragment: true}))
 	for rest := r.Events; len(rest) > 0; {
 		n, size := 1, head+rest[0].Wire(r.PrevKV).Len()
 		for n < len(rest) {
@@ -80,7 +79,7 @@ func (e *watchEncoder) fragments(r *watch.Response, limit int, send func(*watchM
 			}
 			n++
 		}
-		if err := send(e.message(r, rest[:n], n < len(rest))); err != nil {
+		if err := send(watchMessage{r: r, events: rest[:n], fragment: n < len(rest)}); err != nil {
 			return err
 		}
 		rest = rest[n:]

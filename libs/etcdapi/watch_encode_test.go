@@ -27,7 +27,7 @@ func FuzzWatchEncode(f *testing.F) {
 		r := &watch.Response{
 			WatchID: id, Revision: rev, Created: created, Canceled: canceled, CompactRevision: compact, CancelReason: reason,
 		}
-		b, err := enc.message(r, nil, fragment).MarshalWire()
+		b, err := enc.encode(watchMessage{r: r, fragment: fragment}).MarshalWire()
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -45,7 +45,7 @@ func FuzzWatchEncode(f *testing.F) {
 func TestWatchHeadFits(t *testing.T) {
 	enc := newWatchEncoder(Header{ClusterID: 1<<64 - 1, MemberID: 1<<64 - 1, RaftTerm: 1<<64 - 1})
 	r := &watch.Response{WatchID: -1, Revision: -1, Created: true, Canceled: true, CompactRevision: -1}
-	if n := len(enc.message(r, nil, true).head); n > maxWatchHead {
+	if n := len(enc.appendHead(nil, watchMessage{r: r, fragment: true})); n > maxWatchHead {
 		t.Errorf("%d bytes, bound %d", n, maxWatchHead)
 	}
 }

@@ -102,6 +102,8 @@ type watchServer struct {
 	hub  *watch.Hub
 	srv  *grpc.Server
 	conn *grpc.ClientConn
+	// newServer makes another server than the usual one, and what services are registered with.
+	newServer func() (*grpc.Server, grpc.ServiceRegistrar)
 }
 
 func startWatch(t testing.TB, o watch.Options, wo WatchOptions) *watchServer {
@@ -149,20 +151,28 @@ func (s *watchServer) listen(lis net.Listener, o watch.Options, wo WatchOptions)
 	s.log.feed = hub.Apply
 	hub.Start(s.log, s.log.head())
 	s.log.mu.Unlock()
-	s.srv, stop = serveWatch(lis, hub, wo)
-	return stop
+	if s.newServer == nil {
+		s.newServer = newTestServer
+	}
+	srv, registrar := s.newServer()
+	s.srv = srv
+	RegisterWatch(registrar, hub, watchTestHeader, wo)
+	return serveWatch(srv, lis, hub)
+}
+
+func newTestServer() (*grpc.Server, grpc.ServiceRegistrar) {
+	srv := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
+	return srv, srv
 }
 
 // serveWatch serves a hub that has been started; stop closes that as well.
-func serveWatch(lis net.Listener, hub *watch.Hub, wo WatchOptions) (srv *grpc.Server, stop func()) {
-	srv = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
-	RegisterWatch(srv, hub, watchTestHeader, wo)
+func serveWatch(srv *grpc.Server, lis net.Listener, hub *watch.Hub) (stop func()) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		_ = srv.Serve(lis)
 	}()
-	return srv, func() {
+	return func() {
 		hub.Drain()
 		srv.Stop()
 		hub.Close()

@@ -73,8 +73,9 @@ func TestWatchSoak(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, stop := serveWatch(lis, hub, WatchOptions{})
-	t.Cleanup(stop)
+	srv, registrar := newTestServer()
+	RegisterWatch(registrar, hub, watchTestHeader, WatchOptions{})
+	t.Cleanup(serveWatch(srv, lis, hub))
 	var conns []*grpc.ClientConn
 	for range soakConns {
 		conn, err := grpc.NewClient(lis.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()))

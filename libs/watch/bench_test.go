@@ -39,9 +39,8 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 		wg.Go(func() {
 			defer s.Close()
-			var turn []Response
 			for left := b.N * perStream; left > 0; {
-				turn, _ = s.Next(context.Background(), turn[:0])
+				turn, _ := s.Next(context.Background())
 				for i := range turn {
 					for _, e := range turn[i].Events {
 						if e.Wire(true).Len() > 0 {
@@ -49,6 +48,7 @@ func BenchmarkFanOut(b *testing.B) {
 						}
 					}
 				}
+				s.Release(turn)
 			}
 		})
 	}

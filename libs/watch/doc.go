@@ -18,6 +18,8 @@
 //     neither gap nor duplicate at the seam. The watchers that the ring can serve and those that need the log wait in queues of
 //     their own with a runner each, so the former never wait for a read of the log. In a queue the one that has waited
 //     longest is next, so none waits behind another's backlog.
+//   - What Next hands out lies in a slice that all streams share in turns: the caller gives it back with Release, and a stream that waits
+//     has none. Events in it are never reused; they live as long as anyone refers to them.
 //   - Package history keeps a cache on the local disk in front of a Log that is far away.
 //
 // What a live watcher with a range of its own costs is its cursor (48 B), sub (64 B), group (80 B), radix node, key and place in

@@ -91,7 +91,7 @@ func TestHubBeforeAndAfterItsTime(t *testing.T) {
 	}
 	next := int64(4)
 	for next <= 6 {
-		turn, err := s.Next(t.Context(), nil)
+		turn, err := s.Next(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -105,7 +105,7 @@ func TestHubBeforeAndAfterItsTime(t *testing.T) {
 		}
 	}
 	h.Close()
-	if _, err := s.Next(t.Context(), nil); !errors.Is(err, ErrStopped) {
+	if _, err := s.Next(t.Context()); !errors.Is(err, ErrStopped) {
 		t.Errorf("Next after Close: %v", err)
 	}
 	if _, err := h.Open(); !errors.Is(err, ErrStopped) {
@@ -138,7 +138,7 @@ func TestHubRetriesTheLog(t *testing.T) {
 		h.Apply(log.add("a", nil))
 		got := map[int64]int{}
 		for got[0] < 8 || got[1] < 1 {
-			turn, err := s.Next(t.Context(), nil)
+			turn, err := s.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,7 +171,7 @@ func TestHubProgressTicks(t *testing.T) {
 		defer stop()
 		go func() {
 			for {
-				turn, err := s.Next(ctx, nil)
+				turn, err := s.Next(ctx)
 				if err != nil {
 					return
 				}
@@ -271,7 +271,7 @@ func TestHubHoldsCreationsBack(t *testing.T) {
 			t.Errorf("%d asked, limit %d", n, maxQueuedControls)
 		}
 		for got := 0; got < watches; {
-			turn, err := s.Next(t.Context(), nil)
+			turn, err := s.Next(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -369,7 +369,6 @@ func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 		}
 	}
 	stop := min(last, next+int64(rnd.IntN(500)))
-	var turn []Response
 	for cursor[0] <= stop {
 		if rnd.IntN(20) == 0 {
 			time.Sleep(time.Duration(rnd.IntN(1000)) * time.Microsecond) // a client that is busy
@@ -379,7 +378,8 @@ func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 				return 0, err
 			}
 		}
-		if turn, err = s.Next(ctx, turn[:0]); err != nil {
+		turn, err := s.Next(ctx)
+		if err != nil {
 			return 0, err
 		}
 		for i := range turn {
@@ -393,8 +393,9 @@ func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 			if !r.Created && r.WatchID != ProgressAllID && r.Revision >= cursor[r.WatchID] {
 				return 0, fmt.Errorf("watch %d: header %d, cursor %d", r.WatchID, r.Revision, cursor[r.WatchID])
 			}
-			s.Sent(r)
 		}
+		s.Sent(turn)
+		s.Release(turn)
 	}
 	return cursor[0], nil
 }

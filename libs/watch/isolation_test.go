@@ -88,7 +88,7 @@ func TestRingNeverWaitsForLog(t *testing.T) {
 		got := map[int64]int64{}
 		read := func(until func() bool) {
 			for !until() {
-				turn, err := s.Next(t.Context(), nil)
+				turn, err := s.Next(t.Context())
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -2,18 +2,20 @@ package watch
 
 import (
 	"context"
+	"sync"
 	"time"
 )
 
 // Stream is one client's stream of watches. Create, Cancel and RequestProgress are called by the goroutine that reads
-// requests, Next and Sent by the one that sends responses; Close by any, once, after which neither may be called again
+// requests, Next, Sent and Release by the one that sends responses; Close by any, once, after which neither may be called again
 // with effect.
 type Stream struct {
 	streamState // guarded by hub.mu
 
 	hub    *Hub
-	wake   chan struct{} // capacity 1: there may be something to take
-	room   chan struct{} // capacity 1: the control queue has room again
+	ctx    context.Context // ends when the stream has to
+	wake   chan struct{}   // capacity 1: there may be something to take
+	room   chan struct{}   // capacity 1: the control queue has room again
 	closed chan struct{}
 }
 
@@ -31,7 +33,7 @@ func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	case h.opts.MaxStreams > 0 && len(h.core.streams) >= h.opts.MaxStreams:
 		return nil, ErrTooManyStreams
 	}
-	s := &Stream{hub: h, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: make(chan struct{})}
+	s := &Stream{hub: h, ctx: h.streamsCtx, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: make(chan struct{})}
 	// The slot that has just been served: a new stream's first notification is most of an interval away, as in etcd.
 	s.slot = h.core.slot
 	if !h.core.connect(s, conn) {
@@ -97,7 +99,7 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 		case <-s.room:
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-s.hub.ctx.Done():
+		case <-s.ctx.Done():
 			return ErrStopped
 		case <-s.closed:
 			return ErrClosed
@@ -105,41 +107,87 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// Next waits for something to send and appends it to turn, to be sent in that order. It fails with ErrStopped when the hub
-// drains, ErrClosed after Close, or ctx's error.
-func (s *Stream) Next(ctx context.Context, turn []Response) ([]Response, error) {
-	base := len(turn)
+// Next waits for something to send and returns it, to be sent in that order. The turn is the caller's until it gives it to Release. It
+// fails with ErrStopped when the hub drains or is interrupted, ErrClosed after Close, or ctx's error.
+func (s *Stream) Next(ctx context.Context) ([]Response, error) {
 	for {
-		if s.hub.ctx.Err() != nil {
-			return turn, ErrStopped
+		if s.ctx.Err() != nil {
+			return nil, ErrStopped
 		}
-		if err := s.do(func(c *core) { turn = c.take(s, turn) }); err != nil {
-			return turn, err
-		}
-		if len(turn) > base {
+		turn := getTurn()
+		err := s.do(func(c *core) { turn = c.take(s, turn) })
+		if len(turn) > 0 {
 			signal(s.room)
 			return turn, nil
+		}
+		s.Release(turn) // a stream that waits holds none
+		if err != nil {
+			return nil, err
 		}
 		select {
 		case <-s.wake:
 		case <-ctx.Done():
-			return turn, ctx.Err()
-		case <-s.hub.ctx.Done():
-			return turn, ErrStopped
+			return nil, ctx.Err()
+		case <-s.ctx.Done():
+			return nil, ErrStopped
 		case <-s.closed:
-			return turn, ErrClosed
+			return nil, ErrClosed
 		}
 	}
 }
 
-// Sent tells that a response has been handed to the transport.
-func (s *Stream) Sent(r *Response) {
-	if s.hub.opts.OnSent == nil || len(r.Events) == 0 {
+// turns are empty slices for turns, shared by all streams, of which most wait.
+var turns sync.Pool
+
+// maxKeptTurn is the number of responses up to which a turn's slice is used again.
+const maxKeptTurn = 1024
+
+func getTurn() []Response {
+	if turn, ok := turns.Get().(*[]Response); ok {
+		return *turn
+	}
+	return nil
+}
+
+// Release gives back a turn from Next, which must not be used afterwards, nor any pointer into it. The events in it stay what they are.
+func (s *Stream) Release(turn []Response) {
+	clear(turn) // their events may go
+	if cap(turn) > 0 && cap(turn) <= maxKeptTurn {
+		turn = turn[:0]
+		turns.Put(&turn)
+	}
+}
+
+// Sent tells that responses have been handed to the transport.
+func (s *Stream) Sent(responses []Response) {
+	onSent := s.hub.opts.OnSent
+	if onSent == nil {
 		return
 	}
-	if at := r.oldest(); at > 0 {
-		s.hub.opts.OnSent(len(r.Events), time.Since(s.hub.birth)-at)
+	var now, at time.Duration
+	events := 0
+	flush := func() {
+		if events == 0 {
+			return
+		}
+		if now == 0 {
+			now = time.Since(s.hub.birth)
+		}
+		onSent(events, now-at)
 	}
+	for i := range responses {
+		r := &responses[i]
+		oldest := r.oldest()
+		if oldest == 0 {
+			continue
+		}
+		if oldest != at {
+			flush()
+			at, events = oldest, 0
+		}
+		events += len(r.Events)
+	}
+	flush()
 }
 
 // Close forgets the stream and its watches.

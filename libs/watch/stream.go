@@ -26,15 +26,15 @@ type CreateRequest struct {
 type Response struct {
 	WatchID         int64
 	Revision        int64 // header.revision; 0 only on a cancel because of compaction, as in etcd
-	Created         bool
-	Canceled        bool
 	CompactRevision int64
 	CancelReason    string
-	// Fragment: the client allows this response to be split between events.
-	Fragment bool
 	// Events are shared and must not be changed. PrevKV says which of their wire forms to send.
 	Events []*Event
 	PrevKV bool
+	// Fragment: the client allows this response to be split between events.
+	Fragment bool
+	Created  bool
+	Canceled bool
 }
 
 // streamState is a stream as the core knows it.
@@ -45,7 +45,7 @@ type streamState struct {
 	nextID   int64
 
 	// The three queues of what is to be sent, in the order in which a turn takes from them.
-	controls fifo[Response]
+	controls fifo[control]
 	loaded   fifo[batch]
 	ready    fifo[*sub]
 
@@ -122,7 +122,7 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	sp, reason := specOf(r)
 	id, reason := c.admit(s, r.WatchID, reason)
 	if reason != "" {
-		c.control(s, Response{WatchID: invalidID, Revision: head, Created: true, Canceled: true, CancelReason: reason})
+		c.control(s, control{id: invalidID, rev: head, reason: reason, created: true, canceled: true})
 		return
 	}
 	w := &watcher{id: id, sub: c.join(s, sp), start: r.StartRevision, next: r.StartRevision}
@@ -135,7 +135,7 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	s.watchers[id] = w
 	s.maxStart = max(s.maxStart, w.start)
 	c.count(s, 1)
-	c.control(s, Response{WatchID: id, Revision: head, Created: true})
+	c.control(s, control{id: id, rev: head, created: true})
 	if r.StartRevision != 0 && w.start < compact {
 		c.expire(w, compact)
 		return
@@ -190,7 +190,23 @@ func specOf(r CreateRequest) (spec, string) {
 	return sp, ""
 }
 
-func (c *core) control(s *Stream, r Response) {
+// control is a response without events, kept small: a client that comes back makes many wait.
+type control struct {
+	id       int64
+	rev      int64 // header revision
+	compact  int64
+	reason   string
+	created  bool
+	canceled bool
+}
+
+func (r control) response() Response {
+	return Response{
+		WatchID: r.id, Revision: r.rev, CompactRevision: r.compact, CancelReason: r.reason, Created: r.created, Canceled: r.canceled,
+	}
+}
+
+func (c *core) control(s *Stream, r control) {
 	s.controls.push(r)
 	c.rouse(s)
 }
@@ -203,7 +219,7 @@ func (c *core) expire(w *watcher, compact int64) {
 	w.state = stateCompacted
 	s.compacted++
 	c.counters.Compacted++
-	c.control(s, Response{WatchID: w.id, Canceled: true, CompactRevision: compact})
+	c.control(s, control{id: w.id, compact: compact, canceled: true})
 }
 
 // cancel ends a watch and queues the answer; an unknown id has none, as in etcd. rev is the revision for the answer.
@@ -214,7 +230,7 @@ func (c *core) cancel(s *Stream, id, rev int64) {
 	}
 	c.forget(s, w)
 	c.refill(s)
-	c.control(s, Response{WatchID: id, Revision: rev, Canceled: true})
+	c.control(s, control{id: id, rev: rev, canceled: true})
 }
 
 func (c *core) forget(s *Stream, w *watcher) {
@@ -237,7 +253,7 @@ func (c *core) closeSome(s *Stream, n int) bool {
 		}
 		c.forget(s, w)
 	}
-	s.controls, s.loaded, s.ready = fifo[Response]{}, fifo[batch]{}, fifo[*sub]{}
+	s.controls, s.loaded, s.ready = fifo[control]{}, fifo[batch]{}, fifo[*sub]{}
 	s.progressRequests = 0
 	c.disconnect(s)
 	delete(c.streams, s)
@@ -307,8 +323,8 @@ func (c *core) tick(slot int) {
 // precedes the watch's events and a canceled one ends them, progress last and only if no event is left.
 func (c *core) take(s *Stream, turn []Response) []Response {
 	base := len(turn)
-	for n := 0; n < maxTurnControls && s.controls.len() > 0; n++ {
-		turn = append(turn, s.controls.pop())
+	for n := min(maxTurnControls, s.controls.len()); n > 0; n-- {
+		turn = append(turn, s.controls.pop().response())
 	}
 	if s.controls.len() == 0 {
 		turn = c.takeLoaded(s, turn)

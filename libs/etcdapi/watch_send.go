@@ -1,0 +1,147 @@
+package etcdapi
+
+import (
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/mem"
+
+	"github.com/headwaterdb/headwater/libs/watch"
+	"github.com/headwaterdb/headwater/libs/wire"
+)
+
+const (
+	// maxWatchWrite is the size from which responses are not put into one write with others. A client that does not read holds up
+	// one write and what the transport takes besides (64 KiB).
+	maxWatchWrite = 64 << 10
+	// copyEventBelow is the size of an event below which it costs less to copy it than to share it.
+	copyEventBelow = 128
+)
+
+// turnSender sends the responses of one stream, as many as possible in one write.
+type turnSender struct {
+	svc    *watchService
+	hub    *watch.Stream
+	writer *wire.MessageWriter // nil: each message is sent alone
+	out    writeBuffer
+	one    func(watchMessage) error // takes a message
+}
+
+func newTurnSender(svc *watchService, s *watch.Stream, stream grpc.ServerStream) *turnSender {
+	t := &turnSender{svc: svc, hub: s, writer: wire.NewMessageWriter(stream)}
+	if t.one = t.add; t.writer == nil {
+		t.one = func(m watchMessage) error { return stream.SendMsg(svc.enc.encode(m)) }
+	}
+	return t
+}
+
+// send sends a turn and tells the hub of it.
+func (t *turnSender) send(turn []watch.Response) error {
+	told := 0
+	for i := range turn {
+		if t.writer != nil {
+			t.out.expect(len(turn) - i)
+		}
+		if err := t.svc.enc.split(&turn[i], t.svc.maxFragment, t.one); err != nil {
+			return err
+		}
+		if t.writer != nil {
+			if t.out.size < maxWatchWrite && i < len(turn)-1 {
+				continue
+			}
+			if err := t.flush(); err != nil {
+				return err
+			}
+		}
+		t.hub.Sent(turn[told : i+1])
+		told = i + 1
+	}
+	return nil
+}
+
+// add puts a message into the write, which it begins anew when it is full.
+func (t *turnSender) add(m watchMessage) error {
+	if t.out.size >= maxWatchWrite {
+		if err := t.flush(); err != nil {
+			return err
+		}
+	}
+	t.out.add(t.svc.enc, m)
+	return nil
+}
+
+func (t *turnSender) flush() error {
+	data, messages := t.out.take()
+	if t.svc.count != nil {
+		t.svc.count(data.Len() - messages*wire.PrefixBytes)
+	}
+	return t.writer.Write(data)
+}
+
+// writeBuffer collects whole messages for one write. Nothing in it is used again, because the transport keeps what it is given until it is
+// sent, which may be never: a stream whose client does not read holds heads of its own and events that others hold too.
+type writeBuffer struct {
+	data     mem.BufferSlice
+	text     []byte            // heads and small events
+	open     int               // where in text the part begins that is not in data yet
+	parts    []mem.SliceBuffer // what data holds of text, so that not each part is an allocation
+	size     int
+	messages int
+	last     int // messages of the last write
+}
+
+// headGuess is the usual size of a head with its prefix.
+const headGuess = 56
+
+// expect is called before messages are added: so many are to come, at least.
+func (b *writeBuffer) expect(messages int) {
+	if b.messages > 0 {
+		return
+	}
+	n := min(messages, max(b.last, 1)) // as many as the last time, when they had the same size
+	b.text = make([]byte, 0, n*headGuess)
+	b.parts = make([]mem.SliceBuffer, 0, n)
+	b.data = make(mem.BufferSlice, 0, 2*n)
+	b.open = 0
+}
+
+func (b *writeBuffer) add(e *watchEncoder, m watchMessage) {
+	at := len(b.text)
+	b.text = append(b.text, make([]byte, wire.PrefixBytes)...)
+	b.text = e.appendHead(b.text, m)
+	size := len(b.text) - at - wire.PrefixBytes
+	for _, ev := range m.events {
+		size += ev.Wire(m.r.PrevKV).Len()
+	}
+	wire.PutPrefix(b.text[at:], size)
+	for _, ev := range m.events {
+		w := ev.Wire(m.r.PrevKV)
+		if w.Len() < copyEventBelow {
+			b.text = append(b.text, w.ReadOnlyData()...)
+			continue
+		}
+		b.seal()
+		b.data = append(b.data, w)
+	}
+	b.size += wire.PrefixBytes + size
+	b.messages++
+}
+
+// seal puts what is new in text into data.
+func (b *writeBuffer) seal() {
+	if b.open == len(b.text) {
+		return
+	}
+	if len(b.parts) == cap(b.parts) {
+		b.parts = make([]mem.SliceBuffer, 0, max(2*cap(b.parts), 1)) // those in data stay where they are
+	}
+	b.parts = append(b.parts, b.text[b.open:len(b.text):len(b.text)])
+	b.data = append(b.data, &b.parts[len(b.parts)-1])
+	b.open = len(b.text)
+}
+
+// take returns what has been collected and empties the buffer.
+func (b *writeBuffer) take() (data mem.BufferSlice, messages int) {
+	b.seal()
+	data, messages = b.data, b.messages
+	*b = writeBuffer{last: messages}
+	return data, messages
+}
