@@ -8,6 +8,9 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/headwaterdb/headwater/libs v0.0.0
 	github.com/headwaterdb/headwater/protos v0.0.0
+	github.com/headwaterdb/headwater/services/kv v0.0.0
+	github.com/headwaterdb/headwater/services/leasekeeper v0.0.0
+	github.com/headwaterdb/headwater/services/watchhub v0.0.0
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.etcd.io/etcd/server/v3 v3.7.3
@@ -117,3 +120,9 @@ tool go.etcd.io/etcd/etcdctl/v3
 replace github.com/headwaterdb/headwater/libs => ../libs
 
 replace github.com/headwaterdb/headwater/protos => ../protos
+
+replace github.com/headwaterdb/headwater/services/kv => ../services/kv
+
+replace github.com/headwaterdb/headwater/services/leasekeeper => ../services/leasekeeper
+
+replace github.com/headwaterdb/headwater/services/watchhub => ../services/watchhub

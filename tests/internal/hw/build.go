@@ -2,9 +2,11 @@ package hw
 
 import (
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 )
@@ -15,6 +17,7 @@ const BinaryEnv = "HEADWATER_BINARY"
 const (
 	headwaterPackage = "github.com/headwaterdb/headwater/services/standalone"
 	etcdPackage      = "go.etcd.io/etcd/server/v3"
+	natsPackage      = "github.com/nats-io/nats-server/v2"
 )
 
 // Program is a server binary and the command line that makes it serve a Layout.
@@ -22,6 +25,8 @@ type Program struct {
 	Name string
 	Path string
 	Args func(Layout) []string
+	// Ready is part of what the server writes when it serves; "" is etcd's line.
+	Ready string
 }
 
 // Layout is where a server keeps its data and listens.
@@ -64,6 +69,18 @@ func Etcd(tb testing.TB) Program {
 			"--election-timeout=100",
 			"--snapshot-count=1000000",
 		}
+	}}
+}
+
+// NATS builds the nats-server that the module graph names, once per test process. It keeps nothing on disk.
+func NATS(tb testing.TB) Program {
+	tb.Helper()
+	return Program{Name: "nats-server", Path: build(tb, "nats-server", natsPackage), Ready: "Server is ready", Args: func(l Layout) []string {
+		host, port, err := net.SplitHostPort(strings.TrimPrefix(l.ClientURL, "http://"))
+		if err != nil {
+			tb.Fatal(err)
+		}
+		return []string{"--addr=" + host, "--port=" + port}
 	}}
 }
 

@@ -1,4 +1,5 @@
-// Package hw runs a server binary for black-box tests: headwater built from this tree, or real etcd as the yardstick.
+// Package hw runs a server binary for black-box tests: headwater built from this tree, real etcd as the yardstick, or
+// nats-server, which headwater's pods talk through.
 //
 // A Server is one data directory and one client address. Its process may be started, killed (SIGKILL), terminated
 // (SIGTERM), paused (SIGSTOP) and started again on the same directory and address, as often as a test likes; clients

@@ -2,6 +2,7 @@ package hw
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -104,7 +105,7 @@ func (s *Server) Start() error {
 		return fmt.Errorf("hw: %s is running already", s.prog.Name)
 	}
 	ready := make(chan struct{})
-	s.log.watch(readyLine, ready)
+	s.log.watch(cmp.Or(s.prog.Ready, readyLine), ready)
 	cmd := exec.Command(s.prog.Path, append(s.prog.Args(s.layout), s.extra...)...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.Env = cleanEnv()

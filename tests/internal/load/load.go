@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -37,11 +38,13 @@ func (p Profile) String() string {
 // Config says what traffic to make. Fields may be zero only if they say so.
 type Config struct {
 	Endpoints []string // clients take them in turn, one each
-	Profile   Profile
-	Seed      uint64
-	Clients   int     // concurrent clients that write and read
-	Watchers  int     // concurrent clients that watch, half of them for long
-	Rate      float64 // requests per second of all clients together
+	// Failover gives two clients of four all Endpoints, so that they go on with another server when one has gone.
+	Failover bool
+	Profile  Profile
+	Seed     uint64
+	Clients  int     // concurrent clients that write and read
+	Watchers int     // concurrent clients that watch, half of them for long
+	Rate     float64 // requests per second of all clients together
 	// Compact runs compactions. It may be false.
 	Compact bool
 	// Sparse says that the server does not number densely: the history has to be mapped to ranks before it is judged.
@@ -73,6 +76,7 @@ const (
 type Run struct {
 	cfg  Config
 	ids  identity.Provider
+	base time.Time
 	set  *client.ClientSet // writers and watchers
 	lim  *rate.Limiter
 	del  chan struct{} // tokens, see concurrentDeletes
@@ -108,15 +112,18 @@ type History struct {
 	Last int64
 	// Acked and Failed count the requests of the profile's clients.
 	Acked, Failed int64
+	// Base is when the clock of Reports was 0.
+	Base time.Time
 }
 
 // Start checks that the server is empty (etcd's model starts at revision 1) and starts the traffic.
 func Start(ctx context.Context, cfg Config) (*Run, error) {
-	ids := identity.NewIDProvider()
+	ids, base := identity.NewIDProvider(), time.Now()
 	r := &Run{
 		cfg:  cfg,
 		ids:  ids,
-		set:  client.NewSet(ids, time.Now()),
+		base: base,
+		set:  client.NewSet(ids, base),
 		lim:  rate.NewLimiter(rate.Limit(cfg.Rate), 1+int(cfg.Rate/10)),
 		del:  make(chan struct{}, concurrentDeletes),
 		keys: newKeys(),
@@ -157,7 +164,7 @@ func (r *Run) start(ctx context.Context) (err error) {
 		return err
 	}
 	r.recorder = startRecorder(ctx, c)
-	if r.serial, err = startSerialReader(ctx, r.endpoint(), r.prefix(), r.rand(1)); err != nil {
+	if r.serial, err = startSerialReader(ctx, r.endpoints()[0], r.prefix(), r.rand(1)); err != nil {
 		return err
 	}
 	for i := range r.cfg.Clients {
@@ -197,12 +204,18 @@ func (r *Run) start(ctx context.Context) (err error) {
 }
 
 func (r *Run) client() (*client.RecordingClient, error) {
-	return r.set.NewClient([]string{r.endpoint()})
+	return r.set.NewClient(r.endpoints())
 }
 
-// endpoint is the next client's.
-func (r *Run) endpoint() string {
-	return r.cfg.Endpoints[int(r.clients.Add(1))%len(r.cfg.Endpoints)]
+// endpoints are the next client's.
+func (r *Run) endpoints() []string {
+	all := r.cfg.Endpoints
+	n := int(r.clients.Add(1))
+	first := n % len(all)
+	if !r.cfg.Failover || n%4 < 2 {
+		return all[first : first+1]
+	}
+	return slices.Concat(all[first:], all[:first])
 }
 
 // link is one client's connection. Half of the clients drop it after a failure and dial anew, as a restarted
@@ -317,7 +330,7 @@ func (r *Run) Stop(ctx context.Context) (h History, err error) {
 	err = errors.Join(err, r.close(), r.Err())
 	h.Reports = r.set.Reports()
 	h.Serializable = r.serial.reads
-	h.Acked, h.Failed = r.succeeded.Load(), r.failed.Load()
+	h.Acked, h.Failed, h.Base = r.succeeded.Load(), r.failed.Load(), r.base
 	return h, err
 }
 

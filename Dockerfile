@@ -1,0 +1,86 @@
+# syntax=docker/dockerfile:1
+#
+# Two images:
+#
+#   docker build --target pods       -t headwater:dev .             headwater-kv, headwater-watchhub, headwater-leasekeeper
+#   docker build --target standalone -t headwater-standalone:dev .  headwater, without cgo and without FoundationDB
+#
+# Pin the bases by digest in a release (--build-arg GO_IMAGE=golang:…@sha256:…). The tags of the two runtime bases move on
+# purpose: that is how a rebuild gets Debian's security fixes.
+
+ARG GO_IMAGE=golang:1.26.8-bookworm
+ARG PODS_BASE=debian:bookworm-slim
+ARG STANDALONE_BASE=gcr.io/distroless/static-debian12:nonroot
+
+# --- FoundationDB's client package: libfdb_c.so and its headers -------------------------------------------------------
+FROM ${GO_IMAGE} AS fdb
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
+# The same version as the servers' in docker-compose.yml and k8s/: client and server speak the same protocol only within
+# one minor version (7.3).
+ARG FDB_VERSION=7.3.77
+# SHA-256 of the package for the target architecture. Give it in every build that matters; without it the package is only
+# compared with the checksum that lies next to it in the release, which tells damage but not fraud.
+ARG FDB_CLIENTS_SHA256=""
+ARG FDB_RELEASES=https://github.com/apple/foundationdb/releases/download
+ARG TARGETARCH
+WORKDIR /fdb
+RUN case "${TARGETARCH:-$(dpkg --print-architecture)}" in \
+      amd64) arch=amd64 ;; \
+      arm64) arch=aarch64 ;; \
+      *) echo "FoundationDB has no client package for ${TARGETARCH}" >&2; exit 1 ;; \
+    esac; \
+    deb="foundationdb-clients_${FDB_VERSION}-1_${arch}.deb"; \
+    url="${FDB_RELEASES}/${FDB_VERSION}/${deb}"; \
+    curl --fail --silent --show-error --location --proto '=https' --output "${deb}" "${url}"; \
+    want="${FDB_CLIENTS_SHA256}"; \
+    if [[ -z "${want}" ]]; then \
+      want="$(curl --fail --silent --show-error --location --proto '=https' "${url}.sha256" | cut -d ' ' -f 1)"; \
+      echo "FDB_CLIENTS_SHA256 is not given; the release says ${want}"; \
+    fi; \
+    echo "${want}  ${deb}" | sha256sum --check --strict; \
+    dpkg-deb --extract "${deb}" /fdb/root; \
+    rm "${deb}"; \
+    test -s /fdb/root/usr/lib/libfdb_c.so; \
+    test -s /fdb/root/usr/include/foundationdb/fdb_c.h
+
+# --- The three services, with cgo -------------------------------------------------------------------------------------
+FROM ${GO_IMAGE} AS build-pods
+COPY --from=fdb /fdb/root/usr/include/foundationdb /usr/include/foundationdb
+COPY --from=fdb /fdb/root/usr/lib/libfdb_c.so /usr/lib/libfdb_c.so
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-kv ./services/kv && \
+    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-watchhub ./services/watchhub && \
+    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-leasekeeper ./services/leasekeeper
+
+FROM ${PODS_BASE} AS pods
+COPY --from=fdb /fdb/root/usr/lib/libfdb_c.so /usr/lib/libfdb_c.so
+COPY --from=build-pods /out/ /usr/local/bin/
+COPY --chmod=0755 deploy/healthcheck /usr/local/bin/headwater-healthcheck
+# The history cache of a hub; an emptyDir or volume in its place must be writable for 65532.
+RUN install --directory --owner=65532 --group=65532 /var/lib/headwater && ldconfig
+USER 65532:65532
+EXPOSE 2379 2381
+STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["headwater-healthcheck", "2381"]
+# Which of the three it is is said by whoever runs it.
+CMD ["headwater-kv", "--help"]
+
+# --- Standalone, static -----------------------------------------------------------------------------------------------
+FROM ${GO_IMAGE} AS build-standalone
+WORKDIR /src
+COPY . .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/headwater ./services/standalone
+RUN install --directory --owner=65532 --group=65532 /out/data
+
+FROM ${STANDALONE_BASE} AS standalone
+COPY --from=build-standalone /out/headwater /usr/local/bin/headwater
+COPY --from=build-standalone --chown=65532:65532 /out/data /var/lib/headwater
+USER 65532:65532
+VOLUME /var/lib/headwater
+EXPOSE 2379 2381
+STOPSIGNAL SIGTERM
+ENTRYPOINT ["/usr/local/bin/headwater"]
+CMD ["--data-dir=/var/lib/headwater", "--listen-client-urls=http://0.0.0.0:2379", "--listen-metrics-urls=http://0.0.0.0:2381"]

@@ -1,0 +1,40 @@
+package cluster
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"testing"
+	"time"
+
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"go.uber.org/goleak"
+)
+
+var (
+	durationFlag  = flag.Duration("cluster.duration", 8*time.Second, "how long the faults go on, at least")
+	seedFlag      = flag.Uint64("cluster.seed", 0, "seed of all random choices; 0 picks one")
+	artifactsFlag = flag.String("cluster.artifacts", "", "directory for what is left of runs; by default that of failed ones goes to a temporary one")
+)
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	code := m.Run()
+	hw.Cleanup()
+	if err := goleak.Find(); err != nil && code == 0 {
+		fmt.Fprintln(os.Stderr, err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// seed returns the seed to use and prints it.
+func seed(t *testing.T) uint64 {
+	t.Helper()
+	s := *seedFlag
+	if s == 0 {
+		s = uint64(time.Now().UnixNano())
+	}
+	t.Logf("-cluster.seed %d", s)
+	return s
+}

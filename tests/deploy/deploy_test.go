@@ -1,0 +1,232 @@
+package deploy
+
+import (
+	"io/fs"
+	"net"
+	"net/url"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// kinds of pods.
+var kinds = []pod.Kind{pod.KV, pod.WatchHub, pod.LeaseKeeper}
+
+// parse reads a command line as the program itself does.
+func parse(t *testing.T, c command) (pod.Kind, pod.Config) {
+	t.Helper()
+	kind := pod.Kind(strings.TrimPrefix(c.args[0], "headwater-"))
+	if !slices.Contains(kinds, kind) {
+		t.Fatalf("%s: no program %s", c.where, c.args[0])
+	}
+	conf := pod.DefaultConfig()
+	p, err := pod.Program(kind, &conf).Parse(c.args[1:], c.env)
+	if err != nil {
+		t.Fatalf("%s: %v", c.where, err)
+	}
+	if p.Help || p.Version || len(p.Ignored) > 0 || len(p.Warnings) > 0 {
+		t.Errorf("%s: flags without effect %v, warnings %v", c.where, p.Ignored, p.Warnings)
+	}
+	conf.Config = p.Config
+	if err := conf.Validate(kind); err != nil {
+		t.Errorf("%s: %v", c.where, err)
+	}
+	return kind, conf
+}
+
+// port of an address or URL.
+func port(t *testing.T, address string) string {
+	t.Helper()
+	if u, err := url.Parse(address); err == nil && u.Host != "" {
+		address = u.Host
+	}
+	_, p, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// Ports of every pod; those of etcd's documentation.
+const (
+	clientPort  = "2379"
+	metricsPort = "2381"
+)
+
+// TestFlags parses every command line with the programs' own parsers, and checks that pods look for each other where they listen.
+func TestFlags(t *testing.T) {
+	commands := append(composeCommands(t), kubernetesCommands(t)...)
+	if len(commands) != 2*len(kinds)+len(kinds) {
+		t.Errorf("%d pods, want 2 of each kind in docker-compose.yml and a Deployment of each", len(commands))
+	}
+	addresses := map[string]string{}
+	for _, c := range commands {
+		kind, conf := parse(t, c)
+		for what, urls := range map[string][]string{clientPort: conf.ListenClientURLs, metricsPort: conf.ListenMetricsURLs} {
+			if len(urls) != 1 || port(t, urls[0]) != what {
+				t.Errorf("%s listens on %v, want port %s", c.where, urls, what)
+			}
+		}
+		for _, other := range kinds {
+			if want := []string{string(other) + ":" + clientPort}; other != kind && !slices.Equal(conf.Endpoints(other), want) {
+				t.Errorf("%s looks for %s at %v, want %v", c.where, other, conf.Endpoints(other), want)
+			}
+		}
+		if conf.PodAddress == "" || port(t, conf.PodAddress) != clientPort {
+			t.Errorf("%s: pods of the same kind look for it at %q", c.where, conf.PodAddress)
+		}
+		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == pod.WatchHub && conf.DataDir == "" {
+			t.Errorf("%s lacks NATS, a cluster file or a directory: %+v", c.where, conf)
+		}
+		if first, seen := addresses[string(kind)]; seen && strings.HasPrefix(c.where, "docker-compose") && first == conf.PodAddress {
+			t.Errorf("%s: two %s pods at %s", c.where, kind, first)
+		} else if strings.HasPrefix(c.where, "docker-compose") {
+			addresses[string(kind)] = conf.PodAddress
+		}
+	}
+}
+
+// TestOverlays checks that overlays leave arguments alone: TestFlags looks at the base only.
+func TestOverlays(t *testing.T) {
+	for _, dir := range []string{"k8s/overlays", "k8s/components"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() {
+				return err
+			}
+			name, err := filepath.Rel(root, path)
+			if text := read(t, name); strings.Contains(text, "args:") || strings.Contains(text, "/args") || strings.Contains(text, "command:") {
+				t.Errorf("%s changes command lines", name)
+			}
+			return err
+		})
+		if err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// TestDockerfile parses the command line of the standalone image, and checks the ports of both.
+func TestDockerfile(t *testing.T) {
+	text := read(t, "Dockerfile")
+	cmd := regexp.MustCompile(`(?m)^CMD \[(.*--data-dir.*)\]$`).FindStringSubmatch(text)
+	if cmd == nil {
+		t.Fatal("no CMD with --data-dir")
+	}
+	args := regexp.MustCompile(`"([^"]*)"`).FindAllStringSubmatch(cmd[1], -1)
+	var flags []string
+	for _, a := range args {
+		flags = append(flags, a[1])
+	}
+	p, err := server.Parse(flags, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(p.Ignored) > 0 || port(t, p.Config.ListenClientURLs[0]) != clientPort || port(t, p.Config.ListenMetricsURLs[0]) != metricsPort {
+		t.Errorf("standalone starts with %+v, ignored %v", p.Config, p.Ignored)
+	}
+	if !strings.Contains(text, "VOLUME "+p.Config.DataDir+"\n") {
+		t.Errorf("%s is not a volume", p.Config.DataDir)
+	}
+	if n := strings.Count(text, "\nEXPOSE "+clientPort+" "+metricsPort+"\n"); n != 2 {
+		t.Errorf("%d images expose the ports, want 2", n)
+	}
+	if !strings.Contains(text, `CMD ["headwater-healthcheck", "`+metricsPort+`"]`) {
+		t.Error("the health check asks another port than that of the metrics")
+	}
+	for _, kind := range kinds {
+		if !strings.Contains(text, "-o /out/headwater-"+string(kind)+" ./services/"+string(kind)) {
+			t.Errorf("%s is not built", kind)
+		}
+	}
+}
+
+// variable is one in haproxy.cfg.
+var variable = regexp.MustCompile(`"\$\{([A-Z_0-9]+)\}"`)
+
+// TestHAProxy checks that the configuration asks for the variables that docker-compose.yml gives, routes by the names that the
+// services really have, and, where HAProxy is installed, that HAProxy accepts it.
+func TestHAProxy(t *testing.T) {
+	text := read(t, "deploy/haproxy.cfg")
+	services := composeServices(t)
+	env, _ := at(services, "haproxy", "environment").(map[string]any)
+	wanted := map[string]bool{}
+	for _, m := range variable.FindAllStringSubmatch(text, -1) {
+		wanted[m[1]] = true
+		if env[m[1]] == nil {
+			t.Errorf("docker-compose.yml gives no %s", m[1])
+		}
+	}
+	for name, v := range env {
+		if !wanted[name] {
+			t.Errorf("haproxy.cfg has no use for %s", name)
+		}
+		if host, p, err := net.SplitHostPort(v.(string)); err != nil {
+			t.Error(err)
+		} else if host != "*" && (services[host] == nil || p != clientPort) {
+			t.Errorf("%s=%v is no pod's client port", name, v)
+		}
+	}
+	for service, backend := range map[string]string{pb.Watch_ServiceDesc.ServiceName: "watchhub", pb.Lease_ServiceDesc.ServiceName: "leasekeeper"} {
+		acl := regexp.MustCompile(`acl (\w+) +path_beg /` + regexp.QuoteMeta(service) + `/\n`).FindStringSubmatch(text)
+		if acl == nil || !regexp.MustCompile(`use_backend `+backend+` +if grpc `+acl[1]+`\n`).MatchString(text) {
+			t.Errorf("%s is not sent to %s", service, backend)
+		}
+	}
+	program, err := exec.LookPath("haproxy")
+	if err != nil {
+		t.Log("NOT CHECKED by HAProxy itself: it is not installed (apt-get install haproxy)")
+		return
+	}
+	check := exec.Command(program, "-c", "-f", filepath.Join(root, "deploy/haproxy.cfg"))
+	for name := range wanted {
+		check.Env = append(check.Env, name+"=127.0.0.1:2379")
+	}
+	if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "WARNING") {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+// TestVersions checks that each thing has one version, wherever it is named.
+func TestVersions(t *testing.T) {
+	find := func(file, pattern string) string {
+		t.Helper()
+		m := regexp.MustCompile(pattern).FindStringSubmatch(read(t, file))
+		if m == nil {
+			t.Errorf("%s: nothing like %s", file, pattern)
+			return ""
+		}
+		return m[1]
+	}
+	same := func(what string, versions ...string) {
+		t.Helper()
+		if len(slices.Compact(versions)) != 1 {
+			t.Errorf("%s has several versions: %v", what, versions)
+		}
+	}
+	same("FoundationDB", find("Dockerfile", `FDB_VERSION=([\d.]+)`), find("docker-compose.yml", `foundationdb/foundationdb:([\d.]+)`),
+		find("k8s/base/foundationdb.yaml", `version: ([\d.]+)`))
+	same("NATS", find("docker-compose.yml", `nats:([\d.]+)-alpine`), find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`),
+		find("libs/go.mod", `nats-io/nats-server/v2 v([\d.]+)`))
+	same("Go's minor", find("Dockerfile", `golang:(\d+\.\d+)\.`), find("go.work", `(?m)^go (\d+\.\d+)`))
+}
+
+// TestRoutes checks the names of services in the Gateway's routes.
+func TestRoutes(t *testing.T) {
+	var got []string
+	for _, route := range documents(t, "k8s/components/gateway/routes.yaml") {
+		if s, ok := at(route, "spec", "rules", 0, "matches", 0, "method", "service").(string); ok {
+			got = append(got, s)
+		}
+	}
+	if want := []string{pb.Watch_ServiceDesc.ServiceName, pb.Lease_ServiceDesc.ServiceName}; !slices.Equal(got, want) {
+		t.Errorf("routes for %v, want %v", got, want)
+	}
+}

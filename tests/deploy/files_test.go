@@ -1,0 +1,134 @@
+package deploy
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.yaml.in/yaml/v3"
+)
+
+// root is the repository's.
+const root = "../.."
+
+// read returns a file of the repository.
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// documents returns the YAML documents of a file.
+func documents(t *testing.T, name string) []map[string]any {
+	t.Helper()
+	d := yaml.NewDecoder(bytes.NewReader([]byte(read(t, name))))
+	var docs []map[string]any
+	for {
+		var doc map[string]any
+		err := d.Decode(&doc)
+		if errors.Is(err, io.EOF) {
+			return docs
+		}
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		docs = append(docs, doc)
+	}
+}
+
+// at walks down maps and lists: at(doc, "spec", "containers", 0, "args"). What is not there is nil.
+func at(v any, path ...any) any {
+	for _, p := range path {
+		switch p := p.(type) {
+		case string:
+			m, _ := v.(map[string]any)
+			v = m[p]
+		case int:
+			l, _ := v.([]any)
+			if p >= len(l) {
+				return nil
+			}
+			v = l[p]
+		}
+	}
+	return v
+}
+
+// texts returns a list of strings.
+func texts(v any) []string {
+	l, _ := v.([]any)
+	var s []string
+	for _, e := range l {
+		if text, ok := e.(string); ok {
+			s = append(s, text)
+		}
+	}
+	return s
+}
+
+// command is how one container starts one of our programs.
+type command struct {
+	where string   // file and container
+	args  []string // program first
+	env   []string // KEY=value
+}
+
+// composeVariable is a variable in docker-compose.yml, with its default.
+var composeVariable = regexp.MustCompile(`\$\{[A-Z_0-9]+:-([^}]*)\}`)
+
+// composeServices returns the services of docker-compose.yml, variables at their defaults.
+func composeServices(t *testing.T) map[string]any {
+	t.Helper()
+	var doc map[string]any
+	if err := yaml.Unmarshal([]byte(composeVariable.ReplaceAllString(read(t, "docker-compose.yml"), "$1")), &doc); err != nil {
+		t.Fatal(err)
+	}
+	services, _ := doc["services"].(map[string]any)
+	return services
+}
+
+// composeCommands are the pods of docker-compose.yml.
+func composeCommands(t *testing.T) []command {
+	t.Helper()
+	var l []command
+	for name, s := range composeServices(t) {
+		args := texts(at(s, "command"))
+		if len(args) == 0 || !strings.HasPrefix(args[0], "headwater-") {
+			continue
+		}
+		c := command{where: "docker-compose.yml: " + name, args: args}
+		env, _ := at(s, "environment").(map[string]any)
+		for k, v := range env {
+			c.env = append(c.env, k+"="+v.(string))
+		}
+		l = append(l, c)
+	}
+	return l
+}
+
+// kubernetesVariables are what Kubernetes puts in for the variables that k8s/ may use in arguments.
+var kubernetesVariables = strings.NewReplacer("$(POD_NAME)", "pod-0", "$(POD_IP)", "10.0.0.7", "$(POD_NAMESPACE)", "headwater")
+
+// kubernetesCommands are the pods of k8s/base. Overlays do not change arguments (TestOverlays).
+func kubernetesCommands(t *testing.T) []command {
+	t.Helper()
+	var l []command
+	for _, kind := range kinds {
+		file := "k8s/base/" + string(kind) + ".yaml"
+		container := at(documents(t, file)[0], "spec", "template", "spec", "containers", 0)
+		c := command{where: file, args: texts(at(container, "command"))}
+		for _, a := range texts(at(container, "args")) {
+			c.args = append(c.args, kubernetesVariables.Replace(a))
+		}
+		l = append(l, c)
+	}
+	return l
+}

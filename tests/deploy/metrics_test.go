@@ -1,0 +1,140 @@
+package deploy
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/pod"
+	kv "github.com/headwaterdb/headwater/services/kv/node"
+	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
+	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
+)
+
+// startTimeout bounds the start of one pod of each kind.
+const startTimeout = time.Minute
+
+// nobody is an address where nothing listens: relays and NATS find out and go on.
+const nobody = "127.0.0.1:1"
+
+// families starts one pod of each kind on an engine in memory, and returns the names and help texts of their metrics, by name.
+func families(t *testing.T) map[string]string {
+	t.Helper()
+	db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true, FDBLimits: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := db.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	starts := map[pod.Kind]func(context.Context, pod.Config, pod.Deps) (pod.Node, error){
+		pod.KV: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) { return kv.Start(ctx, c, d) },
+		pod.WatchHub: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) {
+			return watchhub.Start(ctx, c, d)
+		},
+		pod.LeaseKeeper: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) {
+			return leasekeeper.Start(ctx, c, d)
+		},
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
+	defer cancel()
+	found := map[string]string{}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for kind, start := range starts {
+		wg.Go(func() {
+			conf := pod.DefaultConfig()
+			conf.ListenClientURLs = []string{"http://127.0.0.1:0"}
+			conf.KVEndpoints, conf.WatchHubEndpoints, conf.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}, []string{nobody}
+			conf.NATSURL = "nats://" + nobody
+			n, err := start(ctx, conf, pod.Deps{Engine: db, Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Errorf("%s: %v", kind, err)
+				return
+			}
+			got, err := scrape(ctx, n.URL()+"/metrics")
+			if err := n.Close(); err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Errorf("%s: %v", kind, err)
+			}
+			for name, help := range got {
+				found[name] = help
+			}
+		})
+	}
+	wg.Wait()
+	return found
+}
+
+// scrape returns the names and help texts of what a pod exposes.
+func scrape(ctx context.Context, url string) (map[string]string, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	found := map[string]string{}
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if text, ok := strings.CutPrefix(lines.Text(), "# HELP "); ok {
+			name, help, _ := strings.Cut(text, " ")
+			found[name] = help
+		}
+	}
+	return found, lines.Err()
+}
+
+// documented are the metrics that docs/operations.md explains, in the first column of its tables.
+var documented = regexp.MustCompile("(?m)^\\| `((?:headwater|etcd|grpc)_[a-z_]+)")
+
+// TestMetrics checks that docs/operations.md explains every metric that pods have beside etcd's, and none that they have not, and that the
+// autoscaler goes by one that hubs have.
+func TestMetrics(t *testing.T) {
+	found := families(t)
+	text := read(t, "docs/operations.md")
+	explained := map[string]bool{}
+	for _, m := range documented.FindAllStringSubmatch(text, -1) {
+		explained[m[1]] = true
+		if _, ok := found[m[1]]; !ok {
+			t.Errorf("docs/operations.md explains %s, which no pod has", m[1])
+		}
+	}
+	var missing []string
+	for name, help := range found {
+		if strings.HasPrefix(name, "headwater_") && !explained[name] {
+			missing = append(missing, "| `"+name+"` | "+help+" |")
+		}
+	}
+	slices.Sort(missing)
+	if len(missing) > 0 {
+		t.Errorf("docs/operations.md does not explain\n%s", strings.Join(missing, "\n"))
+	}
+	metric, _ := at(documents(t, "k8s/base/watchhub.yaml")[3], "spec", "metrics", 0, "pods", "metric", "name").(string)
+	if _, ok := found[metric]; !ok {
+		t.Errorf("hubs are scaled on %q, which no pod has", metric)
+	}
+}

@@ -1,0 +1,67 @@
+// Command stack runs the distributed form as local processes until it is interrupted. See package stack, and `make stack`.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/headwaterdb/headwater/tests/stack"
+)
+
+// restartDelay is how long a process that has ended stays away, as under a process manager.
+const restartDelay = time.Second
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "stack:", err)
+		stop()
+		os.Exit(1) //nolint:gocritic // stop has been called
+	}
+}
+
+func run(ctx context.Context, args []string, out io.Writer) error {
+	cfg, err := stack.Flags("stack", flag.ContinueOnError, args, out)
+	if err != nil {
+		return err
+	}
+	s, err := stack.Start(ctx, cfg)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "\netcd clients: http://%s   logs: %s/logs   kill -9 what you like; Ctrl-C ends all\n\n", s.Endpoint(), cfg.Dir)
+	for _, p := range s.Processes("") {
+		go keep(ctx, p, out)
+	}
+	<-ctx.Done()
+	return s.Stop()
+}
+
+// keep starts p again whenever it ends by itself.
+func keep(ctx context.Context, p *stack.Process, out io.Writer) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-p.Exited():
+		}
+		fmt.Fprintf(out, "%-14s has ended\n", p.Name)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(restartDelay):
+		}
+		if err := p.Start(ctx); err != nil {
+			fmt.Fprintln(out, err)
+			continue
+		}
+		fmt.Fprintf(out, "%-14s is ready again\n", p.Name)
+	}
+}

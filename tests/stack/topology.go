@@ -1,0 +1,157 @@
+package stack
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os/exec"
+	"strings"
+	"time"
+)
+
+const flagKeyspace = "--keyspace="
+
+// define makes all processes, which are not started yet.
+func (s *Stack) define() {
+	s.fdb = s.process(KindFDB, KindFDB, s.cfg.FoundationDB.Server, s.fdbListens,
+		"--public-address="+s.address(portFDB), "--listen-address=public",
+		"--cluster-file="+s.clusterFile(), "--datadir="+s.path("fdb"), "--logdir="+s.path("logs"),
+	)
+	s.process(KindNATS, KindNATS, s.cfg.Programs.NATS, answers("http://"+s.address(portNATSMonitor)+"/healthz"),
+		"--name=headwater", "--addr=127.0.0.1", fmt.Sprintf("--port=%d", s.cfg.BasePort+portNATS), fmt.Sprintf("--http_port=%d", s.cfg.BasePort+portNATSMonitor),
+	)
+	for k, kind := range PodKinds {
+		for i := range podsPerKind {
+			client, metrics := s.podPorts(k, i)
+			s.definePod(kind, i, client, metrics)
+		}
+	}
+	if s.cfg.NoRouter {
+		return
+	}
+	router := s.process(KindHAProxy, KindHAProxy, s.cfg.HAProxy, answers("http://"+s.Endpoint()+"/health"), "-db", "-f", s.cfg.HAProxyConfig)
+	router.env = []string{"HEADWATER_LISTEN=" + s.Endpoint(), "HEADWATER_STATS=" + s.address(portStats)}
+	for k, kind := range PodKinds {
+		for i := range podsPerKind {
+			client, _ := s.podPorts(k, i)
+			router.env = append(router.env, fmt.Sprintf("%s_%d=%s", strings.ToUpper(kind), i+1, client))
+		}
+	}
+}
+
+// process adds a process.
+func (s *Stack) process(kind, name, path string, ready func(context.Context) error, args ...string) *Process {
+	p := &Process{Name: name, Kind: kind, Log: s.path("logs", name+".log"), path: path, args: args, ready: ready}
+	s.all = append(s.all, p)
+	return p
+}
+
+// podPorts are where the pod i (from 0) of the kind k listens.
+func (s *Stack) podPorts(k, i int) (client, metrics string) {
+	n := portPods + 2*(k*podsPerKind+i)
+	return s.address(n), s.address(n + 1)
+}
+
+// definePod adds a pod with the flags that docker-compose.yml gives it.
+func (s *Stack) definePod(kind string, i int, client, metrics string) {
+	name := fmt.Sprintf("%s-%d", kind, i+1)
+	args := []string{
+		"--name=" + name,
+		"--listen-client-urls=http://" + client,
+		"--listen-metrics-urls=http://" + metrics,
+		"--advertise-client-urls=http://" + s.Endpoint(),
+		"--pod-address=" + client,
+		"--store=foundationdb",
+		"--fdb-cluster-file=" + s.clusterFile(),
+		"--nats-url=nats://" + s.address(portNATS),
+		flagKeyspace + s.cfg.Keyspace,
+	}
+	for k, other := range PodKinds {
+		if other == kind {
+			continue
+		}
+		var list []string
+		for j := range podsPerKind {
+			client, _ := s.podPorts(k, j)
+			list = append(list, client)
+		}
+		args = append(args, "--"+other+"-endpoints="+strings.Join(list, ","))
+	}
+	if kind == "watchhub" {
+		args = append(args, "--data-dir="+s.path(name))
+	}
+	args = append(args, s.cfg.PodArgs[kind]...)
+	p := s.process(kind, name, s.cfg.Programs.Pods[kind], answers("http://"+metrics+"/readyz"), args...)
+	p.Address, p.Metrics = client, metrics
+}
+
+func (s *Stack) address(offset int) string { return fmt.Sprintf("127.0.0.1:%d", s.cfg.BasePort+offset) }
+
+// probeTimeout bounds one look at whether a process is ready.
+const probeTimeout = 5 * time.Second
+
+// answers asks a URL for code 200.
+func answers(url string) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+		if err != nil {
+			return err
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			return err
+		}
+		defer resp.Body.Close()
+		body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<10))
+		if err == nil && resp.StatusCode != http.StatusOK {
+			err = fmt.Errorf("%s answers %s: %s", url, resp.Status, strings.TrimSpace(string(body)))
+		}
+		return err
+	}
+}
+
+func (s *Stack) clusterFile() string { return s.path("fdb.cluster") }
+
+// cli runs one command of fdbcli.
+func (s *Stack) cli(ctx context.Context, command string) (string, error) {
+	out, err := exec.CommandContext(ctx, s.cfg.FoundationDB.CLI, "-C", s.clusterFile(), "--no-status", "--timeout", "30", "--exec", command).CombinedOutput()
+	if err != nil {
+		return string(out), fmt.Errorf("fdbcli %q: %w: %s", command, err, out)
+	}
+	return string(out), nil
+}
+
+// fdbListens asks whether the process is there. fdbcli would wait for a database, which there is not at first.
+func (s *Stack) fdbListens(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
+	defer cancel()
+	var d net.Dialer
+	c, err := d.DialContext(ctx, "tcp", s.address(portFDB))
+	if err != nil {
+		return err
+	}
+	return c.Close()
+}
+
+// configure makes the database if there is none, and waits until it is available.
+func (s *Stack) configure(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readyTimeout)
+	defer cancel()
+	if out, err := s.cli(ctx, "configure new single ssd"); err != nil && !strings.Contains(out, "already exists") {
+		return err
+	}
+	for {
+		out, err := s.cli(ctx, "status minimal")
+		if err == nil && strings.Contains(out, "is available") {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return fmt.Errorf("stack: the database is not available: %w", errors.Join(err, ctx.Err()))
+		}
+	}
+}
