@@ -18,6 +18,9 @@ const (
 	DefaultHeartbeat = 200 * time.Millisecond
 	// DefaultTailerPoll is how often the log is read if nothing tells of new entries.
 	DefaultTailerPoll = 500 * time.Millisecond
+	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more
+	// than the read that follows.
+	nudgesTrusted = 10 * time.Millisecond
 )
 
 // TailerOptions configure a Tailer. The zero value of each field means its default, but for Keyspace.
@@ -41,6 +44,7 @@ type Tailer struct {
 	at       int64 // everything up to it has been published
 	compact  int64
 	lastSent time.Time
+	nudged   bool // it was a nudge that ended the last wait
 
 	position, frames, entries, bytes, heartbeats, lost, wakeups, reads, jumps atomic.Int64
 }
@@ -151,17 +155,26 @@ func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 	defer poll.Stop()
 	beat := time.NewTimer(t.o.Heartbeat - time.Since(t.lastSent))
 	defer beat.Stop()
-	for {
+	if !t.nudged {
 		w.ask(t.at + 1)
+	}
+	ask := time.NewTimer(nudgesTrusted)
+	defer ask.Stop()
+	for {
 		select {
 		case <-nudged:
 			t.wakeups.Add(1)
+			t.nudged = true
 			return
+		case <-ask.C:
+			w.ask(t.at + 1)
 		case <-w.fired:
 			if w.took() > t.at { // else it tells of what a nudge has told already
 				t.wakeups.Add(1)
+				t.nudged = false
 				return
 			}
+			ask.Reset(nudgesTrusted)
 		case <-beat.C:
 			t.heartbeats.Add(1)
 			t.send(span{prev: t.at, upto: t.at})

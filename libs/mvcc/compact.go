@@ -186,10 +186,7 @@ func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 	if err != nil {
 		return 0, storeErr(err)
 	}
-	if row == nil {
-		return neverCompacted, nil
-	}
-	return parseRev(row)
+	return parseCompact(row)
 }
 
 // RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, until ctx ends or

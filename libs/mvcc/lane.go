@@ -52,7 +52,7 @@ func (l *lane) run() {
 		if reqs == nil {
 			break
 		}
-		l.process(context.Background(), reqs)
+		l.process(s.work, reqs)
 		s.queue.landed(l.id)
 	}
 	if l.flights != nil {
@@ -63,7 +63,7 @@ func (l *lane) run() {
 
 func (l *lane) land() {
 	for f := range l.flights {
-		l.finish(context.Background(), f)
+		l.finish(l.s.work, f)
 		l.flying.Add(-1)
 	}
 }
@@ -73,6 +73,10 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 	var conflicts, unavailable int
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
+			return
+		}
+		if ctx.Err() != nil { // the Store is closing and the engine does not answer
+			fail(reqs, ErrUnavailable)
 			return
 		}
 		done, err := l.attempt(ctx, reqs)

@@ -21,7 +21,13 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 		if err != nil {
 			return err
 		}
-		payloads, next, err = s.readLog(ctx, snap, c, from, maxEntries, maxBytes)
+		head, err := s.headOf(ctx, snap)
+		if err != nil {
+			return err
+		}
+		it := s.scanFrom(ctx, snap, from)
+		defer it.Close()
+		payloads, next, err = s.readLog(it, head, c, from, maxEntries, maxBytes)
 		return err
 	})
 	if err != nil {
@@ -43,14 +49,22 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 // ErrCompacted if entries from on have been removed.
 func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next, compact int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		if compact, err = s.compactOf(ctx, snap); err != nil {
+		// The rows are asked for together: between a commit and the watchers lies one wait for the store, not one for each.
+		it, head := s.scanFrom(ctx, snap, from), s.scanHead(ctx, snap)
+		defer it.Close()
+		rows, rowsErr := snap.GetMany(ctx, [][]byte{s.compactRow, s.rows.meta(metaCompacted)})
+		at, err := s.parseHead(snap, head)
+		if err = errors.Join(storeErr(rowsErr), err); err != nil {
 			return err
 		}
-		removed, err := s.removedOf(ctx, snap)
+		var removed int64
+		if compact, err = parseCompact(rows[0]); err == nil {
+			removed, err = parseCompact(rows[1])
+		}
 		if err != nil {
 			return err
 		}
-		payloads, next, err = s.readLog(ctx, snap, removed, from, maxEntries, maxBytes)
+		payloads, next, err = s.readLog(it, at, removed, from, maxEntries, maxBytes)
 		return err
 	})
 	return payloads, next, compact, err
@@ -65,17 +79,20 @@ func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	return e, nil
 }
 
-// readLog reads the log of a snapshot, which may not be read below floor.
-func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, floor, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next int64, err error) {
-	head, err := s.headOf(ctx, snap)
-	if err != nil || from > head {
-		return nil, from, err
-	}
-	if from < floor {
+// scanFrom begins to read the log of a snapshot.
+func (s *Store) scanFrom(ctx context.Context, snap engine.Snapshot, from int64) engine.Iterator {
+	return snap.Scan(ctx, engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)})
+}
+
+// readLog reads what scanFrom has begun. The log may not be read below floor.
+func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next int64, err error) {
+	switch {
+	case from > head:
+		return nil, from, nil
+	case from < floor:
 		return nil, 0, ErrCompacted
 	}
-	r := engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)}
-	err = s.scanLog(ctx, snap, r, func(st engine.Stamp, payload []byte) (bool, error) {
+	err = s.visitLog(it, func(st engine.Stamp, payload []byte) (bool, error) {
 		payloads = append(payloads, revlog.Payload{Rev: s.meta.Space.Of(st), Bytes: payload})
 		maxBytes -= len(payload)
 		return len(payloads) < maxEntries && maxBytes > 0, nil
@@ -96,6 +113,11 @@ func (s *Store) readLog(ctx context.Context, snap engine.Snapshot, floor, from i
 func (s *Store) scanLog(ctx context.Context, rd engine.Reader, r engine.Range, visit func(engine.Stamp, []byte) (bool, error)) error {
 	it := rd.Scan(ctx, r)
 	defer it.Close()
+	return s.visitLog(it, visit)
+}
+
+// visitLog is scanLog of an iterator.
+func (s *Store) visitLog(it engine.Iterator, visit func(engine.Stamp, []byte) (bool, error)) error {
 	at := s.rows.logStampAt()
 	for it.Next() {
 		st, err := engine.ParseStamp(it.Key()[at:])

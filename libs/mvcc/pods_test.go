@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
@@ -210,4 +211,98 @@ func TestSetBack(t *testing.T) {
 	}
 	e.version.Store(1 << 61)
 	put(t, s, "k", "again")
+}
+
+// deaf is an engine whose commits are never answered once it has been told so.
+type deaf struct {
+	engine.Store
+	on      atomic.Bool
+	waiting chan struct{}
+}
+
+type deafTxn struct {
+	engine.Txn
+	s *deaf
+}
+
+type deafPending struct{ s *deaf }
+
+func (s *deaf) Begin(ctx context.Context) (engine.Txn, error) {
+	if s.on.Load() && ctx.Err() != nil {
+		return nil, ctx.Err()
+	}
+	txn, err := s.Store.Begin(ctx)
+	return deafTxn{txn, s}, err
+}
+
+func (t deafTxn) Commit(ctx context.Context) (engine.Pending, error) {
+	if !t.s.on.Load() {
+		return t.Txn.Commit(ctx)
+	}
+	t.Discard()
+	return deafPending{t.s}, nil
+}
+
+func (p deafPending) Wait(ctx context.Context) (engine.Stamp, error) {
+	p.s.waiting <- struct{}{}
+	<-ctx.Done()
+	return engine.Stamp{}, ctx.Err()
+}
+
+// TestCloseWithoutAnswer: an engine that does not answer does not keep a Store from closing, and who waits is told.
+func TestCloseWithoutAnswer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := &deaf{Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true}), waiting: make(chan struct{}, 1)}
+		s, err := mvcc.Open(t.Context(), e, mvcc.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		put(t, s, "k", "v")
+		e.on.Store(true)
+		var wg sync.WaitGroup
+		for i := range 3 {
+			wg.Go(func() {
+				if _, err := s.Put(context.Background(), &mvcc.PutRequest{Key: fmt.Append(nil, i)}); !errors.Is(err, mvcc.ErrUnavailable) {
+					t.Errorf("put %d: %v", i, err)
+				}
+			})
+		}
+		<-e.waiting
+		synctest.Wait() // the others are queued
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	})
+}
+
+// recent is an engine with snapshots that may be old.
+type recent struct {
+	engine.Store
+	old engine.Snapshot
+}
+
+type kept struct{ engine.Snapshot }
+
+func (kept) Close() {}
+
+func (s *recent) RecentSnapshot(context.Context) (engine.Snapshot, error) { return kept{s.old}, nil }
+
+// TestSerializable: only serializable reads may see the past.
+func TestSerializable(t *testing.T) {
+	e := &recent{Store: openEngine(t, fdb)}
+	s := open(t, e, mvcc.Options{})
+	first := put(t, s, "k", "old")
+	var err error
+	if e.old, err = e.Snapshot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer e.old.Close()
+	put(t, s, "k", "new")
+	for _, serializable := range []bool{true, false} {
+		kvs, info := collect(t, s, &mvcc.RangeRequest{Key: []byte("k"), Serializable: serializable})
+		if (string(kvs[0].Value) == "old") != serializable || (info.Rev == first) != serializable {
+			t.Errorf("serializable %t: %q at %d", serializable, kvs[0].Value, info.Rev)
+		}
+	}
 }

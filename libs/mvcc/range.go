@@ -25,7 +25,7 @@ type RangeInfo struct {
 }
 
 // Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write acknowledged
-// before the call. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
+// before the call; with Serializable it may miss those of the last moment, if the engine has cheaper snapshots that do. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
 	for stale := 0; ; stale++ {
@@ -51,12 +51,12 @@ type query struct {
 
 // open runs the query in snapshots of its own.
 func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err error) {
-	if q.snap, err = q.s.eng.Snapshot(ctx); err != nil {
+	if q.snap, err = q.s.snapshot(ctx, q.req.Serializable); err != nil {
 		return info, err
 	}
 	defer func() { q.snap.Close() }()
 	q.reader = q.snap
-	if single(q.req.End) && q.req.Rev <= 0 && !q.s.limits.Dense {
+	if _, known := q.s.cachedHead(q.snap); !known && single(q.req.End) && q.req.Rev <= 0 && !q.s.limits.Dense {
 		return q.latestPoint(ctx, visit)
 	}
 	head, err := q.s.headOf(ctx, q.snap)
@@ -184,6 +184,9 @@ func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error)
 	var kv KV
 	ok, err := q.s.get(ctx, q.snap, q.req.Key, math.MaxInt64, math.MaxInt64, q.req.values(), &kv)
 	head, headErr := q.s.parseHead(q.snap, it)
+	if headErr == nil {
+		q.s.cacheHead(q.snap, head)
+	}
 	if err = errors.Join(err, headErr); err != nil || !ok {
 		return RangeInfo{Rev: head}, err
 	}

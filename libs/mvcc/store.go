@@ -37,6 +37,8 @@ type Store struct {
 
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
+	work    context.Context // of the lanes; ends closeGrace later
+	abandon context.CancelFunc
 	wg      sync.WaitGroup
 }
 
@@ -103,6 +105,7 @@ func (s *Store) load(ctx context.Context) error {
 func (s *Store) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	s.closing, s.stop = ctx, stop
+	s.work, s.abandon = context.WithCancel(context.Background())
 	s.queue.init(s.o.QueueMax, s.o.Lanes)
 	for i := range s.o.Lanes {
 		l := &lane{s: s, id: i}
@@ -132,11 +135,17 @@ func (s *Store) sweep(ctx context.Context) {
 	}
 }
 
-// Close refuses new writes, waits for those under way and stops the Store's goroutines. Reads must have ended.
+// closeGrace is how long Close waits for writes under way. An engine that cannot be reached would let them wait for ever.
+const closeGrace = 5 * time.Second
+
+// Close refuses new writes, waits for those under way and stops the Store's goroutines. Writes that the engine has not
+// answered after closeGrace fail with ErrUnavailable: their outcome is unknown. Reads must have ended.
 func (s *Store) Close() error {
 	s.queue.close()
 	s.stop()
+	defer time.AfterFunc(closeGrace, s.abandon).Stop()
 	s.wg.Wait()
+	s.abandon()
 	return nil
 }
 
@@ -166,6 +175,19 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	return rev, err
 }
 
+// recentReader is what an engine offers beside engine.Store if a snapshot that may be a little old is cheaper there.
+type recentReader interface {
+	RecentSnapshot(ctx context.Context) (engine.Snapshot, error)
+}
+
+// snapshot opens a snapshot: of the newest state, or of one that is nearly so for a serializable read (design §5).
+func (s *Store) snapshot(ctx context.Context, serializable bool) (engine.Snapshot, error) {
+	if r, ok := s.eng.(recentReader); ok && serializable {
+		return r.RecentSnapshot(ctx)
+	}
+	return s.eng.Snapshot(ctx)
+}
+
 // view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over, or to
 // go on where it was.
 func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
@@ -184,16 +206,27 @@ func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
 
 // headOf returns the head of a snapshot. The row is read once per state.
 func (s *Store) headOf(ctx context.Context, snap engine.Snapshot) (int64, error) {
-	old := s.head.Load()
-	version := snap.Version()
-	if old != nil && old.version == version {
-		return old.rev, nil
+	if rev, ok := s.cachedHead(snap); ok {
+		return rev, nil
 	}
 	rev, err := s.readHead(ctx, snap)
-	if err == nil && (old == nil || old.version < version) {
-		s.head.CompareAndSwap(old, &headAt{version: version, rev: rev})
+	if err == nil {
+		s.cacheHead(snap, rev)
 	}
 	return rev, err
+}
+
+func (s *Store) cachedHead(snap engine.Snapshot) (int64, bool) {
+	if h := s.head.Load(); h != nil && h.version == snap.Version() {
+		return h.rev, true
+	}
+	return 0, false
+}
+
+func (s *Store) cacheHead(snap engine.Snapshot, rev int64) {
+	if old := s.head.Load(); old == nil || old.version < snap.Version() {
+		s.head.CompareAndSwap(old, &headAt{version: snap.Version(), rev: rev})
+	}
 }
 
 func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
@@ -231,10 +264,15 @@ func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {
 	if err != nil {
 		return 0, storeErr(err)
 	}
-	if b == nil {
+	return parseCompact(b)
+}
+
+// parseCompact reads the row of a compact revision, which is not there before the first compaction.
+func parseCompact(row []byte) (int64, error) {
+	if row == nil {
 		return neverCompacted, nil
 	}
-	return parseRev(b)
+	return parseRev(row)
 }
 
 // Sizer is what an engine that knows its size on disk offers beside engine.Store.

@@ -58,7 +58,8 @@ func (n *Node) register() error {
 	p, c := n.Pod, n.Config
 	kv := func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, p.Store, p.Header, wiring.KV(c.Config)) }
 	kv(p.GRPC)
-	etcdapi.RegisterCluster(p.GRPC, p.Header, etcdapi.Member{Name: c.Name, ClientURLs: p.AdvertisedURLs()})
+	// The member is the deployment, so all pods call it the same.
+	etcdapi.RegisterCluster(p.GRPC, p.Header, etcdapi.Member{Name: c.Keyspace, ClientURLs: p.AdvertisedURLs()})
 	etcdapi.RegisterMaintenance(p.GRPC, p.Header, p.Store, n.alarms, 0)
 	etcdapi.RegisterAuth(p.GRPC, p.Header, p.Store)
 	local, err := etcdapi.NewLocalClient(func(r grpc.ServiceRegistrar) {

@@ -5,12 +5,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"path/filepath"
-	"slices"
-	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/pod"
@@ -29,7 +26,7 @@ type Node struct {
 	watched  wiring.WatchLatency
 	gate     gate // holds the hub, which the follower's goroutine makes and replaces
 	follower *feed.Follower
-	tailing  atomic.Bool // this pod is the tailer
+	tailing  tailing
 
 	// The follower's goroutine's own.
 	hub   *watch.Hub
@@ -50,7 +47,7 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 		}
 	}
 	p.Serve(pod.Service{
-		Parts: wiring.Parts{Watch: n.stats, Collectors: []prometheus.Collector{n.watched, n.follower, n.tailingGauge()}},
+		Parts: wiring.Parts{Watch: n.stats, Collectors: []prometheus.Collector{n.watched, n.follower, &n.tailing}},
 		Drain: n.gate.close,
 	})
 	p.Go("feed", n.follow)
@@ -60,6 +57,7 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 // newNode makes the pod's own parts, which do nothing yet.
 func newNode(p *pod.Pod) *Node {
 	n := &Node{Pod: p, watched: wiring.NewWatchLatency()}
+	n.tailing.init(p.Subject)
 	p.OnClose(n.closeHub)
 	n.follower = feed.NewFollower(p.Store, p.Bus, feed.FollowerOptions{
 		Keyspace: p.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: p.Log,
@@ -137,43 +135,6 @@ func (n *Node) closeHub() (err error) {
 		n.cache = nil
 	}
 	return err
-}
-
-// startTailer campaigns for the place of the tailer.
-func (n *Node) startTailer() error {
-	candidate, err := election.New(n.Engine, election.Options{
-		Key:    append(slices.Clone(n.Keyspace.Coordination), "tailer/"...),
-		Holder: "watchhub " + n.Config.Name + " " + n.URL(),
-		Logger: n.Log,
-	})
-	if err != nil {
-		return err
-	}
-	n.Go("tailer", func(ctx context.Context) error { return candidate.Run(ctx, n.tail) })
-	return nil
-}
-
-// tail is the tailer until its term ends.
-func (n *Node) tail(ctx context.Context, t *election.Term) error {
-	n.tailing.Store(true)
-	defer n.tailing.Store(false)
-	tailer := feed.NewTailer(n.Store, n.Bus, feed.TailerOptions{
-		Keyspace: n.Subject, Ballot: t.Ballot(), From: n.follower.Position(), Logger: n.Log,
-	})
-	return tailer.Run(ctx)
-}
-
-// Tailing reports whether this pod is the keyspace's tailer.
-func (n *Node) Tailing() bool { return n.tailing.Load() }
-
-func (n *Node) tailingGauge() prometheus.Collector {
-	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "headwater_tailer_active", Help: "1 while this pod publishes the log."},
-		func() float64 {
-			if n.Tailing() {
-				return 1
-			}
-			return 0
-		})
 }
 
 // stats are those of the present hub; the counters begin anew with each.

@@ -72,6 +72,9 @@ func own(h History) error {
 	if err := sameLog(FromEvents(h.Events), h.Log); err != nil {
 		return err
 	}
+	if err := once(h.Reports, h.Log); err != nil {
+		return err
+	}
 	if !h.PrevMayMiss {
 		if err := Log(h.Log, true); err != nil {
 			return err
