@@ -19,7 +19,7 @@ BENCH    ?=
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build everything; the server goes to bin/headwater
@@ -44,7 +44,7 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
 
 .PHONY: stack
-stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, HAProxy and a C compiler; FDB_HOME=dir, ARGS="--flag …")
+stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, nginx and a C compiler; FDB_HOME=dir, ARGS="--flag …")
 	go run ./tests/stack/cmd/stack $(ARGS)
 
 .PHONY: chaos
@@ -74,6 +74,11 @@ fuzz: ## Fuzz every decoder for FUZZTIME each
 bench: ## Run the loads against headwater, real etcd and a null server; BENCH="…" passes flags (see bench/README.md)
 	go build -o bin/compare ./bench/cmd/compare
 	bin/compare $(BENCH)
+
+.PHONY: bench-fdb
+bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack needs, but nginx; FDB_HOME=dir, BENCH="…" passes flags)
+	go build -o bin/bench-fdb ./bench/cmd/fdb
+	bin/bench-fdb $(BENCH)
 
 .PHONY: proto
 proto: ## Generate Go from protos/ (needs protoc; the plugin comes from the module proxy)

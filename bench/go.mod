@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/HdrHistogram/hdrhistogram-go v1.4.0
+	github.com/apple/foundationdb/bindings/go v0.0.0-20260629183922-51e1c42eb9a8
 	github.com/google/go-cmp v0.7.0
 	github.com/spf13/cobra v1.10.2
 	github.com/spf13/pflag v1.0.10
@@ -34,9 +35,11 @@ require (
 	github.com/grpc-ecosystem/go-grpc-middleware/providers/prometheus v1.1.0 // indirect
 	github.com/grpc-ecosystem/go-grpc-middleware/v2 v2.3.3 // indirect
 	github.com/grpc-ecosystem/grpc-gateway/v2 v2.29.0 // indirect
+	github.com/headwaterdb/headwater/tests v0.0.0
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
 	github.com/jonboulle/clockwork v0.5.0 // indirect
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
@@ -72,3 +75,15 @@ require (
 )
 
 tool go.etcd.io/etcd/server/v3
+
+replace github.com/headwaterdb/headwater/libs => ../libs
+
+replace github.com/headwaterdb/headwater/protos => ../protos
+
+replace github.com/headwaterdb/headwater/tests => ../tests
+
+replace github.com/headwaterdb/headwater/services/kv => ../services/kv
+
+replace github.com/headwaterdb/headwater/services/leasekeeper => ../services/leasekeeper
+
+replace github.com/headwaterdb/headwater/services/watchhub => ../services/watchhub

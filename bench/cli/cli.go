@@ -22,6 +22,9 @@ type common struct {
 	json bool
 }
 
+// more are commands that exist behind a build tag.
+var more []func(*common) *cobra.Command
+
 // New returns the command line tool. Results are written to out.
 func New(out io.Writer) *cobra.Command {
 	root := &cobra.Command{
@@ -31,10 +34,10 @@ func New(out io.Writer) *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.SetOut(out)
-	for _, command := range []func(*common) *cobra.Command{
+	for _, command := range append([]func(*common) *cobra.Command{
 		putCommand, fillCommand, rangeCommand, listCommand, mixedCommand, txnPutCommand, txnMixedCommand, createCommand, updateCommand,
 		watchCommand, watchLatencyCommand, leaseCommand,
-	} {
+	}, more...) {
 		c := &common{} // each command has its own: registering a flag writes its default
 		cmd := command(c)
 		globalFlags(cmd.Flags(), c)

@@ -18,8 +18,8 @@ const (
 	hwbenchPackage = "github.com/headwaterdb/headwater/bench/cmd/hwbench"
 )
 
-// findRoot returns the nearest directory with a go.work, from dir upwards.
-func findRoot(dir string) (string, error) {
+// FindRoot returns the nearest directory with a go.work, from dir upwards.
+func FindRoot(dir string) (string, error) {
 	for {
 		if _, err := os.Stat(filepath.Join(dir, "go.work")); err == nil {
 			return dir, nil

@@ -44,14 +44,14 @@ func TestMedian(t *testing.T) {
 		want float64
 	}{{[]float64{3}, 3}, {[]float64{3, 1, 2}, 2}, {[]float64{4, 1, 2, 3}, 2.5}} {
 		in := append([]float64(nil), tt.in...)
-		if got := median(in); got != tt.want {
-			t.Errorf("median(%v) = %v, want %v", tt.in, got, tt.want)
+		if got := Median(in); got != tt.want {
+			t.Errorf("Median(%v) = %v, want %v", tt.in, got, tt.want)
 		}
 		if d := cmp.Diff(tt.in, in); d != "" {
 			t.Errorf("median changed its input: %s", d)
 		}
 	}
-	if !math.IsNaN(median(nil)) {
+	if !math.IsNaN(Median(nil)) {
 		t.Error("median of nothing is a number")
 	}
 }
@@ -87,8 +87,8 @@ func TestJudge(t *testing.T) {
 
 func TestThousands(t *testing.T) {
 	for in, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -1234: "-1,234"} {
-		if got := thousands(in); got != want {
-			t.Errorf("thousands(%v) = %q, want %q", in, got, want)
+		if got := Thousands(in); got != want {
+			t.Errorf("Thousands(%v) = %q, want %q", in, got, want)
 		}
 	}
 }
@@ -181,10 +181,10 @@ func TestFindRoot(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(root, "go.work"), nil, 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if got, err := findRoot(deep); err != nil || got != root {
-		t.Errorf("findRoot = %q, %v; want %q", got, err, root)
+	if got, err := FindRoot(deep); err != nil || got != root {
+		t.Errorf("FindRoot = %q, %v; want %q", got, err, root)
 	}
-	if _, err := findRoot("/"); err == nil {
+	if _, err := FindRoot("/"); err == nil {
 		t.Error("found a root at /")
 	}
 }

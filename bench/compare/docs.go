@@ -20,8 +20,8 @@ const (
 // chartDir is where the drawings are, beside the document.
 const chartDir = "benchmarks"
 
-// replaceSection replaces what stands between the marks of a section.
-func replaceSection(text, name, body string) (string, error) {
+// ReplaceSection replaces what stands between the marks of a section.
+func ReplaceSection(text, name, body string) (string, error) {
 	begin, end := "<!-- "+name+": begin -->\n", "<!-- "+name+": end -->"
 	before, rest, ok := strings.Cut(text, begin)
 	if ok {
@@ -65,7 +65,7 @@ func (r *report) writeDocs(path string) error {
 		})
 	}
 	for name, body := range sections {
-		if text, err = replaceSection(text, name, body); err != nil {
+		if text, err = ReplaceSection(text, name, body); err != nil {
 			return fmt.Errorf("%s: %w", path, err)
 		}
 	}

@@ -18,8 +18,8 @@ import (
 // busyLoadAverage is the load average above which the runner warns before it starts.
 const busyLoadAverage = 1
 
-// machineInfo describes the machine and the moment, one line each.
-func (c *Config) machineInfo(ctx context.Context) []string {
+// MachineInfo describes the machine and the moment, one line each.
+func (c *Config) MachineInfo(ctx context.Context) []string {
 	lines := []string{
 		fmt.Sprintf("%s, %d CPUs (%s), %s memory, Linux %s", time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(),
 			procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"), kernel()),
@@ -110,7 +110,7 @@ func syncTime(dir string) string {
 		}
 		times = append(times, float64(time.Since(start))/float64(time.Millisecond))
 	}
-	return fmt.Sprintf("median %.2f ms", median(times))
+	return fmt.Sprintf("median %.2f ms", Median(times))
 }
 
 // diskUse returns the bytes that the files below dir take on disk.

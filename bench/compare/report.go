@@ -135,7 +135,7 @@ func (r *report) writeRows(b *strings.Builder) {
 	for i := range r.Rows {
 		rr := &r.Rows[i]
 		row, _ := rowByID(rr.ID) // a zero row has no goal and no unit
-		value, format := perSecond, func(v float64) string { return thousands(v) + row.unit }
+		value, format := perSecond, func(v float64) string { return Thousands(v) + row.unit }
 		if row.p50 {
 			value, format = p50, func(v float64) string { return fmt.Sprintf("%.2f ms", v*1e3) }
 		}
@@ -197,13 +197,13 @@ func (r *report) writeMemory(b *strings.Builder) {
 	if len(r.Memory) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n## Memory and start with %s keys of %d bytes\n\n", thousands(float64(r.Memory[0].Keys)), r.Memory[0].ValSize)
+	fmt.Fprintf(b, "\n## Memory and start with %s keys of %d bytes\n\n", Thousands(float64(r.Memory[0].Keys)), r.Memory[0].ValSize)
 	b.WriteString("RSS holds mapped files (file), which the kernel may drop. A start is timed from the start of the process to its first linearizable answer, after a clean stop, page cache warm.\n\n")
 	b.WriteString("| server | loaded at | RSS MiB loaded (anon, file) | peak MiB | clean stop s | start s | RSS MiB started (anon, file) | disk MiB |\n|---|---|---|---|---|---|---|---|\n")
 	bareSeconds := func(v float64) string { return fmt.Sprintf("%.3f", v) }
 	for _, m := range r.Memory {
 		writeCells(b, []string{
-			m.Server, thousands(m.LoadRate) + unitPerSecond, rss(m.Loaded), mib(float64(m.Loaded.Peak)),
+			m.Server, Thousands(m.LoadRate) + unitPerSecond, rss(m.Loaded), mib(float64(m.Loaded.Peak)),
 			cell(m.Stops, bareSeconds), cell(m.Starts, bareSeconds), rss(m.Started), mib(float64(m.Disk)),
 		})
 	}
@@ -211,7 +211,7 @@ func (r *report) writeMemory(b *strings.Builder) {
 	if etcd != nil && headwater != nil {
 		const rssGoal, startGoal = 0.5, 0.3
 		memory := float64(headwater.Loaded.RSS) / float64(etcd.Loaded.RSS)
-		start := median(headwater.Starts) / median(etcd.Starts)
+		start := Median(headwater.Starts) / Median(etcd.Starts)
 		fmt.Fprintf(b, "\nHeadwater ÷ etcd: RSS %.2f (goal ≤ %.1f: %s), start %.2f (goal ≤ %.1f: %s).\n",
 			memory, rssGoal, yes(memory <= rssGoal), start, startGoal, yes(start <= startGoal))
 	}
@@ -240,7 +240,7 @@ func (r *report) writeBig(b *strings.Builder) {
 	for i := range r.Big {
 		g := &r.Big[i]
 		writeCells(b, []string{
-			g.Server, thousands(g.Load.PerSec), fmt.Sprintf("%.0f", g.Load.PerSec*float64(g.ValSize)/1e6), thousands(g.Mixed.PerSec),
+			g.Server, Thousands(g.Load.PerSec), fmt.Sprintf("%.0f", g.Load.PerSec*float64(g.ValSize)/1e6), Thousands(g.Mixed.PerSec),
 			latencies(&g.Mixed, "range"), latencies(&g.Mixed, "put"), mib(float64(g.Memory.Peak)), rss(g.Memory),
 			yes(g.Memory.Anon <= g.Limit), mib(float64(g.Disk)),
 		})
@@ -276,7 +276,7 @@ func cell(vs []float64, format func(float64) string) string {
 	if len(vs) == 0 {
 		return none
 	}
-	return format(median(vs))
+	return format(Median(vs))
 }
 
 func ratioCell(r *ratio) string {
@@ -286,8 +286,8 @@ func ratioCell(r *ratio) string {
 	return r.String()
 }
 
-// thousands writes a number without decimals and with commas.
-func thousands(v float64) string {
+// Thousands writes a number without decimals and with commas.
+func Thousands(v float64) string {
 	s := fmt.Sprintf("%.0f", math.Abs(v))
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]

@@ -79,7 +79,7 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 		if err != nil {
 			return nil, err
 		}
-		if cfg.Root, err = findRoot(wd); err != nil {
+		if cfg.Root, err = FindRoot(wd); err != nil {
 			return nil, err
 		}
 	}
@@ -89,7 +89,7 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	}
 	defer os.RemoveAll(dir)
 	r := &runner{cfg: cfg, log: log, rep: &report{Command: "compare " + strings.Join(args, " ")}}
-	r.rep.Machine = cfg.machineInfo(ctx)
+	r.rep.Machine = cfg.MachineInfo(ctx)
 	for _, line := range r.rep.Machine {
 		log.Info(line)
 	}

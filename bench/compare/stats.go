@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// median returns the middle of vs, or the mean of its two middles; NaN if there are none.
-func median(vs []float64) float64 {
+// Median returns the middle of vs, or the mean of its two middles; NaN if there are none.
+func Median(vs []float64) float64 {
 	if len(vs) == 0 {
 		return math.NaN()
 	}
@@ -32,7 +32,7 @@ func ratioOf(a, b []float64) (r ratio, ok bool) {
 	if n == 0 {
 		return ratio{}, false
 	}
-	r = ratio{median: median(a) / median(b), min: math.Inf(1), max: math.Inf(-1)}
+	r = ratio{median: Median(a) / Median(b), min: math.Inf(1), max: math.Inf(-1)}
 	for i := range n {
 		if b[i] == 0 {
 			return ratio{}, false

@@ -175,7 +175,7 @@ func (w *watchResult) judge(m measure) []string {
 	case m.goal.bound != 0 && compared:
 		cells[1] = m.goal.verdict("× ", ratio.median)
 	case m.own.bound != 0 && len(own) > 0:
-		cells[1] = m.own.verdict("", median(own))
+		cells[1] = m.own.verdict("", Median(own))
 	case m.goal.bound != 0 || m.own.bound != 0:
 		cells[1] = "not measured"
 	}
@@ -213,7 +213,7 @@ func (r *report) writeCurve(b *strings.Builder) {
 			return func(v float64) string { return fmt.Sprintf("%.2f", v*scale) }
 		}
 		writeCells(b, []string{
-			thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, thousands), pair(watchload.CPUPerEvent, bare(1e6)),
+			Thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, Thousands), pair(watchload.CPUPerEvent, bare(1e6)),
 			pair(watchload.CPUCores, bare(1)), pair(watchload.RSSMax, mib), pair(watchload.EventP50, bare(1e3)), pair(watchload.EventP99, bare(1e3)),
 		})
 	}

@@ -160,7 +160,7 @@ func TestDocument(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, name := range []string{sectionKV, sectionWatch, sectionCurve} {
-		if _, err := replaceSection(string(b), name, ""); err != nil {
+		if _, err := ReplaceSection(string(b), name, ""); err != nil {
 			t.Error(err)
 		}
 	}

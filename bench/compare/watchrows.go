@@ -51,9 +51,9 @@ type watchRow struct {
 func micros(v float64) string        { return fmt.Sprintf("%.2f µs", v*1e6) }
 func millis(v float64) string        { return fmt.Sprintf("%.2f ms", v*1e3) }
 func seconds(v float64) string       { return fmt.Sprintf("%.2f s", v) }
-func perSec(v float64) string        { return thousands(v) + unitPerSecond }
+func perSec(v float64) string        { return Thousands(v) + unitPerSecond }
 func mebibytes(v float64) string     { return mib(v) + " MiB" }
-func bytesEach(v float64) string     { return thousands(v) + " B" }
+func bytesEach(v float64) string     { return Thousands(v) + " B" }
 func asRatio(v float64) string       { return fmt.Sprintf("%.2f", v) }
 func flag(name string, v int) string { return "--" + name + "=" + strconv.Itoa(v) }
 
@@ -123,8 +123,8 @@ func watchRows() []watchRow {
 			{value: watchload.WithBeside, title: "p99 write sent → event with", format: millis},
 			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio},
 			{value: watchload.WritesRatio, title: "writes/s, with ÷ without", format: asRatio, own: atLeast(0.95)},
-			{value: watchload.BehindRead, title: "events read by the watcher that was behind", format: thousands},
-			{value: watchload.Lists, title: "lists answered beside", format: thousands},
+			{value: watchload.BehindRead, title: "events read by the watcher that was behind", format: Thousands},
+			{value: watchload.Lists, title: "lists answered beside", format: Thousands},
 			{value: watchload.CreateAll, title: "all watches created after", format: seconds},
 			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
 		}},
@@ -152,7 +152,7 @@ func watchRowByID(id string) (watchRow, bool) {
 
 // workOf names a row with the sizes it was run at.
 func (r *watchRow) workOf(c *Config) string {
-	n := func(v int) string { return thousands(float64(v)) }
+	n := func(v int) string { return Thousands(float64(v)) }
 	switch r.id {
 	case "watch-memory":
 		return fmt.Sprintf("%s watchers on %s streams, each of its own prefix", n(c.WatchMany), n(c.WatchStreams))

@@ -3,6 +3,7 @@ package watchload
 import (
 	"fmt"
 	"math"
+	"strings"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -57,14 +58,15 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return fmt.Errorf("watchload: cannot decode %T", v)
 }
 
-// dial opens n connections to endpoint. They connect with their first call.
+// dial opens n connections to endpoint, or, if that is a list with commas, to its parts in turn. They connect with their first call.
 func dial(endpoint string, n int, more ...grpc.DialOption) (conns []*grpc.ClientConn, err error) {
 	opts := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithReadBufferSize(readBuffer),
 		grpc.WithDefaultCallOptions(grpc.ForceCodecV2(codec{}), grpc.MaxCallRecvMsgSize(math.MaxInt32)),
 	}, more...)
-	for range n {
-		c, err := grpc.NewClient("passthrough:///"+endpoint, opts...)
+	to := strings.Split(endpoint, ",")
+	for i := range n {
+		c, err := grpc.NewClient("passthrough:///"+to[i%len(to)], opts...)
 		if err != nil {
 			closeAll(conns)
 			return nil, err

@@ -1,6 +1,7 @@
 package watchload
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 
@@ -18,7 +19,7 @@ func (c clients) close() {
 // open dials and makes one request over each connection, so that nothing that is measured holds the dialling.
 func (o *Options) open(ctx context.Context) (c clients, err error) {
 	if c.watch, err = dial(o.Endpoint, o.Conns); err == nil {
-		c.write, err = dial(o.Endpoint, o.WriteConns)
+		c.write, err = dial(cmp.Or(o.Writes, o.Endpoint), o.WriteConns)
 	}
 	for _, conns := range [][]*grpc.ClientConn{c.watch, c.write} {
 		if err == nil {
@@ -48,7 +49,8 @@ func head(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 	return a.revision, err
 }
 
-// Fan measures Watchers watches on the prefix that all puts are under: each put is an event for each of them.
+// Fan measures Watchers watches on the prefix that all puts are under: each put is an event for each of them. With OwnKey each of them is on one
+// of the keys. Without watchers it only writes.
 func Fan(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -58,7 +60,11 @@ func Fan(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	defer c.close()
-	win, err := o.fan(ctx, c.watch, c.write, o.Streams, o.Watchers)
+	streams := o.Streams
+	if o.Watchers == 0 {
+		streams = 0
+	}
+	win, err := o.fan(ctx, c.watch, c.write, streams, o.Watchers)
 	if err != nil {
 		return Result{}, err
 	}

@@ -60,6 +60,8 @@ func TestLoads(t *testing.T) {
 		{"fan", Fan, func(o *Options) { o.Rate = 200 }, []string{EventsPerSecond, WritesPerSecond, EventP50, EventP99, PutP50, PutP99, RSSMax}},
 		{"fan without prev", Fan, func(o *Options) { o.PrevKV = false }, []string{EventsPerSecond, EventP99}},
 		{"one watcher", Fan, func(o *Options) { o.Conns, o.Streams, o.Watchers, o.Rate = 1, 1, 1, 500 }, []string{EventP50}},
+		{"own keys", Fan, func(o *Options) { o.OwnKey, o.Sparse, o.Streams, o.Watchers = true, true, 2, 14 }, []string{EventsPerSecond, EventP50}},
+		{"only writes", Fan, func(o *Options) { o.Watchers = 0 }, []string{WritesPerSecond, PutP50}},
 		{"memory", Memory, func(o *Options) { o.Pprof = true }, []string{RSSMax, CreateAll}},
 		{"memory without pprof", Memory, func(*Options) {}, []string{RSSMax}},
 		{"reconnect", Reconnect, func(*Options) {}, []string{LiveAll, LiveMedian, CreateAll, HistoryRate}},
@@ -119,7 +121,7 @@ func TestOptions(t *testing.T) {
 	for name, change := range map[string]func(*Options){
 		"no pid": func(o *Options) { o.ServerPID = 0 }, "no conns": func(o *Options) { o.Conns = 0 }, "uneven": func(o *Options) { o.Watchers = 21 },
 		"uneven beside": func(o *Options) { o.Beside = 31 }, "small values": func(o *Options) { o.ValSize = 7 }, "negative rate": func(o *Options) { o.Rate = -1 },
-		"no window": func(o *Options) { o.Duration = 0 },
+		"uneven keys": func(o *Options) { o.OwnKey = true }, "no window": func(o *Options) { o.Duration = 0 },
 	} {
 		o := good
 		change(&o)

@@ -8,7 +8,8 @@ import (
 
 // Options are what the loads share; each says which it uses. The zero value is not usable; see DefaultOptions.
 type Options struct {
-	Endpoint  string
+	Endpoint  string // host:port of watchers; several with commas: connections take turns
+	Writes    string // the same of writers; "": Endpoint
 	ServerPID int    // of the server, on this machine
 	Seed      uint64 // of values and their offsets
 
@@ -16,6 +17,8 @@ type Options struct {
 	Streams  int // streams of all connections together
 	Watchers int // of all streams together; a multiple of Streams
 	PrevKV   bool
+	OwnKey   bool // of Fan: each watcher watches one of the keys that are put, in turn, not all of them
+	Sparse   bool // the server's revisions have gaps
 
 	WriteConns int     // connections of writers
 	Clients    int     // concurrent puts
@@ -31,6 +34,7 @@ type Options struct {
 	History int64         // revisions to catch up with
 	Settle  time.Duration // rest before memory is read
 	Pprof   bool          // the server has /debug/pprof: read its live memory too
+	Pause   []int         // processes that stand still while the history of CatchUp is written
 }
 
 // The prefix of all keys of the loads.
@@ -54,8 +58,10 @@ func (o *Options) Validate() error {
 		return errors.New("server-pid is required")
 	case o.Conns < 1 || o.WriteConns < 1 || o.Clients < 1 || o.Keys < 1:
 		return errors.New("connections, clients and keys must be positive")
-	case o.Streams < 1 || o.Watchers < 1 || o.Watchers%o.Streams != 0:
-		return errors.New("watchers must be a positive multiple of streams")
+	case o.Streams < 1 || o.Watchers < 0 || o.Watchers%o.Streams != 0:
+		return errors.New("watchers must be a multiple of streams, which must be positive")
+	case o.OwnKey && int64(o.Watchers)%o.Keys != 0:
+		return errors.New("watchers of single keys must be a multiple of keys")
 	case o.BesideStreams < 1 || o.Beside < 1 || o.Beside%o.BesideStreams != 0:
 		return errors.New("beside must be a positive multiple of beside-streams")
 	case o.ValSize < stampBytes:

@@ -27,9 +27,10 @@ const (
 	LivePerWatcher = "live_per_watcher" // heap and stacks in use after a collection
 	CreateAll      = "create_all"       // first create request → all created
 
-	LiveAll     = "live_all"    // first dial → last watcher live
+	LiveAll     = "live_all"    // first dial → last watcher live; of CatchUp: processes go on → last event
 	LiveMedian  = "live_median" // first dial → half of them live
 	HistoryRate = "history_per_second"
+	FirstEvent  = "first_event" // of CatchUp: processes go on → first event
 
 	WithoutBeside = "without" // the measured value without the watchers beside: mean of before and after
 	WithBeside    = "with"

@@ -30,7 +30,10 @@ type window struct {
 // fan opens the watchers on the prefix of all writes, writes for warm-up and window, waits for the last event, and closes the watchers.
 // With watchers == 0 it only writes.
 func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, streams, watchers int) (_ window, err error) {
-	spec := watchSpec{streams: streams, prevKV: o.PrevKV, contiguous: true, interval: func(int) (string, string) { return prefix, prefixEnd(prefix) }}
+	spec := watchSpec{streams: streams, prevKV: o.PrevKV, contiguous: !o.Sparse, interval: func(int) (string, string) { return prefix, prefixEnd(prefix) }}
+	if o.OwnKey {
+		spec.contiguous, spec.interval = false, func(i int) (string, string) { return o.key(int64(i)), "" }
+	}
 	if streams > 0 {
 		spec.perStream = watchers / streams
 	}
@@ -48,6 +51,9 @@ func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.Client
 	}
 	g.close()
 	win.latency = g.latencies()
+	if o.OwnKey { // write has counted all events; the last round of puts may have skipped some keys
+		return win, nil
+	}
 	return win, g.check(func(int) int64 { return acked })
 }
 
@@ -55,7 +61,7 @@ func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.Client
 func (o *Options) write(ctx context.Context, conns []*grpc.ClientConn, g *group) (win window, acked int64, err error) {
 	w := &writer{
 		conns: conns, clients: o.Clients, rate: o.Rate, bodies: newBodies(o.ValSize, o.Seed), hist: newHistogram(),
-		key: func(n int64) string { return fmt.Sprintf("%sk%06d", prefix, n%o.Keys) },
+		key: o.key,
 	}
 	start := time.Now()
 	begin := start.Add(o.Warmup)
@@ -77,7 +83,7 @@ func (o *Options) write(ctx context.Context, conns []*grpc.ClientConn, g *group)
 		return win, 0, err
 	}
 	acked = w.acked.Load()
-	if err := g.await(ctx, "events", acked*g.size(), g.arrived); err != nil {
+	if err := g.await(ctx, "events", acked*o.perPut(g), g.arrived); err != nil {
 		return win, 0, err
 	}
 	if err := m.Stop(); err != nil {
@@ -89,6 +95,17 @@ func (o *Options) write(ctx context.Context, conns []*grpc.ClientConn, g *group)
 	}
 	win.server, win.puts = m.UsedFor(units), w.hist
 	return win, acked, nil
+}
+
+// key is the key of put n.
+func (o *Options) key(n int64) string { return fmt.Sprintf("%sk%06d", prefix, n%o.Keys) }
+
+// perPut is how many watches of a group each put matches.
+func (o *Options) perPut(g *group) int64 {
+	if o.OwnKey {
+		return g.size() / o.Keys
+	}
+	return g.size()
 }
 
 // rssWatcher follows the memory of a process until stop.
