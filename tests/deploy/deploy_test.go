@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"net"
 	"net/url"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/tests/stack"
 )
 
 // kinds of pods.
@@ -148,49 +150,81 @@ func TestDockerfile(t *testing.T) {
 	}
 }
 
-// variable is one in haproxy.cfg.
-var variable = regexp.MustCompile(`"\$\{([A-Z_0-9]+)\}"`)
+// routerHTTPPort is the router's port for HTTP/1.
+const routerHTTPPort = "2381"
 
-// TestHAProxy checks that the configuration asks for the variables that docker-compose.yml gives, routes by the names that the
-// services really have, and, where HAProxy is installed, that HAProxy accepts it.
-func TestHAProxy(t *testing.T) {
-	text := read(t, "deploy/haproxy.cfg")
+// TestRouter checks that the template of nginx's configuration wants the variables that docker-compose.yml gives and no others, that it
+// routes by the names that the services really have, that Compose publishes and probes the ports that nginx listens on, and, where nginx
+// is installed, that nginx accepts it. How it behaves is tested in package stack.
+func TestRouter(t *testing.T) {
+	text := read(t, "deploy/nginx.conf.template")
 	services := composeServices(t)
-	env, _ := at(services, "haproxy", "environment").(map[string]any)
-	wanted := map[string]bool{}
-	for _, m := range variable.FindAllStringSubmatch(text, -1) {
-		wanted[m[1]] = true
-		if env[m[1]] == nil {
-			t.Errorf("docker-compose.yml gives no %s", m[1])
-		}
-	}
+	env, _ := at(services, "router", "environment").(map[string]any)
+	filter := regexp.MustCompile(env["NGINX_ENVSUBST_FILTER"].(string))
+	values, local := map[string]string{}, map[string]string{}
 	for name, v := range env {
-		if !wanted[name] {
-			t.Errorf("haproxy.cfg has no use for %s", name)
+		if !filter.MatchString(name) {
+			continue
 		}
-		if host, p, err := net.SplitHostPort(v.(string)); err != nil {
+		values[name], local[name] = v.(string), "127.0.0.1:2379"
+		if name == "HEADWATER_RUN" {
+			local[name] = t.TempDir()
+			continue
+		}
+		host, p, err := net.SplitHostPort(v.(string))
+		if err != nil {
 			t.Error(err)
-		} else if host != "*" && (services[host] == nil || p != clientPort) {
-			t.Errorf("%s=%v is no pod's client port", name, v)
+		}
+		if host != "*" && (services[host] == nil || p != clientPort || at(services, host, "networks", "headwater", "ipv4_address") == nil) {
+			t.Errorf("%s=%v is no pod's client port at a fixed address", name, v)
 		}
 	}
-	for service, backend := range map[string]string{pb.Watch_ServiceDesc.ServiceName: "watchhub", pb.Lease_ServiceDesc.ServiceName: "leasekeeper"} {
-		acl := regexp.MustCompile(`acl (\w+) +path_beg /` + regexp.QuoteMeta(service) + `/\n`).FindStringSubmatch(text)
-		if acl == nil || !regexp.MustCompile(`use_backend `+backend+` +if grpc `+acl[1]+`\n`).MatchString(text) {
-			t.Errorf("%s is not sent to %s", service, backend)
+	if values["HEADWATER_LISTEN"] != "*:"+clientPort || values["HEADWATER_HTTP_LISTEN"] != "*:"+routerHTTPPort {
+		t.Errorf("nginx listens on %v", values)
+	}
+	local["HEADWATER_HTTP_LISTEN"] = "127.0.0.1:" + routerHTTPPort
+	published := texts(at(services, "router", "ports"))
+	if want := []string{"127.0.0.1:" + clientPort + ":" + clientPort, "127.0.0.1:" + routerHTTPPort + ":" + routerHTTPPort}; !slices.Equal(published, want) {
+		t.Errorf("published are %v, want %v", published, want)
+	}
+	if probe := texts(at(services, "router", "healthcheck", "test")); !slices.Contains(probe, "http://127.0.0.1:"+routerHTTPPort+"/health") {
+		t.Errorf("the health check is %v", probe)
+	}
+	if run := values["HEADWATER_RUN"]; run != env["NGINX_ENVSUBST_OUTPUT_DIR"] || !slices.Contains(texts(at(services, "router", "tmpfs")), run) ||
+		!slices.Contains(texts(at(services, "router", "command")), run+"/nginx.conf") {
+		t.Errorf("nginx may write to %s: is its configuration there, and is it a tmpfs?", run)
+	}
+	for service, upstream := range map[string]string{pb.Watch_ServiceDesc.ServiceName: "watchhub", pb.Lease_ServiceDesc.ServiceName: "leasekeeper"} {
+		if !regexp.MustCompile(`location \^~ /` + regexp.QuoteMeta(service) + `/ \{\s+grpc_pass grpc://` + upstream + `;`).MatchString(text) {
+			t.Errorf("%s is not sent to %s", service, upstream)
 		}
 	}
-	program, err := exec.LookPath("haproxy")
+	if strings.Contains(text, "non_idempotent;") {
+		t.Error("nginx would repeat calls that may have arrived")
+	}
+	rendered, err := stack.RenderRouter(text, local)
 	if err != nil {
-		t.Log("NOT CHECKED by HAProxy itself: it is not installed (apt-get install haproxy)")
+		t.Fatal(err)
+	}
+	nginx, err := stack.FindNginx()
+	if err != nil {
+		t.Log("NOT CHECKED by nginx itself: it is not installed (apt-get install nginx)")
 		return
 	}
-	check := exec.Command(program, "-c", "-f", filepath.Join(root, "deploy/haproxy.cfg"))
-	for name := range wanted {
-		check.Env = append(check.Env, name+"=127.0.0.1:2379")
+	dir := local["HEADWATER_RUN"]
+	file := filepath.Join(dir, "nginx.conf")
+	if err := os.WriteFile(file, []byte(rendered), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	if out, err := check.CombinedOutput(); err != nil || strings.Contains(string(out), "WARNING") {
+	out, err := exec.Command(nginx, "-t", "-e", "stderr", "-p", dir, "-c", file).CombinedOutput()
+	if err != nil {
 		t.Errorf("%v\n%s", err, out)
+	}
+	for line := range strings.Lines(string(out)) {
+		// Since 1.25 nginx has another way to say http2, which older ones do not know.
+		if strings.Contains(line, "[warn]") && !strings.Contains(line, `"listen ... http2" directive is deprecated`) {
+			t.Error(line)
+		}
 	}
 }
 

@@ -1,8 +1,8 @@
 // Package stack runs the distributed form as local processes, in the topology of docker-compose.yml: FoundationDB, NATS, pods of each
-// kind, and HAProxy with the very deploy/haproxy.cfg. It is for trying Headwater out without Docker (`make stack`) and for killing things
+// kind, and nginx with the very deploy/nginx.conf.template. It is for trying Headwater out without Docker (`make stack`) and for killing things
 // under load (`make chaos`).
 //
-// Everything is real: FoundationDB has to be there (see FindFoundationDB), and so does HAProxy; nats-server and the pods are built from
+// Everything is real: FoundationDB has to be there (see FindFoundationDB), and so does nginx; nats-server and the pods are built from
 // the module graph and the tree. There is no replacement for FoundationDB: one process on another engine would be another system.
 //
 // # Invariants

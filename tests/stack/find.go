@@ -50,8 +50,8 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// FindHAProxy returns the path of haproxy. Debian puts it where users do not look.
-func FindHAProxy() (string, error) { return find("haproxy", []string{"/usr/sbin", "/usr/local/sbin"}) }
+// FindNginx returns the path of nginx. Debian puts it where users do not look.
+func FindNginx() (string, error) { return find("nginx", []string{"/usr/sbin", "/usr/local/sbin"}) }
 
 // Programs are the paths of what Build has built.
 type Programs struct {

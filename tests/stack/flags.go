@@ -27,7 +27,7 @@ func Flags(name string, handling flag.ErrorHandling, args []string, out io.Write
 	f.IntVar(&cfg.BasePort, "base-port", 23790, "first of the ports for everything else")
 	f.StringVar(&cfg.Keyspace, "keyspace", "default", "keyspace to serve")
 	home := f.String("fdb-home", os.Getenv(HomeEnv), "directory with FoundationDB's bin, lib and include; default: $"+HomeEnv+", or where its packages put them")
-	f.StringVar(&cfg.HAProxyConfig, "haproxy-config", "deploy/haproxy.cfg", "configuration of HAProxy")
+	f.StringVar(&cfg.RouterConfig, "router-config", "deploy/nginx.conf.template", "template of nginx's configuration")
 	for _, add := range own {
 		add(f)
 	}
@@ -39,8 +39,8 @@ func Flags(name string, handling flag.ErrorHandling, args []string, out io.Write
 	if cfg.FoundationDB, err = FindFoundationDB(*home); err != nil {
 		return cfg, fmt.Errorf("%w\n(%w)", errNoFoundationDB, err)
 	}
-	if cfg.HAProxy, err = FindHAProxy(); err != nil {
-		return cfg, fmt.Errorf("HAProxy is needed (apt-get install haproxy): %w", err)
+	if cfg.Nginx, err = FindNginx(); err != nil {
+		return cfg, fmt.Errorf("nginx is needed (apt-get install nginx): %w", err)
 	}
 	if cfg.Dir, err = filepath.Abs(cfg.Dir); err != nil {
 		return cfg, err

@@ -17,26 +17,26 @@ var PodKinds = []string{"kv", "watchhub", "leasekeeper"}
 
 // Kinds of processes that are no pods.
 const (
-	KindFDB     = "fdbserver"
-	KindNATS    = "nats"
-	KindHAProxy = "haproxy"
+	KindFDB    = "fdbserver"
+	KindNATS   = "nats"
+	KindRouter = "nginx"
 )
 
-// podsPerKind is how many pods of each kind there are: as in docker-compose.yml, and as many as deploy/haproxy.cfg has places for.
+// podsPerKind is how many pods of each kind there are: as in docker-compose.yml, and as many as deploy/nginx.conf.template has places for.
 const podsPerKind = 2
 
 // Config says what to start and where.
 type Config struct {
-	Dir           string // for data, logs and the cluster file; made if missing
-	Port          int    // of HAProxy: the whole etcd API
-	BasePort      int    // the other processes take ports from here on, PortsUsed of them
-	Keyspace      string // of the pods
-	FoundationDB  FoundationDB
-	Programs      Programs
-	HAProxy       string    // path of haproxy
-	HAProxyConfig string    // path of deploy/haproxy.cfg
-	NoRouter      bool      // start no HAProxy: clients go to pods
-	Report        io.Writer // gets a line for each process that is ready; nil: nobody
+	Dir          string // for data, logs and the cluster file; made if missing
+	Port         int    // of the router: all of etcd's gRPC services
+	BasePort     int    // the other processes take ports from here on, PortsUsed of them; the first is the router's for HTTP/1
+	Keyspace     string // of the pods
+	FoundationDB FoundationDB
+	Programs     Programs
+	Nginx        string    // path of nginx
+	RouterConfig string    // path of deploy/nginx.conf.template
+	NoRouter     bool      // start no router: clients go to pods
+	Report       io.Writer // gets a line for each process that is ready; nil: nobody
 
 	PodArgs map[string][]string // more flags, by kind
 }
@@ -46,7 +46,7 @@ const PortsUsed = 40
 
 // Offsets of ports from BasePort. A pod has two: clients and metrics.
 const (
-	portStats = iota
+	portHTTP = iota // of the router
 	portNATS
 	portNATSMonitor
 	portFDB
@@ -62,6 +62,12 @@ type Stack struct {
 
 // Endpoint is the address for etcd clients.
 func (s *Stack) Endpoint() string { return fmt.Sprintf("127.0.0.1:%d", s.cfg.Port) }
+
+// HTTPEndpoint is the address of the router for /health, /version and /metrics.
+func (s *Stack) HTTPEndpoint() string { return s.address(portHTTP) }
+
+// Logs is the directory of the processes' logs.
+func (s *Stack) Logs() string { return s.path("logs") }
 
 // Processes returns all processes of a kind, or of all kinds if kind is "".
 func (s *Stack) Processes(kind string) []*Process {
@@ -82,6 +88,11 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	}
 	if err := s.writeClusterFile(); err != nil {
 		return nil, err
+	}
+	if !cfg.NoRouter {
+		if err := s.writeRouterConfig(); err != nil {
+			return nil, err
+		}
 	}
 	s.define()
 	if err := s.start(ctx); err != nil {
@@ -116,7 +127,7 @@ func (s *Stack) start(ctx context.Context) error {
 	if err := s.StartPods(ctx); err != nil {
 		return err
 	}
-	for _, p := range s.Processes(KindHAProxy) {
+	for _, p := range s.Processes(KindRouter) {
 		if err := s.one(ctx, p); err != nil {
 			return err
 		}
@@ -131,7 +142,7 @@ func (s *Stack) StartPods(ctx context.Context) error {
 
 // WaitRouted returns when requests get through the router to FoundationDB.
 func (s *Stack) WaitRouted(ctx context.Context) error {
-	return s.Processes(KindHAProxy)[0].waitReady(ctx)
+	return s.Processes(KindRouter)[0].waitReady(ctx)
 }
 
 // StopPods stops all pods at a time.
@@ -189,7 +200,7 @@ func (s *Stack) Stop() error {
 		}
 		return errs
 	}
-	errs := stop(KindHAProxy)
+	errs := stop(KindRouter)
 	errs = append(errs, s.pods(func(p *Process) error { return ignoreNotRunning(p.Stop()) }))
 	errs = append(errs, stop(KindNATS)...)
 	errs = append(errs, stop(KindFDB)...)

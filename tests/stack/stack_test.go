@@ -19,7 +19,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/pod"
 )
 
-// TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with HAProxy's.
+// TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with the router's.
 func TestPods(t *testing.T) {
 	s := &Stack{cfg: Config{Dir: "/stack", Port: 2379, BasePort: 23790, Keyspace: "default"}}
 	s.define()
@@ -60,10 +60,10 @@ func TestPods(t *testing.T) {
 			}
 		}
 	}
-	for _, v := range s.Processes(KindHAProxy)[0].env[2:] {
-		name, address, _ := strings.Cut(v, "=")
-		if want := strings.ToLower(strings.ReplaceAll(name, "_", "-")); listening["http://"+address] != want {
-			t.Errorf("HAProxy has %s for %s", v, want)
+	for name, address := range s.routerValues() {
+		kind, _, pod := strings.Cut(name, "_")
+		if want := strings.ToLower(strings.ReplaceAll(name, "_", "-")); pod && slices.Contains(PodKinds, strings.ToLower(kind)) && listening["http://"+address] != want {
+			t.Errorf("the router has %s for %s", address, want)
 		}
 	}
 	s.UseKeyspace("other")
@@ -163,7 +163,7 @@ func TestFind(t *testing.T) {
 	}
 }
 
-// TestStack starts the whole stack where FoundationDB and HAProxy are, and uses it.
+// TestStack starts the whole stack where FoundationDB and nginx are, and uses it.
 func TestStack(t *testing.T) {
 	if testing.Short() {
 		t.Skip("SKIPPED the stack: -short")
@@ -171,11 +171,12 @@ func TestStack(t *testing.T) {
 	if _, err := FindFoundationDB(os.Getenv(HomeEnv)); err != nil {
 		t.Skipf("SKIPPED the stack: FoundationDB is not here:\n%v", err)
 	}
-	if _, err := FindHAProxy(); err != nil {
+	if _, err := FindNginx(); err != nil {
 		t.Skipf("SKIPPED the stack: %v", err)
 	}
+	// Below the ports that kernels give to connections, so that none of those is in the way.
 	cfg, err := Flags("stack", 0, []string{
-		"--dir=" + t.TempDir(), "--port=33790", "--base-port=33800", "--haproxy-config=../../deploy/haproxy.cfg",
+		"--dir=" + t.TempDir(), "--port=23690", "--base-port=23700", "--router-config=" + routerTemplate,
 	}, t.Output())
 	if err != nil {
 		t.Fatal(err)

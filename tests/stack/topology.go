@@ -32,14 +32,8 @@ func (s *Stack) define() {
 	if s.cfg.NoRouter {
 		return
 	}
-	router := s.process(KindHAProxy, KindHAProxy, s.cfg.HAProxy, answers("http://"+s.Endpoint()+"/health"), "-db", "-f", s.cfg.HAProxyConfig)
-	router.env = []string{"HEADWATER_LISTEN=" + s.Endpoint(), "HEADWATER_STATS=" + s.address(portStats)}
-	for k, kind := range PodKinds {
-		for i := range podsPerKind {
-			client, _ := s.podPorts(k, i)
-			router.env = append(router.env, fmt.Sprintf("%s_%d=%s", strings.ToUpper(kind), i+1, client))
-		}
-	}
+	path, args := routerCommand(s.cfg.Nginx, s.cfg.Dir)
+	s.process(KindRouter, KindRouter, path, answers("http://"+s.HTTPEndpoint()+"/health"), args...)
 }
 
 // process adds a process.

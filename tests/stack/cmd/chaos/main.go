@@ -13,6 +13,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -26,6 +27,7 @@ type options struct {
 	rate            float64
 	clients         int
 	seed            uint64
+	profile         string // of the traffic; "": all in turns
 }
 
 func (o *options) add(f *flag.FlagSet) {
@@ -33,6 +35,7 @@ func (o *options) add(f *flag.FlagSet) {
 	f.DurationVar(&o.round, "round", time.Minute, "length of a round, which is judged by itself")
 	f.Float64Var(&o.rate, "rate", 200, "requests per second, of all clients together")
 	f.IntVar(&o.clients, "clients", 6, "concurrent clients that write and read; as many watch")
+	f.StringVar(&o.profile, "profile", "", "of the traffic, key-value or kubernetes; both in turns by default")
 	f.Uint64Var(&o.seed, "seed", uint64(time.Now().UnixNano()), "of the random choices")
 }
 
@@ -51,6 +54,12 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	cfg, err := stack.Flags("chaos", flag.ContinueOnError, args, out, o.add)
 	if err != nil {
 		return err
+	}
+	profiles := []load.Profile{load.KeyValue, load.Kubernetes}
+	if o.profile != "" {
+		if profiles = slices.DeleteFunc(profiles, func(p load.Profile) bool { return fmt.Sprint(p) != o.profile }); len(profiles) == 0 {
+			return fmt.Errorf("--profile=%s is not one of key-value, kubernetes", o.profile)
+		}
 	}
 	fmt.Fprintf(out, "seed %d\n", o.seed)
 	rnd := rand.New(rand.NewPCG(o.seed, 0))
@@ -72,7 +81,7 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 				return err
 			}
 		}
-		profile := []load.Profile{load.KeyValue, load.Kubernetes}[n%2]
+		profile := profiles[n%len(profiles)]
 		if err := round(ctx, s, o, profile, rnd, all, out); err != nil {
 			return fmt.Errorf("round %d (%v): %w; logs are in %s/logs", n, profile, err, cfg.Dir)
 		}

@@ -6,11 +6,14 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/anishathalye/porcupine"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/tests/v3/robustness/validate"
 	"go.uber.org/zap"
 
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -69,13 +72,16 @@ func round(ctx context.Context, s *stack.Stack, o options, profile load.Profile,
 	}), linearizationTimeout)
 	fmt.Fprintf(out, "%v: %d answered, %d failed, judged in %v; %+v\n", profile, h.Acked, h.Failed, time.Since(begin).Round(time.Millisecond), res.Coverage)
 	all.acked, all.failed = all.acked+h.Acked, all.failed+h.Failed
+	if res.Linearization.Status == validate.Failure {
+		err = errors.Join(err, porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info, filepath.Join(s.Logs(), "history.html")))
+	}
 	return err
 }
 
 // fault kills or pauses one process of a random kind, brings it back after a while, and measures how long it took until requests
 // succeeded again.
 func fault(ctx context.Context, s *stack.Stack, traffic *load.Run, rnd *rand.Rand, all *tally) error {
-	kinds := append([]string{stack.KindFDB, stack.KindNATS, stack.KindHAProxy}, stack.PodKinds...)
+	kinds := append([]string{stack.KindFDB, stack.KindNATS, stack.KindRouter}, stack.PodKinds...)
 	kind := kinds[rnd.IntN(len(kinds))]
 	victims := s.Processes(kind)
 	p := victims[rnd.IntN(len(victims))]
