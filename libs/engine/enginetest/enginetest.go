@@ -46,6 +46,7 @@ func Run(t *testing.T, open func(t *testing.T) Engine) {
 		{"Isolation", testIsolation},
 		{"Pipelining", testPipelining},
 		{"Conflicts", testConflicts},
+		{"Recent", testRecent},
 		{"WriteSkew", testWriteSkew},
 		{"ReadOnlyCommit", testReadOnly},
 		{"Stamps", testStamps},

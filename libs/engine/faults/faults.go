@@ -62,6 +62,9 @@ type Options struct {
 	Script func(c Call) (f Fault, ok bool)
 	// Delay, if not nil, is called before each call, and may sleep. It should return when ctx ends.
 	Delay func(ctx context.Context, op Op)
+	// Recent makes BeginRecent offer states that may be out of date, one after each commit. The store must be closed, or crashed, before the inner one is, and
+	// must not be pipelined.
+	Recent bool
 	// KeepPipelined leaves Limits().Pipelined as the inner store has it: for runs without commit faults.
 	KeepPipelined bool
 }
@@ -75,6 +78,8 @@ type Store struct {
 	mu    sync.RWMutex
 	inner engine.Store
 	gen   *generation
+
+	spare spare // with Options.Recent
 
 	rmu sync.Mutex
 	r   *rand.Rand
@@ -111,6 +116,7 @@ func (s *Store) Crash() engine.Store {
 	inner := s.inner
 	s.inner = nil
 	s.gen.cancel()
+	s.spare.drop()
 	return inner
 }
 
@@ -245,6 +251,7 @@ func (s *Store) Close() error {
 		return nil //nolint:nilerr // after a crash nothing is left to close
 	}
 	gen.cancel()
+	s.spare.drop()
 	return inner.Close()
 }
 

@@ -37,12 +37,13 @@ func TestConformance(t *testing.T) {
 		t.Run(fmt.Sprintf("pipelined=%v", keep), func(t *testing.T) {
 			enginetest.Run(t, func(t *testing.T) enginetest.Engine {
 				fs := vfs.NewCrashableMem()
-				s := New(openMem(t, fs), Options{KeepPipelined: keep})
+				s := New(openMem(t, fs), Options{KeepPipelined: keep, Recent: !keep})
 				t.Cleanup(func() { _ = s.Close() })
 				return enginetest.Engine{Store: s, Reopen: func(bool) engine.Store {
 					s.Crash()
 					fs = fs.CrashClone(vfs.CrashCloneCfg{})
 					s.Restart(openMem(t, fs))
+					t.Cleanup(func() { s.Crash() }) // before the inner store ends
 					return s
 				}}
 			})

@@ -59,7 +59,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	if err != nil {
 		return nil, t.gen.err(err)
 	}
-	return &pending{in: p, gen: t.gen, unknown: f == UnknownCommitted}, nil
+	return &pending{s: t.s, in: p, gen: t.gen, unknown: f == UnknownCommitted}, nil
 }
 
 func (t *txn) drop(err error) (engine.Pending, error) {
@@ -75,6 +75,7 @@ func (s settled) Wait(context.Context) (engine.Stamp, error) { return engine.Sta
 
 // pending is a commit that happens.
 type pending struct {
+	s       *Store
 	in      engine.Pending
 	gen     *generation
 	unknown bool
@@ -91,5 +92,6 @@ func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	case p.unknown:
 		return engine.Stamp{}, engine.ErrUnknownOutcome
 	}
+	p.s.committed()
 	return st, nil
 }

@@ -1,0 +1,76 @@
+package faults
+
+import (
+	"context"
+	"sync"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// spare is a transaction of the inner store that was begun after the newest commit and waits to be used: by then its state may be out of date.
+type spare struct {
+	mu  sync.Mutex
+	txn engine.Txn // nil: none
+}
+
+// take returns the transaction, if there is one, which is then the caller's.
+func (p *spare) take() engine.Txn {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.txn
+	p.txn = nil
+	return t
+}
+
+// drop discards it.
+func (p *spare) drop() {
+	if t := p.take(); t != nil {
+		t.Discard()
+	}
+}
+
+// renew begins another one after a commit. Without a store there is none.
+func (p *spare) renew(ctx context.Context, inner engine.Store) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.txn != nil {
+		p.txn.Discard()
+	}
+	if p.txn, _ = inner.Begin(ctx); ctx.Err() != nil && p.txn != nil {
+		p.txn.Discard()
+		p.txn = nil
+	}
+}
+
+var _ engine.RecentBeginner = (*Store)(nil)
+
+// BeginRecent implements engine.RecentBeginner: as the inner store does, if it does; else, with Options.Recent, by a transaction that was begun after the newest commit.
+func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	if s.ask(ctx, Begin, nil) == Unavailable {
+		return nil, false, engine.ErrUnavailable
+	}
+	inner, gen, err := s.current()
+	if err != nil {
+		return nil, false, err
+	}
+	x := s.spare.take()
+	if r, ok := inner.(engine.RecentBeginner); ok && x == nil {
+		if x, _, err = r.BeginRecent(ctx); err != nil {
+			return nil, false, gen.err(err)
+		}
+	}
+	if x == nil {
+		return nil, false, nil
+	}
+	return &txn{reader: reader{s, gen, x}, Txn: x}, true, nil
+}
+
+// committed is called after each commit that is known to have happened.
+func (s *Store) committed() {
+	if !s.o.Recent {
+		return
+	}
+	if inner, gen, err := s.current(); err == nil {
+		s.spare.renew(gen.ctx, inner)
+	}
+}
