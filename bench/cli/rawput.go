@@ -14,17 +14,21 @@ import (
 // rawPutCommand puts into FoundationDB without Headwater. The servers' flags mean nothing to it.
 func rawPutCommand(c *common) *cobra.Command {
 	var file string
+	var lanes, group int
 	cmd := &cobra.Command{
-		Use: "raw-put", Short: "Transactions as one put makes them, straight to FoundationDB: one client", Args: cobra.NoArgs,
+		Use: "raw-put", Short: "Transactions as puts make them, straight to FoundationDB", Args: cobra.NoArgs,
 		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
 			return rawfdb.Put(ctx, rawfdb.Options{
-				ClusterFile: file, Prefix: []byte(o.Prefix), KeySize: o.KeySize, ValSize: o.ValSize, Warmup: o.Warmup, Duration: o.Duration,
+				ClusterFile: file, Prefix: []byte(o.Prefix), KeySize: o.KeySize, ValSize: o.ValSize,
+				Lanes: lanes, Group: group, Warmup: o.Warmup, Duration: o.Duration,
 			})
 		}),
 	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, freshKeys)
 	cmd.Flags().StringVar(&file, "cluster-file", "", "FoundationDB's cluster file")
+	cmd.Flags().IntVar(&lanes, "lanes", 1, "transactions under way at a time")
+	cmd.Flags().IntVar(&group, "group", 1, "puts of a transaction")
 	return cmd
 }
 

@@ -110,9 +110,10 @@ func perSecond(id, unit string, least float64) func(map[string][]sample) verdict
 func rows() []row {
 	const perS, keysPerS = "/s", " keys/s"
 	return []row{
-		{id: "raw", work: "FoundationDB's own client: the transaction of a put, 1 client", run: raw, verdict: func(all map[string][]sample) verdict {
+		{id: "raw", work: "FoundationDB's own client: the transaction of a put, 1 client", run: raw(), verdict: func(all map[string][]sample) verdict {
 			return verdict{result: fmt.Sprintf("%.2f ms", median(all["raw"], p50Of)*1e3)}
 		}},
+		{id: "raw-groups", work: "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes", run: raw("--lanes=4", "--group=32"), verdict: perSecond("raw-groups", perS, 0)},
 		{id: "put1", work: "put, 1 client", run: many(false, "put", "--sequential-keys"), verdict: func(all map[string][]sample) verdict {
 			p50 := median(all["put1"], p50Of)
 			if len(all["raw"]) == 0 {
@@ -183,12 +184,14 @@ func loadSample(res result, used cores) sample {
 	return sample{rate: res.PerSec, p50: l.P50.Seconds(), p99: l.P99.Seconds(), cpu: used}
 }
 
-func raw(ctx context.Context, b *bench) (sample, error) {
-	res, used, err := b.load(ctx, true, "raw-put", "--cluster-file="+b.cluster, "--prefix="+b.prefix())
-	if err != nil {
-		return sample{}, err
+func raw(args ...string) func(context.Context, *bench) (sample, error) {
+	return func(ctx context.Context, b *bench) (sample, error) {
+		res, used, err := b.load(ctx, true, append([]string{"raw-put", "--cluster-file=" + b.cluster, "--prefix=" + b.prefix()}, args...)...)
+		if err != nil {
+			return sample{}, err
+		}
+		return loadSample(res, used), nil
 	}
-	return loadSample(res, used), nil
 }
 
 // many is a load of package load against kv-1, of keys that are there already if fill is set.

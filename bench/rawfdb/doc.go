@@ -1,5 +1,5 @@
-// Package rawfdb is what one put costs on FoundationDB without Headwater: one client that reads and writes the rows of a put in one transaction
-// after the other, with FoundationDB's own Go binding. It exists behind the build tag foundationdb.
+// Package rawfdb is what puts cost on FoundationDB without Headwater: lanes, each of which reads and writes the rows of one put, or of a group of
+// puts, in one transaction after the other, with FoundationDB's own Go binding. It exists behind the build tag foundationdb.
 //
 // The rows are those of docs/formats.md with their sizes, not their contents: the record and the head are read; record, log entry, head and
 // the lane's row are written, the latter three with versionstamps. The value of a put is written twice, into record and entry.

@@ -5,8 +5,10 @@ package rawfdb
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
@@ -23,7 +25,8 @@ const (
 	entryBytes  = 48 // of the log row
 	writerBytes = 17 // writer and lane in the key of the lane's row
 	stampBytes  = 12
-	samplesMax  = 1 << 20 // transactions of a window that are kept: minutes of one client
+	samplesMax  = 1 << 20 // transactions of a window that are kept: minutes of one lane
+	groupMax    = 1 << 12 // puts of a transaction: far below FoundationDB's 10 MB
 )
 
 // Options say where and for how long.
@@ -31,11 +34,16 @@ type Options struct {
 	ClusterFile      string
 	Prefix           []byte // of all rows
 	KeySize, ValSize int    // bytes of etcd's key and value
+	Lanes            int    // transactions under way at a time
+	Group            int    // puts of a transaction
 	Warmup, Duration time.Duration
 }
 
-// Put makes transactions until the window ends and returns their latencies.
+// Put makes transactions until the window ends and returns their latencies. A lane begins its next transaction when the last has ended.
 func Put(ctx context.Context, o Options) (load.Result, error) {
+	if o.Lanes < 1 || o.Group < 1 || o.Group > groupMax {
+		return load.Result{}, fmt.Errorf("%d lanes with groups of %d puts: want at least one lane and 1 … %d puts", o.Lanes, o.Group, groupMax)
+	}
 	if err := fdb.APIVersion(apiVersion); err != nil {
 		return load.Result{}, err
 	}
@@ -43,54 +51,73 @@ func Put(ctx context.Context, o Options) (load.Result, error) {
 	if err != nil {
 		return load.Result{}, err
 	}
-	p := putter{o: o, value: make([]byte, o.ValSize+max(recordBytes, entryBytes)+o.KeySize)}
+	lanes, errs := make([]putter, o.Lanes), make([]error, o.Lanes)
 	begin := time.Now().Add(o.Warmup)
-	end := begin.Add(o.Duration)
+	var wg sync.WaitGroup
+	for i := range lanes {
+		lanes[i] = putter{o: o, lane: byte(i), value: make([]byte, o.ValSize+max(recordBytes, entryBytes)+o.KeySize)}
+		wg.Go(func() { errs[i] = lanes[i].run(ctx, db, begin) })
+	}
+	wg.Wait()
 	var took []time.Duration
-	for n := uint64(0); ctx.Err() == nil; n++ {
-		start := time.Now()
-		if !start.Before(end) || len(took) == samplesMax {
-			break
-		}
-		if err := p.put(db, n); err != nil {
-			return load.Result{}, fmt.Errorf("transaction %d: %w", n, err)
-		}
-		if !start.Before(begin) {
-			took = append(took, time.Since(start))
-		}
+	for _, l := range lanes {
+		took = append(took, l.took...)
 	}
-	if len(took) == 0 {
-		return load.Result{}, fmt.Errorf("no transaction in %v: %w", o.Duration, ctx.Err())
+	if err := errors.Join(errs...); err != nil || len(took) == 0 {
+		return load.Result{}, errors.Join(fmt.Errorf("%d transactions in %v", len(took), o.Duration), err)
 	}
-	return result(took), ctx.Err()
+	return result(took, o), nil
 }
 
-func result(took []time.Duration) load.Result {
+// run makes one transaction after the other until the window that starts at begin has ended.
+func (p *putter) run(ctx context.Context, db fdb.Database, begin time.Time) error {
+	end := begin.Add(p.o.Duration)
+	for n := uint64(0); ; n += uint64(p.o.Group) {
+		start := time.Now()
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case !start.Before(end) || len(p.took) == samplesMax:
+			return nil
+		}
+		if err := p.put(db, n); err != nil {
+			return fmt.Errorf("transaction at put %d: %w", n, err)
+		}
+		if !start.Before(begin) {
+			p.took = append(p.took, time.Since(start))
+		}
+	}
+}
+
+func result(took []time.Duration, o Options) load.Result {
 	var sum time.Duration
 	for _, t := range took {
 		sum += t
 	}
 	slices.Sort(took)
 	at := func(permille int) time.Duration { return took[(len(took)-1)*permille/1000] }
-	n := int64(len(took))
-	rate := float64(n) / sum.Seconds()
+	n, puts := int64(len(took)), int64(len(took)*o.Group)
+	window := sum / time.Duration(o.Lanes)
+	rate := float64(puts) / window.Seconds()
 	return load.Result{
-		Command: "raw-put", Window: sum, Ops: n, Rate: rate, Unit: "requests", Units: n, PerSec: rate,
-		Latencies: []load.Latency{{Kind: "put", Count: n, Mean: sum / time.Duration(n), P50: at(500), P90: at(900), P99: at(990), P999: at(999), Max: at(1000)}},
+		Command: "raw-put", Window: window, Ops: puts, Rate: rate, Unit: "requests", Units: puts, PerSec: rate,
+		Latencies: []load.Latency{{Kind: "transaction", Count: n, Mean: sum / time.Duration(n), P50: at(500), P90: at(900), P99: at(990), P999: at(999), Max: at(1000)}},
 	}
 }
 
-// putter makes the rows.
+// putter is a lane: it makes the rows of its puts.
 type putter struct {
 	o     Options
+	lane  byte
 	value []byte
+	took  []time.Duration
 }
 
 func (p *putter) row(table byte, more ...byte) fdb.Key {
 	return append(append(append([]byte{}, p.o.Prefix...), table), more...)
 }
 
-// put is one transaction. It is not retried: there is nobody to conflict with.
+// put is one transaction with the puts from number n of this lane on. It is not retried: there is nobody to conflict with.
 func (p *putter) put(db fdb.Database, n uint64) error {
 	tr, err := db.CreateTransaction()
 	if err != nil {
@@ -99,21 +126,33 @@ func (p *putter) put(db fdb.Database, n uint64) error {
 	if err := tr.Options().SetReadYourWritesDisable(); err != nil {
 		return err
 	}
-	key := make([]byte, p.o.KeySize)
-	binary.BigEndian.PutUint64(key, n)
-	idx, head := p.row('i', key...), p.row('d')
-	record, last := tr.Get(idx), tr.Snapshot().Get(head)
-	if _, err := record.Get(); err != nil {
-		return err
+	head := p.row('d')
+	last := tr.Snapshot().Get(head)
+	rows, records := make([]fdb.Key, p.o.Group), make([]fdb.FutureByteSlice, p.o.Group)
+	for i := range rows {
+		key := make([]byte, p.o.KeySize)
+		key[0] = p.lane
+		binary.BigEndian.PutUint64(key[1:], n+uint64(i))
+		rows[i] = p.row('i', key...)
+		records[i] = tr.Get(rows[i])
+	}
+	for _, record := range records {
+		if _, err := record.Get(); err != nil {
+			return err
+		}
 	}
 	if _, err := last.Get(); err != nil {
 		return err
 	}
-	entry := p.row('l', make([]byte, stampBytes)...)
-	tr.SetVersionstampedKey(stamped(entry, len(entry)-stampBytes), p.value[:p.o.KeySize+p.o.ValSize+entryBytes])
-	tr.SetVersionstampedValue(idx, stamped(p.value[:p.o.ValSize+recordBytes], 0))
+	for i, idx := range rows {
+		entry := p.row('l', binary.BigEndian.AppendUint16(make([]byte, stampBytes-2, stampBytes), uint16(i))...)
+		tr.SetVersionstampedKey(stamped(entry, len(entry)-stampBytes), p.value[:p.o.KeySize+p.o.ValSize+entryBytes])
+		tr.SetVersionstampedValue(idx, stamped(p.value[:p.o.ValSize+recordBytes], 0))
+	}
 	tr.SetVersionstampedValue(head, stamped(make([]byte, stampBytes), 0))
-	tr.SetVersionstampedValue(p.row('c', make([]byte, writerBytes)...), stamped(make([]byte, 8+stampBytes), 8))
+	writer := make([]byte, writerBytes)
+	writer[writerBytes-1] = p.lane
+	tr.SetVersionstampedValue(p.row('c', writer...), stamped(make([]byte, 8+stampBytes), 8))
 	stamp := tr.GetVersionstamp()
 	if err := tr.Commit().Get(); err != nil {
 		return err

@@ -7,12 +7,17 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/headwaterdb/headwater/bench/cli"
 )
 
+// gcPercent makes the garbage collector run less often: the clients share the cores with the servers that they measure.
+const gcPercent = 400
+
 func main() {
+	debug.SetGCPercent(gcPercent)
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := cli.New(os.Stdout).ExecuteContext(ctx)
 	stop()
