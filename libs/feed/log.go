@@ -81,6 +81,9 @@ func (r *retry) wait(ctx context.Context) {
 func (r *retry) reset() { r.pause = 0 }
 
 func sleep(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {

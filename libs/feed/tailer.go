@@ -21,6 +21,11 @@ const (
 	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more
 	// than the read that follows.
 	nudgesTrusted = 10 * time.Millisecond
+	// paceEntry and paceMax bound how soon a read follows one that has found something: paceEntry for each entry found, paceMax at most. A read costs the
+	// store and this process far more than the entries in it, so under load it pays to let some more come together; watchers see them later by less than
+	// the time that a put takes under such load. After a single entry there is next to no pause.
+	paceEntry = 200 * time.Microsecond
+	paceMax   = 10 * time.Millisecond
 )
 
 // TailerOptions configure a Tailer. The zero value of each field means its default, but for Keyspace.
@@ -44,7 +49,9 @@ type Tailer struct {
 	at       int64 // everything up to it has been published
 	compact  int64
 	lastSent time.Time
-	nudged   bool // it was a nudge that ended the last wait
+	readAt   time.Time     // begin of the last read
+	pause    time.Duration // from then to the next
+	nudged   bool          // it was a nudge that ended the last wait
 
 	position, frames, entries, bytes, heartbeats, lost, wakeups, reads, jumps atomic.Int64
 }
@@ -93,6 +100,7 @@ func (t *Tailer) Run(ctx context.Context) error {
 		case err == nil:
 			r.reset()
 			if !more {
+				sleep(ctx, t.pause-time.Since(t.readAt))
 				t.wait(ctx, w, nudged)
 			}
 		case errors.Is(err, mvcc.ErrCompacted):
@@ -120,11 +128,13 @@ func (t *Tailer) jump(ctx context.Context) bool {
 // publish reads once and sends what there is. more says that the read was cut.
 func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 	t.reads.Add(1)
+	t.readAt = time.Now()
 	s, compact, err := read(ctx, t.log, t.at, ReadEntries, ReadBytes)
 	if err != nil {
 		return false, err
 	}
 	t.compact = max(t.compact, compact)
+	t.pause = min(time.Duration(len(s.entries))*paceEntry, paceMax)
 	if s.upto > t.at {
 		t.send(s)
 		t.moveTo(s.upto)

@@ -65,6 +65,7 @@ func TestTailerFrames(t *testing.T) {
 			t.Errorf("at %d after %d entries", at, n)
 		}
 		for i := range 50 {
+			time.Sleep(paceMax) // since the last read
 			head := log.commit(dense(1 + i*100)...)
 			synctest.Wait()
 			all := fs.take()
@@ -82,6 +83,32 @@ func TestTailerFrames(t *testing.T) {
 			t.Errorf("%d heartbeats", len(all))
 		} else if end, n := checkChain(t, all, at); end != at || n != 0 {
 			t.Errorf("at %d after %d entries", end, n)
+		}
+	})
+}
+
+// TestTailerPaces: many commits are read together, one that comes alone is read at once.
+func TestTailerPaces(t *testing.T) {
+	bubble(t, func(t *testing.T, g *group) {
+		log, b := newFakeLog(), bus.NewLocal()
+		tailer := NewTailer(log, b, TailerOptions{Keyspace: keyspace})
+		g.run(tailer.Run)
+		commit := func(every time.Duration, n int) (reads int64) {
+			before := tailer.Stats().Reads
+			for range int(time.Second / every) {
+				time.Sleep(every)
+				log.commit(dense(n)...)
+				b.Nudge(keyspace)
+				synctest.Wait()
+			}
+			return tailer.Stats().Reads - before
+		}
+		if reads, most := commit(time.Millisecond, 32), int64(time.Second/paceMax); reads < most/2 || reads > most+most/10 {
+			t.Errorf("%d reads of 1,000 commits of 32 entries, want about %d", reads, most)
+		}
+		time.Sleep(paceMax)
+		if reads := commit(2*time.Millisecond, 1); reads < 490 {
+			t.Errorf("%d reads of 500 commits of one entry", reads)
 		}
 	})
 }
