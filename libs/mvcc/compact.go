@@ -37,6 +37,7 @@ type compaction int64
 
 func (compaction) keys(func([]byte)) {}
 func (compaction) grows() bool       { return false }
+func (compaction) proves() bool      { return false }
 
 func (c compaction) run(ctx context.Context, g *group, res *Result) error {
 	was, err := g.compactRev(ctx)

@@ -14,6 +14,8 @@
 // while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys never go to two
 // lanes at once.
 //
+// On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
+//
 // # Reads
 //
 // A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
@@ -29,7 +31,8 @@
 //   - A key changes at most once per revision. Callers must refuse transactions that could break this.
 //   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
 //   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are smaller than the
-//     real ones, but still above every revision that a client can know, since the head was read after its request.
+//     real ones, but still above every revision that a client can know, since the head was read after its request. A group on a state at hand
+//     compares none (group.needsHead).
 //
 // # Concurrency
 //
@@ -43,6 +46,6 @@
 // may have (libs/engine/faults) and over restarts; what they were told is then held against the log. The checker behind it
 // (fsck_test.go) knows docs/formats.md and nothing of this package: after a test it reads all rows, checks that they agree with one
 // another, and that each readable revision is what undoing the log from the head gives. TestOvertaken holds a request
-// before its commit while another pod changes what it has read. tests/faults and tests/robustness drive the package under etcd's
+// before its commit while another pod changes what it has read; TestOutOfDate lets it begin on a state that lacks another's writes. tests/faults and tests/robustness drive the package under etcd's
 // own validators.
 package mvcc

@@ -23,6 +23,8 @@ type mutation interface {
 	run(ctx context.Context, g *group, res *Result) error
 	// grows says that the request is refused when space has run out.
 	grows() bool
+	// proves says that the request usually makes a revision, so that its group's commit proves what it has read (see group.proved).
+	proves() bool
 }
 
 // group evaluates requests one after the other against one engine transaction and an overlay of their own changes. It is
@@ -31,7 +33,9 @@ type group struct {
 	s    *Store
 	txn  engine.Reader
 	head int64 // last revision at the transaction's read version
-	rev  int64 // last revision at this place of the group: head, or pending
+	// needsHead says that an answer depends on head being what it was at some time during the request.
+	needsHead bool
+	rev       int64 // last revision at this place of the group: head, or pending
 
 	states   map[string]*keyState
 	leases   map[int64]*leaseState
@@ -357,6 +361,7 @@ func (g *group) compactRev(ctx context.Context) (int64, error) {
 // at or below the head of a read version taken after the client's request.
 func (g *group) num(rev int64) int64 {
 	if i, ok := revlog.PendingIndex(rev); ok {
+		g.needsHead = true
 		return g.head + 1 + int64(i)
 	}
 	return rev

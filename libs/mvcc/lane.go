@@ -25,6 +25,8 @@ type lane struct {
 	id  int
 	seq uint64
 	row []byte
+	// wary is how many groups are still to begin without BeginRecent.
+	wary int
 
 	flights chan *flight // groups on their way to disk, to the landing goroutine
 	flying  atomic.Int32
@@ -71,6 +73,7 @@ func (l *lane) land() {
 // process runs requests until each has its answer, or hands them on.
 func (l *lane) process(ctx context.Context, reqs []*request) {
 	var conflicts, unavailable int
+	recent := l.tryRecent(reqs)
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
 			return
@@ -79,12 +82,19 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			fail(reqs, ErrUnavailable)
 			return
 		}
-		done, err := l.attempt(ctx, reqs)
+		done, err := l.attempt(ctx, reqs, recent)
 		if err == nil {
 			if rest := reqs[done:]; len(rest) > 0 {
 				l.s.queue.putBack(rest)
 			}
 			return
+		}
+		if recent {
+			recent, l.wary = false, waryGroups
+			if errors.Is(err, errUnproved) {
+				l.s.usage.Unproved.Add(1)
+				continue
+			}
 		}
 		l.s.usage.Retries.Add(1)
 		switch {
@@ -160,9 +170,10 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when it
-// returns, or will be when their flight lands. On an error none has been, and nothing has happened.
-func (l *lane) attempt(ctx context.Context, reqs []*request) (int, error) {
-	txn, err := l.s.eng.Begin(ctx)
+// returns, or will be when their flight lands. On an error none has been, and nothing has happened. With recent it may use a state at hand; errUnproved
+// says that it was no good.
+func (l *lane) attempt(ctx context.Context, reqs []*request, recent bool) (int, error) {
+	txn, recent, err := l.begin(ctx, recent)
 	if err != nil {
 		return 0, err
 	}
@@ -172,6 +183,9 @@ func (l *lane) attempt(ctx context.Context, reqs []*request) (int, error) {
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
 	n, err := g.evaluate(ctx, reqs)
+	if err == nil && recent && !g.proved(reqs[:n]) {
+		err = errUnproved
+	}
 	if err != nil {
 		txn.Discard()
 		return 0, err

@@ -49,6 +49,7 @@ type leaseGrant struct {
 
 func (*leaseGrant) keys(func([]byte)) {}
 func (*leaseGrant) grows() bool       { return true }
+func (*leaseGrant) proves() bool      { return false }
 
 func (m *leaseGrant) run(ctx context.Context, g *group, res *Result) error {
 	if err := g.checkFence(ctx, m.fence); err != nil {
@@ -73,6 +74,7 @@ type leaseRevoke struct {
 
 func (*leaseRevoke) keys(func([]byte)) {}
 func (*leaseRevoke) grows() bool       { return false }
+func (*leaseRevoke) proves() bool      { return false }
 
 func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	if err := g.checkFence(ctx, m.fence); err != nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -31,12 +32,16 @@ func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var s engine.Store = e
+	if !e.Limits().Pipelined {
+		s = faults.New(e, faults.Options{Recent: true}) // groups begin on states that may be out of date
+	}
 	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
+		if err := s.Close(); err != nil {
 			t.Error(err)
 		}
 	})
-	return e
+	return s
 }
 
 func open(t testing.TB, e engine.Store, o mvcc.Options) *mvcc.Store {

@@ -7,6 +7,7 @@ import (
 
 func (p *PutRequest) keys(add func([]byte)) { add(p.Key) }
 func (p *PutRequest) grows() bool           { return true }
+func (p *PutRequest) proves() bool          { return true }
 
 func (p *PutRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err := p.check(ctx, g); err != nil {
@@ -69,7 +70,8 @@ func (d *DeleteRequest) keys(add func([]byte)) {
 		add(d.Key)
 	}
 }
-func (d *DeleteRequest) grows() bool { return false }
+func (d *DeleteRequest) grows() bool  { return false }
+func (d *DeleteRequest) proves() bool { return true }
 
 func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	span, err := g.span(ctx, d.Key, d.End)
@@ -141,6 +143,7 @@ func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 	if r.Rev == 0 {
 		return nil
 	}
+	g.needsHead = true
 	if r.Rev > g.num(g.rev) {
 		return ErrFutureRevision
 	}

@@ -16,6 +16,7 @@ import (
 // Store is one keyspace on an engine. All methods may be called from any goroutine until Close.
 type Store struct {
 	eng    engine.Store
+	recent engine.RecentBeginner // eng, if it is one
 	o      Options
 	limits engine.Limits
 	rows   rows
@@ -30,6 +31,7 @@ type Store struct {
 	compact atomic.Int64
 	usage   Usage
 	counts  countMemo
+	size    rangeSize
 
 	noSpace atomic.Bool
 	queue   queue
@@ -52,6 +54,7 @@ type headAt struct {
 type Usage struct {
 	Ranges, Puts, Deletes, Txns atomic.Int64 // requests
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
+	Unproved                    atomic.Int64 // groups whose commit on a state at hand would not have proved their answers
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
 }
@@ -64,6 +67,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
+	s.recent, _ = eng.(engine.RecentBeginner)
 	var err error
 	if s.meta, err = openMeta(ctx, eng, s.rows, &o); err != nil {
 		return nil, err
@@ -273,20 +277,6 @@ func parseCompact(row []byte) (int64, error) {
 		return neverCompacted, nil
 	}
 	return parseRev(row)
-}
-
-// Sizer is what an engine that knows its size on disk offers beside engine.Store.
-type Sizer interface {
-	// Sizes returns the bytes on disk, and how many of them hold live data.
-	Sizes() (total, inUse int64)
-}
-
-// Sizes returns the engine's size on disk in bytes, or zeros if it does not know.
-func (s *Store) Sizes() (total, inUse int64) {
-	if z, ok := s.eng.(Sizer); ok {
-		return z.Sizes()
-	}
-	return 0, 0
 }
 
 // storeErr turns an engine's error into one of this package; it keeps the cause.

@@ -6,7 +6,8 @@ import (
 	"context"
 )
 
-func (t *TxnRequest) grows() bool { return t.puts() }
+func (t *TxnRequest) grows() bool  { return t.puts() }
+func (t *TxnRequest) proves() bool { return true }
 
 func (t *TxnRequest) keys(add func([]byte)) {
 	for i := range t.Compares {

@@ -82,6 +82,7 @@ func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	err := p.commit.Get()
 	g.release()
 	if err == nil {
+		s.noteCommit(p.t.tr)
 		var st engine.Stamp
 		st, err = p.stamped()
 		p.t.tr.Reset()

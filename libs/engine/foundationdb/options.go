@@ -46,7 +46,7 @@ type Options struct {
 	// Timeout bounds each wait for the cluster, but that for a commit, where the context does not; then the answer is
 	// ErrUnavailable. Default 5 s.
 	Timeout time.Duration
-	// RecentAge is how old a read version RecentSnapshot may use again. Default 250 ms.
+	// RecentAge is how old a read version RecentSnapshot, and a commit's version BeginRecent, may use again. Default 250 ms.
 	RecentAge time.Duration
 
 	// TLS to the cluster. All stores of a process must have the same.

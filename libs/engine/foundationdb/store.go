@@ -22,6 +22,7 @@ type Store struct {
 	limits   engine.Limits
 	rootEnd  []byte // the end of the root's keys
 	versions versions
+	newest   newest
 
 	failed atomic.Pointer[error]
 	ctx    context.Context // ended by Close

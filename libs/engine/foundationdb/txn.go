@@ -29,12 +29,7 @@ func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
 	if err != nil {
 		return nil, err
 	}
-	tr, err := s.newTransaction()
-	if err != nil {
-		return nil, err
-	}
-	tr.SetReadVersion(int64(v.version))
-	return &txn{reader: reader{s: s, tr: tr, version: v.version}}, nil
+	return s.begin(int64(v.version))
 }
 
 // Get implements engine.Reader.

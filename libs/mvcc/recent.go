@@ -1,0 +1,56 @@
+package mvcc
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// A group may be evaluated on a state that is at hand and perhaps out of date (engine.RecentBeginner). Its commit then proves that the state was current after all, for
+// every row that was read with a conflict; the head is not among them, since every group writes it. So such a group is committed only if no answer rests on the
+// head, which is so if each request makes a revision of its own: the usual put, transaction or delete. Otherwise it is evaluated again on a state that was asked for.
+
+// waryGroups is how many groups of a lane begin with asking, after one that a state at hand was no good for.
+const waryGroups = 16
+
+// errUnproved says that the commit of a group would not prove its answers.
+var errUnproved = errors.New("mvcc: the state at hand may be out of date")
+
+// tryRecent says whether a group of these requests should be tried on a state at hand.
+func (l *lane) tryRecent(reqs []*request) bool {
+	if l.s.recent == nil {
+		return false
+	}
+	if l.wary > 0 {
+		l.wary--
+		return false
+	}
+	return !slices.ContainsFunc(reqs, func(r *request) bool { return !r.m.proves() })
+}
+
+// begin begins the transaction of a group; recent asks for, and then says, that its state may be out of date.
+func (l *lane) begin(ctx context.Context, recent bool) (txn engine.Txn, isRecent bool, err error) {
+	if recent {
+		if txn, ok, err := l.s.recent.BeginRecent(ctx); ok || err != nil {
+			return txn, ok, err
+		}
+	}
+	txn, err = l.s.eng.Begin(ctx)
+	return txn, false, err
+}
+
+// proved says that a successful commit proves all answers of the group, whatever its state was.
+func (g *group) proved(reqs []*request) bool {
+	return !g.needsHead && !slices.ContainsFunc(reqs, func(r *request) bool { return r.err != nil || !r.res.pending() })
+}
+
+// pending says that all revisions in a result are those of its group.
+func (res *Result) pending() bool {
+	if _, ok := revlog.PendingIndex(res.Rev); !ok {
+		return false
+	}
+	return !slices.ContainsFunc(res.Ops, func(o OpResult) bool { return !o.Result.pending() })
+}
