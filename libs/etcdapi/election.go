@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/client/v3/concurrency"
 	"google.golang.org/grpc"
@@ -21,7 +22,7 @@ const noLease = -1
 // RegisterElection registers v3electionpb.Election, which runs clientv3's election on client (see LocalClient). Errors as
 // for RegisterLock.
 func RegisterElection(r grpc.ServiceRegistrar, client *clientv3.Client) {
-	r.RegisterService(&electionDesc, &electionService{client: client})
+	r.RegisterService(&electionDesc, &electionService{client: client, draining: draining(r)})
 }
 
 const electionName = "v3electionpb.Election"
@@ -49,7 +50,8 @@ var electionDesc = grpc.ServiceDesc{
 }
 
 type electionService struct {
-	client *clientv3.Client
+	client   *clientv3.Client
+	draining context.Context // see draining
 }
 
 // campaign waits until the caller is elected, or its context ends.
@@ -117,9 +119,11 @@ func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cp
 	return leaderResponse(resp), nil
 }
 
-// observe sends every leader and every proclamation until the client goes or the election cannot be watched any more.
+// observe sends every leader and every proclamation until the client goes, the server drains or the election cannot be watched any more.
 func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream) error {
-	ctx := stream.Context()
+	ctx, cancel := context.WithCancel(stream.Context())
+	defer cancel()
+	defer context.AfterFunc(s.draining, cancel)()
 	session, err := orphanedSession(ctx, s.client, noLease)
 	if err != nil {
 		return err
@@ -128,6 +132,9 @@ func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream
 		if err := stream.SendMsg(leaderResponse(resp)); err != nil {
 			return err
 		}
+	}
+	if s.draining.Err() != nil {
+		return rpctypes.ErrGRPCStopped
 	}
 	return ctx.Err()
 }

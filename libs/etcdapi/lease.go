@@ -25,7 +25,7 @@ type LeaseKeeper interface {
 // RegisterLease registers etcdserverpb.Lease. The server must use wire.Codec (grpc.ForceServerCodecV2): keep-alives are
 // messages that encode themselves.
 func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head HeadReader) {
-	pb.RegisterLeaseServer(r, &leaseService{keeper: keeper, header: header, head: head, encoder: keepAliveEncoder{newHeaderCodec(header)}})
+	pb.RegisterLeaseServer(r, &leaseService{keeper: keeper, header: header, head: head, encoder: keepAliveEncoder{newHeaderCodec(header)}, draining: draining(r)})
 }
 
 type leaseService struct {
@@ -35,6 +35,8 @@ type leaseService struct {
 	header  Header
 	head    HeadReader
 	encoder keepAliveEncoder
+
+	draining context.Context // see draining
 }
 
 var _ pb.LeaseServer = (*leaseService)(nil)

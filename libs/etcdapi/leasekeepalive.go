@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/lease"
@@ -22,8 +23,23 @@ const renewalsWaitingMax = 128
 // Renewals are answered in the order in which they come, by the goroutine that reads them. One that has to wait, since its
 // lease has expired and is about to be revoked, is answered when it can be: clientv3 has one stream for all its leases,
 // and those that are good must not expire because of one that is not.
+//
+// A stream ends with Unavailable when the server drains. Its handler cannot be the goroutine that reads from it: nothing but the return of a
+// handler ends the wait for a client without a status that gRPC chooses.
 func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	k := &keepAliveStream{service: s, stream: stream}
+	done := make(chan error, 1)
+	go func() { done <- k.run() }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.draining.Done():
+		return k.end()
+	}
+}
+
+// run answers requests until the stream ends.
+func (k *keepAliveStream) run() error {
 	err := k.serve(k.renew)
 	if !errors.Is(err, errRenewalWaits) {
 		return err
@@ -31,14 +47,25 @@ func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) erro
 	return k.serveWithWaiters()
 }
 
+// end returns when no request is being answered, and none will be: what is behind the service may be closed then.
+func (k *keepAliveStream) end() error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	k.ended = true
+	return rpctypes.ErrGRPCStopped
+}
+
 // errRenewalWaits ends the first phase of a stream.
 var errRenewalWaits = errors.New("renewal waits")
 
-// keepAliveStream is one keep-alive stream. Most streams never see a renewal that waits; they need one goroutine and no
-// lock. The first that does begins the second phase, with a reader and waiters beside the handler's goroutine.
+// keepAliveStream is one keep-alive stream. Most streams never see a renewal that waits; they need one reader and no
+// lock but the uncontended turn. The first that does begins the second phase, with a reader and waiters beside the handler's goroutine.
 type keepAliveStream struct {
 	service *leaseService
 	stream  grpc.ServerStream
+
+	turn  sync.Mutex // held while a request is being answered
+	ended bool       // guarded by turn
 
 	// The renewal with which the second phase begins.
 	first renewal
@@ -66,16 +93,25 @@ func (k *keepAliveStream) serve(answer func(renewal) error) error {
 			}
 			return err
 		}
-		// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to have
-		// succeeded at 4 (etcd: v3rpc/lease.go).
-		rev, err := k.service.head.Head(k.stream.Context())
-		if err != nil {
-			return leaseErr(err)
-		}
-		if err := answer(renewal{req.id, rev}); err != nil {
+		if err := k.answer(req.id, answer); err != nil {
 			return err
 		}
 	}
+}
+
+func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
+	k.turn.Lock()
+	defer k.turn.Unlock()
+	if k.ended {
+		return rpctypes.ErrGRPCStopped
+	}
+	// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to have
+	// succeeded at 4 (etcd: v3rpc/lease.go).
+	rev, err := k.service.head.Head(k.stream.Context())
+	if err != nil {
+		return leaseErr(err)
+	}
+	return answer(renewal{id, rev})
 }
 
 // renew is the first phase's answer.

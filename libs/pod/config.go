@@ -48,6 +48,7 @@ type Config struct {
 
 	Store          string // --store
 	FDBClusterFile string // --fdb-cluster-file; "": FoundationDB's own default
+	FDBTLS         FDBTLS // --fdb-tls-…
 	FDBRoot        string // --fdb-root
 	Keyspace       string // --keyspace
 	NATSURL        string // --nats-url; "": no NATS, hubs follow the log
@@ -89,6 +90,9 @@ func (c Config) Validate(k Kind) error {
 	}
 	if c.FDBRoot == "" || len(c.FDBRoot) > rootMax || c.FDBRoot[0] == 0xff {
 		return fmt.Errorf("--fdb-root must be 1 to %d bytes and must not begin with the byte 0xff", rootMax)
+	}
+	if err := c.FDBTLS.validate(); err != nil {
+		return err
 	}
 	if c.Keyspace == "" {
 		return errors.New("--keyspace must not be empty")
@@ -188,6 +192,10 @@ func Program(k Kind, c *Config) server.Program {
 		Flags: []server.Flag{
 			text("store", c.Store, "The store that the pods share: foundationdb.", &c.Store),
 			text("fdb-cluster-file", c.FDBClusterFile, "FoundationDB's cluster file. Default: FoundationDB's own.", &c.FDBClusterFile),
+			text("fdb-tls-certificate-file", "", "Certificate (PEM, with its chain) for TLS to FoundationDB, where the cluster file asks for TLS. Default: libfdb_c's own, FDB_TLS_CERTIFICATE_FILE.", &c.FDBTLS.CertFile),
+			text("fdb-tls-key-file", "", "Key (PEM) of the certificate. The password of an encrypted one is taken from "+fdbTLSPasswordEnv+".", &c.FDBTLS.KeyFile),
+			text("fdb-tls-ca-file", "", "Certificates (PEM) of the authorities that sign FoundationDB's. Default: FDB_TLS_CA_FILE.", &c.FDBTLS.CAFile),
+			text("fdb-tls-verify-peers", "", "FoundationDB's criteria for its servers' certificates, such as Check.Valid=1,S.O=Example.", &c.FDBTLS.VerifyPeers),
 			text("fdb-root", c.FDBRoot, "Prefix of all rows of this deployment.", &c.FDBRoot),
 			text("keyspace", c.Keyspace, "The keyspace that is served; it is created if it does not exist.", &c.Keyspace),
 			text("nats-url", c.NATSURL, "Comma-separated URLs of NATS. Without, watchhub pods follow the log in FoundationDB, each by itself.", &c.NATSURL),

@@ -26,7 +26,7 @@ const (
 )
 
 func TestFlags(t *testing.T) {
-	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
+	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-tls-certificate-file=c.pem --fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
 		"HEADWATER_FDB_ROOT=shadowed ETCD_AUTO_COMPACTION_RETENTION=5m")
 	if err != nil {
 		t.Fatal(err)
@@ -34,6 +34,7 @@ func TestFlags(t *testing.T) {
 	want := DefaultConfig()
 	want.Name, want.AutoCompactionRetention = "kv1", "5m"
 	want.FDBClusterFile, want.FDBRoot, want.Keyspace, want.NATSURL = "/etc/fdb.cluster", "hw", "prod", "nats://a:4222,nats://b:4222"
+	want.FDBTLS = FDBTLS{CertFile: "c.pem", KeyFile: "c.key", CAFile: "ca.pem", VerifyPeers: "Check.Valid=1,S.O=Example"}
 	want.KVEndpoints, want.WatchHubEndpoints, want.LeaseKeeperEndpoints = []string{"kv:2379"}, []string{"hub:2379", "10.0.0.2:2379"}, []string{"lease:2379"}
 	want.Lanes, want.PodAddress, want.ShutdownDelay = 8, "kv-1:2379", 5*time.Second
 	if !reflect.DeepEqual(c, want) {
@@ -60,6 +61,9 @@ func TestFlagErrors(t *testing.T) {
 		endpoints + "--kv-endpoints=kv:0":                                  `--kv-endpoints: "kv:0" has no port number`,
 		endpoints + "--store=pebble":                                       "start headwater, the standalone server",
 		endpoints + "--fdb-root=":                                          "--fdb-root",
+		endpoints + "--fdb-tls-key-file=k":                                 "--fdb-tls-key-file needs --fdb-tls-certificate-file",
+		endpoints + "--fdb-tls-certificate-file=c":                         "--fdb-tls-certificate-file needs --fdb-tls-key-file",
+		endpoints + "--fdb-tls-verify-peers=yes":                           "--fdb-tls-verify-peers",
 		endpoints + "--keyspace=":                                          "--keyspace",
 		endpoints + "--lanes=0":                                            "--lanes must be 1 to 64",
 		endpoints + "--lanes=four":                                         `invalid value "four" for --lanes`,

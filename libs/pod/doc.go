@@ -14,10 +14,15 @@
 //   - A Pod closes what it has opened, and nothing that it was given (Deps). Nothing is kept in package variables: several
 //     pods may live in one process.
 //
+// # Start
+//
+// A store that cannot be reached is waited for, without end: restarting would not bring it back. Meanwhile the sockets answer (server.Lobby):
+// calls with Unavailable, health checks with alive and not ready. What does not pass by itself ends the start, and so does its context.
+//
 // # Stop
 //
 // Readiness turns off first; after --shutdown-delay, in which those who route have noticed, the listeners close, clients are told to open no
-// new streams, streams end with Unavailable, requests under way finish within server.StopGrace. Then leaderships are given up, and
+// new streams, streams (keep-alives and observers too) end with Unavailable, requests under way finish within server.StopGrace. Then leaderships are given up, and
 // all is closed in the order opposite to opening.
 //
 // # Concurrency

@@ -11,5 +11,9 @@ import (
 
 // OpenEngine opens the store that c names. fail is called if it fails for good later.
 func OpenEngine(c Config, log *slog.Logger, fail func(error)) (engine.Store, error) {
-	return foundationdb.Open(foundationdb.Options{ClusterFile: c.FDBClusterFile, Logger: log, OnFailure: fail})
+	t := c.FDBTLS
+	return foundationdb.Open(foundationdb.Options{
+		ClusterFile: c.FDBClusterFile, Logger: log, OnFailure: fail,
+		TLS: foundationdb.TLS{CertFile: t.CertFile, KeyFile: t.KeyFile, CAFile: t.CAFile, VerifyPeers: t.VerifyPeers},
+	})
 }

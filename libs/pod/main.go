@@ -24,6 +24,7 @@ type Node interface {
 // Main is the process of a pod of kind k: it parses the command line, starts the node, and stops it when the process is told to or
 // the node fails. It returns the exit code.
 func Main[N Node](k Kind, start func(context.Context, Config, Deps) (N, error)) int {
+	defer raiseHeap()()
 	c := DefaultConfig()
 	return Program(k, &c).Main(etcdapi.EmulatedVersion, func(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) error {
 		c.Config = p.Config

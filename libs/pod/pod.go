@@ -23,10 +23,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/wiring"
 )
 
-// openTimeout bounds the opening of the keyspace: a pod that cannot reach its store says so and ends, and is started again by
-// whoever runs it.
-const openTimeout = 30 * time.Second
-
 // deletedPause is the time between two attempts to wait for the end of the keyspace, while the store cannot be reached.
 const deletedPause = time.Second
 
@@ -113,9 +109,10 @@ func Start[N any](ctx context.Context, k Kind, c Config, d Deps, open func(conte
 
 func (p *Pod) openStore(ctx context.Context) (err error) {
 	c := p.Config
-	ctx, cancel := context.WithTimeout(ctx, openTimeout)
-	defer cancel()
 	if p.Engine == nil {
+		if err := c.FDBTLS.check(); err != nil {
+			return err
+		}
 		if p.Engine, err = OpenEngine(c, p.Log, p.Fail); err != nil {
 			return fmt.Errorf("--store=%s: %w", c.Store, err)
 		}
@@ -127,15 +124,12 @@ func (p *Pod) openStore(ctx context.Context) (err error) {
 		}
 		p.OnClose(p.Bus.Close)
 	}
-	if p.Keyspace, err = keyspace.Open(ctx, p.Engine, []byte(c.FDBRoot), c.Keyspace); err != nil {
-		return fmt.Errorf("keyspace %s: %w", c.Keyspace, err)
-	}
-	options := mvcc.Options{Prefix: p.Keyspace.Prefix, Lanes: c.Lanes, NoRemoval: true, Logger: p.Log}
+	options := mvcc.Options{Lanes: c.Lanes, NoRemoval: true, Logger: p.Log}
 	if p.Bus != nil {
 		// No group commits before the name is known: the queue is empty until services are registered.
 		options.Committed = func() { p.Bus.Nudge(p.Subject) }
 	}
-	if p.Store, err = mvcc.Open(ctx, p.Engine, options); err != nil {
+	if err := p.Reach(ctx, func(ctx context.Context) error { return p.openKeyspace(ctx, options) }); err != nil {
 		return fmt.Errorf("keyspace %s: %w", c.Keyspace, err)
 	}
 	p.OnClose(p.Store.Close)
@@ -144,6 +138,15 @@ func (p *Pod) openStore(ctx context.Context) (err error) {
 	// One member for the whole deployment, whatever the pods are called.
 	p.Header = wiring.Header(cluster, c.Keyspace)
 	return nil
+}
+
+func (p *Pod) openKeyspace(ctx context.Context, o mvcc.Options) (err error) {
+	if p.Keyspace, err = keyspace.Open(ctx, p.Engine, []byte(p.Config.FDBRoot), p.Config.Keyspace); err != nil {
+		return err
+	}
+	o.Prefix = p.Keyspace.Prefix
+	p.Store, err = mvcc.Open(ctx, p.Engine, o)
+	return err
 }
 
 // services are what each kind owns.

@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -20,7 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/server"
 )
@@ -29,16 +28,7 @@ const patience = 30 * time.Second
 
 func testEngine(t *testing.T) engine.Store {
 	t.Helper()
-	e, err := pebble.Open("engine", pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true, FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := e.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return e
+	return testengine.Open(t, 0)
 }
 
 // nobody is an endpoint where nobody listens.

@@ -59,11 +59,15 @@ type GRPC struct {
 	clients clientVersions
 
 	sent, received atomic.Uint64 // message bytes
+
+	draining context.Context
+	drain    context.CancelFunc
 }
 
 // NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
 func NewGRPC(o GRPCOptions) *GRPC {
 	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer()}
+	g.draining, g.drain = context.WithCancel(context.Background())
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{sent: &g.sent, received: &g.received}),
 		grpc.InTapHandle(g.tap),
@@ -93,7 +97,14 @@ func NewGRPC(o GRPCOptions) *GRPC {
 func (g *GRPC) AddSent(bytes int) { g.sent.Add(uint64(bytes)) }
 
 // Close stops a server at once, whether it has served or not.
-func (g *GRPC) Close() { g.server.Stop() }
+func (g *GRPC) Close() {
+	g.drain()
+	g.server.Stop()
+}
+
+// Draining is a context that ends when the server stops: streams that do not end by themselves are to end then, with Unavailable, so that
+// clients resume elsewhere.
+func (g *GRPC) Draining() context.Context { return g.draining }
 
 // SetServing sets the answer of grpc.health.v1. It has no effect once the server stops.
 func (g *GRPC) SetServing(serving bool) {

@@ -17,8 +17,8 @@ import (
 const (
 	// DrainGrace is how long the drain function may take to end watch streams.
 	DrainGrace = 2 * time.Second
-	// StopGrace is how long requests under way may take to finish after that. Streams that never end by themselves
-	// (lease keep-alives, election observers) use it up.
+	// StopGrace is how long requests under way may take to finish after that. Those that wait for others (locks, campaigns) use
+	// it up.
 	StopGrace = 2 * time.Second
 )
 
@@ -27,7 +27,7 @@ type Options struct {
 	GRPC *GRPC // with all services registered
 	HTTP HTTPOptions
 	// Drain ends the streams that would hold up a stop, so that their clients resume elsewhere. It is called once,
-	// after the listeners have been closed. May be nil.
+	// after the listeners have been closed; when it returns GRPC.Draining ends. May be nil.
 	Drain func(context.Context)
 	// OwnReadiness leaves it to the caller to call GRPC.SetServing(true) when the process is ready, and false when it no
 	// longer is; else that is done when serving begins. A stop says false in either case, once and for all.
@@ -84,18 +84,8 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	limit := fdMax()
 	for _, l := range s.listeners {
 		guarded := &guard{Listener: l, max: limit, log: o.Log}
-		switch l.role {
-		case roleBoth:
-			split := newSplitter(guarded, o.Log)
-			run(l.url, split.serve)
-			run(l.url, func() error { return o.GRPC.server.Serve(split.http2) })
-			run(l.url, func() error { return client.Serve(split.http1) })
-		case roleGRPC:
-			run(l.url, func() error { return o.GRPC.server.Serve(guarded) })
-		case roleHTTP:
-			run(l.url, func() error { return client.Serve(guarded) })
-		case roleMetrics:
-			run(l.url, func() error { return metrics.Serve(guarded) })
+		serveListener(l.role, guarded, o.GRPC.server, client, metrics, o.Log, func(serve func() error) { run(l.url, serve) })
+		if l.role == roleMetrics {
 			o.Log.Info("serving metrics", "address", l.url)
 			continue
 		}
@@ -143,6 +133,7 @@ func stopGRPC(o Options) {
 		o.Drain(ctx)
 		cancel()
 	}
+	o.GRPC.drain()
 	select {
 	case <-done:
 	case <-time.After(StopGrace):

@@ -101,11 +101,17 @@ func start(t *testing.T, change func(*Config)) *running {
 	if change != nil {
 		change(&c)
 	}
-	log := slog.New(slog.DiscardHandler)
 	s, err := Listen(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
+	return serveFakes(t, s, c)
+}
+
+// serveFakes serves fakes on the sockets of s until the end of the test.
+func serveFakes(t *testing.T, s *Server, c Config) *running {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
 	g := NewGRPC(GRPCOptions{
 		MaxRequestBytes: c.MaxRequestBytes, MaxConcurrentStreams: math.MaxUint32, Histograms: c.ExtensiveMetrics,
 		KeepaliveMinTime: c.KeepaliveMinTime, KeepaliveInterval: c.KeepaliveInterval, KeepaliveTimeout: c.KeepaliveTimeout,

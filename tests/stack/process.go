@@ -9,6 +9,8 @@ import (
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/headwaterdb/headwater/tests/internal/spawn"
 )
 
 const (
@@ -55,8 +57,7 @@ func (p *Process) Start(ctx context.Context) error {
 	cmd := exec.Command(p.path, p.args...)
 	cmd.Env = append(cleanEnv(), p.env...)
 	cmd.Stdout, cmd.Stderr = log, log
-	cmd.SysProcAttr = attributes()
-	if err := spawn(cmd); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		return fmt.Errorf("stack: %s: %w", p.Name, err)
 	}
 	exited := make(chan struct{})

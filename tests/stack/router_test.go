@@ -4,11 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net"
 	"net/http"
 	"os"
+	"path"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -18,293 +16,225 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials/insecure"
-	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 )
-
-const routerTemplate = "../../deploy/nginx.conf.template"
-
-// cutter is a listener whose connections can be cut off.
-type cutter struct {
-	net.Listener
-	mu    sync.Mutex
-	conns []*net.TCPConn
-}
-
-func (c *cutter) Accept() (net.Conn, error) {
-	conn, err := c.Listener.Accept()
-	if err == nil {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		c.conns = append(c.conns, conn.(*net.TCPConn))
-	}
-	return conn, err
-}
-
-// cut ends all connections, as the kernel does for a process that dies: with FIN, or with RST if something has not been read.
-func (c *cutter) cut(reset bool) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, conn := range c.conns {
-		if reset {
-			_ = conn.SetLinger(0) // it may have ended
-		}
-		_ = conn.Close() // as above
-	}
-	c.conns = nil
-}
-
-// fakePod serves one kind's services and counts what it carries out, by key.
-type fakePod struct {
-	pb.UnimplementedKVServer
-	pb.UnimplementedWatchServer
-	pb.UnimplementedLeaseServer
-	listener *cutter
-	server   *grpc.Server
-	world    *world
-}
-
-// world is what the pods of a test share.
-type world struct {
-	mu      sync.Mutex
-	carried map[string]int // by key
-	// onPut is called while a put is being carried out, by the pod that does. Set before the puts.
-	onPut func(ctx context.Context, p *fakePod) error
-	ended chan error // gets the end of each watch stream, as the pod sees it
-}
-
-func (w *world) count(key string) int {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.carried[key]
-}
-
-func (p *fakePod) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
-	return &pb.RangeResponse{}, nil
-}
-
-func (p *fakePod) Put(ctx context.Context, r *pb.PutRequest) (*pb.PutResponse, error) {
-	p.world.mu.Lock()
-	p.world.carried[string(r.Key)]++
-	do := p.world.onPut
-	p.world.mu.Unlock()
-	if do != nil {
-		if err := do(ctx, p); err != nil {
-			return nil, err
-		}
-	}
-	return &pb.PutResponse{}, nil
-}
-
-// Watch answers each request, and ends with Unavailable after one to cancel.
-func (p *fakePod) Watch(s pb.Watch_WatchServer) error {
-	for {
-		r, err := s.Recv()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			p.world.ended <- err
-			return err
-		}
-		if r.GetCancelRequest() != nil {
-			return status.Error(codes.Unavailable, "draining")
-		}
-		if err := s.Send(&pb.WatchResponse{Created: true}); err != nil {
-			return err
-		}
-	}
-}
-
-func (p *fakePod) LeaseKeepAlive(s pb.Lease_LeaseKeepAliveServer) error {
-	for {
-		r, err := s.Recv()
-		if err != nil {
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
-			return err
-		}
-		if err := s.Send(&pb.LeaseKeepAliveResponse{ID: r.ID}); err != nil {
-			return err
-		}
-	}
-}
-
-// startFake starts a pod of a kind, which serves nothing but the services of that kind.
-func startFake(t *testing.T, kind string, w *world) *fakePod {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	p := &fakePod{listener: &cutter{Listener: l}, server: grpc.NewServer(), world: w}
-	switch kind {
-	case "kv":
-		pb.RegisterKVServer(p.server, p)
-		healthpb.RegisterHealthServer(p.server, health.NewServer())
-	case "watchhub":
-		pb.RegisterWatchServer(p.server, p)
-	case "leasekeeper":
-		pb.RegisterLeaseServer(p.server, p)
-	}
-	go func() { _ = p.server.Serve(p.listener) }() // ends with Stop
-	t.Cleanup(p.server.Stop)
-	return p
-}
-
-// freePort returns a port that nobody listens on.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// tryRouter starts nginx on two free ports, until the end of the test.
-func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack, error) {
-	t.Helper()
-	s := &Stack{cfg: Config{Dir: t.TempDir(), Port: freePort(t), BasePort: freePort(t), Nginx: nginx}}
-	values := s.routerValues()
-	maps.Copy(values, addresses)
-	template, err := os.ReadFile(routerTemplate)
-	if err != nil {
-		return nil, err
-	}
-	text, err := RenderRouter(string(template), values)
-	if err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(s.path(routerFile), []byte(text), 0o644); err != nil {
-		return nil, err
-	}
-	path, args := routerCommand(nginx, s.cfg.Dir)
-	// The file with its id is there when nginx listens. Dialing would be worse: a dialer may get the very port as its own, and talk to itself.
-	router := &Process{Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args, ready: func(context.Context) error {
-		_, err := os.Stat(s.path("nginx.pid"))
-		return err
-	}}
-	if err := router.Start(t.Context()); err != nil {
-		log, _ := os.ReadFile(router.Log)
-		return nil, fmt.Errorf("%w\n%s", err, log)
-	}
-	t.Cleanup(func() {
-		if err := router.Kill(); err != nil {
-			t.Error(err)
-		}
-		if log, _ := os.ReadFile(router.Log); t.Failed() {
-			t.Logf("nginx: %s", log)
-		}
-	})
-	return s, nil
-}
-
-// startRouter starts nginx with the configuration that the stack and docker-compose.yml use, in front of two fake pods of each kind.
-func startRouter(t *testing.T, w *world) (conn *grpc.ClientConn, pods map[string][]*fakePod, httpAddress string) {
-	t.Helper()
-	nginx, err := FindNginx()
-	if err != nil {
-		t.Skipf("SKIPPED the router's behaviour: %v (apt-get install nginx)", err)
-	}
-	addresses := map[string]string{}
-	pods = map[string][]*fakePod{}
-	for _, kind := range PodKinds {
-		for i := range podsPerKind {
-			p := startFake(t, kind, w)
-			pods[kind] = append(pods[kind], p)
-			addresses[fmt.Sprintf("%s_%d", strings.ToUpper(kind), i+1)] = p.listener.Addr().String()
-		}
-	}
-	// A port that is free may be taken before nginx takes it.
-	var s *Stack
-	for range 5 {
-		if s, err = tryRouter(t, nginx, addresses); err == nil {
-			break
-		}
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	conn, err = grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close() })
-	return conn, pods, s.HTTPEndpoint()
-}
-
-func newWorld() *world { return &world{carried: map[string]int{}, ended: make(chan error, 1)} }
 
 // routerTimeout bounds what takes milliseconds.
 const routerTimeout = 30 * time.Second
 
+// write is one of the calls that write, as a client makes it. It returns the key that the pods count by.
+type write struct {
+	method string
+	make   func(i int) (key string, request, response any)
+}
+
+var writes = []write{
+	{pb.KV_Put_FullMethodName, func(i int) (string, any, any) {
+		key := fmt.Sprint("k", i)
+		return key, &pb.PutRequest{Key: []byte(key)}, &pb.PutResponse{}
+	}},
+	{pb.KV_DeleteRange_FullMethodName, func(i int) (string, any, any) {
+		key := fmt.Sprint("k", i)
+		return key, &pb.DeleteRangeRequest{Key: []byte(key)}, &pb.DeleteRangeResponse{}
+	}},
+	{pb.KV_Txn_FullMethodName, func(i int) (string, any, any) {
+		key := fmt.Sprint("k", i)
+		return key, &pb.TxnRequest{Compare: []*pb.Compare{{Key: []byte(key)}}}, &pb.TxnResponse{}
+	}},
+	{pb.Lease_LeaseGrant_FullMethodName, func(i int) (string, any, any) {
+		return fmt.Sprint(i), &pb.LeaseGrantRequest{ID: int64(i)}, &pb.LeaseGrantResponse{}
+	}},
+}
+
+// cuts are the ways in which a pod ends.
+var cuts = map[string]struct{ reset, stop bool }{
+	"FIN":                          {},
+	"RST":                          {reset: true},
+	"FIN, and the pod is not back": {stop: true},
+	"RST, and the pod is not back": {reset: true, stop: true},
+}
+
+// callsAtATime is how many calls are under way, over one connection, when a pod ends.
+const callsAtATime = 20
+
 // TestRouterRepeatsNoCall cuts off connections while calls are being carried out. A call that a pod got must not come to a pod again, from
-// the router or from gRPC in the client, which repeats what it is told was refused: the client gets Unavailable (or Internal, if nginx had
-// begun to relay an answer), and the rest is up to it.
+// the router or from gRPC in the client, which repeats what it is told was refused: the client gets Unavailable, and the rest is up to it.
 func TestRouterRepeatsNoCall(t *testing.T) {
-	const calls = 20 // at a time, over one connection
-	for name, c := range map[string]struct{ reset, stop bool }{
-		"FIN":                          {},
-		"RST":                          {reset: true},
-		"FIN, and the pod is not back": {stop: true},
-		"RST, and the pod is not back": {reset: true, stop: true},
-	} {
+	for name, c := range cuts {
+		for _, call := range writes {
+			t.Run(path.Base(call.method)+", "+name, func(t *testing.T) {
+				w := newWorld()
+				conn, _, _ := startRouter(t, w)
+				ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
+				defer cancel()
+				// Some calls first, so that connections to pods are there and the stream is not the first of its connection.
+				for i := range 6 {
+					_, request, response := call.make(callsAtATime + i)
+					if err := conn.Invoke(ctx, call.method, request, response); err != nil {
+						t.Fatal(err)
+					}
+				}
+				gone := make(chan struct{})
+				var first sync.Once
+				var dead *fakePod
+				w.onCall = func(_ context.Context, p *fakePod) error {
+					first.Do(func() {
+						dead = p
+						if c.stop {
+							p.listener.Close()
+						}
+						p.listener.cut(c.reset)
+						close(gone)
+					})
+					<-gone
+					if p == dead {
+						p.listener.cut(c.reset) // connections that came since
+					}
+					return nil
+				}
+				var keys [callsAtATime]string
+				var errs [callsAtATime]error
+				var wg sync.WaitGroup
+				for i := range callsAtATime {
+					wg.Go(func() {
+						var request, response any
+						keys[i], request, response = call.make(i)
+						errs[i] = conn.Invoke(ctx, call.method, request, response)
+					})
+				}
+				wg.Wait()
+				failed := 0
+				for i, err := range errs {
+					n := w.count(keys[i])
+					switch {
+					case err == nil && n == 1:
+					case status.Code(err) == codes.Unavailable && n <= 1:
+						failed++
+					default:
+						t.Errorf("call %d was carried out %d times, the client got: %v", i, n, err)
+					}
+				}
+				if failed == 0 {
+					t.Error("no call was hit")
+				}
+			})
+		}
+	}
+}
+
+// TestRouterCutAnswer cuts off connections when the client has the headers of the answer, and waits for the rest. Nobody can take headers back, so the
+// client's stream is reset: Internal, an unknown outcome as well. (Pods send the headers of unary calls with the answer.)
+func TestRouterCutAnswer(t *testing.T) {
+	for name, c := range cuts {
+		for _, call := range writes {
+			t.Run(path.Base(call.method)+", "+name, func(t *testing.T) {
+				w := newWorld()
+				conn, _, _ := startRouter(t, w)
+				ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
+				defer cancel()
+				var headers sync.WaitGroup // that clients wait for
+				headers.Add(callsAtATime)
+				var first sync.Once
+				var dead *fakePod
+				w.onCall = func(ctx context.Context, p *fakePod) error {
+					if err := grpc.SendHeader(ctx, metadata.Pairs("begun", "1")); err != nil {
+						return err
+					}
+					headers.Wait()
+					first.Do(func() {
+						dead = p
+						if c.stop {
+							p.listener.Close()
+						}
+						p.listener.cut(c.reset)
+					})
+					return nil
+				}
+				var keys [callsAtATime]string
+				var errs [callsAtATime]error
+				var wg sync.WaitGroup
+				for i := range callsAtATime {
+					wg.Go(func() {
+						var request, response any
+						keys[i], request, response = call.make(i)
+						s, err := conn.NewStream(ctx, &grpc.StreamDesc{}, call.method)
+						if err == nil {
+							err = errors.Join(s.SendMsg(request), s.CloseSend())
+						}
+						if err == nil {
+							_, err = s.Header()
+						}
+						headers.Done()
+						if err == nil {
+							err = s.RecvMsg(response)
+						}
+						errs[i] = err
+					})
+				}
+				wg.Wait()
+				failed := 0
+				for i, err := range errs {
+					n := w.count(keys[i])
+					switch code := status.Code(err); {
+					case err == nil && n == 1:
+					case (code == codes.Unavailable || code == codes.Internal) && n == 1:
+						failed++
+					default:
+						t.Errorf("call %d was carried out %d times, the client got: %v", i, n, err)
+					}
+				}
+				if dead == nil || failed == 0 {
+					t.Error("no call was hit")
+				}
+			})
+		}
+	}
+}
+
+// TestRouterCutStreams cuts off the pods of a watch and of keep-alives: the client gets a code with which clientv3 goes on elsewhere.
+func TestRouterCutStreams(t *testing.T) {
+	for name, c := range cuts {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld()
-			conn, _, _ := startRouter(t, w)
-			kv := pb.NewKVClient(conn)
+			conn, pods, _ := startRouter(t, newWorld())
 			ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
 			defer cancel()
-			// Some calls first, so that connections to pods are there and the stream is not the first of its connection.
-			for i := range 6 {
-				if _, err := kv.Put(ctx, &pb.PutRequest{Key: fmt.Append(nil, "warm", i)}); err != nil {
-					t.Fatal(err)
-				}
+			watch, err := pb.NewWatchClient(conn).Watch(ctx)
+			if err == nil {
+				err = watch.Send(&pb.WatchRequest{})
 			}
-			gone := make(chan struct{})
-			var first sync.Once
-			var dead *fakePod
-			w.onPut = func(_ context.Context, p *fakePod) error {
-				first.Do(func() {
-					dead = p
+			if err == nil {
+				_, err = watch.Recv()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			alive, err := pb.NewLeaseClient(conn).LeaseKeepAlive(ctx)
+			if err == nil {
+				err = alive.Send(&pb.LeaseKeepAliveRequest{ID: 1})
+			}
+			if err == nil {
+				_, err = alive.Recv()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, kind := range []string{"watchhub", "leasekeeper"} {
+				for _, p := range pods[kind] {
 					if c.stop {
 						p.listener.Close()
 					}
 					p.listener.cut(c.reset)
-					close(gone)
-				})
-				<-gone
-				if p != dead {
-					return nil
-				}
-				p.listener.cut(c.reset) // connections that came since
-				return nil
-			}
-			errs := make([]error, calls)
-			var wg sync.WaitGroup
-			for i := range calls {
-				wg.Go(func() { _, errs[i] = kv.Put(ctx, &pb.PutRequest{Key: fmt.Append(nil, "k", i)}) })
-			}
-			wg.Wait()
-			failed := 0
-			for i, err := range errs {
-				n := w.count(fmt.Sprint("k", i))
-				switch {
-				case err == nil && n == 1:
-				case status.Code(err) == codes.Unavailable && n <= 1:
-					failed++
-				case status.Code(err) == codes.Internal && n == 1: // the answer had begun
-				default:
-					t.Errorf("call %d was carried out %d times, the client got: %v", i, n, err)
 				}
 			}
-			if failed == 0 {
-				t.Error("no call was hit")
+			for what, recv := range map[string]func() error{
+				"watch":      func() error { _, err := watch.Recv(); return err },
+				"keep-alive": func() error { _, err := alive.Recv(); return err },
+			} {
+				if err := recv(); status.Code(err) != codes.Unavailable && status.Code(err) != codes.Internal {
+					t.Errorf("%s: %v", what, err)
+				}
 			}
 		})
 	}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/headwaterdb/headwater/tests/internal/spawn"
 )
 
 // BinaryEnv names the environment variable that holds the path of a ready headwater binary.
@@ -123,8 +125,9 @@ func goBuild(path, pkg string) error {
 	return nil
 }
 
-// Cleanup removes the binaries that were built. Call it at the end of TestMain.
+// Cleanup removes the binaries that were built. Call it at the end of TestMain, when no server is wanted any more.
 func Cleanup() {
+	spawn.Stop()
 	built.Lock()
 	defer built.Unlock()
 	if built.dir != "" {

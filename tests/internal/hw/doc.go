@@ -8,5 +8,7 @@
 // Binaries are built once per test process into a temporary directory; a TestMain should call Cleanup at its end.
 // HEADWATER_BINARY names a ready binary to be used instead of building one.
 //
+// No server outlives the test process (package spawn).
+//
 // Concurrency: a Server's methods may be called from any goroutine; they exclude one another.
 package hw

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/headwaterdb/headwater/tests/internal/spawn"
 )
 
 const (
@@ -109,7 +111,7 @@ func (s *Server) Start() error {
 	cmd := exec.Command(s.prog.Path, append(s.prog.Args(s.layout), s.extra...)...)
 	cmd.Stdout, cmd.Stderr = s.log, s.log
 	cmd.Env = cleanEnv()
-	if err := cmd.Start(); err != nil {
+	if err := spawn.Start(cmd); err != nil {
 		return fmt.Errorf("hw: %w", err)
 	}
 	exited := make(chan struct{})

@@ -1,8 +1,8 @@
 //go:build !linux
 
-package stack
+package spawn
 
 import "syscall"
 
-// attributes keep a child from Ctrl-C, which is for the stack to handle.
+// attributes keep a child from Ctrl-C, which is for the parent to handle.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }

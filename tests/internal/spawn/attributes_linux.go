@@ -1,8 +1,8 @@
-package stack
+package spawn
 
 import "syscall"
 
-// attributes keep a child from Ctrl-C, which is for the stack to handle, and from outliving the stack.
+// attributes keep a child from Ctrl-C, which is for the parent to handle, and from outliving it.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }

@@ -1,0 +1,145 @@
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/health"
+	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/status"
+)
+
+// LobbyOptions are the parts of a lobby.
+type LobbyOptions struct {
+	// Why says why the process does not serve yet; never nil.
+	Why      func() error
+	Versions Versions
+	Log      *slog.Logger
+}
+
+// Lobby answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get Unavailable, so that
+// clients turn elsewhere; health checks say that the process lives and is not ready. leave ends that, and must be called before Serve or
+// Close: connections are cut, and those who come next wait for Serve.
+func (s *Server) Lobby(o LobbyOptions) (leave func()) {
+	g := lobbyGRPC(o)
+	handlers := newHTTP(HTTPOptions{
+		Health: absent{o.Why}, Ready: []Check{{Name: "serving", Run: func(context.Context) error { return o.Why() }}},
+		Versions: o.Versions, Metrics: prometheus.NewRegistry(), Log: o.Log,
+	})
+	client, metrics := newHTTPServer(handlers.client), newHTTPServer(handlers.metrics)
+	borrowed := make([]*borrowedListener, len(s.listeners))
+	for i, l := range s.listeners {
+		borrowed[i] = &borrowedListener{Listener: l.Listener}
+		serveListener(l.role, borrowed[i], g, client, metrics, o.Log, func(serve func() error) {
+			go func() { _ = serve() }() // ends with its listener, which is all that can happen to it
+		})
+	}
+	return func() {
+		for _, b := range borrowed {
+			_ = b.Close() // it returns nil
+		}
+		g.Stop()
+		_ = client.Close() // of listeners that are closed already, as the next
+		_ = metrics.Close()
+	}
+}
+
+// lobbyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
+func lobbyGRPC(o LobbyOptions) *grpc.Server {
+	g := grpc.NewServer(
+		grpc.ConnectionTimeout(sniffTimeout),
+		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
+			return status.Errorf(codes.Unavailable, "headwater: starting: %v", o.Why())
+		}),
+	)
+	h := health.NewServer()
+	h.SetServingStatus("", healthpb.HealthCheckResponse_NOT_SERVING)
+	healthpb.RegisterHealthServer(g, h)
+	return g
+}
+
+// absent is the health of a process that has no store yet.
+type absent struct{ why func() error }
+
+// Read implements Health.
+func (a absent) Read(context.Context, bool) error { return a.why() }
+
+// Alarms implements Health.
+func (absent) Alarms() []*pb.AlarmMember { return nil }
+
+// serveListener serves one listener in its role; run starts what it is given in the background.
+func serveListener(r role, l net.Listener, g *grpc.Server, client, metrics *http.Server, log *slog.Logger, run func(serve func() error)) {
+	switch r {
+	case roleBoth:
+		split := newSplitter(l, log)
+		run(split.serve)
+		run(func() error { return g.Serve(split.http2) })
+		run(func() error { return client.Serve(split.http1) })
+	case roleGRPC:
+		// Not gRPC by itself: see the package comment on first bytes.
+		split := newSplitter(l, log)
+		_ = split.http1.Close() // connections of HTTP/1 are closed
+		run(split.serve)
+		run(func() error { return g.Serve(split.http2) })
+	case roleHTTP:
+		run(func() error { return client.Serve(l) })
+	case roleMetrics:
+		run(func() error { return metrics.Serve(l) })
+	}
+}
+
+// borrowedListener is a listener that is given back: Close ends its Accept, and leaves the socket open.
+type borrowedListener struct {
+	net.Listener
+	mu     sync.Mutex
+	closed bool
+	inside sync.WaitGroup // of Accept
+}
+
+// Accept implements net.Listener.
+func (b *borrowedListener) Accept() (net.Conn, error) {
+	b.mu.Lock()
+	if b.closed {
+		b.mu.Unlock()
+		return nil, net.ErrClosed
+	}
+	b.inside.Add(1)
+	b.mu.Unlock()
+	defer b.inside.Done()
+	c, err := b.Listener.Accept()
+	if err != nil && b.isClosed() {
+		err = net.ErrClosed
+	}
+	return c, err
+}
+
+func (b *borrowedListener) isClosed() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.closed
+}
+
+// Close implements net.Listener. It returns when nobody is inside Accept.
+func (b *borrowedListener) Close() error {
+	b.mu.Lock()
+	first := !b.closed
+	b.closed = true
+	b.mu.Unlock()
+	// TCP and Unix sockets, which is all there is, have deadlines.
+	d, ok := b.Listener.(interface{ SetDeadline(time.Time) error })
+	if !first || !ok {
+		return nil
+	}
+	_ = d.SetDeadline(time.Unix(1, 0)) // the listener may be closed, which ends Accept as well
+	b.inside.Wait()
+	_ = d.SetDeadline(time.Time{})
+	return nil
+}
