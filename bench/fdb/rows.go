@@ -170,6 +170,7 @@ func rowIDs() (ids []string) {
 const (
 	commitsMetric   = "headwater_group_commits_total"
 	conflictsMetric = "headwater_group_conflicts_total"
+	outdatedMetric  = "headwater_group_outdated_total" // a conflict too, if all requests succeed
 )
 
 const (
@@ -230,7 +231,7 @@ func conflicts(ctx context.Context, b *bench) (s sample, err error) {
 			err = serr
 		}
 	}()
-	before, err := metric(ctx, conflictsMetric, b.kv...)
+	before, err := repeated(ctx, b.kv...)
 	if err != nil {
 		return s, err
 	}
@@ -238,10 +239,20 @@ func conflicts(ctx context.Context, b *bench) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	after, err := metric(ctx, conflictsMetric, b.kv...)
+	after, err := repeated(ctx, b.kv...)
 	s = loadSample(res, used)
 	s.values = map[string]float64{valueConflicts: after - before}
 	return s, err
+}
+
+// repeated returns how many groups kv pods have evaluated again.
+func repeated(ctx context.Context, kv ...*stack.Process) (float64, error) {
+	conflicts, err := metric(ctx, conflictsMetric, kv...)
+	if err != nil {
+		return 0, err
+	}
+	outdated, err := metric(ctx, outdatedMetric, kv...)
+	return conflicts + outdated, err
 }
 
 // watch is a load of package watchload: watchers at the hubs' addresses, writers at kv-1.

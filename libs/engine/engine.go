@@ -73,7 +73,7 @@ type Store interface {
 // RecentBeginner is what an engine offers beside Store where Begin has to ask somebody for the version to read at (FoundationDB: a round trip, and under load
 // one of the longest parts of a commit).
 type RecentBeginner interface {
-	// BeginRecent is Begin at a version that is at hand and may be out of date: it includes every commit of this Store whose Wait has returned before the
+	// BeginRecent is Begin at a version that is at hand and may be out of date: it includes every commit of this Store whose Wait has returned without an error before the
 	// call, and of others possibly none of the last moments. Once the commit of its mutations has succeeded, all that the transaction has read with a conflict is
 	// known to be what a transaction that began after the call would have read. Nothing is known of what it has read without one, nor of anything if it
 	// does not mutate. ok is false if no such version is at hand: then Begin. Errors: as Begin.

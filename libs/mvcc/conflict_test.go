@@ -144,7 +144,7 @@ func TestOvertaken(t *testing.T) {
 			}
 			close(release)
 			wg.Wait()
-			if a.Usage().Conflicts.Load() == 0 {
+			if u := a.Usage(); u.Conflicts.Load()+u.Outdated.Load() == 0 {
 				t.Error("no conflict")
 			}
 			check(t, e, a, nil, false)

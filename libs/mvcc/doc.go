@@ -32,7 +32,7 @@
 //   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
 //   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are smaller than the
 //     real ones, but still above every revision that a client can know, since the head was read after its request. A group on a state at hand
-//     compares none (group.needsHead).
+//     that has compared one is not committed (group.needsHead).
 //
 // # Concurrency
 //

@@ -23,7 +23,7 @@ type mutation interface {
 	run(ctx context.Context, g *group, res *Result) error
 	// grows says that the request is refused when space has run out.
 	grows() bool
-	// proves says that the request usually makes a revision, so that its group's commit proves what it has read (see group.proved).
+	// proves says that the request usually makes a revision, so that its group is usually proved by its commit (see group.proved).
 	proves() bool
 }
 

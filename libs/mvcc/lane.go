@@ -82,19 +82,17 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			fail(reqs, ErrUnavailable)
 			return
 		}
-		done, err := l.attempt(ctx, reqs, recent)
+		done, err := l.attempt(ctx, reqs, &recent)
 		if err == nil {
 			if rest := reqs[done:]; len(rest) > 0 {
 				l.s.queue.putBack(rest)
 			}
 			return
 		}
-		if recent {
+		if recent { // whatever the error is: it may come from the state
 			recent, l.wary = false, waryGroups
-			if errors.Is(err, errUnproved) {
-				l.s.usage.Unproved.Add(1)
-				continue
-			}
+			l.s.usage.Outdated.Add(1)
+			continue
 		}
 		l.s.usage.Retries.Add(1)
 		switch {
@@ -170,10 +168,10 @@ func sleep(ctx context.Context, d time.Duration) {
 }
 
 // attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when it
-// returns, or will be when their flight lands. On an error none has been, and nothing has happened. With recent it may use a state at hand; errUnproved
-// says that it was no good.
-func (l *lane) attempt(ctx context.Context, reqs []*request, recent bool) (int, error) {
-	txn, recent, err := l.begin(ctx, recent)
+// returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards
+// whether one was used.
+func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
+	txn, err := l.begin(ctx, recent)
 	if err != nil {
 		return 0, err
 	}
@@ -183,7 +181,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent bool) (int, 
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
 	n, err := g.evaluate(ctx, reqs)
-	if err == nil && recent && !g.proved(reqs[:n]) {
+	if err == nil && *recent && !g.proved(reqs[:n]) {
 		err = errUnproved
 	}
 	if err != nil {

@@ -10,10 +10,11 @@ import (
 )
 
 // A group may be evaluated on a state that is at hand and perhaps out of date (engine.RecentBeginner). Its commit then proves that the state was current after all, for
-// every row that was read with a conflict; the head is not among them, since every group writes it. So such a group is committed only if no answer rests on the
-// head, which is so if each request makes a revision of its own: the usual put, transaction or delete. Otherwise it is evaluated again on a state that was asked for.
+// every row that was read with a conflict; the head is not among them, since every group writes it. So such a group is committed only if no answer rests on the head: every
+// header in the answers is a revision of the group itself, none is an error, and nothing was compared with the head. The usual puts, transactions and deletes are so. Else, and
+// after any failure, it is evaluated again on a state that was asked for.
 
-// waryGroups is how many groups of a lane begin with asking, after one that a state at hand was no good for.
+// waryGroups is how many groups of a lane begin with asking, after one that was evaluated in vain on a state at hand.
 const waryGroups = 16
 
 // errUnproved says that the commit of a group would not prove its answers.
@@ -31,15 +32,16 @@ func (l *lane) tryRecent(reqs []*request) bool {
 	return !slices.ContainsFunc(reqs, func(r *request) bool { return !r.m.proves() })
 }
 
-// begin begins the transaction of a group; recent asks for, and then says, that its state may be out of date.
-func (l *lane) begin(ctx context.Context, recent bool) (txn engine.Txn, isRecent bool, err error) {
-	if recent {
-		if txn, ok, err := l.s.recent.BeginRecent(ctx); ok || err != nil {
-			return txn, ok, err
+// begin begins the transaction of a group; recent allows, and then says, that its state may be out of date.
+func (l *lane) begin(ctx context.Context, recent *bool) (engine.Txn, error) {
+	if *recent {
+		if txn, ok, err := l.s.recent.BeginRecent(ctx); ok && err == nil {
+			l.s.usage.Recent.Add(1)
+			return txn, nil
 		}
+		*recent = false
 	}
-	txn, err = l.s.eng.Begin(ctx)
-	return txn, false, err
+	return l.s.eng.Begin(ctx)
 }
 
 // proved says that a successful commit proves all answers of the group, whatever its state was.
@@ -47,10 +49,18 @@ func (g *group) proved(reqs []*request) bool {
 	return !g.needsHead && !slices.ContainsFunc(reqs, func(r *request) bool { return r.err != nil || !r.res.pending() })
 }
 
-// pending says that all revisions in a result are those of its group.
+// pending says that all headers in a result have revisions of its group.
 func (res *Result) pending() bool {
-	if _, ok := revlog.PendingIndex(res.Rev); !ok {
-		return false
-	}
-	return !slices.ContainsFunc(res.Ops, func(o OpResult) bool { return !o.Result.pending() })
+	_, ok := revlog.PendingIndex(res.Rev)
+	return ok && res.opsPending()
+}
+
+// opsPending is pending for the results of a transaction's operations. That of a nested transaction has no header of its own.
+func (res *Result) opsPending() bool {
+	return !slices.ContainsFunc(res.Ops, func(o OpResult) bool {
+		if o.Kind == OpTxn {
+			return !o.Result.opsPending()
+		}
+		return !o.Result.pending()
+	})
 }

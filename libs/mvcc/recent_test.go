@@ -2,12 +2,14 @@ package mvcc_test
 
 import (
 	"context"
+	"fmt"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -29,6 +31,16 @@ func (c *counted) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 type shared struct{ engine.Store }
 
 func (shared) Close() error { return nil }
+
+// openRecent opens a store on an engine that begins on states at hand. It lives as long as the test.
+func openRecent(t *testing.T, inner engine.Store, o mvcc.Options) (*mvcc.Store, *counted) {
+	t.Helper()
+	c := &counted{Store: faults.New(shared{inner}, faults.Options{Recent: true})}
+	o.Lanes = 1
+	s := open(t, c, o)
+	t.Cleanup(func() { c.Store.Close() }) // before the store's own: nothing of it is left then
+	return s, c
+}
 
 // TestOutOfDate: a store whose state at hand lacks another's write answers as if it had asked.
 func TestOutOfDate(t *testing.T) {
@@ -118,10 +130,9 @@ func TestOutOfDate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inner := openEngine(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true})
-			mine := &counted{Store: faults.New(shared{inner}, faults.Options{Recent: true})}
-			a, b := open(t, mine, mvcc.Options{Lanes: 1}), open(t, shared{inner}, mvcc.Options{Lanes: 1})
-			t.Cleanup(func() { mine.Store.Close() }) // runs before a's: nothing of it is left then
+			inner := openEngine(t, fdb)
+			a, mine := openRecent(t, inner, mvcc.Options{})
+			b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
 			put(t, a, "k", "mine")
 			begun := mine.recent.Load()
 			if _, err := b.LeaseGrant(t.Context(), 7, 60, nil); err != nil {
@@ -133,5 +144,97 @@ func TestOutOfDate(t *testing.T) {
 				t.Error("the state at hand was not used")
 			}
 		})
+	}
+}
+
+// TestOutOfDateTooLarge: a delete that was too large on the state at hand, and no longer is since another store has deleted most of
+// it, is not refused.
+func TestOutOfDateTooLarge(t *testing.T) {
+	inner := openEngine(t, fdb)
+	a, mine := openRecent(t, inner, mvcc.Options{})
+	b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
+	value := strings.Repeat("v", 95_000)
+	for i := range 120 { // 11 MB: no transaction deletes them all
+		put(t, b, fmt.Sprintf("b%03d", i), value)
+	}
+	put(t, a, "a", "mine")
+	begun := mine.recent.Load()
+	for _, r := range [][2]string{{"b000", "b050"}, {"b050", "b100"}} {
+		if _, err := b.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte(r[0]), End: []byte(r[1])}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	res, err := a.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("b"), End: []byte("c")})
+	if err != nil || res.Deleted != 20 {
+		t.Errorf("%+v, %v", res, err)
+	}
+	if mine.recent.Load() == begun {
+		t.Error("the state at hand was not used")
+	}
+}
+
+// TestOutOfDateKeyspace: the first write to a keyspace that another store has created after the state at hand.
+func TestOutOfDateKeyspace(t *testing.T) {
+	inner := openEngine(t, fdb)
+	first, mine := openRecent(t, inner, mvcc.Options{Prefix: []byte("1/")})
+	put(t, first, "k", "v")
+	open(t, shared{inner}, mvcc.Options{Lanes: 1, Prefix: []byte("2/")}) // creates it
+	a := open(t, mine, mvcc.Options{Lanes: 1, Prefix: []byte("2/")})
+	begun := mine.recent.Load()
+	if _, err := a.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
+		t.Error(err)
+	}
+	if mine.recent.Load() == begun {
+		t.Error("the state at hand was not used")
+	}
+}
+
+// TestNestedProves: a transaction with one nested in it that makes a revision is proved by its commit like any other.
+func TestNestedProves(t *testing.T) {
+	a, _ := openRecent(t, openEngine(t, fdb), mvcc.Options{})
+	put(t, a, "k", "mine")
+	nested := mvcc.Op{Txn: &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("n")}}}}}
+	if _, err := a.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{nested}}); err != nil {
+		t.Fatal(err)
+	}
+	if u := a.Usage(); u.Recent.Load() != 2 || u.Outdated.Load() != 0 {
+		t.Errorf("%d groups began on a state at hand, %d of them were evaluated again", u.Recent.Load(), u.Outdated.Load())
+	}
+}
+
+// TestOutOfDateGroups: requests of all outcomes in one group, on a state that lacks another store's write.
+func TestOutOfDateGroups(t *testing.T) {
+	inner := openEngine(t, fdb)
+	a, mine := openRecent(t, inner, mvcc.Options{})
+	b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
+	fails := []mvcc.Compare{{Key: []byte("k"), Target: mvcc.CompareValue, Value: []byte("nobody's")}}
+	var used int64
+	for range 50 {
+		put(t, a, "k", "mine")
+		rev := put(t, b, "other", "theirs")
+		begun := mine.recent.Load()
+		var wg sync.WaitGroup
+		run := func(what string, f func() (*mvcc.Result, error)) {
+			wg.Go(func() {
+				if res, err := f(); err != nil || res.Rev < rev {
+					t.Errorf("%s: %+v after %d, %v", what, res, rev, err)
+				}
+			})
+		}
+		for i := range 4 {
+			key := []byte(fmt.Sprint("k", i))
+			run("put", func() (*mvcc.Result, error) { return a.Put(t.Context(), &mvcc.PutRequest{Key: key}) })
+			run("failing compare", func() (*mvcc.Result, error) {
+				return a.Txn(t.Context(), &mvcc.TxnRequest{Compares: fails, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: key}}}})
+			})
+			run("delete of nothing", func() (*mvcc.Result, error) {
+				return a.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("nobody's")})
+			})
+		}
+		wg.Wait()
+		used += mine.recent.Load() - begun
+	}
+	if used == 0 {
+		t.Error("no state at hand was used")
 	}
 }

@@ -54,7 +54,7 @@ type headAt struct {
 type Usage struct {
 	Ranges, Puts, Deletes, Txns atomic.Int64 // requests
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
-	Unproved                    atomic.Int64 // groups whose commit on a state at hand would not have proved their answers
+	Recent, Outdated            atomic.Int64 // groups that began on a state at hand, and those of them that were evaluated again
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
 }

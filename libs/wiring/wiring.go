@@ -168,8 +168,8 @@ type storeMetric struct {
 
 var storeMetrics = []storeMetric{
 	{prometheus.NewDesc("headwater_group_commits_total", "Group commits.", nil, nil), func(u *mvcc.Usage) int64 { return u.Groups.Load() }},
-	{prometheus.NewDesc("headwater_group_unproved_total", "Groups that were evaluated again on a fresh read version, because their commit would not have proved their answers.", nil, nil),
-		func(u *mvcc.Usage) int64 { return u.Unproved.Load() }},
+	{prometheus.NewDesc("headwater_group_recent_total", "Groups that began on the version of this pod's last commit.", nil, nil), func(u *mvcc.Usage) int64 { return u.Recent.Load() }},
+	{prometheus.NewDesc("headwater_group_outdated_total", "Those of them that were evaluated again on a fresh read version.", nil, nil), func(u *mvcc.Usage) int64 { return u.Outdated.Load() }},
 	{prometheus.NewDesc("headwater_group_conflicts_total", "Group commits that met a conflict and ran again.", nil, nil), func(u *mvcc.Usage) int64 { return u.Conflicts.Load() }},
 	{prometheus.NewDesc("headwater_compacted_entries_total", "Log entries removed after compactions.", nil, nil), func(u *mvcc.Usage) int64 { return u.CompactedEntries.Load() }},
 }

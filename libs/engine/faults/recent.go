@@ -44,7 +44,7 @@ func (p *spare) renew(ctx context.Context, inner engine.Store) {
 
 var _ engine.RecentBeginner = (*Store)(nil)
 
-// BeginRecent implements engine.RecentBeginner: as the inner store does, if it does; else, with Options.Recent, by a transaction that was begun after the newest commit.
+// BeginRecent implements engine.RecentBeginner: with Options.Recent by a transaction that was begun after the newest commit, once; else as the inner store does, if it does.
 func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if s.ask(ctx, Begin, nil) == Unavailable {
 		return nil, false, engine.ErrUnavailable

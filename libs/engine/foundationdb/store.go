@@ -17,12 +17,13 @@ import (
 
 // Store is an engine.Store on a FoundationDB cluster.
 type Store struct {
-	o        Options
-	db       fdb.Database
-	limits   engine.Limits
-	rootEnd  []byte // the end of the root's keys
-	versions versions
-	newest   newest
+	o         Options
+	db        fdb.Database
+	limits    engine.Limits
+	rootEnd   []byte // the end of the root's keys
+	versions  versions
+	newest    newest
+	admission admission
 
 	failed atomic.Pointer[error]
 	ctx    context.Context // ended by Close
