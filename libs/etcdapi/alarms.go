@@ -4,13 +4,18 @@ import (
 	"cmp"
 	"context"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
+
+// AlarmsEvery is the time between two looks at the alarms, where another process may change them.
+const AlarmsEvery = time.Second
 
 // AlarmRows is where alarms are kept over restarts; *mvcc.Store is one.
 type AlarmRows interface {
@@ -45,6 +50,27 @@ func OpenAlarms(ctx context.Context, rows AlarmRows) (*Alarms, error) {
 func (a *Alarms) Refresh(ctx context.Context) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	return a.refresh(ctx)
+}
+
+// Follow refreshes every AlarmsEvery until ctx ends.
+func (a *Alarms) Follow(ctx context.Context, log *slog.Logger) {
+	ticker := time.NewTicker(AlarmsEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := a.Refresh(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("the alarms cannot be read", "error", err)
+		}
+	}
+}
+
+// refresh is Refresh. The caller holds changing.
+func (a *Alarms) refresh(ctx context.Context) error {
 	names, err := a.rows.Alarms(ctx)
 	if err != nil {
 		return err
@@ -77,10 +103,13 @@ func (a *Alarms) Alarms() []*pb.AlarmMember {
 	return a.active
 }
 
-// SetAlarm implements AlarmStore.
+// SetAlarm implements AlarmStore. What another process has done counts, seen before or not.
 func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
+	if err := a.refresh(ctx); err != nil {
+		return false, err
+	}
 	before := a.Alarms()
 	m := &pb.AlarmMember{MemberID: memberID, Alarm: alarm}
 	at, found := slices.BinarySearchFunc(before, m, compareAlarms)

@@ -30,3 +30,25 @@ func TestRefreshAlarms(t *testing.T) {
 		}
 	}
 }
+
+// TestAlarmOfAnotherProcess: what another process has set can be cleared at once, and set again.
+func TestAlarmOfAnotherProcess(t *testing.T) {
+	rows := &fakeRows{}
+	var both [2]*Alarms
+	for i := range both {
+		a, err := OpenAlarms(t.Context(), rows)
+		if err != nil {
+			t.Fatal(err)
+		}
+		both[i] = a
+	}
+	for i, on := range []bool{true, false, true} {
+		changed, err := both[i%2].SetAlarm(t.Context(), 7, pb.AlarmType_NOSPACE, on)
+		if err != nil || !changed {
+			t.Errorf("set %t: changed: %t, %v", on, changed, err)
+		}
+		if (len(rows.names) == 1) != on {
+			t.Errorf("set %t: rows %v", on, rows.names)
+		}
+	}
+}

@@ -16,6 +16,8 @@ import (
 type AlarmStore interface {
 	// Alarms returns the active alarms from memory, ordered by type and then member.
 	Alarms() []*pb.AlarmMember
+	// Refresh makes Alarms show what any process has done before.
+	Refresh(ctx context.Context) error
 	// SetAlarm makes an alarm of a member active or clears it, durably. It reports whether that changed anything.
 	SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error)
 }
@@ -89,6 +91,9 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	resp := &pb.AlarmResponse{}
 	switch r.GetAction() {
 	case pb.AlarmRequest_GET:
+		if err := s.alarms.Refresh(ctx); err != nil {
+			return nil, Err(err)
+		}
 		for _, a := range s.alarms.Alarms() {
 			if r.GetAlarm() == pb.AlarmType_NONE || r.GetAlarm() == a.GetAlarm() {
 				resp.Alarms = append(resp.Alarms, a)

@@ -27,6 +27,7 @@ var errDown = errors.New("the log is down")
 type fakeLog struct {
 	mu      sync.Mutex
 	entries []revlog.Payload
+	created int64 // the head while there are no entries
 	removed int64 // entries below it are gone
 	compact int64
 	changed chan struct{} // closed at the next commit
@@ -62,7 +63,12 @@ func (l *fakeLog) commitLarge(size int) {
 	l.changed = make(chan struct{})
 }
 
-func (l *fakeLog) headLocked() int64 { return l.entries[len(l.entries)-1].Rev }
+func (l *fakeLog) headLocked() int64 {
+	if len(l.entries) == 0 {
+		return l.created
+	}
+	return l.entries[len(l.entries)-1].Rev
+}
 
 // remove drops the entries below rev.
 func (l *fakeLog) remove(rev int64) {

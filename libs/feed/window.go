@@ -34,6 +34,9 @@ func (f *Follower) begin(ctx context.Context) error {
 			break
 		}
 	}
+	if len(entries) == 0 {
+		s.prev = s.upto // as on a new keyspace: there is nothing between, and the position is no less than the head
+	}
 	f.chain.at, f.batch = s.upto, entries
 	f.position.Store(s.prev)
 	f.count.resets.Add(1)

@@ -66,3 +66,19 @@ func TestDamagedWindow(t *testing.T) {
 		h.check(log)
 	})
 }
+
+// TestEmptyWindow: on a new keyspace the position is the head, though there is no entry yet. (It was 0: so cancels had revision 0 in their
+// headers, and progress was not answered before the first write.)
+func TestEmptyWindow(t *testing.T) {
+	bubble(t, func(t *testing.T, g *group) {
+		log := newFakeLog()
+		log.entries, log.created = nil, 32
+		f, h := start(t, g, log, nil, nil)
+		if starts := h.resets(); starts[0] != 32 || f.Position() != 32 {
+			t.Errorf("starts %v, position %d", starts, f.Position())
+		}
+		log.commit(100)
+		synctest.Wait()
+		h.check(log)
+	})
+}

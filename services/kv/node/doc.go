@@ -6,7 +6,8 @@
 //   - Automatic compaction and the removal of compacted rows are the work of one kv pod at a time, elected as "compactor". Nothing
 //     goes wrong if there are two for a moment: both only ever do what a compaction allows.
 //   - Lock and Election run on a client of this process: KV is its own, Watch and Lease are relayed as for any client.
-//   - An alarm that was set or cleared through another pod counts here after alarmsEvery.
+//   - An alarm that was set or cleared through another pod stops growth here within etcdapi.AlarmsEvery; it is shown, and can be
+//     cleared, at once.
 //
 // # Limits
 //

@@ -18,12 +18,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/wiring"
 )
 
-const (
-	// compactorTTL is how long the compactor's place stays taken after its pod has died. Nobody waits for it.
-	compactorTTL = 3 * time.Second
-	// alarmsEvery is the time between two looks at the alarms, which other pods may change.
-	alarmsEvery = time.Second
-)
+// compactorTTL is how long the compactor's place stays taken after its pod has died. Nobody waits for it.
+const compactorTTL = 3 * time.Second
 
 // Node is a kv pod that serves.
 type Node struct {
@@ -36,9 +32,9 @@ func Start(ctx context.Context, c pod.Config, d pod.Deps) (*Node, error) {
 	return pod.Start(ctx, pod.KV, c, d, open)
 }
 
-func open(ctx context.Context, p *pod.Pod) (_ *Node, err error) {
+func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 	n := &Node{Pod: p}
-	if n.alarms, err = etcdapi.OpenAlarms(ctx, p.Store); err != nil {
+	if err := p.Reach(ctx, func(ctx context.Context) (err error) { n.alarms, err = etcdapi.OpenAlarms(ctx, p.Store); return err }); err != nil {
 		return nil, fmt.Errorf("alarms: %w", err)
 	}
 	if err := n.register(); err != nil {
@@ -47,7 +43,7 @@ func open(ctx context.Context, p *pod.Pod) (_ *Node, err error) {
 	if err := n.startCompactor(); err != nil {
 		return nil, err
 	}
-	p.Go("alarms", n.refreshAlarms)
+	p.Go("alarms", func(ctx context.Context) error { n.alarms.Follow(ctx, p.Log); return nil })
 	p.Serve(pod.Service{Parts: wiring.Parts{Alarms: n.alarms.Alarms}})
 	p.SetReady(true, "")
 	return n, nil
@@ -112,20 +108,4 @@ func (n *Node) compact(ctx context.Context, _ *election.Term) error {
 	}
 	n.Store.RemoveCompacted(ctx)
 	return nil
-}
-
-// refreshAlarms looks at the alarms until ctx ends.
-func (n *Node) refreshAlarms(ctx context.Context) error {
-	ticker := time.NewTicker(alarmsEvery)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-ticker.C:
-		}
-		if err := n.alarms.Refresh(ctx); err != nil && ctx.Err() == nil {
-			n.Log.Warn("the alarms cannot be read", "error", err)
-		}
-	}
 }

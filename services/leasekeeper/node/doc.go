@@ -5,6 +5,7 @@
 //
 //   - Those of libs/lease and libs/lease/shards: never early, one owner per shard.
 //   - A pod that drains hands its shards over before it stops to serve, so that nobody waits for a term to run out.
+//   - Under a NOSPACE alarm grants are refused, within etcdapi.AlarmsEvery of its activation.
 //   - The pod is ready once every shard has had an owner.
 //
 // # Concurrency

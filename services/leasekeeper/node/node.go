@@ -2,6 +2,7 @@ package node
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -37,6 +38,12 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 	if err != nil {
 		return nil, err
 	}
+	// A NOSPACE alarm refuses grants.
+	var alarms *etcdapi.Alarms
+	if err := p.Reach(ctx, func(ctx context.Context) (err error) { alarms, err = etcdapi.OpenAlarms(ctx, p.Store); return err }); err != nil {
+		return nil, fmt.Errorf("alarms: %w", err)
+	}
+	p.Go("alarms", func(ctx context.Context) error { alarms.Follow(ctx, p.Log); return nil })
 	etcdapi.RegisterLease(p.GRPC, n.shards, p.Header, p.Store)
 	// Serving comes first: other pods forward to this one as soon as it owns a shard.
 	p.Serve(pod.Service{Parts: wiring.Parts{Collectors: []prometheus.Collector{n.shards}}, Leave: n.leave})
