@@ -9,15 +9,18 @@ import (
 )
 
 // TestConcurrent compares what several clients at once see and leave behind.
-func TestConcurrent(t *testing.T) {
-	const rounds, clients, steps = 6, 8, 120
-	pair, err := NewPair(sut(t))
+func TestConcurrent(t *testing.T) { compareConcurrent(t, sut(t), *rounds) }
+
+func compareConcurrent(t *testing.T, under starter, rounds int) {
+	t.Helper()
+	const clients, steps = 8, 120
+	pair, err := NewPair(under)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer pair.Close()
 	first := runSeed()
-	for round := range uint64(rounds) {
+	for round := range uint64(rounds) { //nolint:gosec // a small number
 		t.Logf("seed %d", first+round)
 		var runs [2]*concurrentRun
 		for i, target := range []*Target{pair.Ref, pair.SUT} {

@@ -2,26 +2,30 @@ package sidebyside
 
 import (
 	"context"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
 // mutation falsifies one thing in the answers of the server under test.
 type mutation struct {
-	name  string
-	ops   []string
-	reply func(reply any) bool                 // changes an answer in place; false: not one of those
-	drop  func(reply *pb.WatchResponse) bool   // swallows a watch response
-	twice func(reply *pb.WatchResponse) bool   // delivers a watch response twice
-	err   func(method string, err error) error // changes an error
+	name    string
+	ops     []string
+	request func(req any) bool                   // changes a request in place; false: not one of those
+	reply   func(reply any) bool                 // changes an answer in place; false: not one of those
+	drop    func(reply *pb.WatchResponse) bool   // swallows a watch response
+	twice   func(reply *pb.WatchResponse) bool   // delivers a watch response twice
+	err     func(method string, err error) error // changes an error
 }
 
 var put2 = []string{"Put key:'a' value:'1'", "Put key:'a' value:'2' prev_kv:true"}
@@ -58,6 +62,7 @@ var mutations = []mutation{
 	{name: "missing header", ops: then("Compact revision:2"), reply: on(func(r *pb.CompactionResponse) bool { r.Header = nil; return true })},
 	{name: "error text", ops: then("Put"), err: func(_ string, err error) error { return status.Error(status.Code(err), "another text") }},
 	{name: "error code", ops: then("Put"), err: func(_ string, err error) error { return status.Error(codes.Internal, status.Convert(err).Message()) }},
+	{name: "error swallowed", ops: then("Put"), err: func(string, error) error { return nil }},
 	{name: "granted ttl", ops: []string{"LeaseGrant ID:3 TTL:400"}, reply: on(func(r *pb.LeaseGrantResponse) bool { r.TTL--; return true })},
 	{name: "remaining ttl", ops: []string{"LeaseGrant ID:3 TTL:400", "LeaseTimeToLive ID:3"}, reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.TTL = 401; return true })},
 	{name: "lease keys", ops: []string{"LeaseGrant ID:3 TTL:400", "Put key:'a' lease:3", "LeaseTimeToLive ID:3 keys:true"}, reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.Keys = nil; return true })},
@@ -73,11 +78,11 @@ var mutations = []mutation{
 	{name: "event dropped", ops: watchPuts, drop: watchEvent},
 	{name: "event twice", ops: watchPuts, twice: watchEvent},
 	{name: "event type", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool {
-		return withEvents(r, func() { r.Events[0].Type = 1 - r.Events[0].Type })
+		return withEvents(r, func(ev *mvccpb.Event) { ev.Type = 1 - ev.Type })
 	})},
-	{name: "event prev_kv", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func() { r.Events[0].PrevKv = nil }) })},
-	{name: "event header ahead", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func() { r.Header.Revision += 2 }) })},
-	{name: "event header behind", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func() { r.Header.Revision-- }) })},
+	{name: "event prev_kv", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(ev *mvccpb.Event) { ev.PrevKv = nil }) })},
+	{name: "event header ahead", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision += 2 }) })},
+	{name: "event header behind", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision-- }) })},
 	{name: "progress revision", ops: append([]string{"Watch#0 create_request:{key:'a'}"}, then("Watch#0 progress_request:{}")...), reply: on(func(r *pb.WatchResponse) bool {
 		if r.WatchId != -1 || r.Created {
 			return false
@@ -108,85 +113,108 @@ func bump(r *pb.RangeResponse) bool {
 	return true
 }
 
-func withEvents(r *pb.WatchResponse, change func()) bool {
-	if !watchEvent(r) {
-		return false
+// withEvents changes a response through its first event that the mutations work on.
+func withEvents(r *pb.WatchResponse, change func(*mvccpb.Event)) bool {
+	i := slices.IndexFunc(r.Events, hasPrevious)
+	if i >= 0 {
+		change(r.Events[i])
 	}
-	change()
-	return true
+	return i >= 0
 }
 
 // watchEvent recognises the events that the mutations work on; the tap, which asks for no prev_kv, is left alone.
-func watchEvent(r *pb.WatchResponse) bool {
-	return len(r.Events) > 0 && r.Events[0].PrevKv != nil
-}
+func watchEvent(r *pb.WatchResponse) bool { return slices.ContainsFunc(r.Events, hasPrevious) }
+
+func hasPrevious(ev *mvccpb.Event) bool { return ev.PrevKv != nil }
 
 // TestHarnessSeesEveryMutation checks that the harness can fail: a falsified answer is found, and without one nothing is.
 func TestHarnessSeesEveryMutation(t *testing.T) {
-	var servers [2]*refetcd.Server
-	for i := range servers {
-		s, err := refetcd.Start()
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Remove()
-		servers[i] = s
+	under, err := refetcd.Start()
+	if err != nil {
+		t.Fatal(err)
 	}
-	for _, m := range mutations {
-		t.Run(m.name, func(t *testing.T) {
-			var armed atomic.Bool
-			pair := attach(t, servers, m.dialOptions(&armed))
-			defer pair.Ref.disconnect()
-			defer pair.SUT.disconnect()
-			ops, err := Case{Name: m.name, Ops: m.ops}.Parse()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d, err := pair.Replay(ops); d != nil || err != nil {
-				t.Fatalf("a difference without mutation: %v, %v", d, err)
-			}
-			armed.Store(true)
-			d, err := pair.Replay(ops)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if d == nil {
-				t.Fatal("the mutation was not seen")
-			}
-			t.Log(d)
-			armed.Store(false)
-			removeAll(t, pair.Ref)
-			removeAll(t, pair.SUT)
-		})
+	defer under.Remove()
+	seeAll(t, mutations, func(dial []grpc.DialOption) (*Target, error) { return newTarget("headwater", under, nil, dial) })
+}
+
+// seeAll tries each mutation on a pair of a real etcd and the server that connect leads to.
+func seeAll(t *testing.T, all []mutation, connect func([]grpc.DialOption) (*Target, error)) {
+	t.Helper()
+	ref, err := refetcd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(ref.Remove)
+	for _, m := range all {
+		t.Run(m.name, func(t *testing.T) { m.see(t, ref, connect) })
 	}
 }
 
-// attach makes a pair on running servers.
-func attach(t *testing.T, servers [2]*refetcd.Server, dial []grpc.DialOption) *Pair {
+func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) (*Target, error)) {
 	t.Helper()
-	p := &Pair{compacted: -1}
-	for i, target := range []**Target{&p.Ref, &p.SUT} {
-		var opts []grpc.DialOption
-		if i == 1 {
-			opts = dial
-		}
-		var err error
-		if *target, err = newTarget([]string{"etcd", "headwater"}[i], servers[i], nil, opts); err != nil {
-			t.Fatal(err)
-		}
-		res, err := (*target).clients.kv.Range(context.Background(), &pb.RangeRequest{Key: []byte("a")})
+	var armed atomic.Bool
+	pair := &Pair{compacted: -1}
+	var err error
+	if pair.Ref, err = newTarget("etcd", ref, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Ref.disconnect()
+	if pair.SUT, err = connect(m.dialOptions(&armed)); err != nil {
+		t.Fatal(err)
+	}
+	defer pair.SUT.disconnect()
+	level(t, pair)
+	ops, err := Case{Name: m.name, Ops: m.ops}.Parse()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d, err := pair.Replay(ops); d != nil || err != nil {
+		t.Fatalf("a difference without mutation: %v, %v", d, err)
+	}
+	armed.Store(true)
+	d, err := pair.Replay(ops)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d == nil {
+		t.Fatalf("the mutation was not seen; it was not made: %t", armed.Load())
+	}
+	t.Log(d)
+	armed.Store(false)
+	removeAll(t, pair.Ref)
+	removeAll(t, pair.SUT)
+}
+
+// level empties both servers and brings them to the same revision: a falsified request may have done more on one of them.
+func level(t *testing.T, pair *Pair) {
+	t.Helper()
+	targets := []*Target{pair.Ref, pair.SUT}
+	for _, target := range targets {
+		removeAll(t, target)
+		res, err := target.clients.kv.Range(t.Context(), &pb.RangeRequest{Key: []byte("a")})
 		if err != nil {
 			t.Fatal(err)
 		}
-		(*target).head = res.GetHeader().GetRevision()
+		target.head = res.GetHeader().GetRevision()
 	}
-	return p
+	goal := max(pair.Ref.head, pair.SUT.head) + 2 // two are needed to write and delete a key
+	for _, target := range targets {
+		for ; target.head < goal-1; target.head++ {
+			if _, err := target.clients.kv.Put(t.Context(), &pb.PutRequest{Key: []byte("level")}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		removeAll(t, target)
+		target.head++
+	}
+	pair.settle() // the taps have seen it
 }
 
 // dialOptions put the mutation between the client and its connection; it works once, when armed.
 func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			req = m.falsify(armed, req)
 			err := invoke(ctx, method, req, reply, cc, opts...)
 			switch {
 			case err != nil && m.err != nil && armed.CompareAndSwap(true, false):
@@ -196,11 +224,24 @@ func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 			}
 			return err
 		}),
-		grpc.WithStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 			s, err := open(ctx, desc, cc, method, opts...)
 			return &mutatedStream{ClientStream: s, m: m, armed: armed}, err
 		}),
 	}
+}
+
+// falsify returns the request that is sent in the place of req.
+func (m mutation) falsify(armed *atomic.Bool, req any) any {
+	r, ok := req.(proto.Message)
+	if m.request == nil || !ok || !armed.Load() {
+		return req
+	}
+	if r = proto.Clone(r); !m.request(r) {
+		return req
+	}
+	armed.Store(false)
+	return r
 }
 
 type mutatedStream struct {
@@ -208,6 +249,10 @@ type mutatedStream struct {
 	m     mutation
 	armed *atomic.Bool
 	again *pb.WatchResponse
+}
+
+func (s *mutatedStream) SendMsg(msg any) error {
+	return s.ClientStream.SendMsg(s.m.falsify(s.armed, msg))
 }
 
 func (s *mutatedStream) RecvMsg(msg any) error {
@@ -227,7 +272,7 @@ func (s *mutatedStream) RecvMsg(msg any) error {
 			s.armed.Store(false)
 			continue
 		case isWatch && s.m.twice != nil && s.m.twice(w):
-			s.again = w
+			s.again = proto.Clone(w).(*pb.WatchResponse)
 		default:
 			return nil
 		}

@@ -192,9 +192,24 @@ func (p *Pair) do(op Op) (*Difference, error) {
 
 // requests writes the operation's request for each server.
 func (p *Pair) requests(op Op) map[*Target]proto.Message {
-	return map[*Target]proto.Message{
+	requests := map[*Target]proto.Message{
 		p.Ref: rewrite(op.Req, p.base, p.Ref.leases),
 		p.SUT: rewrite(op.Req, p.base, p.SUT.leases),
+	}
+	if p.SUT.ranked {
+		for _, req := range requests {
+			startSoon(req, p.Ref.head)
+		}
+	}
+	return requests
+}
+
+// startSoon makes a watch that would start in two or more writes start with the next: among revisions with gaps the
+// ones after the next have no names yet.
+func startSoon(req proto.Message, head int64) {
+	w, ok := req.(*pb.WatchRequest)
+	if c := w.GetCreateRequest(); ok && c.GetStartRevision() > head+1 && c.GetStartRevision() < revisionMovedMax {
+		c.StartRevision = head + 1
 	}
 }
 

@@ -6,49 +6,43 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
 var (
 	sequences = flag.Int("sequences", 2000, "random sequences to run")
 	seed      = flag.Uint64("seed", 0, "seed of the random sequences; 0: a new one")
+	rounds    = flag.Int("rounds", 6, "rounds of the concurrent mode")
 	workers   = flag.Int("workers", 8, "pairs of servers at once")
 	duration  = flag.Duration("duration", 50*time.Second, "start no more random sequences after this; 0: no limit")
-	sutName   = flag.String("sut", "headwater", "server under test: headwater or etcd")
+	sutName   = flag.String("sut", "headwater", "server under test: headwater, etcd, pods (on the engine of HEADWATER_TEST_ENGINE), or faults (pods whose engine has bad days)")
+	podsLog   = flag.Bool("podslog", false, "let pods log to standard error")
 	onlyCase  = flag.String("case", "", "run only the kept cases whose name contains this")
 )
 
 func TestMain(m *testing.M) {
+	// Tests that go side by side wait most of the time: for etcd, for elections, for silence.
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	hw.Cleanup()
 	if code == 0 {
-		if err := goleak.Find(before); err != nil {
+		if err := goleak.Find(before, testengine.IgnoreThreads()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}
 	os.Exit(code)
-}
-
-// sut starts the server under test that -sut names.
-func sut(tb testing.TB) func() (*Target, error) {
-	tb.Helper()
-	switch *sutName {
-	case "headwater":
-		program := hw.Headwater(tb)
-		return func() (*Target, error) { return NewHeadwater(tb, program) }
-	case "etcd":
-		return func() (*Target, error) { return NewEtcd("etcd as the server under test") }
-	}
-	tb.Fatalf("unknown -sut %q", *sutName)
-	return nil
 }
 
 func runSeed() uint64 {
@@ -59,11 +53,13 @@ func runSeed() uint64 {
 }
 
 // TestRandom compares random sequences.
-func TestRandom(t *testing.T) {
-	under := sut(t)
+func TestRandom(t *testing.T) { runRandom(t, sut(t), *duration) }
+
+func runRandom(t *testing.T, under starter, duration time.Duration) {
+	t.Helper()
 	r := &Runner{NewPair: func() (*Pair, error) { return NewPair(under) }, Seed: runSeed(), Count: *sequences, Workers: *workers}
-	if *duration > 0 {
-		r.Until = time.Now().Add(*duration)
+	if duration > 0 {
+		r.Until = time.Now().Add(duration)
 	}
 	t.Logf("seed %d", r.Seed)
 	failures, err := r.Run()
@@ -77,12 +73,20 @@ func TestRandom(t *testing.T) {
 }
 
 // TestCases replays the kept cases: quirks written down by hand, and reduced sequences that failed once.
-func TestCases(t *testing.T) {
+func TestCases(t *testing.T) { runCases(t, sut(t), keptCases(t)) }
+
+// keptCases are the cases that -case selects.
+func keptCases(t *testing.T) []Case {
+	t.Helper()
 	cases, err := LoadCases("testdata/cases")
 	if err != nil {
 		t.Fatal(err)
 	}
-	under := sut(t)
+	return slices.DeleteFunc(cases, func(c Case) bool { return !strings.Contains(c.Name, *onlyCase) })
+}
+
+func runCases(t *testing.T, under starter, cases []Case) {
+	t.Helper()
 	var pair *Pair
 	defer func() {
 		if pair != nil {
@@ -90,9 +94,6 @@ func TestCases(t *testing.T) {
 		}
 	}()
 	for _, c := range cases {
-		if !strings.Contains(c.Name, *onlyCase) {
-			continue
-		}
 		t.Run(c.Name, func(t *testing.T) {
 			ops, err := c.Parse()
 			if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -34,6 +35,8 @@ type Target struct {
 	server      server
 	restart     func() error
 	dialOptions []grpc.DialOption
+	ranked      bool // its revisions have gaps, and are ranks to us
+	noSpace     bool // the alarm is raised
 
 	conn     *grpc.ClientConn
 	clients  clients
@@ -76,13 +79,16 @@ func (p process) Remove() {
 	p.Kill() // the server may have ended by itself; then its answers have shown it
 }
 
-// dial returns a plain connection to addr which takes answers of any size.
-func dial(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
+// dialServer returns a connection to addr, a host:port or a target with a scheme, which takes answers of any size.
+func dialServer(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) {
 	opts = append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(receiveBytesMax)),
 	}, opts...)
-	return grpc.NewClient("passthrough:///"+addr, opts...)
+	if !strings.Contains(addr, ":///") {
+		addr = "passthrough:///" + addr
+	}
+	return grpc.NewClient(addr, opts...)
 }
 
 func newTarget(name string, s server, restart func() error, dial []grpc.DialOption) (*Target, error) {
@@ -105,7 +111,7 @@ func (t *Target) forget() {
 
 // connect dials the server and starts the tap at revision from (0: now).
 func (t *Target) connect(from int64) error {
-	conn, err := dial(t.server.Addr(), t.dialOptions...)
+	conn, err := dialServer(t.server.Addr(), t.dialOptions...)
 	if err != nil {
 		return err
 	}
@@ -183,8 +189,24 @@ func (t *Target) call(op Op, req proto.Message) outcome {
 	if problem := t.checkHeader(headerOf(res)); problem != "" {
 		return outcome{err: problem}
 	}
+	if alarm, ok := req.(*pb.AlarmRequest); ok && alarm.GetAction() != pb.AlarmRequest_GET {
+		if err := t.obey(ctx, alarm); err != nil {
+			return failed(err)
+		}
+	}
 	nameLeases(res, t.leaseNames)
 	return outcome{msg: res}
+}
+
+// obey waits until a change of the alarm acts, where that takes time (T21).
+func (t *Target) obey(ctx context.Context, alarm *pb.AlarmRequest) error {
+	s, ok := t.server.(obeyer)
+	raised := alarm.GetAction() == pb.AlarmRequest_ACTIVATE
+	if !ok || alarm.GetAlarm() != pb.AlarmType_NOSPACE || raised == t.noSpace {
+		return nil
+	}
+	t.noSpace = raised
+	return s.obeys(ctx, raised)
 }
 
 // checkHeader follows the revision, and checks that ids never change and revisions never go back.

@@ -10,8 +10,11 @@ import (
 )
 
 // TestUnknownMethods compares the errors for services and methods that are not there. (etcd has no reflection either.)
-func TestUnknownMethods(t *testing.T) {
-	pair, err := NewPair(sut(t))
+func TestUnknownMethods(t *testing.T) { compareUnknownMethods(t, sut(t)) }
+
+func compareUnknownMethods(t *testing.T, under starter) {
+	t.Helper()
+	pair, err := NewPair(under)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,8 +37,11 @@ func TestUnknownMethods(t *testing.T) {
 }
 
 // TestMetadata sends the metadata of clientv3: the demand for a leader and the client's version.
-func TestMetadata(t *testing.T) {
-	pair, err := NewPair(sut(t))
+func TestMetadata(t *testing.T) { compareMetadata(t, sut(t)) }
+
+func compareMetadata(t *testing.T, under starter) {
+	t.Helper()
+	pair, err := NewPair(under)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,223 @@
+package sidebyside
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/resolver"
+	"google.golang.org/grpc/resolver/manual"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
+	"github.com/headwaterdb/headwater/tests/internal/ranks"
+)
+
+const (
+	podsPerKind = 2
+	podsTimeout = time.Minute // bounds the start of all pods
+	probePause  = 10 * time.Millisecond
+	// podsTarget is what clients dial; its resolver knows the pods.
+	podsTarget = "pods:///headwater"
+	// everyPod makes each request and each stream go to the next pod: what one pod has answered all others must know.
+	everyPod = `{"loadBalancingConfig":[{"round_robin":{}}]}`
+)
+
+// Distributed is what NewPods needs.
+type Distributed struct {
+	// Engine is for the pods alone, and empty. It is closed with the Target.
+	Engine engine.Store
+	// Faults are what the pods meet in the engine. Such as a client would notice must not be among them.
+	Faults faults.Options
+	// Patience is how long an answer may wait for its revisions to become known; 0: long.
+	Patience time.Duration
+	Log      *slog.Logger // nil: discarded
+}
+
+// NewPods starts the distributed form, pods of all kinds in this process on one engine, behind a translation of revisions to ranks.
+// The pods are closed at the end of the test, if not before.
+func NewPods(tb testing.TB, o Distributed) (*Target, error) {
+	tb.Helper()
+	s, err := newPodsServer(tb, o)
+	if err != nil {
+		return nil, err
+	}
+	return s.target(nil, nil)
+}
+
+func newPodsServer(tb testing.TB, o Distributed) (*podsServer, error) {
+	tb.Helper()
+	if o.Patience == 0 {
+		o.Patience = ranks.Patience
+	}
+	s := &podsServer{o: o, bus: bus.NewLocal()}
+	s.deployment = pods.New(tb, pod.Deps{Bus: s.bus, Log: o.Log}, podsPerKind)
+	err := s.start()
+	if err == nil {
+		err = s.follow()
+	}
+	if err != nil {
+		s.Remove()
+		return nil, err
+	}
+	return s, nil
+}
+
+// target connects to the pods. The interceptors of inside see ranks, those of outside the revisions behind them.
+func (s *podsServer) target(inside, outside []grpc.DialOption) (*Target, error) {
+	dial := slices.Concat(inside, ranks.Translator{Book: s.follower.Book}.DialOptions(), outside, s.dialOptions())
+	t, err := newTarget("headwater", s, func() error { return errors.Join(s.kill(), s.start()) }, dial)
+	if t != nil {
+		t.ranked = true
+	}
+	return t, err
+}
+
+// podsServer is a deployment as a server.
+type podsServer struct {
+	o          Distributed
+	bus        *bus.Local
+	deployment *pods.Deployment
+	view       *faults.Store // of the pods that run
+
+	conn     *grpc.ClientConn // the follower's
+	follower *ranks.Follower
+}
+
+func (s *podsServer) Addr() string { return podsTarget }
+
+// dialOptions lead to all pods of all kinds: any of them answers the whole API.
+func (s *podsServer) dialOptions() []grpc.DialOption {
+	var all resolver.State
+	for _, k := range pods.Kinds {
+		for _, e := range s.deployment.Endpoints(k) {
+			all.Endpoints = append(all.Endpoints, resolver.Endpoint{Addresses: []resolver.Address{{Addr: e}}})
+		}
+	}
+	r := manual.NewBuilderWithScheme("pods")
+	r.InitialState(all)
+	quick := grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 200 * time.Millisecond},
+		MinConnectTimeout: callTimeout,
+	}
+	return []grpc.DialOption{grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(everyPod), grpc.WithConnectParams(quick)}
+}
+
+// start starts all pods, with a view of the engine of their own.
+func (s *podsServer) start() error {
+	ctx, cancel := context.WithTimeout(context.Background(), podsTimeout)
+	defer cancel()
+	s.view = faults.New(unclosed{s.o.Engine}, s.o.Faults)
+	s.deployment.Deps.Engine = s.view
+	if err := s.deployment.StartAll(ctx); err != nil {
+		return fmt.Errorf("start pods: %w", err)
+	}
+	return s.awaitRelays(ctx)
+}
+
+// awaitRelays waits until every pod has found those that it relays to. Pods try again to reach one that was not up at first, and
+// say Unavailable meanwhile.
+func (s *podsServer) awaitRelays(ctx context.Context) error {
+	for _, k := range pods.Kinds {
+		for i := range podsPerKind {
+			conn, err := dialServer(s.deployment.Addr(k, i))
+			if err != nil {
+				return err
+			}
+			err = poll(ctx, func() (bool, error) {
+				err := probe(ctx, conn)
+				if status.Code(err) == codes.Unavailable {
+					return false, nil
+				}
+				return true, err
+			})
+			conn.Close()
+			if err != nil {
+				return fmt.Errorf("%s pod %d does not serve the whole API: %w", k, i, err)
+			}
+		}
+	}
+	return nil
+}
+
+// probe makes requests of each kind to what is behind conn. Leases are looked for with every owner: after a kill the shards of the
+// dead wait for new ones.
+func probe(ctx context.Context, conn *grpc.ClientConn) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if _, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}}); err != nil {
+		return err
+	}
+	if _, err := grantsRefused(ctx, conn); err != nil {
+		return err
+	}
+	watch, err := pb.NewWatchClient(conn).Watch(ctx)
+	if err != nil {
+		return err
+	}
+	create := &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte{0}}}
+	if err := watch.Send(&pb.WatchRequest{RequestUnion: create}); err != nil {
+		return status.Error(codes.Unavailable, err.Error())
+	}
+	_, err = watch.Recv()
+	return err
+}
+
+// kill takes the store away from all pods at one moment, as the end of their processes does: nothing is handed over or
+// written at leisure. Then it clears up behind them.
+func (s *podsServer) kill() error {
+	s.view.Restart(lost{s.view.Crash()})
+	return s.deployment.Close()
+}
+
+func (s *podsServer) follow() (err error) {
+	if s.conn, err = dialServer(s.Addr(), s.dialOptions()...); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
+	defer cancel()
+	s.follower, err = ranks.Follow(ctx, s.conn, s.o.Patience)
+	return err
+}
+
+func (s *podsServer) Remove() {
+	if s.follower != nil {
+		s.follower.Close()
+	}
+	if s.conn != nil {
+		s.conn.Close()
+	}
+	// Errors of an end without a store say so.
+	_ = errors.Join(s.kill(), s.bus.Close(), s.o.Engine.Close())
+	s.deployment.Deps, s.view, s.o.Engine = pod.Deps{}, nil, nil // the test's end still knows the deployment
+}
+
+// unclosed is an engine that pods cannot close for the others.
+type unclosed struct{ engine.Store }
+
+// Close implements engine.Store.
+func (unclosed) Close() error { return nil }
+
+// lost is an engine that has been closed: no point in trying again.
+type lost struct{ engine.Store }
+
+// Snapshot implements engine.Store.
+func (lost) Snapshot(context.Context) (engine.Snapshot, error) { return nil, engine.ErrClosed }
+
+// Begin implements engine.Store.
+func (lost) Begin(context.Context) (engine.Txn, error) { return nil, engine.ErrClosed }
+
+// WaitChange implements engine.Store.
+func (lost) WaitChange(context.Context, []byte, []byte) error { return engine.ErrClosed }
