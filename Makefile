@@ -9,13 +9,19 @@ PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
 RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/pod
 
-# No cgo anywhere but under the race detector, which needs it.
+# What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
+SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/pod \
+	./services/watchhub/node ./tests/internal/pods ./tests/pods ./tests/cluster ./tests/faults ./tests/clients ./tests/robustness ./tests/sidebyside
+
+# No cgo anywhere but under the race detector and with FoundationDB's client, which need it.
 export CGO_ENABLED = 0
 
 DATA_DIR ?= data/default.headwater
 ARGS     ?=
 FUZZTIME ?= 20s
 BENCH    ?=
+
+comma := ,
 
 .PHONY: help
 help: ## List the targets
@@ -42,6 +48,13 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/.
 	go test -count=1 ./tests/deploy
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
+	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
+
+.PHONY: test-fdb
+test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its client 7.3 and a C compiler; FDB_HOME=dir with lib and include, SUITES="…")
+	@test -s "$${FDB_CLUSTER_FILE:-}" || { echo "test-fdb: FDB_CLUSTER_FILE must name a cluster file; nothing was tested"; exit 1; }
+	CGO_ENABLED=1 $(if $(FDB_HOME),CGO_CFLAGS="-O2 -I$(FDB_HOME)/include" CGO_LDFLAGS="-L$(FDB_HOME)/lib -Wl$(comma)-rpath$(comma)$(FDB_HOME)/lib") \
+	  FDB_CLUSTER_FILE="$$(realpath "$$FDB_CLUSTER_FILE")" HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb -p 1 -count=1 -timeout 30m $(SUITES)
 
 .PHONY: stack
 stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, nginx and a C compiler; FDB_HOME=dir, ARGS="--flag …")

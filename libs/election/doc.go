@@ -53,4 +53,5 @@
 // The rule "unchanged for TTL on my own clock" (observer) and the end of a term (tenure) are fed with instants and have no clock:
 // TestCore drives many of them over a simulated store with clocks of different rates, pauses and lost answers. TestBadDays does
 // the same with candidates on an engine with faults inside testing/synctest; TestRounds hands the lead around thousands of times.
+// The engine is that of libs/engine/testengine, which may be a FoundationDB.
 package election

@@ -12,28 +12,15 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
-// open opens an empty store in memory that behaves like FoundationDB.
+// open opens an empty store for a bubble.
 func open(t *testing.T) engine.Store {
 	t.Helper()
-	s, err := pebble.Open("store", pebble.Options{
-		FS: vfs.NewMem(), FDBLimits: true, Sparse: true, NotPipelined: true, ReserveBytes: -1, BallastBytes: -1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
+	return testengine.OpenInBubble(t, 0)
 }
 
 func candidate(t *testing.T, s engine.Store, o Options) *Candidate {
@@ -459,7 +446,7 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 // TestRounds hands the lead around thousands of times, on the wall clock, and looks for two at once.
 func TestRounds(t *testing.T) {
 	const rounds = 2000
-	s := open(t)
+	s := testengine.Open(t, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	var (

@@ -18,17 +18,20 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 var root = []byte("hw/")
 
-// each runs f on every variant of the engine.
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
+
+// each runs f on the shared engine of this run, and on the others that a keyspace can be on.
 func each(t *testing.T, f func(t *testing.T, s engine.Store)) {
-	for name, o := range map[string]pebble.Options{
-		"dense": {}, "sparse": {Sparse: true}, "fdb": {FDBLimits: true, Sparse: true, NotPipelined: true},
-	} {
+	t.Run("shared", func(t *testing.T) { f(t, testengine.Open(t, 0)) })
+	for name, o := range map[string]pebble.Options{"dense": {}, "sparse": {Sparse: true}} {
 		t.Run(name, func(t *testing.T) {
 			o.FS, o.ReserveBytes, o.BallastBytes = vfs.NewMem(), -1, -1
 			s, err := pebble.Open("store", o)

@@ -165,6 +165,9 @@ func TestOrdering(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if *sutName == "pods" {
+			continue // there a serializable read may lie behind, as one of an etcd with several members
+		}
 		if string(res.Kvs[0].Value) != fmt.Sprint(i) {
 			t.Fatalf("serializable read of the only member is stale: %s", res.Kvs[0].Value)
 		}
@@ -199,7 +202,7 @@ func TestEndpointsManager(t *testing.T) {
 // TestKubernetesInterface: the calls of kube-apiserver, with pages that add up.
 func TestKubernetesInterface(t *testing.T) {
 	s, ctx := start(t), timeout(t)
-	c, err := kubernetes.New(clientv3.Config{Endpoints: []string{s.URL()}, Logger: zap.NewNop()})
+	c, err := kubernetes.New(clientv3.Config{Endpoints: []string{s.Endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -427,7 +430,7 @@ func TestLeasesSurviveRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, end := range []func(*hw.Server) error{(*hw.Server).Stop, (*hw.Server).Kill} {
-		if err := end(s); err != nil {
+		if err := end(s.Server); err != nil {
 			t.Fatal(err)
 		}
 		if err := s.Start(); err != nil {

@@ -16,7 +16,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
@@ -245,7 +244,7 @@ type running struct {
 	stdin io.WriteCloser
 }
 
-func startEtcdctl(t *testing.T, s *hw.Server, args ...string) *running {
+func startEtcdctl(t *testing.T, s *server, args ...string) *running {
 	t.Helper()
 	r := &running{t: t, cmd: exec.Command(etcdctl(t), append(globalFlags(s.Endpoint()), args...)...), errs: &bytes.Buffer{}}
 	out, err := r.cmd.StdoutPipe()

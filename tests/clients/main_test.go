@@ -15,15 +15,26 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-var sutName = flag.String("sut", "headwater", "server under test: headwater or etcd")
+var sutName = flag.String("sut", defaultSUT(), "server under test: headwater, pods (the distributed form) or etcd")
+
+// defaultSUT is the standalone server, or pods in a run on FoundationDB.
+func defaultSUT() string {
+	if testengine.Chosen() == testengine.FoundationDB {
+		return "pods"
+	}
+	return "headwater"
+}
 
 // testTimeout bounds the requests of one test, on a busy machine too.
 const testTimeout = 2 * time.Minute
 
 func TestMain(m *testing.M) {
+	pods.ServeChild()
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	hw.Cleanup()
@@ -31,7 +42,7 @@ func TestMain(m *testing.M) {
 		os.RemoveAll(ctl.dir)
 	}
 	if code == 0 {
-		if err := goleak.Find(before); err != nil {
+		if err := goleak.Find(before, testengine.IgnoreThreads()); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
@@ -39,25 +50,47 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
+
 // program is the server under test.
 func program(t *testing.T) hw.Program {
 	t.Helper()
-	if *sutName == "etcd" {
+	switch *sutName {
+	case "headwater":
+		return hw.Headwater(t)
+	case "pods":
+		return pods.NewProcess(t).Program
+	case "etcd":
 		return hw.Etcd(t)
 	}
-	return hw.Headwater(t)
+	t.Fatalf("unknown -sut %q", *sutName)
+	return hw.Program{}
 }
 
+// server is the server under test as its clients see it.
+type server struct {
+	*hw.Server
+	grpc string // where clients of gRPC find it: revisions are dense there
+}
+
+// Endpoint is the host:port for clients of gRPC.
+func (s *server) Endpoint() string { return s.grpc }
+
 // start runs a fresh server.
-func start(t *testing.T, args ...string) *hw.Server {
+func start(t *testing.T, args ...string) *server {
 	t.Helper()
-	return hw.Run(t, program(t), t.TempDir(), args...)
+	s := &server{Server: hw.Run(t, program(t), t.TempDir(), args...)}
+	if s.grpc = s.Server.Endpoint(); *sutName == "pods" {
+		s.grpc = count(t, s.grpc)
+	}
+	return s
 }
 
 // client returns a clientv3 client of the server.
-func client(t *testing.T, s *hw.Server) *clientv3.Client {
+func client(t *testing.T, s *server) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL()}, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint()}, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,11 +11,9 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
-
-	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-func dial(t *testing.T, s *hw.Server) *grpc.ClientConn {
+func dial(t *testing.T, s *server) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient("passthrough:///"+s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/anishathalye/porcupine"
@@ -20,7 +21,7 @@ func artifacts(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	dir, err := os.MkdirTemp(*artifactsFlag, "cluster-"+t.Name()+"-") //nolint:usetesting // outlives a failed test, to be looked into
+	dir, err := os.MkdirTemp(*artifactsFlag, "cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-") //nolint:usetesting // outlives a failed test, to be looked into
 	if err != nil {
 		t.Fatal(err)
 	}

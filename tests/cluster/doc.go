@@ -1,9 +1,10 @@
-// Package cluster runs a whole deployment in this process (2 kv pods, 2 watch hubs, 2 lease keepers on one engine with
-// sparse stamps, and a nats-server of its own) while it kills, pauses and drains its parts, and lets the judges of internal/check and
+// Package cluster runs a whole deployment in this process (2 kv pods, 2 watch hubs, 2 lease keepers on the shared engine of
+// libs/engine/testengine, in memory or a FoundationDB, and a nats-server of its own) while it kills, pauses and drains its parts, and lets the judges of internal/check and
 // of this package decide about what real clients saw.
 //
 //   - TestCluster: the traffic of internal/load through all pods; linearizability and etcd's watch guarantees.
 //   - TestLeases: no lease ends early, every lease ends, its keys in one revision.
+//   - TestDeposedKeeper: a keeper that goes on answering from memory when another has its leases, which the judge of leases has to notice.
 //   - TestElection: two concurrency.Election candidates through two kv pods, one leader at a revision.
 //   - TestJudges: recorded histories are corrupted in the ways in which the parts could fail, and each has to be noticed.
 //

@@ -9,7 +9,7 @@ import (
 
 // badDays are the faults that each pod meets of its own, beside the real conflicts with the others: what a FoundationDB
 // cluster in trouble shows, and more of it.
-var badDays = faults.Options{Conflict: 0.03, UnknownLost: 0.02, UnknownCommitted: 0.02, TooOld: 0.001, Unavailable: 0.0002}
+var badDays = faults.Options{Recent: true, Conflict: 0.03, UnknownLost: 0.02, UnknownCommitted: 0.02, TooOld: 0.001, Unavailable: 0.0002}
 
 // view is one pod's view of the shared engine: faults of its own, and the pod's gate before and behind every call that takes time.
 type view struct {
@@ -29,6 +29,14 @@ type unclosed struct{ engine.Store }
 
 // Close implements engine.Store.
 func (unclosed) Close() error { return nil }
+
+// BeginRecent implements engine.RecentBeginner, if the engine does.
+func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	if r, ok := u.Store.(engine.RecentBeginner); ok {
+		return r.BeginRecent(ctx)
+	}
+	return nil, false, nil
+}
 
 // kill makes all calls fail, those under way too. What has been sent to the database may happen. Later calls tell the corpse that there is
 // no point in trying again, so that it ends soon.
@@ -60,6 +68,16 @@ func (v *view) Begin(ctx context.Context) (engine.Txn, error) {
 		return nil, err
 	}
 	return viewTxn{t, v.g}, nil
+}
+
+// BeginRecent implements engine.RecentBeginner.
+func (v *view) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	t, ok, err := v.Store.BeginRecent(ctx)
+	v.g.pass()
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	return viewTxn{t, v.g}, true, nil
 }
 
 // WaitChange implements engine.Store.

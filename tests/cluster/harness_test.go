@@ -9,10 +9,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
 // The tests of this file try the harness itself: faults that do not happen find nothing.
@@ -86,11 +85,7 @@ func say(t *testing.T, p *proxy, text string) (net.Conn, error) {
 }
 
 func TestView(t *testing.T) {
-	db, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer db.Close()
+	db := testengine.Open(t, 1)
 	write := func(v *view, key string) error {
 		x, err := v.Begin(t.Context())
 		if err != nil {
@@ -106,6 +101,7 @@ func TestView(t *testing.T) {
 		return err
 	}
 	one, two := newView(db, newGate(), 1), newView(db, newGate(), 2)
+	t.Cleanup(func() { two.Close() })
 	one.Pause(true) // no faults by chance
 	two.Pause(true)
 	if err := errors.Join(write(one, "a"), one.Close(), write(two, "b")); err != nil {
@@ -113,6 +109,7 @@ func TestView(t *testing.T) {
 	}
 
 	one = newView(db, newGate(), 1)
+	t.Cleanup(func() { one.Close() })
 	one.Pause(true)
 	one.g.pause()
 	done := make(chan error)

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"go.uber.org/goleak"
 )
@@ -21,12 +22,15 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}
 	os.Exit(code)
 }
+
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
 // seed returns the seed to use and prints it.
 func seed(t *testing.T) uint64 {

@@ -12,9 +12,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus/nats"
 	"github.com/headwaterdb/headwater/libs/pod"
-	kvnode "github.com/headwaterdb/headwater/services/kv/node"
-	keepernode "github.com/headwaterdb/headwater/services/leasekeeper/node"
-	hubnode "github.com/headwaterdb/headwater/services/watchhub/node"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
 const (
@@ -76,7 +74,7 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 		return nil, err
 	}
 	deps := pod.Deps{Engine: in.view, Bus: newUnreliable(in.bus, in.gate, seed, &s.count, &s.mute), Log: log}
-	if in.node, err = startNode(ctx, m.role, s.config(m), deps); err != nil {
+	if in.node, err = pods.Start(ctx, m.role, s.config(m), deps); err != nil {
 		return nil, errors.Join(err, in.bus.Close())
 	}
 	u, err := url.Parse(in.node.URL())
@@ -95,16 +93,6 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 		}
 	})
 	return in, nil
-}
-
-func startNode(ctx context.Context, r role, c pod.Config, d pod.Deps) (pod.Node, error) {
-	switch r {
-	case kv:
-		return kvnode.Start(ctx, c, d)
-	case hub:
-		return hubnode.Start(ctx, c, d)
-	}
-	return keepernode.Start(ctx, c, d)
 }
 
 func (s *stack) config(m *member) pod.Config {

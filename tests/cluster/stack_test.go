@@ -15,9 +15,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -63,13 +62,7 @@ func newStack(t *testing.T) *stack {
 	}
 	t.Cleanup(func() { logFile.Close() })
 	s.podLog = slog.New(slog.NewTextHandler(io.Writer(logFile), &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s.eng, err = pebble.Open("data", pebble.Options{
-		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1,
-		Sparse: true, NotPipelined: true, FDBLimits: true, Seed: s.seedOf("engine"),
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s.eng = testengine.Open(t, s.seedOf("engine"))
 	t.Cleanup(s.close)
 	for _, r := range []role{kv, hub, keeper} {
 		for i := range podsPerRole {
@@ -118,9 +111,6 @@ func (s *stack) close() {
 		}
 	}
 	s.corpses.Wait()
-	if err := s.eng.Close(); err != nil {
-		s.t.Errorf("engine: %v", err)
-	}
 }
 
 func (s *stack) addrs(roles ...role) (addrs []string) {

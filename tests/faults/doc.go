@@ -10,5 +10,8 @@
 //     commit, reads that are too old, outages, slow calls.
 //   - TestPods: two servers on one engine, with real conflicts between them, restarted in turn.
 //
+// On FoundationDB (make test-fdb) the sparse ones run on the cluster; there a crash is that of the server, not of the store. The others need a
+// file system that loses power, or dense revisions.
+//
 // Flags: -duration and -seed, as in package robustness.
 package faults

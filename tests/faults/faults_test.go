@@ -15,6 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/tests/internal/check"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
@@ -29,7 +30,13 @@ var (
 	seedFlag     = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
+
+// losesPower is why a test cannot be one of FoundationDB.
+const losesPower = "a file system that loses power"
 
 const (
 	linearizationTimeout = 3 * time.Minute
@@ -43,6 +50,7 @@ type system struct {
 	t       *testing.T
 	rnd     *rand.Rand
 	pebble  pebble.Options
+	shared  engine.Store // FoundationDB, which outlives a crash; nil: pebble on fs
 	mvcc    mvcc.Options
 	faults  *faults.Options // nil: the engine as it is
 	fs      *vfs.MemFS
@@ -55,10 +63,7 @@ type system struct {
 }
 
 func (s *system) start(ctx context.Context) error {
-	o := s.pebble
-	o.FS, o.ReserveBytes, o.BallastBytes = s.fs, -1, -1
-	o.Seed = s.rnd.Uint64()
-	db, err := pebble.Open(dataDir, o)
+	db, err := s.open()
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -83,6 +88,41 @@ func (s *system) start(ctx context.Context) error {
 		return errors.Join(err, l.Close(), s.eng.Close())
 	}
 	return nil
+}
+
+// open opens what the server stands on.
+func (s *system) open() (engine.Store, error) {
+	if s.shared != nil {
+		return unclosed{s.shared}, nil
+	}
+	o := s.pebble
+	o.FS, o.ReserveBytes, o.BallastBytes = s.fs, -1, -1
+	o.Seed = s.rnd.Uint64()
+	return pebble.Open(dataDir, o)
+}
+
+// unclosed is an engine that is closed by whoever has opened it.
+type unclosed struct{ engine.Store }
+
+// Close implements engine.Store.
+func (unclosed) Close() error { return nil }
+
+// BeginRecent implements engine.RecentBeginner, if the engine does.
+func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	if r, ok := u.Store.(engine.RecentBeginner); ok {
+		return r.BeginRecent(ctx)
+	}
+	return nil, false, nil
+}
+
+// onShared has the system stand on the shared engine of this run, with lanes: in memory, where a crash loses power, or on FoundationDB,
+// where a crash is that of the server alone.
+func (s *system) onShared() {
+	if testengine.Chosen() == testengine.FoundationDB {
+		s.shared = testengine.Open(s.t, 0)
+	}
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
 }
 
 // crash loses power and starts again on what was on the disk: all that was synced and a random part of the rest.
@@ -185,6 +225,7 @@ func newSystem(t *testing.T) (*system, uint64) {
 
 // TestPowerLoss is the standalone server's engine as it is, with the power failing.
 func TestPowerLoss(t *testing.T) {
+	testengine.NeedsPebble(t, losesPower)
 	s, seed := newSystem(t)
 	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
 }
@@ -192,6 +233,7 @@ func TestPowerLoss(t *testing.T) {
 // TestForgottenWrites checks that a server which forgets acknowledged writes does not go unnoticed: the disk is
 // cloned some time before the connections are cut.
 func TestForgottenWrites(t *testing.T) {
+	testengine.NeedsPebble(t, losesPower)
 	s, seed := newSystem(t)
 	ctx := t.Context()
 	if err := s.start(ctx); err != nil {
@@ -221,8 +263,7 @@ func TestForgottenWrites(t *testing.T) {
 // several lanes; and crashes.
 func TestSparse(t *testing.T) {
 	s, seed := newSystem(t)
-	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
-	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.onShared()
 	s.judged(load.Config{
 		Profile: load.KeyValue, Sparse: true, Seed: seed,
 		Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 250_000, Compact: true,
@@ -255,8 +296,7 @@ func delay(ctx context.Context, _ faults.Op) {
 // TestFaults injects faults into the engine with sparse stamps and several lanes.
 func TestFaults(t *testing.T) {
 	s, seed := newSystem(t)
-	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
-	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.onShared()
 	s.faults = &badDays
 	s.judged(load.Config{
 		Profile: load.KeyValue, Sparse: true, Seed: seed,
@@ -266,6 +306,7 @@ func TestFaults(t *testing.T) {
 
 // TestFaultsDense injects faults into the engine that numbers densely.
 func TestFaultsDense(t *testing.T) {
+	testengine.NeedsPebble(t, "dense revisions are standalone's")
 	s, seed := newSystem(t)
 	s.mvcc = mvcc.Options{GroupMax: 8}
 	s.faults = &badDays
@@ -275,7 +316,6 @@ func TestFaultsDense(t *testing.T) {
 // TestSparseKubernetes is the same for the other profile.
 func TestSparseKubernetes(t *testing.T) {
 	s, seed := newSystem(t)
-	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
-	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.onShared()
 	s.judged(load.Config{Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, Compact: true})
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
 	"github.com/headwaterdb/headwater/tests/internal/load"
@@ -45,13 +45,7 @@ func TestPods(t *testing.T) {
 	s, seed := newSystem(t)
 	p := &pods{system: *s, addrs: []string{"127.0.0.1:0", "127.0.0.1:0"}, srvs: make([]*inproc.Server, 2)}
 	p.mvcc = mvcc.Options{Lanes: 2, Shift: 5, GroupMax: 8}
-	db, err := pebble.Open(dataDir, pebble.Options{
-		FS: p.fs, ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true, FDBLimits: true, Seed: seed,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	unreliable := faults.New(db, faults.Options{Seed: seed, UnknownLost: 0.02, UnknownCommitted: 0.02})
+	unreliable := faults.New(unclosed{testengine.Open(t, seed)}, faults.Options{Seed: seed, UnknownLost: 0.02, UnknownCommitted: 0.02})
 	p.eng = unreliable
 	ctx := t.Context()
 	unreliable.Pause(true)

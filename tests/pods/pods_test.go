@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
 func dialUnix(path string) func(context.Context, string, string) (net.Conn, error) {
@@ -35,17 +36,17 @@ func dialUnix(path string) func(context.Context, string, string) (net.Conn, erro
 func TestWholeAPI(t *testing.T) {
 	d := deploy(t, 1)
 	d.startAll()
-	r, err := d.client(d.endpoint(pod.KV, 0)).Get(d.context(), "k")
+	r, err := d.client(d.Endpoint(pod.KV, 0)).Get(d.context(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
 	each := func(check func(d *deployment, c *clientv3.Client, k pod.Kind)) {
 		t.Run("each", func(t *testing.T) {
-			for _, k := range kinds {
+			for _, k := range pods.Kinds {
 				t.Run(string(k), func(t *testing.T) {
 					t.Parallel()
-					d := &deployment{t: t, dir: d.dir, deps: d.deps, per: 1}
-					check(d, d.client(d.endpoint(k, 0)), k)
+					d := &deployment{d.Deployment, t}
+					check(d, d.client(d.Endpoint(k, 0)), k)
 				})
 			}
 		})
@@ -60,9 +61,9 @@ func TestWholeAPI(t *testing.T) {
 		d.checkLease(c, prefix, r.Header)
 		d.checkConcurrency(c, prefix)
 	})
-	each(func(d *deployment, c *clientv3.Client, k pod.Kind) { d.checkMaintenance(c, d.endpoint(k, 0), r.Header) })
-	for _, k := range kinds {
-		d.checkCompaction(d.client(d.endpoint(k, 0)))
+	each(func(d *deployment, c *clientv3.Client, k pod.Kind) { d.checkMaintenance(c, d.Endpoint(k, 0), r.Header) })
+	for _, k := range pods.Kinds {
+		d.checkCompaction(d.client(d.Endpoint(k, 0)))
 	}
 }
 
@@ -246,7 +247,7 @@ func (d *deployment) checkConcurrency(c *clientv3.Client, prefix string) {
 func (d *deployment) checkMaintenance(c *clientv3.Client, endpoint string, header *pb.ResponseHeader) {
 	t, ctx := d.t, d.context()
 	members, err := c.MemberList(ctx)
-	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId || members.Members[0].ClientURLs[0] != d.endpoint(pod.KV, 0) {
+	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId || members.Members[0].ClientURLs[0] != d.Endpoint(pod.KV, 0) {
 		t.Error(members, err)
 	}
 	st, err := c.Status(ctx, endpoint)
@@ -295,7 +296,7 @@ func (d *deployment) checkCompaction(c *clientv3.Client) {
 func TestHTTP(t *testing.T) {
 	d := deploy(t, 1)
 	d.startAll()
-	for _, k := range kinds {
+	for _, k := range pods.Kinds {
 		for path, want := range map[string]string{
 			"/livez": "ok", "/livez?exclude=serializable_read": "ok", "/readyz?verbose": "[+]serving ok", "/health": `{"health":"true","reason":""}`,
 			"/metrics": `headwater_relay_ready{to="`,
@@ -310,9 +311,9 @@ func TestHTTP(t *testing.T) {
 // TestDrain: when pods of each kind drain, one after the other, clients of several addresses see nothing of it but time.
 func TestDrain(t *testing.T) {
 	d := deploy(t, 2)
-	nodes := d.startAll()
+	d.startAll()
 	ctx := d.context()
-	c := d.client(append(append(d.endpoints(pod.KV), d.endpoints(pod.WatchHub)...), d.endpoints(pod.LeaseKeeper)...)...)
+	c := d.client(append(append(d.Endpoints(pod.KV), d.Endpoints(pod.WatchHub)...), d.Endpoints(pod.LeaseKeeper)...)...)
 	session, err := concurrency.NewSession(c, concurrency.WithTTL(30))
 	if err != nil {
 		t.Fatal(err)
@@ -335,9 +336,9 @@ func TestDrain(t *testing.T) {
 		}
 	}
 	put()
-	for i := range d.per {
-		for _, k := range kinds {
-			n := nodes[k][i]
+	for i := range d.Per {
+		for _, k := range pods.Kinds {
+			n := d.Node(k, i)
 			n.Drain(ctx)
 			closeNode(t, n)
 			if code, _ := d.get(k, i, "/readyz"); code != 0 {
@@ -381,7 +382,7 @@ func TestTwoOfAKind(t *testing.T) {
 	d := deploy(t, 2)
 	d.start(pod.KV, 0)
 	d.start(pod.KV, 1)
-	a, b := d.client(d.endpoint(pod.KV, 0)), d.client(d.endpoint(pod.KV, 1))
+	a, b := d.client(d.Endpoint(pod.KV, 0)), d.client(d.Endpoint(pod.KV, 1))
 	ctx := d.context()
 	var rev int64
 	for i := range 100 {
@@ -395,7 +396,7 @@ func TestTwoOfAKind(t *testing.T) {
 		t.Fatal(err)
 	}
 	removed := 0
-	for i := range d.per {
+	for i := range d.Per {
 		if _, metrics := d.get(pod.KV, i, "/metrics"); !strings.Contains(metrics, "headwater_compacted_entries_total 0") {
 			removed++
 		}
@@ -404,7 +405,7 @@ func TestTwoOfAKind(t *testing.T) {
 		t.Errorf("%d pods have removed compacted entries", removed)
 	}
 	member := uint64(0)
-	if st, err := a.Status(ctx, d.endpoint(pod.KV, 0)); err != nil {
+	if st, err := a.Status(ctx, d.Endpoint(pod.KV, 0)); err != nil {
 		t.Fatal(err)
 	} else {
 		member = st.Header.MemberId
@@ -424,7 +425,7 @@ func TestTwoOfAKind(t *testing.T) {
 func TestAlone(t *testing.T) {
 	d := deploy(t, 1)
 	d.start(pod.KV, 0)
-	c := d.client(d.endpoint(pod.KV, 0))
+	c := d.client(d.Endpoint(pod.KV, 0))
 	ctx := d.context()
 	if _, err := c.Put(ctx, "k", "v"); err != nil {
 		t.Fatal(err)
@@ -433,7 +434,7 @@ func TestAlone(t *testing.T) {
 		t.Error("a kv pod is not ready without the others:", body)
 	}
 	// clientv3 would try again.
-	conn, err := grpc.NewClient(d.endpoint(pod.KV, 0), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(d.Endpoint(pod.KV, 0), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +462,7 @@ func TestAlone(t *testing.T) {
 // TestWrongConfig: what cannot work is refused, with the flag's name.
 func TestWrongConfig(t *testing.T) {
 	d := deploy(t, 1)
-	for _, k := range kinds {
+	for _, k := range pods.Kinds {
 		for want, change := range map[string]func(*pod.Config){
 			"-endpoints must not be empty": func(c *pod.Config) { c.KVEndpoints, c.WatchHubEndpoints = nil, nil },
 			"is not host:port": func(c *pod.Config) {
@@ -470,9 +471,9 @@ func TestWrongConfig(t *testing.T) {
 			"keyspace":            func(c *pod.Config) { c.Keyspace = "Not A Name" },
 			"--listen-client-url": func(c *pod.Config) { c.ListenClientURLs = []string{"https://127.0.0.1:0"} },
 		} {
-			c := d.config(k, 0)
+			c := d.Config(k, 0)
 			change(&c)
-			n, err := startNode(d.context(), k, c, d.deps)
+			n, err := pods.Start(d.context(), k, c, d.Deps)
 			if err == nil {
 				t.Error(k, want, errors.Join(errors.New("was taken"), n.Close()))
 			} else if !strings.Contains(err.Error(), want) {

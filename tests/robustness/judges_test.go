@@ -53,7 +53,7 @@ func record(t *testing.T) check.History {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Endpoints = []string{s.Endpoint()}
+	cfg.Endpoints, cfg.Sparse = []string{s.Endpoint()}, tg.sparse
 	run, err := load.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -67,7 +67,7 @@ func record(t *testing.T) check.History {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return check.History{History: h, Log: log, Requests: requests}
+	return tg.history(check.History{History: h, Log: log, Requests: requests})
 }
 
 // corruption changes a history, or reports false if it finds nothing to change; want is part of the objection.

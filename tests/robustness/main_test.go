@@ -7,22 +7,36 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 	"go.uber.org/goleak"
 )
 
 var (
 	durationFlag  = flag.Duration("duration", 8*time.Second, "how long the traffic of each profile goes on")
 	seedFlag      = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
-	targetFlag    = flag.String("target", "headwater", "server to test: headwater or etcd")
+	targetFlag    = flag.String("target", defaultTarget(), "server to test: headwater, pods (the distributed form) or etcd")
 	artifactsFlag = flag.String("artifacts", "", "directory for what is left of failed runs; a temporary one by default")
 )
 
+// defaultTarget is the standalone server, or pods in a run on FoundationDB.
+func defaultTarget() string {
+	if testengine.Chosen() == testengine.FoundationDB {
+		return "pods"
+	}
+	return "headwater"
+}
+
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
+
 func TestMain(m *testing.M) {
+	pods.ServeChild()
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(); err != nil && code == 0 {
+	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
 		fmt.Fprintln(os.Stderr, err)
 		code = 1
 	}

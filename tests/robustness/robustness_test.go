@@ -49,7 +49,7 @@ func robust(t *testing.T, cfg load.Config) check.Coverage {
 	if err := s.Start(); err != nil {
 		t.Fatal(err)
 	}
-	cfg.Endpoints = []string{s.Endpoint()}
+	cfg.Endpoints, cfg.Sparse = []string{s.Endpoint()}, tg.sparse
 	run, err := load.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -87,13 +87,13 @@ func judge(t *testing.T, tg target, s *hw.Server, cfg load.Config, h load.Histor
 		t.Fatal(err)
 	}
 	start := time.Now()
-	res, err := check.Run(lg, check.History{
+	res, err := check.Run(lg, tg.history(check.History{
 		History:           h,
 		Log:               log,
 		Requests:          requests,
 		OneKeyPerRevision: cfg.Profile == load.Kubernetes,
 		PrevMayMiss:       tg.prevMayMiss && cfg.Compact,
-	}, linearizationTimeout)
+	}), linearizationTimeout)
 	if err != nil {
 		t.Error(err)
 		keep(t, s, h, &res)

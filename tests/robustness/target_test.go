@@ -7,6 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/check"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/load"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 	"go.uber.org/zap"
@@ -18,6 +19,8 @@ type target struct {
 	// persisted returns what the stopped server has in its data directory: its whole log and the persisted requests.
 	// events are what the run's Recorder saw, to complete a compacted log.
 	persisted func(lg *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error)
+	// sparse says that revisions have gaps.
+	sparse bool
 	// prevMayMiss: see check.History.
 	prevMayMiss bool
 }
@@ -27,11 +30,22 @@ func newTarget(t *testing.T) target {
 	switch *targetFlag {
 	case "headwater":
 		return target{Program: hw.Headwater(t), persisted: headwaterPersisted}
+	case "pods":
+		p := pods.NewProcess(t)
+		return target{Program: p.Program, sparse: true, persisted: podsPersisted(t, p)}
 	case "etcd":
 		return target{Program: hw.Etcd(t), persisted: etcdPersisted, prevMayMiss: true}
 	}
 	t.Fatalf("unknown -target %q", *targetFlag)
 	return target{}
+}
+
+// history is what the judges judge.
+func (tg target) history(h check.History) check.History {
+	if tg.sparse {
+		return check.Ranks(h)
+	}
+	return h
 }
 
 // server prepares a server of the target with an empty data directory.

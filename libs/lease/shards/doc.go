@@ -45,7 +45,7 @@
 //
 // # Testing
 //
-// Placement and the view of the members have no clock (place_test.go). The rest runs as a cluster of pods with real gRPC on one engine inside
+// Placement and the view of the members have no clock (place_test.go). The rest runs as a cluster of pods with real gRPC on one engine (libs/engine/testengine) inside
 // testing/synctest: pods are killed, paused, drained and added while clients hold leases, and what they were told is held
 // against the store.
 package shards

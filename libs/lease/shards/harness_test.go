@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -17,7 +16,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
@@ -25,7 +24,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
 // cluster is pods on one engine, each with a server of its own, in memory.
 type cluster struct {
@@ -40,12 +42,7 @@ type cluster struct {
 
 func newCluster(t *testing.T, f faults.Options) *cluster {
 	t.Helper()
-	inner, err := pebble.Open("store", pebble.Options{
-		FS: vfs.NewMem(), FDBLimits: true, Sparse: true, NotPipelined: true, ReserveBytes: -1, BallastBytes: -1,
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
+	inner := testengine.OpenInBubble(t, 0)
 	admin, err := mvcc.Open(t.Context(), inner, mvcc.Options{Prefix: []byte("d")})
 	if err != nil {
 		t.Fatal(err)
@@ -56,9 +53,6 @@ func newCluster(t *testing.T, f faults.Options) *cluster {
 			p.stop()
 		}
 		if err := admin.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := inner.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -7,7 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.uber.org/goleak"
 	"google.golang.org/grpc"
@@ -17,13 +16,16 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/bus"
-	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/libs/wiring"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+
+// TestFoundationDB says whether this run has a cluster.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
 const patience = 30 * time.Second
 
@@ -36,10 +38,7 @@ type fixture struct {
 // newFixture starts a pod on an engine of its own.
 func newFixture(t *testing.T, start func(context.Context, pod.Config, pod.Deps) (*Node, error)) *fixture {
 	t.Helper()
-	e, err := pebble.Open("engine", pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true, FS: vfs.NewMem()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	e := testengine.Open(t, 0)
 	b := bus.NewLocal()
 	c := pod.DefaultConfig()
 	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
@@ -61,9 +60,6 @@ func newFixture(t *testing.T, start func(context.Context, pod.Config, pod.Deps) 
 			t.Error(err)
 		}
 		if err := b.Close(); err != nil {
-			t.Error(err)
-		}
-		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})

@@ -43,26 +43,37 @@ type Pause struct{ From, To time.Time }
 
 // Live grants a lease of ttl seconds, attaches two keys in one transaction and keeps it alive until end.
 func Live(ctx context.Context, cli *clientv3.Client, name string, ttl int64, end time.Time) (*Life, error) {
-	l := &Life{}
-	if err := l.begin(ctx, cli, name, ttl); err != nil {
+	l, err := Begin(ctx, cli, name, ttl)
+	if err != nil {
 		return l, err
 	}
+	return l, l.Keep(ctx, cli, end)
+}
+
+// Begin is the beginning of Live: the grant and the transaction.
+func Begin(ctx context.Context, cli *clientv3.Client, name string, ttl int64) (*Life, error) {
+	l := &Life{}
+	return l, l.begin(ctx, cli, name, ttl)
+}
+
+// Keep is the rest of Live. Only the lease's early end is an error, and the context's.
+func (l *Life) Keep(ctx context.Context, cli *clientv3.Client, end time.Time) error {
 	ticker := time.NewTicker(l.TTL / keepAlives)
 	defer ticker.Stop()
 	for time.Now().Before(end) {
 		select {
 		case <-ctx.Done():
-			return l, ctx.Err()
+			return ctx.Err()
 		case <-ticker.C:
 		}
 		if err := l.keepAlive(ctx, cli); err != nil {
-			return l, err
+			return err
 		}
 		if err := l.look(ctx, cli); err != nil {
-			return l, err
+			return err
 		}
 	}
-	return l, nil
+	return nil
 }
 
 // begin grants the lease and puts its keys; all over again, with other keys, if the server was away for so long that the lease ended.

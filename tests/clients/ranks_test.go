@@ -1,0 +1,128 @@
+package clients
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/headwaterdb/headwater/tests/internal/ranks"
+)
+
+const (
+	// frameBytesMax is above what clients send and ask for.
+	frameBytesMax = 64 << 20
+	// redialMax bounds the pause between two attempts to reach a server that was restarted.
+	redialMax = 200 * time.Millisecond
+)
+
+// count puts a proxy before the gRPC address of a server whose revisions have gaps, where they are counted as etcd counts them,
+// for clients of any kind: what they print can then be compared. It returns the proxy's address, which serves until the end of the test.
+func count(t *testing.T, addr string) string {
+	t.Helper()
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(frameBytesMax)),
+		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redialMax / 10, Multiplier: 2, MaxDelay: redialMax}, MinConnectTimeout: testTimeout}),
+	}
+	connect := func(more ...grpc.DialOption) *grpc.ClientConn {
+		conn, err := grpc.NewClient("passthrough:///"+addr, append(more, options...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		return conn
+	}
+	follower, err := ranks.Follow(timeout(t), connect(), ranks.Patience)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(follower.Close)
+	conn := connect(ranks.Translator{Book: follower.Book}.DialOptions()...)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := grpc.NewServer(grpc.ForceServerCodec(frames{}), grpc.MaxRecvMsgSize(frameBytesMax),
+		grpc.UnknownServiceHandler(func(_ any, down grpc.ServerStream) error { return forward(conn, down) }))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(listener) }()
+	t.Cleanup(func() {
+		s.Stop()
+		<-served
+	})
+	return listener.Addr().String()
+}
+
+// forward passes messages between a client's stream and one to the server until the server ends it.
+func forward(conn *grpc.ClientConn, down grpc.ServerStream) error {
+	path, _ := grpc.MethodFromServerStream(down)
+	ctx, cancel := context.WithCancel(down.Context())
+	defer cancel()
+	if md, ok := metadata.FromIncomingContext(ctx); ok {
+		ctx = metadata.NewOutgoingContext(ctx, md)
+	}
+	both := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
+	up, err := conn.NewStream(ctx, both, path, grpc.ForceCodec(frames{}), grpc.WaitForReady(true))
+	if err != nil {
+		return err
+	}
+	go func() {
+		for {
+			var frame []byte
+			if down.RecvMsg(&frame) != nil {
+				_ = up.CloseSend()
+				return
+			}
+			if up.SendMsg(&frame) != nil {
+				return // RecvMsg tells why
+			}
+		}
+	}()
+	for {
+		var frame []byte
+		if err := up.RecvMsg(&frame); err != nil {
+			down.SetTrailer(up.Trailer())
+			if errors.Is(err, io.EOF) {
+				return nil
+			}
+			return err
+		}
+		if err := down.SendMsg(&frame); err != nil {
+			return err
+		}
+	}
+}
+
+// frames is the codec of messages that nobody decodes.
+type frames struct{}
+
+// Name implements encoding.Codec.
+func (frames) Name() string { return "proto" }
+
+// Marshal implements encoding.Codec.
+func (frames) Marshal(v any) ([]byte, error) {
+	frame, ok := v.(*[]byte)
+	if !ok {
+		return nil, fmt.Errorf("a frame of type %T", v)
+	}
+	return *frame, nil
+}
+
+// Unmarshal implements encoding.Codec.
+func (frames) Unmarshal(data []byte, v any) error {
+	frame, ok := v.(*[]byte)
+	if !ok {
+		return fmt.Errorf("a frame of type %T", v)
+	}
+	*frame = append([]byte(nil), data...)
+	return nil
+}
