@@ -107,7 +107,17 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
 			}
 		case errors.Is(err, engine.ErrNoSpace):
+			before := len(reqs)
 			reqs = shed(reqs, err)
+			if len(reqs) < before {
+				continue
+			}
+			// What frees space is refused only while the engine's own work takes the last of it, which passes.
+			if unavailable++; unavailable > unavailableMax {
+				fail(reqs, storeErr(err))
+				return
+			}
+			pause(ctx, unavailable)
 		case errors.Is(err, engine.ErrUnavailable):
 			if unavailable++; unavailable > unavailableMax {
 				fail(reqs, storeErr(err))
@@ -132,7 +142,7 @@ func (l *lane) split(ctx context.Context, reqs []*request) {
 	l.process(ctx, reqs[half:])
 }
 
-// shed refuses the requests that need space, and all if none does.
+// shed refuses the requests that need space and returns the others.
 func shed(reqs []*request, err error) []*request {
 	var grow, rest []*request
 	for _, r := range reqs {
@@ -141,9 +151,6 @@ func shed(reqs []*request, err error) []*request {
 		} else {
 			rest = append(rest, r)
 		}
-	}
-	if len(grow) == 0 {
-		grow, rest = rest, nil
 	}
 	fail(grow, storeErr(err))
 	return rest

@@ -142,6 +142,9 @@ func (sp *space) look() {
 		u.AvailBytes -= sp.ballast
 	}
 	waits := sp.blocked.Load() > 0
+	if u.AvailBytes < sp.reserve/lastPart && sp.dropBallast() {
+		u.AvailBytes += sp.ballast
+	}
 	sp.last.Store(u.AvailBytes < sp.reserve/lastPart)
 	sp.tell(waits || u.AvailBytes < need || !sp.laid && sp.ballast > 0 && sp.full.Load())
 }
@@ -189,13 +192,21 @@ func (sp *space) layBallast() {
 func (sp *space) hit() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
-	if sp.laid {
-		sp.laid = false
-		if err := sp.fs.Remove(sp.ballastPath()); err == nil {
-			sp.s.log.Warn("the disk is full: the ballast has been given back", "bytes", sp.ballast)
-		}
-	}
+	sp.dropBallast()
 	sp.tell(true)
+}
+
+// dropBallast gives the ballast back, if it is there and can be. sp.mu is held.
+func (sp *space) dropBallast() bool {
+	if !sp.laid {
+		return false
+	}
+	sp.laid = false
+	err := sp.fs.Remove(sp.ballastPath())
+	if err == nil {
+		sp.s.log.Warn("the disk is full: the ballast has been given back", "bytes", sp.ballast)
+	}
+	return err == nil
 }
 
 // retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it is vital, until it
