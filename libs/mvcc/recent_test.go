@@ -10,6 +10,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -27,15 +28,10 @@ func (c *counted) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	return t, ok, err
 }
 
-// shared is an engine of several stores.
-type shared struct{ engine.Store }
-
-func (shared) Close() error { return nil }
-
 // openRecent opens a store on an engine that begins on states at hand. It lives as long as the test.
 func openRecent(t *testing.T, inner engine.Store, o mvcc.Options) (*mvcc.Store, *counted) {
 	t.Helper()
-	c := &counted{Store: faults.New(shared{inner}, faults.Options{Recent: true})}
+	c := &counted{Store: faults.New(testengine.Unclosed(inner), faults.Options{Recent: true})}
 	o.Lanes = 1
 	s := open(t, c, o)
 	t.Cleanup(func() { c.Store.Close() }) // before the store's own: nothing of it is left then
@@ -132,7 +128,7 @@ func TestOutOfDate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inner := openEngine(t, fdb)
 			a, mine := openRecent(t, inner, mvcc.Options{})
-			b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
+			b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
 			put(t, a, "k", "mine")
 			begun := mine.recent.Load()
 			if _, err := b.LeaseGrant(t.Context(), 7, 60, nil); err != nil {
@@ -152,7 +148,7 @@ func TestOutOfDate(t *testing.T) {
 func TestOutOfDateTooLarge(t *testing.T) {
 	inner := openEngine(t, fdb)
 	a, mine := openRecent(t, inner, mvcc.Options{})
-	b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
+	b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
 	value := strings.Repeat("v", 95_000)
 	for i := range 120 { // 11 MB: no transaction deletes them all
 		put(t, b, fmt.Sprintf("b%03d", i), value)
@@ -178,7 +174,7 @@ func TestOutOfDateKeyspace(t *testing.T) {
 	inner := openEngine(t, fdb)
 	first, mine := openRecent(t, inner, mvcc.Options{Prefix: []byte("1/")})
 	put(t, first, "k", "v")
-	open(t, shared{inner}, mvcc.Options{Lanes: 1, Prefix: []byte("2/")}) // creates it
+	open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1, Prefix: []byte("2/")}) // creates it
 	a := open(t, mine, mvcc.Options{Lanes: 1, Prefix: []byte("2/")})
 	begun := mine.recent.Load()
 	if _, err := a.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
@@ -206,7 +202,7 @@ func TestNestedProves(t *testing.T) {
 func TestOutOfDateGroups(t *testing.T) {
 	inner := openEngine(t, fdb)
 	a, mine := openRecent(t, inner, mvcc.Options{})
-	b := open(t, shared{inner}, mvcc.Options{Lanes: 1})
+	b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
 	fails := []mvcc.Compare{{Key: []byte("k"), Target: mvcc.CompareValue, Value: []byte("nobody's")}}
 	var used int64
 	for range 50 {

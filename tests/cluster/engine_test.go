@@ -5,6 +5,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
 // badDays are the faults that each pod meets of its own, beside the real conflicts with the others: what a FoundationDB
@@ -21,21 +22,7 @@ func newView(shared engine.Store, g *gate, seed uint64) *view {
 	o := badDays
 	o.Seed = seed
 	o.Delay = func(context.Context, faults.Op) { g.pass() }
-	return &view{Store: faults.New(unclosed{shared}, o), g: g}
-}
-
-// unclosed is an engine that a pod cannot close for the others.
-type unclosed struct{ engine.Store }
-
-// Close implements engine.Store.
-func (unclosed) Close() error { return nil }
-
-// BeginRecent implements engine.RecentBeginner, if the engine does.
-func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
-	if r, ok := u.Store.(engine.RecentBeginner); ok {
-		return r.BeginRecent(ctx)
-	}
-	return nil, false, nil
+	return &view{Store: faults.New(testengine.Unclosed(shared), o), g: g}
 }
 
 // kill makes all calls fail, those under way too. What has been sent to the database may happen. Later calls tell the corpse that there is

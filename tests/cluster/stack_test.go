@@ -203,7 +203,7 @@ func (s *stack) log(ctx context.Context) (log []revlog.Entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := mvcc.Open(ctx, unclosed{s.eng}, mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
+	store, err := mvcc.Open(ctx, testengine.Unclosed(s.eng), mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
 	if err != nil {
 		return nil, err
 	}

@@ -93,26 +93,12 @@ func (s *system) start(ctx context.Context) error {
 // open opens what the server stands on.
 func (s *system) open() (engine.Store, error) {
 	if s.shared != nil {
-		return unclosed{s.shared}, nil
+		return testengine.Unclosed(s.shared), nil
 	}
 	o := s.pebble
 	o.FS, o.ReserveBytes, o.BallastBytes = s.fs, -1, -1
 	o.Seed = s.rnd.Uint64()
 	return pebble.Open(dataDir, o)
-}
-
-// unclosed is an engine that is closed by whoever has opened it.
-type unclosed struct{ engine.Store }
-
-// Close implements engine.Store.
-func (unclosed) Close() error { return nil }
-
-// BeginRecent implements engine.RecentBeginner, if the engine does.
-func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
-	if r, ok := u.Store.(engine.RecentBeginner); ok {
-		return r.BeginRecent(ctx)
-	}
-	return nil, false, nil
 }
 
 // onShared has the system stand on the shared engine of this run, with lanes: in memory, where a crash loses power, or on FoundationDB,

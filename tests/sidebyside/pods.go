@@ -20,6 +20,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 	"github.com/headwaterdb/headwater/tests/internal/ranks"
@@ -119,7 +120,9 @@ func (s *podsServer) dialOptions() []grpc.DialOption {
 func (s *podsServer) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), podsTimeout)
 	defer cancel()
-	s.view = faults.New(unclosed{s.o.Engine}, s.o.Faults)
+	o := s.o.Faults
+	o.Recent = true // groups begin on states that may be out of date
+	s.view = faults.New(testengine.Unclosed(s.o.Engine), o)
 	s.deployment.Deps.Engine = s.view
 	if err := s.deployment.StartAll(ctx); err != nil {
 		return fmt.Errorf("start pods: %w", err)
@@ -203,12 +206,6 @@ func (s *podsServer) Remove() {
 	_ = errors.Join(s.kill(), s.bus.Close(), s.o.Engine.Close())
 	s.deployment.Deps, s.view, s.o.Engine = pod.Deps{}, nil, nil // the test's end still knows the deployment
 }
-
-// unclosed is an engine that pods cannot close for the others.
-type unclosed struct{ engine.Store }
-
-// Close implements engine.Store.
-func (unclosed) Close() error { return nil }
 
 // lost is an engine that has been closed: no point in trying again.
 type lost struct{ engine.Store }

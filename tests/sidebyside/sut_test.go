@@ -87,7 +87,7 @@ func ownStore(tb testing.TB) (Distributed, error) {
 func openStore(tb testing.TB) (engine.Store, error) {
 	tb.Helper()
 	if testengine.Chosen() == testengine.FoundationDB {
-		return unclosed{testengine.Open(tb, 0)}, nil
+		return testengine.Unclosed(testengine.Open(tb, 0)), nil
 	}
 	options := testengine.PebbleOptions(rand.Uint64())
 	options.CacheBytes = storeCacheBytes

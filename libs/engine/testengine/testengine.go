@@ -1,6 +1,7 @@
 package testengine
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"os"
@@ -85,6 +86,22 @@ func closeWith(tb testing.TB, s engine.Store) {
 			tb.Error(err)
 		}
 	})
+}
+
+// Unclosed is a store for those who close what they use: closing it does nothing to s, which others use too.
+func Unclosed(s engine.Store) engine.Store { return unclosed{s} }
+
+type unclosed struct{ engine.Store }
+
+// Close implements engine.Store.
+func (unclosed) Close() error { return nil }
+
+// BeginRecent implements engine.RecentBeginner, if the engine does.
+func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	if r, ok := u.Store.(engine.RecentBeginner); ok {
+		return r.BeginRecent(ctx)
+	}
+	return nil, false, nil
 }
 
 // PebbleOptions are those of the Pebble engine as Open gives it, for tests that need it whatever was chosen.
