@@ -7,9 +7,9 @@
 //   - gRPC is never served through net/http: that starves watches (etcd issue 15402). HTTP/2 and HTTP/1 connections on one
 //     port are told apart by their first bytes, without taking those bytes off the socket where the system allows it, so
 //     that grpc-go gets the real connection.
-//   - The first bytes of a connection are the client's, on every port for gRPC. (RFC 9113 lets both sides begin at once, and grpc-go's server
-//     would.) nginx before 1.29.5 lets a connection that
-//     speaks before it has been spoken to, and then ends, wreck another call: docs/adr/0006-router.md.
+//   - The first bytes of a connection are the client's, on every port for gRPC. (RFC 9113 lets both sides begin at once, and
+//     grpc-go's server would.) In nginx before 1.29.5 a server that speaks first, and then ends the connection, wrecks another
+//     call: docs/adr/0006-router.md.
 //   - A flag that asks for security which is not there (TLS, tokens) stops the start. A flag that means nothing here is
 //     accepted, and all of those are named in one warning.
 //   - Nothing of a request's cost is spent on looking up metrics: counters are resolved when a service is registered.
