@@ -303,6 +303,7 @@ func (k *keyValueClient) revoke() request {
 		if err != nil {
 			return 0, err
 		}
+		k.revoked.Store(true)
 		return resp.Header.GetRevision(), nil
 	}
 }

@@ -92,6 +92,7 @@ type Run struct {
 
 	// What Complete asks for, besides answered requests.
 	compacted  atomic.Bool // a compaction was done
+	revoked    atomic.Bool // a lease was revoked
 	bookmarked atomic.Bool // a watch with a start revision got bookmarkedEvents and then a bookmark
 
 	cancel context.CancelFunc
@@ -288,10 +289,10 @@ func (r *Run) Progress(ctx context.Context, n int64) error {
 }
 
 // Complete reports whether the traffic has met, by now, all that the judges are about: enough requests, a serializable
-// read that showed something, a resumed watch with events and a bookmark, and a compaction if there are any.
+// read that showed something, a resumed watch with events and a bookmark, a revocation if the profile has leases, and a compaction if there are any.
 func (r *Run) Complete() bool {
 	return r.succeeded.Load() >= completeRequests && r.serial.shown.Load() && r.bookmarked.Load() &&
-		(r.compacted.Load() || !r.cfg.Compact)
+		(r.compacted.Load() || !r.cfg.Compact) && (r.revoked.Load() || r.cfg.Profile != KeyValue)
 }
 
 // GoesOn reports whether the traffic has to go on: it does until the time has come, and then until it is Complete. A
