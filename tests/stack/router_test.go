@@ -59,6 +59,20 @@ var cuts = map[string]struct{ reset, stop bool }{
 // callsAtATime is how many calls are under way, over one connection, when a pod ends.
 const callsAtATime = 20
 
+// atATime makes callsAtATime calls at once, each by do, and returns their keys and what came of them.
+func atATime(call write, do func(request, response any) error) (keys [callsAtATime]string, errs [callsAtATime]error) {
+	var wg sync.WaitGroup
+	for i := range callsAtATime {
+		wg.Go(func() {
+			var request, response any
+			keys[i], request, response = call.make(i)
+			errs[i] = do(request, response)
+		})
+	}
+	wg.Wait()
+	return keys, errs
+}
+
 // TestRouterRepeatsNoCall cuts off connections while calls are being carried out. A call that a pod got must not come to a pod again, from
 // the router or from gRPC in the client, which repeats what it is told was refused: the client gets Unavailable, and the rest is up to it.
 func TestRouterRepeatsNoCall(t *testing.T) {
@@ -94,17 +108,7 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 					}
 					return nil
 				}
-				var keys [callsAtATime]string
-				var errs [callsAtATime]error
-				var wg sync.WaitGroup
-				for i := range callsAtATime {
-					wg.Go(func() {
-						var request, response any
-						keys[i], request, response = call.make(i)
-						errs[i] = conn.Invoke(ctx, call.method, request, response)
-					})
-				}
-				wg.Wait()
+				keys, errs := atATime(call, func(request, response any) error { return conn.Invoke(ctx, call.method, request, response) })
 				failed := 0
 				for i, err := range errs {
 					n := w.count(keys[i])
@@ -152,28 +156,20 @@ func TestRouterCutAnswer(t *testing.T) {
 					})
 					return nil
 				}
-				var keys [callsAtATime]string
-				var errs [callsAtATime]error
-				var wg sync.WaitGroup
-				for i := range callsAtATime {
-					wg.Go(func() {
-						var request, response any
-						keys[i], request, response = call.make(i)
-						s, err := conn.NewStream(ctx, &grpc.StreamDesc{}, call.method)
-						if err == nil {
-							err = errors.Join(s.SendMsg(request), s.CloseSend())
-						}
-						if err == nil {
-							_, err = s.Header()
-						}
-						headers.Done()
-						if err == nil {
-							err = s.RecvMsg(response)
-						}
-						errs[i] = err
-					})
-				}
-				wg.Wait()
+				keys, errs := atATime(call, func(request, response any) error {
+					s, err := conn.NewStream(ctx, &grpc.StreamDesc{}, call.method)
+					if err == nil {
+						err = errors.Join(s.SendMsg(request), s.CloseSend())
+					}
+					if err == nil {
+						_, err = s.Header()
+					}
+					headers.Done()
+					if err == nil {
+						err = s.RecvMsg(response)
+					}
+					return err
+				})
 				failed := 0
 				for i, err := range errs {
 					n := w.count(keys[i])
