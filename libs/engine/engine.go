@@ -35,6 +35,20 @@ func (s Stamp) Compare(o Stamp) int {
 	return 1
 }
 
+// AppendCounter appends the value of a counter to b; see Txn.Add.
+func AppendCounter(b []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(b, uint64(v)) }
+
+// ParseCounter reads the value of a counter's row: 0 for nil, and false if it is none.
+func ParseCounter(row []byte) (v int64, ok bool) {
+	switch len(row) {
+	case 0:
+		return 0, row == nil
+	case 8:
+		return int64(binary.LittleEndian.Uint64(row)), true
+	}
+	return 0, false
+}
+
 // ErrBadStamp says that bytes are not a stamp: too short, or with a batch order other than 0.
 var ErrBadStamp = errors.New("engine: not a stamp")
 
@@ -165,12 +179,21 @@ type Txn interface {
 	SetStampedKey(key []byte, at int, value []byte)
 	SetStampedValue(key, value []byte, at int)
 
+	// Add adds delta to a counter: a row whose value is an int64, 8 bytes little-endian, 0 if the row is absent (FoundationDB's atomic
+	// ADD). It reads nothing, so that transactions which add to the same counter do not conflict. Nothing else in the transaction may change
+	// the row.
+	Add(key []byte, delta int64)
+
 	// UseStamps says that the transaction's requests have the indexes 0 … n-1.
 	UseStamps(n int)
 
 	// AddReadConflict makes the commit fail with ErrConflict if a key k, begin <= k < end, has been written since
 	// the transaction's read version.
 	AddReadConflict(begin, end []byte)
+
+	// AddWriteConflict makes the commits of transactions under way fail with ErrConflict if they have read, with a conflict, a key k,
+	// begin <= k < end, as if all of them had been written. It counts as no mutation.
+	AddWriteConflict(begin, end []byte)
 
 	// Commit starts the commit. A nil error means that it is on its way: Wait tells the outcome. Errors found
 	// before anything is sent: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace, ErrUnavailable.

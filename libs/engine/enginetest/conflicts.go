@@ -77,6 +77,20 @@ func testConflicts(t *testing.T, e Engine) {
 				t.Fatal(err)
 			}
 		}, func(x engine.Txn) { x.Set(b("z"), b("1")) }, true},
+		{"a counter that is added to", func(x engine.Txn) { get(t, x, "n") }, func(x engine.Txn) { x.Add(b("n"), 1) }, true},
+		{"two that add to a counter", func(x engine.Txn) { x.Add(b("n"), 1) }, func(x engine.Txn) { x.Add(b("n"), 1) }, false},
+		{"AddWriteConflict", func(x engine.Txn) { get(t, x, "m") }, func(x engine.Txn) {
+			x.AddWriteConflict(b("l"), b("n"))
+			x.Set(b("q"), b("1"))
+		}, true},
+		{"AddWriteConflict over a scan", scanning(engine.Range{Begin: b("c"), End: b("p")}), func(x engine.Txn) {
+			x.AddWriteConflict(b("o"), b("q"))
+			x.Set(b("q"), b("1"))
+		}, true},
+		{"AddWriteConflict elsewhere", func(x engine.Txn) { get(t, x, "m") }, func(x engine.Txn) {
+			x.AddWriteConflict(b("n"), b("p"))
+			x.Set(b("q"), b("1"))
+		}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s := e.Store

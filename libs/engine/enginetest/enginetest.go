@@ -56,6 +56,7 @@ func Run(t *testing.T, open func(t *testing.T) Engine) {
 		{"Context", testContext},
 		{"Ended", testEnded},
 		{"Counters", testCounters},
+		{"Add", testAdd},
 		{"Reopen", testReopen},
 		{"Crash", testCrash},
 		{"Model", testModel},

@@ -115,6 +115,26 @@ func (t *txn) ClearRange(begin, end []byte) {
 	}
 }
 
+// Add implements engine.Txn.
+func (t *txn) Add(key []byte, delta int64) {
+	value := engine.AppendCounter(nil, delta)
+	if t.admit(key, value, 0) {
+		t.tr.Add(t.s.key(key), value)
+	}
+}
+
+// AddWriteConflict implements engine.Txn.
+func (t *txn) AddWriteConflict(begin, end []byte) {
+	span, ok := t.s.span(begin, end)
+	if !ok || t.ended || t.err != nil {
+		return
+	}
+	t.bytes += len(begin) + len(end)
+	if err := t.tr.AddWriteConflictRange(span); err != nil {
+		t.err = wrap(err)
+	}
+}
+
 // SetStampedKey implements engine.Txn.
 func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
 	if t.stampAt(key, at) && t.admit(key, value, stampSuffix) {

@@ -38,6 +38,9 @@ func (s *Store) commit(t *txn) (*commit, error) {
 		return nil, err
 	}
 	batch := t.writable()
+	if err := s.addUp(batch, t.adds); err != nil {
+		return nil, err
+	}
 	first, last := s.allocate(t.use)
 	if t.use > 0 {
 		patch(batch.Repr(), t.stamps, first, s.limits.Dense)
@@ -53,6 +56,25 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	c.view = newView(s, c)
 	s.admitCommit(t, c)
 	return c, nil
+}
+
+// addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so that the newest state is the one
+// before this commit.
+func (s *Store) addUp(batch *pdb.Batch, adds []addition) error {
+	for _, a := range adds {
+		value, err := s.meta(a.row)
+		if err != nil {
+			return s.readError(err)
+		}
+		sum, ok := engine.ParseCounter(value)
+		if !ok {
+			return fmt.Errorf("pebble: Add to a row of %d bytes, which is no counter", len(value))
+		}
+		if err := batch.Set(a.row, engine.AppendCounter(nil, sum+a.delta), nil); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // validate checks t's reads. The writer lock is held.
@@ -111,7 +133,7 @@ func (s *Store) admitCommit(t *txn, c *commit) {
 	s.remove(t)
 	if s.open.first != nil || !s.limits.Pipelined {
 		c.batch.refs.Add(1)
-		s.window.add(&writeSet{seq: c.seq, repr: c.repr, free: c.batch.release})
+		s.window.add(&writeSet{seq: c.seq, repr: c.repr, spans: t.touches, free: c.batch.release})
 	} else {
 		s.window.skip(c.seq)
 	}

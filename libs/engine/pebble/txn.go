@@ -18,9 +18,11 @@ type txn struct {
 	reads   readSet
 	batch   *shared // nil until the first mutation
 	stamps  []int   // offsets of stamps in the batch
-	indexes int     // one more than the largest index used
-	use     int     // UseStamps
-	bytes   int     // of mutations and read conflicts, as FoundationDB counts them
+	adds    []addition
+	touches []span // AddWriteConflict
+	indexes int    // one more than the largest index used
+	use     int    // UseStamps
+	bytes   int    // of mutations and read conflicts, as FoundationDB counts them
 	sets    bool
 	shrinks bool
 	err     error // the first mutation that cannot be
@@ -28,6 +30,12 @@ type txn struct {
 	open    bool  // in Store.open
 
 	prev, next *txn // in Store.open, oldest first
+}
+
+// addition is what is to be added to a counter.
+type addition struct {
+	row   []byte
+	delta int64
 }
 
 // Get implements engine.Reader; the key becomes a read conflict.
@@ -84,6 +92,25 @@ func (t *txn) AddReadConflict(begin, end []byte) {
 	sp, _ := spanOf(make([]byte, 0, len(begin)+len(end)+2), begin, end)
 	if string(sp.begin) < string(sp.end) {
 		t.reads.ranges = append(t.reads.ranges, sp)
+	}
+	t.bytes += len(begin) + len(end)
+}
+
+// Add implements engine.Txn. The sum is taken when the transaction is committed, one at a time.
+func (t *txn) Add(key []byte, delta int64) {
+	var value [8]byte
+	if t.admit(key, value[:]) {
+		t.adds = append(t.adds, addition{append([]byte{userPrefix}, key...), delta})
+		t.writable()
+		t.sets = true
+	}
+}
+
+// AddWriteConflict implements engine.Txn.
+func (t *txn) AddWriteConflict(begin, end []byte) {
+	sp, _ := spanOf(make([]byte, 0, len(begin)+len(end)+2), begin, end)
+	if string(sp.begin) < string(sp.end) {
+		t.touches = append(t.touches, sp)
 	}
 	t.bytes += len(begin) + len(end)
 }
