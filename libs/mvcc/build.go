@@ -22,10 +22,15 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 		return true
 	})
 	g.changes.Ascend(func(st *keyState) bool {
-		w.val(st)
+		if !g.apart() {
+			w.oldVal(st)
+		}
 		w.attachment(st)
 		return true
 	})
+	for i := range g.entries {
+		w.vals(i)
+	}
 	for _, r := range g.replacements() {
 		w.hist(r)
 	}
@@ -38,6 +43,10 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 		txn.Set(g.s.compactRow, appendRev(nil, g.compact))
 	}
 	w.commit(commitRow, seq)
+	g.grown = w.grown
+	if g.features.Has(FeatureSizes) && g.grown != 0 {
+		txn.Add(g.s.sizeRow, g.grown)
+	}
 }
 
 // replacement is an event that replaced a version, and the index of its request.
@@ -62,45 +71,71 @@ func (g *group) replacements() []replacement {
 
 // rowWriter writes rows from scratch buffers: mutations copy what they are given.
 type rowWriter struct {
-	g    *group
-	txn  engine.Txn
-	k, v []byte
+	g     *group
+	txn   engine.Txn
+	k, v  []byte
+	grown int64 // live bytes written less those cleared
 }
+
+// wrote counts the row in k with the value in v.
+func (w *rowWriter) wrote() { w.grown += w.g.s.rows.bytes(w.k, len(w.v)) }
+
+// cleared counts the row in k, which had a value of so many bytes.
+func (w *rowWriter) cleared(value int) { w.grown -= w.g.s.rows.bytes(w.k, value) }
 
 // idx writes the current record of a key.
 func (w *rowWriter) idx(st *keyState) {
 	s := w.g.s
 	w.k = s.rows.idx(w.k[:0], st.key)
+	if st.lived {
+		w.cleared(st.row)
+	}
 	if !st.live {
 		if st.lived {
 			w.txn.Clear(w.k)
 		}
 		return
 	}
-	st.rec.inline = st.rec.size <= s.o.InlineBytes
-	if st.rec.inline {
+	if st.rec.inline() {
 		st.rec.value = st.val
 	}
 	w.v = appendRecord(w.v[:0], s.refs, &st.rec)
 	w.txn.SetStampedValue(w.k, w.v, 0)
+	w.wrote()
 }
 
-// val replaces the val rows of a key, after idx.
-func (w *rowWriter) val(st *keyState) {
-	if st.lived && !st.was.inline {
-		w.k = w.g.s.rows.val(w.k[:0], st.key)
+// oldVal replaces the val rows of a key as format 1 has them, after idx.
+func (w *rowWriter) oldVal(st *keyState) {
+	s := w.g.s
+	if st.lived && !st.was.inline() {
+		w.k = s.rows.val(w.k[:0], st.key)
 		w.txn.ClearRange(w.k, keyEnd(w.k))
 	}
-	if st.live && !st.rec.inline {
-		w.chunks(st)
+	if !st.live || st.rec.inline() {
+		return
+	}
+	for i, part := range slices.Collect(slices.Chunk(st.val, s.meta.ChunkBytes)) {
+		w.k = s.rows.valOld(w.k[:0], st.key, i)
+		w.txn.Set(w.k, part)
 	}
 }
 
-func (w *rowWriter) chunks(st *keyState) {
-	size := w.g.s.meta.ChunkBytes
-	for i := range chunksOf(len(st.val), size) {
-		w.k = w.g.s.rows.valChunk(w.k[:0], st.key, i)
-		w.txn.Set(w.k, st.val[i*size:min((i+1)*size, len(st.val))])
+// vals writes the larger values of a request, which nobody will ever write again.
+func (w *rowWriter) vals(i int) {
+	s, e := w.g.s, &w.g.entries[i]
+	at := engine.Stamp{Index: uint16(i)}
+	for j := e.events; j < e.events+e.eventN; j++ {
+		kv := &w.g.events[j].ev.KV
+		if kv.Place != revlog.PlaceOwn {
+			continue
+		}
+		for n, rest := 0, kv.Value; len(rest) > 0; n++ {
+			part := rest[:min(len(rest), s.meta.ChunkBytes)]
+			rest = rest[len(part):]
+			w.k = s.rows.valChunk(w.k[:0], kv.Key, at, n)
+			w.txn.SetStampedKey(w.k, len(w.k)-valStampEnd-engine.StampLen, part)
+			w.grown += s.rows.bytes(w.k, len(part))
+		}
 	}
 }
 
@@ -109,11 +144,16 @@ func (w *rowWriter) attachment(st *keyState) {
 	if before == after {
 		return
 	}
+	w.v = w.v[:0]
 	if before != 0 {
-		w.txn.Clear(w.g.s.rows.leaseKey(before, st.key))
+		w.k = w.g.s.rows.leaseKey(before, st.key)
+		w.txn.Clear(w.k)
+		w.cleared(0)
 	}
 	if after != 0 {
-		w.txn.Set(w.g.s.rows.leaseKey(after, st.key), nil)
+		w.k = w.g.s.rows.leaseKey(after, st.key)
+		w.txn.Set(w.k, nil)
+		w.wrote()
 	}
 }
 
@@ -134,22 +174,35 @@ func (w *rowWriter) log(i int) {
 		}
 		w.v = append(w.v, part...)
 		w.txn.SetStampedKey(w.k, s.rows.logStampAt(), w.v)
+		w.wrote()
 	}
 }
 
-// hist writes the row that leads from a replaced version to its place in the log.
+// hist writes the row that leads from a replaced version to the place of its value.
 func (w *rowWriter) hist(r replacement) {
 	p := &r.pe.ev.Prev
-	was := replaced{create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, at: r.pe.at.Prev - w.g.entries[r.index].start, size: len(p.Value)}
+	was := replaced{
+		create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, size: p.Bytes(),
+		at: prevOffset(p, r.pe.at.Prev-w.g.entries[r.index].start),
+	}
 	w.k = w.g.s.rows.hist(w.k[:0], p.Key, engine.Stamp{Index: uint16(r.index)})
 	w.v = appendReplaced(w.v[:0], w.g.s.refs, &was, revlog.Pending(r.index))
 	w.txn.SetStampedKey(w.k, len(w.k)-engine.StampLen, w.v)
+	w.wrote()
 }
+
+// leaseRowBytes is the length of a lease row's value.
+const leaseRowBytes = 8
 
 func (w *rowWriter) lease(id int64, l *leaseState) {
 	w.k = w.g.s.rows.lease(w.k[:0], id)
+	if l.lived {
+		w.cleared(leaseRowBytes)
+	}
 	if l.live {
-		w.txn.Set(w.k, appendRev(nil, l.ttl))
+		w.v = appendRev(w.v[:0], l.ttl)
+		w.txn.Set(w.k, w.v)
+		w.wrote()
 	} else {
 		w.txn.Clear(w.k)
 	}
@@ -163,8 +216,8 @@ func (w *rowWriter) commit(row []byte, seq uint64) {
 		w.txn.Set(row, w.v)
 		return
 	}
-	last := engine.Stamp{Index: uint16(n - 1)}
-	w.txn.SetStampedValue(w.g.s.headRow, last.Append(nil), 0)
+	head, at := appendHead(nil, w.g.features, engine.Stamp{Index: uint16(n - 1)})
+	w.txn.SetStampedValue(w.g.s.headRow, head, at)
 	w.v = engine.Stamp{}.Append(w.v)
 	w.txn.SetStampedValue(row, w.v, 8)
 }
@@ -210,12 +263,15 @@ func (g *group) settleEvent(pe *pendingEvent, first engine.Stamp) revlog.Event {
 	ev := pe.ev
 	ev.KV.Key = g.slice(pe.at.Key, len(ev.KV.Key))
 	ev.KV.Mod, ev.KV.Create = g.settleRev(ev.KV.Mod, first), g.settleRev(ev.KV.Create, first)
-	if !ev.Delete {
+	// Values that are not in the entry stay in the memory of their request, or where they have been read to.
+	if !ev.Delete && ev.KV.Place == revlog.PlaceInline {
 		ev.KV.Value = g.slice(pe.at.Value, len(ev.KV.Value))
 	}
 	if ev.HasPrev {
 		ev.Prev.Key = ev.KV.Key
-		ev.Prev.Value = g.slice(pe.at.Prev, len(ev.Prev.Value))
+		if ev.Prev.Place == revlog.PlaceInline {
+			ev.Prev.Value = g.slice(pe.at.Prev, len(ev.Prev.Value))
+		}
 		ev.Prev.Mod, ev.Prev.Create = g.settleRev(ev.Prev.Mod, first), g.settleRev(ev.Prev.Create, first)
 	}
 	return ev
@@ -231,7 +287,9 @@ func (g *group) settleResult(res *Result, first engine.Stamp) {
 		kv.Create, kv.Mod = g.settleRev(kv.Create, first), g.settleRev(kv.Mod, first)
 	}
 	for _, i := range res.prevEvents {
-		res.Prev = append(res.Prev, g.settled[i].Prev)
+		prev := g.settled[i].Prev
+		prev.Place, prev.Size = revlog.PlaceInline, 0
+		res.Prev = append(res.Prev, prev)
 	}
 	for i := range res.Ops {
 		g.settleResult(&res.Ops[i].Result, first)

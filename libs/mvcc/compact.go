@@ -3,10 +3,12 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // Bounds of one transaction that removes compacted rows.
@@ -235,56 +237,152 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 
 // removeBatch deletes some entries from revision from on, below target; it returns up to where it has come.
 func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, err error) {
-	var entries int64
+	var b removalBatch
+	var features Features
 	err = s.update(ctx, func(txn engine.Txn) error {
-		entries = 0
-		next = target
+		b = removalBatch{s: s, next: target}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
 		if err != nil {
 			return err
 		}
 		if from = max(from, done); from >= target {
-			next = from
+			b.next = from
 			return nil
 		}
-		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target))
-		size := 0
-		var clears [][]byte
-		r := engine.Range{Begin: begin, End: end, NoConflict: true}
-		err = s.scanLog(ctx, txn, r, func(st engine.Stamp, payload []byte) (bool, error) {
-			rev := s.meta.Space.Of(st)
-			if entries == removeEntries || size >= removeBytes {
-				next = rev
-				return false, nil
-			}
-			e, err := s.codec.Parse(payload, rev)
-			if err != nil {
-				return false, ErrCorrupt
-			}
-			for i := range e.Events {
-				if e.Events[i].HasPrev {
-					row := s.rows.hist(nil, e.Events[i].KV.Key, st)
-					clears = append(clears, row)
-					size += len(row)
-				}
-			}
-			size += len(payload)
-			entries++
-			return true, nil
-		})
-		if err != nil {
+		if err := b.readPart(ctx, txn); err != nil {
 			return err
 		}
-		for _, row := range clears {
-			txn.Clear(row)
+		if _, features, err = s.parseHead(txn, s.scanHead(ctx, txn)); err != nil {
+			return err
 		}
-		txn.ClearRange(begin, s.rows.log(nil, s.meta.Space.Stamp(next)))
-		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, next))
+		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target))
+		it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, NoConflict: true})
+		defer it.Close()
+		if err := s.visitLog(it, b.add); err != nil {
+			return err
+		}
+		b.write(txn)
+		txn.ClearRange(begin, s.rows.log(nil, s.meta.Space.Stamp(b.next)))
+		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, b.next))
+		if features.Has(FeatureSizes) && b.freed != 0 {
+			txn.Add(s.sizeRow, -b.freed)
+		}
 		return nil
 	})
 	if err == nil {
-		s.usage.CompactedEntries.Add(entries)
+		s.grew(features, -b.freed)
+		s.usage.CompactedEntries.Add(b.entries)
 	}
-	return next, err
+	return b.next, err
+}
+
+// removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist rows of their events, and the
+// values that they replaced. Of an entry with more events than fit into a batch the events go first, in several, and the entry with the last: its
+// first events that are gone are counted in a row.
+type removalBatch struct {
+	s       *Store
+	clears  []engine.Range // rows: one if End is nil
+	size    int            // bytes of the log that were read and of the rows to clear
+	freed   int64          // live bytes
+	entries int64
+	next    int64 // all entries below are in the batch
+
+	partRev, partEvents int64 // as found; partRev is 0 if there is none
+	leftRev, leftEvents int64 // as left
+}
+
+// partLen is the length of the row that tells of an entry which has been removed in part: revision (8), events (8).
+const partLen = 16
+
+func (b *removalBatch) readPart(ctx context.Context, r engine.Reader) error {
+	row, err := r.Get(ctx, b.s.rows.meta(metaPart))
+	if err != nil || row == nil {
+		return err
+	}
+	if len(row) != partLen {
+		return ErrCorrupt
+	}
+	b.partRev, b.partEvents = int64(binary.BigEndian.Uint64(row)), int64(binary.BigEndian.Uint64(row[8:]))
+	return nil
+}
+
+// write writes what add has taken in.
+func (b *removalBatch) write(txn engine.Txn) {
+	for _, r := range b.clears {
+		if r.End == nil {
+			txn.Clear(r.Begin)
+		} else {
+			txn.ClearRange(r.Begin, r.End)
+		}
+	}
+	row := b.s.rows.meta(metaPart)
+	switch {
+	case b.leftRev != 0:
+		txn.Set(row, appendRev(appendRev(nil, b.leftRev), b.leftEvents))
+	case b.partRev != 0:
+		txn.Clear(row)
+	}
+}
+
+// full says that the batch takes no more.
+func (b *removalBatch) full() bool { return b.entries == removeEntries || b.size >= removeBytes }
+
+// add takes an entry in, or as much of it as fits.
+func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bool, err error) {
+	rev := b.s.meta.Space.Of(st)
+	if b.full() {
+		b.next = rev
+		return false, nil
+	}
+	b.size += min(len(payload), removeBytes/2) // an entry alone does not fill the batch
+	var skip, i, taken int64
+	if rev == b.partRev {
+		skip = b.partEvents
+	}
+	err = b.s.codec.Visit(payload, rev, func(ev *revlog.Event, at revlog.PrevAt) {
+		if i++; i > skip && !b.full() {
+			b.event(ev, st, at)
+			taken = i
+		}
+	})
+	if err != nil {
+		return false, ErrCorrupt
+	}
+	if taken = max(taken, skip); taken < i {
+		b.next, b.leftRev, b.leftEvents = rev, rev, taken
+		return false, nil
+	}
+	b.freed += live
+	b.entries++
+	return true, nil
+}
+
+// event takes in what only reads below an event need.
+func (b *removalBatch) event(ev *revlog.Event, st engine.Stamp, at revlog.PrevAt) {
+	if !ev.HasPrev {
+		return
+	}
+	row := b.s.rows.hist(nil, ev.KV.Key, st)
+	b.clear(engine.Range{Begin: row})
+	b.freed += b.s.rows.bytes(row, replacedBytes(&ev.Prev, at))
+	if ev.Prev.Place == revlog.PlaceInline {
+		return
+	}
+	ref := refOf(&ev.Prev)
+	b.freed += b.s.valBytes(&ref)
+	n := chunksOf(ref.Size, b.s.meta.ChunkBytes)
+	first := b.s.valRow(nil, &ref, 0)
+	if ref.Place == revlog.PlaceOwn && n > 1 {
+		b.clear(engine.Range{Begin: first, End: b.s.valRow(nil, &ref, n)})
+		return
+	}
+	for i := range n { // rows of format 1 do not lie together
+		b.clear(engine.Range{Begin: b.s.valRow(nil, &ref, i)})
+	}
+}
+
+func (b *removalBatch) clear(r engine.Range) {
+	b.clears = append(b.clears, r)
+	b.size += len(r.Begin) + len(r.End)
 }

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // need says what of a key a scan must deliver.
@@ -17,8 +18,15 @@ const (
 	needValue             // everything
 )
 
-// historicBytesMax is how many bytes of old values one reader of a list may gather before the list goes on in a new one.
-const historicBytesMax = 32 << 20
+// Bounds of what a list reads of values that are not inline.
+const (
+	// readerBytesMax is how many bytes of values one reader of a list may gather before the list goes on in a new one: an engine keeps what it
+	// has returned until its reader is closed.
+	readerBytesMax = 32 << 20
+	// pageKeys and pageBytes bound the keys whose values are asked for together. A page is a round trip on a shared engine.
+	pageKeys  = 256
+	pageBytes = 1 << 20
+)
 
 // cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads adds a conflict
 // to a transaction.
@@ -30,14 +38,20 @@ type cursor struct {
 	need   need
 	limit  int64 // -1: all
 	renews bool  // the caller goes on in a new reader after ErrTooOld
-	copied int   // bytes of old values that r holds until it is closed
+	copied int   // bytes of values that r holds until it is closed
 
-	vals engine.Iterator // val rows of the range, opened at the first value that is not inline
-	vkey []byte          // scratch: the val rows looked for
-	buf  []byte          // scratch: values of several chunks
-	vend []byte          // end of the range's val rows
-	log  logRow          // the log row read last
-	kv   KV              // the one handed to the visitor
+	page page
+	log  logRow // the log row read last
+	kv   KV     // the one handed to the visitor
+}
+
+// page is the keys that wait for their values to be read, in order; with them those behind, whose values are known.
+type page struct {
+	kvs   []KV
+	refs  []ValueRef
+	at    []int // of each ref the KV that it belongs to
+	keys  []byte
+	bytes int
 }
 
 // scan visits the keys of [key, end) in order; end as in RangeRequest but not empty.
@@ -45,19 +59,88 @@ func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
 	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
 		return nil
 	}
-	_, c.vend = c.s.rows.escapedBounds(tableVal, key, end)
-	defer c.close()
+	scan := c.historic
 	if c.rev >= c.head {
-		return c.latest(ctx, key, end, visit)
+		scan = c.latest
 	}
-	return c.historic(ctx, key, end, visit)
+	if err := scan(ctx, key, end, visit); err != nil {
+		return err
+	}
+	return c.flush(ctx, visit)
 }
 
-func (c *cursor) close() {
-	if c.vals != nil {
-		c.vals.Close()
-		c.vals = nil
+// emit visits a key whose value is known, or keeps it until those before it have been visited.
+func (c *cursor) emit(ctx context.Context, kv *KV, visit Visit) error {
+	if len(c.page.kvs) == 0 {
+		return visit(kv)
 	}
+	c.keep(kv)
+	return c.flushFull(ctx, visit)
+}
+
+// fetch visits a key when its value has been read.
+func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) error {
+	kept := c.keep(kv)
+	ref.Key = kept.Key
+	c.page.refs = append(c.page.refs, ref)
+	c.page.at = append(c.page.at, len(c.page.kvs)-1)
+	c.page.bytes += ref.Size
+	return c.flushFull(ctx, visit)
+}
+
+func (c *cursor) flushFull(ctx context.Context, visit Visit) error {
+	if len(c.page.kvs) < pageKeys && c.page.bytes < pageBytes {
+		return nil
+	}
+	return c.flush(ctx, visit)
+}
+
+// keep puts a copy of kv into the page.
+func (c *cursor) keep(kv *KV) *KV {
+	p := &c.page
+	if cap(p.keys)-len(p.keys) < len(kv.Key)+len(kv.Value) {
+		p.keys = make([]byte, 0, max(pageKeys*64, len(kv.Key)+len(kv.Value))) // what has been handed out keeps the old one
+	}
+	own := func(b []byte) []byte {
+		n := len(p.keys)
+		p.keys = append(p.keys, b...)
+		return p.keys[n:len(p.keys):len(p.keys)]
+	}
+	kept := *kv
+	kept.Key, kept.Value = own(kv.Key), own(kv.Value)
+	p.kvs = append(p.kvs, kept)
+	p.bytes += len(kv.Key) + len(kv.Value)
+	return &p.kvs[len(p.kvs)-1]
+}
+
+// flush reads the values of the page and visits its keys. With ErrTooOld nothing of it that has not been visited is lost: the list goes on behind
+// the last key visited.
+func (c *cursor) flush(ctx context.Context, visit Visit) error {
+	p := &c.page
+	if len(p.kvs) == 0 {
+		return nil
+	}
+	values, err := c.s.readValues(ctx, c.r, p.refs)
+	if err != nil {
+		return err
+	}
+	for i, v := range values {
+		if v == nil {
+			return ErrCorrupt
+		}
+		p.kvs[p.at[i]].Value = v
+		c.copied += len(v)
+	}
+	for i := range p.kvs {
+		if err := visit(&p.kvs[i]); err != nil {
+			return err
+		}
+	}
+	*p = page{kvs: p.kvs[:0], refs: p.refs[:0], at: p.at[:0], keys: p.keys[:0]}
+	if c.copied > readerBytesMax && c.renews {
+		return engine.ErrTooOld
+	}
+	return nil
 }
 
 func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
@@ -93,63 +176,12 @@ func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error
 func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit Visit) error {
 	c.kv = KV{Key: key, Create: rec.create, Mod: rec.mod, Version: rec.version, Lease: rec.lease}
 	if c.need == needValue {
+		if !rec.inline() {
+			return c.fetch(ctx, &c.kv, rec.ref(key), visit)
+		}
 		c.kv.Value = rec.value
-		if !rec.inline {
-			var err error
-			if c.kv.Value, err = c.value(ctx, key, rec.size); err != nil {
-				return err
-			}
-		}
 	}
-	return visit(&c.kv)
-}
-
-// value finds the val rows of key, which lie in the same order as the keys.
-func (c *cursor) value(ctx context.Context, key []byte, size int) ([]byte, error) {
-	c.vkey = c.s.rows.val(c.vkey[:0], key)
-	if c.vals == nil {
-		c.vals = c.r.Scan(ctx, engine.Range{Begin: c.vkey, End: c.vend, NoConflict: true})
-		if !c.vals.Next() {
-			return nil, c.valuesLost()
-		}
-	}
-	for bytes.Compare(c.vals.Key(), c.vkey) < 0 {
-		if !c.vals.Next() {
-			return nil, c.valuesLost()
-		}
-	}
-	if !c.atValue() {
-		return nil, ErrCorrupt
-	}
-	if len(c.vals.Value()) == size {
-		return c.vals.Value(), nil
-	}
-	c.buf = c.buf[:0]
-	for {
-		c.buf = append(c.buf, c.vals.Value()...)
-		if len(c.buf) >= size {
-			break
-		}
-		if !c.vals.Next() || !c.atValue() {
-			return nil, c.valuesLost()
-		}
-	}
-	if len(c.buf) != size {
-		return nil, ErrCorrupt
-	}
-	return c.buf, nil
-}
-
-// atValue says that vals stands at a chunk of the key looked for.
-func (c *cursor) atValue() bool {
-	return len(c.vals.Key()) == len(c.vkey)+chunkLen && bytes.HasPrefix(c.vals.Key(), c.vkey)
-}
-
-func (c *cursor) valuesLost() error {
-	if err := c.vals.Err(); err != nil {
-		return err
-	}
-	return ErrCorrupt
+	return c.emit(ctx, &c.kv, visit)
 }
 
 // historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the revision
@@ -186,9 +218,6 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 			if left--; left == 0 {
 				return nil
 			}
-			if c.copied > historicBytesMax && c.renews {
-				return engine.ErrTooOld
-			}
 		}
 		if order <= 0 {
 			more = it.Next()
@@ -216,12 +245,24 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 	if h.was.mod > c.rev {
 		return false, nil
 	}
-	c.copied += h.was.size
-	kv, err := c.s.replacedKV(ctx, c.r, h.key, &h.was, h.stamp, c.need == needValue, &c.log)
-	if err != nil {
+	kv := h.was.kv(h.key)
+	if c.need == needValue && h.was.place() != revlog.PlaceInline {
+		return true, c.fetch(ctx, &kv, h.was.ref(h.key), visit)
+	}
+	if c.need == needValue && h.was.size > 0 {
+		c.copied += h.was.size
+		var err error
+		if kv.Value, err = c.s.logBytes(ctx, c.r, h.stamp, h.was.at, h.was.size, &c.log); err != nil {
+			return false, err
+		}
+	}
+	if err := c.emit(ctx, &kv, visit); err != nil {
 		return false, err
 	}
-	return true, visit(&kv)
+	if c.copied > readerBytesMax && c.renews && len(c.page.kvs) == 0 {
+		return true, engine.ErrTooOld
+	}
+	return true, nil
 }
 
 // history walks the hist rows of a range and stops at the first of each key that lies behind the revision.
@@ -271,15 +312,26 @@ func (h *history) next() bool {
 	return false
 }
 
-// replacedKV builds the version that a hist row names; its value lies in the log entry of the request that replaced it. last
-// may be nil.
-func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool, last *logRow) (KV, error) {
-	kv := KV{Key: key, Create: was.create, Mod: was.mod, Version: was.version, Lease: was.lease}
-	if !values || was.size == 0 {
-		return kv, nil
+// kv is the version that a hist row tells of, without its value.
+func (r *replaced) kv(key []byte) KV {
+	return KV{Key: key, Create: r.create, Mod: r.mod, Version: r.version, Lease: r.lease}
+}
+
+// ref names the value of a version that is not inline.
+func (r *replaced) ref(key []byte) ValueRef {
+	return ValueRef{Key: key, Mod: r.mod, Size: r.size, Place: r.place()}
+}
+
+// replacedKV builds the version that the hist row of a stamp tells of.
+func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool) (kv KV, err error) {
+	kv = was.kv(key)
+	switch {
+	case !values || was.size == 0:
+	case was.place() != revlog.PlaceInline:
+		kv.Value, err = s.valueAt(ctx, r, was.ref(key))
+	default:
+		kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size, nil)
 	}
-	var err error
-	kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size, last)
 	return kv, err
 }
 
@@ -395,32 +447,28 @@ func (s *Store) getHistoric(ctx context.Context, r engine.Reader, key []byte, re
 	if was.mod > rev {
 		return false, true, nil
 	}
-	*kv, err = s.replacedKV(ctx, r, key, &was, st, values, nil)
+	*kv, err = s.replacedKV(ctx, r, key, &was, st, values)
 	return err == nil, true, storeErr(err)
 }
 
 // valueOf returns the value of a current record.
 func (s *Store) valueOf(ctx context.Context, r engine.Reader, key []byte, rec *record) ([]byte, error) {
-	if rec.inline {
+	if rec.inline() {
 		return rec.value, nil
 	}
-	chunks, err := r.GetMany(ctx, s.valKeys(nil, key, rec.size))
-	if err != nil {
-		return nil, storeErr(err)
-	}
-	v, err := cut(chunks, 0, rec.size)
-	if err == nil && len(chunks) == 1 && len(chunks[0]) != rec.size {
-		err = ErrCorrupt
-	}
-	return v, err
+	return s.valueAt(ctx, r, rec.ref(key))
 }
 
-// valKeys appends the keys of the val rows of a value of size bytes.
-func (s *Store) valKeys(dst [][]byte, key []byte, size int) [][]byte {
-	for i := range chunksOf(size, s.meta.ChunkBytes) {
-		dst = append(dst, s.rows.valChunk(nil, key, i))
+// valueAt returns a value that must be there.
+func (s *Store) valueAt(ctx context.Context, r engine.Reader, ref ValueRef) ([]byte, error) {
+	values, err := s.readValues(ctx, r, []ValueRef{ref})
+	if err != nil {
+		return nil, err
 	}
-	return dst
+	if values[0] == nil {
+		return nil, ErrCorrupt
+	}
+	return values[0], nil
 }
 
 // chunksOf is how many chunks size bytes make.

@@ -26,6 +26,7 @@ import (
 // feed collects what a Store feeds.
 type feed struct {
 	mu      sync.Mutex
+	s       *mvcc.Store // where values are read that are not in the entries
 	entries []revlog.Entry
 	stop    func() // ends the follower, if there is one
 }
@@ -36,10 +37,10 @@ func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store 
 	t.Helper()
 	if o.Lanes <= 1 && e.Limits().Pipelined {
 		o.Feed, f.stop = f.add, func() {}
-		return open(t, e, o)
+		return f.reads(open(t, e, o))
 	}
 	o.NoRemoval = true
-	s := open(t, e, o)
+	s := f.reads(open(t, e, o))
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	f.stop = func() {
@@ -65,10 +66,39 @@ func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store 
 	return s
 }
 
+// reads makes s the Store that values are read from.
+func (f *feed) reads(s *mvcc.Store) *mvcc.Store {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.s = s
+	return s
+}
+
 func (f *feed) add(e []revlog.Entry) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.entries = append(f.entries, e...)
+	f.entries = append(f.entries, whole(f.s, e)...)
+}
+
+// whole returns copies of entries with all values in them, as a watcher with prev_kv is sent them.
+func whole(s *mvcc.Store, entries []revlog.Entry) []revlog.Entry {
+	entries = slices.Clone(entries)
+	for i := range entries {
+		entries[i].Events = slices.Clone(entries[i].Events)
+	}
+	for err := s.Fill(context.Background(), entries); err != nil; err = s.Fill(context.Background(), entries) {
+		if !errors.Is(err, mvcc.ErrUnavailable) {
+			panic(err)
+		}
+	}
+	for i := range entries {
+		for j := range entries[i].Events {
+			for _, kv := range []*mvcc.KV{&entries[i].Events[j].KV, &entries[i].Events[j].Prev} {
+				kv.Place, kv.Size = revlog.PlaceInline, 0
+			}
+		}
+	}
+	return entries
 }
 
 // addNew leaves out what a follower's window repeats.
@@ -79,7 +109,7 @@ func (f *feed) addNew(e []revlog.Entry) {
 		last := f.entries[n-1].Rev
 		e = e[sort.Search(len(e), func(i int) bool { return e[i].Rev > last }):]
 	}
-	f.entries = append(f.entries, e...)
+	f.entries = append(f.entries, whole(f.s, e)...)
 }
 
 func (f *feed) all() []revlog.Entry {
@@ -255,6 +285,8 @@ func faultVariants() []variant {
 		{"dense", pebble.Options{}, mvcc.Options{ChunkBytes: 50, InlineBytes: 20}},
 		{"dense, 3 lanes", pebble.Options{}, mvcc.Options{Lanes: 3, GroupMax: 4}},
 		{"fdb, 4 lanes", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 4, Shift: 3, InlineBytes: 8, ChunkBytes: 64, Prefix: []byte{0, 'p'}}},
+		{"dense, from format 1", pebble.Options{}, mvcc.Options{ChunkBytes: 50, InlineBytes: 20, NoFeatures: true}},
+		{"fdb, from format 1", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 3, InlineBytes: 8, ChunkBytes: 64, NoFeatures: true}},
 		{"sparse, no index bits", pebble.Options{Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 2, GroupMax: 1}},
 	}
 }
@@ -272,9 +304,16 @@ func TestBadDays(t *testing.T) {
 			var conflicts, retries int64
 			for run := range 3 {
 				e.Pause(true)
+				dense := e.Limits().Dense
+				if run > 0 && dense && v.store.NoFeatures {
+					v.store.Activate = mvcc.FeaturesAll
+				}
 				s := openFed(t, e, v.store, &f)
 				e.Pause(false)
 				var wg sync.WaitGroup
+				if run == 1 && !dense && v.store.NoFeatures { // under way
+					wg.Go(func() { activate(t, s) })
+				}
 				for c := range 6 {
 					wg.Go(func() {
 						c := client{t: t, s: s, l: l, r: rand.New(rand.NewPCG(seed, uint64(run*100+c))), id: fmt.Sprint(run, c)}
@@ -314,6 +353,20 @@ func TestBadDays(t *testing.T) {
 			k.checkReads(s, 1)
 			t.Logf("%d entries, head %d, compacted %d, %d conflicts, %d retries, %d unknown", len(f.all()), head, k.compact, conflicts, retries, len(l.unknown))
 		})
+	}
+}
+
+// activate makes a keyspace write values once, however often the engine fails.
+func activate(t *testing.T, s *mvcc.Store) {
+	for {
+		err := s.Activate(t.Context(), mvcc.FeatureValues)
+		if err == nil {
+			return
+		}
+		if !errors.Is(err, mvcc.ErrUnavailable) {
+			t.Error(err)
+			return
+		}
 	}
 }
 

@@ -27,19 +27,37 @@ type fsck struct {
 	chunk int
 
 	head, compact, compacted int64
+	part                     [2]int64 // revision, events
+	features                 uint64
+	live, counted            int64
 
 	idx    map[string]idxRow
-	vals   map[string][]byte
+	vals   map[valID][]byte
+	named  map[valID]bool // by log entries
 	logs   map[int64][]fsckEvent
 	hists  map[string]map[int64]histRow
 	leases map[int64]bool
 	held   map[int64]map[string]bool // leasekey
 }
 
+// valID names a value that is not inline: key and revision, or revision 0 for format 1's.
+type valID struct {
+	key string
+	rev int64
+}
+
 type idxRow struct {
 	mvcc.KV
-	inline bool
-	size   int
+	flags byte
+	size  int
+}
+
+// value returns the value of a key's row.
+func (r *idxRow) id() valID {
+	if r.flags&4 != 0 {
+		return valID{string(r.Key), r.Mod}
+	}
+	return valID{string(r.Key), 0}
 }
 
 type histRow struct {
@@ -50,7 +68,7 @@ type histRow struct {
 type fsckEvent struct {
 	delete, hasPrev bool
 	kv, prev        mvcc.KV
-	prevAt          int // of the previous value in the payload
+	prevAt          int // of the previous value in the payload; 0 or 1 for values in rows of their own
 }
 
 // check reads and checks the keyspace of s, whose prefix is given. No writer may be under way. If removed, the compaction is
@@ -60,12 +78,15 @@ func check(t testing.TB, e engine.Store, s *mvcc.Store, prefix []byte, removed b
 	m := s.Meta()
 	f := &fsck{
 		t: t, space: m.Space, chunk: m.ChunkBytes, compact: -1, compacted: -1,
-		idx: map[string]idxRow{}, vals: map[string][]byte{}, logs: map[int64][]fsckEvent{},
+		idx: map[string]idxRow{}, vals: map[valID][]byte{}, named: map[valID]bool{}, logs: map[int64][]fsckEvent{},
 		hists: map[string]map[int64]histRow{}, leases: map[int64]bool{}, held: map[int64]map[string]bool{},
 	}
 	f.read(e, prefix)
 	f.checkCurrent()
 	f.checkHistory(removed)
+	if f.features&2 != 0 && f.live != f.counted {
+		f.t.Errorf("the counter of live bytes has %d, the rows %d", f.counted, f.live)
+	}
 	return f
 }
 
@@ -80,8 +101,15 @@ func (f *fsck) read(e engine.Store, prefix []byte) {
 	it := snap.Scan(context.Background(), engine.Range{Begin: prefix, End: end})
 	defer it.Close()
 	payloads, want := map[int64][]byte{}, map[int64]uint64{}
+	headOf, err := snap.Get(context.Background(), append(bytes.Clone(prefix), 'd'))
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	for it.Next() {
 		row, v := it.Key()[len(prefix):], bytes.Clone(it.Value())
+		if bytes.IndexByte([]byte("ehiklv"), row[0]) >= 0 {
+			f.live += int64(len(row) + len(v))
+		}
 		if err := f.row(row[0], bytes.Clone(row[1:]), v, payloads, want); err != nil {
 			f.t.Fatalf("row %x = %x: %v", it.Key(), v, err)
 		}
@@ -89,12 +117,26 @@ func (f *fsck) read(e engine.Store, prefix []byte) {
 	if err := it.Err(); err != nil {
 		f.t.Fatal(err)
 	}
+	f.headRow(headOf)
 	for rev, p := range payloads {
 		if uint64(len(p)) != want[rev] {
 			f.t.Errorf("the log entry at %d has %d bytes of %d", rev, len(p), want[rev])
 		}
 		f.logs[rev] = f.events(p, rev)
 	}
+}
+
+// headRow reads the head.
+func (f *fsck) headRow(v []byte) {
+	if len(v) == 22 && v[8] == 0xff && v[9] == 0xfe {
+		if got := binary.BigEndian.Uint64(v); got != f.features || got == 0 {
+			f.t.Errorf("the head has the features %x, meta %x", got, f.features)
+		}
+		v = v[10:]
+	} else if f.features != 0 || len(v) != 12 {
+		f.t.Errorf("head %x, features %x", v, f.features)
+	}
+	f.head = f.stamp(v)
 }
 
 var errLength = errors.New("wrong length")
@@ -105,8 +147,7 @@ func (f *fsck) row(table byte, k, v []byte, payloads map[int64][]byte, want map[
 		if len(k) != 17 || len(v) != 8 && len(v) != 20 {
 			return errLength
 		}
-	case 'd':
-		f.head = f.stamp(v)
+	case 'd': // headRow
 	case 'e':
 		if len(k) != 8 || len(v) != 8 {
 			return errLength
@@ -128,13 +169,13 @@ func (f *fsck) row(table byte, k, v []byte, payloads map[int64][]byte, want map[
 	case 'i':
 		r := idxRow{KV: mvcc.KV{Key: k, Mod: f.stamp(v)}}
 		d := &decoder{b: v[13:], space: f.space, own: r.Mod}
-		r.inline = v[12]&1 != 0
+		r.flags = v[12]
 		r.Create, r.Version = d.ref(), d.uint()
 		if v[12]&2 != 0 {
 			r.Lease = int64(binary.BigEndian.Uint64(d.take(8)))
 		}
 		r.size = int(d.uint())
-		if r.inline {
+		if r.flags&1 != 0 {
 			r.Value = d.take(r.size)
 		}
 		f.idx[string(k)] = r
@@ -165,16 +206,30 @@ func (f *fsck) row(table byte, k, v []byte, payloads map[int64][]byte, want map[
 			f.compact = int64(binary.BigEndian.Uint64(v))
 		case "compacted":
 			f.compacted = int64(binary.BigEndian.Uint64(v))
-		case "keyspace", "owner":
+		case "part":
+			f.part = [2]int64{int64(binary.BigEndian.Uint64(v)), int64(binary.BigEndian.Uint64(v[8:]))}
+		case "live":
+			f.counted = int64(binary.LittleEndian.Uint64(v))
+		case "keyspace":
+			if v[12] == 2 {
+				f.features = binary.BigEndian.Uint64(v[26:])
+			} else if v[12] != 1 || len(v) != 26 {
+				return errLength
+			}
+		case "owner":
 		default:
 			return errors.New("unknown meta row")
 		}
 	case 'v':
 		key, rest := unescapeKey(k)
-		if len(rest) != 2 || int(binary.BigEndian.Uint16(rest))*f.chunk != len(f.vals[key]) || len(v) > f.chunk || len(v) == 0 {
-			return fmt.Errorf("chunk %x after %d bytes", rest, len(f.vals[key]))
+		id := valID{key: key}
+		if len(rest) == 14 {
+			id.rev, rest = f.stamp(rest), rest[12:]
 		}
-		f.vals[key] = append(f.vals[key], v...)
+		if len(rest) != 2 || int(binary.BigEndian.Uint16(rest))*f.chunk != len(f.vals[id]) || len(v) > f.chunk || len(v) == 0 {
+			return fmt.Errorf("chunk %x after %d bytes", rest, len(f.vals[id]))
+		}
+		f.vals[id] = append(f.vals[id], v...)
 	default:
 		return errors.New("unknown table")
 	}
@@ -258,20 +313,38 @@ func (f *fsck) events(p []byte, rev int64) (events []fsckEvent) {
 		flags := d.take(1)[0]
 		ev := fsckEvent{delete: flags&1 != 0, hasPrev: flags&2 != 0}
 		ev.kv = mvcc.KV{Key: d.take(int(d.uint())), Mod: rev}
-		version := func(kv *mvcc.KV, lease bool) {
+		version := func(kv *mvcc.KV, lease, own, old bool) {
 			kv.Create, kv.Version = d.ref(), d.uint()
 			if lease {
 				kv.Lease = int64(binary.BigEndian.Uint64(d.take(8)))
 			}
-			kv.Value = d.take(int(d.uint()))
+			size := int(d.uint())
+			if !own && !old {
+				kv.Value = d.take(size)
+				return
+			}
+			id := valID{key: string(kv.Key)}
+			if own {
+				id.rev = kv.Mod
+			}
+			f.named[id] = true
+			if kv.Value = f.vals[id]; len(kv.Value) != size && !f.goneInPart(rev, len(events)) || size == 0 {
+				f.t.Errorf("the value of %q at %d has %d bytes, the log entry at %d says %d", kv.Key, id.rev, len(kv.Value), rev, size)
+			}
 		}
 		if !ev.delete {
-			version(&ev.kv, flags&4 != 0)
+			version(&ev.kv, flags&4 != 0, flags&16 != 0, false)
 		}
 		if ev.hasPrev {
 			ev.prev = mvcc.KV{Key: ev.kv.Key, Mod: d.ref()}
-			version(&ev.prev, flags&8 != 0)
-			ev.prevAt = len(p) - len(d.b) - len(ev.prev.Value)
+			version(&ev.prev, flags&8 != 0, flags&32 != 0, flags&64 != 0)
+			switch {
+			case flags&32 != 0:
+			case flags&64 != 0:
+				ev.prevAt = 1
+			default:
+				ev.prevAt = len(p) - len(d.b) - len(ev.prev.Value)
+			}
 		}
 		events = append(events, ev)
 	}
@@ -279,6 +352,11 @@ func (f *fsck) events(p []byte, rev int64) (events []fsckEvent) {
 		f.t.Errorf("log entry at %d: %v, %d events", rev, err, len(events))
 	}
 	return events
+}
+
+// goneInPart says that a removal has already taken what an event of an entry names: the entry is gone with the last of them.
+func (f *fsck) goneInPart(rev int64, event int) bool {
+	return f.part[0] == rev && int64(event) < f.part[1]
 }
 
 // checkCurrent checks idx, val, lease and leasekey rows against one another.
@@ -290,13 +368,14 @@ func (f *fsck) checkCurrent() {
 		if r.Create > r.Mod || r.Mod > f.head || r.Version < 1 || (r.Version == 1) != (r.Create == r.Mod) {
 			f.t.Errorf("idx row of %q: %+v, head %d", k, r.KV, f.head)
 		}
-		if !r.inline {
-			if len(f.vals[k]) != r.size || r.size == 0 {
-				f.t.Errorf("%q has %d bytes in val rows, %d in idx", k, len(f.vals[k]), r.size)
+		if r.flags&1 == 0 {
+			id := r.id()
+			if len(f.vals[id]) != r.size || r.size == 0 {
+				f.t.Errorf("%q has %d bytes in val rows, %d in idx", k, len(f.vals[id]), r.size)
 			}
-			r.Value = f.vals[k]
+			r.Value = f.vals[id]
 			f.idx[k] = r
-			delete(vals, k)
+			delete(vals, id)
 		}
 		if r.Lease != 0 {
 			if held[r.Lease] == nil {
@@ -308,8 +387,10 @@ func (f *fsck) checkCurrent() {
 			}
 		}
 	}
-	for k := range vals {
-		f.t.Errorf("orphan val rows of %q", k)
+	for id := range vals {
+		if !f.named[id] {
+			f.t.Errorf("orphan val rows of %q at %d", id.key, id.rev)
+		}
 	}
 	if diff := cmp.Diff(held, f.held); diff != "" {
 		f.t.Errorf("attachments (-idx +leasekey):\n%s", diff)
@@ -346,6 +427,10 @@ func (f *fsck) checkHistory(removed bool) {
 			hists++
 			p := &ev.prev
 			want := histRow{p.Mod, p.Create, p.Version, p.Lease, ev.prevAt, len(p.Value)}
+			if f.goneInPart(rev, i) {
+				hists--
+				continue
+			}
 			if got, ok := f.hists[k][rev]; !ok || got != want {
 				f.t.Errorf("hist row of %q at %d: %+v, %v, want %+v", k, rev, got, ok, want)
 			}

@@ -33,6 +33,8 @@ type group struct {
 	s    *Store
 	txn  engine.Reader
 	head int64 // last revision at the transaction's read version
+	// features of the keyspace there. A transaction that sets some conflicts with this one.
+	features Features
 	// needsHead says that an answer depends on head being what it was at some time during the request.
 	needsHead bool
 	rev       int64 // last revision at this place of the group: head, or pending
@@ -55,6 +57,8 @@ type group struct {
 	stateSlab []keyState
 	rowSlab   []byte
 
+	grown int64 // by how much the live bytes have, set by build
+
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold
 }
@@ -68,6 +72,7 @@ type keyState struct {
 	has  bool   // val is loaded
 
 	was   record // in the engine
+	row   int    // length of its row's value there
 	lived bool
 	dirty bool
 }
@@ -75,6 +80,7 @@ type keyState struct {
 type leaseState struct {
 	ttl   int64
 	live  bool
+	lived bool // in the engine
 	dirty bool
 }
 
@@ -154,18 +160,34 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	if len(rows) > 0 {
 		values, err = g.txn.GetMany(ctx, rows)
 	}
-	rev, headErr := g.s.parseHead(g.txn, head)
+	rev, features, headErr := g.s.parseHead(g.txn, head)
+	g.head, g.rev, g.features = rev, rev, features
 	if err = errors.Join(storeErr(err), headErr); err != nil || len(rows) == 0 {
-		g.head, g.rev = rev, rev
 		return err
 	}
-	g.head, g.rev = rev, rev
 	for i, st := range todo {
 		if err := st.init(values[i], g.s.refs); err != nil {
 			return err
 		}
 	}
+	if g.apart() {
+		return nil // what is replaced stays where it is
+	}
 	return g.loadValues(ctx, todo)
+}
+
+// apart says that larger values are written once, and named by the log. Without it the log holds copies.
+func (g *group) apart() bool { return g.features.Has(FeatureValues) }
+
+// place is where a new value of so many bytes is stored.
+func (g *group) place(size int) revlog.Place {
+	switch {
+	case size <= g.s.o.InlineBytes:
+		return revlog.PlaceInline
+	case g.apart():
+		return revlog.PlaceOwn
+	}
+	return revlog.PlaceOld
 }
 
 func (st *keyState) init(row []byte, refs revlog.Refs) error {
@@ -175,39 +197,35 @@ func (st *keyState) init(row []byte, refs revlog.Refs) error {
 	if err := parseRecord(row, refs, &st.rec); err != nil {
 		return err
 	}
-	st.live, st.lived, st.was = true, true, st.rec
-	if st.rec.inline {
+	st.live, st.lived, st.was, st.row = true, true, st.rec, len(row)
+	if st.rec.inline() {
 		st.val, st.has = st.rec.value, true
 	}
 	return nil
 }
 
-// loadValues reads the values that are not inline in one go: nearly all of them are about to be replaced and then belong
-// into the log.
+// loadValues reads those values of live keys that are not there yet, in one go.
 func (g *group) loadValues(ctx context.Context, states []*keyState) error {
-	var rows [][]byte
+	var todo []*keyState
+	var refs []ValueRef
 	for _, st := range states {
 		if st.live && !st.has {
-			rows = g.s.valKeys(rows, st.key, st.rec.size)
+			if err := g.hold(st.rec.size); err != nil {
+				return err
+			}
+			todo = append(todo, st)
+			refs = append(refs, st.rec.ref(st.key))
 		}
 	}
-	if len(rows) == 0 {
-		return nil
-	}
-	chunks, err := g.txn.GetMany(ctx, rows)
+	values, err := g.s.readValues(ctx, g.txn, refs)
 	if err != nil {
-		return storeErr(err)
+		return err
 	}
-	for _, st := range states {
-		if !st.live || st.has {
-			continue
+	for i, st := range todo {
+		if values[i] == nil {
+			return ErrCorrupt
 		}
-		n := chunksOf(st.rec.size, g.s.meta.ChunkBytes)
-		if st.val, err = cut(chunks[:n], 0, st.rec.size); err != nil {
-			return err
-		}
-		st.has = true
-		chunks = chunks[n:]
+		st.val, st.has = values[i], true
 	}
 	return nil
 }
@@ -339,7 +357,7 @@ func (g *group) lease(ctx context.Context, id int64) (*leaseState, error) {
 		if l.ttl, err = parseRev(row); err != nil {
 			return nil, err
 		}
-		l.live = true
+		l.live, l.lived = true, true
 	}
 	g.leases[id] = l
 	return l, nil
@@ -399,13 +417,26 @@ func (g *group) record(ev *revlog.Event) (int, error) {
 	return len(g.events) - 1, g.hold(len(g.buf) - before)
 }
 
+// kv is a key as reads see it.
 func (st *keyState) kv() KV {
 	return KV{Key: st.key, Value: st.val, Create: st.rec.create, Mod: st.rec.mod, Version: st.rec.version, Lease: st.rec.lease}
 }
 
+// replaced is the version that an event replaces, as the event has it. The value of an inline one is copied into the log; of another it is
+// there only if somebody has asked for it, and then in memory that outlives the transaction.
+func (g *group) replaced(st *keyState) KV {
+	kv := st.kv()
+	if st.rec.inline() || !g.apart() {
+		return kv
+	}
+	kv.Place, kv.Size = st.rec.place, st.rec.size
+	kv.Value = bytes.Clone(kv.Value)
+	return kv
+}
+
 // put sets a key; it returns the place of the event.
 func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64) (int, error) {
-	if st.live {
+	if st.live && !g.apart() {
 		if _, err := g.value(ctx, st); err != nil {
 			return 0, err
 		}
@@ -414,28 +445,34 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 		return 0, engine.ErrTooLarge
 	}
 	rev := g.begin()
-	ev := revlog.Event{KV: KV{Key: st.key, Value: value, Create: rev, Mod: rev, Version: 1, Lease: lease}}
+	rec := record{create: rev, mod: rev, version: 1, lease: lease, size: len(value), place: g.place(len(value))}
+	ev := revlog.Event{HasPrev: st.live}
 	if st.live {
-		ev.HasPrev, ev.Prev = true, st.kv()
-		ev.KV.Create, ev.KV.Version = st.rec.create, st.rec.version+1
+		ev.Prev = g.replaced(st)
+		rec.create, rec.version = st.rec.create, st.rec.version+1
+	}
+	ev.KV = KV{Key: st.key, Value: value, Create: rec.create, Mod: rev, Version: rec.version, Lease: lease}
+	if rec.place == revlog.PlaceOwn {
+		ev.KV.Place, ev.KV.Size = rec.place, rec.size
 	}
 	i, err := g.record(&ev)
 	if err != nil {
 		return 0, err
 	}
-	st.rec = record{create: ev.KV.Create, mod: rev, version: ev.KV.Version, lease: lease, size: len(value)}
-	st.val, st.has, st.live = value, true, true
+	st.rec, st.val, st.has, st.live = rec, value, true, true
 	g.change(st)
 	return i, nil
 }
 
 // del deletes a live key; it returns the place of the event.
 func (g *group) del(ctx context.Context, st *keyState) (int, error) {
-	if _, err := g.value(ctx, st); err != nil {
-		return 0, err
+	if !g.apart() {
+		if _, err := g.value(ctx, st); err != nil {
+			return 0, err
+		}
 	}
 	rev := g.begin()
-	i, err := g.record(&revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: st.kv()})
+	i, err := g.record(&revlog.Event{Delete: true, KV: KV{Key: st.key, Mod: rev}, HasPrev: true, Prev: g.replaced(st)})
 	if err != nil {
 		return 0, err
 	}

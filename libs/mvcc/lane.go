@@ -266,6 +266,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if f.g.compacts {
 		s.compactedTo(f.g.compact)
 	}
+	s.grew(f.g.features, f.g.grown)
 	s.usage.Events.Add(int64(len(f.g.events)))
 	if s.o.Feed != nil && len(entries) > 0 {
 		s.o.Feed(entries)

@@ -62,7 +62,7 @@ func (m *leaseGrant) run(ctx context.Context, g *group, res *Result) error {
 	if l.live {
 		return ErrLeaseExists
 	}
-	*l = leaseState{ttl: m.ttl, live: true, dirty: true}
+	l.ttl, l.live, l.dirty = m.ttl, true, true
 	res.Rev = g.rev
 	return nil
 }

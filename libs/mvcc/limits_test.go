@@ -69,12 +69,15 @@ func everything(t *testing.T, s *mvcc.Store) []mvcc.KV {
 func TestTooLarge(t *testing.T) {
 	g, e := newGate(openEngine(t, fdb))
 	s := open(t, e, mvcc.Options{Shift: 5})
-	value := strings.Repeat("v", 95_000)
-	for i := range 60 { // an entry holds all values deleted: 5.7 MB, and as much again in no single put
-		put(t, s, fmt.Sprintf("a%03d", i), value)
+	value, long := strings.Repeat("v", 95_000), strings.Repeat("k", 9000)
+	for i := range 120 { // more than a transaction holds, but a delete moves none of it
+		put(t, s, fmt.Sprintf("c%03d", i), value)
 	}
-	for i := range 120 {
-		put(t, s, fmt.Sprintf("b%03d", i), value)
+	if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("c"), End: []byte("d")}); err != nil || res.Deleted != 120 {
+		t.Fatal(res, err)
+	}
+	for i := range 400 { // the keys alone do not fit into a transaction
+		put(t, s, fmt.Sprintf("b%03d%s", i, long), value)
 	}
 	before := everything(t, s)
 	_, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("a"), End: []byte{0}})
@@ -113,7 +116,7 @@ func TestTooLarge(t *testing.T) {
 	if len(kvs) != len(before)+4 { // ok0 … ok2 and the gate
 		t.Fatalf("%d keys, before %d", len(kvs), len(before))
 	}
-	res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("a"), End: []byte("b")})
+	res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("b000"), End: []byte("b060")})
 	if err != nil || res.Deleted != 60 {
 		t.Fatalf("a delete that fits: %v", err)
 	}
@@ -249,6 +252,7 @@ func TestLargeValues(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			log = whole(s, log)
 			fed := f.all()
 			if len(log) != len(fed) {
 				t.Fatalf("%d entries, %d fed", len(log), len(fed))

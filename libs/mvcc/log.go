@@ -53,7 +53,7 @@ func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxByt
 		it, head := s.scanFrom(ctx, snap, from), s.scanHead(ctx, snap)
 		defer it.Close()
 		rows, rowsErr := snap.GetMany(ctx, [][]byte{s.compactRow, s.rows.meta(metaCompacted)})
-		at, err := s.parseHead(snap, head)
+		at, _, err := s.parseHead(snap, head)
 		if err = errors.Join(storeErr(rowsErr), err); err != nil {
 			return err
 		}
@@ -92,7 +92,7 @@ func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries,
 	case from < floor:
 		return nil, 0, ErrCompacted
 	}
-	err = s.visitLog(it, func(st engine.Stamp, payload []byte) (bool, error) {
+	err = s.visitLog(it, func(st engine.Stamp, payload []byte, _ int64) (bool, error) {
 		payloads = append(payloads, revlog.Payload{Rev: s.meta.Space.Of(st), Bytes: payload})
 		maxBytes -= len(payload)
 		return len(payloads) < maxEntries && maxBytes > 0, nil
@@ -108,16 +108,9 @@ func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries,
 	return payloads, head + 1, nil
 }
 
-// scanLog calls visit with the stamp and the payload of each entry, put together from its chunks, until visit returns false.
-// The payload is the visitor's to keep.
-func (s *Store) scanLog(ctx context.Context, rd engine.Reader, r engine.Range, visit func(engine.Stamp, []byte) (bool, error)) error {
-	it := rd.Scan(ctx, r)
-	defer it.Close()
-	return s.visitLog(it, visit)
-}
-
-// visitLog is scanLog of an iterator.
-func (s *Store) visitLog(it engine.Iterator, visit func(engine.Stamp, []byte) (bool, error)) error {
+// visitLog calls visit with the stamp and the payload of each entry, put together from its chunks, and with what its rows count as in the live
+// bytes, until visit returns false. The payload is the visitor's to keep.
+func (s *Store) visitLog(it engine.Iterator, visit func(st engine.Stamp, payload []byte, live int64) (bool, error)) error {
 	at := s.rows.logStampAt()
 	for it.Next() {
 		st, err := engine.ParseStamp(it.Key()[at:])
@@ -128,8 +121,10 @@ func (s *Store) visitLog(it engine.Iterator, visit func(engine.Stamp, []byte) (b
 		if n <= 0 {
 			return ErrCorrupt
 		}
+		live := s.rows.bytes(it.Key(), len(it.Value()))
 		payload := bytes.Clone(it.Value()[n:])
 		for uint64(len(payload)) < size && it.Next() {
+			live += s.rows.bytes(it.Key(), len(it.Value()))
 			payload = append(payload, it.Value()...)
 		}
 		if uint64(len(payload)) != size {
@@ -138,7 +133,7 @@ func (s *Store) visitLog(it engine.Iterator, visit func(engine.Stamp, []byte) (b
 			}
 			return ErrCorrupt
 		}
-		if more, err := visit(st, payload); err != nil || !more {
+		if more, err := visit(st, payload, live); err != nil || !more {
 			return err
 		}
 	}
@@ -157,9 +152,9 @@ func (s *Store) WaitHead(ctx context.Context, rev int64) error {
 	if err != nil {
 		return err
 	}
-	st, err := engine.ParseStamp(row)
+	st, _, err := parseHeadRow(row)
 	if err != nil {
-		return ErrCorrupt
+		return err
 	}
 	if s.meta.Space.Of(st) >= rev {
 		return nil

@@ -11,8 +11,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/revision"
 )
 
-// formatVersion is the layout that this code reads and writes; docs/formats.md describes it.
-const formatVersion = 1
+// The formats of a keyspace's row in meta; docs/formats.md describes them.
+const (
+	formatBare     = 1 // no features
+	formatFeatures = 2 // the features follow
+)
 
 // neverCompacted is the compact revision of a new keyspace (etcd: -1, so that Compact(0) succeeds once).
 const neverCompacted = -1
@@ -22,8 +25,10 @@ const (
 	metaKeyspace  = "keyspace"  // stamp of creation, format, shift, chunk bytes, cluster id
 	metaCompact   = "compact"   // compact revision
 	metaCompacted = "compacted" // how far the removal of compacted rows has come: a revision
+	metaPart      = "part"      // of which entry some events have been removed, and how many
 	metaOwner     = "owner"     // ballot of the owner of lease shard 0; "owner/<n>" of shard n
 	metaAlarm     = "alarm/"    // one row per alarm
+	metaLive      = "live"      // counter of the live bytes, with FeatureSizes
 )
 
 // Meta is what never changes about a keyspace.
@@ -31,20 +36,47 @@ type Meta struct {
 	ClusterID  uint64 // random, non-zero
 	Space      revision.Space
 	ChunkBytes int
+	Features   Features // when it was opened; see Store.Features
 }
 
-// metaLen is the keyspace row: stamp, format (1), shift (1), chunk bytes (4), cluster id (8).
-const metaLen = engine.StampLen + 1 + 1 + 4 + 8
+// metaLen is the keyspace row of formatBare: stamp, format (1), shift (1), chunk bytes (4), cluster id (8). featuresLen is what
+// formatFeatures adds.
+const (
+	metaLen     = engine.StampLen + 1 + 1 + 4 + 8
+	featuresLen = 8
+)
+
+// metaWith returns a keyspace's row with other features.
+func metaWith(b []byte, f Features) ([]byte, error) {
+	if _, err := parseMeta(b); err != nil {
+		return nil, err
+	}
+	out := append([]byte{}, b[:metaLen]...)
+	out[engine.StampLen] = formatFeatures
+	return binary.BigEndian.AppendUint64(out, uint64(f)), nil
+}
+
+// parseFeatures checks the format of a keyspace's row and returns its features.
+func parseFeatures(b []byte) (f Features, err error) {
+	if len(b) < engine.StampLen+1 {
+		return 0, ErrCorrupt
+	}
+	switch format := b[engine.StampLen]; {
+	case format == formatBare && len(b) == metaLen:
+		return 0, nil
+	case format == formatFeatures && len(b) == metaLen+featuresLen:
+		f = Features(binary.BigEndian.Uint64(b[metaLen:]))
+		return f, f.known()
+	case format > formatFeatures:
+		return 0, fmt.Errorf("%w: it has format %d, this version knows %d", ErrNewerFormat, format, formatFeatures)
+	}
+	return 0, ErrCorrupt
+}
 
 func parseMeta(b []byte) (Meta, error) {
-	if len(b) < engine.StampLen+1 {
-		return Meta{}, ErrCorrupt
-	}
-	if f := b[engine.StampLen]; f != formatVersion {
-		return Meta{}, fmt.Errorf("mvcc: the keyspace has format %d, this version knows %d", f, formatVersion)
-	}
-	if len(b) != metaLen {
-		return Meta{}, ErrCorrupt
+	features, err := parseFeatures(b)
+	if err != nil {
+		return Meta{}, err
 	}
 	st, err := engine.ParseStamp(b)
 	if err != nil {
@@ -56,7 +88,7 @@ func parseMeta(b []byte) (Meta, error) {
 	if err != nil {
 		return Meta{}, errors.Join(ErrCorrupt, err)
 	}
-	m := Meta{Space: space, ChunkBytes: int(binary.BigEndian.Uint32(b[1:])), ClusterID: binary.BigEndian.Uint64(b[5:])}
+	m := Meta{Space: space, Features: features, ChunkBytes: int(binary.BigEndian.Uint32(b[1:])), ClusterID: binary.BigEndian.Uint64(b[5:])}
 	if m.ChunkBytes <= 0 || m.ClusterID == 0 {
 		return Meta{}, ErrCorrupt
 	}
@@ -87,17 +119,25 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	if b != nil {
 		return parseMeta(b)
 	}
-	v := make([]byte, engine.StampLen, metaLen)
-	v = append(v, formatVersion, byte(o.Shift))
+	if err := refuseRows(ctx, txn, r); err != nil {
+		return Meta{}, err
+	}
+	v := make([]byte, engine.StampLen, metaLen+featuresLen)
+	v = append(v, formatBare, byte(o.Shift))
 	v = binary.BigEndian.AppendUint32(v, uint32(o.ChunkBytes))
 	var id [8]byte
 	rand.Read(id[:])
 	id[0] &= 0x7f // a positive int64 too: some clients keep it in one
 	id[7] |= 1
 	v = append(v, id[:]...)
+	if o.Features != 0 {
+		v[engine.StampLen] = formatFeatures
+		v = binary.BigEndian.AppendUint64(v, uint64(o.Features))
+	}
 	txn.UseStamps(1)
 	txn.SetStampedValue(r.meta(metaKeyspace), v, 0)
-	txn.SetStampedValue(r.head(), make([]byte, engine.StampLen), 0)
+	head, at := appendHead(nil, o.Features, engine.Stamp{})
+	txn.SetStampedValue(r.head(), head, at)
 	p, err := txn.Commit(ctx)
 	if err != nil {
 		return Meta{}, err
@@ -106,6 +146,17 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 		return Meta{}, err
 	}
 	return tryOpenMeta(ctx, eng, r, o)
+}
+
+// refuseRows refuses to make a keyspace where rows of one are: its own row has been lost.
+func refuseRows(ctx context.Context, txn engine.Txn, r rows) error {
+	begin, end := r.span()
+	it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, Limit: 1, KeysOnly: true})
+	defer it.Close()
+	if it.Next() {
+		return fmt.Errorf("%w: the row that describes the keyspace is missing, but others are there; restore the store from a copy", ErrCorrupt)
+	}
+	return it.Err()
 }
 
 func appendRev(b []byte, rev int64) []byte { return binary.BigEndian.AppendUint64(b, uint64(rev)) }

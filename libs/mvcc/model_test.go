@@ -106,6 +106,8 @@ func variants() []variant {
 		{"dense", pebble.Options{}, mvcc.Options{}},
 		{"chunks", pebble.Options{}, mvcc.Options{InlineBytes: 3, ChunkBytes: 7, Prefix: []byte("ks\x00")}},
 		{"fdb", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 4, Shift: 5, InlineBytes: 8, ChunkBytes: 64}},
+		{"format 1", pebble.Options{}, mvcc.Options{InlineBytes: 3, ChunkBytes: 7, NoFeatures: true}},
+		{"fdb, format 1", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 4, InlineBytes: 8, ChunkBytes: 64, NoFeatures: true}},
 	}
 }
 
@@ -123,9 +125,14 @@ func TestAgainstModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := &driver{t: t, r: r, s: s, m: newModel(head), e: e, o: v.store}
-			for range 800 {
+			for i := range 800 {
+				if i == 400 && v.store.NoFeatures {
+					d.o.Activate = mvcc.FeaturesAll
+					d.reopen()
+				}
 				d.step()
 			}
+			check(t, e, d.s, v.store.Prefix, false).checkReads(d.s, 1)
 		})
 	}
 }
@@ -360,7 +367,7 @@ func (d *driver) log() {
 		if next <= from {
 			d.t.Fatalf("ReadLog(%d) goes on at %d", from, next)
 		}
-		got, from = append(got, entries...), next
+		got, from = append(got, whole(d.s, entries)...), next
 	}
 	var want []revlog.Entry
 	for _, e := range d.m.entries {
@@ -414,7 +421,7 @@ func TestConcurrentCounters(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(log, f.all(), cmpopts.EquateEmpty()); diff != "" {
+			if diff := cmp.Diff(whole(s, log), f.all(), cmpopts.EquateEmpty()); diff != "" {
 				t.Fatal(diff)
 			}
 			for i := 1; i < len(log); i++ {

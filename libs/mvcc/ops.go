@@ -49,6 +49,12 @@ func (p *PutRequest) apply(ctx context.Context, g *group, res *Result) error {
 		if value, err = g.value(ctx, st); err != nil {
 			return err
 		}
+		value = bytes.Clone(value) // the event outlives the transaction's memory
+	}
+	if p.PrevKV && st.live {
+		if _, err := g.value(ctx, st); err != nil {
+			return err
+		}
 	}
 	if p.IgnoreLease {
 		lease = st.rec.lease
@@ -77,6 +83,11 @@ func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	span, err := g.span(ctx, d.Key, d.End)
 	if err != nil {
 		return err
+	}
+	if d.PrevKV {
+		if err := g.loadValues(ctx, span); err != nil {
+			return err
+		}
 	}
 	for _, st := range span {
 		i, err := g.del(ctx, st)
@@ -108,13 +119,13 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	if r.Limit > 0 && r.inKeyOrder() && int64(len(span)) > r.Limit {
 		span, res.More = span[:r.Limit], true // values behind the limit need not be read
 	}
+	if r.values() {
+		if err := g.loadValues(ctx, span); err != nil {
+			return err
+		}
+	}
 	kvs := make([]KV, 0, len(span))
 	for _, st := range span {
-		if r.values() {
-			if _, err := g.value(ctx, st); err != nil {
-				return err
-			}
-		}
 		kvs = append(kvs, st.kv())
 	}
 	kvs, more := r.arrange(kvs, g.num)

@@ -64,6 +64,18 @@ type Options struct {
 	// 1 MiB). A keyspace keeps the size it was created with.
 	ChunkBytes int
 
+	// Features are those of a new keyspace, with NoFeatures none; the default is FeaturesAll.
+	Features   Features
+	NoFeatures bool
+	// Activate are features that a keyspace which exists gets now: see Store.Activate. FeatureSizes is left out unless the engine is embedded.
+	Activate Features
+
+	// Quota bounds the live bytes (see Store.LiveBytes): a request that needs space and would bring them above it is refused with ErrNoSpace. 0: no bound.
+	// It needs FeatureSizes.
+	Quota int64
+	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return quickly.
+	OverQuota func()
+
 	Logger *slog.Logger
 }
 
@@ -88,6 +100,12 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	setDefault(&o.Shift, defaultShift)
 	if l.Dense {
 		o.Shift = 0
+	}
+	switch {
+	case o.NoFeatures:
+		o.Features = 0
+	case o.Features == 0:
+		o.Features = FeaturesAll
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

@@ -183,7 +183,7 @@ func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error)
 	it := q.s.scanHead(ctx, q.snap)
 	var kv KV
 	ok, err := q.s.get(ctx, q.snap, q.req.Key, math.MaxInt64, math.MaxInt64, q.req.values(), &kv)
-	head, headErr := q.s.parseHead(q.snap, it)
+	head, _, headErr := q.s.parseHead(q.snap, it)
 	if headErr == nil {
 		q.s.cacheHead(q.snap, head)
 	}

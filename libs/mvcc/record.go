@@ -3,6 +3,7 @@ package mvcc
 import (
 	"encoding/binary"
 	"math"
+	"math/bits"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -16,16 +17,20 @@ const sizeMax = math.MaxInt32
 type record struct {
 	create, mod, version, lease int64
 
-	size   int // bytes of the value
-	inline bool
-	value  []byte // if inline
+	size  int // bytes of the value
+	place revlog.Place
+	value []byte // if inline
 }
+
+// inline says that the value lies in the row.
+func (r *record) inline() bool { return r.place == revlog.PlaceInline }
 
 // Flags of an idx row.
 const (
 	recordInline = 1 << iota
 	recordLease
-	recordFlags = recordInline | recordLease
+	recordOwn   // the value lies in rows under the record's stamp
+	recordFlags = recordInline | recordLease | recordOwn
 )
 
 // appendRecord appends the idx row's value: the stamp of the row (whose index is that of r.mod, pending), flags, create as seen
@@ -34,8 +39,12 @@ func appendRecord(b []byte, refs revlog.Refs, r *record) []byte {
 	i, _ := revlog.PendingIndex(r.mod)
 	b = engine.Stamp{Index: uint16(i)}.Append(b)
 	var flags byte
-	if r.inline {
+	switch r.place {
+	case revlog.PlaceInline:
 		flags |= recordInline
+	case revlog.PlaceOwn:
+		flags |= recordOwn
+	case revlog.PlaceOld: // no flag: format 1 knows none
 	}
 	if r.lease != 0 {
 		flags |= recordLease
@@ -47,7 +56,7 @@ func appendRecord(b []byte, refs revlog.Refs, r *record) []byte {
 		b = binary.BigEndian.AppendUint64(b, uint64(r.lease))
 	}
 	b = binary.AppendUvarint(b, uint64(r.size))
-	if r.inline {
+	if r.inline() {
 		b = append(b, r.value...)
 	}
 	return b
@@ -84,22 +93,70 @@ func parseRecord(b []byte, refs revlog.Refs, r *record) error {
 		return ErrCorrupt
 	}
 	r.size, b = int(size), b[n:]
-	r.inline, r.value = flags&recordInline != 0, nil
-	if r.inline {
+	r.value = nil
+	switch flags & (recordInline | recordOwn) {
+	case recordInline:
 		if len(b) != r.size {
 			return ErrCorrupt
 		}
-		r.value = b
+		r.place, r.value = revlog.PlaceInline, b
+		return nil
+	case recordOwn:
+		r.place = revlog.PlaceOwn
+	case 0:
+		r.place = revlog.PlaceOld
+	default:
+		return ErrCorrupt
+	}
+	if len(b) != 0 || r.size == 0 {
+		return ErrCorrupt
 	}
 	return nil
 }
 
-// replaced is what a hist row says: the version that the request of its stamp replaced or deleted, and where in that
-// request's log entry the value lies.
+// replaced is what a hist row says: the version that the request of its stamp replaced or deleted, and where its value lies: at an offset
+// in that request's log entry, or at one of the marks below.
 type replaced struct {
 	create, mod, version, lease int64
 	at, size                    int
 }
+
+// An offset in a log entry is never so small: an event begins with its flags and its key.
+const (
+	atOwn = 0 // in rows under the stamp of the version that was replaced
+	atOld = 1 // in rows under the key alone
+)
+
+// place says where the value is.
+func (r *replaced) place() revlog.Place {
+	switch {
+	case r.size == 0:
+		return revlog.PlaceInline
+	case r.at == atOwn:
+		return revlog.PlaceOwn
+	case r.at == atOld:
+		return revlog.PlaceOld
+	}
+	return revlog.PlaceInline
+}
+
+// replacedBytes is the length of a hist row's value, given the previous version in the log entry and where that is.
+func replacedBytes(p *revlog.KV, at revlog.PrevAt) int {
+	return at.Refs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) + uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
+}
+
+// prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log entry if it were inline.
+func prevOffset(p *revlog.KV, offset int) int {
+	switch p.Place {
+	case revlog.PlaceOwn:
+		return atOwn
+	case revlog.PlaceOld:
+		return atOld
+	}
+	return offset
+}
+
+func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // appendReplaced encodes r as seen from a row with the (pending) revision own.
 func appendReplaced(b []byte, refs revlog.Refs, r *replaced, own int64) []byte {

@@ -17,8 +17,11 @@ const (
 	tableLeaseKey = 'k' // leasekey/<id>/<key>
 	tableLog      = 'l' // log/<stamp>/<chunk>
 	tableMeta     = 'm' // meta/<name>
-	tableVal      = 'v' // val/<key>/<chunk>
+	tableVal      = 'v' // val/<key>/<stamp>/<chunk>; of format 1 val/<key>/<chunk>
 )
+
+// liveTables are those whose rows count as live bytes. What the others hold is small and does not grow.
+var liveTables = [...]byte{tableLease, tableHist, tableIdx, tableLeaseKey, tableLog, tableVal}
 
 // chunkLen is the length of a chunk's number at the end of a row key.
 const chunkLen = 2
@@ -83,9 +86,17 @@ func (r rows) val(dst, key []byte) []byte {
 	return escape(r.table(dst, tableVal), key)
 }
 
-func (r rows) valChunk(dst, key []byte, chunk int) []byte {
+// valOld is the row of a chunk of a current value as format 1 keeps it.
+func (r rows) valOld(dst, key []byte, chunk int) []byte {
 	return binary.BigEndian.AppendUint16(r.val(dst, key), uint16(chunk))
 }
+
+// valChunk is the row of a chunk of the value that the request of a stamp wrote. The stamp ends valStampEnd before the row's end.
+func (r rows) valChunk(dst, key []byte, st engine.Stamp, chunk int) []byte {
+	return binary.BigEndian.AppendUint16(st.Append(r.val(dst, key)), uint16(chunk))
+}
+
+const valStampEnd = chunkLen
 
 func (r rows) hist(dst, key []byte, st engine.Stamp) []byte {
 	return st.Append(escape(r.table(dst, tableHist), key))
@@ -126,6 +137,14 @@ func (r rows) commit(writer [16]byte, lane int) []byte {
 func (r rows) tableRange(table byte) engine.Range {
 	return engine.Range{Begin: r.table(nil, table), End: r.table(nil, table+1)}
 }
+
+// span is the range of all rows of the keyspace. Tables are letters, so that the end lies behind them.
+func (r rows) span() (begin, end []byte) { return r.prefix, r.table(nil, tableEnd) }
+
+const tableEnd = 0x7f
+
+// bytes is what a row counts as in the live bytes of its keyspace.
+func (r rows) bytes(row []byte, value int) int64 { return int64(len(row) - len(r.prefix) + value) }
 
 // idxBounds are the idx rows of an etcd range that is not a single key.
 func (r rows) idxBounds(key, end []byte) (begin, stop []byte) {

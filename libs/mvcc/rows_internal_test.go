@@ -41,7 +41,8 @@ func TestRowsKeepOrder(t *testing.T) {
 		}{
 			{"idx", bytes.Compare(r.idx(nil, a), r.idx(nil, b)), keys},
 			{"leasekey", bytes.Compare(r.leaseKey(7, a), r.leaseKey(7, b)), keys},
-			{"val", bytes.Compare(r.valChunk(nil, a, na), r.valChunk(nil, b, nb)), cmp.Or(keys, cmp.Compare(na, nb))},
+			{"val", bytes.Compare(r.valChunk(nil, a, sa, na), r.valChunk(nil, b, sb, nb)), cmp.Or(keys, sa.Compare(sb), cmp.Compare(na, nb))},
+			{"old val", bytes.Compare(r.valOld(nil, a, na), r.valOld(nil, b, nb)), cmp.Or(keys, cmp.Compare(na, nb))},
 			{"hist", bytes.Compare(r.hist(nil, a, sa), r.hist(nil, b, sb)), cmp.Or(keys, sa.Compare(sb))},
 			{"log", bytes.Compare(r.logChunk(nil, sa, na), r.logChunk(nil, sb, nb)), cmp.Or(sa.Compare(sb), cmp.Compare(na, nb))},
 		} {
@@ -70,7 +71,7 @@ func TestBoundsHoldTheirRows(t *testing.T) {
 			}
 		}
 		for table, row := range map[byte][]byte{
-			tableVal:  r.valChunk(nil, key, rapid.IntRange(0, firstBad-1).Draw(t, "chunk")),
+			tableVal:  r.valChunk(nil, key, genStamp.Draw(t, "stamp"), rapid.IntRange(0, firstBad-1).Draw(t, "chunk")),
 			tableHist: r.hist(nil, key, genStamp.Draw(t, "stamp")),
 		} {
 			from, to := r.escapedBounds(table, begin, end)
@@ -109,8 +110,9 @@ var fuzzRefs = []revlog.Refs{{}, {Space: revision.Space{Base: 1 << 40, Shift: 5}
 func FuzzParseRecord(f *testing.F) {
 	for i, refs := range fuzzRefs {
 		for _, r := range []record{
-			{create: revlog.Pending(0), mod: revlog.Pending(2), version: 3, lease: 1, size: 3, inline: true, value: []byte("abc")},
-			{create: 1 << 20, mod: revlog.Pending(0), version: 1, size: 1 << 20},
+			{create: revlog.Pending(0), mod: revlog.Pending(2), version: 3, lease: 1, size: 3, value: []byte("abc")},
+			{create: 1 << 20, mod: revlog.Pending(0), version: 1, size: 1 << 20, place: revlog.PlaceOwn},
+			{create: 1 << 20, mod: revlog.Pending(0), version: 1, size: 1 << 20, place: revlog.PlaceOld},
 		} {
 			f.Add(appendRecord(nil, refs, &r), i == 1)
 		}
@@ -128,7 +130,7 @@ func FuzzParseRecord(f *testing.F) {
 			}
 			return
 		}
-		if r.size < 0 || r.inline && len(r.value) != r.size {
+		if r.size < 0 || r.inline() && len(r.value) != r.size {
 			t.Fatalf("size %d of %x", r.size, b)
 		}
 	})
@@ -159,8 +161,13 @@ func FuzzParseReplaced(f *testing.F) {
 }
 
 func FuzzParseMeta(f *testing.F) {
-	good := append(engine.Stamp{Version: 9}.Append(nil), formatVersion, 5, 0, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8)
+	good := append(engine.Stamp{Version: 9}.Append(nil), formatBare, 5, 0, 1, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8)
 	f.Add(good)
+	with, err := metaWith(good, FeaturesAll)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(with)
 	f.Add(good[:engine.StampLen])
 	f.Add(append(bytes.Clone(good[:engine.StampLen]), 2))
 	f.Fuzz(func(t *testing.T, b []byte) {
@@ -193,10 +200,13 @@ func TestRecordsRoundTrip(t *testing.T) {
 		create, createSettled := rev("foreignCreate")
 		in := record{
 			create: create, mod: revlog.Pending(index), version: rapid.Int64Min(1).Draw(t, "version"),
-			lease: rapid.Int64().Draw(t, "lease"), size: len(value), inline: rapid.Bool().Draw(t, "inline"),
+			lease: rapid.Int64().Draw(t, "lease"), size: len(value),
 		}
-		if in.inline {
-			in.value = value
+		if in.value = value; len(value) > 0 {
+			in.place = rapid.SampledFrom([]revlog.Place{revlog.PlaceInline, revlog.PlaceOwn, revlog.PlaceOld}).Draw(t, "place")
+		}
+		if !in.inline() {
+			in.value = nil
 		}
 		b := appendRecord(nil, refs, &in)
 		copy(b, st.Append(nil))

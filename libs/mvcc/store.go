@@ -25,13 +25,16 @@ type Store struct {
 	codec  revlog.Codec
 	writer [16]byte // names this Store in commit rows (I5)
 
-	headRow, compactRow []byte
+	headRow, compactRow, sizeRow []byte
 
 	head    atomic.Pointer[headAt]
 	compact atomic.Int64
 	usage   Usage
 	counts  countMemo
 	size    rangeSize
+
+	features atomic.Uint64 // Features, as last seen
+	live     liveBytes
 
 	noSpace atomic.Bool
 	queue   queue
@@ -77,12 +80,19 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	}
 	s.refs = revlog.Refs{Space: s.meta.Space}
 	s.codec = revlog.Codec{Refs: s.refs}
-	s.headRow, s.compactRow = s.rows.head(), s.rows.meta(metaCompact)
+	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
+	s.sawFeatures(s.meta.Features)
 	rand.Read(s.writer[:])
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.clearCommits(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.activateAtOpen(ctx, o.Activate); err != nil {
+		return nil, err
+	}
+	if err := s.loadLive(ctx); err != nil {
 		return nil, err
 	}
 	s.start()
@@ -234,7 +244,8 @@ func (s *Store) cacheHead(snap engine.Snapshot, rev int64) {
 }
 
 func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
-	return s.parseHead(r, s.scanHead(ctx, r))
+	rev, _, err := s.parseHead(r, s.scanHead(ctx, r))
+	return rev, err
 }
 
 // scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would conflict with all
@@ -243,24 +254,25 @@ func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
 	return r.Scan(ctx, engine.Range{Begin: s.headRow, End: append(s.headRow[:len(s.headRow):len(s.headRow)], 0), Limit: 1, NoConflict: true})
 }
 
-// parseHead ends what scanHead has begun.
-func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, error) {
+// parseHead ends what scanHead has begun. The features are those of the state that is read.
+func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features, error) {
 	defer it.Close()
 	if !it.Next() {
 		if err := it.Err(); err != nil {
-			return 0, storeErr(err)
+			return 0, 0, storeErr(err)
 		}
-		return 0, ErrCorrupt
+		return 0, 0, ErrCorrupt
 	}
-	st, err := engine.ParseStamp(it.Value())
+	st, features, err := parseHeadRow(it.Value())
 	if err != nil {
-		return 0, ErrCorrupt
+		return 0, 0, err
 	}
+	s.sawFeatures(features)
 	if s.limits.Versionstamps && r.Version() < st.Version {
-		return 0, fmt.Errorf("%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
+		return 0, 0, fmt.Errorf("%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
 			ErrSetBack, r.Version(), st.Version, st.Version+1)
 	}
-	return s.meta.Space.Of(st), nil
+	return s.meta.Space.Of(st), features, nil
 }
 
 func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {

@@ -179,7 +179,7 @@ func TestTwoStores(t *testing.T) {
 			}
 			for i := range feeds {
 				waitFor(t, func() bool { return feeds[i].reached(head) })
-				if diff := cmp.Diff(log, feeds[i].all(), cmpopts.EquateEmpty()); diff != "" {
+				if diff := cmp.Diff(whole(stores[0], log), feeds[i].all(), cmpopts.EquateEmpty()); diff != "" {
 					t.Errorf("feed %d: %s", i, diff)
 				}
 			}

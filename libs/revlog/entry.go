@@ -1,6 +1,9 @@
 package revlog
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math"
+)
 
 // Flags of an event in an encoded entry.
 const (
@@ -8,8 +11,47 @@ const (
 	flagPrev
 	flagLease
 	flagPrevLease
-	flagsKnown = flagDelete | flagPrev | flagLease | flagPrevLease
+	flagOwn     // the new value is stored at PlaceOwn
+	flagPrevOwn // the previous value is
+	flagPrevOld // it is stored at PlaceOld
+	flagsKnown  = flagDelete | flagPrev | flagLease | flagPrevLease | flagOwn | flagPrevOwn | flagPrevOld
 )
+
+// flagsOf returns the flags of an event. A new value is never stored at PlaceOld: an event of format 1 has it inline.
+func flagsOf(ev *Event) (flags byte) {
+	set := func(on bool, flag byte) {
+		if on {
+			flags |= flag
+		}
+	}
+	set(ev.Delete, flagDelete)
+	set(ev.HasPrev, flagPrev)
+	set(ev.KV.Lease != 0, flagLease)
+	set(ev.KV.Place == PlaceOwn, flagOwn)
+	if ev.HasPrev {
+		set(ev.Prev.Lease != 0, flagPrevLease)
+		set(ev.Prev.Place == PlaceOwn, flagPrevOwn)
+		set(ev.Prev.Place == PlaceOld, flagPrevOld)
+	}
+	return flags
+}
+
+// placesOf returns the places of the new and the previous value.
+func placesOf(flags byte) (kv, prev Place, err error) {
+	if flags&flagOwn != 0 {
+		kv = PlaceOwn
+	}
+	switch {
+	case flags&(flagPrevOwn|flagPrevOld) == flagPrevOwn|flagPrevOld,
+		flags&(flagPrevOwn|flagPrevOld) != 0 && flags&flagPrev == 0, kv == PlaceOwn && flags&flagDelete != 0:
+		return 0, 0, ErrCorrupt
+	case flags&flagPrevOwn != 0:
+		prev = PlaceOwn
+	case flags&flagPrevOld != 0:
+		prev = PlaceOld
+	}
+	return kv, prev, nil
+}
 
 // Codec encodes and decodes entries. It is immutable.
 type Codec struct {
@@ -17,35 +59,21 @@ type Codec struct {
 }
 
 // AppendEvent appends an event of the entry with revision own to b. It returns the extended slice and the offsets within
-// it of the key, the value and the previous value, so that the caller can point at them.
+// it of the key, the value and the previous value, so that the caller can point at them. Of values that are stored elsewhere only
+// the size is appended, and their offsets mean nothing.
 func (c Codec) AppendEvent(b []byte, ev *Event, own int64) (out []byte, at Offsets) {
-	var flags byte
-	if ev.Delete {
-		flags |= flagDelete
-	}
-	if ev.HasPrev {
-		flags |= flagPrev
-	}
-	if ev.KV.Lease != 0 {
-		flags |= flagLease
-	}
-	if ev.HasPrev && ev.Prev.Lease != 0 {
-		flags |= flagPrevLease
-	}
-	b = append(b, flags)
+	b = append(b, flagsOf(ev))
 	b = binary.AppendUvarint(b, uint64(len(ev.KV.Key)))
 	at.Key = len(b)
 	b = append(b, ev.KV.Key...)
 	if !ev.Delete {
 		b = c.appendMeta(b, &ev.KV, own)
-		b = appendBytes(b, ev.KV.Value)
-		at.Value = len(b) - len(ev.KV.Value)
+		b, at.Value = appendValue(b, &ev.KV)
 	}
 	if ev.HasPrev {
 		b = c.Append(b, ev.Prev.Mod, own)
 		b = c.appendMeta(b, &ev.Prev, own)
-		b = appendBytes(b, ev.Prev.Value)
-		at.Prev = len(b) - len(ev.Prev.Value)
+		b, at.Prev = appendValue(b, &ev.Prev)
 	}
 	return b, at
 }
@@ -54,6 +82,33 @@ func (c Codec) AppendEvent(b []byte, ev *Event, own int64) (out []byte, at Offse
 type Offsets struct {
 	Key, Value, Prev int
 }
+
+// appendValue appends the size of a value, and the value if it is inline; at is where that begins.
+func appendValue(b []byte, kv *KV) (out []byte, at int) {
+	b = binary.AppendUvarint(b, uint64(kv.Bytes()))
+	at = len(b)
+	if kv.Place == PlaceInline {
+		b = append(b, kv.Value...)
+	}
+	return b, at
+}
+
+// parseValue is the inverse of appendValue; kv.Place is known.
+func parseValue(b []byte, kv *KV) (rest []byte, err error) {
+	if kv.Place == PlaceInline {
+		kv.Value, rest, err = parseBytes(b)
+		return rest, err
+	}
+	size, rest, err := parseUint(b)
+	if err != nil || size == 0 || size > sizeMax {
+		return nil, ErrCorrupt
+	}
+	kv.Size = int(size)
+	return rest, nil
+}
+
+// sizeMax bounds the sizes of values that are stored elsewhere; it is as much as a transaction holds.
+const sizeMax = math.MaxInt32
 
 func (c Codec) appendMeta(b []byte, kv *KV, own int64) []byte {
 	b = c.Append(b, kv.Create, own)
@@ -64,70 +119,96 @@ func (c Codec) appendMeta(b []byte, kv *KV, own int64) []byte {
 	return b
 }
 
-func (c Codec) parseMeta(b []byte, kv *KV, lease bool, own int64) ([]byte, error) {
-	var err error
+// parseMeta is the inverse of appendMeta; ref is the length of the reference to kv.Create.
+func (c Codec) parseMeta(b []byte, kv *KV, lease bool, own int64) (rest []byte, ref int, err error) {
+	before := len(b)
 	if kv.Create, b, err = c.Refs.Parse(b, own); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
+	ref = before - len(b)
 	v, b, err := parseUint(b)
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	kv.Version = int64(v)
 	if lease {
 		if len(b) < 8 {
-			return nil, ErrCorrupt
+			return nil, 0, ErrCorrupt
 		}
 		kv.Lease = int64(binary.BigEndian.Uint64(b))
 		b = b[8:]
 	}
-	return b, nil
+	return b, ref, nil
 }
 
 // Parse decodes the events of the entry with revision rev. The events point into b.
 func (c Codec) Parse(b []byte, rev int64) (Entry, error) {
 	e := Entry{Rev: rev}
-	for len(b) > 0 {
-		var ev Event
-		var err error
-		if b, err = c.parseEvent(b, &ev, rev); err != nil {
-			return Entry{}, err
-		}
-		e.Events = append(e.Events, ev)
+	err := c.Visit(b, rev, func(ev *Event, _ PrevAt) { e.Events = append(e.Events, *ev) })
+	if err != nil {
+		return Entry{}, err
 	}
 	return e, nil
 }
 
-func (c Codec) parseEvent(b []byte, ev *Event, rev int64) ([]byte, error) {
+// PrevAt tells of the previous version in an encoded event.
+type PrevAt struct {
+	Refs  int // length of the references to its revisions Mod and Create, as Refs.Append makes them
+	Value int // where its value lies in the entry, if it is inline
+}
+
+// Visit is Parse that hands over one event after the other, which is valid during the call. at means nothing for an event without a
+// previous version.
+func (c Codec) Visit(b []byte, rev int64, visit func(ev *Event, at PrevAt)) error {
+	for size := len(b); len(b) > 0; {
+		var ev Event
+		var at PrevAt
+		var err error
+		if b, at.Refs, err = c.parseEvent(b, &ev, rev); err != nil {
+			return err
+		}
+		at.Value = size - len(b) - len(ev.Prev.Value)
+		visit(&ev, at)
+	}
+	return nil
+}
+
+func (c Codec) parseEvent(b []byte, ev *Event, rev int64) (rest []byte, refs int, err error) {
 	flags := b[0]
 	if flags&^byte(flagsKnown) != 0 {
-		return nil, ErrCorrupt
+		return nil, 0, ErrCorrupt
+	}
+	if ev.KV.Place, ev.Prev.Place, err = placesOf(flags); err != nil {
+		return nil, 0, err
 	}
 	key, b, err := parseBytes(b[1:])
 	if err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	ev.Delete = flags&flagDelete != 0
 	ev.HasPrev = flags&flagPrev != 0
 	ev.KV.Key, ev.KV.Mod = key, rev
 	if !ev.Delete {
-		if b, err = c.parseMeta(b, &ev.KV, flags&flagLease != 0, rev); err != nil {
-			return nil, err
+		if b, _, err = c.parseMeta(b, &ev.KV, flags&flagLease != 0, rev); err != nil {
+			return nil, 0, err
 		}
-		if ev.KV.Value, b, err = parseBytes(b); err != nil {
-			return nil, err
+		if b, err = parseValue(b, &ev.KV); err != nil {
+			return nil, 0, err
 		}
 	}
 	if !ev.HasPrev {
-		return b, nil
+		return b, 0, nil
 	}
 	ev.Prev.Key = key
+	before := len(b)
 	if ev.Prev.Mod, b, err = c.Refs.Parse(b, rev); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
-	if b, err = c.parseMeta(b, &ev.Prev, flags&flagPrevLease != 0, rev); err != nil {
-		return nil, err
+	refs = before - len(b)
+	b, n, err := c.parseMeta(b, &ev.Prev, flags&flagPrevLease != 0, rev)
+	if err != nil {
+		return nil, 0, err
 	}
-	ev.Prev.Value, b, err = parseBytes(b)
-	return b, err
+	b, err = parseValue(b, &ev.Prev)
+	return b, refs + n, err
 }

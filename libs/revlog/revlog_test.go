@@ -143,13 +143,22 @@ func genEvent(t *rapid.T, s stamper, own int64) Event {
 	ev := Event{Delete: rapid.Bool().Draw(t, "delete"), HasPrev: rapid.Bool().Draw(t, "hasPrev")}
 	if !ev.Delete {
 		ev.KV = genKV(t, s, own, "new")
+		apart(t, &ev.KV, PlaceInline, PlaceOwn)
 	}
 	ev.KV.Key, ev.KV.Mod = key, own
 	if ev.HasPrev {
 		ev.Prev = genKV(t, s, own, "prev")
 		ev.Prev.Key, ev.Prev.Mod = key, s.genRev(t, own, "prevMod")
+		apart(t, &ev.Prev, PlaceInline, PlaceOwn, PlaceOld)
 	}
 	return ev
+}
+
+// apart draws where the value of a version is stored. What is not inline is not in the entry either.
+func apart(t *rapid.T, kv *KV, places ...Place) {
+	if kv.Place = rapid.SampledFrom(places).Draw(t, "place"); kv.Place != PlaceInline {
+		kv.Value, kv.Size = nil, rapid.IntRange(1, sizeMax).Draw(t, "size")
+	}
 }
 
 func (s stamper) settle(kv KV) KV {

@@ -129,6 +129,9 @@ func ReadLog(ctx context.Context, store *mvcc.Store) ([]revlog.Entry, error) {
 		if err != nil {
 			return nil, fmt.Errorf("inproc: read log: %w", err)
 		}
+		if err := store.Fill(ctx, entries); err != nil {
+			return nil, fmt.Errorf("inproc: read values of the log: %w", err)
+		}
 		log = append(log, entries...)
 		from = next
 	}

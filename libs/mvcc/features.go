@@ -1,0 +1,202 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it cannot read;
+// once set it stays. docs/formats.md lists them.
+type Features uint64
+
+const (
+	// FeatureValues: values larger than Options.InlineBytes are written once, in rows under their key and stamp, and the log names them.
+	FeatureValues Features = 1 << iota
+	// FeatureSizes: every group and every removal keeps the sum of the keyspace's live bytes.
+	FeatureSizes
+
+	featuresKnown = FeatureValues | FeatureSizes
+)
+
+// FeaturesAll are the features that this release writes in a keyspace that it creates.
+const FeaturesAll = featuresKnown
+
+// featureNames are what flags and messages call them.
+var featureNames = []struct {
+	bit  Features
+	name string
+}{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}}
+
+// String lists the names of the features.
+func (f Features) String() string {
+	var names []string
+	for _, n := range featureNames {
+		if f&n.bit != 0 {
+			names = append(names, n.name)
+			f &^= n.bit
+		}
+	}
+	if f != 0 {
+		names = append(names, fmt.Sprintf("unknown %#x", uint64(f)))
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ",")
+}
+
+// Has says that all of some features are set.
+func (f Features) Has(some Features) bool { return f&some == some }
+
+// known refuses features that this release has never heard of.
+func (f Features) known() error {
+	if f&^featuresKnown == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: it uses the features %v, this version knows %v", ErrNewerFormat, f, featuresKnown)
+}
+
+// The head row is a stamp in a keyspace of format 1. With features it begins with them and a mark: format 1's code takes bytes 8 and 9 of
+// the row for the batch order of a stamp, which is always 0, so that a process of an earlier release which has the keyspace open refuses
+// the row, and with it every request, instead of misreading others.
+const (
+	headMark    = 0xfffe
+	headPrefix  = 8 + 2
+	headFeature = headPrefix + engine.StampLen
+)
+
+// appendHead appends a head row for a stamp that the commit completes; at is where it begins.
+func appendHead(b []byte, f Features, st engine.Stamp) (row []byte, at int) {
+	if f != 0 {
+		b = binary.BigEndian.AppendUint64(b, uint64(f))
+		b = binary.BigEndian.AppendUint16(b, headMark)
+	}
+	return st.Append(b), len(b)
+}
+
+// parseHeadRow reads a head row. Errors: ErrCorrupt, ErrNewerFormat.
+func parseHeadRow(row []byte) (engine.Stamp, Features, error) {
+	var f Features
+	if len(row) == headFeature && binary.BigEndian.Uint16(row[8:]) == headMark {
+		f = Features(binary.BigEndian.Uint64(row))
+		row = row[headPrefix:]
+	}
+	if err := f.known(); err != nil {
+		return engine.Stamp{}, 0, err
+	}
+	st, err := engine.ParseStamp(row)
+	if err != nil || len(row) != engine.StampLen {
+		return engine.Stamp{}, 0, ErrCorrupt
+	}
+	return st, f, nil
+}
+
+// Features returns those of the keyspace at the last state that this Store has seen.
+func (s *Store) Features() Features { return Features(s.features.Load()) }
+
+// sawFeatures notes the features of a state. They never go away.
+func (s *Store) sawFeatures(f Features) {
+	if old := s.features.Load(); uint64(f)&^old != 0 {
+		s.features.Or(uint64(f))
+	}
+}
+
+// Activate sets features of the keyspace, for good: earlier releases cannot open it from then on, and processes of theirs that have it open
+// answer every request with an error. FeatureSizes can be set in a keyspace that exists only on an embedded engine, by Options.Activate
+// when it is opened. Errors: ErrUnavailable, the context's, and what says that a feature cannot be set here.
+func (s *Store) Activate(ctx context.Context, f Features) error {
+	if err := f.known(); err != nil {
+		return err
+	}
+	if f.Has(FeatureSizes) && !s.Features().Has(FeatureSizes) {
+		return errors.New("mvcc: exact-sizes can only be activated when an embedded store is opened")
+	}
+	return s.activate(ctx, f)
+}
+
+// activateAtOpen sets features of an embedded keyspace before anybody writes it, and counts what is there.
+func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
+	if s.Features().Has(f) {
+		return nil
+	}
+	if !f.Has(FeatureSizes) || s.Features().Has(FeatureSizes) {
+		return s.activate(ctx, f)
+	}
+	if !s.limits.Dense {
+		return s.activate(ctx, f&^FeatureSizes)
+	}
+	live, err := s.count(ctx)
+	if err != nil {
+		return err
+	}
+	// Until the features are set nobody looks at the counter.
+	err = s.update(ctx, func(txn engine.Txn) error {
+		txn.Set(s.sizeRow, engine.AppendCounter(nil, live))
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return s.activate(ctx, f)
+}
+
+func (s *Store) activate(ctx context.Context, f Features) error {
+	all := f
+	err := s.update(ctx, func(txn engine.Txn) error {
+		meta, err := txn.Get(ctx, s.rows.meta(metaKeyspace))
+		if err != nil {
+			return err
+		}
+		head, err := txn.Get(ctx, s.headRow)
+		if err != nil {
+			return err
+		}
+		st, was, err := parseHeadRow(head)
+		if err != nil {
+			return err
+		}
+		all = was | f
+		if all == was {
+			return nil
+		}
+		if meta, err = metaWith(meta, all); err != nil {
+			return err
+		}
+		row, _ := appendHead(nil, all, st)
+		txn.Set(s.headRow, row)
+		txn.Set(s.rows.meta(metaKeyspace), meta)
+		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a conflict.
+		begin, end := s.rows.span()
+		txn.AddWriteConflict(begin, end)
+		return nil
+	})
+	if err == nil {
+		s.sawFeatures(all)
+	}
+	return err
+}
+
+// count sums up the live bytes of a keyspace that nobody writes, for FeatureSizes.
+func (s *Store) count(ctx context.Context) (live int64, err error) {
+	for _, table := range liveTables {
+		r := s.rows.tableRange(table)
+		err := s.view(ctx, func(snap engine.Snapshot) error {
+			it := snap.Scan(ctx, r)
+			defer it.Close()
+			for it.Next() {
+				live += s.rows.bytes(it.Key(), len(it.Value()))
+				r.Begin = append(append(r.Begin[:0:0], it.Key()...), 0)
+			}
+			return it.Err()
+		})
+		if err != nil {
+			return 0, err
+		}
+	}
+	return live, nil
+}

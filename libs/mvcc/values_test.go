@@ -1,0 +1,293 @@
+package mvcc_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// TestRemovalInParts: an entry that is too large to be removed by one transaction goes in several, also over a restart in between; until
+// the last the rows agree, and the counter of live bytes with them.
+func TestRemovalInParts(t *testing.T) {
+	for _, v := range []variant{
+		{"dense", pebble.Options{}, mvcc.Options{}},
+		{"fdb", fdb, mvcc.Options{Shift: 3, InlineBytes: 8, ChunkBytes: 64}},
+		{"format 1", pebble.Options{}, mvcc.Options{NoFeatures: true}},
+	} {
+		t.Run(v.name, func(t *testing.T) {
+			const keys = 6000
+			var removals atomic.Int64
+			var stuck atomic.Bool
+			e := faults.New(openEngine(t, v.engine), faults.Options{KeepPipelined: true, Script: func(c faults.Call) (faults.Fault, bool) {
+				if c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' && removals.Add(1) > 2 && stuck.Load() {
+					return faults.Unavailable, true
+				}
+				return faults.None, true
+			}})
+			s := open(t, e, v.store)
+			long, value := strings.Repeat("k", 200), strings.Repeat("v", 100)
+			var ops []mvcc.Op
+			for i := range keys {
+				ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "%04d%s", i, long), Value: []byte(value)}})
+				if len(ops) == 100 {
+					if _, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: ops}); err != nil {
+						t.Fatal(err)
+					}
+					ops = nil
+				}
+			}
+			if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("0"), End: []byte("9")}); err != nil || res.Deleted != keys {
+				t.Fatal(res, err)
+			}
+			rev := put(t, s, "after", "all")
+			removals.Store(0)
+			stuck.Store(true)
+			if _, err := s.Compact(t.Context(), rev, false); err != nil {
+				t.Fatal(err)
+			}
+			waitFor(t, func() bool { return removals.Load() > 2 })
+			check(t, e, s, v.store.Prefix, false)
+			stuck.Store(false)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = open(t, e, v.store)
+			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == rev })
+			f := check(t, e, s, v.store.Prefix, true)
+			if len(f.hists) > 0 || len(f.vals) > 0 || len(f.logs) != 1 {
+				t.Errorf("%d hist rows, %d values, %d log entries are left", len(f.hists), len(f.vals), len(f.logs))
+			}
+		})
+	}
+}
+
+// countedWrites counts the bytes of the mutations of an engine's transactions.
+type countedWrites struct {
+	engine.Store
+	bytes atomic.Int64
+}
+
+// TestWrittenOnce: an update, a delete and a compaction move no value that is larger than the bound.
+func TestWrittenOnce(t *testing.T) {
+	e := &countedWrites{Store: openEngine(t, pebble.Options{})}
+	s := open(t, e, mvcc.Options{})
+	value := bytes.Repeat([]byte("v"), 100<<10)
+	put := func() {
+		if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put()
+	const overhead = 1024
+	for _, step := range []struct {
+		name string
+		do   func()
+		most int
+	}{
+		{"update", put, len(value) + overhead},
+		{"delete", func() {
+			if _, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k")}); err != nil {
+				t.Fatal(err)
+			}
+		}, overhead},
+		{"compaction", func() {
+			head, err := s.Head(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.Compact(t.Context(), head, true); err != nil {
+				t.Fatal(err)
+			}
+		}, overhead},
+	} {
+		before := e.bytes.Load()
+		step.do()
+		if n := int(e.bytes.Load() - before); n > step.most {
+			t.Errorf("a %s writes %d bytes, at most %d are expected", step.name, n, step.most)
+		}
+	}
+	check(t, e, s, nil, true)
+}
+
+// TestFormatsAreRefused: what this release does not know it does not open, and a Store that has the keyspace open when somebody activates it
+// answers nothing any more.
+func TestFormatsAreRefused(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{})
+	put(t, s, "k", "v")
+	if err := s.Activate(t.Context(), 1<<40); !errors.Is(err, mvcc.ErrNewerFormat) {
+		t.Errorf("activating what nobody knows: %v", err)
+	}
+	rows := func(head, meta func([]byte) []byte) {
+		x, err := e.Begin(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, f := range map[string]func([]byte) []byte{"d": head, "mkeyspace": meta} {
+			v, err := x.Get(t.Context(), []byte(key))
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.Set([]byte(key), f(bytes.Clone(v)))
+		}
+		p, err := x.Commit(t.Context())
+		if err == nil {
+			_, err = p.Wait(t.Context())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	newer := func(at int) func([]byte) []byte {
+		return func(v []byte) []byte {
+			v[at] |= 0x40
+			return v
+		}
+	}
+	same := func(v []byte) []byte { return v }
+	rows(newer(0), newer(26))
+	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k")}); !errors.Is(err, mvcc.ErrNewerFormat) {
+		t.Errorf("a put after an activation: %v", err)
+	}
+	if _, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k")}, func(*mvcc.KV) error { return nil }); !errors.Is(err, mvcc.ErrNewerFormat) {
+		t.Errorf("a read after an activation: %v", err)
+	}
+	if _, err := mvcc.Open(t.Context(), e, mvcc.Options{}); !errors.Is(err, mvcc.ErrNewerFormat) {
+		t.Errorf("opening newer features: %v", err)
+	}
+	rows(same, func(v []byte) []byte { v[12] = 3; return v })
+	if _, err := mvcc.Open(t.Context(), e, mvcc.Options{}); !errors.Is(err, mvcc.ErrNewerFormat) {
+		t.Errorf("opening a newer format: %v", err)
+	}
+}
+
+// TestRowsWithoutKeyspace: where the row that describes a keyspace is lost no new one is made over the others.
+func TestRowsWithoutKeyspace(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{})
+	put(t, s, "k", "v")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x, err := e.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x.Clear([]byte("mkeyspace"))
+	p, err := x.Commit(t.Context())
+	if err == nil {
+		_, err = p.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := mvcc.Open(t.Context(), e, mvcc.Options{}); !errors.Is(err, mvcc.ErrCorrupt) {
+		t.Error(err)
+	}
+}
+
+// TestQuota: the quota counts what is live and the request that asks; a compaction of what was deleted makes room at once.
+func TestQuota(t *testing.T) {
+	const quota = 1 << 20
+	var refused atomic.Int64
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{Quota: quota, OverQuota: func() { refused.Add(1) }})
+	value := bytes.Repeat([]byte("v"), 40_000)
+	fill := func() (n int) {
+		for ; ; n++ {
+			_, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: value})
+			if errors.Is(err, mvcc.ErrNoSpace) {
+				return n
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	const least = (quota - 2000) / 40_200
+	if n := fill(); n < least || s.LiveBytes() > quota || refused.Load() != 1 {
+		t.Errorf("%d puts, at least %d should fit; %d live bytes; refused %d", n, least, s.LiveBytes(), refused.Load())
+	}
+	if _, err := s.LeaseGrant(t.Context(), 1, 10, nil); err != nil {
+		t.Errorf("a grant fits still: %v", err)
+	}
+	res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Compact(t.Context(), res.Rev, true); err != nil {
+		t.Fatal(err)
+	}
+	// The delete itself stays until the next compaction: a watch may begin at it.
+	if live := s.LiveBytes(); live > 41_000 {
+		t.Errorf("%d bytes are live after everything was deleted and compacted", live)
+	}
+	if n := fill(); n < least-2 {
+		t.Errorf("%d puts the second time, at least %d should fit", n, least-2)
+	}
+	check(t, e, s, nil, true)
+}
+
+// TestFillAfterRemoval: a value that a compaction has removed is not made up.
+func TestFillAfterRemoval(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{})
+	value := strings.Repeat("v", 1000)
+	for range 3 {
+		put(t, s, "k", value)
+	}
+	log, _, err := s.ReadLog(t.Context(), 3, 1, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if kv := log[0].Events[0].Prev; !kv.Unread() || kv.Bytes() != len(value) || kv.Place != revlog.PlaceOwn {
+		t.Fatalf("%+v", kv)
+	}
+	if _, err := s.Compact(t.Context(), 4, true); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Fill(t.Context(), log); !errors.Is(err, mvcc.ErrCompacted) {
+		t.Errorf("%v", err)
+	}
+}
+
+// Begin implements engine.Store.
+func (c *countedWrites) Begin(ctx context.Context) (engine.Txn, error) {
+	x, err := c.Store.Begin(ctx)
+	return &countedTxn{x, &c.bytes}, err
+}
+
+type countedTxn struct {
+	engine.Txn
+	bytes *atomic.Int64
+}
+
+func (x *countedTxn) count(key, value []byte) { x.bytes.Add(int64(len(key) + len(value))) }
+
+// Set implements engine.Txn.
+func (x *countedTxn) Set(key, value []byte) {
+	x.count(key, value)
+	x.Txn.Set(key, value)
+}
+
+// SetStampedKey implements engine.Txn.
+func (x *countedTxn) SetStampedKey(key []byte, at int, value []byte) {
+	x.count(key, value)
+	x.Txn.SetStampedKey(key, at, value)
+}
+
+// SetStampedValue implements engine.Txn.
+func (x *countedTxn) SetStampedValue(key, value []byte, at int) {
+	x.count(key, value)
+	x.Txn.SetStampedValue(key, value, at)
+}
