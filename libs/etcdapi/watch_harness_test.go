@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"net"
@@ -48,6 +49,11 @@ func (l *watchLog) CompactRevision() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.compact
+}
+
+// ReadValues has nothing to read: all values are in their entries.
+func (l *watchLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) {
+	return nil, errors.New("no values")
 }
 
 func (l *watchLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]revlog.Entry, int64, error) {

@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"math/rand/v2"
@@ -39,6 +40,11 @@ type soakLog struct{ revision atomic.Int64 }
 func (l *soakLog) Head(context.Context) (int64, error) { return l.revision.Load(), nil }
 
 func (l *soakLog) CompactRevision() int64 { return -1 }
+
+// ReadValues has nothing to read: all values are in their entries.
+func (l *soakLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) {
+	return nil, errors.New("no values")
+}
 
 func (l *soakLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) (got []revlog.Entry, next int64, err error) {
 	for head := l.revision.Load(); from <= head && len(got) < maxEntries; from++ {

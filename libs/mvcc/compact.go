@@ -19,7 +19,9 @@ const (
 
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
 // what was compacted there, and who is further behind has to begin anew.
-const removeGrace = time.Second
+//
+// A hub reads the larger values that its watchers want when it applies an entry: the grace has to be longer than a hub that serves lags behind.
+const removeGrace = 5 * time.Second
 
 // Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is done. head is
 // the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, and as Put.
@@ -220,6 +222,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 		if target > seen {
 			seen = target
 			sleep(ctx, grace)
+			s.awaitFollower(ctx, target)
 		}
 		next, err := s.removeBatch(ctx, done, target)
 		if err != nil {
@@ -232,6 +235,17 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 		}
 		failures = 0
 		s.removal.reached(next)
+	}
+}
+
+// awaitFollower returns when whoever is fed has come to a revision, or after followedMax: a watcher that was at the head when a compaction was set
+// is not to lose by it what it has not been sent.
+func (s *Store) awaitFollower(ctx context.Context, rev int64) {
+	if s.o.Followed == nil {
+		return
+	}
+	for begin := time.Now(); s.o.Followed() < rev && time.Since(begin) < followedMax && ctx.Err() == nil; {
+		sleep(ctx, followedEvery)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -26,11 +27,31 @@ const (
 // FeaturesAll are the features that this release writes in a keyspace that it creates.
 const FeaturesAll = featuresKnown
 
-// featureNames are what flags and messages call them.
-var featureNames = []struct {
+type featureName struct {
 	bit  Features
 	name string
-}{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}}
+}
+
+// featureNames are what flags and messages call them.
+var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}}
+
+// ParseFeatures reads a comma-separated list of names of features, or "all".
+func ParseFeatures(list string) (f Features, err error) {
+	if list == "all" {
+		return FeaturesAll, nil
+	}
+	for name := range strings.SplitSeq(list, ",") {
+		if name = strings.TrimSpace(name); name == "" {
+			continue
+		}
+		i := slices.IndexFunc(featureNames, func(n featureName) bool { return n.name == name })
+		if i < 0 {
+			return 0, fmt.Errorf("unknown feature %q, there are %v", name, FeaturesAll)
+		}
+		f |= featureNames[i].bit
+	}
+	return f, nil
+}
 
 // String lists the names of the features.
 func (f Features) String() string {

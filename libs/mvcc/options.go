@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revision"
@@ -22,6 +23,9 @@ const (
 	chunkOverhead     = 64 // what a chunk row holds beside the chunk
 	lanesMax          = 64
 	inFlightMax       = 4 // groups of a pipelined lane between commit and sync
+
+	followedMax   = 10 * time.Second      // how long removal waits for Options.Followed
+	followedEvery = 10 * time.Millisecond // between two looks at it
 
 	conflictSplitAfter = 2    // conflicts in a row before a group is cut in half
 	conflictPauses     = 3    // doublings of the pause between further conflicts of one request
@@ -42,6 +46,10 @@ type Options struct {
 	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it must
 	// return quickly. It tells that there is something new, not what.
 	Committed func()
+
+	// Followed, if set, tells the revision up to which whoever gets Feed has read the values that entries name. Removal waits for it, for followedMax
+	// at most.
+	Followed func() int64
 
 	// NoRemoval leaves it to somebody else to remove what compactions no longer need: see Store.RemoveCompacted.
 	NoRemoval bool

@@ -124,7 +124,7 @@ func (p *Pod) openStore(ctx context.Context) (err error) {
 		}
 		p.OnClose(p.Bus.Close)
 	}
-	options := mvcc.Options{Lanes: c.Lanes, NoRemoval: true, Logger: p.Log}
+	options := mvcc.Options{Lanes: c.Lanes, NoRemoval: true, Activate: c.ActivateFeatures, Logger: p.Log}
 	if p.Bus != nil {
 		// No group commits before the name is known: the queue is empty until services are registered.
 		options.Committed = func() { p.Bus.Nudge(p.Subject) }
@@ -133,6 +133,7 @@ func (p *Pod) openStore(ctx context.Context) (err error) {
 		return fmt.Errorf("keyspace %s: %w", c.Keyspace, err)
 	}
 	p.OnClose(p.Store.Close)
+	wiring.LogFeatures(p.Log, p.Store.Features(), mvcc.FeatureValues)
 	cluster := p.Store.Meta().ClusterID
 	p.Subject = feed.Name(c.Keyspace, cluster)
 	// One member for the whole deployment, whatever the pods are called.

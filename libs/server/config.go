@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/compactor"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 // Config is what flags and environment say. DefaultConfig has etcd's defaults; comments name the flag where the field's
@@ -48,6 +49,8 @@ type Config struct {
 	MemTableBytes     int64 // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64 // --disk-reserve-bytes; 0: the engine's default, negative: no check
 	WatchHistoryBytes int64 // --watch-history-bytes; 0: the hub's default
+	// ActivateFeatures are features of the keyspace's rows that are set at the start, for good.
+	ActivateFeatures mvcc.Features
 	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection

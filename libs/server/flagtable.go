@@ -6,6 +6,8 @@ import (
 	"math"
 	"strconv"
 	"time"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 // flagKind says what becomes of a flag.
@@ -189,6 +191,14 @@ var flagTable = []flagDef{
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }),
 	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or a 16th of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }),
+	{
+		group: groupOwn, name: "activate-features", kind: works,
+		help: "Comma-separated features of the data format to set in data that an earlier release has written, or all. Earlier releases cannot open it from then on.",
+		set: func(c *Config, v string) (err error) {
+			c.ActivateFeatures, err = mvcc.ParseFeatures(v)
+			return err
+		},
+	},
 	number(groupOwn, "watch-history-bytes", "0", "Memory in bytes for recent events that watchers catch up from. 0: the hub's default.", 0, math.MaxInt64, func(c *Config, v int64) { c.WatchHistoryBytes = v }),
 	number(groupOwn, "max-watch-streams", "0", "Watch streams that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreams = int(v) }),
 	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }),

@@ -1,6 +1,8 @@
 package watch
 
 import (
+	"slices"
+
 	"github.com/google/btree"
 
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -85,6 +87,7 @@ type pass struct {
 type found struct {
 	spec   spec
 	events []*Event
+	lost   int64  // revision of an event of which a value is gone, 0 if there is none
 	next   *found // of the same range with other options
 }
 
@@ -215,6 +218,34 @@ func (p *pass) match() {
 	}
 }
 
+// missing returns the values that have to be read before the pass is distributed.
+func (p *pass) missing() (m []unread) {
+	if !slices.ContainsFunc(p.records, func(r *record) bool { return r.apart }) {
+		return nil
+	}
+	withPrev := map[*Event]bool{}
+	for _, f := range p.groups {
+		for _, ev := range f.events {
+			withPrev[ev] = withPrev[ev] || f.spec.prevKV
+		}
+	}
+	for ev, prev := range withPrev {
+		m = ev.unread(prev, m)
+	}
+	return m
+}
+
+// lose notes which groups cannot be served, after what missing has named was read.
+func (p *pass) lose() {
+	for _, f := range p.groups {
+		for _, ev := range f.events {
+			if ev.lost(f.spec) {
+				f.lost = ev.Rev()
+			}
+		}
+	}
+}
+
 // distribute hands the stretch to up to n members and reports whether more are left.
 func (c *core) distribute(p *pass, n int) bool {
 	for ; n > 0 && p.done < len(p.members); n-- {
@@ -234,6 +265,11 @@ func (c *core) distribute(p *pass, n int) bool {
 // advance moves the cursor of a detached member past the stretch, or to the first event that its stream has no room for.
 func (c *core) advance(w *watcher, p *pass) {
 	s, g := w.sub.stream, w.sub.group
+	if lost := p.groups[g].lost; lost >= w.next {
+		c.settle(w)
+		c.expire(w, lost+1)
+		return
+	}
 	events := p.groups[g].events
 	events = events[searchRev(events, w.next):]
 	switch {

@@ -58,15 +58,54 @@ func newCore(o Options, position int64) *core {
 	}
 }
 
-// apply takes entries in revision order; those at or below the position are ignored (I6).
+// apply takes entries in revision order; those at or below the position are ignored (I6). Values that they only name must have been read for
+// the watchers there are: see missing.
 func (c *core) apply(entries []revlog.Entry, at time.Duration) {
 	for i := range entries {
-		if entries[i].Rev <= c.position {
+		c.applyRecord(newRecord(entries[i], at))
+	}
+	c.wakeProgress()
+}
+
+// applyRecords is apply for records.
+func (c *core) applyRecords(records []*record) {
+	for _, r := range records {
+		c.applyRecord(r)
+	}
+	c.wakeProgress()
+}
+
+// missing returns the values that have to be read before records are applied, for the watchers there are now.
+func (c *core) missing(records []*record) (m []unread) {
+	for _, r := range records {
+		if !r.apart || r.rev <= c.position {
 			continue
 		}
-		r := newRecord(entries[i], at)
+		for i := range r.events {
+			ev := &r.events[i]
+			wanted, withPrev := false, false
+			c.scratch = c.matcher.match(ev.src.KV.Key, c.scratch[:0])
+			for _, g := range c.scratch {
+				for ; g != nil; g = g.next {
+					if g.spec.wants(ev.src.Delete) {
+						wanted, withPrev = true, withPrev || g.spec.prevKV
+					}
+				}
+			}
+			if wanted {
+				m = ev.unread(withPrev, m)
+			}
+		}
+	}
+	clear(c.scratch)
+	return m
+}
+
+// applyRecord applies one record.
+func (c *core) applyRecord(r *record) {
+	if r.rev > c.position {
 		c.position = r.rev
-		c.arrivals.add(r.rev, at)
+		c.arrivals.add(r.rev, r.at)
 		c.ring.push(r)
 		c.ringBytes += r.bytes
 		c.fanOut(r)
@@ -74,7 +113,6 @@ func (c *core) apply(entries []revlog.Entry, at time.Duration) {
 			c.dropOldest()
 		}
 	}
-	c.wakeProgress()
 }
 
 func (c *core) fanOut(r *record) {
@@ -83,13 +121,28 @@ func (c *core) fanOut(r *record) {
 		c.scratch = c.matcher.match(ev.src.KV.Key, c.scratch[:0])
 		for _, g := range c.scratch {
 			for ; g != nil; g = g.next {
-				if g.spec.wants(ev.src.Delete) {
+				switch {
+				case !g.spec.wants(ev.src.Delete):
+				case ev.lost(g.spec):
+					c.lose(g, r.rev)
+				default:
 					c.deliver(g, r, ev)
 				}
 			}
 		}
 	}
 	clear(c.scratch)
+}
+
+// lose cancels the live watchers of a group that should be sent an event of which a compaction has taken a value. Those that are behind will find
+// out.
+func (c *core) lose(g *group, rev int64) {
+	for _, w := range g.liveWatchers() {
+		if w.next <= rev {
+			c.expire(w, rev+1)
+		}
+	}
+	g.complete = max(g.complete, rev)
 }
 
 // deliver appends ev to the group and marks its idle subs dirty; dirty ones cost nothing.

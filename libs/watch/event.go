@@ -35,6 +35,15 @@ type Event struct {
 	at  time.Duration // when Apply got it, on the hub's clock; 0 for events read back from history
 	// The two wire forms; nil until first asked for. Two goroutines may both make one: they are equal.
 	plain, prev atomic.Pointer[encoded]
+	// read are the values that the entry only names, once a watcher has wanted them.
+	read atomic.Pointer[values]
+}
+
+// values are what has been read of an event's values. It is never changed.
+type values struct {
+	kv, prev []byte
+	// lostKV, lostPrev: the value was wanted and is no longer there, because of a compaction.
+	lostKV, lostPrev bool
 }
 
 type encoded struct{ buf mem.Buffer }
@@ -52,16 +61,87 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 	if enc := p.Load(); enc != nil {
 		return enc.buf
 	}
-	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(e.src, p == &e.prev))}
+	src := *e.src
+	if v := e.read.Load(); v != nil {
+		if src.KV.Unread() {
+			src.KV.Value = v.kv
+		}
+		if src.Prev.Unread() {
+			src.Prev.Value = v.prev
+		}
+	}
+	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(&src, p == &e.prev))}
 	p.Store(enc)
+	if v := e.read.Load(); p == &e.prev && v != nil && v.prev != nil {
+		e.read.CompareAndSwap(v, &values{kv: v.kv, lostKV: v.lostKV}) // nothing else needs it
+	}
 	return enc.buf
+}
+
+// unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty before Wire is called.
+func (e *Event) unread(withPrev bool, dst []unread) []unread {
+	var v values
+	if p := e.read.Load(); p != nil {
+		v = *p
+	}
+	if e.src.KV.Unread() && v.kv == nil && !v.lostKV {
+		dst = append(dst, unread{e, false})
+	}
+	if withPrev && e.src.Prev.Unread() && v.prev == nil && !v.lostPrev && e.prev.Load() == nil {
+		dst = append(dst, unread{e, true})
+	}
+	return dst
+}
+
+// lost says that a value is gone that watchers of a spec are sent.
+func (e *Event) lost(sp spec) bool {
+	v := e.read.Load()
+	return v != nil && (v.lostKV || sp.prevKV && v.lostPrev)
+}
+
+// unread names a value of an event.
+type unread struct {
+	event *Event
+	prev  bool
+}
+
+// kv is the version that the value belongs to.
+func (u unread) kv() *revlog.KV {
+	if u.prev {
+		return &u.event.src.Prev
+	}
+	return &u.event.src.KV
+}
+
+// set gives the event its value; nil: there is none any more.
+func (u unread) set(value []byte) {
+	for {
+		old := u.event.read.Load()
+		v := values{}
+		if old != nil {
+			v = *old
+		}
+		switch {
+		case value == nil && u.prev:
+			v.lostPrev = true
+		case value == nil:
+			v.lostKV = true
+		case u.prev:
+			v.prev = value
+		default:
+			v.kv = value
+		}
+		if u.event.read.CompareAndSwap(old, &v) {
+			return
+		}
+	}
 }
 
 // weight estimates the memory of the event's wire form, for the byte bounds of turns and responses.
 func (e *Event) weight(withPrev bool) int {
-	n := eventOverhead + len(e.src.KV.Key) + len(e.src.KV.Value)
+	n := eventOverhead + len(e.src.KV.Key) + e.src.KV.Bytes()
 	if withPrev && e.src.HasPrev {
-		n += len(e.src.Prev.Key) + len(e.src.Prev.Value)
+		n += len(e.src.Prev.Key) + e.src.Prev.Bytes()
 	}
 	return n
 }
@@ -144,6 +224,8 @@ func appendBytes(b []byte, field protowire.Number, v []byte) []byte {
 type record struct {
 	rev    int64
 	events []Event
+	at     time.Duration
+	apart  bool // some values are not in the entry
 	// bytes is the record's estimated memory: its entry and one wire form.
 	bytes int
 	// matched are the groups that hold references to these events; they let go when the ring drops the record.
@@ -151,11 +233,12 @@ type record struct {
 }
 
 func newRecord(e revlog.Entry, at time.Duration) *record {
-	r := &record{rev: e.Rev, events: make([]Event, len(e.Events)), bytes: eventOverhead}
+	r := &record{rev: e.Rev, at: at, events: make([]Event, len(e.Events)), bytes: eventOverhead}
 	for i := range e.Events {
 		r.events[i].src = &e.Events[i]
 		r.events[i].at = at
 		r.bytes += 2 * r.events[i].weight(true)
+		r.apart = r.apart || e.Events[i].KV.Unread() || e.Events[i].Prev.Unread()
 	}
 	return r
 }

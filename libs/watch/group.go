@@ -100,6 +100,22 @@ func (g *group) removeSub(s *sub) (left bool) {
 	return len(g.many) > 0
 }
 
+// liveWatchers returns the live watchers of the group.
+func (g *group) liveWatchers() (all []*watcher) {
+	add := func(s *sub) {
+		for i := range s.live.len() {
+			all = append(all, s.live.at(i))
+		}
+	}
+	if g.one != nil {
+		add(g.one)
+	}
+	for _, s := range g.many {
+		add(s)
+	}
+	return all
+}
+
 // setIdle puts s, which must not be in the list, into group.idle.
 func (g *group) setIdle(s *sub) {
 	s.since = 0

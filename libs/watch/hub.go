@@ -21,6 +21,8 @@ type Log interface {
 	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
 	// revision.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
+	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a compaction has removed.
+	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
 }
 
 // Cached is implemented by a Log that has a cache of history in front (package history has one), for metrics only.
@@ -40,8 +42,11 @@ type Hub struct {
 	inbox      []arrival
 	inboxBytes int
 	applied    atomic.Int64 // last revision given to Apply, at least the position
+	position   atomic.Int64 // the core's
 
-	// mu guards what follows and closed streams. Lock order: mu, then inboxMu.
+	draining sync.Mutex // held while arrivals go from the inbox into the core
+
+	// mu guards what follows and closed streams. Lock order: draining, mu, inboxMu.
 	mu         sync.Mutex
 	core       *core // nil before Start
 	stopped    bool
@@ -82,6 +87,7 @@ func (h *Hub) Start(log Log, position int64) {
 	h.log = log
 	h.head.read, h.head.base = log.Head, h.ctx
 	h.core = newCore(h.opts, position)
+	h.position.Store(position)
 	for {
 		if a := h.applied.Load(); a >= position || h.applied.CompareAndSwap(a, position) {
 			break
@@ -134,22 +140,75 @@ func (h *Hub) dispatch() {
 	}
 }
 
+// drainInbox moves the inbox into the core, with the values that its watchers want: they are read here, once, and not later, when a compaction may
+// have removed them.
 func (h *Hub) drainInbox() {
-	h.locked(func() {
-		// Taken under mu, so that two drains cannot overtake one another.
-		h.inboxMu.Lock()
-		arrivals := h.inbox
-		if h.core != nil {
-			h.inbox, h.inboxBytes = nil, 0
-		}
-		h.inboxMu.Unlock()
-		if h.core == nil {
+	h.draining.Lock() // two drains cannot overtake one another
+	defer h.draining.Unlock()
+	records, ok := h.takeInbox()
+	for ok && len(records) > 0 {
+		var missing []unread
+		h.locked(func() {
+			if missing = h.core.missing(records); len(missing) == 0 {
+				h.core.applyRecords(records)
+			}
+		})
+		if len(missing) == 0 {
+			h.position.Store(records[len(records)-1].rev)
 			return
 		}
-		for _, a := range arrivals {
-			h.core.apply(a.entries, a.at)
+		// A watch may be created meanwhile that wants more: at most every value once.
+		ok = h.readValues(missing)
+	}
+}
+
+// takeInbox empties the inbox, unless the hub has not been started.
+func (h *Hub) takeInbox() (records []*record, ok bool) {
+	h.mu.Lock()
+	started := h.core != nil
+	h.mu.Unlock()
+	if !started {
+		return nil, false
+	}
+	h.inboxMu.Lock()
+	arrivals := h.inbox
+	h.inbox, h.inboxBytes = nil, 0
+	h.inboxMu.Unlock()
+	for _, a := range arrivals {
+		for i := range a.entries {
+			records = append(records, newRecord(a.entries[i], a.at))
 		}
-	})
+	}
+	return records, true
+}
+
+// Position returns the revision up to which entries have been matched with the watches there are, their values read.
+func (h *Hub) Position() int64 { return h.position.Load() }
+
+// readValues reads what watchers want; false if the hub has been closed.
+func (h *Hub) readValues(missing []unread) bool {
+	kvs := make([]*revlog.KV, len(missing))
+	for i, u := range missing {
+		kvs[i] = u.kv()
+	}
+	for retry := retryMin; ; retry = min(2*retry, retryMax) {
+		values, err := h.log.ReadValues(h.ctx, kvs)
+		if err == nil {
+			for i, u := range missing {
+				u.set(values[i])
+			}
+			return true
+		}
+		if h.ctx.Err() != nil {
+			return false
+		}
+		h.opts.Log.Warn("watch: cannot read values; will retry", "error", err, "retry", retry)
+		select {
+		case <-time.After(retry):
+		case <-h.ctx.Done():
+			return false
+		}
+	}
 }
 
 // locked runs f under the lock and then does what the core asks for.
@@ -230,6 +289,12 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 	}
 	h.locked(func() { h.core.collect(p) })
 	p.match()
+	if missing := p.missing(); len(missing) > 0 {
+		if !h.readValues(missing) {
+			return false, h.ctx.Err()
+		}
+	}
+	p.lose()
 	for left := true; left; {
 		h.locked(func() { left = h.core.distribute(p, lockChunk) })
 	}

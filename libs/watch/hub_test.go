@@ -27,6 +27,9 @@ type memLog struct {
 	fail    int // reads that still fail
 	heads   atomic.Int64
 	gate    chan struct{} // if set, Head waits for a token
+
+	values     map[int64][]byte // of versions whose entries only name them
+	valueReads int
 }
 
 func (l *memLog) Head(ctx context.Context) (int64, error) {
@@ -47,6 +50,22 @@ func (l *memLog) CompactRevision() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.compact
+}
+
+// ReadValues answers from values, and counts.
+func (l *memLog) ReadValues(_ context.Context, kvs []*revlog.KV) ([][]byte, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.valueReads++
+	if l.fail > 0 {
+		l.fail--
+		return nil, errors.New("unavailable")
+	}
+	got := make([][]byte, len(kvs))
+	for i, kv := range kvs {
+		got[i] = l.values[kv.Mod]
+	}
+	return got, nil
 }
 
 func (l *memLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]revlog.Entry, int64, error) {
@@ -398,4 +417,149 @@ func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 		s.Release(turn)
 	}
 	return cursor[0], nil
+}
+
+// name adds an entry that replaces the last version of k, and names both values.
+func (l *memLog) name(size int) []revlog.Entry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	rev := int64(len(l.entries)) + 2
+	kv := revlog.KV{Key: []byte("k"), Create: 2, Mod: rev, Version: rev - 1, Place: revlog.PlaceOwn, Size: size}
+	ev := revlog.Event{KV: kv, HasPrev: rev > 2, Prev: kv}
+	ev.Prev.Mod--
+	if l.values == nil {
+		l.values = map[int64][]byte{}
+	}
+	l.values[rev] = fmt.Appendf(nil, "%*d", size, rev)
+	l.entries = append(l.entries, revlog.Entry{Rev: rev, Events: []revlog.Event{ev}})
+	return l.entries[len(l.entries)-1:]
+}
+
+// nextEvents returns the responses of turns until there is one with events, or a cancel.
+func nextEvents(t *testing.T, s *Stream) []Response {
+	t.Helper()
+	for {
+		turn, err := s.Next(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []Response
+		for _, r := range turn {
+			if len(r.Events) > 0 || r.Canceled {
+				got = append(got, r)
+			}
+		}
+		if len(got) > 0 {
+			return got
+		}
+	}
+}
+
+// TestHubReadsValuesOnce: what an entry only names is read when a watch wants it, once for all watches, and again after a failure; nobody reads what
+// nobody wants.
+func TestHubReadsValuesOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memLog{}
+		h := New(Options{Log: quietLog()})
+		h.Apply(log.name(1000))
+		h.Start(log, 2)
+		defer h.Close()
+		h.Apply(log.name(1000))
+		synctest.Wait()
+		if log.valueReads != 0 || h.Position() != 3 {
+			t.Fatalf("%d reads for nobody, at %d", log.valueReads, h.Position())
+		}
+		streams := make([]*Stream, 3)
+		for i := range streams {
+			streams[i], _ = h.Open()
+			defer streams[i].Close()
+			if err := streams[i].Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: i > 0}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		log.fail = 2
+		h.Apply(log.name(1000))
+		for i, s := range streams {
+			ev := nextEvents(t, s)[0].Events[0]
+			want := log.entries[2].Events[0]
+			want.KV.Value, want.Prev.Value = log.values[4], log.values[3]
+			if got := ev.Wire(i > 0).ReadOnlyData(); string(got) != string(encodeEvent(&want, i > 0)) {
+				t.Errorf("stream %d got %.80q", i, got)
+			}
+		}
+		if log.valueReads != 3 {
+			t.Errorf("%d reads, two of which failed", log.valueReads)
+		}
+		// One that comes back reads what the others did not want: the event before.
+		late, _ := h.Open()
+		defer late.Close()
+		if err := late.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 3}); err != nil {
+			t.Fatal(err)
+		}
+		ev := nextEvents(t, late)[0].Events[0]
+		want := log.entries[1].Events[0]
+		want.KV.Value, want.Prev.Value = log.values[3], log.values[2]
+		if got := ev.Wire(true).ReadOnlyData(); string(got) != string(encodeEvent(&want, true)) {
+			t.Errorf("the late one got %.80q", got)
+		}
+	})
+}
+
+// TestHubLosesValues: a value that a compaction has taken before the hub came to it cancels the watches that want it, live or behind, and no others.
+func TestHubLosesValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memLog{}
+		h := New(Options{Log: quietLog()})
+		h.Start(log, 1)
+		defer h.Close()
+		h.Apply(log.name(1000))
+		s, _ := h.Open()
+		defer s.Close()
+		for _, prev := range []bool{false, true} {
+			if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 4}); err != nil { // does not want revision 3
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		entry := log.name(1000)
+		delete(log.values, 2)
+		h.Apply(entry)
+		check := func(s *Stream, id int64) {
+			t.Helper()
+			for range 2 {
+				r := nextEvents(t, s)
+				for _, r := range r {
+					switch {
+					case r.WatchID == id && r.Canceled && r.CompactRevision == 4:
+					case r.WatchID != id && len(r.Events) == 1:
+					default:
+						t.Errorf("%+v", r)
+					}
+				}
+				if len(r) == 2 {
+					return
+				}
+			}
+		}
+		check(s, 1)
+		late, _ := h.Open()
+		defer late.Close()
+		for _, prev := range []bool{true, false} {
+			if err := late.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: 3}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		check(late, 0)
+		h.Apply(log.name(1000))
+		synctest.Wait()
+		for s, want := range map[*Stream]int{s: 2, late: 1} {
+			r := nextEvents(t, s)
+			if len(r) != want || r[0].Events[0].Rev() != 4 {
+				t.Errorf("after the loss: %+v", r)
+			}
+		}
+	})
 }

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"testing"
@@ -24,6 +25,10 @@ type rowLog struct {
 func (l *rowLog) Head(context.Context) (int64, error) { return l.head.Load(), nil }
 
 func (l *rowLog) CompactRevision() int64 { return -1 }
+
+func (l *rowLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) {
+	return nil, errors.New("no values")
+}
 
 func (l *rowLog) ReadLog(ctx context.Context, from int64, maxEntries, _ int) ([]revlog.Entry, int64, error) {
 	l.reads.Add(1)

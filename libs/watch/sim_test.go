@@ -179,8 +179,59 @@ func (m *sim) commit() {
 func (m *sim) apply() {
 	n := min(len(m.log)-m.applied, m.rnd.IntN(10))
 	from := max(0, m.applied-m.rnd.IntN(2)) // sometimes an entry twice
-	m.c.apply(m.log[from:m.applied+n], time.Second)
+	m.applyAll(m.log[from : m.applied+n])
 	m.applied += n
+}
+
+// applyAll applies entries as a Hub does: first it reads the values that watchers want.
+func (m *sim) applyAll(entries []revlog.Entry) {
+	var records []*record
+	for _, e := range m.named(entries) {
+		records = append(records, newRecord(e, time.Second))
+	}
+	m.serve(m.c.missing(records))
+	m.c.applyRecords(records)
+}
+
+// named returns the entries without some of the values, which are only named then: what one version has is always the same, but a new
+// value may be at hand.
+func (m *sim) named(entries []revlog.Entry) []revlog.Entry {
+	entries = slices.Clone(entries)
+	hide := func(kv *revlog.KV, keep bool) {
+		if kv.Mod%3 != 0 && len(kv.Value) > 0 {
+			kv.Place, kv.Size = revlog.PlaceOwn, len(kv.Value)
+			if !keep {
+				kv.Value = nil
+			}
+		}
+	}
+	for i := range entries {
+		entries[i].Events = slices.Clone(entries[i].Events)
+		for j := range entries[i].Events {
+			ev := &entries[i].Events[j]
+			hide(&ev.KV, m.rnd.IntN(2) == 0)
+			hide(&ev.Prev, m.rnd.IntN(4) == 0)
+		}
+	}
+	return entries
+}
+
+// serve reads values from the whole log.
+func (m *sim) serve(missing []unread) {
+	seen := map[unread]bool{}
+	for _, u := range missing {
+		kv := u.kv()
+		if !kv.Unread() || seen[u] {
+			m.fatalf("value of %q at %d is asked for, twice %v", kv.Key, kv.Mod, seen[u])
+		}
+		seen[u] = true
+		i, _ := slices.BinarySearchFunc(m.log, kv.Mod, func(e revlog.Entry, r int64) int { return int(e.Rev - r) })
+		for _, ev := range m.log[i].Events {
+			if bytes.Equal(ev.KV.Key, kv.Key) {
+				u.set(ev.KV.Value)
+			}
+		}
+	}
 }
 
 func (m *sim) open() {
@@ -312,7 +363,7 @@ func (m *sim) passStep(src source) bool {
 			return true // the log refuses; plan again
 		}
 		i, _ := slices.BinarySearchFunc(m.log, p.from, func(e revlog.Entry, r int64) int { return int(e.Rev - r) })
-		entries = m.log[i:min(len(m.log), i+m.c.opts.PassEntries)]
+		entries = m.named(m.log[i:min(len(m.log), i+m.c.opts.PassEntries)])
 		next := m.head() + 1
 		if i+len(entries) < len(m.log) {
 			next = entries[len(entries)-1].Rev + 1
@@ -325,6 +376,8 @@ func (m *sim) passStep(src source) bool {
 	case 1:
 		m.c.collect(m.pass[src])
 		m.pass[src].match()
+		m.serve(m.pass[src].missing())
+		m.pass[src].lose()
 		m.stage[src] = 2
 	default:
 		if !m.c.distribute(m.pass[src], 1+m.rnd.IntN(4)) {
@@ -413,6 +466,9 @@ func (m *sim) events(w *simWatch, r Response) {
 			if len(got) == 0 || got[0].src.KV.Mod != ev.KV.Mod || !bytes.Equal(got[0].src.KV.Key, ev.KV.Key) || got[0].src.Delete != ev.Delete {
 				m.fatalf("want %d %q for %+v, got %+v", ev.KV.Mod, ev.KV.Key, w, got)
 			}
+			if !bytes.Equal(got[0].Wire(r.PrevKV).ReadOnlyData(), encodeEvent(ev, r.PrevKV && ev.HasPrev)) {
+				m.fatalf("%d %q has another value for %+v", ev.KV.Mod, ev.KV.Key, w)
+			}
 			got = got[1:]
 		}
 	}
@@ -478,7 +534,7 @@ func (m *sim) claim(w *simWatch, rev int64) {
 
 // settleAll applies everything and lets all clients read until nothing moves; then nobody may miss anything.
 func (m *sim) settleAll() {
-	m.c.apply(m.log[m.applied:], time.Second)
+	m.applyAll(m.log[m.applied:])
 	m.applied = len(m.log)
 	for busy, n := true, 0; busy; n++ {
 		busy = false

@@ -190,3 +190,12 @@ func (c StoreCollector) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(c.Usage)))
 	}
 }
+
+// LogFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.
+func LogFeatures(log *slog.Logger, f, able mvcc.Features) {
+	log.Info("data format", "features", f.String())
+	if missing := able &^ f; missing != 0 {
+		log.Warn("the data was written by an earlier release and stays as that can read it; --activate-features=all sets what is new, for good",
+			"inactive", missing.String())
+	}
+}

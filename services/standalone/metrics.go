@@ -12,9 +12,8 @@ import (
 type sizedEngine struct{ *pebble.Store }
 
 // Sizes implements mvcc.Sizer.
-func (e sizedEngine) Sizes() (total, inUse int64) { return sizes(e.Stats()) }
-
-func sizes(s pebble.Stats) (total, inUse int64) {
+func (e sizedEngine) Sizes() (total, inUse int64) {
+	s := e.Stats()
 	return int64(s.DiskBytes), int64(s.LiveBytes - min(s.GarbageBytes, s.LiveBytes))
 }
 
@@ -35,7 +34,7 @@ func (n *node) httpOptions(c server.Config) server.HTTPOptions {
 func (n *node) engineStats(s *server.Stats) {
 	e := n.engine.Stats()
 	s.OpenReads, s.WritesPending, s.Quota = int64(e.OpenTxns), int64(e.Undurable), n.quota
-	s.DBSize, s.DBSizeInUse = sizes(e)
+	s.DBSize, s.DBSizeInUse = n.store.Sizes()
 }
 
 // ownMetric is a metric of the engine.

@@ -40,6 +40,7 @@ type node struct {
 	header        etcdapi.Header
 	startRevision int64
 	quota         int64
+	overQuota     bell
 
 	stop context.CancelFunc // of the goroutines below
 	wg   sync.WaitGroup
@@ -48,7 +49,7 @@ type node struct {
 // open opens the store in c's data directory and all that stands on it. fail ends the process when the store or the
 // leases can no longer be served. If it returns an error, everything is closed again.
 func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.Logger, fail context.CancelCauseFunc) (n *node, err error) {
-	n = &node{log: log, disk: server.NewDiskMetrics(), watched: wiring.NewWatchLatency(), quota: c.QuotaBackendBytes}
+	n = &node{log: log, disk: server.NewDiskMetrics(), watched: wiring.NewWatchLatency(), quota: c.QuotaBackendBytes, overQuota: make(bell, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -81,9 +82,15 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		return err
 	}
 	n.hub = watch.New(wiring.Watch(c, n.watched, n.log))
-	if n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{Feed: n.hub.Apply, Logger: n.log}); err != nil {
+	n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{
+		Feed: n.hub.Apply, Followed: n.hub.Position,
+		Quota: c.QuotaBackendBytes, OverQuota: n.overQuota.signal,
+		Activate: c.ActivateFeatures, Logger: n.log,
+	})
+	if err != nil {
 		return err
 	}
+	wiring.LogFeatures(n.log, n.store.Features(), mvcc.FeaturesAll)
 	if n.alarms, err = etcdapi.OpenAlarms(ctx, n.store); err != nil {
 		return err
 	}
@@ -160,7 +167,7 @@ func (n *node) startBackground(c server.Config) error {
 		n.wg.Go(func() { compactor.Run(ctx, n.log, planner, n.store, mvcc.ErrCompacted) })
 	}
 	if n.quota > 0 {
-		n.wg.Go(func() { watchQuota(ctx, n.log, n.store, n.alarms, n.header.MemberID, n.quota) })
+		n.wg.Go(func() { n.watchQuota(ctx) })
 	}
 	return nil
 }

@@ -2,44 +2,65 @@ package main
 
 import (
 	"context"
-	"log/slog"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// quotaInterval is the time between two looks at the store's size. What is written in between may exceed the quota.
+// quotaInterval is the time between two looks at the size of a store that keeps no sum of its live bytes. What is written in between may exceed the quota.
 const quotaInterval = time.Second
 
-// sizer tells the size of the store.
-type sizer interface {
-	Sizes() (total, inUse int64)
+// bell tells that something has happened, once or more often.
+type bell chan struct{}
+
+func (b bell) signal() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
 }
 
-// alarmSetter raises alarms.
-type alarmSetter interface {
-	SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error)
+// watchQuota raises the alarm NOSPACE when a request has been refused because of the quota, until ctx ends. As in etcd the alarm stays until somebody
+// disarms it, and comes back with the next request that does not fit.
+func (n *node) watchQuota(ctx context.Context) {
+	if !n.store.Features().Has(mvcc.FeatureSizes) {
+		n.pollQuota(ctx)
+		return
+	}
+	for {
+		select {
+		case <-n.overQuota:
+			n.raiseNoSpace(ctx, n.store.LiveBytes())
+		case <-ctx.Done():
+			return
+		}
+	}
 }
 
-// watchQuota raises the alarm NOSPACE when the store has reached its quota, until ctx ends. As in etcd the alarm stays
-// until somebody disarms it, and comes back if the store is still too large.
-func watchQuota(ctx context.Context, log *slog.Logger, s sizer, a alarmSetter, memberID uint64, quota int64) {
+// pollQuota is watchQuota for data of the first format, where all files count.
+func (n *node) pollQuota(ctx context.Context) {
 	ticker := time.NewTicker(quotaInterval)
 	defer ticker.Stop()
 	for {
-		if total, _ := s.Sizes(); total >= quota {
-			changed, err := a.SetAlarm(ctx, memberID, pb.AlarmType_NOSPACE, true)
-			switch {
-			case err != nil && ctx.Err() == nil:
-				log.Error("raising the alarm NOSPACE failed", "error", err)
-			case changed:
-				log.Warn("alarm raised", "alarm", "NOSPACE", "quota-backend-bytes", quota, "size-bytes", total)
-			}
+		if total, _ := n.store.Sizes(); total >= n.quota {
+			n.raiseNoSpace(ctx, total)
 		}
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
+	}
+}
+
+func (n *node) raiseNoSpace(ctx context.Context, size int64) {
+	changed, err := n.alarms.SetAlarm(ctx, n.header.MemberID, pb.AlarmType_NOSPACE, true)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		n.log.Error("raising the alarm NOSPACE failed", "error", err)
+	case changed:
+		n.log.Warn("alarm raised", "alarm", "NOSPACE", "quota-backend-bytes", n.quota, "size-bytes", size)
 	}
 }

@@ -63,6 +63,8 @@ type Log interface {
 	Head(ctx context.Context) (int64, error)
 	CompactRevision() int64
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
+	// ReadValues is not cached: a value is asked for once for all watchers.
+	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
 }
 
 // Cache is a directory of recent entries.

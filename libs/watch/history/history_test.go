@@ -55,6 +55,11 @@ func (l *memLog) CompactRevision() int64 {
 
 var errDown = errors.New("down")
 
+// ReadValues has nothing to read: all values are in their entries.
+func (l *memLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) {
+	return nil, errors.New("no values")
+}
+
 func (l *memLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) ([]revlog.Entry, int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
