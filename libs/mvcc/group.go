@@ -137,43 +137,55 @@ func (g *group) idxRow(key []byte) []byte {
 	return g.rowSlab[start:len(g.rowSlab):len(g.rowSlab)]
 }
 
-// load reads the head and, in parallel, the records of the keys that the requests will need, then the values of those
-// that may be replaced.
+// load reads the head and, in parallel, the records of the keys that the requests will need; where the log holds copies, then the values that may
+// be replaced too.
 func (g *group) load(ctx context.Context, reqs []*request) error {
 	head := g.s.scanHead(ctx, g.txn) // under way while the records are read
-	todo := make([]*keyState, 0, len(reqs))
-	rows := make([][]byte, 0, len(reqs))
-	add := func(key []byte) {
+	keys := make([][]byte, 0, len(reqs))
+	for _, r := range reqs {
+		r.m.keys(func(key []byte) { keys = append(keys, key) })
+	}
+	loaded, err := g.readStates(ctx, keys)
+	rev, features, headErr := g.s.parseHead(g.txn, head)
+	g.head, g.rev, g.features = rev, rev, features
+	if err = errors.Join(err, headErr); err != nil || g.apart() {
+		return err // what is replaced stays where it is
+	}
+	return g.loadValues(ctx, loaded)
+}
+
+// loadStates reads the records of keys that the group has not met.
+func (g *group) loadStates(ctx context.Context, keys [][]byte) error {
+	_, err := g.readStates(ctx, keys)
+	return err
+}
+
+// readStates is loadStates that returns the states it has added. The keys must not be changed any more.
+func (g *group) readStates(ctx context.Context, keys [][]byte) ([]*keyState, error) {
+	added := make([]*keyState, 0, len(keys))
+	rows := make([][]byte, 0, len(keys))
+	for _, key := range keys {
 		if _, ok := g.states[string(key)]; ok {
-			return
+			continue
 		}
 		st := g.newState(key)
 		g.states[string(key)] = st
-		todo = append(todo, st)
+		added = append(added, st)
 		rows = append(rows, g.idxRow(key))
 	}
-	for _, r := range reqs {
-		r.m.keys(add)
+	if len(rows) == 0 {
+		return nil, nil
 	}
-	var values [][]byte
-	var err error
-	if len(rows) > 0 {
-		values, err = g.txn.GetMany(ctx, rows)
+	values, err := g.txn.GetMany(ctx, rows)
+	if err != nil {
+		return nil, storeErr(err)
 	}
-	rev, features, headErr := g.s.parseHead(g.txn, head)
-	g.head, g.rev, g.features = rev, rev, features
-	if err = errors.Join(storeErr(err), headErr); err != nil || len(rows) == 0 {
-		return err
-	}
-	for i, st := range todo {
+	for i, st := range added {
 		if err := st.init(values[i], g.s.refs); err != nil {
-			return err
+			return nil, err
 		}
 	}
-	if g.apart() {
-		return nil // what is replaced stays where it is
-	}
-	return g.loadValues(ctx, todo)
+	return added, nil
 }
 
 // apart says that larger values are written once, and named by the log. Without it the log holds copies.

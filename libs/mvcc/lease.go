@@ -91,6 +91,11 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
+	if !g.apart() {
+		if err := g.loadValues(ctx, attached); err != nil {
+			return err
+		}
+	}
 	for _, st := range attached {
 		if _, err := g.del(ctx, st); err != nil {
 			return err
@@ -129,13 +134,12 @@ func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := g.loadStates(ctx, keys); err != nil {
+		return nil, err
+	}
 	attached := make([]*keyState, 0, len(keys))
 	for _, k := range keys {
-		st, err := g.state(ctx, k)
-		if err != nil {
-			return nil, err
-		}
-		if !st.dirty {
+		if st := g.states[string(k)]; !st.dirty {
 			attached = append(attached, st)
 		}
 	}

@@ -84,7 +84,7 @@ func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
-	if d.PrevKV {
+	if d.PrevKV || !g.apart() {
 		if err := g.loadValues(ctx, span); err != nil {
 			return err
 		}
