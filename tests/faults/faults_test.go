@@ -108,7 +108,7 @@ func (s *system) onShared() {
 		s.shared = testengine.Open(s.t, 0)
 	}
 	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
-	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8}
+	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8, InlineBytes: 3}
 }
 
 // crash loses power and starts again on what was on the disk: all that was synced and a random part of the rest.
@@ -294,7 +294,7 @@ func TestFaults(t *testing.T) {
 func TestFaultsDense(t *testing.T) {
 	testengine.NeedsPebble(t, "dense revisions are standalone's")
 	s, seed := newSystem(t)
-	s.mvcc = mvcc.Options{GroupMax: 8}
+	s.mvcc = mvcc.Options{GroupMax: 8, InlineBytes: 3}
 	s.faults = &badDays
 	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/proto"
@@ -12,7 +13,11 @@ import (
 // The key pool is small, so that operations meet, and below the size from which etcd's sort is unstable (T5).
 var keyPool = []string{"a", "b", "c", "k/", "k/1", "k/2", "k/2/x", "\x00", "a\x00", "\xff", "\xff\xff"}
 
-var valuePool = []string{"", "v", "w", "10", "9", "\x00\xfe\xff", "a longer value that is still short"}
+// valuePool has values of every kind that matters.
+// The last two are stored apart from their keys.
+var valuePool = []string{
+	"", "v", "w", "10", "9", "\x00\xfe\xff", "a longer value that is still short", strings.Repeat("large", 150), strings.Repeat("larger still", 1000),
+}
 
 const (
 	streamsMax   = 3
