@@ -12,6 +12,7 @@
 //     before another one began has the smaller stamp.
 //   - A Snapshot shows durable state only, so that an answer built from one may leave at once.
 //   - A stamp is used by one commit only and never goes backwards, over restarts too.
+//   - Damaged data (ErrDamaged) is an error of the reads that meet it, never of the store or of other reads.
 //
 // # Concurrency
 //

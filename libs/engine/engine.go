@@ -125,7 +125,7 @@ type Reader interface {
 	Version() uint64
 
 	// Get returns the value of key, or nil if it is absent. A present empty value is non-nil.
-	// Errors: ErrTooOld, ErrUnavailable, or the context's.
+	// Errors: ErrTooOld, ErrDamaged, ErrUnavailable, or the context's.
 	Get(ctx context.Context, key []byte) ([]byte, error)
 
 	// GetMany returns the values of keys, in their order, nil for absent ones; it reads in parallel where

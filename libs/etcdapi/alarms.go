@@ -28,14 +28,16 @@ type AlarmRows interface {
 }
 
 // Alarms is the AlarmStore of a keyspace: the rows, and a copy of them in memory. While any member's NOSPACE is active,
-// growth is refused. CORRUPT is kept and shown (health checks fail on it), but does not stop requests as it does in
-// etcd: nothing here raises it. Its methods may be called from any goroutine.
+// growth is refused. CORRUPT, which DamageAlarm raises, is kept and shown (health checks fail on it), but does not stop requests as it does in
+// etcd: those that meet the damage fail, all others are right. Its methods may be called from any goroutine.
 type Alarms struct {
 	rows AlarmRows
 
 	changing sync.Mutex        // one change at a time, held while its row is written
 	mu       sync.Mutex        // short: health checks read active while a change waits for the disk
-	active   []*pb.AlarmMember // sorted; replaced, never changed
+	active   []*pb.AlarmMember // those with rows, sorted; replaced, never changed
+	held     *pb.AlarmMember   // one whose row could not be written yet; nil: none
+	shown    []*pb.AlarmMember // active and held, sorted; replaced, never changed
 }
 
 var _ AlarmStore = (*Alarms)(nil)
@@ -92,6 +94,10 @@ func (a *Alarms) refresh(ctx context.Context) error {
 func (a *Alarms) apply(active []*pb.AlarmMember) {
 	a.mu.Lock()
 	a.active = active
+	if a.held != nil && hasAlarm(active, a.held) {
+		a.held = nil
+	}
+	a.show()
 	a.mu.Unlock()
 	a.rows.RefuseGrowth(a.noSpace())
 }
@@ -100,7 +106,18 @@ func (a *Alarms) apply(active []*pb.AlarmMember) {
 func (a *Alarms) Alarms() []*pb.AlarmMember {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.active
+	return a.shown
+}
+
+// show computes shown. The caller holds mu.
+func (a *Alarms) show() {
+	a.shown = a.active
+	if a.held == nil {
+		return
+	}
+	if at, found := slices.BinarySearchFunc(a.active, a.held, compareAlarms); !found {
+		a.shown = slices.Insert(slices.Clone(a.active), at, a.held)
+	}
 }
 
 // SetAlarm implements AlarmStore. What another process has done counts, seen before or not.
@@ -110,11 +127,11 @@ func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmTy
 	if err := a.refresh(ctx); err != nil {
 		return false, err
 	}
-	before := a.Alarms()
 	m := &pb.AlarmMember{MemberID: memberID, Alarm: alarm}
+	before, held := a.take(m, active)
 	at, found := slices.BinarySearchFunc(before, m, compareAlarms)
 	if found == active {
-		return false, nil
+		return held, nil
 	}
 	if err := a.rows.SetAlarm(ctx, alarmName(m), active); err != nil {
 		return false, err
@@ -127,6 +144,17 @@ func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmTy
 	}
 	a.apply(next)
 	return true, nil
+}
+
+// take returns the alarms that have rows. If m is to be cleared and is held in memory, it is no longer, and held is true.
+func (a *Alarms) take(m *pb.AlarmMember, active bool) (rows []*pb.AlarmMember, held bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !active && a.held != nil && compareAlarms(a.held, m) == 0 {
+		a.held, held = nil, true
+		a.show()
+	}
+	return a.active, held
 }
 
 func (a *Alarms) noSpace() bool {

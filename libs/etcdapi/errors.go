@@ -29,7 +29,6 @@ var errorTable = []struct{ err, grpc error }{
 	{mvcc.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{mvcc.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},
 	{watch.ErrTooManyStreams, rpctypes.ErrGRPCRequestTooManyRequests},
-	{mvcc.ErrCorrupt, rpctypes.ErrGRPCCorrupt},
 	{mvcc.ErrClosed, rpctypes.ErrGRPCStopped},
 	{watch.ErrStopped, rpctypes.ErrGRPCStopped},
 	{lease.ErrStopped, rpctypes.ErrGRPCStopped},
@@ -43,6 +42,9 @@ var errorTable = []struct{ err, grpc error }{
 func Err(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err
+	}
+	if errors.Is(err, mvcc.ErrCorrupt) {
+		return damageErr(err)
 	}
 	for i := range errorTable {
 		if errors.Is(err, errorTable[i].err) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 // renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, the
@@ -184,6 +185,8 @@ func (k *keepAliveStream) wait(r renewal) error {
 	switch {
 	case errors.Is(err, lease.ErrNotOwner) && shards.Forwarded(k.ctx):
 		ttl = shards.NotOwnedTTL // the other renewals on the stream are none of this one's business
+	case errors.Is(err, mvcc.ErrCorrupt):
+		ttl = 0 // it has expired, although its keys cannot be deleted; the stream goes on for the others
 	case err != nil:
 		return leaseErr(err)
 	}

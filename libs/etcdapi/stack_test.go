@@ -3,6 +3,7 @@ package etcdapi_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"sync"
 	"testing"
@@ -19,6 +20,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
@@ -39,16 +41,24 @@ type stack struct {
 
 func startStack(t *testing.T, fs vfs.FS) *stack {
 	t.Helper()
+	return startStackOn(t, fs, func(e engine.Store) engine.Store { return e })
+}
+
+// startStackOn starts a stack with an engine in front of the one on fs.
+func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store) *stack {
+	t.Helper()
 	must := func(err error) {
 		t.Helper()
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	engine, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1})
+	inner, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1})
 	must(err)
+	engine := wrap(inner)
+	damage := etcdapi.NewDamageAlarm(slog.New(slog.DiscardHandler))
 	hub := watch.New(watch.Options{})
-	store, err := mvcc.Open(t.Context(), engine, mvcc.Options{Feed: hub.Apply})
+	store, err := mvcc.Open(t.Context(), engine, mvcc.Options{Feed: hub.Apply, OnDamage: damage.Report})
 	must(err)
 	head, err := store.Head(t.Context())
 	must(err)
@@ -60,6 +70,10 @@ func startStack(t *testing.T, fs vfs.FS) *stack {
 	go func() { kept <- keeper.Run(ctx) }()
 
 	header := etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}
+	alarms, err := etcdapi.OpenAlarms(ctx, store)
+	must(err)
+	var raising sync.WaitGroup
+	raising.Go(func() { damage.Run(ctx, alarms, header.MemberID) })
 	register := func(r grpc.ServiceRegistrar) {
 		etcdapi.RegisterKV(r, store, header, etcdapi.KVOptions{})
 		etcdapi.RegisterWatch(r, hub, header, etcdapi.WatchOptions{})
@@ -69,6 +83,7 @@ func startStack(t *testing.T, fs vfs.FS) *stack {
 	must(err)
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	register(server)
+	etcdapi.RegisterMaintenance(server, header, store, alarms, 0)
 	etcdapi.RegisterLock(server, local.Client())
 	etcdapi.RegisterElection(server, local.Client())
 	listener := bufconn.Listen(1 << 20)
@@ -94,6 +109,7 @@ func startStack(t *testing.T, fs vfs.FS) *stack {
 		<-served
 		cancel()
 		check(<-kept)
+		raising.Wait()
 		hub.Close()
 		check(store.Close())
 		check(engine.Close())

@@ -18,6 +18,9 @@ const (
 	retryMax = 3 * time.Second // etcd's interval (lessor.go: defaultExpiredleaseRetryInterval)
 	pauseMin = 10 * time.Millisecond
 	pauseMax = time.Second
+	// damagedRetry is how long a lease waits whose rows, or whose keys, cannot be read, and a start that cannot read the leases: each on its own,
+	// since that says nothing of the others.
+	damagedRetry = time.Minute
 )
 
 // backoff returns low doubled attempts times, at most high, and between half of it and all of it by chance: what failed
@@ -101,6 +104,8 @@ func (w *worker) do(ctx context.Context, e *entry) {
 		w.succeeded()
 	case errors.Is(err, mvcc.ErrFenced):
 		w.cancel(ErrNotOwner)
+	case errors.Is(err, mvcc.ErrCorrupt):
+		w.shelve(e, err)
 	case ctx.Err() == nil:
 		w.failed(e, err)
 	}
@@ -142,6 +147,17 @@ func (w *worker) succeeded() {
 		w.keeper.opt.Logger.Info("lease expiry goes on", "failures", w.failures)
 	}
 	w.failures, w.until = 0, 0
+}
+
+// shelve puts an expired lease aside that cannot be revoked because of damaged data. It is neither good nor under way, so that nobody waits for it.
+func (w *worker) shelve(e *entry, err error) {
+	k := w.keeper
+	k.count.retriesTotal.Add(1)
+	first, again := k.table.shelve(e, k.now()+int64(damagedRetry))
+	k.nudge(first)
+	if !again {
+		k.opt.Logger.Error("an expired lease cannot be revoked", "lease", e.id, "error", err, "retry", damagedRetry)
+	}
 }
 
 // failed hands e back to be tried again, and pauses the loop. The failures of calls that were in flight together count

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,8 @@ var (
 	ErrStopped = errors.New("lease: keeper stopped")
 	// ErrNotOwner: another keeper has claimed the leases; nothing can be said about any lease here.
 	ErrNotOwner = errors.New("lease: another keeper owns the leases")
+
+	errShelved = &mvcc.Damage{What: "an expired lease's keys", Err: mvcc.ErrCorrupt}
 )
 
 // Options configure a Keeper. The zero value of each field means its default.
@@ -92,7 +95,7 @@ func (o *Options) validate() error {
 }
 
 // Keeper owns the leases of a keyspace: it keeps their deadlines, answers for them, and revokes what has expired. All
-// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait, and after
+// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait (or fail with mvcc.ErrCorrupt, if damaged data is in the way), and after
 // it has returned they fail with ErrStopped or ErrNotOwner.
 type Keeper struct {
 	store Store
@@ -107,6 +110,10 @@ type Keeper struct {
 	stopped chan struct{} // closed when Run ends
 	stopErr error         // set before stopped is closed
 	running atomic.Bool
+
+	damageOnce sync.Once
+	damaged    chan struct{} // closed when the leases could not be read because of damaged data
+	damage     error         // set before damaged is closed
 
 	// Set before serving.
 	fence  mvcc.Fence
@@ -128,6 +135,7 @@ func New(store Store, o Options) (*Keeper, error) {
 		count:   o.Meter,
 		ready:   make(chan struct{}),
 		stopped: make(chan struct{}),
+		damaged: make(chan struct{}),
 	}
 	if k.count == nil {
 		k.count = NewMeter()
@@ -138,7 +146,7 @@ func New(store Store, o Options) (*Keeper, error) {
 
 // Run claims the leases, loads them with their full time to live, and expires them until ctx ends (then it returns
 // nil), another keeper claims them (ErrNotOwner), or they cannot be claimed or loaded (a lack of
-// space and an unavailable store are waited out). It may be called once.
+// space, an unavailable store and damaged data are waited out). It may be called once.
 //
 // The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
 // every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard afterwards: one that
@@ -170,15 +178,21 @@ func (k *Keeper) Run(ctx context.Context) error {
 
 func (k *Keeper) run(ctx context.Context) error {
 	fence, leases, err := k.open(ctx)
-	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable); attempts++ {
-		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served meanwhile.
+	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, mvcc.ErrCorrupt); attempts++ {
+		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served meanwhile. So it is with damaged
+		// data, but that who asks is told so.
 		if attempts == 1 {
 			k.opt.Logger.Warn("the leases cannot be claimed and loaded yet; will retry", "error", err)
+		}
+		wait := backoff(attempts, pauseMin, pauseMax)
+		if errors.Is(err, mvcc.ErrCorrupt) {
+			wait = damagedRetry
+			k.damageOnce.Do(func() { k.damage = err; close(k.damaged) })
 		}
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-time.After(backoff(attempts, pauseMin, pauseMax)):
+		case <-time.After(wait):
 		}
 		fence, leases, err = k.open(ctx)
 	}
@@ -250,6 +264,11 @@ func (k *Keeper) await(ctx context.Context) error {
 	select {
 	case <-k.ready:
 		return nil
+	case <-k.damaged:
+		if k.serving.Load() {
+			return nil
+		}
+		return k.damage
 	case <-k.stopped:
 		return k.stopErr
 	case <-ctx.Done():

@@ -141,7 +141,7 @@ func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 
 // Renew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no such
 // lease. A lease that has expired or is being revoked is answered for when the revoke is done, with 0; one that is being
-// granted, when that is. Errors: ErrStopped, ErrNotOwner, ctx's.
+// granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be deleted since data is damaged), ErrStopped, ErrNotOwner, ctx's.
 //
 // That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the leases after
 // that, and gives the lease its full time from then on.
@@ -160,6 +160,8 @@ func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
 			return 0, ErrNotOwner
 		case r != undecided:
 			return ttl, nil
+		case k.table.aside(id):
+			return 0, errShelved
 		}
 		e, ended, first := k.table.wait(id, now)
 		k.nudge(first)
@@ -240,7 +242,7 @@ func (k *Keeper) withKeys(ctx context.Context, id int64) (info Info, found bool,
 // info describes e, which was good a moment ago.
 func (k *Keeper) info(e *entry, rev int64) Info {
 	var left time.Duration
-	if d := e.deadline.Load(); d >= 0 {
+	if d := e.deadline.Load(); d > shelved {
 		left = time.Duration(d - k.now())
 	}
 	return Info{ID: e.id, TTL: e.ttl, Remaining: int64(left.Seconds()), Rev: rev}

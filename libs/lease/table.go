@@ -18,6 +18,9 @@ const (
 	gone    instant = -2 // the entry is no longer in the table
 )
 
+// shelved is the deadline of a lease that has expired and cannot be revoked for now: a moment before all others.
+const shelved instant = 0
+
 // shardBits sets the number of shards. Keep-alives of different leases share a cache line of a lock with 1 in 256.
 const shardBits = 8
 
@@ -38,6 +41,8 @@ type entry struct {
 	// deadline is when the lease expires, or latched or gone. Only latch, release and expire write a value that is not a
 	// moment, under the shard's lock.
 	deadline atomic.Int64
+
+	aside atomic.Bool // it has been shelved once; set under the shard's lock
 
 	// Under the shard's lock.
 	done     chan struct{} // closed when the latch is released; made by the first who waits
@@ -136,6 +141,15 @@ func (t *table) renew(id int64, now instant) (ttl int64, r renewal) {
 
 // gone reports whether the lease has left the table.
 func (e *entry) gone() bool { return e.deadline.Load() == gone }
+
+// aside reports whether a lease has been shelved: it has expired, and there is no use in waiting for its end.
+func (t *table) aside(id int64) bool {
+	s := t.shard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.entries[id]
+	return e != nil && e.aside.Load()
+}
 
 // wait returns a lease's entry and a channel that is closed when its present state has come to an end, or nil if there
 // is nothing to wait for: the lease is not there, or is good. A lease that has expired is given to the expiry loop at once, so that
@@ -243,6 +257,20 @@ func (t *table) hand(e *entry, work task, due instant) (first bool) {
 		e.attempts++
 	}
 	return t.queue.put(e, due)
+}
+
+// shelve ends the operation that holds e's latch, a revoke that cannot be carried out for now: the lease has expired, and is tried again when due.
+// again says that this is not the first time; first, whether the queue has a new first entry.
+func (t *table) shelve(e *entry, due instant) (first, again bool) {
+	s := t.shard(e.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	again = e.aside.Swap(true)
+	e.task, e.attempts = noTask, 0
+	e.deadline.Store(shelved)
+	first = t.queue.put(e, due)
+	e.wake()
+	return first, again
 }
 
 // expire returns an entry that something has to be done about at now, with its latch held for its task, or nil and the

@@ -17,6 +17,9 @@ const (
 	removeBytes   = 1 << 20
 )
 
+// damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the damage keeps its space meanwhile.
+const damagePause = time.Minute
+
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
 // what was compacted there, and who is further behind has to begin anew.
 //
@@ -24,7 +27,8 @@ const (
 const removeGrace = 5 * time.Second
 
 // Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is done. head is
-// the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, and as Put.
+// the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, as Put, and with physical ErrCorrupt if the removal has met
+// damaged data: the compaction itself is done then.
 func (s *Store) Compact(ctx context.Context, rev int64, physical bool) (head int64, err error) {
 	head, err = s.submitRev(ctx, compaction(rev))
 	if err != nil || !physical {
@@ -130,6 +134,7 @@ type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
 	done    int64 // all entries below are gone
+	damage  error // what the last try has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
 }
@@ -144,8 +149,23 @@ func (r *removal) aim(rev int64) {
 func (r *removal) reached(rev int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.done = max(r.done, rev)
+	r.done, r.damage = max(r.done, rev), nil
 	r.signal()
+}
+
+// failed says that damaged data is in the way.
+func (r *removal) failed(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.damage = err
+	r.signal()
+}
+
+// damaged returns what is in the way.
+func (r *removal) damaged() error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.damage
 }
 
 func (r *removal) signal() {
@@ -159,12 +179,15 @@ func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	return r.target, r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone, or ErrClosed if that will not happen in this run.
+// wait returns when all entries below rev are gone. Errors: ErrClosed (that will not happen in this run), ErrCorrupt (nor soon), the context's.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()
 		if done >= rev {
 			return nil
+		}
+		if err := r.damaged(); err != nil {
+			return err
 		}
 		select {
 		case <-changed:
@@ -225,6 +248,12 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 			s.awaitFollower(ctx, target)
 		}
 		next, err := s.removeBatch(ctx, done, target)
+		if isDamage(err) {
+			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
+			s.removal.failed(wanted(logFrom(max(done, 0)), err))
+			sleep(ctx, damagePause)
+			continue
+		}
 		if err != nil {
 			failures++
 			if ctx.Err() == nil {

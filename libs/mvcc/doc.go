@@ -10,7 +10,7 @@
 // from the commit's stamp.
 //
 // A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the rest.
-// An unknown outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
+// A request that meets damaged data is answered so; the group goes on without it (damage.go). An unknown outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
 // while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys never go to two
 // lanes at once.
 //

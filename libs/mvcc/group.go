@@ -146,12 +146,18 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 		r.m.keys(func(key []byte) { keys = append(keys, key) })
 	}
 	loaded, err := g.readStates(ctx, keys)
+	if isDamage(err) {
+		loaded, err = nil, nil // each request reads for itself and finds out whether it is hit
+	}
 	rev, features, headErr := g.s.parseHead(g.txn, head)
 	g.head, g.rev, g.features = rev, rev, features
 	if err = errors.Join(err, headErr); err != nil || g.apart() {
 		return err // what is replaced stays where it is
 	}
-	return g.loadValues(ctx, loaded)
+	if err := g.loadValues(ctx, loaded); !isDamage(err) {
+		return err
+	}
+	return nil
 }
 
 // loadStates reads the records of keys that the group has not met.
@@ -177,13 +183,14 @@ func (g *group) readStates(ctx context.Context, keys [][]byte) ([]*keyState, err
 		return nil, nil
 	}
 	values, err := g.txn.GetMany(ctx, rows)
-	if err != nil {
-		return nil, storeErr(err)
+	for i := 0; i < len(added) && err == nil; i++ {
+		err = added[i].init(values[i], g.s.refs)
 	}
-	for i, st := range added {
-		if err := st.init(values[i], g.s.refs); err != nil {
-			return nil, err
+	if err != nil {
+		for _, st := range added { // the group may go on, and must not take them for keys that are not there
+			delete(g.states, string(st.key))
 		}
+		return nil, storeErr(err)
 	}
 	return added, nil
 }

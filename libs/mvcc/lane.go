@@ -95,7 +95,13 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			continue
 		}
 		l.s.usage.Retries.Add(1)
-		switch {
+		switch hit, ok := errors.AsType[*hit](err); {
+		case ok:
+			l.sidestep(ctx, reqs, hit)
+			return
+		case isDamage(err): // what every request needs
+			fail(reqs, l.s.noted(storeErr(err)))
+			return
 		case errors.Is(err, engine.ErrConflict), errors.Is(err, engine.ErrTooOld):
 			l.s.usage.Conflicts.Add(1)
 			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
@@ -140,6 +146,13 @@ func (l *lane) split(ctx context.Context, reqs []*request) {
 	half := len(reqs) / 2
 	l.process(ctx, reqs[:half:half])
 	l.process(ctx, reqs[half:])
+}
+
+// sidestep answers the request that was hit, and runs those before it, which were found good, and those behind it.
+func (l *lane) sidestep(ctx context.Context, reqs []*request, h *hit) {
+	fail(reqs[h.index:h.index+1], h.err)
+	l.process(ctx, reqs[:h.index:h.index])
+	l.process(ctx, reqs[h.index+1:])
 }
 
 // shed refuses the requests that need space and returns the others.
@@ -224,8 +237,14 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	for i, r := range reqs {
 		r.res, r.err = Result{}, nil
 		err := r.m.run(ctx, g, &r.res)
+		changed := g.open
 		g.end()
 		switch {
+		case isDamage(err):
+			r.err = wanted(r.m, g.s.noted(storeErr(err)))
+			if changed {
+				return 0, &hit{i, r.err}
+			}
 		case errors.Is(err, errNextGroup) && i > 0:
 			return i, nil
 		case isAnswer(err):

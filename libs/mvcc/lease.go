@@ -174,13 +174,13 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 		keys, err = s.leaseKeys(ctx, snap, id)
 		return err
 	})
-	return keys, rev, err
+	return keys, rev, wanted(leaseOf(id), err)
 }
 
 // Leases visits all leases, in no particular order. Errors: ErrUnavailable, the context's, visit's.
 func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) error {
 	r := s.rows.tableRange(tableLease)
-	return s.view(ctx, func(snap engine.Snapshot) error {
+	err := s.view(ctx, func(snap engine.Snapshot) error {
 		it := snap.Scan(ctx, r)
 		defer it.Close()
 		for it.Next() {
@@ -196,6 +196,7 @@ func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) err
 		}
 		return it.Err()
 	})
+	return wanted("the list of leases", err)
 }
 
 // ClaimLeases makes the caller the owner of a shard of the keyspace's leases: fences of the shard given out before are no longer
@@ -251,7 +252,7 @@ func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
 				return err
 			}
 		default:
-			return storeErr(err)
+			return s.noted(storeErr(err))
 		}
 	}
 	return ErrUnavailable

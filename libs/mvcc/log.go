@@ -31,14 +31,16 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 		return err
 	})
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, wanted(logFrom(from), err)
 	}
 	if len(payloads) > 0 {
 		entries = make([]revlog.Entry, len(payloads))
 	}
 	for i, p := range payloads {
-		if entries[i], err = s.Parse(p); err != nil {
-			return nil, 0, err
+		if entries[i], err = s.Parse(p); err != nil && i > 0 {
+			return entries[:i], p.Rev, nil // what comes before is good
+		} else if err != nil {
+			return nil, 0, wanted(logFrom(from), err)
 		}
 	}
 	return entries, next, nil
@@ -74,7 +76,7 @@ func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxByt
 func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	e, err := s.codec.Parse(p.Bytes, p.Rev)
 	if err != nil {
-		return revlog.Entry{}, errors.Join(ErrCorrupt, err)
+		return revlog.Entry{}, s.noted(errors.Join(ErrCorrupt, err))
 	}
 	return e, nil
 }
@@ -98,7 +100,7 @@ func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries,
 		return len(payloads) < maxEntries && maxBytes > 0, nil
 	})
 	n := len(payloads)
-	cut := n > 0 && (n >= maxEntries || maxBytes <= 0 || errors.Is(err, engine.ErrTooOld))
+	cut := n > 0 && (n >= maxEntries || maxBytes <= 0 || errors.Is(err, engine.ErrTooOld) || isDamage(err))
 	switch {
 	case cut: // what has been read is good, the rest is for the next call
 		return payloads, payloads[n-1].Rev + 1, nil

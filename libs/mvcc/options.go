@@ -51,6 +51,10 @@ type Options struct {
 	// at most.
 	Followed func() int64
 
+	// OnDamage, if set, is told of data that cannot be read or decoded, whoever has met it: from any goroutine. It must return quickly and must not
+	// call the Store.
+	OnDamage func(err error)
+
 	// NoRemoval leaves it to somebody else to remove what compactions no longer need: see Store.RemoveCompacted.
 	NoRemoval bool
 

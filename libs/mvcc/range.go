@@ -32,7 +32,7 @@ func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (Rang
 		q := query{s: s, req: req}
 		info, err := q.open(ctx, visit)
 		if !errors.Is(err, engine.ErrTooOld) || q.visited || stale == staleScansMax {
-			return info, storeErr(err)
+			return info, wanted(req, s.noted(storeErr(err)))
 		}
 	}
 }

@@ -60,6 +60,7 @@ type Usage struct {
 	Recent, Outdated            atomic.Int64 // groups that began on a state at hand, and those of them that were evaluated again
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
+	Damaged                     atomic.Int64 // times that damaged data was met
 }
 
 // Open opens the keyspace at o.Prefix of eng, creating it if it is not there, and starts its lanes. It takes no ownership of eng.
@@ -213,7 +214,7 @@ func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
 		err = f(snap)
 		snap.Close()
 		if !errors.Is(err, engine.ErrTooOld) || stale == staleScansMax {
-			return storeErr(err)
+			return s.noted(storeErr(err))
 		}
 	}
 }
@@ -304,7 +305,7 @@ func storeErr(err error) error {
 		return errors.Join(ErrClosed, err)
 	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrTooOld), errors.Is(err, engine.ErrUnknownOutcome), errors.Is(err, engine.ErrConflict):
 		return errors.Join(ErrUnavailable, err)
-	case errors.Is(err, revlog.ErrCorrupt):
+	case errors.Is(err, engine.ErrDamaged), errors.Is(err, revlog.ErrCorrupt):
 		return errors.Join(ErrCorrupt, err)
 	}
 	return err

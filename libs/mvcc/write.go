@@ -38,7 +38,7 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 		return t.run(ctx, g, res)
 	})
 	if err != nil {
-		return nil, err
+		return nil, wanted(t, err)
 	}
 	return res, nil
 }

@@ -46,11 +46,11 @@ type Pod struct {
 	GRPC     *server.GRPC
 	// Subject is the name of the keyspace on the bus.
 	Subject string
-
-	server *server.Server
-	pools  map[Kind]*relay.Pool
-	ready  readiness
-	run    running
+	server  *server.Server
+	damage  *etcdapi.DamageAlarm
+	pools   map[Kind]*relay.Pool
+	ready   readiness
+	run     running
 
 	background context.Context // of Go's functions
 	stop       context.CancelFunc
@@ -68,7 +68,7 @@ func Open(ctx context.Context, k Kind, c Config, d Deps) (_ *Pod, err error) {
 	if d.Log == nil {
 		d.Log = slog.New(slog.DiscardHandler)
 	}
-	p := &Pod{Kind: k, Config: c, Log: d.Log, Engine: d.Engine, Bus: d.Bus, pools: make(map[Kind]*relay.Pool), failed: make(chan error, 1)}
+	p := &Pod{Kind: k, Config: c, Log: d.Log, Engine: d.Engine, Bus: d.Bus, pools: make(map[Kind]*relay.Pool), failed: make(chan error, 1), damage: etcdapi.NewDamageAlarm(d.Log)}
 	p.background, p.stop = context.WithCancel(context.Background())
 	p.closeOnce = sync.OnceValue(p.close)
 	defer func() {
@@ -124,7 +124,7 @@ func (p *Pod) openStore(ctx context.Context) (err error) {
 		}
 		p.OnClose(p.Bus.Close)
 	}
-	options := mvcc.Options{Lanes: c.Lanes, NoRemoval: true, Activate: c.ActivateFeatures, Logger: p.Log}
+	options := mvcc.Options{Lanes: c.Lanes, NoRemoval: true, OnDamage: p.damage.Report, Activate: c.ActivateFeatures, Logger: p.Log}
 	if p.Bus != nil {
 		// No group commits before the name is known: the queue is empty until services are registered.
 		options.Committed = func() { p.Bus.Nudge(p.Subject) }

@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/google/btree"
@@ -143,6 +144,24 @@ func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 		c.fillFromRing(p)
 	}
 	return p, true
+}
+
+// damaged cancels up to n watchers that wait for the pass's first entry, which cannot be read: every one needs it, and those that wait for
+// later ones may not. It reports whether more are left.
+func (c *core) damaged(p *pass, n int) (left bool) {
+	var hit []*watcher
+	c.lag[p.source].byNext.AscendRange(&watcher{next: p.from}, &watcher{next: p.from + 1}, func(w *watcher) bool {
+		hit = append(hit, w)
+		return len(hit) <= n
+	})
+	for _, w := range hit[:min(n, len(hit))] {
+		s, id := w.sub.stream, w.id
+		c.forget(s, w)
+		c.refill(s)
+		c.counters.Damaged++
+		c.control(s, control{id: id, rev: p.from - 1, reason: fmt.Sprintf(reasonDamaged, p.from), canceled: true})
+	}
+	return len(hit) > n
 }
 
 func (c *core) fillFromRing(p *pass) {

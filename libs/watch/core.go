@@ -45,8 +45,9 @@ type Counters struct {
 	// Passes is the number of catch-up passes, RingPasses those of them that were served from memory; PassEntries and
 	// RingPassEntries are the entries that they read.
 	Passes, RingPasses, PassEntries, RingPassEntries uint64
-	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction.
-	Fallen, Compacted uint64
+	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction, Damaged those whose history
+	// could not be read.
+	Fallen, Compacted, Damaged uint64
 	// Progress counts progress notifications, periodic and on request.
 	Progress uint64
 }

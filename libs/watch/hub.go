@@ -19,7 +19,7 @@ type Log interface {
 	CompactRevision() int64
 	// ReadLog returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if
 	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
-	// revision.
+	// revision, and with a revlog.ErrCorrupt if the first of them cannot be read and never will be.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
 	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a compaction has removed.
 	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
@@ -280,6 +280,12 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 		if err != nil {
 			if h.log.CompactRevision() > p.from {
 				return true, nil // compacted meanwhile: the next plan cancels
+			}
+			if errors.Is(err, revlog.ErrCorrupt) {
+				for left := true; left; {
+					h.locked(func() { left = h.core.damaged(p, lockChunk) })
+				}
+				return true, nil
 			}
 			return true, err
 		}

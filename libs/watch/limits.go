@@ -69,6 +69,9 @@ const (
 	reasonTooMany     = "etcdserver: too many requests"
 )
 
+// reasonDamaged is why a watch ends whose history cannot be read any more; etcd has no such case.
+const reasonDamaged = "headwater: data loss: the history at or after revision %d cannot be read"
+
 // Options configures a Hub. The zero value of a field means its default; limits on streams and watches default to
 // none, as in etcd.
 type Options struct {

@@ -36,6 +36,7 @@ var watchMetrics = []watchMetric{
 	watchCounter("catch_up_entries_total", helpEntries, source("ring"), func(s *watch.Stats) uint64 { return s.RingPassEntries }),
 	watchCounter("catch_up_entries_total", helpEntries, source("log"), func(s *watch.Stats) uint64 { return s.PassEntries - s.RingPassEntries }),
 	watchCounter("fallen_total", "Watchers that kept up until the memory of recent events did not reach back to them.", nil, func(s *watch.Stats) uint64 { return s.Fallen }),
+	watchCounter("damaged_total", "Watchers canceled because their history could not be read.", nil, func(s *watch.Stats) uint64 { return s.Damaged }),
 	watchCounter("compacted_total", "Watchers canceled because their history was compacted.", nil, func(s *watch.Stats) uint64 { return s.Compacted }),
 	watchCounter("responses_total", "Responses handed to streams.", nil, func(s *watch.Stats) uint64 { return s.Responses }),
 	watchCounter("progress_total", "Progress notifications handed to streams.", nil, func(s *watch.Stats) uint64 { return s.Progress }),

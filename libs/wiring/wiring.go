@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"log/slog"
 	"time"
 
@@ -116,10 +117,13 @@ func HTTP(c server.Config, p Parts, log *slog.Logger) server.HTTPOptions {
 // health implements server.Health.
 type health struct{ p Parts }
 
-// Read reads one key, which need not exist.
+// Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the check data_corruption tells of it.
 func (h health) Read(ctx context.Context, serializable bool) error {
 	_, err := h.p.Store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: serializable},
 		func(*mvcc.KV) error { return nil })
+	if errors.Is(err, mvcc.ErrCorrupt) {
+		return nil
+	}
 	return err
 }
 
@@ -171,6 +175,7 @@ var storeMetrics = []storeMetric{
 	{prometheus.NewDesc("headwater_group_recent_total", "Groups that began on the version of this pod's last commit.", nil, nil), func(u *mvcc.Usage) int64 { return u.Recent.Load() }},
 	{prometheus.NewDesc("headwater_group_outdated_total", "Those of them that were evaluated again on a fresh read version.", nil, nil), func(u *mvcc.Usage) int64 { return u.Outdated.Load() }},
 	{prometheus.NewDesc("headwater_group_conflicts_total", "Group commits that met a conflict and ran again.", nil, nil), func(u *mvcc.Usage) int64 { return u.Conflicts.Load() }},
+	{prometheus.NewDesc("headwater_damaged_total", "Times that a request or background work met data that cannot be read.", nil, nil), func(u *mvcc.Usage) int64 { return u.Damaged.Load() }},
 	{prometheus.NewDesc("headwater_compacted_entries_total", "Log entries removed after compactions.", nil, nil), func(u *mvcc.Usage) int64 { return u.CompactedEntries.Load() }},
 }
 

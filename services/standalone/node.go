@@ -34,6 +34,7 @@ type node struct {
 	hub     *watch.Hub
 	keeper  *lease.Keeper
 	alarms  *etcdapi.Alarms
+	damage  *etcdapi.DamageAlarm
 	local   *etcdapi.LocalClient
 	grpc    *server.GRPC
 
@@ -49,7 +50,7 @@ type node struct {
 // open opens the store in c's data directory and all that stands on it. fail ends the process when the store or the
 // leases can no longer be served. If it returns an error, everything is closed again.
 func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.Logger, fail context.CancelCauseFunc) (n *node, err error) {
-	n = &node{log: log, disk: server.NewDiskMetrics(), watched: wiring.NewWatchLatency(), quota: c.QuotaBackendBytes, overQuota: make(bell, 1)}
+	n = &node{log: log, disk: server.NewDiskMetrics(), damage: etcdapi.NewDamageAlarm(log), watched: wiring.NewWatchLatency(), quota: c.QuotaBackendBytes, overQuota: make(bell, 1)}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, n.close())
@@ -76,6 +77,7 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		ReserveBytes:  c.DiskReserveBytes,
 		Logger:        n.log,
 		Observe:       pebble.Observer{WALSync: n.disk.WALSync, Commit: n.disk.Commit},
+		OnDamage:      n.damage.Report,
 		OnFailure:     broken,
 	})
 	if err != nil {
@@ -85,7 +87,7 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 	n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{
 		Feed: n.hub.Apply, Followed: n.hub.Position,
 		Quota: c.QuotaBackendBytes, OverQuota: n.overQuota.signal,
-		Activate: c.ActivateFeatures, Logger: n.log,
+		OnDamage: n.damage.Report, Activate: c.ActivateFeatures, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -163,6 +165,7 @@ func (n *node) startBackground(c server.Config) error {
 	if err != nil {
 		return err
 	}
+	n.wg.Go(func() { n.damage.Run(ctx, n.alarms, n.header.MemberID) })
 	if planner != nil {
 		n.wg.Go(func() { compactor.Run(ctx, n.log, planner, n.store, mvcc.ErrCompacted) })
 	}

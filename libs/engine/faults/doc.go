@@ -14,6 +14,10 @@
 // (and the iterator it hit). The wrapped store is never Pipelined as far as Limits tells, unless Options.KeepPipelined is
 // set: a caller that builds on a commit before its Wait cannot be given an outcome that it did not happen.
 //
+// # Damage
+//
+// Damage makes chosen rows unreadable, until Mend: reads that meet them fail with engine.ErrDamaged, all others are right.
+//
 // # Crash
 //
 // Crash makes every call fail with ErrUnavailable, those under way too, until Restart gives the store a new inner one,

@@ -1,7 +1,9 @@
 package faults
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -81,6 +83,9 @@ type Store struct {
 
 	spare spare // with Options.Recent
 
+	dmu     sync.RWMutex
+	damaged []damagedRange
+
 	rmu sync.Mutex
 	r   *rand.Rand
 }
@@ -107,6 +112,39 @@ func newGeneration() *generation {
 
 // Pause stops (true) and resumes faults by chance and script. A crashed store stays crashed.
 func (s *Store) Pause(off bool) { s.off.Store(off) }
+
+// damagedRange is rows that cannot be read.
+type damagedRange struct{ begin, end []byte }
+
+// Damage makes reads of the rows k, begin <= k < end, fail with an engine.Damage, and scans when they come to one that is there: as a damaged block
+// does. Writes over them succeed and do not mend them. Pause does not stop it.
+func (s *Store) Damage(begin, end []byte) {
+	s.dmu.Lock()
+	defer s.dmu.Unlock()
+	s.damaged = append(s.damaged, damagedRange{bytes.Clone(begin), bytes.Clone(end)})
+}
+
+// Mend ends all damage.
+func (s *Store) Mend() {
+	s.dmu.Lock()
+	defer s.dmu.Unlock()
+	s.damaged = nil
+}
+
+// DamagedFile is the name that the errors of damaged rows give.
+const DamagedFile = "000042.sst"
+
+// look returns the error of reading a row that is damaged.
+func (s *Store) look(key []byte) error {
+	s.dmu.RLock()
+	defer s.dmu.RUnlock()
+	for _, r := range s.damaged {
+		if bytes.Compare(key, r.begin) >= 0 && bytes.Compare(key, r.end) < 0 {
+			return &engine.Damage{File: DamagedFile, Err: errors.New("checksum mismatch")}
+		}
+	}
+	return nil
+}
 
 // Crash makes all calls fail with ErrUnavailable, also those under way, until Restart. It returns the inner store, which the
 // caller disposes of.

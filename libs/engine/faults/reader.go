@@ -35,6 +35,9 @@ func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
 	if err := r.fail(ctx, Get, key); err != nil {
 		return nil, err
 	}
+	if err := r.s.look(key); err != nil {
+		return nil, err
+	}
 	v, err := r.in.Get(ctx, key)
 	return v, r.gen.err(err)
 }
@@ -47,6 +50,11 @@ func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	}
 	if err := r.fail(ctx, Get, first); err != nil {
 		return nil, err
+	}
+	for _, key := range keys {
+		if err := r.s.look(key); err != nil {
+			return nil, err
+		}
 	}
 	v, err := r.in.GetMany(ctx, keys)
 	return v, r.gen.err(err)
@@ -90,7 +98,10 @@ func (it *iterator) Next() bool {
 	if it.err = it.r.fail(it.ctx, Next, at); it.err != nil {
 		return false
 	}
-	it.on = it.in.Next()
+	if it.on = it.in.Next(); it.on {
+		it.err = it.r.s.look(it.in.Key())
+		it.on = it.err == nil
+	}
 	return it.on
 }
 

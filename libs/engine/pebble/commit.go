@@ -31,6 +31,7 @@ type commit struct {
 func (s *Store) commit(t *txn) (*commit, error) {
 	s.wmu.Lock()
 	defer s.wmu.Unlock()
+	s.awaitCompactions()
 	if err := s.err(); err != nil {
 		return nil, err
 	}

@@ -30,6 +30,13 @@
 // nothing that was acknowledged, and does not stop reads. When there is room again the ballast is laid down anew and
 // commits are taken. Close does not wait for space.
 //
+// # Damage
+//
+// A block that cannot be read back fails the reads that need it with an engine.Damage, and nothing else: an iterator that meets it on its way to
+// where it was sent is put aside, and the row looked up without it. What is known to be damaged is not looked at again for damageRecheck, since finding out is dear.
+// Compactions that meet it pause (scheduler.go), and commits do not wait for the tables that pile up meanwhile (stall.go), as they do for
+// compactions that are merely behind. OnDamage hears of all of it.
+//
 // # Failure
 //
 // If the log cannot be written for another reason the store is failed for good: every call returns ErrUnavailable, no
@@ -39,7 +46,7 @@
 //
 // Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
 // transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held while a
-// sync is waited for. There is one goroutine of the package's own (housekeep); the sync is waited for by the callers of
+// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves. There are three goroutines of the package's own (housekeep, watchLevels, the scheduler's); the sync is waited for by the callers of
 // Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync and the
 // answer. A Wait whose context can end takes one goroutine more.
 //

@@ -52,11 +52,6 @@ func (s *Store) fail(why error) error {
 	return *s.failure.Load()
 }
 
-// readError classifies an error of a read. A damaged block fails the reads that meet it, not the store.
-func (s *Store) readError(err error) error {
-	return fmt.Errorf("%w: read: %w", engine.ErrUnavailable, err)
-}
-
 // closeFailed ends a failed store as far as it can.
 func (s *Store) closeFailed() error {
 	_ = s.closeDB()
@@ -84,12 +79,15 @@ func guard(f func() error) (err error) {
 }
 
 // guarded tells whether the caller runs under guard.
-func guarded() bool {
+func guarded() bool { return runsUnder("engine/pebble.guard") }
+
+// runsUnder tells whether a function whose name has the suffix is among the caller's callers.
+func runsUnder(suffix string) bool {
 	pcs := make([]uintptr, 128)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
 	for {
 		f, more := frames.Next()
-		if strings.HasSuffix(f.Function, "engine/pebble.guard") {
+		if strings.HasSuffix(f.Function, suffix) {
 			return true
 		}
 		if !more {

@@ -1,7 +1,6 @@
 package pebble
 
 import (
-	"bytes"
 	"errors"
 	"os"
 	"os/exec"
@@ -10,8 +9,6 @@ import (
 	"testing"
 
 	pdb "github.com/cockroachdb/pebble/v2"
-
-	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // holdEnv makes the test binary open the directory it names, say so, and wait for its standard input to end.
@@ -195,34 +192,4 @@ func TestOpenNewer(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantOpenError(t, dir, ErrNewerFormat, "newer version")
-}
-
-// TestDamagedBlock: a damaged block fails the reads that meet it with ErrUnavailable, and nothing else.
-func TestDamagedBlock(t *testing.T) {
-	dir := filledDir(t)
-	for _, name := range files(t, dir, "*.sst") {
-		if err := rewrite(name, func(b []byte) { copy(b[len(b)/2:], bytes.Repeat([]byte{1}, 100)) }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := Open(dir, small(Options{}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = s.Close() }()
-	r, err := s.Snapshot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer r.Close()
-	it := r.Scan(t.Context(), engine.Range{})
-	for it.Next() {
-	}
-	if err := it.Err(); !errors.Is(err, engine.ErrUnavailable) {
-		t.Errorf("scan over damage: %v", err)
-	}
-	_ = it.Close()
-	if err := put(s, "new", []byte("x")); err != nil {
-		t.Errorf("a put elsewhere: %v", err)
-	}
 }

@@ -78,6 +78,9 @@ type Options struct {
 	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before Open
 	// returns. It is called from one goroutine at a time, must return quickly and must not call the store.
 	OnNoSpace func(full bool)
+	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data: from any goroutine, perhaps with
+	// locks held. It must return quickly and must not call the store.
+	OnDamage func(err error)
 	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
 	OnFailure func(err error)
 }
@@ -121,6 +124,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.OnNoSpace == nil {
 		o.OnNoSpace = func(bool) {}
+	}
+	if o.OnDamage == nil {
+		o.OnDamage = func(error) {}
 	}
 	if o.OnFailure == nil {
 		o.OnFailure = func(error) {}

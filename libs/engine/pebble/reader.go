@@ -89,6 +89,11 @@ func (r *reader) get(row []byte) ([]byte, error) {
 		defer r.v.putIter(it)
 		return r.seek(it, row, &r.mem)
 	}
+	return r.lookup(row, &r.mem)
+}
+
+// lookup looks a row up without an iterator.
+func (r *reader) lookup(row []byte, mem *arena) ([]byte, error) {
 	value, closer, err := r.v.snap.Get(row)
 	if err != nil {
 		if errors.Is(err, pdb.ErrNotFound) {
@@ -96,7 +101,7 @@ func (r *reader) get(row []byte) ([]byte, error) {
 		}
 		return nil, r.v.s.readError(err)
 	}
-	out := r.mem.copy(value)
+	out := mem.copy(value)
 	if err := closer.Close(); err != nil {
 		return nil, r.v.s.readError(err)
 	}
@@ -201,17 +206,17 @@ func (r *reader) seekSome(rows, values [][]byte, order []int, mem *arena) error 
 	return nil
 }
 
-// seek looks a row up with it and copies its value into mem.
+// seek looks a row up with it and copies its value into mem. On its way from where it stood the iterator may have met damage that is none
+// of the row's business.
 func (r *reader) seek(it *iter, row []byte, mem *arena) ([]byte, error) {
-	if !it.SeekPrefixGE(row) {
-		if err := it.Error(); err != nil {
-			return nil, r.v.s.readError(err)
-		}
-		return nil, nil
-	}
-	v, err := it.ValueAndErr()
-	if err != nil {
+	v, found, err := it.find(row)
+	switch {
+	case err != nil && isDamage(err):
+		return r.lookup(row, mem)
+	case err != nil:
 		return nil, r.v.s.readError(err)
+	case !found:
+		return nil, nil
 	}
 	return mem.copy(v), nil
 }
@@ -282,7 +287,11 @@ func (it *iterator) Next() bool {
 	}
 	it.left--
 	it.steps++
-	if it.step() && it.load() {
+	ok := it.step()
+	if !ok && it.steps == 1 && isDamage(it.p.Error()) {
+		ok = it.restart()
+	}
+	if ok && it.load() {
 		return true
 	}
 	if err := it.p.Error(); err != nil && it.err == nil {
@@ -290,6 +299,19 @@ func (it *iterator) Next() bool {
 	}
 	it.end = true
 	return false
+}
+
+// restart begins anew with an iterator that has not been used: one that has may have met damage on its way to the range.
+func (it *iterator) restart() bool {
+	fresh, err := it.p.Clone(pdb.CloneOptions{})
+	if err != nil {
+		it.err = it.r.v.s.readError(err)
+		return false
+	}
+	old := *it.p
+	it.p = &iter{Iterator: fresh, shape: old.shape}
+	_ = old.Close()
+	return it.step()
 }
 
 func (it *iterator) look() error {

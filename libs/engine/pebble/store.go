@@ -47,6 +47,8 @@ type Store struct {
 
 	durable atomic.Pointer[view] // the newest durable state; swapped under mu
 	watches watches
+	damage  damage
+	stall   *stall
 
 	failure    atomic.Pointer[error]
 	failed     chan struct{} // closed after failure is set
@@ -72,7 +74,7 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{})}
+	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{}), stall: newStall()}
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
 	s.watches.init()
@@ -95,6 +97,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.durable.Store(s.applied)
 	s.space.start()
 	s.background.Go(s.housekeep)
+	s.background.Go(s.watchLevels)
 	return s, nil
 }
 

@@ -24,8 +24,8 @@ const (
 	tableBytes = 2 << 20
 	// baseBytes is the size of the first level below L0.
 	baseBytes = 256 << 20
-	// l0Compact, l0Stop: levels within L0 that start a compaction, or stop writes.
-	l0Compact, l0Stop = 6, 48
+	// l0Compact: levels within L0 that start a compaction.
+	l0Compact = 6
 	// openFilesMax bounds the tables that are open.
 	openFilesMax = 1000
 	// syncEveryBytes keeps a table that is being written from leaving all its bytes to the last sync.
@@ -43,7 +43,7 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		MemTableSize:                uint64(s.opts.MemTableBytes),
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       l0Compact,
-		L0StopWritesThreshold:       l0Stop,
+		L0StopWritesThreshold:       pebbleStop,
 		LBaseMaxBytes:               baseBytes,
 		MaxOpenFiles:                openFilesMax,
 		BytesPerSync:                syncEveryBytes,
@@ -51,6 +51,7 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		CompactionConcurrencyRange:  func() (int, int) { return 1, max(1, min(4, runtime.GOMAXPROCS(0)/2)) },
 		EventListener:               s.events(),
 	}
+	o.Experimental.CompactionScheduler = newScheduler(s.damage.compactionsPaused)
 	o.TargetFileSizes[0] = tableBytes
 	for i := range o.Levels {
 		l := &o.Levels[i]
@@ -61,22 +62,28 @@ func (s *Store) pebbleOptions() *pdb.Options {
 	return o
 }
 
-// events follows what Pebble does in the background. The functions are called with Pebble's locks held.
+// events follows what Pebble does in the background. The functions are called with Pebble's locks held, unless they say otherwise.
 func (s *Store) events() *pdb.EventListener {
 	return &pdb.EventListener{
 		BackgroundError: func(err error) {
 			switch {
+			case isDamage(err):
+				_ = s.damaged(err)
+				s.slowStats()
 			case !isNoSpace(err):
 				s.log.Error("background work failed and will be tried again", "error", err.Error())
 			case s.closed.Load():
 				s.noRoomOnce.Do(func() { close(s.noRoom) })
 			}
 		},
-		DataCorruption: func(i pdb.DataCorruptionInfo) {
-			s.log.Error("a file is damaged", "path", i.Path, "error", i.Details.Error())
+		// Whoever meets damage gets an error and classifies it; it needs no report of its own.
+		DataCorruption: func(pdb.DataCorruptionInfo) {},
+		CompactionEnd: func(i pdb.CompactionInfo) {
+			s.shape.Add(1)
+			s.damage.compactionEnded(i.Err, time.Now())
+			s.stall.changed()
 		},
-		CompactionEnd:   func(pdb.CompactionInfo) { s.shape.Add(1) },
-		FlushEnd:        func(pdb.FlushInfo) { s.shape.Add(1) },
+		FlushEnd:        func(pdb.FlushInfo) { s.shape.Add(1); s.stall.changed() },
 		WriteStallBegin: func(i pdb.WriteStallBeginInfo) { s.log.Warn("writes wait for the disk", "reason", i.Reason) },
 	}
 }

@@ -58,6 +58,15 @@ type iter struct {
 	shape uint64
 }
 
+// find looks a row up. The value is the iterator's.
+func (it *iter) find(row []byte) (v []byte, found bool, err error) {
+	if !it.SeekPrefixGE(row) {
+		return nil, false, it.Error()
+	}
+	v, err = it.ValueAndErr()
+	return v, err == nil, err
+}
+
 // newIter returns an iterator for the rows of sp: an idle one if there is one.
 func (v *view) newIter(sp span) (*iter, error) {
 	if it := v.takeIdle(sp); it != nil {

@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -34,8 +33,9 @@ func Start(ctx context.Context, c pod.Config, d pod.Deps) (*Node, error) {
 
 func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 	n := &Node{Pod: p}
-	if err := p.Reach(ctx, func(ctx context.Context) (err error) { n.alarms, err = etcdapi.OpenAlarms(ctx, p.Store); return err }); err != nil {
-		return nil, fmt.Errorf("alarms: %w", err)
+	var err error
+	if n.alarms, err = p.OpenAlarms(ctx); err != nil {
+		return nil, err
 	}
 	if err := n.register(); err != nil {
 		return nil, err
@@ -43,7 +43,6 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 	if err := n.startCompactor(); err != nil {
 		return nil, err
 	}
-	p.Go("alarms", func(ctx context.Context) error { n.alarms.Follow(ctx, p.Log); return nil })
 	p.Serve(pod.Service{Parts: wiring.Parts{Alarms: n.alarms.Alarms}})
 	p.SetReady(true, "")
 	return n, nil

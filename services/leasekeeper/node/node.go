@@ -2,7 +2,6 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -39,11 +38,9 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 		return nil, err
 	}
 	// A NOSPACE alarm refuses grants.
-	var alarms *etcdapi.Alarms
-	if err := p.Reach(ctx, func(ctx context.Context) (err error) { alarms, err = etcdapi.OpenAlarms(ctx, p.Store); return err }); err != nil {
-		return nil, fmt.Errorf("alarms: %w", err)
+	if _, err := p.OpenAlarms(ctx); err != nil {
+		return nil, err
 	}
-	p.Go("alarms", func(ctx context.Context) error { alarms.Follow(ctx, p.Log); return nil })
 	etcdapi.RegisterLease(p.GRPC, n.shards, p.Header, p.Store)
 	// Serving comes first: other pods forward to this one as soon as it owns a shard.
 	p.Serve(pod.Service{Parts: wiring.Parts{Collectors: []prometheus.Collector{n.shards}}, Leave: n.leave})

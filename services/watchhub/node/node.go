@@ -41,6 +41,9 @@ func Start(ctx context.Context, c pod.Config, d pod.Deps) (*Node, error) {
 
 func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 	n := newNode(p)
+	if _, err := p.OpenAlarms(ctx); err != nil {
+		return nil, err
+	}
 	if p.Bus != nil {
 		if err := n.startTailer(); err != nil {
 			return nil, err

@@ -1,0 +1,114 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// What is done about damaged tables.
+const (
+	// compactPauseMin is doubled up to compactPauseMax while compactions fail at damage and none succeeds: Pebble would pick the same tables
+	// again at once, for ever.
+	compactPauseMin, compactPauseMax = 100 * time.Millisecond, time.Minute
+	// statsPause is the time between two tries to read the statistics of a damaged table. A try keeps the tables of its time on disk.
+	statsPause = 5 * time.Second
+	// damageLogEvery is the time between two lines in the log about one file; damagedFilesMax bounds the files that are told apart.
+	damageLogEvery  = time.Minute
+	damagedFilesMax = 256
+)
+
+// isDamage tells whether an error of a read says that what has been written cannot be read back. A block that the disk cannot read, or
+// that a file has lost, is no better than one whose checksum is wrong.
+func isDamage(err error) bool {
+	return pdb.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+}
+
+// readError classifies an error of a read. A damaged block fails the reads that meet it, not the store.
+func (s *Store) readError(err error) error {
+	if isDamage(err) {
+		return s.damaged(err)
+	}
+	return fmt.Errorf("%w: read: %w", engine.ErrUnavailable, err)
+}
+
+// damaged makes an *engine.Damage of an error that isDamage, and reports it.
+func (s *Store) damaged(err error) error {
+	d := &engine.Damage{Err: oneLine(err)}
+	path := "not known"
+	if i := pdb.ExtractDataCorruptionInfo(err); i != nil {
+		path, d.File, d.Err = i.Path, filepath.Base(i.Path), oneLine(i.Details)
+		s.damage.known.learn(d.File, i.Details, time.Now())
+	}
+	if s.damage.worthALine(path, time.Now()) {
+		s.log.Error("a file is damaged: what lies there cannot be read, all else is served", "path", path, "error", d.Err.Error())
+	}
+	s.opts.OnDamage(d)
+	return d
+}
+
+// damage is what a Store knows of its damaged files.
+type damage struct {
+	failures atomic.Int64 // compactions that have failed at damage since one succeeded
+	until    atomic.Int64 // when compactions may go on, in Unix nanoseconds
+
+	known knownDamage
+
+	mu     sync.Mutex
+	logged map[string]time.Time // when a file has been logged last
+}
+
+// worthALine tells whether something is to be logged about a file now.
+func (d *damage) worthALine(path string, now time.Time) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if now.Sub(d.logged[path]) < damageLogEvery {
+		return false
+	}
+	if d.logged == nil || len(d.logged) >= damagedFilesMax {
+		d.logged = make(map[string]time.Time)
+	}
+	d.logged[path] = now
+	return true
+}
+
+// compactionEnded notes how a compaction has ended.
+func (d *damage) compactionEnded(err error, now time.Time) {
+	switch {
+	case err == nil:
+		d.failures.Store(0)
+		d.until.Store(0)
+	case isDamage(err):
+		n := min(d.failures.Add(1)-1, 16)
+		d.until.Store(now.Add(min(compactPauseMin<<n, compactPauseMax)).UnixNano())
+	}
+}
+
+// compactionsPaused tells whether no compaction is to begin now.
+func (d *damage) compactionsPaused() bool {
+	until := d.until.Load()
+	return until != 0 && time.Now().UnixNano() < until
+}
+
+// slowStats makes Pebble's collector of statistics wait if the caller is called by it: it tries again at once, for ever, and holds no lock
+// when it tells of an error. All others who tell of errors hold one.
+func (s *Store) slowStats() {
+	if s.durable.Load() == nil || !runsUnder("pebble/v2.(*DB).collectTableStats") {
+		return // nothing ends the wait before Open has returned
+	}
+	t := time.NewTimer(statsPause)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-s.stop:
+	}
+}

@@ -1,0 +1,93 @@
+package pebble
+
+import (
+	"sync"
+	"sync/atomic"
+)
+
+// l0Stop is how many tables a lookup may have to ask in the first level before commits wait for compactions. Pebble has such a bound too, but
+// that one holds when no compaction can help: one damaged table there would stop all writes for good. (What Pebble is given instead is pebbleStop.)
+const (
+	l0Stop     = 48
+	pebbleStop = 1 << 20
+)
+
+// stall makes commits wait while compactions are behind.
+type stall struct {
+	on     atomic.Bool
+	looked chan struct{} // capacity 1: the levels have changed since the last look
+
+	mu    sync.Mutex
+	ended chan struct{} // closed when the stall ends; nil: there is none
+}
+
+func newStall() *stall { return &stall{looked: make(chan struct{}, 1)} }
+
+// changed tells that the levels have changed. It never waits.
+func (w *stall) changed() {
+	select {
+	case w.looked <- struct{}{}:
+	default:
+	}
+}
+
+// set begins or ends a stall. It reports whether that is a change.
+func (w *stall) set(on bool) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if on == (w.ended != nil) {
+		return false
+	}
+	w.on.Store(on)
+	if on {
+		w.ended = make(chan struct{})
+	} else {
+		close(w.ended)
+		w.ended = nil
+	}
+	return true
+}
+
+// end returns a channel that is closed when the stall ends; nil if there is none.
+func (w *stall) end() <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.ended
+}
+
+// watchLevels looks at the first level after each flush and compaction until the store is closed. Commits do not wait for compactions that
+// fail at damage.
+func (s *Store) watchLevels() {
+	for {
+		select {
+		case <-s.stall.looked:
+		case <-s.stop:
+			s.stall.set(false)
+			return
+		}
+		if s.failure.Load() != nil {
+			continue
+		}
+		deep := s.db.Metrics().Levels[0].Sublevels >= l0Stop
+		if s.stall.set(deep && s.damage.failures.Load() == 0) && deep {
+			s.log.Warn("writes wait for the disk", "reason", "compactions are behind")
+		}
+	}
+}
+
+// awaitCompactions returns when a commit may be applied.
+func (s *Store) awaitCompactions() {
+	for s.stall.on.Load() {
+		end := s.stall.end()
+		if end == nil {
+			return
+		}
+		select {
+		case <-end:
+		case <-s.failed:
+			return
+		case <-s.stop:
+			return
+		}
+	}
+}

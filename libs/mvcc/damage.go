@@ -1,0 +1,147 @@
+package mvcc
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Damaged data: rows that the engine cannot read, and rows that do not decode. Whoever meets it gets an ErrCorrupt, at once and without a retry, and nobody else
+// does: a group leaves the requests out that were hit (see group.load and lane.sidestep). All of it is told to Options.OnDamage, what background work meets too.
+
+// Damage is an ErrCorrupt that says what could not be read.
+type Damage struct {
+	What string // in the words of the request that asked for it: it holds nothing that its client does not know
+	Err  error
+}
+
+// Error implements error.
+func (d *Damage) Error() string { return fmt.Sprintf("%v: %s: %v", ErrCorrupt, d.What, d.Err) }
+
+// Is says that a Damage is an ErrCorrupt, here and for those who read the log.
+func (d *Damage) Is(target error) bool { return target == ErrCorrupt || target == revlog.ErrCorrupt }
+
+// Unwrap returns the cause.
+func (d *Damage) Unwrap() error { return d.Err }
+
+// File is the name of the engine's file that is damaged, or "" if it is not known, or if it is a row that does not decode.
+func (d *Damage) File() string {
+	if e, ok := errors.AsType[*engine.Damage](d.Err); ok {
+		return e.File
+	}
+	return ""
+}
+
+// isDamage says that err tells of data that cannot be read or decoded.
+func isDamage(err error) bool {
+	return errors.Is(err, ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, revlog.ErrCorrupt)
+}
+
+// wanted makes an error that tells of damage say what was asked for: a request, or words. Others it leaves as they are.
+func wanted(what any, err error) error {
+	if err == nil || !isDamage(err) {
+		return err
+	}
+	return &Damage{What: words(what), Err: err}
+}
+
+// noted tells of damage that was met. It returns err.
+func (s *Store) noted(err error) error {
+	if err != nil && isDamage(err) {
+		s.usage.Damaged.Add(1)
+		if s.o.OnDamage != nil {
+			s.o.OnDamage(err)
+		}
+	}
+	return err
+}
+
+// What words tell: so many keys and ranges of a transaction, and so many bytes of a key.
+const (
+	wordsMax    = 3
+	wordKeyMax  = 64
+	wordsNobody = "rows of the keyspace's own"
+)
+
+// words says what a request asks for.
+func words(what any) string {
+	switch r := what.(type) {
+	case string:
+		return r
+	case *RangeRequest:
+		return keysOf(r.Key, r.End)
+	case *PutRequest:
+		return keysOf(r.Key, nil)
+	case *DeleteRequest:
+		return keysOf(r.Key, r.End)
+	case *TxnRequest:
+		f := footprint{}
+		f.addTxn(r)
+		return f.words()
+	case *leaseGrant:
+		return leaseOf(r.id)
+	case *leaseRevoke:
+		return leaseOf(r.id) + " or its keys"
+	}
+	return wordsNobody
+}
+
+func leaseOf(id int64) string { return "lease " + strconv.FormatInt(id, 16) }
+
+func logFrom(rev int64) string { return fmt.Sprintf("the history at or after revision %d", rev) }
+
+// keysOf names a key or a range.
+func keysOf(key, end []byte) string {
+	switch {
+	case single(end):
+		return "key " + quoted(key)
+	case toEnd(end):
+		return "a key from " + quoted(key) + " on"
+	}
+	return "a key from " + quoted(key) + " to " + quoted(end)
+}
+
+// words names what a transaction may have read.
+func (f *footprint) words() string {
+	var names []string
+	for k := range f.keys {
+		if len(names) == wordsMax {
+			break
+		}
+		names = append(names, keysOf([]byte(k), nil))
+	}
+	for _, r := range f.ranges {
+		if len(names) == wordsMax {
+			break
+		}
+		names = append(names, keysOf(r.key, r.end))
+	}
+	text := strings.Join(names, " or ")
+	if more := len(f.keys) + len(f.ranges) - len(names); more > 0 {
+		text += fmt.Sprintf(" or one of %d more", more)
+	}
+	return text
+}
+
+func quoted(key []byte) string {
+	if len(key) > wordKeyMax {
+		return strconv.Quote(string(key[:wordKeyMax])) + "…"
+	}
+	return strconv.Quote(string(key))
+}
+
+// hit says that a request has met damage when it had changed its group already: the group cannot be committed.
+type hit struct {
+	index int // of the request
+	err   error
+}
+
+// Error implements error.
+func (h *hit) Error() string { return h.err.Error() }
+
+// Unwrap returns what the request is answered.
+func (h *hit) Unwrap() error { return h.err }
