@@ -40,7 +40,7 @@ func (s *Store) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, err
 		}
 		return nil
 	})
-	return values, err
+	return values, wanted("a value of the history", err)
 }
 
 // valuesBytesMax bounds the values that are read from a reader at a time, if they are more than one.

@@ -185,7 +185,8 @@ func (h *Hub) takeInbox() (records []*record, ok bool) {
 // Position returns the revision up to which entries have been matched with the watches there are, their values read.
 func (h *Hub) Position() int64 { return h.position.Load() }
 
-// readValues reads what watchers want; false if the hub has been closed.
+// readValues reads what watchers want; false if the hub has been closed. What cannot be read because it is damaged stays missing, as what has been
+// compacted does.
 func (h *Hub) readValues(missing []unread) bool {
 	kvs := make([]*revlog.KV, len(missing))
 	for i, u := range missing {
@@ -201,6 +202,14 @@ func (h *Hub) readValues(missing []unread) bool {
 		}
 		if h.ctx.Err() != nil {
 			return false
+		}
+		if errors.Is(err, revlog.ErrCorrupt) {
+			if len(missing) == 1 {
+				missing[0].set(nil)
+				return true
+			}
+			half := len(missing) / 2
+			return h.readValues(missing[:half]) && h.readValues(missing[half:])
 		}
 		h.opts.Log.Warn("watch: cannot read values; will retry", "error", err, "retry", retry)
 		select {
