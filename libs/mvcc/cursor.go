@@ -36,9 +36,10 @@ type cursor struct {
 	rev    int64 // what to see
 	head   int64 // what r sees
 	need   need
-	limit  int64 // -1: all
-	renews bool  // the caller goes on in a new reader after ErrTooOld
-	copied int   // bytes of values that r holds until it is closed
+	limit  int64   // -1: all
+	renews bool    // the caller goes on in a new reader after ErrTooOld
+	budget *budget // nil: unbounded
+	copied int     // bytes of values that r holds until it is closed
 
 	page page
 	log  logRow // the log row read last
@@ -67,6 +68,14 @@ func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
 		return err
 	}
 	return c.flush(ctx, visit)
+}
+
+// spend counts a row.
+func (c *cursor) spend() error {
+	if c.budget == nil {
+		return nil
+	}
+	return c.budget.spend(0)
 }
 
 // emit visits a key whose value is known, or keeps it until those before it have been visited.
@@ -161,6 +170,9 @@ func (c *cursor) latest(ctx context.Context, key, end []byte, visit Visit) error
 	defer it.Close()
 	var rec record
 	for it.Next() {
+		if err := c.spend(); err != nil {
+			return err
+		}
 		if c.need != needKey {
 			if err := parseRecord(it.Value(), c.s.refs, &rec); err != nil {
 				return err
@@ -198,6 +210,9 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 	more, hist := it.Next(), h.next()
 	left := c.limit
 	for (more || hist) && h.err == nil {
+		if err := c.spend(); err != nil {
+			return err
+		}
 		if !more && it.Err() != nil {
 			break // what hist has left must not be visited before what idx would have had
 		}
@@ -283,6 +298,9 @@ func (c *cursor) history(ctx context.Context, key, end []byte) *history {
 func (h *history) next() bool {
 	skip := h.key != nil
 	for h.it.Next() {
+		if h.err = h.c.spend(); h.err != nil {
+			return false
+		}
 		row := h.it.Key()[len(h.c.s.rows.prefix)+1:]
 		key, rest, err := unescape(row)
 		if err != nil {

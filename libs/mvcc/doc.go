@@ -16,6 +16,10 @@
 //
 // On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
 //
+// What the evaluation of one request may visit is bounded (budget.go), and it ends when nobody waits for the request any more. Where a single lane is
+// pipelined, a request that visits more than a millisecond's worth of rows leaves its group for the heavy lane (heavy.go), which evaluates it beside the groups of
+// the first and holds that one up only for the commit; conflicts between the two are the engine's to find.
+//
 // # Reads
 //
 // A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
@@ -37,7 +41,8 @@
 // # Concurrency
 //
 // Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it lands. Locks
-// (queue, removal, countMemo) are leaves: nothing is called while one is held.
+// (queue, removal, countMemo) are leaves: nothing is called while one is held. The exception is runway.turn, which a lane and its heavy lane hold while
+// they make the order of commits. A Hold of a request that writes is called by a lane: it must not wait.
 //
 // # Testing
 //

@@ -61,6 +61,13 @@ type group struct {
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold
+
+	allow  allowance
+	budget budget // of the request under evaluation
+
+	// scratch is the state that a walk shows of a key that the group has not met yet, scratchRow its row.
+	scratch    keyState
+	scratchRow []byte
 }
 
 // keyState is a key as the group sees it, and what the engine has of it.
@@ -154,7 +161,7 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	if err = errors.Join(err, headErr); err != nil || g.apart() {
 		return err // what is replaced stays where it is
 	}
-	if err := g.loadValues(ctx, loaded); !isDamage(err) {
+	if err := g.loadValues(ctx, affordable(loaded)); !isDamage(err) {
 		return err
 	}
 	return nil
@@ -277,80 +284,12 @@ func (g *group) value(ctx context.Context, st *keyState) ([]byte, error) {
 	return st.val, nil
 }
 
-// span returns the live keys of a range in order, as the group sees them.
-func (g *group) span(ctx context.Context, key, end []byte) ([]*keyState, error) {
-	if single(end) {
-		st, err := g.state(ctx, key)
-		if err != nil || !st.live {
-			return nil, err
-		}
-		return []*keyState{st}, nil
-	}
-	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
-		return nil, nil
-	}
-	changed := g.changedIn(key, end)
-	var span []*keyState
-	begin, stop := g.s.rows.idxBounds(key, end)
-	it := g.txn.Scan(ctx, engine.Range{Begin: begin, End: stop})
-	defer it.Close()
-	for it.Next() {
-		k := g.s.rows.idxKey(it.Key())
-		for len(changed) > 0 && bytes.Compare(changed[0].key, k) < 0 {
-			span, changed = appendLive(span, changed[0]), changed[1:]
-		}
-		st, ok := g.states[string(k)]
-		if ok && st.dirty {
-			continue // comes, or not, with the changed ones
-		}
-		if !ok {
-			var err error
-			if st, err = g.scanned(k, it.Value()); err != nil {
-				return nil, err
-			}
-		}
-		span = append(span, st)
-	}
-	for _, st := range changed {
-		span = appendLive(span, st)
-	}
-	return span, storeErr(it.Err())
-}
-
-func appendLive(span []*keyState, st *keyState) []*keyState {
-	if st.live {
-		span = append(span, st)
-	}
-	return span
-}
-
-// scanned makes a state of a row met in a scan. It enters the group's states only if it is changed.
-func (g *group) scanned(key, row []byte) (*keyState, error) {
-	if err := g.hold(len(key) + len(row)); err != nil {
-		return nil, err
-	}
-	st := g.newState(bytes.Clone(key))
-	return st, st.init(bytes.Clone(row), g.s.refs)
-}
-
 // hold counts bytes that the group keeps in memory.
 func (g *group) hold(n int) error {
 	if g.held += n; g.held > groupHeldMax {
 		return engine.ErrTooLarge
 	}
 	return nil
-}
-
-// changedIn returns the changed keys of a range in order.
-func (g *group) changedIn(key, end []byte) (changed []*keyState) {
-	g.changes.AscendGreaterOrEqual(&keyState{key: key}, func(st *keyState) bool {
-		if !toEnd(end) && bytes.Compare(st.key, end) >= 0 {
-			return false
-		}
-		changed = append(changed, st)
-		return true
-	})
-	return changed
 }
 
 // change notes that a key's state differs from the engine's.

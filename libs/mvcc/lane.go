@@ -5,8 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
-	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -28,9 +26,11 @@ type lane struct {
 	// wary is how many groups are still to begin without BeginRecent.
 	wary int
 
-	flights chan *flight // groups on their way to disk, to the landing goroutine
-	flying  atomic.Int32
-	landing sync.WaitGroup
+	// The heavy lane is another lane's, with which it shares the way to disk: see heavy.go.
+	*runway
+	heavy     bool
+	exclusive bool          // the next attempt of the heavy lane is to hold up the other lane
+	held      time.Duration // how long it has done so
 }
 
 // flight is a group whose commit has been started.
@@ -45,10 +45,12 @@ type flight struct {
 func (l *lane) run() {
 	s := l.s
 	l.row = s.rows.commit(s.writer, l.id)
+	l.runway = &runway{}
 	if s.limits.Pipelined {
 		l.flights = make(chan *flight, inFlightMax)
 		l.landing.Go(l.land)
 	}
+	endHeavy := l.startHeavy()
 	for {
 		reqs := s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes)
 		if reqs == nil {
@@ -57,6 +59,7 @@ func (l *lane) run() {
 		l.process(s.work, reqs)
 		s.queue.landed(l.id)
 	}
+	endHeavy()
 	if l.flights != nil {
 		close(l.flights)
 		l.landing.Wait()
@@ -84,7 +87,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 		}
 		done, err := l.attempt(ctx, reqs, &recent)
 		if err == nil {
-			if rest := reqs[done:]; len(rest) > 0 {
+			if rest := l.part(reqs[done:]); len(rest) > 0 {
 				l.s.queue.putBack(rest)
 			}
 			return
@@ -92,6 +95,10 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 		if recent { // whatever the error is: it may come from the state
 			recent, l.wary = false, waryGroups
 			l.s.usage.Outdated.Add(1)
+			continue
+		}
+		if isParting(err) {
+			reqs = l.part(reqs)
 			continue
 		}
 		l.s.usage.Retries.Add(1)
@@ -108,6 +115,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				l.split(ctx, reqs)
 				return
 			}
+			l.exclusive = l.heavy && conflicts >= conflictSplitAfter
 			// A commit that is ordered but not durable yet can conflict with every run until it is: give it time.
 			if conflicts >= conflictSplitAfter {
 				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
@@ -191,6 +199,13 @@ func sleep(ctx context.Context, d time.Duration) {
 // returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards
 // whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
+	if !l.heavy || l.exclusive {
+		l.turn.Lock()
+		defer l.turn.Unlock()
+	}
+	if l.exclusive {
+		defer func(begin time.Time) { l.held += time.Since(begin) }(time.Now())
+	}
 	txn, err := l.begin(ctx, recent)
 	if err != nil {
 		return 0, err
@@ -200,6 +215,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		size += r.bytes
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
+	g.allow = l.allowance()
 	n, err := g.evaluate(ctx, reqs)
 	if err == nil && *recent && !g.proved(reqs[:n]) {
 		err = errUnproved
@@ -216,12 +232,19 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	if !slices.ContainsFunc(f.reqs, func(r *request) bool { return r.m.grows() }) {
 		markShrinks(txn)
 	}
+	if l.heavy && !l.exclusive {
+		l.turn.Lock()
+		defer l.turn.Unlock()
+		if g.needsHead {
+			txn.AddReadConflict(l.s.headRow, append(l.s.headRow[:len(l.s.headRow):len(l.s.headRow)], 0))
+		}
+	}
 	if f.pending, err = txn.Commit(ctx); err != nil {
 		txn.Discard()
 		return 0, err
 	}
 	l.s.usage.Groups.Add(1)
-	if l.flights != nil && (l.flying.Load() > 0 || l.s.queue.waiting() > 0) {
+	if l.flights != nil && (l.heavy || l.flying.Load() > 0 || l.s.queue.waiting() > 0) {
 		l.flying.Add(1)
 		l.flights <- f
 		return n, nil
@@ -236,9 +259,17 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	}
 	for i, r := range reqs {
 		r.res, r.err = Result{}, nil
+		g.budgetOf(r)
 		err := r.m.run(ctx, g, &r.res)
 		changed := g.open
 		g.end()
+		if isParting(err) {
+			r.parts(err)
+			if i > 0 && !changed {
+				return i, nil
+			}
+			return 0, err
+		}
 		switch {
 		case isDamage(err):
 			r.err = wanted(r.m, g.s.noted(storeErr(err)))

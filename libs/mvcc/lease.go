@@ -130,7 +130,7 @@ func (g *group) checkFence(ctx context.Context, f *Fence) error {
 
 // attached returns the keys of a lease in order: those that the engine has and those that the group has put.
 func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
-	keys, err := g.s.leaseKeys(ctx, g.txn, id)
+	keys, err := g.s.leaseKeys(ctx, g.txn, id, g.budget.spend)
 	if err != nil {
 		return nil, err
 	}
@@ -153,12 +153,16 @@ func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
 	return attached, nil
 }
 
-func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64) ([][]byte, error) {
+// leaseKeys returns the keys attached to a lease; each is counted by spend first.
+func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64, spend func(bytes int) error) ([][]byte, error) {
 	begin := s.rows.leaseKey(id, nil)
 	it := r.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
 	defer it.Close()
 	var keys [][]byte
 	for it.Next() {
+		if err := spend(0); err != nil {
+			return nil, err
+		}
 		keys = append(keys, bytes.Clone(it.Key()[len(begin):]))
 	}
 	return keys, storeErr(it.Err())
@@ -171,7 +175,7 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 		if rev, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
-		keys, err = s.leaseKeys(ctx, snap, id)
+		keys, err = s.leaseKeys(ctx, snap, id, func(int) error { return nil })
 		return err
 	})
 	return keys, rev, wanted(leaseOf(id), err)

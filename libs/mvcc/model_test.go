@@ -105,6 +105,7 @@ func variants() []variant {
 	return []variant{
 		{"dense", pebble.Options{}, mvcc.Options{}},
 		{"chunks", pebble.Options{}, mvcc.Options{InlineBytes: 3, ChunkBytes: 7, Prefix: []byte("ks\x00")}},
+		{"dense, heavy", pebble.Options{}, mvcc.Options{LightRows: 1}},
 		{"fdb", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 4, Shift: 5, InlineBytes: 8, ChunkBytes: 64}},
 		{"format 1", pebble.Options{}, mvcc.Options{InlineBytes: 3, ChunkBytes: 7, NoFeatures: true}},
 		{"fdb, format 1", pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true}, mvcc.Options{Lanes: 4, InlineBytes: 8, ChunkBytes: 64, NoFeatures: true}},

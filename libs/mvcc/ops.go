@@ -51,15 +51,15 @@ func (p *PutRequest) apply(ctx context.Context, g *group, res *Result) error {
 		}
 		value = bytes.Clone(value) // the event outlives the transaction's memory
 	}
-	if p.PrevKV && st.live {
-		if _, err := g.value(ctx, st); err != nil {
-			return err
-		}
-	}
 	if p.IgnoreLease {
 		lease = st.rec.lease
 	}
 	replaces := st.live
+	if p.PrevKV && replaces {
+		if err := g.gather(ctx, []*keyState{st}, true); err != nil {
+			return err
+		}
+	}
 	i, err := g.put(ctx, st, value, lease)
 	if err != nil {
 		return err
@@ -84,10 +84,14 @@ func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
-	if d.PrevKV || !g.apart() {
-		if err := g.loadValues(ctx, span); err != nil {
-			return err
-		}
+	switch {
+	case d.PrevKV:
+		err = g.gather(ctx, span, true)
+	case !g.apart(): // the log holds copies
+		err = g.loadCounted(ctx, span)
+	}
+	if err != nil {
+		return err
 	}
 	for _, st := range span {
 		i, err := g.del(ctx, st)
@@ -102,33 +106,59 @@ func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
+// resultBytes is what a key with its value takes in an answer that is gathered: it is there twice when it is encoded.
+func resultBytes(key, value int) int { return 2*(key+value) + eventBytes }
+
+// gather counts keys as part of the answer, and then loads their values if those are wanted.
+func (g *group) gather(ctx context.Context, span []*keyState, values bool) error {
+	for _, st := range span {
+		size := 0
+		if values {
+			size = st.rec.size
+		}
+		if err := g.budget.gather(resultBytes(len(st.key), size)); err != nil {
+			return err
+		}
+	}
+	if !values {
+		return nil
+	}
+	return g.loadCounted(ctx, span)
+}
+
+// loadCounted is loadValues for what a request reads: it counts.
+func (g *group) loadCounted(ctx context.Context, span []*keyState) error {
+	for _, st := range span {
+		if !st.has {
+			if err := g.budget.spend(st.rec.size); err != nil {
+				return err
+			}
+		}
+	}
+	return g.loadValues(ctx, span)
+}
+
 // read evaluates a range inside a transaction, after checkRead.
 func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	if r.Rev > 0 {
 		return r.readOld(ctx, g, res)
 	}
-	span, err := g.span(ctx, r.Key, r.End)
-	if err != nil {
+	span, err := r.collect(ctx, g, res)
+	if err != nil || r.CountOnly {
 		return err
 	}
-	res.Rev, res.Count = g.rev, int64(len(span))
-	if r.CountOnly {
-		return nil
-	}
 	// The same filter, sort and limit as a plain Range, over what the group sees. Pending revisions compare by num.
-	if r.Limit > 0 && r.inKeyOrder() && int64(len(span)) > r.Limit {
-		span, res.More = span[:r.Limit], true // values behind the limit need not be read
-	}
-	if r.values() {
-		if err := g.loadValues(ctx, span); err != nil {
-			return err
-		}
+	if err := g.gather(ctx, span, r.values()); err != nil {
+		return err
 	}
 	kvs := make([]KV, 0, len(span))
 	for _, st := range span {
 		kvs = append(kvs, st.kv())
 	}
-	kvs, more := r.arrange(kvs, g.num)
+	kvs, more, err := r.arrange(ctx, kvs, g.num)
+	if err != nil {
+		return err
+	}
 	res.More = res.More || more
 	for i := range kvs {
 		kvs[i].Key, kvs[i].Value = bytes.Clone(kvs[i].Key), bytes.Clone(kvs[i].Value)
@@ -137,10 +167,36 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
+// collect counts the keys of a range and returns those that the answer may hold: none behind a limit in key order.
+func (r *RangeRequest) collect(ctx context.Context, g *group, res *Result) (span []*keyState, err error) {
+	limited := r.Limit > 0 && r.inKeyOrder()
+	err = g.walk(ctx, r.Key, r.End, func(st *keyState) error {
+		res.Count++
+		switch {
+		case r.CountOnly:
+			return nil
+		case limited && res.Count > r.Limit:
+			res.More = true
+			return nil
+		}
+		kept, err := g.keep(st)
+		span = append(span, kept)
+		return err
+	})
+	res.Rev = g.rev
+	return span, err
+}
+
 // readOld reads at a revision that the engine transaction has: the group's own changes come after it.
 func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error {
-	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn}
+	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn, budget: &g.budget}
 	info, err := q.run(ctx, func(kv *KV) error {
+		if err := g.budget.spend(len(kv.Value)); err != nil {
+			return err
+		}
+		if err := g.budget.gather(resultBytes(len(kv.Key), len(kv.Value))); err != nil {
+			return err
+		}
 		res.KVs = append(res.KVs, cloneKV(kv))
 		return nil
 	})
@@ -172,7 +228,8 @@ func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 }
 
 // arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they compare as.
-func (r *RangeRequest) arrange(kvs []KV, num func(int64) int64) (out []KV, more bool) {
+// Errors: the context's.
+func (r *RangeRequest) arrange(ctx context.Context, kvs []KV, num func(int64) int64) (out []KV, more bool, err error) {
 	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs))-1 > r.Limit {
 		kvs = kvs[:r.Limit+1]
 	}
@@ -185,12 +242,14 @@ func (r *RangeRequest) arrange(kvs []KV, num func(int64) int64) (out []KV, more 
 		}
 		kvs = kept
 	}
-	sortKVs(kvs, r.Order, r.Target, num)
+	if err := sortKVs(ctx, kvs, r.Order, r.Target, num); err != nil {
+		return nil, false, err
+	}
 	if r.Limit > 0 && int64(len(kvs)) > r.Limit {
 		kvs, more = kvs[:r.Limit], true
 	}
 	for i := range kvs {
 		r.strip(&kvs[i])
 	}
-	return kvs, more
+	return kvs, more, nil
 }

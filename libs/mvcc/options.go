@@ -67,6 +67,12 @@ type Options struct {
 	GroupMax   int
 	GroupBytes int
 
+	// RequestRows is how many rows the evaluation of one request that writes may visit (default 4 Mi); one that needs more is refused
+	// with ErrTooLarge. A value that is read counts as a row for each 4 KiB.
+	RequestRows int
+	// LightRows is how many of them a request may visit in a group with others where there is a heavy lane (default 2048).
+	LightRows int
+
 	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine years); it is
 	// ignored for one that exists and by a dense engine (0).
 	Shift uint
@@ -98,6 +104,8 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	setDefault(&o.GroupMax, defaultGroup)
 	setDefault(&o.GroupBytes, defaultGroupBytes)
 	setDefault(&o.ChunkBytes, defaultChunk)
+	setDefault(&o.RequestRows, requestRowsMax)
+	setDefault(&o.LightRows, lightRowsMax)
 	setDefault(&o.InlineBytes, defaultInline)
 	if l.ValueBytes > 0 {
 		o.ChunkBytes = min(o.ChunkBytes, l.ValueBytes-chunkOverhead)
@@ -138,7 +146,7 @@ func (o *Options) validate(l engine.Limits) error {
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:
 		return fmt.Errorf("mvcc: shift %d not in 0…%d", o.Shift, revision.ShiftMax)
-	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0:
+	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0, o.RequestRows < 1, o.LightRows < 1:
 		return errors.New("mvcc: limits must be positive")
 	}
 	return nil

@@ -15,9 +15,11 @@ const (
 	// and two election timeouts).
 	sweepEvery = 250 * time.Millisecond
 	sweepsMax  = 28
+	// heavySweepsMax is the same for the requests of the heavy lane, which may take long by themselves: a minute.
+	heavySweepsMax = 240
 )
 
-var errNoAnswer = fmt.Errorf("mvcc: no answer within %v: %w", sweepsMax*sweepEvery, ErrUnavailable)
+var errNoAnswer = fmt.Errorf("mvcc: no answer in time: %w", ErrUnavailable)
 
 // request is a mutation on its way through the queue and a group.
 type request struct {
@@ -31,8 +33,20 @@ type request struct {
 	ended atomic.Bool
 	done  chan struct{} // closed when ended is set: res and err are final, or abandoned says why nobody waits for them
 
+	heavy   bool        // it visits too much for a group with others
+	long    atomic.Bool // it has gone to the heavy lane
+	told    int         // bytes of results that its Hold has been told of
+	refusal error       // why it is to be answered and its group evaluated again without it
+
 	abandoned error
 	sweeps    int // the sweeper's: how often it has met the request
+}
+
+func (r *request) sweepsMax() int {
+	if r.long.Load() {
+		return heavySweepsMax
+	}
+	return sweepsMax
 }
 
 // finish wakes who waits for the request, unless it has been abandoned.
@@ -107,7 +121,7 @@ func (q *queue) sweep() {
 			continue
 		}
 		err := r.ctx.Err()
-		if r.sweeps++; err == nil && r.sweeps > sweepsMax {
+		if r.sweeps++; err == nil && r.sweeps > r.sweepsMax() {
 			err = errNoAnswer
 		}
 		if err == nil {

@@ -2,7 +2,6 @@ package mvcc
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"math"
@@ -28,8 +27,9 @@ type RangeInfo struct {
 // before the call; with Serializable it may miss those of the last moment, if the engine has cheaper snapshots that do. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
+	told := 0
 	for stale := 0; ; stale++ {
-		q := query{s: s, req: req}
+		q := query{s: s, req: req, told: &told}
 		info, err := q.open(ctx, visit)
 		if !errors.Is(err, engine.ErrTooOld) || q.visited || stale == staleScansMax {
 			return info, wanted(req, s.noted(storeErr(err)))
@@ -44,9 +44,12 @@ type query struct {
 	head int64 // of the first reader
 	rev  int64
 
-	reader  engine.Reader
-	snap    engine.Snapshot // reader, if it is the query's own and may be replaced
-	visited bool            // the caller has seen a result: the query cannot start over
+	reader   engine.Reader
+	snap     engine.Snapshot // reader, if it is the query's own and may be replaced
+	visited  bool            // the caller has seen a result: the query cannot start over
+	told     *int            // bytes of which the request's Hold has been told, in other attempts too; nil: it is to be told of nothing
+	gathered int
+	budget   *budget // of the request that the query is a part of; nil: it is a request of its own, and only its context bounds it
 }
 
 // open runs the query in snapshots of its own.
@@ -248,15 +251,21 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
 	err := q.scan(ctx, req.Key, req.need(), -1, func(kv *KV) error {
 		info.Count++
-		if !req.CountOnly && (!cut || info.Count-1 <= req.Limit) && req.keep(kv, settled) {
-			kvs = append(kvs, cloneKV(kv))
+		if req.CountOnly || cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
+			return nil
 		}
+		if err := q.gather(resultBytes(len(kv.Key), len(kv.Value)) / 2); err != nil { // it counts again when it is visited
+			return err
+		}
+		kvs = append(kvs, cloneKV(kv))
 		return nil
 	})
 	if err != nil || req.CountOnly {
 		return info, err
 	}
-	kvs, info.More = req.arrange(kvs, settled)
+	if kvs, info.More, err = req.arrange(ctx, kvs, settled); err != nil {
+		return info, err
+	}
 	for i := range kvs {
 		if err := visit(&kvs[i]); err != nil {
 			return info, err
@@ -265,36 +274,21 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	return info, nil
 }
 
+// gather tells the request's Hold of bytes that are gathered before they are visited.
+func (q *query) gather(bytes int) error {
+	q.gathered += bytes
+	if q.told == nil || q.req.Hold == nil || q.gathered <= *q.told {
+		return nil
+	}
+	err := q.req.Hold(q.gathered - *q.told)
+	*q.told = q.gathered
+	return err
+}
+
 func cloneKV(kv *KV) KV {
 	c := *kv
 	c.Key, c.Value = bytes.Clone(kv.Key), bytes.Clone(kv.Value)
 	return c
-}
-
-// sortKVs sorts key-ordered kvs. Ties keep their order; etcd leaves it open (sort.Sort).
-func sortKVs(kvs []KV, order SortOrder, target SortTarget, num func(int64) int64) {
-	var compare func(a, b *KV) int
-	switch target {
-	case SortByKey:
-		if order == SortDescend {
-			slices.Reverse(kvs)
-		}
-		return
-	case SortByVersion:
-		compare = func(a, b *KV) int { return cmp.Compare(a.Version, b.Version) }
-	case SortByCreate:
-		compare = func(a, b *KV) int { return cmp.Compare(num(a.Create), num(b.Create)) }
-	case SortByMod:
-		compare = func(a, b *KV) int { return cmp.Compare(num(a.Mod), num(b.Mod)) }
-	case SortByValue:
-		compare = func(a, b *KV) int { return bytes.Compare(a.Value, b.Value) }
-	}
-	slices.SortStableFunc(kvs, func(a, b KV) int {
-		if order == SortDescend {
-			return compare(&b, &a)
-		}
-		return compare(&a, &b)
-	})
 }
 
 // scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has grown
@@ -303,7 +297,7 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 	var seen int64
 	var last []byte
 	for stale := 0; ; {
-		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit, renews: q.snap != nil}
+		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit, renews: q.snap != nil, budget: q.budget}
 		if limit >= 0 {
 			c.limit = limit - seen
 		}

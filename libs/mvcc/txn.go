@@ -1,10 +1,6 @@
 package mvcc
 
-import (
-	"bytes"
-	"cmp"
-	"context"
-)
+import "context"
 
 func (t *TxnRequest) grows() bool  { return t.puts() }
 func (t *TxnRequest) proves() bool { return true }
@@ -61,15 +57,12 @@ type txnPath struct {
 
 func (t *TxnRequest) decide(ctx context.Context, g *group) (*txnPath, error) {
 	p := &txnPath{succeeded: true, ops: t.Success}
-	for i := range t.Compares {
-		ok, err := t.Compares[i].holds(ctx, g)
-		if err != nil {
-			return nil, err
-		}
-		if !ok {
-			p.succeeded, p.ops = false, t.Failure
-			break
-		}
+	ok, err := g.allHold(ctx, t.Compares)
+	if err != nil {
+		return nil, err
+	}
+	if !ok {
+		p.succeeded, p.ops = false, t.Failure
 	}
 	for i := range p.ops {
 		if n := p.ops[i].Txn; n != nil {
@@ -130,69 +123,4 @@ func (p *txnPath) apply(ctx context.Context, g *group, res *Result) error {
 		}
 	}
 	return nil
-}
-
-// holds evaluates a compare: for every key of its range, or for one zero record if there is none; a value that is not
-// there never compares (etcd: "no way to represent missing value").
-func (c *Compare) holds(ctx context.Context, g *group) (bool, error) {
-	span, err := g.span(ctx, c.Key, c.End)
-	if err != nil {
-		return false, err
-	}
-	if len(span) == 0 {
-		return c.Target != CompareValue && c.test(cmp.Compare(0, c.operand())), nil
-	}
-	for _, st := range span {
-		var order int
-		if c.Target == CompareValue {
-			v, err := g.value(ctx, st)
-			if err != nil {
-				return false, err
-			}
-			order = bytes.Compare(v, c.Value)
-		} else {
-			order = cmp.Compare(g.field(st, c.Target), c.operand())
-		}
-		if !c.test(order) {
-			return false, nil
-		}
-	}
-	return true, nil
-}
-
-// operand is what an integer target is compared with; an unknown target compares as equal.
-func (c *Compare) operand() int64 {
-	if c.Target < CompareVersion || c.Target > CompareLease {
-		return 0
-	}
-	return c.Int
-}
-
-func (g *group) field(st *keyState, t CompareTarget) int64 {
-	switch t {
-	case CompareVersion:
-		return st.rec.version
-	case CompareCreate:
-		return g.num(st.rec.create)
-	case CompareMod:
-		return g.num(st.rec.mod)
-	case CompareLease:
-		return st.rec.lease
-	}
-	return 0
-}
-
-// test applies the result asked for; an unknown one holds always (txn/txn.go).
-func (c *Compare) test(order int) bool {
-	switch c.Result {
-	case Equal:
-		return order == 0
-	case Greater:
-		return order > 0
-	case Less:
-		return order < 0
-	case NotEqual:
-		return order != 0
-	}
-	return true
 }

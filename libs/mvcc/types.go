@@ -39,6 +39,9 @@ type RangeRequest struct {
 
 	// Inclusive bounds; 0 is not set.
 	MinMod, MaxMod, MinCreate, MaxCreate int64
+
+	// Hold, if set, is told of what a Range has to gather before it can visit anything: see SortOrder. In a transaction that of the TxnRequest counts.
+	Hold Hold
 }
 
 // PutRequest sets a key.
@@ -47,12 +50,14 @@ type PutRequest struct {
 	Lease                    int64
 	PrevKV                   bool
 	IgnoreValue, IgnoreLease bool
+	Hold                     Hold // as in DeleteRequest
 }
 
 // DeleteRequest deletes a range of keys (End as in RangeRequest).
 type DeleteRequest struct {
 	Key, End []byte
 	PrevKV   bool
+	Hold     Hold // if set, is told of previous versions before they are gathered; in a transaction that of the TxnRequest
 }
 
 // Targets and results of a Compare have etcd's values (rpc.proto Compare).
@@ -98,6 +103,7 @@ type Op struct {
 type TxnRequest struct {
 	Compares         []Compare
 	Success, Failure []Op
+	Hold             Hold // if set, is told of results before they are gathered; not of a nested transaction
 }
 
 // Result is the answer to a request or to one operation of a transaction. Rev is the revision of its header.

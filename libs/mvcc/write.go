@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -29,16 +30,22 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 		return s.submit(ctx, t, t.size())
 	}
 	var res *Result
+	told := 0
 	err := s.view(ctx, func(snap engine.Snapshot) (err error) {
 		g := newGroup(s, snap, 0, 0)
+		g.allow = s.fullAllowance()
+		g.budget = budget{left: g.allow.rows, over: g.allow.over, ctx: ctx, answer: t.Hold, told: &told}
 		if g.head, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
 		g.rev, res = g.head, new(Result)
 		return t.run(ctx, g, res)
 	})
+	if errors.Is(err, errGone) {
+		err = ctx.Err()
+	}
 	if err != nil {
-		return nil, wanted(t, err)
+		return nil, wanted(t, refused(err))
 	}
 	return res, nil
 }

@@ -1,0 +1,140 @@
+package mvcc
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+)
+
+// allHold says that all compares hold. Each range is scanned once, however many compares are about it, and no further than
+// the first key that fails one.
+func (g *group) allHold(ctx context.Context, compares []Compare) (bool, error) {
+	var ranges rangeCompares
+	for i := range compares {
+		c := &compares[i]
+		if !single(c.End) {
+			ranges.add(c)
+			continue
+		}
+		if ok, err := g.holds(ctx, c); err != nil || !ok {
+			return false, err
+		}
+	}
+	for _, cs := range ranges.order {
+		if ok, err := g.holds(ctx, cs...); err != nil || !ok {
+			return false, err
+		}
+	}
+	return true, nil
+}
+
+// rangeCompares are the compares of a transaction that are about ranges, by range.
+type rangeCompares struct {
+	order [][]*Compare
+	place map[rangeKey]int
+}
+
+type rangeKey struct{ key, end string }
+
+func (r *rangeCompares) add(c *Compare) {
+	if r.place == nil {
+		r.place = make(map[rangeKey]int)
+	}
+	k := rangeKey{string(c.Key), string(c.End)}
+	i, ok := r.place[k]
+	if !ok {
+		i = len(r.order)
+		r.place[k] = i
+		r.order = append(r.order, nil)
+	}
+	r.order[i] = append(r.order[i], c)
+}
+
+// holds evaluates compares of one range: for every key in it, or for one zero record if there is none; a value that is not
+// there never compares (etcd: "no way to represent missing value").
+func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) {
+	ok = true
+	found := false
+	err = g.walk(ctx, cs[0].Key, cs[0].End, func(st *keyState) error {
+		found = true
+		for _, c := range cs {
+			if ok, err = g.holdsFor(ctx, c, st); err != nil {
+				return err
+			}
+			if !ok {
+				return errStop
+			}
+		}
+		return nil
+	})
+	if err != nil || found {
+		return ok, err
+	}
+	for _, c := range cs {
+		if c.Target == CompareValue || !c.test(cmp.Compare(0, c.operand())) {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (g *group) holdsFor(ctx context.Context, c *Compare, st *keyState) (bool, error) {
+	if c.Target != CompareValue {
+		return c.test(cmp.Compare(g.field(st, c.Target), c.operand())), nil
+	}
+	v, err := g.read(ctx, st)
+	if err != nil {
+		return false, err
+	}
+	return c.test(bytes.Compare(v, c.Value)), nil
+}
+
+// read is value for what a request reads: it counts.
+func (g *group) read(ctx context.Context, st *keyState) ([]byte, error) {
+	if !st.has {
+		if err := g.budget.spend(st.rec.size); err != nil {
+			return nil, err
+		}
+		if err := g.hold(st.rec.size); err != nil {
+			return nil, err
+		}
+	}
+	return g.value(ctx, st)
+}
+
+// operand is what an integer target is compared with; an unknown target compares as equal.
+func (c *Compare) operand() int64 {
+	if c.Target < CompareVersion || c.Target > CompareLease {
+		return 0
+	}
+	return c.Int
+}
+
+func (g *group) field(st *keyState, t CompareTarget) int64 {
+	switch t {
+	case CompareVersion:
+		return st.rec.version
+	case CompareCreate:
+		return g.num(st.rec.create)
+	case CompareMod:
+		return g.num(st.rec.mod)
+	case CompareLease:
+		return st.rec.lease
+	}
+	return 0
+}
+
+// test applies the result asked for; an unknown one holds always (txn/txn.go).
+func (c *Compare) test(order int) bool {
+	switch c.Result {
+	case Equal:
+		return order == 0
+	case Greater:
+		return order > 0
+	case Less:
+		return order < 0
+	case NotEqual:
+		return order != 0
+	}
+	return true
+}

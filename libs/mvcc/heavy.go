@@ -1,0 +1,127 @@
+package mvcc
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// The heavy lane runs the requests that visit too much for a group with others, one at a time: it evaluates them beside the
+// groups of the other lane and holds that one up only while it commits. Whatever has been committed meanwhile and touches what
+// a request has read is a conflict, as between two processes; after two in a row the request is evaluated while the other lane
+// waits, and after that the heavy lane rests. There is one where a single lane is pipelined. Other engines run several lanes, in which a
+// heavy request holds up those behind it that touch the same keys.
+
+const (
+	// heavyMax and heavyBytesMax bound the requests that wait for the heavy lane, in number and bytes.
+	heavyMax      = 4096
+	heavyBytesMax = 64 << 20
+	// heavyRest is how much longer the heavy lane rests than it has held up the other one, up to heavyRestMax.
+	heavyRest    = 4
+	heavyRestMax = 2 * time.Second
+)
+
+// runway is the way to disk of a lane, and of its heavy lane.
+type runway struct {
+	// turn is held while the order of commits is made: from the beginning of a group to its place in flights; by the heavy lane only
+	// from its commit on, unless it is exclusive.
+	turn    sync.Mutex
+	flights chan *flight // groups on their way to disk, to the landing goroutine; nil: the engine is not pipelined
+	flying  atomic.Int32
+	landing sync.WaitGroup
+
+	heavies    chan *request // nil: there is no heavy lane
+	heavyBytes atomic.Int64
+}
+
+// startHeavy starts the heavy lane if there is to be one, and returns what ends it when nothing is handed over any more.
+func (l *lane) startHeavy() (end func()) {
+	if !l.s.limits.Pipelined || l.s.o.Lanes > 1 {
+		return func() {}
+	}
+	l.heavies = make(chan *request, heavyMax)
+	h := &lane{s: l.s, id: heavyLane, runway: l.runway, heavy: true, row: l.s.rows.commit(l.s.writer, heavyLane)}
+	var running sync.WaitGroup
+	running.Go(h.runHeavy)
+	return func() {
+		close(l.heavies)
+		running.Wait()
+	}
+}
+
+// heavyLane is the heavy lane's number.
+const heavyLane = lanesMax
+
+func (l *lane) runHeavy() {
+	for r := range l.heavies {
+		l.heavyBytes.Add(-int64(r.bytes))
+		l.exclusive = false
+		r.heavy = false
+		ctx, stop := context.WithCancel(r.ctx)
+		unhook := context.AfterFunc(l.s.work, stop)
+		l.process(ctx, []*request{r})
+		unhook()
+		stop()
+		if l.held > 0 {
+			sleep(l.s.closing, min(heavyRest*l.held, heavyRestMax))
+			l.held = 0
+		}
+	}
+}
+
+// allowance is what a request may visit in this lane.
+func (l *lane) allowance() allowance {
+	if l.heavies != nil && !l.heavy {
+		return allowance{l.s.o.LightRows, errHeavy}
+	}
+	return l.s.fullAllowance()
+}
+
+// isParting says that an error parts a request from its group.
+func isParting(err error) bool {
+	var r refusal
+	return errors.Is(err, errHeavy) || errors.Is(err, errGone) || errors.As(err, &r)
+}
+
+// parts notes why a request is to leave its group.
+func (r *request) parts(err error) {
+	switch {
+	case errors.Is(err, errHeavy):
+		r.heavy = true
+	case errors.Is(err, errGone): // dropCancelled finds it
+	default:
+		r.refusal = refused(err)
+	}
+}
+
+// part hands the heavy ones of the requests over, answers the refused ones, and returns the others.
+func (l *lane) part(reqs []*request) []*request {
+	kept := reqs[:0]
+	for _, r := range reqs {
+		switch {
+		case r.refusal != nil:
+			fail([]*request{r}, r.refusal)
+		case r.heavy:
+			l.handOver(r)
+		default:
+			kept = append(kept, r)
+		}
+	}
+	return kept
+}
+
+func (l *lane) handOver(r *request) {
+	n := int64(r.bytes)
+	r.long.Store(true)
+	if l.heavyBytes.Add(n) <= heavyBytesMax {
+		select {
+		case l.heavies <- r:
+			return
+		default:
+		}
+	}
+	l.heavyBytes.Add(-n)
+	fail([]*request{r}, ErrTooManyRequests)
+}

@@ -1,0 +1,113 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// errStop ends a walk early.
+var errStop = errors.New("mvcc: seen enough")
+
+// span returns the live keys of a range in order, as the group sees them.
+func (g *group) span(ctx context.Context, key, end []byte) (span []*keyState, err error) {
+	err = g.walk(ctx, key, end, func(st *keyState) error {
+		if st, err = g.keep(st); err == nil {
+			span = append(span, st)
+		}
+		return err
+	})
+	return span, err
+}
+
+// keep returns a state that a walk has shown as one that stays. It enters the group's states only if it is changed.
+func (g *group) keep(st *keyState) (*keyState, error) {
+	if st != &g.scratch {
+		return st, nil
+	}
+	if err := g.hold(len(st.key) + len(g.scratchRow)); err != nil {
+		return nil, err
+	}
+	row := bytes.Clone(g.scratchRow)
+	kept := g.newState(bytes.Clone(st.key))
+	return kept, kept.init(row, g.s.refs)
+}
+
+// walk visits the live keys of a range in order, as the group sees them. What visit is shown is valid during the call only: see keep.
+// visit may end the walk with errStop. Each row counts in the request's budget.
+func (g *group) walk(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
+	err := g.walkRows(ctx, key, end, func(st *keyState) error {
+		if err := g.budget.spend(0); err != nil || !st.live {
+			return err
+		}
+		return visit(st)
+	})
+	if errors.Is(err, errStop) {
+		return nil
+	}
+	return err
+}
+
+// walkRows is walk with the keys that the group has deleted.
+func (g *group) walkRows(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
+	if single(end) {
+		st, err := g.state(ctx, key)
+		if err != nil {
+			return err
+		}
+		return visit(st)
+	}
+	if !toEnd(end) && bytes.Compare(key, end) >= 0 {
+		return nil
+	}
+	changed := g.changedIn(key, end)
+	begin, stop := g.s.rows.idxBounds(key, end)
+	it := g.txn.Scan(ctx, engine.Range{Begin: begin, End: stop})
+	defer it.Close()
+	for it.Next() {
+		k := g.s.rows.idxKey(it.Key())
+		for len(changed) > 0 && bytes.Compare(changed[0].key, k) < 0 {
+			if err := visit(changed[0]); err != nil {
+				return err
+			}
+			changed = changed[1:]
+		}
+		st, ok := g.states[string(k)]
+		if ok && st.dirty {
+			continue // comes with the changed ones
+		}
+		if !ok {
+			g.scratch, g.scratchRow = keyState{key: k}, it.Value()
+			st = &g.scratch
+			if err := st.init(it.Value(), g.s.refs); err != nil {
+				return err
+			}
+		}
+		if err := visit(st); err != nil {
+			return err
+		}
+	}
+	if err := it.Err(); err != nil {
+		return storeErr(err)
+	}
+	for _, st := range changed {
+		if err := visit(st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changedIn returns the changed keys of a range in order.
+func (g *group) changedIn(key, end []byte) (changed []*keyState) {
+	g.changes.AscendGreaterOrEqual(&keyState{key: key}, func(st *keyState) bool {
+		if !toEnd(end) && bytes.Compare(st.key, end) >= 0 {
+			return false
+		}
+		changed = append(changed, st)
+		return true
+	})
+	return changed
+}
