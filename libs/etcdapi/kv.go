@@ -41,6 +41,8 @@ type KVStore interface {
 type KVOptions struct {
 	MaxTxnOps       int // operations in one transaction
 	MaxRequestBytes int // bytes of one request that writes
+	// Answers bounds the bytes of answers under way. Servers of one process share it.
+	Answers *Answers
 }
 
 // RegisterKV registers etcdserverpb.KV. The server must use wire.Codec.
@@ -50,6 +52,9 @@ func RegisterKV(r grpc.ServiceRegistrar, store KVStore, h Header, o KVOptions) {
 	}
 	if o.MaxRequestBytes == 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
+	}
+	if o.Answers == nil {
+		o.Answers = NewAnswers(DefaultAnswerBytes)
 	}
 	r.RegisterService(&kvDesc, &kvServer{store: store, header: newHeaderCodec(h), o: o})
 }
@@ -79,11 +84,17 @@ var kvDesc = grpc.ServiceDesc{
 	Metadata: "rpc.proto",
 }
 
+// bounded is a request whose decoding has a bound.
+type bounded interface{ bound(*KVOptions) }
+
 // kvMethod makes the description of a method of kvServer from its typed function.
 func kvMethod[Req any](name string, f func(*kvServer, context.Context, *Req) (encoded, error)) grpc.MethodDesc {
 	full := "/etcdserverpb.KV/" + name
 	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
 		req := new(Req)
+		if b, ok := any(req).(bounded); ok {
+			b.bound(&srv.(*kvServer).o)
+		}
 		if err := dec(req); err != nil {
 			return nil, err
 		}
@@ -108,16 +119,20 @@ func (s *kvServer) rangeKeys(ctx context.Context, r *rangeRequest) (encoded, err
 	if err := checkRange(&r.RangeRequest); err != nil {
 		return nil, err
 	}
+	r.answer.all = s.o.Answers
 	if len(r.End) == 0 && !r.CountOnly {
-		return s.rangeKey(ctx, r)
+		return answering(ctx, &r.answer, func() (encoded, error) { return s.rangeKey(ctx, r) })
 	}
-	var w rangeWriter
-	info, err := s.store.Range(ctx, &r.RangeRequest, w.add)
-	if err != nil {
-		w.free()
-		return nil, err
-	}
-	return w.finish(s.header.append(make([]byte, 0, s.header.size(info.Rev)), info.Rev), appendRangeTail(nil, &info)), nil
+	r.Hold = r.answer.grow
+	return answering(ctx, &r.answer, func() (encoded, error) {
+		w := rangeWriter{answer: &r.answer}
+		info, err := s.store.Range(ctx, &r.RangeRequest, w.add)
+		if err != nil {
+			w.free()
+			return nil, err
+		}
+		return w.finish(s.header.append(make([]byte, 0, s.header.size(info.Rev)), info.Rev), appendRangeTail(nil, &info)), nil
+	})
 }
 
 // rangeKey answers for one key in one buffer of the right size. The header is known last and goes to the front.
@@ -127,6 +142,9 @@ func (s *kvServer) rangeKey(ctx context.Context, r *rangeRequest) (encoded, erro
 	b := make([]byte, 0, room+tailMax)
 	info, err := s.store.Range(ctx, &r.RangeRequest, func(kv *mvcc.KV) error {
 		size := sizeKV(kv)
+		if err := r.answer.grow(size); err != nil {
+			return err
+		}
 		b = make([]byte, room, room+1+protowire.SizeBytes(size)+tailMax)
 		b = appendKV(b, 2, kv, size)
 		return nil
@@ -140,7 +158,7 @@ func (s *kvServer) rangeKey(ctx context.Context, r *rangeRequest) (encoded, erro
 	b = appendRangeTail(b, &info)
 	start := room - s.header.size(info.Rev)
 	s.header.append(b[start:start:room], info.Rev)
-	return encodedBytes(b[start:]), nil
+	return r.answer.sentBytes(b[start:]), nil
 }
 
 func (s *kvServer) put(ctx context.Context, r *putRequest) (encoded, error) {
@@ -150,11 +168,25 @@ func (s *kvServer) put(ctx context.Context, r *putRequest) (encoded, error) {
 	if err := s.checkSize(r.size); err != nil {
 		return nil, err
 	}
-	res, err := s.store.Put(ctx, &r.PutRequest)
+	if !r.PrevKV {
+		res, err := s.store.Put(ctx, &r.PutRequest)
+		if err != nil {
+			return nil, err
+		}
+		return encodedBytes(results{s.header}.put(res)), nil
+	}
+	return s.write(ctx, results.put, &r.Hold, func() (*mvcc.Result, error) { return s.store.Put(ctx, &r.PutRequest) })
+}
+
+// write runs a request whose answer may be large.
+func (s *kvServer) write(ctx context.Context, encode func(results, *mvcc.Result) []byte, hold *mvcc.Hold, f func() (*mvcc.Result, error)) (encoded, error) {
+	w := s.o.Answers.write()
+	*hold = w.grow
+	res, err := w.run(ctx, f)
 	if err != nil {
 		return nil, err
 	}
-	return results{s.header}.put(res), nil
+	return w.w.sentBytes(encode(results{s.header}, res)), nil
 }
 
 func (s *kvServer) deleteRange(ctx context.Context, r *deleteRequest) (encoded, error) {
@@ -164,18 +196,17 @@ func (s *kvServer) deleteRange(ctx context.Context, r *deleteRequest) (encoded, 
 	if err := s.checkSize(r.size); err != nil {
 		return nil, err
 	}
-	res, err := s.store.DeleteRange(ctx, &r.DeleteRequest)
-	if err != nil {
-		return nil, err
-	}
-	return results{s.header}.delete(res), nil
+	return s.write(ctx, results.delete, &r.Hold, func() (*mvcc.Result, error) { return s.store.DeleteRange(ctx, &r.DeleteRequest) })
 }
 
 func (s *kvServer) txn(ctx context.Context, r *txnRequest) (encoded, error) {
+	if r.tooMany {
+		return nil, rpctypes.ErrGRPCTooManyOps
+	}
 	if err := checkTxn(&r.TxnRequest, s.o.MaxTxnOps); err != nil {
 		return nil, err
 	}
-	if err := checkOverlap(&r.TxnRequest); err != nil {
+	if err := checkOverlap(ctx, &r.TxnRequest); err != nil {
 		return nil, err
 	}
 	if r.Writes() {
@@ -183,11 +214,7 @@ func (s *kvServer) txn(ctx context.Context, r *txnRequest) (encoded, error) {
 			return nil, err
 		}
 	}
-	res, err := s.store.Txn(ctx, &r.TxnRequest)
-	if err != nil {
-		return nil, err
-	}
-	return results{s.header}.txn(res), nil
+	return s.write(ctx, results.txn, &r.Hold, func() (*mvcc.Result, error) { return s.store.Txn(ctx, &r.TxnRequest) })
 }
 
 func (s *kvServer) compact(ctx context.Context, r *compactRequest) (encoded, error) {
@@ -220,34 +247,45 @@ func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 	}
 	var head, sent int64
 	for {
-		chunk, info, err := s.streamChunk(stream.Context(), r)
-		if head == 0 {
-			head = info.Rev
-		}
-		if err != nil && !errors.Is(err, errChunk) {
-			chunk.w.free()
+		var info mvcc.RangeInfo
+		var c chunk
+		full := false
+		w := answer{all: s.o.Answers, bulk: true}
+		message, err := answering(stream.Context(), &w, func() (e encoded, err error) {
+			c, info, err = s.streamChunk(stream.Context(), r, &w)
+			if full = errors.Is(err, errChunk); err != nil && !full {
+				c.w.free()
+				return nil, err
+			}
+			if head == 0 {
+				head = info.Rev
+			}
+			if full {
+				return c.message(nil, nil), nil
+			}
+			info.Count += sent
+			return c.last(s.header.append(nil, head), &info), nil
+		})
+		if err != nil {
 			return err
 		}
-		if err == nil {
-			info.Count += sent
-			return stream.SendMsg(chunk.last(s.header.append(nil, head), &info))
+		if err := stream.SendMsg(message); err != nil || !full {
+			return err
 		}
-		sent += chunk.keys
+		sent += c.keys
 		if r.Rev <= 0 {
 			r.Rev = head
 		}
 		if r.Limit > 0 {
-			r.Limit -= chunk.keys
+			r.Limit -= c.keys
 		}
-		r.Key = append(bytes.Clone(chunk.lastKey), 0)
-		if err := stream.SendMsg(chunk.message(nil, nil)); err != nil {
-			return err
-		}
+		r.Key = append(bytes.Clone(c.lastKey), 0)
 	}
 }
 
 // streamChunk reads keys until the chunk is full (errChunk) or the range ends.
-func (s *kvServer) streamChunk(ctx context.Context, r *mvcc.RangeRequest) (c chunk, info mvcc.RangeInfo, err error) {
+func (s *kvServer) streamChunk(ctx context.Context, r *mvcc.RangeRequest, w *answer) (c chunk, info mvcc.RangeInfo, err error) {
+	c.w.answer = w
 	info, err = s.store.Range(ctx, r, func(kv *mvcc.KV) error {
 		// The key that finds the chunk full is the first of the next one.
 		if c.w.len() >= streamChunkBytes {

@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"errors"
+	"math"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
@@ -92,7 +93,10 @@ func messageField(typ protowire.Type, b []byte, decode func([]byte) error) (int,
 
 // The requests decode into mvcc's types without copying: they keep the message's bytes.
 
-type rangeRequest struct{ mvcc.RangeRequest }
+type rangeRequest struct {
+	mvcc.RangeRequest
+	answer answer
+}
 
 func (r *rangeRequest) UnmarshalWire(b []byte) error { return decodeRange(b, &r.RangeRequest) }
 
@@ -191,14 +195,43 @@ func decodeDelete(b []byte, r *mvcc.DeleteRequest) error {
 type txnRequest struct {
 	mvcc.TxnRequest
 	size int
+	// max is how many compares and operations it may have over all nesting; 0: any number. Decoding ends at one more, because a few bytes can
+	// hold an operation.
+	max     int
+	tooMany bool
 }
+
+// bound implements bounded.
+func (r *txnRequest) bound(o *KVOptions) { r.max = txnTotal(o.MaxTxnOps) }
+
+// errTooManyOps ends the decoding of a transaction.
+var errTooManyOps = errors.New("etcdapi: too many operations")
 
 func (r *txnRequest) UnmarshalWire(b []byte) error {
 	r.size = len(b)
-	return decodeTxn(b, &r.TxnRequest, 0)
+	d := txnDecoder{left: r.max}
+	if r.max == 0 {
+		d.left = math.MaxInt
+	}
+	err := d.txn(b, &r.TxnRequest, 0)
+	if errors.Is(err, errTooManyOps) {
+		r.tooMany = true
+		return nil
+	}
+	return err
 }
 
-func decodeTxn(b []byte, t *mvcc.TxnRequest, depth int) error {
+// txnDecoder counts what it decodes.
+type txnDecoder struct{ left int }
+
+func (d *txnDecoder) count() error {
+	if d.left--; d.left < 0 {
+		return errTooManyOps
+	}
+	return nil
+}
+
+func (d *txnDecoder) txn(b []byte, t *mvcc.TxnRequest, depth int) error {
 	if depth > txnDepthMax {
 		return errTooDeep
 	}
@@ -206,31 +239,37 @@ func decodeTxn(b []byte, t *mvcc.TxnRequest, depth int) error {
 		switch num {
 		case 1:
 			return messageField(typ, b, func(m []byte) error {
+				if err := d.count(); err != nil {
+					return err
+				}
 				var c mvcc.Compare
 				err := decodeCompare(m, &c)
 				t.Compares = append(t.Compares, c)
 				return err
 			})
 		case 2:
-			return messageField(typ, b, func(m []byte) error { return appendOp(m, &t.Success, depth) })
+			return messageField(typ, b, func(m []byte) error { return d.appendOp(m, &t.Success, depth) })
 		case 3:
-			return messageField(typ, b, func(m []byte) error { return appendOp(m, &t.Failure, depth) })
+			return messageField(typ, b, func(m []byte) error { return d.appendOp(m, &t.Failure, depth) })
 		}
 		return 0, nil
 	})
 }
 
-func appendOp(b []byte, ops *[]mvcc.Op, depth int) error {
+func (d *txnDecoder) appendOp(b []byte, ops *[]mvcc.Op, depth int) error {
+	if err := d.count(); err != nil {
+		return err
+	}
 	var op mvcc.Op
-	if err := decodeOp(b, &op, depth); err != nil {
+	if err := d.op(b, &op, depth); err != nil {
 		return err
 	}
 	*ops = append(*ops, op)
 	return nil
 }
 
-// decodeOp decodes a union: the last kind of operation given counts.
-func decodeOp(b []byte, op *mvcc.Op, depth int) error {
+// op decodes a union: the last kind of operation given counts.
+func (d *txnDecoder) op(b []byte, op *mvcc.Op, depth int) error {
 	return fields(b, func(num protowire.Number, typ protowire.Type, b []byte) (int, error) {
 		switch num {
 		case 1:
@@ -252,7 +291,7 @@ func decodeOp(b []byte, op *mvcc.Op, depth int) error {
 			if op.Txn == nil && typ == protowire.BytesType {
 				*op = mvcc.Op{Txn: new(mvcc.TxnRequest)}
 			}
-			return messageField(typ, b, func(m []byte) error { return decodeTxn(m, op.Txn, depth+1) })
+			return messageField(typ, b, func(m []byte) error { return d.txn(m, op.Txn, depth+1) })
 		}
 		return 0, nil
 	})

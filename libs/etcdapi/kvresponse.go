@@ -33,32 +33,42 @@ func appendKV(b []byte, num protowire.Number, kv *mvcc.KV, size int) []byte {
 
 // rangeWriter encodes the keys of a Range as they come, into pooled buffers that grpc-go gives back when they are sent.
 type rangeWriter struct {
-	full []*[]byte // buffers before the current one
-	cur  *[]byte
-	size int // bytes in full
+	answer *answer
+	full   []*[]byte // buffers before the current one
+	cur    *[]byte
+	size   int // bytes in full
 }
 
 func (w *rangeWriter) add(kv *mvcc.KV) error {
 	size := sizeKV(kv)
-	w.grow(1 + protowire.SizeBytes(size))
+	if err := w.grow(1 + protowire.SizeBytes(size)); err != nil {
+		return err
+	}
 	*w.cur = appendKV(*w.cur, 2, kv, size)
 	return nil
 }
 
-// grow makes room for n bytes.
-func (w *rangeWriter) grow(n int) {
+// grow makes room for n bytes. Errors: those of answer.grow.
+func (w *rangeWriter) grow(n int) error {
 	if w.cur != nil && cap(*w.cur)-len(*w.cur) >= n {
-		return
+		return nil
 	}
 	want := nextBuffer
 	if w.cur == nil {
 		want = firstBuffer
-	} else {
+	}
+	b := getBuffer(max(want, n))
+	if err := w.answer.grow(cap(*b)); err != nil {
+		putBuffer(b)
+		return err
+	}
+	if w.cur != nil {
 		w.full = append(w.full, w.cur)
 		w.size += len(*w.cur)
 	}
-	w.cur = mem.DefaultBufferPool().Get(max(want, n))
+	w.cur = b
 	*w.cur = (*w.cur)[:0]
+	return nil
 }
 
 func (w *rangeWriter) len() int {
@@ -73,9 +83,7 @@ func (w *rangeWriter) finish(head, tail []byte) encoded {
 	out := make(encoded, 0, len(w.full)+3)
 	out = append(out, mem.SliceBuffer(head))
 	if w.cur != nil {
-		for _, b := range append(w.full, w.cur) {
-			out = append(out, mem.NewBuffer(b, mem.DefaultBufferPool()))
-		}
+		out = w.answer.sent(out, append(w.full, w.cur)...)
 	}
 	if len(tail) > 0 {
 		out = append(out, mem.SliceBuffer(tail))
@@ -88,7 +96,7 @@ func (w *rangeWriter) finish(head, tail []byte) encoded {
 func (w *rangeWriter) free() {
 	if w.cur != nil {
 		for _, b := range append(w.full, w.cur) {
-			mem.DefaultBufferPool().Put(b)
+			putBuffer(b)
 		}
 	}
 	*w = rangeWriter{}
@@ -102,22 +110,39 @@ func appendRangeTail(b []byte, info *mvcc.RangeInfo) []byte {
 // results encodes the answers of writes.
 type results struct{ headerCodec }
 
-func (c results) put(res *mvcc.Result) encoded {
+func (c results) put(res *mvcc.Result) []byte {
 	b := make([]byte, 0, c.size(res.Rev)+sizePrev(res))
 	b = c.append(b, res.Rev)
-	return encodedBytes(appendPrev(b, 2, res))
+	return appendPrev(b, 2, res)
 }
 
-func (c results) delete(res *mvcc.Result) encoded {
+func (c results) delete(res *mvcc.Result) []byte {
 	b := make([]byte, 0, c.size(res.Rev)+sizePrev(res)+sizeInt(res.Deleted))
 	b = c.append(b, res.Rev)
 	b = appendInt(b, 2, res.Deleted)
-	return encodedBytes(appendPrev(b, 3, res))
+	return appendPrev(b, 3, res)
 }
 
-func (c results) txn(res *mvcc.Result) encoded {
-	b := c.append(make([]byte, 0, 64), res.Rev)
-	return encodedBytes(appendTxnBody(b, res))
+func (c results) txn(res *mvcc.Result) []byte {
+	b := c.append(make([]byte, 0, c.size(res.Rev)+boundTxn(res)), res.Rev)
+	return appendTxnBody(b, res)
+}
+
+// boundTxn is as many bytes as the body of a transaction's answer takes at most: an answer of hundreds of megabytes must not grow by being copied.
+func boundTxn(res *mvcc.Result) int {
+	const opMax = 64 // tags, lengths and numbers of one operation
+	n := opMax
+	for i := range res.Ops {
+		op := &res.Ops[i]
+		n += opMax + sizePrev(&op.Result)
+		for j := range op.KVs {
+			n += 1 + protowire.SizeBytes(sizeKV(&op.KVs[j]))
+		}
+		if op.Kind == mvcc.OpTxn {
+			n += boundTxn(&op.Result)
+		}
+	}
+	return n
 }
 
 func sizePrev(res *mvcc.Result) int {

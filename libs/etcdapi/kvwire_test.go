@@ -216,13 +216,13 @@ func TestEncodeResults(t *testing.T) {
 		if len(res.Prev) > 0 {
 			want.PrevKv = kvToPB(res.Prev[0])
 		}
-		checkMessage(t, decodeTo(t, c.put(res), &pb.PutResponse{}), want)
+		checkMessage(t, decodeTo(t, encodedBytes(c.put(res)), &pb.PutResponse{}), want)
 		res.Prev = randKVs(r)
-		checkMessage(t, decodeTo(t, c.delete(res), &pb.DeleteRangeResponse{}), &pb.DeleteRangeResponse{Header: testHeader.At(res.Rev), Deleted: res.Deleted, PrevKvs: kvsToPB(res.Prev)})
+		checkMessage(t, decodeTo(t, encodedBytes(c.delete(res)), &pb.DeleteRangeResponse{}), &pb.DeleteRangeResponse{Header: testHeader.At(res.Rev), Deleted: res.Deleted, PrevKvs: kvsToPB(res.Prev)})
 		txn := randTxnResult(r, 3)
 		wantTxn := txnToPB(txn)
 		wantTxn.Header = testHeader.At(txn.Rev)
-		checkMessage(t, decodeTo(t, c.txn(txn), &pb.TxnResponse{}), wantTxn)
+		checkMessage(t, decodeTo(t, encodedBytes(c.txn(txn)), &pb.TxnResponse{}), wantTxn)
 	}
 }
 
@@ -303,14 +303,14 @@ func TestEncodeRange(t *testing.T) {
 		kv.Key = fmt.Appendf(nil, "key%03d", i)
 		store.kvs = append(store.kvs, kv)
 	}
-	s := &kvServer{store: store, header: newHeaderCodec(testHeader)}
-	all, err := s.rangeKeys(t.Context(), &rangeRequest{mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 40}})
+	s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)}}
+	all, err := s.rangeKeys(t.Context(), &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 40}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	checkMessage(t, decodeTo(t, all, &pb.RangeResponse{}), &pb.RangeResponse{Header: testHeader.At(7), Kvs: kvsToPB(store.kvs[:40]), Count: 50, More: true})
 	for i, key := range []string{"key007", "none"} {
-		one, err := s.rangeKeys(t.Context(), &rangeRequest{mvcc.RangeRequest{Key: []byte(key)}})
+		one, err := s.rangeKeys(t.Context(), &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte(key)}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -323,7 +323,7 @@ func TestEncodeRange(t *testing.T) {
 }
 
 func TestRangeWriterFree(t *testing.T) {
-	var w rangeWriter
+	w := rangeWriter{answer: &answer{all: NewAnswers(DefaultAnswerBytes)}}
 	for range 100 {
 		if err := w.add(&mvcc.KV{Key: []byte("k"), Value: make([]byte, 1000)}); err != nil {
 			t.Fatal(err)
@@ -344,7 +344,7 @@ func TestStreamChunks(t *testing.T) {
 	for i := range 100 {
 		store.kvs = append(store.kvs, mvcc.KV{Key: fmt.Appendf(nil, "key%03d", i), Value: make([]byte, 20000)})
 	}
-	s := &kvServer{store: store, header: newHeaderCodec(testHeader)}
+	s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)}}
 	stream := &sink{req: mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 90}}
 	if err := s.rangeStream(stream); err != nil {
 		t.Fatal(err)

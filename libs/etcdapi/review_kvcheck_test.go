@@ -32,7 +32,7 @@ func TestOverlapOfNestedTransactions(t *testing.T) {
 		"an empty range":                       {[]mvcc.Op{txn(put("k")), txn(del("z", "a"))}, nil},
 		"two deletes":                          {[]mvcc.Op{txn(del("a", "z")), txn(del("k", ""))}, nil},
 	} {
-		if got := checkOverlap(&mvcc.TxnRequest{Success: c.ops}); got != c.want {
+		if got := checkOverlap(t.Context(), &mvcc.TxnRequest{Success: c.ops}); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}

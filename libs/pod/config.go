@@ -214,7 +214,7 @@ func Program(k Kind, c *Config) server.Program {
 		}
 	}
 	if k != KV {
-		for _, f := range []string{"auto-compaction-mode", "auto-compaction-retention", "max-txn-ops", "activate-features"} {
+		for _, f := range []string{"auto-compaction-mode", "auto-compaction-retention", "max-txn-ops", "activate-features", "max-answer-bytes"} {
 			p.Ignored[f] = noteNoWrite
 		}
 	}

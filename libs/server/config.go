@@ -51,6 +51,7 @@ type Config struct {
 	WatchHistoryBytes int64 // --watch-history-bytes; 0: the hub's default
 	// ActivateFeatures are features of the keyspace's rows that are set at the start, for good.
 	ActivateFeatures mvcc.Features
+	MaxAnswerBytes   int64 // --max-answer-bytes
 	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
@@ -75,6 +76,7 @@ func DefaultConfig() Config {
 		ListenClientURLs:            []string{"http://localhost:2379"},
 		MaxRequestBytes:             3 << 19, // 1.5 MiB
 		MaxTxnOps:                   128,
+		MaxAnswerBytes:              512 << 20,
 		MaxConcurrentStreams:        math.MaxUint32,
 		KeepaliveMinTime:            5 * time.Second,
 		KeepaliveInterval:           2 * time.Hour,

@@ -204,6 +204,7 @@ var flagTable = []flagDef{
 	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }),
 	number(groupOwn, "max-watch-streams-per-connection", "0", "Watch streams that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreamsPerConn = int(v) }),
 	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }),
+	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }),
 }
 
 func str(group, name, def, help string, field func(*Config) *string) flagDef {

@@ -46,9 +46,9 @@ func GRPC(c server.Config, log *slog.Logger) *server.GRPC {
 	})
 }
 
-// KV are the bounds of requests that c asks for.
+// KV are the bounds of requests that c asks for. A process asks once: they hold the account of all its answers.
 func KV(c server.Config) etcdapi.KVOptions {
-	return etcdapi.KVOptions{MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes}
+	return etcdapi.KVOptions{MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: etcdapi.NewAnswers(c.MaxAnswerBytes)}
 }
 
 // Watch are the options of the hub that c asks for. sent is told of latencies.

@@ -1,0 +1,394 @@
+package etcdapi
+
+import (
+	"context"
+	"errors"
+	"math"
+	"runtime"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Limits of answers under way, by bytes that are in memory from when they are gathered until the transport has written them.
+const (
+	// DefaultAnswerBytes is the default of KVOptions.AnswerBytes.
+	DefaultAnswerBytes = 512 << 20
+	// smallAnswer is up to which size an answer is small: any one value that a request may have put by default. Small answers have a room of
+	// their own above that of the others, of a quarter of it.
+	smallAnswer = 2 << 20
+	smallRoom   = 4
+	// freeAnswer is up to which size an answer is not counted: about what a stream costs anyway.
+	freeAnswer = 4 << 10
+	// answerStep is what an answer takes at a time.
+	answerStep = 64 << 10
+	// answerWait is how long a request waits for room before it is refused.
+	answerWait = 10 * time.Second
+	// answerMax is the size of the largest message that is sent.
+	answerMax = math.MaxInt32
+	// collectEvery is how often somebody who waits for room has the collector look for answers whose connections have gone.
+	collectEvery = time.Second
+)
+
+var (
+	// errNoRoom ends the gathering of an answer for which there is no room now.
+	errNoRoom      = errors.New("etcdapi: no room for the answer")
+	errAnswerLarge = status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (more than %d bytes)", answerMax)
+)
+
+// Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and none waits while it holds anything: one for which there is
+// no room gives back what it has, stands in line, and is gathered anew when it is the first there and what it had, and as much again, is free. So
+// no two can wait for each other, and what is free is not eaten up by halves of answers. An answer that is larger than all the room goes when
+// it has it for itself.
+//
+// There are two lines: small answers have room that large ones cannot take, and wait for each other only.
+type Answers struct {
+	room int64
+
+	mu        sync.Mutex
+	used      int64
+	lines     [2][]*place // of large and small answers
+	collected time.Time
+}
+
+// place is that of a request in a line.
+type place struct {
+	small bool
+	wake  chan struct{}
+}
+
+// NewAnswers returns the account of a server's answers, with room for so many bytes of large ones.
+func NewAnswers(room int64) *Answers { return &Answers{room: room} }
+
+// Used returns the bytes of answers that are under way.
+func (a *Answers) Used() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.used
+}
+
+func (a *Answers) line(small bool) *[]*place {
+	if small {
+		return &a.lines[1]
+	}
+	return &a.lines[0]
+}
+
+// limit is up to which use there is room.
+func (a *Answers) limit(small bool) int64 {
+	if small {
+		return a.room + a.room/smallRoom
+	}
+	return a.room
+}
+
+func (a *Answers) release(n int64) {
+	if n == 0 {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.used -= n
+	a.wake()
+}
+
+// wake lets those who are first look whether there is room now.
+func (a *Answers) wake() {
+	for _, l := range a.lines {
+		if len(l) > 0 {
+			select {
+			case l[0].wake <- struct{}{}:
+			default:
+			}
+		}
+	}
+}
+
+// answer is one that is being gathered. It is used by one goroutine at a time.
+type answer struct {
+	all   *Answers
+	bulk  bool  // large whatever it has gathered
+	bytes int64 // gathered
+	hold  *hold // what it holds; nil: nothing
+	place *place
+	until time.Time // when it has waited long enough
+}
+
+func (w *answer) small() bool { return !w.bulk && w.bytes <= smallAnswer }
+
+// grow is called before n bytes are gathered. Errors: errNoRoom, a status.
+func (w *answer) grow(n int) error {
+	w.bytes += int64(n)
+	if w.bytes > answerMax {
+		return errAnswerLarge
+	}
+	held := w.hold.left()
+	if w.bytes <= freeAnswer || w.bytes <= held {
+		return nil
+	}
+	return w.take((w.bytes - held + answerStep - 1) / answerStep * answerStep)
+}
+
+func (w *answer) take(n int64) error {
+	a := w.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	line := *a.line(w.small())
+	first := len(line) == 0 || line[0] == w.place
+	alone := a.used == w.hold.left()
+	if !first || !alone && a.used+n > a.limit(w.small()) {
+		return errNoRoom
+	}
+	a.used += n
+	if w.hold == nil {
+		w.hold = newHold(a)
+	}
+	w.hold.bytes.Add(n)
+	return nil
+}
+
+// drop gives everything back: the answer is not to be sent, or gathered anew.
+func (w *answer) drop() {
+	w.hold.releaseAll()
+	w.hold = nil
+}
+
+// wait waits, after drop, until there is likely to be room for the answer. Errors: mvcc.ErrTooManyRequests, the context's.
+func (w *answer) wait(ctx context.Context) error {
+	need, small := 2*(w.bytes+answerStep), w.small()
+	w.bytes = 0
+	w.bulk = !small // it is large now whatever it begins with
+	now := time.Now()
+	if w.until.IsZero() {
+		w.until = now.Add(answerWait)
+	}
+	timer := time.NewTimer(min(collectEvery, w.until.Sub(now)))
+	defer timer.Stop()
+	w.stand(small)
+	for !w.all.hasRoom(w.place, need) {
+		select {
+		case <-w.place.wake:
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-timer.C:
+			left := time.Until(w.until)
+			if left <= 0 {
+				return mvcc.ErrTooManyRequests
+			}
+			w.all.collect()
+			timer.Reset(min(collectEvery, left))
+		}
+	}
+	return nil
+}
+
+// stand gives the answer a place in its line, if it has none there.
+func (w *answer) stand(small bool) {
+	if w.place != nil && w.place.small == small {
+		return
+	}
+	w.leave()
+	a := w.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	w.place = &place{small: small, wake: make(chan struct{}, 1)}
+	line := a.line(small)
+	*line = append(*line, w.place)
+}
+
+// leave gives up the place in the line. An answer that has been gathered, or will not be, calls it.
+func (w *answer) leave() {
+	if w.place == nil {
+		return
+	}
+	a := w.all
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	line := a.line(w.place.small)
+	*line = slices.DeleteFunc(*line, func(p *place) bool { return p == w.place })
+	w.place = nil
+	a.wake()
+}
+
+func (a *Answers) hasRoom(p *place, need int64) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	line := *a.line(p.small)
+	return line[0] == p && (a.used == 0 || a.used+min(need, a.limit(p.small)) <= a.limit(p.small))
+}
+
+// collect runs the collector, which finds the answers whose connections have gone: see newHold.
+func (a *Answers) collect() {
+	a.mu.Lock()
+	recently := time.Since(a.collected) < collectEvery
+	if !recently {
+		a.collected = time.Now()
+	}
+	a.mu.Unlock()
+	if !recently {
+		runtime.GC()
+	}
+}
+
+// hold is what an answer holds of the room. When it is sent it becomes the pool that the transport gives the answer's buffers back to, one after the other.
+type hold struct {
+	*holding
+	buffers atomic.Int32
+}
+
+// holding is the part of a hold that its end needs.
+type holding struct {
+	all   *Answers
+	bytes atomic.Int64
+}
+
+// newHold returns an empty hold. The transport gives buffers back when they have been written or their stream has been reset, but not when their connection
+// has broken: those are left to the collector, which then gives back what they held.
+func newHold(a *Answers) *hold {
+	h := &hold{holding: &holding{all: a}}
+	runtime.AddCleanup(h, (*holding).releaseAll, h.holding)
+	return h
+}
+
+func (h *hold) left() int64 {
+	if h == nil {
+		return 0
+	}
+	return h.bytes.Load()
+}
+
+func (h *hold) releaseAll() {
+	if h != nil {
+		h.holding.releaseAll()
+	}
+}
+
+func (h *holding) releaseAll() { h.all.release(h.bytes.Swap(0)) }
+
+// pooledBuffer is the largest buffer that comes from grpc's pool. Larger ones it gives to whoever asks for less, and an answer that asks for little must not hold
+// much.
+const pooledBuffer = 1 << 20
+
+func getBuffer(n int) *[]byte {
+	if n > pooledBuffer {
+		b := make([]byte, n)
+		return &b
+	}
+	return mem.DefaultBufferPool().Get(n)
+}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= pooledBuffer {
+		mem.DefaultBufferPool().Put(b)
+	}
+}
+
+// Get implements mem.BufferPool. Nothing gets buffers there.
+func (h *hold) Get(n int) *[]byte { return getBuffer(n) }
+
+// Put implements mem.BufferPool.
+func (h *hold) Put(b *[]byte) {
+	if h.buffers.Add(-1) == 0 {
+		h.releaseAll()
+	} else if n := int64(cap(*b)); h.bytes.Add(-n) >= 0 {
+		h.all.release(n)
+	} else {
+		h.bytes.Add(n) // the last one gives back what there is
+	}
+	putBuffer(b)
+}
+
+// sent makes the answer's buffers give back what it holds when they have been written. They must come from getBuffer, or be nobody else's.
+func (w *answer) sent(into encoded, bufs ...*[]byte) encoded {
+	var pool mem.BufferPool = mem.DefaultBufferPool()
+	if h := w.hold; h != nil {
+		pool = h
+		n := 0
+		for _, b := range bufs {
+			if !mem.IsBelowBufferPoolingThreshold(cap(*b)) { // else no pool is told of it
+				n++
+			}
+		}
+		h.buffers.Store(int32(n))
+		if n == 0 {
+			h.releaseAll()
+		}
+	}
+	for _, b := range bufs {
+		into = append(into, mem.NewBuffer(b, pool))
+	}
+	return into
+}
+
+// sentBytes is sent for one buffer that is not from a pool.
+func (w *answer) sentBytes(b []byte) encoded {
+	if w.hold == nil {
+		return encodedBytes(b)
+	}
+	return w.sent(nil, &b)
+}
+
+// answering runs f, which gathers w, as often as there was no room for it.
+func answering(ctx context.Context, w *answer, f func() (encoded, error)) (encoded, error) {
+	defer w.leave()
+	for {
+		e, err := f()
+		if err == nil {
+			return e, nil
+		}
+		w.drop()
+		if !errors.Is(err, errNoRoom) {
+			return nil, err
+		}
+		if err := w.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// writeAnswer is the answer to a request that writes: it is gathered by a group, which may go on with that when nobody waits any more.
+type writeAnswer struct {
+	mu    sync.Mutex
+	w     answer
+	ended bool
+}
+
+func (a *Answers) write() *writeAnswer { return &writeAnswer{w: answer{all: a}} }
+
+// grow is a mvcc.Hold.
+func (w *writeAnswer) grow(n int) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.ended {
+		return context.Canceled
+	}
+	return w.w.grow(n)
+}
+
+// run runs f as answering does.
+func (w *writeAnswer) run(ctx context.Context, f func() (*mvcc.Result, error)) (res *mvcc.Result, err error) {
+	defer func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.w.leave()
+		if w.ended = true; err != nil {
+			w.w.drop()
+		}
+	}()
+	for {
+		if res, err = f(); !errors.Is(err, errNoRoom) {
+			return res, err
+		}
+		w.w.drop()
+		if err = w.w.wait(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
