@@ -139,8 +139,9 @@ func (n *node) startLeases(ctx context.Context, broken func(error)) (err error) 
 // registerServices makes the gRPC server with all services of the client port.
 func (n *node) registerServices(c server.Config, clientURLs []string) (err error) {
 	n.grpc = wiring.GRPC(c, n.log)
+	kv := wiring.KV(c)
 	core := func(r grpc.ServiceRegistrar) {
-		etcdapi.RegisterKV(r, n.store, n.header, wiring.KV(c))
+		etcdapi.RegisterKV(r, n.store, n.header, kv)
 		etcdapi.RegisterWatch(r, n.hub, n.header, etcdapi.WatchOptions{MaxRequestBytes: c.MaxRequestBytes})
 		etcdapi.RegisterLease(r, n.keeper, n.header, n.store)
 	}

@@ -51,7 +51,8 @@ func open(ctx context.Context, p *pod.Pod) (*Node, error) {
 // register registers the services that a kv pod owns.
 func (n *Node) register() error {
 	p, c := n.Pod, n.Config
-	kv := func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, p.Store, p.Header, wiring.KV(c.Config)) }
+	bounds := wiring.KV(c.Config)
+	kv := func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, p.Store, p.Header, bounds) }
 	kv(p.GRPC)
 	// The member is the deployment, so all pods call it the same.
 	etcdapi.RegisterCluster(p.GRPC, p.Header, etcdapi.Member{Name: c.Keyspace, ClientURLs: p.AdvertisedURLs()})
