@@ -47,6 +47,7 @@ func (s *Store) commit(t *txn) (*commit, error) {
 		patch(batch.Repr(), t.stamps, first, s.limits.Dense)
 		_ = batch.Set(versionRow, binary.BigEndian.AppendUint64(nil, last), nil)
 	}
+	s.sign(batch, s.seq+1)
 	c := &commit{s: s, seq: s.seq + 1, first: first, last: last, batch: t.batch, repr: batch.Repr()}
 	if err := guard(func() error { return s.db.ApplyNoSyncWait(batch, pdb.Sync) }); err != nil {
 		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool

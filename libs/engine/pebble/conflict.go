@@ -41,9 +41,11 @@ func (w *writeSet) build() {
 		if !ok || err != nil {
 			break // err: impossible, the batch was made by this process
 		}
-		if kind == pdb.InternalKeyKindRangeDelete {
+		switch kind {
+		case pdb.InternalKeyKindLogData: // the mark
+		case pdb.InternalKeyKindRangeDelete:
 			w.spans = append(w.spans, span{key, value})
-		} else {
+		default:
 			w.rows = append(w.rows, key)
 		}
 	}

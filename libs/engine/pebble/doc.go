@@ -18,6 +18,25 @@
 //     beyond that the transaction gets ErrTooOld).
 //   - Rows of the user live under the prefix byte 0x01, the engine's own rows under 0x00; so any bytes are a valid key.
 //
+// # The ledger
+//
+// Pebble goes on with what it finds: without its marker it makes a new store on top of the old one, without a log in the
+// middle it replays the others. So the store keeps a ledger beside Pebble's files (ledger.go; docs/formats.md has the format)
+// of which files there must be and what is in them, and Open compares, before anything is changed:
+//
+//   - What the ledger says is durable before Pebble does what rests on it; what it does not say yet, nothing has rested on. So a
+//     crash at any moment leaves a directory that agrees with it. ledgerFS, the file system under Pebble, lists the moments.
+//   - A closed log, the manifest and a table's end are compared byte by byte or by checksum; the blocks of tables have checksums
+//     of their own, which reads check.
+//   - Only the log that a killed process was writing may end early, as after a crash. Every record of it carries a mark: a number
+//     of the process, so that another store's records are told apart, and the last commit known to be durable, so that damage
+//     before whole records is told from a torn end.
+//   - After a proper end the ledger is exact: nothing may differ.
+//   - The directory itself is locked (LockDir); removing Pebble's LOCK lets nobody in. A file that older releases stumble over
+//     (fenceName) keeps them from changing what the ledger describes.
+//
+// The ledger costs one small write and sync per log, and two per record of the manifest; commits carry 27 bytes more.
+//
 // # A full disk
 //
 // Below ReserveBytes of free space a transaction that sets rows gets ErrNoSpace, unless it is marked as one that frees space
@@ -46,7 +65,8 @@
 //
 // Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
 // transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held while a
-// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves. There are three goroutines of the package's own (housekeep, watchLevels, the scheduler's); the sync is waited for by the callers of
+// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves. ledgerFS.mu and then ledger.mu are taken below
+// Pebble's own locks and held over the ledger's sync. There are three goroutines of the package's own (housekeep, watchLevels, the scheduler's); the sync is waited for by the callers of
 // Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync and the
 // answer. A Wait whose context can end takes one goroutine more.
 //

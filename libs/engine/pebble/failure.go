@@ -126,11 +126,18 @@ func (s *Store) openDB(dir string) error {
 	if err := s.space.probe(); err != nil {
 		return describeOpen(dir, err)
 	}
-	err := guard(func() (err error) {
-		s.db, err = pdb.Open(dir, s.pebbleOptions())
+	files := &spaceFS{FS: s.opts.FS, sp: s.space}
+	var err error
+	if s.ledger, err = openLedger(files, dir); err != nil {
+		return describeOpen(dir, err)
+	}
+	err = guard(func() (err error) {
+		s.db, err = pdb.Open(dir, s.pebbleOptions(&ledgerFS{FS: files, l: s.ledger}))
 		return err
 	})
 	if err != nil {
+		err = s.ledger.blame(err)
+		_ = s.ledger.close(false)
 		return describeOpen(dir, err)
 	}
 	return nil

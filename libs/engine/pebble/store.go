@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -32,6 +33,8 @@ type Store struct {
 	limits engine.Limits
 	log    *slog.Logger
 	space  *space
+	ledger *ledger
+	lock   io.Closer     // on the directory
 	shape  atomic.Uint64 // counts flushes and compactions
 
 	wmu     sync.Mutex // one commit at a time; guards the next four
@@ -81,12 +84,19 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be created: %w", dir, cause(err))
 	}
+	var err error
+	if s.lock, err = lockDir(o.FS, dir); err != nil {
+		return nil, err
+	}
 	s.space = newSpace(s, dir)
 	if err := s.openDB(dir); err != nil {
+		_ = s.lock.Close()
 		return nil, err
 	}
 	if err := guard(s.load); err != nil {
 		_ = guard(s.db.Close)
+		err = s.ledger.blame(err)
+		s.release(false)
 		return nil, describeOpen(dir, err)
 	}
 	first := &commit{s: s, last: s.version}
@@ -119,7 +129,7 @@ func (s *Store) load() error {
 	case err != nil:
 		return err
 	case format == nil:
-		return s.db.Set(formatRow, []byte{storeFormat}, pdb.Sync)
+		return s.create()
 	case len(format) != 1:
 		return fmt.Errorf("%w: format row of %d bytes", ErrCorrupt, len(format))
 	case format[0] > storeFormat:
@@ -134,6 +144,33 @@ func (s *Store) load() error {
 	}
 	s.version = binary.BigEndian.Uint64(v)
 	return nil
+}
+
+// create writes the format into a new store. Where there are rows but no format, something has been lost.
+func (s *Store) create() error {
+	it, err := s.db.NewIter(nil)
+	if err != nil {
+		return err
+	}
+	filled := it.First()
+	if err := it.Close(); err != nil {
+		return err
+	}
+	if filled {
+		return fmt.Errorf("%w: there are rows, but the row with their format is missing", ErrCorrupt)
+	}
+	b := s.db.NewBatch()
+	_ = b.Set(formatRow, []byte{storeFormat}, nil) // fails on indexed batches only
+	s.sign(b, 0)
+	return b.Commit(pdb.Sync)
+}
+
+// release ends the ledger and gives the directory to the next process. stopped says that Pebble has been closed properly.
+func (s *Store) release(stopped bool) {
+	if err := s.ledger.close(stopped); err != nil {
+		s.log.Warn("the ledger does not say that the store was stopped: the next start takes it for killed", "error", err.Error())
+	}
+	_ = s.lock.Close()
 }
 
 // meta reads one of the engine's own rows; nil if it is not there.
@@ -262,6 +299,7 @@ func (s *Store) closeDB() error {
 	go func() { done <- guard(s.db.Close) }()
 	select {
 	case err := <-done:
+		s.release(err == nil && s.failure.Load() == nil)
 		return err
 	case <-s.failed:
 	}
@@ -269,5 +307,6 @@ func (s *Store) closeDB() error {
 	case <-done:
 	case <-time.After(closeTimeout):
 	}
+	s.release(false)
 	return s.err()
 }

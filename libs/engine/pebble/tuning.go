@@ -6,6 +6,7 @@ import (
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // How Pebble is set up.
@@ -34,9 +35,11 @@ const (
 	flushClearsAfter = 5 * time.Second
 )
 
-func (s *Store) pebbleOptions() *pdb.Options {
+func (s *Store) pebbleOptions(fs vfs.FS) *pdb.Options {
 	o := &pdb.Options{
-		FS:                          &spaceFS{FS: s.opts.FS, sp: s.space},
+		FS:                          fs,
+		ErrorIfNotExists:            s.ledger.hasManifest(),
+		BlockPropertyCollectors:     []func() pdb.BlockPropertyCollector{newTableID},
 		FormatMajorVersion:          formatVersion,
 		Logger:                      logger{s},
 		CacheSize:                   s.opts.CacheBytes + memTablesMax*s.opts.MemTableBytes, // Pebble takes memtables off it

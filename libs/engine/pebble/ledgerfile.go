@@ -1,0 +1,147 @@
+package pebble
+
+import (
+	"fmt"
+	"sync"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// ledgerRewrite is the size at which the ledger is written anew, if that makes it much smaller.
+const ledgerRewrite = 1 << 20
+
+// ledgerRoom is the space that is taken beforehand for lines to come, so that they find some on a disk that has filled up.
+const ledgerRoom = 64 << 10
+
+// ledger is the open ledger of a store. Its methods may be called from any goroutine. After an error it takes nothing more:
+// every later call returns that error.
+type ledger struct {
+	fs    vfs.FS // below ledgerFS
+	dir   string
+	nonce uint64   // of this process; never changes
+	lost  []string // tables that were listed and not there when the ledger was opened; never changes
+
+	mu      sync.Mutex
+	state   *ledgerState
+	file    vfs.File
+	number  int   // of the next line
+	size    int64 // of the file
+	fresh   int64 // of the file when it was written anew
+	pending []string
+	err     error
+}
+
+func (l *ledger) path(name string) string { return l.fs.PathJoin(l.dir, name) }
+
+// syncDir syncs the directory: names that have been made in it last.
+func (l *ledger) syncDir() error {
+	d, err := l.fs.OpenDir(l.dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	if e := d.Close(); err == nil {
+		err = e
+	}
+	return err
+}
+
+// later adds items that the next line may tell.
+func (l *ledger) later(items ...string) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.pending = append(l.pending, items...)
+}
+
+// settle writes down what is pending. Afterwards it is durable.
+func (l *ledger) settle() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.pending) == 0 {
+		return l.err
+	}
+	return l.write(nil)
+}
+
+// add writes items down, after what is pending. Afterwards they are durable.
+func (l *ledger) add(items ...string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.write(items)
+}
+
+// write appends a line. l.mu is held.
+func (l *ledger) write(items []string) error {
+	if l.err != nil {
+		return l.err
+	}
+	items = append(l.pending, items...)
+	l.pending = nil
+	for _, item := range items {
+		if err := l.state.apply(item); err != nil {
+			l.err = fmt.Errorf("ledger: %q: %w", item, err)
+			return l.err
+		}
+	}
+	if l.size > ledgerRewrite && l.size > 4*l.fresh && !l.state.stopped {
+		l.err = l.rewrite()
+		return l.err
+	}
+	line := appendLine(nil, l.number, items)
+	l.number++
+	l.size += int64(len(line))
+	if _, l.err = l.file.Write(line); l.err == nil {
+		l.err = l.file.SyncData()
+	}
+	if l.err != nil {
+		l.err = fmt.Errorf("ledger: %w", l.err)
+	}
+	return l.err
+}
+
+// rewrite replaces the file by what the state says, at once. l.mu is held.
+func (l *ledger) rewrite() error {
+	b, lines := l.state.encode()
+	f, err := l.fs.Create(l.path(ledgerTmp), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return fmt.Errorf("ledger: %w", err)
+	}
+	_ = f.Preallocate(0, int64(len(b))+ledgerRoom) // lines do without
+	if _, err = f.Write(b); err == nil {
+		err = f.Sync()
+	}
+	if err == nil {
+		err = l.fs.Rename(l.path(ledgerTmp), l.path(ledgerName))
+	}
+	if err == nil {
+		err = l.syncDir()
+	}
+	if err != nil {
+		_ = f.Close()
+		return fmt.Errorf("ledger: %w", err)
+	}
+	if l.file != nil {
+		_ = l.file.Close()
+	}
+	l.file, l.number, l.size, l.fresh = f, lines, int64(len(b)), int64(len(b))
+	return nil
+}
+
+// close ends the ledger. stopped says that the store has been closed properly: what the ledger says is exact from now on.
+func (l *ledger) close(stopped bool) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.file == nil {
+		return nil
+	}
+	var err error
+	if stopped {
+		err = l.write([]string{itemStopped})
+	}
+	_ = l.file.Close()
+	l.file = nil
+	if l.err == nil {
+		l.err = fmt.Errorf("ledger: closed")
+	}
+	return err
+}

@@ -1,0 +1,212 @@
+package pebble
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// openLedger checks the store in dir against its ledger, and returns the ledger, open. A directory with nothing of a store in
+// it gets a new one; so does a store that was written by a release that kept none. If it returns an error, nothing in the
+// directory has been changed, unless the error is the file system's.
+func openLedger(fsys vfs.FS, dir string) (*ledger, error) {
+	names, err := fsys.List(dir)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	c := &checker{fs: fsys, dir: dir, names: names}
+	if err := c.load(); err != nil {
+		return nil, err
+	}
+	l := &ledger{fs: fsys, dir: dir, nonce: randomID(), state: c.state, lost: c.lost}
+	l.state.nonce, l.state.stopped = l.nonce, false
+	if err := c.clear(l); err != nil {
+		return nil, err
+	}
+	if err := l.rewrite(); err != nil {
+		return nil, err
+	}
+	if !c.has(fenceName) {
+		err = l.writeFence()
+	}
+	if err != nil {
+		_ = l.close(false)
+		return nil, err
+	}
+	return l, nil
+}
+
+// writeFence makes older releases refuse the directory. It follows the ledger: a fence without a ledger is a ledger lost.
+func (l *ledger) writeFence() error {
+	f, err := l.fs.Create(l.path(fenceName), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write([]byte(fenceText))
+	err = errors.Join(err, f.Sync(), f.Close())
+	if err == nil {
+		err = l.syncDir()
+	}
+	return err
+}
+
+// hasManifest tells whether the store has been created.
+func (l *ledger) hasManifest() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.markers[markManifest] != ""
+}
+
+// checker compares a directory with a ledger.
+type checker struct {
+	fs    vfs.FS
+	dir   string
+	names []string // of the files, sorted
+	state *ledgerState
+	exact bool // the store was closed: nothing may differ
+	minLog,
+	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
+	lost  []string // tables that are not there: removed, unless the manifest names them
+	empty []string // logs without a record, to be emptied, for Pebble takes the rest of one for damage later
+}
+
+func (c *checker) path(name string) string { return c.fs.PathJoin(c.dir, name) }
+
+func (c *checker) has(name string) bool {
+	_, found := slices.BinarySearch(c.names, name)
+	return found
+}
+
+// load finds or makes the state and checks the files.
+func (c *checker) load() error {
+	switch {
+	case c.has(ledgerName):
+		b, err := c.read(ledgerName)
+		if err != nil {
+			return err
+		}
+		if c.state, err = parseLedger(b); err != nil {
+			return err
+		}
+		c.exact = c.state.stopped
+		return c.check()
+	case c.has(fenceName):
+		return refused(ledgerName, "is missing")
+	}
+	c.state = newLedgerState(fmt.Sprintf("%016x%016x", randomID(), randomID()))
+	if i := slices.IndexFunc(c.names, ofStore); i >= 0 {
+		return c.adopt(c.names[i])
+	}
+	return nil
+}
+
+// ofStore tells whether a file of this name is part of a store: where there is one, no store is created.
+func ofStore(name string) bool {
+	return kindOf(name) != kindOther || name == "CURRENT" || strings.HasSuffix(name, ".dbtmp")
+}
+
+// read returns a small file's contents.
+func (c *checker) read(name string) ([]byte, error) {
+	f, err := c.fs.Open(c.path(name))
+	if err != nil {
+		return nil, unreadable(name, err)
+	}
+	defer func() { _ = f.Close() }()
+	b, err := io.ReadAll(f)
+	if err != nil {
+		return nil, unreadable(name, err)
+	}
+	return b, nil
+}
+
+// unreadable says why a file cannot be read: that it is missing, that the disk fails, or that it is not allowed.
+func unreadable(name string, err error) error {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return refused(name, "is missing")
+	case errors.Is(err, fs.ErrPermission):
+		return err
+	}
+	return refused(name, fmt.Sprintf("cannot be read (%v)", cause(err)))
+}
+
+// clear empties the logs that have no record, after all checks.
+func (c *checker) clear(l *ledger) error {
+	for _, name := range c.empty {
+		f, err := c.fs.Create(c.path(name), vfs.WriteCategoryUnspecified)
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	if len(c.empty) == 0 {
+		return nil
+	}
+	return l.syncDir()
+}
+
+// adopt takes over a store without a ledger. one is a file of it.
+func (c *checker) adopt(one string) error {
+	for _, mark := range []string{markManifest, markFormat} {
+		m := newestMarker(c.names, mark)
+		if m.name == "" {
+			return refused(mark+"*", fmt.Sprintf("is missing, although there are files of a store (%s)", one))
+		}
+		c.state.markers[mark] = m.name
+	}
+	manifest := newestMarker(c.names, markManifest).value
+	e, err := prefixOf(c.fs, c.path(manifest), -1)
+	if err != nil {
+		return unreadable(manifest, err)
+	}
+	c.state.manifests[manifest] = e
+	if err := c.readManifest(manifest); err != nil {
+		return err
+	}
+	for _, name := range c.names {
+		if kindOf(name) != kindTable {
+			continue
+		}
+		if c.state.tables[name], err = tailOf(c.fs, c.path(name)); err != nil {
+			return unreadable(name, err)
+		}
+	}
+	return c.adoptLogs()
+}
+
+// adoptLogs takes over the logs of a store without a ledger. What can be seen of a missing one is that sequence numbers are not
+// consecutive.
+func (c *checker) adoptLogs() error {
+	logs := c.logs()
+	next := c.lastSeq + 1
+	for i, name := range logs {
+		scan, err := c.scan(name, 0)
+		switch {
+		case err != nil:
+			return err
+		case scan.proof, scan.torn && i < len(logs)-1:
+			return refused(name, fmt.Sprintf("is damaged at byte %d", scan.end))
+		case scan.gap, scan.records > 0 && (i == 0 && scan.firstSeq > next || i > 0 && scan.firstSeq != next):
+			return refused(name, "does not follow what is before it: a log is missing, or the manifest is an old one")
+		case scan.records > 0:
+			next = scan.nextSeq
+		case i == 0 && next < firstSeq:
+			next = firstSeq
+		}
+		if err := c.closeLog(name, scan); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// firstSeq is Pebble's first sequence number in a new store.
+const firstSeq = 10
