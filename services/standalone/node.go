@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -27,6 +29,7 @@ type storeError struct{ error }
 // node is the server's insides, in the order in which they are opened.
 type node struct {
 	log     *slog.Logger
+	lock    io.Closer // on the data directory
 	disk    *server.DiskMetrics
 	watched wiring.WatchLatency
 	engine  *pebble.Store
@@ -71,6 +74,13 @@ func open(ctx context.Context, c server.Config, clientURLs []string, log *slog.L
 
 // openStore opens engine, keyspace and watch hub.
 func (n *node) openStore(ctx context.Context, c server.Config, broken func(error)) (err error) {
+	// The engine locks its own directory; this keeps a second server out when somebody has removed that.
+	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
+		return fmt.Errorf("data directory cannot be created: %w", err)
+	}
+	if n.lock, err = pebble.LockDir(c.Dir()); err != nil {
+		return err
+	}
 	n.engine, err = pebble.Open(filepath.Join(c.Dir(), storeDir), pebble.Options{
 		CacheBytes:    c.CacheBytes,
 		MemTableBytes: c.MemTableBytes,
@@ -197,6 +207,9 @@ func (n *node) close() error {
 	}
 	if n.engine != nil {
 		errs = append(errs, n.engine.Close())
+	}
+	if n.lock != nil {
+		errs = append(errs, n.lock.Close())
 	}
 	return errors.Join(errs...)
 }

@@ -88,9 +88,9 @@ func (f *ledgerFS) Create(path string, c vfs.DiskWriteCategory) (vfs.File, error
 	}
 	switch kindOf(name) {
 	case kindTable:
-		return &tableFile{File: file, l: f.l, name: name}, nil
+		return &writtenTable{File: file, l: f.l, name: name}, nil
 	case kindManifest:
-		return &manifestFile{File: file, l: f.l, name: name}, nil
+		return &writtenManifest{File: file, l: f.l, name: name}, nil
 	case kindMarker:
 		f.markerMoved(name)
 	}
@@ -262,8 +262,8 @@ func (w *writtenLog) Close() error {
 	return err
 }
 
-// tableFile is a table that is being written.
-type tableFile struct {
+// writtenTable is a table that is being written.
+type writtenTable struct {
 	vfs.File
 	l    *ledger
 	name string
@@ -272,7 +272,7 @@ type tableFile struct {
 }
 
 // Write implements vfs.File.
-func (t *tableFile) Write(p []byte) (int, error) {
+func (t *writtenTable) Write(p []byte) (int, error) {
 	t.size += int64(len(p))
 	t.tail = append(t.tail, p[max(0, len(p)-tailBytes):]...)
 	t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-tailBytes):]...)
@@ -280,7 +280,7 @@ func (t *tableFile) Write(p []byte) (int, error) {
 }
 
 // Close implements vfs.File.
-func (t *tableFile) Close() error {
+func (t *writtenTable) Close() error {
 	err := t.File.Close()
 	if err == nil {
 		t.l.later(fileItem(itemTable, t.name, extent{t.size, crc32.Checksum(t.tail, castagnoli)}))
@@ -288,8 +288,8 @@ func (t *tableFile) Close() error {
 	return err
 }
 
-// manifestFile is the manifest that is being written.
-type manifestFile struct {
+// writtenManifest is the manifest that is being written.
+type writtenManifest struct {
 	vfs.File
 	l    *ledger
 	name string
@@ -297,7 +297,7 @@ type manifestFile struct {
 }
 
 // Write implements vfs.File. Tables that the record may name are in the ledger first.
-func (m *manifestFile) Write(p []byte) (int, error) {
+func (m *writtenManifest) Write(p []byte) (int, error) {
 	if err := m.l.settle(); err != nil {
 		return 0, err
 	}
@@ -310,7 +310,7 @@ func (m *manifestFile) Write(p []byte) (int, error) {
 }
 
 // Sync implements vfs.File.
-func (m *manifestFile) Sync() error {
+func (m *writtenManifest) Sync() error {
 	if err := m.File.Sync(); err != nil {
 		return err
 	}
