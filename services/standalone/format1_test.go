@@ -109,15 +109,15 @@ func unpack(t *testing.T, archive string) string {
 	}
 }
 
-// TestFormat1: directories of the release before, which kept no ledger, are opened and get one, and what can be seen to be
-// missing in them is.
+// TestFormat1: directories of the release before, which kept no ledger, are opened and stay without until they are told to have one, and what can be seen to
+// be missing in them is.
 func TestFormat1(t *testing.T) {
 	for _, name := range []string{"stopped", "killed"} {
 		t.Run(name, func(t *testing.T) {
 			archive := filepath.Join("testdata", "format1-"+name+".tar.gz")
 			dir := unpack(t, archive)
-			for range 2 { // the second time with its ledger
-				p := start(t, dir)
+			for i, args := range [][]string{nil, nil, {"--activate-features=all"}, nil} {
+				p := start(t, dir, args...)
 				c := p.client(t)
 				for i := range format1Keys {
 					if get(t, c, fmt.Sprintf("f%05d", i)) != format1Value(i) {
@@ -130,8 +130,8 @@ func TestFormat1(t *testing.T) {
 				}
 				_ = c.Close()
 				p.stop(t, syscall.SIGKILL)
-				if _, err := os.Stat(filepath.Join(dir, storeDir, "LEDGER")); err != nil {
-					t.Fatal(err)
+				if _, err := os.Stat(filepath.Join(dir, storeDir, "LEDGER")); (err == nil) != (i >= 2) {
+					t.Fatalf("start %d: %v", i, err)
 				}
 			}
 			for _, pattern := range []string{"marker.manifest.*", "marker.format-version.*", "MANIFEST-*", "*.sst"} {

@@ -89,6 +89,7 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		Observe:       pebble.Observer{WALSync: n.disk.WALSync, Commit: n.disk.Commit},
 		OnDamage:      n.damage.Report,
 		OnFailure:     broken,
+		Adopt:         c.ActivateFeatures.Has(mvcc.FeaturesAll),
 	})
 	if err != nil {
 		return err

@@ -128,7 +128,7 @@ func (s *Store) openDB(dir string) error {
 	}
 	files := &spaceFS{FS: s.opts.FS, sp: s.space}
 	var err error
-	if s.ledger, err = openLedger(files, dir); err != nil {
+	if s.ledger, err = openLedger(files, dir, s.opts.Adopt); err != nil {
 		return describeOpen(dir, err)
 	}
 	err = guard(func() (err error) {

@@ -18,8 +18,10 @@ const ledgerRoom = 64 << 10
 type ledger struct {
 	fs    vfs.FS // below ledgerFS
 	dir   string
-	nonce uint64   // of this process; never changes
-	lost  []string // tables that were listed and not there when the ledger was opened; never changes
+	nonce uint64 // of this process; never changes
+	// unwritten: the store belongs to a release that kept no ledger, and this one is in memory only; never changes after openLedger.
+	unwritten bool
+	lost      []string // tables that were listed and not there when the ledger was opened; never changes
 
 	mu      sync.Mutex
 	state   *ledgerState
@@ -82,6 +84,9 @@ func (l *ledger) write(items []string) error {
 			l.err = fmt.Errorf("ledger: %q: %w", item, err)
 			return l.err
 		}
+	}
+	if l.unwritten {
+		return nil
 	}
 	if l.size > ledgerRewrite && l.size > 4*l.fresh && !l.state.stopped {
 		l.err = l.rewrite()

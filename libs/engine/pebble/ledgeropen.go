@@ -12,9 +12,9 @@ import (
 )
 
 // openLedger checks the store in dir against its ledger, and returns the ledger, open. A directory with nothing of a store in
-// it gets a new one; so does a store that was written by a release that kept none. If it returns an error, nothing in the
-// directory has been changed, unless the error is the file system's.
-func openLedger(fsys vfs.FS, dir string) (*ledger, error) {
+// it gets a new one. A store that was written by a release that kept none gets one with adopt; else it is checked as far as it can be without, and stays
+// as that release left it. If it returns an error, nothing in the directory has been changed, unless the error is the file system's.
+func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	names, err := fsys.List(dir)
 	if err != nil {
 		return nil, err
@@ -28,6 +28,10 @@ func openLedger(fsys vfs.FS, dir string) (*ledger, error) {
 	l.state.nonce, l.state.stopped = l.nonce, false
 	if err := c.clear(l); err != nil {
 		return nil, err
+	}
+	if c.old && !adopt {
+		l.unwritten = true
+		return l, nil
 	}
 	if err := l.rewrite(); err != nil {
 		return nil, err
@@ -69,6 +73,7 @@ type checker struct {
 	dir   string
 	names []string // of the files, sorted
 	state *ledgerState
+	old   bool // there is a store, but no ledger
 	exact bool // the store was closed: nothing may differ
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
@@ -101,6 +106,7 @@ func (c *checker) load() error {
 	}
 	c.state = newLedgerState(fmt.Sprintf("%016x%016x", randomID(), randomID()))
 	if i := slices.IndexFunc(c.names, ofStore); i >= 0 {
+		c.old = true
 		return c.adopt(c.names[i])
 	}
 	return nil

@@ -58,6 +58,10 @@ type Options struct {
 	WindowCommits int
 	WindowBytes   int64
 
+	// Adopt gives a store of a release that kept no ledger one: what is lost, cut or swapped from then on is noticed at the next start, and that release
+	// refuses the directory. A new store always has one.
+	Adopt bool
+
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
 	// CacheBytes is the size of the block cache. Default 128 MiB.
