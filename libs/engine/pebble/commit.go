@@ -49,7 +49,7 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	}
 	s.sign(batch, s.seq+1)
 	c := &commit{s: s, seq: s.seq + 1, first: first, last: last, batch: t.batch, repr: batch.Repr()}
-	if err := guard(func() error { return s.db.ApplyNoSyncWait(batch, pdb.Sync) }); err != nil {
+	if err := s.apply(batch); err != nil {
 		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool
 		return nil, s.fail(fmt.Errorf("apply: %w", err))
 	}

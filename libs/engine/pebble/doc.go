@@ -59,7 +59,10 @@
 // # Failure
 //
 // If the log cannot be written for another reason the store is failed for good: every call returns ErrUnavailable, no
-// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on disk.
+// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on disk. So it is when
+// the directory has been removed. Goroutines within Pebble are left behind then (park.go): letting Pebble unwind ends the process.
+//
+// All files are for their owner alone (private.go).
 //
 // # Concurrency
 //

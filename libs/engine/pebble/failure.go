@@ -27,7 +27,7 @@ var (
 )
 
 // closeTimeout bounds how long Close waits for a failed Pebble, which may hold its own locks for ever.
-const closeTimeout = 3 * time.Second
+const closeTimeout = 500 * time.Millisecond
 
 // err returns why the store cannot be used: ErrClosed or ErrUnavailable with the cause.
 func (s *Store) err() error {
@@ -110,15 +110,15 @@ func (l logger) Infof(format string, args ...any) {
 func (l logger) Errorf(format string, args ...any) { l.s.log.Error(fmt.Sprintf(format, args...)) }
 
 // Fatalf implements pdb.Logger. It must not return and does not end the process: what has been acknowledged is on disk,
-// and the server shall say why it stops. A call made by this package gets a panic that guard turns into an error; a
-// goroutine of Pebble's own ends here.
+// and the server shall say why it stops. While the store is being opened, which holds all locks throughout, it panics and guard turns
+// that into an error; later its goroutine is left behind.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	_ = l.s.fail(errors.New(msg))
-	if guarded() {
+	if !l.s.opened.Load() && guarded() {
 		panic(fatal{msg})
 	}
-	runtime.Goexit()
+	park()
 }
 
 // openDB opens Pebble in dir.

@@ -69,7 +69,7 @@ func (s *Store) reclaim() {
 			continue
 		}
 		ctx, cancel := s.running()
-		err := guard(func() error { return s.db.Compact(ctx, from, to, false) })
+		err := s.run(func() error { return s.db.Compact(ctx, from, to, false) })
 		cancel()
 		if err != nil {
 			s.log.Warn("space could not be reclaimed", "error", err.Error())

@@ -1,7 +1,9 @@
 package pebble
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -128,6 +130,11 @@ func (sp *space) look() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	u, err := sp.fs.GetDiskUsage(sp.dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		// Pebble would go on, and acknowledge, until its next file.
+		_ = sp.s.fail(fmt.Errorf("data directory %s has been removed", sp.dir))
+		return
+	}
 	if err != nil {
 		sp.s.log.Warn("the free space of the disk is not known", "error", err)
 		return

@@ -53,6 +53,11 @@ type Store struct {
 	damage  damage
 	stall   *stall
 
+	applies     chan *pdb.Batch // for the applier
+	applyResult chan error      // its results
+
+	opened     atomic.Bool // Open has succeeded
+	closingDB  atomic.Bool // Pebble is being closed, and returns errors
 	failure    atomic.Pointer[error]
 	failed     chan struct{} // closed after failure is set
 	closed     atomic.Bool
@@ -74,14 +79,16 @@ var (
 // is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's.
 func Open(dir string, o Options) (*Store, error) {
 	o.EnsureDefaults()
+	o.FS = privateFS{o.FS}
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
 	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{}), stall: newStall()}
+	s.applies, s.applyResult = make(chan *pdb.Batch), make(chan error, 1)
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
 	s.watches.init()
-	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+	if err := o.FS.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be created: %w", dir, cause(err))
 	}
 	var err error
@@ -105,7 +112,9 @@ func Open(dir string, o Options) (*Store, error) {
 	first.view = s.applied
 	s.applied.refs.Add(1)
 	s.durable.Store(s.applied)
+	s.opened.Store(true)
 	s.space.start()
+	go s.applier()
 	s.background.Go(s.housekeep)
 	s.background.Go(s.watchLevels)
 	return s, nil
@@ -255,6 +264,7 @@ func (s *Store) Close() error {
 	s.watches.wakeAll()
 	s.wmu.Lock() // waits for a commit that is being applied
 	defer s.wmu.Unlock()
+	close(s.applies)
 	if s.failure.Load() == nil {
 		_ = s.applied.commit.wait(context.Background())
 	}
@@ -278,7 +288,11 @@ func (s *Store) Close() error {
 // flush writes the memtables out, or gives up when there is no space for them: the log has what they hold.
 func (s *Store) flush() error {
 	var flushed <-chan struct{}
-	err := guard(func() (err error) { flushed, err = s.db.AsyncFlush(); return err })
+	err := s.run(func() (err error) {
+		c, err := s.db.AsyncFlush()
+		flushed = c
+		return err
+	})
 	if err != nil {
 		return s.fail(err)
 	}
@@ -295,6 +309,7 @@ func (s *Store) flush() error {
 
 // closeDB closes Pebble. It waits for ever only while the store has not failed.
 func (s *Store) closeDB() error {
+	s.closingDB.Store(true)
 	done := make(chan error, 1)
 	go func() { done <- guard(s.db.Close) }()
 	select {

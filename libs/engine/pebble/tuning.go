@@ -37,7 +37,7 @@ const (
 
 func (s *Store) pebbleOptions(fs vfs.FS) *pdb.Options {
 	o := &pdb.Options{
-		FS:                          fs,
+		FS:                          &steadyFS{FS: fs, s: s},
 		ErrorIfNotExists:            s.ledger.hasManifest(),
 		BlockPropertyCollectors:     []func() pdb.BlockPropertyCollector{newTableID},
 		FormatMajorVersion:          formatVersion,

@@ -1,0 +1,152 @@
+package pebble
+
+import (
+	"fmt"
+	"path/filepath"
+	"sync/atomic"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// park is where a goroutine within Pebble ends whose store has failed. Pebble gives up by a panic or by Fatalf, and releases its
+// mutex before it writes to the disk: unwinding from there (as when the log cannot be rotated) unlocks DB.mu twice, which ends the
+// process and cannot be recovered from. So nothing unwinds, and whoever waits for such a goroutine waits for Store.failed as well.
+func park() { select {} }
+
+// lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then.
+func (s *Store) lose(err error) {
+	if s.opened.Load() && !s.closingDB.Load() {
+		_ = s.fail(err)
+		park()
+	}
+}
+
+// run is guard for an open store: f is left behind when the store fails.
+func (s *Store) run(f func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- guard(f) }()
+	select {
+	case err := <-done:
+		return err
+	case <-s.failed:
+		return s.err()
+	}
+}
+
+// apply hands a batch to Pebble. It returns when it is applied, or the store has failed. The writer lock is held.
+func (s *Store) apply(b *pdb.Batch) error {
+	s.applies <- b
+	select {
+	case err := <-s.applyResult:
+		return err
+	case <-s.failed:
+		return s.err()
+	}
+}
+
+// applier applies batches in a goroutine of its own, which can be left behind.
+func (s *Store) applier() {
+	for b := range s.applies {
+		s.applyResult <- guard(func() error { return s.db.ApplyNoSyncWait(b, pdb.Sync) })
+	}
+}
+
+// steadyFS is the file system that Pebble sees: an error that makes Pebble panic fails the store instead. These are the errors of
+// rotating the log: a log that is not all there, a new one that cannot be made, a directory that cannot be synced.
+type steadyFS struct {
+	vfs.FS
+	s *Store
+}
+
+// Unwrap implements vfs.FS.
+func (f *steadyFS) Unwrap() vfs.FS { return f.FS }
+
+// Create implements vfs.FS.
+func (f *steadyFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	return f.log(name, file, err)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (f *steadyFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(from, to, c)
+	return f.log(to, file, err)
+}
+
+func (f *steadyFS) log(name string, file vfs.File, err error) (vfs.File, error) {
+	if filepath.Ext(name) != ".log" {
+		return file, err
+	}
+	if err != nil {
+		f.s.lose(fmt.Errorf("write-ahead log: %w", err))
+		return nil, err
+	}
+	return &steadyLog{File: file, s: f.s}, nil
+}
+
+// OpenDir implements vfs.FS.
+func (f *steadyFS) OpenDir(name string) (vfs.File, error) {
+	dir, err := f.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &steadyDir{dir, f.s}, nil
+}
+
+// steadyLog is a file of the write-ahead log.
+type steadyLog struct {
+	vfs.File
+	s      *Store
+	broken atomic.Pointer[error]
+}
+
+// note keeps the first error; it is the commits that wait for it which fail the store.
+func (f *steadyLog) note(err error) error {
+	if err != nil {
+		f.broken.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// Write implements vfs.File.
+func (f *steadyLog) Write(p []byte) (int, error) {
+	n, err := f.File.Write(p)
+	return n, f.note(err)
+}
+
+// Sync implements vfs.File.
+func (f *steadyLog) Sync() error { return f.note(f.File.Sync()) }
+
+// SyncData implements vfs.File.
+func (f *steadyLog) SyncData() error { return f.note(f.File.SyncData()) }
+
+// SyncTo implements vfs.File.
+func (f *steadyLog) SyncTo(length int64) (fullSync bool, err error) {
+	fullSync, err = f.File.SyncTo(length)
+	return fullSync, f.note(err)
+}
+
+// Close implements vfs.File.
+func (f *steadyLog) Close() error {
+	err := f.note(f.File.Close())
+	if broken := f.broken.Load(); broken != nil {
+		f.s.lose(fmt.Errorf("write-ahead log: %w", *broken))
+	}
+	return err
+}
+
+// steadyDir is the store's directory.
+type steadyDir struct {
+	vfs.File
+	s *Store
+}
+
+// Sync implements vfs.File.
+func (d *steadyDir) Sync() error {
+	err := d.File.Sync()
+	if err != nil {
+		d.s.lose(fmt.Errorf("store directory: %w", err))
+	}
+	return err
+}
