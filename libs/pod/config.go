@@ -3,6 +3,7 @@ package pod
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/url"
 	"strconv"
@@ -64,9 +65,11 @@ type Config struct {
 
 // DefaultConfig returns the configuration of a pod without flags.
 func DefaultConfig() Config {
-	return Config{
+	c := Config{
 		Config: server.DefaultConfig(), Store: StoreFoundationDB, FDBRoot: DefaultRoot, Keyspace: DefaultKeyspace, Lanes: DefaultLanes,
 	}
+	c.MaxConcurrentStreams = math.MaxUint32 // Program.AnyStreams
+	return c
 }
 
 // Endpoints returns where the pods of a kind are.
@@ -184,8 +187,9 @@ const (
 // Program is the command line of a pod of kind k. Its flags that are not etcd's go to c.
 func Program(k Kind, c *Config) server.Program {
 	p := server.Program{
-		Name:  "headwater-" + string(k),
-		About: about[k],
+		AnyStreams: true,
+		Name:       "headwater-" + string(k),
+		About:      about[k],
 		Ignored: map[string]string{
 			"quota-backend-bytes": noteNoDisk, "cache-bytes": noteNoDisk, "memtable-bytes": noteNoDisk, "disk-reserve-bytes": noteNoDisk,
 		},

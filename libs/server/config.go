@@ -2,7 +2,6 @@ package server
 
 import (
 	"fmt"
-	"math"
 	"net/url"
 	"strings"
 	"time"
@@ -57,6 +56,10 @@ type Config struct {
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 }
 
+// DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of memory when all
+// are watches, and two orders more than what real clients open. (etcd has no bound.)
+const DefaultMaxStreams = 10_000
+
 // DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started
 // in the place of an etcd never meets that etcd's files.
 const DataDirSuffix = ".headwater"
@@ -77,7 +80,7 @@ func DefaultConfig() Config {
 		MaxRequestBytes:             3 << 19, // 1.5 MiB
 		MaxTxnOps:                   128,
 		MaxAnswerBytes:              512 << 20,
-		MaxConcurrentStreams:        math.MaxUint32,
+		MaxConcurrentStreams:        DefaultMaxStreams,
 		KeepaliveMinTime:            5 * time.Second,
 		KeepaliveInterval:           2 * time.Hour,
 		KeepaliveTimeout:            20 * time.Second,

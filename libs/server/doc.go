@@ -13,7 +13,11 @@
 //   - A flag that asks for security which is not there (TLS, tokens) stops the start. A flag that means nothing here is
 //     accepted, and all of those are named in one warning.
 //   - Nothing of a request's cost is spent on looking up metrics: counters are resolved when a service is registered.
-//   - Request bodies of HTTP requests are never read.
+//   - Accepting never waits for a client: connections wait for theirs in one room, from which the oldest goes (waiting.go). What a
+//     connection has to say before it costs more than its descriptor, HTTP/2's SETTINGS included, is said there.
+//   - Bodies of gRPC requests have a deadline, and a bound of memory for all together (bodies.go). Request bodies of HTTP requests are
+//     never read, and have a deadline too.
+//   - Nothing that clients send becomes a label of a metric unbounded in length or number.
 //   - A panic in a handler ends the process, as in etcd: a store whose invariants are in doubt must be opened again
 //     (locks may be held, a group half evaluated), and the write-ahead log makes that safe.
 //
@@ -21,7 +25,7 @@
 //
 // Health turns to NOT_SERVING, the listeners close, clients are told to open no new streams (GOAWAY), the drain function
 // ends the watch streams with Unavailable so that clients resume elsewhere, other streams end likewise (GRPC.Draining), requests under
-// way finish within StopGrace, then connections are closed. The caller closes the stores after Serve has returned.
+// way finish within StopGrace, then connections are closed, undecided ones before; handlers that do not notice are left behind. The caller closes the stores after Serve has returned.
 //
 // # Concurrency
 //

@@ -26,12 +26,13 @@ func fdMax() int {
 	return max(limit-fdReserve, limit/2)
 }
 
-// guard refuses connections when the process runs out of file descriptors. The system gives out the lowest free
-// descriptor, so that a high one says that nearly all are in use; nothing has to be counted, and connections keep
-// their type.
+// guard refuses connections when the process runs out of file descriptors, unless one that waits for its client can go instead. The
+// system gives out the lowest free descriptor, so that a high one says that nearly all are in use; nothing has to be counted, and
+// connections keep their type.
 type guard struct {
 	net.Listener
 	max     int // 0: no bound
+	waiting *waitingRoom
 	log     *slog.Logger
 	refused atomic.Int64
 	logged  time.Time // of the last line; Accept is called from one goroutine
@@ -40,7 +41,7 @@ type guard struct {
 func (g *guard) Accept() (net.Conn, error) {
 	for {
 		c, err := g.Listener.Accept()
-		if err != nil || g.max == 0 || descriptor(c) < g.max {
+		if err != nil || g.max == 0 || descriptor(c) < g.max || g.waiting.makeRoom() {
 			return c, err
 		}
 		c.Close()

@@ -2,6 +2,7 @@ package server
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 )
@@ -38,6 +39,9 @@ func Parse(args, environ []string) (Parsed, error) { return Standalone.Parse(arg
 // both set; here that is a warning.) Errors are of type UsageError.
 func (pr Program) Parse(args, environ []string) (Parsed, error) {
 	p := Parsed{Config: DefaultConfig()}
+	if pr.AnyStreams {
+		p.Config.MaxConcurrentStreams = math.MaxUint32
+	}
 	flags := pr.flags()
 	given, err := flags.scan(args)
 	if err != nil {

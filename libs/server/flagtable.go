@@ -77,7 +77,7 @@ var flagTable = []flagDef{
 	ignore(groupMember, "backend-batch-limit", "0", noteBbolt),
 	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }),
 	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 1, maxRequestBytesMax, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
-	number(groupMember, "max-concurrent-streams", "4294967295", "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }),
+	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }),
 	duration(groupMember, "grpc-keepalive-min-time", "5s", "Minimum interval that a client should wait before pinging the server.", func(c *Config) *time.Duration { return &c.KeepaliveMinTime }),
 	duration(groupMember, "grpc-keepalive-interval", "2h", "Interval of server-to-client pings that check whether a connection is alive (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveInterval }),
 	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),

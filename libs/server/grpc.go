@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/experimental"
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
-	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/wire"
 )
@@ -32,6 +33,9 @@ const (
 	// streamWorkers is how many goroutines are kept for requests: their stacks have grown already. Requests beyond
 	// that many at once get goroutines of their own.
 	streamWorkers = 256
+	// headerListMax bounds the header of a request (RFC 9113, 10.5.1: names, values and 32 bytes for each). Tokens and traces of real
+	// clients take a few kilobytes; HTTP/1 has the same bound.
+	headerListMax = httpHeaderBytesMax
 )
 
 // GRPCOptions are the limits of the gRPC server; etcd's flags of the same names.
@@ -57,6 +61,7 @@ type GRPC struct {
 	methods []*method
 	byName  map[string]*method // by full name
 	clients clientVersions
+	bodies  *bodies
 
 	sent, received atomic.Uint64 // message bytes
 
@@ -66,13 +71,15 @@ type GRPC struct {
 
 // NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
 func NewGRPC(o GRPCOptions) *GRPC {
-	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer()}
+	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer(), bodies: newBodies(o.MaxRequestBytes + requestOverhead)}
 	g.draining, g.drain = context.WithCancel(context.Background())
 	opts := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{sent: &g.sent, received: &g.received}),
 		grpc.InTapHandle(g.tap),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes + requestOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),
+		grpc.MaxHeaderListSize(headerListMax),
+		experimental.BufferPool(g.bodies.pool),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
@@ -128,7 +135,7 @@ func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	for i, sd := range desc.Streams {
 		m := g.addMethod(desc.ServiceName, sd.StreamName, streamType(sd))
 		d.Streams[i] = sd
-		d.Streams[i].Handler = countStream(m, sd.Handler)
+		d.Streams[i].Handler = g.countStream(m, sd.Handler)
 	}
 	g.server.RegisterService(&d, impl)
 }
@@ -145,31 +152,46 @@ func (g *GRPC) countUnary(m *method, md grpc.MethodDesc) func(any, context.Conte
 	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		m.started.Add(1)
 		begin := time.Now()
-		resp, err := h(srv, ctx, dec, nil)
+		receive := func(v any) error { return g.bodies.receive(ctx, func() error { return dec(v) }) }
+		resp, err := h(srv, ctx, receive, nil)
 		took := time.Since(begin)
-		m.finished(err, took)
+		code := codeOf(err)
+		m.finished(code, took)
 		if slow > 0 && took > slow {
-			g.logSlow(ctx, m, took, err)
+			g.logSlow(ctx, m, took, code)
 		}
 		return resp, err
 	}
 }
 
-func (g *GRPC) logSlow(ctx context.Context, m *method, took time.Duration, err error) {
+func (g *GRPC) logSlow(ctx context.Context, m *method, took time.Duration, code codes.Code) {
 	remote := "unknown"
 	if p, ok := peer.FromContext(ctx); ok {
 		remote = p.Addr.String()
 	}
-	g.options.Log.Warn("slow request", "method", m.service+"/"+m.name, "remote", remote, "took", took.String(), "code", status.Code(err).String())
+	g.options.Log.Warn("slow request", "method", m.service+"/"+m.name, "remote", remote, "took", took.String(), "code", code.String())
 }
 
-func countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {
+func (g *GRPC) countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) error {
 		m.started.Add(1)
 		begin := time.Now()
+		if m.kind == typeServerStream {
+			stream = &firstMessage{ServerStream: stream, bodies: g.bodies}
+		}
 		err := h(srv, stream)
-		m.finished(err, time.Since(begin))
+		m.finished(codeOf(err), time.Since(begin))
 		return err
+	}
+}
+
+// sweep begins to enforce the limits of bodies, and returns what ends that.
+func (g *GRPC) sweep() (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := background(func() { g.bodies.run(ctx) })
+	return func() {
+		cancel()
+		<-done
 	}
 }
 

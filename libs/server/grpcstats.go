@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -58,25 +59,28 @@ func newMethod(service, name, kind string, histogram bool) *method {
 	return m
 }
 
-func (m *method) finished(err error, took time.Duration) {
-	code := codes.OK
-	if err != nil {
-		if s, ok := status.FromError(err); ok {
-			code = s.Code()
-		} else {
-			code = status.FromContextError(err).Code() // as grpc-go answers such an error
-		}
+// codeOf is the code that grpc-go answers a handler's error with: a context that has ended has one of its own.
+func codeOf(err error) codes.Code {
+	if s, ok := status.FromError(err); ok {
+		return s.Code()
 	}
+	return status.FromContextError(err).Code()
+}
+
+func (m *method) finished(code codes.Code, took time.Duration) {
 	m.handled[min(code, codesMax-1)].Add(1)
 	if m.seconds != nil {
 		m.seconds.Observe(took.Seconds())
 	}
 }
 
-// clientVersionsMax bounds the values of the label client_api_version, which clients choose freely.
-const clientVersionsMax = 64
+// Bounds of the label client_api_version, which clients choose freely.
+const (
+	clientVersionsMax     = 64 // values
+	clientVersionBytesMax = 32 // of one; clientv3 sends "3.7.3"
+)
 
-// otherVersions counts the clients beyond clientVersionsMax.
+// otherVersions counts the clients beyond these bounds.
 const otherVersions = "other"
 
 // clientVersions counts requests by the version that clients send as metadata.
@@ -89,6 +93,9 @@ type clientRequests struct{ unary, stream atomic.Uint64 }
 
 // of returns the counters of version v.
 func (c *clientVersions) of(v string) *clientRequests {
+	if len(v) > clientVersionBytesMax {
+		v = otherVersions
+	}
 	if m := c.byVersion.Load(); m != nil {
 		if r := (*m)[v]; r != nil {
 			return r
@@ -113,7 +120,7 @@ func (c *clientVersions) add(v string) *clientRequests {
 		}
 	}
 	r := &clientRequests{}
-	next[v] = r
+	next[strings.Clone(v)] = r // v is a part of a header, which would be kept
 	c.byVersion.Store(&next)
 	return r
 }
@@ -137,8 +144,12 @@ func (g *GRPC) tap(ctx context.Context, info *tap.Info) (context.Context, error)
 	case m == nil: // grpc-go will answer Unimplemented
 	case m.kind == typeUnary:
 		r.unary.Add(1)
+		ctx = g.bodies.expect(ctx)
 	default:
 		r.stream.Add(1)
+		if m.kind == typeServerStream {
+			ctx = g.bodies.expect(ctx)
+		}
 	}
 	return ctx, nil
 }

@@ -20,9 +20,11 @@ import (
 
 // Limits of an HTTP/1 connection.
 const (
-	httpHeaderTimeout  = 30 * time.Second
+	httpHeaderTimeout  = sniffTimeout
+	httpBodyTimeout    = 5 * time.Second // no answer but a profile's depends on a body
 	httpIdleTimeout    = 2 * time.Minute
-	httpWriteTimeout   = 5 * time.Minute // a CPU profile takes as long as was asked for
+	httpAnswerTimeout  = 10 * time.Second // until a client has taken its answer
+	httpWriteTimeout   = 5 * time.Minute  // the same for profiles: one of the CPU takes as long as was asked for
 	httpHeaderBytesMax = 64 << 10
 	scrapesMax         = 4 // metrics requests served at once
 )
@@ -63,23 +65,46 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	client.HandleFunc("/v3/", serveNoGateway)
 	client.HandleFunc("/v3beta/", serveNoGateway)
 	if o.Pprof {
-		client.HandleFunc("/debug/pprof/", pprof.Index)
-		client.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
-		client.HandleFunc("/debug/pprof/profile", pprof.Profile)
-		client.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
-		client.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		client.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
+		client.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
+		client.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
+		client.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
+		client.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
 	}
 	return httpHandlers{client: accessControl(o, client), metrics: metrics}
 }
 
-func newHTTPServer(h http.Handler) *http.Server {
+// newHTTPServer serves h; its connections are in the waiting room while they wait for a request.
+func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	return &http.Server{
-		Handler:           h,
+		Handler:           hurried(h),
+		ConnState:         waiting.connState,
 		ReadHeaderTimeout: httpHeaderTimeout,
 		WriteTimeout:      httpWriteTimeout,
 		IdleTimeout:       httpIdleTimeout,
 		MaxHeaderBytes:    httpHeaderBytesMax,
 		ErrorLog:          log.New(discard{}, "", 0), // what clients do wrong, as in etcd
+	}
+}
+
+// hurried bounds how long a request may take: its body, which net/http reads before the next request whether a handler does or not, and
+// the answer. Errors are those of connections that have ended.
+func hurried(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, now := http.NewResponseController(w), time.Now()
+		if r.ContentLength != 0 {
+			_ = c.SetReadDeadline(now.Add(httpBodyTimeout))
+		}
+		_ = c.SetWriteDeadline(now.Add(httpAnswerTimeout))
+		next.ServeHTTP(w, r)
+	})
+}
+
+// unhurried lets an answer take as long as the server lets any.
+func unhurried(next http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(httpWriteTimeout)) // as in hurried
+		next(w, r)
 	}
 }
 

@@ -34,11 +34,12 @@ func (s *Server) Lobby(o LobbyOptions) (leave func()) {
 		Health: absent{o.Why}, Ready: []Check{{Name: "serving", Run: func(context.Context) error { return o.Why() }}},
 		Versions: o.Versions, Metrics: prometheus.NewRegistry(), Log: o.Log,
 	})
-	client, metrics := newHTTPServer(handlers.client), newHTTPServer(handlers.metrics)
+	waiting := newWaitingRoom(o.Log)
+	client, metrics := newHTTPServer(handlers.client, waiting), newHTTPServer(handlers.metrics, waiting)
 	borrowed := make([]*borrowedListener, len(s.listeners))
 	for i, l := range s.listeners {
 		borrowed[i] = &borrowedListener{Listener: l.Listener}
-		serveListener(l.role, borrowed[i], g, client, metrics, o.Log, func(serve func() error) {
+		serveListener(l.role, borrowed[i], servers{g, client, metrics, waiting}, o.Log, func(serve func() error) {
 			go func() { _ = serve() }() // ends with its listener, which is all that can happen to it
 		})
 	}
@@ -52,10 +53,15 @@ func (s *Server) Lobby(o LobbyOptions) (leave func()) {
 	}
 }
 
+// lobbyStreamsMax bounds the calls of a connection that are being refused.
+const lobbyStreamsMax = 100
+
 // lobbyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
 func lobbyGRPC(o LobbyOptions) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.ConnectionTimeout(sniffTimeout),
+		grpc.MaxHeaderListSize(headerListMax),
+		grpc.MaxConcurrentStreams(lobbyStreamsMax),
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 			return status.Errorf(codes.Unavailable, "headwater: starting: %v", o.Why())
 		}),
@@ -75,24 +81,31 @@ func (a absent) Read(context.Context, bool) error { return a.why() }
 // Alarms implements Health.
 func (absent) Alarms() []*pb.AlarmMember { return nil }
 
+// servers are who serves the listeners of a process, and where connections wait for their clients.
+type servers struct {
+	grpc            *grpc.Server
+	client, metrics *http.Server
+	waiting         *waitingRoom
+}
+
 // serveListener serves one listener in its role; run starts what it is given in the background.
-func serveListener(r role, l net.Listener, g *grpc.Server, client, metrics *http.Server, log *slog.Logger, run func(serve func() error)) {
+func serveListener(r role, l net.Listener, to servers, log *slog.Logger, run func(serve func() error)) {
 	switch r {
 	case roleBoth:
-		split := newSplitter(l, log)
+		split := newSplitter(l, to.waiting, log)
 		run(split.serve)
-		run(func() error { return g.Serve(split.http2) })
-		run(func() error { return client.Serve(split.http1) })
+		run(func() error { return to.grpc.Serve(split.http2) })
+		run(func() error { return to.client.Serve(split.http1) })
 	case roleGRPC:
 		// Not gRPC by itself: see the package comment on first bytes.
-		split := newSplitter(l, log)
+		split := newSplitter(l, to.waiting, log)
 		_ = split.http1.Close() // connections of HTTP/1 are closed
 		run(split.serve)
-		run(func() error { return g.Serve(split.http2) })
+		run(func() error { return to.grpc.Serve(split.http2) })
 	case roleHTTP:
-		run(func() error { return client.Serve(l) })
+		run(func() error { return to.client.Serve(l) })
 	case roleMetrics:
-		run(func() error { return metrics.Serve(l) })
+		run(func() error { return to.metrics.Serve(l) })
 	}
 }
 

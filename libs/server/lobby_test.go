@@ -103,7 +103,6 @@ func TestFirstWord(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00" // a frame
 			b := make([]byte, 9)
 			_ = conn.SetReadDeadline(time.Now().Add(50 * time.Millisecond))
 			if n, err := conn.Read(b); err == nil {

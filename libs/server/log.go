@@ -48,7 +48,7 @@ func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, closeLogs 
 		case outputStdout:
 			outs = append(outs, stdout)
 		default:
-			f, err := os.OpenFile(o, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+			f, err := os.OpenFile(o, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 			if err != nil {
 				return nil, nil, errors.Join(fmt.Errorf("--log-outputs: %w", err), closeFiles())
 			}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"os/signal"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 )
@@ -21,6 +23,9 @@ type Program struct {
 	// it, with the reason.
 	Flags   []Flag
 	Ignored map[string]string
+	// AnyStreams says that its connections are those of a router and of other processes, which carry the streams of many clients:
+	// --max-concurrent-streams has no bound by default.
+	AnyStreams bool
 }
 
 // Standalone is the program with exactly the flags of flagTable.
@@ -45,6 +50,9 @@ func (pr Program) flags() flagSet {
 	for i := range s.defs {
 		if note, ok := pr.Ignored[s.defs[i].name]; ok {
 			s.defs[i].kind, s.defs[i].note = ignored, note
+		}
+		if pr.AnyStreams && s.defs[i].name == "max-concurrent-streams" {
+			s.defs[i].def = strconv.FormatUint(math.MaxUint32, 10)
 		}
 	}
 	for _, f := range pr.Flags {

@@ -13,13 +13,16 @@ import (
 	"google.golang.org/grpc"
 )
 
-// How long a stop may take.
+// How long a stop may take: with CloseGrace less than 3 s whatever clients do.
 const (
 	// DrainGrace is how long the drain function may take to end watch streams.
-	DrainGrace = 2 * time.Second
-	// StopGrace is how long requests under way may take to finish after that. Those that wait for others (locks, campaigns) use
-	// it up.
-	StopGrace = 2 * time.Second
+	DrainGrace = 500 * time.Millisecond
+	// StopGrace is how long requests under way may take to finish after that; then connections are cut.
+	StopGrace = time.Second
+	// abandonGrace is how long their handlers may take to notice. Those that do not are left behind.
+	abandonGrace = 250 * time.Millisecond
+	// CloseGrace is what is left of 3 s for the stores to close.
+	CloseGrace = time.Second
 )
 
 // Options are the parts of a Server.
@@ -64,7 +67,8 @@ func (s *Server) Close() { closeAll(s.listeners) }
 // It logs etcd's "ready to serve client requests" when it is.
 func (s *Server) Serve(ctx context.Context, o Options) error {
 	handlers := newHTTP(o.HTTP)
-	client, metrics := newHTTPServer(handlers.client), newHTTPServer(handlers.metrics)
+	waiting := newWaitingRoom(o.Log)
+	client, metrics := newHTTPServer(handlers.client, waiting), newHTTPServer(handlers.metrics, waiting)
 
 	failed := make(chan error, 1)
 	var wg sync.WaitGroup
@@ -82,9 +86,11 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	// Messages and order are etcd's: test frameworks and unit files wait for the first.
 	o.Log.Info("ready to serve client requests")
 	limit := fdMax()
+	stopSweep := o.GRPC.sweep()
+	defer stopSweep()
 	for _, l := range s.listeners {
-		guarded := &guard{Listener: l, max: limit, log: o.Log}
-		serveListener(l.role, guarded, o.GRPC.server, client, metrics, o.Log, func(serve func() error) { run(l.url, serve) })
+		guarded := &guard{Listener: l, max: limit, waiting: waiting, log: o.Log}
+		serveListener(l.role, guarded, servers{o.GRPC.server, client, metrics, waiting}, o.Log, func(serve func() error) { run(l.url, serve) })
 		if l.role == roleMetrics {
 			o.Log.Info("serving metrics", "address", l.url)
 			continue
@@ -101,6 +107,7 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	case err = <-failed:
 	}
 	s.stop(o, client, metrics)
+	waiting.close()
 	wg.Wait()
 	return err
 }
@@ -123,23 +130,44 @@ func (s *Server) stop(o Options, servers ...*http.Server) {
 // stopGRPC tells clients first that their connections take no new streams (GOAWAY) and drains then, so that what is
 // drained does not come back on the same connection.
 func stopGRPC(o Options) {
-	done := make(chan struct{})
-	go func() {
-		o.GRPC.server.GracefulStop()
-		close(done)
-	}()
+	done := background(o.GRPC.server.GracefulStop)
 	if o.Drain != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), DrainGrace)
-		o.Drain(ctx)
+		within(DrainGrace, background(func() { o.Drain(ctx) }))
 		cancel()
 	}
 	o.GRPC.drain()
-	select {
-	case <-done:
-	case <-time.After(StopGrace):
-		o.GRPC.server.Stop()
-		<-done
+	if within(StopGrace, done) {
+		return
 	}
+	stopped := background(o.GRPC.server.Stop)
+	if !within(abandonGrace, done, stopped) {
+		o.Log.Warn("requests go on although their connections have been cut; they are left behind")
+	}
+}
+
+// background calls f and returns a channel that is closed when f has returned.
+func background(f func()) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f()
+	}()
+	return done
+}
+
+// within waits for all of done, but not longer than d; it tells whether they came.
+func within(d time.Duration, done ...<-chan struct{}) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	for _, c := range done {
+		select {
+		case <-c:
+		case <-timer.C:
+			return false
+		}
+	}
+	return true
 }
 
 func stopHTTP(srv *http.Server) {

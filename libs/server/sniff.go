@@ -7,19 +7,29 @@ import (
 	"net"
 	"sync"
 	"time"
+
+	"golang.org/x/net/http2"
 )
 
 const (
 	// sniffTimeout is how long a connection may take to say by its first bytes what it speaks.
 	sniffTimeout = 10 * time.Second
-	// sniffingMax bounds the connections that have not said it yet; further ones wait in the system's backlog.
-	sniffingMax = 4096
 	// acceptRetryMax bounds the pause after a failed Accept (too many open files).
 	acceptRetryMax = time.Second
+
+	frameHeaderBytes = 9 // RFC 9113, 4.1
+	// settingsBytesMax bounds the first SETTINGS of a client: 170 settings, of which HTTP/2 knows fewer than ten.
+	settingsBytesMax = 1020
+	// headBytesMax is how much of a connection is looked at.
+	headBytesMax = len(http2.ClientPreface) + frameHeaderBytes + settingsBytesMax
 )
 
-// prefaceHead is the start of the HTTP/2 client preface (RFC 9113, 3.4). No HTTP/1 request line begins with it.
-var prefaceHead = []byte("PRI * HTTP/2.0")
+var (
+	// preface is what a client of HTTP/2 begins with (RFC 9113, 3.4), before its SETTINGS.
+	preface = []byte(http2.ClientPreface)
+	// prefaceHead is the start of it that no request line of HTTP/1 begins with.
+	prefaceHead = preface[:len("PRI * HTTP/2.0")]
+)
 
 // verdict is what the first bytes of a connection say.
 type verdict int
@@ -27,45 +37,60 @@ type verdict int
 const (
 	undecided verdict = iota
 	isHTTP1
-	isHTTP2
+	isHTTP2   // and the client's part of the handshake is there: grpc-go will not wait for any of it
+	isNeither // begins like HTTP/2 and goes on otherwise
 )
 
 // judge looks at the first bytes of a connection, as many as have come.
 func judge(head []byte) verdict {
 	n := min(len(head), len(prefaceHead))
-	switch {
-	case !bytes.Equal(head[:n], prefaceHead[:n]):
+	if !bytes.Equal(head[:n], prefaceHead[:n]) {
 		return isHTTP1
-	case n == len(prefaceHead):
-		return isHTTP2
 	}
-	return undecided
+	n = min(len(head), len(preface))
+	if !bytes.Equal(head[:n], preface[:n]) {
+		return isNeither
+	}
+	frame := head[n:]
+	if len(frame) < frameHeaderBytes {
+		return undecided
+	}
+	size := int(frame[0])<<16 | int(frame[1])<<8 | int(frame[2])
+	switch {
+	case http2.FrameType(frame[3]) != http2.FrameSettings || size > settingsBytesMax:
+		return isNeither
+	case len(frame) < frameHeaderBytes+size:
+		return undecided
+	}
+	return isHTTP2
 }
 
-// splitter shares one listener between an HTTP/2 and an HTTP/1 server.
+// splitter shares one listener between an HTTP/2 and an HTTP/1 server. Accepting never waits for a client: who has not said yet what
+// it speaks is in the waiting room.
 type splitter struct {
 	root         net.Listener
 	http1, http2 *handoff
+	waiting      *waitingRoom
 	log          *slog.Logger
-	sniffing     chan struct{} // slots
 	wg           sync.WaitGroup
 }
 
-func newSplitter(root net.Listener, log *slog.Logger) *splitter {
+func newSplitter(root net.Listener, waiting *waitingRoom, log *slog.Logger) *splitter {
 	return &splitter{
-		root:     root,
-		http1:    newHandoff(root.Addr()),
-		http2:    newHandoff(root.Addr()),
-		log:      log,
-		sniffing: make(chan struct{}, sniffingMax),
+		root:    root,
+		http1:   newHandoff(root.Addr()),
+		http2:   newHandoff(root.Addr()),
+		waiting: waiting,
+		log:     log,
 	}
 }
 
-// serve accepts until the root listener is closed; then it closes both sides and waits for connections being sniffed.
+// serve accepts until the root listener is closed; then it closes both sides, and the connections that are undecided.
 func (s *splitter) serve() error {
 	defer func() {
 		s.http1.Close()
 		s.http2.Close()
+		s.waiting.close()
 		s.wg.Wait()
 	}()
 	var pause time.Duration
@@ -81,35 +106,32 @@ func (s *splitter) serve() error {
 			continue
 		}
 		pause = 0
-		s.sniffing <- struct{}{}
-		s.wg.Add(1)
-		go func() {
-			defer s.wg.Done()
-			defer func() { <-s.sniffing }()
-			s.sort(c)
-		}()
+		s.waiting.enter(c)
+		s.wg.Go(func() { s.sort(c) })
 	}
 }
 
-// sort waits for the first bytes of c and hands it to its server.
+// sort waits for the first bytes of c and hands it to its server. What comes before them, such as the handshake of TLS, belongs here:
+// under the same deadline and in the same room.
 func (s *splitter) sort(c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(sniffTimeout)) // a failure shows in the read
-	c, v, err := sniff(c)
-	if err != nil {
+	to, v, err := sniff(c)
+	stays := s.waiting.leave(c)
+	if err != nil || !stays || v == isNeither {
 		c.Close()
 		return
 	}
 	_ = c.SetReadDeadline(time.Time{})
-	to := s.http1
 	if v == isHTTP2 {
-		to = s.http2
+		s.http2.give(to)
+	} else {
+		s.http1.give(to)
 	}
-	to.give(c)
 }
 
 // sniffByReading reads until judge has decided and returns a connection that gives those bytes again.
 func sniffByReading(c net.Conn) (net.Conn, verdict, error) {
-	head := make([]byte, 0, len(prefaceHead))
+	head := make([]byte, 0, headBytesMax)
 	for {
 		n, err := c.Read(head[len(head):cap(head)])
 		head = head[:len(head)+n]

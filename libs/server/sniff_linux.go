@@ -19,7 +19,7 @@ func sniff(c net.Conn) (net.Conn, verdict, error) {
 		return c, undecided, err
 	}
 	var (
-		head [14]byte // len(prefaceHead)
+		head [headBytesMax]byte
 		v    verdict
 		peek error
 	)

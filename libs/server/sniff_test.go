@@ -2,27 +2,42 @@ package server
 
 import (
 	"bytes"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/net/http2"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/tap"
 )
 
 func TestJudge(t *testing.T) {
 	for head, want := range map[string]verdict{
-		"":                    undecided,
-		"P":                   undecided,
-		"PRI * HTTP/2.":       undecided,
-		"PRI * HTTP/2.0":      isHTTP2,
-		http2.ClientPreface:   isHTTP2,
+		"":                     undecided,
+		"P":                    undecided,
+		"PRI * HTTP/2.":        undecided,
+		"PRI * HTTP/2.0":       undecided,
+		http2.ClientPreface:    undecided,
+		"PRI * HTTP/2.0\r\n\n": isNeither,
+
+		http2.ClientPreface + "\x00\x00\x06\x04":                                 undecided,
+		http2.ClientPreface + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "12345":   undecided,
+		http2.ClientPreface + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "123456":  isHTTP2,
+		http2.ClientPreface + "\x00\x00\x06\x04\x00\x00\x00\x00\x00" + "1234567": isHTTP2,
+		http2.ClientPreface + "\x00\x00\x06\x01\x00\x00\x00\x00\x00":             isNeither, // HEADERS
+		http2.ClientPreface + "\x00\x04\x00\x04\x00\x00\x00\x00\x00":             isNeither, // too long
+
 		"G":                   isHTTP1,
 		"POST / HTTP/1.1\r\n": isHTTP1,
 		"PRI * HTTP/1.1\r\n":  isHTTP1,
@@ -34,6 +49,9 @@ func TestJudge(t *testing.T) {
 		}
 	}
 }
+
+// settings is an empty SETTINGS frame.
+const settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
 
 // pipe returns both ends of a TCP connection.
 func pipe(t *testing.T) (client, server net.Conn) {
@@ -60,8 +78,9 @@ func TestSniff(t *testing.T) {
 			pieces []string
 			want   verdict
 		}{
-			{[]string{http2.ClientPreface + "more"}, isHTTP2},
-			{[]string{"PRI", " * HTTP/", "2.0", "\r\n\r\nSM\r\n\r\n"}, isHTTP2},
+			{[]string{http2.ClientPreface + settings + "more"}, isHTTP2},
+			{[]string{"PRI", " * HTTP/", "2.0", "\r\n\r\nSM\r\n\r\n", settings[:5], settings[5:]}, isHTTP2},
+			{[]string{http2.ClientPreface + "GET / HTTP/1.1"}, isNeither},
 			{[]string{"P", "O", "ST / HTTP/1.1\r\n\r\n"}, isHTTP1},
 			{[]string{"GET / HTTP/1.1\r\n\r\n"}, isHTTP1},
 		} {
@@ -122,13 +141,13 @@ func TestSplitterKeepsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l, slog.New(slog.DiscardHandler))
+	s := newSplitter(l, newWaitingRoom(slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
 	done := make(chan error)
 	go func() { done <- s.serve() }()
 	for _, c := range []struct {
 		head string
 		side *handoff
-	}{{http2.ClientPreface, s.http2}, {"GET / HTTP/1.1\r\n", s.http1}} {
+	}{{http2.ClientPreface + settings, s.http2}, {"GET / HTTP/1.1\r\n", s.http1}} {
 		client, err := net.Dial("tcp", l.Addr().String())
 		if err != nil {
 			t.Fatal(err)
@@ -160,7 +179,7 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	g := &guard{Listener: l, max: 1, log: slog.New(slog.DiscardHandler)}
+	g := &guard{Listener: l, max: 1, waiting: newWaitingRoom(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler)}
 	accepted := make(chan error, 1)
 	go func() {
 		_, err := g.Accept()
@@ -206,5 +225,39 @@ func TestTap(t *testing.T) {
 	versions := *g.clients.byVersion.Load()
 	if len(versions) != clientVersionsMax+1 || versions[otherVersions].unary.Load() != clientVersionsMax {
 		t.Errorf("%d versions, %v others", len(versions), versions[otherVersions])
+	}
+	g.clients = clientVersions{}
+	for range 2 {
+		if err := ask(strings.Repeat("9", clientVersionBytesMax+1)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if versions := *g.clients.byVersion.Load(); len(versions) != 1 || versions[otherVersions].unary.Load() != 2 {
+		t.Errorf("long versions: %v", versions)
+	}
+}
+
+// TestSlowCode: a call is logged with the code that its client gets and that is counted, whatever kind of error the handler returned.
+func TestSlowCode(t *testing.T) {
+	for want, err := range map[string]error{
+		"OK": nil, "Canceled": fmt.Errorf("store: %w", context.Canceled), "DeadlineExceeded": context.DeadlineExceeded,
+		"NotFound": status.Error(codes.NotFound, ""), "Unknown": io.EOF,
+	} {
+		var out bytes.Buffer
+		g := NewGRPC(GRPCOptions{SlowRequest: 1, Log: slog.New(slog.NewTextHandler(&out, nil))})
+		defer g.server.Stop()
+		m := g.addMethod("s", "m", typeUnary)
+		call := g.countUnary(m, grpc.MethodDesc{Handler: func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+			return nil, err
+		}})
+		_, _ = call(nil, t.Context(), nil, nil)
+		if !strings.Contains(out.String(), "code="+want+"\n") {
+			t.Errorf("%v is logged as %s", err, out.String())
+		}
+		for code := range m.handled {
+			if n := m.handled[code].Load(); (n == 1) != (codes.Code(code).String() == want) {
+				t.Errorf("%v: %d of code %v", err, n, codes.Code(code))
+			}
+		}
 	}
 }

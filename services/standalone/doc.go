@@ -10,6 +10,7 @@
 //   - A start that fails prints one line and leaves the data directory as it was. The directory of an etcd is never
 //     written to.
 //   - A store that has failed ends the process (exit code 1): what it has acknowledged is on disk.
+//   - After a signal the process ends within 3 s; a store that is not closed by then is left as after a crash.
 //   - Exit codes: 0 after a signal, 1 for what went wrong, 2 for flags and variables.
 //
 // # Testing

@@ -32,6 +32,7 @@ func serve(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) (err 
 	if err := checkDir(c.Dir()); err != nil {
 		return err
 	}
+	warnReadable(log, c.Dir())
 	srv, err := server.Listen(ctx, c)
 	if err != nil {
 		return err
@@ -46,11 +47,30 @@ func serve(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) (err 
 	log.Info("opened", "data-dir", c.Dir(), "took", time.Since(begin).String(), "revision", n.startRevision,
 		"cluster-id", fmt.Sprintf("%x", n.header.ClusterID), "member-id", fmt.Sprintf("%x", n.header.MemberID))
 	err = srv.Serve(ctx, server.Options{GRPC: n.grpc, HTTP: n.httpOptions(c), Drain: n.drain, Log: log})
-	err = errors.Join(err, failure(ctx), n.close())
+	err = errors.Join(err, failure(ctx), closeWithin(server.CloseGrace, n.close))
+	if errors.Is(err, errStillClosing) {
+		log.Warn("the store takes long to close; the next start reads its log again, as after a crash")
+		return nil
+	}
 	if err == nil {
 		log.Info("stopped")
 	}
 	return err
+}
+
+// errStillClosing says that the process ends before its store is closed. Nothing that was acknowledged is lost by that.
+var errStillClosing = errors.New("the store is still being closed")
+
+// closeWithin calls closeAll and does not wait for it longer than d.
+func closeWithin(d time.Duration, closeAll func() error) error {
+	done := make(chan error, 1)
+	go func() { done <- closeAll() }()
+	select {
+	case err := <-done:
+		return err
+	case <-time.After(d):
+		return errStillClosing
+	}
 }
 
 // failure is why ctx has ended, if that was not a signal.
@@ -67,6 +87,16 @@ func logStart(log *slog.Logger, p server.Parsed) {
 	log.Info("starting headwater", "headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion,
 		"name", p.Config.Name, "data-dir", p.Config.Dir(), "pid", os.Getpid())
 	p.Log(log)
+}
+
+// warnReadable says so when others may look into the data directory, as after it was made by hand.
+func warnReadable(log *slog.Logger, dir string) {
+	for _, d := range []string{dir, filepath.Join(dir, storeDir)} {
+		if fi, err := os.Stat(d); err == nil && fi.Mode().Perm()&0o077 != 0 {
+			log.Warn("others may read the data directory", "directory", d, "permissions", fi.Mode().Perm().String(), "recommended", os.FileMode(0o700).String())
+			return
+		}
+	}
 }
 
 // checkDir refuses a data directory that belongs to an etcd.
