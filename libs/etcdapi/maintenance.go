@@ -39,6 +39,7 @@ var (
 
 var (
 	errSnapshot      = status.Error(codes.Unimplemented, "headwater: snapshots are not supported yet")
+	errUnknownAlarm  = status.Error(codes.InvalidArgument, "headwater: unknown alarm type")
 	errUnknownAction = status.Error(codes.Unknown, "etcdserver: unknown method") // etcd's text, its only code for it
 )
 
@@ -103,6 +104,10 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		activate := r.GetAction() == pb.AlarmRequest_ACTIVATE
 		if r.GetAlarm() == pb.AlarmType_NONE {
 			break
+		}
+		// etcd keeps it, and shows it until somebody clears a number that has no name.
+		if _, known := pb.AlarmType_name[int32(r.GetAlarm())]; !known && activate {
+			return nil, errUnknownAlarm
 		}
 		changed, err := s.alarms.SetAlarm(ctx, r.GetMemberID(), r.GetAlarm(), activate)
 		if err != nil {
