@@ -160,6 +160,25 @@ func (s *Server) Stop() error {
 	return nil
 }
 
+// Wait returns the exit code of a process that ends by itself, -1 if a signal ends it. It is an error if that takes longer than patience.
+func (s *Server) Wait(patience time.Duration) (code int, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cmd == nil {
+		return 0, ErrNotRunning
+	}
+	timeout := time.NewTimer(patience)
+	defer timeout.Stop()
+	select {
+	case <-s.exited:
+		code = s.cmd.ProcessState.ExitCode()
+		s.cmd = nil
+		return code, nil
+	case <-timeout.C:
+		return 0, fmt.Errorf("hw: %s has not ended after %v\n%s", s.prog.Name, patience, s.log)
+	}
+}
+
 // Pause stops the process's execution until Resume.
 func (s *Server) Pause() error { return s.signal(syscall.SIGSTOP) }
 

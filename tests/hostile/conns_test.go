@@ -1,0 +1,137 @@
+package hostile
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/net/http2"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/tests/internal/attack"
+)
+
+// TestSilent: beside more silent connections than the server keeps, others are served; the oldest have been closed for it, the
+// youngest have not. So it is with those that stop in the middle of their first words.
+func TestSilent(t *testing.T) {
+	for name, text := range map[string]string{
+		"nothing": "", "half a preface": attack.Preface[:9], "half a frame": attack.Preface + attack.Settings[:5], "half a request": "GET /health HTTP/1.1\r\nHost: ",
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := run(t)
+			conns, err := attack.Say(within(t), s.Endpoint(), 4096+512, text)
+			if err != nil {
+				t.Skip("no descriptors for so many connections: ", err)
+			}
+			defer conns.Close()
+			begin := time.Now()
+			if _, err := client(t, s).Put(within(t), "k", "v"); err != nil {
+				t.Fatal(err)
+			}
+			metrics(t, s) // and HTTP
+			took := time.Since(begin)
+			t.Logf("connected and served in %v", took)
+			if took > soon {
+				t.Errorf("that is more than %v", soon)
+			}
+			youngest := conns[len(conns)-1]
+			_ = youngest.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+			_, err = youngest.Read(make([]byte, 1))
+			var timeout net.Error
+			if !errors.As(err, &timeout) || !timeout.Timeout() {
+				t.Errorf("the youngest connection: %v", err)
+			}
+			if err := attack.Closed(conns[0], patience); err != nil {
+				t.Errorf("the oldest connection is open: %v", err)
+			}
+		})
+	}
+}
+
+// TestUnfinished: of 400 puts that never end most are ended for the memory they hold, and a client that is only slow is served beside
+// the others. All their memory is given back.
+func TestUnfinished(t *testing.T) {
+	const attacks, size = 400, 1_900_000
+	s := run(t)
+	ctx, cancel := context.WithCancel(within(t))
+	defer cancel()
+	ended := make(chan string, attacks)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer cancel()
+	for range attacks / 8 {
+		tr := attack.Transport()
+		defer tr.CloseIdleConnections()
+		for range 8 {
+			wg.Go(func() {
+				if status, err := attack.Call(ctx, tr, s.Endpoint(), "/etcdserverpb.KV/Put", &attack.Body{Bytes: size}); err == nil {
+					ended <- status
+				}
+			})
+		}
+	}
+	const kept = (128 << 20) / size // what the bound leaves room for, and no more
+	for range attacks - kept {
+		select {
+		case status := <-ended:
+			if status != "4" { // DeadlineExceeded
+				t.Fatalf("ended with code %s", status)
+			}
+		case <-ctx.Done():
+			t.Fatal("they are held")
+		}
+	}
+	if _, err := client(t, s).Put(within(t), "k", "v"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestSlow: a client with a link of 300 kB/s has its largest put.
+func TestSlow(t *testing.T) {
+	s := run(t)
+	m, err := proto.Marshal(&pb.PutRequest{Key: []byte("slow"), Value: []byte(strings.Repeat("v", 1_500_000))})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := attack.Transport()
+	defer tr.CloseIdleConnections()
+	status, err := attack.Call(within(t), tr, s.Endpoint(), "/etcdserverpb.KV/Put", &attack.Body{Whole: m, Chunk: 15_000, Pause: 50 * time.Millisecond})
+	if err != nil || status != "0" {
+		t.Fatal(status, err)
+	}
+	if r, err := client(t, s).Get(within(t), "slow", clientv3.WithCountOnly()); err != nil || r.Count != 1 {
+		t.Error(r, err)
+	}
+}
+
+// TestStreamBound: a connection is told how many streams it may have.
+func TestStreamBound(t *testing.T) {
+	const want = 10_000
+	s := run(t)
+	conns, err := attack.Say(within(t), s.Endpoint(), 1, attack.Preface+attack.Settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conns.Close()
+	frame, err := http2.NewFramer(io.Discard, conns[0]).ReadFrame()
+	if err != nil {
+		t.Fatal(err)
+	}
+	settings, ok := frame.(*http2.SettingsFrame)
+	if !ok {
+		t.Fatalf("a %T comes first", frame)
+	}
+	if n, ok := settings.Value(http2.SettingMaxConcurrentStreams); !ok || n != want {
+		t.Errorf("%d streams (told: %v), want %d", n, ok, want)
+	}
+	if n, ok := settings.Value(http2.SettingMaxHeaderListSize); !ok || n > 64<<10 {
+		t.Errorf("header lists of %d bytes (told: %v)", n, ok)
+	}
+}

@@ -1,0 +1,79 @@
+package hostile
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve")) // it serves all tests
+}
+
+// patience bounds every wait. soon is less than the 10 s after which the server gives up connections that say nothing: what takes
+// longer has waited for them. (A stop takes 3 s at most; the rest is for a machine that is busy.)
+const (
+	patience = 2 * time.Minute
+	soon     = 8 * time.Second
+)
+
+func run(t *testing.T, args ...string) *hw.Server {
+	t.Helper()
+	return hw.Run(t, hw.Headwater(t), t.TempDir()+"/d", args...)
+}
+
+func client(t *testing.T, s *hw.Server) *clientv3.Client {
+	t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL()}, Logger: zap.NewNop(), DialTimeout: patience})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+func within(t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+func metrics(t *testing.T, s *hw.Server) string {
+	t.Helper()
+	req, err := http.NewRequestWithContext(within(t), http.MethodGet, s.URL()+"/metrics", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+// fill puts n keys under "big/", so that a list of all is larger than any buffer on its way.
+func fill(t *testing.T, c *clientv3.Client, n, bytes int) {
+	t.Helper()
+	value := strings.Repeat("v", bytes)
+	for i := range n {
+		if _, err := c.Put(within(t), "big/"+string(rune('a'+i)), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
