@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -225,7 +226,7 @@ func testCounters(t *testing.T, e Engine) {
 // increment adds 1 to the counter at key and returns its new value.
 func increment(s engine.Store, key []byte) (uint64, engine.Stamp, error) {
 	ctx := context.Background()
-	for range attemptsMax {
+	for deadline := time.Now().Add(waitLimit); time.Now().Before(deadline); { // a disk may be slow, and attempts are quick
 		x, err := s.Begin(ctx)
 		if err != nil {
 			return 0, engine.Stamp{}, err

@@ -81,7 +81,7 @@ func (f *ledgerFS) Create(path string, c vfs.DiskWriteCategory) (vfs.File, error
 	}
 	file, err := f.FS.Create(path, c)
 	if kindOf(name) == kindLog {
-		return f.openedLog(file, name, "-", err), nil
+		return f.openedLog(file, name, "-", err)
 	}
 	if err != nil {
 		return nil, err
@@ -103,22 +103,22 @@ func (f *ledgerFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs.
 	if err == nil {
 		f.l.later(itemGone + " " + f.PathBase(from))
 	}
-	return f.openedLog(file, f.PathBase(to), f.PathBase(from), err), nil
+	return f.openedLog(file, f.PathBase(to), f.PathBase(from), err)
 }
 
 // openedLog writes down that a log exists. err is what opening it has said.
-func (f *ledgerFS) openedLog(file vfs.File, name, from string, err error) vfs.File {
+func (f *ledgerFS) openedLog(file vfs.File, name, from string, err error) (vfs.File, error) {
 	if err != nil {
-		return deadLog{name, err}
+		return nil, err
 	}
 	if err = f.l.syncDir(); err == nil {
 		err = f.l.add(logItem(name, f.l.nonce, from))
 	}
 	if err != nil {
 		_ = file.Close()
-		return deadLog{name, err}
+		return nil, err
 	}
-	return &writtenLog{File: file, l: f.l, name: name}
+	return &writtenLog{File: file, l: f.l, name: name}, nil
 }
 
 // Rename implements vfs.FS.

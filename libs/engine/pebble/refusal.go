@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"strings"
+
+	pdb "github.com/cockroachdb/pebble/v2"
 )
 
 // refusal is the error of a file that is not as it was left, in one line that says what can be done: ErrCorrupt.
@@ -32,6 +34,9 @@ func (d *refusal) Is(target error) bool { return target == ErrCorrupt }
 func (l *ledger) blame(err error) error {
 	if err == nil || isNoSpace(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNewerFormat) {
 		return err
+	}
+	if i := pdb.ExtractDataCorruptionInfo(err); i != nil && i.Path != "" {
+		return &refusal{file: l.fs.PathBase(i.Path), what: fmt.Sprintf("is damaged (%v)", oneLine(i.Details)), late: true}
 	}
 	names, _ := l.fs.List(l.dir)
 	for _, name := range append(names, l.lost...) {
