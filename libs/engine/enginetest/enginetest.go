@@ -29,7 +29,6 @@ type Engine struct {
 // waitLimit bounds what should happen at once.
 const waitLimit = 20 * time.Second
 
-
 // Run runs the suite. open is called once per subtest and cleans up by t.Cleanup.
 func Run(t *testing.T, open func(t *testing.T) Engine) {
 	for _, test := range []struct {
