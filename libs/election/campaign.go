@@ -182,8 +182,8 @@ func (c *Candidate) commit(ctx context.Context, f func(rows, engine.Txn) error) 
 		return err
 	}
 	// An engine with a disk of its own takes these few bytes although it is full.
-	if s, ok := txn.(engine.Shrinker); ok {
-		s.Shrinks()
+	if v, ok := txn.(engine.Vital); ok {
+		v.Vital()
 	}
 	p, err := txn.Commit(ctx)
 	if err != nil {

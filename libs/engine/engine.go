@@ -205,9 +205,14 @@ type Txn interface {
 }
 
 // Shrinker is what the transactions of an engine with a disk of its own offer beside Txn: Shrinks marks one whose purpose is to
-// free space, or without which the store cannot be opened or mended, so that it is taken although ErrNoSpace is the answer to
-// others. Call it before Commit.
+// free space (a delete, a revocation), so that it is taken although ErrNoSpace is the answer to others, as far as what the
+// engine keeps in reserve for such transactions goes.
 type Shrinker interface{ Shrinks() }
+
+// Vital is what the transactions of such an engine offer beside Shrinker: Vital marks one that leads out of a full disk (a compaction
+// and the removal of what it leaves), or without which the store cannot be opened or mended (alarms, ownership). It may use what
+// the engine keeps when shrinking ones are refused too.
+type Vital interface{ Vital() }
 
 // Pending is a commit under way.
 type Pending interface {

@@ -29,6 +29,8 @@ type MaintenanceStore interface {
 	Sizes() (total, inUse int64)
 	// HashKV hashes the keyspace as it was at rev (0: now). Its errors are those of a read at rev.
 	HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error)
+	// Defragment gives back the space of what has been deleted or replaced. It returns when that is done or ctx has ended.
+	Defragment(ctx context.Context) error
 }
 
 // ClusterVersion and StorageVersion are what etcd of EmulatedVersion reports for a cluster of its own minor version.
@@ -127,8 +129,12 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	return resp, nil
 }
 
-// Defragment succeeds at once: the store reclaims space by itself. etcd's answer has no header either.
-func (s *maintenanceServer) Defragment(context.Context, *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+// Defragment returns when the store has been compacted, or its caller has gone. Reads and writes go on meanwhile. etcd's answer
+// has no header either.
+func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
+	if err := s.store.Defragment(ctx); err != nil {
+		return nil, Err(err)
+	}
 	return &pb.DefragmentResponse{}, nil
 }
 

@@ -29,6 +29,8 @@ type fakeRows struct {
 	refuse  bool
 	fail    error
 	hashErr error
+
+	defragmented int
 }
 
 func (f *fakeRows) Head(context.Context) (int64, error) { return memberHead, nil }
@@ -39,6 +41,12 @@ func (f *fakeRows) HashKV(_ context.Context, rev int64) (uint32, int64, int64, i
 		rev = memberHead
 	}
 	return 0xfeed, rev, 5, memberHead, f.hashErr
+}
+
+// Defragment counts its calls, and fails as everything does.
+func (f *fakeRows) Defragment(ctx context.Context) error {
+	f.defragmented++
+	return errors.Join(f.fail, ctx.Err())
 }
 
 func (f *fakeRows) Alarms(context.Context) ([]string, error) { return f.names, f.fail }
@@ -193,6 +201,13 @@ func TestMaintenance(t *testing.T) {
 
 	def, err := m.Defragment(ctx, &pb.DefragmentRequest{})
 	check(t, def, err, &pb.DefragmentResponse{}, nil)
+	if rows.defragmented != 1 {
+		t.Errorf("the store was defragmented %d times", rows.defragmented)
+	}
+	rows.fail = mvcc.ErrNoSpace
+	_, err = m.Defragment(ctx, &pb.DefragmentRequest{})
+	check(t, nil, err, nil, rpctypes.ErrGRPCNoSpace)
+	rows.fail = nil
 	hash, err := m.Hash(ctx, &pb.HashRequest{})
 	check(t, hash, err, &pb.HashResponse{Header: header(memberHead), Hash: 0xfeed}, nil)
 	kv, err := m.HashKV(ctx, &pb.HashKVRequest{Revision: 7})

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -16,16 +17,21 @@ const (
 	commitsMax   = 10_000 // rows looked at each time
 )
 
-// clearCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
+// clearCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer. They do no
+// harm: on a full disk they stay until the next start.
 func (s *Store) clearCommits(ctx context.Context) error {
 	if !s.limits.Dense {
 		return nil
 	}
-	return s.update(ctx, func(txn engine.Txn) error {
+	err := s.update(ctx, func(txn engine.Txn) error {
 		r := s.rows.tableRange(tableCommit)
 		txn.ClearRange(r.Begin, r.End)
 		return nil
 	})
+	if errors.Is(err, ErrNoSpace) {
+		return nil
+	}
+	return err
 }
 
 // sweepOldCommits deletes the commit rows of writers that are gone, until ctx ends.

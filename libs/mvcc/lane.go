@@ -121,13 +121,13 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
 			}
 		case errors.Is(err, engine.ErrNoSpace):
-			before := len(reqs)
-			reqs = shed(reqs, err)
-			if len(reqs) < before {
-				continue
+			// Each request is judged by itself: a large one must not be the end of those that came with it.
+			if len(reqs) > 1 {
+				l.split(ctx, reqs)
+				return
 			}
-			// What frees space is refused only while the engine's own work takes the last of it, which passes.
-			if unavailable++; unavailable > unavailableMax {
+			// A compaction is refused only while the engine's own work takes the last of the space, which passes.
+			if unavailable++; spaceNeedOf(reqs[0].m) != leadsOut || unavailable > unavailableMax {
 				fail(reqs, storeErr(err))
 				return
 			}
@@ -163,25 +163,53 @@ func (l *lane) sidestep(ctx context.Context, reqs []*request, h *hit) {
 	l.process(ctx, reqs[h.index+1:])
 }
 
-// shed refuses the requests that need space and returns the others.
-func shed(reqs []*request, err error) []*request {
-	var grow, rest []*request
-	for _, r := range reqs {
-		if r.m.grows() {
-			grow = append(grow, r)
-		} else {
-			rest = append(rest, r)
-		}
+// spaceNeed is what a request means for the space that the store takes.
+type spaceNeed int
+
+const (
+	takesSpace spaceNeed = iota // refused when space has run out
+	givesSpace                  // deletes, revocations
+	leadsOut                    // compactions
+)
+
+func spaceNeedOf(m mutation) spaceNeed {
+	if _, ok := m.(compaction); ok {
+		return leadsOut
 	}
-	fail(grow, storeErr(err))
-	return rest
+	if m.grows() {
+		return takesSpace
+	}
+	return givesSpace
 }
 
-// markShrinks lets the transaction have what an engine keeps in reserve.
+// markSpace lets the transaction of requests that do not take space have what an engine keeps in reserve for them.
+func markSpace(txn engine.Txn, reqs []*request) {
+	need := leadsOut
+	for _, r := range reqs {
+		need = min(need, spaceNeedOf(r.m))
+	}
+	switch need {
+	case takesSpace:
+	case givesSpace:
+		markShrinks(txn)
+	case leadsOut:
+		markVital(txn)
+	}
+}
+
 func markShrinks(txn engine.Txn) {
 	if t, ok := txn.(engine.Shrinker); ok {
 		t.Shrinks()
 	}
+}
+
+// markVital marks what leads out of a full disk; an engine that knows only one reserve gives that.
+func markVital(txn engine.Txn) {
+	if t, ok := txn.(engine.Vital); ok {
+		t.Vital()
+		return
+	}
+	markShrinks(txn)
 }
 
 func pause(ctx context.Context, n int) { sleep(ctx, min(pauseMin<<n, pauseMax)) }
@@ -229,9 +257,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		l.seq = f.seq
 		g.build(txn, l.row, f.seq)
 	}
-	if !slices.ContainsFunc(f.reqs, func(r *request) bool { return r.m.grows() }) {
-		markShrinks(txn)
-	}
+	markSpace(txn, f.reqs)
 	if l.heavy && !l.exclusive {
 		l.turn.Lock()
 		defer l.turn.Unlock()

@@ -271,7 +271,7 @@ func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
 	if err := f(txn); err != nil {
 		return err
 	}
-	markShrinks(txn) // what is kept beside the groups: the owner of leases, alarms, what compaction removes
+	markVital(txn) // what is kept beside the groups: the owner of leases, alarms, what compaction removes
 	p, err := txn.Commit(ctx)
 	if err != nil {
 		return err

@@ -94,6 +94,9 @@ type Options struct {
 	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return quickly.
 	OverQuota func()
 
+	// CloseGrace is how long Close waits for writes under way (default 5 s).
+	CloseGrace time.Duration
+
 	Logger *slog.Logger
 }
 
@@ -107,6 +110,7 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	setDefault(&o.RequestRows, requestRowsMax)
 	setDefault(&o.LightRows, lightRowsMax)
 	setDefault(&o.InlineBytes, defaultInline)
+	setDefault(&o.CloseGrace, closeGrace)
 	if l.ValueBytes > 0 {
 		o.ChunkBytes = min(o.ChunkBytes, l.ValueBytes-chunkOverhead)
 		o.InlineBytes = min(o.InlineBytes, l.ValueBytes-chunkOverhead)
@@ -132,7 +136,7 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	}
 }
 
-func setDefault[T int | uint](v *T, d T) {
+func setDefault[T int | uint | time.Duration](v *T, d T) {
 	if *v == 0 {
 		*v = d
 	}

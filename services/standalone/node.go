@@ -85,6 +85,7 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 		CacheBytes:    c.CacheBytes,
 		MemTableBytes: c.MemTableBytes,
 		ReserveBytes:  c.DiskReserveBytes,
+		QuotaBytes:    c.QuotaBackendBytes,
 		Logger:        n.log,
 		Observe:       pebble.Observer{WALSync: n.disk.WALSync, Commit: n.disk.Commit},
 		OnDamage:      n.damage.Report,
@@ -98,7 +99,7 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 	n.store, err = mvcc.Open(ctx, sizedEngine{n.engine}, mvcc.Options{
 		Feed: n.hub.Apply, Followed: n.hub.Position,
 		Quota: c.QuotaBackendBytes, OverQuota: n.overQuota.signal,
-		OnDamage: n.damage.Report, Activate: c.ActivateFeatures, Logger: n.log,
+		OnDamage: n.damage.Report, Activate: c.ActivateFeatures, CloseGrace: writesGrace, Logger: n.log,
 	})
 	if err != nil {
 		return err
@@ -114,6 +115,10 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 	n.header = wiring.Header(n.store.Meta().ClusterID, c.Name)
 	return nil
 }
+
+// writesGrace is how long the end of the process waits for writes that the disk does not take: with the engine's own bounds
+// less than three seconds.
+const writesGrace = 500 * time.Millisecond
 
 // leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
 // deletes are served all the same, and requests for leases wait.
@@ -190,6 +195,21 @@ func (n *node) startBackground(c server.Config) error {
 // drain ends the watch streams; the lease keeper goes on for requests under way.
 func (n *node) drain(context.Context) { n.hub.Drain() }
 
+// waitBackground waits for the goroutines that stop has ended, or for writesGrace: one may wait for a disk that is full.
+func (n *node) waitBackground() error {
+	ended := make(chan struct{})
+	go func() {
+		n.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(writesGrace):
+		return errors.New("background work has not ended: the disk does not answer")
+	}
+}
+
 // close closes what has been opened, backwards. It may be called at any stage of open.
 func (n *node) close() error {
 	var errs []error
@@ -198,7 +218,7 @@ func (n *node) close() error {
 	}
 	if n.stop != nil {
 		n.stop()
-		n.wg.Wait()
+		errs = append(errs, n.waitBackground())
 	}
 	if n.hub != nil {
 		n.hub.Close() // it reads from the store

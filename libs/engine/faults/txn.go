@@ -35,6 +35,15 @@ func (t *txn) Shrinks() {
 	}
 }
 
+// Vital does the same for what leads out of a full disk.
+func (t *txn) Vital() {
+	if v, ok := t.Txn.(engine.Vital); ok {
+		v.Vital()
+		return
+	}
+	t.Shrinks()
+}
+
 // Commit implements engine.Txn.
 func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	f := t.s.ask(ctx, Commit, nil)

@@ -213,6 +213,9 @@ func (s *Store) publish(c *commit) {
 
 // prune drops write sets that no transaction, open or to come, can need. s.mu is held.
 func (s *Store) prune() {
+	if s.applied == nil {
+		return // Pebble is being opened anew: there are no transactions
+	}
 	seq := s.applied.commit.seq
 	if !s.limits.Pipelined {
 		seq = s.durable.Load().commit.seq

@@ -90,22 +90,29 @@ func TestDiskFull(t *testing.T) {
 // hog takes the disk's free space but for some bytes, as another process may.
 func hog(t *testing.T, dir string, leave uint64) string {
 	t.Helper()
-	var st syscall.Statfs_t
-	if err := syscall.Statfs(dir, &st); err != nil {
-		t.Fatal(err)
-	}
 	name := filepath.Join(dir, "hog")
 	f, err := os.Create(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer f.Close()
-	if free := st.Bavail * uint64(st.Bsize); free > leave {
-		if err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(free-leave)); err != nil {
+	for { // the store works meanwhile
+		var st syscall.Statfs_t
+		if err := syscall.Statfs(dir, &st); err != nil {
+			t.Fatal(err)
+		}
+		free := st.Bavail * uint64(st.Bsize)
+		if free <= leave {
+			return name
+		}
+		err := syscall.Fallocate(int(f.Fd()), 0, 0, int64(free-leave))
+		if err == nil {
+			return name
+		}
+		if !errors.Is(err, syscall.ENOSPC) {
 			t.Fatal(err)
 		}
 	}
-	return name
 }
 
 // TestDiskTaken: another process takes all the space at once, below the store's reserve. What cannot be written waits,
@@ -143,7 +150,7 @@ func TestDiskTaken(t *testing.T) {
 			}
 		}()
 	}
-	until(t, "the log waits for space", func() bool { return s.space.blocked.Load() > 0 })
+	until(t, "writes are refused", func() bool { return errors.Is(put(s, "c", nil), engine.ErrNoSpace) })
 	if err := put(s, "c", []byte("1")); !errors.Is(err, engine.ErrNoSpace) {
 		t.Errorf("a put on a full disk: %v", err)
 	}
@@ -211,13 +218,14 @@ func TestCloseOnFullDisk(t *testing.T) {
 	if d := time.Since(start); d > diskLimit/2 {
 		t.Errorf("Close took %v", d)
 	}
-	if err := os.Remove(name); err != nil {
-		t.Fatal(err)
-	}
-	copied := filepath.Join(dir, "copy") // the failed store may keep its lock
+	copied := filepath.Join(t.TempDir(), "copy") // what a start finds; the store itself waits for space still
 	if err := os.CopyFS(copied, os.DirFS(data)); err != nil {
 		t.Fatal(err)
 	}
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	<-s.ended // or its files would be gone under it
 	data = copied
 	if s, err = Open(data, small(Options{})); err != nil {
 		t.Fatal(err)
@@ -237,4 +245,78 @@ func TestOpenReadOnly(t *testing.T) {
 	}
 	wantOpenError(t, dir, nil, "read-only")
 	wantOpenError(t, filepath.Join(dir, "below"), nil, "read-only")
+}
+
+// TestOpenOnFullDisk: a store of a killed process whose disk has no free byte opens, serves reads, refuses every
+// transaction at once, closes, and takes transactions when there is room, beside readers that never pause.
+func TestOpenOnFullDisk(t *testing.T) {
+	dir := smallDisk(t, 64<<20)
+	data := filepath.Join(dir, "data")
+	s, err := Open(data, small(Options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const rows = 15 // one memtable: nothing moves while the files are copied
+	for i := range rows {
+		if err := put(s, fmt.Sprintf("k%06d", i), incompressible(i, 10<<10)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	killed := filepath.Join(dir, "killed")
+	if err := os.CopyFS(killed, os.DirFS(data)); err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(s.Close(), os.RemoveAll(data), os.Remove(filepath.Join(killed, ballastName))); err != nil {
+		t.Fatal(err)
+	}
+	name := hog(t, dir, 0)
+	o := small(Options{})
+	for range 2 { // the second after a clean end
+		if s, err = Open(killed, o); err != nil {
+			t.Fatal(err)
+		}
+		for i := range rows {
+			if got := read(t, s, fmt.Sprintf("k%06d", i)); string(got) != string(incompressible(i, 10<<10)) {
+				t.Fatalf("row %d is not there", i)
+			}
+		}
+		if err := put(s, "a", nil); !errors.Is(err, engine.ErrNoSpace) {
+			t.Fatalf("a put: %v", err)
+		}
+		if err := s.Defragment(t.Context()); !errors.Is(err, engine.ErrNoSpace) {
+			t.Fatalf("Defragment: %v", err)
+		}
+		if st := s.Stats(); !st.NoSpace || st.DiskBytes == 0 {
+			t.Errorf("%+v", st)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s, err = Open(killed, o); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	stop := make(chan struct{})
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				read(t, s, "k000007")
+			}
+		}
+	}()
+	if err := os.Remove(name); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "a put is taken", func() bool { return put(s, "a", []byte("x")) == nil })
+	close(stop)
+	<-done
+	if got := read(t, s, "k000014"); string(got) != string(incompressible(14, 10<<10)) || string(read(t, s, "a")) != "x" {
+		t.Error("rows are lost")
+	}
 }

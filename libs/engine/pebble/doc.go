@@ -36,18 +36,27 @@
 //     (fenceName) keeps them from changing what the ledger describes.
 //
 // The ledger costs one small write and sync per log, and two per record of the manifest; commits carry 27 bytes more.
+// # Space
+//
+// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of the tables, or an
+// idle store has much above the last level. compactAll is that, Defragment, and what makes room on a full disk: one pass at a time,
+// in ranges of sizing.piece bytes, each of which frees its inputs before the next begins. Logs are short: their chunks are
+// allocated as they grow, they are cut when they are long for the store, or old, and not kept for reuse on an idle store (logs.go).
 //
 // # A full disk
 //
-// Below ReserveBytes of free space a transaction that sets rows gets ErrNoSpace, unless it is marked as one that frees space
-// (Txn.Shrinks, found by a type assertion to interface{ Shrinks() }); below an eighth of it, marked ones too. A
-// transaction that only clears is always taken. What has been cleared is compacted away piece by piece while space is
-// short, for Pebble compacts by itself only as writes come.
+// A transaction is admitted by what it costs (space.go): what is free, less the memtables that are to be written out, less its own
+// bytes twice, may not fall below the floor of its class. Growing ones stop at ReserveBytes, shrinking ones (engine.Shrinker) at a half
+// of it, the output of compactions at a quarter, vital ones (engine.Vital) at an eighth. What is refused is refused at once, and
+// has the store compacted. So logs, memtables and compactions find the space that they need.
 //
 // When the disk is full nevertheless, because someone else has filled it, a ballast file is given back, and a write of
 // the log or the manifest that finds no space waits until there is some: a full disk never fails the store, takes back
 // nothing that was acknowledged, and does not stop reads. When there is room again the ballast is laid down anew and
-// commits are taken. Close does not wait for space.
+// commits are taken. Close does not wait for space, nor for a disk that does not answer.
+//
+// A start that has no space for what the logs hold opens Pebble read-only (readonly.go): there is one view, every transaction is
+// refused, and when there is room the readers are waited for and Pebble is opened for writing in its place.
 //
 // # Damage
 //
@@ -68,8 +77,9 @@
 //
 // Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
 // transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held while a
-// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves. ledgerFS.mu and then ledger.mu are taken below
-// Pebble's own locks and held over the ledger's sync. There are three goroutines of the package's own (housekeep, watchLevels, the scheduler's); the sync is waited for by the callers of
+// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves; space.mu is never held while Pebble is asked for anything.
+// ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the ledger's sync. There are four goroutines of the package's
+// own (housekeep, watchLevels, applier, the scheduler's); the sync is waited for by the callers of
 // Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync and the
 // answer. A Wait whose context can end takes one goroutine more.
 //

@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	pdb "github.com/cockroachdb/pebble/v2"
-
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
@@ -26,8 +24,14 @@ var (
 	ErrNewerFormat = errors.New("written by a newer version")
 )
 
-// closeTimeout bounds how long Close waits for a failed Pebble, which may hold its own locks for ever.
-const closeTimeout = 500 * time.Millisecond
+// Bounds of Close: of the wait for memtables to be written out, for a failed Pebble, which may hold its own locks for ever, and
+// of all together, in general and while the log waits for space.
+const (
+	flushTimeout        = 1200 * time.Millisecond
+	failedCloseTimeout  = 500 * time.Millisecond
+	closeTimeout        = 1800 * time.Millisecond
+	blockedCloseTimeout = 500 * time.Millisecond
+)
 
 // err returns why the store cannot be used: ErrClosed or ErrUnavailable with the cause.
 func (s *Store) err() error {
@@ -114,27 +118,36 @@ func (l logger) Errorf(format string, args ...any) { l.s.log.Error(fmt.Sprintf(f
 // that into an error; later its goroutine is left behind.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
-	_ = l.s.fail(errors.New(msg))
-	if !l.s.opened.Load() && guarded() {
+	if !l.s.space.opening.Load() {
+		_ = l.s.fail(errors.New(msg))
+	}
+	if (!l.s.opened.Load() || l.s.space.opening.Load()) && guarded() {
 		panic(fatal{msg})
 	}
 	park()
 }
 
-// openDB opens Pebble in dir.
+// openDB opens Pebble in dir; read-only if the disk is too full to open it otherwise.
 func (s *Store) openDB(dir string) error {
 	if err := s.space.probe(); err != nil {
 		return describeOpen(dir, err)
 	}
-	files := &spaceFS{FS: s.opts.FS, sp: s.space}
+	s.files = &spaceFS{FS: s.opts.FS, sp: s.space}
 	var err error
-	if s.ledger, err = openLedger(files, dir, s.opts.Adopt); err != nil {
+	if s.ledger, err = openLedger(s.files, dir, s.opts.Adopt); err != nil {
 		return describeOpen(dir, err)
 	}
-	err = guard(func() (err error) {
-		s.db, err = pdb.Open(dir, s.pebbleOptions(&ledgerFS{FS: files, l: s.ledger}))
-		return err
-	})
+	s.files = &ledgerFS{FS: s.files, l: s.ledger}
+	if s.openTight() {
+		return nil
+	}
+	if err = s.ledger.begin(); err == nil {
+		err = s.openPebble(false)
+	}
+	if isNoSpace(err) && s.openPebble(true) == nil {
+		s.sayReadOnly()
+		return nil
+	}
 	if err != nil {
 		err = s.ledger.blame(err)
 		_ = s.ledger.close(false)

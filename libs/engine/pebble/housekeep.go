@@ -1,50 +1,162 @@
 package pebble
 
 import (
-	"bytes"
 	"context"
-	"slices"
 	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
 )
 
-// What is done about cleared rows on a full disk.
+// When memtables are written out before they are full, and when the store is compacted without being asked.
 const (
-	// reclaimEvery is the time between two passes over the store, at least; a pass that took longer doubles it.
-	reclaimEvery = 5 * time.Second
-	// reclaimBytes is how much is compacted at a time: the space it may take for a while.
-	reclaimBytes = 16 << 20
+	// idleAfter is how long no commit has come when the store is idle.
+	idleAfter = 10 * time.Second
+	// idleFlushBytes of log stay as they are: they are replayed in no time.
+	idleFlushBytes = 64 << 10
+	// earlyFlushMin is the size of the log from which on it is cut to flushPart of the tables.
+	earlyFlushMin = 4 << 20
+	flushPart     = 8
+	// slowFlushEvery bounds the age of a log of more than slowFlushBytes whose store is written to now and then.
+	slowFlushEvery = 30 * time.Second
+	slowFlushBytes = 256 << 10
+	// garbagePart of the tables must be garbage before they are compacted, and garbageMin bytes.
+	garbagePart = 5
+	garbageMin  = 1 << 20
+	// retryGarbageAfter is the time between two passes that no commit lies between.
+	retryGarbageAfter = time.Minute
 )
 
-// housekeep looks at the disk now and then, lets idle iterators of an outdated LSM tree go, and reclaims space when it is
-// short, until the store is closed.
+// housekeeper is what housekeep remembers. Only its goroutine uses it.
+type housekeeper struct {
+	s        *Store
+	shape    uint64
+	seq      uint64    // the last commit at the last tick
+	changed  time.Time // when seq changed
+	flushed  time.Time
+	passed   uint64    // the commit that the last pass began at
+	passedAt time.Time // when it ended
+	roomAt   uint64    // the commit that makeRoom last began at
+	roomNext time.Time
+}
+
+// housekeep watches the disk, lets idle iterators of an outdated LSM tree go, keeps logs short, and compacts what is
+// garbage, until the store is closed.
 func (s *Store) housekeep() {
+	h := &housekeeper{s: s, shape: s.shape.Load(), changed: time.Now(), flushed: time.Now(), passed: ^uint64(0), roomAt: ^uint64(0)}
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
-	shape := s.shape.Load()
-	var reclaimed uint64 // the commit that the last pass began at
-	var next time.Time
 	for {
 		select {
 		case <-s.stop:
 			return
 		case <-tick.C:
+		case <-s.space.pressed:
 		}
-		s.space.look()
-		if now := s.shape.Load(); now != shape {
-			shape = now
-			s.dropIdle()
+		if s.failure.Load() != nil {
+			return
 		}
-		if seq := s.durableSeq(); s.NoSpace() && seq != reclaimed && time.Now().After(next) {
-			start := time.Now()
-			s.reclaim()
-			reclaimed, next = seq, time.Now().Add(max(reclaimEvery, 2*time.Since(start)))
+		if s.readOnly.Load() {
+			s.tryPromote()
+			continue
 		}
+		h.tick(time.Now())
+	}
+}
+
+func (h *housekeeper) tick(now time.Time) {
+	s := h.s
+	s.space.look()
+	if shape := s.shape.Load(); shape != h.shape {
+		h.shape = shape
+		s.dropIdle()
+	}
+	seq := s.durableSeq()
+	if seq != h.seq {
+		h.seq, h.changed = seq, now
+	}
+	m := s.db.Metrics()
+	if s.NoSpace() {
+		h.makeRoom(now, seq)
+		return
+	}
+	h.keepLogsShort(now, m)
+	if h.wantsPass(now, m) {
+		h.passed = seq
+		ctx, cancel := s.running()
+		err := s.compactAll(ctx, pass{gentle: true})
+		cancel()
+		if err != nil && ctx.Err() == nil {
+			s.log.Warn("space could not be reclaimed, will be tried again", "error", err.Error())
+		}
+		h.passedAt = time.Now()
+		h.flushed = h.passedAt
+	}
+}
+
+// keepLogsShort writes memtables out whose log is long for the store, or old, and removes the logs that nobody needs.
+func (h *housekeeper) keepLogsShort(now time.Time, m *pdb.Metrics) {
+	s := h.s
+	logs, tables := m.WAL.Size, m.Total().TablesSize
+	idle := now.Sub(h.changed) >= idleAfter
+	spare := 1
+	switch {
+	case idle && logs > idleFlushBytes,
+		logs > max(earlyFlushMin, uint64(tables)/flushPart),
+		logs > slowFlushBytes && now.Sub(h.flushed) >= slowFlushEvery:
+		h.flushed = now
+		_, _ = s.asyncFlush()
+	case idle:
+		spare = 0
+	}
+	s.trimLogs(spare)
+}
+
+// wantsPass tells whether enough of the tables is garbage. What tombstones will free is estimated; what newer versions
+// of rows replace is not known, and at most what lies above the last level: that is looked at when the store is idle.
+func (h *housekeeper) wantsPass(now time.Time, m *pdb.Metrics) bool {
+	if h.s.durableSeq() == h.passed && now.Sub(h.passedAt) < retryGarbageAfter {
+		return false
+	}
+	tables := m.Total().TablesSize
+	garbage := int64(m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate)
+	if now.Sub(h.changed) >= idleAfter && h.s.durableSeq() != h.passed {
+		for i := range len(m.Levels) - 1 {
+			garbage += m.Levels[i].TablesSize
+		}
+	}
+	return garbage > max(garbageMin, tables/garbagePart)
+}
+
+// makeRoom is what is done on a full disk: memtables are written out, so that their logs go, and the tables compacted piece by
+// piece until there is room. If that finds no space, compactions may take more of the reserve the next time.
+func (h *housekeeper) makeRoom(now time.Time, seq uint64) {
+	s := h.s
+	if seq == h.roomAt && now.Before(h.roomNext) {
+		return
+	}
+	h.roomAt = seq
+	ctx, cancel := s.running()
+	defer cancel()
+	err := s.compactAll(ctx, pass{})
+	s.trimLogs(0)
+	s.space.look()
+	switch {
+	case ctx.Err() != nil:
+	case err != nil && isNoSpace(err):
+		s.space.emergency.Store(true)
+	case err != nil:
+		s.log.Warn("space could not be reclaimed, will be tried again", "error", err.Error())
+	}
+	took := time.Since(now)
+	h.roomNext = time.Now().Add(max(5*time.Second, 2*took))
+	if err != nil {
+		h.roomNext = time.Now().Add(max(checkEvery, took))
 	}
 }
 
 // dropIdle closes the idle iterators of the durable view.
 func (s *Store) dropIdle() {
-	if v := s.durableView(); v != nil {
+	if v := s.durable.Load(); v != nil && v.tryRef() {
 		v.dropIdle()
 		v.unref()
 	}
@@ -55,32 +167,6 @@ func (s *Store) durableSeq() uint64 {
 		return v.commit.seq
 	}
 	return 0
-}
-
-// reclaim compacts the store piece by piece until the disk has room again. Pebble left alone compacts as writes come, and on
-// a full disk they do not: what has been cleared would keep its space.
-func (s *Store) reclaim() {
-	from := []byte{metaPrefix}
-	for _, to := range s.pieces() {
-		if s.space.blocked.Load() > 0 || s.failure.Load() != nil {
-			return
-		}
-		if bytes.Compare(from, to) >= 0 {
-			continue
-		}
-		ctx, cancel := s.running()
-		err := s.run(func() error { return s.db.Compact(ctx, from, to, false) })
-		cancel()
-		if err != nil {
-			s.log.Warn("space could not be reclaimed", "error", err.Error())
-			return
-		}
-		s.dropIdle()
-		if s.space.look(); !s.NoSpace() {
-			return
-		}
-		from = to
-	}
 }
 
 // running returns a context that ends when the store is closed.
@@ -94,31 +180,4 @@ func (s *Store) running() (context.Context, context.CancelFunc) {
 		}
 	}()
 	return ctx, cancel
-}
-
-// pieces returns the ends of ranges that hold about reclaimBytes of tables each.
-func (s *Store) pieces() [][]byte {
-	levels, err := s.db.SSTables()
-	if err != nil {
-		return nil
-	}
-	type table struct {
-		end  []byte
-		size uint64
-	}
-	var tables []table
-	for _, level := range levels {
-		for _, t := range level {
-			tables = append(tables, table{append(bytes.Clone(t.Largest.UserKey), 0), t.Size})
-		}
-	}
-	slices.SortFunc(tables, func(a, b table) int { return bytes.Compare(a.end, b.end) })
-	var ends [][]byte
-	var size uint64
-	for _, t := range tables {
-		if size += t.size; size >= reclaimBytes {
-			ends, size = append(ends, t.end), 0
-		}
-	}
-	return append(ends, []byte{userEnd})
 }

@@ -21,9 +21,12 @@ type ledger struct {
 	nonce uint64 // of this process; never changes
 	// unwritten: the store belongs to a release that kept no ledger, and this one is in memory only; never changes after openLedger.
 	unwritten bool
+	empty     []string // logs without a record, to be emptied by begin
+	fenced    bool     // the fence was there when the ledger was opened
 	lost      []string // tables that were listed and not there when the ledger was opened; never changes
 
 	mu      sync.Mutex
+	begun   bool
 	state   *ledgerState
 	file    vfs.File
 	number  int   // of the next line

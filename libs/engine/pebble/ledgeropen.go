@@ -26,24 +26,27 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	}
 	l := &ledger{fs: fsys, dir: dir, nonce: randomID(), state: c.state, lost: c.lost}
 	l.state.nonce, l.state.stopped = l.nonce, false
-	if err := c.clear(l); err != nil {
-		return nil, err
-	}
-	if c.old && !adopt {
-		l.unwritten = true
-		return l, nil
-	}
-	if err := l.rewrite(); err != nil {
-		return nil, err
-	}
-	if !c.has(fenceName) {
-		err = l.writeFence()
-	}
-	if err != nil {
-		_ = l.close(false)
-		return nil, err
-	}
+	l.unwritten = c.old && !adopt
+	l.empty, l.fenced = c.empty, c.has(fenceName)
 	return l, nil
+}
+
+// begin writes down that this process opens the store. Until then nothing has been changed, and Pebble may be opened read-only. It may be called
+// again after an error; once it has succeeded it does nothing.
+func (l *ledger) begin() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.begun {
+		return nil
+	}
+	err := l.clear()
+	if err == nil && !l.unwritten {
+		if err = l.rewrite(); err == nil && !l.fenced {
+			err = l.writeFence()
+		}
+	}
+	l.begun = err == nil
+	return err
 }
 
 // writeFence makes older releases refuse the directory. It follows the ledger: a fence without a ledger is a ledger lost.
@@ -143,9 +146,9 @@ func unreadable(name string, err error) error {
 }
 
 // clear empties the logs that have no record, after all checks.
-func (c *checker) clear(l *ledger) error {
-	for _, name := range c.empty {
-		f, err := c.fs.Create(c.path(name), vfs.WriteCategoryUnspecified)
+func (l *ledger) clear() error {
+	for _, name := range l.empty {
+		f, err := l.fs.Create(l.path(name), vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}
@@ -153,7 +156,7 @@ func (c *checker) clear(l *ledger) error {
 			return err
 		}
 	}
-	if len(c.empty) == 0 {
+	if len(l.empty) == 0 {
 		return nil
 	}
 	return l.syncDir()

@@ -66,9 +66,13 @@ type Options struct {
 	FS vfs.FS
 	// CacheBytes is the size of the block cache. Default 128 MiB.
 	CacheBytes int64
-	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 16 MiB.
+	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 16 MiB,
+	// on a small disk less.
 	MemTableBytes int64
-	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or a 16th of
+	// QuotaBytes is what the store is meant to hold at most; 0: not known. It bounds the memtables and logs of a small store
+	// and refuses nothing.
+	QuotaBytes int64
+	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or an eighth of
 	// the disk if that is less. Negative: no check.
 	ReserveBytes int64
 	// BallastBytes is the size of the file that is given back when the disk is full. 0: 64 MiB, or a 64th of the

@@ -16,7 +16,7 @@ func park() { select {} }
 
 // lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then.
 func (s *Store) lose(err error) {
-	if s.opened.Load() && !s.closingDB.Load() {
+	if s.opened.Load() && !s.closingDB.Load() && !s.space.opening.Load() {
 		_ = s.fail(err)
 		park()
 	}

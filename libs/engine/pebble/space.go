@@ -7,6 +7,7 @@ import (
 	"runtime"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -14,40 +15,85 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
+// class is what a transaction is for; it decides how much of the reserve it may use.
+type class int
+
+const (
+	growing   class = iota
+	shrinking       // Txn.Shrinks: deletes, revocations
+	vital           // Txn.Vital: what leads out of a full disk
+)
+
+// How the reserve R is shared. A byte that is committed costs writeCost bytes before it rests: one in the log, one in
+// the table that its memtable becomes. What is free after that, and after all memtables have been written out, may not fall
+// below the floor of whoever wants it:
+//
+//	R    … R/2   growing transactions stop at R: from here on the space is for what gives space back
+//	R/2  … R/4   shrinking transactions stop at R/2
+//	R/4  … R/8   the output of compactions stops at R/4, so that a compaction never takes what logs and memtables need;
+//	             at R/8 when it has failed for that, and the ballast has been given back
+//	R/8  … R/16  vital transactions stop at R/8, but
+//	R/16 … 0     those of at most tinyBytes stop at R/16; below there is what the manifest and the directory take
+//
+// So a compaction has at least R/4 (R/2 less R/4) when deletes have taken all that they may, and R/4 + R/8 + the ballast
+// in the end. It rewrites one piece: R/8 of tables and what overlaps them in L0 (a few memtables of at most R/32 each) and in
+// the first level below (R/8 at most, since basePart = 8 × reservePart). A piece that is cleared frees what it held
+// and writes nothing, so each one that succeeds leaves more room than it found, or the store is all live.
+//
+// The clears of a removal are smaller than the rows they clear, so R/4 less R/8 is enough for a step of it, writeCost included, if
+// the step's own bytes stay below R/16; each step is followed by compactions that give back more than it took.
+const (
+	shrinkPart    = 2
+	compactPart   = 4
+	emergencyPart = 8
+	vitalPart     = 8
+	tinyPart      = 16
+	tinyBytes     = 4 << 10
+	writeCost     = 2
+)
+
 // How the space on the disk is watched.
 const (
 	ballastName = "BALLAST"
-	// ballastBytesMax is given back when the disk is full: enough to write a memtable out.
-	ballastBytesMax = 64 << 20
-	// ballastPart bounds the ballast to a part of the disk.
-	ballastPart = 64
-	// reserveBytesMax is the free space below which growing transactions are refused: memtables that wait to be
-	// written out, the log beside them, and a compaction's output.
-	reserveBytesMax = 256 << 20
-	// reservePart bounds the reserve to a part of the disk.
-	reservePart = 16
-	// lastPart is the part of the reserve that even shrinking transactions leave alone.
-	lastPart = 8
 	// checkEvery is the time between two looks at the disk; checkPart of the reserve written since is the other reason to look.
 	checkEvery = time.Second
-	checkPart  = 8
+	checkPart  = 64
+	// refusedEvery is the time between two looks at the disk for transactions that were refused.
+	refusedEvery = 20 * time.Millisecond
+	// resumePart of the reserve must be free beyond it before growing transactions are taken again, so that it does not flap.
+	resumePart = 8
 	// retryEvery is the time between two tries of a write that finds no space.
 	retryEvery = 100 * time.Millisecond
+	// stuckMemTables is how many memtables' bytes may wait while they cannot be written out.
+	stuckMemTables = 2
+	// stuckSublevels is how many levels within L0 there may be while compactions find no space: Pebble stops at l0Stop.
+	stuckSublevels = l0Stop * 2 / 3
+	// startSlack is what a start takes beside the memtables that it writes out: manifest, options, a log.
+	startSlack = 256 << 10
 )
 
 // space watches the free space of the disk that the store is on.
 type space struct {
+	sizing
 	s       *Store
 	fs      vfs.FS // the one below spaceFS
 	dir     string
-	reserve uint64
-	ballast uint64
 	watched bool // the file system tells its free space
 
-	full    atomic.Bool   // growing transactions are refused
-	last    atomic.Bool   // shrinking ones too
-	blocked atomic.Int64  // vital writes that wait for space
-	written atomic.Uint64 // bytes since the last look
+	opening   atomic.Bool // nothing waits for space: Open fails
+	full      atomic.Bool // growing transactions are refused
+	emergency atomic.Bool // compactions may take more
+	blocked   atomic.Int64
+	// noFlush and noCompact say that the last memtable, or compaction, found no space.
+	noFlush, noCompact atomic.Bool
+
+	free      atomic.Int64 // at the last look, less the memtables that were to be written out then
+	unflushed atomic.Int64 // bytes in those memtables at the last look
+	sublevels atomic.Int64 // of L0 at the last look
+	since     atomic.Int64 // cost of what has been committed since
+	lookedAt  atomic.Int64 // Unix nanoseconds
+
+	pressed chan struct{} // a transaction was refused: housekeep shall make room
 	stop    chan struct{}
 	once    sync.Once
 
@@ -57,18 +103,24 @@ type space struct {
 }
 
 func newSpace(s *Store, dir string) *space {
-	return &space{s: s, fs: s.opts.FS, dir: dir, stop: make(chan struct{})}
+	return &space{s: s, fs: s.opts.FS, dir: dir, stop: make(chan struct{}), pressed: make(chan struct{}, 1), sizing: sizesFor(&s.opts, 0)}
 }
 
 // probe finds out what the disk has and whether files can be made in the directory.
 func (sp *space) probe() error {
 	if u, err := sp.fs.GetDiskUsage(sp.dir); err == nil {
 		sp.watched = true
-		sp.reserve = share(sp.s.opts.ReserveBytes, reserveBytesMax, u.TotalBytes/reservePart)
-		sp.ballast = share(sp.s.opts.BallastBytes, ballastBytesMax, u.TotalBytes/ballastPart)
+		sp.sizing = sizesFor(&sp.s.opts, u.TotalBytes)
+	} else {
+		sp.reserve, sp.ballast = 0, 0
 	}
+	_, err := sp.fs.Stat(sp.ballastPath())
+	sp.laid = err == nil
 	name := sp.fs.PathJoin(sp.dir, "PROBE")
 	f, err := sp.fs.Create(name, vfs.WriteCategoryUnspecified)
+	if isNoSpace(err) {
+		return nil // a full disk is a writable one; openDB sees how far it gets
+	}
 	if err != nil {
 		return err
 	}
@@ -76,57 +128,126 @@ func (sp *space) probe() error {
 	return sp.fs.Remove(name)
 }
 
-// share returns an option's value: itself, or none if negative, or the lesser of two defaults.
-func share(option int64, most, part uint64) uint64 {
-	switch {
-	case option > 0:
-		return uint64(option)
-	case option < 0:
-		return 0
-	}
-	return min(most, part)
-}
-
-// start takes the first look.
-func (sp *space) start() {
-	if !sp.watched {
-		return
+// room tells whether so many bytes are free, if need be without the ballast. The store is not open yet.
+func (sp *space) room(bytes uint64) bool {
+	u, err := sp.fs.GetDiskUsage(sp.dir)
+	if err != nil || u.AvailBytes >= bytes {
+		return true
 	}
 	sp.mu.Lock()
-	_, err := sp.fs.Stat(sp.ballastPath())
-	sp.laid = err == nil
+	dropped := sp.dropBallast()
 	sp.mu.Unlock()
-	sp.look()
+	if dropped {
+		u, err = sp.fs.GetDiskUsage(sp.dir)
+	}
+	return err != nil || u.AvailBytes >= bytes
 }
 
 func (sp *space) close() { sp.once.Do(func() { close(sp.stop) }) }
 
+func (sp *space) closing() bool {
+	select {
+	case <-sp.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 func (sp *space) ballastPath() string { return sp.fs.PathJoin(sp.dir, ballastName) }
 
-// admit tells whether a transaction of so many bytes may be committed.
-func (sp *space) admit(sets, shrinks bool, bytes int) error {
-	if !sp.watched && !sp.full.Load() {
+// admit tells whether a transaction of so many bytes may be committed. It never waits.
+func (sp *space) admit(c class, bytes int) error {
+	if sp.s.readOnly.Load() {
+		return sp.s.errReadOnly()
+	}
+	if sp.blocked.Load() > 0 {
+		return fmt.Errorf("%w: the disk is full, the log waits for space", engine.ErrNoSpace)
+	}
+	cost := writeCost * int64(bytes)
+	if sp.reserve == 0 {
+		sp.since.Add(cost)
+		return sp.stuck(c, bytes)
+	}
+	if sp.since.Add(cost) > int64(sp.reserve/checkPart) {
+		sp.look()
+		sp.since.Add(cost)
+	}
+	err := sp.fits(c, bytes)
+	if err == nil {
 		return nil
 	}
-	if sp.written.Add(uint64(bytes)) > sp.reserve/checkPart && sp.reserve > 0 {
+	if now := time.Now().UnixNano(); now-sp.lookedAt.Load() > int64(refusedEvery) {
 		sp.look()
+		sp.since.Add(cost)
+		if err = sp.fits(c, bytes); err == nil {
+			return nil
+		}
+	}
+	sp.since.Add(-cost)
+	if c == growing && cost <= int64(sp.reserve/checkPart) && !sp.full.Load() {
+		sp.mu.Lock()
+		sp.tell(true)
+		sp.mu.Unlock()
+	}
+	sp.press()
+	return err
+}
+
+// fits compares what is left with the floor of a class. The transaction's cost is in since.
+func (sp *space) fits(c class, bytes int) error {
+	left, floor := sp.free.Load()-sp.since.Load(), sp.floor(c, bytes)
+	if left < floor {
+		return fmt.Errorf("%w: %d bytes would be left on the disk, less than the reserve of %d", engine.ErrNoSpace, max(0, left), floor)
+	}
+	return sp.stuck(c, bytes)
+}
+
+// stuck refuses what would make Pebble's writers wait for memtables or compactions that find no space. What is tiny and vital is
+// taken for longer.
+func (sp *space) stuck(c class, bytes int) error {
+	if c == vital && bytes <= tinyBytes {
+		return nil
 	}
 	switch {
-	case sp.blocked.Load() > 0:
-		return fmt.Errorf("%w: the disk is full, the log waits for space", engine.ErrNoSpace)
-	case sets && sp.full.Load() && !shrinks:
-		return fmt.Errorf("%w: less than %d bytes are free", engine.ErrNoSpace, sp.reserve)
-	case sets && sp.last.Load():
-		return fmt.Errorf("%w: less than %d bytes are free", engine.ErrNoSpace, sp.reserve/lastPart)
+	case sp.noFlush.Load() && sp.unflushed.Load()+sp.since.Load()/writeCost > stuckMemTables*int64(sp.memTable):
+		return fmt.Errorf("%w: memtables wait for space to be written out", engine.ErrNoSpace)
+	case sp.noCompact.Load() && sp.sublevels.Load() >= stuckSublevels:
+		return fmt.Errorf("%w: compactions wait for space", engine.ErrNoSpace)
 	}
 	return nil
 }
 
+// floor is what a transaction must leave free.
+func (sp *space) floor(c class, bytes int) int64 {
+	r := int64(sp.reserve)
+	switch {
+	case c == vital && bytes <= tinyBytes:
+		return r / tinyPart
+	case c == vital:
+		return r / vitalPart
+	case c == shrinking:
+		return r / shrinkPart
+	case sp.full.Load():
+		return r + r/resumePart
+	}
+	return r
+}
+
+// press asks housekeep to make room.
+func (sp *space) press() {
+	select {
+	case sp.pressed <- struct{}{}:
+	default:
+	}
+}
+
 // look compares the free space with the reserve, and lays the ballast down when there is room for it.
 func (sp *space) look() {
-	if !sp.watched {
+	if !sp.watched || sp.s.readOnly.Load() {
 		return
 	}
+	m := sp.s.db.Metrics() // before the lock: hit is called while Pebble holds its own
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	u, err := sp.fs.GetDiskUsage(sp.dir)
@@ -139,21 +260,25 @@ func (sp *space) look() {
 		sp.s.log.Warn("the free space of the disk is not known", "error", err)
 		return
 	}
-	sp.written.Store(0)
-	need := sp.reserve
+	avail, unflushed := int64(u.AvailBytes), int64(m.WAL.Size)
+	reserve := int64(sp.reserve)
+	need := reserve
 	if sp.full.Load() {
-		need += need / 4 // so that it does not flap
+		need += need / resumePart
 	}
-	if !sp.laid && sp.ballast > 0 && u.AvailBytes > need+sp.ballast {
+	if !sp.laid && sp.ballast > 0 && avail-unflushed > need+int64(sp.ballast) {
 		sp.layBallast()
-		u.AvailBytes -= sp.ballast
+		avail -= int64(sp.ballast)
 	}
-	waits := sp.blocked.Load() > 0
-	if u.AvailBytes < sp.reserve/lastPart && sp.dropBallast() {
-		u.AvailBytes += sp.ballast
+	if (avail-unflushed < reserve/vitalPart || sp.emergency.Load()) && sp.dropBallast() {
+		avail += int64(sp.ballast)
 	}
-	sp.last.Store(u.AvailBytes < sp.reserve/lastPart)
-	sp.tell(waits || u.AvailBytes < need || !sp.laid && sp.ballast > 0 && sp.full.Load())
+	sp.unflushed.Store(unflushed)
+	sp.sublevels.Store(int64(m.Levels[0].Sublevels))
+	sp.free.Store(avail - unflushed)
+	sp.since.Store(0)
+	sp.lookedAt.Store(time.Now().UnixNano())
+	sp.tell(sp.blocked.Load() > 0 || avail-unflushed < need || !sp.laid && sp.ballast > 0 && sp.full.Load())
 }
 
 // tell sets full and calls OnNoSpace if it has changed. sp.mu is held.
@@ -166,6 +291,7 @@ func (sp *space) tell(full bool) {
 	if full {
 		sp.s.log.Warn("the disk is nearly full: writes are refused until there is room", "reserve_bytes", sp.reserve)
 	} else {
+		sp.emergency.Store(false)
 		sp.s.log.Info("the disk has room again: writes are taken")
 	}
 	sp.s.opts.OnNoSpace(full)
@@ -200,7 +326,9 @@ func (sp *space) hit() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
 	sp.dropBallast()
-	sp.tell(true)
+	if !sp.opening.Load() {
+		sp.tell(true)
+	}
 }
 
 // dropBallast gives the ballast back, if it is there and can be. sp.mu is held.
@@ -216,50 +344,88 @@ func (sp *space) dropBallast() bool {
 	return err == nil
 }
 
-// retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it is vital, until it
-// succeeds, fails otherwise, or the store is closed.
-func (sp *space) retry(vital bool, op func() error) error {
+// flushed and compacted are told how memtables and compactions have ended.
+func (sp *space) flushed(err error) {
+	if err == nil || isNoSpace(err) {
+		sp.noFlush.Store(err != nil)
+	}
+}
+
+func (sp *space) compacted(err error) {
+	if err == nil || isNoSpace(err) {
+		sp.noCompact.Store(err != nil)
+	}
+}
+
+// mayCompact tells whether a compaction may write more: never what logs and memtables need. A store that is being closed
+// gives its compactions up.
+func (sp *space) mayCompact() error {
+	if sp.closing() {
+		return engine.ErrClosed
+	}
+	if sp.reserve == 0 {
+		return nil
+	}
+	u, err := sp.fs.GetDiskUsage(sp.dir)
+	if err != nil {
+		return nil
+	}
+	part := int64(compactPart)
+	if sp.emergency.Load() {
+		part = emergencyPart
+	}
+	if int64(u.AvailBytes)-sp.unflushed.Load()-sp.since.Load()/writeCost < int64(sp.reserve)/part {
+		return fmt.Errorf("what is left on the disk is kept for logs: %w", syscall.ENOSPC)
+	}
+	return nil
+}
+
+// retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it must wait, until it succeeds or
+// fails otherwise. Closing the store does not end that, since Pebble cannot go on without its log: Close does not wait for it.
+func (sp *space) retry(must bool, op func() error) error {
 	err := op()
 	if err == nil || !isNoSpace(err) {
-		return sp.slow(vital, err)
+		return sp.slow(must, err)
 	}
 	sp.hit()
 	if err = op(); err == nil || !isNoSpace(err) {
 		return err
 	}
-	if !vital {
-		return sp.slow(vital, err)
+	if sp.opening.Load() && !must {
+		sp.s.log.Error("the disk is full: the start waits for space")
+		sp.pause()
+	}
+	if !must || sp.opening.Load() {
+		return sp.slow(must, err)
 	}
 	sp.blocked.Add(1)
 	defer sp.blocked.Add(-1)
 	sp.s.log.Error("the disk is full: the store waits for space")
-	for sp.pause() {
+	for {
+		time.Sleep(retryEvery)
 		if err = op(); err == nil || !isNoSpace(err) {
 			return err
 		}
 	}
-	return err
 }
 
 // slow returns err, after a pause if a table could not be written: Pebble tries again at once, for ever.
-func (sp *space) slow(vital bool, err error) error {
-	if err != nil && !vital {
+func (sp *space) slow(must bool, err error) error {
+	if err != nil && !must && !sp.opening.Load() {
 		sp.pause()
 	}
 	return err
 }
 
-// pause waits for the time between two tries; false if the store is being closed.
-func (sp *space) pause() bool {
+// pause waits for the time between two tries, or until the store is being closed.
+func (sp *space) pause() {
 	t := time.NewTimer(retryEvery)
 	defer t.Stop()
 	select {
 	case <-t.C:
-		return true
 	case <-sp.stop:
-		return false
 	}
 }
 
 // NoSpace tells whether the store refuses growing transactions because the disk is nearly full.
-func (s *Store) NoSpace() bool { return s.space.full.Load() }
+func (s *Store) NoSpace() bool { return s.readOnly.Load() || s.space.full.Load() }

@@ -68,8 +68,11 @@ func (s *Store) watchLevels() {
 		if s.failure.Load() != nil {
 			continue
 		}
+		s.swapping.RLock()
 		deep := s.db.Metrics().Levels[0].Sublevels >= l0Stop
-		if s.stall.set(deep && s.damage.failures.Load() == 0) && deep {
+		s.swapping.RUnlock()
+		// Compactions that fail, at damage or for want of space, help nobody; then commits are refused (space.stuck).
+		if s.stall.set(deep && s.damage.failures.Load() == 0 && !s.space.noCompact.Load()) && deep {
 			s.log.Warn("writes wait for the disk", "reason", "compactions are behind")
 		}
 	}

@@ -2,7 +2,7 @@ package pebble
 
 // Stats is what the store is like now. Sizes are in bytes.
 type Stats struct {
-	DiskBytes    uint64 // all files of the store but the ballast: tables, logs, files that await deletion
+	DiskBytes    uint64 // the lengths of all files of the store but the ballast, added up
 	LiveBytes    uint64 // tables and logs that hold the current state, older versions of rows included
 	GarbageBytes uint64 // the part of LiveBytes that compactions are expected to free
 
@@ -29,12 +29,14 @@ type Stats struct {
 
 // Stats returns figures for metrics. It takes some microseconds and Pebble's lock: call it per scrape, not per request.
 func (s *Store) Stats() Stats {
+	s.swapping.RLock()
+	defer s.swapping.RUnlock()
 	if s.err() != nil {
 		return Stats{}
 	}
 	m := s.db.Metrics()
 	st := Stats{
-		DiskBytes:      m.DiskSpaceUsage(),
+		DiskBytes:      s.diskBytes(),
 		LiveBytes:      m.Table.Local.LiveSize + m.WAL.Size,
 		GarbageBytes:   m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate,
 		MemTableBytes:  m.MemTable.Size,

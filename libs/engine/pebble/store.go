@@ -13,6 +13,7 @@ import (
 	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -34,6 +35,7 @@ type Store struct {
 	log    *slog.Logger
 	space  *space
 	ledger *ledger
+	files  vfs.FS        // what Pebble's files are changed through: with the space watched and the ledger kept
 	lock   io.Closer     // on the directory
 	shape  atomic.Uint64 // counts flushes and compactions
 
@@ -65,6 +67,8 @@ type Store struct {
 	noRoomOnce sync.Once
 	stop       chan struct{}
 	background sync.WaitGroup
+
+	upkeep
 }
 
 var (
@@ -88,6 +92,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
 	s.watches.init()
+	s.upkeep.init()
 	if err := o.FS.MkdirAll(dir, dirMode); err != nil {
 		return nil, fmt.Errorf("data directory %s cannot be created: %w", dir, cause(err))
 	}
@@ -113,7 +118,7 @@ func Open(dir string, o Options) (*Store, error) {
 	s.applied.refs.Add(1)
 	s.durable.Store(s.applied)
 	s.opened.Store(true)
-	s.space.start()
+	s.space.look()
 	go s.applier()
 	s.background.Go(s.housekeep)
 	s.background.Go(s.watchLevels)
@@ -212,8 +217,11 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 		return nil, err
 	}
 	v := s.durableView()
-	if v == nil {
-		return nil, engine.ErrClosed
+	for v == nil {
+		if err := s.awaitSwap(ctx); err != nil {
+			return nil, err
+		}
+		v = s.durableView()
 	}
 	r := &snapshot{}
 	r.init(v)
@@ -238,13 +246,14 @@ func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
 	}
 	t := &txn{}
 	s.mu.Lock()
-	v := s.applied
-	if !s.limits.Pipelined {
-		v = s.durable.Load()
-	}
-	if v == nil {
+	v := s.newest()
+	for v == nil {
 		s.mu.Unlock()
-		return nil, engine.ErrClosed
+		if err := s.awaitSwap(ctx); err != nil {
+			return nil, err
+		}
+		s.mu.Lock()
+		v = s.newest()
 	}
 	v.refs.Add(1)
 	t.init(v)
@@ -253,8 +262,17 @@ func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
 	return t, nil
 }
 
-// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay. On a full disk it
-// does not wait for space: commits that have not been acknowledged may then be lost.
+// newest returns the view that transactions begin at; nil if there is none now. s.mu is held.
+func (s *Store) newest() *view {
+	if !s.limits.Pipelined {
+		return s.durable.Load()
+	}
+	return s.applied
+}
+
+// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay, if that takes no longer
+// than flushTimeout; it does not wait for space. It returns within closeTimeout, with an error if the disk has not answered by
+// then: commits that have not been acknowledged may then be lost.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return engine.ErrClosed
@@ -262,11 +280,31 @@ func (s *Store) Close() error {
 	s.space.close()
 	close(s.stop)
 	s.watches.wakeAll()
+	done := make(chan error, 1)
+	go func() {
+		done <- s.shutdown()
+		close(s.ended)
+	}()
+	patience := closeTimeout
+	if s.space.blocked.Load() > 0 {
+		patience = blockedCloseTimeout
+	}
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case err := <-done:
+		return err
+	case <-t.C:
+		return fmt.Errorf("%w: the disk did not answer within %v; the next start will replay the log", engine.ErrUnavailable, patience)
+	}
+}
+
+func (s *Store) shutdown() error {
 	s.wmu.Lock() // waits for a commit that is being applied
 	defer s.wmu.Unlock()
 	close(s.applies)
-	if s.failure.Load() == nil {
-		_ = s.applied.commit.wait(context.Background())
+	if a := s.lastApplied(); a != nil && s.failure.Load() == nil {
+		_ = a.commit.wait(context.Background())
 	}
 	if s.failure.Load() != nil {
 		return s.closeFailed()
@@ -277,50 +315,76 @@ func (s *Store) Close() error {
 	durable := s.durable.Swap(nil)
 	s.applied = nil
 	s.mu.Unlock()
-	applied.unref()
-	durable.unref()
+	if applied != nil {
+		applied.unref()
+		durable.unref()
+	}
 	if err := s.flush(); err != nil {
 		return s.closeFailed()
 	}
 	return s.closeDB()
 }
 
-// flush writes the memtables out, or gives up when there is no space for them: the log has what they hold.
+func (s *Store) lastApplied() *view {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.applied
+}
+
+// flush writes the memtables out, or gives up when there is no space for them or it takes too long: the log has what they hold.
 func (s *Store) flush() error {
-	var flushed <-chan struct{}
-	err := s.run(func() (err error) {
-		c, err := s.db.AsyncFlush()
-		flushed = c
-		return err
-	})
+	defer close(s.hurry)
+	if s.readOnly.Load() {
+		return nil
+	}
+	flushed, err := s.asyncFlush()
 	if err != nil {
 		return s.fail(err)
 	}
+	t := time.NewTimer(flushTimeout)
+	defer t.Stop()
 	select {
 	case <-flushed:
 		return nil
 	case <-s.noRoom:
 		s.log.Warn("the disk is full: the next start will replay the log")
 		return nil
+	case <-t.C:
+		s.log.Warn("the disk is slow: the next start will replay the log")
+		return nil
 	case <-s.failed:
 		return s.err()
 	}
 }
 
-// closeDB closes Pebble. It waits for ever only while the store has not failed.
+// asyncFlush begins to write the memtables out.
+func (s *Store) asyncFlush() (flushed <-chan struct{}, err error) {
+	begun := make(chan (<-chan struct{}), 1)
+	err = s.run(func() error {
+		c, err := s.db.AsyncFlush()
+		begun <- c
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return <-begun, nil
+}
+
+// closeDB closes Pebble. A failed one may hold its own locks for ever: Close does not wait for it.
 func (s *Store) closeDB() error {
 	s.closingDB.Store(true)
 	done := make(chan error, 1)
 	go func() { done <- guard(s.db.Close) }()
 	select {
 	case err := <-done:
-		s.release(err == nil && s.failure.Load() == nil)
+		s.release(err == nil && s.failure.Load() == nil && !s.readOnly.Load())
 		return err
 	case <-s.failed:
 	}
 	select {
 	case <-done:
-	case <-time.After(closeTimeout):
+	case <-time.After(failedCloseTimeout):
 	}
 	s.release(false)
 	return s.err()

@@ -1,12 +1,14 @@
 package pebble
 
 import (
+	"errors"
 	"runtime"
 	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // How Pebble is set up.
@@ -21,10 +23,6 @@ const (
 	indexBlockBytes = 128 << 10
 	// bloomBits per key make 1 % of the lookups of absent rows read a block.
 	bloomBits = 10
-	// tableBytes is the size of a table in the upper levels; it doubles from level to level.
-	tableBytes = 2 << 20
-	// baseBytes is the size of the first level below L0.
-	baseBytes = 256 << 20
 	// l0Compact: levels within L0 that start a compaction.
 	l0Compact = 6
 	// openFilesMax bounds the tables that are open.
@@ -35,19 +33,19 @@ const (
 	flushClearsAfter = 5 * time.Second
 )
 
-func (s *Store) pebbleOptions(fs vfs.FS) *pdb.Options {
+func (s *Store) pebbleOptions() *pdb.Options {
 	o := &pdb.Options{
-		FS:                          &steadyFS{FS: fs, s: s},
+		FS:                          &steadyFS{FS: s.files, s: s},
 		ErrorIfNotExists:            s.ledger.hasManifest(),
 		BlockPropertyCollectors:     []func() pdb.BlockPropertyCollector{newTableID},
 		FormatMajorVersion:          formatVersion,
 		Logger:                      logger{s},
-		CacheSize:                   s.opts.CacheBytes + memTablesMax*s.opts.MemTableBytes, // Pebble takes memtables off it
-		MemTableSize:                uint64(s.opts.MemTableBytes),
+		CacheSize:                   s.opts.CacheBytes + memTablesMax*int64(s.space.memTable), // Pebble takes memtables off it
+		MemTableSize:                s.space.memTable,
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       l0Compact,
 		L0StopWritesThreshold:       pebbleStop,
-		LBaseMaxBytes:               baseBytes,
+		LBaseMaxBytes:               int64(s.space.base),
 		MaxOpenFiles:                openFilesMax,
 		BytesPerSync:                syncEveryBytes,
 		FlushDelayDeleteRange:       flushClearsAfter,
@@ -55,8 +53,8 @@ func (s *Store) pebbleOptions(fs vfs.FS) *pdb.Options {
 		EventListener:               s.events(),
 	}
 	o.Experimental.CompactionScheduler = newScheduler(s.damage.compactionsPaused)
-	o.TargetFileSizes[0] = tableBytes
 	for i := range o.Levels {
+		o.TargetFileSizes[i] = int64(min(s.space.table<<i, max(s.space.table, s.space.largestTable)))
 		l := &o.Levels[i]
 		l.BlockSize, l.IndexBlockSize = blockBytes, indexBlockBytes
 		l.FilterPolicy = bloom.FilterPolicy(bloomBits)
@@ -73,9 +71,10 @@ func (s *Store) events() *pdb.EventListener {
 			case isDamage(err):
 				_ = s.damaged(err)
 				s.slowStats()
+			case errors.Is(err, engine.ErrClosed): // given up by Close
 			case !isNoSpace(err):
 				s.log.Error("background work failed and will be tried again", "error", err.Error())
-			case s.closed.Load():
+			case s.closed.Load() && s.space.noFlush.Load():
 				s.noRoomOnce.Do(func() { close(s.noRoom) })
 			}
 		},
@@ -83,10 +82,11 @@ func (s *Store) events() *pdb.EventListener {
 		DataCorruption: func(pdb.DataCorruptionInfo) {},
 		CompactionEnd: func(i pdb.CompactionInfo) {
 			s.shape.Add(1)
+			s.space.compacted(i.Err)
 			s.damage.compactionEnded(i.Err, time.Now())
 			s.stall.changed()
 		},
-		FlushEnd:        func(pdb.FlushInfo) { s.shape.Add(1); s.stall.changed() },
+		FlushEnd:        func(i pdb.FlushInfo) { s.shape.Add(1); s.space.flushed(i.Err); s.stall.changed() },
 		WriteStallBegin: func(i pdb.WriteStallBeginInfo) { s.log.Warn("writes wait for the disk", "reason", i.Reason) },
 	}
 }

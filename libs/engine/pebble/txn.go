@@ -24,7 +24,7 @@ type txn struct {
 	use     int    // UseStamps
 	bytes   int    // of mutations and read conflicts, as FoundationDB counts them
 	sets    bool
-	shrinks bool
+	class   class
 	err     error // the first mutation that cannot be
 	ended   bool  // committed or discarded
 	open    bool  // in Store.open
@@ -115,10 +115,19 @@ func (t *txn) AddWriteConflict(begin, end []byte) {
 	t.bytes += len(begin) + len(end)
 }
 
-// Shrinks marks the transaction as one whose purpose is to free space (a delete, a compaction, the revocation of a lease,
-// the clearing of an alarm), so that it is taken although the disk is nearly full. A transaction that sets nothing is
-// taken without it.
-func (t *txn) Shrinks() { t.shrinks = true }
+// Shrinks implements engine.Shrinker. A transaction that sets nothing is taken as one without it.
+func (t *txn) Shrinks() { t.class = max(t.class, shrinking) }
+
+// Vital implements engine.Vital.
+func (t *txn) Vital() { t.class = vital }
+
+// forSpace is the class that the transaction is admitted in.
+func (t *txn) forSpace() class {
+	if !t.sets {
+		return max(t.class, shrinking)
+	}
+	return t.class
+}
 
 func (t *txn) writable() *pdb.Batch {
 	if t.batch == nil {
@@ -246,7 +255,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 		err = t.fits()
 	}
 	if err == nil && t.batch != nil {
-		err = s.space.admit(t.sets, t.shrinks, t.bytes)
+		err = s.space.admit(t.forSpace(), len(t.batch.batch.Repr()))
 	}
 	if err != nil {
 		t.end()

@@ -1,0 +1,208 @@
+package pebble
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+	"time"
+
+	pdb "github.com/cockroachdb/pebble/v2"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// errNoRoomForMemory says that memtables could not be written out.
+var errNoRoomForMemory = fmt.Errorf("memtables cannot be written out: %w", syscall.ENOSPC)
+
+const (
+	// progressEvery is the time between two lines of the log about a pass that takes long.
+	progressEvery = 10 * time.Second
+	// obsoleteWait bounds the wait for files that readers keep.
+	obsoleteWait = 3 * time.Second
+	// obsoletePoll is the time between two looks at them.
+	obsoletePoll = 5 * time.Millisecond
+	// gentlePauseMax bounds the pause between two pieces while others write.
+	gentlePauseMax = 5 * time.Second
+)
+
+// pass says how the store is compacted.
+type pass struct {
+	gentle bool // while others write, pause between pieces as long as each took
+	report bool // log progress
+}
+
+// Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call, and
+// that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so that it takes little space for
+// a while, and neither reads nor writes wait for it. A second call waits for the first. It may be called from any goroutine.
+// Errors: ErrNoSpace (not even a piece can be rewritten), ErrUnavailable, ErrClosed, the context's.
+func (s *Store) Defragment(ctx context.Context) error {
+	if err := s.usable(ctx); err != nil {
+		return err
+	}
+	if s.readOnly.Load() {
+		return s.errReadOnly()
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	stopped := make(chan struct{})
+	defer close(stopped)
+	go func() {
+		select {
+		case <-s.stop:
+			cancel(engine.ErrClosed)
+		case <-s.failed:
+			cancel(s.err())
+		case <-stopped:
+		}
+	}()
+	err := s.compactAll(ctx, pass{report: true})
+	switch {
+	case err == nil:
+		return nil
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	case isNoSpace(err):
+		s.space.press()
+		return fmt.Errorf("%w: compaction: %w", engine.ErrNoSpace, err)
+	}
+	return fmt.Errorf("%w: compaction: %w", engine.ErrUnavailable, err)
+}
+
+// compactAll writes the memtables out and moves everything into the last level, piece by piece: what tombstones and newer
+// versions hide is gone then. One pass runs at a time.
+func (s *Store) compactAll(ctx context.Context, p pass) error {
+	select {
+	case s.passes <- struct{}{}:
+		defer func() { <-s.passes }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	if err := s.flushWait(ctx); err != nil {
+		return err
+	}
+	s.trimLogs(0)
+	pieces, err := s.pieces()
+	if err != nil {
+		return err
+	}
+	start, reported := time.Now(), time.Now()
+	for i, piece := range pieces {
+		begin, seq := time.Now(), s.durableSeq()
+		if err := s.compactPiece(ctx, piece); err != nil {
+			return err
+		}
+		s.dropIdle()
+		if p.report && time.Since(reported) >= progressEvery {
+			reported = time.Now()
+			s.log.Info("defragmenting", "pieces-done", i+1, "pieces", len(pieces), "took", time.Since(start).Round(time.Second).String())
+		}
+		if p.gentle && s.durableSeq() != seq {
+			pauseFor(ctx, min(time.Since(begin), gentlePauseMax))
+		}
+	}
+	s.awaitDeletion(ctx)
+	return ctx.Err()
+}
+
+// compactPiece compacts one range of rows. It returns when that is done, or ctx has ended: what Pebble has begun it then ends alone.
+func (s *Store) compactPiece(ctx context.Context, r span) error {
+	err := s.run(func() error { return s.db.Compact(ctx, r.begin, r.end, false) })
+	if errors.Is(err, pdb.ErrCancelledCompaction) {
+		return nil
+	}
+	return err
+}
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// flushWait writes the memtables out. On a full disk it gives up when they find no space.
+func (s *Store) flushWait(ctx context.Context) error {
+	if s.space.blocked.Load() > 0 {
+		return errNoRoomForMemory // the log cannot be rotated
+	}
+	flushed, err := s.asyncFlush()
+	if err != nil {
+		return err
+	}
+	tick := time.NewTicker(retryEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-flushed:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+			if s.space.noFlush.Load() {
+				return errNoRoomForMemory
+			}
+		}
+	}
+}
+
+// awaitDeletion waits until the files that compactions have replaced are gone, or obsoleteWait: a reader that is at work keeps them.
+func (s *Store) awaitDeletion(ctx context.Context) {
+	tick := time.NewTicker(obsoletePoll)
+	defer tick.Stop()
+	for end := time.Now().Add(obsoleteWait); time.Now().Before(end); {
+		s.dropIdle()
+		m := s.db.Metrics()
+		if m.Table.Local.ObsoleteSize+m.Table.Local.ZombieSize == 0 {
+			return
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pieces cuts the rows into ranges of about space.piece bytes of tables each, and returns those in which there is anything
+// to do: tables above the last level.
+func (s *Store) pieces() ([]span, error) {
+	levels, err := s.db.SSTables()
+	if err != nil {
+		return nil, err
+	}
+	var all []pdb.SSTableInfo
+	var upper []span
+	for i, level := range levels {
+		for _, t := range level {
+			all = append(all, t)
+			if i < len(levels)-1 {
+				upper = append(upper, span{t.Smallest.UserKey, append(bytes.Clone(t.Largest.UserKey), 0)})
+			}
+		}
+	}
+	slices.SortFunc(all, func(a, b pdb.SSTableInfo) int { return bytes.Compare(a.Largest.UserKey, b.Largest.UserKey) })
+	var out []span
+	from, size := []byte{metaPrefix}, uint64(0)
+	cut := func(to []byte) {
+		r := span{from, to}
+		overlaps := func(u span) bool { return bytes.Compare(u.begin, r.end) < 0 && bytes.Compare(r.begin, u.end) < 0 }
+		if bytes.Compare(from, to) < 0 && slices.ContainsFunc(upper, overlaps) {
+			out = append(out, r)
+		}
+		from, size = to, 0
+	}
+	for _, t := range all {
+		if size += t.Size; size >= s.space.piece {
+			if end := append(bytes.Clone(t.Largest.UserKey), 0); bytes.Compare(from, end) < 0 {
+				cut(end)
+			}
+		}
+	}
+	cut([]byte{userEnd})
+	return out, nil
+}

@@ -1,0 +1,184 @@
+package pebble
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// lengthsIn adds up the lengths of the store's files as anybody sees them.
+func lengthsIn(t *testing.T, dir string) (sum uint64) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		if i, err := e.Info(); err == nil && e.Name() != ballastName {
+			sum += uint64(i.Size())
+		}
+	}
+	return sum
+}
+
+// overwrite puts n rows of so many bytes, several times.
+func overwrite(t *testing.T, s *Store, rounds, n, size int) {
+	t.Helper()
+	for round := range rounds {
+		for i := range n {
+			if err := put(s, fmt.Sprintf("k%06d", i), incompressible(round*n+i, size)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// clearAll clears the rows that overwrite has put, one by one.
+func clearAll(t *testing.T, s *Store, from, n int) {
+	t.Helper()
+	if err := mutate(s, func(x engine.Txn) {
+		for i := from; i < n; i++ {
+			x.Clear(fmt.Appendf(nil, "k%06d", i))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDefragment: what has been overwritten or cleared is off the disk when Defragment returns, logs included, and Stats says
+// what the files are.
+func TestDefragment(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := Open(dir, small(Options{BallastBytes: 1 << 20}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const n, size = 200, 64 << 10
+	overwrite(t, s, 4, n, size)
+	for i := range 3 * getsBeforeIter { // idle iterators, which keep files
+		read(t, s, fmt.Sprintf("k%06d", i))
+	}
+	const kept = 50
+	for _, live := range []int{n, kept, 0} {
+		clearAll(t, s, live, n)
+		if err := s.Defragment(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		files := lengthsIn(t, dir)
+		if most := uint64(live*size)*11/10 + 256<<10; files > most {
+			t.Errorf("%d bytes of files for %d rows of %d bytes", files, live, size)
+		}
+		until(t, "Stats as the files are", func() bool { return s.Stats().DiskBytes == lengthsIn(t, dir) })
+		if live > 0 && string(read(t, s, "k000007")) != string(incompressible(3*n+7, size)) {
+			t.Error("a row is damaged")
+		}
+	}
+}
+
+// TestDefragmentBesideOthers: reads and writes go on, further calls wait for the first, a caller that goes away is let go at
+// once, and so is everybody when the store is closed.
+func TestDefragmentBesideOthers(t *testing.T) {
+	s, err := Open("data", small(Options{FS: vfs.NewMem()}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, s, 2, 300, 16<<10)
+	s.passes <- struct{}{} // somebody compacts, for ever
+	gone, cancel := context.WithCancel(t.Context())
+	left := make(chan error, 1)
+	go func() { left <- s.Defragment(gone) }()
+	cancel()
+	if err := <-left; !errors.Is(err, context.Canceled) {
+		t.Errorf("a caller that has gone: %v", err)
+	}
+	waiting := make(chan error, 2)
+	for range 2 {
+		go func() { waiting <- s.Defragment(context.Background()) }()
+	}
+	overwrite(t, s, 1, 300, 16<<10)
+	select {
+	case err := <-waiting:
+		t.Fatalf("Defragment did not wait: %v", err)
+	default:
+	}
+	<-s.passes
+	var wg sync.WaitGroup
+	wg.Go(func() { overwrite(t, s, 2, 300, 16<<10) })
+	for range 2 {
+		if err := <-waiting; err != nil {
+			t.Error(err)
+		}
+	}
+	wg.Wait()
+	s.passes <- struct{}{}
+	go func() { waiting <- s.Defragment(context.Background()) }()
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-waiting; !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("on a store that is closed: %v", err)
+	}
+	if err := s.Defragment(t.Context()); !errors.Is(err, engine.ErrClosed) {
+		t.Errorf("on a closed store: %v", err)
+	}
+}
+
+// TestShrinksByItself: without a write or a call the files of an idle store come down to what is live.
+func TestShrinksByItself(t *testing.T) {
+	for name, live := range map[string]int{"all overwritten": 200, "most cleared": 40, "all cleared": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := filepath.Join(t.TempDir(), "data")
+			s, err := Open(dir, Options{CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = s.Close() }()
+			const n, size = 200, 64 << 10
+			overwrite(t, s, 3, n, size)
+			clearAll(t, s, live, n)
+			most := uint64(live*size)*3/2 + 512<<10
+			// A minute is what is promised; the test waits for as long on a busy machine.
+			for end := time.Now().Add(time.Minute); lengthsIn(t, dir) > most; time.Sleep(50 * time.Millisecond) {
+				if time.Now().After(end) {
+					t.Fatalf("%d bytes of files for %d live rows of %d bytes", lengthsIn(t, dir), live, size)
+				}
+			}
+		})
+	}
+}
+
+// TestSizes: on every disk the parts of the reserve hold what they are for (space.go).
+func TestSizes(t *testing.T) {
+	for shift := 26; shift < 50; shift++ {
+		o := Options{}
+		o.EnsureDefaults()
+		z := sizesFor(&o, 1<<shift)
+		memTables := memTablesMax * z.memTable
+		switch {
+		case z.reserve > 1<<shift/reservePart || z.ballast > 1<<shift/ballastPart:
+			t.Errorf("2^%d: %+v", shift, z)
+		case memTables > z.reserve/2, memTables+z.logChunk > z.ballast+z.reserve/vitalPart:
+			t.Errorf("2^%d: memtables of %d do not fit: %+v", shift, memTables, z)
+		case z.piece+2*z.memTable > z.reserve/compactPart+z.reserve/emergencyPart+z.ballast:
+			t.Errorf("2^%d: a piece does not fit: %+v", shift, z)
+		case z.logChunk > z.memTable, z.table > z.largestTable && z.table > tableBytesMin:
+			t.Errorf("2^%d: %+v", shift, z)
+		}
+	}
+	o := Options{QuotaBytes: 64 << 20}
+	o.EnsureDefaults()
+	if z := sizesFor(&o, 1<<40); z.memTable != 2<<20 {
+		t.Errorf("a memtable of %d bytes for a quota of 64 MiB", z.memTable)
+	}
+}
