@@ -44,6 +44,7 @@ func New(out io.Writer) *cobra.Command {
 		root.AddCommand(cmd)
 	}
 	root.AddCommand(watchLoads()...)
+	root.AddCommand(valueLoads()...)
 	root.AddCommand(nullCommand())
 	return root
 }

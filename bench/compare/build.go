@@ -73,11 +73,20 @@ func (c *Config) build(ctx context.Context, dir string) (*binaries, error) {
 				}
 			}
 		}
-		t.title = title(ctx, t)
-		t.command = t.name + " " + strings.Join(t.args("DIR", 2379, 2380), " ")
-		b.targets = append(b.targets, t)
+		b.add(ctx, t)
+	}
+	if c.BeforeBinary != "" {
+		t := headwaterTarget(c.BeforeBinary, c.HeadwaterArgs)
+		t.name = nameBefore
+		b.add(ctx, t)
 	}
 	return b, nil
+}
+
+func (b *binaries) add(ctx context.Context, t *target) {
+	t.title = title(ctx, t)
+	t.command = t.name + " " + strings.Join(t.args("DIR", 2379, 2380), " ")
+	b.targets = append(b.targets, t)
 }
 
 func (b *binaries) target(name string) *target {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -16,6 +17,7 @@ const (
 	nameEtcd      = "etcd"
 	nameHeadwater = "headwater"
 	nameNull      = "null"
+	nameBefore    = "before" // another Headwater binary, beside the one that is measured
 )
 
 // Config says what to run. FlagSet documents the fields.
@@ -28,6 +30,7 @@ type Config struct {
 	Targets []string
 	Rows    []string
 	Watch   bool
+	Values  bool
 	Quick   bool
 	Long    bool
 
@@ -41,6 +44,7 @@ type Config struct {
 	HeadwaterBinary string
 	HeadwaterSource string
 	HeadwaterArgs   []string
+	BeforeBinary    string
 
 	MemoryKeys    int64
 	MemoryValSize int
@@ -60,6 +64,9 @@ type Config struct {
 	WatchStorm     int
 	WatchCurve     []int
 
+	Space     bool
+	SpaceIdle time.Duration
+
 	Profile       []string
 	ProfileTarget string
 	ProfileDir    string
@@ -72,11 +79,12 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
 	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
 	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of 4 s, nothing repeated: about nine minutes (with --quick: under one, at a hundredth of the size)")
+	f.BoolVar(&c.Values, "values", false, "the loads of larger values in place of everything else: about fifteen minutes (with --quick: about one, with a twentieth of the keys)")
 	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")
 	f.StringVar(&c.JSON, "json", "", "write all measurements here as JSON")
 	f.StringVar(&c.Docs, "docs", "", "docs/benchmarks.md: replace the sections of what was measured, and draw the curves beside it")
 	f.StringSliceVar(&c.Targets, "targets", []string{nameEtcd, nameHeadwater, nameNull}, "servers to run")
-	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "loads to run; none: --rows=; watch loads are "+strings.Join(watchRowIDs(), ", "))
+	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "loads to run; none: --rows=; loads of larger values are "+strings.Join(valueRowIDs(), ", ")+"; watch loads are "+strings.Join(watchRowIDs(), ", "))
 	f.IntVar(&c.Rounds, "rounds", 3, "rounds of each load")
 	f.DurationVar(&c.Duration, "duration", 5*time.Second, "measured window of a load")
 	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
@@ -88,6 +96,9 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.StringVar(&c.HeadwaterBinary, "headwater", "", "headwater binary; default: built from --headwater-source")
 	f.StringVar(&c.HeadwaterSource, "headwater-source", "services/standalone", "package to build headwater from, below --root")
 	f.StringArrayVar(&c.HeadwaterArgs, "headwater-arg", nil, "one more argument for headwater; may be repeated")
+	f.StringVar(&c.BeforeBinary, "before", "", "another headwater binary, as of the release before: it runs in the same rounds")
+	f.BoolVar(&c.Space, "space", false, "what comes back of the space, step by step, in place of everything else: about ten minutes for two servers (with --quick: under two, scaled down)")
+	f.DurationVar(&c.SpaceIdle, "space-idle", 90*time.Second, "how long --space leaves a server alone after a compaction")
 	f.Int64Var(&c.MemoryKeys, "memory-keys", 1_000_000, "keys of the memory and start-up measurement; 0: skip")
 	f.IntVar(&c.MemoryValSize, "memory-val-size", 1024, "bytes in their values")
 	f.IntVar(&c.Starts, "starts", 3, "timed starts with those keys")
@@ -104,7 +115,7 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.IntVar(&c.WatchStorm, "watch-storm", 10_000, "watches that watch-isolation creates at once")
 	f.Func("watch-curve", "numbers of watchers at which to measure the curves, multiples of 10, or nothing; --watch: 10,100,300,1000,3000,10000", c.setCurve)
 	f.StringSliceVar(&c.Profile, "cpuprofile", nil, "after the rounds, run these loads once more with a CPU profile and report the top functions")
-	f.StringVar(&c.ProfileTarget, "cpuprofile-target", nameHeadwater, "server to profile: headwater or etcd")
+	f.StringVar(&c.ProfileTarget, "cpuprofile-target", nameHeadwater, "server to profile: headwater, etcd or before")
 	f.StringVar(&c.ProfileDir, "cpuprofile-dir", "", "keep the profiles here")
 	return f
 }
@@ -125,28 +136,47 @@ func (c *Config) setCurve(list string) error {
 	return nil
 }
 
-// preset applies --quick, --long and --watch to the flags that were not given.
-func (c *Config) preset(f *pflag.FlagSet) error {
-	values := map[string]string{}
-	if c.Watch {
-		maps.Copy(values, map[string]string{
-			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "memory-keys": "0", "big-bytes": "0", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000",
-			"targets": nameEtcd + "," + nameHeadwater, "retries": "0", "watch-behind": "250000",
+// part are the flags of --watch, --values and --space, which measure a part only.
+func (c *Config) part() map[string]string {
+	flags := map[string]string{"memory-keys": "0", "big-bytes": "0", "targets": nameEtcd + "," + nameHeadwater, "retries": "0"}
+	switch {
+	case c.Watch:
+		maps.Copy(flags, map[string]string{
+			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000", "watch-behind": "250000",
 		})
+	case c.Values:
+		flags["rows"] = strings.Join(append([]string{"list-4k"}, valueRowIDs()...), ",")
+	case c.Space:
+		flags["rows"] = ""
+	default:
+		return map[string]string{}
 	}
+	return flags
+}
+
+// preset applies --quick, --long, --watch, --values and --space to the flags that were not given.
+func (c *Config) preset(f *pflag.FlagSet) error {
+	if c.Watch && c.Values || c.Watch && c.Space || c.Values && c.Space {
+		return fmt.Errorf("--watch, --values and --space exclude each other")
+	}
+	values := c.part()
 	switch {
 	case c.Quick && c.Long:
 		return fmt.Errorf("--quick and --long exclude each other")
+	case c.Quick && c.Space:
+		values["space-idle"] = "10s"
+	case c.Quick && c.Values:
+		maps.Copy(values, map[string]string{"rounds": "1", "duration": "1s", "warmup": "200ms"})
 	case c.Quick && c.Watch:
 		maps.Copy(values, map[string]string{
 			"rounds": "1", "duration": "500ms", "warmup": "200ms", "watchers": "1000", "watch-streams": "10", "watch-reconnect": "100", "watch-history": "500",
 			"watch-stalled": "10", "watch-curve": "10,100", "watch-behind": "1000", "watch-storm": "100",
 		})
 	case c.Quick:
-		values = map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"}
+		maps.Copy(values, map[string]string{"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0"})
 	case c.Long:
 		maps.Copy(values, map[string]string{"rounds": "7", "duration": "10s", "warmup": "2s"})
-		if !c.Watch {
+		if !c.Watch && !c.Values && !c.Space {
 			values["big-bytes"] = "20000000000"
 		}
 	}
@@ -169,13 +199,15 @@ func (c *Config) validate() error {
 	}
 	for _, id := range c.Rows {
 		_, kv := rowByID(id)
-		if _, watch := watchRowByID(id); !kv && !watch {
-			return fmt.Errorf("no such load: %q (there are %s)", id, strings.Join(append(rowIDs(), watchRowIDs()...), ", "))
+		_, value := valueRowByID(id)
+		if _, watch := watchRowByID(id); !kv && !value && !watch {
+			return fmt.Errorf("no such load: %q (there are %s)", id, strings.Join(slices.Concat(rowIDs(), valueRowIDs(), watchRowIDs()), ", "))
 		}
 	}
 	for _, id := range c.Profile {
-		if _, ok := rowByID(id); !ok {
-			return fmt.Errorf("no such load to profile: %q (there are %s)", id, strings.Join(rowIDs(), ", "))
+		_, kv := rowByID(id)
+		if _, value := valueRowByID(id); !kv && !value {
+			return fmt.Errorf("no such load to profile: %q (there are %s)", id, strings.Join(append(rowIDs(), valueRowIDs()...), ", "))
 		}
 	}
 	for _, n := range c.WatchCurve {
@@ -196,7 +228,9 @@ func (c *Config) validate() error {
 		return fmt.Errorf("watch-stalled and watch-behind must be positive")
 	case c.WatchStorm < 1 || c.WatchStorm%stormStreams(c) != 0:
 		return fmt.Errorf("watch-storm must be a multiple of its streams, one for each 100")
-	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd:
+	case c.SpaceIdle < 0:
+		return fmt.Errorf("space-idle must not be negative")
+	case c.ProfileTarget != nameHeadwater && c.ProfileTarget != nameEtcd && c.ProfileTarget != nameBefore:
 		return fmt.Errorf("cannot profile %q", c.ProfileTarget)
 	}
 	return nil

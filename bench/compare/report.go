@@ -3,6 +3,7 @@ package compare
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 
 	"github.com/headwaterdb/headwater/bench/load"
@@ -16,6 +17,8 @@ type report struct {
 	Servers  []serverInfo    `json:"servers"`
 	Notes    []string        `json:"notes,omitempty"`
 	Rows     []rowResult     `json:"rows"`
+	Values   []watchResult   `json:"values,omitempty"`
+	Space    []spaceResult   `json:"space,omitempty"`
 	Watch    []watchResult   `json:"watch,omitempty"`
 	Curve    []curvePoint    `json:"watchCurve,omitempty"`
 	Memory   []memoryResult  `json:"memory,omitempty"`
@@ -74,6 +77,8 @@ func (r *report) markdown() string {
 	b.WriteString("# Headwater and etcd on one machine\n\n")
 	r.writeMachine(&b)
 	r.writeKV(&b)
+	r.writeValues(&b)
+	r.writeSpace(&b)
 	r.writeWatch(&b)
 	r.writeCurve(&b)
 	for _, p := range r.Profiles {
@@ -125,13 +130,25 @@ func (rr *rowResult) compare(other string, f func(*load.Result) float64) *ratio 
 	return &r
 }
 
+// has says that a server is among those that were run.
+func (r *report) has(server string) bool {
+	return slices.ContainsFunc(r.Servers, func(s serverInfo) bool { return s.Name == server })
+}
+
 func (r *report) writeRows(b *strings.Builder) {
 	if len(r.Rows) == 0 {
 		return
 	}
 	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the smallest and largest ratio of a round. CPU is the server process alone.\n\n")
-	b.WriteString("| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | goal reached |\n")
-	b.WriteString("|---|---|---|---|---|---|---|---|---|---|---|\n")
+	servers, others := []string{nameEtcd, nameHeadwater, nameNull}, []string{nameEtcd, nameNull}
+	head := "| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | goal reached |\n"
+	columns := 11
+	if r.has(nameBefore) {
+		servers, others = append(servers, nameBefore), append(others, nameBefore)
+		head = "| work | etcd | Headwater | null | before | × etcd | × null | × before | CPU µs: etcd | Headwater | null | before | CPU × etcd | goal reached |\n"
+		columns = 14
+	}
+	b.WriteString(head + strings.Repeat("|---", columns) + "|\n")
 	for i := range r.Rows {
 		rr := &r.Rows[i]
 		row, _ := rowByID(rr.ID) // a zero row has no goal and no unit
@@ -142,11 +159,13 @@ func (r *report) writeRows(b *strings.Builder) {
 		bareMicros := func(v float64) string { return fmt.Sprintf("%.2f", v*1e6) }
 		etcd, null, cpu, lat := rr.compare(nameEtcd, perSecond), rr.compare(nameNull, perSecond), rr.compare(nameEtcd, cpuPerUnit), rr.compare(nameEtcd, p50)
 		cells := []string{rr.Work}
-		for _, s := range []string{nameEtcd, nameHeadwater, nameNull} {
+		for _, s := range servers {
 			cells = append(cells, cell(rr.series(s, value), format))
 		}
-		cells = append(cells, ratioCell(rr.compare(nameEtcd, value)), ratioCell(rr.compare(nameNull, value)))
-		for _, s := range []string{nameEtcd, nameHeadwater, nameNull} {
+		for _, s := range others {
+			cells = append(cells, ratioCell(rr.compare(s, value)))
+		}
+		for _, s := range servers {
 			cells = append(cells, cell(rr.series(s, cpuPerUnit), bareMicros))
 		}
 		cells = append(cells, ratioCell(cpu), row.goal.judge(etcd, null, cpu, lat))

@@ -10,7 +10,7 @@ const (
 	unitKeys      = " keys/s"
 )
 
-// goal is what the issue asks of Headwater; zero fields are not asked.
+// goal is what is asked of Headwater; zero fields are not asked.
 type goal struct {
 	rate    float64 // at least, times etcd's
 	ceiling float64 // at least, times the null server's rate
@@ -20,17 +20,18 @@ type goal struct {
 
 // row is one load of the comparison.
 type row struct {
-	id   string
-	work string   // as the table names it
-	args []string // of hwbench
-	fill bool     // fill the key space first
-	null bool     // the null server can answer it
-	unit string
-	p50  bool // the table shows the median latency in place of the rate
-	goal goal
+	id       string
+	work     string   // as the table names it
+	args     []string // of hwbench
+	fill     bool     // fill the key space first
+	fillArgs []string // of the fill, beside what all have
+	null     bool     // the null server can answer it
+	unit     string
+	p50      bool // the table shows the median latency in place of the rate
+	goal     goal
 }
 
-// rows are the loads of the issue's table, in its order.
+// rows are the loads of small values, and of lists.
 func rows() []row {
 	load := func(args ...string) []string { return append(args, manyClients...) }
 	return []row{
@@ -40,6 +41,8 @@ func rows() []row {
 		{id: "put1", work: "put, 1 client: p50", args: []string{"put", "--sequential-keys"}, null: true, unit: unitPerSecond, p50: true, goal: goal{p50: 1}},
 		{id: "range", work: "range, one key, linearizable", args: load("range"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.4, ceiling: 0.8, cpu: 0.6}},
 		{id: "list", work: "list 10,000 keys by 1,000, 4 clients", args: []string{"list", "--conns=4", "--clients=4"}, fill: true, unit: unitKeys, goal: goal{rate: 1.5, cpu: 0.65}},
+		{id: "list-4k", work: "the same with values of 4 KiB, 1,000 keys by 100", args: []string{"list", "--conns=4", "--clients=4", "--key-space-size=1000", "--limit=100"},
+			fill: true, fillArgs: []string{"--key-space-size=1000", "--val-size=4096"}, unit: unitKeys},
 		{id: "mixed", work: "mixed 4:1 range:put", args: load("mixed"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.5}},
 		{id: "lease", work: "lease keep-alive", args: load("lease-keepalive"), null: true, unit: unitPerSecond, goal: goal{rate: 1.2}},
 	}

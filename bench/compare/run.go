@@ -100,7 +100,7 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	for _, t := range r.bin.targets {
 		r.rep.Servers = append(r.rep.Servers, serverInfo{Name: t.name, Title: t.title, Command: t.command})
 	}
-	for _, step := range []func(context.Context){r.loads, r.watches, r.memory, r.bigData, r.profiles} {
+	for _, step := range []func(context.Context){r.loads, r.values, r.watches, r.space, r.memory, r.bigData, r.profiles} {
 		step(ctx)
 	}
 	return r.rep, errors.Join(r.failures...)
@@ -126,7 +126,7 @@ func (r *runner) fail(ctx context.Context, what string, err error) {
 func (r *runner) loads(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, ok := rowByID(id)
-		if !ok { // a watch load
+		if !ok { // a load of larger values, or of watches
 			continue
 		}
 		res := rowResult{ID: id, Work: row.work, Samples: map[string][]load.Result{}}
@@ -197,7 +197,7 @@ func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ct
 	}
 	defer s.kill()
 	if row.fill && t.name != nameNull {
-		if _, err := r.hwbench(ctx, s, "fill", "--conns=4", "--clients=20"); err != nil {
+		if _, err := r.hwbench(ctx, s, append([]string{"fill", "--conns=4", "--clients=20"}, row.fillArgs...)...); err != nil {
 			return load.Result{}, err
 		}
 	}
@@ -247,10 +247,9 @@ func (r *runner) runHwbench(ctx context.Context, s *server, args ...string) ([]b
 // profiles runs the wanted rows once more under a CPU profile.
 func (r *runner) profiles(ctx context.Context) {
 	for _, id := range r.cfg.Profile {
-		row, _ := rowByID(id) // validated
-		p, err := r.profileRow(ctx, row)
+		p, err := r.profileOf(ctx, id)
 		if err != nil {
-			r.fail(ctx, "profile of "+row.work, err)
+			r.fail(ctx, "profile of "+p.Work, err)
 			continue
 		}
 		r.rep.Profiles = append(r.rep.Profiles, p)

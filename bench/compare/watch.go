@@ -34,30 +34,38 @@ func (r *runner) watches(ctx context.Context) {
 		if !ok {
 			continue
 		}
-		res := watchResult{ID: id, Work: row.workOf(r.cfg), Samples: map[string][]watchload.Result{}}
 		args := row.args(r.cfg)
 		if row.window {
 			args = append(args, "--warmup="+r.cfg.Warmup.String(), "--duration="+r.cfg.Duration.String())
 		}
-		failed := map[string]bool{}
-		for round := range r.cfg.Rounds {
-			for _, t := range r.realTargets() {
-				if failed[t.name] {
-					continue
-				}
-				s, err := r.watchQuietly(ctx, t, res.Work, args, row.pprof)
-				if err != nil {
-					r.fail(ctx, fmt.Sprintf("%s on %s, round %d", res.Work, t.name, round+1), err)
-					failed[t.name] = true
-					delete(res.Samples, t.name)
-					continue
-				}
-				res.Samples[t.name] = append(res.Samples[t.name], s)
-			}
-		}
-		r.rep.Watch = append(r.rep.Watch, res)
+		work := row.workOf(r.cfg)
+		r.rep.Watch = append(r.rep.Watch, r.rounds(ctx, id, work, func(ctx context.Context, t *target) (watchload.Result, error) {
+			return r.watchQuietly(ctx, t, work, args, row.pprof)
+		}))
 	}
 	r.curves(ctx)
+}
+
+// rounds measures a load of several values in interleaved rounds.
+func (r *runner) rounds(ctx context.Context, id, work string, once func(context.Context, *target) (watchload.Result, error)) watchResult {
+	res := watchResult{ID: id, Work: work, Samples: map[string][]watchload.Result{}}
+	failed := map[string]bool{}
+	for round := range r.cfg.Rounds {
+		for _, t := range r.realTargets() {
+			if failed[t.name] {
+				continue
+			}
+			s, err := once(ctx, t)
+			if err != nil {
+				r.fail(ctx, fmt.Sprintf("%s on %s, round %d", work, t.name, round+1), err)
+				failed[t.name] = true
+				delete(res.Samples, t.name)
+				continue
+			}
+			res.Samples[t.name] = append(res.Samples[t.name], s)
+		}
+	}
+	return res
 }
 
 // curves measures the points of the curves, one server after the other at each.
@@ -79,9 +87,14 @@ func (r *runner) curves(ctx context.Context) {
 }
 
 // watchQuietly measures a watch load, and again while others used the machine, as measureQuietly does.
-func (r *runner) watchQuietly(ctx context.Context, t *target, work string, args []string, pprof bool) (best watchload.Result, err error) {
+func (r *runner) watchQuietly(ctx context.Context, t *target, work string, args []string, pprof bool) (watchload.Result, error) {
+	return r.quietly(ctx, t, work, func() (watchload.Result, error) { return r.watchOnce(ctx, t, args, pprof) })
+}
+
+// quietly measures a load of several values, and again while others used the machine.
+func (r *runner) quietly(ctx context.Context, t *target, work string, once func() (watchload.Result, error)) (best watchload.Result, err error) {
 	for try := range r.cfg.Retries + 1 {
-		s, err := r.watchOnce(ctx, t, args, pprof)
+		s, err := once()
 		if err != nil {
 			return watchload.Result{}, err
 		}
@@ -138,22 +151,43 @@ func (w *watchResult) series(server, value string) (vs []float64) {
 }
 
 func (r *report) writeWatch(b *strings.Builder) {
-	if len(r.Watch) == 0 {
+	r.writeMeasures(b, "Watches", r.Watch, func(id string) []measure {
+		row, _ := watchRowByID(id) // a zero row shows nothing
+		return row.measures
+	})
+}
+
+// writeMeasures writes a table of loads that have several values each.
+func (r *report) writeMeasures(b *strings.Builder, title string, results []watchResult, measures func(id string) []measure) {
+	if len(results) == 0 {
 		return
 	}
-	b.WriteString("\n## Watches\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest and largest ratio of a round. CPU is the server process alone. " +
+	b.WriteString("\n## " + title + "\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest and largest ratio of a round. CPU is the server process alone. " +
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
-	b.WriteString("| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n")
-	for i := range r.Watch {
-		w := &r.Watch[i]
-		row, _ := watchRowByID(w.ID) // a zero row shows nothing
-		for k, m := range row.measures {
+	before := r.has(nameBefore)
+	if before {
+		b.WriteString("| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n|---|---|---|---|---|---|---|---|---|\n")
+	} else {
+		b.WriteString("| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n")
+	}
+	for i := range results {
+		w := &results[i]
+		for k, m := range measures(w.ID) {
 			cells := []string{"", m.title}
 			if k == 0 {
 				cells[0] = w.Work
 			}
 			cells = append(cells, cell(w.series(nameEtcd, m.value), m.format), cell(w.series(nameHeadwater, m.value), m.format))
-			cells = append(cells, w.judge(m)...)
+			verdict := w.judge(m)
+			if before {
+				was := none
+				if q, ok := ratioOf(w.series(nameHeadwater, m.value), w.series(nameBefore, m.value)); ok {
+					was = q.String()
+				}
+				cells = append(cells, cell(w.series(nameBefore, m.value), m.format), verdict[0], was, verdict[1])
+			} else {
+				cells = append(cells, verdict...)
+			}
 			noise := ""
 			if k == 0 {
 				noise = strconv.FormatFloat(w.noise(), 'f', 2, 64)
@@ -173,9 +207,9 @@ func (w *watchResult) judge(m measure) []string {
 	own := w.series(nameHeadwater, m.value)
 	switch {
 	case m.goal.bound != 0 && compared:
-		cells[1] = m.goal.verdict("× ", ratio.median)
+		cells[1] = m.goal.verdict("× ", ratio.median, asRatio)
 	case m.own.bound != 0 && len(own) > 0:
-		cells[1] = m.own.verdict("", Median(own))
+		cells[1] = m.own.verdict("", Median(own), m.format)
 	case m.goal.bound != 0 || m.own.bound != 0:
 		cells[1] = "not measured"
 	}

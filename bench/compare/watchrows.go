@@ -27,7 +27,7 @@ func atLeast(v float64) limit { return limit{bound: v, least: true} }
 func atMost(v float64) limit  { return limit{bound: v} }
 
 // verdict says whether v keeps to l; empty without a limit.
-func (l limit) verdict(what string, v float64) string {
+func (l limit) verdict(what string, v float64, format func(float64) string) string {
 	if l.bound == 0 {
 		return ""
 	}
@@ -35,7 +35,7 @@ func (l limit) verdict(what string, v float64) string {
 	if l.least {
 		sign, ok = "≥", v >= l.bound
 	}
-	return fmt.Sprintf("%s%s %.2f: %s", what, sign, l.bound, yes(ok))
+	return fmt.Sprintf("%s%s %s: %s", what, sign, format(l.bound), yes(ok))
 }
 
 // watchRow is one watch load of the comparison.

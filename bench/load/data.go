@@ -46,22 +46,24 @@ func (k keys) index(key []byte) (i int64, ok bool) {
 // poolBytes is the size of the random pool values are cut from: many times the window of any block compressor.
 const poolBytes = 8 << 20
 
-// values cuts values of one size out of a random pool.
-type values struct {
+// Values cuts values of one size out of a random pool: no two alike, and none that a server could compress. Safe for concurrent use.
+type Values struct {
 	pool string
 	size int
 }
 
-func newValues(size int, seed uint64) values {
+// NewValues returns values of so many bytes; equal seeds give equal pools.
+func NewValues(size int, seed uint64) Values {
 	var key [32]byte
 	binary.LittleEndian.PutUint64(key[:], seed)
 	b := make([]byte, poolBytes+size)
 	src := rand.NewChaCha8(key)
 	_, _ = src.Read(b) // never fails
-	return values{pool: string(b), size: size}
+	return Values{pool: string(b), size: size}
 }
 
-func (v values) next(r *rand.Rand) string {
+// Next returns a value that r chooses.
+func (v Values) Next(r *rand.Rand) string {
 	at := r.IntN(len(v.pool) - v.size)
 	return v.pool[at : at+v.size]
 }

@@ -36,11 +36,11 @@ func TestKeys(t *testing.T) {
 
 func TestValues(t *testing.T) {
 	const seed, size, n = 42, 16, 1000
-	vs := newValues(size, seed)
+	vs := NewValues(size, seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	seen := map[string]bool{}
 	for range n {
-		v := vs.next(r)
+		v := vs.Next(r)
 		if len(v) != size {
 			t.Fatalf("value of %d bytes", len(v))
 		}
@@ -49,10 +49,10 @@ func TestValues(t *testing.T) {
 	if len(seen) < n*9/10 {
 		t.Errorf("seed %d: only %d of %d values differ", seed, len(seen), n)
 	}
-	if newValues(size, seed).pool != vs.pool || newValues(size, seed+1).pool == vs.pool {
+	if NewValues(size, seed).pool != vs.pool || NewValues(size, seed+1).pool == vs.pool {
 		t.Error("the pool does not follow from the seed")
 	}
-	if v := newValues(0, seed).next(r); v != "" {
+	if v := NewValues(0, seed).Next(r); v != "" {
 		t.Errorf("value of size 0 is %q", v)
 	}
 }

@@ -20,11 +20,11 @@ func Put(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	return drive(ctx, o, workload{
 		name: "put", unit: unitRequests, kinds: []string{kindPut},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
-			_, err := w.client.Put(ctx, ks.at(o.pick(w, n)), vs.next(w.rand))
+			_, err := w.client.Put(ctx, ks.at(o.pick(w, n)), vs.Next(w.rand))
 			return done{units: 1, writes: 1}, err
 		},
 	})
@@ -50,14 +50,14 @@ func Fill(ctx context.Context, o Options, perTxn int) (Result, error) {
 	}
 	o.Duration, o.Warmup, o.Rate = 0, 0, 0
 	o.Total = (o.KeySpace + int64(perTxn) - 1) / int64(perTxn)
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	res, err := drive(ctx, o, workload{
 		name: "fill", unit: "keys", kinds: []string{kindTxn},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
 			from := n * int64(perTxn)
 			to := min(from+int64(perTxn), o.KeySpace)
 			if to-from == 1 {
-				_, err := w.client.Put(ctx, ks.at(from), vs.next(w.rand))
+				_, err := w.client.Put(ctx, ks.at(from), vs.Next(w.rand))
 				return done{units: 1, writes: 1}, err
 			}
 			_, err := w.client.Txn(ctx).Then(puts(from, to, ks, vs, w)...).Commit()
@@ -71,10 +71,10 @@ func Fill(ctx context.Context, o Options, perTxn int) (Result, error) {
 }
 
 // puts makes the put operations of keys [from, to).
-func puts(from, to int64, ks keys, vs values, w *worker) []clientv3.Op {
+func puts(from, to int64, ks keys, vs Values, w *worker) []clientv3.Op {
 	ops := make([]clientv3.Op, 0, to-from)
 	for i := from; i < to; i++ {
-		ops = append(ops, clientv3.OpPut(ks.at(i), vs.next(w.rand)))
+		ops = append(ops, clientv3.OpPut(ks.at(i), vs.Next(w.rand)))
 	}
 	return ops
 }
@@ -164,14 +164,14 @@ func Mixed(ctx context.Context, o Options, ratio float64, serializable bool) (Re
 	if ratio < 0 {
 		return Result{}, errors.New("rw-ratio must not be negative")
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	ops := (&RangeOptions{Serializable: serializable}).ops()
 	return drive(ctx, o, workload{
 		name: "mixed", unit: unitRequests, kinds: []string{kindRange, kindPut},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
 			key := ks.at(o.pick(w, n))
 			if w.rand.Float64()*(ratio+1) >= ratio {
-				_, err := w.client.Put(ctx, key, vs.next(w.rand))
+				_, err := w.client.Put(ctx, key, vs.Next(w.rand))
 				return done{kind: 1, units: 1, writes: 1}, err
 			}
 			resp, err := w.client.Get(ctx, key, ops...)

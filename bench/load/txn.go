@@ -16,7 +16,7 @@ func TxnPut(ctx context.Context, o Options, perTxn int) (Result, error) {
 	if perTxn < 1 || int64(perTxn) > o.KeySpace {
 		return Result{}, errors.New("txn-ops must be positive and at most key-space-size, since a transaction may put a key only once")
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	return drive(ctx, o, workload{
 		name: "txn-put", unit: unitRequests, kinds: []string{kindTxn},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
@@ -45,13 +45,13 @@ func TxnMixed(ctx context.Context, o Options, to TxnMixedOptions) (Result, error
 	if to.Key == "" {
 		to.Key, to.WholePrefix = o.Prefix, true
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	read := clientv3.OpGet(to.Key, to.ops()...)
 	return drive(ctx, o, workload{
 		name: "txn-mixed", unit: unitRequests, kinds: []string{"txn-range", "txn-put"},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
 			if w.rand.Float64()*(to.Ratio+1) >= to.Ratio {
-				_, err := w.client.Txn(ctx).Then(clientv3.OpPut(ks.at(o.pick(w, n)), vs.next(w.rand))).Commit()
+				_, err := w.client.Txn(ctx).Then(clientv3.OpPut(ks.at(o.pick(w, n)), vs.Next(w.rand))).Commit()
 				return done{kind: 1, units: 1, writes: 1}, err
 			}
 			_, err := w.client.Txn(ctx).Then(read).Commit()
@@ -67,14 +67,14 @@ func Create(ctx context.Context, o Options) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	return drive(ctx, o, workload{
 		name: "create", unit: unitRequests, kinds: []string{"create"},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
 			key := ks.at(n)
 			resp, err := w.client.Txn(ctx).
 				If(clientv3.Compare(clientv3.ModRevision(key), "=", 0)).
-				Then(clientv3.OpPut(key, vs.next(w.rand))).
+				Then(clientv3.OpPut(key, vs.Next(w.rand))).
 				Commit()
 			return compared(resp, err)
 		},
@@ -102,7 +102,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 	if o.KeySpace < int64(o.Clients) {
 		return Result{}, errors.New("key-space-size must be at least the number of clients: each client updates its own keys")
 	}
-	vs := newValues(o.ValSize, o.Seed)
+	vs := NewValues(o.ValSize, o.Seed)
 	revs := make([]int64, o.KeySpace) // mod revisions; element i belongs to client i mod Clients
 	clients := int64(o.Clients)
 	return drive(ctx, o, workload{
@@ -117,7 +117,7 @@ func Update(ctx context.Context, o Options) (Result, error) {
 			key := ks.at(i)
 			resp, err := w.client.Txn(ctx).
 				If(clientv3.Compare(clientv3.ModRevision(key), "=", revs[i])).
-				Then(clientv3.OpPut(key, vs.next(w.rand))).
+				Then(clientv3.OpPut(key, vs.Next(w.rand))).
 				Else(clientv3.OpGet(key)).
 				Commit()
 			d, err := compared(resp, err)

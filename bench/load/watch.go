@@ -195,7 +195,7 @@ func (r *watchRun) run(ctx context.Context, conns []*clientv3.Client) (Result, e
 
 // put sends Total puts from Clients goroutines, in an open loop if there is a rate.
 func (r *watchRun) put(ctx context.Context, conns []*clientv3.Client, begin time.Time) {
-	vs := newValues(r.o.ValSize-stampBytes, r.o.Seed)
+	vs := NewValues(r.o.ValSize-stampBytes, r.o.Seed)
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for id := range r.o.Clients {
@@ -216,7 +216,7 @@ func (r *watchRun) put(ctx context.Context, conns []*clientv3.Client, begin time
 					key = n % r.wo.WatchedKeys
 				}
 				val := binary.LittleEndian.AppendUint64(make([]byte, 0, r.o.ValSize), uint64(due.Sub(r.started)))
-				val = append(val, vs.next(rnd)...)
+				val = append(val, vs.Next(rnd)...)
 				if _, err := c.Put(g.ctx, r.ks.at(key), string(val)); err != nil {
 					r.tally.fail(g.cause(err))
 					continue

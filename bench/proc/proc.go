@@ -125,3 +125,28 @@ func parseBusy(s string) (time.Duration, error) {
 	}
 	return busy, nil
 }
+
+// Written returns the bytes that the process has caused to be written to disks since its start (write_bytes of proc(5), counted when a page becomes
+// dirty). Pages that are truncated before they reach the disk are not taken off. The caller must be allowed to trace the process.
+func Written(pid int) (int64, error) {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
+	if err != nil {
+		return 0, err
+	}
+	return parseIO(string(b))
+}
+
+func parseIO(s string) (int64, error) {
+	for line := range strings.Lines(s) {
+		if rest, ok := strings.CutPrefix(line, "write_bytes: "); ok {
+			return strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		}
+	}
+	return 0, fmt.Errorf("%w: no write_bytes", errFormat)
+}
+
+// ResetPeak makes Memory.Peak of the process start again from its present RSS.
+func ResetPeak(pid int) error {
+	const resetPeak = "5" // clear_refs of proc(5)
+	return os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(resetPeak), 0)
+}

@@ -50,6 +50,12 @@ func TestOwnProcess(t *testing.T) {
 	if err != nil || m.RSS <= 0 || m.Peak < m.Anon {
 		t.Errorf("ReadMemory = %+v, %v", m, err)
 	}
+	if err := ResetPeak(os.Getpid()); err != nil {
+		t.Error(err)
+	}
+	if n, err := Written(os.Getpid()); err != nil || n < 0 {
+		t.Errorf("Written = %v, %v", n, err)
+	}
 	if l, err := LoadAverage(); err != nil || l < 0 {
 		t.Errorf("LoadAverage = %v, %v", l, err)
 	}
@@ -67,6 +73,18 @@ func TestParseBusy(t *testing.T) {
 	for _, bad := range []string{"", "intr 1 2 3 4 5 6 7 8 9", "cpu 1 2 3", "cpu 1 2 3 4 5 6 x 8 0 0"} {
 		if _, err := parseBusy(bad); !errors.Is(err, errFormat) {
 			t.Errorf("parseBusy(%q) error = %v", bad, err)
+		}
+	}
+}
+
+func TestParseIO(t *testing.T) {
+	got, err := parseIO("rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: 4096\ncancelled_write_bytes: 5\n")
+	if err != nil || got != 4096 {
+		t.Fatalf("parseIO = %v, %v; want 4096", got, err)
+	}
+	for _, bad := range []string{"", "wchar: 2\n", "write_bytes: x\n"} {
+		if _, err := parseIO(bad); err == nil {
+			t.Errorf("parseIO(%q): no error", bad)
 		}
 	}
 }
