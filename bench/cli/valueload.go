@@ -53,6 +53,7 @@ func valueLoad(name, short string, o valueload.Options, run func(context.Context
 	f.DurationVar(&o.Rest, "rest", o.Rest, "rest between a fill and what is measured")
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "updates before the window")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "measured window of updates")
+	f.DurationVar(&o.Settle, "settle", o.Settle, "how long the server must have written next to nothing to have written all")
 	f.BoolVar(&o.PrevKV, "prevkv", o.PrevKV, "the watcher asks for previous values")
 	f.StringVar(&o.Profile, "profile", "", "write a CPU profile of what is measured here; the server has /debug/pprof")
 	return cmd

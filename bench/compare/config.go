@@ -145,7 +145,7 @@ func (c *Config) part() map[string]string {
 			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000", "watch-behind": "250000",
 		})
 	case c.Values:
-		flags["rows"] = strings.Join(append([]string{"list-4k"}, valueRowIDs()...), ",")
+		flags["rows"] = strings.Join(valueRowIDs(), ",")
 	case c.Space:
 		flags["rows"] = ""
 	default:

@@ -12,9 +12,11 @@ import (
 
 // Sections of docs/benchmarks.md that the runner fills. Each stands between two comments, which stay.
 const (
-	sectionKV    = "kv"
-	sectionWatch = "watch"
-	sectionCurve = "curves"
+	sectionKV     = "kv"
+	sectionValues = "values"
+	sectionSpace  = "space"
+	sectionWatch  = "watch"
+	sectionCurve  = "curves"
 )
 
 // chartDir is where the drawings are, beside the document.
@@ -42,6 +44,12 @@ func (r *report) writeDocs(path string) error {
 	sections := map[string]string{}
 	if len(r.Rows) > 0 || len(r.Memory) > 0 || len(r.Big) > 0 {
 		sections[sectionKV] = r.section(r.writeKV)
+	}
+	if len(r.Values) > 0 {
+		sections[sectionValues] = r.section(r.writeValues)
+	}
+	if len(r.Space) > 0 {
+		sections[sectionSpace] = r.section(r.writeSpace)
 	}
 	if len(r.Watch) > 0 {
 		sections[sectionWatch] = r.section(r.writeWatch)

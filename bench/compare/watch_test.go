@@ -159,7 +159,7 @@ func TestDocument(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{sectionKV, sectionWatch, sectionCurve} {
+	for _, name := range []string{sectionKV, sectionValues, sectionSpace, sectionWatch, sectionCurve} {
 		if _, err := ReplaceSection(string(b), name, ""); err != nil {
 			t.Error(err)
 		}

@@ -31,6 +31,7 @@ type Options struct {
 
 	Warmup   time.Duration // of updates
 	Duration time.Duration // of updates
+	Settle   time.Duration // how long the server must have written next to nothing to have written all
 
 	PrevKV bool // the watcher asks for previous values
 
@@ -42,7 +43,7 @@ type Options struct {
 func DefaultOptions() Options {
 	return Options{
 		Endpoint: "127.0.0.1:2379", Seed: 1, Keys: 400, ValSize: 256 << 10, Conns: 4, Clients: 16,
-		Repeat: 3, Rest: time.Second, Warmup: time.Second, Duration: 5 * time.Second,
+		Repeat: 3, Rest: time.Second, Warmup: time.Second, Duration: 5 * time.Second, Settle: 2 * time.Second,
 	}
 }
 
@@ -61,8 +62,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("clients must be in [1, %d], conns in [1, clients]", clientsMax)
 	case o.Repeat < 1:
 		return errors.New("repeat must be positive")
-	case o.Rest < 0 || o.Warmup < 0 || o.Duration <= 0:
-		return errors.New("rest and warmup must not be negative, duration positive")
+	case o.Rest < 0 || o.Warmup < 0 || o.Settle < 0 || o.Duration <= 0:
+		return errors.New("rest, warmup and settle must not be negative, duration positive")
 	}
 	return nil
 }

@@ -13,8 +13,7 @@ import (
 // When the server counts as having written what it had to.
 const (
 	settleEvery = 250 * time.Millisecond
-	// settleQuiet is how long it must write no more than settleBytes.
-	settleQuiet = 2 * time.Second
+	// settleBytes are no more than what a server writes anyway.
 	settleBytes = 64 << 10
 	// settleMax bounds the wait: a server that goes on writing is measured up to there.
 	settleMax = 30 * time.Second
@@ -50,7 +49,7 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 			return res, err
 		}
 	}
-	before, err := settled(ctx, o.ServerPID)
+	before, err := settled(ctx, o)
 	if err != nil {
 		return res, err
 	}
@@ -69,7 +68,7 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	if err != nil {
 		return res, err
 	}
-	after, err := settled(ctx, o.ServerPID)
+	after, err := settled(ctx, o)
 	if err != nil {
 		return res, err
 	}
@@ -83,19 +82,19 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	return res, nil
 }
 
-// settled waits until the process writes next to nothing and returns the bytes that it has written since its start.
-func settled(ctx context.Context, pid int) (int64, error) {
+// settled waits until the server has written next to nothing for Options.Settle, and returns the bytes that it has written since its start.
+func settled(ctx context.Context, o *Options) (int64, error) {
 	begin := time.Now()
 	mark, since := int64(0), begin
 	for {
-		n, err := proc.Written(pid)
+		n, err := proc.Written(o.ServerPID)
 		if err != nil {
 			return 0, err
 		}
 		if n-mark > settleBytes {
 			mark, since = n, time.Now()
 		}
-		if time.Since(since) >= settleQuiet || time.Since(begin) >= settleMax {
+		if time.Since(since) >= o.Settle || time.Since(begin) >= settleMax {
 			return n, nil
 		}
 		if err := sleep(ctx, settleEvery); err != nil {
