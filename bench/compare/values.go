@@ -66,6 +66,7 @@ func valueRows() []valueRow {
 		{value: valueload.P99, title: "p99", format: millis},
 		{value: valueload.CPUPerUpdate, title: "server CPU each", format: micros},
 		{value: valueload.WrittenPerByte, title: "bytes written ÷ bytes of values", format: asRatio},
+		{value: valueload.CallsPerByte, title: "bytes handed to write(2) ÷ bytes of values", format: asRatio},
 		{value: valueload.WrittenInWindow, title: "the same until the last answer", format: asRatio},
 	}
 	large := slices.Clone(written)

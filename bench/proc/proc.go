@@ -126,23 +126,44 @@ func parseBusy(s string) (time.Duration, error) {
 	return busy, nil
 }
 
-// Written returns the bytes that the process has caused to be written to disks since its start (write_bytes of proc(5), counted when a page becomes
-// dirty). Pages that are truncated before they reach the disk are not taken off. The caller must be allowed to trace the process.
-func Written(pid int) (int64, error) {
+// IO is what a process has written since its start, in bytes.
+type IO struct {
+	// Calls were handed to write(2) and its like, whatever the file: sockets count too.
+	Calls int64
+	// Disk were to be written to disks by the kernel, which counts a page, or the larger folio that it is part of, when it becomes dirty: a few bytes that
+	// are appended and synced count as a whole one each time. Pages that are truncated before they reach the disk are not taken off.
+	Disk int64
+}
+
+// ReadIO returns what the process has written. The caller must be allowed to trace it.
+func ReadIO(pid int) (IO, error) {
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/io", pid))
 	if err != nil {
-		return 0, err
+		return IO{}, err
 	}
 	return parseIO(string(b))
 }
 
-func parseIO(s string) (int64, error) {
+func parseIO(s string) (IO, error) {
+	var io IO
+	want := map[string]*int64{"wchar": &io.Calls, "write_bytes": &io.Disk}
 	for line := range strings.Lines(s) {
-		if rest, ok := strings.CutPrefix(line, "write_bytes: "); ok {
-			return strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		name, rest, _ := strings.Cut(line, ":")
+		dst, ok := want[name]
+		if !ok {
+			continue
 		}
+		n, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+		if err != nil {
+			return IO{}, fmt.Errorf("%w: %s: %w", errFormat, name, err)
+		}
+		*dst = n
+		delete(want, name)
 	}
-	return 0, fmt.Errorf("%w: no write_bytes", errFormat)
+	if len(want) > 0 {
+		return IO{}, fmt.Errorf("%w: not all lines of written bytes present", errFormat)
+	}
+	return io, nil
 }
 
 // ResetPeak makes Memory.Peak of the process start again from its present RSS.

@@ -53,8 +53,8 @@ func TestOwnProcess(t *testing.T) {
 	if err := ResetPeak(os.Getpid()); err != nil {
 		t.Error(err)
 	}
-	if n, err := Written(os.Getpid()); err != nil || n < 0 {
-		t.Errorf("Written = %v, %v", n, err)
+	if n, err := ReadIO(os.Getpid()); err != nil || n.Calls < 0 || n.Disk < 0 {
+		t.Errorf("ReadIO = %v, %v", n, err)
 	}
 	if l, err := LoadAverage(); err != nil || l < 0 {
 		t.Errorf("LoadAverage = %v, %v", l, err)
@@ -79,10 +79,10 @@ func TestParseBusy(t *testing.T) {
 
 func TestParseIO(t *testing.T) {
 	got, err := parseIO("rchar: 1\nwchar: 2\nread_bytes: 3\nwrite_bytes: 4096\ncancelled_write_bytes: 5\n")
-	if err != nil || got != 4096 {
-		t.Fatalf("parseIO = %v, %v; want 4096", got, err)
+	if want := (IO{Calls: 2, Disk: 4096}); err != nil || got != want {
+		t.Fatalf("parseIO = %+v, %v", got, err)
 	}
-	for _, bad := range []string{"", "wchar: 2\n", "write_bytes: x\n"} {
+	for _, bad := range []string{"", "wchar: 2\n", "wchar: 1\nwrite_bytes: x\n"} {
 		if _, err := parseIO(bad); err == nil {
 			t.Errorf("parseIO(%q): no error", bad)
 		}

@@ -15,6 +15,7 @@ const (
 	P99             = "p99"
 	CPUPerUpdate    = "cpu_per_update"
 	WrittenPerByte  = "written_per_byte"  // bytes written to disk ÷ bytes of acknowledged values
+	CallsPerByte    = "calls_per_byte"    // bytes handed to write(2), answers to clients included, ÷ bytes of acknowledged values
 	WrittenInWindow = "written_in_window" // the same until the last answer: what is left out was written after it
 
 	RSSBefore = "rss_before"

@@ -64,7 +64,7 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	if err := <-profiled; err != nil {
 		return res, err
 	}
-	atEnd, err := proc.Written(o.ServerPID)
+	atEnd, err := proc.ReadIO(o.ServerPID)
 	if err != nil {
 		return res, err
 	}
@@ -77,28 +77,29 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	res.Others = r.Server.Others
 	res.Values = map[string]float64{
 		PerSecond: r.PerSec, P50: l.P50.Seconds(), P99: l.P99.Seconds(), CPUPerUpdate: r.Server.CPUPerUnit,
-		WrittenPerByte: float64(after-before) / values, WrittenInWindow: float64(atEnd-before) / values,
+		WrittenPerByte: float64(after.Disk-before.Disk) / values, WrittenInWindow: float64(atEnd.Disk-before.Disk) / values,
+		CallsPerByte: float64(after.Calls-before.Calls) / values,
 	}
 	return res, nil
 }
 
-// settled waits until the server has written next to nothing for Options.Settle, and returns the bytes that it has written since its start.
-func settled(ctx context.Context, o *Options) (int64, error) {
+// settled waits until the server has written next to nothing for Options.Settle, and returns what it has written since its start.
+func settled(ctx context.Context, o *Options) (proc.IO, error) {
 	begin := time.Now()
 	mark, since := int64(0), begin
 	for {
-		n, err := proc.Written(o.ServerPID)
+		n, err := proc.ReadIO(o.ServerPID)
 		if err != nil {
-			return 0, err
+			return n, err
 		}
-		if n-mark > settleBytes {
-			mark, since = n, time.Now()
+		if n.Disk-mark > settleBytes {
+			mark, since = n.Disk, time.Now()
 		}
 		if time.Since(since) >= o.Settle || time.Since(begin) >= settleMax {
 			return n, nil
 		}
 		if err := sleep(ctx, settleEvery); err != nil {
-			return 0, err
+			return n, err
 		}
 	}
 }
