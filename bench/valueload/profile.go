@@ -11,7 +11,7 @@ import (
 const profileShort = 2 * time.Second
 
 // profileLead is the time that the server gets to begin.
-const profileLead = 100 * time.Millisecond
+const profileLead = 500 * time.Millisecond
 
 // profile takes a CPU profile of the server for so long, if one is wanted. It returns when it has begun; the channel has one value when it is written.
 func profile(ctx context.Context, o *Options, wanted bool, d time.Duration) <-chan error {
