@@ -41,9 +41,10 @@ type cursor struct {
 	budget *budget // nil: unbounded
 	copied int     // bytes of values that r holds until it is closed
 
-	page page
-	log  logRow // the log row read last
-	kv   KV     // the one handed to the visitor
+	walk valueWalk // of an engine of this process
+	page page      // of another
+	log  logRow    // the log row read last
+	kv   KV        // the one handed to the visitor
 }
 
 // page is the keys that wait for their values to be read, in order; with them those behind, whose values are known.
@@ -64,6 +65,8 @@ func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
 	if c.rev >= c.head {
 		scan = c.latest
 	}
+	c.walk = valueWalk{s: c.s, r: c.r}
+	defer c.walk.close() // its error has been returned
 	if err := scan(ctx, key, end, visit); err != nil {
 		return err
 	}
@@ -87,8 +90,14 @@ func (c *cursor) emit(ctx context.Context, kv *KV, visit Visit) error {
 	return c.flushFull(ctx, visit)
 }
 
-// fetch visits a key when its value has been read.
-func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) error {
+// fetch visits a key when its value has been read: now, or with its page where reading is a round trip.
+func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) (err error) {
+	if c.s.limits.Dense {
+		if kv.Value, err = c.walk.read(ctx, &ref); err != nil {
+			return err
+		}
+		return visit(kv)
+	}
 	kept := c.keep(kv)
 	ref.Key = kept.Key
 	c.page.refs = append(c.page.refs, ref)

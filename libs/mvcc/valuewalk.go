@@ -1,0 +1,75 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// walkSteps is how many rows a walk steps over to the next value: those of other versions of its keys. With more in between it begins anew there.
+const walkSteps = 4
+
+// valueWalk reads values that a list needs, in the order of its keys, with an iterator that runs beside that of the keys: they lie in the same
+// order, mostly side by side, and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round trip.
+type valueWalk struct {
+	s   *Store
+	r   engine.Reader
+	it  engine.Iterator // nil: none is open
+	row []byte          // scratch: the row looked for
+	buf []byte          // scratch: a value of several chunks
+}
+
+// read returns a value, which is valid until the next call. A value that is not there is ErrCorrupt.
+func (w *valueWalk) read(ctx context.Context, ref *ValueRef) ([]byte, error) {
+	w.buf = w.buf[:0]
+	n := chunksOf(ref.Size, w.s.meta.ChunkBytes)
+	for i := range n {
+		w.row = w.s.valRow(w.row[:0], ref, i)
+		part, err := w.find(ctx)
+		switch {
+		case err != nil:
+			return nil, err
+		case n == 1 && len(part) == ref.Size:
+			return part, nil
+		}
+		w.buf = append(w.buf, part...)
+	}
+	if len(w.buf) != ref.Size {
+		return nil, ErrCorrupt
+	}
+	return w.buf, nil
+}
+
+// find returns the value of w.row.
+func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
+	for step := 0; w.it != nil && step < walkSteps; step++ {
+		switch order := bytes.Compare(w.it.Key(), w.row); {
+		case order == 0:
+			return w.it.Value(), nil
+		case order > 0 || !w.it.Next():
+			step = walkSteps
+		}
+	}
+	if err := w.close(); err != nil {
+		return nil, err
+	}
+	w.it = w.r.Scan(ctx, engine.Range{Begin: w.row, End: w.s.rows.tableRange(tableVal).End, NoConflict: true})
+	if w.it.Next() && bytes.Equal(w.it.Key(), w.row) {
+		return w.it.Value(), nil
+	}
+	if err := w.close(); err != nil {
+		return nil, err
+	}
+	return nil, ErrCorrupt
+}
+
+// close lets the iterator go; its error, if it met one, is that of the walk.
+func (w *valueWalk) close() error {
+	if w.it == nil {
+		return nil
+	}
+	it := w.it
+	w.it = nil
+	return it.Close()
+}
