@@ -96,6 +96,9 @@ func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) (
 		if kv.Value, err = c.walk.read(ctx, &ref); err != nil {
 			return err
 		}
+		if kv.Value == nil {
+			return ErrCorrupt
+		}
 		return visit(kv)
 	}
 	kept := c.keep(kv)

@@ -53,6 +53,9 @@ func (s *Store) readSome(ctx context.Context, r engine.Reader, kvs []*revlog.KV,
 		size += kvs[n].Size
 		refs = append(refs, refOf(kvs[n]))
 	}
+	if s.limits.Dense {
+		return n, s.walkValues(ctx, r, refs, into)
+	}
 	values, err := s.readValues(ctx, r, refs)
 	if err != nil {
 		return 0, err
@@ -63,6 +66,22 @@ func (s *Store) readSome(ctx context.Context, r engine.Reader, kvs []*revlog.KV,
 		}
 	}
 	return n, nil
+}
+
+// walkValues reads values one after the other, so that each is copied once.
+func (s *Store) walkValues(ctx context.Context, r engine.Reader, refs []ValueRef, into [][]byte) error {
+	w := valueWalk{s: s, r: r}
+	defer w.close() // its error has been returned
+	for i := range refs {
+		v, err := w.read(ctx, &refs[i])
+		if err != nil {
+			return storeErr(err)
+		}
+		if v != nil {
+			into[i] = append(make([]byte, 0, len(v)), v...)
+		}
+	}
+	return nil
 }
 
 // readValues reads values in one go; nil for those of which no row is there. They live as long as the reader.

@@ -10,8 +10,8 @@ import (
 // walkSteps is how many rows a walk steps over to the next value: those of other versions of its keys. With more in between it begins anew there.
 const walkSteps = 4
 
-// valueWalk reads values that a list needs, in the order of its keys, with an iterator that runs beside that of the keys: they lie in the same
-// order, mostly side by side, and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round trip.
+// valueWalk reads values in the order of their keys, with an iterator: they lie in the same order, mostly side by side, and what an iterator shows
+// needs no copy. It is for engines of this process, where a step costs no round trip. The zero value with s and r set is ready; close it.
 type valueWalk struct {
 	s   *Store
 	r   engine.Reader
@@ -20,28 +20,33 @@ type valueWalk struct {
 	buf []byte          // scratch: a value of several chunks
 }
 
-// read returns a value, which is valid until the next call. A value that is not there is ErrCorrupt.
+// read returns a value, which is valid until the next call; nil if it is not there.
 func (w *valueWalk) read(ctx context.Context, ref *ValueRef) ([]byte, error) {
 	w.buf = w.buf[:0]
-	n := chunksOf(ref.Size, w.s.meta.ChunkBytes)
+	n, gone := chunksOf(ref.Size, w.s.meta.ChunkBytes), 0
 	for i := range n {
 		w.row = w.s.valRow(w.row[:0], ref, i)
 		part, err := w.find(ctx)
 		switch {
 		case err != nil:
 			return nil, err
+		case part == nil:
+			gone++
 		case n == 1 && len(part) == ref.Size:
 			return part, nil
 		}
 		w.buf = append(w.buf, part...)
 	}
-	if len(w.buf) != ref.Size {
+	switch {
+	case gone == n:
+		return nil, nil
+	case gone > 0, len(w.buf) != ref.Size:
 		return nil, ErrCorrupt
 	}
 	return w.buf, nil
 }
 
-// find returns the value of w.row.
+// find returns the value of w.row; nil if it is not there.
 func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
 	for step := 0; w.it != nil && step < walkSteps; step++ {
 		switch order := bytes.Compare(w.it.Key(), w.row); {
@@ -55,13 +60,13 @@ func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
 		return nil, err
 	}
 	w.it = w.r.Scan(ctx, engine.Range{Begin: w.row, End: w.s.rows.tableRange(tableVal).End, NoConflict: true})
-	if w.it.Next() && bytes.Equal(w.it.Key(), w.row) {
+	switch {
+	case !w.it.Next():
+		return nil, w.close()
+	case bytes.Equal(w.it.Key(), w.row):
 		return w.it.Value(), nil
 	}
-	if err := w.close(); err != nil {
-		return nil, err
-	}
-	return nil, ErrCorrupt
+	return nil, nil
 }
 
 // close lets the iterator go; its error, if it met one, is that of the walk.
