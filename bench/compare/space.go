@@ -32,6 +32,8 @@ const (
 	// spaceClients put at the same time; few enough that a quota is met within a few values.
 	spaceClients = 8
 	mega         = 1_000_000
+	// freshKeys are more than a run writes: no key is overwritten, and what a quota holds goes by the delete alone.
+	freshKeys = 1 << 30
 )
 
 // spaceResult is one run on all servers.
@@ -72,6 +74,7 @@ func spaceRows(c *Config) []spaceRow {
 	runbook := func(ctx context.Context, s *spaceRun) error { return s.runbook(ctx) }
 	rows := []spaceRow{
 		{id: "quota-1g", quota: quota(1024, 64), keys: 200, size: 100_000, run: runbook},
+		{id: "quota-fresh", quota: quota(1024, 64), keys: freshKeys, size: 100_000, run: runbook},
 		{id: "steady", quota: quota(512, 512), keys: 200, size: 100_000, run: func(ctx context.Context, s *spaceRun) error { return s.steady(ctx, full(10_000, 2000)) }},
 		{id: "quota-64m", quota: quota(64, 64), keys: 20, size: 400_000, run: runbook},
 		{id: "defragment", keys: full(40_000, 4000), size: 1 << 10, run: func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, 0) }},
@@ -80,6 +83,9 @@ func spaceRows(c *Config) []spaceRow {
 	for i := range rows {
 		r := &rows[i]
 		r.work = fmt.Sprintf("%s keys × %s B", Thousands(float64(r.keys)), Thousands(float64(r.size)))
+		if r.keys == freshKeys {
+			r.work = fmt.Sprintf("fresh keys × %s B", Thousands(float64(r.size)))
+		}
 		if r.quota > 0 {
 			r.work += fmt.Sprintf(", quota %d MiB", r.quota>>20)
 		}
@@ -238,7 +244,7 @@ func (s *spaceRun) written(n int64, err error) (answer string, failed error) {
 // runbook overwrites until the quota is met and does then what etcd's runbook says.
 func (s *spaceRun) runbook(ctx context.Context) error {
 	answer, failed := s.written(s.put(ctx, spaceQuotas*s.row.quota/int64(s.row.size), spaceClients))
-	if err := s.note(ctx, "overwrite until refused", answer, failed); err != nil {
+	if err := s.note(ctx, "written until refused", answer, failed); err != nil {
 		return err
 	}
 	steps := []struct {
