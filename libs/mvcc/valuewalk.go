@@ -7,11 +7,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// walkSteps is how many rows a walk steps over to the next value: those of other versions of its keys. With more in between it begins anew there.
+// walkSteps is how many rows a walk steps over to the next value: those of other versions of its keys. With more
+// in between it begins anew there.
 const walkSteps = 4
 
-// valueWalk reads values in the order of their keys, with an iterator: they lie in the same order, mostly side by side, and what an iterator shows
-// needs no copy. It is for engines of this process, where a step costs no round trip. The zero value with s and r set is ready; close it.
+// valueWalk reads values in the order of their keys, with an iterator: they lie in the same order, mostly side by
+// side, and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round
+// trip. The zero value with s and r set is ready; close it.
 type valueWalk struct {
 	s   *Store
 	r   engine.Reader
