@@ -1,0 +1,137 @@
+// Pods is a deployment's pods of all three kinds in one process, on an engine of another process (tests/internal/remoteengine). The tests of the directory
+// above build it from this tree and from that of an earlier release: whatever it uses has to be in both.
+//
+//	pods ENGINE-SOCKET SOCKETS NAME NAMES [flags of pods]
+//
+// SOCKETS is a directory for the sockets at which pods find each other, NAMES are the names of all processes that may run, comma-separated.
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/headwaterdb/headwater/libs/pod"
+	kv "github.com/headwaterdb/headwater/services/kv/node"
+	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
+	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
+	"github.com/headwaterdb/headwater/tests/internal/remoteengine"
+)
+
+// kinds in the order in which they start: the kv pod, which clients talk to, comes when those that it relays to are there.
+var kinds = []pod.Kind{pod.LeaseKeeper, pod.WatchHub, pod.KV}
+
+// readyText is what the process says when all its pods serve.
+const readyText = "all pods are ready"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
+	defer stop()
+	if len(os.Args) < 5 {
+		fmt.Fprintln(os.Stderr, "pods: see the package comment for the arguments")
+		os.Exit(2)
+	}
+	if err := serve(ctx, layout{os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")}, os.Args[1], os.Args[5:]); err != nil {
+		fmt.Fprintln(os.Stderr, "pods:", err)
+		os.Exit(1)
+	}
+}
+
+// serve runs the pods until ctx ends or one fails.
+func serve(ctx context.Context, l layout, socket string, args []string) (err error) {
+	engine, err := remoteengine.Dial(ctx, socket)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, engine.Close()) }()
+	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelWarn})).With("process", l.name)
+	failed := make(chan error, len(kinds))
+	for _, k := range kinds {
+		c, err := l.config(k, args)
+		if err != nil {
+			return err
+		}
+		n, err := start(ctx, k, c, pod.Deps{Engine: engine, Log: log.With("pod", string(k))})
+		if err != nil {
+			return fmt.Errorf("%s: %w", k, err)
+		}
+		defer func() {
+			n.Drain(context.Background())
+			err = errors.Join(err, n.Close())
+		}()
+		go func() { failed <- fmt.Errorf("%s: %w", k, <-n.Failed()) }()
+	}
+	fmt.Println(readyText)
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-failed:
+		return err
+	}
+}
+
+func start(ctx context.Context, k pod.Kind, c pod.Config, d pod.Deps) (pod.Node, error) {
+	switch k {
+	case pod.KV:
+		return node(kv.Start(ctx, c, d))
+	case pod.WatchHub:
+		return node(watchhub.Start(ctx, c, d))
+	}
+	return node(leasekeeper.Start(ctx, c, d))
+}
+
+// node makes an interface of n that is nil if there is none.
+func node[N pod.Node](n N, err error) (pod.Node, error) {
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
+
+// layout is where pods find each other.
+type layout struct {
+	dir, name string
+	names     []string
+}
+
+func (l layout) socket(k pod.Kind, name string) string {
+	return "unix://" + filepath.Join(l.dir, name+"-"+string(k))
+}
+
+// sockets are those of all pods of a kind, this process's first.
+func (l layout) sockets(k pod.Kind) []string {
+	all := []string{l.socket(k, l.name)}
+	for _, name := range l.names {
+		if s := l.socket(k, name); !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// config is that of this process's pod of a kind. Clients are served by the kv pod at the address of the flags.
+func (l layout) config(k pod.Kind, args []string) (pod.Config, error) {
+	c := pod.DefaultConfig()
+	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = l.sockets(pod.KV), l.sockets(pod.WatchHub), l.sockets(pod.LeaseKeeper)
+	parsed, err := pod.Program(k, &c).Parse(args, nil)
+	if err != nil {
+		return c, err
+	}
+	c.Config = parsed.Config
+	c.Name, c.PodAddress = l.name+"-"+string(k), l.socket(k, l.name)
+	if c.DataDir = ""; k == pod.WatchHub {
+		c.DataDir = filepath.Join(l.dir, c.Name+".data")
+	}
+	if k != pod.KV {
+		c.ListenClientURLs, c.AdvertiseClientURLs = nil, nil
+	}
+	c.ListenClientURLs, c.ListenMetricsURLs = append([]string{c.PodAddress}, c.ListenClientURLs...), nil
+	return c, nil
+}
