@@ -86,6 +86,12 @@ func NATS(tb testing.TB) Program {
 	}}
 }
 
+// Build builds a program of the module graph, once per test process, under a name of its own.
+func Build(tb testing.TB, name, pkg string) string {
+	tb.Helper()
+	return build(tb, name, pkg)
+}
+
 // built holds what build has made. A failed build is kept too: every test that needs it reports the same error.
 var built struct {
 	sync.Mutex

@@ -1,0 +1,145 @@
+package formats
+
+import (
+	"context"
+	"encoding/binary"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+)
+
+const activateAll = "--activate-features=all"
+
+// TestStandalone: a data directory of format 1 goes on as the release before would have, with the features that it has and with all. Until they are
+// activated the release before goes on too.
+func TestStandalone(t *testing.T) {
+	for name, flags := range map[string][]string{"as it is": nil, "activated": {activateAll}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := hw.Run(t, hw.Headwater(t), unpack(t, standaloneFixture), flags...)
+			g := readGolden(t, standaloneFixture)
+			g.check(t, client(t, s.Endpoint()))
+			// What was activated stays.
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			again := hw.Run(t, hw.Headwater(t), s.DataDir())
+			g.checkCompacted(t, client(t, again.Endpoint()))
+			if err := again.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			checkRows(t, s.DataDir(), flags != nil)
+		})
+	}
+}
+
+// checkRows looks at the rows of a stopped server: nothing of format 1 is left where features were activated, and the counter of live bytes is the sum of
+// the tables that docs/formats.md names.
+func checkRows(t *testing.T, dataDir string, activated bool) {
+	t.Helper()
+	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	var live int64
+	heads := 0
+	var counter []byte
+	err = visit(t.Context(), e, engine.Range{}, func(key, value []byte) {
+		switch {
+		case strings.ContainsRune("ehiklv", rune(key[0])):
+			live += int64(len(key) + len(value))
+		case key[0] == 'd':
+			if heads++; (len(value) != engine.StampLen) != activated {
+				t.Errorf("the head has %d bytes", len(value))
+			}
+		case string(key) == "mlive":
+			counter = append(counter, value...)
+		}
+	})
+	if err != nil || heads != 1 {
+		t.Fatal(heads, err)
+	}
+	old, err := rowsOf(t.Context(), e, nil, 'v', oldValue)
+	if err != nil || (old == 0) != activated {
+		t.Errorf("%d rows of values of format 1, %v", old, err)
+	}
+	if !activated {
+		return
+	}
+	if len(counter) != 8 || int64(binary.LittleEndian.Uint64(counter)) != live {
+		t.Errorf("the counter of live bytes is %x, the rows have %d", counter, live)
+	}
+}
+
+// TestRollBack: until features are activated the release before goes on with what this one has written.
+func TestRollBack(t *testing.T) {
+	t.Parallel()
+	old := oldStandalone(t)
+	g := readGolden(t, standaloneFixture)
+	s := hw.Run(t, hw.Headwater(t), unpack(t, standaloneFixture))
+	g.check(t, client(t, s.Endpoint()))
+	if err := s.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	back := hw.Run(t, old, s.DataDir())
+	c := client(t, back.Endpoint())
+	g.checkCompacted(t, c)
+	if _, err := c.Put(limited(t), "back", "again"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestRefused: the release before says in one line that it cannot read what has new features, and leaves it as it is.
+func TestRefused(t *testing.T) {
+	t.Parallel()
+	old := oldStandalone(t)
+	for name, dir := range map[string]string{"activated": unpack(t, standaloneFixture), "new": t.TempDir()} {
+		s := hw.Run(t, hw.Headwater(t), dir, activateAll)
+		if _, err := client(t, s.Endpoint()).AlarmDisarm(limited(t), noAlarm); err != nil {
+			t.Fatal(err)
+		}
+		put, err := client(t, s.Endpoint()).Put(limited(t), "k", strings.Repeat("v", middle))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Stop(); err != nil {
+			t.Fatal(err)
+		}
+		said := refusal(t, old.Path, "--data-dir="+dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0", "--log-level=error")
+		if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
+			t.Errorf("%s: the release before says %q", name, said)
+		}
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		r, err := client(t, s.Endpoint()).Get(limited(t), "k")
+		if err != nil || len(r.Kvs) != 1 || r.Kvs[0].ModRevision != put.Header.Revision || len(r.Kvs[0].Value) != middle {
+			t.Errorf("%s: afterwards %v, %v", name, r, err)
+		}
+	}
+}
+
+// refusal runs a program that has to end by itself with a failure, and returns the one line that it says.
+func refusal(t *testing.T, path string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
+	if err == nil || ctx.Err() != nil {
+		t.Errorf("it does not refuse: %v, %s", err, out)
+	}
+	if n := strings.Count(string(out), "\n"); n != 1 {
+		t.Errorf("it says %d lines: %s", n, out)
+	}
+	return string(out)
+}
