@@ -55,16 +55,20 @@ func newPods(tb testing.TB) string {
 	return hw.Build(tb, "pods", "github.com/headwaterdb/headwater/tests/formats/pods")
 }
 
-// process prepares the process of a name with a program.
-func (d *deployment) process(name, program string, extra ...string) *hw.Server {
-	d.t.Helper()
-	p := hw.Program{Name: name + " (" + filepath.Base(program) + ")", Path: program, Ready: "all pods are ready", Args: func(l hw.Layout) []string {
+// args makes the command line of the process of a name.
+func (d *deployment) args(name string) func(hw.Layout) []string {
+	return func(l hw.Layout) []string {
 		return append([]string{
 			filepath.Join(d.dir, "engine"), d.dir, name, strings.Join(d.names, ","),
 			"--listen-client-urls=" + l.ClientURL, "--advertise-client-urls=" + l.ClientURL,
 		}, d.extra...)
-	}}
-	return hw.New(d.t, p, d.t.TempDir(), extra...)
+	}
+}
+
+// process prepares the process of a name with a program.
+func (d *deployment) process(name, program string, extra ...string) *hw.Server {
+	d.t.Helper()
+	return hw.New(d.t, hw.Program{Name: "process " + name, Path: program, Ready: "all pods are ready", Args: d.args(name)}, d.t.TempDir(), extra...)
 }
 
 func start(t *testing.T, s *hw.Server) *hw.Server {

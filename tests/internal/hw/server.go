@@ -63,6 +63,16 @@ func New(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 	return s
 }
 
+// With prepares a server with the same address, data directory and arguments, but another binary at path. s must not run, and is not to be used again.
+func (s *Server) With(tb testing.TB, path string) *Server {
+	tb.Helper()
+	p := s.prog
+	p.Path = path
+	next := New(tb, p, s.layout.DataDir, s.extra...)
+	next.layout = s.layout
+	return next
+}
+
 // Run is New and Start.
 func Run(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 	tb.Helper()
