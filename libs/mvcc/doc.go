@@ -23,14 +23,23 @@
 // # Reads
 //
 // A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
-// values; at an older revision it merges them with the hist rows, whose values lie in the log. A list that outlives its
-// snapshot goes on in a new one as of the same revision.
+// values; at an older revision it merges them with the hist rows, whose values lie in the log if they are small, and else in the val rows in
+// which they always were. A list that outlives its snapshot goes on in a new one as of the same revision.
+//
+// # Formats
+//
+// What rows may be beyond format 1 is a set of Features of the keyspace. A group writes as the features of the state say that it is evaluated in; a read takes every row as it
+// is. Setting a feature (Activate) conflicts with every group under way. A Store of an earlier release then cannot read the head, and answers nothing.
 //
 // # Invariants
 //
 //   - Every mutating request that succeeds has a revision of its own; the order of revisions is the order of commits (I1, I2).
 //   - The header revision of an answer is the head at the state that it shows (I3).
-//   - A log entry is self-contained; no read at or above the compact revision needs a log or hist row below it (I4).
+//   - A log entry at or above the compact revision has all its values, or names val rows that are there; no read at or above the compact revision
+//     needs a log or hist row below it (I4).
+//   - A val row under a stamp is written once, by the request of that stamp, and cleared with the log entry of the request that replaced it.
+//   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an activation makes it fail.
+//   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
 //   - A key changes at most once per revision. Callers must refuse transactions that could break this.
 //   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
@@ -51,6 +60,6 @@
 // may have (libs/engine/faults) and over restarts; what they were told is then held against the log. The checker behind it
 // (fsck_test.go) knows docs/formats.md and nothing of this package: after a test it reads all rows, checks that they agree with one
 // another, and that each readable revision is what undoing the log from the head gives. TestOvertaken holds a request
-// before its commit while another pod changes what it has read; TestOutOfDate lets it begin on a state that lacks another's writes. tests/faults and tests/robustness drive the package under etcd's
+// before its commit while another pod changes what it has read, TestActivationOvertakes while another activates features; TestOutOfDate lets it begin on a state that lacks another's writes. tests/faults and tests/robustness drive the package under etcd's
 // own validators.
 package mvcc

@@ -25,7 +25,7 @@ import (
 
 const (
 	// between is how many requests succeed between two steps of a roll-out.
-	between = 400
+	between = 600
 	// linearizationTimeout bounds porcupine's search.
 	linearizationTimeout = time.Minute
 )
@@ -84,8 +84,9 @@ func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	r.wantFormat(engine.StampLen)
 	next = r.replace(back, r.newProgram)
 	r.goOn("one of either, again")
+	begin := time.Now()
 	c := start(r.t, r.process("c", r.newProgram, "--activate-features=all"))
-	r.t.Log("activated")
+	r.t.Logf("a pod that activates is ready in %v", time.Since(begin).Round(time.Millisecond))
 	r.wantDeaf(a)
 	r.goOn("activated, with one of the release before that answers nothing")
 	r.wantDeaf(a)
@@ -121,9 +122,14 @@ func (r *roll) goOn(what string) {
 // replace stops a process and starts one with another program in its place.
 func (r *roll) replace(s *hw.Server, program string) *hw.Server {
 	r.t.Helper()
+	begin := time.Now()
 	if err := s.Stop(); err != nil {
 		r.t.Error(err)
 	}
+	stopped := time.Now()
+	defer func() {
+		r.t.Logf("stopped in %v, started in %v", stopped.Sub(begin).Round(time.Millisecond), time.Since(stopped).Round(time.Millisecond))
+	}()
 	return start(r.t, s.With(r.t, program))
 }
 

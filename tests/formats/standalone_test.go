@@ -103,8 +103,14 @@ func TestRollBack(t *testing.T) {
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	old := oldStandalone(t)
-	for name, dir := range map[string]string{"activated": unpack(t, standaloneFixture), "new": t.TempDir()} {
-		s := hw.Run(t, hw.Headwater(t), dir, activateAll)
+	const format, ledger = "format 2, this version knows 1", "unknown to this version"
+	for _, c := range []struct{ name, dir, flag, want string }{
+		{"values-once", unpack(t, standaloneFixture), "--activate-features=values-once", format},
+		{"exact-sizes", unpack(t, standaloneFixture), "--activate-features=exact-sizes", format},
+		{"all", unpack(t, standaloneFixture), activateAll, ledger},
+		{"new", t.TempDir(), "--activate-features=", ledger},
+	} {
+		s := hw.Run(t, hw.Headwater(t), c.dir, c.flag)
 		if _, err := client(t, s.Endpoint()).AlarmDisarm(limited(t), noAlarm); err != nil {
 			t.Fatal(err)
 		}
@@ -115,16 +121,16 @@ func TestRefused(t *testing.T) {
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		said := refusal(t, old.Path, "--data-dir="+dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0", "--log-level=error")
-		if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
-			t.Errorf("%s: the release before says %q", name, said)
+		said := refusal(t, old.Path, "--data-dir="+c.dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0", "--log-level=error")
+		if !strings.Contains(said, c.want) {
+			t.Errorf("%s: the release before says %q", c.name, said)
 		}
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
 		}
 		r, err := client(t, s.Endpoint()).Get(limited(t), "k")
 		if err != nil || len(r.Kvs) != 1 || r.Kvs[0].ModRevision != put.Header.Revision || len(r.Kvs[0].Value) != middle {
-			t.Errorf("%s: afterwards %v, %v", name, r, err)
+			t.Errorf("%s: afterwards %v, %v", c.name, r, err)
 		}
 	}
 }
