@@ -2,12 +2,15 @@ package mvcc_test
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -100,6 +103,58 @@ func TestActivationOvertakes(t *testing.T) {
 			if again.Meta().Features != mvcc.FeatureValues || again.Features() != mvcc.FeatureValues {
 				t.Errorf("features of the keyspace %v", again.Meta().Features)
 			}
+		})
+	}
+}
+
+// TestActivationUnderLoad: an activation comes through while several pods write the head more often than a transaction takes that reads it.
+func TestActivationUnderLoad(t *testing.T) {
+	for name, recent := range map[string]bool{"plain": false, "on states at hand": true} {
+		t.Run(name, func(t *testing.T) {
+			e := faults.New(testengine.Unclosed(openEngine(t, fdb)), faults.Options{Recent: recent, Delay: func(_ context.Context, op faults.Op) {
+				if op != faults.Next {
+					time.Sleep(2 * time.Millisecond) // the way to the database
+				}
+			}})
+			t.Cleanup(func() {
+				if err := e.Close(); err != nil {
+					t.Error(err)
+				}
+			})
+			const pods, clients = 3, 16
+			stores := make([]*mvcc.Store, pods)
+			for i := range stores {
+				stores[i] = open(t, e, mvcc.Options{NoFeatures: true, NoRemoval: true, Lanes: 4})
+			}
+			ctx, cancel := context.WithCancel(t.Context())
+			var wg sync.WaitGroup
+			var puts atomic.Int64
+			busy := make(chan struct{})
+			for i, s := range stores {
+				for j := range clients {
+					wg.Go(func() {
+						for k := 0; ctx.Err() == nil; k++ {
+							_, err := s.Put(ctx, &mvcc.PutRequest{Key: fmt.Append(nil, i, j, k)})
+							if err != nil && ctx.Err() == nil {
+								t.Error(err)
+							}
+							if puts.Add(1) == pods*clients*4 {
+								close(busy)
+							}
+						}
+					})
+				}
+			}
+			<-busy
+			limited, stop := context.WithTimeout(ctx, 20*time.Second)
+			err := stores[0].Activate(limited, mvcc.FeatureValues)
+			stop()
+			cancel()
+			wg.Wait()
+			if err != nil {
+				t.Error(err)
+			}
+			check(t, e, stores[1], nil, false)
 		})
 	}
 }

@@ -168,16 +168,12 @@ func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
 
 func (s *Store) activate(ctx context.Context, f Features) error {
 	all := f
-	err := s.update(ctx, func(txn engine.Txn) error {
-		meta, err := txn.Get(ctx, s.rows.meta(metaKeyspace))
+	set := func(txn engine.Txn) error {
+		rows, err := txn.GetMany(ctx, [][]byte{s.rows.meta(metaKeyspace), s.headRow})
 		if err != nil {
 			return err
 		}
-		head, err := txn.Get(ctx, s.headRow)
-		if err != nil {
-			return err
-		}
-		st, was, err := parseHeadRow(head)
+		st, was, err := parseHeadRow(rows[1])
 		if err != nil {
 			return err
 		}
@@ -185,21 +181,57 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 		if all == was {
 			return nil
 		}
-		if meta, err = metaWith(meta, all); err != nil {
+		meta, err := metaWith(rows[0], all)
+		if err != nil {
 			return err
 		}
 		row, _ := appendHead(nil, all, st)
 		txn.Set(s.headRow, row)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
 		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a conflict.
-		begin, end := s.rows.span()
-		txn.AddWriteConflict(begin, end)
+		s.overtake(txn)
 		return nil
-	})
+	}
+	err := engine.ErrConflict
+	for n := 0; !s.limits.Dense && errors.Is(err, engine.ErrConflict) && n < pushesMax && ctx.Err() == nil; n++ {
+		err = s.push(ctx, set)
+	}
+	if err != nil {
+		err = s.update(ctx, set)
+	}
 	if err == nil {
 		s.sawFeatures(all)
 	}
 	return err
+}
+
+// overtake makes all transactions under way fail that have read anything of the keyspace with a conflict.
+func (s *Store) overtake(txn engine.Txn) {
+	begin, end := s.rows.span()
+	txn.AddWriteConflict(begin, end)
+}
+
+// pushesMax bounds how often push interrupts everybody.
+const pushesMax = 100
+
+// push runs a transaction that reads the head with a conflict where other processes write it all the time: it makes all groups under way fail, and commits before they have
+// been evaluated again, since it begins at the very version of that failure, which they have to ask for.
+func (s *Store) push(ctx context.Context, f func(engine.Txn) error) error {
+	err := s.tryUpdate(ctx, func(txn engine.Txn) error {
+		txn.Clear(s.rows.meta(metaPush)) // a transaction that changes nothing has no conflicts
+		s.overtake(txn)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if s.recent != nil {
+		txn, ok, err := s.recent.BeginRecent(ctx)
+		if ok || err != nil {
+			return finishUpdate(ctx, txn, f, err)
+		}
+	}
+	return s.tryUpdate(ctx, f)
 }
 
 // count sums up the live bytes of a keyspace that nobody writes, for FeatureSizes.

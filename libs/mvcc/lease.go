@@ -264,8 +264,13 @@ func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
 
 func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
 	txn, err := s.eng.Begin(ctx)
-	if err != nil {
-		return err
+	return finishUpdate(ctx, txn, f, err)
+}
+
+// finishUpdate runs a transaction that has begun, unless beginErr says why it has not.
+func finishUpdate(ctx context.Context, txn engine.Txn, f func(engine.Txn) error, beginErr error) error {
+	if beginErr != nil {
+		return beginErr
 	}
 	defer txn.Discard()
 	if err := f(txn); err != nil {

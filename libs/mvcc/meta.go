@@ -28,6 +28,7 @@ const (
 	metaPart      = "part"      // of which entry some events have been removed, and how many
 	metaOwner     = "owner"     // ballot of the owner of lease shard 0; "owner/<n>" of shard n
 	metaAlarm     = "alarm/"    // one row per alarm
+	metaPush      = "push"      // never there
 	metaLive      = "live"      // counter of the live bytes, with FeatureSizes
 )
 
