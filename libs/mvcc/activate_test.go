@@ -14,9 +14,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestActivationOvertakes holds each kind of request between its evaluation and its commit while another pod activates features: none may write as if it had not
-// been overtaken, neither the head nor a row of the format before. A process of an earlier release reads and writes with the same conflicts, and finds out when it
-// evaluates the request again.
+// TestActivationOvertakes holds each kind of request between its evaluation and its commit while another pod activates
+// features: none may write as if it had not been overtaken, neither the head nor a row of the format before. A process
+// of an earlier release reads and writes with the same conflicts, and finds out when it evaluates the request again.
 func TestActivationOvertakes(t *testing.T) {
 	large := []byte(strings.Repeat("v", 1000))
 	setup := func(ctx context.Context, s *mvcc.Store) error {
@@ -107,7 +107,8 @@ func TestActivationOvertakes(t *testing.T) {
 	}
 }
 
-// TestActivationUnderLoad: an activation comes through while several pods write the head more often than a transaction takes that reads it.
+// TestActivationUnderLoad: an activation comes through while several pods write the head more often than a transaction
+// takes that reads it.
 func TestActivationUnderLoad(t *testing.T) {
 	for name, recent := range map[string]bool{"plain": false, "on states at hand": true} {
 		t.Run(name, func(t *testing.T) {

@@ -11,12 +11,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it cannot read;
-// once set it stays. docs/formats.md lists them.
+// Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it
+// cannot read; once set it stays. docs/formats.md lists them.
 type Features uint64
 
 const (
-	// FeatureValues: values larger than Options.InlineBytes are written once, in rows under their key and stamp, and the log names them.
+	// FeatureValues: values larger than Options.InlineBytes are written once, in rows under their key and stamp, and
+	// the log names them.
 	FeatureValues Features = 1 << iota
 	// FeatureSizes: every group and every removal keeps the sum of the keyspace's live bytes.
 	FeatureSizes
@@ -82,9 +83,9 @@ func (f Features) known() error {
 	return fmt.Errorf("%w: it uses the features %v, this version knows %v", ErrNewerFormat, f, featuresKnown)
 }
 
-// The head row is a stamp in a keyspace of format 1. With features it begins with them and a mark: format 1's code takes bytes 8 and 9 of
-// the row for the batch order of a stamp, which is always 0, so that a process of an earlier release which has the keyspace open refuses
-// the row, and with it every request, instead of misreading others.
+// The head row is a stamp in a keyspace of format 1. With features it begins with them and a mark: format 1's code
+// takes bytes 8 and 9 of the row for the batch order of a stamp, which is always 0, so that a process of an earlier
+// release which has the keyspace open refuses the row, and with it every request, instead of misreading others.
 const (
 	headMark    = 0xfffe
 	headPrefix  = 8 + 2
@@ -127,9 +128,10 @@ func (s *Store) sawFeatures(f Features) {
 	}
 }
 
-// Activate sets features of the keyspace, for good: earlier releases cannot open it from then on, and processes of theirs that have it open
-// answer every request with an error. FeatureSizes can be set in a keyspace that exists only on an embedded engine, by Options.Activate
-// when it is opened. Errors: ErrUnavailable, the context's, and what says that a feature cannot be set here.
+// Activate sets features of the keyspace, for good: earlier releases cannot open it from then on, and processes of
+// theirs that have it open answer every request with an error. FeatureSizes can be set in a keyspace that exists only
+// on an embedded engine, by Options.Activate when it is opened. Errors: ErrUnavailable, the context's, and what says
+// that a feature cannot be set here.
 func (s *Store) Activate(ctx context.Context, f Features) error {
 	if err := f.known(); err != nil {
 		return err
@@ -167,6 +169,9 @@ func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
 }
 
 func (s *Store) activate(ctx context.Context, f Features) error {
+	if s.Features().Has(f) {
+		return nil // nobody is to be interrupted for nothing
+	}
 	all := f
 	set := func(txn engine.Txn) error {
 		rows, err := txn.GetMany(ctx, [][]byte{s.rows.meta(metaKeyspace), s.headRow})
@@ -188,7 +193,8 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 		row, _ := appendHead(nil, all, st)
 		txn.Set(s.headRow, row)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
-		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a conflict.
+		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a
+		// conflict.
 		s.overtake(txn)
 		return nil
 	}
@@ -214,8 +220,9 @@ func (s *Store) overtake(txn engine.Txn) {
 // pushesMax bounds how often push interrupts everybody.
 const pushesMax = 100
 
-// push runs a transaction that reads the head with a conflict where other processes write it all the time: it makes all groups under way fail, and commits before they have
-// been evaluated again, since it begins at the very version of that failure, which they have to ask for.
+// push runs a transaction that reads the head with a conflict where other processes write it all the time: it makes all
+// groups under way fail, and commits before they have been evaluated again, since it begins at the very version of that
+// failure, which they have to ask for.
 func (s *Store) push(ctx context.Context, f func(engine.Txn) error) error {
 	err := s.tryUpdate(ctx, func(txn engine.Txn) error {
 		txn.Clear(s.rows.meta(metaPush)) // a transaction that changes nothing has no conflicts

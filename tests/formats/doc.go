@@ -1,17 +1,19 @@
-// Package formats holds data that earlier releases have written, and lets this one go on with it; and it lets pods of both releases serve one keyspace
-// during a roll-out.
+// Package formats holds data that earlier releases have written, and lets this one go on with it; and it lets pods of both
+// releases serve one keyspace during a roll-out.
 //
-//   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features, and back in the release before.
+//   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features.
+//   - TestRollBack: without them the release before goes on with it again.
 //   - TestKeyspace: the same for a keyspace of pods.
 //   - TestRefused: the release before refuses data with new features in one line.
-//   - TestRollOut: pods of the release before and of this one beside one another under load, before, during and after activation.
+//   - TestRollOut: pods of the release before and of this one beside one another under load, before, during and
+//     after activation.
 //
 // # Fixtures
 //
 // In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt files):
 //
 //	standalone-format1.tar.gz   the data directory of a stopped standalone server
-//	keyspace-format1.rows.gz    all rows of an engine that pods have shared: key and value, each behind its length (uvarint)
+//	keyspace-format1.rows.gz    all rows of an engine that pods have shared: keys and values, each behind its length
 //
 // They are never written again but to add to the script, with the release's commit in the history:
 //

@@ -55,7 +55,8 @@ func TestWriteFixtures(t *testing.T) {
 	})
 }
 
-// writeFixture lets a server of the release before answer everything. save keeps its data, and returns a client of it after a restart.
+// writeFixture lets a server of the release before answer everything. save keeps its data, and returns a client of it
+// after a restart.
 func writeFixture(t *testing.T, name string, c *clientv3.Client, save func() *clientv3.Client) {
 	t.Helper()
 	ctx := limited(t)

@@ -13,7 +13,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// golden is what the release before has answered: with the data as it is, after the second part of the script, and after its third.
+// golden is what the release before has answered: with the data as it is, after the second part of the script, and
+// after its third.
 type golden struct {
 	written, changed, compacted []string
 }
@@ -129,7 +130,8 @@ func (g *golden) checkCompacted(t *testing.T, c *clientv3.Client) {
 		t.Fatal(err)
 	}
 	p.ranks()
-	want := slices.DeleteFunc(slices.Clone(g.compacted[1:]), func(line string) bool { return strings.HasPrefix(line, "answer") })
+	isAnswer := func(line string) bool { return strings.HasPrefix(line, "answer") }
+	want := slices.DeleteFunc(slices.Clone(g.compacted[1:]), isAnswer)
 	same(t, "after a restart", want, p.lines()[1:])
 }
 

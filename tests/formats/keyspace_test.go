@@ -13,7 +13,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the release before, with the features that it has and with all that it can have.
+// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the release before, with the
+// features that it has and with all that it can have.
 func TestKeyspace(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	for name, features := range map[string]mvcc.Features{"as it is": 0, "activated": mvcc.FeaturesAll} {
@@ -48,7 +49,9 @@ func checkKeyspace(t *testing.T, e engine.Store, activated bool) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	heads, err := rowsOf(t.Context(), e, k.Prefix, 'd', func(_, value []byte) bool { return (len(value) != engine.StampLen) == activated })
+	heads, err := rowsOf(t.Context(), e, k.Prefix, 'd', func(_, value []byte) bool {
+		return (len(value) != engine.StampLen) == activated
+	})
 	if err != nil || heads != 1 {
 		t.Errorf("%d heads are as they should be, %v", heads, err)
 	}

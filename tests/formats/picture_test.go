@@ -142,8 +142,8 @@ func (p *picture) other(ctx context.Context, c *clientv3.Client) error {
 	return nil
 }
 
-// ranks replaces revisions by their ranks among all there are, and leaves out what hashes them: two runs of one script are then the same, whatever
-// revisions they got.
+// ranks replaces revisions by their ranks among all there are, and leaves out what hashes them: two runs of one script
+// are then the same, whatever revisions they got.
 func (p *picture) ranks() {
 	var all []int64
 	p.revisions(func(rev *int64) { all = append(all, *rev) })

@@ -68,7 +68,8 @@ func (d *deployment) args(name string) func(hw.Layout) []string {
 // process prepares the process of a name with a program.
 func (d *deployment) process(name, program string, extra ...string) *hw.Server {
 	d.t.Helper()
-	return hw.New(d.t, hw.Program{Name: "process " + name, Path: program, Ready: "all pods are ready", Args: d.args(name)}, d.t.TempDir(), extra...)
+	p := hw.Program{Name: "process " + name, Path: program, Ready: "all pods are ready", Args: d.args(name)}
+	return hw.New(d.t, p, d.t.TempDir(), extra...)
 }
 
 func start(t *testing.T, s *hw.Server) *hw.Server {
@@ -80,7 +81,9 @@ func start(t *testing.T, s *hw.Server) *hw.Server {
 }
 
 // rowsOf counts rows of a table of a keyspace for which is holds.
-func rowsOf(ctx context.Context, e engine.Store, prefix []byte, table byte, is func(key, value []byte) bool) (n int, err error) {
+func rowsOf(
+	ctx context.Context, e engine.Store, prefix []byte, table byte, is func(key, value []byte) bool,
+) (n int, err error) {
 	begin := append(append([]byte{}, prefix...), table)
 	end := append(append([]byte{}, prefix...), table+1)
 	err = visit(ctx, e, engine.Range{Begin: begin, End: end}, func(key, value []byte) {

@@ -37,23 +37,26 @@ type roll struct {
 	run                    *load.Run
 }
 
-// TestRollOut: pods of the release before and of this one serve the same clients while one is replaced by the other, back, and again; then a new one activates what is
-// new while old ones are at work, which from then on answer nothing; then the last of them is replaced. The judges find nothing lost, repeated or reordered.
+// TestRollOut: pods of the release before and of this one serve the same clients while one is replaced by the other,
+// back, and again; then a new one activates what is new while old ones are at work, which from then on answer nothing;
+// then the last of them is replaced. The judges find nothing lost, repeated or reordered.
 func TestRollOut(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	// Groups may begin on states that are out of date, as on FoundationDB: those of old pods too, when the activation comes.
+	// Groups may begin on states that are out of date, as on FoundationDB: those of old pods too, when the activation
+	// comes.
 	f := faults.New(testengine.Unclosed(testengine.Open(t, seed)), faults.Options{Seed: seed, Recent: true})
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	oldProgram, newProgram := oldPods(t), newPods(t)
 	nats := hw.Run(t, hw.NATS(t), t.TempDir())
 	names := []string{"a", "b", "c"}
 	r := &roll{
 		deployment: deploy(t, f, names, "--nats-url=nats://"+nats.Endpoint(), "--watch-progress-notify-interval=200ms"),
-		oldProgram: oldPods(t), newProgram: newPods(t),
+		oldProgram: oldProgram, newProgram: newProgram,
 	}
 	a, b := r.process("a", r.oldProgram), r.process("b", r.oldProgram)
 	start(t, a)
@@ -128,7 +131,8 @@ func (r *roll) replace(s *hw.Server, program string) *hw.Server {
 	}
 	stopped := time.Now()
 	defer func() {
-		r.t.Logf("stopped in %v, started in %v", stopped.Sub(begin).Round(time.Millisecond), time.Since(stopped).Round(time.Millisecond))
+		took := time.Since(stopped).Round(time.Millisecond)
+		r.t.Logf("stopped in %v, started in %v", stopped.Sub(begin).Round(time.Millisecond), took)
 	}()
 	return start(r.t, s.With(r.t, program))
 }
@@ -158,8 +162,8 @@ func (r *roll) refused() string {
 	return refusal(r.t, r.oldProgram, r.args("d")(hw.Layout{ClientURL: "http://127.0.0.1:0"})...)
 }
 
-// wantDeaf asks a process for everything that it could answer from the store: it has nothing but errors. (What its pods relay to those of this release is their
-// answer.)
+// wantDeaf asks a process for everything that it could answer from the store: it has nothing but errors. (What its pods
+// relay to those of this release is their answer.)
 func (r *roll) wantDeaf(s *hw.Server) {
 	r.t.Helper()
 	c := client(r.t, s.Endpoint())
@@ -218,7 +222,8 @@ func (r *roll) judge(h load.History) {
 	}
 	c := res.Coverage
 	t.Logf("%+v", c)
-	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Several == 0 || c.Compactions == 0 || c.Leases == 0 {
+	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Several == 0 ||
+		c.Compactions == 0 || c.Leases == 0 {
 		t.Errorf("the traffic lacks something that is to be judged: %+v", c)
 	}
 }

@@ -148,8 +148,8 @@ func (s *script) compact() {
 	}
 }
 
-// first is what the fixtures hold: values of all sizes, replaced, deleted and made again by values of all sizes, before and after a compaction; leases;
-// an alarm. It returns the compact revision.
+// first is what the fixtures hold: values of all sizes, replaced, deleted and made again by values of all sizes, before
+// and after a compaction; leases; an alarm. It returns the compact revision.
 func (s *script) first() (compacted int64) {
 	s.round("before", leaseStays)
 	s.grant(leaseRevoked)
@@ -165,7 +165,8 @@ func (s *script) first() (compacted int64) {
 	s.round("after", leaseLater)
 	s.put("end", inline)
 	if s.err == nil {
-		_, s.err = pb.NewMaintenanceClient(s.c.ActiveConnection()).Alarm(s.ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE})
+		alarm := &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE}
+		_, s.err = pb.NewMaintenanceClient(s.c.ActiveConnection()).Alarm(s.ctx, alarm)
 	}
 	return compacted
 }

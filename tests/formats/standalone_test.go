@@ -15,8 +15,8 @@ import (
 
 const activateAll = "--activate-features=all"
 
-// TestStandalone: a data directory of format 1 goes on as the release before would have, with the features that it has and with all. Until they are
-// activated the release before goes on too.
+// TestStandalone: a data directory of format 1 goes on as the release before would have, with the features that it has
+// and with all. Until they are activated the release before goes on too.
 func TestStandalone(t *testing.T) {
 	for name, flags := range map[string][]string{"as it is": nil, "activated": {activateAll}} {
 		t.Run(name, func(t *testing.T) {
@@ -38,8 +38,8 @@ func TestStandalone(t *testing.T) {
 	}
 }
 
-// checkRows looks at the rows of a stopped server: nothing of format 1 is left where features were activated, and the counter of live bytes is the sum of
-// the tables that docs/formats.md names.
+// checkRows looks at the rows of a stopped server: nothing of format 1 is left where features were activated, and the
+// counter of live bytes is the sum of the tables that docs/formats.md names.
 func checkRows(t *testing.T, dataDir string, activated bool) {
 	t.Helper()
 	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
@@ -121,7 +121,8 @@ func TestRefused(t *testing.T) {
 		if err := s.Stop(); err != nil {
 			t.Fatal(err)
 		}
-		said := refusal(t, old.Path, "--data-dir="+c.dir, "--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0", "--log-level=error")
+		at := hw.Layout{DataDir: c.dir, ClientURL: "http://127.0.0.1:0"}
+		said := refusal(t, old.Path, append(old.Args(at), "--log-level=error")...)
 		if !strings.Contains(said, c.want) {
 			t.Errorf("%s: the release before says %q", c.name, said)
 		}

@@ -1,9 +1,11 @@
-// Pods is a deployment's pods of all three kinds in one process, on an engine of another process (tests/internal/remoteengine). The tests of the directory
-// above build it from this tree and from that of an earlier release: whatever it uses has to be in both.
+// Pods is a deployment's pods of all three kinds in one process, on an engine of another process
+// (tests/internal/remoteengine). The tests of the directory above build it from this tree and from that of an earlier
+// release: whatever it uses has to be in both.
 //
 //	pods ENGINE-SOCKET SOCKETS NAME NAMES [flags of pods]
 //
-// SOCKETS is a directory for the sockets at which pods find each other, NAMES are the names of all processes that may run, comma-separated.
+// SOCKETS is a directory for the sockets at which pods find each other, NAMES are the names of all processes that may
+// run, comma-separated.
 package main
 
 import (
@@ -25,7 +27,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/remoteengine"
 )
 
-// kinds in the order in which they start: the kv pod, which clients talk to, comes when those that it relays to are there.
+// kinds in the order in which they start: the kv pod, which clients talk to, comes when those that it relays to are
+// there.
 var kinds = []pod.Kind{pod.LeaseKeeper, pod.WatchHub, pod.KV}
 
 // readyText is what the process says when all its pods serve.
@@ -38,7 +41,8 @@ func main() {
 		fmt.Fprintln(os.Stderr, "pods: see the package comment for the arguments")
 		os.Exit(2)
 	}
-	if err := serve(ctx, layout{os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")}, os.Args[1], os.Args[5:]); err != nil {
+	l := layout{os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")}
+	if err := serve(ctx, l, os.Args[1], os.Args[5:]); err != nil {
 		fmt.Fprintln(os.Stderr, "pods:", err)
 		os.Exit(1)
 	}
@@ -119,7 +123,8 @@ func (l layout) sockets(k pod.Kind) []string {
 // config is that of this process's pod of a kind. Clients are served by the kv pod at the address of the flags.
 func (l layout) config(k pod.Kind, args []string) (pod.Config, error) {
 	c := pod.DefaultConfig()
-	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = l.sockets(pod.KV), l.sockets(pod.WatchHub), l.sockets(pod.LeaseKeeper)
+	c.KVEndpoints, c.WatchHubEndpoints = l.sockets(pod.KV), l.sockets(pod.WatchHub)
+	c.LeaseKeeperEndpoints = l.sockets(pod.LeaseKeeper)
 	parsed, err := pod.Program(k, &c).Parse(args, nil)
 	if err != nil {
 		return c, err

@@ -22,8 +22,8 @@ const Format1 = "c3345b6ff9349fd1ec9e542a75c459582b122ff5"
 // module is what the import paths of all packages begin with.
 const module = "github.com/headwaterdb/headwater/"
 
-// Overlay is packages of this tree that are laid over a release's, as directories below the root; files of the base names in Without stay out, and
-// all tests.
+// Overlay is packages of this tree that are laid over a release's, as directories below the root; files of the base
+// names in Without stay out, and all tests.
 type Overlay struct {
 	Dirs    []string
 	Without []string
@@ -34,7 +34,8 @@ func Build(tb testing.TB, commit, dir string, o Overlay) string {
 	tb.Helper()
 	root := root(tb)
 	if err := git(root, nil, "cat-file", "-e", commit+"^{commit}"); err != nil {
-		tb.Skipf("SKIPPED: the release of commit %.12s is not in the history (a shallow clone?); nothing was tested against it: %v", commit, err)
+		tb.Skipf("SKIPPED: nothing was tested against the release of commit %.12s, which is not in the history (a shallow clone?): %v",
+			commit, err)
 	}
 	path, err := build(root, commit, dir, o)
 	if err != nil {
