@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"sync"
 	"time"
 
@@ -129,11 +130,12 @@ func (s *Store) waitRow(ctx context.Context, row []byte, parse func(context.Cont
 
 // removal is the background work behind compactions: log entries below the compact revision, and the hist rows they name, are
 // deleted in small transactions with a stored cursor, so that it is proportional to the garbage and survives restarts (I4).
-// The entry at the compact revision stays: etcd owes it to a watch that starts there.
+// The entry at the compact revision stays: etcd owes it to a watch that starts there. What it replaced goes: nothing at or above the compact
+// revision reads it, and etcd sends that event without prev_kv too. So nothing is left of what was deleted before a compaction.
 type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
-	done    int64 // all entries below are gone
+	done    int64 // all entries below are gone, and what the entry there replaced
 	damage  error // what the last try has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
@@ -235,7 +237,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 	seen := int64(neverCompacted)
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
-		if done >= target {
+		if done >= target && (seen >= target || target <= 0) { // else another run may have left the entry at the target
 			select {
 			case <-changed:
 			case <-ctx.Done():
@@ -247,7 +249,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 			sleep(ctx, grace)
 			s.awaitFollower(ctx, target)
 		}
-		next, err := s.removeBatch(ctx, done, target)
+		next, whole, err := s.removeBatch(ctx, done, target)
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
@@ -263,7 +265,9 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 			continue
 		}
 		failures = 0
-		s.removal.reached(next)
+		if next < target || whole {
+			s.removal.reached(next)
+		}
 	}
 }
 
@@ -278,20 +282,24 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 	}
 }
 
-// removeBatch deletes some entries from revision from on, below target; it returns up to where it has come.
-func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, err error) {
+// errNothing says that there is nothing to remove.
+var errNothing = errors.New("mvcc: nothing to remove")
+
+// removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced; it returns up to where it has come, and
+// whether that was all.
+func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, err error) {
 	var b removalBatch
 	var features Features
 	err = s.update(ctx, func(txn engine.Txn) error {
-		b = removalBatch{s: s, next: target}
+		b = removalBatch{s: s, next: target, target: target, whole: true}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
 		if err != nil {
 			return err
 		}
-		if from = max(from, done); from >= target {
+		if from = max(from, done); from > target {
 			b.next = from
-			return nil
+			return errNothing
 		}
 		if err := b.readPart(ctx, txn); err != nil {
 			return err
@@ -299,11 +307,14 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		if _, features, err = s.parseHead(txn, s.scanHead(ctx, txn)); err != nil {
 			return err
 		}
-		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target))
+		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target+1))
 		it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, NoConflict: true})
 		defer it.Close()
 		if err := s.visitLog(it, b.add); err != nil {
 			return err
+		}
+		if b.next == done && b.freed == 0 && len(b.clears) == 0 {
+			return errNothing
 		}
 		b.write(txn)
 		txn.ClearRange(begin, s.rows.log(nil, s.meta.Space.Stamp(b.next)))
@@ -313,11 +324,14 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		}
 		return nil
 	})
+	if errors.Is(err, errNothing) {
+		return b.next, b.whole, nil
+	}
 	if err == nil {
 		s.grew(features, -b.freed)
 		s.usage.CompactedEntries.Add(b.entries)
 	}
-	return b.next, err
+	return b.next, b.whole, err
 }
 
 // removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist rows of their events, and the
@@ -330,6 +344,8 @@ type removalBatch struct {
 	freed   int64          // live bytes
 	entries int64
 	next    int64 // all entries below are in the batch
+	target  int64 // the entry there stays
+	whole   bool  // the batch is the last
 
 	partRev, partEvents int64 // as found; partRev is 0 if there is none
 	leftRev, leftEvents int64 // as left
@@ -375,7 +391,7 @@ func (b *removalBatch) full() bool { return b.entries == removeEntries || b.size
 func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bool, err error) {
 	rev := b.s.meta.Space.Of(st)
 	if b.full() {
-		b.next = rev
+		b.next, b.whole = rev, false
 		return false, nil
 	}
 	b.size += min(len(payload), removeBytes/2) // an entry alone does not fill the batch
@@ -392,8 +408,8 @@ func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bo
 	if err != nil {
 		return false, ErrCorrupt
 	}
-	if taken = max(taken, skip); taken < i {
-		b.next, b.leftRev, b.leftEvents = rev, rev, taken
+	if taken = max(taken, skip); taken < i || rev == b.target {
+		b.next, b.leftRev, b.leftEvents, b.whole = rev, rev, taken, taken == i
 		return false, nil
 	}
 	b.freed += live

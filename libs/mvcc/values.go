@@ -26,7 +26,7 @@ func (r *record) ref(key []byte) ValueRef {
 }
 
 // ReadValues returns the values of versions whose Unread is true, in memory of their own; nil for those that a compaction has removed. Values that
-// entries of the log at or above the compact revision name are always there. Errors: ErrUnavailable, ErrCorrupt, the context's.
+// entries of the log above the compact revision name are always there, and the new ones of the entry at it. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error) {
 	values := make([][]byte, len(kvs))
 	done := 0
@@ -148,16 +148,18 @@ func (s *Store) valBytes(ref *ValueRef) int64 {
 	return int64(n)*s.rows.bytes(s.valRow(nil, ref, 0), 0) + int64(ref.Size)
 }
 
-// Fill reads the values that entries of the log name and that have not been read, into the entries, which must be the caller's own. Errors: ErrCompacted
-// (a compaction has removed some of them), and as ReadValues.
+// Fill reads the values that entries of the log name and that have not been read, into the entries, which must be the caller's own. An event whose previous value
+// a compaction has removed loses its previous version, as it does for watches; that is so at the compact revision at most, if it has not moved on since the
+// entries were read. Errors: ErrCompacted (a compaction has removed a new value), and as ReadValues.
 func (s *Store) Fill(ctx context.Context, entries []revlog.Entry) error {
 	var unread []*revlog.KV
+	var events []*revlog.Event
 	for i := range entries {
 		for j := range entries[i].Events {
 			ev := &entries[i].Events[j]
 			for _, kv := range [...]*revlog.KV{&ev.KV, &ev.Prev} {
 				if kv.Unread() {
-					unread = append(unread, kv)
+					unread, events = append(unread, kv), append(events, ev)
 				}
 			}
 		}
@@ -167,10 +169,14 @@ func (s *Store) Fill(ctx context.Context, entries []revlog.Entry) error {
 		return err
 	}
 	for i, kv := range unread {
-		if values[i] == nil {
+		switch {
+		case values[i] != nil:
+			kv.Value = values[i]
+		case kv == &events[i].Prev:
+			events[i].HasPrev, events[i].Prev = false, revlog.KV{}
+		default:
 			return ErrCompacted
 		}
-		kv.Value = values[i]
 	}
 	return nil
 }

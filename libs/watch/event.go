@@ -42,7 +42,9 @@ type Event struct {
 // values are what has been read of an event's values. It is never changed.
 type values struct {
 	kv, prev []byte
-	// lostKV, lostPrev: the value was wanted and is no longer there, because of a compaction.
+	// noPrev: a compaction has taken the previous value. The event is sent without prev_kv, as etcd sends it when it no longer has the revision before.
+	noPrev bool
+	// lostKV, lostPrev: a value that watchers are owed cannot be read; for the new value, or because of damage.
 	lostKV, lostPrev bool
 }
 
@@ -55,7 +57,7 @@ func (e *Event) Rev() int64 { return e.src.KV.Mod }
 // prev_kv. The buffer is shared and must not be changed.
 func (e *Event) Wire(withPrev bool) mem.Buffer {
 	p := &e.plain
-	if withPrev && e.src.HasPrev {
+	if v := e.read.Load(); withPrev && e.src.HasPrev && (v == nil || !v.noPrev) {
 		p = &e.prev
 	}
 	if enc := p.Load(); enc != nil {
@@ -73,7 +75,7 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(&src, p == &e.prev))}
 	p.Store(enc)
 	if v := e.read.Load(); p == &e.prev && v != nil && v.prev != nil {
-		e.read.CompareAndSwap(v, &values{kv: v.kv, lostKV: v.lostKV}) // nothing else needs it
+		e.read.CompareAndSwap(v, &values{kv: v.kv}) // nothing else needs it
 	}
 	return enc.buf
 }
@@ -87,13 +89,13 @@ func (e *Event) unread(withPrev bool, dst []unread) []unread {
 	if e.src.KV.Unread() && v.kv == nil && !v.lostKV {
 		dst = append(dst, unread{e, false})
 	}
-	if withPrev && e.src.Prev.Unread() && v.prev == nil && !v.lostPrev && e.prev.Load() == nil {
+	if withPrev && e.src.Prev.Unread() && v.prev == nil && !v.noPrev && !v.lostPrev && e.prev.Load() == nil {
 		dst = append(dst, unread{e, true})
 	}
 	return dst
 }
 
-// lost says that a value is gone that watchers of a spec are sent.
+// lost says that a value cannot be read that watchers of a spec are owed.
 func (e *Event) lost(sp spec) bool {
 	v := e.read.Load()
 	return v != nil && (v.lostKV || sp.prevKV && v.lostPrev)
@@ -113,25 +115,41 @@ func (u unread) kv() *revlog.KV {
 	return &u.event.src.KV
 }
 
-// set gives the event its value; nil: there is none any more.
+// set gives the event its value; nil: a compaction has taken it.
 func (u unread) set(value []byte) {
+	u.update(func(v *values) {
+		switch {
+		case u.prev && value == nil:
+			v.noPrev = true
+		case u.prev:
+			v.prev = value
+		case value == nil:
+			v.lostKV = true
+		default:
+			v.kv = value
+		}
+	})
+}
+
+// lose says that the value cannot be read.
+func (u unread) lose() {
+	u.update(func(v *values) {
+		if u.prev {
+			v.lostPrev = true
+		} else {
+			v.lostKV = true
+		}
+	})
+}
+
+func (u unread) update(f func(*values)) {
 	for {
 		old := u.event.read.Load()
 		v := values{}
 		if old != nil {
 			v = *old
 		}
-		switch {
-		case value == nil && u.prev:
-			v.lostPrev = true
-		case value == nil:
-			v.lostKV = true
-		case u.prev:
-			v.prev = value
-		default:
-			v.kv = value
-		}
-		if u.event.read.CompareAndSwap(old, &v) {
+		if f(&v); u.event.read.CompareAndSwap(old, &v) {
 			return
 		}
 	}

@@ -188,6 +188,26 @@ func (h *Hub) Position() int64 { return h.position.Load() }
 // readValues reads what watchers want; false if the hub has been closed. What cannot be read because it is damaged stays missing, as what has been
 // compacted does.
 func (h *Hub) readValues(missing []unread) bool {
+	for len(missing) > 0 {
+		n, size := 1, missing[0].kv().Size
+		for ; n < len(missing) && size+missing[n].kv().Size <= readBytes; n++ {
+			size += missing[n].kv().Size
+		}
+		if !h.readSome(missing[:n]) {
+			return false
+		}
+		for _, u := range missing[:n] {
+			if u.prev && len(u.event.unread(true, nil)) == 0 {
+				u.event.Wire(true) // so that the value need not be kept beside its wire form
+			}
+		}
+		missing = missing[n:]
+	}
+	return true
+}
+
+// readSome reads what fits into readBytes.
+func (h *Hub) readSome(missing []unread) bool {
 	kvs := make([]*revlog.KV, len(missing))
 	for i, u := range missing {
 		kvs[i] = u.kv()
@@ -205,11 +225,11 @@ func (h *Hub) readValues(missing []unread) bool {
 		}
 		if errors.Is(err, revlog.ErrCorrupt) {
 			if len(missing) == 1 {
-				missing[0].set(nil)
+				missing[0].lose()
 				return true
 			}
 			half := len(missing) / 2
-			return h.readValues(missing[:half]) && h.readValues(missing[half:])
+			return h.readSome(missing[:half]) && h.readSome(missing[half:])
 		}
 		h.opts.Log.Warn("watch: cannot read values; will retry", "error", err, "retry", retry)
 		select {

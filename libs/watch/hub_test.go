@@ -505,7 +505,8 @@ func TestHubReadsValuesOnce(t *testing.T) {
 	})
 }
 
-// TestHubLosesValues: a value that a compaction has taken before the hub came to it cancels the watches that want it, live or behind, and no others.
+// TestHubLosesValues: where a compaction has taken a previous value before the hub came to it, the event goes without; where it has taken the value itself, the
+// watches that are owed it are canceled, live or behind, and no others.
 func TestHubLosesValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memLog{}
@@ -515,49 +516,49 @@ func TestHubLosesValues(t *testing.T) {
 		h.Apply(log.name(1000))
 		s, _ := h.Open()
 		defer s.Close()
-		for _, prev := range []bool{false, true} {
-			if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: 3}); err != nil {
+		create := func(s *Stream, start int64, prev bool) {
+			if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: start}); err != nil {
 				t.Fatal(err)
 			}
 		}
-		if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 4}); err != nil { // does not want revision 3
-			t.Fatal(err)
-		}
+		create(s, 3, false)
+		create(s, 3, true)
+		create(s, 5, true)
 		synctest.Wait()
-		entry := log.name(1000)
 		delete(log.values, 2)
-		h.Apply(entry)
-		check := func(s *Stream, id int64) {
-			t.Helper()
-			for range 2 {
-				r := nextEvents(t, s)
-				for _, r := range r {
-					switch {
-					case r.WatchID == id && r.Canceled && r.CompactRevision == 4:
-					case r.WatchID != id && len(r.Events) == 1:
-					default:
-						t.Errorf("%+v", r)
-					}
-				}
-				if len(r) == 2 {
-					return
-				}
-			}
-		}
-		check(s, 1)
-		late, _ := h.Open()
-		defer late.Close()
-		for _, prev := range []bool{true, false} {
-			if err := late.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: 3}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		check(late, 0)
 		h.Apply(log.name(1000))
 		synctest.Wait()
-		for s, want := range map[*Stream]int{s: 2, late: 1} {
-			r := nextEvents(t, s)
-			if len(r) != want || r[0].Events[0].Rev() != 4 {
+		without := log.entries[1].Events[0]
+		without.KV.Value = log.values[3]
+		for _, r := range nextEvents(t, s) {
+			if got := r.Events[0].Wire(r.PrevKV).ReadOnlyData(); r.Canceled || string(got) != string(encodeEvent(&without, false)) {
+				t.Errorf("without its previous value: %+v", r)
+			}
+		}
+
+		entry := log.name(1000)
+		delete(log.values, 4)
+		h.Apply(entry)
+		synctest.Wait()
+		lost := nextEvents(t, s)
+		for _, r := range lost {
+			if r.WatchID > 1 || !r.Canceled || r.CompactRevision != 5 {
+				t.Errorf("%+v", r)
+			}
+		}
+		late, _ := h.Open()
+		defer late.Close()
+		create(late, 4, false)
+		create(late, 5, false)
+		synctest.Wait()
+		if r := nextEvents(t, late); len(lost) != 2 || len(r) != 1 || r[0].WatchID != 0 || r[0].CompactRevision != 5 {
+			t.Errorf("%d canceled, late: %+v", len(lost), r)
+		}
+		log.values[4] = make([]byte, 1000) // for the previous value of the next
+		h.Apply(log.name(1000))
+		synctest.Wait()
+		for _, s := range []*Stream{s, late} {
+			if r := nextEvents(t, s); len(r) != 1 || r[0].Canceled || r[0].Events[0].Rev() != 5 {
 				t.Errorf("after the loss: %+v", r)
 			}
 		}

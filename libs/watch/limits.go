@@ -44,6 +44,8 @@ const (
 	lockChunk = 512
 	// progressSlots spreads the periodic notifications of all streams over the interval.
 	progressSlots = 16
+	// readBytes bounds the values that are read at a time, if they are more than one.
+	readBytes = 8 << 20
 	// retryMin and retryMax bound the pause after a failed read of the log.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
