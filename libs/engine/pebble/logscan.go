@@ -224,6 +224,8 @@ func (s *scanner) record() {
 // seekProof looks behind pos of the block for what cannot follow what a crash has torn: a record of this process that says
 // that a commit after the last one read was durable, or a chunk that says that the torn place had been synced.
 func (s *scanner) seekProof(pos int) error {
+	lost := s.last.seq + 1 // a commit in or behind the hole
+	known := s.marked > 0  // else lost is not known: earlier logs hold the commits before
 	for hole := s.at + int64(pos); ; pos = -1 {
 		if pos < 0 && s.syncedAfter(hole) {
 			s.proof = true
@@ -234,11 +236,21 @@ func (s *scanner) seekProof(pos int) error {
 			if b[6] <= 8 || b[6] > chunkTypeMax || binary.LittleEndian.Uint32(b[7:]) != s.number {
 				continue
 			}
-			if _, payload := chunkAt(b, s.number); payload != nil {
-				if m, ok := parseMark(payload); ok && m.nonce == s.nonce && m.durable > s.last.seq {
-					s.proof = true
-					return nil
+			_, payload := chunkAt(b, s.number)
+			if payload == nil {
+				continue
+			}
+			m, ok := parseMark(payload)
+			ok = ok && m.nonce == s.nonce
+			if ok && !known {
+				lost, known = m.seq, true // its beginning may be torn
+				if (b[6]-1)%4 == chunkFull {
+					lost-- // the one before it in this log, since this one cannot be the log's first
 				}
+			}
+			if ok && m.durable >= lost || int64(binary.LittleEndian.Uint64(b[chunkNumber:])) > hole {
+				s.proof = true
+				return nil
 			}
 		}
 		if len(s.buf) < logBlock {

@@ -22,6 +22,11 @@ const testLog, testNonce = 7, 0xfeedface
 // writeLog returns a log of records of the given sizes, as Pebble writes it, each with the mark that the one before is durable.
 func writeLog(t *testing.T, sizes []int) []byte {
 	t.Helper()
+	return writeLogOf(t, sizes, func(i int) mark { return mark{testNonce, uint64(i + 1), uint64(i)} })
+}
+
+func writeLogOf(t *testing.T, sizes []int, markOf func(i int) mark) []byte {
+	t.Helper()
 	var b syncedBuffer
 	w := record.NewLogWriter(&b, testLog, record.LogWriterConfig{
 		WALFsyncLatency:     prometheus.NewHistogram(prometheus.HistogramOpts{}),
@@ -31,7 +36,7 @@ func writeLog(t *testing.T, sizes []int) []byte {
 		r := make([]byte, batchHead, batchHead+n+markLen)
 		binary.LittleEndian.PutUint64(r, uint64(10+i))
 		r[8] = 1
-		r = mark{testNonce, uint64(i + 1), uint64(i)}.append(append(r, incompressible(i, n)...))
+		r = markOf(i).append(append(r, incompressible(i, n)...))
 		if _, err := w.WriteRecord(r); err != nil {
 			t.Fatal(err)
 		}
@@ -101,6 +106,32 @@ func TestScanLog(t *testing.T) {
 			}
 			if other, _ := scanLog(bytes.NewReader(b), testLog, testNonce+1); other.marked > 0 {
 				t.Error("another store's nonce is found")
+			}
+		}
+	}
+}
+
+// TestScanTornBeginning: a log whose first records are torn is damaged only if one of them was durable: that commits of earlier
+// logs were says nothing.
+func TestScanTornBeginning(t *testing.T) {
+	sizes := []int{6000, 5000, 3000, 40_000, 300}
+	for durable, proof := range map[uint64]bool{100: false, 101: true} { // the log begins with commit 101
+		whole := writeLogOf(t, sizes, func(i int) mark {
+			d := uint64(100)
+			if i == len(sizes)-1 {
+				d = durable
+			}
+			return mark{testNonce, uint64(101 + i), d}
+		})
+		for _, torn := range []int{100, 6100, 12_000} { // within the first, second, third record
+			b := bytes.Clone(whole)
+			clear(b[:torn])
+			s, err := scanLog(bytes.NewReader(b), testLog, testNonce)
+			if err != nil || s.records != 0 {
+				t.Fatalf("%+v, %v", s, err)
+			}
+			if s.proof && !proof || !s.proof && proof && torn == 100 {
+				t.Errorf("torn up to %d, last record says that %d was durable: damage %v", torn, durable, s.proof)
 			}
 		}
 	}
