@@ -141,9 +141,7 @@ func (s *Store) openDB(dir string) error {
 	if s.openTight() {
 		return nil
 	}
-	if err = s.ledger.begin(); err == nil {
-		err = s.openPebble(false)
-	}
+	err = s.openForWriting()
 	if isNoSpace(err) && s.openPebble(true) == nil {
 		s.sayReadOnly()
 		return nil

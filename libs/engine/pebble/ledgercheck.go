@@ -97,6 +97,9 @@ func (c *checker) checkManifest() error {
 	if err := c.checkPrefix(name, want, c.exact); err != nil {
 		return err
 	}
+	if !c.exact {
+		c.unsynced = append(c.unsynced, name)
+	}
 	return c.readManifest(name)
 }
 
@@ -327,6 +330,7 @@ func (c *checker) closeLog(name string, scan logScan) error {
 	if err != nil {
 		return unreadable(name, err)
 	}
+	c.unsynced = append(c.unsynced, name)
 	old := c.state.logs[name]
 	c.state.logs[name] = logEntry{nonce: old.nonce, from: old.from, closed: true, extent: e}
 	if scan.records == 0 && scan.torn {

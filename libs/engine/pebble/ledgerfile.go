@@ -21,6 +21,7 @@ type ledger struct {
 	nonce uint64 // of this process; never changes
 	// unwritten: the store belongs to a release that kept no ledger, and this one is in memory only; never changes after openLedger.
 	unwritten bool
+	unsynced  []string // files to be synced by begin
 	empty     []string // logs without a record, to be emptied by begin
 	fenced    bool     // the fence was there when the ledger was opened
 	lost      []string // tables that were listed and not there when the ledger was opened; never changes
@@ -126,6 +127,7 @@ func (l *ledger) rewrite() error {
 	}
 	if err != nil {
 		_ = f.Close()
+		_ = l.fs.Remove(l.path(ledgerTmp)) // it takes space
 		return fmt.Errorf("ledger: %w", err)
 	}
 	if l.file != nil {

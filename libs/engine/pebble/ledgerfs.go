@@ -265,24 +265,39 @@ func (w *writtenLog) Close() error {
 // writtenTable is a table that is being written.
 type writtenTable struct {
 	vfs.File
-	l    *ledger
-	name string
-	size int64
-	tail []byte
+	l     *ledger
+	name  string
+	size  int64
+	tail  []byte
+	dirty bool // not synced
 }
 
 // Write implements vfs.File.
 func (t *writtenTable) Write(p []byte) (int, error) {
+	t.dirty = true
 	t.size += int64(len(p))
 	t.tail = append(t.tail, p[max(0, len(p)-tailBytes):]...)
 	t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-tailBytes):]...)
 	return t.File.Write(p)
 }
 
-// Close implements vfs.File.
+// Sync implements vfs.File.
+func (t *writtenTable) Sync() error { return t.synced(t.File.Sync()) }
+
+// SyncData implements vfs.File.
+func (t *writtenTable) SyncData() error { return t.synced(t.File.SyncData()) }
+
+func (t *writtenTable) synced(err error) error {
+	if err == nil {
+		t.dirty = false
+	}
+	return err
+}
+
+// Close implements vfs.File. A table that Pebble gives up is not complete, and a crash may change it.
 func (t *writtenTable) Close() error {
 	err := t.File.Close()
-	if err == nil {
+	if err == nil && !t.dirty {
 		t.l.later(fileItem(itemTable, t.name, extent{t.size, crc32.Checksum(t.tail, castagnoli)}))
 	}
 	return err

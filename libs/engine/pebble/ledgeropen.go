@@ -27,25 +27,39 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	l := &ledger{fs: fsys, dir: dir, nonce: randomID(), state: c.state, lost: c.lost}
 	l.state.nonce, l.state.stopped = l.nonce, false
 	l.unwritten = c.old && !adopt
-	l.empty, l.fenced = c.empty, c.has(fenceName)
+	l.empty, l.unsynced, l.fenced = c.empty, c.unsynced, c.has(fenceName)
 	return l, nil
 }
 
 // begin writes down that this process opens the store. Until then nothing has been changed, and Pebble may be opened read-only. It may be called
-// again after an error; once it has succeeded it does nothing.
+// again after an error, its own or one of a later line, and writes the ledger anew then; else it does nothing once it has succeeded.
 func (l *ledger) begin() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.begun {
+	if l.begun && l.err == nil {
 		return nil
 	}
 	err := l.clear()
 	if err == nil && !l.unwritten {
-		if err = l.rewrite(); err == nil && !l.fenced {
-			err = l.writeFence()
-		}
+		err = l.writeAll()
 	}
-	l.begun = err == nil
+	if err == nil {
+		l.begun, l.err = true, nil
+		l.empty, l.unsynced = nil, nil // once only: from now on the files are Pebble's
+	}
+	return err
+}
+
+// writeAll writes the whole ledger, and the fence.
+func (l *ledger) writeAll() error {
+	if err := l.harden(); err != nil {
+		return err
+	}
+	if err := l.rewrite(); err != nil || l.fenced {
+		return err
+	}
+	err := l.writeFence()
+	l.fenced = err == nil
 	return err
 }
 
@@ -80,8 +94,10 @@ type checker struct {
 	exact bool // the store was closed: nothing may differ
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
-	lost  []string // tables that are not there: removed, unless the manifest names them
-	empty []string // logs without a record, to be emptied, for Pebble takes the rest of one for damage later
+	lost []string // tables that are not there: removed, unless the manifest names them
+	// unsynced are files of which more has been found than is known to be durable: the last process may have been killed before it synced them.
+	unsynced []string
+	empty    []string // logs without a record, to be emptied, for Pebble takes the rest of one for damage later
 }
 
 func (c *checker) path(name string) string { return c.fs.PathJoin(c.dir, name) }
@@ -145,6 +161,23 @@ func unreadable(name string, err error) error {
 	return refused(name, fmt.Sprintf("cannot be read (%v)", cause(err)))
 }
 
+// harden syncs what the checks have found and the ledger is about to claim. A power loss could take it back otherwise.
+func (l *ledger) harden() error {
+	for _, name := range l.unsynced {
+		f, err := l.fs.Open(l.path(name))
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	if len(l.unsynced) == 0 {
+		return nil
+	}
+	return l.syncDir()
+}
+
 // clear empties the logs that have no record, after all checks.
 func (l *ledger) clear() error {
 	for _, name := range l.empty {
@@ -176,6 +209,7 @@ func (c *checker) adopt(one string) error {
 	if err != nil {
 		return unreadable(manifest, err)
 	}
+	c.unsynced = append(c.unsynced, manifest)
 	c.state.manifests[manifest] = e
 	if err := c.readManifest(manifest); err != nil {
 		return err
@@ -187,6 +221,7 @@ func (c *checker) adopt(one string) error {
 		if c.state.tables[name], err = tailOf(c.fs, c.path(name)); err != nil {
 			return unreadable(name, err)
 		}
+		c.unsynced = append(c.unsynced, name)
 	}
 	return c.adoptLogs()
 }

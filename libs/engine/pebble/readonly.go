@@ -62,6 +62,16 @@ func (s *Store) openPebble(readOnly bool) error {
 	return err
 }
 
+// openForWriting writes down in the ledger that the store is opened, and opens Pebble. Nothing waits for space meanwhile.
+func (s *Store) openForWriting() error {
+	s.space.opening.Store(true)
+	defer s.space.opening.Store(false)
+	if err := s.ledger.begin(); err != nil {
+		return err
+	}
+	return s.openPebble(false)
+}
+
 // openTight opens Pebble read-only if there is not the space that a start takes: it writes out what the logs hold, and waits for
 // ever where that cannot be. It reports whether the store is open. What the logs hold is only known when they have been read; where
 // there is room for all of them that is left out.
@@ -202,10 +212,7 @@ func (s *Store) exchange() {
 		_ = s.fail(err)
 		return
 	}
-	if err = s.ledger.begin(); err == nil {
-		err = s.openPebble(false)
-	}
-	if err == nil {
+	if err = s.openForWriting(); err == nil {
 		return
 	}
 	if err := s.openPebble(true); err != nil {
