@@ -180,8 +180,8 @@ type Txn interface {
 	SetStampedValue(key, value []byte, at int)
 
 	// Add adds delta to a counter: a row whose value is an int64, 8 bytes little-endian, 0 if the row is absent (FoundationDB's atomic
-	// ADD). It reads nothing, so that transactions which add to the same counter do not conflict. Nothing else in the transaction may change
-	// the row.
+	// ADD). It reads nothing, so that transactions which add to the same counter do not conflict. It may be called again for the same row; nothing
+	// else in the transaction may change it.
 	Add(key []byte, delta int64)
 
 	// UseStamps says that the transaction's requests have the indexes 0 … n-1.

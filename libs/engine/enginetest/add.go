@@ -20,7 +20,8 @@ func testAdd(t *testing.T, e Engine) {
 					t.Error(err)
 					return
 				}
-				x.Add([]byte("sum"), int64(w*each+i))
+				x.Add([]byte("sum"), int64(w*each+i)-7)
+				x.Add([]byte("sum"), 7)
 				x.Add([]byte("below zero"), -1)
 				x.Set([]byte{'w', byte(w), byte(i)}, nil)
 				if _, err := commit(x); err != nil {

@@ -1,10 +1,12 @@
 package pebble
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"fmt"
 	"math/bits"
+	"slices"
 	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
@@ -99,11 +101,17 @@ func (t *txn) AddReadConflict(begin, end []byte) {
 // Add implements engine.Txn. The sum is taken when the transaction is committed, one at a time.
 func (t *txn) Add(key []byte, delta int64) {
 	var value [8]byte
-	if t.admit(key, value[:]) {
-		t.adds = append(t.adds, addition{append([]byte{userPrefix}, key...), delta})
-		t.writable()
-		t.sets = true
+	if !t.admit(key, value[:]) {
+		return
 	}
+	t.writable()
+	t.sets = true
+	row := append([]byte{userPrefix}, key...)
+	if i := slices.IndexFunc(t.adds, func(a addition) bool { return bytes.Equal(a.row, row) }); i >= 0 {
+		t.adds[i].delta += delta
+		return
+	}
+	t.adds = append(t.adds, addition{row, delta})
 }
 
 // AddWriteConflict implements engine.Txn.
