@@ -47,11 +47,16 @@ func serve(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) (err 
 	log.Info("opened", "data-dir", c.Dir(), "took", time.Since(begin).String(), "revision", n.startRevision,
 		"cluster-id", fmt.Sprintf("%x", n.header.ClusterID), "member-id", fmt.Sprintf("%x", n.header.MemberID))
 	err = srv.Serve(ctx, server.Options{GRPC: n.grpc, HTTP: n.httpOptions(c), Drain: n.drain, Log: log})
-	err = errors.Join(err, failure(ctx), closeWithin(server.CloseGrace, n.close))
-	if errors.Is(err, errStillClosing) {
+	return ended(log, errors.Join(err, failure(ctx)), closeWithin(server.CloseGrace, n.close))
+}
+
+// ended is how the process ends that was served until why (nil: it was told to stop) and closed with the error closing.
+func ended(log *slog.Logger, why, closing error) error {
+	if errors.Is(closing, errStillClosing) {
 		log.Warn("the store takes long to close; the next start reads its log again, as after a crash")
-		return nil
+		return why
 	}
+	err := errors.Join(why, closing)
 	if err == nil {
 		log.Info("stopped")
 	}
