@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -181,5 +182,35 @@ func TestSizes(t *testing.T) {
 	o.EnsureDefaults()
 	if z := sizesFor(&o, 1<<40); z.memTable != 2<<20 {
 		t.Errorf("a memtable of %d bytes for a quota of 64 MiB", z.memTable)
+	}
+}
+
+// fullerFS tells as much free space as it is told to.
+type fullerFS struct {
+	vfs.FS
+	free atomic.Uint64
+}
+
+func (f *fullerFS) GetDiskUsage(string) (vfs.DiskUsage, error) {
+	return vfs.DiskUsage{AvailBytes: f.free.Load(), TotalBytes: 1 << 30}, nil
+}
+
+// TestPassLooksAtDisk: a disk that somebody else fills is noticed while the store is compacted.
+func TestPassLooksAtDisk(t *testing.T) {
+	const reserve = 8 << 20
+	fs := &fullerFS{FS: vfs.NewMem()}
+	fs.free.Store(1 << 29)
+	s, err := Open("data", small(Options{FS: fs, ReserveBytes: reserve, BallastBytes: -1}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	overwrite(t, s, 2, 10, 20<<10)
+	fs.free.Store(reserve * 3 / 4)
+	if err := s.compactAll(t.Context(), pass{gentle: true}); err != nil {
+		t.Fatal(err)
+	}
+	if !s.NoSpace() {
+		t.Error("nothing has looked at the disk")
 	}
 }
