@@ -32,10 +32,12 @@
 //     of the process, so that another store's records are told apart, and the last commit known to be durable, so that damage
 //     before whole records is told from a torn end.
 //   - After a proper end the ledger is exact: nothing may differ.
+//   - What a killed process has left is synced before the next one's ledger claims it: a power loss may follow.
 //   - The directory itself is locked (LockDir); removing Pebble's LOCK lets nobody in. A file that older releases stumble over
 //     (fenceName) keeps them from changing what the ledger describes.
 //
 // The ledger costs one small write and sync per log, and two per record of the manifest; commits carry 27 bytes more.
+//
 // # Space
 //
 // What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of the tables, or an
