@@ -56,15 +56,17 @@ func (e *Event) Rev() int64 { return e.src.KV.Mod }
 // Wire returns field `events` of a WatchResponse holding this event: tag, length and mvccpb.Event, with or without
 // prev_kv. The buffer is shared and must not be changed.
 func (e *Event) Wire(withPrev bool) mem.Buffer {
+	// Before the look at the wire form: whoever lets go of a value has stored the form with it first.
+	v := e.read.Load()
 	p := &e.plain
-	if v := e.read.Load(); withPrev && e.src.HasPrev && (v == nil || !v.noPrev) {
+	if withPrev && e.src.HasPrev && (v == nil || !v.noPrev) {
 		p = &e.prev
 	}
 	if enc := p.Load(); enc != nil {
 		return enc.buf
 	}
 	src := *e.src
-	if v := e.read.Load(); v != nil {
+	if v != nil {
 		if src.KV.Unread() {
 			src.KV.Value = v.kv
 		}
@@ -74,7 +76,7 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 	}
 	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(&src, p == &e.prev))}
 	p.Store(enc)
-	if v := e.read.Load(); p == &e.prev && v != nil && v.prev != nil {
+	if p == &e.prev && v != nil && v.prev != nil {
 		e.read.CompareAndSwap(v, &values{kv: v.kv}) // nothing else needs it
 	}
 	return enc.buf

@@ -2,6 +2,7 @@ package watch
 
 import (
 	"bytes"
+	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -54,5 +55,38 @@ func FuzzEventWire(f *testing.F) {
 func toProto(kv *revlog.KV) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{
 		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version, Lease: kv.Lease,
+	}
+}
+
+// TestWireTogether: streams that make the wire form of an event at the same time all send the previous value, and so does who comes later: the first
+// of them lets go of the value that has been read.
+func TestWireTogether(t *testing.T) {
+	const streams, events = 8, 20_000
+	kv := revlog.KV{Key: []byte("k"), Value: []byte("v"), Create: 2, Mod: 3, Version: 2}
+	prev := revlog.KV{Key: kv.Key, Create: 2, Mod: 2, Version: 1, Place: revlog.PlaceOwn, Size: 1 << 10}
+	src := revlog.Event{KV: kv, Prev: prev, HasPrev: true}
+	full := src
+	full.Prev.Value = bytes.Repeat([]byte("p"), prev.Size)
+	want := (&Event{src: &full}).Wire(true).Len()
+	for i := range events {
+		e := &Event{src: &src}
+		unread{e, true}.set(full.Prev.Value)
+		var wg sync.WaitGroup
+		var lengths [streams + 1]int
+		begin := make(chan struct{})
+		for j := range streams {
+			wg.Go(func() {
+				<-begin
+				lengths[j] = e.Wire(true).Len()
+			})
+		}
+		close(begin)
+		wg.Wait()
+		lengths[streams] = e.Wire(true).Len()
+		for _, n := range lengths {
+			if n != want {
+				t.Fatalf("event %d: %v, want %d", i, lengths, want)
+			}
+		}
 	}
 }
