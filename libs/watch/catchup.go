@@ -181,13 +181,20 @@ func (c *core) fillFromRing(p *pass) {
 // filled reports whether the pass has its stretch.
 func (p *pass) filled() bool { return p.next > p.from }
 
-// fill gives the pass what was read from the log: entries from p.from on, complete below next.
-func (p *pass) fill(entries []revlog.Entry, next int64) {
+// fill gives the pass what was read from the log: entries from p.from on, complete below next. Of entries that name larger values it
+// takes as many as they make maxBytes, at least one: who read them could not count what they name, and the members may want all of it.
+func (p *pass) fill(entries []revlog.Entry, next int64, maxBytes int) {
 	p.next = min(next, p.upto+1)
-	for _, e := range entries {
-		if e.Rev < p.next {
-			p.records = append(p.records, newRecord(e, 0))
+	for bytes, i := 0, 0; i < len(entries) && entries[i].Rev < p.next; i++ {
+		r := newRecord(entries[i], 0)
+		if r.apart {
+			bytes += r.bytes / 2 // without a wire form
 		}
+		if len(p.records) > 0 && bytes > maxBytes {
+			p.next = r.rev
+			return
+		}
+		p.records = append(p.records, r)
 	}
 }
 

@@ -68,7 +68,7 @@ func runPassUntilDistribute(t testing.TB, c *core, p *pass, log Log) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p.fill(entries, next)
+		p.fill(entries, next, c.opts.PassBytes)
 	}
 	c.collect(p)
 	p.match()

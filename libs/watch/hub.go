@@ -318,7 +318,7 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 			}
 			return true, err
 		}
-		if p.fill(entries, next); !p.filled() {
+		if p.fill(entries, next, h.opts.PassBytes); !p.filled() {
 			return true, errShortLog
 		}
 	}

@@ -564,3 +564,59 @@ func TestHubLosesValues(t *testing.T) {
 		}
 	})
 }
+
+// valueBytesLog notes the most bytes of values that were asked for together.
+type valueBytesLog struct {
+	*memLog
+	most atomic.Int64
+}
+
+func (l *valueBytesLog) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error) {
+	sum := int64(0)
+	for _, kv := range kvs {
+		sum += int64(kv.Size)
+	}
+	l.most.Store(max(l.most.Load(), sum))
+	return l.memLog.ReadValues(ctx, kvs)
+}
+
+// TestPassBoundsValues: a watch that comes back reads a history of named values in passes of bounded bytes, and gets all of it.
+func TestPassBoundsValues(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const entries, size, passBytes = 100, 100_000, 1 << 20
+		log := &valueBytesLog{memLog: &memLog{}}
+		for range entries {
+			log.name(size)
+		}
+		h := New(Options{Log: quietLog(), PassBytes: passBytes})
+		h.Start(log, entries+1)
+		defer h.Close()
+		s, _ := h.Open()
+		defer s.Close()
+		if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 3}); err != nil {
+			t.Fatal(err)
+		}
+		for rev := int64(3); rev < entries+2; {
+			turn, err := s.Next(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, r := range turn {
+				if r.Canceled {
+					t.Fatal("canceled")
+				}
+				for _, e := range r.Events {
+					if n := e.Wire(true).Len(); e.Rev() != rev || n < 2*size {
+						t.Fatalf("revision %d has %d bytes, want %d", e.Rev(), n, rev)
+					}
+					rev++
+				}
+			}
+			s.Sent(turn)
+			s.Release(turn)
+		}
+		if most := log.most.Load(); most > passBytes+2*size {
+			t.Errorf("%d bytes of values were read together", most)
+		}
+	})
+}

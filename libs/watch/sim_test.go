@@ -368,7 +368,7 @@ func (m *sim) passStep(src source) bool {
 		if i+len(entries) < len(m.log) {
 			next = entries[len(entries)-1].Rev + 1
 		}
-		p.fill(entries, next)
+		p.fill(entries, next, m.c.opts.PassBytes)
 		if !p.filled() {
 			m.fatalf("pass from %d to %d, position %d", p.from, p.next, m.c.position)
 		}
