@@ -110,6 +110,8 @@ func (w *rowWriter) oldVal(st *keyState) {
 	if st.lived && !st.was.inline() {
 		w.k = s.rows.val(w.k[:0], st.key)
 		w.txn.ClearRange(w.k, keyEnd(w.k))
+		ref := st.was.ref(st.key)
+		w.grown -= s.valBytes(&ref)
 	}
 	if !st.live || st.rec.inline() {
 		return
@@ -117,6 +119,7 @@ func (w *rowWriter) oldVal(st *keyState) {
 	for i, part := range slices.Collect(slices.Chunk(st.val, s.meta.ChunkBytes)) {
 		w.k = s.rows.valOld(w.k[:0], st.key, i)
 		w.txn.Set(w.k, part)
+		w.grown += s.rows.bytes(w.k, len(part))
 	}
 }
 
