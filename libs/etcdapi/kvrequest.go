@@ -1,6 +1,7 @@
 package etcdapi
 
 import (
+	"bytes"
 	"errors"
 	"math"
 
@@ -91,7 +92,7 @@ func messageField(typ protowire.Type, b []byte, decode func([]byte) error) (int,
 	return n, decode(m)
 }
 
-// The requests decode into mvcc's types without copying: they keep the message's bytes.
+// The requests decode into mvcc's types without copying: they keep the message's bytes (but see ownValue).
 
 type rangeRequest struct {
 	mvcc.RangeRequest
@@ -143,7 +144,36 @@ type putRequest struct {
 
 func (r *putRequest) UnmarshalWire(b []byte) error {
 	r.size = len(b)
-	return decodePut(b, &r.PutRequest)
+	if err := decodePut(b, &r.PutRequest); err != nil {
+		return err
+	}
+	ownValue(&r.PutRequest, len(b))
+	return nil
+}
+
+// smallValue is up to which size a value is copied anyway when it is written.
+const smallValue = 512
+
+// ownValue copies the value of a put that is a small part of a message of so many bytes. A larger value lives as long as watches may want its event,
+// counted by its own size: it must not keep alive what else the client has sent, if only in fields that nobody knows.
+func ownValue(p *mvcc.PutRequest, message int) {
+	if len(p.Value) > smallValue && 2*len(p.Value) < message {
+		p.Value = bytes.Clone(p.Value)
+	}
+}
+
+// ownValues is ownValue for all puts of a transaction.
+func ownValues(t *mvcc.TxnRequest, message int) {
+	for _, ops := range [2][]mvcc.Op{t.Success, t.Failure} {
+		for i := range ops {
+			switch o := &ops[i]; {
+			case o.Put != nil:
+				ownValue(o.Put, message)
+			case o.Txn != nil:
+				ownValues(o.Txn, message)
+			}
+		}
+	}
 }
 
 func decodePut(b []byte, r *mvcc.PutRequest) error {
@@ -217,6 +247,9 @@ func (r *txnRequest) UnmarshalWire(b []byte) error {
 	if errors.Is(err, errTooManyOps) {
 		r.tooMany = true
 		return nil
+	}
+	if err == nil {
+		ownValues(&r.TxnRequest, len(b))
 	}
 	return err
 }
