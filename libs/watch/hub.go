@@ -154,7 +154,7 @@ func (h *Hub) drainInbox() {
 			}
 		})
 		if len(missing) == 0 {
-			h.position.Store(records[len(records)-1].rev)
+			h.position.Store(max(h.position.Load(), records[len(records)-1].rev)) // Start may have been told more
 			return
 		}
 		// A watch may be created meanwhile that wants more: at most every value once.

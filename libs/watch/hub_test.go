@@ -620,3 +620,18 @@ func TestPassBoundsValues(t *testing.T) {
 		}
 	})
 }
+
+// TestPositionNeverFalls: what a hub has been given before its start, and below it, does not take its position back.
+func TestPositionNeverFalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &memLog{}
+		h := New(Options{Log: quietLog()})
+		h.Apply(log.add("k", nil))
+		h.Start(log, 5)
+		defer h.Close()
+		synctest.Wait()
+		if p := h.Position(); p != 5 {
+			t.Errorf("position %d", p)
+		}
+	})
+}
