@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -37,7 +38,7 @@ type cursor struct {
 	head   int64 // what r sees
 	need   need
 	limit  int64   // -1: all
-	renews bool    // the caller goes on in a new reader after ErrTooOld
+	renews bool    // the caller goes on in a new reader after errRenew
 	budget *budget // nil: unbounded
 	copied int     // bytes of values that r holds until it is closed
 
@@ -134,7 +135,10 @@ func (c *cursor) keep(kv *KV) *KV {
 	return &p.kvs[len(p.kvs)-1]
 }
 
-// flush reads the values of the page and visits its keys. With ErrTooOld nothing of it that has not been visited is lost: the list goes on behind
+// errRenew is what a scan ends with when its reader holds as much as it may.
+var errRenew = errors.New("mvcc: a list goes on in a new reader")
+
+// flush reads the values of the page and visits its keys. With errRenew or ErrTooOld nothing of it that has not been visited is lost: the list goes on behind
 // the last key visited.
 func (c *cursor) flush(ctx context.Context, visit Visit) error {
 	p := &c.page
@@ -159,7 +163,7 @@ func (c *cursor) flush(ctx context.Context, visit Visit) error {
 	}
 	*p = page{kvs: p.kvs[:0], refs: p.refs[:0], at: p.at[:0], keys: p.keys[:0]}
 	if c.copied > readerBytesMax && c.renews {
-		return engine.ErrTooOld
+		return errRenew
 	}
 	return nil
 }
@@ -287,7 +291,7 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 		return false, err
 	}
 	if c.copied > readerBytesMax && c.renews && len(c.page.kvs) == 0 {
-		return true, engine.ErrTooOld
+		return true, errRenew
 	}
 	return true, nil
 }

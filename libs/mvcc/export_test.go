@@ -9,3 +9,6 @@ func (s *Store) SweepUnchanged(ctx context.Context, last map[string][]byte) (kep
 
 // Waiting returns how many requests wait for a group.
 func (s *Store) Waiting() int { return s.queue.waiting() }
+
+// Reserved returns what requests under way hold of the quota.
+func (s *Store) Reserved() int64 { return s.live.reserved.Load() }

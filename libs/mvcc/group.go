@@ -104,6 +104,8 @@ type pendingEvent struct {
 }
 
 const (
+	// entryBytes is what the log entry of a request takes at first where larger values are written once.
+	entryBytes = 2 << 10
 	// eventBytes is what an encoded event takes beside key and values, roughly.
 	eventBytes = 48
 	// groupHeldMax bounds what the ranges and events of a group hold in memory: a delete of more must be cut by the client.

@@ -240,7 +240,10 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	}
 	size := 0
 	for _, r := range reqs {
-		size += r.bytes
+		r.heavy, r.refusal = false, nil // of an attempt that came to nothing
+		if size += r.bytes; l.s.Features().Has(FeatureValues) {
+			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
+		}
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
 	g.allow = l.allowance()
@@ -341,6 +344,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	entries := f.g.settle(first)
 	if f.g.compacts {
 		s.compactedTo(f.g.compact)
+	}
+	for _, r := range f.reqs {
+		r.release() // before what they have written counts
 	}
 	s.grew(f.g.features, f.g.grown)
 	s.usage.Events.Add(int64(len(f.g.events)))

@@ -38,6 +38,9 @@ type request struct {
 	told    int         // bytes of results that its Hold has been told of
 	refusal error       // why it is to be answered and its group evaluated again without it
 
+	reserved atomic.Int64 // bytes of the quota, given back when the request is over
+	space    *atomic.Int64
+
 	abandoned error
 	sweeps    int // the sweeper's: how often it has met the request
 }
@@ -51,6 +54,7 @@ func (r *request) sweepsMax() int {
 
 // finish wakes who waits for the request, unless it has been abandoned.
 func (r *request) finish() {
+	r.release()
 	if r.ended.CompareAndSwap(false, true) {
 		r.m = nil // the sweeper's list may hold the request for a while
 		close(r.done)

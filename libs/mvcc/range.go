@@ -307,11 +307,15 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 			last = append(append(last[:0], kv.Key...), 0)
 			return visit(kv)
 		})
-		if !errors.Is(err, engine.ErrTooOld) || q.snap == nil {
+		tooOld, renew := errors.Is(err, engine.ErrTooOld), errors.Is(err, errRenew)
+		if !tooOld && !renew || q.snap == nil {
 			return err
 		}
 		if seen > before {
 			stale, key = 0, bytes.Clone(last)
+		}
+		if renew {
+			err = q.renew(ctx)
 		}
 		for errors.Is(err, engine.ErrTooOld) {
 			if stale++; stale > staleScansMax {
@@ -323,6 +327,27 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 			return err
 		}
 	}
+}
+
+// renew is refresh for a list whose reader is good still, but holds much: if a compaction has come to the list's revision meanwhile, it goes on where it is, as
+// etcd's lists do.
+func (q *query) renew(ctx context.Context) error {
+	fresh, err := q.s.eng.Snapshot(ctx)
+	if err != nil {
+		return nil //nolint:nilerr // the reader is good
+	}
+	next := *q
+	next.snap, next.reader = fresh, fresh
+	if next.head, err = q.s.headOf(ctx, fresh); err == nil {
+		err = next.checkCompacted(ctx)
+	}
+	if err != nil {
+		fresh.Close()
+		return ctx.Err()
+	}
+	q.snap.Close()
+	q.snap, q.reader, q.head = next.snap, next.reader, next.head
+	return nil
 }
 
 // refresh takes a new snapshot. The head has moved on since, so the scan reads history from here on.

@@ -146,18 +146,27 @@ func (s *Store) opsCost(ops []Op) (n int64) {
 	return n
 }
 
-// reserve holds space for a request until release, or refuses it.
-func (s *Store) reserve(n int64) (release func(), err error) {
+// reserve holds space for a request until its release, or refuses it.
+func (s *Store) reserve(r *request, n int64) error {
 	held := s.live.reserved.Add(n)
-	release = func() { s.live.reserved.Add(-n) }
+	r.reserved.Store(n)
+	r.space = &s.live.reserved
 	if s.Features().Has(FeatureSizes) && s.LiveBytes()+held > s.o.Quota {
-		release()
+		r.release()
 		if s.o.OverQuota != nil {
 			s.o.OverQuota()
 		}
-		return nil, fmt.Errorf("%w: the quota is %d bytes", ErrNoSpace, s.o.Quota)
+		return fmt.Errorf("%w: the quota is %d bytes", ErrNoSpace, s.o.Quota)
 	}
-	return release, nil
+	return nil
+}
+
+// release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has landed, which may write it
+// still.
+func (r *request) release() {
+	if r.space != nil {
+		r.space.Add(-r.reserved.Swap(0))
+	}
 }
 
 // rangeSize keeps the last answer to a question about sizes.

@@ -310,3 +310,59 @@ func TestSizesAlone(t *testing.T) {
 	}
 	check(t, e, s, nil, false)
 }
+
+// TestListOverCompaction: a list at the head that outgrows its reader goes on although a compaction overtakes its revision, as etcd's does.
+func TestListOverCompaction(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{})
+	const keys = 90
+	value := bytes.Repeat([]byte("v"), 1<<20)
+	for i := range keys {
+		if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: fmt.Appendf(nil, "k%03d", i), Value: value}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	seen := 0
+	info, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l")}, func(kv *mvcc.KV) error {
+		if seen++; seen == 1 {
+			if _, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k050"), End: []byte("l")}); err != nil {
+				return err
+			}
+			head, err := s.Head(t.Context())
+			if err != nil {
+				return err
+			}
+			if _, err := s.Compact(t.Context(), head, true); err != nil {
+				return err
+			}
+		}
+		if len(kv.Value) != len(value) {
+			t.Errorf("%s has %d bytes", kv.Key, len(kv.Value))
+		}
+		return nil
+	})
+	if err != nil || seen != keys || info.Count != keys {
+		t.Errorf("%d of %d keys, %v", seen, keys, err)
+	}
+}
+
+// TestQuotaReleases: what requests hold of the quota is given back when they are over, whatever has become of them.
+func TestQuotaReleases(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{Quota: 1 << 20})
+	put(t, s, "k", strings.Repeat("v", 1000))
+	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Lease: 77}); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+		t.Fatal(err)
+	}
+	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: make([]byte, 2<<20)}); !errors.Is(err, mvcc.ErrNoSpace) {
+		t.Fatal(err)
+	}
+	gone, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.Put(gone, &mvcc.PutRequest{Key: []byte("k")}); !errors.Is(err, context.Canceled) {
+		t.Fatal(err)
+	}
+	if n := s.Reserved(); n != 0 {
+		t.Errorf("%d bytes are still reserved", n)
+	}
+}

@@ -55,15 +55,14 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	if s.noSpace.Load() && m.grows() {
 		return nil, ErrNoSpace
 	}
+	r := &request{m: m, ctx: ctx, bytes: bytes, done: make(chan struct{})}
 	if m.grows() && s.o.Quota > 0 {
-		release, err := s.reserve(s.cost(m))
-		if err != nil {
+		if err := s.reserve(r, s.cost(m)); err != nil {
 			return nil, err
 		}
-		defer release()
 	}
-	r := &request{m: m, ctx: ctx, bytes: bytes, done: make(chan struct{})}
 	if err := s.queue.put(r); err != nil {
+		r.release()
 		return nil, err
 	}
 	return r.wait()
