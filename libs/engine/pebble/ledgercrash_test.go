@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -65,6 +66,9 @@ func (c *crashes) String() string { return "crashes" }
 // acknowledged. It crashes before operations on files of runs that rotate and recycle logs, write tables, are closed and opened,
 // and of the starts that follow the crashes.
 func TestCrashAnywhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("hundreds of starts, one after the other")
+	}
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
@@ -73,7 +77,7 @@ func TestCrashAnywhere(t *testing.T) {
 	c := &crashes{fs: fs, h: h, rng: rng, every: 25, ledger: true}
 	opened := errorfs.Wrap(fs, c)
 	for range 4 {
-		s, err := Open("data", small(Options{FS: opened}))
+		s, err := Open("data", small(Options{FS: opened, closeWithin: time.Minute}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +112,7 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 	if deeper {
 		fs = errorfs.Wrap(k.fs, c)
 	}
-	s, err := Open("data", small(Options{FS: fs}))
+	s, err := Open("data", small(Options{FS: fs, closeWithin: time.Minute}))
 	if err != nil {
 		t.Errorf("crash before %s, %d %% of what was not synced, %d acknowledged: %v", k.op, k.percent, k.acked, err)
 		return 0
@@ -154,7 +158,7 @@ func TestLedgerFails(t *testing.T) {
 			}
 			return nil
 		}))
-		s, err := Open("data", small(Options{FS: opened}))
+		s, err := Open("data", small(Options{FS: opened, closeWithin: time.Minute}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -79,6 +79,9 @@ type Options struct {
 	// disk if that is less. Negative: none.
 	BallastBytes int64
 
+	// closeWithin is more than closeTimeout in tests that are not about it: a loaded machine is slow.
+	closeWithin time.Duration
+
 	// Logger gets what the store has to say. Default: discarded.
 	Logger *slog.Logger
 	// Observe is told durations as they happen.

@@ -39,6 +39,8 @@ const (
 	drainPoll    = 5 * time.Millisecond
 	// swapAgainAfter is the time between two tries.
 	swapAgainAfter = 10 * time.Second
+	// undrainedPause is the same where a reader has outlasted drainTimeout.
+	undrainedPause = time.Minute
 )
 
 func (u *upkeep) init() {
@@ -146,9 +148,8 @@ func (s *Store) awaitSwap(ctx context.Context) error {
 
 // tryPromote opens Pebble for writing if there is room for it now. Only housekeep calls it.
 func (s *Store) tryPromote() {
-	u, err := s.space.fs.GetDiskUsage(s.space.dir)
-	if err != nil || u.AvailBytes < s.needed || time.Now().Before(s.nextSwap) {
-		return
+	if u, err := s.space.fs.GetDiskUsage(s.space.dir); err == nil && u.AvailBytes < s.needed || time.Now().Before(s.nextSwap) {
+		return // where the free space is not known a try tells
 	}
 	s.nextSwap = time.Now().Add(swapAgainAfter)
 	s.mu.Lock()
@@ -167,6 +168,9 @@ func (s *Store) tryPromote() {
 	}()
 	if s.drained(was) {
 		s.exchange()
+	} else { // every try makes new readers wait
+		s.nextSwap = time.Now().Add(undrainedPause)
+		s.log.Warn("the disk has room again, but a reader keeps the store from being opened for writing", "retry", undrainedPause.String())
 	}
 	if s.failure.Load() != nil {
 		return

@@ -285,7 +285,7 @@ func (s *Store) Close() error {
 		done <- s.shutdown()
 		close(s.ended)
 	}()
-	patience := closeTimeout
+	patience := max(closeTimeout, s.opts.closeWithin)
 	if s.space.blocked.Load() > 0 {
 		patience = blockedCloseTimeout
 	}
