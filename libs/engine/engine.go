@@ -217,7 +217,8 @@ type Vital interface{ Vital() }
 // Pending is a commit under way.
 type Pending interface {
 	// Wait returns when the commit is durable, with the stamp of index 0 (see StampOf for the others; the zero
-	// Stamp if the transaction used none). Errors: ErrConflict (nothing happened), ErrUnknownOutcome (it is settled
+	// Stamp if the transaction used none). Errors: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace (nothing happened:
+	// an engine over a network finds out only here), ErrUnknownOutcome (it is settled
 	// whether it happened, but not known here: read back a row that tells), ErrUnavailable, or the context's,
 	// which leaves the outcome unknown as well and possibly still open. Wait is called exactly once.
 	Wait(ctx context.Context) (Stamp, error)

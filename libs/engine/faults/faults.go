@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -48,6 +49,14 @@ const (
 	UnknownCommitted       // Commit: ErrUnknownOutcome from Wait; it is durable
 	TooOld                 // Get, Scan, Next, Commit: ErrTooOld
 	Unavailable            // any: ErrUnavailable; nothing has happened
+
+	// These are a Script's only: chance does not draw them.
+
+	TooLarge     // Commit: ErrTooLarge from Commit; nothing has happened
+	LateTooLarge // Commit: ErrTooLarge from Wait; nothing has happened
+	NoSpace      // Commit: ErrNoSpace from Commit; nothing has happened
+	LateNoSpace  // Commit: ErrNoSpace from Wait; nothing has happened
+	LateTooOld   // Commit: ErrTooOld from Wait; nothing has happened
 )
 
 // Options choose the faults. Probabilities are per call, 0 … 1.
@@ -67,6 +76,8 @@ type Options struct {
 	// Recent makes BeginRecent offer states that may be out of date, one after each commit. The store must be closed, or crashed, before the inner one is, and
 	// must not be pipelined.
 	Recent bool
+	// Remote, if not nil, makes the store one over a network, whose round trips are counted: see Store.Trips.
+	Remote *Remote
 	// KeepPipelined leaves Limits().Pipelined as the inner store has it: for runs without commit faults.
 	KeepPipelined bool
 }
@@ -86,8 +97,11 @@ type Store struct {
 	dmu     sync.RWMutex
 	damaged []damagedRange
 
+	wire *wire // nil without Options.Remote
+
 	rmu sync.Mutex
-	r   *rand.Rand
+	r   *rand.Rand // of faults
+	lr  *rand.Rand // of latencies, so that they do not change which faults a seed gives
 }
 
 // generation is the time between two crashes.
@@ -100,7 +114,8 @@ var _ engine.Store = (*Store)(nil)
 
 // New wraps inner. The Store closes it on Close.
 func New(inner engine.Store, o Options) *Store {
-	s := &Store{o: o, inner: inner, r: rand.New(rand.NewPCG(o.Seed, o.Seed))}
+	s := &Store{o: o, inner: inner, r: rand.New(rand.NewPCG(o.Seed, o.Seed)), wire: newWire(o.Remote)}
+	s.lr = rand.New(rand.NewPCG(o.Seed, ^o.Seed))
 	s.gen = newGeneration()
 	return s
 }
@@ -245,11 +260,14 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.travel(ctx, TripVersion); err != nil {
+		return nil, err
+	}
 	r, err := inner.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &snapshot{reader{s, gen, r}, r}, nil
+	return &snapshot{reader{s: s, gen: gen, in: r, begun: time.Now()}, r}, nil
 }
 
 // Begin implements engine.Store.
@@ -261,11 +279,14 @@ func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := s.travel(ctx, TripVersion); err != nil {
+		return nil, err
+	}
 	x, err := inner.Begin(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return &txn{reader: reader{s, gen, x}, Txn: x}, nil
+	return newTxn(s, gen, x, time.Now()), nil
 }
 
 // WaitChange implements engine.Store.

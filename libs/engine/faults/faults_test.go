@@ -109,6 +109,11 @@ func TestCommitFaults(t *testing.T) {
 		{UnknownCommitted, engine.ErrUnknownOutcome, true},
 		{TooOld, engine.ErrTooOld, false},
 		{Unavailable, engine.ErrUnavailable, false},
+		{TooLarge, engine.ErrTooLarge, false},
+		{LateTooLarge, engine.ErrTooLarge, false},
+		{NoSpace, engine.ErrNoSpace, false},
+		{LateNoSpace, engine.ErrNoSpace, false},
+		{LateTooOld, engine.ErrTooOld, false},
 	} {
 		inner := openMem(t, vfs.NewMem())
 		s := New(inner, Options{Script: script(Commit, test.fault)})

@@ -2,6 +2,7 @@ package faults
 
 import (
 	"context"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -11,6 +12,9 @@ type reader struct {
 	s   *Store
 	gen *generation
 	in  engine.Reader
+
+	begun time.Time
+	size  *size // of the transaction; nil: a snapshot
 }
 
 // fail returns the error of a read, or nil if it may go on.
@@ -24,7 +28,17 @@ func (r *reader) fail(ctx context.Context, op Op, key []byte) error {
 	if r.gen.ctx.Err() != nil {
 		return engine.ErrUnavailable
 	}
+	if r.s.aged(r.begun) {
+		return engine.ErrTooOld
+	}
 	return nil
+}
+
+// note counts the read conflict of a key.
+func (r *reader) note(key []byte) {
+	if r.size != nil {
+		r.size.conflictKey(len(key))
+	}
 }
 
 // Version implements engine.Reader.
@@ -36,6 +50,10 @@ func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
 		return nil, err
 	}
 	if err := r.s.look(key); err != nil {
+		return nil, err
+	}
+	r.note(key)
+	if err := r.s.travel(ctx, TripGet); err != nil {
 		return nil, err
 	}
 	v, err := r.in.Get(ctx, key)
@@ -55,6 +73,12 @@ func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 		if err := r.s.look(key); err != nil {
 			return nil, err
 		}
+		r.note(key)
+	}
+	if len(keys) > 0 {
+		if err := r.s.travel(ctx, TripGetMany); err != nil {
+			return nil, err
+		}
 	}
 	v, err := r.in.GetMany(ctx, keys)
 	return v, r.gen.err(err)
@@ -65,7 +89,11 @@ func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	if err := r.fail(ctx, Scan, q.Begin); err != nil {
 		return failed{err}
 	}
-	return &iterator{r: r, ctx: ctx, in: r.in.Scan(ctx, q)}
+	p := r.s.open(q)
+	if p != nil {
+		q.KeysOnly = false // the values come all the same, and fill the page
+	}
+	return &iterator{r: r, ctx: ctx, in: r.in.Scan(ctx, q), pages: p}
 }
 
 // failed is an iterator that could not be opened.
@@ -82,6 +110,9 @@ type iterator struct {
 	r   *reader
 	ctx context.Context
 	in  engine.Iterator
+
+	pages *pages
+
 	on  bool // at a row
 	err error
 }
@@ -98,7 +129,11 @@ func (it *iterator) Next() bool {
 	if it.err = it.r.fail(it.ctx, Next, at); it.err != nil {
 		return false
 	}
+	if it.err = it.pages.next(it.ctx); it.err != nil {
+		return false
+	}
 	if it.on = it.in.Next(); it.on {
+		it.pages.took(it.in.Key(), it.in.Value())
 		it.err = it.r.s.look(it.in.Key())
 		it.on = it.err == nil
 	}

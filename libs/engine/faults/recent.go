@@ -3,6 +3,7 @@ package faults
 import (
 	"context"
 	"sync"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -11,20 +12,22 @@ import (
 type spare struct {
 	mu  sync.Mutex
 	txn engine.Txn // nil: none
+	// begun is when it was begun.
+	begun time.Time
 }
 
 // take returns the transaction, if there is one, which is then the caller's.
-func (p *spare) take() engine.Txn {
+func (p *spare) take() (t engine.Txn, begun time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	t := p.txn
+	t = p.txn
 	p.txn = nil
-	return t
+	return t, p.begun
 }
 
 // drop discards it.
 func (p *spare) drop() {
-	if t := p.take(); t != nil {
+	if t, _ := p.take(); t != nil {
 		t.Discard()
 	}
 }
@@ -36,6 +39,7 @@ func (p *spare) renew(ctx context.Context, inner engine.Store) {
 	if p.txn != nil {
 		p.txn.Discard()
 	}
+	p.begun = time.Now()
 	if p.txn, _ = inner.Begin(ctx); ctx.Err() != nil && p.txn != nil {
 		p.txn.Discard()
 		p.txn = nil
@@ -53,8 +57,9 @@ func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	x := s.spare.take()
+	x, begun := s.spare.take()
 	if r, ok := inner.(engine.RecentBeginner); ok && x == nil {
+		begun = time.Now()
 		if x, _, err = r.BeginRecent(ctx); err != nil {
 			return nil, false, gen.err(err)
 		}
@@ -62,7 +67,7 @@ func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if x == nil {
 		return nil, false, nil
 	}
-	return &txn{reader: reader{s, gen, x}, Txn: x}, true, nil
+	return newTxn(s, gen, x, begun), true, nil
 }
 
 // committed is called after each commit that is known to have happened.

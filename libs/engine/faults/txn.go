@@ -2,6 +2,9 @@ package faults
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -10,6 +13,13 @@ import (
 type txn struct {
 	reader
 	engine.Txn
+	size size
+}
+
+func newTxn(s *Store, gen *generation, in engine.Txn, begun time.Time) *txn {
+	t := &txn{reader: reader{s: s, gen: gen, in: in, begun: begun}, Txn: in}
+	t.reader.size = &t.size
+	return t
 }
 
 // The readers of a transaction are those with faults.
@@ -50,37 +60,78 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	if t.gen.ctx.Err() != nil {
 		f = Unavailable
 	}
-	switch f {
-	case Conflict:
-		return t.drop(engine.ErrConflict)
-	case TooOld:
-		return t.drop(engine.ErrTooOld)
-	case Unavailable:
-		return t.drop(engine.ErrUnavailable)
-	case LateConflict:
+	if err := early(f); err != nil {
 		t.Txn.Discard()
-		return settled{engine.ErrConflict}, nil
-	case UnknownLost:
+		return nil, err
+	}
+	var due time.Time
+	if t.size.changes > 0 {
+		due = t.s.send(TripCommit)
+	}
+	err := late(f)
+	if err == nil {
+		err = t.refused()
+	}
+	if err != nil {
 		t.Txn.Discard()
-		return settled{engine.ErrUnknownOutcome}, nil
+		return settled{err, due}, nil
 	}
 	p, err := t.Txn.Commit(ctx)
-	if err != nil {
-		return nil, t.gen.err(err)
+	switch {
+	case err == nil:
+		return &pending{s: t.s, in: p, gen: t.gen, unknown: f == UnknownCommitted, due: due}, nil
+	case t.s.wire != nil && isLate(err):
+		return settled{err, due}, nil
 	}
-	return &pending{s: t.s, in: p, gen: t.gen, unknown: f == UnknownCommitted}, nil
+	return nil, t.gen.err(err)
 }
 
-func (t *txn) drop(err error) (engine.Pending, error) {
-	t.Txn.Discard()
-	return nil, err
+// refused is why a store over a network would not take the commit.
+func (t *txn) refused() error {
+	switch {
+	case t.s.wire == nil || t.size.changes == 0:
+		return nil
+	case t.size.bytes > t.s.wire.TxnBytes:
+		return fmt.Errorf("faults: a transaction of %d bytes: %w", t.size.bytes, engine.ErrTooLarge)
+	case t.s.aged(t.begun):
+		return engine.ErrTooOld
+	}
+	return nil
+}
+
+// isLate says that an error comes from the cluster: what a client finds out by itself it says at once.
+func isLate(err error) bool {
+	return errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrTooOld) || errors.Is(err, engine.ErrNoSpace)
+}
+
+// early is the error that a fault makes of Commit, late that of Wait where nothing happens.
+func early(f Fault) error {
+	return map[Fault]error{
+		Conflict: engine.ErrConflict, TooOld: engine.ErrTooOld, TooLarge: engine.ErrTooLarge,
+		NoSpace: engine.ErrNoSpace, Unavailable: engine.ErrUnavailable,
+	}[f]
+}
+
+func late(f Fault) error {
+	return map[Fault]error{
+		LateConflict: engine.ErrConflict, LateTooOld: engine.ErrTooOld, LateTooLarge: engine.ErrTooLarge,
+		LateNoSpace: engine.ErrNoSpace, UnknownLost: engine.ErrUnknownOutcome,
+	}[f]
 }
 
 // settled is a commit that did not happen.
-type settled struct{ err error }
+type settled struct {
+	err error
+	due time.Time
+}
 
 // Wait implements engine.Pending.
-func (s settled) Wait(context.Context) (engine.Stamp, error) { return engine.Stamp{}, s.err }
+func (s settled) Wait(ctx context.Context) (engine.Stamp, error) {
+	if err := await(ctx, s.due); err != nil {
+		return engine.Stamp{}, err
+	}
+	return engine.Stamp{}, s.err
+}
 
 // pending is a commit that happens.
 type pending struct {
@@ -88,12 +139,14 @@ type pending struct {
 	in      engine.Pending
 	gen     *generation
 	unknown bool
+	due     time.Time
 }
 
 // Wait implements engine.Pending. A crash leaves the outcome unknown.
 func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	ctx, cancel := p.gen.join(ctx)
 	defer cancel()
+	_ = await(ctx, p.due) // the commit ends all the same: the inner Wait says what became of it
 	st, err := p.in.Wait(ctx)
 	switch {
 	case err != nil:
