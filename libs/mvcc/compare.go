@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"slices"
 )
 
 // allHold says that all compares hold. Each range is scanned once, however many compares are about it, and no further than
@@ -55,10 +56,18 @@ func (r *rangeCompares) add(c *Compare) {
 func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) {
 	ok = true
 	found := false
+	var values valueCompares
 	err = g.walk(ctx, cs[0].Key, cs[0].End, func(st *keyState) error {
 		found = true
 		for _, c := range cs {
-			if ok, err = g.holdsFor(ctx, c, st); err != nil {
+			if c.Target != CompareValue {
+				ok = c.test(cmp.Compare(g.field(st, c.Target), c.operand()))
+			} else if !single(c.End) {
+				ok, err = values.add(ctx, g, c, st)
+			} else {
+				ok, err = g.valueHolds(ctx, c, st)
+			}
+			if err != nil {
 				return err
 			}
 			if !ok {
@@ -67,6 +76,9 @@ func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) 
 		}
 		return nil
 	})
+	if err == nil && ok && found {
+		ok, err = values.hold(ctx, g)
+	}
 	if err != nil || found {
 		return ok, err
 	}
@@ -78,10 +90,44 @@ func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) 
 	return true, nil
 }
 
-func (g *group) holdsFor(ctx context.Context, c *Compare, st *keyState) (bool, error) {
-	if c.Target != CompareValue {
-		return c.test(cmp.Compare(g.field(st, c.Target), c.operand())), nil
+// valueCompares are compares of the values of a range's keys, which wait until some of them can be read together.
+type valueCompares struct {
+	compares []*Compare
+	states   []*keyState // of each compare; each state's compares lie side by side
+	bytes    int
+}
+
+// add takes a compare; ok is false if it, or one of those that waited, does not hold.
+func (v *valueCompares) add(ctx context.Context, g *group, c *Compare, st *keyState) (ok bool, err error) {
+	if n := len(v.states); n > 0 && bytes.Equal(v.states[n-1].key, st.key) {
+		st = v.states[n-1]
+	} else if st, err = g.keep(st); err != nil {
+		return false, err
+	} else {
+		v.bytes += st.rec.size
 	}
+	v.compares, v.states = append(v.compares, c), append(v.states, st)
+	if len(v.states) < pageKeys && v.bytes < pageBytes {
+		return true, nil
+	}
+	return v.hold(ctx, g)
+}
+
+// hold reads the values and says that all compares hold.
+func (v *valueCompares) hold(ctx context.Context, g *group) (bool, error) {
+	if err := g.loadCounted(ctx, slices.Compact(slices.Clone(v.states))); err != nil {
+		return false, err
+	}
+	for i, c := range v.compares {
+		if ok, err := g.valueHolds(ctx, c, v.states[i]); err != nil || !ok {
+			return false, err
+		}
+	}
+	*v = valueCompares{compares: v.compares[:0], states: v.states[:0]}
+	return true, nil
+}
+
+func (g *group) valueHolds(ctx context.Context, c *Compare, st *keyState) (bool, error) {
 	v, err := g.read(ctx, st)
 	if err != nil {
 		return false, err

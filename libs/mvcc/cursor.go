@@ -3,8 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
-	"errors"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -17,16 +15,6 @@ const (
 	needKey   need = iota // the key alone, for counting
 	needMeta              // revisions, version and lease too
 	needValue             // everything
-)
-
-// Bounds of what a list reads of values that are not inline.
-const (
-	// readerBytesMax is how many bytes of values one reader of a list may gather before the list goes on in a new one: an engine keeps what it
-	// has returned until its reader is closed.
-	readerBytesMax = 32 << 20
-	// pageKeys and pageBytes bound the keys whose values are asked for together. A page is a round trip on a shared engine.
-	pageKeys  = 256
-	pageBytes = 1 << 20
 )
 
 // cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads adds a conflict
@@ -44,17 +32,7 @@ type cursor struct {
 
 	walk valueWalk // of an engine of this process
 	page page      // of another
-	log  logRow    // the log row read last
 	kv   KV        // the one handed to the visitor
-}
-
-// page is the keys that wait for their values to be read, in order; with them those behind, whose values are known.
-type page struct {
-	kvs   []KV
-	refs  []ValueRef
-	at    []int // of each ref the KV that it belongs to
-	keys  []byte
-	bytes int
 }
 
 // scan visits the keys of [key, end) in order; end as in RangeRequest but not empty.
@@ -80,92 +58,6 @@ func (c *cursor) spend() error {
 		return nil
 	}
 	return c.budget.spend(0)
-}
-
-// emit visits a key whose value is known, or keeps it until those before it have been visited.
-func (c *cursor) emit(ctx context.Context, kv *KV, visit Visit) error {
-	if len(c.page.kvs) == 0 {
-		return visit(kv)
-	}
-	c.keep(kv)
-	return c.flushFull(ctx, visit)
-}
-
-// fetch visits a key when its value has been read: now, or with its page where reading is a round trip.
-func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) (err error) {
-	if c.s.limits.Dense {
-		if kv.Value, err = c.walk.read(ctx, &ref); err != nil {
-			return err
-		}
-		if kv.Value == nil {
-			return ErrCorrupt
-		}
-		return visit(kv)
-	}
-	kept := c.keep(kv)
-	ref.Key = kept.Key
-	c.page.refs = append(c.page.refs, ref)
-	c.page.at = append(c.page.at, len(c.page.kvs)-1)
-	c.page.bytes += ref.Size
-	return c.flushFull(ctx, visit)
-}
-
-func (c *cursor) flushFull(ctx context.Context, visit Visit) error {
-	if len(c.page.kvs) < pageKeys && c.page.bytes < pageBytes {
-		return nil
-	}
-	return c.flush(ctx, visit)
-}
-
-// keep puts a copy of kv into the page.
-func (c *cursor) keep(kv *KV) *KV {
-	p := &c.page
-	if cap(p.keys)-len(p.keys) < len(kv.Key)+len(kv.Value) {
-		p.keys = make([]byte, 0, max(pageKeys*64, len(kv.Key)+len(kv.Value))) // what has been handed out keeps the old one
-	}
-	own := func(b []byte) []byte {
-		n := len(p.keys)
-		p.keys = append(p.keys, b...)
-		return p.keys[n:len(p.keys):len(p.keys)]
-	}
-	kept := *kv
-	kept.Key, kept.Value = own(kv.Key), own(kv.Value)
-	p.kvs = append(p.kvs, kept)
-	p.bytes += len(kv.Key) + len(kv.Value)
-	return &p.kvs[len(p.kvs)-1]
-}
-
-// errRenew is what a scan ends with when its reader holds as much as it may.
-var errRenew = errors.New("mvcc: a list goes on in a new reader")
-
-// flush reads the values of the page and visits its keys. With errRenew or ErrTooOld nothing of it that has not been visited is lost: the list goes on behind
-// the last key visited.
-func (c *cursor) flush(ctx context.Context, visit Visit) error {
-	p := &c.page
-	if len(p.kvs) == 0 {
-		return nil
-	}
-	values, err := c.s.readValues(ctx, c.r, p.refs)
-	if err != nil {
-		return err
-	}
-	for i, v := range values {
-		if v == nil {
-			return ErrCorrupt
-		}
-		p.kvs[p.at[i]].Value = v
-		c.copied += len(v)
-	}
-	for i := range p.kvs {
-		if err := visit(&p.kvs[i]); err != nil {
-			return err
-		}
-	}
-	*p = page{kvs: p.kvs[:0], refs: p.refs[:0], at: p.at[:0], keys: p.keys[:0]}
-	if c.copied > readerBytesMax && c.renews {
-		return errRenew
-	}
-	return nil
 }
 
 func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
@@ -281,19 +173,9 @@ func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator,
 		return true, c.fetch(ctx, &kv, h.was.ref(h.key), visit)
 	}
 	if c.need == needValue && h.was.size > 0 {
-		c.copied += h.was.size
-		var err error
-		if kv.Value, err = c.s.logBytes(ctx, c.r, h.stamp, h.was.at, h.was.size, &c.log); err != nil {
-			return false, err
-		}
+		return true, c.fetchLog(ctx, &kv, h.stamp, h.was.at, h.was.size, visit)
 	}
-	if err := c.emit(ctx, &kv, visit); err != nil {
-		return false, err
-	}
-	if c.copied > readerBytesMax && c.renews && len(c.page.kvs) == 0 {
-		return true, errRenew
-	}
-	return true, nil
+	return true, c.emit(ctx, &kv, visit)
 }
 
 // history walks the hist rows of a range and stops at the first of each key that lies behind the revision.
@@ -364,59 +246,9 @@ func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was
 	case was.place() != revlog.PlaceInline:
 		kv.Value, err = s.valueAt(ctx, r, was.ref(key))
 	default:
-		kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size, nil)
+		kv.Value, err = s.logBytes(ctx, r, st, was.at, was.size)
 	}
 	return kv, err
-}
-
-// logRow is the row of the log that a scan has read last. What one request replaced lies side by side in its entry: without it
-// a list behind a large delete would read a whole chunk for every key.
-type logRow struct {
-	stamp engine.Stamp
-	chunk int
-	part  []byte // nil: none has been read
-}
-
-// logBytes reads a part of a log entry. last, if not nil, is used and replaced where the part lies in one row.
-func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, at, size int, last *logRow) ([]byte, error) {
-	from, to := at/s.meta.ChunkBytes, (at+size-1)/s.meta.ChunkBytes
-	var chunks [][]byte
-	if last != nil && last.part != nil && from == to && last.stamp == st && last.chunk == from {
-		chunks = [][]byte{last.part}
-	} else {
-		var err error
-		if chunks, err = s.logChunks(ctx, r, st, from, to); err != nil {
-			return nil, err
-		}
-		if last != nil && from == to {
-			*last = logRow{stamp: st, chunk: from, part: chunks[0]}
-		}
-	}
-	return cut(chunks, at-from*s.meta.ChunkBytes, size)
-}
-
-// logChunks reads the chunks from … to of a log entry; those that are not there are nil.
-func (s *Store) logChunks(ctx context.Context, r engine.Reader, st engine.Stamp, from, to int) ([][]byte, error) {
-	keys := make([][]byte, 0, to-from+1)
-	for i := from; i <= to; i++ {
-		if i == 0 {
-			keys = append(keys, s.rows.log(nil, st))
-		} else {
-			keys = append(keys, s.rows.logChunk(nil, st, i))
-		}
-	}
-	chunks, err := r.GetMany(ctx, keys)
-	if err != nil {
-		return nil, err
-	}
-	if from == 0 && len(chunks[0]) > 0 {
-		_, n := binary.Uvarint(chunks[0])
-		if n <= 0 {
-			return nil, ErrCorrupt
-		}
-		chunks[0] = chunks[0][n:]
-	}
-	return chunks, nil
 }
 
 // cut returns size bytes at offset at of the chunks laid end to end; it copies only what spans several.

@@ -57,6 +57,8 @@ type group struct {
 	stateSlab []keyState
 	rowSlab   []byte
 
+	ahead map[string][]byte // rows that have been read in advance and are no key's
+
 	grown int64 // by how much the live bytes have, set by build
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
@@ -144,64 +146,6 @@ func (g *group) idxRow(key []byte) []byte {
 	start := len(g.rowSlab)
 	g.rowSlab = g.s.rows.idx(g.rowSlab, key)
 	return g.rowSlab[start:len(g.rowSlab):len(g.rowSlab)]
-}
-
-// load reads the head and, in parallel, the records of the keys that the requests will need; where the log holds copies, then the values that may
-// be replaced too.
-func (g *group) load(ctx context.Context, reqs []*request) error {
-	head := g.s.scanHead(ctx, g.txn) // under way while the records are read
-	keys := make([][]byte, 0, len(reqs))
-	for _, r := range reqs {
-		r.m.keys(func(key []byte) { keys = append(keys, key) })
-	}
-	loaded, err := g.readStates(ctx, keys)
-	if isDamage(err) {
-		loaded, err = nil, nil // each request reads for itself and finds out whether it is hit
-	}
-	rev, features, headErr := g.s.parseHead(g.txn, head)
-	g.head, g.rev, g.features = rev, rev, features
-	if err = errors.Join(err, headErr); err != nil || g.apart() {
-		return err // what is replaced stays where it is
-	}
-	if err := g.loadValues(ctx, affordable(loaded)); !isDamage(err) {
-		return err
-	}
-	return nil
-}
-
-// loadStates reads the records of keys that the group has not met.
-func (g *group) loadStates(ctx context.Context, keys [][]byte) error {
-	_, err := g.readStates(ctx, keys)
-	return err
-}
-
-// readStates is loadStates that returns the states it has added. The keys must not be changed any more.
-func (g *group) readStates(ctx context.Context, keys [][]byte) ([]*keyState, error) {
-	added := make([]*keyState, 0, len(keys))
-	rows := make([][]byte, 0, len(keys))
-	for _, key := range keys {
-		if _, ok := g.states[string(key)]; ok {
-			continue
-		}
-		st := g.newState(key)
-		g.states[string(key)] = st
-		added = append(added, st)
-		rows = append(rows, g.idxRow(key))
-	}
-	if len(rows) == 0 {
-		return nil, nil
-	}
-	values, err := g.txn.GetMany(ctx, rows)
-	for i := 0; i < len(added) && err == nil; i++ {
-		err = added[i].init(values[i], g.s.refs)
-	}
-	if err != nil {
-		for _, st := range added { // the group may go on, and must not take them for keys that are not there
-			delete(g.states, string(st.key))
-		}
-		return nil, storeErr(err)
-	}
-	return added, nil
 }
 
 // apart says that larger values are written once, and named by the log. Without it the log holds copies.
@@ -308,9 +252,9 @@ func (g *group) lease(ctx context.Context, id int64) (*leaseState, error) {
 	if l, ok := g.leases[id]; ok {
 		return l, nil
 	}
-	row, err := g.txn.Get(ctx, g.s.rows.lease(nil, id))
+	row, err := g.row(ctx, g.s.rows.lease(nil, id))
 	if err != nil {
-		return nil, storeErr(err)
+		return nil, err
 	}
 	l := &leaseState{}
 	if row != nil {
@@ -325,7 +269,11 @@ func (g *group) lease(ctx context.Context, id int64) (*leaseState, error) {
 
 func (g *group) compactRev(ctx context.Context) (int64, error) {
 	if !g.loaded {
-		c, err := g.s.compactOf(ctx, g.txn)
+		row, err := g.row(ctx, g.s.compactRow)
+		if err != nil {
+			return 0, err
+		}
+		c, err := parseCompact(row)
 		if err != nil {
 			return 0, err
 		}

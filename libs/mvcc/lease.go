@@ -113,8 +113,11 @@ func (g *group) checkFence(ctx context.Context, f *Fence) error {
 	}
 	ballot, ok := g.ballots[f.shard]
 	if !ok {
-		var err error
-		if ballot, err = g.s.readBallot(ctx, g.txn, f.shard); err != nil {
+		row, err := g.row(ctx, g.s.ownerRow(f.shard))
+		if err != nil {
+			return err
+		}
+		if ballot, err = parseBallot(row); err != nil {
 			return err
 		}
 		if g.ballots == nil {
@@ -231,8 +234,16 @@ func (s *Store) ownerRow(shard int) []byte {
 
 func (s *Store) readBallot(ctx context.Context, r engine.Reader, shard int) (uint64, error) {
 	row, err := r.Get(ctx, s.ownerRow(shard))
-	if err != nil || row == nil {
+	if err != nil {
 		return 0, storeErr(err)
+	}
+	return parseBallot(row)
+}
+
+// parseBallot reads an owner's row, which is not there before the first claim.
+func parseBallot(row []byte) (uint64, error) {
+	if row == nil {
+		return 0, nil
 	}
 	if len(row) != 8 {
 		return 0, ErrCorrupt

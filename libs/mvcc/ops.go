@@ -187,9 +187,9 @@ func (r *RangeRequest) collect(ctx context.Context, g *group, res *Result) (span
 	return span, err
 }
 
-// readOld reads at a revision that the engine transaction has: the group's own changes come after it.
+// readOld reads, after checkRead, at a revision that the engine transaction has: the group's own changes come after it.
 func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error {
-	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn, budget: &g.budget}
+	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn, allowed: true, budget: &g.budget}
 	info, err := q.run(ctx, func(kv *KV) error {
 		if err := g.budget.spend(len(kv.Value)); err != nil {
 			return err

@@ -49,6 +49,7 @@ type query struct {
 	visited  bool            // the caller has seen a result: the query cannot start over
 	told     *int            // bytes of which the request's Hold has been told, in other attempts too; nil: it is to be told of nothing
 	gathered int
+	allowed  bool    // it is known that rev has not been compacted in the state that is read
 	budget   *budget // of the request that the query is a part of; nil: it is a request of its own, and only its context bounds it
 }
 
@@ -99,7 +100,7 @@ func (q *query) run(ctx context.Context, visit Visit) (RangeInfo, error) {
 
 // checkCompacted reads the compact revision in the same state as the data: a read at the head needs no look.
 func (q *query) checkCompacted(ctx context.Context) error {
-	if q.rev == q.head {
+	if q.rev == q.head || q.allowed {
 		return nil
 	}
 	c, err := q.s.compactOf(ctx, q.reader)

@@ -106,6 +106,14 @@ func (r rows) log(dst []byte, st engine.Stamp) []byte {
 	return st.Append(r.table(dst, tableLog))
 }
 
+// logPart is the row of any chunk of an entry.
+func (r rows) logPart(st engine.Stamp, chunk int) []byte {
+	if chunk == 0 {
+		return r.log(nil, st)
+	}
+	return r.logChunk(nil, st, chunk)
+}
+
 // logChunk is the row of chunk n >= 1 of an entry; the first chunk's row is log.
 func (r rows) logChunk(dst []byte, st engine.Stamp, n int) []byte {
 	return binary.BigEndian.AppendUint16(r.log(dst, st), uint16(n))

@@ -209,11 +209,24 @@ func (s *Store) CompactRevision() int64 { return s.compact.Load() }
 // (a linearizable read). Errors: ErrUnavailable or the context's.
 func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		if rev, err = s.headOf(ctx, snap); err != nil || s.limits.Dense {
+		if s.limits.Dense {
+			rev, err = s.headOf(ctx, snap)
 			return err
 		}
 		// Other processes compact too: who asks for the head next asks what may be read below it.
+		var head engine.Iterator // under way while the compact revision is read; nil: it is known
+		known := false
+		if rev, known = s.cachedHead(snap); !known {
+			head = s.scanHead(ctx, snap)
+		}
 		c, err := s.compactOf(ctx, snap)
+		if head != nil {
+			var headErr error
+			if rev, _, headErr = s.parseHead(snap, head); headErr == nil {
+				s.cacheHead(snap, rev)
+			}
+			err = errors.Join(err, headErr)
+		}
 		if err == nil {
 			s.compactedTo(c)
 		}

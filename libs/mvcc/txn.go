@@ -41,6 +41,9 @@ func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err := path.check(ctx, g); err != nil {
 		return err
 	}
+	if err := path.load(ctx, g); err != nil {
+		return err
+	}
 	if err := path.apply(ctx, g, res); err != nil {
 		return err
 	}

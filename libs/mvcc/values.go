@@ -97,7 +97,12 @@ func (s *Store) readValues(ctx context.Context, r engine.Reader, refs []ValueRef
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	values := make([][]byte, len(refs))
+	return s.joinValues(refs, chunks)
+}
+
+// joinValues lays the rows of values together; nil for those of which no row is there.
+func (s *Store) joinValues(refs []ValueRef, chunks [][]byte) (values [][]byte, err error) {
+	values = make([][]byte, len(refs))
 	for i := range refs {
 		n := chunksOf(refs[i].Size, s.meta.ChunkBytes)
 		if values[i], err = join(chunks[:n], refs[i].Size); err != nil {

@@ -38,6 +38,9 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 		if g.head, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
+		if err = g.loadView(ctx, t); err != nil {
+			return err
+		}
 		g.rev, res = g.head, new(Result)
 		return t.run(ctx, g, res)
 	})
