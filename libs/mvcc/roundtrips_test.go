@@ -29,22 +29,30 @@ type far struct {
 	n     int
 }
 
-func newFar(t *testing.T, l faults.Latency) *far {
+// openFar opens an engine over a network.
+func openFar(t *testing.T, seed uint64, l faults.Latency) *faults.Store {
 	t.Helper()
 	o := fdb
-	o.FS, o.ReserveBytes, o.BallastBytes, o.Seed = vfs.NewMem(), -1, -1, 1
+	o.FS, o.ReserveBytes, o.BallastBytes, o.Seed = vfs.NewMem(), -1, -1, seed
 	inner, err := pebble.Open("data", o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	e := faults.New(inner, faults.Options{Remote: &faults.Remote{Latency: l}})
+	e := faults.New(inner, faults.Options{Seed: seed, Remote: &faults.Remote{Latency: l}})
 	t.Cleanup(func() {
 		if err := e.Close(); err != nil {
 			t.Error(err)
 		}
 	})
+	return e
+}
+
+func newFar(t *testing.T, l faults.Latency) *far {
+	t.Helper()
+	e := openFar(t, 1, l)
 	s := open(t, e, mvcc.Options{NoRemoval: true})
 	f := &far{T: t, Store: s, e: e}
+	var err error
 	f.fence, err = s.ClaimLeases(t.Context(), 0)
 	f.must(err)
 	return f
