@@ -31,7 +31,8 @@ import (
 // trip is how long a round trip takes on the clock of a bubble.
 const trip = time.Millisecond
 
-// farStack is the services over an engine over a network, in a bubble. Its hub is not fed: it is for what does not wait for events.
+// farStack is the services over an engine over a network, in a bubble. Its hub is not fed: it is for what does not
+// wait for events.
 type farStack struct {
 	*testing.T
 	e      *faults.Store
@@ -132,7 +133,8 @@ func (f *farStack) attach(id clientv3.LeaseID, n int) {
 	}
 }
 
-// TestServiceRoundTrips: what lives above mvcc costs no more round trips than its budget, and docs/round-trips.md says so.
+// TestServiceRoundTrips: what lives above mvcc costs no more round trips than its budget, and docs/round-trips.md says
+// so.
 func TestServiceRoundTrips(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/round-trips.md")
 	if err != nil {

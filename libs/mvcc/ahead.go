@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// wants is what requests are sure to need before they are evaluated, so that a group reads it together: on an engine over a network each read
-// by itself is a round trip.
+// wants is what requests are sure to need before they are evaluated, so that a group reads it together: on an engine
+// over a network each read by itself is a round trip.
 type wants struct {
 	keys   [][]byte // whose records
 	rows   [][]byte // of other tables
@@ -61,8 +61,8 @@ func (m *leaseRevoke) ahead(s *Store, w *wants) {
 
 func (compaction) ahead(s *Store, w *wants) { w.rows = append(w.rows, s.compactRow) }
 
-// ahead adds the leases of both branches, and the values that are compared. What values the operations need depends on the path: see
-// txnPath.load.
+// ahead adds the leases of both branches, and the values that are compared. What values the operations need depends on
+// the path: see txnPath.load.
 func (t *TxnRequest) ahead(s *Store, w *wants) {
 	for i := range t.Compares {
 		if c := &t.Compares[i]; c.Target == CompareValue && single(c.End) {
@@ -111,8 +111,8 @@ func (p *txnPath) load(ctx context.Context, g *group) error {
 	return g.loadCounted(ctx, affordable(g.unread(keys)))
 }
 
-// load reads the head and, in parallel, the rows that the requests are sure to need; then the values, where the log holds copies those too that
-// may be replaced.
+// load reads the head and, in parallel, the rows that the requests are sure to need; then the values, where the log
+// holds copies those too that may be replaced.
 func (g *group) load(ctx context.Context, reqs []*request) error {
 	head := g.s.scanHead(ctx, g.txn) // under way while the rows are read
 	var w wants
@@ -141,8 +141,8 @@ func (g *group) loadView(ctx context.Context, t *TxnRequest) error {
 	return g.loadAhead(ctx, g.unread(w.values))
 }
 
-// loadAhead reads values before it is sure that they are needed, as far as that is affordable. What is damaged is left to the requests, of which each
-// finds out whether it is hit.
+// loadAhead reads values before it is sure that they are needed, as far as that is affordable. What is damaged is left
+// to the requests, of which each finds out whether it is hit.
 func (g *group) loadAhead(ctx context.Context, states []*keyState) error {
 	if err := g.loadValues(ctx, affordable(states)); !isDamage(err) {
 		return err
@@ -165,8 +165,8 @@ func (g *group) unread(keys [][]byte) (states []*keyState) {
 	return states
 }
 
-// readAhead reads the records of keys that the group has not met, and other rows, in one go. It returns the states it has added. With damaged data it
-// adds nothing: each request reads for itself and finds out whether it is hit.
+// readAhead reads the records of keys that the group has not met, and other rows, in one go. It returns the states it
+// has added. With damaged data it adds nothing: each request reads for itself and finds out whether it is hit.
 func (g *group) readAhead(ctx context.Context, w *wants) ([]*keyState, error) {
 	added, err := g.readStates(ctx, w.keys, w.rows)
 	if isDamage(err) {
@@ -181,7 +181,8 @@ func (g *group) loadStates(ctx context.Context, keys [][]byte) error {
 	return err
 }
 
-// readStates is loadStates that reads other rows too, for row, and returns the states it has added. The keys must not be changed any more.
+// readStates is loadStates that reads other rows too, for row, and returns the states it has added. The keys must not
+// be changed any more.
 func (g *group) readStates(ctx context.Context, keys, others [][]byte) ([]*keyState, error) {
 	added := make([]*keyState, 0, len(keys))
 	rows := make([][]byte, 0, len(keys)+len(others))

@@ -20,6 +20,9 @@
 // pipelined, a request that visits more than a millisecond's worth of rows leaves its group for the heavy lane (heavy.go), which evaluates it beside the groups of
 // the first and holds that one up only for the commit; conflicts between the two are the engine's to find.
 //
+// What all requests of a group are sure to need is read together before the first is evaluated (ahead.go): on a remote
+// engine a read by itself is a round trip, so that nothing may read key by key.
+//
 // # Reads
 //
 // A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
@@ -55,6 +58,7 @@
 //
 // # Testing
 //
+// TestRoundTrips holds every operation to the round trips that docs/round-trips.md allows it on a remote engine.
 // TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense engine, with
 // tiny chunks, and on one that behaves like FoundationDB. TestBadDays runs concurrent clients over every fault that the engine
 // may have (libs/engine/faults) and over restarts; what they were told is then held against the log. The checker behind it

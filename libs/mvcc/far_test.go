@@ -14,7 +14,8 @@ import (
 // farReads is the latency of a network between machines, for reads.
 var farReads = faults.Reads(faults.Delay{Fixed: 2 * trip, Random: trip})
 
-// TestAgainstModelFar is TestAgainstModel, shorter, where each read takes 2 to 3 ms, transactions end at 5 s of that, and refusals come late.
+// TestAgainstModelFar is TestAgainstModel, shorter, where each read takes 2 to 3 ms, transactions end at 5 s of that,
+// and refusals come late.
 func TestAgainstModelFar(t *testing.T) {
 	for _, v := range variants() {
 		if !v.engine.FDBLimits {
@@ -39,7 +40,8 @@ func TestAgainstModelFar(t *testing.T) {
 	}
 }
 
-// TestConcurrentCountersFar: two pods' clients neither lose nor repeat an increment where each read takes its time and commits conflict late.
+// TestConcurrentCountersFar: two pods' clients neither lose nor repeat an increment where each read takes its time and
+// commits conflict late.
 func TestConcurrentCountersFar(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := openFar(t, seed(t), farReads)

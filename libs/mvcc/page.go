@@ -10,10 +10,11 @@ import (
 
 // Bounds of what a list reads of values that are not in the rows it walks over.
 const (
-	// readerBytesMax is how many bytes of values one reader of a list may gather before the list goes on in a new one: an engine keeps what it
-	// has returned until its reader is closed.
+	// readerBytesMax is how many bytes of values one reader of a list may gather before the list goes on in a new one:
+	// an engine keeps what it has returned until its reader is closed.
 	readerBytesMax = 32 << 20
-	// pageKeys and pageBytes bound the keys whose values are asked for together. A page is a round trip on a shared engine.
+	// pageKeys and pageBytes bound the keys whose values are asked for together. A page is a round trip on a shared
+	// engine.
 	pageKeys  = 256
 	pageBytes = 1 << 20
 	// pageLogBytes bounds the rows of the log that are asked for together, by what they may hold.
@@ -29,8 +30,9 @@ type page struct {
 	keys  []byte
 	bytes int
 
-	// log is the rows of the log that the parts lie in. The row that was read last stays for the next page: what one request replaced lies side by
-	// side in its entry, and without it a list behind a large delete would read a row again for each page.
+	// log is the rows of the log that the parts lie in. The row that was read last stays for the next page: what one
+	// request replaced lies side by side in its entry, and without it a list behind a large delete would read a row
+	// again for each page.
 	log map[logRow][]byte // nil: to be read
 	// unread are those that are to be read, in order.
 	unread []logRow
@@ -129,8 +131,8 @@ func (c *cursor) keep(kv *KV) *KV {
 // errRenew is what a scan ends with when its reader holds as much as it may.
 var errRenew = errors.New("mvcc: a list goes on in a new reader")
 
-// flush reads the values of the page and visits its keys. With errRenew or ErrTooOld nothing of it that has not been visited is lost: the list goes on behind
-// the last key visited.
+// flush reads the values of the page and visits its keys. With errRenew or ErrTooOld nothing of it that has not been
+// visited is lost: the list goes on behind the last key visited.
 func (c *cursor) flush(ctx context.Context, visit Visit) error {
 	p := &c.page
 	if len(p.kvs) == 0 {
@@ -144,7 +146,10 @@ func (c *cursor) flush(ctx context.Context, visit Visit) error {
 			return err
 		}
 	}
-	*p = page{kvs: p.kvs[:0], refs: p.refs[:0], at: p.at[:0], parts: p.parts[:0], keys: p.keys[:0], log: p.log, unread: p.unread[:0]}
+	*p = page{
+		kvs: p.kvs[:0], refs: p.refs[:0], at: p.at[:0], parts: p.parts[:0],
+		keys: p.keys[:0], log: p.log, unread: p.unread[:0],
+	}
 	if c.copied > readerBytesMax && c.renews {
 		return errRenew
 	}
@@ -237,7 +242,8 @@ func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, 
 	return cut(chunks, at-from*s.meta.ChunkBytes, size)
 }
 
-// logPayload is what a row of an entry holds of it: the first row begins with the entry's length. A row that is not there holds nothing.
+// logPayload is what a row of an entry holds of it: the first row begins with the entry's length. A row that is not
+// there holds nothing.
 func logPayload(chunk int, row []byte) ([]byte, error) {
 	if chunk > 0 || len(row) == 0 {
 		return row, nil

@@ -9,7 +9,10 @@ import (
 
 func budgets() []budget {
 	var b []budget
-	for _, part := range [][]budget{putBudgets(), txnBudgets(), deleteBudgets(), leaseBudgets(), readBudgets(), listBudgets(), oldListBudgets(), logBudgets()} {
+	for _, part := range [][]budget{
+		putBudgets(), txnBudgets(), deleteBudgets(), leaseBudgets(),
+		readBudgets(), listBudgets(), oldListBudgets(), logBudgets(),
+	} {
 		b = append(b, part...)
 	}
 	return b
@@ -47,7 +50,10 @@ func putBudgets() (b []budget) {
 func txnBudgets() (b []budget) {
 	const n = 100
 	k := key("a", 0)
-	createOp := &mvcc.TxnRequest{Compares: []mvcc.Compare{modIs(k, 0)}, Success: []mvcc.Op{putOp(k, large)}, Failure: []mvcc.Op{getOp(k)}}
+	createOp := &mvcc.TxnRequest{
+		Compares: []mvcc.Compare{modIs(k, 0)},
+		Success:  []mvcc.Op{putOp(k, large)}, Failure: []mvcc.Op{getOp(k)},
+	}
 	b = append(b, budget{"Txn: create", 4, 3, nil, func(f *far) { f.txn(createOp) }})
 	begin, end := all("a")
 	for _, size := range sizes {
@@ -235,7 +241,8 @@ func listBudgets() (b []budget) {
 	return b
 }
 
-// oldListBudgets are those of lists at a revision that has been left behind: everything in it has been changed since, by as many requests.
+// oldListBudgets are those of lists at a revision that has been left behind: everything in it has been changed since,
+// by as many requests.
 func oldListBudgets() (b []budget) {
 	begin, end := all("a")
 	const n = 1000
@@ -261,7 +268,8 @@ func oldListBudgets() (b []budget) {
 				by.change(f)
 			}, func(f *far) { f.list(n, mvcc.RangeRequest{Key: begin, End: end, Rev: rev}) }})
 		}
-		// The one operation whose budget grows with its parts: each get at an old revision reads for itself, as it does outside a transaction.
+		// The one operation whose budget grows with its parts: each get at an old revision reads for itself, as it
+		// does outside a transaction.
 		b = append(b, budget{"Txn: 100 gets at an old revision, " + size.name, 203, 203, func(f *far) {
 			changed(f)
 			f.fill("a", n, size.bytes, 0)

@@ -192,8 +192,8 @@ type budget struct {
 	prepare, do   func(f *far)
 }
 
-// TestRoundTrips: no operation costs more round trips than its budget, which does not grow with the keys that it is about but for the pages that
-// their rows fill, and docs/round-trips.md says so.
+// TestRoundTrips: no operation costs more round trips than its budget, which does not grow with the keys that it is
+// about but for the pages that their rows fill, and docs/round-trips.md says so.
 func TestRoundTrips(t *testing.T) {
 	doc, err := os.ReadFile("../../docs/round-trips.md")
 	if err != nil {
