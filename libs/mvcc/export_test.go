@@ -7,6 +7,12 @@ func (s *Store) SweepUnchanged(ctx context.Context, last map[string][]byte) (kep
 	return s.sweepUnchanged(ctx, last)
 }
 
+// RemoveBatch removes some entries from revision from on, below target.
+func (s *Store) RemoveBatch(ctx context.Context, from, target int64) (next int64, err error) {
+	next, _, err = s.removeBatch(ctx, from, target)
+	return next, err
+}
+
 // Waiting returns how many requests wait for a group.
 func (s *Store) Waiting() int { return s.queue.waiting() }
 
