@@ -12,7 +12,10 @@
 // A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the rest.
 // A request that meets damaged data is answered so; the group goes on without it (damage.go). An unknown outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
 // while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys never go to two
-// lanes at once.
+// lanes at once: they stand in a line at each key (schedule.go), and cost nothing until their turn comes, however many wait.
+// A request that has been answered because its client has gone or its time is over leaves the queue within a sweep (250 ms).
+// While the engine is known to be out of reach (a group has tried for a second, outageAfter) that time is a second instead of seven, and a group is tried once;
+// the first commit ends it.
 //
 // On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
 //

@@ -14,10 +14,6 @@ func (s span) has(key []byte) bool {
 	return bytes.Compare(key, s.key) >= 0 && (toEnd(s.end) || bytes.Compare(key, s.end) < 0)
 }
 
-func (s span) overlaps(o span) bool {
-	return (toEnd(o.end) || bytes.Compare(s.key, o.end) < 0) && (toEnd(s.end) || bytes.Compare(o.key, s.end) < 0)
-}
-
 func footprintOf(m mutation) footprint {
 	var f footprint
 	switch r := m.(type) {
@@ -53,7 +49,9 @@ func (f *footprint) addTxn(t *TxnRequest) {
 
 func (f *footprint) addRange(key, end []byte) {
 	if !single(end) {
-		f.ranges = append(f.ranges, span{key, end})
+		if r := (span{key, end}); !r.empty() {
+			f.ranges = append(f.ranges, r)
+		}
 		return
 	}
 	if f.keys == nil {
@@ -62,42 +60,15 @@ func (f *footprint) addRange(key, end []byte) {
 	f.keys[string(key)] = struct{}{}
 }
 
-func (f *footprint) add(o *footprint) {
-	if f.keys == nil {
-		f.keys = make(map[string]struct{}, len(o.keys))
-	}
-	for k := range o.keys {
-		f.keys[k] = struct{}{}
-	}
-	f.ranges = append(f.ranges, o.ranges...)
-}
-
-func (f *footprint) overlaps(o *footprint) bool {
-	small, large := f, o
-	if len(small.keys) > len(large.keys) {
-		small, large = large, small
-	}
-	for k := range small.keys {
-		if _, ok := large.keys[k]; ok {
-			return true
-		}
-	}
-	return f.rangesHit(o) || o.rangesHit(f)
-}
-
-// rangesHit says that a range of f covers a key of o or meets a range of o.
-func (f *footprint) rangesHit(o *footprint) bool {
+// covers says that a range of f contains a key.
+func (f *footprint) covers(key []byte) bool {
 	for _, r := range f.ranges {
-		for k := range o.keys {
-			if r.has([]byte(k)) {
-				return true
-			}
-		}
-		for _, other := range o.ranges {
-			if r.overlaps(other) {
-				return true
-			}
+		if r.has(key) {
+			return true
 		}
 	}
 	return false
 }
+
+// empty says that a range has no keys.
+func (s span) empty() bool { return !toEnd(s.end) && bytes.Compare(s.key, s.end) >= 0 }

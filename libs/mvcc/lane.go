@@ -76,6 +76,8 @@ func (l *lane) land() {
 // process runs requests until each has its answer, or hands them on.
 func (l *lane) process(ctx context.Context, reqs []*request) {
 	var conflicts, unavailable int
+	var since time.Time               // when the first try began that did not reach the engine
+	outage := l.s.queue.outage.Load() // known before: one try shows whether it is over
 	recent := l.tryRecent(reqs)
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
@@ -85,12 +87,19 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			fail(reqs, ErrUnavailable)
 			return
 		}
+		begin := time.Now()
 		done, err := l.attempt(ctx, reqs, &recent)
 		if err == nil {
 			if rest := l.part(reqs[done:]); len(rest) > 0 {
 				l.s.queue.putBack(rest)
 			}
 			return
+		}
+		if errors.Is(err, engine.ErrUnavailable) {
+			if since.IsZero() {
+				since = begin
+			}
+			l.s.queue.unreached(since)
 		}
 		if recent { // whatever the error is: it may come from the state
 			recent, l.wary = false, waryGroups
@@ -133,7 +142,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			}
 			pause(ctx, unavailable)
 		case errors.Is(err, engine.ErrUnavailable):
-			if unavailable++; unavailable > unavailableMax {
+			if unavailable++; unavailable > unavailableMax || outage {
 				fail(reqs, storeErr(err))
 				return
 			}
@@ -341,6 +350,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		return err
 	}
 	s := l.s
+	s.queue.reached()
 	entries := f.g.settle(first)
 	if f.g.compacts {
 		s.compactedTo(f.g.compact)
@@ -374,10 +384,12 @@ func (l *lane) resolve(ctx context.Context, f *flight) (engine.Stamp, error) {
 	if !f.g.changed() {
 		return engine.Stamp{}, engine.ErrConflict // nothing was written: run it again
 	}
+	since := time.Now()
 	for n := range attemptsMax {
 		first, ok, err := l.readBack(ctx, f)
 		switch {
 		case err != nil:
+			l.s.queue.unreached(since)
 			if n > unavailableMax*unavailableMax || errors.Is(err, engine.ErrClosed) || n > unavailableMax && l.s.closing.Err() != nil {
 				return engine.Stamp{}, errUnresolved
 			}

@@ -285,9 +285,12 @@ func TestCancelled(t *testing.T) {
 			if err := <-answered; !errors.Is(err, context.Canceled) { // while the lane is held
 				t.Error(err)
 			}
-			put(t, s, "c", "")
+			var wg sync.WaitGroup // the first has left the queue
+			wg.Go(func() { put(t, s, "c", "") })
+			put(t, s, "d", "")
+			wg.Wait()
 		})
-	if kvs := everything(t, s); len(kvs) != 3 || string(kvs[0].Key) != "b" {
+	if kvs := everything(t, s); len(kvs) != 4 || string(kvs[0].Key) != "b" {
 		t.Fatalf("%+v", kvs)
 	}
 }

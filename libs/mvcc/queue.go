@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -17,6 +18,10 @@ const (
 	sweepsMax  = 28
 	// heavySweepsMax is the same for the requests of the heavy lane, which may take long by themselves: a minute.
 	heavySweepsMax = 240
+	// outageSweepsMax is the same while the engine is known to be out of reach: a second.
+	outageSweepsMax = 4
+	// outageAfter is how long a group must have tried in vain to reach the engine until that is known.
+	outageAfter = time.Second
 )
 
 var errNoAnswer = fmt.Errorf("mvcc: no answer in time: %w", ErrUnavailable)
@@ -26,7 +31,7 @@ type request struct {
 	m     mutation
 	ctx   context.Context
 	bytes int
-	foot  footprint // if there are several lanes
+	turn  *turn // if there are several lanes
 
 	res   Result
 	err   error
@@ -43,13 +48,6 @@ type request struct {
 
 	abandoned error
 	sweeps    int // the sweeper's: how often it has met the request
-}
-
-func (r *request) sweepsMax() int {
-	if r.long.Load() {
-		return heavySweepsMax
-	}
-	return sweepsMax
 }
 
 // finish wakes who waits for the request, unless it has been abandoned.
@@ -71,61 +69,84 @@ func (r *request) wait() (*Result, error) {
 	return &r.res, r.err
 }
 
-// queue holds the requests that wait for a group. With several lanes it keeps requests that touch the same keys out of
-// different groups in flight (design §4).
+// queue holds the requests that wait for a group: of one lane in their order, of several in a schedule.
 type queue struct {
 	mu     sync.Mutex
 	wake   sync.Cond
-	reqs   []*request
+	reqs   []*request // of one lane
+	sched  *schedule  // of several; nil with one
 	bytes  int
 	max    int
 	closed bool
-	open   []*request   // those put since the last sweep and those it left waiting
-	busy   []*footprint // per lane: what its group in flight touches; nil with one lane
+	open   []*request  // those put since the last sweep and those it left waiting
+	outage atomic.Bool // the engine is known to be out of reach
 }
 
 func (q *queue) init(limit, lanes int) {
 	q.wake.L = &q.mu
 	q.max = limit
 	if lanes > 1 {
-		q.busy = make([]*footprint, lanes)
+		q.sched = newSchedule(lanes, spansMax)
 	}
 }
 
-// put queues r. Errors: ErrTooManyRequests, ErrClosed.
+// put queues r. Errors: ErrTooManyRequests or, in an outage, ErrUnavailable; ErrClosed.
 func (q *queue) put(r *request) error {
-	if q.busy != nil {
-		r.foot = footprintOf(r.m)
+	var foot footprint
+	if q.sched != nil {
+		foot = footprintOf(r.m)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
 		return ErrClosed
-	case len(q.reqs) >= q.max, q.bytes+r.bytes > queueBytesMax:
+	case q.len() >= q.max, q.bytes+r.bytes > queueBytesMax:
+		if q.outage.Load() {
+			return ErrUnavailable
+		}
 		return ErrTooManyRequests
 	}
-	q.reqs = append(q.reqs, r)
+	if q.sched != nil {
+		r.turn = q.sched.put(r, foot)
+	} else {
+		q.reqs = append(q.reqs, r)
+	}
 	q.open = append(q.open, r)
 	q.bytes += r.bytes
-	q.wake.Signal()
+	q.wakeOne()
 	return nil
 }
 
-// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps. A group may have them: their
-// outcome stays unknown to their callers. One goroutine at a time may call it.
+// wakeOne wakes a lane if there is something that it may take. Whoever leaves something behind wakes the next.
+func (q *queue) wakeOne() {
+	if len(q.reqs) > 0 || q.sched != nil && len(q.sched.ready) > 0 {
+		q.wake.Signal()
+	}
+}
+
+// wakeLast wakes all lanes if nothing is left for them: they are to end.
+func (q *queue) wakeLast() {
+	if q.closed && q.len() == 0 {
+		q.wake.Broadcast()
+	}
+}
+
+// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps, and takes them out of the queue.
+// A group may have them: their outcome stays unknown to their callers. One goroutine at a time may call it.
 func (q *queue) sweep() {
 	q.mu.Lock()
 	open := q.open
 	q.open = nil
 	q.mu.Unlock()
 	kept := open[:0]
+	var dead []*request
 	for _, r := range open {
 		if r.ended.Load() {
 			continue
 		}
 		err := r.ctx.Err()
-		if r.sweeps++; err == nil && r.sweeps > r.sweepsMax() {
+		if r.sweeps++; err == nil && r.sweeps > q.sweepsMax(r) {
 			err = errNoAnswer
 		}
 		if err == nil {
@@ -133,23 +154,86 @@ func (q *queue) sweep() {
 		} else if r.ended.CompareAndSwap(false, true) {
 			r.abandoned = err
 			close(r.done)
+			dead = append(dead, r)
 		}
 	}
 	clear(open[len(kept):])
 	q.mu.Lock()
+	defer q.mu.Unlock()
 	q.open = append(kept, q.open...)
-	q.mu.Unlock()
+	if len(dead) > 0 {
+		q.remove(dead)
+	}
 }
 
-// putBack returns requests to the front: they have been taken, but another group must run first.
+func (q *queue) sweepsMax(r *request) int {
+	switch {
+	case q.outage.Load():
+		return outageSweepsMax
+	case r.long.Load():
+		return heavySweepsMax
+	}
+	return sweepsMax
+}
+
+// unreached says that a group has tried in vain to reach the engine since some time.
+func (q *queue) unreached(since time.Time) {
+	if time.Since(since) >= outageAfter {
+		q.outage.Store(true)
+	}
+}
+
+// reached says that the engine has committed a group.
+func (q *queue) reached() {
+	if q.outage.Load() {
+		q.outage.Store(false)
+	}
+}
+
+// remove takes requests that have ended out of the queue: those among them that no lane has.
+func (q *queue) remove(dead []*request) {
+	if q.sched != nil {
+		for _, r := range dead {
+			if q.sched.remove(r.turn) {
+				q.bytes -= r.bytes
+				r.release()
+			}
+		}
+	} else {
+		q.reqs = slices.DeleteFunc(q.reqs, func(r *request) bool {
+			if !r.ended.Load() {
+				return false
+			}
+			q.bytes -= r.bytes
+			r.release()
+			return true
+		})
+	}
+	q.wakeOne()
+	q.wakeLast()
+}
+
+// putBack returns requests of a lane to the front: they have been taken, but another group must run first. Those that have ended
+// meanwhile are dropped.
 func (q *queue) putBack(reqs []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.reqs = append(append(make([]*request, 0, len(reqs)+len(q.reqs)), reqs...), q.reqs...)
+	reqs = slices.DeleteFunc(slices.Clone(reqs), func(r *request) bool {
+		if !r.ended.Load() {
+			return false
+		}
+		r.release()
+		return true
+	})
 	for _, r := range reqs {
 		q.bytes += r.bytes
 	}
-	q.wake.Signal()
+	if q.sched != nil {
+		q.sched.putBack(reqs)
+	} else {
+		q.reqs = append(reqs, q.reqs...)
+	}
+	q.wakeOne()
 }
 
 // close refuses further requests. Those that wait are still served; the lanes end when none is left.
@@ -164,6 +248,13 @@ func (q *queue) close() {
 func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	return q.len()
+}
+
+func (q *queue) len() int {
+	if q.sched != nil {
+		return q.sched.waiting
+	}
 	return len(q.reqs)
 }
 
@@ -174,9 +265,13 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 	defer q.mu.Unlock()
 	for {
 		if reqs := q.pick(lane, limit, bytes); len(reqs) > 0 {
+			if q.sched != nil {
+				q.wakeOne()
+				q.wakeLast()
+			}
 			return reqs
 		}
-		if q.closed && len(q.reqs) == 0 {
+		if q.closed && q.len() == 0 {
 			return nil
 		}
 		q.wake.Wait()
@@ -184,54 +279,33 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 }
 
 func (q *queue) pick(lane, limit, bytes int) (into []*request) {
-	sum, kept := 0, 0
-	var mine, passed *footprint
-	if q.busy != nil {
-		mine, passed = &footprint{}, &footprint{}
+	if q.sched != nil {
+		into = q.sched.pick(lane, limit, bytes)
+		for _, r := range into {
+			q.bytes -= r.bytes
+		}
+		return into
 	}
-	for i, r := range q.reqs {
-		if len(into) >= limit || len(into) > 0 && sum+r.bytes > bytes {
-			kept += copy(q.reqs[kept:], q.reqs[i:])
-			break
-		}
-		// A request that has to wait keeps its place before later ones that touch the same keys.
-		if q.busy != nil && (q.inFlight(lane, &r.foot) || passed.overlaps(&r.foot)) {
-			passed.add(&r.foot)
-			q.reqs[kept] = r
-			kept++
-			continue
-		}
-		if mine != nil {
-			mine.add(&r.foot)
-		}
-		into = append(into, r)
-		sum += r.bytes
+	n, sum := 0, 0
+	for n < min(limit, len(q.reqs)) && (n == 0 || sum+q.reqs[n].bytes <= bytes) {
+		sum += q.reqs[n].bytes
+		n++
 	}
+	into = slices.Clone(q.reqs[:n])
+	kept := copy(q.reqs, q.reqs[n:])
 	clear(q.reqs[kept:])
 	q.reqs = q.reqs[:kept]
 	q.bytes -= sum
-	if q.busy != nil && len(into) > 0 {
-		q.busy[lane] = mine
-	}
 	return into
-}
-
-func (q *queue) inFlight(lane int, f *footprint) bool {
-	for i, b := range q.busy {
-		if i != lane && b != nil && b.overlaps(f) {
-			return true
-		}
-	}
-	return false
 }
 
 // landed says that the lane's group is no longer in flight.
 func (q *queue) landed(lane int) {
-	if q.busy == nil {
+	if q.sched == nil {
 		return
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.busy[lane] = nil
-	q.wake.Broadcast()
+	q.sched.landed(lane)
+	q.wakeOne()
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -35,9 +36,14 @@ func (l *lane) tryRecent(reqs []*request) bool {
 // begin begins the transaction of a group; recent allows, and then says, that its state may be out of date.
 func (l *lane) begin(ctx context.Context, recent *bool) (engine.Txn, error) {
 	if *recent {
-		if txn, ok, err := l.s.recent.BeginRecent(ctx); ok && err == nil {
+		since := time.Now()
+		txn, ok, err := l.s.recent.BeginRecent(ctx)
+		if ok && err == nil {
 			l.s.usage.Recent.Add(1)
 			return txn, nil
+		}
+		if errors.Is(err, engine.ErrUnavailable) {
+			l.s.queue.unreached(since)
 		}
 		*recent = false
 	}

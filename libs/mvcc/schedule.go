@@ -1,0 +1,381 @@
+package mvcc
+
+import (
+	"container/heap"
+	"container/list"
+
+	"github.com/google/btree"
+)
+
+// spansMax bounds the ranges that the requests of a schedule have, unless a single request has more. Each stands in the line of every
+// key in it that others name, so that the lines are bounded too.
+const spansMax = 32
+
+// schedule is the order in which requests go to several lanes: two that touch a key in common go in the order in which they came,
+// and never to two lanes at once; of those that may go the oldest goes first. It is a pure core: no lock, no clock.
+//
+// A request stands in a line at each key that it names. It may go when it is the first in all its lines and no lane holds one of
+// these keys, or the lane that asks is the one that takes them in the same group. So a request that waits costs nothing until the
+// one before it at one of its keys has gone: it is looked at once for each of its keys, however many wait.
+//
+// A range names the key where it begins, and stands in the lines of all keys in it that there are: two ranges overlap if one of them
+// contains the beginning of the other. A line that comes to be within a range begins with the requests that have it. Beyond spansMax
+// ranges the next request with one waits at a gate, and behind it, in order, all that come after it, until ranges have gone.
+type schedule struct {
+	lines   *btree.BTreeG[*line] // at the keys that requests name, which wait or are in flight
+	ready   turns                // those that may go to any lane
+	wide    []*turn              // those with ranges, in order, but for those at the gate
+	spans   int                  // ranges of wide
+	gate    list.List            // of *turn
+	lanes   [][]*line            // by lane: what its group holds
+	first   int64                // places given to requests put back, below 0
+	last    int64                // places given
+	picks   uint64
+	waiting int // requests that wait, at the gate too
+
+	spansMax int
+	steps    int64 // places in lines and ranges looked at: what the work is proportional to
+}
+
+// turn is a request's part in a schedule.
+type turn struct {
+	req     *request
+	foot    footprint
+	place   int64
+	state   turnState
+	posts   []*post
+	granted int           // lines in which it is the first, with a key that no lane holds
+	index   int           // in a heap, or none
+	gated   *list.Element // at the gate
+	lane    int           // that has taken it
+
+	pick uint64 // the pick in which mine was counted
+	mine int    // lines in which it is the first, with a key that the lane which picks holds
+}
+
+type turnState uint8
+
+const (
+	turnComing turnState = iota // not in all its lines yet
+	turnGated
+	turnWaiting
+	turnTaken
+	turnGone
+)
+
+const (
+	none = -1 // no place in a heap
+	free = -1 // no lane
+)
+
+// line is the requests that wait for a key, in order.
+type line struct {
+	key        string
+	head, tail *post
+	holder     int // the lane whose group in flight touches the key, or free
+}
+
+// post is a turn's place in a line.
+type post struct {
+	turn       *turn
+	line       *line
+	prev, next *post
+	granted    bool
+}
+
+func newSchedule(lanes, spansMax int) *schedule {
+	less := func(a, b *line) bool { return a.key < b.key }
+	return &schedule{lines: btree.NewG(btreeDegree, less), lanes: make([][]*line, lanes), spansMax: spansMax}
+}
+
+// put adds a request behind all others, and returns its turn.
+func (s *schedule) put(r *request, foot footprint) *turn {
+	t := &turn{req: r, foot: foot, index: none}
+	s.waiting++
+	if s.gate.Len() > 0 || !s.fits(t) {
+		t.state, t.gated = turnGated, s.gate.PushBack(t)
+		return t
+	}
+	s.admit(t)
+	return t
+}
+
+// fits says that the gate is open for a request.
+func (s *schedule) fits(t *turn) bool {
+	n := len(t.foot.ranges)
+	return n == 0 || len(s.wide) == 0 || s.spans+n <= s.spansMax
+}
+
+// open lets those at the gate in that fit now.
+func (s *schedule) open() {
+	for e := s.gate.Front(); e != nil && s.fits(e.Value.(*turn)); e = s.gate.Front() {
+		t := s.gate.Remove(e).(*turn)
+		t.gated = nil
+		s.admit(t)
+	}
+}
+
+// admit puts a request into its lines.
+func (s *schedule) admit(t *turn) {
+	s.last++
+	t.place, t.state = s.last, turnComing
+	for k := range t.foot.keys {
+		s.join(t, s.line(k))
+	}
+	for _, r := range t.foot.ranges {
+		s.join(t, s.line(string(r.key)))
+		s.within(r, func(l *line) { s.join(t, l) })
+	}
+	if n := len(t.foot.ranges); n > 0 {
+		s.wide = append(s.wide, t)
+		s.spans += n
+	}
+	t.state = turnWaiting
+	s.check(t)
+}
+
+// line returns the line at a key. A new one begins with those whose ranges the key lies in.
+func (s *schedule) line(key string) *line {
+	if l, ok := s.lines.Get(&line{key: key}); ok {
+		return l
+	}
+	l := &line{key: key, holder: free}
+	s.lines.ReplaceOrInsert(l)
+	k := []byte(key)
+	for _, w := range s.wide {
+		if s.steps++; !w.foot.covers(k) {
+			continue
+		}
+		if w.state == turnTaken {
+			w.posts = append(w.posts, &post{turn: w, line: l}) // for the case that it is put back
+			s.hold(l, w.lane)
+		} else {
+			s.join(w, l)
+		}
+	}
+	return l
+}
+
+func (s *schedule) within(r span, visit func(*line)) {
+	s.lines.AscendGreaterOrEqual(&line{key: string(r.key)}, func(l *line) bool {
+		if !r.has([]byte(l.key)) {
+			return false
+		}
+		visit(l)
+		return true
+	})
+}
+
+// join puts t at the end of a line, unless it stands there already.
+func (s *schedule) join(t *turn, l *line) {
+	s.steps++
+	if l.tail != nil && l.tail.turn == t {
+		return
+	}
+	p := &post{turn: t, line: l, prev: l.tail}
+	if l.tail == nil {
+		l.head = p
+	} else {
+		l.tail.next = p
+	}
+	l.tail = p
+	t.posts = append(t.posts, p)
+	s.grant(l)
+}
+
+// leave takes a post out of its line.
+func (l *line) leave(p *post) {
+	if p.prev == nil {
+		l.head = p.next
+	} else {
+		p.prev.next = p.next
+	}
+	if p.next == nil {
+		l.tail = p.prev
+	} else {
+		p.next.prev = p.prev
+	}
+	p.prev, p.next, p.granted = nil, nil, false
+}
+
+// grant tells the first of a line that its key is free, and removes a line that nobody needs.
+func (s *schedule) grant(l *line) {
+	if l.holder != free {
+		return
+	}
+	if l.head == nil {
+		s.lines.Delete(l)
+		return
+	}
+	if p := l.head; !p.granted {
+		p.granted = true
+		p.turn.granted++
+		s.check(p.turn)
+	}
+}
+
+// check makes t ready if nothing is in its way.
+func (s *schedule) check(t *turn) {
+	s.steps++
+	if t.state == turnWaiting && t.index == none && t.granted == len(t.posts) {
+		heap.Push(&s.ready, t)
+	}
+}
+
+// hold says that a lane's group in flight touches a line's key.
+func (s *schedule) hold(l *line, lane int) {
+	if l.holder == free {
+		l.holder = lane
+		s.lanes[lane] = append(s.lanes[lane], l)
+	}
+}
+
+// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes unless a single one is
+// larger.
+func (s *schedule) pick(lane, limit, bytes int) (into []*request) {
+	s.picks++
+	var mine turns // those that wait for nothing but what this group holds
+	for sum := 0; len(into) < limit; {
+		from := &s.ready
+		if len(mine) > 0 && (len(s.ready) == 0 || mine[0].place < s.ready[0].place) {
+			from = &mine
+		}
+		if len(*from) == 0 {
+			break
+		}
+		r := (*from)[0].req
+		if len(into) > 0 && sum+r.bytes > bytes {
+			break
+		}
+		s.take(heap.Pop(from).(*turn), lane, &mine)
+		into = append(into, r)
+		sum += r.bytes
+	}
+	for _, t := range mine {
+		t.index = none
+	}
+	return into
+}
+
+// take takes t out of its lines. Those that are the first then may follow it into the same group.
+func (s *schedule) take(t *turn, lane int, mine *turns) {
+	t.state, t.lane, t.granted = turnTaken, lane, 0
+	s.waiting--
+	for _, p := range t.posts {
+		s.steps++
+		l := p.line
+		l.leave(p)
+		s.hold(l, lane)
+		if l.head == nil {
+			continue
+		}
+		n := l.head.turn
+		if n.pick != s.picks {
+			n.pick, n.mine = s.picks, 0
+		}
+		if n.mine++; n.granted+n.mine == len(n.posts) {
+			heap.Push(mine, n)
+		}
+	}
+}
+
+// putBack returns requests that have been taken by a lane, which has not landed yet, to the front.
+func (s *schedule) putBack(reqs []*request) {
+	s.first -= int64(len(reqs))
+	for i := len(reqs) - 1; i >= 0; i-- {
+		t := reqs[i].turn
+		t.place, t.state = s.first+int64(i), turnWaiting
+		s.waiting++
+		for _, p := range t.posts {
+			s.steps++
+			l := p.line
+			if p.next = l.head; p.next == nil {
+				l.tail = p
+			} else {
+				p.next.prev = p
+			}
+			l.head = p
+		}
+		s.check(t)
+	}
+}
+
+// landed says that a lane's group is no longer in flight.
+func (s *schedule) landed(lane int) {
+	s.dropWide(func(t *turn) bool { return t.state == turnTaken && t.lane == lane })
+	held := s.lanes[lane]
+	s.lanes[lane] = nil
+	for _, l := range held {
+		s.steps++
+		l.holder = free
+		s.grant(l)
+	}
+	s.open()
+}
+
+// remove takes out a request that nobody waits for any more, unless a lane has it.
+func (s *schedule) remove(t *turn) bool {
+	switch t.state {
+	case turnGated:
+		s.gate.Remove(t.gated)
+	case turnWaiting:
+		if t.index != none {
+			heap.Remove(&s.ready, t.index)
+		}
+		t.state = turnGone
+		if len(t.foot.ranges) > 0 {
+			s.dropWide(func(o *turn) bool { return o == t })
+		}
+		for _, p := range t.posts {
+			s.steps++
+			p.line.leave(p)
+			s.grant(p.line)
+		}
+	default:
+		return false
+	}
+	t.state = turnGone
+	s.waiting--
+	s.open()
+	return true
+}
+
+// dropWide forgets the ranges of some requests.
+func (s *schedule) dropWide(drop func(*turn) bool) {
+	kept := s.wide[:0]
+	for _, t := range s.wide {
+		if s.steps++; drop(t) {
+			s.spans -= len(t.foot.ranges)
+		} else {
+			kept = append(kept, t)
+		}
+	}
+	clear(s.wide[len(kept):])
+	s.wide = kept
+}
+
+// turns is a heap of the requests with the smallest place first.
+type turns []*turn
+
+func (h turns) Len() int           { return len(h) }
+func (h turns) Less(i, j int) bool { return h[i].place < h[j].place }
+func (h turns) Swap(i, j int) {
+	h[i], h[j] = h[j], h[i]
+	h[i].index, h[j].index = i, j
+}
+
+// Push implements heap.Interface.
+func (h *turns) Push(x any) {
+	t := x.(*turn)
+	t.index = len(*h)
+	*h = append(*h, t)
+}
+
+// Pop implements heap.Interface.
+func (h *turns) Pop() any {
+	last := len(*h) - 1
+	t := (*h)[last]
+	(*h)[last] = nil
+	*h, t.index = (*h)[:last], none
+	return t
+}
