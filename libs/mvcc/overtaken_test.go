@@ -31,7 +31,7 @@ func holdCommit() (o faults.Options, arm func(), entered, release chan struct{})
 // TestListOvertakenByCompaction: a list that has to go on in a new snapshot, and finds that its revision has been compacted and
 // what it needs removed meanwhile, fails. What it has visited before is right.
 func TestListOvertakenByCompaction(t *testing.T) {
-	const keys, seen = 20, 5
+	const keys, seen = 270, 5 // more than a page, which is read at once
 	for _, v := range faultVariants()[:3] {
 		t.Run(v.name, func(t *testing.T) {
 			var lost atomic.Bool
