@@ -23,7 +23,7 @@ const (
 	garbagePart = 5
 	garbageMin  = 1 << 20
 	// retryGarbageAfter is the time between two passes that no commit lies between.
-	retryGarbageAfter = time.Minute
+	retryGarbageAfter = 20 * time.Second
 )
 
 // housekeeper is what housekeep remembers. Only its goroutine uses it.
