@@ -21,6 +21,9 @@ const (
 // damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the damage keeps its space meanwhile.
 const damagePause = time.Minute
 
+// targetKeepsBytes is how many bytes of replaced values the entry at the compact revision may keep.
+const targetKeepsBytes = 1 << 20
+
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
 // what was compacted there, and who is further behind has to begin anew.
 //
@@ -130,8 +133,9 @@ func (s *Store) waitRow(ctx context.Context, row []byte, parse func(context.Cont
 
 // removal is the background work behind compactions: log entries below the compact revision, and the hist rows they name, are
 // deleted in small transactions with a stored cursor, so that it is proportional to the garbage and survives restarts (I4).
-// The entry at the compact revision stays: etcd owes it to a watch that starts there. What it replaced goes: nothing at or above the compact
-// revision reads it, and etcd sends that event without prev_kv too. So nothing is left of what was deleted before a compaction.
+// The entry at the compact revision stays: etcd owes it to a watch that starts there. What it replaced stays for prev_kv if that is little (targetKeepsBytes). Else it
+// goes: nothing at or above the compact revision reads it, and etcd sends that event without prev_kv too. So little is left of what was deleted
+// before a compaction, even if the delete is what the compaction stops at.
 type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
@@ -394,6 +398,13 @@ func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bo
 		b.next, b.whole = rev, false
 		return false, nil
 	}
+	if rev == b.target {
+		keeps, err := b.targetKeeps(payload)
+		if err != nil || keeps {
+			b.next = rev
+			return false, err
+		}
+	}
 	b.size += min(len(payload), removeBytes/2) // an entry alone does not fill the batch
 	var skip, i, taken int64
 	if rev == b.partRev {
@@ -415,6 +426,16 @@ func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bo
 	b.freed += live
 	b.entries++
 	return true, nil
+}
+
+// targetKeeps says that the entry at the target replaced so little that it stays.
+func (b *removalBatch) targetKeeps(payload []byte) (bool, error) {
+	sum := 0
+	err := b.s.codec.Visit(payload, b.target, func(ev *revlog.Event, _ revlog.PrevAt) { sum += ev.Prev.Bytes() })
+	if err != nil {
+		return false, ErrCorrupt
+	}
+	return sum <= targetKeepsBytes, nil
 }
 
 // event takes in what only reads below an event need.
