@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"regexp"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -42,9 +41,6 @@ func (s *Store) readError(err error) error {
 	return fmt.Errorf("%w: read: %w", engine.ErrUnavailable, err)
 }
 
-// blobInError is how Pebble names a file of values that is damaged; of tables it tells the path.
-var blobInError = regexp.MustCompile(`file (\d{6,}): block`)
-
 // damaged makes an *engine.Damage of an error that isDamage, and reports it.
 func (s *Store) damaged(err error) error {
 	d := &engine.Damage{Err: oneLine(err)}
@@ -52,13 +48,6 @@ func (s *Store) damaged(err error) error {
 	if i := pdb.ExtractDataCorruptionInfo(err); i != nil {
 		path, d.File, d.Err = i.Path, filepath.Base(i.Path), oneLine(i.Details)
 		s.damage.known.learn(d.File, i.Details, time.Now())
-	} else if known, ok := errors.AsType[*knownDamageError](err); ok {
-		d.File = known.file
-		path = s.opts.FS.PathJoin(s.space.dir, d.File)
-	} else if m := blobInError.FindStringSubmatch(err.Error()); m != nil {
-		d.File = m[1] + ".blob"
-		path = s.opts.FS.PathJoin(s.space.dir, d.File)
-		s.damage.known.learn(d.File, err, time.Now())
 	}
 	if s.damage.worthALine(path, time.Now()) {
 		s.log.Error("a file is damaged: what lies there cannot be read, all else is served", "path", path, "error", d.Err.Error())

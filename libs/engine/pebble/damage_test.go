@@ -14,11 +14,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// tableValue and blobValue are bytes of values that lie in a table, and in a file of their own kind.
-const tableValue, blobValue = 12 << 10, 20 << 10
-
-// damagedStore is a store with one flipped bit in the block of a row that is neither its first nor its last, in the only file that has values.
-func damagedStore(t *testing.T, o Options, size int) (s *Store, file string) {
+// damagedStore is a store with one flipped bit in the block of a row that is neither its first nor its last, in its only table.
+func damagedStore(t *testing.T, o Options) (s *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
 	s, err := Open(dir, small(Options{}))
@@ -26,18 +23,14 @@ func damagedStore(t *testing.T, o Options, size int) (s *Store, file string) {
 		t.Fatal(err)
 	}
 	for i := range 30 {
-		if err := put(s, damagedKey(i), incompressible(i, size)); err != nil {
+		if err := put(s, damagedKey(i), incompressible(i, 20<<10)); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	pattern := "*.sst"
-	if size >= separateBytes {
-		pattern = "*.blob"
-	}
-	names := files(t, dir, pattern)
+	names := files(t, dir, "*.sst")
 	if len(names) != 1 {
 		t.Fatal(names)
 	}
@@ -60,19 +53,13 @@ func damagedKey(i int) string { return fmt.Sprintf("d%02d", i) }
 // TestDamagedBlock: a damaged block fails the reads that meet it, of every kind, with ErrDamaged and the file's name; every other read is right,
 // and so are commits, those of a transaction that has met the damage among them.
 func TestDamagedBlock(t *testing.T) {
-	for name, size := range map[string]int{"table": tableValue, "blob": blobValue} {
-		t.Run(name, func(t *testing.T) { testDamagedBlock(t, size) })
-	}
-}
-
-func testDamagedBlock(t *testing.T, size int) {
 	var reports atomic.Int64
 	s, file := damagedStore(t, Options{OnDamage: func(err error) {
 		if !errors.Is(err, engine.ErrDamaged) {
 			t.Error(err)
 		}
 		reports.Add(1)
-	}}, size)
+	}})
 	ctx := t.Context()
 	r, err := s.Snapshot(ctx)
 	if err != nil {
@@ -96,7 +83,7 @@ func testDamagedBlock(t *testing.T, size int) {
 			if v, err := r.Get(ctx, key); err != nil {
 				want("Get", err)
 				hit = append(hit, string(key))
-			} else if string(v) != string(incompressible(i, size)) {
+			} else if string(v) != string(incompressible(i, 20<<10)) {
 				t.Errorf("%s is wrong", key)
 			} else {
 				good = append(good, key)
@@ -117,13 +104,7 @@ func testDamagedBlock(t *testing.T, size int) {
 		it := r.Scan(ctx, q)
 		for it.Next() {
 		}
-		if q.KeysOnly && size >= separateBytes { // the keys lie elsewhere
-			if err := it.Err(); err != nil {
-				t.Error(err)
-			}
-		} else {
-			want(fmt.Sprintf("Scan %+v", q), it.Err())
-		}
+		want(fmt.Sprintf("Scan %+v", q), it.Err())
 		_ = it.Close()
 	}
 	it := r.Scan(ctx, engine.Range{End: []byte(damagedKey(5))})
@@ -154,7 +135,7 @@ func testDamagedBlock(t *testing.T, size int) {
 // over and over.
 func TestDamageStopsNoWrites(t *testing.T) {
 	var reports atomic.Int64
-	s, _ := damagedStore(t, Options{OnDamage: func(error) { reports.Add(1) }}, tableValue)
+	s, _ := damagedStore(t, Options{OnDamage: func(error) { reports.Add(1) }})
 	done := make(chan error, 1)
 	go func() {
 		for i := range 30 * (l0Stop + 10) {
@@ -187,7 +168,7 @@ func TestDamageStopsNoWrites(t *testing.T) {
 
 // TestKnownDamage: a damaged block is looked at once, and again when it has been known for a while.
 func TestKnownDamage(t *testing.T) {
-	s, _ := damagedStore(t, Options{}, tableValue)
+	s, _ := damagedStore(t, Options{})
 	r, err := s.Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)

@@ -79,11 +79,11 @@ func (k *knownDamage) look(path string, offset int64, now time.Time) error {
 		k.any.Store(len(k.blocks) > 0)
 		return nil
 	}
-	return &knownDamageError{path, b.text}
+	return &knownDamageError{b.text}
 }
 
 // knownDamageError is the error of reading a block that is known to be damaged; Pebble takes it for its own.
-type knownDamageError struct{ file, text string }
+type knownDamageError struct{ text string }
 
 // Error implements error.
 func (e *knownDamageError) Error() string { return e.text + " (known)" }
@@ -111,7 +111,7 @@ func (f *tableFile) ReadAt(p []byte, at int64) (int, error) {
 // Open implements vfs.FS.
 func (f *spaceFS) Open(name string, o ...vfs.OpenOption) (vfs.File, error) {
 	file, err := f.FS.Open(name, o...)
-	if err != nil || kindOf(filepath.Base(name)) != kindTable {
+	if err != nil || filepath.Ext(name) != ".sst" {
 		return file, err
 	}
 	return &tableFile{file, filepath.Base(name), &f.sp.s.damage.known}, nil

@@ -76,8 +76,7 @@ func TestDefragment(t *testing.T) {
 			t.Fatal(err)
 		}
 		files := lengthsIn(t, dir)
-		// A file of values is written anew when a fifth of it is garbage.
-		if most := uint64(live*size)*5/4 + 256<<10; files > most {
+		if most := uint64(live*size)*11/10 + 256<<10; files > most {
 			t.Errorf("%d bytes of files for %d rows of %d bytes", files, live, size)
 		}
 		until(t, "Stats as the files are", func() bool { return s.Stats().DiskBytes == lengthsIn(t, dir) })

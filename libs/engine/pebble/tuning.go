@@ -13,19 +13,8 @@ import (
 
 // How Pebble is set up.
 const (
-	// formatVersion of Pebble's files; raising it makes older versions of Headwater unable to open the directory. oldFormatVersion is that of stores
-	// which the release before may still open (see Options.Adopt).
-	formatVersion    = pdb.FormatValueSeparation
-	oldFormatVersion = pdb.FormatTableFormatV6
-	// separateBytes is the size from which on a value is written into a file of its own kind when its memtable is written out, and not again by every
-	// compaction: an update of 100 KiB wrote 4.7 times its size to the disk, and writes 2.0 times now. Values of lists are smaller, and stay with
-	// their keys.
-	separateBytes = 16 << 10
-	// separateDepth is in how many such files the values of one table may lie, and separateGarbage the part of one that may be garbage once it has
-	// the age separateAge.
-	separateDepth   = 100
-	separateGarbage = 0.2
-	separateAge     = 10 * time.Second
+	// formatVersion of Pebble's files; raising it makes older versions of Headwater unable to open the directory.
+	formatVersion = pdb.FormatTableFormatV6
 	// memTablesMax is how many memtables may exist before writes wait for one to be written out.
 	memTablesMax = 4
 	// blockBytes is the size of a table's blocks before compression: reads of one row want it small, lists want it large.
@@ -69,16 +58,6 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		l := &o.Levels[i]
 		l.BlockSize, l.IndexBlockSize = blockBytes, indexBlockBytes
 		l.FilterPolicy = bloom.FilterPolicy(bloomBits)
-	}
-	if s.ledger.unwritten {
-		o.FormatMajorVersion = oldFormatVersion
-	} else {
-		o.Experimental.ValueSeparationPolicy = func() pdb.ValueSeparationPolicy {
-			return pdb.ValueSeparationPolicy{
-				Enabled: true, MinimumSize: separateBytes, MaxBlobReferenceDepth: separateDepth,
-				TargetGarbageRatio: separateGarbage, RewriteMinimumAge: separateAge,
-			}
-		}
 	}
 	o.ApplyCompressionSettings(func() pdb.DBCompressionSettings { return pdb.DBCompressionFastest })
 	return o
