@@ -237,6 +237,9 @@ func (h *Hub) readSome(missing []unread) bool {
 		case <-h.ctx.Done():
 			return false
 		}
+		if half := len(missing) / 2; half > 0 { // so that it comes further if it is the many reads that cannot be done
+			return h.readSome(missing[:half]) && h.readSome(missing[half:])
+		}
 	}
 }
 

@@ -105,6 +105,7 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 		}
 	}
 	s.awaitDeletion(ctx)
+	s.forgetUsage()
 	return ctx.Err()
 }
 

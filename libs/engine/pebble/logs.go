@@ -66,3 +66,10 @@ func (s *Store) diskBytes() uint64 {
 	s.usage.bytes, s.usage.until = sum, time.Now().Add(max(usageAge, usagePart*time.Since(begin)))
 	return sum
 }
+
+// forgetUsage makes the next diskBytes look.
+func (s *Store) forgetUsage() {
+	s.usage.mu.Lock()
+	defer s.usage.mu.Unlock()
+	s.usage.until = time.Time{}
+}
