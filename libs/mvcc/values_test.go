@@ -276,24 +276,24 @@ func TestFillAfterRemoval(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{})
 	value := strings.Repeat("v", 1000)
-	for range 3 {
+	for range 4 {
 		put(t, s, "k", value)
 	}
-	log, _, err := s.ReadLog(t.Context(), 3, 2, 1<<20)
-	if err != nil || len(log) != 2 {
+	log, _, err := s.ReadLog(t.Context(), 3, 3, 1<<20)
+	if err != nil || len(log) != 3 {
 		t.Fatal(log, err)
 	}
 	if kv := log[0].Events[0].Prev; !kv.Unread() || kv.Bytes() != len(value) || kv.Place != revlog.PlaceOwn {
 		t.Fatalf("%+v", kv)
 	}
-	if _, err := s.Compact(t.Context(), 4, true); err != nil {
+	if _, err := s.Compact(t.Context(), 5, true); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Fill(t.Context(), log[:1]); !errors.Is(err, mvcc.ErrCompacted) {
 		t.Errorf("below the compact revision: %v", err)
 	}
-	if err := s.Fill(t.Context(), log[1:]); err != nil || string(log[1].Events[0].Prev.Value) != value || string(log[1].Events[0].KV.Value) != value {
-		t.Errorf("at the compact revision: %+v, %v", log[1].Events[0], err)
+	if err := s.Fill(t.Context(), log[2:]); err != nil || string(log[2].Events[0].Prev.Value) != value || string(log[2].Events[0].KV.Value) != value {
+		t.Errorf("at the compact revision: %+v, %v", log[2].Events[0], err)
 	}
 	check(t, e, s, nil, true)
 }
