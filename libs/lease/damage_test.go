@@ -2,6 +2,7 @@ package lease
 
 import (
 	"errors"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,10 +16,10 @@ var errDamage = &mvcc.Damage{What: "a row", Err: mvcc.ErrCorrupt}
 // so and does not make it good again, a revoke of a client too; it is tried again slowly, and goes when the damage is gone.
 func TestDamagedLease(t *testing.T) {
 	bubble(t, func(t *testing.T, s *fakeStore, k *Keeper) {
-		revokes := 0
+		var revokes atomic.Int64
 		s.setFail(func(op string, id int64) (error, bool) {
 			if op == "revoke" && id == 1 {
-				revokes++
+				revokes.Add(1)
 				return errDamage, false
 			}
 			return nil, true
@@ -26,8 +27,8 @@ func TestDamagedLease(t *testing.T) {
 		grant(t, k, 1, 2)
 		grant(t, k, 2, 100)
 		time.Sleep(3 * time.Second)
-		if revokes != 1 {
-			t.Errorf("%d revokes", revokes)
+		if revokes.Load() != 1 {
+			t.Errorf("%d revokes", revokes.Load())
 		}
 		for i := range 20 {
 			grant(t, k, int64(10+i), 2)
@@ -46,16 +47,16 @@ func TestDamagedLease(t *testing.T) {
 				t.Fatalf("renewal: %v", err)
 			}
 		}
-		if revokes != 1 {
-			t.Errorf("renewals made %d revokes", revokes-1)
+		if revokes.Load() != 1 {
+			t.Errorf("renewals made %d revokes", revokes.Load()-1)
 		}
 		if _, err := k.Revoke(t.Context(), 1); !errors.Is(err, mvcc.ErrCorrupt) {
 			t.Errorf("revoke: %v", err)
 		}
 		renew(t, k, 2, 100)
-		before := revokes
+		before := revokes.Load()
 		time.Sleep(10 * damagedRetry)
-		if n := revokes - before; n < 5 || n > 12 {
+		if n := revokes.Load() - before; n < 5 || n > 12 {
 			t.Errorf("%d tries in %v", n, 10*damagedRetry)
 		}
 		s.setFail(nil)
@@ -71,10 +72,10 @@ func TestDamagedLease(t *testing.T) {
 func TestDamagedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()
-		claims := 0
+		var claims atomic.Int64
 		s.setFail(func(op string, _ int64) (error, bool) {
 			if op == "claim" {
-				claims++
+				claims.Add(1)
 				return errDamage, false
 			}
 			return nil, true
@@ -92,8 +93,8 @@ func TestDamagedStart(t *testing.T) {
 			t.Errorf("list: %v", err)
 		}
 		time.Sleep(10 * damagedRetry)
-		if claims > 11 {
-			t.Errorf("%d claims", claims)
+		if n := claims.Load(); n > 11 {
+			t.Errorf("%d claims", n)
 		}
 		select {
 		case err := <-done:
