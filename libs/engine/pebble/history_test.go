@@ -133,7 +133,7 @@ func (a filesOf) mem(dir string) (*vfs.MemFS, error) {
 		if err != nil {
 			return nil, err
 		}
-		if _, err := f.Write(b); err != nil {
+		if _, err := f.Write(bytes.Clone(b)); err != nil {
 			return nil, err
 		}
 		_ = f.Close()

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"bytes"
 	"math/rand/v2"
 	"strings"
 	"syscall"
@@ -67,13 +68,13 @@ func half(t *testing.T, files filesOf, name string) *vfs.MemFS {
 		if n == name {
 			synced /= 2
 		}
-		if _, err := f.Write(b[:synced:synced]); err != nil {
+		if _, err := f.Write(bytes.Clone(b[:synced])); err != nil {
 			t.Fatal(err)
 		}
 		if err := f.Sync(); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := f.Write(b[synced:]); err != nil {
+		if _, err := f.Write(bytes.Clone(b[synced:])); err != nil {
 			t.Fatal(err)
 		}
 		_ = f.Close()
