@@ -27,7 +27,8 @@ const targetKeepsBytes = 1 << 20
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
 // what was compacted there, and who is further behind has to begin anew.
 //
-// A hub reads the larger values that its watchers want when it applies an entry: the grace has to be longer than a hub that serves lags behind.
+// A hub reads the larger values that its watchers want when it applies an entry. One that lags behind by more than the grace may find some gone: it
+// sends such events without prev_kv, and cancels watches whose new value is gone, as after a compaction.
 const removeGrace = 5 * time.Second
 
 // Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is done. head is
