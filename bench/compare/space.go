@@ -27,7 +27,8 @@ const (
 	spaceQuotas = 4
 	// spacePuts are made at the end of a runbook: a server that takes one may refuse the next.
 	spacePuts = 30
-	// spaceSteadyPart is the revisions between two compactions of the steady run, spaceSteadyStep those between two lines of its table.
+	// spaceSteadyPart is the revisions between two compactions of the steady run, spaceSteadyStep those between two
+	// lines of its table.
 	spaceSteadyPart, spaceSteadyStep = 500, 1000
 	// spaceClients put at the same time; few enough that a quota is met within a few values.
 	spaceClients = 8
@@ -152,7 +153,8 @@ type spaceRun struct {
 	log      func(spaceStep)
 }
 
-// note ends a step: it asks for the sizes. A request that the server refused is an answer; only a server that does not tell its size is an error.
+// note ends a step: it asks for the sizes. A request that the server refused is an answer; only a server that does
+// not tell its size is an error.
 func (s *spaceRun) note(ctx context.Context, name, answer string, failed error) error {
 	if failed != nil {
 		answer = failed.Error()
@@ -175,7 +177,8 @@ func (s *spaceRun) note(ctx context.Context, name, answer string, failed error) 
 
 func spaceKey(i int64) string { return "/space/" + strconv.FormatInt(i, 10) }
 
-// put writes n values, key by key in turn, from several clients, until the first failure. It returns how many were acknowledged.
+// put writes n values, key by key in turn, from several clients, until the first failure. It returns how many were
+// acknowledged.
 func (s *spaceRun) put(ctx context.Context, n int64, clients int) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

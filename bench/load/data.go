@@ -46,7 +46,8 @@ func (k keys) index(key []byte) (i int64, ok bool) {
 // poolBytes is the size of the random pool values are cut from: many times the window of any block compressor.
 const poolBytes = 8 << 20
 
-// Values cuts values of one size out of a random pool: no two alike, and none that a server could compress. Safe for concurrent use.
+// Values cuts values of one size out of a random pool: no two alike, and none that a server could compress. Safe for
+// concurrent use.
 type Values struct {
 	pool string
 	size int

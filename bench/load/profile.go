@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// FetchProfile takes a CPU profile of a server with /debug/pprof on its client port (host:port) for d, in whole seconds and at least one, and writes
-// it to file.
+// FetchProfile takes a CPU profile of a server with /debug/pprof on its client port (host:port) for d, in whole
+// seconds and at least one, and writes it to file.
 func FetchProfile(ctx context.Context, endpoint, file string, d time.Duration) (err error) {
 	url := "http://" + endpoint + "/debug/pprof/profile?seconds=" + strconv.Itoa(max(1, int(d.Seconds())))
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, http.NoBody)

@@ -1,4 +1,5 @@
-// Package proc reads what the Linux kernel knows of a process and of the machine: CPU time, resident memory, bytes written, load average.
+// Package proc reads what the Linux kernel knows of a process and of the machine: CPU time, resident memory, bytes
+// written, load average.
 //
 // The bench charges a server for the CPU seconds that the kernel accounted to its process, because on a small machine the clients
 // eat most of the cores and requests per second alone say little.

@@ -130,8 +130,9 @@ func parseBusy(s string) (time.Duration, error) {
 type IO struct {
 	// Calls were handed to write(2) and its like, whatever the file: sockets count too.
 	Calls int64
-	// Disk were to be written to disks by the kernel, which counts a page, or the larger folio that it is part of, when it becomes dirty: a few bytes that
-	// are appended and synced count as a whole one each time. Pages that are truncated before they reach the disk are not taken off.
+	// Disk were to be written to disks by the kernel, which counts a page, or the larger folio that it is part of,
+	// when it becomes dirty: a few bytes that are appended and synced count as a whole one each time. Pages that are
+	// truncated before they reach the disk are not taken off.
 	Disk int64
 }
 

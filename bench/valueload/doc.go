@@ -1,5 +1,6 @@
-// Package valueload measures what larger values cost a server when they go: deletes, revokes and compactions of many of them, with another client's
-// puts going on meanwhile, and the bytes that updates and creates of them write to disk. Results are named values, as those of package watchload.
+// Package valueload measures what larger values cost a server when they go: deletes, revokes and compactions of many
+// of them, with another client's puts going on meanwhile, and the bytes that updates and creates of them write to
+// disk. Results are named values, as those of package watchload.
 //
 // # How it is measured
 //

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/bench/watchload"
 )
 
-// Fill writes the keys that DeleteMemory deletes, so that the server can be started anew in between: a heap that has just taken
-// the values in hides what a delete takes.
+// Fill writes the keys that DeleteMemory deletes, so that the server can be started anew in between: a heap that has
+// just taken the values in hides what a delete takes.
 func Fill(ctx context.Context, o Options) (watchload.Result, error) {
 	res := watchload.Result{Command: "fill-values", Values: map[string]float64{}}
 	if err := o.Validate(); err != nil {
@@ -22,7 +22,8 @@ func Fill(ctx context.Context, o Options) (watchload.Result, error) {
 	return res, fill(ctx, &o, o.Keys, keyAt)
 }
 
-// DeleteMemory deletes the keys that Fill has written with one DeleteRange, and measures the server's memory until one watcher of them has all events.
+// DeleteMemory deletes the keys that Fill has written with one DeleteRange, and measures the server's memory until
+// one watcher of them has all events.
 func DeleteMemory(ctx context.Context, o Options) (watchload.Result, error) {
 	res := watchload.Result{Command: "delete-memory"}
 	if err := o.Validate(); err != nil {

@@ -35,7 +35,8 @@ type Options struct {
 
 	PrevKV bool // the watcher asks for previous values
 
-	// Profile is a file to write a CPU profile of the server to, which must serve /debug/pprof: of the last removal, or of the window of updates.
+	// Profile is a file to write a CPU profile of the server to, which must serve /debug/pprof: of the last removal,
+	// or of the window of updates.
 	Profile string
 }
 

@@ -20,7 +20,8 @@ const besideTail = time.Second
 // leaseTTL is that of the lease which is revoked, in seconds: longer than any run.
 const leaseTTL = 3600
 
-// removal is one kind of removal. fill prepares it; the function that it returns is what is timed, and check what must be true then.
+// removal is one kind of removal. fill prepares it; the function that it returns is what is timed, and check what
+// must be true then.
 type removal func(ctx context.Context, o *Options, c *clientv3.Client) (remove, check func(context.Context) error, err error)
 
 // Delete removes a prefix of Options.Keys keys with one DeleteRange.

@@ -83,7 +83,8 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	return res, nil
 }
 
-// settled waits until the server has written next to nothing for Options.Settle, and returns what it has written since its start.
+// settled waits until the server has written next to nothing for Options.Settle, and returns what it has written
+// since its start.
 func settled(ctx context.Context, o *Options) (proc.IO, error) {
 	begin := time.Now()
 	mark, since := int64(0), begin

@@ -5,9 +5,9 @@ import (
 	"fmt"
 )
 
-// ErrDamaged is the class of errors that say that data which has been written cannot be read back: a checksum is wrong, the disk
-// cannot read a block, a file is gone or too short. Only what lies there is affected; reading it again is of no use. A transaction that has met it may go on
-// with other reads, and commit.
+// ErrDamaged is the class of errors that say that data which has been written cannot be read back: a checksum is
+// wrong, the disk cannot read a block, a file is gone or too short. Only what lies there is affected; reading it
+// again is of no use. A transaction that has met it may go on with other reads, and commit.
 var ErrDamaged = errors.New("engine: damaged data")
 
 // Damage is an ErrDamaged that tells the place.

@@ -179,9 +179,9 @@ type Txn interface {
 	SetStampedKey(key []byte, at int, value []byte)
 	SetStampedValue(key, value []byte, at int)
 
-	// Add adds delta to a counter: a row whose value is an int64, 8 bytes little-endian, 0 if the row is absent (FoundationDB's atomic
-	// ADD). It reads nothing, so that transactions which add to the same counter do not conflict. It may be called again for the same row; nothing
-	// else in the transaction may change it.
+	// Add adds delta to a counter: a row whose value is an int64, 8 bytes little-endian, 0 if the row is absent
+	// (FoundationDB's atomic ADD). It reads nothing, so that transactions which add to the same counter do not
+	// conflict. It may be called again for the same row; nothing else in the transaction may change it.
 	Add(key []byte, delta int64)
 
 	// UseStamps says that the transaction's requests have the indexes 0 … n-1.
@@ -191,8 +191,8 @@ type Txn interface {
 	// the transaction's read version.
 	AddReadConflict(begin, end []byte)
 
-	// AddWriteConflict makes the commits of transactions under way fail with ErrConflict if they have read, with a conflict, a key k,
-	// begin <= k < end, as if all of them had been written. It counts as no mutation.
+	// AddWriteConflict makes the commits of transactions under way fail with ErrConflict if they have read, with a
+	// conflict, a key k, begin <= k < end, as if all of them had been written. It counts as no mutation.
 	AddWriteConflict(begin, end []byte)
 
 	// Commit starts the commit. A nil error means that it is on its way: Wait tells the outcome. Errors found
@@ -204,14 +204,14 @@ type Txn interface {
 	Discard()
 }
 
-// Shrinker is what the transactions of an engine with a disk of its own offer beside Txn: Shrinks marks one whose purpose is to
-// free space (a delete, a revocation), so that it is taken although ErrNoSpace is the answer to others, as far as what the
-// engine keeps in reserve for such transactions goes.
+// Shrinker is what the transactions of an engine with a disk of its own offer beside Txn: Shrinks marks one whose
+// purpose is to free space (a delete, a revocation), so that it is taken although ErrNoSpace is the answer to others,
+// as far as what the engine keeps in reserve for such transactions goes.
 type Shrinker interface{ Shrinks() }
 
-// Vital is what the transactions of such an engine offer beside Shrinker: Vital marks one that leads out of a full disk (a compaction
-// and the removal of what it leaves), or without which the store cannot be opened or mended (alarms, ownership). It may use what
-// the engine keeps when shrinking ones are refused too.
+// Vital is what the transactions of such an engine offer beside Shrinker: Vital marks one that leads out of a full
+// disk (a compaction and the removal of what it leaves), or without which the store cannot be opened or mended
+// (alarms, ownership). It may use what the engine keeps when shrinking ones are refused too.
 type Vital interface{ Vital() }
 
 // Pending is a commit under way.

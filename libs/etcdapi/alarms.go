@@ -27,9 +27,10 @@ type AlarmRows interface {
 	RefuseGrowth(refuse bool)
 }
 
-// Alarms is the AlarmStore of a keyspace: the rows, and a copy of them in memory. While any member's NOSPACE is active,
-// growth is refused. CORRUPT, which DamageAlarm raises, is kept and shown (health checks fail on it), but does not stop requests as it does in
-// etcd: those that meet the damage fail, all others are right. Its methods may be called from any goroutine.
+// Alarms is the AlarmStore of a keyspace: the rows, and a copy of them in memory. While any member's NOSPACE is
+// active, growth is refused. CORRUPT, which DamageAlarm raises, is kept and shown (health checks fail on it), but
+// does not stop requests as it does in etcd: those that meet the damage fail, all others are right. Its methods may
+// be called from any goroutine.
 type Alarms struct {
 	rows AlarmRows
 
@@ -146,7 +147,8 @@ func (a *Alarms) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmTy
 	return true, nil
 }
 
-// take returns the alarms that have rows. If m is to be cleared and is held in memory, it is no longer, and held is true.
+// take returns the alarms that have rows. If m is to be cleared and is held in memory, it is no longer, and held is
+// true.
 func (a *Alarms) take(m *pb.AlarmMember, active bool) (rows []*pb.AlarmMember, held bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -17,12 +17,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Limits of answers under way, by bytes that are in memory from when they are gathered until the transport has written them.
+// Limits of answers under way, by bytes that are in memory from when they are gathered until the transport has
+// written them.
 const (
 	// DefaultAnswerBytes is the default of KVOptions.AnswerBytes.
 	DefaultAnswerBytes = 512 << 20
-	// smallAnswer is up to which size an answer is small: any one value that a request may have put by default. Small answers have a room of
-	// their own above that of the others, of a quarter of it.
+	// smallAnswer is up to which size an answer is small: any one value that a request may have put by default. Small
+	// answers have a room of their own above that of the others, of a quarter of it.
 	smallAnswer = 2 << 20
 	smallRoom   = 4
 	// freeAnswer is up to which size an answer is not counted: about what a stream costs anyway.
@@ -33,7 +34,8 @@ const (
 	answerWait = 10 * time.Second
 	// answerMax is the size of the largest message that is sent.
 	answerMax = math.MaxInt32
-	// collectEvery is how often somebody who waits for room has the collector look for answers whose connections have gone.
+	// collectEvery is how often somebody who waits for room has the collector look for answers whose connections have
+	// gone.
 	collectEvery = time.Second
 )
 
@@ -43,10 +45,10 @@ var (
 	errAnswerLarge = status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (more than %d bytes)", answerMax)
 )
 
-// Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and none waits while it holds anything: one for which there is
-// no room gives back what it has, stands in line, and is gathered anew when it is the first there and what it had, and as much again, is free. So
-// no two can wait for each other, and what is free is not eaten up by halves of answers. An answer that is larger than all the room goes when
-// it has it for itself.
+// Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and none waits while it
+// holds anything: one for which there is no room gives back what it has, stands in line, and is gathered anew when it
+// is the first there and what it had, and as much again, is free. So no two can wait for each other, and what is free
+// is not eaten up by halves of answers. An answer that is larger than all the room goes when it has it for itself.
 //
 // There are two lines: small answers have room that large ones cannot take, and wait for each other only.
 type Answers struct {
@@ -160,7 +162,8 @@ func (w *answer) drop() {
 	w.hold = nil
 }
 
-// wait waits, after drop, until there is likely to be room for the answer. Errors: mvcc.ErrTooManyRequests, the context's.
+// wait waits, after drop, until there is likely to be room for the answer. Errors: mvcc.ErrTooManyRequests, the
+// context's.
 func (w *answer) wait(ctx context.Context) error {
 	need, small := 2*(w.bytes+answerStep), w.small()
 	w.bytes = 0
@@ -237,7 +240,8 @@ func (a *Answers) collect() {
 	}
 }
 
-// hold is what an answer holds of the room. When it is sent it becomes the pool that the transport gives the answer's buffers back to, one after the other.
+// hold is what an answer holds of the room. When it is sent it becomes the pool that the transport gives the answer's
+// buffers back to, one after the other.
 type hold struct {
 	*holding
 	buffers atomic.Int32
@@ -249,8 +253,9 @@ type holding struct {
 	bytes atomic.Int64
 }
 
-// newHold returns an empty hold. The transport gives buffers back when they have been written or their stream has been reset, but not when their connection
-// has broken: those are left to the collector, which then gives back what they held.
+// newHold returns an empty hold. The transport gives buffers back when they have been written or their stream has
+// been reset, but not when their connection has broken: those are left to the collector, which then gives back what
+// they held.
 func newHold(a *Answers) *hold {
 	h := &hold{holding: &holding{all: a}}
 	runtime.AddCleanup(h, (*holding).releaseAll, h.holding)
@@ -272,8 +277,8 @@ func (h *hold) releaseAll() {
 
 func (h *holding) releaseAll() { h.all.release(h.bytes.Swap(0)) }
 
-// pooledBuffer is the largest buffer that comes from grpc's pool. Larger ones it gives to whoever asks for less, and an answer that asks for little must not hold
-// much.
+// pooledBuffer is the largest buffer that comes from grpc's pool. Larger ones it gives to whoever asks for less, and
+// an answer that asks for little must not hold much.
 const pooledBuffer = 1 << 20
 
 func getBuffer(n int) *[]byte {
@@ -305,7 +310,8 @@ func (h *hold) Put(b *[]byte) {
 	putBuffer(b)
 }
 
-// sent makes the answer's buffers give back what it holds when they have been written. They must come from getBuffer, or be nobody else's.
+// sent makes the answer's buffers give back what it holds when they have been written. They must come from getBuffer,
+// or be nobody else's.
 func (w *answer) sent(into encoded, bufs ...*[]byte) encoded {
 	var pool mem.BufferPool = mem.DefaultBufferPool()
 	if h := w.hold; h != nil {
@@ -353,7 +359,8 @@ func answering(ctx context.Context, w *answer, f func() (encoded, error)) (encod
 	}
 }
 
-// writeAnswer is the answer to a request that writes: it is gathered by a group, which may go on with that when nobody waits any more.
+// writeAnswer is the answer to a request that writes: it is gathered by a group, which may go on with that when
+// nobody waits any more.
 type writeAnswer struct {
 	mu    sync.Mutex
 	w     answer

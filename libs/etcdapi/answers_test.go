@@ -41,7 +41,8 @@ func gathered(ctx context.Context, a *Answers, n int, step func()) (*answer, err
 
 func nothing() {}
 
-// TestAnswersWait: who finds no room waits for it, in order; after answerWait it is refused. Small answers do not wait for large ones.
+// TestAnswersWait: who finds no room waits for it, in order; after answerWait it is refused. Small answers do not
+// wait for large ones.
 func TestAnswersWait(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := NewAnswers(64 << 20)
@@ -190,8 +191,8 @@ func (s *bigStore) Txn(_ context.Context, r *mvcc.TxnRequest) (*mvcc.Result, err
 
 func (s *bigStore) Compact(context.Context, int64, bool) (int64, error) { return 1, nil }
 
-// TestAnswersGiveBack: what an answer holds comes back when it has been read, when its stream is cancelled, and when its connection breaks; until then it is held. Each
-// kind of answer.
+// TestAnswersGiveBack: what an answer holds comes back when it has been read, when its stream is cancelled, and when
+// its connection breaks; until then it is held. Each kind of answer.
 func TestAnswersGiveBack(t *testing.T) {
 	all := &pb.RangeRequest{Key: []byte("a"), RangeEnd: []byte{0}}
 	del := &pb.DeleteRangeRequest{Key: []byte("a"), PrevKv: true}

@@ -16,15 +16,18 @@ import (
 
 // Times of raising the alarm.
 const (
-	// raiseTimeout bounds one try to write the alarm's row, raiseRetry the time between two; meanwhile the alarm is up in memory.
+	// raiseTimeout bounds one try to write the alarm's row, raiseRetry the time between two; meanwhile the alarm is
+	// up in memory.
 	raiseTimeout = 5 * time.Second
 	raiseRetry   = 10 * time.Second
-	// raiseEvery is the least time between two looks at whether the alarm is up: reports come as fast as clients meet damage.
+	// raiseEvery is the least time between two looks at whether the alarm is up: reports come as fast as clients meet
+	// damage.
 	raiseEvery = 100 * time.Millisecond
 )
 
-// damageErr is what a client is told whose request met damaged data: what it asked for, and the damaged file by its bare name, for the operator.
-// etcd's own text ("etcdserver: corrupt cluster") would say that nothing can be relied on; the code is etcd's.
+// damageErr is what a client is told whose request met damaged data: what it asked for, and the damaged file by its
+// bare name, for the operator. etcd's own text ("etcdserver: corrupt cluster") would say that nothing can be relied
+// on; the code is etcd's.
 func damageErr(err error) error {
 	what, file := "what it needs", ""
 	if d, ok := errors.AsType[*mvcc.Damage](err); ok {
@@ -36,7 +39,8 @@ func damageErr(err error) error {
 	return status.Errorf(codes.DataLoss, "headwater: data loss: %s cannot be read: %s is damaged", what, file)
 }
 
-// DamageAlarm raises the alarm CORRUPT when it is told of damaged data. Report may be called from any goroutine, before Run too.
+// DamageAlarm raises the alarm CORRUPT when it is told of damaged data. Report may be called from any goroutine,
+// before Run too.
 type DamageAlarm struct {
 	reports chan error // capacity 1: the first that has not been looked at
 	log     *slog.Logger
@@ -55,8 +59,8 @@ func (d *DamageAlarm) Report(err error) {
 	}
 }
 
-// Run raises the alarm of a member whenever there is a report and it is not up, until ctx ends. An operator who clears it without having
-// removed the damage sees it again.
+// Run raises the alarm of a member whenever there is a report and it is not up, until ctx ends. An operator who
+// clears it without having removed the damage sees it again.
 func (d *DamageAlarm) Run(ctx context.Context, a *Alarms, memberID uint64) {
 	m := &pb.AlarmMember{MemberID: memberID, Alarm: pb.AlarmType_CORRUPT}
 	for {

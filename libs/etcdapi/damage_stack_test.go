@@ -17,8 +17,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 )
 
-// TestDamageOverTheAPI: every operation of the API that needs a damaged row fails with DataLoss at once, and its sibling that does not need it succeeds; the alarm
-// CORRUPT is up. All through clientv3, which would try again what it takes for passing.
+// TestDamageOverTheAPI: every operation of the API that needs a damaged row fails with DataLoss at once, and its
+// sibling that does not need it succeeds; the alarm CORRUPT is up. All through clientv3, which would try again what
+// it takes for passing.
 func TestDamageOverTheAPI(t *testing.T) {
 	leakCheck(t)
 	var e *faults.Store
@@ -110,8 +111,8 @@ func TestDamageOverTheAPI(t *testing.T) {
 		}
 	}
 
-	// History, after a restart, when memory has none of it: the watch that needs it ends, the one beside it on the same stream goes on. The removal that meets it
-	// tells who waits for it.
+	// History, after a restart, when memory has none of it: the watch that needs it ends, the one beside it on the
+	// same stream goes on. The removal that meets it tells who waits for it.
 	s.stop()
 	s = startStackOn(t, fs, wrap)
 	c = s.client

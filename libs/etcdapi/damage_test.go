@@ -20,7 +20,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// TestDamageErr: a client is told DataLoss, what it asked for and the file's bare name, and nothing of paths or of what the engine says besides.
+// TestDamageErr: a client is told DataLoss, what it asked for and the file's bare name, and nothing of paths or of
+// what the engine says besides.
 func TestDamageErr(t *testing.T) {
 	cause := &engine.Damage{File: "000007.sst", Err: errors.New("/var/lib/secret: checksum mismatch")}
 	for _, c := range []struct {
@@ -64,8 +65,8 @@ func (r *brokenRows) SetAlarm(ctx context.Context, name string, on bool) error {
 	return r.fakeRows.SetAlarm(ctx, name, on)
 }
 
-// TestDamageAlarm: a report raises CORRUPT, once; one that an operator has cleared comes back with the next report; one whose row cannot be written is up all the
-// same, and is written when it can be.
+// TestDamageAlarm: a report raises CORRUPT, once; one that an operator has cleared comes back with the next report;
+// one whose row cannot be written is up all the same, and is written when it can be.
 func TestDamageAlarm(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rows := &brokenRows{}

@@ -34,8 +34,9 @@ func checkPut(r *mvcc.PutRequest) error {
 
 // Bounds of transactions beyond etcd's, which bounds only what one path through the nesting may hold.
 const (
-	// txnTotalFactor times MaxTxnOps is how many compares and operations a transaction may have over all nesting. A flat one has 3 × MaxTxnOps
-	// at most, one with a level of nesting at most 2 × MaxTxnOps²/4 operations that can take effect; no client is known to come near.
+	// txnTotalFactor times MaxTxnOps is how many compares and operations a transaction may have over all nesting. A
+	// flat one has 3 × MaxTxnOps at most, one with a level of nesting at most 2 × MaxTxnOps²/4 operations that can
+	// take effect; no client is known to come near.
 	txnTotalFactor = 64
 	// txnLevelsMax is how deep transactions may nest.
 	txnLevelsMax = 256

@@ -13,13 +13,13 @@ import (
 // overlapLookEvery is how many steps of the overlap check lie between two looks at whether the client still waits.
 const overlapLookEvery = 1024
 
-// checkOverlap refuses transactions that could put a key twice, or put and delete it, in one branch: with it a key changes at
-// most once per revision. The branches of one nested transaction exclude each other and may touch the same keys. etcd does not see two such
-// cases (v3rpc/key.go checkIntervals) and lets a key change twice in one revision: a range that ends in "\x00", and a delete behind the put of
-// an earlier sibling. Errors: etcd's, and the context's.
+// checkOverlap refuses transactions that could put a key twice, or put and delete it, in one branch: with it a key
+// changes at most once per revision. The branches of one nested transaction exclude each other and may touch the same
+// keys. etcd does not see two such cases (v3rpc/key.go checkIntervals) and lets a key change twice in one revision: a
+// range that ends in "\x00", and a delete behind the put of an earlier sibling. Errors: etcd's, and the context's.
 //
-// The writes of a part of the transaction are ordered sets. Two parts of one branch are compared, and the sets of both made one, by going through the
-// smaller, so that the work grows as n log² n.
+// The writes of a part of the transaction are ordered sets. Two parts of one branch are compared, and the sets of
+// both made one, by going through the smaller, so that the work grows as n log² n.
 func checkOverlap(ctx context.Context, t *mvcc.TxnRequest) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -57,8 +57,8 @@ func (c *overlapCheck) txn(t *mvcc.TxnRequest) error {
 // fewOps is up to how many operations are compared each with each: it costs less than sets.
 const fewOps = 12
 
-// overlapFree decides the common case without building sets: few operations, none of which is a transaction. decided is false if they are
-// others.
+// overlapFree decides the common case without building sets: few operations, none of which is a transaction. decided
+// is false if they are others.
 func overlapFree(ops []mvcc.Op) (free, decided bool) {
 	if len(ops) > fewOps {
 		return false, false
@@ -248,8 +248,8 @@ func (w *writeSet) addDelete(key, end []byte) error {
 	return nil
 }
 
-// intervalOf is an etcd range as an interval: that of a single key has no end, one that ends in "\x00" stands for all keys behind. An inverted range
-// is none.
+// intervalOf is an etcd range as an interval: that of a single key has no end, one that ends in "\x00" stands for all
+// keys behind. An inverted range is none.
 func intervalOf(key, end []byte) (d interval, ok bool) {
 	switch {
 	case len(end) == 0:

@@ -14,7 +14,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestOverlapAgainstPairs compares the check with the plain one below, which looks at every pair, on random transactions over few keys.
+// TestOverlapAgainstPairs compares the check with the plain one below, which looks at every pair, on random
+// transactions over few keys.
 func TestOverlapAgainstPairs(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)
@@ -102,8 +103,8 @@ func showOps(ops []mvcc.Op) (s string) {
 	return s
 }
 
-// putsThenDeletes is a transaction whose first half puts keys in nested transactions and whose second deletes others, ordered so that no early
-// key decides.
+// putsThenDeletes is a transaction whose first half puts keys in nested transactions and whose second deletes others,
+// ordered so that no early key decides.
 func putsThenDeletes(width, each int) *mvcc.TxnRequest {
 	t := &mvcc.TxnRequest{}
 	for i := range 2 * width {
@@ -120,7 +121,8 @@ func putsThenDeletes(width, each int) *mvcc.TxnRequest {
 	return t
 }
 
-// TestOverlapSteps: the work of the check grows as the transaction, and a little more, whatever its shape; it ends when the client has gone.
+// TestOverlapSteps: the work of the check grows as the transaction, and a little more, whatever its shape; it ends
+// when the client has gone.
 func TestOverlapSteps(t *testing.T) {
 	deep := &mvcc.TxnRequest{}
 	for i, at := 0, deep; i < 200; i++ {
@@ -231,8 +233,8 @@ func (d delRange) has(key string) bool {
 	return key >= string(d.key) && key < string(d.end)
 }
 
-// naiveOverlap refuses transactions that could put a key twice, or put and delete it, in one branch: with it a key changes at
-// most once per revision.
+// naiveOverlap refuses transactions that could put a key twice, or put and delete it, in one branch: with it a key
+// changes at most once per revision.
 func naiveOverlap(t *mvcc.TxnRequest) error {
 	for _, ops := range [2][]mvcc.Op{t.Success, t.Failure} {
 		if _, ok := naiveWrites(ops); !ok {
@@ -242,8 +244,8 @@ func naiveOverlap(t *mvcc.TxnRequest) error {
 	return nil
 }
 
-// naiveWrites returns the write set of a list of operations, or false if two of them overlap. The branches of one nested
-// transaction exclude each other and may touch the same keys.
+// naiveWrites returns the write set of a list of operations, or false if two of them overlap. The branches of one
+// nested transaction exclude each other and may touch the same keys.
 func naiveWrites(ops []mvcc.Op) (w naiveSet, ok bool) {
 	w.puts = make(map[string]struct{})
 	for i := range ops {
@@ -275,8 +277,8 @@ func (w *naiveSet) addNested(t *mvcc.TxnRequest) bool {
 	if !ok {
 		return false
 	}
-	// Deletes of keys that an earlier sibling puts: etcd looks the other way round only (v3rpc/key.go checkIntervals) and lets
-	// such a key change twice in one revision.
+	// Deletes of keys that an earlier sibling puts: etcd looks the other way round only (v3rpc/key.go checkIntervals)
+	// and lets such a key change twice in one revision.
 	if w.putWithin(then.dels) || w.putWithin(otherwise.dels) {
 		return false
 	}

@@ -154,8 +154,9 @@ func (r *putRequest) UnmarshalWire(b []byte) error {
 // smallValue is up to which size a value is copied anyway when it is written.
 const smallValue = 512
 
-// ownValue copies the value of a put that is a small part of a message of so many bytes. A larger value lives as long as watches may want its event,
-// counted by its own size: it must not keep alive what else the client has sent, if only in fields that nobody knows.
+// ownValue copies the value of a put that is a small part of a message of so many bytes. A larger value lives as long
+// as watches may want its event, counted by its own size: it must not keep alive what else the client has sent, if
+// only in fields that nobody knows.
 func ownValue(p *mvcc.PutRequest, message int) {
 	if len(p.Value) > smallValue && 2*len(p.Value) < message {
 		p.Value = bytes.Clone(p.Value)
@@ -225,8 +226,8 @@ func decodeDelete(b []byte, r *mvcc.DeleteRequest) error {
 type txnRequest struct {
 	mvcc.TxnRequest
 	size int
-	// max is how many compares and operations it may have over all nesting; 0: any number. Decoding ends at one more, because a few bytes can
-	// hold an operation.
+	// max is how many compares and operations it may have over all nesting; 0: any number. Decoding ends at one more,
+	// because a few bytes can hold an operation.
 	max     int
 	tooMany bool
 }

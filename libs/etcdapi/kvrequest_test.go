@@ -26,8 +26,8 @@ func TestDecodingEnds(t *testing.T) {
 	}
 }
 
-// TestValuesLetGoOfTheirMessages: the value of a put keeps no message alive that is much larger, whatever fills it; one that is most of its message is not
-// copied.
+// TestValuesLetGoOfTheirMessages: the value of a put keeps no message alive that is much larger, whatever fills it;
+// one that is most of its message is not copied.
 func TestValuesLetGoOfTheirMessages(t *testing.T) {
 	field := func(b []byte, num protowire.Number, v []byte) []byte {
 		return protowire.AppendBytes(protowire.AppendTag(b, num, protowire.BytesType), v)

@@ -128,7 +128,8 @@ func (c results) txn(res *mvcc.Result) []byte {
 	return appendTxnBody(b, res)
 }
 
-// boundTxn is as many bytes as the body of a transaction's answer takes at most: an answer of hundreds of megabytes must not grow by being copied.
+// boundTxn is as many bytes as the body of a transaction's answer takes at most: an answer of hundreds of megabytes
+// must not grow by being copied.
 func boundTxn(res *mvcc.Result) int {
 	const opMax = 64 // tags, lengths and numbers of one operation
 	n := opMax

@@ -29,7 +29,8 @@ type MaintenanceStore interface {
 	Sizes() (total, inUse int64)
 	// HashKV hashes the keyspace as it was at rev (0: now). Its errors are those of a read at rev.
 	HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error)
-	// Defragment gives back the space of what has been deleted or replaced. It returns when that is done or ctx has ended.
+	// Defragment gives back the space of what has been deleted or replaced. It returns when that is done or ctx has
+	// ended.
 	Defragment(ctx context.Context) error
 }
 
@@ -129,8 +130,8 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	return resp, nil
 }
 
-// Defragment returns when the store has been compacted, or its caller has gone. Reads and writes go on meanwhile. etcd's answer
-// has no header either.
+// Defragment returns when the store has been compacted, or its caller has gone. Reads and writes go on meanwhile.
+// etcd's answer has no header either.
 func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	if err := s.store.Defragment(ctx); err != nil {
 		return nil, Err(err)

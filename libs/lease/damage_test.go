@@ -12,8 +12,9 @@ import (
 
 var errDamage = &mvcc.Damage{What: "a row", Err: mvcc.ErrCorrupt}
 
-// TestDamagedLease: a lease that damaged data keeps from being revoked holds up nobody: others expire in time, lists and times to live are answered, a renewal is told
-// so and does not make it good again, a revoke of a client too; it is tried again slowly, and goes when the damage is gone.
+// TestDamagedLease: a lease that damaged data keeps from being revoked holds up nobody: others expire in time, lists
+// and times to live are answered, a renewal is told so and does not make it good again, a revoke of a client too; it
+// is tried again slowly, and goes when the damage is gone.
 func TestDamagedLease(t *testing.T) {
 	bubble(t, func(t *testing.T, s *fakeStore, k *Keeper) {
 		var revokes atomic.Int64
@@ -68,7 +69,8 @@ func TestDamagedLease(t *testing.T) {
 	})
 }
 
-// TestDamagedStart: a keeper that cannot read the leases says so to who asks, tries again slowly, and serves when they can be read.
+// TestDamagedStart: a keeper that cannot read the leases says so to who asks, tries again slowly, and serves when
+// they can be read.
 func TestDamagedStart(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newFakeStore()

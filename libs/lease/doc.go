@@ -49,8 +49,8 @@
 // # Failures
 //
 // While the store cannot revoke, expired leases stay and renewals of them wait; they are tried again with growing
-// pauses, one by one and all together. See expire.go for the bounds. A lease that damaged data keeps from being revoked is put aside:
-// it has expired, shows no time left, nobody waits for it, and it holds up no other.
+// pauses, one by one and all together. See expire.go for the bounds. A lease that damaged data keeps from being
+// revoked is put aside: it has expired, shows no time left, nobody waits for it, and it holds up no other.
 //
 // # Testing
 //

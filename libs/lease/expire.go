@@ -18,8 +18,8 @@ const (
 	retryMax = 3 * time.Second // etcd's interval (lessor.go: defaultExpiredleaseRetryInterval)
 	pauseMin = 10 * time.Millisecond
 	pauseMax = time.Second
-	// damagedRetry is how long a lease waits whose rows, or whose keys, cannot be read, and a start that cannot read the leases: each on its own,
-	// since that says nothing of the others.
+	// damagedRetry is how long a lease waits whose rows, or whose keys, cannot be read, and a start that cannot read
+	// the leases: each on its own, since that says nothing of the others.
 	damagedRetry = time.Minute
 )
 
@@ -149,7 +149,8 @@ func (w *worker) succeeded() {
 	w.failures, w.until = 0, 0
 }
 
-// shelve puts an expired lease aside that cannot be revoked because of damaged data. It is neither good nor under way, so that nobody waits for it.
+// shelve puts an expired lease aside that cannot be revoked because of damaged data. It is neither good nor under
+// way, so that nobody waits for it.
 func (w *worker) shelve(e *entry, err error) {
 	k := w.keeper
 	k.count.retriesTotal.Add(1)

@@ -95,8 +95,9 @@ func (o *Options) validate() error {
 }
 
 // Keeper owns the leases of a keyspace: it keeps their deadlines, answers for them, and revokes what has expired. All
-// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait (or fail with mvcc.ErrCorrupt, if damaged data is in the way), and after
-// it has returned they fail with ErrStopped or ErrNotOwner.
+// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait (or fail
+// with mvcc.ErrCorrupt, if damaged data is in the way), and after it has returned they fail with ErrStopped or
+// ErrNotOwner.
 type Keeper struct {
 	store Store
 	opt   Options
@@ -179,8 +180,8 @@ func (k *Keeper) Run(ctx context.Context) error {
 func (k *Keeper) run(ctx context.Context) error {
 	fence, leases, err := k.open(ctx)
 	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, mvcc.ErrCorrupt); attempts++ {
-		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served meanwhile. So it is with damaged
-		// data, but that who asks is told so.
+		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served
+		// meanwhile. So it is with damaged data, but that who asks is told so.
 		if attempts == 1 {
 			k.opt.Logger.Warn("the leases cannot be claimed and loaded yet; will retry", "error", err)
 		}

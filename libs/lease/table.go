@@ -259,8 +259,9 @@ func (t *table) hand(e *entry, work task, due instant) (first bool) {
 	return t.queue.put(e, due)
 }
 
-// shelve ends the operation that holds e's latch, a revoke that cannot be carried out for now: the lease has expired, and is tried again when due.
-// again says that this is not the first time; first, whether the queue has a new first entry.
+// shelve ends the operation that holds e's latch, a revoke that cannot be carried out for now: the lease has expired,
+// and is tried again when due. again says that this is not the first time; first, whether the queue has a new first
+// entry.
 func (t *table) shelve(e *entry, due instant) (first, again bool) {
 	s := t.shard(e.id)
 	s.mu.Lock()

@@ -8,11 +8,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Limits of what the evaluation of one request may visit. A row counts as one, and its value as one for each rowWorth bytes that are read for it.
+// Limits of what the evaluation of one request may visit. A row counts as one, and its value as one for each rowWorth
+// bytes that are read for it.
 const (
-	// requestRowsMax bounds one request: more than a delete of a million keys, and what a scan in memory does in about two seconds.
+	// requestRowsMax bounds one request: more than a delete of a million keys, and what a scan in memory does in
+	// about two seconds.
 	requestRowsMax = 4 << 20
-	// lightRowsMax is what a request may visit in a group with others: about a millisecond. One that needs more goes to the heavy lane.
+	// lightRowsMax is what a request may visit in a group with others: about a millisecond. One that needs more goes
+	// to the heavy lane.
 	lightRowsMax = 2048
 	rowWorth     = 4 << 10
 	// goneEvery is how many rows lie between two looks at whether the client still waits.
@@ -32,15 +35,15 @@ type budget struct {
 	looks int
 	ctx   context.Context // of the request
 	ended *atomic.Bool    // set when nobody waits for it any more; nil: the context tells all
-	// answer is told of the bytes of results before they are gathered; nil: nobody counts. told is how many it has been told of: what is
-	// evaluated again counts once.
+	// answer is told of the bytes of results before they are gathered; nil: nobody counts. told is how many it has
+	// been told of: what is evaluated again counts once.
 	answer   Hold
 	gathered int
 	told     *int
 }
 
-// Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request that writes. Its error ends
-// the request, which has then changed nothing.
+// Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request
+// that writes. Its error ends the request, which has then changed nothing.
 type Hold func(bytes int) error
 
 // allowance is what a request may visit, and what exceeding it ends with.
@@ -71,7 +74,8 @@ func holdOf(m mutation) Hold {
 	return nil
 }
 
-// spend counts a row that has been visited, and bytes of a value that are read for it. Errors: a refusal or errHeavy, errGone.
+// spend counts a row that has been visited, and bytes of a value that are read for it. Errors: a refusal or errHeavy,
+// errGone.
 func (b *budget) spend(bytes int) error {
 	b.left -= 1 + bytes/rowWorth
 	if b.left < 0 {
@@ -96,7 +100,8 @@ func (b *budget) gather(bytes int) error {
 	return nil
 }
 
-// refusal is an error that ends the request under evaluation although it may have changed the group, which is evaluated again without it.
+// refusal is an error that ends the request under evaluation although it may have changed the group, which is
+// evaluated again without it.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }

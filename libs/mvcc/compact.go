@@ -18,7 +18,8 @@ const (
 	removeBytes   = 1 << 20
 )
 
-// damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the damage keeps its space meanwhile.
+// damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the
+// damage keeps its space meanwhile.
 const damagePause = time.Minute
 
 // targetKeepsBytes is how many bytes of replaced values the entry at the compact revision may keep.
@@ -27,13 +28,14 @@ const targetKeepsBytes = 1 << 20
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
 // what was compacted there, and who is further behind has to begin anew.
 //
-// A hub reads the larger values that its watchers want when it applies an entry. One that lags behind by more than the grace may find some gone: it
-// sends such events without prev_kv, and cancels watches whose new value is gone, as after a compaction.
+// A hub reads the larger values that its watchers want when it applies an entry. One that lags behind by more than
+// the grace may find some gone: it sends such events without prev_kv, and cancels watches whose new value is gone, as
+// after a compaction.
 const removeGrace = 5 * time.Second
 
-// Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is done. head is
-// the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, as Put, and with physical ErrCorrupt if the removal has met
-// damaged data: the compaction itself is done then.
+// Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is
+// done. head is the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, as
+// Put, and with physical ErrCorrupt if the removal has met damaged data: the compaction itself is done then.
 func (s *Store) Compact(ctx context.Context, rev int64, physical bool) (head int64, err error) {
 	head, err = s.submitRev(ctx, compaction(rev))
 	if err != nil || !physical {
@@ -132,11 +134,12 @@ func (s *Store) waitRow(ctx context.Context, row []byte, parse func(context.Cont
 	}
 }
 
-// removal is the background work behind compactions: log entries below the compact revision, and the hist rows they name, are
-// deleted in small transactions with a stored cursor, so that it is proportional to the garbage and survives restarts (I4).
-// The entry at the compact revision stays: etcd owes it to a watch that starts there. What it replaced stays for prev_kv if that is little (targetKeepsBytes). Else it
-// goes: nothing at or above the compact revision reads it, and etcd sends that event without prev_kv too. So little is left of what was deleted
-// before a compaction, even if the delete is what the compaction stops at.
+// removal is the background work behind compactions: log entries below the compact revision, and the hist rows they
+// name, are deleted in small transactions with a stored cursor, so that it is proportional to the garbage and
+// survives restarts (I4). The entry at the compact revision stays: etcd owes it to a watch that starts there. What it
+// replaced stays for prev_kv if that is little (targetKeepsBytes). Else it goes: nothing at or above the compact
+// revision reads it, and etcd sends that event without prev_kv too. So little is left of what was deleted before a
+// compaction, even if the delete is what the compaction stops at.
 type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
@@ -186,7 +189,8 @@ func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	return r.target, r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone. Errors: ErrClosed (that will not happen in this run), ErrCorrupt (nor soon), the context's.
+// wait returns when all entries below rev are gone. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
+// (nor soon), the context's.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()
@@ -276,8 +280,8 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
 	}
 }
 
-// awaitFollower returns when whoever is fed has come to a revision, or after followedMax: a watcher that was at the head when a compaction was set
-// is not to lose by it what it has not been sent.
+// awaitFollower returns when whoever is fed has come to a revision, or after followedMax: a watcher that was at the
+// head when a compaction was set is not to lose by it what it has not been sent.
 func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 	if s.o.Followed == nil {
 		return
@@ -290,8 +294,8 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 // errNothing says that there is nothing to remove.
 var errNothing = errors.New("mvcc: nothing to remove")
 
-// removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced; it returns up to where it has come, and
-// whether that was all.
+// removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced;
+// it returns up to where it has come, and whether that was all.
 func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, err error) {
 	var b removalBatch
 	var features Features
@@ -339,9 +343,9 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 	return b.next, b.whole, err
 }
 
-// removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist rows of their events, and the
-// values that they replaced. Of an entry with more events than fit into a batch the events go first, in several, and the entry with the last: its
-// first events that are gone are counted in a row.
+// removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist
+// rows of their events, and the values that they replaced. Of an entry with more events than fit into a batch the
+// events go first, in several, and the entry with the last: its first events that are gone are counted in a row.
 type removalBatch struct {
 	s       *Store
 	clears  []engine.Range // rows: one if End is nil

@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// allHold says that all compares hold. Each range is scanned once, however many compares are about it, and no further than
-// the first key that fails one.
+// allHold says that all compares hold. Each range is scanned once, however many compares are about it, and no further
+// than the first key that fails one.
 func (g *group) allHold(ctx context.Context, compares []Compare) (bool, error) {
 	var ranges rangeCompares
 	for i := range compares {
@@ -51,8 +51,8 @@ func (r *rangeCompares) add(c *Compare) {
 	r.order[i] = append(r.order[i], c)
 }
 
-// holds evaluates compares of one range: for every key in it, or for one zero record if there is none; a value that is not
-// there never compares (etcd: "no way to represent missing value").
+// holds evaluates compares of one range: for every key in it, or for one zero record if there is none; a value that
+// is not there never compares (etcd: "no way to represent missing value").
 func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) {
 	ok = true
 	found := false

@@ -10,8 +10,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Damaged data: rows that the engine cannot read, and rows that do not decode. Whoever meets it gets an ErrCorrupt, at once and without a retry, and nobody else
-// does: a group leaves the requests out that were hit (see group.load and lane.sidestep). All of it is told to Options.OnDamage, what background work meets too.
+// Damaged data: rows that the engine cannot read, and rows that do not decode. Whoever meets it gets an ErrCorrupt,
+// at once and without a retry, and nobody else does: a group leaves the requests out that were hit (see group.load
+// and lane.sidestep). All of it is told to Options.OnDamage, what background work meets too.
 
 // Damage is an ErrCorrupt that says what could not be read.
 type Damage struct {
@@ -28,7 +29,8 @@ func (d *Damage) Is(target error) bool { return target == ErrCorrupt || target =
 // Unwrap returns the cause.
 func (d *Damage) Unwrap() error { return d.Err }
 
-// File is the name of the engine's file that is damaged, or "" if it is not known, or if it is a row that does not decode.
+// File is the name of the engine's file that is damaged, or "" if it is not known, or if it is a row that does not
+// decode.
 func (d *Damage) File() string {
 	if e, ok := errors.AsType[*engine.Damage](d.Err); ok {
 		return e.File

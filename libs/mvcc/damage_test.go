@@ -96,7 +96,8 @@ const (
 	oldLease   = 7
 )
 
-// touching are the requests that need the row of key d, changed those of them that have changed something before they find out.
+// touching are the requests that need the row of key d, changed those of them that have changed something before they
+// find out.
 func touching() (all []operation) {
 	d := []byte(damagedKey)
 	putB := mvcc.Op{Put: &mvcc.PutRequest{Key: []byte("b"), Value: []byte("wrong")}}
@@ -171,7 +172,8 @@ func wantDamage(t *testing.T, what string, err error) {
 	}
 }
 
-// TestDamagedRow: a request that needs a damaged row fails with ErrCorrupt at once, whatever it is, and changes nothing; all others succeed.
+// TestDamagedRow: a request that needs a damaged row fails with ErrCorrupt at once, whatever it is, and changes
+// nothing; all others succeed.
 func TestDamagedRow(t *testing.T) {
 	for _, v := range variants() {
 		t.Run(v.name, func(t *testing.T) {
@@ -185,8 +187,8 @@ func TestDamagedRow(t *testing.T) {
 				if s.reports.Load() == reports {
 					t.Errorf("%s: nobody was told", op.name)
 				}
-				// One transaction, one more where it has changed its group, one where the first was at hand, and one where it went to the
-				// heavy lane.
+				// One transaction, one more where it has changed its group, one where the first was at hand, and one
+				// where it went to the heavy lane.
 				if n := s.begins.Load() - begins; n > 4 {
 					t.Errorf("%s took %d transactions", op.name, n)
 				}
@@ -211,8 +213,8 @@ func TestDamagedRow(t *testing.T) {
 	}
 }
 
-// TestDamageInGroup: in a group with sound requests those that are hit are left out, and the others carried out, with a bounded number of further
-// transactions.
+// TestDamageInGroup: in a group with sound requests those that are hit are left out, and the others carried out, with
+// a bounded number of further transactions.
 func TestDamageInGroup(t *testing.T) {
 	for _, v := range []variant{
 		{"dense", pebble.Options{}, mvcc.Options{}},
@@ -332,8 +334,8 @@ func TestDamagedTables(t *testing.T) {
 	}
 }
 
-// TestDamagedLog: history up to the damage is read; at the damage ReadLog fails; behind it history is read again. A removal that meets it says so to who waits
-// for it, and stops nobody.
+// TestDamagedLog: history up to the damage is read; at the damage ReadLog fails; behind it history is read again. A
+// removal that meets it says so to who waits for it, and stops nobody.
 func TestDamagedLog(t *testing.T) {
 	v := variants()[0]
 	s := openDamaged(t, v)

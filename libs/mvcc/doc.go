@@ -9,33 +9,37 @@
 // before its commit, so evaluation works with pending ones (revlog.Pending: the request's index in the group), which are settled
 // from the commit's stamp.
 //
-// A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the rest.
-// A request that meets damaged data is answered so; the group goes on without it (damage.go). An unknown outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
-// while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys never go to two
-// lanes at once: they stand in a line at each key (schedule.go), and cost nothing until their turn comes, however many wait.
-// A request that has been answered because its client has gone or its time is over leaves the queue within a sweep (250 ms).
-// While the engine is known to be out of reach (a group has tried for a second, outageAfter) that time is a second instead of seven, and a group is tried once;
-// the first commit ends it.
+// A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the
+// rest. A request that meets damaged data is answered so; the group goes on without it (damage.go). An unknown
+// outcome is resolved by the lane's own row (I5). On an engine that is pipelined the lane evaluates the next group
+// while the last one syncs; on others several lanes keep groups in flight, and requests that touch the same keys
+// never go to two lanes at once: they stand in a line at each key (schedule.go), and cost nothing until their turn
+// comes, however many wait. A request that has been answered because its client has gone or its time is over leaves
+// the queue within a sweep (250 ms). While the engine is known to be out of reach (a group has tried for a second,
+// outageAfter) that time is a second instead of seven, and a group is tried once; the first commit ends it.
 //
 // On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
 //
-// What the evaluation of one request may visit is bounded (budget.go), and it ends when nobody waits for the request any more. Where a single lane is
-// pipelined, a request that visits more than a millisecond's worth of rows leaves its group for the heavy lane (heavy.go), which evaluates it beside the groups of
-// the first and holds that one up only for the commit; conflicts between the two are the engine's to find.
+// What the evaluation of one request may visit is bounded (budget.go), and it ends when nobody waits for the request
+// any more. Where a single lane is pipelined, a request that visits more than a millisecond's worth of rows leaves
+// its group for the heavy lane (heavy.go), which evaluates it beside the groups of the first and holds that one up
+// only for the commit; conflicts between the two are the engine's to find.
 //
 // What all requests of a group are sure to need is read together before the first is evaluated (ahead.go): on a remote
 // engine a read by itself is a round trip, so that nothing may read key by key.
 //
 // # Reads
 //
-// A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows for large
-// values; at an older revision it merges them with the hist rows, whose values lie in the log if they are small, and else in the val rows in
-// which they always were. A list that outlives its snapshot goes on in a new one as of the same revision.
+// A read takes a snapshot of durable state and never waits for a sync. At the head it reads idx rows, and val rows
+// for large values; at an older revision it merges them with the hist rows, whose values lie in the log if they are
+// small, and else in the val rows in which they always were. A list that outlives its snapshot goes on in a new one
+// as of the same revision.
 //
 // # Formats
 //
-// What rows may be beyond format 1 is a set of Features of the keyspace. A group writes as the features of the state say that it is evaluated in; a read takes every row as it
-// is. Setting a feature (Activate) conflicts with every group under way. A Store of an earlier release then cannot read the head, and answers nothing.
+// What rows may be beyond format 1 is a set of Features of the keyspace. A group writes as the features of the state
+// say that it is evaluated in; a read takes every row as it is. Setting a feature (Activate) conflicts with every
+// group under way. A Store of an earlier release then cannot read the head, and answers nothing.
 //
 // # Invariants
 //
@@ -55,18 +59,20 @@
 //
 // # Concurrency
 //
-// Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it lands. Locks
-// (queue, removal, countMemo) are leaves: nothing is called while one is held. The exception is runway.turn, which a lane and its heavy lane hold while
-// they make the order of commits. A Hold of a request that writes is called by a lane: it must not wait.
+// Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it
+// lands. Locks (queue, removal, countMemo) are leaves: nothing is called while one is held. The exception is
+// runway.turn, which a lane and its heavy lane hold while they make the order of commits. A Hold of a request that
+// writes is called by a lane: it must not wait.
 //
 // # Testing
 //
 // TestRoundTrips holds every operation to the round trips that docs/round-trips.md allows it on a remote engine.
-// TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense engine, with
-// tiny chunks, and on one that behaves like FoundationDB. TestBadDays runs concurrent clients over every fault that the engine
-// may have (libs/engine/faults) and over restarts; what they were told is then held against the log. The checker behind it
-// (fsck_test.go) knows docs/formats.md and nothing of this package: after a test it reads all rows, checks that they agree with one
-// another, and that each readable revision is what undoing the log from the head gives. TestOvertaken holds a request
-// before its commit while another pod changes what it has read, TestActivationOvertakes while another activates features; TestOutOfDate lets it begin on a state that lacks another's writes. tests/faults and tests/robustness drive the package under etcd's
-// own validators.
+// TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense
+// engine, with tiny chunks, and on one that behaves like FoundationDB. TestBadDays runs concurrent clients over every
+// fault that the engine may have (libs/engine/faults) and over restarts; what they were told is then held against the
+// log. The checker behind it (fsck_test.go) knows docs/formats.md and nothing of this package: after a test it reads
+// all rows, checks that they agree with one another, and that each readable revision is what undoing the log from the
+// head gives. TestOvertaken holds a request before its commit while another pod changes what it has read,
+// TestActivationOvertakes while another activates features; TestOutOfDate lets it begin on a state that lacks
+// another's writes. tests/faults and tests/robustness drive the package under etcd's own validators.
 package mvcc

@@ -354,7 +354,8 @@ func (f *fsck) events(p []byte, rev int64) (events []fsckEvent) {
 	return events
 }
 
-// goneInPart says that a removal has already taken what an event of an entry names: the entry is gone with the last of them.
+// goneInPart says that a removal has already taken what an event of an entry names: the entry is gone with the last
+// of them.
 func (f *fsck) goneInPart(rev int64, event int) bool {
 	return f.part[0] == rev && int64(event) < f.part[1]
 }

@@ -330,8 +330,8 @@ func (st *keyState) kv() KV {
 	return KV{Key: st.key, Value: st.val, Create: st.rec.create, Mod: st.rec.mod, Version: st.rec.version, Lease: st.rec.lease}
 }
 
-// replaced is the version that an event replaces, as the event has it. The value of an inline one is copied into the log; of another it is
-// there only if somebody has asked for it, and then in memory that outlives the transaction.
+// replaced is the version that an event replaces, as the event has it. The value of an inline one is copied into the
+// log; of another it is there only if somebody has asked for it, and then in memory that outlives the transaction.
 func (g *group) replaced(st *keyState) KV {
 	kv := st.kv()
 	if st.rec.inline() || !g.apart() {

@@ -8,11 +8,12 @@ import (
 	"time"
 )
 
-// The heavy lane runs the requests that visit too much for a group with others, one at a time: it evaluates them beside the
-// groups of the other lane and holds that one up only while it commits. Whatever has been committed meanwhile and touches what
-// a request has read is a conflict, as between two processes; after two in a row the request is evaluated while the other lane
-// waits, and after that the heavy lane rests. There is one where a single lane is pipelined. Other engines run several lanes, in which a
-// heavy request holds up those behind it that touch the same keys.
+// The heavy lane runs the requests that visit too much for a group with others, one at a time: it evaluates them
+// beside the groups of the other lane and holds that one up only while it commits. Whatever has been committed
+// meanwhile and touches what a request has read is a conflict, as between two processes; after two in a row the
+// request is evaluated while the other lane waits, and after that the heavy lane rests. There is one where a single
+// lane is pipelined. Other engines run several lanes, in which a heavy request holds up those behind it that touch
+// the same keys.
 
 const (
 	// heavyMax and heavyBytesMax bound the requests that wait for the heavy lane, in number and bytes.
@@ -25,8 +26,8 @@ const (
 
 // runway is the way to disk of a lane, and of its heavy lane.
 type runway struct {
-	// turn is held while the order of commits is made: from the beginning of a group to its place in flights; by the heavy lane only
-	// from its commit on, unless it is exclusive.
+	// turn is held while the order of commits is made: from the beginning of a group to its place in flights; by the
+	// heavy lane only from its commit on, unless it is exclusive.
 	turn    sync.Mutex
 	flights chan *flight // groups on their way to disk, to the landing goroutine; nil: the engine is not pipelined
 	flying  atomic.Int32
@@ -36,7 +37,8 @@ type runway struct {
 	heavyBytes atomic.Int64
 }
 
-// startHeavy starts the heavy lane if there is to be one, and returns what ends it when nothing is handed over any more.
+// startHeavy starts the heavy lane if there is to be one, and returns what ends it when nothing is handed over any
+// more.
 func (l *lane) startHeavy() (end func()) {
 	if !l.s.limits.Pipelined || l.s.o.Lanes > 1 {
 		return func() {}

@@ -52,8 +52,8 @@ func existing(key, end string) mvcc.Compare {
 	return mvcc.Compare{Key: []byte(key), End: []byte(end), Target: mvcc.CompareVersion, Result: mvcc.Greater}
 }
 
-// TestOthersGoOn: while a request scans for long, or is held up at it, other clients write, also to keys that it has read; it
-// is then evaluated again and sees them. All kinds of request that scan.
+// TestOthersGoOn: while a request scans for long, or is held up at it, other clients write, also to keys that it has
+// read; it is then evaluated again and sees them. All kinds of request that scan.
 func TestOthersGoOn(t *testing.T) {
 	const keys = 100
 	for name, heavy := range map[string]func(context.Context, *mvcc.Store) (int64, error){
@@ -155,8 +155,8 @@ func TestHeavyEnds(t *testing.T) {
 	check(t, e, s, nil, false).checkReads(s, 100)
 }
 
-// TestRequestRows: a request that visits more than it may is refused and changes nothing, whatever it visits them for; the others of its
-// group do not suffer.
+// TestRequestRows: a request that visits more than it may is refused and changes nothing, whatever it visits them
+// for; the others of its group do not suffer.
 func TestRequestRows(t *testing.T) {
 	for _, dense := range []bool{true, false} {
 		t.Run(fmt.Sprint("dense ", dense), func(t *testing.T) {
@@ -202,7 +202,8 @@ func TestRequestRows(t *testing.T) {
 	}
 }
 
-// TestComparesScanOnce: a range is scanned once for all compares of it, and no further than the first key that fails one.
+// TestComparesScanOnce: a range is scanned once for all compares of it, and no further than the first key that fails
+// one.
 func TestComparesScanOnce(t *testing.T) {
 	g, s, _ := openScanned(t, mvcc.Options{})
 	fill(t, s, 300)

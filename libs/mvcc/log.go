@@ -110,8 +110,8 @@ func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries,
 	return payloads, head + 1, nil
 }
 
-// visitLog calls visit with the stamp and the payload of each entry, put together from its chunks, and with what its rows count as in the live
-// bytes, until visit returns false. The payload is the visitor's to keep.
+// visitLog calls visit with the stamp and the payload of each entry, put together from its chunks, and with what its
+// rows count as in the live bytes, until visit returns false. The payload is the visitor's to keep.
 func (s *Store) visitLog(it engine.Iterator, visit func(st engine.Stamp, payload []byte, live int64) (bool, error)) error {
 	at := s.rows.logStampAt()
 	for it.Next() {

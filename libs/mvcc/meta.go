@@ -40,8 +40,8 @@ type Meta struct {
 	Features   Features // when it was opened; see Store.Features
 }
 
-// metaLen is the keyspace row of formatBare: stamp, format (1), shift (1), chunk bytes (4), cluster id (8). featuresLen is what
-// formatFeatures adds.
+// metaLen is the keyspace row of formatBare: stamp, format (1), shift (1), chunk bytes (4), cluster id (8).
+// featuresLen is what formatFeatures adds.
 const (
 	metaLen     = engine.StampLen + 1 + 1 + 4 + 8
 	featuresLen = 8

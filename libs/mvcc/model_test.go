@@ -379,7 +379,8 @@ func (d *driver) log() {
 	d.equal("log", atCompact(got, d.m.compact), atCompact(want, d.m.compact))
 }
 
-// atCompact leaves the previous versions out of the entry at the compact revision: they go with the compaction, sooner or later.
+// atCompact leaves the previous versions out of the entry at the compact revision: they go with the compaction,
+// sooner or later.
 func atCompact(log []revlog.Entry, compact int64) []revlog.Entry {
 	log = slices.Clone(log)
 	for i := range log {

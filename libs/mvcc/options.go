@@ -47,12 +47,12 @@ type Options struct {
 	// return quickly. It tells that there is something new, not what.
 	Committed func()
 
-	// Followed, if set, tells the revision up to which whoever gets Feed has read the values that entries name. Removal waits for it, for followedMax
-	// at most.
+	// Followed, if set, tells the revision up to which whoever gets Feed has read the values that entries name.
+	// Removal waits for it, for followedMax at most.
 	Followed func() int64
 
-	// OnDamage, if set, is told of data that cannot be read or decoded, whoever has met it: from any goroutine. It must return quickly and must not
-	// call the Store.
+	// OnDamage, if set, is told of data that cannot be read or decoded, whoever has met it: from any goroutine. It
+	// must return quickly and must not call the Store.
 	OnDamage func(err error)
 
 	// NoRemoval leaves it to somebody else to remove what compactions no longer need: see Store.RemoveCompacted.
@@ -67,10 +67,11 @@ type Options struct {
 	GroupMax   int
 	GroupBytes int
 
-	// RequestRows is how many rows the evaluation of one request that writes may visit (default 4 Mi); one that needs more is refused
-	// with ErrTooLarge. A value that is read counts as a row for each 4 KiB.
+	// RequestRows is how many rows the evaluation of one request that writes may visit (default 4 Mi); one that needs
+	// more is refused with ErrTooLarge. A value that is read counts as a row for each 4 KiB.
 	RequestRows int
-	// LightRows is how many of them a request may visit in a group with others where there is a heavy lane (default 2048).
+	// LightRows is how many of them a request may visit in a group with others where there is a heavy lane (default
+	// 2048).
 	LightRows int
 
 	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine years); it is
@@ -85,13 +86,15 @@ type Options struct {
 	// Features are those of a new keyspace, with NoFeatures none; the default is FeaturesAll.
 	Features   Features
 	NoFeatures bool
-	// Activate are features that a keyspace which exists gets now: see Store.Activate. FeatureSizes is left out unless the engine is embedded.
+	// Activate are features that a keyspace which exists gets now: see Store.Activate. FeatureSizes is left out
+	// unless the engine is embedded.
 	Activate Features
 
-	// Quota bounds the live bytes (see Store.LiveBytes): a request that needs space and would bring them above it is refused with ErrNoSpace. 0: no bound.
-	// It needs FeatureSizes.
+	// Quota bounds the live bytes (see Store.LiveBytes): a request that needs space and would bring them above it is
+	// refused with ErrNoSpace. 0: no bound. It needs FeatureSizes.
 	Quota int64
-	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return quickly.
+	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return
+	// quickly.
 	OverQuota func()
 
 	// CloseGrace is how long Close waits for writes under way (default 5 s).

@@ -15,8 +15,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestOutage: in an outage, whether the engine refuses or does not answer, all writes end with ErrUnavailable; those that come when it
-// is known do so in little more than a second, however many have come before; and after it writes succeed. The clock is the bubble's.
+// TestOutage: in an outage, whether the engine refuses or does not answer, all writes end with ErrUnavailable; those
+// that come when it is known do so in little more than a second, however many have come before; and after it writes
+// succeed. The clock is the bubble's.
 func TestOutage(t *testing.T) {
 	const queueMax = 40
 	for _, lanes := range []int{1, 3} {

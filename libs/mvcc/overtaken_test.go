@@ -28,8 +28,8 @@ func holdCommit() (o faults.Options, arm func(), entered, release chan struct{})
 	return o, func() { shut.Store(true) }, entered, release
 }
 
-// TestListOvertakenByCompaction: a list that has to go on in a new snapshot, and finds that its revision has been compacted and
-// what it needs removed meanwhile, fails. What it has visited before is right.
+// TestListOvertakenByCompaction: a list that has to go on in a new snapshot, and finds that its revision has been
+// compacted and what it needs removed meanwhile, fails. What it has visited before is right.
 func TestListOvertakenByCompaction(t *testing.T) {
 	const keys, seen = 270, 5 // more than a page, which is read at once
 	for _, v := range faultVariants()[:3] {
@@ -78,8 +78,8 @@ func TestListOvertakenByCompaction(t *testing.T) {
 	}
 }
 
-// TestSweepSparesBusyLanes: a commit row that is written while a sweep is about to delete it stays. Its lane may be about to read
-// it back: it would take a commit of unknown outcome for one that has not happened, and repeat it.
+// TestSweepSparesBusyLanes: a commit row that is written while a sweep is about to delete it stays. Its lane may be
+// about to read it back: it would take a commit of unknown outcome for one that has not happened, and repeat it.
 func TestSweepSparesBusyLanes(t *testing.T) {
 	inner, ctx := openEngine(t, fdb), t.Context()
 	held, arm, entered, release := holdCommit()
@@ -131,8 +131,8 @@ func TestSweepSparesBusyLanes(t *testing.T) {
 	check(t, inner, reader, nil, false)
 }
 
-// TestRemovalNeverGoesBack: a pod that removes entries and is overtaken by another leaves the other's cursor where it is. Whoever
-// follows the log relies on it: below are gaps, and above are none.
+// TestRemovalNeverGoesBack: a pod that removes entries and is overtaken by another leaves the other's cursor where it
+// is. Whoever follows the log relies on it: below are gaps, and above are none.
 func TestRemovalNeverGoesBack(t *testing.T) {
 	inner, ctx := openEngine(t, fdb), t.Context()
 	held, arm, entered, release := holdCommit()
@@ -168,7 +168,8 @@ func TestRemovalNeverGoesBack(t *testing.T) {
 	check(t, inner, fast, nil, true)
 }
 
-// TestRevokeSeesItsGroup: a revoke deletes what is attached after the requests before it in its group, neither more nor less.
+// TestRevokeSeesItsGroup: a revoke deletes what is attached after the requests before it in its group, neither more
+// nor less.
 func TestRevokeSeesItsGroup(t *testing.T) {
 	for _, engine := range []pebble.Options{{}, fdb} {
 		t.Run(fmt.Sprint("dense ", !engine.Sparse), func(t *testing.T) {

@@ -132,8 +132,9 @@ func (q *queue) wakeLast() {
 	}
 }
 
-// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps, and takes them out of the queue.
-// A group may have them: their outcome stays unknown to their callers. One goroutine at a time may call it.
+// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps, and takes them
+// out of the queue. A group may have them: their outcome stays unknown to their callers. One goroutine at a time may
+// call it.
 func (q *queue) sweep() {
 	q.mu.Lock()
 	open := q.open
@@ -213,8 +214,8 @@ func (q *queue) remove(dead []*request) {
 	q.wakeLast()
 }
 
-// putBack returns requests of a lane to the front: they have been taken, but another group must run first. Those that have ended
-// meanwhile are dropped.
+// putBack returns requests of a lane to the front: they have been taken, but another group must run first. Those that
+// have ended meanwhile are dropped.
 func (q *queue) putBack(reqs []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

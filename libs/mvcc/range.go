@@ -330,8 +330,8 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 	}
 }
 
-// renew is refresh for a list whose reader is good still, but holds much: if a compaction has come to the list's revision meanwhile, it goes on where it is, as
-// etcd's lists do.
+// renew is refresh for a list whose reader is good still, but holds much: if a compaction has come to the list's
+// revision meanwhile, it goes on where it is, as etcd's lists do.
 func (q *query) renew(ctx context.Context) error {
 	fresh, err := q.s.eng.Snapshot(ctx)
 	if err != nil {

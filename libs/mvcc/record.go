@@ -114,8 +114,8 @@ func parseRecord(b []byte, refs revlog.Refs, r *record) error {
 	return nil
 }
 
-// replaced is what a hist row says: the version that the request of its stamp replaced or deleted, and where its value lies: at an offset
-// in that request's log entry, or at one of the marks below.
+// replaced is what a hist row says: the version that the request of its stamp replaced or deleted, and where its
+// value lies: at an offset in that request's log entry, or at one of the marks below.
 type replaced struct {
 	create, mod, version, lease int64
 	at, size                    int
@@ -145,7 +145,8 @@ func replacedBytes(p *revlog.KV, at revlog.PrevAt) int {
 	return at.Refs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) + uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
 }
 
-// prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log entry if it were inline.
+// prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log
+// entry if it were inline.
 func prevOffset(p *revlog.KV, offset int) int {
 	switch p.Place {
 	case revlog.PlaceOwn:

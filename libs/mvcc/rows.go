@@ -91,7 +91,8 @@ func (r rows) valOld(dst, key []byte, chunk int) []byte {
 	return binary.BigEndian.AppendUint16(r.val(dst, key), uint16(chunk))
 }
 
-// valChunk is the row of a chunk of the value that the request of a stamp wrote. The stamp ends valStampEnd before the row's end.
+// valChunk is the row of a chunk of the value that the request of a stamp wrote. The stamp ends valStampEnd before
+// the row's end.
 func (r rows) valChunk(dst, key []byte, st engine.Stamp, chunk int) []byte {
 	return binary.BigEndian.AppendUint16(st.Append(r.val(dst, key)), uint16(chunk))
 }

@@ -7,20 +7,23 @@ import (
 	"github.com/google/btree"
 )
 
-// spansMax bounds the ranges that the requests of a schedule have, unless a single request has more. Each stands in the line of every
-// key in it that others name, so that the lines are bounded too.
+// spansMax bounds the ranges that the requests of a schedule have, unless a single request has more. Each stands in
+// the line of every key in it that others name, so that the lines are bounded too.
 const spansMax = 32
 
-// schedule is the order in which requests go to several lanes: two that touch a key in common go in the order in which they came,
-// and never to two lanes at once; of those that may go the oldest goes first. It is a pure core: no lock, no clock.
+// schedule is the order in which requests go to several lanes: two that touch a key in common go in the order in
+// which they came, and never to two lanes at once; of those that may go the oldest goes first. It is a pure core: no
+// lock, no clock.
 //
-// A request stands in a line at each key that it names. It may go when it is the first in all its lines and no lane holds one of
-// these keys, or the lane that asks is the one that takes them in the same group. So a request that waits costs nothing until the
-// one before it at one of its keys has gone: it is looked at once for each of its keys, however many wait.
+// A request stands in a line at each key that it names. It may go when it is the first in all its lines and no lane
+// holds one of these keys, or the lane that asks is the one that takes them in the same group. So a request that
+// waits costs nothing until the one before it at one of its keys has gone: it is looked at once for each of its keys,
+// however many wait.
 //
-// A range names the key where it begins, and stands in the lines of all keys in it that there are: two ranges overlap if one of them
-// contains the beginning of the other. A line that comes to be within a range begins with the requests that have it. Beyond spansMax
-// ranges the next request with one waits at a gate, and behind it, in order, all that come after it, until ranges have gone.
+// A range names the key where it begins, and stands in the lines of all keys in it that there are: two ranges overlap
+// if one of them contains the beginning of the other. A line that comes to be within a range begins with the requests
+// that have it. Beyond spansMax ranges the next request with one waits at a gate, and behind it, in order, all that
+// come after it, until ranges have gone.
 type schedule struct {
 	lines   *btree.BTreeG[*line] // at the keys that requests name, which wait or are in flight
 	ready   turns                // those that may go to any lane
@@ -230,8 +233,8 @@ func (s *schedule) hold(l *line, lane int) {
 	}
 }
 
-// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes unless a single one is
-// larger.
+// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes unless a
+// single one is larger.
 func (s *schedule) pick(lane, limit, bytes int) (into []*request) {
 	s.picks++
 	var mine turns // those that wait for nothing but what this group holds

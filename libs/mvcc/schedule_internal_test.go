@@ -50,8 +50,8 @@ func (f *footprint) rangesHit(o *footprint) bool {
 	return false
 }
 
-// plainSchedule is what schedule does, said plainly: it walks all requests that wait, in their order, and passes over those that touch a
-// key of a group in flight in another lane or of a request that it has passed over.
+// plainSchedule is what schedule does, said plainly: it walks all requests that wait, in their order, and passes over
+// those that touch a key of a group in flight in another lane or of a request that it has passed over.
 type plainSchedule struct {
 	reqs  []*request
 	foots map[*request]*footprint
@@ -192,8 +192,8 @@ func TestScheduleLikePlainOne(t *testing.T) {
 	})
 }
 
-// TestScheduleGate: with a gate for few ranges, too, what touches a key in common goes in order and never to two lanes at once, what
-// nobody waits for leaves, and something may go whenever nothing is in flight.
+// TestScheduleGate: with a gate for few ranges, too, what touches a key in common goes in order and never to two
+// lanes at once, what nobody waits for leaves, and something may go whenever nothing is in flight.
 func TestScheduleGate(t *testing.T) {
 	const lanes, requests = 3, 60
 	seed := uint64(time.Now().UnixNano())
@@ -263,8 +263,8 @@ func TestScheduleGate(t *testing.T) {
 	}
 }
 
-// TestScheduleSteps: what a request costs does not depend on how many wait, on one key or on many, with a range behind each
-// hundredth, or all in the lines of one range.
+// TestScheduleSteps: what a request costs does not depend on how many wait, on one key or on many, with a range
+// behind each hundredth, or all in the lines of one range.
 func TestScheduleSteps(t *testing.T) {
 	const lanes, group = 4, 32
 	run := func(n int, request func(i int) mutation) float64 {

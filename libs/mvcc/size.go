@@ -30,9 +30,10 @@ type rangeSizer interface {
 	RangeSize(ctx context.Context, begin, end []byte) (int64, error)
 }
 
-// Sizes returns the engine's size on disk in bytes, and the live bytes (LiveBytes, or an estimate without FeatureSizes). Where the engine is shared with others
-// (FoundationDB) the first is its estimate of the keyspace, history and log included, before replication, and the second at most that
-// old (sizeAge) or the same. Zeros: the engine does not know.
+// Sizes returns the engine's size on disk in bytes, and the live bytes (LiveBytes, or an estimate without
+// FeatureSizes). Where the engine is shared with others (FoundationDB) the first is its estimate of the keyspace,
+// history and log included, before replication, and the second at most that old (sizeAge) or the same. Zeros: the
+// engine does not know.
 func (s *Store) Sizes() (total, inUse int64) {
 	switch z := s.eng.(type) {
 	case Sizer:
@@ -60,9 +61,10 @@ type liveBytes struct {
 	last     rangeSize    // if there are other writers
 }
 
-// LiveBytes returns the bytes of all that can still be read: keys and values of the rows of current and old versions, of the log and of leases,
-// before any compression. Deleted and replaced versions count until a compaction has removed them. It is exact, in the state of a moment ago (on a shared
-// engine sizeAge old at most); 0 without FeatureSizes.
+// LiveBytes returns the bytes of all that can still be read: keys and values of the rows of current and old versions,
+// of the log and of leases, before any compression. Deleted and replaced versions count until a compaction has
+// removed them. It is exact, in the state of a moment ago (on a shared engine sizeAge old at most); 0 without
+// FeatureSizes.
 func (s *Store) LiveBytes() int64 {
 	switch {
 	case !s.Features().Has(FeatureSizes):
@@ -161,8 +163,8 @@ func (s *Store) reserve(r *request, n int64) error {
 	return nil
 }
 
-// release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has landed, which may write it
-// still.
+// release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has
+// landed, which may write it still.
 func (r *request) release() {
 	if r.space != nil {
 		r.space.Add(-r.reserved.Swap(0))

@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// TestSortStable compares with the library's sort, over sizes with one run, whole runs and pieces of runs, and ends when the context has.
+// TestSortStable compares with the library's sort, over sizes with one run, whole runs and pieces of runs, and ends
+// when the context has.
 func TestSortStable(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Log("seed", seed)

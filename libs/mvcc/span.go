@@ -35,8 +35,8 @@ func (g *group) keep(st *keyState) (*keyState, error) {
 	return kept, kept.init(row, g.s.refs)
 }
 
-// walk visits the live keys of a range in order, as the group sees them. What visit is shown is valid during the call only: see keep.
-// visit may end the walk with errStop. Each row counts in the request's budget.
+// walk visits the live keys of a range in order, as the group sees them. What visit is shown is valid during the call
+// only: see keep. visit may end the walk with errStop. Each row counts in the request's budget.
 func (g *group) walk(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
 	err := g.walkRows(ctx, key, end, func(st *keyState) error {
 		if err := g.budget.spend(0); err != nil || !st.live {

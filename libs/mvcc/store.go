@@ -150,16 +150,18 @@ func (s *Store) sweep(ctx context.Context) {
 	}
 }
 
-// closeGrace is how long Close waits for writes under way, and closeGiveUp how much longer for an engine that does not even answer
-// that they have failed. An engine that cannot be reached, or has no space, would let them wait for ever.
+// closeGrace is how long Close waits for writes under way, and closeGiveUp how much longer for an engine that does
+// not even answer that they have failed. An engine that cannot be reached, or has no space, would let them wait for
+// ever.
 const (
 	closeGrace  = 5 * time.Second
 	closeGiveUp = 500 * time.Millisecond
 )
 
-// Close refuses new writes, waits for those under way and stops the Store's goroutines. Writes that the engine has not
-// answered after Options.CloseGrace fail with ErrUnavailable: their outcome is unknown. Reads must have ended. It returns within
-// CloseGrace and half a second; the error says that the engine has kept a goroutine for longer than that.
+// Close refuses new writes, waits for those under way and stops the Store's goroutines. Writes that the engine has
+// not answered after Options.CloseGrace fail with ErrUnavailable: their outcome is unknown. Reads must have ended. It
+// returns within CloseGrace and half a second; the error says that the engine has kept a goroutine for longer than
+// that.
 func (s *Store) Close() error {
 	s.queue.close()
 	s.stop()
@@ -182,13 +184,14 @@ func (s *Store) Close() error {
 
 // Defragmenter is what an engine that can compact its files offers beside engine.Store.
 type Defragmenter interface {
-	// Defragment makes what has been deleted or replaced leave the disk. It returns when that is done or ctx has ended; reads and
-	// writes go on meanwhile. Errors: engine.ErrNoSpace, engine.ErrUnavailable, engine.ErrClosed, the context's.
+	// Defragment makes what has been deleted or replaced leave the disk. It returns when that is done or ctx has
+	// ended; reads and writes go on meanwhile. Errors: engine.ErrNoSpace, engine.ErrUnavailable, engine.ErrClosed,
+	// the context's.
 	Defragment(ctx context.Context) error
 }
 
-// Defragment has the engine give back what compactions have freed, and returns when that is done; at once on an engine that does so
-// by itself. Errors: ErrNoSpace, ErrUnavailable, ErrClosed, the context's.
+// Defragment has the engine give back what compactions have freed, and returns when that is done; at once on an
+// engine that does so by itself. Errors: ErrNoSpace, ErrUnavailable, ErrClosed, the context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	if d, ok := s.eng.(Defragmenter); ok {
 		return storeErr(d.Defragment(ctx))

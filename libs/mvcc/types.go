@@ -40,7 +40,8 @@ type RangeRequest struct {
 	// Inclusive bounds; 0 is not set.
 	MinMod, MaxMod, MinCreate, MaxCreate int64
 
-	// Hold, if set, is told of what a Range has to gather before it can visit anything: see SortOrder. In a transaction that of the TxnRequest counts.
+	// Hold, if set, is told of what a Range has to gather before it can visit anything: see SortOrder. In a
+	// transaction that of the TxnRequest counts.
 	Hold Hold
 }
 

@@ -25,8 +25,9 @@ func (r *record) ref(key []byte) ValueRef {
 	return ValueRef{Key: key, Mod: r.mod, Size: r.size, Place: r.place}
 }
 
-// ReadValues returns the values of versions whose Unread is true, in memory of their own; nil for those that a compaction has removed. Values that
-// entries of the log above the compact revision name are always there, and the new ones of the entry at it. Errors: ErrUnavailable, ErrCorrupt, the context's.
+// ReadValues returns the values of versions whose Unread is true, in memory of their own; nil for those that a
+// compaction has removed. Values that entries of the log above the compact revision name are always there, and the
+// new ones of the entry at it. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error) {
 	values := make([][]byte, len(kvs))
 	done := 0
@@ -153,9 +154,10 @@ func (s *Store) valBytes(ref *ValueRef) int64 {
 	return int64(n)*s.rows.bytes(s.valRow(nil, ref, 0), 0) + int64(ref.Size)
 }
 
-// Fill reads the values that entries of the log name and that have not been read, into the entries, which must be the caller's own. An event whose previous value
-// a compaction has removed loses its previous version, as it does for watches; that is so at the compact revision at most, if it has not moved on since the
-// entries were read. Errors: ErrCompacted (a compaction has removed a new value), and as ReadValues.
+// Fill reads the values that entries of the log name and that have not been read, into the entries, which must be the
+// caller's own. An event whose previous value a compaction has removed loses its previous version, as it does for
+// watches; that is so at the compact revision at most, if it has not moved on since the entries were read. Errors:
+// ErrCompacted (a compaction has removed a new value), and as ReadValues.
 func (s *Store) Fill(ctx context.Context, entries []revlog.Entry) error {
 	var unread []*revlog.KV
 	var events []*revlog.Event

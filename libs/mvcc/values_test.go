@@ -16,8 +16,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// TestRemovalInParts: an entry that is too large to be removed by one transaction goes in several, also over a restart in between; until
-// the last the rows agree, and the counter of live bytes with them.
+// TestRemovalInParts: an entry that is too large to be removed by one transaction goes in several, also over a
+// restart in between; until the last the rows agree, and the counter of live bytes with them.
 func TestRemovalInParts(t *testing.T) {
 	for _, v := range []variant{
 		{"dense", pebble.Options{}, mvcc.Options{}},
@@ -119,8 +119,8 @@ func TestWrittenOnce(t *testing.T) {
 	check(t, e, s, nil, true)
 }
 
-// TestFormatsAreRefused: what this release does not know it does not open, and a Store that has the keyspace open when somebody activates it
-// answers nothing any more.
+// TestFormatsAreRefused: what this release does not know it does not open, and a Store that has the keyspace open
+// when somebody activates it answers nothing any more.
 func TestFormatsAreRefused(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{})
@@ -196,7 +196,8 @@ func TestRowsWithoutKeyspace(t *testing.T) {
 	}
 }
 
-// TestQuota: the quota counts what is live and the request that asks; a compaction of what was deleted makes room at once.
+// TestQuota: the quota counts what is live and the request that asks; a compaction of what was deleted makes room at
+// once.
 func TestQuota(t *testing.T) {
 	const quota = 1 << 20
 	var refused atomic.Int64
@@ -271,7 +272,8 @@ func TestQuotaOfFreshKeys(t *testing.T) {
 	}
 }
 
-// TestFillAfterRemoval: a value that a compaction has removed is not made up; the event at the compact revision keeps its own, and a previous one that is small.
+// TestFillAfterRemoval: a value that a compaction has removed is not made up; the event at the compact revision keeps
+// its own, and a previous one that is small.
 func TestFillAfterRemoval(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{})
@@ -329,7 +331,8 @@ func (x *countedTxn) SetStampedValue(key, value []byte, at int) {
 	x.Txn.SetStampedValue(key, value, at)
 }
 
-// TestSizesAlone: the counter of live bytes is exact in a keyspace that has it and still keeps larger values as format 1 does.
+// TestSizesAlone: the counter of live bytes is exact in a keyspace that has it and still keeps larger values as
+// format 1 does.
 func TestSizesAlone(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{Features: mvcc.FeatureSizes, InlineBytes: 8, ChunkBytes: 64})
@@ -344,7 +347,8 @@ func TestSizesAlone(t *testing.T) {
 	check(t, e, s, nil, false)
 }
 
-// TestListOverCompaction: a list at the head that outgrows its reader goes on although a compaction overtakes its revision, as etcd's does.
+// TestListOverCompaction: a list at the head that outgrows its reader goes on although a compaction overtakes its
+// revision, as etcd's does.
 func TestListOverCompaction(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{})

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestListBesideVersions lists values of one and of several chunks between few and many other versions of their keys, at every revision that there
-// was, before and after a compaction of half of them.
+// TestListBesideVersions lists values of one and of several chunks between few and many other versions of their keys,
+// at every revision that there was, before and after a compaction of half of them.
 func TestListBesideVersions(t *testing.T) {
 	for _, v := range []variant{
 		{"dense", pebble.Options{}, mvcc.Options{InlineBytes: 8, ChunkBytes: 64}},

@@ -7,7 +7,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 )
 
-// OpenAlarms reads the alarms of the keyspace. From then on it follows what other pods do to them, and raises CORRUPT when this pod meets damaged data.
+// OpenAlarms reads the alarms of the keyspace. From then on it follows what other pods do to them, and raises CORRUPT
+// when this pod meets damaged data.
 func (p *Pod) OpenAlarms(ctx context.Context) (alarms *etcdapi.Alarms, err error) {
 	if err := p.Reach(ctx, func(ctx context.Context) (err error) { alarms, err = etcdapi.OpenAlarms(ctx, p.Store); return err }); err != nil {
 		return nil, fmt.Errorf("alarms: %w", err)

@@ -1,8 +1,8 @@
 // Package revlog is the record of the revision log: what one mutating request changed, and how that is encoded.
 //
-// An entry holds, for each event in the order of the request's operations, the new version of the key and the version it
-// replaced. Small values are in it; larger ones it names by their key and the revision that wrote them: they are written once,
-// in rows of their own, which live as long as an entry that names them. docs/formats.md has the layout.
+// An entry holds, for each event in the order of the request's operations, the new version of the key and the version
+// it replaced. Small values are in it; larger ones it names by their key and the revision that wrote them: they are
+// written once, in rows of their own, which live as long as an entry that names them. docs/formats.md has the layout.
 //
 // # Invariants
 //

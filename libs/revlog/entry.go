@@ -58,9 +58,9 @@ type Codec struct {
 	Refs
 }
 
-// AppendEvent appends an event of the entry with revision own to b. It returns the extended slice and the offsets within
-// it of the key, the value and the previous value, so that the caller can point at them. Of values that are stored elsewhere only
-// the size is appended, and their offsets mean nothing.
+// AppendEvent appends an event of the entry with revision own to b. It returns the extended slice and the offsets
+// within it of the key, the value and the previous value, so that the caller can point at them. Of values that are
+// stored elsewhere only the size is appended, and their offsets mean nothing.
 func (c Codec) AppendEvent(b []byte, ev *Event, own int64) (out []byte, at Offsets) {
 	b = append(b, flagsOf(ev))
 	b = binary.AppendUvarint(b, uint64(len(ev.KV.Key)))
@@ -157,8 +157,8 @@ type PrevAt struct {
 	Value int // where its value lies in the entry, if it is inline
 }
 
-// Visit is Parse that hands over one event after the other, which is valid during the call. at means nothing for an event without a
-// previous version.
+// Visit is Parse that hands over one event after the other, which is valid during the call. at means nothing for an
+// event without a previous version.
 func (c Codec) Visit(b []byte, rev int64, visit func(ev *Event, at PrevAt)) error {
 	for size := len(b); len(b) > 0; {
 		var ev Event

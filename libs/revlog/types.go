@@ -21,8 +21,8 @@ type KV struct {
 	Version    int64 // 1 for the version that created the key
 	Lease      int64
 
-	// Place is where the value of an event's version is stored, and Size its bytes if that is not PlaceInline. Value may be nil then: it
-	// has not been read. Answers to reads leave both zero.
+	// Place is where the value of an event's version is stored, and Size its bytes if that is not PlaceInline. Value
+	// may be nil then: it has not been read. Answers to reads leave both zero.
 	Place Place
 	Size  int
 }

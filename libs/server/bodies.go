@@ -11,18 +11,20 @@ import (
 	"google.golang.org/grpc/mem"
 )
 
-// Limits of requests whose header has come and whose body has not. Streams that clients send on (watches, keep-alives) are none: they
-// may be silent for ever, and what they have sent of a message is bounded by its size and the number of streams.
+// Limits of requests whose header has come and whose body has not. Streams that clients send on (watches,
+// keep-alives) are none: they may be silent for ever, and what they have sent of a message is bounded by its size and
+// the number of streams.
 const (
-	// bodyTimeout and bodyRate say how long a body may take: so long, and as long as the largest takes at that rate. Together
-	// 60 s for a request of default size, which a link of 35 kB/s makes.
+	// bodyTimeout and bodyRate say how long a body may take: so long, and as long as the largest takes at that rate.
+	// Together 60 s for a request of default size, which a link of 35 kB/s makes.
 	bodyTimeout = 28 * time.Second
 	bodyRate    = 64 << 10 // bytes/s
-	// bodyBytesMax bounds the memory of bodies that are on their way; bodiesMin is how many of the largest always find room.
+	// bodyBytesMax bounds the memory of bodies that are on their way; bodiesMin is how many of the largest always
+	// find room.
 	bodyBytesMax = 128 << 20
 	bodiesMin    = 8
-	// bodyAgeMin is the age from which a body may be ended for want of memory, bodyAgeSlow that from which each counts as one of the
-	// largest size.
+	// bodyAgeMin is the age from which a body may be ended for want of memory, bodyAgeSlow that from which each
+	// counts as one of the largest size.
 	bodyAgeMin  = 50 * time.Millisecond
 	bodyAgeSlow = 2 * time.Second
 	// bodySweep is the time between two looks at their ages, bodyPause between two looks at their memory, so that
@@ -31,13 +33,15 @@ const (
 	bodyPause = time.Millisecond
 )
 
-// Why a body is ended. gRPC answers DeadlineExceeded for both: of an end that comes from the server's side it knows no other code.
+// Why a body is ended. gRPC answers DeadlineExceeded for both: of an end that comes from the server's side it knows
+// no other code.
 var (
 	errBodyTimeout = errors.New("the request's body did not come in time")
 	errBodyMemory  = errors.New("the bodies on their way take too much memory")
 )
 
-// bodies holds the requests whose bodies are on their way, the oldest first. Its methods may be called from any goroutine.
+// bodies holds the requests whose bodies are on their way, the oldest first. Its methods may be called from any
+// goroutine.
 type bodies struct {
 	messageMax int64 // bytes of one
 	timeout    time.Duration
@@ -197,8 +201,8 @@ func (l *bodies) endExcess(now time.Time) bool {
 	return n > 0
 }
 
-// countedPool counts the bytes of the buffers that are in use. Frames of less than 1 KiB do not come from it (bodyAgeSlow bounds
-// bodies that consist of them).
+// countedPool counts the bytes of the buffers that are in use. Frames of less than 1 KiB do not come from it
+// (bodyAgeSlow bounds bodies that consist of them).
 type countedPool struct {
 	mem.BufferPool
 	bytesMax int64

@@ -66,7 +66,8 @@ func TestBodyMemory(t *testing.T) {
 			second := arriving(l, begun)
 			<-begun
 			time.Sleep(bodyAgeMin)
-			// The next look ends one body for the little that is too much, and the memory has been given back before the one after it.
+			// The next look ends one body for the little that is too much, and the memory has been given back before
+			// the one after it.
 			young := arriving(l, begun)
 			<-begun
 			one := l.pool.Get(int(l.bytesMax))

@@ -56,8 +56,8 @@ type Config struct {
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 }
 
-// DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of memory when all
-// are watches, and two orders more than what real clients open. (etcd has no bound.)
+// DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of
+// memory when all are watches, and two orders more than what real clients open. (etcd has no bound.)
 const DefaultMaxStreams = 10_000
 
 // DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started

@@ -23,9 +23,10 @@
 //
 // # Stop
 //
-// Health turns to NOT_SERVING, the listeners close, clients are told to open no new streams (GOAWAY), the drain function
-// ends the watch streams with Unavailable so that clients resume elsewhere, other streams end likewise (GRPC.Draining), requests under
-// way finish within StopGrace, then connections are closed, undecided ones before; handlers that do not notice are left behind. The caller closes the stores after Serve has returned.
+// Health turns to NOT_SERVING, the listeners close, clients are told to open no new streams (GOAWAY), the drain
+// function ends the watch streams with Unavailable so that clients resume elsewhere, other streams end likewise
+// (GRPC.Draining), requests under way finish within StopGrace, then connections are closed, undecided ones before;
+// handlers that do not notice are left behind. The caller closes the stores after Serve has returned.
 //
 // # Concurrency
 //

@@ -26,9 +26,9 @@ func fdMax() int {
 	return max(limit-fdReserve, limit/2)
 }
 
-// guard refuses connections when the process runs out of file descriptors, unless one that waits for its client can go instead. The
-// system gives out the lowest free descriptor, so that a high one says that nearly all are in use; nothing has to be counted, and
-// connections keep their type.
+// guard refuses connections when the process runs out of file descriptors, unless one that waits for its client can
+// go instead. The system gives out the lowest free descriptor, so that a high one says that nearly all are in use;
+// nothing has to be counted, and connections keep their type.
 type guard struct {
 	net.Listener
 	max     int // 0: no bound

@@ -33,8 +33,8 @@ const (
 	// streamWorkers is how many goroutines are kept for requests: their stacks have grown already. Requests beyond
 	// that many at once get goroutines of their own.
 	streamWorkers = 256
-	// headerListMax bounds the header of a request (RFC 9113, 10.5.1: names, values and 32 bytes for each). Tokens and traces of real
-	// clients take a few kilobytes; HTTP/1 has the same bound.
+	// headerListMax bounds the header of a request (RFC 9113, 10.5.1: names, values and 32 bytes for each). Tokens
+	// and traces of real clients take a few kilobytes; HTTP/1 has the same bound.
 	headerListMax = httpHeaderBytesMax
 )
 

@@ -87,8 +87,8 @@ func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	}
 }
 
-// hurried bounds how long a request may take: its body, which net/http reads before the next request whether a handler does or not, and
-// the answer. Errors are those of connections that have ended.
+// hurried bounds how long a request may take: its body, which net/http reads before the next request whether a
+// handler does or not, and the answer. Errors are those of connections that have ended.
 func hurried(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, now := http.NewResponseController(w), time.Now()

@@ -65,8 +65,8 @@ func judge(head []byte) verdict {
 	return isHTTP2
 }
 
-// splitter shares one listener between an HTTP/2 and an HTTP/1 server. Accepting never waits for a client: who has not said yet what
-// it speaks is in the waiting room.
+// splitter shares one listener between an HTTP/2 and an HTTP/1 server. Accepting never waits for a client: who has
+// not said yet what it speaks is in the waiting room.
 type splitter struct {
 	root         net.Listener
 	http1, http2 *handoff
@@ -111,8 +111,8 @@ func (s *splitter) serve() error {
 	}
 }
 
-// sort waits for the first bytes of c and hands it to its server. What comes before them, such as the handshake of TLS, belongs here:
-// under the same deadline and in the same room.
+// sort waits for the first bytes of c and hands it to its server. What comes before them, such as the handshake of
+// TLS, belongs here: under the same deadline and in the same room.
 func (s *splitter) sort(c net.Conn) {
 	_ = c.SetReadDeadline(time.Now().Add(sniffTimeout)) // a failure shows in the read
 	to, v, err := sniff(c)

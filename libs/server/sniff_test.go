@@ -237,7 +237,8 @@ func TestTap(t *testing.T) {
 	}
 }
 
-// TestSlowCode: a call is logged with the code that its client gets and that is counted, whatever kind of error the handler returned.
+// TestSlowCode: a call is logged with the code that its client gets and that is counted, whatever kind of error the
+// handler returned.
 func TestSlowCode(t *testing.T) {
 	for want, err := range map[string]error{
 		"OK": nil, "Canceled": fmt.Errorf("store: %w", context.Canceled), "DeadlineExceeded": context.DeadlineExceeded,

@@ -10,15 +10,16 @@ import (
 )
 
 const (
-	// waitingMax bounds the connections that wait for their client: those that have not said what they speak, and those of HTTP/1
-	// between two requests.
+	// waitingMax bounds the connections that wait for their client: those that have not said what they speak, and
+	// those of HTTP/1 between two requests.
 	waitingMax = 4096
-	// waitingPart bounds them to a part of the file descriptors, so that those who say nothing never keep out those who do.
+	// waitingPart bounds them to a part of the file descriptors, so that those who say nothing never keep out those
+	// who do.
 	waitingPart = 4
 )
 
-// waitingRoom holds the connections that wait for their client, of all listeners. There is always room for one more: the one that has
-// waited longest is closed for it. Its methods may be called from any goroutine.
+// waitingRoom holds the connections that wait for their client, of all listeners. There is always room for one more:
+// the one that has waited longest is closed for it. Its methods may be called from any goroutine.
 type waitingRoom struct {
 	max int
 	log *slog.Logger
@@ -107,7 +108,8 @@ func (w *waitingRoom) close() {
 	}
 }
 
-// connState keeps an HTTP/1 connection in the room while it waits for a request's header; it is an http.Server's ConnState.
+// connState keeps an HTTP/1 connection in the room while it waits for a request's header; it is an http.Server's
+// ConnState.
 func (w *waitingRoom) connState(c net.Conn, state http.ConnState) {
 	switch state {
 	case http.StateNew, http.StateIdle:

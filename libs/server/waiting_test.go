@@ -30,8 +30,8 @@ func (l *pipeListener) Close() error { close(l.closed); return nil }
 
 func (*pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestSilence: whatever number of connections says nothing, the next that speaks is served at once (no time passes here), and the ones
-// closed for it are the oldest. The end of the listener is the end of all that are undecided.
+// TestSilence: whatever number of connections says nothing, the next that speaks is served at once (no time passes
+// here), and the ones closed for it are the oldest. The end of the listener is the end of all that are undecided.
 func TestSilence(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const more = 100

@@ -146,8 +146,8 @@ func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 	return p, true
 }
 
-// damaged cancels up to n watchers that wait for the pass's first entry, which cannot be read: every one needs it, and those that wait for
-// later ones may not. It reports whether more are left.
+// damaged cancels up to n watchers that wait for the pass's first entry, which cannot be read: every one needs it,
+// and those that wait for later ones may not. It reports whether more are left.
 func (c *core) damaged(p *pass, n int) (left bool) {
 	var hit []*watcher
 	c.lag[p.source].byNext.AscendRange(&watcher{next: p.from}, &watcher{next: p.from + 1}, func(w *watcher) bool {
@@ -181,8 +181,9 @@ func (c *core) fillFromRing(p *pass) {
 // filled reports whether the pass has its stretch.
 func (p *pass) filled() bool { return p.next > p.from }
 
-// fill gives the pass what was read from the log: entries from p.from on, complete below next. Of entries that name larger values it
-// takes as many as they make maxBytes, at least one: who read them could not count what they name, and the members may want all of it.
+// fill gives the pass what was read from the log: entries from p.from on, complete below next. Of entries that name
+// larger values it takes as many as they make maxBytes, at least one: who read them could not count what they name,
+// and the members may want all of it.
 func (p *pass) fill(entries []revlog.Entry, next int64, maxBytes int) {
 	p.next = min(next, p.upto+1)
 	for bytes, i := 0, 0; i < len(entries) && entries[i].Rev < p.next; i++ {

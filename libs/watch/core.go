@@ -45,8 +45,8 @@ type Counters struct {
 	// Passes is the number of catch-up passes, RingPasses those of them that were served from memory; PassEntries and
 	// RingPassEntries are the entries that they read.
 	Passes, RingPasses, PassEntries, RingPassEntries uint64
-	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction, Damaged those whose history
-	// could not be read.
+	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction,
+	// Damaged those whose history could not be read.
 	Fallen, Compacted, Damaged uint64
 	// Progress counts progress notifications, periodic and on request.
 	Progress uint64
@@ -59,8 +59,8 @@ func newCore(o Options, position int64) *core {
 	}
 }
 
-// apply takes entries in revision order; those at or below the position are ignored (I6). Values that they only name must have been read for
-// the watchers there are: see missing.
+// apply takes entries in revision order; those at or below the position are ignored (I6). Values that they only name
+// must have been read for the watchers there are: see missing.
 func (c *core) apply(entries []revlog.Entry, at time.Duration) {
 	for i := range entries {
 		c.applyRecord(newRecord(entries[i], at))
@@ -135,8 +135,8 @@ func (c *core) fanOut(r *record) {
 	clear(c.scratch)
 }
 
-// lose cancels the live watchers of a group that should be sent an event of which a compaction has taken a value. Those that are behind will find
-// out.
+// lose cancels the live watchers of a group that should be sent an event of which a compaction has taken a value.
+// Those that are behind will find out.
 func (c *core) lose(g *group, rev int64) {
 	for _, w := range g.liveWatchers() {
 		if w.next <= rev {

@@ -26,8 +26,8 @@ func (l *damagedLog) ReadLog(ctx context.Context, from int64, maxEntries, maxByt
 	return entries, next, err
 }
 
-// TestDamagedHistory: a watch that needs an entry which cannot be read gets what comes before it and is canceled with the reason. Those that do not need it
-// get all that is theirs, and the log's queue goes on.
+// TestDamagedHistory: a watch that needs an entry which cannot be read gets what comes before it and is canceled with
+// the reason. Those that do not need it get all that is theirs, and the log's queue goes on.
 func TestDamagedHistory(t *testing.T) {
 	log := &damagedLog{at: 20}
 	for range 30 { // revisions 2 … 31

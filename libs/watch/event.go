@@ -42,7 +42,8 @@ type Event struct {
 // values are what has been read of an event's values. It is never changed.
 type values struct {
 	kv, prev []byte
-	// noPrev: a compaction has taken the previous value. The event is sent without prev_kv, as etcd sends it when it no longer has the revision before.
+	// noPrev: a compaction has taken the previous value. The event is sent without prev_kv, as etcd sends it when it
+	// no longer has the revision before.
 	noPrev bool
 	// lostKV, lostPrev: a value that watchers are owed cannot be read; for the new value, or because of damage.
 	lostKV, lostPrev bool
@@ -82,7 +83,8 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 	return enc.buf
 }
 
-// unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty before Wire is called.
+// unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty before
+// Wire is called.
 func (e *Event) unread(withPrev bool, dst []unread) []unread {
 	var v values
 	if p := e.read.Load(); p != nil {

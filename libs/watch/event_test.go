@@ -58,8 +58,8 @@ func toProto(kv *revlog.KV) *mvccpb.KeyValue {
 	}
 }
 
-// TestWireTogether: streams that make the wire form of an event at the same time all send the previous value, and so does who comes later: the first
-// of them lets go of the value that has been read.
+// TestWireTogether: streams that make the wire form of an event at the same time all send the previous value, and so
+// does who comes later: the first of them lets go of the value that has been read.
 func TestWireTogether(t *testing.T) {
 	const streams, events = 8, 20_000
 	kv := revlog.KV{Key: []byte("k"), Value: []byte("v"), Create: 2, Mod: 3, Version: 2}

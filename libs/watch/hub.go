@@ -21,7 +21,8 @@ type Log interface {
 	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
 	// revision, and with a revlog.ErrCorrupt if the first of them cannot be read and never will be.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
-	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a compaction has removed.
+	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a
+	// compaction has removed.
 	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
 }
 
@@ -140,8 +141,8 @@ func (h *Hub) dispatch() {
 	}
 }
 
-// drainInbox moves the inbox into the core, with the values that its watchers want: they are read here, once, and not later, when a compaction may
-// have removed them.
+// drainInbox moves the inbox into the core, with the values that its watchers want: they are read here, once, and not
+// later, when a compaction may have removed them.
 func (h *Hub) drainInbox() {
 	h.draining.Lock() // two drains cannot overtake one another
 	defer h.draining.Unlock()
@@ -185,8 +186,8 @@ func (h *Hub) takeInbox() (records []*record, ok bool) {
 // Position returns the revision up to which entries have been matched with the watches there are, their values read.
 func (h *Hub) Position() int64 { return h.position.Load() }
 
-// readValues reads what watchers want; false if the hub has been closed. What cannot be read because it is damaged stays missing, as what has been
-// compacted does.
+// readValues reads what watchers want; false if the hub has been closed. What cannot be read because it is damaged
+// stays missing, as what has been compacted does.
 func (h *Hub) readValues(missing []unread) bool {
 	for len(missing) > 0 {
 		n, size := 1, missing[0].kv().Size

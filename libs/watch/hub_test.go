@@ -455,8 +455,8 @@ func nextEvents(t *testing.T, s *Stream) []Response {
 	}
 }
 
-// TestHubReadsValuesOnce: what an entry only names is read when a watch wants it, once for all watches, and again after a failure; nobody reads what
-// nobody wants.
+// TestHubReadsValuesOnce: what an entry only names is read when a watch wants it, once for all watches, and again
+// after a failure; nobody reads what nobody wants.
 func TestHubReadsValuesOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memLog{}
@@ -506,8 +506,9 @@ func TestHubReadsValuesOnce(t *testing.T) {
 	})
 }
 
-// TestHubLosesValues: where a compaction has taken a previous value before the hub came to it, the event goes without; where it has taken the value itself, the
-// watches that are owed it are canceled, live or behind, and no others.
+// TestHubLosesValues: where a compaction has taken a previous value before the hub came to it, the event goes
+// without; where it has taken the value itself, the watches that are owed it are canceled, live or behind, and no
+// others.
 func TestHubLosesValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memLog{}
@@ -581,7 +582,8 @@ func (l *valueBytesLog) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]b
 	return l.memLog.ReadValues(ctx, kvs)
 }
 
-// TestPassBoundsValues: a watch that comes back reads a history of named values in passes of bounded bytes, and gets all of it.
+// TestPassBoundsValues: a watch that comes back reads a history of named values in passes of bounded bytes, and gets
+// all of it.
 func TestPassBoundsValues(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const entries, size, passBytes = 100, 100_000, 1 << 20

@@ -117,7 +117,8 @@ func HTTP(c server.Config, p Parts, log *slog.Logger) server.HTTPOptions {
 // health implements server.Health.
 type health struct{ p Parts }
 
-// Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the check data_corruption tells of it.
+// Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the
+// check data_corruption tells of it.
 func (h health) Read(ctx context.Context, serializable bool) error {
 	_, err := h.p.Store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: serializable},
 		func(*mvcc.KV) error { return nil })

@@ -43,7 +43,8 @@ func copyDir(t *testing.T, from string, skip func(name string, size int64) bool)
 	return to
 }
 
-// written is a server's data directory, stopped or killed, and what it has acknowledged: keys k00000 … at revisions 2, 3, …
+// written is a server's data directory, stopped or killed, and what it has acknowledged: keys k00000 … at revisions
+// 2, 3, …
 type written struct {
 	dir  string
 	keys int
@@ -146,8 +147,8 @@ func (w written) complete(t *testing.T, c *clientv3.Client, prefixAllowed bool) 
 	}
 }
 
-// TestDamagedCopies: what has been tried on copies of data directories, and a sample of what libs/engine/pebble does to every
-// file in memory: a start shows everything, or refuses in a line that names the file.
+// TestDamagedCopies: what has been tried on copies of data directories, and a sample of what libs/engine/pebble does
+// to every file in memory: a start shows everything, or refuses in a line that names the file.
 func TestDamagedCopies(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -20,7 +20,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// flipIn flips one bit of the first place in a store's tables that holds what. Rows of the current keys lie before those of the log.
+// flipIn flips one bit of the first place in a store's tables that holds what. Rows of the current keys lie before
+// those of the log.
 func flipIn(t *testing.T, dir, what string) (file string) {
 	t.Helper()
 	tables, err := filepath.Glob(filepath.Join(dir, storeDir, "*.sst"))
@@ -59,8 +60,9 @@ func (p *process) page(t *testing.T, path string) (int, string) {
 	return r.StatusCode, string(b)
 }
 
-// TestDamagedTable: one flipped bit in a table. What needs it fails with DataLoss and says what is damaged, at once; the alarm CORRUPT is up and the server not ready,
-// but alive; and clients that hammer the damaged key do not disturb the others.
+// TestDamagedTable: one flipped bit in a table. What needs it fails with DataLoss and says what is damaged, at once;
+// the alarm CORRUPT is up and the server not ready, but alive; and clients that hammer the damaged key do not disturb
+// the others.
 func TestDamagedTable(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "d")
 	p := start(t, dir)

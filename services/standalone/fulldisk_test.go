@@ -88,8 +88,8 @@ func emptyByTens(t *testing.T, c *clientv3.Client, keys int) {
 	}
 }
 
-// TestFullDiskLeadsOut: whatever has filled the disk, deletes and compactions make room on it, every answer comes at once,
-// and the server can be stopped and started at any point.
+// TestFullDiskLeadsOut: whatever has filled the disk, deletes and compactions make room on it, every answer comes at
+// once, and the server can be stopped and started at any point.
 func TestFullDiskLeadsOut(t *testing.T) {
 	for name, d := range map[string]struct {
 		mib   int
@@ -141,8 +141,8 @@ func TestFullDiskLeadsOut(t *testing.T) {
 	}
 }
 
-// TestStartOnFullDisk: another process fills the disk to the last byte. A start serves reads, says what it waits for, refuses
-// writes at once, ends when it is told to, and takes writes when there is room.
+// TestStartOnFullDisk: another process fills the disk to the last byte. A start serves reads, says what it waits for,
+// refuses writes at once, ends when it is told to, and takes writes when there is room.
 func TestStartOnFullDisk(t *testing.T) {
 	dir := smallDisk(t, 96)
 	data := filepath.Join(dir, "d")

@@ -116,8 +116,8 @@ func (n *node) openStore(ctx context.Context, c server.Config, broken func(error
 	return nil
 }
 
-// writesGrace is how long the end of the process waits for writes that the disk does not take: with the engine's own bounds
-// less than three seconds.
+// writesGrace is how long the end of the process waits for writes that the disk does not take: with the engine's own
+// bounds less than three seconds.
 const writesGrace = 500 * time.Millisecond
 
 // leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
@@ -195,7 +195,8 @@ func (n *node) startBackground(c server.Config) error {
 // drain ends the watch streams; the lease keeper goes on for requests under way.
 func (n *node) drain(context.Context) { n.hub.Drain() }
 
-// waitBackground waits for the goroutines that stop has ended, or for writesGrace: one may wait for a disk that is full.
+// waitBackground waits for the goroutines that stop has ended, or for writesGrace: one may wait for a disk that is
+// full.
 func (n *node) waitBackground() error {
 	ended := make(chan struct{})
 	go func() {

@@ -9,7 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// quotaInterval is the time between two looks at the size of a store that keeps no sum of its live bytes. What is written in between may exceed the quota.
+// quotaInterval is the time between two looks at the size of a store that keeps no sum of its live bytes. What is
+// written in between may exceed the quota.
 const quotaInterval = time.Second
 
 // bell tells that something has happened, once or more often.
@@ -22,8 +23,8 @@ func (b bell) signal() {
 	}
 }
 
-// watchQuota raises the alarm NOSPACE when a request has been refused because of the quota, until ctx ends. As in etcd the alarm stays until somebody
-// disarms it, and comes back with the next request that does not fit.
+// watchQuota raises the alarm NOSPACE when a request has been refused because of the quota, until ctx ends. As in
+// etcd the alarm stays until somebody disarms it, and comes back with the next request that does not fit.
 func (n *node) watchQuota(ctx context.Context) {
 	if !n.store.Features().Has(mvcc.FeatureSizes) {
 		n.pollQuota(ctx)

@@ -1,5 +1,5 @@
-// Package formats holds data that earlier releases have written, and lets this one go on with it; and it lets pods of both
-// releases serve one keyspace during a roll-out.
+// Package formats holds data that earlier releases have written, and lets this one go on with it; and it lets pods of
+// both releases serve one keyspace during a roll-out.
 //
 //   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features.
 //   - TestRollBack: without them the release before goes on with it again.
@@ -10,7 +10,8 @@
 //
 // # Fixtures
 //
-// In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt files):
+// In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt
+// files):
 //
 //	standalone-format1.tar.gz   the data directory of a stopped standalone server
 //	keyspace-format1.rows.gz    all rows of an engine that pods have shared: keys and values, each behind its length

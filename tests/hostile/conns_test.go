@@ -18,8 +18,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/attack"
 )
 
-// TestSilent: beside more silent connections than the server keeps, others are served; the oldest have been closed for it, the
-// youngest have not. So it is with those that stop in the middle of their first words.
+// TestSilent: beside more silent connections than the server keeps, others are served; the oldest have been closed
+// for it, the youngest have not. So it is with those that stop in the middle of their first words.
 func TestSilent(t *testing.T) {
 	for name, text := range map[string]string{
 		"nothing": "", "half a preface": attack.Preface[:9], "half a frame": attack.Preface + attack.Settings[:5], "half a request": "GET /health HTTP/1.1\r\nHost: ",
@@ -55,8 +55,8 @@ func TestSilent(t *testing.T) {
 	}
 }
 
-// TestUnfinished: of 400 puts that never end most are ended for the memory they hold, and a client that is only slow is served beside
-// the others. All their memory is given back.
+// TestUnfinished: of 400 puts that never end most are ended for the memory they hold, and a client that is only slow
+// is served beside the others. All their memory is given back.
 func TestUnfinished(t *testing.T) {
 	const attacks, size = 400, 1_900_000
 	s := run(t)

@@ -99,8 +99,8 @@ func TestAlarmTypes(t *testing.T) {
 	}
 }
 
-// TestPermissions: with the laxest umask all that a server makes is for its owner alone, its log too, and nobody is warned. A directory
-// that others may read is warned of in one line.
+// TestPermissions: with the laxest umask all that a server makes is for its owner alone, its log too, and nobody is
+// warned. A directory that others may read is warned of in one line.
 func TestPermissions(t *testing.T) {
 	dir := t.TempDir()
 	p := hw.Headwater(t)

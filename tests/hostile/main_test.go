@@ -19,8 +19,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve")) // it serves all tests
 }
 
-// patience bounds every wait. soon is less than the 10 s after which the server gives up connections that say nothing: what takes
-// longer has waited for them. (A stop takes 3 s at most; the rest is for a machine that is busy.)
+// patience bounds every wait. soon is less than the 10 s after which the server gives up connections that say
+// nothing: what takes longer has waited for them. (A stop takes 3 s at most; the rest is for a machine that is busy.)
 const (
 	patience = 2 * time.Minute
 	soon     = 8 * time.Second

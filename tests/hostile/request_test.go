@@ -36,7 +36,8 @@ func besideRequests(t *testing.T, c *clientv3.Client, f func()) {
 	wg.Wait()
 }
 
-// TestLargeRequests: transactions that would keep a server busy are refused while others write, and what clients need is not.
+// TestLargeRequests: transactions that would keep a server busy are refused while others write, and what clients need
+// is not.
 func TestLargeRequests(t *testing.T) {
 	s := hw.Run(t, hw.Headwater(t), t.TempDir())
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint()}})

@@ -26,7 +26,8 @@
 //
 // # Damage
 //
-// Damage makes chosen rows unreadable, until Mend: reads that meet them fail with engine.ErrDamaged, all others are right.
+// Damage makes chosen rows unreadable, until Mend: reads that meet them fail with engine.ErrDamaged, all others are
+// right.
 //
 // # Crash
 //

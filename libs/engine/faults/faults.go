@@ -131,8 +131,8 @@ func (s *Store) Pause(off bool) { s.off.Store(off) }
 // damagedRange is rows that cannot be read.
 type damagedRange struct{ begin, end []byte }
 
-// Damage makes reads of the rows k, begin <= k < end, fail with an engine.Damage, and scans when they come to one that is there: as a damaged block
-// does. Writes over them succeed and do not mend them. Pause does not stop it.
+// Damage makes reads of the rows k, begin <= k < end, fail with an engine.Damage, and scans when they come to one
+// that is there: as a damaged block does. Writes over them succeed and do not mend them. Pause does not stop it.
 func (s *Store) Damage(begin, end []byte) {
 	s.dmu.Lock()
 	defer s.dmu.Unlock()

@@ -60,8 +60,8 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	return c, nil
 }
 
-// addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so that the newest state is the one
-// before this commit.
+// addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so that the newest
+// state is the one before this commit.
 func (s *Store) addUp(batch *pdb.Batch, adds []addition) error {
 	for _, a := range adds {
 		value, err := s.meta(a.row)

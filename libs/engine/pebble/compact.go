@@ -34,10 +34,11 @@ type pass struct {
 	report bool // log progress
 }
 
-// Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call, and
-// that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so that it takes little space for
-// a while, and neither reads nor writes wait for it. A second call waits for the first. It may be called from any goroutine.
-// Errors: ErrNoSpace (not even a piece can be rewritten), ErrUnavailable, ErrClosed, the context's.
+// Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call,
+// and that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so that it
+// takes little space for a while, and neither reads nor writes wait for it. A second call waits for the first. It may
+// be called from any goroutine. Errors: ErrNoSpace (not even a piece can be rewritten), ErrUnavailable, ErrClosed,
+// the context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -71,8 +72,8 @@ func (s *Store) Defragment(ctx context.Context) error {
 	return fmt.Errorf("%w: compaction: %w", engine.ErrUnavailable, err)
 }
 
-// compactAll writes the memtables out and moves everything into the last level, piece by piece: what tombstones and newer
-// versions hide is gone then. One pass runs at a time.
+// compactAll writes the memtables out and moves everything into the last level, piece by piece: what tombstones and
+// newer versions hide is gone then. One pass runs at a time.
 func (s *Store) compactAll(ctx context.Context, p pass) error {
 	select {
 	case s.passes <- struct{}{}:
@@ -109,7 +110,8 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	return ctx.Err()
 }
 
-// compactPiece compacts one range of rows. It returns when that is done, or ctx has ended: what Pebble has begun it then ends alone.
+// compactPiece compacts one range of rows. It returns when that is done, or ctx has ended: what Pebble has begun it
+// then ends alone.
 func (s *Store) compactPiece(ctx context.Context, r span) error {
 	err := s.run(func() error { return s.db.Compact(ctx, r.begin, r.end, false) })
 	if errors.Is(err, pdb.ErrCancelledCompaction) {
@@ -152,7 +154,8 @@ func (s *Store) flushWait(ctx context.Context) error {
 	}
 }
 
-// awaitDeletion waits until the files that compactions have replaced are gone, or obsoleteWait: a reader that is at work keeps them.
+// awaitDeletion waits until the files that compactions have replaced are gone, or obsoleteWait: a reader that is at
+// work keeps them.
 func (s *Store) awaitDeletion(ctx context.Context) {
 	tick := time.NewTicker(obsoletePoll)
 	defer tick.Stop()
@@ -170,8 +173,8 @@ func (s *Store) awaitDeletion(ctx context.Context) {
 	}
 }
 
-// pieces cuts the rows into ranges of about space.piece bytes of tables each, and returns those in which there is anything
-// to do: tables above the last level.
+// pieces cuts the rows into ranges of about space.piece bytes of tables each, and returns those in which there is
+// anything to do: tables above the last level.
 func (s *Store) pieces() ([]span, error) {
 	levels, err := s.db.SSTables()
 	if err != nil {

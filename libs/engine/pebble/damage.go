@@ -17,18 +17,20 @@ import (
 
 // What is done about damaged tables.
 const (
-	// compactPauseMin is doubled up to compactPauseMax while compactions fail at damage and none succeeds: Pebble would pick the same tables
-	// again at once, for ever.
+	// compactPauseMin is doubled up to compactPauseMax while compactions fail at damage and none succeeds: Pebble
+	// would pick the same tables again at once, for ever.
 	compactPauseMin, compactPauseMax = 100 * time.Millisecond, time.Minute
-	// statsPause is the time between two tries to read the statistics of a damaged table. A try keeps the tables of its time on disk.
+	// statsPause is the time between two tries to read the statistics of a damaged table. A try keeps the tables of
+	// its time on disk.
 	statsPause = 5 * time.Second
-	// damageLogEvery is the time between two lines in the log about one file; damagedFilesMax bounds the files that are told apart.
+	// damageLogEvery is the time between two lines in the log about one file; damagedFilesMax bounds the files that
+	// are told apart.
 	damageLogEvery  = time.Minute
 	damagedFilesMax = 256
 )
 
-// isDamage tells whether an error of a read says that what has been written cannot be read back. A block that the disk cannot read, or
-// that a file has lost, is no better than one whose checksum is wrong.
+// isDamage tells whether an error of a read says that what has been written cannot be read back. A block that the
+// disk cannot read, or that a file has lost, is no better than one whose checksum is wrong.
 func isDamage(err error) bool {
 	return pdb.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
@@ -99,8 +101,8 @@ func (d *damage) compactionsPaused() bool {
 	return until != 0 && time.Now().UnixNano() < until
 }
 
-// slowStats makes Pebble's collector of statistics wait if the caller is called by it: it tries again at once, for ever, and holds no lock
-// when it tells of an error. All others who tell of errors hold one.
+// slowStats makes Pebble's collector of statistics wait if the caller is called by it: it tries again at once, for
+// ever, and holds no lock when it tells of an error. All others who tell of errors hold one.
 func (s *Store) slowStats() {
 	if s.durable.Load() == nil || !runsUnder("pebble/v2.(*DB).collectTableStats") {
 		return // nothing ends the wait before Open has returned

@@ -14,7 +14,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// damagedStore is a store with one flipped bit in the block of a row that is neither its first nor its last, in its only table.
+// damagedStore is a store with one flipped bit in the block of a row that is neither its first nor its last, in its
+// only table.
 func damagedStore(t *testing.T, o Options) (s *Store, file string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -50,8 +51,8 @@ func damagedStore(t *testing.T, o Options) (s *Store, file string) {
 
 func damagedKey(i int) string { return fmt.Sprintf("d%02d", i) }
 
-// TestDamagedBlock: a damaged block fails the reads that meet it, of every kind, with ErrDamaged and the file's name; every other read is right,
-// and so are commits, those of a transaction that has met the damage among them.
+// TestDamagedBlock: a damaged block fails the reads that meet it, of every kind, with ErrDamaged and the file's name;
+// every other read is right, and so are commits, those of a transaction that has met the damage among them.
 func TestDamagedBlock(t *testing.T) {
 	var reports atomic.Int64
 	s, file := damagedStore(t, Options{OnDamage: func(err error) {
@@ -131,8 +132,8 @@ func TestDamagedBlock(t *testing.T) {
 	}
 }
 
-// TestDamageStopsNoWrites: tables that no compaction can move, since one of them is damaged, do not make writes wait for ever, and compactions are not tried
-// over and over.
+// TestDamageStopsNoWrites: tables that no compaction can move, since one of them is damaged, do not make writes wait
+// for ever, and compactions are not tried over and over.
 func TestDamageStopsNoWrites(t *testing.T) {
 	var reports atomic.Int64
 	s, _ := damagedStore(t, Options{OnDamage: func(error) { reports.Add(1) }})
@@ -201,7 +202,8 @@ func TestKnownDamage(t *testing.T) {
 	}
 }
 
-// TestCompactionPauses: pauses grow while compactions fail at damage, up to a bound, and end with the first that succeeds. Other failures are Pebble's.
+// TestCompactionPauses: pauses grow while compactions fail at damage, up to a bound, and end with the first that
+// succeeds. Other failures are Pebble's.
 func TestCompactionPauses(t *testing.T) {
 	var d damage
 	now := time.Now()

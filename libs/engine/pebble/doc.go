@@ -20,9 +20,9 @@
 //
 // # The ledger
 //
-// Pebble goes on with what it finds: without its marker it makes a new store on top of the old one, without a log in the
-// middle it replays the others. So the store keeps a ledger beside Pebble's files (ledger.go; docs/formats.md has the format)
-// of which files there must be and what is in them, and Open compares, before anything is changed:
+// Pebble goes on with what it finds: without its marker it makes a new store on top of the old one, without a log in
+// the middle it replays the others. So the store keeps a ledger beside Pebble's files (ledger.go; docs/formats.md has
+// the format) of which files there must be and what is in them, and Open compares, before anything is changed:
 //
 //   - What the ledger says is durable before Pebble does what rests on it; what it does not say yet, nothing has rested on. So a
 //     crash at any moment leaves a directory that agrees with it. ledgerFS, the file system under Pebble, lists the moments.
@@ -40,50 +40,55 @@
 //
 // # Space
 //
-// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of the tables, or an
-// idle store has much above the last level. compactAll is that, Defragment, and what makes room on a full disk: one pass at a time,
-// in ranges of sizing.piece bytes, each of which frees its inputs before the next begins. Logs are short: their chunks are
-// allocated as they grow, they are cut when they are long for the store, or old, and not kept for reuse on an idle store (logs.go).
+// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of
+// the tables, or an idle store has much above the last level. compactAll is that, Defragment, and what makes room on
+// a full disk: one pass at a time, in ranges of sizing.piece bytes, each of which frees its inputs before the next
+// begins. Logs are short: their chunks are allocated as they grow, they are cut when they are long for the store, or
+// old, and not kept for reuse on an idle store (logs.go).
 //
 // # A full disk
 //
-// A transaction is admitted by what it costs (space.go): what is free, less the memtables that are to be written out, less its own
-// bytes twice, may not fall below the floor of its class. Growing ones stop at ReserveBytes, shrinking ones (engine.Shrinker) at a half
-// of it, the output of compactions at a quarter, vital ones (engine.Vital) at an eighth. What is refused is refused at once, and
-// has the store compacted. So logs, memtables and compactions find the space that they need.
+// A transaction is admitted by what it costs (space.go): what is free, less the memtables that are to be written out,
+// less its own bytes twice, may not fall below the floor of its class. Growing ones stop at ReserveBytes, shrinking
+// ones (engine.Shrinker) at a half of it, the output of compactions at a quarter, vital ones (engine.Vital) at an
+// eighth. What is refused is refused at once, and has the store compacted. So logs, memtables and compactions find
+// the space that they need.
 //
 // When the disk is full nevertheless, because someone else has filled it, a ballast file is given back, and a write of
 // the log or the manifest that finds no space waits until there is some: a full disk never fails the store, takes back
 // nothing that was acknowledged, and does not stop reads. When there is room again the ballast is laid down anew and
 // commits are taken. Close does not wait for space, nor for a disk that does not answer.
 //
-// A start that has no space for what the logs hold opens Pebble read-only (readonly.go): there is one view, every transaction is
-// refused, and when there is room the readers are waited for and Pebble is opened for writing in its place.
+// A start that has no space for what the logs hold opens Pebble read-only (readonly.go): there is one view, every
+// transaction is refused, and when there is room the readers are waited for and Pebble is opened for writing in its
+// place.
 //
 // # Damage
 //
-// A block that cannot be read back fails the reads that need it with an engine.Damage, and nothing else: an iterator that meets it on its way to
-// where it was sent is put aside, and the row looked up without it. What is known to be damaged is not looked at again for damageRecheck, since finding out is dear.
-// Compactions that meet it pause (scheduler.go), and commits do not wait for the tables that pile up meanwhile (stall.go), as they do for
+// A block that cannot be read back fails the reads that need it with an engine.Damage, and nothing else: an iterator
+// that meets it on its way to where it was sent is put aside, and the row looked up without it. What is known to be
+// damaged is not looked at again for damageRecheck, since finding out is dear. Compactions that meet it pause
+// (scheduler.go), and commits do not wait for the tables that pile up meanwhile (stall.go), as they do for
 // compactions that are merely behind. OnDamage hears of all of it.
 //
 // # Failure
 //
 // If the log cannot be written for another reason the store is failed for good: every call returns ErrUnavailable, no
-// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on disk. So it is when
-// the directory has been removed. Goroutines within Pebble are left behind then (park.go): letting Pebble unwind ends the process.
+// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on
+// disk. So it is when the directory has been removed. Goroutines within Pebble are left behind then (park.go):
+// letting Pebble unwind ends the process.
 //
 // All files are for their owner alone (private.go).
 //
 // # Concurrency
 //
 // Locks, in order: Store.wmu (one commit at a time, held over the batch's application), Store.mu (short: views, open
-// transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held while a
-// sync is waited for. stall.mu, scheduler.mu and those of damage are leaves; space.mu is never held while Pebble is asked for anything.
-// ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the ledger's sync. There are four goroutines of the package's
-// own (housekeep, watchLevels, applier, the scheduler's); the sync is waited for by the callers of
-// Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync and the
-// answer. A Wait whose context can end takes one goroutine more.
+// transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held
+// while a sync is waited for. stall.mu, scheduler.mu and those of damage are leaves; space.mu is never held while
+// Pebble is asked for anything. ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the
+// ledger's sync. There are four goroutines of the package's own (housekeep, watchLevels, applier, the scheduler's);
+// the sync is waited for by the callers of Pending.Wait, the first of whom publishes the views of all commits that it
+// covers: no hop between the sync and the answer. A Wait whose context can end takes one goroutine more.
 //
 // # Memory
 //

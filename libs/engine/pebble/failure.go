@@ -24,8 +24,8 @@ var (
 	ErrNewerFormat = errors.New("written by a newer version")
 )
 
-// Bounds of Close: of the wait for memtables to be written out, for a failed Pebble, which may hold its own locks for ever, and
-// of all together, in general and while the log waits for space.
+// Bounds of Close: of the wait for memtables to be written out, for a failed Pebble, which may hold its own locks for
+// ever, and of all together, in general and while the log waits for space.
 const (
 	flushTimeout        = 1200 * time.Millisecond
 	failedCloseTimeout  = 500 * time.Millisecond
@@ -113,9 +113,9 @@ func (l logger) Infof(format string, args ...any) {
 // Errorf implements pdb.Logger.
 func (l logger) Errorf(format string, args ...any) { l.s.log.Error(fmt.Sprintf(format, args...)) }
 
-// Fatalf implements pdb.Logger. It must not return and does not end the process: what has been acknowledged is on disk,
-// and the server shall say why it stops. While the store is being opened, which holds all locks throughout, it panics and guard turns
-// that into an error; later its goroutine is left behind.
+// Fatalf implements pdb.Logger. It must not return and does not end the process: what has been acknowledged is on
+// disk, and the server shall say why it stops. While the store is being opened, which holds all locks throughout, it
+// panics and guard turns that into an error; later its goroutine is left behind.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	if !l.s.space.opening.Load() {

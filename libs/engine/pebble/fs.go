@@ -19,10 +19,11 @@ func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
 
-// spaceFS is the file system under Pebble. A table that finds no space fails, is deleted and is written again later; one that
-// a compaction writes fails before it takes what logs and memtables need. The log, the manifest and the small files around them
-// cannot fail without taking the store down, so these operations wait for space; what is admitted (space.admit) sees to it that
-// they only do when another process has taken it. It also allocates logs in chunks, and times their syncs.
+// spaceFS is the file system under Pebble. A table that finds no space fails, is deleted and is written again later;
+// one that a compaction writes fails before it takes what logs and memtables need. The log, the manifest and the
+// small files around them cannot fail without taking the store down, so these operations wait for space; what is
+// admitted (space.admit) sees to it that they only do when another process has taken it. It also allocates logs in
+// chunks, and times their syncs.
 type spaceFS struct {
 	vfs.FS
 	sp *space

@@ -80,9 +80,9 @@ type failingDir struct {
 
 func (d *failingDir) Sync() error { return errors.Join(d.fs.fails("syncdir"), d.File.Sync()) }
 
-// TestRotationFails: whatever of a rotation of the log fails under load, the store fails and the process lives: all commits return,
-// Close does, and what was acknowledged is there after the next start. "removed" removes the directory itself. Pebble's goroutines are left
-// behind, so each runs in a process of its own.
+// TestRotationFails: whatever of a rotation of the log fails under load, the store fails and the process lives: all
+// commits return, Close does, and what was acknowledged is there after the next start. "removed" removes the
+// directory itself. Pebble's goroutines are left behind, so each runs in a process of its own.
 func TestRotationFails(t *testing.T) {
 	for _, op := range []string{"create", "write", "sync", "close", "syncdir", "removed"} {
 		t.Run(op, func(t *testing.T) {

@@ -14,9 +14,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// history is a run of commits, one after the other, by which a test knows what a store may show: each commit writes its number
-// into one row and a value that depends on the number and the seed into one of a few others, so that rows are overwritten and
-// tables merged.
+// history is a run of commits, one after the other, by which a test knows what a store may show: each commit writes
+// its number into one row and a value that depends on the number and the seed into one of a few others, so that rows
+// are overwritten and tables merged.
 type history struct {
 	seed       int
 	rows       int // that values go to

@@ -127,8 +127,8 @@ func (h *housekeeper) wantsPass(now time.Time, m *pdb.Metrics) bool {
 	return garbage > max(garbageMin, tables/garbagePart)
 }
 
-// makeRoom is what is done on a full disk: memtables are written out, so that their logs go, and the tables compacted piece by
-// piece until there is room. If that finds no space, compactions may take more of the reserve the next time.
+// makeRoom is what is done on a full disk: memtables are written out, so that their logs go, and the tables compacted
+// piece by piece until there is room. If that finds no space, compactions may take more of the reserve the next time.
 func (h *housekeeper) makeRoom(now time.Time, seq uint64) {
 	s := h.s
 	if seq == h.roomAt && now.Before(h.roomNext) {

@@ -13,11 +13,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// When Pebble finds a wrong checksum it looks for the bit that may have flipped, which takes 80 ms of a CPU for a block of 16 KiB (measured): a client that
-// reads one damaged row again and again would take all there is, and a group commit in which one is met as long. So blocks that are known to be damaged are
-// not read again for a while.
+// When Pebble finds a wrong checksum it looks for the bit that may have flipped, which takes 80 ms of a CPU for a
+// block of 16 KiB (measured): a client that reads one damaged row again and again would take all there is, and a
+// group commit in which one is met as long. So blocks that are known to be damaged are not read again for a while.
 const (
-	// damageRecheck is how long a block counts as damaged without another look: it may have been the memory and not the disk.
+	// damageRecheck is how long a block counts as damaged without another look: it may have been the memory and not
+	// the disk.
 	damageRecheck = 10 * time.Second
 	// damagedBlocksMax bounds the blocks that are known.
 	damagedBlocksMax = 4096
@@ -41,7 +42,8 @@ type knownBlock struct {
 	until time.Time
 }
 
-// mismatch is what Pebble says of a block whose checksum is wrong. If it comes to say it in other words, all that is lost is time.
+// mismatch is what Pebble says of a block whose checksum is wrong. If it comes to say it in other words, all that is
+// lost is time.
 var mismatch = regexp.MustCompile(`block (\d+)/\d+: \w+ checksum mismatch`)
 
 // learn notes a block that Pebble has found to be damaged.

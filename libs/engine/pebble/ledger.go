@@ -12,8 +12,9 @@ import (
 	"strings"
 )
 
-// The ledger says which files the store must have and what is in them, for Pebble alone cannot tell a directory that has
-// lost some from one that never had them. It is a text file of lines that are only ever appended, each with one sync:
+// The ledger says which files the store must have and what is in them, for Pebble alone cannot tell a directory that
+// has lost some from one that never had them. It is a text file of lines that are only ever appended, each with one
+// sync:
 //
 //	<number> <item>[; <item>]... <CRC-32C of what stands before it, 8 hexadecimal digits>
 //
@@ -22,8 +23,8 @@ const (
 	ledgerName    = "LEDGER"
 	ledgerTmp     = "LEDGER.tmp"
 	ledgerVersion = 1
-	// fenceName is a file that makes releases without a ledger refuse the directory, for they would change it behind the
-	// ledger's back: their Pebble accepts no other file whose name begins with "marker.".
+	// fenceName is a file that makes releases without a ledger refuse the directory, for they would change it behind
+	// the ledger's back: their Pebble accepts no other file whose name begins with "marker.".
 	fenceName = "marker.unknown to this version"
 	fenceText = "This directory has a ledger (LEDGER). Releases of Headwater that do not keep it refuse the directory because of this file.\n"
 )
@@ -42,8 +43,8 @@ const (
 	itemStopped  = "stopped"          // the store has been closed: all of the above is exact
 )
 
-// tailBytes is how much of a table's end its checksum covers: footer, index of meta blocks and properties, among which is a
-// number that no other table has. The other blocks have checksums of their own.
+// tailBytes is how much of a table's end its checksum covers: footer, index of meta blocks and properties, among
+// which is a number that no other table has. The other blocks have checksums of their own.
 const tailBytes = 4 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)

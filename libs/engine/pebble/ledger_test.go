@@ -27,8 +27,8 @@ func fullState(t testing.TB) *ledgerState {
 	return s
 }
 
-// TestLedgerCoding: what is written is read; cut anywhere, a ledger is one of its beginnings or refused; any changed byte before
-// the last two lines is damage.
+// TestLedgerCoding: what is written is read; cut anywhere, a ledger is one of its beginnings or refused; any changed
+// byte before the last two lines is damage.
 func TestLedgerCoding(t *testing.T) {
 	s := fullState(t)
 	b, lines := s.encode()

@@ -52,7 +52,8 @@ func newestMarker(names []string, prefix string) (newest marker) {
 	return newest
 }
 
-// checkMarkers checks that the markers are those of the ledger, or newer ones that a killed process had no time to write down.
+// checkMarkers checks that the markers are those of the ledger, or newer ones that a killed process had no time to
+// write down.
 func (c *checker) checkMarkers() error {
 	for _, mark := range []string{markManifest, markFormat} {
 		found, listed := newestMarker(c.names, mark), c.state.markers[mark]
@@ -82,8 +83,8 @@ func orNone(name string) string {
 	return name
 }
 
-// checkManifest checks that the manifest begins with what has been synced of it. What follows may be lost and found: nothing
-// has been done yet that rests on it.
+// checkManifest checks that the manifest begins with what has been synced of it. What follows may be lost and found:
+// nothing has been done yet that rests on it.
 func (c *checker) checkManifest() error {
 	maps.DeleteFunc(c.state.manifests, func(name string, _ extent) bool { return !c.has(name) && name != c.current() })
 	name := c.current()
@@ -189,8 +190,8 @@ func (c *checker) readEdit(r *bytes.Reader) {
 	}
 }
 
-// checkTables checks the tables that are there. Which there must be, Pebble knows from the manifest; after a proper end it is
-// all in the ledger.
+// checkTables checks the tables that are there. Which there must be, Pebble knows from the manifest; after a proper
+// end it is all in the ledger.
 func (c *checker) checkTables() error {
 	for _, name := range slices.Sorted(maps.Keys(c.state.tables)) {
 		want := c.state.tables[name]

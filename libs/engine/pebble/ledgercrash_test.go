@@ -63,8 +63,8 @@ func (c *crashes) MaybeError(op errorfs.Op) error {
 func (c *crashes) String() string { return "crashes" }
 
 // TestCrashAnywhere: wherever a process is killed or the power fails, the next start succeeds and shows all that was
-// acknowledged. It crashes before operations on files of runs that rotate and recycle logs, write tables, are closed and opened,
-// and of the starts that follow the crashes.
+// acknowledged. It crashes before operations on files of runs that rotate and recycle logs, write tables, are closed
+// and opened, and of the starts that follow the crashes.
 func TestCrashAnywhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of starts, one after the other")
@@ -101,8 +101,8 @@ func TestCrashAnywhere(t *testing.T) {
 	}
 }
 
-// startAfter starts a store on what a crash has left, and with deeper also on what crashes during that start leave; it returns
-// the number of these.
+// startAfter starts a store on what a crash has left, and with deeper also on what crashes during that start leave;
+// it returns the number of these.
 func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool) int {
 	t.Helper()
 	shown := &history{seed: h.seed, rows: h.rows, valueBytes: h.valueBytes}

@@ -27,8 +27,9 @@ type specimen struct {
 
 const specimenDir = "data"
 
-// specimens returns the same store stopped and killed. A killed one has several logs, tables and a manifest of several records:
-// tables are kept from being written during its last part. Two with different seeds have files of the same names and sizes.
+// specimens returns the same store stopped and killed. A killed one has several logs, tables and a manifest of
+// several records: tables are kept from being written during its last part. Two with different seeds have files of
+// the same names and sizes.
 func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
@@ -99,8 +100,8 @@ func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
 type harm struct {
 	file, what string
 	bytes      []byte // nil: the file is removed
-	// torn: where the file of a killed process would be damaged by it; a store may then show what stands before, if nothing after
-	// it proves that it was durable.
+	// torn: where the file of a killed process would be damaged by it; a store may then show what stands before, if
+	// nothing after it proves that it was durable.
 	at int
 }
 
@@ -177,7 +178,8 @@ func ends(name string, b []byte) []int {
 	return at
 }
 
-// verdict opens the store with the harm done and returns what is wrong with how it takes that; refused tells whether it did.
+// verdict opens the store with the harm done and returns what is wrong with how it takes that; refused tells whether
+// it did.
 func (p *specimen) verdict(h harm, deeper bool) (refused bool, err error) {
 	files := maps.Clone(p.files)
 	if files[h.file] = h.bytes; h.bytes == nil {
@@ -215,8 +217,8 @@ func (p *specimen) verdict(h harm, deeper bool) (refused bool, err error) {
 	return false, nil
 }
 
-// mayEnd tells whether the newest log of a killed process may be taken to end after n commits: it has been cut, or the damage
-// lies in the last commit.
+// mayEnd tells whether the newest log of a killed process may be taken to end after n commits: it has been cut, or
+// the damage lies in the last commit.
 func (p *specimen) mayEnd(h harm, n int64) bool {
 	return bytes.HasPrefix(p.files[h.file], h.bytes) || n == p.h.acked.Load()-1
 }
@@ -276,8 +278,9 @@ const thorough = "HEADWATER_TEST_THOROUGH"
 // shortPart is the part of the cases that a short run looks at.
 const shortPart = 25
 
-// TestDamage: whatever happens to one file of a store that was stopped or killed, the next start shows everything that was
-// acknowledged, or refuses in one line; only the newest log of a killed one may end where a crash could have ended it.
+// TestDamage: whatever happens to one file of a store that was stopped or killed, the next start shows everything
+// that was acknowledged, or refuses in one line; only the newest log of a killed one may end where a crash could have
+// ended it.
 func TestDamage(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

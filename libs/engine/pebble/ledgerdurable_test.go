@@ -12,7 +12,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
 )
 
-// TestKilledThenPowerLoss: what a killed process had written but not synced is not claimed by the ledger of the next one before it is durable.
+// TestKilledThenPowerLoss: what a killed process had written but not synced is not claimed by the ledger of the next
+// one before it is durable.
 func TestKilledThenPowerLoss(t *testing.T) {
 	h := &history{rows: 8, valueBytes: 20 << 10}
 	killed := vfs.NewCrashableMem()
@@ -92,7 +93,8 @@ func half(t *testing.T, files filesOf, name string) *vfs.MemFS {
 	return fs
 }
 
-// TestLedgerAfterNoSpace: a line that found no space does not end the ledger of a store that is opened again in the same process.
+// TestLedgerAfterNoSpace: a line that found no space does not end the ledger of a store that is opened again in the
+// same process.
 func TestLedgerAfterNoSpace(t *testing.T) {
 	mem := vfs.NewMem()
 	full := false

@@ -10,16 +10,18 @@ import (
 // ledgerRewrite is the size at which the ledger is written anew, if that makes it much smaller.
 const ledgerRewrite = 1 << 20
 
-// ledgerRoom is the space that is taken beforehand for lines to come, so that they find some on a disk that has filled up.
+// ledgerRoom is the space that is taken beforehand for lines to come, so that they find some on a disk that has
+// filled up.
 const ledgerRoom = 64 << 10
 
-// ledger is the open ledger of a store. Its methods may be called from any goroutine. After an error it takes nothing more:
-// every later call returns that error.
+// ledger is the open ledger of a store. Its methods may be called from any goroutine. After an error it takes nothing
+// more: every later call returns that error.
 type ledger struct {
 	fs    vfs.FS // below ledgerFS
 	dir   string
 	nonce uint64 // of this process; never changes
-	// unwritten: the store belongs to a release that kept no ledger, and this one is in memory only; never changes after openLedger.
+	// unwritten: the store belongs to a release that kept no ledger, and this one is in memory only; never changes
+	// after openLedger.
 	unwritten bool
 	unsynced  []string // files to be synced by begin
 	empty     []string // logs without a record, to be emptied by begin
@@ -137,7 +139,8 @@ func (l *ledger) rewrite() error {
 	return nil
 }
 
-// close ends the ledger. stopped says that the store has been closed properly: what the ledger says is exact from now on.
+// close ends the ledger. stopped says that the store has been closed properly: what the ledger says is exact from now
+// on.
 func (l *ledger) close(stopped bool) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -9,16 +9,16 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ledgerFS is the file system that Pebble sees. It writes down in the ledger what Pebble does, at the moments at which the
-// ledger must know:
+// ledgerFS is the file system that Pebble sees. It writes down in the ledger what Pebble does, at the moments at
+// which the ledger must know:
 //
 //   - a log, when its name is durable and before anything is in it; its size, when it has been closed, with the next line;
 //   - a table, when it is complete and before the manifest names it;
 //   - the manifest, when it has been synced and before Pebble acts upon that, by removing logs and tables;
 //   - a marker, when it is durable and before Pebble acts upon it.
 //
-// So the ledger never claims what a crash can take away, and whatever Pebble has removed was superseded by something that the
-// ledger knows.
+// So the ledger never claims what a crash can take away, and whatever Pebble has removed was superseded by something
+// that the ledger knows.
 type ledgerFS struct {
 	vfs.FS
 	l *ledger

@@ -11,9 +11,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// openLedger checks the store in dir against its ledger, and returns the ledger, open. A directory with nothing of a store in
-// it gets a new one. A store that was written by a release that kept none gets one with adopt; else it is checked as far as it can be without, and stays
-// as that release left it. If it returns an error, nothing in the directory has been changed, unless the error is the file system's.
+// openLedger checks the store in dir against its ledger, and returns the ledger, open. A directory with nothing of a
+// store in it gets a new one. A store that was written by a release that kept none gets one with adopt; else it is
+// checked as far as it can be without, and stays as that release left it. If it returns an error, nothing in the
+// directory has been changed, unless the error is the file system's.
 func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	names, err := fsys.List(dir)
 	if err != nil {
@@ -31,8 +32,9 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	return l, nil
 }
 
-// begin writes down that this process opens the store. Until then nothing has been changed, and Pebble may be opened read-only. It may be called
-// again after an error, its own or one of a later line, and writes the ledger anew then; else it does nothing once it has succeeded.
+// begin writes down that this process opens the store. Until then nothing has been changed, and Pebble may be opened
+// read-only. It may be called again after an error, its own or one of a later line, and writes the ledger anew then;
+// else it does nothing once it has succeeded.
 func (l *ledger) begin() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -63,7 +65,8 @@ func (l *ledger) writeAll() error {
 	return err
 }
 
-// writeFence makes older releases refuse the directory. It follows the ledger: a fence without a ledger is a ledger lost.
+// writeFence makes older releases refuse the directory. It follows the ledger: a fence without a ledger is a ledger
+// lost.
 func (l *ledger) writeFence() error {
 	f, err := l.fs.Create(l.path(fenceName), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -95,7 +98,8 @@ type checker struct {
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
 	lost []string // tables that are not there: removed, unless the manifest names them
-	// unsynced are files of which more has been found than is known to be durable: the last process may have been killed before it synced them.
+	// unsynced are files of which more has been found than is known to be durable: the last process may have been
+	// killed before it synced them.
 	unsynced []string
 	empty    []string // logs without a record, to be emptied, for Pebble takes the rest of one for damage later
 }
@@ -226,8 +230,8 @@ func (c *checker) adopt(one string) error {
 	return c.adoptLogs()
 }
 
-// adoptLogs takes over the logs of a store without a ledger. What can be seen of a missing one is that sequence numbers are not
-// consecutive.
+// adoptLogs takes over the logs of a store without a ledger. What can be seen of a missing one is that sequence
+// numbers are not consecutive.
 func (c *checker) adoptLogs() error {
 	logs := c.logs()
 	next := c.lastSeq + 1

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// LockDir takes the directory itself for this process until the closer is closed or the process ends; ErrInUse if another
-// holds it. The lock is on the directory, not on a file in it: removing files does not give it up. It does nothing where the
-// file system has no such locks (some network file systems).
+// LockDir takes the directory itself for this process until the closer is closed or the process ends; ErrInUse if
+// another holds it. The lock is on the directory, not on a file in it: removing files does not give it up. It does
+// nothing where the file system has no such locks (some network file systems).
 func LockDir(dir string) (io.Closer, error) {
 	f, err := os.Open(dir)
 	if err != nil {

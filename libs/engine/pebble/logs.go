@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// trimLogs removes the logs that are kept for reuse, but for the newest spare ones. Pebble keeps up to five, each as long as
-// it has ever been. A log is no longer needed when its memtable has been written out; those that are needed are the newest.
+// trimLogs removes the logs that are kept for reuse, but for the newest spare ones. Pebble keeps up to five, each as
+// long as it has ever been. A log is no longer needed when its memtable has been written out; those that are needed
+// are the newest.
 func (s *Store) trimLogs(spare int) {
 	fs := s.opts.FS
 	names, err := fs.List(s.space.dir) // before the live ones are counted: one that is made between is not in the list

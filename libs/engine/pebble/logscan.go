@@ -7,8 +7,9 @@ import (
 	"io"
 )
 
-// The format of the write-ahead log, as package record of Pebble writes it: blocks of 32 KiB with chunks in them, each with
-// checksum (4), length (2), type (1) and, in newer types, the log's number (4) and what had been synced (8).
+// The format of the write-ahead log, as package record of Pebble writes it: blocks of 32 KiB with chunks in them,
+// each with checksum (4), length (2), type (1) and, in newer types, the log's number (4) and what had been synced
+// (8).
 const (
 	logBlock     = 32 << 10
 	chunkMin     = 7
@@ -221,8 +222,8 @@ func (s *scanner) record() {
 	s.last = m
 }
 
-// seekProof looks behind pos of the block for what cannot follow what a crash has torn: a record of this process that says
-// that a commit after the last one read was durable, or a chunk that says that the torn place had been synced.
+// seekProof looks behind pos of the block for what cannot follow what a crash has torn: a record of this process that
+// says that a commit after the last one read was durable, or a chunk that says that the torn place had been synced.
 func (s *scanner) seekProof(pos int) error {
 	lost := s.last.seq + 1 // a commit in or behind the hole
 	known := s.marked > 0  // else lost is not known: earlier logs hold the commits before

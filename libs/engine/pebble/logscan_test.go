@@ -19,7 +19,8 @@ func (*syncedBuffer) Close() error { return nil }
 
 const testLog, testNonce = 7, 0xfeedface
 
-// writeLog returns a log of records of the given sizes, as Pebble writes it, each with the mark that the one before is durable.
+// writeLog returns a log of records of the given sizes, as Pebble writes it, each with the mark that the one before
+// is durable.
 func writeLog(t *testing.T, sizes []int) []byte {
 	t.Helper()
 	return writeLogOf(t, sizes, func(i int) mark { return mark{testNonce, uint64(i + 1), uint64(i)} })
@@ -60,8 +61,8 @@ func readLog(b []byte) (n int) {
 	}
 }
 
-// TestScanLog: the scanner reads as many records as Pebble does, whatever is done to a log; it notices damage before records
-// that are whole, and it does not take the end of a torn log for damage.
+// TestScanLog: the scanner reads as many records as Pebble does, whatever is done to a log; it notices damage before
+// records that are whole, and it does not take the end of a torn log for damage.
 func TestScanLog(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -111,8 +112,8 @@ func TestScanLog(t *testing.T) {
 	}
 }
 
-// TestScanTornBeginning: a log whose first records are torn is damaged only if one of them was durable: that commits of earlier
-// logs were says nothing.
+// TestScanTornBeginning: a log whose first records are torn is damaged only if one of them was durable: that commits
+// of earlier logs were says nothing.
 func TestScanTornBeginning(t *testing.T) {
 	sizes := []int{6000, 5000, 3000, 40_000, 300}
 	for durable, proof := range map[uint64]bool{100: false, 101: true} { // the log begins with commit 101

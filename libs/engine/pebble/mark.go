@@ -8,8 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
-// mark stands at the end of every record of the write-ahead log. Pebble skips it. It tells the store's records from those of
-// any other store, and records that were durable from records that a crash may have lost.
+// mark stands at the end of every record of the write-ahead log. Pebble skips it. It tells the store's records from
+// those of any other store, and records that were durable from records that a crash may have lost.
 type mark struct {
 	nonce   uint64 // of the process that wrote it
 	seq     uint64 // the commit, counted from the start of the process

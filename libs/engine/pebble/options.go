@@ -58,19 +58,19 @@ type Options struct {
 	WindowCommits int
 	WindowBytes   int64
 
-	// Adopt gives a store of a release that kept no ledger one: what is lost, cut or swapped from then on is noticed at the next start, and that release
-	// refuses the directory. A new store always has one.
+	// Adopt gives a store of a release that kept no ledger one: what is lost, cut or swapped from then on is noticed
+	// at the next start, and that release refuses the directory. A new store always has one.
 	Adopt bool
 
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
 	// CacheBytes is the size of the block cache. Default 128 MiB.
 	CacheBytes int64
-	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time. Default 16 MiB,
-	// on a small disk less.
+	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time.
+	// Default 16 MiB, on a small disk less.
 	MemTableBytes int64
-	// QuotaBytes is what the store is meant to hold at most; 0: not known. It bounds the memtables and logs of a small store
-	// and refuses nothing.
+	// QuotaBytes is what the store is meant to hold at most; 0: not known. It bounds the memtables and logs of a
+	// small store and refuses nothing.
 	QuotaBytes int64
 	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or an eighth of
 	// the disk if that is less. Negative: no check.
@@ -89,8 +89,8 @@ type Options struct {
 	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before Open
 	// returns. It is called from one goroutine at a time, must return quickly and must not call the store.
 	OnNoSpace func(full bool)
-	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data: from any goroutine, perhaps with
-	// locks held. It must return quickly and must not call the store.
+	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data: from any
+	// goroutine, perhaps with locks held. It must return quickly and must not call the store.
 	OnDamage func(err error)
 	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
 	OnFailure func(err error)

@@ -9,9 +9,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// park is where a goroutine within Pebble ends whose store has failed. Pebble gives up by a panic or by Fatalf, and releases its
-// mutex before it writes to the disk: unwinding from there (as when the log cannot be rotated) unlocks DB.mu twice, which ends the
-// process and cannot be recovered from. So nothing unwinds, and whoever waits for such a goroutine waits for Store.failed as well.
+// park is where a goroutine within Pebble ends whose store has failed. Pebble gives up by a panic or by Fatalf, and
+// releases its mutex before it writes to the disk: unwinding from there (as when the log cannot be rotated) unlocks
+// DB.mu twice, which ends the process and cannot be recovered from. So nothing unwinds, and whoever waits for such a
+// goroutine waits for Store.failed as well.
 func park() { select {} }
 
 // lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then.
@@ -52,8 +53,9 @@ func (s *Store) applier() {
 	}
 }
 
-// steadyFS is the file system that Pebble sees: an error that makes Pebble panic fails the store instead. These are the errors of
-// rotating the log: a log that is not all there, a new one that cannot be made, a directory that cannot be synced.
+// steadyFS is the file system that Pebble sees: an error that makes Pebble panic fails the store instead. These are
+// the errors of rotating the log: a log that is not all there, a new one that cannot be made, a directory that cannot
+// be synced.
 type steadyFS struct {
 	vfs.FS
 	s *Store

@@ -206,8 +206,8 @@ func (r *reader) seekSome(rows, values [][]byte, order []int, mem *arena) error 
 	return nil
 }
 
-// seek looks a row up with it and copies its value into mem. On its way from where it stood the iterator may have met damage that is none
-// of the row's business.
+// seek looks a row up with it and copies its value into mem. On its way from where it stood the iterator may have met
+// damage that is none of the row's business.
 func (r *reader) seek(it *iter, row []byte, mem *arena) ([]byte, error) {
 	v, found, err := it.find(row)
 	switch {
@@ -301,7 +301,8 @@ func (it *iterator) Next() bool {
 	return false
 }
 
-// restart begins anew with an iterator that has not been used: one that has may have met damage on its way to the range.
+// restart begins anew with an iterator that has not been used: one that has may have met damage on its way to the
+// range.
 func (it *iterator) restart() bool {
 	fresh, err := it.p.Clone(pdb.CloneOptions{})
 	if err != nil {

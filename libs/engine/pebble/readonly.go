@@ -19,7 +19,8 @@ type upkeep struct {
 	ended  chan struct{} // closed when Pebble has been closed, perhaps after Close has returned
 
 	// readOnly says that Pebble was opened read-only, since the disk had no room for what a start writes. Every
-	// transaction is refused until there is room and housekeep has opened Pebble anew. Until then there is one view only.
+	// transaction is refused until there is room and housekeep has opened Pebble anew. Until then there is one view
+	// only.
 	readOnly atomic.Bool
 	needed   uint64        // bytes that must be free for that; set before readOnly
 	swapping sync.RWMutex  // held for writing while db is exchanged
@@ -64,7 +65,8 @@ func (s *Store) openPebble(readOnly bool) error {
 	return err
 }
 
-// openForWriting writes down in the ledger that the store is opened, and opens Pebble. Nothing waits for space meanwhile.
+// openForWriting writes down in the ledger that the store is opened, and opens Pebble. Nothing waits for space
+// meanwhile.
 func (s *Store) openForWriting() error {
 	s.space.opening.Store(true)
 	defer s.space.opening.Store(false)
@@ -74,9 +76,9 @@ func (s *Store) openForWriting() error {
 	return s.openPebble(false)
 }
 
-// openTight opens Pebble read-only if there is not the space that a start takes: it writes out what the logs hold, and waits for
-// ever where that cannot be. It reports whether the store is open. What the logs hold is only known when they have been read; where
-// there is room for all of them that is left out.
+// openTight opens Pebble read-only if there is not the space that a start takes: it writes out what the logs hold,
+// and waits for ever where that cannot be. It reports whether the store is open. What the logs hold is only known
+// when they have been read; where there is room for all of them that is left out.
 func (s *Store) openTight() bool {
 	all := s.logBytes() + startSlack
 	if s.space.room(all) {

@@ -10,10 +10,11 @@ import (
 // grantEvery is the time between two looks at whether a compaction that had to wait may begin.
 const grantEvery = 100 * time.Millisecond
 
-// scheduler lets as many compactions run at a time as Pebble allows, which is what Pebble's own does, but none during a pause.
+// scheduler lets as many compactions run at a time as Pebble allows, which is what Pebble's own does, but none during
+// a pause.
 //
-// Pebble calls TrySchedule and UpdateGetAllowedWithoutPermission with its lock held, and takes that lock when it is called: granting is never
-// taken in those two, and mu is held over no call that takes a lock.
+// Pebble calls TrySchedule and UpdateGetAllowedWithoutPermission with its lock held, and takes that lock when it is
+// called: granting is never taken in those two, and mu is held over no call that takes a lock.
 type scheduler struct {
 	paused func() bool
 	db     pdb.DBForCompaction

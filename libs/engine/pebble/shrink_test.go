@@ -55,8 +55,8 @@ func clearAll(t *testing.T, s *Store, from, n int) {
 	}
 }
 
-// TestDefragment: what has been overwritten or cleared is off the disk when Defragment returns, logs included, and Stats says
-// what the files are.
+// TestDefragment: what has been overwritten or cleared is off the disk when Defragment returns, logs included, and
+// Stats says what the files are.
 func TestDefragment(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	s, err := Open(dir, small(Options{BallastBytes: 1 << 20}))
@@ -86,8 +86,8 @@ func TestDefragment(t *testing.T) {
 	}
 }
 
-// TestDefragmentBesideOthers: reads and writes go on, further calls wait for the first, a caller that goes away is let go at
-// once, and so is everybody when the store is closed.
+// TestDefragmentBesideOthers: reads and writes go on, further calls wait for the first, a caller that goes away is
+// let go at once, and so is everybody when the store is closed.
 func TestDefragmentBesideOthers(t *testing.T) {
 	s, err := Open("data", small(Options{FS: vfs.NewMem()}))
 	if err != nil {

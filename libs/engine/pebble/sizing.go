@@ -1,7 +1,8 @@
 package pebble
 
-// Sizes of the parts of a store. On a large disk they are the defaults; on a small one each is a part of the disk, so that
-// what the store needs beside its data (logs, memtables on their way to tables, a compaction's output) fits into the reserve.
+// Sizes of the parts of a store. On a large disk they are the defaults; on a small one each is a part of the disk, so
+// that what the store needs beside its data (logs, memtables on their way to tables, a compaction's output) fits into
+// the reserve.
 const (
 	// reserveBytesMax is the free space below which growing transactions are refused; space.go says what it is for.
 	reserveBytesMax = 256 << 20

@@ -25,8 +25,8 @@ const (
 )
 
 // How the reserve R is shared. A byte that is committed costs writeCost bytes before it rests: one in the log, one in
-// the table that its memtable becomes. What is free after that, and after all memtables have been written out, may not fall
-// below the floor of whoever wants it:
+// the table that its memtable becomes. What is free after that, and after all memtables have been written out, may
+// not fall below the floor of whoever wants it:
 //
 //	R    … R/2   growing transactions stop at R: from here on the space is for what gives space back
 //	R/2  … R/4   shrinking transactions stop at R/2
@@ -35,13 +35,15 @@ const (
 //	R/8  … R/16  vital transactions stop at R/8, but
 //	R/16 … 0     those of at most tinyBytes stop at R/16; below there is what the manifest and the directory take
 //
-// So a compaction has at least R/4 (R/2 less R/4) when deletes have taken all that they may, and R/4 + R/8 + the ballast
-// in the end. It rewrites one piece: R/8 of tables and what overlaps them in L0 (a few memtables of at most R/32 each) and in
-// the first level below (R/8 at most, since basePart = 8 × reservePart). A piece that is cleared frees what it held
-// and writes nothing, so each one that succeeds leaves more room than it found, or the store is all live.
+// So a compaction has at least R/4 (R/2 less R/4) when deletes have taken all that they may, and R/4 + R/8 + the
+// ballast in the end. It rewrites one piece: R/8 of tables and what overlaps them in L0 (a few memtables of at most
+// R/32 each) and in the first level below (R/8 at most, since basePart = 8 × reservePart). A piece that is cleared
+// frees what it held and writes nothing, so each one that succeeds leaves more room than it found, or the store is
+// all live.
 //
-// The clears of a removal are smaller than the rows they clear, so R/4 less R/8 is enough for a step of it, writeCost included, if
-// the step's own bytes stay below R/16; each step is followed by compactions that give back more than it took.
+// The clears of a removal are smaller than the rows they clear, so R/4 less R/8 is enough for a step of it, writeCost
+// included, if the step's own bytes stay below R/16; each step is followed by compactions that give back more than it
+// took.
 const (
 	shrinkPart    = 2
 	compactPart   = 4
@@ -60,7 +62,8 @@ const (
 	checkPart  = 64
 	// refusedEvery is the time between two looks at the disk for transactions that were refused.
 	refusedEvery = 20 * time.Millisecond
-	// resumePart of the reserve must be free beyond it before growing transactions are taken again, so that it does not flap.
+	// resumePart of the reserve must be free beyond it before growing transactions are taken again, so that it does
+	// not flap.
 	resumePart = 8
 	// retryEvery is the time between two tries of a write that finds no space.
 	retryEvery = 100 * time.Millisecond
@@ -203,8 +206,8 @@ func (sp *space) fits(c class, bytes int) error {
 	return sp.stuck(c, bytes)
 }
 
-// stuck refuses what would make Pebble's writers wait for memtables or compactions that find no space. What is tiny and vital is
-// taken for longer.
+// stuck refuses what would make Pebble's writers wait for memtables or compactions that find no space. What is tiny
+// and vital is taken for longer.
 func (sp *space) stuck(c class, bytes int) error {
 	if c == vital && bytes <= tinyBytes {
 		return nil
@@ -357,8 +360,8 @@ func (sp *space) compacted(err error) {
 	}
 }
 
-// mayCompact tells whether a compaction may write more: never what logs and memtables need. A store that is being closed
-// gives its compactions up.
+// mayCompact tells whether a compaction may write more: never what logs and memtables need. A store that is being
+// closed gives its compactions up.
 func (sp *space) mayCompact() error {
 	if sp.closing() {
 		return engine.ErrClosed
@@ -380,8 +383,9 @@ func (sp *space) mayCompact() error {
 	return nil
 }
 
-// retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it must wait, until it succeeds or
-// fails otherwise. Closing the store does not end that, since Pebble cannot go on without its log: Close does not wait for it.
+// retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it must wait, until it
+// succeeds or fails otherwise. Closing the store does not end that, since Pebble cannot go on without its log: Close
+// does not wait for it.
 func (sp *space) retry(must bool, op func() error) error {
 	err := op()
 	if err == nil || !isNoSpace(err) {

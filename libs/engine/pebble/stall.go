@@ -5,8 +5,9 @@ import (
 	"sync/atomic"
 )
 
-// l0Stop is how many tables a lookup may have to ask in the first level before commits wait for compactions. Pebble has such a bound too, but
-// that one holds when no compaction can help: one damaged table there would stop all writes for good. (What Pebble is given instead is pebbleStop.)
+// l0Stop is how many tables a lookup may have to ask in the first level before commits wait for compactions. Pebble
+// has such a bound too, but that one holds when no compaction can help: one damaged table there would stop all writes
+// for good. (What Pebble is given instead is pebbleStop.)
 const (
 	l0Stop     = 48
 	pebbleStop = 1 << 20
@@ -55,8 +56,8 @@ func (w *stall) end() <-chan struct{} {
 	return w.ended
 }
 
-// watchLevels looks at the first level after each flush and compaction until the store is closed. Commits do not wait for compactions that
-// fail at damage.
+// watchLevels looks at the first level after each flush and compaction until the store is closed. Commits do not wait
+// for compactions that fail at damage.
 func (s *Store) watchLevels() {
 	for {
 		select {

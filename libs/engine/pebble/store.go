@@ -179,7 +179,8 @@ func (s *Store) create() error {
 	return b.Commit(pdb.Sync)
 }
 
-// release ends the ledger and gives the directory to the next process. stopped says that Pebble has been closed properly.
+// release ends the ledger and gives the directory to the next process. stopped says that Pebble has been closed
+// properly.
 func (s *Store) release(stopped bool) {
 	if err := s.ledger.close(stopped); err != nil {
 		s.log.Warn("the ledger does not say that the store was stopped: the next start takes it for killed", "error", err.Error())
@@ -270,9 +271,9 @@ func (s *Store) newest() *view {
 	return s.applied
 }
 
-// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay, if that takes no longer
-// than flushTimeout; it does not wait for space. It returns within closeTimeout, with an error if the disk has not answered by
-// then: commits that have not been acknowledged may then be lost.
+// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay, if that
+// takes no longer than flushTimeout; it does not wait for space. It returns within closeTimeout, with an error if the
+// disk has not answered by then: commits that have not been acknowledged may then be lost.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return engine.ErrClosed
@@ -331,7 +332,8 @@ func (s *Store) lastApplied() *view {
 	return s.applied
 }
 
-// flush writes the memtables out, or gives up when there is no space for them or it takes too long: the log has what they hold.
+// flush writes the memtables out, or gives up when there is no space for them or it takes too long: the log has what
+// they hold.
 func (s *Store) flush() error {
 	defer close(s.hurry)
 	if s.readOnly.Load() {

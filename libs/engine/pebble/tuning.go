@@ -63,7 +63,8 @@ func (s *Store) pebbleOptions() *pdb.Options {
 	return o
 }
 
-// events follows what Pebble does in the background. The functions are called with Pebble's locks held, unless they say otherwise.
+// events follows what Pebble does in the background. The functions are called with Pebble's locks held, unless they
+// say otherwise.
 func (s *Store) events() *pdb.EventListener {
 	return &pdb.EventListener{
 		BackgroundError: func(err error) {

@@ -140,7 +140,8 @@ func (b *Body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *Body) Close() error { return nil }
 
-// Call sends b to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in decimal.
+// Call sends b to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in
+// decimal.
 func Call(ctx context.Context, t *http2.Transport, addr, method string, b *Body) (status string, err error) {
 	b.ctx = ctx
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+method, b)

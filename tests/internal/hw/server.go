@@ -63,7 +63,8 @@ func New(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 	return s
 }
 
-// With prepares a server with the same address, data directory and arguments, but another binary at path. s must not run, and is not to be used again.
+// With prepares a server with the same address, data directory and arguments, but another binary at path. s must not
+// run, and is not to be used again.
 func (s *Server) With(tb testing.TB, path string) *Server {
 	tb.Helper()
 	p := s.prog
@@ -170,7 +171,8 @@ func (s *Server) Stop() error {
 	return nil
 }
 
-// Wait returns the exit code of a process that ends by itself, -1 if a signal ends it. It is an error if that takes longer than patience.
+// Wait returns the exit code of a process that ends by itself, -1 if a signal ends it. It is an error if that takes
+// longer than patience.
 func (s *Server) Wait(patience time.Duration) (code int, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -1,7 +1,9 @@
-// Package release builds programs of an earlier release from the history of this repository, for tests in which they meet this one.
+// Package release builds programs of an earlier release from the history of this repository, for tests in which they
+// meet this one.
 //
-// The tree of the release's commit is exported to the user's cache directory, where it stays: Go builds it anew only where
-// something has changed. A test may lay packages of this tree over it (Overlay), so that one source runs in both.
+// The tree of the release's commit is exported to the user's cache directory, where it stays: Go builds it anew only
+// where something has changed. A test may lay packages of this tree over it (Overlay), so that one source runs in
+// both.
 //
 // # Invariants
 //
@@ -10,7 +12,8 @@
 //
 // # Concurrency
 //
-// Functions may be called from any goroutine that may call the test's Fatal, and by several processes at once: they exclude one another.
+// Functions may be called from any goroutine that may call the test's Fatal, and by several processes at once: they
+// exclude one another.
 //
 // # Testing
 //

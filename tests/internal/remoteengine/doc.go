@@ -1,9 +1,9 @@
-// Package remoteengine gives processes of a test one engine to share, as pods share FoundationDB: a server hands out a store
-// of its own process over a unix socket, and a Client is that store elsewhere.
+// Package remoteengine gives processes of a test one engine to share, as pods share FoundationDB: a server hands out
+// a store of its own process over a unix socket, and a Client is that store elsewhere.
 //
-// The client needs nothing but libs/engine, and methods of engine.Txn that a release does not know are no more to it than
-// methods nobody calls: a test copies it into the tree of an earlier release and builds pods there. What it sends is the same
-// for all of them.
+// The client needs nothing but libs/engine, and methods of engine.Txn that a release does not know are no more to it
+// than methods nobody calls: a test copies it into the tree of an earlier release and builds pods there. What it
+// sends is the same for all of them.
 //
 // # Invariants
 //
@@ -13,7 +13,8 @@
 //
 // # Concurrency
 //
-// A Client may be used from any goroutine, a Reader from one at a time, as engine.Store wants it. Calls do not wait for one another.
+// A Client may be used from any goroutine, a Reader from one at a time, as engine.Store wants it. Calls do not wait
+// for one another.
 //
 // # Testing
 //

@@ -1,5 +1,5 @@
-// Command requests puts large requests of one kind on a server that runs already (Headwater or etcd), and prints what another client sees meanwhile. What it sends is
-// bounded. docs/hostile-clients.md has its figures.
+// Command requests puts large requests of one kind on a server that runs already (Headwater or etcd), and prints what
+// another client sees meanwhile. What it sends is bounded. docs/hostile-clients.md has its figures.
 //
 //	requests [--endpoint=host:port] [--pid=N] nested|compares|delete|lists|unread|txnlists
 package main
