@@ -49,13 +49,14 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	}
 	s.sign(batch, s.seq+1)
 	c := &commit{s: s, seq: s.seq + 1, first: first, last: last, batch: t.batch, repr: batch.Repr()}
-	if err := s.apply(batch); err != nil {
+	snap, err := s.apply(batch)
+	if err != nil {
 		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool
 		return nil, s.fail(fmt.Errorf("apply: %w", err))
 	}
 	s.version, s.seq = last, c.seq
 	c.batch.refs.Add(1) // for publish
-	c.view = newView(s, c)
+	c.view = newView(s, snap, c)
 	s.admitCommit(t, c)
 	return c, nil
 }

@@ -35,21 +35,36 @@ func (s *Store) run(f func() error) error {
 	}
 }
 
-// apply hands a batch to Pebble. It returns when it is applied, or the store has failed. The writer lock is held.
-func (s *Store) apply(b *pdb.Batch) error {
+// applied is what has become of a batch: the state after it, or why it could not be applied.
+type applied struct {
+	snap *pdb.Snapshot
+	err  error
+}
+
+// apply hands a batch to Pebble and returns the state after it, or says that the store has failed. The writer lock is
+// held. Taking the snapshot is the applier's too: a goroutine within Pebble that has given up may hold DB.mu.
+func (s *Store) apply(b *pdb.Batch) (*pdb.Snapshot, error) {
 	s.applies <- b
 	select {
-	case err := <-s.applyResult:
-		return err
+	case r := <-s.applyResult:
+		return r.snap, r.err
 	case <-s.failed:
-		return s.err()
+		return nil, s.err()
 	}
 }
 
 // applier applies batches in a goroutine of its own, which can be left behind.
 func (s *Store) applier() {
 	for b := range s.applies {
-		s.applyResult <- guard(func() error { return s.db.ApplyNoSyncWait(b, pdb.Sync) })
+		var r applied
+		r.err = guard(func() error {
+			err := s.db.ApplyNoSyncWait(b, pdb.Sync)
+			if err == nil {
+				r.snap = s.db.NewSnapshot()
+			}
+			return err
+		})
+		s.applyResult <- r
 	}
 }
 

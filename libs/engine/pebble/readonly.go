@@ -177,7 +177,7 @@ func (s *Store) tryPromote() {
 	if s.failure.Load() != nil {
 		return
 	}
-	v := newView(s, first)
+	v := newView(s, s.db.NewSnapshot(), first)
 	first.view = v
 	v.refs.Add(1)
 	s.mu.Lock()

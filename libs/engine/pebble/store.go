@@ -56,7 +56,7 @@ type Store struct {
 	stall   *stall
 
 	applies     chan *pdb.Batch // for the applier
-	applyResult chan error      // its results
+	applyResult chan applied    // its results
 
 	opened     atomic.Bool // Open has succeeded
 	closingDB  atomic.Bool // Pebble is being closed, and returns errors
@@ -88,7 +88,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{}), stall: newStall()}
-	s.applies, s.applyResult = make(chan *pdb.Batch), make(chan error, 1)
+	s.applies, s.applyResult = make(chan *pdb.Batch), make(chan applied, 1)
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
 	s.watches.init()
@@ -113,7 +113,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	first := &commit{s: s, last: s.version}
 	first.durable.Store(true)
-	s.applied = newView(s, first)
+	s.applied = newView(s, s.db.NewSnapshot(), first)
 	first.view = s.applied
 	s.applied.refs.Add(1)
 	s.durable.Store(s.applied)

@@ -21,9 +21,9 @@ type view struct {
 	idle []*iter // for the next reads
 }
 
-// newView takes the state as it is now, with one reference.
-func newView(s *Store, c *commit) *view {
-	v := &view{s: s, snap: s.db.NewSnapshot(), commit: c}
+// newView returns the view of the state after c, with one reference.
+func newView(s *Store, snap *pdb.Snapshot, c *commit) *view {
+	v := &view{s: s, snap: snap, commit: c}
 	v.refs.Store(1)
 	return v
 }
@@ -48,8 +48,10 @@ func (v *view) unref() {
 	if v.s.failure.Load() != nil {
 		return // a failed Pebble may hold its locks for ever; the process is about to end
 	}
-	v.dropIdle()
-	_ = v.snap.Close()
+	_ = v.s.run(func() error { // or it fails meanwhile
+		v.dropIdle()
+		return v.snap.Close()
+	})
 }
 
 // iter is a Pebble iterator at a view, with the shape of the LSM tree it was opened on.
