@@ -59,14 +59,14 @@ func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest
 	return &pb.LeaseRevokeResponse{Header: s.header.At(rev)}, nil
 }
 
-// LeaseTimeToLive implements pb.LeaseServer. A lease that is not there is no error: its TTL is -1 (etcd: v3rpc/lease.go).
+// LeaseTimeToLive implements pb.LeaseServer. A lease that is not there is no error: it has the TTL of one that is gone.
 func (s *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
 	info, found, err := s.keeper.TimeToLive(ctx, r.ID, r.Keys)
 	if err != nil {
 		return nil, leaseErr(err)
 	}
 	if !found {
-		return &pb.LeaseTimeToLiveResponse{Header: s.header.At(info.Rev), ID: r.ID, TTL: -1}, nil
+		return &pb.LeaseTimeToLiveResponse{Header: s.header.At(info.Rev), ID: r.ID, TTL: lease.GoneTTL}, nil
 	}
 	return &pb.LeaseTimeToLiveResponse{
 		Header: s.header.At(info.Rev), ID: r.ID, TTL: info.Remaining, GrantedTTL: info.TTL, Keys: info.Keys,

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// AlarmStore keeps the alarms of a keyspace over restarts; Alarms is one.
+// AlarmStore keeps the alarms of a keyspace over restarts; *alarm.State is one.
 type AlarmStore interface {
 	// Alarms returns the active alarms from memory, ordered by type and then member.
 	Alarms() []*pb.AlarmMember

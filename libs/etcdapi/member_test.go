@@ -16,6 +16,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -70,7 +71,7 @@ func (s services) RegisterService(d *grpc.ServiceDesc, impl any) { s[d.ServiceNa
 
 func maintenance(t *testing.T, rows *fakeRows, quota int64) pb.MaintenanceServer {
 	t.Helper()
-	alarms, err := OpenAlarms(t.Context(), rows)
+	alarms, err := alarm.Open(t.Context(), rows)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,22 +177,6 @@ func TestAlarm(t *testing.T) {
 	rows.fail = mvcc.ErrNoSpace
 	_, err = m.Alarm(t.Context(), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType_NOSPACE})
 	check(t, nil, err, nil, rpctypes.ErrGRPCNoSpace)
-}
-
-func TestOpenAlarms(t *testing.T) {
-	rows := &fakeRows{names: []string{"1/16"}}
-	if _, err := OpenAlarms(t.Context(), rows); err != nil || !rows.refuse {
-		t.Error("NOSPACE is not applied at open", err)
-	}
-	for _, name := range []string{"", "1", "x/1", "1/x"} {
-		if _, err := OpenAlarms(t.Context(), &fakeRows{names: []string{name}}); err == nil {
-			t.Errorf("%q accepted", name)
-		}
-	}
-	fail := errors.New("no")
-	if _, err := OpenAlarms(t.Context(), &fakeRows{fail: fail}); !errors.Is(err, fail) {
-		t.Error(err)
-	}
 }
 
 func TestMaintenance(t *testing.T) {

@@ -22,6 +22,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/loopback"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/wire"
@@ -68,7 +69,7 @@ func startFar(t *testing.T) *farStack {
 		etcdapi.RegisterWatch(r, hub, header, etcdapi.WatchOptions{})
 		etcdapi.RegisterLease(r, keeper, header, f.store)
 	}
-	local, err := etcdapi.NewLocalClient(register)
+	local, err := loopback.New(register)
 	f.must(err)
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	register(server)

@@ -20,10 +20,12 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/loopback"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/wire"
@@ -35,7 +37,7 @@ type stack struct {
 	client *clientv3.Client
 	conn   *grpc.ClientConn
 	keeper *lease.Keeper
-	local  *etcdapi.LocalClient
+	local  *loopback.Client
 	stop   func() // ends it; the file system keeps the data
 }
 
@@ -56,7 +58,7 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 	inner, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1})
 	must(err)
 	engine := wrap(inner)
-	damage := etcdapi.NewDamageAlarm(slog.New(slog.DiscardHandler))
+	damage := alarm.NewDamage(slog.New(slog.DiscardHandler))
 	hub := watch.New(watch.Options{})
 	store, err := mvcc.Open(t.Context(), engine, mvcc.Options{Feed: hub.Apply, OnDamage: damage.Report})
 	must(err)
@@ -70,7 +72,7 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 	go func() { kept <- keeper.Run(ctx) }()
 
 	header := etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}
-	alarms, err := etcdapi.OpenAlarms(ctx, store)
+	alarms, err := alarm.Open(ctx, store)
 	must(err)
 	var raising sync.WaitGroup
 	raising.Go(func() { damage.Run(ctx, alarms, header.MemberID) })
@@ -79,7 +81,7 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 		etcdapi.RegisterWatch(r, hub, header, etcdapi.WatchOptions{})
 		etcdapi.RegisterLease(r, keeper, header, store)
 	}
-	local, err := etcdapi.NewLocalClient(register)
+	local, err := loopback.New(register)
 	must(err)
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	register(server)
@@ -310,8 +312,8 @@ func TestElectionService(t *testing.T) {
 	}
 }
 
-// TestLocalClientClose: who waits for a lock is let go when the local client is closed, with an error.
-func TestLocalClientClose(t *testing.T) {
+// TestLoopbackClose: who waits for a lock is let go when the local client is closed, with an error.
+func TestLoopbackClose(t *testing.T) {
 	leakCheck(t)
 	s := startStack(t, vfs.NewMem())
 	ctx := t.Context()

@@ -33,6 +33,10 @@ const (
 	idleMax = time.Hour
 )
 
+// GoneTTL is the time to live that etcd's answers give a lease that is not there: its v3rpc says so with this number, where
+// other requests get an error.
+const GoneTTL = -1
+
 // Errors of the keeper. Those of the store (mvcc.ErrLeaseNotFound, mvcc.ErrLeaseExists and others) come through.
 var (
 	// ErrTTLTooLarge: the time to live asked for is above MaxTTL.

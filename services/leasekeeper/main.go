@@ -3,8 +3,8 @@ package main
 import (
 	"os"
 
-	"github.com/headwaterdb/headwater/libs/pod"
-	"github.com/headwaterdb/headwater/services/leasekeeper/node"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/shared"
 )
 
-func main() { os.Exit(pod.Main(pod.LeaseKeeper, node.Start)) }
+func main() { os.Exit(compose.Main(compose.LeaseKeeper, shared.Parts())) }

@@ -3,8 +3,8 @@ package main
 import (
 	"os"
 
-	"github.com/headwaterdb/headwater/libs/etcdapi"
-	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/embedded"
 )
 
-func main() { os.Exit(server.Standalone.Main(etcdapi.EmulatedVersion, serve)) }
+func main() { os.Exit(compose.Main(compose.Standalone, embedded.Parts())) }

@@ -28,6 +28,9 @@ var program string
 // patience bounds every wait; a loaded machine is slow.
 const patience = 60 * time.Second
 
+// storeDir is the engine's directory within the data directory.
+const storeDir = "store"
+
 // soon is how long a stop may take: the server's own limits are a few seconds, the rest is for a loaded machine.
 const soon = 20 * time.Second
 

@@ -3,8 +3,13 @@ package main
 import (
 	"os"
 
-	"github.com/headwaterdb/headwater/libs/pod"
-	"github.com/headwaterdb/headwater/services/watchhub/node"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/hubcache"
+	"github.com/headwaterdb/headwater/libs/compose/shared"
 )
 
-func main() { os.Exit(pod.Main(pod.WatchHub, node.Start)) }
+func main() {
+	parts := shared.Parts()
+	parts.OpenHistory = hubcache.Open
+	os.Exit(compose.Main(compose.WatchHub, parts))
+}

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/bus/nats"
-	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -24,12 +24,12 @@ const (
 )
 
 // role is a kind of pod.
-type role = pod.Kind
+type role = compose.Kind
 
 const (
-	kv     = pod.KV
-	hub    = pod.WatchHub
-	keeper = pod.LeaseKeeper
+	kv     = compose.KV
+	hub    = compose.WatchHub
+	keeper = compose.LeaseKeeper
 )
 
 // member is one pod's place in the stack: its address and what is behind it now.
@@ -48,7 +48,7 @@ func (m *member) addr() string { return m.proxy.addr() }
 
 // incarnation is a pod from its start to its end.
 type incarnation struct {
-	node pod.Node
+	node compose.Node
 	at   string // where it listens
 	gate *gate
 	view *view
@@ -73,7 +73,7 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 	if in.bus, err = nats.Connect("nats://"+s.nats.Endpoint(), nats.Options{Name: m.name, Logger: log}); err != nil {
 		return nil, err
 	}
-	deps := pod.Deps{Engine: in.view, Bus: newUnreliable(in.bus, in.gate, seed, &s.count, &s.mute), Log: log}
+	deps := compose.Parts{Engine: in.view, Bus: newUnreliable(in.bus, in.gate, seed, &s.count, &s.mute), Log: log}
 	if in.node, err = pods.Start(ctx, m.role, s.config(m), deps); err != nil {
 		return nil, errors.Join(err, in.bus.Close())
 	}
@@ -95,8 +95,8 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 	return in, nil
 }
 
-func (s *stack) config(m *member) pod.Config {
-	c := pod.DefaultConfig()
+func (s *stack) config(m *member) compose.Config {
+	c := compose.DefaultConfig()
 	c.Name = m.name
 	// A killed pod's directory may be in use until its corpse is closed.
 	c.DataDir = filepath.Join(m.dir, strconv.Itoa(m.generation))

@@ -14,23 +14,23 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
 // kinds of pods.
-var kinds = []pod.Kind{pod.KV, pod.WatchHub, pod.LeaseKeeper}
+var kinds = []compose.Kind{compose.KV, compose.WatchHub, compose.LeaseKeeper}
 
 // parse reads a command line as the program itself does.
-func parse(t *testing.T, c command) (pod.Kind, pod.Config) {
+func parse(t *testing.T, c command) (compose.Kind, compose.Config) {
 	t.Helper()
-	kind := pod.Kind(strings.TrimPrefix(c.args[0], "headwater-"))
+	kind := compose.Kind(strings.TrimPrefix(c.args[0], "headwater-"))
 	if !slices.Contains(kinds, kind) {
 		t.Fatalf("%s: no program %s", c.where, c.args[0])
 	}
-	conf := pod.DefaultConfig()
-	p, err := pod.Program(kind, &conf).Parse(c.args[1:], c.env)
+	conf := compose.DefaultConfig()
+	p, err := compose.Program(kind, &conf).Parse(c.args[1:], c.env)
 	if err != nil {
 		t.Fatalf("%s: %v", c.where, err)
 	}
@@ -85,7 +85,7 @@ func TestFlags(t *testing.T) {
 		if conf.PodAddress == "" || port(t, conf.PodAddress) != clientPort {
 			t.Errorf("%s: pods of the same kind look for it at %q", c.where, conf.PodAddress)
 		}
-		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == pod.WatchHub && conf.DataDir == "" {
+		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == compose.WatchHub && conf.DataDir == "" {
 			t.Errorf("%s lacks NATS, a cluster file or a directory: %+v", c.where, conf)
 		}
 		if first, seen := addresses[string(kind)]; seen && strings.HasPrefix(c.where, "docker-compose") && first == conf.PodAddress {

@@ -15,11 +15,9 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
-	"github.com/headwaterdb/headwater/libs/pod"
-	kv "github.com/headwaterdb/headwater/services/kv/node"
-	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
-	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
 // startTimeout bounds the start of one pod of each kind.
@@ -40,27 +38,18 @@ func families(t *testing.T) map[string]string {
 			t.Error(err)
 		}
 	})
-	starts := map[pod.Kind]func(context.Context, pod.Config, pod.Deps) (pod.Node, error){
-		pod.KV: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) { return kv.Start(ctx, c, d) },
-		pod.WatchHub: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) {
-			return watchhub.Start(ctx, c, d)
-		},
-		pod.LeaseKeeper: func(ctx context.Context, c pod.Config, d pod.Deps) (pod.Node, error) {
-			return leasekeeper.Start(ctx, c, d)
-		},
-	}
 	ctx, cancel := context.WithTimeout(t.Context(), startTimeout)
 	defer cancel()
 	found := map[string]string{}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	for kind, start := range starts {
+	for _, kind := range kinds {
 		wg.Go(func() {
-			conf := pod.DefaultConfig()
+			conf := compose.DefaultConfig()
 			conf.ListenClientURLs = []string{"http://127.0.0.1:0"}
 			conf.KVEndpoints, conf.WatchHubEndpoints, conf.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}, []string{nobody}
 			conf.NATSURL = "nats://" + nobody
-			n, err := start(ctx, conf, pod.Deps{Engine: db, Log: slog.New(slog.DiscardHandler)})
+			n, err := pods.Start(ctx, kind, conf, compose.Parts{Engine: db, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
 				t.Errorf("%s: %v", kind, err)
 				return

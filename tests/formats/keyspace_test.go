@@ -5,11 +5,11 @@ import (
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -30,13 +30,13 @@ func TestKeyspace(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			d := pods.New(t, pod.Deps{Engine: e, Bus: b}, 1)
-			d.Configure = func(_ pod.Kind, _ int, c *pod.Config) { c.ActivateFeatures = features }
+			d := pods.New(t, compose.Parts{Engine: e, Bus: b}, 1)
+			d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.ActivateFeatures = features }
 			if err := d.StartAll(limited(t)); err != nil {
 				t.Fatal(err)
 			}
 			g := readGolden(t, keyspaceFixture)
-			g.check(t, client(t, d.Addr(pod.KV, 0)))
+			g.check(t, client(t, d.Addr(compose.KV, 0)))
 			checkKeyspace(t, e, features != 0)
 		})
 	}
@@ -45,7 +45,7 @@ func TestKeyspace(t *testing.T) {
 // checkKeyspace looks at the rows: nothing of format 1 is left where features were activated.
 func checkKeyspace(t *testing.T, e engine.Store, activated bool) {
 	t.Helper()
-	k, err := keyspace.Open(t.Context(), e, []byte(pod.DefaultRoot), pod.DefaultKeyspace)
+	k, err := keyspace.Open(t.Context(), e, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
 	if err != nil {
 		t.Fatal(err)
 	}

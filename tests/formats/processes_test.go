@@ -47,6 +47,7 @@ func oldPods(tb testing.TB) string {
 	tb.Helper()
 	return release.Build(tb, release.Format1, "tests/formats/pods", release.Overlay{
 		Dirs: []string{"tests/internal/remoteengine", "tests/formats/pods"}, Without: []string{"server.go"},
+		Files: map[string]string{"tests/formats/pods/services.go": "tests/formats/testdata/format1/services.go"},
 	})
 }
 

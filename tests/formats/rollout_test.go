@@ -11,12 +11,12 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/check"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
@@ -140,7 +140,7 @@ func (r *roll) replace(s *hw.Server, program string) *hw.Server {
 // prefix is where the keyspace is.
 func (r *roll) prefix() []byte {
 	r.t.Helper()
-	k, err := keyspace.Open(r.t.Context(), r.engine, []byte(pod.DefaultRoot), pod.DefaultKeyspace)
+	k, err := keyspace.Open(r.t.Context(), r.engine, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -14,8 +14,8 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -44,13 +44,13 @@ func deploy(t *testing.T, per int) *deployment {
 			t.Error(err)
 		}
 	})
-	d := &deployment{pods.New(t, pod.Deps{Engine: engine, Bus: b, Log: log}, per), t}
-	d.Configure = func(_ pod.Kind, _ int, c *pod.Config) { c.WatchProgressNotifyInterval = 100 * time.Millisecond }
+	d := &deployment{pods.New(t, compose.Parts{Engine: engine, Bus: b, Log: log}, per), t}
+	d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.WatchProgressNotifyInterval = 100 * time.Millisecond }
 	return d
 }
 
 // start starts the i-th pod of a kind; it is closed with the test, if not before.
-func (d *deployment) start(k pod.Kind, i int) pod.Node {
+func (d *deployment) start(k compose.Kind, i int) compose.Node {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
@@ -61,7 +61,7 @@ func (d *deployment) start(k pod.Kind, i int) pod.Node {
 	return n
 }
 
-func closeNode(t *testing.T, n pod.Node) {
+func closeNode(t *testing.T, n compose.Node) {
 	t.Helper()
 	if err := n.Close(); err != nil {
 		t.Error("close:", err)
@@ -90,7 +90,7 @@ func (d *deployment) client(endpoints ...string) *clientv3.Client {
 }
 
 // get asks a pod's metrics address.
-func (d *deployment) get(k pod.Kind, i int, path string) (code int, body string) {
+func (d *deployment) get(k compose.Kind, i int, path string) (code int, body string) {
 	d.t.Helper()
 	transport := &http.Transport{DialContext: dialUnix(d.MetricsEndpoint(k, i)[len("unix://"):]), DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://localhost" + path)

@@ -18,10 +18,10 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 	"github.com/headwaterdb/headwater/tests/internal/ranks"
 )
@@ -64,7 +64,7 @@ func newPodsServer(tb testing.TB, o Distributed) (*podsServer, error) {
 		o.Patience = ranks.Patience
 	}
 	s := &podsServer{o: o, bus: bus.NewLocal()}
-	s.deployment = pods.New(tb, pod.Deps{Bus: s.bus, Log: o.Log}, podsPerKind)
+	s.deployment = pods.New(tb, compose.Parts{Bus: s.bus, Log: o.Log}, podsPerKind)
 	err := s.start()
 	if err == nil {
 		err = s.follow()
@@ -123,7 +123,7 @@ func (s *podsServer) start() error {
 	o := s.o.Faults
 	o.Recent = true // groups begin on states that may be out of date
 	s.view = faults.New(testengine.Unclosed(s.o.Engine), o)
-	s.deployment.Deps.Engine = s.view
+	s.deployment.Parts.Engine = s.view
 	if err := s.deployment.StartAll(ctx); err != nil {
 		return fmt.Errorf("start pods: %w", err)
 	}
@@ -204,7 +204,7 @@ func (s *podsServer) Remove() {
 	}
 	// Errors of an end without a store say so.
 	_ = errors.Join(s.kill(), s.bus.Close(), s.o.Engine.Close())
-	s.deployment.Deps, s.view, s.o.Engine = pod.Deps{}, nil, nil // the test's end still knows the deployment
+	s.deployment.Parts, s.view, s.o.Engine = compose.Parts{}, nil, nil // the test's end still knows the deployment
 }
 
 // lost is an engine that has been closed: no point in trying again.

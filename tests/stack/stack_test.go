@@ -16,7 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/compose"
 )
 
 // TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with the router's.
@@ -26,8 +26,8 @@ func TestPods(t *testing.T) {
 	listening := map[string]string{} // name of the pod by address
 	for _, kind := range PodKinds {
 		for _, p := range s.Processes(kind) {
-			k, conf := pod.Kind(kind), pod.DefaultConfig()
-			parsed, err := pod.Program(k, &conf).Parse(p.args, nil)
+			k, conf := compose.Kind(kind), compose.DefaultConfig()
+			parsed, err := compose.Program(k, &conf).Parse(p.args, nil)
 			if err != nil || len(parsed.Ignored) > 0 || len(parsed.Warnings) > 0 {
 				t.Fatalf("%s: %v %v %v", p.Name, err, parsed.Ignored, parsed.Warnings)
 			}

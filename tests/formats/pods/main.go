@@ -1,6 +1,7 @@
 // Pods is a deployment's pods of all three kinds in one process, on an engine of another process
 // (tests/internal/remoteengine). The tests of the directory above build it from this tree and from that of an earlier
-// release: whatever it uses has to be in both.
+// release: whatever it uses has to be in both, but for
+// services.go, of which the earlier release has one of its own (testdata/format1).
 //
 //	pods ENGINE-SOCKET SOCKETS NAME NAMES [flags of pods]
 //
@@ -20,16 +21,12 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/headwaterdb/headwater/libs/pod"
-	kv "github.com/headwaterdb/headwater/services/kv/node"
-	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
-	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
 	"github.com/headwaterdb/headwater/tests/internal/remoteengine"
 )
 
 // kinds in the order in which they start: the kv pod, which clients talk to, comes when those that it relays to are
 // there.
-var kinds = []pod.Kind{pod.LeaseKeeper, pod.WatchHub, pod.KV}
+var kinds = []kind{leaseKeeper, watchHub, kv}
 
 // readyText is what the process says when all its pods serve.
 const readyText = "all pods are ready"
@@ -62,7 +59,7 @@ func serve(ctx context.Context, l layout, socket string, args []string) (err err
 		if err != nil {
 			return err
 		}
-		n, err := start(ctx, k, c, pod.Deps{Engine: engine, Log: log.With("pod", string(k))})
+		n, err := start(ctx, k, c, engine, log.With("pod", string(k)))
 		if err != nil {
 			return fmt.Errorf("%s: %w", k, err)
 		}
@@ -81,36 +78,18 @@ func serve(ctx context.Context, l layout, socket string, args []string) (err err
 	}
 }
 
-func start(ctx context.Context, k pod.Kind, c pod.Config, d pod.Deps) (pod.Node, error) {
-	switch k {
-	case pod.KV:
-		return node(kv.Start(ctx, c, d))
-	case pod.WatchHub:
-		return node(watchhub.Start(ctx, c, d))
-	}
-	return node(leasekeeper.Start(ctx, c, d))
-}
-
-// node makes an interface of n that is nil if there is none.
-func node[N pod.Node](n N, err error) (pod.Node, error) {
-	if err != nil {
-		return nil, err
-	}
-	return n, nil
-}
-
 // layout is where pods find each other.
 type layout struct {
 	dir, name string
 	names     []string
 }
 
-func (l layout) socket(k pod.Kind, name string) string {
+func (l layout) socket(k kind, name string) string {
 	return "unix://" + filepath.Join(l.dir, name+"-"+string(k))
 }
 
 // sockets are those of all pods of a kind, this process's first.
-func (l layout) sockets(k pod.Kind) []string {
+func (l layout) sockets(k kind) []string {
 	all := []string{l.socket(k, l.name)}
 	for _, name := range l.names {
 		if s := l.socket(k, name); !slices.Contains(all, s) {
@@ -121,20 +100,20 @@ func (l layout) sockets(k pod.Kind) []string {
 }
 
 // config is that of this process's pod of a kind. Clients are served by the kv pod at the address of the flags.
-func (l layout) config(k pod.Kind, args []string) (pod.Config, error) {
-	c := pod.DefaultConfig()
-	c.KVEndpoints, c.WatchHubEndpoints = l.sockets(pod.KV), l.sockets(pod.WatchHub)
-	c.LeaseKeeperEndpoints = l.sockets(pod.LeaseKeeper)
-	parsed, err := pod.Program(k, &c).Parse(args, nil)
+func (l layout) config(k kind, args []string) (config, error) {
+	c := defaultConfig()
+	c.KVEndpoints, c.WatchHubEndpoints = l.sockets(kv), l.sockets(watchHub)
+	c.LeaseKeeperEndpoints = l.sockets(leaseKeeper)
+	parsed, err := program(k, &c).Parse(args, nil)
 	if err != nil {
 		return c, err
 	}
 	c.Config = parsed.Config
 	c.Name, c.PodAddress = l.name+"-"+string(k), l.socket(k, l.name)
-	if c.DataDir = ""; k == pod.WatchHub {
+	if c.DataDir = ""; k == watchHub {
 		c.DataDir = filepath.Join(l.dir, c.Name+".data")
 	}
-	if k != pod.KV {
+	if k != kv {
 		c.ListenClientURLs, c.AdvertiseClientURLs = nil, nil
 	}
 	c.ListenClientURLs, c.ListenMetricsURLs = append([]string{c.PodAddress}, c.ListenClientURLs...), nil

@@ -9,36 +9,36 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/compose"
 )
 
 // Deployment is pods of all kinds that serve one keyspace.
 type Deployment struct {
-	// Deps are what pods are given. Engine must be set; without a Bus hubs follow the log each by itself.
-	Deps pod.Deps
+	// Parts are what pods are given. Engine must be set; without a Bus hubs follow the log each by itself.
+	Parts compose.Parts
 	// Per is how many pods of each kind there are.
 	Per int
 	// Configure, if not nil, changes what Config has made.
-	Configure func(k pod.Kind, i int, c *pod.Config)
+	Configure func(k compose.Kind, i int, c *compose.Config)
 
 	dir   string
-	nodes map[place]pod.Node // those that were started last
+	nodes map[place]compose.Node // those that were started last
 }
 
 // place is the i-th pod of a kind.
 type place struct {
-	kind pod.Kind
+	kind compose.Kind
 	i    int
 }
 
 // New makes a deployment of per pods of each kind, none of which is started. It is closed with the test.
-func New(tb testing.TB, deps pod.Deps, per int) *Deployment {
+func New(tb testing.TB, parts compose.Parts, per int) *Deployment {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "hwpods") //nolint:usetesting // the paths of sockets must be short
 	if err != nil {
 		tb.Fatal(err)
 	}
-	d := &Deployment{Deps: deps, Per: per, dir: dir, nodes: make(map[place]pod.Node)}
+	d := &Deployment{Parts: parts, Per: per, dir: dir, nodes: make(map[place]compose.Node)}
 	tb.Cleanup(func() {
 		if err := d.Close(); err != nil {
 			tb.Error("close:", err)
@@ -49,8 +49,8 @@ func New(tb testing.TB, deps pod.Deps, per int) *Deployment {
 }
 
 // Start starts the i-th pod of a kind, whose predecessor must have been closed. ctx bounds the start.
-func (d *Deployment) Start(ctx context.Context, k pod.Kind, i int) (pod.Node, error) {
-	n, err := Start(ctx, k, d.Config(k, i), d.Deps)
+func (d *Deployment) Start(ctx context.Context, k compose.Kind, i int) (compose.Node, error) {
+	n, err := Start(ctx, k, d.Config(k, i), d.Parts)
 	if err != nil {
 		return nil, fmt.Errorf("%s pod %d: %w", k, i, err)
 	}
@@ -71,7 +71,7 @@ func (d *Deployment) StartAll(ctx context.Context) error {
 }
 
 // Node is the i-th pod of a kind that was started last, or nil.
-func (d *Deployment) Node(k pod.Kind, i int) pod.Node { return d.nodes[place{k, i}] }
+func (d *Deployment) Node(k compose.Kind, i int) compose.Node { return d.nodes[place{k, i}] }
 
 // Close closes all pods at once, without draining them. All may be started again.
 func (d *Deployment) Close() error {
@@ -84,14 +84,14 @@ func (d *Deployment) Close() error {
 }
 
 // Config is that of the i-th pod of a kind.
-func (d *Deployment) Config(k pod.Kind, i int) pod.Config {
-	c := pod.DefaultConfig()
+func (d *Deployment) Config(k compose.Kind, i int) compose.Config {
+	c := compose.DefaultConfig()
 	c.Name = name(k, i)
 	c.ListenClientURLs = []string{d.Endpoint(k, i), "http://127.0.0.1:0"}
 	c.ListenMetricsURLs = []string{d.MetricsEndpoint(k, i)}
 	c.AdvertiseClientURLs = nil
-	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = d.Endpoints(pod.KV), d.Endpoints(pod.WatchHub), d.Endpoints(pod.LeaseKeeper)
-	if k == pod.WatchHub {
+	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = d.Endpoints(compose.KV), d.Endpoints(compose.WatchHub), d.Endpoints(compose.LeaseKeeper)
+	if k == compose.WatchHub {
 		c.DataDir = filepath.Join(d.dir, c.Name+".data")
 	}
 	if d.Configure != nil {
@@ -100,18 +100,20 @@ func (d *Deployment) Config(k pod.Kind, i int) pod.Config {
 	return c
 }
 
-func name(k pod.Kind, i int) string { return fmt.Sprint(k, "-", i) }
+func name(k compose.Kind, i int) string { return fmt.Sprint(k, "-", i) }
 
 // Endpoint is the unix:// address of the i-th pod of a kind, whether it runs or not.
-func (d *Deployment) Endpoint(k pod.Kind, i int) string {
+func (d *Deployment) Endpoint(k compose.Kind, i int) string {
 	return "unix://" + filepath.Join(d.dir, name(k, i))
 }
 
 // MetricsEndpoint is the unix:// address where the i-th pod of a kind answers probes and shows metrics.
-func (d *Deployment) MetricsEndpoint(k pod.Kind, i int) string { return d.Endpoint(k, i) + ".metrics" }
+func (d *Deployment) MetricsEndpoint(k compose.Kind, i int) string {
+	return d.Endpoint(k, i) + ".metrics"
+}
 
 // Endpoints are the unix:// addresses of a kind's pods.
-func (d *Deployment) Endpoints(k pod.Kind) (all []string) {
+func (d *Deployment) Endpoints(k compose.Kind) (all []string) {
 	for i := range d.Per {
 		all = append(all, d.Endpoint(k, i))
 	}
@@ -119,7 +121,7 @@ func (d *Deployment) Endpoints(k pod.Kind) (all []string) {
 }
 
 // Addr is the host:port at which the i-th pod of a kind, which must run, serves gRPC and HTTP. It changes with each start.
-func (d *Deployment) Addr(k pod.Kind, i int) string {
+func (d *Deployment) Addr(k compose.Kind, i int) string {
 	type advertiser interface{ AdvertisedURLs() []string }
 	for _, s := range d.Node(k, i).(advertiser).AdvertisedURLs() {
 		if u, err := url.Parse(s); err == nil && u.Scheme == "http" {

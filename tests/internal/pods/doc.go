@@ -7,9 +7,9 @@
 //
 //	e := testengine.Open(t, seed)
 //	b := bus.NewLocal() // closed by the caller, after the Deployment
-//	d := pods.New(t, pod.Deps{Engine: e, Bus: b}, 1)
+//	d := pods.New(t, compose.Parts{Engine: e, Bus: b}, 1)
 //	if err := d.StartAll(t.Context()); err != nil { … }
-//	conn, err := grpc.NewClient(d.Addr(pod.KV, 0), …)
+//	conn, err := grpc.NewClient(d.Addr(compose.KV, 0), …)
 //
 // A Process is a Deployment with one pod of each kind in a process of its own, which package hw can kill and pause.
 //

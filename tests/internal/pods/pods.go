@@ -3,30 +3,22 @@ package pods
 import (
 	"context"
 
-	"github.com/headwaterdb/headwater/libs/pod"
-	kv "github.com/headwaterdb/headwater/services/kv/node"
-	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
-	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/hubcache"
+	"github.com/headwaterdb/headwater/libs/compose/shared"
 )
 
 // Kinds are all kinds of pods.
-var Kinds = []pod.Kind{pod.KV, pod.WatchHub, pod.LeaseKeeper}
+var Kinds = compose.Kinds
 
-// Start starts a pod of kind k and returns when it is ready, or why it cannot be. The caller must Close it.
-func Start(ctx context.Context, k pod.Kind, c pod.Config, d pod.Deps) (pod.Node, error) {
-	switch k {
-	case pod.KV:
-		return notNil(kv.Start(ctx, c, d))
-	case pod.WatchHub:
-		return notNil(watchhub.Start(ctx, c, d))
-	}
-	return notNil(leasekeeper.Start(ctx, c, d))
-}
-
-// notNil makes an interface of n that is nil if there is no node.
-func notNil[N pod.Node](n N, err error) (pod.Node, error) {
+// Start starts a pod of kind k and returns when it is ready, or why it cannot be. The caller must Close it. What p does not
+// give is what the binaries have.
+func Start(ctx context.Context, k compose.Kind, c compose.Config, p compose.Parts) (compose.Node, error) {
+	binary := shared.Parts()
+	p.OpenEngine, p.OpenBus, p.OpenHistory = binary.OpenEngine, binary.OpenBus, hubcache.Open
+	s, err := compose.Start(ctx, k, c, p)
 	if err != nil {
-		return nil, err
+		return nil, err // not a Node that is not nil
 	}
-	return n, nil
+	return s, nil
 }

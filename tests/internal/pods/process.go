@@ -13,10 +13,10 @@ import (
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
@@ -108,15 +108,15 @@ func ServeChild() {
 func serve(ctx context.Context, engineName, sockets string, args []string) (err error) {
 	b := bus.NewLocal()
 	defer func() { err = errors.Join(err, b.Close()) }()
-	deps := pod.Deps{Bus: b}
-	configs := make(map[pod.Kind]pod.Config)
+	deps := compose.Parts{Bus: b}
+	configs := make(map[compose.Kind]compose.Config)
 	for _, k := range Kinds {
 		if configs[k], err = childConfig(k, sockets, args); err != nil {
 			return err
 		}
 	}
 	if engineName == testengine.Pebble { // else each pod opens a store, as those of a deployment do
-		if deps.Engine, err = openPebble(filepath.Dir(configs[pod.WatchHub].DataDir)); err != nil {
+		if deps.Engine, err = openPebble(filepath.Dir(configs[compose.WatchHub].DataDir)); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, deps.Engine.Close()) }()
@@ -144,9 +144,9 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 }
 
 // childConfig is that of the child's pod of a kind: the kv pod has the address of the flags, the others have sockets beside it.
-func childConfig(k pod.Kind, sockets string, args []string) (pod.Config, error) {
-	c := pod.DefaultConfig()
-	parsed, err := pod.Program(k, &c).Parse(args, nil)
+func childConfig(k compose.Kind, sockets string, args []string) (compose.Config, error) {
+	c := compose.DefaultConfig()
+	parsed, err := compose.Program(k, &c).Parse(args, nil)
 	if err != nil {
 		return c, err
 	}
@@ -155,13 +155,13 @@ func childConfig(k pod.Kind, sockets string, args []string) (pod.Config, error) 
 	if err != nil {
 		return c, err
 	}
-	socket := func(k pod.Kind) string { return "unix://" + filepath.Join(sockets, u.Port()+"-"+string(k)) }
+	socket := func(k compose.Kind) string { return "unix://" + filepath.Join(sockets, u.Port()+"-"+string(k)) }
 	c.KVEndpoints = []string{u.Host}
-	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{socket(pod.WatchHub)}, []string{socket(pod.LeaseKeeper)}
-	if k != pod.KV {
+	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{socket(compose.WatchHub)}, []string{socket(compose.LeaseKeeper)}
+	if k != compose.KV {
 		c.ListenClientURLs, c.ListenMetricsURLs, c.PodAddress = []string{socket(k)}, nil, socket(k)
 	}
-	if k == pod.WatchHub {
+	if k == compose.WatchHub {
 		c.DataDir = filepath.Join(c.DataDir, string(k))
 	}
 	return c, nil

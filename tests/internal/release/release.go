@@ -23,10 +23,12 @@ const Format1 = "c3345b6ff9349fd1ec9e542a75c459582b122ff5"
 const module = "github.com/headwaterdb/headwater/"
 
 // Overlay is packages of this tree that are laid over a release's, as directories below the root; files of the base
-// names in Without stay out, and all tests.
+// names in Without stay out, and all tests. Files, by their place in the release, are laid over those: what a program needs
+// of the release in a form of its own.
 type Overlay struct {
 	Dirs    []string
 	Without []string
+	Files   map[string]string
 }
 
 // Build builds the program of a directory of a release and returns its path.
@@ -100,6 +102,11 @@ func build(root, commit, dir string, o Overlay) (string, error) {
 			return "", err
 		}
 	}
+	for to, from := range o.Files {
+		if err := layFile(filepath.Join(root, from), filepath.Join(src, to)); err != nil {
+			return "", err
+		}
+	}
 	path := filepath.Join(place, "bin", strings.ReplaceAll(dir, "/", "-"))
 	cmd := exec.Command("go", "build", "-o", path, module+dir)
 	cmd.Dir = src
@@ -160,13 +167,17 @@ func lay(from, to string, without []string) error {
 		if strings.HasSuffix(name, "_test.go") || slices.Contains(without, name) {
 			continue
 		}
-		text, err := os.ReadFile(f)
-		if err != nil {
-			return err
-		}
-		if err := os.WriteFile(filepath.Join(to, name), text, 0o644); err != nil {
+		if err := layFile(f, filepath.Join(to, name)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+func layFile(from, to string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o644)
 }

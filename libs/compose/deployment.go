@@ -1,0 +1,233 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/election"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/relay"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// Parts are what a server is composed from beside its configuration. What is given open is not closed by the server; what
+// is given as a function is opened as the configuration says, and closed: so each main names what its binary links.
+type Parts struct {
+	Engine     engine.Store
+	OpenEngine func(Config, EngineOptions) (engine.Store, error) // not called if Engine is given
+	Bus        bus.Bus
+	OpenBus    func(c Config, name string, log *slog.Logger) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
+	// OpenHistory opens the cache of a watchhub pod; nil: it has none.
+	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
+	Log         *slog.Logger // nil: discarded
+}
+
+// EngineOptions are what an engine is opened with beside the configuration.
+type EngineOptions struct {
+	Log *slog.Logger
+	// OnFailure is called when the engine has failed for good, OnDamage when it meets data that cannot be read. Both may be
+	// called from any goroutine and return at once.
+	OnFailure, OnDamage func(error)
+}
+
+// Deployment is a process's share of a deployment: what there is once, however many keyspaces are served. It is sockets, the
+// engine, the bus, the gRPC server, connections to pods of other kinds, the places that pods are elected to, readiness,
+// background work, and the end of all that. What there is once for each keyspace is in Keyspace.
+type Deployment struct {
+	Kind   Kind
+	Config Config
+	Log    *slog.Logger
+	Engine engine.Store
+	Bus    bus.Bus // nil: there is none
+	GRPC   *server.GRPC
+
+	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
+
+	server *server.Server
+	pools  map[Kind]*relay.Pool // of the kinds that own what this one relays
+	ready  readiness
+	run    running
+
+	background context.Context // of Go's functions
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	failed     chan error     // capacity 1: why the process can no longer serve
+	onClose    []func() error // called backwards
+	closeOnce  func() error
+}
+
+// newDeployment returns a Deployment that has opened nothing.
+func newDeployment(k Kind, c Config, p Parts) *Deployment {
+	if p.Log == nil {
+		p.Log = slog.New(slog.DiscardHandler)
+	}
+	d := &Deployment{
+		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
+		pools: make(map[Kind]*relay.Pool), failed: make(chan error, 1),
+	}
+	d.background, d.stop = context.WithCancel(context.Background())
+	d.closeOnce = sync.OnceValue(d.close)
+	return d
+}
+
+// open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in any case.
+func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
+	if d.server, err = server.Listen(ctx, d.Config.Config); err != nil {
+		return err
+	}
+	d.OnClose(func() error { d.server.Close(); return nil })
+	if err := d.openEngine(p, onDamage); err != nil {
+		return err
+	}
+	if err := d.openBus(p); err != nil {
+		return err
+	}
+	if err := d.openPools(); err != nil {
+		return err
+	}
+	d.GRPC = newGRPC(d.Config.Config, d.Log)
+	d.OnClose(func() error { d.GRPC.Close(); return nil })
+	d.ready.grpc = d.GRPC
+	return nil
+}
+
+func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {
+	if d.Engine != nil {
+		return nil
+	}
+	d.Engine, err = p.OpenEngine(d.Config, EngineOptions{Log: d.Log, OnFailure: d.Fail, OnDamage: onDamage})
+	if err != nil {
+		return err
+	}
+	d.OnClose(d.Engine.Close)
+	return nil
+}
+
+func (d *Deployment) openBus(p Parts) (err error) {
+	if d.Bus != nil || d.Config.NATSURL == "" {
+		return nil
+	}
+	if d.Bus, err = p.OpenBus(d.Config, d.Kind.program()+" "+d.Config.Name, d.Log); err != nil {
+		return fmt.Errorf("--nats-url: %w", err)
+	}
+	d.OnClose(d.Bus.Close)
+	return nil
+}
+
+func (d *Deployment) openPools() error {
+	if !d.Kind.shared() {
+		return nil
+	}
+	for k := range owned {
+		if k == d.Kind {
+			continue
+		}
+		pool, err := relay.NewPool(relay.Options{
+			Name: string(k), Endpoints: d.Config.Endpoints(k), Keepalive: d.Config.KeepaliveMinTime,
+		})
+		if err != nil {
+			return err
+		}
+		d.pools[k] = pool
+		d.OnClose(pool.Close)
+	}
+	return nil
+}
+
+// relay registers what pods of other kinds own.
+func (d *Deployment) relay(r grpc.ServiceRegistrar) {
+	for k, pool := range d.pools {
+		for _, desc := range owned[k] {
+			pool.Register(r, desc)
+		}
+	}
+}
+
+// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. The row of the
+// place is at key; ttl 0 is the election's default.
+func (d *Deployment) campaign(place string, key []byte, ttl time.Duration, work func(context.Context, *election.Term) error) error {
+	candidate, err := election.New(d.Engine, election.Options{
+		Key: append(slices.Clone(key), place+"/"...), Holder: string(d.Kind) + " " + d.Config.Name + " " + d.URL(), TTL: ttl, Logger: d.Log,
+	})
+	if err != nil {
+		return err
+	}
+	d.Go(place, func(ctx context.Context) error { return candidate.Run(ctx, work) })
+	return nil
+}
+
+// Address is the host:port at which other pods reach this one.
+func (d *Deployment) Address() (string, error) { return d.Config.address(d.server.AdvertisedURLs()) }
+
+// AdvertisedURLs are the client URLs that MemberList shows.
+func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs() }
+
+// URL is a client URL of this process, as listened on.
+func (d *Deployment) URL() string { return d.server.URL() }
+
+// Go runs f in the background until the process closes; an error of f's before that ends the process.
+func (d *Deployment) Go(what string, f func(context.Context) error) {
+	d.wg.Go(func() {
+		if err := f(d.background); err != nil && d.background.Err() == nil {
+			d.Fail(fmt.Errorf("%s: %w", what, err))
+		}
+	})
+}
+
+// Fail says that the process can no longer serve: it is not ready any more, and whoever runs it should close it. The first
+// reason counts.
+func (d *Deployment) Fail(err error) {
+	d.Log.Error("the process can no longer serve", "error", err)
+	d.SetReady(false, err.Error())
+	select {
+	case d.failed <- err:
+	default:
+	}
+}
+
+// Failed gets the reason why the process can no longer serve.
+func (d *Deployment) Failed() <-chan error { return d.failed }
+
+// OnClose adds a function to be called by Close, before those added earlier.
+func (d *Deployment) OnClose(f func() error) { d.onClose = append(d.onClose, f) }
+
+// Close stops serving, at once if Drain has not been called, and closes everything. It may be called more than once.
+func (d *Deployment) Close() error { return d.closeOnce() }
+
+func (d *Deployment) close() error {
+	errs := []error{d.run.end()}
+	d.stop()
+	errs = append(errs, d.waitBackground())
+	for _, f := range slices.Backward(d.onClose) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// waitBackground waits for Go's functions; where the disk is the process's own for writesGrace only: one may wait for a
+// disk that is full.
+func (d *Deployment) waitBackground() error {
+	if d.Kind.shared() {
+		d.wg.Wait()
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		d.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(writesGrace):
+		return errors.New("background work has not ended: the disk does not answer")
+	}
+}

@@ -1,0 +1,102 @@
+// Package embedded is the store of a standalone server: the Pebble engine in a directory of the process's own, as a part
+// that the server is composed from. It is apart from package compose so that only standalone links the engine.
+//
+// # Invariants
+//
+//   - The directory of an etcd is never written to.
+//   - One process at a time has a data directory.
+//
+// # Concurrency
+//
+// The engine's own.
+//
+// # Testing
+//
+// Through the binary, in services/standalone.
+package embedded
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// storeDir is the engine's directory within the data directory.
+const storeDir = "store"
+
+// Parts opens the store in --data-dir.
+func Parts() compose.Parts { return compose.Parts{OpenEngine: open} }
+
+// store is an engine with what the server shows of it, and its lock.
+type store struct {
+	*pebble.Store
+	disk *server.DiskMetrics
+	lock io.Closer // on the data directory
+}
+
+func open(c compose.Config, o compose.EngineOptions) (_ engine.Store, err error) {
+	if err := checkDir(c.Dir()); err != nil {
+		return nil, err
+	}
+	warnReadable(o.Log, c.Dir())
+	// The engine locks its own directory; this keeps a second server out when somebody has removed that.
+	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
+		return nil, fmt.Errorf("data directory cannot be created: %w", err)
+	}
+	s := store{disk: server.NewDiskMetrics()}
+	if s.lock, err = pebble.LockDir(c.Dir()); err != nil {
+		return nil, err
+	}
+	s.Store, err = pebble.Open(filepath.Join(c.Dir(), storeDir), pebble.Options{
+		CacheBytes:    c.CacheBytes,
+		MemTableBytes: c.MemTableBytes,
+		ReserveBytes:  c.DiskReserveBytes,
+		QuotaBytes:    c.QuotaBackendBytes,
+		Logger:        o.Log,
+		Observe:       pebble.Observer{WALSync: s.disk.WALSync, Commit: s.disk.Commit},
+		OnDamage:      o.OnDamage,
+		OnFailure:     o.OnFailure,
+		Adopt:         c.ActivateFeatures.Has(mvcc.FeaturesAll),
+	})
+	if err != nil {
+		return nil, errors.Join(err, s.lock.Close())
+	}
+	return s, nil
+}
+
+// Close implements engine.Store.
+func (s store) Close() error { return errors.Join(s.Store.Close(), s.lock.Close()) }
+
+// warnReadable says so when others may look into the data directory, as after it was made by hand.
+func warnReadable(log *slog.Logger, dir string) {
+	for _, d := range []string{dir, filepath.Join(dir, storeDir)} {
+		if fi, err := os.Stat(d); err == nil && fi.Mode().Perm()&0o077 != 0 {
+			log.Warn("others may read the data directory",
+				"directory", d, "permissions", fi.Mode().Perm().String(), "recommended", os.FileMode(0o700).String())
+			return
+		}
+	}
+}
+
+// checkDir refuses a data directory that belongs to an etcd.
+func checkDir(dir string) error {
+	_, err := os.Stat(filepath.Join(dir, "member"))
+	switch {
+	case err == nil:
+		return fmt.Errorf("data directory %s holds the data of an etcd (member/), which Headwater neither reads nor overwrites; "+
+			"choose another --data-dir", dir)
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	}
+	return fmt.Errorf("data directory: %w", err)
+}

@@ -1,0 +1,176 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/feed"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// deletedPause is the time between two attempts to wait for the end of a keyspace, while the store cannot be reached.
+const deletedPause = time.Second
+
+// Keyspace is what there is once for each keyspace that the process serves, while a Deployment is what they share. Today a
+// process serves one, which is opened and closed with it.
+type Keyspace struct {
+	Place  keyspace.Keyspace // where its rows are; zero: it has the store to itself
+	Store  *mvcc.Store
+	Alarms *alarm.State
+	Header etcdapi.Header
+	Member string // the name of its only member
+	// Subject is its name on the bus.
+	Subject string
+
+	d       *Deployment
+	damage  *alarm.Damage
+	parts   []part
+	tailing tailing // this pod's part in publishing the log
+	opened  int64   // the revision at which it was opened, where the store is the process's own
+}
+
+// newKeyspace returns the keyspace that d serves, not opened yet, with the parts that make makes.
+func newKeyspace(d *Deployment, make []func(*Keyspace) part) *Keyspace {
+	k := &Keyspace{d: d, damage: alarm.NewDamage(d.Log)}
+	for _, m := range make {
+		k.parts = append(k.parts, m(k))
+	}
+	return k
+}
+
+// open opens the store, the alarms, and then the parts. What has been opened is closed with the Deployment.
+func (k *Keyspace) open(ctx context.Context) error {
+	o := mvcc.Options{OnDamage: k.damage.Report, Activate: k.d.Config.ActivateFeatures, Logger: k.d.Log}
+	for _, p := range k.parts {
+		if p.want != nil {
+			p.want(&o)
+		}
+	}
+	openStore := k.openOwn
+	if k.d.Kind.shared() {
+		openStore = k.openShared
+	}
+	if err := openStore(ctx, o); err != nil {
+		return err
+	}
+	k.d.Go("damage", func(ctx context.Context) error { k.damage.Run(ctx, k.Alarms, k.Header.MemberID); return nil })
+	for _, p := range k.parts {
+		if p.open == nil {
+			continue
+		}
+		if err := p.open(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// openOwn opens the keyspace on a store of the process's own.
+func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
+	o.CloseGrace = writesGrace
+	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
+		return err
+	}
+	k.d.OnClose(k.Store.Close)
+	logFeatures(k.d.Log, k.Store.Features(), mvcc.FeaturesAll)
+	if k.Alarms, err = alarm.Open(ctx, k.Store); err != nil {
+		return err
+	}
+	k.Member = k.d.Config.Name
+	k.Header = header(k.Store.Meta().ClusterID, k.Member)
+	k.opened, err = k.Store.Head(ctx)
+	return err
+}
+
+// openShared opens the keyspace on a store that pods share, and waits for that while it cannot be reached.
+func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
+	d, name := k.d, k.d.Config.Keyspace
+	o.Lanes, o.NoRemoval = d.Config.Lanes, true
+	if d.Bus != nil {
+		// No group commits before the name is known: the queue is empty until services are registered.
+		o.Committed = func() { d.Bus.Nudge(k.Subject) }
+	}
+	if err := d.Reach(ctx, func(ctx context.Context) error { return k.openPlace(ctx, name, o) }); err != nil {
+		return fmt.Errorf("keyspace %s: %w", name, err)
+	}
+	d.OnClose(k.Store.Close)
+	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues)
+	cluster := k.Store.Meta().ClusterID
+	k.Subject = feed.Name(name, cluster)
+	// One member for the whole deployment, whatever the pods are called.
+	k.Member, k.Header = name, header(cluster, name)
+	openAlarms := func(ctx context.Context) (err error) { k.Alarms, err = alarm.Open(ctx, k.Store); return err }
+	if err := d.Reach(ctx, openAlarms); err != nil {
+		return fmt.Errorf("alarms: %w", err)
+	}
+	// Other pods set and clear alarms too.
+	d.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
+	d.Go("keyspace", k.watchDeleted)
+	d.Go("store", k.checkStore)
+	return nil
+}
+
+func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (err error) {
+	if k.Place, err = keyspace.Open(ctx, k.d.Engine, []byte(k.d.Config.FDBRoot), name); err != nil {
+		return err
+	}
+	o.Prefix = k.Place.Prefix
+	k.Store, err = mvcc.Open(ctx, k.d.Engine, o)
+	return err
+}
+
+// watchDeleted ends the pod when the keyspace is deleted.
+func (k *Keyspace) watchDeleted(ctx context.Context) error {
+	for {
+		err := keyspace.WaitDeleted(ctx, k.d.Engine, []byte(k.d.Config.FDBRoot), k.Place)
+		if err == nil {
+			return errors.New("the keyspace has been deleted")
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(deletedPause):
+		}
+	}
+}
+
+// register registers all of the keyspace's services on r, those of other kinds of pods as relays.
+func (k *Keyspace) register(r grpc.ServiceRegistrar) error {
+	k.registerCore(r)
+	for _, p := range k.parts {
+		if p.registerMore == nil {
+			continue
+		}
+		if err := p.registerMore(r); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// registerCore registers KV, Watch and Lease: what the Lock and Election services need.
+func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
+	for _, p := range k.parts {
+		if p.register != nil {
+			p.register(r)
+		}
+	}
+	k.d.relay(r)
+}
+
+// logFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.
+func logFeatures(log *slog.Logger, f, able mvcc.Features) {
+	log.Info("data format", "features", f.String())
+	if missing := able &^ f; missing != 0 {
+		log.Warn("the data was written by an earlier release and stays as that can read it; --activate-features=all sets what is new, for good",
+			"inactive", missing.String())
+	}
+}

@@ -1,0 +1,107 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/lease/shards"
+	"github.com/headwaterdb/headwater/libs/relay"
+)
+
+// leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
+// deletes are served all the same, and requests for leases wait.
+const leasesPatience = 5 * time.Second
+
+// leasesPart keeps all leases of the keyspace in this process.
+func leasesPart(k *Keyspace) part {
+	var keeper *lease.Keeper
+	return part{
+		open: func(ctx context.Context) (err error) {
+			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log}); err != nil {
+				return err
+			}
+			return k.d.runLeases(ctx, keeper)
+		},
+		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
+		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
+	}
+}
+
+// runLeases starts the lease keeper and waits until it answers, or for leasesPatience.
+func (d *Deployment) runLeases(ctx context.Context, keeper *lease.Keeper) error {
+	ended := make(chan error, 1)
+	d.Go("leases", func(ctx context.Context) error {
+		err := keeper.Run(ctx)
+		ended <- err
+		return err
+	})
+	select {
+	case <-keeper.Ready():
+		return nil
+	case <-time.After(leasesPatience):
+		d.Log.Warn("serving before the leases are loaded")
+		return nil
+	case err := <-ended:
+		return fmt.Errorf("leases: %w", err)
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their owners.
+func shardedLeasesPart(k *Keyspace) part {
+	d := k.d
+	var s *shards.Shards
+	return part{
+		open: func(context.Context) error {
+			address, err := d.Address()
+			if err != nil {
+				return err
+			}
+			s, err = shards.New(k.Store, d.Engine, append(slices.Clone(k.Place.Coordination), "lease/"...),
+				shards.Options{Self: address, Dial: d.dialLeaseKeeper, Logger: d.Log})
+			return err
+		},
+		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, s, k.Header, k.Store) },
+		begin: func(ctx context.Context) error {
+			// Serving comes first: other pods forward to this one as soon as it owns a shard.
+			d.Go("leases", s.Run)
+			return d.await(ctx, s.Ready(), "owners of all shards of leases")
+		},
+		leave: func(ctx context.Context) {
+			if err := s.Drain(ctx); err != nil {
+				d.Log.Warn("not all shards of leases have been handed over", "error", err)
+			}
+		},
+		collectors: func() []prometheus.Collector { return []prometheus.Collector{s} },
+	}
+}
+
+// leaseClient is the Lease service of another pod.
+type leaseClient struct {
+	pb.LeaseClient
+	pool *relay.Pool
+}
+
+// Close implements io.Closer.
+func (c leaseClient) Close() error { return c.pool.Close() }
+
+// dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its shards.
+func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
+	pool, err := relay.NewPool(relay.Options{
+		Name: string(LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool}, nil
+}

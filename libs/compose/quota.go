@@ -1,0 +1,89 @@
+package compose
+
+import (
+	"context"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// quotaInterval is the time between two looks at the size of a store that keeps no sum of its live bytes. What is
+// written in between may exceed the quota.
+const quotaInterval = time.Second
+
+// bell tells that something has happened, once or more often.
+type bell chan struct{}
+
+func (b bell) signal() {
+	select {
+	case b <- struct{}{}:
+	default:
+	}
+}
+
+// quota is the keyspace's bound in bytes; 0: none. Pods have none: their store's size is FoundationDB's to bound.
+func (k *Keyspace) quota() int64 {
+	if k.d.Kind.shared() {
+		return 0
+	}
+	return k.d.Config.QuotaBackendBytes
+}
+
+// quotaPart refuses growth beyond the quota, and raises the alarm NOSPACE.
+func quotaPart(k *Keyspace) part {
+	over := make(bell, 1)
+	return part{
+		want: func(o *mvcc.Options) { o.Quota, o.OverQuota = k.quota(), over.signal },
+		open: func(context.Context) error {
+			if k.quota() > 0 {
+				k.d.Go("quota", func(ctx context.Context) error { k.watchQuota(ctx, over); return nil })
+			}
+			return nil
+		},
+	}
+}
+
+// watchQuota raises the alarm NOSPACE when a request has been refused because of the quota, until ctx ends. As in
+// etcd the alarm stays until somebody disarms it, and comes back with the next request that does not fit.
+func (k *Keyspace) watchQuota(ctx context.Context, over bell) {
+	if !k.Store.Features().Has(mvcc.FeatureSizes) {
+		k.pollQuota(ctx)
+		return
+	}
+	for {
+		select {
+		case <-over:
+			k.raiseNoSpace(ctx, k.Store.LiveBytes())
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// pollQuota is watchQuota for data of the first format, where all files count.
+func (k *Keyspace) pollQuota(ctx context.Context) {
+	ticker := time.NewTicker(quotaInterval)
+	defer ticker.Stop()
+	for {
+		if total, _ := k.Store.Sizes(); total >= k.quota() {
+			k.raiseNoSpace(ctx, total)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+	}
+}
+
+func (k *Keyspace) raiseNoSpace(ctx context.Context, size int64) {
+	changed, err := k.Alarms.SetAlarm(ctx, k.Header.MemberID, pb.AlarmType_NOSPACE, true)
+	switch {
+	case err != nil && ctx.Err() == nil:
+		k.d.Log.Error("raising the alarm NOSPACE failed", "error", err)
+	case changed:
+		k.d.Log.Warn("alarm raised", "alarm", "NOSPACE", "quota-backend-bytes", k.quota(), "size-bytes", size)
+	}
+}

@@ -1,0 +1,73 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// Limits of the waiting for a store that cannot be reached while a pod starts. The waiting itself has none but the start's context: what
+// starts the pod anew would find the store no sooner.
+const (
+	// reachTimeout bounds an attempt: a commit to an engine that is not there would wait for ever.
+	reachTimeout = 10 * time.Second
+	// reachPauseMin and reachPauseMax bound the pause between attempts, which doubles.
+	reachPauseMin = 100 * time.Millisecond
+	reachPauseMax = 2 * time.Second
+)
+
+// passing tells errors that may pass by themselves.
+func passing(err error) bool {
+	for _, e := range []error{
+		engine.ErrUnavailable, engine.ErrTooOld, engine.ErrConflict, engine.ErrUnknownOutcome, mvcc.ErrUnavailable, context.DeadlineExceeded,
+	} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
+}
+
+// Reach runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason that does not pass by itself, or ctx
+// ends. Until then nobody is served: clients get Unavailable, and health checks say that the pod lives and is not ready. It must not be called
+// after Serve. f may run several times.
+func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) error {
+	err := attempt(ctx, f)
+	if err == nil || !passing(err) || ctx.Err() != nil {
+		return err
+	}
+	begin := time.Now()
+	d.Log.Warn("the store cannot be reached; waiting for it", "error", err)
+	d.ready.setStore(fmt.Errorf("the store cannot be reached: %w", err))
+	defer d.ready.setStore(nil)
+	defer d.server.Lobby(server.LobbyOptions{
+		Why:      func() error { return d.ready.check(ctx) },
+		Versions: versions,
+		Log:      d.Log,
+	})()
+	for pause := reachPauseMin; passing(err); pause = min(2*pause, reachPauseMax) {
+		select {
+		case <-time.After(pause/2 + rand.N(pause/2+1)): // pods that wait together are not to come back together
+		case failed := <-d.failed: // for good, whatever the attempts say
+			return failed
+		case <-ctx.Done():
+			return fmt.Errorf("%w; the last error: %w", ctx.Err(), err)
+		}
+		if err = attempt(ctx, f); err == nil {
+			d.Log.Info("the store can be reached", "waited", time.Since(begin).String())
+		}
+	}
+	return err
+}
+
+func attempt(ctx context.Context, f func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	return f(ctx)
+}

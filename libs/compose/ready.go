@@ -1,0 +1,123 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// Times of the check that a pod reaches its store.
+const (
+	storeCheckEvery   = time.Second
+	storeCheckTimeout = 3 * time.Second
+	// storeFailuresMax is how many checks in a row fail before the pod is not ready any more.
+	storeFailuresMax = 3
+)
+
+// readiness is what health checks answer.
+type readiness struct {
+	mu       sync.Mutex
+	grpc     *server.GRPC // nil: not made yet
+	ready    bool         // of the kind's own parts
+	reason   string       // why not
+	store    error        // why the store cannot be reached; nil: it can
+	draining bool
+}
+
+func (r *readiness) set(ready bool, reason string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ready, r.reason = ready, reason
+	r.tell()
+}
+
+func (r *readiness) setStore(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.store = err
+	r.tell()
+}
+
+func (r *readiness) drain() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.draining = true
+	r.tell()
+}
+
+// tell tells gRPC's health service. The caller holds mu.
+func (r *readiness) tell() {
+	if r.grpc != nil {
+		r.grpc.SetServing(r.err() == nil)
+	}
+}
+
+// err is why the pod is not ready. The caller holds mu.
+func (r *readiness) err() error {
+	switch {
+	case r.draining:
+		return errors.New("the pod is stopping")
+	case r.store != nil:
+		return r.store
+	case r.ready:
+		return nil
+	case r.reason == "":
+		return errors.New("starting")
+	}
+	return errors.New(r.reason)
+}
+
+// check is the check of /readyz.
+func (r *readiness) check(context.Context) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.err()
+}
+
+// checkStore turns readiness off while the store cannot be reached from here, so that those who route turn to other pods.
+func (k *Keyspace) checkStore(ctx context.Context) error {
+	ticker := time.NewTicker(storeCheckEvery)
+	defer ticker.Stop()
+	c := storeCheck{head: k.Store.Head, tell: k.d.ready.setStore, log: k.d.Log}
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			c.once(ctx)
+		}
+	}
+}
+
+// storeCheck tells when the store cannot be reached, and when it can again.
+type storeCheck struct {
+	head     func(context.Context) (int64, error)
+	tell     func(error)
+	log      *slog.Logger
+	failures int // in a row
+}
+
+func (c *storeCheck) once(ctx context.Context) {
+	attempt, cancel := context.WithTimeout(ctx, storeCheckTimeout)
+	defer cancel()
+	_, err := c.head(attempt)
+	switch {
+	case ctx.Err() != nil:
+	case err == nil:
+		if c.failures >= storeFailuresMax {
+			c.log.Info("the store can be reached again")
+			c.tell(nil)
+		}
+		c.failures = 0
+	default:
+		if c.failures++; c.failures == storeFailuresMax {
+			c.log.Warn("the store cannot be reached", "error", err)
+			c.tell(fmt.Errorf("the store cannot be reached: %w", err))
+		}
+	}
+}

@@ -1,0 +1,119 @@
+package compose
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// leaveGrace is how long a pod may take at least to hand over what others can take, even without a --shutdown-delay.
+const leaveGrace = 3 * time.Second
+
+// serve serves what has been registered, until Drain or Close. The process is not ready before SetReady.
+func (d *Deployment) serve(k *Keyspace) {
+	options := server.Options{
+		GRPC: d.GRPC, HTTP: k.shown(), OwnReadiness: true, Log: d.Log,
+		Drain: func(context.Context) {
+			for _, pool := range d.pools {
+				pool.Drain()
+			}
+			for _, p := range k.parts {
+				if p.drain != nil {
+					p.drain()
+				}
+			}
+		},
+	}
+	d.run.begin(k.leave, func(ctx context.Context) error {
+		err := d.server.Serve(ctx, options)
+		if err != nil {
+			d.Fail(err)
+		}
+		return err
+	})
+}
+
+// leave hands over what others can take, until ctx ends.
+func (k *Keyspace) leave(ctx context.Context) {
+	for _, p := range k.parts {
+		if p.leave != nil {
+			p.leave(ctx)
+		}
+	}
+}
+
+// SetReady turns readiness on, or off for a reason. Once the pod drains it stays off.
+func (d *Deployment) SetReady(ready bool, reason string) { d.ready.set(ready, reason) }
+
+// await waits for a part that is ready when the channel is closed. what names what is waited for, for the error.
+func (d *Deployment) await(ctx context.Context, ready <-chan struct{}, what string) error {
+	select {
+	case <-ready:
+		return nil
+	case err := <-d.Failed():
+		return err
+	case <-ctx.Done():
+		return fmt.Errorf("waiting for %s: %w", what, context.Cause(ctx))
+	}
+}
+
+// Drain stops serving in order: readiness off, --shutdown-delay (cut short by ctx), streams end with Unavailable, requests
+// finish. It returns when all has ended; the pod must still be closed. Later calls wait for the first.
+func (d *Deployment) Drain(ctx context.Context) {
+	d.ready.drain()
+	d.run.drain(ctx, d.Config.ShutdownDelay)
+}
+
+// running is the serving of a pod.
+type running struct {
+	leave func(context.Context)
+	stop  context.CancelFunc // nil: not begun
+	ended chan struct{}
+	err   error // set before ended is closed
+	once  sync.Once
+}
+
+func (r *running) begin(leave func(context.Context), serve func(context.Context) error) {
+	ctx, stop := context.WithCancel(context.Background())
+	r.leave, r.stop, r.ended = leave, stop, make(chan struct{})
+	go func() {
+		defer close(r.ended)
+		r.err = serve(ctx)
+	}()
+}
+
+// drain waits, while what can be handed over is, and stops.
+func (r *running) drain(ctx context.Context, delay time.Duration) {
+	if r.stop == nil {
+		return
+	}
+	r.once.Do(func() { r.leaveAndEnd(ctx, delay) })
+}
+
+func (r *running) leaveAndEnd(ctx context.Context, delay time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, max(delay, leaveGrace))
+	defer cancel()
+	noticed := time.After(delay)
+	if r.leave != nil {
+		r.leave(ctx)
+	}
+	select {
+	case <-noticed:
+	case <-ctx.Done():
+	case <-r.ended:
+	}
+	_ = r.end() // Close returns it
+}
+
+// end stops at once and returns the error that serving has ended with.
+func (r *running) end() error {
+	if r.stop == nil {
+		return nil
+	}
+	r.stop()
+	<-r.ended
+	return r.err
+}

@@ -1,0 +1,137 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/watch"
+)
+
+// Kind is a kind of process: what it owns of the API.
+type Kind string
+
+// The kinds. Those of pods have the names of the binaries and flags.
+const (
+	Standalone  Kind = "standalone"
+	KV          Kind = "kv"
+	WatchHub    Kind = "watchhub"
+	LeaseKeeper Kind = "leasekeeper"
+)
+
+// Kinds are the kinds of pods, in the order in which one may wait for another.
+var Kinds = []Kind{KV, WatchHub, LeaseKeeper}
+
+// services says what each kind is made of, in the order in which parts are opened. Standalone is a kv, a hub and a keeper
+// in one process: it has a part for everything, and what a pod shares with others by elections and the bus it does alone.
+var services = map[Kind][]func(*Keyspace) part{
+	Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
+	KV:          {kvPart, electedCompactorPart},
+	WatchHub:    {followingHubPart},
+	LeaseKeeper: {shardedLeasesPart},
+}
+
+// owned are the gRPC services that belong to each kind of pod: the other kinds relay them to it.
+var owned = map[Kind][]*grpc.ServiceDesc{
+	KV: {
+		&pb.KV_ServiceDesc, &pb.Cluster_ServiceDesc, &pb.Maintenance_ServiceDesc, &pb.Auth_ServiceDesc,
+		etcdapi.LockService(), etcdapi.ElectionService(),
+	},
+	WatchHub:    {&pb.Watch_ServiceDesc},
+	LeaseKeeper: {&pb.Lease_ServiceDesc},
+}
+
+// shared tells whether the store is one that pods share, rather than the process's own.
+func (k Kind) shared() bool { return k != Standalone }
+
+// program is the name of the binary.
+func (k Kind) program() string {
+	if k == Standalone {
+		return "headwater"
+	}
+	return "headwater-" + string(k)
+}
+
+// part is a part of a service, for one keyspace: what Start calls, in this order. What a part has no use for is nil.
+type part struct {
+	// want changes how the store is opened.
+	want func(*mvcc.Options)
+	// open makes the part and starts what it does without clients. The store, the alarms and the parts before it are open.
+	open func(context.Context) error
+	// register registers the services that Lock and Election need too, registerMore all others.
+	register     func(grpc.ServiceRegistrar)
+	registerMore func(grpc.ServiceRegistrar) error
+	// begin starts what needs clients and other pods to be served. It returns when the part can answer.
+	begin func(context.Context) error
+	// leave is called when the process begins to drain: it hands over what others can take, until its context ends.
+	leave func(context.Context)
+	// drain ends the part's own streams, so that clients resume elsewhere.
+	drain func()
+	// watch are the numbers of a watch hub, collectors other metrics.
+	watch      func() watch.Stats
+	collectors func() []prometheus.Collector
+}
+
+// Server is a service that serves: a share of a deployment, and its keyspace. Close must be called.
+type Server struct {
+	*Deployment
+	*Keyspace
+}
+
+// Start opens a service of kind k and serves. It returns when the service is ready.
+func Start(ctx context.Context, k Kind, c Config, p Parts) (*Server, error) {
+	s, err := open(ctx, k, c, p, services[k])
+	if err != nil {
+		return nil, err
+	}
+	if err := s.begin(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return s, nil
+}
+
+// open is Start up to where nothing is served yet, for a service made of parts.
+func open(ctx context.Context, k Kind, c Config, p Parts, parts []func(*Keyspace) part) (*Server, error) {
+	if err := c.Validate(k); err != nil {
+		return nil, server.UsageError(err.Error())
+	}
+	d := newDeployment(k, c, p)
+	ks := newKeyspace(d, parts)
+	err := d.open(ctx, p, ks.damage.Report)
+	if err == nil {
+		err = ks.open(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return &Server{d, ks}, nil
+}
+
+// begin serves the keyspace. The caller closes s if it fails.
+func (s *Server) begin(ctx context.Context) error {
+	if err := s.register(s.GRPC); err != nil {
+		return err
+	}
+	s.serve(s.Keyspace)
+	for _, p := range s.parts {
+		if p.begin == nil {
+			continue
+		}
+		if err := p.begin(ctx); err != nil {
+			return err
+		}
+	}
+	s.SetReady(true, "")
+	return nil
+}
+
+// writesGrace is how long the end of a process with its own store waits for writes that the disk does not take: with the
+// engine's own bounds less than three seconds.
+const writesGrace = 500 * time.Millisecond

@@ -1,0 +1,44 @@
+// Package shared is what pods share: FoundationDB and NATS, as parts that a pod is composed from. It is apart from
+// package compose so that only pods link them.
+//
+// # Invariants
+//
+//   - FoundationDB's client, and with it cgo, is linked with the build tag foundationdb only. Without the tag a pod builds
+//     and parses its flags, and refuses to start with a text that says how to build one.
+//
+// # Concurrency
+//
+// Parts may be used by several servers of a process.
+//
+// # Testing
+//
+// Here without FoundationDB; with it in libs/engine/foundationdb and tests/stack.
+package shared
+
+import (
+	"fmt"
+	"log/slog"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/bus/nats"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Parts opens the store that --store names, and NATS. Errors name the flag.
+func Parts() compose.Parts { return compose.Parts{OpenEngine: open, OpenBus: openBus} }
+
+func open(c compose.Config, o compose.EngineOptions) (engine.Store, error) {
+	if err := c.FDBTLS.Check(); err != nil {
+		return nil, err
+	}
+	s, err := openEngine(c, o)
+	if err != nil {
+		return nil, fmt.Errorf("--store=%s: %w", c.Store, err)
+	}
+	return s, nil
+}
+
+func openBus(c compose.Config, name string, log *slog.Logger) (bus.Bus, error) {
+	return nats.Connect(c.NATSURL, nats.Options{Name: name, Logger: log})
+}

@@ -1,0 +1,203 @@
+package compose
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"log/slog"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/relay"
+	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// raftTerm is what headers carry: there is no raft, and clients only compare it.
+const raftTerm = 2
+
+// statsTimeout bounds what a scrape waits for the store.
+const statsTimeout = time.Second
+
+// header is the header of the answers of the member name of a cluster. Its member id is stable for the two, and fits a
+// positive int64, in which some clients keep it.
+func header(cluster uint64, name string) etcdapi.Header {
+	h := sha256.New()
+	h.Write(binary.BigEndian.AppendUint64(nil, cluster))
+	h.Write([]byte(name))
+	return etcdapi.Header{ClusterID: cluster, MemberID: binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1, RaftTerm: raftTerm}
+}
+
+// newGRPC makes the gRPC server that c asks for.
+func newGRPC(c server.Config, log *slog.Logger) *server.GRPC {
+	return server.NewGRPC(server.GRPCOptions{
+		MaxRequestBytes:      c.MaxRequestBytes,
+		MaxConcurrentStreams: c.MaxConcurrentStreams,
+		KeepaliveMinTime:     c.KeepaliveMinTime,
+		KeepaliveInterval:    c.KeepaliveInterval,
+		KeepaliveTimeout:     c.KeepaliveTimeout,
+		SlowRequest:          c.WarningUnaryRequestDuration,
+		Histograms:           c.ExtensiveMetrics,
+		Log:                  log,
+	})
+}
+
+// watchLatency is the histogram of the time that events take through a hub.
+type watchLatency struct{ *server.Latencies }
+
+// newWatchLatency returns an empty histogram.
+func newWatchLatency() watchLatency {
+	return watchLatency{server.NewLatencies(
+		"headwater_watch_latency_seconds",
+		"Time from the commit of an event, or of the oldest that went with it to the same watch, to its handing over to the stream; each event counts for each watch.",
+		prometheus.ExponentialBuckets(0.0001, 2, 17), // 100 µs to 6.5 s
+	)}
+}
+
+// shown says what the HTTP endpoints show of the process and its keyspace.
+func (k *Keyspace) shown() server.HTTPOptions {
+	c := k.d.Config
+	id := server.Identity{
+		Version: etcdapi.EmulatedVersion, ClusterVersion: etcdapi.ClusterVersion,
+		Build: server.Version, MemberID: k.Header.MemberID,
+	}
+	var ready []server.Check
+	if k.d.Kind.shared() {
+		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
+	}
+	return server.HTTPOptions{
+		Health:        health{k},
+		Ready:         ready,
+		Versions:      versions,
+		Metrics:       server.NewRegistry(id, k.d.GRPC, k.stats, append(k.collectors(), k.d.collectors()...)...),
+		Pprof:         c.EnablePprof,
+		HostWhitelist: c.HostWhitelist,
+		CORS:          c.CORS,
+		Log:           k.d.Log,
+	}
+}
+
+// versions are the answer of /version.
+var versions = server.Versions{
+	Server: etcdapi.EmulatedVersion, Cluster: etcdapi.ClusterVersion, Storage: etcdapi.StorageVersion,
+}
+
+// collectors are the metrics of the keyspace that etcd does not have.
+func (k *Keyspace) collectors() []prometheus.Collector {
+	all := []prometheus.Collector{storeCollector{k.Store.Usage()}}
+	for _, p := range k.parts {
+		if p.collectors != nil {
+			all = append(all, p.collectors()...)
+		}
+		if p.watch != nil {
+			all = append(all, watchCollector(p.watch))
+		}
+	}
+	return all
+}
+
+// collectors are the metrics of what the process has once.
+func (d *Deployment) collectors() (all []prometheus.Collector) {
+	if d.Kind.shared() {
+		var pools relay.Collector
+		for _, pool := range d.pools {
+			pools = append(pools, pool)
+		}
+		all = append(all, pools)
+	}
+	for _, part := range []any{d.Bus, d.Engine} {
+		if c, ok := part.(prometheus.Collector); ok {
+			all = append(all, c)
+		}
+	}
+	return all
+}
+
+// health implements server.Health.
+type health struct{ k *Keyspace }
+
+// Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the
+// check data_corruption tells of it.
+func (h health) Read(ctx context.Context, serializable bool) error {
+	_, err := h.k.Store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: serializable},
+		func(*mvcc.KV) error { return nil })
+	if errors.Is(err, mvcc.ErrCorrupt) {
+		return nil
+	}
+	return err
+}
+
+// Alarms returns the active alarms.
+func (h health) Alarms() []*pb.AlarmMember { return h.k.Alarms.Alarms() }
+
+// engineStats is an engine that knows more of what etcd's metrics show.
+type engineStats interface{ AddStats(*server.Stats) }
+
+// stats collects what etcd's metrics show. The head of a store that cannot be read is 0.
+func (k *Keyspace) stats() server.Stats {
+	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
+	defer cancel()
+	head, err := k.Store.Head(ctx)
+	if err != nil {
+		head = 0
+	}
+	u := k.Store.Usage()
+	s := server.Stats{
+		Revision:        head,
+		CompactRevision: k.Store.CompactRevision(),
+		Ranges:          uint64(u.Ranges.Load()),
+		Puts:            uint64(u.Puts.Load()),
+		Deletes:         uint64(u.Deletes.Load()),
+		Txns:            uint64(u.Txns.Load()),
+		WritesCommitted: uint64(head),
+	}
+	for _, p := range k.parts {
+		if p.watch != nil {
+			w := p.watch()
+			s.WatchStreams, s.Watchers, s.SlowWatchers = int64(w.Streams), int64(w.Watchers), int64(w.Lagging)
+			s.PendingEvents, s.Events = int64(w.Pending), w.Events
+		}
+	}
+	s.Quota = k.quota()
+	s.DBSize, s.DBSizeInUse = k.Store.Sizes()
+	if e, ok := k.d.Engine.(engineStats); ok {
+		e.AddStats(&s)
+	}
+	return s
+}
+
+// storeMetric is a metric of the store that etcd does not have.
+type storeMetric struct {
+	desc  *prometheus.Desc
+	value func(*mvcc.Usage) int64
+}
+
+var storeMetrics = []storeMetric{
+	{prometheus.NewDesc("headwater_group_commits_total", "Group commits.", nil, nil), func(u *mvcc.Usage) int64 { return u.Groups.Load() }},
+	{prometheus.NewDesc("headwater_group_recent_total", "Groups that began on the version of this pod's last commit.", nil, nil), func(u *mvcc.Usage) int64 { return u.Recent.Load() }},
+	{prometheus.NewDesc("headwater_group_outdated_total", "Those of them that were evaluated again on a fresh read version.", nil, nil), func(u *mvcc.Usage) int64 { return u.Outdated.Load() }},
+	{prometheus.NewDesc("headwater_group_conflicts_total", "Group commits that met a conflict and ran again.", nil, nil), func(u *mvcc.Usage) int64 { return u.Conflicts.Load() }},
+	{prometheus.NewDesc("headwater_damaged_total", "Times that a request or background work met data that cannot be read.", nil, nil), func(u *mvcc.Usage) int64 { return u.Damaged.Load() }},
+	{prometheus.NewDesc("headwater_compacted_entries_total", "Log entries removed after compactions.", nil, nil), func(u *mvcc.Usage) int64 { return u.CompactedEntries.Load() }},
+}
+
+// storeCollector collects the metrics of a store that etcd does not have.
+type storeCollector struct{ usage *mvcc.Usage }
+
+// Describe implements prometheus.Collector.
+func (c storeCollector) Describe(ch chan<- *prometheus.Desc) {
+	for _, m := range storeMetrics {
+		ch <- m.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (c storeCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, m := range storeMetrics {
+		ch <- prometheus.MustNewConstMetric(m.desc, prometheus.CounterValue, float64(m.value(c.usage)))
+	}
+}

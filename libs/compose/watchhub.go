@@ -1,0 +1,210 @@
+package compose
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"path/filepath"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/feed"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/libs/watch"
+)
+
+// hubPart serves watches where all writes are this process's: the store feeds the hub.
+func hubPart(k *Keyspace) part {
+	latency := newWatchLatency()
+	hub := watch.New(k.d.hubOptions(latency))
+	return part{
+		want: func(o *mvcc.Options) { o.Feed, o.Followed = hub.Apply, hub.Position },
+		open: func(context.Context) error {
+			hub.Start(k.Store, k.opened)
+			k.d.OnClose(func() error { hub.Close(); return nil }) // before the store, which it reads from
+			return nil
+		},
+		register:   k.watchOf(hub),
+		drain:      hub.Drain,
+		watch:      hub.Stats,
+		collectors: func() []prometheus.Collector { return []prometheus.Collector{latency} },
+	}
+}
+
+// watchOf registers the Watch service of a hub.
+func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
+	return func(r grpc.ServiceRegistrar) {
+		etcdapi.RegisterWatch(r, hub, k.Header, etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes})
+	}
+}
+
+// hubOptions are the options of a hub. sent is told of latencies.
+func (d *Deployment) hubOptions(sent watchLatency) watch.Options {
+	c := d.Config
+	return watch.Options{
+		RingBytes:         int(c.WatchHistoryBytes),
+		ProgressInterval:  c.WatchProgressNotifyInterval,
+		MaxStreams:        c.MaxWatchStreams,
+		MaxWatches:        c.MaxWatches,
+		MaxStreamsPerConn: c.MaxWatchStreamsPerConn,
+		MaxWatchesPerConn: c.MaxWatchesPerConn,
+		OnSent:            sent.Observe,
+		Log:               d.Log,
+	}
+}
+
+// historyDir is the cache's directory within the data directory.
+const historyDir = "history"
+
+// History is a cache of the recent part of the log, on the disk of a watchhub pod. Nothing rests on it.
+type History interface {
+	// Start fills the cache from log up to position.
+	Start(ctx context.Context, log watch.Log, position int64) error
+	// Append gets the entries after position, in order.
+	Append([]revlog.Entry)
+	// Over returns log with the cache in front.
+	Over(log watch.Log) watch.Log
+	Close() error
+}
+
+// followingHub serves watches where others write: it follows the log.
+//
+//	log ─(tailer, on one pod)→ bus ─→ feed.Follower ─→ History, watch.Hub ─→ streams
+//	 └───────────(gaps, start, history)────┘
+type followingHub struct {
+	k        *Keyspace
+	latency  watchLatency
+	gate     gate // holds the hub, which the follower's goroutine makes and replaces
+	follower *feed.Follower
+
+	// The follower's goroutine's own.
+	hub   *watch.Hub
+	cache History // in front of hub's log; nil: none
+	ctx   context.Context
+}
+
+// followingHubPart follows the log, and campaigns for the place of the tailer where there is a bus.
+func followingHubPart(k *Keyspace) part {
+	return newFollowingHub(k).part()
+}
+
+func newFollowingHub(k *Keyspace) *followingHub {
+	return &followingHub{k: k, latency: newWatchLatency()}
+}
+
+func (n *followingHub) part() part {
+	k := n.k
+	return part{
+		open: func(context.Context) error {
+			n.open()
+			if k.d.Bus == nil {
+				return nil
+			}
+			return k.startTailer(n.follower)
+		},
+		register: func(r grpc.ServiceRegistrar) { k.watchOf(&n.gate)(r) },
+		begin: func(ctx context.Context) error {
+			k.d.Go("feed", n.follow)
+			return k.d.await(ctx, n.follower.Ready(), "the recent part of the log")
+		},
+		drain: n.gate.close,
+		watch: n.stats,
+		collectors: func() []prometheus.Collector {
+			return []prometheus.Collector{n.latency, n.follower, &k.tailing}
+		},
+	}
+}
+
+// open makes what follows the log, which does nothing yet.
+func (n *followingHub) open() {
+	k := n.k
+	k.tailing.init(k.Subject)
+	k.d.OnClose(n.closeHub)
+	n.follower = feed.NewFollower(k.Store, k.d.Bus, feed.FollowerOptions{
+		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: k.d.Log,
+	})
+}
+
+// follow runs the follower until ctx ends.
+func (n *followingHub) follow(ctx context.Context) error {
+	n.ctx = ctx
+	return n.follower.Run(ctx)
+}
+
+// reset begins a new hub after position. What streams of the one before have missed they get when their clients resume here.
+func (n *followingHub) reset(position int64) {
+	k := n.k
+	if err := n.closeHub(); err != nil {
+		k.d.Log.Warn("watch history", "error", err)
+	}
+	var log watch.Log = k.Store
+	if cache := n.openCache(position); cache != nil {
+		n.cache = cache
+		log = cache.Over(k.Store)
+	}
+	hub := watch.New(k.d.hubOptions(n.latency))
+	hub.Start(log, position)
+	n.hub = hub
+	n.gate.replace(hub)
+}
+
+// openCache opens the cache of history, nil if there is none. Without one the log is read, so nothing depends on it.
+func (n *followingHub) openCache(position int64) History {
+	d := n.k.d
+	if d.openHistory == nil || d.Config.DataDir == "" {
+		return nil
+	}
+	identity := binary.BigEndian.AppendUint64(nil, n.k.Header.ClusterID)
+	cache, err := d.openHistory(filepath.Join(d.Config.DataDir, historyDir), identity, d.Log)
+	if err != nil {
+		d.Log.Warn("no watch history on disk", "error", err)
+		return nil
+	}
+	if err := cache.Start(n.ctx, n.k.Store, position); err != nil {
+		d.Log.Warn("no watch history on disk", "error", errors.Join(err, cache.Close()))
+		return nil
+	}
+	return cache
+}
+
+// apply gets every entry of the log after the position of the last reset.
+func (n *followingHub) apply(entries []revlog.Entry) {
+	n.hub.Apply(entries)
+	if n.cache != nil {
+		n.cache.Append(entries)
+	}
+}
+
+// stall ends all streams while the hub is behind.
+func (n *followingHub) stall(stalled bool) {
+	if stalled {
+		n.k.d.SetReady(false, "the hub is behind the log")
+		n.gate.close()
+		return
+	}
+	n.gate.open()
+	n.k.d.SetReady(true, "")
+}
+
+// closeHub closes hub and cache, if there are any.
+func (n *followingHub) closeHub() (err error) {
+	if hub := n.gate.replace(nil); hub != nil {
+		hub.Close() // it reads from the cache
+	}
+	if n.cache != nil {
+		err = n.cache.Close()
+		n.cache = nil
+	}
+	return err
+}
+
+// stats are those of the present hub; the counters begin anew with each.
+func (n *followingHub) stats() watch.Stats {
+	if hub := n.gate.present(); hub != nil {
+		return hub.Stats()
+	}
+	return watch.Stats{}
+}

@@ -1,0 +1,35 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/hubcache"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+type (
+	kind   = compose.Kind
+	config = compose.Config
+	node   = compose.Node
+)
+
+const (
+	kv          = compose.KV
+	watchHub    = compose.WatchHub
+	leaseKeeper = compose.LeaseKeeper
+)
+
+func defaultConfig() config { return compose.DefaultConfig() }
+
+func program(k kind, c *config) server.Program { return compose.Program(k, c) }
+
+func start(ctx context.Context, k kind, c config, e engine.Store, log *slog.Logger) (node, error) {
+	s, err := compose.Start(ctx, k, c, compose.Parts{Engine: e, OpenHistory: hubcache.Open, Log: log})
+	if err != nil {
+		return nil, err // not a node that is not nil
+	}
+	return s, nil
+}

@@ -1,0 +1,48 @@
+package main
+
+import (
+	"context"
+	"log/slog"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/pod"
+	"github.com/headwaterdb/headwater/libs/server"
+	kvnode "github.com/headwaterdb/headwater/services/kv/node"
+	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
+	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
+)
+
+type (
+	kind   = pod.Kind
+	config = pod.Config
+	node   = pod.Node
+)
+
+const (
+	kv          = pod.KV
+	watchHub    = pod.WatchHub
+	leaseKeeper = pod.LeaseKeeper
+)
+
+func defaultConfig() config { return pod.DefaultConfig() }
+
+func program(k kind, c *config) server.Program { return pod.Program(k, c) }
+
+func start(ctx context.Context, k kind, c config, e engine.Store, log *slog.Logger) (node, error) {
+	d := pod.Deps{Engine: e, Log: log}
+	switch k {
+	case kv:
+		return notNil(kvnode.Start(ctx, c, d))
+	case watchHub:
+		return notNil(watchhub.Start(ctx, c, d))
+	}
+	return notNil(leasekeeper.Start(ctx, c, d))
+}
+
+// notNil makes an interface of n that is nil if there is no node.
+func notNil[N node](n N, err error) (node, error) {
+	if err != nil {
+		return nil, err
+	}
+	return n, nil
+}
