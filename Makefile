@@ -7,11 +7,11 @@ PODS     := kv watchhub leasekeeper
 MODULES  := libs protos services/standalone $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/pod
+RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
-SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/pod \
-	./services/watchhub/node ./tests/internal/pods ./tests/pods ./tests/cluster ./tests/faults ./tests/clients ./tests/robustness ./tests/sidebyside
+SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
+	./tests/internal/pods ./tests/pods ./tests/cluster ./tests/faults ./tests/clients ./tests/robustness ./tests/sidebyside
 
 # No cgo anywhere but under the race detector and with FoundationDB's client, which need it.
 export CGO_ENABLED = 0

@@ -8,9 +8,6 @@ require (
 	github.com/google/go-cmp v0.7.0
 	github.com/headwaterdb/headwater/libs v0.0.0
 	github.com/headwaterdb/headwater/protos v0.0.0
-	github.com/headwaterdb/headwater/services/kv v0.0.0
-	github.com/headwaterdb/headwater/services/leasekeeper v0.0.0
-	github.com/headwaterdb/headwater/services/watchhub v0.0.0
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.etcd.io/etcd/server/v3 v3.7.3

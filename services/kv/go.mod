@@ -2,10 +2,7 @@ module github.com/headwaterdb/headwater/services/kv
 
 go 1.26.0
 
-require (
-	github.com/headwaterdb/headwater/libs v0.0.0
-	google.golang.org/grpc v1.85.0
-)
+require github.com/headwaterdb/headwater/libs v0.0.0
 
 require (
 	github.com/apple/foundationdb/bindings/go v0.0.0-20260629183922-51e1c42eb9a8 // indirect
@@ -37,6 +34,7 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
+	google.golang.org/grpc v1.85.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 

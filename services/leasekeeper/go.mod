@@ -2,11 +2,7 @@ module github.com/headwaterdb/headwater/services/leasekeeper
 
 go 1.26.0
 
-require (
-	github.com/headwaterdb/headwater/libs v0.0.0
-	github.com/prometheus/client_golang v1.25.0
-	go.etcd.io/etcd/api/v3 v3.7.3
-)
+require github.com/headwaterdb/headwater/libs v0.0.0
 
 require (
 	github.com/apple/foundationdb/bindings/go v0.0.0-20260629183922-51e1c42eb9a8 // indirect
@@ -23,9 +19,11 @@ require (
 	github.com/nats-io/nats.go v1.55.0 // indirect
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
+	go.etcd.io/etcd/api/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/client/pkg/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/client/v3 v3.7.3 // indirect
 	go.uber.org/multierr v1.11.0 // indirect

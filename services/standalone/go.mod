@@ -4,12 +4,13 @@ go 1.26.0
 
 require (
 	github.com/headwaterdb/headwater/libs v0.0.0
-	github.com/prometheus/client_golang v1.25.0
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/v3 v3.7.3
 	go.uber.org/zap v1.27.1
 	google.golang.org/grpc v1.85.0
 )
+
+require github.com/prometheus/client_golang v1.25.0 // indirect
 
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect

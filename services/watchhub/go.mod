@@ -2,13 +2,7 @@ module github.com/headwaterdb/headwater/services/watchhub
 
 go 1.26.0
 
-require (
-	github.com/headwaterdb/headwater/libs v0.0.0
-	github.com/prometheus/client_golang v1.25.0
-	go.etcd.io/etcd/api/v3 v3.7.3
-	go.uber.org/goleak v1.3.0
-	google.golang.org/grpc v1.85.0
-)
+require github.com/headwaterdb/headwater/libs v0.0.0
 
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
@@ -42,10 +36,12 @@ require (
 	github.com/nats-io/nkeys v0.4.16 // indirect
 	github.com/nats-io/nuid v1.0.1 // indirect
 	github.com/pkg/errors v0.9.1 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.22.0 // indirect
 	github.com/rogpeppe/go-internal v1.14.1 // indirect
+	go.etcd.io/etcd/api/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/client/pkg/v3 v3.7.3 // indirect
 	go.etcd.io/etcd/client/v3 v3.7.3 // indirect
 	go.uber.org/multierr v1.11.0 // indirect
@@ -57,6 +53,7 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/genproto/googleapis/api v0.0.0-20260817212433-ac3dfec99bb1 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260817212433-ac3dfec99bb1 // indirect
+	google.golang.org/grpc v1.85.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
 
