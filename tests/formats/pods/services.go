@@ -6,6 +6,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/hubcache"
+	"github.com/headwaterdb/headwater/libs/compose/shared"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/server"
 )
@@ -27,7 +28,9 @@ func defaultConfig() config { return compose.DefaultConfig() }
 func program(k kind, c *config) server.Program { return compose.Program(k, c) }
 
 func start(ctx context.Context, k kind, c config, e engine.Store, log *slog.Logger) (node, error) {
-	s, err := compose.Start(ctx, k, c, compose.Parts{Engine: e, OpenHistory: hubcache.Open, Log: log})
+	p := shared.Parts()
+	p.Engine, p.OpenHistory, p.Log = e, hubcache.Open, log
+	s, err := compose.Start(ctx, k, c, p)
 	if err != nil {
 		return nil, err // not a node that is not nil
 	}
