@@ -11,7 +11,7 @@ import (
 const StampLen = 12
 
 // Stamp names one mutating request of one commit: the commit's version and the request's index within it. On an
-// engine that numbers densely every request has a version of its own and the index is 0.
+// engine that numbers densely every request has a version of its own in its domain (see Domains), and the index is 0.
 type Stamp struct {
 	Version uint64
 	Index   uint16
@@ -103,8 +103,8 @@ type Limits struct {
 	// MaxStamps is how many stamps one commit may use; mvcc's groups are cut to it.
 	MaxStamps int
 
-	// Dense says that stamps number the requests of the store without gaps: a commit that uses n stamps takes the
-	// next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
+	// Dense says that stamps number the requests of each domain without gaps: a commit that uses n stamps takes the
+	// domain's next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
 	Dense bool
 
 	// Versionstamps says that a stamp's version is the Version of the state that its commit made (FoundationDB). A Reader whose
@@ -184,7 +184,8 @@ type Txn interface {
 	// conflict. It may be called again for the same row; nothing else in the transaction may change it.
 	Add(key []byte, delta int64)
 
-	// UseStamps says that the transaction's requests have the indexes 0 … n-1.
+	// UseStamps says that the transaction's requests have the indexes 0 … n-1. If it is called again the largest n
+	// counts, so that each part of a transaction may do so where parts share their indexes (see Part).
 	UseStamps(n int)
 
 	// AddReadConflict makes the commit fail with ErrConflict if a key k, begin <= k < end, has been written since

@@ -319,3 +319,38 @@ func incrementOnce(s engine.Store, w, i int) error {
 	}
 	return errors.New("no success")
 }
+
+// TestDomainOutcomes: a commit in a domain whose outcome is unknown has taken a stamp if it happened, which its row
+// tells, and none if it did not.
+func TestDomainOutcomes(t *testing.T) {
+	for _, test := range []struct {
+		fault Fault
+		taken uint64
+	}{{UnknownLost, 0}, {LateConflict, 0}, {UnknownCommitted, 2}} {
+		s := New(openMem(t, vfs.NewMem()), Options{Script: script(Commit, test.fault)})
+		d := s.Domain([]byte("a"))
+		stamp := func(row string) (engine.Stamp, error) {
+			x, err := d.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			x.UseStamps(2)
+			x.SetStampedValue([]byte(row), make([]byte, engine.StampLen), 0)
+			p, err := x.Commit(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			return p.Wait(t.Context())
+		}
+		if _, err := stamp("first"); err == nil {
+			t.Fatalf("%v: no error", test.fault)
+		}
+		if has(t, d, "first") != (test.taken > 0) {
+			t.Errorf("%v: the row is there: %v", test.fault, has(t, d, "first"))
+		}
+		if st, err := stamp("second"); err != nil || st.Version != test.taken+1 {
+			t.Errorf("%v: stamp %v, %v after %d", test.fault, st, err, test.taken)
+		}
+		_ = s.Close()
+	}
+}

@@ -55,7 +55,10 @@ func (t *txn) Vital() {
 }
 
 // Commit implements engine.Txn.
-func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
+func (t *txn) Commit(ctx context.Context) (engine.Pending, error) { return t.commit(ctx, t.Txn) }
+
+// commit commits the transaction for in, which is that of one of its domains.
+func (t *txn) commit(ctx context.Context, in engine.Txn) (engine.Pending, error) {
 	f := t.s.ask(ctx, Commit, nil)
 	if t.gen.ctx.Err() != nil {
 		f = Unavailable
@@ -76,7 +79,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 		t.Txn.Discard()
 		return settled{err, due}, nil
 	}
-	p, err := t.Txn.Commit(ctx)
+	p, err := in.Commit(ctx)
 	switch {
 	case err == nil:
 		return &pending{s: t.s, in: p, gen: t.gen, unknown: f == UnknownCommitted, due: due}, nil
@@ -140,6 +143,7 @@ type pending struct {
 	gen     *generation
 	unknown bool
 	due     time.Time
+	first   engine.Stamp // what Wait has returned
 }
 
 // Wait implements engine.Pending. A crash leaves the outcome unknown.
@@ -154,6 +158,7 @@ func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	case p.unknown:
 		return engine.Stamp{}, engine.ErrUnknownOutcome
 	}
+	p.first = st
 	p.s.committed()
 	return st, nil
 }

@@ -169,7 +169,7 @@ func (t *txn) stampAt(b []byte, at int) bool {
 }
 
 // UseStamps implements engine.Txn.
-func (t *txn) UseStamps(n int) { t.use = n }
+func (t *txn) UseStamps(n int) { t.use = max(t.use, n) }
 
 // fits checks what can be checked before anything is sent.
 func (t *txn) fits() error {

@@ -2,7 +2,6 @@ package pebble
 
 import (
 	"context"
-	"encoding/binary"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,8 +15,7 @@ import (
 type commit struct {
 	s     *Store
 	seq   uint64 // 1 for the first commit since the store was opened; 0 is the state it was opened with
-	first engine.Stamp
-	last  uint64 // the last version given out when it was applied
+	last  uint64 // the last version given out when it was applied, in the domain of the empty prefix
 	batch *shared
 	repr  []byte // the batch's bytes
 	view  *view  // the state after it; a reference of its own until it is published
@@ -42,19 +40,18 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	if err := s.addUp(batch, t.adds); err != nil {
 		return nil, err
 	}
-	first, last := s.allocate(t.use)
-	if t.use > 0 {
-		patch(batch.Repr(), t.stamps, first, s.limits.Dense)
-		_ = batch.Set(versionRow, binary.BigEndian.AppendUint64(nil, last), nil)
+	if err := s.stampBatch(t, batch); err != nil {
+		return nil, err
 	}
 	s.sign(batch, s.seq+1)
-	c := &commit{s: s, seq: s.seq + 1, first: first, last: last, batch: t.batch, repr: batch.Repr()}
+	c := &commit{s: s, seq: s.seq + 1, batch: t.batch, repr: batch.Repr()}
 	snap, err := s.apply(batch)
 	if err != nil {
 		t.batch.refs.Add(1) // Pebble may still hold it: it must not go back to the pool
 		return nil, s.fail(fmt.Errorf("apply: %w", err))
 	}
-	s.version, s.seq = last, c.seq
+	s.keepVersions(t)
+	s.seq, c.last = c.seq, s.version
 	c.batch.refs.Add(1) // for publish
 	c.view = newView(s, snap, c)
 	s.admitCommit(t, c)
@@ -98,32 +95,6 @@ func (s *Store) validate(t *txn) error {
 		}
 	}
 	return nil
-}
-
-// allocate returns the stamp of index 0 and the store's last version after a commit that uses n stamps. The writer
-// lock is held; the caller sets s.version when the commit is applied.
-func (s *Store) allocate(n int) (first engine.Stamp, last uint64) {
-	switch {
-	case n == 0:
-		return engine.Stamp{}, s.version
-	case s.limits.Dense:
-		return engine.Stamp{Version: s.version + 1}, s.version + uint64(n)
-	}
-	v := s.version + 1 + s.jumps.Uint64N(sparseJumpMax)
-	return engine.Stamp{Version: v}, v
-}
-
-// patch completes the stamps in a batch, whose indexes are in place.
-func patch(repr []byte, offsets []int, first engine.Stamp, dense bool) {
-	for _, at := range offsets {
-		b := repr[at : at+engine.StampLen]
-		i := binary.BigEndian.Uint16(b[engine.StampLen-2:])
-		st := engine.Stamp{Version: first.Version, Index: i}
-		if dense {
-			st = engine.Stamp{Version: first.Version + uint64(i)}
-		}
-		st.Append(b[:0])
-	}
 }
 
 // admitCommit makes c the newest state. The writer lock is held.

@@ -32,6 +32,7 @@ const (
 type pass struct {
 	gentle bool // while others write, pause between pieces as long as each took
 	report bool // log progress
+	rows   span // only these; all if its end is nil
 }
 
 // Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call,
@@ -40,6 +41,11 @@ type pass struct {
 // be called from any goroutine. Errors: ErrNoSpace (not even a piece can be rewritten), ErrUnavailable, ErrClosed,
 // the context's.
 func (s *Store) Defragment(ctx context.Context) error {
+	return s.defragment(ctx, span{[]byte{metaPrefix}, []byte{userEnd}})
+}
+
+// defragment is Defragment of some rows.
+func (s *Store) defragment(ctx context.Context, rows span) error {
 	if err := s.usable(ctx); err != nil {
 		return err
 	}
@@ -59,7 +65,7 @@ func (s *Store) Defragment(ctx context.Context) error {
 		case <-stopped:
 		}
 	}()
-	err := s.compactAll(ctx, pass{report: true})
+	err := s.compactAll(ctx, pass{report: true, rows: rows})
 	switch {
 	case err == nil:
 		return nil
@@ -91,6 +97,9 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	}
 	start, reported := time.Now(), time.Now()
 	for i, piece := range pieces {
+		if piece = piece.within(p.rows); string(piece.begin) >= string(piece.end) {
+			continue
+		}
 		begin, seq := time.Now(), s.durableSeq()
 		if err := s.compactPiece(ctx, piece); err != nil {
 			return err

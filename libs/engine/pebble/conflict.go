@@ -12,6 +12,20 @@ import (
 // span is the keys k with begin <= k < end, as rows of Pebble (with prefix).
 type span struct{ begin, end []byte }
 
+// within is the part of s that lies in o, all of it if o has no end. It may be empty.
+func (s span) within(o span) span {
+	if o.end == nil {
+		return s
+	}
+	if bytes.Compare(s.begin, o.begin) < 0 {
+		s.begin = o.begin
+	}
+	if bytes.Compare(s.end, o.end) > 0 {
+		s.end = o.end
+	}
+	return s
+}
+
 // readSet is what a transaction has read: single rows and ranges. The slices are its own.
 type readSet struct {
 	points [][]byte

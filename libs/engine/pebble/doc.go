@@ -12,8 +12,10 @@
 // # Invariants
 //
 //   - The durable view never shows a commit whose log record is not synced; views become durable in commit order.
-//   - The last stamp is written in the batch that uses it, so stamps never go backwards over a restart. Stamps of
-//     commits that a crash took back are given out again: nobody has been told of them.
+//   - The last stamp of a domain is written in the batch that uses it, so stamps never go backwards over a restart. Stamps
+//     of commits that a crash took back are given out again: nobody has been told of them.
+//   - A domain is a counter in a row, read when it is first needed; of those used last domainsCached are in memory. All
+//     else goes by the order of commits over the whole store (commit.seq), which no stamp shows.
 //   - A write set is kept while a transaction that is older than it is open (and within WindowCommits and WindowBytes:
 //     beyond that the transaction gets ErrTooOld).
 //   - Rows of the user live under the prefix byte 0x01, the engine's own rows under 0x00; so any bytes are a valid key.

@@ -113,7 +113,7 @@ func put(s *Store, key string, value []byte) error {
 	return mutate(s, func(x engine.Txn) { x.Set([]byte(key), value) })
 }
 
-func mutate(s *Store, f func(x engine.Txn)) error {
+func mutate(s engine.Store, f func(x engine.Txn)) error {
 	ctx, cancel := context.WithTimeout(context.Background(), diskLimit)
 	defer cancel()
 	x, err := s.Begin(ctx)

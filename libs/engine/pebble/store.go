@@ -24,7 +24,7 @@ const storeFormat = 1
 // Rows of the engine itself.
 var (
 	formatRow  = []byte{metaPrefix, 'f'} // storeFormat, one byte
-	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian
+	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian; of other domains: domainRow
 )
 
 // Store is an engine.Store in one directory.
@@ -39,8 +39,9 @@ type Store struct {
 	lock   io.Closer     // on the directory
 	shape  atomic.Uint64 // counts flushes and compactions
 
-	wmu     sync.Mutex // one commit at a time; guards the next four
-	version uint64     // the last version given out
+	wmu     sync.Mutex // one commit at a time; guards the next five
+	version uint64     // the last version given out, in the domain of the empty prefix
+	domains counters   // of the others
 	seq     uint64     // the last commit
 	jumps   *rand.Rand
 
@@ -242,6 +243,14 @@ func (s *Store) durableView() *view {
 
 // Begin implements engine.Store.
 func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
+	t, err := s.begin(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return t, nil
+}
+
+func (s *Store) begin(ctx context.Context) (*txn, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}

@@ -3,9 +3,7 @@ package pebble
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
-	"math/bits"
 	"slices"
 	"time"
 
@@ -19,11 +17,10 @@ type txn struct {
 	reader
 	reads   readSet
 	batch   *shared // nil until the first mutation
-	stamps  []int   // offsets of stamps in the batch
+	stamps  stamping
+	parts   []*part // of other domains
 	adds    []addition
 	touches []span // AddWriteConflict
-	indexes int    // one more than the largest index used
-	use     int    // UseStamps
 	bytes   int    // of mutations and read conflicts, as FoundationDB counts them
 	sets    bool
 	class   class
@@ -201,41 +198,6 @@ func (t *txn) ClearRange(begin, end []byte) {
 	}
 }
 
-// SetStampedKey implements engine.Txn.
-func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
-	if !t.admit(key, value) || !t.stampAt(key, at) {
-		return
-	}
-	t.set(key, value)
-	end := len(t.batch.batch.Repr())
-	t.stamps = append(t.stamps, end-len(value)-varintLen(len(value))-len(key)+at)
-}
-
-// SetStampedValue implements engine.Txn.
-func (t *txn) SetStampedValue(key, value []byte, at int) {
-	if !t.admit(key, value) || !t.stampAt(value, at) {
-		return
-	}
-	t.set(key, value)
-	t.stamps = append(t.stamps, len(t.batch.batch.Repr())-len(value)+at)
-}
-
-// stampAt checks that b has room for a stamp at offset at and notes its index.
-func (t *txn) stampAt(b []byte, at int) bool {
-	if at < 0 || at+engine.StampLen > len(b) {
-		t.err = fmt.Errorf("pebble: a stamp at offset %d of %d bytes", at, len(b))
-		return false
-	}
-	t.indexes = max(t.indexes, int(binary.BigEndian.Uint16(b[at+engine.StampLen-2:]))+1)
-	return true
-}
-
-// varintLen is the length of n as a varint.
-func varintLen(n int) int { return (bits.Len64(uint64(n)|1) + 6) / 7 }
-
-// UseStamps implements engine.Txn.
-func (t *txn) UseStamps(n int) { t.use = n }
-
 // fits checks what can be checked before the commit starts.
 func (t *txn) fits() error {
 	l := &t.v.s.limits
@@ -244,16 +206,18 @@ func (t *txn) fits() error {
 		return t.err
 	case t.bytes > l.TxnBytes:
 		return fmt.Errorf("pebble: a transaction of %d bytes: %w", t.bytes, engine.ErrTooLarge)
-	case t.use > l.MaxStamps:
-		return fmt.Errorf("pebble: %d stamps of at most %d: %w", t.use, l.MaxStamps, engine.ErrTooLarge)
-	case t.indexes > t.use:
-		return fmt.Errorf("pebble: stamp index %d, but UseStamps(%d)", t.indexes-1, t.use)
+	}
+	if err := t.eachStamping(func(st *stamping) error { return st.fits(l.MaxStamps) }); err != nil {
+		return err
 	}
 	return t.tooOld()
 }
 
 // Commit implements engine.Txn.
-func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
+func (t *txn) Commit(ctx context.Context) (engine.Pending, error) { return t.commit(ctx, &t.stamps) }
+
+// commit commits the transaction for one of its parts.
+func (t *txn) commit(ctx context.Context, part *stamping) (engine.Pending, error) {
 	s := t.v.s
 	if t.ended {
 		return nil, fmt.Errorf("pebble: Commit after the transaction's end: %w", engine.ErrClosed)
@@ -269,15 +233,12 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 		t.end()
 		return nil, err
 	}
-	p := &pending{t: t, start: time.Now()}
-	if t.batch == nil && t.use == 0 {
+	p := &pending{t: t, part: part, start: time.Now()}
+	if t.batch == nil && !t.usesStamps() {
 		p.commit = t.v.commit
 	} else if p.commit, err = s.commit(t); err != nil {
 		t.end()
 		return nil, err
-	}
-	if t.use > 0 {
-		p.stamp = p.commit.first
 	}
 	t.end()
 	return p, nil
@@ -307,7 +268,7 @@ func (t *txn) end() {
 type pending struct {
 	t      *txn
 	commit *commit
-	stamp  engine.Stamp
+	part   *stamping // that Commit was called on
 	start  time.Time
 }
 
@@ -319,5 +280,5 @@ func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	}
 	p.t.mem.release()
 	p.t.v.s.opts.Observe.Commit(time.Since(p.start))
-	return p.stamp, nil
+	return p.part.first, nil
 }

@@ -96,6 +96,9 @@ type unclosed struct{ engine.Store }
 // Close implements engine.Store.
 func (unclosed) Close() error { return nil }
 
+// Domain implements engine.Domains, if the engine does.
+func (u unclosed) Domain(prefix []byte) engine.Store { return unclosed{engine.Domain(u.Store, prefix)} }
+
 // BeginRecent implements engine.RecentBeginner, if the engine does.
 func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if r, ok := u.Store.(engine.RecentBeginner); ok {
