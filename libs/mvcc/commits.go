@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -25,10 +26,17 @@ func (s *Store) clearCommits(ctx context.Context) error {
 	}
 	err := s.update(ctx, func(txn engine.Txn) error {
 		r := s.rows.tableRange(tableCommit)
+		one := r
+		one.Limit, one.KeysOnly = 1, true
+		it := txn.Scan(ctx, one)
+		defer it.Close()
+		if !it.Next() && !isDamage(it.Err()) { // what cannot be read can be cleared
+			return cmp.Or(it.Err(), errNothing)
+		}
 		txn.ClearRange(r.Begin, r.End)
 		return nil
 	})
-	if errors.Is(err, ErrNoSpace) {
+	if errors.Is(err, ErrNoSpace) || errors.Is(err, errNothing) {
 		return nil
 	}
 	return err

@@ -147,6 +147,32 @@ type removal struct {
 	damage  error // what the last try has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
+	run     func()          // starts who removes; nil: somebody does by himself
+	running bool            // it has been started, and has not rested since
+}
+
+// start has run called whenever there may be something to remove and nobody does it; at once if that is so now.
+func (r *removal) start(run func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.run = run
+	r.wake()
+}
+
+// wake starts who removes. r.mu is held.
+func (r *removal) wake() {
+	if r.run != nil && !r.running && r.target > neverCompacted {
+		r.running = true
+		r.run()
+	}
+}
+
+// rest is called when nothing is left up to target. It returns false if there is more since.
+func (r *removal) rest(target int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.running = r.target > target
+	return !r.running
 }
 
 func (r *removal) aim(rev int64) {
@@ -154,6 +180,7 @@ func (r *removal) aim(rev int64) {
 	defer r.mu.Unlock()
 	r.target = max(r.target, rev)
 	r.signal()
+	r.wake()
 }
 
 func (r *removal) reached(rev int64) {
@@ -237,16 +264,23 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 	defer context.AfterFunc(s.closing, cancel)()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sweepOldCommits(ctx) })
-	s.removeCompacted(ctx, removeGrace)
+	s.removeCompacted(ctx, removeGrace, false)
 	wg.Wait()
 }
 
-// removeCompacted follows the compact revision until ctx ends. It lets the grace pass between a compaction and the removal.
-func (s *Store) removeCompacted(ctx context.Context, grace time.Duration) {
+// removeCompacted follows the compact revision until ctx ends, or, if that is to be, nothing is left to remove. It lets the
+// grace pass between a compaction and the removal.
+func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilDone bool) {
 	seen := int64(neverCompacted)
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target && (seen >= target || target <= 0) { // else another run may have left the entry at the target
+			if untilDone {
+				if s.removal.rest(target) {
+					return
+				}
+				continue
+			}
 			select {
 			case <-changed:
 			case <-ctx.Done():

@@ -44,7 +44,11 @@ func (l *lane) startHeavy() (end func()) {
 		return func() {}
 	}
 	l.heavies = make(chan *request, heavyMax)
-	h := &lane{s: l.s, id: heavyLane, runway: l.runway, heavy: true, row: l.s.rows.commit(l.s.writer, heavyLane)}
+	if l.beside == nil {
+		l.beside = &lane{s: l.s, id: heavyLane, heavy: true, row: l.s.rows.commit(l.s.writer, heavyLane)}
+	}
+	h := l.beside
+	h.runway = l.runway
 	var running sync.WaitGroup
 	running.Go(h.runHeavy)
 	return func() {

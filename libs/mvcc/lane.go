@@ -28,6 +28,7 @@ type lane struct {
 
 	// The heavy lane is another lane's, with which it shares the way to disk: see heavy.go.
 	*runway
+	beside    *lane // the heavy lane of this one, which has its sequence from one run to the next
 	heavy     bool
 	exclusive bool          // the next attempt of the heavy lane is to hold up the other lane
 	held      time.Duration // how long it has done so
@@ -41,10 +42,9 @@ type flight struct {
 	seq     uint64
 }
 
-// run serves the queue until it is closed and empty.
+// run serves the queue until it is closed or retired, and empty. It may be called again then.
 func (l *lane) run() {
 	s := l.s
-	l.row = s.rows.commit(s.writer, l.id)
 	l.runway = &runway{}
 	if s.limits.Pipelined {
 		l.flights = make(chan *flight, inFlightMax)

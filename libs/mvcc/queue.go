@@ -71,15 +71,18 @@ func (r *request) wait() (*Result, error) {
 
 // queue holds the requests that wait for a group: of one lane in their order, of several in a schedule.
 type queue struct {
-	mu     sync.Mutex
-	wake   sync.Cond
-	reqs   []*request // of one lane
-	sched  *schedule  // of several; nil with one
-	bytes  int
-	max    int
-	closed bool
-	open   []*request  // those put since the last sweep and those it left waiting
-	outage atomic.Bool // the engine is known to be out of reach
+	mu      sync.Mutex
+	wake    sync.Cond
+	reqs    []*request // of one lane
+	sched   *schedule  // of several; nil with one
+	bytes   int
+	max     int
+	closed  bool
+	serve   func()      // starts those who take from the queue; nil: they do it by themselves
+	served  bool        // they have been started, and have not rested since
+	retired bool        // they are to end when they find nothing
+	open    []*request  // those put since the last sweep and those it left waiting
+	outage  atomic.Bool // the engine is known to be out of reach
 }
 
 func (q *queue) init(limit, lanes int) {
@@ -114,9 +117,40 @@ func (q *queue) put(r *request) error {
 	}
 	q.open = append(q.open, r)
 	q.bytes += r.bytes
+	if !q.served && q.serve != nil {
+		q.served = true
+		q.serve()
+	}
 	q.wakeOne()
 	return nil
 }
+
+// busy says that somebody waits for an answer.
+func (q *queue) busy() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return len(q.open) > 0 || q.len() > 0
+}
+
+// retire has the lanes end when nothing waits.
+func (q *queue) retire() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.retired = true
+	q.wake.Broadcast()
+}
+
+// rest is called when the lanes have ended. It returns false if they are to go on: something has come meanwhile.
+func (q *queue) rest() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.retired = false
+	q.served = q.len() > 0
+	return !q.served
+}
+
+// over says that a lane which finds nothing is to end.
+func (q *queue) over() bool { return (q.closed || q.retired) && q.len() == 0 }
 
 // wakeOne wakes a lane if there is something that it may take. Whoever leaves something behind wakes the next.
 func (q *queue) wakeOne() {
@@ -127,7 +161,7 @@ func (q *queue) wakeOne() {
 
 // wakeLast wakes all lanes if nothing is left for them: they are to end.
 func (q *queue) wakeLast() {
-	if q.closed && q.len() == 0 {
+	if q.over() {
 		q.wake.Broadcast()
 	}
 }
@@ -260,7 +294,7 @@ func (q *queue) len() int {
 }
 
 // take waits for requests and returns those of the next group of a lane: at most limit, and bytes unless a single one is
-// larger. It returns nil when the queue is closed and empty.
+// larger. It returns nil when the queue is closed or retired, and empty.
 func (q *queue) take(lane, limit, bytes int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -272,7 +306,7 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 			}
 			return reqs
 		}
-		if q.closed && q.len() == 0 {
+		if q.over() {
 			return nil
 		}
 		q.wake.Wait()

@@ -38,6 +38,7 @@ type Store struct {
 
 	noSpace atomic.Bool
 	queue   queue
+	lanes   []*lane
 	removal removal
 
 	closing context.Context // ends when Close begins
@@ -63,13 +64,17 @@ type Usage struct {
 	Damaged                     atomic.Int64 // times that damaged data was met
 }
 
-// Open opens the keyspace at o.Prefix of eng, creating it if it is not there, and starts its lanes. It takes no ownership of eng.
+// Open opens the keyspace at o.Prefix of eng, creating it if it is not there. It takes no ownership of eng. Others may have
+// keyspaces of their own there, whose prefixes are not the beginning of this one's, nor begin with it and a table's byte: the
+// revisions of each are those of a stamp domain of its own. Until something is written an open Store has no goroutine, but
+// one on an engine with other writers, which waits for their compactions.
 func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	limits := eng.Limits()
 	o.ensureDefaults(limits)
 	if err := o.validate(limits); err != nil {
 		return nil, err
 	}
+	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
 	s.recent, _ = eng.(engine.RecentBeginner)
 	var err error
@@ -123,27 +128,52 @@ func (s *Store) start() {
 	s.work, s.abandon = context.WithCancel(context.Background())
 	s.queue.init(s.o.QueueMax, s.o.Lanes)
 	for i := range s.o.Lanes {
-		l := &lane{s: s, id: i}
-		s.wg.Go(l.run)
+		s.lanes = append(s.lanes, &lane{s: s, id: i, row: s.rows.commit(s.writer, i)})
 	}
+	s.queue.serve = func() { s.wg.Go(s.serve) }
 	s.removal.closed = ctx.Done()
 	if !s.o.NoRemoval {
-		s.wg.Go(func() { s.removeCompacted(ctx, 0) })
+		s.removal.start(func() {
+			if ctx.Err() == nil {
+				s.wg.Go(func() { s.removeCompacted(ctx, 0, true) })
+			}
+		})
 	}
 	if !s.limits.Dense {
 		s.wg.Go(func() { s.followCompaction(ctx) })
 	}
-	s.wg.Go(func() { s.sweep(ctx) })
 }
 
-// sweep ends the waits that take too long until ctx ends.
+// idleSweeps is after how many sweeps in a row that found nothing to do those who serve writes end: five seconds.
+const idleSweeps = 20
+
+// serve runs the lanes, and ends the waits that take too long, until nothing has been written for a while or the Store
+// is closed. The first write after that calls it again.
+func (s *Store) serve() {
+	for {
+		var lanes sync.WaitGroup
+		for _, l := range s.lanes {
+			lanes.Go(l.run)
+		}
+		s.sweep(s.closing)
+		s.queue.retire()
+		lanes.Wait()
+		if s.queue.rest() {
+			return
+		}
+	}
+}
+
+// sweep ends the waits that take too long until ctx ends, or idleSweeps in a row have found none.
 func (s *Store) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
-	for {
+	for idle := 0; idle < idleSweeps; idle++ {
 		select {
 		case <-t.C:
-			s.queue.sweep()
+			if s.queue.sweep(); s.queue.busy() {
+				idle = 0
+			}
 		case <-ctx.Done():
 			return
 		}

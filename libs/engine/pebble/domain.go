@@ -307,8 +307,8 @@ func (d *domain) Limits() engine.Limits { return d.s.limits }
 // Close implements engine.Store: it does nothing.
 func (d *domain) Close() error { return nil }
 
-// RangeSize estimates the bytes on disk of the rows k, begin <= k < end; a nil end means to the end of the store. Rows that have not
-// been written out of memory yet do not count. Errors: ErrUnavailable, ErrClosed, the context's.
+// RangeSize estimates the bytes on disk of the rows k, begin <= k < end; a nil end means to the end of the store.
+// Rows that have not been written out of memory yet do not count. Errors: ErrUnavailable, ErrClosed, the context's.
 func (d *domain) RangeSize(ctx context.Context, begin, end []byte) (int64, error) {
 	return d.s.rangeSize(ctx, begin, end)
 }
