@@ -6,6 +6,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"sync"
@@ -158,7 +159,7 @@ func (d *driver) value() []byte {
 }
 
 func (d *driver) lease() int64 {
-	for id := range d.m.leases {
+	for _, id := range slices.Sorted(maps.Keys(d.m.leases)) { // the same for the same seed
 		if d.r.IntN(2) == 0 {
 			return id
 		}
