@@ -86,9 +86,11 @@ func (k *Keyspace) compact(ctx context.Context, _ *election.Term) error {
 	if planner != nil {
 		wg.Go(func() { compactor.Run(ctx, d.Log, planner, k.Store, mvcc.ErrCompacted) })
 	}
-	if err := keyspace.Sweep(ctx, d.Engine, []byte(d.Config.FDBRoot)); err != nil && ctx.Err() == nil {
-		d.Log.Warn("what is left of deleted keyspaces could not be swept; the next compactor will try", "error", err)
-	}
+	wg.Go(func() {
+		_ = keyspace.Tend(ctx, d.Engine, []byte(d.Config.FDBRoot), nil, func(err error) {
+			d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
+		})
+	})
 	k.Store.RemoveCompacted(ctx)
 	return nil
 }

@@ -1,34 +1,43 @@
 // Package keyspace names the keyspaces of a deployment: one is what clients see as one etcd cluster.
 //
-// A table in the store gives each name a number, and the number gives short prefixes for its rows. All of it lies below a root,
-// so that a database may be shared with others. A standalone server has one keyspace with an empty prefix and does not use this
-// package.
+// A table in the store gives each name a number, the number gives short prefixes for its rows, and the name's row
+// says what else there is to say: limits, weight, who may enter, labels. All of it lies below a root, so that a
+// database may be shared with others. A keyspace that was there before the table, in a store of its own, has rows
+// without a prefix (Row.Unprefixed): the root must lie behind them.
 //
 // # Rows
 //
-//	<root> 00 'n' <name>    format (1), id (8)     the keyspaces
-//	<root> 00 'x' <id>      name                   deleted ones
+//	<root> 00 'n' <name>    a Keyspace, or id      the keyspaces
+//	<root> 00 'x' <id>      a Keyspace, or name    deleted ones
 //	<root> 00 'i'           format (1), id (8)     the last id given
+//	<root> 00 'u'           format (1), id (8)     the one without a prefix
+//	<root> 00 'v'           counter                changes of the table
 //	<root> 01 <id> 'd' …    data: the rows of libs/mvcc
 //	<root> 01 <id> 'c' …    coordination: elections, members
 //
-// In the last two the id has its length in bytes before it: two bytes up to 255. No such prefix is the beginning of another.
+// In the last two the id has its length in bytes before it: two bytes up to 255. No such prefix is the beginning of
+// another.
 //
 // # Invariants
 //
 //   - A name has at most one keyspace; of two creators at once, both get the same.
-//   - Ids only grow and are never used again. So a keyspace that is created after one of the same name was deleted has rows of
-//     its own: a pod that still serves the deleted one cannot touch it, nor read it.
-//   - Deletion is one transaction, whatever the keyspace holds: its rows and its name go at once.
+//   - Ids only grow and are never used again. So a keyspace that is created after one of the same name was deleted
+//     has rows of its own: a pod that still serves the deleted one cannot touch it, nor read it.
+//   - Deletion is one transaction, whatever the keyspace holds: from then on it is not served, and its name is free.
+//     Its rows go later, in transactions of a bounded size (Clear).
 //   - What pods that had not noticed wrote later lies below a deleted id, out of the way. Sweep clears it.
+//   - A row that only has an id is one with default settings that is open to all, and stays as it is until it is
+//     changed: earlier releases read no other. They refuse a row in the new form, and with it the list.
+//   - Every change of the table counts in its version, in the same transaction. What is not known here of a row is
+//     kept.
 //
-// A pod that serves a keyspace should stop when WaitDeleted returns. Until then it may go on acknowledging writes that are lost with
-// the keyspace.
+// A pod that serves a keyspace should stop when WaitDeleted returns. Until then it may go on acknowledging writes
+// that are lost with the keyspace.
 //
 // # Failures
 //
-// A transaction whose outcome is unknown is made again; it finds what the first attempt did. Conflicts and reads that grow too old
-// are tried again, attemptsMax times; an unavailable store is the caller's.
+// A transaction whose outcome is unknown is made again; it finds what the first attempt did. Conflicts and reads that
+// grow too old are tried again, attemptsMax times; an unavailable store is the caller's.
 //
 // # Concurrency
 //

@@ -1,12 +1,14 @@
 package keyspace
 
 import (
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // Limits.
@@ -29,41 +31,63 @@ type Keyspace struct {
 	Coordination []byte // of the rows of elections, lease shards and the like
 }
 
-// Open returns the keyspace name below root, and creates it if it is not there. Errors: ErrName, ErrFormat, the engine's.
+// Info is what the table says of a keyspace. The row must not be changed but in a function given to Change.
+type Info struct {
+	Keyspace
+	Row *keyspacev1.Keyspace
+}
+
+// Served says that the keyspace is there for clients.
+func (i *Info) Served() bool { return i.Row.GetState() == keyspacev1.State_STATE_ACTIVE }
+
+// Open returns the keyspace name below root, and creates it with default settings if it is not there: in the form that
+// earlier releases know. Errors: ErrName, ErrFormat, the engine's.
 func Open(ctx context.Context, eng engine.Store, root []byte, name string) (Keyspace, error) {
 	if err := checkName(name); err != nil {
 		return Keyspace{}, err
 	}
 	t := table{root}
-	var id uint64
+	var ks Keyspace
 	err := update(ctx, eng, func(txn engine.Txn) error {
-		var err error
-		if id, err = t.lookup(ctx, txn, name); !errors.Is(err, ErrNotFound) {
+		info, err := t.lookup(ctx, txn, name)
+		if !errors.Is(err, ErrNotFound) {
+			ks = info.Keyspace
+			return cmp.Or(err, errDone)
+		}
+		id, err := t.nextID(ctx, txn)
+		if err != nil {
 			return err
 		}
-		if id, err = t.nextID(ctx, txn); err != nil {
-			return err
-		}
+		ks = t.keyspace(name, id, false)
 		txn.Set(t.last(), idRow(id))
 		txn.Set(t.name(name), idRow(id))
+		t.changed(txn)
 		return nil
 	})
 	if err != nil {
 		return Keyspace{}, err
 	}
-	return t.keyspace(name, id), nil
+	return ks, nil
 }
 
-// lookup returns the id of name. Errors: ErrNotFound, ErrFormat, the engine's.
-func (t table) lookup(ctx context.Context, r engine.Reader, name string) (uint64, error) {
-	row, err := r.Get(ctx, t.name(name))
+// lookup returns the row of name. Errors: ErrNotFound, ErrFormat, the engine's.
+func (t table) lookup(ctx context.Context, r engine.Reader, name string) (Info, error) {
+	b, err := r.Get(ctx, t.name(name))
 	switch {
 	case err != nil:
-		return 0, err
-	case row == nil:
-		return 0, ErrNotFound
+		return Info{}, err
+	case b == nil:
+		return Info{}, ErrNotFound
 	}
-	return parseID(row)
+	row, err := decode(b)
+	if err != nil {
+		return Info{}, err
+	}
+	return t.info(name, row), nil
+}
+
+func (t table) info(name string, row *keyspacev1.Keyspace) Info {
+	return Info{Keyspace: t.keyspace(name, row.GetId(), row.GetUnprefixed()), Row: row}
 }
 
 func (t table) nextID(ctx context.Context, r engine.Reader) (uint64, error) {
@@ -80,34 +104,45 @@ func (t table) nextID(ctx context.Context, r engine.Reader) (uint64, error) {
 
 // Lookup returns the keyspace name below root. Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
 func Lookup(ctx context.Context, eng engine.Store, root []byte, name string) (Keyspace, error) {
-	if err := checkName(name); err != nil {
-		return Keyspace{}, err
-	}
-	t := table{root}
-	var id uint64
-	err := view(ctx, eng, func(r engine.Reader) (err error) {
-		id, err = t.lookup(ctx, r, name)
-		return err
-	})
-	if err != nil {
-		return Keyspace{}, err
-	}
-	return t.keyspace(name, id), nil
+	info, err := Show(ctx, eng, root, name)
+	return info.Keyspace, err
 }
 
-// List returns the keyspaces below root by name. Those created or deleted meanwhile may or may not be among them. Errors:
-// ErrFormat, the engine's.
-func List(ctx context.Context, eng engine.Store, root []byte) ([]Keyspace, error) {
+// Show returns what the table below root says of the keyspace name. Errors: as Lookup.
+func Show(ctx context.Context, eng engine.Store, root []byte, name string) (info Info, err error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
 	t := table{root}
-	var all []Keyspace
+	err = view(ctx, eng, func(r engine.Reader) (err error) {
+		info, err = t.lookup(ctx, r, name)
+		return err
+	})
+	return info, err
+}
+
+// List returns the keyspaces below root by name, those after a name and no more than limit; 0: all. Those created,
+// renamed or deleted meanwhile may or may not be among them. Errors: ErrFormat, the engine's.
+func List(ctx context.Context, eng engine.Store, root []byte, after string, limit int) ([]Info, error) {
+	t := table{root}
+	var all []Info
 	begin, end := t.key(0, 'n'), t.key(0, 'n'+1)
+	if after != "" {
+		begin = append(t.name(after), 0)
+	}
 	for {
-		var page []Keyspace
+		var page []Info
+		max := listMax
+		if limit > 0 {
+			max = min(listMax, limit-len(all))
+		}
 		err := view(ctx, eng, func(r engine.Reader) error {
 			page = nil
-			return scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: listMax}, func(key, value []byte) error {
-				id, err := parseID(value)
-				page = append(page, t.keyspace(string(key[len(root)+2:]), id))
+			return scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: max}, func(key, value []byte) error {
+				row, err := decode(value)
+				if err == nil {
+					page = append(page, t.info(string(key[len(root)+2:]), row))
+				}
 				return err
 			})
 		})
@@ -115,88 +150,78 @@ func List(ctx context.Context, eng engine.Store, root []byte) ([]Keyspace, error
 			return nil, err
 		}
 		all = append(all, page...)
-		if len(page) < listMax {
+		if len(page) < max || len(all) == limit {
 			return all, nil
 		}
 		begin = append(t.name(page[len(page)-1].Name), 0)
 	}
 }
 
-// Delete deletes the keyspace name below root with all that it holds, in one transaction. There is no way back. Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
-func Delete(ctx context.Context, eng engine.Store, root []byte, name string) error {
-	if err := checkName(name); err != nil {
-		return err
-	}
-	t := table{root}
-	var tried uint64 // the id that an attempt before has deleted, perhaps
-	return update(ctx, eng, func(txn engine.Txn) error {
-		id, err := t.lookup(ctx, txn, name)
-		switch {
-		case err != nil && !errors.Is(err, ErrNotFound):
-			return err
-		case tried != 0 && id != tried:
-			return nil // it is gone; one of the same name may have been created since
-		case err != nil:
-			return err
-		}
-		tried = id
-		txn.Clear(t.name(name))
-		txn.Set(t.deleted(id), []byte(name))
-		txn.ClearRange(t.space(id), t.spaceEnd(id))
-		return nil
-	})
-}
-
-// Sweep clears the rows below deleted ids: those that pods wrote which had not noticed the deletion. It may be run at any time, such as when a
-// pod starts; it reads one row per id, and the list of deleted ids is kept for ever. Errors: ErrFormat, the engine's.
+// Sweep clears the rows below the ids of keyspaces that have been cleared: those that pods wrote which had not noticed
+// the deletion. It may be run at any time, such as when a pod starts; it reads one row per id, and the list of deleted
+// ids is kept for ever. Errors: ErrFormat, the engine's.
 func Sweep(ctx context.Context, eng engine.Store, root []byte) error {
 	t := table{root}
 	begin, end := t.key(0, 'x'), t.key(0, 'x'+1)
 	for {
-		var ids []uint64
+		n := 0
 		err := update(ctx, eng, func(txn engine.Txn) error {
-			ids = nil
-			if err := scan(ctx, txn, engine.Range{Begin: begin, End: end, Limit: sweepMax, KeysOnly: true}, func(key, _ []byte) error {
-				if len(key) != len(root)+2+8 {
-					return ErrFormat
-				}
-				ids = append(ids, binary.BigEndian.Uint64(key[len(root)+2:]))
-				return nil
-			}); err != nil {
+			n = 0
+			gone, err := t.deletedFrom(ctx, txn, begin, end, sweepMax)
+			if err != nil {
 				return err
 			}
-			for _, id := range ids {
-				txn.ClearRange(t.space(id), t.spaceEnd(id))
+			for _, row := range gone {
+				n++
+				begin = t.deleted(row.GetId() + 1)
+				if row.GetState() != keyspacev1.State_STATE_CLEARED || row.GetUnprefixed() {
+					continue // Clear does it, or it has no rows of its own to be found
+				}
+				for _, r := range t.ranges(row) {
+					txn.ClearRange(r[0], r[1])
+				}
 			}
 			return nil
 		})
-		if err != nil || len(ids) < sweepMax {
+		if err != nil || n < sweepMax {
 			return err
 		}
-		begin = t.deleted(ids[len(ids)-1] + 1)
 	}
 }
 
-// WaitDeleted returns nil when ks has been deleted, also if another of its name is there. Errors: ErrFormat, the engine's, among them
-// engine.ErrUnavailable, after which it is worth calling again.
+// deletedFrom returns the rows of deleted keyspaces in a range.
+func (t table) deletedFrom(ctx context.Context, r engine.Reader, begin, end []byte, limit int) (
+	gone []*keyspacev1.Keyspace, err error,
+) {
+	err = scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: limit}, func(key, value []byte) error {
+		if len(key) != len(t.root)+2+8 {
+			return ErrFormat
+		}
+		row, err := decodeDeleted(key, value)
+		if err == nil && row.GetId() != binary.BigEndian.Uint64(key[len(key)-8:]) {
+			err = ErrFormat
+		}
+		gone = append(gone, row)
+		return err
+	})
+	return gone, err
+}
+
+// WaitDeleted returns nil when ks has been deleted, whatever is called so now; a rename is no deletion. Errors:
+// the engine's, among them engine.ErrUnavailable, after which it is worth calling again.
 func WaitDeleted(ctx context.Context, eng engine.Store, root []byte, ks Keyspace) error {
-	t := table{root}
-	row := idRow(ks.ID)
+	row := table{root}.deleted(ks.ID)
 	for {
+		gone := false
 		err := view(ctx, eng, func(r engine.Reader) error {
-			id, err := t.lookup(ctx, r, ks.Name)
-			if err == nil && id != ks.ID {
-				err = ErrNotFound
-			}
+			b, err := r.Get(ctx, row)
+			gone = b != nil
 			return err
 		})
-		switch {
-		case errors.Is(err, ErrNotFound):
-			return nil
-		case err != nil:
+		if err != nil || gone {
 			return err
 		}
-		if err := eng.WaitChange(ctx, t.name(ks.Name), row); err != nil {
+		if err := eng.WaitChange(ctx, row, nil); err != nil {
 			return err
 		}
 	}

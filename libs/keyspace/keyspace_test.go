@@ -119,11 +119,17 @@ func TestLifecycle(t *testing.T) {
 				}
 			}
 		}
-		list, err := keyspace.List(t.Context(), s, root)
-		if d := cmp.Diff([]keyspace.Keyspace{a, b}, list); d != "" || err != nil {
-			t.Error(d, err)
+		list, err := keyspace.List(t.Context(), s, root, "", 0)
+		if err != nil || len(list) != 2 || cmp.Diff([]keyspace.Keyspace{a, b}, []keyspace.Keyspace{list[0].Keyspace, list[1].Keyspace}) != "" {
+			t.Error(list, err)
 		}
 		if err := keyspace.Delete(t.Context(), s, root, "a"); err != nil {
+			t.Fatal(err)
+		}
+		if n := len(rows(t, s, a.Prefix)); n != 4 {
+			t.Errorf("%d rows are left before they are cleared", n)
+		}
+		if err := keyspace.Clear(t.Context(), s, root, nil); err != nil {
 			t.Fatal(err)
 		}
 		if got := slices.Concat(rows(t, s, a.Prefix), rows(t, s, a.Coordination)); len(got) != 0 {
@@ -132,7 +138,7 @@ func TestLifecycle(t *testing.T) {
 		if n := len(rows(t, s, b.Prefix)) + len(rows(t, s, b.Coordination)); n != 8 {
 			t.Errorf("%d rows left of the other one", n)
 		}
-		if got := len(rows(t, s, nil)); got != 4+8+3 { // neighbours, rows of b, and its name, the last id, the deleted one
+		if got := len(rows(t, s, nil)); got != 4+8+4 { // neighbours, rows of b, and its name, the last id, the deleted one, the table's version
 			t.Errorf("%d rows: %q", got, rows(t, s, nil))
 		}
 		if _, err := keyspace.Lookup(t.Context(), s, root, "a"); !errors.Is(err, keyspace.ErrNotFound) {
@@ -189,7 +195,7 @@ func TestPrefixes(t *testing.T) {
 				t.Errorf("%x is the beginning of %x", all[i], all[i+1])
 			}
 		}
-		if list, err := keyspace.List(t.Context(), s, root); err != nil || len(list) != 300 {
+		if list, err := keyspace.List(t.Context(), s, root, "", 0); err != nil || len(list) != 300 {
 			t.Errorf("%d listed, %v", len(list), err)
 		}
 	})
@@ -201,7 +207,7 @@ func TestFormat(t *testing.T) {
 		set(t, s, "hw/\x00i", "hw/\x00na")
 		_, err := keyspace.Open(t.Context(), s, root, "a")
 		_, err2 := keyspace.Open(t.Context(), s, root, "b")
-		_, err3 := keyspace.List(t.Context(), s, root)
+		_, err3 := keyspace.List(t.Context(), s, root, "", 0)
 		err4 := keyspace.Delete(t.Context(), s, root, "a")
 		for _, err := range []error{err, err2, err3, err4} {
 			if !errors.Is(err, keyspace.ErrFormat) {
@@ -211,8 +217,8 @@ func TestFormat(t *testing.T) {
 	})
 }
 
-// TestRaces: concurrent creators and deleters of few names on a store with faults. Two creations of a name agree unless a deletion lies
-// between; no id is given to two names; what is deleted is empty.
+// TestRaces: concurrent creators and deleters of few names on a store with faults. Two creations of a name agree
+// unless a deletion lies between; no id is given to two names; what is deleted is empty.
 func TestRaces(t *testing.T) {
 	each(t, func(t *testing.T, s engine.Store) {
 		seed := rand.Uint64()
@@ -272,6 +278,9 @@ func TestManyDeleted(t *testing.T) {
 			if err := keyspace.Delete(t.Context(), s, root, "a"); err != nil {
 				t.Fatal(err)
 			}
+		}
+		if err := keyspace.Clear(t.Context(), s, root, nil); err != nil {
+			t.Fatal(err)
 		}
 		for _, ks := range gone {
 			set(t, s, string(ks.Prefix)+"late")

@@ -5,10 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// formatVersion is the layout of the table.
-const formatVersion = 1
+// Formats of a keyspace's row, its first byte.
+const (
+	formatID  = 1 // its id, 8 bytes: everything else is as if nobody had ever said anything
+	formatRow = 2 // a headwater.keyspace.v1.Keyspace
+)
 
 // NameMax is the length of the longest name.
 const NameMax = 63
@@ -19,6 +26,10 @@ var (
 	ErrNotFound = errors.New("keyspace: not found")
 	// ErrName: a name that no keyspace can have.
 	ErrName = errors.New("keyspace: bad name")
+	// ErrExists: there is a keyspace of that name already.
+	ErrExists = errors.New("keyspace: it exists")
+	// ErrSettings: settings that no keyspace can have.
+	ErrSettings = errors.New("keyspace: bad settings")
 	// ErrFormat: the table is not of a version that is known here, or not a table.
 	ErrFormat = errors.New("keyspace: unknown format")
 )
@@ -47,6 +58,12 @@ func (t table) name(name string) []byte { return append(t.key(0, 'n'), name...) 
 
 func (t table) last() []byte { return t.key(0, 'i') }
 
+// unprefixed names the keyspace that has no prefix.
+func (t table) unprefixed() []byte { return t.key(0, 'u') }
+
+// version is the counter of the table's changes.
+func (t table) version() []byte { return t.key(0, 'v') }
+
 func (t table) deleted(id uint64) []byte {
 	return binary.BigEndian.AppendUint64(t.key(0, 'x'), id)
 }
@@ -65,22 +82,69 @@ func (t table) space(id uint64) []byte {
 // spaceEnd is the end of the range of space(id): the prefix of the id after it. Nothing lies between.
 func (t table) spaceEnd(id uint64) []byte { return t.space(id + 1) }
 
-func (t table) keyspace(name string, id uint64) Keyspace {
-	return Keyspace{
+func (t table) keyspace(name string, id uint64, unprefixed bool) Keyspace {
+	ks := Keyspace{
 		Name:         name,
 		ID:           id,
 		Prefix:       append(t.space(id), 'd'),
 		Coordination: append(t.space(id), 'c'),
 	}
+	if unprefixed {
+		ks.Prefix = []byte{}
+	}
+	return ks
+}
+
+// unprefixedEnd is the end of the rows of a keyspace without a prefix, as mvcc.Options.Prefix says.
+var unprefixedEnd = []byte{0x7f}
+
+// ranges are where the rows of a keyspace lie: begin and end of each.
+func (t table) ranges(row *keyspacev1.Keyspace) (ranges [][2][]byte) {
+	id := row.GetId()
+	ranges = append(ranges, [2][]byte{t.space(id), t.spaceEnd(id)})
+	if row.GetUnprefixed() {
+		ranges = append(ranges, [2][]byte{{}, unprefixedEnd})
+	}
+	return ranges
+}
+
+// encode returns a row of formatRow.
+func encode(row *keyspacev1.Keyspace) ([]byte, error) {
+	return proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{formatRow}, row)
+}
+
+// decode reads the row of a keyspace that is served.
+func decode(b []byte) (*keyspacev1.Keyspace, error) {
+	if len(b) == 0 || b[0] != formatRow {
+		id, err := parseID(b)
+		return &keyspacev1.Keyspace{Id: id, State: keyspacev1.State_STATE_ACTIVE}, err
+	}
+	row := new(keyspacev1.Keyspace)
+	if err := proto.Unmarshal(b[1:], row); err != nil || row.GetId() == 0 || row.GetId() > idMax {
+		return nil, ErrFormat
+	}
+	return row, nil
+}
+
+// decodeDeleted reads the row of a deleted one. Earlier releases left the name there, and nothing else of it.
+func decodeDeleted(key, b []byte) (*keyspacev1.Keyspace, error) {
+	if len(b) == 0 || b[0] != formatRow {
+		if len(key) < 8 || checkName(string(b)) != nil {
+			return nil, ErrFormat
+		}
+		id := binary.BigEndian.Uint64(key[len(key)-8:])
+		return &keyspacev1.Keyspace{Id: id, State: keyspacev1.State_STATE_CLEARED, Name: string(b)}, nil
+	}
+	return decode(b)
 }
 
 func idRow(id uint64) []byte {
-	return binary.BigEndian.AppendUint64([]byte{formatVersion}, id)
+	return binary.BigEndian.AppendUint64([]byte{formatID}, id)
 }
 
 // parseID reads a row that idRow has made. idMax is left out, so that every id has one after it.
 func parseID(row []byte) (uint64, error) {
-	if len(row) != 9 || row[0] != formatVersion {
+	if len(row) != 9 || row[0] != formatID {
 		return 0, ErrFormat
 	}
 	id := binary.BigEndian.Uint64(row[1:])

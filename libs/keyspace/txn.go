@@ -33,15 +33,26 @@ func attempts(ctx context.Context, f func() error) error {
 	return err
 }
 
+// errDone ends an update that finds what it is to do done. It must have changed nothing; what it has read is durable
+// when update returns.
+var errDone = errors.New("keyspace: done")
+
 // update runs f in a transaction. f may run several times, also after an attempt that has been committed.
 func update(ctx context.Context, eng engine.Store, f func(engine.Txn) error) error {
-	return attempts(ctx, func() error {
+	return updateKnowing(ctx, eng, func(txn engine.Txn, _ bool) error { return f(txn) })
+}
+
+// updateKnowing is update for an f that must find out whether an attempt before has been committed, if there is doubt.
+func updateKnowing(ctx context.Context, eng engine.Store, f func(txn engine.Txn, doubt bool) error) error {
+	doubt := false
+	return attempts(ctx, func() (err error) {
+		defer func() { doubt = doubt || errors.Is(err, engine.ErrUnknownOutcome) }()
 		txn, err := eng.Begin(ctx)
 		if err != nil {
 			return err
 		}
 		defer txn.Discard()
-		if err := f(txn); err != nil {
+		if err := f(txn, doubt); err != nil && !errors.Is(err, errDone) {
 			return err
 		}
 		p, err := txn.Commit(ctx)

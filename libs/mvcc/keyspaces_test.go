@@ -56,7 +56,8 @@ func factsOf(t *testing.T, s *mvcc.Store) (f facts) {
 }
 
 // TestKeyspacesSideBySide: keyspaces that share an engine answer every request as one that is alone does: with the same
-// revisions, live bytes, hashes and history. Each is driven by random requests, and so is a twin with an engine of its own.
+// revisions, live bytes, hashes and history. Each is driven by random requests, and so is a twin with an engine of
+// its own.
 func TestKeyspacesSideBySide(t *testing.T) {
 	seed := seed(t)
 	shared := openEngine(t, pebble.Options{})

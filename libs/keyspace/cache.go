@@ -1,0 +1,179 @@
+package keyspace
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Version returns the number of changes of the table below root so far. Releases before the table had settings do not
+// count theirs. Errors: ErrFormat, the engine's.
+func Version(ctx context.Context, eng engine.Store, root []byte) (v int64, err error) {
+	err = view(ctx, eng, func(r engine.Reader) error {
+		b, err := r.Get(ctx, table{root}.version())
+		if err != nil {
+			return err
+		}
+		var ok bool
+		if v, ok = engine.ParseCounter(b); !ok {
+			return fmt.Errorf("%w: the table's version has %d bytes", ErrFormat, len(b))
+		}
+		return nil
+	})
+	return v, err
+}
+
+// WaitChanged returns nil when the version of the table below root may differ from was. Errors: the engine's.
+func WaitChanged(ctx context.Context, eng engine.Store, root []byte, was int64) error {
+	var old []byte
+	if was != 0 {
+		old = engine.AppendCounter(nil, was)
+	}
+	return eng.WaitChange(ctx, table{root}.version(), old)
+}
+
+// Defaults of CacheOptions.
+const (
+	cacheMax     = 20_000
+	cacheRefresh = time.Minute
+	cacheRetry   = time.Second
+)
+
+// CacheOptions configure a Cache. Zero means the default.
+type CacheOptions struct {
+	// Max bounds the keyspaces in the copy (default 20,000). Of a larger table the copy has the first by name; the others
+	// are read when they are asked for.
+	Max int
+	// Refresh is how often the table is read although it has not said that it has changed (default 1 min): earlier
+	// releases do not say it.
+	Refresh time.Duration
+	// Report, if set, is told what has gone wrong. Run tries again.
+	Report func(error)
+}
+
+// Cache is a copy of the table of keyspaces that follows it. Its methods may be called from any goroutine.
+type Cache struct {
+	eng  engine.Store
+	root []byte
+	o    CacheOptions
+
+	mu      sync.Mutex
+	byName  map[string]*Info
+	byID    map[uint64]*Info
+	version int64         // at which the copy was read; -1: never
+	changed chan struct{} // closed when the copy is exchanged
+}
+
+// NewCache returns a Cache of the table below root. Until Run has read it, it is empty.
+func NewCache(eng engine.Store, root []byte, o CacheOptions) *Cache {
+	if o.Max == 0 {
+		o.Max = cacheMax
+	}
+	if o.Refresh == 0 {
+		o.Refresh = cacheRefresh
+	}
+	if o.Report == nil {
+		o.Report = func(error) {}
+	}
+	return &Cache{eng: eng, root: root, o: o, version: -1, changed: make(chan struct{})}
+}
+
+// Run keeps the copy until ctx ends, and returns the context's error. While the table does not change it costs one
+// wait for that, and a read every CacheOptions.Refresh.
+func (c *Cache) Run(ctx context.Context) error {
+	for ctx.Err() == nil {
+		v, err := c.refresh(ctx)
+		if err == nil {
+			short, cancel := context.WithTimeout(ctx, c.o.Refresh)
+			err = WaitChanged(short, c.eng, c.root, v)
+			if short.Err() != nil {
+				err = nil
+			}
+			cancel()
+		}
+		if err != nil && ctx.Err() == nil {
+			c.o.Report(err)
+			retry := time.NewTimer(cacheRetry)
+			select {
+			case <-retry.C:
+			case <-ctx.Done():
+				retry.Stop()
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// refresh reads the table.
+func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
+	version, err = Version(ctx, c.eng, c.root) // before the rows: a change meanwhile has them read again
+	if err != nil {
+		return 0, err
+	}
+	all, err := List(ctx, c.eng, c.root, "", c.o.Max)
+	if err != nil {
+		return 0, err
+	}
+	byName, byID := make(map[string]*Info, len(all)), make(map[uint64]*Info, len(all))
+	for i := range all {
+		byName[all[i].Name], byID[all[i].ID] = &all[i], &all[i]
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.byName, c.byID, c.version = byName, byID, version
+	close(c.changed)
+	c.changed = make(chan struct{})
+	return version, nil
+}
+
+// Changed returns a channel that is closed when the copy is next exchanged. What has been looked up in it before may
+// have changed then, or been deleted.
+func (c *Cache) Changed() <-chan struct{} {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changed
+}
+
+// ByName returns the keyspace of a name. One that the copy has may be out of date for as long as the news of a change
+// takes; one that it does not have is read from the table, so that a keyspace which has been created is there at once.
+// Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
+func (c *Cache) ByName(ctx context.Context, name string) (Info, error) {
+	c.mu.Lock()
+	info := c.byName[name]
+	c.mu.Unlock()
+	if info != nil {
+		return *info, nil
+	}
+	return Show(ctx, c.eng, c.root, name)
+}
+
+// ByID returns the keyspace of an id, if the copy has it. One that has been deleted it does not have.
+func (c *Cache) ByID(id uint64) (Info, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info := c.byID[id]
+	if info == nil {
+		return Info{}, false
+	}
+	return *info, true
+}
+
+// Ready returns when the copy has been read once. Errors: the context's.
+func (c *Cache) Ready(ctx context.Context) error {
+	for {
+		c.mu.Lock()
+		read, changed := c.version >= 0, c.changed
+		c.mu.Unlock()
+		if read {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

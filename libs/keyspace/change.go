@@ -1,0 +1,237 @@
+package keyspace
+
+import (
+	"cmp"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// Bounds of settings.
+const (
+	// WeightMax bounds the weight of a keyspace.
+	WeightMax = 1000
+	// LabelsMax bounds its labels, LabelBytesMax the bytes of a label's key, and of its value.
+	LabelsMax     = 64
+	LabelBytesMax = 255
+	// rowBytesMax bounds a row, whatever later releases put into it.
+	rowBytesMax = 64 << 10
+)
+
+// check refuses settings that no keyspace can have.
+func check(row *keyspacev1.Keyspace) error {
+	if w := row.GetWeight(); w > WeightMax {
+		return fmt.Errorf("%w: weight %d, at most %d", ErrSettings, w, WeightMax)
+	}
+	if n := len(row.GetLabels()); n > LabelsMax {
+		return fmt.Errorf("%w: %d labels, at most %d", ErrSettings, n, LabelsMax)
+	}
+	for key, value := range row.GetLabels() {
+		if key == "" || len(key) > LabelBytesMax || len(value) > LabelBytesMax {
+			return fmt.Errorf("%w: label %.32q: need 1 to %d bytes, and a value of at most as many", ErrSettings, key, LabelBytesMax)
+		}
+	}
+	if n := proto.Size(row); n > rowBytesMax {
+		return fmt.Errorf("%w: %d bytes, at most %d", ErrSettings, n, rowBytesMax)
+	}
+	return nil
+}
+
+// changed counts a change of the table, for those who wait for one.
+func (t table) changed(txn engine.Txn) { txn.Add(t.version(), 1) }
+
+// put writes the row of a keyspace: as earlier releases know it where there is nothing else to say.
+func (t table) put(txn engine.Txn, name string, row *keyspacev1.Keyspace) error {
+	if proto.Equal(row, &keyspacev1.Keyspace{Id: row.GetId(), State: keyspacev1.State_STATE_ACTIVE}) {
+		txn.Set(t.name(name), idRow(row.GetId()))
+		return nil
+	}
+	b, err := encode(row)
+	if err == nil {
+		txn.Set(t.name(name), b)
+	}
+	return err
+}
+
+// Create creates the keyspace name below root. settings, which may be nil, gives limits, weight, access, labels and
+// whether it is unprefixed; the rest of it does not count. There can be one unprefixed keyspace, once. Errors:
+// ErrExists (the name, or an unprefixed one), ErrName, ErrSettings, ErrFormat, the engine's.
+func Create(ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace) (Info, error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
+	row := new(keyspacev1.Keyspace)
+	if settings != nil {
+		row = proto.Clone(settings).(*keyspacev1.Keyspace)
+	}
+	if err := check(row); err != nil {
+		return Info{}, err
+	}
+	var birth [8]byte
+	rand.Read(birth[:])
+	row.State, row.Birth = keyspacev1.State_STATE_ACTIVE, binary.BigEndian.Uint64(birth[:])
+	row.Created, row.Deleted, row.Name = timestamppb.New(time.Now()), nil, ""
+	if row.Access == nil {
+		row.Access = &keyspacev1.AccessRule{Open: true}
+	}
+	t := table{root}
+	var made Info
+	err := updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) (err error) {
+		if doubt {
+			if made, err = t.born(ctx, txn, row); !errors.Is(err, ErrNotFound) {
+				return cmp.Or(err, errDone)
+			}
+		}
+		switch _, err := t.lookup(ctx, txn, name); {
+		case err == nil:
+			return ErrExists
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		if row.Id, err = t.nextID(ctx, txn); err != nil {
+			return err
+		}
+		if row.Unprefixed {
+			if was, err := txn.Get(ctx, t.unprefixed()); err != nil || was != nil {
+				return cmp.Or(err, ErrExists)
+			}
+			txn.Set(t.unprefixed(), idRow(row.Id))
+		}
+		made = t.info(name, row)
+		txn.Set(t.last(), idRow(row.Id))
+		t.changed(txn)
+		return t.put(txn, name, row)
+	})
+	if err != nil {
+		return Info{}, err
+	}
+	return made, nil
+}
+
+// born finds the keyspace that an attempt whose outcome is not known may have created: others may have renamed or
+// deleted it since. Errors: ErrNotFound, ErrFormat, the engine's.
+func (t table) born(ctx context.Context, r engine.Reader, tried *keyspacev1.Keyspace) (made Info, err error) {
+	gone, err := t.deletedFrom(ctx, r, t.deleted(tried.Id), t.deleted(tried.Id+1), 1)
+	if err != nil {
+		return Info{}, err
+	}
+	if len(gone) > 0 && gone[0].GetBirth() == tried.Birth {
+		return t.info(gone[0].GetName(), gone[0]), nil
+	}
+	err = scan(ctx, r, engine.Range{Begin: t.key(0, 'n'), End: t.key(0, 'n'+1)}, func(key, value []byte) error {
+		row, err := decode(value)
+		if err == nil && row.GetId() == tried.Id && row.GetBirth() == tried.Birth {
+			made = t.info(string(key[len(t.root)+2:]), row)
+		}
+		return err
+	})
+	if err == nil && made.Row == nil {
+		err = ErrNotFound
+	}
+	return made, err
+}
+
+// Change changes limits, weight, access and labels of the keyspace name below root: f is given what there is, and
+// changes it. It may be called several times. Other fields keep what they have. Errors: f's, ErrNotFound, ErrName,
+// ErrSettings, ErrFormat, the engine's.
+func Change(
+	ctx context.Context, eng engine.Store, root []byte, name string, f func(settings *keyspacev1.Keyspace) error,
+) (info Info, err error) {
+	if err := checkName(name); err != nil {
+		return Info{}, err
+	}
+	t := table{root}
+	err = update(ctx, eng, func(txn engine.Txn) (err error) {
+		if info, err = t.lookup(ctx, txn, name); err != nil {
+			return err
+		}
+		wanted := proto.Clone(info.Row).(*keyspacev1.Keyspace)
+		if err := f(wanted); err != nil {
+			return err
+		}
+		row := info.Row
+		row.Limits, row.Weight, row.Access, row.Labels = wanted.Limits, wanted.Weight, wanted.Access, wanted.Labels
+		if err := check(row); err != nil {
+			return err
+		}
+		t.changed(txn)
+		return t.put(txn, name, row)
+	})
+	return info, err
+}
+
+// Rename gives a keyspace another name; its rows, its id and its clients' streams stay. Who looks for the old name
+// finds nothing from then on. Errors: ErrNotFound, ErrExists (the new name), ErrName, ErrFormat, the engine's.
+func Rename(ctx context.Context, eng engine.Store, root []byte, name, to string) (info Info, err error) {
+	if err := errors.Join(checkName(name), checkName(to)); err != nil {
+		return Info{}, err
+	}
+	t := table{root}
+	var tried uint64 // the id that an attempt before has renamed, perhaps
+	err = updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
+		was, err := t.lookup(ctx, txn, name)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		there, thereErr := t.lookup(ctx, txn, to)
+		switch {
+		case doubt && thereErr == nil && there.ID == tried:
+			info = there
+			return errDone
+		case err != nil:
+			return err
+		case thereErr == nil:
+			return ErrExists
+		case !errors.Is(thereErr, ErrNotFound):
+			return thereErr
+		}
+		tried, info = was.ID, t.info(to, was.Row)
+		txn.Clear(t.name(name))
+		t.changed(txn)
+		return t.put(txn, to, was.Row)
+	})
+	return info, err
+}
+
+// Delete deletes the keyspace name below root. From then on it is served no more and the name is free; its rows are
+// cleared by Clear. There is no way back. Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
+func Delete(ctx context.Context, eng engine.Store, root []byte, name string) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	t := table{root}
+	var tried uint64 // the id that an attempt before has deleted, perhaps
+	return updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
+		if doubt {
+			if gone, err := txn.Get(ctx, t.deleted(tried)); err != nil || gone != nil {
+				return cmp.Or(err, errDone) // one of the same name may have been created since
+			}
+		}
+		info, err := t.lookup(ctx, txn, name)
+		if err != nil {
+			return err
+		}
+		tried = info.ID
+		shrinks(txn)
+		row := info.Row
+		row.State, row.Name = keyspacev1.State_STATE_DELETING, name
+		row.Deleted = timestamppb.New(time.Now())
+		b, err := encode(row)
+		if err != nil {
+			return err
+		}
+		txn.Clear(t.name(name))
+		txn.Set(t.deleted(info.ID), b)
+		t.changed(txn)
+		return nil
+	})
+}

@@ -1,0 +1,154 @@
+package keyspace
+
+import (
+	"bytes"
+	"context"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// clearRows bounds the rows that one transaction of Clear removes.
+const clearRows = 10_000
+
+// Deleted returns the deleted keyspaces below root by id, those after an id and no more than limit; 0: all. The name
+// of each is the one that it had. Errors: ErrFormat, the engine's.
+func Deleted(ctx context.Context, eng engine.Store, root []byte, after uint64, limit int) ([]Info, error) {
+	t := table{root}
+	var all []Info
+	for {
+		var page []*keyspacev1.Keyspace
+		max := listMax
+		if limit > 0 {
+			max = min(listMax, limit-len(all))
+		}
+		err := view(ctx, eng, func(r engine.Reader) (err error) {
+			page, err = t.deletedFrom(ctx, r, t.deleted(after+1), t.key(0, 'x'+1), max)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, row := range page {
+			all = append(all, t.info(row.GetName(), row))
+			after = row.GetId()
+		}
+		if len(page) < max || len(all) == limit {
+			return all, nil
+		}
+	}
+}
+
+// Clear removes the rows of the keyspaces below root that are being deleted, clearRows in a transaction. paced, which
+// may be nil, is called after each transaction with the rows that it has removed: it may wait, and its error ends
+// Clear, which then goes on there when it is called again. Several may run at a time; one is enough. Errors: paced's,
+// ErrFormat, the engine's.
+func Clear(ctx context.Context, eng engine.Store, root []byte, paced func(rows int) error) error {
+	t := table{root}
+	gone, err := Deleted(ctx, eng, root, 0, 0)
+	if err != nil {
+		return err
+	}
+	for _, info := range gone {
+		if info.Row.GetState() != keyspacev1.State_STATE_DELETING {
+			continue
+		}
+		for _, r := range t.ranges(info.Row) {
+			if err := clearRange(ctx, eng, r[0], r[1], paced); err != nil {
+				return err
+			}
+		}
+		if err := t.cleared(ctx, eng, info.Row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// clearRange removes the rows of a range.
+func clearRange(ctx context.Context, eng engine.Store, begin, end []byte, paced func(rows int) error) error {
+	for {
+		n := 0
+		err := update(ctx, eng, func(txn engine.Txn) error {
+			n = 0
+			last := end
+			// Who still writes here has not noticed: what he adds is swept.
+			q := engine.Range{Begin: begin, End: end, Limit: clearRows, KeysOnly: true, NoConflict: true}
+			if err := scan(ctx, txn, q, func(key, _ []byte) error {
+				if n++; n == clearRows {
+					last = append(bytes.Clone(key), 0)
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			shrinks(txn)
+			txn.ClearRange(begin, last)
+			return nil
+		})
+		if err == nil && paced != nil && n > 0 {
+			err = paced(n)
+		}
+		if err != nil || n < clearRows {
+			return err
+		}
+	}
+}
+
+// cleared notes that the rows of a deleted keyspace are gone.
+func (t table) cleared(ctx context.Context, eng engine.Store, row *keyspacev1.Keyspace) error {
+	return update(ctx, eng, func(txn engine.Txn) error {
+		row.State = keyspacev1.State_STATE_CLEARED
+		b, err := encode(row)
+		if err != nil {
+			return err
+		}
+		shrinks(txn)
+		txn.Set(t.deleted(row.GetId()), b)
+		t.changed(txn)
+		return nil
+	})
+}
+
+// shrinks marks a transaction of which space comes, in the end.
+func shrinks(txn engine.Txn) {
+	if s, ok := txn.(engine.Shrinker); ok {
+		s.Shrinks()
+	}
+}
+
+// tendPause bounds how often Tend looks whether there is something to clear.
+const tendPause = time.Second
+
+// Tend clears the keyspaces that are deleted below root, and sweeps once, until ctx ends. paced is as for Clear. Its
+// error is the context's; others go to report, and it tries again. It costs one wait for the table to change while
+// nothing is deleted.
+func Tend(ctx context.Context, eng engine.Store, root []byte, paced func(rows int) error, report func(error)) error {
+	swept := false
+	for {
+		was, err := Version(ctx, eng, root)
+		if err == nil {
+			err = Clear(ctx, eng, root, paced)
+		}
+		if err == nil && !swept {
+			err = Sweep(ctx, eng, root)
+			swept = err == nil
+		}
+		if err == nil {
+			err = WaitChanged(ctx, eng, root, was)
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if err != nil {
+			report(err)
+		}
+		pause := time.NewTimer(tendPause)
+		select {
+		case <-pause.C:
+		case <-ctx.Done():
+			pause.Stop()
+		}
+	}
+}
