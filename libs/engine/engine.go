@@ -96,9 +96,15 @@ type RecentBeginner interface {
 
 // Limits are the bounds of an engine; zero means unbounded.
 type Limits struct {
-	KeyBytes   int // one key
-	ValueBytes int // one value
-	TxnBytes   int // keys and values of all mutations and conflict ranges of a transaction
+	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not exist.
+	KeyBytes   int
+	ValueBytes int // the value of a mutation
+	// TxnBytes bounds a transaction: the keys and values of its mutations, or with Structures all of it.
+	TxnBytes int
+	// Structures says that a transaction is counted as package txnsize does.
+	Structures bool
+	// StampBytes is how much shorter a key or value has to be that holds a stamp.
+	StampBytes int
 
 	// MaxStamps is how many stamps one commit may use; mvcc's groups are cut to it.
 	MaxStamps int

@@ -71,10 +71,19 @@ func testSizes(t *testing.T, e Engine) {
 		}
 	}
 	if l.KeyBytes > 0 {
+		testBeyond(t, s, key, value)
+		tooLarge("stamped key", func(x engine.Txn) {
+			x.UseStamps(1)
+			x.SetStampedKey(key[:l.KeyBytes-l.StampBytes+1], 1, nil)
+		})
 		tooLarge("Set key", func(x engine.Txn) { x.Set(append(key, 0), nil) })
 		tooLarge("Clear key", func(x engine.Txn) { x.Clear(append(key, 0)) })
 	}
 	if l.ValueBytes > 0 {
+		tooLarge("stamped value", func(x engine.Txn) {
+			x.UseStamps(1)
+			x.SetStampedValue([]byte("a"), make([]byte, l.ValueBytes-l.StampBytes+1), 0)
+		})
 		tooLarge("Set value", func(x engine.Txn) { x.Set([]byte("a"), append(value, 0)) })
 	}
 	if l.TxnBytes > 0 && l.TxnBytes < 64<<20 {
@@ -94,6 +103,44 @@ func testSizes(t *testing.T, e Engine) {
 	r = snapshot(t, s)
 	defer r.Close()
 	wantGet(t, r, "small", nil)
+}
+
+// testBeyond: what is read and the bounds of ranges may be longer than any row's key; last is the longest that there
+// can be, the only one in the store.
+func testBeyond(t *testing.T, s engine.Store, last, value []byte) {
+	t.Helper()
+	long := append(bytes.Clone(last), make([]byte, len(last))...)
+	longer := append(bytes.Clone(long), 1)
+	want := row{string(last), string(value)}
+	reads := func(r engine.Reader) {
+		t.Helper()
+		wantGet(t, r, string(long), nil)
+		wantScan(t, r, engine.Range{Begin: []byte("k"), End: long}, want)
+		wantScan(t, r, engine.Range{Begin: []byte("k"), End: long, Reverse: true}, want)
+		wantScan(t, r, engine.Range{Begin: long})
+		wantScan(t, r, engine.Range{Begin: long, End: longer})
+	}
+	r := snapshot(t, s)
+	reads(r)
+	r.Close()
+	write(t, s, func(x engine.Txn) {
+		reads(x)
+		x.AddReadConflict(last, long)
+		x.AddReadConflict(long, longer)
+		x.AddWriteConflict(last, long)
+		x.AddWriteConflict(long, longer)
+		x.ClearRange(long, longer)
+		x.ClearRange(long, nil)
+		x.Set([]byte("small"), []byte("x"))
+	})
+	r = snapshot(t, s)
+	wantGet(t, r, string(last), value)
+	r.Close()
+	write(t, s, func(x engine.Txn) { x.ClearRange([]byte("k"), long) })
+	r = snapshot(t, s)
+	wantScan(t, r, engine.Range{}, row{"small", "x"})
+	r.Close()
+	write(t, s, func(x engine.Txn) { x.Clear([]byte("small")); x.Set(last, value) })
 }
 
 func testWaitChange(t *testing.T, e Engine) {

@@ -57,14 +57,13 @@ func (p *part) UseStamps(n int) { p.in.UseStamps(n) }
 
 // SetStampedKey implements engine.Txn.
 func (p *part) SetStampedKey(key []byte, at int, value []byte) {
-	p.size.mutation(len(key)+stampSuffix, len(value))
+	p.size.StampedKey(len(key), len(value))
 	p.in.SetStampedKey(key, at, value)
 }
 
 // SetStampedValue implements engine.Txn.
 func (p *part) SetStampedValue(key, value []byte, at int) {
-	p.size.mutation(len(key), len(value)+stampSuffix)
-	p.size.conflictKey(len(key))
+	p.size.StampedValue(len(key), len(value))
 	p.in.SetStampedValue(key, value, at)
 }
 

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // reader is an engine.Reader with faults.
@@ -14,7 +15,7 @@ type reader struct {
 	in  engine.Reader
 
 	begun time.Time
-	size  *size // of the transaction; nil: a snapshot
+	size  *txnsize.Size // of the transaction; nil: a snapshot
 }
 
 // fail returns the error of a read, or nil if it may go on.
@@ -37,7 +38,7 @@ func (r *reader) fail(ctx context.Context, op Op, key []byte) error {
 // note counts the read conflict of a key.
 func (r *reader) note(key []byte) {
 	if r.size != nil {
-		r.size.conflictKey(len(key))
+		r.size.ReadKey(len(key))
 	}
 }
 

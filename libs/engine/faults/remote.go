@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // FoundationDB's own limits, for a Remote that names no others.
 const (
 	remoteTxnAge   = 5 * time.Second
-	remoteTxnBytes = 10_000_000
+	remoteTxnBytes = txnsize.TxnBytesMax
 )
 
 // Trip is a kind of round trip to a store that is reached over a network.

@@ -7,13 +7,14 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // txn is an engine.Txn with faults. Mutations go to the inner transaction as they are.
 type txn struct {
 	reader
 	engine.Txn
-	size size
+	size txnsize.Size
 }
 
 func newTxn(s *Store, gen *generation, in engine.Txn, begun time.Time) *txn {
@@ -68,7 +69,7 @@ func (t *txn) commit(ctx context.Context, in engine.Txn) (engine.Pending, error)
 		return nil, err
 	}
 	var due time.Time
-	if t.size.changes > 0 {
+	if t.size.Changes() > 0 {
 		due = t.s.send(TripCommit)
 	}
 	err := late(f)
@@ -92,10 +93,10 @@ func (t *txn) commit(ctx context.Context, in engine.Txn) (engine.Pending, error)
 // refused is why a store over a network would not take the commit.
 func (t *txn) refused() error {
 	switch {
-	case t.s.wire == nil || t.size.changes == 0:
+	case t.s.wire == nil || t.size.Changes() == 0:
 		return nil
-	case t.size.bytes > t.s.wire.TxnBytes:
-		return fmt.Errorf("faults: a transaction of %d bytes: %w", t.size.bytes, engine.ErrTooLarge)
+	case t.size.Bytes() > t.s.wire.TxnBytes:
+		return fmt.Errorf("faults: a transaction of %d bytes: %w", t.size.Bytes(), engine.ErrTooLarge)
 	case t.s.aged(t.begun):
 		return engine.ErrTooOld
 	}

@@ -32,15 +32,17 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	if err := t.usable(ctx); err != nil {
 		return nil, err
 	}
+	if t.size.Changes() > 0 {
+		if err := t.ensureFence(); err != nil {
+			return nil, err
+		}
+	}
 	if err := t.fits(); err != nil {
 		return nil, err
 	}
-	if t.changes == 0 {
+	if t.size.Changes() == 0 {
 		t.ended = true
 		return nothing{}, nil
-	}
-	if err := t.ensureFence(); err != nil {
-		return nil, err
 	}
 	if t.use > 0 {
 		if err := setOption(t.tr.Options(), optionFirstInBatch, nil); err != nil {
@@ -71,6 +73,7 @@ func (t *txn) ensureFence() error {
 	if err := t.tr.AddReadConflictKey(t.fence); err != nil {
 		return wrap(err)
 	}
+	t.size.ReadKey(len(t.fence))
 	return nil
 }
 

@@ -8,19 +8,12 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// FoundationDB's limits (developer guide, "Known limitations") and what is kept of them.
 const (
-	keyBytesMax   = 10_000
-	valueBytesMax = 100_000
-	// txnBytesMax leaves a tenth of the 10 MB that a transaction may have to the client library's own bookkeeping (about
-	// 100 bytes per mutation), which it counts in.
-	txnBytesMax = 9_000_000
 	// stampsMax is what the 2 bytes of a stamp's index can count.
-	stampsMax = 1 << 16
-	// stampSuffix is the length of the offset that FoundationDB wants after a stamped key or value.
-	stampSuffix  = 4
+	stampsMax    = 1 << 16
 	rootBytesMax = 1_000
 )
 
@@ -102,9 +95,11 @@ func (o *Options) Validate() error {
 
 func (o *Options) limits() engine.Limits {
 	return engine.Limits{
-		KeyBytes:      keyBytesMax - len(o.Root),
-		ValueBytes:    valueBytesMax,
-		TxnBytes:      txnBytesMax,
+		KeyBytes:      txnsize.KeyBytesMax - len(o.Root),
+		ValueBytes:    txnsize.ValueBytesMax,
+		TxnBytes:      txnsize.TxnBytesMax,
+		Structures:    true,
+		StampBytes:    txnsize.StampBytes,
 		MaxStamps:     stampsMax,
 		Versionstamps: true,
 	}

@@ -10,13 +10,13 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // txn is an engine.Txn. Mutations go to the client library as they come.
 type txn struct {
 	reader
-	bytes   int   // of keys and values: Limits.TxnBytes
-	changes int   // mutations
+	size    txnsize.Size
 	use     int   // stamps asked for
 	indexes int   // stamps needed: the largest index used, plus 1
 	err     error // the first thing wrong with the transaction
@@ -34,31 +34,28 @@ func (s *Store) Begin(ctx context.Context) (engine.Txn, error) {
 
 // Get implements engine.Reader.
 func (t *txn) Get(ctx context.Context, key []byte) ([]byte, error) {
-	t.noteRead(key, nil)
+	t.noteRead(key)
 	return t.reader.Get(ctx, key)
 }
 
 // GetMany implements engine.Reader.
 func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	for _, key := range keys {
-		t.noteRead(key, nil)
+		t.noteRead(key)
 	}
 	return t.reader.GetMany(ctx, keys)
 }
 
-// Scan implements engine.Reader.
-func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
-	if !q.NoConflict {
-		t.bytes += len(q.Begin) + len(q.End)
-	}
-	return t.reader.Scan(ctx, q)
+// noteRead counts a key that is read with a conflict.
+func (t *txn) noteRead(key []byte) {
+	t.size.ReadKey(len(t.s.o.Root) + len(key))
+	t.noteFence(key)
 }
 
-// noteRead counts a read conflict and takes the first one for the fence.
-func (t *txn) noteRead(begin, end []byte) {
-	t.bytes += len(begin) + len(end)
-	if t.fence == nil {
-		t.fence = t.s.key(begin)
+// noteFence takes the first key that has been read with a conflict for the fence.
+func (t *txn) noteFence(key []byte) {
+	if t.fence == nil && len(key) <= t.s.limits.KeyBytes { // nothing longer becomes a conflict
+		t.fence = t.s.key(key)
 	}
 }
 
@@ -68,34 +65,39 @@ func (t *txn) AddReadConflict(begin, end []byte) {
 	if !ok || t.ended || t.err != nil {
 		return
 	}
-	t.noteRead(begin, end)
+	t.size.Conflict(len(span.Begin.FDBKey()), len(span.End.FDBKey()))
+	t.noteFence(begin)
 	if err := t.tr.AddReadConflictRange(span); err != nil {
 		t.err = wrap(err)
 	}
 }
 
-// admit checks and counts one mutation; suffix is what FoundationDB wants beside key and value.
-func (t *txn) admit(key, value []byte, suffix int) bool {
+// admit checks the sizes of one mutation, which has been counted; stamp is what a stamp takes in key and value.
+func (t *txn) admit(key, value []byte, stamp int) bool {
 	l := &t.s.limits
-	t.bytes += len(key) + len(value)
 	switch {
 	case t.ended || t.err != nil:
 		return false
-	case len(key)+suffix > l.KeyBytes:
+	case len(key)+stamp > l.KeyBytes:
 		t.err = fmt.Errorf("foundationdb: a key of %d bytes: %w", len(key), engine.ErrTooLarge)
-	case len(value)+suffix > l.ValueBytes:
+	case len(value)+stamp > l.ValueBytes:
 		t.err = fmt.Errorf("foundationdb: a value of %d bytes: %w", len(value), engine.ErrTooLarge)
-	case t.bytes > l.TxnBytes:
-		t.err = fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
-	default:
-		t.changes++
-		return true
+	case t.size.Bytes() > l.TxnBytes:
+		t.err = t.tooLarge()
 	}
-	return false
+	return t.err == nil
 }
+
+func (t *txn) tooLarge() error {
+	return fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", t.s.limits.TxnBytes, engine.ErrTooLarge)
+}
+
+// under is the length of a key under the root.
+func (t *txn) under(key []byte) int { return len(t.s.o.Root) + len(key) }
 
 // Set implements engine.Txn.
 func (t *txn) Set(key, value []byte) {
+	t.size.Set(t.under(key), len(value))
 	if t.admit(key, value, 0) {
 		t.tr.Set(t.s.key(key), value)
 	}
@@ -103,6 +105,7 @@ func (t *txn) Set(key, value []byte) {
 
 // Clear implements engine.Txn.
 func (t *txn) Clear(key []byte) {
+	t.size.Clear(t.under(key))
 	if t.admit(key, nil, 0) {
 		t.tr.Clear(t.s.key(key))
 	}
@@ -110,16 +113,21 @@ func (t *txn) Clear(key []byte) {
 
 // ClearRange implements engine.Txn.
 func (t *txn) ClearRange(begin, end []byte) {
-	if span, ok := t.s.span(begin, end); ok && t.admit(begin, end, 0) {
+	span, ok := t.s.span(begin, end)
+	if !ok {
+		return
+	}
+	t.size.ClearRange(len(span.Begin.FDBKey()), len(span.End.FDBKey()))
+	if t.admit(nil, nil, 0) {
 		t.tr.ClearRange(span)
 	}
 }
 
 // Add implements engine.Txn.
 func (t *txn) Add(key []byte, delta int64) {
-	value := engine.AppendCounter(nil, delta)
-	if t.admit(key, value, 0) {
-		t.tr.Add(t.s.key(key), value)
+	t.size.Add(t.under(key))
+	if t.admit(key, nil, 0) {
+		t.tr.Add(t.s.key(key), engine.AppendCounter(nil, delta))
 	}
 }
 
@@ -129,7 +137,7 @@ func (t *txn) AddWriteConflict(begin, end []byte) {
 	if !ok || t.ended || t.err != nil {
 		return
 	}
-	t.bytes += len(begin) + len(end)
+	t.size.Conflict(len(span.Begin.FDBKey()), len(span.End.FDBKey()))
 	if err := t.tr.AddWriteConflictRange(span); err != nil {
 		t.err = wrap(err)
 	}
@@ -137,14 +145,16 @@ func (t *txn) AddWriteConflict(begin, end []byte) {
 
 // SetStampedKey implements engine.Txn.
 func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
-	if t.stampAt(key, at) && t.admit(key, value, stampSuffix) {
+	t.size.StampedKey(t.under(key), len(value))
+	if t.stampAt(key, at) && t.admit(key, value, txnsize.StampBytes) {
 		t.tr.SetVersionstampedKey(fdb.Key(stampOperand(t.s.o.Root, key, at)), value)
 	}
 }
 
 // SetStampedValue implements engine.Txn.
 func (t *txn) SetStampedValue(key, value []byte, at int) {
-	if t.stampAt(value, at) && t.admit(key, value, stampSuffix) {
+	t.size.StampedValue(t.under(key), len(value))
+	if t.stampAt(value, at) && t.admit(key, value, txnsize.StampBytes) {
 		t.tr.SetVersionstampedValue(t.s.key(key), stampOperand(nil, value, at))
 	}
 }
@@ -152,7 +162,7 @@ func (t *txn) SetStampedValue(key, value []byte, at int) {
 // stampOperand returns what FoundationDB takes for root+b with a versionstamp at offset at of b: the offset, from the
 // beginning, follows as 4 bytes, little-endian.
 func stampOperand(root, b []byte, at int) []byte {
-	op := append(make([]byte, 0, len(root)+len(b)+stampSuffix), root...)
+	op := append(make([]byte, 0, len(root)+len(b)+txnsize.StampBytes), root...)
 	return binary.LittleEndian.AppendUint32(append(op, b...), uint32(len(root)+at))
 }
 
@@ -181,8 +191,8 @@ func (t *txn) fits() error {
 		return fmt.Errorf("foundationdb: %d stamps, at most %d: %w", t.use, l.MaxStamps, engine.ErrTooLarge)
 	case t.indexes > t.use:
 		return fmt.Errorf("foundationdb: index %d used, %d stamps asked for", t.indexes-1, t.use)
-	case t.bytes > l.TxnBytes:
-		return fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+	case t.size.Bytes() > l.TxnBytes:
+		return t.tooLarge()
 	}
 	return nil
 }

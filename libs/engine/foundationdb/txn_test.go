@@ -5,6 +5,7 @@ package foundationdb
 import (
 	"bytes"
 	"encoding/binary"
+	"strings"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -56,6 +57,8 @@ func TestOptions(t *testing.T) {
 func TestSpan(t *testing.T) {
 	under := &Store{o: Options{Root: []byte("r")}, rootEnd: []byte("s")}
 	whole := &Store{rootEnd: []byte{0xff}}
+	under.limits, whole.limits = under.o.limits(), whole.o.limits()
+	long, cut := strings.Repeat("k", 20_000), strings.Repeat("k", 10_000)
 	for _, test := range []struct {
 		s          *Store
 		begin, end []byte
@@ -71,6 +74,10 @@ func TestSpan(t *testing.T) {
 		{whole, nil, nil, "", "\xff", true},
 		{whole, []byte("a"), []byte("\xff\xff"), "a", "\xff", true},
 		{whole, []byte("\xff"), nil, "", "", false},
+		{under, nil, []byte(long), "r", "r" + cut, true},
+		{under, []byte(long), []byte("l"), "r" + cut, "rl", true},
+		{under, []byte(long + "a"), []byte(long + "b"), "", "", false},
+		{whole, []byte("a"), []byte(long), "a", cut + "k", true},
 	} {
 		r, ok := test.s.span(test.begin, test.end)
 		if ok != test.ok || ok && (string(r.Begin.FDBKey()) != test.b || string(r.End.FDBKey()) != test.e) {

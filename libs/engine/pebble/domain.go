@@ -181,7 +181,8 @@ func (t *txn) SetStampedValue(key, value []byte, at int) {
 }
 
 func (t *txn) setStampedKey(st *stamping, key []byte, at int, value []byte) {
-	if !t.admit(key, value) || !t.stampAt(st, key, at) {
+	t.size.StampedKey(len(key), len(value))
+	if !t.admit(key, value, t.v.s.limits.StampBytes) || !t.stampAt(st, key, at) {
 		return
 	}
 	t.set(key, value)
@@ -190,7 +191,8 @@ func (t *txn) setStampedKey(st *stamping, key []byte, at int, value []byte) {
 }
 
 func (t *txn) setStampedValue(st *stamping, key, value []byte, at int) {
-	if !t.admit(key, value) || !t.stampAt(st, value, at) {
+	t.size.StampedValue(len(key), len(value))
+	if !t.admit(key, value, t.v.s.limits.StampBytes) || !t.stampAt(st, value, at) {
 		return
 	}
 	t.set(key, value)

@@ -20,10 +20,7 @@ const (
 	sparseJumpMax = 1 << 20
 
 	// FoundationDB's limits (developer guide, "Known limitations").
-	fdbKeyBytes   = 10_000
-	fdbValueBytes = 100_000
-	fdbTxnBytes   = 10_000_000
-	fdbTxnAge     = 5 * time.Second
+	fdbTxnAge = 5 * time.Second
 
 	// idleIteratorsMax bounds the iterators that a view keeps for the next scans.
 	idleIteratorsMax = 16

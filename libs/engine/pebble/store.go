@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // storeFormat is the layout of rows that this package reads and writes; it stands in formatRow.
@@ -129,7 +130,8 @@ func Open(dir string, o Options) (*Store, error) {
 func limitsOf(o *Options) engine.Limits {
 	l := engine.Limits{TxnBytes: txnBytesMax, MaxStamps: stampsMaxDense, Dense: true, Pipelined: !o.NotPipelined}
 	if o.FDBLimits {
-		l.KeyBytes, l.ValueBytes, l.TxnBytes = fdbKeyBytes, fdbValueBytes, fdbTxnBytes
+		l.KeyBytes, l.ValueBytes, l.TxnBytes = txnsize.KeyBytesMax, txnsize.ValueBytesMax, txnsize.TxnBytesMax
+		l.Structures, l.StampBytes = true, txnsize.StampBytes
 	}
 	if o.Sparse {
 		l.Dense, l.MaxStamps = false, stampsMaxSparse

@@ -10,6 +10,7 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // txn is an engine.Txn: a reader, what it has read, and a Pebble batch that mutations are written into as they come.
@@ -20,8 +21,9 @@ type txn struct {
 	stamps  stamping
 	parts   []*part // of other domains
 	adds    []addition
-	touches []span // AddWriteConflict
-	bytes   int    // of mutations and read conflicts, as FoundationDB counts them
+	touches []span       // AddWriteConflict
+	size    txnsize.Size // what Limits.TxnBytes bounds with Limits.Structures,
+	bytes   int          // and without
 	sets    bool
 	class   class
 	err     error // the first mutation that cannot be
@@ -44,7 +46,7 @@ func (t *txn) Get(ctx context.Context, key []byte) ([]byte, error) {
 	}
 	row := append(append(make([]byte, 0, len(key)+1), userPrefix), key...)
 	t.reads.points = append(t.reads.points, row)
-	t.bytes += len(key)
+	t.size.ReadKey(len(key))
 	return t.get(row)
 }
 
@@ -56,7 +58,7 @@ func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	rows := rowsOf(keys)
 	t.reads.points = append(t.reads.points, rows...)
 	for _, key := range keys {
-		t.bytes += len(key)
+		t.size.ReadKey(len(key))
 	}
 	return t.getRows(rows)
 }
@@ -70,7 +72,6 @@ func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	sp, _ := spanOf(make([]byte, 0, len(q.Begin)+len(q.End)+2), q.Begin, q.End)
 	at := len(t.reads.ranges)
 	t.reads.ranges = append(t.reads.ranges, sp)
-	t.bytes += len(q.Begin) + len(q.End)
 	it := t.scan(ctx, q, sp)
 	it.onClose = func(it *iterator) {
 		switch {
@@ -91,14 +92,14 @@ func (t *txn) AddReadConflict(begin, end []byte) {
 	sp, _ := spanOf(make([]byte, 0, len(begin)+len(end)+2), begin, end)
 	if string(sp.begin) < string(sp.end) {
 		t.reads.ranges = append(t.reads.ranges, sp)
+		t.size.Conflict(len(begin), len(end))
 	}
-	t.bytes += len(begin) + len(end)
 }
 
 // Add implements engine.Txn. The sum is taken when the transaction is committed, one at a time.
 func (t *txn) Add(key []byte, delta int64) {
-	var value [8]byte
-	if !t.admit(key, value[:]) {
+	t.size.Add(len(key))
+	if !t.admit(key, nil, 0) {
 		return
 	}
 	t.writable()
@@ -116,8 +117,8 @@ func (t *txn) AddWriteConflict(begin, end []byte) {
 	sp, _ := spanOf(make([]byte, 0, len(begin)+len(end)+2), begin, end)
 	if string(sp.begin) < string(sp.end) {
 		t.touches = append(t.touches, sp)
+		t.size.Conflict(len(begin), len(end))
 	}
-	t.bytes += len(begin) + len(end)
 }
 
 // Shrinks implements engine.Shrinker. A transaction that sets nothing is taken as one without it.
@@ -142,26 +143,39 @@ func (t *txn) writable() *pdb.Batch {
 	return t.batch.batch
 }
 
-// admit checks the sizes of one mutation and counts it.
-func (t *txn) admit(key, value []byte) bool {
+// admit checks the sizes of one mutation, which has been counted; stamp is what a stamp takes in key and value.
+func (t *txn) admit(key, value []byte, stamp int) bool {
 	l := &t.v.s.limits
 	t.bytes += len(key) + len(value)
 	switch {
 	case t.ended || t.err != nil:
 		return false
-	case l.KeyBytes > 0 && len(key) > l.KeyBytes:
+	case l.KeyBytes > 0 && len(key)+stamp > l.KeyBytes:
 		t.err = fmt.Errorf("pebble: a key of %d bytes: %w", len(key), engine.ErrTooLarge)
-	case l.ValueBytes > 0 && len(value) > l.ValueBytes:
+	case l.ValueBytes > 0 && len(value)+stamp > l.ValueBytes:
 		t.err = fmt.Errorf("pebble: a value of %d bytes: %w", len(value), engine.ErrTooLarge)
-	case t.bytes > l.TxnBytes:
-		t.err = fmt.Errorf("pebble: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+	default:
+		t.err = t.tooLarge()
 	}
 	return t.err == nil
 }
 
+// tooLarge returns what says that the transaction is larger than it may be, nil if it is not.
+func (t *txn) tooLarge() error {
+	l, n := &t.v.s.limits, t.bytes
+	if l.Structures {
+		n = t.size.Bytes()
+	}
+	if n <= l.TxnBytes {
+		return nil
+	}
+	return fmt.Errorf("pebble: a transaction of more than %d bytes: %w", l.TxnBytes, engine.ErrTooLarge)
+}
+
 // Set implements engine.Txn.
 func (t *txn) Set(key, value []byte) {
-	if t.admit(key, value) {
+	t.size.Set(len(key), len(value))
+	if t.admit(key, value, 0) {
 		t.set(key, value)
 	}
 }
@@ -177,7 +191,8 @@ func (t *txn) set(key, value []byte) {
 
 // Clear implements engine.Txn.
 func (t *txn) Clear(key []byte) {
-	if !t.admit(key, nil) {
+	t.size.Clear(len(key))
+	if !t.admit(key, nil, 0) {
 		return
 	}
 	op := t.writable().DeleteDeferred(len(key) + 1)
@@ -188,12 +203,14 @@ func (t *txn) Clear(key []byte) {
 
 // ClearRange implements engine.Txn.
 func (t *txn) ClearRange(begin, end []byte) {
-	if !t.admit(begin, end) {
-		return
-	}
 	var sp span
 	sp, t.key = spanOf(t.key, begin, end)
-	if string(sp.begin) < string(sp.end) {
+	if string(sp.begin) >= string(sp.end) {
+		return
+	}
+	t.size.ClearRange(len(begin), len(end))
+	t.bytes += len(begin) + len(end)
+	if t.admit(nil, nil, 0) {
 		_ = t.writable().DeleteRange(sp.begin, sp.end, nil)
 	}
 }
@@ -204,10 +221,11 @@ func (t *txn) fits() error {
 	switch {
 	case t.err != nil:
 		return t.err
-	case t.bytes > l.TxnBytes:
-		return fmt.Errorf("pebble: a transaction of %d bytes: %w", t.bytes, engine.ErrTooLarge)
 	}
 	if err := t.eachStamping(func(st *stamping) error { return st.fits(l.MaxStamps) }); err != nil {
+		return err
+	}
+	if err := t.tooLarge(); err != nil {
 		return err
 	}
 	return t.tooOld()
