@@ -335,8 +335,8 @@ func isAnswer(err error) bool {
 // on a pipelined engine, where a commit that does not become durable ends everything after it as well.
 func (l *lane) finish(ctx context.Context, f *flight) error {
 	first, err := f.pending.Wait(ctx)
-	if err != nil && l.flights == nil && !errors.Is(err, engine.ErrConflict) {
-		first, err = l.resolve(ctx, f)
+	if err != nil && l.flights == nil && !isRefusal(err) {
+		first, err = l.resolve(ctx, f, err)
 	}
 	switch {
 	case err == nil:
@@ -375,12 +375,19 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	return nil
 }
 
+// isRefusal says that an error of Wait is a definite no: nothing has happened, and process knows what to do about it.
+func isRefusal(err error) bool {
+	return errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrTooLarge) ||
+		errors.Is(err, engine.ErrNoSpace) || errors.Is(err, engine.ErrTooOld)
+}
+
 // errUnresolved says that the outcome of a commit could not be found out in time.
 var errUnresolved = errors.New("mvcc: commit outcome not known")
 
-// resolve finds out what became of a commit by reading the lane's row (I5): the same sequence means that it happened, with
-// the stamp in the row. The engine promises that the commit is no longer under way.
-func (l *lane) resolve(ctx context.Context, f *flight) (engine.Stamp, error) {
+// resolve finds out what became of a commit whose Wait has ended with cause, by reading the lane's row (I5): the same
+// sequence means that it happened, with the stamp in the row. The engine promises that the commit is no longer under
+// way. What has not happened is run again, unless cause belongs to no class: then it would fail again.
+func (l *lane) resolve(ctx context.Context, f *flight, cause error) (engine.Stamp, error) {
 	if !f.g.changed() {
 		return engine.Stamp{}, engine.ErrConflict // nothing was written: run it again
 	}
@@ -396,11 +403,19 @@ func (l *lane) resolve(ctx context.Context, f *flight) (engine.Stamp, error) {
 			pause(ctx, min(n, unavailableMax))
 		case ok:
 			return first, nil
-		default:
+		case isOpen(cause):
 			return engine.Stamp{}, engine.ErrConflict
+		default:
+			return engine.Stamp{}, cause
 		}
 	}
 	return engine.Stamp{}, errUnresolved
+}
+
+// isOpen says that an error of Wait leaves it open whether the commit has happened.
+func isOpen(err error) bool {
+	return errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, engine.ErrUnavailable) ||
+		errors.Is(err, engine.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
 }
 
 func (l *lane) readBack(ctx context.Context, f *flight) (first engine.Stamp, ok bool, err error) {
