@@ -6,6 +6,7 @@ import (
 	"sync/atomic"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // Limits of what the evaluation of one request may visit. A row counts as one, and its value as one for each rowWorth
@@ -40,6 +41,10 @@ type budget struct {
 	answer   Hold
 	gathered int
 	told     *int
+
+	// What the request deletes counts as at least: rows, and bytes of the log.
+	doomed txnsize.Size
+	logged int
 }
 
 // Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request

@@ -18,3 +18,6 @@ func (s *Store) Waiting() int { return s.queue.waiting() }
 
 // Reserved returns what requests under way hold of the quota.
 func (s *Store) Reserved() int64 { return s.live.reserved.Load() }
+
+// Fits says that a put makes nothing that could not be changed later.
+func (s *Store) Fits(p *PutRequest) bool { return s.fits(p) }

@@ -63,6 +63,7 @@ type group struct {
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold
+	heldMax int
 
 	allow  allowance
 	budget budget // of the request under evaluation
@@ -110,17 +111,28 @@ const (
 	entryBytes = 2 << 10
 	// eventBytes is what an encoded event takes beside key and values, roughly.
 	eventBytes = 48
-	// groupHeldMax bounds what the ranges and events of a group hold in memory: a delete of more must be cut by the client.
-	groupHeldMax = 1 << 30
+	// groupHeldMax bounds the bytes that the ranges and events of a group hold in memory, groupHeldTxns the same in
+	// transactions of an engine that bounds them: most of what is held is to be written, and of what is only read for
+	// compares and answers there may be a few times as much.
+	groupHeldMax  = 1 << 30
+	groupHeldTxns = 8
 	// chunksMax keeps the number of a chunk, the byte after an escaped key, below FF.
 	chunksMax   = 0xff00
 	btreeDegree = 32
 )
 
+// groupHeld is how many bytes a group may hold that is to be committed. One that only reads may hold groupHeldMax.
+func groupHeld(l engine.Limits) int {
+	if l.TxnBytes == 0 || l.TxnBytes > groupHeldMax/groupHeldTxns {
+		return groupHeldMax
+	}
+	return groupHeldTxns * l.TxnBytes
+}
+
 // newGroup returns a group for requests that measure so many bytes together.
 func newGroup(s *Store, txn engine.Reader, requests, size int) *group {
 	return &group{
-		s: s, txn: txn,
+		s: s, txn: txn, heldMax: groupHeldMax,
 		states:  make(map[string]*keyState, requests),
 		leases:  map[int64]*leaseState{},
 		entries: make([]pendingEntry, 0, requests),
@@ -232,7 +244,7 @@ func (g *group) value(ctx context.Context, st *keyState) ([]byte, error) {
 
 // hold counts bytes that the group keeps in memory.
 func (g *group) hold(n int) error {
-	if g.held += n; g.held > groupHeldMax {
+	if g.held += n; g.held > g.heldMax {
 		return engine.ErrTooLarge
 	}
 	return nil

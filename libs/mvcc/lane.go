@@ -255,7 +255,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		}
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
-	g.allow = l.allowance()
+	g.allow, g.heldMax = l.allowance(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
 	if err == nil && *recent && !g.proved(reqs[:n]) {
 		err = errUnproved

@@ -103,12 +103,12 @@ func TestTooLarge(t *testing.T) {
 			return err
 		}),
 		ok(1),
-		tooLarge(func() error {
-			_, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("huge"), Value: make([]byte, 10_000_000)})
-			return err
-		}),
-		tooLarge(func() error {
-			_, err := s.Put(t.Context(), &mvcc.PutRequest{Key: make([]byte, 10_001), Value: []byte("long key")})
+		tooLarge(func() error { // each of its puts fits
+			var ops []mvcc.Op
+			for i := range 120 {
+				ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "d%03d", i), Value: []byte(value)}})
+			}
+			_, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: ops})
 			return err
 		}),
 		ok(2))

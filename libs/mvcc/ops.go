@@ -80,7 +80,7 @@ func (d *DeleteRequest) grows() bool  { return false }
 func (d *DeleteRequest) proves() bool { return true }
 
 func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
-	span, err := g.span(ctx, d.Key, d.End)
+	span, err := g.doomed(ctx, d.Key, d.End)
 	if err != nil {
 		return err
 	}

@@ -11,9 +11,12 @@ import (
 // errStop ends a walk early.
 var errStop = errors.New("mvcc: seen enough")
 
-// span returns the live keys of a range in order, as the group sees them.
-func (g *group) span(ctx context.Context, key, end []byte) (span []*keyState, err error) {
+// doomed returns the live keys of a range in order, as the group sees them, for the request to delete.
+func (g *group) doomed(ctx context.Context, key, end []byte) (span []*keyState, err error) {
 	err = g.walk(ctx, key, end, func(st *keyState) error {
+		if err := g.doom(st); err != nil {
+			return err
+		}
 		if st, err = g.keep(st); err == nil {
 			span = append(span, st)
 		}

@@ -20,6 +20,7 @@ type Store struct {
 	o      Options
 	limits engine.Limits
 	rows   rows
+	room   room
 	meta   Meta
 	refs   revlog.Refs
 	codec  revlog.Codec
@@ -76,6 +77,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	}
 	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
+	s.room = s.rows.roomOf(limits)
 	s.recent, _ = eng.(engine.RecentBeginner)
 	var err error
 	if s.meta, err = openMeta(ctx, eng, s.rows, &o); err != nil {

@@ -58,6 +58,9 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	if s.noSpace.Load() && m.grows() {
 		return nil, ErrNoSpace
 	}
+	if !s.fits(m) {
+		return nil, ErrTooLarge
+	}
 	r := &request{m: m, ctx: ctx, bytes: bytes, done: make(chan struct{})}
 	if m.grows() && s.o.Quota > 0 {
 		if err := s.reserve(r, s.cost(m)); err != nil {
