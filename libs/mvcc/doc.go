@@ -25,6 +25,11 @@
 // its group for the heavy lane (heavy.go), which evaluates it beside the groups of the first and holds that one up
 // only for the commit; conflicts between the two are the engine's to find.
 //
+// On an engine with limits a put is refused before it is queued when what it makes could not be replaced, deleted or
+// revoked later, and a delete while it walks over more than a transaction can write (fit.go). What the engine refuses
+// itself, at the commit or with its outcome, is the answer of the request that it is about: the group is split until
+// that one is alone.
+//
 // What all requests of a group are sure to need is read together before the first is evaluated (ahead.go): on a remote
 // engine a read by itself is a round trip, so that nothing may read key by key.
 //
@@ -51,6 +56,8 @@
 //   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an activation makes it fail.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
+//   - What a put has made can be replaced by as large a value, deleted, attached to a lease and revoked, each in a
+//     transaction of the engine.
 //   - A key changes at most once per revision. Callers must refuse transactions that could break this.
 //   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
 //   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are smaller than the

@@ -206,7 +206,7 @@ func TestLateRefusals(t *testing.T) {
 			}
 		}},
 		{"too large by its structures only", engine.ErrTooLarge, func(_ *testing.T, _ *Store, x engine.Txn) {
-			for i := range 40_000 { // 4 kB of each 10: the engine itself counts less than 10 MB
+			for i := range 40_000 { // 2 MB of keys count as 10.8 MB
 				x.Clear(fmt.Appendf(nil, "%050d", i))
 			}
 		}},

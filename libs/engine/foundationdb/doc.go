@@ -22,6 +22,13 @@
 // use stamps set the hidden option FIRST_IN_BATCH, which makes their batch order 0. A commit whose order is not 0 fails the
 // store for good: its revisions could not be told from another commit's.
 //
+// # Sizes
+//
+// A transaction is counted as the client library counts it (package txnsize), with the root before its keys, so that
+// what the library would refuse in the commit's future is refused before it is sent. Should the library refuse it all
+// the same, the codes 2101 to 2103 of the future are ErrTooLarge too. Bounds of ranges that are longer than any key are
+// cut to the same effect, and a key that is too long to exist is read as one that does not.
+//
 // # Outcomes
 //
 // A commit is waited for as long as the caller's context lives, for nobody else knows its outcome. Error 1021 comes from the
