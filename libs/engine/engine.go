@@ -96,7 +96,8 @@ type RecentBeginner interface {
 
 // Limits are the bounds of an engine; zero means unbounded.
 type Limits struct {
-	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not exist.
+	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not
+	// exist.
 	KeyBytes   int
 	ValueBytes int // the value of a mutation
 	// TxnBytes bounds a transaction: the keys and values of its mutations, or with Structures all of it.

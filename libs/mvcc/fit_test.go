@@ -84,7 +84,9 @@ func (l *life) compare(target mvcc.CompareTarget) []mvcc.Compare {
 	if target != mvcc.CompareValue {
 		c.Result = mvcc.Greater
 	}
-	return []mvcc.Compare{c, {Key: l.key, End: append(bytes.Clone(l.key), 0), Target: target, Result: c.Result, Value: l.value}}
+	ranged := c
+	ranged.End = append(bytes.Clone(l.key), 0)
+	return []mvcc.Compare{c, ranged}
 }
 
 func (l *life) gone(what string, deleted int64, err error) {
@@ -125,7 +127,10 @@ func (l *life) run(lease int64) {
 	l.put(mvcc.PutRequest{})
 	l.txn("compare and delete", &mvcc.TxnRequest{
 		Compares: l.compare(mvcc.CompareMod),
-		Success:  []mvcc.Op{{Range: &mvcc.RangeRequest{Key: l.key}}, {Delete: &mvcc.DeleteRequest{Key: []byte{0}, End: []byte{0}}}},
+		Success: []mvcc.Op{
+			{Range: &mvcc.RangeRequest{Key: l.key}},
+			{Delete: &mvcc.DeleteRequest{Key: []byte{0}, End: []byte{0}}},
+		},
 	})
 	l.put(mvcc.PutRequest{})
 	l.put(mvcc.PutRequest{})
@@ -219,14 +224,19 @@ func TestKeysThatCannotExist(t *testing.T) {
 					t.Errorf("%s: %d keys", name, len(kvs))
 				}
 			}
-			for _, q := range []mvcc.RangeRequest{{Key: []byte("k"), End: long}, {Key: []byte("a"), End: longer, CountOnly: true}} {
+			for _, q := range []mvcc.RangeRequest{
+				{Key: []byte("k"), End: long},
+				{Key: []byte("a"), End: longer, CountOnly: true},
+			} {
 				q.Rev = rev
 				if _, info := collect(t, s, &q); info.Count != 1 {
 					t.Errorf("%s: %d keys up to it", name, info.Count)
 				}
 			}
 		}
-		for _, d := range []mvcc.DeleteRequest{{Key: long}, {Key: long, End: longer}, {Key: long, End: []byte{0}, PrevKV: true}} {
+		for _, d := range []mvcc.DeleteRequest{
+			{Key: long}, {Key: long, End: longer}, {Key: long, End: []byte{0}, PrevKV: true},
+		} {
 			if res, err := s.DeleteRange(ctx, &d); err != nil || res.Deleted != 0 {
 				t.Errorf("%s: %+v, %v", name, res, err)
 			}

@@ -20,8 +20,8 @@
 // takes its time and is counted by kind (Store.Trips): a read version, Get, GetMany whatever its length, a scan's
 // first page and each further one, a commit that changes anything. Pages are as large as FoundationDB's client makes
 // them, and a scan's first one is under way when Scan returns. Transactions and snapshots end at 5 s. A transaction
-// is measured exactly as the client library does (package txnsize), and what it would not take it refuses in Wait, conflicts
-// too. In a bubble of testing/synctest latencies take no time, and what has passed on its clock is the longest chain
+// is measured exactly as the client library does (package txnsize), and what it would not take it refuses in Wait,
+// conflicts too. In a bubble of testing/synctest latencies take no time, and what has passed on its clock is the longest chain
 // of round trips that had to wait for one another.
 //
 // # Damage

@@ -130,8 +130,8 @@ func (s *Store) key(key []byte) fdb.Key {
 	return append(append(make([]byte, 0, len(s.o.Root)+len(key)), s.o.Root...), key...)
 }
 
-// bound returns a bound of a range under the root. No row has a key that is longer than it may be, so that longer bounds
-// are cut one byte behind that: the rows on either side are the same.
+// bound returns a bound of a range under the root. No row has a key that is longer than it may be, so that longer
+// bounds are cut one byte behind that: the rows on either side are the same.
 func (s *Store) bound(key []byte) fdb.Key { return s.key(key[:min(len(key), s.limits.KeyBytes+1)]) }
 
 // span returns a range under the root; ok is false if it is empty.

@@ -28,7 +28,7 @@ func TestSize(t *testing.T) {
 		var z Size
 		test.do(&z)
 		if z.Bytes() != test.bytes || z.Changes() != test.changes {
-			t.Errorf("%s: %d bytes and %d mutations, want %d and %d", test.name, z.Bytes(), z.Changes(), test.bytes, test.changes)
+			t.Errorf("%s: %+v, want %d bytes and %d mutations", test.name, z, test.bytes, test.changes)
 		}
 	}
 }
