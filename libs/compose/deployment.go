@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/relay"
@@ -22,9 +23,9 @@ import (
 // is given as a function is opened as the configuration says, and closed: so each main names what its binary links.
 type Parts struct {
 	Engine     engine.Store
-	OpenEngine func(Config, EngineOptions) (engine.Store, error) // not called if Engine is given
+	OpenEngine func(config.Config, EngineOptions) (engine.Store, error) // not called if Engine is given
 	Bus        bus.Bus
-	OpenBus    func(c Config, name string, log *slog.Logger) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
+	OpenBus    func(c config.Config, name string, log *slog.Logger) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
 	// OpenHistory opens the cache of a watchhub pod; nil: it has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
@@ -42,8 +43,8 @@ type EngineOptions struct {
 // engine, the bus, the gRPC server, connections to pods of other kinds, the places that pods are elected to, readiness,
 // background work, and the end of all that. What there is once for each keyspace is in Keyspace.
 type Deployment struct {
-	Kind   Kind
-	Config Config
+	Kind   config.Kind
+	Config config.Config
 	Log    *slog.Logger
 	Engine engine.Store
 	Bus    bus.Bus // nil: there is none
@@ -52,7 +53,7 @@ type Deployment struct {
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
 
 	server *server.Server
-	pools  map[Kind]*relay.Pool // of the kinds that own what this one relays
+	pools  map[config.Kind]*relay.Pool // of the kinds that own what this one relays
 	ready  readiness
 	run    running
 
@@ -65,13 +66,13 @@ type Deployment struct {
 }
 
 // newDeployment returns a Deployment that has opened nothing.
-func newDeployment(k Kind, c Config, p Parts) *Deployment {
+func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Deployment{
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
-		pools: make(map[Kind]*relay.Pool), failed: make(chan error, 1),
+		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 	}
 	d.background, d.stop = context.WithCancel(context.Background())
 	d.closeOnce = sync.OnceValue(d.close)
@@ -80,7 +81,7 @@ func newDeployment(k Kind, c Config, p Parts) *Deployment {
 
 // open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in any case.
 func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
-	if d.server, err = server.Listen(ctx, d.Config.Config); err != nil {
+	if d.server, err = server.Listen(ctx, d.Config.Sockets()); err != nil {
 		return err
 	}
 	d.OnClose(func() error { d.server.Close(); return nil })
@@ -93,7 +94,7 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openPools(); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config.Config, d.Log)
+	d.GRPC = newGRPC(d.Config, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil
@@ -115,7 +116,7 @@ func (d *Deployment) openBus(p Parts) (err error) {
 	if d.Bus != nil || d.Config.NATSURL == "" {
 		return nil
 	}
-	if d.Bus, err = p.OpenBus(d.Config, d.Kind.program()+" "+d.Config.Name, d.Log); err != nil {
+	if d.Bus, err = p.OpenBus(d.Config, d.Kind.Program()+" "+d.Config.Name, d.Log); err != nil {
 		return fmt.Errorf("--nats-url: %w", err)
 	}
 	d.OnClose(d.Bus.Close)
@@ -123,7 +124,7 @@ func (d *Deployment) openBus(p Parts) (err error) {
 }
 
 func (d *Deployment) openPools() error {
-	if !d.Kind.shared() {
+	if !d.Kind.IsPod() {
 		return nil
 	}
 	for k := range owned {
@@ -165,7 +166,7 @@ func (d *Deployment) campaign(place string, key []byte, ttl time.Duration, work 
 }
 
 // Address is the host:port at which other pods reach this one.
-func (d *Deployment) Address() (string, error) { return d.Config.address(d.server.AdvertisedURLs()) }
+func (d *Deployment) Address() (string, error) { return d.Config.Address(d.server.AdvertisedURLs()) }
 
 // AdvertisedURLs are the client URLs that MemberList shows.
 func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs() }
@@ -215,7 +216,7 @@ func (d *Deployment) close() error {
 // waitBackground waits for Go's functions; where the disk is the process's own for writesGrace only: one may wait for a
 // disk that is full.
 func (d *Deployment) waitBackground() error {
-	if d.Kind.shared() {
+	if d.Kind.IsPod() {
 		d.wg.Wait()
 		return nil
 	}

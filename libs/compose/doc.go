@@ -51,6 +51,6 @@
 //
 // # Testing
 //
-// Flags, readiness, the start, the stop and a stalled hub are tested here; whole pods in tests/pods and tests/cluster, the
+// Readiness, the start, the stop and a stalled hub are tested here; whole pods in tests/pods and tests/cluster, the
 // standalone binary in services/standalone.
 package compose

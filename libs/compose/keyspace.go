@@ -55,7 +55,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 		}
 	}
 	openStore := k.openOwn
-	if k.d.Kind.shared() {
+	if k.d.Kind.IsPod() {
 		openStore = k.openShared
 	}
 	if err := openStore(ctx, o); err != nil {

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
@@ -98,7 +99,7 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its shards.
 func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	pool, err := relay.NewPool(relay.Options{
-		Name: string(LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,
+		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,
 	})
 	if err != nil {
 		return nil, err

@@ -7,8 +7,13 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"os/signal"
+	"slices"
+	"strings"
+	"syscall"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/server"
 )
@@ -23,37 +28,66 @@ type Node interface {
 }
 
 // starter starts a service as Start does.
-type starter func(context.Context, Kind, Config, Parts) (Node, error)
+type starter func(context.Context, config.Kind, config.Config, Parts) (Node, error)
 
-// Main is the process of a service of kind k: it parses the command line, starts the service, and stops it when the process is told
-// to or the service fails. It returns the exit code.
-func Main(k Kind, parts Parts) int {
-	if k.shared() {
+// Exit codes.
+const (
+	exitOK = iota
+	exitFailed
+	exitUsage
+)
+
+// Main is the process of a service of kind k: it reads the command line and the environment, starts the service from parts, and
+// stops it when the process is told to (SIGINT, SIGTERM; a second signal ends the process at once) or the service fails. It
+// returns the exit code.
+func Main(k config.Kind, parts Parts) int {
+	if k.IsPod() {
 		defer raiseHeap()()
 	}
-	c := DefaultConfig()
-	return Program(k, &c).Main(etcdapi.EmulatedVersion, func(ctx context.Context, p server.Parsed, stdout, stderr io.Writer) error {
-		c.Config = p.Config
-		start := func(ctx context.Context, k Kind, c Config, ps Parts) (Node, error) {
-			return notNil(Start(ctx, k, c, ps))
-		}
-		return run(ctx, k, c, p, parts, start, stdout, stderr)
-	})
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop)
+	parsed, err := k.Parse(os.Args[1:], os.Environ())
+	switch {
+	case err != nil:
+	case parsed.Help:
+		fmt.Fprint(os.Stdout, k.Usage())
+		return exitOK
+	case parsed.Version:
+		fmt.Fprint(os.Stdout, server.VersionText(etcdapi.EmulatedVersion))
+		return exitOK
+	default:
+		err = run(ctx, k, parsed, parts, start, os.Stdout, os.Stderr)
+	}
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintf(os.Stderr, "%s: %s\n", k.Program(), oneLine(err))
+	var usage config.UsageError
+	if errors.As(err, &usage) {
+		return exitUsage
+	}
+	return exitFailed
 }
 
-// notNil makes an interface of s that is nil if there is no service.
-func notNil(s *Server, err error) (Node, error) {
+// oneLine writes joined errors, which may repeat each other, in one line.
+func oneLine(err error) string {
+	lines := strings.Split(err.Error(), "\n")
+	slices.Sort(lines[1:])
+	return strings.Join(slices.Compact(lines), "; ")
+}
+
+// start is Start.
+func start(ctx context.Context, k config.Kind, c config.Config, p Parts) (Node, error) {
+	s, err := Start(ctx, k, c, p)
 	if err != nil {
-		return nil, err
+		return nil, err // not a Node that is not nil
 	}
 	return s, nil
 }
 
-func run(ctx context.Context, k Kind, c Config, p server.Parsed, parts Parts, start starter, stdout, stderr io.Writer) (err error) {
-	if err := c.Validate(k); err != nil {
-		return server.UsageError(err.Error())
-	}
-	log, closeLog, err := server.NewLogger(c.Config, stdout, stderr)
+func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start starter, stdout, stderr io.Writer) (err error) {
+	c := p.Config
+	log, closeLog, err := server.NewLogger(c.LogOptions(), stdout, stderr)
 	if err != nil {
 		return err
 	}
@@ -61,7 +95,7 @@ func run(ctx context.Context, k Kind, c Config, p server.Parsed, parts Parts, st
 	begin := time.Now()
 	logStart(log, k, c)
 	p.Log(log)
-	if c.NATSURL == "" && k == WatchHub {
+	if c.NATSURL == "" && k == config.WatchHub {
 		log.Warn("no --nats-url: this pod follows the log in the store by itself")
 	}
 	parts.Log = log
@@ -73,7 +107,7 @@ func run(ctx context.Context, k Kind, c Config, p server.Parsed, parts Parts, st
 		return err
 	}
 	logServing(log, n, begin)
-	if !k.shared() {
+	if !k.IsPod() {
 		return runOwn(ctx, log, n)
 	}
 	select {
@@ -86,21 +120,21 @@ func run(ctx context.Context, k Kind, c Config, p server.Parsed, parts Parts, st
 }
 
 // logStart writes down what starts.
-func logStart(log *slog.Logger, k Kind, c Config) {
+func logStart(log *slog.Logger, k config.Kind, c config.Config) {
 	what := []any{"headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion, "name", c.Name, "pid", os.Getpid()}
-	if k.shared() {
+	if k.IsPod() {
 		what = append(what, "keyspace", c.Keyspace)
 	} else {
 		what = append(what, "data-dir", c.Dir())
 	}
-	log.Info("starting "+k.program(), what...)
+	log.Info("starting "+k.Program(), what...)
 }
 
 // logServing writes down what serves.
 func logServing(log *slog.Logger, n Node, begin time.Time) {
 	took := time.Since(begin).String()
 	s, ok := n.(*Server)
-	if !ok || s.Kind.shared() {
+	if !ok || s.Kind.IsPod() {
 		log.Info("ready", "url", n.URL(), "took", took)
 		return
 	}

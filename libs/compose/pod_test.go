@@ -18,10 +18,10 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
-	"github.com/headwaterdb/headwater/libs/server"
 )
 
 const patience = 30 * time.Second
@@ -34,15 +34,15 @@ func testEngine(t *testing.T) engine.Store {
 // nobody is an endpoint where nobody listens.
 const nobody = "unix:///nonexistent"
 
-func testConfig() Config {
-	c := DefaultConfig()
+func testConfig() config.Config {
+	c := config.Default(config.KV)
 	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
 	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}, []string{nobody}
 	return c
 }
 
 // bare opens a pod without the parts of its kind.
-func bare(ctx context.Context, k Kind, c Config, p Parts) (*Server, error) {
+func bare(ctx context.Context, k config.Kind, c config.Config, p Parts) (*Server, error) {
 	return open(ctx, k, c, p, nil)
 }
 
@@ -55,9 +55,9 @@ func serveBare(t *testing.T, s *Server) {
 	s.serve(s.Keyspace)
 }
 
-func openPod(t *testing.T, c Config, parts ...func(*Keyspace) part) *Server {
+func openPod(t *testing.T, c config.Config, parts ...func(*Keyspace) part) *Server {
 	t.Helper()
-	p, err := open(t.Context(), KV, c, Parts{Engine: testEngine(t)}, parts)
+	p, err := open(t.Context(), config.KV, c, Parts{Engine: testEngine(t)}, parts)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestStoreCheck(t *testing.T) {
 // TestDrain: the order of a stop.
 func TestDrain(t *testing.T) {
 	cfg := testConfig()
-	cfg.ShutdownDelay = shutdownDelayMax
+	cfg.ShutdownDelay = 10 * time.Minute
 	var mu sync.Mutex
 	var order []string
 	note := func(s string) {
@@ -234,7 +234,7 @@ func TestFailure(t *testing.T) {
 	if code, body := readyz(t, p); code != http.StatusServiceUnavailable || !strings.Contains(body, "part: broken") {
 		t.Error(code, body)
 	}
-	if err := keyspace.Delete(t.Context(), p.Engine, []byte(DefaultRoot), DefaultKeyspace); err != nil {
+	if err := keyspace.Delete(t.Context(), p.Engine, []byte(config.DefaultRoot), config.DefaultKeyspace); err != nil {
 		t.Fatal(err)
 	}
 	if err := <-p.Failed(); err == nil || !strings.Contains(err.Error(), "keyspace has been deleted") {
@@ -245,7 +245,7 @@ func TestFailure(t *testing.T) {
 // TestOneMember: pods of every kind answer as one member, and pods of another keyspace as another one.
 func TestOneMember(t *testing.T) {
 	e := testEngine(t)
-	header := func(k Kind, name, space string) (cluster, member uint64) {
+	header := func(k config.Kind, name, space string) (cluster, member uint64) {
 		c := testConfig()
 		c.Name, c.Keyspace = name, space
 		p, err := bare(t.Context(), k, c, Parts{Engine: e})
@@ -255,13 +255,13 @@ func TestOneMember(t *testing.T) {
 		defer p.Close()
 		return p.Header.ClusterID, p.Header.MemberID
 	}
-	cluster, member := header(KV, "a", "default")
-	for _, k := range []Kind{KV, WatchHub, LeaseKeeper} {
+	cluster, member := header(config.KV, "a", "default")
+	for _, k := range []config.Kind{config.KV, config.WatchHub, config.LeaseKeeper} {
 		if c, m := header(k, "b", "default"); c != cluster || m != member {
 			t.Errorf("%s: %x %x, kv: %x %x", k, c, m, cluster, member)
 		}
 	}
-	if c, m := header(KV, "a", "other"); c == cluster || m == member {
+	if c, m := header(config.KV, "a", "other"); c == cluster || m == member {
 		t.Error("another keyspace is the same member")
 	}
 }
@@ -280,9 +280,9 @@ func (n *fakeNode) Failed() <-chan error  { return n.failed }
 
 func TestRun(t *testing.T) {
 	var out bytes.Buffer
-	do := func(ctx context.Context, c Config, n *fakeNode, startErr error) error {
-		start := func(context.Context, Kind, Config, Parts) (Node, error) { return n, startErr }
-		return run(ctx, KV, c, server.Parsed{}, Parts{}, start, &out, &out)
+	do := func(ctx context.Context, c config.Config, n *fakeNode, startErr error) error {
+		start := func(context.Context, config.Kind, config.Config, Parts) (Node, error) { return n, startErr }
+		return run(ctx, config.KV, config.Parsed{Config: c}, Parts{}, start, &out, &out)
 	}
 	stopped, stop := context.WithCancel(t.Context())
 	stop()
@@ -300,10 +300,6 @@ func TestRun(t *testing.T) {
 	}
 	if err := do(stopped, testConfig(), nil, context.Canceled); err != nil {
 		t.Error("told to stop while starting:", err)
-	}
-	var usage server.UsageError
-	if err := do(t.Context(), DefaultConfig(), nil, nil); !errors.As(err, &usage) {
-		t.Error("no endpoints:", err)
 	}
 	if !strings.Contains(out.String(), `"msg":"starting headwater-kv"`) || !strings.Contains(out.String(), `"msg":"stopped"`) {
 		t.Error(out.String())

@@ -25,7 +25,7 @@ func (b bell) signal() {
 
 // quota is the keyspace's bound in bytes; 0: none. Pods have none: their store's size is FoundationDB's to bound.
 func (k *Keyspace) quota() int64 {
-	if k.d.Kind.shared() {
+	if k.d.Kind.IsPod() {
 		return 0
 	}
 	return k.d.Config.QuotaBackendBytes

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -111,7 +112,7 @@ func TestStartWaits(t *testing.T) {
 	}
 	opened := make(chan result, 1)
 	go func() {
-		p, err := bare(t.Context(), KV, c, Parts{Engine: eng, Log: slog.New(log)})
+		p, err := bare(t.Context(), config.KV, c, Parts{Engine: eng, Log: slog.New(log)})
 		opened <- result{p, err}
 	}()
 	<-eng.failed
@@ -157,7 +158,7 @@ func TestStartWaits(t *testing.T) {
 // TestStartGivesUp: what does not pass by itself ends a start at once, and so does who wants it to end.
 func TestStartGivesUp(t *testing.T) {
 	for _, err := range []error{mvcc.ErrSetBack, mvcc.ErrCorrupt, engine.ErrNoSpace, errors.New("format 7")} {
-		if _, got := bare(t.Context(), KV, testConfig(), Parts{Engine: newAway(t, err)}); !errors.Is(got, err) {
+		if _, got := bare(t.Context(), config.KV, testConfig(), Parts{Engine: newAway(t, err)}); !errors.Is(got, err) {
 			t.Errorf("%v instead of %v", got, err)
 		}
 	}
@@ -165,7 +166,7 @@ func TestStartGivesUp(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() {
-		_, err := bare(ctx, KV, testConfig(), Parts{Engine: eng})
+		_, err := bare(ctx, config.KV, testConfig(), Parts{Engine: eng})
 		done <- err
 	}()
 	<-eng.failed

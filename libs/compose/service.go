@@ -9,54 +9,29 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/mvcc"
-	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// Kind is a kind of process: what it owns of the API.
-type Kind string
-
-// The kinds. Those of pods have the names of the binaries and flags.
-const (
-	Standalone  Kind = "standalone"
-	KV          Kind = "kv"
-	WatchHub    Kind = "watchhub"
-	LeaseKeeper Kind = "leasekeeper"
-)
-
-// Kinds are the kinds of pods, in the order in which one may wait for another.
-var Kinds = []Kind{KV, WatchHub, LeaseKeeper}
-
 // services says what each kind is made of, in the order in which parts are opened. Standalone is a kv, a hub and a keeper
 // in one process: it has a part for everything, and what a pod shares with others by elections and the bus it does alone.
-var services = map[Kind][]func(*Keyspace) part{
-	Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
-	KV:          {kvPart, electedCompactorPart},
-	WatchHub:    {followingHubPart},
-	LeaseKeeper: {shardedLeasesPart},
+var services = map[config.Kind][]func(*Keyspace) part{
+	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
+	config.KV:          {kvPart, electedCompactorPart},
+	config.WatchHub:    {followingHubPart},
+	config.LeaseKeeper: {shardedLeasesPart},
 }
 
 // owned are the gRPC services that belong to each kind of pod: the other kinds relay them to it.
-var owned = map[Kind][]*grpc.ServiceDesc{
-	KV: {
+var owned = map[config.Kind][]*grpc.ServiceDesc{
+	config.KV: {
 		&pb.KV_ServiceDesc, &pb.Cluster_ServiceDesc, &pb.Maintenance_ServiceDesc, &pb.Auth_ServiceDesc,
 		etcdapi.LockService(), etcdapi.ElectionService(),
 	},
-	WatchHub:    {&pb.Watch_ServiceDesc},
-	LeaseKeeper: {&pb.Lease_ServiceDesc},
-}
-
-// shared tells whether the store is one that pods share, rather than the process's own.
-func (k Kind) shared() bool { return k != Standalone }
-
-// program is the name of the binary.
-func (k Kind) program() string {
-	if k == Standalone {
-		return "headwater"
-	}
-	return "headwater-" + string(k)
+	config.WatchHub:    {&pb.Watch_ServiceDesc},
+	config.LeaseKeeper: {&pb.Lease_ServiceDesc},
 }
 
 // part is a part of a service, for one keyspace: what Start calls, in this order. What a part has no use for is nil.
@@ -86,7 +61,7 @@ type Server struct {
 }
 
 // Start opens a service of kind k and serves. It returns when the service is ready.
-func Start(ctx context.Context, k Kind, c Config, p Parts) (*Server, error) {
+func Start(ctx context.Context, k config.Kind, c config.Config, p Parts) (*Server, error) {
 	s, err := open(ctx, k, c, p, services[k])
 	if err != nil {
 		return nil, err
@@ -98,9 +73,9 @@ func Start(ctx context.Context, k Kind, c Config, p Parts) (*Server, error) {
 }
 
 // open is Start up to where nothing is served yet, for a service made of parts.
-func open(ctx context.Context, k Kind, c Config, p Parts, parts []func(*Keyspace) part) (*Server, error) {
+func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []func(*Keyspace) part) (*Server, error) {
 	if err := c.Validate(k); err != nil {
-		return nil, server.UsageError(err.Error())
+		return nil, config.UsageError(err.Error())
 	}
 	d := newDeployment(k, c, p)
 	ks := newKeyspace(d, parts)

@@ -10,6 +10,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
@@ -33,7 +34,7 @@ func header(cluster uint64, name string) etcdapi.Header {
 }
 
 // newGRPC makes the gRPC server that c asks for.
-func newGRPC(c server.Config, log *slog.Logger) *server.GRPC {
+func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
 	return server.NewGRPC(server.GRPCOptions{
 		MaxRequestBytes:      c.MaxRequestBytes,
 		MaxConcurrentStreams: c.MaxConcurrentStreams,
@@ -66,7 +67,7 @@ func (k *Keyspace) shown() server.HTTPOptions {
 		Build: server.Version, MemberID: k.Header.MemberID,
 	}
 	var ready []server.Check
-	if k.d.Kind.shared() {
+	if k.d.Kind.IsPod() {
 		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
 	}
 	return server.HTTPOptions{
@@ -102,7 +103,7 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 
 // collectors are the metrics of what the process has once.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
-	if d.Kind.shared() {
+	if d.Kind.IsPod() {
 		var pools relay.Collector
 		for _, pool := range d.pools {
 			pools = append(pools, pool)

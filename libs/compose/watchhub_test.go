@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -26,9 +27,9 @@ type fixture struct {
 }
 
 // startHub starts a watchhub pod; its hub is told apart to be stalled.
-func startHub(ctx context.Context, c Config, p Parts) (*Server, *followingHub, error) {
+func startHub(ctx context.Context, c config.Config, p Parts) (*Server, *followingHub, error) {
 	var hub *followingHub
-	s, err := open(ctx, WatchHub, c, p, []func(*Keyspace) part{func(k *Keyspace) part {
+	s, err := open(ctx, config.WatchHub, c, p, []func(*Keyspace) part{func(k *Keyspace) part {
 		hub = newFollowingHub(k)
 		return hub.part()
 	}})
@@ -39,11 +40,11 @@ func startHub(ctx context.Context, c Config, p Parts) (*Server, *followingHub, e
 }
 
 // newFixture starts a watchhub pod on an engine of its own.
-func newFixture(t *testing.T, start func(context.Context, Config, Parts) (*Server, *followingHub, error)) *fixture {
+func newFixture(t *testing.T, start func(context.Context, config.Config, Parts) (*Server, *followingHub, error)) *fixture {
 	t.Helper()
 	e := testengine.Open(t, 0)
 	b := bus.NewLocal()
-	c := DefaultConfig()
+	c := config.Default(config.KV)
 	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
 	c.KVEndpoints, c.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}
 	c.DataDir = filepath.Join(t.TempDir(), "data")
@@ -162,10 +163,10 @@ func TestStall(t *testing.T) {
 
 // TestReset: the hub is replaced; streams end, and their clients get the rest from the new one.
 func TestReset(t *testing.T) {
-	f := newFixture(t, func(ctx context.Context, c Config, p Parts) (*Server, *followingHub, error) {
+	f := newFixture(t, func(ctx context.Context, c config.Config, p Parts) (*Server, *followingHub, error) {
 		// A pod whose follower is the test.
 		var hub *followingHub
-		s, err := open(ctx, WatchHub, c, p, []func(*Keyspace) part{func(k *Keyspace) part {
+		s, err := open(ctx, config.WatchHub, c, p, []func(*Keyspace) part{func(k *Keyspace) part {
 			hub = newFollowingHub(k)
 			return part{
 				open:     func(context.Context) error { hub.open(); return nil },

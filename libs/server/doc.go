@@ -1,4 +1,4 @@
-// Package server is the outside of a Headwater process: flags and environment, listeners, the native gRPC server, the
+// Package server is the outside of a Headwater process: listeners, the native gRPC server, the
 // HTTP endpoints, metrics, and the order of start and stop. It knows nothing of keys and revisions; services register
 // their gRPC services with it and feed it numbers.
 //
@@ -10,8 +10,7 @@
 //   - The first bytes of a connection are the client's, on every port for gRPC. (RFC 9113 lets both sides begin at once, and
 //     grpc-go's server would.) In nginx before 1.29.5 a server that speaks first, and then ends the connection, wrecks another
 //     call: docs/adr/0006-router.md.
-//   - A flag that asks for security which is not there (TLS, tokens) stops the start. A flag that means nothing here is
-//     accepted, and all of those are named in one warning.
+//   - Every socket that a process listens on is opened in one place (listen.go).
 //   - Nothing of a request's cost is spent on looking up metrics: counters are resolved when a service is registered.
 //   - Accepting never waits for a client: connections wait for theirs in one room, from which the oldest goes (waiting.go). What a
 //     connection has to say before it costs more than its descriptor, HTTP/2's SETTINGS included, is said there.
@@ -34,6 +33,5 @@
 //
 // # Testing
 //
-// Flags are table-tested, the flag table is golden in testdata/flags.md, listeners and endpoints are tested over real
-// sockets; the binary as a whole is tested in services/standalone.
+// Listeners and endpoints are tested over real sockets; the binary as a whole is tested in services/standalone.
 package server

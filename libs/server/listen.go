@@ -24,11 +24,26 @@ const (
 
 func (r role) String() string { return [...]string{"grpc+http", "grpc", "http", "metrics"}[r] }
 
+// Sockets are the URLs to listen on, http://host:port or unix://path; port 0 takes a free one.
+type Sockets struct {
+	Client  []string // gRPC, and HTTP unless that is elsewhere
+	HTTP    []string // HTTP moves here from Client if there are any
+	Metrics []string // metrics and health only
+	// Advertise are the client URLs that clients are told; none: those of Client as they were bound.
+	Advertise []string
+}
+
 // listener is an open socket and what it serves.
 type listener struct {
 	net.Listener
 	role role
 	url  string // as configured, with the port that was bound
+}
+
+// CheckListenURL says what is wrong with a URL to listen on, nil if nothing is.
+func CheckListenURL(s string) error {
+	_, _, err := parseURL(s)
+	return err
 }
 
 // parseURL splits a listen URL into network and address. It wants http://host:port or unix://path (or unix:path).
@@ -67,20 +82,20 @@ func parseURL(s string) (network, addr string, err error) {
 }
 
 // listenAll opens all listen URLs of c, or none.
-func listenAll(ctx context.Context, c Config) (ls []*listener, err error) {
+func listenAll(ctx context.Context, c Sockets) (ls []*listener, err error) {
 	defer func() {
 		if err != nil {
 			closeAll(ls)
 		}
 	}()
 	client := roleBoth
-	if len(c.ListenClientHTTPURLs) > 0 {
+	if len(c.HTTP) > 0 {
 		client = roleGRPC
 	}
 	for _, group := range []struct {
 		urls []string
 		role role
-	}{{c.ListenClientURLs, client}, {c.ListenClientHTTPURLs, roleHTTP}, {c.ListenMetricsURLs, roleMetrics}} {
+	}{{c.Client, client}, {c.HTTP, roleHTTP}, {c.Metrics, roleMetrics}} {
 		for _, u := range group.urls {
 			l, err := listen(ctx, u, group.role)
 			if err != nil {
@@ -153,9 +168,9 @@ func removeStaleSocket(path string) error {
 
 // advertised returns the client URLs to tell clients: those configured, else the ones listened on, with a host that
 // can be dialled.
-func advertised(c Config, ls []*listener) []string {
-	if len(c.AdvertiseClientURLs) > 0 {
-		return c.AdvertiseClientURLs
+func advertised(c Sockets, ls []*listener) []string {
+	if len(c.Advertise) > 0 {
+		return c.Advertise
 	}
 	var urls []string
 	for _, l := range ls {

@@ -24,10 +24,10 @@ const patience = 30 * time.Second
 
 // TestLobby: who comes before a process can serve is told so, by every kind of listener; and then the same sockets serve.
 func TestLobby(t *testing.T) {
-	c := DefaultConfig()
-	c.ListenClientURLs = []string{"http://127.0.0.1:0", "unix://" + t.TempDir() + "/s"}
-	c.ListenMetricsURLs = []string{"http://127.0.0.1:0"}
-	s, err := Listen(t.Context(), c)
+	c := defaultSettings()
+	c.Client = []string{"http://127.0.0.1:0", "unix://" + t.TempDir() + "/s"}
+	c.Metrics = []string{"http://127.0.0.1:0"}
+	s, err := Listen(t.Context(), c.Sockets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,9 +92,9 @@ func TestLobby(t *testing.T) {
 
 // TestFirstWord: a server that takes a connection says nothing before its client does.
 func TestFirstWord(t *testing.T) {
-	for name, change := range map[string]func(*Config){
-		"grpc+http": func(*Config) {},
-		"grpc":      func(c *Config) { c.ListenClientHTTPURLs = []string{"http://127.0.0.1:0"} },
+	for name, change := range map[string]func(*serverSettings){
+		"grpc+http": func(*serverSettings) {},
+		"grpc":      func(c *serverSettings) { c.HTTP = []string{"http://127.0.0.1:0"} },
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := start(t, change)

@@ -10,9 +10,32 @@ import (
 	"time"
 )
 
-// Names of --log-outputs that are not file paths.
+// LogOptions say where logs go, and how.
+type LogOptions struct {
+	Level   string   // debug, info, warn, error, panic or fatal
+	Format  string   // json or console
+	Outputs []string // file paths, stdout, stderr, or LogDefault alone
+}
+
+// Validate checks the options. Its error names the flag.
+func (c LogOptions) Validate() error {
+	if _, ok := logLevels[c.Level]; !ok {
+		return fmt.Errorf("--log-level %q is not one of debug, info, warn, error, panic, fatal", c.Level)
+	}
+	if c.Format != "json" && c.Format != "console" {
+		return fmt.Errorf("--log-format %q is not json or console", c.Format)
+	}
+	for _, o := range c.Outputs {
+		if o == "" || o == LogDefault && len(c.Outputs) > 1 {
+			return fmt.Errorf("--log-outputs: %q cannot be one of several", o)
+		}
+	}
+	return nil
+}
+
+// LogDefault is stderr, as the only output. The other names of outputs that are not file paths.
 const (
-	outputDefault = "default"
+	LogDefault    = "default"
 	outputStderr  = "stderr"
 	outputStdout  = "stdout"
 	outputJournal = "systemd/journal" // systemd collects stderr
@@ -29,7 +52,7 @@ var logLevels = map[string]slog.Level{
 
 // NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. closeLogs flushes
 // and closes log files; call it last.
-func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
+func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
 	var (
 		outs  []io.Writer
 		files []*os.File
@@ -41,9 +64,9 @@ func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, closeLogs 
 		}
 		return errors.Join(errs...)
 	}
-	for _, o := range c.LogOutputs {
+	for _, o := range c.Outputs {
 		switch o {
-		case outputDefault, outputStderr, outputJournal:
+		case LogDefault, outputStderr, outputJournal:
 			outs = append(outs, stderr)
 		case outputStdout:
 			outs = append(outs, stdout)
@@ -56,9 +79,9 @@ func NewLogger(c Config, stdout, stderr io.Writer) (log *slog.Logger, closeLogs 
 			outs = append(outs, f)
 		}
 	}
-	opts := &slog.HandlerOptions{Level: logLevels[c.LogLevel], ReplaceAttr: etcdKeys}
+	opts := &slog.HandlerOptions{Level: logLevels[c.Level], ReplaceAttr: etcdKeys}
 	w := io.MultiWriter(outs...)
-	if c.LogFormat == "console" {
+	if c.Format == "console" {
 		return slog.New(slog.NewTextHandler(w, opts)), closeFiles, nil
 	}
 	return slog.New(slog.NewJSONHandler(w, opts)), closeFiles, nil

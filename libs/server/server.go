@@ -44,9 +44,9 @@ type Server struct {
 	advertised []string
 }
 
-// Listen opens all listen URLs of c. Clients that connect are kept waiting until Serve. A URL that cannot be opened
+// Listen opens all URLs of c. Clients that connect are kept waiting until Serve. A URL that cannot be opened
 // fails all.
-func Listen(ctx context.Context, c Config) (*Server, error) {
+func Listen(ctx context.Context, c Sockets) (*Server, error) {
 	ls, err := listenAll(ctx, c)
 	if err != nil {
 		return nil, err

@@ -93,15 +93,33 @@ type running struct {
 	done   chan error
 }
 
-func start(t *testing.T, change func(*Config)) *running {
+// serverSettings are what tests change.
+type serverSettings struct {
+	Sockets
+	MaxRequestBytes                                       int
+	KeepaliveMinTime, KeepaliveInterval, KeepaliveTimeout time.Duration
+	WarningUnaryRequestDuration                           time.Duration
+	EnablePprof, ExtensiveMetrics                         bool
+	HostWhitelist, CORS                                   []string
+}
+
+// defaultSettings are etcd's.
+func defaultSettings() serverSettings {
+	return serverSettings{
+		MaxRequestBytes: 3 << 19, KeepaliveMinTime: 5 * time.Second, KeepaliveInterval: 2 * time.Hour, KeepaliveTimeout: 20 * time.Second,
+		HostWhitelist: []string{"*"}, CORS: []string{"*"},
+	}
+}
+
+func start(t *testing.T, change func(*serverSettings)) *running {
 	t.Helper()
-	c := DefaultConfig()
-	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
+	c := defaultSettings()
+	c.Client = []string{"http://127.0.0.1:0"}
 	c.WarningUnaryRequestDuration = time.Nanosecond
 	if change != nil {
 		change(&c)
 	}
-	s, err := Listen(t.Context(), c)
+	s, err := Listen(t.Context(), c.Sockets)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +127,7 @@ func start(t *testing.T, change func(*Config)) *running {
 }
 
 // serveFakes serves fakes on the sockets of s until the end of the test.
-func serveFakes(t *testing.T, s *Server, c Config) *running {
+func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	g := NewGRPC(GRPCOptions{
@@ -204,7 +222,7 @@ func TestOnePort(t *testing.T) {
 }
 
 func TestHTTPEndpoints(t *testing.T) {
-	r := start(t, func(c *Config) { c.HostWhitelist = []string{"127.0.0.1", "allowed.test"} })
+	r := start(t, func(c *serverSettings) { c.HostWhitelist = []string{"127.0.0.1", "allowed.test"} })
 	nospace := []*pb.AlarmMember{{MemberID: 5, Alarm: pb.AlarmType_NOSPACE}}
 	corrupt := []*pb.AlarmMember{{MemberID: 5, Alarm: pb.AlarmType_CORRUPT}}
 	no := errors.New("no")
@@ -265,8 +283,8 @@ func TestHTTPEndpoints(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
-	r := start(t, func(c *Config) {
-		c.ListenMetricsURLs = []string{"http://127.0.0.1:0"}
+	r := start(t, func(c *serverSettings) {
+		c.Metrics = []string{"http://127.0.0.1:0"}
 		c.EnablePprof, c.ExtensiveMetrics = true, true
 	})
 	kv := pb.NewKVClient(r.dial(t, 0))
@@ -327,7 +345,7 @@ func TestClientAPIVersion(t *testing.T) {
 }
 
 func TestRequestTooLarge(t *testing.T) {
-	r := start(t, func(c *Config) { c.MaxRequestBytes = 1000 })
+	r := start(t, func(c *serverSettings) { c.MaxRequestBytes = 1000 })
 	kv := pb.NewKVClient(r.dial(t, 0))
 	_, err := kv.Put(t.Context(), &pb.PutRequest{Value: make([]byte, 1000+requestOverhead)})
 	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), fmt.Sprintf("vs. %d)", 1000+requestOverhead)) {
@@ -365,9 +383,9 @@ func TestStopWithWatchers(t *testing.T) {
 
 func TestSplitHTTP(t *testing.T) {
 	sock := filepath.Join(t.TempDir(), "s")
-	r := start(t, func(c *Config) {
-		c.ListenClientURLs = []string{"http://127.0.0.1:0", "unix://" + sock}
-		c.ListenClientHTTPURLs = []string{"http://127.0.0.1:0"}
+	r := start(t, func(c *serverSettings) {
+		c.Client = []string{"http://127.0.0.1:0", "unix://" + sock}
+		c.HTTP = []string{"http://127.0.0.1:0"}
 	})
 	for i := range 2 {
 		if _, err := pb.NewKVClient(r.dial(t, i)).Put(t.Context(), &pb.PutRequest{}); err != nil {
@@ -390,9 +408,8 @@ func TestListenErrors(t *testing.T) {
 		{"unix://" + dir, "cannot listen on unix://" + dir + ": a file is there that is no socket"},
 		{"http://192.0.2.1:1", "cannot listen on http://192.0.2.1:1: "},
 	} {
-		cfg := DefaultConfig()
-		cfg.ListenClientURLs = []string{"http://127.0.0.1:0", c.url}
-		if s, err := Listen(t.Context(), cfg); err == nil || !strings.HasPrefix(err.Error(), c.want) {
+		cfg := []string{"http://127.0.0.1:0", c.url}
+		if s, err := Listen(t.Context(), Sockets{Client: cfg}); err == nil || !strings.HasPrefix(err.Error(), c.want) {
 			t.Errorf("got  %v\nwant %s", err, c.want)
 			if err == nil {
 				s.Close()
@@ -407,14 +424,13 @@ func TestStaleSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := DefaultConfig()
-	cfg.ListenClientURLs = []string{"unix://" + path}
-	if _, err := Listen(t.Context(), cfg); err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
+	cfg := []string{"unix://" + path}
+	if _, err := Listen(t.Context(), Sockets{Client: cfg}); err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
 		t.Error(err)
 	}
 	l.SetUnlinkOnClose(false)
 	l.Close()
-	s, err := Listen(t.Context(), cfg)
+	s, err := Listen(t.Context(), Sockets{Client: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -422,9 +438,8 @@ func TestStaleSocket(t *testing.T) {
 }
 
 func TestAdvertised(t *testing.T) {
-	cfg := DefaultConfig()
-	cfg.ListenClientURLs = []string{"http://0.0.0.0:0", "http://127.0.0.1:0"}
-	s, err := Listen(t.Context(), cfg)
+	cfg := []string{"http://0.0.0.0:0", "http://127.0.0.1:0"}
+	s, err := Listen(t.Context(), Sockets{Client: cfg})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -437,8 +452,7 @@ func TestAdvertised(t *testing.T) {
 
 func TestLogger(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "log")
-	c := DefaultConfig()
-	c.LogOutputs = []string{"stdout", "stderr", file}
+	c := LogOptions{Level: "info", Format: "json", Outputs: []string{"stdout", "stderr", file}}
 	var out, errs bytes.Buffer
 	log, closeLog, err := NewLogger(c, &out, &errs)
 	if err != nil {
@@ -463,7 +477,7 @@ func TestLogger(t *testing.T) {
 	if out.String() != errs.String() {
 		t.Errorf("stderr has %q", errs.String())
 	}
-	c.LogOutputs = []string{filepath.Join(file, "not-a-dir")}
+	c.Outputs = []string{filepath.Join(file, "not-a-dir")}
 	if _, _, err := NewLogger(c, &out, &errs); err == nil {
 		t.Error("opened a file below a file")
 	}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/shared"
+	"github.com/headwaterdb/headwater/libs/config"
 )
 
-func main() { os.Exit(compose.Main(compose.LeaseKeeper, shared.Parts())) }
+func main() { os.Exit(compose.Main(config.LeaseKeeper, shared.Parts())) }

@@ -5,6 +5,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/embedded"
+	"github.com/headwaterdb/headwater/libs/config"
 )
 
-func main() { os.Exit(compose.Main(compose.Standalone, embedded.Parts())) }
+func main() { os.Exit(compose.Main(config.Standalone, embedded.Parts())) }

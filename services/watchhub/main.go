@@ -6,10 +6,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/hubcache"
 	"github.com/headwaterdb/headwater/libs/compose/shared"
+	"github.com/headwaterdb/headwater/libs/config"
 )
 
 func main() {
 	parts := shared.Parts()
 	parts.OpenHistory = hubcache.Open
-	os.Exit(compose.Main(compose.WatchHub, parts))
+	os.Exit(compose.Main(config.WatchHub, parts))
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus/nats"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -24,12 +25,12 @@ const (
 )
 
 // role is a kind of pod.
-type role = compose.Kind
+type role = config.Kind
 
 const (
-	kv     = compose.KV
-	hub    = compose.WatchHub
-	keeper = compose.LeaseKeeper
+	kv     = config.KV
+	hub    = config.WatchHub
+	keeper = config.LeaseKeeper
 )
 
 // member is one pod's place in the stack: its address and what is behind it now.
@@ -95,8 +96,8 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 	return in, nil
 }
 
-func (s *stack) config(m *member) compose.Config {
-	c := compose.DefaultConfig()
+func (s *stack) config(m *member) config.Config {
+	c := config.Default(m.role)
 	c.Name = m.name
 	// A killed pod's directory may be in use until its corpse is closed.
 	c.DataDir = filepath.Join(m.dir, strconv.Itoa(m.generation))

@@ -14,34 +14,28 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
-	"github.com/headwaterdb/headwater/libs/compose"
-	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
 // kinds of pods.
-var kinds = []compose.Kind{compose.KV, compose.WatchHub, compose.LeaseKeeper}
+var kinds = []config.Kind{config.KV, config.WatchHub, config.LeaseKeeper}
 
 // parse reads a command line as the program itself does.
-func parse(t *testing.T, c command) (compose.Kind, compose.Config) {
+func parse(t *testing.T, c command) (config.Kind, config.Config) {
 	t.Helper()
-	kind := compose.Kind(strings.TrimPrefix(c.args[0], "headwater-"))
+	kind := config.Kind(strings.TrimPrefix(c.args[0], "headwater-"))
 	if !slices.Contains(kinds, kind) {
 		t.Fatalf("%s: no program %s", c.where, c.args[0])
 	}
-	conf := compose.DefaultConfig()
-	p, err := compose.Program(kind, &conf).Parse(c.args[1:], c.env)
+	p, err := kind.Parse(c.args[1:], c.env)
 	if err != nil {
 		t.Fatalf("%s: %v", c.where, err)
 	}
 	if p.Help || p.Version || len(p.Ignored) > 0 || len(p.Warnings) > 0 {
 		t.Errorf("%s: flags without effect %v, warnings %v", c.where, p.Ignored, p.Warnings)
 	}
-	conf.Config = p.Config
-	if err := conf.Validate(kind); err != nil {
-		t.Errorf("%s: %v", c.where, err)
-	}
-	return kind, conf
+	return kind, p.Config
 }
 
 // port of an address or URL.
@@ -85,7 +79,7 @@ func TestFlags(t *testing.T) {
 		if conf.PodAddress == "" || port(t, conf.PodAddress) != clientPort {
 			t.Errorf("%s: pods of the same kind look for it at %q", c.where, conf.PodAddress)
 		}
-		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == compose.WatchHub && conf.DataDir == "" {
+		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == config.WatchHub && conf.DataDir == "" {
 			t.Errorf("%s lacks NATS, a cluster file or a directory: %+v", c.where, conf)
 		}
 		if first, seen := addresses[string(kind)]; seen && strings.HasPrefix(c.where, "docker-compose") && first == conf.PodAddress {
@@ -127,7 +121,7 @@ func TestDockerfile(t *testing.T) {
 	for _, a := range args {
 		flags = append(flags, a[1])
 	}
-	p, err := server.Parse(flags, nil)
+	p, err := config.Standalone.Parse(flags, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

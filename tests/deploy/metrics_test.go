@@ -16,6 +16,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
@@ -45,7 +46,7 @@ func families(t *testing.T) map[string]string {
 	var wg sync.WaitGroup
 	for _, kind := range kinds {
 		wg.Go(func() {
-			conf := compose.DefaultConfig()
+			conf := config.Default(kind)
 			conf.ListenClientURLs = []string{"http://127.0.0.1:0"}
 			conf.KVEndpoints, conf.WatchHubEndpoints, conf.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}, []string{nobody}
 			conf.NATSURL = "nats://" + nobody

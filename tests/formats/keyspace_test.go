@@ -6,6 +6,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
@@ -31,12 +32,12 @@ func TestKeyspace(t *testing.T) {
 				}
 			})
 			d := pods.New(t, compose.Parts{Engine: e, Bus: b}, 1)
-			d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.ActivateFeatures = features }
+			d.Configure = func(_ config.Kind, _ int, c *config.Config) { c.ActivateFeatures = features }
 			if err := d.StartAll(limited(t)); err != nil {
 				t.Fatal(err)
 			}
 			g := readGolden(t, keyspaceFixture)
-			g.check(t, client(t, d.Addr(compose.KV, 0)))
+			g.check(t, client(t, d.Addr(config.KV, 0)))
 			checkKeyspace(t, e, features != 0)
 		})
 	}
@@ -45,7 +46,7 @@ func TestKeyspace(t *testing.T) {
 // checkKeyspace looks at the rows: nothing of format 1 is left where features were activated.
 func checkKeyspace(t *testing.T, e engine.Store, activated bool) {
 	t.Helper()
-	k, err := keyspace.Open(t.Context(), e, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
+	k, err := keyspace.Open(t.Context(), e, []byte(config.DefaultRoot), config.DefaultKeyspace)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
@@ -140,7 +140,7 @@ func (r *roll) replace(s *hw.Server, program string) *hw.Server {
 // prefix is where the keyspace is.
 func (r *roll) prefix() []byte {
 	r.t.Helper()
-	k, err := keyspace.Open(r.t.Context(), r.engine, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
+	k, err := keyspace.Open(r.t.Context(), r.engine, []byte(config.DefaultRoot), config.DefaultKeyspace)
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
@@ -45,12 +46,12 @@ func deploy(t *testing.T, per int) *deployment {
 		}
 	})
 	d := &deployment{pods.New(t, compose.Parts{Engine: engine, Bus: b, Log: log}, per), t}
-	d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.WatchProgressNotifyInterval = 100 * time.Millisecond }
+	d.Configure = func(_ config.Kind, _ int, c *config.Config) { c.WatchProgressNotifyInterval = 100 * time.Millisecond }
 	return d
 }
 
 // start starts the i-th pod of a kind; it is closed with the test, if not before.
-func (d *deployment) start(k compose.Kind, i int) compose.Node {
+func (d *deployment) start(k config.Kind, i int) compose.Node {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	defer cancel()
@@ -90,7 +91,7 @@ func (d *deployment) client(endpoints ...string) *clientv3.Client {
 }
 
 // get asks a pod's metrics address.
-func (d *deployment) get(k compose.Kind, i int, path string) (code int, body string) {
+func (d *deployment) get(k config.Kind, i int, path string) (code int, body string) {
 	d.t.Helper()
 	transport := &http.Transport{DialContext: dialUnix(d.MetricsEndpoint(k, i)[len("unix://"):]), DisableKeepAlives: true}
 	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://localhost" + path)

@@ -21,7 +21,7 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -36,11 +36,11 @@ func dialUnix(path string) func(context.Context, string, string) (net.Conn, erro
 func TestWholeAPI(t *testing.T) {
 	d := deploy(t, 1)
 	d.startAll()
-	r, err := d.client(d.Endpoint(compose.KV, 0)).Get(d.context(), "k")
+	r, err := d.client(d.Endpoint(config.KV, 0)).Get(d.context(), "k")
 	if err != nil {
 		t.Fatal(err)
 	}
-	each := func(check func(d *deployment, c *clientv3.Client, k compose.Kind)) {
+	each := func(check func(d *deployment, c *clientv3.Client, k config.Kind)) {
 		t.Run("each", func(t *testing.T) {
 			for _, k := range pods.Kinds {
 				t.Run(string(k), func(t *testing.T) {
@@ -51,7 +51,7 @@ func TestWholeAPI(t *testing.T) {
 			}
 		})
 	}
-	each(func(d *deployment, c *clientv3.Client, k compose.Kind) {
+	each(func(d *deployment, c *clientv3.Client, k config.Kind) {
 		prefix := string(k) + "/"
 		first, h := d.checkKV(c, prefix)
 		if h.ClusterId != r.Header.ClusterId || h.MemberId != r.Header.MemberId || h.RaftTerm == 0 {
@@ -61,7 +61,7 @@ func TestWholeAPI(t *testing.T) {
 		d.checkLease(c, prefix, r.Header)
 		d.checkConcurrency(c, prefix)
 	})
-	each(func(d *deployment, c *clientv3.Client, k compose.Kind) {
+	each(func(d *deployment, c *clientv3.Client, k config.Kind) {
 		d.checkMaintenance(c, d.Endpoint(k, 0), r.Header)
 	})
 	for _, k := range pods.Kinds {
@@ -249,7 +249,7 @@ func (d *deployment) checkConcurrency(c *clientv3.Client, prefix string) {
 func (d *deployment) checkMaintenance(c *clientv3.Client, endpoint string, header *pb.ResponseHeader) {
 	t, ctx := d.t, d.context()
 	members, err := c.MemberList(ctx)
-	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId || members.Members[0].ClientURLs[0] != d.Endpoint(compose.KV, 0) {
+	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId || members.Members[0].ClientURLs[0] != d.Endpoint(config.KV, 0) {
 		t.Error(members, err)
 	}
 	st, err := c.Status(ctx, endpoint)
@@ -315,7 +315,7 @@ func TestDrain(t *testing.T) {
 	d := deploy(t, 2)
 	d.startAll()
 	ctx := d.context()
-	c := d.client(append(append(d.Endpoints(compose.KV), d.Endpoints(compose.WatchHub)...), d.Endpoints(compose.LeaseKeeper)...)...)
+	c := d.client(append(append(d.Endpoints(config.KV), d.Endpoints(config.WatchHub)...), d.Endpoints(config.LeaseKeeper)...)...)
 	session, err := concurrency.NewSession(c, concurrency.WithTTL(30))
 	if err != nil {
 		t.Fatal(err)
@@ -382,9 +382,9 @@ func TestDrain(t *testing.T) {
 // TestTwoOfAKind: kv pods share the work of compaction and what they know of alarms.
 func TestTwoOfAKind(t *testing.T) {
 	d := deploy(t, 2)
-	d.start(compose.KV, 0)
-	d.start(compose.KV, 1)
-	a, b := d.client(d.Endpoint(compose.KV, 0)), d.client(d.Endpoint(compose.KV, 1))
+	d.start(config.KV, 0)
+	d.start(config.KV, 1)
+	a, b := d.client(d.Endpoint(config.KV, 0)), d.client(d.Endpoint(config.KV, 1))
 	ctx := d.context()
 	var rev int64
 	for i := range 100 {
@@ -399,7 +399,7 @@ func TestTwoOfAKind(t *testing.T) {
 	}
 	removed := 0
 	for i := range d.Per {
-		if _, metrics := d.get(compose.KV, i, "/metrics"); !strings.Contains(metrics, "headwater_compacted_entries_total 0") {
+		if _, metrics := d.get(config.KV, i, "/metrics"); !strings.Contains(metrics, "headwater_compacted_entries_total 0") {
 			removed++
 		}
 	}
@@ -407,7 +407,7 @@ func TestTwoOfAKind(t *testing.T) {
 		t.Errorf("%d pods have removed compacted entries", removed)
 	}
 	member := uint64(0)
-	if st, err := a.Status(ctx, d.Endpoint(compose.KV, 0)); err != nil {
+	if st, err := a.Status(ctx, d.Endpoint(config.KV, 0)); err != nil {
 		t.Fatal(err)
 	} else {
 		member = st.Header.MemberId
@@ -426,17 +426,17 @@ func TestTwoOfAKind(t *testing.T) {
 // TestAlone: what nobody is there for fails soon and in a way that clients understand; the rest works.
 func TestAlone(t *testing.T) {
 	d := deploy(t, 1)
-	d.start(compose.KV, 0)
-	c := d.client(d.Endpoint(compose.KV, 0))
+	d.start(config.KV, 0)
+	c := d.client(d.Endpoint(config.KV, 0))
 	ctx := d.context()
 	if _, err := c.Put(ctx, "k", "v"); err != nil {
 		t.Fatal(err)
 	}
-	if code, body := d.get(compose.KV, 0, "/readyz"); code != 200 {
+	if code, body := d.get(config.KV, 0, "/readyz"); code != 200 {
 		t.Error("a kv pod is not ready without the others:", body)
 	}
 	// clientv3 would try again.
-	conn, err := grpc.NewClient(d.Endpoint(compose.KV, 0), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(d.Endpoint(config.KV, 0), grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -455,7 +455,7 @@ func TestAlone(t *testing.T) {
 	// A watch of clientv3 goes on trying, and gets what it has missed when a hub comes.
 	watching := make(chan clientv3.WatchChan)
 	go func() { watching <- c.Watch(ctx, "k", clientv3.WithRev(1)) }()
-	d.start(compose.WatchHub, 0)
+	d.start(config.WatchHub, 0)
 	if r := <-<-watching; r.Err() != nil || len(r.Events) != 1 {
 		t.Error(r)
 	}
@@ -465,13 +465,13 @@ func TestAlone(t *testing.T) {
 func TestWrongConfig(t *testing.T) {
 	d := deploy(t, 1)
 	for _, k := range pods.Kinds {
-		for want, change := range map[string]func(*compose.Config){
-			"-endpoints must not be empty": func(c *compose.Config) { c.KVEndpoints, c.WatchHubEndpoints = nil, nil },
-			"is not host:port": func(c *compose.Config) {
+		for want, change := range map[string]func(*config.Config){
+			"-endpoints must not be empty": func(c *config.Config) { c.KVEndpoints, c.WatchHubEndpoints = nil, nil },
+			"is not host:port": func(c *config.Config) {
 				c.LeaseKeeperEndpoints, c.WatchHubEndpoints = []string{"leasekeeper"}, []string{"x"}
 			},
-			"keyspace":            func(c *compose.Config) { c.Keyspace = "Not A Name" },
-			"--listen-client-url": func(c *compose.Config) { c.ListenClientURLs = []string{"https://127.0.0.1:0"} },
+			"keyspace":            func(c *config.Config) { c.Keyspace = "Not A Name" },
+			"--listen-client-url": func(c *config.Config) { c.ListenClientURLs = []string{"https://127.0.0.1:0"} },
 		} {
 			c := d.Config(k, 0)
 			change(&c)

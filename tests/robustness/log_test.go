@@ -7,7 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/keyspace"
@@ -39,7 +39,7 @@ func headwaterPersisted(_ *zap.Logger, dataDir string, h load.History) ([]revlog
 func podsPersisted(t *testing.T, p pods.Process) func(*zap.Logger, string, load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
 	return func(_ *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
 		e := p.Engine(t, dataDir)
-		ks, err := keyspace.Lookup(t.Context(), e, []byte(p.Root(dataDir)), compose.DefaultKeyspace)
+		ks, err := keyspace.Lookup(t.Context(), e, []byte(p.Root(dataDir)), config.DefaultKeyspace)
 		if err != nil {
 			return nil, nil, err
 		}

@@ -11,7 +11,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/status"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -53,8 +53,8 @@ func (s *podsServer) obeys(ctx context.Context, refused bool) error {
 }
 
 // growth tells whether all that a pod may refuse is refused, or nothing is.
-func growth(ctx context.Context, conn *grpc.ClientConn, k compose.Kind, refused bool) (bool, error) {
-	if k != compose.LeaseKeeper {
+func growth(ctx context.Context, conn *grpc.ClientConn, k config.Kind, refused bool) (bool, error) {
+	if k != config.LeaseKeeper {
 		_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte("a"), Lease: noLease})
 		return (status.Convert(err).Message() == noSpace) == refused, nil
 	}

@@ -16,7 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 )
 
 // TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with the router's.
@@ -26,15 +26,11 @@ func TestPods(t *testing.T) {
 	listening := map[string]string{} // name of the pod by address
 	for _, kind := range PodKinds {
 		for _, p := range s.Processes(kind) {
-			k, conf := compose.Kind(kind), compose.DefaultConfig()
-			parsed, err := compose.Program(k, &conf).Parse(p.args, nil)
+			parsed, err := config.Kind(kind).Parse(p.args, nil)
 			if err != nil || len(parsed.Ignored) > 0 || len(parsed.Warnings) > 0 {
 				t.Fatalf("%s: %v %v %v", p.Name, err, parsed.Ignored, parsed.Warnings)
 			}
-			conf.Config = parsed.Config
-			if err := conf.Validate(k); err != nil {
-				t.Fatalf("%s: %v", p.Name, err)
-			}
+			conf := parsed.Config
 			for _, u := range append(slices.Clone(conf.ListenClientURLs), conf.ListenMetricsURLs...) {
 				if other, taken := listening[u]; taken {
 					t.Errorf("%s and %s both listen on %s", p.Name, other, u)

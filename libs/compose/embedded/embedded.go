@@ -25,6 +25,7 @@ import (
 	"path/filepath"
 
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -44,7 +45,7 @@ type store struct {
 	lock io.Closer // on the data directory
 }
 
-func open(c compose.Config, o compose.EngineOptions) (_ engine.Store, err error) {
+func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) {
 	if err := checkDir(c.Dir()); err != nil {
 		return nil, err
 	}

@@ -4,11 +4,12 @@ package shared
 
 import (
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/foundationdb"
 )
 
-func openEngine(c compose.Config, o compose.EngineOptions) (engine.Store, error) {
+func openEngine(c config.Config, o compose.EngineOptions) (engine.Store, error) {
 	t := c.FDBTLS
 	return foundationdb.Open(foundationdb.Options{
 		ClusterFile: c.FDBClusterFile, Logger: o.Log, OnFailure: o.OnFailure,

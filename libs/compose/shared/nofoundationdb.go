@@ -6,12 +6,13 @@ import (
 	"errors"
 
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // errNoFoundationDB tells how to get a binary that has what this one has not.
 var errNoFoundationDB = errors.New("this binary was built without FoundationDB's client; take the container image, or build with: CGO_ENABLED=1 go build -tags foundationdb (FoundationDB's client package 7.3 must be installed)")
 
-func openEngine(compose.Config, compose.EngineOptions) (engine.Store, error) {
+func openEngine(config.Config, compose.EngineOptions) (engine.Store, error) {
 	return nil, errNoFoundationDB
 }

@@ -22,13 +22,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/bus/nats"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // Parts opens the store that --store names, and NATS. Errors name the flag.
 func Parts() compose.Parts { return compose.Parts{OpenEngine: open, OpenBus: openBus} }
 
-func open(c compose.Config, o compose.EngineOptions) (engine.Store, error) {
+func open(c config.Config, o compose.EngineOptions) (engine.Store, error) {
 	if err := c.FDBTLS.Check(); err != nil {
 		return nil, err
 	}
@@ -39,6 +40,6 @@ func open(c compose.Config, o compose.EngineOptions) (engine.Store, error) {
 	return s, nil
 }
 
-func openBus(c compose.Config, name string, log *slog.Logger) (bus.Bus, error) {
+func openBus(c config.Config, name string, log *slog.Logger) (bus.Bus, error) {
 	return nats.Connect(c.NATSURL, nats.Options{Name: name, Logger: log})
 }

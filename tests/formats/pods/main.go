@@ -100,15 +100,14 @@ func (l layout) sockets(k kind) []string {
 }
 
 // config is that of this process's pod of a kind. Clients are served by the kv pod at the address of the flags.
-func (l layout) config(k kind, args []string) (config, error) {
-	c := defaultConfig()
-	c.KVEndpoints, c.WatchHubEndpoints = l.sockets(kv), l.sockets(watchHub)
-	c.LeaseKeeperEndpoints = l.sockets(leaseKeeper)
-	parsed, err := program(k, &c).Parse(args, nil)
+func (l layout) config(k kind, args []string) (settings, error) {
+	for _, other := range kinds {
+		args = append(slices.Clone(args), "--"+string(other)+"-endpoints="+strings.Join(l.sockets(other), ","))
+	}
+	c, err := parse(k, args)
 	if err != nil {
 		return c, err
 	}
-	c.Config = parsed.Config
 	c.Name, c.PodAddress = l.name+"-"+string(k), l.socket(k, l.name)
 	if c.DataDir = ""; k == watchHub {
 		c.DataDir = filepath.Join(l.dir, c.Name+".data")

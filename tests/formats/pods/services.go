@@ -7,27 +7,28 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/hubcache"
 	"github.com/headwaterdb/headwater/libs/compose/shared"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/server"
 )
 
 type (
-	kind   = compose.Kind
-	config = compose.Config
-	node   = compose.Node
+	kind     = config.Kind
+	settings = config.Config
+	node     = compose.Node
 )
 
 const (
-	kv          = compose.KV
-	watchHub    = compose.WatchHub
-	leaseKeeper = compose.LeaseKeeper
+	kv          = config.KV
+	watchHub    = config.WatchHub
+	leaseKeeper = config.LeaseKeeper
 )
 
-func defaultConfig() config { return compose.DefaultConfig() }
+func parse(k kind, args []string) (settings, error) {
+	p, err := k.Parse(args, nil)
+	return p.Config, err
+}
 
-func program(k kind, c *config) server.Program { return compose.Program(k, c) }
-
-func start(ctx context.Context, k kind, c config, e engine.Store, log *slog.Logger) (node, error) {
+func start(ctx context.Context, k kind, c settings, e engine.Store, log *slog.Logger) (node, error) {
 	p := shared.Parts()
 	p.Engine, p.OpenHistory, p.Log = e, hubcache.Open, log
 	s, err := compose.Start(ctx, k, c, p)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 )
 
 // Deployment is pods of all kinds that serve one keyspace.
@@ -19,7 +20,7 @@ type Deployment struct {
 	// Per is how many pods of each kind there are.
 	Per int
 	// Configure, if not nil, changes what Config has made.
-	Configure func(k compose.Kind, i int, c *compose.Config)
+	Configure func(k config.Kind, i int, c *config.Config)
 
 	dir   string
 	nodes map[place]compose.Node // those that were started last
@@ -27,7 +28,7 @@ type Deployment struct {
 
 // place is the i-th pod of a kind.
 type place struct {
-	kind compose.Kind
+	kind config.Kind
 	i    int
 }
 
@@ -49,7 +50,7 @@ func New(tb testing.TB, parts compose.Parts, per int) *Deployment {
 }
 
 // Start starts the i-th pod of a kind, whose predecessor must have been closed. ctx bounds the start.
-func (d *Deployment) Start(ctx context.Context, k compose.Kind, i int) (compose.Node, error) {
+func (d *Deployment) Start(ctx context.Context, k config.Kind, i int) (compose.Node, error) {
 	n, err := Start(ctx, k, d.Config(k, i), d.Parts)
 	if err != nil {
 		return nil, fmt.Errorf("%s pod %d: %w", k, i, err)
@@ -71,7 +72,7 @@ func (d *Deployment) StartAll(ctx context.Context) error {
 }
 
 // Node is the i-th pod of a kind that was started last, or nil.
-func (d *Deployment) Node(k compose.Kind, i int) compose.Node { return d.nodes[place{k, i}] }
+func (d *Deployment) Node(k config.Kind, i int) compose.Node { return d.nodes[place{k, i}] }
 
 // Close closes all pods at once, without draining them. All may be started again.
 func (d *Deployment) Close() error {
@@ -84,14 +85,14 @@ func (d *Deployment) Close() error {
 }
 
 // Config is that of the i-th pod of a kind.
-func (d *Deployment) Config(k compose.Kind, i int) compose.Config {
-	c := compose.DefaultConfig()
+func (d *Deployment) Config(k config.Kind, i int) config.Config {
+	c := config.Default(k)
 	c.Name = name(k, i)
 	c.ListenClientURLs = []string{d.Endpoint(k, i), "http://127.0.0.1:0"}
 	c.ListenMetricsURLs = []string{d.MetricsEndpoint(k, i)}
 	c.AdvertiseClientURLs = nil
-	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = d.Endpoints(compose.KV), d.Endpoints(compose.WatchHub), d.Endpoints(compose.LeaseKeeper)
-	if k == compose.WatchHub {
+	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = d.Endpoints(config.KV), d.Endpoints(config.WatchHub), d.Endpoints(config.LeaseKeeper)
+	if k == config.WatchHub {
 		c.DataDir = filepath.Join(d.dir, c.Name+".data")
 	}
 	if d.Configure != nil {
@@ -100,20 +101,20 @@ func (d *Deployment) Config(k compose.Kind, i int) compose.Config {
 	return c
 }
 
-func name(k compose.Kind, i int) string { return fmt.Sprint(k, "-", i) }
+func name(k config.Kind, i int) string { return fmt.Sprint(k, "-", i) }
 
 // Endpoint is the unix:// address of the i-th pod of a kind, whether it runs or not.
-func (d *Deployment) Endpoint(k compose.Kind, i int) string {
+func (d *Deployment) Endpoint(k config.Kind, i int) string {
 	return "unix://" + filepath.Join(d.dir, name(k, i))
 }
 
 // MetricsEndpoint is the unix:// address where the i-th pod of a kind answers probes and shows metrics.
-func (d *Deployment) MetricsEndpoint(k compose.Kind, i int) string {
+func (d *Deployment) MetricsEndpoint(k config.Kind, i int) string {
 	return d.Endpoint(k, i) + ".metrics"
 }
 
 // Endpoints are the unix:// addresses of a kind's pods.
-func (d *Deployment) Endpoints(k compose.Kind) (all []string) {
+func (d *Deployment) Endpoints(k config.Kind) (all []string) {
 	for i := range d.Per {
 		all = append(all, d.Endpoint(k, i))
 	}
@@ -121,7 +122,7 @@ func (d *Deployment) Endpoints(k compose.Kind) (all []string) {
 }
 
 // Addr is the host:port at which the i-th pod of a kind, which must run, serves gRPC and HTTP. It changes with each start.
-func (d *Deployment) Addr(k compose.Kind, i int) string {
+func (d *Deployment) Addr(k config.Kind, i int) string {
 	type advertiser interface{ AdvertisedURLs() []string }
 	for _, s := range d.Node(k, i).(advertiser).AdvertisedURLs() {
 		if u, err := url.Parse(s); err == nil && u.Scheme == "http" {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
@@ -109,14 +110,14 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 	b := bus.NewLocal()
 	defer func() { err = errors.Join(err, b.Close()) }()
 	deps := compose.Parts{Bus: b}
-	configs := make(map[compose.Kind]compose.Config)
+	configs := make(map[config.Kind]config.Config)
 	for _, k := range Kinds {
 		if configs[k], err = childConfig(k, sockets, args); err != nil {
 			return err
 		}
 	}
 	if engineName == testengine.Pebble { // else each pod opens a store, as those of a deployment do
-		if deps.Engine, err = openPebble(filepath.Dir(configs[compose.WatchHub].DataDir)); err != nil {
+		if deps.Engine, err = openPebble(filepath.Dir(configs[config.WatchHub].DataDir)); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, deps.Engine.Close()) }()
@@ -144,24 +145,27 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 }
 
 // childConfig is that of the child's pod of a kind: the kv pod has the address of the flags, the others have sockets beside it.
-func childConfig(k compose.Kind, sockets string, args []string) (compose.Config, error) {
-	c := compose.DefaultConfig()
-	parsed, err := compose.Program(k, &c).Parse(args, nil)
-	if err != nil {
-		return c, err
+func childConfig(k config.Kind, sockets string, args []string) (config.Config, error) {
+	// Endpoints are needed to be parsed; those that are known below replace them.
+	for _, other := range Kinds {
+		args = append(slices.Clone(args), "--"+string(other)+"-endpoints=unix://"+sockets)
 	}
-	c.Config = parsed.Config
+	parsed, err := k.Parse(args, nil)
+	if err != nil {
+		return config.Config{}, err
+	}
+	c := parsed.Config
 	u, err := url.Parse(c.ListenClientURLs[0])
 	if err != nil {
 		return c, err
 	}
-	socket := func(k compose.Kind) string { return "unix://" + filepath.Join(sockets, u.Port()+"-"+string(k)) }
+	socket := func(k config.Kind) string { return "unix://" + filepath.Join(sockets, u.Port()+"-"+string(k)) }
 	c.KVEndpoints = []string{u.Host}
-	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{socket(compose.WatchHub)}, []string{socket(compose.LeaseKeeper)}
-	if k != compose.KV {
+	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{socket(config.WatchHub)}, []string{socket(config.LeaseKeeper)}
+	if k != config.KV {
 		c.ListenClientURLs, c.ListenMetricsURLs, c.PodAddress = []string{socket(k)}, nil, socket(k)
 	}
-	if k == compose.WatchHub {
+	if k == config.WatchHub {
 		c.DataDir = filepath.Join(c.DataDir, string(k))
 	}
 	return c, nil

@@ -6,16 +6,15 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/pod"
-	"github.com/headwaterdb/headwater/libs/server"
 	kvnode "github.com/headwaterdb/headwater/services/kv/node"
 	leasekeeper "github.com/headwaterdb/headwater/services/leasekeeper/node"
 	watchhub "github.com/headwaterdb/headwater/services/watchhub/node"
 )
 
 type (
-	kind   = pod.Kind
-	config = pod.Config
-	node   = pod.Node
+	kind     = pod.Kind
+	settings = pod.Config
+	node     = pod.Node
 )
 
 const (
@@ -24,11 +23,14 @@ const (
 	leaseKeeper = pod.LeaseKeeper
 )
 
-func defaultConfig() config { return pod.DefaultConfig() }
+func parse(k kind, args []string) (settings, error) {
+	c := pod.DefaultConfig()
+	p, err := pod.Program(k, &c).Parse(args, nil)
+	c.Config = p.Config
+	return c, err
+}
 
-func program(k kind, c *config) server.Program { return pod.Program(k, c) }
-
-func start(ctx context.Context, k kind, c config, e engine.Store, log *slog.Logger) (node, error) {
+func start(ctx context.Context, k kind, c settings, e engine.Store, log *slog.Logger) (node, error) {
 	d := pod.Deps{Engine: e, Log: log}
 	switch k {
 	case kv:

@@ -1,4 +1,4 @@
-package server
+package config
 
 import (
 	"errors"
@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write testdata")
 
 func TestParse(t *testing.T) {
 	with := func(change func(*Config)) Parsed {
-		c := DefaultConfig()
+		c := Default(Standalone)
 		change(&c)
 		return Parsed{Config: c}
 	}
@@ -45,7 +45,7 @@ func TestParse(t *testing.T) {
 		},
 		{
 			name: "ignored", args: "--pre-vote --initial-cluster a=b --snapshot-count=5 --initial-cluster x=y",
-			want: Parsed{Config: DefaultConfig(), Ignored: []string{"--initial-cluster", "--pre-vote", "--snapshot-count"}},
+			want: Parsed{Config: Default(Standalone), Ignored: []string{"--initial-cluster", "--pre-vote", "--snapshot-count"}},
 		},
 		{
 			name: "names of etcd 3.5", args: "--experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s",
@@ -76,15 +76,15 @@ func TestParse(t *testing.T) {
 		{
 			name: "unknown and ignored variables", env: []string{"ETCD_X=1", "HEADWATER_Y=", "ETCD_INITIAL_CLUSTER=a=b"},
 			want: Parsed{
-				Config: DefaultConfig(), Ignored: []string{"ETCD_INITIAL_CLUSTER"}, Env: []string{"ETCD_INITIAL_CLUSTER"},
+				Config: Default(Standalone), Ignored: []string{"ETCD_INITIAL_CLUSTER"}, Env: []string{"ETCD_INITIAL_CLUSTER"},
 				Warnings: []string{"unrecognized environment variables: ETCD_X HEADWATER_Y"},
 			},
 		},
-		{name: "version", args: "--name x --version", want: Parsed{Config: DefaultConfig(), Version: true}},
-		{name: "help", args: "-h", want: Parsed{Config: DefaultConfig(), Help: true}},
+		{name: "version", args: "--name x --version", want: Parsed{Config: Default(Standalone), Version: true}},
+		{name: "help", args: "-h", want: Parsed{Config: Default(Standalone), Help: true}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			got, err := Parse(strings.Fields(c.args), c.env)
+			got, err := Standalone.Parse(strings.Fields(c.args), c.env)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -131,7 +131,7 @@ func TestParseErrors(t *testing.T) {
 		{args: "--config-file etcd.yml", want: "--config-file=etcd.yml is not supported yet: give flags or environment variables instead"},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
-			_, err := Parse(strings.Fields(c.args), []string{c.env})
+			_, err := Standalone.Parse(strings.Fields(c.args), []string{c.env})
 			var usage UsageError
 			if !errors.As(err, &usage) || err.Error() != c.want {
 				t.Errorf("got  %v\nwant %s", err, c.want)
@@ -140,27 +140,44 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// TestFlagTable checks the table itself: every flag has what its kind needs, defaults are what DefaultConfig holds, and
-// no name occurs twice.
+// TestFlagTable checks the table itself: every flag has what its treatment needs, no name occurs twice, what a flag's default
+// says is what Default holds for each kind that takes it, and etcd's flags are known to all.
 func TestFlagTable(t *testing.T) {
-	if n := len(Standalone.flags().index); n != len(flagTable) {
-		t.Errorf("%d names for %d flags", n, len(flagTable))
+	for _, k := range append([]Kind{Standalone}, Pods...) {
+		flags := k.flags()
+		if n := len(flags.index); n != len(flags.defs) {
+			t.Errorf("%s: %d names for %d flags", k, n, len(flags.defs))
+		}
+		for i := range flags.defs {
+			checkDefault(t, k, &flags.defs[i])
+		}
 	}
 	for i := range flagTable {
 		f := &flagTable[i]
 		if (f.kind == works) != (f.set != nil) || (f.kind == works) != (f.help != "") || (f.kind == works) == (f.note != "") {
 			t.Errorf("--%s: fields do not fit its kind", f.name)
 		}
-		if f.kind != works || f.name == "data-dir" {
-			continue
+		if f.kind != works && (f.takes != 0 || f.podDef != nil) {
+			t.Errorf("--%s is ignored or refused, and not for all", f.name)
 		}
-		c := DefaultConfig()
-		if err := f.set(&c, f.def); err != nil {
-			t.Errorf("--%s: default %q: %v", f.name, f.def, err)
+		if !f.own() && f.takes != 0 && f.elsewhere == "" {
+			t.Errorf("etcd's --%s is not known to all", f.name)
 		}
-		if diff := cmp.Diff(DefaultConfig(), c); diff != "" {
-			t.Errorf("--%s: %q is not the default: %s", f.name, f.def, diff)
-		}
+	}
+}
+
+// checkDefault checks that a flag's default is that of Default.
+func checkDefault(t *testing.T, k Kind, f *flagDef) {
+	t.Helper()
+	if f.kind != works || f.name == "data-dir" && !k.IsPod() {
+		return
+	}
+	c := Default(k)
+	if err := f.set(&c, f.def); err != nil {
+		t.Errorf("%s --%s: default %q: %v", k, f.name, f.def, err)
+	}
+	if diff := cmp.Diff(Default(k), c); diff != "" {
+		t.Errorf("%s --%s: %q is not the default: %s", k, f.name, f.def, diff)
 	}
 }
 
@@ -177,20 +194,30 @@ func TestKnowsAllFlagsOfEtcd(t *testing.T) {
 	}
 }
 
-func TestFlagsMarkdown(t *testing.T) {
-	path := filepath.Join("testdata", "flags.md")
-	got := flagsMarkdown()
-	if *update {
-		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(path)
+// docBegin and docEnd are around what TestDocument compares.
+const docBegin, docEnd = "<!-- flags: begin; written by go test ./libs/config -run TestDocument -update -->\n", "<!-- flags: end -->\n"
+
+// TestDocument: docs/compatibility.md has the table as it is.
+func TestDocument(t *testing.T) {
+	path := filepath.Join("..", "..", "docs", "compatibility.md")
+	doc, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("testdata/flags.md (run with -update): %s", diff)
+	before, rest, ok := strings.Cut(string(doc), docBegin)
+	has, after, ok2 := strings.Cut(rest, docEnd)
+	if !ok || !ok2 {
+		t.Fatalf("%s does not have the lines %q and %q", path, docBegin, docEnd)
+	}
+	want := flagsMarkdown()
+	if *update {
+		if err := os.WriteFile(path, []byte(before+docBegin+want+docEnd+after), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, has); diff != "" {
+		t.Errorf("%s is not the table (run with -update): %s", path, diff)
 	}
 }
 
@@ -203,12 +230,14 @@ func flagsMarkdown() string {
 		return "`" + v + "`"
 	}
 	var b strings.Builder
-	b.WriteString("### Flags that work\n\n| flag | default | meaning |\n|---|---|---|\n")
-	for _, f := range flagTable {
-		if f.kind == works {
-			fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.name, code(f.def), f.help)
+	b.WriteString("### Flags that work\n\n| flag | whose | processes | default | meaning |\n|---|---|---|---|---|\n")
+	for i := range flagTable {
+		if f := &flagTable[i]; f.kind == works {
+			fmt.Fprintf(&b, "| `--%s` | %s | %s | %s | %s |\n", f.name, whose(f), takers(f), defaults(f, code), f.help)
 		}
 	}
+	b.WriteString("\n### Flags that work in some processes, and are accepted without effect in the others\n\n| why | flags |\n|---|---|\n")
+	writeByReason(&b, func(f *flagDef) string { return f.elsewhere })
 	b.WriteString("\n### Flags that are refused\n\n| flag | values that pass | why |\n|---|---|---|\n")
 	for _, f := range flagTable {
 		if f.kind == refused {
@@ -223,26 +252,60 @@ func flagsMarkdown() string {
 		}
 	}
 	b.WriteString("\n### Flags that are accepted without effect (one warning names those given)\n\n| why | flags |\n|---|---|\n")
-	var reasons []string
-	byReason := make(map[string][]string)
-	for _, f := range flagTable {
-		if f.kind == ignored {
-			if byReason[f.note] == nil {
-				reasons = append(reasons, f.note)
-			}
-			byReason[f.note] = append(byReason[f.note], "`--"+f.name+"`")
+	writeByReason(&b, func(f *flagDef) string {
+		if f.kind != ignored {
+			return ""
 		}
-	}
-	for _, r := range reasons {
-		fmt.Fprintf(&b, "| %s | %s |\n", r, strings.Join(byReason[r], " "))
-	}
+		return f.note
+	})
 	return b.String()
 }
 
-func TestUsage(t *testing.T) {
-	u := Usage()
+// writeByReason writes a row for each reason, with the flags that have it.
+func writeByReason(b *strings.Builder, reason func(*flagDef) string) {
+	var reasons []string
+	flags := make(map[string][]string)
 	for i := range flagTable {
-		if !strings.Contains(u, "--"+flagTable[i].name) {
+		f := &flagTable[i]
+		r := reason(f)
+		if r == "" {
+			continue
+		}
+		if flags[r] == nil {
+			reasons = append(reasons, r)
+		}
+		flags[r] = append(flags[r], "`--"+f.name+"`")
+	}
+	for _, r := range reasons {
+		fmt.Fprintf(b, "| %s | %s |\n", r, strings.Join(flags[r], " "))
+	}
+}
+
+func whose(f *flagDef) string {
+	if f.own() {
+		return "ours"
+	}
+	return "etcd"
+}
+
+func takers(f *flagDef) kinds {
+	if f.takes == 0 {
+		return onAll
+	}
+	return f.takes
+}
+
+func defaults(f *flagDef, code func(string) string) string {
+	if f.podDef == nil {
+		return code(f.def)
+	}
+	return code(f.def) + ", pods: " + code(*f.podDef)
+}
+
+func TestUsage(t *testing.T) {
+	u := Standalone.Usage()
+	for i := range flagTable {
+		if flagTable[i].takes != onPods && !strings.Contains(u, "--"+flagTable[i].name) {
 			t.Errorf("--%s is not in the help", flagTable[i].name)
 		}
 	}
@@ -253,8 +316,8 @@ func FuzzParse(f *testing.F) {
 	f.Add("--listen-client-urls unix://", "HEADWATER_CORS=,")
 	f.Add("-", "=")
 	f.Fuzz(func(t *testing.T, args, env string) {
-		p, err := Parse(strings.Fields(args), strings.Fields(env))
-		if err == nil && !p.Help && !p.Version && p.Config.Validate() != nil {
+		p, err := Standalone.Parse(strings.Fields(args), strings.Fields(env))
+		if err == nil && !p.Help && !p.Version && p.Config.Validate(Standalone) != nil {
 			t.Error("accepted what is invalid")
 		}
 	})

@@ -1,4 +1,4 @@
-package server
+package config
 
 import (
 	"fmt"
@@ -8,10 +8,11 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compactor"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Config is what flags and environment say. DefaultConfig has etcd's defaults; comments name the flag where the field's
-// name does not.
+// Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name does
+// not.
 type Config struct {
 	Name    string
 	DataDir string // "": Name + DataDirSuffix
@@ -54,6 +55,8 @@ type Config struct {
 	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
+
+	Pod // of pods only
 }
 
 // DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of
@@ -72,9 +75,9 @@ func (c Config) Dir() string {
 	return c.DataDir
 }
 
-// DefaultConfig returns the configuration of a process without flags.
-func DefaultConfig() Config {
-	return Config{
+// Default returns the configuration of a process of kind k without flags: etcd's, where they are etcd's.
+func Default(k Kind) Config {
+	c := Config{
 		Name:                        "default",
 		ListenClientURLs:            []string{"http://localhost:2379"},
 		MaxRequestBytes:             3 << 19, // 1.5 MiB
@@ -90,10 +93,15 @@ func DefaultConfig() Config {
 		WarningUnaryRequestDuration: 300 * time.Millisecond,
 		LogLevel:                    "info",
 		LogFormat:                   "json",
-		LogOutputs:                  []string{outputDefault},
+		LogOutputs:                  []string{server.LogDefault},
 		HostWhitelist:               []string{"*"},
 		CORS:                        []string{"*"},
 	}
+	if k.IsPod() {
+		c.MaxConcurrentStreams = streamsOfPods
+		c.Pod = Pod{Store: StoreFoundationDB, FDBRoot: DefaultRoot, Keyspace: DefaultKeyspace, Lanes: DefaultLanes}
+	}
+	return c
 }
 
 // maxRequestBytesMax keeps a request, its log entry and its rows within what the layers below address.
@@ -102,8 +110,39 @@ const maxRequestBytesMax = 1 << 30
 // watchProgressMin is etcd's least interval between progress notifications.
 const watchProgressMin = 100 * time.Millisecond
 
-// Validate checks what a single flag cannot say. Its error names the flag.
-func (c Config) Validate() error {
+// Validate checks what a single flag cannot say, for a process of kind k. Its error names the flag.
+func (c Config) Validate(k Kind) error {
+	if err := c.validateSockets(); err != nil {
+		return err
+	}
+	if err := c.validateLimits(); err != nil {
+		return err
+	}
+	if _, err := compactor.Parse(c.AutoCompactionMode, c.AutoCompactionRetention); err != nil {
+		return fmt.Errorf("--%w", err)
+	}
+	if err := c.LogOptions().Validate(); err != nil {
+		return err
+	}
+	if !k.IsPod() {
+		return nil
+	}
+	return c.validatePod(k)
+}
+
+// Sockets are the sockets that c asks for.
+func (c Config) Sockets() server.Sockets {
+	return server.Sockets{
+		Client: c.ListenClientURLs, HTTP: c.ListenClientHTTPURLs, Metrics: c.ListenMetricsURLs, Advertise: c.AdvertiseClientURLs,
+	}
+}
+
+// LogOptions are the logs that c asks for.
+func (c Config) LogOptions() server.LogOptions {
+	return server.LogOptions{Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs}
+}
+
+func (c Config) validateSockets() error {
 	if c.Name == "" {
 		return fmt.Errorf("--name must not be empty")
 	}
@@ -116,7 +155,7 @@ func (c Config) Validate() error {
 		"listen-metrics-urls":     c.ListenMetricsURLs,
 	} {
 		for _, u := range urls {
-			if _, _, err := parseURL(u); err != nil {
+			if err := server.CheckListenURL(u); err != nil {
 				return fmt.Errorf("--%s: %w", flag, err)
 			}
 		}
@@ -126,6 +165,10 @@ func (c Config) Validate() error {
 			return fmt.Errorf("--advertise-client-urls: %q is not a URL", u)
 		}
 	}
+	return nil
+}
+
+func (c Config) validateLimits() error {
 	if c.MaxRequestBytes < 1 || c.MaxRequestBytes > maxRequestBytesMax {
 		return fmt.Errorf("--max-request-bytes must be 1 to %d", maxRequestBytesMax)
 	}
@@ -138,29 +181,11 @@ func (c Config) Validate() error {
 	if c.WatchProgressNotifyInterval < watchProgressMin {
 		return fmt.Errorf("--watch-progress-notify-interval must be at least %v", watchProgressMin)
 	}
-	if _, err := compactor.Parse(c.AutoCompactionMode, c.AutoCompactionRetention); err != nil {
-		return fmt.Errorf("--%w", err)
-	}
-	return c.validateLog()
-}
-
-func (c Config) validateLog() error {
-	if _, ok := logLevels[c.LogLevel]; !ok {
-		return fmt.Errorf("--log-level %q is not one of debug, info, warn, error, panic, fatal", c.LogLevel)
-	}
-	if c.LogFormat != "json" && c.LogFormat != "console" {
-		return fmt.Errorf("--log-format %q is not json or console", c.LogFormat)
-	}
-	for _, o := range c.LogOutputs {
-		if o == "" || o == outputDefault && len(c.LogOutputs) > 1 {
-			return fmt.Errorf("--log-outputs: %q cannot be one of several", o)
-		}
-	}
 	return nil
 }
 
-// SplitList splits a comma-separated flag; empty parts are dropped.
-func SplitList(v string) []string {
+// splitList splits a comma-separated flag; empty parts are dropped.
+func splitList(v string) []string {
 	var parts []string
 	for p := range strings.SplitSeq(v, ",") {
 		if p = strings.TrimSpace(p); p != "" {

@@ -1,4 +1,4 @@
-package compose
+package config
 
 import (
 	"net"
@@ -6,32 +6,25 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// parse is what Main does with a command line.
-func parse(k Kind, args, env string) (Config, server.Parsed, error) {
-	c := DefaultConfig()
-	p, err := Program(k, &c).Parse(strings.Fields(args), strings.Fields(env))
-	c.Config = p.Config
-	if err == nil {
-		err = c.Validate(k)
-	}
-	return c, p, err
+// parse parses a command line.
+func parse(k Kind, args, env string) (Config, Parsed, error) {
+	p, err := k.Parse(strings.Fields(args), strings.Fields(env))
+	return p.Config, p, err
 }
 
 const (
 	endpoints = "--kv-endpoints=kv:2379 --watchhub-endpoints=hub:2379,10.0.0.2:2379 --leasekeeper-endpoints=lease:2379 "
 )
 
-func TestFlags(t *testing.T) {
+func TestFlagsOfPods(t *testing.T) {
 	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-tls-certificate-file=c.pem --fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
 		"HEADWATER_FDB_ROOT=shadowed ETCD_AUTO_COMPACTION_RETENTION=5m")
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := DefaultConfig()
+	want := Default(KV)
 	want.Name, want.AutoCompactionRetention = "kv1", "5m"
 	want.FDBClusterFile, want.FDBRoot, want.Keyspace, want.NATSURL = "/etc/fdb.cluster", "hw", "prod", "nats://a:4222,nats://b:4222"
 	want.FDBTLS = FDBTLS{CertFile: "c.pem", KeyFile: "c.key", CAFile: "ca.pem", VerifyPeers: "Check.Valid=1,S.O=Example"}
@@ -53,7 +46,7 @@ func TestFlags(t *testing.T) {
 	}
 }
 
-func TestFlagErrors(t *testing.T) {
+func TestFlagErrorsOfPods(t *testing.T) {
 	for args, want := range map[string]string{
 		"--name=a":                                                         "--watchhub-endpoints must not be empty",
 		"--watchhub-endpoints=hub:1":                                       "--leasekeeper-endpoints must not be empty",
@@ -67,7 +60,8 @@ func TestFlagErrors(t *testing.T) {
 		endpoints + "--keyspace=":                                          "--keyspace",
 		endpoints + "--lanes=0":                                            "--lanes must be 1 to 64",
 		endpoints + "--lanes=four":                                         `invalid value "four" for --lanes`,
-		endpoints + "--shutdown-delay=-1s":                                 "--shutdown-delay must be 0 to",
+		endpoints + "--shutdown-delay=-1s":                                 `"-1s" for --shutdown-delay: negative`,
+		endpoints + "--shutdown-delay=11m":                                 "--shutdown-delay must be 0 to",
 		endpoints + "--shutdown-delay=soon":                                `invalid value "soon" for --shutdown-delay`,
 		endpoints + "--nats-url=nats":                                      `--nats-url: "nats" is not a URL`,
 		endpoints + "--pod-address=here":                                   "--pod-address",
@@ -83,10 +77,9 @@ func TestFlagErrors(t *testing.T) {
 	}
 }
 
-func TestUsage(t *testing.T) {
+func TestUsageOfPods(t *testing.T) {
 	for _, k := range []Kind{KV, WatchHub, LeaseKeeper} {
-		c := DefaultConfig()
-		u := Program(k, &c).Usage()
+		u := k.Usage()
 		for _, want := range []string{"headwater-" + string(k) + " [flags]", "--fdb-cluster-file", "--listen-client-urls", "--kv-endpoints"} {
 			if !strings.Contains(u, want) {
 				t.Errorf("%s: --help without %s", k, want)
@@ -97,9 +90,9 @@ func TestUsage(t *testing.T) {
 
 func TestAddress(t *testing.T) {
 	address := func(change func(*Config), advertised ...string) string {
-		c := DefaultConfig()
+		c := Default(KV)
 		change(&c)
-		a, err := c.address(advertised)
+		a, err := c.Address(advertised)
 		if err != nil {
 			return err.Error()
 		}

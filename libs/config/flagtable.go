@@ -1,4 +1,4 @@
-package server
+package config
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
 )
 
 // flagKind says what becomes of a flag.
@@ -26,6 +27,9 @@ type flagDef struct {
 	isBool           bool // may stand without a value
 	help             string
 	note             string                      // why it is ignored or refused
+	takes            kinds                       // the kinds of processes that take it
+	elsewhere        string                      // why the others ignore it; "": they do not know it
+	podDef           *string                     // the default of pods, if that is another
 	set              func(*Config, string) error // works
 	harmless         []string                    // refused: values that ask for nothing
 }
@@ -42,6 +46,7 @@ const (
 	groupFeatures   = "Features"
 	groupUnsafe     = "Unsafe feature"
 	groupOwn        = "Headwater"
+	groupPods       = "Headwater pods"
 )
 
 // Reasons that several flags share.
@@ -54,12 +59,17 @@ const (
 	noteAuth    = "authentication comes in a later release"
 	noteNoAuth  = "authentication is not supported yet"
 	noteTracing = "no tracing yet"
+	noteNoDisk  = "the data is in FoundationDB, which has limits of its own"
+	noteNoFiles = "the pod keeps nothing on disk"
+	noteNoHub   = "only watchhub pods hold watches"
+	noteNoWrite = "only kv pods take writes of clients"
 )
 
-// flagTable is every flag of etcd 3.7 in the order of its help, and our own after them.
+// flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them. A row
+// says what a flag means where it is taken; rows without only are of all kinds.
 var flagTable = []flagDef{
 	str(groupMember, "name", "default", "Human-readable name of this member, as MemberList shows it.", func(c *Config) *string { return &c.Name }),
-	str(groupMember, "data-dir", "${name}"+DataDirSuffix, "Path to the data directory.", func(c *Config) *string { return &c.DataDir }),
+	str(groupMember, "data-dir", "${name}"+DataDirSuffix, "Path to the data directory.", func(c *Config) *string { return &c.DataDir }).only(onStandalone|onWatchHub, noteNoFiles).onPods(""),
 	ignore(groupMember, "wal-dir", "", "the write-ahead log is in the data directory"),
 	ignore(groupMember, "snapshot-count", "10000", noteRaft),
 	ignore(groupMember, "heartbeat-interval", "100", noteRaft),
@@ -71,13 +81,13 @@ var flagTable = []flagDef{
 	ignore(groupMember, "max-snapshots", "5", noteRaft),
 	ignore(groupMember, "max-wals", "5", noteRaft),
 	ignoreBool(groupMember, "memory-mlock", "false", noteBbolt),
-	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0: no quota, the disk is the bound.", 0, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }),
+	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0: no quota, the disk is the bound.", 0, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }).only(onStandalone, noteNoDisk),
 	ignore(groupMember, "backend-bbolt-freelist-type", "map", noteBbolt),
 	ignore(groupMember, "backend-batch-interval", "", noteBbolt),
 	ignore(groupMember, "backend-batch-limit", "0", noteBbolt),
-	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }),
+	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }).only(onStandalone|onKV, noteNoWrite),
 	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 1, maxRequestBytesMax, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
-	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }),
+	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }).onPods(strconv.Itoa(streamsOfPods)),
 	duration(groupMember, "grpc-keepalive-min-time", "5s", "Minimum interval that a client should wait before pinging the server.", func(c *Config) *time.Duration { return &c.KeepaliveMinTime }),
 	duration(groupMember, "grpc-keepalive-interval", "2h", "Interval of server-to-client pings that check whether a connection is alive (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveInterval }),
 	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),
@@ -113,8 +123,8 @@ var flagTable = []flagDef{
 	ignore(groupClustering, "discovery-srv-name", "", notePeers),
 	ignoreBool(groupClustering, "strict-reconfig-check", "true", notePeers),
 	ignoreBool(groupClustering, "pre-vote", "true", noteRaft),
-	str(groupClustering, "auto-compaction-retention", "0", "Auto compaction retention: hours or a duration in mode periodic, a number of revisions in mode revision. 0 disables auto compaction.", func(c *Config) *string { return &c.AutoCompactionRetention }),
-	str(groupClustering, "auto-compaction-mode", "periodic", "How to read --auto-compaction-retention: periodic or revision.", func(c *Config) *string { return &c.AutoCompactionMode }),
+	str(groupClustering, "auto-compaction-retention", "0", "Auto compaction retention: hours or a duration in mode periodic, a number of revisions in mode revision. 0 disables auto compaction.", func(c *Config) *string { return &c.AutoCompactionRetention }).only(onStandalone|onKV, noteNoWrite),
+	str(groupClustering, "auto-compaction-mode", "periodic", "How to read --auto-compaction-retention: periodic or revision.", func(c *Config) *string { return &c.AutoCompactionMode }).only(onStandalone|onKV, noteNoWrite),
 	ignore(groupClustering, "v2-deprecation", "write-only", "there is no v2 store"),
 
 	refuse(groupSecurity, "cert-file", noteTLS),
@@ -152,7 +162,7 @@ var flagTable = []flagDef{
 	list(groupMonitoring, "listen-metrics-urls", "", "Comma-separated URLs to serve /metrics and the health endpoints on as well.", func(c *Config) *[]string { return &c.ListenMetricsURLs }),
 
 	choice(groupLogging, "logger", "zap", "Accepted for etcd's sake; logs have zap's form.", []string{"zap"}, func(*Config, string) {}),
-	list(groupLogging, "log-outputs", outputDefault, "Comma-separated: stdout, stderr (default), or file paths.", func(c *Config) *[]string { return &c.LogOutputs }),
+	list(groupLogging, "log-outputs", server.LogDefault, "Comma-separated: stdout, stderr (default), or file paths.", func(c *Config) *[]string { return &c.LogOutputs }),
 	str(groupLogging, "log-level", "info", "debug, info, warn, error, panic or fatal.", func(c *Config) *string { return &c.LogLevel }),
 	str(groupLogging, "log-format", "json", "json or console.", func(c *Config) *string { return &c.LogFormat }),
 	ignoreBool(groupLogging, "enable-log-rotation", "false", "use logrotate with copytruncate, or the journal"),
@@ -171,7 +181,7 @@ var flagTable = []flagDef{
 	ignoreBool(groupFeatures, "initial-corrupt-check", "false", notePeers),
 	ignore(groupFeatures, "compaction-batch-limit", "1000", "compaction does not stop writers"),
 	ignoreBool(groupFeatures, "peer-skip-client-san-verification", "false", notePeers),
-	duration(groupFeatures, "watch-progress-notify-interval", "10m", "Interval of watch progress notifications.", func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }),
+	duration(groupFeatures, "watch-progress-notify-interval", "10m", "Interval of watch progress notifications.", func(c *Config) *time.Duration { return &c.WatchProgressNotifyInterval }).only(onStandalone|onWatchHub, noteNoHub),
 	ignore(groupFeatures, "warning-apply-duration", "100ms", noteRaft),
 	ignore(groupFeatures, "bootstrap-defrag-threshold-megabytes", "0", noteBbolt),
 	ignore(groupFeatures, "max-learners", "1", notePeers),
@@ -188,23 +198,69 @@ var flagTable = []flagDef{
 
 	refuse(groupMember, "config-file", "give flags or environment variables instead"),
 
-	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }),
-	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }),
-	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or an eighth of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }),
+	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
+	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
+	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or an eighth of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
 	{
-		group: groupOwn, name: "activate-features", kind: works,
+		group: groupOwn, name: "activate-features", kind: works, takes: onStandalone | onKV, elsewhere: noteNoWrite,
 		help: "Comma-separated features of the data format to set in data that an earlier release has written, or all. Earlier releases cannot open it from then on.",
 		set: func(c *Config, v string) (err error) {
 			c.ActivateFeatures, err = mvcc.ParseFeatures(v)
 			return err
 		},
 	},
-	number(groupOwn, "watch-history-bytes", "0", "Memory in bytes for recent events that watchers catch up from. 0: the hub's default.", 0, math.MaxInt64, func(c *Config, v int64) { c.WatchHistoryBytes = v }),
-	number(groupOwn, "max-watch-streams", "0", "Watch streams that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreams = int(v) }),
-	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }),
-	number(groupOwn, "max-watch-streams-per-connection", "0", "Watch streams that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreamsPerConn = int(v) }),
-	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }),
-	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }),
+	number(groupOwn, "watch-history-bytes", "0", "Memory in bytes for recent events that watchers catch up from. 0: the hub's default.", 0, math.MaxInt64, func(c *Config, v int64) { c.WatchHistoryBytes = v }).only(onStandalone|onWatchHub, noteNoHub),
+	number(groupOwn, "max-watch-streams", "0", "Watch streams that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreams = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
+	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
+	number(groupOwn, "max-watch-streams-per-connection", "0", "Watch streams that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreamsPerConn = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
+	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
+	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }).only(onStandalone|onKV, noteNoWrite),
+
+	str(groupPods, "store", StoreFoundationDB, "The store that the pods share: foundationdb.", func(c *Config) *string { return &c.Store }).only(onPods, ""),
+	str(groupPods, "fdb-cluster-file", "", "FoundationDB's cluster file. Default: FoundationDB's own.", func(c *Config) *string { return &c.FDBClusterFile }).only(onPods, ""),
+	str(groupPods, "fdb-tls-certificate-file", "", "Certificate (PEM, with its chain) for TLS to FoundationDB, where the cluster file asks for TLS. Default: libfdb_c's own, FDB_TLS_CERTIFICATE_FILE.", func(c *Config) *string { return &c.FDBTLS.CertFile }).only(onPods, ""),
+	str(groupPods, "fdb-tls-key-file", "", "Key (PEM) of the certificate. The password of an encrypted one is taken from "+fdbTLSPasswordEnv+".", func(c *Config) *string { return &c.FDBTLS.KeyFile }).only(onPods, ""),
+	str(groupPods, "fdb-tls-ca-file", "", "Certificates (PEM) of the authorities that sign FoundationDB's. Default: FDB_TLS_CA_FILE.", func(c *Config) *string { return &c.FDBTLS.CAFile }).only(onPods, ""),
+	str(groupPods, "fdb-tls-verify-peers", "", "FoundationDB's criteria for its servers' certificates, such as Check.Valid=1,S.O=Example.", func(c *Config) *string { return &c.FDBTLS.VerifyPeers }).only(onPods, ""),
+	str(groupPods, "fdb-root", DefaultRoot, "Prefix of all rows of this deployment.", func(c *Config) *string { return &c.FDBRoot }).only(onPods, ""),
+	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace that is served; it is created if it does not exist.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
+	str(groupPods, "nats-url", "", "Comma-separated URLs of NATS. Without, watchhub pods follow the log in FoundationDB, each by itself.", func(c *Config) *string { return &c.NATSURL }).only(onPods, ""),
+	list(groupPods, "kv-endpoints", "", "Comma-separated host:port of kv pods; a host may be a name with several addresses.", func(c *Config) *[]string { return &c.KVEndpoints }).only(onPods, ""),
+	list(groupPods, "watchhub-endpoints", "", "As --kv-endpoints, of watchhub pods.", func(c *Config) *[]string { return &c.WatchHubEndpoints }).only(onPods, ""),
+	list(groupPods, "leasekeeper-endpoints", "", "As --kv-endpoints, of leasekeeper pods.", func(c *Config) *[]string { return &c.LeaseKeeperEndpoints }).only(onPods, ""),
+	number(groupPods, "lanes", strconv.Itoa(DefaultLanes), "Group commits in flight at a time.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Lanes = int(v) }).only(onPods, ""),
+	str(groupPods, "pod-address", "", "host:port at which pods of the same kind reach this one. Default: the first of --advertise-client-urls, or the address listened on.", func(c *Config) *string { return &c.PodAddress }).only(onPods, ""),
+	duration(groupPods, "shutdown-delay", "0s", "Time between readiness off and the end of service, for load balancers to notice.", func(c *Config) *time.Duration { return &c.ShutdownDelay }).only(onPods, ""),
+}
+
+// only says which kinds take the flag, and why the others ignore it; "": they do not know it.
+func (f flagDef) only(k kinds, elsewhere string) flagDef {
+	f.takes, f.elsewhere = k, elsewhere
+	return f
+}
+
+// onPods gives the flag another default on pods.
+func (f flagDef) onPods(def string) flagDef {
+	f.podDef = &def
+	return f
+}
+
+// own tells whether the flag is ours rather than etcd's.
+func (f *flagDef) own() bool { return f.group == groupOwn || f.group == groupPods }
+
+// on is the flag as processes of kind k have it; ok is false if they have none of that name.
+func (f flagDef) on(k Kind) (_ flagDef, ok bool) {
+	if f.podDef != nil && k.IsPod() {
+		f.def = *f.podDef
+	}
+	switch {
+	case f.takes == 0 || f.takes&k.set() != 0:
+	case f.elsewhere == "":
+		return f, false
+	default:
+		f.kind, f.note = ignored, f.elsewhere
+	}
+	return f, true
 }
 
 func str(group, name, def, help string, field func(*Config) *string) flagDef {
@@ -216,7 +272,7 @@ func str(group, name, def, help string, field func(*Config) *string) flagDef {
 
 func list(group, name, def, help string, field func(*Config) *[]string) flagDef {
 	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
-		*field(c) = SplitList(v)
+		*field(c) = splitList(v)
 		return nil
 	}}
 }

@@ -1,8 +1,8 @@
-package server
+package config
 
 import (
 	"fmt"
-	"math"
+	"log/slog"
 	"slices"
 	"strings"
 )
@@ -31,18 +31,12 @@ func (e UsageError) Error() string { return string(e) }
 
 func usagef(format string, args ...any) error { return UsageError(fmt.Sprintf(format, args...)) }
 
-// Parse is Program.Parse for the standalone server.
-func Parse(args, environ []string) (Parsed, error) { return Standalone.Parse(args, environ) }
-
 // Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag wins over
 // HEADWATER_*, which wins over ETCD_*, which wins over the default. (etcd refuses to start when flag and variable are
 // both set; here that is a warning.) Errors are of type UsageError.
-func (pr Program) Parse(args, environ []string) (Parsed, error) {
-	p := Parsed{Config: DefaultConfig()}
-	if pr.AnyStreams {
-		p.Config.MaxConcurrentStreams = math.MaxUint32
-	}
-	flags := pr.flags()
+func (k Kind) Parse(args, environ []string) (Parsed, error) {
+	p := Parsed{Config: Default(k)}
+	flags := k.flags()
 	given, err := flags.scan(args)
 	if err != nil {
 		return p, err
@@ -68,12 +62,30 @@ func (pr Program) Parse(args, environ []string) (Parsed, error) {
 	if err := p.applyEnv(flags, environ, set); err != nil {
 		return p, err
 	}
-	if err := p.Config.Validate(); err != nil {
+	if err := p.Config.Validate(k); err != nil {
 		return p, usagef("%v", err)
 	}
 	slices.Sort(p.Ignored)
 	p.Ignored = slices.Compact(p.Ignored)
 	return p, nil
+}
+
+// flagSet is all flags of a kind of process.
+type flagSet struct {
+	program string
+	defs    []flagDef
+	index   map[string]int // of defs, by name
+}
+
+func (k Kind) flags() flagSet {
+	s := flagSet{program: k.Program(), index: make(map[string]int)}
+	for _, f := range flagTable {
+		if f, ok := f.on(k); ok {
+			s.index[f.name] = len(s.defs)
+			s.defs = append(s.defs, f)
+		}
+	}
+	return s
 }
 
 // argument is one flag of a command line.
@@ -174,12 +186,9 @@ func (p *Parsed) applyEnv(flags flagSet, environ []string, set map[string]bool) 
 	return nil
 }
 
-// Usage is Program.Usage for the standalone server.
-func Usage() string { return Standalone.Usage() }
-
 // Usage returns the text of --help.
-func (pr Program) Usage() string {
-	flags := pr.flags()
+func (k Kind) Usage() string {
+	flags := k.flags()
 	var b strings.Builder
 	fmt.Fprintf(&b, `Usage:
 
@@ -194,7 +203,7 @@ func (pr Program) Usage() string {
 
 Each flag can be given as an environment variable: HEADWATER_DATA_DIR or ETCD_DATA_DIR for --data-dir.
 A flag wins over HEADWATER_*, which wins over ETCD_*.
-`, pr.Name, pr.About)
+`, k.Program(), k.about())
 	group := ""
 	for i := range flags.defs {
 		f := &flags.defs[i]
@@ -230,4 +239,17 @@ func (s flagSet) names(k flagKind) string {
 	}
 	b.WriteString(line + "\n")
 	return b.String()
+}
+
+// Log writes down what the process has been told.
+func (p Parsed) Log(log *slog.Logger) {
+	if len(p.Env) > 0 {
+		log.Info("recognized and used environment variables", "variables", p.Env)
+	}
+	if len(p.Ignored) > 0 {
+		log.Warn("accepted without effect: "+strings.Join(p.Ignored, " "), "flags", p.Ignored)
+	}
+	for _, w := range p.Warnings {
+		log.Warn(w)
+	}
 }

@@ -1,0 +1,149 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/relay"
+)
+
+// StoreFoundationDB is the only value of --store.
+const StoreFoundationDB = "foundationdb"
+
+// Limits and defaults.
+const (
+	// DefaultLanes is how many group commits a kv pod keeps in flight.
+	DefaultLanes = 4
+	lanesMax     = 64
+	// DefaultRoot is the prefix of all of Headwater's rows.
+	DefaultRoot = "headwater"
+	// rootMax bounds the prefix, which is part of every row's key.
+	rootMax = 128
+	// DefaultKeyspace is the keyspace that is served unless told otherwise.
+	DefaultKeyspace = "default"
+	// shutdownDelayMax bounds --shutdown-delay: whoever stops pods does not wait for ever.
+	shutdownDelayMax = 10 * time.Minute
+)
+
+// Pod is what flags and environment say to pods only.
+type Pod struct {
+	Store          string // --store
+	FDBClusterFile string // --fdb-cluster-file; "": FoundationDB's own default
+	FDBTLS         FDBTLS // --fdb-tls-…
+	FDBRoot        string // --fdb-root
+	Keyspace       string // --keyspace
+	NATSURL        string // --nats-url; "": no NATS, hubs follow the log
+
+	KVEndpoints, WatchHubEndpoints, LeaseKeeperEndpoints []string // --kv-endpoints …; not needed for the pod's own kind
+
+	Lanes int // --lanes
+	// PodAddress is the host:port at which pods of the same kind reach this one; "": see Config.Address.
+	PodAddress string
+	// ShutdownDelay is the time between readiness off and the end of service.
+	ShutdownDelay time.Duration
+}
+
+// Endpoints returns where the pods of a kind are.
+func (c Pod) Endpoints(k Kind) []string {
+	switch k {
+	case KV:
+		return c.KVEndpoints
+	case WatchHub:
+		return c.WatchHubEndpoints
+	}
+	return c.LeaseKeeperEndpoints
+}
+
+func (c Pod) validatePod(k Kind) error {
+	if c.Store != StoreFoundationDB {
+		return fmt.Errorf("--store %q: pods share a %s; for a store of its own start headwater, the standalone server", c.Store, StoreFoundationDB)
+	}
+	if c.FDBRoot == "" || len(c.FDBRoot) > rootMax || c.FDBRoot[0] == 0xff {
+		return fmt.Errorf("--fdb-root must be 1 to %d bytes and must not begin with the byte 0xff", rootMax)
+	}
+	if err := c.FDBTLS.validate(); err != nil {
+		return err
+	}
+	if c.Keyspace == "" {
+		return errors.New("--keyspace must not be empty")
+	}
+	if c.Lanes < 1 || c.Lanes > lanesMax {
+		return fmt.Errorf("--lanes must be 1 to %d", lanesMax)
+	}
+	if c.ShutdownDelay < 0 || c.ShutdownDelay > shutdownDelayMax {
+		return fmt.Errorf("--shutdown-delay must be 0 to %v", shutdownDelayMax)
+	}
+	if c.PodAddress != "" {
+		if err := relay.Validate([]string{c.PodAddress}); err != nil {
+			return fmt.Errorf("--pod-address: %w", err)
+		}
+	}
+	return c.validateEndpoints(k)
+}
+
+func (c Pod) validateEndpoints(k Kind) error {
+	for _, other := range Pods {
+		list := c.Endpoints(other)
+		if len(list) == 0 && other != k {
+			return fmt.Errorf("--%s-endpoints must not be empty: a %s pod relays to them what it does not own", other, k)
+		}
+		if err := relay.Validate(list); err != nil {
+			return fmt.Errorf("--%s-endpoints: %w", other, err)
+		}
+	}
+	for _, u := range strings.Split(c.NATSURL, ",") {
+		if p, err := url.Parse(strings.TrimSpace(u)); c.NATSURL != "" && (err != nil || p.Host == "") {
+			return fmt.Errorf("--nats-url: %q is not a URL such as nats://host:4222", u)
+		}
+	}
+	return nil
+}
+
+// Address is the host:port at which other pods reach this one: --pod-address, else the first of --advertise-client-urls,
+// else the first address that is listened on, with one of this host's where that is all of them.
+func (c Config) Address(advertised []string) (string, error) {
+	switch {
+	case c.PodAddress != "":
+		return c.PodAddress, nil
+	case len(advertised) == 0:
+		return "", errors.New("--pod-address is needed: there is no client URL that other pods can reach")
+	}
+	u, err := url.Parse(advertised[0])
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("--pod-address is needed: %w", err)
+	case u.Scheme == "unix":
+		return advertised[0], nil
+	case len(c.AdvertiseClientURLs) > 0 || !c.listensEverywhere():
+		return u.Host, nil
+	}
+	return net.JoinHostPort(hostAddress(), u.Port()), nil
+}
+
+// listensEverywhere reports whether the first client URL is bound to all addresses of the host.
+func (c Config) listensEverywhere() bool {
+	u, err := url.Parse(c.ListenClientURLs[0])
+	if err != nil {
+		return false
+	}
+	ip := net.ParseIP(u.Hostname())
+	return u.Hostname() == "" || ip != nil && ip.IsUnspecified()
+}
+
+// hostAddress is the first address of this host that others may reach, or localhost.
+func hostAddress() string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "localhost"
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "localhost"
+}
