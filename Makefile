@@ -56,6 +56,10 @@ test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its c
 	CGO_ENABLED=1 $(if $(FDB_HOME),CGO_CFLAGS="-O2 -I$(FDB_HOME)/include" CGO_LDFLAGS="-L$(FDB_HOME)/lib -Wl$(comma)-rpath$(comma)$(FDB_HOME)/lib") \
 	  FDB_CLUSTER_FILE="$$(realpath "$$FDB_CLUSTER_FILE")" HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb -p 1 -count=1 -timeout 30m $(SUITES)
 
+.PHONY: next
+next: ## Test what is used of others' privates against their newest releases (docs/private.md; needs the module proxy)
+	HEADWATER_TEST_NEXT=1 go test -count=1 -timeout 30m -v -run TestNext ./tests/packages
+
 .PHONY: stack
 stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, nginx and a C compiler; FDB_HOME=dir, ARGS="--flag …")
 	go run ./tests/stack/cmd/stack $(ARGS)

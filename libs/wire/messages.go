@@ -40,9 +40,10 @@ func PutPrefix(b []byte, size int) {
 }
 
 // NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is not grpc-go's own
-// stream but one that wraps it, messages are to be compressed, or this version of grpc-go has not got what it takes.
+// stream but one that wraps it, messages are to be compressed, this version of grpc-go has not got what it takes, or the binary
+// was built with the tag publicapi.
 func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
-	if reflect.TypeOf(stream).String() != "*grpc.serverStream" {
+	if !private || reflect.TypeOf(stream).String() != "*grpc.serverStream" {
 		return nil
 	}
 	s := grpc.ServerTransportStreamFromContext(stream.Context())

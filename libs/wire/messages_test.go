@@ -127,6 +127,7 @@ func message(seed uint64, i int) []byte {
 // TestMessageWriter: what is written in any mixture of Write and SendMsg arrives, in order; afterwards nobody holds a buffer. It fails if
 // a new grpc-go has not got what the writer needs: then watches are slow, and MessageWriter has to be adapted.
 func TestMessageWriter(t *testing.T) {
+	needsPrivate(t)
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	const messages = 500
@@ -178,6 +179,7 @@ func TestMessageWriter(t *testing.T) {
 
 // TestMessageWriterBlocks: a client that does not read holds Write up as it holds SendMsg up; when it goes, Write fails.
 func TestMessageWriterBlocks(t *testing.T) {
+	needsPrivate(t)
 	const size = 32 << 10
 	var sent atomic.Int64
 	failed := make(chan error, 1)
@@ -222,7 +224,7 @@ func TestNoMessageWriter(t *testing.T) {
 		call   []grpc.CallOption
 		want   bool
 	}{
-		"plain":      {want: true},
+		"plain":      {want: wire.Private},
 		"wrapped":    {server: []grpc.ServerOption{wrap}},
 		"compressed": {call: []grpc.CallOption{grpc.UseCompressor(gzip.Name)}},
 	} {
@@ -238,5 +240,13 @@ func TestNoMessageWriter(t *testing.T) {
 				t.Errorf("%q, %v", m.b, err)
 			}
 		})
+	}
+}
+
+// needsPrivate skips a test of what a binary with the tag publicapi has not got.
+func needsPrivate(t *testing.T) {
+	t.Helper()
+	if !wire.Private {
+		t.Skip("built with the tag publicapi")
 	}
 }

@@ -1,0 +1,4 @@
+package wire
+
+// Private is private.
+const Private = private
