@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -15,6 +16,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
 )
@@ -55,6 +57,7 @@ type Deployment struct {
 	server *server.Server
 	pools  map[config.Kind]*relay.Pool // of the kinds that own what this one relays
 	ready  readiness
+	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
 	background context.Context // of Go's functions
@@ -132,7 +135,7 @@ func (d *Deployment) openPools() error {
 			continue
 		}
 		pool, err := relay.NewPool(relay.Options{
-			Name: string(k), Endpoints: d.Config.Endpoints(k), Keepalive: d.Config.KeepaliveMinTime,
+			Name: string(k), Endpoints: d.Config.Endpoints(k), Keepalive: d.Config.KeepaliveMinTime, Told: d.told,
 		})
 		if err != nil {
 			return err
@@ -141,6 +144,13 @@ func (d *Deployment) openPools() error {
 		d.OnClose(pool.Close)
 	}
 	return nil
+}
+
+// told tells the keyspace's store what clients learn from pods of other kinds through this one.
+func (d *Deployment) told(rev int64) {
+	if s := d.store.Load(); s != nil {
+		s.Told(rev)
+	}
 }
 
 // relay registers what pods of other kinds own.

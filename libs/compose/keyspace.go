@@ -123,7 +123,9 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 		return err
 	}
 	o.Prefix = k.Place.Prefix
-	k.Store, err = mvcc.Open(ctx, k.d.Engine, o)
+	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err == nil {
+		k.d.store.Store(k.Store)
+	}
 	return err
 }
 

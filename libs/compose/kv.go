@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/loopback"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/relay"
 )
 
 // compactorTTL is how long the compactor's place stays taken after its pod has died. Nobody waits for it.
@@ -22,7 +23,9 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	// A process asks once for the bounds: they hold the account of all its answers.
 	c := k.d.Config
-	bounds := etcdapi.KVOptions{MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: etcdapi.NewAnswers(c.MaxAnswerBytes)}
+	bounds := etcdapi.KVOptions{
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: etcdapi.NewAnswers(c.MaxAnswerBytes), Relayed: relay.Relayed,
+	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.Store, k.Header, bounds) },
 		registerMore: k.registerMember,

@@ -94,6 +94,14 @@ type RecentBeginner interface {
 	BeginRecent(ctx context.Context) (txn Txn, ok bool, err error)
 }
 
+// RecentSnapshotter is what an engine offers beside Store where Snapshot has to ask somebody for the version to read at.
+type RecentSnapshotter interface {
+	// RecentSnapshot is Snapshot of a state that may be a little out of date. It lacks nothing that this Store has shown
+	// or done: its version is not below that of any Reader that was handed out before the call, and it includes every
+	// commit of this Store whose Wait has returned without an error before the call. Errors: as Snapshot.
+	RecentSnapshot(ctx context.Context) (Snapshot, error)
+}
+
 // Limits are the bounds of an engine; zero means unbounded.
 type Limits struct {
 	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not

@@ -43,6 +43,9 @@ type KVOptions struct {
 	MaxRequestBytes int // bytes of one request that writes
 	// Answers bounds the bytes of answers under way. Servers of one process share it.
 	Answers *Answers
+	// Relayed, if set, tells the calls that another process has passed on. Their clients go by what that one has
+	// answered, of which this one knows nothing: their serializable reads are answered like linearizable ones.
+	Relayed func(context.Context) bool
 }
 
 // RegisterKV registers etcdserverpb.KV. The server must use wire.Codec.
@@ -119,6 +122,7 @@ func (s *kvServer) rangeKeys(ctx context.Context, r *rangeRequest) (encoded, err
 	if err := checkRange(&r.RangeRequest); err != nil {
 		return nil, err
 	}
+	r.Serializable = r.Serializable && !s.relayed(ctx)
 	r.answer.all = s.o.Answers
 	if len(r.End) == 0 && !r.CountOnly {
 		return answering(ctx, &r.answer, func() (encoded, error) { return s.rangeKey(ctx, r) })
@@ -134,6 +138,9 @@ func (s *kvServer) rangeKeys(ctx context.Context, r *rangeRequest) (encoded, err
 		return w.finish(s.header.append(make([]byte, 0, s.header.size(info.Rev)), info.Rev), appendRangeTail(nil, &info)), nil
 	})
 }
+
+// relayed is KVOptions.Relayed.
+func (s *kvServer) relayed(ctx context.Context) bool { return s.o.Relayed != nil && s.o.Relayed(ctx) }
 
 // rangeKey answers for one key in one buffer of the right size. The header is known last and goes to the front.
 func (s *kvServer) rangeKey(ctx context.Context, r *rangeRequest) (encoded, error) {
@@ -245,6 +252,7 @@ func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 	if err := checkRangeStream(r); err != nil {
 		return err
 	}
+	r.Serializable = r.Serializable && !s.relayed(stream.Context())
 	var head, sent int64
 	for {
 		var info mvcc.RangeInfo

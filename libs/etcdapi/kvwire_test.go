@@ -322,6 +322,34 @@ func TestEncodeRange(t *testing.T) {
 	}
 }
 
+// askedStore notes what it has been asked.
+type askedStore struct {
+	listStore
+	serializable bool
+}
+
+func (s *askedStore) Range(ctx context.Context, r *mvcc.RangeRequest, visit mvcc.Visit) (mvcc.RangeInfo, error) {
+	s.serializable = r.Serializable
+	return s.listStore.Range(ctx, r, visit)
+}
+
+// TestSerializableRelayed: what another process has passed on is answered with the newest state.
+func TestSerializableRelayed(t *testing.T) {
+	store := &askedStore{}
+	for _, relayed := range []bool{false, true} {
+		o := KVOptions{Answers: NewAnswers(DefaultAnswerBytes), Relayed: func(context.Context) bool { return relayed }}
+		s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: o}
+		for _, end := range []string{"", "l"} {
+			for _, asked := range []bool{false, true} {
+				r := &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte("k"), End: []byte(end), Serializable: asked}}
+				if _, err := s.rangeKeys(t.Context(), r); err != nil || store.serializable != (asked && !relayed) {
+					t.Errorf("relayed %t, end %q, serializable %t became %t: %v", relayed, end, asked, store.serializable, err)
+				}
+			}
+		}
+	}
+}
+
 func TestRangeWriterFree(t *testing.T) {
 	w := rangeWriter{answer: &answer{all: NewAnswers(DefaultAnswerBytes)}}
 	for range 100 {

@@ -352,6 +352,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	s := l.s
 	s.queue.reached()
 	entries := f.g.settle(first)
+	if len(entries) > 0 {
+		s.Told(entries[len(entries)-1].Rev)
+	}
 	if f.g.compacts {
 		s.compactedTo(f.g.compact)
 	}

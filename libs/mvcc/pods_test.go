@@ -275,34 +275,3 @@ func TestCloseWithoutAnswer(t *testing.T) {
 		wg.Wait()
 	})
 }
-
-// recent is an engine with snapshots that may be old.
-type recent struct {
-	engine.Store
-	old engine.Snapshot
-}
-
-type kept struct{ engine.Snapshot }
-
-func (kept) Close() {}
-
-func (s *recent) RecentSnapshot(context.Context) (engine.Snapshot, error) { return kept{s.old}, nil }
-
-// TestSerializable: only serializable reads may see the past.
-func TestSerializable(t *testing.T) {
-	e := &recent{Store: openEngine(t, fdb)}
-	s := open(t, e, mvcc.Options{})
-	first := put(t, s, "k", "old")
-	var err error
-	if e.old, err = e.Snapshot(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	defer e.old.Close()
-	put(t, s, "k", "new")
-	for _, serializable := range []bool{true, false} {
-		kvs, info := collect(t, s, &mvcc.RangeRequest{Key: []byte("k"), Serializable: serializable})
-		if (string(kvs[0].Value) == "old") != serializable || (info.Rev == first) != serializable {
-			t.Errorf("serializable %t: %q at %d", serializable, kvs[0].Value, info.Rev)
-		}
-	}
-}

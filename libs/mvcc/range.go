@@ -24,7 +24,9 @@ type RangeInfo struct {
 }
 
 // Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write acknowledged
-// before the call; with Serializable it may miss those of the last moment, if the engine has cheaper snapshots that do. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
+// before the call; with Serializable and without a revision it may miss those of the last moment that others have made,
+// if the engine has cheaper snapshots that do, but nothing that this process has answered or told of (see Told).
+// Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
 	told := 0
@@ -43,6 +45,8 @@ type query struct {
 	req  *RangeRequest
 	head int64 // of the first reader
 	rev  int64
+	// floor is the least head that a state at hand must show.
+	floor int64
 
 	reader   engine.Reader
 	snap     engine.Snapshot // reader, if it is the query's own and may be replaced
@@ -55,7 +59,26 @@ type query struct {
 
 // open runs the query in snapshots of its own.
 func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err error) {
-	if q.snap, err = q.s.snapshot(ctx, q.req.Serializable); err != nil {
+	if !q.req.Serializable || q.req.Rev > 0 || q.s.older == nil {
+		q.snap, err = q.s.eng.Snapshot(ctx)
+		return q.openAt(ctx, visit, err)
+	}
+	q.floor = q.s.told.Load() // before the snapshot: what is told meanwhile is not owed
+	q.snap, err = q.s.older.RecentSnapshot(ctx)
+	if info, err = q.openAt(ctx, visit, err); errors.Is(err, errBehind) {
+		q.floor = 0 // a state that is asked for now lacks nothing
+		q.snap, err = q.s.eng.Snapshot(ctx)
+		info, err = q.openAt(ctx, visit, err)
+	}
+	return info, err
+}
+
+// errBehind says that a state at hand lacks what this process has told of. Nothing has been visited.
+var errBehind = errors.New("mvcc: the state at hand is behind what has been told")
+
+// openAt runs the query in the snapshot that has been opened, or not.
+func (q *query) openAt(ctx context.Context, visit Visit, err error) (info RangeInfo, _ error) {
+	if err != nil {
 		return info, err
 	}
 	defer func() { q.snap.Close() }()
@@ -66,6 +89,9 @@ func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err erro
 	head, err := q.s.headOf(ctx, q.snap)
 	if err != nil {
 		return info, err
+	}
+	if head < q.floor {
+		return info, errBehind
 	}
 	q.head, q.rev = head, head
 	if q.req.Rev > 0 {
@@ -190,6 +216,9 @@ func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error)
 	head, _, headErr := q.s.parseHead(q.snap, it)
 	if headErr == nil {
 		q.s.cacheHead(q.snap, head)
+	}
+	if headErr == nil && head < q.floor {
+		headErr = errBehind
 	}
 	if err = errors.Join(err, headErr); err != nil || !ok {
 		return RangeInfo{Rev: head}, err

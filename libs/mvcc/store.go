@@ -16,7 +16,8 @@ import (
 // Store is one keyspace on an engine. All methods may be called from any goroutine until Close.
 type Store struct {
 	eng    engine.Store
-	recent engine.RecentBeginner // eng, if it is one
+	recent engine.RecentBeginner    // eng, if it is one
+	older  engine.RecentSnapshotter // eng, if it is one
 	o      Options
 	limits engine.Limits
 	rows   rows
@@ -29,6 +30,7 @@ type Store struct {
 	headRow, compactRow, sizeRow []byte
 
 	head    atomic.Pointer[headAt]
+	told    atomic.Int64 // see Told
 	compact atomic.Int64
 	usage   Usage
 	counts  countMemo
@@ -79,6 +81,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
 	s.room = s.rows.roomOf(limits)
 	s.recent, _ = eng.(engine.RecentBeginner)
+	s.older, _ = eng.(engine.RecentSnapshotter)
 	var err error
 	if s.meta, err = openMeta(ctx, eng, s.rows, &o); err != nil {
 		return nil, err
@@ -270,19 +273,6 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	return rev, err
 }
 
-// recentReader is what an engine offers beside engine.Store if a snapshot that may be a little old is cheaper there.
-type recentReader interface {
-	RecentSnapshot(ctx context.Context) (engine.Snapshot, error)
-}
-
-// snapshot opens a snapshot: of the newest state, or of one that is nearly so for a serializable read (design §5).
-func (s *Store) snapshot(ctx context.Context, serializable bool) (engine.Snapshot, error) {
-	if r, ok := s.eng.(recentReader); ok && serializable {
-		return r.RecentSnapshot(ctx)
-	}
-	return s.eng.Snapshot(ctx)
-}
-
 // view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over, or to
 // go on where it was.
 func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
@@ -349,11 +339,13 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 		return 0, 0, err
 	}
 	s.sawFeatures(features)
+	rev := s.meta.Space.Of(st)
 	if s.limits.Versionstamps && r.Version() < st.Version {
 		return 0, 0, fmt.Errorf("%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
 			ErrSetBack, r.Version(), st.Version, st.Version+1)
 	}
-	return s.meta.Space.Of(st), features, nil
+	s.Told(rev)
+	return rev, features, nil
 }
 
 func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {

@@ -54,6 +54,7 @@ func (p *Pool) unary(method string) func(any, context.Context, func(any) error, 
 			resp.Free()
 			return nil, err
 		}
+		p.told(resp.HeaderRevision())
 		return resp, nil
 	}
 }
@@ -76,7 +77,7 @@ func (p *Pool) stream(kind *grpc.StreamDesc, method string) grpc.StreamHandler {
 			return cause(ctx, err)
 		}
 		p.forwards.Go(func() { forward(down, up, cancel) })
-		err = back(up, down)
+		err = p.back(up, down)
 		down.SetTrailer(up.Trailer())
 		return cause(ctx, err)
 	}
@@ -113,7 +114,7 @@ func forward(down grpc.ServerStream, up grpc.ClientStream, cancel context.Cancel
 }
 
 // back passes what the pod sends to the client, and returns the stream's status.
-func back(up grpc.ClientStream, down grpc.ServerStream) error {
+func (p *Pool) back(up grpc.ClientStream, down grpc.ServerStream) error {
 	// Headers may come long before the first message. There are none if the stream fails at once.
 	header, err := up.Header()
 	if err == nil && header != nil {
@@ -132,6 +133,7 @@ func back(up grpc.ClientStream, down grpc.ServerStream) error {
 		if err != nil {
 			return err
 		}
+		p.told(f.HeaderRevision())
 		if err := down.SendMsg(&f); err != nil {
 			return err
 		}
@@ -152,6 +154,11 @@ func outgoing(ctx context.Context, method string) (context.Context, error) {
 	}
 	out[hopKey] = []string{"1"}
 	return metadata.NewOutgoingContext(ctx, out), nil
+}
+
+// Relayed says that another pod has passed on the call of ctx.
+func Relayed(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, hopKey)) > 0
 }
 
 // ofTransport tells metadata that belongs to a connection, and not to a call.

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
@@ -23,6 +24,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
@@ -248,6 +250,46 @@ func TestUnary(t *testing.T) {
 	}
 	if err := c.Invoke(ctx, "/test.Service/NoSuch", &message{}, &resp); status.Code(err) != codes.Unimplemented {
 		t.Error("an unknown method:", err)
+	}
+}
+
+// TestTold: the header revisions of answers are told before the answers leave. A message of the test's is encoded as a
+// response is whose header it holds.
+func TestTold(t *testing.T) {
+	o := newOwner(t, "a")
+	var told atomic.Int64
+	_, c := relayTo(t, Options{Told: func(rev int64) { told.Store(rev) }}, o.addr)
+	answer := func(rev int64) string {
+		b, err := proto.Marshal(&pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: rev, RaftTerm: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(b)
+	}
+	if _, err := unary(t, c, answer(7)); err != nil || told.Load() != 7 {
+		t.Errorf("a call: told of %d, %v", told.Load(), err)
+	}
+	s := open(t, testContext(t), c, "Echo")
+	for rev := int64(8); rev < 12; rev++ {
+		var m message
+		if err := errors.Join(s.SendMsg(&message{Value: []byte(answer(rev))}), s.RecvMsg(&m)); err != nil {
+			t.Fatal(err)
+		}
+		if told.Load() != rev {
+			t.Errorf("a stream: told of %d, not of %d", told.Load(), rev)
+		}
+	}
+}
+
+// TestRelayed: a pod knows the calls that another has passed on.
+func TestRelayed(t *testing.T) {
+	up, err := outgoing(t.Context(), "/m")
+	if err != nil {
+		t.Fatal(err)
+	}
+	md, _ := metadata.FromOutgoingContext(up)
+	if Relayed(t.Context()) || !Relayed(metadata.NewIncomingContext(t.Context(), md)) {
+		t.Error("a relayed call is not known, or one that is not is")
 	}
 }
 

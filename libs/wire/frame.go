@@ -1,6 +1,9 @@
 package wire
 
-import "google.golang.org/grpc/mem"
+import (
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/encoding/protowire"
+)
 
 // Frame is a message that stays encoded: what a relay receives and sends on without looking into it. Receiving holds a
 // reference to gRPC's own buffers, sending gives it away; nothing is copied. The zero value is an empty message. A
@@ -23,3 +26,52 @@ func (f *Frame) take() mem.BufferSlice {
 
 // Free gives the buffers back if they have not been sent.
 func (f *Frame) Free() { f.take().Free() }
+
+// headBytes is how much of a message HeaderRevision looks at: an etcd response's header, if there is one, lies in there.
+const headBytes = 64
+
+// HeaderRevision returns the revision in the header of the etcd response that the frame holds; 0 if there is none.
+func (f *Frame) HeaderRevision() int64 {
+	var room [headBytes]byte
+	n := 0
+	for _, part := range f.data {
+		if n += copy(room[n:], part.ReadOnlyData()); n == headBytes {
+			break
+		}
+	}
+	return headerRevision(room[:n])
+}
+
+// headerRevision reads field 3 of the message in field 1, which etcd's servers and these write first.
+func headerRevision(b []byte) int64 {
+	const header, revision = 1, 3
+	num, typ, n := protowire.ConsumeTag(b)
+	if n < 0 || num != header || typ != protowire.BytesType {
+		return 0
+	}
+	b = b[n:]
+	size, n := protowire.ConsumeVarint(b)
+	if n < 0 {
+		return 0
+	}
+	b = b[n:][:min(uint64(len(b)-n), size)]
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0
+		}
+		b = b[n:]
+		if num == revision && typ == protowire.VarintType {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return 0
+			}
+			return int64(v)
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return 0
+		}
+		b = b[n:]
+	}
+	return 0
+}

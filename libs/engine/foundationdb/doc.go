@@ -44,7 +44,8 @@
 //
 // # Invariants
 //
-//   - Reader.Version is a read version that was asked for after Snapshot or Begin was called; but for RecentSnapshot and BeginRecent, which say how old it may be.
+//   - Reader.Version is a read version that was asked for after Snapshot or Begin was called; but for RecentSnapshot and BeginRecent, which say how
+//     old it may be. RecentSnapshot's is never below one that has been handed out, or that of a commit that is known.
 //   - Rows lie under Options.Root and nowhere else.
 //   - The network thread of the client library is started once per process and never stopped; so network options (TLS, traces)
 //     are the same for all stores of a process. One database handle per cluster file is kept for the life of the process.

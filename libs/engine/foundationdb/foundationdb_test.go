@@ -189,34 +189,53 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// TestRecentSnapshot: an old version is used again, but not for ever.
+// TestRecentSnapshot: a version is used again, but not for ever, and never one older than what the store has shown or done.
 func TestRecentSnapshot(t *testing.T) {
-	s := openRoot(t)
+	s, key := openRoot(t), []byte("k")
 	s.o.RecentAge = time.Hour
-	first, err := s.RecentSnapshot(t.Context())
+	last := uint64(0)
+	recent := func(what, want string) uint64 {
+		t.Helper()
+		r, err := s.RecentSnapshot(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		if v, err := r.Get(t.Context(), key); string(v) != want || err != nil {
+			t.Errorf("%s: %q, %v; want %q", what, v, err, want)
+		}
+		if r.Version() < last {
+			t.Errorf("%s: version %d after %d", what, r.Version(), last)
+		}
+		last = r.Version()
+		return last
+	}
+	first := recent("at first", "")
+	if again := recent("again", ""); again != first {
+		t.Errorf("version %d was not used again, but %d", first, again)
+	}
+	for i := range 3 {
+		x := begin(t, s)
+		value := fmt.Sprint(i)
+		x.Set(key, []byte(value))
+		if _, err := wait(x); err != nil {
+			t.Fatal(err)
+		}
+		if own, again := recent("after a commit", value), recent("and again", value); own != again {
+			t.Errorf("version %d was not used again, but %d", own, again)
+		}
+	}
+	r, err := s.Snapshot(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	x := begin(t, s)
-	at := x.Version() // a newer version has been asked for
-	x.Set([]byte("k"), []byte("1"))
-	if _, err := wait(x); err != nil {
-		t.Fatal(err)
-	}
-	again, err := s.RecentSnapshot(t.Context())
-	if err != nil || again.Version() != at || again.Version() < first.Version() {
-		t.Errorf("version %d after %d: %v", again.Version(), first.Version(), err)
-	}
-	if v, err := again.Get(t.Context(), []byte("k")); v != nil || err != nil {
-		t.Errorf("an old version shows %q: %v", v, err)
+	defer r.Close()
+	if got := recent("after a fresh one", "2"); got != r.Version() {
+		t.Errorf("version %d, and then %d", r.Version(), got)
 	}
 	s.o.RecentAge = time.Nanosecond
-	fresh, err := s.RecentSnapshot(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if v, err := fresh.Get(t.Context(), []byte("k")); string(v) != "1" || err != nil {
-		t.Errorf("%q, %v", v, err)
+	if got := recent("too old", "2"); got <= r.Version() {
+		t.Errorf("version %d was used again", got)
 	}
 }
 

@@ -36,6 +36,13 @@ func (n *newest) recent(age time.Duration) (version int64, ok bool) {
 	return n.version, n.version > 0 && time.Since(n.known) <= age
 }
 
+// last returns the version, 0 if there is none, and when it became known.
+func (n *newest) last() (version uint64, known time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return uint64(n.version), n.known
+}
+
 const (
 	// admissionEvery is how often the cluster is asked, while BeginRecent is in use, whether it lets work of the lowest priority begin.
 	admissionEvery = 100 * time.Millisecond

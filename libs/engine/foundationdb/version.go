@@ -16,7 +16,8 @@ import (
 type view struct {
 	tr      fdb.Transaction
 	version uint64
-	asked   time.Time // before the version was asked for
+	// asked is when the question for the version began, or when the commit became known that made it.
+	asked time.Time
 }
 
 // versions asks for read versions, one at a time: who comes while one is being asked for shares the next one, for the one under
@@ -25,7 +26,7 @@ type versions struct {
 	mu     sync.Mutex
 	asking bool
 	next   *question
-	last   *view // the newest one
+	last   *view // the newest one, of those that are handed out
 	idle   sync.WaitGroup
 }
 
@@ -75,9 +76,7 @@ func (s *Store) ask() {
 		}
 		v.mu.Unlock()
 		if q.view, q.err = s.newView(); q.err == nil {
-			v.mu.Lock()
-			v.last = q.view
-			v.mu.Unlock()
+			v.offer(q.view)
 		}
 		close(q.done)
 	}
@@ -99,13 +98,19 @@ func (s *Store) newView() (*view, error) {
 	return &view{tr: tr, version: uint64(version), asked: asked}, nil
 }
 
-// recent returns the newest view if it is not older than age.
-func (v *versions) recent(age time.Duration) *view {
+// offer makes w the newest view, unless there is a newer one.
+func (v *versions) offer(w *view) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.last == nil || time.Since(v.last.asked) > age {
-		return nil
+	if v.last == nil || v.last.version <= w.version {
+		v.last = w
 	}
+}
+
+// newest returns the newest view; nil: none.
+func (v *versions) newest() *view {
+	v.mu.Lock()
+	defer v.mu.Unlock()
 	return v.last
 }
 
@@ -121,14 +126,43 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 	return &snapshot{reader{s: s, tr: v.tr, version: v.version, noConflict: true}}, nil
 }
 
-// RecentSnapshot is Snapshot at a read version that may be up to Options.RecentAge old, for reads that need not see the
-// newest commits (etcd's serializable ones): it asks the cluster for nothing if it has such a version. Errors: as Snapshot.
+var _ engine.RecentSnapshotter = (*Store)(nil)
+
+// RecentSnapshot implements engine.RecentSnapshotter: at the newest version that this store has been told, be it that of
+// another view or of a commit of its own, if that became known no longer than Options.RecentAge ago. Then it asks the
+// cluster for nothing.
 func (s *Store) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
 	}
-	if v := s.versions.recent(s.o.RecentAge); v != nil {
-		return &snapshot{reader{s: s, tr: v.tr, version: v.version, noConflict: true}}, nil
+	v, err := s.recentView()
+	if err != nil {
+		return nil, err
 	}
-	return s.Snapshot(ctx)
+	if v == nil {
+		return s.Snapshot(ctx)
+	}
+	return &snapshot{reader{s: s, tr: v.tr, version: v.version, noConflict: true}}, nil
+}
+
+// recentView returns the newest view, or one at the version of a commit that is newer; nil if that is too old.
+func (s *Store) recentView() (*view, error) {
+	v := s.versions.newest()
+	version, known := s.newest.last()
+	if v == nil || v.version < version {
+		if time.Since(known) > s.o.RecentAge {
+			return nil, nil
+		}
+		tr, err := s.newTransaction()
+		if err != nil {
+			return nil, err
+		}
+		tr.SetReadVersion(int64(version))
+		v = &view{tr: tr, version: version, asked: known}
+		s.versions.offer(v)
+	}
+	if time.Since(v.asked) > s.o.RecentAge {
+		return nil, nil
+	}
+	return v, nil
 }
