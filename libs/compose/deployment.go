@@ -197,7 +197,7 @@ func (d *Deployment) Go(what string, f func(context.Context) error) {
 // reason counts.
 func (d *Deployment) Fail(err error) {
 	d.Log.Error("the process can no longer serve", "error", err)
-	d.SetReady(false, err.Error())
+	d.ready.fail(err)
 	select {
 	case d.failed <- err:
 	default:

@@ -6,19 +6,25 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// gate stands between the Watch service and the hub, which may be replaced. While it is shut there are no streams. Its
-// methods may be called from any goroutine.
+// gate stands between the Watch service and the hub, which may be replaced. It is open while there is a hub and nothing
+// keeps it shut; while it is shut there are no streams. What keeps it shut are states of their own: that the hub has
+// caught up does not open a gate that is shut for another reason. Its methods may be called from any goroutine.
 type gate struct {
-	mu   sync.Mutex
-	hub  *watch.Hub // nil: there is none yet
-	shut bool
+	mu  sync.Mutex
+	hub *watch.Hub // nil: there is none yet
+
+	behind   bool // the hub is behind the log
+	draining bool // the pod is stopping; for good
 }
+
+// shut says that nobody may enter. The caller holds mu.
+func (g *gate) shut() bool { return g.behind || g.draining || g.hub == nil }
 
 // OpenOn opens a stream of the present hub. It implements etcdapi.WatchHub.
 func (g *gate) OpenOn(conn any) (*watch.Stream, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	if g.shut || g.hub == nil {
+	if g.shut() {
 		return nil, watch.ErrStopped
 	}
 	return g.hub.OpenOn(conn)
@@ -35,21 +41,28 @@ func (g *gate) replace(hub *watch.Hub) (old *watch.Hub) {
 	return old
 }
 
-// close ends all streams and refuses new ones until open.
-func (g *gate) close() {
+// stall ends all streams and refuses new ones while the hub is behind the log.
+func (g *gate) stall(behind bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = true
-	if g.hub != nil {
-		g.hub.Interrupt()
+	if g.behind = behind; behind {
+		g.interrupt()
 	}
 }
 
-// open lets streams in again.
-func (g *gate) open() {
+// drain ends all streams and refuses new ones for good.
+func (g *gate) drain() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.shut = false
+	g.draining = true
+	g.interrupt()
+}
+
+// interrupt ends all streams. The caller holds mu.
+func (g *gate) interrupt() {
+	if g.hub != nil {
+		g.hub.Interrupt()
+	}
 }
 
 // present is the hub, or nil.

@@ -131,6 +131,10 @@ func TestReadiness(t *testing.T) {
 	if err := c.Invoke(t.Context(), "/etcdserverpb.Lease/NoSuch", &pb.LeaseGrantRequest{}, &resp); status.Code(err) != codes.Unimplemented {
 		t.Error(err)
 	}
+	p.Fail(errors.New("the keyspace is gone"))
+	p.SetReady(true, "") // a hub that has caught up, say
+	p.Fail(errors.New("another reason"))
+	expect(false, "the keyspace is gone")
 }
 
 // TestStoreCheck: a pod that cannot reach its store is not ready until it can.

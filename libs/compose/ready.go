@@ -26,7 +26,8 @@ type readiness struct {
 	ready    bool         // of the kind's own parts
 	reason   string       // why not
 	store    error        // why the store cannot be reached; nil: it can
-	draining bool
+	failed   error        // why the pod can no longer serve; for good
+	draining bool         // for good
 }
 
 func (r *readiness) set(ready bool, reason string) {
@@ -40,6 +41,15 @@ func (r *readiness) setStore(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.store = err
+	r.tell()
+}
+
+func (r *readiness) fail(err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.failed == nil {
+		r.failed = err
+	}
 	r.tell()
 }
 
@@ -62,6 +72,8 @@ func (r *readiness) err() error {
 	switch {
 	case r.draining:
 		return errors.New("the pod is stopping")
+	case r.failed != nil:
+		return r.failed
 	case r.store != nil:
 		return r.store
 	case r.ready:

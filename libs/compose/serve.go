@@ -45,7 +45,7 @@ func (k *Keyspace) leave(ctx context.Context) {
 	}
 }
 
-// SetReady turns readiness on, or off for a reason. Once the pod drains it stays off.
+// SetReady turns readiness on, or off for a reason. Once the pod drains or has failed it stays off.
 func (d *Deployment) SetReady(ready bool, reason string) { d.ready.set(ready, reason) }
 
 // await waits for a part that is ready when the channel is closed. what names what is waited for, for the error.

@@ -110,7 +110,7 @@ func (n *followingHub) part() part {
 			k.d.Go("feed", n.follow)
 			return k.d.await(ctx, n.follower.Ready(), "the recent part of the log")
 		},
-		drain: n.gate.close,
+		drain: n.gate.drain,
 		watch: n.stats,
 		collectors: func() []prometheus.Collector {
 			return []prometheus.Collector{n.latency, n.follower, &k.tailing}
@@ -178,15 +178,15 @@ func (n *followingHub) apply(entries []revlog.Entry) {
 	}
 }
 
-// stall ends all streams while the hub is behind.
+// stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub does.
 func (n *followingHub) stall(stalled bool) {
 	if stalled {
 		n.k.d.SetReady(false, "the hub is behind the log")
-		n.gate.close()
-		return
 	}
-	n.gate.open()
-	n.k.d.SetReady(true, "")
+	n.gate.stall(stalled)
+	if !stalled {
+		n.k.d.SetReady(true, "")
+	}
 }
 
 // closeHub closes hub and cache, if there are any.

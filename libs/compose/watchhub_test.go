@@ -2,9 +2,13 @@ package compose
 
 import (
 	"context"
+	"errors"
+	"math"
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
@@ -17,6 +21,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/watch"
 )
 
 type fixture struct {
@@ -159,6 +164,73 @@ func TestStall(t *testing.T) {
 	s = f.watch(missed)
 	f.expect(s, missed)
 	f.expect(s, f.put("c"))
+	// A pod that stops does not come back because its hub catches up.
+	f.hub.stall(true)
+	f.expectEnd(s)
+	f.node.Drain(t.Context())
+	f.hub.stall(false)
+	if s, err := f.hub.gate.OpenOn(nil); err == nil {
+		t.Error("a stream of a pod that has drained")
+		s.Close()
+	}
+}
+
+// TestGate walks all orders of what shuts and opens the gate: streams enter if and only if there is a hub, it is not
+// behind, and the pod is not stopping, and those inside end with what shuts it. No order of events gets a drained gate
+// to open, be it that the hub catches up or is replaced.
+func TestGate(t *testing.T) {
+	const events = 4 // per order
+	newHub := func() *watch.Hub {
+		hub := watch.New(watch.Options{})
+		hub.Start(struct{ watch.Log }{}, 1) // never read
+		return hub
+	}
+	kinds := []string{"behind", "caught up", "drain", "replace"}
+	for order := range int(math.Pow(float64(len(kinds)), events)) {
+		synctest.Test(t, func(t *testing.T) {
+			var g gate
+			g.replace(newHub())
+			var behind, draining bool
+			var told []string
+			for range events {
+				inside, insideErr := g.OpenOn(nil)
+				kind := kinds[order%len(kinds)]
+				order /= len(kinds)
+				told = append(told, kind)
+				switch kind {
+				case "behind":
+					g.stall(true)
+					behind = true
+				case "caught up":
+					g.stall(false)
+					behind = false
+				case "drain":
+					g.drain()
+					draining = true
+				case "replace":
+					g.replace(newHub()).Close()
+				}
+				s, err := g.OpenOn(nil)
+				if (err == nil) == (behind || draining) || err != nil && !errors.Is(err, watch.ErrStopped) {
+					t.Errorf("after %v: %v", told, err)
+				}
+				if err == nil {
+					s.Close()
+				}
+				if insideErr != nil {
+					continue
+				}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+				_, err = inside.Next(ctx)
+				if ended := errors.Is(err, watch.ErrStopped); ended != (kind != "caught up") {
+					t.Errorf("after %v: a stream from before: %v", told, err)
+				}
+				cancel()
+				inside.Close()
+			}
+			g.replace(nil).Close()
+		})
+	}
 }
 
 // TestReset: the hub is replaced; streams end, and their clients get the rest from the new one.
