@@ -7,6 +7,8 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // Times of raising the alarm.
@@ -59,11 +61,11 @@ func (d *Damage) Run(ctx context.Context, a *State, memberID uint64) {
 				break
 			}
 			d.log.Error("the alarm CORRUPT cannot be kept over a restart", "error", err, "retry", raiseRetry)
-			if !sleep(ctx, raiseRetry) {
+			if retry.Sleep(ctx, raiseRetry) != nil {
 				return
 			}
 		}
-		if !sleep(ctx, raiseEvery) {
+		if retry.Sleep(ctx, raiseEvery) != nil {
 			return
 		}
 	}
@@ -75,18 +77,6 @@ func (d *Damage) raise(ctx context.Context, a *State, m *pb.AlarmMember) error {
 	defer cancel()
 	_, err := a.SetAlarm(ctx, m.GetMemberID(), m.GetAlarm(), true)
 	return err
-}
-
-// sleep waits; it returns false if ctx has ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // hold makes an alarm active in memory, until it is set or cleared. Reading or writing its row may be what fails.

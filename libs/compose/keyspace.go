@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
@@ -136,10 +137,8 @@ func (k *Keyspace) watchDeleted(ctx context.Context) error {
 		if err == nil {
 			return errors.New("the keyspace has been deleted")
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, deletedPause) != nil {
 			return nil
-		case <-time.After(deletedPause):
 		}
 	}
 }

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
 )
@@ -24,14 +24,7 @@ const (
 
 // passing tells errors that may pass by themselves.
 func passing(err error) bool {
-	for _, e := range []error{
-		engine.ErrUnavailable, engine.ErrTooOld, engine.ErrConflict, engine.ErrUnknownOutcome, mvcc.ErrUnavailable, context.DeadlineExceeded,
-	} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
+	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
 // Reach runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason that does not pass by itself, or ctx
@@ -51,9 +44,10 @@ func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) e
 		Versions: versions,
 		Log:      d.Log,
 	})()
-	for pause := reachPauseMin; passing(err); pause = min(2*pause, reachPauseMax) {
+	pauses := retry.Policy{Min: reachPauseMin, Max: reachPauseMax}
+	for n := 0; passing(err); n++ {
 		select {
-		case <-time.After(pause/2 + rand.N(pause/2+1)): // pods that wait together are not to come back together
+		case <-time.After(pauses.Pause(n)):
 		case failed := <-d.failed: // for good, whatever the attempts say
 			return failed
 		case <-ctx.Done():

@@ -30,7 +30,7 @@ func (c *Candidate) campaign(ctx context.Context) (*Term, error) {
 		case fatal(err):
 			return nil, err
 		}
-		if failures == 0 && !errors.Is(err, engine.ErrConflict) {
+		if failures == 0 && engine.ClassOf(err) != engine.Conflict {
 			c.o.Logger.Warn("campaign is delayed", "key", c.o.Key, "error", err)
 		}
 		c.pause(ctx, failures)
@@ -117,7 +117,7 @@ func (c *Candidate) claim(ctx context.Context) (*Term, error) {
 	}
 	row := next.encode()
 	err := c.tryClaim(ctx, next.Ballot, row)
-	if errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+	if class := engine.ClassOf(err); class == engine.UnknownOutcome || class == engine.Ended && ctx.Err() == nil {
 		err = c.settle(ctx, row, begun)
 	}
 	if err != nil {

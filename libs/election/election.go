@@ -6,10 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // Defaults and limits.
@@ -152,22 +152,14 @@ func runErr(ctx context.Context, err error) error {
 
 // fatal reports whether err cannot be waited out.
 func fatal(err error) bool {
-	return errors.Is(err, engine.ErrClosed) || errors.Is(err, ErrCorrupt) || errors.Is(err, engine.ErrTooLarge)
+	class := engine.ClassOf(err)
+	return class == engine.Closed || class == engine.TooLarge || errors.Is(err, ErrCorrupt)
 }
 
 // pause waits after the n-th failure in a row, n >= 0, for a time between half of it and all of it by chance.
 func (c *Candidate) pause(ctx context.Context, n int) {
-	d := min(retryMin<<min(n, 16), max(c.o.TTL/retryDivisor, retryMin))
-	c.sleep(ctx, d/2+mathrand.N(d/2+1))
-}
-
-func (c *Candidate) sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+	p := retry.Policy{Min: retryMin, Max: max(c.o.TTL/retryDivisor, retryMin)}
+	_ = p.Wait(ctx, n) // who waits looks at ctx afterwards
 }
 
 // tell passes on who leads, if that is news.

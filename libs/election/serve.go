@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // serve runs lead for a term, renews the term meanwhile, and releases it. It returns lead's error unless its ctx had ended.
@@ -39,7 +40,7 @@ func (c *Candidate) keep(ctx context.Context, t *Term) error {
 	failures := 0
 	next := c.o.Renew - (c.now() - t.tenure.begun)
 	for {
-		c.sleep(ctx, min(next, t.left()))
+		_ = retry.Sleep(ctx, min(next, t.left()))
 		if !t.Holds() {
 			return ErrDeposed
 		}

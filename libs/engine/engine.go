@@ -248,7 +248,7 @@ func (l Limits) StampOf(first Stamp, i int) Stamp {
 	return Stamp{Version: first.Version, Index: first.Index + uint16(i)}
 }
 
-// The classes of errors. Engines wrap them; test with errors.Is.
+// The classes of errors. Engines wrap them; ClassOf says what each means for the caller.
 var (
 	// ErrConflict: something the transaction read was written meanwhile. Nothing happened; run it again.
 	ErrConflict = errors.New("engine: conflict")

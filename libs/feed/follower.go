@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
@@ -129,14 +130,14 @@ func (f *Follower) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 
-	var r retry
+	r := newPauses()
 	for ctx.Err() == nil {
 		if err := f.begin(ctx); err != nil {
 			f.o.Logger.Warn("follower: cannot read the log; will retry", "error", err)
-			r.wait(ctx)
+			_ = r.Wait(ctx)
 			continue
 		}
-		r.reset()
+		r.Reset()
 		f.follow(ctx, w)
 	}
 	return nil
@@ -150,7 +151,7 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 	direct, due := f.bus == nil, true // due: the log has to be read
 	now := make(chan struct{})
 	close(now)
-	var r retry
+	r := newPauses()
 	for ctx.Err() == nil {
 		var err error
 		if due {
@@ -187,14 +188,14 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 		}
 		switch {
 		case err == nil:
-			r.reset()
+			r.Reset()
 		case errors.Is(err, mvcc.ErrCompacted), errors.Is(err, errAhead):
 			f.o.Logger.Error("follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at)
 			return
 		case ctx.Err() == nil:
 			f.o.Logger.Warn("follower: cannot read the log; will retry", "error", err, "revision", f.chain.at)
 			due = true
-			r.wait(ctx)
+			_ = r.Wait(ctx)
 		}
 	}
 }
@@ -202,7 +203,7 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 // restrain waits until DirectPause after the last read of the log, if others read it too.
 func (f *Follower) restrain(ctx context.Context) {
 	if f.bus != nil {
-		sleep(ctx, DirectPause-time.Since(f.readAt))
+		_ = retry.Sleep(ctx, DirectPause-time.Since(f.readAt))
 	}
 }
 

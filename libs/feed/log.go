@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
@@ -69,27 +70,9 @@ func head(ctx context.Context, log Log) (int64, error) {
 	return log.Head(ctx)
 }
 
-// retry is the growing pause between attempts.
-type retry struct{ pause time.Duration }
-
-// wait sleeps for the next pause; it returns early with the context.
-func (r *retry) wait(ctx context.Context) {
-	r.pause = min(max(2*r.pause, retryMin), retryMax)
-	sleep(ctx, r.pause)
-}
-
-func (r *retry) reset() { r.pause = 0 }
-
-func sleep(ctx context.Context, d time.Duration) {
-	if d <= 0 {
-		return
-	}
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
+// newPauses are the growing pauses between attempts to read.
+func newPauses() retry.Pauses {
+	return retry.Pauses{Policy: retry.Policy{Min: retryMin, Max: retryMax}}
 }
 
 // waiter waits for the head in a goroutine of its own, so that others can be waited for meanwhile. Its methods are called from one
@@ -105,14 +88,14 @@ func newWaiter() *waiter { return &waiter{asked: make(chan int64, 1), fired: mak
 
 // run is the goroutine.
 func (w *waiter) run(ctx context.Context, log Log) {
-	var r retry
+	r := newPauses()
 	for {
 		select {
 		case rev := <-w.asked:
 			if err := log.WaitHead(ctx, rev); err != nil {
-				r.wait(ctx) // the reader will see for itself
+				_ = r.Wait(ctx) // the reader will see for itself
 			} else {
-				r.reset()
+				r.Reset()
 			}
 			signal(w.fired)
 		case <-ctx.Done():

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -85,22 +86,22 @@ func (t *Tailer) Run(ctx context.Context) error {
 	defer wg.Wait()
 	defer stop()
 
-	var r retry
+	r := newPauses()
 	begun := t.o.From > 0
 	t.moveTo(t.o.From)
 	for ctx.Err() == nil {
 		if !begun {
 			if begun = t.jump(ctx); !begun {
-				r.wait(ctx)
+				_ = r.Wait(ctx)
 				continue
 			}
 		}
 		more, err := t.publish(ctx)
 		switch {
 		case err == nil:
-			r.reset()
+			r.Reset()
 			if !more {
-				sleep(ctx, t.pause-time.Since(t.readAt))
+				_ = retry.Sleep(ctx, t.pause-time.Since(t.readAt))
 				t.wait(ctx, w, nudged)
 			}
 		case errors.Is(err, mvcc.ErrCompacted):
@@ -110,7 +111,7 @@ func (t *Tailer) Run(ctx context.Context) error {
 			begun = false
 		case ctx.Err() == nil:
 			t.o.Logger.Warn("tailer: cannot read the log; will retry", "error", err)
-			r.wait(ctx)
+			_ = r.Wait(ctx)
 		}
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // Version returns the number of changes of the table below root so far. Releases before the table had settings do not
@@ -96,12 +97,7 @@ func (c *Cache) Run(ctx context.Context) error {
 		}
 		if err != nil && ctx.Err() == nil {
 			c.o.Report(err)
-			retry := time.NewTimer(cacheRetry)
-			select {
-			case <-retry.C:
-			case <-ctx.Done():
-				retry.Stop()
-			}
+			_ = retry.Sleep(ctx, cacheRetry)
 		}
 	}
 	return ctx.Err()

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
@@ -144,11 +145,6 @@ func Tend(ctx context.Context, eng engine.Store, root []byte, paced func(rows in
 		if err != nil {
 			report(err)
 		}
-		pause := time.NewTimer(tendPause)
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-		}
+		_ = retry.Sleep(ctx, tendPause) // what comes next looks at ctx
 	}
 }

@@ -15,7 +15,8 @@ import (
 const (
 	// attemptsMax bounds the attempts of a transaction that conflicts, has an unknown outcome or grows too old.
 	attemptsMax = 32
-	// pauseMax bounds the pause between two attempts; it begins at a millisecond and doubles.
+	// pauseMin and pauseMax bound the pause between two attempts, which doubles.
+	pauseMin = time.Millisecond
 	pauseMax = 50 * time.Millisecond
 	// sweepMax bounds how many deleted keyspaces one transaction of Sweep clears.
 	sweepMax = 256

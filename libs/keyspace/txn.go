@@ -3,34 +3,18 @@ package keyspace
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
-	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// again reports whether a transaction that failed with err is to be run again.
-func again(err error) bool {
-	return errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, engine.ErrTooOld)
-}
+// again reports whether a transaction that failed with err is to be run again. All are idempotent.
+func again(err error) bool { return engine.ClassOf(err).RerunIdempotent() }
 
 // attempts calls f until it succeeds or fails for good.
 func attempts(ctx context.Context, f func() error) error {
-	var err error
-	for n := range attemptsMax {
-		if err = f(); err == nil || !again(err) {
-			return err
-		}
-		d := min(time.Millisecond<<min(n, 16), pauseMax)
-		pause := time.NewTimer(d/2 + rand.N(d/2+1)) // what conflicted is not to come back together
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return ctx.Err()
-		}
-	}
-	return err
+	p := retry.Policy{Min: pauseMin, Max: pauseMax, Attempts: attemptsMax}
+	return p.Do(ctx, again, f)
 }
 
 // errDone ends an update that finds what it is to do done. It must have changed nothing; what it has read is durable

@@ -3,10 +3,10 @@ package lease
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -23,12 +23,11 @@ const (
 	damagedRetry = time.Minute
 )
 
-// backoff returns low doubled attempts times, at most high, and between half of it and all of it by chance: what failed
-// together is not to come back together.
-func backoff(attempts int, low, high time.Duration) time.Duration {
-	d := min(low<<min(attempts, 20), high)
-	return d/2 + rand.N(d/2+1)
-}
+// ofLease and ofAll are those pauses.
+var (
+	ofLease = retry.Policy{Min: retryMin, Max: retryMax}
+	ofAll   = retry.Policy{Min: pauseMin, Max: pauseMax}
+)
 
 // expire revokes what has expired and finishes what was handed over, until ctx ends or the fence is void.
 func (k *Keeper) expire(ctx context.Context, fence mvcc.Fence) error {
@@ -168,7 +167,7 @@ func (w *worker) failed(e *entry, err error) {
 	k.count.retriesTotal.Add(1)
 	now := k.now()
 	attempts := int(e.attempts) // under the latch
-	k.nudge(k.table.hand(e, e.task, now+int64(backoff(attempts, retryMin, retryMax))))
+	k.nudge(k.table.hand(e, e.task, now+int64(ofLease.Pause(attempts))))
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -178,6 +177,6 @@ func (w *worker) failed(e *entry, err error) {
 	if w.failures == 0 {
 		k.opt.Logger.Warn("lease expiry is delayed", "lease", e.id, "error", err)
 	}
-	w.until = now + int64(backoff(w.failures, pauseMin, pauseMax))
+	w.until = now + int64(ofAll.Pause(w.failures))
 	w.failures++
 }

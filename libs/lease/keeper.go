@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -189,15 +190,13 @@ func (k *Keeper) run(ctx context.Context) error {
 		if attempts == 1 {
 			k.opt.Logger.Warn("the leases cannot be claimed and loaded yet; will retry", "error", err)
 		}
-		wait := backoff(attempts, pauseMin, pauseMax)
+		wait := ofAll.Pause(attempts)
 		if errors.Is(err, mvcc.ErrCorrupt) {
 			wait = damagedRetry
 			k.damageOnce.Do(func() { k.damage = err; close(k.damaged) })
 		}
-		select {
-		case <-ctx.Done():
+		if retry.Sleep(ctx, wait) != nil {
 			return context.Cause(ctx)
-		case <-time.After(wait):
 		}
 		fence, leases, err = k.open(ctx)
 	}

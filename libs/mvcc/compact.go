@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
@@ -289,14 +290,14 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 		}
 		if target > seen {
 			seen = target
-			sleep(ctx, grace)
+			_ = retry.Sleep(ctx, grace)
 			s.awaitFollower(ctx, target)
 		}
 		next, whole, err := s.removeBatch(ctx, done, target)
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
-			sleep(ctx, damagePause)
+			_ = retry.Sleep(ctx, damagePause)
 			continue
 		}
 		if err != nil {
@@ -321,7 +322,7 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 		return
 	}
 	for begin := time.Now(); s.o.Followed() < rev && time.Since(begin) < followedMax && ctx.Err() == nil; {
-		sleep(ctx, followedEvery)
+		_ = retry.Sleep(ctx, followedEvery)
 	}
 }
 

@@ -6,6 +6,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // The heavy lane runs the requests that visit too much for a group with others, one at a time: it evaluates them
@@ -71,7 +73,7 @@ func (l *lane) runHeavy() {
 		unhook()
 		stop()
 		if l.held > 0 {
-			sleep(l.s.closing, min(heavyRest*l.held, heavyRestMax))
+			_ = retry.Sleep(l.s.closing, min(heavyRest*l.held, heavyRestMax))
 			l.held = 0
 		}
 	}

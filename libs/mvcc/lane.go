@@ -8,13 +8,11 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Pauses of a lane whose engine is unavailable: doubled up to pauseMax, unavailableMax times.
-const (
-	pauseMin = 5 * time.Millisecond
-	pauseMax = 500 * time.Millisecond
-)
+// pauses are those of a lane, and of work beside the groups, between runs that the engine has not let succeed.
+var pauses = retry.Policy{Min: 5 * time.Millisecond, Max: 700 * time.Millisecond}
 
 // lane runs one group after the other. If the engine is pipelined and more requests wait, it does not wait for the sync of a
 // group before it evaluates the next one; groups land in order all the same.
@@ -95,7 +93,8 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			}
 			return
 		}
-		if errors.Is(err, engine.ErrUnavailable) {
+		class := engine.ClassOf(err)
+		if class == engine.Unavailable {
 			if since.IsZero() {
 				since = begin
 			}
@@ -118,7 +117,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 		case isDamage(err): // what every request needs
 			fail(reqs, l.s.noted(storeErr(err)))
 			return
-		case errors.Is(err, engine.ErrConflict), errors.Is(err, engine.ErrTooOld):
+		case class.Rerun():
 			l.s.usage.Conflicts.Add(1)
 			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
 				l.split(ctx, reqs)
@@ -129,7 +128,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			if conflicts >= conflictSplitAfter {
 				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
 			}
-		case errors.Is(err, engine.ErrNoSpace):
+		case class == engine.NoSpace:
 			// Each request is judged by itself: a large one must not be the end of those that came with it.
 			if len(reqs) > 1 {
 				l.split(ctx, reqs)
@@ -141,7 +140,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				return
 			}
 			pause(ctx, unavailable)
-		case errors.Is(err, engine.ErrUnavailable):
+		case class == engine.Unavailable:
 			if unavailable++; unavailable > unavailableMax || outage {
 				fail(reqs, storeErr(err))
 				return
@@ -221,16 +220,8 @@ func markVital(txn engine.Txn) {
 	markShrinks(txn)
 }
 
-func pause(ctx context.Context, n int) { sleep(ctx, min(pauseMin<<n, pauseMax)) }
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
-}
+// pause waits after n failures before the last one. Whoever waits looks at ctx afterwards.
+func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 
 // attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when it
 // returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards

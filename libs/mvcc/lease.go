@@ -4,11 +4,11 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"strconv"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A request that
@@ -254,24 +254,19 @@ func parseBallot(row []byte) (uint64, error) {
 // update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f may run
 // several times, also after a commit whose outcome was unknown: it must be idempotent.
 func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
-	for n := range attemptsMax {
-		err := s.tryUpdate(ctx, f)
-		switch {
-		case err == nil:
-			return nil
-		case errors.Is(err, engine.ErrUnavailable) && n >= unavailableMax:
-			return storeErr(err)
-		case errors.Is(err, engine.ErrConflict), errors.Is(err, engine.ErrUnknownOutcome), errors.Is(err, engine.ErrTooOld), errors.Is(err, engine.ErrUnavailable):
-			pause(ctx, min(n, unavailableMax))
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-		default:
-			return s.noted(storeErr(err))
+	unavailable := 0
+	err := updates.Do(ctx, func(err error) bool {
+		class := engine.ClassOf(err)
+		if class == engine.Unavailable {
+			unavailable++
 		}
-	}
-	return ErrUnavailable
+		return class.Passes() && unavailable <= unavailableMax
+	}, func() error { return s.tryUpdate(ctx, f) })
+	return s.noted(storeErr(err))
 }
+
+// updates are the runs of one such transaction.
+var updates = retry.Policy{Min: pauses.Min, Max: pauses.Max, Attempts: attemptsMax}
 
 func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
 	txn, err := s.eng.Begin(ctx)

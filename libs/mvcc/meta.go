@@ -98,13 +98,13 @@ func parseMeta(b []byte) (Meta, error) {
 
 // openMeta reads the keyspace's row, or creates the keyspace. Two creators conflict, and the second finds the first's.
 func openMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Meta, error) {
-	for range attemptsMax {
-		m, err := tryOpenMeta(ctx, eng, r, o)
-		if err == nil || !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrUnknownOutcome) && !errors.Is(err, engine.ErrTooOld) {
-			return m, err
-		}
-	}
-	return Meta{}, ErrUnavailable
+	var m Meta
+	again := func(err error) bool { return engine.ClassOf(err).RerunIdempotent() }
+	err := updates.Do(ctx, again, func() (err error) {
+		m, err = tryOpenMeta(ctx, eng, r, o)
+		return err
+	})
+	return m, err
 }
 
 func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Meta, error) {

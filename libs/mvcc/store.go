@@ -366,18 +366,18 @@ func parseCompact(row []byte) (int64, error) {
 
 // storeErr turns an engine's error into one of this package; it keeps the cause.
 func storeErr(err error) error {
-	switch {
+	switch class := engine.ClassOf(err); {
 	case err == nil:
 		return nil
-	case errors.Is(err, engine.ErrTooLarge):
+	case class == engine.TooLarge:
 		return errors.Join(ErrTooLarge, err)
-	case errors.Is(err, engine.ErrNoSpace):
+	case class == engine.NoSpace:
 		return errors.Join(ErrNoSpace, err)
-	case errors.Is(err, engine.ErrClosed):
+	case class == engine.Closed:
 		return errors.Join(ErrClosed, err)
-	case errors.Is(err, engine.ErrUnavailable), errors.Is(err, engine.ErrTooOld), errors.Is(err, engine.ErrUnknownOutcome), errors.Is(err, engine.ErrConflict):
+	case class.Passes():
 		return errors.Join(ErrUnavailable, err)
-	case errors.Is(err, engine.ErrDamaged), errors.Is(err, revlog.ErrCorrupt):
+	case class == engine.Damaged, errors.Is(err, revlog.ErrCorrupt):
 		return errors.Join(ErrCorrupt, err)
 	}
 	return err

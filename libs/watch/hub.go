@@ -7,6 +7,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
@@ -213,7 +214,7 @@ func (h *Hub) readSome(missing []unread) bool {
 	for i, u := range missing {
 		kvs[i] = u.kv()
 	}
-	for retry := retryMin; ; retry = min(2*retry, retryMax) {
+	for n := 0; ; n++ {
 		values, err := h.log.ReadValues(h.ctx, kvs)
 		if err == nil {
 			for i, u := range missing {
@@ -232,10 +233,8 @@ func (h *Hub) readSome(missing []unread) bool {
 			half := len(missing) / 2
 			return h.readSome(missing[:half]) && h.readSome(missing[half:])
 		}
-		h.opts.Log.Warn("watch: cannot read values; will retry", "error", err, "retry", retry)
-		select {
-		case <-time.After(retry):
-		case <-h.ctx.Done():
+		h.opts.Log.Warn("watch: cannot read values; will retry", "error", err)
+		if readRetries.Wait(h.ctx, n) != nil {
 			return false
 		}
 		if half := len(missing) / 2; half > 0 { // so that it comes further if it is the many reads that cannot be done
@@ -277,7 +276,7 @@ func signal(c chan struct{}) {
 
 // catchUp runs passes from one source while there are watchers to serve.
 func (h *Hub) catchUp(src source) {
-	retry := retryMin
+	pauses := retry.Pauses{Policy: readRetries}
 	for {
 		select {
 		case <-h.behind[src]:
@@ -287,15 +286,11 @@ func (h *Hub) catchUp(src source) {
 		for more := true; more && h.ctx.Err() == nil; {
 			var err error
 			if more, err = h.runPass(src); err == nil {
-				retry = retryMin
+				pauses.Reset()
 				continue
 			}
-			h.opts.Log.Warn("watch: cannot read history; will retry", "error", err, "retry", retry)
-			select {
-			case <-time.After(retry):
-			case <-h.ctx.Done():
-			}
-			retry = min(2*retry, retryMax)
+			h.opts.Log.Warn("watch: cannot read history; will retry", "error", err)
+			_ = pauses.Wait(h.ctx)
 		}
 	}
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"log/slog"
 	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // Defaults and bounds. Every queue, batch and cache of the package is bounded by one of these.
@@ -130,3 +132,6 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+// readRetries are the pauses after failed reads.
+var readRetries = retry.Policy{Min: retryMin, Max: retryMax}

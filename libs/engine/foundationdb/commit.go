@@ -7,11 +7,11 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
-	"time"
 
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // pending is a commit under way.
@@ -143,12 +143,7 @@ func (s *Store) settle(ctx context.Context, key fdb.Key) error {
 			return ctx.Err()
 		}
 		s.o.Logger.Warn("cannot settle a commit yet", "err", err)
-		t := time.NewTimer(fencePause)
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			t.Stop()
-		}
+		_ = retry.Sleep(ctx, fencePause) // the next fence looks at ctx
 	}
 }
 

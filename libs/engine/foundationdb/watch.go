@@ -5,7 +5,8 @@ package foundationdb
 import (
 	"bytes"
 	"context"
-	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // WaitChange implements engine.Store by a watch, of which a client may have 10,000; beyond that it polls.
@@ -47,22 +48,11 @@ func (s *Store) waitChange(ctx context.Context, key, old []byte) error {
 	}
 	switch err := await(ctx, w); codeOf(err) {
 	case codeTooManyWatches, codeWatchCancelled:
-		return sleep(ctx, watchPoll)
+		return retry.Sleep(ctx, watchPoll)
 	default:
 		if err != nil {
 			return s.readErr(ctx, err)
 		}
 	}
 	return nil
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -12,6 +12,7 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // errNoRoomForMemory says that memtables could not be written out.
@@ -111,7 +112,7 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 			s.log.Info("defragmenting", "pieces-done", i+1, "pieces", len(pieces), "took", time.Since(start).Round(time.Second).String())
 		}
 		if p.gentle && !s.NoSpace() && s.durableSeq() != seq {
-			pauseFor(ctx, min(time.Since(begin), gentlePauseMax))
+			_ = retry.Sleep(ctx, min(time.Since(begin), gentlePauseMax))
 		}
 	}
 	s.awaitDeletion(ctx)
@@ -127,15 +128,6 @@ func (s *Store) compactPiece(ctx context.Context, r span) error {
 		return nil
 	}
 	return err
-}
-
-func pauseFor(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
-	}
 }
 
 // flushWait writes the memtables out. On a full disk it gives up when they find no space.

@@ -14,7 +14,7 @@ func (s *Shards) join(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := s.refresh(ctx)
 		switch {
-		case err != nil && !failed && ctx.Err() == nil && !errors.Is(err, engine.ErrConflict):
+		case err != nil && !failed && ctx.Err() == nil && engine.ClassOf(err) != engine.Conflict:
 			s.o.Logger.Warn("lease shards: the members cannot be looked at; will retry", "error", err)
 		case err == nil && failed:
 			s.o.Logger.Info("lease shards: the members can be looked at again")

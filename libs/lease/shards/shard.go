@@ -5,9 +5,9 @@ import (
 	"errors"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/headwaterdb/headwater/libs/election"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/lease"
 )
 
@@ -91,7 +91,7 @@ func (h *shard) lead(ctx context.Context, t *election.Term) error {
 		if !errors.Is(err, lease.ErrNotOwner) {
 			h.s.o.Logger.Error("lease keeper ended", "shard", h.id, "error", err)
 		}
-		sleep(ctx, h.s.o.TTL/retryDivisor)
+		_ = retry.Sleep(ctx, h.s.o.TTL/retryDivisor)
 	}
 	return nil
 }
@@ -120,14 +120,5 @@ func (h *shard) keep(ctx context.Context, k *lease.Keeper) error {
 		case err := <-ended:
 			return err
 		}
-	}
-}
-
-func sleep(ctx context.Context, d time.Duration) {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-	case <-ctx.Done():
 	}
 }
