@@ -19,8 +19,9 @@
 //   - As long as one pod is alive and reaches the store, every shard has an owner, or will have within the time to live and a poll.
 //   - A request is forwarded at most once, and marked (ForwardedKey): a pod that gets a marked one for a shard that it does not keep answers
 //     that it does not (Unavailable; NotOwnedTTL to a renewal).
-//   - Requests that may be repeated, renewals and questions, are, until their shard's owner answers or patience ends. A forwarded grant or revoke
-//     whose outcome is not known is reported as such.
+//   - Requests that may be repeated, renewals, questions and grants, are, until their shard's owner answers or patience ends. At most one of the
+//     attempts of a grant makes the lease; if it exists when an attempt is made again, the outcome is reported as unknown. So is that of a
+//     forwarded revoke that was not answered.
 //
 // # Rows
 //

@@ -165,16 +165,35 @@ func newID(of []int) int64 {
 	}
 }
 
+// grant grants one lease. A pod that did not answer may have granted it, so it is asked again, or whoever owns the shard by
+// then, until somebody answers: at most one of these grants makes the lease. That it exists by then tells nothing of who
+// has made it. Errors: errUnsure if that is so; as route.
 func (s *Shards) grant(ctx context.Context, id, ttl int64) (g lease.Granted, err error) {
+	unsure := false
 	err = s.route(ctx, id, func(k *lease.Keeper) (err error) {
 		g, err = k.Grant(ctx, id, ttl)
 		return err
 	}, func(ctx context.Context, p *peer) error {
 		r, err := p.client.LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: id, TTL: ttl})
 		g = lease.Granted{ID: r.GetID(), TTL: r.GetTTL(), Rev: r.GetHeader().GetRevision()}
-		return answered(err, errUnsure)
+		if storeAway(err) {
+			return errUnsure // another pod would find the store no sooner
+		}
+		if err = answered(err, errUnsure); errors.Is(err, errUnsure) {
+			unsure = true
+			return errElsewhere
+		}
+		return err
 	})
+	if unsure && errors.Is(err, mvcc.ErrLeaseExists) {
+		err = errUnsure
+	}
 	return g, err
+}
+
+// storeAway says that the pod that was asked has answered, and could not reach the store.
+func storeAway(err error) bool {
+	return err != nil && status.Convert(err).Message() == rpctypes.ErrorDesc(rpctypes.ErrGRPCTimeout)
 }
 
 // Revoke is lease.Keeper.Revoke.
