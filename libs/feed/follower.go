@@ -152,6 +152,7 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 	now := make(chan struct{})
 	close(now)
 	r := newPauses()
+	damaged := int64(-1) // the position at which damage has been told of
 	for ctx.Err() == nil {
 		var err error
 		if due {
@@ -192,6 +193,14 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 		case errors.Is(err, mvcc.ErrCompacted), errors.Is(err, errAhead):
 			f.o.Logger.Error("follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at)
 			return
+		case isDamage(err):
+			// Watchers cannot be served past it here or elsewhere; that the hub is behind ends their streams (Stall).
+			if damaged != f.chain.at {
+				damaged = f.chain.at
+				f.o.Logger.Error("follower: the log cannot be read on", "error", err, "revision", f.chain.at, "retry", DamagedRetry)
+			}
+			due = true
+			_ = retry.Sleep(ctx, DamagedRetry)
 		case ctx.Err() == nil:
 			f.o.Logger.Warn("follower: cannot read the log; will retry", "error", err, "revision", f.chain.at)
 			due = true

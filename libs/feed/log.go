@@ -2,6 +2,7 @@ package feed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -36,6 +37,9 @@ const (
 	// retryMin and retryMax bound the pause after a read that failed.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
+	// DamagedRetry is the pause after a read that has met an entry which cannot be read or decoded: reading it again at
+	// once is of no use, and it goes only by a compaction or a repair.
+	DamagedRetry = time.Minute
 )
 
 // Name is the name of a keyspace on the bus. It tells apart keyspaces of one name in different clusters, and one that was deleted
@@ -69,6 +73,9 @@ func head(ctx context.Context, log Log) (int64, error) {
 	defer cancel()
 	return log.Head(ctx)
 }
+
+// isDamage says that an entry of the log cannot be read or decoded.
+func isDamage(err error) bool { return errors.Is(err, mvcc.ErrCorrupt) || errors.Is(err, errHole) }
 
 // newPauses are the growing pauses between attempts to read.
 func newPauses() retry.Pauses {

@@ -87,6 +87,7 @@ func (t *Tailer) Run(ctx context.Context) error {
 	defer stop()
 
 	r := newPauses()
+	damaged := int64(-1) // the position at which damage has been told of
 	begun := t.o.From > 0
 	t.moveTo(t.o.From)
 	for ctx.Err() == nil {
@@ -109,6 +110,13 @@ func (t *Tailer) Run(ctx context.Context) error {
 			t.o.Logger.Error("the log has been removed beyond the tailer's position", "revision", t.at)
 			t.jumps.Add(1)
 			begun = false
+		case isDamage(err):
+			// The store has told of it, which raises the alarm. Nothing behind it can be published: the chain would have a hole.
+			if damaged != t.at {
+				damaged = t.at
+				t.o.Logger.Error("tailer: the log cannot be read on", "error", err, "revision", t.at, "retry", DamagedRetry)
+			}
+			_ = retry.Sleep(ctx, DamagedRetry)
 		case ctx.Err() == nil:
 			t.o.Logger.Warn("tailer: cannot read the log; will retry", "error", err)
 			_ = r.Wait(ctx)
