@@ -77,9 +77,9 @@
 // TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense
 // engine, with tiny chunks, and on one that behaves like FoundationDB. TestBadDays runs concurrent clients over every
 // fault that the engine may have (libs/engine/faults) and over restarts; what they were told is then held against the
-// log. The checker behind it (fsck_test.go) knows docs/formats.md and nothing of this package: after a test it reads
-// all rows, checks that they agree with one another, and that each readable revision is what undoing the log from the
-// head gives. TestOvertaken holds a request before its commit while another pod changes what it has read,
+// log. The checker behind it (package fsck) knows docs/formats.md and nothing of this package: after a test it checks that
+// all rows agree with one another; and the tests compare each readable revision with what undoing the log from the head
+// gives. TestOvertaken holds a request before its commit while another pod changes what it has read,
 // TestActivationOvertakes while another activates features; TestOutOfDate lets it begin on a state that lacks
 // another's writes. tests/faults and tests/robustness drive the package under etcd's own validators.
 package mvcc

@@ -351,7 +351,7 @@ func TestBadDays(t *testing.T) {
 			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == s.CompactRevision() })
 			k := check(t, e, s, v.store.Prefix, true)
 			k.checkReads(s, 1)
-			t.Logf("%d entries, head %d, compacted %d, %d conflicts, %d retries, %d unknown", len(f.all()), head, k.compact, conflicts, retries, len(l.unknown))
+			t.Logf("%d entries, head %d, compacted %d, %d conflicts, %d retries, %d unknown", len(f.all()), head, k.Compact, conflicts, retries, len(l.unknown))
 		})
 	}
 }
@@ -379,14 +379,14 @@ func openQuietly(t *testing.T, e *faults.Store, o mvcc.Options) *mvcc.Store {
 }
 
 // removedUpTo reads the cursor of the removal.
-func removedUpTo(t *testing.T, e engine.Store, prefix []byte) int64 {
+func removedUpTo(t testing.TB, e engine.Store, prefix []byte) int64 {
 	t.Helper()
-	snap, err := e.Snapshot(t.Context())
+	snap, err := e.Snapshot(context.Background())
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer snap.Close()
-	b, err := snap.Get(t.Context(), append(bytes.Clone(prefix), "mcompacted"...))
+	b, err := snap.Get(context.Background(), append(bytes.Clone(prefix), "mcompacted"...))
 	if err != nil {
 		t.Fatal(err)
 	}

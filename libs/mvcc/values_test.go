@@ -28,7 +28,8 @@ func TestRemovalInParts(t *testing.T) {
 			const keys = 6000
 			var removals atomic.Int64
 			var stuck atomic.Bool
-			e := faults.New(openEngine(t, v.engine), faults.Options{KeepPipelined: true, Script: func(c faults.Call) (faults.Fault, bool) {
+			inner := openEngine(t, v.engine)
+			e := faults.New(inner, faults.Options{KeepPipelined: true, Script: func(c faults.Call) (faults.Fault, bool) {
 				if c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' && removals.Add(1) > 2 && stuck.Load() {
 					return faults.Unavailable, true
 				}
@@ -56,7 +57,7 @@ func TestRemovalInParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitFor(t, func() bool { return removals.Load() > 2 })
-			check(t, e, s, v.store.Prefix, false)
+			check(t, inner, s, v.store.Prefix, false)
 			stuck.Store(false)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
@@ -64,8 +65,8 @@ func TestRemovalInParts(t *testing.T) {
 			s = open(t, e, v.store)
 			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == rev })
 			f := check(t, e, s, v.store.Prefix, true)
-			if len(f.hists) > 0 || len(f.vals) > 0 || len(f.logs) != 1 {
-				t.Errorf("%d hist rows, %d values, %d log entries are left", len(f.hists), len(f.vals), len(f.logs))
+			if f.Replaced > 0 || f.Values > 0 || f.Entries != 1 {
+				t.Errorf("%d replaced versions, %d values, %d log entries are left", f.Replaced, f.Values, f.Entries)
 			}
 		})
 	}
@@ -267,8 +268,8 @@ func TestQuotaOfFreshKeys(t *testing.T) {
 	if _, err := s.Compact(t.Context(), put(t, s, "after", "all"), true); err != nil {
 		t.Fatal(err)
 	}
-	if f := check(t, e, s, nil, true); len(f.logs) != 1 || len(f.hists) != 0 {
-		t.Errorf("%d log entries, %d hist rows are left", len(f.logs), len(f.hists))
+	if f := check(t, e, s, nil, true); f.Entries != 1 || f.Replaced != 0 {
+		t.Errorf("%d log entries, %d replaced versions are left", f.Entries, f.Replaced)
 	}
 }
 
