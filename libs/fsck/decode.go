@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"math"
 )
 
 // Tables.
@@ -40,7 +41,10 @@ type format struct {
 }
 
 func parseFormat(b []byte) (f format, err error) {
-	if len(b) < metaLen || b[stampLen] > 2 || b[stampLen] == 2 && len(b) != metaLen+8 || b[stampLen] == 1 && len(b) != metaLen {
+	if len(b) < metaLen {
+		return f, fmt.Errorf("%w: row %x", ErrNoKeyspace, b)
+	}
+	if is := b[stampLen]; is > 2 || is == 2 && len(b) != metaLen+8 || is == 1 && len(b) != metaLen {
 		return f, fmt.Errorf("%w: row %x", ErrNoKeyspace, b)
 	}
 	f.base, f.shift = int64(binary.BigEndian.Uint64(b))-1, uint(b[stampLen+1])
@@ -67,9 +71,13 @@ func (f *format) rev(b []byte) (int64, bool) {
 	if len(b) < stampLen || b[8] != 0 || b[9] != 0 {
 		return 0, false
 	}
-	index := int64(binary.BigEndian.Uint16(b[10:]))
-	version := int64(binary.BigEndian.Uint64(b))
-	return (version-f.base)<<f.shift | index, index < 1<<f.shift && version > f.base
+	return f.join(int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint16(b[10:])))
+}
+
+// join makes a revision of a stamp's version and index.
+func (f *format) join(version, index int64) (rev int64, ok bool) {
+	after := version - f.base
+	return after<<f.shift | index, index >= 0 && index < 1<<f.shift && after > 0 && after <= math.MaxInt64>>f.shift
 }
 
 // stamp appends the stamp of a revision.
@@ -179,10 +187,16 @@ func (d *fields) ref() int64 {
 	if v&1 == 1 {
 		return d.self - int64(v>>1)
 	}
-	return (int64(v>>1)-d.base)<<d.shift | d.uint()
+	rev, ok := d.join(int64(v>>1), d.uint())
+	d.bad = d.bad || !ok
+	return rev
 }
 
-func (d *fields) lease() int64 { return int64(binary.BigEndian.Uint64(d.take(8))) }
+func (d *fields) lease() int64 {
+	id := int64(binary.BigEndian.Uint64(d.take(8)))
+	d.bad = d.bad || id == 0
+	return id
+}
 
 func (d *fields) end() bool { return !d.bad && len(d.b) == 0 }
 
@@ -234,20 +248,47 @@ type event struct {
 	made, prev      version // made of a put
 }
 
+// Flags of an event.
+const (
+	flagDelete = 1 << iota
+	flagPrev   // there was a version before
+	flagLease
+	flagPrevLease
+	flagOwn
+	flagPrevOwn
+	flagPrevOld
+)
+
+// flagsOf are the flags that an event may have, given some of them.
+func flagsOf(flags byte) byte {
+	all := byte(flagDelete | flagPrev)
+	if flags&flagDelete == 0 {
+		all |= flagLease | flagOwn
+	}
+	if flags&flagPrev != 0 {
+		all |= flagPrevLease | flagPrevOwn
+		if flags&flagPrevOwn == 0 {
+			all |= flagPrevOld
+		}
+	}
+	return all
+}
+
 // parseEntry reads the events of the log entry of a revision.
 func (f *format) parseEntry(p []byte, rev int64) (events []event, ok bool) {
 	d := fields{format: f, b: p, self: rev}
 	for len(d.b) > 0 && !d.bad {
 		flags := d.take(1)[0]
-		ev := event{delete: flags&1 != 0, hasPrev: flags&2 != 0}
+		d.bad = d.bad || flags&^flagsOf(flags) != 0
+		ev := event{delete: flags&flagDelete != 0, hasPrev: flags&flagPrev != 0}
 		ev.key = bytes.Clone(d.take(int(d.uint())))
 		if !ev.delete {
 			ev.made.mod = rev
-			d.version(&ev.made, len(p), flags&4 != 0, flags&16 != 0, false)
+			d.version(&ev.made, len(p), flags&flagLease != 0, flags&flagOwn != 0, false)
 		}
 		if ev.hasPrev {
 			ev.prev.mod = d.ref()
-			d.version(&ev.prev, len(p), flags&8 != 0, flags&32 != 0, flags&64 != 0)
+			d.version(&ev.prev, len(p), flags&flagPrevLease != 0, flags&flagPrevOwn != 0, flags&flagPrevOld != 0)
 		}
 		events = append(events, ev)
 	}
@@ -261,6 +302,7 @@ func (d *fields) version(v *version, entry int, lease, isOwn, isOld bool) {
 		v.lease = d.lease()
 	}
 	v.size = int(d.uint())
+	d.bad = d.bad || v.size == 0 && (isOwn || isOld)
 	switch {
 	case isOwn:
 		v.place = own

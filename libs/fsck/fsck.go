@@ -99,8 +99,8 @@ func (r *Report) String() string {
 		len(r.Findings)+r.More, r.Revision, how, r.Keys, r.Current, r.Replaced, r.Entries, r.Events, r.Leases, r.Rows)
 }
 
-// Check checks the keyspace at o.Prefix of eng. The error says why it could not be checked to its end: ErrNoKeyspace, the engine's
-// (engine.ErrDamaged where rows cannot be read), the context's; the report then has what was found before.
+// Check checks the keyspace at o.Prefix of eng. The error says why it could not be checked to its end: ErrNoKeyspace,
+// the engine's (engine.ErrDamaged where rows cannot be read), the context's; the report then has what was found before.
 func Check(ctx context.Context, eng engine.Store, o Options) (*Report, error) {
 	if o.PageRows <= 0 {
 		o.PageRows = defaultPageRows
@@ -127,8 +127,9 @@ type checker struct {
 	pageRows int
 	report   *Report
 
-	snap  engine.Snapshot
-	fresh bool // no page has been read in snap
+	snap   engine.Snapshot
+	states int  // read so far
+	fresh  bool // no page has been read in snap
 	format
 	at state
 
@@ -250,6 +251,7 @@ func (c *checker) renew() error {
 			return err
 		}
 		c.fresh = true
+		c.states++
 		if err = c.readState(); !errors.Is(err, engine.ErrTooOld) || tries > pageTries {
 			return err
 		}
@@ -285,7 +287,10 @@ func (c *checker) readState() error {
 	for _, r := range []struct {
 		b    []byte
 		into []*int64
-	}{{v[2], []*int64{&c.at.compact}}, {v[3], []*int64{&c.at.compacted}}, {v[4], []*int64{&c.at.partRev, &c.at.partEvents}}} {
+	}{
+		{v[2], []*int64{&c.at.compact}}, {v[3], []*int64{&c.at.compacted}},
+		{v[4], []*int64{&c.at.partRev, &c.at.partEvents}},
+	} {
 		if len(r.b) == 8*len(r.into) {
 			for i, p := range r.into {
 				*p = int64(binary.BigEndian.Uint64(r.b[8*i:]))
@@ -308,7 +313,8 @@ func (c *checker) count(key, value []byte) {
 	}
 }
 
-// goneInPart says that the removal has taken what an event of an entry replaced: the entry is gone with the last of them.
+// goneInPart says that the removal has taken what an event of an entry replaced: the entry is gone with the last of
+// them.
 func (c *checker) goneInPart(rev int64, event int) bool {
 	return rev == c.at.partRev && int64(event) < c.at.partEvents
 }

@@ -10,29 +10,35 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// keys walks over the idx, hist and val rows, key by key: for each the versions that were replaced, oldest first, then the
-// current one, and beside them the larger values.
+// keys walks over the idx, hist and val rows, key by key: for each the versions that were replaced, oldest first,
+// then the current one, and beside them the larger values.
 type keys struct {
 	c *checker
 	cursor
 	lookups lookups
 
+	again []byte // the key that has been begun anew because the state had changed
+
 	idx, hist, val *rows
 	left           int // rows that the page may still read
 }
 
-// cursor is where the walk is, between two pages: in the middle of a key, perhaps.
+// cursor is where the walk is, between two pages. It is told by keys and not by the rows ahead: the next page may
+// find new rows before those.
 type cursor struct {
-	idx, hist, val []byte // where to go on in each table; nil: at its begin
-	key            *key   // that is under way
+	done []byte // the last key that is done; nil: none is
+	key  *key   // that is under way; nil: none is
 }
 
 // key is one that is being walked over.
 type key struct {
 	key       []byte
-	last      link // the last replaced version, whose successor has not been seen
-	oldNeeded int  // bytes of a value under the key alone that a version names
-	oldThere  int  // bytes of it that are there, and
+	hist, val []byte // where to go on in these tables
+	state     int    // that it was begun in
+	loose     bool   // it has too many rows for any state: between two of them a compaction may remove some
+	last      link   // the last replaced version, whose successor has not been seen
+	oldNeeded int    // bytes of a value under the key alone that a version names
+	oldThere  int    // bytes of it that are there, and
 	oldSum    uint32
 	value     val // the next value that no version has been found for yet
 }
@@ -71,7 +77,7 @@ func (c *checker) open(table byte, from []byte) *rows {
 
 func (r *rows) next() { r.ok = r.it.Next() }
 
-// at returns where to begin to have the row ahead again.
+// at returns where to begin to have the row ahead again; nil: there is none.
 func (r *rows) at() []byte {
 	if !r.ok {
 		return nil
@@ -79,17 +85,34 @@ func (r *rows) at() []byte {
 	return bytes.Clone(r.it.Key())
 }
 
+// from says where to go on in the three tables.
+func (u *cursor) from(c *checker) (idx, hist, val []byte) {
+	switch {
+	case u.key != nil:
+		return append(c.row(tableIdx), u.key.key...), u.key.hist, u.key.val
+	case u.done != nil:
+		end := append(escape(nil, u.done), 0xff) // what begins with a key is escaped behind its rows
+		idx = append(append(c.row(tableIdx), u.done...), 0)
+		return idx, append(c.row(tableHist), end...), append(c.row(tableVal), end...)
+	}
+	return nil, nil, nil
+}
+
 // end closes the rows; the error is that of reading them.
 func (r *rows) end() error { return cmp.Or(r.it.Err(), r.it.Close()) }
 
 // next reads a page.
 func (k *keys) next() (more bool, err error) {
-	c, before := k.c, k.cursor
-	if before.key != nil {
+	c, before, again := k.c, k.cursor, k.again
+	if before.key != nil && before.key.state != c.states && !bytes.Equal(before.key.key, k.again) {
+		k.again, k.key = before.key.key, nil // once from its beginning
+	} else if before.key != nil {
 		copied := *before.key
+		copied.loose = copied.loose || copied.state != c.states
 		k.key = &copied
 	}
-	k.idx, k.hist, k.val = c.open(tableIdx, k.cursor.idx), c.open(tableHist, k.cursor.hist), c.open(tableVal, k.cursor.val)
+	idx, hist, val := k.from(c)
+	k.idx, k.hist, k.val = c.open(tableIdx, idx), c.open(tableHist, hist), c.open(tableVal, val)
 	k.lookups, k.left = lookups{c: c}, c.pageRows
 	for k.left > 0 && k.step() {
 	}
@@ -97,21 +120,11 @@ func (k *keys) next() (more bool, err error) {
 	if !more && k.key != nil {
 		k.endKey()
 	}
-	after := cursor{idx: k.idx.at(), hist: k.hist.at(), val: k.val.at(), key: k.key}
-	for _, r := range []struct {
-		at    *[]byte
-		table byte
-	}{{&after.idx, tableIdx}, {&after.hist, tableHist}, {&after.val, tableVal}} {
-		if *r.at == nil {
-			*r.at = c.row(r.table + 1) // all read
-		}
-	}
 	if err = cmp.Or(k.idx.end(), k.hist.end(), k.val.end()); err == nil {
 		err = k.lookups.run()
 	}
-	k.cursor = after
 	if err != nil {
-		k.cursor = before
+		k.cursor, k.again = before, again
 	}
 	return more, err
 }
@@ -126,17 +139,22 @@ func (k *keys) step() bool {
 		if k.key != nil {
 			k.endKey()
 		}
-		k.key = &key{key: name}
+		rows := escape(nil, name)
+		hist, val := append(k.c.row(tableHist), rows...), append(k.c.row(tableVal), rows...)
+		k.key = &key{key: name, state: k.c.states, hist: hist, val: val}
 		k.c.page.count.Keys++
 	}
 	k.c.count(r.it.Key(), r.it.Value())
 	switch r {
 	case k.hist:
+		k.key.hist = append(bytes.Clone(r.it.Key()), 0)
 		k.replaced(rest, r.it.Value())
 	case k.val:
+		k.key.val = append(bytes.Clone(r.it.Key()), 0)
 		k.chunk(rest, r.it.Value())
 	case k.idx:
 		k.current(r.it.Value())
+		k.endKey()
 	}
 	r.next()
 	k.left--
@@ -149,7 +167,8 @@ func (k *keys) ahead() (name, rest []byte, r *rows) {
 	val, valRest := k.escaped(k.val)
 	hist, histRest := k.escaped(k.hist)
 	switch {
-	case val != nil && (hist == nil || bytes.Compare(val, hist) < 0), val != nil && bytes.Equal(val, hist) && !k.afterHist(valRest, histRest):
+	case val != nil && (hist == nil || bytes.Compare(val, hist) < 0),
+		val != nil && bytes.Equal(val, hist) && !k.afterHist(valRest, histRest):
 		name, rest, r = val, valRest, k.val
 	case hist != nil:
 		name, rest, r = hist, histRest, k.hist
@@ -195,11 +214,11 @@ func (k *keys) chunk(rest, b []byte) {
 	case stampLen + chunkLen:
 		rev, ok := c.rev(rest)
 		if !ok {
-			c.findf(key.key, 0, "val row of a stamp that is none: %x", rest)
+			k.findf(0, "val row of a stamp that is none: %x", rest)
 			return
 		}
 		if v.there && v.rev != rev {
-			c.findf(key.key, v.rev, "a value of %d bytes that no version has", v.bytes)
+			k.findf(v.rev, "a value of %d bytes that no version has", v.bytes)
 			v.there = false
 		}
 		if !v.there {
@@ -209,33 +228,40 @@ func (k *keys) chunk(rest, b []byte) {
 		v.bytes += len(b)
 		rest = rest[stampLen:]
 	default:
-		c.findf(key.key, 0, "val row with %d bytes behind the key", len(rest))
+		k.findf(0, "val row with %d bytes behind the key", len(rest))
 		return
 	}
 	if had == 0 {
 		c.page.count.Values++
 	}
 	if no := int(binary.BigEndian.Uint16(rest)); no*c.chunk != had || len(b) > c.chunk || len(b) == 0 {
-		c.findf(key.key, v.rev, "chunk %d of %d bytes of a value follows %d bytes", no, len(b), had)
+		k.findf(v.rev, "chunk %d of %d bytes of a value follows %d bytes", no, len(b), had)
+	}
+}
+
+// findf adds a finding of the key under way.
+func (k *keys) findf(rev int64, text string, args ...any) {
+	if !k.key.loose {
+		k.c.findf(k.key.key, rev, text, args...)
 	}
 }
 
 // stored checks that a version's value is where it says.
 func (k *keys) stored(v *version) {
-	key, c := k.key, k.c
+	key := k.key
 	switch {
 	case v.place == own && key.value.there && key.value.rev == v.mod:
 		if key.value.bytes != v.size {
-			c.findf(key.key, v.mod, "a value of %d bytes, %d of them are there", v.size, key.value.bytes)
+			k.findf(v.mod, "a value of %d bytes, %d of them are there", v.size, key.value.bytes)
 		}
 		key.value = val{}
 	case v.place == own:
-		c.findf(key.key, v.mod, "a value of %d bytes is not there", v.size)
+		k.findf(v.mod, "a value of %d bytes is not there", v.size)
 	case v.place == old:
 		key.oldNeeded = v.size
 	}
 	if key.value.there && key.value.rev <= v.mod {
-		c.findf(key.key, key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
+		k.findf(key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
 		key.value = val{}
 	}
 }
@@ -256,7 +282,7 @@ func (k *keys) replaced(rest, b []byte) {
 	case v.mod >= at, v.create > v.mod, v.version < 1, (v.version == 1) != (v.create == v.mod):
 		c.findf(key.key, at, "hist row %v", v)
 	case at > c.at.head || at < c.at.compacted:
-		c.findf(key.key, at, "hist row beyond the head %d, or below %d, up to which all is removed", c.at.head, c.at.compacted)
+		c.findf(key.key, at, "hist row beyond the head %d, or below %d: all there is removed", c.at.head, c.at.compacted)
 	}
 	c.page.count.Replaced++
 	k.follow(&v)
@@ -289,7 +315,8 @@ func (k *keys) current(b []byte) {
 	}
 }
 
-// follow links the last replaced version with the one after it, nil: the key is gone. What replaced it is the log's to say.
+// follow links the last replaced version with the one after it, nil: the key is gone. What replaced it is the log's
+// to say.
 func (k *keys) follow(next *version) {
 	last := k.key.last
 	if last.replaced == 0 {
@@ -299,11 +326,11 @@ func (k *keys) follow(next *version) {
 		put := next.mod == last.replaced
 		switch {
 		case next.mod < last.replaced:
-			k.c.findf(k.key.key, last.replaced, "replaced what was followed by %v", *next)
+			k.findf(last.replaced, "replaced what was followed by %v", *next)
 		case put && (next.create != last.create || next.version != last.version.version+1):
-			k.c.findf(k.key.key, last.replaced, "%v was followed by %v", last.version, *next)
+			k.findf(last.replaced, "%v was followed by %v", last.version, *next)
 		case !put && next.create <= last.replaced:
-			k.c.findf(k.key.key, last.replaced, "deleted, but followed by %v", *next)
+			k.findf(last.replaced, "deleted, but followed by %v", *next)
 		}
 	}
 	k.lookups.replaced(k.key.key, last, next)
@@ -312,14 +339,14 @@ func (k *keys) follow(next *version) {
 // endKey ends the key under way.
 func (k *keys) endKey() {
 	k.follow(nil)
-	key, c := k.key, k.c
+	key := k.key
 	if key.value.there {
-		c.findf(key.key, key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
+		k.findf(key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
 	}
 	if key.oldNeeded != key.oldThere {
-		c.findf(key.key, 0, "a value under the key alone has %d bytes, %d are there", key.oldNeeded, key.oldThere)
+		k.findf(0, "a value under the key alone has %d bytes, %d are there", key.oldNeeded, key.oldThere)
 	}
-	k.key = nil
+	k.done, k.key = key.key, nil
 }
 
 // lookups are what the versions of a page want to find elsewhere. They are made together, at the end of the page.
@@ -334,15 +361,15 @@ type lookups struct {
 type want struct {
 	rev  int64
 	key  []byte
-	v    version
-	prev bool // v is what it replaced; else what it made
+	v    *version // learns the checksum of its value from the first of its events
+	prev bool     // v is what it replaced; else what it made
 	next *version
 }
 
 // made wants the event that made a version.
 func (l *lookups) made(key []byte, v *version) {
 	if v.mod >= l.c.at.compacted {
-		l.wants = append(l.wants, want{rev: v.mod, key: key, v: *v})
+		l.wants = append(l.wants, want{rev: v.mod, key: key, v: v})
 	}
 }
 
@@ -351,8 +378,9 @@ func (l *lookups) replaced(key []byte, last link, next *version) {
 	if last.replaced < l.c.at.compacted {
 		return // removed since it was read
 	}
-	l.wants = append(l.wants, want{rev: last.replaced, key: key, v: last.version, prev: true, next: next})
-	l.made(key, &last.version)
+	v := &last.version
+	l.wants = append(l.wants, want{rev: last.replaced, key: key, v: v, prev: true, next: next})
+	l.made(key, v)
 }
 
 // attached wants a lease and the row of a key's attachment to it.
@@ -430,12 +458,21 @@ func (w *want) what() string {
 
 // match compares a version with its event.
 func (l *lookups) match(w *want, ev *event) {
+	has := &ev.made
+	if w.prev {
+		has = &ev.prev
+	}
+	defer func() {
+		if has.known && !w.v.known {
+			w.v.sum, w.v.known = has.sum, true
+		}
+	}()
 	switch {
 	case !w.prev && (ev.delete || !w.v.same(ev.made) || !w.v.placed(ev.made)):
-		l.c.findf(w.key, w.rev, "%v, but the log has %v", w.v, ev.made)
+		l.c.findf(w.key, w.rev, "%v, but the log has %v", *w.v, ev.made)
 	case !w.prev:
 	case !ev.hasPrev || !w.v.same(ev.prev) || w.v.at != ev.prev.at:
-		l.c.findf(w.key, w.rev, "the hist row has %v at %d, the log %v at %d", w.v, w.v.at, ev.prev, ev.prev.at)
+		l.c.findf(w.key, w.rev, "the hist row has %v at %d, the log %v at %d", *w.v, w.v.at, ev.prev, ev.prev.at)
 	case ev.delete != (w.next == nil || w.next.mod != w.rev):
 		l.c.findf(w.key, w.rev, "a delete: %v, but it was followed by %v", ev.delete, w.next)
 	}

@@ -193,8 +193,8 @@ func (l *logs) creations(puts []event) error {
 	})
 }
 
-// scans reads ranges, scansAtOnce at a time, and calls row for each of their rows, then end for each range. What it gives
-// to row is valid during the call. Other reads would keep what they have read until the snapshot ends.
+// scans reads ranges, scansAtOnce at a time, and calls row for each of their rows, then end for each range. What it
+// gives to row is valid during the call. Other reads would keep what they have read until the snapshot ends.
 func (c *checker) scans(ranges []engine.Range, row func(i int, key, value []byte), end func(i int)) error {
 	for from := 0; from < len(ranges); from += scansAtOnce {
 		some := ranges[from:min(from+scansAtOnce, len(ranges))]
