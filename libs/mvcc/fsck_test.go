@@ -26,8 +26,8 @@ type checked struct {
 // checkPage is how many rows the checker reads at a time: few, so that pages end in the middle of keys.
 const checkPage = 23
 
-// check checks the rows of the keyspace whose prefix is given. No writer may be under way. If removed, the compaction is
-// said to have run to its end.
+// check checks the rows of the keyspace whose prefix is given. No writer may be under way. If removed, the compaction
+// is said to have run to its end.
 func check(t testing.TB, e engine.Store, _ *mvcc.Store, prefix []byte, removed bool) checked {
 	t.Helper()
 	r, err := fsck.Check(context.Background(), e, fsck.Options{Prefix: prefix, PageRows: checkPage})
@@ -43,8 +43,8 @@ func check(t testing.TB, e engine.Store, _ *mvcc.Store, prefix []byte, removed b
 	return checked{r, t}
 }
 
-// checkReads undoes the log from the head backwards and compares every readable revision with what a range answers. step > 1
-// looks at every so manieth revision only.
+// checkReads undoes the log from the head backwards and compares every readable revision with what a range answers.
+// step > 1 looks at every so manieth revision only.
 func (c checked) checkReads(s *mvcc.Store, step int) {
 	c.t.Helper()
 	state := map[string]mvcc.KV{}

@@ -67,15 +67,18 @@ type Usage struct {
 	Damaged                     atomic.Int64 // times that damaged data was met
 }
 
-// Open opens the keyspace at o.Prefix of eng, creating it if it is not there. It takes no ownership of eng. Others may have
-// keyspaces of their own there, whose prefixes are not the beginning of this one's, nor begin with it and a table's byte: the
-// revisions of each are those of a stamp domain of its own. Until something is written an open Store has no goroutine, but
-// one on an engine with other writers, which waits for their compactions.
+// Open opens the keyspace at o.Prefix of eng, creating it if it is not there. It takes no ownership of eng. Others may
+// have keyspaces of their own there, whose prefixes are not the beginning of this one's, nor begin with it and a
+// table's byte: the revisions of each are those of a stamp domain of its own. Until something is written an open
+// Store has no goroutine, but one on an engine with other writers, which waits for their compactions.
 func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	limits := eng.Limits()
 	o.ensureDefaults(limits)
 	if err := o.validate(limits); err != nil {
 		return nil, err
+	}
+	if _, ok := eng.(engine.Domains); !ok && limits.Dense && len(o.Prefix) > 0 {
+		return nil, errors.New("mvcc: the engine numbers all keyspaces as one, so that this one's revisions would have gaps")
 	}
 	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
@@ -240,7 +243,8 @@ func (s *Store) Meta() Meta { return s.meta }
 // Usage returns the Store's counters.
 func (s *Store) Usage() *Usage { return &s.usage }
 
-// CompactRevision returns the compact revision, or -1 if the keyspace has never been compacted. It may be called at any time.
+// CompactRevision returns the compact revision, or -1 if the keyspace has never been compacted. It may be called at
+// any time.
 func (s *Store) CompactRevision() int64 { return s.compact.Load() }
 
 // Head returns the revision of the newest durable state: at least every revision acknowledged to anyone before the call
@@ -319,8 +323,8 @@ func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
 	return rev, err
 }
 
-// scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would conflict with all
-// others. On an engine that reads over a network the row is on its way when this returns.
+// scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would
+// conflict with all others. On an engine that reads over a network the row is on its way when this returns.
 func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
 	return r.Scan(ctx, engine.Range{Begin: s.headRow, End: append(s.headRow[:len(s.headRow):len(s.headRow)], 0), Limit: 1, NoConflict: true})
 }
