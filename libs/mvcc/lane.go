@@ -62,6 +62,10 @@ func (l *lane) run() {
 		close(l.flights)
 		l.landing.Wait()
 	}
+	l.runway = nil // it holds the heavy lane's queue, for which an idle keyspace has no use
+	if l.beside != nil {
+		l.beside.runway = nil
+	}
 }
 
 func (l *lane) land() {
