@@ -10,6 +10,7 @@ import (
 
 // Tables.
 const (
+	tableBoundary = 'b'
 	tableCommit   = 'c'
 	tableHead     = 'd'
 	tableLease    = 'e'
@@ -18,18 +19,20 @@ const (
 	tableLeaseKey = 'k'
 	tableLog      = 'l'
 	tableMeta     = 'm'
+	tableCounter  = 'n'
 	tableVal      = 'v'
 	tableEnd      = 0x7f
 )
 
 // Lengths of parts of rows, and features.
 const (
-	stampLen     = 12
-	chunkLen     = 2
-	metaLen      = stampLen + 1 + 1 + 4 + 8
-	headMark     = 0xfffe
-	featureSizes = 2
-	featuresAll  = 3
+	stampLen      = 12
+	chunkLen      = 2
+	metaLen       = stampLen + 1 + 1 + 4 + 8
+	headMark      = 0xfffe
+	featureSizes  = 2
+	featureCounts = 4
+	featuresAll   = 7
 )
 
 // format is what the keyspace's row says.

@@ -134,6 +134,7 @@ type checker struct {
 	at state
 
 	page page
+	b    buckets
 }
 
 // page is what the page under way adds, if it is read to its end.
@@ -162,6 +163,10 @@ func (c *checker) run() error {
 		if err := c.pages(part.name, part.f); err != nil {
 			return fmt.Errorf("fsck: %s: %w", part.name, err)
 		}
+	}
+	if c.report.OneState {
+		c.checkBuckets()
+		c.keep()
 	}
 	if c.report.OneState && c.features&featureSizes != 0 && c.report.Bytes != c.at.counted {
 		c.findf(nil, 0, "the counter of live bytes has %d, the rows %d", c.at.counted, c.report.Bytes)

@@ -306,6 +306,7 @@ func (k *keys) current(b []byte) {
 		v.sum, v.known = key.oldSum, true
 	}
 	c.page.count.Current++
+	c.inBucket(key.key)
 	k.follow(&v)
 	k.stored(&v)
 	key.last = link{}

@@ -79,7 +79,7 @@ func (l *leases) attached(keys [][]byte, ids []int64) error {
 }
 
 // metaNames are the rows of meta; one that ends with a slash may go on with anything.
-var metaNames = []string{"alarm/", "compact", "compacted", "keyspace", "live", "owner", "owner/", "part"}
+var metaNames = []string{"alarm/", "buckets", "compact", "compacted", "keyspace", "live", "owner", "owner/", "part"}
 
 // others walks over the small tables, and over what lies between tables.
 func (c *checker) others() *otherRows {
@@ -141,6 +141,10 @@ func (o *otherRows) cursors() {
 
 func (o *otherRows) check(table byte, k, v []byte) {
 	switch table {
+	case tableBoundary:
+		o.c.boundary(k, v)
+	case tableCounter:
+		o.c.counter(k, v)
 	case tableCommit:
 		if len(k) != 17 || len(v) != 8 && len(v) != 8+stampLen {
 			o.c.findf(nil, 0, "commit row %x = %x", k, v)
@@ -150,6 +154,7 @@ func (o *otherRows) check(table byte, k, v []byte) {
 			o.c.findf(nil, 0, "row %x beside the head", k)
 		}
 	case tableMeta:
+		o.c.b.change = o.c.b.change || string(k) == "buckets"
 		if !slices.ContainsFunc(metaNames, func(name string) bool {
 			return string(k) == name || strings.HasSuffix(name, "/") && strings.HasPrefix(string(k), name)
 		}) {

@@ -119,10 +119,16 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	for _, r := range reqs {
 		w.add(g.s, r.m)
 	}
+	if g.s.Features().Has(FeatureCounts) {
+		w.rows = append(w.rows, g.s.bucketsRow)
+	}
 	loaded, err := g.readAhead(ctx, &w)
 	rev, features, headErr := g.s.parseHead(g.txn, head)
 	g.head, g.rev, g.features = rev, rev, features
 	if err = errors.Join(err, headErr); err != nil {
+		return err
+	}
+	if err := g.loadBuckets(ctx); err != nil {
 		return err
 	}
 	if g.apart() { // what is replaced stays where it is

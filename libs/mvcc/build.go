@@ -42,6 +42,7 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	if g.compacts {
 		txn.Set(g.s.compactRow, appendRev(nil, g.compact))
 	}
+	w.counters()
 	w.commit(commitRow, seq)
 	g.grown = w.grown
 	if g.features.Has(FeatureSizes) && g.grown != 0 {

@@ -256,8 +256,8 @@ func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 	return parseCompact(row)
 }
 
-// RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, until ctx ends or
-// the Store is closed. It is for Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the
+// RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, and keeps
+// the buckets of the count index at their sizes, until ctx ends or the Store is closed. It is for Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the
 // same work twice, no harm.
 func (s *Store) RemoveCompacted(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
@@ -265,6 +265,7 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 	defer context.AfterFunc(s.closing, cancel)()
 	var wg sync.WaitGroup
 	wg.Go(func() { s.sweepOldCommits(ctx) })
+	wg.Go(func() { s.keepBuckets(ctx) })
 	s.removeCompacted(ctx, removeGrace, false)
 	wg.Wait()
 }

@@ -21,3 +21,18 @@ func (s *Store) Reserved() int64 { return s.live.reserved.Load() }
 
 // Fits says that a put makes nothing that could not be changed later.
 func (s *Store) Fits(p *PutRequest) bool { return s.fits(p) }
+
+// StepBuckets does what is to be done about the buckets of the count index, as much as fits one transaction; more says
+// that there was anything.
+func (s *Store) StepBuckets(ctx context.Context) (more bool, err error) {
+	_, more, err = s.stepBuckets(ctx)
+	return more, err
+}
+
+// Buckets returns how many buckets the count index has, as far as this Store knows.
+func (s *Store) Buckets() int {
+	if b := s.buckets.Load(); b != nil {
+		return len(b.starts)
+	}
+	return 0
+}

@@ -21,8 +21,10 @@ const (
 	FeatureValues Features = 1 << iota
 	// FeatureSizes: every group and every removal keeps the sum of the keyspace's live bytes.
 	FeatureSizes
+	// FeatureCounts: every group keeps the counters of the count index.
+	FeatureCounts
 
-	featuresKnown = FeatureValues | FeatureSizes
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates.
@@ -34,7 +36,7 @@ type featureName struct {
 }
 
 // featureNames are what flags and messages call them.
-var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}}
+var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}}
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
 func ParseFeatures(list string) (f Features, err error) {

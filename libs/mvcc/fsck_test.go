@@ -67,6 +67,7 @@ func (c checked) checkReads(s *mvcc.Store, step int) {
 			if diff := cmp.Diff(want, append([]mvcc.KV{}, got...), sameBytes); diff != "" || at.Count != int64(len(want)) {
 				c.t.Fatalf("at %d of %d, count %d (-want +got):\n%s", log[i].Rev, info.Rev, at.Count, diff)
 			}
+			c.checkCounts(s, log[i].Rev, state)
 		}
 		for _, ev := range log[i].Events {
 			if ev.HasPrev {

@@ -61,6 +61,8 @@ type group struct {
 
 	grown int64 // by how much the live bytes have, set by build
 
+	buckets *buckets // that the keys count in; nil: nobody counts
+
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold
 	heldMax int

@@ -30,6 +30,7 @@ const (
 	metaAlarm     = "alarm/"    // one row per alarm
 	metaPush      = "push"      // never there
 	metaLive      = "live"      // counter of the live bytes, with FeatureSizes
+	metaBuckets   = "buckets"   // number of the last change of the boundaries, with FeatureCounts
 )
 
 // Meta is what never changes about a keyspace.
@@ -139,6 +140,9 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	txn.SetStampedValue(r.meta(metaKeyspace), v, 0)
 	head, at := appendHead(nil, o.Features, engine.Stamp{})
 	txn.SetStampedValue(r.head(), head, at)
+	if o.Features.Has(FeatureCounts) {
+		newBuckets(txn, r, bucketSettled)
+	}
 	p, err := txn.Commit(ctx)
 	if err != nil {
 		return Meta{}, err

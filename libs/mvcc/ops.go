@@ -169,21 +169,26 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 
 // collect counts the keys of a range and returns those that the answer may hold: none behind a limit in key order.
 func (r *RangeRequest) collect(ctx context.Context, g *group, res *Result) (span []*keyState, err error) {
+	res.Rev = g.rev
+	if r.CountOnly {
+		res.Count, err = g.count(ctx, r.Key, r.End)
+		return nil, err
+	}
 	limited := r.Limit > 0 && r.inKeyOrder()
 	err = g.walk(ctx, r.Key, r.End, func(st *keyState) error {
-		res.Count++
-		switch {
-		case r.CountOnly:
-			return nil
-		case limited && res.Count > r.Limit:
-			res.More = true
-			return nil
+		if limited && int64(len(span)) == r.Limit {
+			left, err := g.count(ctx, st.key, r.End)
+			if err != nil {
+				return err
+			}
+			res.Count, res.More = res.Count+left, true
+			return errStop
 		}
+		res.Count++
 		kept, err := g.keep(st)
 		span = append(span, kept)
 		return err
 	})
-	res.Rev = g.rev
 	return span, err
 }
 

@@ -74,6 +74,10 @@ type Options struct {
 	// 2048).
 	LightRows int
 
+	// CountKeys is how many keys a bucket of the count index may have before it is split (default 4096 on an engine of
+	// this process, 1024 on others): a count walks over the keys of two buckets at most.
+	CountKeys int
+
 	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine years); it is
 	// ignored for one that exists and by a dense engine (0).
 	Shift uint
@@ -114,6 +118,9 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	setDefault(&o.LightRows, lightRowsMax)
 	setDefault(&o.InlineBytes, defaultInline)
 	setDefault(&o.CloseGrace, closeGrace)
+	if l.Dense {
+		setDefault(&o.CountKeys, bucketKeysDense)
+	}
 	if l.ValueBytes > 0 {
 		o.ChunkBytes = min(o.ChunkBytes, l.ValueBytes-chunkOverhead)
 		o.InlineBytes = min(o.InlineBytes, l.ValueBytes-chunkOverhead)
@@ -125,6 +132,7 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 		o.GroupMax = min(o.GroupMax, l.MaxStamps)
 	}
 	setDefault(&o.Shift, defaultShift)
+	setDefault(&o.CountKeys, bucketKeysFar)
 	if l.Dense {
 		o.Shift = 0
 	}
@@ -153,7 +161,8 @@ func (o *Options) validate(l engine.Limits) error {
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:
 		return fmt.Errorf("mvcc: shift %d not in 0…%d", o.Shift, revision.ShiftMax)
-	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0, o.RequestRows < 1, o.LightRows < 1:
+	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0, o.RequestRows < 1, o.LightRows < 1,
+		o.CountKeys < 1:
 		return errors.New("mvcc: limits must be positive")
 	}
 	return nil

@@ -118,7 +118,11 @@ func (q *query) run(ctx context.Context, visit Visit) (RangeInfo, error) {
 	if !toEnd(q.req.End) && bytes.Compare(q.req.Key, q.req.End) >= 0 {
 		return RangeInfo{}, nil
 	}
-	if q.req.inKeyOrder() {
+	switch {
+	case q.req.CountOnly:
+		n, err := q.count(ctx, q.req.Key)
+		return RangeInfo{Count: n}, err
+	case q.req.inKeyOrder():
 		return q.ordered(ctx, visit)
 	}
 	return q.sorted(ctx, visit)
@@ -231,16 +235,13 @@ func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error)
 // ordered streams the range in key order, and counts what lies behind the limit.
 func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 	limit := q.req.Limit
-	if limit <= 0 || q.req.CountOnly {
+	if limit <= 0 {
 		limit = -1
 	}
 	var info RangeInfo
 	var last []byte
 	err := q.scan(ctx, q.req.Key, q.req.need(), limit, func(kv *KV) error {
 		info.Count++
-		if q.req.CountOnly {
-			return nil
-		}
 		last = append(last[:0], kv.Key...)
 		q.req.strip(kv)
 		return visit(kv)
@@ -264,8 +265,7 @@ func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 		memo.put(q.rev, next, q.req.End, left)
 		return left, nil
 	}
-	var left int64
-	err := q.scan(ctx, next, needKey, -1, func(*KV) error { left++; return nil })
+	left, err := q.count(ctx, next)
 	if err == nil && left > 0 {
 		memo.put(q.rev, next, q.req.End, left)
 	}
@@ -281,7 +281,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	cut := req.Order == SortNone && !req.filtered() && req.Limit > 0
 	err := q.scan(ctx, req.Key, req.need(), -1, func(kv *KV) error {
 		info.Count++
-		if req.CountOnly || cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
+		if cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
 			return nil
 		}
 		if err := q.gather(resultBytes(len(kv.Key), len(kv.Value)) / 2); err != nil { // it counts again when it is visited
@@ -290,7 +290,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 		kvs = append(kvs, cloneKV(kv))
 		return nil
 	})
-	if err != nil || req.CountOnly {
+	if err != nil {
 		return info, err
 	}
 	if kvs, info.More, err = req.arrange(ctx, kvs, settled); err != nil {

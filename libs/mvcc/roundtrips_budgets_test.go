@@ -11,7 +11,7 @@ func budgets() []budget {
 	var b []budget
 	for _, part := range [][]budget{
 		putBudgets(), txnBudgets(), deleteBudgets(), leaseBudgets(),
-		readBudgets(), listBudgets(), oldListBudgets(), logBudgets(),
+		readBudgets(), listBudgets(), oldListBudgets(), countBudgets(), logBudgets(),
 	} {
 		b = append(b, part...)
 	}
@@ -141,13 +141,13 @@ func deleteBudgets() (b []budget) {
 				pages = map[int]int64{1: 1, 1000: 8, 10_000: 20}[n]
 			}
 			name := fmt.Sprintf("DeleteRange of %d %s values", n, size.name)
-			b = append(b, budget{name, 3 + pages, 3 + pages, fill, func(f *far) { f.del(int64(n), mvcc.DeleteRequest{Key: begin, End: end}) }})
+			b = append(b, budget{name, 4 + pages, 3 + pages, fill, func(f *far) { f.del(int64(n), mvcc.DeleteRequest{Key: begin, End: end}) }})
 			if n <= 1000 {
 				extra := int64(0)
 				if size.bytes == large {
 					extra = 1
 				}
-				b = append(b, budget{name + ", prev_kv", 3 + pages + extra, 3 + pages + extra, fill, func(f *far) {
+				b = append(b, budget{name + ", prev_kv", 4 + pages + extra, 3 + pages + extra, fill, func(f *far) {
 					f.del(int64(n), mvcc.DeleteRequest{Key: begin, End: end, PrevKV: true})
 				}})
 			}
@@ -237,6 +237,51 @@ func listBudgets() (b []budget) {
 			rev = f.head()
 			first(f)
 		}, func(f *far) { f.list(500, mvcc.RangeRequest{Key: next, End: end, Limit: 500, Rev: rev}) }})
+	}
+	return b
+}
+
+// countBudgets are those of counts where the count index is kept: they do not grow with the keys.
+func countBudgets() (b []budget) {
+	begin, end := all("a")
+	for _, size := range sizes {
+		var rev int64
+		kept := func(f *far) {
+			f.fill("a", 10_000, size.bytes, 0)
+			f.keepBuckets()
+			rev = f.head()
+			for i := range 100 {
+				f.put(mvcc.PutRequest{Key: key("a", 10_000+i), Value: make([]byte, size.bytes)})
+			}
+		}
+		count := func(n int64, r mvcc.RangeRequest) func(f *far) {
+			return func(f *far) {
+				r.Key, r.End = begin, end
+				if r.Rev != 0 {
+					r.Rev = rev
+				}
+				if _, info := collect(f, f.Store, &r); info.Count != n {
+					f.Errorf("%d keys, want %d", info.Count, n)
+				}
+			}
+		}
+		pages := map[string]int64{"small": 4, "large": 0}[size.name] // of two buckets' keys beside each other
+		b = append(b,
+			budget{"Range of 10,100 keys, count_only, counted, " + size.name, 13 + pages, 7 + pages/2, kept,
+				count(10_100, mvcc.RangeRequest{CountOnly: true})},
+			budget{"the first page of 500 of 10,100 keys, counted, " + size.name, 13, 10, kept,
+				count(10_100, mvcc.RangeRequest{Limit: 500})},
+			budget{"Range of 10,000 keys at an old revision, count_only, counted, " + size.name, 15 + pages, 9 + pages/2, kept,
+				count(10_000, mvcc.RangeRequest{CountOnly: true, Rev: 1})},
+			budget{"Txn: a count of 10,100 keys, put, " + size.name, 15 + pages, 8 + pages/2, kept, func(f *far) {
+				n := f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{
+					{Range: &mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}}, putOp(key("b", 0), 1),
+				}}).Ops[0].Count
+				if n != 10_100 {
+					f.Errorf("%d keys", n)
+				}
+			}},
+		)
 	}
 	return b
 }

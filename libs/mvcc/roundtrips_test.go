@@ -156,6 +156,16 @@ func (f *far) list(n int, r mvcc.RangeRequest) []mvcc.KV {
 	return kvs
 }
 
+// keepBuckets brings the buckets of the count index to their sizes.
+func (f *far) keepBuckets() {
+	f.Helper()
+	for more := true; more; {
+		var err error
+		more, err = f.StepBuckets(context.Background())
+		f.must(err)
+	}
+}
+
 func (f *far) head() int64 {
 	f.Helper()
 	rev, err := f.Head(context.Background())

@@ -9,6 +9,7 @@ import (
 
 // Tables of a keyspace: the byte after the keyspace's prefix.
 const (
+	tableBoundary = 'b' // boundary/<key>: the state of the bucket that begins there, with FeatureCounts
 	tableCommit   = 'c' // commit/<writer>/<lane>: sequence and stamp of the lane's last group
 	tableHead     = 'd' // head: the last stamp
 	tableLease    = 'e' // lease/<id>
@@ -17,6 +18,7 @@ const (
 	tableLeaseKey = 'k' // leasekey/<id>/<key>
 	tableLog      = 'l' // log/<stamp>/<chunk>
 	tableMeta     = 'm' // meta/<name>
+	tableCounter  = 'n' // counter/<key>: how many keys the bucket has
 	tableVal      = 'v' // val/<key>/<stamp>/<chunk>; of format 1 val/<key>/<chunk>
 )
 
@@ -41,7 +43,10 @@ func (r rows) idx(dst, key []byte) []byte {
 	return append(r.table(dst, tableIdx), key...)
 }
 
-func (r rows) idxKey(row []byte) []byte { return row[len(r.prefix)+1:] }
+func (r rows) idxKey(row []byte) []byte { return r.tableKey(row) }
+
+// tableKey is what follows the table in a row's key.
+func (r rows) tableKey(row []byte) []byte { return row[len(r.prefix)+1:] }
 
 // escape appends key so that what follows it cannot change the order of keys: a zero byte becomes 00 FF, and 00 ends the key
 // (FoundationDB's tuple encoding of byte strings). The byte after the end is never FF: chunk numbers and stamps begin lower.

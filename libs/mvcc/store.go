@@ -27,13 +27,14 @@ type Store struct {
 	codec  revlog.Codec
 	writer [16]byte // names this Store in commit rows (I5)
 
-	headRow, compactRow, sizeRow []byte
+	headRow, compactRow, sizeRow, bucketsRow []byte
 
 	head    atomic.Pointer[headAt]
 	told    atomic.Int64 // see Told
 	compact atomic.Int64
 	usage   Usage
 	counts  countMemo
+	buckets atomic.Pointer[buckets] // those of the newest state that this Store has seen
 	size    rangeSize
 
 	features atomic.Uint64 // Features, as last seen
@@ -95,6 +96,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s.refs = revlog.Refs{Space: s.meta.Space}
 	s.codec = revlog.Codec{Refs: s.refs}
 	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
+	s.bucketsRow = s.rows.meta(metaBuckets)
 	s.sawFeatures(s.meta.Features)
 	rand.Read(s.writer[:])
 	if err := s.load(ctx); err != nil {
@@ -127,6 +129,9 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.compact.Store(c)
+	if _, err := s.readIndex(ctx, snap); err != nil { // so that the first group has the buckets in memory
+		return err
+	}
 	return s.loadRemoval(ctx, snap)
 }
 
@@ -146,6 +151,7 @@ func (s *Store) start() {
 				s.wg.Go(func() { s.removeCompacted(ctx, 0, true) })
 			}
 		})
+		s.wg.Go(func() { s.keepBuckets(ctx) })
 	}
 	if !s.limits.Dense {
 		s.wg.Go(func() { s.followCompaction(ctx) })

@@ -1,0 +1,284 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds of a count that uses the index.
+const (
+	// stretchesMax is how many pieces of a range are asked for together: counters, or rows to walk over. There are
+	// three at most unless the index is being begun.
+	stretchesMax = 16
+	// netEntries and netBytes bound the log between an older revision and the head that a count at the former reads.
+	// Where there is more it walks over the keys.
+	netEntries = 2048
+	netBytes   = 1 << 20
+)
+
+// stretch is a piece of a range of keys whose number is in counters, or that has to be walked over.
+type stretch struct {
+	begin, end []byte // end is nil: to the end
+	counted    bool
+}
+
+// stretches cuts a range into pieces.
+func (b *buckets) stretches(key, end []byte) (out []stretch) {
+	if bytes.Compare(key, []byte{0}) <= 0 {
+		key = nil // where the first bucket begins
+	}
+	if toEnd(end) {
+		end = nil
+	}
+	from := b.base(b.at(key))
+	for i := from; i < len(b.starts) && (end == nil || bytes.Compare(b.starts[i], end) < 0); {
+		next := b.group(i)
+		p := stretch{begin: b.starts[i], counted: b.states[i] == bucketSettled}
+		if next < len(b.starts) {
+			p.end = b.starts[next]
+		}
+		i = next
+		if bytes.Compare(p.begin, key) < 0 {
+			p.begin, p.counted = key, false
+		}
+		if end != nil && (p.end == nil || bytes.Compare(p.end, end) > 0) {
+			p.end, p.counted = end, false
+		}
+		if n := len(out); n > 0 && out[n-1].counted == p.counted {
+			out[n-1].end = p.end
+			continue
+		}
+		if p.counted && b.plain { // and so are all but the last
+			if i = len(b.starts); end != nil {
+				i = max(next, b.at(end))
+			}
+			if p.end = nil; i < len(b.starts) {
+				p.end = b.starts[i]
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+// readIndex returns the buckets in a reader's state, without a conflict; nil: there are none.
+func (s *Store) readIndex(ctx context.Context, r engine.Reader) (*buckets, error) {
+	if !s.Features().Has(FeatureCounts) {
+		return nil, nil
+	}
+	change, err := s.parseChange(s.scanChange(ctx, r))
+	if err != nil {
+		return nil, err
+	}
+	return s.bucketsOf(ctx, r, change)
+}
+
+// scanChange begins to read the row of the last change of the buckets, as scanHead.
+func (s *Store) scanChange(ctx context.Context, r engine.Reader) engine.Iterator {
+	end := append(s.bucketsRow[:len(s.bucketsRow):len(s.bucketsRow)], 0)
+	return r.Scan(ctx, engine.Range{Begin: s.bucketsRow, End: end, Limit: 1, NoConflict: true})
+}
+
+func (s *Store) parseChange(it engine.Iterator) (uint64, error) {
+	defer it.Close()
+	if it.Next() {
+		return parseChange(it.Value())
+	}
+	return 0, storeErr(it.Err())
+}
+
+// countLatest counts the keys of a range in a reader's state by the index, without a conflict. spend is told of each
+// row. ok is false if the index does not help.
+func (s *Store) countLatest(
+	ctx context.Context, r engine.Reader, key, end []byte, spend func() error,
+) (n int64, ok bool, err error) {
+	known := s.buckets.Load()
+	if known == nil || !s.Features().Has(FeatureCounts) {
+		known, err = s.readIndex(ctx, r)
+		if known == nil || err != nil {
+			return 0, false, err
+		}
+	}
+	for {
+		// What the buckets in memory say is asked for together with the proof that they are the right ones.
+		parts := known.stretches(key, end)
+		if len(parts) > stretchesMax || !slices.ContainsFunc(parts, func(p stretch) bool { return p.counted }) {
+			return 0, false, nil
+		}
+		change, its := s.scanChange(ctx, r), s.scanStretches(ctx, r, parts)
+		last, err := s.parseChange(change)
+		if err == nil && last == known.change {
+			n, err = sumStretches(parts, its, spend)
+		}
+		for _, it := range its {
+			err = errors.Join(err, it.Close())
+		}
+		if err != nil || last == known.change {
+			return n, err == nil, storeErr(err)
+		}
+		if known, err = s.bucketsOf(ctx, r, last); known == nil || err != nil {
+			return 0, false, err
+		}
+	}
+}
+
+// scanStretches begins to read what the pieces of a range need.
+func (s *Store) scanStretches(ctx context.Context, r engine.Reader, parts []stretch) (its []engine.Iterator) {
+	for _, p := range parts {
+		rng := engine.Range{NoConflict: true, KeysOnly: !p.counted}
+		table, row := byte(tableIdx), s.rows.idx
+		if p.counted {
+			table, row = tableCounter, s.rows.counter
+		}
+		rng.Begin, rng.End = row(nil, p.begin), s.rows.table(nil, table+1)
+		if p.end != nil {
+			rng.End = row(nil, p.end)
+		}
+		its = append(its, r.Scan(ctx, rng))
+	}
+	return its
+}
+
+func sumStretches(parts []stretch, its []engine.Iterator, spend func() error) (n int64, err error) {
+	for i, it := range its {
+		for it.Next() {
+			if err := spend(); err != nil {
+				return 0, err
+			}
+			if !parts[i].counted {
+				n++
+				continue
+			}
+			keys, ok := engine.ParseCounter(it.Value())
+			if !ok {
+				return 0, fmt.Errorf("%w: a counter of keys has %d bytes", ErrCorrupt, len(it.Value()))
+			}
+			n += keys
+		}
+		if err := it.Err(); err != nil {
+			return 0, err
+		}
+	}
+	return n, nil
+}
+
+// count counts the keys of the range from key on at the query's revision.
+func (q *query) count(ctx context.Context, key []byte) (n int64, err error) {
+	if !toEnd(q.req.End) && bytes.Compare(key, q.req.End) >= 0 {
+		return 0, nil
+	}
+	for stale := 0; ; stale++ {
+		n, ok, err := q.countIndexed(ctx, key)
+		if err == nil && ok {
+			return n, nil
+		}
+		if err != nil && (!errors.Is(err, engine.ErrTooOld) || q.snap == nil || stale == staleScansMax) {
+			return 0, err
+		}
+		if err == nil {
+			break
+		}
+		if err := q.refresh(ctx); err != nil && !errors.Is(err, engine.ErrTooOld) {
+			return 0, err
+		}
+	}
+	err = q.scan(ctx, key, needKey, -1, func(*KV) error { n++; return nil })
+	return n, err
+}
+
+// countIndexed counts by the index: what the reader's state has, less what has happened since the query's revision.
+func (q *query) countIndexed(ctx context.Context, key []byte) (n int64, ok bool, err error) {
+	if !q.s.Features().Has(FeatureCounts) {
+		return 0, false, nil
+	}
+	spend := func() error {
+		if q.budget == nil {
+			return nil
+		}
+		return q.budget.spend(0)
+	}
+	var net int64
+	if q.rev < q.head {
+		if net, ok, err = q.netSince(ctx, key, spend); err != nil || !ok {
+			return 0, false, err
+		}
+	}
+	n, ok, err = q.s.countLatest(ctx, q.reader, key, q.req.End, spend)
+	return n - net, ok, err
+}
+
+// netSince returns by how much the keys of a range have become more between the query's revision and the head. ok is
+// false if the log in between is too long.
+func (q *query) netSince(ctx context.Context, key []byte, spend func() error) (net int64, ok bool, err error) {
+	s := q.s
+	if s.limits.Dense && q.head-q.rev > netEntries {
+		return 0, false, nil
+	}
+	in := span{key, q.req.End}
+	it := &bounded{Iterator: q.reader.Scan(ctx, engine.Range{
+		Begin: s.rows.log(nil, s.meta.Space.Stamp(q.rev+1)), End: s.rows.table(nil, tableLog+1),
+		Limit: netEntries + 1, NoConflict: true,
+	}), rows: netEntries, bytes: netBytes}
+	defer it.Close()
+	err = s.visitLog(it, func(st engine.Stamp, payload []byte, _ int64) (bool, error) {
+		err := s.codec.Visit(payload, s.meta.Space.Of(st), func(ev *revlog.Event, _ revlog.PrevAt) {
+			switch {
+			case ev.Delete == !ev.HasPrev || !in.has(ev.KV.Key):
+			case ev.Delete:
+				net--
+			default:
+				net++
+			}
+		})
+		return true, errors.Join(err, spend())
+	})
+	if it.over {
+		return 0, false, nil
+	}
+	return net, err == nil, err
+}
+
+// bounded is an iterator that ends, with over set, when it has come to more rows or bytes than it may.
+type bounded struct {
+	engine.Iterator
+	rows, bytes int
+	over        bool
+}
+
+func (b *bounded) Next() bool {
+	if !b.Iterator.Next() {
+		return false
+	}
+	b.rows--
+	b.bytes -= len(b.Value())
+	b.over = b.rows < 0 || b.bytes < 0
+	return !b.over
+}
+
+// count counts the live keys of a range as the group sees them. All of the range becomes a conflict, as if it had been
+// walked over; the counters, which others add to all the time, do not.
+func (g *group) count(ctx context.Context, key, end []byte) (n int64, err error) {
+	if in := (span{key, end}); !single(end) && !in.empty() {
+		n, ok, err := g.s.countLatest(ctx, g.txn, key, end, func() error { return g.budget.spend(0) })
+		if err != nil {
+			return 0, err
+		}
+		if ok {
+			if txn, writes := g.txn.(engine.Txn); writes {
+				txn.AddReadConflict(g.s.rows.idxBounds(key, end))
+			}
+			for _, st := range g.changedIn(key, end) {
+				n += st.born()
+			}
+			return n, nil
+		}
+	}
+	err = g.walk(ctx, key, end, func(*keyState) error { n++; return nil })
+	return n, err
+}

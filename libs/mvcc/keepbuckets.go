@@ -1,0 +1,297 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// The buckets of the count index are kept at their sizes in the background, in small transactions beside the groups.
+// Each reads the row of the last change with a conflict and writes it, so that they come one after the other, whoever
+// makes them, and a group that was evaluated before one of them is evaluated again after it. They read keys and
+// counters without a conflict: no group makes them fail.
+//
+// A bucket that has grown too large is split in two steps, since its right half cannot be counted and the boundary set
+// in one while others write it. First the boundary is set: from then on groups count each side, and what the right one
+// had before counts on the left. That number never changes any more: it is the difference between the keys of the
+// right half and its counter, in any later state. The second step finds it out and moves it over. A merge is the same
+// the other way round: first groups count to the left, then the counter, which nobody changes any more, is moved over.
+const (
+	// bucketsEvery is the time between two looks at the counters of a keyspace that is written.
+	bucketsEvery = time.Second
+	// bucketsRest is how many times as long as a step has taken the next one waits.
+	bucketsRest = 4
+	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On an engine over a network that is
+	// what a transaction has time for.
+	bucketRowsDense = 64 << 10
+	bucketRowsFar   = 16 << 10
+	// bucketChangesMax bounds the boundaries that one step changes.
+	bucketChangesMax = 256
+	// bucketLoose is what part of what a bucket may have two of them must have together at most to be merged.
+	bucketLoose = 4
+	// bucketOpen is how many times of what a bucket may have it may come to before its first count is put off, and it
+	// is cut before.
+	bucketOpen = 2
+)
+
+// keepBuckets keeps the buckets of the count index at their sizes until ctx ends. While nobody writes it does nothing.
+func (s *Store) keepBuckets(ctx context.Context) {
+	for failures := 0; ctx.Err() == nil; {
+		begin := time.Now()
+		head, more, err := s.stepBuckets(ctx)
+		took := time.Since(begin)
+		switch {
+		case isDamage(err):
+			s.o.Logger.Error("the count index cannot be kept", "error", err, "retry", damagePause)
+			sleep(ctx, damagePause)
+		case err != nil:
+			failures++
+			if ctx.Err() == nil {
+				s.o.Logger.Warn("the count index was not kept, will be tried again", "error", err)
+			}
+			pause(ctx, min(failures, unavailableMax))
+		case more:
+			failures = 0
+			sleep(ctx, bucketsRest*took)
+		default:
+			failures = 0
+			if s.eng.WaitChange(ctx, s.headRow, head) != nil {
+				pause(ctx, unavailableMax)
+			}
+			sleep(ctx, bucketsEvery)
+		}
+	}
+}
+
+// stepBuckets does what is to be done about the buckets, as much as fits one transaction. head is the head's row
+// before it, more says that it has changed anything.
+func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		row, err := snap.Get(ctx, s.headRow)
+		head = bytes.Clone(row)
+		return err
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if _, f, err := parseHeadRow(head); err != nil || !f.Has(FeatureCounts) {
+		return head, false, err
+	}
+	err = s.update(ctx, func(txn engine.Txn) error {
+		k := bucketStep{s: s, txn: txn, rows: bucketRowsFar}
+		if s.limits.Dense {
+			k.rows = bucketRowsDense
+		}
+		err := k.run(ctx)
+		if more = k.changes > 0; err == nil && !more {
+			return errNothing
+		}
+		return err
+	})
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
+	return head, more, err
+}
+
+// bucketStep is one change of the buckets.
+type bucketStep struct {
+	s        *Store
+	txn      engine.Txn
+	b        *buckets
+	counters []int64
+	rows     int // that may still be walked over
+	changes  int
+}
+
+func (k *bucketStep) run(ctx context.Context) error {
+	row, err := k.txn.Get(ctx, k.s.bucketsRow)
+	if err != nil {
+		return err
+	}
+	change, err := parseChange(row)
+	if err != nil {
+		return err
+	}
+	if change == 0 { // the feature has just been activated
+		k.changes++
+		newBuckets(k.txn, k.s.rows, bucketUncounted)
+		return nil
+	}
+	if k.b, err = k.s.bucketsOf(ctx, k.txn, change); err != nil {
+		return err
+	}
+	if err := k.read(ctx); err != nil {
+		return err
+	}
+	for _, f := range []func(context.Context) error{k.fold, k.settle, k.split, k.merge} {
+		if err := f(ctx); err != nil {
+			return err
+		}
+		if k.changes > 0 {
+			k.txn.Set(k.s.bucketsRow, binary.BigEndian.AppendUint64(nil, change+1))
+			return nil
+		}
+	}
+	return nil
+}
+
+// read reads all counters.
+func (k *bucketStep) read(ctx context.Context) error {
+	k.counters = make([]int64, len(k.b.starts))
+	r := k.s.rows.tableRange(tableCounter)
+	r.NoConflict = true
+	it := k.txn.Scan(ctx, r)
+	defer it.Close()
+	for i := 0; it.Next(); i++ {
+		start := k.s.rows.tableKey(it.Key())
+		for i < len(k.b.starts) && bytes.Compare(k.b.starts[i], start) < 0 {
+			i++
+		}
+		n, ok := engine.ParseCounter(it.Value())
+		if !ok || i == len(k.b.starts) || !bytes.Equal(k.b.starts[i], start) {
+			return ErrCorrupt
+		}
+		k.counters[i] = n
+	}
+	return it.Err()
+}
+
+// full says that the step is to do no more.
+func (k *bucketStep) full() bool { return k.rows <= 0 || k.changes >= bucketChangesMax }
+
+// set sets the state of a bucket.
+func (k *bucketStep) set(start []byte, state bucketState) {
+	k.txn.Set(k.s.rows.boundary(nil, start), []byte{byte(state)})
+	k.changes++
+}
+
+// add adds to the counter of a bucket.
+func (k *bucketStep) add(i int, n int64) {
+	if n != 0 {
+		k.txn.Add(k.s.rows.counter(nil, k.b.starts[i]), n)
+	}
+}
+
+// fold ends merges.
+func (k *bucketStep) fold(context.Context) error {
+	for i, state := range k.b.states {
+		if state != bucketMerged || k.full() {
+			continue
+		}
+		base := i
+		for k.b.states[base] == bucketMerged {
+			base--
+		}
+		k.add(base, k.counters[i])
+		k.txn.Clear(k.s.rows.counter(nil, k.b.starts[i]))
+		k.txn.Clear(k.s.rows.boundary(nil, k.b.starts[i]))
+		k.changes++
+	}
+	return nil
+}
+
+// settle counts buckets whose counters lack something, and cuts those that are too large for that. Of those that join
+// one another it settles the last first: what the others lack counts in the same one.
+func (k *bucketStep) settle(ctx context.Context) error {
+	for i := len(k.b.states) - 1; i >= 0 && !k.full(); i-- {
+		state := k.b.states[i]
+		if state == bucketSettled {
+			continue
+		}
+		settled, err := k.settleOne(ctx, i)
+		if err != nil {
+			return err
+		}
+		if !settled && state == bucketSplit {
+			i = k.b.base(i)
+		}
+	}
+	return nil
+}
+
+func (k *bucketStep) settleOne(ctx context.Context, i int) (settled bool, err error) {
+	state, most := k.b.states[i], int64(k.s.o.CountKeys)
+	starts, keys, whole, err := k.walk(ctx, i, most/2)
+	if err != nil {
+		return false, err
+	}
+	switch {
+	case keys > bucketOpen*most, !whole && k.changes == 0:
+		for _, start := range starts {
+			k.set(start, state)
+		}
+		return false, nil
+	case !whole: // the next step has time for it
+		return false, nil
+	}
+	lacks := keys - k.counters[i]
+	k.add(i, lacks)
+	if state == bucketSplit {
+		k.add(k.b.base(i), -lacks)
+	}
+	k.set(k.b.starts[i], bucketSettled)
+	return true, nil
+}
+
+// split begins to split the buckets that have too many keys.
+func (k *bucketStep) split(ctx context.Context) error {
+	for i, n := range k.counters {
+		most := int64(k.s.o.CountKeys)
+		if n <= most || k.full() {
+			continue
+		}
+		parts := (2*n + most - 1) / most
+		starts, _, _, err := k.walk(ctx, i, (n+parts-1)/parts)
+		if err != nil {
+			return err
+		}
+		for _, start := range starts {
+			k.set(start, bucketSplit)
+		}
+	}
+	return nil
+}
+
+// merge begins to merge buckets that have few keys together.
+func (k *bucketStep) merge(context.Context) error {
+	sum := k.counters[0]
+	for i := 1; i < len(k.counters) && !k.full(); i++ {
+		if sum += k.counters[i]; sum > int64(k.s.o.CountKeys/bucketLoose) {
+			sum = k.counters[i]
+			continue
+		}
+		k.set(k.b.starts[i], bucketMerged)
+	}
+	return nil
+}
+
+// walk walks over the keys of a bucket and returns every so manieth, at most as many as the step may change; whole
+// says that it has come to the bucket's end.
+func (k *bucketStep) walk(ctx context.Context, i int, every int64) (starts [][]byte, keys int64, whole bool, err error) {
+	r := k.s.rows
+	rng := engine.Range{Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true, NoConflict: true}
+	if end := k.b.end(i); end != nil {
+		rng.End = r.idx(nil, end)
+	}
+	every = max(every, 1)
+	it := k.txn.Scan(ctx, rng)
+	defer it.Close()
+	for it.Next() {
+		if keys > 0 && keys%every == 0 {
+			if k.changes+len(starts) >= bucketChangesMax {
+				return starts, keys, false, nil
+			}
+			starts = append(starts, bytes.Clone(r.idxKey(it.Key())))
+		}
+		keys++
+		if k.rows--; k.rows < 0 && len(starts) > 0 {
+			return starts, keys, false, nil
+		}
+	}
+	return starts, keys, true, it.Err()
+}
