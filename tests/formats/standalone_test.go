@@ -39,7 +39,7 @@ func TestStandalone(t *testing.T) {
 }
 
 // checkRows looks at the rows of a stopped server: nothing of format 1 is left where features were activated, and the
-// counter of live bytes is the sum of the tables that docs/formats.md names.
+// counters of live bytes and of keys are the sums of the tables that docs/formats.md names.
 func checkRows(t *testing.T, dataDir string, activated bool) {
 	t.Helper()
 	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
@@ -54,7 +54,9 @@ func checkRows(t *testing.T, dataDir string, activated bool) {
 	var live int64
 	heads := 0
 	var counter []byte
+	var index countIndex
 	err = visit(t.Context(), e, engine.Range{}, func(key, value []byte) {
+		index.add(key, value)
 		switch {
 		case strings.ContainsRune("ehiklv", rune(key[0])):
 			live += int64(len(key) + len(value))
@@ -78,6 +80,32 @@ func checkRows(t *testing.T, dataDir string, activated bool) {
 	}
 	if len(counter) != 8 || int64(binary.LittleEndian.Uint64(counter)) != live {
 		t.Errorf("the counter of live bytes is %x, the rows have %d", counter, live)
+	}
+	index.check(t)
+}
+
+// countIndex is what the rows say of the number of keys.
+type countIndex struct {
+	keys, counted, buckets int64
+	begun                  bool // not all buckets have been counted yet
+}
+
+func (c *countIndex) add(key, value []byte) {
+	switch key[0] {
+	case 'i':
+		c.keys++
+	case 'b':
+		c.buckets++
+		c.begun = c.begun || value[0] == 4
+	case 'n':
+		c.counted += int64(binary.LittleEndian.Uint64(value))
+	}
+}
+
+func (c *countIndex) check(t *testing.T) {
+	t.Helper()
+	if c.buckets == 0 || !c.begun && c.counted != c.keys {
+		t.Errorf("the counters of %d buckets say %d, there are %d keys", c.buckets, c.counted, c.keys)
 	}
 }
 
@@ -107,6 +135,7 @@ func TestRefused(t *testing.T) {
 	for _, c := range []struct{ name, dir, flag, want string }{
 		{"values-once", unpack(t, standaloneFixture), "--activate-features=values-once", format},
 		{"exact-sizes", unpack(t, standaloneFixture), "--activate-features=exact-sizes", format},
+		{"count-index", unpack(t, standaloneFixture), "--activate-features=count-index", format},
 		{"all", unpack(t, standaloneFixture), activateAll, ledger},
 		{"new", t.TempDir(), "--activate-features=", ledger},
 	} {
