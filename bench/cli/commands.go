@@ -101,6 +101,18 @@ func listCommand(c *common) *cobra.Command {
 	return cmd
 }
 
+func countCommand(c *common) *cobra.Command {
+	var limit int64
+	cmd := &cobra.Command{
+		Use: "count", Short: "Count the filled key space, or read its first page with the count", Args: cobra.NoArgs,
+		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) { return load.Count(ctx, o, limit) }),
+	}
+	loopFlags(cmd.Flags(), c)
+	keyFlags(cmd.Flags(), c, filledKeys)
+	cmd.Flags().Int64Var(&limit, "limit", 0, "keys in the page; 0: the count alone")
+	return cmd
+}
+
 func mixedCommand(c *common) *cobra.Command {
 	var ratio float64
 	var consistency string

@@ -5,6 +5,9 @@ import "slices"
 // The shape of the reference numbers: 20 connections, 200 closed-loop clients, 256-byte values.
 var manyClients = []string{"--conns=20", "--clients=200"}
 
+// manyKeys is the key space of the loads that count it.
+const manyKeys = "--key-space-size=1000000"
+
 const (
 	unitPerSecond = "/s"
 	unitKeys      = " keys/s"
@@ -43,6 +46,11 @@ func rows() []row {
 		{id: "list", work: "list 10,000 keys by 1,000, 4 clients", args: []string{"list", "--conns=4", "--clients=4"}, fill: true, unit: unitKeys, goal: goal{rate: 1.5, cpu: 0.65}},
 		{id: "list-4k", work: "the same with values of 4 KiB, 1,000 keys by 100", args: []string{"list", "--conns=4", "--clients=4", "--key-space-size=1000", "--limit=100"},
 			fill: true, fillArgs: []string{"--key-space-size=1000", "--val-size=4096"}, unit: unitKeys},
+		{id: "count", work: "count of 1,000,000 keys, 4 clients", args: []string{"count", "--conns=4", "--clients=4", manyKeys},
+			fill: true, fillArgs: []string{manyKeys}, unit: unitPerSecond},
+		{id: "first-page", work: "first page of 500 of 1,000,000 keys, with its count, 4 clients",
+			args: []string{"count", "--limit=500", "--conns=4", "--clients=4", manyKeys},
+			fill: true, fillArgs: []string{manyKeys}, unit: unitPerSecond},
 		{id: "mixed", work: "mixed 4:1 range:put", args: load("mixed"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.5}},
 		{id: "lease", work: "lease keep-alive", args: load("lease-keepalive"), null: true, unit: unitPerSecond, goal: goal{rate: 1.2}},
 	}

@@ -40,6 +40,10 @@
 // small, and else in the val rows in which they always were. A list that outlives its snapshot goes on in a new one
 // as of the same revision.
 //
+// A count adds up counters of buckets of keys, and walks over the keys of two buckets at most (count.go). Groups add to
+// the counters without reading them (buckets.go); splits and merges of buckets are transactions beside the groups, in
+// two steps each, which a group conflicts with and which no group makes fail (keepbuckets.go).
+//
 // # Formats
 //
 // What rows may be beyond format 1 is a set of Features of the keyspace. A group writes as the features of the state
@@ -55,6 +59,8 @@
 //   - A val row under a stamp is written once, by the request of that stamp, and cleared with the log entry of the request that replaced it.
 //   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an activation makes it fail.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
+//   - With FeatureCounts the counters of a settled bucket and of those that join it are together the number of their
+//     keys in every state, and a group counts by the boundaries of the state that it commits to.
 //   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
 //   - What a put has made can be replaced by as large a value, deleted, attached to a lease and revoked, each in a
 //     transaction of the engine.
@@ -83,8 +89,9 @@
 // TestAgainstModel compares every operation with a naive model in which each revision is a whole map, on a dense
 // engine, with tiny chunks, and on one that behaves like FoundationDB. TestBadDays runs concurrent clients over every
 // fault that the engine may have (libs/engine/faults) and over restarts; what they were told is then held against the
-// log. The checker behind it (package fsck) knows docs/formats.md and nothing of this package: after a test it checks
-// that all rows agree with one another; then each readable revision is compared with what undoing the log from the
+// log. TestCounts does the same with the count index, while its buckets are split and merged. The checker behind
+// them (package fsck) knows docs/formats.md and nothing of this package: after a test it checks that all rows agree
+// with one another; then each readable revision is compared with what undoing the log from the
 // head gives. TestOvertaken holds a request before its commit while another pod changes what it has read,
 // TestActivationOvertakes while another activates features; TestOutOfDate lets it begin on a state that lacks
 // another's writes. tests/faults and tests/robustness drive the package under etcd's own validators.
