@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"slices"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -70,15 +71,23 @@ func (s *Store) keepBuckets(ctx context.Context) {
 // stepBuckets does what is to be done about the buckets, as much as fits one transaction. head is the head's row
 // before it, more says that it has changed anything.
 func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err error) {
+	due := false
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		row, err := snap.Get(ctx, s.headRow)
+		if err != nil {
+			return err
+		}
 		head = bytes.Clone(row)
+		_, f, err := parseHeadRow(head)
+		if err != nil || !f.Has(FeatureCounts) {
+			return err
+		}
+		k := bucketStep{s: s}
+		err = k.load(ctx, snap)
+		due = err == nil && k.due()
 		return err
 	})
-	if err != nil {
-		return nil, false, err
-	}
-	if _, f, err := parseHeadRow(head); err != nil || !f.Has(FeatureCounts) {
+	if err != nil || !due {
 		return head, false, err
 	}
 	err = s.update(ctx, func(txn engine.Txn) error {
@@ -102,14 +111,36 @@ func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err er
 type bucketStep struct {
 	s        *Store
 	txn      engine.Txn
-	b        *buckets
+	b        *buckets // nil: the feature has just been activated
 	counters []int64
 	rows     int // that may still be walked over
 	changes  int
 }
 
 func (k *bucketStep) run(ctx context.Context) error {
-	row, err := k.txn.Get(ctx, k.s.bucketsRow)
+	if err := k.load(ctx, k.txn); err != nil {
+		return err
+	}
+	if k.b == nil {
+		k.changes++
+		newBuckets(k.txn, k.s.rows, bucketUncounted)
+		return nil
+	}
+	for _, f := range []func(context.Context) error{k.fold, k.settle, k.split, k.merge} {
+		if err := f(ctx); err != nil {
+			return err
+		}
+		if k.changes > 0 {
+			k.txn.Set(k.s.bucketsRow, binary.BigEndian.AppendUint64(nil, k.b.change+1))
+			return nil
+		}
+	}
+	return nil
+}
+
+// load reads the buckets and all counters.
+func (k *bucketStep) load(ctx context.Context, from engine.Reader) error {
+	row, err := from.Get(ctx, k.s.bucketsRow)
 	if err != nil {
 		return err
 	}
@@ -117,35 +148,13 @@ func (k *bucketStep) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if change == 0 { // the feature has just been activated
-		k.changes++
-		newBuckets(k.txn, k.s.rows, bucketUncounted)
-		return nil
-	}
-	if k.b, err = k.s.bucketsOf(ctx, k.txn, change); err != nil {
+	if k.b, err = k.s.bucketsOf(ctx, from, change); k.b == nil || err != nil {
 		return err
 	}
-	if err := k.read(ctx); err != nil {
-		return err
-	}
-	for _, f := range []func(context.Context) error{k.fold, k.settle, k.split, k.merge} {
-		if err := f(ctx); err != nil {
-			return err
-		}
-		if k.changes > 0 {
-			k.txn.Set(k.s.bucketsRow, binary.BigEndian.AppendUint64(nil, change+1))
-			return nil
-		}
-	}
-	return nil
-}
-
-// read reads all counters.
-func (k *bucketStep) read(ctx context.Context) error {
 	k.counters = make([]int64, len(k.b.starts))
 	r := k.s.rows.tableRange(tableCounter)
 	r.NoConflict = true
-	it := k.txn.Scan(ctx, r)
+	it := from.Scan(ctx, r)
 	defer it.Close()
 	for i := 0; it.Next(); i++ {
 		start := k.s.rows.tableKey(it.Key())
@@ -159,6 +168,11 @@ func (k *bucketStep) read(ctx context.Context) error {
 		k.counters[i] = n
 	}
 	return it.Err()
+}
+
+// due says that something is to be done.
+func (k *bucketStep) due() bool {
+	return k.b == nil || !k.b.plain || slices.Max(k.counters) > int64(k.s.o.CountKeys) || len(k.loose()) > 0
 }
 
 // full says that the step is to do no more.
@@ -259,15 +273,25 @@ func (k *bucketStep) split(ctx context.Context) error {
 
 // merge begins to merge buckets that have few keys together.
 func (k *bucketStep) merge(context.Context) error {
+	for _, i := range k.loose() {
+		if !k.full() {
+			k.set(k.b.starts[i], bucketMerged)
+		}
+	}
+	return nil
+}
+
+// loose returns the buckets that have few keys together with those to their left.
+func (k *bucketStep) loose() (out []int) {
 	sum := k.counters[0]
-	for i := 1; i < len(k.counters) && !k.full(); i++ {
+	for i := 1; i < len(k.counters); i++ {
 		if sum += k.counters[i]; sum > int64(k.s.o.CountKeys/bucketLoose) {
 			sum = k.counters[i]
 			continue
 		}
-		k.set(k.b.starts[i], bucketMerged)
+		out = append(out, i)
 	}
-	return nil
+	return out
 }
 
 // walk walks over the keys of a bucket and returns every so manieth, at most as many as the step may change; whole
