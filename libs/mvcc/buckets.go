@@ -186,6 +186,7 @@ func (w *rowWriter) counters() {
 		if sum != 0 {
 			w.k = w.g.s.rows.counter(w.k[:0], b.starts[at])
 			w.txn.Add(w.k, sum)
+			w.g.counted = true
 		}
 		sum = 0
 	}

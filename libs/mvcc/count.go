@@ -173,21 +173,16 @@ func (q *query) count(ctx context.Context, key []byte) (n int64, err error) {
 	if !toEnd(q.req.End) && bytes.Compare(key, q.req.End) >= 0 {
 		return 0, nil
 	}
-	for stale := 0; ; stale++ {
-		n, ok, err := q.countIndexed(ctx, key)
-		if err == nil && ok {
-			return n, nil
-		}
-		if err != nil && (!errors.Is(err, engine.ErrTooOld) || q.snap == nil || stale == staleScansMax) {
-			return 0, err
-		}
-		if err == nil {
-			break
-		}
-		if err := q.refresh(ctx); err != nil && !errors.Is(err, engine.ErrTooOld) {
-			return 0, err
+	n, ok, err := q.countIndexed(ctx, key)
+	for stale := 0; errors.Is(err, engine.ErrTooOld) && q.snap != nil && stale < staleScansMax; stale++ {
+		if err = q.refresh(ctx); err == nil { // else it is not known what the reader's head is
+			n, ok, err = q.countIndexed(ctx, key)
 		}
 	}
+	if ok || err != nil {
+		return n, err
+	}
+	n = 0
 	err = q.scan(ctx, key, needKey, -1, func(*KV) error { n++; return nil })
 	return n, err
 }

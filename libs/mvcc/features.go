@@ -209,6 +209,7 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 	}
 	if err == nil {
 		s.sawFeatures(all)
+		s.wakeKeeper()
 	}
 	return err
 }

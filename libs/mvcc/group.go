@@ -62,6 +62,7 @@ type group struct {
 	grown int64 // by how much the live bytes have, set by build
 
 	buckets *buckets // that the keys count in; nil: nobody counts
+	counted bool     // build has added to a counter
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold

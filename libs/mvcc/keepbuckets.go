@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -39,12 +40,69 @@ const (
 	bucketOpen = 2
 )
 
-// keepBuckets keeps the buckets of the count index at their sizes until ctx ends. While nobody writes it does nothing.
+// keeper runs keepOwnBuckets while groups count.
+type keeper struct {
+	mu      sync.Mutex
+	run     func() // nil: somebody else keeps the buckets
+	running bool
+	counted bool // something has been counted since the last look at the counters
+}
+
+// wake is called when something has been counted, or is to be.
+func (k *keeper) wake() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.counted = true
+	if k.run != nil && !k.running {
+		k.running = true
+		k.run()
+	}
+}
+
+// look is called before a look at the counters.
+func (k *keeper) look() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.counted = false
+}
+
+// rest returns false if something has been counted since the last look.
+func (k *keeper) rest() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.running = k.counted
+	return !k.running
+}
+
+// keepOwnBuckets keeps the buckets of a keyspace that nobody else writes, until ctx ends or nothing has been counted for
+// a while.
+func (s *Store) keepOwnBuckets(ctx context.Context) {
+	for {
+		s.keeper.look()
+		s.settleBuckets(ctx)
+		sleep(ctx, bucketsEvery)
+		if s.keeper.rest() || ctx.Err() != nil {
+			return
+		}
+	}
+}
+
+// keepBuckets keeps the buckets of a keyspace that others write too, until ctx ends. While nobody writes it only waits.
 func (s *Store) keepBuckets(ctx context.Context) {
+	for ctx.Err() == nil {
+		head := s.settleBuckets(ctx)
+		if s.eng.WaitChange(ctx, s.headRow, head) != nil {
+			pause(ctx, unavailableMax)
+		}
+		sleep(ctx, bucketsEvery)
+	}
+}
+
+// settleBuckets does all that is to be done about the buckets, and returns the head's row before its last look at them.
+func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
 		head, more, err := s.stepBuckets(ctx)
-		took := time.Since(begin)
 		switch {
 		case isDamage(err):
 			s.o.Logger.Error("the count index cannot be kept", "error", err, "retry", damagePause)
@@ -55,17 +113,14 @@ func (s *Store) keepBuckets(ctx context.Context) {
 				s.o.Logger.Warn("the count index was not kept, will be tried again", "error", err)
 			}
 			pause(ctx, min(failures, unavailableMax))
-		case more:
-			failures = 0
-			sleep(ctx, bucketsRest*took)
+		case !more:
+			return head
 		default:
 			failures = 0
-			if s.eng.WaitChange(ctx, s.headRow, head) != nil {
-				pause(ctx, unavailableMax)
-			}
-			sleep(ctx, bucketsEvery)
+			sleep(ctx, bucketsRest*time.Since(begin))
 		}
 	}
+	return nil
 }
 
 // stepBuckets does what is to be done about the buckets, as much as fits one transaction. head is the head's row

@@ -357,6 +357,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		r.release() // before what they have written counts
 	}
 	s.grew(f.g.features, f.g.grown)
+	if f.g.counted {
+		s.keeper.wake()
+	}
 	s.usage.Events.Add(int64(len(f.g.events)))
 	if s.o.Feed != nil && len(entries) > 0 {
 		s.o.Feed(entries)

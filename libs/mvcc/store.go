@@ -44,6 +44,7 @@ type Store struct {
 	queue   queue
 	lanes   []*lane
 	removal removal
+	keeper  keeper
 
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
@@ -151,10 +152,22 @@ func (s *Store) start() {
 				s.wg.Go(func() { s.removeCompacted(ctx, 0, true) })
 			}
 		})
-		s.wg.Go(func() { s.keepBuckets(ctx) })
+		s.keeper.run = func() {
+			if ctx.Err() == nil {
+				s.wg.Go(func() { s.keepOwnBuckets(ctx) })
+			}
+		}
+		s.wakeKeeper()
 	}
 	if !s.limits.Dense {
 		s.wg.Go(func() { s.followCompaction(ctx) })
+	}
+}
+
+// wakeKeeper has the count index made and mended if that is still to be done.
+func (s *Store) wakeKeeper() {
+	if b := s.buckets.Load(); s.Features().Has(FeatureCounts) && (b == nil || !b.plain) {
+		s.keeper.wake()
 	}
 }
 
