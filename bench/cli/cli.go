@@ -35,7 +35,8 @@ func New(out io.Writer) *cobra.Command {
 	}
 	root.SetOut(out)
 	for _, command := range append([]func(*common) *cobra.Command{
-		putCommand, fillCommand, rangeCommand, listCommand, countCommand, mixedCommand, txnPutCommand, txnMixedCommand, createCommand, updateCommand,
+		putCommand, fillCommand, rangeCommand, listCommand, countCommand, mixedCommand,
+		txnPutCommand, txnMixedCommand, createCommand, updateCommand,
 		watchCommand, watchLatencyCommand, leaseCommand,
 	}, more...) {
 		c := &common{} // each command has its own: registering a flag writes its default

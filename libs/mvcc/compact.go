@@ -257,8 +257,9 @@ func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 }
 
 // RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, and keeps
-// the buckets of the count index at their sizes, until ctx ends or the Store is closed. It is for Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the
-// same work twice, no harm.
+// the buckets of the count index at their sizes, until ctx ends or the Store is closed. It is for
+// Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the same work twice, no
+// harm.
 func (s *Store) RemoveCompacted(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

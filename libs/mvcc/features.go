@@ -36,7 +36,9 @@ type featureName struct {
 }
 
 // featureNames are what flags and messages call them.
-var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}}
+var featureNames = []featureName{
+	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
+}
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
 func ParseFeatures(list string) (f Features, err error) {

@@ -74,8 +74,8 @@ func (k *keeper) rest() bool {
 	return !k.running
 }
 
-// keepOwnBuckets keeps the buckets of a keyspace that nobody else writes, until ctx ends or nothing has been counted for
-// a while.
+// keepOwnBuckets keeps the buckets of a keyspace that nobody else writes, until ctx ends or nothing has been counted
+// for a while.
 func (s *Store) keepOwnBuckets(ctx context.Context) {
 	for {
 		s.keeper.look()
@@ -351,7 +351,9 @@ func (k *bucketStep) loose() (out []int) {
 
 // walk walks over the keys of a bucket and returns every so manieth, at most as many as the step may change; whole
 // says that it has come to the bucket's end.
-func (k *bucketStep) walk(ctx context.Context, i int, every int64) (starts [][]byte, keys int64, whole bool, err error) {
+func (k *bucketStep) walk(
+	ctx context.Context, i int, every int64,
+) (starts [][]byte, keys int64, whole bool, err error) {
 	r := k.s.rows
 	rng := engine.Range{Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true, NoConflict: true}
 	if end := k.b.end(i); end != nil {

@@ -161,8 +161,8 @@ func (o *Options) validate(l engine.Limits) error {
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:
 		return fmt.Errorf("mvcc: shift %d not in 0…%d", o.Shift, revision.ShiftMax)
-	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0, o.RequestRows < 1, o.LightRows < 1,
-		o.CountKeys < 1:
+	case o.QueueMax < 1, o.GroupMax < 1, o.GroupBytes < 1, o.ChunkBytes < 1, o.InlineBytes < 0, o.RequestRows < 1,
+		o.LightRows < 1, o.CountKeys < 1:
 		return errors.New("mvcc: limits must be positive")
 	}
 	return nil

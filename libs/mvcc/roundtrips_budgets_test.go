@@ -141,7 +141,9 @@ func deleteBudgets() (b []budget) {
 				pages = map[int]int64{1: 1, 1000: 8, 10_000: 20}[n]
 			}
 			name := fmt.Sprintf("DeleteRange of %d %s values", n, size.name)
-			b = append(b, budget{name, 4 + pages, 3 + pages, fill, func(f *far) { f.del(int64(n), mvcc.DeleteRequest{Key: begin, End: end}) }})
+			b = append(b, budget{name, 4 + pages, 3 + pages, fill, func(f *far) {
+				f.del(int64(n), mvcc.DeleteRequest{Key: begin, End: end})
+			}})
 			if n <= 1000 {
 				extra := int64(0)
 				if size.bytes == large {
