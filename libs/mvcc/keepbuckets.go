@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
 // The buckets of the count index are kept at their sizes in the background, in small transactions beside the groups.
@@ -80,7 +81,7 @@ func (s *Store) keepOwnBuckets(ctx context.Context) {
 	for {
 		s.keeper.look()
 		s.settleBuckets(ctx)
-		sleep(ctx, bucketsEvery)
+		_ = retry.Sleep(ctx, bucketsEvery)
 		if s.keeper.rest() || ctx.Err() != nil {
 			return
 		}
@@ -94,7 +95,7 @@ func (s *Store) keepBuckets(ctx context.Context) {
 		if s.eng.WaitChange(ctx, s.headRow, head) != nil {
 			pause(ctx, unavailableMax)
 		}
-		sleep(ctx, bucketsEvery)
+		_ = retry.Sleep(ctx, bucketsEvery)
 	}
 }
 
@@ -106,7 +107,7 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 		switch {
 		case isDamage(err):
 			s.o.Logger.Error("the count index cannot be kept", "error", err, "retry", damagePause)
-			sleep(ctx, damagePause)
+			_ = retry.Sleep(ctx, damagePause)
 		case err != nil:
 			failures++
 			if ctx.Err() == nil {
@@ -117,7 +118,7 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 			return head
 		default:
 			failures = 0
-			sleep(ctx, bucketsRest*time.Since(begin))
+			_ = retry.Sleep(ctx, bucketsRest*time.Since(begin))
 		}
 	}
 	return nil
