@@ -154,7 +154,11 @@ func (o *otherRows) check(table byte, k, v []byte) {
 			o.c.findf(nil, 0, "row %x beside the head", k)
 		}
 	case tableMeta:
-		o.c.b.change = o.c.b.change || string(k) == "buckets"
+		if string(k) == "buckets" {
+			if o.c.b.change = true; len(v) != 8 {
+				o.c.findf(nil, 0, "the change of the buckets is %x", v)
+			}
+		}
 		if !slices.ContainsFunc(metaNames, func(name string) bool {
 			return string(k) == name || strings.HasSuffix(name, "/") && strings.HasPrefix(string(k), name)
 		}) {
