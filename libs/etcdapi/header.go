@@ -29,3 +29,11 @@ type HeadReader interface {
 	// Head is the last committed revision. It is not below any revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)
 }
+
+// RecentHeadReader tells a revision for the headers of keep-alives; *mvcc.Store is one.
+type RecentHeadReader interface {
+	HeadReader
+	// RecentHead is a committed revision, not below any that this process has answered with before the call. It may be a
+	// little older than Head, and seldom asks anybody.
+	RecentHead(ctx context.Context) (int64, error)
+}

@@ -24,8 +24,11 @@ type LeaseKeeper interface {
 
 // RegisterLease registers etcdserverpb.Lease. The server must use wire.Codec (grpc.ForceServerCodecV2): keep-alives are
 // messages that encode themselves.
-func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head HeadReader) {
-	pb.RegisterLeaseServer(r, &leaseService{keeper: keeper, header: header, head: head, encoder: keepAliveEncoder{newHeaderCodec(header)}, draining: draining(r)})
+func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head RecentHeadReader) {
+	pb.RegisterLeaseServer(r, &leaseService{
+		keeper: keeper, header: header, head: head,
+		encoder: keepAliveEncoder{newHeaderCodec(header)}, draining: draining(r),
+	})
 }
 
 type leaseService struct {
@@ -33,7 +36,7 @@ type leaseService struct {
 
 	keeper  LeaseKeeper
 	header  Header
-	head    HeadReader
+	head    RecentHeadReader
 	encoder keepAliveEncoder
 
 	draining context.Context // see draining

@@ -18,11 +18,13 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/lease/shards"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
@@ -49,6 +51,8 @@ func (k *fakeKeeper) Head(context.Context) (int64, error) {
 	}
 	return k.rev.Load(), nil
 }
+
+func (k *fakeKeeper) RecentHead(ctx context.Context) (int64, error) { return k.Head(ctx) }
 
 func (k *fakeKeeper) Grant(_ context.Context, id, ttl int64) (lease.Granted, error) {
 	return k.grant(id, ttl)
@@ -349,6 +353,25 @@ func TestKeepAliveWaitersBounded(t *testing.T) {
 		}
 		time.Sleep(time.Millisecond)
 	}
+}
+
+// TestKeepAliveForwardedGoesOn: a stream that carries the renewals of another pod's clients is read on however many of
+// them wait; those that are too many are to be asked for again.
+func TestKeepAliveForwardedGoesOn(t *testing.T) {
+	end := make(chan error)
+	k := &fakeKeeper{expired: map[int64]chan error{1: end}}
+	c := serveLease(t, k)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	_, send, expect := keepAlive(t, metadata.AppendToOutgoingContext(ctx, shards.ForwardedKey, "1"), c)
+	for range renewalsWaitingMax + 1 {
+		send(1)
+	}
+	expect(7, 1, shards.NotOwnedTTL)
+	send(2)
+	expect(7, 2, 2)
+	end <- nil
+	expect(7, 1, 0)
 }
 
 func TestKeepAliveHeadFails(t *testing.T) {

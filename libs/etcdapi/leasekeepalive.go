@@ -15,8 +15,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, the
-// stream is not read further until one of them is answered.
+// renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, a
+// client's stream is not read further until one of them is answered; that of another pod carries the renewals of many
+// clients, which must not wait for those that do: it is told to ask again.
 const renewalsWaitingMax = 128
 
 // LeaseKeepAlive implements pb.LeaseServer.
@@ -107,8 +108,9 @@ func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
 		return rpctypes.ErrGRPCStopped
 	}
 	// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to have
-	// succeeded at 4 (etcd: v3rpc/lease.go).
-	rev, err := k.service.head.Head(k.stream.Context())
+	// succeeded at 4 (etcd: v3rpc/lease.go). That is all that is asked of it: etcd takes the one that the member has
+	// applied, asking nobody, and so a keep-alive is answered from memory.
+	rev, err := k.service.head.RecentHead(k.stream.Context())
 	if err != nil {
 		return leaseErr(err)
 	}
@@ -159,14 +161,19 @@ func (k *keepAliveStream) serveWithWaiters() error {
 // renewOrWait is the second phase's answer.
 func (k *keepAliveStream) renewOrWait(r renewal) error {
 	if ttl, ok := k.service.keeper.TryRenew(r.id); ok {
-		k.sending.Lock()
-		defer k.sending.Unlock()
-		return k.send(r, ttl)
+		return k.sendBeside(r, ttl)
 	}
 	select {
 	case k.slots <- struct{}{}:
-	case <-k.ctx.Done():
-		return k.ctx.Err()
+	default:
+		if shards.Forwarded(k.ctx) {
+			return k.sendBeside(r, shards.NotOwnedTTL)
+		}
+		select {
+		case k.slots <- struct{}{}:
+		case <-k.ctx.Done():
+			return k.ctx.Err()
+		}
 	}
 	k.waiters.Go(func() {
 		if err := k.wait(r); err != nil {
@@ -190,6 +197,11 @@ func (k *keepAliveStream) wait(r renewal) error {
 	case err != nil:
 		return leaseErr(err)
 	}
+	return k.sendBeside(r, ttl)
+}
+
+// sendBeside is send where others send too.
+func (k *keepAliveStream) sendBeside(r renewal, ttl int64) error {
 	k.sending.Lock()
 	defer k.sending.Unlock()
 	return k.send(r, ttl)

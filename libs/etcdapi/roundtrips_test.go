@@ -3,10 +3,13 @@ package etcdapi_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -119,6 +122,38 @@ func (f *farStack) grant(id clientv3.LeaseID) {
 	f.must(err)
 }
 
+// keepAlive renews a lease by a stream of its own.
+func (f *farStack) keepAlive(id clientv3.LeaseID) {
+	f.Helper()
+	_, err := f.client.KeepAliveOnce(f.Context(), id)
+	f.must(err)
+}
+
+// keepAlives renews a lease over streams at the same time, each times one after the other.
+func (f *farStack) keepAlives(id clientv3.LeaseID, streams, each int) {
+	f.Helper()
+	var wg sync.WaitGroup
+	for range streams {
+		wg.Go(func() {
+			s, err := pb.NewLeaseClient(f.conn).LeaseKeepAlive(f.Context())
+			f.must(err)
+			for range each {
+				f.must(s.Send(&pb.LeaseKeepAliveRequest{ID: int64(id)}))
+				r, err := s.Recv()
+				f.must(err)
+				if r.GetTTL() != 1000 {
+					f.Errorf("a TTL of %d", r.GetTTL())
+				}
+			}
+			f.must(s.CloseSend())
+			if _, err := s.Recv(); !errors.Is(err, io.EOF) {
+				f.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+}
+
 // attach puts n keys of 600 bytes on a lease.
 func (f *farStack) attach(id clientv3.LeaseID, n int) {
 	f.Helper()
@@ -143,6 +178,14 @@ func TestServiceRoundTrips(t *testing.T) {
 	}
 	const id = 7
 	granted := func(f *farStack) { f.grant(id) }
+	recent := func(f *farStack) {
+		f.grant(id)
+		f.keepAlive(id)
+	}
+	old := func(f *farStack) {
+		recent(f)
+		time.Sleep(mvcc.RecentHeadMax)
+	}
 	loaded := func(f *farStack) {
 		f.grant(id)
 		f.attach(id, 10_000)
@@ -157,10 +200,10 @@ func TestServiceRoundTrips(t *testing.T) {
 			_, err := f.client.Revoke(f.Context(), id)
 			f.must(err)
 		}},
-		{"KeepAlive", 3, 2, granted, func(f *farStack) {
-			_, err := f.client.KeepAliveOnce(f.Context(), id)
-			f.must(err)
-		}},
+		{"KeepAlive", 0, 0, recent, func(f *farStack) { f.keepAlive(id) }},
+		{"1,000 KeepAlives on 50 streams", 0, 0, recent, func(f *farStack) { f.keepAlives(id, 50, 20) }},
+		{"KeepAlive, the first for a second", 3, 2, old, func(f *farStack) { f.keepAlive(id) }},
+		{"1,000 KeepAlives on 50 streams, the first for a second", 3, 2, old, func(f *farStack) { f.keepAlives(id, 50, 20) }},
 		{"TimeToLive", 3, 2, granted, func(f *farStack) {
 			_, err := f.client.TimeToLive(f.Context(), id)
 			f.must(err)

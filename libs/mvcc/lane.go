@@ -370,6 +370,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	for _, r := range f.reqs {
 		if r.err == nil {
 			f.g.settleResult(&r.res, first)
+			s.recentHead.knew(r.res.Rev)
 		}
 		r.finish()
 	}

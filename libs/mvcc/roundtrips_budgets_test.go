@@ -181,7 +181,7 @@ func leaseBudgets() (b []budget) {
 				f.Errorf("%d keys", len(keys))
 			}
 		}},
-		budget{"Head (keep-alive, watch create, progress)", 3, 2, nil, func(f *far) { f.head() }},
+		budget{"Head (watch create, progress)", 3, 2, nil, func(f *far) { f.head() }},
 	)
 	return b
 }

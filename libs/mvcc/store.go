@@ -29,13 +29,14 @@ type Store struct {
 
 	headRow, compactRow, sizeRow, bucketsRow []byte
 
-	head    atomic.Pointer[headAt]
-	told    atomic.Int64 // see Told
-	compact atomic.Int64
-	usage   Usage
-	counts  countMemo
-	buckets atomic.Pointer[buckets] // those of the newest state that this Store has seen
-	size    rangeSize
+	head       atomic.Pointer[headAt]
+	told       atomic.Int64 // see Told
+	recentHead recentHead
+	compact    atomic.Int64
+	usage      Usage
+	counts     countMemo
+	buckets    atomic.Pointer[buckets] // those of the newest state that this Store has seen
+	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
 	live     liveBytes
@@ -100,6 +101,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s.bucketsRow = s.rows.meta(metaBuckets)
 	s.sawFeatures(s.meta.Features)
 	rand.Read(s.writer[:])
+	s.recentHead.start = time.Now()
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
@@ -221,6 +223,7 @@ const (
 // that.
 func (s *Store) Close() error {
 	s.queue.close()
+	s.recentHead.close()
 	s.stop()
 	defer time.AfterFunc(s.o.CloseGrace, s.abandon).Stop()
 	ended := make(chan struct{})
@@ -368,6 +371,7 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 			ErrSetBack, r.Version(), st.Version, st.Version+1)
 	}
 	s.Told(rev)
+	s.recentHead.knew(rev)
 	return rev, features, nil
 }
 

@@ -30,7 +30,7 @@
 //
 // # Forwarding
 //
-// Forwarded calls go to the Lease service that the owner offers to everybody. Renewals to one pod share one stream; see peer.
+// Forwarded calls go to the Lease service that the owner offers to everybody. Renewals to one pod share a few streams; see peer.
 // An owner that stops answering is waited for only until another takes over. Dial's connections should notice by themselves a pod that is
 // alive to the store but not to this one.
 //
@@ -41,8 +41,8 @@
 //
 // # Concurrency
 //
-// Requests run on their callers' goroutines. Run has one goroutine per shard and one for the members; a peer has two while its
-// stream lives. Locks: Shards.mu, shard.mu, peer.mu and loader.mu; none is taken while another is held.
+// Requests run on their callers' goroutines. Run has one goroutine per shard and one for the members; a stream to a peer
+// has two while it lives. Locks: Shards.mu, shard.mu, renewals.mu and loader.mu; none is taken while another is held.
 //
 // # Testing
 //

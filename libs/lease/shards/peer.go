@@ -12,15 +12,56 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// peer is another pod. The renewals forwarded to it share one stream.
+// peer is another pod. The renewals forwarded to it go over renewalStreams streams, each lease's over the same: what
+// delays one stream, on the way or where it is served, holds up no more than its share of the leases.
+type peer struct {
+	client  pb.LeaseClient
+	cancel  context.CancelFunc
+	streams [renewalStreams]renewals
+}
+
+func newPeer(client pb.LeaseClient) *peer {
+	p := &peer{client: client}
+	var ctx context.Context
+	ctx, p.cancel = context.WithCancel(forwarding(context.Background()))
+	for i := range p.streams {
+		p.streams[i].init(ctx, client)
+	}
+	return p
+}
+
+// renew renews a lease there. Errors: errElsewhere, mvcc.ErrTooManyRequests, ctx's.
+func (p *peer) renew(ctx context.Context, id int64) (int64, error) {
+	return p.stream(id).renew(ctx, id)
+}
+
+// stream is the one for a lease.
+func (p *peer) stream(id int64) *renewals {
+	return &p.streams[uint64(id)*0x9E3779B97F4A7C15>>32%renewalStreams]
+}
+
+// close ends the streams and closes the client.
+func (p *peer) close() {
+	for i := range p.streams {
+		p.streams[i].refuse()
+	}
+	p.cancel()
+	for i := range p.streams {
+		p.streams[i].wg.Wait()
+	}
+	if c, ok := p.client.(io.Closer); ok {
+		_ = c.Close() // nothing is lost with it
+	}
+}
+
+// renewals are those that share a stream to another pod. They do not wait for one another.
 //
 // At most one renewal per lease is on its way at a time, so that answers need no numbers; those that come meanwhile go
 // together with the next. A renewal never counts one that was sent before it was asked for: its lease would live
 // shorter than promised.
-type peer struct {
+type renewals struct {
 	client pb.LeaseClient
-	ctx    context.Context // ended by close
-	cancel context.CancelFunc
+	ctx    context.Context // ended by peer.close
 	wake   chan struct{}
 	wg     sync.WaitGroup
 
@@ -46,14 +87,12 @@ type answer struct {
 	err error
 }
 
-func newPeer(client pb.LeaseClient) *peer {
-	p := &peer{client: client, calls: map[int64]*call{}, wake: make(chan struct{}, 1)}
-	p.ctx, p.cancel = context.WithCancel(forwarding(context.Background()))
-	return p
+func (p *renewals) init(ctx context.Context, client pb.LeaseClient) {
+	p.ctx, p.client, p.calls, p.wake = ctx, client, map[int64]*call{}, make(chan struct{}, 1)
 }
 
 // renew renews a lease there. Errors: errElsewhere, mvcc.ErrTooManyRequests, ctx's.
-func (p *peer) renew(ctx context.Context, id int64) (int64, error) {
+func (p *renewals) renew(ctx context.Context, id int64) (int64, error) {
 	ch, err := p.ask(id)
 	if err != nil {
 		return 0, err
@@ -67,7 +106,7 @@ func (p *peer) renew(ctx context.Context, id int64) (int64, error) {
 	}
 }
 
-func (p *peer) ask(id int64) (chan answer, error) {
+func (p *renewals) ask(id int64) (chan answer, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
@@ -93,7 +132,7 @@ func (p *peer) ask(id int64) (chan answer, error) {
 }
 
 // enqueue has a renewal sent for those who wait for the next one, unless one is on its way.
-func (p *peer) enqueue(id int64, c *call) {
+func (p *renewals) enqueue(id int64, c *call) {
 	if c.inFlight || c.nextQueued || len(c.next) == 0 {
 		return
 	}
@@ -103,7 +142,7 @@ func (p *peer) enqueue(id int64, c *call) {
 }
 
 // forget ends the wait of one who has gone away.
-func (p *peer) forget(id int64, ch chan answer) {
+func (p *renewals) forget(id int64, ch chan answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.calls[id]
@@ -119,7 +158,7 @@ func (p *peer) forget(id int64, ch chan answer) {
 }
 
 // run carries renewals over one stream until it breaks. The next renewal opens another.
-func (p *peer) run() {
+func (p *renewals) run() {
 	ctx, cancel := context.WithCancel(p.ctx)
 	defer cancel()
 	stream, err := p.client.LeaseKeepAlive(ctx)
@@ -136,7 +175,7 @@ func (p *peer) run() {
 	p.fail()
 }
 
-func (p *peer) send(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient) {
+func (p *renewals) send(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient) {
 	for {
 		for _, id := range p.take() {
 			if stream.Send(&pb.LeaseKeepAliveRequest{ID: id}) != nil {
@@ -152,7 +191,7 @@ func (p *peer) send(ctx context.Context, stream pb.Lease_LeaseKeepAliveClient) {
 }
 
 // take returns the leases to send renewals for, as sent.
-func (p *peer) take() []int64 {
+func (p *renewals) take() []int64 {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var ids []int64
@@ -170,7 +209,7 @@ func (p *peer) take() []int64 {
 	return ids
 }
 
-func (p *peer) receive(stream pb.Lease_LeaseKeepAliveClient) {
+func (p *renewals) receive(stream pb.Lease_LeaseKeepAliveClient) {
 	for {
 		r, err := stream.Recv()
 		if err != nil {
@@ -184,7 +223,7 @@ func (p *peer) receive(stream pb.Lease_LeaseKeepAliveClient) {
 	}
 }
 
-func (p *peer) answer(id int64, a answer) {
+func (p *renewals) answer(id int64, a answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	c := p.calls[id]
@@ -198,7 +237,7 @@ func (p *peer) answer(id int64, a answer) {
 	}
 }
 
-func (p *peer) tell(waiters []chan answer, a answer) {
+func (p *renewals) tell(waiters []chan answer, a answer) {
 	p.waiting -= len(waiters)
 	for _, ch := range waiters {
 		ch <- a // has room
@@ -206,7 +245,7 @@ func (p *peer) tell(waiters []chan answer, a answer) {
 }
 
 // fail lets all go who wait, and allows for another stream.
-func (p *peer) fail() {
+func (p *renewals) fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for _, c := range p.calls {
@@ -217,16 +256,11 @@ func (p *peer) fail() {
 	p.queue, p.running = nil, false
 }
 
-// close ends the stream and closes the client.
-func (p *peer) close() {
+// refuse makes further renewals fail. Those that wait end with ctx.
+func (p *renewals) refuse() {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.closed = true
-	p.mu.Unlock()
-	p.cancel()
-	p.wg.Wait()
-	if c, ok := p.client.(io.Closer); ok {
-		_ = c.Close() // nothing is lost with it
-	}
 }
 
 // peer returns the pod at addr.

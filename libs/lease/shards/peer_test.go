@@ -17,7 +17,7 @@ import (
 // fakeOwner is another pod, which the test plays.
 type fakeOwner struct {
 	pb.LeaseClient
-	streams  int
+	streams  int // opened
 	requests chan int64
 	answers  chan *pb.LeaseKeepAliveResponse // nil: the stream breaks
 	closed   atomic.Bool
@@ -73,7 +73,7 @@ func (o *fakeOwner) asked() (n int) {
 }
 
 // renewing asks for a renewal and returns where its answer will be.
-func (p *peer) renewing(ctx context.Context, id int64) <-chan answer {
+func (p *renewals) renewing(ctx context.Context, id int64) <-chan answer {
 	ch := make(chan answer, 1)
 	go func() {
 		ttl, err := p.renew(ctx, id)
@@ -87,7 +87,8 @@ func (p *peer) renewing(ctx context.Context, id int64) <-chan answer {
 func TestPeer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		o := newFakeOwner()
-		p := newPeer(o)
+		pod := newPeer(o)
+		p := &pod.streams[0]
 		pending := func(chs ...<-chan answer) {
 			t.Helper()
 			synctest.Wait()
@@ -113,22 +114,22 @@ func TestPeer(t *testing.T) {
 		if n := o.asked(); n != 1 {
 			t.Fatalf("%d sent", n)
 		}
-		second, third, other := p.renewing(t.Context(), 1), p.renewing(t.Context(), 1), p.renewing(t.Context(), 2)
+		second, third, fourth := p.renewing(t.Context(), 1), p.renewing(t.Context(), 1), p.renewing(t.Context(), 2)
 		if n := o.asked(); n != 1 { // of the other lease
 			t.Fatalf("%d sent while one is on its way", n)
 		}
 		o.answer(1, 10)
 		expect(first, answer{ttl: 10})
-		pending(second, third, other)
+		pending(second, third, fourth)
 		if n := o.asked(); n != 1 {
 			t.Fatalf("%d sent for two", n)
 		}
 		o.answer(1, 0)
 		expect(second, answer{})
 		expect(third, answer{})
-		pending(other)
+		pending(fourth)
 		o.answer(2, NotOwnedTTL)
-		expect(other, answer{err: errElsewhere})
+		expect(fourth, answer{err: errElsewhere})
 		o.answer(7, 5) // nobody asked
 		if len(p.calls) != 0 || p.waiting != 0 {
 			t.Errorf("%d calls, %d waiting in the end", len(p.calls), p.waiting)
@@ -163,7 +164,7 @@ func TestPeer(t *testing.T) {
 		}
 
 		last := p.renewing(t.Context(), 3)
-		p.close()
+		pod.close()
 		expect(last, answer{err: errElsewhere})
 		if _, err := p.renew(t.Context(), 1); !errors.Is(err, errElsewhere) || !o.closed.Load() {
 			t.Errorf("after close: %v; client closed: %v", err, o.closed.Load())
@@ -171,6 +172,72 @@ func TestPeer(t *testing.T) {
 		if len(p.calls) != 0 || p.waiting != 0 {
 			t.Errorf("%d calls, %d waiting in the end", len(p.calls), p.waiting)
 		}
+	})
+}
+
+// silentOwner is another pod of whose streams the test hears: the first never answers.
+type silentOwner struct {
+	pb.LeaseClient
+	streams atomic.Int64
+}
+
+func (o *silentOwner) LeaseKeepAlive(ctx context.Context, _ ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
+	s := &echoStream{ctx: ctx, requests: make(chan int64, 100)}
+	s.silent = o.streams.Add(1) == 1
+	return s, nil
+}
+
+type echoStream struct {
+	grpc.ClientStream
+	ctx      context.Context
+	requests chan int64
+	silent   bool
+}
+
+func (s *echoStream) Send(r *pb.LeaseKeepAliveRequest) error {
+	s.requests <- r.ID
+	return nil
+}
+
+func (s *echoStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
+	requests := s.requests
+	if s.silent {
+		requests = nil
+	}
+	select {
+	case id := <-requests:
+		return &pb.LeaseKeepAliveResponse{ID: id, TTL: id}, nil
+	case <-s.ctx.Done():
+		return nil, s.ctx.Err()
+	}
+}
+
+// TestPeerStreams: a stream that is stuck holds up no renewals but those that go over it.
+func TestPeerStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPeer(&silentOwner{})
+		defer p.close()
+		ctx, cancel := context.WithCancel(t.Context())
+		var stuck, answered int
+		for id := int64(1); id <= 100; id++ {
+			ch := p.stream(id).renewing(ctx, id)
+			select {
+			case a := <-ch:
+				answered++
+				if a.err != nil || a.ttl != id {
+					t.Errorf("lease %d: %+v", id, a)
+				}
+			default:
+				if stuck++; p.stream(id) != p.stream(1) {
+					t.Errorf("lease %d waits for another's stream", id)
+				}
+			}
+		}
+		if stuck > 100*2/renewalStreams || answered == 0 {
+			t.Errorf("%d are stuck, %d answered", stuck, answered)
+		}
+		cancel()
+		synctest.Wait()
 	})
 }
 

@@ -21,8 +21,9 @@ import (
 // ForwardedKey is the metadata key that marks a call from one pod to another. Such a call is never forwarded again.
 const ForwardedKey = "headwater-forwarded"
 
-// NotOwnedTTL is the time to live in the answer to a renewal that came marked and is about a lease of another pod's: on a stream that carries the renewals
-// of many, an error would end all of them. Clients never see it.
+// NotOwnedTTL is the time to live in the answer to a renewal that came marked and is to be asked for again: it is about
+// a lease of another pod's, or has to wait where too many do already. On a stream that carries the renewals of many, an
+// error would end all of them, and a wait would hold them up. Clients never see it.
 const NotOwnedTTL = -1
 
 // Forwarded reports whether ctx is that of a call from another pod.

@@ -29,8 +29,10 @@ const (
 	ownerWaitFactor = 3
 	// retryDivisor sets the pause before a request looks again for its owner without having been told of a change.
 	retryDivisor = 16
-	// renewalsForwardedMax bounds the renewals that wait for the answer of one other pod.
-	renewalsForwardedMax = 1 << 16
+	// renewalStreams is how many streams carry the renewals forwarded to one other pod.
+	renewalStreams = 4
+	// renewalsForwardedMax bounds the renewals that wait for their answer on one stream to another pod.
+	renewalsForwardedMax = 1 << 14
 	// idAttemptsMax is how many random ids are tried for a lease whose client leaves the choice to the server.
 	idAttemptsMax = 16
 	// grantsUnsureMax is how many grants with a random id may end with an unknown outcome before the client is told. A lease that was granted all the same
