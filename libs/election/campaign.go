@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -54,18 +53,39 @@ func (c *Candidate) attempt(ctx context.Context) (*Term, error) {
 	default:
 		wait = poll
 	}
-	return nil, c.await(ctx, min(wait, poll))
+	c.await(ctx, min(wait, poll))
+	return nil, nil
 }
 
-// look reads the rows and shows them to the observer.
+// look shows the observer what the group has seen last, once it has seen what the candidate needs.
 func (c *Candidate) look(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, c.o.TTL)
-	defer cancel()
-	r, err := c.readBack(ctx)
+	seen, err := c.group.sight(ctx, c.needs)
 	if err != nil {
 		return err
 	}
-	return c.saw(r)
+	c.looked = seen.seq
+	return c.saw(seen.rows[c])
+}
+
+// lookAgain has the group look once more before the candidate does.
+func (c *Candidate) lookAgain() {
+	c.needs = c.group.newest()
+	c.group.Hurry()
+}
+
+// watchBallot has the group look at once whenever <key>b changes, until ctx ends: a leader that releases the row or dies
+// is replaced without delay, and renewals, which change <key>r, are seen soon enough at the beats.
+func (c *Candidate) watchBallot(ctx context.Context) {
+	for seq := uint64(0); ; {
+		seen, err := c.group.sight(ctx, seq)
+		if err != nil {
+			return
+		}
+		seq = seen.seq
+		if c.store.WaitChange(ctx, c.keys.ballot, seen.rows[c].ballot) == nil {
+			c.group.Hurry()
+		}
+	}
 }
 
 func (c *Candidate) readBack(ctx context.Context) (rows, error) {
@@ -86,25 +106,20 @@ func (c *Candidate) saw(r rows) error {
 	return nil
 }
 
-// await returns when the rows may have changed, after d, or at a nudge. Every change of leader writes <key>r too. Errors: the
-// engine's; not those of ctx.
-func (c *Candidate) await(ctx context.Context, d time.Duration) error {
-	short, cancel := context.WithTimeout(ctx, d)
-	var nudges sync.WaitGroup
-	nudges.Go(func() {
-		select {
-		case <-c.nudge:
-			cancel()
-		case <-short.Done():
-		}
-	})
-	defer nudges.Wait()
-	defer cancel()
-	err := c.store.WaitChange(short, c.keys.renewal, c.watch.seen.renewal)
-	if short.Err() != nil {
-		return nil
+// await returns when there is something new to look at, after d, or at a nudge.
+func (c *Candidate) await(ctx context.Context, d time.Duration) {
+	seen, news, err := c.group.sees(c.looked)
+	if seen != nil || err != nil {
+		return
 	}
-	return err
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-news:
+	case <-c.nudge:
+	case <-t.C:
+	case <-ctx.Done():
+	}
 }
 
 // claim takes the lead if the rows are as the observer has seen them. It returns nil without an error if they are not.
@@ -121,6 +136,7 @@ func (c *Candidate) claim(ctx context.Context) (*Term, error) {
 		err = c.settle(ctx, row, begun)
 	}
 	if err != nil {
+		c.lookAgain()
 		if errors.Is(err, errChanged) {
 			return nil, nil
 		}
@@ -181,6 +197,11 @@ func (c *Candidate) commit(ctx context.Context, f func(rows, engine.Txn) error) 
 	if err := f(r, txn); err != nil {
 		return err
 	}
+	return commit(ctx, txn)
+}
+
+// commit commits a transaction and waits for its outcome.
+func commit(ctx context.Context, txn engine.Txn) error {
 	// An engine with a disk of its own takes these few bytes although it is full.
 	if v, ok := txn.(engine.Vital); ok {
 		v.Vital()

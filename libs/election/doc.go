@@ -15,7 +15,7 @@
 //     1/marginDivisor of the time to live over that time.
 //   - Ballots only grow. Each claim has a ballot of its own.
 //   - While a candidate that is eligible can reach the store, there is a leader: the time from the last one's death to the
-//     claim is at most the time to live and what the store takes.
+//     claim is at most the time to live, a beat, and what the store takes.
 //
 // # Why two never hold
 //
@@ -35,7 +35,7 @@
 // # Unknown outcomes
 //
 // A claim with an unknown outcome is read back: <key>b tells it by its token. A renewal is followed by the next one,
-// which reads both rows first and counts the one before, from its beginning, if <key>r shows it. What stays unknown, since the
+// which reads both rows first and counts the one before, from its beginning, if <key>r shows it and the next one fails. What stays unknown, since the
 // store is out of reach, is not counted; if the claim did happen, it lapses like the term of a leader that has died.
 //
 // # Release
@@ -43,10 +43,17 @@
 // When lead returns, Holds becomes false, and then the row is released: it names no holder, and whoever sees that may claim it at
 // once.
 //
+// # What it costs
+//
+// The candidates of a process may form a Group: at each beat, a fraction of the time to live, one transaction reads the rows of
+// all their elections and renews the terms of those that lead. A candidate by itself is a group of one. Nobody is woken by
+// the renewals of others: a challenger finds them at its own beats, so that it takes over at most a beat later than
+// the time to live after the last renewal. It is woken when <key>b changes, so a released row is claimed at once.
+//
 // # Concurrency
 //
-// Candidate.Run has one campaign at a time; Term's methods and Candidate.Nudge may be called from any goroutine. Beside lead, a
-// goroutine renews the term.
+// Candidate.Run has one campaign at a time; Term's methods, Candidate.Nudge and Group's methods may be called from any
+// goroutine. Beside lead, Group.Run's goroutine renews the term; it never waits for a candidate.
 //
 // # Testing
 //

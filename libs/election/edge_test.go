@@ -137,7 +137,7 @@ func TestTakeover(t *testing.T) {
 	})
 }
 
-// TestDeath: whoever loses the store stops holding before another is elected, which takes the time to live.
+// TestDeath: whoever loses the store stops holding before another is elected, which takes the time to live and a beat.
 func TestDeath(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t)
@@ -150,7 +150,7 @@ func TestDeath(t *testing.T) {
 		start := time.Now()
 		inner := own.Crash()
 		b := <-terms
-		if d := time.Since(start); d > DefaultTTL+100*time.Millisecond || d < DefaultTTL/2 {
+		if d := time.Since(start); d > DefaultTTL+DefaultTTL/renewDivisor+100*time.Millisecond || d < DefaultTTL/2 {
 			t.Errorf("takeover after %v", d)
 		}
 		if a.Holds() || !b.Holds() {

@@ -1,11 +1,13 @@
 package election
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -20,8 +22,7 @@ const (
 	TTLMin = 10 * time.Millisecond
 	// renewDivisor sets the default of Options.Renew: TTL/renewDivisor. With the margin it leaves room for two attempts that fail.
 	renewDivisor = 4
-	// pollDivisor bounds the wait between two looks of a challenger, TTL/pollDivisor: it does not rely on the engine's
-	// WaitChange, which only makes it faster.
+	// pollDivisor bounds the time between two questions to Options.Eligible, TTL/pollDivisor.
 	pollDivisor = 2
 	// retryMin and TTL/retryDivisor bound the pause after an attempt that failed; it doubles in between.
 	retryMin     = time.Millisecond
@@ -39,8 +40,11 @@ type Options struct {
 	// TTL is for how long challengers must see no renewal of this candidate's before they claim; it stands in the row, so candidates need not agree on it.
 	// Default DefaultTTL.
 	TTL time.Duration
-	// Renew is the time between renewals. Default TTL/4.
+	// Renew is the time between renewals, and between two looks of a challenger. Default TTL/4.
 	Renew time.Duration
+	// Group is the candidates that this one shares its looks and renewals with; Key must begin with its prefix. Default:
+	// it does not.
+	Group *Group
 
 	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it becomes so (tell it by Nudge).
 	// Called from Run's goroutine. Default: always.
@@ -79,6 +83,8 @@ func (o *Options) validate() error {
 		return fmt.Errorf("election: value of %d bytes, at most %d", len(o.Value), ValueMax)
 	case o.TTL < TTLMin:
 		return fmt.Errorf("election: TTL %v below %v", o.TTL, TTLMin)
+	case o.Group != nil && !bytes.HasPrefix(o.Key, o.Group.o.Prefix):
+		return fmt.Errorf("election: the key is not under the group's prefix")
 	case o.Renew <= 0 || o.Renew > o.TTL/2:
 		return fmt.Errorf("election: renewal every %v with a TTL of %v; at most half of it", o.Renew, o.TTL)
 	}
@@ -92,9 +98,12 @@ type Candidate struct {
 	keys  keys
 	start time.Time
 	nudge chan struct{}
+	group *Group
 
 	// Of Run's goroutine.
 	watch    observer
+	needs    uint64     // sightings of the group up to this one are of no use
+	looked   uint64     // the sighting that was looked at last
 	resting  instant    // no claim before
 	told     LeaderInfo // what Observed was told last
 	toldOnce bool
@@ -106,13 +115,19 @@ func New(store engine.Store, o Options) (*Candidate, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	return &Candidate{
+	c := &Candidate{
 		store: store,
 		o:     o,
 		keys:  keysOf(o.Key),
 		start: time.Now(),
 		nudge: make(chan struct{}, 1),
-	}, nil
+		group: o.Group,
+	}
+	if c.group == nil {
+		c.group = alone(c)
+	}
+	c.group.add(c)
+	return c, nil
 }
 
 // Nudge makes Run ask Options.Eligible again at once. It may be called from any goroutine.
@@ -131,6 +146,7 @@ func (c *Candidate) now() instant { return time.Since(c.start) }
 // returned nil, or its ctx has ended, the campaign goes on; any other error of lead ends Run, which returns it. Other errors:
 // ErrCorrupt, engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
 func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *Term) error) error {
+	defer c.begin(ctx)()
 	for {
 		t, err := c.campaign(ctx)
 		if err != nil {
@@ -140,6 +156,24 @@ func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *T
 			return runErr(ctx, err)
 		}
 		c.resting = c.now() + c.o.TTL/restDivisor
+	}
+}
+
+// begin starts what goes on beside a campaign and a term; end stops it.
+func (c *Candidate) begin(ctx context.Context) (end func()) {
+	var group, watching sync.WaitGroup
+	// The group has to outlive ctx: terms are renewed until their lead has returned.
+	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
+	if c.o.Group == nil {
+		group.Go(func() { _ = c.group.Run(renewing) }) // campaign meets the error too
+	}
+	watchCtx, unwatch := context.WithCancel(ctx)
+	watching.Go(func() { c.watchBallot(watchCtx) })
+	return func() {
+		unwatch()
+		watching.Wait()
+		stop()
+		group.Wait()
 	}
 }
 

@@ -21,7 +21,7 @@ type Term struct {
 
 	until atomic.Int64 // instant at which Holds turns false; 0: the term is over
 
-	// Of the goroutine that renews.
+	// Guarded by the group's lock, but for tenure before the group has the term.
 	tenure   tenure
 	count    uint64  // of the last attempt to renew
 	tried    instant // when that attempt began
@@ -54,7 +54,8 @@ func (t *Term) Check(ctx context.Context, txn engine.Txn) error {
 	return nil
 }
 
-// extend counts a renewal that began at begun and has been committed. It reports whether the term goes on.
+// extend counts a renewal that began at begun and has been committed. It reports whether the term goes on. The group's
+// lock is held.
 func (t *Term) extend(begun instant) bool {
 	now := t.c.now()
 	t.tenure = t.tenure.extended(begun, now)
@@ -71,6 +72,20 @@ func (t *Term) extend(begun instant) bool {
 			return true
 		}
 	}
+}
+
+// tries is the number of the last attempt to renew.
+func (t *Term) tries() uint64 {
+	t.c.group.mu.Lock()
+	defer t.c.group.mu.Unlock()
+	return t.count
+}
+
+// renewed is how many renewals have succeeded.
+func (t *Term) renewed() int {
+	t.c.group.mu.Lock()
+	defer t.c.group.mu.Unlock()
+	return t.renewals
 }
 
 // finish ends the term for Holds.

@@ -23,6 +23,11 @@
 //     attempts of a grant makes the lease; if it exists when an attempt is made again, the outcome is reported as unknown. So is that of a
 //     forwarded revoke that was not answered.
 //
+// # What it costs
+//
+// All elections of a pod, and its member row, go in one transaction a beat (election.Group): a quarter of the time to
+// live, so that a pod's death is noticed and its shards are taken over in less than 2 s.
+//
 // # Rows
 //
 //	<prefix> 's' <shard> …   the election of a shard (libs/election)
@@ -41,7 +46,7 @@
 //
 // # Concurrency
 //
-// Requests run on their callers' goroutines. Run has one goroutine per shard and one for the members; a stream to a peer
+// Requests run on their callers' goroutines. Run has one goroutine per shard and one for the beats; a stream to a peer
 // has two while it lives. Locks: Shards.mu, shard.mu, renewals.mu and loader.mu; none is taken while another is held.
 //
 // # Testing

@@ -89,6 +89,16 @@ func (v *view) update(rows map[string]member, now instant) {
 // live reports whether a member's row has changed within its time to live.
 func (s seen) live(now instant) bool { return now-s.since < s.ttl }
 
+// deadline is the time until the first of the live members will be dead if its row does not change; 0: there is none.
+func (v *view) deadline(now instant) (d time.Duration) {
+	for _, s := range v.others {
+		if s.live(now) && (d == 0 || s.ttl-(now-s.since) < d) {
+			d = s.ttl - (now - s.since)
+		}
+	}
+	return d
+}
+
 // forgetFactor times its time to live after its last change, a member's row is removed.
 const forgetFactor = 16
 

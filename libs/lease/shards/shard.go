@@ -38,6 +38,7 @@ func (h *shard) init(s *Shards, id int, key []byte) (err error) {
 			return p.mine.has(id)
 		},
 		Observed: h.observed,
+		Group:    s.group,
 		Logger:   s.o.Logger,
 	})
 	return err

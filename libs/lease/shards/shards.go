@@ -20,11 +20,9 @@ import (
 
 // Defaults and limits.
 const (
-	// DefaultTTL is for how long a pod that says nothing keeps its shards. Clients whose leases live shorter than the takeover, which takes
-	// a little longer, may lose patience with them.
-	DefaultTTL = 2 * time.Second
-	// pollDivisor sets how often members renew their row and look at the others, TTL/pollDivisor.
-	pollDivisor = 4
+	// DefaultTTL is for how long a pod that says nothing keeps its shards. The takeover takes a quarter more at most, the
+	// time between two looks: less than 2 s. Clients whose leases live shorter than that may lose patience with them.
+	DefaultTTL = 1500 * time.Millisecond
 	// ownerWaitFactor bounds how long a request waits for its shard to have an owner that answers, TTL*ownerWaitFactor.
 	ownerWaitFactor = 3
 	// retryDivisor sets the pause before a request looks again for its owner without having been told of a change.
@@ -95,8 +93,10 @@ type Shards struct {
 
 	members     []byte // prefix of the member rows
 	incarnation uint64
-	renewals    uint64 // of the member row; of its goroutine
-	view        view   // of the member goroutine
+	renewals    uint64 // of the member row; of the group's goroutine
+	view        view   // of the group's goroutine
+	badRows     bool   // a member row could not be read; of the same
+	group       *election.Group
 
 	shards  [Count]shard
 	running atomic.Bool
@@ -104,7 +104,6 @@ type Shards struct {
 	ready   chan struct{} // closed when every shard has had an owner
 	once    sync.Once
 	leaving atomic.Bool
-	hurry   chan struct{} // wakes the member goroutine
 
 	mu      sync.Mutex
 	plan    plan
@@ -133,9 +132,13 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 		incarnation: binary.BigEndian.Uint64(incarnation[:]),
 		stopped:     make(chan struct{}),
 		ready:       make(chan struct{}),
-		hurry:       make(chan struct{}, 1),
 		changed:     make(chan struct{}),
 		peers:       map[string]*peer{},
+	}
+	var err error
+	s.group, err = election.NewGroup(eng, election.GroupOptions{Prefix: prefix, Beside: s.attend, Logger: o.Logger})
+	if err != nil {
+		return nil, err
 	}
 	for i := range s.shards {
 		if err := s.shards[i].init(s, i, append(prefix[:n:n], 's', byte(i))); err != nil {
@@ -167,9 +170,21 @@ func (s *Shards) Run(ctx context.Context) error {
 			}
 		})
 	}
-	wg.Go(func() { s.join(ctx) })
+	// The elections go on until the last of the shards has been given up.
+	beating, still := context.WithCancel(context.WithoutCancel(ctx))
+	var beats sync.WaitGroup
+	beats.Go(func() {
+		if err := s.group.Run(beating); err != nil {
+			cancel(err)
+		}
+	})
 	<-ctx.Done()
+	s.leaving.Store(true)
+	s.group.Hurry()
 	wg.Wait()
+	still()
+	beats.Wait()
+	s.goodbye(ctx)
 	close(s.stopped)
 	s.closePeers()
 	if err := context.Cause(ctx); !errors.Is(err, context.Canceled) && !errors.Is(err, context.DeadlineExceeded) {
@@ -201,7 +216,7 @@ func (s *Shards) Drain(ctx context.Context) error {
 		s.planned = false
 		s.mu.Unlock()
 	}
-	wake(s.hurry)
+	s.group.Hurry()
 	for {
 		s.mu.Lock()
 		changed, alone := s.changed, s.planned && s.plan.alone

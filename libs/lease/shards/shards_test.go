@@ -201,20 +201,54 @@ func grantMany(t *testing.T, p *pod, n int) (ids []int64) {
 	return ids
 }
 
-// TestKill: the shards of a pod that is killed are taken over after its time to live, and its leases go on.
+// takeoverMax bounds the time from a pod's death until another has its shards.
+const takeoverMax = 2 * time.Second
+
+// TestKill: the shards of a pod that is killed are taken over in time, whenever it is killed, and its leases go on.
 func TestKill(t *testing.T) {
-	bubble(t, func(t *testing.T, c *cluster) {
+	const moments = 8
+	for i := range moments {
+		bubble(t, func(t *testing.T, c *cluster) {
+			a, b := c.start("a:1"), c.start("b:1")
+			await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+			stop := renewing(t, a, grantMany(t, a, 32))
+			time.Sleep(10*time.Second + time.Duration(i)*shards.DefaultTTL/4/moments)
+			begun := time.Now()
+			taken := make(chan time.Duration)
+			go func() {
+				await(t, "takeover", 10*time.Second, func() bool { return balanced(a) })
+				taken <- time.Since(begun)
+			}()
+			b.kill()
+			d := <-taken
+			time.Sleep(10 * time.Second)
+			longest := stop()
+			t.Logf("takeover in %v, a renewal waited %v", d, longest)
+			if d > takeoverMax || longest > takeoverMax+shards.DefaultTTL/8 {
+				t.Errorf("takeover in %v, a renewal waited %v; want at most %v", d, longest, takeoverMax)
+			}
+		})
+	}
+}
+
+// TestIdle: pods that have nothing to do ask the store for one transaction a beat each, however many shards they have.
+func TestIdle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCluster(t, faults.Options{Remote: &faults.Remote{}})
 		a, b := c.start("a:1"), c.start("b:1")
 		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
-		stop := renewing(t, a, grantMany(t, a, 32))
 		time.Sleep(10 * time.Second)
-		b.kill()
-		d := await(t, "takeover", 10*time.Second, func() bool { return balanced(a) })
-		time.Sleep(10 * time.Second)
-		longest := stop()
-		t.Logf("takeover in %v, a renewal waited %v", d, longest)
-		if most := shards.DefaultTTL + shards.DefaultTTL/2; d > most || longest > most {
-			t.Errorf("takeover in %v, a renewal waited %v; want at most %v", d, longest, most)
+		const beats = 100
+		for _, p := range []*pod{a, b} {
+			before := p.eng.Trips()
+			time.Sleep(beats * shards.DefaultTTL / 4)
+			trips := p.eng.Trips().Since(before)
+			t.Logf("%s: %v in %v", p.addr, trips, beats*shards.DefaultTTL/4)
+			for kind, n := range trips {
+				if n > beats+5 {
+					t.Errorf("%s: %d round trips of the kind %v in %d beats", p.addr, n, faults.Trip(kind), beats)
+				}
+			}
 		}
 	})
 }

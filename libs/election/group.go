@@ -1,0 +1,419 @@
+package election
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	mathrand "math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
+)
+
+// Row is a row of the store.
+type Row struct{ Key, Value []byte }
+
+// GroupOptions configure a Group. Prefix is required; the zero value of the others means their default.
+type GroupOptions struct {
+	// Prefix begins the keys of all elections of the group. All rows under it are read at each beat: there must be few.
+	Prefix []byte
+	// Beside is called at each beat with the rows under Prefix that are no election's, in order, read without a conflict;
+	// it may change rows in the transaction of the beat, which is tried again if it fails. What it returns is when it is
+	// to be called again at the latest; 0: at the next beat. Called from Run's goroutine; must be quick.
+	Beside func(rows []Row, txn engine.Txn) time.Duration
+
+	Logger *slog.Logger // default: none
+}
+
+// Group lets several candidates of a process share what elections ask the store: in one transaction a beat, it reads the
+// rows of all, shows them to those that campaign, and renews the terms of those that lead. The beats are as far apart as
+// the shortest Options.Renew of its candidates. Run must go on until the Run of the last of them has returned. Its
+// methods may be called from any goroutine.
+type Group struct {
+	store engine.Store
+	o     GroupOptions
+	span  engine.Range
+	hurry chan struct{}
+
+	mu         sync.Mutex
+	candidates []*Candidate
+	terms      map[*Term]context.CancelCauseFunc // which ends the ctx of its lead
+	seen       *sighting                         // the newest; nil: none yet
+	seq        uint64                            // of seen
+	news       chan struct{}                     // closed when seen or failed changes
+	failed     error                             // why Run has ended
+}
+
+// sighting is the rows of all elections as they were at one moment.
+type sighting struct {
+	seq  uint64
+	rows map[*Candidate]rows
+}
+
+// NewGroup returns a group, for Options.Group. It does nothing before Run.
+func NewGroup(store engine.Store, o GroupOptions) (*Group, error) {
+	if len(o.Prefix) == 0 {
+		return nil, errors.New("election: no prefix")
+	}
+	g := newGroup(store, o)
+	g.span = engine.Range{Begin: o.Prefix, End: prefixEnd(o.Prefix), NoConflict: true}
+	return g, nil
+}
+
+// alone returns the group of a candidate that has none.
+func alone(c *Candidate) *Group {
+	g := newGroup(c.store, GroupOptions{Logger: c.o.Logger})
+	g.span = engine.Range{Begin: c.keys.ballot, End: after(c.keys.renewal), NoConflict: true}
+	return g
+}
+
+func newGroup(store engine.Store, o GroupOptions) *Group {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return &Group{
+		store: store,
+		o:     o,
+		hurry: make(chan struct{}, 1),
+		terms: map[*Term]context.CancelCauseFunc{},
+		news:  make(chan struct{}),
+	}
+}
+
+// after is the first key behind key.
+func after(key []byte) []byte { return append(key[:len(key):len(key)], 0) }
+
+// prefixEnd is the first key behind all with a prefix; nil: there is none.
+func prefixEnd(prefix []byte) []byte {
+	end := bytes.Clone(prefix)
+	for n := len(end); n > 0; n-- {
+		if end[n-1]++; end[n-1] != 0 {
+			return end[:n]
+		}
+	}
+	return nil
+}
+
+func (g *Group) add(c *Candidate) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.candidates = append(g.candidates, c)
+}
+
+// Hurry makes the next beat come at once.
+func (g *Group) Hurry() {
+	select {
+	case g.hurry <- struct{}{}:
+	default:
+	}
+}
+
+// Run looks and renews until ctx ends, then it returns nil. Other errors, after which no candidate of the group goes on:
+// engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
+func (g *Group) Run(ctx context.Context) error {
+	failures := 0
+	for ctx.Err() == nil {
+		again, err := g.beat(ctx)
+		switch {
+		case err == nil:
+			failures = 0
+			g.rest(ctx, g.due(again))
+			continue
+		case fatal(err):
+			g.end(err)
+			return err
+		case failures == 0 && ctx.Err() == nil && !errors.Is(err, engine.ErrConflict):
+			g.o.Logger.Warn("elections are delayed", "key", g.span.Begin, "error", err)
+		}
+		g.pause(ctx, failures)
+		failures++
+	}
+	return nil
+}
+
+// pause waits after the n-th failure in a row, n >= 0, for a time between half of it and all of it by chance.
+func (g *Group) pause(ctx context.Context, n int) {
+	d := min(retryMin<<min(n, 16), max(g.interval()*renewDivisor/retryDivisor, retryMin))
+	_ = retry.Sleep(ctx, min(d/2+mathrand.N(d/2+1), g.left())) // who waits looks at ctx afterwards
+}
+
+// rest waits until the next beat.
+func (g *Group) rest(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-g.hurry:
+	case <-ctx.Done():
+	}
+}
+
+// interval is the time between two beats.
+func (g *Group) interval() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := DefaultTTL / renewDivisor
+	for i, c := range g.candidates {
+		if i == 0 || c.o.Renew < d {
+			d = c.o.Renew
+		}
+	}
+	return d
+}
+
+// due is the time until the next beat. A term is renewed in time counted from when its last renewal began.
+func (g *Group) due(again time.Duration) time.Duration {
+	d := g.interval()
+	if again > 0 {
+		d = min(d, again)
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t := range g.terms {
+		d = min(d, t.c.o.Renew-(t.c.now()-t.tenure.begun))
+	}
+	return max(d, 0)
+}
+
+// left is the time until the first of the terms ends, and at most the time to live of the candidates.
+func (g *Group) left() time.Duration {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	d := time.Duration(0)
+	for _, c := range g.candidates {
+		d = max(d, c.o.TTL)
+	}
+	for t := range g.terms {
+		d = min(d, t.left())
+	}
+	return max(d, 0)
+}
+
+// hold has a term renewed from now on; lost is called when it is over.
+func (g *Group) hold(t *Term, lost context.CancelCauseFunc) {
+	late := t.c.now()-t.tenure.begun >= t.c.o.Renew
+	g.mu.Lock()
+	g.terms[t] = lost
+	g.mu.Unlock()
+	if late {
+		g.Hurry()
+	}
+}
+
+// drop ends the renewals of a term.
+func (g *Group) drop(t *Term, why error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if lost := g.terms[t]; lost != nil {
+		lost(why)
+		delete(g.terms, t)
+	}
+}
+
+// end lets all candidates know that nothing is looked at any more.
+func (g *Group) end(err error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t, lost := range g.terms {
+		lost(errors.Join(ErrDeposed, err))
+		delete(g.terms, t)
+	}
+	g.failed = err
+	g.tell()
+}
+
+// tell wakes those who wait for news. The lock is held.
+func (g *Group) tell() {
+	close(g.news)
+	g.news = make(chan struct{})
+}
+
+// sees returns the newest sighting if it is newer than seq, or else a channel that is closed when there is one.
+func (g *Group) sees(seq uint64) (*sighting, <-chan struct{}, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	switch {
+	case g.failed != nil:
+		return nil, nil, g.failed
+	case g.seen != nil && g.seen.seq > seq:
+		return g.seen, nil, nil
+	}
+	return nil, g.news, nil
+}
+
+// sight waits for a sighting newer than seq. Errors: ctx's, those of Run.
+func (g *Group) sight(ctx context.Context, seq uint64) (*sighting, error) {
+	for {
+		s, news, err := g.sees(seq)
+		if s != nil || err != nil {
+			return s, err
+		}
+		select {
+		case <-news:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// saw makes what a beat has read the newest sighting.
+func (g *Group) saw(read map[*Candidate]rows) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.seq++
+	g.seen = &sighting{g.seq, read}
+	g.tell()
+}
+
+// newest is the number of the newest sighting.
+func (g *Group) newest() uint64 {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.seq
+}
+
+// holding returns the terms to renew, without those that are over.
+func (g *Group) holding() (terms []*Term) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for t, lost := range g.terms {
+		if !t.Holds() {
+			lost(ErrDeposed)
+			delete(g.terms, t)
+			continue
+		}
+		terms = append(terms, t)
+	}
+	return terms
+}
+
+// beat reads and renews once.
+func (g *Group) beat(ctx context.Context) (again time.Duration, err error) {
+	terms := g.holding()
+	ctx, cancel := context.WithTimeout(ctx, g.left())
+	defer cancel()
+	if len(terms) == 0 && g.o.Beside == nil {
+		return 0, g.look(ctx)
+	}
+	begun := time.Now()
+	txn, err := g.store.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer txn.Discard()
+	read, others, err := g.read(ctx, txn)
+	if err != nil {
+		return 0, err
+	}
+	g.saw(read)
+	a := g.renew(txn, terms, read, begun)
+	if g.o.Beside != nil {
+		again = g.o.Beside(others, txn)
+	} else if len(a) == 0 {
+		return 0, nil
+	}
+	err = commit(ctx, txn)
+	g.renewed(a, err)
+	return again, err
+}
+
+// look reads without renewing anything.
+func (g *Group) look(ctx context.Context) error {
+	snap, err := g.store.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	read, _, err := g.read(ctx, snap)
+	if err == nil {
+		g.saw(read)
+	}
+	return err
+}
+
+// read reads the rows of all elections, and those beside them. The copies outlive r.
+func (g *Group) read(ctx context.Context, r engine.Reader) (_ map[*Candidate]rows, others []Row, err error) {
+	g.mu.Lock()
+	candidates := g.candidates
+	g.mu.Unlock()
+	values := map[string][]byte{}
+	it := r.Scan(ctx, g.span)
+	defer func() { err = errors.Join(err, it.Close()) }()
+	for it.Next() {
+		values[string(it.Key())] = append([]byte{}, it.Value()...)
+		others = append(others, Row{bytes.Clone(it.Key()), bytes.Clone(it.Value())})
+	}
+	if err := it.Err(); err != nil {
+		return nil, nil, err
+	}
+	read := make(map[*Candidate]rows, len(candidates))
+	ours := make(map[string]bool, 2*len(candidates))
+	for _, c := range candidates {
+		ballot, renewal := string(c.keys.ballot), string(c.keys.renewal)
+		read[c] = rows{values[ballot], values[renewal]}
+		ours[ballot], ours[renewal] = true, true
+	}
+	n := 0
+	for _, o := range others {
+		if !ours[string(o.Key)] {
+			others[n] = o
+			n++
+		}
+	}
+	return read, others[:n], nil
+}
+
+// attempt is one attempt to renew one term.
+type attempt struct {
+	t     *Term
+	begun instant
+	// before is when the attempt before began, whose outcome was unknown and which is now known to have happened; 0: none.
+	before instant
+}
+
+// renew writes the renewals of the terms that are still what their rows say, begun at begun; the others are over.
+func (g *Group) renew(txn engine.Txn, terms []*Term, read map[*Candidate]rows, begun time.Time) (made []attempt) {
+	for _, t := range terms {
+		r := read[t.c]
+		if !bytes.Equal(r.ballot, t.row) {
+			g.drop(t, ErrDeposed)
+			continue
+		}
+		a := attempt{t: t, begun: begun.Sub(t.c.start)}
+		g.mu.Lock()
+		if t.count > 0 && bytes.Equal(r.renewal, renewalRow(t.ballot, t.count)) {
+			a.before = t.tried
+		}
+		t.count++
+		t.tried = a.begun
+		row := renewalRow(t.ballot, t.count)
+		g.mu.Unlock()
+		// Both rows: a later claim conflicts, and an attempt that is still on its way.
+		txn.AddReadConflict(t.c.keys.ballot, after(t.c.keys.renewal))
+		txn.Set(t.c.keys.renewal, row)
+		made = append(made, a)
+	}
+	return made
+}
+
+// renewed counts attempts whose transaction has ended with err.
+func (g *Group) renewed(made []attempt, err error) {
+	for _, a := range made {
+		begun := a.begun
+		if err != nil {
+			if begun = a.before; begun == 0 {
+				continue
+			}
+		}
+		g.mu.Lock()
+		a.t.renewals++
+		goesOn := a.t.extend(begun)
+		g.mu.Unlock()
+		if !goesOn {
+			g.drop(a.t, ErrDeposed)
+		}
+	}
+}
