@@ -17,7 +17,7 @@ import (
 )
 
 // compactorTTL is how long the compactor's place stays taken after its pod has died. Nobody waits for it.
-const compactorTTL = 3 * time.Second
+const compactorTTL = 20 * time.Second
 
 // kvPart is reads, writes and maintenance, and Lock and Election on top of the whole API.
 func kvPart(k *Keyspace) part {

@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -10,9 +11,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/feed"
 )
 
+// tailerTTL is how long the tailer's place stays taken after its pod has died: with a quarter more at most, watchers wait
+// for less than 2 s. Hubs that hear nothing of a tailer read the log themselves before that.
+const tailerTTL = 1500 * time.Millisecond
+
 // startTailer campaigns for the place of the tailer, which begins where follower is.
 func (k *Keyspace) startTailer(follower *feed.Follower) error {
-	return k.d.campaign("tailer", k.Place.Coordination, 0, func(ctx context.Context, t *election.Term) error {
+	return k.d.campaign("tailer", k.Place.Coordination, tailerTTL, func(ctx context.Context, t *election.Term) error {
 		tailer := feed.NewTailer(k.Store, k.d.Bus, feed.TailerOptions{
 			Keyspace: k.Subject, Ballot: t.Ballot(), From: follower.Position(), Logger: k.d.Log,
 		})

@@ -325,9 +325,9 @@ func TestCompactComes(t *testing.T) {
 		g.run(NewTailer(log, b, TailerOptions{Keyspace: keyspace}).Run)
 		_, h := start(t, g, log, b, nil)
 		log.remove(20)
-		time.Sleep(2 * DefaultTailerPoll)
+		time.Sleep((pollIdleFactor + 1) * DefaultTailerPoll)
 		log.remove(30)
-		time.Sleep(2 * DefaultTailerPoll)
+		time.Sleep((pollIdleFactor + 1) * DefaultTailerPoll)
 		if got := h.compactions(); !slices.Equal(got, []int64{20, 30}) {
 			t.Errorf("compact revisions %v", got)
 		}

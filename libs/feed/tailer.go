@@ -17,8 +17,10 @@ import (
 const (
 	// DefaultHeartbeat is the longest pause between two frames.
 	DefaultHeartbeat = 200 * time.Millisecond
-	// DefaultTailerPoll is how often the log is read if nothing tells of new entries.
+	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. While reads find nothing the pause
+	// doubles, up to pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
 	DefaultTailerPoll = 500 * time.Millisecond
+	pollIdleFactor    = 2
 	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more
 	// than the read that follows.
 	nudgesTrusted = 10 * time.Millisecond
@@ -53,6 +55,7 @@ type Tailer struct {
 	readAt   time.Time     // begin of the last read
 	pause    time.Duration // from then to the next
 	nudged   bool          // it was a nudge that ended the last wait
+	idle     time.Duration // how long the next wait is at most
 
 	position, frames, entries, bytes, heartbeats, lost, wakeups, reads, jumps atomic.Int64
 }
@@ -68,7 +71,7 @@ func NewTailer(log Log, b bus.Bus, o TailerOptions) *Tailer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Tailer{log: log, bus: b, o: o}
+	return &Tailer{log: log, bus: b, o: o, idle: o.Poll}
 }
 
 // Run publishes the log until ctx ends. It fails only if it cannot ask the bus for nudges.
@@ -144,7 +147,9 @@ func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 	}
 	t.compact = max(t.compact, compact)
 	t.pause = min(time.Duration(len(s.entries))*paceEntry, paceMax)
+	t.idle = min(2*t.idle, pollIdleFactor*t.o.Poll)
 	if s.upto > t.at {
+		t.idle = t.o.Poll
 		t.send(s)
 		t.moveTo(s.upto)
 	}
@@ -170,7 +175,7 @@ func (t *Tailer) send(s span) {
 // wait returns when there may be something to read. It sends heartbeats meanwhile: only as long as reads succeed, so that a tailer
 // that cannot see the log does not keep followers from looking for themselves.
 func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
-	poll := time.NewTimer(t.o.Poll)
+	poll := time.NewTimer(t.idle)
 	defer poll.Stop()
 	beat := time.NewTimer(t.o.Heartbeat - time.Since(t.lastSent))
 	defer beat.Stop()
