@@ -32,7 +32,7 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
-	featuresAll   = 7
+	featuresAll   = 15
 )
 
 // format is what the keyspace's row says.

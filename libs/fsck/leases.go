@@ -10,6 +10,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
+// leaseEnding is behind the time to live of a lease that ends in steps.
+const leaseEnding = 1
+
 // leases walks over the attachments and then over the leases.
 type leases struct {
 	c    *checker
@@ -35,7 +38,7 @@ func (l *leases) next() (more bool, err error) {
 		switch {
 		case table == tableLease:
 			c.page.count.Leases++
-			if len(row) != 8 || len(r.it.Value()) != 8 {
+			if v := r.it.Value(); len(row) != 8 || len(v) != 8 && (len(v) != 9 || v[8] != leaseEnding) {
 				c.findf(nil, 0, "lease row %x = %x", row, r.it.Value())
 			}
 		case len(row) < 8 || len(r.it.Value()) != 0:

@@ -195,16 +195,16 @@ func (w *rowWriter) hist(r replacement) {
 	w.wrote()
 }
 
-// leaseRowBytes is the length of a lease row's value.
+// leaseRowBytes is the length of a lease row's value, but for one that is ending.
 const leaseRowBytes = 8
 
 func (w *rowWriter) lease(id int64, l *leaseState) {
 	w.k = w.g.s.rows.lease(w.k[:0], id)
 	if l.lived {
-		w.cleared(leaseRowBytes)
+		w.cleared(l.row)
 	}
-	if l.live {
-		w.v = appendRev(w.v[:0], l.ttl)
+	if l.live || l.ending {
+		w.v = appendLease(w.v[:0], l.ttl, l.ending)
 		w.txn.Set(w.k, w.v)
 		w.wrote()
 	} else {

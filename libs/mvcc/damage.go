@@ -88,6 +88,10 @@ func words(what any) string {
 		return leaseOf(r.id)
 	case *leaseRevoke:
 		return leaseOf(r.id) + " or its keys"
+	case *leaseEnd:
+		return leaseOf(r.id)
+	case *leaseStep:
+		return leaseOf(r.id) + " or its keys"
 	}
 	return wordsNobody
 }

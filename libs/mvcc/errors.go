@@ -5,11 +5,14 @@ import "errors"
 // The errors of the data model. Services translate them into etcd's codes and texts; all of them are returned before
 // anything has been written, but ErrUnavailable, after which the outcome of a write is unknown.
 var (
-	ErrCompacted       = errors.New("mvcc: required revision has been compacted")
-	ErrFutureRevision  = errors.New("mvcc: required revision is a future revision")
-	ErrNoSpace         = errors.New("mvcc: database space exceeded")
-	ErrLeaseNotFound   = errors.New("mvcc: requested lease not found")
-	ErrLeaseExists     = errors.New("mvcc: lease already exists")
+	ErrCompacted      = errors.New("mvcc: required revision has been compacted")
+	ErrFutureRevision = errors.New("mvcc: required revision is a future revision")
+	ErrNoSpace        = errors.New("mvcc: database space exceeded")
+	ErrLeaseNotFound  = errors.New("mvcc: requested lease not found")
+	ErrLeaseExists    = errors.New("mvcc: lease already exists")
+	// ErrLeaseEnding: the lease's keys do not fit in one transaction. There is no such lease any more, and
+	// Store.LeaseRevokeStep is to be called until it is done.
+	ErrLeaseEnding     = errors.New("mvcc: lease ends in steps")
 	ErrKeyNotFound     = errors.New("mvcc: key not found")
 	ErrTooManyRequests = errors.New("mvcc: too many requests")
 	ErrTooLarge        = errors.New("mvcc: request is too large")

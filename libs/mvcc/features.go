@@ -23,8 +23,10 @@ const (
 	FeatureSizes
 	// FeatureCounts: every group keeps the counters of the count index.
 	FeatureCounts
+	// FeatureLeaseSteps: the row of a lease may say that it is ending, see LeaseRevokeStep.
+	FeatureLeaseSteps
 
-	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates.
@@ -37,7 +39,7 @@ type featureName struct {
 
 // featureNames are what flags and messages call them.
 var featureNames = []featureName{
-	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
+	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}, {FeatureLeaseSteps, "lease-steps"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".

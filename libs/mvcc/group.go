@@ -91,10 +91,12 @@ type keyState struct {
 }
 
 type leaseState struct {
-	ttl   int64
-	live  bool
-	lived bool // in the engine
-	dirty bool
+	ttl    int64
+	live   bool
+	ending bool // then it is not live
+	row    int  // length of its row's value in the engine
+	lived  bool // it has a row in the engine
+	dirty  bool
 }
 
 // pendingEntry is the log entry of the request whose index is its place in group.entries.
@@ -273,10 +275,10 @@ func (g *group) lease(ctx context.Context, id int64) (*leaseState, error) {
 	}
 	l := &leaseState{}
 	if row != nil {
-		if l.ttl, err = parseRev(row); err != nil {
+		if l.ttl, l.ending, err = parseLease(row); err != nil {
 			return nil, err
 		}
-		l.live, l.lived = true, true
+		l.live, l.lived, l.row = !l.ending, true, len(row)
 	}
 	g.leases[id] = l
 	return l, nil

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strconv"
 
@@ -26,9 +27,14 @@ func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64, fence *Fence) (re
 }
 
 // LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the owner's.
-// Errors: ErrLeaseNotFound, ErrFenced, and as Put.
+// Errors: ErrLeaseNotFound, ErrLeaseEnding (the keys do not fit in a transaction, or it was ending already: go on with
+// LeaseRevokeStep), ErrFenced, and as Put.
 func (s *Store) LeaseRevoke(ctx context.Context, id int64, fence *Fence) (rev int64, err error) {
-	return s.submitRev(ctx, &leaseRevoke{id: id, fence: fence})
+	rev, err = s.submitRev(ctx, &leaseRevoke{id: id, fence: fence})
+	if errors.Is(err, ErrTooLarge) {
+		return s.endLater(ctx, id, fence)
+	}
+	return rev, err
 }
 
 // rowBytes is what a request about a lease or a compaction counts as in its group.
@@ -59,7 +65,7 @@ func (m *leaseGrant) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
-	if l.live {
+	if l.live || l.ending {
 		return ErrLeaseExists
 	}
 	l.ttl, l.live, l.dirty = m.ttl, true, true
@@ -84,22 +90,25 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
-	if !l.live {
+	switch {
+	case l.ending:
+		return ErrLeaseEnding
+	case !l.live:
 		return ErrLeaseNotFound
 	}
-	attached, err := g.attached(ctx, m.id)
+	most := 0
+	if g.s.stepwise() {
+		most = g.s.limits.TxnBytes / deletedBytesMin
+	}
+	attached, all, err := g.attached(ctx, m.id, most)
 	if err != nil {
 		return err
 	}
-	if !g.apart() {
-		if err := g.loadValues(ctx, attached); err != nil {
-			return err
-		}
+	if !all { // known before everything has been read
+		return refusal{storeErr(engine.ErrTooLarge)}
 	}
-	for _, st := range attached {
-		if _, err := g.del(ctx, st); err != nil {
-			return err
-		}
+	if err := g.detach(ctx, attached); err != nil {
+		return err
 	}
 	l.live, l.dirty = false, true
 	res.Rev = g.rev
@@ -131,18 +140,19 @@ func (g *group) checkFence(ctx context.Context, f *Fence) error {
 	return nil
 }
 
-// attached returns the keys of a lease in order: those that the engine has and those that the group has put.
-func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
-	keys, err := g.s.leaseKeys(ctx, g.txn, id, g.budget.spend)
+// attached returns the keys of a lease in order: those that the engine has and those that the group has put. With most
+// > 0 it may end after so many of the engine's, and says whether it has returned all.
+func (g *group) attached(ctx context.Context, id int64, most int) (_ []*keyState, all bool, err error) {
+	keys, all, err := g.s.leaseKeys(ctx, g.txn, id, most, g.budget.spend)
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := g.loadStates(ctx, keys); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	attached := make([]*keyState, 0, len(keys))
 	for _, k := range keys {
-		if st := g.states[string(k)]; !st.dirty {
+		if st := g.states[string(k)]; !st.dirty && st.rec.lease == id {
 			attached = append(attached, st)
 		}
 	}
@@ -153,22 +163,27 @@ func (g *group) attached(ctx context.Context, id int64) ([]*keyState, error) {
 		return true
 	})
 	slices.SortFunc(attached, func(a, b *keyState) int { return bytes.Compare(a.key, b.key) })
-	return attached, nil
+	return attached, all, nil
 }
 
-// leaseKeys returns the keys attached to a lease; each is counted by spend first.
-func (s *Store) leaseKeys(ctx context.Context, r engine.Reader, id int64, spend func(bytes int) error) ([][]byte, error) {
+// leaseKeys returns the keys attached to a lease, with most > 0 the first of them, and whether these are all; each is
+// counted by spend first.
+func (s *Store) leaseKeys(
+	ctx context.Context, r engine.Reader, id int64, most int, spend func(bytes int) error,
+) (keys [][]byte, all bool, err error) {
 	begin := s.rows.leaseKey(id, nil)
 	it := r.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin), KeysOnly: true})
 	defer it.Close()
-	var keys [][]byte
 	for it.Next() {
+		if most > 0 && len(keys) == most {
+			return keys, false, nil
+		}
 		if err := spend(0); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		keys = append(keys, bytes.Clone(it.Key()[len(begin):]))
 	}
-	return keys, storeErr(it.Err())
+	return keys, true, storeErr(it.Err())
 }
 
 // LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors: ErrUnavailable, the
@@ -178,13 +193,14 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 		if rev, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
-		keys, err = s.leaseKeys(ctx, snap, id, func(int) error { return nil })
+		keys, _, err = s.leaseKeys(ctx, snap, id, 0, func(int) error { return nil })
 		return err
 	})
 	return keys, rev, wanted(leaseOf(id), err)
 }
 
-// Leases visits all leases, in no particular order. Errors: ErrUnavailable, the context's, visit's.
+// Leases visits all leases, in no particular order; those that are ending with LeaseEnding for their time to live.
+// Errors: ErrUnavailable, the context's, visit's.
 func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) error {
 	r := s.rows.tableRange(tableLease)
 	err := s.view(ctx, func(snap engine.Snapshot) error {
@@ -192,9 +208,12 @@ func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) err
 		defer it.Close()
 		for it.Next() {
 			key := it.Key()[len(s.rows.prefix)+1:]
-			ttl, err := parseRev(it.Value())
+			ttl, ending, err := parseLease(it.Value())
 			if err != nil || len(key) != 8 {
 				return ErrCorrupt
+			}
+			if ending {
+				ttl = LeaseEnding
 			}
 			if err := visit(int64(binary.BigEndian.Uint64(key)), ttl); err != nil {
 				return err

@@ -1,0 +1,211 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// A lease whose keys cannot be deleted in one transaction ends in steps (FeatureLeaseSteps). First its row is marked as
+// ending: for all requests there is no such lease from then on, but that its id cannot be granted. Each step deletes as
+// many of its keys as fit, in one revision, and the last removes the row. Only an engine whose transactions are bounded
+// needs that.
+
+// LeaseEnding is the time to live with which Leases shows a lease that is ending.
+const LeaseEnding = math.MinInt64
+
+const (
+	// deletedBytesMin is what the deletion of an attached key adds to a transaction at least: two rows cleared, one of
+	// the history, and its part of the log entry.
+	deletedBytesMin = 128
+	// stepKeysMax bounds the keys of one step, and with them the time that its evaluation takes.
+	stepKeysMax = 8192
+	// stepShare is the part of a transaction that a step fills by the estimate of deletionBytes: 1/stepShare.
+	stepShare = 2
+)
+
+// leaseEndingMark is the ninth byte of the row of a lease that is ending.
+const leaseEndingMark = 1
+
+// appendLease appends the value of a lease's row.
+func appendLease(b []byte, ttl int64, ending bool) []byte {
+	b = appendRev(b, ttl)
+	if ending {
+		b = append(b, leaseEndingMark)
+	}
+	return b
+}
+
+// parseLease reads the value of a lease's row.
+func parseLease(row []byte) (ttl int64, ending bool, err error) {
+	if len(row) == leaseRowBytes+1 && row[leaseRowBytes] == leaseEndingMark {
+		row, ending = row[:leaseRowBytes], true
+	}
+	if len(row) != leaseRowBytes {
+		return 0, false, ErrCorrupt
+	}
+	return int64(binary.BigEndian.Uint64(row)), ending, nil
+}
+
+// errNoSteps is ErrTooLarge for a lease that could end in steps.
+var errNoSteps = fmt.Errorf("%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated",
+	ErrTooLarge)
+
+// stepwise says that a transaction of the engine may be too small for a lease.
+func (s *Store) stepwise() bool { return !s.limits.Dense && s.limits.TxnBytes > 0 }
+
+// endLater marks a lease as ending after a revoke that was too large.
+func (s *Store) endLater(ctx context.Context, id int64, fence *Fence) (int64, error) {
+	if !s.stepwise() {
+		return 0, ErrTooLarge
+	}
+	if rev, err := s.submitRev(ctx, &leaseEnd{id: id, fence: fence}); err != nil {
+		return rev, err
+	}
+	return 0, ErrLeaseEnding
+}
+
+// LeaseRevokeStep deletes some of the keys of a lease that is ending, in one revision, and removes its row with the last;
+// then done is true, and rev the keyspace's revision. Keys that have been put on another lease, or on none, stay. fence
+// is as for LeaseRevoke. Errors: ErrLeaseNotFound (also if it is not ending), ErrFenced, and as Put.
+func (s *Store) LeaseRevokeStep(ctx context.Context, id int64, fence *Fence) (rev int64, done bool, err error) {
+	room := s.limits.TxnBytes / stepShare
+	for {
+		m := &leaseStep{id: id, fence: fence, room: room}
+		rev, err = s.submitRev(ctx, m)
+		switch {
+		case err == nil:
+			return rev, m.last, nil
+		case !errors.Is(err, ErrTooLarge) || room <= deletedBytesMin:
+			return 0, false, err
+		}
+		room /= 2 // by then a step has one key, which was put in a transaction with more
+	}
+}
+
+// leaseEnd marks a lease as ending. It makes no revision.
+type leaseEnd struct {
+	id    int64
+	fence *Fence
+}
+
+func (*leaseEnd) keys(func([]byte)) {}
+func (*leaseEnd) grows() bool       { return false }
+func (*leaseEnd) proves() bool      { return false }
+
+func (m *leaseEnd) ahead(s *Store, w *wants) {
+	w.lease(s, m.id)
+	w.fence(s, m.fence)
+}
+
+func (m *leaseEnd) run(ctx context.Context, g *group, res *Result) error {
+	if err := g.checkFence(ctx, m.fence); err != nil {
+		return err
+	}
+	l, err := g.lease(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	switch {
+	case l.ending:
+	case !l.live:
+		return ErrLeaseNotFound
+	case !g.features.Has(FeatureLeaseSteps):
+		return errNoSteps
+	default:
+		l.live, l.ending, l.dirty = false, true, true
+	}
+	res.Rev = g.rev
+	return nil
+}
+
+// leaseStep is one step of the end of a lease.
+type leaseStep struct {
+	id    int64
+	fence *Fence
+	room  int  // bytes that the step may add to the transaction, by deletionBytes
+	last  bool // set by run: no key is left
+}
+
+func (*leaseStep) keys(func([]byte)) {}
+func (*leaseStep) grows() bool       { return false }
+func (*leaseStep) proves() bool      { return false }
+
+func (m *leaseStep) ahead(s *Store, w *wants) {
+	w.lease(s, m.id)
+	w.fence(s, m.fence)
+}
+
+func (m *leaseStep) run(ctx context.Context, g *group, res *Result) error {
+	if err := g.checkFence(ctx, m.fence); err != nil {
+		return err
+	}
+	l, err := g.lease(ctx, m.id)
+	if err != nil {
+		return err
+	}
+	if !l.ending {
+		return ErrLeaseNotFound
+	}
+	attached, all, err := g.attached(ctx, m.id, min(stepKeysMax, 1+m.room/deletedBytesMin))
+	if err != nil {
+		return err
+	}
+	if n := g.fitting(attached, m.room); n < len(attached) {
+		attached, all = attached[:n], false
+	}
+	switch {
+	case len(attached) > 0 || all:
+	case len(g.entries) > 0: // requests before it in the group have taken them off the lease
+		return errNextGroup
+	default:
+		return fmt.Errorf("%w: rows attach keys to lease %d that are not on it", ErrCorrupt, m.id)
+	}
+	if err := g.detach(ctx, attached); err != nil {
+		return err
+	}
+	if m.last = all; all {
+		l.ending, l.dirty = false, true
+	}
+	res.Rev = g.rev
+	return nil
+}
+
+// fitting is how many of the first keys can be deleted with so much room, at least one.
+func (g *group) fitting(attached []*keyState, room int) int {
+	for i, st := range attached {
+		if room -= g.deletionBytes(st); room < 0 && i > 0 {
+			return i
+		}
+	}
+	return len(attached)
+}
+
+// deletionBytes estimates what the deletion of a key adds to a transaction: its rows with their conflicts, its key being
+// in each of them, and its value where the log has a copy of it.
+func (g *group) deletionBytes(st *keyState) int {
+	n := deletedBytesMin + 10*(len(st.key)+len(g.s.rows.prefix)+engine.StampLen)
+	if st.rec.inline() || !g.apart() {
+		n += st.rec.size
+	}
+	return n
+}
+
+// detach deletes keys of a lease.
+func (g *group) detach(ctx context.Context, attached []*keyState) error {
+	if !g.apart() {
+		if err := g.loadValues(ctx, attached); err != nil {
+			return err
+		}
+	}
+	for _, st := range attached {
+		if _, err := g.del(ctx, st); err != nil {
+			return err
+		}
+	}
+	return nil
+}
