@@ -40,9 +40,12 @@ func (manyLeases) LeaseGrant(context.Context, int64, int64, *mvcc.Fence) (int64,
 	return 3, nil
 }
 func (manyLeases) LeaseRevoke(context.Context, int64, *mvcc.Fence) (int64, error) { return 3, nil }
-func (manyLeases) LeaseKeys(context.Context, int64) ([][]byte, int64, error)      { return nil, 3, nil }
-func (manyLeases) Head(context.Context) (int64, error)                            { return 3, nil }
-func (m manyLeases) RecentHead(ctx context.Context) (int64, error)                { return m.Head(ctx) }
+func (manyLeases) LeaseRevokeStep(context.Context, int64, *mvcc.Fence) (int64, bool, error) {
+	return 3, true, nil
+}
+func (manyLeases) LeaseKeys(context.Context, int64) ([][]byte, int64, error) { return nil, 3, nil }
+func (manyLeases) Head(context.Context) (int64, error)                       { return 3, nil }
+func (m manyLeases) RecentHead(ctx context.Context) (int64, error)           { return m.Head(ctx) }
 func (n manyLeases) Leases(_ context.Context, visit func(id, ttl int64) error) error {
 	for id := range int64(n) {
 		if err := visit(id+1, 600); err != nil {

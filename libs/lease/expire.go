@@ -87,7 +87,7 @@ func (w *worker) do(ctx context.Context, e *entry) {
 	var err error
 	switch e.task {
 	case revokeTask:
-		if err = w.revoke(ctx, e.id); err == nil {
+		if err = w.revoke(ctx, e); err == nil {
 			k.table.release(e, gone)
 		}
 	case grantTask:
@@ -111,8 +111,8 @@ func (w *worker) do(ctx context.Context, e *entry) {
 }
 
 // revoke revokes a lease as the owner. It is done when it succeeds and when the lease is gone already.
-func (w *worker) revoke(ctx context.Context, id int64) error {
-	_, err := w.keeper.store.LeaseRevoke(ctx, id, &w.fence)
+func (w *worker) revoke(ctx context.Context, e *entry) error {
+	_, err := w.keeper.revoke(ctx, e, &w.fence)
 	if errors.Is(err, mvcc.ErrLeaseNotFound) {
 		return nil
 	}
@@ -167,6 +167,9 @@ func (w *worker) failed(e *entry, err error) {
 	k.count.retriesTotal.Add(1)
 	now := k.now()
 	attempts := int(e.attempts) // under the latch
+	if attempts == 0 && errors.Is(err, mvcc.ErrTooLarge) {
+		k.opt.Logger.Error("an expired lease cannot be revoked", "lease", e.id, "error", err)
+	}
 	k.nudge(k.table.hand(e, e.task, now+int64(ofLease.Pause(attempts))))
 
 	w.mu.Lock()

@@ -1,6 +1,7 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -25,12 +26,14 @@ type fakeStore struct {
 	revokes  map[int64]time.Time // when it was deleted
 	inFlight int
 	peak     int
+
+	steps map[int64]int // how many steps the end of a lease takes; 0: none
 }
 
 func newFakeStore() *fakeStore {
 	return &fakeStore{
 		rev: 1, claims: map[int]int{}, rows: map[int64]int64{}, keys: map[int64][][]byte{},
-		revokes: map[int64]time.Time{},
+		revokes: map[int64]time.Time{}, steps: map[int64]int{},
 	}
 }
 
@@ -144,6 +147,10 @@ func (c *client) LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (
 	if _, exists := c.rows[id]; !exists {
 		return 0, mvcc.ErrLeaseNotFound
 	}
+	if done && c.steps[id] > 0 {
+		c.rows[id] = mvcc.LeaseEnding
+		return 0, cmp.Or(err, mvcc.ErrLeaseEnding)
+	}
 	if done {
 		delete(c.rows, id)
 		c.revokes[id] = time.Now()
@@ -153,6 +160,33 @@ func (c *client) LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (
 		}
 	}
 	return c.rev, err
+}
+
+func (c *client) LeaseRevokeStep(ctx context.Context, id int64, fence *mvcc.Fence) (int64, bool, error) {
+	defer c.enter()()
+	if err := ctx.Err(); err != nil {
+		return 0, false, err
+	}
+	err, done := c.verdict("step", id)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.closed:
+		return 0, false, mvcc.ErrClosed
+	case fence != nil && c.claim != c.claims[c.shard]:
+		return 0, false, mvcc.ErrFenced
+	case c.rows[id] != mvcc.LeaseEnding:
+		return 0, false, mvcc.ErrLeaseNotFound
+	case !done:
+		return 0, false, err
+	}
+	c.rev++
+	if c.steps[id]--; c.steps[id] > 0 {
+		return c.rev, false, err
+	}
+	delete(c.rows, id)
+	c.revokes[id] = time.Now()
+	return c.rev, err == nil, err
 }
 
 func (s *fakeStore) LeaseKeys(_ context.Context, id int64) ([][]byte, int64, error) {

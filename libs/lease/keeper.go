@@ -224,7 +224,9 @@ func (k *Keeper) open(ctx context.Context) (mvcc.Fence, []*entry, error) {
 	var leases []*entry
 	err = k.store.Leases(ctx, func(id, ttl int64) error {
 		if k.owns(id) {
-			leases = append(leases, newEntry(id, max(ttl, k.opt.MinTTL)))
+			e := newEntry(id, max(ttl, k.opt.MinTTL))
+			e.ending.Store(ttl == mvcc.LeaseEnding)
+			leases = append(leases, e)
 		}
 		return nil
 	})

@@ -59,6 +59,12 @@ func (k *Keeper) newID() int64 {
 // grant asks the store also when the table has the lease: the store has the last word, and a lease that was revoked
 // behind the keeper's back is replaced.
 func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
+	if k.table.ending(id) {
+		if !k.holds() {
+			return Granted{}, ErrNotOwner
+		}
+		return Granted{}, mvcc.ErrLeaseExists // what is left of it is not to be taken for keys of the new one
+	}
 	e, prior, err := k.latch(ctx, id, ttl)
 	if err != nil {
 		return Granted{}, err
@@ -82,7 +88,8 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 }
 
 // Revoke ends a lease and deletes the keys attached to it. rev is the keyspace's revision after that. A revoke whose
-// outcome is not known is carried through later: its lease is never good again. Errors: mvcc.ErrLeaseNotFound,
+// outcome is not known is carried through later: its lease is never good again. So is one that the store makes in steps
+// and that fails at one of them; from the first on there is no such lease. Errors: mvcc.ErrLeaseNotFound,
 // ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
 //
 // The fence is used although the client's wish does not depend on who keeps the time: another keeper, which has loaded the
@@ -98,19 +105,43 @@ func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	if err != nil {
 		return 0, err
 	}
-	rev, err = k.store.LeaseRevoke(context.WithoutCancel(ctx), id, &k.fence)
+	rev, err = k.revoke(context.WithoutCancel(ctx), e, &k.fence)
 	switch {
 	case err == nil:
 		k.count.revokedTotal.Add(1)
 		k.table.release(e, gone)
 	case errors.Is(err, mvcc.ErrLeaseNotFound):
 		k.table.release(e, gone)
-	case refused(err):
+	case refused(err) && !e.ending.Load():
 		k.nudge(k.table.release(e, prior))
 	default:
 		k.nudge(k.table.hand(e, revokeTask, k.now()))
 	}
 	return rev, k.owner(err)
+}
+
+// revoke has the store end the lease of e, whose latch the caller holds: in one revision or in steps.
+func (k *Keeper) revoke(ctx context.Context, e *entry, fence *mvcc.Fence) (rev int64, err error) {
+	rev, err = k.store.LeaseRevoke(ctx, e.id, fence)
+	if !errors.Is(err, mvcc.ErrLeaseEnding) {
+		return rev, err
+	}
+	k.opt.Logger.Info("a lease with many keys ends in steps", "lease", e.id)
+	k.table.decide(e)
+	for {
+		rev, done, err := k.store.LeaseRevokeStep(ctx, e.id, fence)
+		switch {
+		case done || err != nil:
+			return rev, err
+		case ctx.Err() != nil:
+			return 0, ctx.Err()
+		}
+		select {
+		case <-k.stopped: // the next keeper goes on
+			return 0, k.stopErr
+		default:
+		}
+	}
 }
 
 // latch takes the lease for one operation, after those that are under way.
@@ -140,8 +171,8 @@ func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 }
 
 // Renew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no such
-// lease. A lease that has expired or is being revoked is answered for when the revoke is done, with 0; one that is
-// being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be deleted since data is
+// lease. A lease that has expired or is being revoked is answered for when the revoke is done, or its first step is,
+// with 0; one that is being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be deleted since data is
 // damaged), ErrStopped, ErrNotOwner, ctx's.
 //
 // That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the leases after
@@ -172,7 +203,7 @@ func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
 		if err := k.waitFor(ctx, ended); err != nil {
 			return 0, err
 		}
-		if e.gone() { // even if its id has been granted again
+		if e.gone() || e.ending.Load() { // even if its id has been granted again
 			return 0, nil
 		}
 	}

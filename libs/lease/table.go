@@ -42,7 +42,8 @@ type entry struct {
 	// moment, under the shard's lock.
 	deadline atomic.Int64
 
-	aside atomic.Bool // it has been shelved once; set under the shard's lock
+	aside  atomic.Bool // it has been shelved once; set under the shard's lock
+	ending atomic.Bool // the store has begun to end it: there is no such lease any more, until release nor any other
 
 	// Under the shard's lock.
 	done     chan struct{} // closed when the latch is released; made by the first who waits
@@ -100,7 +101,12 @@ func after(now instant, ttl int64) instant {
 // load fills an empty table with leases that get their full time from now on, and extend besides.
 func (t *table) load(leases []*entry, now instant, extend time.Duration) {
 	for _, e := range leases {
-		e.deadline.Store(after(now+int64(extend), e.ttl))
+		if e.ending.Load() {
+			e.task = revokeTask
+			e.deadline.Store(latched) // before all moments: it is the first in the queue
+		} else {
+			e.deadline.Store(after(now+int64(extend), e.ttl))
+		}
 		t.shard(e.id).entries[e.id] = e
 	}
 	t.size.Add(int64(len(leases)))
@@ -123,7 +129,7 @@ func (t *table) renew(id int64, now instant) (ttl int64, r renewal) {
 	s.mu.RLock()
 	e := s.entries[id]
 	s.mu.RUnlock()
-	if e == nil {
+	if e == nil || e.ending.Load() {
 		return 0, notFound
 	}
 	for {
@@ -319,10 +325,31 @@ func (t *table) find(id int64) (e *entry, busy <-chan struct{}) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e = s.entries[id]
-	if e != nil && e.deadline.Load() == latched {
+	if e == nil || e.ending.Load() {
+		return nil, nil
+	}
+	if e.deadline.Load() == latched {
 		return nil, e.ended()
 	}
 	return e, nil
+}
+
+// ending reports whether the store is ending a lease in steps.
+func (t *table) ending(id int64) bool {
+	s := t.shard(id)
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	e := s.entries[id]
+	return e != nil && e.ending.Load()
+}
+
+// decide says that the store has begun to end e, whose latch the caller holds: who waits for the outcome learns it.
+func (t *table) decide(e *entry) {
+	s := t.shard(e.id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	e.ending.Store(true)
+	e.wake()
 }
 
 // listed is a lease as list shows it.
@@ -339,6 +366,9 @@ func (t *table) list() (known []listed, busy []int64) {
 		s := &t.shards[i]
 		s.mu.RLock()
 		for id, e := range s.entries {
+			if e.ending.Load() {
+				continue
+			}
 			if d := e.deadline.Load(); d >= 0 {
 				known = append(known, listed{id, d})
 			} else {

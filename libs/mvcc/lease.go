@@ -3,6 +3,7 @@ package mvcc
 import (
 	"bytes"
 	"context"
+	"errors"
 	"encoding/binary"
 	"errors"
 	"slices"

@@ -42,8 +42,14 @@ type cluster struct {
 
 func newCluster(t *testing.T, f faults.Options) *cluster {
 	t.Helper()
+	return newClusterWith(t, f, mvcc.FeaturesAll)
+}
+
+// newClusterWith is newCluster with a keyspace that has some features.
+func newClusterWith(t *testing.T, f faults.Options, features mvcc.Features) *cluster {
+	t.Helper()
 	inner := testengine.OpenInBubble(t, 0)
-	admin, err := mvcc.Open(t.Context(), inner, mvcc.Options{Prefix: []byte("d")})
+	admin, err := mvcc.Open(t.Context(), inner, mvcc.Options{Prefix: []byte("d"), Features: features})
 	if err != nil {
 		t.Fatal(err)
 	}

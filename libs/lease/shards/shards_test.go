@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
 // bubble runs f in a synctest bubble with a cluster without faults.
@@ -250,6 +252,67 @@ func TestIdle(t *testing.T) {
 				}
 			}
 		}
+	})
+}
+
+// TestStepsGoOn: a lease whose keys do not fit in a transaction ends although the pod dies that is ending it.
+func TestStepsGoOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		// Values that the log copies: few keys are too many.
+		slow := faults.Options{Delay: func(_ context.Context, op faults.Op) {
+			if op == faults.Commit {
+				time.Sleep(20 * time.Millisecond)
+			}
+		}}
+		c := newClusterWith(t, slow, mvcc.FeatureSizes|mvcc.FeatureLeaseSteps)
+		a, b := c.start("a:1"), c.start("b:1")
+		await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
+		id := int64(1)
+		for !slices.Contains(b.shards.Owned(), shards.Of(id)) {
+			id++
+		}
+		if _, err := a.client.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: id, TTL: 600}); err != nil {
+			t.Fatal(err)
+		}
+		const keys = 300
+		value := make([]byte, 95_000)
+		for i := range keys {
+			_, err := c.admin.Put(t.Context(), &mvcc.PutRequest{Key: fmt.Appendf(nil, "%03d", i), Value: value, Lease: id})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		left := func() int64 {
+			r, err := c.admin.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, CountOnly: true}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return r.Count
+		}
+		revoked := make(chan error, 1)
+		go func() {
+			_, err := a.client.LeaseRevoke(t.Context(), &pb.LeaseRevokeRequest{ID: id})
+			revoked <- err
+		}()
+		await(t, "a step", 10*time.Second, func() bool { return left() < keys })
+		b.eng.Crash()
+		time.Sleep(time.Second)
+		if n := left(); n == 0 {
+			t.Error("it ended without its keeper")
+		}
+		b.kill()
+		if err := <-revoked; err == nil {
+			t.Error("the revoke was answered before the last step")
+		}
+		await(t, "a takeover", 10*time.Second, func() bool { return balanced(a) })
+		if ttl, err := a.keepAlive(t.Context(), id); err != nil || ttl != 0 {
+			t.Errorf("a renewal: %d, %v", ttl, err)
+		}
+		await(t, "the end", 10*time.Second, func() bool { return left() == 0 })
+		await(t, "a free id", 10*time.Second, func() bool {
+			_, err := a.client.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: id, TTL: 600})
+			return err == nil
+		})
 	})
 }
 
