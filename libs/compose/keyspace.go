@@ -103,7 +103,7 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 		return fmt.Errorf("keyspace %s: %w", name, err)
 	}
 	d.OnClose(k.Store.Close)
-	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues|mvcc.FeatureCounts)
+	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps)
 	cluster := k.Store.Meta().ClusterID
 	k.Subject = feed.Name(name, cluster)
 	// One member for the whole deployment, whatever the pods are called.

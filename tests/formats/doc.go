@@ -8,6 +8,8 @@
 //   - TestRollOut: pods of the release before and of this one beside one another under load, before, during and
 //     after activation.
 //
+//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the release before refuses such rows.
+//
 // # Fixtures
 //
 // In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt
@@ -15,6 +17,10 @@
 //
 //	standalone-format1.tar.gz   the data directory of a stopped standalone server
 //	keyspace-format1.rows.gz    all rows of an engine that pods have shared: keys and values, each behind its length
+//
+// Another one has been written by the first release with the feature lease-steps:
+//
+//	lease-ending.rows.gz        the same of a keyspace with a lease that is ending, between two steps
 //
 // They are never written again but to add to the script, with the release's commit in the history:
 //

@@ -6,9 +6,9 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
-	"github.com/headwaterdb/headwater/libs/pod"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -27,13 +27,13 @@ func TestIdle(t *testing.T) {
 			t.Error(err)
 		}
 	})
-	d := &deployment{pods.New(t, pod.Deps{Bus: b}, 2), t}
+	d := &deployment{pods.New(t, compose.Parts{Bus: b}, 2), t}
 	counted := map[string]*faults.Store{}
 	for _, k := range pods.Kinds {
 		for i := range d.Per {
 			e := faults.New(engine, faults.Options{Remote: &faults.Remote{}})
 			counted[fmt.Sprint(k, "-", i)] = e
-			d.Deps.Engine = e
+			d.Parts.Engine = e
 			d.start(k, i)
 		}
 	}
