@@ -248,3 +248,17 @@ func (s *fakeStore) count() int {
 	defer s.mu.Unlock()
 	return len(s.rows)
 }
+
+// endIn makes the end of a lease take a number of steps.
+func (s *fakeStore) endIn(id int64, steps int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.steps[id] = steps
+}
+
+// left is how many steps the end of a lease still takes, and its row.
+func (s *fakeStore) left(id int64) (steps int, row int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.steps[id], s.rows[id]
+}

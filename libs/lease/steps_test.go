@@ -41,7 +41,7 @@ func TestSteps(t *testing.T) {
 		s.setLatency(step)
 		for _, fails := range []error{nil, errDown, mvcc.ErrTooManyRequests, mvcc.ErrCorrupt} {
 			grant(t, k, 1, 1000)
-			s.steps[1] = 5
+			s.endIn(1, 5)
 			failed := false
 			s.setFail(func(op string, _ int64) (error, bool) {
 				if op == "step" && fails != nil && !failed {
@@ -83,8 +83,8 @@ func TestSteps(t *testing.T) {
 				goneButTaken(t, k, 1)
 			}
 			time.Sleep(2 * damagedRetry)
-			if s.has(1) || s.steps[1] != 0 {
-				t.Errorf("not ended: %d steps are left", s.steps[1])
+			if n, _ := s.left(1); s.has(1) || n != 0 {
+				t.Errorf("not ended: %d steps are left", n)
 			}
 			if _, err := k.Revoke(t.Context(), 1); !errors.Is(err, mvcc.ErrLeaseNotFound) {
 				t.Errorf("a second revoke: %v", err)
@@ -105,20 +105,20 @@ func TestStepsGoOn(t *testing.T) {
 		first := &client{fakeStore: s}
 		_, stop := run(t, first, Options{Extension: -1})
 		time.Sleep(3 * time.Second) // it has expired
-		if s.steps[1] == 0 || s.steps[1] == 20 || s.rows[1] != mvcc.LeaseEnding {
-			t.Fatalf("%d steps are left of a lease with the row %d", s.steps[1], s.rows[1])
+		if n, row := s.left(1); n == 0 || n == 20 || row != mvcc.LeaseEnding {
+			t.Fatalf("%d steps are left of a lease with the row %d", n, row)
 		}
 		first.close()
 		if err := stop(); err != nil {
 			t.Error(err)
 		}
-		left := s.steps[1]
+		left, _ := s.left(1)
 		k, stop := run(t, &client{fakeStore: s}, Options{})
 		synctest.Wait()
 		goneButTaken(t, k, 1)
 		time.Sleep(time.Duration(left+2) * 100 * time.Millisecond)
 		if s.has(1) {
-			t.Errorf("%d steps are left", s.steps[1])
+			t.Error("not ended")
 		}
 		grant(t, k, 1, 10)
 		if err := stop(); err != nil {

@@ -208,13 +208,13 @@ const takeoverMax = 2 * time.Second
 
 // TestKill: the shards of a pod that is killed are taken over in time, whenever it is killed, and its leases go on.
 func TestKill(t *testing.T) {
-	const moments = 8
+	const moments = 4
 	for i := range moments {
 		bubble(t, func(t *testing.T, c *cluster) {
 			a, b := c.start("a:1"), c.start("b:1")
 			await(t, "shards spread", 10*time.Second, func() bool { return balanced(a, b) })
 			stop := renewing(t, a, grantMany(t, a, 32))
-			time.Sleep(10*time.Second + time.Duration(i)*shards.DefaultTTL/4/moments)
+			time.Sleep(3*time.Second + time.Duration(i)*shards.DefaultTTL/4/moments)
 			begun := time.Now()
 			taken := make(chan time.Duration)
 			go func() {
@@ -223,7 +223,7 @@ func TestKill(t *testing.T) {
 			}()
 			b.kill()
 			d := <-taken
-			time.Sleep(10 * time.Second)
+			time.Sleep(3 * time.Second)
 			longest := stop()
 			t.Logf("takeover in %v, a renewal waited %v", d, longest)
 			if d > takeoverMax || longest > takeoverMax+shards.DefaultTTL/8 {
@@ -261,7 +261,7 @@ func TestStepsGoOn(t *testing.T) {
 		// Values that the log copies: few keys are too many.
 		slow := faults.Options{Delay: func(_ context.Context, op faults.Op) {
 			if op == faults.Commit {
-				time.Sleep(20 * time.Millisecond)
+				time.Sleep(200 * time.Millisecond) // far more than a look at the store
 			}
 		}}
 		c := newClusterWith(t, slow, mvcc.FeatureSizes|mvcc.FeatureLeaseSteps)
@@ -296,7 +296,7 @@ func TestStepsGoOn(t *testing.T) {
 		}()
 		await(t, "a step", 10*time.Second, func() bool { return left() < keys })
 		b.eng.Crash()
-		time.Sleep(time.Second)
+		time.Sleep(500 * time.Millisecond)
 		if n := left(); n == 0 {
 			t.Error("it ended without its keeper")
 		}
