@@ -11,8 +11,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/feed"
 )
 
-// tailerTTL is how long the tailer's place stays taken after its pod has died: with a quarter more at most, watchers wait
-// for less than 2 s. Hubs that hear nothing of a tailer read the log themselves before that.
+// tailerTTL is how long the tailer's place stays taken after its pod has died: with a quarter more at most, watchers
+// wait for less than 2 s. Hubs that hear nothing of a tailer read the log themselves before that.
 const tailerTTL = 1500 * time.Millisecond
 
 // startTailer campaigns for the place of the tailer, which begins where follower is.

@@ -73,8 +73,8 @@ func (c *Candidate) lookAgain() {
 	c.group.Hurry()
 }
 
-// watchBallot has the group look at once whenever <key>b changes, until ctx ends: a leader that releases the row or dies
-// is replaced without delay, and renewals, which change <key>r, are seen soon enough at the beats.
+// watchBallot has the group look at once whenever <key>b changes, until ctx ends: a leader that releases the row or
+// dies is replaced without delay, and renewals, which change <key>r, are seen soon enough at the beats.
 func (c *Candidate) watchBallot(ctx context.Context) {
 	for seq := uint64(0); ; {
 		seen, err := c.group.sight(ctx, seq)

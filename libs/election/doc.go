@@ -35,8 +35,9 @@
 // # Unknown outcomes
 //
 // A claim with an unknown outcome is read back: <key>b tells it by its token. A renewal is followed by the next one,
-// which reads both rows first and counts the one before, from its beginning, if <key>r shows it and the next one fails. What stays unknown, since the
-// store is out of reach, is not counted; if the claim did happen, it lapses like the term of a leader that has died.
+// which reads both rows first and counts the one before, from its beginning, if <key>r shows it and the next one
+// fails. What stays unknown, since the store is out of reach, is not counted; if the claim did happen, it lapses like
+// the term of a leader that has died.
 //
 // # Release
 //
@@ -45,10 +46,11 @@
 //
 // # What it costs
 //
-// The candidates of a process may form a Group: at each beat, a fraction of the time to live, one transaction reads the rows of
-// all their elections and renews the terms of those that lead. A candidate by itself is a group of one. Nobody is woken by
-// the renewals of others: a challenger finds them at its own beats, so that it takes over at most a beat later than
-// the time to live after the last renewal. It is woken when <key>b changes, so a released row is claimed at once.
+// The candidates of a process may form a Group: at each beat, a fraction of the time to live, one transaction reads
+// the rows of all their elections and renews the terms of those that lead. A candidate by itself is a group of one.
+// Nobody is woken by the renewals of others: a challenger finds them at its own beats, so that it takes over at most a
+// beat later than the time to live after the last renewal. It is woken when <key>b changes, so a released row is
+// claimed at once.
 //
 // # Concurrency
 //

@@ -42,8 +42,8 @@ type Options struct {
 	TTL time.Duration
 	// Renew is the time between renewals, and between two looks of a challenger. Default TTL/4.
 	Renew time.Duration
-	// Group is the candidates that this one shares its looks and renewals with; Key must begin with its prefix. Default:
-	// it does not.
+	// Group is the candidates that this one shares its looks and renewals with; Key must begin with its prefix.
+	// Default: it does not.
 	Group *Group
 
 	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it becomes so (tell it by Nudge).

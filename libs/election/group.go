@@ -20,18 +20,18 @@ type Row struct{ Key, Value []byte }
 type GroupOptions struct {
 	// Prefix begins the keys of all elections of the group. All rows under it are read at each beat: there must be few.
 	Prefix []byte
-	// Beside is called at each beat with the rows under Prefix that are no election's, in order, read without a conflict;
-	// it may change rows in the transaction of the beat, which is tried again if it fails. What it returns is when it is
-	// to be called again at the latest; 0: at the next beat. Called from Run's goroutine; must be quick.
+	// Beside is called at each beat with the rows under Prefix that are no election's, in order, read without a
+	// conflict; it may change rows in the transaction of the beat, which is tried again if it fails. What it returns
+	// is when it is to be called again at the latest; 0: at the next beat. Called from Run's goroutine; must be quick.
 	Beside func(rows []Row, txn engine.Txn) time.Duration
 
 	Logger *slog.Logger // default: none
 }
 
-// Group lets several candidates of a process share what elections ask the store: in one transaction a beat, it reads the
-// rows of all, shows them to those that campaign, and renews the terms of those that lead. The beats are as far apart as
-// the shortest Options.Renew of its candidates. Run must go on until the Run of the last of them has returned. Its
-// methods may be called from any goroutine.
+// Group lets several candidates of a process share what elections ask the store: in one transaction a beat, it reads
+// the rows of all, shows them to those that campaign, and renews the terms of those that lead. The beats are as far
+// apart as the shortest Options.Renew of its candidates. Run must go on until the Run of the last of them has
+// returned. Its methods may be called from any goroutine.
 type Group struct {
 	store engine.Store
 	o     GroupOptions
@@ -111,8 +111,8 @@ func (g *Group) Hurry() {
 	}
 }
 
-// Run looks and renews until ctx ends, then it returns nil. Other errors, after which no candidate of the group goes on:
-// engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
+// Run looks and renews until ctx ends, then it returns nil. Other errors, after which no candidate of the group goes
+// on: engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
 func (g *Group) Run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
@@ -370,7 +370,8 @@ func (g *Group) read(ctx context.Context, r engine.Reader) (_ map[*Candidate]row
 type attempt struct {
 	t     *Term
 	begun instant
-	// before is when the attempt before began, whose outcome was unknown and which is now known to have happened; 0: none.
+	// before is when the attempt before began, whose outcome was unknown and which is now known to have happened; 0:
+	// none.
 	before instant
 }
 

@@ -33,7 +33,7 @@ type HeadReader interface {
 // RecentHeadReader tells a revision for the headers of keep-alives; *mvcc.Store is one.
 type RecentHeadReader interface {
 	HeadReader
-	// RecentHead is a committed revision, not below any that this process has answered with before the call. It may be a
-	// little older than Head, and seldom asks anybody.
+	// RecentHead is a committed revision, not below any that this process has answered with before the call. It may be
+	// a little older than Head, and seldom asks anybody.
 	RecentHead(ctx context.Context) (int64, error)
 }

@@ -17,8 +17,8 @@ import (
 const (
 	// DefaultHeartbeat is the longest pause between two frames.
 	DefaultHeartbeat = 200 * time.Millisecond
-	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. While reads find nothing the pause
-	// doubles, up to pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
+	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. While reads find nothing the
+	// pause doubles, up to pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
 	DefaultTailerPoll = 500 * time.Millisecond
 	pollIdleFactor    = 2
 	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more

@@ -9,9 +9,9 @@
 //     longer than asked (DESIGN §7; etcd's lessor does the same when a leader changes).
 //   - No resurrection: a lease that has reached its deadline, or whose revoke has begun, is never good again; nor is
 //     one renewed that the store has already revoked. The exception is a revoke that the store refused for certain.
-//   - A lease whose keys do not fit in a transaction of the store ends in steps (mvcc.ErrLeaseEnding). From when the store
-//     has begun, nobody is told that it is there, but a grant of its id, and the steps go on, here or with the next keeper,
-//     until the row is gone. Revoke answers then.
+//   - A lease whose keys do not fit in a transaction of the store ends in steps (mvcc.ErrLeaseEnding). From when the
+//     store has begun, nobody is told that it is there, but a grant of its id, and the steps go on, here or with the
+//     next keeper, until the row is gone. Revoke answers then.
 //   - Order: what was answered stays true. A renewal that begins after the effect of a revoke could be seen is answered
 //     with 0; one that begins after the effect of a grant could be seen finds the lease; an id can be granted again as
 //     soon as its revoke could be seen.

@@ -172,8 +172,8 @@ func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 
 // Renew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no such
 // lease. A lease that has expired or is being revoked is answered for when the revoke is done, or its first step is,
-// with 0; one that is being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be deleted since data is
-// damaged), ErrStopped, ErrNotOwner, ctx's.
+// with 0; one that is being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be
+// deleted since data is damaged), ErrStopped, ErrNotOwner, ctx's.
 //
 // That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the leases after
 // that, and gives the lease its full time from then on.

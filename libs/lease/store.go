@@ -21,7 +21,8 @@ type Store interface {
 	LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fence) (rev int64, err error)
 	// LeaseRevoke deletes the row and every attached key in one revision. With a fence it does so only while the fence
 	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrLeaseEnding (they are too many for one; the lease is no
-	// longer there for anybody, and LeaseRevokeStep is to be called until it is done), mvcc.ErrFenced, those of any write.
+	// longer there for anybody, and LeaseRevokeStep is to be called until it is done), mvcc.ErrFenced, those of any
+	// write.
 	LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, err error)
 	// LeaseRevokeStep deletes some of the keys of a lease that is ending, and the row with the last: then done is true.
 	// Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
@@ -29,8 +30,8 @@ type Store interface {
 	// LeaseKeys returns the keys attached to a lease, sorted, and the keyspace's revision at that moment. A lease that does
 	// not exist has none.
 	LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error)
-	// Leases visits every lease row and stops at the first error of visit, which it returns. ttl is mvcc.LeaseEnding for
-	// a lease that is ending.
+	// Leases visits every lease row and stops at the first error of visit, which it returns. ttl is mvcc.LeaseEnding
+	// for a lease that is ending.
 	Leases(ctx context.Context, visit func(id, ttl int64) error) error
 	// Head returns the keyspace's last durable revision, which is not below any revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)

@@ -323,7 +323,9 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 // isAnswer says that err is a request's own answer, not a failure of the group. It compares, and does not unwrap: an engine
 // error joined with one of these is no answer.
 func isAnswer(err error) bool {
-	return slices.Contains([]error{ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps, ErrKeyNotFound, ErrFenced}, err)
+	return slices.Contains([]error{
+		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps, ErrKeyNotFound, ErrFenced,
+	}, err)
 }
 
 // finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been answered, but

@@ -52,8 +52,8 @@ func parseLease(row []byte) (ttl int64, ending bool, err error) {
 }
 
 // errNoSteps is ErrTooLarge for a lease that could end in steps.
-var errNoSteps = fmt.Errorf("%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated",
-	ErrTooLarge)
+var errNoSteps = fmt.Errorf(
+	"%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated", ErrTooLarge)
 
 // stepwise says that a transaction of the engine may be too small for a lease.
 func (s *Store) stepwise() bool { return !s.limits.Dense && s.limits.TxnBytes > 0 }
@@ -69,9 +69,9 @@ func (s *Store) endLater(ctx context.Context, id int64, fence *Fence) (int64, er
 	return 0, ErrLeaseEnding
 }
 
-// LeaseRevokeStep deletes some of the keys of a lease that is ending, in one revision, and removes its row with the last;
-// then done is true, and rev the keyspace's revision. Keys that have been put on another lease, or on none, stay. fence
-// is as for LeaseRevoke. Errors: ErrLeaseNotFound (also if it is not ending), ErrFenced, and as Put.
+// LeaseRevokeStep deletes some of the keys of a lease that is ending, in one revision, and removes its row with the
+// last; then done is true, and rev the keyspace's revision. Keys that have been put on another lease, or on none,
+// stay. fence is as for LeaseRevoke. Errors: ErrLeaseNotFound (also if it is not ending), ErrFenced, and as Put.
 func (s *Store) LeaseRevokeStep(ctx context.Context, id int64, fence *Fence) (rev int64, done bool, err error) {
 	room := s.limits.TxnBytes / stepShare
 	for {
@@ -185,8 +185,8 @@ func (g *group) fitting(attached []*keyState, room int) int {
 	return len(attached)
 }
 
-// deletionBytes estimates what the deletion of a key adds to a transaction: its rows with their conflicts, its key being
-// in each of them, and its value where the log has a copy of it.
+// deletionBytes estimates what the deletion of a key adds to a transaction: its rows with their conflicts, its key
+// being in each of them, and its value where the log has a copy of it.
 func (g *group) deletionBytes(st *keyState) int {
 	n := deletedBytesMin + 10*(len(st.key)+len(g.s.rows.prefix)+engine.StampLen)
 	if st.rec.inline() || !g.apart() {

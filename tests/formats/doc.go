@@ -2,13 +2,18 @@
 // both releases serve one keyspace during a roll-out.
 //
 //   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features.
+//
 //   - TestRollBack: without them the release before goes on with it again.
+//
 //   - TestKeyspace: the same for a keyspace of pods.
+//
 //   - TestRefused: the release before refuses data with new features in one line.
+//
 //   - TestRollOut: pods of the release before and of this one beside one another under load, before, during and
 //     after activation.
 //
-//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the release before refuses such rows.
+//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the release before refuses such
+//     rows.
 //
 // # Fixtures
 //

@@ -104,7 +104,7 @@ func TestLeaseEnding(t *testing.T) {
 	}
 	ctx, c := limited(t), client(t, d.Addr(compose.KV, 0))
 	_, err := c.KeepAliveOnce(ctx, leaseEnding)
-	for ; errors.Is(err, io.EOF) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) { // no lease keeper is connected yet
+	for ; errors.Is(err, io.EOF) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) { // not connected yet
 		_, err = c.KeepAliveOnce(ctx, leaseEnding)
 	}
 	if !errors.Is(err, rpctypes.ErrLeaseNotFound) {

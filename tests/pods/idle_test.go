@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestIdle: what six pods that nobody asks for anything ask the store. docs/round-trips.md has the table. A slow machine
-// makes it less.
+// TestIdle: what six pods that nobody asks for anything ask the store. docs/round-trips.md has the table. A slow
+// machine makes it less.
 func TestIdle(t *testing.T) {
 	const (
 		period     = 4 * time.Second

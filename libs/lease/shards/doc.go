@@ -35,9 +35,9 @@
 //
 // # Forwarding
 //
-// Forwarded calls go to the Lease service that the owner offers to everybody. Renewals to one pod share a few streams; see peer.
-// An owner that stops answering is waited for only until another takes over. Dial's connections should notice by themselves a pod that is
-// alive to the store but not to this one.
+// Forwarded calls go to the Lease service that the owner offers to everybody. Renewals to one pod share a few streams;
+// see peer. An owner that stops answering is waited for only until another takes over. Dial's connections should
+// notice by themselves a pod that is alive to the store but not to this one.
 //
 // # Hand-over
 //

@@ -248,7 +248,8 @@ func (s *Shards) TimeToLive(ctx context.Context, id int64, keys bool) (info leas
 	return info, found, err
 }
 
-// Leases returns the ids of all leases in order, without those that are ending. It reads their rows and asks no other pod.
+// Leases returns the ids of all leases in order, without those that are ending. It reads their rows and asks no other
+// pod.
 func (s *Shards) Leases(ctx context.Context) ([]int64, error) {
 	var ids []int64
 	err := s.store.Leases(ctx, func(id, ttl int64) error {

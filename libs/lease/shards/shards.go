@@ -20,8 +20,9 @@ import (
 
 // Defaults and limits.
 const (
-	// DefaultTTL is for how long a pod that says nothing keeps its shards. The takeover takes a quarter more at most, the
-	// time between two looks: less than 2 s. Clients whose leases live shorter than that may lose patience with them.
+	// DefaultTTL is for how long a pod that says nothing keeps its shards. The takeover takes a quarter more at most,
+	// the time between two looks: less than 2 s. Clients whose leases live shorter than that may lose patience with
+	// them.
 	DefaultTTL = 1500 * time.Millisecond
 	// ownerWaitFactor bounds how long a request waits for its shard to have an owner that answers, TTL*ownerWaitFactor.
 	ownerWaitFactor = 3
