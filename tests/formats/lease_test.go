@@ -15,6 +15,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
@@ -51,7 +52,7 @@ func TestWriteLeaseFixture(t *testing.T) {
 	}
 	ctx := t.Context()
 	e := testengine.Open(t, 1)
-	k, err := keyspace.Open(ctx, e, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
+	k, err := keyspace.Open(ctx, e, []byte(config.DefaultRoot), config.DefaultKeyspace)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,7 +103,7 @@ func TestLeaseEnding(t *testing.T) {
 	if err := d.StartAll(limited(t)); err != nil {
 		t.Fatal(err)
 	}
-	ctx, c := limited(t), client(t, d.Addr(compose.KV, 0))
+	ctx, c := limited(t), client(t, d.Addr(config.KV, 0))
 	_, err := c.KeepAliveOnce(ctx, leaseEnding)
 	for ; errors.Is(err, io.EOF) && ctx.Err() == nil; time.Sleep(10 * time.Millisecond) { // not connected yet
 		_, err = c.KeepAliveOnce(ctx, leaseEnding)
@@ -150,7 +151,7 @@ type leaseCount struct{ good, ending, keys int }
 func leaseRows(t *testing.T, e engine.Store) (n leaseCount) {
 	t.Helper()
 	ctx := context.WithoutCancel(t.Context())
-	k, err := keyspace.Open(ctx, e, []byte(compose.DefaultRoot), compose.DefaultKeyspace)
+	k, err := keyspace.Open(ctx, e, []byte(config.DefaultRoot), config.DefaultKeyspace)
 	if err != nil {
 		t.Fatal(err)
 	}
