@@ -38,6 +38,7 @@ type flight struct {
 	reqs    []*request
 	pending engine.Pending
 	seq     uint64
+	laps    *laps
 }
 
 // run serves the queue until it is closed or retired, and empty. It may be called again then.
@@ -104,6 +105,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			}
 			l.s.queue.unreached(since)
 		}
+		l.s.queue.stats.Retries[retryOf(err, recent)].Add(1)
 		if recent { // whatever the error is: it may come from the state
 			recent, l.wary = false, waryGroups
 			l.s.usage.Outdated.Add(1)
@@ -231,6 +233,7 @@ func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 // returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards
 // whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
+	laps := &laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
 		l.turn.Lock()
 		defer l.turn.Unlock()
@@ -259,7 +262,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		txn.Discard()
 		return 0, err
 	}
-	f := &flight{g: g, reqs: reqs[:n], seq: l.seq + 1}
+	f := &flight{g: g, reqs: reqs[:n], seq: l.seq + 1, laps: laps}
 	if g.changed() {
 		l.seq = f.seq
 		g.build(txn, l.row, f.seq)
@@ -272,11 +275,13 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 			txn.AddReadConflict(l.s.headRow, append(l.s.headRow[:len(l.s.headRow):len(l.s.headRow)], 0))
 		}
 	}
+	laps.sent = l.s.queue.now()
 	if f.pending, err = txn.Commit(ctx); err != nil {
 		txn.Discard()
 		return 0, err
 	}
 	l.s.usage.Groups.Add(1)
+	l.s.queue.stats.sent(f.reqs, laps)
 	if l.flights != nil && (l.heavy || l.flying.Load() > 0 || l.s.queue.waiting() > 0) {
 		l.flying.Add(1)
 		l.flights <- f
@@ -334,7 +339,10 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	first, err := f.pending.Wait(ctx)
 	if err != nil && l.flights == nil && !isRefusal(err) {
 		first, err = l.resolve(ctx, f, err)
+		l.s.queue.stats.Unknown[unknownOf(err)].Add(1)
 	}
+	f.laps.known = l.s.queue.now()
+	l.s.queue.stats.Commit.Observe(1, f.laps.known-f.laps.sent)
 	switch {
 	case err == nil:
 	case l.flights != nil:
@@ -374,6 +382,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 			f.g.settleResult(&r.res, first)
 			s.recentHead.knew(r.res.Rev)
 		}
+		r.laps = f.laps
 		r.finish()
 	}
 	return nil

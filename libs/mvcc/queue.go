@@ -48,6 +48,9 @@ type request struct {
 
 	abandoned error
 	sweeps    int // the sweeper's: how often it has met the request
+
+	times times // the queue's
+	laps  *laps // of the group that has answered it
 }
 
 // finish wakes who waits for the request, unless it has been abandoned.
@@ -81,13 +84,18 @@ type queue struct {
 	serve   func()      // starts those who take from the queue; nil: they do it by themselves
 	served  bool        // they have been started, and have not rested since
 	retired bool        // they are to end when they find nothing
-	open    []*request  // those put since the last sweep and those it left waiting
+	open    []*request  // those put since the last sweep and those it left waiting, in the order in which they came
 	outage  atomic.Bool // the engine is known to be out of reach
+
+	sweeping sync.Mutex // a sweep is under way; taken before mu
+	opened   time.Time
+	stats    Writes
 }
 
 func (q *queue) init(limit, lanes int) {
 	q.wake.L = &q.mu
-	q.max = limit
+	q.max, q.opened = limit, time.Now()
+	q.stats.init()
 	if lanes > 1 {
 		q.sched = newSchedule(lanes, spansMax)
 	}
@@ -110,9 +118,12 @@ func (q *queue) put(r *request) error {
 		}
 		return ErrTooManyRequests
 	}
+	r.times.queued = q.now()
 	if q.sched != nil {
+		q.sched.now = r.times.queued
 		r.turn = q.sched.put(r, foot)
 	} else {
+		r.times.ready = r.times.queued
 		q.reqs = append(q.reqs, r)
 	}
 	q.open = append(q.open, r)
@@ -167,9 +178,10 @@ func (q *queue) wakeLast() {
 }
 
 // sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps, and takes them
-// out of the queue. A group may have them: their outcome stays unknown to their callers. One goroutine at a time may
-// call it.
+// out of the queue. A group may have them: their outcome stays unknown to their callers.
 func (q *queue) sweep() {
+	q.sweeping.Lock()
+	defer q.sweeping.Unlock()
 	q.mu.Lock()
 	open := q.open
 	q.open = nil
@@ -228,6 +240,7 @@ func (q *queue) reached() {
 // remove takes requests that have ended out of the queue: those among them that no lane has.
 func (q *queue) remove(dead []*request) {
 	if q.sched != nil {
+		q.sched.now = q.now()
 		for _, r := range dead {
 			if q.sched.remove(r.turn) {
 				q.bytes -= r.bytes
@@ -264,6 +277,7 @@ func (q *queue) putBack(reqs []*request) {
 		q.bytes += r.bytes
 	}
 	if q.sched != nil {
+		q.sched.now = q.now()
 		q.sched.putBack(reqs)
 	} else {
 		q.reqs = append(reqs, q.reqs...)
@@ -313,14 +327,27 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 	}
 }
 
+// pick takes what take returns, if there is something.
 func (q *queue) pick(lane, limit, bytes int) (into []*request) {
+	now := q.now()
 	if q.sched != nil {
+		q.sched.now = now
 		into = q.sched.pick(lane, limit, bytes)
-		for _, r := range into {
-			q.bytes -= r.bytes
-		}
-		return into
+	} else {
+		into = q.front(limit, bytes)
 	}
+	for _, r := range into {
+		q.bytes -= r.bytes
+		if r.times.taken == 0 { // it has not been put back
+			r.times.taken = now
+			q.stats.taken(&r.times)
+		}
+	}
+	return into
+}
+
+// front takes the first requests of one lane.
+func (q *queue) front(limit, bytes int) (into []*request) {
 	n, sum := 0, 0
 	for n < min(limit, len(q.reqs)) && (n == 0 || sum+q.reqs[n].bytes <= bytes) {
 		sum += q.reqs[n].bytes
@@ -330,7 +357,6 @@ func (q *queue) pick(lane, limit, bytes int) (into []*request) {
 	kept := copy(q.reqs, q.reqs[n:])
 	clear(q.reqs[kept:])
 	q.reqs = q.reqs[:kept]
-	q.bytes -= sum
 	return into
 }
 
@@ -341,6 +367,7 @@ func (q *queue) landed(lane int) {
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.sched.now = q.now()
 	q.sched.landed(lane)
 	q.wakeOne()
 }

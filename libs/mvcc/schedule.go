@@ -34,7 +34,9 @@ type schedule struct {
 	first   int64                // places given to requests put back, below 0
 	last    int64                // places given
 	picks   uint64
-	waiting int // requests that wait, at the gate too
+	waiting int   // requests that wait, at the gate too
+	blocked int   // lines in which somebody waits for others
+	now     int64 // by the queue's clock: set by who calls a method, for the times of requests
 
 	spansMax int
 	steps    int64 // places in lines and ranges looked at: what the work is proportional to
@@ -75,7 +77,8 @@ const (
 type line struct {
 	key        string
 	head, tail *post
-	holder     int // the lane whose group in flight touches the key, or free
+	holder     int  // the lane whose group in flight touches the key, or free
+	blocked    bool // somebody waits in it for others
 }
 
 // post is a turn's place in a line.
@@ -183,11 +186,26 @@ func (s *schedule) join(t *turn, l *line) {
 	}
 	l.tail = p
 	t.posts = append(t.posts, p)
+	s.count(l)
 	s.grant(l)
 }
 
+// count keeps blocked up to date, after a change of a line.
+func (s *schedule) count(l *line) {
+	was := l.blocked
+	if l.blocked = l.head != nil && (l.holder != free || l.head != l.tail); l.blocked == was {
+		return
+	}
+	if was {
+		s.blocked--
+	} else {
+		s.blocked++
+	}
+}
+
 // leave takes a post out of its line.
-func (l *line) leave(p *post) {
+func (s *schedule) leave(p *post) {
+	l := p.line
 	if p.prev == nil {
 		l.head = p.next
 	} else {
@@ -199,6 +217,7 @@ func (l *line) leave(p *post) {
 		p.next.prev = p.prev
 	}
 	p.prev, p.next, p.granted = nil, nil, false
+	s.count(l)
 }
 
 // grant tells the first of a line that its key is free, and removes a line that nobody needs.
@@ -222,6 +241,14 @@ func (s *schedule) check(t *turn) {
 	s.steps++
 	if t.state == turnWaiting && t.index == none && t.granted == len(t.posts) {
 		heap.Push(&s.ready, t)
+		t.isReady(s.now)
+	}
+}
+
+// isReady notes when nobody was before t any more, for the first time.
+func (t *turn) isReady(now int64) {
+	if r := t.req; r != nil && r.times.ready == 0 {
+		r.times.ready = now
 	}
 }
 
@@ -230,6 +257,7 @@ func (s *schedule) hold(l *line, lane int) {
 	if l.holder == free {
 		l.holder = lane
 		s.lanes[lane] = append(s.lanes[lane], l)
+		s.count(l)
 	}
 }
 
@@ -263,11 +291,12 @@ func (s *schedule) pick(lane, limit, bytes int) (into []*request) {
 // take takes t out of its lines. Those that are the first then may follow it into the same group.
 func (s *schedule) take(t *turn, lane int, mine *turns) {
 	t.state, t.lane, t.granted = turnTaken, lane, 0
+	t.isReady(s.now) // if it follows another into the same group
 	s.waiting--
 	for _, p := range t.posts {
 		s.steps++
 		l := p.line
-		l.leave(p)
+		s.leave(p)
 		s.hold(l, lane)
 		if l.head == nil {
 			continue
@@ -298,6 +327,7 @@ func (s *schedule) putBack(reqs []*request) {
 				p.next.prev = p
 			}
 			l.head = p
+			s.count(l)
 		}
 		s.check(t)
 	}
@@ -311,6 +341,7 @@ func (s *schedule) landed(lane int) {
 	for _, l := range held {
 		s.steps++
 		l.holder = free
+		s.count(l)
 		s.grant(l)
 	}
 	s.open()
@@ -331,7 +362,7 @@ func (s *schedule) remove(t *turn) bool {
 		}
 		for _, p := range t.posts {
 			s.steps++
-			p.line.leave(p)
+			s.leave(p)
 			s.grant(p.line)
 		}
 	default:

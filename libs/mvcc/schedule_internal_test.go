@@ -99,11 +99,42 @@ func numbers(reqs []*request, of map[*request]int) []int {
 
 // checkEmpty says what is left when nothing waits and nothing is in flight.
 func (s *schedule) checkEmpty() error {
-	if s.lines.Len() != 0 || len(s.wide) != 0 || s.spans != 0 || s.gate.Len() != 0 || len(s.ready) != 0 || s.waiting != 0 {
-		return fmt.Errorf("%d lines, %d wide with %d spans, %d gated, %d ready, %d waiting are left",
-			s.lines.Len(), len(s.wide), s.spans, s.gate.Len(), len(s.ready), s.waiting)
+	if s.lines.Len() != 0 || len(s.wide) != 0 || s.spans != 0 || s.gate.Len() != 0 || len(s.ready) != 0 || s.waiting != 0 ||
+		s.blocked != 0 {
+		return fmt.Errorf("%d lines, %d wide with %d spans, %d gated, %d ready, %d waiting, %d keys blocked are left",
+			s.lines.Len(), len(s.wide), s.spans, s.gate.Len(), len(s.ready), s.waiting, s.blocked)
 	}
 	return nil
+}
+
+// countBlocked counts the keys at which somebody waits for others.
+func (s *schedule) countBlocked() int {
+	n := 0
+	s.lines.Ascend(func(l *line) bool {
+		if l.head != nil && (l.head.next != nil || l.holder != free) {
+			n++
+		}
+		return true
+	})
+	return n
+}
+
+// checkTimes checks that those that may go know since when, and that nobody else who waits does, unless it has been
+// put back.
+func (s *schedule) checkTimes(t *rapid.T) {
+	for _, one := range s.ready {
+		if r := one.req.times.ready; r == 0 || r > s.now {
+			t.Fatalf("at %d one may go since %d", s.now, r)
+		}
+	}
+	s.lines.Ascend(func(l *line) bool {
+		for p := l.head; p != nil; p = p.next {
+			if one := p.turn; one.index == none && one.place > 0 && one.req.times.ready != 0 {
+				t.Fatalf("at %d one waits for others that could go at %d", s.now, one.req.times.ready)
+			}
+		}
+		return true
+	})
 }
 
 // TestScheduleLikePlainOne makes the same moves with both: each pick returns the same requests in the same order.
@@ -111,6 +142,7 @@ func TestScheduleLikePlainOne(t *testing.T) {
 	const lanes = 3
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSchedule(lanes, 1<<30)
+		s.now = 1
 		plain := &plainSchedule{foots: map[*request]*footprint{}, busy: make([]*footprint, lanes)}
 		number := map[*request]int{}
 		flying := make([][]*request, lanes)
@@ -177,6 +209,11 @@ func TestScheduleLikePlainOne(t *testing.T) {
 				if s.waiting != len(plain.reqs) {
 					t.Fatalf("%d wait, want %d", s.waiting, len(plain.reqs))
 				}
+				if n := s.countBlocked(); s.blocked != n {
+					t.Fatalf("%d keys are blocked, want %d", s.blocked, n)
+				}
+				s.checkTimes(t)
+				s.now++
 			},
 		})
 		for lane := range lanes {

@@ -71,7 +71,9 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 		r.release()
 		return nil, err
 	}
-	return r.wait()
+	res, err := r.wait()
+	s.tell(r)
+	return res, err
 }
 
 // size is what the request holds in the queue.

@@ -9,6 +9,8 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
+
+	"github.com/headwaterdb/headwater/libs/timing"
 )
 
 // Limits of requests whose header has come and whose body has not. Streams that clients send on (watches,
@@ -59,6 +61,7 @@ type body struct {
 	cancel     context.CancelCauseFunc
 	prev, next *body
 	began      time.Time
+	stages     timing.Stages
 }
 
 // bodyKey finds the body in a request's context.
@@ -75,8 +78,11 @@ func (b *body) Err() error {
 
 // Value implements context.Context.
 func (b *body) Value(key any) any {
-	if key == (bodyKey{}) {
+	switch key {
+	case bodyKey{}:
 		return b
+	case timing.Key{}:
+		return &b.stages
 	}
 	return b.Context.Value(key)
 }
@@ -107,7 +113,9 @@ func (l *bodies) receive(ctx context.Context, receive func() error) error {
 	}
 	l.enter(b)
 	defer l.leave(b)
-	return receive()
+	err := receive()
+	b.stages.Add(timing.Receiving, time.Since(b.began))
+	return err
 }
 
 func (l *bodies) enter(b *body) {

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/peer"
 
+	"github.com/headwaterdb/headwater/libs/timing"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -164,12 +165,20 @@ func (g *GRPC) countUnary(m *method, md grpc.MethodDesc) func(any, context.Conte
 	}
 }
 
+// logSlow says that a request took long, and where its time went.
 func (g *GRPC) logSlow(ctx context.Context, m *method, took time.Duration, code codes.Code) {
 	remote := "unknown"
 	if p, ok := peer.FromContext(ctx); ok {
 		remote = p.Addr.String()
 	}
-	g.options.Log.Warn("slow request", "method", m.service+"/"+m.name, "remote", remote, "took", took.String(), "code", code.String())
+	attrs := []slog.Attr{
+		slog.String("method", m.service+"/"+m.name), slog.String("remote", remote),
+		slog.String("took", took.String()), slog.String("code", code.String()),
+	}
+	if stages := timing.From(ctx); stages != nil {
+		attrs = append(attrs, stages.Attrs(took)...)
+	}
+	g.options.Log.LogAttrs(ctx, slog.LevelWarn, "slow request", attrs...)
 }
 
 func (g *GRPC) countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {

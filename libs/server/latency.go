@@ -2,51 +2,58 @@ package server
 
 import (
 	"math"
-	"slices"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/headwaterdb/headwater/libs/histogram"
 )
 
-// Latencies is a Prometheus histogram of durations that many things may have at once, such as the events of one write to a stream:
-// they are counted in one step. Its methods may be called from any goroutine.
-type Latencies struct {
-	desc    *prometheus.Desc
-	seconds []float64       // upper bounds of buckets, inclusive, rising
-	bounds  []time.Duration // the same
-	counts  []atomic.Uint64 // per bucket, and one for what is above all bounds
-	nanos   atomic.Uint64   // sum
+// Histogram is the Prometheus form of a histogram that counts in another unit.
+type Histogram struct {
+	desc   *prometheus.Desc
+	unit   float64
+	values *histogram.Histogram
 }
 
-// NewLatencies returns an empty histogram. Bounds are upper bounds of buckets, in seconds, rising.
-func NewLatencies(name, help string, bounds []float64) *Latencies {
-	l := &Latencies{desc: prometheus.NewDesc(name, help, nil, nil), seconds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
-	for _, b := range bounds {
-		l.bounds = append(l.bounds, time.Duration(math.Round(b*float64(time.Second))))
-	}
-	return l
-}
-
-// Observe counts n things that took d.
-func (l *Latencies) Observe(n int, d time.Duration) {
-	d = max(d, 0)
-	i, _ := slices.BinarySearch(l.bounds, d)
-	l.counts[i].Add(uint64(n))
-	l.nanos.Add(uint64(n) * uint64(d))
+// NewHistogram shows values, of which one counts as unit: 1e-9 for nanoseconds that are shown as seconds.
+func NewHistogram(name, help string, unit float64, values *histogram.Histogram) *Histogram {
+	return &Histogram{desc: prometheus.NewDesc(name, help, nil, nil), unit: unit, values: values}
 }
 
 // Describe implements prometheus.Collector.
-func (l *Latencies) Describe(ch chan<- *prometheus.Desc) { ch <- l.desc }
+func (h *Histogram) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
-func (l *Latencies) Collect(ch chan<- prometheus.Metric) {
-	var count uint64
-	buckets := make(map[float64]uint64, len(l.bounds))
-	for i, b := range l.seconds {
-		count += l.counts[i].Load()
-		buckets[b] = count
+func (h *Histogram) Collect(ch chan<- prometheus.Metric) {
+	r := h.values.Read()
+	buckets := make(map[float64]uint64, len(r.Bounds))
+	for i, b := range r.Bounds {
+		buckets[h.shown(b)] = r.Cumulative[i]
 	}
-	count += l.counts[len(l.bounds)].Load()
-	ch <- prometheus.MustNewConstHistogram(l.desc, count, time.Duration(l.nanos.Load()).Seconds(), buckets)
+	ch <- prometheus.MustNewConstHistogram(h.desc, r.Count, float64(r.Sum)*h.unit, buckets)
 }
+
+// shown is a bound in the unit that is shown, without what multiplication adds to it: 0.0001 and not 0.00010000000000000002.
+func (h *Histogram) shown(bound int64) float64 {
+	if h.unit < 1 {
+		return float64(bound) / math.Round(1/h.unit)
+	}
+	return float64(bound) * h.unit
+}
+
+// Latencies is a Prometheus histogram of durations that many things may have at once, such as the events of one write to a stream:
+// they are counted in one step. Its methods may be called from any goroutine.
+type Latencies struct{ *Histogram }
+
+// NewLatencies returns an empty histogram. Bounds are upper bounds of buckets, in seconds, rising.
+func NewLatencies(name, help string, bounds []float64) *Latencies {
+	nanos := make([]int64, len(bounds))
+	for i, b := range bounds {
+		nanos[i] = int64(math.Round(b * float64(time.Second)))
+	}
+	return &Latencies{NewHistogram(name, help, 1/float64(time.Second), histogram.New(nanos...))}
+}
+
+// Observe counts n things that took d.
+func (l *Latencies) Observe(n int, d time.Duration) { l.values.Observe(n, int64(d)) }

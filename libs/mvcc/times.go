@@ -1,0 +1,65 @@
+package mvcc
+
+import (
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/timing"
+)
+
+// times are a request's way to its group, by the queue's clock, whose lock is held where they are set. 0: not yet.
+type times struct {
+	queued int64
+	ready  int64 // nobody is before it any more who touches the same keys
+	taken  int64 // by its first group
+}
+
+// laps are those of a group's last attempt, by the same clock.
+type laps struct {
+	begun int64
+	sent  int64 // the commit has been started
+	known int64 // and its outcome is known
+}
+
+// now is the queue's clock: nanoseconds since the Store was opened, never 0.
+func (q *queue) now() int64 { return int64(time.Since(q.opened)) + 1 }
+
+// tell adds where the time of a request that has ended went to its context's stages, if there are any.
+func (s *Store) tell(r *request) {
+	st := timing.From(r.ctx)
+	if st == nil {
+		return
+	}
+	now := s.queue.now()
+	if r.abandoned != nil { // the queue or a lane may have it still
+		s.queue.mu.Lock()
+		t := r.times
+		s.queue.mu.Unlock()
+		t.tell(st, now)
+		if t.taken > 0 {
+			st.Add(timing.Unanswered, time.Duration(now-t.taken))
+		}
+		return
+	}
+	r.times.tell(st, now)
+	switch l := r.laps; {
+	case l != nil:
+		st.Add(timing.Retries, time.Duration(l.begun-r.times.taken))
+		st.Add(timing.Evaluation, time.Duration(l.sent-l.begun))
+		st.Add(timing.Commit, time.Duration(l.known-l.sent))
+	default:
+		st.Add(timing.Retries, time.Duration(now-r.times.taken))
+	}
+}
+
+// tell adds the way to the group, or what of it there has been until now.
+func (t *times) tell(st *timing.Stages, now int64) {
+	ready, taken := t.ready, t.taken
+	if ready == 0 {
+		ready = now
+	}
+	if taken == 0 {
+		taken = now
+	}
+	st.Add(timing.BehindKeys, time.Duration(ready-t.queued))
+	st.Add(timing.Queue, time.Duration(taken-ready))
+}
