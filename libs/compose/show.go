@@ -89,7 +89,7 @@ var versions = server.Versions{
 
 // collectors are the metrics of the keyspace that etcd does not have.
 func (k *Keyspace) collectors() []prometheus.Collector {
-	all := []prometheus.Collector{storeCollector{k.Store.Usage()}}
+	all := []prometheus.Collector{storeCollector{k.Store.Usage()}, newWriteCollector(k.Store)}
 	for _, p := range k.parts {
 		if p.collectors != nil {
 			all = append(all, p.collectors()...)

@@ -7,7 +7,8 @@
 //
 // # Concurrency
 //
-// All methods may be called from any goroutine. A Reading that is taken while others observe may lack some of what they do.
+// All methods may be called from any goroutine. A Reading that is taken while others observe may lack some of what
+// they do.
 //
 // # Testing
 //

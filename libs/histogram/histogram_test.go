@@ -14,7 +14,10 @@ func TestHistogram(t *testing.T) {
 	}
 	h.Observe(3, 41)
 	h.Took(15 * time.Nanosecond)
-	want := Reading{Count: 10, Sum: 10 + 11 + 20 + 40 + 3*41 + 15, Bounds: []int64{10, 20, 40}, Cumulative: []uint64{3, 6, 7}}
+	want := Reading{
+		Count: 10, Sum: 10 + 11 + 20 + 40 + 3*41 + 15,
+		Bounds: []int64{10, 20, 40}, Cumulative: []uint64{3, 6, 7},
+	}
 	if diff := cmp.Diff(want, h.Read()); diff != "" {
 		t.Error(diff)
 	}

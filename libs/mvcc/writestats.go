@@ -32,7 +32,7 @@ var retryNames = [Retries]string{
 
 func (r Retry) String() string { return retryNames[r] }
 
-// retryOf is the reason that an attempt's error gives. The state at hand is one of its own, whatever else is the matter.
+// retryOf is the reason that an attempt's error gives. A state at hand is one of its own, whatever else is the matter.
 func retryOf(err error, recent bool) Retry {
 	switch {
 	case recent:
@@ -145,8 +145,8 @@ type WriteQueue struct {
 	Oldest time.Duration
 }
 
-// WriteQueue returns what waits now. It may be called from any goroutine, and takes time in proportion to the requests of a
-// quarter of a second.
+// WriteQueue returns what waits now. It may be called from any goroutine, and takes time in proportion to the
+// requests of a quarter of a second.
 func (s *Store) WriteQueue() WriteQueue { return s.queue.state() }
 
 func (q *queue) state() WriteQueue {

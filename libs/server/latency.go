@@ -34,7 +34,8 @@ func (h *Histogram) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstHistogram(h.desc, r.Count, float64(r.Sum)*h.unit, buckets)
 }
 
-// shown is a bound in the unit that is shown, without what multiplication adds to it: 0.0001 and not 0.00010000000000000002.
+// shown is a bound in the unit that is shown, without what multiplication adds to it: 0.0001 and not
+// 0.00010000000000000002.
 func (h *Histogram) shown(bound int64) float64 {
 	if h.unit < 1 {
 		return float64(bound) / math.Round(1/h.unit)
@@ -42,8 +43,8 @@ func (h *Histogram) shown(bound int64) float64 {
 	return float64(bound) * h.unit
 }
 
-// Latencies is a Prometheus histogram of durations that many things may have at once, such as the events of one write to a stream:
-// they are counted in one step. Its methods may be called from any goroutine.
+// Latencies is a Prometheus histogram of durations that many things may have at once, such as the events of one write
+// to a stream: they are counted in one step. Its methods may be called from any goroutine.
 type Latencies struct{ *Histogram }
 
 // NewLatencies returns an empty histogram. Bounds are upper bounds of buckets, in seconds, rising.

@@ -23,8 +23,8 @@ var (
 	unusedImport = regexp.MustCompile(`:(\d+):(\d+): "[^"]+" imported (?:as \w+ )?and not used`)
 )
 
-// binaryOf builds the tests of the package in dir with a mutant, into out. ok is false if the mutant does not compile. What it
-// only leaves unused is used.
+// binaryOf builds the tests of the package in dir with a mutant, into out. ok is false if the mutant does not compile.
+// What it only leaves unused is used.
 func (r *Runner) binaryOf(ctx context.Context, dir string, m *Mutant, out string) (ok bool, err error) {
 	path := filepath.Join(r.Root, filepath.FromSlash(m.File))
 	src, err := os.ReadFile(path)
@@ -117,8 +117,8 @@ func distinct(edits []edit) []edit {
 	return out
 }
 
-// runBinary runs tests for at most timeout; passed is false when they fail or do not end. output has their last lines.
-func (r *Runner) runBinary(ctx context.Context, dir, binary string, timeout time.Duration, args ...string) (passed bool, output []byte, err error) {
+// runBinary runs tests for at most timeout; passed is false when they fail or do not end. said has their last lines.
+func runBinary(ctx context.Context, dir, binary string, timeout time.Duration, args ...string) (passed bool, said []byte, err error) {
 	// The binary ends itself at its timeout; one that does not is killed a little later.
 	ctx, cancel := context.WithTimeout(ctx, timeout+killAfter)
 	defer cancel()

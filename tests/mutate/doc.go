@@ -21,7 +21,7 @@
 // # Results
 //
 // Each result is kept in a file as soon as it is known, under a hash of the package's code and one of its tests; a run
-// that was stopped goes on where it was. What depends on other packages does not count: remove the file after such changes.
+// that was stopped goes on where it was. Other packages do not count: remove the file when those have changed.
 //
 // # Concurrency
 //

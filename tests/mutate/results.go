@@ -118,8 +118,8 @@ type Summary struct {
 }
 
 func (s *Summary) String() string {
-	t := fmt.Sprintf("%s: %d mutants, %d judged: %d killed, %d survived, %d unreached, %d do not compile", s.Package, s.Mutants,
-		s.Judged, s.Count[Killed], s.Count[Survived], s.Count[Unreached], s.Count[NoMutant])
+	t := fmt.Sprintf("%s: %d mutants, %d judged: %d killed, %d survived, %d unreached, %d do not compile",
+		s.Package, s.Mutants, s.Judged, s.Count[Killed], s.Count[Survived], s.Count[Unreached], s.Count[NoMutant])
 	for _, line := range s.Surprise {
 		t += "\n  " + line
 	}

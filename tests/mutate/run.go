@@ -172,7 +172,7 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 	case !ok:
 		res.Outcome = NoMutant
 	default:
-		passed, said, err := j.r.runBinary(ctx, j.dir, binary, j.timeout)
+		passed, said, err := runBinary(ctx, j.dir, binary, j.timeout)
 		if err = firstOf(ctx.Err(), err); err != nil {
 			return res, err
 		}
@@ -200,7 +200,7 @@ func (j *judge) baseline(ctx context.Context) error {
 		return fmt.Errorf("%w\n%s", err, said)
 	}
 	begin := time.Now()
-	passed, said, err := j.r.runBinary(ctx, j.dir, binary, baselineMax, "-test.coverprofile="+profile)
+	passed, said, err := runBinary(ctx, j.dir, binary, baselineMax, "-test.coverprofile="+profile)
 	if err = firstOf(ctx.Err(), err); err != nil {
 		return err
 	}

@@ -14,8 +14,8 @@ type Survivors map[string]string
 // wholeFunc ends a name that stands for all mutants of a function.
 const wholeFunc = ": *"
 
-// ParseSurvivors reads a list: a name on a line, and on the lines below, indented, the reason. Lines with # are comments. Errors: a
-// name without a reason, a name twice, a reason without a name.
+// ParseSurvivors reads a list: a name on a line, and on the lines below, indented, the reason. Lines with # are
+// comments. Errors: a name without a reason, a name twice, a reason without a name.
 func ParseSurvivors(r io.Reader) (Survivors, error) {
 	list := Survivors{}
 	name := ""

@@ -40,7 +40,9 @@ func run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	r := mutate.Runner{Root: root, Results: *results, Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Out: os.Stdout}
+	r := mutate.Runner{
+		Root: root, Results: *results, Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Out: os.Stdout,
+	}
 	if *files != "" {
 		r.Files = strings.Split(*files, ",")
 	}
