@@ -21,7 +21,7 @@
 // On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
 //
 // Where the time of a write goes is counted for metrics (writestats.go), and added to the stages that its context may
-// carry (package timing), in one look at the clock per request and three per group.
+// carry (package timing): two looks at the clock per request, and five per group.
 //
 // What the evaluation of one request may visit is bounded (budget.go), and it ends when nobody waits for the request
 // any more. Where a single lane is pipelined, a request that visits more than a millisecond's worth of rows leaves

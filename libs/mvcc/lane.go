@@ -38,7 +38,7 @@ type flight struct {
 	reqs    []*request
 	pending engine.Pending
 	seq     uint64
-	laps    *laps
+	laps    laps
 }
 
 // run serves the queue until it is closed or retired, and empty. It may be called again then.
@@ -233,7 +233,7 @@ func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 // returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards
 // whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
-	laps := &laps{begun: l.s.queue.now()}
+	laps := laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
 		l.turn.Lock()
 		defer l.turn.Unlock()
@@ -262,7 +262,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		txn.Discard()
 		return 0, err
 	}
-	f := &flight{g: g, reqs: reqs[:n], seq: l.seq + 1, laps: laps}
+	f := &flight{g: g, reqs: reqs[:n], seq: l.seq + 1}
 	if g.changed() {
 		l.seq = f.seq
 		g.build(txn, l.row, f.seq)
@@ -281,6 +281,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		return 0, err
 	}
 	l.s.usage.Groups.Add(1)
+	f.laps = laps
 	l.s.queue.stats.sent(f.reqs, laps)
 	if l.flights != nil && (l.heavy || l.flying.Load() > 0 || l.s.queue.waiting() > 0) {
 		l.flying.Add(1)

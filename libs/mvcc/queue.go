@@ -50,7 +50,7 @@ type request struct {
 	sweeps    int // the sweeper's: how often it has met the request
 
 	times times // the queue's
-	laps  *laps // of the group that has answered it
+	laps  laps  // of the group that has answered it
 }
 
 // finish wakes who waits for the request, unless it has been abandoned.

@@ -13,7 +13,7 @@ type times struct {
 	taken  int64 // by its first group
 }
 
-// laps are those of a group's last attempt, by the same clock.
+// laps are those of a group's last attempt, by the same clock; all 0 where none has been committed.
 type laps struct {
 	begun int64
 	sent  int64 // the commit has been started
@@ -42,7 +42,7 @@ func (s *Store) tell(r *request) {
 	}
 	r.times.tell(st, now)
 	switch l := r.laps; {
-	case l != nil:
+	case l.known > 0:
 		st.Add(timing.Retries, time.Duration(l.begun-r.times.taken))
 		st.Add(timing.Evaluation, time.Duration(l.sent-l.begun))
 		st.Add(timing.Commit, time.Duration(l.known-l.sent))

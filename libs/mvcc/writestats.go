@@ -121,7 +121,7 @@ func (w *Writes) taken(t *times) {
 }
 
 // sent counts a group whose commit has been started.
-func (w *Writes) sent(reqs []*request, l *laps) {
+func (w *Writes) sent(reqs []*request, l laps) {
 	n := 0
 	for _, r := range reqs {
 		n += r.bytes
