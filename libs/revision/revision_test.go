@@ -71,3 +71,22 @@ func TestShiftIsBounded(t *testing.T) {
 		t.Fatalf("err = %v", err)
 	}
 }
+
+// TestStampEdges: the first and the last stamps that a space has are found again.
+func TestStampEdges(t *testing.T) {
+	for _, c := range []struct {
+		space Space
+		st    engine.Stamp
+	}{
+		{Space{Base: 5, Shift: 2}, engine.Stamp{Version: 5}},
+		{Space{Base: -3, Shift: 2}, engine.Stamp{Index: 1}},
+		{Space{Base: 1}, engine.Stamp{Version: math.MaxInt64}},
+	} {
+		if got := c.space.Stamp(c.space.Of(c.st)); got != c.st {
+			t.Errorf("%+v: %+v has come back as %+v", c.space, c.st, got)
+		}
+	}
+	if got := (Space{Base: 5}).Stamp(-1); got != (engine.Stamp{}) {
+		t.Errorf("before the first: %+v", got)
+	}
+}

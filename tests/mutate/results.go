@@ -67,6 +67,12 @@ func (r *results) of(m *Mutant, h hashes, keepKilled bool) (Result, bool) {
 	return one, ok && (one.Tests == h.tests || one.Outcome == NoMutant || keepKilled && one.Outcome == Killed)
 }
 
+// survived says that a mutant has survived, whatever the tests were.
+func (r *results) survived(m *Mutant, h hashes) bool {
+	o := r.known[m.String()+h.code].Outcome
+	return o == Survived || o == Unreached
+}
+
 func (r *results) add(one Result) error {
 	r.known[one.Mutant+one.Code] = one
 	b, err := json.Marshal(one)

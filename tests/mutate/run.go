@@ -31,6 +31,7 @@ type Runner struct {
 	Sample     int       // judge so many of a package's mutants; 0: all
 	Seed       uint64    // of the sample
 	KeepKilled bool      // what other tests of the package have killed is killed
+	Again      bool      // judge only what is known to have survived other tests
 	Out        io.Writer // each result, and what is going on
 
 	tmp string
@@ -122,6 +123,9 @@ func (r *Runner) runPackage(ctx context.Context, known *results, pkg string) (*S
 		return nil, err
 	}
 	picked := r.sample(mutants)
+	if r.Again {
+		picked = slices.DeleteFunc(picked, func(m Mutant) bool { return !known.survived(&m, h) })
+	}
 	s := &Summary{Package: pkg, Mutants: len(mutants), Judged: len(picked), Count: map[Outcome]int{}}
 	judged := map[string]Outcome{}
 	j := judge{r: r, dir: dir}

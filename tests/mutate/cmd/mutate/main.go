@@ -1,6 +1,6 @@
 // Command mutate judges the mutants of packages (package mutate).
 //
-//	mutate [--files=a.go,b*.go] [--sample=N --seed=N] [--keep-killed] [--list] libs/feed …
+//	mutate [--files=a.go,b*.go] [--sample=N --seed=N] [--keep-killed] [--again] [--list] libs/feed …
 package main
 
 import (
@@ -20,6 +20,7 @@ var (
 	sample     = flag.Int("sample", 0, "judge so many mutants of a package; 0: all")
 	seed       = flag.Uint64("seed", 1, "of the sample and the order")
 	keepKilled = flag.Bool("keep-killed", false, "what other tests of the package have killed counts as killed")
+	again      = flag.Bool("again", false, "judge only what has survived before, with other tests")
 	list       = flag.Bool("list", false, "only list the mutants")
 	results    = flag.String("results", "data/mutate/results.jsonl", "the file in which results are kept")
 	survivors  = flag.String("survivors", "tests/mutate/survivors.txt", "the list of mutants that may survive")
@@ -41,7 +42,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	r := mutate.Runner{
-		Root: root, Results: *results, Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Out: os.Stdout,
+		Root: root, Results: *results, Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Again: *again, Out: os.Stdout,
 	}
 	if *files != "" {
 		r.Files = strings.Split(*files, ",")
