@@ -70,7 +70,7 @@ func (l *logged) String() string {
 func TestWriteMetrics(t *testing.T) {
 	d := deploy(t, 1)
 	var log logged
-	d.Deps.Log = slog.New(slog.NewTextHandler(&log, nil))
+	d.Parts.Log = slog.New(slog.NewTextHandler(&log, nil))
 	d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.WarningUnaryRequestDuration = time.Nanosecond }
 	d.startAll()
 	for _, c := range []struct {
