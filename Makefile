@@ -81,6 +81,18 @@ vet: ## go vet and gofmt
 lint: vet ## vet, then golangci-lint (built from the module proxy at a pinned version)
 	for m in $(MODULES); do (cd $$m && go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...); done
 
+# What mutate judges. PKG="libs/feed", FILES="chain.go,window.go", SAMPLE=40 and SEED=1 choose; MUTATE="--again" passes flags.
+PKG    ?= libs/revision libs/feed libs/election libs/lease libs/watch libs/mvcc
+FILES  ?=
+SAMPLE ?= 0
+SEED   ?= 1
+MUTATE ?=
+
+.PHONY: mutate
+mutate: ## Judge small changes to the code by its tests, for hours (PKG="libs/feed …" FILES=a.go,b.go SAMPLE=40; docs/mutation.md)
+	go build -o bin/mutate ./tests/mutate/cmd/mutate
+	nice -n 15 bin/mutate --files="$(FILES)" --sample=$(SAMPLE) --seed=$(SEED) $(MUTATE) $(PKG)
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each
 	for m in $(MODULES); do (cd $$m; \

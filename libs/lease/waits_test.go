@@ -6,6 +6,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -127,4 +129,41 @@ func TestDamageIsCounted(t *testing.T) {
 			t.Errorf("%d tries are counted, want 2", n)
 		}
 	})
+}
+
+// TestShelvedIsListed: the state of a lease that is shelved is known: it has expired.
+func TestShelvedIsListed(t *testing.T) {
+	table := newTable()
+	table.load([]*entry{newEntry(7, 10)}, 0, 0)
+	e, _, _ := table.latch(7, 10)
+	if known, busy := table.list(); len(known) != 0 || len(busy) != 1 {
+		t.Errorf("%v, %v: an operation is under way", known, busy)
+	}
+	table.shelve(e, 100)
+	if known, busy := table.list(); len(known) != 1 || known[0].deadline != shelved || len(busy) != 0 {
+		t.Errorf("%v, %v: it is shelved", known, busy)
+	}
+}
+
+// TestQueueMoves: an entry that is queued again moves, to the front and to the back.
+func TestQueueMoves(t *testing.T) {
+	var q queue
+	entries := make([]*entry, 3)
+	for i := range entries {
+		entries[i] = newEntry(int64(i), 1)
+		q.put(entries[i], instant(10*(i+1)))
+	}
+	if !q.put(entries[2], 5) {
+		t.Error("it is due before all others, and not the first")
+	}
+	if q.put(entries[2], 15) {
+		t.Error("it is due after another, and the first")
+	}
+	var order []int64
+	for e, _ := q.pop(100); e != nil; e, _ = q.pop(100) {
+		order = append(order, e.id)
+	}
+	if diff := cmp.Diff([]int64{0, 2, 1}, order); diff != "" {
+		t.Error(diff)
+	}
 }
