@@ -179,7 +179,7 @@ const (
 // After arm the next commit conflicts, at once.
 func slowCommits(t *testing.T, o mvcc.Options) (s *mvcc.Store, arm *atomic.Bool) {
 	arm = new(atomic.Bool)
-	slow := &lateWaits{Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true})}
+	slow := &slowWaits{Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true})}
 	script := onceAt(faults.Commit, faults.LateConflict, arm)
 	script.Delay = func(_ context.Context, op faults.Op) {
 		if op == faults.Begin {
@@ -192,24 +192,24 @@ func slowCommits(t *testing.T, o mvcc.Options) (s *mvcc.Store, arm *atomic.Bool)
 // keyTooLong is more than the engine takes.
 const keyTooLong = 11_000
 
-// lateWaits is an engine whose commits take commitTakes.
-type lateWaits struct{ engine.Store }
+// slowWaits is an engine whose commits take commitTakes.
+type slowWaits struct{ engine.Store }
 
-type lateTxn struct{ engine.Txn }
+type slowTxn struct{ engine.Txn }
 
-type latePending struct{ engine.Pending }
+type slowPending struct{ engine.Pending }
 
-func (e *lateWaits) Begin(ctx context.Context) (engine.Txn, error) {
+func (e *slowWaits) Begin(ctx context.Context) (engine.Txn, error) {
 	x, err := e.Store.Begin(ctx)
-	return lateTxn{x}, err
+	return slowTxn{x}, err
 }
 
-func (x lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
+func (x slowTxn) Commit(ctx context.Context) (engine.Pending, error) {
 	p, err := x.Txn.Commit(ctx)
-	return latePending{p}, err
+	return slowPending{p}, err
 }
 
-func (p latePending) Wait(ctx context.Context) (engine.Stamp, error) {
+func (p slowPending) Wait(ctx context.Context) (engine.Stamp, error) {
 	time.Sleep(commitTakes)
 	return p.Pending.Wait(ctx)
 }

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -26,7 +26,7 @@ var writeMetrics = []string{
 }
 
 // writeNumbers scrapes them. All must be there.
-func (d *deployment) writeNumbers(k compose.Kind) map[string]float64 {
+func (d *deployment) writeNumbers(k config.Kind) map[string]float64 {
 	d.t.Helper()
 	code, body := d.get(k, 0, "/metrics")
 	if code != 200 {
@@ -71,19 +71,19 @@ func TestWriteMetrics(t *testing.T) {
 	d := deploy(t, 1)
 	var log logged
 	d.Parts.Log = slog.New(slog.NewTextHandler(&log, nil))
-	d.Configure = func(_ compose.Kind, _ int, c *compose.Config) { c.WarningUnaryRequestDuration = time.Nanosecond }
+	d.Configure = func(_ config.Kind, _ int, c *config.Config) { c.WarningUnaryRequestDuration = time.Nanosecond }
 	d.startAll()
 	for _, c := range []struct {
-		kind   compose.Kind
+		kind   config.Kind
 		method string
 		write  func() error
 	}{
-		{compose.KV, "etcdserverpb.KV/Put", func() error {
-			_, err := d.client(d.Endpoints(compose.KV)...).Put(d.context(), "key", "value")
+		{config.KV, "etcdserverpb.KV/Put", func() error {
+			_, err := d.client(d.Endpoints(config.KV)...).Put(d.context(), "key", "value")
 			return err
 		}},
-		{compose.LeaseKeeper, "etcdserverpb.Lease/LeaseGrant", func() error {
-			_, err := d.client(d.Endpoints(compose.LeaseKeeper)...).Grant(d.context(), 60)
+		{config.LeaseKeeper, "etcdserverpb.Lease/LeaseGrant", func() error {
+			_, err := d.client(d.Endpoints(config.LeaseKeeper)...).Grant(d.context(), 60)
 			return err
 		}},
 	} {
@@ -103,7 +103,7 @@ func TestWriteMetrics(t *testing.T) {
 		line := regexp.MustCompile(fmt.Sprintf(`"slow request" method=%s .* queue=\S+ .*evaluation=\S+ commit=\S+`, c.method))
 		eventually(t, "logged", func() bool { return line.MatchString(log.String()) })
 	}
-	d.writeNumbers(compose.WatchHub)
+	d.writeNumbers(config.WatchHub)
 	for _, k := range pods.Kinds {
 		if n := d.writeNumbers(k)["headwater_write_queue_requests"]; n != 0 {
 			t.Errorf("%s: %v requests wait, and nobody writes", k, n)
