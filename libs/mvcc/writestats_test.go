@@ -189,9 +189,6 @@ func slowCommits(t *testing.T, o mvcc.Options) (s *mvcc.Store, arm *atomic.Bool)
 	return open(t, asking{faults.New(slow, script)}, o), arm
 }
 
-// keyTooLong is more than the engine takes.
-const keyTooLong = 11_000
-
 // slowWaits is an engine whose commits take commitTakes.
 type slowWaits struct{ engine.Store }
 
@@ -315,13 +312,6 @@ func TestStagesOfRetries(t *testing.T) {
 		checkStages(t, &stages, map[timing.Stage]time.Duration{
 			timing.Retries: beginTakes, timing.Evaluation: beginTakes, timing.Commit: commitTakes,
 		})
-		// One that is refused has no group that committed.
-		var refused timing.Stages
-		ctx = context.WithValue(t.Context(), timing.Key{}, &refused)
-		if _, err := s.Put(ctx, &mvcc.PutRequest{Key: make([]byte, keyTooLong)}); !errors.Is(err, mvcc.ErrTooLarge) {
-			t.Fatal(err)
-		}
-		checkStages(t, &refused, map[timing.Stage]time.Duration{timing.Retries: beginTakes})
 	})
 }
 
