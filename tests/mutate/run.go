@@ -155,12 +155,20 @@ type judge struct {
 	dir     string
 	timeout time.Duration
 	reached coverage
+	flags   []string // of its tests
 }
 
 func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 	if j.timeout == 0 {
 		if err := j.baseline(ctx); err != nil {
 			return Result{}, err
+		}
+		rapid, err := uses(j.dir, "pgregory.net/rapid")
+		if err != nil {
+			return Result{}, err
+		}
+		if rapid { // it would keep failures in testdata, and try them again with the next mutant
+			j.flags = []string{"-rapid.nofailfile"}
 		}
 	}
 	begin := time.Now()
@@ -176,7 +184,7 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 	case !ok:
 		res.Outcome = NoMutant
 	default:
-		passed, said, err := runBinary(ctx, j.dir, binary, j.timeout)
+		passed, said, err := runBinary(ctx, j.dir, binary, j.timeout, j.flags...)
 		if err = firstOf(ctx.Err(), err); err != nil {
 			return res, err
 		}
@@ -186,6 +194,24 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 	}
 	res.Seconds = time.Since(begin).Seconds()
 	return res, nil
+}
+
+// uses says that a test in dir imports a package.
+func uses(dir, pkg string) (bool, error) {
+	names, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
+	if err != nil {
+		return false, err
+	}
+	for _, name := range names {
+		src, err := os.ReadFile(name)
+		if err != nil {
+			return false, err
+		}
+		if strings.Contains(string(src), `"`+pkg+`"`) {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 func firstOf(errs ...error) error {
