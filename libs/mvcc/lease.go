@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"encoding/binary"
-	"errors"
 	"slices"
 	"strconv"
 
