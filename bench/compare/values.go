@@ -87,6 +87,7 @@ func valueRows() []valueRow {
 		row("revoke-2500x600", "revoke of a lease with 2,500 × 600 B", 2500, 600, removal, "revoke"),
 		row("compact-800x128k", "compaction of 800 revisions × 128 KiB until they are removed", 800, 128<<10, removal, "compact"),
 		row("update-100k", "update of 200 keys × 100 KiB, 20 clients", 200, 100<<10, large, "update-bytes", "--conns=10", "--clients=20"),
+		row("update-16k", "update of 1,000 keys × 16 KiB, 50 clients", 1000, 16<<10, written, "update-bytes", "--conns=10", "--clients=50"),
 		row("update-4k", "update of 10,000 keys × 4 KiB, 200 clients", 10_000, 4<<10, written, append([]string{"update-bytes"}, manyClients...)...),
 		row("create-4k", "create of fresh keys × 4 KiB, 200 clients", 0, 4<<10, written, append([]string{"create-bytes"}, manyClients...)...),
 		row("delete-memory", "delete of a prefix of 400 × 256 KiB with a watcher", 400, 256<<10, memory, "delete-memory"),
