@@ -18,11 +18,7 @@ const refusalLogInterval = time.Second
 // fdMax returns the file descriptor from which on connections are refused: the process's limit less the reserve, or half
 // of a limit that is small. 0: no bound.
 func fdMax() int {
-	var l syscall.Rlimit
-	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &l); err != nil {
-		return 0
-	}
-	limit := int(min(l.Cur, 1<<30))
+	limit := openFilesLimit()
 	return max(limit-fdReserve, limit/2)
 }
 

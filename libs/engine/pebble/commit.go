@@ -25,11 +25,13 @@ type commit struct {
 	durable atomic.Bool // published
 }
 
-// commit validates t against the commits since its read version and applies its batch.
-func (s *Store) commit(t *txn) (*commit, error) {
-	s.wmu.Lock()
+// commit validates t against the commits since its read version and applies its batch. An error of the context says
+// that nothing has been applied.
+func (s *Store) commit(ctx context.Context, t *txn) (*commit, error) {
+	if err := s.lockWriter(ctx); err != nil {
+		return nil, err
+	}
 	defer s.wmu.Unlock()
-	s.awaitCompactions()
 	if err := s.err(); err != nil {
 		return nil, err
 	}
@@ -56,6 +58,20 @@ func (s *Store) commit(t *txn) (*commit, error) {
 	c.view = newView(s, snap, c)
 	s.admitCommit(t, c)
 	return c, nil
+}
+
+// lockWriter takes the writer lock when a commit may be applied. Nobody holds the lock while compactions are waited for.
+func (s *Store) lockWriter(ctx context.Context) error {
+	for {
+		if err := s.awaitCompactions(ctx); err != nil {
+			return err
+		}
+		s.wmu.Lock()
+		if !s.stall.on.Load() {
+			return nil
+		}
+		s.wmu.Unlock()
+	}
 }
 
 // addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so that the newest
@@ -124,13 +140,24 @@ func (c *commit) wait(ctx context.Context) error {
 		return c.finish()
 	}
 	done := make(chan error, 1)
-	c.s.background.Go(func() { done <- c.finish() })
+	c.s.goOn(func() { done <- c.finish() })
 	select {
 	case err := <-done:
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// goOn runs f in a goroutine that Close waits for, unless it has begun to.
+func (s *Store) goOn(f func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.draining {
+		go f()
+		return
+	}
+	s.background.Go(f)
 }
 
 // finish waits for the sync that covers c and publishes c and all before it. Any number of goroutines may call it.

@@ -38,9 +38,9 @@ type pass struct {
 
 // Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call,
 // and that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so that it
-// takes little space for a while, and neither reads nor writes wait for it. A second call waits for the first. It may
-// be called from any goroutine. Errors: ErrNoSpace (not even a piece can be rewritten), ErrUnavailable, ErrClosed,
-// the context's.
+// takes little space for a while, and neither reads nor writes wait for it. A second call waits for the first; a pass
+// that the store has begun by itself gives way. It may be called from any goroutine. Errors: ErrNoSpace (not even a
+// piece can be rewritten), ErrUnavailable, ErrClosed, the context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	return s.defragment(ctx, span{[]byte{metaPrefix}, []byte{userEnd}})
 }
@@ -66,6 +66,9 @@ func (s *Store) defragment(ctx context.Context, rows span) error {
 		case <-stopped:
 		}
 	}()
+	s.wanted.Add(1)
+	defer s.wanted.Add(-1)
+	s.endGentle()
 	err := s.compactAll(ctx, pass{report: true, rows: rows})
 	switch {
 	case err == nil:
@@ -77,6 +80,13 @@ func (s *Store) defragment(ctx context.Context, rows span) error {
 		return fmt.Errorf("%w: compaction: %w", engine.ErrNoSpace, err)
 	}
 	return fmt.Errorf("%w: compaction: %w", engine.ErrUnavailable, err)
+}
+
+// endGentle ends a gentle pass if Defragment is wanted: it does the same, and without pauses.
+func (s *Store) endGentle() {
+	if end := s.gentle.Load(); end != nil && s.wanted.Load() > 0 {
+		(*end)()
+	}
 }
 
 // compactAll writes the memtables out and moves everything into the last level, piece by piece: what tombstones and

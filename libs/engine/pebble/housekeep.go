@@ -83,9 +83,16 @@ func (h *housekeeper) tick(now time.Time) {
 	if h.wantsPass(now, m) {
 		h.passed = seq
 		ctx, cancel := s.running()
+		s.gentle.Store(&cancel)
+		s.endGentle()
 		err := s.compactAll(ctx, pass{gentle: true})
+		s.gentle.Store(nil)
+		gaveWay := ctx.Err() != nil
 		cancel()
-		if err != nil && ctx.Err() == nil {
+		switch {
+		case gaveWay:
+			h.passed = ^uint64(0) // whoever has ended it may not come to the end
+		case err != nil:
 			s.log.Warn("space could not be reclaimed, will be tried again", "error", err.Error())
 		}
 		h.passedAt = time.Now()

@@ -28,15 +28,19 @@ type ledger struct {
 	fenced    bool     // the fence was there when the ledger was opened
 	lost      []string // tables that were listed and not there when the ledger was opened; never changes
 
-	mu      sync.Mutex
-	begun   bool
-	state   *ledgerState
-	file    vfs.File
-	number  int   // of the next line
-	size    int64 // of the file
-	fresh   int64 // of the file when it was written anew
-	pending []string
-	err     error
+	mu     sync.Mutex
+	begun  bool
+	state  *ledgerState
+	file   vfs.File
+	number int   // of the next line
+	size   int64 // of the file
+	fresh  int64 // of the file when it was written anew
+	err    error
+
+	// A mutex of its own, the inner one: what only adds to pending never waits for a line that waits for space. It may be
+	// a removal, which makes some.
+	pendingMu sync.Mutex
+	pending   []string
 }
 
 func (l *ledger) path(name string) string { return l.fs.PathJoin(l.dir, name) }
@@ -56,26 +60,36 @@ func (l *ledger) syncDir() error {
 
 // later adds items that the next line may tell.
 func (l *ledger) later(items ...string) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
+	l.pendingMu.Lock()
+	defer l.pendingMu.Unlock()
 	l.pending = append(l.pending, items...)
+}
+
+// takePending returns what is pending, which is then the caller's to write.
+func (l *ledger) takePending() []string {
+	l.pendingMu.Lock()
+	defer l.pendingMu.Unlock()
+	items := l.pending
+	l.pending = nil
+	return items
 }
 
 // settle writes down what is pending. Afterwards it is durable.
 func (l *ledger) settle() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if len(l.pending) == 0 {
+	items := l.takePending()
+	if len(items) == 0 {
 		return l.err
 	}
-	return l.write(nil)
+	return l.write(items)
 }
 
 // add writes items down, after what is pending. Afterwards they are durable.
 func (l *ledger) add(items ...string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.write(items)
+	return l.write(append(l.takePending(), items...))
 }
 
 // write appends a line. l.mu is held.
@@ -83,8 +97,6 @@ func (l *ledger) write(items []string) error {
 	if l.err != nil {
 		return l.err
 	}
-	items = append(l.pending, items...)
-	l.pending = nil
 	for _, item := range items {
 		if err := l.state.apply(item); err != nil {
 			l.err = fmt.Errorf("ledger: %q: %w", item, err)
@@ -149,7 +161,7 @@ func (l *ledger) close(stopped bool) error {
 	}
 	var err error
 	if stopped {
-		err = l.write([]string{itemStopped})
+		err = l.write(append(l.takePending(), itemStopped))
 	}
 	_ = l.file.Close()
 	l.file = nil

@@ -270,6 +270,7 @@ type writtenTable struct {
 	size  int64
 	tail  []byte
 	dirty bool // not synced
+	torn  bool // a write has failed: Pebble gives the table up, and syncs what there is of it nevertheless
 }
 
 // Write implements vfs.File.
@@ -278,7 +279,9 @@ func (t *writtenTable) Write(p []byte) (int, error) {
 	t.size += int64(len(p))
 	t.tail = append(t.tail, p[max(0, len(p)-tailBytes):]...)
 	t.tail = append(t.tail[:0], t.tail[max(0, len(t.tail)-tailBytes):]...)
-	return t.File.Write(p)
+	n, err := t.File.Write(p)
+	t.torn = t.torn || err != nil
+	return n, err
 }
 
 // Sync implements vfs.File.
@@ -297,7 +300,7 @@ func (t *writtenTable) synced(err error) error {
 // Close implements vfs.File. A table that Pebble gives up is not complete, and a crash may change it.
 func (t *writtenTable) Close() error {
 	err := t.File.Close()
-	if err == nil && !t.dirty {
+	if err == nil && !t.dirty && !t.torn {
 		t.l.later(fileItem(itemTable, t.name, extent{t.size, crc32.Checksum(t.tail, castagnoli)}))
 	}
 	return err

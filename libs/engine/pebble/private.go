@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"io/fs"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -55,7 +54,7 @@ func private(file vfs.File, err error) (vfs.File, error) {
 	if err != nil || file.Fd() == vfs.InvalidFd {
 		return file, err
 	}
-	if err := syscall.Fchmod(int(file.Fd()), fileMode); err != nil {
+	if err := chmod(file.Fd(), fileMode); err != nil {
 		_ = file.Close()
 		return nil, err
 	}

@@ -14,9 +14,11 @@ import (
 
 // upkeep is the part of a Store that keeps it small and served on a full disk.
 type upkeep struct {
-	passes chan struct{} // holds one while the store is compacted
-	hurry  chan struct{} // closed when Close does not wait any longer for memtables
-	ended  chan struct{} // closed when Pebble has been closed, perhaps after Close has returned
+	passes chan struct{}                      // holds one while the store is compacted
+	wanted atomic.Int32                       // calls of Defragment
+	gentle atomic.Pointer[context.CancelFunc] // ends the pass of housekeep, if there is one
+	hurry  chan struct{}                      // closed when Close does not wait any longer for memtables
+	ended  chan struct{}                      // closed when Pebble has been closed, perhaps after Close has returned
 
 	// readOnly says that Pebble was opened read-only, since the disk had no room for what a start writes. Every
 	// transaction is refused until there is room and housekeep has opened Pebble anew. Until then there is one view
@@ -26,6 +28,8 @@ type upkeep struct {
 	swapping sync.RWMutex  // held for writing while db is exchanged
 	swapped  chan struct{} // not nil while there is no view because db is exchanged; guarded by Store.mu
 	nextSwap time.Time     // housekeep's
+
+	stats atomic.Pointer[Stats] // the last answer
 
 	usage struct {
 		mu    sync.Mutex

@@ -1,8 +1,11 @@
 package pebble
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
+
+	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // l0Stop is how many tables a lookup may have to ask in the first level before commits wait for compactions. Pebble
@@ -39,13 +42,13 @@ func (w *stall) set(on bool) bool {
 	if on == (w.ended != nil) {
 		return false
 	}
-	w.on.Store(on)
 	if on {
 		w.ended = make(chan struct{})
 	} else {
 		close(w.ended)
 		w.ended = nil
 	}
+	w.on.Store(on)
 	return true
 }
 
@@ -79,19 +82,22 @@ func (s *Store) watchLevels() {
 	}
 }
 
-// awaitCompactions returns when a commit may be applied.
-func (s *Store) awaitCompactions() {
+// awaitCompactions returns nil when a commit may be applied.
+func (s *Store) awaitCompactions(ctx context.Context) error {
 	for s.stall.on.Load() {
 		end := s.stall.end()
 		if end == nil {
-			return
+			continue // it has just ended
 		}
 		select {
 		case <-end:
 		case <-s.failed:
-			return
+			return s.err()
 		case <-s.stop:
-			return
+			return engine.ErrClosed
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
+	return nil
 }

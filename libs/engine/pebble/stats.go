@@ -28,8 +28,14 @@ type Stats struct {
 }
 
 // Stats returns figures for metrics. It takes some microseconds and Pebble's lock: call it per scrape, not per request.
+// While Pebble is opened anew, which may take long, it returns the last ones; zeros if there are none.
 func (s *Store) Stats() Stats {
-	s.swapping.RLock()
+	if !s.swapping.TryRLock() {
+		if last := s.stats.Load(); last != nil {
+			return *last
+		}
+		return Stats{}
+	}
 	defer s.swapping.RUnlock()
 	if s.err() != nil {
 		return Stats{}
@@ -63,5 +69,6 @@ func (s *Store) Stats() Stats {
 	for t := s.open.first; t != nil; t = t.next {
 		st.OpenTxns++
 	}
+	s.stats.Store(&st)
 	return st
 }

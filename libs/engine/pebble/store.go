@@ -46,11 +46,12 @@ type Store struct {
 	seq     uint64     // the last commit
 	jumps   *rand.Rand
 
-	mu      sync.Mutex
-	applied *view     // the newest state
-	queue   []*commit // applied, not durable, in order
-	open    txnList
-	window  window
+	mu       sync.Mutex
+	applied  *view     // the newest state
+	queue    []*commit // applied, not durable, in order
+	open     txnList
+	window   window
+	draining bool // Close waits for background
 
 	durable atomic.Pointer[view] // the newest durable state; swapped under mu
 	watches watches
@@ -163,8 +164,11 @@ func (s *Store) load() error {
 	return nil
 }
 
-// create writes the format into a new store. Where there are rows but no format, something has been lost.
+// create writes the format into a new store. Where there are rows but no format, something has been lost. On a full
+// disk it fails: there is nothing yet that could be served while it waited.
 func (s *Store) create() error {
+	s.space.opening.Store(true)
+	defer s.space.opening.Store(false)
 	it, err := s.db.NewIter(nil)
 	if err != nil {
 		return err
@@ -321,6 +325,9 @@ func (s *Store) shutdown() error {
 	if s.failure.Load() != nil {
 		return s.closeFailed()
 	}
+	s.mu.Lock()
+	s.draining = true
+	s.mu.Unlock()
 	s.background.Wait()
 	s.mu.Lock()
 	applied := s.applied

@@ -254,7 +254,7 @@ func (t *txn) commit(ctx context.Context, part *stamping) (engine.Pending, error
 	p := &pending{t: t, part: part, start: time.Now()}
 	if t.batch == nil && !t.usesStamps() {
 		p.commit = t.v.commit
-	} else if p.commit, err = s.commit(t); err != nil {
+	} else if p.commit, err = s.commit(ctx, t); err != nil {
 		t.end()
 		return nil, err
 	}
