@@ -37,12 +37,25 @@ func openedInMemory(t *testing.T) *Store {
 	return s
 }
 
+// watchedContext tells when somebody waits for its end.
+type watchedContext struct {
+	context.Context
+	once   sync.Once
+	waited chan struct{}
+}
+
+func (c *watchedContext) Done() <-chan struct{} {
+	c.once.Do(func() { close(c.waited) })
+	return c.Context.Done()
+}
+
 // TestCommitLeavesStall: a commit whose caller goes while compactions are behind returns, with nothing applied, and
 // none that waits holds the writer lock.
 func TestCommitLeavesStall(t *testing.T) {
 	s := openedInMemory(t)
 	s.stall.set(true)
-	ctx, cancel := context.WithCancel(t.Context())
+	inner, cancel := context.WithCancel(t.Context())
+	ctx := &watchedContext{Context: inner, waited: make(chan struct{})}
 	x, err := s.Begin(ctx)
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +66,7 @@ func TestCommitLeavesStall(t *testing.T) {
 		_, err := x.Commit(ctx)
 		left <- err
 	}()
+	inTime(t, "a commit that looks at its context", func() struct{} { return <-ctx.waited })
 	if !s.wmu.TryLock() {
 		t.Error("a commit that waits for compactions holds the writer lock")
 	} else {
