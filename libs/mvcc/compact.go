@@ -335,8 +335,9 @@ var errNothing = errors.New("mvcc: nothing to remove")
 // it returns up to where it has come, and whether that was all.
 func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, err error) {
 	var b removalBatch
-	var features Features
+	var try *removed
 	err = s.update(ctx, func(txn engine.Txn) error {
+		try = nil
 		b = removalBatch{s: s, next: target, target: target, whole: true}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
@@ -350,7 +351,10 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		if err := b.readPart(ctx, txn); err != nil {
 			return err
 		}
-		if _, features, err = s.parseHead(txn, s.scanHead(ctx, txn)); err != nil {
+		at := removedTo{done, b.partRev, b.partEvents}
+		s.live.found(at)
+		_, features, err := s.parseHead(txn, s.scanHead(ctx, txn))
+		if err != nil {
 			return err
 		}
 		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target+1))
@@ -367,6 +371,8 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, b.next))
 		if features.Has(FeatureSizes) && b.freed != 0 {
 			txn.Add(s.sizeRow, -b.freed)
+			try = &removed{from: at, to: removedTo{b.next, b.leftRev, b.leftEvents}, freed: b.freed}
+			s.live.try(try)
 		}
 		return nil
 	})
@@ -374,7 +380,9 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		return b.next, b.whole, nil
 	}
 	if err == nil {
-		s.grew(features, -b.freed)
+		if try != nil {
+			s.live.happened(try)
+		}
 		s.usage.CompactedEntries.Add(b.entries)
 	}
 	return b.next, b.whole, err

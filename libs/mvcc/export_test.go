@@ -1,6 +1,9 @@
 package mvcc
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // SweepUnchanged deletes the commit rows that are as they were in last.
 func (s *Store) SweepUnchanged(ctx context.Context, last map[string][]byte) (kept map[string][]byte, err error) {
@@ -36,3 +39,6 @@ func (s *Store) Buckets() int {
 	}
 	return 0
 }
+
+// ForgetSizes makes the next question about sizes one for the engine.
+func ForgetSizes(s *Store) { s.live.last.asked.Store(&time.Time{}) }

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -59,15 +60,68 @@ func (s *Store) Sizes() (total, inUse int64) {
 
 // liveBytes is what a Store knows of the sum of its keyspace's rows.
 type liveBytes struct {
-	sum      atomic.Int64 // of durable groups, if this Store is the only writer
+	// sum is that of durable groups if this Store is the only writer; else what this Store's have added, from any
+	// beginning.
+	sum      atomic.Int64
+	asked    atomic.Int64 // sum when last was asked for
 	reserved atomic.Int64 // what requests under way may add
 	last     rangeSize    // if there are other writers
+
+	mu    sync.Mutex
+	tried []*removed // removals whose outcome is not known yet
+}
+
+// removedTo is how far removals have come: the rows compacted and part.
+type removedTo struct{ next, partRev, partEvents int64 }
+
+// removed is a removal that may have happened.
+type removed struct {
+	from, to removedTo
+	freed    int64 // live bytes
+	counted  bool
+}
+
+// try notes a removal before it is committed.
+func (l *liveBytes) try(r *removed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tried = append(l.tried, r)
+}
+
+// found is told how far removals have come. One whose outcome was not known has happened if that is where it led, and
+// has not if that is where it began.
+func (l *liveBytes) found(at removedTo) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.tried = slices.DeleteFunc(l.tried, func(r *removed) bool {
+		if at == r.to {
+			l.count(r)
+		}
+		return at == r.to || at == r.from
+	})
+}
+
+// happened counts a removal that is known to have happened.
+func (l *liveBytes) happened(r *removed) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count(r)
+	l.tried = slices.DeleteFunc(l.tried, func(t *removed) bool { return t == r })
+}
+
+// count counts a removal once. l.mu is held.
+func (l *liveBytes) count(r *removed) {
+	if !r.counted {
+		r.counted = true
+		l.sum.Add(-r.freed)
+	}
 }
 
 // LiveBytes returns the bytes of all that can still be read: keys and values of the rows of current and old versions,
 // of the log and of leases, before any compression. Deleted and replaced versions count until a compaction has
-// removed them. It is exact, in the state of a moment ago (on a shared engine sizeAge old at most); 0 without
-// FeatureSizes.
+// removed them. It is exact, in the state of a moment ago; 0 without FeatureSizes. On a shared engine what this Store has
+// written is in it, and what others have with a delay of sizeAge at most, or more while the engine does not answer. One
+// caller per sizeAge waits for the engine, for sizeTimeout at most; all others get what is known.
 func (s *Store) LiveBytes() int64 {
 	switch {
 	case !s.Features().Has(FeatureSizes):
@@ -75,7 +129,15 @@ func (s *Store) LiveBytes() int64 {
 	case s.limits.Dense:
 		return s.live.sum.Load()
 	}
-	return s.live.last.get(s.readLive)
+	begun := s.live.sum.Load()
+	n := s.live.last.get(func(ctx context.Context) (int64, error) {
+		n, err := s.readLive(ctx)
+		if err == nil {
+			s.live.asked.Store(begun)
+		}
+		return n, err
+	})
+	return n + s.live.sum.Load() - s.live.asked.Load()
 }
 
 // readLive reads the counter.
@@ -176,23 +238,37 @@ func (r *request) release() {
 
 // rangeSize keeps the last answer to a question about sizes.
 type rangeSize struct {
-	mu    sync.Mutex
-	asked time.Time // zero: never
-	bytes int64
+	asking sync.Mutex
+	asked  atomic.Pointer[time.Time] // nil: never
+	bytes  atomic.Int64
 }
 
-// get returns the last answer, and asks for a new one if that is too old. Who comes meanwhile waits for it.
+func (r *rangeSize) fresh() bool {
+	asked := r.asked.Load()
+	return asked != nil && time.Since(*asked) < sizeAge
+}
+
+// get returns the last answer, and asks for a new one if that is too old. Who comes meanwhile gets the last one, and
+// waits only where there is none.
 func (r *rangeSize) get(ask func(context.Context) (int64, error)) int64 {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if !r.asked.IsZero() && time.Since(r.asked) < sizeAge {
-		return r.bytes
+	if r.fresh() {
+		return r.bytes.Load()
+	}
+	if r.asked.Load() == nil {
+		r.asking.Lock()
+	} else if !r.asking.TryLock() {
+		return r.bytes.Load()
+	}
+	defer r.asking.Unlock()
+	if r.fresh() {
+		return r.bytes.Load()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), sizeTimeout)
 	defer cancel()
 	if n, err := ask(ctx); err == nil {
-		r.bytes = n
+		r.bytes.Store(n)
 	}
-	r.asked = time.Now() // after a failure too: not every caller is to wait for an engine that is away
-	return r.bytes
+	now := time.Now()
+	r.asked.Store(&now) // after a failure too: not every caller is to wait for an engine that is away
+	return r.bytes.Load()
 }
