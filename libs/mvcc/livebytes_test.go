@@ -39,8 +39,12 @@ func TestLiveBytesAfterUnknownRemoval(t *testing.T) {
 	for _, what := range []faults.Fault{faults.UnknownCommitted, faults.UnknownLost} {
 		t.Run(fmt.Sprint(what), func(t *testing.T) {
 			var armed, met atomic.Int64
+			var removal atomic.Bool // the next commit is that of a removal, which has read how far removals have come
 			e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
-				if c.Op == faults.Commit && armed.Add(-1) >= 0 {
+				switch {
+				case c.Op == faults.Get && string(c.Key) == "mpart":
+					removal.Store(true)
+				case c.Op == faults.Commit && removal.Swap(false) && armed.Add(-1) >= 0:
 					met.Add(1)
 					return what, true
 				}
@@ -53,7 +57,7 @@ func TestLiveBytesAfterUnknownRemoval(t *testing.T) {
 				for i := range 20 {
 					rev = put(t, s, fmt.Sprintf("k%d", i%4), value)
 				}
-				armed.Store(int64(1 + round)) // of the compaction's own group, then of removals
+				armed.Store(int64(1 + round))
 				if _, err := s.Compact(t.Context(), rev, true); err != nil {
 					t.Fatal(err)
 				}
