@@ -33,14 +33,14 @@ func counterOf(t *testing.T, e engine.Store) int64 {
 	return n
 }
 
-// TestLiveBytesAfterUnknownRemoval: what a removal has freed is counted once, whether its outcome was told, or not known
-// and it had happened, or had not.
+// TestLiveBytesAfterUnknownRemoval: what a removal has freed is counted once, whether its outcome was told, or not
+// known and it had happened, or had not.
 func TestLiveBytesAfterUnknownRemoval(t *testing.T) {
 	for _, what := range []faults.Fault{faults.UnknownCommitted, faults.UnknownLost} {
 		t.Run(fmt.Sprint(what), func(t *testing.T) {
 			var armed, met atomic.Int64
 			var removal atomic.Bool // the next commit is that of a removal, which has read how far removals have come
-			e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
+			script := func(c faults.Call) (faults.Fault, bool) {
 				switch {
 				case c.Op == faults.Get && string(c.Key) == "mpart":
 					removal.Store(true)
@@ -49,7 +49,8 @@ func TestLiveBytesAfterUnknownRemoval(t *testing.T) {
 					return what, true
 				}
 				return faults.None, true
-			}})
+			}
+			e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: script})
 			s := open(t, e, mvcc.Options{})
 			for round := range 4 {
 				value := strings.Repeat("v", 3000)
@@ -75,8 +76,8 @@ func TestLiveBytesAfterUnknownRemoval(t *testing.T) {
 	}
 }
 
-// TestLiveBytesOfSharedEngine: on an engine that others write to too, what this Store has written is in its live bytes at
-// once, and nobody waits while another asks the engine.
+// TestLiveBytesOfSharedEngine: on an engine that others write to too, what this Store has written is in its live bytes
+// at once, and nobody waits while another asks the engine.
 func TestLiveBytesOfSharedEngine(t *testing.T) {
 	var slow atomic.Bool
 	asked, answer := make(chan struct{}), make(chan struct{})

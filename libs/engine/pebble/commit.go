@@ -60,7 +60,7 @@ func (s *Store) commit(ctx context.Context, t *txn) (*commit, error) {
 	return c, nil
 }
 
-// lockWriter takes the writer lock when a commit may be applied. Nobody holds the lock while compactions are waited for.
+// lockWriter takes the writer lock when a commit may be applied. Nobody holds it while compactions are waited for.
 func (s *Store) lockWriter(ctx context.Context) error {
 	for {
 		if err := s.awaitCompactions(ctx); err != nil {

@@ -37,8 +37,8 @@ type ledger struct {
 	fresh  int64 // of the file when it was written anew
 	err    error
 
-	// A mutex of its own, the inner one: what only adds to pending never waits for a line that waits for space. It may be
-	// a removal, which makes some.
+	// A mutex of its own, the inner one: what only adds to pending never waits for a line that waits for space. It may
+	// be a removal, which makes some.
 	pendingMu sync.Mutex
 	pending   []string
 }

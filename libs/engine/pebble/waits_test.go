@@ -73,7 +73,8 @@ func TestCommitLeavesStall(t *testing.T) {
 		s.wmu.Unlock()
 	}
 	cancel()
-	if err := inTime(t, "a commit whose caller has gone", func() error { return <-left }); !errors.Is(err, context.Canceled) {
+	err = inTime(t, "a commit whose caller has gone", func() error { return <-left })
+	if !errors.Is(err, context.Canceled) {
 		t.Errorf("a commit whose caller has gone: %v", err)
 	}
 	s.stall.set(false)
@@ -165,7 +166,8 @@ func TestTornTable(t *testing.T) {
 	}
 }
 
-// TestFirstRecordOnFullDisk: a store that finds no space for its first record is not created, and its start does not wait.
+// TestFirstRecordOnFullDisk: a store that finds no space for its first record is not created, and its start does not
+// wait.
 func TestFirstRecordOnFullDisk(t *testing.T) {
 	full := errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind == errorfs.OpFileWrite && strings.HasSuffix(op.Path, ".log") {
