@@ -5,16 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
-	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
@@ -60,12 +57,9 @@ type Deployment struct {
 	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
-	background context.Context // of Go's functions
-	stop       context.CancelFunc
-	wg         sync.WaitGroup
-	failed     chan error     // capacity 1: why the process can no longer serve
-	onClose    []func() error // called backwards
-	closeOnce  func() error
+	life
+	failed    chan error // capacity 1: why the process can no longer serve
+	closeOnce func() error
 }
 
 // newDeployment returns a Deployment that has opened nothing.
@@ -77,7 +71,11 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 	}
-	d.background, d.stop = context.WithCancel(context.Background())
+	patience := writesGrace
+	if k.IsPod() {
+		patience = 0
+	}
+	d.begin(patience, d.Fail)
 	d.closeOnce = sync.OnceValue(d.close)
 	return d
 }
@@ -162,19 +160,6 @@ func (d *Deployment) relay(r grpc.ServiceRegistrar) {
 	}
 }
 
-// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. The row of the
-// place is at key; ttl 0 is the election's default.
-func (d *Deployment) campaign(place string, key []byte, ttl time.Duration, work func(context.Context, *election.Term) error) error {
-	candidate, err := election.New(d.Engine, election.Options{
-		Key: append(slices.Clone(key), place+"/"...), Holder: string(d.Kind) + " " + d.Config.Name + " " + d.URL(), TTL: ttl, Logger: d.Log,
-	})
-	if err != nil {
-		return err
-	}
-	d.Go(place, func(ctx context.Context) error { return candidate.Run(ctx, work) })
-	return nil
-}
-
 // Address is the host:port at which other pods reach this one.
 func (d *Deployment) Address() (string, error) { return d.Config.Address(d.server.AdvertisedURLs()) }
 
@@ -183,15 +168,6 @@ func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs(
 
 // URL is a client URL of this process, as listened on.
 func (d *Deployment) URL() string { return d.server.URL() }
-
-// Go runs f in the background until the process closes; an error of f's before that ends the process.
-func (d *Deployment) Go(what string, f func(context.Context) error) {
-	d.wg.Go(func() {
-		if err := f(d.background); err != nil && d.background.Err() == nil {
-			d.Fail(fmt.Errorf("%s: %w", what, err))
-		}
-	})
-}
 
 // Fail says that the process can no longer serve: it is not ready any more, and whoever runs it should close it. The first
 // reason counts.
@@ -207,38 +183,10 @@ func (d *Deployment) Fail(err error) {
 // Failed gets the reason why the process can no longer serve.
 func (d *Deployment) Failed() <-chan error { return d.failed }
 
-// OnClose adds a function to be called by Close, before those added earlier.
-func (d *Deployment) OnClose(f func() error) { d.onClose = append(d.onClose, f) }
-
 // Close stops serving, at once if Drain has not been called, and closes everything. It may be called more than once.
 func (d *Deployment) Close() error { return d.closeOnce() }
 
 func (d *Deployment) close() error {
-	errs := []error{d.run.end()}
-	d.stop()
-	errs = append(errs, d.waitBackground())
-	for _, f := range slices.Backward(d.onClose) {
-		errs = append(errs, f())
-	}
-	return errors.Join(errs...)
-}
-
-// waitBackground waits for Go's functions; where the disk is the process's own for writesGrace only: one may wait for a
-// disk that is full.
-func (d *Deployment) waitBackground() error {
-	if d.Kind.IsPod() {
-		d.wg.Wait()
-		return nil
-	}
-	ended := make(chan struct{})
-	go func() {
-		d.wg.Wait()
-		close(ended)
-	}()
-	select {
-	case <-ended:
-		return nil
-	case <-time.After(writesGrace):
-		return errors.New("background work has not ended: the disk does not answer")
-	}
+	err := d.run.end()
+	return errors.Join(err, d.endOnce())
 }

@@ -5,23 +5,26 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // deletedPause is the time between two attempts to wait for the end of a keyspace, while the store cannot be reached.
 const deletedPause = time.Second
 
-// Keyspace is what there is once for each keyspace that the process serves, while a Deployment is what they share. Today a
-// process serves one, which is opened and closed with it.
+// Keyspace is what there is once for each keyspace that the process serves, while a Deployment is what they share. The
+// first is opened and closed with it.
 type Keyspace struct {
 	Place  keyspace.Keyspace // where its rows are; zero: it has the store to itself
 	Store  *mvcc.Store
@@ -31,16 +34,23 @@ type Keyspace struct {
 	// Subject is its name on the bus.
 	Subject string
 
-	d       *Deployment
-	damage  *alarm.Damage
-	parts   []part
-	tailing tailing // this pod's part in publishing the log
-	opened  int64   // the revision at which it was opened, where the store is the process's own
+	life
+	d      *Deployment
+	damage *alarm.Damage
+	parts  []part
+	limits *keyspacev1.Limits // of its row; nil: the defaults of the deployment
+	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
+	services   *serviceSet
+	endStreams context.CancelFunc
+	tailing    tailing // this pod's part in publishing the log
+	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
 
-// newKeyspace returns the keyspace that d serves, not opened yet, with the parts that make makes.
-func newKeyspace(d *Deployment, make []func(*Keyspace) part) *Keyspace {
-	k := &Keyspace{d: d, damage: alarm.NewDamage(d.Log)}
+// newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its limits
+// are those of the table; zero for the first.
+func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
+	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log)}
+	k.begin(d.patience, d.Fail)
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -62,7 +72,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 	if err := openStore(ctx, o); err != nil {
 		return err
 	}
-	k.d.Go("damage", func(ctx context.Context) error { k.damage.Run(ctx, k.Alarms, k.Header.MemberID); return nil })
+	k.Go("damage", func(ctx context.Context) error { k.damage.Run(ctx, k.Alarms, k.Header.MemberID); return nil })
 	for _, p := range k.parts {
 		if p.open == nil {
 			continue
@@ -76,11 +86,11 @@ func (k *Keyspace) open(ctx context.Context) error {
 
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
-	o.CloseGrace = writesGrace
+	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}
-	k.d.OnClose(k.Store.Close)
+	k.OnClose(k.Store.Close)
 	logFeatures(k.d.Log, k.Store.Features(), mvcc.FeaturesAll)
 	if k.Alarms, err = alarm.Open(ctx, k.Store); err != nil {
 		return err
@@ -102,7 +112,7 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 	if err := d.Reach(ctx, func(ctx context.Context) error { return k.openPlace(ctx, name, o) }); err != nil {
 		return fmt.Errorf("keyspace %s: %w", name, err)
 	}
-	d.OnClose(k.Store.Close)
+	k.OnClose(k.Store.Close)
 	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps)
 	cluster := k.Store.Meta().ClusterID
 	k.Subject = feed.Name(name, cluster)
@@ -113,9 +123,9 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 		return fmt.Errorf("alarms: %w", err)
 	}
 	// Other pods set and clear alarms too.
-	d.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
-	d.Go("keyspace", k.watchDeleted)
-	d.Go("store", k.checkStore)
+	k.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
+	k.Go("keyspace", k.watchDeleted)
+	k.Go("store", k.checkStore)
 	return nil
 }
 
@@ -128,6 +138,21 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 		k.d.store.Store(k.Store)
 	}
 	return err
+}
+
+// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. ttl 0 is the
+// election's default.
+func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.Context, *election.Term) error) error {
+	d := k.d
+	candidate, err := election.New(d.Engine, election.Options{
+		Key:    append(slices.Clone(k.Place.Coordination), place+"/"...),
+		Holder: string(d.Kind) + " " + d.Config.Name + " " + d.URL(), TTL: ttl, Logger: d.Log,
+	})
+	if err != nil {
+		return err
+	}
+	k.Go(place, func(ctx context.Context) error { return candidate.Run(ctx, work) })
+	return nil
 }
 
 // watchDeleted ends the pod when the keyspace is deleted.
@@ -143,18 +168,65 @@ func (k *Keyspace) watchDeleted(ctx context.Context) error {
 	}
 }
 
-// register registers all of the keyspace's services on r, those of other kinds of pods as relays.
-func (k *Keyspace) register(r grpc.ServiceRegistrar) error {
-	k.registerCore(r)
+// start makes the services of the keyspace, and begins what needs clients to be served.
+func (k *Keyspace) start(ctx context.Context) error {
+	if err := k.register(); err != nil {
+		return err
+	}
+	return k.beginParts(ctx)
+}
+
+// register makes all of the keyspace's services, those of other kinds of pods as relays.
+func (k *Keyspace) register() error {
+	ending, end := context.WithCancel(k.d.GRPC.Draining())
+	k.endStreams = end
+	k.OnClose(func() error { end(); return nil })
+	k.services = newServiceSet(k.d.GRPC, ending)
+	k.registerCore(k.services)
 	for _, p := range k.parts {
 		if p.registerMore == nil {
 			continue
 		}
-		if err := p.registerMore(r); err != nil {
+		if err := p.registerMore(k.services); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// beginParts starts what needs clients and other pods to be served.
+func (k *Keyspace) beginParts(ctx context.Context) error {
+	for _, p := range k.parts {
+		if p.begin == nil {
+			continue
+		}
+		if err := p.begin(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// drain ends the keyspace's streams.
+func (k *Keyspace) drain() {
+	if k.endStreams != nil {
+		k.endStreams()
+	}
+	for _, p := range k.parts {
+		if p.drain != nil {
+			p.drain()
+		}
+	}
+}
+
+// busy tells whether something in the keyspace goes on without calls.
+func (k *Keyspace) busy() bool {
+	for _, p := range k.parts {
+		if p.busy != nil && p.busy() {
+			return true
+		}
+	}
+	return false
 }
 
 // registerCore registers KV, Watch and Lease: what the Lock and Election services need.

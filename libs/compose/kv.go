@@ -37,28 +37,78 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{Name: k.Member, ClientURLs: k.d.AdvertisedURLs()})
 	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota())
 	etcdapi.RegisterAuth(r, k.Header, k.Store)
-	local, err := loopback.New(k.registerCore)
-	if err != nil {
-		return err
-	}
-	k.d.OnClose(local.Close)
-	etcdapi.RegisterLock(r, local.Client())
-	etcdapi.RegisterElection(r, local.Client())
+	// An idle keyspace is not to pay for a connection that hardly anybody needs.
+	local := &localClient{register: k.registerCore}
+	k.OnClose(local.close)
+	k.services.later(etcdapi.LockService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterLock(r, c.Client()) }))
+	k.services.later(etcdapi.ElectionService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterElection(r, c.Client()) }))
 	return nil
+}
+
+// localClient is the client of this process's own services that Lock and Election run on, made when one of them is called.
+type localClient struct {
+	register func(grpc.ServiceRegistrar)
+
+	mu     sync.Mutex
+	client *loopback.Client
+	closed bool
+}
+
+// with has a service registered on the client.
+func (c *localClient) with(register func(grpc.ServiceRegistrar, *loopback.Client)) func(grpc.ServiceRegistrar) error {
+	return func(r grpc.ServiceRegistrar) error {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		if c.closed {
+			return errClosing
+		}
+		if c.client == nil {
+			client, err := loopback.New(c.register)
+			if err != nil {
+				return etcdapi.Err(err)
+			}
+			c.client = client
+		}
+		register(r, c.client)
+		return nil
+	}
+}
+
+func (c *localClient) close() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.closed = true
+	if c.client == nil {
+		return nil
+	}
+	return c.client.Close()
 }
 
 // compactorPart compacts by itself where nobody else does. (The store removes what is compacted.)
 func compactorPart(k *Keyspace) part {
-	return part{open: func(context.Context) error {
-		planner, err := k.planner()
+	var planner compactor.Planner
+	return part{busy: func() bool { return planner != nil && k.compactable() }, open: func(context.Context) (err error) {
+		planner, err = k.planner()
 		if err == nil && planner != nil {
-			k.d.Go("compactor", func(ctx context.Context) error {
+			k.Go("compactor", func(ctx context.Context) error {
 				compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
 				return nil
 			})
 		}
 		return err
 	}}
+}
+
+// compactable tells whether auto compaction has something to do sooner or later: in mode revision what is kept is kept for
+// good, in mode periodic for the period.
+func (k *Keyspace) compactable() bool {
+	if k.d.Config.AutoCompactionMode != compactor.ModePeriodic {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(k.background, statsTimeout)
+	defer cancel()
+	head, err := k.Store.Head(ctx)
+	return err != nil || head > 1 && k.Store.CompactRevision() < head
 }
 
 // electedCompactorPart campaigns for the place of the compactor.
@@ -68,7 +118,7 @@ func electedCompactorPart(k *Keyspace) part {
 		if _, err := k.planner(); err != nil {
 			return err
 		}
-		return k.d.campaign("compactor", k.Place.Coordination, compactorTTL, k.compact)
+		return k.campaign("compactor", compactorTTL, k.compact)
 	}}
 }
 

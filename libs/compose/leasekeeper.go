@@ -30,17 +30,18 @@ func leasesPart(k *Keyspace) part {
 			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log}); err != nil {
 				return err
 			}
-			return k.d.runLeases(ctx, keeper)
+			return k.runLeases(ctx, keeper)
 		},
 		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
+		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
 
 // runLeases starts the lease keeper and waits until it answers, or for leasesPatience.
-func (d *Deployment) runLeases(ctx context.Context, keeper *lease.Keeper) error {
+func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	ended := make(chan error, 1)
-	d.Go("leases", func(ctx context.Context) error {
+	k.Go("leases", func(ctx context.Context) error {
 		err := keeper.Run(ctx)
 		ended <- err
 		return err
@@ -49,7 +50,7 @@ func (d *Deployment) runLeases(ctx context.Context, keeper *lease.Keeper) error 
 	case <-keeper.Ready():
 		return nil
 	case <-time.After(leasesPatience):
-		d.Log.Warn("serving before the leases are loaded")
+		k.d.Log.Warn("serving before the leases are loaded")
 		return nil
 	case err := <-ended:
 		return fmt.Errorf("leases: %w", err)
@@ -75,7 +76,7 @@ func shardedLeasesPart(k *Keyspace) part {
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, s, k.Header, k.Store) },
 		begin: func(ctx context.Context) error {
 			// Serving comes first: other pods forward to this one as soon as it owns a shard.
-			d.Go("leases", s.Run)
+			k.Go("leases", s.Run)
 			return d.await(ctx, s.Ready(), "owners of all shards of leases")
 		},
 		leave: func(ctx context.Context) {

@@ -49,10 +49,11 @@ func bare(ctx context.Context, k config.Kind, c config.Config, p Parts) (*Server
 // serveBare serves a pod that bare has opened. It is not ready.
 func serveBare(t *testing.T, s *Server) {
 	t.Helper()
-	if err := s.register(s.GRPC); err != nil {
+	if err := s.keyspaces.first.register(); err != nil {
 		t.Fatal(err)
 	}
-	s.serve(s.Keyspace)
+	s.keyspaces.dispatch(s.GRPC)
+	s.serve(s.keyspaces)
 }
 
 func openPod(t *testing.T, c config.Config, parts ...func(*Keyspace) part) *Server {
@@ -195,8 +196,8 @@ func TestDrain(t *testing.T) {
 			drain: func() { note("drain") },
 		}
 	})
-	p.OnClose(func() error { note("close"); return nil })
-	p.Go("worker", func(ctx context.Context) error { <-ctx.Done(); note("worker"); return ctx.Err() })
+	p.Deployment.OnClose(func() error { note("close"); return nil })
+	p.Deployment.Go("worker", func(ctx context.Context) error { <-ctx.Done(); note("worker"); return ctx.Err() })
 	serveBare(t, p)
 	p.SetReady(true, "")
 	c := dial(t, p)
@@ -231,7 +232,7 @@ func TestFailure(t *testing.T) {
 	p := openPod(t, testConfig())
 	serveBare(t, p)
 	p.SetReady(true, "")
-	p.Go("part", func(context.Context) error { return errors.New("broken") })
+	p.Deployment.Go("part", func(context.Context) error { return errors.New("broken") })
 	if err := <-p.Failed(); err == nil || err.Error() != "part: broken" {
 		t.Error(err)
 	}

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"math"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -28,6 +29,9 @@ func (k *Keyspace) quota() int64 {
 	if k.d.Kind.IsPod() {
 		return 0
 	}
+	if own := k.limits.GetBytes(); own > 0 {
+		return int64(min(own, math.MaxInt64))
+	}
 	return k.d.Config.QuotaBackendBytes
 }
 
@@ -38,7 +42,7 @@ func quotaPart(k *Keyspace) part {
 		want: func(o *mvcc.Options) { o.Quota, o.OverQuota = k.quota(), over.signal },
 		open: func(context.Context) error {
 			if k.quota() > 0 {
-				k.d.Go("quota", func(ctx context.Context) error { k.watchQuota(ctx, over); return nil })
+				k.Go("quota", func(ctx context.Context) error { k.watchQuota(ctx, over); return nil })
 			}
 			return nil
 		},

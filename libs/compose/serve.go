@@ -13,21 +13,17 @@ import (
 const leaveGrace = 3 * time.Second
 
 // serve serves what has been registered, until Drain or Close. The process is not ready before SetReady.
-func (d *Deployment) serve(k *Keyspace) {
+func (d *Deployment) serve(all *keyspaces) {
 	options := server.Options{
-		GRPC: d.GRPC, HTTP: k.shown(), OwnReadiness: true, Log: d.Log,
+		GRPC: d.GRPC, HTTP: all.first.shown(), OwnReadiness: true, Log: d.Log,
 		Drain: func(context.Context) {
 			for _, pool := range d.pools {
 				pool.Drain()
 			}
-			for _, p := range k.parts {
-				if p.drain != nil {
-					p.drain()
-				}
-			}
+			all.drain()
 		},
 	}
-	d.run.begin(k.leave, func(ctx context.Context) error {
+	d.run.begin(all.first.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
 		if err != nil {
 			d.Fail(err)

@@ -49,15 +49,18 @@ type part struct {
 	leave func(context.Context)
 	// drain ends the part's own streams, so that clients resume elsewhere.
 	drain func()
+	// busy tells whether the part does something without clients: an idle keyspace stays open while it does.
+	busy func() bool
 	// watch are the numbers of a watch hub, collectors other metrics.
 	watch      func() watch.Stats
 	collectors func() []prometheus.Collector
 }
 
-// Server is a service that serves: a share of a deployment, and its keyspace. Close must be called.
+// Server is a service that serves: a share of a deployment, its first keyspace and the others. Close must be called.
 type Server struct {
 	*Deployment
 	*Keyspace
+	keyspaces *keyspaces
 }
 
 // Start opens a service of kind k and serves. It returns when the service is ready.
@@ -78,30 +81,34 @@ func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []
 		return nil, config.UsageError(err.Error())
 	}
 	d := newDeployment(k, c, p)
-	ks := newKeyspace(d, parts)
-	err := d.open(ctx, p, ks.damage.Report)
+	all := newKeyspaces(d, parts)
+	err := d.open(ctx, p, all.first.damage.Report)
+	d.OnClose(all.first.endOnce)
 	if err == nil {
-		err = ks.open(ctx)
+		err = all.first.open(ctx)
+	}
+	if err == nil && !k.IsPod() {
+		all.openTable()
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
-	return &Server{d, ks}, nil
+	return &Server{d, all.first, all}, nil
 }
 
-// begin serves the keyspace. The caller closes s if it fails.
+// begin serves the keyspaces. The caller closes s if it fails.
 func (s *Server) begin(ctx context.Context) error {
-	if err := s.register(s.GRPC); err != nil {
+	first := s.keyspaces.first
+	if err := first.register(); err != nil {
 		return err
 	}
-	s.serve(s.Keyspace)
-	for _, p := range s.parts {
-		if p.begin == nil {
-			continue
-		}
-		if err := p.begin(ctx); err != nil {
-			return err
-		}
+	s.keyspaces.dispatch(s.GRPC)
+	s.serve(s.keyspaces)
+	if err := first.beginParts(ctx); err != nil {
+		return err
+	}
+	if s.keyspaces.table != nil {
+		s.Deployment.Go("keyspaces", s.keyspaces.follow)
 	}
 	s.SetReady(true, "")
 	return nil
@@ -110,3 +117,10 @@ func (s *Server) begin(ctx context.Context) error {
 // writesGrace is how long the end of a process with its own store waits for writes that the disk does not take: with the
 // engine's own bounds less than three seconds.
 const writesGrace = 500 * time.Millisecond
+
+// OpenKeyspaces is the number of keyspaces beside the first that are open, or being opened or closed.
+func (s *Server) OpenKeyspaces() int {
+	s.keyspaces.mu.Lock()
+	defer s.keyspaces.mu.Unlock()
+	return len(s.keyspaces.open)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"path/filepath"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,12 +20,12 @@ import (
 // hubPart serves watches where all writes are this process's: the store feeds the hub.
 func hubPart(k *Keyspace) part {
 	latency := newWatchLatency()
-	hub := watch.New(k.d.hubOptions(latency))
+	hub := watch.New(k.hubOptions(latency))
 	return part{
 		want: func(o *mvcc.Options) { o.Feed, o.Followed = hub.Apply, hub.Position },
 		open: func(context.Context) error {
 			hub.Start(k.Store, k.opened)
-			k.d.OnClose(func() error { hub.Close(); return nil }) // before the store, which it reads from
+			k.OnClose(func() error { hub.Close(); return nil }) // before the store, which it reads from
 			return nil
 		},
 		register:   k.watchOf(hub),
@@ -42,9 +43,9 @@ func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 }
 
 // hubOptions are the options of a hub. sent is told of latencies.
-func (d *Deployment) hubOptions(sent watchLatency) watch.Options {
-	c := d.Config
-	return watch.Options{
+func (k *Keyspace) hubOptions(sent watchLatency) watch.Options {
+	c := k.d.Config
+	o := watch.Options{
 		RingBytes:         int(c.WatchHistoryBytes),
 		ProgressInterval:  c.WatchProgressNotifyInterval,
 		MaxStreams:        c.MaxWatchStreams,
@@ -52,8 +53,15 @@ func (d *Deployment) hubOptions(sent watchLatency) watch.Options {
 		MaxStreamsPerConn: c.MaxWatchStreamsPerConn,
 		MaxWatchesPerConn: c.MaxWatchesPerConn,
 		OnSent:            sent.Observe,
-		Log:               d.Log,
+		Log:               k.d.Log,
 	}
+	if n := int(min(k.limits.GetWatches(), math.MaxInt32)); n > 0 {
+		o.MaxWatches = n
+	}
+	if k.Place.ID != 0 && !k.d.Kind.IsPod() && (o.RingBytes == 0 || o.RingBytes > keyspaceHistory) {
+		o.RingBytes = keyspaceHistory
+	}
+	return o
 }
 
 // historyDir is the cache's directory within the data directory.
@@ -107,7 +115,7 @@ func (n *followingHub) part() part {
 		},
 		register: func(r grpc.ServiceRegistrar) { k.watchOf(&n.gate)(r) },
 		begin: func(ctx context.Context) error {
-			k.d.Go("feed", n.follow)
+			k.Go("feed", n.follow)
 			return k.d.await(ctx, n.follower.Ready(), "the recent part of the log")
 		},
 		drain: n.gate.drain,
@@ -122,7 +130,7 @@ func (n *followingHub) part() part {
 func (n *followingHub) open() {
 	k := n.k
 	k.tailing.init(k.Subject)
-	k.d.OnClose(n.closeHub)
+	k.OnClose(n.closeHub)
 	n.follower = feed.NewFollower(k.Store, k.d.Bus, feed.FollowerOptions{
 		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: k.d.Log,
 	})
@@ -145,7 +153,7 @@ func (n *followingHub) reset(position int64) {
 		n.cache = cache
 		log = cache.Over(k.Store)
 	}
-	hub := watch.New(k.d.hubOptions(n.latency))
+	hub := watch.New(k.hubOptions(n.latency))
 	hub.Start(log, position)
 	n.hub = hub
 	n.gate.replace(hub)

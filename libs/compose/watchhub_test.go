@@ -249,7 +249,7 @@ func TestReset(t *testing.T) {
 		if err != nil {
 			return nil, nil, err
 		}
-		hub.ctx = s.background
+		hub.ctx = s.Deployment.background
 		return s, hub, s.begin(ctx)
 	})
 	n := f.hub

@@ -1,0 +1,115 @@
+package compose
+
+import (
+	"context"
+	"sync"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// serviceSet is the services of one keyspace. It is the grpc.ServiceRegistrar on which they register.
+type serviceSet struct {
+	*server.GRPC // counts what is sent past its codec
+	ending       context.Context
+	descs        []*grpc.ServiceDesc
+	services     map[string]service                 // by name
+	lazy         map[string]func() (service, error) // those that their first call makes
+}
+
+// service is one service. Its description may be its own: handlers may be bound to the implementation.
+type service struct {
+	desc *grpc.ServiceDesc
+	impl any
+}
+
+func newServiceSet(g *server.GRPC, ending context.Context) *serviceSet {
+	return &serviceSet{GRPC: g, ending: ending, services: make(map[string]service), lazy: make(map[string]func() (service, error))}
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (s *serviceSet) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	s.descs = append(s.descs, desc)
+	s.services[desc.ServiceName] = service{desc, impl}
+}
+
+// later has a service made by its first call. make_ registers it.
+func (s *serviceSet) later(desc *grpc.ServiceDesc, make_ func(grpc.ServiceRegistrar) error) {
+	s.descs = append(s.descs, desc)
+	s.lazy[desc.ServiceName] = sync.OnceValues(func() (service, error) {
+		own := newServiceSet(s.GRPC, s.ending)
+		err := make_(own)
+		return own.services[desc.ServiceName], err
+	})
+}
+
+// get is the service of a name. Errors: of making one that is made later.
+func (s *serviceSet) get(name string) (service, error) {
+	if found, ok := s.services[name]; ok {
+		return found, nil
+	}
+	return s.lazy[name]()
+}
+
+// Draining is the context that ends when streams of these services are to end.
+func (s *serviceSet) Draining() context.Context { return s.ending }
+
+// dispatch registers on g the services of all keyspaces, which are those of the first. Each call goes to the service of the
+// keyspace that it is for.
+func (s *keyspaces) dispatch(g *server.GRPC) {
+	for _, desc := range s.first.services.descs {
+		s.dispatchService(g, desc)
+	}
+}
+
+func (s *keyspaces) dispatchService(g *server.GRPC, desc *grpc.ServiceDesc) {
+	d := *desc
+	d.HandlerType = (*any)(nil) // the implementation is looked up for each call
+	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		d.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: s.unary(desc, i)}
+	}
+	d.Streams = make([]grpc.StreamDesc, len(desc.Streams))
+	for i, m := range desc.Streams {
+		d.Streams[i] = m
+		d.Streams[i].Handler = s.stream(desc, i)
+	}
+	g.RegisterService(&d, s)
+}
+
+// unaryHandler is the type of grpc.MethodDesc.Handler.
+type unaryHandler = func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error)
+
+func (s *keyspaces) unary(desc *grpc.ServiceDesc, i int) unaryHandler {
+	name, kind := desc.ServiceName, kindOf(desc.ServiceName, desc.Methods[i].MethodName)
+	return func(_ any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
+		v, err := s.enter(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		defer v.leave()
+		found, err := v.k.services.get(name)
+		if err != nil {
+			return nil, err
+		}
+		answer, err := found.desc.Methods[i].Handler(found.impl, ctx, dec, in)
+		return answer, v.ended(err)
+	}
+}
+
+func (s *keyspaces) stream(desc *grpc.ServiceDesc, i int) grpc.StreamHandler {
+	name := desc.ServiceName
+	return func(_ any, stream grpc.ServerStream) error {
+		v, err := s.enter(stream.Context(), callStream)
+		if err != nil {
+			return err
+		}
+		defer v.leave()
+		found, err := v.k.services.get(name)
+		if err != nil {
+			return err
+		}
+		return v.ended(found.desc.Streams[i].Handler(found.impl, stream))
+	}
+}

@@ -1,0 +1,435 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Limits of the keyspaces that a process has open.
+const (
+	// openMax is how many it has open at a time; a call for one more is refused until others are idle.
+	openMax = 10_000
+	// openingMax is how many it opens at a time.
+	openingMax = 16
+	// openTimeout bounds the opening of one.
+	openTimeout = 30 * time.Second
+	// endGrace is how long calls under way may take when their keyspace ends.
+	endGrace = 3 * time.Second
+	// reviewMin is the least time between two looks at what is idle.
+	reviewMin = 100 * time.Millisecond
+	// keyspaceHistory bounds the memory for recent events of a keyspace beside the first.
+	keyspaceHistory = 8 << 20
+)
+
+// OwnRoot is where the table of keyspaces is in a store of the process's own: behind the rows of the first keyspace, which
+// have no prefix.
+var OwnRoot = []byte("\x80headwater/")
+
+// FirstKeyspace is the name of the keyspace that a store of the process's own has from the beginning.
+const FirstKeyspace = "default"
+
+// keyspaces are those that a process serves: the first, which is open as long as the process is, and those of the table,
+// which their first call opens and idling closes.
+type keyspaces struct {
+	d       *Deployment
+	make    []func(*Keyspace) part
+	first   *Keyspace
+	chooser chooser
+	table   *keyspace.Cache
+	opening chan struct{} // has an element for each opening under way
+	now     func() time.Time
+
+	mu     sync.Mutex
+	open   map[uint64]*occupied // by id
+	closed bool
+}
+
+// occupied is a keyspace that is open, or being opened or closed.
+type occupied struct {
+	s      *keyspaces
+	info   keyspace.Info
+	limits *callLimits
+	ready  chan struct{} // closed when it is open, or has failed to be
+	k      *Keyspace     // set before ready is closed
+	err    error         // as k
+	gone   chan struct{} // closed when it is closed again: it can be opened anew
+
+	// Under s.mu.
+	calls, streams int
+	unused         time.Time     // since when it has had no calls
+	ending         error         // what calls get from now on
+	empty          chan struct{} // closed when it is ending and has no calls
+}
+
+func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
+	s := &keyspaces{
+		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
+		open: make(map[uint64]*occupied), opening: make(chan struct{}, openingMax), now: time.Now,
+	}
+	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)
+	return s
+}
+
+// openTable opens the table, which says what keyspaces there are beside the first.
+func (s *keyspaces) openTable() {
+	s.table = keyspace.NewCache(s.d.Engine, s.root(), keyspace.CacheOptions{Report: func(err error) {
+		s.d.Log.Warn("the table of keyspaces cannot be read", "error", err)
+	}})
+	s.d.OnClose(s.closeAll)
+}
+
+// visit is a call under way in a keyspace.
+type visit struct {
+	k      *Keyspace
+	o      *occupied // nil: the first keyspace
+	stream bool
+}
+
+// enter finds the keyspace of a call, and opens it if need be. The caller calls leave after the call. Errors: NotFound,
+// InvalidArgument, ResourceExhausted, Unavailable, the context's.
+func (s *keyspaces) enter(ctx context.Context, kind callKind) (visit, error) {
+	name, err := s.chooser.name(ctx)
+	if err != nil {
+		return visit{}, err
+	}
+	if name == "" || name == s.firstName() {
+		return visit{k: s.first}, nil
+	}
+	if s.table == nil {
+		return visit{}, errNoKeyspace
+	}
+	for {
+		info, err := s.table.ByName(ctx, name)
+		switch {
+		case errors.Is(err, keyspace.ErrNotFound), errors.Is(err, keyspace.ErrName):
+			return visit{}, errNoKeyspace
+		case err != nil:
+			return visit{}, etcdapi.Err(err)
+		case info.Row.GetUnprefixed():
+			return visit{k: s.first}, nil
+		}
+		v, again, err := s.visit(ctx, info, kind)
+		if err != nil || !again {
+			return v, err
+		}
+	}
+}
+
+// firstName is the name of the first keyspace.
+func (s *keyspaces) firstName() string {
+	if s.d.Kind.IsPod() {
+		return s.d.Config.Keyspace
+	}
+	return FirstKeyspace
+}
+
+// visit enters a keyspace of the table. again says that it has just been closed, and may be another by now.
+func (s *keyspaces) visit(ctx context.Context, info keyspace.Info, kind callKind) (v visit, again bool, err error) {
+	o, gone, err := s.join(info, kind)
+	if err != nil {
+		return visit{}, false, err
+	}
+	if gone != nil {
+		return visit{}, true, await(ctx, gone)
+	}
+	v = visit{o: o, stream: kind == callStream}
+	if err = await(ctx, o.ready); err == nil && o.err != nil {
+		err = etcdapi.Err(o.err)
+	}
+	if err != nil {
+		v.leave()
+		return visit{}, false, err
+	}
+	v.k = o.k
+	return v, false, nil
+}
+
+// await waits for c, or answers that the call has ended.
+func await(ctx context.Context, c <-chan struct{}) error {
+	select {
+	case <-c:
+		return nil
+	case <-ctx.Done():
+		return status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// join counts a call to a keyspace, and has it opened if it is not open. If it is being closed nothing is counted: gone is
+// closed when it can be opened again.
+func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <-chan struct{}, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o = s.open[info.ID]
+	switch {
+	case s.closed:
+		return nil, nil, errClosing
+	case o == nil && len(s.open) >= openMax:
+		return nil, nil, rpctypes.ErrGRPCRequestTooManyRequests
+	case o == nil:
+		o = s.begin(info)
+	case o.ending != nil:
+		return nil, o.gone, nil
+	}
+	if err := o.limits.admit(kind, o.streams); err != nil {
+		return nil, nil, err
+	}
+	o.calls++
+	if kind == callStream {
+		o.streams++
+	}
+	return o, nil, nil
+}
+
+// begin begins to open a keyspace. The caller holds mu.
+func (s *keyspaces) begin(info keyspace.Info) *occupied {
+	o := &occupied{
+		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(),
+		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}),
+	}
+	s.open[info.ID] = o
+	go func() {
+		s.opening <- struct{}{}
+		defer func() { <-s.opening }()
+		ctx, cancel := context.WithTimeout(s.d.background, openTimeout)
+		defer cancel()
+		k, err := s.openKeyspace(ctx, info)
+		if err != nil {
+			s.d.Log.Error("keyspace could not be opened", "keyspace", info.Name, "id", info.ID, "error", err)
+			o.err = fmt.Errorf("keyspace %s: %w", info.Name, err)
+			s.mu.Lock()
+			delete(s.open, info.ID)
+			s.mu.Unlock()
+		}
+		o.k = k
+		close(o.ready)
+	}()
+	return o
+}
+
+// openKeyspace opens a keyspace of the table with all of its parts.
+func (s *keyspaces) openKeyspace(ctx context.Context, info keyspace.Info) (*Keyspace, error) {
+	k := newKeyspace(s.d, s.make, info.Keyspace, info.Row.GetLimits())
+	k.fail = func(err error) {
+		s.d.Log.Error("keyspace can no longer be served", "keyspace", info.Name, "error", err)
+		s.d.Fail(fmt.Errorf("keyspace %s: %w", info.Name, err))
+	}
+	err := k.open(ctx)
+	if err == nil {
+		err = k.start(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, k.endOnce())
+	}
+	return k, nil
+}
+
+// leave ends the visit.
+func (v visit) leave() {
+	o := v.o
+	if o == nil {
+		return
+	}
+	o.s.mu.Lock()
+	defer o.s.mu.Unlock()
+	o.calls--
+	if v.stream {
+		o.streams--
+	}
+	if o.calls > 0 {
+		return
+	}
+	o.unused = o.s.now()
+	if o.ending != nil {
+		close(o.empty)
+	}
+}
+
+// ended is the error of a call that has ended with err: where its keyspace ends, that says why.
+func (v visit) ended(err error) error {
+	if err == nil || v.o == nil {
+		return err
+	}
+	v.o.s.mu.Lock()
+	defer v.o.s.mu.Unlock()
+	if v.o.ending != nil {
+		return v.o.ending
+	}
+	return err
+}
+
+// end closes a keyspace: its streams end, calls under way may finish for endGrace, and get why. It returns at once.
+func (s *keyspaces) end(o *occupied, why error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.endLocked(o, why)
+}
+
+func (s *keyspaces) endLocked(o *occupied, why error) {
+	if o.ending != nil || s.open[o.info.ID] != o {
+		return
+	}
+	o.ending = why
+	if o.calls == 0 {
+		close(o.empty)
+	}
+	go s.close(o)
+}
+
+// close closes a keyspace that is ending.
+func (s *keyspaces) close(o *occupied) {
+	<-o.ready
+	if o.k != nil {
+		o.k.drain()
+		grace := time.NewTimer(endGrace)
+		select {
+		case <-o.empty:
+		case <-grace.C:
+		}
+		grace.Stop()
+		if err := o.k.endOnce(); err != nil {
+			s.d.Log.Warn("keyspace closed", "keyspace", o.info.Name, "error", err)
+		}
+	}
+	s.mu.Lock()
+	delete(s.open, o.info.ID)
+	s.mu.Unlock()
+	close(o.gone)
+}
+
+// closeAll ends all keyspaces but the first, and those that are still being opened, and waits until they are closed.
+func (s *keyspaces) closeAll() error {
+	s.mu.Lock()
+	s.closed = true
+	var all []*occupied
+	for _, o := range s.open {
+		s.endLocked(o, errClosing)
+		all = append(all, o)
+	}
+	s.mu.Unlock()
+	for _, o := range all {
+		<-o.gone
+	}
+	return nil
+}
+
+// drain ends the streams of all keyspaces.
+func (s *keyspaces) drain() {
+	s.first.drain()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, o := range s.open {
+		select {
+		case <-o.ready:
+			if o.k != nil {
+				o.k.drain()
+			}
+		default: // its first call is answered by closeAll
+		}
+	}
+}
+
+// follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have other
+// settings by now, and opens those that hold leases, which are to expire.
+func (s *keyspaces) follow(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { _ = s.table.Run(ctx) })
+	wg.Go(func() {
+		_ = keyspace.Tend(ctx, s.d.Engine, s.root(), nil, func(err error) {
+			s.d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
+		})
+	})
+	if s.table.Ready(ctx) != nil {
+		return nil
+	}
+	if err := s.openLeased(ctx); err != nil && ctx.Err() == nil {
+		return err
+	}
+	ticker := time.NewTicker(max(s.d.Config.KeyspaceIdle/4, reviewMin))
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.table.Changed():
+		case <-ticker.C:
+		}
+		s.review()
+	}
+}
+
+// review ends the keyspaces that are not to be open any more.
+func (s *keyspaces) review() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for id, o := range s.open {
+		info, there := s.table.ByID(id)
+		switch {
+		case !there:
+			s.endLocked(o, errDeleted)
+		case !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
+			s.endLocked(o, errReopened)
+		case s.idle(o):
+			s.endLocked(o, errReopened)
+		}
+	}
+}
+
+// idle tells whether nobody would notice that o is closed. The caller holds mu.
+func (s *keyspaces) idle(o *occupied) bool {
+	select {
+	case <-o.ready:
+	default:
+		return false
+	}
+	if o.calls > 0 || s.d.Config.KeyspaceIdle <= 0 || s.now().Sub(o.unused) < s.d.Config.KeyspaceIdle {
+		return false
+	}
+	return o.k == nil || !o.k.busy()
+}
+
+// openLeased opens the keyspaces of the table that hold leases.
+func (s *keyspaces) openLeased(ctx context.Context) error {
+	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
+	if err != nil {
+		return err
+	}
+	for _, info := range all {
+		if info.Row.GetUnprefixed() || !info.Served() {
+			continue
+		}
+		has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
+		if err != nil {
+			return err
+		}
+		if !has {
+			continue
+		}
+		v, _, err := s.visit(ctx, info, callOther)
+		if err != nil {
+			s.d.Log.Error("leases of a keyspace do not expire", "keyspace", info.Name, "error", err)
+			continue
+		}
+		v.leave()
+	}
+	return nil
+}
+
+// root is where the table is.
+func (s *keyspaces) root() []byte {
+	if s.d.Kind.IsPod() {
+		return []byte(s.d.Config.FDBRoot)
+	}
+	return OwnRoot
+}

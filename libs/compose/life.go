@@ -1,0 +1,70 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+)
+
+// life is background work, and what is closed when it has ended.
+type life struct {
+	background context.Context // of Go's functions
+	stop       context.CancelFunc
+	wg         sync.WaitGroup
+	patience   time.Duration // what end waits for background work; 0: as long as it takes
+	fail       func(error)   // gets why background work has ended by itself
+	onClose    []func() error
+	endOnce    func() error
+}
+
+// begin makes a life that has begun. fail may be called from any goroutine.
+func (l *life) begin(patience time.Duration, fail func(error)) {
+	l.background, l.stop = context.WithCancel(context.Background())
+	l.patience, l.fail = patience, fail
+	l.endOnce = sync.OnceValue(l.end)
+}
+
+// Go runs f in the background until the life ends; an error of f's before that is told to fail.
+func (l *life) Go(what string, f func(context.Context) error) {
+	l.wg.Go(func() {
+		if err := f(l.background); err != nil && l.background.Err() == nil {
+			l.fail(fmt.Errorf("%s: %w", what, err))
+		}
+	})
+}
+
+// OnClose adds a function to be called when the life ends, before those added earlier. It belongs to the goroutine that
+// opens things.
+func (l *life) OnClose(f func() error) { l.onClose = append(l.onClose, f) }
+
+// end ends background work and calls OnClose's functions.
+func (l *life) end() error {
+	l.stop()
+	errs := []error{l.wait()}
+	for _, f := range slices.Backward(l.onClose) {
+		errs = append(errs, f())
+	}
+	return errors.Join(errs...)
+}
+
+// wait waits for Go's functions, or for the patience there is: one may wait for a disk that is full.
+func (l *life) wait() error {
+	if l.patience == 0 {
+		l.wg.Wait()
+		return nil
+	}
+	ended := make(chan struct{})
+	go func() {
+		l.wg.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-time.After(l.patience):
+		return errors.New("background work has not ended: the disk does not answer")
+	}
+}

@@ -1,0 +1,79 @@
+package compose
+
+import (
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"golang.org/x/time/rate"
+
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// callKind is what a call counts as against the limits of a keyspace.
+type callKind int
+
+const (
+	callOther callKind = iota // counts against nothing
+	callRead
+	callWrite // a Txn too, whatever it turns out to do
+	callStream
+)
+
+// kindOf is the kind of a unary call.
+func kindOf(service, method string) callKind {
+	switch service {
+	case pb.KV_ServiceDesc.ServiceName:
+		if method == "Range" {
+			return callRead
+		}
+		return callWrite
+	case pb.Lease_ServiceDesc.ServiceName:
+		if method == "LeaseGrant" || method == "LeaseRevoke" {
+			return callWrite
+		}
+		return callRead
+	}
+	return callOther
+}
+
+// callLimits bound the calls to one keyspace. nil bounds none.
+type callLimits struct {
+	reads, writes *rate.Limiter
+	streams       int // at a time; 0: no bound
+}
+
+// newCallLimits returns the bounds of l on calls; nil if there are none. A second's worth may come at once.
+func newCallLimits(l *keyspacev1.Limits) *callLimits {
+	if l.GetReadsPerSecond() == 0 && l.GetWritesPerSecond() == 0 && l.GetStreams() == 0 {
+		return nil
+	}
+	return &callLimits{reads: limiter(l.GetReadsPerSecond()), writes: limiter(l.GetWritesPerSecond()), streams: int(l.GetStreams())}
+}
+
+func limiter(perSecond uint64) *rate.Limiter {
+	if perSecond == 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(perSecond), int(min(perSecond, 1<<30)))
+}
+
+// admit lets a call in beside the streams that are there, or answers etcd's "too many requests".
+func (l *callLimits) admit(kind callKind, streams int) error {
+	if l == nil {
+		return nil
+	}
+	var r *rate.Limiter
+	switch kind {
+	case callRead:
+		r = l.reads
+	case callWrite:
+		r = l.writes
+	case callStream:
+		if l.streams > 0 && streams >= l.streams {
+			return rpctypes.ErrGRPCRequestTooManyRequests
+		}
+	}
+	if r != nil && !r.Allow() {
+		return rpctypes.ErrGRPCRequestTooManyRequests
+	}
+	return nil
+}
