@@ -45,10 +45,12 @@ type Config struct {
 	ExtensiveMetrics  bool // --metrics=extensive
 	HostWhitelist     []string
 	CORS              []string
-	CacheBytes        int64 // --cache-bytes; 0: the engine's default
-	MemTableBytes     int64 // --memtable-bytes; 0: the engine's default
-	DiskReserveBytes  int64 // --disk-reserve-bytes; 0: the engine's default, negative: no check
-	WatchHistoryBytes int64 // --watch-history-bytes; 0: the hub's default
+	CacheBytes        int64         // --cache-bytes; 0: the engine's default
+	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
+	DiskReserveBytes  int64         // --disk-reserve-bytes; 0: the engine's default, negative: no check
+	KeyspaceDomain    string        // --keyspace-domain; "": hosts say nothing
+	KeyspaceIdle      time.Duration // --keyspace-idle; 0: keyspaces are never closed
+	WatchHistoryBytes int64         // --watch-history-bytes; 0: the hub's default
 	// ActivateFeatures are features of the keyspace's rows that are set at the start, for good.
 	ActivateFeatures mvcc.Features
 	MaxAnswerBytes   int64 // --max-answer-bytes
@@ -96,6 +98,9 @@ func Default(k Kind) Config {
 		LogOutputs:                  []string{server.LogDefault},
 		HostWhitelist:               []string{"*"},
 		CORS:                        []string{"*"},
+	}
+	if !k.IsPod() {
+		c.KeyspaceIdle = 10 * time.Minute
 	}
 	if k.IsPod() {
 		c.MaxConcurrentStreams = streamsOfPods
