@@ -3,8 +3,8 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"errors"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strconv"
 
