@@ -15,9 +15,12 @@ import (
 // goroutine waits for Store.failed as well.
 func park() { select {} }
 
-// lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then.
+// lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then. While the
+// store is closed in order, that returns the error. One that has failed is not: a goroutine that was left behind in the
+// middle of a rotation may get here when it is closed already.
 func (s *Store) lose(err error) {
-	if s.opened.Load() && !s.closingDB.Load() && !s.space.opening.Load() {
+	closing := s.closingDB.Load() && s.failure.Load() == nil
+	if s.opened.Load() && !closing && !s.space.opening.Load() {
 		_ = s.fail(err)
 		park()
 	}
