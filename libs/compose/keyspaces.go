@@ -47,8 +47,10 @@ type keyspaces struct {
 	first   *Keyspace
 	chooser chooser
 	table   *keyspace.Cache
-	opening chan struct{} // has an element for each opening under way
-	now     func() time.Time
+	// adminURLs are where the admin API is served.
+	adminURLs []string
+	opening   chan struct{} // has an element for each opening under way
+	now       func() time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id

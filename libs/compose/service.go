@@ -110,6 +110,9 @@ func (s *Server) begin(ctx context.Context) error {
 	if s.keyspaces.table != nil {
 		s.Deployment.Go("keyspaces", s.keyspaces.follow)
 	}
+	if err := s.keyspaces.serveAdmin(ctx); err != nil {
+		return err
+	}
 	s.SetReady(true, "")
 	return nil
 }

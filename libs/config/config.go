@@ -3,6 +3,8 @@ package config
 import (
 	"fmt"
 	"net/url"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +23,8 @@ type Config struct {
 	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty
 	AdvertiseClientURLs  []string // none: the ones listened on
 	ListenMetricsURLs    []string
+	// ListenAdminURLs are where the admin API is; none: see AdminURLs.
+	ListenAdminURLs []string
 
 	MaxRequestBytes      int
 	MaxTxnOps            int
@@ -142,6 +146,30 @@ func (c Config) Sockets() server.Sockets {
 	}
 }
 
+// AdminNone as the only one of ListenAdminURLs says that there is no admin API.
+const AdminNone = "none"
+
+// AdminSocket is the default socket of the admin API, in the data directory.
+const AdminSocket = "admin.sock"
+
+// AdminURLs are where a process of kind k serves the admin API. byDefault says that nobody has asked for them: it is in
+// the data directory of a server that has one, and nowhere on pods.
+func (c Config) AdminURLs(k Kind) (urls []string, byDefault bool, err error) {
+	switch {
+	case slices.Equal(c.ListenAdminURLs, []string{AdminNone}):
+		return nil, false, nil
+	case len(c.ListenAdminURLs) > 0:
+		return c.ListenAdminURLs, false, nil
+	case k.IsPod():
+		return nil, true, nil
+	}
+	dir, err := filepath.Abs(c.Dir())
+	if err != nil {
+		return nil, true, err
+	}
+	return []string{(&url.URL{Scheme: "unix", Path: filepath.Join(dir, AdminSocket)}).String()}, true, nil
+}
+
 // LogOptions are the logs that c asks for.
 func (c Config) LogOptions() server.LogOptions {
 	return server.LogOptions{Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs}
@@ -158,7 +186,11 @@ func (c Config) validateSockets() error {
 		"listen-client-urls":      c.ListenClientURLs,
 		"listen-client-http-urls": c.ListenClientHTTPURLs,
 		"listen-metrics-urls":     c.ListenMetricsURLs,
+		"listen-admin-urls":       c.ListenAdminURLs,
 	} {
+		if flag == "listen-admin-urls" && slices.Equal(urls, []string{AdminNone}) {
+			continue
+		}
 		for _, u := range urls {
 			if err := server.CheckListenURL(u); err != nil {
 				return fmt.Errorf("--%s: %w", flag, err)

@@ -32,7 +32,7 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
-	featuresAll   = 15
+	featuresAll   = 15 | 32
 )
 
 // format is what the keyspace's row says.

@@ -3,6 +3,8 @@
 //
 // It knows docs/formats.md and nothing of the packages that write rows, so that it finds their mistakes too.
 //
+// Rows shows the rows themselves, each with what it means.
+//
 // # What is checked
 //
 //   - The versions of a key are a chain: what a hist row says was replaced at a revision is followed by a version of
@@ -26,8 +28,8 @@
 //
 // # Concurrency
 //
-// Check may be called from any goroutine; several may run. It writes nothing, and calls Options.Progress from the
-// caller's goroutine.
+// Check and Rows may be called from any goroutine; several may run. They write nothing, and call what
+// they are given from the caller's goroutine.
 //
 // # Memory
 //

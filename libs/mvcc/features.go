@@ -26,11 +26,16 @@ const (
 	// FeatureLeaseSteps: the row of a lease may say that it is ending, see LeaseRevokeStep.
 	FeatureLeaseSteps
 
-	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps
+	// FeatureKeyspaces: the store has keyspaces beside this one, which has no prefix. A release that knows of one
+	// keyspace only would neither serve the others nor have their leases expire. It changes no row of this one.
+	FeatureKeyspaces Features = 1 << 5
+
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces
 )
 
-// FeaturesAll are the features that this release writes in a keyspace that it creates.
-const FeaturesAll = featuresKnown
+// FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
+// without need: FeatureKeyspaces comes with the first keyspace that is created.
+const FeaturesAll = featuresKnown &^ FeatureKeyspaces
 
 type featureName struct {
 	bit  Features
@@ -38,9 +43,7 @@ type featureName struct {
 }
 
 // featureNames are what flags and messages call them.
-var featureNames = []featureName{
-	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}, {FeatureLeaseSteps, "lease-steps"},
-}
+var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureKeyspaces, "keyspaces"}}
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
 func ParseFeatures(list string) (f Features, err error) {
@@ -55,7 +58,9 @@ func ParseFeatures(list string) (f Features, err error) {
 		if i < 0 {
 			return 0, fmt.Errorf("unknown feature %q, there are %v", name, FeaturesAll)
 		}
-		f |= featureNames[i].bit
+		if f |= featureNames[i].bit; f.Has(FeatureKeyspaces) {
+			return 0, errors.New("the feature keyspaces is set when the first keyspace is created")
+		}
 	}
 	return f, nil
 }

@@ -146,6 +146,24 @@ func listen(ctx context.Context, u string, r role) (*listener, error) {
 	return &listener{Listener: l, role: r, url: bound}, nil
 }
 
+// privateMode is the mode of a unix socket of which only the server's own user may make use.
+const privateMode = 0o600
+
+// ListenPrivate opens a socket that is not for clients, and returns its URL as it was bound. A unix socket is for the
+// process's own user alone; one that a killed server has left is replaced, and Close removes it.
+func ListenPrivate(ctx context.Context, u string) (l net.Listener, bound string, err error) {
+	made, err := listen(ctx, u, roleBoth)
+	if err != nil {
+		return nil, "", err
+	}
+	if addr, ok := made.Addr().(*net.UnixAddr); ok {
+		if err := os.Chmod(addr.Name, privateMode); err != nil {
+			return nil, "", errors.Join(err, made.Close())
+		}
+	}
+	return made.Listener, made.url, nil
+}
+
 // removeStaleSocket deletes a socket file that nobody listens on, which a killed server leaves behind.
 func removeStaleSocket(path string) error {
 	fi, err := os.Lstat(path)

@@ -1,0 +1,116 @@
+package admin
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/fsck"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// Limits.
+const (
+	// pageMax bounds the keyspaces of one answer.
+	pageMax = 1000
+	// logEntries and logBytes bound what one read of a log takes.
+	logEntries = 256
+	logBytes   = 4 << 20
+	// valueMax bounds the bytes of a row's value that are shown.
+	valueMax = 64 << 10
+	// lastMax bounds the entries before the head that a log is shown from.
+	lastMax = 10_000
+)
+
+// Activity is what a process does for a keyspace: whether it has it open, and calls under way, streams among them.
+type Activity struct {
+	Open           bool
+	Calls, Streams int
+}
+
+// Host is the process that serves the keyspaces. Its methods may be called from any goroutine.
+type Host interface {
+	// First is the name of the keyspace that has no row in the table; "": all have one.
+	First() string
+	// Prepare is called before a keyspace is put into the table.
+	Prepare(ctx context.Context) error
+	// Activity is that of the keyspace of an id; 0: the first.
+	Activity(id uint64) Activity
+	// Visit opens a keyspace, which the process then keeps open until leave is called. Errors: of gRPC.
+	Visit(ctx context.Context, name string) (store *mvcc.Store, leave func(), err error)
+	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
+	Enforces(setting string) bool
+}
+
+// Options are what the services work on.
+type Options struct {
+	Engine engine.Store
+	Root   []byte // of the table of keyspaces
+	Host   Host
+}
+
+// Register registers the admin API on r.
+func Register(r grpc.ServiceRegistrar, o Options) {
+	adminv1.RegisterKeyspacesServer(r, &keyspaces{Options: o})
+	adminv1.RegisterInspectionServer(r, &inspection{Options: o})
+}
+
+// codesOf are the codes of errors that are not of gRPC.
+var codesOf = []struct {
+	err  error
+	code codes.Code
+}{
+	{keyspace.ErrNotFound, codes.NotFound},
+	{keyspace.ErrExists, codes.AlreadyExists},
+	{keyspace.ErrName, codes.InvalidArgument},
+	{keyspace.ErrSettings, codes.InvalidArgument},
+	{keyspace.ErrFormat, codes.FailedPrecondition},
+	{mvcc.ErrNewerFormat, codes.FailedPrecondition},
+	{mvcc.ErrCompacted, codes.OutOfRange},
+	{mvcc.ErrCorrupt, codes.DataLoss},
+	{mvcc.ErrUnavailable, codes.Unavailable},
+	{engine.ErrUnavailable, codes.Unavailable},
+	{fsck.ErrNoKeyspace, codes.NotFound},
+	{context.Canceled, codes.Canceled},
+	{context.DeadlineExceeded, codes.DeadlineExceeded},
+}
+
+// grpcErr is err as clients get it.
+func grpcErr(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, c := range codesOf {
+		if errors.Is(err, c.err) {
+			return status.Error(c.code, err.Error())
+		}
+	}
+	if _, ok := status.FromError(err); ok {
+		return err
+	}
+	return status.Error(codes.Unknown, err.Error())
+}
+
+// refuseFirst refuses to do something to the first keyspace.
+func (o *Options) refuseFirst(name, what string) error {
+	if name == "" || name != o.Host.First() {
+		return nil
+	}
+	return status.Errorf(codes.FailedPrecondition,
+		"the keyspace %s is there from the beginning and has no row in the table: it cannot be %s", name, what)
+}
+
+// place finds where the rows of a keyspace are. "" is the first.
+func (o *Options) place(ctx context.Context, name string) (prefix []byte, err error) {
+	if first := o.Host.First(); first != "" && (name == "" || name == first) {
+		return nil, nil
+	}
+	info, err := keyspace.Show(ctx, o.Engine, o.Root, name)
+	return info.Prefix, err
+}

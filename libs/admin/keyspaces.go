@@ -1,0 +1,146 @@
+package admin
+
+import (
+	"context"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// keyspaces is the service Keyspaces.
+type keyspaces struct {
+	adminv1.UnimplementedKeyspacesServer
+	Options
+}
+
+// Create implements adminv1.KeyspacesServer.
+func (k *keyspaces) Create(ctx context.Context, r *adminv1.CreateRequest) (*adminv1.Keyspace, error) {
+	if err := k.refuseFirst(r.GetName(), "created"); err != nil {
+		return nil, err
+	}
+	if err := k.checkEnforced(r.GetSettings()); err != nil {
+		return nil, err
+	}
+	if err := k.Host.Prepare(ctx); err != nil {
+		return nil, grpcErr(err)
+	}
+	s := r.GetSettings()
+	info, err := keyspace.Create(ctx, k.Engine, k.Root, r.GetName(), &keyspacev1.Keyspace{
+		Limits: s.GetLimits(), Weight: s.GetWeight(), Labels: s.GetLabels(),
+	})
+	return shown(info, err)
+}
+
+// List implements adminv1.KeyspacesServer. The first keyspace comes before all others.
+func (k *keyspaces) List(ctx context.Context, r *adminv1.ListRequest) (*adminv1.ListResponse, error) {
+	infos, next, err := k.page(ctx, r.GetAfter(), r.GetLimit())
+	if err != nil {
+		return nil, grpcErr(err)
+	}
+	a := &adminv1.ListResponse{Next: next}
+	if r.GetAfter() == "" && k.Host.First() != "" {
+		a.Keyspaces = append(a.Keyspaces, k.first())
+	}
+	for _, info := range infos {
+		a.Keyspaces = append(a.Keyspaces, ofRow(info))
+	}
+	return a, nil
+}
+
+// page reads a page of the table; next is the name after which the next one begins, "" if there is none.
+func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (infos []keyspace.Info, next string, err error) {
+	n := int(limit)
+	if n == 0 || n > pageMax {
+		n = pageMax
+	}
+	infos, err = keyspace.List(ctx, k.Engine, k.Root, after, n)
+	if err == nil && len(infos) == n {
+		next = infos[n-1].Name
+	}
+	return infos, next, err
+}
+
+// first is the keyspace that has no row in the table.
+func (k *keyspaces) first() *adminv1.Keyspace {
+	return &adminv1.Keyspace{
+		Name: k.Host.First(), State: keyspacev1.State_STATE_ACTIVE, Settings: &adminv1.Settings{}, Open: true, First: true,
+	}
+}
+
+// Show implements adminv1.KeyspacesServer.
+func (k *keyspaces) Show(ctx context.Context, r *adminv1.ShowRequest) (*adminv1.Keyspace, error) {
+	if first := k.Host.First(); first != "" && r.GetName() == first {
+		return k.first(), nil
+	}
+	return shown(keyspace.Show(ctx, k.Engine, k.Root, r.GetName()))
+}
+
+// Change implements adminv1.KeyspacesServer.
+func (k *keyspaces) Change(ctx context.Context, r *adminv1.ChangeRequest) (*adminv1.Keyspace, error) {
+	if err := k.refuseFirst(r.GetName(), "changed"); err != nil {
+		return nil, err
+	}
+	if len(r.GetMask().GetPaths()) == 0 {
+		return nil, status.Error(codes.InvalidArgument, "the mask names no setting")
+	}
+	// Only what the request sets is looked at: another release may have stored what this one does not enforce.
+	wanted := new(keyspacev1.Keyspace)
+	for _, path := range r.GetMask().GetPaths() {
+		if err := take(wanted, r.GetSettings(), path); err != nil {
+			return nil, err
+		}
+	}
+	if err := k.checkEnforced(settingsOf(wanted)); err != nil {
+		return nil, err
+	}
+	return shown(keyspace.Change(ctx, k.Engine, k.Root, r.GetName(), func(row *keyspacev1.Keyspace) error {
+		for _, path := range r.GetMask().GetPaths() {
+			if err := take(row, r.GetSettings(), path); err != nil {
+				return err
+			}
+		}
+		return nil
+	}))
+}
+
+// Delete implements adminv1.KeyspacesServer.
+func (k *keyspaces) Delete(ctx context.Context, r *adminv1.DeleteRequest) (*adminv1.DeleteResponse, error) {
+	if err := k.refuseFirst(r.GetName(), "deleted"); err != nil {
+		return nil, err
+	}
+	if err := keyspace.Delete(ctx, k.Engine, k.Root, r.GetName()); err != nil {
+		return nil, grpcErr(err)
+	}
+	return &adminv1.DeleteResponse{}, nil
+}
+
+// Rename implements adminv1.KeyspacesServer.
+func (k *keyspaces) Rename(ctx context.Context, r *adminv1.RenameRequest) (*adminv1.Keyspace, error) {
+	if err := k.refuseFirst(r.GetName(), "renamed"); err != nil {
+		return nil, err
+	}
+	if err := k.refuseFirst(r.GetTo(), "the new name of another"); err != nil {
+		return nil, err
+	}
+	return shown(keyspace.Rename(ctx, k.Engine, k.Root, r.GetName(), r.GetTo()))
+}
+
+// shown is an answer that shows a keyspace.
+func shown(info keyspace.Info, err error) (*adminv1.Keyspace, error) {
+	if err != nil {
+		return nil, grpcErr(err)
+	}
+	return ofRow(info), nil
+}
+
+func ofRow(info keyspace.Info) *adminv1.Keyspace {
+	row := info.Row
+	return &adminv1.Keyspace{
+		Name: info.Name, Id: info.ID, State: row.GetState(), Created: row.GetCreated(), Settings: settingsOf(row),
+		Open: row.GetAccess() == nil || row.GetAccess().GetOpen(),
+	}
+}

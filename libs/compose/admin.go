@@ -1,0 +1,131 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/admin"
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
+)
+
+// adminStreams bounds the calls of the admin API that one connection may have under way.
+const adminStreams = 100
+
+// enforced are the settings of a keyspace of the table that are obeyed, as admin.Host calls them.
+var enforced = map[string]bool{
+	"limits.bytes": true, "limits.watches": true, "limits.streams": true,
+	"limits.reads_per_second": true, "limits.writes_per_second": true,
+}
+
+// serveAdmin serves the admin API on sockets of its own, until the process closes.
+func (s *keyspaces) serveAdmin(ctx context.Context) error {
+	urls, byDefault, err := s.d.Config.AdminURLs(s.d.Kind)
+	if err != nil {
+		return fmt.Errorf("--listen-admin-urls: %w", err)
+	}
+	var sockets []net.Listener
+	for _, u := range urls {
+		l, bound, err := server.ListenPrivate(ctx, u)
+		switch {
+		case err == nil:
+			sockets = append(sockets, l)
+			s.adminURLs = append(s.adminURLs, bound)
+		case byDefault: // such as a path that is too long for a socket
+			s.d.Log.Warn("there is no admin API, for which --listen-admin-urls can give another place", "error", err)
+		default:
+			for _, l := range sockets {
+				err = errors.Join(err, l.Close())
+			}
+			return fmt.Errorf("--listen-admin-urls: %w", err)
+		}
+	}
+	if len(sockets) == 0 {
+		return nil
+	}
+	g := grpc.NewServer(grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
+	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
+	for _, l := range sockets {
+		s.d.wg.Go(func() {
+			if err := g.Serve(l); err != nil && s.d.background.Err() == nil {
+				s.d.Log.Error("the admin API is no longer served", "url", l.Addr().String(), "error", err)
+			}
+		})
+	}
+	// Background work ends before what it works on is closed.
+	s.d.Go("admin", func(ctx context.Context) error {
+		<-ctx.Done()
+		g.Stop()
+		return nil
+	})
+	s.d.Log.Info("serving the admin API", "urls", s.adminURLs)
+	return nil
+}
+
+// AdminURLs are where the admin API is served, as listened on.
+func (s *Server) AdminURLs() []string { return s.keyspaces.adminURLs }
+
+// adminHost shows the keyspaces to the admin API. It implements admin.Host.
+type adminHost struct{ *keyspaces }
+
+// First implements admin.Host.
+func (h adminHost) First() string {
+	if h.d.Kind.IsPod() {
+		return "" // it has a row, as all others
+	}
+	return FirstKeyspace
+}
+
+// Prepare implements admin.Host. An earlier release must not serve the first keyspace alone once there are others.
+func (h adminHost) Prepare(ctx context.Context) error {
+	if h.d.Kind.IsPod() {
+		return nil
+	}
+	return h.first.Store.Activate(ctx, mvcc.FeatureKeyspaces)
+}
+
+// Activity implements admin.Host. Calls to the first keyspace are not counted.
+func (h adminHost) Activity(id uint64) admin.Activity {
+	if id == 0 || id == h.first.Place.ID {
+		return admin.Activity{Open: true}
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.open[id]
+	if o == nil {
+		return admin.Activity{}
+	}
+	return admin.Activity{Open: true, Calls: o.calls, Streams: o.streams}
+}
+
+// Visit implements admin.Host.
+func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(), error) {
+	if name == "" || name == h.firstName() {
+		return h.first.Store, func() {}, nil
+	}
+	if h.table == nil {
+		return nil, nil, errNoKeyspace // a pod serves one
+	}
+	for {
+		info, err := keyspace.Show(ctx, h.d.Engine, h.root(), name)
+		if err != nil {
+			return nil, nil, err
+		}
+		v, again, err := h.visit(ctx, info, callOther)
+		if err != nil {
+			return nil, nil, etcdapi.Err(err)
+		}
+		if !again {
+			return v.k.Store, v.leave, nil
+		}
+	}
+}
+
+// Enforces implements admin.Host. Pods have no limits of keyspaces.
+func (h adminHost) Enforces(setting string) bool { return !h.d.Kind.IsPod() && enforced[setting] }
