@@ -1,0 +1,90 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials/insecure"
+)
+
+// wanted are the endpoints to be tried.
+func (c *ctl) wanted() ([]string, error) {
+	if len(c.endpoints) > 0 {
+		return c.endpoints, nil
+	}
+	if env := os.Getenv(endpointsEnv); env != "" {
+		return strings.Split(env, ","), nil
+	}
+	if _, err := os.Stat(defaultEndpoint); err == nil {
+		return []string{defaultEndpoint}, nil
+	}
+	return nil, usageError{fmt.Errorf("no endpoint: give --endpoints or %s (%s is not there)", endpointsEnv, defaultEndpoint)}
+}
+
+// target is an endpoint as gRPC takes it.
+func target(endpoint string) (string, error) {
+	endpoint = strings.TrimSpace(endpoint)
+	if path, ok := strings.CutPrefix(endpoint, "unix:"); ok {
+		return socket(strings.TrimPrefix(path, "//"))
+	}
+	if host, ok := strings.CutPrefix(endpoint, "http://"); ok {
+		endpoint = strings.TrimSuffix(host, "/")
+	}
+	switch {
+	case endpoint == "":
+		return "", usageError{errors.New("an endpoint is empty")}
+	case strings.Contains(endpoint, "/"), !strings.Contains(endpoint, ":"):
+		return socket(endpoint)
+	}
+	return "passthrough:///" + endpoint, nil
+}
+
+// socket is the target of a unix socket.
+func socket(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	return "unix://" + path, err
+}
+
+// dial connects to the first endpoint that answers.
+func (c *ctl) dial(ctx context.Context) (*grpc.ClientConn, error) {
+	endpoints, err := c.wanted()
+	if err != nil {
+		return nil, err
+	}
+	var errs []error
+	for _, e := range endpoints {
+		conn, err := c.dialOne(ctx, e)
+		if err == nil {
+			return conn, nil
+		}
+		errs = append(errs, err)
+	}
+	return nil, errors.Join(errs...)
+}
+
+func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, error) {
+	t, err := target(endpoint)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, c.dialTimeout)
+	defer cancel()
+	conn.Connect()
+	for state := conn.GetState(); state != connectivity.Ready; state = conn.GetState() {
+		if state == connectivity.TransientFailure || !conn.WaitForStateChange(ctx, state) {
+			conn.Close()
+			return nil, connectError{fmt.Errorf("no admin API answers at %s", endpoint)}
+		}
+	}
+	return conn, nil
+}

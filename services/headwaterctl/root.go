@@ -1,0 +1,141 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// Exit codes, which are etcdctl's.
+const (
+	exitOK            = 0
+	exitError         = 1
+	exitBadConnection = 2
+	exitInterrupted   = 5
+	exitBadArgs       = 128
+)
+
+// Defaults.
+const (
+	endpointsEnv = "HEADWATERCTL_ENDPOINTS"
+	// defaultEndpoint is the socket of a server that `make run` has started, seen from the same directory.
+	defaultEndpoint = "./data/default.headwater/admin.sock"
+	dialTimeout     = 2 * time.Second
+	commandTimeout  = 5 * time.Second
+)
+
+// usageError is an error of the command line.
+type usageError struct{ error }
+
+// connectError says that no endpoint could be reached.
+type connectError struct{ error }
+
+// ctl is what commands share.
+type ctl struct {
+	endpoints      []string
+	dialTimeout    time.Duration
+	commandTimeout time.Duration
+	format         string
+	out, errOut    io.Writer
+}
+
+// run runs a command line and returns the exit code.
+func run(args []string, out, errOut io.Writer) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	c := &ctl{out: out, errOut: errOut}
+	root := c.root()
+	root.SetArgs(args)
+	err := root.ExecuteContext(ctx)
+	if err == nil {
+		return exitOK
+	}
+	fmt.Fprintln(errOut, "Error:", text(err))
+	return codeOf(ctx, err)
+}
+
+// text is an error without gRPC's words around it.
+func text(err error) string {
+	if s, ok := status.FromError(err); ok {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+func codeOf(ctx context.Context, err error) int {
+	var usage usageError
+	var connect connectError
+	switch {
+	case errors.As(err, &usage):
+		return exitBadArgs
+	case ctx.Err() != nil:
+		return exitInterrupted
+	case errors.As(err, &connect), status.Code(err) == codes.Unavailable:
+		return exitBadConnection
+	}
+	return exitError
+}
+
+// root is the command without a name.
+func (c *ctl) root() *cobra.Command {
+	root := &cobra.Command{
+		Use: "headwaterctl", Short: "Administers a Headwater: its keyspaces, and what is stored in them",
+		SilenceErrors: true, SilenceUsage: true, Args: args(cobra.NoArgs),
+		PersistentPreRunE: func(*cobra.Command, []string) error { return checkFormat(c.format) },
+		RunE:              help,
+	}
+	root.SetOut(c.out)
+	root.SetErr(c.errOut)
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	f := root.PersistentFlags()
+	f.StringSliceVar(&c.endpoints, "endpoints", nil,
+		"paths of unix sockets, or host:port, of admin APIs; the first that answers is used (default $"+endpointsEnv+", then "+defaultEndpoint+")")
+	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time for an endpoint to answer")
+	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout, "time for a short command, without dialling")
+	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
+	_ = root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand())
+	return root
+}
+
+// help is what a command does that only has others below it.
+func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+
+// args has wrong arguments end as etcdctl has them end.
+func args(check cobra.PositionalArgs) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, given []string) error {
+		if err := check(cmd, given); err != nil {
+			return usageError{fmt.Errorf("%w\nusage: %s", err, cmd.UseLine())}
+		}
+		return nil
+	}
+}
+
+// call runs f with a connection, for no longer than a short command may take.
+func (c *ctl) call(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
+	return c.stream(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+		ctx, cancel := context.WithTimeout(ctx, c.commandTimeout)
+		defer cancel()
+		return f(ctx, conn)
+	})
+}
+
+// stream runs f with a connection, for as long as it takes.
+func (c *ctl) stream(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
+	conn, err := c.dial(cmd.Context())
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return f(cmd.Context(), conn)
+}
