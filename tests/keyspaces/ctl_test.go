@@ -1,0 +1,169 @@
+package keyspaces
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+)
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	hw.Cleanup()
+	os.Exit(code)
+}
+
+// ctl runs headwaterctl on the admin API of a data directory.
+type ctl struct {
+	path string
+	env  []string
+	dir  string
+}
+
+// run returns what it writes and its exit code.
+func (c ctl) run(t *testing.T, args ...string) (out, errOut string, code int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), c.path, args...)
+	cmd.Env, cmd.Dir = c.env, c.dir
+	var o, e strings.Builder
+	cmd.Stdout, cmd.Stderr = &o, &e
+	err := cmd.Run()
+	var exit *exec.ExitError
+	switch {
+	case errors.As(err, &exit):
+		code = exit.ExitCode()
+	case err != nil:
+		t.Fatal(err)
+	}
+	return o.String(), e.String(), code
+}
+
+// ok runs it where it must succeed.
+func (c ctl) ok(t *testing.T, args ...string) string {
+	t.Helper()
+	out, errOut, code := c.run(t, args...)
+	if code != 0 || errOut != "" {
+		t.Fatalf("%v: exit code %d, %s", args, code, errOut)
+	}
+	return out
+}
+
+// TestCtl: the built command line on a built server, which is killed and started again in between.
+func TestCtl(t *testing.T) {
+	dir := t.TempDir()
+	data := filepath.Join(dir, "data", "default.headwater") // as `make run` has it, seen from dir
+	s := hw.Run(t, hw.Headwater(t), data, "--keyspace-domain=etcd.test")
+	path := hw.Build(t, "headwaterctl", "github.com/headwaterdb/headwater/services/headwaterctl")
+	socket := filepath.Join(data, config.AdminSocket)
+	c := ctl{path: path, dir: t.TempDir(), env: []string{"HEADWATERCTL_ENDPOINTS=127.0.0.1:1," + socket}}
+
+	if out := c.ok(t, "keyspace", "create", "team-a", "--limit", "bytes=2GiB", "--label", "owner=web"); !strings.Contains(out, "bytes=2147483648") {
+		t.Errorf("created: %s", out)
+	}
+	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
+	c.ok(t, "keyspace", "rename", "team-a", "team-b")
+	c.ok(t, "keyspace", "create", "team-c")
+	c.ok(t, "keyspace", "delete", "team-c")
+	var list struct {
+		Keyspaces []struct {
+			Name     string
+			Settings struct {
+				Limits map[string]string
+				Labels map[string]string
+			}
+		}
+	}
+	if err := json.Unmarshal([]byte(c.ok(t, "keyspace", "list", "-w", "json")), &list); err != nil {
+		t.Fatal(err)
+	}
+	if l := list.Keyspaces; len(l) != 2 || l[0].Name != "default" || l[1].Name != "team-b" ||
+		l[1].Settings.Limits["watches"] != "10" || l[1].Settings.Limits["bytes"] != "0" || len(l[1].Settings.Labels) != 0 {
+		t.Errorf("list: %+v", l)
+	}
+
+	if err := s.Kill(); err != nil { // the socket is left over
+		t.Fatal(err)
+	}
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	e, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{s.URL()}, DialOptions: []grpc.DialOption{grpc.WithAuthority("team-b.etcd.test")}, Logger: zap.NewNop(),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	for _, v := range []string{"v1", "v2"} {
+		put(t, e, "k", v)
+	}
+	for _, wanted := range []struct {
+		args []string
+		has  string
+	}{
+		{[]string{"log", "tail", "-k", "team-b"}, "2 PUT    \"k\" = \"v1\" (version 1, create 2)\n3 PUT"},
+		{[]string{"log", "show", "3", "-k", "team-b"}, `3 PUT    "k" = "v2" (version 2, create 2), was of revision 2`},
+		{[]string{"log", "show", "3", "-k", "team-b", "-w", "fields"}, "\"revision\" : 3\n\"type\" : \"PUT\"\n\"key\" : \"k\"\n"},
+		{[]string{"rows", "-k", "team-b", "--table", "i"}, `key "k": mod 3, create 2, version 2, 2 bytes inline`},
+		{[]string{"fsck", "-k", "team-b"}, "0 findings at revision 3 (in one state): 1 keys"},
+		{[]string{"fsck"}, "0 findings at revision 1"},
+		{[]string{"usage", "--sort-by", "keys", "-w", "fields"}, "\"name\" : \"team-b\"\n\"revision\" : 3\n"},
+		{[]string{"__complete", "keyspace", "show", ""}, "default\nteam-b\n"},
+		{[]string{"completion", "bash"}, "headwaterctl"},
+	} {
+		out, errOut, code := c.run(t, wanted.args...)
+		if !strings.Contains(out, wanted.has) || code != 0 {
+			t.Errorf("%v: %d, %s%s, want %s", wanted.args, code, out, errOut, wanted.has)
+		}
+	}
+	wantExits(t, c)
+
+	// Without endpoints the socket of `make run` is used, if it is there.
+	c.env, c.dir = nil, dir
+	c.ok(t, "usage")
+	c.dir = t.TempDir()
+	if _, errOut, code := c.run(t, "usage"); code != 128 || !strings.Contains(errOut, "no endpoint") {
+		t.Errorf("without endpoints: %d, %s", code, errOut)
+	}
+}
+
+// wantExits wants the exit codes of etcdctl.
+func wantExits(t *testing.T, c ctl) {
+	t.Helper()
+	for _, wanted := range []struct {
+		code int
+		text string
+		args []string
+	}{
+		{1, "no row in the table", []string{"keyspace", "delete", "default"}},
+		{1, "not found", []string{"keyspace", "show", "none"}},
+		{1, "not enforced", []string{"keyspace", "create", "x", "--limit", "leases=1"}},
+		{1, "no entry of revision 99", []string{"log", "show", "99", "-k", "team-b"}},
+		{2, "no admin API answers", []string{"--endpoints", "127.0.0.1:1", "usage"}},
+		{2, "no admin API answers", []string{"--endpoints", "/none/x.sock", "usage"}},
+		{128, "unknown flag", []string{"usage", "--none"}},
+		{128, "unknown command", []string{"none"}},
+		{128, "unknown command", []string{"keyspace", "none"}},
+		{128, "accepts 1 arg", []string{"keyspace", "show"}},
+		{128, "output format", []string{"usage", "-w", "none"}},
+		{128, "nothing to set", []string{"keyspace", "set", "team-b"}},
+		{128, "there is no limit", []string{"keyspace", "create", "x", "--limit", "none=1"}},
+		{128, "whole number", []string{"keyspace", "create", "x", "--limit", "bytes=99999999999TiB"}},
+		{128, "not a revision", []string{"log", "show", "x"}},
+	} {
+		out, errOut, code := c.run(t, wanted.args...)
+		if code != wanted.code || !strings.Contains(errOut, wanted.text) {
+			t.Errorf("%v: %d, %s%s, want %d, %s", wanted.args, code, out, errOut, wanted.code, wanted.text)
+		}
+	}
+}
