@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 PODS     := kv watchhub leasekeeper
-MODULES  := libs protos services/standalone $(addprefix services/,$(PODS)) tests bench
+MODULES  := libs protos services/standalone services/headwaterctl $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
 RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
@@ -28,9 +28,10 @@ help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
-build: ## Build everything; the server goes to bin/headwater
+build: ## Build everything; the server goes to bin/headwater, its command line to bin/headwaterctl
 	go build $(PACKAGES)
 	go build -o bin/headwater ./services/standalone
+	go build -o bin/headwaterctl ./services/headwaterctl
 
 .PHONY: pods
 pods: ## Build the pods of a distributed Headwater into bin/ (needs a C compiler and FoundationDB's client package 7.3)
@@ -110,7 +111,7 @@ bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack ne
 	bin/bench-fdb $(BENCH)
 
 .PHONY: proto
-proto: ## Generate Go from protos/ (needs protoc; the plugin comes from the module proxy)
+proto: ## Generate Go from protos/ (needs protoc; the plugins come from the module proxy)
 	$(MAKE) -C protos generate
 
 .PHONY: tidy
