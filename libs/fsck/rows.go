@@ -106,13 +106,26 @@ func (f *format) describe(k, v []byte) (table, meaning string) {
 		}
 	case tableLease:
 		table = "lease"
-		if ok = len(rest) == 8 && len(v) == 8; ok {
+		if ok = len(rest) == 8 && (len(v) == 8 || len(v) == 9 && v[8] == 1); ok {
 			meaning = fmt.Sprintf("lease %x: TTL %d s", rest, binary.BigEndian.Uint64(v))
+			if len(v) == 9 {
+				meaning += ", ending"
+			}
 		}
 	case tableLeaseKey:
 		table = "leasekey"
 		if ok = len(rest) >= 8; ok {
 			meaning = fmt.Sprintf("lease %x has key %q", rest[:8], rest[8:])
+		}
+	case tableBoundary:
+		table = "boundary"
+		if ok = len(v) == 1; ok {
+			meaning = fmt.Sprintf("bucket from key %q on: state %d", rest, v[0])
+		}
+	case tableCounter:
+		table = "counter"
+		if ok = len(v) == 8; ok {
+			meaning = fmt.Sprintf("bucket from key %q on: %d keys", rest, int64(binary.LittleEndian.Uint64(v)))
 		}
 	case tableMeta:
 		table, ok = "meta", true
@@ -167,6 +180,8 @@ func (f *format) metaText(name string, v []byte) string {
 			v[stampLen], f.shift, f.chunk, v[metaLen-8:metaLen], f.features)
 	case name == "live" && len(v) == 8:
 		return fmt.Sprintf("live: %d bytes", binary.LittleEndian.Uint64(v))
+	case name == "buckets" && len(v) == 8:
+		return fmt.Sprintf("buckets: change %d", number())
 	case (name == "compact" || name == "compacted") && len(v) == 8:
 		return fmt.Sprintf("%s: revision %d", name, number())
 	case name == "part" && len(v) == 16:

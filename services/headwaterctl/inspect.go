@@ -186,7 +186,7 @@ func (c *ctl) rowsCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().Uint64VarP(&limit, "limit", "n", 0, "rows to show (0: all)")
-	cmd.Flags().StringVar(&table, "table", "", "show the rows of one table: c, d, e, h, i, k, l, m or v")
+	cmd.Flags().StringVar(&table, "table", "", "show the rows of one table: b, c, d, e, h, i, k, l, m, n or v")
 	return c.keyspaceFlag(cmd, &keyspace)
 }
 

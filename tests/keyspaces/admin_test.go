@@ -374,7 +374,7 @@ func inspect(t *testing.T, a admin, name string) {
 			t.Errorf("%q: row %x = %x: %s %s", name, r.GetKey(), r.GetValue(), r.GetTable(), r.GetMeaning())
 		}
 	}
-	for _, table := range []string{"commit", "head", "lease", "leasekey", "hist", "idx", "log", "meta", "val"} {
+	for _, table := range []string{"boundary", "commit", "counter", "head", "lease", "leasekey", "hist", "idx", "log", "meta", "val"} {
 		if tables[table] == 0 {
 			t.Errorf("%q: no row of %s", name, table)
 		}
