@@ -43,7 +43,10 @@ type featureName struct {
 }
 
 // featureNames are what flags and messages call them.
-var featureNames = []featureName{{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureKeyspaces, "keyspaces"}}
+var featureNames = []featureName{
+	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}, {FeatureLeaseSteps, "lease-steps"},
+	{FeatureKeyspaces, "keyspaces"},
+}
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
 func ParseFeatures(list string) (f Features, err error) {

@@ -250,6 +250,9 @@ func TestAdminFeature(t *testing.T) {
 	if err != nil || !p.Features.Has(mvcc.FeatureKeyspaces) || uint64(p.Features)&32 == 0 {
 		t.Errorf("features %v, %v", p.Features, err)
 	}
+	if all := (mvcc.FeaturesAll | mvcc.FeatureKeyspaces).String(); strings.Contains(all, "unknown") || !strings.Contains(all, "keyspaces") {
+		t.Errorf("features are called %s", all)
+	}
 	put(t, client(t, s, ""), "k", "v") // the head row of a later group has it too
 	if p, err = mvcc.Peek(t.Context(), s.Engine, nil); err != nil || !p.Features.Has(mvcc.FeatureKeyspaces) {
 		t.Errorf("features %v after a write, %v", p.Features, err)
