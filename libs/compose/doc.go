@@ -5,7 +5,7 @@
 //	flags → sockets → engine, bus, relays → keyspace: store → alarms → parts → serve → parts begin → ready
 //	└──────────── Deployment ────────────┘  └────────── Keyspace ──────────┘
 //
-// A Deployment is what a process has once, a Keyspace what it has once for each keyspace that it serves (one, today). A
+// A Deployment is what a process has once, a Keyspace what it has once for each keyspace that it serves. A
 // part (kv.go, watchhub.go, leasekeeper.go, quota.go) is what a service owns of a keyspace; where standalone does alone what
 // pods share by elections and the bus, there is a part for either form. The store and the bus themselves come from
 // outside (Parts), so that each binary links what it needs: packages embedded, shared and hubcache have them.
