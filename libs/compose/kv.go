@@ -16,8 +16,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 )
 
-// compactorTTL is how long the compactor's place stays taken after its pod has died. Nobody waits for it.
-const compactorTTL = 20 * time.Second
+// compactorTTL is how long the compactor's place stays taken after its pod has died. Who compacts and waits for the removal
+// (compact --physical) waits for the next one.
+const compactorTTL = 3 * time.Second
 
 // kvPart is reads, writes and maintenance, and Lock and Election on top of the whole API.
 func kvPart(k *Keyspace) part {

@@ -187,7 +187,19 @@ func (p *Pair) do(op Op) (*Difference, error) {
 	if c, ok := req[p.Ref].(*pb.CompactionRequest); ok && ref.err == "" {
 		p.compacted = max(p.compacted, c.GetRevision())
 	}
+	if p.SUT.ranked {
+		lateKeepAlive(ref.msg, sut.msg)
+	}
 	return p.compare(op, req[p.Ref], ref, sut), nil
+}
+
+// lateKeepAlive lets the header of a relayed keep-alive have an earlier revision than etcd's (T23).
+func lateKeepAlive(ref, sut proto.Message) {
+	r, ok := ref.(*pb.LeaseKeepAliveResponse)
+	s, also := sut.(*pb.LeaseKeepAliveResponse)
+	if ok && also && s.GetHeader() != nil && s.Header.Revision < r.GetHeader().GetRevision() {
+		s.Header.Revision = r.Header.Revision
+	}
 }
 
 // requests writes the operation's request for each server.

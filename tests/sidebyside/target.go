@@ -186,7 +186,8 @@ func (t *Target) call(op Op, req proto.Message) outcome {
 		t.leaseNames[grant.GetID()] = autoLease + int64(len(t.leases))
 		t.leases = append(t.leases, grant.GetID())
 	}
-	if problem := t.checkHeader(headerOf(res)); problem != "" {
+	_, alive := res.(*pb.LeaseKeepAliveResponse)
+	if problem := t.checkHeader(headerOf(res), alive && t.ranked); problem != "" {
 		return outcome{err: problem}
 	}
 	if alarm, ok := req.(*pb.AlarmRequest); ok && alarm.GetAction() != pb.AlarmRequest_GET {
@@ -209,8 +210,9 @@ func (t *Target) obey(ctx context.Context, alarm *pb.AlarmRequest) error {
 	return s.obeys(ctx, raised)
 }
 
-// checkHeader follows the revision, and checks that ids never change and revisions never go back.
-func (t *Target) checkHeader(h *pb.ResponseHeader) string {
+// checkHeader follows the revision, and checks that ids never change and revisions never go back. With late it may be what
+// another pod knew a second ago, as the header of a keep-alive that is relayed.
+func (t *Target) checkHeader(h *pb.ResponseHeader, late bool) string {
 	if h == nil {
 		return ""
 	}
@@ -221,6 +223,9 @@ func (t *Target) checkHeader(h *pb.ResponseHeader) string {
 		return fmt.Sprintf("header ids changed from %v to %v", t.identity, h)
 	}
 	if h.GetRevision() == 0 { // Member* responses
+		return ""
+	}
+	if late && h.GetRevision() < t.head {
 		return ""
 	}
 	if h.GetRevision() < t.head {

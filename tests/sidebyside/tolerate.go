@@ -52,6 +52,7 @@ import (
 //	T21 An alarm acts on the pods that did not take the request within a second. The harness waits until it acts on all (alarm.go);
 //	    from then on everything is compared. That it is shown and can be cleared at once is compared without a wait.
 //	T22 After a kill of all pods the harness waits until each pod has found the others, and each shard of leases a new owner (pods.go).
+//	T23 The header of a keep-alive has a revision that the lease's keeper knew within the last second; another pod relays it.
 //
 // The concurrent mode compares less, by its nature; see concurrent.go.
 

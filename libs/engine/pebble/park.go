@@ -16,10 +16,10 @@ import (
 func park() { select {} }
 
 // lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then. While the
-// store is closed in order, that returns the error. One that has failed is not: a goroutine that was left behind in the
-// middle of a rotation may get here when it is closed already.
+// store is closed, that returns the error. Of one that has failed, a goroutine that was left behind in the middle of a
+// rotation may get here when it is being closed already: only the closing returns.
 func (s *Store) lose(err error) {
-	closing := s.closingDB.Load() && s.failure.Load() == nil
+	closing := s.closingDB.Load() && (s.failure.Load() == nil || runsUnder("pebble/v2.(*DB).Close"))
 	if s.opened.Load() && !closing && !s.space.opening.Load() {
 		_ = s.fail(err)
 		park()

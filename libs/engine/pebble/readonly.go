@@ -194,11 +194,11 @@ func (s *Store) tryPromote() {
 	}
 }
 
-// drained waits until nobody reads at v, or drainTimeout.
+// drained waits until nobody reads at v and it is closed, or drainTimeout.
 func (s *Store) drained(v *view) bool {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
-	for end := time.Now().Add(drainTimeout); v.refs.Load() > 0; {
+	for end := time.Now().Add(drainTimeout); !v.closed.Load(); {
 		select {
 		case <-tick.C:
 		case <-s.stop:

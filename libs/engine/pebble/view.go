@@ -14,6 +14,7 @@ type view struct {
 	snap   *pdb.Snapshot
 	commit *commit // the commit it shows last
 	refs   atomic.Int64
+	closed atomic.Bool // Pebble knows nothing of it any more
 
 	gets atomic.Int64 // lookups of single rows so far, up to getsBeforeIter
 
@@ -50,7 +51,9 @@ func (v *view) unref() {
 	}
 	_ = v.s.run(func() error { // or it fails meanwhile
 		v.dropIdle()
-		return v.snap.Close()
+		err := v.snap.Close()
+		v.closed.Store(true)
+		return err
 	})
 }
 
