@@ -19,6 +19,7 @@ var (
 	errTwoKeyspaces = status.Error(codes.InvalidArgument, "headwater: host and metadata name different keyspaces")
 	errDeleted      = status.Error(codes.NotFound, "headwater: keyspace has been deleted")
 	errReopened     = status.Error(codes.Unavailable, "headwater: the keyspace's settings have changed, try again")
+	errFailed       = status.Error(codes.Unavailable, "headwater: the keyspace has failed, try again")
 	errClosing      = status.Error(codes.Unavailable, "headwater: the server is stopping")
 )
 

@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
@@ -57,6 +58,8 @@ type Deployment struct {
 	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
+	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
 	closeOnce func() error
@@ -70,6 +73,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	d := &Deployment{
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
+		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
 	}
 	patience := writesGrace
 	if k.IsPod() {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -26,8 +28,9 @@ const (
 	openTimeout = 30 * time.Second
 	// endGrace is how long calls under way may take when their keyspace ends.
 	endGrace = 3 * time.Second
-	// reviewMin is the least time between two looks at what is idle.
+	// reviewMin and reviewMax bound the time between two looks at what is idle.
 	reviewMin = 100 * time.Millisecond
+	reviewMax = time.Minute
 	// keyspaceHistory bounds the memory for recent events of a keyspace beside the first.
 	keyspaceHistory = 8 << 20
 )
@@ -205,7 +208,7 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 		defer func() { <-s.opening }()
 		ctx, cancel := context.WithTimeout(s.d.background, openTimeout)
 		defer cancel()
-		k, err := s.openKeyspace(ctx, info)
+		k, err := s.openKeyspace(ctx, o)
 		if err != nil {
 			s.d.Log.Error("keyspace could not be opened", "keyspace", info.Name, "id", info.ID, "error", err)
 			o.err = fmt.Errorf("keyspace %s: %w", info.Name, err)
@@ -219,12 +222,12 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	return o
 }
 
-// openKeyspace opens a keyspace of the table with all of its parts.
-func (s *keyspaces) openKeyspace(ctx context.Context, info keyspace.Info) (*Keyspace, error) {
-	k := newKeyspace(s.d, s.make, info.Keyspace, info.Row.GetLimits())
+// openKeyspace opens a keyspace of the table with all of its parts. If one fails later that keyspace alone is closed.
+func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, error) {
+	k := newKeyspace(s.d, s.make, o.info.Keyspace, o.info.Row.GetLimits())
 	k.fail = func(err error) {
-		s.d.Log.Error("keyspace can no longer be served", "keyspace", info.Name, "error", err)
-		s.d.Fail(fmt.Errorf("keyspace %s: %w", info.Name, err))
+		s.d.Log.Error("keyspace closed: it can no longer be served", "keyspace", o.info.Name, "error", err)
+		s.end(o, errFailed)
 	}
 	err := k.open(ctx)
 	if err == nil {
@@ -355,77 +358,106 @@ func (s *keyspaces) follow(ctx context.Context) error {
 	if s.table.Ready(ctx) != nil {
 		return nil
 	}
-	if err := s.openLeased(ctx); err != nil && ctx.Err() == nil {
-		return err
-	}
-	ticker := time.NewTicker(max(s.d.Config.KeyspaceIdle/4, reviewMin))
+	s.openLeased(ctx)
+	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
 	for {
+		changed := s.table.Changed() // before the review: what changes meanwhile is reviewed again
+		s.review(ctx)
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-s.table.Changed():
+		case <-changed:
 		case <-ticker.C:
 		}
-		s.review()
 	}
 }
 
-// review ends the keyspaces that are not to be open any more.
-func (s *keyspaces) review() {
+// reviewEvery is the time between two looks at what is idle.
+func (s *keyspaces) reviewEvery() time.Duration {
+	if s.d.Config.KeyspaceIdle <= 0 {
+		return reviewMax
+	}
+	return min(max(s.d.Config.KeyspaceIdle/4, reviewMin), reviewMax)
+}
+
+// review ends the keyspaces that are not to be open any more. It reads the store, so calls do not wait for it.
+func (s *keyspaces) review(ctx context.Context) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	for id, o := range s.open {
-		info, there := s.table.ByID(id)
+	all := slices.Collect(maps.Values(s.open))
+	s.mu.Unlock()
+	for _, o := range all {
+		info, there := s.table.ByID(o.info.ID)
 		switch {
-		case !there:
-			s.endLocked(o, errDeleted)
-		case !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
-			s.endLocked(o, errReopened)
-		case s.idle(o):
-			s.endLocked(o, errReopened)
+		case !there && s.deleted(ctx, o.info.ID):
+			s.end(o, errDeleted)
+		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
+			s.end(o, errReopened)
+		case s.idle(o) && !o.k.busy():
+			s.endIdle(o)
 		}
 	}
 }
 
-// idle tells whether nobody would notice that o is closed. The caller holds mu.
+// deleted tells whether a keyspace that the copy of the table does not have has been deleted. It may be too new for the
+// copy, or one too many. If the store cannot say, it is not.
+func (s *keyspaces) deleted(ctx context.Context, id uint64) bool {
+	gone, err := keyspace.Deleted(ctx, s.d.Engine, s.root(), id-1, 1)
+	return err == nil && len(gone) > 0 && gone[0].ID == id
+}
+
+// idle tells whether o is open and has had no calls for --keyspace-idle.
 func (s *keyspaces) idle(o *occupied) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.idleLocked(o)
+}
+
+func (s *keyspaces) idleLocked(o *occupied) bool {
 	select {
 	case <-o.ready:
 	default:
 		return false
 	}
-	if o.calls > 0 || s.d.Config.KeyspaceIdle <= 0 || s.now().Sub(o.unused) < s.d.Config.KeyspaceIdle {
-		return false
-	}
-	return o.k == nil || !o.k.busy()
+	idle := s.d.Config.KeyspaceIdle
+	return o.k != nil && o.calls == 0 && idle > 0 && s.now().Sub(o.unused) >= idle
 }
 
-// openLeased opens the keyspaces of the table that hold leases.
-func (s *keyspaces) openLeased(ctx context.Context) error {
+// endIdle closes o, unless a call has come meanwhile.
+func (s *keyspaces) endIdle(o *occupied) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.idleLocked(o) {
+		s.endLocked(o, errReopened)
+	}
+}
+
+// openLeased opens the keyspaces of the table that hold leases. One that cannot be read stops none of the others.
+func (s *keyspaces) openLeased(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {
-		return err
+		s.leasesStay(ctx, "", err)
 	}
 	for _, info := range all {
 		if info.Row.GetUnprefixed() || !info.Served() {
 			continue
 		}
 		has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
+		if err == nil && has {
+			var v visit
+			v, _, err = s.visit(ctx, info, callOther)
+			v.leave()
+		}
 		if err != nil {
-			return err
+			s.leasesStay(ctx, info.Name, err)
 		}
-		if !has {
-			continue
-		}
-		v, _, err := s.visit(ctx, info, callOther)
-		if err != nil {
-			s.d.Log.Error("leases of a keyspace do not expire", "keyspace", info.Name, "error", err)
-			continue
-		}
-		v.leave()
 	}
-	return nil
+}
+
+func (s *keyspaces) leasesStay(ctx context.Context, name string, err error) {
+	if ctx.Err() == nil {
+		s.d.Log.Error("leases do not expire before a keyspace's next call", "keyspace", name, "error", err)
+	}
 }
 
 // root is where the table is.

@@ -22,10 +22,9 @@ const compactorTTL = 3 * time.Second
 
 // kvPart is reads, writes and maintenance, and Lock and Election on top of the whole API.
 func kvPart(k *Keyspace) part {
-	// A process asks once for the bounds: they hold the account of all its answers.
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: etcdapi.NewAnswers(c.MaxAnswerBytes), Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: k.d.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.Store, k.Header, bounds) },
