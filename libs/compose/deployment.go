@@ -19,8 +19,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Parts are what a server is composed from beside its configuration. What is given open is not closed by the server; what
-// is given as a function is opened as the configuration says, and closed: so each main names what its binary links.
+// Parts are what a server is composed from beside its configuration. What is given open is not closed by the server;
+// what is given as a function is opened as the configuration says, and closed: so each main names what its binary
+// links.
 type Parts struct {
 	Engine     engine.Store
 	OpenEngine func(config.Config, EngineOptions) (engine.Store, error) // not called if Engine is given
@@ -34,14 +35,14 @@ type Parts struct {
 // EngineOptions are what an engine is opened with beside the configuration.
 type EngineOptions struct {
 	Log *slog.Logger
-	// OnFailure is called when the engine has failed for good, OnDamage when it meets data that cannot be read. Both may be
-	// called from any goroutine and return at once.
+	// OnFailure is called when the engine has failed for good, OnDamage when it meets data that cannot be read. Both
+	// may be called from any goroutine and return at once.
 	OnFailure, OnDamage func(error)
 }
 
-// Deployment is a process's share of a deployment: what there is once, however many keyspaces are served. It is sockets, the
-// engine, the bus, the gRPC server, connections to pods of other kinds, the places that pods are elected to, readiness,
-// background work, and the end of all that. What there is once for each keyspace is in Keyspace.
+// Deployment is a process's share of a deployment: what there is once, however many keyspaces are served. It is
+// sockets, the engine, the bus, the gRPC server, connections to pods of other kinds, the places that pods are elected
+// to, readiness, background work, and the end of all that. What there is once for each keyspace is in Keyspace.
 type Deployment struct {
 	Kind   config.Kind
 	Config config.Config
@@ -84,7 +85,8 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	return d
 }
 
-// open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in any case.
+// open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in
+// any case.
 func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
 	if d.server, err = server.Listen(ctx, d.Config.Sockets()); err != nil {
 		return err
@@ -173,8 +175,8 @@ func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs(
 // URL is a client URL of this process, as listened on.
 func (d *Deployment) URL() string { return d.server.URL() }
 
-// Fail says that the process can no longer serve: it is not ready any more, and whoever runs it should close it. The first
-// reason counts.
+// Fail says that the process can no longer serve: it is not ready any more, and whoever runs it should close it. The
+// first reason counts.
 func (d *Deployment) Fail(err error) {
 	d.Log.Error("the process can no longer serve", "error", err)
 	d.ready.fail(err)

@@ -55,8 +55,8 @@ func (s *serviceSet) get(name string) (service, error) {
 // Draining is the context that ends when streams of these services are to end.
 func (s *serviceSet) Draining() context.Context { return s.ending }
 
-// dispatch registers on g the services of all keyspaces, which are those of the first. Each call goes to the service of the
-// keyspace that it is for.
+// dispatch registers on g the services of all keyspaces, which are those of the first. Each call goes to the service
+// of the keyspace that it is for.
 func (s *keyspaces) dispatch(g *server.GRPC) {
 	for _, desc := range s.first.services.descs {
 		s.dispatchService(g, desc)

@@ -46,8 +46,8 @@ type Keyspace struct {
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
 
-// newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its limits
-// are those of the table; zero for the first.
+// newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
+// limits are those of the table; zero for the first.
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
 	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log)}
 	k.begin(d.patience, d.Fail)
@@ -140,8 +140,8 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 	return err
 }
 
-// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. ttl 0 is the
-// election's default.
+// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. ttl 0 is
+// the election's default.
 func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.Context, *election.Term) error) error {
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{

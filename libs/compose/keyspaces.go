@@ -35,15 +35,15 @@ const (
 	keyspaceHistory = 8 << 20
 )
 
-// OwnRoot is where the table of keyspaces is in a store of the process's own: behind the rows of the first keyspace, which
-// have no prefix.
+// OwnRoot is where the table of keyspaces is in a store of the process's own: behind the rows of the first keyspace,
+// which have no prefix.
 var OwnRoot = []byte("\x80headwater/")
 
 // FirstKeyspace is the name of the keyspace that a store of the process's own has from the beginning.
 const FirstKeyspace = "default"
 
-// keyspaces are those that a process serves: the first, which is open as long as the process is, and those of the table,
-// which their first call opens and idling closes.
+// keyspaces are those that a process serves: the first, which is open as long as the process is, and those of the
+// table, which their first call opens and idling closes.
 type keyspaces struct {
 	d       *Deployment
 	make    []func(*Keyspace) part
@@ -170,8 +170,8 @@ func await(ctx context.Context, c <-chan struct{}) error {
 	}
 }
 
-// join counts a call to a keyspace, and has it opened if it is not open. If it is being closed nothing is counted: gone is
-// closed when it can be opened again.
+// join counts a call to a keyspace, and has it opened if it is not open. If it is being closed nothing is counted:
+// gone is closed when it can be opened again.
 func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <-chan struct{}, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -344,8 +344,8 @@ func (s *keyspaces) drain() {
 	}
 }
 
-// follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have other
-// settings by now, and opens those that hold leases, which are to expire.
+// follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have
+// other settings by now, and opens those that hold leases, which are to expire.
 func (s *keyspaces) follow(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()

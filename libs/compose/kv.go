@@ -16,8 +16,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 )
 
-// compactorTTL is how long the compactor's place stays taken after its pod has died. Who compacts and waits for the removal
-// (compact --physical) waits for the next one.
+// compactorTTL is how long the compactor's place stays taken after its pod has died. Who compacts and waits for the
+// removal (compact --physical) waits for the next one.
 const compactorTTL = 3 * time.Second
 
 // kvPart is reads, writes and maintenance, and Lock and Election on top of the whole API.
@@ -45,7 +45,8 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	return nil
 }
 
-// localClient is the client of this process's own services that Lock and Election run on, made when one of them is called.
+// localClient is the client of this process's own services that Lock and Election run on, made when one of them is
+// called.
 type localClient struct {
 	register func(grpc.ServiceRegistrar)
 
@@ -99,8 +100,8 @@ func compactorPart(k *Keyspace) part {
 	}}
 }
 
-// compactable tells whether auto compaction has something to do sooner or later: in mode revision what is kept is kept for
-// good, in mode periodic for the period.
+// compactable tells whether auto compaction has something to do sooner or later: in mode revision what is kept is
+// kept for good, in mode periodic for the period.
 func (k *Keyspace) compactable() bool {
 	if k.d.Config.AutoCompactionMode != compactor.ModePeriodic {
 		return false

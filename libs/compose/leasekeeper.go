@@ -59,7 +59,8 @@ func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	}
 }
 
-// shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their owners.
+// shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their
+// owners.
 func shardedLeasesPart(k *Keyspace) part {
 	d := k.d
 	var s *shards.Shards
@@ -97,7 +98,8 @@ type leaseClient struct {
 // Close implements io.Closer.
 func (c leaseClient) Close() error { return c.pool.Close() }
 
-// dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its shards.
+// dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
+// shards.
 func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	pool, err := relay.NewPool(relay.Options{
 		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,

@@ -37,9 +37,9 @@ const (
 	exitUsage
 )
 
-// Main is the process of a service of kind k: it reads the command line and the environment, starts the service from parts, and
-// stops it when the process is told to (SIGINT, SIGTERM; a second signal ends the process at once) or the service fails. It
-// returns the exit code.
+// Main is the process of a service of kind k: it reads the command line and the environment, starts the service from
+// parts, and stops it when the process is told to (SIGINT, SIGTERM; a second signal ends the process at once) or the
+// service fails. It returns the exit code.
 func Main(k config.Kind, parts Parts) int {
 	if k.IsPod() {
 		defer raiseHeap()()

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Limits of the waiting for a store that cannot be reached while a pod starts. The waiting itself has none but the start's context: what
-// starts the pod anew would find the store no sooner.
+// Limits of the waiting for a store that cannot be reached while a pod starts. The waiting itself has none but the
+// start's context: what starts the pod anew would find the store no sooner.
 const (
 	// reachTimeout bounds an attempt: a commit to an engine that is not there would wait for ever.
 	reachTimeout = 10 * time.Second
@@ -27,9 +27,9 @@ func passing(err error) bool {
 	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Reach runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason that does not pass by itself, or ctx
-// ends. Until then nobody is served: clients get Unavailable, and health checks say that the pod lives and is not ready. It must not be called
-// after Serve. f may run several times.
+// Reach runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason that
+// does not pass by itself, or ctx ends. Until then nobody is served: clients get Unavailable, and health checks say
+// that the pod lives and is not ready. It must not be called after Serve. f may run several times.
 func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) error {
 	err := attempt(ctx, f)
 	if err == nil || !passing(err) || ctx.Err() != nil {

@@ -91,7 +91,8 @@ func (r *readiness) check(context.Context) error {
 	return r.err()
 }
 
-// checkStore turns readiness off while the store cannot be reached from here, so that those who route turn to other pods.
+// checkStore turns readiness off while the store cannot be reached from here, so that those who route turn to other
+// pods.
 func (k *Keyspace) checkStore(ctx context.Context) error {
 	ticker := time.NewTicker(storeCheckEvery)
 	defer ticker.Stop()

@@ -56,8 +56,8 @@ func (d *Deployment) await(ctx context.Context, ready <-chan struct{}, what stri
 	}
 }
 
-// Drain stops serving in order: readiness off, --shutdown-delay (cut short by ctx), streams end with Unavailable, requests
-// finish. It returns when all has ended; the pod must still be closed. Later calls wait for the first.
+// Drain stops serving in order: readiness off, --shutdown-delay (cut short by ctx), streams end with Unavailable,
+// requests finish. It returns when all has ended; the pod must still be closed. Later calls wait for the first.
 func (d *Deployment) Drain(ctx context.Context) {
 	d.ready.drain()
 	d.run.drain(ctx, d.Config.ShutdownDelay)

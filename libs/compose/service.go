@@ -15,8 +15,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// services says what each kind is made of, in the order in which parts are opened. Standalone is a kv, a hub and a keeper
-// in one process: it has a part for everything, and what a pod shares with others by elections and the bus it does alone.
+// services says what each kind is made of, in the order in which parts are opened. Standalone is a kv, a hub and a
+// keeper in one process: it has a part for everything, and what a pod shares with others by elections and the bus it
+// does alone.
 var services = map[config.Kind][]func(*Keyspace) part{
 	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
 	config.KV:          {kvPart, electedCompactorPart},
@@ -38,7 +39,8 @@ var owned = map[config.Kind][]*grpc.ServiceDesc{
 type part struct {
 	// want changes how the store is opened.
 	want func(*mvcc.Options)
-	// open makes the part and starts what it does without clients. The store, the alarms and the parts before it are open.
+	// open makes the part and starts what it does without clients. The store, the alarms and the parts before it are
+	// open.
 	open func(context.Context) error
 	// register registers the services that Lock and Election need too, registerMore all others.
 	register     func(grpc.ServiceRegistrar)
@@ -117,8 +119,8 @@ func (s *Server) begin(ctx context.Context) error {
 	return nil
 }
 
-// writesGrace is how long the end of a process with its own store waits for writes that the disk does not take: with the
-// engine's own bounds less than three seconds.
+// writesGrace is how long the end of a process with its own store waits for writes that the disk does not take: with
+// the engine's own bounds less than three seconds.
 const writesGrace = 500 * time.Millisecond
 
 // OpenKeyspaces is the number of keyspaces beside the first that are open, or being opened or closed.

@@ -30,7 +30,8 @@ func (k *Keyspace) startTailer(follower *feed.Follower) error {
 // Tailing reports whether this pod is the keyspace's tailer.
 func (k *Keyspace) Tailing() bool { return k.tailing.active.Load() }
 
-// tailing is the part of this pod in publishing the log, for metrics. The numbers are those of its last term, zeros before the first.
+// tailing is the part of this pod in publishing the log, for metrics. The numbers are those of its last term, zeros
+// before the first.
 type tailing struct {
 	active atomic.Bool
 	last   atomic.Pointer[feed.Tailer]

@@ -142,7 +142,8 @@ func (n *followingHub) follow(ctx context.Context) error {
 	return n.follower.Run(ctx)
 }
 
-// reset begins a new hub after position. What streams of the one before have missed they get when their clients resume here.
+// reset begins a new hub after position. What streams of the one before have missed they get when their clients
+// resume here.
 func (n *followingHub) reset(position int64) {
 	k := n.k
 	if err := n.closeHub(); err != nil {
@@ -186,7 +187,8 @@ func (n *followingHub) apply(entries []revlog.Entry) {
 	}
 }
 
-// stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub does.
+// stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub
+// does.
 func (n *followingHub) stall(stalled bool) {
 	if stalled {
 		n.k.d.SetReady(false, "the hub is behind the log")

@@ -1,5 +1,5 @@
-// Package embedded is the store of a standalone server: the Pebble engine in a directory of the process's own, as a part
-// that the server is composed from. It is apart from package compose so that only standalone links the engine.
+// Package embedded is the store of a standalone server: the Pebble engine in a directory of the process's own, as a
+// part that the server is composed from. It is apart from package compose so that only standalone links the engine.
 //
 // # Invariants
 //

@@ -1,5 +1,5 @@
-// Package hubcache is the cache of history that a watchhub pod keeps on disk, as a part that the pod is composed from. It
-// is apart from package compose so that of the pods only watchhub links Pebble.
+// Package hubcache is the cache of history that a watchhub pod keeps on disk, as a part that the pod is composed
+// from. It is apart from package compose so that of the pods only watchhub links Pebble.
 //
 // # Invariants
 //

@@ -3,8 +3,8 @@
 //
 // # Invariants
 //
-//   - FoundationDB's client, and with it cgo, is linked with the build tag foundationdb only. Without the tag a pod builds
-//     and parses its flags, and refuses to start with a text that says how to build one.
+//   - FoundationDB's client, and with it cgo, is linked with the build tag foundationdb only. Without the tag a pod
+//     builds and parses its flags, and refuses to start with a text that says how to build one.
 //
 // # Concurrency
 //
