@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// Class is what an error of an engine means for whoever met it. There is one list of classes, this one, so that all callers agree
-// on what may be tried again and what may not.
+// Class is what an error of an engine means for whoever met it. There is one list of classes, this one, so that all
+// callers agree on what may be tried again and what may not.
 type Class int
 
 // The classes, in the order in which ClassOf looks for them: an error that wraps several has the first.
@@ -63,13 +63,14 @@ func (c Class) String() string {
 // Rerun says that nothing has happened and a new transaction, or a new reader, may well succeed at once.
 func (c Class) Rerun() bool { return c == Conflict || c == TooOld }
 
-// RerunIdempotent is Rerun for a transaction that may be run again after it has been committed: an unknown outcome is no
-// obstacle then.
+// RerunIdempotent is Rerun for a transaction that may be run again after it has been committed: an unknown outcome is
+// no obstacle then.
 func (c Class) RerunIdempotent() bool { return c.Rerun() || c == UnknownOutcome }
 
-// Passes says that the failure may pass with time and without anybody's help: what RerunIdempotent says, and a store that cannot be
-// reached. After an unknown outcome only what is idempotent may be run again.
+// Passes says that the failure may pass with time and without anybody's help: what RerunIdempotent says, and a store
+// that cannot be reached. After an unknown outcome only what is idempotent may be run again.
 func (c Class) Passes() bool { return c.RerunIdempotent() || c == Unavailable }
 
-// Refusal says that nothing has happened and the same transaction will be refused again, at least until somebody makes room.
+// Refusal says that nothing has happened and the same transaction will be refused again, at least until somebody
+// makes room.
 func (c Class) Refusal() bool { return c == TooLarge || c == NoSpace }

@@ -8,11 +8,11 @@
 //
 // # Invariants
 //
-//   - Strict serializability: the order of stamps of a domain is the order of commits, and a commit that has been acknowledged
-//     before another one began has the smaller stamp.
+//   - Strict serializability: the order of stamps of a domain is the order of commits, and a commit that has been
+//     acknowledged before another one began has the smaller stamp.
 //   - A Snapshot shows durable state only, so that an answer built from one may leave at once.
-//   - A stamp is used by one commit only and never goes backwards, over restarts too; on a dense engine that holds for each
-//     stamp domain by itself (domain.go).
+//   - A stamp is used by one commit only and never goes backwards, over restarts too; on a dense engine that holds
+//     for each stamp domain by itself (domain.go).
 //   - Damaged data (ErrDamaged) is an error of the reads that meet it, never of the store or of other reads.
 //
 // # Concurrency

@@ -17,9 +17,9 @@ type Domains interface {
 
 // Parts is what the transactions of such an engine offer beside Txn.
 type Parts interface {
-	// Part returns the transaction as one of the domain of prefix: UseStamps, SetStampedKey and SetStampedValue of a part
-	// are those of its domain, all else is the transaction's, and Commit commits the whole of it, once. A transaction
-	// may have several parts, each with the indexes 0 … n-1 of its own.
+	// Part returns the transaction as one of the domain of prefix: UseStamps, SetStampedKey and SetStampedValue of a
+	// part are those of its domain, all else is the transaction's, and Commit commits the whole of it, once. A
+	// transaction may have several parts, each with the indexes 0 … n-1 of its own.
 	Part(prefix []byte) Txn
 }
 

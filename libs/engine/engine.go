@@ -84,21 +84,24 @@ type Store interface {
 	Close() error
 }
 
-// RecentBeginner is what an engine offers beside Store where Begin has to ask somebody for the version to read at (FoundationDB: a round trip, and under load
-// one of the longest parts of a commit).
+// RecentBeginner is what an engine offers beside Store where Begin has to ask somebody for the version to read at
+// (FoundationDB: a round trip, and under load one of the longest parts of a commit).
 type RecentBeginner interface {
-	// BeginRecent is Begin at a version that is at hand and may be out of date: it includes every commit of this Store whose Wait has returned without an error before the
-	// call, and of others possibly none of the last moments. Once the commit of its mutations has succeeded, all that the transaction has read with a conflict is
-	// known to be what a transaction that began after the call would have read. Nothing is known of what it has read without one, nor of anything if it
-	// does not mutate. ok is false if no such version is at hand: then Begin. Errors: as Begin.
+	// BeginRecent is Begin at a version that is at hand and may be out of date: it includes every commit of this
+	// Store whose Wait has returned without an error before the call, and of others possibly none of the last
+	// moments. Once the commit of its mutations has succeeded, all that the transaction has read with a conflict is
+	// known to be what a transaction that began after the call would have read. Nothing is known of what it has read
+	// without one, nor of anything if it does not mutate. ok is false if no such version is at hand: then Begin.
+	// Errors: as Begin.
 	BeginRecent(ctx context.Context) (txn Txn, ok bool, err error)
 }
 
-// RecentSnapshotter is what an engine offers beside Store where Snapshot has to ask somebody for the version to read at.
+// RecentSnapshotter is what an engine offers beside Store where Snapshot has to ask somebody for the version to read
+// at.
 type RecentSnapshotter interface {
-	// RecentSnapshot is Snapshot of a state that may be a little out of date. It lacks nothing that this Store has shown
-	// or done: its version is not below that of any Reader that was handed out before the call, and it includes every
-	// commit of this Store whose Wait has returned without an error before the call. Errors: as Snapshot.
+	// RecentSnapshot is Snapshot of a state that may be a little out of date. It lacks nothing that this Store has
+	// shown or done: its version is not below that of any Reader that was handed out before the call, and it includes
+	// every commit of this Store whose Wait has returned without an error before the call. Errors: as Snapshot.
 	RecentSnapshot(ctx context.Context) (Snapshot, error)
 }
 
@@ -122,21 +125,23 @@ type Limits struct {
 	// domain's next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
 	Dense bool
 
-	// Versionstamps says that a stamp's version is the Version of the state that its commit made (FoundationDB). A Reader whose
-	// Version lies below a stamp that it reads then shows a database that has been set back, as a restore does.
+	// Versionstamps says that a stamp's version is the Version of the state that its commit made (FoundationDB). A
+	// Reader whose Version lies below a stamp that it reads then shows a database that has been set back, as a
+	// restore does.
 	Versionstamps bool
 
 	// Pipelined says that a transaction begun after Commit returned sees that commit although Wait has not
-	// returned yet, that Waits end in the order of commits, and that a Wait which fails ends the store: no later commit becomes
-	// durable either. A lane may then go on without waiting.
+	// returned yet, that Waits end in the order of commits, and that a Wait which fails ends the store: no later
+	// commit becomes durable either. A lane may then go on without waiting.
 	Pipelined bool
 }
 
-// Reader reads at one version. Slices it returns are valid until the Reader is closed (Snapshot.Close, Txn.Discard, or the end of
-// Wait; those of a transaction whose Commit failed are left to the garbage collector) and must not be changed. A Reader is used by one goroutine at a time.
+// Reader reads at one version. Slices it returns are valid until the Reader is closed (Snapshot.Close, Txn.Discard,
+// or the end of Wait; those of a transaction whose Commit failed are left to the garbage collector) and must not be
+// changed. A Reader is used by one goroutine at a time.
 type Reader interface {
-	// Version identifies the state that is read: two Readers of one Store with equal versions read the same state, and a
-	// larger version is a later state (FoundationDB: the read version). It is not a revision.
+	// Version identifies the state that is read: two Readers of one Store with equal versions read the same state,
+	// and a larger version is a later state (FoundationDB: the read version). It is not a revision.
 	Version() uint64
 
 	// Get returns the value of key, or nil if it is absent. A present empty value is non-nil.
@@ -151,8 +156,8 @@ type Reader interface {
 	Scan(ctx context.Context, r Range) Iterator
 }
 
-// Range is what a Scan visits: keys k with Begin <= k < End; a nil End means to the end of the store. An inverted range is empty, for
-// ClearRange and AddReadConflict too.
+// Range is what a Scan visits: keys k with Begin <= k < End; a nil End means to the end of the store. An inverted
+// range is empty, for ClearRange and AddReadConflict too.
 type Range struct {
 	Begin, End []byte
 	Reverse    bool

@@ -9,8 +9,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// build turns what the group has changed into the mutations of its transaction. It reads nothing: on FoundationDB a range is
-// unreadable after a stamped write. Rows are written table by table in key order, which an LSM tree takes in faster.
+// build turns what the group has changed into the mutations of its transaction. It reads nothing: on FoundationDB a
+// range is unreadable after a stamped write. Rows are written table by table in key order, which an LSM tree takes in
+// faster.
 func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	w := rowWriter{g: g, txn: txn}
 	txn.UseStamps(len(g.entries))
@@ -239,8 +240,8 @@ func (g *group) changed() bool {
 	return false
 }
 
-// settle gives every pending revision its value, now that the group's first stamp is known, and returns the entries for the
-// watchers. Their slices point into the group's buffer, which nobody changes any more.
+// settle gives every pending revision its value, now that the group's first stamp is known, and returns the entries
+// for the watchers. Their slices point into the group's buffer, which nobody changes any more.
 func (g *group) settle(first engine.Stamp) []revlog.Entry {
 	entries := make([]revlog.Entry, len(g.entries))
 	events := make([]revlog.Event, len(g.events))

@@ -10,9 +10,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Commit rows of writers that are gone are found by watching them: a row that nobody has written between two looks belongs to a
-// lane that is idle or gone, and an idle lane does without it, since a missing row tells it the same as an older
-// sequence (I5). commitsEvery is far above the time in which a lane reads its row back.
+// Commit rows of writers that are gone are found by watching them: a row that nobody has written between two looks
+// belongs to a lane that is idle or gone, and an idle lane does without it, since a missing row tells it the same as
+// an older sequence (I5). commitsEvery is far above the time in which a lane reads its row back.
 const (
 	commitsEvery = time.Hour
 	commitsMax   = 10_000 // rows looked at each time

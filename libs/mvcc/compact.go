@@ -26,8 +26,8 @@ const damagePause = time.Minute
 // targetKeepsBytes is how many bytes of replaced values the entry at the compact revision may keep.
 const targetKeepsBytes = 1 << 20
 
-// removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far behind the head may still read
-// what was compacted there, and who is further behind has to begin anew.
+// removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far
+// behind the head may still read what was compacted there, and who is further behind has to begin anew.
 //
 // A hub reads the larger values that its watchers want when it applies an entry. One that lags behind by more than
 // the grace may find some gone: it sends such events without prev_kv, and cancels watches whose new value is gone, as
@@ -271,8 +271,8 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 	wg.Wait()
 }
 
-// removeCompacted follows the compact revision until ctx ends, or, if that is to be, nothing is left to remove. It lets the
-// grace pass between a compaction and the removal.
+// removeCompacted follows the compact revision until ctx ends, or, if that is to be, nothing is left to remove. It
+// lets the grace pass between a compaction and the removal.
 func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilDone bool) {
 	seen := int64(neverCompacted)
 	for failures := 0; ctx.Err() == nil; {

@@ -1,13 +1,14 @@
-// Package mvcc is etcd's data model on an engine: range, put, delete, transactions, compaction and leases as rows of one
-// keyspace, written by group commit and read at any revision that has not been compacted. docs/formats.md has the rows.
+// Package mvcc is etcd's data model on an engine: range, put, delete, transactions, compaction and leases as rows of
+// one keyspace, written by group commit and read at any revision that has not been compacted. docs/formats.md has the
+// rows.
 //
 // # Writes
 //
-// Requests that change something wait in a queue. A lane takes a group of them and runs it as one engine transaction: it reads
-// what the group needs in parallel, evaluates the requests in order against those reads and an overlay of the group's own
-// changes, builds one set of mutations, commits, and answers when the commit is durable. The revisions of a group are not known
-// before its commit, so evaluation works with pending ones (revlog.Pending: the request's index in the group), which are settled
-// from the commit's stamp.
+// Requests that change something wait in a queue. A lane takes a group of them and runs it as one engine transaction:
+// it reads what the group needs in parallel, evaluates the requests in order against those reads and an overlay of
+// the group's own changes, builds one set of mutations, commits, and answers when the commit is durable. The
+// revisions of a group are not known before its commit, so evaluation works with pending ones (revlog.Pending: the
+// request's index in the group), which are settled from the commit's stamp.
 //
 // A conflict evaluates the group again; the second one in a row cuts it in half, so that a hot key cannot starve the
 // rest. A request that meets damaged data is answered so; the group goes on without it (damage.go). An unknown
@@ -18,7 +19,8 @@
 // the queue within a sweep (250 ms). While the engine is known to be out of reach (a group has tried for a second,
 // outageAfter) that time is a second instead of seven, and a group is tried once; the first commit ends it.
 //
-// On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when its commit proves it.
+// On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when
+// its commit proves it.
 //
 // Where the time of a write goes is counted for metrics (writestats.go), and added to the stages that its context may
 // carry (package timing): two looks at the clock per request, and five per group.
@@ -55,12 +57,15 @@
 //
 // # Invariants
 //
-//   - Every mutating request that succeeds has a revision of its own; the order of revisions is the order of commits (I1, I2).
+//   - Every mutating request that succeeds has a revision of its own; the order of revisions is the order of commits
+//     (I1, I2).
 //   - The header revision of an answer is the head at the state that it shows (I3).
-//   - A log entry at or above the compact revision has all its values, or names val rows that are there; no read at or above the compact revision
-//     needs a log or hist row below it (I4).
-//   - A val row under a stamp is written once, by the request of that stamp, and cleared with the log entry of the request that replaced it.
-//   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an activation makes it fail.
+//   - A log entry at or above the compact revision has all its values, or names val rows that are there; no read at
+//     or above the compact revision needs a log or hist row below it (I4).
+//   - A val row under a stamp is written once, by the request of that stamp, and cleared with the log entry of the
+//     request that replaced it.
+//   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an
+//     activation makes it fail.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - With FeatureCounts the counters of a settled bucket and of those that join it are together the number of their
 //     keys in every state, and a group counts by the boundaries of the state that it commits to.
@@ -68,16 +73,18 @@
 //   - What a put has made can be replaced by as large a value, deleted, attached to a lease and revoked, each in a
 //     transaction of the engine.
 //   - A key changes at most once per revision. Callers must refuse transactions that could break this.
-//   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the overlay.
-//   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are smaller than the
-//     real ones, but still above every revision that a client can know, since the head was read after its request. A group on a state at hand
-//     that has compared one is not committed (group.needsHead).
+//   - An evaluation that fails changes nothing: requests find out whether they will succeed before they touch the
+//     overlay.
+//   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are
+//     smaller than the real ones, but still above every revision that a client can know, since the head was read
+//     after its request. A group on a state at hand that has compared one is not committed (group.needsHead).
 //
 // # Several keyspaces in one engine
 //
-// A Store assumes nothing of what lies beyond its prefix. Its revisions are those of its own stamp domain; its feed, its
-// removal, its quota and its damage are its own; what it says of sizes is of its rows alone. Who serves writes (lanes, the
-// sweeper) starts with the first write and ends five seconds after the last, and who removes ends when nothing is left.
+// A Store assumes nothing of what lies beyond its prefix. Its revisions are those of its own stamp domain; its feed,
+// its removal, its quota and its damage are its own; what it says of sizes is of its rows alone. Who serves writes
+// (lanes, the sweeper) starts with the first write and ends five seconds after the last, and who removes ends when
+// nothing is left.
 //
 // # Concurrency
 //

@@ -31,8 +31,8 @@ type feed struct {
 	stop    func() // ends the follower, if there is one
 }
 
-// openFed opens a Store whose entries f gets: from its lane if that can feed, else by following the log, and then nothing is
-// removed from under the follower. A feed that has followed a Store before gets what is new in the next.
+// openFed opens a Store whose entries f gets: from its lane if that can feed, else by following the log, and then
+// nothing is removed from under the follower. A feed that has followed a Store before gets what is new in the next.
 func openFed(t *testing.T, e engine.Store, o mvcc.Options, f *feed) *mvcc.Store {
 	t.Helper()
 	if o.Lanes <= 1 && e.Limits().Pipelined {
@@ -241,7 +241,8 @@ func (c *client) step(ctx context.Context) {
 	}
 }
 
-// settle checks the ledger against the log as fed: no request is lost or done twice (I5), each at the revision of its answer.
+// settle checks the ledger against the log as fed: no request is lost or done twice (I5), each at the revision of its
+// answer.
 func (l *ledger) settle(t *testing.T, entries []revlog.Entry) {
 	t.Helper()
 	seen, deleted := map[string]int64{}, map[int64]int64{}
@@ -291,8 +292,9 @@ func faultVariants() []variant {
 	}
 }
 
-// TestBadDays runs clients over an engine with every fault and over restarts, then checks that their requests were neither lost
-// nor repeated, that the feed is whole, that the rows are sound, and that every readable revision reads right.
+// TestBadDays runs clients over an engine with every fault and over restarts, then checks that their requests were
+// neither lost nor repeated, that the feed is whole, that the rows are sound, and that every readable revision reads
+// right.
 func TestBadDays(t *testing.T) {
 	for _, v := range faultVariants() {
 		t.Run(v.name, func(t *testing.T) {
@@ -470,8 +472,8 @@ func TestUnavailable(t *testing.T) {
 	}
 }
 
-// TestLongLists: a list whose read version is lost over and over is complete and as of one revision while writers go on, with
-// limits and without, and its count too.
+// TestLongLists: a list whose read version is lost over and over is complete and as of one revision while writers go
+// on, with limits and without, and its count too.
 func TestLongLists(t *testing.T) {
 	for _, v := range faultVariants()[:3] {
 		t.Run(v.name, func(t *testing.T) {
@@ -528,8 +530,8 @@ func TestLongLists(t *testing.T) {
 	}
 }
 
-// TestNothingIsVisitedTwice: a list that has handed out its page does not start over when counting what is left loses its
-// read version for good.
+// TestNothingIsVisitedTwice: a list that has handed out its page does not start over when counting what is left loses
+// its read version for good.
 func TestNothingIsVisitedTwice(t *testing.T) {
 	var armed atomic.Bool
 	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {

@@ -23,12 +23,13 @@ type mutation interface {
 	run(ctx context.Context, g *group, res *Result) error
 	// grows says that the request is refused when space has run out.
 	grows() bool
-	// proves says that the request usually makes a revision, so that its group is usually proved by its commit (see group.proved).
+	// proves says that the request usually makes a revision, so that its group is usually proved by its commit (see
+	// group.proved).
 	proves() bool
 }
 
-// group evaluates requests one after the other against one engine transaction and an overlay of their own changes. It is
-// the pure middle of a group commit: everything in it is single-threaded and forgotten if the commit fails.
+// group evaluates requests one after the other against one engine transaction and an overlay of their own changes. It
+// is the pure middle of a group commit: everything in it is single-threaded and forgotten if the commit fails.
 type group struct {
 	s    *Store
 	txn  engine.Reader
@@ -300,8 +301,8 @@ func (g *group) compactRev(ctx context.Context) (int64, error) {
 }
 
 // num is the number that a pending revision compares as: the dense successor of the head. On a dense engine it is the
-// revision itself. On a sparse one it is smaller than that, but still larger than any revision a client can know: those lie
-// at or below the head of a read version taken after the client's request.
+// revision itself. On a sparse one it is smaller than that, but still larger than any revision a client can know:
+// those lie at or below the head of a read version taken after the client's request.
 func (g *group) num(rev int64) int64 {
 	if i, ok := revlog.PendingIndex(rev); ok {
 		g.needsHead = true

@@ -14,8 +14,8 @@ import (
 // pauses are those of a lane, and of work beside the groups, between runs that the engine has not let succeed.
 var pauses = retry.Policy{Min: 5 * time.Millisecond, Max: 700 * time.Millisecond}
 
-// lane runs one group after the other. If the engine is pipelined and more requests wait, it does not wait for the sync of a
-// group before it evaluates the next one; groups land in order all the same.
+// lane runs one group after the other. If the engine is pipelined and more requests wait, it does not wait for the
+// sync of a group before it evaluates the next one; groups land in order all the same.
 type lane struct {
 	s   *Store
 	id  int
@@ -229,9 +229,9 @@ func markVital(txn engine.Txn) {
 // pause waits after n failures before the last one. Whoever waits looks at ctx afterwards.
 func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 
-// attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when it
-// returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent allows a state at hand, and says afterwards
-// whether one was used.
+// attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered
+// when it returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent
+// allows a state at hand, and says afterwards whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
 	laps := laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
@@ -326,16 +326,16 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	return len(reqs), nil
 }
 
-// isAnswer says that err is a request's own answer, not a failure of the group. It compares, and does not unwrap: an engine
-// error joined with one of these is no answer.
+// isAnswer says that err is a request's own answer, not a failure of the group. It compares, and does not unwrap: an
+// engine error joined with one of these is no answer.
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps, ErrKeyNotFound, ErrFenced,
 	}, err)
 }
 
-// finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been answered, but
-// on a pipelined engine, where a commit that does not become durable ends everything after it as well.
+// finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been
+// answered, but on a pipelined engine, where a commit that does not become durable ends everything after it as well.
 func (l *lane) finish(ctx context.Context, f *flight) error {
 	first, err := f.pending.Wait(ctx)
 	if err != nil && l.flights == nil && !isRefusal(err) {

@@ -12,23 +12,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A request that
-// carries one fails with ErrFenced once somebody else has claimed the shard (design §7).
+// Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A
+// request that carries one fails with ErrFenced once somebody else has claimed the shard (design §7).
 type Fence struct {
 	shard  int
 	ballot uint64
 }
 
-// LeaseGrant stores a lease; the caller keeps its time. fence, if not nil, must still be the owner's: a lease granted by an
-// owner that has been replaced would be nobody's to expire. It makes no revision; rev is that of the header. Errors: ErrLeaseExists,
-// ErrFenced, ErrNoSpace, and as Put.
+// LeaseGrant stores a lease; the caller keeps its time. fence, if not nil, must still be the owner's: a lease granted
+// by an owner that has been replaced would be nobody's to expire. It makes no revision; rev is that of the header.
+// Errors: ErrLeaseExists, ErrFenced, ErrNoSpace, and as Put.
 func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64, fence *Fence) (rev int64, err error) {
 	return s.submitRev(ctx, &leaseGrant{id: id, ttl: ttl, fence: fence})
 }
 
-// LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the owner's.
-// Errors: ErrLeaseNotFound, ErrLeaseEnding (the keys do not fit in a transaction, or it was ending already: go on with
-// LeaseRevokeStep), ErrFenced, and as Put.
+// LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the
+// owner's. Errors: ErrLeaseNotFound, ErrLeaseEnding (the keys do not fit in a transaction, or it was ending already:
+// go on with LeaseRevokeStep), ErrFenced, and as Put.
 func (s *Store) LeaseRevoke(ctx context.Context, id int64, fence *Fence) (rev int64, err error) {
 	rev, err = s.submitRev(ctx, &leaseRevoke{id: id, fence: fence})
 	if errors.Is(err, ErrTooLarge) {
@@ -186,8 +186,8 @@ func (s *Store) leaseKeys(
 	return keys, true, storeErr(it.Err())
 }
 
-// LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors: ErrUnavailable, the
-// context's.
+// LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors:
+// ErrUnavailable, the context's.
 func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		if rev, err = s.headOf(ctx, snap); err != nil {
@@ -225,9 +225,9 @@ func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) err
 	return wanted("the list of leases", err)
 }
 
-// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: fences of the shard given out before are no longer
-// good. Which leases belong to which shard is the callers' agreement; where leases are not sharded all are in shard 0. Errors:
-// ErrUnavailable, the context's.
+// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: fences of the shard given out before
+// are no longer good. Which leases belong to which shard is the callers' agreement; where leases are not sharded all
+// are in shard 0. Errors: ErrUnavailable, the context's.
 func (s *Store) ClaimLeases(ctx context.Context, shard int) (Fence, error) {
 	f := Fence{shard: shard}
 	err := s.update(ctx, func(txn engine.Txn) error {
@@ -270,8 +270,8 @@ func parseBallot(row []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(row), nil
 }
 
-// update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f may run
-// several times, also after a commit whose outcome was unknown: it must be idempotent.
+// update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f may
+// run several times, also after a commit whose outcome was unknown: it must be idempotent.
 func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
 	unavailable := 0
 	err := updates.Do(ctx, func(err error) bool {

@@ -65,7 +65,8 @@ func everything(t *testing.T, s *mvcc.Store) []mvcc.KV {
 	return kvs
 }
 
-// TestTooLarge: what does not fit into a transaction says so and changes nothing, and the others of its group do not suffer.
+// TestTooLarge: what does not fit into a transaction says so and changes nothing, and the others of its group do not
+// suffer.
 func TestTooLarge(t *testing.T) {
 	g, e := newGate(openEngine(t, fdb))
 	s := open(t, e, mvcc.Options{Shift: 5})
@@ -150,8 +151,8 @@ func (x *fullTxn) Commit(ctx context.Context) (engine.Pending, error) {
 	return x.Txn.Commit(ctx)
 }
 
-// TestNoSpace: on a full disk requests that grow the store are refused, also those that wait in one group with others, and
-// deletes, revokes, compactions and reads go on.
+// TestNoSpace: on a full disk requests that grow the store are refused, also those that wait in one group with
+// others, and deletes, revokes, compactions and reads go on.
 func TestNoSpace(t *testing.T) {
 	d := &fullDisk{Store: openEngine(t, pebble.Options{})}
 	g, e := newGate(d)
@@ -318,8 +319,8 @@ func TestQueueIsBounded(t *testing.T) {
 	<-refused
 }
 
-// TestNextGroup: a request that reads at the revision that one before it in its group will make is answered as if it had come
-// later.
+// TestNextGroup: a request that reads at the revision that one before it in its group will make is answered as if it
+// had come later.
 func TestNextGroup(t *testing.T) {
 	g, e := newGate(openEngine(t, pebble.Options{}))
 	s := open(t, e, mvcc.Options{})

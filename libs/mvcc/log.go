@@ -10,10 +10,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// ReadLog reads committed, durable entries with revision >= from, in order: at most maxEntries, and no further than maxBytes
-// but at least one entry. next is where to go on; it is beyond the head when everything has been read. Errors: ErrCompacted
-// if from is below the compact revision (the entry at the compact revision is still there), ErrUnavailable, ErrCorrupt, the
-// context's.
+// ReadLog reads committed, durable entries with revision >= from, in order: at most maxEntries, and no further than
+// maxBytes but at least one entry. next is where to go on; it is beyond the head when everything has been read.
+// Errors: ErrCompacted if from is below the compact revision (the entry at the compact revision is still there),
+// ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
 	var payloads []revlog.Payload
 	err = s.view(ctx, func(snap engine.Snapshot) error {
@@ -47,11 +47,12 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 }
 
 // ReadPayloads is ReadLog for those who pass the log on: it leaves the entries as they are stored, and reads below the
-// compact revision as long as nothing has been removed there. compact is the compact revision in the same state. Errors: as ReadLog;
-// ErrCompacted if entries from on have been removed.
+// compact revision as long as nothing has been removed there. compact is the compact revision in the same state.
+// Errors: as ReadLog; ErrCompacted if entries from on have been removed.
 func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next, compact int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		// The rows are asked for together: between a commit and the watchers lies one wait for the store, not one for each.
+		// The rows are asked for together: between a commit and the watchers lies one wait for the store, not one for
+		// each.
 		it, head := s.scanFrom(ctx, snap, from), s.scanHead(ctx, snap)
 		defer it.Close()
 		rows, rowsErr := snap.GetMany(ctx, [][]byte{s.compactRow, s.rows.meta(metaCompacted)})
@@ -72,7 +73,8 @@ func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxByt
 	return payloads, next, compact, err
 }
 
-// Parse decodes what ReadPayloads has read, here or in another process. The entry points into the payload. Errors: ErrCorrupt.
+// Parse decodes what ReadPayloads has read, here or in another process. The entry points into the payload. Errors:
+// ErrCorrupt.
 func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	e, err := s.codec.Parse(p.Bytes, p.Rev)
 	if err != nil {
@@ -142,8 +144,8 @@ func (s *Store) visitLog(it engine.Iterator, visit func(st engine.Stamp, payload
 	return storeErr(it.Err())
 }
 
-// WaitHead returns when the head may have reached rev, at once if it has. It may return too early. Errors: ErrUnavailable, the
-// context's.
+// WaitHead returns when the head may have reached rev, at once if it has. It may return too early. Errors:
+// ErrUnavailable, the context's.
 func (s *Store) WaitHead(ctx context.Context, rev int64) error {
 	var row []byte
 	err := s.view(ctx, func(snap engine.Snapshot) (err error) {

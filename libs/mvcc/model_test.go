@@ -407,8 +407,8 @@ func (d *driver) reopen() {
 	d.equal("compact revision after reopening", s.CompactRevision(), d.m.compact)
 }
 
-// TestConcurrentCounters checks that concurrent transactions neither lose nor repeat an increment, that every revision is
-// unique, and that the feed is the whole log in order.
+// TestConcurrentCounters checks that concurrent transactions neither lose nor repeat an increment, that every
+// revision is unique, and that the feed is the whole log in order.
 func TestConcurrentCounters(t *testing.T) {
 	for _, v := range variants() {
 		t.Run(v.name, func(t *testing.T) {

@@ -16,7 +16,8 @@ func (p *PutRequest) run(ctx context.Context, g *group, res *Result) error {
 	return p.apply(ctx, g, res)
 }
 
-// check finds out whether the put would fail, in etcd's order (txn/put.go): the lease, then the key that ignore_* needs.
+// check finds out whether the put would fail, in etcd's order (txn/put.go): the lease, then the key that ignore_*
+// needs.
 func (p *PutRequest) check(ctx context.Context, g *group) error {
 	if p.Lease != 0 {
 		l, err := g.lease(ctx, p.Lease)
@@ -209,8 +210,8 @@ func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error
 	return storeErr(err)
 }
 
-// checkRead finds out whether a range in a transaction would fail. A negative revision is below any compact revision but the
-// initial one (etcd txn/range.go).
+// checkRead finds out whether a range in a transaction would fail. A negative revision is below any compact revision
+// but the initial one (etcd txn/range.go).
 func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 	if r.Rev == 0 {
 		return nil
@@ -232,8 +233,8 @@ func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 	return nil
 }
 
-// arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they compare as.
-// Errors: the context's.
+// arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they
+// compare as. Errors: the context's.
 func (r *RangeRequest) arrange(ctx context.Context, kvs []KV, num func(int64) int64) (out []KV, more bool, err error) {
 	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs))-1 > r.Limit {
 		kvs = kvs[:r.Limit+1]

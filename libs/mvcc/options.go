@@ -38,13 +38,14 @@ type Options struct {
 	// Prefix is put before every row: the keyspace's place in a shared engine.
 	Prefix []byte
 
-	// Feed receives the committed entries: never concurrently, in revision order, when they are durable and before the requests
-	// that made them are answered. It must return quickly. Only the one lane of a Store that is alone on a pipelined engine can
-	// feed; elsewhere groups land out of order, or are other processes': package feed follows the log.
+	// Feed receives the committed entries: never concurrently, in revision order, when they are durable and before
+	// the requests that made them are answered. It must return quickly. Only the one lane of a Store that is alone on
+	// a pipelined engine can feed; elsewhere groups land out of order, or are other processes': package feed follows
+	// the log.
 	Feed func([]revlog.Entry)
 
-	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it must
-	// return quickly. It tells that there is something new, not what.
+	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it
+	// must return quickly. It tells that there is something new, not what.
 	Committed func()
 
 	// Followed, if set, tells the revision up to which whoever gets Feed has read the values that entries name.
@@ -62,8 +63,8 @@ type Options struct {
 	Lanes int
 	// QueueMax bounds the requests that wait for a group (default 16384); one more is refused with ErrTooManyRequests.
 	QueueMax int
-	// GroupMax and GroupBytes bound a group: requests (default 512, never more than the keyspace's 2^shift) and bytes of
-	// requests (default 4 MiB, never more than a quarter of the engine's transaction).
+	// GroupMax and GroupBytes bound a group: requests (default 512, never more than the keyspace's 2^shift) and bytes
+	// of requests (default 4 MiB, never more than a quarter of the engine's transaction).
 	GroupMax   int
 	GroupBytes int
 
@@ -78,13 +79,13 @@ type Options struct {
 	// this process, 1024 on others): a count walks over the keys of two buckets at most.
 	CountKeys int
 
-	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine years); it is
-	// ignored for one that exists and by a dense engine (0).
+	// Shift is the number of index bits of a new keyspace (default 5: groups of 32, revisions below 2^53 for nine
+	// years); it is ignored for one that exists and by a dense engine (0).
 	Shift uint
 	// InlineBytes is the largest value kept in the idx row (default 512, at most what fits into one row).
 	InlineBytes int
-	// ChunkBytes cuts larger values and log entries of a new keyspace (default: what the engine's values can hold, at most
-	// 1 MiB). A keyspace keeps the size it was created with.
+	// ChunkBytes cuts larger values and log entries of a new keyspace (default: what the engine's values can hold, at
+	// most 1 MiB). A keyspace keeps the size it was created with.
 	ChunkBytes int
 
 	// Features are those of a new keyspace, with NoFeatures none; the default is FeaturesAll.

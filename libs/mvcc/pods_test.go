@@ -193,7 +193,8 @@ func (s *setBack) Begin(ctx context.Context) (engine.Txn, error) {
 func (s setBackSnapshot) Version() uint64 { return s.version }
 func (s setBackTxn) Version() uint64      { return s.version }
 
-// TestSetBack: a database whose version lies below the head is not served, neither at the start nor when it happens later.
+// TestSetBack: a database whose version lies below the head is not served, neither at the start nor when it happens
+// later.
 func TestSetBack(t *testing.T) {
 	e, ctx := &setBack{Store: openEngine(t, fdb)}, t.Context()
 	e.version.Store(1 << 60)

@@ -12,8 +12,8 @@ import (
 const (
 	// queueBytesMax bounds the bytes of the requests that wait.
 	queueBytesMax = 256 << 20
-	// sweepEvery and sweepsMax bound how long a write waits for its commit, for clients that set no bound of their own: 7 s (etcd: 5 s
-	// and two election timeouts).
+	// sweepEvery and sweepsMax bound how long a write waits for its commit, for clients that set no bound of their
+	// own: 7 s (etcd: 5 s and two election timeouts).
 	sweepEvery = 250 * time.Millisecond
 	sweepsMax  = 28
 	// heavySweepsMax is the same for the requests of the heavy lane, which may take long by themselves: a minute.
@@ -62,8 +62,8 @@ func (r *request) finish() {
 	}
 }
 
-// wait returns the outcome. It looks at one channel only: a select with the context and a timer was measured at about 3 µs of CPU
-// per write, so the sweeper looks after those who wait too long.
+// wait returns the outcome. It looks at one channel only: a select with the context and a timer was measured at about
+// 3 µs of CPU per write, so the sweeper looks after those who wait too long.
 func (r *request) wait() (*Result, error) {
 	<-r.done
 	if r.abandoned != nil {
@@ -307,8 +307,8 @@ func (q *queue) len() int {
 	return len(q.reqs)
 }
 
-// take waits for requests and returns those of the next group of a lane: at most limit, and bytes unless a single one is
-// larger. It returns nil when the queue is closed or retired, and empty.
+// take waits for requests and returns those of the next group of a lane: at most limit, and bytes unless a single one
+// is larger. It returns nil when the queue is closed or retired, and empty.
 func (q *queue) take(lane, limit, bytes int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -23,10 +23,10 @@ type RangeInfo struct {
 	More  bool  // keys were left out because of the limit
 }
 
-// Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write acknowledged
-// before the call; with Serializable and without a revision it may miss those of the last moment that others have made,
-// if the engine has cheaper snapshots that do, but nothing that this process has answered or told of (see Told).
-// Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
+// Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write
+// acknowledged before the call; with Serializable and without a revision it may miss those of the last moment that
+// others have made, if the engine has cheaper snapshots that do, but nothing that this process has answered or told
+// of (see Told). Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
 	told := 0
@@ -143,8 +143,8 @@ func (q *query) checkCompacted(ctx context.Context) error {
 	return nil
 }
 
-// inKeyOrder says that results leave in key order and the limit may be applied while scanning: etcd's default ordering with
-// no filter on revisions.
+// inKeyOrder says that results leave in key order and the limit may be applied while scanning: etcd's default
+// ordering with no filter on revisions.
 func (r *RangeRequest) inKeyOrder() bool {
 	return r.Target == SortByKey && r.Order != SortDescend && !r.filtered()
 }
@@ -211,8 +211,8 @@ func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 	return info, visit(kv)
 }
 
-// latestPoint reads one key at the head, and the head itself, in one round trip: what a shared engine's reads cost most is the
-// way there. The embedded engine's head is cached and comes first.
+// latestPoint reads one key at the head, and the head itself, in one round trip: what a shared engine's reads cost
+// most is the way there. The embedded engine's head is cached and comes first.
 func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error) {
 	it := q.s.scanHead(ctx, q.snap)
 	var kv KV
@@ -272,8 +272,8 @@ func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 	return left, err
 }
 
-// sorted collects the range, then arranges it. With order NONE the limit is applied in key order before a sort by another
-// target (etcd txn/range.go takes NONE for the default order), so no more than that is kept.
+// sorted collects the range, then arranges it. With order NONE the limit is applied in key order before a sort by
+// another target (etcd txn/range.go takes NONE for the default order), so no more than that is kept.
 func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	var info RangeInfo
 	var kvs []KV
@@ -321,8 +321,8 @@ func cloneKV(kv *KV) KV {
 	return c
 }
 
-// scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has grown
-// too old it goes on behind the last key in a new one, as of the same revision (design §3).
+// scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version
+// has grown too old it goes on behind the last key in a new one, as of the same revision (design §3).
 func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, visit Visit) error {
 	var seen int64
 	var last []byte

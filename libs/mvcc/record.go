@@ -9,11 +9,12 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// sizeMax bounds sizes and offsets that are read from rows, so that their sums are safe; it is as much as a transaction holds.
+// sizeMax bounds sizes and offsets that are read from rows, so that their sums are safe; it is as much as a
+// transaction holds.
 const sizeMax = math.MaxInt32
 
-// record is the current version of a key as its idx row has it. Values up to Options.InlineBytes lie in the row itself, so that
-// reading a small object is one read; others lie in val rows.
+// record is the current version of a key as its idx row has it. Values up to Options.InlineBytes lie in the row
+// itself, so that reading a small object is one read; others lie in val rows.
 type record struct {
 	create, mod, version, lease int64
 
@@ -33,8 +34,8 @@ const (
 	recordFlags = recordInline | recordLease | recordOwn
 )
 
-// appendRecord appends the idx row's value: the stamp of the row (whose index is that of r.mod, pending), flags, create as seen
-// from mod, version, lease, size, and the value if it is inline.
+// appendRecord appends the idx row's value: the stamp of the row (whose index is that of r.mod, pending), flags,
+// create as seen from mod, version, lease, size, and the value if it is inline.
 func appendRecord(b []byte, refs revlog.Refs, r *record) []byte {
 	i, _ := revlog.PendingIndex(r.mod)
 	b = engine.Stamp{Index: uint16(i)}.Append(b)

@@ -48,8 +48,9 @@ func (r rows) idxKey(row []byte) []byte { return r.tableKey(row) }
 // tableKey is what follows the table in a row's key.
 func (r rows) tableKey(row []byte) []byte { return row[len(r.prefix)+1:] }
 
-// escape appends key so that what follows it cannot change the order of keys: a zero byte becomes 00 FF, and 00 ends the key
-// (FoundationDB's tuple encoding of byte strings). The byte after the end is never FF: chunk numbers and stamps begin lower.
+// escape appends key so that what follows it cannot change the order of keys: a zero byte becomes 00 FF, and 00 ends
+// the key (FoundationDB's tuple encoding of byte strings). The byte after the end is never FF: chunk numbers and
+// stamps begin lower.
 func escape(dst, key []byte) []byte {
 	for {
 		i := bytes.IndexByte(key, 0)

@@ -27,7 +27,8 @@ type Sizer interface {
 
 // rangeSizer is what an engine that others use too offers instead.
 type rangeSizer interface {
-	// RangeSize estimates the bytes of the keys and values k, begin <= k < end; a nil end means to the end of the store.
+	// RangeSize estimates the bytes of the keys and values k, begin <= k < end; a nil end means to the end of the
+	// store.
 	RangeSize(ctx context.Context, begin, end []byte) (int64, error)
 }
 
@@ -119,9 +120,9 @@ func (l *liveBytes) count(r *removed) {
 
 // LiveBytes returns the bytes of all that can still be read: keys and values of the rows of current and old versions,
 // of the log and of leases, before any compression. Deleted and replaced versions count until a compaction has
-// removed them. It is exact, in the state of a moment ago; 0 without FeatureSizes. On a shared engine what this Store has
-// written is in it, and what others have with a delay of sizeAge at most, or more while the engine does not answer. One
-// caller per sizeAge waits for the engine, for sizeTimeout at most; all others get what is known.
+// removed them. It is exact, in the state of a moment ago; 0 without FeatureSizes. On a shared engine what this Store
+// has written is in it, and what others have with a delay of sizeAge at most, or more while the engine does not
+// answer. One caller per sizeAge waits for the engine, for sizeTimeout at most; all others get what is known.
 func (s *Store) LiveBytes() int64 {
 	switch {
 	case !s.Features().Has(FeatureSizes):

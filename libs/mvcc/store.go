@@ -299,8 +299,8 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	return rev, err
 }
 
-// view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over, or to
-// go on where it was.
+// view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over,
+// or to go on where it was.
 func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
 	for stale := 0; ; stale++ {
 		snap, err := s.eng.Snapshot(ctx)

@@ -26,8 +26,8 @@ const (
 	SortByValue
 )
 
-// RangeRequest asks for the keys k with Key <= k < End at a revision. A nil or empty End means the single key Key; an End of
-// one zero byte means all keys >= Key.
+// RangeRequest asks for the keys k with Key <= k < End at a revision. A nil or empty End means the single key Key; an
+// End of one zero byte means all keys >= Key.
 type RangeRequest struct {
 	Key, End []byte
 	Limit    int64 // <= 0: all

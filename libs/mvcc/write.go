@@ -8,22 +8,22 @@ import (
 )
 
 // Put sets a key. Result: Rev, and Prev if asked for and there was a version. Errors: ErrLeaseNotFound, ErrKeyNotFound
-// (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome unknown), the context's
-// (outcome unknown).
+// (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome unknown), the
+// context's (outcome unknown).
 func (s *Store) Put(ctx context.Context, p *PutRequest) (*Result, error) {
 	s.usage.Puts.Add(1)
 	return s.submit(ctx, p, len(p.Key)+len(p.Value))
 }
 
-// DeleteRange deletes the keys of a range in one revision. Result: Rev, Deleted, and Prev in key order if asked for. Errors: as
-// Put.
+// DeleteRange deletes the keys of a range in one revision. Result: Rev, Deleted, and Prev in key order if asked for.
+// Errors: as Put.
 func (s *Store) DeleteRange(ctx context.Context, d *DeleteRequest) (*Result, error) {
 	s.usage.Deletes.Add(1)
 	return s.submit(ctx, d, len(d.Key)+len(d.End))
 }
 
-// Txn runs a transaction. The request must be valid in etcd's sense: no key put twice, or put and deleted, in one branch.
-// Result: Rev, Succeeded, Ops. Errors: as Put, and ErrCompacted and ErrFutureRevision of ranges in it.
+// Txn runs a transaction. The request must be valid in etcd's sense: no key put twice, or put and deleted, in one
+// branch. Result: Rev, Succeeded, Ops. Errors: as Put, and ErrCompacted and ErrFutureRevision of ranges in it.
 func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	s.usage.Txns.Add(1)
 	if t.Writes() {

@@ -42,18 +42,16 @@ func retryOf(err error, recent bool) Retry {
 	case isDamage(err):
 		return RetryDamaged
 	}
-	for _, c := range []struct {
-		class error
-		is    Retry
-	}{
-		{engine.ErrConflict, RetryConflict}, {engine.ErrTooOld, RetryTooOld}, {engine.ErrNoSpace, RetryNoSpace},
-		{engine.ErrTooLarge, RetryTooLarge}, {engine.ErrUnavailable, RetryUnavailable},
-	} {
-		if errors.Is(err, c.class) {
-			return c.is
-		}
-	}
-	return RetryOther
+	return retryOfClass[engine.ClassOf(err)]
+}
+
+// retryOfClass has the reasons of the engine's classes; of others it is RetryOther.
+var retryOfClass = [...]Retry{
+	engine.Conflict: RetryConflict, engine.TooOld: RetryTooOld, engine.NoSpace: RetryNoSpace,
+	engine.TooLarge: RetryTooLarge, engine.Unavailable: RetryUnavailable,
+
+	engine.NoError: RetryOther, engine.Ended: RetryOther, engine.Closed: RetryOther, engine.Damaged: RetryDamaged,
+	engine.UnknownOutcome: RetryOther, engine.Other: RetryOther,
 }
 
 // Unknown is what became of a commit whose outcome the engine did not know.
@@ -86,10 +84,11 @@ type Writes struct {
 	// Wait is how long requests waited until a group took them for the first time, in nanoseconds; Behind how much of
 	// that others were before them which touch the same keys, only of those that met any.
 	Wait, Behind *histogram.Histogram
-	// Evaluation is how long groups took to begin, read and evaluate, Commit how long from the start of their commit until
-	// its outcome was known, in nanoseconds: of groups that came to their commit.
+	// Evaluation is how long groups took to begin, read and evaluate, Commit how long from the start of their commit
+	// until its outcome was known, in nanoseconds: of groups that came to their commit.
 	Evaluation, Commit *histogram.Histogram
-	// Requests and Bytes measure those groups: their requests, and the bytes of these as Options.GroupBytes bounds them.
+	// Requests and Bytes measure those groups: their requests, and the bytes of these as Options.GroupBytes bounds
+	// them.
 	Requests, Bytes *histogram.Histogram
 	// Retries are attempts of groups that came to nothing.
 	Retries [Retries]atomic.Int64
@@ -138,8 +137,8 @@ func (s *Store) Writes() *Writes { return &s.queue.stats }
 type WriteQueue struct {
 	Requests int
 	Bytes    int
-	// BlockedRequests are those that others are before which touch the same keys, and BlockedKeys the keys at which they
-	// wait; a range counts as the keys in it that others name. Both are 0 where there is one lane.
+	// BlockedRequests are those that others are before which touch the same keys, and BlockedKeys the keys at which
+	// they wait; a range counts as the keys in it that others name. Both are 0 where there is one lane.
 	BlockedRequests, BlockedKeys int
 	// Oldest is the age of the oldest request that has no answer, whether it waits or a group has it; 0: none.
 	Oldest time.Duration

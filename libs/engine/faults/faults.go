@@ -73,8 +73,8 @@ type Options struct {
 	Script func(c Call) (f Fault, ok bool)
 	// Delay, if not nil, is called before each call, and may sleep. It should return when ctx ends.
 	Delay func(ctx context.Context, op Op)
-	// Recent makes BeginRecent offer states that may be out of date, one after each commit. The store must be closed, or crashed, before the inner one is, and
-	// must not be pipelined.
+	// Recent makes BeginRecent offer states that may be out of date, one after each commit. The store must be closed,
+	// or crashed, before the inner one is, and must not be pipelined.
 	Recent bool
 	// Remote, if not nil, makes the store one over a network, whose round trips are counted: see Store.Trips.
 	Remote *Remote
@@ -161,8 +161,8 @@ func (s *Store) look(key []byte) error {
 	return nil
 }
 
-// Crash makes all calls fail with ErrUnavailable, also those under way, until Restart. It returns the inner store, which the
-// caller disposes of.
+// Crash makes all calls fail with ErrUnavailable, also those under way, until Restart. It returns the inner store,
+// which the caller disposes of.
 func (s *Store) Crash() engine.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()

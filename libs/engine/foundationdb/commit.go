@@ -21,7 +21,8 @@ type pending struct {
 	stamp  fdb.FutureKey // nil: no stamps
 }
 
-// nothing is the commit of a transaction without mutations: what it has read is durable, FoundationDB shows nothing else.
+// nothing is the commit of a transaction without mutations: what it has read is durable, FoundationDB shows nothing
+// else.
 type nothing struct{}
 
 // Wait implements engine.Pending.
@@ -134,8 +135,8 @@ func parseVersionstamp(b []byte) (engine.Stamp, error) {
 	return engine.Stamp{Version: binary.BigEndian.Uint64(b)}, nil
 }
 
-// settle returns when a commit that has a read conflict at key is sure not to be under way any more: by a commit that writes there.
-// It goes on as long as ctx lives.
+// settle returns when a commit that has a read conflict at key is sure not to be under way any more: by a commit that
+// writes there. It goes on as long as ctx lives.
 func (s *Store) settle(ctx context.Context, key fdb.Key) error {
 	for {
 		err := s.fence(ctx, key)

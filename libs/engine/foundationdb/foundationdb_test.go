@@ -26,7 +26,8 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"))
 }
 
-// openRoot opens a store on the cluster in a root of its own, which is cleared afterwards; it skips the test if there is no cluster.
+// openRoot opens a store on the cluster in a root of its own, which is cleared afterwards; it skips the test if there
+// is no cluster.
 func openRoot(t testing.TB) *Store {
 	t.Helper()
 	file := os.Getenv(clusterEnv)
@@ -93,7 +94,8 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestFirstInBatch: of many stamped commits made at once, with others between them, each has a version of its own and batch order 0.
+// TestFirstInBatch: of many stamped commits made at once, with others between them, each has a version of its own and
+// batch order 0.
 func TestFirstInBatch(t *testing.T) {
 	s := openRoot(t)
 	const writers, each = 16, 20
@@ -130,7 +132,8 @@ func TestFirstInBatch(t *testing.T) {
 	wg.Wait()
 }
 
-// TestVersions: the stamp's version is that of the state the commit made (Limits.Versionstamps), and who begins after a commit sees it.
+// TestVersions: the stamp's version is that of the state the commit made (Limits.Versionstamps), and who begins after
+// a commit sees it.
 func TestVersions(t *testing.T) {
 	s := openRoot(t)
 	var wg sync.WaitGroup
@@ -189,7 +192,8 @@ func TestFence(t *testing.T) {
 	}
 }
 
-// TestRecentSnapshot: a version is used again, but not for ever, and never one older than what the store has shown or done.
+// TestRecentSnapshot: a version is used again, but not for ever, and never one older than what the store has shown or
+// done.
 func TestRecentSnapshot(t *testing.T) {
 	s, key := openRoot(t), []byte("k")
 	s.o.RecentAge = time.Hour
@@ -285,7 +289,8 @@ func TestTooOld(t *testing.T) {
 	}
 }
 
-// TestScanBatches: scans of many batches, left early and in reverse, and commits that do not wait for what a left scan has asked for.
+// TestScanBatches: scans of many batches, left early and in reverse, and commits that do not wait for what a left
+// scan has asked for.
 func TestScanBatches(t *testing.T) {
 	s := openRoot(t)
 	const rows = 3000

@@ -10,9 +10,9 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 )
 
-// Fields of RangeIterator: the batch that is being waited for, nil if none is, and the rows of the last one. Without the first
-// a wait could only be ended by cancelling the whole transaction, without the second the next batch could not be
-// asked for before the caller has gone through this one.
+// Fields of RangeIterator: the batch that is being waited for, nil if none is, and the rows of the last one. Without
+// the first a wait could only be ended by cancelling the whole transaction, without the second the next batch could
+// not be asked for before the caller has gone through this one.
 var (
 	iteratorFuture = iteratorField("f", nil)
 	iteratorRows   = iteratorField("kvs", reflect.TypeFor[[]fdb.KeyValue]())

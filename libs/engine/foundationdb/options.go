@@ -30,8 +30,8 @@ const (
 
 // Options configure Open. The zero value means the default cluster file and the whole of its database.
 type Options struct {
-	// ClusterFile is the path of the cluster file; "" is what libfdb_c takes by default: FDB_CLUSTER_FILE, ./fdb.cluster,
-	// /etc/foundationdb/fdb.cluster.
+	// ClusterFile is the path of the cluster file; "" is what libfdb_c takes by default: FDB_CLUSTER_FILE,
+	// ./fdb.cluster, /etc/foundationdb/fdb.cluster.
 	ClusterFile string
 	// Root is put before every key: the store's place in a shared cluster. It must not begin with 0xff.
 	Root []byte
@@ -39,12 +39,14 @@ type Options struct {
 	// Timeout bounds each wait for the cluster, but that for a commit, where the context does not; then the answer is
 	// ErrUnavailable. Default 5 s.
 	Timeout time.Duration
-	// RecentAge is how old a read version RecentSnapshot, and a commit's version BeginRecent, may use again. Default 250 ms.
+	// RecentAge is how old a read version RecentSnapshot, and a commit's version BeginRecent, may use again. Default
+	// 250 ms.
 	RecentAge time.Duration
 
 	// TLS to the cluster. All stores of a process must have the same.
 	TLS TLS
-	// TraceDir is the directory for libfdb_c's trace files; "": none are written. All stores of a process must have the same.
+	// TraceDir is the directory for libfdb_c's trace files; "": none are written. All stores of a process must have
+	// the same.
 	TraceDir string
 
 	// Logger gets what the store has to say. Default: discarded.

@@ -12,8 +12,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// newest is the version of this store's newest commit that is known to have happened. A transaction may read at a commit's version at once: FoundationDB's
-// own advice for seeing one's own writes without asking for a read version (SetReadVersion).
+// newest is the version of this store's newest commit that is known to have happened. A transaction may read at a
+// commit's version at once: FoundationDB's own advice for seeing one's own writes without asking for a read version
+// (SetReadVersion).
 type newest struct {
 	mu      sync.Mutex
 	version int64
@@ -44,15 +45,17 @@ func (n *newest) last() (version uint64, known time.Time) {
 }
 
 const (
-	// admissionEvery is how often the cluster is asked, while BeginRecent is in use, whether it lets work of the lowest priority begin.
+	// admissionEvery is how often the cluster is asked, while BeginRecent is in use, whether it lets work of the
+	// lowest priority begin.
 	admissionEvery = 100 * time.Millisecond
 	// admissionAge is how long an answer counts, from the question on.
 	admissionAge = 250 * time.Millisecond
 )
 
-// admission tells whether the cluster keeps up. FoundationDB slows writers down only by answering later when they ask for a read version, so who does not ask must see to
-// it himself: its own cache of read versions (USE_GRV_CACHE) is off while answers say that they were held up. That is not shown to users of the library, but work of
-// batch priority is held up long before any other: as long as questions of that priority are answered at once, nobody is.
+// admission tells whether the cluster keeps up. FoundationDB slows writers down only by answering later when they ask
+// for a read version, so who does not ask must see to it himself: its own cache of read versions (USE_GRV_CACHE) is
+// off while answers say that they were held up. That is not shown to users of the library, but work of batch priority
+// is held up long before any other: as long as questions of that priority are answered at once, nobody is.
 type admission struct {
 	mu     sync.Mutex
 	asking bool
@@ -96,8 +99,8 @@ func (s *Store) askAdmission() {
 
 var _ engine.RecentBeginner = (*Store)(nil)
 
-// BeginRecent implements engine.RecentBeginner: at the version of this store's newest commit, if that became known no longer than Options.RecentAge ago and the cluster
-// does not slow anybody down.
+// BeginRecent implements engine.RecentBeginner: at the version of this store's newest commit, if that became known no
+// longer than Options.RecentAge ago and the cluster does not slow anybody down.
 func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, false, err

@@ -36,8 +36,8 @@ type Store struct {
 
 var _ engine.Store = (*Store)(nil)
 
-// Open returns a store on the cluster of o.ClusterFile. It does not wait for the cluster: what is wrong with it shows in the
-// first call. Errors: a cluster file, an option or a libfdb_c that cannot be used.
+// Open returns a store on the cluster of o.ClusterFile. It does not wait for the cluster: what is wrong with it shows
+// in the first call. Errors: a cluster file, an option or a libfdb_c that cannot be used.
 func Open(o Options) (*Store, error) {
 	o.EnsureDefaults()
 	if err := o.Validate(); err != nil {
@@ -110,7 +110,8 @@ func (s *Store) usable(ctx context.Context) error {
 	return s.state()
 }
 
-// newTransaction returns a handle without read-your-writes: reads go straight to the storage servers, mutations into the commit.
+// newTransaction returns a handle without read-your-writes: reads go straight to the storage servers, mutations into
+// the commit.
 func (s *Store) newTransaction() (fdb.Transaction, error) {
 	tr, err := s.db.CreateTransaction()
 	if err == nil {
@@ -158,7 +159,8 @@ type guard struct {
 	timer *time.Timer
 }
 
-// watchOver calls cancel when ctx ends, or after limit if that is not 0. The caller must call release when its wait is over.
+// watchOver calls cancel when ctx ends, or after limit if that is not 0. The caller must call release when its wait
+// is over.
 func watchOver(ctx context.Context, limit time.Duration, cancel func()) guard {
 	var g guard
 	if ctx.Done() != nil {

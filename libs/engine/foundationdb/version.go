@@ -20,8 +20,9 @@ type view struct {
 	asked time.Time
 }
 
-// versions asks for read versions, one at a time: who comes while one is being asked for shares the next one, for the one under
-// way may have been fixed before a commit that he must see. Thus the load on the client library does not grow with the readers.
+// versions asks for read versions, one at a time: who comes while one is being asked for shares the next one, for the
+// one under way may have been fixed before a commit that he must see. Thus the load on the client library does not
+// grow with the readers.
 type versions struct {
 	mu     sync.Mutex
 	asking bool
@@ -128,9 +129,9 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 
 var _ engine.RecentSnapshotter = (*Store)(nil)
 
-// RecentSnapshot implements engine.RecentSnapshotter: at the newest version that this store has been told, be it that of
-// another view or of a commit of its own, if that became known no longer than Options.RecentAge ago. Then it asks the
-// cluster for nothing.
+// RecentSnapshot implements engine.RecentSnapshotter: at the newest version that this store has been told, be it that
+// of another view or of a commit of its own, if that became known no longer than Options.RecentAge ago. Then it asks
+// the cluster for nothing.
 func (s *Store) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err

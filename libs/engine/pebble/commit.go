@@ -225,7 +225,8 @@ func (s *Store) prune() {
 	s.window.prune(seq)
 }
 
-// txnList holds the open transactions in the order they began, and so of their read versions. It is guarded by Store.mu.
+// txnList holds the open transactions in the order they began, and so of their read versions. It is guarded by
+// Store.mu.
 type txnList struct{ first, last *txn }
 
 // enter puts t at the end of the open transactions. s.mu is held.

@@ -96,8 +96,8 @@ func (w *writeSet) hits(r *readSet) bool {
 }
 
 // window holds the write sets of the newest commits, oldest first. Transactions that read at a commit before floor
-// cannot be checked any more. It is guarded by Store.mu. The holder of the writer lock may use without it the sets that an open
-// transaction needs: what is dropped meanwhile is older.
+// cannot be checked any more. It is guarded by Store.mu. The holder of the writer lock may use without it the sets
+// that an open transaction needs: what is dropped meanwhile is older.
 type window struct {
 	sets  []*writeSet
 	bytes int64

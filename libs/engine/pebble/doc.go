@@ -12,8 +12,8 @@
 // # Invariants
 //
 //   - The durable view never shows a commit whose log record is not synced; views become durable in commit order.
-//   - The last stamp of a domain is written in the batch that uses it, so stamps never go backwards over a restart. Stamps
-//     of commits that a crash took back are given out again: nobody has been told of them.
+//   - The last stamp of a domain is written in the batch that uses it, so stamps never go backwards over a restart.
+//     Stamps of commits that a crash took back are given out again: nobody has been told of them.
 //   - A domain is a counter in a row, read when it is first needed; of those used last domainsCached are in memory. All
 //     else goes by the order of commits over the whole store (commit.seq), which no stamp shows.
 //   - A write set is kept while a transaction that is older than it is open (and within WindowCommits and WindowBytes:
@@ -26,17 +26,18 @@
 // the middle it replays the others. So the store keeps a ledger beside Pebble's files (ledger.go; docs/formats.md has
 // the format) of which files there must be and what is in them, and Open compares, before anything is changed:
 //
-//   - What the ledger says is durable before Pebble does what rests on it; what it does not say yet, nothing has rested on. So a
-//     crash at any moment leaves a directory that agrees with it. ledgerFS, the file system under Pebble, lists the moments.
-//   - A closed log, the manifest and a table's end are compared byte by byte or by checksum; the blocks of tables have checksums
-//     of their own, which reads check.
-//   - Only the log that a killed process was writing may end early, as after a crash. Every record of it carries a mark: a number
-//     of the process, so that another store's records are told apart, and the last commit known to be durable, so that damage
-//     before whole records is told from a torn end.
+//   - What the ledger says is durable before Pebble does what rests on it; what it does not say yet, nothing has
+//     rested on. So a crash at any moment leaves a directory that agrees with it. ledgerFS, the file system under
+//     Pebble, lists the moments.
+//   - A closed log, the manifest and a table's end are compared byte by byte or by checksum; the blocks of tables
+//     have checksums of their own, which reads check.
+//   - Only the log that a killed process was writing may end early, as after a crash. Every record of it carries a
+//     mark: a number of the process, so that another store's records are told apart, and the last commit known to be
+//     durable, so that damage before whole records is told from a torn end.
 //   - After a proper end the ledger is exact: nothing may differ.
 //   - What a killed process has left is synced before the next one's ledger claims it: a power loss may follow.
-//   - The directory itself is locked (LockDir); removing Pebble's LOCK lets nobody in. A file that older releases stumble over
-//     (fenceName) keeps them from changing what the ledger describes.
+//   - The directory itself is locked (LockDir); removing Pebble's LOCK lets nobody in. A file that older releases
+//     stumble over (fenceName) keeps them from changing what the ledger describes.
 //
 // The ledger costs one small write and sync per log, and two per record of the manifest; commits carry 27 bytes more.
 //

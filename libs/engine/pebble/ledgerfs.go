@@ -12,7 +12,8 @@ import (
 // ledgerFS is the file system that Pebble sees. It writes down in the ledger what Pebble does, at the moments at
 // which the ledger must know:
 //
-//   - a log, when its name is durable and before anything is in it; its size, when it has been closed, with the next line;
+//   - a log, when its name is durable and before anything is in it; its size, when it has been closed, with the next
+//     line;
 //   - a table, when it is complete and before the manifest names it;
 //   - the manifest, when it has been synced and before Pebble acts upon that, by removing logs and tables;
 //   - a marker, when it is durable and before Pebble acts upon it.

@@ -32,8 +32,8 @@ const (
 
 // Options configure Open. The zero value is right for production.
 type Options struct {
-	// FDBLimits makes the store refuse what FoundationDB refuses: keys over 10 kB, values over 100 kB, transactions over
-	// 10 MB or older than TxnAge. It is for tests of the layers above.
+	// FDBLimits makes the store refuse what FoundationDB refuses: keys over 10 kB, values over 100 kB, transactions
+	// over 10 MB or older than TxnAge. It is for tests of the layers above.
 	FDBLimits bool
 	// TxnAge is the age at which a transaction or snapshot becomes ErrTooOld when FDBLimits is set. Default 5 s.
 	TxnAge time.Duration
@@ -83,8 +83,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Observe is told durations as they happen.
 	Observe Observer
-	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before Open
-	// returns. It is called from one goroutine at a time, must return quickly and must not call the store.
+	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before
+	// Open returns. It is called from one goroutine at a time, must return quickly and must not call the store.
 	OnNoSpace func(full bool)
 	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data: from any
 	// goroutine, perhaps with locks held. It must return quickly and must not call the store.

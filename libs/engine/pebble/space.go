@@ -57,7 +57,8 @@ const (
 // How the space on the disk is watched.
 const (
 	ballastName = "BALLAST"
-	// checkEvery is the time between two looks at the disk; checkPart of the reserve written since is the other reason to look.
+	// checkEvery is the time between two looks at the disk; checkPart of the reserve written since is the other
+	// reason to look.
 	checkEvery = time.Second
 	checkPart  = 64
 	// refusedEvery is the time between two looks at the disk for transactions that were refused.

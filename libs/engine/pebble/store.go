@@ -82,8 +82,8 @@ var (
 	_ engine.Iterator = (*iterator)(nil)
 )
 
-// Open opens the store in dir, creating the directory and the store if they are not there. The error says in one line what
-// is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's.
+// Open opens the store in dir, creating the directory and the store if they are not there. The error says in one line
+// what is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's.
 func Open(dir string, o Options) (*Store, error) {
 	o.EnsureDefaults()
 	o.FS = privateFS{o.FS}

@@ -17,7 +17,8 @@ const (
 	formatVersion = pdb.FormatTableFormatV6
 	// memTablesMax is how many memtables may exist before writes wait for one to be written out.
 	memTablesMax = 4
-	// blockBytes is the size of a table's blocks before compression: reads of one row want it small, lists want it large.
+	// blockBytes is the size of a table's blocks before compression: reads of one row want it small, lists want it
+	// large.
 	blockBytes = 16 << 10
 	// indexBlockBytes keeps most tables at one level of index.
 	indexBlockBytes = 128 << 10

@@ -7,8 +7,8 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 )
 
-// view is the state of the store after one commit: a Pebble snapshot shared by all who read at it. It is closed when the
-// last of them lets go.
+// view is the state of the store after one commit: a Pebble snapshot shared by all who read at it. It is closed when
+// the last of them lets go.
 type view struct {
 	s      *Store
 	snap   *pdb.Snapshot
@@ -85,8 +85,8 @@ func (v *view) newIter(sp span) (*iter, error) {
 	return &iter{Iterator: p, shape: shape}, nil
 }
 
-// getIter returns an iterator to look one row up with, or nil if a plain lookup is cheaper: opening an iterator pays when
-// the view is read often.
+// getIter returns an iterator to look one row up with, or nil if a plain lookup is cheaper: opening an iterator pays
+// when the view is read often.
 func (v *view) getIter() (*iter, error) {
 	if it := v.takeIdle(userSpan); it != nil {
 		return it, nil

@@ -1,5 +1,6 @@
-// Package retry is the one way in which callers of the store wait before they try again: pauses that double between two bounds,
-// shortened by chance so that those who failed together do not come back together, and that end with their context.
+// Package retry is the one way in which callers of the store wait before they try again: pauses that double between
+// two bounds, shortened by chance so that those who failed together do not come back together, and that end with
+// their context.
 //
 // What may be tried again at all is said by engine.Class, and how often by each caller's Policy, a named limit of
 // its package. What a caller does with each class of errors is in the table of libs/compose's TestClasses.

@@ -30,8 +30,9 @@ func (p Policy) Pause(n int) time.Duration {
 // Wait sleeps for Pause(n). It returns ctx's error if that ends first.
 func (p Policy) Wait(ctx context.Context, n int) error { return Sleep(ctx, p.Pause(n)) }
 
-// Do calls f until it succeeds, fails with an error that again refuses, or has been called Attempts times, with pauses in between. It
-// returns f's last error, or ctx's if that ends while it waits. ctx is not looked at before the first call.
+// Do calls f until it succeeds, fails with an error that again refuses, or has been called Attempts times, with
+// pauses in between. It returns f's last error, or ctx's if that ends while it waits. ctx is not looked at before the
+// first call.
 func (p Policy) Do(ctx context.Context, again func(error) bool, f func() error) error {
 	for n := 0; ; n++ {
 		err := f()
@@ -44,7 +45,8 @@ func (p Policy) Do(ctx context.Context, again func(error) bool, f func() error) 
 	}
 }
 
-// Pauses are those of a loop that goes on for ever: they grow while attempts fail, and begin anew after one that has succeeded.
+// Pauses are those of a loop that goes on for ever: they grow while attempts fail, and begin anew after one that has
+// succeeded.
 type Pauses struct {
 	Policy
 	failures int

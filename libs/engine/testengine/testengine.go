@@ -32,8 +32,8 @@ const (
 // networkThread is the client library's one thread, which lives as long as the process.
 const networkThread = "github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"
 
-// Open opens the engine that was chosen, empty. It is closed with the test, after what the test opens on it later. The seed is that of
-// Pebble's stamps; FoundationDB does not need one. What cannot be opened ends the test.
+// Open opens the engine that was chosen, empty. It is closed with the test, after what the test opens on it later.
+// The seed is that of Pebble's stamps; FoundationDB does not need one. What cannot be opened ends the test.
 func Open(tb testing.TB, seed uint64) engine.Store {
 	tb.Helper()
 	var s engine.Store
@@ -50,8 +50,8 @@ func Open(tb testing.TB, seed uint64) engine.Store {
 	return s
 }
 
-// Root is a random prefix for a test's rows in an engine that it shares with others, for those that do not Open one of their own. On
-// FoundationDB the rows under it are cleared with the test.
+// Root is a random prefix for a test's rows in an engine that it shares with others, for those that do not Open one
+// of their own. On FoundationDB the rows under it are cleared with the test.
 func Root(tb testing.TB) string {
 	tb.Helper()
 	root := rootPrefix + rand.Text() + "/"
@@ -65,8 +65,8 @@ func Root(tb testing.TB) string {
 	return root
 }
 
-// OpenCluster opens the whole of the cluster, for rows under a Root. It is closed with the test. It ends the test if FoundationDB was not
-// chosen or cannot be had.
+// OpenCluster opens the whole of the cluster, for rows under a Root. It is closed with the test. It ends the test if
+// FoundationDB was not chosen or cannot be had.
 func OpenCluster(tb testing.TB) engine.Store {
 	tb.Helper()
 	if choose(tb) != FoundationDB {
@@ -123,7 +123,8 @@ func Chosen() string {
 	return Pebble
 }
 
-// OnFoundationDB is for the one test of a suite that says what the suite runs on: it skips the test where that is not FoundationDB.
+// OnFoundationDB is for the one test of a suite that says what the suite runs on: it skips the test where that is not
+// FoundationDB.
 func OnFoundationDB(tb testing.TB) {
 	tb.Helper()
 	if choose(tb) != FoundationDB {
