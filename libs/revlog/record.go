@@ -57,11 +57,6 @@ func (r Refs) Parse(b []byte, own int64) (rev int64, rest []byte, err error) {
 	return r.Space.Of(engine.Stamp{Version: v >> 1, Index: uint16(idx)}), b[n:], nil
 }
 
-func appendBytes(b, v []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(len(v)))
-	return append(b, v...)
-}
-
 // parseBytes returns a slice of b; it never copies.
 func parseBytes(b []byte) (v, rest []byte, err error) {
 	n, k := binary.Uvarint(b)
