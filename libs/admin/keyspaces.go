@@ -25,14 +25,16 @@ func (k *keyspaces) Create(ctx context.Context, r *adminv1.CreateRequest) (*admi
 	if err := k.checkEnforced(r.GetSettings()); err != nil {
 		return nil, err
 	}
+	s := r.GetSettings()
+	wanted := &keyspacev1.Keyspace{Limits: s.GetLimits(), Weight: s.GetWeight(), Labels: s.GetLabels()}
+	// What Prepare does may be for good: not for a keyspace that cannot be.
+	if err := keyspace.Check(r.GetName(), wanted); err != nil {
+		return nil, grpcErr(err)
+	}
 	if err := k.Host.Prepare(ctx); err != nil {
 		return nil, grpcErr(err)
 	}
-	s := r.GetSettings()
-	info, err := keyspace.Create(ctx, k.Engine, k.Root, r.GetName(), &keyspacev1.Keyspace{
-		Limits: s.GetLimits(), Weight: s.GetWeight(), Labels: s.GetLabels(),
-	})
-	return shown(info, err)
+	return shown(keyspace.Create(ctx, k.Engine, k.Root, r.GetName(), wanted))
 }
 
 // List implements adminv1.KeyspacesServer. The first keyspace comes before all others.

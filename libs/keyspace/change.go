@@ -27,6 +27,15 @@ const (
 	rowBytesMax = 64 << 10
 )
 
+// Check says what is wrong with the name and the settings of a keyspace that is to be created, without looking whether
+// there is one. settings may be nil. Errors: ErrName, ErrSettings.
+func Check(name string, settings *keyspacev1.Keyspace) error {
+	if err := checkName(name); err != nil {
+		return err
+	}
+	return check(settings)
+}
+
 // check refuses settings that no keyspace can have.
 func check(row *keyspacev1.Keyspace) error {
 	if w := row.GetWeight(); w > WeightMax {
@@ -66,15 +75,12 @@ func (t table) put(txn engine.Txn, name string, row *keyspacev1.Keyspace) error 
 // whether it is unprefixed; the rest of it does not count. There can be one unprefixed keyspace, once. Errors:
 // ErrExists (the name, or an unprefixed one), ErrName, ErrSettings, ErrFormat, the engine's.
 func Create(ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace) (Info, error) {
-	if err := checkName(name); err != nil {
+	if err := Check(name, settings); err != nil {
 		return Info{}, err
 	}
 	row := new(keyspacev1.Keyspace)
 	if settings != nil {
 		row = proto.Clone(settings).(*keyspacev1.Keyspace)
-	}
-	if err := check(row); err != nil {
-		return Info{}, err
 	}
 	var birth [8]byte
 	rand.Read(birth[:])

@@ -236,10 +236,14 @@ func TestAdminLimits(t *testing.T) {
 func TestAdminFeature(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
-	_, err := a.Create(t.Context(), &adminv1.CreateRequest{
-		Name: "a", Settings: &adminv1.Settings{Limits: &keyspacev1.Limits{Keys: 1}},
-	})
-	wantCode(t, "create", err, codes.InvalidArgument)
+	for _, r := range []*adminv1.CreateRequest{
+		{Name: "a", Settings: &adminv1.Settings{Limits: &keyspacev1.Limits{Keys: 1}}},
+		{Name: "a", Settings: &adminv1.Settings{Labels: map[string]string{"": "a key of no length"}}},
+		{Name: "No-Name"},
+	} {
+		_, err := a.Create(t.Context(), r)
+		wantCode(t, fmt.Sprintf("create %v", r), err, codes.InvalidArgument)
+	}
 	if f := s.Store.Features(); f.Has(mvcc.FeatureKeyspaces) {
 		t.Fatalf("features %v of a directory without keyspaces", f)
 	}
