@@ -17,8 +17,9 @@ import (
 
 // Limits.
 const (
-	// pageMax bounds the keyspaces of one answer.
-	pageMax = 1000
+	// pageMax bounds the keyspaces of one answer, and pageBytes their rows: gRPC's clients take 4 MiB by default.
+	pageMax   = 1000
+	pageBytes = 2 << 20
 	// logEntries and logBytes bound what one read of a log takes.
 	logEntries = 256
 	logBytes   = 4 << 20
@@ -61,7 +62,7 @@ func Register(r grpc.ServiceRegistrar, o Options) {
 	adminv1.RegisterInspectionServer(r, &inspection{Options: o})
 }
 
-// codesOf are the codes of errors that are not of gRPC.
+// codesOf are the codes of errors that are not of gRPC. Of several in one error the first here counts.
 var codesOf = []struct {
 	err  error
 	code codes.Code
@@ -73,12 +74,26 @@ var codesOf = []struct {
 	{keyspace.ErrFormat, codes.FailedPrecondition},
 	{mvcc.ErrNewerFormat, codes.FailedPrecondition},
 	{mvcc.ErrCompacted, codes.OutOfRange},
+	{mvcc.ErrSetBack, codes.FailedPrecondition},
 	{mvcc.ErrCorrupt, codes.DataLoss},
+	{mvcc.ErrNoSpace, codes.ResourceExhausted},
 	{mvcc.ErrUnavailable, codes.Unavailable},
-	{engine.ErrUnavailable, codes.Unavailable},
+	{mvcc.ErrClosed, codes.Unavailable},
 	{fsck.ErrNoKeyspace, codes.NotFound},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
+}
+
+// codesOfClasses are those of errors of the engine.
+var codesOfClasses = map[engine.Class]codes.Code{
+	engine.Closed:         codes.Unavailable,
+	engine.Damaged:        codes.DataLoss,
+	engine.TooLarge:       codes.InvalidArgument,
+	engine.NoSpace:        codes.ResourceExhausted,
+	engine.UnknownOutcome: codes.Unavailable, // keyspace has tried again until it gave up
+	engine.Unavailable:    codes.Unavailable,
+	engine.Conflict:       codes.Unavailable,
+	engine.TooOld:         codes.Unavailable,
 }
 
 // grpcErr is err as clients get it.
@@ -90,6 +105,9 @@ func grpcErr(err error) error {
 		if errors.Is(err, c.err) {
 			return status.Error(c.code, err.Error())
 		}
+	}
+	if code, ok := codesOfClasses[engine.ClassOf(err)]; ok {
+		return status.Error(code, err.Error())
 	}
 	if _, ok := status.FromError(err); ok {
 		return err

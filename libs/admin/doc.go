@@ -1,13 +1,15 @@
-// Package admin serves the admin API (protos/headwater/admin/v1): the table of keyspaces, what they hold and do, and what
-// is stored in them. It is for operators: whoever reaches its listener may do everything.
+// Package admin serves the admin API (protos/headwater/admin/v1): the table of keyspaces, what they hold and do, and
+// what is stored in them. It is for operators: whoever reaches its listener may do everything.
 //
 // # Invariants
 //
 //   - A setting that nothing would obey is refused, and never stored.
 //   - A store that a server has to itself holds a keyspace that has no row in the table (Host.First). It is shown, and can
 //     be neither created nor changed, deleted or renamed; nothing in the table is called as it is.
-//   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's call does.
-//   - Answers are bounded: lists and usage by page, logs and rows by stream.
+//   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's call
+//     does.
+//   - Answers are bounded: lists and usage by page, logs and rows by stream. Only an entry of a log may be larger than
+//     gRPC's clients take by default (4 MiB): it is one message, as large as what its request has changed.
 //
 // # Concurrency
 //
@@ -15,5 +17,5 @@
 //
 // # Testing
 //
-// Through a server in one process in tests/keyspaces, through the binaries there and in services/headwaterctl.
+// In tests/keyspaces: through a server in one process, and through the built binaries.
 package admin
