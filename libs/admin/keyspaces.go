@@ -5,6 +5,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
@@ -60,10 +61,21 @@ func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (infos
 		n = pageMax
 	}
 	infos, err = keyspace.List(ctx, k.Engine, k.Root, after, n)
-	if err == nil && len(infos) == n {
-		next = infos[n-1].Name
+	if err != nil {
+		return nil, "", err
 	}
-	return infos, next, err
+	more := len(infos) == n
+	bytes := 0
+	for i := range infos {
+		if bytes += proto.Size(infos[i].Row); bytes > pageBytes {
+			infos, more = infos[:i], true // a row is no larger than 64 KiB: i is not 0
+			break
+		}
+	}
+	if more {
+		next = infos[len(infos)-1].Name
+	}
+	return infos, next, nil
 }
 
 // first is the keyspace that has no row in the table.

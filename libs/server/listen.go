@@ -114,6 +114,11 @@ func closeAll(ls []*listener) {
 }
 
 func listen(ctx context.Context, u string, r role) (*listener, error) {
+	return listenWith(ctx, net.ListenConfig{}, u, r)
+}
+
+// listenWith is listen with more to say of the socket.
+func listenWith(ctx context.Context, lc net.ListenConfig, u string, r role) (*listener, error) {
 	network, addr, err := parseURL(u)
 	if err != nil {
 		return nil, err
@@ -123,7 +128,6 @@ func listen(ctx context.Context, u string, r role) (*listener, error) {
 			return nil, err
 		}
 	}
-	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, network, addr)
 	if errors.Is(err, syscall.EADDRINUSE) {
 		return nil, fmt.Errorf("cannot listen on %s: address already in use", u)
@@ -152,7 +156,8 @@ const privateMode = 0o600
 // ListenPrivate opens a socket that is not for clients, and returns its URL as it was bound. A unix socket is for the
 // process's own user alone; one that a killed server has left is replaced, and Close removes it.
 func ListenPrivate(ctx context.Context, u string) (l net.Listener, bound string, err error) {
-	made, err := listen(ctx, u, roleBoth)
+	// Who connects between bind and chmod is in, and stays: the socket must have its mode before it has a name.
+	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, u, roleBoth)
 	if err != nil {
 		return nil, "", err
 	}

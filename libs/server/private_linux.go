@@ -1,0 +1,22 @@
+package server
+
+import (
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// bindPrivate is a net.ListenConfig's Control: a unix socket comes up with privateMode. In Linux the file that bind makes
+// has the mode of the socket.
+func bindPrivate(network, _ string, c syscall.RawConn) error {
+	if !strings.HasPrefix(network, "unix") {
+		return nil
+	}
+	var chmodErr error
+	err := c.Control(func(fd uintptr) { chmodErr = unix.Fchmod(int(fd), privateMode) })
+	if err != nil {
+		return err
+	}
+	return chmodErr
+}
