@@ -82,7 +82,7 @@ func (t table) lookup(ctx context.Context, r engine.Reader, name string) (Info, 
 	}
 	row, err := decode(b)
 	if err != nil {
-		return Info{}, err
+		return Info{}, rowErr(name, err)
 	}
 	return t.info(name, row), nil
 }
@@ -140,11 +140,13 @@ func List(ctx context.Context, eng engine.Store, root []byte, after string, limi
 		err := view(ctx, eng, func(r engine.Reader) error {
 			page = nil
 			return scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: max}, func(key, value []byte) error {
+				name := string(key[len(root)+2:])
 				row, err := decode(value)
-				if err == nil {
-					page = append(page, t.info(string(key[len(root)+2:]), row))
+				if err != nil {
+					return rowErr(name, err)
 				}
-				return err
+				page = append(page, t.info(name, row))
+				return nil
 			})
 		})
 		if err != nil {

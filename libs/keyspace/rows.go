@@ -126,6 +126,9 @@ func decode(b []byte) (*keyspacev1.Keyspace, error) {
 	return row, nil
 }
 
+// rowErr is err of the row of a name: who has a list refused must know which row to look for.
+func rowErr(name string, err error) error { return fmt.Errorf("%w: the row of %q", err, name) }
+
 // decodeDeleted reads the row of a deleted one. Earlier releases left the name there, and nothing else of it.
 func decodeDeleted(key, b []byte) (*keyspacev1.Keyspace, error) {
 	if len(b) == 0 || b[0] != formatRow {

@@ -202,8 +202,12 @@ func TestFormats(t *testing.T) {
 			"later": {3, 1, 2}, "short": {1, 0}, "empty": {}, "not a message": {2, 0xff}, "no id": {2}, "id 0": {1, 0, 0, 0, 0, 0, 0, 0, 0},
 		} {
 			setRow(t, s, "hw/\x00nbad", row)
-			if _, err := keyspace.Show(t.Context(), s, root, "bad"); !errors.Is(err, keyspace.ErrFormat) {
-				t.Errorf("%s: %v", what, err)
+			_, err := keyspace.Show(t.Context(), s, root, "bad")
+			_, listErr := keyspace.List(t.Context(), s, root, "", 0)
+			for _, err := range []error{err, listErr} {
+				if !errors.Is(err, keyspace.ErrFormat) || !strings.Contains(err.Error(), `"bad"`) {
+					t.Errorf("%s: %v", what, err)
+				}
 			}
 		}
 	})
