@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"strings"
@@ -24,7 +25,8 @@ func (c *ctl) wanted() ([]string, error) {
 	if _, err := os.Stat(defaultEndpoint); err == nil {
 		return []string{defaultEndpoint}, nil
 	}
-	return nil, usageError{fmt.Errorf("no endpoint: give --endpoints or %s (%s is not there)", endpointsEnv, defaultEndpoint)}
+	return nil, usageError{fmt.Errorf("no endpoint: give --endpoints or %s (%s is not there)",
+		endpointsEnv, defaultEndpoint)}
 }
 
 // target is an endpoint as gRPC takes it.
@@ -73,7 +75,9 @@ func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy())
+	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+		// An entry of a log is as large as what the request has changed. etcdctl takes as much.
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	if err != nil {
 		return nil, err
 	}

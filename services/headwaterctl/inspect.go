@@ -50,7 +50,9 @@ func receive[T any](s grpc.ServerStreamingClient[T], f func(*T) error) error {
 
 // logCommand is log and what is below it.
 func (c *ctl) logCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "log", Short: "The revision log of a keyspace, decoded", Args: args(cobra.NoArgs), RunE: help}
+	cmd := &cobra.Command{
+		Use: "log", Short: "The revision log of a keyspace, decoded", Args: args(cobra.NoArgs), RunE: help,
+	}
 	cmd.AddCommand(c.tailCommand(), c.showCommand())
 	return cmd
 }
@@ -60,7 +62,7 @@ func (c *ctl) tailCommand() *cobra.Command {
 	var lines uint32
 	var follow bool
 	cmd := &cobra.Command{
-		Use: "tail", Short: "Show the last entries", Args: args(cobra.NoArgs),
+		Use: "tail", Short: "Show the last entries", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := &adminv1.LogRequest{Keyspace: keyspace, Last: lines, Follow: follow}
 			return c.inspect(cmd, func(ctx context.Context, i adminv1.InspectionClient) error {
@@ -117,7 +119,9 @@ func (c *ctl) showCommand() *cobra.Command {
 func (c *ctl) printEntry(e *adminv1.LogEntry) error {
 	if c.format == formatTable {
 		for _, ev := range e.GetEvents() {
-			fmt.Fprintln(c.out, eventText(e.GetRevision(), ev))
+			if _, err := fmt.Fprintln(c.out, eventText(e.GetRevision(), ev)); err != nil {
+				return err
+			}
 		}
 		return nil
 	}
@@ -125,8 +129,8 @@ func (c *ctl) printEntry(e *adminv1.LogEntry) error {
 	for _, ev := range e.GetEvents() {
 		v, prev := ev.GetVersion(), ev.GetPrevious()
 		records = append(records, record{
-			{"revision", e.GetRevision()}, {"type", eventType(ev)}, {"key", string(v.GetKey())}, {"value", string(v.GetValue())},
-			{"valueSize", v.GetValueSize()}, {"createRevision", v.GetCreateRevision()}, {"version", v.GetVersion()},
+			{"revision", e.GetRevision()}, {"type", eventType(ev)},
+			{"key", string(v.GetKey())}, {"value", string(v.GetValue())}, {"valueSize", v.GetValueSize()}, {"createRevision", v.GetCreateRevision()}, {"version", v.GetVersion()},
 			{"lease", v.GetLease()}, {"previousModRevision", prev.GetModRevision()},
 		})
 	}
@@ -167,10 +171,11 @@ func (c *ctl) rowsCommand() *cobra.Command {
 	var keyspace, table string
 	var limit uint64
 	cmd := &cobra.Command{
-		Use: "rows", Short: "The raw rows of a keyspace, each with what it means (docs/formats.md)", Args: args(cobra.NoArgs),
+		Use: "rows", Short: "The raw rows of a keyspace, each with what it means (docs/formats.md)",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := &adminv1.RowsRequest{Keyspace: keyspace, Limit: limit}
-			if len(table) > 1 {
+			if len(table) > 1 || table > "z" {
 				return usageError{fmt.Errorf("--table %q: need the byte before the rows of a table, such as i", table)}
 			}
 			if table != "" {
@@ -192,7 +197,8 @@ func (c *ctl) rowsCommand() *cobra.Command {
 
 func (c *ctl) printRow(r *adminv1.Row) error {
 	if c.format == formatTable {
-		_, err := fmt.Fprintf(c.out, "%-8s %x = %d bytes: %s\n", r.GetTable(), r.GetKey(), r.GetValueSize(), r.GetMeaning())
+		_, err := fmt.Fprintf(c.out, "%-8s %x = %d bytes: %s\n",
+			r.GetTable(), r.GetKey(), r.GetValueSize(), r.GetMeaning())
 		return err
 	}
 	return c.print(r, record{
@@ -205,7 +211,8 @@ func (c *ctl) printRow(r *adminv1.Row) error {
 func (c *ctl) fsckCommand() *cobra.Command {
 	var keyspace string
 	cmd := &cobra.Command{
-		Use: "fsck", Short: "Check that all rows of a keyspace agree with one another, while it is served", Args: args(cobra.NoArgs),
+		Use: "fsck", Short: "Check that all rows of a keyspace agree with one another, while it is served",
+		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var report *adminv1.FsckReport
 			bar := newProgress(c.errOut)
@@ -236,10 +243,11 @@ func (c *ctl) fsckCommand() *cobra.Command {
 // printReport shows findings, and the end in one line. Findings are an error.
 func (c *ctl) printReport(r *adminv1.FsckReport) error {
 	if c.format == formatTable {
-		for _, f := range r.GetFindings() {
-			fmt.Fprintln(c.out, f)
+		for _, line := range append(r.GetFindings(), r.GetSummary()) {
+			if _, err := fmt.Fprintln(c.out, line); err != nil {
+				return err
+			}
 		}
-		fmt.Fprintln(c.out, r.GetSummary())
 	} else if err := c.print(r, record{
 		{"revision", r.GetRevision()}, {"findings", int64(len(r.GetFindings())) + r.GetMoreFindings()},
 		{"summary", r.GetSummary()},

@@ -139,7 +139,7 @@ func (c *ctl) renameCommand() *cobra.Command {
 
 func (c *ctl) listCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "list", Aliases: []string{"ls"}, Short: "List the keyspaces by name", Args: args(cobra.NoArgs),
+		Use: "list", Aliases: []string{"ls"}, Short: "List the keyspaces by name", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			all := &adminv1.ListResponse{}
 			err := c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error {
@@ -214,7 +214,8 @@ type settings struct {
 func (s *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&s.limits, "limit", nil,
-		"NAME=NUMBER, such as bytes=2GiB, watches, streams, reads_per_second or writes_per_second; 0 is the server's default (may be repeated)")
+		"NAME=NUMBER, such as bytes=2GiB, watches, streams, reads_per_second or writes_per_second; "+
+			"0 is the server's default (may be repeated)")
 	f.StringArrayVar(&s.labels, "label", nil, "KEY=VALUE (may be repeated)")
 	f.Uint32Var(&s.weight, "weight", 0, "share of what keyspaces share, against that of others")
 }

@@ -1,11 +1,14 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
+	"unicode"
 
 	"google.golang.org/protobuf/encoding/protojson"
 	"google.golang.org/protobuf/proto"
@@ -42,8 +45,7 @@ func (c *ctl) print(answer proto.Message, records ...record) error {
 	case formatJSON:
 		return c.printJSON(answer)
 	case formatFields:
-		c.printFields(records)
-		return nil
+		return c.printFields(records)
 	}
 	return c.printTable(records)
 }
@@ -63,17 +65,20 @@ func (c *ctl) printJSON(answer proto.Message) error {
 }
 
 // printFields shows records as etcdctl's -w fields: a line for each field, and an empty one after each record.
-func (c *ctl) printFields(records []record) {
+func (c *ctl) printFields(records []record) error {
+	var b bytes.Buffer
 	for _, r := range records {
 		for _, f := range r {
 			if s, ok := f.value.(string); ok {
-				fmt.Fprintf(c.out, "%q : %q\n", f.name, s)
+				fmt.Fprintf(&b, "%q : %q\n", f.name, s)
 			} else {
-				fmt.Fprintf(c.out, "%q : %v\n", f.name, f.value)
+				fmt.Fprintf(&b, "%q : %v\n", f.name, f.value)
 			}
 		}
-		fmt.Fprintln(c.out)
+		fmt.Fprintln(&b)
 	}
+	_, err := b.WriteTo(c.out)
+	return err
 }
 
 // printTable shows records below a line of their names.
@@ -88,11 +93,19 @@ func (c *ctl) printTable(records []record) error {
 	fmt.Fprintln(w)
 	for _, r := range records {
 		for i, f := range r {
-			fmt.Fprintf(w, "%s%v", tab(i), f.value)
+			fmt.Fprintf(w, "%s%v", tab(i), cell(f.value))
 		}
 		fmt.Fprintln(w)
 	}
 	return w.Flush()
+}
+
+// cell is a value on one line of a table: text that would leave its column is quoted.
+func cell(value any) any {
+	if s, ok := value.(string); ok && strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
+		return strconv.Quote(s)
+	}
+	return value
 }
 
 func tab(i int) string {

@@ -53,6 +53,7 @@ type ctl struct {
 func run(args []string, out, errOut io.Writer) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	c := &ctl{out: out, errOut: errOut}
 	root := c.root()
 	root.SetArgs(args)
@@ -99,7 +100,8 @@ func (c *ctl) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
 	f.StringSliceVar(&c.endpoints, "endpoints", nil,
-		"paths of unix sockets, or host:port, of admin APIs; the first that answers is used (default $"+endpointsEnv+", then "+defaultEndpoint+")")
+		"paths of unix sockets, or host:port, of admin APIs; the first that answers is used "+
+			"(default $"+endpointsEnv+", then "+defaultEndpoint+")")
 	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time for an endpoint to answer")
 	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout, "time for a short command, without dialling")
 	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
@@ -119,6 +121,19 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// noArgs is for a command that takes flags only, and says how a keyspace is named to those that take one.
+func noArgs(cmd *cobra.Command, given []string) error {
+	if len(given) == 0 {
+		return nil
+	}
+	hint := ""
+	if cmd.Flags().Lookup("keyspace") != nil {
+		hint = ": --keyspace names a keyspace"
+	}
+	return usageError{fmt.Errorf("%s takes no argument, such as %q%s\nusage: %s",
+		cmd.CommandPath(), given[0], hint, cmd.UseLine())}
 }
 
 // call runs f with a connection, for no longer than a short command may take.

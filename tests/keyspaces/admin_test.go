@@ -25,6 +25,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/embedded"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
@@ -169,6 +170,36 @@ func TestAdminPages(t *testing.T) {
 		if !slices.Equal(listed, want) || !slices.Equal(used, want) {
 			t.Errorf("limit %d: %v and %v, want %v", limit, listed, used, want)
 		}
+	}
+}
+
+// TestAdminFatPages: answers are within what a client of gRPC takes by default, whatever labels say.
+func TestAdminFatPages(t *testing.T) {
+	s := server(t, nil)
+	a := adminOf(t, s)
+	labels := map[string]string{}
+	for i := range keyspace.LabelsMax {
+		labels[fmt.Sprint(i)] = strings.Repeat("v", keyspace.LabelBytesMax)
+	}
+	const n = 300 // 5 MB
+	for i := range n {
+		create(t, s, fmt.Sprint("fat", i), &keyspacev1.Keyspace{Labels: labels})
+	}
+	seen := map[string]bool{}
+	for r := (&adminv1.ListRequest{}); ; {
+		page, err := a.List(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, k := range page.GetKeyspaces() {
+			seen[k.GetName()] = true
+		}
+		if r.After = page.GetNext(); r.After == "" {
+			break
+		}
+	}
+	if len(seen) != n+1 {
+		t.Errorf("%d keyspaces, want %d", len(seen), n+1)
 	}
 }
 

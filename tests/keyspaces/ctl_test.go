@@ -3,6 +3,7 @@ package keyspaces
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -67,7 +68,8 @@ func TestCtl(t *testing.T) {
 	socket := filepath.Join(data, config.AdminSocket)
 	c := ctl{path: path, dir: t.TempDir(), env: []string{"HEADWATERCTL_ENDPOINTS=127.0.0.1:1," + socket}}
 
-	if out := c.ok(t, "keyspace", "create", "team-a", "--limit", "bytes=2GiB", "--label", "owner=web"); !strings.Contains(out, "bytes=2147483648") {
+	out := c.ok(t, "keyspace", "create", "team-a", "--limit", "bytes=2GiB", "--label", "owner=web")
+	if !strings.Contains(out, "bytes=2147483648") {
 		t.Errorf("created: %s", out)
 	}
 	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
@@ -98,7 +100,8 @@ func TestCtl(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{s.URL()}, DialOptions: []grpc.DialOption{grpc.WithAuthority("team-b.etcd.test")}, Logger: zap.NewNop(),
+		Endpoints: []string{s.URL()}, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{grpc.WithAuthority("team-b.etcd.test")},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -127,6 +130,12 @@ func TestCtl(t *testing.T) {
 		}
 	}
 	wantExits(t, c)
+	wantLargeEntry(t, c, e)
+	c.ok(t, "keyspace", "set", "team-b", "--label", "note=one\n\x1b[2Jtwo")
+	if out := c.ok(t, "keyspace", "list"); strings.Count(out, "\n") != 3 || strings.Contains(out, "\x1b") {
+		t.Errorf("a label has left its line: %q", out)
+	}
+	wantLost(t, c)
 
 	// Without endpoints the socket of `make run` is used, if it is there.
 	c.env, c.dir = nil, dir
@@ -160,10 +169,52 @@ func wantExits(t *testing.T, c ctl) {
 		{128, "there is no limit", []string{"keyspace", "create", "x", "--limit", "none=1"}},
 		{128, "whole number", []string{"keyspace", "create", "x", "--limit", "bytes=99999999999TiB"}},
 		{128, "not a revision", []string{"log", "show", "x"}},
+		{128, "--keyspace names a keyspace", []string{"fsck", "team-b"}},
+		{128, "--keyspace names a keyspace", []string{"log", "tail", "team-b"}},
+		{128, "takes no argument", []string{"keyspace", "list", "team-b"}},
+		{128, "--table", []string{"rows", "--table", "\x80"}},
 	} {
 		out, errOut, code := c.run(t, wanted.args...)
 		if code != wanted.code || !strings.Contains(errOut, wanted.text) {
 			t.Errorf("%v: %d, %s%s, want %d, %s", wanted.args, code, out, errOut, wanted.code, wanted.text)
+		}
+	}
+}
+
+// wantLargeEntry wants an entry of a log shown that is larger than what clients of gRPC take by default: each key of a
+// delete is in it twice.
+func wantLargeEntry(t *testing.T, c ctl, e *clientv3.Client) {
+	t.Helper()
+	const keys, length = 300, 8 << 10
+	for i := range keys {
+		put(t, e, fmt.Sprintf("large/%03d%s", i, strings.Repeat("k", length)), "")
+	}
+	if _, err := e.Delete(t.Context(), "large/", clientv3.WithPrefix()); err != nil {
+		t.Fatal(err)
+	}
+	out := c.ok(t, "log", "tail", "-k", "team-b", "-n", "1")
+	if n := strings.Count(out, "DELETE"); n != keys {
+		t.Errorf("%d of %d events are shown", n, keys)
+	}
+}
+
+// wantLost wants an error where what was to be shown could not be written.
+func wantLost(t *testing.T, c ctl) {
+	t.Helper()
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Log("there is no /dev/full here: not tested")
+		return
+	}
+	defer full.Close()
+	for _, args := range [][]string{
+		{"fsck"}, {"keyspace", "list"}, {"usage", "-w", "fields"}, {"usage", "-w", "json"}, {"rows", "-k", "team-b"},
+		{"log", "tail", "-k", "team-b"},
+	} {
+		cmd := exec.CommandContext(t.Context(), c.path, args...)
+		cmd.Env, cmd.Dir, cmd.Stdout = c.env, c.dir, full
+		if err := cmd.Run(); cmd.ProcessState.ExitCode() != 1 {
+			t.Errorf("%v on a full disk: %v", args, err)
 		}
 	}
 }
