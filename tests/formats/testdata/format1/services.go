@@ -1,3 +1,4 @@
+// What package main of tests/formats/pods needs of the release of format 1, in place of its services.go.
 package main
 
 import (
