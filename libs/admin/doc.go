@@ -4,16 +4,17 @@
 // # Invariants
 //
 //   - A setting that nothing would obey is refused, and never stored.
-//   - A store that a server has to itself holds a keyspace that has no row in the table (Host.First). It is shown, and can
-//     be neither created nor changed, deleted or renamed; nothing in the table is called as it is.
-//   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's call
-//     does.
+//   - A store that a server has to itself holds a keyspace that has no row in the table (Host.First). It is shown,
+//     and can be neither created nor changed, deleted or renamed; nothing in the table is called as it is.
+//   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's
+//     call does.
 //   - Answers are bounded: lists and usage by page, logs and rows by stream. Only an entry of a log may be larger than
 //     gRPC's clients take by default (4 MiB): it is one message, as large as what its request has changed.
 //
 // # Concurrency
 //
-// The services may be called from any number of goroutines. They hold no lock, and no state but what Options gives them.
+// The services may be called from any number of goroutines. They hold no lock, and no state but what Options gives
+// them.
 //
 // # Testing
 //

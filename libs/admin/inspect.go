@@ -134,8 +134,8 @@ func entryOf(e *revlog.Entry) *adminv1.LogEntry {
 
 func versionOf(kv *revlog.KV) *adminv1.Version {
 	return &adminv1.Version{
-		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version, Lease: kv.Lease,
-		ValueSize: int64(kv.Bytes()), ValueElsewhere: kv.Unread(),
+		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version,
+		Lease: kv.Lease, ValueSize: int64(kv.Bytes()), ValueElsewhere: kv.Unread(),
 	}
 }
 
@@ -146,7 +146,9 @@ func (i *inspection) Rows(r *adminv1.RowsRequest, out grpc.ServerStreamingServer
 	if err != nil {
 		return grpcErr(err)
 	}
-	o := fsck.RowsOptions{Prefix: prefix, Begin: r.GetBegin(), End: r.GetEnd(), Limit: int(min(r.GetLimit(), math.MaxInt))}
+	o := fsck.RowsOptions{
+		Prefix: prefix, Begin: r.GetBegin(), End: r.GetEnd(), Limit: int(min(r.GetLimit(), math.MaxInt)),
+	}
 	return grpcErr(fsck.Rows(ctx, i.Engine, o, func(row fsck.Row) error {
 		m := &adminv1.Row{
 			Key: row.Key, Value: row.Value, ValueSize: int64(len(row.Value)), Table: row.Table, Meaning: row.Meaning,

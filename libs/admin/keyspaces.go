@@ -55,7 +55,9 @@ func (k *keyspaces) List(ctx context.Context, r *adminv1.ListRequest) (*adminv1.
 }
 
 // page reads a page of the table; next is the name after which the next one begins, "" if there is none.
-func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (infos []keyspace.Info, next string, err error) {
+func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (
+	infos []keyspace.Info, next string, err error,
+) {
 	n := int(limit)
 	if n == 0 || n > pageMax {
 		n = pageMax
@@ -81,7 +83,8 @@ func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (infos
 // first is the keyspace that has no row in the table.
 func (k *keyspaces) first() *adminv1.Keyspace {
 	return &adminv1.Keyspace{
-		Name: k.Host.First(), State: keyspacev1.State_STATE_ACTIVE, Settings: &adminv1.Settings{}, Open: true, First: true,
+		Name: k.Host.First(), State: keyspacev1.State_STATE_ACTIVE, Settings: &adminv1.Settings{},
+		Open: true, First: true,
 	}
 }
 

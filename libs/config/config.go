@@ -13,8 +13,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name does
-// not.
+// Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name
+// does not.
 type Config struct {
 	Name    string
 	DataDir string // "": Name + DataDirSuffix
@@ -142,7 +142,8 @@ func (c Config) Validate(k Kind) error {
 // Sockets are the sockets that c asks for.
 func (c Config) Sockets() server.Sockets {
 	return server.Sockets{
-		Client: c.ListenClientURLs, HTTP: c.ListenClientHTTPURLs, Metrics: c.ListenMetricsURLs, Advertise: c.AdvertiseClientURLs,
+		Client: c.ListenClientURLs, HTTP: c.ListenClientHTTPURLs, Metrics: c.ListenMetricsURLs,
+		Advertise: c.AdvertiseClientURLs,
 	}
 }
 

@@ -3,8 +3,9 @@
 //
 // # Invariants
 //
-//   - Every flag of etcd 3.7 is known. One that asks for security which is not there (TLS, tokens) stops the start; one that
-//     means nothing here, or nothing to this kind of process, is accepted, and all of those are named in one warning.
+//   - Every flag of etcd 3.7 is known. One that asks for security which is not there (TLS, tokens) stops the start;
+//     one that means nothing here, or nothing to this kind of process, is accepted, and all of those are named in one
+//     warning.
 //   - A flag has one row: its name, default, help, which kinds take it, and what becomes of it where it is not taken.
 //   - What Parse accepts, Validate accepts.
 //   - docs/compatibility.md shows the table as it is.
@@ -15,5 +16,6 @@
 //
 // # Testing
 //
-// Parsing is table-tested and fuzzed; the table is checked against etcd's own list of flags and against its documentation.
+// Parsing is table-tested and fuzzed; the table is checked against etcd's own list of flags and against its
+// documentation.
 package config

@@ -10,18 +10,19 @@ import (
 	"regexp"
 )
 
-// fdbTLSPasswordEnv is where libfdb_c looks for the password of an encrypted key by itself. It is no flag: command lines can be read by others.
+// fdbTLSPasswordEnv is where libfdb_c looks for the password of an encrypted key by itself. It is no flag: command
+// lines can be read by others.
 const fdbTLSPasswordEnv = "FDB_TLS_PASSWORD"
 
-// FDBTLS are the options for TLS to FoundationDB, which the cluster file asks for (":tls" after the addresses). What is empty libfdb_c takes from
-// its own environment variables, FDB_TLS_CERTIFICATE_FILE and so on.
+// FDBTLS are the options for TLS to FoundationDB, which the cluster file asks for (":tls" after the addresses). What
+// is empty libfdb_c takes from its own environment variables, FDB_TLS_CERTIFICATE_FILE and so on.
 type FDBTLS struct {
 	CertFile, KeyFile, CAFile string // --fdb-tls-certificate-file, --fdb-tls-key-file, --fdb-tls-ca-file: PEM
 	VerifyPeers               string // --fdb-tls-verify-peers; "": FoundationDB's default, Check.Valid=1
 }
 
-// verifyPeers is the grammar of FoundationDB's peer verification (flow/TLSConfig.actor.cpp): rules separated by |, of which one has to hold, each a
-// list of criteria.
+// verifyPeers is the grammar of FoundationDB's peer verification (flow/TLSConfig.actor.cpp): rules separated by |, of
+// which one has to hold, each a list of criteria.
 var verifyPeers = func() *regexp.Regexp {
 	const (
 		escape    = `\\(?:[ "#+,;<=>|\\]|[0-9A-Fa-f]{2})`
@@ -46,7 +47,8 @@ func (t FDBTLS) validate() error {
 	return nil
 }
 
-// Check reads the files. libfdb_c does so itself, but says what is wrong with them in its traces only, or ends the process. Its error names flag and file.
+// Check reads the files. libfdb_c does so itself, but says what is wrong with them in its traces only, or ends the
+// process. Its error names flag and file.
 func (t FDBTLS) Check() error {
 	if t.CAFile != "" {
 		b, err := os.ReadFile(t.CAFile)

@@ -91,8 +91,8 @@ func (k Kind) flags() flagSet {
 // argument is one flag of a command line.
 type argument struct{ name, value string }
 
-// scan splits a command line into flags as the flag package of Go does: -name, --name, with =value or, but for booleans,
-// the next argument.
+// scan splits a command line into flags as the flag package of Go does: -name, --name, with =value or, but for
+// booleans, the next argument.
 func (s flagSet) scan(args []string) ([]argument, error) {
 	var given []argument
 	for len(args) > 0 {

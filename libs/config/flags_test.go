@@ -140,8 +140,8 @@ func TestParseErrors(t *testing.T) {
 	}
 }
 
-// TestFlagTable checks the table itself: every flag has what its treatment needs, no name occurs twice, what a flag's default
-// says is what Default holds for each kind that takes it, and etcd's flags are known to all.
+// TestFlagTable checks the table itself: every flag has what its treatment needs, no name occurs twice, what a flag's
+// default says is what Default holds for each kind that takes it, and etcd's flags are known to all.
 func TestFlagTable(t *testing.T) {
 	for _, k := range append([]Kind{Standalone}, Pods...) {
 		flags := k.flags()
@@ -181,7 +181,8 @@ func checkDefault(t *testing.T, k Kind, f *flagDef) {
 	}
 }
 
-// TestKnowsAllFlagsOfEtcd goes through the names of etcd 3.7.3 (its help text and its flag set), one a line in testdata.
+// TestKnowsAllFlagsOfEtcd goes through the names of etcd 3.7.3 (its help text and its flag set), one a line in
+// testdata.
 func TestKnowsAllFlagsOfEtcd(t *testing.T) {
 	b, err := os.ReadFile(filepath.Join("testdata", "etcd-3.7.3-flags.txt"))
 	if err != nil {

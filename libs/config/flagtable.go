@@ -65,8 +65,8 @@ const (
 	noteNoWrite = "only kv pods take writes of clients"
 )
 
-// flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them. A row
-// says what a flag means where it is taken; rows without only are of all kinds.
+// flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them.
+// A row says what a flag means where it is taken; rows without only are of all kinds.
 var flagTable = []flagDef{
 	str(groupMember, "name", "default", "Human-readable name of this member, as MemberList shows it.", func(c *Config) *string { return &c.Name }),
 	str(groupMember, "data-dir", "${name}"+DataDirSuffix, "Path to the data directory.", func(c *Config) *string { return &c.DataDir }).only(onStandalone|onWatchHub, noteNoFiles).onPods(""),

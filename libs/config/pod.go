@@ -103,8 +103,9 @@ func (c Pod) validateEndpoints(k Kind) error {
 	return nil
 }
 
-// Address is the host:port at which other pods reach this one: --pod-address, else the first of --advertise-client-urls,
-// else the first address that is listened on, with one of this host's where that is all of them.
+// Address is the host:port at which other pods reach this one: --pod-address, else the first of
+// --advertise-client-urls, else the first address that is listened on, with one of this host's where that is all of
+// them.
 func (c Config) Address(advertised []string) (string, error) {
 	switch {
 	case c.PodAddress != "":

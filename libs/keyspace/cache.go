@@ -45,8 +45,8 @@ const (
 
 // CacheOptions configure a Cache. Zero means the default.
 type CacheOptions struct {
-	// Max bounds the keyspaces in the copy (default 20,000). Of a larger table the copy has the first by name; the others
-	// are read when they are asked for.
+	// Max bounds the keyspaces in the copy (default 20,000). Of a larger table the copy has the first by name; the
+	// others are read when they are asked for.
 	Max int
 	// Refresh is how often the table is read although it has not said that it has changed (default 1 min): earlier
 	// releases do not say it.

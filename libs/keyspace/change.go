@@ -46,7 +46,8 @@ func check(row *keyspacev1.Keyspace) error {
 	}
 	for key, value := range row.GetLabels() {
 		if key == "" || len(key) > LabelBytesMax || len(value) > LabelBytesMax {
-			return fmt.Errorf("%w: label %.32q: need 1 to %d bytes, and a value of at most as many", ErrSettings, key, LabelBytesMax)
+			return fmt.Errorf("%w: label %.32q: need 1 to %d bytes, and a value of at most as many",
+				ErrSettings, key, LabelBytesMax)
 		}
 	}
 	if n := proto.Size(row); n > rowBytesMax {
@@ -74,7 +75,9 @@ func (t table) put(txn engine.Txn, name string, row *keyspacev1.Keyspace) error 
 // Create creates the keyspace name below root. settings, which may be nil, gives limits, weight, access, labels and
 // whether it is unprefixed; the rest of it does not count. There can be one unprefixed keyspace, once. Errors:
 // ErrExists (the name, or an unprefixed one), ErrName, ErrSettings, ErrFormat, the engine's.
-func Create(ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace) (Info, error) {
+func Create(
+	ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace,
+) (Info, error) {
 	if err := Check(name, settings); err != nil {
 		return Info{}, err
 	}

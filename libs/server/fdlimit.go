@@ -15,8 +15,8 @@ const fdReserve = 1200
 // refusalLogInterval is the least time between two log lines about refused connections.
 const refusalLogInterval = time.Second
 
-// fdMax returns the file descriptor from which on connections are refused: the process's limit less the reserve, or half
-// of a limit that is small. 0: no bound.
+// fdMax returns the file descriptor from which on connections are refused: the process's limit less the reserve, or
+// half of a limit that is small. 0: no bound.
 func fdMax() int {
 	limit := openFilesLimit()
 	return max(limit-fdReserve, limit/2)

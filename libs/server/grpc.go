@@ -110,8 +110,8 @@ func (g *GRPC) Close() {
 	g.server.Stop()
 }
 
-// Draining is a context that ends when the server stops: streams that do not end by themselves are to end then, with Unavailable, so that
-// clients resume elsewhere.
+// Draining is a context that ends when the server stops: streams that do not end by themselves are to end then, with
+// Unavailable, so that clients resume elsewhere.
 func (g *GRPC) Draining() context.Context { return g.draining }
 
 // SetServing sets the answer of grpc.health.v1. It has no effect once the server stops.

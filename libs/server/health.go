@@ -61,7 +61,8 @@ func (c *healthCounters) checked(kind, name string, err error) {
 	c.total.WithLabelValues(kind, name, status).Inc()
 }
 
-// healthHandlers serves /health, /livez and /readyz. Bodies, codes and query parameters are etcd's (etcdhttp/health.go).
+// healthHandlers serves /health, /livez and /readyz. Bodies, codes and query parameters are etcd's
+// (etcdhttp/health.go).
 type healthHandlers struct {
 	health   Health
 	counters *healthCounters

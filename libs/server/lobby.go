@@ -25,9 +25,9 @@ type LobbyOptions struct {
 	Log      *slog.Logger
 }
 
-// Lobby answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get Unavailable, so that
-// clients turn elsewhere; health checks say that the process lives and is not ready. leave ends that, and must be called before Serve or
-// Close: connections are cut, and those who come next wait for Serve.
+// Lobby answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get
+// Unavailable, so that clients turn elsewhere; health checks say that the process lives and is not ready. leave ends
+// that, and must be called before Serve or Close: connections are cut, and those who come next wait for Serve.
 func (s *Server) Lobby(o LobbyOptions) (leave func()) {
 	g := lobbyGRPC(o)
 	handlers := newHTTP(HTTPOptions{

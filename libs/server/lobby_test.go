@@ -22,7 +22,8 @@ import (
 // patience bounds every wait.
 const patience = 30 * time.Second
 
-// TestLobby: who comes before a process can serve is told so, by every kind of listener; and then the same sockets serve.
+// TestLobby: who comes before a process can serve is told so, by every kind of listener; and then the same sockets
+// serve.
 func TestLobby(t *testing.T) {
 	c := defaultSettings()
 	c.Client = []string{"http://127.0.0.1:0", "unix://" + t.TempDir() + "/s"}

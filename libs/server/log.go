@@ -50,8 +50,8 @@ var logLevels = map[string]slog.Level{
 	"dpanic": slog.LevelError + 1, "panic": slog.LevelError + 1, "fatal": slog.LevelError + 2,
 }
 
-// NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. closeLogs flushes
-// and closes log files; call it last.
+// NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. closeLogs
+// flushes and closes log files; call it last.
 func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
 	var (
 		outs  []io.Writer

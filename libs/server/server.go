@@ -32,8 +32,8 @@ type Options struct {
 	// Drain ends the streams that would hold up a stop, so that their clients resume elsewhere. It is called once,
 	// after the listeners have been closed; when it returns GRPC.Draining ends. May be nil.
 	Drain func(context.Context)
-	// OwnReadiness leaves it to the caller to call GRPC.SetServing(true) when the process is ready, and false when it no
-	// longer is; else that is done when serving begins. A stop says false in either case, once and for all.
+	// OwnReadiness leaves it to the caller to call GRPC.SetServing(true) when the process is ready, and false when it
+	// no longer is; else that is done when serving begins. A stop says false in either case, once and for all.
 	OwnReadiness bool
 	Log          *slog.Logger
 }

@@ -7,8 +7,8 @@
 //   - Exit codes are etcdctl's: 0, 1 for what has failed, 2 where no endpoint answers, 5 when interrupted, 128 for a
 //     command line that is wrong.
 //   - Of several endpoints the first that answers is used, for the whole command.
-//   - What a server sends as bytes is shown quoted or in hexadecimal, but in JSON, where it is base64. Text that would leave
-//     its line of a table is quoted too.
+//   - What a server sends as bytes is shown quoted or in hexadecimal, but in JSON, where it is base64. Text that
+//     would leave its line of a table is quoted too.
 //   - What could not be written is an error. A second interrupt ends the process at once.
 //
 // # Concurrency

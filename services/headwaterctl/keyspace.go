@@ -25,10 +25,11 @@ func (c *ctl) keyspaceCommand() *cobra.Command {
 	}
 	cmd.AddCommand(
 		c.createCommand(), c.listCommand(),
-		c.nameCommand("show NAME", "Show a keyspace", func(ctx context.Context, k adminv1.KeyspacesClient, name string) error {
-			info, err := k.Show(ctx, &adminv1.ShowRequest{Name: name})
-			return c.printKeyspace(info, err)
-		}),
+		c.nameCommand("show NAME", "Show a keyspace",
+			func(ctx context.Context, k adminv1.KeyspacesClient, name string) error {
+				info, err := k.Show(ctx, &adminv1.ShowRequest{Name: name})
+				return c.printKeyspace(info, err)
+			}),
 		c.setCommand(),
 		c.nameCommand("delete NAME", "Delete a keyspace and all that is stored in it, for good",
 			func(ctx context.Context, k adminv1.KeyspacesClient, name string) error {
@@ -44,11 +45,15 @@ func (c *ctl) keyspaceCommand() *cobra.Command {
 }
 
 // nameCommand is a command that takes the name of a keyspace.
-func (c *ctl) nameCommand(use, short string, f func(context.Context, adminv1.KeyspacesClient, string) error) *cobra.Command {
+func (c *ctl) nameCommand(
+	use, short string, f func(context.Context, adminv1.KeyspacesClient, string) error,
+) *cobra.Command {
 	return &cobra.Command{
 		Use: use, Short: short, Args: args(cobra.ExactArgs(1)), ValidArgsFunction: c.completeNames,
 		RunE: func(cmd *cobra.Command, given []string) error {
-			return c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error { return f(ctx, k, given[0]) })
+			return c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error {
+				return f(ctx, k, given[0])
+			})
 		},
 	}
 }
@@ -82,7 +87,8 @@ func (c *ctl) createCommand() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
 		Use: "create NAME", Short: "Create a keyspace", Args: args(cobra.ExactArgs(1)),
-		Example: "  headwaterctl keyspace create team-a --limit bytes=2GiB --limit writes_per_second=500 --label owner=web",
+		Example: "  headwaterctl keyspace create team-a --limit bytes=2GiB --limit writes_per_second=500 " +
+			"--label owner=web",
 		RunE: func(cmd *cobra.Command, given []string) error {
 			wanted, _, err := s.parse(cmd)
 			if err != nil {

@@ -105,7 +105,8 @@ func (c *ctl) root() *cobra.Command {
 	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time for an endpoint to answer")
 	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout, "time for a short command, without dialling")
 	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
-	_ = root.RegisterFlagCompletionFunc("write-out", cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
+	_ = root.RegisterFlagCompletionFunc("write-out",
+		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand())
 	return root
 }

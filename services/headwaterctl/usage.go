@@ -62,7 +62,8 @@ func (c *ctl) usageCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&sortBy, "sort-by", "name", "one of "+strings.Join(sortNames(), ", "))
 	cmd.Flags().BoolVar(&count, "count", false, "count keys and leases, which reads a row of each")
-	_ = cmd.RegisterFlagCompletionFunc("sort-by", cobra.FixedCompletions(sortNames(), cobra.ShellCompDirectiveNoFileComp))
+	_ = cmd.RegisterFlagCompletionFunc("sort-by",
+		cobra.FixedCompletions(sortNames(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
 }
 
@@ -93,8 +94,8 @@ func usageRecord(u *adminv1.Usage) record {
 		calls, streams = "-", "-" // not counted
 	}
 	return record{
-		{"name", u.GetName()}, {"revision", u.GetRevision()}, {"compacted", u.GetCompactRevision()}, {"bytes", u.GetBytes()},
-		{"keys", keys}, {"leases", leases}, {"open", u.GetActive()}, {"calls", calls}, {"streams", streams},
+		{"name", u.GetName()}, {"revision", u.GetRevision()}, {"compacted", u.GetCompactRevision()},
+		{"bytes", u.GetBytes()}, {"keys", keys}, {"leases", leases}, {"open", u.GetActive()}, {"calls", calls}, {"streams", streams},
 		{"error", u.GetError()},
 	}
 }

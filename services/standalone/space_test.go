@@ -80,8 +80,8 @@ func TestQuota(t *testing.T) {
 	}
 }
 
-// TestFullDisk: on a full disk writes stop with etcd's error, reads and deletes go on, nothing acknowledged is lost, and
-// writes go on when there is room.
+// TestFullDisk: on a full disk writes stop with etcd's error, reads and deletes go on, nothing acknowledged is lost,
+// and writes go on when there is room.
 func TestFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=64m"); err != nil {

@@ -83,8 +83,8 @@ func TestAdminTable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if made.GetName() != "a" || made.GetId() == 0 || made.GetState() != keyspacev1.State_STATE_ACTIVE || !made.GetOpen() ||
-		made.GetCreated() == nil || made.GetSettings().GetLimits().GetBytes() != 1<<20 {
+	if made.GetName() != "a" || made.GetId() == 0 || made.GetState() != keyspacev1.State_STATE_ACTIVE ||
+		!made.GetOpen() || made.GetCreated() == nil || made.GetSettings().GetLimits().GetBytes() != 1<<20 {
 		t.Errorf("created %v", made)
 	}
 	put(t, client(t, s, "a"), "k", "v")
@@ -92,13 +92,18 @@ func TestAdminTable(t *testing.T) {
 	wantCode(t, "create again", err, codes.AlreadyExists)
 
 	changed, err := a.Change(ctx, &adminv1.ChangeRequest{
-		Name: "a", Settings: &adminv1.Settings{Limits: &keyspacev1.Limits{Watches: 7}, Labels: map[string]string{"n": "1"}},
+		Name: "a",
+		Settings: &adminv1.Settings{
+			Limits: &keyspacev1.Limits{Watches: 7}, Labels: map[string]string{"n": "1"},
+		},
 		Mask: &fieldmaskpb.FieldMask{Paths: []string{"limits.watches", "limits.bytes", "labels.n", "labels.x.y"}},
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &adminv1.Settings{Limits: &keyspacev1.Limits{Watches: 7}, Labels: map[string]string{"owner": "web", "n": "1"}}
+	want := &adminv1.Settings{
+		Limits: &keyspacev1.Limits{Watches: 7}, Labels: map[string]string{"owner": "web", "n": "1"},
+	}
 	if !proto.Equal(changed.GetSettings(), want) {
 		t.Errorf("changed to %v, want %v", changed.GetSettings(), want)
 	}
@@ -285,7 +290,8 @@ func TestAdminFeature(t *testing.T) {
 	if err != nil || !p.Features.Has(mvcc.FeatureKeyspaces) || uint64(p.Features)&32 == 0 {
 		t.Errorf("features %v, %v", p.Features, err)
 	}
-	if all := (mvcc.FeaturesAll | mvcc.FeatureKeyspaces).String(); strings.Contains(all, "unknown") || !strings.Contains(all, "keyspaces") {
+	all := (mvcc.FeaturesAll | mvcc.FeatureKeyspaces).String()
+	if strings.Contains(all, "unknown") || !strings.Contains(all, "keyspaces") {
 		t.Errorf("features are called %s", all)
 	}
 	put(t, client(t, s, ""), "k", "v") // the head row of a later group has it too
@@ -319,7 +325,9 @@ func TestAdminUsage(t *testing.T) {
 	}
 	watch := c.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 	<-watch
-	r, err := a.Usage(t.Context(), &adminv1.UsageRequest{Names: []string{"idle", "busy", compose.FirstKeyspace}, CountKeys: true})
+	r, err := a.Usage(t.Context(), &adminv1.UsageRequest{
+		Names: []string{"idle", "busy", compose.FirstKeyspace}, CountKeys: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -412,7 +420,9 @@ func inspect(t *testing.T, a admin, name string) {
 			t.Errorf("%q: row %x = %x: %s %s", name, r.GetKey(), r.GetValue(), r.GetTable(), r.GetMeaning())
 		}
 	}
-	for _, table := range []string{"boundary", "commit", "counter", "head", "lease", "leasekey", "hist", "idx", "log", "meta", "val"} {
+	for _, table := range []string{
+		"boundary", "commit", "counter", "head", "lease", "leasekey", "hist", "idx", "log", "meta", "val",
+	} {
 		if tables[table] == 0 {
 			t.Errorf("%q: no row of %s", name, table)
 		}

@@ -89,7 +89,8 @@ func TestCtl(t *testing.T) {
 		t.Fatal(err)
 	}
 	if l := list.Keyspaces; len(l) != 2 || l[0].Name != "default" || l[1].Name != "team-b" ||
-		l[1].Settings.Limits["watches"] != "10" || l[1].Settings.Limits["bytes"] != "0" || len(l[1].Settings.Labels) != 0 {
+		l[1].Settings.Limits["watches"] != "10" || l[1].Settings.Limits["bytes"] != "0" ||
+		len(l[1].Settings.Labels) != 0 {
 		t.Errorf("list: %+v", l)
 	}
 
@@ -116,7 +117,10 @@ func TestCtl(t *testing.T) {
 	}{
 		{[]string{"log", "tail", "-k", "team-b"}, "2 PUT    \"k\" = \"v1\" (version 1, create 2)\n3 PUT"},
 		{[]string{"log", "show", "3", "-k", "team-b"}, `3 PUT    "k" = "v2" (version 2, create 2), was of revision 2`},
-		{[]string{"log", "show", "3", "-k", "team-b", "-w", "fields"}, "\"revision\" : 3\n\"type\" : \"PUT\"\n\"key\" : \"k\"\n"},
+		{
+			[]string{"log", "show", "3", "-k", "team-b", "-w", "fields"},
+			"\"revision\" : 3\n\"type\" : \"PUT\"\n\"key\" : \"k\"\n",
+		},
 		{[]string{"rows", "-k", "team-b", "--table", "i"}, `key "k": mod 3, create 2, version 2, 2 bytes inline`},
 		{[]string{"fsck", "-k", "team-b"}, "0 findings at revision 3 (in one state): 1 keys"},
 		{[]string{"fsck"}, "0 findings at revision 1"},

@@ -1,5 +1,5 @@
-// Package keyspaces tests many keyspaces in one process: each is a whole etcd to its clients, and none can tell that there
-// are others.
+// Package keyspaces tests many keyspaces in one process: each is a whole etcd to its clients, and none can tell that
+// there are others.
 package keyspaces
 
 import (

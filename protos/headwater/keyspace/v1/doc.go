@@ -1,2 +1,3 @@
-// Package keyspacev1 is the Go of headwater/keyspace/v1: rows of the table of keyspaces, as package keyspace writes them.
+// Package keyspacev1 is the Go of headwater/keyspace/v1: rows of the table of keyspaces, as package keyspace writes
+// them.
 package keyspacev1
