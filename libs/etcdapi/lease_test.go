@@ -24,7 +24,6 @@ import (
 	"google.golang.org/protobuf/testing/protocmp"
 
 	"github.com/headwaterdb/headwater/libs/lease"
-	"github.com/headwaterdb/headwater/libs/lease/shards"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
@@ -363,11 +362,11 @@ func TestKeepAliveForwardedGoesOn(t *testing.T) {
 	c := serveLease(t, k)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	_, send, expect := keepAlive(t, metadata.AppendToOutgoingContext(ctx, shards.ForwardedKey, "1"), c)
+	_, send, expect := keepAlive(t, metadata.AppendToOutgoingContext(ctx, lease.ForwardedKey, "1"), c)
 	for range renewalsWaitingMax + 1 {
 		send(1)
 	}
-	expect(7, 1, shards.NotOwnedTTL)
+	expect(7, 1, lease.NotOwnedTTL)
 	send(2)
 	expect(7, 2, 2)
 	end <- nil

@@ -11,7 +11,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/lease"
-	"github.com/headwaterdb/headwater/libs/lease/shards"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -166,8 +165,8 @@ func (k *keepAliveStream) renewOrWait(r renewal) error {
 	select {
 	case k.slots <- struct{}{}:
 	default:
-		if shards.Forwarded(k.ctx) {
-			return k.sendBeside(r, shards.NotOwnedTTL)
+		if lease.Forwarded(k.ctx) {
+			return k.sendBeside(r, lease.NotOwnedTTL)
 		}
 		select {
 		case k.slots <- struct{}{}:
@@ -190,8 +189,8 @@ func (k *keepAliveStream) renewOrWait(r renewal) error {
 func (k *keepAliveStream) wait(r renewal) error {
 	ttl, err := k.service.keeper.Renew(k.ctx, r.id)
 	switch {
-	case errors.Is(err, lease.ErrNotOwner) && shards.Forwarded(k.ctx):
-		ttl = shards.NotOwnedTTL // the other renewals on the stream are none of this one's business
+	case errors.Is(err, lease.ErrNotOwner) && lease.Forwarded(k.ctx):
+		ttl = lease.NotOwnedTTL // the other renewals on the stream are none of this one's business
 	case errors.Is(err, mvcc.ErrCorrupt):
 		ttl = 0 // it has expired, although its keys cannot be deleted; the stream goes on for the others
 	case err != nil:

@@ -23,7 +23,7 @@ type peer struct {
 func newPeer(client pb.LeaseClient) *peer {
 	p := &peer{client: client}
 	var ctx context.Context
-	ctx, p.cancel = context.WithCancel(forwarding(context.Background()))
+	ctx, p.cancel = context.WithCancel(lease.Forwarding(context.Background()))
 	for i := range p.streams {
 		p.streams[i].init(ctx, client)
 	}
@@ -216,7 +216,7 @@ func (p *renewals) receive(stream pb.Lease_LeaseKeepAliveClient) {
 			return
 		}
 		a := answer{ttl: r.GetTTL()}
-		if a.ttl == NotOwnedTTL {
+		if a.ttl == lease.NotOwnedTTL {
 			a = answer{err: errElsewhere}
 		}
 		p.answer(r.GetID(), a)

@@ -128,7 +128,7 @@ func TestPeer(t *testing.T) {
 		expect(second, answer{})
 		expect(third, answer{})
 		pending(fourth)
-		o.answer(2, NotOwnedTTL)
+		o.answer(2, lease.NotOwnedTTL)
 		expect(fourth, answer{err: errElsewhere})
 		o.answer(7, 5) // nobody asked
 		if len(p.calls) != 0 || p.waiting != 0 {

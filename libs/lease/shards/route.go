@@ -11,29 +11,11 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
-
-// ForwardedKey is the metadata key that marks a call from one pod to another. Such a call is never forwarded again.
-const ForwardedKey = "headwater-forwarded"
-
-// NotOwnedTTL is the time to live in the answer to a renewal that came marked and is to be asked for again: it is about
-// a lease of another pod's, or has to wait where too many do already. On a stream that carries the renewals of many, an
-// error would end all of them, and a wait would hold them up. Clients never see it.
-const NotOwnedTTL = -1
-
-// Forwarded reports whether ctx is that of a call from another pod.
-func Forwarded(ctx context.Context) bool {
-	return len(metadata.ValueFromIncomingContext(ctx, ForwardedKey)) > 0
-}
-
-func forwarding(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, ForwardedKey, "1")
-}
 
 var (
 	// errElsewhere: the pod that was asked does not keep the lease, or could not be asked, and has done nothing that must not be done twice.
@@ -54,13 +36,13 @@ func (s *Shards) route(ctx context.Context, id int64, local func(*lease.Keeper) 
 		switch {
 		case k != nil:
 			err = local(k)
-		case owner != "" && owner != s.o.Self && !Forwarded(ctx):
+		case owner != "" && owner != s.o.Self && !lease.Forwarded(ctx):
 			err = s.forward(ctx, epoch, owner, remote)
 		}
 		if !errors.Is(err, errElsewhere) && !errors.Is(err, lease.ErrNotOwner) {
 			return err
 		}
-		if Forwarded(ctx) {
+		if lease.Forwarded(ctx) {
 			s.misrouted.Add(1)
 			return lease.ErrNotOwner
 		}
@@ -103,7 +85,7 @@ func (s *Shards) forward(ctx, epoch context.Context, addr string, remote func(co
 	calling, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(epoch, cancel)()
-	err = remote(forwarding(calling), p)
+	err = remote(lease.Forwarding(calling), p)
 	if ctx.Err() != nil && err != nil {
 		return ctx.Err()
 	}

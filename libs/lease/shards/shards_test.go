@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/metadata"
 
 	"github.com/headwaterdb/headwater/libs/engine/faults"
+	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -140,12 +141,12 @@ func TestMarked(t *testing.T) {
 		for slices.Contains(a.shards.Owned(), shards.Of(id)) {
 			id++
 		}
-		marked := metadata.AppendToOutgoingContext(t.Context(), shards.ForwardedKey, "1")
+		marked := metadata.AppendToOutgoingContext(t.Context(), lease.ForwardedKey, "1")
 		_, err := a.client.LeaseGrant(marked, &pb.LeaseGrantRequest{ID: id, TTL: 60})
 		if rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaderChanged) {
 			t.Errorf("grant: %v", err)
 		}
-		if ttl, err := a.keepAlive(marked, id); ttl != shards.NotOwnedTTL || err != nil {
+		if ttl, err := a.keepAlive(marked, id); ttl != lease.NotOwnedTTL || err != nil {
 			t.Errorf("renewal: %d, %v", ttl, err)
 		}
 		if _, err := b.client.LeaseGrant(marked, &pb.LeaseGrantRequest{ID: id, TTL: 60}); err != nil {

@@ -1,0 +1,25 @@
+package lease
+
+import (
+	"context"
+
+	"google.golang.org/grpc/metadata"
+)
+
+// ForwardedKey is the metadata key that marks a call from one pod to another. Such a call is never forwarded again.
+const ForwardedKey = "headwater-forwarded"
+
+// NotOwnedTTL is the time to live in the answer to a renewal that came marked and is to be asked for again: it is about
+// a lease of another pod's, or has to wait where too many do already. On a stream that carries the renewals of many, an
+// error would end all of them, and a wait would hold them up. Clients never see it.
+const NotOwnedTTL = -1
+
+// Forwarded reports whether ctx is that of a call from another pod.
+func Forwarded(ctx context.Context) bool {
+	return len(metadata.ValueFromIncomingContext(ctx, ForwardedKey)) > 0
+}
+
+// Forwarding returns ctx for calls to another pod.
+func Forwarding(ctx context.Context) context.Context {
+	return metadata.AppendToOutgoingContext(ctx, ForwardedKey, "1")
+}
