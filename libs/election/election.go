@@ -190,10 +190,14 @@ func fatal(err error) bool {
 	return class == engine.Closed || class == engine.TooLarge || errors.Is(err, ErrCorrupt)
 }
 
-// pause waits after the n-th failure in a row, n >= 0, for a time between half of it and all of it by chance.
+// retries are the pauses after failures, with a time to live.
+func retries(ttl time.Duration) retry.Policy {
+	return retry.Policy{Min: retryMin, Max: max(ttl/retryDivisor, retryMin)}
+}
+
+// pause waits after the n-th failure in a row, n >= 0.
 func (c *Candidate) pause(ctx context.Context, n int) {
-	p := retry.Policy{Min: retryMin, Max: max(c.o.TTL/retryDivisor, retryMin)}
-	_ = p.Wait(ctx, n) // who waits looks at ctx afterwards
+	_ = retries(c.o.TTL).Wait(ctx, n) // who waits looks at ctx afterwards
 }
 
 // tell passes on who leads, if that is news.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	mathrand "math/rand/v2"
 	"sync"
 	"time"
 
@@ -125,7 +124,7 @@ func (g *Group) Run(ctx context.Context) error {
 		case fatal(err):
 			g.end(err)
 			return err
-		case failures == 0 && ctx.Err() == nil && !errors.Is(err, engine.ErrConflict):
+		case failures == 0 && ctx.Err() == nil && engine.ClassOf(err) != engine.Conflict:
 			g.o.Logger.Warn("elections are delayed", "key", g.span.Begin, "error", err)
 		}
 		g.pause(ctx, failures)
@@ -134,10 +133,10 @@ func (g *Group) Run(ctx context.Context) error {
 	return nil
 }
 
-// pause waits after the n-th failure in a row, n >= 0, for a time between half of it and all of it by chance.
+// pause waits after the n-th failure in a row, n >= 0, but no longer than until the first of the terms ends.
 func (g *Group) pause(ctx context.Context, n int) {
-	d := min(retryMin<<min(n, 16), max(g.interval()*renewDivisor/retryDivisor, retryMin))
-	_ = retry.Sleep(ctx, min(d/2+mathrand.N(d/2+1), g.left())) // who waits looks at ctx afterwards
+	p := retries(g.interval() * renewDivisor)
+	_ = retry.Sleep(ctx, min(p.Pause(n), g.left())) // who waits looks at ctx afterwards
 }
 
 // rest waits until the next beat.
@@ -343,8 +342,9 @@ func (g *Group) read(ctx context.Context, r engine.Reader) (_ map[*Candidate]row
 	it := r.Scan(ctx, g.span)
 	defer func() { err = errors.Join(err, it.Close()) }()
 	for it.Next() {
-		values[string(it.Key())] = append([]byte{}, it.Value()...)
-		others = append(others, Row{bytes.Clone(it.Key()), bytes.Clone(it.Value())})
+		o := Row{bytes.Clone(it.Key()), append([]byte{}, it.Value()...)} // a row that is there is not nil
+		values[string(o.Key)] = o.Value
+		others = append(others, o)
 	}
 	if err := it.Err(); err != nil {
 		return nil, nil, err
