@@ -14,10 +14,13 @@ import (
 // changes.
 func (s *Shards) attend(rows []election.Row, txn engine.Txn) time.Duration {
 	members, err := s.parseMembers(rows)
-	if failed := err != nil; failed != s.badRows {
-		s.badRows = failed
-		s.o.Logger.Error("lease shards: the members can be looked at", "ok", !failed, "error", err)
+	switch {
+	case err != nil && !s.badRows:
+		s.o.Logger.Error("lease shards: the members cannot be looked at", "error", err)
+	case err == nil && s.badRows:
+		s.o.Logger.Info("lease shards: the members can be looked at again")
 	}
+	s.badRows = err != nil
 	if err != nil {
 		return 0
 	}
