@@ -17,8 +17,8 @@ import (
 const (
 	// DefaultHeartbeat is the longest pause between two frames.
 	DefaultHeartbeat = 200 * time.Millisecond
-	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. While reads find nothing the
-	// pause doubles, up to pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
+	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. After a read that found
+	// nothing the pause is pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
 	DefaultTailerPoll = 500 * time.Millisecond
 	pollIdleFactor    = 2
 	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more
@@ -71,7 +71,7 @@ func NewTailer(log Log, b bus.Bus, o TailerOptions) *Tailer {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Tailer{log: log, bus: b, o: o, idle: o.Poll}
+	return &Tailer{log: log, bus: b, o: o}
 }
 
 // Run publishes the log until ctx ends. It fails only if it cannot ask the bus for nudges.
@@ -147,7 +147,7 @@ func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 	}
 	t.compact = max(t.compact, compact)
 	t.pause = min(time.Duration(len(s.entries))*paceEntry, paceMax)
-	t.idle = min(2*t.idle, pollIdleFactor*t.o.Poll)
+	t.idle = pollIdleFactor * t.o.Poll
 	if s.upto > t.at {
 		t.idle = t.o.Poll
 		t.send(s)
