@@ -119,8 +119,11 @@ func (a *State) show() {
 	}
 }
 
-// SetAlarm makes an alarm of a member active or clears it, durably, and reports whether that changed anything. What another process has done counts, seen before or not.
-func (a *State) SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error) {
+// SetAlarm makes an alarm of a member active or clears it, durably, and reports whether that changed anything. What
+// another process has done counts, seen before or not.
+func (a *State) SetAlarm(
+	ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool,
+) (changed bool, err error) {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	if err := a.refresh(ctx); err != nil {

@@ -39,13 +39,15 @@ func TestOptionBounds(t *testing.T) {
 		change func(*Options)
 		good   bool
 	}{
-		"all at their bounds": {func(o *Options) { o.Holder, o.Value = strings.Repeat("h", HolderMax), make([]byte, ValueMax) }, true},
-		"no key":              {func(o *Options) { o.Key = nil }, false},
-		"no holder":           {func(o *Options) { o.Holder = "" }, false},
-		"a long holder":       {func(o *Options) { o.Holder = strings.Repeat("h", HolderMax+1) }, false},
-		"a long value":        {func(o *Options) { o.Value = make([]byte, ValueMax+1) }, false},
-		"a short time":        {func(o *Options) { o.TTL-- }, false},
-		"rare renewals":       {func(o *Options) { o.Renew++ }, false},
+		"all at their bounds": {func(o *Options) {
+			o.Holder, o.Value = strings.Repeat("h", HolderMax), make([]byte, ValueMax)
+		}, true},
+		"no key":        {func(o *Options) { o.Key = nil }, false},
+		"no holder":     {func(o *Options) { o.Holder = "" }, false},
+		"a long holder": {func(o *Options) { o.Holder = strings.Repeat("h", HolderMax+1) }, false},
+		"a long value":  {func(o *Options) { o.Value = make([]byte, ValueMax+1) }, false},
+		"a short time":  {func(o *Options) { o.TTL-- }, false},
+		"rare renewals": {func(o *Options) { o.Renew++ }, false},
 	} {
 		if err := valid(c.change); (err == nil) != c.good {
 			t.Errorf("%s: %v", name, err)

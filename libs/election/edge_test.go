@@ -463,7 +463,8 @@ func TestRounds(t *testing.T) {
 				if prev := last.Swap(term); prev != nil && term.Holds() && prev.Holds() {
 					t.Error("two hold")
 				}
-				if old := ballot.Swap(term.Ballot()); old >= term.Ballot() && term.Holds() { // one that is over may be late
+				// One that is over may be late.
+				if old := ballot.Swap(term.Ballot()); old >= term.Ballot() && term.Holds() {
 					t.Errorf("ballot %d after %d", term.Ballot(), old)
 				}
 				if err := check(ctx, s, term); err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {

@@ -19,8 +19,8 @@ var errMissingLeaderKey = errors.New(`"leader" field must be provided`)
 // noLease is the lease of the sessions of those who only look: it never exists.
 const noLease = -1
 
-// RegisterElection registers v3electionpb.Election, which runs clientv3's election on client (see package loopback). Errors as
-// for RegisterLock.
+// RegisterElection registers v3electionpb.Election, which runs clientv3's election on client (see package loopback).
+// Errors as for RegisterLock.
 func RegisterElection(r grpc.ServiceRegistrar, client *clientv3.Client) {
 	r.RegisterService(&electionDesc, &electionService{client: client, draining: draining(r)})
 }

@@ -341,9 +341,12 @@ func TestSerializableRelayed(t *testing.T) {
 		s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: o}
 		for _, end := range []string{"", "l"} {
 			for _, asked := range []bool{false, true} {
-				r := &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte("k"), End: []byte(end), Serializable: asked}}
+				r := &rangeRequest{RangeRequest: mvcc.RangeRequest{
+					Key: []byte("k"), End: []byte(end), Serializable: asked,
+				}}
 				if _, err := s.rangeKeys(t.Context(), r); err != nil || store.serializable != (asked && !relayed) {
-					t.Errorf("relayed %t, end %q, serializable %t became %t: %v", relayed, end, asked, store.serializable, err)
+					t.Errorf("relayed %t, end %q, serializable %t became %t: %v",
+						relayed, end, asked, store.serializable, err)
 				}
 			}
 		}

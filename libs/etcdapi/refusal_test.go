@@ -37,7 +37,10 @@ func TestTooLarge(t *testing.T) {
 			do    func() error
 		}{
 			{"a long key", 0, func() error { _, err := f.client.Put(ctx, strings.Repeat("k", 9_981), ""); return err }},
-			{"zero bytes", 0, func() error { _, err := f.client.Put(ctx, strings.Repeat("\x00", 5000), ""); return err }},
+			{"zero bytes", 0, func() error {
+				_, err := f.client.Put(ctx, strings.Repeat("\x00", 5000), "")
+				return err
+			}},
 			{"a delete", 25, func() error { _, err := f.client.Delete(ctx, "l", clientv3.WithPrefix()); return err }},
 			{"a transaction", 8, func() error { _, err := f.client.Txn(ctx).Then(large...).Commit(); return err }},
 		} {

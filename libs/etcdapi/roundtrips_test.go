@@ -203,7 +203,9 @@ func TestServiceRoundTrips(t *testing.T) {
 		{"KeepAlive", 0, 0, recent, func(f *farStack) { f.keepAlive(id) }},
 		{"1,000 KeepAlives on 50 streams", 0, 0, recent, func(f *farStack) { f.keepAlives(id, 50, 20) }},
 		{"KeepAlive, the first for a second", 3, 2, old, func(f *farStack) { f.keepAlive(id) }},
-		{"1,000 KeepAlives on 50 streams, the first for a second", 3, 2, old, func(f *farStack) { f.keepAlives(id, 50, 20) }},
+		{"1,000 KeepAlives on 50 streams, the first for a second", 3, 2, old, func(f *farStack) {
+			f.keepAlives(id, 50, 20)
+		}},
 		{"TimeToLive", 3, 2, granted, func(f *farStack) {
 			_, err := f.client.TimeToLive(f.Context(), id)
 			f.must(err)

@@ -33,7 +33,8 @@ func TestTailerCounts(t *testing.T) {
 			}
 		}
 		s := tailer.Stats()
-		if entries != 11 || bytes < 1000 || s.Entries != int64(entries) || s.Bytes != int64(bytes) || s.Frames != int64(len(all)) {
+		if entries != 11 || bytes < 1000 ||
+			s.Entries != int64(entries) || s.Bytes != int64(bytes) || s.Frames != int64(len(all)) {
 			t.Errorf("%d frames with %d entries of %d bytes came; counted: %+v", len(all), entries, bytes, s)
 		}
 	})
@@ -65,8 +66,9 @@ func TestStalledIsShown(t *testing.T) {
 		f, _ := start(t, g, log, nil, nil)
 		shows := func(want string) {
 			t.Helper()
-			text := strings.NewReader("# HELP headwater_feed_stalled Whether this hub is so far behind the log that its streams " +
-				"should end.\n# TYPE headwater_feed_stalled gauge\nheadwater_feed_stalled{keyspace=\"" + keyspace + "\"} " + want + "\n")
+			text := strings.NewReader("# HELP headwater_feed_stalled Whether this hub is so far behind the log " +
+				"that its streams should end.\n# TYPE headwater_feed_stalled gauge\n" +
+				"headwater_feed_stalled{keyspace=\"" + keyspace + "\"} " + want + "\n")
 			if err := testutil.CollectAndCompare(f, text, "headwater_feed_stalled"); err != nil {
 				t.Error(err)
 			}
@@ -79,8 +81,8 @@ func TestStalledIsShown(t *testing.T) {
 	})
 }
 
-// TestWindowAtItsBound: as many entries as the bound allows are in the window, and a log that is whole in it is not read
-// again from before its beginning.
+// TestWindowAtItsBound: as many entries as the bound allows are in the window, and a log that is whole in it is not
+// read again from before its beginning.
 func TestWindowAtItsBound(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log := newFakeLog()
@@ -95,8 +97,8 @@ func TestWindowAtItsBound(t *testing.T) {
 	})
 }
 
-// TestWindowCannotBeRead: a start waits for a log that fails while the window is read, and counts its age from the read of the head that
-// succeeded.
+// TestWindowCannotBeRead: a start waits for a log that fails while the window is read, and counts its age from the
+// read of the head that succeeded.
 func TestWindowCannotBeRead(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log := newFakeLog()

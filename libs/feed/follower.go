@@ -197,7 +197,8 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 			// Watchers cannot be served past it here or elsewhere; that the hub is behind ends their streams (Stall).
 			if damaged != f.chain.at {
 				damaged = f.chain.at
-				f.o.Logger.Error("follower: the log cannot be read on", "error", err, "revision", f.chain.at, "retry", DamagedRetry)
+				f.o.Logger.Error("follower: the log cannot be read on",
+					"error", err, "revision", f.chain.at, "retry", DamagedRetry)
 			}
 			due = true
 			_ = retry.Sleep(ctx, DamagedRetry)

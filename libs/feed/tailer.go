@@ -114,10 +114,12 @@ func (t *Tailer) Run(ctx context.Context) error {
 			t.jumps.Add(1)
 			begun = false
 		case isDamage(err):
-			// The store has told of it, which raises the alarm. Nothing behind it can be published: the chain would have a hole.
+			// The store has told of it, which raises the alarm. Nothing behind it can be published: the chain would
+			// have a hole.
 			if damaged != t.at {
 				damaged = t.at
-				t.o.Logger.Error("tailer: the log cannot be read on", "error", err, "revision", t.at, "retry", DamagedRetry)
+				t.o.Logger.Error("tailer: the log cannot be read on",
+					"error", err, "revision", t.at, "retry", DamagedRetry)
 			}
 			_ = retry.Sleep(ctx, DamagedRetry)
 		case ctx.Err() == nil:

@@ -34,8 +34,8 @@ const (
 	idleMax = time.Hour
 )
 
-// GoneTTL is the time to live that etcd's answers give a lease that is not there: its v3rpc says so with this number, where
-// other requests get an error.
+// GoneTTL is the time to live that etcd's answers give a lease that is not there: its v3rpc says so with this number,
+// where other requests get an error.
 const GoneTTL = -1
 
 // Errors of the keeper. Those of the store (mvcc.ErrLeaseNotFound, mvcc.ErrLeaseExists and others) come through.

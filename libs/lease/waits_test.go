@@ -42,7 +42,8 @@ func TestEndsOfStates(t *testing.T) {
 		}
 		waited, ended, first := table.wait(7, now)
 		if waited != e || ended == nil || first {
-			t.Fatalf("%s: %p, %v, %v: another one's operation is under way, and the queue is as it was", name, waited, ended, first)
+			t.Fatalf("%s: %p, %v, %v: another one's operation is under way, and the queue is as it was",
+				name, waited, ended, first)
 		}
 		c.end(table, e)
 		if !isClosed(ended) {
@@ -65,7 +66,8 @@ func TestNothingToWaitFor(t *testing.T) {
 	}
 }
 
-// TestPoppedWhileLatched: a lease that an operation latches between its being popped and its being looked at is that operation's.
+// TestPoppedWhileLatched: a lease that an operation latches between its being popped and its being looked at is that
+// operation's.
 func TestPoppedWhileLatched(t *testing.T) {
 	table := newTable()
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)

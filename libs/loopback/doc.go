@@ -1,5 +1,5 @@
-// Package loopback is a client of the process's own services, over memory: the Lock and Election services run etcd's recipes on
-// it, as a client elsewhere would.
+// Package loopback is a client of the process's own services, over memory: the Lock and Election services run etcd's
+// recipes on it, as a client elsewhere would.
 //
 // # Invariants
 //

@@ -63,8 +63,8 @@ type Options struct {
 	Keepalive time.Duration
 	// AnyHealth makes calls go to pods that do not say SERVING as well.
 	AnyHealth bool
-	// Told, if set, is told of the header revisions of the answers that are relayed, before they are, and of 0 for those
-	// that have none: by several goroutines, and it must return at once.
+	// Told, if set, is told of the header revisions of the answers that are relayed, before they are, and of 0 for
+	// those that have none: by several goroutines, and it must return at once.
 	Told func(rev int64)
 
 	lookup lookup // default: the system's

@@ -27,7 +27,8 @@ func (f *Frame) take() mem.BufferSlice {
 // Free gives the buffers back if they have not been sent.
 func (f *Frame) Free() { f.take().Free() }
 
-// headBytes is how much of a message HeaderRevision looks at: an etcd response's header, if there is one, lies in there.
+// headBytes is how much of a message HeaderRevision looks at: an etcd response's header, if there is one, lies in
+// there.
 const headBytes = 64
 
 // HeaderRevision returns the revision in the header of the etcd response that the frame holds; 0 if there is none.

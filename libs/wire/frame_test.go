@@ -31,7 +31,9 @@ func TestHeaderRevision(t *testing.T) {
 		return b
 	}
 	header := func(rev int64) *pb.ResponseHeader {
-		return &pb.ResponseHeader{ClusterId: math.MaxUint64, MemberId: math.MaxUint64, RaftTerm: math.MaxUint64, Revision: rev}
+		return &pb.ResponseHeader{
+			ClusterId: math.MaxUint64, MemberId: math.MaxUint64, RaftTerm: math.MaxUint64, Revision: rev,
+		}
 	}
 	for _, rev := range []int64{0, 1, 300, math.MaxInt64} {
 		for name, b := range map[string][]byte{

@@ -40,8 +40,8 @@ func PutPrefix(b []byte, size int) {
 }
 
 // NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is not grpc-go's own
-// stream but one that wraps it, messages are to be compressed, this version of grpc-go has not got what it takes, or the binary
-// was built with the tag publicapi.
+// stream but one that wraps it, messages are to be compressed, this version of grpc-go has not got what it takes, or
+// the binary was built with the tag publicapi.
 func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
 	if !private || reflect.TypeOf(stream).String() != "*grpc.serverStream" {
 		return nil

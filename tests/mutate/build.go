@@ -118,7 +118,9 @@ func distinct(edits []edit) []edit {
 }
 
 // runBinary runs tests for at most timeout; passed is false when they fail or do not end. said has their last lines.
-func runBinary(ctx context.Context, dir, binary string, timeout time.Duration, args ...string) (passed bool, said []byte, err error) {
+func runBinary(
+	ctx context.Context, dir, binary string, timeout time.Duration, args ...string,
+) (passed bool, said []byte, err error) {
 	// The binary ends itself at its timeout; one that does not is killed a little later.
 	ctx, cancel := context.WithTimeout(ctx, timeout+killAfter)
 	defer cancel()
@@ -129,7 +131,8 @@ func runBinary(ctx context.Context, dir, binary string, timeout time.Duration, a
 	var out tail
 	cmd.Stdout, cmd.Stderr = &out, &out
 	err = cmd.Run()
-	if _, isExit := errors.AsType[*exec.ExitError](err); isExit || ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay) {
+	_, isExit := errors.AsType[*exec.ExitError](err)
+	if isExit || ctx.Err() != nil || errors.Is(err, exec.ErrWaitDelay) {
 		return false, out.b, nil
 	}
 	return err == nil, out.b, err

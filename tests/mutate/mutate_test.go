@@ -98,8 +98,11 @@ func write(t *testing.T, files map[string]string) (root string) {
 func TestRun(t *testing.T) {
 	root := write(t, map[string]string{
 		"go.mod": "module m\n\ngo 1.26\n",
-		"p/p.go": "package p\n\nimport \"os\"\n\nfunc Sign(n int) bool {\n\tname := \"X\"\n\tos.Setenv(name, \"y\")\n\treturn n < 0\n}\n\nfunc never(n int) bool { return n > 0 }\n",
-		"p/t_test.go": "package p\n\nimport \"testing\"\n\nfunc TestSign(t *testing.T) {\n\tif Sign(1) || !Sign(-1) {\n\t\tt.Fatal()\n\t}\n" +
+		"p/p.go": "package p\n\nimport \"os\"\n\n" +
+			"func Sign(n int) bool {\n\tname := \"X\"\n\tos.Setenv(name, \"y\")\n\treturn n < 0\n}\n\n" +
+			"func never(n int) bool { return n > 0 }\n",
+		"p/t_test.go": "package p\n\nimport \"testing\"\n\n" +
+			"func TestSign(t *testing.T) {\n\tif Sign(1) || !Sign(-1) {\n\t\tt.Fatal()\n\t}\n" +
 			"\tif Sign(0) {\n\t\tt.Fatal()\n\t}\n}\n",
 	})
 	r := Runner{Root: root, Results: filepath.Join(root, "out", "results"), Out: io.Discard}
@@ -128,9 +131,13 @@ func TestRun(t *testing.T) {
 	if _, err := r.Run(t.Context(), []string{"p"}); err != nil {
 		t.Error("all are listed:", err)
 	}
-	list("p/p.go Sign: drop `os.Setenv(name, \"y\")`\n\tr\np/p.go never: *\n\tr\np/p.go Sign: bound `n < 0`\n\tr\np/p.go gone: *\n\tr\n")
+	list("p/p.go Sign: drop `os.Setenv(name, \"y\")`\n\tr\np/p.go never: *\n\tr\n" +
+		"p/p.go Sign: bound `n < 0`\n\tr\np/p.go gone: *\n\tr\n")
 	all, err := r.Run(t.Context(), []string{"p"})
-	want := []string{"listed, but killed: p/p.go Sign: bound `n < 0`", "listed, but there is no such mutant: p/p.go gone: *"}
+	want := []string{
+		"listed, but killed: p/p.go Sign: bound `n < 0`",
+		"listed, but there is no such mutant: p/p.go gone: *",
+	}
 	if !errors.Is(err, ErrSurprise) || !cmp.Equal(all[0].Surprise, want) {
 		t.Errorf("%v, %v", err, all)
 	}

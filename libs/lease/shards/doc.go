@@ -17,11 +17,11 @@
 //   - What lease promises holds across owners: no lease ends early, none comes back. See Keeper.Run, Keeper.Renew and Term.Holds for why:
 //     a keeper answers from memory only while no other can have claimed its shard, and what it writes carries the fence of its claim.
 //   - As long as one pod is alive and reaches the store, every shard has an owner, or will have within the time to live and a poll.
-//   - A request is forwarded at most once, and marked (lease.ForwardedKey): a pod that gets a marked one for a shard that it does not keep answers
-//     that it does not (Unavailable; lease.NotOwnedTTL to a renewal).
-//   - Requests that may be repeated, renewals, questions and grants, are, until their shard's owner answers or patience ends. At most one of the
-//     attempts of a grant makes the lease; if it exists when an attempt is made again, the outcome is reported as unknown. So is that of a
-//     forwarded revoke that was not answered.
+//   - A request is forwarded at most once, and marked (lease.ForwardedKey): a pod that gets a marked one for a shard
+//     that it does not keep answers that it does not (Unavailable; lease.NotOwnedTTL to a renewal).
+//   - Requests that may be repeated, renewals, questions and grants, are, until their shard's owner answers or
+//     patience ends. At most one of the attempts of a grant makes the lease; if it exists when an attempt is made
+//     again, the outcome is reported as unknown. So is that of a forwarded revoke that was not answered.
 //
 // # What it costs
 //

@@ -25,7 +25,9 @@ type granter struct {
 	asked   int
 }
 
-func (g *granter) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest, _ ...grpc.CallOption) (*pb.LeaseGrantResponse, error) {
+func (g *granter) LeaseGrant(
+	_ context.Context, r *pb.LeaseGrantRequest, _ ...grpc.CallOption,
+) (*pb.LeaseGrantResponse, error) {
 	err := g.answers[min(g.asked, len(g.answers)-1)]
 	if g.asked++; err != nil {
 		return nil, err
@@ -33,8 +35,9 @@ func (g *granter) LeaseGrant(_ context.Context, r *pb.LeaseGrantRequest, _ ...gr
 	return &pb.LeaseGrantResponse{ID: r.ID, TTL: r.TTL}, nil
 }
 
-// TestGrantAskedAgain: a grant that does not reach the owner, or whose answer is lost, is made again until somebody answers, as
-// the owner that comes next does, or patience ends. That the lease exists by then is not taken for a word about this grant.
+// TestGrantAskedAgain: a grant that does not reach the owner, or whose answer is lost, is made again until somebody
+// answers, as the owner that comes next does, or patience ends. That the lease exists by then is not taken for a word
+// about this grant.
 func TestGrantAskedAgain(t *testing.T) {
 	broken := status.Error(codes.Unavailable, "error reading from server: EOF")
 	moved, exists := rpctypes.ErrGRPCLeaderChanged, rpctypes.ErrGRPCLeaseExist
@@ -63,7 +66,9 @@ func TestGrantAskedAgain(t *testing.T) {
 				}
 				defer store.Close()
 				owner := &granter{answers: test.answers}
-				s, err := New(store, eng, []byte("c"), Options{Self: "self:1", Dial: func(string) (pb.LeaseClient, error) { return owner, nil }})
+				s, err := New(store, eng, []byte("c"), Options{
+					Self: "self:1", Dial: func(string) (pb.LeaseClient, error) { return owner, nil },
+				})
 				if err != nil {
 					t.Fatal(err)
 				}

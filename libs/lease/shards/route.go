@@ -148,9 +148,9 @@ func newID(of []int) int64 {
 	}
 }
 
-// grant grants one lease. A pod that did not answer may have granted it, so it is asked again, or whoever owns the shard by
-// then, until somebody answers: at most one of these grants makes the lease. That it exists by then tells nothing of who
-// has made it. Errors: errUnsure if that is so; as route.
+// grant grants one lease. A pod that did not answer may have granted it, so it is asked again, or whoever owns the
+// shard by then, until somebody answers: at most one of these grants makes the lease. That it exists by then tells
+// nothing of who has made it. Errors: errUnsure if that is so; as route.
 func (s *Shards) grant(ctx context.Context, id, ttl int64) (g lease.Granted, err error) {
 	unsure := false
 	err = s.route(ctx, id, func(k *lease.Keeper) (err error) {

@@ -278,13 +278,15 @@ func TestStepsGoOn(t *testing.T) {
 		const keys = 300
 		value := make([]byte, 95_000)
 		for i := range keys {
-			_, err := c.admin.Put(t.Context(), &mvcc.PutRequest{Key: fmt.Appendf(nil, "%03d", i), Value: value, Lease: id})
+			key := fmt.Appendf(nil, "%03d", i)
+			_, err := c.admin.Put(t.Context(), &mvcc.PutRequest{Key: key, Value: value, Lease: id})
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
 		left := func() int64 {
-			r, err := c.admin.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, CountOnly: true}, nil)
+			all := &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, CountOnly: true}
+			r, err := c.admin.Range(t.Context(), all, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -42,7 +42,8 @@ func run(ctx context.Context) error {
 		return err
 	}
 	r := mutate.Runner{
-		Root: root, Results: *results, Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Again: *again, Out: os.Stdout,
+		Root: root, Results: *results, Out: os.Stdout,
+		Sample: *sample, Seed: *seed, KeepKilled: *keepKilled, Again: *again,
 	}
 	if *files != "" {
 		r.Files = strings.Split(*files, ",")
