@@ -1,6 +1,7 @@
 package mutate
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -15,7 +16,8 @@ import (
 
 // Limits of a run.
 const (
-	// timeoutFactor and timeoutMin say how long the tests of a mutant may take, measured by those of the unchanged code.
+	// timeoutFactor and timeoutMin say how long the tests of a mutant may take, measured by those of the unchanged
+	// code.
 	timeoutFactor = 3
 	timeoutMin    = 10 * time.Second
 	// baselineMax bounds the tests of the unchanged code.
@@ -185,7 +187,7 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 		res.Outcome = NoMutant
 	default:
 		passed, said, err := runBinary(ctx, j.dir, binary, j.timeout, j.flags...)
-		if err = firstOf(ctx.Err(), err); err != nil {
+		if err = cmp.Or(ctx.Err(), err); err != nil {
 			return res, err
 		}
 		if res.Outcome = Survived; !passed {
@@ -214,15 +216,6 @@ func uses(dir, pkg string) (bool, error) {
 	return false, nil
 }
 
-func firstOf(errs ...error) error {
-	for _, err := range errs {
-		if err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // baseline runs the tests of the unchanged code: what they reach, and how long they take.
 func (j *judge) baseline(ctx context.Context) error {
 	binary, profile := filepath.Join(j.r.tmp, "baseline.test"), filepath.Join(j.r.tmp, "cover.out")
@@ -231,7 +224,7 @@ func (j *judge) baseline(ctx context.Context) error {
 	}
 	begin := time.Now()
 	passed, said, err := runBinary(ctx, j.dir, binary, baselineMax, "-test.coverprofile="+profile)
-	if err = firstOf(ctx.Err(), err); err != nil {
+	if err = cmp.Or(ctx.Err(), err); err != nil {
 		return err
 	}
 	if !passed {
