@@ -314,6 +314,31 @@ func TestRenewalReadBack(t *testing.T) {
 	})
 }
 
+// TestRenewalLost: attempts of unknown outcome that did not happen do not make a term longer.
+func TestRenewalLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := open(t)
+		commits := 0
+		f := faults.New(s, faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
+			if c.Op == faults.Commit {
+				if commits++; commits > 1 {
+					return faults.UnknownLost, true
+				}
+			}
+			return faults.None, true
+		}})
+		terms := make(chan *Term, 1)
+		stop := running(t, candidate(t, f, Options{}), leads(terms))
+		term := <-terms
+		time.Sleep(DefaultTTL)
+		if term.Holds() {
+			t.Error("a term that was never renewed outlives its time to live")
+		}
+		f.Pause(true)
+		stop()
+	})
+}
+
 func TestOptions(t *testing.T) {
 	for _, o := range []Options{
 		{Holder: "a"},
