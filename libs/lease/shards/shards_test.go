@@ -304,7 +304,8 @@ func TestStepsGoOn(t *testing.T) {
 			t.Error("it ended without its keeper")
 		}
 		b.kill()
-		if err := <-revoked; err == nil {
+		// It may go on with the next keeper, if the last one has said that it is none any more.
+		if err := <-revoked; err == nil && left() != 0 {
 			t.Error("the revoke was answered before the last step")
 		}
 		await(t, "a takeover", 10*time.Second, func() bool { return balanced(a) })
