@@ -391,8 +391,8 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 
 // isRefusal says that an error of Wait is a definite no: nothing has happened, and process knows what to do about it.
 func isRefusal(err error) bool {
-	return errors.Is(err, engine.ErrConflict) || errors.Is(err, engine.ErrTooLarge) ||
-		errors.Is(err, engine.ErrNoSpace) || errors.Is(err, engine.ErrTooOld)
+	class := engine.ClassOf(err)
+	return class.Rerun() || class.Refusal()
 }
 
 // errUnresolved says that the outcome of a commit could not be found out in time.
@@ -428,8 +428,11 @@ func (l *lane) resolve(ctx context.Context, f *flight, cause error) (engine.Stam
 
 // isOpen says that an error of Wait leaves it open whether the commit has happened.
 func isOpen(err error) bool {
-	return errors.Is(err, engine.ErrUnknownOutcome) || errors.Is(err, engine.ErrUnavailable) ||
-		errors.Is(err, engine.ErrClosed) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	switch engine.ClassOf(err) {
+	case engine.UnknownOutcome, engine.Unavailable, engine.Closed, engine.Ended:
+		return true
+	}
+	return false
 }
 
 func (l *lane) readBack(ctx context.Context, f *flight) (first engine.Stamp, ok bool, err error) {

@@ -48,7 +48,7 @@ func onceAt(op faults.Op, f faults.Fault, arm *atomic.Bool) faults.Options {
 	}}
 }
 
-// TestFaultsAreCounted walks the faults that a group may meet: each is writesCounted once, as what it was.
+// TestFaultsAreCounted walks the faults that a group may meet: each is counted once, as what it was.
 func TestFaultsAreCounted(t *testing.T) {
 	for _, c := range []struct {
 		op    faults.Op
