@@ -47,13 +47,13 @@ func raise(v *atomic.Int64, n int64) {
 // now is the time since the Store was opened, > 0.
 func (h *recentHead) now() int64 { return int64(time.Since(h.start)) + 1 }
 
-// age is how old the revision is at most.
-func (h *recentHead) age() time.Duration {
+// age is how old the revision is at most, at the time of a call; below 0 if the read has begun after that.
+func (h *recentHead) age(called int64) time.Duration {
 	at := h.at.Load()
 	if at == 0 {
 		return RecentHeadMax + 1
 	}
-	return time.Duration(h.now() - at)
+	return time.Duration(called - at)
 }
 
 // RecentHead returns a revision that was committed before it returns: not below any that this Store has answered with
@@ -65,8 +65,8 @@ func (s *Store) RecentHead(ctx context.Context) (int64, error) {
 		return s.Head(ctx)
 	}
 	h := &s.recentHead
-	for {
-		age := h.age()
+	for called := h.now(); ; {
+		age := h.age(called)
 		if age <= recentHeadFresh {
 			return h.rev.Load(), nil
 		}

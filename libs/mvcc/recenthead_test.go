@@ -111,3 +111,26 @@ func TestRecentHead(t *testing.T) {
 		}
 	})
 }
+
+// TestRecentHeadOfSlowStore: a read of the head that takes longer than an answer may be old is an answer all the same,
+// to whoever called before it began.
+func TestRecentHeadOfSlowStore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		inner := openEngine(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
+		slow := faults.Latency{faults.TripVersion: {Fixed: 2 * mvcc.RecentHeadMax}}
+		e := faults.New(inner, faults.Options{Remote: &faults.Remote{Latency: slow}})
+		s, other := open(t, e, mvcc.Options{NoRemoval: true}), open(t, inner, mvcc.Options{NoRemoval: true})
+		for range 2 {
+			res, err := other.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k")})
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			if got, err := s.RecentHead(ctx); err != nil || got != res.Rev {
+				t.Errorf("got %d, %v, the head is %d", got, err, res.Rev)
+			}
+			cancel()
+			time.Sleep(time.Minute)
+		}
+	})
+}
