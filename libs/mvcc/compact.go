@@ -351,8 +351,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		if err := b.readPart(ctx, txn); err != nil {
 			return err
 		}
-		at := removedTo{done, b.partRev, b.partEvents}
-		s.live.found(at)
+		s.live.found(removedTo{done, b.partRev, b.partEvents})
 		_, features, err := s.parseHead(txn, s.scanHead(ctx, txn))
 		if err != nil {
 			return err
@@ -371,7 +370,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, b.next))
 		if features.Has(FeatureSizes) && b.freed != 0 {
 			txn.Add(s.sizeRow, -b.freed)
-			try = &removed{from: at, to: removedTo{b.next, b.leftRev, b.leftEvents}, freed: b.freed}
+			try = &removed{to: removedTo{b.next, b.leftRev, b.leftEvents}, freed: b.freed}
 			s.live.try(try)
 		}
 		return nil

@@ -41,4 +41,4 @@ func (s *Store) Buckets() int {
 }
 
 // ForgetSizes makes the next question about sizes one for the engine.
-func ForgetSizes(s *Store) { s.live.last.asked.Store(&time.Time{}) }
+func ForgetSizes(s *Store) { s.live.others.asked.Store(&time.Time{}) }

@@ -64,9 +64,8 @@ type liveBytes struct {
 	// sum is that of durable groups if this Store is the only writer; else what this Store's have added, from any
 	// beginning.
 	sum      atomic.Int64
-	asked    atomic.Int64 // sum when last was asked for
 	reserved atomic.Int64 // what requests under way may add
-	last     rangeSize    // if there are other writers
+	others   rangeSize    // if there are other writers: the counter less sum
 
 	mu    sync.Mutex
 	tried []*removed // removals whose outcome is not known yet
@@ -77,9 +76,9 @@ type removedTo struct{ next, partRev, partEvents int64 }
 
 // removed is a removal that may have happened.
 type removed struct {
-	from, to removedTo
-	freed    int64 // live bytes
-	counted  bool
+	to      removedTo
+	freed   int64 // live bytes
+	counted bool
 }
 
 // try notes a removal before it is committed.
@@ -89,17 +88,18 @@ func (l *liveBytes) try(r *removed) {
 	l.tried = append(l.tried, r)
 }
 
-// found is told how far removals have come. One whose outcome was not known has happened if that is where it led, and
-// has not if that is where it began.
+// found is told how far removals have come. One whose outcome was not known has happened if that is where it led. All
+// others are forgotten: they have not happened, another Store has come further, or they are under way and whoever runs
+// them learns of their end.
 func (l *liveBytes) found(at removedTo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.tried = slices.DeleteFunc(l.tried, func(r *removed) bool {
+	for _, r := range l.tried {
 		if at == r.to {
 			l.count(r)
 		}
-		return at == r.to || at == r.from
-	})
+	}
+	l.tried = nil
 }
 
 // happened counts a removal that is known to have happened.
@@ -130,15 +130,12 @@ func (s *Store) LiveBytes() int64 {
 	case s.limits.Dense:
 		return s.live.sum.Load()
 	}
-	begun := s.live.sum.Load()
-	n := s.live.last.get(func(ctx context.Context) (int64, error) {
+	others := s.live.others.get(func(ctx context.Context) (int64, error) {
+		own := s.live.sum.Load() // before the read: rather counted twice for a while than not at all
 		n, err := s.readLive(ctx)
-		if err == nil {
-			s.live.asked.Store(begun)
-		}
-		return n, err
+		return n - own, err
 	})
-	return n + s.live.sum.Load() - s.live.asked.Load()
+	return others + s.live.sum.Load()
 }
 
 // readLive reads the counter.
