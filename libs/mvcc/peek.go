@@ -57,6 +57,15 @@ func Peek(ctx context.Context, eng engine.Store, prefix []byte) (Peeked, error) 
 	return p, nil
 }
 
+// HasLeases tells whether the keyspace below prefix holds a lease, without opening it. Errors: the engine's.
+func HasLeases(ctx context.Context, eng engine.Store, prefix []byte) (bool, error) {
+	r := rows{prefix: prefix}
+	q := r.tableRange(tableLease)
+	q.Limit, q.KeysOnly = 1, true
+	n, _, err := countOnce(ctx, eng, q)
+	return n > 0, err
+}
+
 // Count counts the keys and the leases of the keyspace below prefix, without opening it. It reads a row for each, in
 // several states of the store where there are many. Errors: the engine's.
 func Count(ctx context.Context, eng engine.Store, prefix []byte) (keys, leases int64, err error) {

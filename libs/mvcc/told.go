@@ -9,11 +9,4 @@ package mvcc
 // begin from now on show at least that state. The Store notes what it reads and commits by itself; it is for others
 // that pass on what further processes have answered. It may be called at any time. A revision that has not been
 // committed costs serializable reads what they save, and does nothing else.
-func (s *Store) Told(rev int64) {
-	for {
-		told := s.told.Load()
-		if rev <= told || s.told.CompareAndSwap(told, rev) {
-			return
-		}
-	}
-}
+func (s *Store) Told(rev int64) { raise(&s.told, rev) }
