@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
 // Limits of what the evaluation of one request may visit. A row counts as one, and its value as one for each rowWorth
@@ -42,9 +41,7 @@ type budget struct {
 	gathered int
 	told     *int
 
-	// What the request deletes counts as at least: rows, and bytes of the log.
-	doomed txnsize.Size
-	logged int
+	deletes deletes // what the request is to delete
 }
 
 // Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request

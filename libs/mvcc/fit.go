@@ -127,26 +127,35 @@ func (s *Store) replaceBytes(key []byte, value int) int {
 }
 
 // doom counts a key that the request under evaluation is to delete, and refuses the request when it deletes more than a
-// transaction can hold: what is behind that need not be read. It counts no more than the delete of a key that the
-// engine has.
+// transaction can hold: what is behind that need not be read.
 func (g *group) doom(st *keyState) error {
 	limit := g.s.txnBytes()
 	if limit == 0 {
 		return nil
 	}
-	z := &g.budget.doomed
-	prefix, key := len(g.s.rows.prefix), len(st.key)
-	z.Clear(prefix + 1 + key)
-	z.StampedKey(prefix+1+key+1+engine.StampLen, 0)
-	if st.rec.lease != 0 {
-		z.Clear(prefix + 1 + 8 + key)
-	}
-	g.budget.logged += 1 + key
-	if st.rec.place == revlog.PlaceInline || !g.apart() {
-		g.budget.logged += st.rec.size
-	}
-	if z.Bytes()+g.budget.logged > limit {
+	if g.budget.deletes.add(g, st); g.budget.deletes.bytes() > limit {
 		return refusal{storeErr(engine.ErrTooLarge)}
 	}
 	return nil
 }
+
+// deletes is what the deletion of keys that the engine has adds to a transaction at least.
+type deletes struct {
+	rows   txnsize.Size
+	logged int // bytes of the log
+}
+
+func (d *deletes) add(g *group, st *keyState) {
+	prefix, key := len(g.s.rows.prefix), len(st.key)
+	d.rows.Clear(prefix + 1 + key)
+	d.rows.StampedKey(prefix+1+key+1+engine.StampLen, 0)
+	if st.rec.lease != 0 {
+		d.rows.Clear(prefix + 1 + 8 + key)
+	}
+	d.logged += 1 + key
+	if st.rec.place == revlog.PlaceInline || !g.apart() {
+		d.logged += st.rec.size
+	}
+}
+
+func (d *deletes) bytes() int { return d.rows.Bytes() + d.logged }

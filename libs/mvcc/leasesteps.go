@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-
-	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // A lease whose keys cannot be deleted in one transaction ends in steps (FeatureLeaseSteps). First its row is marked as
@@ -24,7 +22,7 @@ const (
 	deletedBytesMin = 128
 	// stepKeysMax bounds the keys of one step, and with them the time that its evaluation takes.
 	stepKeysMax = 8192
-	// stepShare is the part of a transaction that a step fills by the estimate of deletionBytes: 1/stepShare.
+	// stepShare is the part of a transaction that a step fills by the count of deletes: 1/stepShare.
 	stepShare = 2
 )
 
@@ -127,7 +125,7 @@ func (m *leaseEnd) run(ctx context.Context, g *group, res *Result) error {
 type leaseStep struct {
 	id    int64
 	fence *Fence
-	room  int  // bytes that the step may add to the transaction, by deletionBytes
+	room  int  // bytes that the step may add to the transaction, as deletes counts them
 	last  bool // set by run: no key is left
 }
 
@@ -177,22 +175,13 @@ func (m *leaseStep) run(ctx context.Context, g *group, res *Result) error {
 
 // fitting is how many of the first keys can be deleted with so much room, at least one.
 func (g *group) fitting(attached []*keyState, room int) int {
+	var d deletes
 	for i, st := range attached {
-		if room -= g.deletionBytes(st); room < 0 && i > 0 {
+		if d.add(g, st); d.bytes() > room && i > 0 {
 			return i
 		}
 	}
 	return len(attached)
-}
-
-// deletionBytes estimates what the deletion of a key adds to a transaction: its rows with their conflicts, its key
-// being in each of them, and its value where the log has a copy of it.
-func (g *group) deletionBytes(st *keyState) int {
-	n := deletedBytesMin + 10*(len(st.key)+len(g.s.rows.prefix)+engine.StampLen)
-	if st.rec.inline() || !g.apart() {
-		n += st.rec.size
-	}
-	return n
 }
 
 // detach deletes keys of a lease.
