@@ -33,5 +33,6 @@
 //
 // # Memory
 //
-// A page: Options.PageRows rows, with the log entries that their versions name, entriesAtOnce at a time.
+// A page: Options.PageRows rows, with the log entries that their versions name, entriesAtOnce at a time. Beside it the
+// buckets of the count index, which are about one for a thousand keys.
 package fsck

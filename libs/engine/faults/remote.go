@@ -85,8 +85,8 @@ func Everywhere(d Delay) (l Latency) {
 func Reads(d Delay) Latency { return Latency{TripGet: d, TripGetMany: d, TripPage: d} }
 
 // Remote makes a Store behave as a FoundationDB 7.3 that is reached over a network does where a caller can tell: what
-// takes a round trip, how much
-// of a scan one brings, how a transaction's size is counted, its age, and that refusals come out of Wait.
+// takes a round trip, how much of a scan one brings, how a transaction's size is counted, its age, and that refusals
+// come out of Wait.
 type Remote struct {
 	Latency Latency
 	// TxnAge is the age at which a transaction or snapshot is too old; 0: 5 s.

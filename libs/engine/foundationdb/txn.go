@@ -48,7 +48,7 @@ func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 
 // noteRead counts a key that is read with a conflict.
 func (t *txn) noteRead(key []byte) {
-	t.size.ReadKey(len(t.s.o.Root) + len(key))
+	t.size.ReadKey(t.under(key))
 	t.noteFence(key)
 }
 
