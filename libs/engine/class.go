@@ -56,7 +56,8 @@ func ClassOf(err error) Class {
 // String is for messages.
 func (c Class) String() string {
 	return [...]string{
-		"no error", "ended", "closed", "damaged", "too large", "no space", "unknown outcome", "unavailable", "conflict", "too old", "other",
+		"no error", "ended", "closed", "damaged", "too large", "no space", "unknown outcome", "unavailable",
+		"conflict", "too old", "other",
 	}[c]
 }
 

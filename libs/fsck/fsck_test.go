@@ -162,7 +162,8 @@ func TestClean(t *testing.T) {
 		for _, page := range []int{1, 2, 3, 7, 1000} {
 			var last fsck.Progress
 			r := clean(t, e, fsck.Options{PageRows: page, Progress: func(p fsck.Progress) { last = p }})
-			if !r.OneState || r.Bytes != last.Bytes || r.Rows != int64(len(rows(t, e))) || r.Leases != 2 || r.Current != 8 {
+			if !r.OneState || r.Bytes != last.Bytes || r.Rows != int64(len(rows(t, e))) || r.Leases != 2 ||
+				r.Current != 8 {
 				t.Errorf("pages of %d: %v, progress %+v", page, r, last)
 			}
 			if was != "" && r.String() != was {
@@ -222,7 +223,8 @@ func harms(w row, r *rand.Rand, compacted bool) map[string]row {
 		delete(all, "another bit")
 	case 'm':
 		delete(all, "another bit")
-		if name == "compact" || name == "compacted" { // without them it has never been compacted, or nothing been removed
+		// Without them it has never been compacted, or nothing been removed.
+		if name == "compact" || name == "compacted" {
 			delete(all, "cut")
 		}
 		if name == "compacted" || name == "owner" {
@@ -283,12 +285,13 @@ func TestRunning(t *testing.T) {
 	engines(t, func(t *testing.T, inner engine.Store) {
 		for _, old := range []bool{false, true} {
 			var reads atomic.Int64
-			e := faults.New(testengine.Unclosed(inner), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
-				if old && reads.Add(1)%499 == 0 {
-					return faults.TooOld, true
-				}
-				return faults.None, true
-			}})
+			e := faults.New(testengine.Unclosed(inner),
+				faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
+					if old && reads.Add(1)%499 == 0 {
+						return faults.TooOld, true
+					}
+					return faults.None, true
+				}})
 			s := open(t, inner, mvcc.Options{})
 			fill(t, s, true)
 			ctx, cancel := context.WithCancel(t.Context())
@@ -297,7 +300,8 @@ func TestRunning(t *testing.T) {
 				wg.Go(func() {
 					for i := 0; ctx.Err() == nil; i++ {
 						key := fmt.Appendf(nil, "key%d", (i*7+c)%40)
-						res, err := s.Put(ctx, &mvcc.PutRequest{Key: key, Value: bytes.Repeat(key, i%20), Lease: int64(i % 3)})
+						res, err := s.Put(ctx, &mvcc.PutRequest{Key: key, Value: bytes.Repeat(key, i%20),
+							Lease: int64(i % 3)})
 						if err == nil && i%5 == 0 {
 							_, err = s.DeleteRange(ctx, &mvcc.DeleteRequest{Key: key})
 						}

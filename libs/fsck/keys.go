@@ -282,7 +282,8 @@ func (k *keys) replaced(rest, b []byte) {
 	case v.mod >= at, v.create > v.mod, v.version < 1, (v.version == 1) != (v.create == v.mod):
 		c.findf(key.key, at, "hist row %v", v)
 	case at > c.at.head || at < c.at.compacted:
-		c.findf(key.key, at, "hist row beyond the head %d, or below %d: all there is removed", c.at.head, c.at.compacted)
+		c.findf(key.key, at, "hist row beyond the head %d, or below %d: all there is removed", c.at.head,
+			c.at.compacted)
 	}
 	c.page.count.Replaced++
 	k.follow(&v)

@@ -77,7 +77,8 @@ func (c *checker) entry(it engine.Iterator, rows *int) (rev int64, payload []byt
 		c.findf(nil, rev, "log row %x is not the beginning of an entry", first[at:])
 		good = false
 	case rev < c.at.compacted, rev > c.at.head:
-		c.findf(nil, rev, "log entry beyond the head %d, or below %d, up to which all is removed", c.at.head, c.at.compacted)
+		c.findf(nil, rev, "log entry beyond the head %d, or below %d, up to which all is removed", c.at.head,
+			c.at.compacted)
 	}
 	c.count(first, it.Value())
 	*rows++
@@ -226,7 +227,8 @@ func (c *checker) get(rows [][]byte) ([][]byte, error) {
 		ranges[i] = engine.Range{Begin: row, End: append(row[:len(row):len(row)], 0), Limit: 1}
 	}
 	values := make([][]byte, len(rows))
-	return values, c.scans(ranges, func(i int, _, value []byte) { values[i] = append([]byte{}, value...) }, func(int) {})
+	return values, c.scans(ranges, func(i int, _, value []byte) { values[i] = append([]byte{}, value...) },
+		func(int) {})
 }
 
 // entries reads entries of the log, nil for those that are not there or cannot be decoded.

@@ -235,11 +235,13 @@ func (f *format) valText(k, v []byte) (string, bool) {
 		return "", false
 	}
 	if len(rest) == chunkLen {
-		return fmt.Sprintf("key %q, current value of format 1, chunk %d: %d bytes", key, binary.BigEndian.Uint16(rest), len(v)), true
+		return fmt.Sprintf("key %q, current value of format 1, chunk %d: %d bytes", key,
+			binary.BigEndian.Uint16(rest), len(v)), true
 	}
 	rev, ok := f.rev(rest)
 	if !ok || len(rest) != stampLen+chunkLen {
 		return "", false
 	}
-	return fmt.Sprintf("key %q of revision %d, chunk %d: %d bytes", key, rev, binary.BigEndian.Uint16(rest[stampLen:]), len(v)), true
+	return fmt.Sprintf("key %q of revision %d, chunk %d: %d bytes", key, rev,
+		binary.BigEndian.Uint16(rest[stampLen:]), len(v)), true
 }

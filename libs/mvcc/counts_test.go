@@ -108,7 +108,8 @@ func (c *counter) count(ctx context.Context) {
 	r.Limit = 2
 	page, err := c.s.Range(ctx, &r, none)
 	if c.fine(err) && (info.Count != n || page.Count != n) {
-		c.t.Errorf("%q to %q at %d: count %d, of a page %d, the list has %d", r.Key, r.End, r.Rev, info.Count, page.Count, n)
+		c.t.Errorf("%q to %q at %d: count %d, of a page %d, the list has %d", r.Key, r.End, r.Rev, info.Count,
+			page.Count, n)
 	}
 }
 
@@ -164,7 +165,8 @@ func runCounts(t *testing.T, v variant) {
 		for _, s := range stores {
 			keepers.Go(func() {
 				for ctx.Err() == nil {
-					if _, err := s.StepBuckets(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, mvcc.ErrUnavailable) {
+					_, err := s.StepBuckets(ctx)
+					if err != nil && ctx.Err() == nil && !errors.Is(err, mvcc.ErrUnavailable) {
 						t.Error(err)
 					}
 				}

@@ -353,7 +353,8 @@ func TestBadDays(t *testing.T) {
 			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == s.CompactRevision() })
 			k := check(t, e, s, v.store.Prefix, true)
 			k.checkReads(s, 1)
-			t.Logf("%d entries, head %d, compacted %d, %d conflicts, %d retries, %d unknown", len(f.all()), head, k.Compact, conflicts, retries, len(l.unknown))
+			t.Logf("%d entries, head %d, compacted %d, %d conflicts, %d retries, %d unknown", len(f.all()),
+				head, k.Compact, conflicts, retries, len(l.unknown))
 		})
 	}
 }

@@ -44,7 +44,8 @@ type featureName struct {
 
 // featureNames are what flags and messages call them.
 var featureNames = []featureName{
-	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"}, {FeatureLeaseSteps, "lease-steps"},
+	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
+	{FeatureLeaseSteps, "lease-steps"},
 	{FeatureKeyspaces, "keyspaces"},
 }
 

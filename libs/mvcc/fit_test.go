@@ -319,7 +319,9 @@ func (i meterIterator) Next() bool {
 // when it has read it all; and the others of its group do not suffer.
 func TestLargeDelete(t *testing.T) {
 	const keys, keyBytes = 4000, 2000
-	for _, v := range []variant{{"values once", fdb, mvcc.Options{}}, {"format 1", fdb, mvcc.Options{NoFeatures: true}}} {
+	for _, v := range []variant{
+		{"values once", fdb, mvcc.Options{}}, {"format 1", fdb, mvcc.Options{NoFeatures: true}},
+	} {
 		t.Run(v.name, func(t *testing.T) {
 			m := &meter{Store: openFDBLike(t)}
 			g, e := newGate(m)

@@ -64,7 +64,8 @@ func (c checked) checkReads(s *mvcc.Store, step int) {
 				want = append(want, state[k])
 			}
 			got, at := collect(c.t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: log[i].Rev})
-			if diff := cmp.Diff(want, append([]mvcc.KV{}, got...), sameBytes); diff != "" || at.Count != int64(len(want)) {
+			if diff := cmp.Diff(want, append([]mvcc.KV{}, got...), sameBytes); diff != "" ||
+				at.Count != int64(len(want)) {
 				c.t.Fatalf("at %d of %d, count %d (-want +got):\n%s", log[i].Rev, info.Rev, at.Count, diff)
 			}
 			c.checkCounts(s, log[i].Rev, state)

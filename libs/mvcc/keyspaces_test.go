@@ -175,7 +175,8 @@ func TestKeyspacesLimits(t *testing.T) {
 		t.Errorf("live bytes %d and %d", a, b)
 	}
 	e.Damage([]byte(prefixes[1]), []byte(prefixes[1]+"\xff"))
-	if _, err := stores[1].Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k")}, func(*mvcc.KV) error { return nil }); !errors.Is(err, mvcc.ErrCorrupt) {
+	if _, err := stores[1].Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k")},
+		func(*mvcc.KV) error { return nil }); !errors.Is(err, mvcc.ErrCorrupt) {
 		t.Errorf("damaged: %v", err)
 	}
 	for _, i := range []int{0, 2} {

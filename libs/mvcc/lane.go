@@ -330,7 +330,8 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 // engine error joined with one of these is no answer.
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
-		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps, ErrKeyNotFound, ErrFenced,
+		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
+		ErrKeyNotFound, ErrFenced,
 	}, err)
 }
 

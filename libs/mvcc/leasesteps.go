@@ -51,7 +51,8 @@ func parseLease(row []byte) (ttl int64, ending bool, err error) {
 
 // errNoSteps is ErrTooLarge for a lease that could end in steps.
 var errNoSteps = fmt.Errorf(
-	"%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated", ErrTooLarge)
+	"%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated",
+	ErrTooLarge)
 
 // stepwise says that a transaction of the engine may be too small for a lease.
 func (s *Store) stepwise() bool { return !s.limits.Dense && s.limits.TxnBytes > 0 }

@@ -117,7 +117,8 @@ func TestLeaseSteps(t *testing.T) {
 				if _, err := s.LeaseGrant(ctx, id, 60, nil); !errors.Is(err, mvcc.ErrLeaseExists) {
 					t.Errorf("a grant of a lease that is ending: %v", err)
 				}
-				if _, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte("x"), Lease: id}); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+				_, err = s.Put(ctx, &mvcc.PutRequest{Key: []byte("x"), Lease: id})
+				if !errors.Is(err, mvcc.ErrLeaseNotFound) {
 					t.Errorf("a put on a lease that is ending: %v", err)
 				}
 				if _, err := s.LeaseRevoke(ctx, id, nil); !errors.Is(err, mvcc.ErrLeaseEnding) {
@@ -231,7 +232,8 @@ func TestLeaseStepsAgainstModel(t *testing.T) {
 				lease = 0
 			}
 			_, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte(key), Value: value, Lease: lease})
-			if want := lease == 0 || state[lease] == "good"; (err == nil) != want || err != nil && !errors.Is(err, mvcc.ErrLeaseNotFound) {
+			if want := lease == 0 || state[lease] == "good"; (err == nil) != want ||
+				err != nil && !errors.Is(err, mvcc.ErrLeaseNotFound) {
 				t.Fatalf("put on lease %d, which is %q: %v", lease, state[lease], err)
 			}
 			if err == nil {

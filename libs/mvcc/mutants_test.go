@@ -75,7 +75,8 @@ func TestHotGroupIsCut(t *testing.T) {
 		puts.Wait()
 		after := s.Writes().Requests.Read()
 		if groups, requests := after.Count-before.Count, after.Sum-before.Sum; groups != 3 || requests != 5 {
-			t.Errorf("%d groups with %d requests, want one with 1, and after two conflicts two with 2", groups, requests)
+			t.Errorf("%d groups with %d requests, want one with 1, and after two conflicts two with 2", groups,
+				requests)
 		}
 	})
 }

@@ -19,7 +19,8 @@ func TestRecentHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const trip = time.Millisecond
 		inner := openEngine(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
-		e := faults.New(inner, faults.Options{Remote: &faults.Remote{Latency: faults.Everywhere(faults.Delay{Fixed: trip})}})
+		e := faults.New(inner,
+			faults.Options{Remote: &faults.Remote{Latency: faults.Everywhere(faults.Delay{Fixed: trip})}})
 		s, other := open(t, e, mvcc.Options{NoRemoval: true}), open(t, inner, mvcc.Options{NoRemoval: true})
 		recent := func() int64 {
 			t.Helper()

@@ -273,7 +273,8 @@ func countBudgets() (b []budget) {
 				count(10_100, mvcc.RangeRequest{CountOnly: true})},
 			budget{"the first page of 500 of 10,100 keys, counted, " + size.name, 13, 10, kept,
 				count(10_100, mvcc.RangeRequest{Limit: 500})},
-			budget{"Range of 10,000 keys at an old revision, count_only, counted, " + size.name, 15 + pages, 9 + pages/2, kept,
+			budget{"Range of 10,000 keys at an old revision, count_only, counted, " + size.name, 15 + pages,
+				9 + pages/2, kept,
 				count(10_000, mvcc.RangeRequest{CountOnly: true, Rev: 1})},
 			budget{"Txn: a count of 10,100 keys, put, " + size.name, 15 + pages, 8 + pages/2, kept, func(f *far) {
 				n := f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{

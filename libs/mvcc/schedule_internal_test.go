@@ -99,8 +99,8 @@ func numbers(reqs []*request, of map[*request]int) []int {
 
 // checkEmpty says what is left when nothing waits and nothing is in flight.
 func (s *schedule) checkEmpty() error {
-	if s.lines.Len() != 0 || len(s.wide) != 0 || s.spans != 0 || s.gate.Len() != 0 || len(s.ready) != 0 || s.waiting != 0 ||
-		s.blocked != 0 {
+	if s.lines.Len() != 0 || len(s.wide) != 0 || s.spans != 0 || s.gate.Len() != 0 || len(s.ready) != 0 ||
+		s.waiting != 0 || s.blocked != 0 {
 		return fmt.Errorf("%d lines, %d wide with %d spans, %d gated, %d ready, %d waiting, %d keys blocked are left",
 			s.lines.Len(), len(s.wide), s.spans, s.gate.Len(), len(s.ready), s.waiting, s.blocked)
 	}

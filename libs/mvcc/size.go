@@ -53,7 +53,8 @@ func (s *Store) Sizes() (total, inUse int64) {
 	if s.Features().Has(FeatureSizes) {
 		inUse = s.LiveBytes()
 		if len(s.o.Prefix) > 0 {
-			total = max(total, inUse) // an estimate of a part of a store leaves out what is in memory, and counts compressed bytes
+			// An estimate of a part of a store leaves out what is in memory, and counts compressed bytes.
+			total = max(total, inUse)
 		}
 	}
 	return total, inUse

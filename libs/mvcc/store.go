@@ -81,7 +81,8 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 		return nil, err
 	}
 	if _, ok := eng.(engine.Domains); !ok && limits.Dense && len(o.Prefix) > 0 {
-		return nil, errors.New("mvcc: the engine numbers all keyspaces as one, so that this one's revisions would have gaps")
+		return nil, errors.New(
+			"mvcc: the engine numbers all keyspaces as one, so that this one's revisions would have gaps")
 	}
 	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}

@@ -29,12 +29,13 @@ func TestRemovalInParts(t *testing.T) {
 			var removals atomic.Int64
 			var stuck atomic.Bool
 			inner := openEngine(t, v.engine)
-			e := faults.New(inner, faults.Options{KeepPipelined: true, Script: func(c faults.Call) (faults.Fault, bool) {
-				if c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' && removals.Add(1) > 2 && stuck.Load() {
-					return faults.Unavailable, true
-				}
-				return faults.None, true
-			}})
+			e := faults.New(inner, faults.Options{KeepPipelined: true,
+				Script: func(c faults.Call) (faults.Fault, bool) {
+					if c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' && removals.Add(1) > 2 && stuck.Load() {
+						return faults.Unavailable, true
+					}
+					return faults.None, true
+				}})
 			s := open(t, e, v.store)
 			long, value := strings.Repeat("k", 200), strings.Repeat("v", 100)
 			var ops []mvcc.Op

@@ -71,7 +71,8 @@ func TestFaultsAreCounted(t *testing.T) {
 		t.Run(fmt.Sprint(c.op, " ", c.fault), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var arm atomic.Bool
-				e := faults.New(openEngine(t, pebble.Options{Sparse: true, NotPipelined: true}), onceAt(c.op, c.fault, &arm))
+				e := faults.New(openEngine(t, pebble.Options{Sparse: true, NotPipelined: true}),
+					onceAt(c.op, c.fault, &arm))
 				s := open(t, asking{e}, mvcc.Options{})
 				put(t, s, "k", "before")
 				synctest.Wait()
@@ -339,7 +340,8 @@ func TestStagesOfOneThatNobodyWaitsFor(t *testing.T) {
 					ctx := context.WithValue(t.Context(), timing.Key{}, &stages[i])
 					wg.Go(func() {
 						begin := time.Now()
-						if _, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte("k")}); !errors.Is(err, mvcc.ErrUnavailable) {
+						_, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte("k")})
+						if !errors.Is(err, mvcc.ErrUnavailable) {
 							t.Error(err)
 						}
 						took[i] = time.Since(begin)

@@ -27,7 +27,8 @@ func TestManyDomains(t *testing.T) {
 			if last, err = x.Commit(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if first := engine.FirstOf(last, engine.Stamp{}, fmt.Appendf(nil, "domain %d", i)); first.Version != round+1 {
+			first := engine.FirstOf(last, engine.Stamp{}, fmt.Appendf(nil, "domain %d", i))
+			if first.Version != round+1 {
 				t.Fatalf("domain %d: %v in round %d", i, first, round)
 			}
 		}

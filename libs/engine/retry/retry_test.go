@@ -61,7 +61,8 @@ func TestDo(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Hour+1)
 		defer cancel()
 		p.Attempts = 0
-		if err := run(ctx, p, passing); !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) != time.Hour+1 || calls < 900 {
+		if err := run(ctx, p, passing); !errors.Is(err, context.DeadlineExceeded) ||
+			time.Since(begin) != time.Hour+1 || calls < 900 {
 			t.Errorf("%v after %v and %d calls", err, time.Since(begin), calls)
 		}
 		if err := Sleep(ctx, time.Hour); err == nil || time.Since(begin) != time.Hour+1 {
