@@ -1,5 +1,5 @@
 // Package bus carries frames of the revision log from the tailer to the watch hubs, and nudges from writers to the tailer
-// (design §6).
+// (docs/design.md §6).
 //
 // A Bus may lose, repeat and delay: it is a shortcut past the log and nothing more. Package feed checks every frame against what
 // it has (I6) and reads the log where anything is missing. So no implementation needs acknowledgements, storage

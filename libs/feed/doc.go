@@ -1,4 +1,4 @@
-// Package feed brings the revision log from the store to the watch hubs (design §6): a Tailer reads it and publishes frames, a
+// Package feed brings the revision log from the store to the watch hubs (docs/design.md §6): a Tailer reads it and publishes frames, a
 // Follower on each hub puts frames and its own reads of the log together to the one sequence of entries.
 //
 // # How it works

@@ -105,7 +105,7 @@ func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit 
 }
 
 // historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the revision
-// saw; without one, it saw the current record if that is old enough (design §3).
+// saw; without one, it saw the current record if that is old enough (docs/design.md §3).
 func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) error {
 	if c.limit == 0 {
 		return nil

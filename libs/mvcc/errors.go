@@ -23,6 +23,6 @@ var (
 	// ErrNewerFormat: a later release has written the keyspace, or activated features of it while it was open.
 	ErrNewerFormat = errors.New("mvcc: the keyspace was written by a newer version")
 	// ErrSetBack: the database's version lies below the keyspace's head, as after a restore. Revisions would go
-	// backwards; the message says what to do (design §2).
+	// backwards; the message says what to do (docs/design.md §2).
 	ErrSetBack = errors.New("mvcc: the database has been set back")
 )

@@ -13,7 +13,7 @@ import (
 )
 
 // Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A
-// request that carries one fails with ErrFenced once somebody else has claimed the shard (design §7).
+// request that carries one fails with ErrFenced once somebody else has claimed the shard (docs/design.md §7).
 type Fence struct {
 	shard  int
 	ballot uint64

@@ -322,7 +322,7 @@ func cloneKV(kv *KV) KV {
 }
 
 // scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version
-// has grown too old it goes on behind the last key in a new one, as of the same revision (design §3).
+// has grown too old it goes on behind the last key in a new one, as of the same revision (docs/design.md §3).
 func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, visit Visit) error {
 	var seen int64
 	var last []byte

@@ -1,4 +1,4 @@
-// Package watch fans committed log entries out to streams of etcd watches (design §6).
+// Package watch fans committed log entries out to streams of etcd watches (docs/design.md §6).
 //
 // A Hub is fed with entries in revision order by Apply. Each Stream is one client's Watch RPC: it creates and cancels
 // watches, and hands out responses in the order in which they must be sent. The gRPC service is in package etcdapi.

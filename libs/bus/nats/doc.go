@@ -1,4 +1,4 @@
-// Package nats carries frames and nudges over core NATS (design §6).
+// Package nats carries frames and nudges over core NATS (docs/design.md §6).
 //
 // Core NATS keeps the order of one publisher and promises nothing else, and a bus needs no more: see package bus. So nothing here is
 // acknowledged or stored, and everything is bounded: what cannot be sent or taken in time is dropped and counted, and hubs read it
