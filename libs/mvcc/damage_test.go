@@ -226,9 +226,10 @@ func TestDamageInGroup(t *testing.T) {
 			s.damage('i', damagedKey)
 			gate := make(chan struct{})
 			s.hold.Store(&gate)
+			begun := s.begins.Load()
 			var wg sync.WaitGroup
 			wg.Go(func() { _ = put1("first").run(t.Context(), s.Store) }) // keeps the lane busy
-			for s.begins.Load() == 0 {
+			for s.begins.Load() == begun {
 				runtime.Gosched()
 			}
 			var poison []operation
