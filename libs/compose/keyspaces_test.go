@@ -17,7 +17,7 @@ import (
 // happens to keyspaces.
 func manyKeyspaces(t *testing.T, parts ...func(*Keyspace) part) *keyspaces {
 	t.Helper()
-	eng, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	eng, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -468,9 +468,13 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 	return count
 }
 
-// TestRounds hands the lead around thousands of times, on the wall clock, and looks for two at once.
+// TestRounds hands the lead around thousands of times, on the wall clock, and looks for two at once. Under the race
+// detector hundreds of times are enough.
 func TestRounds(t *testing.T) {
-	const rounds = 2000
+	rounds := int64(2000)
+	if testing.Short() {
+		rounds = 300
+	}
 	s := testengine.Open(t, 0)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
@@ -492,7 +496,11 @@ func TestRounds(t *testing.T) {
 				if old := ballot.Swap(term.Ballot()); old >= term.Ballot() && term.Holds() {
 					t.Errorf("ballot %d after %d", term.Ballot(), old)
 				}
-				if err := check(ctx, s, term); err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {
+				err := check(ctx, s, term)
+				for errors.Is(err, engine.ErrConflict) { // the term before is late with its own: one of the two goes again
+					err = check(ctx, s, term)
+				}
+				if err != nil && ctx.Err() == nil && !errors.Is(err, ErrDeposed) {
 					t.Errorf("fenced transaction: %v", err)
 				}
 				if done.Add(1) >= rounds {

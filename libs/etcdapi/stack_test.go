@@ -55,7 +55,7 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 			t.Fatal(err)
 		}
 	}
-	inner, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1})
+	inner, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
 	must(err)
 	engine := wrap(inner)
 	damage := alarm.NewDamage(slog.New(slog.DiscardHandler))

@@ -33,7 +33,7 @@ func each(t *testing.T, f func(t *testing.T, s engine.Store)) {
 	t.Run("shared", func(t *testing.T) { f(t, testengine.Open(t, 0)) })
 	for name, o := range map[string]pebble.Options{"dense": {}, "sparse": {Sparse: true}} {
 		t.Run(name, func(t *testing.T) {
-			o.FS, o.ReserveBytes, o.BallastBytes = vfs.NewMem(), -1, -1
+			o.FS, o.ReserveBytes, o.BallastBytes, o.CloseWithin = vfs.NewMem(), -1, -1, time.Minute
 			s, err := pebble.Open("store", o)
 			if err != nil {
 				t.Fatal(err)

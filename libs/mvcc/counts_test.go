@@ -142,6 +142,9 @@ func TestCounts(t *testing.T) {
 		{"dense, activated", pebble.Options{}, mvcc.Options{Features: mvcc.FeatureValues | mvcc.FeatureSizes}},
 		{"fdb, 2 pods, activated", sparse, mvcc.Options{Lanes: 3, NoFeatures: true}},
 	} {
+		if testing.Short() && v.name != "dense, 3 lanes" && v.name != "fdb, 2 pods, activated" {
+			continue // the race detector needs each kind of engine and the step between them once
+		}
 		t.Run(v.name, func(t *testing.T) { runCounts(t, v) })
 	}
 }

@@ -30,7 +30,13 @@ const checkPage = 23
 // is said to have run to its end.
 func check(t testing.TB, e engine.Store, _ *mvcc.Store, prefix []byte, removed bool) checked {
 	t.Helper()
-	r, err := fsck.Check(context.Background(), e, fsck.Options{Prefix: prefix, PageRows: checkPage})
+	return checkPages(t, e, prefix, removed, checkPage)
+}
+
+// checkPages is check in pages of so many rows: an entry of the log that names thousands of keys is read once a page.
+func checkPages(t testing.TB, e engine.Store, prefix []byte, removed bool, page int) checked {
+	t.Helper()
+	r, err := fsck.Check(context.Background(), e, fsck.Options{Prefix: prefix, PageRows: page})
 	if err != nil {
 		t.Fatal(err)
 	}

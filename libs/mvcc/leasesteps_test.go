@@ -68,6 +68,9 @@ func leasesOf(t *testing.T, s *mvcc.Store) map[int64]int64 {
 func TestLeaseSteps(t *testing.T) {
 	for _, l := range largeLeases {
 		t.Run(l.name, func(t *testing.T) {
+			if testing.Short() && l.name != "values with copies" {
+				t.Skip("many keys: the race detector sees as much with the fewest")
+			}
 			t.Parallel()
 			const id, other = 7, 8
 			ctx := t.Context()
@@ -208,6 +211,9 @@ func TestLeaseStepsEmbedded(t *testing.T) {
 // TestLeaseStepsAgainstModel: while leases end step by step, in two processes, with puts, deletes and revokes between,
 // exactly those keys go that were on the lease when their step came, and the rows agree with one another.
 func TestLeaseStepsAgainstModel(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one client at a time, and much data: there is nothing here for the race detector")
+	}
 	r := rand.New(rand.NewPCG(seed(t), 1))
 	e := openEngine(t, fdb)
 	o := mvcc.Options{Features: mvcc.FeatureSizes | mvcc.FeatureLeaseSteps, NoRemoval: true}

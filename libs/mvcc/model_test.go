@@ -127,8 +127,12 @@ func TestAgainstModel(t *testing.T) {
 				t.Fatal(err)
 			}
 			d := &driver{t: t, r: r, s: s, m: newModel(head), e: e, o: v.store}
-			for i := range 800 {
-				if i == 400 && v.store.NoFeatures {
+			steps := 800
+			if testing.Short() {
+				steps = 200 // for the race detector
+			}
+			for i := range steps {
+				if i == steps/2 && v.store.NoFeatures {
 					d.o.Activate = mvcc.FeaturesAll
 					d.reopen()
 				}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -27,7 +28,7 @@ func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	if o.FS == nil {
 		o.FS = vfs.NewMem()
 	}
-	o.ReserveBytes, o.BallastBytes = -1, -1
+	o.ReserveBytes, o.BallastBytes, o.CloseWithin = -1, -1, time.Minute
 	e, err := pebble.Open("data", o)
 	if err != nil {
 		t.Fatal(err)

@@ -33,7 +33,7 @@ type far struct {
 func openFar(t *testing.T, seed uint64, l faults.Latency) *faults.Store {
 	t.Helper()
 	o := fdb
-	o.FS, o.ReserveBytes, o.BallastBytes, o.Seed = vfs.NewMem(), -1, -1, seed
+	o.FS, o.ReserveBytes, o.BallastBytes, o.Seed, o.CloseWithin = vfs.NewMem(), -1, -1, seed, time.Minute
 	inner, err := pebble.Open("data", o)
 	if err != nil {
 		t.Fatal(err)
@@ -205,6 +205,9 @@ type budget struct {
 // TestRoundTrips: no operation costs more round trips than its budget, which does not grow with the keys that it is
 // about but for the pages that their rows fill, and docs/round-trips.md says so.
 func TestRoundTrips(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one client at a time: there is nothing here for the race detector")
+	}
 	doc, err := os.ReadFile("../../docs/round-trips.md")
 	if err != nil {
 		t.Fatal(err)

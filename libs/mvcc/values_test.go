@@ -58,14 +58,14 @@ func TestRemovalInParts(t *testing.T) {
 				t.Fatal(err)
 			}
 			waitFor(t, func() bool { return removals.Load() > 2 })
-			check(t, inner, s, v.store.Prefix, false)
+			checkPages(t, inner, v.store.Prefix, false, 1000)
 			stuck.Store(false)
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			s = open(t, e, v.store)
 			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == rev })
-			f := check(t, e, s, v.store.Prefix, true)
+			f := checkPages(t, e, v.store.Prefix, true, 1000)
 			if f.Replaced > 0 || f.Values > 0 || f.Entries != 1 {
 				t.Errorf("%d replaced versions, %d values, %d log entries are left", f.Replaced, f.Values, f.Entries)
 			}

@@ -13,11 +13,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
-
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -30,7 +29,7 @@ const nobody = "127.0.0.1:1"
 // families starts one pod of each kind on an engine in memory, and returns the names and help texts of their metrics, by name.
 func families(t *testing.T) map[string]string {
 	t.Helper()
-	db, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true, FDBLimits: true})
+	db, err := pebble.Open("store", testengine.PebbleOptions(1))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -77,7 +77,7 @@ func TestCrashAnywhere(t *testing.T) {
 	c := &crashes{fs: fs, h: h, rng: rng, every: 25, ledger: true}
 	opened := errorfs.Wrap(fs, c)
 	for range 4 {
-		s, err := Open("data", small(Options{FS: opened, closeWithin: time.Minute}))
+		s, err := Open("data", small(Options{FS: opened, CloseWithin: time.Minute}))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +112,7 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 	if deeper {
 		fs = errorfs.Wrap(k.fs, c)
 	}
-	s, err := Open("data", small(Options{FS: fs, closeWithin: time.Minute}))
+	s, err := Open("data", small(Options{FS: fs, CloseWithin: time.Minute}))
 	if err != nil {
 		t.Errorf("crash before %s, %d %% of what was not synced, %d acknowledged: %v", k.op, k.percent, k.acked, err)
 		return 0
@@ -158,7 +158,7 @@ func TestLedgerFails(t *testing.T) {
 			}
 			return nil
 		}))
-		s, err := Open("data", small(Options{FS: opened, closeWithin: time.Minute}))
+		s, err := Open("data", small(Options{FS: opened, CloseWithin: time.Minute}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -76,8 +76,9 @@ type Options struct {
 	// disk if that is less. Negative: none.
 	BallastBytes int64
 
-	// closeWithin is more than closeTimeout in tests that are not about it: a loaded machine is slow.
-	closeWithin time.Duration
+	// CloseWithin is how long Close waits for the disk; less than the default of 1.8 s counts as that. Tests that are
+	// not about it wait longer: a loaded machine is slow.
+	CloseWithin time.Duration
 
 	// Logger gets what the store has to say. Default: discarded.
 	Logger *slog.Logger

@@ -37,7 +37,7 @@ func openMem(t *testing.T, o Options) enginetest.Engine {
 	open := func() *Store {
 		t.Helper()
 		o := small(o)
-		o.FS, o.closeWithin = fs, time.Minute
+		o.FS, o.CloseWithin = fs, time.Minute
 		s, err := Open("data", o)
 		if err != nil {
 			t.Fatal(err)

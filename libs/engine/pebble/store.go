@@ -301,7 +301,7 @@ func (s *Store) Close() error {
 		done <- s.shutdown()
 		close(s.ended)
 	}()
-	patience := max(closeTimeout, s.opts.closeWithin)
+	patience := max(closeTimeout, s.opts.CloseWithin)
 	if s.space.blocked.Load() > 0 {
 		patience = blockedCloseTimeout
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
@@ -111,7 +112,7 @@ func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 func PebbleOptions(seed uint64) pebble.Options {
 	return pebble.Options{
 		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1,
-		Sparse: true, NotPipelined: true, FDBLimits: true, Seed: seed,
+		Sparse: true, NotPipelined: true, FDBLimits: true, Seed: seed, CloseWithin: time.Minute,
 	}
 }
 
