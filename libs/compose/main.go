@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/grpc/grpclog"
+
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/server"
@@ -92,6 +94,9 @@ func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
+	// What goes wrong with a call is answered to its client. gRPC's own log of it, which every client could fill, is none
+	// of ours.
+	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	begin := time.Now()
 	logStart(log, k, c)
 	p.Log(log)

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/gateway"
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
@@ -13,7 +14,11 @@ import (
 const leaveGrace = 3 * time.Second
 
 // serve serves what has been registered, until Drain or Close. The process is not ready before SetReady.
-func (d *Deployment) serve(all *keyspaces) {
+func (d *Deployment) serve(all *keyspaces) error {
+	front, err := d.newGateway()
+	if err != nil {
+		return err
+	}
 	options := server.Options{
 		GRPC: d.GRPC, HTTP: all.first.shown(), OwnReadiness: true, Log: d.Log,
 		Drain: func(context.Context) {
@@ -23,12 +28,31 @@ func (d *Deployment) serve(all *keyspaces) {
 			all.drain()
 		},
 	}
+	if front != nil {
+		options.HTTP.Gateway = front
+	}
 	d.run.begin(all.first.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
+		if front != nil {
+			front.Close()
+		}
 		if err != nil {
 			d.Fail(err)
 		}
 		return err
+	})
+	return nil
+}
+
+// newGateway returns the JSON gateway to the services; nil: there is none.
+func (d *Deployment) newGateway() (*gateway.Gateway, error) {
+	local := d.GRPC.Local()
+	if local == nil {
+		return nil, nil
+	}
+	return gateway.New(gateway.Options{
+		Conn: local, MessageBytesMax: d.GRPC.MessageBytesMax(), AnswerBytes: d.Config.MaxAnswerBytes,
+		Metadata: []string{KeyspaceMetadata},
 	})
 }
 

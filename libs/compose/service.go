@@ -105,7 +105,9 @@ func (s *Server) begin(ctx context.Context) error {
 		return err
 	}
 	s.keyspaces.dispatch(s.GRPC)
-	s.serve(s.keyspaces)
+	if err := s.serve(s.keyspaces); err != nil {
+		return err
+	}
 	if err := first.beginParts(ctx); err != nil {
 		return err
 	}

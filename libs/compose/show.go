@@ -43,6 +43,7 @@ func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
 		KeepaliveTimeout:     c.KeepaliveTimeout,
 		SlowRequest:          c.WarningUnaryRequestDuration,
 		Histograms:           c.ExtensiveMetrics,
+		Local:                c.EnableGRPCGateway,
 		Log:                  log,
 	})
 }

@@ -48,6 +48,7 @@ type Config struct {
 	EnablePprof       bool
 	ExtensiveMetrics  bool // --metrics=extensive
 	HostWhitelist     []string
+	EnableGRPCGateway bool // --enable-grpc-gateway
 	CORS              []string
 	CacheBytes        int64         // --cache-bytes; 0: the engine's default
 	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
@@ -101,6 +102,7 @@ func Default(k Kind) Config {
 		LogFormat:                   "json",
 		LogOutputs:                  []string{server.LogDefault},
 		HostWhitelist:               []string{"*"},
+		EnableGRPCGateway:           true,
 		CORS:                        []string{"*"},
 	}
 	if !k.IsPod() {

@@ -93,7 +93,7 @@ var flagTable = []flagDef{
 	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),
 	ignoreBool(groupMember, "socket-reuse-port", "false", "two servers never share a data directory"),
 	ignoreBool(groupMember, "socket-reuse-address", "false", "Go sets SO_REUSEADDR already"),
-	ignoreBool(groupMember, "enable-grpc-gateway", "true", "the JSON gateway answers 501 until a later release"),
+	boolean(groupMember, "enable-grpc-gateway", "true", "Serve the API as JSON over HTTP, at /v3/.", func(c *Config) *bool { return &c.EnableGRPCGateway }),
 	ignore(groupMember, "raft-read-timeout", "5s", noteRaft),
 	ignore(groupMember, "raft-write-timeout", "5s", noteRaft),
 	ignore(groupMember, "feature-gates", "", "etcd's feature gates are about its own insides"),

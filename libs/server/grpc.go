@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -50,13 +51,16 @@ type GRPCOptions struct {
 	SlowRequest time.Duration
 	// Histograms adds grpc_server_handling_seconds (--metrics=extensive).
 	Histograms bool
-	Log        *slog.Logger
+	// Local makes a connection over memory to the same services (GRPC.Local).
+	Local bool
+	Log   *slog.Logger
 }
 
 // GRPC is the native gRPC server with its counters. It is a grpc.ServiceRegistrar; services are registered before it
 // serves.
 type GRPC struct {
 	server  *grpc.Server
+	local   *Local // nil: none
 	health  *health.Server
 	options GRPCOptions
 	methods []*method
@@ -74,13 +78,18 @@ type GRPC struct {
 func NewGRPC(o GRPCOptions) *GRPC {
 	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer(), bodies: newBodies(o.MaxRequestBytes + requestOverhead)}
 	g.draining, g.drain = context.WithCancel(context.Background())
-	opts := []grpc.ServerOption{
+	shared := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{sent: &g.sent, received: &g.received}),
-		grpc.InTapHandle(g.tap),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes + requestOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),
-		grpc.MaxHeaderListSize(headerListMax),
 		experimental.BufferPool(g.bodies.pool),
+	}
+	if o.Local {
+		g.local = newLocal(g, shared...)
+	}
+	opts := append(slices.Clip(shared),
+		grpc.InTapHandle(g.tap),
+		grpc.MaxHeaderListSize(headerListMax),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
 		grpc.StaticStreamWindowSize(streamWindow),
 		grpc.StaticConnWindowSize(connWindow),
@@ -88,7 +97,7 @@ func NewGRPC(o GRPCOptions) *GRPC {
 		grpc.WriteBufferSize(ioBuffer),
 		grpc.NumStreamWorkers(streamWorkers),
 		grpc.ConnectionTimeout(sniffTimeout),
-	}
+	)
 	if o.KeepaliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
 	}
@@ -108,7 +117,17 @@ func (g *GRPC) AddSent(bytes int) { g.sent.Add(uint64(bytes)) }
 func (g *GRPC) Close() {
 	g.drain()
 	g.server.Stop()
+	if g.local != nil {
+		g.local.close()
+	}
 }
+
+// Local is the connection over memory to the services, for the handler of HTTPOptions.Gateway; nil without
+// GRPCOptions.Local. It ends with g.
+func (g *GRPC) Local() *Local { return g.local }
+
+// MessageBytesMax is the size of the largest message that the server takes, in bytes.
+func (g *GRPC) MessageBytesMax() int { return g.options.MaxRequestBytes + requestOverhead }
 
 // Draining is a context that ends when the server stops: streams that do not end by themselves are to end then, with
 // Unavailable, so that clients resume elsewhere.
@@ -139,6 +158,9 @@ func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
 		d.Streams[i].Handler = g.countStream(m, sd.Handler)
 	}
 	g.server.RegisterService(&d, impl)
+	if g.local != nil {
+		g.local.server.RegisterService(&d, impl)
+	}
 }
 
 func (g *GRPC) addMethod(service, name, kind string) *method {

@@ -15,7 +15,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"google.golang.org/grpc/codes"
 )
 
 // Limits of an HTTP/1 connection.
@@ -46,7 +45,10 @@ type HTTPOptions struct {
 	// HostWhitelist and CORS are etcd's flags: values of the Host and Origin header that are let in, "*" (or none)
 	// for all.
 	HostWhitelist, CORS []string
-	Log                 *slog.Logger
+	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
+	// deadlines of bodies and answers itself.
+	Gateway http.Handler
+	Log     *slog.Logger
 }
 
 // httpHandlers are the handlers of client URLs and of metrics URLs.
@@ -62,8 +64,9 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	}
 	client.HandleFunc("/version", onlyGet(serveVersion(o.Versions)))
 	client.HandleFunc("/debug/vars", onlyGet(serveVars))
-	client.HandleFunc("/v3/", serveNoGateway)
-	client.HandleFunc("/v3beta/", serveNoGateway)
+	if o.Gateway != nil {
+		client.Handle("/v3/", withCaller(o.Gateway))
+	}
 	if o.Pprof {
 		client.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
 		client.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
@@ -71,7 +74,7 @@ func newHTTP(o HTTPOptions) httpHandlers {
 		client.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
 		client.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
 	}
-	return httpHandlers{client: accessControl(o, client), metrics: metrics}
+	return httpHandlers{client: accessControl(o, oldPaths(client)), metrics: metrics}
 }
 
 // newHTTPServer serves h; its connections are in the waiting room while they wait for a request.
@@ -79,6 +82,7 @@ func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	return &http.Server{
 		Handler:           hurried(h),
 		ConnState:         waiting.connState,
+		ConnContext:       noteConn,
 		ReadHeaderTimeout: httpHeaderTimeout,
 		WriteTimeout:      httpWriteTimeout,
 		IdleTimeout:       httpIdleTimeout,
@@ -139,6 +143,17 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 	})
 }
 
+// oldPaths serves /v3beta/ as /v3/, as etcd does.
+func oldPaths(next http.Handler) http.Handler {
+	const before, now = "/v3beta/", "/v3/"
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if rest, ok := strings.CutPrefix(r.URL.Path, before); ok {
+			r.URL.Path = now + rest
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 func addCORS(w http.ResponseWriter, origin string) {
 	w.Header().Add("Access-Control-Allow-Methods", "POST, GET, OPTIONS, PUT, DELETE")
 	w.Header().Add("Access-Control-Allow-Origin", origin)
@@ -189,13 +204,6 @@ func serveVars(w http.ResponseWriter, _ *http.Request) {
 	out.WriteString("\n}\n")
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	write(w, []byte(out.String()))
-}
-
-// serveNoGateway answers where etcd has its JSON gateway.
-func serveNoGateway(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(http.StatusNotImplemented)
-	write(w, fmt.Appendf(nil, `{"code":%d, "message":"headwater: the JSON gateway is not supported yet; use gRPC", "details":[]}`, codes.Unimplemented))
 }
 
 // write sends a body; a client that has gone away is nobody's error.

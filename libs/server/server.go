@@ -86,6 +86,7 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	// Messages and order are etcd's: test frameworks and unit files wait for the first.
 	o.Log.Info("ready to serve client requests")
 	limit := fdMax()
+	run("local calls", o.GRPC.serveLocal)
 	stopSweep := o.GRPC.sweep()
 	defer stopSweep()
 	for _, l := range s.listeners {
@@ -130,7 +131,7 @@ func (s *Server) stop(o Options, servers ...*http.Server) {
 // stopGRPC tells clients first that their connections take no new streams (GOAWAY) and drains then, so that what is
 // drained does not come back on the same connection.
 func stopGRPC(o Options) {
-	done := background(o.GRPC.server.GracefulStop)
+	done := background(func() { o.GRPC.stopAll((*grpc.Server).GracefulStop) })
 	if o.Drain != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), DrainGrace)
 		within(DrainGrace, background(func() { o.Drain(ctx) }))
@@ -140,7 +141,7 @@ func stopGRPC(o Options) {
 	if within(StopGrace, done) {
 		return
 	}
-	stopped := background(o.GRPC.server.Stop)
+	stopped := background(func() { o.GRPC.stopAll((*grpc.Server).Stop) })
 	if !within(abandonGrace, done, stopped) {
 		o.Log.Warn("requests go on although their connections have been cut; they are left behind")
 	}
