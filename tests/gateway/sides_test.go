@@ -1,0 +1,241 @@
+package gateway
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/bus"
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/embedded"
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
+	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+)
+
+// patience bounds every wait; a loaded machine is slow.
+const patience = 30 * time.Second
+
+// side is a server, or pods of one deployment, by host:port. Requests go to them in turns.
+type side struct {
+	addrs  []string
+	sparse bool // revisions have gaps
+	next   int
+}
+
+func (s *side) addr() string {
+	s.next++
+	return s.addrs[s.next%len(s.addrs)]
+}
+
+func etcd(t *testing.T) *side {
+	t.Helper()
+	s, err := refetcd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Remove)
+	// etcd's gateway dials the address that it was told to listen on: it must be one.
+	s.Stop()
+	if err := s.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	return &side{addrs: []string{s.Addr()}}
+}
+
+// standalone starts a server of one process.
+func standalone(t *testing.T, change func(*config.Config)) *compose.Server {
+	t.Helper()
+	c := config.Default(config.Standalone)
+	c.DataDir = t.TempDir()
+	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
+	c.DiskReserveBytes = -1
+	if change != nil {
+		change(&c)
+	}
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		s.Drain(context.Background())
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+func host(s *compose.Server) string { return strings.TrimPrefix(s.URL(), "http://") }
+
+// distributed starts a pod of each kind.
+func distributed(t *testing.T) *side {
+	t.Helper()
+	d := pods.New(t, compose.Parts{Engine: testengine.Open(t, 0), Bus: bus.NewLocal()}, 1)
+	if err := d.StartAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	s := &side{sparse: true}
+	for _, k := range pods.Kinds {
+		s.addrs = append(s.addrs, d.Addr(k, 0))
+	}
+	// Pods that started first have not found the others yet.
+	for _, path := range []string{"/v3/kv/range", "/v3/lease/leases", "/v3/watch"} {
+		for range s.addrs {
+			s.await(t, path)
+		}
+	}
+	return s
+}
+
+// await asks the next pod until it has somebody to ask in its turn.
+func (s *side) await(t *testing.T, path string) {
+	t.Helper()
+	one := &side{addrs: []string{s.addr()}}
+	for end := time.Now().Add(patience); ; {
+		a := one.do(t, request{path: path, body: `{"key":"AA==","cancel_request":{}}`, header: http.Header{"Grpc-Timeout": {"100m"}}})
+		if a.status != http.StatusServiceUnavailable {
+			return
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%s: %v", path, a)
+		}
+	}
+}
+
+// comparisons are what both sides are asked. They get the same requests in the same order, so that they are in the same state before each.
+var comparisons = []struct {
+	name string
+	run  func(t *testing.T, theirs, ours *side)
+}{
+	{"bindings", compareBindings}, {"calls", compareCalls}, {"paths", comparePaths}, {"headers", compareHeaders},
+	{"watch", compareWatch}, {"leases", compareLeases}, {"websocket", compareWebSocket},
+}
+
+// TestGateway compares each form of Headwater with etcd.
+func TestGateway(t *testing.T) {
+	for form, start := range map[string]func(*testing.T) *side{
+		"standalone": func(t *testing.T) *side { return &side{addrs: []string{host(standalone(t, nil))}} },
+		"pods":       distributed,
+	} {
+		t.Run(form, func(t *testing.T) {
+			t.Parallel()
+			theirs, ours := etcd(t), start(t)
+			theirs.sparse = ours.sparse // what is left out of one is left out of both
+			for _, c := range comparisons {
+				t.Run(c.name, func(t *testing.T) { c.run(t, theirs, ours) })
+			}
+		})
+	}
+}
+
+// request is one over HTTP.
+type request struct {
+	method string // "": POST
+	path   string
+	body   string
+	header http.Header
+}
+
+func (r request) String() string {
+	return fmt.Sprintf("%s %s %v %.100s", r.method, r.path, r.header, r.body)
+}
+
+// answer is what of an answer must be the same.
+type answer struct {
+	status int
+	header string
+	body   string
+}
+
+// headers are those of answers that clients go by.
+var headers = []string{
+	"Content-Type", "Allow", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Location", "Www-Authenticate",
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "X-Content-Type-Options",
+}
+
+// names are fields that tell servers, or what they do inside, from each other; revisions those that have gaps in pods.
+var (
+	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
+		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes)":"?[^",}]*"?`)
+	identity  = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"http://[^"]*"`)
+	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
+)
+
+// plain is a body without what must differ.
+func (s *side) plain(body string) string {
+	body = identity.ReplaceAllString(names.ReplaceAllString(body, `"$1":"…"`), `"$1…"`)
+	if s.sparse {
+		body = revisions.ReplaceAllString(body, `"$1":"…"`)
+	}
+	return body
+}
+
+// do makes a request that is answered wholly.
+func (s *side) do(t *testing.T, r request) answer {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	resp := s.send(ctx, t, r)
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatalf("%v: %v", r, err)
+	}
+	return answer{resp.StatusCode, shown(resp), s.plain(string(body))}
+}
+
+func shown(resp *http.Response) string {
+	var b strings.Builder
+	for _, name := range headers {
+		if v := resp.Header.Values(name); len(v) > 0 {
+			fmt.Fprintf(&b, "%s: %q\n", name, v)
+		}
+	}
+	fmt.Fprintln(&b, resp.TransferEncoding)
+	return b.String()
+}
+
+// client follows no redirects.
+var client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+
+func (s *side) send(ctx context.Context, t *testing.T, r request) *http.Response {
+	t.Helper()
+	method := r.method
+	if method == "" {
+		method = http.MethodPost
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr()+r.path, strings.NewReader(r.body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range r.header {
+		req.Header[name] = slices.Clone(values)
+	}
+	resp, err := client.Do(req)
+	if err != nil {
+		t.Fatalf("%v: %v", r, err)
+	}
+	return resp
+}
+
+// compare makes the requests, one after the other, at both.
+func compare(t *testing.T, theirs, ours *side, requests ...request) {
+	t.Helper()
+	for _, r := range requests {
+		want, got := theirs.do(t, r), ours.do(t, r)
+		if want != got {
+			t.Errorf("%v:\netcd      %d %.1000s\nheadwater %d %.1000s", r, want.status, want.body, got.status, got.body)
+			if want.header != got.header {
+				t.Errorf("headers of etcd:\n%sof headwater:\n%s", want.header, got.header)
+			}
+		}
+	}
+}

@@ -1,0 +1,202 @@
+package gateway
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/gorilla/websocket"
+)
+
+// lines is an answer that comes line by line.
+type lines struct {
+	side  *side
+	resp  *http.Response
+	input *bufio.Scanner
+	end   context.CancelFunc
+}
+
+// open makes a request whose answer does not end.
+func (s *side) open(t *testing.T, r request) *lines {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	resp := s.send(ctx, t, r)
+	t.Cleanup(func() { cancel(); resp.Body.Close() })
+	input := bufio.NewScanner(resp.Body)
+	input.Buffer(nil, 1<<24)
+	return &lines{s, resp, input, cancel}
+}
+
+// next is the next line, "" at the end.
+func (l *lines) next(t *testing.T) string {
+	t.Helper()
+	if !l.input.Scan() {
+		if err := l.input.Err(); err != nil {
+			t.Errorf("the answer broke off: %v", err)
+		}
+		return ""
+	}
+	return l.side.plain(l.input.Text())
+}
+
+// both runs the same at both sides and compares what they return.
+func both(t *testing.T, theirs, ours *side, what string, run func(*side) string) {
+	t.Helper()
+	if want, got := run(theirs), run(ours); want != got {
+		t.Errorf("%s:\netcd      %s\nheadwater %s", what, want, got)
+	}
+}
+
+// compareWatch watches as curl does: one message asks, the answer goes on.
+func compareWatch(t *testing.T, theirs, ours *side) {
+	t.Helper()
+	both(t, theirs, ours, "watch", func(s *side) string {
+		a, b := b64("a"), b64("b")
+		w := s.open(t, request{path: "/v3/watch", body: `{"create_request":{"key":"` + a + `","prev_kv":true}}`})
+		got := fmt.Sprintln(w.resp.StatusCode, shown(w.resp), w.next(t))
+		for _, r := range []request{
+			{path: "/v3/kv/put", body: `{"key":"` + a + `","value":"` + b + `"}`},
+			{path: "/v3/kv/put", body: `{"key":"` + a + `"}`},
+			{path: "/v3/kv/deleterange", body: `{"key":"` + a + `"}`},
+		} {
+			s.do(t, r)
+			got += w.next(t) + "\n"
+		}
+		w.end()
+		return got
+	})
+	both(t, theirs, ours, "several watches of one request", func(s *side) string {
+		w := s.open(t, request{path: "/v3/watch", body: `{"create_request":{"key":"eA==","watch_id":"5"}}
+				{"create_request":{"key":"eA==","watch_id":"5"}}{"createRequest":{"key":"eA==","watch_id":"6","filters":["NOPUT"]}}
+				{"cancel_request":{"watch_id":"5"}}`})
+		defer w.end()
+		return strings.Join([]string{w.next(t), w.next(t), w.next(t), w.next(t)}, "\n")
+	})
+	both(t, theirs, ours, "a watch from a revision to come that is compacted by then", func(s *side) string {
+		w := s.open(t, request{path: "/v3/watch", body: `{"create_request":{"key":"eA==","start_revision":"-5"}}`})
+		defer w.end()
+		return w.next(t)
+	})
+	both(t, theirs, ours, "a watch with a deadline", func(s *side) string {
+		a := s.do(t, request{
+			path: "/v3/watch", body: `{"create_request":{"key":"eA=="}}`, header: http.Header{"Grpc-Timeout": {"300m"}},
+		})
+		return fmt.Sprint(a)
+	})
+}
+
+// TestWatchNothing: a request that can ask for nothing is answered. (etcd leaves it waiting.)
+func TestWatchNothing(t *testing.T) {
+	ours := &side{addrs: []string{host(standalone(t, nil))}}
+	for _, path := range []string{"/v3/watch", "/v3/lease/keepalive"} {
+		for _, body := range []string{"", "{bad", "[]", `{"create_request":5,"ID":"x"}`} {
+			a := ours.do(t, request{path: path, body: body})
+			if a.status != http.StatusBadRequest || !strings.Contains(a.body, "no request could be read") {
+				t.Errorf("%s %q: %v", path, body, a)
+			}
+		}
+	}
+}
+
+// compareLeases keeps leases alive, and waits for locks and elections.
+func compareLeases(t *testing.T, theirs, ours *side) {
+	t.Helper()
+	both(t, theirs, ours, "keep-alive", func(s *side) string {
+		s.do(t, request{path: "/v3/lease/grant", body: `{"TTL":"500","ID":"5"}`})
+		return fmt.Sprint(s.do(t, request{
+			path: "/v3/lease/keepalive", body: `{"ID":"5"}{"ID":"6"}{"ID":"5"}`,
+			header: http.Header{"Grpc-Timeout": {"2S"}},
+		}))
+	})
+	both(t, theirs, ours, "observe", func(s *side) string {
+		name := b64("election")
+		o := s.open(t, request{path: "/v3/election/campaign", body: `{"name":"` + name + `","lease":"5","value":"` + b64("one") + `"}`})
+		got := o.next(t)
+		o = s.open(t, request{path: "/v3/election/observe", body: `{"name":"` + name + `"}`})
+		got += fmt.Sprintln(o.resp.StatusCode, shown(o.resp), o.next(t))
+		leader := `{"name":"` + name + `","key":"` + b64("election/5") + `","rev":"0","lease":"5"}`
+		s.do(t, request{path: "/v3/kv/put", body: `{"key":"` + b64("election/5") + `","lease":"5","value":"` + b64("two") + `"}`})
+		got += o.next(t)
+		return got + s.do(t, request{path: "/v3/election/resign", body: `{"leader":` + leader + `}`}).body
+	})
+	both(t, theirs, ours, "a lock that is taken", func(s *side) string {
+		s.do(t, request{path: "/v3/lease/grant", body: `{"TTL":"500","ID":"7"}`})
+		lock := func(lease, timeout string) answer {
+			return s.do(t, request{
+				path: "/v3/lock/lock", body: `{"name":"` + b64("l") + `","lease":"` + lease + `"}`,
+				header: http.Header{"Grpc-Timeout": {timeout}},
+			})
+		}
+		return fmt.Sprint(lock("5", "10S"), lock("7", "300m"))
+	})
+}
+
+// ask opens a WebSocket and sends messages on it; a message of "" is none.
+func (s *side) ask(t *testing.T, path string, header http.Header, messages ...string) (*websocket.Conn, *http.Response) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr()+path, header)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ws.Close() })
+	for _, m := range messages {
+		if err := ws.WriteMessage(websocket.TextMessage, []byte(m)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return ws, resp
+}
+
+// read is the next message, or how there is none.
+func (s *side) read(ws *websocket.Conn) string {
+	kind, b, err := ws.ReadMessage()
+	if err != nil {
+		return err.Error()
+	}
+	return fmt.Sprint(kind, " ", s.plain(string(b)))
+}
+
+// compareWebSocket uses streams as a browser does: requests and answers go on as long as either side likes.
+func compareWebSocket(t *testing.T, theirs, ours *side) {
+	t.Helper()
+	both(t, theirs, ours, "watch", func(s *side) string {
+		ws, resp := s.ask(t, "/v3/watch", http.Header{"Sec-Websocket-Protocol": {"Bearer, nonsense"}, "Origin": {"http://example.com"}},
+			`{"create_request":{"key":"YQ=="}}`)
+		got := fmt.Sprintln(resp.StatusCode, resp.Header["Sec-Websocket-Protocol"], s.read(ws))
+		s.do(t, request{path: "/v3/kv/put", body: `{"key":"YQ=="}`})
+		got += s.read(ws) + "\n"
+		for _, m := range []string{`{"create_request":{"key":"Yg=="}}`, `{"cancel_request":{}}`, "{\n\"create_request\":\n{\"key\":\"Yw==\"}}"} {
+			if err := ws.WriteMessage(websocket.BinaryMessage, []byte(m)); err != nil {
+				t.Fatal(err)
+			}
+			got += s.read(ws) + "\n"
+		}
+		return got
+	})
+	both(t, theirs, ours, "keep-alive, with another method", func(s *side) string {
+		ws, _ := s.ask(t, "/v3/lease/keepalive?method=GET", http.Header{"Cookie": {"token=nonsense"}}, `{"ID":"9"}`, `{"ID":"8"}`)
+		return s.read(ws) + s.read(ws)
+	})
+	both(t, theirs, ours, "an older path", func(s *side) string {
+		ws, _ := s.ask(t, "/v3beta/watch", nil, `{"create_request":{"key":"YQ==","watch_id":"3"}}`)
+		return s.read(ws)
+	})
+	both(t, theirs, ours, "what is not there", func(s *side) string {
+		ws, _ := s.ask(t, "/v3/nope", nil)
+		return s.read(ws) + s.read(ws)
+	})
+	both(t, theirs, ours, "bad JSON to what answers once", func(s *side) string {
+		ws, _ := s.ask(t, "/v3/kv/range", nil, "{bad")
+		return s.read(ws) + s.read(ws)
+	})
+	both(t, theirs, ours, "no WebSocket", func(s *side) string {
+		return fmt.Sprint(s.do(t, request{method: "GET", path: "/v3/watch", header: http.Header{
+			"Connection": {"Upgrade"}, "Upgrade": {"websocket"},
+		}}))
+	})
+}
