@@ -101,9 +101,11 @@ func (b *body) Read(p []byte) (int, error) {
 
 // count counts n bytes more. all.mu is held.
 func (b *body) count(n int64) error {
-	if b.bytes += n; b.bytes > b.max {
+	if b.bytes+n > b.max {
+		b.forget()
 		return fmt.Errorf("the request is larger than %d bytes", b.max)
 	}
+	b.bytes += n
 	if b.place == nil {
 		if b.bytes <= bodyFree {
 			return nil
@@ -143,6 +145,13 @@ func (b *body) taken() {
 		b.begun = false
 		b.deadline(time.Time{})
 	}
+}
+
+// failed is why reading has failed, nil if it has not.
+func (b *body) failed() error {
+	b.all.mu.Lock()
+	defer b.all.mu.Unlock()
+	return b.failure
 }
 
 // end says that the request has ended.

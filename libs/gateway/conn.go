@@ -159,9 +159,16 @@ func (s *stream) RecvMsg(m any) error {
 	return s.call.hold(m)
 }
 
-// ended is the error of a stream that has ended with err.
+// ended is the error of a stream that has ended with err: where a request that could not be read is what has ended it,
+// that.
 func (s *stream) ended(err error) error {
-	if err != nil && errors.Is(context.Cause(s.ctx), errNoRequest) {
+	if err == nil {
+		return nil
+	}
+	if failure := s.call.body.failed(); failure != nil {
+		return status.Error(codes.InvalidArgument, failure.Error())
+	}
+	if errors.Is(context.Cause(s.ctx), errNoRequest) {
 		return errNoRequest
 	}
 	return err

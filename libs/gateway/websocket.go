@@ -22,7 +22,8 @@ const (
 // upgrader takes WebSockets of any origin, as etcd does: what a browser's cookie can do, a token in it decides.
 var upgrader = websocket.Upgrader{
 	ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
-	CheckOrigin: func(*http.Request) bool { return true },
+	HandshakeTimeout: writeTimeoutMin,
+	CheckOrigin:      func(*http.Request) bool { return true },
 }
 
 // serveWebSocket serves one request over a WebSocket, until either side ends.

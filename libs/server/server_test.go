@@ -256,7 +256,7 @@ func TestHTTPEndpoints(t *testing.T) {
 		{name: "unknown", path: "/v2/keys", want: answer{404, "404 page not found\n"}},
 		{name: "root", path: "/", want: answer{404, "404 page not found\n"}},
 		{name: "pprof is off", path: "/debug/pprof/", want: answer{404, "404 page not found\n"}},
-		{name: "gateway", method: "POST", path: "/v3/kv/range", want: answer{501, `{"code":12, "message":"headwater: the JSON gateway is not supported yet; use gRPC", "details":[]}`}},
+		{name: "no gateway", method: "POST", path: "/v3/kv/range", want: answer{404, "404 page not found\n"}},
 		{name: "options", method: "OPTIONS", path: "/health", want: answer{200, ""}},
 		{name: "allowed host", host: "allowed.test:99", path: "/livez", want: answer{200, "ok\n"}},
 		{name: "other host", host: "rebound.test", path: "/livez", want: answer{421, "The Host header \"rebound.test\" is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).\n"}},
