@@ -26,11 +26,14 @@ const notesPerPeriod = 10
 type Planner interface {
 	// Interval is the time between two ticks, > 0.
 	Interval() time.Duration
-	// Tick takes the head revision and the time since start, and returns the revision to compact at, or 0.
-	Tick(head int64, since time.Duration) (compact int64)
+	// Tick takes the head revision and the time since start, and returns what to compact.
+	Tick(head int64, since time.Duration) Ask
 	// Done tells that the compaction which the last Tick asked for has succeeded, since as in Tick.
 	Done(since time.Duration)
 }
+
+// Ask is what to compact: at revision Rev, or at the one that has Keep revisions behind it. The zero Ask is nothing.
+type Ask struct{ Rev, Keep int64 }
 
 // Parse reads the two flags. A retention of 0 (or "") returns a nil Planner: auto compaction is off. A plain number is
 // hours in mode periodic and revisions in mode revision; everything else is a Go duration. (etcd would take a
@@ -102,7 +105,7 @@ func (p *Periodic) Interval() time.Duration { return p.interval }
 
 // Tick implements Planner. The note taken by a tick is looked at from the next one on: a note is compacted at when it is
 // at least a period old, never earlier.
-func (p *Periodic) Tick(head int64, since time.Duration) int64 {
+func (p *Periodic) Tick(head int64, since time.Duration) Ask {
 	compact := int64(0)
 	if len(p.notes) > 0 && since-p.success >= p.wait && p.notes[0] != p.last {
 		compact = p.notes[0]
@@ -114,7 +117,7 @@ func (p *Periodic) Tick(head int64, since time.Duration) int64 {
 	if len(p.notes) > p.notesMax {
 		p.notes = append(p.notes[:0], p.notes[1:]...)
 	}
-	return compact
+	return Ask{Rev: compact}
 }
 
 // Done implements Planner.
@@ -122,9 +125,8 @@ func (p *Periodic) Done(since time.Duration) { p.last, p.success = p.asked, sinc
 
 // Revision keeps a number of revisions. Create it with NewRevision.
 type Revision struct {
-	keep        int64
-	asked, last int64
-	started     bool
+	keep    int64
+	started bool
 }
 
 // NewRevision returns a planner that keeps the last keep revisions.
@@ -134,26 +136,24 @@ func NewRevision(keep int64) *Revision { return &Revision{keep: keep} }
 func (r *Revision) Interval() time.Duration { return RevisionInterval }
 
 // Tick implements Planner. The tick at start only starts the clock.
-func (r *Revision) Tick(head int64, _ time.Duration) int64 {
+func (r *Revision) Tick(int64, time.Duration) Ask {
 	if !r.started {
 		r.started = true
-		return 0
+		return Ask{}
 	}
-	rev := head - r.keep
-	if rev <= 0 || rev == r.last {
-		return 0
-	}
-	r.asked = rev
-	return rev
+	return Ask{Keep: r.keep}
 }
 
 // Done implements Planner.
-func (r *Revision) Done(time.Duration) { r.last = r.asked }
+func (r *Revision) Done(time.Duration) {}
 
 // Store is what gets compacted.
 type Store interface {
 	// Head is the last committed revision.
 	Head(ctx context.Context) (int64, error)
+	// Behind is the revision that has n revisions behind it, 0 if there are not so many. Numbers of revisions may have
+	// gaps, which do not count.
+	Behind(ctx context.Context, n int64) (int64, error)
 	// Compact drops what is older than rev; physical waits until it is gone.
 	Compact(ctx context.Context, rev int64, physical bool) (head int64, err error)
 }
@@ -161,11 +161,13 @@ type Store interface {
 // Run drives p over s until ctx ends. compacted is the error by which s says that a revision has been compacted before,
 // which counts as success. Failures are logged and tried again at the next tick.
 func Run(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted error) {
-	start := time.Now()
+	r := runner{log: log, planner: p, store: s, compacted: compacted, start: time.Now()}
 	ticker := time.NewTicker(p.Interval())
 	defer ticker.Stop()
 	for {
-		tick(ctx, log, p, s, compacted, start)
+		if err := r.tick(ctx); err != nil && ctx.Err() == nil {
+			log.Warn("failed auto compaction", "retry-interval", p.Interval().String(), "error", err)
+		}
 		select {
 		case <-ctx.Done():
 			return
@@ -174,26 +176,37 @@ func Run(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted er
 	}
 }
 
-func tick(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted error, start time.Time) {
-	head, err := s.Head(ctx)
+// runner is Run under way.
+type runner struct {
+	log       *slog.Logger
+	planner   Planner
+	store     Store
+	compacted error
+	start     time.Time
+	last      int64 // the last revision that has been compacted at
+}
+
+func (r *runner) tick(ctx context.Context) error {
+	head, err := r.store.Head(ctx)
 	if err != nil {
-		if ctx.Err() == nil {
-			log.Warn("failed auto compaction: head revision unknown", "error", err)
-		}
-		return
+		return fmt.Errorf("head revision unknown: %w", err)
 	}
-	rev := p.Tick(head, time.Since(start))
-	if rev == 0 {
-		return
+	ask := r.planner.Tick(head, time.Since(r.start))
+	rev := ask.Rev
+	if ask.Keep > 0 {
+		if rev, err = r.store.Behind(ctx, ask.Keep); err != nil {
+			return fmt.Errorf("counting %d revisions: %w", ask.Keep, err)
+		}
+	}
+	if rev <= 0 || rev == r.last {
+		return nil
 	}
 	began := time.Now()
-	_, err = s.Compact(ctx, rev, false)
-	if err != nil && !errors.Is(err, compacted) {
-		if ctx.Err() == nil {
-			log.Warn("failed auto compaction", "revision", rev, "retry-interval", p.Interval().String(), "error", err)
-		}
-		return
+	if _, err = r.store.Compact(ctx, rev, false); err != nil && !errors.Is(err, r.compacted) {
+		return fmt.Errorf("revision %d: %w", rev, err)
 	}
-	p.Done(time.Since(start))
-	log.Info("completed auto compaction", "revision", rev, "took", time.Since(began).String())
+	r.last = rev
+	r.planner.Done(time.Since(r.start))
+	r.log.Info("completed auto compaction", "revision", rev, "took", time.Since(began).String())
+	return nil
 }

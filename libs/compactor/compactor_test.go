@@ -66,6 +66,7 @@ type store struct {
 	start    time.Time
 	perTick  time.Duration // the head grows by one each
 	frozen   int64         // if not 0: the head stands still here
+	sparse   bool          // of five numbers one is a revision
 	fail     int           // that many compactions fail
 	err      error         // with this
 	compacts []compaction
@@ -81,6 +82,15 @@ func (s *store) Head(context.Context) (int64, error) {
 		return s.frozen, nil
 	}
 	return 1 + int64(time.Since(s.start)/s.perTick), nil
+}
+
+// Behind finds gaps of four between two revisions where the store is sparse.
+func (s *store) Behind(ctx context.Context, n int64) (int64, error) {
+	head, err := s.Head(ctx)
+	if s.sparse {
+		n *= 5
+	}
+	return max(head-n, 0), err
 }
 
 func (s *store) Compact(_ context.Context, rev int64, physical bool) (int64, error) {
@@ -163,6 +173,15 @@ func TestPeriodicIdle(t *testing.T) {
 func TestRevision(t *testing.T) {
 	got := run(t, NewRevision(400), &store{perTick: time.Second}, 16*time.Minute)
 	want := []compaction{{10 * time.Minute, 201}, {15 * time.Minute, 501}}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestRevisionSparse: what is kept is a number of revisions, and not of their numbers.
+func TestRevisionSparse(t *testing.T) {
+	got := run(t, NewRevision(100), &store{perTick: time.Second, sparse: true}, 16*time.Minute)
+	want := []compaction{{10 * time.Minute, 101}, {15 * time.Minute, 401}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}

@@ -165,3 +165,63 @@ func (s *Store) WaitHead(ctx context.Context, rev int64) error {
 	}
 	return storeErr(s.eng.WaitChange(ctx, s.headRow, row))
 }
+
+// behindRows is how many rows of the log Behind reads in one state.
+const behindRows = 10_000
+
+// Behind returns the revision that has n >= 0 revisions of the log behind it, 0 if the log has not so many: what to
+// compact at to keep n. Errors: ErrUnavailable, ErrCorrupt, the context's.
+func (s *Store) Behind(ctx context.Context, n int64) (rev int64, err error) {
+	if s.limits.Dense {
+		head, err := s.Head(ctx)
+		return max(head-n, 0), err
+	}
+	w := logWalk{rows: s.rows, end: s.rows.table(nil, tableLog+1), left: n}
+	for !w.done && err == nil {
+		err = s.view(ctx, func(snap engine.Snapshot) error { return w.step(ctx, snap) })
+	}
+	if err != nil || !w.found {
+		return 0, err
+	}
+	return s.meta.Space.Of(w.at), nil
+}
+
+// logWalk walks the log backwards.
+type logWalk struct {
+	rows  rows
+	end   []byte       // where the walk is: rows below it are to come
+	left  int64        // entries to pass
+	at    engine.Stamp // of the entry behind which they are, if found
+	found bool
+	done  bool
+}
+
+// step reads up to behindRows rows.
+func (w *logWalk) step(ctx context.Context, snap engine.Snapshot) error {
+	it := snap.Scan(ctx, engine.Range{
+		Begin: w.rows.table(nil, tableLog), End: w.end, Reverse: true, KeysOnly: true, Limit: behindRows,
+	})
+	defer it.Close()
+	at, seen := w.rows.logStampAt(), 0
+	for ; it.Next(); seen++ {
+		w.end = append(w.end[:0:0], it.Key()...)
+		if len(it.Key()) != at+engine.StampLen {
+			continue // a further chunk of an entry
+		}
+		if w.left > 0 {
+			w.left--
+			continue
+		}
+		st, err := engine.ParseStamp(it.Key()[at:])
+		if err != nil {
+			return ErrCorrupt
+		}
+		w.at, w.found, w.done = st, true, true
+		return nil
+	}
+	if err := it.Err(); err != nil && (seen == 0 || !errors.Is(err, engine.ErrTooOld)) {
+		return storeErr(err)
+	}
+	w.done = seen == 0
+	return nil
+}
