@@ -34,7 +34,9 @@ func kvPart(k *Keyspace) part {
 
 // registerMember registers what a kv owns beside KV.
 func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
-	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{Name: k.Member, ClientURLs: k.d.AdvertisedURLs()})
+	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
+		Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), PeerURLs: k.d.Config.AdvertisePeerURLs,
+	})
 	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota())
 	etcdapi.RegisterAuth(r, k.Header, k.Store)
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.

@@ -22,6 +22,7 @@ type Config struct {
 	ListenClientURLs     []string
 	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty
 	AdvertiseClientURLs  []string // none: the ones listened on
+	AdvertisePeerURLs    []string // --initial-advertise-peer-urls
 	ListenMetricsURLs    []string
 	// ListenAdminURLs are where the admin API is; none: see AdminURLs.
 	ListenAdminURLs []string
@@ -103,6 +104,7 @@ func Default(k Kind) Config {
 		LogOutputs:                  []string{server.LogDefault},
 		HostWhitelist:               []string{"*"},
 		EnableGRPCGateway:           true,
+		AdvertisePeerURLs:           []string{defaultPeerURL},
 		CORS:                        []string{"*"},
 	}
 	if !k.IsPod() {
@@ -200,13 +202,20 @@ func (c Config) validateSockets() error {
 			}
 		}
 	}
-	for _, u := range c.AdvertiseClientURLs {
-		if p, err := url.Parse(u); err != nil || p.Scheme == "" || p.Host == "" && p.Path == "" && p.Opaque == "" {
-			return fmt.Errorf("--advertise-client-urls: %q is not a URL", u)
+	for flag, urls := range map[string][]string{
+		"advertise-client-urls": c.AdvertiseClientURLs, "initial-advertise-peer-urls": c.AdvertisePeerURLs,
+	} {
+		for _, u := range urls {
+			if p, err := url.Parse(u); err != nil || p.Scheme == "" || p.Host == "" && p.Path == "" && p.Opaque == "" {
+				return fmt.Errorf("--%s: %q is not a URL", flag, u)
+			}
 		}
 	}
 	return nil
 }
+
+// defaultPeerURL is etcd's.
+const defaultPeerURL = "http://localhost:2380"
 
 func (c Config) validateLimits() error {
 	if c.MaxRequestBytes < 1 || c.MaxRequestBytes > maxRequestBytesMax {

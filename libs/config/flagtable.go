@@ -63,6 +63,7 @@ const (
 	noteNoFiles = "the pod keeps nothing on disk"
 	noteNoHub   = "only watchhub pods hold watches"
 	noteNoWrite = "only kv pods take writes of clients"
+	noteLeases  = "what remains of a lease is not kept: it begins anew with a start, or another owner, as in etcd without the flag"
 )
 
 // flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them.
@@ -98,7 +99,7 @@ var flagTable = []flagDef{
 	ignore(groupMember, "raft-write-timeout", "5s", noteRaft),
 	ignore(groupMember, "feature-gates", "", "etcd's feature gates are about its own insides"),
 
-	ignore(groupClustering, "initial-advertise-peer-urls", "http://localhost:2380", notePeers),
+	list(groupClustering, "initial-advertise-peer-urls", defaultPeerURL, "Comma-separated peer URLs that MemberList shows. Nobody listens there.", func(c *Config) *[]string { return &c.AdvertisePeerURLs }).only(onStandalone|onKV, notePeers),
 	ignore(groupClustering, "initial-cluster", "default=http://localhost:2380", notePeers),
 	ignore(groupClustering, "initial-cluster-state", "new", notePeers),
 	ignore(groupClustering, "initial-cluster-token", "etcd-cluster", notePeers),
@@ -188,8 +189,8 @@ var flagTable = []flagDef{
 	ignore(groupFeatures, "compaction-sleep-interval", "10ms", "compaction does not stop writers"),
 	ignore(groupFeatures, "downgrade-check-time", "5s", noteRaft),
 	ignore(groupFeatures, "snapshot-catchup-entries", "5000", noteRaft),
-	ignoreBool(groupFeatures, "enable-lease-checkpoint", "false", noteRaft),
-	ignoreBool(groupFeatures, "enable-lease-checkpoint-persist", "false", noteRaft),
+	ignoreBool(groupFeatures, "enable-lease-checkpoint", "false", noteLeases),
+	ignoreBool(groupFeatures, "enable-lease-checkpoint-persist", "false", noteLeases),
 	ignoreBool(groupFeatures, "stop-grpc-service-on-defrag", "false", "defragmentation never blocks"),
 	ignoreBool(groupFeatures, "txn-mode-write-with-shared-buffer", "true", noteBbolt),
 

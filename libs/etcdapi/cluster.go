@@ -16,6 +16,9 @@ import (
 type Member struct {
 	Name       string   // never empty
 	ClientURLs []string // advertised client URLs
+	// PeerURLs are where etcd's peers would find it. There are none; clients take a member without for one that has not
+	// started.
+	PeerURLs []string
 }
 
 // errOneMember answers requests that would change the membership. etcd has no code for a server that cannot have other
@@ -43,6 +46,7 @@ func (s *clusterServer) MemberList(context.Context, *pb.MemberListRequest) (*pb.
 			ID:         s.header.MemberID,
 			Name:       s.member.Name,
 			ClientURLs: s.member.ClientURLs,
+			PeerURLs:   s.member.PeerURLs,
 		}},
 	}, nil
 }
@@ -64,7 +68,7 @@ func (s *clusterServer) MemberRemove(_ context.Context, r *pb.MemberRemoveReques
 	return nil, rpctypes.ErrGRPCMemberNotFound
 }
 
-// MemberUpdate would change peer URLs, of which there are none.
+// MemberUpdate would change peer URLs, at which nobody listens.
 func (s *clusterServer) MemberUpdate(_ context.Context, r *pb.MemberUpdateRequest) (*pb.MemberUpdateResponse, error) {
 	if r.GetID() == s.header.MemberID {
 		return nil, errOneMember

@@ -242,7 +242,10 @@ func (s *kvServer) checkSize(n int) error {
 // errChunk ends a scan when a chunk of a stream is full.
 var errChunk = errors.New("etcdapi: chunk is full")
 
-// rangeStream answers KV.RangeStream (etcd 3.7): the keys of one revision in chunks; header, more and count only in the last.
+// rangeStream answers KV.RangeStream (etcd 3.7): the keys of one revision in chunks; header, more and count only in
+// the last. Keys in another order than their own are all one chunk: it takes all of them to sort any. (etcd sorts each of
+// its chunks, the first of which has ten keys, and goes on behind the key that is then the last, so that keys come more
+// than once.)
 func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 	var req rangeRequest
 	if err := stream.RecvMsg(&req); err != nil {
@@ -296,7 +299,7 @@ func (s *kvServer) streamChunk(ctx context.Context, r *mvcc.RangeRequest, w *ans
 	c.w.answer = w
 	info, err = s.store.Range(ctx, r, func(kv *mvcc.KV) error {
 		// The key that finds the chunk full is the first of the next one.
-		if c.w.len() >= streamChunkBytes {
+		if c.w.len() >= streamChunkBytes && r.Target == mvcc.SortByKey {
 			return errChunk
 		}
 		c.keys++
@@ -334,7 +337,5 @@ func checkRangeStream(r *mvcc.RangeRequest) error {
 	if r.MinMod != 0 || r.MaxMod != 0 || r.MinCreate != 0 || r.MaxCreate != 0 {
 		return status.Error(codes.Unimplemented, "RangeStream does not support revision filters")
 	}
-	// What is left of custom orders is NONE with another target, which etcd takes for key order here.
-	r.Target = mvcc.SortByKey
 	return nil
 }

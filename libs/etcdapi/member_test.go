@@ -104,13 +104,14 @@ func header(rev int64) *pb.ResponseHeader {
 
 func TestCluster(t *testing.T) {
 	s := services{}
-	RegisterCluster(s, memberHeader, Member{Name: "n", ClientURLs: []string{"http://a:1"}})
+	peers := []string{"http://a:2"}
+	RegisterCluster(s, memberHeader, Member{Name: "n", ClientURLs: []string{"http://a:1"}, PeerURLs: peers})
 	c := s["etcdserverpb.Cluster"].(pb.ClusterServer)
 	ctx := t.Context()
 
 	list, err := c.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
 	check(t, list, err, &pb.MemberListResponse{
-		Header: header(0), Members: []*pb.Member{{ID: 22, Name: "n", ClientURLs: []string{"http://a:1"}}},
+		Header: header(0), Members: []*pb.Member{{ID: 22, Name: "n", ClientURLs: []string{"http://a:1"}, PeerURLs: peers}},
 	}, nil)
 	_, err = c.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:2380"}})
 	check(t, nil, err, nil, errOneMember)
