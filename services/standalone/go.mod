@@ -10,7 +10,11 @@ require (
 	google.golang.org/grpc v1.85.0
 )
 
-require github.com/prometheus/client_golang v1.25.0 // indirect
+require (
+	github.com/gorilla/websocket v1.5.3 // indirect
+	github.com/prometheus/client_golang v1.25.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
 
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
