@@ -165,13 +165,16 @@ var headers = []string{
 var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
 		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes)":"?[^",}]*"?`)
-	identity  = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"http://[^"]*"`)
+	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"http://[^"]*"`)
+	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
+	overdue   = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
 	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
 )
 
 // plain is a body without what must differ.
 func (s *side) plain(body string) string {
 	body = identity.ReplaceAllString(names.ReplaceAllString(body, `"$1":"…"`), `"$1…"`)
+	body = overdue.ReplaceAllString(body, "context deadline exceeded")
 	if s.sparse {
 		body = revisions.ReplaceAllString(body, `"$1":"…"`)
 	}

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/gorilla/websocket"
 )
@@ -82,7 +83,7 @@ func compareWatch(t *testing.T, theirs, ours *side) {
 	})
 	both(t, theirs, ours, "a watch with a deadline", func(s *side) string {
 		a := s.do(t, request{
-			path: "/v3/watch", body: `{"create_request":{"key":"eA=="}}`, header: http.Header{"Grpc-Timeout": {"300m"}},
+			path: "/v3/watch", body: `{"create_request":{"key":"eA=="}}`, header: http.Header{"Grpc-Timeout": {"2S"}},
 		})
 		return fmt.Sprint(a)
 	})
@@ -130,7 +131,15 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 				header: http.Header{"Grpc-Timeout": {timeout}},
 			})
 		}
-		return fmt.Sprint(lock("5", "10S"), lock("7", "300m"))
+		got := fmt.Sprint(lock("5", "10S"), lock("7", "300m"))
+		// Who waited no longer gives its place in line back after it has been answered.
+		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") + `","count_only":true}`}
+		for end := time.Now().Add(patience); !strings.Contains(s.do(t, places).body, `"count":"1"`); {
+			if time.Now().After(end) {
+				t.Fatal("the place in line stays")
+			}
+		}
+		return got
 	})
 }
 
