@@ -8,6 +8,7 @@
 //   - What a request may do is decided by the gRPC services behind, for the client of the HTTP request: the connection
 //     carries who that is. Headers become metadata as in etcd; those that would become metadata of Headwater's own
 //     (names that begin with "headwater-") are left out, but for the ones that Options.Metadata lists.
+//     Every call has the metadata "grpcgateway-accept", by which services know that it has come this way.
 //   - Memory is bounded: requests at a time (callsMax), bytes of one message of a request (MessageBytesMax in
 //     protobuf, expansionMax times that in JSON), of all bodies on their way (bodyBytesMax: the oldest go), and of
 //     answers that are on their way to clients (Options.AnswerBytes: further ones are refused). A stream that its

@@ -184,7 +184,7 @@ func TestMetadata(t *testing.T) {
 		}
 	})
 	want := metadata.Pairs("authorization", "Bearer t", "grpcgateway-authorization", "Bearer t", "token", "t2",
-		"headwater-keyspace", "k", "x-forwarded-host", "h")
+		"headwater-keyspace", "k", "x-forwarded-host", "h", acceptKey, "*/*")
 	if len(s.calls) != 1 || !maps.EqualFunc(s.calls[0], want, slices.Equal[[]string]) {
 		t.Errorf("%v, want %v", s.calls, want)
 	}
