@@ -91,13 +91,8 @@ func New(o Options) (*Gateway, error) {
 // common name is no user there.
 const acceptKey = "grpcgateway-accept"
 
-// throughGateway is that metadata for requests without the header that makes it.
-func throughGateway(_ context.Context, r *http.Request) metadata.MD {
-	if len(r.Header["Accept"]) > 0 {
-		return nil
-	}
-	return metadata.Pairs(acceptKey, "*/*")
-}
+// throughGateway is that metadata. It stands beside that of the request's own header, which may be missing.
+func throughGateway(context.Context, *http.Request) metadata.MD { return metadata.Pairs(acceptKey, "*/*") }
 
 // marshaler is etcd's (embed/serve.go).
 var marshaler = &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
