@@ -92,7 +92,9 @@ func New(o Options) (*Gateway, error) {
 const acceptKey = "grpcgateway-accept"
 
 // throughGateway is that metadata. It stands beside that of the request's own header, which may be missing.
-func throughGateway(context.Context, *http.Request) metadata.MD { return metadata.Pairs(acceptKey, "*/*") }
+func throughGateway(context.Context, *http.Request) metadata.MD {
+	return metadata.Pairs(acceptKey, "*/*")
+}
 
 // marshaler is etcd's (embed/serve.go).
 var marshaler = &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
