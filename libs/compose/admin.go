@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // adminStreams bounds the calls of the admin API that one connection may have under way.
@@ -32,7 +33,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	}
 	var sockets []net.Listener
 	for _, u := range urls {
-		l, bound, err := server.ListenPrivate(ctx, u)
+		l, bound, err := server.ListenPrivate(ctx, u, s.d.tls.admin, s.d.Log)
 		switch {
 		case err == nil:
 			sockets = append(sockets, l)
@@ -49,7 +50,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	if len(sockets) == 0 {
 		return nil
 	}
-	g := grpc.NewServer(grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
+	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()), grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
 	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
 	for _, l := range sockets {
 		s.d.wg.Go(func() {

@@ -101,9 +101,15 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
 // shards.
 func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
-	pool, err := relay.NewPool(relay.Options{
-		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,
-	})
+	o, err := d.poolOptions(config.LeaseKeeper, []string{address})
+	if err != nil {
+		return nil, err
+	}
+	o.AnyHealth = true
+	if !relay.WantsTLS(address) { // the pod says itself how it is reached
+		o.Credentials = nil
+	}
+	pool, err := relay.NewPool(o)
 	if err != nil {
 		return nil, err
 	}

@@ -36,15 +36,17 @@ func header(cluster uint64, name string) etcdapi.Header {
 // newGRPC makes the gRPC server that c asks for.
 func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
 	return server.NewGRPC(server.GRPCOptions{
-		MaxRequestBytes:      c.MaxRequestBytes,
-		MaxConcurrentStreams: c.MaxConcurrentStreams,
-		KeepaliveMinTime:     c.KeepaliveMinTime,
-		KeepaliveInterval:    c.KeepaliveInterval,
-		KeepaliveTimeout:     c.KeepaliveTimeout,
-		SlowRequest:          c.WarningUnaryRequestDuration,
-		Histograms:           c.ExtensiveMetrics,
-		Local:                c.EnableGRPCGateway,
-		Log:                  log,
+		MaxRequestBytes:       c.MaxRequestBytes,
+		MaxConcurrentStreams:  c.MaxConcurrentStreams,
+		KeepaliveMinTime:      c.KeepaliveMinTime,
+		KeepaliveInterval:     c.KeepaliveInterval,
+		KeepaliveTimeout:      c.KeepaliveTimeout,
+		MaxConnectionAge:      c.MaxConnectionAge,
+		MaxConnectionAgeGrace: c.MaxConnectionAgeGrace,
+		SlowRequest:           c.WarningUnaryRequestDuration,
+		Histograms:            c.ExtensiveMetrics,
+		Local:                 c.EnableGRPCGateway,
+		Log:                   log,
 	})
 }
 
@@ -72,14 +74,15 @@ func (k *Keyspace) shown() server.HTTPOptions {
 		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
 	}
 	return server.HTTPOptions{
-		Health:        health{k},
-		Ready:         ready,
-		Versions:      versions,
-		Metrics:       server.NewRegistry(id, k.d.GRPC, k.stats, append(k.collectors(), k.d.collectors()...)...),
-		Pprof:         c.EnablePprof,
-		HostWhitelist: c.HostWhitelist,
-		CORS:          c.CORS,
-		Log:           k.d.Log,
+		Health:           health{k},
+		Ready:            ready,
+		Versions:         versions,
+		Metrics:          server.NewRegistry(id, k.d.GRPC, k.stats, append(k.collectors(), k.d.collectors()...)...),
+		Pprof:            c.EnablePprof,
+		HostWhitelist:    c.HostWhitelist,
+		CORS:             c.CORS,
+		MaxConnectionAge: c.MaxConnectionAge,
+		Log:              k.d.Log,
 	}
 }
 
@@ -104,6 +107,7 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 
 // collectors are the metrics of what the process has once.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
+	all = append(all, d.tls.collector())
 	if d.Kind.IsPod() {
 		var pools relay.Collector
 		for _, pool := range d.pools {

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"expvar"
 	"fmt"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // Limits of an HTTP/1 connection.
@@ -48,7 +52,9 @@ type HTTPOptions struct {
 	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
 	// deadlines of bodies and answers itself.
 	Gateway http.Handler
-	Log     *slog.Logger
+	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
+	MaxConnectionAge time.Duration
+	Log              *slog.Logger
 }
 
 // httpHandlers are the handlers of client URLs and of metrics URLs.
@@ -74,15 +80,15 @@ func newHTTP(o HTTPOptions) httpHandlers {
 		client.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
 		client.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
 	}
-	return httpHandlers{client: accessControl(o, oldPaths(client)), metrics: metrics}
+	return httpHandlers{client: aged(o.MaxConnectionAge, accessControl(o, oldPaths(client))), metrics: metrics}
 }
 
 // newHTTPServer serves h; its connections are in the waiting room while they wait for a request.
 func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	return &http.Server{
-		Handler:           hurried(h),
+		Handler:           secured(hurried(h)),
+		ConnContext:       withConnection,
 		ConnState:         waiting.connState,
-		ConnContext:       noteConn,
 		ReadHeaderTimeout: httpHeaderTimeout,
 		WriteTimeout:      httpWriteTimeout,
 		IdleTimeout:       httpIdleTimeout,
@@ -112,6 +118,47 @@ func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// connection is what a request knows of its connection.
+type connection struct {
+	began time.Time
+	tls   *tls.ConnectionState // nil: there is none
+}
+
+// connectionKey finds the connection in a request's context.
+type connectionKey struct{}
+
+// withConnection is an http.Server's ConnContext.
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	known := connection{began: time.Now()}
+	if info := tlsconf.InfoOf(c); info != nil {
+		known.tls = &info.State
+	}
+	return context.WithValue(noteConn(ctx, c), connectionKey{}, known)
+}
+
+// secured tells requests of their TLS, which net/http has not made and so does not see.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connectionKey{}).(connection); ok {
+			r.TLS = c.tls
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// aged closes connections that have become older than most, after an answer.
+func aged(most time.Duration, next http.Handler) http.Handler {
+	if most == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connectionKey{}).(connection); ok && time.Since(c.began) > most {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
@@ -124,7 +171,7 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostname(r.Host)
-		if !allowed(o.HostWhitelist, host) {
+		if r.TLS == nil && !allowed(o.HostWhitelist, host) {
 			o.Log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", "host", host)
 			http.Error(w, fmt.Sprintf("The Host header %q is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).", host),
 				http.StatusMisdirectedRequest)

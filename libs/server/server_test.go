@@ -165,7 +165,7 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 }
 
 // url is the i-th URL listened on.
-func (r *running) url(i int) string { return r.listeners[i].url }
+func (r *running) url(i int) string { return r.listeners[i].urls[0] }
 
 func (r *running) dial(t *testing.T, i int) *grpc.ClientConn {
 	t.Helper()

@@ -38,7 +38,7 @@ func TestSilence(t *testing.T) {
 		l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 		room := newWaitingRoom(slog.New(slog.DiscardHandler))
 		room.max = waitingMax
-		s := newSplitter(l, room, slog.New(slog.DiscardHandler))
+		s := newSplitter(l, layer{}, room, slog.New(slog.DiscardHandler))
 		served := make(chan error, 1)
 		go func() { served <- s.serve() }()
 		connect := func() net.Conn {

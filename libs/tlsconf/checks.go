@@ -28,24 +28,21 @@ func (m *material) checkClient(st tls.ConnectionState, o Options) error {
 	return checkNames(st.PeerCertificates[0], o)
 }
 
-// checkServer checks the certificate of a server that is connected to: all there is to check.
+// checkServer checks the certificate of a server that is connected to. crypto/tls has verified chain and host name,
+// but where there is a list of names, which is instead of the host's.
 func (m *material) checkServer(st tls.ConnectionState, o Options) error {
 	if len(st.PeerCertificates) == 0 {
 		return errors.New("the server has no certificate")
+	}
+	if err := m.checkRevoked(st.PeerCertificates); err != nil || !o.named() {
+		return err
 	}
 	leaf, between := st.PeerCertificates[0], x509.NewCertPool()
 	for _, c := range st.PeerCertificates[1:] {
 		between.AddCert(c)
 	}
-	verify := x509.VerifyOptions{Roots: m.cas, Intermediates: between}
-	if !o.named() {
-		verify.DNSName = st.ServerName
-	}
-	if _, err := leaf.Verify(verify); err != nil {
+	if _, err := leaf.Verify(x509.VerifyOptions{Roots: m.cas, Intermediates: between}); err != nil {
 		return &tls.CertificateVerificationError{UnverifiedCertificates: st.PeerCertificates, Err: err}
-	}
-	if err := m.checkRevoked(st.PeerCertificates); err != nil {
-		return err
 	}
 	return checkNames(leaf, o)
 }

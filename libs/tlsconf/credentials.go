@@ -100,7 +100,7 @@ var errClientOnly = errors.New("tlsconf: these credentials are of a client")
 func (c clientCredentials) ClientHandshake(
 	ctx context.Context, authority string, raw net.Conn,
 ) (net.Conn, credentials.AuthInfo, error) {
-	return credentials.NewTLS(c.t.clientConfig()).ClientHandshake(ctx, authority, raw)
+	return credentials.NewTLS(c.t.fresh().client).ClientHandshake(ctx, authority, raw)
 }
 
 // ServerHandshake implements credentials.TransportCredentials.

@@ -3,6 +3,7 @@ package tlsconf
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -85,6 +86,9 @@ func (o Options) Check() error {
 	case len(o.AllowedCNs) > 0 && len(o.AllowedHostnames) > 0:
 		return fmt.Errorf("%scert-allowed-cn, %scert-allowed-hostname: AllowedCNs and AllowedHostnames are mutually "+
 			"exclusive (cns=%q, hostnames=%q)", f, f, o.AllowedCNs, o.AllowedHostnames)
+	case o.CertFile != "" && !o.Mutual() && (o.named() || o.CRLFile != ""):
+		return fmt.Errorf("%strusted-ca-file is needed for names and revocation lists of clients' certificates, for which "+
+			"nobody would be asked", f)
 	}
 	return nil
 }
@@ -210,23 +214,8 @@ func (t *TLS) failed(remote net.Addr, err error) {
 	t.logged, t.missed = now, 0
 }
 
-// ClientCertificate is what is shown to other servers; nil: there is none.
+// ClientCertificate is what is shown to other servers now; nil: there is none.
 func (t *TLS) ClientCertificate() *tls.Certificate { return t.fresh().shown }
 
-// clientConfig is the configuration of one connection to another server.
-func (t *TLS) clientConfig() *tls.Config { return t.fresh().client.Clone() }
-
-// ClientConfig is for a client that takes a tls.Config: each of its handshakes uses the files as they are then.
-func (t *TLS) ClientConfig() *tls.Config {
-	c := t.clientConfig()
-	c.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
-		if shown := t.ClientCertificate(); shown != nil {
-			return shown, nil
-		}
-		return &tls.Certificate{}, nil
-	}
-	// Roots are those of now only if they are checked here.
-	c.RootCAs, c.InsecureSkipVerify = nil, true
-	c.VerifyConnection = func(st tls.ConnectionState) error { return t.fresh().checkServer(st, t.o) }
-	return c
-}
+// Roots are the authorities of other servers now; nil: the system's.
+func (t *TLS) Roots() *x509.CertPool { return t.fresh().cas }
