@@ -27,10 +27,10 @@ import (
 func certificate(t *testing.T) (*x509.Certificate, Identity) {
 	t.Helper()
 	p := tlstest.New(t, "ca").Issue("client", tlstest.Name{
-		CN: "alice", Orgs: []string{"ops", "dev"}, Hosts: []string{"a.test", "10.0.0.1"}, URIs: []string{"spiffe://x/a"},
+		CN: "alice", Orgs: []string{"dev", "ops"}, Hosts: []string{"a.test", "10.0.0.1"}, URIs: []string{"spiffe://x/a"},
 	})
 	return p.Cert, Identity{
-		CommonName: "alice", Organizations: []string{"ops", "dev"}, DNSNames: []string{"a.test"},
+		CommonName: "alice", Organizations: []string{"dev", "ops"}, DNSNames: []string{"a.test"},
 		IPs: []string{"10.0.0.1"}, URIs: []string{"spiffe://x/a"},
 	}
 }
@@ -130,11 +130,28 @@ func write(t *testing.T, to, from string) {
 	}
 }
 
+// connected are the two ends of a connection whose buffers hold a handshake.
+func connected(t *testing.T) (client, server net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if client, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	if server, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	return client, server
+}
+
 // handshake makes one with o's, of a client with c; it returns the serial number of the server's certificate, and what
 // the server says.
 func handshake(t *testing.T, server *TLS, c *tls.Config) (serial int64, err error) {
 	t.Helper()
-	a, b := net.Pipe()
+	a, b := connected(t)
 	defer a.Close()
 	client := tls.Client(a, c)
 	done := make(chan struct{})
@@ -322,7 +339,7 @@ func TestServers(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, b := net.Pipe()
+			a, b := connected(t)
 			done := make(chan struct{})
 			go func() {
 				defer close(done)
