@@ -11,6 +11,7 @@ import (
 	"sync"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/peer"
 )
@@ -50,12 +51,17 @@ func FromContext(ctx context.Context) (Identity, bool) {
 	if !ok {
 		return Identity{}, false
 	}
-	info, ok := p.AuthInfo.(*AuthInfo)
-	if !ok {
-		return Identity{}, false
-	}
 	said := metadata.ValueFromIncomingContext(ctx, ClientMetadata)
+	if web, ok := p.AuthInfo.(credentials.TLSInfo); ok { // of the gateway, for a client of HTTP
+		if len(web.State.VerifiedChains) == 0 || len(said) > 0 {
+			return Identity{}, false
+		}
+		return identityOf(web.State.PeerCertificates[0]), true
+	}
+	info, ok := p.AuthInfo.(*AuthInfo)
 	switch {
+	case !ok:
+		return Identity{}, false
 	case info.trusted && len(said) == 1:
 		return heard.read(said[0])
 	case info.trusted, info.peer, len(said) > 0:

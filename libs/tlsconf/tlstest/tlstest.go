@@ -18,6 +18,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 )
@@ -116,6 +117,7 @@ func (a *Authority) Issue(file string, n Name) Pair {
 	a.must(err)
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	a.must(err)
+	file += "-" + strconv.FormatInt(a.serial, 10) // names may be given twice
 	p := Pair{CertFile: a.write(file+".crt", "CERTIFICATE", der), KeyFile: a.write(file+".key", "EC PRIVATE KEY", keyDER)}
 	p.Cert, err = x509.ParseCertificate(der)
 	a.must(err)
