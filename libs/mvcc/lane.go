@@ -280,6 +280,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		txn.Discard()
 		return 0, err
 	}
+	l.s.keys.Add(g.born) // in the order of commits: the next group is judged by it
 	l.s.usage.Groups.Add(1)
 	f.laps = laps
 	l.s.queue.stats.sent(f.reqs, laps)
@@ -298,6 +299,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	}
 	for i, r := range reqs {
 		r.res, r.err = Result{}, nil
+		g.wanted = 0
 		g.budgetOf(r)
 		err := r.m.run(ctx, g, &r.res)
 		changed := g.open
@@ -331,7 +333,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
-		ErrKeyNotFound, ErrFenced,
+		ErrKeyNotFound, ErrFenced, errKeysMax,
 	}, err)
 }
 
@@ -342,6 +344,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if err != nil && l.flights == nil && !isRefusal(err) {
 		first, err = l.resolve(ctx, f, err)
 		l.s.queue.stats.Unknown[unknownOf(err)].Add(1)
+	}
+	if err != nil {
+		l.s.keys.Add(-f.g.born)
 	}
 	f.laps.known = l.s.queue.now()
 	l.s.queue.stats.Commit.Observe(1, f.laps.known-f.laps.sent)
