@@ -20,7 +20,8 @@ const adminStreams = 100
 
 // enforced are the settings of a keyspace of the table that are obeyed, as admin.Host calls them.
 var enforced = map[string]bool{
-	"limits.bytes": true, "limits.watches": true, "limits.streams": true,
+	"limits.bytes": true, "limits.keys": true, "limits.request_bytes": true,
+	"limits.watches": true, "limits.streams": true, "limits.leases": true,
 	"limits.reads_per_second": true, "limits.writes_per_second": true,
 }
 
@@ -51,17 +52,14 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	}
 	g := grpc.NewServer(grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
 	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
+	served := server.NewOperators(g, s.shown)
 	for _, l := range sockets {
-		s.d.wg.Go(func() {
-			if err := g.Serve(l); err != nil && s.d.background.Err() == nil {
-				s.d.Log.Error("the admin API is no longer served", "url", l.Addr().String(), "error", err)
-			}
-		})
+		served.Serve(l)
 	}
 	// Background work ends before what it works on is closed.
 	s.d.Go("admin", func(ctx context.Context) error {
 		<-ctx.Done()
-		g.Stop()
+		served.Stop()
 		return nil
 	})
 	s.d.Log.Info("serving the admin API", "urls", s.adminURLs)

@@ -42,6 +42,7 @@ type Keyspace struct {
 	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
+	tally      *tally  // of calls to it
 	tailing    tailing // this pod's part in publishing the log
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
@@ -49,7 +50,7 @@ type Keyspace struct {
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
 // limits are those of the table; zero for the first.
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
-	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log)}
+	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally)}
 	k.begin(d.patience, d.Fail)
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))

@@ -160,7 +160,7 @@ func wantExits(t *testing.T, c ctl) {
 	}{
 		{1, "no row in the table", []string{"keyspace", "delete", "default"}},
 		{1, "not found", []string{"keyspace", "show", "none"}},
-		{1, "not enforced", []string{"keyspace", "create", "x", "--limit", "leases=1"}},
+		{1, "bad settings", []string{"keyspace", "create", "x", "--label", strings.Repeat("l", 1000) + "=v"}},
 		{1, "no entry of revision 99", []string{"log", "show", "99", "-k", "team-b"}},
 		{2, "no admin API answers", []string{"--endpoints", "127.0.0.1:1", "usage"}},
 		{2, "no admin API answers", []string{"--endpoints", "/none/x.sock", "usage"}},
