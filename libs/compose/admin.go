@@ -23,6 +23,7 @@ var enforced = map[string]bool{
 	"limits.bytes": true, "limits.keys": true, "limits.request_bytes": true,
 	"limits.watches": true, "limits.streams": true, "limits.leases": true,
 	"limits.reads_per_second": true, "limits.writes_per_second": true,
+	"weight": true,
 }
 
 // serveAdmin serves the admin API on sockets of its own, until the process closes.

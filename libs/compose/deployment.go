@@ -59,6 +59,7 @@ type Deployment struct {
 	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
+	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 
 	life
@@ -77,6 +78,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
 	}
 	patience := writesGrace
+	if !k.IsPod() {
+		d.gates = newGates()
+	}
 	if k.IsPod() {
 		patience = 0
 	}

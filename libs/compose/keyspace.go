@@ -43,6 +43,7 @@ type Keyspace struct {
 	services   *serviceSet
 	endStreams context.CancelFunc
 	tally      *tally  // of calls to it
+	shares     *shares // nil: of nothing
 	tailing    tailing // this pod's part in publishing the log
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
@@ -52,6 +53,9 @@ type Keyspace struct {
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
 	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally)}
 	k.begin(d.patience, d.Fail)
+	if d.gates != nil {
+		k.shares = d.gates.flows(1)
+	}
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -88,6 +92,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
+	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}

@@ -239,6 +239,7 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, error) {
 	k := newKeyspace(s.d, s.make, o.info.Keyspace, o.info.Row.GetLimits())
 	k.tally = o.tally
+	k.shares.setWeight(o.info.Row.GetWeight())
 	k.fail = func(err error) {
 		s.d.Log.Error("keyspace closed: it can no longer be served", "keyspace", o.info.Name, "error", err)
 		s.end(o, errFailed)
@@ -415,6 +416,8 @@ func (s *keyspaces) review(ctx context.Context) {
 			s.end(o, errDeleted)
 		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
 			s.end(o, errReopened)
+		case there && info.Row.GetWeight() != o.info.Row.GetWeight():
+			s.weigh(o, info.Row.GetWeight())
 		case s.idle(o) && !o.k.busy():
 			s.endIdle(o)
 		}

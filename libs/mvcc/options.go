@@ -109,6 +109,11 @@ type Options struct {
 	// OverKeys, if set, is called for each request that KeysMax has refused, from a lane; it must return quickly.
 	OverKeys func()
 
+	// Groups, Heavies and Reads, where they are set, share turns with other Stores of the process: groups from their
+	// evaluation up to their commit, requests of the heavy lane the same, and reads. Groups needs a single lane. They
+	// must not be the same.
+	Groups, Heavies, Reads Turn
+
 	// CloseGrace is how long Close waits for writes under way (default 5 s).
 	CloseGrace time.Duration
 
@@ -167,6 +172,8 @@ func (o *Options) validate(l engine.Limits) error {
 		return errors.New("mvcc: only a single lane on a pipelined engine can feed")
 	case o.KeysMax != 0 && (o.KeysMax < 0 || o.Lanes > 1 || !l.Dense):
 		return errors.New("mvcc: only a Store that is alone on its engine can bound its keys")
+	case o.Groups != nil && o.Lanes > 1:
+		return errors.New("mvcc: only a single lane takes turns with other Stores")
 	case o.Lanes < 1 || o.Lanes > lanesMax:
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:

@@ -226,3 +226,22 @@ func TestLimitRates(t *testing.T) {
 		}
 	}
 }
+
+// TestWeight: a weight can be changed while the keyspace is in use, and ends none of its streams.
+func TestWeight(t *testing.T) {
+	s := server(t, nil)
+	small, _, set := limits(t, s, &keyspacev1.Limits{Watches: 5})
+	watch := small.Watch(t.Context(), "k")
+	for weight := range uint32(5) {
+		if _, err := adminOf(t, s).Change(t.Context(), &adminv1.ChangeRequest{
+			Name: "small", Settings: &adminv1.Settings{Weight: weight}, Mask: &fieldmaskpb.FieldMask{Paths: []string{"weight"}},
+		}); err != nil {
+			t.Fatal(err)
+		}
+		put(t, small, "k", fmt.Sprint(weight))
+		if r := <-watch; len(r.Events) != 1 || string(r.Events[0].Kv.Value) != fmt.Sprint(weight) || r.Err() != nil {
+			t.Fatal(r)
+		}
+	}
+	set(&keyspacev1.Limits{Watches: 6})
+}
