@@ -110,6 +110,12 @@ bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack ne
 	go build -o bin/bench-fdb ./bench/cmd/fdb
 	bin/bench-fdb $(BENCH)
 
+.PHONY: bench-keyspaces
+bench-keyspaces: ## Measure many keyspaces in one standalone server (BENCH="--users=10 …" passes flags)
+	go build -o bin/headwater ./services/standalone
+	go build -o bin/bench-keyspaces ./bench/cmd/keyspaces
+	bin/bench-keyspaces $(BENCH)
+
 .PHONY: proto
 proto: ## Generate Go from protos/ (needs protoc; the plugins come from the module proxy)
 	$(MAKE) -C protos generate
