@@ -48,6 +48,9 @@ func (g *gates) flows(weight uint32) *shares {
 
 // setWeight changes the weight in all of them.
 func (s *shares) setWeight(weight uint32) {
+	if s == nil {
+		return
+	}
 	for _, f := range []*fair.Flow{s.groups, s.heavies, s.reads, s.passes, s.streams} {
 		f.SetWeight(weight)
 	}
