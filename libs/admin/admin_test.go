@@ -46,6 +46,18 @@ func TestEnforced(t *testing.T) {
 	}
 }
 
+// TestElectionName: elections are shown by what they are about.
+func TestElectionName(t *testing.T) {
+	for key, want := range map[string]string{
+		"compactor/": "compactor", "tailer/": "tailer", "lease/s\x00": "lease shard 0", "lease/s\x0f": "lease shard 15",
+		"lease/s/": "lease shard 47", "s": "s", "": "",
+	} {
+		if got := electionName([]byte(key)); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+}
+
 // TestCodes: whatever a store can answer has a code by which a program knows what to do, and its own words.
 func TestCodes(t *testing.T) {
 	for err, want := range map[error]codes.Code{

@@ -84,6 +84,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	if k.IsPod() {
 		patience = 0
 	}
+	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)
 	d.closeOnce = sync.OnceValue(d.close)
 	return d

@@ -57,6 +57,7 @@ type keyspaces struct {
 	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
+	started   time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
@@ -85,6 +86,7 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	s := &keyspaces{
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
 		open: make(map[uint64]*occupied), opening: make(chan struct{}, openingMax), now: time.Now,
+		started: time.Now(),
 	}
 	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
 	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)

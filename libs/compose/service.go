@@ -119,6 +119,9 @@ func (s *Server) begin(ctx context.Context) error {
 	if err := s.keyspaces.serveAdmin(ctx); err != nil {
 		return err
 	}
+	if s.Kind.IsPod() {
+		s.Deployment.Go("roster", s.keyspaces.announce)
+	}
 	s.SetReady(true, "")
 	return nil
 }

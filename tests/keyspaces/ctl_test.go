@@ -125,6 +125,10 @@ func TestCtl(t *testing.T) {
 		{[]string{"fsck", "-k", "team-b"}, "0 findings at revision 3 (in one state): 1 keys"},
 		{[]string{"fsck"}, "0 findings at revision 1"},
 		{[]string{"usage", "--sort-by", "keys", "-w", "fields"}, "\"name\" : \"team-b\"\n\"revision\" : 3\n"},
+		{[]string{"pods"}, "standalone  default  "},
+		{[]string{"pods", "-w", "fields"}, "\"state\" : \"ready\"\n"},
+		{[]string{"elections", "-w", "json"}, `"elections":[]`},
+		{[]string{"version", "-w", "fields"}, "\"kind\" : \"standalone\"\n\"name\" : \"default\"\n\"version\" : \"0.1.0\"\n"},
 		{[]string{"__complete", "keyspace", "show", ""}, "default\nteam-b\n"},
 		{[]string{"completion", "bash"}, "headwaterctl"},
 	} {
