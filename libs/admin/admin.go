@@ -31,10 +31,12 @@ const (
 	lastMax = 10_000
 )
 
-// Activity is what a process does for a keyspace: whether it has it open, and calls under way, streams among them.
+// Activity is what a process does for a keyspace: whether it has it open, calls under way, streams among them, open
+// watches, and what it has done since it was opened.
 type Activity struct {
-	Open           bool
-	Calls, Streams int
+	Open                    bool
+	Calls, Streams, Watches int
+	Reads, Writes, Refused  uint64
 }
 
 // Host is the process that serves the keyspaces. Its methods may be called from any goroutine.

@@ -89,18 +89,25 @@ func (h adminHost) Prepare(ctx context.Context) error {
 	return h.first.Store.Activate(ctx, mvcc.FeatureKeyspaces)
 }
 
-// Activity implements admin.Host. Calls to the first keyspace are not counted.
+// Activity implements admin.Host. Calls under way in the first keyspace are not counted.
 func (h adminHost) Activity(id uint64) admin.Activity {
 	if id == 0 || id == h.first.Place.ID {
-		return admin.Activity{Open: true}
+		return h.first.activity()
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	o := h.open[id]
 	if o == nil {
+		h.mu.Unlock()
 		return admin.Activity{}
 	}
-	return admin.Activity{Open: true, Calls: o.calls, Streams: o.streams}
+	calls, streams, k := o.calls, o.streams, o.opened()
+	h.mu.Unlock()
+	act := admin.Activity{Open: true}
+	if k != nil {
+		act = k.activity()
+	}
+	act.Calls, act.Streams = calls, streams
+	return act
 }
 
 // Visit implements admin.Host.

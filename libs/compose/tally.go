@@ -7,6 +7,8 @@ import (
 	"google.golang.org/grpc/status"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/headwaterdb/headwater/libs/admin"
 )
 
 // refusal is why a call was refused because of what its keyspace, or the server, may hold or do.
@@ -72,3 +74,30 @@ func (t *tally) ended(err error) {
 
 // calls are the reads and writes that were let in.
 func (t *tally) calls() uint64 { return t.reads.Load() + t.writes.Load() }
+
+// activity is what is done in the keyspace, but for the calls under way.
+func (k *Keyspace) activity() admin.Activity {
+	t := k.tally
+	a := admin.Activity{Open: true, Streams: int(t.streams.Load()), Reads: t.reads.Load(), Writes: t.writes.Load()}
+	for r := range refusals {
+		a.Refused += t.refused[r].Load()
+	}
+	for _, p := range k.parts {
+		if p.watch != nil {
+			w := p.watch()
+			a.Watches += w.Watchers
+			a.Refused += w.Refused
+		}
+	}
+	return a
+}
+
+// opened is the keyspace if it is open; nil: it is being opened, or could not be.
+func (o *occupied) opened() *Keyspace {
+	select {
+	case <-o.ready:
+		return o.k
+	default:
+		return nil
+	}
+}

@@ -160,6 +160,20 @@ func TestMetricsNames(t *testing.T) {
 	} {
 		wantMetric(t, m, line)
 	}
+	// usage tells the same of any keyspace.
+	all, err := adminOf(t, s).Usage(t.Context(), &adminv1.UsageRequest{Names: []string{"a", "closed", "default"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []*adminv1.Usage{
+		{Reads: 1, Writes: 7, Refused: 2, Watches: 1, Streams: 1, Active: true}, {}, {Active: true},
+	} {
+		got := all.GetUsage()[i]
+		if got.GetReads() != want.GetReads() || got.GetWrites() != want.GetWrites() || got.GetRefused() != want.GetRefused() ||
+			got.GetWatches() != want.GetWatches() || got.GetStreams() != want.GetStreams() || got.GetActive() != want.GetActive() {
+			t.Errorf("usage %v, want %v", got, want)
+		}
+	}
 }
 
 // TestMetricsTop: metrics tell of as many keyspaces as were asked for, the busiest of late, however many there are; by

@@ -721,7 +721,13 @@ type Usage struct {
 	Streams int64 `protobuf:"varint,11,opt,name=streams,proto3" json:"streams,omitempty"`
 	First   bool  `protobuf:"varint,12,opt,name=first,proto3" json:"first,omitempty"`
 	// error is why the rest is not known.
-	Error         string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	// reads and writes are the calls that were let in, and refused those that a limit has refused, since this process has
+	// opened the keyspace; watches are those that are open in it.
+	Reads         uint64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes        uint64 `protobuf:"varint,15,opt,name=writes,proto3" json:"writes,omitempty"`
+	Refused       uint64 `protobuf:"varint,16,opt,name=refused,proto3" json:"refused,omitempty"`
+	Watches       int64  `protobuf:"varint,17,opt,name=watches,proto3" json:"watches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -845,6 +851,34 @@ func (x *Usage) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *Usage) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *Usage) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *Usage) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Usage) GetWatches() int64 {
+	if x != nil {
+		return x.Watches
+	}
+	return 0
 }
 
 type LogRequest struct {
@@ -1992,7 +2026,7 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"count_keys\x18\x04 \x01(\bR\tcountKeys\"T\n" +
 	"\rUsageResponse\x12/\n" +
 	"\x05usage\x18\x01 \x03(\v2\x19.headwater.admin.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xcb\x02\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xad\x03\n" +
 	"\x05Usage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1a\n" +
@@ -2007,7 +2041,11 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\x03R\x05calls\x12\x18\n" +
 	"\astreams\x18\v \x01(\x03R\astreams\x12\x14\n" +
 	"\x05first\x18\f \x01(\bR\x05first\x12\x14\n" +
-	"\x05error\x18\r \x01(\tR\x05error\"~\n" +
+	"\x05error\x18\r \x01(\tR\x05error\x12\x14\n" +
+	"\x05reads\x18\x0e \x01(\x04R\x05reads\x12\x16\n" +
+	"\x06writes\x18\x0f \x01(\x04R\x06writes\x12\x18\n" +
+	"\arefused\x18\x10 \x01(\x04R\arefused\x12\x18\n" +
+	"\awatches\x18\x11 \x01(\x03R\awatches\"~\n" +
 	"\n" +
 	"LogRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x12\n" +
