@@ -68,6 +68,7 @@ type Deployment struct {
 	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
+	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 
 	life
@@ -86,9 +87,13 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
 	}
 	patience := writesGrace
+	if !k.IsPod() {
+		d.gates = newGates()
+	}
 	if k.IsPod() {
 		patience = 0
 	}
+	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)
 	d.closeOnce = sync.OnceValue(d.close)
 	return d

@@ -24,12 +24,21 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.Store, k.Header, bounds) },
 		registerMore: k.registerMember,
 	}
+}
+
+// requestBytes bounds a request: the keyspace's limit, and never more than the server takes.
+func (k *Keyspace) requestBytes() int {
+	most := k.d.Config.MaxRequestBytes
+	if own := k.limits.GetRequestBytes(); own > 0 && own < uint64(most) {
+		return int(own)
+	}
+	return most
 }
 
 // registerMember registers what a kv owns beside KV.

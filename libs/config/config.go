@@ -74,6 +74,9 @@ type Config struct {
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 
+	// MetricsKeyspaces says of which keyspaces metrics tell one by one.
+	MetricsKeyspaces MetricsKeyspaces
+
 	Pod // of pods only
 }
 

@@ -220,6 +220,15 @@ var flagTable = []flagDef{
 	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
 	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }).only(onStandalone, ""),
 	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that holds no leases, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }).only(onStandalone, ""),
+	{
+		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
+		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +
+			"100), or none.",
+		set: func(c *Config, v string) (err error) {
+			c.MetricsKeyspaces, err = parseMetricsKeyspaces(v)
+			return err
+		},
+	},
 	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }).only(onStandalone|onKV, noteNoWrite),
 
 	str(groupPods, "store", StoreFoundationDB, "The store that the pods share: foundationdb.", func(c *Config) *string { return &c.Store }).only(onPods, ""),
