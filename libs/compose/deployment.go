@@ -61,6 +61,8 @@ type Deployment struct {
 
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 
+	snapshots atomic.Int32 // that are being made or sent
+
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
 	closeOnce func() error

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -101,9 +102,18 @@ func (s *Store) followCompaction(ctx context.Context) {
 	}
 }
 
-// waitRemoved returns when all entries below rev are gone, whoever removes them.
+// waitRemoved returns when all entries below rev are gone, whoever removes them, or only a hold is in the way.
 func (s *Store) waitRemoved(ctx context.Context, rev int64) error {
-	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), s.removedOf, rev)
+	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), func(ctx context.Context, r engine.Reader) (int64, error) {
+		removed, err := s.removedOf(ctx, r)
+		if err != nil || removed >= rev {
+			return removed, err
+		}
+		if held, err := s.lowestHold(ctx, r, rev); err != nil || held < rev && removed >= held {
+			return rev, err
+		}
+		return removed, nil
+	}, rev)
 	return err
 }
 
@@ -145,6 +155,7 @@ type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
 	done    int64 // all entries below are gone, and what the entry there replaced
+	held    int64 // up to where holds let removal go; MaxInt64: there are none in the way
 	damage  error // what the last try has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
@@ -191,6 +202,23 @@ func (r *removal) reached(rev int64) {
 	r.signal()
 }
 
+// hold says up to where holds let removal go.
+func (r *removal) hold(rev int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held != rev {
+		r.held = rev
+		r.signal()
+	}
+}
+
+// holdsBack says that all is gone below rev but for what somebody reads.
+func (r *removal) holdsBack(rev int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held < rev && r.done >= r.held
+}
+
 // failed says that damaged data is in the way.
 func (r *removal) failed(err error) {
 	r.mu.Lock()
@@ -217,12 +245,12 @@ func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	return r.target, r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
+// wait returns when all entries below rev are gone, or only a hold is in the way. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
 // (nor soon), the context's.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()
-		if done >= rev {
+		if done >= rev || r.holdsBack(rev) {
 			return nil
 		}
 		if err := r.damaged(); err != nil {
@@ -241,7 +269,7 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	r := &s.removal
 	r.changed = make(chan struct{})
-	r.target, r.done = s.compact.Load(), neverCompacted
+	r.target, r.done, r.held = s.compact.Load(), neverCompacted, math.MaxInt64
 	var err error
 	r.done, err = s.removedOf(ctx, snap)
 	return err
@@ -275,6 +303,7 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 // lets the grace pass between a compaction and the removal.
 func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilDone bool) {
 	seen := int64(neverCompacted)
+	holds := seenHolds{}
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target && (seen >= target || target <= 0) { // else another run may have left the entry at the target
@@ -295,7 +324,16 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 			_ = retry.Sleep(ctx, grace)
 			s.awaitFollower(ctx, target)
 		}
-		next, whole, err := s.removeBatch(ctx, done, target)
+		aim, err := s.aim(ctx, holds, target)
+		if err == nil && aim < target && aim <= done {
+			s.removal.hold(aim)
+			_ = retry.Sleep(ctx, holdLookEvery)
+			continue
+		}
+		next, whole := done, false
+		if err == nil {
+			next, whole, err = s.removeBatch(ctx, done, aim)
+		}
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
@@ -314,6 +352,10 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 		if next < target || whole {
 			s.removal.reached(next)
 		}
+		if aim == target {
+			aim = math.MaxInt64
+		}
+		s.removal.hold(aim)
 	}
 }
 
@@ -338,6 +380,11 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 	var try *removed
 	err = s.update(ctx, func(txn engine.Txn) error {
 		try = nil
+		// Holds are read with a conflict: one that is taken meanwhile makes this run again.
+		target, err := s.lowestHold(ctx, txn, target)
+		if err != nil {
+			return err
+		}
 		b = removalBatch{s: s, next: target, target: target, whole: true}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
