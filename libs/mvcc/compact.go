@@ -324,16 +324,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 			_ = retry.Sleep(ctx, grace)
 			s.awaitFollower(ctx, target)
 		}
-		aim, err := s.aim(ctx, holds, target)
-		if err == nil && aim < target && aim <= done {
-			s.removal.hold(aim)
-			_ = retry.Sleep(ctx, holdLookEvery)
-			continue
-		}
-		next, whole := done, false
-		if err == nil {
-			next, whole, err = s.removeBatch(ctx, done, aim)
-		}
+		next, whole, aim, err := s.removeBatch(ctx, done, target)
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
@@ -353,9 +344,13 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 			s.removal.reached(next)
 		}
 		if aim == target {
-			aim = math.MaxInt64
+			s.removal.hold(math.MaxInt64)
+			continue
 		}
 		s.removal.hold(aim)
+		if next >= aim {
+			s.awaitHolds(ctx, holds, target)
+		}
 	}
 }
 
@@ -374,24 +369,23 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 var errNothing = errors.New("mvcc: nothing to remove")
 
 // removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced;
-// it returns up to where it has come, and whether that was all.
-func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, err error) {
+// it returns up to where it has come, and whether that was all; aim is the target, or what holds make of it.
+func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, aim int64, err error) {
 	var b removalBatch
 	var try *removed
 	err = s.update(ctx, func(txn engine.Txn) error {
 		try = nil
 		// Holds are read with a conflict: one that is taken meanwhile makes this run again.
-		target, err := s.lowestHold(ctx, txn, target)
-		if err != nil {
+		if aim, err = s.lowestHold(ctx, txn, target); err != nil {
 			return err
 		}
-		b = removalBatch{s: s, next: target, target: target, whole: true}
+		b = removalBatch{s: s, next: aim, target: aim, whole: true}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
 		if err != nil {
 			return err
 		}
-		if from = max(from, done); from > target {
+		if from = max(from, done); from > aim {
 			b.next = from
 			return errNothing
 		}
@@ -403,7 +397,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		if err != nil {
 			return err
 		}
-		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target+1))
+		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(aim+1))
 		it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, NoConflict: true})
 		defer it.Close()
 		if err := s.visitLog(it, b.add); err != nil {
@@ -423,7 +417,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		return nil
 	})
 	if errors.Is(err, errNothing) {
-		return b.next, b.whole, nil
+		return b.next, b.whole, aim, nil
 	}
 	if err == nil {
 		if try != nil {
@@ -431,7 +425,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		}
 		s.usage.CompactedEntries.Add(b.entries)
 	}
-	return b.next, b.whole, err
+	return b.next, b.whole, aim, err
 }
 
 // removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist

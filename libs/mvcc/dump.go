@@ -28,7 +28,8 @@ type Dump struct {
 	Rev, Compact int64
 
 	s    *Store
-	row  []byte // of the hold
+	row  []byte          // of the hold; nil: there is none, and what a removal overtakes is lost
+	snap engine.Snapshot // all is read here, if it is set
 	stop context.CancelFunc
 	kept chan struct{} // closed when nobody renews the hold any more
 }
@@ -66,15 +67,19 @@ func (s *Store) closeHold(row []byte) error {
 
 // held checks that nothing that the dump reads has been removed in a state.
 func (d *Dump) held(ctx context.Context, snap engine.Snapshot) error {
-	rows, err := snap.GetMany(ctx, [][]byte{d.row, d.s.rows.meta(metaCompacted)})
+	keys := [][]byte{d.s.rows.meta(metaCompacted)}
+	if d.row != nil {
+		keys = append(keys, d.row)
+	}
+	rows, err := snap.GetMany(ctx, keys)
 	if err != nil {
 		return err
 	}
-	removed, err := parseCompact(rows[1])
+	removed, err := parseCompact(rows[0])
 	switch {
 	case err != nil:
 		return err
-	case rows[0] == nil, removed > d.Compact:
+	case d.row != nil && rows[1] == nil, removed > d.Compact:
 		return ErrHoldLost
 	}
 	return nil
@@ -86,7 +91,7 @@ var errPage = errors.New("mvcc: a page is full")
 // pages runs f with one state after the other until it returns nil. f ends a page with errPage, when it has got on.
 func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) error {
 	for {
-		err := d.s.view(ctx, func(snap engine.Snapshot) error {
+		err := d.state(ctx, func(snap engine.Snapshot) error {
 			if err := d.held(ctx, snap); err != nil {
 				return err
 			}
@@ -99,6 +104,14 @@ func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) er
 			return err
 		}
 	}
+}
+
+// state is Store.view, but in the state that there is.
+func (d *Dump) state(ctx context.Context, f func(snap engine.Snapshot) error) error {
+	if d.snap != nil {
+		return storeErr(f(d.snap))
+	}
+	return d.s.view(ctx, f)
 }
 
 // pageMeter says when a page is full.
@@ -116,7 +129,7 @@ func (m *pageMeter) add(bytes int) error {
 
 // Versions visits, in the order of keys, the versions that are live at the compact revision but for those that were
 // written by it: they are among the Events. A keyspace that has never been compacted has none.
-func (d *Dump) Versions(ctx context.Context, visit func(kv *KV) error) error {
+func (d *Dump) Versions(ctx context.Context, visit Visit) error {
 	if d.Compact <= 0 {
 		return nil
 	}
@@ -129,12 +142,17 @@ func (d *Dump) Versions(ctx context.Context, visit func(kv *KV) error) error {
 }
 
 // Live visits, in the order of keys, the versions that are live at the dump's revision, without their values.
-func (d *Dump) Live(ctx context.Context, visit func(kv *KV) error) error {
+func (d *Dump) Live(ctx context.Context, visit Visit) error {
 	return d.live(ctx, d.Rev, needMeta, visit)
 }
 
-func (d *Dump) live(ctx context.Context, rev int64, need need, visit func(kv *KV) error) error {
-	from := []byte{}
+func (d *Dump) live(ctx context.Context, rev int64, need need, visit Visit) error {
+	return d.span(ctx, rev, need, []byte{}, []byte{0}, visit)
+}
+
+// span visits the versions that are live at a revision, of the keys from one on up to another, or all ([]byte{0}).
+func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte, visit Visit) error {
+	from = bytes.Clone(from)
 	return d.pages(ctx, func(snap engine.Snapshot) error {
 		head, err := d.s.headOf(ctx, snap)
 		if err != nil {
@@ -142,7 +160,7 @@ func (d *Dump) live(ctx context.Context, rev int64, need need, visit func(kv *KV
 		}
 		m := pageMeter{begin: time.Now()}
 		c := cursor{s: d.s, r: snap, rev: rev, head: head, need: need, limit: -1, renews: true}
-		err = c.scan(ctx, from, []byte{0}, func(kv *KV) error {
+		err = c.scan(ctx, from, end, func(kv *KV) error {
 			if err := visit(kv); err != nil {
 				return err
 			}

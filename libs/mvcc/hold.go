@@ -95,33 +95,6 @@ func (s *Store) lowestHold(ctx context.Context, r engine.Reader, target int64) (
 	return target, err
 }
 
-// clearHolds deletes the holds of former runs. Only an embedded engine's store is sure to be the only one that reads.
-func (s *Store) clearHolds(ctx context.Context) error {
-	if !s.limits.Dense {
-		return nil
-	}
-	err := s.update(ctx, func(txn engine.Txn) error {
-		found := false
-		err := s.holds(ctx, txn, func(_, _ []byte, _ holdRow) error {
-			found = true
-			return nil
-		})
-		if err == nil && !found {
-			err = errNothing
-		}
-		if err == nil || isDamage(err) { // what cannot be read can be cleared
-			begin := s.rows.meta(metaHold)
-			txn.ClearRange(begin, prefixEnd(begin))
-			return nil
-		}
-		return err
-	})
-	if errors.Is(err, ErrNoSpace) || errors.Is(err, errNothing) {
-		return nil
-	}
-	return err
-}
-
 // seenHolds is what a removal has seen of holds, on its own clock.
 type seenHolds map[string]*seenHold
 
@@ -130,27 +103,31 @@ type seenHold struct {
 	first, changed time.Time
 }
 
-// aim returns up to where removal may go now, target at most. It deletes the holds that nobody renews, and those that
-// are too old.
-func (s *Store) aim(ctx context.Context, seen seenHolds, target int64) (int64, error) {
-	aim := target
+// awaitHolds returns when the holds in the way of a target may have changed. It deletes those that nobody renews, and
+// those that are too old.
+func (s *Store) awaitHolds(ctx context.Context, seen seenHolds, target int64) {
+	if err := s.lookAtHolds(ctx, seen, target); err != nil && ctx.Err() == nil {
+		s.o.Logger.Warn("the holds on the removal of compacted rows cannot be read, will be tried again", "error", err)
+	}
+	_ = retry.Sleep(ctx, holdLookEvery)
+}
+
+func (s *Store) lookAtHolds(ctx context.Context, seen seenHolds, target int64) error {
 	var gone []string
 	there := map[string]bool{}
 	err := s.view(ctx, func(snap engine.Snapshot) error {
-		aim, gone = target, nil
+		gone = nil
 		clear(there)
 		return s.holds(ctx, snap, func(row, value []byte, h holdRow) error {
 			there[string(row)] = true
-			if seen.note(string(row), value, time.Now()) {
+			if seen.note(string(row), value, time.Now()) && h.compact < target {
 				gone = append(gone, string(row))
-			} else {
-				aim = min(aim, h.compact)
 			}
 			return nil
 		})
 	})
 	if err != nil {
-		return 0, err
+		return err
 	}
 	for row := range seen {
 		if !there[row] {
@@ -159,12 +136,12 @@ func (s *Store) aim(ctx context.Context, seen seenHolds, target int64) (int64, e
 	}
 	for _, row := range gone {
 		s.o.Logger.Warn("a hold on the removal of compacted rows is broken: it was not renewed, or has become too old",
-			"not-renewed-for", holdStale, "age-limit", holdAgeMax)
+			"renewals-missed-for", holdStale, "age-limit", holdAgeMax)
 		if err := s.breakHold(ctx, []byte(row), seen[row].value); err != nil {
-			return 0, err
+			return err
 		}
 	}
-	return aim, nil
+	return nil
 }
 
 // note notes a hold, and says whether it is over.

@@ -106,7 +106,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	if err := s.load(ctx); err != nil {
 		return nil, err
 	}
-	if err := errors.Join(s.clearCommits(ctx), s.clearHolds(ctx)); err != nil {
+	if err := s.clearCommits(ctx); err != nil {
 		return nil, err
 	}
 	if err := s.activateAtOpen(ctx, o.Activate); err != nil {
