@@ -107,7 +107,8 @@ func (c *ctl) root() *cobra.Command {
 	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
 	_ = root.RegisterFlagCompletionFunc("write-out",
 		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand())
+	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand(),
+		c.snapshotCommand())
 	return root
 }
 
