@@ -58,7 +58,7 @@ func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error)
 		return nil, err
 	}
 	r := &Reader{Size: size, Compact: -1}
-	if err := guard(func() error { return r.open(path) }); err != nil {
+	if err := guard(func() error { return r.open(path, skipHashCheck) }); err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
@@ -124,7 +124,7 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-func (r *Reader) open(path string) (err error) {
+func (r *Reader) open(path string, check bool) (err error) {
 	r.db, err = bolt.Open(path, 0o400, &bolt.Options{ReadOnly: true})
 	switch {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch):
@@ -140,11 +140,30 @@ func (r *Reader) open(path string) (err error) {
 	if r.tx.Size() > r.Size {
 		return fmt.Errorf("%w: it has been cut, %d bytes of %d are there", ErrDamaged, r.Size, r.tx.Size())
 	}
+	if check {
+		if err := r.checkTree(path); err != nil {
+			return err
+		}
+	}
 	keys, meta := r.tx.Bucket(bucketKey), r.tx.Bucket(bucketMeta)
 	if keys == nil || meta == nil {
 		return fmt.Errorf("%w: a bbolt file without etcd's buckets", ErrForeign)
 	}
 	return r.revisions(keys, meta)
+}
+
+// checkTree checks what bbolt does not.
+func (r *Reader) checkTree(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	t := newTree(f, r.db.Info().PageSize, r.tx.Size())
+	if err := t.walk(uint64(r.tx.Cursor().Bucket().Root()), 0); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
 }
 
 // revisions reads what the file says of its revisions, by etcd's rule.
