@@ -71,6 +71,8 @@ type Deployment struct {
 	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 
+	snapshots atomic.Int32 // that are being made or sent
+
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
 	closeOnce func() error

@@ -46,7 +46,7 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
 		Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), PeerURLs: k.d.Config.AdvertisePeerURLs,
 	})
-	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota())
+	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota(), k.snapshot)
 	etcdapi.RegisterAuth(r, k.Header, k.Store)
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.
 	local := &localClient{register: k.registerCore}

@@ -200,6 +200,7 @@ var flagTable = []flagDef{
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or an eighth of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
+	str(groupOwn, "snapshot-dir", "", "Directory in which Maintenance.Snapshot makes its file. Default: the data directory; of pods that for temporary files.", func(c *Config) *string { return &c.SnapshotDir }).only(onStandalone|onKV, "only kv pods make snapshots"),
 	{
 		group: groupOwn, name: "activate-features", kind: works, takes: onStandalone | onKV, elsewhere: noteNoWrite,
 		help: "Comma-separated features of the data format to set in data that an earlier release has written, or all. Earlier releases cannot open it from then on.",
