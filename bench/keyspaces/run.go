@@ -207,7 +207,8 @@ func neighbours(ctx context.Context, o Options, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	r.line(fmt.Sprintf("%d keyspaces at %d writes/s each: p50, p99", o.Users, o.Rate), "%s, %s", at(alone, 0.5), at(alone, 0.99))
+	r.line(fmt.Sprintf("%d keyspaces at %d writes/s each: p50, p99", o.Users, o.Rate), "%s, %s",
+		at(alone, 0.5), at(alone, 0.99))
 	g, stop := s.greed(ctx, in(ctx, greedy), o.Greedy)
 	beside, err := s.users(ctx, o, o.Window)
 	writes, greedErr := stop()

@@ -69,7 +69,7 @@ var (
 	descKsBytes  = keyspaceDesc("live_bytes", "Bytes that can still be read: current and old versions, log, leases.")
 	descKsKeys   = keyspaceDesc("keys", "Keys that are there now.")
 	descKsReads  = keyspaceDesc("reads_total", "Calls that read, of those that were let in.")
-	descKsWrites = keyspaceDesc("writes_total", "Calls that write, of those that were let in; transactions are all of them.")
+	descKsWrites = keyspaceDesc("writes_total", "Calls that write, of those that were let in; a transaction is one.")
 	descKsWatch  = keyspaceDesc("watches", "Open watches.")
 	descKsStream = keyspaceDesc("streams", "Open streams.")
 	descKsLeases = keyspaceDesc("leases", "Leases.")
@@ -90,7 +90,8 @@ type keyspaceCollector struct {
 	scores map[uint64]score // of open keyspaces, at the last scrape
 }
 
-// score says how busy a keyspace has been of late: what it has done since the last scrape, and half of what it had before.
+// score says how busy a keyspace has been of late: what it has done since the last scrape, and half of what it had
+// before.
 type score struct{ calls, busy uint64 }
 
 func newKeyspaceCollector(s *keyspaces) *keyspaceCollector { return &keyspaceCollector{s: s} }

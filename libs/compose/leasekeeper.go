@@ -28,7 +28,8 @@ func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log, Max: int(min(k.limits.GetLeases(), math.MaxInt32))}); err != nil {
+			most := int(min(k.limits.GetLeases(), math.MaxInt32))
+			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log, Max: most}); err != nil {
 				return err
 			}
 			return k.runLeases(ctx, keeper)

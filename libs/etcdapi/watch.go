@@ -39,7 +39,9 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
-	w := &watchService{hub: hub, enc: newWatchEncoder(h), turn: o.Turn, maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
+	w := &watchService{
+		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+	}
 	if c, ok := r.(sentCounter); ok {
 		w.count = c.AddSent
 	}

@@ -60,7 +60,9 @@ type query struct {
 	gathered int
 	turn     *reading // nil: the request that the query is a part of has one
 	allowed  bool     // it is known that rev has not been compacted in the state that is read
-	budget   *budget  // of the request that the query is a part of; nil: it is a request of its own, and only its context bounds it
+	// budget is that of the request that the query is a part of; nil: it is a request of its own, and only its context
+	// bounds it.
+	budget *budget
 }
 
 // open runs the query in snapshots of its own.

@@ -179,7 +179,8 @@ func TestReadsInTurn(t *testing.T) {
 		if seen++; seen == 10 {
 			wg.Go(func() {
 				r := &mvcc.RangeRequest{Key: []byte("k")}
-				if info, err := point.Range(context.Background(), r, func(*mvcc.KV) error { return nil }); err != nil || info.Count != 1 {
+				info, err := point.Range(context.Background(), r, func(*mvcc.KV) error { return nil })
+				if err != nil || info.Count != 1 {
 					t.Error(info, err)
 				}
 			})

@@ -19,7 +19,9 @@ import (
 )
 
 // limits creates a keyspace with limits and one without, and returns what changes the first's.
-func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (small, free *clientv3.Client, set func(*keyspacev1.Limits)) {
+func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (
+	small, free *clientv3.Client, set func(*keyspacev1.Limits),
+) {
 	t.Helper()
 	a := adminOf(t, s)
 	for name, l := range map[string]*keyspacev1.Limits{"small": l, "free": nil} {

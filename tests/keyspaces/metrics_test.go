@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
@@ -169,8 +170,11 @@ func TestMetricsNames(t *testing.T) {
 		{Reads: 1, Writes: 7, Refused: 2, Watches: 1, Streams: 1, Active: true}, {}, {Active: true},
 	} {
 		got := all.GetUsage()[i]
-		if got.GetReads() != want.GetReads() || got.GetWrites() != want.GetWrites() || got.GetRefused() != want.GetRefused() ||
-			got.GetWatches() != want.GetWatches() || got.GetStreams() != want.GetStreams() || got.GetActive() != want.GetActive() {
+		seen := &adminv1.Usage{
+			Reads: got.GetReads(), Writes: got.GetWrites(), Refused: got.GetRefused(), Watches: got.GetWatches(),
+			Streams: got.GetStreams(), Active: got.GetActive(),
+		}
+		if !proto.Equal(seen, want) {
 			t.Errorf("usage %v, want %v", got, want)
 		}
 	}
