@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
@@ -13,8 +15,6 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
-
-	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // wanted are the endpoints to be tried.
@@ -60,13 +60,25 @@ func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, er
 	if !strings.HasPrefix(strings.TrimSpace(endpoint), secureScheme) {
 		return insecure.NewCredentials(), nil
 	}
-	t, err := tlsconf.Open(tlsconf.Options{
-		Use: "client", Flags: "--cert, --key, --cacert: ", CertFile: c.certFile, KeyFile: c.keyFile, TrustedCAFile: c.caFile,
-	})
-	if err != nil {
-		return nil, err
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.caFile != "" {
+		pem, err := os.ReadFile(c.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cacert: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--cacert: %s: no certificate in PEM", c.caFile)
+		}
 	}
-	return t.ClientCredentials(), nil
+	if c.certFile != "" || c.keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cert, --key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return credentials.NewTLS(conf), nil
 }
 
 // socket is the target of a unix socket.
