@@ -62,6 +62,9 @@ func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 // shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their
 // owners.
 func shardedLeasesPart(k *Keyspace) part {
+	if k.ofTable {
+		return hostedLeasesPart(k)
+	}
 	d := k.d
 	var s *shards.Shards
 	return part{

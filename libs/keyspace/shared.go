@@ -127,14 +127,14 @@ func (d Deployment) IDs(ctx context.Context, eng engine.Store, r engine.Range) (
 // and nothing is to be done: done is asked in the transaction that clears it, and what it reads is read with a
 // conflict. Errors: done's, the engine's.
 func Forget(
-	ctx context.Context, eng engine.Store, row []byte, done func(engine.Reader) (bool, error),
+	ctx context.Context, eng engine.Store, row []byte, done func(context.Context, engine.Reader) (bool, error),
 ) error {
 	return update(ctx, eng, func(txn engine.Txn) error {
 		b, err := txn.Get(ctx, row)
 		if err != nil || b == nil {
 			return cmp.Or(err, errDone)
 		}
-		if ok, err := done(txn); err != nil || !ok {
+		if ok, err := done(ctx, txn); err != nil || !ok {
 			return cmp.Or(err, errDone)
 		}
 		shrinks(txn)
