@@ -2,7 +2,6 @@ package lease
 
 import (
 	"errors"
-	"math"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -30,7 +29,7 @@ func (p *Parked) Due() time.Time {
 	for _, l := range p.leases {
 		first = min(first, l.deadline)
 	}
-	return p.start.Add(time.Duration(min(first, math.MaxInt64-1)))
+	return p.start.Add(time.Duration(first - 1)) // clocks start at 1
 }
 
 // Park returns what the keeper knew when Run returned; nil if a lease's state was not known, or no lease was: the next
