@@ -36,14 +36,17 @@ func TestParked(t *testing.T) {
 			k, stop = run(t, c, Options{Holds: func() bool { return true }, Parked: p})
 			renew(t, k, 2, 20)
 		}
-		if n := s.claims[0]; n != 1 {
-			t.Error("claims:", n)
+		s.mu.Lock()
+		claims := s.claims[0]
+		s.mu.Unlock()
+		if claims != 1 {
+			t.Error("claims:", claims)
 		}
 		time.Sleep(time.Until(begin.Add(11 * time.Second)))
-		if at, gone := s.revokes[1]; !gone || at.Sub(begin) != 10*time.Second {
+		if at, gone := s.revoked(1); !gone || at.Sub(begin) != 10*time.Second {
 			t.Error("lease 1 was revoked after", at.Sub(begin))
 		}
-		if _, gone := s.revokes[2]; gone {
+		if _, gone := s.revoked(2); gone {
 			t.Error("lease 2, which was renewed, has been revoked")
 		}
 		if err := stop(); err != nil {
@@ -54,7 +57,7 @@ func TestParked(t *testing.T) {
 		// It is overdue: it expires at once.
 		_, stop = run(t, c, Options{Holds: func() bool { return true }, Parked: p})
 		synctest.Wait()
-		if _, gone := s.revokes[2]; !gone {
+		if _, gone := s.revoked(2); !gone {
 			t.Error("lease 2 has not been revoked")
 		}
 		if err := stop(); err != nil {
@@ -91,4 +94,12 @@ func TestNotParked(t *testing.T) {
 			t.Errorf("parked what another has claimed: %+v", p)
 		}
 	})
+}
+
+// revoked tells whether and when a lease was deleted.
+func (s *fakeStore) revoked(id int64) (at time.Time, gone bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at, gone = s.revokes[id]
+	return at, gone
 }
