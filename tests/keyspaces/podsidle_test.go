@@ -156,6 +156,49 @@ func TestPodsExpiry(t *testing.T) {
 	}
 }
 
+// TestPodsTakeover: when a lease keeper is killed, another finds the leases of keyspaces that are closed: they expire, and
+// what is alive stays so. Each keyspace is opened for that and closed again.
+func TestPodsTakeover(t *testing.T) {
+	n := 24
+	if testing.Short() {
+		n = 6
+	}
+	d := deploy(t, 2, closesSoon)
+	ctx := d.context()
+	for i := range n {
+		name := fmt.Sprint("k", i)
+		d.create(name)
+		c := d.client(config.KV, 0, name)
+		for ttl, key := range map[int64]string{6: "short", 1000: "long"} {
+			l, err := c.Grant(ctx, ttl)
+			if err != nil {
+				t.Fatal(err)
+			}
+			put(t, c, key, name, clientv3.WithLease(l.ID))
+		}
+		c.Close()
+	}
+	eventually(t, "closed", func() bool { return d.openAll() == 0 })
+	if err := d.pod(config.LeaseKeeper, 0).Close(); err != nil {
+		t.Fatal(err)
+	}
+	counts := func(key string) (there int) {
+		for i := range n {
+			c := d.client(config.KV, 1, fmt.Sprint("k", i))
+			if get(t, c, key) != "" {
+				there++
+			}
+			c.Close()
+		}
+		return there
+	}
+	eventually(t, "expired", func() bool { return counts("short") == 0 })
+	if long := counts("long"); long != n {
+		t.Errorf("of %d leases that are alive %d are there", n, long)
+	}
+	eventually(t, "closed", func() bool { return d.openAll() == 0 })
+}
+
 // TestPodsDelete: a keyspace that is deleted ends its clients' streams with an error that says so, in every pod; its rows
 // go, and others go on.
 func TestPodsDelete(t *testing.T) {
