@@ -125,6 +125,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // TestPodsWholeEtcds: through every pod a keyspace is a whole etcd, and none has anything of another.
 func TestPodsWholeEtcds(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	d := deploy(t, 2, nil)
 	names := []string{"a", "b", "c"}
 	d.create(names...)

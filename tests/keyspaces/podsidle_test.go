@@ -130,6 +130,7 @@ func TestPodsIdle(t *testing.T) {
 // TestPodsExpiry: leases of a keyspace that is closed expire in time, without anybody's call; what is left of it is
 // nothing.
 func TestPodsExpiry(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	d := deploy(t, 2, closesSoon)
 	d.create("a")
 	c := d.client(config.KV, 0, "a")
@@ -159,6 +160,7 @@ func TestPodsExpiry(t *testing.T) {
 // TestPodsTakeover: when a lease keeper is killed, another finds the leases of keyspaces that are closed: they expire, and
 // what is alive stays so. Each keyspace is opened for that and closed again.
 func TestPodsTakeover(t *testing.T) {
+	t.Parallel() // it waits for most of its time
 	n := 24
 	if testing.Short() {
 		n = 6
