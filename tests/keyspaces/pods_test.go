@@ -20,6 +20,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
@@ -32,8 +33,9 @@ const patience = time.Minute
 // deployment is pods of all kinds on one store.
 type deployment struct {
 	*pods.Deployment
-	t   *testing.T
-	eng engine.Store
+	t      *testing.T
+	eng    engine.Store
+	stores map[string]*faults.Store // of each pod, by kind and number
 }
 
 // deploy starts per pods of each kind.
@@ -57,7 +59,7 @@ func deploy(t *testing.T, per int, change func(k config.Kind, i int, c *config.C
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(sockets) })
-	d := &deployment{pods.New(t, compose.Parts{Engine: eng, Bus: b, Log: log}, per), t, eng}
+	d := &deployment{pods.New(t, compose.Parts{Bus: b, Log: log}, per), t, eng, map[string]*faults.Store{}}
 	d.Configure = func(k config.Kind, i int, c *config.Config) {
 		c.KeyspaceDomain = domain
 		c.ListenAdminURLs = []string{"unix://" + filepath.Join(sockets, c.Name)}
@@ -67,10 +69,34 @@ func deploy(t *testing.T, per int, change func(k config.Kind, i int, c *config.C
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if err := d.StartAll(ctx); err != nil {
-		t.Fatal(err)
+	for _, k := range pods.Kinds {
+		for i := range per {
+			store := faults.New(eng, faults.Options{Remote: &faults.Remote{}})
+			d.Parts.Engine, d.stores[fmt.Sprint(k, i)] = store, store
+			if _, err := d.Start(ctx, k, i); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 	return d
+}
+
+// kill ends a pod as a crash does: it tells the store, and other pods by it, nothing any more.
+func (d *deployment) kill(k config.Kind, i int) {
+	d.t.Helper()
+	d.stores[fmt.Sprint(k, i)].Crash()
+	if err := d.pod(k, i).Close(); err != nil {
+		d.t.Log("a pod that was killed:", err)
+	}
+}
+
+// commits is how often pods have committed.
+func (d *deployment) commits() (n int64) {
+	for _, s := range d.stores {
+		trips := s.Trips()
+		n += trips[faults.TripCommit]
+	}
+	return n
 }
 
 // pod is the i-th pod of a kind.

@@ -12,7 +12,6 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
-	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
@@ -67,14 +66,6 @@ func TestPodsIdle(t *testing.T) {
 		slack  = 40 // goroutines: of connections, and one for each shard of heads; commits: of elections
 	)
 	d := deploy(t, 1, closesSoon)
-	counted := faults.New(d.eng, faults.Options{Remote: &faults.Remote{}})
-	if err := d.Close(); err != nil {
-		t.Fatal(err)
-	}
-	d.Parts.Engine = counted
-	if err := d.StartAll(d.context()); err != nil {
-		t.Fatal(err)
-	}
 	d.create("one") // from now on there is what is shared by all
 	use := func(name string, leased bool) {
 		c := d.client(config.KV, 0, name)
@@ -94,12 +85,12 @@ func TestPodsIdle(t *testing.T) {
 	use("one", true)
 	idle := func() (goroutines int, commits int64) {
 		eventually(t, "all closed", func() bool { return d.openAll() == 0 })
-		before := counted.Trips()
+		before := d.commits()
 		time.Sleep(window)
 		if d.openAll() != 0 {
 			t.Error("a keyspace has been opened by nobody")
 		}
-		return runtime.NumGoroutine(), counted.Trips().Since(before)[faults.TripCommit]
+		return runtime.NumGoroutine(), d.commits() - before
 	}
 	goroutines, commits := idle()
 	var names []string
@@ -181,9 +172,7 @@ func TestPodsTakeover(t *testing.T) {
 		c.Close()
 	}
 	eventually(t, "closed", func() bool { return d.openAll() == 0 })
-	if err := d.pod(config.LeaseKeeper, 0).Close(); err != nil {
-		t.Fatal(err)
-	}
+	d.kill(config.LeaseKeeper, 0)
 	counts := func(key string) (there int) {
 		for i := range n {
 			c := d.client(config.KV, 1, fmt.Sprint("k", i))
@@ -307,9 +296,7 @@ func TestPodsDie(t *testing.T) {
 	for round := range rounds {
 		if round > 0 {
 			k := pods.Kinds[round-1]
-			if err := d.pod(k, 0).Close(); err != nil {
-				t.Fatal(err)
-			}
+			d.kill(k, 0)
 		}
 		var wg sync.WaitGroup
 		for i := range users {
