@@ -330,6 +330,9 @@ func (v visit) leave() {
 
 // ended is the error of a call that has ended with err: where its keyspace ends, that says why.
 func (v visit) ended(err error) error {
+	if err != nil && v.passed != nil && errors.Is(context.Cause(v.passed.ctx), errMoved) {
+		return errMoved
+	}
 	if err == nil || v.o == nil {
 		return err
 	}

@@ -246,7 +246,9 @@ func (h *leaseHost) open(ctx context.Context, l *leaseTerm, id uint64) {
 	var v visit
 	err := errNoKeyspace // the copy of the table does not have it yet
 	for again := there; again; {
-		v, again, err = h.s.visit(ctx, info, callOwn)
+		if v, again, err = h.s.visit(ctx, info, callOwn); err != nil {
+			break
+		}
 	}
 	if err != nil {
 		if ctx.Err() == nil {
