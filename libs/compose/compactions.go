@@ -155,6 +155,7 @@ type plan struct {
 	compactor.Planner
 	begun time.Time
 	done  int64 // the last revision that it has been compacted at
+	head  int64 // of then
 }
 
 // newPlans returns nil if there is no auto compaction.
@@ -201,18 +202,26 @@ func (p *plans) look(ctx context.Context, shard int) (time.Duration, error) {
 
 // compact compacts a keyspace if it is time. A failure is tried again at the next look.
 func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, now time.Time) {
-	rev := one.Tick(head, now.Sub(one.begun))
-	if rev <= one.done {
+	ask := one.Tick(head, now.Sub(one.begun))
+	rev := ask.Rev
+	if ask.Keep == 0 && rev <= one.done || ask.Keep > 0 && head == one.head {
 		return
 	}
-	err := p.s.inside(ctx, id, func(k *Keyspace) error {
-		_, err := k.Store.Compact(ctx, rev, false)
+	err := p.s.inside(ctx, id, func(k *Keyspace) (err error) {
+		if ask.Keep > 0 {
+			if rev, err = k.Store.Behind(ctx, ask.Keep); err != nil {
+				return err
+			}
+		}
+		if rev > one.done {
+			_, err = k.Store.Compact(ctx, rev, false)
+		}
 		return err
 	})
 	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
 		p.s.d.Log.Warn("auto compaction failed, will be tried again", "id", id, "revision", rev, "error", err)
 		return
 	}
-	one.done = rev
+	one.done, one.head = max(one.done, rev), head
 	one.Done(now.Sub(one.begun))
 }

@@ -338,8 +338,11 @@ func (v visit) ended(err error) error {
 	}
 	v.o.s.mu.Lock()
 	defer v.o.s.mu.Unlock()
-	if v.o.ending != nil {
+	switch {
+	case v.o.ending != nil:
 		return v.o.ending
+	case v.o.s.many.leases != nil && errors.Is(etcdapi.Err(err), rpctypes.ErrGRPCNotLeader):
+		return errMoved // the pod has lost the shard, and the keyspace is about to be closed
 	}
 	return err
 }

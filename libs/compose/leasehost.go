@@ -10,7 +10,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 
-	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -123,10 +122,12 @@ func (h *leaseHost) peer(address string) (*leasePeer, error) {
 		return p, nil
 	}
 	d := h.s.d
-	pool, err := relay.NewPool(relay.Options{
-		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime,
-		AnyHealth: true, Told: d.told,
-	})
+	o, err := d.leaseKeeperOptions(address)
+	if err != nil {
+		return nil, err
+	}
+	o.Told = d.told
+	pool, err := relay.NewPool(o)
 	if err != nil {
 		return nil, err
 	}

@@ -125,11 +125,11 @@ func TestPodsExpiry(t *testing.T) {
 	d := deploy(t, 2, closesSoon)
 	d.create("a")
 	c := d.client(config.KV, 0, "a")
+	granted := time.Now()
 	l, err := c.Grant(t.Context(), 7)
 	if err != nil {
 		t.Fatal(err)
 	}
-	granted := time.Now()
 	put(t, c, "leased", "v", clientv3.WithLease(l.ID))
 	put(t, c, "k", "v")
 	c.Close()
