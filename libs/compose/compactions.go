@@ -38,7 +38,7 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 	if err != nil {
 		return err
 	}
-	d := c.s.many.d
+	d := c.s.joint.d
 	for ctx.Err() == nil {
 		bell, err := c.bell(ctx, shard)
 		if err == nil {
@@ -72,7 +72,7 @@ func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err erro
 		return nil, err
 	}
 	defer snap.Close()
-	b, err := snap.Get(ctx, c.s.many.d.Work(shard))
+	b, err := snap.Get(ctx, c.s.joint.d.Work(shard))
 	if b == nil {
 		return nil, err
 	}
@@ -81,7 +81,7 @@ func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err erro
 
 // remove removes what compactions no longer need of the keyspaces of a shard. It returns the last error.
 func (c *compactions) remove(ctx context.Context, shard int) (failed error) {
-	d := c.s.many.d
+	d := c.s.joint.d
 	ids, _, err := d.IDs(ctx, c.s.d.Engine, d.Compacted(shard))
 	if err != nil {
 		return err
@@ -107,7 +107,7 @@ func (c *compactions) remove(ctx context.Context, shard int) (failed error) {
 func (c *compactions) removeOf(ctx context.Context, id uint64) error {
 	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
 	defer cancel()
-	row := c.s.many.d.Beside(id).Compacted
+	row := c.s.joint.d.Beside(id).Compacted
 	return c.s.inside(ctx, id, func(k *Keyspace) error {
 		if err := k.Store.RemoveNow(ctx); err != nil {
 			return err
@@ -178,7 +178,7 @@ func (p *plans) look(ctx context.Context, shard int) (time.Duration, error) {
 		return wait, nil
 	}
 	p.last = now
-	d := p.s.many.d
+	d := p.s.joint.d
 	ids, heads, err := d.IDs(ctx, p.s.d.Engine, d.Heads(shard))
 	if err != nil {
 		return 0, err

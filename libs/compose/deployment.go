@@ -69,7 +69,10 @@ type Deployment struct {
 	all    *keyspaces
 	run    running
 
+	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+
+	snapshots atomic.Int32 // that are being made or sent
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
@@ -87,9 +90,13 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
 	}
 	patience := writesGrace
+	if !k.IsPod() {
+		d.gates = newGates()
+	}
 	if k.IsPod() {
 		patience = 0
 	}
+	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)
 	d.closeOnce = sync.OnceValue(d.close)
 	return d

@@ -44,9 +44,10 @@
 // on by itself. In a standalone server leases and auto compaction do. On pods these go on without it (many.go), in
 // shards that pods are elected to: a closed keyspace is rows, and an entry in the heap of its shard's lease keeper if it
 // has leases (leasehost.go). Pods serve those of the table that all pods below their root serve, each its own kind's
-// part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one keyspace's clients do, or what fails in it, ends no
-// other's calls (I10); memory for answers is bounded over all. One that is being closed is opened again only when it is
-// closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
+// part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
+// keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
+// Keyspaces take turns by weight at what they share (shares.go). One that is being closed is opened again only when it
+// is closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
 //
 // # Start
 //

@@ -43,6 +43,8 @@ type Keyspace struct {
 	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
+	tally      *tally  // of calls to it
+	shares     *shares // nil: of nothing
 	tailing    tailing // this pod's part in publishing the log
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
@@ -50,8 +52,13 @@ type Keyspace struct {
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
 // limits are those of the table; zero for the first.
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
-	k := &Keyspace{d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log)}
+	k := &Keyspace{
+		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
+	}
 	k.begin(d.patience, d.Fail)
+	if d.gates != nil {
+		k.shares = d.gates.flows(1)
+	}
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -92,6 +99,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
+	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}
@@ -158,7 +166,7 @@ func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.C
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{
 		Key:    append(slices.Clone(k.Place.Coordination), place+"/"...),
-		Holder: string(d.Kind) + " " + d.Config.Name + " " + d.URL(), TTL: ttl, Logger: d.Log,
+		Holder: d.holder(), TTL: ttl, Logger: d.Log,
 	})
 	if err != nil {
 		return err

@@ -16,6 +16,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
 )
 
 // Limits of the keyspaces that a process has open.
@@ -54,9 +55,12 @@ type keyspaces struct {
 	table   *keyspace.Cache
 	// adminURLs are where the admin API is served.
 	adminURLs []string
+	shown     server.HTTPOptions
+	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
-	many      many // of pods
+	joint     many // of pods
+	started   time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
@@ -69,6 +73,7 @@ type occupied struct {
 	s      *keyspaces
 	info   keyspace.Info
 	limits *callLimits
+	tally  *tally
 	ready  chan struct{} // closed when it is open, or has failed to be
 	k      *Keyspace     // set before ready is closed
 	err    error         // as k
@@ -87,9 +92,10 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	s := &keyspaces{
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
 		open: make(map[uint64]*occupied), named: make(map[string]*occupied),
-		opening: make(chan struct{}, openingMax), now: time.Now,
+		opening: make(chan struct{}, openingMax), now: time.Now, started: time.Now(),
 	}
 	d.all = s
+	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
 	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)
 	return s
 }
@@ -101,7 +107,7 @@ func (s *keyspaces) openTable() error {
 	}})
 	defer s.d.OnClose(s.closeAll)
 	if s.d.Kind.IsPod() {
-		return s.many.open(s)
+		return s.joint.open(s)
 	}
 	return nil
 }
@@ -138,7 +144,7 @@ func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (v
 		return visit{}, err
 	}
 	if name == "" || name == s.firstName() {
-		return visit{k: s.first}, nil
+		return s.visitFirst(kind), nil
 	}
 	if s.table == nil {
 		return visit{}, errNoKeyspace
@@ -151,7 +157,7 @@ func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (v
 		case err != nil:
 			return visit{}, etcdapi.Err(err)
 		case info.Row.GetUnprefixed():
-			return visit{k: s.first}, nil
+			return s.visitFirst(kind), nil
 		case s.d.Kind.IsPod():
 			if p, err := s.pass(ctx, info, service); p != nil || err != nil {
 				return visit{k: s.first, passed: p}, err
@@ -162,6 +168,12 @@ func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (v
 			return v, err
 		}
 	}
+}
+
+// visitFirst enters the first keyspace, which is always open.
+func (s *keyspaces) visitFirst(kind callKind) visit {
+	s.first.tally.entered(kind)
+	return visit{k: s.first, stream: kind == callStream}
 }
 
 // firstName is the name of the first keyspace.
@@ -220,8 +232,10 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 		return nil, o.gone, nil
 	}
 	if err := o.limits.admit(kind, o.streams); err != nil {
+		o.tally.ended(err)
 		return nil, nil, err
 	}
+	o.tally.entered(kind)
 	o.calls++
 	o.brief = o.brief && kind == callOwn
 	if kind == callStream {
@@ -233,7 +247,7 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 // begin begins to open a keyspace. The caller holds mu.
 func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	o := &occupied{
-		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(),
+		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(), tally: s.tallies.of(info),
 		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}), brief: true,
 	}
 	s.open[info.ID], s.named[info.Name] = o, o
@@ -290,6 +304,8 @@ func (s *keyspaces) told(name string, rev int64) {
 // openKeyspace opens a keyspace of the table with all of its parts. If one fails later that keyspace alone is closed.
 func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, error) {
 	k := newKeyspace(s.d, s.make, o.info.Keyspace, o.info.Row.GetLimits())
+	k.tally = o.tally
+	k.shares.setWeight(o.info.Row.GetWeight())
 	k.fail = func(err error) {
 		s.d.Log.Error("keyspace closed: it can no longer be served", "keyspace", o.info.Name, "error", err)
 		s.end(o, errFailed)
@@ -311,6 +327,9 @@ func (v visit) leave() {
 		v.passed.end()
 	}
 	if o == nil {
+		if v.stream {
+			v.k.tally.streams.Add(-1)
+		}
 		return
 	}
 	o.s.mu.Lock()
@@ -318,6 +337,7 @@ func (v visit) leave() {
 	o.calls--
 	if v.stream {
 		o.streams--
+		o.tally.streams.Add(-1)
 	}
 	if o.calls > 0 {
 		return
@@ -330,10 +350,17 @@ func (v visit) leave() {
 
 // ended is the error of a call that has ended with err: where its keyspace ends, that says why.
 func (v visit) ended(err error) error {
-	if err != nil && v.passed != nil && errors.Is(context.Cause(v.passed.ctx), errMoved) {
-		return errMoved
+	if err == nil {
+		return nil
 	}
-	if err == nil || v.o == nil {
+	if v.passed != nil { // it counts where it is served
+		if errors.Is(context.Cause(v.passed.ctx), errMoved) {
+			return errMoved
+		}
+		return err
+	}
+	v.k.tally.ended(err)
+	if v.o == nil {
 		return err
 	}
 	v.o.s.mu.Lock()
@@ -341,7 +368,7 @@ func (v visit) ended(err error) error {
 	switch {
 	case v.o.ending != nil:
 		return v.o.ending
-	case v.o.s.many.leases != nil && errors.Is(etcdapi.Err(err), rpctypes.ErrGRPCNotLeader):
+	case v.o.s.joint.leases != nil && errors.Is(etcdapi.Err(err), rpctypes.ErrGRPCNotLeader):
 		return errMoved // the pod has lost the shard, and the keyspace is about to be closed
 	}
 	return err
@@ -472,6 +499,8 @@ func (s *keyspaces) review(ctx context.Context) {
 			s.end(o, errDeleted)
 		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
 			s.end(o, errReopened)
+		case there && info.Row.GetWeight() != o.info.Row.GetWeight():
+			s.weigh(o, info.Row.GetWeight())
 		case s.idle(o) && !o.k.busy():
 			s.endIdle(o)
 		}

@@ -24,7 +24,7 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.Store, k.Header, bounds) },
@@ -32,12 +32,21 @@ func kvPart(k *Keyspace) part {
 	}
 }
 
+// requestBytes bounds a request: the keyspace's limit, and never more than the server takes.
+func (k *Keyspace) requestBytes() int {
+	most := k.d.Config.MaxRequestBytes
+	if own := k.limits.GetRequestBytes(); own > 0 && own < uint64(most) {
+		return int(own)
+	}
+	return most
+}
+
 // registerMember registers what a kv owns beside KV.
 func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
 		Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), PeerURLs: k.d.Config.AdvertisePeerURLs,
 	})
-	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota())
+	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota(), k.snapshot)
 	etcdapi.RegisterAuth(r, k.Header, k.Store)
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.
 	local := &localClient{register: k.registerCore}

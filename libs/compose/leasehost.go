@@ -75,11 +75,11 @@ func (h *leaseHost) close() error {
 // this one. It waits for there to be one. Errors: errMoved, the context's.
 func (h *leaseHost) pass(ctx context.Context, info keyspace.Info) (*passed, error) {
 	h.s.work(ctx)
-	shard := h.s.many.d.Shard(info.ID)
+	shard := h.s.joint.d.Shard(info.ID)
 	patience := time.NewTimer(ownerPatience)
 	defer patience.Stop()
 	for {
-		owner := h.s.many.places.Owner(shard)
+		owner := h.s.joint.places.Owner(shard)
 		switch forwarded := lease.Forwarded(ctx); {
 		case h.term(shard) != nil:
 			return nil, nil
@@ -168,7 +168,7 @@ func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error
 	l := &leaseTerm{term: t, wake: make(chan struct{}, 1), parked: make(map[uint64]*parkedLeases)}
 	h.set(shard, l)
 	defer h.endShard(shard, l)
-	d := h.s.many.d
+	d := h.s.joint.d
 	for n := 0; ; n++ {
 		// What is granted from now on is granted here.
 		ids, _, err := d.IDs(ctx, h.s.d.Engine, d.Leases(shard))
@@ -204,7 +204,7 @@ func (h *leaseHost) endShard(shard int, l *leaseTerm) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for id, o := range s.open {
-		if s.many.d.Shard(id) == shard {
+		if s.joint.d.Shard(id) == shard {
 			s.endLocked(o, errMoved)
 		}
 	}
@@ -362,8 +362,8 @@ func hostedLeasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			h, id := k.d.all.many.leases, k.Place.ID
-			l := h.term(h.s.many.d.Shard(id))
+			h, id := k.d.all.joint.leases, k.Place.ID
+			l := h.term(h.s.joint.d.Shard(id))
 			if l == nil {
 				return errMoved
 			}
@@ -378,6 +378,7 @@ func hostedLeasesPart(k *Keyspace) part {
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
 		busy:     func() bool { return keeper.Next() < parkMin },
+		leases:   func() int { return keeper.Stats().Active },
 	}
 }
 
@@ -394,7 +395,7 @@ func (k *Keyspace) parkLeases(l *leaseTerm, keeper *lease.Keeper) {
 		ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 		defer cancel()
 		// A grant writes the row and a lease in one transaction: one that comes meanwhile conflicts.
-		row := k.d.all.many.d.Beside(p.id).Leases
+		row := k.d.all.joint.d.Beside(p.id).Leases
 		if err := keyspace.Forget(ctx, k.d.Engine, row, k.Store.Leaseless); err != nil {
 			k.d.Log.Warn("a keyspace without leases stays noted as one that has some", "id", p.id, "error", err)
 		}

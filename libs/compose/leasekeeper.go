@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -27,13 +28,15 @@ func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log}); err != nil {
+			most := int(min(k.limits.GetLeases(), math.MaxInt32))
+			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log, Max: most}); err != nil {
 				return err
 			}
 			return k.runLeases(ctx, keeper)
 		},
 		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
 		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
+		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }

@@ -72,7 +72,7 @@ func (m *many) open(s *keyspaces) error {
 // work begins this pod's share of the work for the keyspaces that all pods serve, if these pods serve any and it has
 // not begun. It is tried again when the table changes, at each review, and by calls.
 func (s *keyspaces) work(ctx context.Context) {
-	m := &s.many
+	m := &s.joint
 	if m.places == nil || s.together(ctx) != nil {
 		return
 	}
@@ -120,7 +120,7 @@ func (s *keyspaces) leave(ctx context.Context) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { s.first.leave(ctx) })
-	m := &s.many
+	m := &s.joint
 	m.mu.Lock()
 	begun := m.begun
 	m.mu.Unlock()
@@ -135,7 +135,7 @@ func (s *keyspaces) leave(ctx context.Context) {
 // openOfMany opens a keyspace that all pods serve.
 func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	d := k.d
-	rows := d.all.many.d.Beside(k.Place.ID)
+	rows := d.all.joint.d.Beside(k.Place.ID)
 	o.Prefix, o.Lanes, o.NoRemoval = k.Place.Prefix, d.Config.Lanes, true
 	// Releases that know nothing of the rows beside must not write it.
 	o.Features, o.Activate = mvcc.FeaturesAll|mvcc.FeatureKeyspaces, 0
@@ -180,7 +180,7 @@ const (
 // openOfMany makes what follows the log of one of many keyspaces: the hub is told by the rows of its shard, which it
 // looks at for all of their keyspaces that somebody watches, and before that by those who write.
 func (n *followingHub) openOfMany() error {
-	k, m := n.k, &n.k.d.all.many
+	k, m := n.k, &n.k.d.all.joint
 	k.tailing.init(k.Subject)
 	k.OnClose(n.closeHub)
 	log := m.heads.Log(k.Store, m.d.Shard(k.Place.ID), m.d.Beside(k.Place.ID).Head)

@@ -26,8 +26,8 @@ func (s *keyspaces) pass(ctx context.Context, info keyspace.Info, service string
 	if s.d.relays(service) {
 		return &passed{s.first.services, withName(ctx, info.Name), func() {}}, nil
 	}
-	if s.many.leases != nil && service == pb.Lease_ServiceDesc.ServiceName {
-		return s.many.leases.pass(ctx, info)
+	if s.joint.leases != nil && service == pb.Lease_ServiceDesc.ServiceName {
+		return s.joint.leases.pass(ctx, info)
 	}
 	return nil, nil
 }

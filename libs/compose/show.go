@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -62,9 +63,9 @@ func newWatchLatency() watchLatency {
 	)}
 }
 
-// shown says what the HTTP endpoints show of the process and its keyspace.
-func (k *Keyspace) shown() server.HTTPOptions {
-	c := k.d.Config
+// show says what the HTTP endpoints show of the process and its keyspaces.
+func (s *keyspaces) show() server.HTTPOptions {
+	k, c := s.first, s.d.Config
 	id := server.Identity{
 		Version: etcdapi.EmulatedVersion, ClusterVersion: etcdapi.ClusterVersion,
 		Build: server.Version, MemberID: k.Header.MemberID,
@@ -73,11 +74,13 @@ func (k *Keyspace) shown() server.HTTPOptions {
 	if k.d.Kind.IsPod() {
 		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
 	}
+	own := []prometheus.Collector{newKeyspaceCollector(s)}
 	return server.HTTPOptions{
 		Health:           health{k},
 		Ready:            ready,
 		Versions:         versions,
-		Metrics:          server.NewRegistry(id, k.d.GRPC, k.stats, append(k.collectors(), k.d.collectors()...)...),
+		Metrics:          server.NewRegistry(id, k.d.GRPC, k.stats, slices.Concat(k.collectors(), k.d.collectors(), own)...),
+		Withhold:         s.many,
 		Pprof:            c.EnablePprof,
 		HostWhitelist:    c.HostWhitelist,
 		CORS:             c.CORS,

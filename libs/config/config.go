@@ -64,6 +64,7 @@ type Config struct {
 	CacheBytes        int64         // --cache-bytes; 0: the engine's default
 	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64         // --disk-reserve-bytes; 0: the engine's default, negative: no check
+	SnapshotDir       string        // --snapshot-dir; "": the data directory, or the system's for temporary files
 	KeyspaceDomain    string        // --keyspace-domain; "": hosts say nothing
 	KeyspaceIdle      time.Duration // --keyspace-idle; 0: keyspaces are never closed
 	WatchHistoryBytes int64         // --watch-history-bytes; 0: the hub's default
@@ -73,6 +74,9 @@ type Config struct {
 	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
+
+	// MetricsKeyspaces says of which keyspaces metrics tell one by one.
+	MetricsKeyspaces MetricsKeyspaces
 
 	Pod // of pods only
 }

@@ -200,6 +200,7 @@ var flagTable = []flagDef{
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or an eighth of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
+	str(groupOwn, "snapshot-dir", "", "Directory in which Maintenance.Snapshot makes its file. Default: the data directory; of pods that for temporary files.", func(c *Config) *string { return &c.SnapshotDir }).only(onStandalone|onKV, "only kv pods make snapshots"),
 	{
 		group: groupOwn, name: "activate-features", kind: works, takes: onStandalone | onKV, elsewhere: noteNoWrite,
 		help: "Comma-separated features of the data format to set in data that an earlier release has written, or all. Earlier releases cannot open it from then on.",
@@ -220,6 +221,15 @@ var flagTable = []flagDef{
 	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
 	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }),
 	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that standalone keeps no leases of, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
+	{
+		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
+		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +
+			"100), or none.",
+		set: func(c *Config, v string) (err error) {
+			c.MetricsKeyspaces, err = parseMetricsKeyspaces(v)
+			return err
+		},
+	},
 	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }).only(onStandalone|onKV, noteNoWrite),
 
 	str(groupPods, "store", StoreFoundationDB, "The store that the pods share: foundationdb.", func(c *Config) *string { return &c.Store }).only(onPods, ""),

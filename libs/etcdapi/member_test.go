@@ -76,7 +76,7 @@ func maintenance(t *testing.T, rows *fakeRows, quota int64) pb.MaintenanceServer
 		t.Fatal(err)
 	}
 	s := services{}
-	RegisterMaintenance(s, memberHeader, rows, alarms, quota)
+	RegisterMaintenance(s, memberHeader, rows, alarms, quota, nil)
 	return s["etcdserverpb.Maintenance"].(pb.MaintenanceServer)
 }
 
@@ -209,10 +209,6 @@ func TestMaintenance(t *testing.T) {
 	check(t, move, err, &pb.MoveLeaderResponse{}, nil)
 	_, err = m.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: 1})
 	check(t, nil, err, nil, rpctypes.ErrGRPCBadLeaderTransferee)
-
-	if err := m.Snapshot(&pb.SnapshotRequest{}, nil); status.Code(err) != codes.Unimplemented {
-		t.Error(err)
-	}
 }
 
 func TestDowngrade(t *testing.T) {

@@ -23,6 +23,8 @@ const watchFragmentOverhead = 512 << 10
 type WatchOptions struct {
 	// MaxRequestBytes is the server's --max-request-bytes, from which the size of fragments follows. 0 is the default.
 	MaxRequestBytes int
+	// Turn, if set, is where services of one process take turns for making what they send.
+	Turn Turn
 }
 
 // WatchHub opens streams; *watch.Hub is one.
@@ -37,7 +39,9 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
-	w := &watchService{hub: hub, enc: newWatchEncoder(h), maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
+	w := &watchService{
+		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+	}
 	if c, ok := r.(sentCounter); ok {
 		w.count = c.AddSent
 	}
@@ -56,6 +60,7 @@ type watchService struct {
 	hub         WatchHub
 	enc         *watchEncoder
 	maxFragment int
+	turn        Turn            // nil: nothing is shared
 	count       func(bytes int) // of messages that the server's codec does not see; nil: nobody counts
 }
 
@@ -125,7 +130,12 @@ func (w *watchService) send(ctx context.Context, s *watch.Stream, stream grpc.Se
 		if err != nil {
 			return err
 		}
-		if err := out.send(turn); err != nil {
+		if err := out.enter(ctx); err != nil {
+			return err
+		}
+		err = out.send(ctx, turn)
+		out.leave()
+		if err != nil {
 			return err
 		}
 		s.Release(turn)

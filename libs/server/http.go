@@ -46,6 +46,9 @@ type HTTPOptions struct {
 	Versions Versions
 	Metrics  *prometheus.Registry
 	Pprof    bool
+	// Withhold, if set, is asked for each request: while it says true, what tells of the whole process (metrics,
+	// variables, profiles) is refused on client URLs. It must return at once.
+	Withhold func() bool
 	// HostWhitelist and CORS are etcd's flags: values of the Host and Origin header that are let in, "*" (or none)
 	// for all.
 	HostWhitelist, CORS []string
@@ -64,23 +67,47 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), ready: o.Ready, log: o.Log}
 	scrape := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax})
 	metrics, client := http.NewServeMux(), http.NewServeMux()
-	for _, mux := range []*http.ServeMux{metrics, client} {
-		h.install(mux)
-		mux.Handle("/metrics", scrape)
-	}
+	h.install(metrics)
+	h.install(client)
+	metrics.Handle("/metrics", scrape)
+	// What serves the process as a whole is a mux of its own, so that no path of it is forgotten when it is withheld.
+	process := http.NewServeMux()
+	process.Handle("/metrics", scrape)
+	installDebug(process, o.Pprof)
+	client.Handle("/metrics", withheld(o.Withhold, process))
+	client.Handle("/debug/", withheld(o.Withhold, process))
 	client.HandleFunc("/version", onlyGet(serveVersion(o.Versions)))
-	client.HandleFunc("/debug/vars", onlyGet(serveVars))
 	if o.Gateway != nil {
 		client.Handle("/v3/", withCaller(o.Gateway))
 	}
-	if o.Pprof {
-		client.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
-		client.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
-		client.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
-		client.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
-		client.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
-	}
 	return httpHandlers{client: aged(o.MaxConnectionAge, accessControl(o, oldPaths(client))), metrics: metrics}
+}
+
+// installDebug installs what is served of the process below /debug/.
+func installDebug(mux *http.ServeMux, profiles bool) {
+	mux.HandleFunc("/debug/vars", onlyGet(serveVars))
+	if profiles {
+		mux.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
+		mux.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
+		mux.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
+		mux.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
+		mux.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
+	}
+}
+
+// withheldText is the answer where something is withheld.
+const withheldText = "headwater: this server has several keyspaces, and this tells of all of them: " +
+	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
+
+// withheld refuses what next serves while withhold says so.
+func withheld(withhold func() bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if withhold != nil && withhold() {
+			http.Error(w, withheldText, http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // newHTTPServer serves h; its connections are in the waiting room while they wait for a request.

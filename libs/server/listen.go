@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"net"
 	"net/url"
 	"os"
@@ -231,46 +230,28 @@ func listenWith(ctx context.Context, lc net.ListenConfig, a address, r role, tls
 // privateMode is the mode of a unix socket of which only the server's own user may make use.
 const privateMode = 0o600
 
+// Private is a socket that is not for clients: Operators serve it.
+type Private struct{ *listener }
+
 // ListenPrivate opens a socket that is not for clients, and returns its URL as it was bound. A unix socket is for the
-// process's own user alone; one that a killed server has left is replaced, and Close removes it. Its connections speak
-// HTTP/2, have said so, and with https or unixs have had tls's handshake, which nobody who is slow holds up; tls may be
-// nil otherwise.
-func ListenPrivate(ctx context.Context, u string, tls *tlsconf.TLS, log *slog.Logger) (l net.Listener, bound string, err error) {
+// process's own user alone; one that a killed server has left is replaced, and Close removes it. tls is for https and
+// unixs, and may be nil otherwise.
+func ListenPrivate(ctx context.Context, u string, tls *tlsconf.TLS) (l Private, bound string, err error) {
 	a, err := parseURL(u)
 	if err != nil {
-		return nil, "", err
+		return Private{}, "", err
 	}
 	// Who connects between bind and chmod is in, and stays: the socket must have its mode before it has a name.
-	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, a, roleGRPC, tls)
+	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, a, roleBoth, tls)
 	if err != nil {
-		return nil, "", err
+		return Private{}, "", err
 	}
 	if addr, ok := made.Addr().(*net.UnixAddr); ok {
 		if err := os.Chmod(addr.Name, privateMode); err != nil {
-			return nil, "", errors.Join(err, made.Close())
+			return Private{}, "", errors.Join(err, made.Close())
 		}
 	}
-	return newPrivate(made, log), made.urls[0], nil
-}
-
-// private is a listener of its own: what a Server does for all of its listeners it does for one.
-type private struct {
-	*handoff
-	root  net.Listener
-	ended <-chan struct{}
-}
-
-func newPrivate(l *listener, log *slog.Logger) *private {
-	split := newSplitter(l.Listener, l.layer(), newWaitingRoom(log), log)
-	_ = split.http1.Close()                                                            // connections of HTTP/1 are closed
-	return &private{split.http2, l.Listener, background(func() { _ = split.serve() })} // it ends with its listener
-}
-
-// Close implements net.Listener.
-func (p *private) Close() error {
-	err := p.root.Close()
-	<-p.ended
-	return err
+	return Private{made}, made.urls[0], nil
 }
 
 // removeStaleSocket deletes a socket file that nobody listens on, which a killed server leaves behind.

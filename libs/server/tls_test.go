@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -183,20 +184,17 @@ func TestEveryListener(t *testing.T) {
 	serveFakes(t, apart, defaultSettings())
 	check("serving", "right")
 
-	l, bound, err := ListenPrivate(t.Context(), "https://127.0.0.1:0", openTLS(t, forAdmin), slog.New(slog.DiscardHandler))
+	l, bound, err := ListenPrivate(t.Context(), "https://127.0.0.1:0", openTLS(t, forAdmin))
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()))
 	pb.RegisterLeaseServer(g, whoami{})
-	served := make(chan error, 1)
-	go func() { served <- g.Serve(l) }()
-	targets = []target{{name: "admin", url: bound}}
+	admin := NewOperators(g, HTTPOptions{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	admin.Serve(l)
+	targets = []target{{name: "admin", url: bound}, {name: "admin's metrics", url: bound, http: true, path: "/metrics"}}
 	check("serving", "right")
-	g.Stop()
-	if err := <-served; err != nil {
-		t.Error(err)
-	}
+	admin.Stop()
 }
 
 // TestMixed: the same address with and without TLS serves both, and a port without TLS answers a handshake as it has.
