@@ -65,7 +65,8 @@ type Deployment struct {
 	server *server.Server
 	pools  map[config.Kind]*relay.Pool // of the kinds that own what this one relays
 	ready  readiness
-	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
+	store  atomic.Pointer[mvcc.Store] // of the first keyspace; nil before it is open
+	all    *keyspaces
 	run    running
 
 	gates   *gates           // nil: a pod, which serves one keyspace
@@ -172,11 +173,30 @@ func (d *Deployment) openPools() error {
 	return nil
 }
 
-// told tells the keyspace's store what clients learn from pods of other kinds through this one.
-func (d *Deployment) told(rev int64) {
+// told returns who tells the store of a call's keyspace what clients learn from pods of other kinds through this one.
+func (d *Deployment) told(ctx context.Context) func(rev int64) {
+	if name, err := d.all.chooser.name(ctx); err == nil && name != "" && name != d.all.firstName() {
+		return func(rev int64) { d.all.told(name, rev) }
+	}
+	return d.toldFirst
+}
+
+func (d *Deployment) toldFirst(rev int64) {
 	if s := d.store.Load(); s != nil {
 		s.Told(rev)
 	}
+}
+
+// relays tells whether pods of another kind own a service.
+func (d *Deployment) relays(service string) bool {
+	for k := range d.pools {
+		for _, desc := range owned[k] {
+			if desc.ServiceName == service {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // relay registers what pods of other kinds own.

@@ -65,7 +65,7 @@ func (k *Keyspace) hubOptions(sent watchLatency) watch.Options {
 	if n := int(min(k.limits.GetWatches(), math.MaxInt32)); n > 0 {
 		o.MaxWatches = n
 	}
-	if k.Place.ID != 0 && !k.d.Kind.IsPod() && (o.RingBytes == 0 || o.RingBytes > keyspaceHistory) {
+	if k.ofTable && (o.RingBytes == 0 || o.RingBytes > keyspaceHistory) {
 		o.RingBytes = keyspaceHistory
 	}
 	return o
@@ -114,6 +114,9 @@ func (n *followingHub) part() part {
 	k := n.k
 	return part{
 		open: func(context.Context) error {
+			if k.ofTable {
+				return n.openOfMany()
+			}
 			n.open()
 			if k.d.Bus == nil {
 				return nil
@@ -170,7 +173,7 @@ func (n *followingHub) reset(position int64) {
 // openCache opens the cache of history, nil if there is none. Without one the log is read, so nothing depends on it.
 func (n *followingHub) openCache(position int64) History {
 	d := n.k.d
-	if d.openHistory == nil || d.Config.DataDir == "" {
+	if d.openHistory == nil || d.Config.DataDir == "" || n.k.ofTable {
 		return nil
 	}
 	identity := binary.BigEndian.AppendUint64(nil, n.k.Header.ClusterID)
@@ -197,6 +200,10 @@ func (n *followingHub) apply(entries []revlog.Entry) {
 // stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub
 // does.
 func (n *followingHub) stall(stalled bool) {
+	if n.k.ofTable { // says nothing of the others
+		n.gate.stall(stalled)
+		return
+	}
 	if stalled {
 		n.k.d.SetReady(false, "the hub is behind the log")
 	}

@@ -118,6 +118,7 @@ func Default(k Kind) Config {
 		SelfSignedCertValidity:      1,
 		AutoCompactionMode:          compactor.ModePeriodic,
 		AutoCompactionRetention:     "0",
+		KeyspaceIdle:                10 * time.Minute,
 		WatchProgressNotifyInterval: 10 * time.Minute,
 		WarningUnaryRequestDuration: 300 * time.Millisecond,
 		LogLevel:                    "info",
@@ -127,9 +128,6 @@ func Default(k Kind) Config {
 		EnableGRPCGateway:           true,
 		AdvertisePeerURLs:           []string{defaultPeerURL},
 		CORS:                        []string{"*"},
-	}
-	if !k.IsPod() {
-		c.KeyspaceIdle = 10 * time.Minute
 	}
 	if k.IsPod() {
 		c.MaxConcurrentStreams = streamsOfPods

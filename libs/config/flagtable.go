@@ -219,8 +219,8 @@ var flagTable = []flagDef{
 	list(groupOwn, "admin-cert-allowed-hostname", "", "As --admin-cert-allowed-cn, SAN hostnames.", func(c *Config) *[]string { return &c.AdminCertAllowedHostnames }),
 	duration(groupOwn, "max-connection-age", "0s", "Age, give or take a tenth, at which a client connection takes no new calls, so that clients spread over new servers (0: none).", func(c *Config) *time.Duration { return &c.MaxConnectionAge }),
 	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
-	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }).only(onStandalone, ""),
-	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that holds no leases, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }).only(onStandalone, ""),
+	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }),
+	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that standalone keeps no leases of, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
 	{
 		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
 		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +
@@ -239,7 +239,7 @@ var flagTable = []flagDef{
 	str(groupPods, "fdb-tls-ca-file", "", "Certificates (PEM) of the authorities that sign FoundationDB's. Default: FDB_TLS_CA_FILE.", func(c *Config) *string { return &c.FDBTLS.CAFile }).only(onPods, ""),
 	str(groupPods, "fdb-tls-verify-peers", "", "FoundationDB's criteria for its servers' certificates, such as Check.Valid=1,S.O=Example.", func(c *Config) *string { return &c.FDBTLS.VerifyPeers }).only(onPods, ""),
 	str(groupPods, "fdb-root", DefaultRoot, "Prefix of all rows of this deployment.", func(c *Config) *string { return &c.FDBRoot }).only(onPods, ""),
-	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace that is served; it is created if it does not exist.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
+	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace of requests that name none; it is created if it does not exist, and has these pods to itself: others serve it only if they are started with the same.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
 	str(groupPods, "nats-url", "", "Comma-separated URLs of NATS. Without, watchhub pods follow the log in FoundationDB, each by itself.", func(c *Config) *string { return &c.NATSURL }).only(onPods, ""),
 	str(groupPods, "nats-trusted-ca-file", "", "Authorities (PEM) of NATS's certificate, which connections to it must have then.", func(c *Config) *string { return &c.NATS.CAFile }).only(onPods, ""),
 	str(groupPods, "nats-cert-file", "", "Certificate (PEM) that is shown to NATS.", func(c *Config) *string { return &c.NATS.CertFile }).only(onPods, ""),

@@ -159,6 +159,8 @@ func (s *Store) start() {
 				s.wg.Go(func() { s.removeCompacted(ctx, 0, true) })
 			}
 		})
+	}
+	if !s.o.NoRemoval || s.o.Beside != nil {
 		s.keeper.run = func() {
 			if ctx.Err() == nil {
 				s.wg.Go(func() { s.keepOwnBuckets(ctx) })
@@ -241,6 +243,7 @@ func (s *Store) Close() error {
 	select {
 	case <-ended:
 		s.abandon()
+		s.tidy()
 		return nil
 	case <-t.C:
 		return fmt.Errorf("%w: a write has not ended", ErrUnavailable)
