@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
@@ -42,18 +43,15 @@ func serve(t *testing.T, o *tlsconf.Options, register func(grpc.ServiceRegistrar
 		}
 		u = "https://127.0.0.1:0"
 	}
-	l, url, err := server.ListenPrivate(t.Context(), u, own, slog.New(slog.DiscardHandler))
+	l, url, err := server.ListenPrivate(t.Context(), u, own)
 	if err != nil {
 		t.Fatal(err)
 	}
 	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()), grpc.ForceServerCodecV2(wire.Codec{}))
 	register(g)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		_ = g.Serve(l) // until it is stopped
-	}()
-	t.Cleanup(func() { g.Stop(); <-done })
+	served := server.NewOperators(g, server.HTTPOptions{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	served.Serve(l)
+	t.Cleanup(served.Stop)
 	return url
 }
 
