@@ -16,8 +16,9 @@ import (
 // Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name
 // does not.
 type Config struct {
-	Name    string
-	DataDir string // "": Name + DataDirSuffix
+	ConfigFile string // where all else is from; "": from flags and environment
+	Name       string
+	DataDir    string // "": Name + DataDirSuffix
 
 	ListenClientURLs     []string
 	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty

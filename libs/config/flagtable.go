@@ -25,6 +25,7 @@ type flagDef struct {
 	group, name, def string
 	kind             flagKind
 	isBool           bool // may stand without a value
+	isDuration       bool // a whole number of nanoseconds in a configuration file
 	help             string
 	note             string                      // why it is ignored or refused
 	takes            kinds                       // the kinds of processes that take it
@@ -64,6 +65,9 @@ const (
 	noteLeases  = "what remains of a lease is not kept: it begins anew with a start, or another owner, as in etcd without the flag"
 )
 
+// noteObsolete is the reason of names that etcd has had long ago.
+const noteObsolete = "etcd accepts it for old command lines, and does nothing with it either"
+
 // flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them.
 // A row says what a flag means where it is taken; rows without only are of all kinds.
 var flagTable = []flagDef{
@@ -80,13 +84,13 @@ var flagTable = []flagDef{
 	ignore(groupMember, "max-snapshots", "5", noteRaft),
 	ignore(groupMember, "max-wals", "5", noteRaft),
 	ignoreBool(groupMember, "memory-mlock", "false", noteBbolt),
-	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0: no quota, the disk is the bound.", 0, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }).only(onStandalone, noteNoDisk),
+	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0 or less: no quota, the disk is the bound.", math.MinInt64, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }).only(onStandalone, noteNoDisk),
 	ignore(groupMember, "backend-bbolt-freelist-type", "map", noteBbolt),
 	ignore(groupMember, "backend-batch-interval", "", noteBbolt),
 	ignore(groupMember, "backend-batch-limit", "0", noteBbolt),
-	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }).only(onStandalone|onKV, noteNoWrite),
-	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 1, maxRequestBytesMax, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
-	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }).onPods(strconv.Itoa(streamsOfPods)),
+	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }).only(onStandalone|onKV, noteNoWrite),
+	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 0, math.MaxUint32, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
+	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time (0: no bound).", 0, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }).onPods(strconv.Itoa(streamsOfPods)),
 	duration(groupMember, "grpc-keepalive-min-time", "5s", "Minimum interval that a client should wait before pinging the server.", func(c *Config) *time.Duration { return &c.KeepaliveMinTime }),
 	duration(groupMember, "grpc-keepalive-interval", "2h", "Interval of server-to-client pings that check whether a connection is alive (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveInterval }),
 	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),
@@ -195,7 +199,21 @@ var flagTable = []flagDef{
 	ignoreBool(groupUnsafe, "force-new-cluster", "false", notePeers),
 	ignoreBool(groupUnsafe, "unsafe-no-fsync", "false", "writes are always synced to disk"),
 
-	refuse(groupMember, "config-file", "give flags or environment variables instead"),
+	ignoreBool(groupUnsafe, "cluster-active-size", "", noteObsolete),
+	ignoreBool(groupUnsafe, "cluster-remove-delay", "", noteObsolete),
+	ignoreBool(groupUnsafe, "cluster-sync-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "config", "", noteObsolete),
+	ignoreBool(groupUnsafe, "force", "", noteObsolete),
+	ignoreBool(groupUnsafe, "max-result-buffer", "", noteObsolete),
+	ignoreBool(groupUnsafe, "max-retry-attempts", "", noteObsolete),
+	ignoreBool(groupUnsafe, "peer-heartbeat-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "peer-election-timeout", "", noteObsolete),
+	ignoreBool(groupUnsafe, "retry-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "snapshot", "", noteObsolete),
+	ignoreBool(groupUnsafe, "v", "", noteObsolete),
+	ignoreBool(groupUnsafe, "vv", "", noteObsolete),
+
+	str(groupMember, configFileFlag, "", "File with all settings, in the form of etcd's (YAML; names are those of flags). Flags and environment variables beside it are not used, and named in a warning.", func(c *Config) *string { return &c.ConfigFile }),
 
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
@@ -328,13 +346,10 @@ func number(group, name, def, help string, least, most int64, set func(*Config, 
 }
 
 func duration(group, name, def, help string, field func(*Config) *time.Duration) flagDef {
-	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+	return flagDef{group: group, name: name, def: def, help: help, isDuration: true, set: func(c *Config, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil {
 			return errors.New("not a duration such as 10s or 5m")
-		}
-		if d < 0 {
-			return errors.New("negative")
 		}
 		*field(c) = d
 		return nil
