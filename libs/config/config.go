@@ -56,6 +56,9 @@ type Config struct {
 	LogLevel   string
 	LogFormat  string // json or console
 	LogOutputs []string
+	// LogRotate and LogRotation are --enable-log-rotation and --log-rotation-config-json.
+	LogRotate   bool
+	LogRotation string
 
 	EnablePprof       bool
 	ExtensiveMetrics  bool // --metrics=extensive
@@ -125,6 +128,7 @@ func Default(k Kind) Config {
 		LogLevel:                    "info",
 		LogFormat:                   "json",
 		LogOutputs:                  []string{server.LogDefault},
+		LogRotation:                 server.LogRotation,
 		HostWhitelist:               []string{"*"},
 		EnableGRPCGateway:           true,
 		AdvertisePeerURLs:           []string{defaultPeerURL},
@@ -200,7 +204,9 @@ func (c Config) AdminURLs(k Kind) (urls []string, byDefault bool, err error) {
 
 // LogOptions are the logs that c asks for.
 func (c Config) LogOptions() server.LogOptions {
-	return server.LogOptions{Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs}
+	return server.LogOptions{
+		Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs, Rotate: c.LogRotate, Rotation: c.LogRotation,
+	}
 }
 
 func (c Config) validateSockets() error {

@@ -140,6 +140,9 @@ func TestParseErrors(t *testing.T) {
 		{args: "--log-level loud", want: `--log-level "loud" is not one of debug, info, warn, error, panic, fatal`},
 		{args: "--log-format xml", want: `--log-format "xml" is not json or console`},
 		{args: "--log-outputs default,stderr", want: `--log-outputs: "default" cannot be one of several`},
+		{args: "--enable-log-rotation", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
+		{args: "--enable-log-rotation --log-outputs /l,/m", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
+		{args: "--enable-log-rotation --log-outputs /l --log-rotation-config-json={", want: "--log-rotation-config-json: unexpected end of JSON input"},
 		{args: "--logger capnslog", want: `invalid value "capnslog" for --logger: want one of [zap]`},
 		{args: "--config-file /no/such/file", want: "--config-file /no/such/file: stat /no/such/file: no such file or directory"},
 	} {

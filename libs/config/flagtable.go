@@ -168,8 +168,8 @@ var flagTable = []flagDef{
 	list(groupLogging, "log-outputs", server.LogDefault, "Comma-separated: stdout, stderr (default), or file paths.", func(c *Config) *[]string { return &c.LogOutputs }),
 	str(groupLogging, "log-level", "info", "debug, info, warn, error, panic or fatal.", func(c *Config) *string { return &c.LogLevel }),
 	str(groupLogging, "log-format", "json", "json or console.", func(c *Config) *string { return &c.LogFormat }),
-	ignoreBool(groupLogging, "enable-log-rotation", "false", "use logrotate with copytruncate, or the journal"),
-	ignore(groupLogging, "log-rotation-config-json", "", "as --enable-log-rotation"),
+	boolean(groupLogging, "enable-log-rotation", "false", "Rotate the one file in --log-outputs.", func(c *Config) *bool { return &c.LogRotate }),
+	str(groupLogging, "log-rotation-config-json", server.LogRotation, "How it is rotated: maxsize in MB, maxage in days, maxbackups (0: all are kept), localtime, compress.", func(c *Config) *string { return &c.LogRotation }),
 	duration(groupLogging, "warning-unary-request-duration", "300ms", "Unary requests that take longer are logged (0 to disable).", func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 
 	ignoreBool(groupTracing, "enable-distributed-tracing", "false", noteTracing),
