@@ -18,6 +18,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
+	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
 // Parts are what a server is composed from beside its configuration. What is given open is not closed by the server;
@@ -71,6 +72,9 @@ type Deployment struct {
 
 	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+	// watchSends are of all keyspaces; nil where there are no watches.
+	watchSends *server.WatchSends
+	tracer     *tracing.Tracer // nil: no tracing
 
 	snapshots atomic.Int32 // that are being made or sent
 
@@ -88,6 +92,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
+	}
+	if k == config.Standalone || k == config.WatchHub {
+		d.watchSends = server.NewWatchSends()
 	}
 	patience := writesGrace
 	if !k.IsPod() {
@@ -121,7 +128,10 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openPools(); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config, d.Log)
+	if err := d.openTracer(ctx); err != nil {
+		return err
+	}
+	d.GRPC = newGRPC(d.Config, d.tracer, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil
@@ -136,6 +146,17 @@ func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {
 		return err
 	}
 	d.OnClose(d.Engine.Close)
+	return nil
+}
+
+func (d *Deployment) openTracer(ctx context.Context) (err error) {
+	if !d.Config.Tracing.Enabled {
+		return nil
+	}
+	if d.tracer, err = tracing.New(ctx, d.Config.Tracing, d.Log); err != nil {
+		return err
+	}
+	d.OnClose(d.tracer.Close)
 	return nil
 }
 

@@ -38,9 +38,12 @@ func hubPart(k *Keyspace) part {
 // watchOf registers the Watch service of a hub.
 func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
-		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes}
+		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Sent: k.d.watchSends.Sent}
 		if k.shares != nil {
 			o.Turn = k.shares.streams
+		}
+		if k.d.tracer != nil {
+			o.Delivered = k.d.tracer.Delivered
 		}
 		etcdapi.RegisterWatch(r, hub, k.Header, o)
 	}

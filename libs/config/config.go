@@ -11,6 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/compactor"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
 // Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name
@@ -59,6 +60,8 @@ type Config struct {
 	// LogRotate and LogRotation are --enable-log-rotation and --log-rotation-config-json.
 	LogRotate   bool
 	LogRotation string
+
+	Tracing tracing.Options // --enable-distributed-tracing, --distributed-tracing-…
 
 	EnablePprof       bool
 	ExtensiveMetrics  bool // --metrics=extensive
@@ -129,6 +132,7 @@ func Default(k Kind) Config {
 		LogFormat:                   "json",
 		LogOutputs:                  []string{server.LogDefault},
 		LogRotation:                 server.LogRotation,
+		Tracing:                     tracing.Options{Address: "localhost:4317", ServiceName: "etcd"},
 		HostWhitelist:               []string{"*"},
 		EnableGRPCGateway:           true,
 		AdvertisePeerURLs:           []string{defaultPeerURL},
@@ -162,6 +166,9 @@ func (c Config) Validate(k Kind) error {
 		return fmt.Errorf("--%w", err)
 	}
 	if err := c.LogOptions().Validate(); err != nil {
+		return err
+	}
+	if err := c.Tracing.Validate(); err != nil {
 		return err
 	}
 	if !k.IsPod() {

@@ -127,7 +127,7 @@ func TestParseErrors(t *testing.T) {
 		{args: "--cert-file c --key-file k --trusted-ca-file a --listen-admin-urls https://127.0.0.1:0", want: "--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: clients that have a certificate are not administrators for that"},
 		{args: "--cert-file c --key-file k --listen-admin-urls https://127.0.0.1:0 --admin-cert-allowed-cn a", want: "--listen-admin-urls: with TLS it needs --cert-file, --key-file and --trusted-ca-file"},
 		{args: "--admin-cert-allowed-cn a", want: "--admin-cert-allowed-cn, --admin-cert-allowed-hostname: no URL of --listen-admin-urls has TLS"},
-		{args: "--auth-token jwt,pub-key=k --config-file f", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release; --config-file=f is not supported yet: give flags or environment variables instead"},
+		{args: "--auth-token jwt,pub-key=k --metrics f", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release; invalid value \"f\" for --metrics: want one of [basic extensive]"},
 		{args: "--auth-token jwt,pub-key=k", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release"},
 		{args: "--listen-client-urls 127.0.0.1:2379", want: `--listen-client-urls: "127.0.0.1:2379" is not a URL`},
 		{args: "--listen-client-urls http://example.com:2379", want: "--listen-client-urls: expected IP in URL for binding (http://example.com:2379)"},
@@ -143,6 +143,7 @@ func TestParseErrors(t *testing.T) {
 		{args: "--enable-log-rotation", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
 		{args: "--enable-log-rotation --log-outputs /l,/m", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
 		{args: "--enable-log-rotation --log-outputs /l --log-rotation-config-json={", want: "--log-rotation-config-json: unexpected end of JSON input"},
+		{args: "--enable-distributed-tracing --distributed-tracing-sampling-rate=1000001", want: "--distributed-tracing-sampling-rate must be 0 to 1000000"},
 		{args: "--logger capnslog", want: `invalid value "capnslog" for --logger: want one of [zap]`},
 		{args: "--config-file /no/such/file", want: "--config-file /no/such/file: stat /no/such/file: no such file or directory"},
 	} {

@@ -57,7 +57,6 @@ const (
 	noteBbolt   = "there is no bbolt file"
 	noteAuth    = "authentication comes in a later release"
 	noteNoAuth  = "authentication is not supported yet"
-	noteTracing = "no tracing yet"
 	noteNoDisk  = "the data is in FoundationDB, which has limits of its own"
 	noteNoFiles = "the pod keeps nothing on disk"
 	noteNoHub   = "only watchhub pods hold watches"
@@ -172,11 +171,11 @@ var flagTable = []flagDef{
 	str(groupLogging, "log-rotation-config-json", server.LogRotation, "How it is rotated: maxsize in MB, maxage in days, maxbackups (0: all are kept), localtime, compress.", func(c *Config) *string { return &c.LogRotation }),
 	duration(groupLogging, "warning-unary-request-duration", "300ms", "Unary requests that take longer are logged (0 to disable).", func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 
-	ignoreBool(groupTracing, "enable-distributed-tracing", "false", noteTracing),
-	ignore(groupTracing, "distributed-tracing-address", "localhost:4317", noteTracing),
-	ignore(groupTracing, "distributed-tracing-service-name", "etcd", noteTracing),
-	ignore(groupTracing, "distributed-tracing-instance-id", "", noteTracing),
-	ignore(groupTracing, "distributed-tracing-sampling-rate", "0", noteTracing),
+	boolean(groupTracing, "enable-distributed-tracing", "false", "Send OpenTelemetry spans of requests to a collector.", func(c *Config) *bool { return &c.Tracing.Enabled }),
+	str(groupTracing, "distributed-tracing-address", "localhost:4317", "host:port at which the collector takes OTLP over gRPC, without TLS.", func(c *Config) *string { return &c.Tracing.Address }),
+	str(groupTracing, "distributed-tracing-service-name", "etcd", "Name of the service in spans.", func(c *Config) *string { return &c.Tracing.ServiceName }),
+	str(groupTracing, "distributed-tracing-instance-id", "", "Id of this instance of the service in spans.", func(c *Config) *string { return &c.Tracing.InstanceID }),
+	number(groupTracing, "distributed-tracing-sampling-rate", "0", "How many of a million requests are sampled whose clients send no span; those with one are if it is.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Tracing.PerMillion = int(v) }),
 
 	ignore(groupFeatures, "corrupt-check-time", "0s", notePeers),
 	ignore(groupFeatures, "compact-hash-check-time", "1m", notePeers),

@@ -314,6 +314,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		g.budgetOf(r)
 		err := r.m.run(ctx, g, &r.res)
 		changed := g.open
+		r.made = changed
 		g.end()
 		if isParting(err) {
 			r.parts(err)
@@ -395,6 +396,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if s.o.Committed != nil && len(entries) > 0 {
 		s.o.Committed()
 	}
+	f.laps.told = s.queue.now()
 	for _, r := range f.reqs {
 		if r.err == nil {
 			f.g.settleResult(&r.res, first)

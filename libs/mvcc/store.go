@@ -63,7 +63,7 @@ type headAt struct {
 
 // Usage counts what a Store has done, for metrics. Counters only grow.
 type Usage struct {
-	Ranges, Puts, Deletes, Txns atomic.Int64 // requests
+	Ranges, Puts, Deletes, Txns atomic.Int64 // requests, and operations of transactions
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
 	Recent, Outdated            atomic.Int64 // groups that began on a state at hand, and those of them that were evaluated again
 	Events                      atomic.Int64
