@@ -31,6 +31,9 @@ type Dump struct {
 	row  []byte          // of the hold; nil: there is none, and what a removal overtakes is lost
 	snap engine.Snapshot // all is read here, if it is set
 	stop context.CancelFunc
+
+	moved int // what has been visited
+
 	kept chan struct{} // closed when nobody renews the hold any more
 }
 
@@ -95,7 +98,12 @@ func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) er
 			if err := d.held(ctx, snap); err != nil {
 				return err
 			}
-			return f(snap)
+			before := d.moved
+			err := f(snap)
+			if errors.Is(err, engine.ErrTooOld) && d.moved > before {
+				return errPage
+			}
+			return err
 		})
 		if !errors.Is(err, errPage) {
 			return err
@@ -165,6 +173,7 @@ func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte,
 				return err
 			}
 			from = append(append(from[:0], kv.Key...), 0)
+			d.moved++
 			return m.add(len(kv.Key) + len(kv.Value))
 		})
 		if errors.Is(err, errRenew) {
@@ -206,6 +215,7 @@ func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) er
 			if err := visit(&e); err != nil {
 				return err
 			}
+			d.moved++
 			if from = p.Rev + 1; time.Since(begin) >= dumpPageTime {
 				return errPage
 			}

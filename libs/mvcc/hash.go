@@ -139,7 +139,7 @@ func (h *hasher) pass(ctx context.Context) (some bool, err error) {
 	compare := func(end []byte) error {
 		err := then.span(ctx, h.d.Compact, needMeta, from, end, h.matcher(page))
 		page, from = page[:0], end
-		return err
+		return final(err)
 	}
 	err = h.d.live(ctx, h.d.Rev, needValue, func(kv *KV) error {
 		some = true
@@ -302,13 +302,21 @@ func (h *hasher) counts(ctx context.Context, ev *revlog.Event) (bool, error) {
 	end := append(bytes.Clone(ev.KV.Key), 0)
 	err := h.d.span(ctx, h.d.Rev, needMeta, ev.KV.Key, end, func(kv *KV) error { mod, some = kv.Mod, true; return nil })
 	if err != nil || some {
-		return mod == h.d.Compact, err
+		return mod == h.d.Compact, final(err)
 	}
 	err = h.d.live(ctx, h.d.Rev, needMeta, func(*KV) error { some = true; return errSome })
 	if errors.Is(err, errSome) {
 		err = nil
 	}
-	return !some, err
+	return !some, final(err)
+}
+
+// final is an error of a read within a visit: the visitor must not be called again because its reader was too old.
+func final(err error) error {
+	if errors.Is(err, engine.ErrTooOld) {
+		return ErrUnavailable
+	}
+	return err
 }
 
 // errSome ends a look for any key.
