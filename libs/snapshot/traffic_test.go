@@ -30,7 +30,7 @@ var sizes = []int{0, 1, 20, 600, 3000, 250_000}
 var engines = map[string]func(t *testing.T, seed uint64) engine.Store{
 	"dense": func(t *testing.T, _ uint64) engine.Store { return dense(t) },
 	"sparse": func(t *testing.T, seed uint64) engine.Store {
-		return faults.New(testengine.Open(t, seed), faults.Options{Seed: seed, TooOld: 0.01})
+		return faults.New(testengine.Open(t, seed), faults.Options{Seed: seed, TooOld: 0.002})
 	},
 }
 
