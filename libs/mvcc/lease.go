@@ -96,6 +96,9 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	case !l.live:
 		return ErrLeaseNotFound
 	}
+	if err := g.onLease(ctx, m.id); err != nil {
+		return err
+	}
 	most := 0
 	if g.s.stepwise() {
 		most = g.s.limits.TxnBytes / deletedBytesMin
