@@ -45,7 +45,7 @@ func ParseTokens(option string) (*JWT, error) {
 		}
 	}
 	switch kind {
-	case KindSimple:
+	case KindSimple, "":
 		return nil, nil
 	case KindJWT:
 		return newJWT(options)

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -59,6 +60,9 @@ type Deployment struct {
 	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
 	run    running
 
+	passwords *auth.Passwords
+	jwt       *auth.JWT // nil: tokens are signed ones
+
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 
 	life
@@ -74,7 +78,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	d := &Deployment{
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
-		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
+		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 	}
 	patience := writesGrace
 	if k.IsPod() {
@@ -88,6 +92,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 // open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in
 // any case.
 func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
+	if d.jwt, err = auth.ParseTokens(d.Config.AuthToken); err != nil {
+		return fmt.Errorf("--auth-token: %w", err)
+	}
 	if d.server, err = server.Listen(ctx, d.Config.Sockets()); err != nil {
 		return err
 	}

@@ -30,6 +30,7 @@ type Keyspace struct {
 	Store  *mvcc.Store
 	Alarms *alarm.State
 	Header etcdapi.Header
+	guard  *etcdapi.Guard // who may do what
 	Member string // the name of its only member
 	// Subject is its name on the bus.
 	Subject string
@@ -72,6 +73,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 	if err := openStore(ctx, o); err != nil {
 		return err
 	}
+	k.guard = k.newGuard()
 	k.Go("damage", func(ctx context.Context) error { k.damage.Run(ctx, k.Alarms, k.Header.MemberID); return nil })
 	for _, p := range k.parts {
 		if p.open == nil {
@@ -229,14 +231,24 @@ func (k *Keyspace) busy() bool {
 	return false
 }
 
-// registerCore registers KV, Watch and Lease: what the Lock and Election services need.
+// registerCore registers KV, Watch and Lease: what the Lock and Election services need. What is relayed is guarded by
+// the pod that answers it.
 func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 	for _, p := range k.parts {
 		if p.register != nil {
-			p.register(r)
+			p.register(k.guard.Registrar(r))
 		}
 	}
 	k.d.relay(r)
+}
+
+// newGuard returns the guard of the keyspace, whose store is open.
+func (k *Keyspace) newGuard() *etcdapi.Guard {
+	d := k.d
+	return etcdapi.NewGuard(k.Store, etcdapi.GuardOptions{
+		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: d.passwords,
+		Shared: d.Kind.IsPod(), Log: d.Log,
+	})
 }
 
 // logFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.

@@ -32,7 +32,7 @@ func leasesPart(k *Keyspace) part {
 			}
 			return k.runLeases(ctx, keeper)
 		},
-		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
+		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
 		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
@@ -74,7 +74,7 @@ func shardedLeasesPart(k *Keyspace) part {
 				shards.Options{Self: address, Dial: d.dialLeaseKeeper, Logger: d.Log})
 			return err
 		},
-		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, s, k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },
 		begin: func(ctx context.Context) error {
 			// Serving comes first: other pods forward to this one as soon as it owns a shard.
 			k.Go("leases", s.Run)

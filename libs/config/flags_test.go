@@ -54,7 +54,7 @@ func TestParse(t *testing.T) {
 				Ignored: []string{"--experimental-initial-corrupt-check"},
 			},
 		},
-		{name: "harmless values of refused flags", args: "--auth-token=simple --client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
+		{name: "harmless values of refused flags", args: "--client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
 		{
 			name: "environment", env: []string{"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x", "ETCDCTL_API=3"},
 			want: Parsed{
@@ -113,7 +113,6 @@ func TestParseErrors(t *testing.T) {
 		{args: "--cert-file a.crt", want: "--cert-file=a.crt is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
 		{args: "--client-cert-auth", want: "--client-cert-auth=true is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
 		{env: "ETCD_AUTO_TLS=true", want: "ETCD_AUTO_TLS=true is not supported yet: TLS comes in a later release, and clients must not be served without it when it is asked for"},
-		{args: "--auth-token jwt,pub-key=k", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release"},
 		{args: "--listen-client-urls https://127.0.0.1:2379", want: `--listen-client-urls: URL "https://127.0.0.1:2379": TLS is not supported yet`},
 		{args: "--listen-client-urls 127.0.0.1:2379", want: `--listen-client-urls: "127.0.0.1:2379" is not a URL`},
 		{args: "--listen-client-urls http://example.com:2379", want: "--listen-client-urls: expected IP in URL for binding (http://example.com:2379)"},

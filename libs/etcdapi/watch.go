@@ -23,6 +23,8 @@ const watchFragmentOverhead = 512 << 10
 type WatchOptions struct {
 	// MaxRequestBytes is the server's --max-request-bytes, from which the size of fragments follows. 0 is the default.
 	MaxRequestBytes int
+	// Guard says who may watch what; nil: everybody may watch everything.
+	Guard *Guard
 }
 
 // WatchHub opens streams; *watch.Hub is one.
@@ -37,7 +39,7 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
-	w := &watchService{hub: hub, enc: newWatchEncoder(h), maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
+	w := &watchService{hub: hub, guard: o.Guard, enc: newWatchEncoder(h), maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
 	if c, ok := r.(sentCounter); ok {
 		w.count = c.AddSent
 	}
@@ -56,6 +58,7 @@ type watchService struct {
 	hub         WatchHub
 	enc         *watchEncoder
 	maxFragment int
+	guard       *Guard
 	count       func(bytes int) // of messages that the server's codec does not see; nil: nobody counts
 }
 
@@ -70,6 +73,9 @@ func (w *watchService) serve(stream grpc.ServerStream) error {
 		return watchErr(err)
 	}
 	defer s.Close()
+	if w.guard != nil {
+		s.SetAccess(w.guard.newWatchAccess(stream.Context()))
+	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	go func() {

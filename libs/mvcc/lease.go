@@ -196,6 +196,11 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 		if rev, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
+		if s.Features().Has(FeatureAuth) { // whoever is told has to be allowed
+			if _, err = s.authOf(ctx, snap); err != nil {
+				return err
+			}
+		}
 		keys, _, err = s.leaseKeys(ctx, snap, id, 0, func(int) error { return nil })
 		return err
 	})

@@ -301,6 +301,9 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 			}
 			err = errors.Join(err, headErr)
 		}
+		if err == nil && s.Features().Has(FeatureAuth) {
+			_, err = s.authOf(ctx, snap) // which is known, but where the feature has just been met
+		}
 		if err == nil {
 			s.compactedTo(c)
 		}
