@@ -11,6 +11,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -35,8 +36,9 @@ type Target struct {
 	server      server
 	restart     func() error
 	dialOptions []grpc.DialOption
-	ranked      bool // its revisions have gaps, and are ranks to us
-	noSpace     bool // the alarm is raised
+	ranked      bool   // its revisions have gaps, and are ranks to us
+	noSpace     bool   // the alarm is raised
+	token       string // what its calls say who they act for by; "": nothing
 
 	conn     *grpc.ClientConn
 	clients  clients
@@ -175,6 +177,9 @@ func failed(err error) outcome {
 func (t *Target) call(op Op, req proto.Message) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
+	if t.token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", t.token)
+	}
 	res, err := kinds[op.Kind].call(ctx, &t.clients, req)
 	if err != nil {
 		return failed(err)
