@@ -151,6 +151,8 @@ type Identity struct {
 	Epoch uint64
 	// Revision is the auth revision that a jwt names; 0: the present one.
 	Revision uint64
+	// Peer says that it is another process of the deployment (SignPeer), which is no user and may do nothing by itself.
+	Peer bool
 }
 
 // user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has another password by now,

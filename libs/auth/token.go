@@ -94,12 +94,25 @@ func (t Simple) Sign(s *State, name string, now time.Time) (string, error) {
 		return "", ErrInvalidAuthToken
 	}
 	sec := s.secrets[len(s.secrets)-1]
+	return t.token(sec, u.epoch, name, now), nil
+}
+
+// SignPeer makes a token by which a process of the deployment is known to another: one of no user. Errors:
+// ErrInvalidAuthToken (there is no secret).
+func (t Simple) SignPeer(s *State, now time.Time) (string, error) {
+	if len(s.secrets) == 0 {
+		return "", ErrInvalidAuthToken
+	}
+	return t.token(s.secrets[len(s.secrets)-1], 0, "", now), nil
+}
+
+func (t Simple) token(sec secret, epoch uint64, name string, now time.Time) string {
 	b := make([]byte, 0, tokenHead+len(name))
-	for _, v := range [4]uint64{sec.number, t.Keyspace, u.epoch, uint64(now.Unix())} {
+	for _, v := range [4]uint64{sec.number, t.Keyspace, epoch, uint64(now.Unix())} {
 		b = binary.BigEndian.AppendUint64(b, v)
 	}
 	b = append(b, name...)
-	return tokenText.EncodeToString(b) + "." + tokenText.EncodeToString(sec.sign(b)), nil
+	return tokenText.EncodeToString(b) + "." + tokenText.EncodeToString(sec.sign(b))
 }
 
 func (c secret) sign(b []byte) []byte {
@@ -112,7 +125,7 @@ func (c secret) sign(b []byte) []byte {
 func (t Simple) Parse(s *State, token string, now time.Time) (id Identity, newer bool, err error) {
 	body, mac, _ := strings.Cut(token, ".")
 	b, err := tokenText.DecodeString(body)
-	if err != nil || len(b) <= tokenHead {
+	if err != nil || len(b) < tokenHead {
 		return Identity{}, false, ErrInvalidAuthToken
 	}
 	sum, err := tokenText.DecodeString(mac)
@@ -131,6 +144,9 @@ func (t Simple) Parse(s *State, token string, now time.Time) (id Identity, newer
 	made := time.Unix(int64(binary.BigEndian.Uint64(b[24:])), 0)
 	if now.Sub(made) >= t.life() {
 		return Identity{}, false, ErrInvalidAuthToken
+	}
+	if len(b) == tokenHead {
+		return Identity{Peer: true}, false, nil
 	}
 	id = Identity{User: string(b[tokenHead:]), Epoch: binary.BigEndian.Uint64(b[16:])}
 	if u := s.users[id.User]; u == nil || u.epoch != id.Epoch {

@@ -71,7 +71,7 @@ func shardedLeasesPart(k *Keyspace) part {
 				return err
 			}
 			s, err = shards.New(k.Store, d.Engine, append(slices.Clone(k.Place.Coordination), "lease/"...),
-				shards.Options{Self: address, Dial: d.dialLeaseKeeper, Logger: d.Log})
+				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Logger: d.Log})
 			return err
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },
@@ -92,7 +92,17 @@ func shardedLeasesPart(k *Keyspace) part {
 // leaseClient is the Lease service of another pod.
 type leaseClient struct {
 	pb.LeaseClient
-	pool *relay.Pool
+	pool  *relay.Pool
+	guard *etcdapi.Guard
+}
+
+// LeaseKeepAlive implements pb.LeaseClient: the stream carries renewals of many clients, which have been asked for here.
+func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
+	ctx, err := c.guard.AsPeer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.LeaseClient.LeaseKeepAlive(ctx, o...)
 }
 
 // Close implements io.Closer.
@@ -100,12 +110,12 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
 // shards.
-func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
+func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	pool, err := relay.NewPool(relay.Options{
-		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: d.Config.KeepaliveMinTime, AnyHealth: true,
+		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: k.d.Config.KeepaliveMinTime, AnyHealth: true,
 	})
 	if err != nil {
 		return nil, err
 	}
-	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool}, nil
+	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool, k.guard}, nil
 }

@@ -296,6 +296,23 @@ func (g *Guard) decide(ctx context.Context, k *known, may need) (*mvcc.Access, e
 	}}, nil
 }
 
+// settle is decide, where nothing is denied by users and roles that others have changed already. It returns those that
+// have decided.
+func (g *Guard) settle(ctx context.Context, k *known, may need) (*known, *mvcc.Access, error) {
+	a, err := g.decide(ctx, k, may)
+	if err == nil || !g.o.Shared {
+		return k, a, err
+	}
+	now, fresh := g.fresh(ctx)
+	if fresh != nil {
+		return k, nil, fresh
+	}
+	if now.Number > k.Number {
+		a, err = g.decide(ctx, now, may)
+	}
+	return now, a, err
+}
+
 // carry carries a request out that may have what it needs. do fails with mvcc.ErrAuthOld, and has done nothing, if users
 // and roles have changed since those that decided: the request is decided anew then.
 func (g *Guard) carry(ctx context.Context, may need, do func(*mvcc.Access) error) error {
@@ -304,7 +321,7 @@ func (g *Guard) carry(ctx context.Context, may need, do func(*mvcc.Access) error
 		if err != nil {
 			return err
 		}
-		a, err := g.decide(ctx, k, may)
+		_, a, err := g.settle(ctx, k, may)
 		if err != nil {
 			return err
 		}
@@ -331,11 +348,11 @@ func (g *Guard) during(ctx context.Context, first need, do func(may func(need) e
 		if err != nil {
 			return err
 		}
-		may := func(more need) error {
-			_, err := g.decide(ctx, k, more)
+		if k, _, err = g.settle(ctx, k, first); err != nil {
 			return err
 		}
-		if err := may(first); err != nil {
+		may := func(more need) error {
+			_, _, err := g.settle(ctx, k, more)
 			return err
 		}
 		if err := do(may); k.Number >= g.store.AuthNumber() || n == carriesMax {

@@ -96,7 +96,10 @@ func (l guardedLeases) mayRenew(ctx context.Context, id int64) error {
 	if err != nil {
 		return err
 	}
-	a, err := g.decide(ctx, k, needUser)
+	if k.Enabled() && g.isPeer(ctx, k) {
+		return nil // it has asked for its clients
+	}
+	k, a, err := g.settle(ctx, k, needUser)
 	if err != nil || a.MayWrite == nil {
 		return err
 	}
@@ -104,6 +107,8 @@ func (l guardedLeases) mayRenew(ctx context.Context, id int64) error {
 	if err != nil {
 		return err
 	}
-	_, err = g.decide(ctx, k, func(s *auth.State, who auth.Identity) error { return everyKey(s, who, keys, s.MayWrite) })
+	_, _, err = g.settle(ctx, k, func(s *auth.State, who auth.Identity) error {
+		return everyKey(s, who, keys, s.MayWrite)
+	})
 	return err
 }

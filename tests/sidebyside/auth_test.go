@@ -11,7 +11,7 @@ import (
 
 var (
 	authSequences = flag.Int("auth-sequences", 60, "random sequences with users and roles")
-	authDuration  = flag.Duration("auth-duration", 6*time.Second, "start no more of them after this; 0: no limit")
+	authDuration  = flag.Duration("auth-duration", 4*time.Second, "start no more of them after this; 0: no limit")
 )
 
 // authOps is how long a sequence with users and roles is.
@@ -31,10 +31,35 @@ func TestAuth(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer pair.Close()
-	runAuth(t, pair)
+	runAuth(t, pair, false)
 }
 
-func runAuth(t *testing.T, pair *Pair) {
+// TestAuthPods does the same with pods, of which each request goes to the next: what one of them has changed all others
+// go by, and what one has relayed is still its client's.
+func TestAuthPods(t *testing.T) {
+	pair, err := NewPair(func() (*Target, error) {
+		o, err := ownStore(t)
+		if err != nil {
+			return nil, err
+		}
+		s, err := newPodsServer(t, o)
+		if err != nil {
+			return nil, err
+		}
+		target, err := newTarget("headwater", s, nil, s.dialOptions())
+		if target != nil {
+			target.ranked = true
+		}
+		return target, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	runAuth(t, pair, true)
+}
+
+func runAuth(t *testing.T, pair *Pair, sparse bool) {
 	t.Helper()
 	seed := runSeed()
 	t.Logf("seed %d", seed)
@@ -43,7 +68,9 @@ func runAuth(t *testing.T, pair *Pair) {
 		if *authDuration > 0 && time.Since(begin) > *authDuration {
 			break
 		}
-		ops, d, err := NewAuthPair(pair, seed+uint64(n)).Sequence(authOps)
+		a := NewAuthPair(pair, seed+uint64(n))
+		a.Sparse = sparse
+		ops, d, err := a.Sequence(authOps)
 		if err != nil {
 			t.Fatalf("seed %d: %v\n%s", seed+uint64(n), err, strings.Join(ops, "\n"))
 		}

@@ -58,6 +58,7 @@ import (
 //	    permissions, whose form decides; we look at the first key. Such ranges are not made.
 //	T25 With users and roles, a watch ends when its client may no longer watch; etcd lets it run on. Watches are compared at
 //	    their creation.
+//	T26 A pod answers keep-alives from memory, by the users and roles that it has heard of within the last seconds.
 //
 // The concurrent mode compares less, by its nature; see concurrent.go.
 
