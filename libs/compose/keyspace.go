@@ -31,7 +31,7 @@ type Keyspace struct {
 	Alarms *alarm.State
 	Header etcdapi.Header
 	guard  *etcdapi.Guard // who may do what
-	Member string // the name of its only member
+	Member string         // the name of its only member
 	// Subject is its name on the bus.
 	Subject string
 

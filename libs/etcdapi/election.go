@@ -132,13 +132,19 @@ func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream
 	if err != nil {
 		return err
 	}
-	for resp := range concurrency.NewElection(session, string(r.GetName())).Observe(ctx) {
+	e := concurrency.NewElection(session, string(r.GetName()))
+	for resp := range e.Observe(ctx) {
 		if err := stream.SendMsg(leaderResponse(resp)); err != nil {
 			return err
 		}
 	}
 	if s.draining.Err() != nil {
 		return rpctypes.ErrGRPCStopped
+	}
+	if ctx.Err() == nil { // it does not say why it has ended
+		if _, err := e.Leader(ctx); err != nil && !errors.Is(err, concurrency.ErrElectionNoLeader) {
+			return err
+		}
 	}
 	return ctx.Err()
 }

@@ -20,7 +20,7 @@ const (
 	readings             // user for requests that only look, else admin
 	// own: the service asks the guard itself, for each request as it is carried out.
 	own
-	// asCallers: the service makes requests to KV, Watch and Lease on behalf of its caller.
+	// asCallers: somebody to act for; the service makes requests to KV, Watch and Lease on its caller's behalf.
 	asCallers
 )
 
@@ -121,14 +121,14 @@ func (r *guardedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d.Methods = append([]grpc.MethodDesc(nil), desc.Methods...)
 	for i, m := range desc.Methods {
 		full := "/" + desc.ServiceName + "/" + m.MethodName
-		if rule := rules[full]; rule != own && rule != asCallers {
+		if rule := rules[full]; rule != own {
 			d.Methods[i].Handler = r.g.unary(rule, m.Handler)
 		}
 	}
 	d.Streams = append([]grpc.StreamDesc(nil), desc.Streams...)
 	for i, m := range desc.Streams {
 		full := "/" + desc.ServiceName + "/" + m.StreamName
-		if rule := rules[full]; rule != own && rule != asCallers {
+		if rule := rules[full]; rule != own {
 			d.Streams[i].Handler = r.g.stream(rule, m.Handler)
 		}
 	}
@@ -169,6 +169,11 @@ func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error))
 	switch {
 	case r == anybody, r != denied && g.open() != nil && !g.o.Shared:
 		return answer()
+	case r == asCallers:
+		if err := g.knows(ctx); err != nil {
+			return nil, Err(err)
+		}
+		return answer()
 	case r == user:
 		err := g.during(ctx, needUser, func(func(need) error) (err error) {
 			resp, err = answer()
@@ -180,6 +185,15 @@ func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error))
 		return nil, Err(err)
 	}
 	return answer()
+}
+
+// knows says that there is somebody whom a call acts for, as far as the process has heard of users and roles.
+func (g *Guard) knows(ctx context.Context) error {
+	k, err := g.current(ctx)
+	if err == nil {
+		_, _, err = g.settle(ctx, k, needUser)
+	}
+	return err
 }
 
 // need is what a rule needs that is asked for before the answer.
@@ -198,7 +212,11 @@ func (r rule) need() need {
 // stream is unary for a stream, whose rule is about all requests on it.
 func (g *Guard) stream(rule rule, handler grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) error {
-		if err := g.check(stream.Context(), rule.need()); err != nil {
+		ask := func(ctx context.Context) error { return g.check(ctx, rule.need()) }
+		if rule == asCallers {
+			ask = g.knows
+		}
+		if err := ask(stream.Context()); err != nil {
 			return Err(err)
 		}
 		return handler(srv, stream)

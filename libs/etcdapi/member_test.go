@@ -235,5 +235,4 @@ func TestDowngrade(t *testing.T) {
 	}
 }
 
-
 func second[T any](_ T, err error) error { return err }
