@@ -208,6 +208,14 @@ func (s *State) Everything(id Identity) bool { return s.Admin(id) == nil }
 // ErrInvalidAuthToken, ErrAuthOldRevision, ErrPermissionDenied.
 func (s *State) MayRead(id Identity, key, end []byte) error { return s.may(id, key, end, false, false) }
 
+// Current says that an identity does not stand for a jwt of another revision. Errors: ErrAuthOldRevision.
+func (s *State) Current(id Identity) error {
+	if s.Enabled() && id.Revision != 0 && id.Revision != s.Revision() {
+		return ErrAuthOldRevision
+	}
+	return nil
+}
+
 // MayWrite says that an identity may write a range. Errors: as MayRead.
 func (s *State) MayWrite(id Identity, key, end []byte) error { return s.may(id, key, end, true, false) }
 

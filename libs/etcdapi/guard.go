@@ -2,8 +2,6 @@ package etcdapi
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/subtle"
 	"errors"
 	"log/slog"
 	"strings"
@@ -11,9 +9,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/metadata"
-	"google.golang.org/grpc/peer"
 
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -39,8 +35,9 @@ type GuardOptions struct {
 	TokenTTL time.Duration
 	// Passwords are those of the process; nil: the Guard's own, of the default cost.
 	Passwords *auth.Passwords
-	// CertUsers has the common name of a verified client certificate be the user of calls without a token.
-	CertUsers bool
+	// CertName is the common name of the certificate by which the client of a call has been verified, "" if there is
+	// none: the user of calls without a token. nil: certificates name no users.
+	CertName func(context.Context) string
 	// Shared says that other processes change users and roles too.
 	Shared bool
 	Log    *slog.Logger
@@ -177,32 +174,14 @@ func (g *Guard) credentialOf(ctx context.Context) credential {
 			return credential{token: strings.TrimPrefix(v[0], "Bearer "), hasToken: true}
 		}
 	}
-	if !g.o.CertUsers {
+	if g.o.CertName == nil || len(metadata.ValueFromIncomingContext(ctx, gatewayKey)) > 0 {
 		return credential{}
 	}
-	if name := localName(ctx); name != "" {
-		return credential{name: name}
-	}
-	return credential{name: certName(ctx)}
+	return credential{name: g.o.CertName(ctx)}
 }
 
-// localKey is the metadata in which the process's own client says for the name of which certificate it acts; localProof
-// shows that it is that client: nobody else knows it.
-const localKey = "headwater-local-caller"
-
-var localProof = rand.Text() + " "
-
-func localName(ctx context.Context) string {
-	v := metadata.ValueFromIncomingContext(ctx, localKey)
-	if len(v) != 1 || len(v[0]) < len(localProof) ||
-		subtle.ConstantTimeCompare([]byte(v[0][:len(localProof)]), []byte(localProof)) == 0 {
-		return ""
-	}
-	return v[0][len(localProof):]
-}
-
-// asCaller returns ctx for calls that the process's own client makes on behalf of a call: with its token, or the name
-// of its certificate.
+// asCaller returns ctx for calls that the process's own client makes on behalf of a call, with its token. For whose
+// certificate they are made is the client's to tell.
 func asCaller(ctx context.Context) context.Context {
 	out := metadata.MD{}
 	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
@@ -210,32 +189,11 @@ func asCaller(ctx context.Context) context.Context {
 			out[key] = v[:1]
 		}
 	}
-	if name := certName(ctx); name != "" {
-		out[localKey] = []string{localProof + name}
-	}
 	return metadata.NewOutgoingContext(ctx, out)
 }
 
 // gatewayKey is metadata that calls through a gateway have: their certificate is the gateway's.
 const gatewayKey = "grpcgateway-accept"
-
-// certName is the common name of the certificate that the connection of a call was verified by.
-func certName(ctx context.Context) string {
-	p, ok := peer.FromContext(ctx)
-	if !ok || len(metadata.ValueFromIncomingContext(ctx, gatewayKey)) > 0 {
-		return ""
-	}
-	info, ok := p.AuthInfo.(credentials.TLSInfo)
-	if !ok {
-		return ""
-	}
-	for _, chain := range info.State.VerifiedChains {
-		if len(chain) > 0 {
-			return chain[0].Subject.CommonName
-		}
-	}
-	return ""
-}
 
 // identify finds out who a credential stands for. Errors: auth.ErrInvalidAuthToken.
 func (g *Guard) identify(k *known, c credential) (id auth.Identity, newer bool, err error) {

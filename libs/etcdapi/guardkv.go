@@ -3,6 +3,7 @@ package etcdapi
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -32,7 +33,12 @@ func (k guardedKV) Range(ctx context.Context, r *mvcc.RangeRequest, visit mvcc.V
 }
 
 func rangeNeeds(r *mvcc.RangeRequest) need {
-	return func(s *auth.State, id auth.Identity) error { return s.MayRead(id, r.Key, r.End) }
+	return func(s *auth.State, id auth.Identity) error {
+		if err := s.MayRead(id, r.Key, r.End); err != nil {
+			return err
+		}
+		return s.Current(id)
+	}
 }
 
 // Put implements KVStore.
@@ -83,7 +89,16 @@ func deleteNeeds(r *mvcc.DeleteRequest) need {
 
 // Txn implements KVStore.
 func (k guardedKV) Txn(ctx context.Context, r *mvcc.TxnRequest) (*mvcc.Result, error) {
-	return write(ctx, k.g, &r.Access, txnNeeds(r), func() (*mvcc.Result, error) { return k.store.Txn(ctx, r) })
+	may := txnNeeds(r)
+	if onlyRanges(r.Success) && onlyRanges(r.Failure) { // as etcd asks after a read, even one without operations
+		may = func(s *auth.State, id auth.Identity) error {
+			if err := txnNeeds(r)(s, id); err != nil {
+				return err
+			}
+			return s.Current(id)
+		}
+	}
+	return write(ctx, k.g, &r.Access, may, func() (*mvcc.Result, error) { return k.store.Txn(ctx, r) })
 }
 
 // txnNeeds is what all compares and all operations of both branches need, whichever is taken.
@@ -101,15 +116,18 @@ func txnNeeds(r *mvcc.TxnRequest) need {
 				}
 			}
 		}
-		// One of nothing needs nothing, as in etcd, but for somebody to act for.
 		return nil
 	}
+}
+
+func onlyRanges(ops []mvcc.Op) bool {
+	return !slices.ContainsFunc(ops, func(o mvcc.Op) bool { return o.Range == nil })
 }
 
 func opNeeds(o *mvcc.Op) need {
 	switch {
 	case o.Range != nil:
-		return rangeNeeds(o.Range)
+		return func(s *auth.State, id auth.Identity) error { return s.MayRead(id, o.Range.Key, o.Range.End) }
 	case o.Put != nil:
 		return putNeeds(o.Put)
 	case o.Delete != nil:

@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/lease"
@@ -31,7 +32,18 @@ func (l guardedLeases) Revoke(ctx context.Context, id int64) (rev int64, err err
 		rev, err = l.LeaseKeeper.Revoke(mvcc.WithAccess(ctx, a), id)
 		return err
 	})
+	if errors.Is(err, mvcc.ErrDenied) {
+		err = l.g.check(ctx, whyDenied)
+	}
 	return rev, err
+}
+
+// whyDenied says why a key on a lease could not be written.
+func whyDenied(s *auth.State, id auth.Identity) error {
+	if err := s.MayWrite(id, []byte{0}, nil); errors.Is(err, auth.ErrAuthOldRevision) {
+		return err
+	}
+	return auth.ErrPermissionDenied
 }
 
 // TimeToLive implements LeaseKeeper. Keys are told to who may read all of them.

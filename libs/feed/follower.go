@@ -75,7 +75,7 @@ type Follower struct {
 	chain   chain
 	batch   []revlog.Entry // decoded, not applied yet
 	compact int64
-	auth    uint64 // of the users and roles that have been heard of
+	auth    uint64    // of the users and roles that have been heard of
 	readAt  time.Time // start of the last read of the log
 
 	position atomic.Int64

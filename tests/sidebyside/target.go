@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
@@ -54,7 +55,11 @@ type Target struct {
 
 // NewEtcd starts a real etcd.
 func NewEtcd(name string, dial ...grpc.DialOption) (*Target, error) {
-	s, err := refetcd.Start()
+	return newEtcd(name, nil, dial)
+}
+
+func newEtcd(name string, configure []func(*embed.Config), dial []grpc.DialOption) (*Target, error) {
+	s, err := refetcd.Start(configure...)
 	if err != nil {
 		return nil, err
 	}
