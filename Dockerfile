@@ -52,7 +52,8 @@ COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
     CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-kv ./services/kv && \
     CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-watchhub ./services/watchhub && \
-    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-leasekeeper ./services/leasekeeper
+    CGO_ENABLED=1 go build -trimpath -buildvcs=false -tags foundationdb -ldflags='-s -w' -o /out/headwater-leasekeeper ./services/leasekeeper && \
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/headwaterctl ./services/headwaterctl
 
 FROM ${PODS_BASE} AS pods
 COPY --from=fdb /fdb/root/usr/lib/libfdb_c.so /usr/lib/libfdb_c.so
@@ -61,6 +62,8 @@ COPY --chmod=0755 deploy/healthcheck /usr/local/bin/headwater-healthcheck
 # The history cache of a hub; an emptyDir or volume in its place must be writable for 65532.
 RUN install --directory --owner=65532 --group=65532 /var/lib/headwater && ldconfig
 USER 65532:65532
+# Where pods that are started with --listen-admin-urls=unix:///tmp/admin.sock are found by headwaterctl.
+ENV HEADWATERCTL_ENDPOINTS=/tmp/admin.sock
 EXPOSE 2379 2381
 STOPSIGNAL SIGTERM
 HEALTHCHECK --interval=5s --timeout=4s --start-period=60s --retries=3 CMD ["headwater-healthcheck", "2381"]
@@ -72,13 +75,16 @@ FROM ${GO_IMAGE} AS build-standalone
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
-    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/headwater ./services/standalone
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/headwater ./services/standalone && \
+    CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags='-s -w' -o /out/headwaterctl ./services/headwaterctl
 RUN install --directory --owner=65532 --group=65532 /out/data
 
 FROM ${STANDALONE_BASE} AS standalone
-COPY --from=build-standalone /out/headwater /usr/local/bin/headwater
+COPY --from=build-standalone /out/headwater /out/headwaterctl /usr/local/bin/
 COPY --from=build-standalone --chown=65532:65532 /out/data /var/lib/headwater
 USER 65532:65532
+# `docker exec CONTAINER headwaterctl usage` finds the server of its container.
+ENV HEADWATERCTL_ENDPOINTS=/var/lib/headwater/admin.sock
 VOLUME /var/lib/headwater
 EXPOSE 2379 2381
 STOPSIGNAL SIGTERM

@@ -7,7 +7,7 @@ PODS     := kv watchhub leasekeeper
 MODULES  := libs protos services/standalone services/headwaterctl $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
+RACE := ./libs/engine/... ./libs/fair ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
 SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
@@ -109,6 +109,12 @@ bench: ## Run the loads against headwater, real etcd and a null server; BENCH="�
 bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack needs, but nginx; FDB_HOME=dir, BENCH="…" passes flags)
 	go build -o bin/bench-fdb ./bench/cmd/fdb
 	bin/bench-fdb $(BENCH)
+
+.PHONY: bench-keyspaces
+bench-keyspaces: ## Measure many keyspaces in one standalone server (BENCH="--users=10 …" passes flags)
+	go build -o bin/headwater ./services/standalone
+	go build -o bin/bench-keyspaces ./bench/cmd/keyspaces
+	bin/bench-keyspaces $(BENCH)
 
 .PHONY: proto
 proto: ## Generate Go from protos/ (needs protoc; the plugins come from the module proxy)

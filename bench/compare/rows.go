@@ -29,6 +29,7 @@ type row struct {
 	fill     bool     // fill the key space first
 	fillArgs []string // of the fill, beside what all have
 	null     bool     // the null server can answer it
+	tls      bool     // over TLS, with a certificate that the server makes by itself
 	unit     string
 	p50      bool // the table shows the median latency in place of the rate
 	goal     goal
@@ -41,6 +42,8 @@ func rows() []row {
 		{id: "put", work: "put, fresh keys", args: load("put", "--sequential-keys"), null: true, unit: unitPerSecond, goal: goal{rate: 1.5, ceiling: 0.65, cpu: 0.65}},
 		{id: "create", work: "create (txn: mod_revision = 0, put)", args: load("create"), null: true, unit: unitPerSecond, goal: goal{rate: 1.7, cpu: 0.55}},
 		{id: "update", work: "update (txn: mod_revision = r, put, else get)", args: load("update"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.7, cpu: 0.55}},
+		{id: "put-tls", work: "put, fresh keys, over TLS", args: load("put", "--sequential-keys"), tls: true, unit: unitPerSecond, goal: goal{rate: 1.5, cpu: 0.65}},
+		{id: "range-tls", work: "range, one key, linearizable, over TLS", args: load("range"), fill: true, tls: true, unit: unitPerSecond, goal: goal{rate: 1.4, cpu: 0.6}},
 		{id: "put1", work: "put, 1 client: p50", args: []string{"put", "--sequential-keys"}, null: true, unit: unitPerSecond, p50: true, goal: goal{p50: 1}},
 		{id: "range", work: "range, one key, linearizable", args: load("range"), fill: true, null: true, unit: unitPerSecond, goal: goal{rate: 1.4, ceiling: 0.8, cpu: 0.6}},
 		{id: "list", work: "list 10,000 keys by 1,000, 4 clients", args: []string{"list", "--conns=4", "--clients=4"}, fill: true, unit: unitKeys, goal: goal{rate: 1.5, cpu: 0.65}},

@@ -187,7 +187,7 @@ func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ct
 		return load.Result{}, err
 	}
 	defer remove()
-	o := startOptions{dir: dir}
+	o := startOptions{dir: dir, tls: row.tls}
 	if beside != nil {
 		o.args = []string{"--enable-pprof"}
 	}
@@ -233,6 +233,9 @@ func (r *runner) hwbench(ctx context.Context, s *server, args ...string) (load.R
 
 // runHwbench runs the load tool against a server and returns the JSON it prints.
 func (r *runner) runHwbench(ctx context.Context, s *server, args ...string) ([]byte, error) {
+	if s.tls {
+		args = append(args[:len(args):len(args)], "--tls")
+	}
 	args = append(args[:len(args):len(args)], "--json", "--endpoints="+s.endpoint, "--server-pid="+strconv.Itoa(s.pid()))
 	cmd := exec.CommandContext(ctx, r.bin.hwbench, args...)
 	cmd.SysProcAttr = childAttr()

@@ -2,6 +2,7 @@ package compare
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -16,6 +17,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -66,11 +68,18 @@ func nullTarget(hwbench string) *target {
 	}}
 }
 
+// secureArgs give a server TLS, with a certificate that it makes by itself; they come last, and the last counts.
+func secureArgs(port int) []string {
+	url := "https://127.0.0.1:" + strconv.Itoa(port)
+	return []string{"--auto-tls", "--listen-client-urls=" + url, "--advertise-client-urls=" + url}
+}
+
 func localURL(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port) }
 
 // server is a running target.
 type server struct {
 	endpoint string // host:port
+	tls      bool
 	started  time.Time
 	cmd      *exec.Cmd
 	logPath  string
@@ -84,6 +93,7 @@ type startOptions struct {
 	args  []string
 	env   []string
 	limit *memoryGroup // may be nil
+	tls   bool         // connections have TLS
 }
 
 // start starts the target and returns once it has answered a linearizable range. The process is killed when ctx ends.
@@ -101,8 +111,12 @@ func (t *target) start(ctx context.Context, o startOptions) (*server, error) {
 		return nil, err
 	}
 	defer logFile.Close()
-	s := &server{endpoint: "127.0.0.1:" + strconv.Itoa(client), logPath: logFile.Name(), exited: make(chan struct{})}
-	s.cmd = exec.CommandContext(ctx, t.binary, slices.Concat(t.args(o.dir, client, peer), o.args)...)
+	s := &server{endpoint: "127.0.0.1:" + strconv.Itoa(client), tls: o.tls, logPath: logFile.Name(), exited: make(chan struct{})}
+	args := slices.Concat(t.args(o.dir, client, peer), o.args)
+	if o.tls {
+		args = append(args, secureArgs(client)...)
+	}
+	s.cmd = exec.CommandContext(ctx, t.binary, args...)
 	s.cmd.Env = append(os.Environ(), o.env...)
 	s.cmd.Stdout, s.cmd.Stderr = logFile, logFile
 	s.cmd.SysProcAttr = childAttr()
@@ -150,7 +164,11 @@ func (s *server) ready(ctx context.Context) error {
 		case <-stop:
 		}
 	}()
-	conn, err := grpc.NewClient("passthrough:///"+s.endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
+	creds := insecure.NewCredentials()
+	if s.tls {
+		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
+	}
+	conn, err := grpc.NewClient("passthrough:///"+s.endpoint, grpc.WithTransportCredentials(creds),
 		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redial, Multiplier: 1, MaxDelay: redial}, MinConnectTimeout: readyTimeout}))
 	if err != nil {
 		return err

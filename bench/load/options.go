@@ -1,6 +1,7 @@
 package load
 
 import (
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
@@ -24,6 +25,7 @@ type Options struct {
 	Conns       int           // gRPC connections
 	Clients     int           // concurrent requests; client i uses connection i mod Conns
 	DialTimeout time.Duration // zero: 10 s
+	TLS         bool          // connections have TLS; the server's certificate is not checked
 
 	Total    int64         // requests to send when Duration is zero
 	Duration time.Duration // length of the window
@@ -71,11 +73,16 @@ func dial(o Options) ([]*clientv3.Client, error) {
 	if timeout == 0 {
 		timeout = 10 * time.Second
 	}
+	var secure *tls.Config
+	if o.TLS {
+		secure = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} // of a server that this host has started
+	}
 	conns := make([]*clientv3.Client, 0, o.Conns)
 	for i := range o.Conns {
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints:   []string{o.Endpoints[i%len(o.Endpoints)]},
 			DialTimeout: timeout,
+			TLS:         secure,
 			Logger:      zap.NewNop(),
 		})
 		if err != nil {

@@ -3,6 +3,7 @@ package admin
 import (
 	"context"
 	"errors"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -13,6 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // Limits.
@@ -29,10 +31,12 @@ const (
 	lastMax = 10_000
 )
 
-// Activity is what a process does for a keyspace: whether it has it open, and calls under way, streams among them.
+// Activity is what a process does for a keyspace: whether it has it open, calls under way, streams among them, open
+// watches, and what it has done since it was opened.
 type Activity struct {
-	Open           bool
-	Calls, Streams int
+	Open                    bool
+	Calls, Streams, Watches int
+	Reads, Writes, Refused  uint64
 }
 
 // Host is the process that serves the keyspaces. Its methods may be called from any goroutine.
@@ -45,6 +49,12 @@ type Host interface {
 	Activity(id uint64) Activity
 	// Visit opens a keyspace, which the process then keeps open until leave is called. Errors: of gRPC.
 	Visit(ctx context.Context, name string) (store *mvcc.Store, leave func(), err error)
+	// About tells of the process.
+	About() About
+	// Alone is what a process that serves alone says of itself; nil: it is a pod, and the rows of the deployment tell.
+	Alone() *keyspacev1.Pod
+	// Coordination is where the elections are that the process may take part in.
+	Coordination() []Coordination
 	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
 }
@@ -60,6 +70,7 @@ type Options struct {
 func Register(r grpc.ServiceRegistrar, o Options) {
 	adminv1.RegisterKeyspacesServer(r, &keyspaces{Options: o})
 	adminv1.RegisterInspectionServer(r, &inspection{Options: o})
+	adminv1.RegisterDeploymentServer(r, &deployment{Options: o, now: time.Now})
 }
 
 // codesOf are the codes of errors that are not of gRPC. Of several in one error the first here counts.

@@ -8,10 +8,55 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
+
+// obeys is a host that obeys some settings.
+type obeys struct {
+	Host
+	settings map[string]bool
+}
+
+func (o obeys) Enforces(setting string) bool { return o.settings[setting] }
+
+// TestEnforced: a setting that the host does not obey is refused, each of them, and one that is not set is not.
+func TestEnforced(t *testing.T) {
+	all := map[string]*adminv1.Settings{"weight": {Weight: 2}}
+	fields := (*keyspacev1.Limits)(nil).ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		l := new(keyspacev1.Limits)
+		l.ProtoReflect().Set(fields.Get(i), protoreflect.ValueOfUint64(7))
+		all["limits."+string(fields.Get(i).Name())] = &adminv1.Settings{Limits: l}
+	}
+	for name, s := range all {
+		for other := range all {
+			o := Options{Host: obeys{settings: map[string]bool{other: true}}}
+			if err := o.checkEnforced(s); (err == nil) != (name == other) {
+				t.Errorf("%s where only %s is obeyed: %v", name, other, err)
+			}
+		}
+	}
+	if err := (&Options{Host: obeys{}}).checkEnforced(&adminv1.Settings{Weight: 1}); err != nil {
+		t.Error("what is the default:", err)
+	}
+}
+
+// TestElectionName: elections are shown by what they are about.
+func TestElectionName(t *testing.T) {
+	for key, want := range map[string]string{
+		"compactor/": "compactor", "tailer/": "tailer", "lease/s\x00": "lease shard 0", "lease/s\x0f": "lease shard 15",
+		"lease/s/": "lease shard 47", "s": "s", "": "",
+	} {
+		if got := electionName([]byte(key)); got != want {
+			t.Errorf("%q: %q, want %q", key, got, want)
+		}
+	}
+}
 
 // TestCodes: whatever a store can answer has a code by which a program knows what to do, and its own words.
 func TestCodes(t *testing.T) {

@@ -54,6 +54,7 @@ func (k *keyspaces) usage(ctx context.Context, info keyspace.Info, count bool) *
 	u := &adminv1.Usage{
 		Name: info.Name, Id: info.ID, First: info.ID == 0,
 		Active: act.Open, Calls: int64(act.Calls), Streams: int64(act.Streams),
+		Reads: act.Reads, Writes: act.Writes, Refused: act.Refused, Watches: int64(act.Watches),
 	}
 	p, err := mvcc.Peek(ctx, k.Engine, info.Prefix)
 	if err == nil {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 
 	"google.golang.org/grpc"
 
@@ -13,6 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // adminStreams bounds the calls of the admin API that one connection may have under way.
@@ -20,8 +20,10 @@ const adminStreams = 100
 
 // enforced are the settings of a keyspace of the table that are obeyed, as admin.Host calls them.
 var enforced = map[string]bool{
-	"limits.bytes": true, "limits.watches": true, "limits.streams": true,
+	"limits.bytes": true, "limits.keys": true, "limits.request_bytes": true,
+	"limits.watches": true, "limits.streams": true, "limits.leases": true,
 	"limits.reads_per_second": true, "limits.writes_per_second": true,
+	"weight": true,
 }
 
 // serveAdmin serves the admin API on sockets of its own, until the process closes.
@@ -30,9 +32,9 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("--listen-admin-urls: %w", err)
 	}
-	var sockets []net.Listener
+	var sockets []server.Private
 	for _, u := range urls {
-		l, bound, err := server.ListenPrivate(ctx, u)
+		l, bound, err := server.ListenPrivate(ctx, u, s.d.tls.admin)
 		switch {
 		case err == nil:
 			sockets = append(sockets, l)
@@ -49,19 +51,16 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	if len(sockets) == 0 {
 		return nil
 	}
-	g := grpc.NewServer(grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
+	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()), grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
 	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
+	served := server.NewOperators(g, s.shown)
 	for _, l := range sockets {
-		s.d.wg.Go(func() {
-			if err := g.Serve(l); err != nil && s.d.background.Err() == nil {
-				s.d.Log.Error("the admin API is no longer served", "url", l.Addr().String(), "error", err)
-			}
-		})
+		served.Serve(l)
 	}
 	// Background work ends before what it works on is closed.
 	s.d.Go("admin", func(ctx context.Context) error {
 		<-ctx.Done()
-		g.Stop()
+		served.Stop()
 		return nil
 	})
 	s.d.Log.Info("serving the admin API", "urls", s.adminURLs)
@@ -90,18 +89,25 @@ func (h adminHost) Prepare(ctx context.Context) error {
 	return h.first.Store.Activate(ctx, mvcc.FeatureKeyspaces)
 }
 
-// Activity implements admin.Host. Calls to the first keyspace are not counted.
+// Activity implements admin.Host. Calls under way in the first keyspace are not counted.
 func (h adminHost) Activity(id uint64) admin.Activity {
 	if id == 0 || id == h.first.Place.ID {
-		return admin.Activity{Open: true}
+		return h.first.activity()
 	}
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	o := h.open[id]
 	if o == nil {
+		h.mu.Unlock()
 		return admin.Activity{}
 	}
-	return admin.Activity{Open: true, Calls: o.calls, Streams: o.streams}
+	calls, streams, k := o.calls, o.streams, o.opened()
+	h.mu.Unlock()
+	act := admin.Activity{Open: true}
+	if k != nil {
+		act = k.activity()
+	}
+	act.Calls, act.Streams = calls, streams
+	return act
 }
 
 // Visit implements admin.Host.

@@ -18,6 +18,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // Parts are what a server is composed from beside its configuration. What is given open is not closed by the server;
@@ -27,10 +28,17 @@ type Parts struct {
 	Engine     engine.Store
 	OpenEngine func(config.Config, EngineOptions) (engine.Store, error) // not called if Engine is given
 	Bus        bus.Bus
-	OpenBus    func(c config.Config, name string, log *slog.Logger) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
+	OpenBus    func(config.Config, BusOptions) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
 	// OpenHistory opens the cache of a watchhub pod; nil: it has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
+}
+
+// BusOptions are what a bus is opened with beside the configuration.
+type BusOptions struct {
+	Name string // of the process, for NATS to show
+	Log  *slog.Logger
+	TLS  *tlsconf.TLS // nil: as the server wants it
 }
 
 // EngineOptions are what an engine is opened with beside the configuration.
@@ -54,6 +62,7 @@ type Deployment struct {
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
 
+	tls    security
 	server *server.Server
 	pools  map[config.Kind]*relay.Pool // of the kinds that own what this one relays
 	ready  readiness
@@ -63,7 +72,10 @@ type Deployment struct {
 	passwords *auth.Passwords
 	jwt       *auth.JWT // nil: tokens are signed ones
 
+	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+
+	snapshots atomic.Int32 // that are being made or sent
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
@@ -81,9 +93,13 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 	}
 	patience := writesGrace
+	if !k.IsPod() {
+		d.gates = newGates()
+	}
 	if k.IsPod() {
 		patience = 0
 	}
+	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)
 	d.closeOnce = sync.OnceValue(d.close)
 	return d
@@ -95,7 +111,10 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if d.jwt, err = auth.ParseTokens(d.Config.AuthToken); err != nil {
 		return fmt.Errorf("--auth-token: %w", err)
 	}
-	if d.server, err = server.Listen(ctx, d.Config.Sockets()); err != nil {
+	if err := d.openTLS(); err != nil {
+		return err
+	}
+	if d.server, err = server.Listen(ctx, d.sockets()); err != nil {
 		return err
 	}
 	d.OnClose(func() error { d.server.Close(); return nil })
@@ -130,7 +149,7 @@ func (d *Deployment) openBus(p Parts) (err error) {
 	if d.Bus != nil || d.Config.NATSURL == "" {
 		return nil
 	}
-	if d.Bus, err = p.OpenBus(d.Config, d.Kind.Program()+" "+d.Config.Name, d.Log); err != nil {
+	if d.Bus, err = p.OpenBus(d.Config, BusOptions{d.Kind.Program() + " " + d.Config.Name, d.Log, d.tls.nats}); err != nil {
 		return fmt.Errorf("--nats-url: %w", err)
 	}
 	d.OnClose(d.Bus.Close)
@@ -145,9 +164,12 @@ func (d *Deployment) openPools() error {
 		if k == d.Kind {
 			continue
 		}
-		pool, err := relay.NewPool(relay.Options{
-			Name: string(k), Endpoints: d.Config.Endpoints(k), Keepalive: d.Config.KeepaliveMinTime, Told: d.told,
-		})
+		o, err := d.poolOptions(k, d.Config.Endpoints(k))
+		if err != nil {
+			return err
+		}
+		o.Told = d.told
+		pool, err := relay.NewPool(o)
 		if err != nil {
 			return err
 		}
@@ -173,8 +195,10 @@ func (d *Deployment) relay(r grpc.ServiceRegistrar) {
 	}
 }
 
-// Address is the host:port at which other pods reach this one.
-func (d *Deployment) Address() (string, error) { return d.Config.Address(d.server.AdvertisedURLs()) }
+// Address is where other pods reach this one, host:port or https://host:port.
+func (d *Deployment) Address() (string, error) {
+	return d.Config.Address(d.server.PeerURLs(), d.server.AdvertisedURLs())
+}
 
 // AdvertisedURLs are the client URLs that MemberList shows.
 func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs() }

@@ -38,8 +38,9 @@
 // A call is for the keyspace that its host or metadata names, else for the first, which is open as long as the process. A
 // standalone server has others in a table: the first call opens one, and it is closed when it has been idle and nothing
 // in it goes on by itself (leases, auto compaction). What one keyspace's clients do, or what fails in it, ends no
-// other's calls (I10); memory for answers is bounded over all. One that is being closed is opened again only when it is
-// closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
+// other's calls (I10); memory for answers is bounded over all. Keyspaces take turns by weight at what they share
+// (shares.go). One that is being closed is opened again only when it is closed. Calls take keyspaces.mu for a moment,
+// and nothing is read or waited for under it.
 //
 // # Start
 //

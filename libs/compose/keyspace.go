@@ -17,6 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
@@ -43,6 +44,8 @@ type Keyspace struct {
 	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
+	tally      *tally  // of calls to it
+	shares     *shares // nil: of nothing
 	tailing    tailing // this pod's part in publishing the log
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
@@ -50,8 +53,11 @@ type Keyspace struct {
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
 // limits are those of the table; zero for the first.
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
-	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log)}
+	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally)}
 	k.begin(d.patience, d.Fail)
+	if d.gates != nil {
+		k.shares = d.gates.flows(1)
+	}
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -89,6 +95,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
+	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}
@@ -148,7 +155,7 @@ func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.C
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{
 		Key:    append(slices.Clone(k.Place.Coordination), place+"/"...),
-		Holder: string(d.Kind) + " " + d.Config.Name + " " + d.URL(), TTL: ttl, Logger: d.Log,
+		Holder: d.holder(), TTL: ttl, Logger: d.Log,
 	})
 	if err != nil {
 		return err
@@ -245,10 +252,17 @@ func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 // newGuard returns the guard of the keyspace, whose store is open.
 func (k *Keyspace) newGuard() *etcdapi.Guard {
 	d := k.d
-	return etcdapi.NewGuard(k.Store, etcdapi.GuardOptions{
+	o := etcdapi.GuardOptions{
 		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: d.passwords,
 		Shared: d.Kind.IsPod(), Log: d.Log,
-	})
+	}
+	if d.Config.ClientTLS.ClientCertAuth {
+		o.CertName = func(ctx context.Context) string {
+			id, _ := tlsconf.FromContext(ctx)
+			return id.CommonName
+		}
+	}
+	return etcdapi.NewGuard(k.Store, o)
 }
 
 // logFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.

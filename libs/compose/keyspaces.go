@@ -16,6 +16,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/server"
 )
 
 // Limits of the keyspaces that a process has open.
@@ -52,8 +53,11 @@ type keyspaces struct {
 	table   *keyspace.Cache
 	// adminURLs are where the admin API is served.
 	adminURLs []string
+	shown     server.HTTPOptions
+	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
+	started   time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
@@ -65,6 +69,7 @@ type occupied struct {
 	s      *keyspaces
 	info   keyspace.Info
 	limits *callLimits
+	tally  *tally
 	ready  chan struct{} // closed when it is open, or has failed to be
 	k      *Keyspace     // set before ready is closed
 	err    error         // as k
@@ -81,7 +86,9 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	s := &keyspaces{
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
 		open: make(map[uint64]*occupied), opening: make(chan struct{}, openingMax), now: time.Now,
+		started: time.Now(),
 	}
+	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
 	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)
 	return s
 }
@@ -109,7 +116,7 @@ func (s *keyspaces) enter(ctx context.Context, kind callKind) (visit, error) {
 		return visit{}, err
 	}
 	if name == "" || name == s.firstName() {
-		return visit{k: s.first}, nil
+		return s.visitFirst(kind), nil
 	}
 	if s.table == nil {
 		return visit{}, errNoKeyspace
@@ -122,13 +129,19 @@ func (s *keyspaces) enter(ctx context.Context, kind callKind) (visit, error) {
 		case err != nil:
 			return visit{}, etcdapi.Err(err)
 		case info.Row.GetUnprefixed():
-			return visit{k: s.first}, nil
+			return s.visitFirst(kind), nil
 		}
 		v, again, err := s.visit(ctx, info, kind)
 		if err != nil || !again {
 			return v, err
 		}
 	}
+}
+
+// visitFirst enters the first keyspace, which is always open.
+func (s *keyspaces) visitFirst(kind callKind) visit {
+	s.first.tally.entered(kind)
+	return visit{k: s.first, stream: kind == callStream}
 }
 
 // firstName is the name of the first keyspace.
@@ -187,8 +200,10 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 		return nil, o.gone, nil
 	}
 	if err := o.limits.admit(kind, o.streams); err != nil {
+		o.tally.ended(err)
 		return nil, nil, err
 	}
+	o.tally.entered(kind)
 	o.calls++
 	if kind == callStream {
 		o.streams++
@@ -199,7 +214,7 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 // begin begins to open a keyspace. The caller holds mu.
 func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	o := &occupied{
-		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(),
+		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(), tally: s.tallies.of(info),
 		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}),
 	}
 	s.open[info.ID] = o
@@ -225,6 +240,8 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 // openKeyspace opens a keyspace of the table with all of its parts. If one fails later that keyspace alone is closed.
 func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, error) {
 	k := newKeyspace(s.d, s.make, o.info.Keyspace, o.info.Row.GetLimits())
+	k.tally = o.tally
+	k.shares.setWeight(o.info.Row.GetWeight())
 	k.fail = func(err error) {
 		s.d.Log.Error("keyspace closed: it can no longer be served", "keyspace", o.info.Name, "error", err)
 		s.end(o, errFailed)
@@ -243,6 +260,9 @@ func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, e
 func (v visit) leave() {
 	o := v.o
 	if o == nil {
+		if v.stream {
+			v.k.tally.streams.Add(-1)
+		}
 		return
 	}
 	o.s.mu.Lock()
@@ -250,6 +270,7 @@ func (v visit) leave() {
 	o.calls--
 	if v.stream {
 		o.streams--
+		o.tally.streams.Add(-1)
 	}
 	if o.calls > 0 {
 		return
@@ -262,7 +283,11 @@ func (v visit) leave() {
 
 // ended is the error of a call that has ended with err: where its keyspace ends, that says why.
 func (v visit) ended(err error) error {
-	if err == nil || v.o == nil {
+	if err == nil {
+		return nil
+	}
+	v.k.tally.ended(err)
+	if v.o == nil {
 		return err
 	}
 	v.o.s.mu.Lock()
@@ -393,6 +418,8 @@ func (s *keyspaces) review(ctx context.Context) {
 			s.end(o, errDeleted)
 		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
 			s.end(o, errReopened)
+		case there && info.Row.GetWeight() != o.info.Row.GetWeight():
+			s.weigh(o, info.Row.GetWeight())
 		case s.idle(o) && !o.k.busy():
 			s.endIdle(o)
 		}

@@ -24,12 +24,21 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: c.MaxRequestBytes, Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.guard.KV(k.Store), k.Header, bounds) },
 		registerMore: k.registerMember,
 	}
+}
+
+// requestBytes bounds a request: the keyspace's limit, and never more than the server takes.
+func (k *Keyspace) requestBytes() int {
+	most := k.d.Config.MaxRequestBytes
+	if own := k.limits.GetRequestBytes(); own > 0 && own < uint64(most) {
+		return int(own)
+	}
+	return most
 }
 
 // registerMember registers what a kv owns beside KV.
@@ -38,7 +47,7 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
 		Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), PeerURLs: k.d.Config.AdvertisePeerURLs,
 	})
-	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota())
+	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota(), k.snapshot)
 	etcdapi.RegisterAuth(r, k.Header, k.guard)
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.
 	local := &localClient{guard: k.guard, register: k.registerCore}

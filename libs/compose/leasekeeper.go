@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"time"
 
@@ -27,13 +28,15 @@ func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log}); err != nil {
+			most := int(min(k.limits.GetLeases(), math.MaxInt32))
+			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log, Max: most}); err != nil {
 				return err
 			}
 			return k.runLeases(ctx, keeper)
 		},
 		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
 		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
+		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
@@ -111,9 +114,15 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
 // shards.
 func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
-	pool, err := relay.NewPool(relay.Options{
-		Name: string(config.LeaseKeeper), Endpoints: []string{address}, Keepalive: k.d.Config.KeepaliveMinTime, AnyHealth: true,
-	})
+	o, err := k.d.poolOptions(config.LeaseKeeper, []string{address})
+	if err != nil {
+		return nil, err
+	}
+	o.AnyHealth = true
+	if !relay.WantsTLS(address) { // the pod says itself how it is reached
+		o.Credentials = nil
+	}
+	pool, err := relay.NewPool(o)
 	if err != nil {
 		return nil, err
 	}

@@ -35,13 +35,16 @@ func (k *Keyspace) quota() int64 {
 	return k.d.Config.QuotaBackendBytes
 }
 
-// quotaPart refuses growth beyond the quota, and raises the alarm NOSPACE.
+// quotaPart refuses growth beyond the quota and beyond the limit of keys, and raises the alarm NOSPACE.
 func quotaPart(k *Keyspace) part {
 	over := make(bell, 1)
 	return part{
-		want: func(o *mvcc.Options) { o.Quota, o.OverQuota = k.quota(), over.signal },
+		want: func(o *mvcc.Options) {
+			o.Quota, o.OverQuota = k.quota(), over.signal
+			o.KeysMax, o.OverKeys = int64(min(k.limits.GetKeys(), math.MaxInt64)), over.signal
+		},
 		open: func(context.Context) error {
-			if k.quota() > 0 {
+			if k.quota() > 0 || k.limits.GetKeys() > 0 {
 				k.Go("quota", func(ctx context.Context) error { k.watchQuota(ctx, over); return nil })
 			}
 			return nil
@@ -49,11 +52,11 @@ func quotaPart(k *Keyspace) part {
 	}
 }
 
-// watchQuota raises the alarm NOSPACE when a request has been refused because of the quota, until ctx ends. As in
+// watchQuota raises the alarm NOSPACE when a request has been refused by a bound of space, until ctx ends. As in
 // etcd the alarm stays until somebody disarms it, and comes back with the next request that does not fit.
 func (k *Keyspace) watchQuota(ctx context.Context, over bell) {
-	if !k.Store.Features().Has(mvcc.FeatureSizes) {
-		k.pollQuota(ctx)
+	if k.quota() > 0 && !k.Store.Features().Has(mvcc.FeatureSizes) {
+		k.pollQuota(ctx, over)
 		return
 	}
 	for {
@@ -67,7 +70,7 @@ func (k *Keyspace) watchQuota(ctx context.Context, over bell) {
 }
 
 // pollQuota is watchQuota for data of the first format, where all files count.
-func (k *Keyspace) pollQuota(ctx context.Context) {
+func (k *Keyspace) pollQuota(ctx context.Context, over bell) {
 	ticker := time.NewTicker(quotaInterval)
 	defer ticker.Stop()
 	for {
@@ -77,6 +80,9 @@ func (k *Keyspace) pollQuota(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-over: // the limit of keys
+			total, _ := k.Store.Sizes()
+			k.raiseNoSpace(ctx, total)
 		case <-ticker.C:
 		}
 	}
@@ -88,6 +94,7 @@ func (k *Keyspace) raiseNoSpace(ctx context.Context, size int64) {
 	case err != nil && ctx.Err() == nil:
 		k.d.Log.Error("raising the alarm NOSPACE failed", "error", err)
 	case changed:
-		k.d.Log.Warn("alarm raised", "alarm", "NOSPACE", "quota-backend-bytes", k.quota(), "size-bytes", size)
+		k.d.Log.Warn("alarm raised", "alarm", "NOSPACE", "keyspace", k.Place.Name, "quota-backend-bytes", k.quota(),
+			"size-bytes", size, "keys-limit", k.limits.GetKeys())
 	}
 }

@@ -28,6 +28,7 @@ type readiness struct {
 	store    error        // why the store cannot be reached; nil: it can
 	failed   error        // why the pod can no longer serve; for good
 	draining bool         // for good
+	changed  bell         // rung when what they answer may have changed
 }
 
 func (r *readiness) set(ready bool, reason string) {
@@ -65,6 +66,7 @@ func (r *readiness) tell() {
 	if r.grpc != nil {
 		r.grpc.SetServing(r.err() == nil)
 	}
+	r.changed.signal()
 }
 
 // err is why the pod is not ready. The caller holds mu.

@@ -19,8 +19,9 @@ func (d *Deployment) serve(all *keyspaces) error {
 	if err != nil {
 		return err
 	}
+	all.shown = all.show()
 	options := server.Options{
-		GRPC: d.GRPC, HTTP: all.first.shown(), OwnReadiness: true, Log: d.Log,
+		GRPC: d.GRPC, HTTP: all.shown, OwnReadiness: true, Log: d.Log,
 		Drain: func(context.Context) {
 			for _, pool := range d.pools {
 				pool.Drain()

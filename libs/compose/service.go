@@ -53,6 +53,8 @@ type part struct {
 	drain func()
 	// busy tells whether the part does something without clients: an idle keyspace stays open while it does.
 	busy func() bool
+	// leases are how many leases the keyspace has, where the process keeps all of them.
+	leases func() int
 	// watch are the numbers of a watch hub, collectors other metrics.
 	watch      func() watch.Stats
 	collectors func() []prometheus.Collector
@@ -116,6 +118,9 @@ func (s *Server) begin(ctx context.Context) error {
 	}
 	if err := s.keyspaces.serveAdmin(ctx); err != nil {
 		return err
+	}
+	if s.Kind.IsPod() {
+		s.Deployment.Go("roster", s.keyspaces.announce)
 	}
 	s.SetReady(true, "")
 	return nil

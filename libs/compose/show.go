@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"log/slog"
+	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -36,15 +37,17 @@ func header(cluster uint64, name string) etcdapi.Header {
 // newGRPC makes the gRPC server that c asks for.
 func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
 	return server.NewGRPC(server.GRPCOptions{
-		MaxRequestBytes:      c.MaxRequestBytes,
-		MaxConcurrentStreams: c.MaxConcurrentStreams,
-		KeepaliveMinTime:     c.KeepaliveMinTime,
-		KeepaliveInterval:    c.KeepaliveInterval,
-		KeepaliveTimeout:     c.KeepaliveTimeout,
-		SlowRequest:          c.WarningUnaryRequestDuration,
-		Histograms:           c.ExtensiveMetrics,
-		Local:                c.EnableGRPCGateway,
-		Log:                  log,
+		MaxRequestBytes:       c.MaxRequestBytes,
+		MaxConcurrentStreams:  c.MaxConcurrentStreams,
+		KeepaliveMinTime:      c.KeepaliveMinTime,
+		KeepaliveInterval:     c.KeepaliveInterval,
+		KeepaliveTimeout:      c.KeepaliveTimeout,
+		MaxConnectionAge:      c.MaxConnectionAge,
+		MaxConnectionAgeGrace: c.MaxConnectionAgeGrace,
+		SlowRequest:           c.WarningUnaryRequestDuration,
+		Histograms:            c.ExtensiveMetrics,
+		Local:                 c.EnableGRPCGateway,
+		Log:                   log,
 	})
 }
 
@@ -60,9 +63,9 @@ func newWatchLatency() watchLatency {
 	)}
 }
 
-// shown says what the HTTP endpoints show of the process and its keyspace.
-func (k *Keyspace) shown() server.HTTPOptions {
-	c := k.d.Config
+// show says what the HTTP endpoints show of the process and its keyspaces.
+func (s *keyspaces) show() server.HTTPOptions {
+	k, c := s.first, s.d.Config
 	id := server.Identity{
 		Version: etcdapi.EmulatedVersion, ClusterVersion: etcdapi.ClusterVersion,
 		Build: server.Version, MemberID: k.Header.MemberID,
@@ -71,15 +74,18 @@ func (k *Keyspace) shown() server.HTTPOptions {
 	if k.d.Kind.IsPod() {
 		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
 	}
+	own := []prometheus.Collector{newKeyspaceCollector(s)}
 	return server.HTTPOptions{
-		Health:        health{k},
-		Ready:         ready,
-		Versions:      versions,
-		Metrics:       server.NewRegistry(id, k.d.GRPC, k.stats, append(k.collectors(), k.d.collectors()...)...),
-		Pprof:         c.EnablePprof,
-		HostWhitelist: c.HostWhitelist,
-		CORS:          c.CORS,
-		Log:           k.d.Log,
+		Health:           health{k},
+		Ready:            ready,
+		Versions:         versions,
+		Metrics:          server.NewRegistry(id, k.d.GRPC, k.stats, slices.Concat(k.collectors(), k.d.collectors(), own)...),
+		Withhold:         s.many,
+		Pprof:            c.EnablePprof,
+		HostWhitelist:    c.HostWhitelist,
+		CORS:             c.CORS,
+		MaxConnectionAge: c.MaxConnectionAge,
+		Log:              k.d.Log,
 	}
 }
 
@@ -104,6 +110,7 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 
 // collectors are the metrics of what the process has once.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
+	all = append(all, d.tls.collector())
 	if d.Kind.IsPod() {
 		var pools relay.Collector
 		for _, pool := range d.pools {

@@ -55,9 +55,11 @@ func (k *Keyspace) recheck(ctx context.Context, hub *watch.Hub, number uint64) {
 // watchOf registers the Watch service of a hub.
 func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
-		etcdapi.RegisterWatch(r, hub, k.Header, etcdapi.WatchOptions{
-			MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard,
-		})
+		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard}
+		if k.shares != nil {
+			o.Turn = k.shares.streams
+		}
+		etcdapi.RegisterWatch(r, hub, k.Header, o)
 	}
 }
 
@@ -73,6 +75,9 @@ func (k *Keyspace) hubOptions(sent watchLatency) watch.Options {
 		MaxWatchesPerConn: c.MaxWatchesPerConn,
 		OnSent:            sent.Observe,
 		Log:               k.d.Log,
+	}
+	if k.shares != nil {
+		o.Passes = k.shares.passes
 	}
 	if n := int(min(k.limits.GetWatches(), math.MaxInt32)); n > 0 {
 		o.MaxWatches = n

@@ -27,6 +27,13 @@ type Config struct {
 	// ListenAdminURLs are where the admin API is; none: see AdminURLs.
 	ListenAdminURLs []string
 
+	ClientTLS, PeerTLS           TLS
+	CipherSuites                 []string
+	TLSMinVersion, TLSMaxVersion string
+	SelfSignedCertValidity       uint // years
+	// Who may use the admin API over TLS.
+	AdminCertAllowedCNs, AdminCertAllowedHostnames []string
+
 	MaxRequestBytes      int
 	MaxTxnOps            int
 	MaxConcurrentStreams uint32
@@ -34,6 +41,9 @@ type Config struct {
 	KeepaliveMinTime  time.Duration // --grpc-keepalive-min-time
 	KeepaliveInterval time.Duration // --grpc-keepalive-interval; 0: off
 	KeepaliveTimeout  time.Duration // --grpc-keepalive-timeout; 0: off
+
+	MaxConnectionAge      time.Duration // 0: no bound
+	MaxConnectionAgeGrace time.Duration
 
 	AutoCompactionMode      string
 	AutoCompactionRetention string // as compactor.Parse takes it
@@ -54,6 +64,7 @@ type Config struct {
 	CacheBytes        int64         // --cache-bytes; 0: the engine's default
 	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64         // --disk-reserve-bytes; 0: the engine's default, negative: no check
+	SnapshotDir       string        // --snapshot-dir; "": the data directory, or the system's for temporary files
 	KeyspaceDomain    string        // --keyspace-domain; "": hosts say nothing
 	KeyspaceIdle      time.Duration // --keyspace-idle; 0: keyspaces are never closed
 	WatchHistoryBytes int64         // --watch-history-bytes; 0: the hub's default
@@ -68,12 +79,19 @@ type Config struct {
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 
+	// MetricsKeyspaces says of which keyspaces metrics tell one by one.
+	MetricsKeyspaces MetricsKeyspaces
+
 	Pod // of pods only
 }
 
 // DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of
 // memory when all are watches, and two orders more than what real clients open. (etcd has no bound.)
 const DefaultMaxStreams = 10_000
+
+// DefaultMaxConnectionAgeGrace is how long calls of a connection that has reached --max-connection-age may go on: more
+// than any that is no stream takes.
+const DefaultMaxConnectionAgeGrace = 30 * time.Second
 
 // DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started
 // in the place of an etcd never meets that etcd's files.
@@ -102,6 +120,9 @@ func Default(k Kind) Config {
 		KeepaliveMinTime:            5 * time.Second,
 		KeepaliveInterval:           2 * time.Hour,
 		KeepaliveTimeout:            20 * time.Second,
+		MaxConnectionAgeGrace:       DefaultMaxConnectionAgeGrace,
+		TLSMinVersion:               "TLS1.2",
+		SelfSignedCertValidity:      1,
 		AutoCompactionMode:          compactor.ModePeriodic,
 		AutoCompactionRetention:     "0",
 		WatchProgressNotifyInterval: 10 * time.Minute,
@@ -135,6 +156,9 @@ func (c Config) Validate(k Kind) error {
 	if err := c.validateSockets(); err != nil {
 		return err
 	}
+	if err := c.validateTLS(k); err != nil {
+		return err
+	}
 	if err := c.validateLimits(); err != nil {
 		return err
 	}
@@ -150,11 +174,11 @@ func (c Config) Validate(k Kind) error {
 	return c.validatePod(k)
 }
 
-// Sockets are the sockets that c asks for.
+// Sockets are the sockets that c asks for, but for the TLS of those that have it.
 func (c Config) Sockets() server.Sockets {
 	return server.Sockets{
 		Client: c.ListenClientURLs, HTTP: c.ListenClientHTTPURLs, Metrics: c.ListenMetricsURLs,
-		Advertise: c.AdvertiseClientURLs,
+		Peer: c.ListenPeerURLs, Advertise: c.AdvertiseClientURLs,
 	}
 }
 
@@ -199,6 +223,7 @@ func (c Config) validateSockets() error {
 		"listen-client-http-urls": c.ListenClientHTTPURLs,
 		"listen-metrics-urls":     c.ListenMetricsURLs,
 		"listen-admin-urls":       c.ListenAdminURLs,
+		"listen-peer-urls":        c.ListenPeerURLs,
 	} {
 		if flag == "listen-admin-urls" && slices.Equal(urls, []string{AdminNone}) {
 			continue

@@ -3,7 +3,7 @@
 //
 // # Invariants
 //
-//   - Every flag of etcd 3.7 is known. One that asks for security which is not there (TLS, tokens) stops the start;
+//   - Every flag of etcd 3.7 is known. One that asks for security which is not there (tokens) stops the start;
 //     one that means nothing here, or nothing to this kind of process, is accepted, and all of those are named in one
 //     warning.
 //   - A flag has one row: its name, default, help, which kinds take it, and what becomes of it where it is not taken.

@@ -16,6 +16,9 @@ type Parsed struct {
 	Ignored, Warnings []string
 	// Env are the environment variables that were used.
 	Env []string
+
+	// Refused says what is wrong with each flag that is refused: one error of Parse names all.
+	Refused []string
 }
 
 // Prefixes of environment variables. A variable is the prefix and the flag's name in upper case with _ for -.
@@ -61,6 +64,9 @@ func (k Kind) Parse(args, environ []string) (Parsed, error) {
 	}
 	if err := p.applyEnv(flags, environ, set); err != nil {
 		return p, err
+	}
+	if len(p.Refused) > 0 {
+		return p, usagef("%s", strings.Join(p.Refused, "; "))
 	}
 	if err := p.Config.Validate(k); err != nil {
 		return p, usagef("%v", err)
@@ -142,7 +148,7 @@ func (p *Parsed) apply(f *flagDef, value, as string) error {
 		p.Ignored = append(p.Ignored, as)
 	case refused:
 		if !slices.Contains(f.harmless, value) {
-			return usagef("%s=%s is not supported yet: %s", as, value, f.note)
+			p.Refused = append(p.Refused, fmt.Sprintf("%s=%s is not supported yet: %s", as, value, f.note))
 		}
 	}
 	return nil

@@ -54,8 +54,6 @@ const (
 	noteRaft    = "there is no raft"
 	notePeers   = "there are no peers"
 	noteBbolt   = "there is no bbolt file"
-	noteTLS     = "TLS comes in a later release, and clients must not be served without it when it is asked for"
-	noteNoTLS   = "TLS is not supported yet; --cert-file is refused"
 	noteTracing = "no tracing yet"
 	noteNoDisk  = "the data is in FoundationDB, which has limits of its own"
 	noteNoFiles = "the pod keeps nothing on disk"
@@ -74,8 +72,8 @@ var flagTable = []flagDef{
 	ignore(groupMember, "heartbeat-interval", "100", noteRaft),
 	ignore(groupMember, "election-timeout", "1000", noteRaft),
 	ignoreBool(groupMember, "initial-election-tick-advance", "true", noteRaft),
-	ignore(groupMember, "listen-peer-urls", "http://localhost:2380", notePeers),
-	list(groupMember, "listen-client-urls", "http://localhost:2379", "Comma-separated URLs to serve clients on, gRPC and HTTP: http://host:port or unix://path. Port 0 takes a free one.", func(c *Config) *[]string { return &c.ListenClientURLs }),
+	list(groupMember, "listen-peer-urls", "http://localhost:2380", "Comma-separated URLs to serve other pods on, as --listen-client-urls. Default: they come to the client URLs.", func(c *Config) *[]string { return &c.ListenPeerURLs }).only(onPods, notePeers).onPods(""),
+	list(groupMember, "listen-client-urls", "http://localhost:2379", "Comma-separated URLs to serve clients on, gRPC and HTTP: http://host:port or unix://path, with TLS https://host:port or unixs://path. Port 0 takes a free one.", func(c *Config) *[]string { return &c.ListenClientURLs }),
 	list(groupMember, "listen-client-http-urls", "", "Comma-separated URLs to serve HTTP clients on; HTTP is no longer served on --listen-client-urls then.", func(c *Config) *[]string { return &c.ListenClientHTTPURLs }),
 	ignore(groupMember, "max-snapshots", "5", noteRaft),
 	ignore(groupMember, "max-wals", "5", noteRaft),
@@ -126,31 +124,31 @@ var flagTable = []flagDef{
 	str(groupClustering, "auto-compaction-mode", "periodic", "How to read --auto-compaction-retention: periodic or revision.", func(c *Config) *string { return &c.AutoCompactionMode }).only(onStandalone|onKV, noteNoWrite),
 	ignore(groupClustering, "v2-deprecation", "write-only", "there is no v2 store"),
 
-	refuse(groupSecurity, "cert-file", noteTLS),
-	refuse(groupSecurity, "key-file", noteTLS),
-	refuseBool(groupSecurity, "client-cert-auth", noteTLS),
-	refuse(groupSecurity, "client-cert-file", noteTLS),
-	refuse(groupSecurity, "client-key-file", noteTLS),
-	refuse(groupSecurity, "client-crl-file", noteTLS),
-	refuse(groupSecurity, "client-cert-allowed-hostname", noteTLS),
-	refuse(groupSecurity, "trusted-ca-file", noteTLS),
-	refuseBool(groupSecurity, "auto-tls", noteTLS),
-	ignore(groupSecurity, "peer-cert-file", "", notePeers),
-	ignore(groupSecurity, "peer-key-file", "", notePeers),
-	ignoreBool(groupSecurity, "peer-client-cert-auth", "false", notePeers),
-	ignore(groupSecurity, "peer-client-cert-file", "", notePeers),
-	ignore(groupSecurity, "peer-client-key-file", "", notePeers),
-	ignore(groupSecurity, "peer-trusted-ca-file", "", notePeers),
-	ignore(groupSecurity, "peer-cert-allowed-cn", "", notePeers),
-	ignore(groupSecurity, "peer-cert-allowed-hostname", "", notePeers),
-	ignoreBool(groupSecurity, "peer-auto-tls", "false", notePeers),
-	ignore(groupSecurity, "self-signed-cert-validity", "1", noteNoTLS),
-	ignore(groupSecurity, "peer-crl-file", "", notePeers),
-	ignore(groupSecurity, "cipher-suites", "", noteNoTLS),
+	str(groupSecurity, "cert-file", "", "Path to the client server TLS cert file.", func(c *Config) *string { return &c.ClientTLS.CertFile }),
+	str(groupSecurity, "key-file", "", "Path to the client server TLS key file.", func(c *Config) *string { return &c.ClientTLS.KeyFile }),
+	boolean(groupSecurity, "client-cert-auth", "false", "Enable client cert authentication.", func(c *Config) *bool { return &c.ClientTLS.ClientCertAuth }),
+	str(groupSecurity, "client-cert-file", "", "Path to the certificate that is shown to other pods where there is none of --peer-…; --cert-file if empty.", func(c *Config) *string { return &c.ClientTLS.ClientCertFile }),
+	str(groupSecurity, "client-key-file", "", "Path to the key of --client-cert-file.", func(c *Config) *string { return &c.ClientTLS.ClientKeyFile }),
+	str(groupSecurity, "client-crl-file", "", "Path to the client certificate revocation list file, DER or PEM.", func(c *Config) *string { return &c.ClientTLS.CRLFile }),
+	list(groupSecurity, "client-cert-allowed-hostname", "", "Comma-separated list of SAN hostnames for client cert authentication.", func(c *Config) *[]string { return &c.ClientTLS.AllowedHostnames }),
+	str(groupSecurity, "trusted-ca-file", "", "Path to the client server TLS trusted CA cert file. Clients must have a certificate of it.", func(c *Config) *string { return &c.ClientTLS.TrustedCAFile }),
+	boolean(groupSecurity, "auto-tls", "false", "Client TLS using generated certificates, kept in the data directory.", func(c *Config) *bool { return &c.ClientTLS.Auto }),
+	str(groupSecurity, "peer-cert-file", "", "Path to the certificate of --listen-peer-urls.", func(c *Config) *string { return &c.PeerTLS.CertFile }).only(onPods, notePeers),
+	str(groupSecurity, "peer-key-file", "", "Path to the key of --peer-cert-file.", func(c *Config) *string { return &c.PeerTLS.KeyFile }).only(onPods, notePeers),
+	boolean(groupSecurity, "peer-client-cert-auth", "false", "Ask other pods for a certificate even without --peer-trusted-ca-file.", func(c *Config) *bool { return &c.PeerTLS.ClientCertAuth }).only(onPods, notePeers),
+	str(groupSecurity, "peer-client-cert-file", "", "Path to the certificate that is shown to other pods; --peer-cert-file if empty.", func(c *Config) *string { return &c.PeerTLS.ClientCertFile }).only(onPods, notePeers),
+	str(groupSecurity, "peer-client-key-file", "", "Path to the key of --peer-client-cert-file.", func(c *Config) *string { return &c.PeerTLS.ClientKeyFile }).only(onPods, notePeers),
+	str(groupSecurity, "peer-trusted-ca-file", "", "Path to the authorities of other pods' certificates. Pods that connect must have one.", func(c *Config) *string { return &c.PeerTLS.TrustedCAFile }).only(onPods, notePeers),
+	list(groupSecurity, "peer-cert-allowed-cn", "", "Comma-separated list of CNs that other pods' certificates may have, whose word on who a client is then counts.", func(c *Config) *[]string { return &c.PeerTLS.AllowedCNs }).only(onPods, notePeers),
+	list(groupSecurity, "peer-cert-allowed-hostname", "", "As --peer-cert-allowed-cn, SAN hostnames.", func(c *Config) *[]string { return &c.PeerTLS.AllowedHostnames }).only(onPods, notePeers),
+	boolean(groupSecurity, "peer-auto-tls", "false", "Refused by pods: generated certificates identify nobody.", func(c *Config) *bool { return &c.PeerTLS.Auto }).only(onPods, notePeers),
+	number(groupSecurity, "self-signed-cert-validity", "1", "Validity of the certificate that --auto-tls makes, in years.", 0, selfSignedYearsMax, func(c *Config, v int64) { c.SelfSignedCertValidity = uint(v) }),
+	str(groupSecurity, "peer-crl-file", "", "Path to the revocation list for other pods' certificates, DER or PEM.", func(c *Config) *string { return &c.PeerTLS.CRLFile }).only(onPods, notePeers),
+	list(groupSecurity, "cipher-suites", "", "Comma-separated list of supported TLS cipher suites between client/server and pods (empty will be auto-populated by Go).", func(c *Config) *[]string { return &c.CipherSuites }),
 	list(groupSecurity, "cors", "*", "Comma-separated origins that browsers may call from (empty or * means all).", func(c *Config) *[]string { return &c.CORS }),
 	list(groupSecurity, "host-whitelist", "*", "Comma-separated host names that HTTP requests may ask for (empty or * means all).", func(c *Config) *[]string { return &c.HostWhitelist }),
-	ignore(groupSecurity, "tls-min-version", "TLS1.2", noteNoTLS),
-	ignore(groupSecurity, "tls-max-version", "", noteNoTLS),
+	str(groupSecurity, "tls-min-version", "TLS1.2", "Minimum TLS version supported: TLS1.2 or TLS1.3.", func(c *Config) *string { return &c.TLSMinVersion }),
+	str(groupSecurity, "tls-max-version", "", "Maximum TLS version supported: TLS1.2 or TLS1.3 (empty will be auto-populated by Go).", func(c *Config) *string { return &c.TLSMaxVersion }),
 
 	str(groupAuth, "auth-token", "simple", "Kind of tokens: simple, or jwt with its options: jwt,pub-key=file,priv-key=file,sign-method=RS256,ttl=10m.", func(c *Config) *string { return &c.AuthToken }),
 	number(groupAuth, "bcrypt-cost", "10", "Cost of the hashes of passwords, 4 to 31.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.BcryptCost = int(v) }).only(onStandalone|onKV, noteNoWrite),
@@ -200,6 +198,7 @@ var flagTable = []flagDef{
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "disk-reserve-bytes", "0", "Free disk space in bytes below which writes that grow the store are refused. 0: 256 MiB, or an eighth of the disk if that is less; -1: no check.", -1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
+	str(groupOwn, "snapshot-dir", "", "Directory in which Maintenance.Snapshot makes its file. Default: the data directory; of pods that for temporary files.", func(c *Config) *string { return &c.SnapshotDir }).only(onStandalone|onKV, "only kv pods make snapshots"),
 	{
 		group: groupOwn, name: "activate-features", kind: works, takes: onStandalone | onKV, elsewhere: noteNoWrite,
 		help: "Comma-separated features of the data format to set in data that an earlier release has written, or all. Earlier releases cannot open it from then on.",
@@ -213,9 +212,22 @@ var flagTable = []flagDef{
 	number(groupOwn, "max-watches", "0", "Watches that may be open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatches = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
 	number(groupOwn, "max-watch-streams-per-connection", "0", "Watch streams that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchStreamsPerConn = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
 	number(groupOwn, "max-watches-per-connection", "0", "Watches that one client connection may have open. 0: no bound.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxWatchesPerConn = int(v) }).only(onStandalone|onWatchHub, noteNoHub),
-	list(groupOwn, "listen-admin-urls", "", "Comma-separated URLs to serve the admin API on, which headwaterctl calls: unix://path or http://ip:port, where whoever gets through may do everything. Default: admin.sock in the data directory, for the server's own user only; none on pods. none: nowhere.", func(c *Config) *[]string { return &c.ListenAdminURLs }),
+	list(groupOwn, "listen-admin-urls", "", "Comma-separated URLs to serve the admin API on, which headwaterctl calls: unix://path or http://ip:port, where whoever gets through may do everything, or https://ip:port for those of --admin-cert-allowed-…. Default: admin.sock in the data directory, for the server's own user only; none on pods. none: nowhere.", func(c *Config) *[]string { return &c.ListenAdminURLs }),
+	list(groupOwn, "admin-cert-allowed-cn", "", "Comma-separated list of CNs of client certificates for which the admin API is served on https:// URLs.", func(c *Config) *[]string { return &c.AdminCertAllowedCNs }),
+	list(groupOwn, "admin-cert-allowed-hostname", "", "As --admin-cert-allowed-cn, SAN hostnames.", func(c *Config) *[]string { return &c.AdminCertAllowedHostnames }),
+	duration(groupOwn, "max-connection-age", "0s", "Age, give or take a tenth, at which a client connection takes no new calls, so that clients spread over new servers (0: none).", func(c *Config) *time.Duration { return &c.MaxConnectionAge }),
+	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
 	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }).only(onStandalone, ""),
 	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that holds no leases, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }).only(onStandalone, ""),
+	{
+		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
+		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +
+			"100), or none.",
+		set: func(c *Config, v string) (err error) {
+			c.MetricsKeyspaces, err = parseMetricsKeyspaces(v)
+			return err
+		},
+	},
 	number(groupOwn, "max-answer-bytes", "536870912", "Memory in bytes for answers under way, from when they are gathered until clients have read them. Further ones wait, and are refused after 10 s. Answers up to 2 MiB have a quarter of it besides, and one that is larger than all of it goes when no other is under way.", 1<<20, math.MaxInt64/4, func(c *Config, v int64) { c.MaxAnswerBytes = v }).only(onStandalone|onKV, noteNoWrite),
 
 	str(groupPods, "store", StoreFoundationDB, "The store that the pods share: foundationdb.", func(c *Config) *string { return &c.Store }).only(onPods, ""),
@@ -227,11 +239,19 @@ var flagTable = []flagDef{
 	str(groupPods, "fdb-root", DefaultRoot, "Prefix of all rows of this deployment.", func(c *Config) *string { return &c.FDBRoot }).only(onPods, ""),
 	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace that is served; it is created if it does not exist.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
 	str(groupPods, "nats-url", "", "Comma-separated URLs of NATS. Without, watchhub pods follow the log in FoundationDB, each by itself.", func(c *Config) *string { return &c.NATSURL }).only(onPods, ""),
+	str(groupPods, "nats-trusted-ca-file", "", "Authorities (PEM) of NATS's certificate, which connections to it must have then.", func(c *Config) *string { return &c.NATS.CAFile }).only(onPods, ""),
+	str(groupPods, "nats-cert-file", "", "Certificate (PEM) that is shown to NATS.", func(c *Config) *string { return &c.NATS.CertFile }).only(onPods, ""),
+	str(groupPods, "nats-key-file", "", "Key (PEM) of --nats-cert-file.", func(c *Config) *string { return &c.NATS.KeyFile }).only(onPods, ""),
+	str(groupPods, "nats-user", "", "User name for NATS.", func(c *Config) *string { return &c.NATS.User }).only(onPods, ""),
+	str(groupPods, "nats-password-file", "", "File with the password of --nats-user.", func(c *Config) *string { return &c.NATS.PasswordFile }).only(onPods, ""),
+	str(groupPods, "nats-token-file", "", "File with a token for NATS.", func(c *Config) *string { return &c.NATS.TokenFile }).only(onPods, ""),
+	str(groupPods, "nats-nkey-file", "", "File with the seed of an nkey for NATS.", func(c *Config) *string { return &c.NATS.NkeyFile }).only(onPods, ""),
+	str(groupPods, "nats-creds-file", "", "Credentials file for NATS: JWT and seed.", func(c *Config) *string { return &c.NATS.CredsFile }).only(onPods, ""),
 	list(groupPods, "kv-endpoints", "", "Comma-separated host:port of kv pods; a host may be a name with several addresses.", func(c *Config) *[]string { return &c.KVEndpoints }).only(onPods, ""),
 	list(groupPods, "watchhub-endpoints", "", "As --kv-endpoints, of watchhub pods.", func(c *Config) *[]string { return &c.WatchHubEndpoints }).only(onPods, ""),
 	list(groupPods, "leasekeeper-endpoints", "", "As --kv-endpoints, of leasekeeper pods.", func(c *Config) *[]string { return &c.LeaseKeeperEndpoints }).only(onPods, ""),
 	number(groupPods, "lanes", strconv.Itoa(DefaultLanes), "Group commits in flight at a time.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Lanes = int(v) }).only(onPods, ""),
-	str(groupPods, "pod-address", "", "host:port at which pods of the same kind reach this one. Default: the first of --advertise-client-urls, or the address listened on.", func(c *Config) *string { return &c.PodAddress }).only(onPods, ""),
+	str(groupPods, "pod-address", "", "host:port at which pods of the same kind reach this one. Default: the first of --listen-peer-urls, or of --advertise-client-urls, or the address listened on.", func(c *Config) *string { return &c.PodAddress }).only(onPods, ""),
 	duration(groupPods, "shutdown-delay", "0s", "Time between readiness off and the end of service, for load balancers to notice.", func(c *Config) *time.Duration { return &c.ShutdownDelay }).only(onPods, ""),
 }
 

@@ -37,6 +37,9 @@ type Pod struct {
 	FDBRoot        string // --fdb-root
 	Keyspace       string // --keyspace
 	NATSURL        string // --nats-url; "": no NATS, hubs follow the log
+	NATS           NATS   // --nats-…
+
+	ListenPeerURLs []string // --listen-peer-urls; none: other pods come to the client URLs
 
 	KVEndpoints, WatchHubEndpoints, LeaseKeeperEndpoints []string // --kv-endpoints …; not needed for the pod's own kind
 
@@ -100,34 +103,46 @@ func (c Pod) validateEndpoints(k Kind) error {
 			return fmt.Errorf("--nats-url: %q is not a URL such as nats://host:4222", u)
 		}
 	}
-	return nil
+	return c.NATS.validate(c.NATSURL)
 }
 
-// Address is the host:port at which other pods reach this one: --pod-address, else the first of
-// --advertise-client-urls, else the first address that is listened on, with one of this host's where that is all of
-// them.
-func (c Config) Address(advertised []string) (string, error) {
+// Address is where other pods reach this one, host:port or, with TLS, https://host:port: --pod-address, else the first
+// of the URLs for peers, else the first of --advertise-client-urls, else the first address that is listened on, with
+// one of this host's where that is all of them.
+func (c Config) Address(peers, advertised []string) (string, error) {
 	switch {
 	case c.PodAddress != "":
 		return c.PodAddress, nil
+	case len(peers) > 0:
+		return address(peers[0], listensEverywhere(c.ListenPeerURLs))
 	case len(advertised) == 0:
 		return "", errors.New("--pod-address is needed: there is no client URL that other pods can reach")
 	}
-	u, err := url.Parse(advertised[0])
-	switch {
-	case err != nil:
-		return "", fmt.Errorf("--pod-address is needed: %w", err)
-	case u.Scheme == "unix":
-		return advertised[0], nil
-	case len(c.AdvertiseClientURLs) > 0 || !c.listensEverywhere():
-		return u.Host, nil
-	}
-	return net.JoinHostPort(hostAddress(), u.Port()), nil
+	return address(advertised[0], len(c.AdvertiseClientURLs) == 0 && listensEverywhere(c.ListenClientURLs))
 }
 
-// listensEverywhere reports whether the first client URL is bound to all addresses of the host.
-func (c Config) listensEverywhere() bool {
-	u, err := url.Parse(c.ListenClientURLs[0])
+// address is the URL of a listener as an address of a pod; everywhere says that it is bound to all addresses.
+func address(listener string, everywhere bool) (string, error) {
+	u, err := url.Parse(listener)
+	if err != nil {
+		return "", fmt.Errorf("--pod-address is needed: %w", err)
+	}
+	host, scheme := u.Host, ""
+	switch u.Scheme {
+	case "unix", "unixs":
+		return listener, nil
+	case "https":
+		scheme = "https://"
+	}
+	if everywhere {
+		host = net.JoinHostPort(hostAddress(), u.Port())
+	}
+	return scheme + host, nil
+}
+
+// listensEverywhere reports whether the first URL is bound to all addresses of the host.
+func listensEverywhere(urls []string) bool {
+	u, err := url.Parse(urls[0])
 	if err != nil {
 		return false
 	}

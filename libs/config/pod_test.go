@@ -48,28 +48,38 @@ func TestFlagsOfPods(t *testing.T) {
 
 func TestFlagErrorsOfPods(t *testing.T) {
 	for args, want := range map[string]string{
-		"--name=a":                                                         "--watchhub-endpoints must not be empty",
-		"--watchhub-endpoints=hub:1":                                       "--leasekeeper-endpoints must not be empty",
-		endpoints + "--watchhub-endpoints=hub":                             `--watchhub-endpoints: "hub" is not host:port`,
-		endpoints + "--kv-endpoints=kv:0":                                  `--kv-endpoints: "kv:0" has no port number`,
-		endpoints + "--store=pebble":                                       "start headwater, the standalone server",
-		endpoints + "--fdb-root=":                                          "--fdb-root",
-		endpoints + "--fdb-tls-key-file=k":                                 "--fdb-tls-key-file needs --fdb-tls-certificate-file",
-		endpoints + "--fdb-tls-certificate-file=c":                         "--fdb-tls-certificate-file needs --fdb-tls-key-file",
-		endpoints + "--fdb-tls-verify-peers=yes":                           "--fdb-tls-verify-peers",
-		endpoints + "--keyspace=":                                          "--keyspace",
-		endpoints + "--lanes=0":                                            "--lanes must be 1 to 64",
-		endpoints + "--lanes=four":                                         `invalid value "four" for --lanes`,
-		endpoints + "--shutdown-delay=-1s":                                 `"-1s" for --shutdown-delay: negative`,
-		endpoints + "--shutdown-delay=11m":                                 "--shutdown-delay must be 0 to",
-		endpoints + "--shutdown-delay=soon":                                `invalid value "soon" for --shutdown-delay`,
-		endpoints + "--nats-url=nats":                                      `--nats-url: "nats" is not a URL`,
-		endpoints + "--pod-address=here":                                   "--pod-address",
-		endpoints + "--no-such-flag":                                       "unknown flag --no-such-flag (see headwater-kv --help)",
-		endpoints + "--cert-file=x":                                        "--cert-file=x is not supported yet",
-		endpoints + "--listen-client-urls=https://127.0.0.1:1":             "TLS is not supported yet",
-		endpoints + "--auto-compaction-retention=x":                        "--auto-compaction-retention",
-		endpoints + "--listen-client-urls= --advertise-client-urls=http:/": "--listen-client-urls must not be empty",
+		"--name=a":                                 "--watchhub-endpoints must not be empty",
+		"--watchhub-endpoints=hub:1":               "--leasekeeper-endpoints must not be empty",
+		endpoints + "--watchhub-endpoints=hub":     `--watchhub-endpoints: "hub" is not host:port`,
+		endpoints + "--kv-endpoints=kv:0":          `--kv-endpoints: "kv:0" has no port number`,
+		endpoints + "--store=pebble":               "start headwater, the standalone server",
+		endpoints + "--fdb-root=":                  "--fdb-root",
+		endpoints + "--fdb-tls-key-file=k":         "--fdb-tls-key-file needs --fdb-tls-certificate-file",
+		endpoints + "--fdb-tls-certificate-file=c": "--fdb-tls-certificate-file needs --fdb-tls-key-file",
+		endpoints + "--auto-tls":                   "--auto-tls: each pod would have a certificate of its own",
+		endpoints + "--peer-auto-tls":              "--peer-auto-tls: a pod would not know another",
+		endpoints + "--peer-cert-file=x":           "--peer-cert-file, --peer-key-file: KeyFile",
+		endpoints + "--peer-cert-file=x --peer-key-file=y --peer-cert-allowed-cn=a": "--peer-trusted-ca-file is needed for names",
+		endpoints + "--peer-cert-allowed-cn=a --peer-cert-allowed-hostname=b":       "mutually exclusive",
+		endpoints + "--listen-peer-urls=https://127.0.0.1:1":                        "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url",
+		endpoints + "--nats-user=a --nats-url=nats://n:1":                           "--nats-user and --nats-password-file need each other",
+		endpoints + "--nats-token-file=a":                                           "there is no --nats-url",
+		endpoints + "--nats-token-file=a --nats-nkey-file=b --nats-url=nats://n:1":  "give one of them",
+		endpoints + "--nats-cert-file=a --nats-url=nats://n:1":                      "--nats-cert-file, --nats-key-file: KeyFile",
+		endpoints + "--fdb-tls-verify-peers=yes":                                    "--fdb-tls-verify-peers",
+		endpoints + "--keyspace=":                                                   "--keyspace",
+		endpoints + "--lanes=0":                                                     "--lanes must be 1 to 64",
+		endpoints + "--lanes=four":                                                  `invalid value "four" for --lanes`,
+		endpoints + "--shutdown-delay=-1s":                                          `"-1s" for --shutdown-delay: negative`,
+		endpoints + "--shutdown-delay=11m":                                          "--shutdown-delay must be 0 to",
+		endpoints + "--shutdown-delay=soon":                                         `invalid value "soon" for --shutdown-delay`,
+		endpoints + "--nats-url=nats":                                               `--nats-url: "nats" is not a URL`,
+		endpoints + "--pod-address=here":                                            "--pod-address",
+		endpoints + "--no-such-flag":                                                "unknown flag --no-such-flag (see headwater-kv --help)",
+		endpoints + "--cert-file=x":                                                 "--cert-file, --key-file: KeyFile and CertFile must both be present[key: , cert: x]",
+		endpoints + "--listen-client-urls=https://127.0.0.1:1":                      "TLS key/cert (--cert-file, --key-file) must be provided for client url https://127.0.0.1:1 with HTTPS scheme",
+		endpoints + "--auto-compaction-retention=x":                                 "--auto-compaction-retention",
+		endpoints + "--listen-client-urls= --advertise-client-urls=http:/":          "--listen-client-urls must not be empty",
 	} {
 		if _, _, err := parse(KV, args, ""); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want %s", args, err, want)
@@ -89,10 +99,11 @@ func TestUsageOfPods(t *testing.T) {
 }
 
 func TestAddress(t *testing.T) {
+	var peers []string
 	address := func(change func(*Config), advertised ...string) string {
 		c := Default(KV)
 		change(&c)
-		a, err := c.Address(advertised)
+		a, err := c.Address(peers, advertised)
 		if err != nil {
 			return err.Error()
 		}
@@ -115,6 +126,15 @@ func TestAddress(t *testing.T) {
 	if host, port, err := net.SplitHostPort(got); err != nil || port != "2379" || net.ParseIP(host) == nil && host != "localhost" {
 		t.Error(got, err)
 	}
+	if got := address(listen("https://127.0.0.1:1"), "https://127.0.0.1:1"); got != "https://127.0.0.1:1" {
+		t.Error(got)
+	}
+	peers = []string{"https://localhost:2380"}
+	got = address(func(c *Config) { c.ListenPeerURLs = []string{"https://0.0.0.0:2380"} }, "http://127.0.0.1:1")
+	if host, port, err := net.SplitHostPort(strings.TrimPrefix(got, "https://")); err != nil || port != "2380" || host == "0.0.0.0" {
+		t.Error(got, err)
+	}
+	peers = nil
 	if got := address(func(*Config) {}); !strings.Contains(got, "--pod-address is needed") {
 		t.Error(got)
 	}

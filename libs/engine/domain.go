@@ -23,6 +23,12 @@ type Parts interface {
 	Part(prefix []byte) Txn
 }
 
+// StampSkipper is what the transactions of an engine that numbers densely offer beside Txn: with it the domain's
+// numbering goes on behind a version, for the stamps of this transaction too. It is for who writes rows with stamps of
+// their own (a restore), in the transaction that makes them count. A version that has been given out already changes
+// nothing.
+type StampSkipper interface{ SkipStamps(version uint64) }
+
 // PartStamps is what their Pendings offer.
 type PartStamps interface {
 	// First returns the stamp of index 0 in the domain of prefix, the zero Stamp if the transaction used none there. It

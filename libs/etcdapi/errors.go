@@ -26,6 +26,7 @@ var errorTable = []struct{ err, grpc error }{
 	{mvcc.ErrLeaseNotFound, rpctypes.ErrGRPCLeaseNotFound},
 	{mvcc.ErrLeaseExists, rpctypes.ErrGRPCLeaseExist},
 	{lease.ErrTTLTooLarge, rpctypes.ErrGRPCLeaseTTLTooLarge},
+	{lease.ErrTooMany, rpctypes.ErrGRPCRequestTooManyRequests},
 	{mvcc.ErrNoSpace, rpctypes.ErrGRPCNoSpace},
 	{mvcc.ErrTooLarge, rpctypes.ErrGRPCRequestTooLarge},
 	{mvcc.ErrTooManyRequests, rpctypes.ErrGRPCRequestTooManyRequests},

@@ -398,7 +398,7 @@ func TestErrPassesContextAndStatus(t *testing.T) {
 	if err := Err(fmt.Errorf("x: %w", context.Canceled)); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
-	if err := Err(errSnapshot); !errors.Is(err, errSnapshot) {
+	if err := Err(errUnknownAlarm); !errors.Is(err, errUnknownAlarm) {
 		t.Fatal(err)
 	}
 }

@@ -41,15 +41,16 @@ var (
 )
 
 var (
-	errSnapshot      = status.Error(codes.Unimplemented, "headwater: snapshots are not supported yet")
 	errUnknownAlarm  = status.Error(codes.InvalidArgument, "headwater: unknown alarm type")
 	errUnknownAction = status.Error(codes.Unknown, "etcdserver: unknown method") // etcd's text, its only code for it
 )
 
 // RegisterMaintenance registers etcdserverpb.Maintenance. quota is what Status reports as dbSizeQuota, in bytes
 // (0: none).
-func RegisterMaintenance(r grpc.ServiceRegistrar, h Header, s MaintenanceStore, a AlarmStore, quota int64) {
-	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, alarms: a, quota: quota})
+func RegisterMaintenance(
+	r grpc.ServiceRegistrar, h Header, s MaintenanceStore, a AlarmStore, quota int64, snapshot MakeSnapshot,
+) {
+	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, alarms: a, quota: quota, snapshot: snapshot})
 }
 
 type maintenanceServer struct {
@@ -57,6 +58,8 @@ type maintenanceServer struct {
 	store  MaintenanceStore
 	alarms AlarmStore
 	quota  int64
+
+	snapshot MakeSnapshot
 
 	// UnsafeMaintenanceServer makes an RPC added to the API a compile error here.
 	pb.UnsafeMaintenanceServer
@@ -159,10 +162,6 @@ func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*p
 		CompactRevision: compactRev,
 		HashRevision:    hashRev,
 	}, nil
-}
-
-func (s *maintenanceServer) Snapshot(*pb.SnapshotRequest, grpc.ServerStreamingServer[pb.SnapshotResponse]) error {
-	return errSnapshot
 }
 
 // MoveLeader to the leader itself succeeds in etcd; any other target is unknown here. The answer has no header.

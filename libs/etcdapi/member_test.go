@@ -11,7 +11,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -76,7 +75,7 @@ func maintenance(t *testing.T, rows *fakeRows, quota int64) pb.MaintenanceServer
 		t.Fatal(err)
 	}
 	s := services{}
-	RegisterMaintenance(s, memberHeader, rows, alarms, quota)
+	RegisterMaintenance(s, memberHeader, rows, alarms, quota, nil)
 	return s["etcdserverpb.Maintenance"].(pb.MaintenanceServer)
 }
 
@@ -209,10 +208,6 @@ func TestMaintenance(t *testing.T) {
 	check(t, move, err, &pb.MoveLeaderResponse{}, nil)
 	_, err = m.MoveLeader(ctx, &pb.MoveLeaderRequest{TargetID: 1})
 	check(t, nil, err, nil, rpctypes.ErrGRPCBadLeaderTransferee)
-
-	if err := m.Snapshot(&pb.SnapshotRequest{}, nil); status.Code(err) != codes.Unimplemented {
-		t.Error(err)
-	}
 }
 
 func TestDowngrade(t *testing.T) {

@@ -25,6 +25,8 @@ type WatchOptions struct {
 	MaxRequestBytes int
 	// Guard says who may watch what; nil: everybody may watch everything.
 	Guard *Guard
+	// Turn, if set, is where services of one process take turns for making what they send.
+	Turn Turn
 }
 
 // WatchHub opens streams; *watch.Hub is one.
@@ -39,7 +41,9 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
-	w := &watchService{hub: hub, guard: o.Guard, enc: newWatchEncoder(h), maxFragment: o.MaxRequestBytes + watchFragmentOverhead}
+	w := &watchService{
+		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, guard: o.Guard, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+	}
 	if c, ok := r.(sentCounter); ok {
 		w.count = c.AddSent
 	}
@@ -59,6 +63,7 @@ type watchService struct {
 	enc         *watchEncoder
 	maxFragment int
 	guard       *Guard
+	turn        Turn            // nil: nothing is shared
 	count       func(bytes int) // of messages that the server's codec does not see; nil: nobody counts
 }
 
@@ -131,7 +136,12 @@ func (w *watchService) send(ctx context.Context, s *watch.Stream, stream grpc.Se
 		if err != nil {
 			return err
 		}
-		if err := out.send(turn); err != nil {
+		if err := out.enter(ctx); err != nil {
+			return err
+		}
+		err = out.send(ctx, turn)
+		out.leave()
+		if err != nil {
 			return err
 		}
 		s.Release(turn)

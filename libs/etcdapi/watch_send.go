@@ -1,6 +1,8 @@
 package etcdapi
 
 import (
+	"context"
+
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
 
@@ -20,21 +22,52 @@ const (
 type turnSender struct {
 	svc    *watchService
 	hub    *watch.Stream
+	turn   Turn                // nil: nothing is shared
+	inside bool                // it has a turn
 	writer *wire.MessageWriter // nil: each message is sent alone
 	out    writeBuffer
 	one    func(watchMessage) error // takes a message
 }
 
 func newTurnSender(svc *watchService, s *watch.Stream, stream grpc.ServerStream) *turnSender {
-	t := &turnSender{svc: svc, hub: s, writer: wire.NewMessageWriter(stream)}
+	t := &turnSender{svc: svc, hub: s, turn: svc.turn, writer: wire.NewMessageWriter(stream)}
 	if t.one = t.add; t.writer == nil {
 		t.one = func(m watchMessage) error { return stream.SendMsg(svc.enc.encode(m)) }
 	}
 	return t
 }
 
+// Turn is a service's part in what several services share, such as a fair.Flow. Costs are bytes.
+type Turn interface {
+	// Enter waits for a turn that costs least, or up to most; after it Leave is called. Errors: the context's.
+	Enter(ctx context.Context, least, most int64) (got int64, err error)
+	Leave()
+	// Charge says that a turn has cost more.
+	Charge(cost int64)
+}
+
+// writeCost is what a write costs beside its bytes.
+const writeCost = 1 << 10
+
+// enter waits for the turn to make a write. Where each message is sent alone there is none: a client may hold up any.
+func (t *turnSender) enter(ctx context.Context) error {
+	if t.turn == nil || t.writer == nil {
+		return nil
+	}
+	_, err := t.turn.Enter(ctx, writeCost, writeCost)
+	t.inside = err == nil
+	return err
+}
+
+func (t *turnSender) leave() {
+	if t.inside {
+		t.inside = false
+		t.turn.Leave()
+	}
+}
+
 // send sends a turn and tells the hub of it.
-func (t *turnSender) send(turn []watch.Response) error {
+func (t *turnSender) send(ctx context.Context, turn []watch.Response) error {
 	told := 0
 	for i := range turn {
 		if t.writer != nil {
@@ -53,6 +86,11 @@ func (t *turnSender) send(turn []watch.Response) error {
 		}
 		t.hub.Sent(turn[told : i+1])
 		told = i + 1
+		if i < len(turn)-1 {
+			if err := t.enter(ctx); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
@@ -73,6 +111,10 @@ func (t *turnSender) flush() error {
 	if t.svc.count != nil {
 		t.svc.count(data.Len() - messages*wire.PrefixBytes)
 	}
+	if t.inside {
+		t.turn.Charge(int64(data.Len()))
+	}
+	t.leave() // the client may hold up the write
 	return t.writer.Write(data)
 }
 

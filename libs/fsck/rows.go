@@ -187,6 +187,9 @@ func (f *format) metaText(name string, v []byte) string {
 		return fmt.Sprintf("buckets: change %d", number())
 	case (name == "compact" || name == "compacted") && len(v) == 8:
 		return fmt.Sprintf("%s: revision %d", name, number())
+	case strings.HasPrefix(name, "hold/") && len(v) == 24:
+		return fmt.Sprintf("%s: keeps what revision %d needs, while %d is read; renewed %d times", name,
+			int64(number()), binary.BigEndian.Uint64(v[8:]), binary.BigEndian.Uint64(v[16:]))
 	case name == "auth" && len(v) >= 8:
 		return fmt.Sprintf("auth: revision %d, enabled %t", number()>>1, number()&1 != 0)
 	case name == "part" && len(v) == 16:

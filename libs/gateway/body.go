@@ -67,7 +67,10 @@ type body struct {
 }
 
 func (g *Gateway) newBody(r io.ReadCloser, duplex bool, deadline func(time.Time)) *body {
-	b := &body{ReadCloser: r, all: g.bodies, max: g.jsonMax, timeout: g.timeout, deadline: deadline, duplex: duplex, begun: true}
+	b := &body{
+		ReadCloser: r, all: g.bodies, max: g.jsonMax, timeout: g.timeout,
+		deadline: deadline, duplex: duplex, begun: true,
+	}
 	deadline(time.Now().Add(b.timeout))
 	return b
 }

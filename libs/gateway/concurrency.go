@@ -30,14 +30,25 @@ func newMessage[M any, P interface {
 	return P(new(M))
 }
 
+const (
+	lockService     = "/v3lockpb.Lock/"
+	electionService = "/v3electionpb.Election/"
+)
+
 var concurrencyMethods = []method{
-	{"/v3/lock/lock", "/v3lockpb.Lock/Lock", newMessage[cpb.LockRequest], newMessage[cpb.LockResponse], false},
-	{"/v3/lock/unlock", "/v3lockpb.Lock/Unlock", newMessage[cpb.UnlockRequest], newMessage[cpb.UnlockResponse], false},
-	{"/v3/election/campaign", "/v3electionpb.Election/Campaign", newMessage[cpb.CampaignRequest], newMessage[cpb.CampaignResponse], false},
-	{"/v3/election/proclaim", "/v3electionpb.Election/Proclaim", newMessage[cpb.ProclaimRequest], newMessage[cpb.ProclaimResponse], false},
-	{"/v3/election/leader", "/v3electionpb.Election/Leader", newMessage[cpb.LeaderRequest], newMessage[cpb.LeaderResponse], false},
-	{"/v3/election/observe", "/v3electionpb.Election/Observe", newMessage[cpb.LeaderRequest], newMessage[cpb.LeaderResponse], true},
-	{"/v3/election/resign", "/v3electionpb.Election/Resign", newMessage[cpb.ResignRequest], newMessage[cpb.ResignResponse], false},
+	{"/v3/lock/lock", lockService + "Lock", newMessage[cpb.LockRequest], newMessage[cpb.LockResponse], false},
+	{"/v3/lock/unlock", lockService + "Unlock", newMessage[cpb.UnlockRequest], newMessage[cpb.UnlockResponse], false},
+	{
+		"/v3/election/campaign", electionService + "Campaign",
+		newMessage[cpb.CampaignRequest], newMessage[cpb.CampaignResponse], false,
+	},
+	{
+		"/v3/election/proclaim", electionService + "Proclaim",
+		newMessage[cpb.ProclaimRequest], newMessage[cpb.ProclaimResponse], false,
+	},
+	{"/v3/election/leader", electionService + "Leader", newMessage[cpb.LeaderRequest], newMessage[cpb.LeaderResponse], false},
+	{"/v3/election/observe", electionService + "Observe", newMessage[cpb.LeaderRequest], newMessage[cpb.LeaderResponse], true},
+	{"/v3/election/resign", electionService + "Resign", newMessage[cpb.ResignRequest], newMessage[cpb.ResignResponse], false},
 }
 
 // registerConcurrency registers handlers for Lock and Election that do what etcd's generated ones do.
@@ -71,7 +82,8 @@ func (m method) handler(mux *runtime.ServeMux, c grpc.ClientConnInterface) runti
 		}
 		var md runtime.ServerMetadata
 		answer := m.answer()
-		err = c.Invoke(ctx, m.name, request, answer, grpc.StaticMethod(), grpc.Header(&md.HeaderMD), grpc.Trailer(&md.TrailerMD))
+		err = c.Invoke(ctx, m.name, request, answer,
+			grpc.StaticMethod(), grpc.Header(&md.HeaderMD), grpc.Trailer(&md.TrailerMD))
 		ctx = runtime.NewServerMetadataContext(ctx, md)
 		if err != nil {
 			runtime.HTTPError(ctx, mux, out, w, r, err)
@@ -82,7 +94,8 @@ func (m method) handler(mux *runtime.ServeMux, c grpc.ClientConnInterface) runti
 }
 
 // serveStream makes the call of a method that answers more than once.
-func (m method) serveStream(ctx context.Context, mux *runtime.ServeMux, c grpc.ClientConnInterface, out runtime.Marshaler,
+func (m method) serveStream(
+	ctx context.Context, mux *runtime.ServeMux, c grpc.ClientConnInterface, out runtime.Marshaler,
 	w http.ResponseWriter, r *http.Request, request proto.Message,
 ) {
 	var md runtime.ServerMetadata

@@ -21,9 +21,9 @@
 // # WebSocket
 //
 // As etcd's proxy (grpc-websocket-proxy): each text message of the client is one JSON message of the request, each
-// answer one text message; the request is a POST; a token comes as Sec-WebSocket-Protocol "Bearer, TOKEN" or in a cookie
-// "token". That library reads messages of any size into memory and waits for ever for clients that do not read, so its
-// part is done here on gorilla/websocket, on which it stands itself.
+// answer one text message; the request is a POST; a token comes as Sec-WebSocket-Protocol "Bearer, TOKEN" or in a
+// cookie "token". That library reads messages of any size into memory and waits for ever for clients that do not
+// read, so its part is done here on gorilla/websocket, on which it stands itself.
 //
 // # Concurrency
 //

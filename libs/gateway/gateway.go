@@ -67,7 +67,8 @@ func New(o Options) (*Gateway, error) {
 	g.mux = runtime.NewServeMux(
 		runtime.WithIncomingHeaderMatcher(func(header string) (string, bool) {
 			name, ok := runtime.DefaultHeaderMatcher(header)
-			if lower := strings.ToLower(name); strings.HasPrefix(lower, ownPrefix) && !slices.Contains(o.Metadata, lower) {
+			lower := strings.ToLower(name)
+			if strings.HasPrefix(lower, ownPrefix) && !slices.Contains(o.Metadata, lower) {
 				return "", false
 			}
 			return name, ok

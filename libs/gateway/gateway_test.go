@@ -3,7 +3,6 @@ package gateway
 import (
 	"bufio"
 	"context"
-	"encoding/base64"
 	"fmt"
 	"io"
 	"maps"
@@ -50,7 +49,9 @@ func (s *services) Invoke(ctx context.Context, _ string, _, reply any, _ ...grpc
 	return nil
 }
 
-func (s *services) NewStream(ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption) (grpc.ClientStream, error) {
+func (s *services) NewStream(
+	ctx context.Context, _ *grpc.StreamDesc, _ string, _ ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	s.called(ctx)
 	return &endless{ctx: ctx, answer: s.answer}, nil
 }
@@ -79,7 +80,9 @@ const messageMax = 1 << 20
 
 func newGateway(t *testing.T, s *services) *Gateway {
 	t.Helper()
-	g, err := New(Options{Conn: s, MessageBytesMax: messageMax, AnswerBytes: 1 << 20, Metadata: []string{"headwater-keyspace"}})
+	g, err := New(Options{
+		Conn: s, MessageBytesMax: messageMax, AnswerBytes: 1 << 20, Metadata: []string{"headwater-keyspace"},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,8 +179,9 @@ func TestMetadata(t *testing.T) {
 	s := &services{}
 	serving(t, s, func(t *testing.T, _ *Gateway, dial func() net.Conn) {
 		c := dial()
-		write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\nAuthorization: Bearer t\r\nX-Other: o\r\n"+
-			"Grpc-Metadata-Token: t2\r\nGrpc-Metadata-Headwater-Keyspace: k\r\nGrpc-Metadata-Headwater-Relayed: 1\r\n"+
+		write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"+
+			"Authorization: Bearer t\r\nX-Other: o\r\nGrpc-Metadata-Token: t2\r\n"+
+			"Grpc-Metadata-Headwater-Keyspace: k\r\nGrpc-Metadata-Headwater-Relayed: 1\r\n"+
 			"grpc-metadata-HEADWATER-caller: 1\r\nGrpc-Metadata-headwater-Bin: MQ==\r\nGrpc-Metadata-Headwater-: 1\r\n\r\n{}")
 		if got := result(t, c); got != "200 {}" {
 			t.Error(got)
@@ -293,8 +297,8 @@ func TestNeverRead(t *testing.T) {
 	big := &pb.WatchResponse{Events: []*mvccpb.Event{{Kv: &mvccpb.KeyValue{Value: make([]byte, 32<<10)}}}}
 	for _, opening := range []string{
 		post("/v3/watch", 33) + `{"create_request":{"key":"YQ=="}}`,
-		"GET /v3/watch HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
-			"Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
+		"GET /v3/watch HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n" +
+			"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n",
 	} {
 		serving(t, &services{answer: big}, func(t *testing.T, g *Gateway, dial func() net.Conn) {
 			c := dial()
@@ -378,7 +382,9 @@ func TestDeep(t *testing.T) {
 
 // FuzzRequest: whatever comes as the body of a request, and as messages of a stream, is answered.
 func FuzzRequest(f *testing.F) {
-	for _, body := range []string{"", "{}", `{"key":"YQ=="}`, `{"success":[{"request_put":{"key":"` + base64.StdEncoding.EncodeToString([]byte("k")) + `"}}]}`, "{bad", "\x00"} {
+	for _, body := range []string{
+		"", "{}", `{"key":"YQ=="}`, `{"success":[{"request_put":{"key":"aw=="}}]}`, "{bad", "\x00",
+	} {
 		f.Add("/v3/kv/txn", body)
 		f.Add("/v3/watch", body)
 		f.Add("/v3/lock/lock", body+body)

@@ -157,6 +157,13 @@ func (c *Cache) ByID(id uint64) (Info, bool) {
 	return *info, true
 }
 
+// Len is the number of keyspaces in the copy; read is false while there is no copy.
+func (c *Cache) Len() (n int, read bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return len(c.byID), c.version >= 0
+}
+
 // Ready returns when the copy has been read once. Errors: the context's.
 func (c *Cache) Ready(ctx context.Context) error {
 	for {

@@ -12,6 +12,7 @@
 //	<root> 00 'i'           format (1), id (8)     the last id given
 //	<root> 00 'u'           format (1), id (8)     the one without a prefix
 //	<root> 00 'v'           counter                changes of the table
+//	<root> 02 'p' <pod>     what a pod says of itself (Announce); not of the table
 //	<root> 01 <id> 'd' …    data: the rows of libs/mvcc
 //	<root> 01 <id> 'c' …    coordination: elections, members
 //

@@ -47,6 +47,9 @@ var (
 	// ErrNotOwner: another keeper has claimed the leases; nothing can be said about any lease here.
 	ErrNotOwner = errors.New("lease: another keeper owns the leases")
 
+	// ErrTooMany: there are as many leases as Options.Max.
+	ErrTooMany = errors.New("lease: too many leases")
+
 	errShelved = &mvcc.Damage{What: "an expired lease's keys", Err: mvcc.ErrCorrupt}
 )
 
@@ -55,6 +58,7 @@ type Options struct {
 	MinTTL    int64         // seconds; default DefaultMinTTL
 	Extension time.Duration // default DefaultExtension; negative: none
 	Revokes   int           // default DefaultRevokes
+	Max       int           // leases at a time, beyond which grants fail with ErrTooMany; default: no bound
 	Logger    *slog.Logger  // default: none
 	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
 
@@ -143,6 +147,7 @@ func New(store Store, o Options) (*Keeper, error) {
 		stopped: make(chan struct{}),
 		damaged: make(chan struct{}),
 	}
+	k.table.max = int64(o.Max)
 	if k.count == nil {
 		k.count = NewMeter()
 		k.count.add(k.table)

@@ -18,7 +18,7 @@ type Granted struct {
 
 // Grant makes a lease that lives for at least ttl seconds from its answer on. With id 0 the keeper chooses a positive id
 // that is not in use; any other, also a negative one, is taken as it is. A grant whose outcome is not known is tried
-// again until it is. Errors: ErrTTLTooLarge, mvcc.ErrLeaseExists,
+// again until it is. Errors: ErrTTLTooLarge, ErrTooMany, mvcc.ErrLeaseExists,
 // ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
 func (k *Keeper) Grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if ttl > MaxTTL {
@@ -68,6 +68,10 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	e, prior, err := k.latch(ctx, id, ttl)
 	if err != nil {
 		return Granted{}, err
+	}
+	if e.over {
+		k.table.release(e, gone)
+		return Granted{}, ErrTooMany
 	}
 	rev, err := k.store.LeaseGrant(context.WithoutCancel(ctx), id, ttl, &k.fence)
 	switch {

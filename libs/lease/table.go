@@ -43,6 +43,7 @@ type entry struct {
 	deadline atomic.Int64
 
 	aside  atomic.Bool // it has been shelved once; set under the shard's lock
+	over   bool        // it was made to be granted, and is one more than table.max
 	ending atomic.Bool // the store has begun to end it: there is no such lease any more, until release nor any other
 
 	// Under the shard's lock.
@@ -70,6 +71,7 @@ type table struct {
 	shards [1 << shardBits]shard
 	queue  queue
 	size   atomic.Int64
+	max    int64 // leases that may be granted; 0: no bound
 }
 
 func newTable() *table {
@@ -203,7 +205,8 @@ func (t *table) latch(id, ttl int64) (e *entry, prior instant, busy <-chan struc
 		e = newEntry(id, ttl)
 		e.deadline.Store(latched)
 		s.entries[id] = e
-		t.size.Add(1)
+		n := t.size.Add(1)
+		e.over = t.max > 0 && ttl > 0 && n > t.max
 		return e, gone, nil
 	}
 	if prior = e.deadline.Swap(latched); prior == latched {

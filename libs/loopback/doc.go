@@ -3,6 +3,7 @@
 //
 // # Invariants
 //
+//   - Its calls are those of the client for whom they are made: that one is who tlsconf.FromContext tells.
 //   - Its calls are neither counted nor limited as those of clients, and a stop of the server that clients use does not
 //     wait for them: it has a gRPC server of its own.
 //

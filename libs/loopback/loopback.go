@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/test/bufconn"
 
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -35,16 +36,16 @@ func New(register func(grpc.ServiceRegistrar)) (*Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"local"},
 		Logger:    zap.NewNop(), // what goes wrong is answered to the client that asked
-		DialOptions: []grpc.DialOption{
+		DialOptions: append(tlsconf.PassOn(true), // calls are those of the client for whom they are made
 			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
 			grpc.WithNoProxy(),
-		},
+		),
 	})
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("loopback: %w", err), listener.Close())
 	}
 	l := &Client{
-		server: grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{})),
+		server: grpc.NewServer(grpc.Creds(tlsconf.InProcess()), grpc.ForceServerCodecV2(wire.Codec{})),
 		client: client,
 	}
 	register(l.server)

@@ -2,7 +2,6 @@ package mvcc
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -18,28 +17,42 @@ const (
 	commitsMax   = 10_000 // rows looked at each time
 )
 
-// clearCommits deletes the commit rows of former runs. Only an embedded engine's store is sure to be the only writer.
+// clearCommits deletes the commit rows and the holds of former runs. Only an embedded engine's store is sure to be the only writer.
 // They do no harm: on a full disk they stay until the next start.
 func (s *Store) clearCommits(ctx context.Context) error {
 	if !s.limits.Dense {
 		return nil
 	}
 	err := s.update(ctx, func(txn engine.Txn) error {
-		r := s.rows.tableRange(tableCommit)
-		one := r
-		one.Limit, one.KeysOnly = 1, true
-		it := txn.Scan(ctx, one)
-		defer it.Close()
-		if !it.Next() && !isDamage(it.Err()) { // what cannot be read can be cleared
-			return cmp.Or(it.Err(), errNothing)
+		hold := s.rows.meta(metaHold)
+		found := false
+		for _, r := range []engine.Range{s.rows.tableRange(tableCommit), {Begin: hold, End: prefixEnd(hold)}} {
+			some, err := anyRow(ctx, txn, r)
+			if err != nil && !isDamage(err) { // what cannot be read can be cleared
+				return err
+			}
+			if some || err != nil {
+				found = true
+				txn.ClearRange(r.Begin, r.End)
+			}
 		}
-		txn.ClearRange(r.Begin, r.End)
+		if !found {
+			return errNothing
+		}
 		return nil
 	})
 	if errors.Is(err, ErrNoSpace) || errors.Is(err, errNothing) {
 		return nil
 	}
 	return err
+}
+
+// anyRow says whether a range has a row.
+func anyRow(ctx context.Context, r engine.Reader, rng engine.Range) (bool, error) {
+	rng.Limit, rng.KeysOnly = 1, true
+	it := r.Scan(ctx, rng)
+	defer it.Close()
+	return it.Next(), it.Err()
 }
 
 // sweepOldCommits deletes the commit rows of writers that are gone, until ctx ends.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"math"
 	"sync"
 	"time"
 
@@ -101,9 +102,18 @@ func (s *Store) followCompaction(ctx context.Context) {
 	}
 }
 
-// waitRemoved returns when all entries below rev are gone, whoever removes them.
+// waitRemoved returns when all entries below rev are gone, whoever removes them, or only a hold is in the way.
 func (s *Store) waitRemoved(ctx context.Context, rev int64) error {
-	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), s.removedOf, rev)
+	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), func(ctx context.Context, r engine.Reader) (int64, error) {
+		removed, err := s.removedOf(ctx, r)
+		if err != nil || removed >= rev {
+			return removed, err
+		}
+		if held, err := s.lowestHold(ctx, r, rev); err != nil || held < rev && removed >= held {
+			return rev, err
+		}
+		return removed, nil
+	}, rev)
 	return err
 }
 
@@ -145,6 +155,7 @@ type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
 	done    int64 // all entries below are gone, and what the entry there replaced
+	held    int64 // up to where holds let removal go; MaxInt64: there are none in the way
 	damage  error // what the last try has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
@@ -191,6 +202,23 @@ func (r *removal) reached(rev int64) {
 	r.signal()
 }
 
+// hold says up to where holds let removal go.
+func (r *removal) hold(rev int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.held != rev {
+		r.held = rev
+		r.signal()
+	}
+}
+
+// holdsBack says that all is gone below rev but for what somebody reads.
+func (r *removal) holdsBack(rev int64) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held < rev && r.done >= r.held
+}
+
 // failed says that damaged data is in the way.
 func (r *removal) failed(err error) {
 	r.mu.Lock()
@@ -217,12 +245,12 @@ func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	return r.target, r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
+// wait returns when all entries below rev are gone, or only a hold is in the way. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
 // (nor soon), the context's.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()
-		if done >= rev {
+		if done >= rev || r.holdsBack(rev) {
 			return nil
 		}
 		if err := r.damaged(); err != nil {
@@ -241,7 +269,7 @@ func (r *removal) wait(ctx context.Context, rev int64) error {
 func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	r := &s.removal
 	r.changed = make(chan struct{})
-	r.target, r.done = s.compact.Load(), neverCompacted
+	r.target, r.done, r.held = s.compact.Load(), neverCompacted, math.MaxInt64
 	var err error
 	r.done, err = s.removedOf(ctx, snap)
 	return err
@@ -275,6 +303,7 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 // lets the grace pass between a compaction and the removal.
 func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilDone bool) {
 	seen := int64(neverCompacted)
+	holds := seenHolds{}
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
 		if done >= target && (seen >= target || target <= 0) { // else another run may have left the entry at the target
@@ -295,7 +324,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 			_ = retry.Sleep(ctx, grace)
 			s.awaitFollower(ctx, target)
 		}
-		next, whole, err := s.removeBatch(ctx, done, target)
+		next, whole, aim, err := s.removeBatch(ctx, done, target)
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
@@ -313,6 +342,14 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 		failures = 0
 		if next < target || whole {
 			s.removal.reached(next)
+		}
+		if aim == target {
+			s.removal.hold(math.MaxInt64)
+			continue
+		}
+		s.removal.hold(aim)
+		if next >= aim {
+			s.awaitHolds(ctx, holds, target)
 		}
 	}
 }
@@ -332,19 +369,23 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 var errNothing = errors.New("mvcc: nothing to remove")
 
 // removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced;
-// it returns up to where it has come, and whether that was all.
-func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, err error) {
+// it returns up to where it has come, and whether that was all; aim is the target, or what holds make of it.
+func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, aim int64, err error) {
 	var b removalBatch
 	var try *removed
 	err = s.update(ctx, func(txn engine.Txn) error {
 		try = nil
-		b = removalBatch{s: s, next: target, target: target, whole: true}
+		// Holds are read with a conflict: one that is taken meanwhile makes this run again.
+		if aim, err = s.lowestHold(ctx, txn, target); err != nil {
+			return err
+		}
+		b = removalBatch{s: s, next: aim, target: aim, whole: true}
 		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
 		done, err := s.removedOf(ctx, txn)
 		if err != nil {
 			return err
 		}
-		if from = max(from, done); from > target {
+		if from = max(from, done); from > aim {
 			b.next = from
 			return errNothing
 		}
@@ -356,7 +397,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		if err != nil {
 			return err
 		}
-		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(target+1))
+		begin, end := s.rows.log(nil, s.meta.Space.Stamp(max(from, 0))), s.rows.log(nil, s.meta.Space.Stamp(aim+1))
 		it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, NoConflict: true})
 		defer it.Close()
 		if err := s.visitLog(it, b.add); err != nil {
@@ -376,7 +417,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		return nil
 	})
 	if errors.Is(err, errNothing) {
-		return b.next, b.whole, nil
+		return b.next, b.whole, aim, nil
 	}
 	if err == nil {
 		if try != nil {
@@ -384,7 +425,7 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		}
 		s.usage.CompactedEntries.Add(b.entries)
 	}
-	return b.next, b.whole, err
+	return b.next, b.whole, aim, err
 }
 
 // removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist

@@ -82,7 +82,9 @@
 // # Several keyspaces in one engine
 //
 // A Store assumes nothing of what lies beyond its prefix. Its revisions are those of its own stamp domain; its feed,
-// its removal, its quota and its damage are its own; what it says of sizes is of its rows alone. Who serves writes
+// its removal, its quota and its damage are its own; what it says of sizes is of its rows alone. Where Options gives
+// it turns (turns.go), it waits for them with what others wait for too; a turn ends before anything is waited for but the
+// engine's reads and its order of commits. Who serves writes
 // (lanes, the sweeper) starts with the first write and ends five seconds after the last, and who removes ends when
 // nothing is left.
 //

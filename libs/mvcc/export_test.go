@@ -12,7 +12,7 @@ func (s *Store) SweepUnchanged(ctx context.Context, last map[string][]byte) (kep
 
 // RemoveBatch removes some entries from revision from on, below target.
 func (s *Store) RemoveBatch(ctx context.Context, from, target int64) (next int64, err error) {
-	next, _, err = s.removeBatch(ctx, from, target)
+	next, _, _, err = s.removeBatch(ctx, from, target)
 	return next, err
 }
 

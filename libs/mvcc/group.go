@@ -64,6 +64,9 @@ type group struct {
 
 	grown int64 // by how much the live bytes have, set by build
 
+	born   int64 // keys that the group has made, less those it has deleted
+	wanted int64 // keys that the present request is to make, as far as it has been checked
+
 	buckets *buckets // that the keys count in; nil: nobody counts
 	counted bool     // build has added to a counter
 
@@ -379,6 +382,7 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 		ev.Prev = g.replaced(st)
 		rec.create, rec.version = st.rec.create, st.rec.version+1
 	}
+	made := !st.live
 	ev.KV = KV{Key: st.key, Value: value, Create: rec.create, Mod: rev, Version: rec.version, Lease: lease}
 	if rec.place == revlog.PlaceOwn {
 		ev.KV.Place, ev.KV.Size = rec.place, rec.size
@@ -388,6 +392,9 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 		return 0, err
 	}
 	st.rec, st.val, st.has, st.live = rec, value, true, true
+	if made {
+		g.born++
+	}
 	g.change(st)
 	return i, nil
 }
@@ -405,6 +412,7 @@ func (g *group) del(ctx context.Context, st *keyState) (int, error) {
 		return 0, err
 	}
 	st.rec, st.val, st.has, st.live = record{}, nil, false, false
+	g.born--
 	g.change(st)
 	return i, nil
 }

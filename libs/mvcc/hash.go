@@ -1,39 +1,346 @@
 package mvcc
 
 import (
+	"bytes"
 	"context"
-	"encoding/binary"
+	"errors"
 	"hash/crc32"
+	"math"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
 )
+
+// Bounds of a hash.
+const (
+	// hashRecords is how many versions are sorted in memory at a time, 24 bytes each, twice: where there are more the
+	// keys are read again for the next ones.
+	hashRecords = 1 << 20
+	// hashPageKeys is how many keys are compared at a time with what they were at the compact revision.
+	hashPageKeys = 1024
+	// hashTries is how often a hash that a removal has overtaken begins anew.
+	hashTries = 4
+)
+
+// HashKV hashes the history from the compact revision up to rev (0: the head; a negative one is before all, as in
+// etcd), by etcd's rule over what etcd would have: with the same content, compact revision and rev the hash is
+// etcd's. What can differ is the order of events within a revision at or below the compact revision, which is not
+// kept: they count in the order of their keys. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, ErrCorrupt,
+// the context's. hashRev is the revision hashed, compactRev the compact revision of the hash.
+//
+// etcd hashes, of the versions up to the compact revision, those that are live at rev (all that it has, if none is);
+// then all later ones and tombstones. Everything is in the order of revisions, as its rows are, and a hash of them all
+// is taken. Here the versions come in the order of keys: each is hashed by itself, and the hashes are joined in the
+// order of revisions.
+func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error) {
+	if rev < 0 {
+		head, err = s.Head(ctx)
+		return newHash(), rev, s.compact.Load(), head, err
+	}
+	for try := 1; ; try++ {
+		h := hasher{s: s}
+		err = h.run(ctx, rev)
+		if errors.Is(err, ErrHoldLost) && try < hashTries {
+			continue
+		}
+		if errors.Is(err, ErrHoldLost) {
+			err = errors.Join(ErrUnavailable, err)
+		}
+		if err != nil {
+			return 0, 0, 0, 0, wanted("a hash of the keyspace", err)
+		}
+		return h.sum, h.d.Rev, h.d.Compact, h.head, nil
+	}
+}
+
+// newHash is the hash of no version: etcd's begins with the name of the bucket.
+func newHash() uint32 { return crc32.Checksum([]byte("key"), castagnoli) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// HashKV hashes the state of the keyspace at rev (0: the head; a negative one is before all keys, as in etcd): key, value, revisions, version and lease of every key in key
-// order. Two servers with the same contents give the same hash; etcd's own HashKV hashes its bucket instead and differs. Errors:
-// ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's. hashRev is the revision hashed, compactRev the compact
-// revision at that moment.
-func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error) {
-	h := crc32.New(castagnoli)
-	var buf []byte
-	if rev < 0 {
-		head, err = s.Head(ctx)
-		return h.Sum32(), rev, s.compact.Load(), head, err
-	}
-	info, err := s.Range(ctx, &RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}, func(kv *KV) error {
-		buf = binary.AppendUvarint(buf[:0], uint64(len(kv.Key)))
-		buf = append(buf, kv.Key...)
-		for _, v := range [...]int64{kv.Create, kv.Mod, kv.Version, kv.Lease} {
-			buf = binary.AppendVarint(buf, v)
+// hasher takes one hash.
+type hasher struct {
+	s    *Store
+	d    Dump // without a hold: what overtakes it is seen
+	head int64
+	sum  uint32
+
+	recs []hashed // of the present pass
+	// from and to bound the revisions of the pass: from <= mod < to.
+	from, to int64
+	buf      []byte
+}
+
+// hashed is one version at or below the compact revision.
+type hashed struct {
+	mod  int64
+	sum  uint32 // of its row's value
+	size uint32
+	live bool // it counts
+}
+
+func (h *hasher) run(ctx context.Context, rev int64) error {
+	h.d = Dump{s: h.s}
+	return h.s.view(ctx, func(snap engine.Snapshot) (err error) {
+		h.sum, h.recs = newHash(), nil
+		if h.s.limits.Dense { // it is there for as long as it is needed
+			h.d.snap = snap
 		}
-		h.Write(buf)
-		h.Write(kv.Value)
+		if h.head, err = h.s.headOf(ctx, snap); err != nil {
+			return err
+		}
+		if h.d.Compact, err = h.s.compactOf(ctx, snap); err != nil {
+			return err
+		}
+		switch h.d.Rev = rev; {
+		case rev == 0:
+			h.d.Rev = h.head
+		case rev > h.head:
+			return ErrFutureRevision
+		case rev < h.d.Compact:
+			return ErrCompacted
+		}
+		if err := h.base(ctx); err != nil {
+			return err
+		}
+		return h.events(ctx)
+	})
+}
+
+// base hashes the versions below the compact revision, in passes of as many as fit into memory.
+func (h *hasher) base(ctx context.Context) error {
+	some := false
+	for h.from, h.to = 0, math.MaxInt64; ; h.from, h.to = h.to, math.MaxInt64 {
+		any, err := h.pass(ctx)
+		if err != nil {
+			return err
+		}
+		if some = some || any; !some && h.d.Compact > 0 { // then etcd leaves nothing out
+			h.recs = h.recs[:0]
+			err := h.d.live(ctx, h.d.Compact, needValue, h.add)
+			if err != nil {
+				return err
+			}
+		}
+		h.flush()
+		if h.to == math.MaxInt64 {
+			return nil
+		}
+	}
+}
+
+// pass reads the keys at the revision of the hash, and what they were at the compact revision. It says whether there
+// are any.
+func (h *hasher) pass(ctx context.Context) (some bool, err error) {
+	from := []byte{}
+	page := make([]pageKey, 0, hashPageKeys)
+	then := Dump{s: h.s, Rev: h.d.Rev, Compact: h.d.Compact, snap: h.d.snap}
+	compare := func(end []byte) error {
+		err := then.span(ctx, h.d.Compact, needMeta, from, end, h.matcher(page))
+		page, from = page[:0], end
+		return err
+	}
+	err = h.d.live(ctx, h.d.Rev, needValue, func(kv *KV) error {
+		some = true
+		if h.d.Compact <= 0 {
+			return nil
+		}
+		page = append(page, h.pageKey(kv))
+		if len(page) < hashPageKeys {
+			return nil
+		}
+		return compare(append(bytes.Clone(kv.Key), 0))
+	})
+	if err == nil && h.d.Compact > 0 {
+		err = compare([]byte{0})
+	}
+	return some, err
+}
+
+// pageKey is a key as it is at the revision of the hash.
+type pageKey struct {
+	key []byte
+	hashed
+}
+
+func (h *hasher) pageKey(kv *KV) pageKey {
+	k := pageKey{key: bytes.Clone(kv.Key), hashed: hashed{mod: kv.Mod}}
+	if kv.Mod < h.d.Compact && kv.Mod >= h.from && kv.Mod < h.to {
+		h.value(kv, &k.hashed)
+	}
+	return k
+}
+
+// value hashes what etcd's row of a version has.
+func (h *hasher) value(kv *KV, into *hashed) {
+	h.buf = revlog.AppendKeyValue(h.buf[:0], kv)
+	into.sum, into.size = crc32.Checksum(h.buf, castagnoli), uint32(len(h.buf))
+}
+
+// matcher takes in the versions that were live at the compact revision, among the keys of a page.
+func (h *hasher) matcher(page []pageKey) Visit {
+	i := 0
+	return func(kv *KV) error {
+		for i < len(page) && bytes.Compare(page[i].key, kv.Key) < 0 {
+			i++
+		}
+		rec := hashed{mod: kv.Mod}
+		if i < len(page) && bytes.Equal(page[i].key, kv.Key) && page[i].mod == kv.Mod {
+			rec = page[i].hashed
+			rec.live = true
+		}
+		return h.keep(rec)
+	}
+}
+
+// add takes in a version that counts.
+func (h *hasher) add(kv *KV) error {
+	rec := hashed{mod: kv.Mod, live: true}
+	h.value(kv, &rec)
+	return h.keep(rec)
+}
+
+// keep keeps a version for the pass that it belongs to. The one at the compact revision comes with the events.
+func (h *hasher) keep(rec hashed) error {
+	if rec.mod < h.from || rec.mod >= h.to || rec.mod >= h.d.Compact {
+		return nil
+	}
+	if h.recs = append(h.recs, rec); len(h.recs) < 2*hashRecords {
+		return nil
+	}
+	h.sort()
+	cut := hashRecords
+	for cut > 0 && h.recs[cut-1].mod == h.recs[cut].mod { // those of one revision stay together
+		cut--
+	}
+	if cut > 0 {
+		h.to = h.recs[cut].mod
+		h.recs = h.recs[:cut]
+	}
+	return nil
+}
+
+func (h *hasher) sort() {
+	slices.SortStableFunc(h.recs, func(a, b hashed) int {
+		switch {
+		case a.mod < b.mod:
+			return -1
+		case a.mod > b.mod:
+			return 1
+		}
+		return 0
+	})
+}
+
+// flush joins the hashes of a pass. Each version takes its place within its revision, whether it counts or not.
+func (h *hasher) flush() {
+	h.sort()
+	last, sub := int64(-1), 0
+	for i := range h.recs {
+		r := &h.recs[i]
+		if sub++; r.mod != last {
+			last, sub = r.mod, 0
+		}
+		if r.live {
+			h.row(r.mod, sub, false)
+			h.sum = joinHash(h.sum, r.sum, r.size)
+		}
+	}
+	h.recs = h.recs[:0]
+}
+
+// row hashes the key of etcd's row.
+func (h *hasher) row(rev int64, sub int, tombstone bool) {
+	h.buf = AppendRevision(h.buf[:0], rev, sub, tombstone)
+	h.sum = crc32.Update(h.sum, castagnoli, h.buf)
+}
+
+// AppendRevision appends the key of etcd's row of an event: revision (8), '_', place within the revision (8), and 't'
+// for a tombstone.
+func AppendRevision(b []byte, rev int64, sub int, tombstone bool) []byte {
+	b = append(appendRev(b, rev), '_')
+	b = appendRev(b, int64(sub))
+	if tombstone {
+		b = append(b, 't')
+	}
+	return b
+}
+
+// events hashes the log from the compact revision on.
+func (h *hasher) events(ctx context.Context) error {
+	return h.d.Events(ctx, func(e *revlog.Entry) error {
+		for i := range e.Events {
+			ev := &e.Events[i]
+			if e.Rev == h.d.Compact {
+				if counts, err := h.counts(ctx, ev); err != nil || !counts {
+					if err != nil {
+						return err
+					}
+					continue
+				}
+			}
+			h.row(e.Rev, i, ev.Delete)
+			if ev.Delete {
+				h.buf = revlog.AppendKeyValue(h.buf[:0], &KV{Key: ev.KV.Key})
+			} else {
+				h.buf = revlog.AppendKeyValue(h.buf[:0], &ev.KV)
+			}
+			h.sum = crc32.Update(h.sum, castagnoli, h.buf)
+		}
 		return nil
 	})
-	if err != nil {
-		return 0, 0, 0, 0, err
+}
+
+// counts says whether an event of the compact revision counts: its version must be live at the revision of the hash,
+// or nothing be.
+func (h *hasher) counts(ctx context.Context, ev *revlog.Event) (bool, error) {
+	if ev.Delete {
+		return false, nil
 	}
-	if rev == 0 {
-		rev = info.Rev
+	mod, some := int64(0), false
+	end := append(bytes.Clone(ev.KV.Key), 0)
+	err := h.d.span(ctx, h.d.Rev, needMeta, ev.KV.Key, end, func(kv *KV) error { mod, some = kv.Mod, true; return nil })
+	if err != nil || some {
+		return mod == h.d.Compact, err
 	}
-	return h.Sum32(), rev, s.compact.Load(), info.Rev, nil
+	err = h.d.live(ctx, h.d.Rev, needMeta, func(*KV) error { some = true; return errSome })
+	if errors.Is(err, errSome) {
+		err = nil
+	}
+	return !some, err
+}
+
+// errSome ends a look for any key.
+var errSome = errors.New("mvcc: there is one")
+
+// joinHash returns the hash of a followed by b, of which the hashes are known, and the length of b: what comes behind a
+// shifts it by so many zero bytes, which is a product in the field of the polynomial.
+func joinHash(a, b, size uint32) uint32 {
+	for i := 0; size > 0; i, size = i+1, size>>1 {
+		if size&1 == 1 {
+			a = mulHash(a, shifts[i])
+		}
+	}
+	return a ^ b
+}
+
+// shifts are the factors of 2^i zero bytes.
+var shifts = func() (t [32]uint32) {
+	t[0] = 1 << (31 - 8) // x^8, with the highest power in the lowest bit
+	for i := 1; i < len(t); i++ {
+		t[i] = mulHash(t[i-1], t[i-1])
+	}
+	return t
+}()
+
+// mulHash multiplies two polynomials modulo Castagnoli's.
+func mulHash(a, b uint32) (p uint32) {
+	for ; a != 0; a <<= 1 {
+		if a&(1<<31) != 0 {
+			p ^= b
+		}
+		b = b>>1 ^ crc32.Castagnoli&-(b&1)
+	}
+	return p
 }

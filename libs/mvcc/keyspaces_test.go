@@ -222,7 +222,7 @@ func goroutines() (n int) {
 // Bounds of opening a keyspace that exists, on an embedded engine.
 const (
 	openStates = 4  // snapshots and transactions
-	openReads  = 10 // of rows, one by one or together
+	openReads  = 11 // of rows, one by one or together
 )
 
 // TestOpenIsCheap: opening a keyspace that exists commits nothing and reads few rows, and one that is only read has no

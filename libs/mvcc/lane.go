@@ -30,6 +30,8 @@ type lane struct {
 	heavy     bool
 	exclusive bool          // the next attempt of the heavy lane is to hold up the other lane
 	held      time.Duration // how long it has done so
+
+	entered Turn // whose turn it has; nil: none
 }
 
 // flight is a group whose commit has been started.
@@ -51,11 +53,12 @@ func (l *lane) run() {
 	}
 	endHeavy := l.startHeavy()
 	for {
-		reqs := s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes)
+		reqs := l.fetch()
 		if reqs == nil {
 			break
 		}
 		l.process(s.work, reqs)
+		l.leave()
 		s.queue.landed(l.id)
 	}
 	endHeavy()
@@ -235,9 +238,16 @@ func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
 	laps := laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
-		l.turn.Lock()
+		if !l.turn.TryLock() {
+			l.leave() // the heavy lane may have it for long
+			l.turn.Lock()
+		}
 		defer l.turn.Unlock()
 	}
+	if err := l.enter(ctx, reqs); err != nil {
+		return 0, err
+	}
+	defer l.leave()
 	if l.exclusive {
 		defer func(begin time.Time) { l.held += time.Since(begin) }(time.Now())
 	}
@@ -280,6 +290,8 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		txn.Discard()
 		return 0, err
 	}
+	l.leave()            // nobody else waits for the disk
+	l.s.keys.Add(g.born) // in the order of commits: the next group is judged by it
 	l.s.usage.Groups.Add(1)
 	f.laps = laps
 	l.s.queue.stats.sent(f.reqs, laps)
@@ -298,6 +310,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	}
 	for i, r := range reqs {
 		r.res, r.err = Result{}, nil
+		g.wanted = 0
 		g.budgetOf(r)
 		err := g.admit(ctx, r.access)
 		if err == nil {
@@ -334,7 +347,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
-		ErrKeyNotFound, ErrFenced, ErrAuthOld, ErrDenied,
+		ErrKeyNotFound, ErrFenced, errKeysMax, ErrAuthOld, ErrDenied,
 	}, err)
 }
 
@@ -345,6 +358,9 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if err != nil && l.flights == nil && !isRefusal(err) {
 		first, err = l.resolve(ctx, f, err)
 		l.s.queue.stats.Unknown[unknownOf(err)].Add(1)
+	}
+	if err != nil {
+		l.s.keys.Add(-f.g.born)
 	}
 	f.laps.known = l.s.queue.now()
 	l.s.queue.stats.Commit.Observe(1, f.laps.known-f.laps.sent)

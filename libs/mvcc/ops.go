@@ -42,7 +42,7 @@ func (p *PutRequest) check(ctx context.Context, g *group) error {
 			return ErrKeyNotFound
 		}
 	}
-	return nil
+	return g.admitKey(ctx, p.Key)
 }
 
 func (p *PutRequest) apply(ctx context.Context, g *group, res *Result) error {

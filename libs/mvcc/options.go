@@ -106,6 +106,18 @@ type Options struct {
 	// quickly.
 	OverQuota func()
 
+	// KeysMax bounds the keys that are there: a request that would make one more is refused with ErrNoSpace. 0: no bound.
+	// Only a Store that is alone on its engine can keep to it; groups that are evaluated at the same time (that of the
+	// heavy lane) may go beyond it together.
+	KeysMax int64
+	// OverKeys, if set, is called for each request that KeysMax has refused, from a lane; it must return quickly.
+	OverKeys func()
+
+	// Groups, Heavies and Reads, where they are set, share turns with other Stores of the process: groups from their
+	// evaluation up to their commit, requests of the heavy lane the same, and reads. Groups needs a single lane. They
+	// must not be the same.
+	Groups, Heavies, Reads Turn
+
 	// CloseGrace is how long Close waits for writes under way (default 5 s).
 	CloseGrace time.Duration
 
@@ -162,6 +174,10 @@ func (o *Options) validate(l engine.Limits) error {
 	switch {
 	case o.Feed != nil && (o.Lanes > 1 || !l.Pipelined):
 		return errors.New("mvcc: only a single lane on a pipelined engine can feed")
+	case o.KeysMax != 0 && (o.KeysMax < 0 || o.Lanes > 1 || !l.Dense):
+		return errors.New("mvcc: only a Store that is alone on its engine can bound its keys")
+	case o.Groups != nil && o.Lanes > 1:
+		return errors.New("mvcc: only a single lane takes turns with other Stores")
 	case o.Lanes < 1 || o.Lanes > lanesMax:
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:

@@ -29,9 +29,14 @@ type RangeInfo struct {
 // of (see Told). Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
+	turn, err := s.beginRead(ctx)
+	if err != nil {
+		return RangeInfo{}, err
+	}
+	defer turn.end()
 	told := 0
 	for stale := 0; ; stale++ {
-		q := query{s: s, req: req, told: &told}
+		q := query{s: s, req: req, told: &told, turn: &turn}
 		info, err := q.open(ctx, visit)
 		if !errors.Is(err, engine.ErrTooOld) || q.visited || stale == staleScansMax {
 			return info, wanted(req, s.noted(storeErr(err)))
@@ -53,8 +58,11 @@ type query struct {
 	visited  bool            // the caller has seen a result: the query cannot start over
 	told     *int            // bytes of which the request's Hold has been told, in other attempts too; nil: it is to be told of nothing
 	gathered int
-	allowed  bool    // it is known that rev has not been compacted in the state that is read
-	budget   *budget // of the request that the query is a part of; nil: it is a request of its own, and only its context bounds it
+	turn     *reading // nil: the request that the query is a part of has one
+	allowed  bool     // it is known that rev has not been compacted in the state that is read
+	// budget is that of the request that the query is a part of; nil: it is a request of its own, and only its context
+	// bounds it.
+	budget *budget
 }
 
 // open runs the query in snapshots of its own.
@@ -343,6 +351,9 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 		err := c.scan(ctx, key, q.req.End, func(kv *KV) error {
 			seen++
 			last = append(append(last[:0], kv.Key...), 0)
+			if err := q.turn.row(ctx, kv); err != nil {
+				return err
+			}
 			return visit(kv)
 		})
 		tooOld, renew := errors.Is(err, engine.ErrTooOld), errors.Is(err, errRenew)

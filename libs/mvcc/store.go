@@ -41,6 +41,7 @@ type Store struct {
 	features atomic.Uint64 // Features, as last seen
 	auth     authSeen
 	live     liveBytes
+	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
 
 	noSpace atomic.Bool
 	queue   queue
@@ -114,6 +115,9 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 		return nil, err
 	}
 	if err := s.loadLive(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.loadKeys(ctx); err != nil {
 		return nil, err
 	}
 	s.start()

@@ -29,9 +29,14 @@ func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	if t.Writes() {
 		return s.submit(ctx, t, t.size())
 	}
+	turn, err := s.beginRead(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer turn.end()
 	var res *Result
 	told := 0
-	err := s.view(ctx, func(snap engine.Snapshot) (err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) (err error) {
 		g := newGroup(s, snap, 0, 0)
 		g.allow = s.fullAllowance()
 		g.budget = budget{left: g.allow.rows, over: g.allow.over, ctx: ctx, answer: t.Hold, told: &told}

@@ -12,6 +12,8 @@
 //     deadline, a cancellation by the client, and the final status with its details.
 //   - Back pressure passes through: of a stream whose receiver does not read, at most the flow-control windows of its two
 //     connections and one message are held. Other streams do not wait for it.
+//   - Who a client is, by its certificate, a pod says itself (tlsconf.PassOn): what the client has sent in that place is
+//     dropped, and over connections without TLS nothing is said.
 //   - No waiting for better days: when no pod of the pool is up, a call fails with Unavailable as soon as that is known (connectTimeout at most), so that
 //     clients can turn elsewhere. A call is never made a second time, unless gRPC knows that no pod has seen it.
 //   - No loops: a relayed call carries metadata (hopKey). A pod that gets such a call for a service that it does not

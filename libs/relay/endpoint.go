@@ -1,8 +1,10 @@
 package relay
 
 import (
+	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -11,22 +13,43 @@ import (
 type endpoint struct {
 	host, port string // TCP; host is a name or an address
 	path       string // unix socket
+	tls        security
 }
 
-// parseEndpoint reads host:port, where host is a name with one or more addresses or an IP address, or unix://path. The schemes http:// and
-// dns:/// are taken for the sake of those who paste them.
+// security says whether an endpoint is connected to with TLS.
+type security int
+
+const (
+	asGiven security = iota // with TLS if the pool has credentials
+	plain
+	secure
+)
+
+// endpointScheme is how an endpoint may begin.
+type endpointScheme struct {
+	prefix string
+	unix   bool
+	tls    security
+}
+
+// schemes are those of endpoints.
+var schemes = []endpointScheme{
+	{"unix://", true, plain}, {"unix:", true, plain}, {"unixs://", true, secure},
+	{"http://", false, plain}, {"https://", false, secure}, {"dns:///", false, asGiven}, {"", false, asGiven},
+}
+
+// parseEndpoint reads host:port, where host is a name with one or more addresses or an IP address, or unix://path;
+// https://host:port and unixs://path are with TLS, http:// and unix:// without. dns:/// is taken for the sake of those
+// who paste it.
 func parseEndpoint(s string) (endpoint, error) {
-	for _, scheme := range []string{"unix://", "unix:"} {
-		if path, ok := strings.CutPrefix(s, scheme); ok {
-			if path == "" {
-				return endpoint{}, fmt.Errorf("%q has no path", s)
-			}
-			return endpoint{path: path}, nil
+	i := slices.IndexFunc(schemes, func(k endpointScheme) bool { return strings.HasPrefix(s, k.prefix) })
+	scheme := schemes[i] // the last takes all
+	rest := strings.TrimPrefix(s, scheme.prefix)
+	if scheme.unix {
+		if rest == "" {
+			return endpoint{}, fmt.Errorf("%q has no path", s)
 		}
-	}
-	rest := s
-	for _, scheme := range []string{"http://", "dns:///"} {
-		rest = strings.TrimPrefix(rest, scheme)
+		return endpoint{path: rest, tls: scheme.tls}, nil
 	}
 	host, port, err := net.SplitHostPort(strings.TrimSuffix(rest, "/"))
 	if err != nil || host == "" || strings.ContainsAny(host, "/@ ") {
@@ -35,7 +58,7 @@ func parseEndpoint(s string) (endpoint, error) {
 	if n, err := strconv.ParseUint(port, 10, 16); err != nil || n == 0 {
 		return endpoint{}, fmt.Errorf("%q has no port number", s)
 	}
-	return endpoint{host: host, port: port}, nil
+	return endpoint{host: host, port: port, tls: scheme.tls}, nil
 }
 
 // Validate checks a list of endpoints; its error names the entry that is wrong.
@@ -54,6 +77,32 @@ func parseEndpoints(list []string) ([]endpoint, error) {
 		es = append(es, e)
 	}
 	return es, nil
+}
+
+// WantsTLS tells whether an endpoint can only be connected to with TLS.
+func WantsTLS(s string) bool {
+	e, err := parseEndpoint(strings.TrimSpace(s))
+	return err == nil && e.tls == secure
+}
+
+// allSecure tells whether all of es are connected to with TLS, given says whether there are credentials for it. Its
+// error says that some are and some are not, or that credentials are missing.
+func allSecure(es []endpoint, given bool) (bool, error) {
+	n := 0
+	for _, e := range es {
+		if e.tls == secure || e.tls == asGiven && given {
+			n++
+		}
+	}
+	switch {
+	case n == 0:
+		return false, nil
+	case n < len(es):
+		return false, errors.New("some endpoints have TLS and some have not")
+	case !given:
+		return false, errors.New("endpoints with TLS, and no credentials for it")
+	}
+	return true, nil
 }
 
 // isName reports whether the host must be looked up.

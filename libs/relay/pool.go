@@ -22,6 +22,7 @@ import (
 	_ "google.golang.org/grpc/health" // the client's side of health checks
 	"google.golang.org/grpc/keepalive"
 
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -53,10 +54,11 @@ const (
 type Options struct {
 	// Name is the kind of pod ("kv"), for errors and metrics.
 	Name string
-	// Endpoints are host:port, where the host may be a name with several addresses, or unix://path; at least one.
+	// Endpoints are host:port, where the host may be a name with several addresses, or unix://path; at least one. With
+	// https:// or unixs:// they have TLS, with http:// they have none.
 	Endpoints []string
-	// Credentials secure the connections; nil: plain text. The name that a certificate is checked against is the
-	// endpoint's host.
+	// Credentials secure the connections, but for those to endpoints whose scheme says that they have no TLS; nil:
+	// plain text. The name that a certificate is checked against is the endpoint's host.
 	Credentials credentials.TransportCredentials
 	// Keepalive is the time between pings on a silent connection (default DefaultKeepalive, which is the least). It must
 	// not be shorter than what the pods allow their clients (--grpc-keepalive-min-time).
@@ -89,10 +91,14 @@ func NewPool(o Options) (*Pool, error) {
 	if err == nil && len(endpoints) == 0 {
 		err = errors.New("no endpoints")
 	}
+	secured := false
+	if err == nil {
+		secured, err = allSecure(endpoints, o.Credentials != nil)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("relay: %s pods: %w", o.Name, err)
 	}
-	if o.Credentials == nil {
+	if !secured {
 		o.Credentials = insecure.NewCredentials()
 	}
 	if o.lookup == nil {
@@ -102,7 +108,7 @@ func NewPool(o Options) (*Pool, error) {
 	if o.AnyHealth {
 		serviceConfig = connectedConfig
 	}
-	conn, err := grpc.NewClient(scheme+":///"+o.Name,
+	conn, err := grpc.NewClient(scheme+":///"+o.Name, append(tlsconf.PassOn(secured),
 		grpc.WithResolvers(builder{endpoints: endpoints, lookup: o.lookup}),
 		grpc.WithContextDialer(dial),
 		grpc.WithNoProxy(),
@@ -123,7 +129,7 @@ func NewPool(o Options) (*Pool, error) {
 			grpc.ForceCodecV2(wire.Codec{}),
 			grpc.MaxCallRecvMsgSize(math.MaxInt32),
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
-		),
+		))...,
 	)
 	if err != nil {
 		return nil, fmt.Errorf("relay: %s pods at %s: %w", o.Name, strings.Join(o.Endpoints, ","), err)

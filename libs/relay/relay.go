@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -161,10 +162,12 @@ func Relayed(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, hopKey)) > 0
 }
 
-// ofTransport tells metadata that belongs to a connection, and not to a call.
+// ofTransport tells metadata that belongs to a connection, and not to a call that is passed on.
 func ofTransport(key string) bool {
 	switch key {
 	case "content-type", "user-agent", "te", "connection":
+		return true
+	case tlsconf.ClientMetadata: // this pod says itself who its client is
 		return true
 	}
 	return strings.HasPrefix(key, ":") || strings.HasPrefix(key, "grpc-") && !strings.HasSuffix(key, "-bin")

@@ -547,15 +547,17 @@ func TestEndpoints(t *testing.T) {
 	for s, want := range map[string]endpoint{
 		"kv:2379":              {host: "kv", port: "2379"},
 		"dns:///kv.ns.svc:80":  {host: "kv.ns.svc", port: "80"},
-		"http://10.0.0.1:2379": {host: "10.0.0.1", port: "2379"},
+		"http://10.0.0.1:2379": {host: "10.0.0.1", port: "2379", tls: plain},
+		"https://kv:2380/":     {host: "kv", port: "2380", tls: secure},
+		"unixs:///run/kv.sock": {path: "/run/kv.sock", tls: secure},
 		"[::1]:2379":           {host: "::1", port: "2379"},
-		"unix:///run/kv.sock":  {path: "/run/kv.sock"},
+		"unix:///run/kv.sock":  {path: "/run/kv.sock", tls: plain},
 	} {
 		if got, err := parseEndpoint(s); err != nil || got != want {
 			t.Error(s, got, err)
 		}
 	}
-	for _, s := range []string{"", "kv", "kv:", ":2379", "kv:0", "kv:http", "kv:99999", "https://kv:1", "unix://", "a b:1", "http://kv/path:1"} {
+	for _, s := range []string{"", "kv", "kv:", ":2379", "kv:0", "kv:http", "kv:99999", "https://kv", "unix://", "a b:1", "http://kv/path:1"} {
 		if Validate([]string{s}) == nil {
 			t.Errorf("%q is taken", s)
 		}

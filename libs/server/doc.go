@@ -10,7 +10,7 @@
 //   - The first bytes of a connection are the client's, on every port for gRPC. (RFC 9113 lets both sides begin at
 //     once, and grpc-go's server would.) In nginx before 1.29.5 a server that speaks first, and then ends the
 //     connection, wrecks another call: docs/adr/0006-router.md.
-//   - Every socket that a process listens on is opened in one place (listen.go).
+//   - Every socket that a process listens on is opened in one place (listen.go), and gets its TLS in one (layer.go).
 //   - Nothing of a request's cost is spent on looking up metrics: counters are resolved when a service is registered.
 //   - Accepting never waits for a client: connections wait for theirs in one room, from which the oldest goes
 //     (waiting.go). What a connection has to say before it costs more than its descriptor, HTTP/2's SETTINGS

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/peer"
 
 	"github.com/headwaterdb/headwater/libs/timing"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -48,6 +49,10 @@ type GRPCOptions struct {
 	KeepaliveMinTime     time.Duration
 	KeepaliveInterval    time.Duration // 0: no pings
 	KeepaliveTimeout     time.Duration // 0: no pings
+	// MaxConnectionAge is the age, give or take a tenth, at which a connection takes no new calls, so that its client
+	// connects anew (GOAWAY). After MaxConnectionAgeGrace more what is left of its calls ends with Unavailable. 0: no
+	// bound.
+	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
 	// SlowRequest is the duration from which a unary request is logged; 0: never.
 	SlowRequest time.Duration
 	// Histograms adds grpc_server_handling_seconds (--metrics=extensive).
@@ -89,6 +94,7 @@ func NewGRPC(o GRPCOptions) *GRPC {
 		g.local = newLocal(g, shared...)
 	}
 	opts := append(slices.Clip(shared),
+		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.InTapHandle(g.tap),
 		grpc.MaxHeaderListSize(headerListMax),
 		grpc.MaxConcurrentStreams(o.MaxConcurrentStreams),
@@ -102,8 +108,12 @@ func NewGRPC(o GRPCOptions) *GRPC {
 	if o.KeepaliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
 	}
+	params := keepalive.ServerParameters{MaxConnectionAge: o.MaxConnectionAge, MaxConnectionAgeGrace: o.MaxConnectionAgeGrace}
 	if o.KeepaliveInterval > 0 && o.KeepaliveTimeout > 0 {
-		opts = append(opts, grpc.KeepaliveParams(keepalive.ServerParameters{Time: o.KeepaliveInterval, Timeout: o.KeepaliveTimeout}))
+		params.Time, params.Timeout = o.KeepaliveInterval, o.KeepaliveTimeout
+	}
+	if params != (keepalive.ServerParameters{}) {
+		opts = append(opts, grpc.KeepaliveParams(params))
 	}
 	g.server = grpc.NewServer(opts...)
 	healthpb.RegisterHealthServer(g, g.health)

@@ -1,6 +1,8 @@
 package server
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/json"
 	"expvar"
 	"fmt"
@@ -15,6 +17,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // Limits of an HTTP/1 connection.
@@ -42,13 +46,18 @@ type HTTPOptions struct {
 	Versions Versions
 	Metrics  *prometheus.Registry
 	Pprof    bool
+	// Withhold, if set, is asked for each request: while it says true, what tells of the whole process (metrics,
+	// variables, profiles) is refused on client URLs. It must return at once.
+	Withhold func() bool
 	// HostWhitelist and CORS are etcd's flags: values of the Host and Origin header that are let in, "*" (or none)
 	// for all.
 	HostWhitelist, CORS []string
 	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
 	// deadlines of bodies and answers itself.
 	Gateway http.Handler
-	Log     *slog.Logger
+	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
+	MaxConnectionAge time.Duration
+	Log              *slog.Logger
 }
 
 // httpHandlers are the handlers of client URLs and of metrics URLs.
@@ -58,31 +67,55 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), ready: o.Ready, log: o.Log}
 	scrape := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax})
 	metrics, client := http.NewServeMux(), http.NewServeMux()
-	for _, mux := range []*http.ServeMux{metrics, client} {
-		h.install(mux)
-		mux.Handle("/metrics", scrape)
-	}
+	h.install(metrics)
+	h.install(client)
+	metrics.Handle("/metrics", scrape)
+	// What serves the process as a whole is a mux of its own, so that no path of it is forgotten when it is withheld.
+	process := http.NewServeMux()
+	process.Handle("/metrics", scrape)
+	installDebug(process, o.Pprof)
+	client.Handle("/metrics", withheld(o.Withhold, process))
+	client.Handle("/debug/", withheld(o.Withhold, process))
 	client.HandleFunc("/version", onlyGet(serveVersion(o.Versions)))
-	client.HandleFunc("/debug/vars", onlyGet(serveVars))
 	if o.Gateway != nil {
 		client.Handle("/v3/", withCaller(o.Gateway))
 	}
-	if o.Pprof {
-		client.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
-		client.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
-		client.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
-		client.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
-		client.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
+	return httpHandlers{client: aged(o.MaxConnectionAge, accessControl(o, oldPaths(client))), metrics: metrics}
+}
+
+// installDebug installs what is served of the process below /debug/.
+func installDebug(mux *http.ServeMux, profiles bool) {
+	mux.HandleFunc("/debug/vars", onlyGet(serveVars))
+	if profiles {
+		mux.HandleFunc("/debug/pprof/", unhurried(pprof.Index))
+		mux.HandleFunc("/debug/pprof/cmdline", unhurried(pprof.Cmdline))
+		mux.HandleFunc("/debug/pprof/profile", unhurried(pprof.Profile))
+		mux.HandleFunc("/debug/pprof/symbol", unhurried(pprof.Symbol))
+		mux.HandleFunc("/debug/pprof/trace", unhurried(pprof.Trace))
 	}
-	return httpHandlers{client: accessControl(o, oldPaths(client)), metrics: metrics}
+}
+
+// withheldText is the answer where something is withheld.
+const withheldText = "headwater: this server has several keyspaces, and this tells of all of them: " +
+	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
+
+// withheld refuses what next serves while withhold says so.
+func withheld(withhold func() bool, next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if withhold != nil && withhold() {
+			http.Error(w, withheldText, http.StatusForbidden)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // newHTTPServer serves h; its connections are in the waiting room while they wait for a request.
 func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	return &http.Server{
-		Handler:           hurried(h),
+		Handler:           secured(hurried(h)),
+		ConnContext:       withConnection,
 		ConnState:         waiting.connState,
-		ConnContext:       noteConn,
 		ReadHeaderTimeout: httpHeaderTimeout,
 		WriteTimeout:      httpWriteTimeout,
 		IdleTimeout:       httpIdleTimeout,
@@ -112,6 +145,47 @@ func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
+// connection is what a request knows of its connection.
+type connection struct {
+	began time.Time
+	tls   *tls.ConnectionState // nil: there is none
+}
+
+// connectionKey finds the connection in a request's context.
+type connectionKey struct{}
+
+// withConnection is an http.Server's ConnContext.
+func withConnection(ctx context.Context, c net.Conn) context.Context {
+	known := connection{began: time.Now()}
+	if info := tlsconf.InfoOf(c); info != nil {
+		known.tls = &info.State
+	}
+	return context.WithValue(noteConn(ctx, c), connectionKey{}, known)
+}
+
+// secured tells requests of their TLS, which net/http has not made and so does not see.
+func secured(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connectionKey{}).(connection); ok {
+			r.TLS = c.tls
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// aged closes connections that have become older than most, after an answer.
+func aged(most time.Duration, next http.Handler) http.Handler {
+	if most == 0 {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if c, ok := r.Context().Value(connectionKey{}).(connection); ok && time.Since(c.began) > most {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 type discard struct{}
 
 func (discard) Write(p []byte) (int, error) { return len(p), nil }
@@ -124,7 +198,7 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host := hostname(r.Host)
-		if !allowed(o.HostWhitelist, host) {
+		if r.TLS == nil && !allowed(o.HostWhitelist, host) {
 			o.Log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", "host", host)
 			http.Error(w, fmt.Sprintf("The Host header %q is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).", host),
 				http.StatusMisdirectedRequest)

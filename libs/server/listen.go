@@ -8,8 +8,11 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // role is what a listener serves.
@@ -20,15 +23,20 @@ const (
 	roleGRPC                // gRPC only: --listen-client-http-urls moves HTTP elsewhere
 	roleHTTP                // HTTP only
 	roleMetrics             // metrics and health only
+	rolePeer                // gRPC, for other pods
 )
 
-func (r role) String() string { return [...]string{"grpc+http", "grpc", "http", "metrics"}[r] }
+func (r role) String() string { return [...]string{"grpc+http", "grpc", "http", "metrics", "peer"}[r] }
 
-// Sockets are the URLs to listen on, http://host:port or unix://path; port 0 takes a free one.
+// Sockets are the URLs to listen on, http://host:port or unix://path; port 0 takes a free one. With https and unixs
+// they have TLS. The same address may be given with and without: then both are served there.
 type Sockets struct {
 	Client  []string // gRPC, and HTTP unless that is elsewhere
 	HTTP    []string // HTTP moves here from Client if there are any
 	Metrics []string // metrics and health only
+	Peer    []string // gRPC for other pods
+	// TLS is of all but Peer, PeerTLS of Peer. nil: a URL that asks for it is an error.
+	TLS, PeerTLS *tlsconf.TLS
 	// Advertise are the client URLs that clients are told; none: those of Client as they were bound.
 	Advertise []string
 }
@@ -36,49 +44,74 @@ type Sockets struct {
 // listener is an open socket and what it serves.
 type listener struct {
 	net.Listener
-	role role
-	url  string // as configured, with the port that was bound
+	role  role
+	urls  []string     // as configured, with the port that was bound; two if there are both schemes
+	tls   *tlsconf.TLS // nil: none
+	plain bool         // connections without TLS are served (too)
 }
 
 // CheckListenURL says what is wrong with a URL to listen on, nil if nothing is.
 func CheckListenURL(s string) error {
-	_, _, err := parseURL(s)
+	_, err := parseURL(s)
 	return err
 }
 
-// parseURL splits a listen URL into network and address. It wants http://host:port or unix://path (or unix:path).
-func parseURL(s string) (network, addr string, err error) {
+// Secure tells whether a URL to listen on asks for TLS.
+func Secure(s string) bool {
+	a, err := parseURL(s)
+	return err == nil && a.secure
+}
+
+// address is a URL to listen on, taken apart.
+type address struct {
+	network, addr string // as package net has them
+	secure        bool   // with TLS
+}
+
+// url is the address as a URL.
+func (a address) url() string {
+	scheme := "http"
+	if a.network == "unix" {
+		scheme = "unix"
+	}
+	if a.secure {
+		scheme += "s"
+	}
+	return scheme + "://" + a.addr
+}
+
+// parseURL takes a listen URL apart. It wants http://host:port or unix://path (or unix:path), or the same with https
+// or unixs.
+func parseURL(s string) (a address, err error) {
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil {
-		return "", "", fmt.Errorf("%q is not a URL", s)
+		return a, fmt.Errorf("%q is not a URL", s)
 	}
 	switch u.Scheme {
-	case "http":
+	case "http", "https":
 		if u.Path != "" && u.Path != "/" {
-			return "", "", fmt.Errorf("URL %q must not have a path", s)
+			return a, fmt.Errorf("URL %q must not have a path", s)
 		}
 		host, port, err := net.SplitHostPort(u.Host)
 		if err != nil || port == "" {
-			return "", "", fmt.Errorf("URL %q needs host:port", s)
+			return a, fmt.Errorf("URL %q needs host:port", s)
 		}
 		// etcd binds to addresses, not names, but for localhost.
 		if host != "localhost" && host != "" && net.ParseIP(strings.Split(host, "%")[0]) == nil {
-			return "", "", fmt.Errorf("expected IP in URL for binding (%s)", s)
+			return a, fmt.Errorf("expected IP in URL for binding (%s)", s)
 		}
-		return "tcp", u.Host, nil
-	case "unix":
+		return address{"tcp", u.Host, u.Scheme == "https"}, nil
+	case "unix", "unixs":
 		addr := u.Opaque
 		if addr == "" {
 			addr = u.Host + u.Path
 		}
 		if addr == "" {
-			return "", "", fmt.Errorf("URL %q needs a path", s)
+			return a, fmt.Errorf("URL %q needs a path", s)
 		}
-		return "unix", addr, nil
-	case "https", "unixs":
-		return "", "", fmt.Errorf("URL %q: TLS is not supported yet", s)
+		return address{"unix", addr, u.Scheme == "unixs"}, nil
 	}
-	return "", "", fmt.Errorf("URL scheme must be http or unix: %s", s)
+	return a, fmt.Errorf("URL scheme must be http, https, unix, or unixs: %s", s)
 }
 
 // listenAll opens all listen URLs of c, or none.
@@ -95,16 +128,59 @@ func listenAll(ctx context.Context, c Sockets) (ls []*listener, err error) {
 	for _, group := range []struct {
 		urls []string
 		role role
-	}{{c.Client, client}, {c.HTTP, roleHTTP}, {c.Metrics, roleMetrics}} {
+		tls  *tlsconf.TLS
+	}{
+		{c.Client, client, c.TLS}, {c.HTTP, roleHTTP, c.TLS}, {c.Metrics, roleMetrics, c.TLS}, {c.Peer, rolePeer, c.PeerTLS},
+	} {
+		opened := make(map[string]*listener) // by address
 		for _, u := range group.urls {
-			l, err := listen(ctx, u, group.role)
+			a, err := parseURL(u)
+			if err != nil {
+				return ls, err
+			}
+			if l := opened[a.addr]; l != nil {
+				if err := l.add(a, group.tls); err != nil {
+					return ls, err
+				}
+				continue
+			}
+			l, err := listen(ctx, a, group.role, group.tls)
 			if err != nil {
 				return ls, err
 			}
 			ls = append(ls, l)
+			if !strings.HasSuffix(a.addr, ":0") { // each of these is a port of its own
+				opened[a.addr] = l
+			}
 		}
 	}
 	return ls, nil
+}
+
+// add makes l serve another URL of the same address: the same again, or the other scheme.
+func (l *listener) add(a address, tls *tlsconf.TLS) error {
+	if slices.Contains(l.urls, a.url()) {
+		return nil
+	}
+	l.urls = append(l.urls, a.url())
+	return l.serve(a, tls)
+}
+
+// serve notes that l serves a.
+func (l *listener) serve(a address, tls *tlsconf.TLS) error {
+	switch {
+	case !a.secure:
+		l.plain = true
+	case tls != nil:
+		l.tls = tls
+	case l.role == roleMetrics:
+		return errors.New("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
+	case l.role == rolePeer:
+		return fmt.Errorf("TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme", a.url())
+	default:
+		return fmt.Errorf("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", a.url())
+	}
+	return nil
 }
 
 func closeAll(ls []*listener) {
@@ -113,16 +189,17 @@ func closeAll(ls []*listener) {
 	}
 }
 
-func listen(ctx context.Context, u string, r role) (*listener, error) {
-	return listenWith(ctx, net.ListenConfig{}, u, r)
+func listen(ctx context.Context, a address, r role, tls *tlsconf.TLS) (*listener, error) {
+	return listenWith(ctx, net.ListenConfig{}, a, r, tls)
 }
 
 // listenWith is listen with more to say of the socket.
-func listenWith(ctx context.Context, lc net.ListenConfig, u string, r role) (*listener, error) {
-	network, addr, err := parseURL(u)
-	if err != nil {
+func listenWith(ctx context.Context, lc net.ListenConfig, a address, r role, tls *tlsconf.TLS) (*listener, error) {
+	made := &listener{role: r}
+	if err := made.serve(a, tls); err != nil {
 		return nil, err
 	}
+	u, network, addr := a.url(), a.network, a.addr
 	if network == "unix" {
 		if err := removeStaleSocket(addr); err != nil {
 			return nil, err
@@ -135,7 +212,6 @@ func listenWith(ctx context.Context, lc net.ListenConfig, u string, r role) (*li
 	if err != nil {
 		return nil, fmt.Errorf("cannot listen on %s: %w", u, err)
 	}
-	bound := u
 	if network == "tcp" {
 		_, port, err := net.SplitHostPort(l.Addr().String())
 		if err != nil {
@@ -145,28 +221,37 @@ func listenWith(ctx context.Context, lc net.ListenConfig, u string, r role) (*li
 		if err != nil {
 			return nil, errors.Join(err, l.Close())
 		}
-		bound = "http://" + net.JoinHostPort(host, port)
+		a.addr = net.JoinHostPort(host, port)
 	}
-	return &listener{Listener: l, role: r, url: bound}, nil
+	made.Listener, made.urls = l, []string{a.url()}
+	return made, nil
 }
 
 // privateMode is the mode of a unix socket of which only the server's own user may make use.
 const privateMode = 0o600
 
+// Private is a socket that is not for clients: Operators serve it.
+type Private struct{ *listener }
+
 // ListenPrivate opens a socket that is not for clients, and returns its URL as it was bound. A unix socket is for the
-// process's own user alone; one that a killed server has left is replaced, and Close removes it.
-func ListenPrivate(ctx context.Context, u string) (l net.Listener, bound string, err error) {
-	// Who connects between bind and chmod is in, and stays: the socket must have its mode before it has a name.
-	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, u, roleBoth)
+// process's own user alone; one that a killed server has left is replaced, and Close removes it. tls is for https and
+// unixs, and may be nil otherwise.
+func ListenPrivate(ctx context.Context, u string, tls *tlsconf.TLS) (l Private, bound string, err error) {
+	a, err := parseURL(u)
 	if err != nil {
-		return nil, "", err
+		return Private{}, "", err
+	}
+	// Who connects between bind and chmod is in, and stays: the socket must have its mode before it has a name.
+	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, a, roleBoth, tls)
+	if err != nil {
+		return Private{}, "", err
 	}
 	if addr, ok := made.Addr().(*net.UnixAddr); ok {
 		if err := os.Chmod(addr.Name, privateMode); err != nil {
-			return nil, "", errors.Join(err, made.Close())
+			return Private{}, "", errors.Join(err, made.Close())
 		}
 	}
-	return made.Listener, made.url, nil
+	return Private{made}, made.urls[0], nil
 }
 
 // removeStaleSocket deletes a socket file that nobody listens on, which a killed server leaves behind.
@@ -197,14 +282,23 @@ func advertised(c Sockets, ls []*listener) []string {
 	}
 	var urls []string
 	for _, l := range ls {
-		if l.role != roleBoth && l.role != roleGRPC {
-			continue
+		if l.role == roleBoth || l.role == roleGRPC {
+			urls = append(urls, l.reachable()...)
 		}
-		u := l.url
-		if l.Addr().Network() == "tcp" {
-			host, port, err := net.SplitHostPort(strings.TrimPrefix(u, "http://"))
+	}
+	return urls
+}
+
+// reachable are l's URLs with a host that can be dialled.
+func (l *listener) reachable() []string {
+	var urls []string
+	for _, u := range l.urls {
+		a, err := parseURL(u)
+		if err == nil && a.network == "tcp" {
+			host, port, err := net.SplitHostPort(a.addr)
 			if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-				u = "http://" + net.JoinHostPort("localhost", port)
+				a.addr = net.JoinHostPort("localhost", port)
+				u = a.url()
 			}
 		}
 		urls = append(urls, u)

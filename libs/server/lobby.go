@@ -15,6 +15,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // LobbyOptions are the parts of a lobby.
@@ -39,7 +41,7 @@ func (s *Server) Lobby(o LobbyOptions) (leave func()) {
 	borrowed := make([]*borrowedListener, len(s.listeners))
 	for i, l := range s.listeners {
 		borrowed[i] = &borrowedListener{Listener: l.Listener}
-		serveListener(l.role, borrowed[i], servers{g, client, metrics, waiting}, o.Log, func(serve func() error) {
+		serveListener(l, borrowed[i], servers{g, client, metrics, waiting}, o.Log, func(serve func() error) {
 			go func() { _ = serve() }() // ends with its listener, which is all that can happen to it
 		})
 	}
@@ -59,6 +61,7 @@ const lobbyStreamsMax = 100
 // lobbyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
 func lobbyGRPC(o LobbyOptions) *grpc.Server {
 	g := grpc.NewServer(
+		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.ConnectionTimeout(sniffTimeout),
 		grpc.MaxHeaderListSize(headerListMax),
 		grpc.MaxConcurrentStreams(lobbyStreamsMax),
@@ -88,24 +91,28 @@ type servers struct {
 	waiting         *waitingRoom
 }
 
-// serveListener serves one listener in its role; run starts what it is given in the background.
-func serveListener(r role, l net.Listener, to servers, log *slog.Logger, run func(serve func() error)) {
-	switch r {
-	case roleBoth:
-		split := newSplitter(l, to.waiting, log)
-		run(split.serve)
+// serveListener serves l in its role, with the connections of from; run starts what it is given in the background.
+func serveListener(l *listener, from net.Listener, to servers, log *slog.Logger, run func(serve func() error)) {
+	web := to.client
+	if l.role == roleMetrics {
+		web = to.metrics
+	}
+	if l.tls == nil && (l.role == roleHTTP || l.role == roleMetrics) {
+		run(func() error { return web.Serve(from) })
+		return
+	}
+	// Not gRPC by itself where there is nothing else: see the package comment on first bytes.
+	split := newSplitter(from, l.layer(), to.waiting, log)
+	run(split.serve)
+	if l.role == roleHTTP || l.role == roleMetrics {
+		_ = split.http2.Close() // connections of HTTP/2 are closed
+	} else {
 		run(func() error { return to.grpc.Serve(split.http2) })
-		run(func() error { return to.client.Serve(split.http1) })
-	case roleGRPC:
-		// Not gRPC by itself: see the package comment on first bytes.
-		split := newSplitter(l, to.waiting, log)
+	}
+	if l.role == roleGRPC || l.role == rolePeer {
 		_ = split.http1.Close() // connections of HTTP/1 are closed
-		run(split.serve)
-		run(func() error { return to.grpc.Serve(split.http2) })
-	case roleHTTP:
-		run(func() error { return to.client.Serve(l) })
-	case roleMetrics:
-		run(func() error { return to.metrics.Serve(l) })
+	} else {
+		run(func() error { return web.Serve(split.http1) })
 	}
 }
 

@@ -34,7 +34,7 @@ func TestLobby(t *testing.T) {
 	}
 	leave := s.Lobby(LobbyOptions{Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler)})
 
-	silent, err := net.Dial("tcp", strings.TrimPrefix(s.listeners[0].url, "http://")) // is not waited for
+	silent, err := net.Dial("tcp", strings.TrimPrefix(s.listeners[0].urls[0], "http://")) // is not waited for
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -42,7 +42,7 @@ func TestLobby(t *testing.T) {
 	httpClient := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: patience}
 	get := func(l *listener, path string) (int, string) {
 		t.Helper()
-		r, err := httpClient.Get(l.url + path)
+		r, err := httpClient.Get(l.urls[0] + path)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,7 +67,7 @@ func TestLobby(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, l := range s.listeners[:2] {
-		conn, err := grpc.NewClient(strings.TrimPrefix(l.url, "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(strings.TrimPrefix(l.urls[0], "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
 		}

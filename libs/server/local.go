@@ -84,7 +84,9 @@ func newLocal(g *GRPC, options ...grpc.ServerOption) *Local {
 	l.server = grpc.NewServer(options...)
 	// It cannot fail: the target and the options are constants.
 	l.conn, _ = grpc.NewClient("passthrough:local",
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.listener.DialContext(ctx) }),
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return l.listener.DialContext(ctx)
+		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()),
 		grpc.WithNoProxy(),
 		grpc.WithDisableServiceConfig(),
@@ -123,7 +125,9 @@ func (l *Local) Invoke(ctx context.Context, method string, args, reply any, opts
 }
 
 // NewStream implements grpc.ClientConnInterface. The stream must end with its context.
-func (l *Local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (l *Local) NewStream(
+	ctx context.Context, desc *grpc.StreamDesc, method string, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	ctx, done, err := l.announce(ctx)
 	if err != nil {
 		return nil, err
@@ -132,7 +136,8 @@ func (l *Local) NewStream(ctx context.Context, desc *grpc.StreamDesc, method str
 	return l.conn.NewStream(ctx, desc, method, opts...)
 }
 
-// announce notes whose the call of ctx is, and returns the context to make it with. The caller calls done after the call.
+// announce notes whose the call of ctx is, and returns the context to make it with. The caller calls done after the
+// call.
 func (l *Local) announce(ctx context.Context) (_ context.Context, done func(), err error) {
 	c, ok := ctx.Value(callerOf{}).(*caller)
 	if !ok {

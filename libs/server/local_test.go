@@ -46,8 +46,8 @@ type fakeConn struct {
 
 func (c fakeConn) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(10, 0, 0, 1), Port: c.port} }
 
-// TestLocalCaller: a local call is that of the client of the HTTP request, with the host that it asked for, whatever its
-// metadata says.
+// TestLocalCaller: a local call is that of the client of the HTTP request, with the host that it asked for, whatever
+// its metadata says.
 func TestLocalCaller(t *testing.T) {
 	g := NewGRPC(GRPCOptions{MaxRequestBytes: 1 << 20, Local: true, Log: slog.New(slog.DiscardHandler)})
 	pb.RegisterKVServer(g, asked{})
@@ -87,7 +87,8 @@ func TestLocalCaller(t *testing.T) {
 		t.Errorf("without a request: %q", got)
 	}
 	// What reaches the server otherwise has nobody to speak for it.
-	_, err := pb.NewKVClient(g.Local().conn).Put(metadata.AppendToOutgoingContext(t.Context(), callerKey, "1"), &pb.PutRequest{})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), callerKey, "1")
+	_, err := pb.NewKVClient(g.Local().conn).Put(ctx, &pb.PutRequest{})
 	if status.Convert(err).Message() != status.Convert(errNoCaller).Message() {
 		t.Error(err)
 	}

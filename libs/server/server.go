@@ -58,7 +58,17 @@ func Listen(ctx context.Context, c Sockets) (*Server, error) {
 func (s *Server) AdvertisedURLs() []string { return s.advertised }
 
 // URL is the first client URL that is listened on, with the port that was bound.
-func (s *Server) URL() string { return s.listeners[0].url }
+func (s *Server) URL() string { return s.listeners[0].urls[0] }
+
+// PeerURLs are the URLs that other pods are served on, with a host that can be dialled.
+func (s *Server) PeerURLs() (urls []string) {
+	for _, l := range s.listeners {
+		if l.role == rolePeer {
+			urls = append(urls, l.reachable()...)
+		}
+	}
+	return urls
+}
 
 // Close closes the sockets of a Server that has not been served.
 func (s *Server) Close() { closeAll(s.listeners) }
@@ -91,12 +101,8 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	defer stopSweep()
 	for _, l := range s.listeners {
 		guarded := &guard{Listener: l, max: limit, waiting: waiting, log: o.Log}
-		serveListener(l.role, guarded, servers{o.GRPC.server, client, metrics, waiting}, o.Log, func(serve func() error) { run(l.url, serve) })
-		if l.role == roleMetrics {
-			o.Log.Info("serving metrics", "address", l.url)
-			continue
-		}
-		o.Log.Info("serving client traffic insecurely; this is strongly discouraged!", "traffic", l.role.String(), "address", l.Addr().String(), "url", l.url)
+		serveListener(l, guarded, servers{o.GRPC.server, client, metrics, waiting}, o.Log, func(serve func() error) { run(l.urls[0], serve) })
+		l.logServing(o.Log)
 	}
 	if !o.OwnReadiness {
 		o.GRPC.SetServing(true)
@@ -111,6 +117,23 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	waiting.close()
 	wg.Wait()
 	return err
+}
+
+// logServing says what is served where, in etcd's words.
+func (l *listener) logServing(log *slog.Logger) {
+	for _, u := range l.urls {
+		where := []any{"traffic", l.role.String(), "address", l.Addr().String(), "url", u}
+		switch {
+		case l.role == roleMetrics:
+			log.Info("serving metrics", "address", u)
+		case l.role == rolePeer:
+			log.Info("serving peer traffic", where...)
+		case Secure(u):
+			log.Info("serving client traffic securely", where...)
+		default:
+			log.Info("serving client traffic insecurely; this is strongly discouraged!", where...)
+		}
+	}
 }
 
 // stop ends everything in the order described in the package comment.

@@ -25,6 +25,8 @@ import (
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // fakeKV answers constants; Range fails with NotFound.
@@ -36,6 +38,17 @@ func (fakeKV) Put(context.Context, *pb.PutRequest) (*pb.PutResponse, error) {
 
 func (fakeKV) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, error) {
 	return nil, status.Error(codes.NotFound, "nothing here")
+}
+
+// whoami answers with the name that the client's certificate has.
+type whoami struct{ pb.UnimplementedLeaseServer }
+
+func (whoami) LeaseGrant(ctx context.Context, _ *pb.LeaseGrantRequest) (*pb.LeaseGrantResponse, error) {
+	id, ok := tlsconf.FromContext(ctx)
+	if !ok {
+		return &pb.LeaseGrantResponse{Error: "nobody"}, nil
+	}
+	return &pb.LeaseGrantResponse{Error: id.CommonName}, nil
 }
 
 // fakeWatch holds its streams open until it is drained or the client goes.
@@ -98,7 +111,7 @@ type serverSettings struct {
 	Sockets
 	MaxRequestBytes                                       int
 	KeepaliveMinTime, KeepaliveInterval, KeepaliveTimeout time.Duration
-	WarningUnaryRequestDuration                           time.Duration
+	WarningUnaryRequestDuration, MaxConnectionAge         time.Duration
 	EnablePprof, ExtensiveMetrics                         bool
 	HostWhitelist, CORS                                   []string
 }
@@ -133,7 +146,7 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 	g := NewGRPC(GRPCOptions{
 		MaxRequestBytes: c.MaxRequestBytes, MaxConcurrentStreams: math.MaxUint32, Histograms: c.ExtensiveMetrics,
 		KeepaliveMinTime: c.KeepaliveMinTime, KeepaliveInterval: c.KeepaliveInterval, KeepaliveTimeout: c.KeepaliveTimeout,
-		SlowRequest: c.WarningUnaryRequestDuration, Log: log,
+		SlowRequest: c.WarningUnaryRequestDuration, Log: log, MaxConnectionAge: c.MaxConnectionAge,
 	})
 	r := &running{
 		Server: s, health: &fakeHealth{}, done: make(chan error, 1),
@@ -141,6 +154,7 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 	}
 	pb.RegisterKVServer(g, fakeKV{})
 	pb.RegisterWatchServer(g, r.watch)
+	pb.RegisterLeaseServer(g, whoami{})
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	reg := NewRegistry(Identity{Version: "3.7.3", ClusterVersion: "3.7.0", Build: Version, MemberID: 0xabc}, g,
@@ -150,7 +164,7 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 			GRPC: g, Log: log,
 			HTTP: HTTPOptions{
 				Health: r.health, Versions: Versions{"3.7.3", "3.7.0", "3.7.0"}, Metrics: reg,
-				Pprof: c.EnablePprof, HostWhitelist: c.HostWhitelist, CORS: c.CORS, Log: log,
+				Pprof: c.EnablePprof, MaxConnectionAge: c.MaxConnectionAge, HostWhitelist: c.HostWhitelist, CORS: c.CORS, Log: log,
 			},
 			Drain: func(context.Context) { close(r.watch.drained) },
 		})
@@ -165,7 +179,7 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 }
 
 // url is the i-th URL listened on.
-func (r *running) url(i int) string { return r.listeners[i].url }
+func (r *running) url(i int) string { return r.listeners[i].urls[0] }
 
 func (r *running) dial(t *testing.T, i int) *grpc.ClientConn {
 	t.Helper()

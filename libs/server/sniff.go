@@ -38,11 +38,18 @@ const (
 	undecided verdict = iota
 	isHTTP1
 	isHTTP2   // and the client's part of the handshake is there: grpc-go will not wait for any of it
+	isTLS     // a handshake of TLS begins
 	isNeither // begins like HTTP/2 and goes on otherwise
 )
 
+// recordHandshake is the first byte of a connection with TLS (RFC 8446, 5.1).
+const recordHandshake = 0x16
+
 // judge looks at the first bytes of a connection, as many as have come.
 func judge(head []byte) verdict {
+	if len(head) > 0 && head[0] == recordHandshake {
+		return isTLS
+	}
 	n := min(len(head), len(prefaceHead))
 	if !bytes.Equal(head[:n], prefaceHead[:n]) {
 		return isHTTP1
@@ -69,15 +76,17 @@ func judge(head []byte) verdict {
 // not said yet what it speaks is in the waiting room.
 type splitter struct {
 	root         net.Listener
+	layer        layer
 	http1, http2 *handoff
 	waiting      *waitingRoom
 	log          *slog.Logger
 	wg           sync.WaitGroup
 }
 
-func newSplitter(root net.Listener, waiting *waitingRoom, log *slog.Logger) *splitter {
+func newSplitter(root net.Listener, layer layer, waiting *waitingRoom, log *slog.Logger) *splitter {
 	return &splitter{
 		root:    root,
+		layer:   layer,
 		http1:   newHandoff(root.Addr()),
 		http2:   newHandoff(root.Addr()),
 		waiting: waiting,
@@ -111,17 +120,18 @@ func (s *splitter) serve() error {
 	}
 }
 
-// sort waits for the first bytes of c and hands it to its server. What comes before them, such as the handshake of
-// TLS, belongs here: under the same deadline and in the same room.
+// sort waits for the first bytes of c and hands it to its server. What comes before them, the handshake of TLS, is
+// under the same deadline and in the same room. A handshake where there is no TLS goes to the server of HTTP/1, which
+// answers with its own error.
 func (s *splitter) sort(c net.Conn) {
-	_ = c.SetReadDeadline(time.Now().Add(sniffTimeout)) // a failure shows in the read
-	to, v, err := sniff(c)
+	_ = c.SetDeadline(time.Now().Add(sniffTimeout)) // a failure shows in the read
+	to, v, err := s.layer.open(c)
 	stays := s.waiting.leave(c)
 	if err != nil || !stays || v == isNeither {
 		c.Close()
 		return
 	}
-	_ = c.SetReadDeadline(time.Time{})
+	_ = c.SetDeadline(time.Time{})
 	if v == isHTTP2 {
 		s.http2.give(to)
 	} else {
@@ -158,6 +168,9 @@ func (r *replayed) Read(p []byte) (int, error) {
 	r.head = r.head[n:]
 	return n, nil
 }
+
+// NetConn is the connection inside, as tlsconf.InfoOf asks for it.
+func (r *replayed) NetConn() net.Conn { return r.Conn }
 
 // handoff is a listener whose connections somebody else has accepted.
 type handoff struct {

@@ -41,7 +41,7 @@ func TestJudge(t *testing.T) {
 		"G":                   isHTTP1,
 		"POST / HTTP/1.1\r\n": isHTTP1,
 		"PRI * HTTP/1.1\r\n":  isHTTP1,
-		"\x16\x03\x01":        isHTTP1, // TLS: the HTTP server answers with its own error
+		"\x16\x03\x01":        isTLS,
 		"PRI  * HTTP/2.0\r\n": isHTTP1,
 	} {
 		if got := judge([]byte(head)); got != want {
@@ -141,7 +141,7 @@ func TestSplitterKeepsConnections(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := newSplitter(l, newWaitingRoom(slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
+	s := newSplitter(l, layer{}, newWaitingRoom(slog.New(slog.DiscardHandler)), slog.New(slog.DiscardHandler))
 	done := make(chan error)
 	go func() { done <- s.serve() }()
 	for _, c := range []struct {

@@ -178,6 +178,14 @@ func (c *core) fillFromRing(p *pass) {
 	}
 }
 
+// bytes is what the stretch takes.
+func (p *pass) bytes() (n int64) {
+	for _, r := range p.records {
+		n += int64(r.bytes)
+	}
+	return n
+}
+
 // filled reports whether the pass has its stretch.
 func (p *pass) filled() bool { return p.next > p.from }
 

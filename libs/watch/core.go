@@ -50,6 +50,8 @@ type Counters struct {
 	Fallen, Compacted, Damaged uint64
 	// Denied counts watches that were canceled because their client may no longer watch their range.
 	Denied uint64
+	// Refused counts watches that were refused because there were too many.
+	Refused uint64
 	// Progress counts progress notifications, periodic and on request.
 	Progress uint64
 }

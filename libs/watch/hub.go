@@ -290,7 +290,7 @@ func (h *Hub) catchUp(src source) {
 		}
 		for more := true; more && h.ctx.Err() == nil; {
 			var err error
-			if more, err = h.runPass(src); err == nil {
+			if more, err = h.passInTurn(src); err == nil {
 				pauses.Reset()
 				continue
 			}
@@ -298,6 +298,19 @@ func (h *Hub) catchUp(src source) {
 			_ = pauses.Wait(h.ctx)
 		}
 	}
+}
+
+// passInTurn does a pass when it is the hub's turn.
+func (h *Hub) passInTurn(src source) (more bool, err error) {
+	turn := h.opts.Passes
+	if turn == nil {
+		return h.runPass(src)
+	}
+	if _, err := turn.Enter(h.ctx, passCost, passCost); err != nil {
+		return false, nil //nolint:nilerr // the hub is closing
+	}
+	defer turn.Leave()
+	return h.runPass(src)
 }
 
 // runPass does one catch-up pass and reports whether there may be more to do.
@@ -325,6 +338,9 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 		if p.fill(entries, next, h.opts.PassBytes); !p.filled() {
 			return true, errShortLog
 		}
+	}
+	if h.opts.Passes != nil {
+		h.opts.Passes.Charge(p.bytes())
 	}
 	h.locked(func() { h.core.collect(p) })
 	p.match()

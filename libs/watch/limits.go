@@ -1,6 +1,7 @@
 package watch
 
 import (
+	"context"
 	"errors"
 	"log/slog"
 	"time"
@@ -101,6 +102,9 @@ type Options struct {
 	MaxStreamsPerConn int
 	MaxWatchesPerConn int
 
+	// Passes, if set, is where hubs of one process take turns for their catch-up passes.
+	Passes Turn
+
 	// OnSent, if set, is called after responses with live events have been handed to the transport: the number of their events, and
 	// the time since the oldest event of each response was given to Apply, which they have in common. It is called from many
 	// goroutines and must be quick.
@@ -108,6 +112,18 @@ type Options struct {
 	// Log is for failures of the log reader; nil is slog.Default().
 	Log *slog.Logger
 }
+
+// Turn is a hub's part in what several hubs share, such as a fair.Flow. Costs are bytes.
+type Turn interface {
+	// Enter waits for a turn that costs least, or up to most; after it Leave is called. Errors: the context's.
+	Enter(ctx context.Context, least, most int64) (got int64, err error)
+	Leave()
+	// Charge says that a turn has cost more.
+	Charge(cost int64)
+}
+
+// passCost is what a pass costs beside the bytes of its entries.
+const passCost = 4 << 10
 
 func (o Options) withDefaults() Options {
 	def := func(v *int, d int) {

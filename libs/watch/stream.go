@@ -168,6 +168,7 @@ func (c *core) admit(s *Stream, id int64, reason string) (int64, string) {
 	case c.opts.MaxWatches > 0 && c.watchers >= c.opts.MaxWatches,
 		c.opts.MaxWatchesPerStream > 0 && len(s.watchers) >= c.opts.MaxWatchesPerStream,
 		c.opts.MaxWatchesPerConn > 0 && s.conn != nil && s.conn.watchers >= c.opts.MaxWatchesPerConn:
+		c.counters.Refused++
 		return 0, reasonTooMany
 	case id != 0:
 		if s.watchers[id] != nil {

@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"math"
@@ -11,6 +13,7 @@ import (
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 )
 
@@ -35,8 +38,10 @@ func target(endpoint string) (string, error) {
 	if path, ok := strings.CutPrefix(endpoint, "unix:"); ok {
 		return socket(strings.TrimPrefix(path, "//"))
 	}
-	if host, ok := strings.CutPrefix(endpoint, "http://"); ok {
-		endpoint = strings.TrimSuffix(host, "/")
+	for _, scheme := range []string{"http://", secureScheme} {
+		if host, ok := strings.CutPrefix(endpoint, scheme); ok {
+			endpoint = strings.TrimSuffix(host, "/")
+		}
 	}
 	switch {
 	case endpoint == "":
@@ -45,6 +50,35 @@ func target(endpoint string) (string, error) {
 		return socket(endpoint)
 	}
 	return "passthrough:///" + endpoint, nil
+}
+
+// secureScheme begins endpoints with TLS.
+const secureScheme = "https://"
+
+// credentials are those of an endpoint: of the files that are given if it has TLS.
+func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, error) {
+	if !strings.HasPrefix(strings.TrimSpace(endpoint), secureScheme) {
+		return insecure.NewCredentials(), nil
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12}
+	if c.caFile != "" {
+		pem, err := os.ReadFile(c.caFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cacert: %w", err)
+		}
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("--cacert: %s: no certificate in PEM", c.caFile)
+		}
+	}
+	if c.certFile != "" || c.keyFile != "" {
+		pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+		if err != nil {
+			return nil, fmt.Errorf("--cert, --key: %w", err)
+		}
+		conf.Certificates = []tls.Certificate{pair}
+	}
+	return credentials.NewTLS(conf), nil
 }
 
 // socket is the target of a unix socket.
@@ -75,7 +109,11 @@ func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, err
 	}
-	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithNoProxy(),
+	creds, err := c.credentials(endpoint)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
 		// An entry of a log is as large as what the request has changed. etcdctl takes as much.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
 	if err != nil {

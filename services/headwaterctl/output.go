@@ -50,6 +50,18 @@ func (c *ctl) print(answer proto.Message, records ...record) error {
 	return c.printTable(records)
 }
 
+// printValue is print for what is no message.
+func (c *ctl) printValue(v any, records ...record) error {
+	if c.format != formatJSON {
+		return c.print(nil, records...)
+	}
+	b, err := json.Marshal(v)
+	if err == nil {
+		_, err = fmt.Fprintf(c.out, "%s\n", b)
+	}
+	return err
+}
+
 func (c *ctl) printJSON(answer proto.Message) error {
 	b, err := protojson.MarshalOptions{EmitUnpopulated: true}.Marshal(answer)
 	if err != nil {

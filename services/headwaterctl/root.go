@@ -42,11 +42,13 @@ type connectError struct{ error }
 
 // ctl is what commands share.
 type ctl struct {
-	endpoints      []string
-	dialTimeout    time.Duration
-	commandTimeout time.Duration
-	format         string
-	out, errOut    io.Writer
+	endpoints []string
+	// For endpoints with TLS.
+	caFile, certFile, keyFile string
+	dialTimeout               time.Duration
+	commandTimeout            time.Duration
+	format                    string
+	out, errOut               io.Writer
 }
 
 // run runs a command line and returns the exit code.
@@ -100,14 +102,18 @@ func (c *ctl) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
 	f.StringSliceVar(&c.endpoints, "endpoints", nil,
-		"paths of unix sockets, or host:port, of admin APIs; the first that answers is used "+
+		"paths of unix sockets, host:port or https://host:port of admin APIs; the first that answers is used "+
 			"(default $"+endpointsEnv+", then "+defaultEndpoint+")")
+	f.StringVar(&c.caFile, "cacert", "", "authorities (PEM) of the certificates of https:// endpoints")
+	f.StringVar(&c.certFile, "cert", "", "certificate (PEM) that is shown to https:// endpoints")
+	f.StringVar(&c.keyFile, "key", "", "key (PEM) of --cert")
 	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time for an endpoint to answer")
 	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout, "time for a short command, without dialling")
 	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
 	_ = root.RegisterFlagCompletionFunc("write-out",
 		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
-	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand())
+	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand(),
+		c.podsCommand(), c.electionsCommand(), c.versionCommand(), c.snapshotCommand())
 	return root
 }
 

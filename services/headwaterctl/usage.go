@@ -23,9 +23,13 @@ var sortKeys = map[string]func(a, b *adminv1.Usage) int{
 	"revision": byNumber((*adminv1.Usage).GetRevision),
 	"calls":    byNumber((*adminv1.Usage).GetCalls),
 	"streams":  byNumber((*adminv1.Usage).GetStreams),
+	"watches":  byNumber((*adminv1.Usage).GetWatches),
+	"reads":    byNumber((*adminv1.Usage).GetReads),
+	"writes":   byNumber((*adminv1.Usage).GetWrites),
+	"refused":  byNumber((*adminv1.Usage).GetRefused),
 }
 
-func byNumber(of func(*adminv1.Usage) int64) func(a, b *adminv1.Usage) int {
+func byNumber[N int64 | uint64](of func(*adminv1.Usage) N) func(a, b *adminv1.Usage) int {
 	return func(a, b *adminv1.Usage) int { return cmp.Compare(of(b), of(a)) }
 }
 
@@ -89,13 +93,14 @@ func usageRecord(u *adminv1.Usage) record {
 	if u.GetKeysCounted() {
 		keys, leases = u.GetKeys(), u.GetLeases()
 	}
-	var calls, streams any = u.GetCalls(), u.GetStreams()
+	var calls any = u.GetCalls()
 	if u.GetFirst() {
-		calls, streams = "-", "-" // not counted
+		calls = "-" // not counted
 	}
 	return record{
 		{"name", u.GetName()}, {"revision", u.GetRevision()}, {"compacted", u.GetCompactRevision()},
-		{"bytes", u.GetBytes()}, {"keys", keys}, {"leases", leases}, {"open", u.GetActive()}, {"calls", calls}, {"streams", streams},
+		{"bytes", u.GetBytes()}, {"keys", keys}, {"leases", leases}, {"open", u.GetActive()}, {"calls", calls}, {"streams", u.GetStreams()},
+		{"watches", u.GetWatches()}, {"reads", u.GetReads()}, {"writes", u.GetWrites()}, {"refused", u.GetRefused()},
 		{"error", u.GetError()},
 	}
 }

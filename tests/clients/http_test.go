@@ -71,6 +71,9 @@ var elsewhere = []string{"etcd_disk_", "etcd_debugging_lease_", "etcd_debugging_
 
 // TestMetrics: the names that dashboards and alerts of etcd read.
 func TestMetrics(t *testing.T) {
+	if *sutName == "keyspace" {
+		t.Skip("with several keyspaces metrics are not on the client listener: tests/keyspaces")
+	}
 	s := start(t)
 	c, ctx := client(t, s), timeout(t)
 	if _, err := c.Put(ctx, "k", "v"); err != nil {

@@ -20,7 +20,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-var sutName = flag.String("sut", defaultSUT(), "server under test: headwater, pods (the distributed form) or etcd")
+var sutName = flag.String("sut", defaultSUT(), "server under test: headwater, keyspace (one among others in it), pods (the distributed form) or etcd")
 
 // defaultSUT is the standalone server, or pods in a run on FoundationDB.
 func defaultSUT() string {
@@ -57,7 +57,7 @@ func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 func program(t *testing.T) hw.Program {
 	t.Helper()
 	switch *sutName {
-	case "headwater":
+	case "headwater", "keyspace":
 		return hw.Headwater(t)
 	case "pods":
 		return pods.NewProcess(t).Program
@@ -81,8 +81,11 @@ func (s *server) Endpoint() string { return s.grpc }
 func start(t *testing.T, args ...string) *server {
 	t.Helper()
 	s := &server{Server: hw.Run(t, program(t), t.TempDir(), args...)}
-	if s.grpc = s.Server.Endpoint(); *sutName == "pods" {
+	switch s.grpc = s.Server.Endpoint(); *sutName {
+	case "pods":
 		s.grpc = count(t, s.grpc)
+	case "keyspace":
+		s.grpc = among(t, s.Server)
 	}
 	return s
 }

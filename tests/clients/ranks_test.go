@@ -28,31 +28,41 @@ const (
 // for clients of any kind: what they print can then be compared. It returns the proxy's address, which serves until the end of the test.
 func count(t *testing.T, addr string) string {
 	t.Helper()
-	options := []grpc.DialOption{
-		grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(frameBytesMax)),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redialMax / 10, Multiplier: 2, MaxDelay: redialMax}, MinConnectTimeout: testTimeout}),
-	}
-	connect := func(more ...grpc.DialOption) *grpc.ClientConn {
-		conn, err := grpc.NewClient("passthrough:///"+addr, append(more, options...)...)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close() })
-		return conn
-	}
+	connect := func(more ...grpc.DialOption) *grpc.ClientConn { return connect(t, addr, more...) }
 	follower, err := ranks.Follow(timeout(t), connect(), ranks.Patience)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(follower.Close)
-	conn := connect(ranks.Translator{Book: follower.Book}.DialOptions()...)
+	return proxy(t, connect(ranks.Translator{Book: follower.Book}.DialOptions()...))
+}
+
+// connect connects to a server that may be restarted.
+func connect(t *testing.T, addr string, more ...grpc.DialOption) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+addr, append(more,
+		grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(frameBytesMax)),
+		grpc.WithConnectParams(grpc.ConnectParams{
+			Backoff:           backoff.Config{BaseDelay: redialMax / 10, Multiplier: 2, MaxDelay: redialMax},
+			MinConnectTimeout: testTimeout,
+		}))...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// proxy passes what it is asked to a server, until the end of the test, and returns its own address.
+func proxy(t *testing.T, conn *grpc.ClientConn, more ...string) string {
+	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := grpc.NewServer(grpc.ForceServerCodec(frames{}), grpc.MaxRecvMsgSize(frameBytesMax),
-		grpc.UnknownServiceHandler(func(_ any, down grpc.ServerStream) error { return forward(conn, down) }))
+		grpc.UnknownServiceHandler(func(_ any, down grpc.ServerStream) error { return forward(conn, down, more...) }))
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(listener) }()
 	t.Cleanup(func() {
@@ -62,14 +72,15 @@ func count(t *testing.T, addr string) string {
 	return listener.Addr().String()
 }
 
-// forward passes messages between a client's stream and one to the server until the server ends it.
-func forward(conn *grpc.ClientConn, down grpc.ServerStream) error {
+// forward passes messages between a client's stream and one to the server until the server ends it, with more metadata.
+func forward(conn *grpc.ClientConn, down grpc.ServerStream, more ...string) error {
 	path, _ := grpc.MethodFromServerStream(down)
 	ctx, cancel := context.WithCancel(down.Context())
 	defer cancel()
 	if md, ok := metadata.FromIncomingContext(ctx); ok {
 		ctx = metadata.NewOutgoingContext(ctx, md)
 	}
+	ctx = metadata.AppendToOutgoingContext(ctx, more...)
 	both := &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}
 	up, err := conn.NewStream(ctx, both, path, grpc.ForceCodec(frames{}), grpc.WaitForReady(true))
 	if err != nil {

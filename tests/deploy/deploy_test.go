@@ -137,6 +137,20 @@ func TestDockerfile(t *testing.T) {
 	if !strings.Contains(text, `CMD ["headwater-healthcheck", "`+metricsPort+`"]`) {
 		t.Error("the health check asks another port than that of the metrics")
 	}
+	if n := strings.Count(text, "-o /out/headwaterctl ./services/headwaterctl\n"); n != 2 {
+		t.Errorf("headwaterctl is built for %d images, want 2", n)
+	}
+	// headwaterctl in a container finds the admin API of the server in it.
+	sockets := regexp.MustCompile(`(?m)^ENV HEADWATERCTL_ENDPOINTS=(.*)$`).FindAllStringSubmatch(text, -1)
+	admin, _, err := p.Config.AdminURLs(config.Standalone)
+	if err != nil || len(sockets) != 2 || len(admin) != 1 || admin[0] != "unix://"+sockets[1][1] {
+		t.Fatalf("headwaterctl asks %v, the server listens on %v, %v", sockets, admin, err)
+	}
+	for file, services := range map[string]string{"docker-compose.yml": read(t, "docker-compose.yml"), "kv.yaml": read(t, "k8s/base/kv.yaml")} {
+		if !strings.Contains(services, "- --listen-admin-urls=unix://"+sockets[0][1]+"\n") {
+			t.Errorf("%s: headwaterctl asks %s, where no pod listens", file, sockets[0][1])
+		}
+	}
 	for _, kind := range kinds {
 		if !strings.Contains(text, "-o /out/headwater-"+string(kind)+" ./services/"+string(kind)) {
 			t.Errorf("%s is not built", kind)

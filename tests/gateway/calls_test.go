@@ -50,11 +50,13 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		post("kv/txn", `{"compare":[{"target":"VALUE","key":"%s","result":"EQUAL","value":""}],`+
 			`"success":[{"requestPut":{"key":"%s","value":"%s"}},{"request_range":{"key":"%s"}}],`+
 			`"failure":[{"requestDeleteRange":{"key":"%s"}}]}`, a, b, z, b, a),
-		post("kv/txn", `{"success":[{"request_txn":{"success":[{"request_range":{"key":"%s"}}]}},{"request_delete_range":{"key":"%s","prev_kv":true}}]}`, b, b),
+		post("kv/txn", `{"success":[{"request_txn":{"success":[{"request_range":{"key":"%s"}}]}},`+
+			`{"request_delete_range":{"key":"%s","prev_kv":true}}]}`, b, b),
 		post("kv/txn", `{"success":[{"request_put":{"key":"%s"}},{"request_put":{"key":"%s"}}]}`, a, a),
 		post("kv/txn", `{"compare":[{"target":"VERSION","version":"1","create_revision":"1","key":"%s"}]}`, a),
 		post("kv/txn", `{}`),
-		post("kv/txn", `{"success":[%s{"request_range":{"key":"YQ=="}}]}`, strings.Repeat(`{"request_range":{"key":"YQ=="}},`, 128)),
+		post("kv/txn", `{"success":[%s{"request_range":{"key":"YQ=="}}]}`,
+			strings.Repeat(`{"request_range":{"key":"YQ=="}},`, 128)),
 		post("kv/deleterange", `{"key":"%s","prev_kv":true}`, b),
 		post("kv/deleterange", `{"key":"%s","range_end":"%s"}`, a, z),
 		post("kv/compaction", `{"revision":"9000000000000000000"}`),
@@ -90,7 +92,8 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		post("election/campaign", `{"name":"%s","lease":"55","value":"%s"}`, b64("elect"), a),
 		post("election/leader", `{"name":"%s"}`, b64("elect")),
 		post("election/leader", `{"name":"%s"}`, b64("nobody")),
-		post("election/proclaim", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"},"value":"%s"}`, b64("elect"), b64("elect/37"), b),
+		post("election/proclaim", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"},"value":"%s"}`,
+			b64("elect"), b64("elect/37"), b),
 		post("election/proclaim", `{"value":"%s"}`, b),
 		post("election/resign", `{}`),
 		post("election/resign", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"}}`, b64("elect"), b64("elect/37")),

@@ -100,7 +100,8 @@ func (s *side) await(t *testing.T, path string) {
 	t.Helper()
 	one := &side{addrs: []string{s.addr()}}
 	for end := time.Now().Add(patience); ; {
-		a := one.do(t, request{path: path, body: `{"key":"AA==","cancel_request":{}}`, header: http.Header{"Grpc-Timeout": {"100m"}}})
+		header := http.Header{"Grpc-Timeout": {"100m"}}
+		a := one.do(t, request{path: path, body: `{"key":"AA==","cancel_request":{}}`, header: header})
 		if a.status != http.StatusServiceUnavailable {
 			return
 		}
@@ -110,7 +111,8 @@ func (s *side) await(t *testing.T, path string) {
 	}
 }
 
-// comparisons are what both sides are asked. They get the same requests in the same order, so that they are in the same state before each.
+// comparisons are what both sides are asked. They get the same requests in the same order, so that they are in the same
+// state before each.
 var comparisons = []struct {
 	name string
 	run  func(t *testing.T, theirs, ours *side)

@@ -174,12 +174,14 @@ func (s *side) read(ws *websocket.Conn) string {
 func compareWebSocket(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	both(t, theirs, ours, "watch", func(s *side) string {
-		ws, resp := s.ask(t, "/v3/watch", http.Header{"Sec-Websocket-Protocol": {"Bearer, nonsense"}, "Origin": {"http://example.com"}},
-			`{"create_request":{"key":"YQ=="}}`)
+		header := http.Header{"Sec-Websocket-Protocol": {"Bearer, nonsense"}, "Origin": {"http://example.com"}}
+		ws, resp := s.ask(t, "/v3/watch", header, `{"create_request":{"key":"YQ=="}}`)
 		got := fmt.Sprintln(resp.StatusCode, resp.Header["Sec-Websocket-Protocol"], s.read(ws))
 		s.do(t, request{path: "/v3/kv/put", body: `{"key":"YQ=="}`})
 		got += s.read(ws) + "\n"
-		for _, m := range []string{`{"create_request":{"key":"Yg=="}}`, `{"cancel_request":{}}`, "{\n\"create_request\":\n{\"key\":\"Yw==\"}}"} {
+		for _, m := range []string{
+			`{"create_request":{"key":"Yg=="}}`, `{"cancel_request":{}}`, "{\n\"create_request\":\n{\"key\":\"Yw==\"}}",
+		} {
 			if err := ws.WriteMessage(websocket.BinaryMessage, []byte(m)); err != nil {
 				t.Fatal(err)
 			}

@@ -125,6 +125,10 @@ func TestCtl(t *testing.T) {
 		{[]string{"fsck", "-k", "team-b"}, "0 findings at revision 3 (in one state): 1 keys"},
 		{[]string{"fsck"}, "0 findings at revision 1"},
 		{[]string{"usage", "--sort-by", "keys", "-w", "fields"}, "\"name\" : \"team-b\"\n\"revision\" : 3\n"},
+		{[]string{"pods"}, "standalone  default  "},
+		{[]string{"pods", "-w", "fields"}, "\"state\" : \"ready\"\n"},
+		{[]string{"elections", "-w", "json"}, `"elections":[]`},
+		{[]string{"version", "-w", "fields"}, "\"kind\" : \"standalone\"\n\"name\" : \"default\"\n\"version\" : \"0.1.0\"\n"},
 		{[]string{"__complete", "keyspace", "show", ""}, "default\nteam-b\n"},
 		{[]string{"completion", "bash"}, "headwaterctl"},
 	} {
@@ -160,7 +164,7 @@ func wantExits(t *testing.T, c ctl) {
 	}{
 		{1, "no row in the table", []string{"keyspace", "delete", "default"}},
 		{1, "not found", []string{"keyspace", "show", "none"}},
-		{1, "not enforced", []string{"keyspace", "create", "x", "--limit", "leases=1"}},
+		{1, "bad settings", []string{"keyspace", "create", "x", "--label", strings.Repeat("l", 1000) + "=v"}},
 		{1, "no entry of revision 99", []string{"log", "show", "99", "-k", "team-b"}},
 		{2, "no admin API answers", []string{"--endpoints", "127.0.0.1:1", "usage"}},
 		{2, "no admin API answers", []string{"--endpoints", "/none/x.sock", "usage"}},

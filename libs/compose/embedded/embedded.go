@@ -19,7 +19,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -30,10 +29,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
-
-// storeDir is the engine's directory within the data directory.
-const storeDir = "store"
 
 // Parts opens the store in --data-dir.
 func Parts() compose.Parts { return compose.Parts{OpenEngine: open} }
@@ -46,7 +43,7 @@ type store struct {
 }
 
 func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) {
-	if err := checkDir(c.Dir()); err != nil {
+	if err := datadir.Check(c.Dir()); err != nil {
 		return nil, err
 	}
 	warnReadable(o.Log, c.Dir())
@@ -58,7 +55,7 @@ func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) 
 	if s.lock, err = pebble.LockDir(c.Dir()); err != nil {
 		return nil, err
 	}
-	s.Store, err = pebble.Open(filepath.Join(c.Dir(), storeDir), pebble.Options{
+	s.Store, err = pebble.Open(filepath.Join(c.Dir(), datadir.Store), pebble.Options{
 		CacheBytes:    c.CacheBytes,
 		MemTableBytes: c.MemTableBytes,
 		ReserveBytes:  c.DiskReserveBytes,
@@ -80,24 +77,11 @@ func (s store) Close() error { return errors.Join(s.Store.Close(), s.lock.Close(
 
 // warnReadable says so when others may look into the data directory, as after it was made by hand.
 func warnReadable(log *slog.Logger, dir string) {
-	for _, d := range []string{dir, filepath.Join(dir, storeDir)} {
+	for _, d := range []string{dir, filepath.Join(dir, datadir.Store)} {
 		if fi, err := os.Stat(d); err == nil && fi.Mode().Perm()&0o077 != 0 {
 			log.Warn("others may read the data directory",
 				"directory", d, "permissions", fi.Mode().Perm().String(), "recommended", os.FileMode(0o700).String())
 			return
 		}
 	}
-}
-
-// checkDir refuses a data directory that belongs to an etcd.
-func checkDir(dir string) error {
-	_, err := os.Stat(filepath.Join(dir, "member"))
-	switch {
-	case err == nil:
-		return fmt.Errorf("data directory %s holds the data of an etcd (member/), which Headwater neither reads nor overwrites; "+
-			"choose another --data-dir", dir)
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	}
-	return fmt.Errorf("data directory: %w", err)
 }

@@ -17,7 +17,6 @@ package shared
 
 import (
 	"fmt"
-	"log/slog"
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/bus/nats"
@@ -40,6 +39,18 @@ func open(c config.Config, o compose.EngineOptions) (engine.Store, error) {
 	return s, nil
 }
 
-func openBus(c config.Config, name string, log *slog.Logger) (bus.Bus, error) {
-	return nats.Connect(c.NATSURL, nats.Options{Name: name, Logger: log})
+func openBus(c config.Config, o compose.BusOptions) (bus.Bus, error) {
+	n := c.NATS
+	who := nats.Credentials{
+		User: n.User, PasswordFile: n.PasswordFile, TokenFile: n.TokenFile, NkeyFile: n.NkeyFile, CredsFile: n.CredsFile,
+	}
+	var certificates nats.Certificates
+	if o.TLS != nil { // not a nil of another type
+		certificates = o.TLS
+	}
+	more, err := who.Options(certificates, o.Log)
+	if err != nil {
+		return nil, err
+	}
+	return nats.Connect(c.NATSURL, nats.Options{Name: o.Name, Logger: o.Log, NATS: more})
 }

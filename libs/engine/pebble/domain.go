@@ -71,13 +71,14 @@ func (s *Store) stampBatch(t *txn, batch *pdb.Batch) error {
 		return nil
 	}
 	return t.eachStamping(func(st *stamping) error {
-		if st.use == 0 {
+		if st.use == 0 && st.skip == 0 {
 			return nil
 		}
 		last, err := s.lastVersion(st.domain)
 		if err != nil {
 			return err
 		}
+		last = max(last, st.skip)
 		st.first, st.last = engine.Stamp{Version: last + 1}, last+uint64(st.use)
 		patch(batch.Repr(), st.offsets, st.first, true)
 		return batch.Set(domainRow(st.domain), binary.BigEndian.AppendUint64(nil, st.last), nil)
@@ -101,7 +102,7 @@ func (s *Store) stampSparse(t *txn, batch *pdb.Batch) {
 func (s *Store) keepVersions(t *txn) {
 	_ = t.eachStamping(func(st *stamping) error {
 		switch {
-		case st.use == 0:
+		case st.use == 0 && st.skip == 0:
 		case st.domain == "" || !s.limits.Dense:
 			s.version = st.last
 		default:
@@ -127,9 +128,10 @@ func patch(repr []byte, offsets []int, first engine.Stamp, dense bool) {
 // stamping is what a transaction does with the stamps of one domain.
 type stamping struct {
 	domain  string
-	offsets []int // of stamps in the batch
-	indexes int   // one more than the largest index used
-	use     int   // UseStamps
+	offsets []int  // of stamps in the batch
+	indexes int    // one more than the largest index used
+	use     int    // UseStamps
+	skip    uint64 // SkipStamps
 
 	first engine.Stamp // of index 0, and
 	last  uint64       // the last version: set by the commit
@@ -169,6 +171,9 @@ func (t *txn) usesStamps() bool {
 
 // UseStamps implements engine.Txn.
 func (t *txn) UseStamps(n int) { t.stamps.use = max(t.stamps.use, n) }
+
+// SkipStamps implements engine.StampSkipper.
+func (t *txn) SkipStamps(version uint64) { t.stamps.skip = max(t.stamps.skip, version) }
 
 // SetStampedKey implements engine.Txn.
 func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
@@ -280,6 +285,8 @@ var (
 	_ engine.Parts      = (*txn)(nil)
 	_ engine.Txn        = (*part)(nil)
 	_ engine.PartStamps = (*pending)(nil)
+
+	_ engine.StampSkipper = (*txn)(nil)
 )
 
 // Domain implements engine.Domains.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"go.etcd.io/etcd/server/v3/embed"
@@ -40,6 +41,16 @@ func Start(configure ...func(*embed.Config)) (*Server, error) {
 	return s, nil
 }
 
+// Open runs an etcd on a data directory that there is, such as etcdutl makes of a snapshot of PeerURL's cluster. The
+// caller ends it with Remove, which deletes the directory.
+func Open(dir string) (*Server, error) {
+	s := &Server{dir: dir, addr: "127.0.0.1:0"}
+	return s, s.Restart()
+}
+
+// PeerURL is the advertised peer URL of every Server; nobody listens there.
+const PeerURL = "http://127.0.0.1:1"
+
 // Restart runs etcd on the data directory again, on the same address. The former one must have been stopped.
 func (s *Server) Restart() error {
 	cfg := embed.NewConfig()
@@ -51,7 +62,7 @@ func (s *Server) Restart() error {
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
 	// One member never dials a peer, so the advertised peer address needs no listener behind it.
 	cfg.ListenPeerUrls = []url.URL{free}
-	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: "127.0.0.1:1"}}
+	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: strings.TrimPrefix(PeerURL, "http://")}}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	for _, f := range s.configure {
 		f(cfg)

@@ -721,7 +721,13 @@ type Usage struct {
 	Streams int64 `protobuf:"varint,11,opt,name=streams,proto3" json:"streams,omitempty"`
 	First   bool  `protobuf:"varint,12,opt,name=first,proto3" json:"first,omitempty"`
 	// error is why the rest is not known.
-	Error         string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	Error string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
+	// reads and writes are the calls that were let in, and refused those that a limit has refused, since this process has
+	// opened the keyspace; watches are those that are open in it.
+	Reads         uint64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes        uint64 `protobuf:"varint,15,opt,name=writes,proto3" json:"writes,omitempty"`
+	Refused       uint64 `protobuf:"varint,16,opt,name=refused,proto3" json:"refused,omitempty"`
+	Watches       int64  `protobuf:"varint,17,opt,name=watches,proto3" json:"watches,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -845,6 +851,34 @@ func (x *Usage) GetError() string {
 		return x.Error
 	}
 	return ""
+}
+
+func (x *Usage) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *Usage) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *Usage) GetRefused() uint64 {
+	if x != nil {
+		return x.Refused
+	}
+	return 0
+}
+
+func (x *Usage) GetWatches() int64 {
+	if x != nil {
+		return x.Watches
+	}
+	return 0
 }
 
 type LogRequest struct {
@@ -1522,6 +1556,427 @@ func (x *FsckReport) GetSummary() string {
 	return ""
 }
 
+type VersionRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionRequest) Reset() {
+	*x = VersionRequest{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[23]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionRequest) ProtoMessage() {}
+
+func (x *VersionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[23]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionRequest.ProtoReflect.Descriptor instead.
+func (*VersionRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{23}
+}
+
+type VersionResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // standalone, kv, watchhub, leasekeeper
+	Name          string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Version       string                 `protobuf:"bytes,3,opt,name=version,proto3" json:"version,omitempty"`                            // Headwater's
+	EtcdVersion   string                 `protobuf:"bytes,4,opt,name=etcd_version,json=etcdVersion,proto3" json:"etcd_version,omitempty"` // the one that its answers are those of
+	GoVersion     string                 `protobuf:"bytes,5,opt,name=go_version,json=goVersion,proto3" json:"go_version,omitempty"`
+	Features      []string               `protobuf:"bytes,6,rep,name=features,proto3" json:"features,omitempty"` // of the data of its first keyspace
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *VersionResponse) Reset() {
+	*x = VersionResponse{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[24]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *VersionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*VersionResponse) ProtoMessage() {}
+
+func (x *VersionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[24]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use VersionResponse.ProtoReflect.Descriptor instead.
+func (*VersionResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{24}
+}
+
+func (x *VersionResponse) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetEtcdVersion() string {
+	if x != nil {
+		return x.EtcdVersion
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetGoVersion() string {
+	if x != nil {
+		return x.GoVersion
+	}
+	return ""
+}
+
+func (x *VersionResponse) GetFeatures() []string {
+	if x != nil {
+		return x.Features
+	}
+	return nil
+}
+
+type PodsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodsRequest) Reset() {
+	*x = PodsRequest{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[25]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodsRequest) ProtoMessage() {}
+
+func (x *PodsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[25]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodsRequest.ProtoReflect.Descriptor instead.
+func (*PodsRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{25}
+}
+
+type PodsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Pods          []*PodStatus           `protobuf:"bytes,1,rep,name=pods,proto3" json:"pods,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodsResponse) Reset() {
+	*x = PodsResponse{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[26]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodsResponse) ProtoMessage() {}
+
+func (x *PodsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[26]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodsResponse.ProtoReflect.Descriptor instead.
+func (*PodsResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{26}
+}
+
+func (x *PodsResponse) GetPods() []*PodStatus {
+	if x != nil {
+		return x.Pods
+	}
+	return nil
+}
+
+// PodStatus is a process that serves.
+type PodStatus struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Pod   *v1.Pod                `protobuf:"bytes,1,opt,name=pod,proto3" json:"pod,omitempty"`
+	// leads are the elections that name it as their holder.
+	Leads []string `protobuf:"bytes,2,rep,name=leads,proto3" json:"leads,omitempty"`
+	// silent_seconds is how long ago it has written its row, by the clock of the process that answers; late says that it has
+	// missed several beats: it has died, cannot reach the store, or its clock is another's.
+	SilentSeconds int64 `protobuf:"varint,3,opt,name=silent_seconds,json=silentSeconds,proto3" json:"silent_seconds,omitempty"`
+	Late          bool  `protobuf:"varint,4,opt,name=late,proto3" json:"late,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodStatus) Reset() {
+	*x = PodStatus{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[27]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodStatus) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodStatus) ProtoMessage() {}
+
+func (x *PodStatus) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[27]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodStatus.ProtoReflect.Descriptor instead.
+func (*PodStatus) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{27}
+}
+
+func (x *PodStatus) GetPod() *v1.Pod {
+	if x != nil {
+		return x.Pod
+	}
+	return nil
+}
+
+func (x *PodStatus) GetLeads() []string {
+	if x != nil {
+		return x.Leads
+	}
+	return nil
+}
+
+func (x *PodStatus) GetSilentSeconds() int64 {
+	if x != nil {
+		return x.SilentSeconds
+	}
+	return 0
+}
+
+func (x *PodStatus) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
+}
+
+type ElectionsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectionsRequest) Reset() {
+	*x = ElectionsRequest{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectionsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectionsRequest) ProtoMessage() {}
+
+func (x *ElectionsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectionsRequest.ProtoReflect.Descriptor instead.
+func (*ElectionsRequest) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{28}
+}
+
+type ElectionsResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Elections     []*Election            `protobuf:"bytes,1,rep,name=elections,proto3" json:"elections,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ElectionsResponse) Reset() {
+	*x = ElectionsResponse{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[29]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ElectionsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ElectionsResponse) ProtoMessage() {}
+
+func (x *ElectionsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[29]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ElectionsResponse.ProtoReflect.Descriptor instead.
+func (*ElectionsResponse) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{29}
+}
+
+func (x *ElectionsResponse) GetElections() []*Election {
+	if x != nil {
+		return x.Elections
+	}
+	return nil
+}
+
+// Election is a place that one process has at a time.
+type Election struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	Holder        string                 `protobuf:"bytes,2,opt,name=holder,proto3" json:"holder,omitempty"`     // "": nobody
+	Ballot        uint64                 `protobuf:"varint,3,opt,name=ballot,proto3" json:"ballot,omitempty"`    // grows with every change
+	Keyspace      string                 `protobuf:"bytes,4,opt,name=keyspace,proto3" json:"keyspace,omitempty"` // "": of the deployment
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Election) Reset() {
+	*x = Election{}
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[30]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Election) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Election) ProtoMessage() {}
+
+func (x *Election) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_admin_v1_admin_proto_msgTypes[30]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Election.ProtoReflect.Descriptor instead.
+func (*Election) Descriptor() ([]byte, []int) {
+	return file_headwater_admin_v1_admin_proto_rawDescGZIP(), []int{30}
+}
+
+func (x *Election) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Election) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Election) GetBallot() uint64 {
+	if x != nil {
+		return x.Ballot
+	}
+	return 0
+}
+
+func (x *Election) GetKeyspace() string {
+	if x != nil {
+		return x.Keyspace
+	}
+	return ""
+}
+
 var File_headwater_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_headwater_admin_v1_admin_proto_rawDesc = "" +
@@ -1571,7 +2026,7 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"count_keys\x18\x04 \x01(\bR\tcountKeys\"T\n" +
 	"\rUsageResponse\x12/\n" +
 	"\x05usage\x18\x01 \x03(\v2\x19.headwater.admin.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xcb\x02\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xad\x03\n" +
 	"\x05Usage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1a\n" +
@@ -1586,7 +2041,11 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	" \x01(\x03R\x05calls\x12\x18\n" +
 	"\astreams\x18\v \x01(\x03R\astreams\x12\x14\n" +
 	"\x05first\x18\f \x01(\bR\x05first\x12\x14\n" +
-	"\x05error\x18\r \x01(\tR\x05error\"~\n" +
+	"\x05error\x18\r \x01(\tR\x05error\x12\x14\n" +
+	"\x05reads\x18\x0e \x01(\x04R\x05reads\x12\x16\n" +
+	"\x06writes\x18\x0f \x01(\x04R\x06writes\x12\x18\n" +
+	"\arefused\x18\x10 \x01(\x04R\arefused\x12\x18\n" +
+	"\awatches\x18\x11 \x01(\x03R\awatches\"~\n" +
 	"\n" +
 	"LogRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x12\n" +
@@ -1639,7 +2098,32 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1a\n" +
 	"\bfindings\x18\x02 \x03(\tR\bfindings\x12#\n" +
 	"\rmore_findings\x18\x03 \x01(\x03R\fmoreFindings\x12\x18\n" +
-	"\asummary\x18\x04 \x01(\tR\asummary2\x9d\x04\n" +
+	"\asummary\x18\x04 \x01(\tR\asummary\"\x10\n" +
+	"\x0eVersionRequest\"\xb1\x01\n" +
+	"\x0fVersionResponse\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x18\n" +
+	"\aversion\x18\x03 \x01(\tR\aversion\x12!\n" +
+	"\fetcd_version\x18\x04 \x01(\tR\vetcdVersion\x12\x1d\n" +
+	"\n" +
+	"go_version\x18\x05 \x01(\tR\tgoVersion\x12\x1a\n" +
+	"\bfeatures\x18\x06 \x03(\tR\bfeatures\"\r\n" +
+	"\vPodsRequest\"A\n" +
+	"\fPodsResponse\x121\n" +
+	"\x04pods\x18\x01 \x03(\v2\x1d.headwater.admin.v1.PodStatusR\x04pods\"\x8a\x01\n" +
+	"\tPodStatus\x12,\n" +
+	"\x03pod\x18\x01 \x01(\v2\x1a.headwater.keyspace.v1.PodR\x03pod\x12\x14\n" +
+	"\x05leads\x18\x02 \x03(\tR\x05leads\x12%\n" +
+	"\x0esilent_seconds\x18\x03 \x01(\x03R\rsilentSeconds\x12\x12\n" +
+	"\x04late\x18\x04 \x01(\bR\x04late\"\x12\n" +
+	"\x10ElectionsRequest\"O\n" +
+	"\x11ElectionsResponse\x12:\n" +
+	"\telections\x18\x01 \x03(\v2\x1c.headwater.admin.v1.ElectionR\telections\"j\n" +
+	"\bElection\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x16\n" +
+	"\x06holder\x18\x02 \x01(\tR\x06holder\x12\x16\n" +
+	"\x06ballot\x18\x03 \x01(\x04R\x06ballot\x12\x1a\n" +
+	"\bkeyspace\x18\x04 \x01(\tR\bkeyspace2\x9d\x04\n" +
 	"\tKeyspaces\x12I\n" +
 	"\x06Create\x12!.headwater.admin.v1.CreateRequest\x1a\x1c.headwater.admin.v1.Keyspace\x12I\n" +
 	"\x04List\x12\x1f.headwater.admin.v1.ListRequest\x1a .headwater.admin.v1.ListResponse\x12E\n" +
@@ -1652,7 +2136,12 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"Inspection\x12E\n" +
 	"\x03Log\x12\x1e.headwater.admin.v1.LogRequest\x1a\x1c.headwater.admin.v1.LogEntry0\x01\x12B\n" +
 	"\x04Rows\x12\x1f.headwater.admin.v1.RowsRequest\x1a\x17.headwater.admin.v1.Row0\x01\x12K\n" +
-	"\x04Fsck\x12\x1f.headwater.admin.v1.FsckRequest\x1a .headwater.admin.v1.FsckResponse0\x01BDZBgithub.com/headwaterdb/headwater/protos/headwater/admin/v1;adminv1b\x06proto3"
+	"\x04Fsck\x12\x1f.headwater.admin.v1.FsckRequest\x1a .headwater.admin.v1.FsckResponse0\x012\x85\x02\n" +
+	"\n" +
+	"Deployment\x12R\n" +
+	"\aVersion\x12\".headwater.admin.v1.VersionRequest\x1a#.headwater.admin.v1.VersionResponse\x12I\n" +
+	"\x04Pods\x12\x1f.headwater.admin.v1.PodsRequest\x1a .headwater.admin.v1.PodsResponse\x12X\n" +
+	"\tElections\x12$.headwater.admin.v1.ElectionsRequest\x1a%.headwater.admin.v1.ElectionsResponseBDZBgithub.com/headwaterdb/headwater/protos/headwater/admin/v1;adminv1b\x06proto3"
 
 var (
 	file_headwater_admin_v1_admin_proto_rawDescOnce sync.Once
@@ -1666,7 +2155,7 @@ func file_headwater_admin_v1_admin_proto_rawDescGZIP() []byte {
 	return file_headwater_admin_v1_admin_proto_rawDescData
 }
 
-var file_headwater_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_headwater_admin_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 32)
 var file_headwater_admin_v1_admin_proto_goTypes = []any{
 	(*Settings)(nil),              // 0: headwater.admin.v1.Settings
 	(*Keyspace)(nil),              // 1: headwater.admin.v1.Keyspace
@@ -1691,53 +2180,71 @@ var file_headwater_admin_v1_admin_proto_goTypes = []any{
 	(*FsckResponse)(nil),          // 20: headwater.admin.v1.FsckResponse
 	(*FsckProgress)(nil),          // 21: headwater.admin.v1.FsckProgress
 	(*FsckReport)(nil),            // 22: headwater.admin.v1.FsckReport
-	nil,                           // 23: headwater.admin.v1.Settings.LabelsEntry
-	(*v1.Limits)(nil),             // 24: headwater.keyspace.v1.Limits
-	(v1.State)(0),                 // 25: headwater.keyspace.v1.State
-	(*timestamppb.Timestamp)(nil), // 26: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 27: google.protobuf.FieldMask
+	(*VersionRequest)(nil),        // 23: headwater.admin.v1.VersionRequest
+	(*VersionResponse)(nil),       // 24: headwater.admin.v1.VersionResponse
+	(*PodsRequest)(nil),           // 25: headwater.admin.v1.PodsRequest
+	(*PodsResponse)(nil),          // 26: headwater.admin.v1.PodsResponse
+	(*PodStatus)(nil),             // 27: headwater.admin.v1.PodStatus
+	(*ElectionsRequest)(nil),      // 28: headwater.admin.v1.ElectionsRequest
+	(*ElectionsResponse)(nil),     // 29: headwater.admin.v1.ElectionsResponse
+	(*Election)(nil),              // 30: headwater.admin.v1.Election
+	nil,                           // 31: headwater.admin.v1.Settings.LabelsEntry
+	(*v1.Limits)(nil),             // 32: headwater.keyspace.v1.Limits
+	(v1.State)(0),                 // 33: headwater.keyspace.v1.State
+	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 35: google.protobuf.FieldMask
+	(*v1.Pod)(nil),                // 36: headwater.keyspace.v1.Pod
 }
 var file_headwater_admin_v1_admin_proto_depIdxs = []int32{
-	24, // 0: headwater.admin.v1.Settings.limits:type_name -> headwater.keyspace.v1.Limits
-	23, // 1: headwater.admin.v1.Settings.labels:type_name -> headwater.admin.v1.Settings.LabelsEntry
-	25, // 2: headwater.admin.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
-	26, // 3: headwater.admin.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
+	32, // 0: headwater.admin.v1.Settings.limits:type_name -> headwater.keyspace.v1.Limits
+	31, // 1: headwater.admin.v1.Settings.labels:type_name -> headwater.admin.v1.Settings.LabelsEntry
+	33, // 2: headwater.admin.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
+	34, // 3: headwater.admin.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
 	0,  // 4: headwater.admin.v1.Keyspace.settings:type_name -> headwater.admin.v1.Settings
 	0,  // 5: headwater.admin.v1.CreateRequest.settings:type_name -> headwater.admin.v1.Settings
 	1,  // 6: headwater.admin.v1.ListResponse.keyspaces:type_name -> headwater.admin.v1.Keyspace
 	0,  // 7: headwater.admin.v1.ChangeRequest.settings:type_name -> headwater.admin.v1.Settings
-	27, // 8: headwater.admin.v1.ChangeRequest.mask:type_name -> google.protobuf.FieldMask
+	35, // 8: headwater.admin.v1.ChangeRequest.mask:type_name -> google.protobuf.FieldMask
 	12, // 9: headwater.admin.v1.UsageResponse.usage:type_name -> headwater.admin.v1.Usage
 	15, // 10: headwater.admin.v1.LogEntry.events:type_name -> headwater.admin.v1.Event
 	16, // 11: headwater.admin.v1.Event.version:type_name -> headwater.admin.v1.Version
 	16, // 12: headwater.admin.v1.Event.previous:type_name -> headwater.admin.v1.Version
 	21, // 13: headwater.admin.v1.FsckResponse.progress:type_name -> headwater.admin.v1.FsckProgress
 	22, // 14: headwater.admin.v1.FsckResponse.report:type_name -> headwater.admin.v1.FsckReport
-	2,  // 15: headwater.admin.v1.Keyspaces.Create:input_type -> headwater.admin.v1.CreateRequest
-	3,  // 16: headwater.admin.v1.Keyspaces.List:input_type -> headwater.admin.v1.ListRequest
-	5,  // 17: headwater.admin.v1.Keyspaces.Show:input_type -> headwater.admin.v1.ShowRequest
-	6,  // 18: headwater.admin.v1.Keyspaces.Change:input_type -> headwater.admin.v1.ChangeRequest
-	7,  // 19: headwater.admin.v1.Keyspaces.Delete:input_type -> headwater.admin.v1.DeleteRequest
-	9,  // 20: headwater.admin.v1.Keyspaces.Rename:input_type -> headwater.admin.v1.RenameRequest
-	10, // 21: headwater.admin.v1.Keyspaces.Usage:input_type -> headwater.admin.v1.UsageRequest
-	13, // 22: headwater.admin.v1.Inspection.Log:input_type -> headwater.admin.v1.LogRequest
-	17, // 23: headwater.admin.v1.Inspection.Rows:input_type -> headwater.admin.v1.RowsRequest
-	19, // 24: headwater.admin.v1.Inspection.Fsck:input_type -> headwater.admin.v1.FsckRequest
-	1,  // 25: headwater.admin.v1.Keyspaces.Create:output_type -> headwater.admin.v1.Keyspace
-	4,  // 26: headwater.admin.v1.Keyspaces.List:output_type -> headwater.admin.v1.ListResponse
-	1,  // 27: headwater.admin.v1.Keyspaces.Show:output_type -> headwater.admin.v1.Keyspace
-	1,  // 28: headwater.admin.v1.Keyspaces.Change:output_type -> headwater.admin.v1.Keyspace
-	8,  // 29: headwater.admin.v1.Keyspaces.Delete:output_type -> headwater.admin.v1.DeleteResponse
-	1,  // 30: headwater.admin.v1.Keyspaces.Rename:output_type -> headwater.admin.v1.Keyspace
-	11, // 31: headwater.admin.v1.Keyspaces.Usage:output_type -> headwater.admin.v1.UsageResponse
-	14, // 32: headwater.admin.v1.Inspection.Log:output_type -> headwater.admin.v1.LogEntry
-	18, // 33: headwater.admin.v1.Inspection.Rows:output_type -> headwater.admin.v1.Row
-	20, // 34: headwater.admin.v1.Inspection.Fsck:output_type -> headwater.admin.v1.FsckResponse
-	25, // [25:35] is the sub-list for method output_type
-	15, // [15:25] is the sub-list for method input_type
-	15, // [15:15] is the sub-list for extension type_name
-	15, // [15:15] is the sub-list for extension extendee
-	0,  // [0:15] is the sub-list for field type_name
+	27, // 15: headwater.admin.v1.PodsResponse.pods:type_name -> headwater.admin.v1.PodStatus
+	36, // 16: headwater.admin.v1.PodStatus.pod:type_name -> headwater.keyspace.v1.Pod
+	30, // 17: headwater.admin.v1.ElectionsResponse.elections:type_name -> headwater.admin.v1.Election
+	2,  // 18: headwater.admin.v1.Keyspaces.Create:input_type -> headwater.admin.v1.CreateRequest
+	3,  // 19: headwater.admin.v1.Keyspaces.List:input_type -> headwater.admin.v1.ListRequest
+	5,  // 20: headwater.admin.v1.Keyspaces.Show:input_type -> headwater.admin.v1.ShowRequest
+	6,  // 21: headwater.admin.v1.Keyspaces.Change:input_type -> headwater.admin.v1.ChangeRequest
+	7,  // 22: headwater.admin.v1.Keyspaces.Delete:input_type -> headwater.admin.v1.DeleteRequest
+	9,  // 23: headwater.admin.v1.Keyspaces.Rename:input_type -> headwater.admin.v1.RenameRequest
+	10, // 24: headwater.admin.v1.Keyspaces.Usage:input_type -> headwater.admin.v1.UsageRequest
+	13, // 25: headwater.admin.v1.Inspection.Log:input_type -> headwater.admin.v1.LogRequest
+	17, // 26: headwater.admin.v1.Inspection.Rows:input_type -> headwater.admin.v1.RowsRequest
+	19, // 27: headwater.admin.v1.Inspection.Fsck:input_type -> headwater.admin.v1.FsckRequest
+	23, // 28: headwater.admin.v1.Deployment.Version:input_type -> headwater.admin.v1.VersionRequest
+	25, // 29: headwater.admin.v1.Deployment.Pods:input_type -> headwater.admin.v1.PodsRequest
+	28, // 30: headwater.admin.v1.Deployment.Elections:input_type -> headwater.admin.v1.ElectionsRequest
+	1,  // 31: headwater.admin.v1.Keyspaces.Create:output_type -> headwater.admin.v1.Keyspace
+	4,  // 32: headwater.admin.v1.Keyspaces.List:output_type -> headwater.admin.v1.ListResponse
+	1,  // 33: headwater.admin.v1.Keyspaces.Show:output_type -> headwater.admin.v1.Keyspace
+	1,  // 34: headwater.admin.v1.Keyspaces.Change:output_type -> headwater.admin.v1.Keyspace
+	8,  // 35: headwater.admin.v1.Keyspaces.Delete:output_type -> headwater.admin.v1.DeleteResponse
+	1,  // 36: headwater.admin.v1.Keyspaces.Rename:output_type -> headwater.admin.v1.Keyspace
+	11, // 37: headwater.admin.v1.Keyspaces.Usage:output_type -> headwater.admin.v1.UsageResponse
+	14, // 38: headwater.admin.v1.Inspection.Log:output_type -> headwater.admin.v1.LogEntry
+	18, // 39: headwater.admin.v1.Inspection.Rows:output_type -> headwater.admin.v1.Row
+	20, // 40: headwater.admin.v1.Inspection.Fsck:output_type -> headwater.admin.v1.FsckResponse
+	24, // 41: headwater.admin.v1.Deployment.Version:output_type -> headwater.admin.v1.VersionResponse
+	26, // 42: headwater.admin.v1.Deployment.Pods:output_type -> headwater.admin.v1.PodsResponse
+	29, // 43: headwater.admin.v1.Deployment.Elections:output_type -> headwater.admin.v1.ElectionsResponse
+	31, // [31:44] is the sub-list for method output_type
+	18, // [18:31] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_headwater_admin_v1_admin_proto_init() }
@@ -1751,9 +2258,9 @@ func file_headwater_admin_v1_admin_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_admin_v1_admin_proto_rawDesc), len(file_headwater_admin_v1_admin_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   32,
 			NumExtensions: 0,
-			NumServices:   2,
+			NumServices:   3,
 		},
 		GoTypes:           file_headwater_admin_v1_admin_proto_goTypes,
 		DependencyIndexes: file_headwater_admin_v1_admin_proto_depIdxs,

@@ -570,3 +570,191 @@ var Inspection_ServiceDesc = grpc.ServiceDesc{
 	},
 	Metadata: "headwater/admin/v1/admin.proto",
 }
+
+const (
+	Deployment_Version_FullMethodName   = "/headwater.admin.v1.Deployment/Version"
+	Deployment_Pods_FullMethodName      = "/headwater.admin.v1.Deployment/Pods"
+	Deployment_Elections_FullMethodName = "/headwater.admin.v1.Deployment/Elections"
+)
+
+// DeploymentClient is the client API for Deployment service.
+//
+// For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
+//
+// Deployment tells of the processes that serve the keyspaces.
+type DeploymentClient interface {
+	// Version tells of the process that answers.
+	Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error)
+	// Pods tells which processes there are, as far as they have said so lately.
+	Pods(ctx context.Context, in *PodsRequest, opts ...grpc.CallOption) (*PodsResponse, error)
+	// Elections tells who leads what. A standalone server has none.
+	Elections(ctx context.Context, in *ElectionsRequest, opts ...grpc.CallOption) (*ElectionsResponse, error)
+}
+
+type deploymentClient struct {
+	cc grpc.ClientConnInterface
+}
+
+func NewDeploymentClient(cc grpc.ClientConnInterface) DeploymentClient {
+	return &deploymentClient{cc}
+}
+
+func (c *deploymentClient) Version(ctx context.Context, in *VersionRequest, opts ...grpc.CallOption) (*VersionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(VersionResponse)
+	err := c.cc.Invoke(ctx, Deployment_Version_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deploymentClient) Pods(ctx context.Context, in *PodsRequest, opts ...grpc.CallOption) (*PodsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PodsResponse)
+	err := c.cc.Invoke(ctx, Deployment_Pods_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *deploymentClient) Elections(ctx context.Context, in *ElectionsRequest, opts ...grpc.CallOption) (*ElectionsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ElectionsResponse)
+	err := c.cc.Invoke(ctx, Deployment_Elections_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// DeploymentServer is the server API for Deployment service.
+// All implementations must embed UnimplementedDeploymentServer
+// for forward compatibility.
+//
+// Deployment tells of the processes that serve the keyspaces.
+type DeploymentServer interface {
+	// Version tells of the process that answers.
+	Version(context.Context, *VersionRequest) (*VersionResponse, error)
+	// Pods tells which processes there are, as far as they have said so lately.
+	Pods(context.Context, *PodsRequest) (*PodsResponse, error)
+	// Elections tells who leads what. A standalone server has none.
+	Elections(context.Context, *ElectionsRequest) (*ElectionsResponse, error)
+	mustEmbedUnimplementedDeploymentServer()
+}
+
+// UnimplementedDeploymentServer must be embedded to have
+// forward compatible implementations.
+//
+// NOTE: this should be embedded by value instead of pointer to avoid a nil
+// pointer dereference when methods are called.
+type UnimplementedDeploymentServer struct{}
+
+func (UnimplementedDeploymentServer) Version(context.Context, *VersionRequest) (*VersionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Version not implemented")
+}
+func (UnimplementedDeploymentServer) Pods(context.Context, *PodsRequest) (*PodsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Pods not implemented")
+}
+func (UnimplementedDeploymentServer) Elections(context.Context, *ElectionsRequest) (*ElectionsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Elections not implemented")
+}
+func (UnimplementedDeploymentServer) mustEmbedUnimplementedDeploymentServer() {}
+func (UnimplementedDeploymentServer) testEmbeddedByValue()                    {}
+
+// UnsafeDeploymentServer may be embedded to opt out of forward compatibility for this service.
+// Use of this interface is not recommended, as added methods to DeploymentServer will
+// result in compilation errors.
+type UnsafeDeploymentServer interface {
+	mustEmbedUnimplementedDeploymentServer()
+}
+
+func RegisterDeploymentServer(s grpc.ServiceRegistrar, srv DeploymentServer) {
+	// If the following call panics, it indicates UnimplementedDeploymentServer was
+	// embedded by pointer and is nil.  This will cause panics if an
+	// unimplemented method is ever invoked, so we test this at initialization
+	// time to prevent it from happening at runtime later due to I/O.
+	if t, ok := srv.(interface{ testEmbeddedByValue() }); ok {
+		t.testEmbeddedByValue()
+	}
+	s.RegisterService(&Deployment_ServiceDesc, srv)
+}
+
+func _Deployment_Version_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(VersionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeploymentServer).Version(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Deployment_Version_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeploymentServer).Version(ctx, req.(*VersionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Deployment_Pods_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PodsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeploymentServer).Pods(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Deployment_Pods_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeploymentServer).Pods(ctx, req.(*PodsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _Deployment_Elections_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ElectionsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(DeploymentServer).Elections(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: Deployment_Elections_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(DeploymentServer).Elections(ctx, req.(*ElectionsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+// Deployment_ServiceDesc is the grpc.ServiceDesc for Deployment service.
+// It's only intended for direct use with grpc.RegisterService,
+// and not to be introspected or modified (even as a copy)
+var Deployment_ServiceDesc = grpc.ServiceDesc{
+	ServiceName: "headwater.admin.v1.Deployment",
+	HandlerType: (*DeploymentServer)(nil),
+	Methods: []grpc.MethodDesc{
+		{
+			MethodName: "Version",
+			Handler:    _Deployment_Version_Handler,
+		},
+		{
+			MethodName: "Pods",
+			Handler:    _Deployment_Pods_Handler,
+		},
+		{
+			MethodName: "Elections",
+			Handler:    _Deployment_Elections_Handler,
+		},
+	},
+	Streams:  []grpc.StreamDesc{},
+	Metadata: "headwater/admin/v1/admin.proto",
+}

@@ -11,6 +11,7 @@ package keyspacev1
 import (
 	protoreflect "google.golang.org/protobuf/reflect/protoreflect"
 	protoimpl "google.golang.org/protobuf/runtime/protoimpl"
+	durationpb "google.golang.org/protobuf/types/known/durationpb"
 	timestamppb "google.golang.org/protobuf/types/known/timestamppb"
 	reflect "reflect"
 	sync "sync"
@@ -364,11 +365,147 @@ func (x *AccessRule) GetOpen() bool {
 	return false
 }
 
+// Pod is what a pod says of itself: a row of the deployment that it writes when it starts, when it becomes ready or no
+// longer is, and at each beat. It is for people to look at: nothing is decided by it.
+type Pod struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	Kind  string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"` // kv, watchhub, leasekeeper
+	Name  string                 `protobuf:"bytes,2,opt,name=name,proto3" json:"name,omitempty"`
+	Url   string                 `protobuf:"bytes,3,opt,name=url,proto3" json:"url,omitempty"` // the first client URL that it listens on
+	// address is where other pods reach it, and holder how it calls itself in elections where that is not its address.
+	Address string                 `protobuf:"bytes,4,opt,name=address,proto3" json:"address,omitempty"`
+	Holder  string                 `protobuf:"bytes,5,opt,name=holder,proto3" json:"holder,omitempty"`
+	Version string                 `protobuf:"bytes,6,opt,name=version,proto3" json:"version,omitempty"`
+	Started *timestamppb.Timestamp `protobuf:"bytes,7,opt,name=started,proto3" json:"started,omitempty"`
+	// seen is when it has written this, by its own clock, and every how long it does.
+	Seen          *timestamppb.Timestamp `protobuf:"bytes,8,opt,name=seen,proto3" json:"seen,omitempty"`
+	Every         *durationpb.Duration   `protobuf:"bytes,9,opt,name=every,proto3" json:"every,omitempty"`
+	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
+	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`     // why it is not ready
+	Keyspace      string                 `protobuf:"bytes,12,opt,name=keyspace,proto3" json:"keyspace,omitempty"` // that it was started with
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pod) Reset() {
+	*x = Pod{}
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pod) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pod) ProtoMessage() {}
+
+func (x *Pod) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pod.ProtoReflect.Descriptor instead.
+func (*Pod) Descriptor() ([]byte, []int) {
+	return file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Pod) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Pod) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Pod) GetUrl() string {
+	if x != nil {
+		return x.Url
+	}
+	return ""
+}
+
+func (x *Pod) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *Pod) GetHolder() string {
+	if x != nil {
+		return x.Holder
+	}
+	return ""
+}
+
+func (x *Pod) GetVersion() string {
+	if x != nil {
+		return x.Version
+	}
+	return ""
+}
+
+func (x *Pod) GetStarted() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Started
+	}
+	return nil
+}
+
+func (x *Pod) GetSeen() *timestamppb.Timestamp {
+	if x != nil {
+		return x.Seen
+	}
+	return nil
+}
+
+func (x *Pod) GetEvery() *durationpb.Duration {
+	if x != nil {
+		return x.Every
+	}
+	return nil
+}
+
+func (x *Pod) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *Pod) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *Pod) GetKeyspace() string {
+	if x != nil {
+		return x.Keyspace
+	}
+	return ""
+}
+
 var File_headwater_keyspace_v1_keyspace_proto protoreflect.FileDescriptor
 
 const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\n" +
-	"$headwater/keyspace/v1/keyspace.proto\x12\x15headwater.keyspace.v1\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x04\n" +
+	"$headwater/keyspace/v1/keyspace.proto\x12\x15headwater.keyspace.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\x8e\x04\n" +
 	"\bKeyspace\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\x04R\x02id\x122\n" +
 	"\x05state\x18\x02 \x01(\x0e2\x1c.headwater.keyspace.v1.StateR\x05state\x12\x14\n" +
@@ -398,7 +535,21 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\rrequest_bytes\x18\b \x01(\x04R\frequestBytes\" \n" +
 	"\n" +
 	"AccessRule\x12\x12\n" +
-	"\x04open\x18\x01 \x01(\bR\x04open*W\n" +
+	"\x04open\x18\x01 \x01(\bR\x04open\"\xec\x02\n" +
+	"\x03Pod\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
+	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
+	"\x03url\x18\x03 \x01(\tR\x03url\x12\x18\n" +
+	"\aaddress\x18\x04 \x01(\tR\aaddress\x12\x16\n" +
+	"\x06holder\x18\x05 \x01(\tR\x06holder\x12\x18\n" +
+	"\aversion\x18\x06 \x01(\tR\aversion\x124\n" +
+	"\astarted\x18\a \x01(\v2\x1a.google.protobuf.TimestampR\astarted\x12.\n" +
+	"\x04seen\x18\b \x01(\v2\x1a.google.protobuf.TimestampR\x04seen\x12/\n" +
+	"\x05every\x18\t \x01(\v2\x19.google.protobuf.DurationR\x05every\x12\x14\n" +
+	"\x05ready\x18\n" +
+	" \x01(\bR\x05ready\x12\x16\n" +
+	"\x06reason\x18\v \x01(\tR\x06reason\x12\x1a\n" +
+	"\bkeyspace\x18\f \x01(\tR\bkeyspace*W\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x12\n" +
@@ -418,27 +569,32 @@ func file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_keyspace_v1_keyspace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
+var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
 var file_headwater_keyspace_v1_keyspace_proto_goTypes = []any{
 	(State)(0),                    // 0: headwater.keyspace.v1.State
 	(*Keyspace)(nil),              // 1: headwater.keyspace.v1.Keyspace
 	(*Limits)(nil),                // 2: headwater.keyspace.v1.Limits
 	(*AccessRule)(nil),            // 3: headwater.keyspace.v1.AccessRule
-	nil,                           // 4: headwater.keyspace.v1.Keyspace.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 5: google.protobuf.Timestamp
+	(*Pod)(nil),                   // 4: headwater.keyspace.v1.Pod
+	nil,                           // 5: headwater.keyspace.v1.Keyspace.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
 }
 var file_headwater_keyspace_v1_keyspace_proto_depIdxs = []int32{
 	0, // 0: headwater.keyspace.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
-	5, // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
+	6, // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
 	2, // 2: headwater.keyspace.v1.Keyspace.limits:type_name -> headwater.keyspace.v1.Limits
 	3, // 3: headwater.keyspace.v1.Keyspace.access:type_name -> headwater.keyspace.v1.AccessRule
-	4, // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
-	5, // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
-	6, // [6:6] is the sub-list for method output_type
-	6, // [6:6] is the sub-list for method input_type
-	6, // [6:6] is the sub-list for extension type_name
-	6, // [6:6] is the sub-list for extension extendee
-	0, // [0:6] is the sub-list for field type_name
+	5, // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
+	6, // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
+	6, // 6: headwater.keyspace.v1.Pod.started:type_name -> google.protobuf.Timestamp
+	6, // 7: headwater.keyspace.v1.Pod.seen:type_name -> google.protobuf.Timestamp
+	7, // 8: headwater.keyspace.v1.Pod.every:type_name -> google.protobuf.Duration
+	9, // [9:9] is the sub-list for method output_type
+	9, // [9:9] is the sub-list for method input_type
+	9, // [9:9] is the sub-list for extension type_name
+	9, // [9:9] is the sub-list for extension extendee
+	0, // [0:9] is the sub-list for field type_name
 }
 
 func init() { file_headwater_keyspace_v1_keyspace_proto_init() }
@@ -452,7 +608,7 @@ func file_headwater_keyspace_v1_keyspace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_keyspace_v1_keyspace_proto_rawDesc), len(file_headwater_keyspace_v1_keyspace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   4,
+			NumMessages:   5,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

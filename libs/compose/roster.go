@@ -1,0 +1,105 @@
+package compose
+
+import (
+	"context"
+	"time"
+
+	"google.golang.org/protobuf/types/known/durationpb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwaterdb/headwater/libs/admin"
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/server"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// Times of the rows in which pods say that they are there. Nothing is decided by them.
+const (
+	// rosterEvery is the time between two beats of a pod that has nothing new to say.
+	rosterEvery = 10 * time.Second
+	// rosterForget is how long the row of a pod that has died stays.
+	rosterForget = time.Hour
+	// rosterTimeout bounds the writing of one.
+	rosterTimeout = time.Second
+)
+
+// holder is how this process calls itself in elections.
+func (d *Deployment) holder() string { return string(d.Kind) + " " + d.Config.Name + " " + d.URL() }
+
+// self is what this process says of itself.
+func (s *keyspaces) self(started time.Time) *keyspacev1.Pod {
+	d := s.d
+	p := &keyspacev1.Pod{
+		Kind: string(d.Kind), Name: d.Config.Name, Url: d.URL(), Version: server.Version, Holder: d.holder(),
+		Started: timestamppb.New(started), Keyspace: s.firstName(), Ready: true,
+	}
+	if d.Kind.IsPod() {
+		p.Address, _ = d.Address() // without one it owns no shards
+	}
+	if err := d.ready.check(context.Background()); err != nil {
+		p.Ready, p.Reason = false, err.Error()
+	}
+	return p
+}
+
+// announce has the deployment's rows say that this pod is there, until ctx ends, and removes them then. What cannot be
+// written is written at the next beat.
+func (s *keyspaces) announce(ctx context.Context) error {
+	started := time.Now()
+	s.attempt(ctx, func(ctx context.Context) error {
+		return keyspace.ForgetPods(ctx, s.d.Engine, s.root(), started.Add(-rosterForget))
+	})
+	beat := time.NewTicker(rosterEvery)
+	defer beat.Stop()
+	for {
+		p := s.self(started)
+		p.Seen, p.Every = timestamppb.Now(), durationpb.New(rosterEvery)
+		s.attempt(ctx, func(ctx context.Context) error { return keyspace.Announce(ctx, s.d.Engine, s.root(), p) })
+		select {
+		case <-ctx.Done():
+			s.attempt(context.WithoutCancel(ctx), func(ctx context.Context) error {
+				return keyspace.Withdraw(ctx, s.d.Engine, s.root(), p)
+			})
+			return nil
+		case <-s.d.ready.changed:
+		case <-beat.C:
+		}
+	}
+}
+
+// attempt does a part of that, for rosterTimeout.
+func (s *keyspaces) attempt(ctx context.Context, f func(context.Context) error) {
+	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
+	defer cancel()
+	if err := f(ctx); err != nil {
+		s.d.Log.Debug("the row of this pod", "error", err)
+	}
+}
+
+// About implements admin.Host.
+func (h adminHost) About() admin.About {
+	return admin.About{
+		Kind: string(h.d.Kind), Name: h.d.Config.Name, Version: server.Version, EtcdVersion: etcdapi.EmulatedVersion,
+		Features: h.first.Store.Features().String(),
+	}
+}
+
+// Alone implements admin.Host.
+func (h adminHost) Alone() *keyspacev1.Pod {
+	if h.d.Kind.IsPod() {
+		return nil
+	}
+	return h.self(h.started)
+}
+
+// Coordination implements admin.Host. Of keyspaces whose pods are others this process knows nothing.
+func (h adminHost) Coordination() []admin.Coordination {
+	if !h.d.Kind.IsPod() {
+		return nil
+	}
+	return []admin.Coordination{
+		{Keyspace: h.firstName(), Prefix: h.first.Place.Coordination},
+		{Prefix: keyspace.DeploymentCoordination(h.root())},
+	}
+}

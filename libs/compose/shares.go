@@ -1,0 +1,77 @@
+package compose
+
+import (
+	"runtime"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/fair"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// shareQuantum is what a keyspace of weight 1 may take at each visit of a gate, in bytes (see mvcc.Turn): a group of 64
+// small writes, a page of a list.
+const shareQuantum = 64 << 10
+
+// gates are what the keyspaces of a process take turns at, in the order of their weights. Nobody waits for anything but
+// the processor and the disk's reads inside: not for a client, nor for the disk's sync. What may take long has a gate of
+// its own, so that what is short never waits for it.
+type gates struct {
+	groups  *fair.Gate // group commits, up to their commit
+	heavies *fair.Gate // requests that visit much
+	reads   *fair.Gate // steps of reads
+	passes  *fair.Gate // catch-up passes of watches
+	streams *fair.Gate // the making of what streams send
+}
+
+func newGates() *gates {
+	cpus := runtime.GOMAXPROCS(0)
+	return &gates{
+		groups:  fair.NewGate(cpus, shareQuantum),
+		heavies: fair.NewGate(cpus, shareQuantum),
+		reads:   fair.NewGate(2*cpus, shareQuantum), // some wait for the disk
+		passes:  fair.NewGate(cpus, shareQuantum),
+		streams: fair.NewGate(cpus, shareQuantum),
+	}
+}
+
+// shares are a keyspace's flows; nil: the process has one keyspace, or shares nothing.
+type shares struct{ groups, heavies, reads, passes, streams *fair.Flow }
+
+// flows makes the shares of a keyspace.
+func (g *gates) flows(weight uint32) *shares {
+	return &shares{
+		groups: g.groups.Flow(weight), heavies: g.heavies.Flow(weight), reads: g.reads.Flow(weight),
+		passes: g.passes.Flow(weight), streams: g.streams.Flow(weight),
+	}
+}
+
+// setWeight changes the weight in all of them.
+func (s *shares) setWeight(weight uint32) {
+	if s == nil {
+		return
+	}
+	for _, f := range []*fair.Flow{s.groups, s.heavies, s.reads, s.passes, s.streams} {
+		f.SetWeight(weight)
+	}
+}
+
+// want has a store take turns.
+func (s *shares) want(o *mvcc.Options) { o.Groups, o.Heavies, o.Reads = s.groups, s.heavies, s.reads }
+
+// weigh changes the weight of a keyspace, if it is open; else the next review does.
+func (s *keyspaces) weigh(o *occupied, weight uint32) {
+	select {
+	case <-o.ready:
+	default:
+		return
+	}
+	if o.k == nil {
+		return
+	}
+	s.mu.Lock()
+	o.info.Row = proto.CloneOf(o.info.Row)
+	o.info.Row.Weight = weight
+	s.mu.Unlock()
+	o.k.shares.setWeight(weight)
+}

@@ -1,0 +1,92 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/snapshot"
+)
+
+// snapshotsMax bounds the snapshots that a process makes or sends at a time.
+const snapshotsMax = 2
+
+// snapshot is etcdapi.MakeSnapshot.
+func (k *Keyspace) snapshot(ctx context.Context, rev int64) (etcdapi.SnapshotFile, string, error) {
+	if k.d.snapshots.Add(1) > snapshotsMax {
+		k.d.snapshots.Add(-1)
+		return nil, "", rpctypes.ErrGRPCRequestTooManyRequests
+	}
+	begin := time.Now()
+	f, err := k.writeSnapshot(ctx, rev)
+	if err != nil {
+		k.d.snapshots.Add(-1)
+		return nil, "", err
+	}
+	k.d.Log.Info("a snapshot has been made and is being sent",
+		"revision", f.Revision, "bytes", f.Size(), "took", time.Since(begin))
+	return &snapshotFile{File: f, open: &k.d.snapshots}, snapshot.StorageVersion, nil
+}
+
+// writeSnapshot makes the file, holding the history for no longer than that.
+func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.File, err error) {
+	dir, err := k.d.snapshotDir()
+	if err != nil {
+		return nil, err
+	}
+	d, err := k.Store.BeginDump(ctx, rev)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if closeErr := d.Close(); closeErr != nil {
+			k.d.Log.Warn("the hold of a snapshot stays until it has become too old", "error", closeErr)
+		}
+	}()
+	_, expect := k.Store.Sizes()
+	f, err := snapshot.Write(ctx, d, snapshot.Options{
+		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Alarms: k.Alarms.Alarms(),
+		Member: snapshot.Member{
+			ID: k.Header.MemberID, Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), Term: k.Header.RaftTerm,
+		},
+	})
+	if errors.Is(err, snapshot.ErrNoSpace) {
+		return nil, status.Error(codes.ResourceExhausted, err.Error())
+	}
+	return f, err
+}
+
+// snapshotDir is where snapshots are made.
+func (d *Deployment) snapshotDir() (string, error) {
+	dir := d.Config.SnapshotDir
+	switch {
+	case dir == "" && d.Kind.IsPod():
+		return os.TempDir(), nil
+	case dir == "":
+		return d.Config.Dir(), nil
+	}
+	if err := os.MkdirAll(dir, 0o700); err != nil {
+		return "", fmt.Errorf("snapshot directory cannot be created: %w", err)
+	}
+	return dir, nil
+}
+
+// snapshotFile makes room for another when it is closed.
+type snapshotFile struct {
+	*snapshot.File
+	open *atomic.Int32
+}
+
+// Close implements etcdapi.SnapshotFile.
+func (f *snapshotFile) Close() error {
+	defer f.open.Add(-1)
+	return f.File.Close()
+}

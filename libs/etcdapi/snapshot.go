@@ -1,0 +1,123 @@
+package etcdapi
+
+import (
+	"context"
+	"crypto/sha256"
+	"io"
+	"strconv"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// SnapshotRevision is the metadata with which Maintenance.Snapshot is asked for a past revision, in decimal. etcd has
+// nothing like it.
+const SnapshotRevision = "headwater-revision"
+
+const (
+	// snapshotChunk is how many bytes of the file a message has: etcd's.
+	snapshotChunk = 32 << 10
+	// snapshotStall is how long a client may take nothing before its snapshot ends: the file takes disk space, and
+	// there may be only a few.
+	snapshotStall = 5 * time.Minute
+)
+
+var (
+	errSnapshotRevision = status.Error(codes.InvalidArgument, "headwater: "+SnapshotRevision+" is not a revision")
+	errSnapshotStalled  = status.Error(codes.Aborted, "headwater: the client has taken nothing of the snapshot for too long")
+)
+
+// SnapshotFile is a database file as etcd has it.
+type SnapshotFile interface {
+	// Size is the file's bytes. It is a multiple of 512, so that tools can tell whether a sum follows.
+	Size() int64
+	// Reader reads the file from its beginning.
+	Reader() io.Reader
+	// Close removes the file.
+	Close() error
+}
+
+// MakeSnapshot makes the file of the keyspace at rev (0: the head). version is the storage version that it has. Errors
+// are those that Err knows, and others with a status of their own.
+type MakeSnapshot func(ctx context.Context, rev int64) (f SnapshotFile, version string, err error)
+
+// Snapshot makes the file, and then sends it with its SHA-256 behind it.
+func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) (err error) {
+	ctx := stream.Context()
+	rev, err := snapshotRevision(ctx)
+	if err != nil {
+		return err
+	}
+	f, version, err := s.snapshot(ctx, rev)
+	if err != nil {
+		return Err(err)
+	}
+	// The file is read by the sender, which ends at the latest when this has returned and ended the stream.
+	progress, done := make(chan struct{}), make(chan error, 1)
+	go func() {
+		err := sendSnapshot(f, version, stream.Send, progress)
+		if closeErr := f.Close(); err == nil {
+			err = closeErr
+		}
+		done <- err
+	}()
+	stall := time.NewTimer(snapshotStall)
+	defer stall.Stop()
+	for {
+		select {
+		case err := <-done:
+			return Err(err)
+		case <-progress:
+			stall.Reset(snapshotStall)
+		case <-stall.C:
+			go drain(progress, done)
+			return errSnapshotStalled
+		}
+	}
+}
+
+// drain lets a sender end whose stream has ended.
+func drain(progress <-chan struct{}, done <-chan error) {
+	for {
+		select {
+		case <-progress:
+		case <-done:
+			return
+		}
+	}
+}
+
+func snapshotRevision(ctx context.Context) (int64, error) {
+	md, _ := metadata.FromIncomingContext(ctx)
+	given := md.Get(SnapshotRevision)
+	if len(given) == 0 {
+		return 0, nil
+	}
+	rev, err := strconv.ParseInt(given[0], 10, 64)
+	if err != nil || rev < 0 {
+		return 0, errSnapshotRevision
+	}
+	return rev, nil
+}
+
+func sendSnapshot(f SnapshotFile, version string, send func(*pb.SnapshotResponse) error, progress chan<- struct{}) error {
+	sum, r := sha256.New(), f.Reader()
+	for left := f.Size(); left > 0; {
+		buf := make([]byte, min(left, snapshotChunk)) // Send keeps it
+		if _, err := io.ReadFull(r, buf); err != nil {
+			return err
+		}
+		sum.Write(buf)
+		left -= int64(len(buf))
+		resp := &pb.SnapshotResponse{RemainingBytes: uint64(left), Blob: buf, Version: version}
+		if err := send(resp); err != nil {
+			return err
+		}
+		progress <- struct{}{}
+	}
+	return send(&pb.SnapshotResponse{Blob: sum.Sum(nil), Version: version})
+}

@@ -1,0 +1,115 @@
+package fair
+
+import (
+	"context"
+	"sync"
+	"sync/atomic"
+)
+
+// Gate lets so many turns be under way at a time, and gives those that have to wait their turns by a Ring.
+type Gate struct {
+	free    atomic.Int64 // places; it is below 0 for a moment while somebody looks in vain
+	waiting atomic.Int64 // tickets in the ring; it changes under mu
+
+	mu   sync.Mutex
+	ring *Ring
+}
+
+// NewGate returns a gate with so many places, at least one. quantum is what a flow of weight 1 may take at each visit.
+func NewGate(places int, quantum int64) *Gate {
+	g := &Gate{ring: NewRing(quantum)}
+	g.free.Store(int64(max(places, 1)))
+	return g
+}
+
+// Waiting is how many turns are waited for.
+func (g *Gate) Waiting() int { return int(g.waiting.Load()) }
+
+// Flow takes turns at a gate.
+type Flow struct {
+	g *Gate
+	m Member // under g.mu
+}
+
+// Flow returns a flow of a weight; 0 is 1.
+func (g *Gate) Flow(weight uint32) *Flow { return &Flow{g: g, m: Member{weight: int64(weight)}} }
+
+// SetWeight changes the weight, from the flow's next visit on.
+func (f *Flow) SetWeight(weight uint32) {
+	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
+	f.m.weight = int64(weight)
+}
+
+// Enter waits for a turn that costs least, or up to most if it may take as much, and returns what it may take. The
+// caller then calls Leave, from any goroutine. It must not wait for another turn at this gate meanwhile. Errors: the
+// context's; then there is no turn.
+func (f *Flow) Enter(ctx context.Context, least, most int64) (got int64, err error) {
+	g := f.g
+	if g.waiting.Load() == 0 && g.take() {
+		return max(most, least), nil
+	}
+	return f.wait(ctx, least, most)
+}
+
+// take takes a place if one is free.
+func (g *Gate) take() bool {
+	if g.free.Add(-1) >= 0 {
+		return true
+	}
+	g.free.Add(1)
+	return false
+}
+
+func (f *Flow) wait(ctx context.Context, least, most int64) (int64, error) {
+	g := f.g
+	t := &Ticket{ready: make(chan struct{})}
+	g.mu.Lock()
+	g.ring.Push(&f.m, t, least, most)
+	g.waiting.Store(int64(g.ring.Len())) // before the look at free: who leaves looks the other way round
+	g.admit()
+	g.mu.Unlock()
+	select {
+	case <-t.ready:
+		return t.got, nil
+	case <-ctx.Done():
+	}
+	g.mu.Lock()
+	removed := g.ring.Remove(t)
+	g.waiting.Store(int64(g.ring.Len()))
+	g.mu.Unlock()
+	if !removed { // the turn has come meanwhile
+		f.Leave()
+	}
+	return 0, ctx.Err()
+}
+
+// admit gives free places to those who wait. mu is held.
+func (g *Gate) admit() {
+	for g.ring.Len() > 0 && g.take() {
+		t, _ := g.ring.Next()
+		close(t.ready)
+	}
+	g.waiting.Store(int64(g.ring.Len()))
+}
+
+// Leave ends a turn.
+func (f *Flow) Leave() {
+	g := f.g
+	g.free.Add(1)
+	if g.waiting.Load() > 0 {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.admit()
+	}
+}
+
+// Charge says that a turn has cost more than it asked for, or less.
+func (f *Flow) Charge(cost int64) {
+	if f.g.waiting.Load() == 0 {
+		return
+	}
+	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
+	f.g.ring.Charge(&f.m, cost)
+}

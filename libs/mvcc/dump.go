@@ -1,0 +1,292 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds of one engine state that a Dump reads in.
+const (
+	dumpPageBytes   = 8 << 20
+	dumpPageTime    = time.Second
+	dumpPageEntries = 4096
+)
+
+// Dump reads a keyspace as it is at one revision, with all history that is left: in many states of the engine, while
+// writes and compactions go on, under a hold. Its methods are called by one goroutine at a time. What they hand over
+// is valid during the call of visit only. They end with ErrHoldLost when the history has been removed under them, and
+// otherwise with ErrUnavailable, ErrCorrupt, the context's error and visit's.
+type Dump struct {
+	// Rev is the revision; Compact the compact revision at the beginning, or -1.
+	Rev, Compact int64
+
+	s    *Store
+	row  []byte          // of the hold; nil: there is none, and what a removal overtakes is lost
+	snap engine.Snapshot // all is read here, if it is set
+	stop context.CancelFunc
+	kept chan struct{} // closed when nobody renews the hold any more
+}
+
+// BeginDump begins to read the keyspace at rev (0: the head). The caller must Close the Dump. Errors: ErrCompacted,
+// ErrFutureRevision, ErrTooManyRequests (too many are under way), ErrUnavailable, ErrNoSpace, the context's.
+func (s *Store) BeginDump(ctx context.Context, rev int64) (*Dump, error) {
+	row := s.newHoldRow()
+	h, _, err := s.takeHold(ctx, row, rev)
+	if err != nil {
+		s.closeHold(row) // it may be there after an error
+		return nil, err
+	}
+	keep, stop := context.WithCancel(s.closing)
+	d := &Dump{Rev: h.rev, Compact: h.compact, s: s, row: row, stop: stop, kept: make(chan struct{})}
+	go func() {
+		defer close(d.kept)
+		s.keepHold(keep, row)
+	}()
+	return d, nil
+}
+
+// Close lets go of the hold. If that fails, it ends by itself later.
+func (d *Dump) Close() error {
+	d.stop()
+	<-d.kept
+	return d.s.closeHold(d.row)
+}
+
+func (s *Store) closeHold(row []byte) error {
+	ctx, cancel := context.WithTimeout(s.work, holdCloseMax)
+	defer cancel()
+	return s.dropHold(ctx, row)
+}
+
+// held checks that nothing that the dump reads has been removed in a state.
+func (d *Dump) held(ctx context.Context, snap engine.Snapshot) error {
+	keys := [][]byte{d.s.rows.meta(metaCompacted)}
+	if d.row != nil {
+		keys = append(keys, d.row)
+	}
+	rows, err := snap.GetMany(ctx, keys)
+	if err != nil {
+		return err
+	}
+	removed, err := parseCompact(rows[0])
+	switch {
+	case err != nil:
+		return err
+	case d.row != nil && rows[1] == nil, removed > d.Compact:
+		return ErrHoldLost
+	}
+	return nil
+}
+
+// errPage ends a page.
+var errPage = errors.New("mvcc: a page is full")
+
+// pages runs f with one state after the other until it returns nil. f ends a page with errPage, when it has got on.
+func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) error {
+	for {
+		err := d.state(ctx, func(snap engine.Snapshot) error {
+			if err := d.held(ctx, snap); err != nil {
+				return err
+			}
+			return f(snap)
+		})
+		if !errors.Is(err, errPage) {
+			return err
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
+}
+
+// state is Store.view, but in the state that there is.
+func (d *Dump) state(ctx context.Context, f func(snap engine.Snapshot) error) error {
+	if d.snap != nil {
+		return storeErr(f(d.snap))
+	}
+	return d.s.view(ctx, f)
+}
+
+// pageMeter says when a page is full.
+type pageMeter struct {
+	bytes int
+	begin time.Time
+}
+
+func (m *pageMeter) add(bytes int) error {
+	if m.bytes += bytes; m.bytes >= dumpPageBytes || time.Since(m.begin) >= dumpPageTime {
+		return errPage
+	}
+	return nil
+}
+
+// Versions visits, in the order of keys, the versions that are live at the compact revision but for those that were
+// written by it: they are among the Events. A keyspace that has never been compacted has none.
+func (d *Dump) Versions(ctx context.Context, visit Visit) error {
+	if d.Compact <= 0 {
+		return nil
+	}
+	return d.live(ctx, d.Compact, needValue, func(kv *KV) error {
+		if kv.Mod == d.Compact {
+			return nil
+		}
+		return visit(kv)
+	})
+}
+
+// Live visits, in the order of keys, the versions that are live at the dump's revision, without their values.
+func (d *Dump) Live(ctx context.Context, visit Visit) error {
+	return d.live(ctx, d.Rev, needMeta, visit)
+}
+
+func (d *Dump) live(ctx context.Context, rev int64, need need, visit Visit) error {
+	return d.span(ctx, rev, need, []byte{}, []byte{0}, visit)
+}
+
+// span visits the versions that are live at a revision, of the keys from one on up to another, or all ([]byte{0}).
+func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte, visit Visit) error {
+	from = bytes.Clone(from)
+	return d.pages(ctx, func(snap engine.Snapshot) error {
+		head, err := d.s.headOf(ctx, snap)
+		if err != nil {
+			return err
+		}
+		m := pageMeter{begin: time.Now()}
+		c := cursor{s: d.s, r: snap, rev: rev, head: head, need: need, limit: -1, renews: true}
+		err = c.scan(ctx, from, end, func(kv *KV) error {
+			if err := visit(kv); err != nil {
+				return err
+			}
+			from = append(append(from[:0], kv.Key...), 0)
+			return m.add(len(kv.Key) + len(kv.Value))
+		})
+		if errors.Is(err, errRenew) {
+			return errPage
+		}
+		return err
+	})
+}
+
+// Events visits the entries of the log from the compact revision on up to the dump's, in order, with the new values.
+// Of the entry at the compact revision nothing that it replaced is to be looked at.
+func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) error {
+	from := max(d.Compact, 0)
+	return d.pages(ctx, func(snap engine.Snapshot) error {
+		if from > d.Rev {
+			return nil
+		}
+		head, err := d.s.headOf(ctx, snap)
+		if err != nil {
+			return err
+		}
+		it := d.s.scanFrom(ctx, snap, from)
+		payloads, next, err := d.s.readLog(it, head, from, from, dumpPageEntries, dumpPageBytes)
+		if err = errors.Join(err, it.Close()); err != nil {
+			return err
+		}
+		begin := time.Now()
+		for _, p := range payloads {
+			if p.Rev > d.Rev {
+				return nil
+			}
+			e, err := d.s.Parse(p)
+			if err != nil {
+				return err
+			}
+			if err := d.fill(ctx, snap, &e); err != nil {
+				return err
+			}
+			if err := visit(&e); err != nil {
+				return err
+			}
+			if from = p.Rev + 1; time.Since(begin) >= dumpPageTime {
+				return errPage
+			}
+		}
+		if from = next; from <= d.Rev {
+			return errPage
+		}
+		return nil
+	})
+}
+
+// fill reads the new values that an entry names.
+func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, e *revlog.Entry) error {
+	var unread []*revlog.KV
+	for i := range e.Events {
+		if kv := &e.Events[i].KV; kv.Unread() {
+			unread = append(unread, kv)
+		}
+	}
+	values := make([][]byte, len(unread))
+	for done := 0; done < len(unread); {
+		n, err := d.s.readSome(ctx, snap, unread[done:], values[done:])
+		if err != nil {
+			return err
+		}
+		done += n
+	}
+	for i, kv := range unread {
+		if kv.Value = values[i]; kv.Value == nil {
+			return ErrCorrupt
+		}
+	}
+	return nil
+}
+
+// LeaseGone is the time to live in seconds that Leases says of a lease that is ending, or that has ended since the
+// dump's revision while keys were attached to it there.
+const LeaseGone = 1
+
+// Leases visits the leases, by id. They are those of a moment after the dump's revision: time is no part of it. One
+// that ended between the two is visited too if keys that are live at the revision name it, with LeaseGone: its keys
+// are to go soon. named are the leases that the versions name, or more. The leases are held in memory, some 100 bytes
+// each.
+func (d *Dump) Leases(ctx context.Context, named []int64, visit func(id, ttl int64) error) error {
+	ttls := map[int64]int64{}
+	if err := d.readLeases(ctx, ttls); err != nil {
+		return err
+	}
+	unknown := func(id int64) bool { _, ok := ttls[id]; return !ok }
+	if slices.ContainsFunc(named, unknown) {
+		err := d.Live(ctx, func(kv *KV) error {
+			if kv.Lease != 0 && unknown(kv.Lease) {
+				ttls[kv.Lease] = LeaseGone
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	ids := make([]int64, 0, len(ttls))
+	for id := range ttls {
+		ids = append(ids, id)
+	}
+	slices.SortFunc(ids, func(a, b int64) int { // as their rows
+		return bytes.Compare(binary.BigEndian.AppendUint64(nil, uint64(a)), binary.BigEndian.AppendUint64(nil, uint64(b)))
+	})
+	for _, id := range ids {
+		if err := visit(id, ttls[id]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (d *Dump) readLeases(ctx context.Context, ttls map[int64]int64) error {
+	return d.s.Leases(ctx, func(id, ttl int64) error {
+		if ttl == LeaseEnding {
+			ttl = LeaseGone
+		}
+		ttls[id] = ttl
+		return nil
+	})
+}

@@ -1,0 +1,388 @@
+package mvcc
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revision"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds of one transaction of an import; one revision is never cut.
+const (
+	importBytes  = 4 << 20
+	importEvents = 4096
+)
+
+// ImportOptions say what an Import is to find.
+type ImportOptions struct {
+	// Prefix is put before every row.
+	Prefix []byte
+	// Compact is the compact revision, or -1.
+	Compact int64
+	// Superseded says that there are versions below the compact revision that were replaced or deleted up to there,
+	// and tombstones: they are left out. Without it they are not there.
+	Superseded bool
+}
+
+// Import writes a keyspace that does not exist yet, with revisions of its own, on an engine that numbers densely. What
+// it writes counts with Finish only: until then there is no keyspace. It is used by one goroutine, and after an error
+// no more.
+type Import struct {
+	s      *Store // for its rows alone: nothing runs
+	o      ImportOptions
+	live   int64 // bytes
+	events []importEvent
+	size   int
+	last   int64 // revision
+}
+
+type importEvent struct {
+	rev int64
+	ev  revlog.Event
+}
+
+// NewImport begins an import. Errors: that there are rows already, ErrUnavailable, the context's.
+func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import, error) {
+	limits := eng.Limits()
+	var own Options
+	own.Prefix = o.Prefix
+	own.ensureDefaults(limits)
+	if !limits.Dense {
+		return nil, errors.New("mvcc: an import needs an engine that numbers densely")
+	}
+	s := &Store{eng: engine.Domain(eng, o.Prefix), o: own, limits: limits, rows: rows{prefix: o.Prefix}}
+	var id [8]byte
+	rand.Read(id[:])
+	id[0] &= 0x7f // as that of any keyspace
+	id[7] |= 1
+	s.meta = Meta{
+		ClusterID: binary.BigEndian.Uint64(id[:]), Space: revision.Space{}, ChunkBytes: own.ChunkBytes,
+		Features: FeaturesAll,
+	}
+	s.refs = revlog.Refs{Space: s.meta.Space}
+	s.codec = revlog.Codec{Refs: s.refs}
+	err := s.update(ctx, func(txn engine.Txn) error {
+		if err := refuseRows(ctx, txn, s.rows); errors.Is(err, ErrCorrupt) {
+			return errors.New("mvcc: an import needs a store without rows")
+		} else if err != nil {
+			return err
+		}
+		return errNothing
+	})
+	if !errors.Is(err, errNothing) {
+		return nil, err
+	}
+	return &Import{s: s, o: o}, nil
+}
+
+// Add takes an event in: those of one revision in their order, revisions in theirs. The version of a put must be whole.
+// Nothing of the event is kept.
+func (im *Import) Add(ctx context.Context, rev int64, ev *revlog.Event) error {
+	if rev != im.last && (len(im.events) >= importEvents || im.size >= importBytes) {
+		if err := im.flush(ctx); err != nil {
+			return err
+		}
+	}
+	im.last = rev
+	if rev < im.o.Compact && !im.o.Superseded && ev.Delete {
+		return nil
+	}
+	own := *ev
+	own.KV.Key, own.KV.Value = bytes.Clone(ev.KV.Key), bytes.Clone(ev.KV.Value)
+	own.KV.Mod = rev
+	if chunksOf(len(own.KV.Value), im.s.meta.ChunkBytes) > chunksMax {
+		return ErrTooLarge
+	}
+	if len(own.KV.Value) > im.s.o.InlineBytes {
+		own.KV.Place, own.KV.Size = revlog.PlaceOwn, len(own.KV.Value)
+	}
+	im.events = append(im.events, importEvent{rev, own})
+	im.size += len(own.KV.Key) + len(own.KV.Value)
+	return nil
+}
+
+// importBatch is one transaction.
+type importBatch struct {
+	im     *Import
+	w      importWriter
+	states map[string]*importState
+}
+
+// importWriter writes rows and counts their bytes.
+type importWriter struct {
+	s    *Store
+	txn  engine.Txn
+	live *int64
+}
+
+func (w importWriter) set(k, v []byte) {
+	w.txn.Set(k, v)
+	*w.live += w.s.rows.bytes(k, len(v))
+}
+
+// importState is a key.
+type importState struct {
+	key  []byte
+	rec  record
+	live bool
+	was  record // as its row has it
+	row  int    // length of that; 0: there is none
+}
+
+// flush writes what has been gathered.
+func (im *Import) flush(ctx context.Context) error {
+	if len(im.events) == 0 {
+		return nil
+	}
+	states, err := im.states(ctx)
+	if err != nil {
+		return err
+	}
+	live := im.live
+	err = im.s.commit(ctx, func(txn engine.Txn) error {
+		im.live = live
+		b := &importBatch{im: im, states: states, w: importWriter{s: im.s, txn: txn, live: &im.live}}
+		for i := 0; i < len(im.events); {
+			n := i
+			for n < len(im.events) && im.events[n].rev == im.events[i].rev {
+				n++
+			}
+			if err := b.revision(im.events[i:n]); err != nil {
+				return err
+			}
+			i = n
+		}
+		return b.index()
+	})
+	clear(im.events)
+	im.events, im.size = im.events[:0], 0
+	return err
+}
+
+// commit runs a transaction once.
+func (s *Store) commit(ctx context.Context, f func(engine.Txn) error) error {
+	return storeErr(s.tryUpdate(ctx, f))
+}
+
+// states reads the keys of the events. Versions below the compact revision are the only ones of their keys.
+func (im *Import) states(ctx context.Context) (map[string]*importState, error) {
+	states := map[string]*importState{}
+	var list []*importState
+	var rows [][]byte
+	for i := range im.events {
+		e := &im.events[i]
+		if _, there := states[string(e.ev.KV.Key)]; there {
+			continue
+		}
+		st := &importState{key: e.ev.KV.Key}
+		states[string(st.key)] = st
+		if e.rev > im.o.Compact || im.o.Superseded {
+			list, rows = append(list, st), append(rows, im.s.rows.idx(nil, st.key))
+		}
+	}
+	if len(rows) == 0 {
+		return states, nil
+	}
+	return states, im.s.view(ctx, func(snap engine.Snapshot) error {
+		found, err := snap.GetMany(ctx, rows)
+		if err != nil {
+			return err
+		}
+		for i, row := range found {
+			if row == nil {
+				continue
+			}
+			st := list[i]
+			if err := parseRecord(row, im.s.refs, &st.rec); err != nil {
+				return err
+			}
+			st.rec.value = bytes.Clone(st.rec.value)
+			st.live, st.was, st.row = true, st.rec, len(row)
+		}
+		return nil
+	})
+}
+
+// revision writes what the events of one revision have beside the records of their keys.
+func (b *importBatch) revision(events []importEvent) error {
+	rev := events[0].rev
+	var payload []byte
+	for i := range events {
+		ev := &events[i].ev
+		st := b.states[string(ev.KV.Key)]
+		switch {
+		case rev > b.im.o.Compact && st.live:
+			ev.HasPrev, ev.Prev = true, st.version()
+		case rev > b.im.o.Compact && ev.Delete:
+			return fmt.Errorf("mvcc: revision %d deletes a key that is not there", rev)
+		case st.live: // superseded before the compact revision, or by it
+			b.forget(st)
+		}
+		b.value(ev)
+		if rev >= b.im.o.Compact {
+			var at revlog.Offsets
+			payload, at = b.im.s.codec.AppendEvent(payload, ev, rev)
+			b.hist(ev, at)
+		}
+		st.apply(ev)
+	}
+	if rev >= b.im.o.Compact {
+		b.log(rev, payload)
+	}
+	return nil
+}
+
+func (st *importState) apply(ev *revlog.Event) {
+	if st.live = !ev.Delete; !st.live {
+		st.rec = record{}
+		return
+	}
+	kv := &ev.KV
+	st.rec = record{
+		create: kv.Create, mod: kv.Mod, version: kv.Version, lease: kv.Lease, size: len(kv.Value), place: kv.Place,
+	}
+	if st.rec.inline() {
+		st.rec.value = kv.Value
+	}
+}
+
+// version is the key's as the event that replaces it has it.
+func (st *importState) version() KV {
+	r := &st.rec
+	kv := KV{Key: st.key, Create: r.create, Mod: r.mod, Version: r.version, Lease: r.lease, Value: r.value}
+	if !r.inline() {
+		kv.Place, kv.Size = r.place, r.size
+	}
+	return kv
+}
+
+// forget removes the value of a version that nobody can read any more.
+func (b *importBatch) forget(st *importState) {
+	if st.rec.inline() {
+		return
+	}
+	s, ref := b.im.s, st.rec.ref(st.key)
+	b.w.txn.ClearRange(s.valRow(nil, &ref, 0), s.valRow(nil, &ref, chunksOf(ref.Size, s.meta.ChunkBytes)))
+	b.im.live -= s.valBytes(&ref)
+}
+
+// value writes a value that is kept apart.
+func (b *importBatch) value(ev *revlog.Event) {
+	if ev.KV.Place != revlog.PlaceOwn {
+		return
+	}
+	s := b.im.s
+	for n, part := range slices.Collect(slices.Chunk(ev.KV.Value, s.meta.ChunkBytes)) {
+		b.w.set(s.rows.valChunk(nil, ev.KV.Key, s.meta.Space.Stamp(ev.KV.Mod), n), part)
+	}
+}
+
+func (b *importBatch) hist(ev *revlog.Event, at revlog.Offsets) {
+	if !ev.HasPrev {
+		return
+	}
+	p, s := &ev.Prev, b.im.s
+	was := replaced{
+		create: p.Create, mod: p.Mod, version: p.Version, lease: p.Lease, size: p.Bytes(), at: prevOffset(p, at.Prev),
+	}
+	row := s.rows.hist(nil, p.Key, s.meta.Space.Stamp(ev.KV.Mod))
+	b.w.set(row, appendReplaced(nil, s.refs, &was, ev.KV.Mod))
+}
+
+func (b *importBatch) log(rev int64, payload []byte) {
+	s := b.im.s
+	at, size := s.meta.Space.Stamp(rev), s.meta.ChunkBytes
+	for n := range max(1, chunksOf(len(payload), size)) {
+		part := payload[n*size : min((n+1)*size, len(payload))]
+		if n == 0 {
+			part = append(binary.AppendUvarint(nil, uint64(len(payload))), part...)
+		}
+		b.w.set(s.rows.logPart(at, n), part)
+	}
+}
+
+// index writes the records of the keys as they are in the end.
+func (b *importBatch) index() error {
+	s := b.im.s
+	for _, st := range b.states {
+		k := s.rows.idx(nil, st.key)
+		if st.row > 0 {
+			b.im.live -= s.rows.bytes(k, st.row)
+		}
+		if st.was.lease != 0 && (!st.live || st.rec.lease != st.was.lease) {
+			row := s.rows.leaseKey(st.was.lease, st.key)
+			b.w.txn.Clear(row)
+			b.im.live -= s.rows.bytes(row, 0)
+		}
+		switch {
+		case !st.live && st.row > 0:
+			b.w.txn.Clear(k)
+		case st.live:
+			v := appendRecord(nil, s.refs, &st.rec)
+			s.meta.Space.Stamp(st.rec.mod).Append(v[:0])
+			b.w.set(k, v)
+			if st.rec.lease != 0 && st.rec.lease != st.was.lease {
+				b.w.set(s.rows.leaseKey(st.rec.lease, st.key), nil)
+			}
+		}
+	}
+	return nil
+}
+
+// ImportLease is a lease to be imported, with its time to live in seconds.
+type ImportLease struct{ ID, TTL int64 }
+
+// Finish writes the leases, and what makes a keyspace of it all: its revision is head then, and the next one
+// is head+1.
+func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) error {
+	if err := im.flush(ctx); err != nil {
+		return err
+	}
+	s := im.s
+	for part := range slices.Chunk(leases, importEvents) {
+		err := s.commit(ctx, func(txn engine.Txn) error {
+			w := importWriter{s: s, txn: txn, live: &im.live}
+			for _, l := range part {
+				w.set(s.rows.lease(nil, l.ID), binary.BigEndian.AppendUint64(nil, uint64(l.TTL)))
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return s.commit(ctx, func(txn engine.Txn) error {
+		skip, ok := txn.(engine.StampSkipper)
+		if !ok {
+			return errors.New("mvcc: the engine cannot go on behind a revision")
+		}
+		skip.SkipStamps(uint64(head))
+		im.identity(txn, head)
+		return nil
+	})
+}
+
+// identity writes the rows that a keyspace has of itself.
+func (im *Import) identity(txn engine.Txn, head int64) {
+	s := im.s
+	v := engine.Stamp{Version: 1}.Append(nil)
+	v = append(v, formatFeatures, byte(s.meta.Space.Shift))
+	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
+	v = binary.BigEndian.AppendUint64(v, s.meta.ClusterID)
+	txn.Set(s.rows.meta(metaKeyspace), binary.BigEndian.AppendUint64(v, uint64(s.meta.Features)))
+	row, _ := appendHead(nil, s.meta.Features, s.meta.Space.Stamp(head))
+	txn.Set(s.rows.head(), row)
+	if im.o.Compact >= 0 {
+		txn.Set(s.rows.meta(metaCompact), appendRev(nil, im.o.Compact))
+		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, im.o.Compact))
+	}
+	txn.Set(s.rows.meta(metaLive), engine.AppendCounter(nil, im.live))
+	newBuckets(txn, s.rows, bucketUncounted)
+}

@@ -1,0 +1,74 @@
+package server
+
+import (
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc"
+)
+
+// Operators is a server for operators: gRPC, and HTTP/1 with what tells of the whole process. Whoever reaches its
+// sockets may do everything.
+type Operators struct {
+	grpc    *grpc.Server
+	http    *http.Server
+	waiting *waitingRoom
+	log     *slog.Logger
+
+	mu        sync.Mutex
+	listeners []Private
+	closed    bool
+	wg        sync.WaitGroup
+}
+
+// NewOperators returns a server that serves g, and of o the metrics and what is below /debug/.
+func NewOperators(g *grpc.Server, o HTTPOptions) *Operators {
+	mux := http.NewServeMux()
+	mux.Handle("/metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
+	installDebug(mux, o.Pprof)
+	waiting := newWaitingRoom(o.Log)
+	return &Operators{grpc: g, http: newHTTPServer(mux, waiting), waiting: waiting, log: o.Log}
+}
+
+// Serve serves l, which Stop closes, and returns at once.
+func (s *Operators) Serve(l Private) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		l.Close()
+		return
+	}
+	s.listeners = append(s.listeners, l)
+	split := newSplitter(l.Listener, l.layer(), s.waiting, s.log)
+	for _, serve := range []func() error{
+		split.serve,
+		func() error { return s.grpc.Serve(split.http2) },
+		func() error { return s.http.Serve(split.http1) },
+	} {
+		s.wg.Go(func() {
+			err := serve()
+			if err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) &&
+				!errors.Is(err, grpc.ErrServerStopped) {
+				s.log.Error("operators are no longer served", "address", l.Addr().String(), "error", err)
+			}
+		})
+	}
+}
+
+// Stop closes the sockets, ends what is under way, and returns when nothing is served any more.
+func (s *Operators) Stop() {
+	s.mu.Lock()
+	s.closed = true
+	for _, l := range s.listeners {
+		l.Close()
+	}
+	s.mu.Unlock()
+	s.grpc.Stop()
+	s.http.Close()
+	s.waiting.close()
+	s.wg.Wait()
+}

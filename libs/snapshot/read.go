@@ -1,0 +1,355 @@
+package snapshot
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+	"go.etcd.io/etcd/api/v3/authpb"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+var (
+	// ErrForeign says that a file is not a snapshot of etcd.
+	ErrForeign = errors.New("not a snapshot of etcd")
+	// ErrDamaged says that a file was one.
+	ErrDamaged = errors.New("the snapshot is damaged")
+	// ErrNoSum says that a file has no SHA-256 at its end, as that of a data directory has none.
+	ErrNoSum = errors.New("the file has no checksum: it is a copy of a data directory, or has been cut")
+)
+
+// sectorBytes is what the size of a file without a sum is a multiple of.
+const sectorBytes = 512
+
+// ctxEvery is after how many rows the context is looked at.
+const ctxEvery = 1024
+
+// Reader reads a database file that somebody has made.
+type Reader struct {
+	db *bolt.DB
+	tx *bolt.Tx
+
+	// Revision is that of the file, Compact its compact revision or -1.
+	Revision, Compact int64
+	// Superseded says that versions below the compact revision may have been superseded: etcd had not removed them yet.
+	Superseded bool
+	// Version is the storage version, "" before 3.6.
+	Version string
+	// Size is the file's bytes.
+	Size int64
+}
+
+// Open opens a file, and checks its sum unless that is to be skipped. The caller closes the Reader. Errors: ErrForeign,
+// ErrDamaged, ErrNoSum, those of the file system, the context's.
+func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error) {
+	size, err := check(ctx, path, skipHashCheck)
+	if err != nil {
+		return nil, err
+	}
+	r := &Reader{Size: size, Compact: -1}
+	if err := guard(func() error { return r.open(path, skipHashCheck) }); err != nil {
+		return nil, errors.Join(err, r.Close())
+	}
+	return r, nil
+}
+
+// check reads the file once, and returns its size.
+func check(ctx context.Context, path string, skip bool) (size int64, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	size = st.Size()
+	switch {
+	case !st.Mode().IsRegular():
+		return 0, fmt.Errorf("%s: %w", path, ErrForeign)
+	case skip:
+		return size, nil
+	case size%sectorBytes == 0 && size > 0:
+		return 0, ErrNoSum
+	case size%sectorBytes != sha256.Size || size < pageSize:
+		return 0, fmt.Errorf("%w, or has been cut", ErrForeign)
+	}
+	sum := sha256.New()
+	if _, err := io.Copy(sum, &contextReader{ctx, io.LimitReader(f, size-sha256.Size)}); err != nil {
+		return 0, err
+	}
+	want := make([]byte, sha256.Size)
+	if _, err := io.ReadFull(f, want); err != nil {
+		return 0, err
+	}
+	if !bytes.Equal(sum.Sum(nil), want) {
+		return 0, fmt.Errorf("%w: its checksum is another", ErrDamaged)
+	}
+	return size, nil
+}
+
+// contextReader ends with its context.
+type contextReader struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (r *contextReader) Read(b []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return r.r.Read(b)
+}
+
+// guard turns what bbolt does with a damaged file into ErrDamaged: it panics, and reads memory that is not there.
+func guard(f func() error) (err error) {
+	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", ErrDamaged, p)
+		}
+	}()
+	return f()
+}
+
+func (r *Reader) open(path string, check bool) (err error) {
+	r.db, err = bolt.Open(path, 0o400, &bolt.Options{ReadOnly: true})
+	switch {
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	case errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, io.ErrUnexpectedEOF):
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrForeign, err)
+	}
+	if r.tx, err = r.db.Begin(false); err != nil {
+		return err
+	}
+	if r.tx.Size() > r.Size {
+		return fmt.Errorf("%w: it has been cut, %d bytes of %d are there", ErrDamaged, r.Size, r.tx.Size())
+	}
+	if check {
+		if err := r.checkTree(path); err != nil {
+			return err
+		}
+	}
+	keys, meta := r.tx.Bucket(bucketKey), r.tx.Bucket(bucketMeta)
+	if keys == nil || meta == nil {
+		return fmt.Errorf("%w: a bbolt file without etcd's buckets", ErrForeign)
+	}
+	return r.revisions(keys, meta)
+}
+
+// checkTree checks what bbolt does not.
+func (r *Reader) checkTree(path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	t := newTree(f, r.db.Info().PageSize, r.tx.Size())
+	if err := t.walk(uint64(r.tx.Cursor().Bucket().Root()), 0); err != nil {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return nil
+}
+
+// revisions reads what the file says of its revisions, by etcd's rule.
+func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
+	r.Version = string(meta.Get(metaStorage))
+	marks := [2]int64{-1, -1} // finished, scheduled
+	for i, name := range [][]byte{metaFinished, metaScheduled} {
+		b := meta.Get(name)
+		if b == nil {
+			continue
+		}
+		rev, _, _, err := parseRevision(b)
+		if err != nil {
+			return fmt.Errorf("%w: %s is %w", ErrDamaged, name, err)
+		}
+		marks[i] = rev
+	}
+	r.Compact, r.Superseded = max(marks[0], marks[1]), marks[1] > marks[0]
+	r.Revision = max(1, r.Compact)
+	if k, _ := keys.Cursor().Last(); k != nil {
+		rev, _, _, err := parseRevision(k)
+		if err != nil {
+			return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
+		}
+		r.Revision = max(r.Revision, rev)
+	}
+	return nil
+}
+
+// Close closes the file.
+func (r *Reader) Close() error {
+	return guard(func() error {
+		var err error
+		if r.tx != nil {
+			err = r.tx.Rollback()
+		}
+		if r.db != nil {
+			err = errors.Join(err, r.db.Close())
+		}
+		r.tx, r.db = nil, nil
+		return err
+	})
+}
+
+// rows visits the rows of a bucket in order; a bucket that is not there has none.
+func (r *Reader) rows(ctx context.Context, bucket []byte, visit func(k, v []byte) error) error {
+	return guard(func() error {
+		b := r.tx.Bucket(bucket)
+		if b == nil {
+			return nil
+		}
+		var last []byte
+		n := 0
+		for c, k, v := cursor(b); k != nil; k, v = c.Next() {
+			// In a damaged file a cursor may go round in circles.
+			if last != nil && bytes.Compare(last, k) >= 0 {
+				return fmt.Errorf("%w: rows are out of order", ErrDamaged)
+			}
+			last = append(last[:0], k...)
+			if n++; n%ctxEvery == 0 && ctx.Err() != nil {
+				return ctx.Err()
+			}
+			if err := visit(k, v); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func cursor(b *bolt.Bucket) (c *bolt.Cursor, k, v []byte) {
+	c = b.Cursor()
+	k, v = c.First()
+	return c, k, v
+}
+
+// Events visits the file's versions and tombstones in the order of their revisions. The event is valid during the call;
+// it has no previous version. Errors: ErrDamaged, the context's, visit's.
+func (r *Reader) Events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
+	var ev revlog.Event
+	return r.rows(ctx, bucketKey, func(k, v []byte) error {
+		rev, _, tombstone, err := parseRevision(k)
+		if err != nil {
+			return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
+		}
+		if len(v) == 0 { // what etcdutl writes to move the revision on
+			return nil
+		}
+		ev = revlog.Event{Delete: tombstone}
+		if err := revlog.ParseKeyValue(v, &ev.KV); err != nil || !sound(rev, &ev) {
+			return fmt.Errorf("%w: revision %d is not a version of a key", ErrDamaged, rev)
+		}
+		ev.KV.Mod = rev
+		return visit(rev, &ev)
+	})
+}
+
+// sound says that what a row has can be.
+func sound(rev int64, ev *revlog.Event) bool {
+	kv := &ev.KV
+	if len(kv.Key) == 0 {
+		return false
+	}
+	return ev.Delete || kv.Mod == rev && kv.Create > 0 && kv.Create <= rev && kv.Version > 0
+}
+
+// Leases visits the leases. Errors: as Events.
+func (r *Reader) Leases(ctx context.Context, visit func(l mvcc.ImportLease) error) error {
+	return r.rows(ctx, bucketLease, func(k, v []byte) error {
+		id, ttl, err := parseLease(v)
+		if err != nil || len(k) != 8 || int64(binary.BigEndian.Uint64(k)) != id {
+			return fmt.Errorf("%w: lease %x is not a lease", ErrDamaged, k)
+		}
+		return visit(mvcc.ImportLease{ID: id, TTL: ttl})
+	})
+}
+
+// Auth reads users and roles. Errors: as Events.
+func (r *Reader) Auth(ctx context.Context) (a Auth, err error) {
+	err = r.rows(ctx, bucketAuth, func(k, v []byte) error {
+		switch {
+		case bytes.Equal(k, authEnabled):
+			a.Enabled = len(v) == 1 && v[0] == 1
+		case bytes.Equal(k, authRevision) && len(v) == 8:
+			a.Revision = binary.BigEndian.Uint64(v)
+		}
+		return nil
+	})
+	if err == nil {
+		err = r.rows(ctx, bucketUsers, func(k, v []byte) error {
+			u := &authpb.User{}
+			a.Users = append(a.Users, u)
+			return parse("user", k, v, u)
+		})
+	}
+	if err == nil {
+		err = r.rows(ctx, bucketRoles, func(k, v []byte) error {
+			role := &authpb.Role{}
+			a.Roles = append(a.Roles, role)
+			return parse("role", k, v, role)
+		})
+	}
+	return a, err
+}
+
+func parse(what string, k, v []byte, into proto.Message) error {
+	if err := proto.Unmarshal(v, into); err != nil {
+		return fmt.Errorf("%w: %s %q: %w", ErrDamaged, what, k, err)
+	}
+	return nil
+}
+
+// Status is what can be said of a file.
+type Status struct {
+	Revision  int64  `json:"revision"`
+	Compact   int64  `json:"compactRevision"` // -1: never compacted
+	Keys      int64  `json:"totalKey"`        // live at the revision
+	Revisions int64  `json:"totalRevisions"`  // versions and tombstones
+	Leases    int64  `json:"totalLease"`
+	Users     int    `json:"totalUser"`
+	Auth      bool   `json:"authEnabled"`
+	Size      int64  `json:"totalSize"`
+	Version   string `json:"version"` // "": before 3.6
+}
+
+// Status reads the whole file. It holds the keys in memory, as etcdutl does. Errors: as Events.
+func (r *Reader) Status(ctx context.Context) (Status, error) {
+	s := Status{Revision: r.Revision, Compact: r.Compact, Size: r.Size, Version: r.Version}
+	live := map[string]struct{}{}
+	err := r.Events(ctx, func(_ int64, ev *revlog.Event) error {
+		s.Revisions++
+		if ev.Delete {
+			delete(live, string(ev.KV.Key))
+		} else if _, there := live[string(ev.KV.Key)]; !there {
+			live[string(ev.KV.Key)] = struct{}{}
+		}
+		return nil
+	})
+	s.Keys = int64(len(live))
+	if err == nil {
+		err = r.Leases(ctx, func(mvcc.ImportLease) error { s.Leases++; return nil })
+	}
+	if err == nil {
+		var a Auth
+		a, err = r.Auth(ctx)
+		s.Users, s.Auth = len(a.Users), a.Enabled
+	}
+	return s, err
+}

@@ -1,0 +1,92 @@
+package snapshot
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// ErrAuth says that a file has users or roles, which would be lost.
+var ErrAuth = errors.New("the snapshot has users and roles, which this release does not serve: " +
+	"everybody could read and write everything")
+
+// RestoreOptions say what a restore makes of a file.
+type RestoreOptions struct {
+	// Bump moves the revision on by so much, so that clients never see one go back. It needs MarkCompacted.
+	Bump int64
+	// MarkCompacted compacts at the revision that Bump makes: watches from before it are cancelled.
+	MarkCompacted bool
+	// WithoutAuth leaves users and roles out.
+	WithoutAuth bool
+	// Progress, if set, is told now and then how many versions and tombstones have been read.
+	Progress func(revisions int64)
+}
+
+// Restored is what a restore has made.
+type Restored struct{ Revision, Compact int64 }
+
+var errBump = errors.New("to bump the revision, mark it as compacted, and the other way round")
+
+// Check says whether the options can be.
+func (o *RestoreOptions) Check() error {
+	if o.MarkCompacted != (o.Bump > 0) || o.Bump < 0 {
+		return errBump
+	}
+	return nil
+}
+
+// Restore makes the keyspace without a prefix of a file, in a store without rows. It counts when Restore has returned
+// nil: until then the store holds no keyspace. Errors: ErrAuth, ErrDamaged, those of the store, the context's.
+func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
+	done := Restored{Revision: r.Revision, Compact: r.Compact}
+	superseded := r.Superseded
+	if err := o.Check(); err != nil {
+		return done, err
+	}
+	if o.MarkCompacted {
+		if r.Revision > math.MaxInt64-o.Bump {
+			return done, fmt.Errorf("revision %d cannot be moved on by %d", r.Revision, o.Bump)
+		}
+		done.Revision += o.Bump
+		done.Compact, superseded = done.Revision, true
+	}
+	if a, err := r.Auth(ctx); err != nil {
+		return done, err
+	} else if !a.empty() && !o.WithoutAuth {
+		return done, ErrAuth
+	}
+	im, err := mvcc.NewImport(ctx, eng, mvcc.ImportOptions{Compact: done.Compact, Superseded: superseded})
+	if err != nil {
+		return done, err
+	}
+	n := int64(0)
+	err = r.Events(ctx, func(rev int64, ev *revlog.Event) error {
+		if n++; n%progressEvery == 0 && o.Progress != nil {
+			o.Progress(n)
+		}
+		return im.Add(ctx, rev, ev)
+	})
+	if err != nil {
+		return done, err
+	}
+	var leases []mvcc.ImportLease
+	err = r.Leases(ctx, func(l mvcc.ImportLease) error {
+		leases = append(leases, l)
+		return nil
+	})
+	if err != nil {
+		return done, err
+	}
+	if o.Progress != nil {
+		o.Progress(n)
+	}
+	return done, im.Finish(ctx, done.Revision, leases)
+}
+
+// progressEvery is after how many versions progress is told.
+const progressEvery = 10_000

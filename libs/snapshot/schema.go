@@ -1,0 +1,142 @@
+package snapshot
+
+import (
+	"encoding/binary"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// StorageVersion is what the files say of themselves, and Maintenance.Snapshot of what it sends: the earliest that has
+// the field. etcd 3.6 refuses files of later ones, and 3.7 takes it.
+const StorageVersion = "3.6.0"
+
+// Buckets and keys of etcd's database.
+var (
+	bucketKey     = []byte("key")
+	bucketMeta    = []byte("meta")
+	bucketLease   = []byte("lease")
+	bucketAlarm   = []byte("alarm")
+	bucketMembers = []byte("members")
+	bucketAuth    = []byte("auth")
+	bucketUsers   = []byte("authUsers")
+	bucketRoles   = []byte("authRoles")
+
+	buckets = [][]byte{
+		bucketKey, bucketMeta, bucketLease, bucketAlarm, []byte("cluster"), bucketMembers, []byte("members_removed"),
+		bucketAuth, bucketUsers, bucketRoles,
+	}
+
+	metaScheduled = []byte("scheduledCompactRev")
+	metaFinished  = []byte("finishedCompactRev")
+	metaIndex     = []byte("consistent_index")
+	metaTerm      = []byte("term")
+	metaConfState = []byte("confState")
+	metaStorage   = []byte("storageVersion")
+
+	authEnabled  = []byte("authEnabled")
+	authRevision = []byte("authRevision")
+)
+
+// Auth is the users and roles of a keyspace, with the hashes of passwords.
+type Auth struct {
+	Enabled  bool
+	Revision uint64
+	Users    []*authpb.User
+	Roles    []*authpb.Role
+}
+
+// empty says that nobody has set up anything.
+func (a *Auth) empty() bool { return !a.Enabled && len(a.Users) == 0 && len(a.Roles) == 0 }
+
+// Member is what the file says of the cluster that it is from. etcdutl puts the new cluster's members there.
+type Member struct {
+	ID         uint64
+	Name       string
+	ClientURLs []string
+	Term       uint64
+}
+
+// Alarms are those that are active.
+type Alarms []*pb.AlarmMember
+
+// A revision in the bucket key: main (8), '_', sub (8), and 't' if it is a tombstone.
+const (
+	revLen       = 8 + 1 + 8
+	revSeparator = '_'
+	revTombstone = 't'
+)
+
+var errRevision = errors.New("not a revision")
+
+func appendRevision(b []byte, main int64, sub int, tombstone bool) []byte {
+	b = binary.BigEndian.AppendUint64(b, uint64(main))
+	b = append(b, revSeparator)
+	b = binary.BigEndian.AppendUint64(b, uint64(sub))
+	if tombstone {
+		b = append(b, revTombstone)
+	}
+	return b
+}
+
+func parseRevision(b []byte) (main, sub int64, tombstone bool, err error) {
+	switch {
+	case len(b) == revLen:
+	case len(b) == revLen+1 && b[revLen] == revTombstone:
+		tombstone = true
+	default:
+		return 0, 0, false, errRevision
+	}
+	main, sub = int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[9:]))
+	if main < 0 || sub < 0 || b[8] != revSeparator {
+		return 0, 0, false, errRevision
+	}
+	return main, sub, tombstone, nil
+}
+
+// Numbers of the fields of leasepb.Lease.
+const (
+	leaseID  = 1
+	leaseTTL = 2
+)
+
+func appendLease(b []byte, id, ttl int64) []byte {
+	b = protowire.AppendTag(b, leaseID, protowire.VarintType)
+	b = protowire.AppendVarint(b, uint64(id))
+	b = protowire.AppendTag(b, leaseTTL, protowire.VarintType)
+	return protowire.AppendVarint(b, uint64(ttl))
+}
+
+var errLease = errors.New("not a lease")
+
+func parseLease(b []byte) (id, ttl int64, err error) {
+	for len(b) > 0 {
+		num, typ, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return 0, 0, errLease
+		}
+		b = b[n:]
+		if typ == protowire.VarintType && (num == leaseID || num == leaseTTL) {
+			v, n := protowire.ConsumeVarint(b)
+			if n < 0 {
+				return 0, 0, errLease
+			}
+			if b = b[n:]; num == leaseID {
+				id = int64(v)
+			} else {
+				ttl = int64(v)
+			}
+			continue
+		}
+		if n = protowire.ConsumeFieldValue(num, typ, b); n < 0 {
+			return 0, 0, errLease
+		}
+		b = b[n:]
+	}
+	if id == 0 || ttl <= 0 {
+		return 0, 0, errLease
+	}
+	return id, ttl, nil
+}

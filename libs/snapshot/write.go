@@ -1,0 +1,379 @@
+package snapshot
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+
+	bolt "go.etcd.io/bbolt"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+)
+
+// Bounds of writing.
+const (
+	// batchBytes is how many bytes of keys and values one bbolt transaction takes. bbolt holds them, and the pages
+	// that it makes of them.
+	batchBytes = 8 << 20
+	// reserveBytes is what must stay free where the file is, or an eighth of the disk if that is less.
+	reserveBytes  = 256 << 20
+	pageSize      = 4096
+	fillPercent   = 0.95 // rows come in order and none is added later
+	leasesSeenMax = 4 << 20
+)
+
+// ErrNoSpace says that there is too little room for the file.
+var ErrNoSpace = errors.New("snapshot: no space left for the snapshot's file")
+
+// Options say where a file is made and what it holds beside keys and leases.
+type Options struct {
+	// Dir is where the file lies while it is made and sent ("": the system's directory for temporary files).
+	Dir string
+	// Reserve is how many bytes must stay free there. 0: 256 MiB, or an eighth of the disk if that is less; negative:
+	// no check.
+	Reserve int64
+	// Expect is about how many bytes the keyspace has: with less room than the file may need nothing is begun.
+	Expect int64
+	Member Member
+	Alarms Alarms
+	// Auth reads the users and roles. nil: there are none.
+	Auth func(ctx context.Context) (Auth, error)
+}
+
+// File is a database file that nobody else can see. It has no sum at its end.
+type File struct {
+	f    *os.File
+	size int64
+	// Revision is what the keyspace was read at.
+	Revision int64
+}
+
+// Size returns the file's bytes, a multiple of 4096.
+func (f *File) Size() int64 { return f.size }
+
+// Reader reads the file from its beginning. It may be called again.
+func (f *File) Reader() io.Reader { return io.NewSectionReader(f.f, 0, f.size) }
+
+// Close removes the file.
+func (f *File) Close() error { return closeTemp(f.f) }
+
+// Write makes the file of a keyspace. The caller closes the Dump and the File. Errors: ErrNoSpace, those of the dump,
+// of the file system, the context's.
+func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
+	if o.Dir == "" {
+		o.Dir = os.TempDir()
+	}
+	w := &writer{o: o, leases: map[int64]struct{}{}}
+	if err := w.room(3 * o.Expect / 2); err != nil { // as much again for what is sorted, less what an index takes
+		return nil, err
+	}
+	f, err := w.write(ctx, d)
+	if err != nil {
+		return nil, errors.Join(err, w.discard())
+	}
+	return f, nil
+}
+
+// writer makes one file.
+type writer struct {
+	o    Options
+	db   *bolt.DB
+	file *os.File // of its own, on the same file as the db's
+	tx   *bolt.Tx
+	data []byte // keys and values of the transaction: bbolt keeps what it is given until it commits
+	rows int
+
+	wrote  bool // a revision is in the bucket key
+	leases map[int64]struct{}
+	all    bool // more leases were named than are kept: any may have been
+}
+
+// room checks that so many bytes can be written.
+func (w *writer) room(bytes int64) error {
+	reserve := w.o.Reserve
+	free, all, ok := diskBytes(w.o.Dir)
+	if reserve == 0 {
+		reserve = min(reserveBytes, all/8)
+	}
+	if ok && reserve > 0 && free-bytes < reserve {
+		return fmt.Errorf("%w: %s has %d MiB, about %d are needed and %d are to stay free",
+			ErrNoSpace, w.o.Dir, free>>20, bytes>>20, reserve>>20)
+	}
+	return nil
+}
+
+func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
+	if err := w.open(); err != nil {
+		return nil, err
+	}
+	if err := w.versions(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := w.events(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := w.leaseRows(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := w.others(ctx, d); err != nil {
+		return nil, err
+	}
+	if err := w.flush(); err != nil {
+		return nil, err
+	}
+	return w.finish(d.Rev)
+}
+
+// open makes the file. Its name is gone as soon as it is open.
+func (w *writer) open() (err error) {
+	if w.file, err = os.CreateTemp(w.o.Dir, tempPattern); err != nil {
+		return err
+	}
+	w.db, err = bolt.Open(w.file.Name(), 0o600, &bolt.Options{
+		NoSync: true, NoGrowSync: true, NoFreelistSync: true, PageSize: pageSize,
+		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
+			f, err := os.OpenFile(name, flag, mode)
+			_ = os.Remove(name)
+			return f, err
+		},
+	})
+	if err != nil {
+		return err
+	}
+	return w.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (w *writer) discard() error {
+	var err error
+	if w.tx != nil {
+		err = w.tx.Rollback()
+	}
+	if w.db != nil {
+		err = errors.Join(err, w.db.Close())
+	}
+	if w.file != nil {
+		err = errors.Join(err, closeTemp(w.file))
+	}
+	return err
+}
+
+// finish ends writing.
+func (w *writer) finish(rev int64) (*File, error) {
+	f := &File{f: w.file, Revision: rev}
+	err := w.db.View(func(tx *bolt.Tx) error {
+		f.size = tx.Size()
+		return nil
+	})
+	if err == nil {
+		err = w.db.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	w.db = nil
+	return f, nil
+}
+
+// put writes a row; write appends the key and then the value to what it is given, and says how long the key is. Rows
+// of a bucket come in order.
+func (w *writer) put(bucket []byte, write func(b []byte) (out []byte, key int)) error {
+	if w.tx == nil {
+		if err := w.room(2 * batchBytes); err != nil {
+			return err
+		}
+		tx, err := w.db.Begin(true)
+		if err != nil {
+			return err
+		}
+		w.tx = tx
+	}
+	from := len(w.data)
+	data, key := write(w.data)
+	w.data = data
+	b := w.tx.Bucket(bucket)
+	b.FillPercent = fillPercent
+	row := data[from:]
+	if err := b.Put(row[:key:key], row[key:]); err != nil {
+		return err
+	}
+	if w.rows++; len(w.data) >= batchBytes || w.rows >= batchBytes/64 {
+		return w.flush()
+	}
+	return nil
+}
+
+func (w *writer) flush() error {
+	if w.tx == nil {
+		return nil
+	}
+	err := w.tx.Commit()
+	w.tx, w.data, w.rows = nil, w.data[:0], 0
+	return err
+}
+
+// putKV writes a version, or a tombstone.
+func (w *writer) putKV(rev int64, sub int, tombstone bool, write func(b []byte) []byte) error {
+	w.wrote = true
+	return w.put(bucketKey, func(b []byte) ([]byte, int) {
+		from := len(b)
+		b = appendRevision(b, rev, sub, tombstone)
+		key := len(b) - from
+		return write(b), key
+	})
+}
+
+// names notes a lease that a version names.
+func (w *writer) names(id int64) {
+	if id == 0 || w.all {
+		return
+	}
+	if w.leases[id] = struct{}{}; len(w.leases) > leasesSeenMax {
+		w.leases, w.all = nil, true
+	}
+}
+
+// versions writes what was live at the compact revision, in the order of revisions.
+func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
+	s := newSorter(w.o.Dir, sortBytes)
+	defer func() { err = errors.Join(err, s.close()) }()
+	spilled := 0
+	err = d.Versions(ctx, func(kv *mvcc.KV) error {
+		w.names(kv.Lease)
+		if len(s.runs) > spilled {
+			spilled = len(s.runs)
+			if err := w.room(2 * sortBytes); err != nil {
+				return err
+			}
+		}
+		return s.add(kv.Mod, func(b []byte) []byte { return revlog.AppendKeyValue(b, kv) })
+	})
+	if err != nil {
+		return err
+	}
+	last, sub := int64(-1), 0
+	return s.each(func(rev int64, rec []byte) error {
+		if sub++; rev != last {
+			last, sub = rev, 0
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		return w.putKV(rev, sub, false, func(b []byte) []byte { return append(b, rec...) })
+	})
+}
+
+// events writes what came later.
+func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
+	return d.Events(ctx, func(e *revlog.Entry) error {
+		for sub := range e.Events {
+			ev := &e.Events[sub]
+			w.names(ev.KV.Lease)
+			err := w.putKV(e.Rev, sub, ev.Delete, func(b []byte) []byte {
+				if ev.Delete {
+					return revlog.AppendKeyValue(b, &mvcc.KV{Key: ev.KV.Key})
+				}
+				return revlog.AppendKeyValue(b, &ev.KV)
+			})
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
+	named := make([]int64, 0, len(w.leases)+1)
+	for id := range w.leases {
+		named = append(named, id)
+	}
+	if w.all {
+		named = append(named, 0) // no lease: all keys are looked at
+	}
+	return d.Leases(ctx, named, func(id, ttl int64) error {
+		return w.put(bucketLease, func(b []byte) ([]byte, int) {
+			return appendLease(binary.BigEndian.AppendUint64(b, uint64(id)), id, ttl), 8
+		})
+	})
+}
+
+// putBytes writes a small row.
+func (w *writer) putBytes(bucket, key, value []byte) error {
+	return w.put(bucket, func(b []byte) ([]byte, int) { return append(append(b, key...), value...), len(key) })
+}
+
+// others writes the small buckets.
+func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
+	var errs []error
+	put := func(bucket, key, value []byte) { errs = append(errs, w.putBytes(bucket, key, value)) }
+	number := func(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+	put(bucketMeta, metaIndex, number(uint64(max(d.Rev, 1))))
+	put(bucketMeta, metaTerm, number(max(w.o.Member.Term, 1)))
+	put(bucketMeta, metaStorage, []byte(StorageVersion))
+	voters, err := json.Marshal(map[string]any{"voters": []uint64{w.o.Member.ID}, "auto_leave": false})
+	errs = append(errs, err)
+	put(bucketMeta, metaConfState, voters)
+	if c := compacted(d, w.wrote); c >= 0 {
+		put(bucketMeta, metaScheduled, appendRevision(nil, c, 0, false))
+		put(bucketMeta, metaFinished, appendRevision(nil, c, 0, false))
+	}
+	member, err := json.Marshal(map[string]any{
+		"id": w.o.Member.ID, "peerURLs": []string{}, "name": w.o.Member.Name, "clientURLs": w.o.Member.ClientURLs,
+	})
+	errs = append(errs, err)
+	put(bucketMembers, []byte(strconv.FormatUint(w.o.Member.ID, 16)), member)
+	for _, a := range w.o.Alarms {
+		row, err := proto.Marshal(a)
+		errs = append(errs, err)
+		put(bucketAlarm, row, nil)
+	}
+	if w.o.Auth != nil {
+		a, err := w.o.Auth(ctx)
+		errs = append(errs, err, w.auth(&a))
+	}
+	return errors.Join(errs...)
+}
+
+// compacted is the compact revision that the file has, or -1. A keyspace without any event left has one all the same:
+// etcd takes its revision from there.
+func compacted(d *mvcc.Dump, wrote bool) int64 {
+	if !wrote && d.Rev > 1 {
+		return d.Rev
+	}
+	return d.Compact
+}
+
+// auth writes users and roles.
+func (w *writer) auth(a *Auth) error {
+	enabled := []byte{0}
+	if a.Enabled {
+		enabled[0] = 1
+	}
+	errs := []error{
+		w.putBytes(bucketAuth, authEnabled, enabled),
+		w.putBytes(bucketAuth, authRevision, binary.BigEndian.AppendUint64(nil, a.Revision)),
+	}
+	for _, u := range a.Users {
+		row, err := proto.Marshal(u)
+		errs = append(errs, err, w.putBytes(bucketUsers, u.GetName(), row))
+	}
+	for _, r := range a.Roles {
+		row, err := proto.Marshal(r)
+		errs = append(errs, err, w.putBytes(bucketRoles, r.GetName(), row))
+	}
+	return errors.Join(errs...)
+}

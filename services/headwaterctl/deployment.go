@@ -1,0 +1,127 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// podsCommand is pods.
+func (c *ctl) podsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "pods", Short: "Which processes there are: kind, version, what they lead, whether they are ready", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				a, err := adminv1.NewDeploymentClient(conn).Pods(ctx, &adminv1.PodsRequest{})
+				if err != nil {
+					return err
+				}
+				var records []record
+				for _, p := range a.GetPods() {
+					records = append(records, podRecord(p))
+				}
+				return c.print(a, records...)
+			})
+		},
+	}
+}
+
+func podRecord(s *adminv1.PodStatus) record {
+	p := s.GetPod()
+	state := "ready"
+	switch {
+	case s.GetLate():
+		state = fmt.Sprintf("no sign for %d s", s.GetSilentSeconds())
+	case !p.GetReady():
+		state = "not ready: " + p.GetReason()
+	}
+	return record{
+		{"kind", p.GetKind()}, {"name", p.GetName()}, {"version", p.GetVersion()}, {"url", p.GetUrl()},
+		{"keyspace", p.GetKeyspace()}, {"state", state}, {"started", p.GetStarted().AsTime().Format("2006-01-02T15:04:05Z")},
+		{"leads", strings.Join(short(s.GetLeads()), ", ")},
+	}
+}
+
+// short joins the shards of the same work: "lease shard 1", "lease shard 4" are "lease shards 1 4".
+func short(leads []string) (out []string) {
+	const shard = " shard "
+	shards := map[string][]string{}
+	for _, l := range leads {
+		if work, n, ok := strings.Cut(l, shard); ok {
+			if shards[work] == nil {
+				out = append(out, work+shard)
+			}
+			shards[work] = append(shards[work], n)
+			continue
+		}
+		out = append(out, l)
+	}
+	for i, o := range out {
+		if work, ok := strings.CutSuffix(o, shard); ok {
+			out[i] = work + " shards " + strings.Join(shards[work], " ")
+		}
+	}
+	return out
+}
+
+// electionsCommand is elections.
+func (c *ctl) electionsCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "elections", Short: "Who leads what: compactor, tailer, shards of leases", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				a, err := adminv1.NewDeploymentClient(conn).Elections(ctx, &adminv1.ElectionsRequest{})
+				if err != nil {
+					return err
+				}
+				var records []record
+				for _, e := range a.GetElections() {
+					records = append(records, record{
+						{"election", e.GetName()}, {"keyspace", cmp.Or(e.GetKeyspace(), "-")},
+						{"holder", cmp.Or(e.GetHolder(), "-")}, {"ballot", e.GetBallot()},
+					})
+				}
+				return c.print(a, records...)
+			})
+		},
+	}
+}
+
+// versionCommand is version.
+func (c *ctl) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Versions of this program and of the server", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				a, err := adminv1.NewDeploymentClient(conn).Version(ctx, &adminv1.VersionRequest{})
+				if err != nil {
+					return err
+				}
+				return c.print(a, record{
+					{"kind", a.GetKind()}, {"name", a.GetName()}, {"version", a.GetVersion()}, {"etcd api", a.GetEtcdVersion()},
+					{"go", a.GetGoVersion()}, {"features", strings.Join(a.GetFeatures(), ",")}, {"headwaterctl", own()},
+				})
+			})
+		},
+	}
+}
+
+// own is this program's own version: the commit that the go command recorded, if it did.
+func own() string {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value[:min(len(s.Value), 9)] + " " + runtime.Version()
+			}
+		}
+	}
+	return runtime.Version()
+}

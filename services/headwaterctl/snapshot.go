@@ -1,0 +1,214 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/headwaterdb/headwater/libs/snapshot"
+	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
+)
+
+const (
+	// defaultClient is where etcd's clients look for a server.
+	defaultClient = "127.0.0.1:2379"
+	// revisionMetadata asks for a past revision.
+	revisionMetadata = "headwater-revision"
+	// keyspaceMetadata names a keyspace.
+	keyspaceMetadata = "headwater-keyspace"
+	// partSuffix is behind the name of a file until it is whole.
+	partSuffix = ".part"
+	// progressEvery is the time between two lines about progress.
+	progressEvery = 5 * time.Second
+)
+
+// snapshotCommand is snapshot.
+func (c *ctl) snapshotCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "snapshot", Short: "Files of etcd's own format: fetches, describes and restores them",
+		Args: args(cobra.NoArgs), RunE: help,
+	}
+	cmd.AddCommand(c.snapshotSaveCommand(), c.snapshotStatusCommand(), c.snapshotRestoreCommand())
+	return cmd
+}
+
+func (c *ctl) snapshotSaveCommand() *cobra.Command {
+	var client, keyspace string
+	var rev int64
+	cmd := &cobra.Command{
+		Use: "save FILE", Short: "Fetches a snapshot from a running server, as it is now or was at a revision",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			ctx := cmd.Context()
+			if rev < 0 {
+				return usageError{fmt.Errorf("--revision %d: need a revision", rev)}
+			}
+			if rev > 0 {
+				ctx = metadata.AppendToOutgoingContext(ctx, revisionMetadata, strconv.FormatInt(rev, 10))
+			}
+			if keyspace != "" {
+				ctx = metadata.AppendToOutgoingContext(ctx, keyspaceMetadata, keyspace)
+			}
+			size, err := saveSnapshot(ctx, client, given[0])
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintf(c.out, "saved %s, %d bytes\n", given[0], size)
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient, "host:port of a server that etcd's clients use, without TLS")
+	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
+	cmd.Flags().Int64Var(&rev, "revision", 0, "a past revision that has not been compacted (0: the newest)")
+	return cmd
+}
+
+// saveSnapshot fetches a file. It gets its name when it is whole.
+func saveSnapshot(ctx context.Context, endpoint, path string) (size int64, err error) {
+	conn, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithNoProxy(), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close()
+	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
+	if err != nil {
+		return 0, err
+	}
+	part := path + partSuffix
+	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	size, err = receiveFile(stream, f)
+	if err == nil {
+		err = f.Sync()
+	}
+	err = errors.Join(err, f.Close())
+	if err == nil {
+		err = os.Rename(part, path)
+	}
+	if err != nil {
+		_ = os.Remove(part)
+	}
+	return size, err
+}
+
+// receiveFile writes a stream, and checks the sum at its end.
+func receiveFile(stream pb.Maintenance_SnapshotClient, w io.Writer) (size int64, err error) {
+	sum := sha256.New()
+	var last []byte
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			return size, err
+		}
+		sum.Write(last)
+		last = m.GetBlob()
+		size += int64(len(last))
+		if _, err := w.Write(last); err != nil {
+			return size, err
+		}
+	}
+	if !bytes.Equal(sum.Sum(nil), last) {
+		return size, errors.New("the snapshot did not come whole: its checksum is another")
+	}
+	return size, nil
+}
+
+func (c *ctl) snapshotStatusCommand() *cobra.Command {
+	var skip bool
+	cmd := &cobra.Command{
+		Use: "status FILE", Short: "Reads a whole file and says what is in it",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			r, err := snapshot.Open(cmd.Context(), given[0], skip)
+			if err != nil {
+				return fmt.Errorf("%s: %w", given[0], err)
+			}
+			defer r.Close()
+			s, err := r.Status(cmd.Context())
+			if err != nil {
+				return fmt.Errorf("%s: %w", given[0], err)
+			}
+			return c.printValue(s, record{
+				{"revision", s.Revision}, {"compacted", s.Compact}, {"keys", s.Keys}, {"revisions", s.Revisions},
+				{"leases", s.Leases}, {"users", s.Users}, {"auth", s.Auth}, {"bytes", s.Size}, {"version", s.Version},
+			})
+		},
+	}
+	skipFlag(cmd, &skip)
+	return cmd
+}
+
+func skipFlag(cmd *cobra.Command, skip *bool) {
+	cmd.Flags().BoolVar(skip, "skip-hash-check", false,
+		"take a file without a checksum, such as a copy of a data directory's, or whatever its checksum is")
+}
+
+func (c *ctl) snapshotRestoreCommand() *cobra.Command {
+	var dir string
+	var skip bool
+	var bump uint64
+	var o snapshot.RestoreOptions
+	cmd := &cobra.Command{
+		Use: "restore FILE", Short: "Makes a data directory of a file, for a standalone server that does not run",
+		Args: args(cobra.ExactArgs(1)),
+		RunE: func(cmd *cobra.Command, given []string) error {
+			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
+				return usageError{errors.New("--data-dir is needed")}
+			}
+			if err := o.Check(); err != nil {
+				return usageError{err}
+			}
+			r, err := snapshot.Open(cmd.Context(), given[0], skip)
+			if err != nil {
+				return fmt.Errorf("%s: %w", given[0], err)
+			}
+			defer r.Close()
+			o.Progress = c.progress(given[0])
+			done, err := datadir.Restore(cmd.Context(), r, dir, o)
+			if err != nil {
+				return fmt.Errorf("%s: %w", given[0], err)
+			}
+			_, err = fmt.Fprintf(c.out, "restored %s into %s: revision %d, compact revision %d\n",
+				given[0], dir, done.Revision, done.Compact)
+			return err
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
+	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
+	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
+	f.BoolVar(&o.WithoutAuth, "without-auth", false, "leave out users and roles, which this release does not serve")
+	skipFlag(cmd, &skip)
+	return cmd
+}
+
+// progress says now and then how far a restore has come.
+func (c *ctl) progress(file string) func(int64) {
+	begin, last := time.Now(), time.Now()
+	return func(n int64) {
+		if time.Since(last) < progressEvery {
+			return
+		}
+		last = time.Now()
+		fmt.Fprintf(c.errOut, "%s: %d versions in %s\n", file, n, time.Since(begin).Round(time.Second))
+	}
+}
