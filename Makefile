@@ -49,6 +49,7 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/.
 	go test -count=1 ./tests/deploy
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
+	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
 
 .PHONY: test-fdb
@@ -123,4 +124,4 @@ proto: ## Generate Go from protos/ (needs protoc; the plugins come from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES) tests/deploy/schema; do (cd $$m && GOWORK=off go mod tidy); done
+	for m in $(MODULES) tests/deploy/schema tests/metrics/mixin; do (cd $$m && GOWORK=off go mod tidy); done

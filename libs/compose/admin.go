@@ -84,7 +84,9 @@ func (h adminHost) First() string {
 // Prepare implements admin.Host. An earlier release must not serve the first keyspace alone once there are others.
 func (h adminHost) Prepare(ctx context.Context) error {
 	if h.d.Kind.IsPod() {
-		return nil
+		if err := h.joint.d.Found(ctx, h.d.Engine); err != nil {
+			return err
+		}
 	}
 	return h.first.Store.Activate(ctx, mvcc.FeatureKeyspaces)
 }
@@ -115,11 +117,11 @@ func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(),
 	if name == "" || name == h.firstName() {
 		return h.first.Store, func() {}, nil
 	}
-	if h.table == nil {
-		return nil, nil, errNoKeyspace // a pod serves one
-	}
 	for {
 		info, err := keyspace.Show(ctx, h.d.Engine, h.root(), name)
+		if err == nil && h.d.Kind.IsPod() {
+			err = h.servesMany(ctx, info)
+		}
 		if err != nil {
 			return nil, nil, err
 		}

@@ -8,6 +8,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/lease"
+	"github.com/headwaterdb/headwater/libs/relay"
 )
 
 // KeyspaceMetadata is the metadata in which a client can name the keyspace that its calls are for.
@@ -17,6 +20,9 @@ const KeyspaceMetadata = "headwater-keyspace"
 var (
 	errNoKeyspace   = status.Error(codes.NotFound, "headwater: keyspace not found")
 	errTwoKeyspaces = status.Error(codes.InvalidArgument, "headwater: host and metadata name different keyspaces")
+	errOwnPods      = status.Error(codes.FailedPrecondition, "headwater: the keyspace has pods of its own")
+	errOnePods      = status.Error(codes.FailedPrecondition, "headwater: these pods serve one keyspace; create another through them first")
+	errMoved        = status.Error(codes.Unavailable, "headwater: the leases are kept by another pod now, try again")
 	errDeleted      = status.Error(codes.NotFound, "headwater: keyspace has been deleted")
 	errReopened     = status.Error(codes.Unavailable, "headwater: the keyspace's settings have changed, try again")
 	errFailed       = status.Error(codes.Unavailable, "headwater: the keyspace has failed, try again")
@@ -38,7 +44,8 @@ func newChooser(domain string) chooser {
 // name is the keyspace that the call of ctx names, "" if it names none. Errors: InvalidArgument.
 func (c chooser) name(ctx context.Context) (string, error) {
 	var byHost, byMetadata string
-	if c.domain != "" {
+	// What another pod passes on says its keyspace in metadata; its host is this pod.
+	if c.domain != "" && !relay.Relayed(ctx) && !lease.Forwarded(ctx) {
 		if v := metadata.ValueFromIncomingContext(ctx, ":authority"); len(v) > 0 {
 			byHost = c.below(v[0])
 		}

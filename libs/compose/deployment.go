@@ -19,6 +19,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
+	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
 // Parts are what a server is composed from beside its configuration. What is given open is not closed by the server;
@@ -66,7 +67,8 @@ type Deployment struct {
 	server *server.Server
 	pools  map[config.Kind]*relay.Pool // of the kinds that own what this one relays
 	ready  readiness
-	store  atomic.Pointer[mvcc.Store] // of the keyspace that is served; nil before it is open
+	store  atomic.Pointer[mvcc.Store] // of the first keyspace; nil before it is open
+	all    *keyspaces
 	run    running
 
 	passwords *auth.Passwords
@@ -74,6 +76,9 @@ type Deployment struct {
 
 	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+	// watchSends are of all keyspaces; nil where there are no watches.
+	watchSends *server.WatchSends
+	tracer     *tracing.Tracer // nil: no tracing
 
 	snapshots atomic.Int32 // that are being made or sent
 
@@ -91,6 +96,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
+	}
+	if k == config.Standalone || k == config.WatchHub {
+		d.watchSends = server.NewWatchSends()
 	}
 	patience := writesGrace
 	if !k.IsPod() {
@@ -127,7 +135,10 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openPools(); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config, d.Log)
+	if err := d.openTracer(ctx); err != nil {
+		return err
+	}
+	d.GRPC = newGRPC(d.Config, d.tracer, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil
@@ -142,6 +153,17 @@ func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {
 		return err
 	}
 	d.OnClose(d.Engine.Close)
+	return nil
+}
+
+func (d *Deployment) openTracer(ctx context.Context) (err error) {
+	if !d.Config.Tracing.Enabled {
+		return nil
+	}
+	if d.tracer, err = tracing.New(ctx, d.Config.Tracing, d.Log); err != nil {
+		return err
+	}
+	d.OnClose(d.tracer.Close)
 	return nil
 }
 
@@ -179,11 +201,30 @@ func (d *Deployment) openPools() error {
 	return nil
 }
 
-// told tells the keyspace's store what clients learn from pods of other kinds through this one.
-func (d *Deployment) told(rev int64) {
+// told returns who tells the store of a call's keyspace what clients learn from pods of other kinds through this one.
+func (d *Deployment) told(ctx context.Context) func(rev int64) {
+	if name, err := d.all.chooser.name(ctx); err == nil && name != "" && name != d.all.firstName() {
+		return func(rev int64) { d.all.told(name, rev) }
+	}
+	return d.toldFirst
+}
+
+func (d *Deployment) toldFirst(rev int64) {
 	if s := d.store.Load(); s != nil {
 		s.Told(rev)
 	}
+}
+
+// relays tells whether pods of another kind own a service.
+func (d *Deployment) relays(service string) bool {
+	for k := range d.pools {
+		for _, desc := range owned[k] {
+			if desc.ServiceName == service {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // relay registers what pods of other kinds own.

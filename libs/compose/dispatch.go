@@ -84,16 +84,16 @@ type unaryHandler = func(any, context.Context, func(any) error, grpc.UnaryServer
 func (s *keyspaces) unary(desc *grpc.ServiceDesc, i int) unaryHandler {
 	name, kind := desc.ServiceName, kindOf(desc.ServiceName, desc.Methods[i].MethodName)
 	return func(_ any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
-		v, err := s.enter(ctx, kind)
+		v, err := s.enter(ctx, name, kind)
 		if err != nil {
 			return nil, err
 		}
 		defer v.leave()
-		found, err := v.k.services.get(name)
+		found, err := v.services().get(name)
 		if err != nil {
 			return nil, err
 		}
-		answer, err := found.desc.Methods[i].Handler(found.impl, ctx, dec, in)
+		answer, err := found.desc.Methods[i].Handler(found.impl, v.context(ctx), dec, in)
 		return answer, v.ended(err)
 	}
 }
@@ -101,14 +101,17 @@ func (s *keyspaces) unary(desc *grpc.ServiceDesc, i int) unaryHandler {
 func (s *keyspaces) stream(desc *grpc.ServiceDesc, i int) grpc.StreamHandler {
 	name := desc.ServiceName
 	return func(_ any, stream grpc.ServerStream) error {
-		v, err := s.enter(stream.Context(), callStream)
+		v, err := s.enter(stream.Context(), name, callStream)
 		if err != nil {
 			return err
 		}
 		defer v.leave()
-		found, err := v.k.services.get(name)
+		found, err := v.services().get(name)
 		if err != nil {
 			return err
+		}
+		if v.passed != nil {
+			stream = passedStream{stream, v.passed.ctx}
 		}
 		return v.ended(found.desc.Streams[i].Handler(found.impl, stream))
 	}

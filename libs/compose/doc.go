@@ -32,15 +32,22 @@
 //     revision on another.
 //   - The disk of a watchhub pod holds a cache and nothing else.
 //   - A leasekeeper pod is ready once every shard has had an owner.
+//   - Nothing is passed on to pods that might take a call for another keyspace's: pods serve no keyspace but the first
+//     before the feature keyspaces is set in the first, which releases refuse that do not know the others.
+//   - The leases of a keyspace are parked, with their deadlines, only when no call can be answered from them any more;
+//     else they are claimed and read again.
 //
 // # Keyspaces
 //
-// A call is for the keyspace that its host or metadata names, else for the first, which is open as long as the process. A
-// standalone server has others in a table: the first call opens one, and it is closed when it has been idle and nothing
-// in it goes on by itself (leases, auto compaction). What one keyspace's clients do, or what fails in it, ends no
-// other's calls (I10); memory for answers is bounded over all. Keyspaces take turns by weight at what they share
-// (shares.go). One that is being closed is opened again only when it is closed. Calls take keyspaces.mu for a moment,
-// and nothing is read or waited for under it.
+// A call is for the keyspace that its host or metadata names, else for the first, which is open as long as the process.
+// There are others in a table: the first call opens one, and it is closed when it has been idle and nothing in it goes
+// on by itself. In a standalone server leases and auto compaction do. On pods these go on without it (many.go), in
+// shards that pods are elected to: a closed keyspace is rows, and an entry in the heap of its shard's lease keeper if it
+// has leases (leasehost.go). Pods serve those of the table that all pods below their root serve, each its own kind's
+// part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
+// keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
+// Keyspaces take turns by weight at what they share (shares.go). One that is being closed is opened again only when it
+// is closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
 //
 // # Start
 //

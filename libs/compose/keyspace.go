@@ -37,10 +37,11 @@ type Keyspace struct {
 	Subject string
 
 	life
-	d      *Deployment
-	damage *alarm.Damage
-	parts  []part
-	limits *keyspacev1.Limits // of its row; nil: the defaults of the deployment
+	d       *Deployment
+	ofTable bool // it is one beside the first, which its calls open
+	damage  *alarm.Damage
+	parts   []part
+	limits  *keyspacev1.Limits // of its row; nil: the defaults of the deployment
 	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
@@ -53,7 +54,9 @@ type Keyspace struct {
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
 // limits are those of the table; zero for the first.
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
-	k := &Keyspace{d: d, Place: place, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally)}
+	k := &Keyspace{
+		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
+	}
 	k.begin(d.patience, d.Fail)
 	if d.gates != nil {
 		k.shares = d.gates.flows(1)
@@ -73,7 +76,11 @@ func (k *Keyspace) open(ctx context.Context) error {
 		}
 	}
 	openStore := k.openOwn
-	if k.d.Kind.IsPod() {
+	switch {
+	case !k.d.Kind.IsPod():
+	case k.ofTable:
+		openStore = k.openOfMany
+	default:
 		openStore = k.openShared
 	}
 	if err := openStore(ctx, o); err != nil {
@@ -139,8 +146,15 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 }
 
 func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (err error) {
-	if k.Place, err = keyspace.Open(ctx, k.d.Engine, []byte(k.d.Config.FDBRoot), name); err != nil {
+	root := []byte(k.d.Config.FDBRoot)
+	if k.Place, err = keyspace.Open(ctx, k.d.Engine, root, name); err != nil {
 		return err
+	}
+	switch info, err := keyspace.Show(ctx, k.d.Engine, root, name); {
+	case err != nil:
+		return err
+	case info.Shared():
+		return errShared
 	}
 	o.Prefix = k.Place.Prefix
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err == nil {
@@ -245,6 +259,9 @@ func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 		if p.register != nil {
 			p.register(k.guard.Registrar(r))
 		}
+	}
+	if k.d.Kind.IsPod() && k.ofTable {
+		r = naming{r, k.name}
 	}
 	k.d.relay(r)
 }

@@ -20,10 +20,10 @@ func (s *keyspaces) many() bool {
 	}
 	n, read := s.table.Len()
 	switch {
-	case s.d.Kind.IsPod():
-		return !read || n > 1 // the first has a row too
 	case !read:
 		return s.first.Store.Features().Has(mvcc.FeatureKeyspaces)
+	case s.d.Kind.IsPod():
+		return s.table.Shared() // what has pods of its own, as the first has, does not count
 	}
 	return n > 0
 }

@@ -34,6 +34,8 @@ const (
 	reviewMax = time.Minute
 	// keyspaceHistory bounds the memory for recent events of a keyspace beside the first.
 	keyspaceHistory = 8 << 20
+	// briefIdle is --keyspace-idle, if that is longer, for those that only the process itself has opened.
+	briefIdle = 5 * time.Second
 )
 
 // OwnRoot is where the table of keyspaces is in a store of the process's own: behind the rows of the first keyspace,
@@ -57,10 +59,12 @@ type keyspaces struct {
 	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
+	joint     many // of pods
 	started   time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
+	named  map[string]*occupied // those of open, by the names that they had then
 	closed bool
 }
 
@@ -77,40 +81,64 @@ type occupied struct {
 
 	// Under s.mu.
 	calls, streams int
+	brief          bool          // nobody but the process itself has called it yet
 	unused         time.Time     // since when it has had no calls
 	ending         error         // what calls get from now on
 	empty          chan struct{} // closed when it is ending and has no calls
+	told           int64         // the largest revision that clients may have been told of while it was being opened
 }
 
 func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	s := &keyspaces{
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
-		open: make(map[uint64]*occupied), opening: make(chan struct{}, openingMax), now: time.Now,
-		started: time.Now(),
+		open: make(map[uint64]*occupied), named: make(map[string]*occupied),
+		opening: make(chan struct{}, openingMax), now: time.Now, started: time.Now(),
 	}
+	d.all = s
 	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
 	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)
 	return s
 }
 
 // openTable opens the table, which says what keyspaces there are beside the first.
-func (s *keyspaces) openTable() {
+func (s *keyspaces) openTable() error {
 	s.table = keyspace.NewCache(s.d.Engine, s.root(), keyspace.CacheOptions{Report: func(err error) {
 		s.d.Log.Warn("the table of keyspaces cannot be read", "error", err)
 	}})
-	s.d.OnClose(s.closeAll)
+	defer s.d.OnClose(s.closeAll)
+	if s.d.Kind.IsPod() {
+		return s.joint.open(s)
+	}
+	return nil
 }
 
 // visit is a call under way in a keyspace.
 type visit struct {
 	k      *Keyspace
-	o      *occupied // nil: the first keyspace
+	o      *occupied // nil: the first keyspace, or another pod's
 	stream bool
+	passed *passed // nil: k serves the call
 }
 
-// enter finds the keyspace of a call, and opens it if need be. The caller calls leave after the call. Errors: NotFound,
-// InvalidArgument, ResourceExhausted, Unavailable, the context's.
-func (s *keyspaces) enter(ctx context.Context, kind callKind) (visit, error) {
+// services are those that serve the call.
+func (v *visit) services() *serviceSet {
+	if v.passed != nil {
+		return v.passed.services
+	}
+	return v.k.services
+}
+
+// context is that of the call where it is served.
+func (v *visit) context(ctx context.Context) context.Context {
+	if v.passed != nil {
+		return v.passed.ctx
+	}
+	return ctx
+}
+
+// enter finds the keyspace of a call to a service, and opens it if need be. The caller calls leave after the call.
+// Errors: NotFound, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the context's.
+func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (visit, error) {
 	name, err := s.chooser.name(ctx)
 	if err != nil {
 		return visit{}, err
@@ -130,6 +158,10 @@ func (s *keyspaces) enter(ctx context.Context, kind callKind) (visit, error) {
 			return visit{}, etcdapi.Err(err)
 		case info.Row.GetUnprefixed():
 			return s.visitFirst(kind), nil
+		case s.d.Kind.IsPod():
+			if p, err := s.pass(ctx, info, service); p != nil || err != nil {
+				return visit{k: s.first, passed: p}, err
+			}
 		}
 		v, again, err := s.visit(ctx, info, kind)
 		if err != nil || !again {
@@ -205,6 +237,7 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 	}
 	o.tally.entered(kind)
 	o.calls++
+	o.brief = o.brief && kind == callOwn
 	if kind == callStream {
 		o.streams++
 	}
@@ -215,9 +248,9 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	o := &occupied{
 		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(), tally: s.tallies.of(info),
-		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}),
+		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}), brief: true,
 	}
-	s.open[info.ID] = o
+	s.open[info.ID], s.named[info.Name] = o, o
 	go func() {
 		s.opening <- struct{}{}
 		defer func() { <-s.opening }()
@@ -227,14 +260,45 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 		if err != nil {
 			s.d.Log.Error("keyspace could not be opened", "keyspace", info.Name, "id", info.ID, "error", err)
 			o.err = fmt.Errorf("keyspace %s: %w", info.Name, err)
-			s.mu.Lock()
-			delete(s.open, info.ID)
-			s.mu.Unlock()
+			s.forget(o)
 		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
 		o.k = k
+		if k != nil {
+			k.Store.Told(o.told)
+		}
 		close(o.ready)
 	}()
 	return o
+}
+
+// forget takes o out of what is open.
+func (s *keyspaces) forget(o *occupied) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.open, o.info.ID)
+	if s.named[o.info.Name] == o {
+		delete(s.named, o.info.Name)
+	}
+}
+
+// told tells the store of a keyspace that clients may have been told of a revision. One that is not open knows it when
+// it is opened.
+func (s *keyspaces) told(name string, rev int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	o := s.named[name]
+	if info, ok := s.table.Copied(name); o == nil && ok {
+		o = s.open[info.ID] // it has been renamed
+	}
+	switch {
+	case o == nil:
+	case o.k != nil:
+		o.k.Store.Told(rev)
+	default:
+		o.told = max(o.told, rev)
+	}
 }
 
 // openKeyspace opens a keyspace of the table with all of its parts. If one fails later that keyspace alone is closed.
@@ -259,6 +323,9 @@ func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, e
 // leave ends the visit.
 func (v visit) leave() {
 	o := v.o
+	if v.passed != nil {
+		v.passed.end()
+	}
 	if o == nil {
 		if v.stream {
 			v.k.tally.streams.Add(-1)
@@ -286,14 +353,23 @@ func (v visit) ended(err error) error {
 	if err == nil {
 		return nil
 	}
+	if v.passed != nil { // it counts where it is served
+		if errors.Is(context.Cause(v.passed.ctx), errMoved) {
+			return errMoved
+		}
+		return err
+	}
 	v.k.tally.ended(err)
 	if v.o == nil {
 		return err
 	}
 	v.o.s.mu.Lock()
 	defer v.o.s.mu.Unlock()
-	if v.o.ending != nil {
+	switch {
+	case v.o.ending != nil:
 		return v.o.ending
+	case v.o.s.joint.leases != nil && errors.Is(etcdapi.Err(err), rpctypes.ErrGRPCNotLeader):
+		return errMoved // the pod has lost the shard, and the keyspace is about to be closed
 	}
 	return err
 }
@@ -331,9 +407,7 @@ func (s *keyspaces) close(o *occupied) {
 			s.d.Log.Warn("keyspace closed", "keyspace", o.info.Name, "error", err)
 		}
 	}
-	s.mu.Lock()
-	delete(s.open, o.info.ID)
-	s.mu.Unlock()
+	s.forget(o)
 	close(o.gone)
 }
 
@@ -375,20 +449,27 @@ func (s *keyspaces) follow(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { _ = s.table.Run(ctx) })
-	wg.Go(func() {
-		_ = keyspace.Tend(ctx, s.d.Engine, s.root(), nil, func(err error) {
-			s.d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
+	if !s.d.Kind.IsPod() { // of pods the compactor does it
+		wg.Go(func() {
+			_ = keyspace.Tend(ctx, s.d.Engine, s.root(), nil, func(err error) {
+				s.d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
+			})
 		})
-	})
+	}
 	if s.table.Ready(ctx) != nil {
 		return nil
 	}
-	s.openLeased(ctx)
+	if !s.d.Kind.IsPod() {
+		s.openLeased(ctx)
+	}
 	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
 	for {
 		changed := s.table.Changed() // before the review: what changes meanwhile is reviewed again
 		s.review(ctx)
+		if s.d.Kind.IsPod() && s.table.Shared() {
+			s.work(ctx)
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -447,7 +528,19 @@ func (s *keyspaces) idleLocked(o *occupied) bool {
 		return false
 	}
 	idle := s.d.Config.KeyspaceIdle
+	if o.brief {
+		idle = min(idle, briefIdle)
+	}
 	return o.k != nil && o.calls == 0 && idle > 0 && s.now().Sub(o.unused) >= idle
+}
+
+// endBrief closes o if nobody but the process itself has called it, and nobody does now.
+func (s *keyspaces) endBrief(o *occupied) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if o.brief && o.calls == 0 {
+		s.endLocked(o, errReopened)
+	}
 }
 
 // endIdle closes o, unless a call has come meanwhile.

@@ -127,6 +127,9 @@ func (k *Keyspace) compactable() bool {
 
 // electedCompactorPart campaigns for the place of the compactor.
 func electedCompactorPart(k *Keyspace) part {
+	if k.ofTable {
+		return part{}
+	}
 	return part{open: func(context.Context) error {
 		// The planner is made anew for each term: it notes heads over time.
 		if _, err := k.planner(); err != nil {

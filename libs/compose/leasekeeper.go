@@ -65,6 +65,9 @@ func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 // shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their
 // owners.
 func shardedLeasesPart(k *Keyspace) part {
+	if k.ofTable {
+		return hostedLeasesPart(k)
+	}
 	d := k.d
 	var s *shards.Shards
 	return part{
@@ -92,6 +95,16 @@ func shardedLeasesPart(k *Keyspace) part {
 	}
 }
 
+// leaseKeeperOptions are those of a connection to another leasekeeper.
+func (d *Deployment) leaseKeeperOptions(address string) (relay.Options, error) {
+	o, err := d.poolOptions(config.LeaseKeeper, []string{address})
+	o.AnyHealth = true
+	if !relay.WantsTLS(address) { // the pod says itself how it is reached
+		o.Credentials = nil
+	}
+	return o, err
+}
+
 // leaseClient is the Lease service of another pod.
 type leaseClient struct {
 	pb.LeaseClient
@@ -114,13 +127,9 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
 // shards.
 func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
-	o, err := k.d.poolOptions(config.LeaseKeeper, []string{address})
+	o, err := k.d.leaseKeeperOptions(address)
 	if err != nil {
 		return nil, err
-	}
-	o.AnyHealth = true
-	if !relay.WantsTLS(address) { // the pod says itself how it is reached
-		o.Credentials = nil
 	}
 	pool, err := relay.NewPool(o)
 	if err != nil {

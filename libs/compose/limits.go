@@ -13,6 +13,7 @@ type callKind int
 
 const (
 	callOther callKind = iota // counts against nothing
+	callOwn                   // of the process itself; as callOther
 	callRead
 	callWrite // a Txn too, whatever it turns out to do
 	callStream

@@ -112,13 +112,16 @@ func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start
 		return err
 	}
 	logServing(log, n, begin)
+	stopping := notifyReady(log, n)
 	if !k.IsPod() {
-		return runOwn(ctx, log, n)
+		return runOwn(ctx, log, n, stopping)
 	}
 	select {
 	case <-ctx.Done():
+		stopping()
 		n.Drain(context.Background())
 	case err = <-n.Failed():
+		stopping()
 		err = fmt.Errorf("stopped: %w", err)
 	}
 	return ended(log, err, n.Close())
@@ -148,11 +151,12 @@ func logServing(log *slog.Logger, n Node, begin time.Time) {
 }
 
 // runOwn runs a service with a store of its own to its end. Serving ends first, so that closing has all of its time.
-func runOwn(ctx context.Context, log *slog.Logger, n Node) (err error) {
+func runOwn(ctx context.Context, log *slog.Logger, n Node, stopping func()) (err error) {
 	select {
 	case <-ctx.Done():
 	case err = <-n.Failed():
 	}
+	stopping()
 	n.Drain(context.Background())
 	return ended(log, err, closeWithin(server.CloseGrace, n.Close))
 }

@@ -42,6 +42,7 @@ func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) e
 	defer d.server.Lobby(server.LobbyOptions{
 		Why:      func() error { return d.ready.check(ctx) },
 		Versions: versions,
+		Metrics:  d.metricsWhileAway(),
 		Log:      d.Log,
 	})()
 	pauses := retry.Policy{Min: reachPauseMin, Max: reachPauseMax}

@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -100,6 +101,26 @@ func freeAddress(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// metric is the value of a metric without labels; "": there is none.
+func metric(t *testing.T, url, name string) string {
+	t.Helper()
+	r, err := http.Get(url + "/metrics")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(b)) {
+		if value, ok := strings.CutPrefix(line, name+" "); ok {
+			return strings.TrimSpace(value)
+		}
+	}
+	return ""
+}
+
 // TestStartWaits: a pod whose store is away waits for it, and says so to everybody, to the log once.
 func TestStartWaits(t *testing.T) {
 	eng, log := newAway(t, engine.ErrUnavailable), &lines{}
@@ -136,6 +157,9 @@ func TestStartWaits(t *testing.T) {
 			t.Errorf("%s: %s", path, r.Status)
 		}
 	}
+	if leader := metric(t, "http://"+address, "etcd_server_has_leader"); leader != "0" {
+		t.Errorf("a pod that waits has the leader %q", leader)
+	}
 	for range 3 { // it tries again
 		<-eng.failed
 	}
@@ -149,6 +173,15 @@ func TestStartWaits(t *testing.T) {
 	r.p.SetReady(true, "")
 	if code, body := readyz(t, r.p); code != http.StatusOK {
 		t.Error(code, body)
+	}
+	for _, c := range []struct {
+		store  error
+		leader string
+	}{{nil, "1"}, {engine.ErrUnavailable, "0"}, {nil, "1"}} {
+		r.p.ready.setStore(c.store)
+		if leader := metric(t, r.p.URL(), "etcd_server_has_leader"); leader != c.leader {
+			t.Errorf("store %v: leader %q, want %s", c.store, leader, c.leader)
+		}
 	}
 	if down, up := log.count("the store cannot be reached"), log.count("the store can be reached"); down != 1 || up != 1 {
 		t.Errorf("logged %d and %d times", down, up)

@@ -86,6 +86,13 @@ func (r *readiness) err() error {
 	return errors.New(r.reason)
 }
 
+// away tells whether the store cannot be reached, or has failed.
+func (r *readiness) away() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.store != nil || r.failed != nil
+}
+
 // check is the check of /readyz.
 func (r *readiness) check(context.Context) error {
 	r.mu.Lock()

@@ -32,7 +32,7 @@ func (d *Deployment) serve(all *keyspaces) error {
 	if front != nil {
 		options.HTTP.Gateway = front
 	}
-	d.run.begin(all.first.leave, func(ctx context.Context) error {
+	d.run.begin(all.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
 		if front != nil {
 			front.Close()

@@ -20,7 +20,7 @@ import (
 // does alone.
 var services = map[config.Kind][]func(*Keyspace) part{
 	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
-	config.KV:          {kvPart, electedCompactorPart},
+	config.KV:          {kvPart, electedCompactorPart}, // the others of the table: compactions.go
 	config.WatchHub:    {followingHubPart},
 	config.LeaseKeeper: {shardedLeasesPart},
 }
@@ -91,8 +91,8 @@ func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []
 	if err == nil {
 		err = all.first.open(ctx)
 	}
-	if err == nil && !k.IsPod() {
-		all.openTable()
+	if err == nil {
+		err = all.openTable()
 	}
 	if err != nil {
 		return nil, errors.Join(err, d.Close())

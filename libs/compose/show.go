@@ -7,15 +7,19 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
+	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tracing"
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -35,8 +39,8 @@ func header(cluster uint64, name string) etcdapi.Header {
 }
 
 // newGRPC makes the gRPC server that c asks for.
-func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
-	return server.NewGRPC(server.GRPCOptions{
+func newGRPC(c config.Config, tracer *tracing.Tracer, log *slog.Logger) *server.GRPC {
+	o := server.GRPCOptions{
 		MaxRequestBytes:       c.MaxRequestBytes,
 		MaxConcurrentStreams:  c.MaxConcurrentStreams,
 		KeepaliveMinTime:      c.KeepaliveMinTime,
@@ -48,7 +52,11 @@ func newGRPC(c config.Config, log *slog.Logger) *server.GRPC {
 		Histograms:            c.ExtensiveMetrics,
 		Local:                 c.EnableGRPCGateway,
 		Log:                   log,
-	})
+	}
+	if tracer != nil {
+		o.Tracer = tracer // not a Tracer that is not nil
+	}
+	return server.NewGRPC(o)
 }
 
 // watchLatency is the histogram of the time that events take through a hub.
@@ -66,10 +74,7 @@ func newWatchLatency() watchLatency {
 // show says what the HTTP endpoints show of the process and its keyspaces.
 func (s *keyspaces) show() server.HTTPOptions {
 	k, c := s.first, s.d.Config
-	id := server.Identity{
-		Version: etcdapi.EmulatedVersion, ClusterVersion: etcdapi.ClusterVersion,
-		Build: server.Version, MemberID: k.Header.MemberID,
-	}
+	id := identity(k.Header.MemberID)
 	var ready []server.Check
 	if k.d.Kind.IsPod() {
 		ready = []server.Check{{Name: "serving", Run: k.d.ready.check}}
@@ -89,6 +94,29 @@ func (s *keyspaces) show() server.HTTPOptions {
 	}
 }
 
+// identity labels the metrics of a member.
+func identity(member uint64) server.Identity {
+	return server.Identity{
+		Version: etcdapi.EmulatedVersion, ClusterVersion: majorMinor(etcdapi.ClusterVersion), Build: server.Version,
+		MemberID: member,
+	}
+}
+
+// majorMinor is 3.7 of 3.7.0: how etcd labels the version of a cluster.
+func majorMinor(version string) string {
+	if parts := strings.SplitN(version, ".", 3); len(parts) == 3 {
+		return parts[0] + "." + parts[1]
+	}
+	return version
+}
+
+// metricsWhileAway are those of a process that waits for its store: what dashboards and alerts look at, without leader.
+func (d *Deployment) metricsWhileAway() *prometheus.Registry {
+	return server.NewRegistry(identity(0), nil, func() server.Stats {
+		return server.Stats{NoLeader: true, Keys: -1, CompactRevision: -1}
+	}, d.collectors()...)
+}
+
 // versions are the answer of /version.
 var versions = server.Versions{
 	Server: etcdapi.EmulatedVersion, Cluster: etcdapi.ClusterVersion, Storage: etcdapi.StorageVersion,
@@ -96,7 +124,7 @@ var versions = server.Versions{
 
 // collectors are the metrics of the keyspace that etcd does not have.
 func (k *Keyspace) collectors() []prometheus.Collector {
-	all := []prometheus.Collector{storeCollector{k.Store.Usage()}, newWriteCollector(k.Store)}
+	all := []prometheus.Collector{storeCollector{k.Store.Usage()}, newWriteCollector(k.Store), alarmCollector{k.Alarms}}
 	for _, p := range k.parts {
 		if p.collectors != nil {
 			all = append(all, p.collectors()...)
@@ -108,6 +136,24 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 	return all
 }
 
+// alarmCollector shows alarms as etcd does: there is nothing to show while there are none.
+type alarmCollector struct{ alarms *alarm.State }
+
+var descAlarms = prometheus.NewDesc("etcd_debugging_server_alarms",
+	"Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
+	[]string{"server_id", "alarm_type"}, nil)
+
+// Describe implements prometheus.Collector.
+func (c alarmCollector) Describe(ch chan<- *prometheus.Desc) { ch <- descAlarms }
+
+// Collect implements prometheus.Collector.
+func (c alarmCollector) Collect(ch chan<- prometheus.Metric) {
+	for _, a := range c.alarms.Alarms() {
+		id := strconv.FormatUint(a.GetMemberID(), 16)
+		ch <- prometheus.MustNewConstMetric(descAlarms, prometheus.GaugeValue, 1, id, a.GetAlarm().String())
+	}
+}
+
 // collectors are the metrics of what the process has once.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
 	all = append(all, d.tls.collector())
@@ -117,6 +163,9 @@ func (d *Deployment) collectors() (all []prometheus.Collector) {
 			pools = append(pools, pool)
 		}
 		all = append(all, pools)
+	}
+	if d.watchSends != nil {
+		all = append(all, d.watchSends)
 	}
 	for _, part := range []any{d.Bus, d.Engine} {
 		if c, ok := part.(prometheus.Collector); ok {
@@ -171,12 +220,25 @@ func (k *Keyspace) stats() server.Stats {
 			s.PendingEvents, s.Events = int64(w.Pending), w.Events
 		}
 	}
-	s.Quota = k.quota()
+	s.NoLeader = k.d.ready.away()
+	s.Quota, s.Keys = k.quota(), k.keys(ctx)
 	s.DBSize, s.DBSizeInUse = k.Store.Sizes()
 	if e, ok := k.d.Engine.(engineStats); ok {
 		e.AddStats(&s)
 	}
 	return s
+}
+
+// keys is how many keys there are, where that can be told; -1 elsewhere.
+func (k *Keyspace) keys(ctx context.Context) int64 {
+	if k.d.Kind != config.Standalone && k.d.Kind != config.KV {
+		return -1
+	}
+	n, ok, err := k.Store.Keys(ctx)
+	if err != nil || !ok {
+		return -1
+	}
+	return n
 }
 
 // storeMetric is a metric of the store that etcd does not have.

@@ -55,9 +55,12 @@ func (k *Keyspace) recheck(ctx context.Context, hub *watch.Hub, number uint64) {
 // watchOf registers the Watch service of a hub.
 func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
-		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard}
+		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard, Sent: k.d.watchSends.Sent}
 		if k.shares != nil {
 			o.Turn = k.shares.streams
+		}
+		if k.d.tracer != nil {
+			o.Delivered = k.d.tracer.Delivered
 		}
 		etcdapi.RegisterWatch(r, hub, k.Header, o)
 	}
@@ -82,7 +85,7 @@ func (k *Keyspace) hubOptions(sent watchLatency) watch.Options {
 	if n := int(min(k.limits.GetWatches(), math.MaxInt32)); n > 0 {
 		o.MaxWatches = n
 	}
-	if k.Place.ID != 0 && !k.d.Kind.IsPod() && (o.RingBytes == 0 || o.RingBytes > keyspaceHistory) {
+	if k.ofTable && (o.RingBytes == 0 || o.RingBytes > keyspaceHistory) {
 		o.RingBytes = keyspaceHistory
 	}
 	return o
@@ -131,6 +134,9 @@ func (n *followingHub) part() part {
 	k := n.k
 	return part{
 		open: func(context.Context) error {
+			if k.ofTable {
+				return n.openOfMany()
+			}
 			n.open()
 			if k.d.Bus == nil {
 				return nil
@@ -192,7 +198,7 @@ func (n *followingHub) reset(position int64) {
 // openCache opens the cache of history, nil if there is none. Without one the log is read, so nothing depends on it.
 func (n *followingHub) openCache(position int64) History {
 	d := n.k.d
-	if d.openHistory == nil || d.Config.DataDir == "" {
+	if d.openHistory == nil || d.Config.DataDir == "" || n.k.ofTable {
 		return nil
 	}
 	identity := binary.BigEndian.AppendUint64(nil, n.k.Header.ClusterID)
@@ -238,6 +244,10 @@ var recheckPauses = retry.Policy{Min: 10 * time.Millisecond, Max: time.Second}
 // stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub
 // does.
 func (n *followingHub) stall(stalled bool) {
+	if n.k.ofTable { // says nothing of the others
+		n.gate.stall(stalled)
+		return
+	}
 	if stalled {
 		n.k.d.SetReady(false, "the hub is behind the log")
 	}

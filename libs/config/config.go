@@ -11,13 +11,15 @@ import (
 	"github.com/headwaterdb/headwater/libs/compactor"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
 // Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name
 // does not.
 type Config struct {
-	Name    string
-	DataDir string // "": Name + DataDirSuffix
+	ConfigFile string // where all else is from; "": from flags and environment
+	Name       string
+	DataDir    string // "": Name + DataDirSuffix
 
 	ListenClientURLs     []string
 	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty
@@ -55,6 +57,11 @@ type Config struct {
 	LogLevel   string
 	LogFormat  string // json or console
 	LogOutputs []string
+	// LogRotate and LogRotation are --enable-log-rotation and --log-rotation-config-json.
+	LogRotate   bool
+	LogRotation string
+
+	Tracing tracing.Options // --enable-distributed-tracing, --distributed-tracing-…
 
 	EnablePprof       bool
 	ExtensiveMetrics  bool // --metrics=extensive
@@ -125,18 +132,18 @@ func Default(k Kind) Config {
 		SelfSignedCertValidity:      1,
 		AutoCompactionMode:          compactor.ModePeriodic,
 		AutoCompactionRetention:     "0",
+		KeyspaceIdle:                10 * time.Minute,
 		WatchProgressNotifyInterval: 10 * time.Minute,
 		WarningUnaryRequestDuration: 300 * time.Millisecond,
 		LogLevel:                    "info",
 		LogFormat:                   "json",
 		LogOutputs:                  []string{server.LogDefault},
+		LogRotation:                 server.LogRotation,
+		Tracing:                     tracing.Options{Address: "localhost:4317", ServiceName: "etcd"},
 		HostWhitelist:               []string{"*"},
 		EnableGRPCGateway:           true,
 		AdvertisePeerURLs:           []string{defaultPeerURL},
 		CORS:                        []string{"*"},
-	}
-	if !k.IsPod() {
-		c.KeyspaceIdle = 10 * time.Minute
 	}
 	if k.IsPod() {
 		c.MaxConcurrentStreams = streamsOfPods
@@ -166,6 +173,9 @@ func (c Config) Validate(k Kind) error {
 		return fmt.Errorf("--%w", err)
 	}
 	if err := c.LogOptions().Validate(); err != nil {
+		return err
+	}
+	if err := c.Tracing.Validate(); err != nil {
 		return err
 	}
 	if !k.IsPod() {
@@ -208,7 +218,9 @@ func (c Config) AdminURLs(k Kind) (urls []string, byDefault bool, err error) {
 
 // LogOptions are the logs that c asks for.
 func (c Config) LogOptions() server.LogOptions {
-	return server.LogOptions{Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs}
+	return server.LogOptions{
+		Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs, Rotate: c.LogRotate, Rotation: c.LogRotation,
+	}
 }
 
 func (c Config) validateSockets() error {

@@ -1,5 +1,6 @@
-// Package config is what a process is told: command line and environment, with etcd's names and defaults, checked as a
-// whole. One table (flagtable.go) has every flag of every kind of process, etcd's and our own.
+// Package config is what a process is told: command line and environment, or a configuration file, with etcd's names
+// and defaults, checked as a whole. One table (flagtable.go) has every flag of every kind of process, etcd's and our
+// own; a configuration file has the same names.
 //
 // # Invariants
 //
@@ -7,6 +8,7 @@
 //     one that means nothing here, or nothing to this kind of process, is accepted, and all of those are named in one
 //     warning.
 //   - A flag has one row: its name, default, help, which kinds take it, and what becomes of it where it is not taken.
+//   - What is refused is named at once, all of it.
 //   - What Parse accepts, Validate accepts.
 //   - docs/compatibility.md shows the table as it is.
 //

@@ -17,9 +17,11 @@ type Parsed struct {
 	// Env are the environment variables that were used.
 	Env []string
 
-	// Refused says what is wrong with each flag that is refused: one error of Parse names all.
-	Refused []string
+	problems []string // what cannot be taken: all of it is named at once
 }
+
+// refuse notes what cannot be taken.
+func (p *Parsed) refuse(err error) { p.problems = append(p.problems, err.Error()) }
 
 // Prefixes of environment variables. A variable is the prefix and the flag's name in upper case with _ for -.
 const (
@@ -36,7 +38,8 @@ func usagef(format string, args ...any) error { return UsageError(fmt.Sprintf(fo
 
 // Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag wins over
 // HEADWATER_*, which wins over ETCD_*, which wins over the default. (etcd refuses to start when flag and variable are
-// both set; here that is a warning.) Errors are of type UsageError.
+// both set; here that is a warning.) With --config-file everything is in that file, which Parse reads. Errors are of
+// type UsageError and name everything that cannot be taken.
 func (k Kind) Parse(args, environ []string) (Parsed, error) {
 	p := Parsed{Config: Default(k)}
 	flags := k.flags()
@@ -54,26 +57,32 @@ func (k Kind) Parse(args, environ []string) (Parsed, error) {
 			return p, nil
 		}
 	}
-	set := make(map[string]bool)
-	for _, g := range given {
-		f := flags.lookup(g.name)
-		set[f.name] = true
-		if err := p.apply(f, g.value, "--"+g.name); err != nil {
-			return p, err
-		}
+	if path := configFile(given, environ); path != "" {
+		p.fromFile(flags, path, given, environ)
+	} else {
+		p.fromLine(flags, given, environ)
 	}
-	if err := p.applyEnv(flags, environ, set); err != nil {
-		return p, err
+	if len(p.problems) > 0 {
+		return p, usagef("%s", strings.Join(p.problems, "; "))
 	}
-	if len(p.Refused) > 0 {
-		return p, usagef("%s", strings.Join(p.Refused, "; "))
-	}
+	p.Warnings = append(p.Warnings, p.Config.settle()...)
 	if err := p.Config.Validate(k); err != nil {
 		return p, usagef("%v", err)
 	}
 	slices.Sort(p.Ignored)
 	p.Ignored = slices.Compact(p.Ignored)
 	return p, nil
+}
+
+// fromLine takes the configuration from the command line and the environment.
+func (p *Parsed) fromLine(flags flagSet, given []argument, environ []string) {
+	set := make(map[string]bool)
+	for _, g := range given {
+		f := flags.lookup(g.name)
+		set[f.name] = true
+		p.apply(f, g.value, "--"+g.name)
+	}
+	p.applyEnv(flags, environ, set)
 }
 
 // flagSet is all flags of a kind of process.
@@ -101,6 +110,9 @@ type argument struct{ name, value string }
 // booleans, the next argument.
 func (s flagSet) scan(args []string) ([]argument, error) {
 	var given []argument
+	if len(args) > 0 && args[0] == "version" {
+		return []argument{{name: "version"}}, nil
+	}
 	for len(args) > 0 {
 		arg := args[0]
 		args = args[1:]
@@ -138,46 +150,53 @@ func (s flagSet) lookup(name string) *flagDef {
 }
 
 // apply takes one value for f. as is how the user wrote it.
-func (p *Parsed) apply(f *flagDef, value, as string) error {
+func (p *Parsed) apply(f *flagDef, value, as string) {
 	switch f.kind {
 	case works:
 		if err := f.set(&p.Config, value); err != nil {
-			return usagef("invalid value %q for %s: %v", value, as, err)
+			p.refuse(fmt.Errorf("invalid value %q for %s: %w", value, as, err))
 		}
 	case ignored:
 		p.Ignored = append(p.Ignored, as)
 	case refused:
 		if !slices.Contains(f.harmless, value) {
-			p.Refused = append(p.Refused, fmt.Sprintf("%s=%s is not supported yet: %s", as, value, f.note))
+			p.refuse(fmt.Errorf("%s=%s is not supported yet: %s", as, value, f.note))
 		}
 	}
-	return nil
 }
 
-func (p *Parsed) applyEnv(flags flagSet, environ []string, set map[string]bool) error {
+// variable is the name of a flag's environment variable without its prefix.
+func variable(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
+
+// variables are those of the environment that are meant for a server of etcd's or of ours.
+func variables(environ []string) map[string]string {
 	vars := make(map[string]string)
 	for _, kv := range environ {
 		if k, v, ok := strings.Cut(kv, "="); ok && (strings.HasPrefix(k, envOwn) || strings.HasPrefix(k, envEtcd)) {
 			vars[k] = v
 		}
 	}
+	return vars
+}
+
+func (p *Parsed) applyEnv(flags flagSet, environ []string, set map[string]bool) {
+	vars := variables(environ)
 	for i := range flags.defs {
 		f := &flags.defs[i]
 		for _, prefix := range []string{envOwn, envEtcd} {
-			key := prefix + strings.ToUpper(strings.ReplaceAll(f.name, "-", "_"))
+			key := prefix + variable(f.name)
 			value, ok := vars[key]
 			delete(vars, key)
 			if !ok || value == "" {
 				continue
 			}
 			if set[f.name] {
-				p.Warnings = append(p.Warnings, fmt.Sprintf("environment variable %s is shadowed by a flag or by %s*", key, envOwn))
+				p.Warnings = append(p.Warnings,
+					fmt.Sprintf("environment variable %s is shadowed by a flag or by %s*", key, envOwn))
 				continue
 			}
 			set[f.name] = true
-			if err := p.apply(f, value, key); err != nil {
-				return err
-			}
+			p.apply(f, value, key)
 			p.Env = append(p.Env, key)
 		}
 	}
@@ -189,7 +208,6 @@ func (p *Parsed) applyEnv(flags flagSet, environ []string, set map[string]bool) 
 		slices.Sort(unknown)
 		p.Warnings = append(p.Warnings, "unrecognized environment variables: "+strings.Join(unknown, " "))
 	}
-	return nil
 }
 
 // Usage returns the text of --help.
@@ -201,14 +219,14 @@ func (k Kind) Usage() string {
   %[1]s [flags]
     %[2]s
 
-  %[1]s --version
+  %[1]s version | --version
     Show the version and the etcd release whose API is served.
 
   %[1]s -h | --help
     Show this text.
 
 Each flag can be given as an environment variable: HEADWATER_DATA_DIR or ETCD_DATA_DIR for --data-dir.
-A flag wins over HEADWATER_*, which wins over ETCD_*.
+A flag wins over HEADWATER_*, which wins over ETCD_*. With --config-file everything is in that file.
 `, k.Program(), k.about())
 	group := ""
 	for i := range flags.defs {

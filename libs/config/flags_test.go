@@ -7,11 +7,13 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
 var update = flag.Bool("update", false, "write testdata")
@@ -80,6 +82,7 @@ func TestParse(t *testing.T) {
 				Warnings: []string{"unrecognized environment variables: ETCD_X HEADWATER_Y"},
 			},
 		},
+		{name: "the command version", args: "version", want: Parsed{Config: Default(Standalone), Version: true}},
 		{name: "version", args: "--name x --version", want: Parsed{Config: Default(Standalone), Version: true}},
 		{name: "help", args: "-h", want: Parsed{Config: Default(Standalone), Help: true}},
 	} {
@@ -88,7 +91,7 @@ func TestParse(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if diff := cmp.Diff(c.want, got); diff != "" {
+			if diff := cmp.Diff(c.want, got, cmpopts.IgnoreUnexported(Parsed{})); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -106,7 +109,7 @@ func TestParseErrors(t *testing.T) {
 		{args: "--", want: `"--" is not a flag (see headwater --help)`},
 		{args: "--name", want: "flag --name needs a value"},
 		{args: "--max-txn-ops=x", want: `invalid value "x" for --max-txn-ops: not a whole number`},
-		{args: "--max-txn-ops=0", want: `invalid value "0" for --max-txn-ops: not in 1 to 2147483647`},
+		{args: "--max-txn-ops=-1", want: `invalid value "-1" for --max-txn-ops: not in 0 to 2147483647`},
 		{args: "--grpc-keepalive-timeout 5", want: `invalid value "5" for --grpc-keepalive-timeout: not a duration such as 10s or 5m`},
 		{args: "--enable-pprof=maybe", want: `invalid value "maybe" for --enable-pprof: not true or false`},
 		{env: "ETCD_MAX_TXN_OPS=many", want: `invalid value "many" for ETCD_MAX_TXN_OPS: not a whole number`},
@@ -135,9 +138,12 @@ func TestParseErrors(t *testing.T) {
 		{args: "--log-level loud", want: `--log-level "loud" is not one of debug, info, warn, error, panic, fatal`},
 		{args: "--log-format xml", want: `--log-format "xml" is not json or console`},
 		{args: "--log-outputs default,stderr", want: `--log-outputs: "default" cannot be one of several`},
+		{args: "--enable-log-rotation", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
+		{args: "--enable-log-rotation --log-outputs /l,/m", want: "--enable-log-rotation: --log-outputs must have exactly one file path"},
+		{args: "--enable-log-rotation --log-outputs /l --log-rotation-config-json={", want: "--log-rotation-config-json: unexpected end of JSON input"},
+		{args: "--enable-distributed-tracing --distributed-tracing-sampling-rate=1000001", want: "--distributed-tracing-sampling-rate must be 0 to 1000000"},
 		{args: "--logger capnslog", want: `invalid value "capnslog" for --logger: want one of [zap]`},
-		{args: "--watch-progress-notify-interval 1ms", want: "--watch-progress-notify-interval must be at least 100ms"},
-		{args: "--config-file etcd.yml", want: "--config-file=etcd.yml is not supported yet: give flags or environment variables instead"},
+		{args: "--config-file /no/such/file", want: "--config-file /no/such/file: stat /no/such/file: no such file or directory"},
 	} {
 		t.Run(c.args+c.env, func(t *testing.T) {
 			_, err := Standalone.Parse(strings.Fields(c.args), []string{c.env})
@@ -317,6 +323,103 @@ func TestUsage(t *testing.T) {
 	for i := range flagTable {
 		if flagTable[i].takes != onPods && !strings.Contains(u, "--"+flagTable[i].name) {
 			t.Errorf("--%s is not in the help", flagTable[i].name)
+		}
+	}
+}
+
+// TestRefusedAtOnce: one error names everything that is refused or cannot be read.
+func TestRefusedAtOnce(t *testing.T) {
+	var args, want []string
+	for i := range flagTable {
+		if f := &flagTable[i]; f.kind == refused {
+			args, want = append(args, "--"+f.name+"=true"), append(want, "--"+f.name+"=true is not supported yet")
+		}
+	}
+	args = append(args, "--max-txn-ops=x", "--metrics=x")
+	want = append(want, `invalid value "x" for --max-txn-ops`, `invalid value "x" for --metrics`, "for ETCD_ENABLE_PPROF")
+	_, err := Standalone.Parse(args, []string{"ETCD_ENABLE_PPROF=x"})
+	for _, w := range want {
+		if err == nil || !strings.Contains(err.Error(), w) {
+			t.Errorf("%q is not in %v", w, err)
+		}
+	}
+}
+
+// TestSettled: etcd starts with these values, and so do we.
+func TestSettled(t *testing.T) {
+	def := Default(Standalone)
+	for _, c := range []struct {
+		args     string
+		value    func(*Config) any
+		want     any
+		warnings int
+	}{
+		{"--quota-backend-bytes=-1", func(c *Config) any { return c.QuotaBackendBytes }, int64(0), 0},
+		{"--max-txn-ops=0", func(c *Config) any { return c.MaxTxnOps }, def.MaxTxnOps, 1},
+		{"--max-request-bytes=0", func(c *Config) any { return c.MaxRequestBytes }, def.MaxRequestBytes, 1},
+		{"--max-request-bytes=4294967295", func(c *Config) any { return c.MaxRequestBytes }, maxRequestBytesMax, 1},
+		{"--max-concurrent-streams=0", func(c *Config) any { return c.MaxConcurrentStreams }, uint32(math.MaxUint32), 0},
+		{"--grpc-keepalive-min-time=-1s", func(c *Config) any { return c.KeepaliveMinTime }, time.Duration(0), 0},
+		{"--grpc-keepalive-interval=-1s", func(c *Config) any { return c.KeepaliveInterval }, time.Duration(0), 0},
+		{"--grpc-keepalive-timeout=-1s", func(c *Config) any { return c.KeepaliveTimeout }, time.Duration(0), 0},
+		{"--watch-progress-notify-interval=0s", func(c *Config) any { return c.WatchProgressNotifyInterval }, def.WatchProgressNotifyInterval, 0},
+		{"--watch-progress-notify-interval=-1s", func(c *Config) any { return c.WatchProgressNotifyInterval }, def.WatchProgressNotifyInterval, 0},
+		{"--watch-progress-notify-interval=1ms", func(c *Config) any { return c.WatchProgressNotifyInterval }, watchProgressMin, 1},
+		{"--warning-unary-request-duration=-1s", func(c *Config) any { return c.WarningUnaryRequestDuration }, time.Nanosecond, 0},
+		{"--listen-client-urls=http://[::1]:1,http://127.0.0.1:1,http://[::1]:1", func(c *Config) any { return c.ListenClientURLs }, []string{"http://[::1]:1", "http://127.0.0.1:1"}, 0},
+		{"--listen-metrics-urls=http://[::1]:1,http://[::1]:1", func(c *Config) any { return c.ListenMetricsURLs }, []string{"http://[::1]:1"}, 0},
+		{"--log-outputs=stderr,stderr", func(c *Config) any { return c.LogOutputs }, []string{"stderr"}, 0},
+		{"--max-learners=-1 --max-wals=0 --max-snapshots=0", func(*Config) any { return nil }, nil, 0},
+	} {
+		p, err := Standalone.Parse(strings.Fields(c.args), nil)
+		if err != nil {
+			t.Errorf("%s: %v", c.args, err)
+			continue
+		}
+		if diff := cmp.Diff(c.want, c.value(&p.Config)); diff != "" || len(p.Warnings) != c.warnings {
+			t.Errorf("%s: %s warnings %q", c.args, diff, p.Warnings)
+		}
+	}
+}
+
+// TestStartsOfOthers: the command lines and environments that others start etcd with are known whole. What is refused
+// of them is refused at once, and only where the table says so.
+func TestStartsOfOthers(t *testing.T) {
+	for name, c := range map[string]struct{ args, env string }{
+		"kubeadm": {args: `--advertise-client-urls=https://10.0.0.1:2379 --cert-file=/pki/server.crt --client-cert-auth=true
+			--data-dir=/var/lib/etcd --experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s
+			--feature-gates=InitialCorruptCheck=true --watch-progress-notify-interval=5s
+			--initial-advertise-peer-urls=https://10.0.0.1:2380 --initial-cluster=a=https://10.0.0.1:2380 --key-file=/pki/server.key
+			--listen-client-urls=https://127.0.0.1:2379,https://10.0.0.1:2379 --listen-metrics-urls=http://127.0.0.1:2381
+			--listen-peer-urls=https://10.0.0.1:2380 --name=a --peer-cert-file=/pki/peer.crt --peer-client-cert-auth=true
+			--peer-key-file=/pki/peer.key --peer-trusted-ca-file=/pki/ca.crt --snapshot-count=10000 --trusted-ca-file=/pki/ca.crt`},
+		"bitnami": {env: `ETCD_NAME=etcd-0 ETCD_DATA_DIR=/bitnami/etcd/data ETCD_LISTEN_CLIENT_URLS=http://0.0.0.0:2379
+			ETCD_ADVERTISE_CLIENT_URLS=http://etcd-0:2379 ETCD_LISTEN_PEER_URLS=http://0.0.0.0:2380
+			ETCD_INITIAL_ADVERTISE_PEER_URLS=http://etcd-0:2380 ETCD_INITIAL_CLUSTER=etcd-0=http://etcd-0:2380
+			ETCD_INITIAL_CLUSTER_STATE=new ETCD_INITIAL_CLUSTER_TOKEN=t ETCD_CERT_FILE=/c/cert.pem ETCD_KEY_FILE=/c/key.pem
+			ETCD_TRUSTED_CA_FILE=/c/ca.crt ETCD_CLIENT_CERT_AUTH=true ETCD_AUTO_TLS=false ETCD_PEER_AUTO_TLS=false
+			ETCD_AUTH_TOKEN=jwt,priv-key=/certs/token/jwt-token.pem,sign-method=RS256,ttl=10m ETCD_LOG_LEVEL=info
+			ETCD_AUTO_COMPACTION_MODE=periodic ETCD_AUTO_COMPACTION_RETENTION=1 ETCD_QUOTA_BACKEND_BYTES=0
+			ETCD_ENABLE_PPROF=false ETCD_HEARTBEAT_INTERVAL=100 ETCD_ELECTION_TIMEOUT=1000 ETCD_SNAPSHOT_COUNT=10000
+			ETCD_ROOT_PASSWORD=p ALLOW_NONE_AUTHENTICATION=yes ETCD_DISABLE_PRESTOP=yes ETCD_BASE_DIR=/opt/bitnami/etcd`},
+	} {
+		_, err := Standalone.Parse(strings.Fields(c.args), strings.Fields(c.env))
+		if err == nil {
+			continue
+		}
+		for _, arg := range append(strings.Fields(c.args), strings.Fields(c.env)...) {
+			as, value, _ := strings.Cut(arg, "=")
+			flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(as, "--"), envEtcd), "_", "-"))
+			f := Standalone.flags().lookup(flag)
+			if f == nil || f.kind != refused || slices.Contains(f.harmless, value) {
+				continue
+			}
+			if !strings.Contains(err.Error(), as+"="+value) {
+				t.Errorf("%s: %s is not named in %v", name, as, err)
+			}
+		}
+		if !strings.Contains(err.Error(), "is not supported yet") {
+			t.Errorf("%s: %v", name, err)
 		}
 	}
 }

@@ -25,6 +25,7 @@ type flagDef struct {
 	group, name, def string
 	kind             flagKind
 	isBool           bool // may stand without a value
+	isDuration       bool // a whole number of nanoseconds in a configuration file
 	help             string
 	note             string                      // why it is ignored or refused
 	takes            kinds                       // the kinds of processes that take it
@@ -54,13 +55,15 @@ const (
 	noteRaft    = "there is no raft"
 	notePeers   = "there are no peers"
 	noteBbolt   = "there is no bbolt file"
-	noteTracing = "no tracing yet"
 	noteNoDisk  = "the data is in FoundationDB, which has limits of its own"
 	noteNoFiles = "the pod keeps nothing on disk"
 	noteNoHub   = "only watchhub pods hold watches"
 	noteNoWrite = "only kv pods take writes of clients"
 	noteLeases  = "what remains of a lease is not kept: it begins anew with a start, or another owner, as in etcd without the flag"
 )
+
+// noteObsolete is the reason of names that etcd has had long ago.
+const noteObsolete = "etcd accepts it for old command lines, and does nothing with it either"
 
 // flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them.
 // A row says what a flag means where it is taken; rows without only are of all kinds.
@@ -78,13 +81,13 @@ var flagTable = []flagDef{
 	ignore(groupMember, "max-snapshots", "5", noteRaft),
 	ignore(groupMember, "max-wals", "5", noteRaft),
 	ignoreBool(groupMember, "memory-mlock", "false", noteBbolt),
-	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0: no quota, the disk is the bound.", 0, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }).only(onStandalone, noteNoDisk),
+	number(groupMember, "quota-backend-bytes", "0", "Size of the store in bytes from which on writes that make it grow are refused (alarm NOSPACE). 0 or less: no quota, the disk is the bound.", math.MinInt64, math.MaxInt64, func(c *Config, v int64) { c.QuotaBackendBytes = v }).only(onStandalone, noteNoDisk),
 	ignore(groupMember, "backend-bbolt-freelist-type", "map", noteBbolt),
 	ignore(groupMember, "backend-batch-interval", "", noteBbolt),
 	ignore(groupMember, "backend-batch-limit", "0", noteBbolt),
-	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 1, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }).only(onStandalone|onKV, noteNoWrite),
-	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 1, maxRequestBytesMax, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
-	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time.", 1, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }).onPods(strconv.Itoa(streamsOfPods)),
+	number(groupMember, "max-txn-ops", "128", "Maximum number of operations permitted in a transaction.", 0, math.MaxInt32, func(c *Config, v int64) { c.MaxTxnOps = int(v) }).only(onStandalone|onKV, noteNoWrite),
+	number(groupMember, "max-request-bytes", "1572864", "Maximum client request size in bytes the server will accept.", 0, math.MaxUint32, func(c *Config, v int64) { c.MaxRequestBytes = int(v) }),
+	number(groupMember, "max-concurrent-streams", strconv.Itoa(DefaultMaxStreams), "Maximum concurrent streams that each client connection can open at a time (0: no bound).", 0, math.MaxUint32, func(c *Config, v int64) { c.MaxConcurrentStreams = uint32(v) }).onPods(strconv.Itoa(streamsOfPods)),
 	duration(groupMember, "grpc-keepalive-min-time", "5s", "Minimum interval that a client should wait before pinging the server.", func(c *Config) *time.Duration { return &c.KeepaliveMinTime }),
 	duration(groupMember, "grpc-keepalive-interval", "2h", "Interval of server-to-client pings that check whether a connection is alive (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveInterval }),
 	duration(groupMember, "grpc-keepalive-timeout", "20s", "Additional wait before a connection that does not answer is closed (0 to disable).", func(c *Config) *time.Duration { return &c.KeepaliveTimeout }),
@@ -162,15 +165,15 @@ var flagTable = []flagDef{
 	list(groupLogging, "log-outputs", server.LogDefault, "Comma-separated: stdout, stderr (default), or file paths.", func(c *Config) *[]string { return &c.LogOutputs }),
 	str(groupLogging, "log-level", "info", "debug, info, warn, error, panic or fatal.", func(c *Config) *string { return &c.LogLevel }),
 	str(groupLogging, "log-format", "json", "json or console.", func(c *Config) *string { return &c.LogFormat }),
-	ignoreBool(groupLogging, "enable-log-rotation", "false", "use logrotate with copytruncate, or the journal"),
-	ignore(groupLogging, "log-rotation-config-json", "", "as --enable-log-rotation"),
+	boolean(groupLogging, "enable-log-rotation", "false", "Rotate the one file in --log-outputs.", func(c *Config) *bool { return &c.LogRotate }),
+	str(groupLogging, "log-rotation-config-json", server.LogRotation, "How it is rotated: maxsize in MB, maxage in days, maxbackups (0: all are kept), localtime, compress.", func(c *Config) *string { return &c.LogRotation }),
 	duration(groupLogging, "warning-unary-request-duration", "300ms", "Unary requests that take longer are logged (0 to disable).", func(c *Config) *time.Duration { return &c.WarningUnaryRequestDuration }),
 
-	ignoreBool(groupTracing, "enable-distributed-tracing", "false", noteTracing),
-	ignore(groupTracing, "distributed-tracing-address", "localhost:4317", noteTracing),
-	ignore(groupTracing, "distributed-tracing-service-name", "etcd", noteTracing),
-	ignore(groupTracing, "distributed-tracing-instance-id", "", noteTracing),
-	ignore(groupTracing, "distributed-tracing-sampling-rate", "0", noteTracing),
+	boolean(groupTracing, "enable-distributed-tracing", "false", "Send OpenTelemetry spans of requests to a collector.", func(c *Config) *bool { return &c.Tracing.Enabled }),
+	str(groupTracing, "distributed-tracing-address", "localhost:4317", "host:port at which the collector takes OTLP over gRPC, without TLS.", func(c *Config) *string { return &c.Tracing.Address }),
+	str(groupTracing, "distributed-tracing-service-name", "etcd", "Name of the service in spans.", func(c *Config) *string { return &c.Tracing.ServiceName }),
+	str(groupTracing, "distributed-tracing-instance-id", "", "Id of this instance of the service in spans.", func(c *Config) *string { return &c.Tracing.InstanceID }),
+	number(groupTracing, "distributed-tracing-sampling-rate", "0", "How many of a million requests are sampled whose clients send no span; those with one are if it is.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Tracing.PerMillion = int(v) }),
 
 	ignore(groupFeatures, "corrupt-check-time", "0s", notePeers),
 	ignore(groupFeatures, "compact-hash-check-time", "1m", notePeers),
@@ -193,7 +196,21 @@ var flagTable = []flagDef{
 	ignoreBool(groupUnsafe, "force-new-cluster", "false", notePeers),
 	ignoreBool(groupUnsafe, "unsafe-no-fsync", "false", "writes are always synced to disk"),
 
-	refuse(groupMember, "config-file", "give flags or environment variables instead"),
+	ignoreBool(groupUnsafe, "cluster-active-size", "", noteObsolete),
+	ignoreBool(groupUnsafe, "cluster-remove-delay", "", noteObsolete),
+	ignoreBool(groupUnsafe, "cluster-sync-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "config", "", noteObsolete),
+	ignoreBool(groupUnsafe, "force", "", noteObsolete),
+	ignoreBool(groupUnsafe, "max-result-buffer", "", noteObsolete),
+	ignoreBool(groupUnsafe, "max-retry-attempts", "", noteObsolete),
+	ignoreBool(groupUnsafe, "peer-heartbeat-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "peer-election-timeout", "", noteObsolete),
+	ignoreBool(groupUnsafe, "retry-interval", "", noteObsolete),
+	ignoreBool(groupUnsafe, "snapshot", "", noteObsolete),
+	ignoreBool(groupUnsafe, "v", "", noteObsolete),
+	ignoreBool(groupUnsafe, "vv", "", noteObsolete),
+
+	str(groupMember, configFileFlag, "", "File with all settings, in the form of etcd's (YAML; names are those of flags). Flags and environment variables beside it are not used, and named in a warning.", func(c *Config) *string { return &c.ConfigFile }),
 
 	number(groupOwn, "cache-bytes", "0", "Size of the block cache in bytes. 0: the engine's default (128 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.CacheBytes = v }).only(onStandalone, noteNoDisk),
 	number(groupOwn, "memtable-bytes", "0", "Size in bytes at which new data is written out as a table. 0: the engine's default (16 MiB).", 0, math.MaxInt64, func(c *Config, v int64) { c.MemTableBytes = v }).only(onStandalone, noteNoDisk),
@@ -217,8 +234,8 @@ var flagTable = []flagDef{
 	list(groupOwn, "admin-cert-allowed-hostname", "", "As --admin-cert-allowed-cn, SAN hostnames.", func(c *Config) *[]string { return &c.AdminCertAllowedHostnames }),
 	duration(groupOwn, "max-connection-age", "0s", "Age, give or take a tenth, at which a client connection takes no new calls, so that clients spread over new servers (0: none).", func(c *Config) *time.Duration { return &c.MaxConnectionAge }),
 	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
-	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }).only(onStandalone, ""),
-	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that holds no leases, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }).only(onStandalone, ""),
+	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }),
+	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that standalone keeps no leases of, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
 	{
 		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
 		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +
@@ -237,7 +254,7 @@ var flagTable = []flagDef{
 	str(groupPods, "fdb-tls-ca-file", "", "Certificates (PEM) of the authorities that sign FoundationDB's. Default: FDB_TLS_CA_FILE.", func(c *Config) *string { return &c.FDBTLS.CAFile }).only(onPods, ""),
 	str(groupPods, "fdb-tls-verify-peers", "", "FoundationDB's criteria for its servers' certificates, such as Check.Valid=1,S.O=Example.", func(c *Config) *string { return &c.FDBTLS.VerifyPeers }).only(onPods, ""),
 	str(groupPods, "fdb-root", DefaultRoot, "Prefix of all rows of this deployment.", func(c *Config) *string { return &c.FDBRoot }).only(onPods, ""),
-	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace that is served; it is created if it does not exist.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
+	str(groupPods, "keyspace", DefaultKeyspace, "The keyspace of requests that name none; it is created if it does not exist, and has these pods to itself: others serve it only if they are started with the same.", func(c *Config) *string { return &c.Keyspace }).only(onPods, ""),
 	str(groupPods, "nats-url", "", "Comma-separated URLs of NATS. Without, watchhub pods follow the log in FoundationDB, each by itself.", func(c *Config) *string { return &c.NATSURL }).only(onPods, ""),
 	str(groupPods, "nats-trusted-ca-file", "", "Authorities (PEM) of NATS's certificate, which connections to it must have then.", func(c *Config) *string { return &c.NATS.CAFile }).only(onPods, ""),
 	str(groupPods, "nats-cert-file", "", "Certificate (PEM) that is shown to NATS.", func(c *Config) *string { return &c.NATS.CertFile }).only(onPods, ""),
@@ -326,13 +343,10 @@ func number(group, name, def, help string, least, most int64, set func(*Config, 
 }
 
 func duration(group, name, def, help string, field func(*Config) *time.Duration) flagDef {
-	return flagDef{group: group, name: name, def: def, help: help, set: func(c *Config, v string) error {
+	return flagDef{group: group, name: name, def: def, help: help, isDuration: true, set: func(c *Config, v string) error {
 		d, err := time.ParseDuration(v)
 		if err != nil {
 			return errors.New("not a duration such as 10s or 5m")
-		}
-		if d < 0 {
-			return errors.New("negative")
 		}
 		*field(c) = d
 		return nil

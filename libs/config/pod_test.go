@@ -70,7 +70,7 @@ func TestFlagErrorsOfPods(t *testing.T) {
 		endpoints + "--keyspace=":                                                   "--keyspace",
 		endpoints + "--lanes=0":                                                     "--lanes must be 1 to 64",
 		endpoints + "--lanes=four":                                                  `invalid value "four" for --lanes`,
-		endpoints + "--shutdown-delay=-1s":                                          `"-1s" for --shutdown-delay: negative`,
+		endpoints + "--shutdown-delay=-1s":                                          "--shutdown-delay must be 0 to 10m0s",
 		endpoints + "--shutdown-delay=11m":                                          "--shutdown-delay must be 0 to",
 		endpoints + "--shutdown-delay=soon":                                         `invalid value "soon" for --shutdown-delay`,
 		endpoints + "--nats-url=nats":                                               `--nats-url: "nats" is not a URL`,

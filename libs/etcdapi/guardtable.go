@@ -109,9 +109,9 @@ type guardedRegistrar struct {
 func (r *guardedRegistrar) Draining() context.Context { return draining(r.ServiceRegistrar) }
 
 // AddSent implements sentCounter for what is behind.
-func (r *guardedRegistrar) AddSent(bytes int) {
+func (r *guardedRegistrar) AddSent(method string, messages, bytes int) {
 	if c, ok := r.ServiceRegistrar.(sentCounter); ok {
-		c.AddSent(bytes)
+		c.AddSent(method, messages, bytes)
 	}
 }
 

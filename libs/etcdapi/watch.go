@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"reflect"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -27,6 +28,12 @@ type WatchOptions struct {
 	Guard *Guard
 	// Turn, if set, is where services of one process take turns for making what they send.
 	Turn Turn
+	// Sent is told of each turn of responses that has been sent: how long that took, and how many events, answers to
+	// requests (created, canceled) and progress notifications it had. Called from any goroutine; nil: nobody asks.
+	Sent func(took time.Duration, events, control, progress int)
+	// Delivered is told of each turn with events that has been sent: the lowest and the highest of their revisions.
+	// Called as Sent; nil: nobody asks.
+	Delivered func(first, last int64)
 }
 
 // WatchHub opens streams; *watch.Hub is one.
@@ -43,9 +50,10 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 	}
 	w := &watchService{
 		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, guard: o.Guard, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+		sent: o.Sent, delivered: o.Delivered,
 	}
 	if c, ok := r.(sentCounter); ok {
-		w.count = c.AddSent
+		w.count = func(messages, bytes int) { c.AddSent(watchMethod, messages, bytes) }
 	}
 	r.RegisterService(&grpc.ServiceDesc{
 		ServiceName: "etcdserverpb.Watch",
@@ -63,12 +71,21 @@ type watchService struct {
 	enc         *watchEncoder
 	maxFragment int
 	guard       *Guard
-	turn        Turn            // nil: nothing is shared
-	count       func(bytes int) // of messages that the server's codec does not see; nil: nobody counts
+	turn        Turn // nil: nothing is shared
+	// count is told of messages that the server's codec does not see; nil: nobody counts.
+	count func(messages, bytes int)
+	sent  func(took time.Duration, events, control, progress int)
+	// delivered is told of the revisions of a turn.
+	delivered func(first, last int64)
 }
 
-// sentCounter is implemented by a registrar that counts the bytes of messages.
-type sentCounter interface{ AddSent(bytes int) }
+// watchMethod is the full name of the method.
+const watchMethod = "/etcdserverpb.Watch/Watch"
+
+// sentCounter is implemented by a registrar that counts messages and their bytes.
+type sentCounter interface {
+	AddSent(fullMethod string, messages, bytes int)
+}
 
 // serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's own
 // goroutine and receives in one more.

@@ -2,6 +2,8 @@ package etcdapi
 
 import (
 	"context"
+	"math"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/mem"
@@ -66,8 +68,36 @@ func (t *turnSender) leave() {
 	}
 }
 
-// send sends a turn and tells the hub of it.
+// send sends a turn, and tells the hub of it and whoever measures.
 func (t *turnSender) send(ctx context.Context, turn []watch.Response) error {
+	if t.svc.sent == nil {
+		return t.sendAll(ctx, turn)
+	}
+	var events, control, progress int
+	first, last := int64(math.MaxInt64), int64(0)
+	for i := range turn { // before: what has been sent is the hub's again
+		switch r := &turn[i]; {
+		case len(r.Events) > 0:
+			events += len(r.Events)
+			first, last = min(first, r.Events[0].Rev()), max(last, r.Events[len(r.Events)-1].Rev())
+		case r.Created || r.Canceled:
+			control++
+		default:
+			progress++
+		}
+	}
+	begin := time.Now()
+	err := t.sendAll(ctx, turn)
+	if err == nil {
+		t.svc.sent(time.Since(begin), events, control, progress)
+		if t.svc.delivered != nil && events > 0 {
+			t.svc.delivered(first, last)
+		}
+	}
+	return err
+}
+
+func (t *turnSender) sendAll(ctx context.Context, turn []watch.Response) error {
 	told := 0
 	for i := range turn {
 		if t.writer != nil {
@@ -109,7 +139,7 @@ func (t *turnSender) add(m watchMessage) error {
 func (t *turnSender) flush() error {
 	data, messages := t.out.take()
 	if t.svc.count != nil {
-		t.svc.count(data.Len() - messages*wire.PrefixBytes)
+		t.svc.count(messages, data.Len()-messages*wire.PrefixBytes)
 	}
 	if t.inside {
 		t.turn.Charge(int64(data.Len()))

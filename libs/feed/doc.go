@@ -19,6 +19,9 @@
 // When no frame has come for Poll, the follower follows the log by itself until one comes, at most one read per DirectPause. A
 // Follower without a bus does so always, without the pause.
 //
+// Of many keyspaces (Heads) whoever follows some waits for the bell of their shard, and reads the heads of the shard when
+// it rings, for all of them: a SharedLog is a keyspace's log whose head is known so. A Follower of one needs no bus.
+//
 // # Invariants
 //
 //   - I6: every entry is applied exactly once and in order, whatever is lost, repeated, reordered or sent by two tailers. Nothing
@@ -30,6 +33,7 @@
 //     reached. Neither heartbeats nor silence count. A follower found behind twice in a row reads the log, whatever arrives.
 //   - Reads of the log are bounded (ReadEntries, ReadBytes), and so is what waits between the bus and the follower (InboxBytes); what does
 //     not fit is dropped, and is a gap.
+//   - What SharedLog.Head answers was read after the question; several questions share a read, headsEvery apart.
 //
 // # Concurrency
 //

@@ -64,6 +64,7 @@ type Cache struct {
 	mu      sync.Mutex
 	byName  map[string]*Info
 	byID    map[uint64]*Info
+	shared  bool          // there is one that all pods serve
 	version int64         // at which the copy was read; -1: never
 	changed chan struct{} // closed when the copy is exchanged
 }
@@ -114,12 +115,14 @@ func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
 		return 0, err
 	}
 	byName, byID := make(map[string]*Info, len(all)), make(map[uint64]*Info, len(all))
+	shared := false
 	for i := range all {
+		shared = shared || all[i].Shared()
 		byName[all[i].Name], byID[all[i].ID] = &all[i], &all[i]
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byName, c.byID, c.version = byName, byID, version
+	c.byName, c.byID, c.version, c.shared = byName, byID, version, shared
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return version, nil
@@ -146,6 +149,17 @@ func (c *Cache) ByName(ctx context.Context, name string) (Info, error) {
 	return Show(ctx, c.eng, c.root, name)
 }
 
+// Copied returns the keyspace of a name, if the copy has it.
+func (c *Cache) Copied(name string) (Info, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	info := c.byName[name]
+	if info == nil {
+		return Info{}, false
+	}
+	return *info, true
+}
+
 // ByID returns the keyspace of an id, if the copy has it. One that has been deleted it does not have.
 func (c *Cache) ByID(id uint64) (Info, bool) {
 	c.mu.Lock()
@@ -155,6 +169,13 @@ func (c *Cache) ByID(id uint64) (Info, bool) {
 		return Info{}, false
 	}
 	return *info, true
+}
+
+// Shared tells whether the copy has a keyspace that all pods serve.
+func (c *Cache) Shared() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.shared
 }
 
 // Len is the number of keyspaces in the copy; read is false while there is no copy.

@@ -15,8 +15,15 @@
 //	<root> 02 'p' <pod>     what a pod says of itself (Announce); not of the table
 //	<root> 01 <id> 'd' …    data: the rows of libs/mvcc
 //	<root> 01 <id> 'c' …    coordination: elections, members
+//	<root> 02 'f'           format (1), number of shards (1) of the deployment's work
+//	<root> 02 'h' <s> <id>  heads: of the keyspaces of shard s, which all pods serve (see Beside)
+//	<root> 02 'b' <s>       bell: changes with the heads of shard s
+//	<root> 02 'l' <s> <id>  the keyspace may have leases
+//	<root> 02 'r' <s> <id>  it may have something to remove after a compaction
+//	<root> 02 'w' <s>       counter: changes of the rows 'r' of shard s
+//	<root> 02 'c' …         coordination of the deployment: elections, members
 //
-// In the last two the id has its length in bytes before it: two bytes up to 255. No such prefix is the beginning of
+// In those below 01 the id has its length in bytes before it: two bytes up to 255. No such prefix is the beginning of
 // another.
 //
 // # Invariants
@@ -29,6 +36,11 @@
 //   - What pods that had not noticed wrote later lies below a deleted id, out of the way. Sweep clears it.
 //   - A row that only has an id is one with default settings that is open to all, and stays as it is until it is
 //     changed: earlier releases read no other. They refuse a row in the new form, and with it the list.
+//   - A keyspace is served by all pods of the deployment, or by pods of its own: those that are started with its name.
+//     One that somebody has created (Create) is of the first kind, one that its pods have made (Open) of the second, for
+//     good (Info.Shared).
+//   - The rows below 02 are written without reading them by the transactions that they tell of. That of a keyspace
+//     goes with it.
 //   - Every change of the table counts in its version, in the same transaction. What is not known here of a row is
 //     kept.
 //

@@ -102,6 +102,10 @@ var unprefixedEnd = []byte{0x7f}
 func (t table) ranges(row *keyspacev1.Keyspace) (ranges [][2][]byte) {
 	id := row.GetId()
 	ranges = append(ranges, [2][]byte{t.space(id), t.spaceEnd(id)})
+	beside := Deployment{t}.Beside(id)
+	for _, row := range [][]byte{beside.Head, beside.Leases, beside.Compacted} {
+		ranges = append(ranges, [2][]byte{row, append(row[:len(row):len(row)], 0)})
+	}
 	if row.GetUnprefixed() {
 		ranges = append(ranges, [2][]byte{{}, unprefixedEnd})
 	}

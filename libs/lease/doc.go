@@ -44,6 +44,11 @@
 // A Keeper keeps all leases, or those that Options.Owns selects. In package shards, processes share the leases out among
 // themselves; a keeper knows of that no more than Holds, Owns and the number of the row that its claim is in.
 //
+// # Parking
+//
+// A keeper that has ended tells what it knew (Park), and the next one may go on with that under the same claim: deadlines
+// move neither way. What it does not know for sure, such as a lease that is being revoked, it does not tell.
+//
 // # Concurrency
 //
 // Keeper's methods may be called from any goroutine. Keeper.Run owns the expiry loop and its workers and returns when

@@ -30,3 +30,13 @@ func Forwarding(ctx context.Context) context.Context {
 	}
 	return metadata.AppendToOutgoingContext(ctx, out...)
 }
+
+// MarkForwarded returns ctx, that of a call from a client, as one that is passed on to another pod with its metadata.
+func MarkForwarded(ctx context.Context) context.Context {
+	in, _ := metadata.FromIncomingContext(ctx) // a copy
+	if in == nil {
+		in = metadata.MD{}
+	}
+	in.Set(ForwardedKey, "1")
+	return metadata.NewIncomingContext(ctx, in)
+}

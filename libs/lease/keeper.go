@@ -70,6 +70,10 @@ type Options struct {
 	Owns func(id int64) bool
 	// Shard is the number of the shard.
 	Shard int
+
+	// Parked is what an earlier keeper has left that had the same claim of the shard, which must not have ended since.
+	// Default: the leases are claimed and read.
+	Parked *Parked
 }
 
 func (o *Options) ensureDefaults() {
@@ -119,6 +123,7 @@ type Keeper struct {
 	ready   chan struct{} // closed when the leases are loaded
 	stopped chan struct{} // closed when Run ends
 	stopErr error         // set before stopped is closed
+	runErr  error         // as stopErr: why Run has ended
 	running atomic.Bool
 
 	damageOnce sync.Once
@@ -175,7 +180,7 @@ func (k *Keeper) Run(ctx context.Context) error {
 	defer depose(nil)
 	k.depose = depose
 	err := k.run(owning)
-	k.stopErr = ErrStopped
+	k.stopErr, k.runErr = ErrStopped, err
 	if errors.Is(err, ErrNotOwner) || k.opt.Holds != nil {
 		k.stopErr = ErrNotOwner // a shard has another owner, or will have
 	}
@@ -188,6 +193,11 @@ func (k *Keeper) Run(ctx context.Context) error {
 }
 
 func (k *Keeper) run(ctx context.Context) error {
+	if p := k.opt.Parked; p != nil {
+		k.resume(p)
+		k.serve(p.fence, p.Len())
+		return k.expire(ctx, p.fence)
+	}
 	fence, leases, err := k.open(ctx)
 	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, mvcc.ErrCorrupt); attempts++ {
 		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served
@@ -210,11 +220,16 @@ func (k *Keeper) run(ctx context.Context) error {
 	}
 	loaded := len(leases)
 	k.table.load(leases, k.now(), k.opt.Extension)
+	k.serve(fence, loaded)
+	return k.expire(ctx, fence)
+}
+
+// serve begins to answer.
+func (k *Keeper) serve(fence mvcc.Fence, loaded int) {
 	k.fence = fence
 	k.serving.Store(true)
 	close(k.ready)
 	k.opt.Logger.Info("lease keeper ready", "leases", loaded)
-	return k.expire(ctx, fence)
 }
 
 // open claims the leases and reads them.

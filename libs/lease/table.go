@@ -109,6 +109,13 @@ func (t *table) load(leases []*entry, now instant, extend time.Duration) {
 		} else {
 			e.deadline.Store(after(now+int64(extend), e.ttl))
 		}
+	}
+	t.fill(leases)
+}
+
+// fill fills an empty table with leases that have their deadlines.
+func (t *table) fill(leases []*entry) {
+	for _, e := range leases {
 		t.shard(e.id).entries[e.id] = e
 	}
 	t.size.Add(int64(len(leases)))

@@ -43,6 +43,7 @@ func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	if g.compacts {
 		txn.Set(g.s.compactRow, appendRev(nil, g.compact))
 	}
+	w.besideWork()
 	w.counters()
 	w.commit(commitRow, seq)
 	g.grown = w.grown
@@ -225,6 +226,7 @@ func (w *rowWriter) commit(row []byte, seq uint64) {
 	w.txn.SetStampedValue(w.g.s.headRow, head, at)
 	w.v = engine.Stamp{}.Append(w.v)
 	w.txn.SetStampedValue(row, w.v, 8)
+	w.besideHead(uint16(n - 1))
 }
 
 // changed says that the group has anything to write.

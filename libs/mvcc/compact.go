@@ -328,6 +328,9 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 		if isDamage(err) {
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
+			if untilDone && s.o.NoRemoval {
+				return // who has called comes again
+			}
 			_ = retry.Sleep(ctx, damagePause)
 			continue
 		}

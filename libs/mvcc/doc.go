@@ -66,6 +66,8 @@
 //     request that replaced it.
 //   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an
 //     activation makes it fail.
+//   - With Options.Beside the row Beside.Head tells the head of every state that a group has made, and the others tell of
+//     every grant and compaction since whoever clears them looked: they are written in the same transactions.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - With FeatureCounts the counters of a settled bucket and of those that join it are together the number of their
 //     keys in every state, and a group counts by the boundaries of the state that it commits to.

@@ -317,6 +317,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 			err = r.m.run(ctx, g, &r.res)
 		}
 		changed := g.open
+		r.made = changed
 		g.end()
 		if isParting(err) {
 			r.parts(err)
@@ -402,6 +403,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	if s.o.Committed != nil && len(entries) > 0 {
 		s.o.Committed()
 	}
+	f.laps.told = s.queue.now()
 	for _, r := range f.reqs {
 		if r.err == nil {
 			f.g.settleResult(&r.res, first)

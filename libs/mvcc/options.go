@@ -63,6 +63,11 @@ type Options struct {
 	// NoRemoval leaves it to somebody else to remove what compactions no longer need: see Store.RemoveCompacted.
 	NoRemoval bool
 
+	// Beside, if set, are rows outside of the keyspace that its groups write, for those who look after many keyspaces.
+	// All processes that write the keyspace must have the same, from its beginning on. The Store then keeps the
+	// buckets of the count index itself while it writes, and clears its commit rows when it is closed.
+	Beside *Beside
+
 	// Lanes is how many groups are in flight at a time (default 1, which a pipelined engine keeps busy).
 	Lanes int
 	// QueueMax bounds the requests that wait for a group (default 16384); one more is refused with ErrTooManyRequests.

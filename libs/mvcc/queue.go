@@ -42,6 +42,7 @@ type request struct {
 	heavy   bool        // it visits too much for a group with others
 	long    atomic.Bool // it has gone to the heavy lane
 	told    int         // bytes of results that its Hold has been told of
+	made    bool        // it has made a revision, in the last attempt
 	refusal error       // why it is to be answered and its group evaluated again without it
 
 	reserved atomic.Int64 // bytes of the quota, given back when the request is over

@@ -64,7 +64,7 @@ type headAt struct {
 
 // Usage counts what a Store has done, for metrics. Counters only grow.
 type Usage struct {
-	Ranges, Puts, Deletes, Txns atomic.Int64 // requests
+	Ranges, Puts, Deletes, Txns atomic.Int64 // requests, and operations of transactions
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
 	Recent, Outdated            atomic.Int64 // groups that began on a state at hand, and those of them that were evaluated again
 	Events                      atomic.Int64
@@ -166,6 +166,8 @@ func (s *Store) start() {
 				s.wg.Go(func() { s.removeCompacted(ctx, 0, true) })
 			}
 		})
+	}
+	if !s.o.NoRemoval || s.o.Beside != nil {
 		s.keeper.run = func() {
 			if ctx.Err() == nil {
 				s.wg.Go(func() { s.keepOwnBuckets(ctx) })
@@ -248,6 +250,7 @@ func (s *Store) Close() error {
 	select {
 	case <-ended:
 		s.abandon()
+		s.tidy()
 		return nil
 	case <-t.C:
 		return fmt.Errorf("%w: a write has not ended", ErrUnavailable)

@@ -18,6 +18,7 @@ type laps struct {
 	begun int64
 	sent  int64 // the commit has been started
 	known int64 // and its outcome is known
+	told  int64 // and what it wrote has been handed on
 }
 
 // now is the queue's clock: nanoseconds since the Store was opened, never 0.
@@ -46,6 +47,10 @@ func (s *Store) tell(r *request) {
 		st.Add(timing.Retries, time.Duration(l.begun-r.times.taken))
 		st.Add(timing.Evaluation, time.Duration(l.sent-l.begun))
 		st.Add(timing.Commit, time.Duration(l.known-l.sent))
+		st.Add(timing.Publish, time.Duration(l.told-l.known))
+		if r.made {
+			st.Made(r.res.Rev)
+		}
 	default:
 		st.Add(timing.Retries, time.Duration(now-r.times.taken))
 	}

@@ -26,6 +26,14 @@ func (s *Store) DeleteRange(ctx context.Context, d *DeleteRequest) (*Result, err
 // branch. Result: Rev, Succeeded, Ops. Errors: as Put, and ErrCompacted and ErrFutureRevision of ranges in it.
 func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	s.usage.Txns.Add(1)
+	res, err := s.runTxn(ctx, t)
+	if err == nil {
+		s.usage.countOps(res.Ops)
+	}
+	return res, err
+}
+
+func (s *Store) runTxn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	if t.Writes() {
 		return s.submit(ctx, t, t.size())
 	}

@@ -65,9 +65,10 @@ type Options struct {
 	Keepalive time.Duration
 	// AnyHealth makes calls go to pods that do not say SERVING as well.
 	AnyHealth bool
-	// Told, if set, is told of the header revisions of the answers that are relayed, before they are, and of 0 for
-	// those that have none: by several goroutines, and it must return at once.
-	Told func(rev int64)
+	// Told, if set, is called with the context of each call and returns what is told of the header revisions of the
+	// answers that are relayed for it, before they are, and of 0 for those that have none: by several goroutines. Both
+	// must return at once. It may return nil.
+	Told func(ctx context.Context) func(rev int64)
 
 	lookup lookup // default: the system's
 }
@@ -76,7 +77,7 @@ type Options struct {
 type Pool struct {
 	name string
 	conn *grpc.ClientConn
-	told func(rev int64)
+	told func(ctx context.Context) func(rev int64)
 
 	ctx      context.Context // ends when the pool drains
 	drain    context.CancelFunc
@@ -135,10 +136,14 @@ func NewPool(o Options) (*Pool, error) {
 		return nil, fmt.Errorf("relay: %s pods at %s: %w", o.Name, strings.Join(o.Endpoints, ","), err)
 	}
 	conn.Connect()
-	p := &Pool{name: o.Name, conn: conn, told: o.Told}
-	if p.told == nil {
-		p.told = func(int64) {}
-	}
+	p := &Pool{name: o.Name, conn: conn, told: func(ctx context.Context) func(int64) {
+		if o.Told != nil {
+			if told := o.Told(ctx); told != nil {
+				return told
+			}
+		}
+		return func(int64) {}
+	}}
 	p.ctx, p.drain = context.WithCancel(context.Background())
 	return p, nil
 }

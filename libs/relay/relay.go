@@ -55,7 +55,7 @@ func (p *Pool) unary(method string) func(any, context.Context, func(any) error, 
 			resp.Free()
 			return nil, err
 		}
-		p.told(resp.HeaderRevision())
+		p.told(ctx)(resp.HeaderRevision())
 		return resp, nil
 	}
 }
@@ -78,7 +78,7 @@ func (p *Pool) stream(kind *grpc.StreamDesc, method string) grpc.StreamHandler {
 			return cause(ctx, err)
 		}
 		p.forwards.Go(func() { forward(down, up, cancel) })
-		err = p.back(up, down)
+		err = back(up, down, p.told(down.Context()))
 		down.SetTrailer(up.Trailer())
 		return cause(ctx, err)
 	}
@@ -115,7 +115,7 @@ func forward(down grpc.ServerStream, up grpc.ClientStream, cancel context.Cancel
 }
 
 // back passes what the pod sends to the client, and returns the stream's status.
-func (p *Pool) back(up grpc.ClientStream, down grpc.ServerStream) error {
+func back(up grpc.ClientStream, down grpc.ServerStream, told func(rev int64)) error {
 	// Headers may come long before the first message. There are none if the stream fails at once.
 	header, err := up.Header()
 	if err == nil && header != nil {
@@ -134,7 +134,7 @@ func (p *Pool) back(up grpc.ClientStream, down grpc.ServerStream) error {
 		if err != nil {
 			return err
 		}
-		p.told(f.HeaderRevision())
+		told(f.HeaderRevision())
 		if err := down.SendMsg(&f); err != nil {
 			return err
 		}
@@ -160,6 +160,18 @@ func outgoing(ctx context.Context, method string) (context.Context, error) {
 // Relayed says that another pod has passed on the call of ctx.
 func Relayed(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, hopKey)) > 0
+}
+
+// Anew returns the context of a call without the mark that it has been relayed: for those who pass calls on among pods
+// of one kind, under a mark of their own.
+func Anew(ctx context.Context) context.Context {
+	in, _ := metadata.FromIncomingContext(ctx)
+	if len(in[hopKey]) == 0 {
+		return ctx
+	}
+	in = in.Copy()
+	delete(in, hopKey)
+	return metadata.NewIncomingContext(ctx, in)
 }
 
 // ofTransport tells metadata that belongs to a connection, and not to a call that is passed on.

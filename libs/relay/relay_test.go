@@ -258,7 +258,7 @@ func TestUnary(t *testing.T) {
 func TestTold(t *testing.T) {
 	o := newOwner(t, "a")
 	var told atomic.Int64
-	_, c := relayTo(t, Options{Told: func(rev int64) { told.Store(rev) }}, o.addr)
+	_, c := relayTo(t, Options{Told: func(context.Context) func(int64) { return told.Store }}, o.addr)
 	answer := func(rev int64) string {
 		b, err := proto.Marshal(&pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: rev, RaftTerm: 3})
 		if err != nil {

@@ -58,8 +58,17 @@ type GRPCOptions struct {
 	// Histograms adds grpc_server_handling_seconds (--metrics=extensive).
 	Histograms bool
 	// Local makes a connection over memory to the same services (GRPC.Local).
-	Local bool
-	Log   *slog.Logger
+	Local  bool
+	Tracer Tracer // nil: no tracing
+	Log    *slog.Logger
+}
+
+// Tracer makes the spans of requests.
+type Tracer interface {
+	// ServerOption makes the server begin and end them.
+	ServerOption() grpc.ServerOption
+	// Ended is called when the handler of a unary request, which began at begin, has returned.
+	Ended(ctx context.Context, begin time.Time)
 }
 
 // GRPC is the native gRPC server with its counters. It is a grpc.ServiceRegistrar; services are registered before it
@@ -76,6 +85,9 @@ type GRPC struct {
 
 	sent, received atomic.Uint64 // message bytes
 
+	requests map[string]*outcomes // by etcd's type of request
+	ranges   *outcomes
+
 	draining context.Context
 	drain    context.CancelFunc
 }
@@ -83,12 +95,19 @@ type GRPC struct {
 // NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
 func NewGRPC(o GRPCOptions) *GRPC {
 	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer(), bodies: newBodies(o.MaxRequestBytes + requestOverhead)}
+	g.requests, g.ranges = map[string]*outcomes{typeReadonlyTxn: newOutcomes(etcdBuckets)}, newOutcomes(etcdRangeBuckets)
+	for _, name := range requestTypes {
+		g.requests[name] = newOutcomes(etcdBuckets)
+	}
 	g.draining, g.drain = context.WithCancel(context.Background())
 	shared := []grpc.ServerOption{
 		grpc.ForceServerCodecV2(codec{sent: &g.sent, received: &g.received}),
 		grpc.MaxRecvMsgSize(o.MaxRequestBytes + requestOverhead),
 		grpc.MaxSendMsgSize(math.MaxInt32),
 		experimental.BufferPool(g.bodies.pool),
+	}
+	if o.Tracer != nil {
+		shared = append(shared, o.Tracer.ServerOption())
 	}
 	if o.Local {
 		g.local = newLocal(g, shared...)
@@ -121,8 +140,14 @@ func NewGRPC(o GRPCOptions) *GRPC {
 	return g
 }
 
-// AddSent counts bytes of messages that were sent past the codec (wire.MessageWriter).
-func (g *GRPC) AddSent(bytes int) { g.sent.Add(uint64(bytes)) }
+// AddSent counts messages of a method, in all so many bytes, that were sent past the codec and the stream
+// (wire.MessageWriter).
+func (g *GRPC) AddSent(fullMethod string, messages, bytes int) {
+	g.sent.Add(uint64(bytes))
+	if m := g.byName[fullMethod]; m != nil {
+		m.sent.Add(uint64(messages))
+	}
+}
 
 // Close stops a server at once, whether it has served or not.
 func (g *GRPC) Close() {
@@ -186,11 +211,28 @@ func (g *GRPC) countUnary(m *method, md grpc.MethodDesc) func(any, context.Conte
 	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		m.started.Add(1)
 		begin := time.Now()
-		receive := func(v any) error { return g.bodies.receive(ctx, func() error { return dec(v) }) }
+		var requestType string // of one that has come
+		came := begin
+		receive := func(v any) error {
+			err := g.bodies.receive(ctx, func() error { return dec(v) })
+			if err == nil {
+				m.received.Add(1)
+				requestType, came = m.typeOf(v), time.Now()
+			}
+			return err
+		}
 		resp, err := h(srv, ctx, receive, nil)
-		took := time.Since(begin)
+		now := time.Now()
+		took := now.Sub(begin)
 		code := codeOf(err)
 		m.finished(code, took)
+		if code == codes.OK {
+			m.sent.Add(1)
+		}
+		if g.options.Tracer != nil {
+			g.options.Tracer.Ended(ctx, begin)
+		}
+		g.observe(requestType, now.Sub(came), code == codes.OK)
 		if slow > 0 && took > slow {
 			g.logSlow(ctx, m, took, code)
 		}
@@ -221,7 +263,7 @@ func (g *GRPC) countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {
 		if m.kind == typeServerStream {
 			stream = &firstMessage{ServerStream: stream, bodies: g.bodies}
 		}
-		err := h(srv, stream)
+		err := h(srv, &countedStream{stream, m})
 		m.finished(codeOf(err), time.Since(begin))
 		return err
 	}

@@ -40,14 +40,16 @@ const codesMax = codes.Unauthenticated + 1
 // method holds the counters of one gRPC method.
 type method struct {
 	service, name, kind string
+	requestType         string // etcd's name of such requests; "": it measures none
 
-	started atomic.Uint64
-	handled [codesMax]atomic.Uint64
-	seconds prometheus.Histogram // nil unless wanted
+	started        atomic.Uint64
+	received, sent atomic.Uint64 // messages
+	handled        [codesMax]atomic.Uint64
+	seconds        prometheus.Histogram // nil unless wanted
 }
 
 func newMethod(service, name, kind string, histogram bool) *method {
-	m := &method{service: service, name: name, kind: kind}
+	m := &method{service: service, name: name, kind: kind, requestType: requestTypes["/"+service+"/"+name]}
 	if histogram {
 		m.seconds = prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name:        "grpc_server_handling_seconds",
@@ -171,7 +173,9 @@ var (
 
 // Describe implements prometheus.Collector.
 func (g *GRPC) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{descStarted, descHandled, descSent, descReceived, descClients} {
+	for _, d := range []*prometheus.Desc{
+		descStarted, descHandled, descSent, descReceived, descClients, descMsgReceived, descMsgSent, descRequests, descRanges,
+	} {
 		ch <- d
 	}
 	for _, m := range g.methods {
@@ -181,7 +185,8 @@ func (g *GRPC) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. Handled codes that have never occurred are left out, except OK.
+// Collect implements prometheus.Collector. All codes are shown from the start, as by etcd: a rate of what comes into
+// being with its first value misses that.
 func (g *GRPC) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)
@@ -189,14 +194,18 @@ func (g *GRPC) Collect(ch chan<- prometheus.Metric) {
 	for _, m := range g.methods {
 		counter(descStarted, m.started.Load(), m.service, m.name, m.kind)
 		for code := range m.handled {
-			if n := m.handled[code].Load(); n > 0 || codes.Code(code) == codes.OK {
-				counter(descHandled, n, m.service, m.name, m.kind, codes.Code(code).String())
-			}
+			counter(descHandled, m.handled[code].Load(), m.service, m.name, m.kind, codes.Code(code).String())
 		}
+		counter(descMsgReceived, m.received.Load(), m.service, m.name, m.kind)
+		counter(descMsgSent, m.sent.Load(), m.service, m.name, m.kind)
 		if m.seconds != nil {
 			m.seconds.Collect(ch)
 		}
 	}
+	for name, o := range g.requests {
+		o.collect(ch, descRequests, name)
+	}
+	g.ranges.collect(ch, descRanges)
 	counter(descSent, g.sent.Load())
 	counter(descReceived, g.received.Load())
 	if versions := g.clients.byVersion.Load(); versions != nil {

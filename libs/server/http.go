@@ -65,7 +65,8 @@ type httpHandlers struct{ client, metrics http.Handler }
 
 func newHTTP(o HTTPOptions) httpHandlers {
 	h := &healthHandlers{health: o.Health, counters: newHealthCounters(o.Metrics), ready: o.Ready, log: o.Log}
-	scrape := promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax})
+	scrape := promhttp.InstrumentMetricHandler(o.Metrics,
+		promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
 	metrics, client := http.NewServeMux(), http.NewServeMux()
 	h.install(metrics)
 	h.install(client)

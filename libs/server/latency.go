@@ -25,13 +25,16 @@ func NewHistogram(name, help string, unit float64, values *histogram.Histogram) 
 func (h *Histogram) Describe(ch chan<- *prometheus.Desc) { ch <- h.desc }
 
 // Collect implements prometheus.Collector.
-func (h *Histogram) Collect(ch chan<- prometheus.Metric) {
+func (h *Histogram) Collect(ch chan<- prometheus.Metric) { h.collect(ch) }
+
+// collect shows the histogram with the labels that its description has.
+func (h *Histogram) collect(ch chan<- prometheus.Metric, labels ...string) {
 	r := h.values.Read()
 	buckets := make(map[float64]uint64, len(r.Bounds))
 	for i, b := range r.Bounds {
 		buckets[h.shown(b)] = r.Cumulative[i]
 	}
-	ch <- prometheus.MustNewConstHistogram(h.desc, r.Count, float64(r.Sum)*h.unit, buckets)
+	ch <- prometheus.MustNewConstHistogram(h.desc, r.Count, float64(r.Sum)*h.unit, buckets, labels...)
 }
 
 // shown is a bound in the unit that is shown, without what multiplication adds to it: 0.0001 and not
@@ -49,11 +52,16 @@ type Latencies struct{ *Histogram }
 
 // NewLatencies returns an empty histogram. Bounds are upper bounds of buckets, in seconds, rising.
 func NewLatencies(name, help string, bounds []float64) *Latencies {
+	return &Latencies{NewHistogram(name, help, 1/float64(time.Second), histogram.New(nanoseconds(bounds)...))}
+}
+
+// nanoseconds are bounds that are given in seconds.
+func nanoseconds(bounds []float64) []int64 {
 	nanos := make([]int64, len(bounds))
 	for i, b := range bounds {
 		nanos[i] = int64(math.Round(b * float64(time.Second)))
 	}
-	return &Latencies{NewHistogram(name, help, 1/float64(time.Second), histogram.New(nanos...))}
+	return nanos
 }
 
 // Observe counts n things that took d.

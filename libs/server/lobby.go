@@ -24,6 +24,7 @@ type LobbyOptions struct {
 	// Why says why the process does not serve yet; never nil.
 	Why      func() error
 	Versions Versions
+	Metrics  *prometheus.Registry // of NewRegistry, and not another server's; nil: an empty one
 	Log      *slog.Logger
 }
 
@@ -31,10 +32,13 @@ type LobbyOptions struct {
 // Unavailable, so that clients turn elsewhere; health checks say that the process lives and is not ready. leave ends
 // that, and must be called before Serve or Close: connections are cut, and those who come next wait for Serve.
 func (s *Server) Lobby(o LobbyOptions) (leave func()) {
+	if o.Metrics == nil {
+		o.Metrics = prometheus.NewRegistry()
+	}
 	g := lobbyGRPC(o)
 	handlers := newHTTP(HTTPOptions{
 		Health: absent{o.Why}, Ready: []Check{{Name: "serving", Run: func(context.Context) error { return o.Why() }}},
-		Versions: o.Versions, Metrics: prometheus.NewRegistry(), Log: o.Log,
+		Versions: o.Versions, Metrics: o.Metrics, Log: o.Log,
 	})
 	waiting := newWaitingRoom(o.Log)
 	client, metrics := newHTTPServer(handlers.client, waiting), newHTTPServer(handlers.metrics, waiting)

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -32,7 +33,7 @@ func TestLobby(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leave := s.Lobby(LobbyOptions{Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler)})
+	leave := s.Lobby(LobbyOptions{Why: func() error { return errors.New("no store yet") }, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 
 	silent, err := net.Dial("tcp", strings.TrimPrefix(s.listeners[0].urls[0], "http://")) // is not waited for
 	if err != nil {

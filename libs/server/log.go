@@ -1,13 +1,18 @@
 package server
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
-	"strings"
-	"time"
+	"slices"
+
+	"go.etcd.io/etcd/client/pkg/v3/logutil"
+	"go.uber.org/zap/exp/zapslog"
+	"go.uber.org/zap/zapcore"
+	"gopkg.in/natefinch/lumberjack.v2"
 )
 
 // LogOptions say where logs go, and how.
@@ -15,22 +20,49 @@ type LogOptions struct {
 	Level   string   // debug, info, warn, error, panic or fatal
 	Format  string   // json or console
 	Outputs []string // file paths, stdout, stderr, or LogDefault alone
+	// Rotate rotates the one file among Outputs as Rotation says: lumberjack's settings in JSON.
+	Rotate   bool
+	Rotation string
 }
+
+// LogRotation is the default of LogOptions.Rotation: a new file every 100 MB, and all are kept.
+const LogRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
 
 // Validate checks the options. Its error names the flag.
 func (c LogOptions) Validate() error {
-	if _, ok := logLevels[c.Level]; !ok {
+	if !slices.Contains(logLevels, c.Level) {
 		return fmt.Errorf("--log-level %q is not one of debug, info, warn, error, panic, fatal", c.Level)
 	}
-	if c.Format != "json" && c.Format != "console" {
+	if c.Format != logutil.JSONLogFormat && c.Format != logutil.ConsoleLogFormat {
 		return fmt.Errorf("--log-format %q is not json or console", c.Format)
 	}
+	files := 0
 	for _, o := range c.Outputs {
 		if o == "" || o == LogDefault && len(c.Outputs) > 1 {
 			return fmt.Errorf("--log-outputs: %q cannot be one of several", o)
 		}
+		if isFile(o) {
+			files++
+		}
 	}
-	return nil
+	if !c.Rotate {
+		return nil
+	}
+	if files != 1 {
+		return errors.New("--enable-log-rotation: --log-outputs must have exactly one file path")
+	}
+	_, err := c.rotated("")
+	return err
+}
+
+// rotated is a log file that is rotated.
+func (c LogOptions) rotated(path string) (*lumberjack.Logger, error) {
+	l := &lumberjack.Logger{}
+	if err := json.Unmarshal([]byte(c.Rotation), l); err != nil {
+		return nil, fmt.Errorf("--log-rotation-config-json: %w", err)
+	}
+	l.Filename = path
+	return l, nil
 }
 
 // LogDefault is stderr, as the only output. The other names of outputs that are not file paths.
@@ -41,21 +73,23 @@ const (
 	outputJournal = "systemd/journal" // systemd collects stderr
 )
 
-// logTime is the time format of etcd's logs.
-const logTime = "2006-01-02T15:04:05.000000Z0700"
-
-// logLevels are etcd's; slog has nothing above error.
-var logLevels = map[string]slog.Level{
-	"debug": slog.LevelDebug, "info": slog.LevelInfo, "warn": slog.LevelWarn, "error": slog.LevelError,
-	"dpanic": slog.LevelError + 1, "panic": slog.LevelError + 1, "fatal": slog.LevelError + 2,
+func isFile(output string) bool {
+	return !slices.Contains([]string{LogDefault, outputStderr, outputStdout, outputJournal}, output)
 }
 
-// NewLogger returns the logger that c asks for: etcd's JSON lines with the keys level, ts and msg, or text. closeLogs
-// flushes and closes log files; call it last.
+// logLevels are etcd's. Nothing is logged at the two last: they silence everything.
+var logLevels = []string{"debug", "info", "warn", "error", "dpanic", "panic", "fatal"}
+
+// noStacks is above all levels at which something is logged.
+const noStacks = slog.Level(1 << 10)
+
+// NewLogger returns the logger that c asks for, which prints what etcd's does: zap, with level, time, caller and
+// message, as lines of JSON or for the console. (etcd adds stack traces to errors.) closeLogs flushes and closes log
+// files; call it last.
 func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
 	var (
-		outs  []io.Writer
-		files []*os.File
+		outs  []zapcore.WriteSyncer
+		files []io.Closer
 	)
 	closeFiles := func() error {
 		var errs []error
@@ -67,40 +101,45 @@ func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeL
 	for _, o := range c.Outputs {
 		switch o {
 		case LogDefault, outputStderr, outputJournal:
-			outs = append(outs, stderr)
+			outs = append(outs, zapcore.AddSync(stderr))
 		case outputStdout:
-			outs = append(outs, stdout)
+			outs = append(outs, zapcore.AddSync(stdout))
 		default:
-			f, err := os.OpenFile(o, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+			f, err := c.openFile(o)
 			if err != nil {
 				return nil, nil, errors.Join(fmt.Errorf("--log-outputs: %w", err), closeFiles())
 			}
 			files = append(files, f)
-			outs = append(outs, f)
+			outs = append(outs, zapcore.AddSync(f))
 		}
 	}
-	opts := &slog.HandlerOptions{Level: logLevels[c.Level], ReplaceAttr: etcdKeys}
-	w := io.MultiWriter(outs...)
-	if c.Format == "console" {
-		return slog.New(slog.NewTextHandler(w, opts)), closeFiles, nil
+	level, err := zapcore.ParseLevel(c.Level)
+	if err != nil {
+		return nil, nil, errors.Join(fmt.Errorf("--log-level: %w", err), closeFiles())
 	}
-	return slog.New(slog.NewJSONHandler(w, opts)), closeFiles, nil
+	encoder := zapcore.NewJSONEncoder
+	if c.Format == logutil.ConsoleLogFormat {
+		encoder = zapcore.NewConsoleEncoder
+	}
+	sink := zapcore.Lock(zapcore.NewMultiWriteSyncer(outs...))
+	core := zapcore.NewCore(encoder(logutil.DefaultZapLoggerConfig.EncoderConfig), sink, level)
+	h := zapslog.NewHandler(core, zapslog.WithCaller(true), zapslog.AddStacktraceAt(noStacks))
+	return slog.New(h), closeFiles, nil
 }
 
-// etcdKeys gives slog's own attributes the names and forms of etcd's logs.
-func etcdKeys(groups []string, a slog.Attr) slog.Attr {
-	if len(groups) > 0 {
-		return a
-	}
-	switch a.Key {
-	case slog.TimeKey:
-		if t, ok := a.Value.Any().(time.Time); ok {
-			return slog.String("ts", t.Format(logTime))
+// openFile opens a log file, which is then appended to.
+func (c LogOptions) openFile(path string) (io.WriteCloser, error) {
+	if c.Rotate {
+		l, err := c.rotated(path)
+		if err != nil {
+			return nil, err // not a WriteCloser that is not nil
 		}
-	case slog.LevelKey:
-		if l, ok := a.Value.Any().(slog.Level); ok {
-			return slog.String("level", strings.ToLower(l.String()))
+		// lumberjack opens the file with the first line; one that cannot be opened is to stop the start.
+		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+		if err != nil {
+			return nil, err
 		}
+		return l, f.Close()
 	}
-	return a
+	return os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 }

@@ -21,6 +21,9 @@ type Stats struct {
 
 	DBSize, DBSizeInUse, Quota int64 // bytes; Quota 0: none
 
+	Keys     int64 // of the latest revision; negative: not known
+	NoLeader bool  // nothing can be read or written: the store cannot be reached, or has failed
+
 	WatchStreams, Watchers, SlowWatchers, PendingEvents int64
 	Events                                              uint64 // sent
 }
@@ -61,7 +64,7 @@ func (d *DiskMetrics) Collect(ch chan<- prometheus.Metric) {
 type Identity struct {
 	Version, ClusterVersion string // etcd's
 	Build                   string // Headwater's own version
-	MemberID                uint64
+	MemberID                uint64 // 0: not known yet
 }
 
 // statMetric is one metric with etcd's name and help.
@@ -69,46 +72,49 @@ type statMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 	value func(*Stats) float64
+	// there tells whether there is such a number; nil: always.
+	there func(*Stats) bool
+}
+
+// when shows the metric only where there is such a number.
+func (m statMetric) when(there func(*Stats) bool) statMetric {
+	m.there = there
+	return m
 }
 
 func gauge(name, help string, value func(*Stats) float64) statMetric {
-	return statMetric{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value}
+	return statMetric{prometheus.NewDesc(name, help, nil, nil), prometheus.GaugeValue, value, nil}
 }
 
 func counter(name, help string, value func(*Stats) float64) statMetric {
-	return statMetric{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, value}
+	return statMetric{prometheus.NewDesc(name, help, nil, nil), prometheus.CounterValue, value, nil}
+}
+
+func number(b bool) float64 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 func always(v float64) func(*Stats) float64 { return func(*Stats) float64 { return v } }
 
-// statMetrics are etcd's names that have a meaning here or that alerts depend on.
-//
-// Left out, since nothing here corresponds to them:
-//
-//	etcd_network_peer_*, etcd_network_active_peers       no peers; etcdMemberCommunicationSlow and its kin never fire
-//	etcd_server_heartbeat_send_failures_total,
-//	etcd_server_slow_apply_total, snapshot_apply_*,
-//	learner_*, read_indexes_*                            raft
-//	etcd_snap_*, etcd_debugging_snap_*, wal_write_*      raft snapshots and log
-//	etcd_disk_backend_{defrag,snapshot}_duration_seconds,
-//	etcd_disk_defrag_inflight, *_rebalance_*, *_spill_*  bbolt
-//	etcd_debugging_mvcc_index_compaction_pause_*         no in-memory index
-//	etcd_debugging_mvcc_keys_total, *_put_size_in_bytes  not counted
-//	etcd_debugging_auth_revision                         no auth store yet
-//	grpc_server_msg_{received,sent}_total                follows from started and handled for unary requests
+// statMetrics are etcd's names that have a meaning here or that alerts depend on. docs/compatibility.md lists those that
+// are left out, with reasons.
 //
 // etcd_server_proposals_failed_total is always 0: a write that fails without an error of its own ends the process.
 //
 // Those of leases (etcd_debugging_lease_*) come from package lease, which is a collector of its own.
 var statMetrics = []statMetric{
-	gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", always(1)),
-	gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", always(1)),
+	gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func(s *Stats) float64 { return number(!s.NoLeader) }),
+	gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func(s *Stats) float64 { return number(!s.NoLeader) }),
+	gauge("etcd_server_is_learner", "Whether or not this member is a learner. 1 if is, 0 otherwise.", always(0)),
 	counter("etcd_server_leader_changes_seen_total", "The number of leader changes seen.", always(1)),
 	gauge("etcd_server_proposals_committed_total", "The total number of consensus proposals committed.", func(s *Stats) float64 { return float64(s.WritesCommitted) }),
 	gauge("etcd_server_proposals_applied_total", "The total number of consensus proposals applied.", func(s *Stats) float64 { return float64(s.WritesCommitted) }),
 	gauge("etcd_server_proposals_pending", "The current number of pending proposals to commit.", func(s *Stats) float64 { return float64(s.WritesPending) }),
 	counter("etcd_server_proposals_failed_total", "The total number of failed proposals seen.", always(0)),
-	gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func(s *Stats) float64 { return float64(s.Quota) }),
+	gauge("etcd_server_quota_backend_bytes", "Current backend storage quota size in bytes.", func(s *Stats) float64 { return float64(s.Quota) }).when(func(s *Stats) bool { return s.Quota > 0 }),
 
 	counter("etcd_mvcc_range_total", "Total number of ranges seen by this member.", func(s *Stats) float64 { return float64(s.Ranges) }),
 	counter("etcd_mvcc_put_total", "Total number of puts seen by this member.", func(s *Stats) float64 { return float64(s.Puts) }),
@@ -118,6 +124,7 @@ var statMetrics = []statMetric{
 	gauge("etcd_mvcc_db_total_size_in_use_in_bytes", "Total size of the underlying database logically in use in bytes.", func(s *Stats) float64 { return float64(s.DBSizeInUse) }),
 	gauge("etcd_mvcc_db_open_read_transactions", "The number of currently open read transactions", func(s *Stats) float64 { return float64(s.OpenReads) }),
 
+	gauge("etcd_debugging_mvcc_keys_total", "Total number of keys.", func(s *Stats) float64 { return float64(s.Keys) }).when(func(s *Stats) bool { return s.Keys >= 0 }),
 	gauge("etcd_debugging_mvcc_current_revision", "The current revision of store.", func(s *Stats) float64 { return float64(s.Revision) }),
 	gauge("etcd_debugging_mvcc_compact_revision", "The revision of the last compaction in store.", func(s *Stats) float64 { return float64(s.CompactRevision) }),
 	gauge("etcd_debugging_mvcc_watch_stream_total", "Total number of watch streams.", func(s *Stats) float64 { return float64(s.WatchStreams) }),
@@ -139,16 +146,22 @@ func (c statsCollector) Describe(ch chan<- *prometheus.Desc) {
 func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	s := c.stats()
 	for _, m := range statMetrics {
+		if m.there != nil && !m.there(&s) {
+			continue
+		}
 		ch <- prometheus.MustNewConstMetric(m.desc, m.kind, m.value(&s))
 	}
 }
 
-// NewRegistry returns a registry with the process, Go and gRPC metrics, etcd's own fed from stats, and further
-// collectors.
+// NewRegistry returns a registry with the process, Go and gRPC metrics (g nil: no gRPC yet), etcd's own fed from stats,
+// and further collectors.
 func NewRegistry(id Identity, g *GRPC, stats func() Stats, more ...prometheus.Collector) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	r.MustRegister(g, statsCollector{stats})
+	r.MustRegister(files{}, statsCollector{stats})
+	if g != nil {
+		r.MustRegister(g)
+	}
 	for _, l := range []struct{ name, help, label, value string }{
 		{"etcd_server_version", "Which version is running. 1 for 'server_version' label with current version.", "server_version", id.Version},
 		{"etcd_cluster_version", "Which version is running. 1 for 'cluster_version' label with current cluster version", "cluster_version", id.ClusterVersion},
@@ -156,6 +169,9 @@ func NewRegistry(id Identity, g *GRPC, stats func() Stats, more ...prometheus.Co
 		{"etcd_server_id", "Server or member ID in hexadecimal format. 1 for 'server_id' label with current ID.", "server_id", fmt.Sprintf("%x", id.MemberID)},
 		{"headwater_build_info", "Version of Headwater. Always 1.", "version", id.Build},
 	} {
+		if l.name == "etcd_server_id" && id.MemberID == 0 {
+			continue
+		}
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: l.name, Help: l.help, ConstLabels: prometheus.Labels{l.label: l.value}})
 		g.Set(1)
 		r.MustRegister(g)

@@ -1,7 +1,6 @@
 package server
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -461,38 +460,5 @@ func TestAdvertised(t *testing.T) {
 	urls := s.AdvertisedURLs()
 	if len(urls) != 2 || !strings.HasPrefix(urls[0], "http://localhost:") || !strings.HasPrefix(urls[1], "http://127.0.0.1:") || strings.HasSuffix(urls[1], ":0") {
 		t.Error(urls)
-	}
-}
-
-func TestLogger(t *testing.T) {
-	file := filepath.Join(t.TempDir(), "log")
-	c := LogOptions{Level: "info", Format: "json", Outputs: []string{"stdout", "stderr", file}}
-	var out, errs bytes.Buffer
-	log, closeLog, err := NewLogger(c, &out, &errs)
-	if err != nil {
-		t.Fatal(err)
-	}
-	log.Debug("not at level info")
-	log.Warn("hello", "error", errors.New("e"))
-	if err := closeLog(); err != nil {
-		t.Fatal(err)
-	}
-	var line map[string]string
-	if err := json.Unmarshal(out.Bytes(), &line); err != nil {
-		t.Fatal(err, out.String())
-	}
-	if _, err := time.Parse(logTime, line["ts"]); err != nil {
-		t.Error(err)
-	}
-	delete(line, "ts")
-	if diff := cmp.Diff(map[string]string{"level": "warn", "msg": "hello", "error": "e"}, line); diff != "" {
-		t.Error(diff)
-	}
-	if out.String() != errs.String() {
-		t.Errorf("stderr has %q", errs.String())
-	}
-	c.Outputs = []string{filepath.Join(file, "not-a-dir")}
-	if _, _, err := NewLogger(c, &out, &errs); err == nil {
-		t.Error("opened a file below a file")
 	}
 }

@@ -18,17 +18,31 @@ const (
 	Retries                 // attempts that came to nothing, and the pauses between them
 	Evaluation              // reading and evaluating, in the group that was committed
 	Commit                  // that group's commit
+	Publish                 // handing what it wrote to watch hubs, and its answer to it
 	Unanswered              // in a group that had not ended when the wait did
-	stages
+	Count                   // how many there are
 )
 
 // names are those of log lines.
-var names = [stages]string{"receiving", "behind_keys", "queue", "retries", "evaluation", "commit", "unanswered"}
+var names = [Count]string{"receiving", "behind_keys", "queue", "retries", "evaluation", "commit", "publish", "unanswered"}
 
 func (s Stage) String() string { return names[s] }
 
-// Stages are how long a request has been in each stage. The zero value is ready.
-type Stages struct{ nanos [stages]atomic.Int64 }
+// Stages are how long a request has been in each stage, and what revision it has made. The zero value is ready.
+type Stages struct {
+	nanos    [Count]atomic.Int64
+	revision atomic.Int64
+}
+
+// Made says that the request has made a revision; of several the last counts. s may be nil.
+func (s *Stages) Made(revision int64) {
+	if s != nil {
+		s.revision.Store(revision)
+	}
+}
+
+// Revision is what the request has made; 0: none.
+func (s *Stages) Revision() int64 { return s.revision.Load() }
 
 // Add adds time spent in a stage. s may be nil.
 func (s *Stages) Add(stage Stage, d time.Duration) {
@@ -45,7 +59,7 @@ func (s *Stages) Of(stage Stage) time.Duration { return time.Duration(s.nanos[st
 func (s *Stages) Attrs(took time.Duration) []slog.Attr {
 	var attrs []slog.Attr
 	rest := took
-	for i := range stages {
+	for i := range Count {
 		if d := s.Of(i); d > 0 {
 			attrs = append(attrs, slog.String(i.String(), d.String()))
 			rest -= d

@@ -35,7 +35,7 @@ func TestStages(t *testing.T) {
 // TestNames: each stage has a name of its own.
 func TestNames(t *testing.T) {
 	seen := map[string]bool{"": true}
-	for i := range stages {
+	for i := range Count {
 		if seen[i.String()] {
 			t.Errorf("%d: %q", i, i)
 		}

@@ -39,10 +39,17 @@ func PutPrefix(b []byte, size int) {
 	binary.BigEndian.PutUint32(b[1:PrefixBytes], uint32(size))
 }
 
-// NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is not grpc-go's own
-// stream but one that wraps it, messages are to be compressed, this version of grpc-go has not got what it takes, or
+// NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is neither
+// grpc-go's own stream nor one that shows the stream that it wraps (Unwrapped), messages are to be compressed, this version of grpc-go has not got what it takes, or
 // the binary was built with the tag publicapi.
 func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
+	for {
+		w, ok := stream.(interface{ Unwrapped() grpc.ServerStream })
+		if !ok {
+			break
+		}
+		stream = w.Unwrapped()
+	}
 	if !private || reflect.TypeOf(stream).String() != "*grpc.serverStream" {
 		return nil
 	}

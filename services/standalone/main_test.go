@@ -204,11 +204,13 @@ func get(t *testing.T, c *clientv3.Client, key string) string {
 	return string(r.Kvs[0].Value)
 }
 
+const versionLines = `^etcd Version: 3\.7\.\d+\nGit SHA: .+\nGo Version: go.+\nGo OS/Arch: .+/.+\nheadwater Version: \d+\.\d+\.\d+\n$`
+
 func TestVersionAndHelp(t *testing.T) {
 	for arg, want := range map[string]string{
-		"--version": `^headwater Version: \d+\.\d+\.\d+\netcd API Version: 3\.7\.\d+\nGit SHA: .+\nGo Version: go.+\nGo OS/Arch: .+/.+\n$`,
-		"--help":    `(?s)^Usage:.*--listen-client-urls.*`,
-		"-h":        `(?s)^Usage:.*--data-dir.*`,
+		"--version": versionLines, "version": versionLines,
+		"--help": `(?s)^Usage:.*--listen-client-urls.*`,
+		"-h":     `(?s)^Usage:.*--data-dir.*`,
 	} {
 		cmd, out := command(nil, arg)
 		if err := cmd.Run(); err != nil {

@@ -33,7 +33,7 @@ func TestBinary(t *testing.T) {
 			t.Errorf("%q ends with %d and says %s", args, got, out)
 		}
 	}
-	run(0, "etcd API Version: 3.7", "--version")
+	run(0, "etcd Version: 3.7", "--version")
 	run(0, "headwater-kv [flags]", "--help")
 	run(2, "headwater-kv: unknown flag --no-such-flag (see headwater-kv --help)", "--no-such-flag")
 	run(2, "headwater-kv: --leasekeeper-endpoints must not be empty")

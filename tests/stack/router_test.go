@@ -8,6 +8,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials/insecure"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -266,6 +268,34 @@ func TestRouterDeadPods(t *testing.T) {
 	resp.Body.Close()
 	if resp.StatusCode != http.StatusBadGateway {
 		t.Errorf("/health with no pod left: %s", resp.Status)
+	}
+}
+
+// TestRouterHost passes on the host that a client has dialled, by which pods know its keyspace, for all services.
+func TestRouterHost(t *testing.T) {
+	const host = "team-a.etcd.test:2379"
+	w := newWorld()
+	seen := make(chan []string, 1)
+	w.onCall = func(ctx context.Context, _ *fakePod) error {
+		seen <- metadata.ValueFromIncomingContext(ctx, ":authority")
+		return nil
+	}
+	shared, _, _ := startRouter(t, w)
+	conn, err := grpc.NewClient(shared.Target(), grpc.WithAuthority(host),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
+	defer cancel()
+	_, err = pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte("k")})
+	if got := <-seen; err != nil || !slices.Equal(got, []string{host}) {
+		t.Errorf("a kv pod gets the host %q, %v", got, err)
+	}
+	_, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: 1})
+	if got := <-seen; err != nil || !slices.Equal(got, []string{host}) {
+		t.Errorf("a lease keeper gets the host %q, %v", got, err)
 	}
 }
 

@@ -12,6 +12,8 @@
 // another hands it over only when that other's row says that it wants the shard, so that nobody is left without an owner for longer than a
 // claim takes.
 //
+// Places does the same with shards of any other work: whoever has one works for it, and all know who that is.
+//
 // # Invariants
 //
 //   - What lease promises holds across owners: no lease ends early, none comes back. See Keeper.Run, Keeper.Renew and Term.Holds for why:

@@ -17,7 +17,8 @@ type shard struct {
 	id        int
 	candidate *election.Candidate
 
-	keeper atomic.Pointer[lease.Keeper] // while the shard is kept here
+	keeper  atomic.Pointer[lease.Keeper] // while the shard is kept here
+	working atomic.Bool                  // while Options.work is done for it here
 
 	mu       sync.Mutex
 	owner    string          // its address; "": nobody
@@ -80,6 +81,9 @@ func (h *shard) newKeeper(holds func() bool) (*lease.Keeper, error) {
 // lead keeps the shard until the term ends or another pod is to have it. A keeper that ends before, since a claim by a pod that was deposed
 // came in late, is followed by the next.
 func (h *shard) lead(ctx context.Context, t *election.Term) error {
+	if h.s.o.work != nil {
+		return h.work(ctx, t)
+	}
 	for ctx.Err() == nil && !h.yields() {
 		k, err := h.newKeeper(t.Holds)
 		if err != nil {

@@ -54,6 +54,8 @@ type Options struct {
 	// Keeper configures the keepers. What makes them keepers of a shard is set here.
 	Keeper lease.Options
 	Logger *slog.Logger // default: none
+
+	work Work // of Places: what is done instead of keeping leases
 }
 
 func (o *Options) ensureDefaults() {
@@ -75,7 +77,7 @@ func (o *Options) validate() error {
 	switch {
 	case o.Self == "" || len(o.Self) > election.HolderMax:
 		return fmt.Errorf("shards: address of %d bytes not in 1…%d", len(o.Self), election.HolderMax)
-	case o.Dial == nil:
+	case o.Dial == nil && o.work == nil:
 		return errors.New("shards: no Dial")
 	case o.TTL < election.TTLMin:
 		return fmt.Errorf("shards: TTL %v below %v", o.TTL, election.TTLMin)
@@ -146,6 +148,9 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 			return nil, err
 		}
 	}
+	if o.work != nil {
+		return s, nil
+	}
 	if _, err := s.shards[0].newKeeper(func() bool { return false }); err != nil {
 		return nil, err // of Options.Keeper
 	}
@@ -201,7 +206,7 @@ func (s *Shards) Ready() <-chan struct{} { return s.ready }
 func (s *Shards) Owned() []int {
 	var owned []int
 	for i := range s.shards {
-		if s.shards[i].keeper.Load() != nil {
+		if s.shards[i].here() {
 			owned = append(owned, i)
 		}
 	}

@@ -1,0 +1,227 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/compactor"
+	"github.com/headwaterdb/headwater/libs/election"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Times and limits of the compaction of many keyspaces.
+const (
+	// removalsMax bounds the keyspaces of a shard of which is removed at a time what compactions no longer need.
+	removalsMax = 16
+	// removalTimeout bounds one turn of a keyspace; it goes on at its next.
+	removalTimeout = time.Minute
+	// compactionsRetry is the pause after a round in which something has failed.
+	compactionsRetry = 5 * time.Second
+	// compactionsIdle is the longest time between two rounds: they begin when something has been compacted.
+	compactionsIdle = time.Hour
+)
+
+// compactions is a kv pod's share of the compaction of many keyspaces: auto compaction, which looks at all heads of a
+// shard at a time and opens a keyspace when there is something to compact, and the removal of what compactions, by
+// whomever, no longer need. None is opened to find out that there is nothing to do.
+type compactions struct {
+	s *keyspaces
+}
+
+// work does that for a shard until ctx ends; it is a shards.Work.
+func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) error {
+	plans, err := newPlans(c.s)
+	if err != nil {
+		return err
+	}
+	d := c.s.joint.d
+	for ctx.Err() == nil {
+		bell, err := c.bell(ctx, shard)
+		if err == nil {
+			err = c.remove(ctx, shard)
+		}
+		next := compactionsIdle
+		if plans != nil && err == nil {
+			next, err = plans.look(ctx, shard)
+		}
+		if err != nil {
+			if ctx.Err() == nil {
+				c.s.d.Log.Warn("the keyspaces of a shard were not all compacted, will be tried again", "shard", shard, "error", err)
+			}
+			_ = retry.Sleep(ctx, compactionsRetry)
+			continue
+		}
+		waiting, cancel := context.WithTimeout(ctx, next)
+		err = c.s.d.Engine.WaitChange(waiting, d.Work(shard), bell)
+		if err != nil && waiting.Err() == nil {
+			_ = retry.Sleep(ctx, compactionsRetry)
+		}
+		cancel()
+	}
+	return nil
+}
+
+// bell reads the row that changes when something of the shard has been compacted.
+func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err error) {
+	snap, err := c.s.d.Engine.Snapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer snap.Close()
+	b, err := snap.Get(ctx, c.s.joint.d.Work(shard))
+	if b == nil {
+		return nil, err
+	}
+	return append([]byte{}, b...), err
+}
+
+// remove removes what compactions no longer need of the keyspaces of a shard. It returns the last error.
+func (c *compactions) remove(ctx context.Context, shard int) (failed error) {
+	d := c.s.joint.d
+	ids, _, err := d.IDs(ctx, c.s.d.Engine, d.Compacted(shard))
+	if err != nil {
+		return err
+	}
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	slots := make(chan struct{}, removalsMax)
+	for _, id := range ids {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			if err := c.removeOf(ctx, id); err != nil {
+				mu.Lock()
+				defer mu.Unlock()
+				failed = err
+			}
+		})
+	}
+	wg.Wait()
+	return failed
+}
+
+func (c *compactions) removeOf(ctx context.Context, id uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, removalTimeout)
+	defer cancel()
+	row := c.s.joint.d.Beside(id).Compacted
+	return c.s.inside(ctx, id, func(k *Keyspace) error {
+		if err := k.Store.RemoveNow(ctx); err != nil {
+			return err
+		}
+		return keyspace.Forget(ctx, k.d.Engine, row, k.Store.Removed)
+	})
+}
+
+// inside calls f with a keyspace of the table, which is opened if need be and closed again soon if nobody else uses it. Of
+// one that has been deleted it is not called.
+func (s *keyspaces) inside(ctx context.Context, id uint64, f func(*Keyspace) error) error {
+	info, there := s.table.ByID(id)
+	if !there {
+		if s.deleted(ctx, id) {
+			return nil
+		}
+		return errNoKeyspace // the copy of the table does not have it yet
+	}
+	for {
+		v, again, err := s.visit(ctx, info, callOwn)
+		if err != nil {
+			return err
+		}
+		if again {
+			continue
+		}
+		err = f(v.k)
+		v.leave()
+		s.endBrief(v.o)
+		return err
+	}
+}
+
+// plans are those of the keyspaces of a shard, which say when they are compacted by themselves.
+type plans struct {
+	s     *keyspaces
+	make  func() compactor.Planner
+	every time.Duration
+	last  time.Time // look
+	of    map[uint64]*plan
+}
+
+// plan is that of one keyspace.
+type plan struct {
+	compactor.Planner
+	begun time.Time
+	done  int64 // the last revision that it has been compacted at
+	head  int64 // of then
+}
+
+// newPlans returns nil if there is no auto compaction.
+func newPlans(s *keyspaces) (*plans, error) {
+	one, err := s.first.planner()
+	if err != nil || one == nil {
+		return nil, err
+	}
+	planner := func() compactor.Planner {
+		p, _ := s.first.planner() // as the one above
+		return p
+	}
+	return &plans{s: s, make: planner, every: one.Interval(), of: make(map[uint64]*plan)}, nil
+}
+
+// look compacts what is to be, if it is time for that, and returns the time until the next look.
+func (p *plans) look(ctx context.Context, shard int) (time.Duration, error) {
+	now := time.Now()
+	if wait := p.every - now.Sub(p.last); wait > 0 && !p.last.IsZero() {
+		return wait, nil
+	}
+	p.last = now
+	d := p.s.joint.d
+	ids, heads, err := d.IDs(ctx, p.s.d.Engine, d.Heads(shard))
+	if err != nil {
+		return 0, err
+	}
+	there := make(map[uint64]*plan, len(ids))
+	for i, id := range ids {
+		head, err := mvcc.ParseBesideHead(heads[i])
+		if err != nil {
+			return 0, err
+		}
+		one := p.of[id]
+		if one == nil {
+			one = &plan{Planner: p.make(), begun: now}
+		}
+		there[id] = one
+		p.compact(ctx, id, one, head, now)
+	}
+	p.of = there
+	return p.every, nil
+}
+
+// compact compacts a keyspace if it is time. A failure is tried again at the next look.
+func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, now time.Time) {
+	ask := one.Tick(head, now.Sub(one.begun))
+	rev := ask.Rev
+	if ask.Keep == 0 && rev <= one.done || ask.Keep > 0 && head == one.head {
+		return
+	}
+	err := p.s.inside(ctx, id, func(k *Keyspace) (err error) {
+		if ask.Keep > 0 {
+			if rev, err = k.Store.Behind(ctx, ask.Keep); err != nil {
+				return err
+			}
+		}
+		if rev > one.done {
+			_, err = k.Store.Compact(ctx, rev, false)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
+		p.s.d.Log.Warn("auto compaction failed, will be tried again", "id", id, "revision", rev, "error", err)
+		return
+	}
+	one.done, one.head = max(one.done, rev), head
+	one.Done(now.Sub(one.begun))
+}

@@ -1,0 +1,199 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/feed"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/lease/shards"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// manyMember is the name of the only member of a keyspace that all pods serve, whatever the keyspace and the pods are
+// called.
+const manyMember = "headwater"
+
+// errShared says that pods cannot have a keyspace to themselves that all pods serve.
+var errShared = errors.New(
+	"--keyspace: all pods of the deployment serve it: clients name it, and pods are started with another, such as default")
+
+// many is what a pod has for the keyspaces that all pods of the deployment serve: its share of what goes on without
+// requests. It does not grow with their number, and there is none of it until there is such a keyspace.
+type many struct {
+	d      keyspace.Deployment
+	heads  *feed.Heads    // of a watchhub pod
+	leases *leaseHost     // of a leasekeeper pod
+	places *shards.Places // of the work of kv and leasekeeper pods
+
+	mu      sync.Mutex
+	begun   bool          // the work has
+	working chan struct{} // closed then
+}
+
+// open makes what does nothing yet. It is closed with the deployment.
+func (m *many) open(s *keyspaces) error {
+	m.d, m.working = keyspace.NewDeployment(s.root()), make(chan struct{})
+	d := s.d
+	self, err := d.Address()
+	switch {
+	case d.Kind == config.WatchHub:
+		var rows []feed.ShardRows
+		for shard := range keyspace.Shards {
+			rows = append(rows, feed.ShardRows{Heads: m.d.Heads(shard), Bell: m.d.Bell(shard)})
+		}
+		m.heads = feed.NewHeads(d.Engine, rows)
+		d.OnClose(func() error { m.heads.Close(); return nil })
+		return nil
+	case d.Kind == config.LeaseKeeper && err != nil:
+		return err // others cannot forward to it
+	case err != nil:
+		self = d.Config.Name
+	}
+	o := shards.PlacesOptions{Self: self, Logger: d.Log}
+	work := "compactor"
+	if d.Kind == config.LeaseKeeper {
+		m.leases = newLeaseHost(s)
+		d.OnClose(m.leases.close)
+		work, o.Work = "lease", m.leases.work
+	} else {
+		c := &compactions{s: s}
+		o.Work, o.TTL = c.work, compactorTTL
+	}
+	m.places, err = shards.NewPlaces(d.Engine, m.d.Coordination(work), o)
+	return err
+}
+
+// work begins this pod's share of the work for the keyspaces that all pods serve, if these pods serve any and it has
+// not begun. It is tried again when the table changes, at each review, and by calls.
+func (s *keyspaces) work(ctx context.Context) {
+	m := &s.joint
+	if m.places == nil || s.together(ctx) != nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.begun {
+		return
+	}
+	if err := m.d.Found(ctx, s.d.Engine); err != nil {
+		if ctx.Err() == nil {
+			s.d.Log.Error("the work for the keyspaces of the deployment has not begun", "error", err)
+		}
+		return
+	}
+	m.begun = true
+	close(m.working)
+	s.d.Go("shards of keyspaces", m.places.Run)
+}
+
+// together tells whether these pods may serve other keyspaces than their first: nil if all of them are of a release that
+// can. Errors: errOnePods, the store's.
+func (s *keyspaces) together(ctx context.Context) error {
+	if s.first.Store.Features().Has(mvcc.FeatureKeyspaces) {
+		return nil
+	}
+	if _, err := s.first.Store.Head(ctx); err != nil { // which shows the features of now
+		return err
+	}
+	if !s.first.Store.Features().Has(mvcc.FeatureKeyspaces) {
+		return errOnePods
+	}
+	return nil
+}
+
+// servesMany tells whether this pod serves a keyspace of the table. Errors: errOwnPods, and as together.
+func (s *keyspaces) servesMany(ctx context.Context, info keyspace.Info) error {
+	if !info.Shared() {
+		return errOwnPods
+	}
+	return s.together(ctx)
+}
+
+// leave hands over what other pods can take, until ctx ends.
+func (s *keyspaces) leave(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { s.first.leave(ctx) })
+	m := &s.joint
+	m.mu.Lock()
+	begun := m.begun
+	m.mu.Unlock()
+	if !begun {
+		return
+	}
+	if err := m.places.Drain(ctx); err != nil {
+		s.d.Log.Warn("not all shards of keyspaces have been handed over", "error", err)
+	}
+}
+
+// openOfMany opens a keyspace that all pods serve.
+func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
+	d := k.d
+	rows := d.all.joint.d.Beside(k.Place.ID)
+	o.Prefix, o.Lanes, o.NoRemoval = k.Place.Prefix, d.Config.Lanes, true
+	// Releases that know nothing of the rows beside must not write it.
+	o.Features, o.Activate = mvcc.FeaturesAll|mvcc.FeatureKeyspaces, 0
+	o.Beside = (*mvcc.Beside)(&rows)
+	if d.Bus != nil {
+		o.Committed = func() { d.Bus.Nudge(k.Subject) }
+	}
+	if k.Store, err = mvcc.Open(ctx, d.Engine, o); err != nil {
+		return err
+	}
+	k.OnClose(k.Store.Close)
+	if k.Alarms, err = alarm.Open(ctx, k.Store); err != nil {
+		return fmt.Errorf("alarms: %w", err)
+	}
+	cluster := k.Store.Meta().ClusterID
+	k.Subject = feed.Name(fmt.Sprint(k.Place.ID), cluster)
+	k.Member, k.Header = manyMember, header(cluster, manyMember)
+	k.Go("alarms", func(ctx context.Context) error { k.Alarms.Follow(ctx, d.Log); return nil })
+	return nil
+}
+
+// name is what the keyspace is called now, as far as is known here.
+func (k *Keyspace) name() string {
+	if info, ok := k.d.all.table.ByID(k.Place.ID); ok {
+		return info.Name
+	}
+	return k.Place.Name
+}
+
+// Times of a hub's follower of one of many keyspaces: the rows of its shard tell of what is new.
+const (
+	manyPoll  = 10 * time.Second
+	manyCheck = 2 * time.Second
+)
+
+// Bounds of what is read from before the head when a hub begins with one of many keyspaces.
+const (
+	manyWindowEntries = 1000
+	manyWindowBytes   = 1 << 20
+)
+
+// openOfMany makes what follows the log of one of many keyspaces: the hub is told by the rows of its shard, which it
+// looks at for all of their keyspaces that somebody watches, and before that by those who write.
+func (n *followingHub) openOfMany() error {
+	k, m := n.k, &n.k.d.all.joint
+	k.tailing.init(k.Subject)
+	k.OnClose(n.closeHub)
+	log := m.heads.Log(k.Store, m.d.Shard(k.Place.ID), m.d.Beside(k.Place.ID).Head)
+	n.follower = feed.NewFollower(log, nil, feed.FollowerOptions{
+		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: k.d.Log,
+		Poll: manyPoll, Check: manyCheck, WindowEntries: manyWindowEntries, WindowBytes: manyWindowBytes,
+	})
+	if k.d.Bus == nil {
+		return nil
+	}
+	cancel, err := k.d.Bus.OnNudge(k.Subject, log.Nudge)
+	if err == nil {
+		k.OnClose(func() error { cancel(); return nil })
+	}
+	return err
+}

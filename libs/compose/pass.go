@@ -1,0 +1,82 @@
+package compose
+
+import (
+	"context"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/metadata"
+
+	"github.com/headwaterdb/headwater/libs/keyspace"
+)
+
+// passed is a call for a keyspace that another pod serves.
+type passed struct {
+	services *serviceSet     // of relays
+	ctx      context.Context // of the call there: it names the keyspace
+	end      func()          // after the call
+}
+
+// pass has a call for one of many keyspaces served by another pod, or returns nil if this one is to serve it. Errors:
+// as servesMany, those of leaseHost.pass.
+func (s *keyspaces) pass(ctx context.Context, info keyspace.Info, service string) (*passed, error) {
+	if err := s.servesMany(ctx, info); err != nil {
+		return nil, err
+	}
+	if s.d.relays(service) {
+		return &passed{s.first.services, withName(ctx, info.Name), func() {}}, nil
+	}
+	if s.joint.leases != nil && service == pb.Lease_ServiceDesc.ServiceName {
+		return s.joint.leases.pass(ctx, info)
+	}
+	return nil, nil
+}
+
+// withName returns the context of a call to this process that names a keyspace in its metadata.
+func withName(ctx context.Context, name string) context.Context {
+	if v := metadata.ValueFromIncomingContext(ctx, KeyspaceMetadata); len(v) == 1 && v[0] == name {
+		return ctx
+	}
+	in, _ := metadata.FromIncomingContext(ctx) // a copy
+	if in == nil {
+		in = metadata.MD{}
+	}
+	in.Set(KeyspaceMetadata, name)
+	return metadata.NewIncomingContext(ctx, in)
+}
+
+// passedStream is a stream whose context is another.
+type passedStream struct {
+	grpc.ServerStream
+	ctx context.Context
+}
+
+// Context implements grpc.ServerStream.
+func (s passedStream) Context() context.Context { return s.ctx }
+
+// naming registers services whose calls name a keyspace.
+type naming struct {
+	grpc.ServiceRegistrar
+	name func() string
+}
+
+// RegisterService implements grpc.ServiceRegistrar.
+func (n naming) RegisterService(desc *grpc.ServiceDesc, impl any) {
+	d := *desc
+	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
+	for i, m := range desc.Methods {
+		d.Methods[i] = grpc.MethodDesc{MethodName: m.MethodName, Handler: func(
+			srv any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor,
+		) (any, error) {
+			return m.Handler(srv, withName(ctx, n.name()), dec, in)
+		}}
+	}
+	d.Streams = make([]grpc.StreamDesc, len(desc.Streams))
+	for i, m := range desc.Streams {
+		d.Streams[i] = m
+		d.Streams[i].Handler = func(srv any, stream grpc.ServerStream) error {
+			return m.Handler(srv, passedStream{stream, withName(stream.Context(), n.name())})
+		}
+	}
+	n.ServiceRegistrar.RegisterService(&d, impl)
+}

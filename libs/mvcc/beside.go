@@ -1,0 +1,135 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/revision"
+)
+
+// Beside are rows outside of a keyspace that tell of it. Groups write them without reading them, in their own
+// transactions, so that they are never behind and nobody conflicts over them.
+type Beside struct {
+	// Head gets the head, see ParseBesideHead, and Bell another value, with every revision.
+	Head, Bell []byte
+	// Leases is set by every grant.
+	Leases []byte
+	// Compacted gets another value with every compaction, and Work counts them.
+	Compacted, Work []byte
+}
+
+// besideLen is the length of a row Beside.Head: a stamp, and the base (8) and the shift (1) of the keyspace's
+// revisions.
+const besideLen = engine.StampLen + 8 + 1
+
+// ParseBesideHead returns the head revision that a row Beside.Head tells. Errors: ErrCorrupt.
+func ParseBesideHead(row []byte) (int64, error) {
+	if len(row) != besideLen {
+		return 0, ErrCorrupt
+	}
+	st, err := engine.ParseStamp(row[:engine.StampLen])
+	if err != nil {
+		return 0, ErrCorrupt
+	}
+	space, err := revision.New(int64(binary.BigEndian.Uint64(row[engine.StampLen:])), uint(row[besideLen-1]))
+	if err != nil {
+		return 0, ErrCorrupt
+	}
+	return space.Of(st), nil
+}
+
+// besideHead writes the rows that tell of a new head, whose stamp has the index given.
+func (w *rowWriter) besideHead(index uint16) {
+	s := w.g.s
+	if s.o.Beside == nil {
+		return
+	}
+	w.v = engine.Stamp{Index: index}.Append(w.v[:0])
+	w.v = binary.BigEndian.AppendUint64(w.v, uint64(s.meta.Space.Base))
+	w.v = append(w.v, byte(s.meta.Space.Shift))
+	w.txn.SetStampedValue(s.o.Beside.Head, w.v, 0)
+	w.v = engine.Stamp{Index: index}.Append(w.v[:0])
+	w.txn.SetStampedValue(s.o.Beside.Bell, w.v, 0)
+}
+
+// besideWork writes the rows that tell of work that is to be done without requests.
+func (w *rowWriter) besideWork() {
+	g, b := w.g, w.g.s.o.Beside
+	if b == nil {
+		return
+	}
+	for _, l := range g.leases {
+		if l.dirty && l.live && !l.lived {
+			w.txn.Set(b.Leases, nil)
+			break
+		}
+	}
+	if g.compacts {
+		w.txn.Set(b.Compacted, appendRev(nil, g.compact))
+		w.txn.Add(b.Work, 1)
+	}
+}
+
+// RemoveNow removes what compactions no longer need, the grace after them included, and returns when nothing is left
+// or ctx or the Store ends. It is for Stores with Options.NoRemoval and Options.Beside: two at a time do the same work
+// twice, no harm. Errors: ctx's; ErrCorrupt if damaged data is in the way.
+func (s *Store) RemoveNow(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(s.closing, cancel)()
+	err := s.view(ctx, func(snap engine.Snapshot) error { // others compact too
+		c, err := s.compactOf(ctx, snap)
+		s.compactedTo(c)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	s.removeCompacted(ctx, removeGrace, true)
+	if target, done, _ := s.removal.state(); done >= target {
+		return nil
+	}
+	if err := s.removal.damaged(); err != nil {
+		return err
+	}
+	return ctx.Err()
+}
+
+// Removed tells whether nothing is left to remove after compactions, as r sees it. Errors: ErrCorrupt, the engine's.
+func (s *Store) Removed(ctx context.Context, r engine.Reader) (bool, error) {
+	compacted, err := s.compactOf(ctx, r)
+	if err != nil {
+		return false, err
+	}
+	removed, err := s.removedOf(ctx, r)
+	return removed >= compacted, err
+}
+
+// Leaseless tells whether the keyspace has no lease, as r sees it. Errors: the engine's.
+func (s *Store) Leaseless(ctx context.Context, r engine.Reader) (bool, error) {
+	q := s.rows.tableRange(tableLease)
+	q.Limit, q.KeysOnly = 1, true
+	it := r.Scan(ctx, q)
+	defer it.Close()
+	return !it.Next(), storeErr(it.Err())
+}
+
+// tidyTimeout bounds the clearing of a Store's own commit rows.
+const tidyTimeout = time.Second
+
+// tidy clears the commit rows of this Store, whose lanes have ended. They do no harm if that fails.
+func (s *Store) tidy() {
+	if s.o.Beside == nil || s.usage.Groups.Load() == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), tidyTimeout)
+	defer cancel()
+	_ = s.update(ctx, func(txn engine.Txn) error {
+		for _, l := range s.lanes {
+			txn.Clear(l.row)
+		}
+		return nil
+	})
+}
