@@ -11,7 +11,7 @@ RACE := ./libs/engine/... ./libs/fair ./libs/mvcc ./libs/watch/... ./libs/lease/
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
 SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
-	./tests/internal/pods ./tests/pods ./tests/cluster ./tests/faults ./tests/clients ./tests/robustness ./tests/sidebyside
+	./tests/internal/pods ./tests/pods ./tests/keyspaces ./tests/cluster ./tests/faults ./tests/clients ./tests/robustness ./tests/sidebyside
 
 # No cgo anywhere but under the race detector and with FoundationDB's client, which need it.
 export CGO_ENABLED = 0

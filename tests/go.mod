@@ -10,6 +10,7 @@ require (
 	github.com/headwaterdb/headwater/protos v0.0.0
 	go.etcd.io/etcd/api/v3 v3.7.3
 	go.etcd.io/etcd/client/v3 v3.7.3
+	go.etcd.io/etcd/etcdutl/v3 v3.7.3
 	go.etcd.io/etcd/server/v3 v3.7.3
 	go.etcd.io/etcd/tests/v3 v3.7.3
 	go.uber.org/goleak v1.3.0
@@ -19,8 +20,6 @@ require (
 	google.golang.org/grpc v1.85.0
 	google.golang.org/protobuf v1.36.12
 )
-
-require go.etcd.io/etcd/etcdutl/v3 v3.7.3
 
 require go.uber.org/zap/exp v0.3.0 // indirect
 

@@ -42,3 +42,9 @@ func (s *Store) Buckets() int {
 
 // ForgetSizes makes the next question about sizes one for the engine.
 func ForgetSizes(s *Store) { s.live.others.asked.Store(&time.Time{}) }
+
+// Forsake ends the renewals of a dump, whose hold stays.
+func Forsake(d *Dump) {
+	d.stop()
+	<-d.kept
+}

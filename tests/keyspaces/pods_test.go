@@ -149,6 +149,9 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	}
 }
 
+// TestFoundationDB says whether this run has a cluster. The tests of standalone servers use none.
+func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
+
 // TestPodsWholeEtcds: through every pod a keyspace is a whole etcd, and none has anything of another.
 func TestPodsWholeEtcds(t *testing.T) {
 	t.Parallel() // it waits for most of its time
