@@ -153,6 +153,9 @@ func (i *inspection) Rows(r *adminv1.RowsRequest, out grpc.ServerStreamingServer
 		m := &adminv1.Row{
 			Key: row.Key, Value: row.Value, ValueSize: int64(len(row.Value)), Table: row.Table, Meaning: row.Meaning,
 		}
+		if row.Table == "auth" {
+			m.Value = nil // hashes of passwords, and secrets that tokens are signed with
+		}
 		m.Value = m.Value[:min(len(m.Value), valueMax)]
 		return out.Send(m)
 	}))

@@ -17,6 +17,8 @@ type Frame struct {
 	Prev, Upto int64
 	// Compact is the compact revision that the sender knows; 0 if there is none.
 	Compact int64
+	// Auth is the number of the users and roles in a state that has all entries; 0: nothing is known of any.
+	Auth uint64
 	// Entries are in revision order. One whose Bytes are nil is a reference: it has to be read from the log.
 	Entries []revlog.Payload
 }

@@ -35,6 +35,7 @@ func genFrame(t *rapid.T) *bus.Frame {
 		Ballot:   rapid.Uint64().Draw(t, "ballot"),
 		Prev:     rapid.Int64Range(0, 1<<53).Draw(t, "prev"),
 		Compact:  rapid.Int64Range(0, 1<<53).Draw(t, "compact"),
+		Auth:     rapid.Uint64().Draw(t, "auth"),
 	}
 	f.Upto = f.Prev
 	for range rapid.IntRange(0, 40).Draw(t, "entries") {
@@ -54,7 +55,7 @@ func genFrame(t *rapid.T) *bus.Frame {
 
 // generated is f in the generated type.
 func generated(f *bus.Frame) *busv1.Frame {
-	m := &busv1.Frame{Keyspace: []byte(f.Keyspace), Ballot: f.Ballot, Prev: f.Prev, Upto: f.Upto, Compact: f.Compact}
+	m := &busv1.Frame{Keyspace: []byte(f.Keyspace), Ballot: f.Ballot, Prev: f.Prev, Upto: f.Upto, Compact: f.Compact, Auth: f.Auth}
 	for _, p := range f.Entries {
 		m.Entries = append(m.Entries, &busv1.Entry{Revision: p.Rev, Payload: p.Bytes})
 	}
@@ -63,7 +64,7 @@ func generated(f *bus.Frame) *busv1.Frame {
 
 // ours is m in our type.
 func ours(m *busv1.Frame) *bus.Frame {
-	f := &bus.Frame{Keyspace: string(m.Keyspace), Ballot: m.Ballot, Prev: m.Prev, Upto: m.Upto, Compact: m.Compact}
+	f := &bus.Frame{Keyspace: string(m.Keyspace), Ballot: m.Ballot, Prev: m.Prev, Upto: m.Upto, Compact: m.Compact, Auth: m.Auth}
 	for _, e := range m.Entries {
 		f.Entries = append(f.Entries, revlog.Payload{Rev: e.Revision, Bytes: e.Payload})
 	}
@@ -109,7 +110,7 @@ func TestSplit(t *testing.T) {
 			if size := len(bus.Append(nil, part)); size > limit {
 				t.Fatalf("%d bytes of %d", size, limit)
 			}
-			if !part.Valid() || part.Prev != at || part.Ballot != f.Ballot || part.Compact != f.Compact || part.Keyspace != f.Keyspace {
+			if !part.Valid() || part.Prev != at || part.Ballot != f.Ballot || part.Compact != f.Compact || part.Auth != f.Auth || part.Keyspace != f.Keyspace {
 				t.Fatalf("part %+v after %d", part, at)
 			}
 			for _, p := range part.Entries {

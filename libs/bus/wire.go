@@ -14,6 +14,7 @@ const (
 	tagUpto     = 4<<3 | uint64(protowire.VarintType)
 	tagCompact  = 5<<3 | uint64(protowire.VarintType)
 	tagEntry    = 6<<3 | uint64(protowire.BytesType)
+	tagAuth     = 7<<3 | uint64(protowire.VarintType)
 
 	tagRevision = 1<<3 | uint64(protowire.VarintType)
 	tagPayload  = 2<<3 | uint64(protowire.BytesType)
@@ -21,7 +22,7 @@ const (
 
 // Most that Append adds to the bytes of a frame beside its keyspace and its payloads.
 const (
-	frameOverhead = 2 + 3 + 4*(1+10)
+	frameOverhead = 2 + 3 + 5*(1+10)
 	entryOverhead = 2*(1+10) + 1 + 10 // tags, lengths and the revision
 )
 
@@ -46,6 +47,7 @@ func Append(b []byte, f *Frame) []byte {
 	b = appendVarint(b, tagPrev, uint64(f.Prev))
 	b = appendVarint(b, tagUpto, uint64(f.Upto))
 	b = appendVarint(b, tagCompact, uint64(f.Compact))
+	b = appendVarint(b, tagAuth, f.Auth)
 	for _, p := range f.Entries {
 		size := 1 + protowire.SizeVarint(uint64(p.Rev))
 		if p.Bytes != nil {
@@ -84,6 +86,8 @@ func Parse(b []byte) (*Frame, error) {
 			f.Upto = int64(v)
 		case tagCompact:
 			f.Compact = int64(v)
+		case tagAuth:
+			f.Auth = v
 		case tagEntry:
 			p, ok := parseEntry(s)
 			if n := len(f.Entries); !ok || n > 0 && p.Rev <= f.Entries[n-1].Rev {

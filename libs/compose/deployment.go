@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -70,6 +71,9 @@ type Deployment struct {
 	all    *keyspaces
 	run    running
 
+	passwords *auth.Passwords
+	jwt       *auth.JWT // nil: tokens are signed ones
+
 	gates   *gates           // nil: a pod, which serves one keyspace
 	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
 	// watchSends are of all keyspaces; nil where there are no watches.
@@ -91,7 +95,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	d := &Deployment{
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
-		answers: etcdapi.NewAnswers(c.MaxAnswerBytes),
+		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 	}
 	if k == config.Standalone || k == config.WatchHub {
 		d.watchSends = server.NewWatchSends()
@@ -112,6 +116,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 // open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in
 // any case.
 func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
+	if d.jwt, err = auth.ParseTokens(d.Config.AuthToken); err != nil {
+		return fmt.Errorf("--auth-token: %w", err)
+	}
 	if err := d.openTLS(); err != nil {
 		return err
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
@@ -30,7 +31,8 @@ type Keyspace struct {
 	Store  *mvcc.Store
 	Alarms *alarm.State
 	Header etcdapi.Header
-	Member string // the name of its only member
+	guard  *etcdapi.Guard // who may do what
+	Member string         // the name of its only member
 	// Subject is its name on the bus.
 	Subject string
 
@@ -84,6 +86,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 	if err := openStore(ctx, o); err != nil {
 		return err
 	}
+	k.guard = k.newGuard()
 	k.Go("damage", func(ctx context.Context) error { k.damage.Run(ctx, k.Alarms, k.Header.MemberID); return nil })
 	for _, p := range k.parts {
 		if p.open == nil {
@@ -249,17 +252,34 @@ func (k *Keyspace) busy() bool {
 	return false
 }
 
-// registerCore registers KV, Watch and Lease: what the Lock and Election services need.
+// registerCore registers KV, Watch and Lease: what the Lock and Election services need. What is relayed is guarded by
+// the pod that answers it.
 func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 	for _, p := range k.parts {
 		if p.register != nil {
-			p.register(r)
+			p.register(k.guard.Registrar(r))
 		}
 	}
 	if k.d.Kind.IsPod() && k.ofTable {
 		r = naming{r, k.name}
 	}
 	k.d.relay(r)
+}
+
+// newGuard returns the guard of the keyspace, whose store is open.
+func (k *Keyspace) newGuard() *etcdapi.Guard {
+	d := k.d
+	o := etcdapi.GuardOptions{
+		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: d.passwords,
+		Shared: d.Kind.IsPod(), Log: d.Log,
+	}
+	if d.Config.ClientTLS.ClientCertAuth {
+		o.CertName = func(ctx context.Context) string {
+			id, _ := tlsconf.FromContext(ctx)
+			return id.CommonName
+		}
+	}
+	return etcdapi.NewGuard(k.Store, o)
 }
 
 // logFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.

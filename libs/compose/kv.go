@@ -27,7 +27,7 @@ func kvPart(k *Keyspace) part {
 		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
 	}
 	return part{
-		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.Store, k.Header, bounds) },
+		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.guard.KV(k.Store), k.Header, bounds) },
 		registerMore: k.registerMember,
 	}
 }
@@ -43,13 +43,14 @@ func (k *Keyspace) requestBytes() int {
 
 // registerMember registers what a kv owns beside KV.
 func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
+	r = k.guard.Registrar(r)
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
 		Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), PeerURLs: k.d.Config.AdvertisePeerURLs,
 	})
 	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota(), k.snapshot)
-	etcdapi.RegisterAuth(r, k.Header, k.Store)
+	etcdapi.RegisterAuth(r, k.Header, k.guard)
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.
-	local := &localClient{register: k.registerCore}
+	local := &localClient{guard: k.guard, register: k.registerCore}
 	k.OnClose(local.close)
 	k.services.later(etcdapi.LockService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterLock(r, c.Client()) }))
 	k.services.later(etcdapi.ElectionService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterElection(r, c.Client()) }))
@@ -59,6 +60,7 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 // localClient is the client of this process's own services that Lock and Election run on, made when one of them is
 // called.
 type localClient struct {
+	guard    *etcdapi.Guard
 	register func(grpc.ServiceRegistrar)
 
 	mu     sync.Mutex
@@ -81,7 +83,7 @@ func (c *localClient) with(register func(grpc.ServiceRegistrar, *loopback.Client
 			}
 			c.client = client
 		}
-		register(r, c.client)
+		register(c.guard.Registrar(r), c.client)
 		return nil
 	}
 }

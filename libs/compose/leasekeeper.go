@@ -34,7 +34,7 @@ func leasesPart(k *Keyspace) part {
 			}
 			return k.runLeases(ctx, keeper)
 		},
-		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
+		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
 		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
 		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
@@ -77,10 +77,10 @@ func shardedLeasesPart(k *Keyspace) part {
 				return err
 			}
 			s, err = shards.New(k.Store, d.Engine, append(slices.Clone(k.Place.Coordination), "lease/"...),
-				shards.Options{Self: address, Dial: d.dialLeaseKeeper, Logger: d.Log})
+				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Logger: d.Log})
 			return err
 		},
-		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, s, k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },
 		begin: func(ctx context.Context) error {
 			// Serving comes first: other pods forward to this one as soon as it owns a shard.
 			k.Go("leases", s.Run)
@@ -108,7 +108,17 @@ func (d *Deployment) leaseKeeperOptions(address string) (relay.Options, error) {
 // leaseClient is the Lease service of another pod.
 type leaseClient struct {
 	pb.LeaseClient
-	pool *relay.Pool
+	pool  *relay.Pool
+	guard *etcdapi.Guard
+}
+
+// LeaseKeepAlive implements pb.LeaseClient: the stream carries renewals of many clients, which have been asked for here.
+func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
+	ctx, err := c.guard.AsPeer(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return c.LeaseClient.LeaseKeepAlive(ctx, o...)
 }
 
 // Close implements io.Closer.
@@ -116,8 +126,8 @@ func (c leaseClient) Close() error { return c.pool.Close() }
 
 // dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
 // shards.
-func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
-	o, err := d.leaseKeeperOptions(address)
+func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
+	o, err := k.d.leaseKeeperOptions(address)
 	if err != nil {
 		return nil, err
 	}
@@ -125,5 +135,5 @@ func (d *Deployment) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool}, nil
+	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool, k.guard}, nil
 }

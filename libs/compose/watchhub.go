@@ -6,10 +6,12 @@ import (
 	"errors"
 	"math"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -22,8 +24,12 @@ func hubPart(k *Keyspace) part {
 	latency := newWatchLatency()
 	hub := watch.New(k.hubOptions(latency))
 	return part{
-		want: func(o *mvcc.Options) { o.Feed, o.Followed = hub.Apply, hub.Position },
+		want: func(o *mvcc.Options) {
+			o.Feed, o.Followed = hub.Apply, hub.Position
+			o.AuthChanged = func(number uint64) { k.recheck(k.background, hub, number) }
+		},
 		open: func(context.Context) error {
+			k.guard.OnChange(hub.Recheck)
 			hub.Start(k.Store, k.opened)
 			k.OnClose(func() error { hub.Close(); return nil }) // before the store, which it reads from
 			return nil
@@ -35,10 +41,21 @@ func hubPart(k *Keyspace) part {
 	}
 }
 
+// recheck has a hub's watches be allowed anew by users and roles of at least a number, before it gets the entries that
+// were made under them. Where those cannot be read nobody is sent anything: all streams end.
+func (k *Keyspace) recheck(ctx context.Context, hub *watch.Hub, number uint64) {
+	if _, err := k.guard.Refresh(ctx, number); err != nil {
+		k.d.Log.Error("users and roles cannot be read, watches end", "error", err)
+		hub.Interrupt()
+		return
+	}
+	hub.Recheck()
+}
+
 // watchOf registers the Watch service of a hub.
 func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
-		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Sent: k.d.watchSends.Sent}
+		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard, Sent: k.d.watchSends.Sent}
 		if k.shares != nil {
 			o.Turn = k.shares.streams
 		}
@@ -143,9 +160,14 @@ func (n *followingHub) part() part {
 func (n *followingHub) open() {
 	k := n.k
 	k.tailing.init(k.Subject)
+	k.guard.OnChange(func() {
+		if hub := n.gate.present(); hub != nil {
+			hub.Recheck()
+		}
+	})
 	k.OnClose(n.closeHub)
 	n.follower = feed.NewFollower(k.Store, k.d.Bus, feed.FollowerOptions{
-		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: k.d.Log,
+		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Auth: n.recheck, Logger: k.d.Log,
 	})
 }
 
@@ -199,6 +221,25 @@ func (n *followingHub) apply(entries []revlog.Entry) {
 		n.cache.Append(entries)
 	}
 }
+
+// recheck is called before apply with the first entries that were made under newer users and roles. It returns when the
+// hub goes by these, however long they cannot be read.
+func (n *followingHub) recheck(number uint64) (known uint64) {
+	for tries := 0; ; tries++ {
+		known, err := n.k.guard.Refresh(n.ctx, number)
+		if err == nil {
+			n.hub.Recheck()
+			return known
+		}
+		n.k.d.Log.Warn("users and roles cannot be read, watches wait; will retry", "error", err)
+		if recheckPauses.Wait(n.ctx, tries) != nil {
+			return 0 // nothing is applied any more either
+		}
+	}
+}
+
+// recheckPauses are those between attempts to read users and roles.
+var recheckPauses = retry.Policy{Min: 10 * time.Millisecond, Max: time.Second}
 
 // stall ends all streams while the hub is behind. A pod that is stopping stays shut and not ready whatever its hub
 // does.

@@ -78,6 +78,10 @@ type Config struct {
 	// ActivateFeatures are features of the keyspace's rows that are set at the start, for good.
 	ActivateFeatures mvcc.Features
 	MaxAnswerBytes   int64 // --max-answer-bytes
+
+	AuthToken    string        // --auth-token: the kind of tokens, with its options
+	AuthTokenTTL time.Duration // --auth-token-ttl
+	BcryptCost   int           // --bcrypt-cost; out of bcrypt's bounds: its default
 	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
@@ -116,6 +120,9 @@ func Default(k Kind) Config {
 		MaxRequestBytes:             3 << 19, // 1.5 MiB
 		MaxTxnOps:                   128,
 		MaxAnswerBytes:              512 << 20,
+		AuthToken:                   "simple",
+		AuthTokenTTL:                300 * time.Second,
+		BcryptCost:                  10,
 		MaxConcurrentStreams:        DefaultMaxStreams,
 		KeepaliveMinTime:            5 * time.Second,
 		KeepaliveInterval:           2 * time.Hour,

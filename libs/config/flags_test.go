@@ -56,7 +56,7 @@ func TestParse(t *testing.T) {
 				Ignored: []string{"--experimental-initial-corrupt-check"},
 			},
 		},
-		{name: "harmless values of refused flags", args: "--auth-token=simple --client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
+		{name: "harmless values of refused flags", args: "--client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
 		{
 			name: "environment", env: []string{"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x", "ETCDCTL_API=3"},
 			want: Parsed{
@@ -127,8 +127,6 @@ func TestParseErrors(t *testing.T) {
 		{args: "--cert-file c --key-file k --trusted-ca-file a --listen-admin-urls https://127.0.0.1:0", want: "--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: clients that have a certificate are not administrators for that"},
 		{args: "--cert-file c --key-file k --listen-admin-urls https://127.0.0.1:0 --admin-cert-allowed-cn a", want: "--listen-admin-urls: with TLS it needs --cert-file, --key-file and --trusted-ca-file"},
 		{args: "--admin-cert-allowed-cn a", want: "--admin-cert-allowed-cn, --admin-cert-allowed-hostname: no URL of --listen-admin-urls has TLS"},
-		{args: "--auth-token jwt,pub-key=k --metrics f", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release; invalid value \"f\" for --metrics: want one of [basic extensive]"},
-		{args: "--auth-token jwt,pub-key=k", want: "--auth-token=jwt,pub-key=k is not supported yet: authentication comes in a later release"},
 		{args: "--listen-client-urls 127.0.0.1:2379", want: `--listen-client-urls: "127.0.0.1:2379" is not a URL`},
 		{args: "--listen-client-urls http://example.com:2379", want: "--listen-client-urls: expected IP in URL for binding (http://example.com:2379)"},
 		{args: "--listen-metrics-urls http://127.0.0.1", want: `--listen-metrics-urls: URL "http://127.0.0.1" needs host:port`},

@@ -55,8 +55,6 @@ const (
 	noteRaft    = "there is no raft"
 	notePeers   = "there are no peers"
 	noteBbolt   = "there is no bbolt file"
-	noteAuth    = "authentication comes in a later release"
-	noteNoAuth  = "authentication is not supported yet"
 	noteNoDisk  = "the data is in FoundationDB, which has limits of its own"
 	noteNoFiles = "the pod keeps nothing on disk"
 	noteNoHub   = "only watchhub pods hold watches"
@@ -155,9 +153,9 @@ var flagTable = []flagDef{
 	str(groupSecurity, "tls-min-version", "TLS1.2", "Minimum TLS version supported: TLS1.2 or TLS1.3.", func(c *Config) *string { return &c.TLSMinVersion }),
 	str(groupSecurity, "tls-max-version", "", "Maximum TLS version supported: TLS1.2 or TLS1.3 (empty will be auto-populated by Go).", func(c *Config) *string { return &c.TLSMaxVersion }),
 
-	refuse(groupAuth, "auth-token", noteAuth, "simple", ""),
-	ignore(groupAuth, "bcrypt-cost", "10", noteNoAuth),
-	ignore(groupAuth, "auth-token-ttl", "300", noteNoAuth),
+	str(groupAuth, "auth-token", "simple", "Kind of tokens: simple, or jwt with its options: jwt,pub-key=file,priv-key=file,sign-method=RS256,ttl=10m.", func(c *Config) *string { return &c.AuthToken }),
+	number(groupAuth, "bcrypt-cost", "10", "Cost of the hashes of passwords, 4 to 31.", math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.BcryptCost = int(v) }).only(onStandalone|onKV, noteNoWrite),
+	number(groupAuth, "auth-token-ttl", "300", "Time in seconds that a simple token is good from when it was made. It is a day at least.", 0, math.MaxInt32, func(c *Config, v int64) { c.AuthTokenTTL = time.Duration(v) * time.Second }),
 
 	boolean(groupMonitoring, "enable-pprof", "false", "Serve runtime profiles at client URL + \"/debug/pprof/\".", func(c *Config) *bool { return &c.EnablePprof }),
 	choice(groupMonitoring, "metrics", "basic", "basic, or extensive to add histograms of gRPC latency.", []string{"basic", "extensive"}, func(c *Config, v string) { c.ExtensiveMetrics = v == "extensive" }),

@@ -2,102 +2,326 @@ package etcdapi
 
 import (
 	"context"
+	"slices"
 
+	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/auth"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// initialAuthRevision is the revision of an auth store that has never been changed (etcd server/auth/store.go).
-const initialAuthRevision = 1
-
-// errAuth answers every request that would read or change users and roles.
-var errAuth = status.Error(codes.Unimplemented, "headwater: users and roles are not supported yet; authentication is always disabled")
-
-// RegisterAuth registers etcdserverpb.Auth for a server without authentication: AuthStatus and Authenticate say so in
-// etcd's words (clientv3 goes on without a token then), everything else is Unimplemented.
-func RegisterAuth(r grpc.ServiceRegistrar, h Header, s HeadReader) {
-	pb.RegisterAuthServer(r, &authServer{header: h, store: s})
+// RegisterAuth registers etcdserverpb.Auth, which changes the users and roles that g goes by.
+func RegisterAuth(r grpc.ServiceRegistrar, h Header, g *Guard) {
+	pb.RegisterAuthServer(r, &authServer{header: h, g: g})
 }
 
 type authServer struct {
 	header Header
-	store  HeadReader
+	g      *Guard
 
 	// UnsafeAuthServer makes an RPC added to the API a compile error here.
 	pb.UnsafeAuthServer
 }
 
-func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
-	head, err := s.store.Head(ctx)
+// change is a change of users and roles.
+type change func(*auth.State) (auth.Change, error)
+
+// update makes a change on behalf of a call, which must be an administrator's where and when the change is made. what
+// is for the log: it must hold no secret.
+func (s *authServer) update(ctx context.Context, c change, what ...any) (*pb.ResponseHeader, error) {
+	g := s.g
+	who, made := credentialUser(g, ctx), false
+	rev, err := g.store.UpdateAuth(ctx, func(number uint64, rows []mvcc.AuthRow) (uint64, []mvcc.AuthRow, error) {
+		state, err := newState(number, rows)
+		if err != nil {
+			return 0, nil, err
+		}
+		id, _, err := g.identify(&known{State: state}, g.credentialOf(ctx))
+		if state.Enabled() && err != nil {
+			return 0, nil, err
+		}
+		if err := state.Admin(id); err != nil {
+			return 0, nil, err
+		}
+		next, err := c(state)
+		if err != nil {
+			return 0, nil, err
+		}
+		made = next.Number != number
+		set := make([]mvcc.AuthRow, len(next.Rows))
+		for i, r := range next.Rows {
+			set[i] = mvcc.AuthRow(r)
+		}
+		return next.Number, set, nil
+	})
 	if err != nil {
 		return nil, Err(err)
 	}
-	return &pb.AuthStatusResponse{Header: s.header.At(head), AuthRevision: initialAuthRevision}, nil
+	if made {
+		g.o.Log.Info("users and roles changed", append(slices.Clone(what), "by", who)...)
+	}
+	if _, err := g.current(ctx); err != nil {
+		return nil, Err(err)
+	}
+	return s.header.At(rev), nil
 }
 
-func (s *authServer) Authenticate(context.Context, *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
-	return nil, rpctypes.ErrGRPCAuthNotEnabled
+// credentialUser is who a call acts for, for the log.
+func credentialUser(g *Guard, ctx context.Context) string {
+	id, _, _ := g.identify(g.known.Load(), g.credentialOf(ctx))
+	return id.User
 }
 
-func (s *authServer) AuthEnable(context.Context, *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
-	return nil, errAuth
+// look is the newest users and roles, for a call that may have what it needs.
+func (s *authServer) look(ctx context.Context, may need) (*known, *pb.ResponseHeader, error) {
+	head, err := s.g.store.Head(ctx)
+	if err != nil {
+		return nil, nil, Err(err)
+	}
+	k, err := s.g.current(ctx)
+	if err == nil {
+		_, err = s.g.decide(ctx, k, may)
+	}
+	if err != nil {
+		return nil, nil, Err(err)
+	}
+	return k, s.header.At(head), nil
 }
 
-func (s *authServer) AuthDisable(context.Context, *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
-	return nil, errAuth
+// AuthStatus needs nothing, but a token that it is given must be good, as in etcd.
+func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
+	k, h, err := s.look(ctx, func(*auth.State, auth.Identity) error { return nil })
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthStatusResponse{Header: h, Enabled: k.Enabled(), AuthRevision: k.Revision()}, nil
 }
 
-func (s *authServer) UserAdd(context.Context, *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
-	return nil, errAuth
+// Authenticate makes a token for who knows the password.
+func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
+	head, err := s.g.store.Head(ctx)
+	if err != nil {
+		return nil, Err(err)
+	}
+	token, err := s.g.authenticate(ctx, r.GetName(), r.GetPassword())
+	r.Password = ""
+	if err != nil {
+		s.g.refused(r.GetName(), err)
+		return nil, Err(err)
+	}
+	return &pb.AuthenticateResponse{Header: s.header.At(head), Token: token}, nil
 }
 
-func (s *authServer) UserGet(context.Context, *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error) {
-	return nil, errAuth
+// AuthEnable has requests be authenticated from now on.
+func (s *authServer) AuthEnable(ctx context.Context, _ *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
+	h, err := s.update(ctx, (*auth.State).Enable, "change", "enabled")
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthEnableResponse{Header: h}, nil
 }
 
-func (s *authServer) UserList(context.Context, *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
-	return nil, errAuth
+// AuthDisable lets everybody do everything.
+func (s *authServer) AuthDisable(ctx context.Context, _ *pb.AuthDisableRequest) (*pb.AuthDisableResponse, error) {
+	h, err := s.update(ctx, (*auth.State).Disable, "change", "disabled")
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthDisableResponse{Header: h}, nil
 }
 
-func (s *authServer) UserDelete(context.Context, *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
-	return nil, errAuth
+// UserAdd adds a user. Only an administrator's passwords are hashed.
+func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
+	var hash []byte
+	if !r.GetOptions().GetNoPassword() {
+		var err error
+		if hash, err = s.hash(ctx, r.GetPassword()); err != nil {
+			return nil, err
+		}
+		r.Password = ""
+	}
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.UserAdd(r.GetName(), hash, r.GetOptions())
+	}, "change", "user added", "user", r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserAddResponse{Header: h}, nil
 }
 
-func (s *authServer) UserChangePassword(context.Context, *pb.AuthUserChangePasswordRequest) (*pb.AuthUserChangePasswordResponse, error) {
-	return nil, errAuth
+// hash hashes a password for an administrator.
+func (s *authServer) hash(ctx context.Context, password string) ([]byte, error) {
+	if err := s.g.check(ctx, needAdmin); err != nil {
+		return nil, Err(err)
+	}
+	hash, err := s.g.o.Passwords.Hash(ctx, password)
+	return hash, Err(err)
 }
 
-func (s *authServer) UserGrantRole(context.Context, *pb.AuthUserGrantRoleRequest) (*pb.AuthUserGrantRoleResponse, error) {
-	return nil, errAuth
+// UserGet tells a user's roles to administrators and to the user.
+func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error) {
+	k, h, err := s.look(ctx, func(state *auth.State, id auth.Identity) error {
+		if id.User == r.GetName() {
+			return nil
+		}
+		return state.Admin(id)
+	})
+	if err != nil {
+		return nil, err
+	}
+	roles, err := k.UserRoles(r.GetName())
+	if err != nil {
+		return nil, Err(err)
+	}
+	return &pb.AuthUserGetResponse{Header: h, Roles: roles}, nil
 }
 
-func (s *authServer) UserRevokeRole(context.Context, *pb.AuthUserRevokeRoleRequest) (*pb.AuthUserRevokeRoleResponse, error) {
-	return nil, errAuth
+// UserList names all users.
+func (s *authServer) UserList(ctx context.Context, _ *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
+	k, h, err := s.look(ctx, needAdmin)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserListResponse{Header: h, Users: k.Users()}, nil
 }
 
-func (s *authServer) RoleAdd(context.Context, *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
-	return nil, errAuth
+// UserDelete deletes a user, whose tokens end.
+func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) { return state.UserDelete(r.GetName()) },
+		"change", "user deleted", "user", r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserDeleteResponse{Header: h}, nil
 }
 
-func (s *authServer) RoleGet(context.Context, *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
-	return nil, errAuth
+// UserChangePassword gives a user another password; the user's tokens end. One that comes hashed is taken as it is.
+func (s *authServer) UserChangePassword(
+	ctx context.Context, r *pb.AuthUserChangePasswordRequest,
+) (*pb.AuthUserChangePasswordResponse, error) {
+	hash := func() ([]byte, error) { return auth.HashedPassword(r.GetHashedPassword()) }
+	if r.GetPassword() != "" {
+		hashed, err := s.hash(ctx, r.GetPassword())
+		if err != nil {
+			return nil, err
+		}
+		r.Password = ""
+		hash = func() ([]byte, error) { return hashed, nil }
+	}
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.UserChangePassword(r.GetName(), hash)
+	}, "change", "password changed", "user", r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserChangePasswordResponse{Header: h}, nil
 }
 
-func (s *authServer) RoleList(context.Context, *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error) {
-	return nil, errAuth
+// UserGrantRole gives a user a role.
+func (s *authServer) UserGrantRole(
+	ctx context.Context, r *pb.AuthUserGrantRoleRequest,
+) (*pb.AuthUserGrantRoleResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.UserGrantRole(r.GetUser(), r.GetRole())
+	}, "change", "role granted", "user", r.GetUser(), "role", r.GetRole())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserGrantRoleResponse{Header: h}, nil
 }
 
-func (s *authServer) RoleDelete(context.Context, *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
-	return nil, errAuth
+// UserRevokeRole takes a role from a user.
+func (s *authServer) UserRevokeRole(
+	ctx context.Context, r *pb.AuthUserRevokeRoleRequest,
+) (*pb.AuthUserRevokeRoleResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.UserRevokeRole(r.GetName(), r.GetRole())
+	}, "change", "role revoked", "user", r.GetName(), "role", r.GetRole())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthUserRevokeRoleResponse{Header: h}, nil
 }
 
-func (s *authServer) RoleGrantPermission(context.Context, *pb.AuthRoleGrantPermissionRequest) (*pb.AuthRoleGrantPermissionResponse, error) {
-	return nil, errAuth
+// RoleAdd adds a role.
+func (s *authServer) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb.AuthRoleAddResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) { return state.RoleAdd(r.GetName()) },
+		"change", "role added", "role", r.GetName())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthRoleAddResponse{Header: h}, nil
 }
 
-func (s *authServer) RoleRevokePermission(context.Context, *pb.AuthRoleRevokePermissionRequest) (*pb.AuthRoleRevokePermissionResponse, error) {
-	return nil, errAuth
+// RoleGet tells a role's permissions to administrators and to who has it.
+func (s *authServer) RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
+	k, h, err := s.look(ctx, func(state *auth.State, id auth.Identity) error {
+		if state.HasRole(id.User, r.GetRole()) {
+			return nil
+		}
+		return state.Admin(id)
+	})
+	if err != nil {
+		return nil, err
+	}
+	perms, err := k.RolePermissions(r.GetRole())
+	if err != nil {
+		return nil, Err(err)
+	}
+	return &pb.AuthRoleGetResponse{Header: h, Perm: perms}, nil
+}
+
+// RoleList names all roles.
+func (s *authServer) RoleList(ctx context.Context, _ *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error) {
+	k, h, err := s.look(ctx, needAdmin)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthRoleListResponse{Header: h, Roles: k.Roles()}, nil
+}
+
+// RoleDelete deletes a role and takes it from all users.
+func (s *authServer) RoleDelete(ctx context.Context, r *pb.AuthRoleDeleteRequest) (*pb.AuthRoleDeleteResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) { return state.RoleDelete(r.GetRole()) },
+		"change", "role deleted", "role", r.GetRole())
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthRoleDeleteResponse{Header: h}, nil
+}
+
+// RoleGrantPermission gives a role a permission.
+func (s *authServer) RoleGrantPermission(
+	ctx context.Context, r *pb.AuthRoleGrantPermissionRequest,
+) (*pb.AuthRoleGrantPermissionResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.RoleGrantPermission(r.GetName(), r.GetPerm())
+	}, permissionLog("permission granted", r.GetName(), r.GetPerm())...)
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthRoleGrantPermissionResponse{Header: h}, nil
+}
+
+func permissionLog(what, role string, p *authpb.Permission) []any {
+	return []any{
+		"change", what, "role", role, "kind", p.GetPermType().String(), "key", string(p.GetKey()),
+		"range_end", string(p.GetRangeEnd()),
+	}
+}
+
+// RoleRevokePermission takes a permission from a role.
+func (s *authServer) RoleRevokePermission(
+	ctx context.Context, r *pb.AuthRoleRevokePermissionRequest,
+) (*pb.AuthRoleRevokePermissionResponse, error) {
+	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
+		return state.RoleRevokePermission(r.GetRole(), r.GetKey(), r.GetRangeEnd())
+	}, "change", "permission revoked", "role", r.GetRole(), "key", string(r.GetKey()),
+		"range_end", string(r.GetRangeEnd()))
+	if err != nil {
+		return nil, err
+	}
+	return &pb.AuthRoleRevokePermissionResponse{Header: h}, nil
 }

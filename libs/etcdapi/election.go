@@ -56,6 +56,7 @@ type electionService struct {
 
 // campaign waits until the caller is elected, or its context ends.
 func (s *electionService) campaign(ctx context.Context, r *cpb.CampaignRequest) (*cpb.CampaignResponse, error) {
+	ctx = asCaller(ctx)
 	session, err := orphanedSession(ctx, s.client, r.GetLease())
 	if err != nil {
 		return nil, err
@@ -72,6 +73,7 @@ func (s *electionService) campaign(ctx context.Context, r *cpb.CampaignRequest) 
 
 // proclaim replaces the leader's value, if the caller still leads.
 func (s *electionService) proclaim(ctx context.Context, r *cpb.ProclaimRequest) (*cpb.ProclaimResponse, error) {
+	ctx = asCaller(ctx)
 	e, err := s.resume(ctx, r.GetLeader())
 	if err != nil {
 		return nil, err
@@ -84,6 +86,7 @@ func (s *electionService) proclaim(ctx context.Context, r *cpb.ProclaimRequest) 
 
 // resign gives the leadership up; it succeeds when it is lost already.
 func (s *electionService) resign(ctx context.Context, r *cpb.ResignRequest) (*cpb.ResignResponse, error) {
+	ctx = asCaller(ctx)
 	e, err := s.resume(ctx, r.GetLeader())
 	if err != nil {
 		return nil, err
@@ -108,6 +111,7 @@ func (s *electionService) resume(ctx context.Context, leader *cpb.LeaderKey) (*c
 
 // leader returns the present leader. Without one it fails with clientv3's error.
 func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cpb.LeaderResponse, error) {
+	ctx = asCaller(ctx)
 	session, err := orphanedSession(ctx, s.client, noLease)
 	if err != nil {
 		return nil, err
@@ -121,20 +125,26 @@ func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cp
 
 // observe sends every leader and every proclamation until the client goes, the server drains or the election cannot be watched any more.
 func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream) error {
-	ctx, cancel := context.WithCancel(stream.Context())
+	ctx, cancel := context.WithCancel(asCaller(stream.Context()))
 	defer cancel()
 	defer context.AfterFunc(s.draining, cancel)()
 	session, err := orphanedSession(ctx, s.client, noLease)
 	if err != nil {
 		return err
 	}
-	for resp := range concurrency.NewElection(session, string(r.GetName())).Observe(ctx) {
+	e := concurrency.NewElection(session, string(r.GetName()))
+	for resp := range e.Observe(ctx) {
 		if err := stream.SendMsg(leaderResponse(resp)); err != nil {
 			return err
 		}
 	}
 	if s.draining.Err() != nil {
 		return rpctypes.ErrGRPCStopped
+	}
+	if ctx.Err() == nil { // it does not say why it has ended
+		if _, err := e.Leader(ctx); err != nil && !errors.Is(err, concurrency.ErrElectionNoLeader) {
+			return err
+		}
 	}
 	return ctx.Err()
 }

@@ -25,7 +25,9 @@ type LeaseKeeper interface {
 // RegisterLease registers etcdserverpb.Lease. The server must use wire.Codec (grpc.ForceServerCodecV2): keep-alives are
 // messages that encode themselves.
 func RegisterLease(r grpc.ServiceRegistrar, keeper LeaseKeeper, header Header, head RecentHeadReader) {
+	renews, _ := keeper.(renewChecker)
 	pb.RegisterLeaseServer(r, &leaseService{
+		renews: renews,
 		keeper: keeper, header: header, head: head,
 		encoder: keepAliveEncoder{newHeaderCodec(header)}, draining: draining(r),
 	})
@@ -38,6 +40,7 @@ type leaseService struct {
 	header  Header
 	head    RecentHeadReader
 	encoder keepAliveEncoder
+	renews  renewChecker // nil: everybody may renew
 
 	draining context.Context // see draining
 }

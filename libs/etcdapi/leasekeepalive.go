@@ -113,6 +113,11 @@ func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
 	if err != nil {
 		return leaseErr(err)
 	}
+	if c := k.service.renews; c != nil {
+		if err := c.mayRenew(k.stream.Context(), id); err != nil {
+			return leaseErr(err)
+		}
+	}
 	return answer(renewal{id, rev})
 }
 

@@ -11,7 +11,7 @@ import (
 	cpb "github.com/headwaterdb/headwater/protos/headwater/concurrency/v1"
 )
 
-// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback). Errors come out
+// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback), on behalf of the caller. Errors come out
 // as they do from etcd, which does the same: those of clientv3 that are not gRPC errors are Unknown with their text.
 func RegisterLock(r grpc.ServiceRegistrar, client *clientv3.Client) {
 	r.RegisterService(&lockDesc, &lockService{client: client})
@@ -50,6 +50,7 @@ type lockService struct {
 
 // lock waits until the name's lock is the caller's, or its context ends.
 func (s *lockService) lock(ctx context.Context, r *cpb.LockRequest) (*cpb.LockResponse, error) {
+	ctx = asCaller(ctx)
 	session, err := orphanedSession(ctx, s.client, r.GetLease())
 	if err != nil {
 		return nil, err
@@ -63,7 +64,7 @@ func (s *lockService) lock(ctx context.Context, r *cpb.LockRequest) (*cpb.LockRe
 
 // unlock gives the lock back that the key stands for. It succeeds when there is no such key.
 func (s *lockService) unlock(ctx context.Context, r *cpb.UnlockRequest) (*cpb.UnlockResponse, error) {
-	resp, err := s.client.Delete(ctx, string(r.GetKey()))
+	resp, err := s.client.Delete(asCaller(ctx), string(r.GetKey()))
 	if err != nil {
 		return nil, err
 	}

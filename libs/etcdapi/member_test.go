@@ -11,7 +11,6 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
@@ -228,38 +227,6 @@ func TestDowngrade(t *testing.T) {
 	} {
 		got, err := m.Downgrade(t.Context(), &pb.DowngradeRequest{Action: c.action, Version: c.version})
 		check(t, got, err, &pb.DowngradeResponse{Header: header(memberHead), Version: "3.7"}, c.want)
-	}
-}
-
-func TestAuth(t *testing.T) {
-	s := services{}
-	RegisterAuth(s, memberHeader, &fakeRows{})
-	a := s["etcdserverpb.Auth"].(pb.AuthServer)
-	ctx := t.Context()
-	st, err := a.AuthStatus(ctx, &pb.AuthStatusRequest{})
-	check(t, st, err, &pb.AuthStatusResponse{Header: header(memberHead), AuthRevision: 1}, nil)
-	_, err = a.Authenticate(ctx, &pb.AuthenticateRequest{Name: "root"})
-	check(t, nil, err, nil, rpctypes.ErrGRPCAuthNotEnabled)
-	for name, err := range map[string]error{
-		"AuthEnable":           second(a.AuthEnable(ctx, nil)),
-		"AuthDisable":          second(a.AuthDisable(ctx, nil)),
-		"UserAdd":              second(a.UserAdd(ctx, nil)),
-		"UserGet":              second(a.UserGet(ctx, nil)),
-		"UserList":             second(a.UserList(ctx, nil)),
-		"UserDelete":           second(a.UserDelete(ctx, nil)),
-		"UserChangePassword":   second(a.UserChangePassword(ctx, nil)),
-		"UserGrantRole":        second(a.UserGrantRole(ctx, nil)),
-		"UserRevokeRole":       second(a.UserRevokeRole(ctx, nil)),
-		"RoleAdd":              second(a.RoleAdd(ctx, nil)),
-		"RoleGet":              second(a.RoleGet(ctx, nil)),
-		"RoleList":             second(a.RoleList(ctx, nil)),
-		"RoleDelete":           second(a.RoleDelete(ctx, nil)),
-		"RoleGrantPermission":  second(a.RoleGrantPermission(ctx, nil)),
-		"RoleRevokePermission": second(a.RoleRevokePermission(ctx, nil)),
-	} {
-		if status.Code(err) != codes.Unimplemented {
-			t.Errorf("%s: %v", name, err)
-		}
 	}
 }
 

@@ -67,17 +67,20 @@ func startFar(t *testing.T) *farStack {
 	<-keeper.Ready()
 
 	header := etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}
+	// The guard of a pod, with authentication disabled, which must cost nothing.
+	guard := etcdapi.NewGuard(f.store, etcdapi.GuardOptions{Keyspace: 1, Shared: true})
 	register := func(r grpc.ServiceRegistrar) {
-		etcdapi.RegisterKV(r, f.store, header, etcdapi.KVOptions{})
-		etcdapi.RegisterWatch(r, hub, header, etcdapi.WatchOptions{})
-		etcdapi.RegisterLease(r, keeper, header, f.store)
+		r = guard.Registrar(r)
+		etcdapi.RegisterKV(r, guard.KV(f.store), header, etcdapi.KVOptions{})
+		etcdapi.RegisterWatch(r, hub, header, etcdapi.WatchOptions{Guard: guard})
+		etcdapi.RegisterLease(r, guard.Leases(keeper), header, f.store)
 	}
 	local, err := loopback.New(register)
 	f.must(err)
 	server := grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}))
 	register(server)
-	etcdapi.RegisterLock(server, local.Client())
-	etcdapi.RegisterElection(server, local.Client())
+	etcdapi.RegisterLock(guard.Registrar(server), local.Client())
+	etcdapi.RegisterElection(guard.Registrar(server), local.Client())
 	listener := bufconn.Listen(1 << 20)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()

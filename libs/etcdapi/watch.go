@@ -24,6 +24,8 @@ const watchFragmentOverhead = 512 << 10
 type WatchOptions struct {
 	// MaxRequestBytes is the server's --max-request-bytes, from which the size of fragments follows. 0 is the default.
 	MaxRequestBytes int
+	// Guard says who may watch what; nil: everybody may watch everything.
+	Guard *Guard
 	// Turn, if set, is where services of one process take turns for making what they send.
 	Turn Turn
 	// Sent is told of each turn of responses that has been sent: how long that took, and how many events, answers to
@@ -47,7 +49,7 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
 	w := &watchService{
-		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, guard: o.Guard, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
 		sent: o.Sent, delivered: o.Delivered,
 	}
 	if c, ok := r.(sentCounter); ok {
@@ -68,6 +70,7 @@ type watchService struct {
 	hub         WatchHub
 	enc         *watchEncoder
 	maxFragment int
+	guard       *Guard
 	turn        Turn // nil: nothing is shared
 	// count is told of messages that the server's codec does not see; nil: nobody counts.
 	count func(messages, bytes int)
@@ -92,6 +95,9 @@ func (w *watchService) serve(stream grpc.ServerStream) error {
 		return watchErr(err)
 	}
 	defer s.Close()
+	if w.guard != nil {
+		s.SetAccess(w.guard.newWatchAccess(stream.Context()))
+	}
 	ctx, cancel := context.WithCancelCause(stream.Context())
 	defer cancel(nil)
 	go func() {

@@ -7,6 +7,7 @@ import "github.com/headwaterdb/headwater/libs/revlog"
 type span struct {
 	prev, upto int64
 	entries    []revlog.Payload
+	auth       uint64 // number of the users and roles in a state that has all entries
 }
 
 // chain puts spans together (I6). It is a pure state machine.

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,13 +26,14 @@ var errDown = errors.New("the log is down")
 
 // fakeLog is a log in memory.
 type fakeLog struct {
-	mu      sync.Mutex
-	entries []revlog.Payload
-	created int64 // the head while there are no entries
-	removed int64 // entries below it are gone
-	compact int64
-	changed chan struct{} // closed at the next commit
-	reads   int
+	mu         sync.Mutex
+	entries    []revlog.Payload
+	created    int64 // the head while there are no entries
+	removed    int64 // entries below it are gone
+	compact    int64
+	changed    chan struct{} // closed at the next commit
+	reads      int
+	authNumber atomic.Uint64
 	// fail, if set, is asked before each call and may wait.
 	fail func(ctx context.Context, call string) error
 }
@@ -109,6 +111,9 @@ func (l *fakeLog) Head(ctx context.Context) (int64, error) {
 	defer l.mu.Unlock()
 	return l.headLocked(), nil
 }
+
+// AuthNumber is that of users and roles: authNumber has been set before the call.
+func (l *fakeLog) AuthNumber() uint64 { return max(2, l.authNumber.Load()) }
 
 func (l *fakeLog) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error) {
 	if err := l.ask(ctx, "ReadPayloads"); err != nil {

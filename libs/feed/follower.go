@@ -46,6 +46,9 @@ type FollowerOptions struct {
 	Reset func(position int64)
 	// Apply gets the entries after Reset's position, each once and in order. It keeps them; they refer to memory that is never changed.
 	Apply func([]revlog.Entry)
+	// Auth, if set, is called with a number of users and roles before Apply gets the first entries that may have been
+	// made under them. It returns the number of those that it has found: what a frame says need not be true.
+	Auth func(number uint64) (known uint64)
 	// Compact, if set, is called when a greater compact revision has been heard of.
 	Compact func(rev int64)
 	// Stall, if set, is called when Stalled has changed: with true the streams should end, so that clients resume on another hub.
@@ -72,6 +75,7 @@ type Follower struct {
 	chain   chain
 	batch   []revlog.Entry // decoded, not applied yet
 	compact int64
+	auth    uint64    // of the users and roles that have been heard of
 	readAt  time.Time // start of the last read of the log
 
 	position atomic.Int64
@@ -239,6 +243,7 @@ func (f *Follower) takeFrame(ctx context.Context, frame *bus.Frame) error {
 		return nil
 	}
 	s := span{prev: frame.Prev, upto: frame.Upto, entries: frame.Entries}
+	f.hearOfAuth(frame.Auth)
 	for {
 		fresh, v, need := f.chain.offer(s)
 		f.add(fresh)
@@ -293,6 +298,7 @@ func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	f.count.reads.Add(1)
+	f.hearOfAuth(s.auth)
 	fresh, v, _ := f.chain.offer(s)
 	f.count.refilled.Add(int64(len(fresh)))
 	f.add(fresh)
@@ -322,6 +328,17 @@ func (f *Follower) flush() {
 	}
 	f.position.Store(f.chain.at)
 	f.fresh.reached(f.chain.at)
+}
+
+// hearOfAuth passes the number of users and roles on, after what was made under older ones.
+func (f *Follower) hearOfAuth(number uint64) {
+	if number <= f.auth {
+		return
+	}
+	f.flush()
+	if f.o.Auth != nil {
+		f.auth = f.o.Auth(number)
+	}
 }
 
 // hearOf passes a compact revision on. One beyond the position is not believed before the position has reached it.

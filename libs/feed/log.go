@@ -19,6 +19,9 @@ type Log interface {
 	// revision to go on from (all entries in [from, next) are in the answer), and the compact revision (at most 0: none).
 	// It fails with mvcc.ErrCompacted if entries from on have been removed.
 	ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error)
+	// AuthNumber is the number of the users and roles in the newest state that has been read: at least that of the state
+	// that ReadPayloads has answered from before.
+	AuthNumber() uint64
 	// Parse decodes an entry of this log, which points into the payload.
 	Parse(p revlog.Payload) (revlog.Entry, error)
 	// WaitHead returns when the head may have reached rev.
@@ -54,7 +57,7 @@ func read(ctx context.Context, log Log, after int64, maxEntries, maxBytes int) (
 	if err != nil {
 		return span{}, 0, err
 	}
-	return span{prev: after, upto: max(after, next-1), entries: entries}, max(0, compact), nil
+	return span{prev: after, upto: max(after, next-1), entries: entries, auth: log.AuthNumber()}, max(0, compact), nil
 }
 
 // cut says whether a read of the log ended at one of its bounds, so that there may be more. (It may also end early because its snapshot has

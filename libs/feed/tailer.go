@@ -167,7 +167,7 @@ func (t *Tailer) send(s span) {
 		t.bytes.Add(int64(len(p.Bytes)))
 	}
 	err := t.bus.Publish(&bus.Frame{
-		Keyspace: t.o.Keyspace, Ballot: t.o.Ballot, Prev: s.prev, Upto: s.upto, Compact: t.compact, Entries: s.entries,
+		Keyspace: t.o.Keyspace, Ballot: t.o.Ballot, Prev: s.prev, Upto: s.upto, Compact: t.compact, Entries: s.entries, Auth: s.auth,
 	})
 	if err != nil {
 		t.lost.Add(1)
@@ -203,7 +203,7 @@ func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 			ask.Reset(nudgesTrusted)
 		case <-beat.C:
 			t.heartbeats.Add(1)
-			t.send(span{prev: t.at, upto: t.at})
+			t.send(span{prev: t.at, upto: t.at, auth: t.log.AuthNumber()})
 			beat.Reset(t.o.Heartbeat)
 		case <-poll.C:
 			return

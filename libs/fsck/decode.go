@@ -10,6 +10,7 @@ import (
 
 // Tables.
 const (
+	tableAuth     = 'a'
 	tableBoundary = 'b'
 	tableCommit   = 'c'
 	tableHead     = 'd'
@@ -32,7 +33,7 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
-	featuresAll   = 15 | 32
+	featuresAll   = 15 | 32 | 64
 )
 
 // format is what the keyspace's row says.

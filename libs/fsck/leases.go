@@ -82,7 +82,7 @@ func (l *leases) attached(keys [][]byte, ids []int64) error {
 }
 
 // metaNames are the rows of meta; one that ends with a slash may go on with anything.
-var metaNames = []string{"alarm/", "buckets", "compact", "compacted", "hold/", "keyspace", "live", "owner", "owner/", "part"}
+var metaNames = []string{"alarm/", "auth", "buckets", "compact", "compacted", "hold/", "keyspace", "live", "owner", "owner/", "part"}
 
 // others walks over the small tables, and over what lies between tables.
 func (c *checker) others() *otherRows {
@@ -144,6 +144,10 @@ func (o *otherRows) cursors() {
 
 func (o *otherRows) check(table byte, k, v []byte) {
 	switch table {
+	case tableAuth:
+		if len(k) == 0 || !strings.ContainsRune("rsu", rune(k[0])) || len(v) == 0 && k[0] != 'r' {
+			o.c.findf(nil, 0, "row %q of users and roles", k)
+		}
 	case tableBoundary:
 		o.c.boundary(k, v)
 	case tableCounter:

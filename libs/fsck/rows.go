@@ -117,6 +117,9 @@ func (f *format) describe(k, v []byte) (table, meaning string) {
 		if ok = len(rest) >= 8; ok {
 			meaning = fmt.Sprintf("lease %x has key %q", rest[:8], rest[8:])
 		}
+	case tableAuth: // what it holds is nobody's business, for which there are the requests about users and roles
+		table, ok = "auth", len(rest) > 0
+		meaning = authText(rest, len(v))
 	case tableBoundary:
 		table = "boundary"
 		if ok = len(v) == 1; ok {
@@ -187,10 +190,21 @@ func (f *format) metaText(name string, v []byte) string {
 	case strings.HasPrefix(name, "hold/") && len(v) == 24:
 		return fmt.Sprintf("%s: keeps what revision %d needs, while %d is read; renewed %d times", name,
 			int64(number()), binary.BigEndian.Uint64(v[8:]), binary.BigEndian.Uint64(v[16:]))
+	case name == "auth" && len(v) >= 8:
+		return fmt.Sprintf("auth: revision %d, enabled %t", number()>>1, number()&1 != 0)
 	case name == "part" && len(v) == 16:
 		return fmt.Sprintf("part: %d events of revision %d", binary.BigEndian.Uint64(v[8:]), number())
 	}
 	return strings.ToValidUTF8(name, "?")
+}
+
+// authText says what a row of users and roles is about, without hashes and secrets.
+func authText(k []byte, size int) string {
+	kinds := map[byte]string{'r': "role", 's': "secret", 'u': "user"}
+	if k[0] == 's' {
+		return fmt.Sprintf("secret, %d bytes", size)
+	}
+	return fmt.Sprintf("%s %q, %d bytes", kinds[k[0]], k[1:], size)
 }
 
 func (f *format) histText(k, v []byte) (string, bool) {

@@ -3,6 +3,7 @@ package lease
 import (
 	"context"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/metadata"
 )
 
@@ -19,9 +20,15 @@ func Forwarded(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, ForwardedKey)) > 0
 }
 
-// Forwarding returns ctx for calls to another pod.
+// Forwarding returns ctx for calls to another pod. They act for whom the call of ctx does: its token goes along.
 func Forwarding(ctx context.Context) context.Context {
-	return metadata.AppendToOutgoingContext(ctx, ForwardedKey, "1")
+	out := []string{ForwardedKey, "1"}
+	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
+		if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
+			out = append(out, key, v[0])
+		}
+	}
+	return metadata.AppendToOutgoingContext(ctx, out...)
 }
 
 // MarkForwarded returns ctx, that of a call from a client, as one that is passed on to another pod with its metadata.

@@ -41,7 +41,7 @@ type Store interface {
 // above all, it may have been made, or may yet be.
 func refused(err error) bool {
 	for _, known := range []error{
-		mvcc.ErrLeaseExists, mvcc.ErrLeaseNotFound, mvcc.ErrFenced,
+		mvcc.ErrLeaseExists, mvcc.ErrLeaseNotFound, mvcc.ErrFenced, mvcc.ErrAuthOld, mvcc.ErrDenied,
 		mvcc.ErrNoSpace, mvcc.ErrTooManyRequests, mvcc.ErrTooLarge, mvcc.ErrCorrupt, mvcc.ErrClosed,
 	} {
 		if errors.Is(err, known) {

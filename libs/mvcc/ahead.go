@@ -122,13 +122,16 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	if g.s.Features().Has(FeatureCounts) {
 		w.rows = append(w.rows, g.s.bucketsRow)
 	}
+	if g.s.Features().Has(FeatureAuth) {
+		w.rows = append(w.rows, g.s.authRow)
+	}
 	loaded, err := g.readAhead(ctx, &w)
 	rev, features, headErr := g.s.parseHead(g.txn, head)
 	g.head, g.rev, g.features = rev, rev, features
 	if err = errors.Join(err, headErr); err != nil {
 		return err
 	}
-	if err := g.loadBuckets(ctx); err != nil {
+	if err := errors.Join(g.loadBuckets(ctx), g.loadAuth(ctx)); err != nil {
 		return err
 	}
 	if g.apart() { // what is replaced stays where it is

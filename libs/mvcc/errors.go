@@ -19,7 +19,11 @@ var (
 	ErrFenced          = errors.New("mvcc: a newer lease owner has taken over")
 	ErrUnavailable     = errors.New("mvcc: store unavailable")
 	ErrCorrupt         = errors.New("mvcc: corrupt data")
-	ErrClosed          = errors.New("mvcc: store closed")
+	// ErrAuthOld: users and roles have changed since those by which the request was allowed.
+	ErrAuthOld = errors.New("mvcc: users and roles have changed")
+	// ErrDenied: a key on a lease may not be written on behalf of the request.
+	ErrDenied = errors.New("mvcc: a key on the lease may not be written")
+	ErrClosed = errors.New("mvcc: store closed")
 	// ErrNewerFormat: a later release has written the keyspace, or activated features of it while it was open.
 	ErrNewerFormat = errors.New("mvcc: the keyspace was written by a newer version")
 	// ErrSetBack: the database's version lies below the keyspace's head, as after a restore. Revisions would go

@@ -30,12 +30,19 @@ const (
 	// keyspace only would neither serve the others nor have their leases expire. It changes no row of this one.
 	FeatureKeyspaces Features = 1 << 5
 
-	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces
+	// FeatureAuth: the keyspace has users and roles, or has had. A release that knows of none would let everybody do
+	// everything. It changes no row that others read.
+	FeatureAuth Features = 1 << 6
+
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth
+
+	// featuresNeeded come by themselves with what needs them.
+	featuresNeeded = FeatureKeyspaces | FeatureAuth
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
-// without need: FeatureKeyspaces comes with the first keyspace that is created.
-const FeaturesAll = featuresKnown &^ FeatureKeyspaces
+// without need: FeatureKeyspaces comes with the first keyspace that is created, FeatureAuth with the first user or role.
+const FeaturesAll = featuresKnown &^ featuresNeeded
 
 type featureName struct {
 	bit  Features
@@ -46,7 +53,7 @@ type featureName struct {
 var featureNames = []featureName{
 	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
-	{FeatureKeyspaces, "keyspaces"},
+	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -62,8 +69,11 @@ func ParseFeatures(list string) (f Features, err error) {
 		if i < 0 {
 			return 0, fmt.Errorf("unknown feature %q, there are %v", name, FeaturesAll)
 		}
-		if f |= featureNames[i].bit; f.Has(FeatureKeyspaces) {
+		switch f |= featureNames[i].bit; {
+		case f.Has(FeatureKeyspaces):
 			return 0, errors.New("the feature keyspaces is set when the first keyspace is created")
+		case f.Has(FeatureAuth):
+			return 0, errors.New("the feature auth is set when the first user or role is added")
 		}
 	}
 	return f, nil

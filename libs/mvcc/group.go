@@ -38,7 +38,9 @@ type group struct {
 	features Features
 	// needsHead says that an answer depends on head being what it was at some time during the request.
 	needsHead bool
-	rev       int64 // last revision at this place of the group: head, or pending
+	auth      uint64  // number of users and roles there
+	access    *Access // of the request under evaluation
+	rev       int64   // last revision at this place of the group: head, or pending
 
 	states   map[string]*keyState
 	leases   map[int64]*leaseState

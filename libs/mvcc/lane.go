@@ -312,7 +312,10 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		r.res, r.err = Result{}, nil
 		g.wanted = 0
 		g.budgetOf(r)
-		err := r.m.run(ctx, g, &r.res)
+		err := g.admit(ctx, r.access)
+		if err == nil {
+			err = r.m.run(ctx, g, &r.res)
+		}
 		changed := g.open
 		r.made = changed
 		g.end()
@@ -345,7 +348,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
-		ErrKeyNotFound, ErrFenced, errKeysMax,
+		ErrKeyNotFound, ErrFenced, errKeysMax, ErrAuthOld, ErrDenied,
 	}, err)
 }
 
@@ -390,6 +393,10 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		s.keeper.wake()
 	}
 	s.usage.Events.Add(int64(len(f.g.events)))
+	if s.o.AuthChanged != nil && f.g.auth > s.auth.fed {
+		s.auth.fed = f.g.auth
+		s.o.AuthChanged(f.g.auth)
+	}
 	if s.o.Feed != nil && len(entries) > 0 {
 		s.o.Feed(entries)
 	}

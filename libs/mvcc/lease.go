@@ -96,6 +96,9 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	case !l.live:
 		return ErrLeaseNotFound
 	}
+	if err := g.onLease(ctx, m.id); err != nil {
+		return err
+	}
 	most := 0
 	if g.s.stepwise() {
 		most = g.s.limits.TxnBytes / deletedBytesMin
@@ -192,6 +195,11 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		if rev, err = s.headOf(ctx, snap); err != nil {
 			return err
+		}
+		if s.Features().Has(FeatureAuth) { // whoever is told has to be allowed
+			if _, err = s.authOf(ctx, snap); err != nil {
+				return err
+			}
 		}
 		keys, _, err = s.leaseKeys(ctx, snap, id, 0, func(int) error { return nil })
 		return err

@@ -116,6 +116,9 @@ func (m *leaseEnd) run(ctx context.Context, g *group, res *Result) error {
 	case !g.features.Has(FeatureLeaseSteps):
 		return errNoSteps
 	default:
+		if err := g.onLease(ctx, m.id); err != nil {
+			return err
+		}
 		l.live, l.ending, l.dirty = false, true, true
 	}
 	res.Rev = g.rev

@@ -55,9 +55,10 @@ func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxByt
 		// each.
 		it, head := s.scanFrom(ctx, snap, from), s.scanHead(ctx, snap)
 		defer it.Close()
+		auth := s.scanAuth(ctx, snap)
 		rows, rowsErr := snap.GetMany(ctx, [][]byte{s.compactRow, s.rows.meta(metaCompacted)})
 		at, _, err := s.parseHead(snap, head)
-		if err = errors.Join(storeErr(rowsErr), err); err != nil {
+		if err = errors.Join(storeErr(rowsErr), err, s.parseAuth(snap, auth)); err != nil {
 			return err
 		}
 		var removed int64

@@ -30,6 +30,7 @@ const (
 	metaAlarm     = "alarm/"    // one row per alarm
 	metaPush      = "push"      // never there
 	metaLive      = "live"      // counter of the live bytes, with FeatureSizes
+	metaAuth      = "auth"      // number of users and roles, ids of the last changes, with FeatureAuth
 	metaBuckets   = "buckets"   // number of the last change of the boundaries, with FeatureCounts
 )
 

@@ -10,6 +10,11 @@ func (p *PutRequest) grows() bool           { return true }
 func (p *PutRequest) proves() bool          { return true }
 
 func (p *PutRequest) run(ctx context.Context, g *group, res *Result) error {
+	if p.Lease != 0 {
+		if err := g.onLease(ctx, p.Lease); err != nil {
+			return err
+		}
+	}
 	if err := p.check(ctx, g); err != nil {
 		return err
 	}

@@ -44,6 +44,10 @@ type Options struct {
 	// the log.
 	Feed func([]revlog.Entry)
 
+	// AuthChanged, if set, is called with the number of users and roles before Feed gets the first entries that were
+	// made under it, as Feed is: who must not see them any more must not be sent them.
+	AuthChanged func(number uint64)
+
 	// Committed, if set, is called after each group that has made revisions is durable, from several goroutines; it
 	// must return quickly. It tells that there is something new, not what.
 	Committed func()

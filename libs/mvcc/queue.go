@@ -28,10 +28,11 @@ var errNoAnswer = fmt.Errorf("mvcc: no answer in time: %w", ErrUnavailable)
 
 // request is a mutation on its way through the queue and a group.
 type request struct {
-	m     mutation
-	ctx   context.Context
-	bytes int
-	turn  *turn // if there are several lanes
+	m      mutation
+	ctx    context.Context
+	bytes  int
+	access *Access
+	turn   *turn // if there are several lanes
 
 	res   Result
 	err   error

@@ -101,6 +101,9 @@ func (q *query) openAt(ctx context.Context, visit Visit, err error) (info RangeI
 	if head < q.floor {
 		return info, errBehind
 	}
+	if err := q.s.admits(ctx, q.snap, q.req.Access); err != nil {
+		return info, err
+	}
 	q.head, q.rev = head, head
 	if q.req.Rev > 0 {
 		q.rev = q.req.Rev
@@ -223,14 +226,19 @@ func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 // most is the way there. The embedded engine's head is cached and comes first.
 func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error) {
 	it := q.s.scanHead(ctx, q.snap)
+	auth := q.s.scanAuth(ctx, q.snap)
 	var kv KV
 	ok, err := q.s.get(ctx, q.snap, q.req.Key, math.MaxInt64, math.MaxInt64, q.req.values(), &kv)
 	head, _, headErr := q.s.parseHead(q.snap, it)
 	if headErr == nil {
 		q.s.cacheHead(q.snap, head)
 	}
+	authErr := q.s.parseAuth(q.snap, auth)
 	if headErr == nil && head < q.floor {
 		headErr = errBehind
+	}
+	if headErr = errors.Join(headErr, authErr); headErr == nil {
+		headErr = q.s.admits(ctx, q.snap, q.req.Access)
 	}
 	if err = errors.Join(err, headErr); err != nil || !ok {
 		return RangeInfo{Rev: head}, err

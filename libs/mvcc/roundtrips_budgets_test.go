@@ -11,7 +11,7 @@ func budgets() []budget {
 	var b []budget
 	for _, part := range [][]budget{
 		putBudgets(), txnBudgets(), deleteBudgets(), leaseBudgets(),
-		readBudgets(), listBudgets(), oldListBudgets(), countBudgets(), logBudgets(),
+		readBudgets(), listBudgets(), oldListBudgets(), countBudgets(), logBudgets(), authBudgets(),
 	} {
 		b = append(b, part...)
 	}
@@ -45,6 +45,35 @@ func putBudgets() (b []budget) {
 		)
 	}
 	return b
+}
+
+// authBudgets are operations of clients in a keyspace with users and roles: the row that says how new these are is read
+// beside what is read anyway.
+func authBudgets() []budget {
+	k := key("a", 0)
+	prepare := func(f *far) {
+		f.fill("a", 1, small, 0)
+		f.grant(1)
+		bump(f, f.Store, mvcc.AuthRow{Key: []byte("rr"), Value: []byte{}})
+	}
+	root := func(f *far) *mvcc.Access { return &mvcc.Access{Number: f.AuthNumber()} }
+	other := func(f *far) *mvcc.Access {
+		return &mvcc.Access{Number: f.AuthNumber(), MayWrite: func([]byte) bool { return true }}
+	}
+	return []budget{
+		{"with users: Put", 4, 3, prepare, func(f *far) { f.put(mvcc.PutRequest{Key: k, Access: other(f)}) }},
+		{"with users: Put with a lease, root's", 4, 3, prepare,
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: root(f)}) }},
+		{"with users: Put with a lease", 5, 4, prepare,
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: other(f)}) }},
+		{"with users: Range of one key", 4, 2, prepare,
+			func(f *far) { f.list(1, mvcc.RangeRequest{Key: k, Access: other(f)}) }},
+		{"with users: Range of many keys", 4, 4, prepare,
+			func(f *far) { f.list(2, mvcc.RangeRequest{Key: k, End: []byte{0}, Access: other(f)}) }},
+		{"with users: Head (watch create, progress)", 4, 2, prepare, func(f *far) { f.head() }},
+		{"a change of users and roles", 5, 5, prepare,
+			func(f *far) { bump(f, f.Store, mvcc.AuthRow{Key: []byte("rr"), Value: []byte{}}) }},
+	}
 }
 
 func txnBudgets() (b []budget) {

@@ -9,6 +9,7 @@ import (
 
 // Tables of a keyspace: the byte after the keyspace's prefix.
 const (
+	tableAuth     = 'a' // auth/…: users, roles and secrets, with FeatureAuth
 	tableBoundary = 'b' // boundary/<key>: the state of the bucket that begins there, with FeatureCounts
 	tableCommit   = 'c' // commit/<writer>/<lane>: sequence and stamp of the lane's last group
 	tableHead     = 'd' // head: the last stamp

@@ -27,7 +27,7 @@ type Store struct {
 	codec  revlog.Codec
 	writer [16]byte // names this Store in commit rows (I5)
 
-	headRow, compactRow, sizeRow, bucketsRow []byte
+	headRow, compactRow, sizeRow, bucketsRow, authRow []byte
 
 	head       atomic.Pointer[headAt]
 	told       atomic.Int64 // see Told
@@ -39,6 +39,7 @@ type Store struct {
 	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
+	auth     authSeen
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
 
@@ -100,7 +101,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s.refs = revlog.Refs{Space: s.meta.Space}
 	s.codec = revlog.Codec{Refs: s.refs}
 	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
-	s.bucketsRow = s.rows.meta(metaBuckets)
+	s.bucketsRow, s.authRow = s.rows.meta(metaBuckets), s.rows.meta(metaAuth)
 	s.sawFeatures(s.meta.Features)
 	rand.Read(s.writer[:])
 	s.recentHead.start = time.Now()
@@ -137,6 +138,12 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	s.compact.Store(c)
+	if s.Features().Has(FeatureAuth) {
+		if _, err := s.authOf(ctx, snap); err != nil {
+			return err
+		}
+	}
+	s.auth.fed = s.AuthNumber()
 	if _, err := s.readIndex(ctx, snap); err != nil { // so that the first group has the buckets in memory
 		return err
 	}
@@ -291,13 +298,18 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 		if rev, known = s.cachedHead(snap); !known {
 			head = s.scanHead(ctx, snap)
 		}
+		auth := s.scanAuth(ctx, snap) // who asks for the head may do so for a watch, which has to be allowed
 		c, err := s.compactOf(ctx, snap)
+		err = errors.Join(err, s.parseAuth(snap, auth))
 		if head != nil {
 			var headErr error
 			if rev, _, headErr = s.parseHead(snap, head); headErr == nil {
 				s.cacheHead(snap, rev)
 			}
 			err = errors.Join(err, headErr)
+		}
+		if err == nil && s.Features().Has(FeatureAuth) {
+			_, err = s.authOf(ctx, snap) // which is known, but where the feature has just been met
 		}
 		if err == nil {
 			s.compactedTo(c)

@@ -34,6 +34,9 @@ func (o *Op) keys(add func([]byte)) {
 // run evaluates a transaction in etcd's three steps (txn/txn.go): all compares, nested ones too, on the state before it; then
 // whether the operations on the path taken can succeed, also on that state; then the operations in order.
 func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
+	if err := t.onLeases(ctx, g); err != nil {
+		return err
+	}
 	path, err := t.decide(ctx, g)
 	if err != nil {
 		return err

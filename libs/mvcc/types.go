@@ -43,6 +43,8 @@ type RangeRequest struct {
 	// Hold, if set, is told of what a Range has to gather before it can visit anything: see SortOrder. In a
 	// transaction that of the TxnRequest counts.
 	Hold Hold
+	// Access is on whose behalf; in a transaction that of the TxnRequest counts.
+	Access *Access
 }
 
 // PutRequest sets a key.
@@ -52,6 +54,7 @@ type PutRequest struct {
 	PrevKV                   bool
 	IgnoreValue, IgnoreLease bool
 	Hold                     Hold // as in DeleteRequest
+	Access                   *Access
 }
 
 // DeleteRequest deletes a range of keys (End as in RangeRequest).
@@ -59,6 +62,7 @@ type DeleteRequest struct {
 	Key, End []byte
 	PrevKV   bool
 	Hold     Hold // if set, is told of previous versions before they are gathered; in a transaction that of the TxnRequest
+	Access   *Access
 }
 
 // Targets and results of a Compare have etcd's values (rpc.proto Compare).
@@ -105,6 +109,7 @@ type TxnRequest struct {
 	Compares         []Compare
 	Success, Failure []Op
 	Hold             Hold // if set, is told of results before they are gathered; not of a nested transaction
+	Access           *Access
 }
 
 // Result is the answer to a request or to one operation of a transaction. Rev is the revision of its header.

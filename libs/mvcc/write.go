@@ -51,6 +51,9 @@ func (s *Store) runTxn(ctx context.Context, t *TxnRequest) (*Result, error) {
 		if g.head, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
+		if err = s.admits(ctx, snap, t.Access); err != nil {
+			return err
+		}
 		if err = g.loadView(ctx, t); err != nil {
 			return err
 		}
@@ -74,7 +77,7 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	if !s.fits(m) {
 		return nil, ErrTooLarge
 	}
-	r := &request{m: m, ctx: ctx, bytes: bytes, done: make(chan struct{})}
+	r := &request{m: m, ctx: ctx, bytes: bytes, access: accessOf(ctx, m), done: make(chan struct{})}
 	if m.grows() && s.o.Quota > 0 {
 		if err := s.reserve(r, s.cost(m)); err != nil {
 			return nil, err

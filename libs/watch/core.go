@@ -48,6 +48,8 @@ type Counters struct {
 	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction,
 	// Damaged those whose history could not be read.
 	Fallen, Compacted, Damaged uint64
+	// Denied counts watches that were canceled because their client may no longer watch their range.
+	Denied uint64
 	// Refused counts watches that were refused because there were too many.
 	Refused uint64
 	// Progress counts progress notifications, periodic and on request.

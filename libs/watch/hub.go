@@ -43,6 +43,7 @@ type Hub struct {
 	inboxMu    sync.Mutex
 	inbox      []arrival
 	inboxBytes int
+	recheckDue bool         // see Recheck
 	applied    atomic.Int64 // last revision given to Apply, at least the position
 	position   atomic.Int64 // the core's
 
@@ -147,7 +148,10 @@ func (h *Hub) dispatch() {
 func (h *Hub) drainInbox() {
 	h.draining.Lock() // two drains cannot overtake one another
 	defer h.draining.Unlock()
-	records, ok := h.takeInbox()
+	records, recheck, ok := h.takeInbox()
+	if ok && recheck {
+		h.recheck()
+	}
 	for ok && len(records) > 0 {
 		var missing []unread
 		h.locked(func() {
@@ -164,24 +168,25 @@ func (h *Hub) drainInbox() {
 	}
 }
 
-// takeInbox empties the inbox, unless the hub has not been started.
-func (h *Hub) takeInbox() (records []*record, ok bool) {
+// takeInbox empties the inbox, and says whether watches are to be allowed anew first, unless the hub has not been started.
+func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 	h.mu.Lock()
 	started := h.core != nil
 	h.mu.Unlock()
 	if !started {
-		return nil, false
+		return nil, false, false
 	}
 	h.inboxMu.Lock()
 	arrivals := h.inbox
 	h.inbox, h.inboxBytes = nil, 0
+	recheck, h.recheckDue = h.recheckDue, false
 	h.inboxMu.Unlock()
 	for _, a := range arrivals {
 		for i := range a.entries {
 			records = append(records, newRecord(a.entries[i], a.at))
 		}
 	}
-	return records, true
+	return records, recheck, true
 }
 
 // Position returns the revision up to which entries have been matched with the watches there are, their values read.

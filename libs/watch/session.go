@@ -53,6 +53,11 @@ func (s *Stream) Create(ctx context.Context, r CreateRequest) error {
 	if err != nil {
 		return err
 	}
+	if s.access != nil {
+		if err := s.access.Ready(ctx); err != nil {
+			return err
+		}
+	}
 	compact := s.hub.log.CompactRevision()
 	return s.do(func(c *core) { c.create(s, r, head, compact) })
 }

@@ -41,6 +41,7 @@ type Response struct {
 type streamState struct {
 	seq      uint64 // tells streams apart in an order
 	conn     *conn  // nil: not limited
+	access   Access // nil: everything is allowed
 	watchers map[int64]*watcher
 	nextID   int64
 
@@ -120,6 +121,11 @@ func (c *core) count(s *Stream, d int) {
 // came, and compact its compact revision. Every refusal is a created+canceled response, in etcd's order of checks.
 func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	sp, reason := specOf(r)
+	if s.access != nil && r.StartRevision >= 0 {
+		if denied := s.mayWatch(&r); denied != "" {
+			reason = denied
+		}
+	}
 	id, reason := c.admit(s, r.WatchID, reason)
 	if reason != "" {
 		c.control(s, control{id: invalidID, rev: head, reason: reason, created: true, canceled: true})
@@ -143,6 +149,15 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	past := w.next <= c.position
 	c.settle(w)
 	w.set(flagHistory, past && w.state == stateLive)
+}
+
+// mayWatch asks the stream's Access whether a watch may be created.
+func (s *Stream) mayWatch(r *CreateRequest) (reason string) {
+	key := string(r.Key)
+	if key == "" {
+		key = "\x00"
+	}
+	return s.access.MayWatch(key, string(r.RangeEnd), false)
 }
 
 // admit checks limits and picks the id.

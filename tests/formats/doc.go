@@ -15,6 +15,8 @@
 //   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the release before refuses such
 //     rows.
 //
+//   - TestUsers: pods go on with users and roles that others have made; the release before refuses them.
+//
 // # Fixtures
 //
 // In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt
@@ -26,6 +28,10 @@
 // Another one has been written by the first release with the feature lease-steps:
 //
 //	lease-ending.rows.gz        the same of a keyspace with a lease that is ending, between two steps
+//
+// and one by the first release with the feature auth:
+//
+//	users.rows.gz               the same of a keyspace with users and roles, authentication enabled
 //
 // They are never written again but to add to the script, with the release's commit in the history:
 //

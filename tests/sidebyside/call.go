@@ -110,8 +110,32 @@ var kinds = map[string]kind{
 		return plain(c.auth.UserList)
 	}),
 	"UserGet": unary(func(c *clients) method[*pb.AuthUserGetRequest, *pb.AuthUserGetResponse] { return plain(c.auth.UserGet) }),
+	"UserAdd": unary(func(c *clients) method[*pb.AuthUserAddRequest, *pb.AuthUserAddResponse] { return plain(c.auth.UserAdd) }),
+	"UserDelete": unary(func(c *clients) method[*pb.AuthUserDeleteRequest, *pb.AuthUserDeleteResponse] {
+		return plain(c.auth.UserDelete)
+	}),
+	"UserChangePassword": unary(func(c *clients) method[*pb.AuthUserChangePasswordRequest, *pb.AuthUserChangePasswordResponse] {
+		return plain(c.auth.UserChangePassword)
+	}),
+	"UserGrantRole": unary(func(c *clients) method[*pb.AuthUserGrantRoleRequest, *pb.AuthUserGrantRoleResponse] {
+		return plain(c.auth.UserGrantRole)
+	}),
+	"UserRevokeRole": unary(func(c *clients) method[*pb.AuthUserRevokeRoleRequest, *pb.AuthUserRevokeRoleResponse] {
+		return plain(c.auth.UserRevokeRole)
+	}),
 	"RoleList": unary(func(c *clients) method[*pb.AuthRoleListRequest, *pb.AuthRoleListResponse] {
 		return plain(c.auth.RoleList)
+	}),
+	"RoleAdd": unary(func(c *clients) method[*pb.AuthRoleAddRequest, *pb.AuthRoleAddResponse] { return plain(c.auth.RoleAdd) }),
+	"RoleGet": unary(func(c *clients) method[*pb.AuthRoleGetRequest, *pb.AuthRoleGetResponse] { return plain(c.auth.RoleGet) }),
+	"RoleDelete": unary(func(c *clients) method[*pb.AuthRoleDeleteRequest, *pb.AuthRoleDeleteResponse] {
+		return plain(c.auth.RoleDelete)
+	}),
+	"RoleGrantPermission": unary(func(c *clients) method[*pb.AuthRoleGrantPermissionRequest, *pb.AuthRoleGrantPermissionResponse] {
+		return plain(c.auth.RoleGrantPermission)
+	}),
+	"RoleRevokePermission": unary(func(c *clients) method[*pb.AuthRoleRevokePermissionRequest, *pb.AuthRoleRevokePermissionResponse] {
+		return plain(c.auth.RoleRevokePermission)
 	}),
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/protobuf/proto"
 )
 
@@ -52,9 +53,9 @@ func portTaken(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "address already in use")
 }
 
-// NewPair starts a fresh reference and a fresh server under test.
-func NewPair(sut func() (*Target, error)) (*Pair, error) {
-	ref, err := NewEtcd("etcd")
+// NewPair starts a fresh reference, whose configuration configure changes, and a fresh server under test.
+func NewPair(sut func() (*Target, error), configure ...func(*embed.Config)) (*Pair, error) {
+	ref, err := newEtcd("etcd", configure, nil)
 	if err != nil {
 		return nil, err
 	}

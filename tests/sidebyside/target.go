@@ -9,8 +9,10 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/server/v3/embed"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -35,8 +37,9 @@ type Target struct {
 	server      server
 	restart     func() error
 	dialOptions []grpc.DialOption
-	ranked      bool // its revisions have gaps, and are ranks to us
-	noSpace     bool // the alarm is raised
+	ranked      bool   // its revisions have gaps, and are ranks to us
+	noSpace     bool   // the alarm is raised
+	token       string // what its calls say who they act for by; "": nothing
 
 	conn     *grpc.ClientConn
 	clients  clients
@@ -52,7 +55,11 @@ type Target struct {
 
 // NewEtcd starts a real etcd.
 func NewEtcd(name string, dial ...grpc.DialOption) (*Target, error) {
-	s, err := refetcd.Start()
+	return newEtcd(name, nil, dial)
+}
+
+func newEtcd(name string, configure []func(*embed.Config), dial []grpc.DialOption) (*Target, error) {
+	s, err := refetcd.Start(configure...)
 	if err != nil {
 		return nil, err
 	}
@@ -175,6 +182,9 @@ func failed(err error) outcome {
 func (t *Target) call(op Op, req proto.Message) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
+	if t.token != "" {
+		ctx = metadata.AppendToOutgoingContext(ctx, "token", t.token)
+	}
 	res, err := kinds[op.Kind].call(ctx, &t.clients, req)
 	if err != nil {
 		return failed(err)

@@ -38,7 +38,10 @@ type Frame struct {
 	// compact is the compact revision that the sender knows; 0 if there is none.
 	Compact int64 `protobuf:"varint,5,opt,name=compact,proto3" json:"compact,omitempty"`
 	// entries are in revision order.
-	Entries       []*Entry `protobuf:"bytes,6,rep,name=entries,proto3" json:"entries,omitempty"`
+	Entries []*Entry `protobuf:"bytes,6,rep,name=entries,proto3" json:"entries,omitempty"`
+	// auth is the number of the keyspace's users and roles in a state that has all entries: a hub that sees a greater one
+	// has its watches be allowed anew before it sends them anything of this frame. 0: nobody has ever changed them.
+	Auth          uint64 `protobuf:"varint,7,opt,name=auth,proto3" json:"auth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -115,6 +118,13 @@ func (x *Frame) GetEntries() []*Entry {
 	return nil
 }
 
+func (x *Frame) GetAuth() uint64 {
+	if x != nil {
+		return x.Auth
+	}
+	return 0
+}
+
 // Entry is one entry of the log.
 type Entry struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
@@ -173,14 +183,15 @@ var File_headwater_bus_v1_bus_proto protoreflect.FileDescriptor
 
 const file_headwater_bus_v1_bus_proto_rawDesc = "" +
 	"\n" +
-	"\x1aheadwater/bus/v1/bus.proto\x12\x10headwater.bus.v1\"\xb0\x01\n" +
+	"\x1aheadwater/bus/v1/bus.proto\x12\x10headwater.bus.v1\"\xc4\x01\n" +
 	"\x05Frame\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\fR\bkeyspace\x12\x16\n" +
 	"\x06ballot\x18\x02 \x01(\x04R\x06ballot\x12\x12\n" +
 	"\x04prev\x18\x03 \x01(\x03R\x04prev\x12\x12\n" +
 	"\x04upto\x18\x04 \x01(\x03R\x04upto\x12\x18\n" +
 	"\acompact\x18\x05 \x01(\x03R\acompact\x121\n" +
-	"\aentries\x18\x06 \x03(\v2\x17.headwater.bus.v1.EntryR\aentries\"N\n" +
+	"\aentries\x18\x06 \x03(\v2\x17.headwater.bus.v1.EntryR\aentries\x12\x12\n" +
+	"\x04auth\x18\a \x01(\x04R\x04auth\"N\n" +
 	"\x05Entry\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\x12\x1d\n" +
 	"\apayload\x18\x02 \x01(\fH\x00R\apayload\x88\x01\x01B\n" +

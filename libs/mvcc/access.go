@@ -1,0 +1,215 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// Access is on whose behalf a request is carried out, as far as the data model has to do with that: who may do what is
+// decided by the caller, by users and roles at a number, and what has been decided must still hold in the state that
+// the request is carried out in. A request without one is the server's own.
+type Access struct {
+	// Number is that of the users and roles by which the request has been allowed. Where those of the state are newer
+	// the request fails with ErrAuthOld, and nothing has happened: it is to be decided anew.
+	Number uint64
+	// MayWrite is asked for each key that is on a lease which the request puts a key on or revokes; nil: it may write
+	// every key. It must be quick, since it is called within a group.
+	MayWrite func(key []byte) bool
+}
+
+// authNone is the number of users and roles that nobody has ever changed (auth.InitialNumber).
+const authNone = 1 << 1
+
+type accessKey struct{}
+
+// WithAccess returns a context for requests about leases and compactions on behalf of a client; other requests carry
+// their Access themselves.
+func WithAccess(ctx context.Context, a *Access) context.Context {
+	return context.WithValue(ctx, accessKey{}, a)
+}
+
+// accessOf is that of a request that writes; nil: it is the server's own.
+func accessOf(ctx context.Context, m mutation) *Access {
+	switch m := m.(type) {
+	case *PutRequest:
+		return m.Access
+	case *DeleteRequest:
+		return m.Access
+	case *TxnRequest:
+		return m.Access
+	}
+	a, _ := ctx.Value(accessKey{}).(*Access)
+	return a
+}
+
+// admit refuses the request under evaluation if it was allowed by older users and roles than those of the state.
+func (g *group) admit(ctx context.Context, a *Access) error {
+	g.access = a
+	if a == nil || !g.features.Has(FeatureAuth) {
+		return nil
+	}
+	return g.s.admit(g.auth, a)
+}
+
+func (s *Store) admit(number uint64, a *Access) error {
+	if number > a.Number {
+		return ErrAuthOld
+	}
+	return nil
+}
+
+// loadAuth reads the number of users and roles; load has asked for the row.
+func (g *group) loadAuth(ctx context.Context) error {
+	g.auth = authNone
+	if !g.features.Has(FeatureAuth) {
+		return nil
+	}
+	row, err := g.row(ctx, g.s.authRow)
+	if err == nil {
+		g.auth, err = g.s.sawAuth(row)
+	}
+	return err
+}
+
+// admits is admit for a request that reads, in the snapshot that it reads, whose head has been read.
+func (s *Store) admits(ctx context.Context, snap engine.Snapshot, a *Access) error {
+	if a == nil || !s.Features().Has(FeatureAuth) {
+		return nil
+	}
+	number, err := s.authOf(ctx, snap)
+	if err != nil {
+		return err
+	}
+	return s.admit(number, a)
+}
+
+// authAt caches the number of users and roles of one engine state.
+type authAt struct{ version, number uint64 }
+
+// authOf is the number of users and roles of a snapshot, whose keyspace has the feature.
+func (s *Store) authOf(ctx context.Context, snap engine.Snapshot) (uint64, error) {
+	if a := s.auth.at.Load(); a != nil && a.version == snap.Version() {
+		return a.number, nil
+	}
+	row, err := snap.Get(ctx, s.authRow)
+	if err != nil {
+		return 0, storeErr(err)
+	}
+	return s.cacheAuth(snap, row)
+}
+
+// cacheAuth notes the row of a snapshot, and returns its number.
+func (s *Store) cacheAuth(snap engine.Snapshot, row []byte) (uint64, error) {
+	number, err := s.sawAuth(row)
+	if err == nil {
+		if old := s.auth.at.Load(); old == nil || old.version < snap.Version() {
+			s.auth.at.CompareAndSwap(old, &authAt{snap.Version(), number})
+		}
+	}
+	return number, err
+}
+
+// scanAuth begins to read the row, if there is one; nil: there is none that is known of.
+func (s *Store) scanAuth(ctx context.Context, r engine.Reader) engine.Iterator {
+	if !s.Features().Has(FeatureAuth) {
+		return nil
+	}
+	end := append(s.authRow[:len(s.authRow):len(s.authRow)], 0)
+	return r.Scan(ctx, engine.Range{Begin: s.authRow, End: end, Limit: 1, NoConflict: true})
+}
+
+// parseAuth ends what scanAuth has begun.
+func (s *Store) parseAuth(snap engine.Snapshot, it engine.Iterator) error {
+	if it == nil {
+		return nil
+	}
+	defer it.Close()
+	var row []byte
+	if it.Next() {
+		row = it.Value()
+	} else if err := it.Err(); err != nil {
+		return storeErr(err)
+	}
+	_, err := s.cacheAuth(snap, row)
+	return err
+}
+
+// sawAuth reads a row, and notes its number.
+func (s *Store) sawAuth(row []byte) (uint64, error) {
+	number, err := parseAuthNumber(row)
+	if err != nil {
+		return 0, err
+	}
+	for {
+		old := s.auth.seen.Load()
+		if number <= old || s.auth.seen.CompareAndSwap(old, number) {
+			return number, nil
+		}
+	}
+}
+
+// parseAuthNumber reads the number from meta/auth, which is not there before the first change.
+func parseAuthNumber(row []byte) (uint64, error) {
+	if row == nil {
+		return authNone, nil
+	}
+	if len(row) < authRowMin || binary.BigEndian.Uint64(row) < authNone {
+		return 0, ErrCorrupt
+	}
+	return binary.BigEndian.Uint64(row), nil
+}
+
+// AuthNumber is the number of users and roles in the newest state that this Store has seen. It asks nobody.
+func (s *Store) AuthNumber() uint64 { return max(authNone, s.auth.seen.Load()) }
+
+// onLease finds out whether the request under evaluation may write all keys that are on a lease.
+func (g *group) onLease(ctx context.Context, id int64) error {
+	if g.access == nil || g.access.MayWrite == nil {
+		return nil
+	}
+	if l, err := g.lease(ctx, id); err != nil || !l.live {
+		return err
+	}
+	keys, _, err := g.s.leaseKeys(ctx, g.txn, id, 0, g.budget.spend)
+	if err != nil {
+		return err
+	}
+	for _, k := range keys {
+		st := g.states[string(k)]
+		moved := st != nil && st.dirty && (!st.live || st.rec.lease != id)
+		if !moved && !g.access.MayWrite(k) {
+			return ErrDenied
+		}
+	}
+	g.changes.Ascend(func(st *keyState) bool {
+		if st.live && st.rec.lease == id && !g.access.MayWrite(st.key) {
+			err = ErrDenied
+		}
+		return err == nil
+	})
+	return err
+}
+
+// onLeases is onLease for all puts of a transaction, in both branches.
+func (t *TxnRequest) onLeases(ctx context.Context, g *group) error {
+	if g.access == nil || g.access.MayWrite == nil {
+		return nil
+	}
+	for _, ops := range [2][]Op{t.Success, t.Failure} {
+		for i := range ops {
+			var err error
+			switch o := &ops[i]; {
+			case o.Put != nil && o.Put.Lease != 0:
+				err = g.onLease(ctx, o.Put.Lease)
+			case o.Txn != nil:
+				err = o.Txn.onLeases(ctx, g)
+			}
+			if err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}

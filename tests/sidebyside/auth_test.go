@@ -1,0 +1,100 @@
+package sidebyside
+
+import (
+	"flag"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+)
+
+var (
+	authSequences = flag.Int("auth-sequences", 60, "random sequences with users and roles")
+	authDuration  = flag.Duration("auth-duration", 2*time.Second, "start no more of them after this; 0: no limit")
+)
+
+// authOps is how long a sequence with users and roles is.
+const authOps = 80
+
+// TestAuth compares random sequences of users and roles, and of requests on their behalf, with etcd's answers: with
+// tokens of either kind.
+func TestAuth(t *testing.T) {
+	t.Run("simple", func(t *testing.T) { authAlone(t, "simple") })
+	t.Run("jwt", func(t *testing.T) {
+		key := filepath.Join(t.TempDir(), "key")
+		if err := os.WriteFile(key, []byte("a secret of the test"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		authAlone(t, "jwt,sign-method=HS256,ttl=1h,priv-key="+key)
+	})
+}
+
+func authAlone(t *testing.T, tokens string) {
+	t.Helper()
+	program := hw.Headwater(t)
+	pair, err := NewPair(func() (*Target, error) {
+		s := hw.New(t, program, t.TempDir(), "--bcrypt-cost=4", "--auth-token="+tokens)
+		if err := s.Start(); err != nil {
+			return nil, err
+		}
+		return newTarget("headwater", process{s}, nil, nil)
+	}, func(c *embed.Config) { c.AuthToken = tokens })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	runAuth(t, pair, false)
+}
+
+// TestAuthPods does the same with pods, of which each request goes to the next: what one of them has changed all others
+// go by, and what one has relayed is still its client's.
+func TestAuthPods(t *testing.T) {
+	pair, err := NewPair(func() (*Target, error) {
+		o, err := ownStore(t)
+		if err != nil {
+			return nil, err
+		}
+		s, err := newPodsServer(t, o)
+		if err != nil {
+			return nil, err
+		}
+		target, err := newTarget("headwater", s, nil, s.dialOptions())
+		if target != nil {
+			target.ranked = true
+		}
+		return target, err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pair.Close()
+	runAuth(t, pair, true)
+}
+
+func runAuth(t *testing.T, pair *Pair, sparse bool) {
+	t.Helper()
+	seed := runSeed()
+	t.Logf("seed %d", seed)
+	done, begin := 0, time.Now()
+	for n := range *authSequences {
+		if *authDuration > 0 && time.Since(begin) > *authDuration {
+			break
+		}
+		a := NewAuthPair(pair, seed+uint64(n))
+		a.Sparse = sparse
+		ops, d, err := a.Sequence(authOps)
+		if err != nil {
+			t.Fatalf("seed %d: %v\n%s", seed+uint64(n), err, strings.Join(ops, "\n"))
+		}
+		if d != nil {
+			t.Fatalf("seed %d: %s\n%s", seed+uint64(n), d, strings.Join(ops, "\n"))
+		}
+		done++
+	}
+	t.Logf("%d sequences", done)
+}
