@@ -39,7 +39,7 @@ func save(t *testing.T, endpoint string, revision int64) string {
 // etcdOf starts a new etcd, or one on a snapshot.
 func etcdOf(t *testing.T, path string) string {
 	t.Helper()
-	start := refetcd.Start
+	start := func() (*refetcd.Server, error) { return refetcd.Start() }
 	if path != "" {
 		dir := filepath.Join(t.TempDir(), "etcd")
 		err := utlsnapshot.NewV3(zap.NewNop()).Restore(utlsnapshot.RestoreConfig{
