@@ -88,7 +88,6 @@ func TestMetrics(t *testing.T) {
 		"etcd_server_proposals_pending ",
 		"etcd_server_proposals_committed_total ",
 		"etcd_server_proposals_applied_total ",
-		"etcd_server_quota_backend_bytes ",
 		"etcd_server_version{",
 		"etcd_cluster_version{",
 		"etcd_mvcc_db_total_size_in_bytes ",

@@ -27,7 +27,8 @@ func versionOf(kv *mvccpb.KeyValue) version {
 	}
 }
 
-// picture is all that a client can read of a keyspace.
+// picture is all that a client can read of a keyspace, but its hash: HashKV is etcd's since the release that can send
+// snapshots, and was another before.
 type picture struct {
 	from, last int64 // compact revision, revision of the last write
 	answers    []answer
@@ -39,9 +40,8 @@ type picture struct {
 
 // state is what a revision shows.
 type state struct {
-	rev  int64
-	hash uint32
-	kvs  []version
+	rev int64
+	kvs []version
 }
 
 type event struct {
@@ -102,11 +102,7 @@ func (p *picture) read(ctx context.Context, c *clientv3.Client, rev int64) error
 	if err != nil {
 		return err
 	}
-	h, err := c.HashKV(ctx, c.Endpoints()[0], rev)
-	if err != nil {
-		return err
-	}
-	st := state{rev: rev, hash: h.Hash}
+	st := state{rev: rev}
 	for _, kv := range r.Kvs {
 		st.kvs = append(st.kvs, versionOf(kv))
 		one, err := c.Get(ctx, string(kv.Key), clientv3.WithRev(rev))
@@ -142,8 +138,8 @@ func (p *picture) other(ctx context.Context, c *clientv3.Client) error {
 	return nil
 }
 
-// ranks replaces revisions by their ranks among all there are, and leaves out what hashes them: two runs of one script
-// are then the same, whatever revisions they got.
+// ranks replaces revisions by their ranks among all there are: two runs of one script are then the same, whatever
+// revisions they got.
 func (p *picture) ranks() {
 	var all []int64
 	p.revisions(func(rev *int64) { all = append(all, *rev) })
@@ -153,9 +149,6 @@ func (p *picture) ranks() {
 		i, _ := slices.BinarySearch(all, *rev)
 		*rev = int64(i)
 	})
-	for i := range p.states {
-		p.states[i].hash = 0
-	}
 }
 
 // revisions visits every revision of the picture.
@@ -190,7 +183,7 @@ func (p *picture) lines() (out []string) {
 		add("answer of %q: %v", a.what, a.kvs)
 	}
 	for _, s := range p.states {
-		add("state %d, hash %08x", s.rev, s.hash)
+		add("state %d", s.rev)
 		for _, v := range s.kvs {
 			add("  %v", v)
 		}
