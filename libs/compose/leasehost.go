@@ -376,7 +376,7 @@ func hostedLeasesPart(k *Keyspace) part {
 			k.OnClose(func() error { k.parkLeases(l, keeper); return nil })
 			return k.runLeases(ctx, keeper)
 		},
-		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, keeper, k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
 		busy:     func() bool { return keeper.Next() < parkMin },
 		leases:   func() int { return keeper.Stats().Active },
 	}

@@ -1,0 +1,165 @@
+package keyspaces
+
+import (
+	"context"
+	"errors"
+	"io"
+	"strings"
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/headwaterdb/headwater/libs/auth"
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/tests/internal/pods"
+)
+
+// asked are requests for methods that refuse an empty one before they ask who it is for.
+var asked = map[string]proto.Message{
+	"/etcdserverpb.KV/Range":                &pb.RangeRequest{Key: []byte("k")},
+	"/etcdserverpb.KV/RangeStream":          &pb.RangeRequest{Key: []byte("k")},
+	"/etcdserverpb.KV/Put":                  &pb.PutRequest{Key: []byte("k")},
+	"/etcdserverpb.KV/DeleteRange":          &pb.DeleteRangeRequest{Key: []byte("k")},
+	"/etcdserverpb.Auth/UserGet":            &pb.AuthUserGetRequest{Name: "root"}, // "" is who nobody is
+	"/etcdserverpb.Auth/UserChangePassword": &pb.AuthUserChangePasswordRequest{Name: "root", Password: "x"},
+	"/etcdserverpb.KV/Txn": &pb.TxnRequest{Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{
+		RequestRange: &pb.RangeRequest{Key: []byte("k")},
+	}}}},
+	"/etcdserverpb.Watch/Watch": &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
+		CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")},
+	}},
+}
+
+// ask sends one request to a method, unary or not, and returns the error, or why a watch has been canceled. It asks
+// again while pods have not found one another.
+func ask(ctx context.Context, t *testing.T, c *grpc.ClientConn, method string) (err error) {
+	t.Helper()
+	eventually(t, "answered: "+method, func() bool {
+		err = askOnce(ctx, t, c, method)
+		return status.Code(err) != codes.Unavailable
+	})
+	return err
+}
+
+func askOnce(ctx context.Context, t *testing.T, c *grpc.ClientConn, method string) error {
+	t.Helper()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req := asked[method]
+	if req == nil {
+		req = &emptypb.Empty{}
+	}
+	_ = stream.SendMsg(req) // the answer says what has become of it
+	_ = stream.CloseSend()
+	answer := &pb.WatchResponse{}
+	for {
+		switch err := stream.RecvMsg(answer); {
+		case errors.Is(err, io.EOF):
+			return nil
+		case err != nil:
+			return err
+		case !strings.HasSuffix(method, "/Watch"):
+			return nil
+		case answer.GetCanceled():
+			return errors.New(answer.GetCancelReason())
+		}
+	}
+}
+
+// TestPodsGuardEveryMethod goes through every method that pods of every kind have, in the first keyspace and in one of
+// many, without a user: whichever pod answers it, it is refused.
+func TestPodsGuardEveryMethod(t *testing.T) {
+	t.Parallel() // it waits for most of its time
+	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
+	d.create("a")
+	ctx := d.context()
+	for _, name := range []string{"", "a"} {
+		enableAuth(t, d.client(config.KV, 0, name))
+		for _, k := range pods.Kinds {
+			conn := d.client(k, 0, name).ActiveConnection()
+			for _, method := range d.pod(k, 0).GRPC.Methods() {
+				switch {
+				case strings.HasPrefix(method, "/grpc.health.v1."), strings.HasSuffix(method, "/AuthStatus"),
+					strings.HasSuffix(method, "/Authenticate"):
+					continue
+				}
+				err := ask(ctx, t, conn, method)
+				if text := status.Convert(err).Message(); !strings.Contains(text, "etcdserver: user name is empty") {
+					t.Errorf("%s of keyspace %q through %s without a user: %v", method, name, k, err)
+				}
+			}
+		}
+	}
+}
+
+// TestPodsGuardLeases: a lease of one of many keyspaces is revoked by who may write the keys on it, and by nobody else.
+func TestPodsGuardLeases(t *testing.T) {
+	t.Parallel() // it waits for most of its time
+	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
+	d.create("a")
+	c := d.client(config.LeaseKeeper, 0, "a")
+	enableAuth(t, d.client(config.KV, 0, "a"))
+	as := func(user string) context.Context {
+		r, err := c.Authenticate(d.context(), user, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return metadata.AppendToOutgoingContext(d.context(), rpctypes.TokenFieldNameGRPC, r.Token)
+	}
+	root, weak := as("root"), as("weak")
+	granted, err := c.Grant(root, 1000)
+	if err == nil {
+		_, err = c.Put(root, "k", "v", clientv3.WithLease(granted.ID))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	denied := func(what string, err error) {
+		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
+			t.Errorf("%s by who may not touch its keys: %v", what, err)
+		}
+	}
+	_, err = c.Revoke(weak, granted.ID)
+	denied("revoke", err)
+	_, err = c.KeepAliveOnce(weak, granted.ID)
+	denied("keep alive", err)
+	_, err = c.TimeToLive(weak, granted.ID, clientv3.WithAttachedKeys())
+	denied("keys", err)
+	_, err = c.Leases(weak)
+	denied("leases", err)
+	if _, err := c.KeepAliveOnce(root, granted.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := c.Revoke(root, granted.ID); err != nil {
+		t.Error(err)
+	}
+}
+
+// enableAuth makes the users root and weak, who has no role, and has the keyspace of c ask for users.
+func enableAuth(t *testing.T, c *clientv3.Client) {
+	t.Helper()
+	for _, user := range []string{"root", "weak"} {
+		if _, err := c.UserAdd(t.Context(), user, user); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, err := c.UserGrantRole(t.Context(), "root", "root")
+	if err == nil {
+		_, err = c.AuthEnable(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
