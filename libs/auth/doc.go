@@ -14,7 +14,7 @@
 // A token of the kind simple is signed with a secret that is a row of the keyspace, so that every process can judge it
 // and nothing is kept for it. It names the keyspace, the user, the user's epoch and when it was made; what it allows is
 // what the user may do now. A new password, and the deletion of a user, give the name another epoch, which ends all
-// tokens of before. A token of the kind jwt is etcd's.
+// tokens of before. A token of the kind jwt is etcd's, and names the keyspace too.
 //
 // # Invariants
 //

@@ -7,6 +7,7 @@ import (
 	"crypto/rsa"
 	"errors"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -139,24 +140,39 @@ func publicOf(key any) crypto.PublicKey {
 	return nil
 }
 
-// Sign makes a token for a user. Errors: ErrAuthFailed, ErrVerifyOnly, those of signing.
-func (t *JWT) Sign(s *State, name string, now time.Time) (string, error) {
+// keyspaceClaim is the claim that tells the keyspace of a token from all others, as keyspaceText writes it. etcd's tokens
+// have none.
+const keyspaceClaim = "headwater-keyspace"
+
+// keyspaceText is a keyspace in a claim: numbers of JSON have no 64 bits.
+func keyspaceText(keyspace uint64) string { return strconv.FormatUint(keyspace, 16) }
+
+// Sign makes a token for a user of a keyspace, which is good in that one alone. Errors: ErrAuthFailed, ErrVerifyOnly,
+// those of signing.
+func (t *JWT) Sign(keyspace uint64, s *State, name string, now time.Time) (string, error) {
 	if u := s.users[name]; u == nil || u.noPassword() {
 		return "", ErrAuthFailed
 	}
 	if t.sign == nil {
 		return "", ErrVerifyOnly
 	}
-	claims := jwt.MapClaims{"username": name, "revision": s.Revision(), "exp": now.Add(t.ttl).Unix()}
+	claims := jwt.MapClaims{
+		"username": name, "revision": s.Revision(), "exp": now.Add(t.ttl).Unix(), keyspaceClaim: keyspaceText(keyspace),
+	}
 	return jwt.NewWithClaims(t.method, claims).SignedString(t.sign)
 }
 
-// Parse reads a token; the method must be the configured one. Errors: ErrInvalidAuthToken.
-func (t *JWT) Parse(token string, now time.Time) (Identity, error) {
+// Parse reads a token that a request in a keyspace carries; the method must be the configured one. A token that names no
+// keyspace has been made by somebody else who has the private key: it is good in all of them. Errors:
+// ErrInvalidAuthToken.
+func (t *JWT) Parse(keyspace uint64, token string, now time.Time) (Identity, error) {
 	claims := jwt.MapClaims{}
 	parsed, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.verify, nil },
 		jwt.WithValidMethods([]string{t.method.Alg()}), jwt.WithTimeFunc(func() time.Time { return now }))
 	if err != nil || !parsed.Valid {
+		return Identity{}, ErrInvalidAuthToken
+	}
+	if own, ok := claims[keyspaceClaim]; ok && own != keyspaceText(keyspace) {
 		return Identity{}, ErrInvalidAuthToken
 	}
 	name, ok := claims["username"].(string)

@@ -69,17 +69,20 @@ func TestJWT(t *testing.T) {
 		if err != nil {
 			t.Fatal(method, err)
 		}
-		token, err := signer.Sign(w.State, Root, now)
+		token, err := signer.Sign(7, w.State, Root, now)
 		if err != nil {
 			t.Fatal(method, err)
 		}
-		if id, err := verifier.Parse(token, now); err != nil || id.User != Root || id.Revision != w.Revision() {
+		if id, err := verifier.Parse(7, token, now); err != nil || id.User != Root || id.Revision != w.Revision() {
 			t.Error(method, id, err)
 		}
-		if _, err := verifier.Parse(token, now.Add(time.Minute)); !errors.Is(err, ErrInvalidAuthToken) {
+		if _, err := verifier.Parse(7, token, now.Add(time.Minute)); !errors.Is(err, ErrInvalidAuthToken) {
 			t.Error(method, "expired:", err)
 		}
-		if _, err := verifier.Sign(w.State, Root, now); !errors.Is(err, ErrVerifyOnly) {
+		if id, err := verifier.Parse(8, token, now); !errors.Is(err, ErrInvalidAuthToken) {
+			t.Error(method, "in another keyspace:", id, err)
+		}
+		if _, err := verifier.Sign(7, w.State, Root, now); !errors.Is(err, ErrVerifyOnly) {
 			t.Error(method, err)
 		}
 		for other := range files {
@@ -90,7 +93,7 @@ func TestJWT(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if id, err := o.Parse(token, now); err == nil {
+			if id, err := o.Parse(7, token, now); err == nil {
 				t.Error(method, "taken as", other, id)
 			}
 		}
@@ -104,7 +107,18 @@ func TestJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	good := jwt.MapClaims{"username": "root", "revision": 3, "exp": now.Add(time.Hour).Unix()}
+	foreign, err := jwt.NewWithClaims(jwt.SigningMethodRS256, good).SignedString(rsaKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if id, err := rs.Parse(7, foreign, now); err != nil || id.User != Root || id.Revision != 3 {
+		t.Error("one of etcd's:", id, err)
+	}
 	forged := map[string]func() (string, error){
+		"a keyspace that is a number": func() (string, error) {
+			return jwt.NewWithClaims(jwt.SigningMethodRS256,
+				jwt.MapClaims{"username": "root", "revision": 3, keyspaceClaim: 7}).SignedString(rsaKey)
+		},
 		"the public key as a secret": func() (string, error) { return jwt.NewWithClaims(jwt.SigningMethodHS256, good).SignedString(public) },
 		"no method": func() (string, error) {
 			return jwt.NewWithClaims(jwt.SigningMethodNone, good).SignedString(jwt.UnsafeAllowNoneSignatureType)
@@ -127,7 +141,7 @@ func TestJWT(t *testing.T) {
 		if err != nil {
 			t.Fatal(name, err)
 		}
-		if id, err := rs.Parse(token, now); !errors.Is(err, ErrInvalidAuthToken) {
+		if id, err := rs.Parse(7, token, now); !errors.Is(err, ErrInvalidAuthToken) {
 			t.Error(name, id, err)
 		}
 	}

@@ -20,7 +20,7 @@ func (g *Guard) authenticate(ctx context.Context, name, password string) (string
 			return "", err
 		}
 		if g.o.JWT != nil {
-			return g.o.JWT.Sign(k.State, name, g.now())
+			return g.o.JWT.Sign(g.o.Keyspace, k.State, name, g.now())
 		}
 		signing, err := g.signing(ctx, k)
 		if err != nil {

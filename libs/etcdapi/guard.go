@@ -201,7 +201,7 @@ func (g *Guard) identify(k *known, c credential) (id auth.Identity, newer bool, 
 	case !c.hasToken:
 		return auth.Identity{User: c.name}, false, nil
 	case g.o.JWT != nil:
-		id, err = g.o.JWT.Parse(c.token, g.now())
+		id, err = g.o.JWT.Parse(g.o.Keyspace, c.token, g.now())
 		return id, false, err
 	}
 	return g.tokens.Parse(k.State, c.token, g.now())

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -144,6 +146,35 @@ func TestPodsGuardLeases(t *testing.T) {
 	}
 	if _, err := c.Revoke(root, granted.ID); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestTokensOfKeyspaces: a token is good in its own keyspace alone, of whichever kind, though both have the same users.
+func TestTokensOfKeyspaces(t *testing.T) {
+	t.Parallel() // it waits for most of its time
+	key := filepath.Join(t.TempDir(), "key")
+	if err := os.WriteFile(key, []byte("a secret that is long enough for anybody"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"simple", "jwt,sign-method=HS256,priv-key=" + key} {
+		s := server(t, func(c *config.Config) { c.BcryptCost, c.AuthToken = auth.CostMin, kind })
+		create(t, s, "a", nil)
+		a, first := client(t, s, "a"), client(t, s, "")
+		enableAuth(t, a)
+		enableAuth(t, first)
+		for _, c := range []struct{ own, other *clientv3.Client }{{a, first}, {first, a}} {
+			r, err := c.own.Authenticate(t.Context(), "root", "root")
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx := metadata.AppendToOutgoingContext(t.Context(), rpctypes.TokenFieldNameGRPC, r.Token)
+			if _, err := c.own.Get(ctx, "k"); err != nil {
+				t.Error(kind, err)
+			}
+			if _, err := c.other.Get(ctx, "k"); !errors.Is(err, rpctypes.ErrInvalidAuthToken) {
+				t.Errorf("%s: in another keyspace: %v", kind, err)
+			}
+		}
 	}
 }
 
