@@ -223,12 +223,13 @@ func TestVersionAndHelp(t *testing.T) {
 }
 
 func TestUsageErrors(t *testing.T) {
-	dir := t.TempDir()
+	t.Chdir(t.TempDir()) // where a server that starts nevertheless has its data
 	fails(t, nil, 2, "unknown flag --no-such-flag", "--no-such-flag")
 	fails(t, nil, 2, `invalid value "many" for --max-txn-ops`, "--max-txn-ops=many")
-	fails(t, nil, 2, "--cert-file=x is not supported yet", "--data-dir", dir, "--cert-file", "x")
+	fails(t, nil, 2, "--cert-file, --key-file: KeyFile and CertFile must both be present", "--cert-file", "x")
+	fails(t, nil, 2, "--cert-file, --key-file", "--listen-client-urls", "https://127.0.0.1:0")
 	fails(t, []string{"ETCD_MAX_REQUEST_BYTES=1MB"}, 2, `invalid value "1MB" for ETCD_MAX_REQUEST_BYTES`)
-	fails(t, []string{"HEADWATER_CLIENT_CERT_AUTH=true"}, 2, "HEADWATER_CLIENT_CERT_AUTH=true is not supported yet")
+	fails(t, []string{"HEADWATER_TLS_MIN_VERSION=TLS9"}, 2, "--tls-min-version")
 }
 
 func TestStartFailures(t *testing.T) {
