@@ -2,6 +2,7 @@ package auth
 
 import (
 	"bytes"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -338,4 +339,27 @@ func FuzzState(f *testing.F) {
 		_ = s.MayRead(Identity{User: "root"}, key, value)
 		_, _ = s.RoleDelete("root")
 	})
+}
+
+// TestHashCost: a hash that a client brings is taken only if it is no long work to compare with it.
+func TestHashCost(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewPasswords(bcrypt.MinCost)
+	for cost, want := range map[string]error{"04": nil, "14": nil, "15": ErrHashCost, "31": ErrHashCost} {
+		given := append(append([]byte("$2a$"), cost...), hash[len("$2a$04"):]...)
+		got, err := p.Hashed(base64.StdEncoding.EncodeToString(given))
+		if !errors.Is(err, want) || err == nil && !bytes.Equal(got, given) {
+			t.Errorf("cost %s: %q, %v", cost, got, err)
+		}
+	}
+	own := base64.StdEncoding.EncodeToString(append([]byte("$2a$16"), hash[len("$2a$04"):]...))
+	if _, err := NewPasswords(16).Hashed(own); err != nil {
+		t.Error("as much as the process's own:", err)
+	}
+	if _, err := p.Hashed("%"); !errors.Is(err, ErrNoPasswordUser) {
+		t.Error(err)
+	}
 }

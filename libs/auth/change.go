@@ -2,7 +2,6 @@ package auth
 
 import (
 	"bytes"
-	"encoding/base64"
 	"encoding/binary"
 	"slices"
 	"sort"
@@ -86,15 +85,6 @@ func (s *State) UserDelete(name string) (Change, error) {
 		return Change{}, ErrUserNotFound
 	}
 	return s.next(Row{Key: append([]byte{rowUser}, name...)}), nil
-}
-
-// HashedPassword reads a hash as requests carry it. Errors: ErrNoPasswordUser, as in etcd.
-func HashedPassword(encoded string) ([]byte, error) {
-	hash, err := base64.StdEncoding.DecodeString(encoded)
-	if err != nil {
-		return nil, ErrNoPasswordUser
-	}
-	return hash, nil
 }
 
 // UserChangePassword gives a user a password, and a new epoch, which ends the user's tokens. hash is called if the

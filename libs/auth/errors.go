@@ -29,6 +29,8 @@ var (
 	ErrNoPasswordUser       = errors.New("auth: authentication failed, password was given for no password user")
 	// ErrBusy: too many passwords wait to be hashed or compared.
 	ErrBusy = errors.New("auth: too many passwords wait to be checked")
+	// ErrHashCost: a hash that a client brings would take too long to compare.
+	ErrHashCost = errors.New("auth: the cost of the hashed password is too high")
 	// ErrRow: a stored row cannot be read.
 	ErrRow = errors.New("auth: a row cannot be read")
 )

@@ -140,8 +140,8 @@ func publicOf(key any) crypto.PublicKey {
 	return nil
 }
 
-// keyspaceClaim is the claim that tells the keyspace of a token from all others, as keyspaceText writes it. etcd's tokens
-// have none.
+// keyspaceClaim is the claim that tells the keyspace of a token from all others, as keyspaceText writes it. etcd's
+// tokens have none.
 const keyspaceClaim = "headwater-keyspace"
 
 // keyspaceText is a keyspace in a claim: numbers of JSON have no 64 bits.
@@ -162,8 +162,8 @@ func (t *JWT) Sign(keyspace uint64, s *State, name string, now time.Time) (strin
 	return jwt.NewWithClaims(t.method, claims).SignedString(t.sign)
 }
 
-// Parse reads a token that a request in a keyspace carries; the method must be the configured one. A token that names no
-// keyspace has been made by somebody else who has the private key: it is good in all of them. Errors:
+// Parse reads a token that a request in a keyspace carries; the method must be the configured one. A token that names
+// no keyspace has been made by somebody else who has the private key: it is good in all of them. Errors:
 // ErrInvalidAuthToken.
 func (t *JWT) Parse(keyspace uint64, token string, now time.Time) (Identity, error) {
 	claims := jwt.MapClaims{}

@@ -2,6 +2,7 @@ package auth
 
 import (
 	"context"
+	"encoding/base64"
 	"errors"
 	"sync"
 
@@ -17,6 +18,11 @@ const (
 	// dummiesMax bounds the hashes that stand in for users that do not exist, one for each cost.
 	dummiesMax = bcrypt.MaxCost + 1
 )
+
+// hashCostMax is the cost up to which hashes that clients bring are taken: one takes about a second to compare. Above
+// it those are taken that cost no more than the process's own. Each more doubles it, and nothing ends a comparison: two
+// of cost 31 would take all slots for days, from all keyspaces.
+const hashCostMax = 14
 
 // Bounds and default of --bcrypt-cost.
 const (
@@ -71,6 +77,19 @@ func (p *Passwords) Hash(ctx context.Context, password string) ([]byte, error) {
 	}
 	defer p.leave()
 	return bcrypt.GenerateFromPassword([]byte(password), p.cost)
+}
+
+// Hashed reads a hash that a request carries in the place of a password. Errors: ErrNoPasswordUser, as in etcd, for
+// what cannot be read, ErrHashCost.
+func (p *Passwords) Hashed(encoded string) ([]byte, error) {
+	hash, err := base64.StdEncoding.DecodeString(encoded)
+	if err != nil {
+		return nil, ErrNoPasswordUser
+	}
+	if cost, err := bcrypt.Cost(hash); err == nil && cost > max(hashCostMax, p.cost) {
+		return nil, ErrHashCost
+	}
+	return hash, nil
 }
 
 // Check compares a password with that of a user. For a user that does not exist or has none it does the same work.

@@ -201,7 +201,7 @@ func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest
 func (s *authServer) UserChangePassword(
 	ctx context.Context, r *pb.AuthUserChangePasswordRequest,
 ) (*pb.AuthUserChangePasswordResponse, error) {
-	hash := func() ([]byte, error) { return auth.HashedPassword(r.GetHashedPassword()) }
+	hash := func() ([]byte, error) { return s.g.o.Passwords.Hashed(r.GetHashedPassword()) }
 	if r.GetPassword() != "" {
 		hashed, err := s.hash(ctx, r.GetPassword())
 		if err != nil {

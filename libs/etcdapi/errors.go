@@ -56,6 +56,7 @@ var errorTable = []struct{ err, grpc error }{
 	{auth.ErrAuthOldRevision, rpctypes.ErrGRPCAuthOldRevision},
 	{auth.ErrInvalidAuthToken, rpctypes.ErrGRPCInvalidAuthToken},
 	{auth.ErrInvalidAuthMgmt, rpctypes.ErrGRPCInvalidAuthMgmt},
+	{auth.ErrHashCost, status.Error(codes.InvalidArgument, "headwater: the cost of the hashed password is too high")},
 	{auth.ErrBusy, rpctypes.ErrGRPCRequestTooManyRequests},
 }
 
