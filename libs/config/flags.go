@@ -158,10 +158,6 @@ func (p *Parsed) apply(f *flagDef, value, as string) {
 		}
 	case ignored:
 		p.Ignored = append(p.Ignored, as)
-	case refused:
-		if !slices.Contains(f.harmless, value) {
-			p.refuse(fmt.Errorf("%s=%s is not supported yet: %s", as, value, f.note))
-		}
 	}
 }
 
@@ -240,7 +236,6 @@ A flag wins over HEADWATER_*, which wins over ETCD_*. With --config-file everyth
 		}
 		fmt.Fprintf(&b, "  --%s '%s'\n    %s\n", f.name, f.def, f.help)
 	}
-	b.WriteString("\nNot supported yet (an error if set):\n" + flags.names(refused))
 	b.WriteString("\nAccepted without effect (one warning names them):\n" + flags.names(ignored))
 	return b.String()
 }

@@ -7,7 +7,6 @@ import (
 	"math"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +55,7 @@ func TestParse(t *testing.T) {
 				Ignored: []string{"--experimental-initial-corrupt-check"},
 			},
 		},
-		{name: "harmless values of refused flags", args: "--client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
+		{name: "flags that ask for nothing", args: "--client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
 		{
 			name: "environment", env: []string{"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x", "ETCDCTL_API=3"},
 			want: Parsed{
@@ -173,7 +172,7 @@ func TestFlagTable(t *testing.T) {
 			t.Errorf("--%s: fields do not fit its kind", f.name)
 		}
 		if f.kind != works && (f.takes != 0 || f.podDef != nil) {
-			t.Errorf("--%s is ignored or refused, and not for all", f.name)
+			t.Errorf("--%s is ignored, and not for all", f.name)
 		}
 		if !f.own() && f.takes != 0 && f.elsewhere == "" {
 			t.Errorf("etcd's --%s is not known to all", f.name)
@@ -254,19 +253,6 @@ func flagsMarkdown() string {
 	}
 	b.WriteString("\n### Flags that work in some processes, and are accepted without effect in the others\n\n| why | flags |\n|---|---|\n")
 	writeByReason(&b, func(f *flagDef) string { return f.elsewhere })
-	b.WriteString("\n### Flags that are refused\n\n| flag | values that pass | why |\n|---|---|---|\n")
-	for _, f := range flagTable {
-		if f.kind == refused {
-			var pass []string
-			for _, v := range f.harmless {
-				if f.isBool && v != "false" {
-					continue // other spellings of it
-				}
-				pass = append(pass, code(v))
-			}
-			fmt.Fprintf(&b, "| `--%s` | %s | %s |\n", f.name, strings.Join(pass, ", "), f.note)
-		}
-	}
 	b.WriteString("\n### Flags that are accepted without effect (one warning names those given)\n\n| why | flags |\n|---|---|\n")
 	writeByReason(&b, func(f *flagDef) string {
 		if f.kind != ignored {
@@ -327,16 +313,10 @@ func TestUsage(t *testing.T) {
 	}
 }
 
-// TestRefusedAtOnce: one error names everything that is refused or cannot be read.
+// TestRefusedAtOnce: one error names everything that cannot be read.
 func TestRefusedAtOnce(t *testing.T) {
-	var args, want []string
-	for i := range flagTable {
-		if f := &flagTable[i]; f.kind == refused {
-			args, want = append(args, "--"+f.name+"=true"), append(want, "--"+f.name+"=true is not supported yet")
-		}
-	}
-	args = append(args, "--max-txn-ops=x", "--metrics=x")
-	want = append(want, `invalid value "x" for --max-txn-ops`, `invalid value "x" for --metrics`, "for ETCD_ENABLE_PPROF")
+	args := []string{"--max-txn-ops=x", "--metrics=x"}
+	want := []string{`invalid value "x" for --max-txn-ops`, `invalid value "x" for --metrics`, "for ETCD_ENABLE_PPROF"}
 	_, err := Standalone.Parse(args, []string{"ETCD_ENABLE_PPROF=x"})
 	for _, w := range want {
 		if err == nil || !strings.Contains(err.Error(), w) {
@@ -382,8 +362,7 @@ func TestSettled(t *testing.T) {
 	}
 }
 
-// TestStartsOfOthers: the command lines and environments that others start etcd with are known whole. What is refused
-// of them is refused at once, and only where the table says so.
+// TestStartsOfOthers: the command lines and environments that others start etcd with are taken.
 func TestStartsOfOthers(t *testing.T) {
 	for name, c := range map[string]struct{ args, env string }{
 		"kubeadm": {args: `--advertise-client-urls=https://10.0.0.1:2379 --cert-file=/pki/server.crt --client-cert-auth=true
@@ -404,21 +383,7 @@ func TestStartsOfOthers(t *testing.T) {
 			ETCD_ROOT_PASSWORD=p ALLOW_NONE_AUTHENTICATION=yes ETCD_DISABLE_PRESTOP=yes ETCD_BASE_DIR=/opt/bitnami/etcd`},
 	} {
 		_, err := Standalone.Parse(strings.Fields(c.args), strings.Fields(c.env))
-		if err == nil {
-			continue
-		}
-		for _, arg := range append(strings.Fields(c.args), strings.Fields(c.env)...) {
-			as, value, _ := strings.Cut(arg, "=")
-			flag := strings.ToLower(strings.ReplaceAll(strings.TrimPrefix(strings.TrimPrefix(as, "--"), envEtcd), "_", "-"))
-			f := Standalone.flags().lookup(flag)
-			if f == nil || f.kind != refused || slices.Contains(f.harmless, value) {
-				continue
-			}
-			if !strings.Contains(err.Error(), as+"="+value) {
-				t.Errorf("%s: %s is not named in %v", name, as, err)
-			}
-		}
-		if !strings.Contains(err.Error(), "is not supported yet") {
+		if err != nil {
 			t.Errorf("%s: %v", name, err)
 		}
 	}

@@ -17,7 +17,6 @@ type flagKind int
 const (
 	works   flagKind = iota // means here what it means in etcd
 	ignored                 // means nothing here and does no harm
-	refused                 // would lose what the user relies on; an error but for harmless values
 )
 
 // flagDef is one flag.
@@ -27,12 +26,11 @@ type flagDef struct {
 	isBool           bool // may stand without a value
 	isDuration       bool // a whole number of nanoseconds in a configuration file
 	help             string
-	note             string                      // why it is ignored or refused
+	note             string                      // why it is ignored
 	takes            kinds                       // the kinds of processes that take it
 	elsewhere        string                      // why the others ignore it; "": they do not know it
 	podDef           *string                     // the default of pods, if that is another
 	set              func(*Config, string) error // works
-	harmless         []string                    // refused: values that ask for nothing
 }
 
 // Groups of --help; those of etcd.
@@ -370,18 +368,4 @@ func ignore(group, name, def, note string) flagDef {
 
 func ignoreBool(group, name, def, note string) flagDef {
 	return flagDef{group: group, name: name, def: def, kind: ignored, note: note, isBool: true}
-}
-
-func refuse(group, name, note string, harmless ...string) flagDef {
-	def := ""
-	if len(harmless) > 0 {
-		def = harmless[0]
-	} else {
-		harmless = []string{""}
-	}
-	return flagDef{group: group, name: name, def: def, kind: refused, note: note, harmless: harmless}
-}
-
-func refuseBool(group, name, note string) flagDef {
-	return flagDef{group: group, name: name, def: "false", kind: refused, note: note, isBool: true, harmless: []string{"false", "FALSE", "False", "f", "F", "0"}}
 }
