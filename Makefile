@@ -7,7 +7,7 @@ PODS     := kv watchhub leasekeeper
 MODULES  := libs protos services/standalone services/headwaterctl $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/fair ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
+RACE := ./libs/engine/... ./libs/fair ./libs/auth ./libs/tlsconf ./libs/gateway ./libs/tracing ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
 SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
