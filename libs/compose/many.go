@@ -182,11 +182,13 @@ const (
 func (n *followingHub) openOfMany() error {
 	k, m := n.k, &n.k.d.all.joint
 	k.tailing.init(k.Subject)
+	k.guard.OnChange(n.changed)
 	k.OnClose(n.closeHub)
 	log := m.heads.Log(k.Store, m.d.Shard(k.Place.ID), m.d.Beside(k.Place.ID).Head)
 	n.follower = feed.NewFollower(log, nil, feed.FollowerOptions{
-		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Logger: k.d.Log,
-		Poll: manyPoll, Check: manyCheck, WindowEntries: manyWindowEntries, WindowBytes: manyWindowBytes,
+		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Auth: n.recheck,
+		Logger: k.d.Log,
+		Poll:   manyPoll, Check: manyCheck, WindowEntries: manyWindowEntries, WindowBytes: manyWindowBytes,
 	})
 	if k.d.Bus == nil {
 		return nil

@@ -160,11 +160,7 @@ func (n *followingHub) part() part {
 func (n *followingHub) open() {
 	k := n.k
 	k.tailing.init(k.Subject)
-	k.guard.OnChange(func() {
-		if hub := n.gate.present(); hub != nil {
-			hub.Recheck()
-		}
-	})
+	k.guard.OnChange(n.changed)
 	k.OnClose(n.closeHub)
 	n.follower = feed.NewFollower(k.Store, k.d.Bus, feed.FollowerOptions{
 		Keyspace: k.Subject, Reset: n.reset, Apply: n.apply, Stall: n.stall, Auth: n.recheck, Logger: k.d.Log,
@@ -219,6 +215,13 @@ func (n *followingHub) apply(entries []revlog.Entry) {
 	n.hub.Apply(entries)
 	if n.cache != nil {
 		n.cache.Append(entries)
+	}
+}
+
+// changed is called when the guard has learned of other users and roles.
+func (n *followingHub) changed() {
+	if hub := n.gate.present(); hub != nil {
+		hub.Recheck()
 	}
 }
 

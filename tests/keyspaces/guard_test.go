@@ -149,6 +149,60 @@ func TestPodsGuardLeases(t *testing.T) {
 	}
 }
 
+// TestPodsGuardWatches: in one of many keyspaces, too, a watch ends before what was written after its client has lost
+// the permission, whichever pod has been told of that.
+func TestPodsGuardWatches(t *testing.T) {
+	t.Parallel() // it waits for most of its time
+	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
+	d.create("a")
+	kv := d.client(config.KV, 0, "a")
+	enableAuth(t, kv)
+	as := func(user string) context.Context {
+		r, err := kv.Authenticate(d.context(), user, user)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return metadata.AppendToOutgoingContext(d.context(), rpctypes.TokenFieldNameGRPC, r.Token)
+	}
+	root := as("root")
+	must := func(_ any, err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(kv.RoleAdd(root, "r"))
+	must(kv.RoleGrantPermission(root, "r", "k", "l", clientv3.PermissionType(clientv3.PermRead)))
+	must(kv.UserGrantRole(root, "weak", "r"))
+	hub := d.client(config.WatchHub, 0, "a")
+	mine := hub.Watch(as("weak"), "k", clientv3.WithRange("l"), clientv3.WithCreatedNotify())
+	theirs := hub.Watch(root, "k", clientv3.WithCreatedNotify())
+	for _, w := range []clientv3.WatchChan{mine, theirs} {
+		if r := <-w; !r.Created {
+			t.Fatal(r)
+		}
+	}
+	must(kv.Put(root, "k", "before"))
+	must(kv.UserRevokeRole(root, "weak", "r"))
+	must(kv.Put(root, "k", "after"))
+	for r := range mine { // clientv3 ends it without a word when the watch is canceled
+		for _, e := range r.Events {
+			if string(e.Kv.Value) != "before" {
+				t.Errorf("delivered after the permission had been taken away: %v", e)
+			}
+		}
+	}
+	for seen := []string{}; len(seen) < 2; {
+		r := <-theirs
+		if r.Err() != nil {
+			t.Fatal(r.Err())
+		}
+		for _, e := range r.Events {
+			seen = append(seen, string(e.Kv.Value))
+		}
+	}
+}
+
 // TestTokensOfKeyspaces: a token is good in its own keyspace alone, of whichever kind, though both have the same users.
 func TestTokensOfKeyspaces(t *testing.T) {
 	t.Parallel() // it waits for most of its time
