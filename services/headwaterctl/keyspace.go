@@ -116,7 +116,7 @@ func (c *ctl) setCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			wanted, mask, err := s.parse(cmd)
 			if err == nil && len(mask) == 0 {
-				err = usageError{fmt.Errorf("nothing to set: give --limit, --weight, --label, --unlabel, "+
+				err = usageError{fmt.Errorf("nothing to set: give --limit, --weight, --label, --unlabel, " +
 					"--allow, --open or --closed")}
 			}
 			if err != nil {
