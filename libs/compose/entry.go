@@ -11,9 +11,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does not
-// exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens while the
-// store is away, tells what there is. By that read who has just been allowed is let in at once. Errors: NotFound,
+// find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does
+// not exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens
+// while the store is away, tells what there is. By that read who has just been allowed is let in at once. Errors: NotFound,
 // PermissionDenied, Unavailable, the context's.
 func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error) {
 	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
@@ -59,8 +59,8 @@ func admits(ctx context.Context, info keyspace.Info) bool {
 }
 
 // agreed tells whether a call that has been let into o by what info says of it may stay: o has been opened under the
-// same rule, and the copy of the table is that of before (changed). So a review of a later copy finds the call, and ends
-// it if the rule has become another. If not it is to be judged anew.
+// same rule, and the copy of the table is that of before (changed). So a review of a later copy finds the call, and
+// ends it if the rule has become another. If not it is to be judged anew.
 func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
