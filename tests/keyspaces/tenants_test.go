@@ -61,8 +61,8 @@ func newTenancy(t *testing.T) *tenancy {
 	ca := tlstest.New(t, "ca")
 	return &tenancy{
 		T: t, ca: ca,
-		own:     ca.Issue("server", tlstest.Name{CN: "pod", Hosts: []string{localhost, "127.0.0.1", "*." + domain}}),
-		victim:  ca.Issue("victim", tlstest.Name{CN: "victim-1", Orgs: []string{"Good, Inc"}}),
+		own:    ca.Issue("server", tlstest.Name{CN: "pod", Hosts: []string{localhost, "127.0.0.1", "*." + domain}}),
+		victim: ca.Issue("victim", tlstest.Name{CN: "victim-1", Orgs: []string{"Good, Inc"}}),
 		mallory: ca.Issue("mallory", tlstest.Name{
 			CN: "mallory", Orgs: []string{"Good, Inc"}, URIs: []string{"spiffe://m/a"},
 		}),
