@@ -49,6 +49,8 @@ type Host interface {
 	Activity(id uint64) Activity
 	// Visit opens a keyspace, which the process then keeps open until leave is called. Errors: of gRPC.
 	Visit(ctx context.Context, name string) (store *mvcc.Store, leave func(), err error)
+	// KnowsClients tells whether clients must have certificates: new keyspaces are closed then.
+	KnowsClients() bool
 	// About tells of the process.
 	About() About
 	// Alone is what a process that serves alone says of itself; nil: it is a pod, and the rows of the deployment tell.

@@ -27,7 +27,12 @@ func (k *keyspaces) Create(ctx context.Context, r *adminv1.CreateRequest) (*admi
 		return nil, err
 	}
 	s := r.GetSettings()
-	wanted := &keyspacev1.Keyspace{Limits: s.GetLimits(), Weight: s.GetWeight(), Labels: s.GetLabels()}
+	wanted := &keyspacev1.Keyspace{
+		Limits: s.GetLimits(), Weight: s.GetWeight(), Labels: s.GetLabels(), Access: s.GetAccess(),
+	}
+	if wanted.Access == nil {
+		wanted.Access = &keyspacev1.AccessRule{Open: !k.Host.KnowsClients()}
+	}
 	// What Prepare does may be for good: not for a keyspace that cannot be.
 	if err := keyspace.Check(r.GetName(), wanted); err != nil {
 		return nil, grpcErr(err)
@@ -158,6 +163,6 @@ func ofRow(info keyspace.Info) *adminv1.Keyspace {
 	row := info.Row
 	return &adminv1.Keyspace{
 		Name: info.Name, Id: info.ID, State: row.GetState(), Created: row.GetCreated(), Settings: settingsOf(row),
-		Open: row.GetAccess() == nil || row.GetAccess().GetOpen(),
+		Open: keyspace.IsOpen(row.GetAccess()),
 	}
 }

@@ -34,7 +34,7 @@ func notEnforced(setting string) error {
 
 // settingsOf is what a row says of settings.
 func settingsOf(row *keyspacev1.Keyspace) *adminv1.Settings {
-	return &adminv1.Settings{Limits: row.GetLimits(), Weight: row.GetWeight(), Labels: row.GetLabels()}
+	return &adminv1.Settings{Limits: row.GetLimits(), Weight: row.GetWeight(), Labels: row.GetLabels(), Access: row.GetAccess()}
 }
 
 // take changes row to what s has in the field of a mask. Errors: InvalidArgument.
@@ -43,6 +43,8 @@ func take(row *keyspacev1.Keyspace, s *adminv1.Settings, path string) error {
 	switch {
 	case path == "weight":
 		row.Weight = s.GetWeight()
+	case path == "access":
+		row.Access = proto.CloneOf(s.GetAccess())
 	case path == "labels":
 		row.Labels = s.GetLabels()
 	case path == "limits":

@@ -81,6 +81,9 @@ func (h adminHost) First() string {
 	return FirstKeyspace
 }
 
+// KnowsClients implements admin.Host.
+func (h adminHost) KnowsClients() bool { return h.d.Config.ClientTLS.ClientCertAuth }
+
 // Prepare implements admin.Host. An earlier release must not serve the first keyspace alone once there are others.
 func (h adminHost) Prepare(ctx context.Context) error {
 	if h.d.Kind.IsPod() {

@@ -1,6 +1,7 @@
 package compose
 
 import (
+	"cmp"
 	"context"
 	"net"
 	"strings"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/relay"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
 // KeyspaceMetadata is the metadata in which a client can name the keyspace that its calls are for.
@@ -19,6 +21,8 @@ const KeyspaceMetadata = "headwater-keyspace"
 // Errors of a call whose keyspace cannot be told or served.
 var (
 	errNoKeyspace   = status.Error(codes.NotFound, "headwater: keyspace not found")
+	errNoEntry      = status.Error(codes.PermissionDenied, "headwater: the client may not enter the keyspace, or there is none")
+	errTwoHosts     = status.Error(codes.InvalidArgument, "headwater: the host and the server name of TLS name different keyspaces")
 	errTwoKeyspaces = status.Error(codes.InvalidArgument, "headwater: host and metadata name different keyspaces")
 	errOwnPods      = status.Error(codes.FailedPrecondition, "headwater: the keyspace has pods of its own")
 	errOnePods      = status.Error(codes.FailedPrecondition, "headwater: these pods serve one keyspace; create another through them first")
@@ -29,7 +33,8 @@ var (
 	errClosing      = status.Error(codes.Unavailable, "headwater: the server is stopping")
 )
 
-// chooser tells which keyspace a call is for: its host says it below the domain of keyspaces, or its metadata.
+// chooser tells which keyspace a call is for: its host, or the server name of its connection's handshake, says it below
+// the domain of keyspaces, or its metadata.
 type chooser struct {
 	domain string // such as ".etcd.example.com", in small letters; "": hosts say nothing
 }
@@ -43,13 +48,11 @@ func newChooser(domain string) chooser {
 
 // name is the keyspace that the call of ctx names, "" if it names none. Errors: InvalidArgument.
 func (c chooser) name(ctx context.Context) (string, error) {
-	var byHost, byMetadata string
-	// What another pod passes on says its keyspace in metadata; its host is this pod.
-	if c.domain != "" && !relay.Relayed(ctx) && !lease.Forwarded(ctx) {
-		if v := metadata.ValueFromIncomingContext(ctx, ":authority"); len(v) > 0 {
-			byHost = c.below(v[0])
-		}
+	byHost, err := c.byHost(ctx)
+	if err != nil {
+		return "", err
 	}
+	byMetadata := ""
 	switch v := metadata.ValueFromIncomingContext(ctx, KeyspaceMetadata); {
 	case len(v) > 1:
 		return "", errTwoKeyspaces
@@ -63,6 +66,26 @@ func (c chooser) name(ctx context.Context) (string, error) {
 		return "", errTwoKeyspaces
 	}
 	return byMetadata, nil
+}
+
+// byHost is the keyspace that the host of a call names, or its connection. Errors: InvalidArgument.
+func (c chooser) byHost(ctx context.Context) (string, error) {
+	if c.domain == "" {
+		return "", nil
+	}
+	authority := ""
+	if v := metadata.ValueFromIncomingContext(ctx, ":authority"); len(v) > 0 {
+		authority = c.below(v[0])
+	}
+	sni := c.below(tlsconf.ServerName(ctx))
+	switch {
+	case authority != "" && sni != "" && authority != sni:
+		return "", errTwoHosts
+	case relay.Relayed(ctx) || lease.Forwarded(ctx):
+		// What another pod passes on says its keyspace in metadata; its host is this pod.
+		return "", nil
+	}
+	return cmp.Or(authority, sni), nil
 }
 
 // below is what an authority has in front of the domain; "" if it does not lie below it.

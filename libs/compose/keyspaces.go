@@ -17,6 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // Limits of the keyspaces that a process has open.
@@ -85,7 +86,8 @@ type occupied struct {
 	unused         time.Time     // since when it has had no calls
 	ending         error         // what calls get from now on
 	empty          chan struct{} // closed when it is ending and has no calls
-	told           int64         // the largest revision that clients may have been told of while it was being opened
+	rule           *keyspacev1.AccessRule
+	told           int64 // the largest revision that clients may have been told of while it was being opened
 }
 
 func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
@@ -137,7 +139,7 @@ func (v *visit) context(ctx context.Context) context.Context {
 }
 
 // enter finds the keyspace of a call to a service, and opens it if need be. The caller calls leave after the call.
-// Errors: NotFound, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the context's.
+// Errors: NotFound, PermissionDenied, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the context's.
 func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (visit, error) {
 	name, err := s.chooser.name(ctx)
 	if err != nil {
@@ -150,12 +152,11 @@ func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (v
 		return visit{}, errNoKeyspace
 	}
 	for {
-		info, err := s.table.ByName(ctx, name)
+		changed := s.table.Changed()
+		info, err := s.find(ctx, name)
 		switch {
-		case errors.Is(err, keyspace.ErrNotFound), errors.Is(err, keyspace.ErrName):
-			return visit{}, errNoKeyspace
 		case err != nil:
-			return visit{}, etcdapi.Err(err)
+			return visit{}, err
 		case info.Row.GetUnprefixed():
 			return s.visitFirst(kind), nil
 		case s.d.Kind.IsPod():
@@ -164,8 +165,14 @@ func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (v
 			}
 		}
 		v, again, err := s.visit(ctx, info, kind)
-		if err != nil || !again {
-			return v, err
+		if err != nil {
+			return visit{}, err
+		}
+		if !again && s.agreed(v.o, info, changed) {
+			return v, nil
+		}
+		if !again {
+			v.leave()
 		}
 	}
 }
@@ -248,6 +255,7 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	o := &occupied{
 		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(), tally: s.tallies.of(info),
+		rule:  info.Row.GetAccess(),
 		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}), brief: true,
 	}
 	s.open[info.ID], s.named[info.Name] = o, o
@@ -497,7 +505,8 @@ func (s *keyspaces) review(ctx context.Context) {
 		switch {
 		case !there && s.deleted(ctx, o.info.ID):
 			s.end(o, errDeleted)
-		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()):
+		case there && !proto.Equal(info.Row.GetLimits(), o.info.Row.GetLimits()),
+			there && !keyspace.SameRule(info.Row.GetAccess(), o.info.Row.GetAccess()):
 			s.end(o, errReopened)
 		case there && info.Row.GetWeight() != o.info.Row.GetWeight():
 			s.weigh(o, info.Row.GetWeight())

@@ -65,6 +65,7 @@ type Cache struct {
 	byName  map[string]*Info
 	byID    map[uint64]*Info
 	shared  bool          // there is one that all pods serve
+	closed  bool          // there is, or may be, one that not everybody may enter
 	version int64         // at which the copy was read; -1: never
 	changed chan struct{} // closed when the copy is exchanged
 }
@@ -115,14 +116,15 @@ func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
 		return 0, err
 	}
 	byName, byID := make(map[string]*Info, len(all)), make(map[uint64]*Info, len(all))
-	shared := false
+	shared, closed := false, len(all) == c.o.Max
 	for i := range all {
 		shared = shared || all[i].Shared()
+		closed = closed || !IsOpen(all[i].Row.GetAccess())
 		byName[all[i].Name], byID[all[i].ID] = &all[i], &all[i]
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byName, c.byID, c.version, c.shared = byName, byID, version, shared
+	c.byName, c.byID, c.version, c.shared, c.closed = byName, byID, version, shared, closed
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return version, nil
@@ -176,6 +178,14 @@ func (c *Cache) Shared() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.shared
+}
+
+// Closed tells whether there is a keyspace that not everybody may enter. Of a table that is larger than the copy that
+// is not known, and taken to be so.
+func (c *Cache) Closed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.closed
 }
 
 // Len is the number of keyspaces in the copy; read is false while there is no copy.

@@ -50,6 +50,9 @@ func check(row *keyspacev1.Keyspace) error {
 				ErrSettings, key, LabelBytesMax)
 		}
 	}
+	if err := checkRule(row.GetAccess()); err != nil {
+		return err
+	}
 	if n := proto.Size(row); n > rowBytesMax {
 		return fmt.Errorf("%w: %d bytes, at most %d", ErrSettings, n, rowBytesMax)
 	}
@@ -171,6 +174,10 @@ func Change(
 		row.Limits, row.Weight, row.Access, row.Labels = wanted.Limits, wanted.Weight, wanted.Access, wanted.Labels
 		if err := check(row); err != nil {
 			return err
+		}
+		if !info.Shared() && !IsOpen(row.Access) {
+			return fmt.Errorf("%w: %s has pods of its own, whose calls to one another have no certificate of a client's: "+
+				"it stays open", ErrSettings, name)
 		}
 		t.changed(txn)
 		return t.put(txn, name, row)

@@ -36,6 +36,8 @@
 //   - What pods that had not noticed wrote later lies below a deleted id, out of the way. Sweep clears it.
 //   - A row that only has an id is one with default settings that is open to all, and stays as it is until it is
 //     changed: earlier releases read no other. They refuse a row in the new form, and with it the list.
+//   - Who may enter is said by the row (Admits). One that not everybody may enter has a form of row that releases which
+//     know no rules refuse too. A keyspace with pods of its own, and one without a prefix, are open for good.
 //   - A keyspace is served by all pods of the deployment, or by pods of its own: those that are started with its name.
 //     One that somebody has created (Create) is of the first kind, one that its pods have made (Open) of the second, for
 //     good (Info.Shared).

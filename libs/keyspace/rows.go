@@ -15,6 +15,9 @@ import (
 const (
 	formatID  = 1 // its id, 8 bytes: everything else is as if nobody had ever said anything
 	formatRow = 2 // a headwater.keyspace.v1.Keyspace
+	// formatClosed is as formatRow, of a keyspace that not everybody may enter: a release that knows nothing of rules
+	// refuses it.
+	formatClosed = 3
 )
 
 // NameMax is the length of the longest name.
@@ -112,14 +115,18 @@ func (t table) ranges(row *keyspacev1.Keyspace) (ranges [][2][]byte) {
 	return ranges
 }
 
-// encode returns a row of formatRow.
+// encode returns a row of formatRow or formatClosed.
 func encode(row *keyspacev1.Keyspace) ([]byte, error) {
-	return proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{formatRow}, row)
+	format := byte(formatRow)
+	if row.GetState() == keyspacev1.State_STATE_ACTIVE && !IsOpen(row.GetAccess()) {
+		format = formatClosed
+	}
+	return proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{format}, row)
 }
 
 // decode reads the row of a keyspace that is served.
 func decode(b []byte) (*keyspacev1.Keyspace, error) {
-	if len(b) == 0 || b[0] != formatRow {
+	if len(b) == 0 || b[0] != formatRow && b[0] != formatClosed {
 		id, err := parseID(b)
 		return &keyspacev1.Keyspace{Id: id, State: keyspacev1.State_STATE_ACTIVE}, err
 	}

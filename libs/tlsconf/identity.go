@@ -73,10 +73,15 @@ func FromContext(ctx context.Context) (Identity, bool) {
 // ServerName is the host name that the client of ctx's call has asked for in its handshake (SNI); "" without TLS, and
 // from clients that give none.
 func ServerName(ctx context.Context) string {
-	if p, ok := peer.FromContext(ctx); ok {
-		if info, ok := p.AuthInfo.(*AuthInfo); ok {
-			return info.State.ServerName
-		}
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	switch info := p.AuthInfo.(type) {
+	case *AuthInfo:
+		return info.State.ServerName
+	case credentials.TLSInfo: // of the gateway
+		return info.State.ServerName
 	}
 	return ""
 }

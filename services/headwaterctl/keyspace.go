@@ -96,6 +96,9 @@ func (c *ctl) createCommand() *cobra.Command {
 			}
 			return c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error {
 				info, err := k.Create(ctx, &adminv1.CreateRequest{Name: given[0], Settings: wanted})
+				if err == nil && wanted.GetAccess() != nil && info.GetSettings().GetAccess() == nil {
+					err = fmt.Errorf("keyspace %s is open to all: the server's release knows no access rules", given[0])
+				}
 				return c.printKeyspace(info, err)
 			})
 		},
@@ -113,7 +116,8 @@ func (c *ctl) setCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			wanted, mask, err := s.parse(cmd)
 			if err == nil && len(mask) == 0 {
-				err = usageError{fmt.Errorf("nothing to set: give --limit, --weight, --label or --unlabel")}
+				err = usageError{fmt.Errorf("nothing to set: give --limit, --weight, --label, --unlabel, " +
+					"--allow, --open or --closed")}
 			}
 			if err != nil {
 				return err
@@ -187,6 +191,7 @@ func keyspaceRecord(info *adminv1.Keyspace) record {
 	state := strings.ToLower(strings.TrimPrefix(info.GetState().String(), "STATE_"))
 	return record{
 		{"name", info.GetName()}, {"id", info.GetId()}, {"state", state}, {"created", created},
+		{"access", accessText(info)},
 		{"limits", limitsText(info.GetSettings().GetLimits())}, {"labels", labelsText(info.GetSettings().GetLabels())},
 	}
 }
@@ -215,6 +220,7 @@ func labelsText(labels map[string]string) string {
 type settings struct {
 	limits, labels, unlabels []string
 	weight                   uint32
+	access
 }
 
 func (s *settings) flags(cmd *cobra.Command) {
@@ -224,6 +230,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 			"0 is the server's default (may be repeated)")
 	f.StringArrayVar(&s.labels, "label", nil, "KEY=VALUE (may be repeated)")
 	f.Uint32Var(&s.weight, "weight", 0, "share of what keyspaces share, against that of others")
+	s.access.flags(cmd)
 }
 
 // parse reads the flags, and says which settings they name.
@@ -231,6 +238,12 @@ func (s *settings) parse(cmd *cobra.Command) (wanted *adminv1.Settings, mask []s
 	wanted = &adminv1.Settings{Limits: &keyspacev1.Limits{}, Labels: make(map[string]string), Weight: s.weight}
 	if cmd.Flags().Changed("weight") {
 		mask = append(mask, "weight")
+	}
+	if wanted.Access, err = s.access.parse(); err != nil {
+		return nil, nil, usageError{err}
+	}
+	if wanted.Access != nil {
+		mask = append(mask, "access")
 	}
 	for _, l := range s.limits {
 		name, err := setLimit(wanted.Limits, l)

@@ -103,6 +103,7 @@ func TestAdminTable(t *testing.T) {
 	}
 	want := &adminv1.Settings{
 		Limits: &keyspacev1.Limits{Watches: 7}, Labels: map[string]string{"owner": "web", "n": "1"},
+		Access: &keyspacev1.AccessRule{Open: true},
 	}
 	if !proto.Equal(changed.GetSettings(), want) {
 		t.Errorf("changed to %v, want %v", changed.GetSettings(), want)

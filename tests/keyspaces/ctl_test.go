@@ -73,6 +73,24 @@ func TestCtl(t *testing.T) {
 		t.Errorf("created: %s", out)
 	}
 	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
+	for _, access := range []struct{ flags, shown string }{
+		{"--allow=cn=a,b*,o=Good, Inc --allow=uri=spiffe://td/*", "cn=a,b*,o=Good, Inc uri=spiffe://td/*"},
+		{"--closed", "closed"}, {"--open", "open"},
+	} {
+		args := []string{"keyspace", "set", "team-a"}
+		for _, flag := range strings.Split(access.flags, " --") {
+			args = append(args, "--"+strings.TrimPrefix(flag, "--"))
+		}
+		c.ok(t, args...)
+		if out := c.ok(t, "keyspace", "show", "team-a"); !strings.Contains(out, access.shown) {
+			t.Errorf("%v: %s", args, out)
+		}
+	}
+	for _, flags := range [][]string{{"--open", "--closed"}, {"--allow=a"}, {"--allow=cn="}, {"--allow=cn=a,cn=b"}, {"--allow=x=y"}} {
+		if _, errOut, code := c.run(t, append([]string{"keyspace", "set", "team-a"}, flags...)...); code == 0 || errOut == "" {
+			t.Errorf("%v: exit code %d, %s", flags, code, errOut)
+		}
+	}
 	c.ok(t, "keyspace", "rename", "team-a", "team-b")
 	c.ok(t, "keyspace", "create", "team-c")
 	c.ok(t, "keyspace", "delete", "team-c")

@@ -31,8 +31,10 @@ type Settings struct {
 	state  protoimpl.MessageState `protogen:"open.v1"`
 	Limits *v1.Limits             `protobuf:"bytes,1,opt,name=limits,proto3" json:"limits,omitempty"`
 	// weight is its share of what keyspaces share, against that of others; 0: 1.
-	Weight        uint32            `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
-	Labels        map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	Weight uint32            `protobuf:"varint,2,opt,name=weight,proto3" json:"weight,omitempty"`
+	Labels map[string]string `protobuf:"bytes,3,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	// access says who may enter. Unset, a new keyspace is open, or closed if the server wants certificates of all clients.
+	Access        *v1.AccessRule `protobuf:"bytes,4,opt,name=access,proto3" json:"access,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -84,6 +86,13 @@ func (x *Settings) GetWeight() uint32 {
 func (x *Settings) GetLabels() map[string]string {
 	if x != nil {
 		return x.Labels
+	}
+	return nil
+}
+
+func (x *Settings) GetAccess() *v1.AccessRule {
+	if x != nil {
+		return x.Access
 	}
 	return nil
 }
@@ -389,7 +398,7 @@ type ChangeRequest struct {
 	state    protoimpl.MessageState `protogen:"open.v1"`
 	Name     string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	Settings *Settings              `protobuf:"bytes,2,opt,name=settings,proto3" json:"settings,omitempty"`
-	// mask names the fields of settings to be taken, such as limits.bytes, weight, labels; a label by itself is labels.KEY, and
+	// mask names the fields of settings to be taken, such as limits.bytes, weight, access, labels; a label by itself is labels.KEY, and
 	// is removed if settings has none of it.
 	Mask          *fieldmaskpb.FieldMask `protobuf:"bytes,3,opt,name=mask,proto3" json:"mask,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -1981,11 +1990,12 @@ var File_headwater_admin_v1_admin_proto protoreflect.FileDescriptor
 
 const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x1eheadwater/admin/v1/admin.proto\x12\x12headwater.admin.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$headwater/keyspace/v1/keyspace.proto\"\xd6\x01\n" +
+	"\x1eheadwater/admin/v1/admin.proto\x12\x12headwater.admin.v1\x1a google/protobuf/field_mask.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a$headwater/keyspace/v1/keyspace.proto\"\x91\x02\n" +
 	"\bSettings\x125\n" +
 	"\x06limits\x18\x01 \x01(\v2\x1d.headwater.keyspace.v1.LimitsR\x06limits\x12\x16\n" +
 	"\x06weight\x18\x02 \x01(\rR\x06weight\x12@\n" +
-	"\x06labels\x18\x03 \x03(\v2(.headwater.admin.v1.Settings.LabelsEntryR\x06labels\x1a9\n" +
+	"\x06labels\x18\x03 \x03(\v2(.headwater.admin.v1.Settings.LabelsEntryR\x06labels\x129\n" +
+	"\x06access\x18\x04 \x01(\v2!.headwater.keyspace.v1.AccessRuleR\x06access\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xfc\x01\n" +
@@ -2190,61 +2200,63 @@ var file_headwater_admin_v1_admin_proto_goTypes = []any{
 	(*Election)(nil),              // 30: headwater.admin.v1.Election
 	nil,                           // 31: headwater.admin.v1.Settings.LabelsEntry
 	(*v1.Limits)(nil),             // 32: headwater.keyspace.v1.Limits
-	(v1.State)(0),                 // 33: headwater.keyspace.v1.State
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*fieldmaskpb.FieldMask)(nil), // 35: google.protobuf.FieldMask
-	(*v1.Pod)(nil),                // 36: headwater.keyspace.v1.Pod
+	(*v1.AccessRule)(nil),         // 33: headwater.keyspace.v1.AccessRule
+	(v1.State)(0),                 // 34: headwater.keyspace.v1.State
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*fieldmaskpb.FieldMask)(nil), // 36: google.protobuf.FieldMask
+	(*v1.Pod)(nil),                // 37: headwater.keyspace.v1.Pod
 }
 var file_headwater_admin_v1_admin_proto_depIdxs = []int32{
 	32, // 0: headwater.admin.v1.Settings.limits:type_name -> headwater.keyspace.v1.Limits
 	31, // 1: headwater.admin.v1.Settings.labels:type_name -> headwater.admin.v1.Settings.LabelsEntry
-	33, // 2: headwater.admin.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
-	34, // 3: headwater.admin.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
-	0,  // 4: headwater.admin.v1.Keyspace.settings:type_name -> headwater.admin.v1.Settings
-	0,  // 5: headwater.admin.v1.CreateRequest.settings:type_name -> headwater.admin.v1.Settings
-	1,  // 6: headwater.admin.v1.ListResponse.keyspaces:type_name -> headwater.admin.v1.Keyspace
-	0,  // 7: headwater.admin.v1.ChangeRequest.settings:type_name -> headwater.admin.v1.Settings
-	35, // 8: headwater.admin.v1.ChangeRequest.mask:type_name -> google.protobuf.FieldMask
-	12, // 9: headwater.admin.v1.UsageResponse.usage:type_name -> headwater.admin.v1.Usage
-	15, // 10: headwater.admin.v1.LogEntry.events:type_name -> headwater.admin.v1.Event
-	16, // 11: headwater.admin.v1.Event.version:type_name -> headwater.admin.v1.Version
-	16, // 12: headwater.admin.v1.Event.previous:type_name -> headwater.admin.v1.Version
-	21, // 13: headwater.admin.v1.FsckResponse.progress:type_name -> headwater.admin.v1.FsckProgress
-	22, // 14: headwater.admin.v1.FsckResponse.report:type_name -> headwater.admin.v1.FsckReport
-	27, // 15: headwater.admin.v1.PodsResponse.pods:type_name -> headwater.admin.v1.PodStatus
-	36, // 16: headwater.admin.v1.PodStatus.pod:type_name -> headwater.keyspace.v1.Pod
-	30, // 17: headwater.admin.v1.ElectionsResponse.elections:type_name -> headwater.admin.v1.Election
-	2,  // 18: headwater.admin.v1.Keyspaces.Create:input_type -> headwater.admin.v1.CreateRequest
-	3,  // 19: headwater.admin.v1.Keyspaces.List:input_type -> headwater.admin.v1.ListRequest
-	5,  // 20: headwater.admin.v1.Keyspaces.Show:input_type -> headwater.admin.v1.ShowRequest
-	6,  // 21: headwater.admin.v1.Keyspaces.Change:input_type -> headwater.admin.v1.ChangeRequest
-	7,  // 22: headwater.admin.v1.Keyspaces.Delete:input_type -> headwater.admin.v1.DeleteRequest
-	9,  // 23: headwater.admin.v1.Keyspaces.Rename:input_type -> headwater.admin.v1.RenameRequest
-	10, // 24: headwater.admin.v1.Keyspaces.Usage:input_type -> headwater.admin.v1.UsageRequest
-	13, // 25: headwater.admin.v1.Inspection.Log:input_type -> headwater.admin.v1.LogRequest
-	17, // 26: headwater.admin.v1.Inspection.Rows:input_type -> headwater.admin.v1.RowsRequest
-	19, // 27: headwater.admin.v1.Inspection.Fsck:input_type -> headwater.admin.v1.FsckRequest
-	23, // 28: headwater.admin.v1.Deployment.Version:input_type -> headwater.admin.v1.VersionRequest
-	25, // 29: headwater.admin.v1.Deployment.Pods:input_type -> headwater.admin.v1.PodsRequest
-	28, // 30: headwater.admin.v1.Deployment.Elections:input_type -> headwater.admin.v1.ElectionsRequest
-	1,  // 31: headwater.admin.v1.Keyspaces.Create:output_type -> headwater.admin.v1.Keyspace
-	4,  // 32: headwater.admin.v1.Keyspaces.List:output_type -> headwater.admin.v1.ListResponse
-	1,  // 33: headwater.admin.v1.Keyspaces.Show:output_type -> headwater.admin.v1.Keyspace
-	1,  // 34: headwater.admin.v1.Keyspaces.Change:output_type -> headwater.admin.v1.Keyspace
-	8,  // 35: headwater.admin.v1.Keyspaces.Delete:output_type -> headwater.admin.v1.DeleteResponse
-	1,  // 36: headwater.admin.v1.Keyspaces.Rename:output_type -> headwater.admin.v1.Keyspace
-	11, // 37: headwater.admin.v1.Keyspaces.Usage:output_type -> headwater.admin.v1.UsageResponse
-	14, // 38: headwater.admin.v1.Inspection.Log:output_type -> headwater.admin.v1.LogEntry
-	18, // 39: headwater.admin.v1.Inspection.Rows:output_type -> headwater.admin.v1.Row
-	20, // 40: headwater.admin.v1.Inspection.Fsck:output_type -> headwater.admin.v1.FsckResponse
-	24, // 41: headwater.admin.v1.Deployment.Version:output_type -> headwater.admin.v1.VersionResponse
-	26, // 42: headwater.admin.v1.Deployment.Pods:output_type -> headwater.admin.v1.PodsResponse
-	29, // 43: headwater.admin.v1.Deployment.Elections:output_type -> headwater.admin.v1.ElectionsResponse
-	31, // [31:44] is the sub-list for method output_type
-	18, // [18:31] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	33, // 2: headwater.admin.v1.Settings.access:type_name -> headwater.keyspace.v1.AccessRule
+	34, // 3: headwater.admin.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
+	35, // 4: headwater.admin.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
+	0,  // 5: headwater.admin.v1.Keyspace.settings:type_name -> headwater.admin.v1.Settings
+	0,  // 6: headwater.admin.v1.CreateRequest.settings:type_name -> headwater.admin.v1.Settings
+	1,  // 7: headwater.admin.v1.ListResponse.keyspaces:type_name -> headwater.admin.v1.Keyspace
+	0,  // 8: headwater.admin.v1.ChangeRequest.settings:type_name -> headwater.admin.v1.Settings
+	36, // 9: headwater.admin.v1.ChangeRequest.mask:type_name -> google.protobuf.FieldMask
+	12, // 10: headwater.admin.v1.UsageResponse.usage:type_name -> headwater.admin.v1.Usage
+	15, // 11: headwater.admin.v1.LogEntry.events:type_name -> headwater.admin.v1.Event
+	16, // 12: headwater.admin.v1.Event.version:type_name -> headwater.admin.v1.Version
+	16, // 13: headwater.admin.v1.Event.previous:type_name -> headwater.admin.v1.Version
+	21, // 14: headwater.admin.v1.FsckResponse.progress:type_name -> headwater.admin.v1.FsckProgress
+	22, // 15: headwater.admin.v1.FsckResponse.report:type_name -> headwater.admin.v1.FsckReport
+	27, // 16: headwater.admin.v1.PodsResponse.pods:type_name -> headwater.admin.v1.PodStatus
+	37, // 17: headwater.admin.v1.PodStatus.pod:type_name -> headwater.keyspace.v1.Pod
+	30, // 18: headwater.admin.v1.ElectionsResponse.elections:type_name -> headwater.admin.v1.Election
+	2,  // 19: headwater.admin.v1.Keyspaces.Create:input_type -> headwater.admin.v1.CreateRequest
+	3,  // 20: headwater.admin.v1.Keyspaces.List:input_type -> headwater.admin.v1.ListRequest
+	5,  // 21: headwater.admin.v1.Keyspaces.Show:input_type -> headwater.admin.v1.ShowRequest
+	6,  // 22: headwater.admin.v1.Keyspaces.Change:input_type -> headwater.admin.v1.ChangeRequest
+	7,  // 23: headwater.admin.v1.Keyspaces.Delete:input_type -> headwater.admin.v1.DeleteRequest
+	9,  // 24: headwater.admin.v1.Keyspaces.Rename:input_type -> headwater.admin.v1.RenameRequest
+	10, // 25: headwater.admin.v1.Keyspaces.Usage:input_type -> headwater.admin.v1.UsageRequest
+	13, // 26: headwater.admin.v1.Inspection.Log:input_type -> headwater.admin.v1.LogRequest
+	17, // 27: headwater.admin.v1.Inspection.Rows:input_type -> headwater.admin.v1.RowsRequest
+	19, // 28: headwater.admin.v1.Inspection.Fsck:input_type -> headwater.admin.v1.FsckRequest
+	23, // 29: headwater.admin.v1.Deployment.Version:input_type -> headwater.admin.v1.VersionRequest
+	25, // 30: headwater.admin.v1.Deployment.Pods:input_type -> headwater.admin.v1.PodsRequest
+	28, // 31: headwater.admin.v1.Deployment.Elections:input_type -> headwater.admin.v1.ElectionsRequest
+	1,  // 32: headwater.admin.v1.Keyspaces.Create:output_type -> headwater.admin.v1.Keyspace
+	4,  // 33: headwater.admin.v1.Keyspaces.List:output_type -> headwater.admin.v1.ListResponse
+	1,  // 34: headwater.admin.v1.Keyspaces.Show:output_type -> headwater.admin.v1.Keyspace
+	1,  // 35: headwater.admin.v1.Keyspaces.Change:output_type -> headwater.admin.v1.Keyspace
+	8,  // 36: headwater.admin.v1.Keyspaces.Delete:output_type -> headwater.admin.v1.DeleteResponse
+	1,  // 37: headwater.admin.v1.Keyspaces.Rename:output_type -> headwater.admin.v1.Keyspace
+	11, // 38: headwater.admin.v1.Keyspaces.Usage:output_type -> headwater.admin.v1.UsageResponse
+	14, // 39: headwater.admin.v1.Inspection.Log:output_type -> headwater.admin.v1.LogEntry
+	18, // 40: headwater.admin.v1.Inspection.Rows:output_type -> headwater.admin.v1.Row
+	20, // 41: headwater.admin.v1.Inspection.Fsck:output_type -> headwater.admin.v1.FsckResponse
+	24, // 42: headwater.admin.v1.Deployment.Version:output_type -> headwater.admin.v1.VersionResponse
+	26, // 43: headwater.admin.v1.Deployment.Pods:output_type -> headwater.admin.v1.PodsResponse
+	29, // 44: headwater.admin.v1.Deployment.Elections:output_type -> headwater.admin.v1.ElectionsResponse
+	32, // [32:45] is the sub-list for method output_type
+	19, // [19:32] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_headwater_admin_v1_admin_proto_init() }

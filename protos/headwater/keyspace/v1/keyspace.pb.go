@@ -323,7 +323,9 @@ func (x *Limits) GetRequestBytes() uint64 {
 type AccessRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// open lets everybody in whom the listener lets in.
-	Open          bool `protobuf:"varint,1,opt,name=open,proto3" json:"open,omitempty"`
+	Open bool `protobuf:"varint,1,opt,name=open,proto3" json:"open,omitempty"`
+	// allow lets in, where it is not open, those whose certificate fits one of these.
+	Allow         []*Certificate `protobuf:"bytes,2,rep,name=allow,proto3" json:"allow,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -365,6 +367,83 @@ func (x *AccessRule) GetOpen() bool {
 	return false
 }
 
+func (x *AccessRule) GetAllow() []*Certificate {
+	if x != nil {
+		return x.Allow
+	}
+	return nil
+}
+
+// Certificate is what a client's certificate must say: in each field that is not empty one of the certificate's names fits.
+// A * stands for any number of any characters.
+type Certificate struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Cn            string                 `protobuf:"bytes,1,opt,name=cn,proto3" json:"cn,omitempty"`   // common name of the subject
+	Dns           string                 `protobuf:"bytes,2,opt,name=dns,proto3" json:"dns,omitempty"` // subject alternative name, in letters of either case
+	Uri           string                 `protobuf:"bytes,3,opt,name=uri,proto3" json:"uri,omitempty"` // subject alternative name
+	O             string                 `protobuf:"bytes,4,opt,name=o,proto3" json:"o,omitempty"`     // organization of the subject
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Certificate) Reset() {
+	*x = Certificate{}
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Certificate) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Certificate) ProtoMessage() {}
+
+func (x *Certificate) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Certificate.ProtoReflect.Descriptor instead.
+func (*Certificate) Descriptor() ([]byte, []int) {
+	return file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Certificate) GetCn() string {
+	if x != nil {
+		return x.Cn
+	}
+	return ""
+}
+
+func (x *Certificate) GetDns() string {
+	if x != nil {
+		return x.Dns
+	}
+	return ""
+}
+
+func (x *Certificate) GetUri() string {
+	if x != nil {
+		return x.Uri
+	}
+	return ""
+}
+
+func (x *Certificate) GetO() string {
+	if x != nil {
+		return x.O
+	}
+	return ""
+}
+
 // Pod is what a pod says of itself: a row of the deployment that it writes when it starts, when it becomes ready or no
 // longer is, and at each beat. It is for people to look at: nothing is decided by it.
 type Pod struct {
@@ -389,7 +468,7 @@ type Pod struct {
 
 func (x *Pod) Reset() {
 	*x = Pod{}
-	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -401,7 +480,7 @@ func (x *Pod) String() string {
 func (*Pod) ProtoMessage() {}
 
 func (x *Pod) ProtoReflect() protoreflect.Message {
-	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[3]
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -414,7 +493,7 @@ func (x *Pod) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Pod.ProtoReflect.Descriptor instead.
 func (*Pod) Descriptor() ([]byte, []int) {
-	return file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP(), []int{3}
+	return file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Pod) GetKind() string {
@@ -532,10 +611,16 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\awatches\x18\x05 \x01(\x04R\awatches\x12\x18\n" +
 	"\astreams\x18\x06 \x01(\x04R\astreams\x12\x16\n" +
 	"\x06leases\x18\a \x01(\x04R\x06leases\x12#\n" +
-	"\rrequest_bytes\x18\b \x01(\x04R\frequestBytes\" \n" +
+	"\rrequest_bytes\x18\b \x01(\x04R\frequestBytes\"Z\n" +
 	"\n" +
 	"AccessRule\x12\x12\n" +
-	"\x04open\x18\x01 \x01(\bR\x04open\"\xec\x02\n" +
+	"\x04open\x18\x01 \x01(\bR\x04open\x128\n" +
+	"\x05allow\x18\x02 \x03(\v2\".headwater.keyspace.v1.CertificateR\x05allow\"O\n" +
+	"\vCertificate\x12\x0e\n" +
+	"\x02cn\x18\x01 \x01(\tR\x02cn\x12\x10\n" +
+	"\x03dns\x18\x02 \x01(\tR\x03dns\x12\x10\n" +
+	"\x03uri\x18\x03 \x01(\tR\x03uri\x12\f\n" +
+	"\x01o\x18\x04 \x01(\tR\x01o\"\xec\x02\n" +
 	"\x03Pod\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -569,32 +654,34 @@ func file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_keyspace_v1_keyspace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 5)
+var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
 var file_headwater_keyspace_v1_keyspace_proto_goTypes = []any{
 	(State)(0),                    // 0: headwater.keyspace.v1.State
 	(*Keyspace)(nil),              // 1: headwater.keyspace.v1.Keyspace
 	(*Limits)(nil),                // 2: headwater.keyspace.v1.Limits
 	(*AccessRule)(nil),            // 3: headwater.keyspace.v1.AccessRule
-	(*Pod)(nil),                   // 4: headwater.keyspace.v1.Pod
-	nil,                           // 5: headwater.keyspace.v1.Keyspace.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 6: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 7: google.protobuf.Duration
+	(*Certificate)(nil),           // 4: headwater.keyspace.v1.Certificate
+	(*Pod)(nil),                   // 5: headwater.keyspace.v1.Pod
+	nil,                           // 6: headwater.keyspace.v1.Keyspace.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
 }
 var file_headwater_keyspace_v1_keyspace_proto_depIdxs = []int32{
-	0, // 0: headwater.keyspace.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
-	6, // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
-	2, // 2: headwater.keyspace.v1.Keyspace.limits:type_name -> headwater.keyspace.v1.Limits
-	3, // 3: headwater.keyspace.v1.Keyspace.access:type_name -> headwater.keyspace.v1.AccessRule
-	5, // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
-	6, // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
-	6, // 6: headwater.keyspace.v1.Pod.started:type_name -> google.protobuf.Timestamp
-	6, // 7: headwater.keyspace.v1.Pod.seen:type_name -> google.protobuf.Timestamp
-	7, // 8: headwater.keyspace.v1.Pod.every:type_name -> google.protobuf.Duration
-	9, // [9:9] is the sub-list for method output_type
-	9, // [9:9] is the sub-list for method input_type
-	9, // [9:9] is the sub-list for extension type_name
-	9, // [9:9] is the sub-list for extension extendee
-	0, // [0:9] is the sub-list for field type_name
+	0,  // 0: headwater.keyspace.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
+	7,  // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
+	2,  // 2: headwater.keyspace.v1.Keyspace.limits:type_name -> headwater.keyspace.v1.Limits
+	3,  // 3: headwater.keyspace.v1.Keyspace.access:type_name -> headwater.keyspace.v1.AccessRule
+	6,  // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
+	7,  // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
+	4,  // 6: headwater.keyspace.v1.AccessRule.allow:type_name -> headwater.keyspace.v1.Certificate
+	7,  // 7: headwater.keyspace.v1.Pod.started:type_name -> google.protobuf.Timestamp
+	7,  // 8: headwater.keyspace.v1.Pod.seen:type_name -> google.protobuf.Timestamp
+	8,  // 9: headwater.keyspace.v1.Pod.every:type_name -> google.protobuf.Duration
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_headwater_keyspace_v1_keyspace_proto_init() }
@@ -608,7 +695,7 @@ func file_headwater_keyspace_v1_keyspace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_keyspace_v1_keyspace_proto_rawDesc), len(file_headwater_keyspace_v1_keyspace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   5,
+			NumMessages:   6,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

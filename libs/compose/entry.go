@@ -1,0 +1,81 @@
+package compose
+
+import (
+	"context"
+	"errors"
+
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/tlsconf"
+)
+
+// find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does
+// not exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens
+// while the store is away, tells what there is. By that read who has just been allowed is let in at once. Errors: NotFound,
+// PermissionDenied, Unavailable, the context's.
+func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error) {
+	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
+		return info, nil
+	}
+	info, err := keyspace.Show(ctx, s.d.Engine, s.root(), name)
+	switch {
+	case errors.Is(err, keyspace.ErrNotFound), errors.Is(err, keyspace.ErrName):
+		return keyspace.Info{}, s.unknown(ctx)
+	case err != nil:
+		return keyspace.Info{}, etcdapi.Err(err)
+	case !admits(ctx, info):
+		return keyspace.Info{}, errNoEntry
+	}
+	return info, nil
+}
+
+// unknown is the answer to who names a keyspace that does not exist. Where everybody may enter every keyspace it says
+// so. Errors: the context's too.
+func (s *keyspaces) unknown(ctx context.Context) error {
+	if s.d.Config.ClientTLS.ClientCertAuth {
+		return errNoEntry
+	}
+	if err := s.table.Ready(ctx); err != nil {
+		return status.FromContextError(err).Err()
+	}
+	if s.table.Closed() {
+		return errNoEntry
+	}
+	return errNoKeyspace
+}
+
+// admits tells whether the client of ctx may enter a keyspace.
+func admits(ctx context.Context, info keyspace.Info) bool {
+	rule := info.Row.GetAccess()
+	if keyspace.IsOpen(rule) {
+		return true
+	}
+	id, ok := tlsconf.FromContext(ctx)
+	return ok && keyspace.Admits(rule, keyspace.Names{
+		CommonName: id.CommonName, DNS: id.DNSNames, URIs: id.URIs, Organizations: id.Organizations,
+	})
+}
+
+// agreed tells whether a call that has been let into o by what info says of it may stay: o has been opened under the
+// same rule, and the copy of the table is that of before (changed). So a review of a later copy finds the call, and
+// ends it if the rule has become another. If not it is to be judged anew.
+func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struct{}) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if rule := info.Row.GetAccess(); o.rule != rule {
+		if !keyspace.SameRule(o.rule, rule) {
+			s.endLocked(o, errReopened)
+			return false
+		}
+		o.rule = rule // which is found equal faster
+	}
+	select {
+	case <-changed:
+		now, ok := s.table.ByID(o.info.ID)
+		return !ok || keyspace.SameRule(now.Row.GetAccess(), o.rule)
+	default:
+		return true
+	}
+}

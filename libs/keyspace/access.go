@@ -1,0 +1,106 @@
+package keyspace
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"google.golang.org/protobuf/proto"
+
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// Bounds of an access rule.
+const (
+	// AllowMax bounds the certificates that a rule names.
+	AllowMax = 64
+	// patternMax bounds the bytes of a pattern.
+	patternMax = 255
+)
+
+// Names are what the certificate of a client says, once it has been checked; none: there is no certificate.
+type Names struct {
+	CommonName               string
+	DNS, URIs, Organizations []string
+}
+
+// IsOpen says that a rule lets everybody in.
+func IsOpen(rule *keyspacev1.AccessRule) bool { return rule == nil || rule.GetOpen() }
+
+// Admits tells whether a rule lets a client in.
+func Admits(rule *keyspacev1.AccessRule, n Names) bool {
+	return IsOpen(rule) || slices.ContainsFunc(rule.GetAllow(), n.fit)
+}
+
+// SameRule tells whether two rules let the same clients in.
+func SameRule(a, b *keyspacev1.AccessRule) bool {
+	return IsOpen(a) && IsOpen(b) || proto.Equal(a, b)
+}
+
+// fit tells whether a certificate of these names is one that c means.
+func (n Names) fit(c *keyspacev1.Certificate) bool {
+	lower := strings.ToLower
+	var dns []string
+	if c.GetDns() != "" {
+		for _, name := range n.DNS {
+			dns = append(dns, lower(name))
+		}
+	}
+	wanted := 0
+	for _, f := range []struct {
+		pattern string
+		names   []string
+	}{
+		{c.GetCn(), []string{n.CommonName}}, {lower(c.GetDns()), dns}, {c.GetUri(), n.URIs}, {c.GetO(), n.Organizations},
+	} {
+		if f.pattern == "" {
+			continue
+		}
+		wanted++
+		if !slices.ContainsFunc(f.names, func(name string) bool { return name != "" && matches(f.pattern, name) }) {
+			return false
+		}
+	}
+	return wanted > 0
+}
+
+// matches tells whether s fits a pattern, in which * stands for any number of any characters.
+func matches(pattern, s string) bool {
+	parts := strings.Split(pattern, "*")
+	last := len(parts) - 1
+	if last == 0 {
+		return pattern == s
+	}
+	s, ok := strings.CutPrefix(s, parts[0])
+	if !ok {
+		return false
+	}
+	for _, part := range parts[1:last] {
+		if _, s, ok = strings.Cut(s, part); !ok {
+			return false
+		}
+	}
+	return strings.HasSuffix(s, parts[last])
+}
+
+// checkRule refuses a rule that does not say what it seems to.
+func checkRule(rule *keyspacev1.AccessRule) error {
+	if n := len(rule.GetAllow()); n > AllowMax {
+		return fmt.Errorf("%w: %d certificates are allowed, at most %d", ErrSettings, n, AllowMax)
+	}
+	if rule.GetOpen() && len(rule.GetAllow()) > 0 {
+		return fmt.Errorf("%w: open to all, and certificates are allowed", ErrSettings)
+	}
+	for _, c := range rule.GetAllow() {
+		patterns := []string{c.GetCn(), c.GetDns(), c.GetUri(), c.GetO()}
+		if strings.Join(patterns, "") == "" {
+			return fmt.Errorf("%w: an allowed certificate without a name", ErrSettings)
+		}
+		for _, p := range patterns {
+			if len(p) > patternMax {
+				return fmt.Errorf("%w: the allowed name %.32q has more than %d bytes", ErrSettings, p, patternMax)
+			}
+		}
+	}
+	return nil
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/reflect/protoreflect"
+
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// access is flags that say who may enter a keyspace.
+type access struct {
+	allow        []string
+	open, closed bool
+}
+
+func (a *access) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
+	f.StringArrayVar(&a.allow, "allow", nil,
+		"client certificate that may enter: cn=NAME, dns=NAME, uri=NAME, o=NAME, or several of them, with commas, that it "+
+			"must all have; * stands for any characters (may be repeated: any of them may enter, and nobody else)")
+	f.BoolVar(&a.open, "open", false, "everybody may enter whom the server lets in")
+	f.BoolVar(&a.closed, "closed", false, "nobody may enter")
+	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")
+}
+
+// parse reads the flags; nil: they say nothing.
+func (a *access) parse() (*keyspacev1.AccessRule, error) {
+	if !a.open && !a.closed && len(a.allow) == 0 {
+		return nil, nil
+	}
+	rule := &keyspacev1.AccessRule{Open: a.open}
+	for _, flag := range a.allow {
+		c, err := parseCertificate(flag)
+		if err != nil {
+			return nil, fmt.Errorf("--allow %q: %w", flag, err)
+		}
+		rule.Allow = append(rule.Allow, c)
+	}
+	return rule, nil
+}
+
+// nameStart is where a name of a certificate begins. Names may have commas themselves.
+var nameStart = regexp.MustCompile(`(?:^|,)(cn|dns|uri|o)=`)
+
+var errCertificate = errors.New("need cn=, dns=, uri= or o= and a name, each once, with commas between them")
+
+// parseCertificate reads cn=NAME,dns=NAME,uri=NAME,o=NAME or some of them.
+func parseCertificate(s string) (*keyspacev1.Certificate, error) {
+	c := new(keyspacev1.Certificate)
+	m := c.ProtoReflect()
+	starts := nameStart.FindAllStringSubmatchIndex(s, -1)
+	if len(starts) == 0 || starts[0][0] != 0 {
+		return nil, errCertificate
+	}
+	for i, at := range starts {
+		end := len(s)
+		if i+1 < len(starts) {
+			end = starts[i+1][0]
+		}
+		f := m.Descriptor().Fields().ByName(protoreflect.Name(s[at[2]:at[3]]))
+		name := s[at[1]:end]
+		if name == "" || m.Has(f) {
+			return nil, errCertificate
+		}
+		m.Set(f, protoreflect.ValueOfString(name))
+	}
+	return c, nil
+}
+
+// accessText says who may enter a keyspace as the flags do.
+func accessText(info *adminv1.Keyspace) string {
+	allow := info.GetSettings().GetAccess().GetAllow()
+	switch {
+	case info.GetOpen():
+		return "open"
+	case len(allow) == 0:
+		return "closed"
+	}
+	var parts []string
+	for _, c := range allow {
+		var names []string
+		m := c.ProtoReflect()
+		fields := m.Descriptor().Fields()
+		for i := range fields.Len() {
+			if f := fields.Get(i); m.Has(f) {
+				names = append(names, string(f.Name())+"="+m.Get(f).String())
+			}
+		}
+		parts = append(parts, strings.Join(names, ","))
+	}
+	return strings.Join(parts, " ")
+}
