@@ -74,7 +74,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient, 
+	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient,
 		"host:port or https://host:port of a server that etcd's clients use")
 	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
 	cmd.Flags().StringVar(&u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
@@ -226,7 +226,7 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
 	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
 	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
-	f.BoolVar(&o.WithoutAuth, "without-auth", false, 
+	f.BoolVar(&o.WithoutAuth, "without-auth", false,
 		"leave out users and roles: everybody can read and write everything then")
 	skipFlag(cmd, &skip)
 	return cmd
