@@ -54,6 +54,7 @@ func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.Fi
 	_, expect := k.Store.Sizes()
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
 		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Alarms: k.Alarms.Alarms(),
+		Auth: snapshot.AuthOf(k.Store),
 		Member: snapshot.Member{
 			ID: k.Header.MemberID, Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), Term: k.Header.RaftTerm,
 		},

@@ -17,6 +17,9 @@ const (
 	dumpPageBytes   = 8 << 20
 	dumpPageTime    = time.Second
 	dumpPageEntries = 4096
+	// dumpPageShrink is by how much a page of the log is shorter after one that a state was too old for: with fewer
+	// runs than staleScansMax it comes to a single entry.
+	dumpPageShrink = 4
 )
 
 // Dump reads a keyspace as it is at one revision, with all history that is left: in many states of the engine, while
@@ -186,45 +189,60 @@ func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte,
 // Events visits the entries of the log from the compact revision on up to the dump's, in order, with the new values.
 // Of the entry at the compact revision nothing that it replaced is to be looked at.
 func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) error {
-	from := max(d.Compact, 0)
+	from, entries := max(d.Compact, 0), dumpPageEntries
 	return d.pages(ctx, func(snap engine.Snapshot) error {
 		if from > d.Rev {
 			return nil
 		}
-		head, err := d.s.headOf(ctx, snap)
+		before := from
+		err := d.page(ctx, snap, &from, entries, visit)
+		switch {
+		case errors.Is(err, engine.ErrTooOld) && from == before: // a state does not live as long as such a page takes
+			entries = max(1, entries/dumpPageShrink)
+		case err == nil && from <= d.Rev:
+			entries = min(2*entries, dumpPageEntries)
+			return errPage
+		}
+		return err
+	})
+}
+
+// page is a part of Events that is read in one state: at most so many entries from one on, which is moved on.
+func (d *Dump) page(
+	ctx context.Context, snap engine.Snapshot, from *int64, entries int, visit func(e *revlog.Entry) error,
+) error {
+	head, err := d.s.headOf(ctx, snap)
+	if err != nil {
+		return err
+	}
+	it := d.s.scanFrom(ctx, snap, *from)
+	defer it.Close() // readLog has its error, and makes no use of it when something has been read
+	payloads, next, err := d.s.readLog(it, head, *from, *from, entries, dumpPageBytes)
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	for _, p := range payloads {
+		if p.Rev > d.Rev {
+			break
+		}
+		e, err := d.s.Parse(p)
 		if err != nil {
 			return err
 		}
-		it := d.s.scanFrom(ctx, snap, from)
-		payloads, next, err := d.s.readLog(it, head, from, from, dumpPageEntries, dumpPageBytes)
-		if err = errors.Join(err, it.Close()); err != nil {
+		if err := d.fill(ctx, snap, &e); err != nil {
 			return err
 		}
-		begin := time.Now()
-		for _, p := range payloads {
-			if p.Rev > d.Rev {
-				return nil
-			}
-			e, err := d.s.Parse(p)
-			if err != nil {
-				return err
-			}
-			if err := d.fill(ctx, snap, &e); err != nil {
-				return err
-			}
-			if err := visit(&e); err != nil {
-				return err
-			}
-			d.moved++
-			if from = p.Rev + 1; time.Since(begin) >= dumpPageTime {
-				return errPage
-			}
+		if err := visit(&e); err != nil {
+			return err
 		}
-		if from = next; from <= d.Rev {
-			return errPage
+		d.moved++
+		if *from = p.Rev + 1; time.Since(begin) >= dumpPageTime {
+			return nil
 		}
-		return nil
-	})
+	}
+	*from = next
+	return nil
 }
 
 // fill reads the new values that an entry names.

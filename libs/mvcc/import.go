@@ -29,7 +29,14 @@ type ImportOptions struct {
 	// Superseded says that there are versions below the compact revision that were replaced or deleted up to there,
 	// and tombstones: they are left out. Without it they are not there.
 	Superseded bool
+	// AuthNumber is the number of the users and roles (auth.State), AuthRows are their rows. Without rows, and with a
+	// number that is that of a keyspace in which nobody has ever changed any, or 0, the keyspace gets none.
+	AuthNumber uint64
+	AuthRows   []AuthRow
 }
+
+// auth says that users and roles are imported.
+func (o *ImportOptions) auth() bool { return o.AuthNumber > authNone || len(o.AuthRows) > 0 }
 
 // Import writes a keyspace that does not exist yet, with revisions of its own, on an engine that numbers densely. What
 // it writes counts with Finish only: until then there is no keyspace. It is used by one goroutine, and after an error
@@ -339,8 +346,8 @@ func (b *importBatch) index() error {
 // ImportLease is a lease to be imported, with its time to live in seconds.
 type ImportLease struct{ ID, TTL int64 }
 
-// Finish writes the leases, and what makes a keyspace of it all: its revision is head then, and the next one
-// is head+1.
+// Finish writes the leases, users and roles, and what makes a keyspace of it all: its revision is head then, and the
+// next one is head+1.
 func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) error {
 	if err := im.flush(ctx); err != nil {
 		return err
@@ -358,6 +365,9 @@ func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) 
 			return err
 		}
 	}
+	if err := im.authRows(ctx); err != nil {
+		return err
+	}
 	return s.commit(ctx, func(txn engine.Txn) error {
 		skip, ok := txn.(engine.StampSkipper)
 		if !ok {
@@ -367,6 +377,30 @@ func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) 
 		im.identity(txn, head)
 		return nil
 	})
+}
+
+// authRows writes users and roles.
+func (im *Import) authRows(ctx context.Context) error {
+	if im.o.auth() {
+		im.s.meta.Features |= FeatureAuth
+	}
+	for rows := im.o.AuthRows; len(rows) > 0; {
+		n := 0
+		for size := 0; n < len(rows) && size < importBytes && n < importEvents; n++ {
+			size += len(rows[n].Key) + len(rows[n].Value)
+		}
+		err := im.s.commit(ctx, func(txn engine.Txn) error {
+			for _, r := range rows[:n] {
+				txn.Set(append(im.s.rows.table(nil, tableAuth), r.Key...), r.Value)
+			}
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
 }
 
 // identity writes the rows that a keyspace has of itself.
@@ -379,6 +413,9 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	txn.Set(s.rows.meta(metaKeyspace), binary.BigEndian.AppendUint64(v, uint64(s.meta.Features)))
 	row, _ := appendHead(nil, s.meta.Features, s.meta.Space.Stamp(head))
 	txn.Set(s.rows.head(), row)
+	if im.o.auth() {
+		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))
+	}
 	if im.o.Compact >= 0 {
 		txn.Set(s.rows.meta(metaCompact), appendRev(nil, im.o.Compact))
 		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, im.o.Compact))

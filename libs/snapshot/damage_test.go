@@ -12,8 +12,6 @@ import (
 	"testing"
 
 	bolt "go.etcd.io/bbolt"
-	"go.etcd.io/etcd/api/v3/authpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
@@ -94,22 +92,16 @@ var damages = map[string]struct {
 	"no bucket of keys": {change: func(t *testing.T, path string) {
 		edit(t, path, func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("key")) })
 	}, want: snapshot.ErrForeign},
-	"no revision":           {change: withRow("key", "k", "v"), want: snapshot.ErrDamaged},
-	"no version":            {change: withRow("key", aRevision, "v"), want: snapshot.ErrDamaged},
-	"a version of another":  {change: withRow("key", aRevision, "\x0a\x01k\x10\x01\x18\x01\x20\x01"), want: snapshot.ErrDamaged},
-	"no lease":              {change: withRow("lease", "12345678", "x"), want: snapshot.ErrDamaged},
-	"no compact revision":   {change: withRow("meta", "finishedCompactRev", "x"), want: snapshot.ErrDamaged},
-	"users":                 {change: func(t *testing.T, path string) { withUser(t, path) }, want: snapshot.ErrAuth},
-	"a user that is no one": {change: withRow("authUsers", "u", "\xff"), want: snapshot.ErrDamaged},
-}
-
-func withUser(t *testing.T, path string) {
-	t.Helper()
-	row, err := proto.Marshal(&authpb.User{Name: []byte("root")})
-	if err != nil {
-		t.Fatal(err)
-	}
-	withRow("authUsers", "root", string(row))(t, path)
+	"no revision":            {change: withRow("key", "k", "v"), want: snapshot.ErrDamaged},
+	"no version":             {change: withRow("key", aRevision, "v"), want: snapshot.ErrDamaged},
+	"a version of another":   {change: withRow("key", aRevision, "\x0a\x01k\x10\x01\x18\x01\x20\x01"), want: snapshot.ErrDamaged},
+	"no lease":               {change: withRow("lease", "12345678", "x"), want: snapshot.ErrDamaged},
+	"no compact revision":    {change: withRow("meta", "finishedCompactRev", "x"), want: snapshot.ErrDamaged},
+	"a user of another name": {change: withRow("authUsers", "u", "\x0a\x01v"), want: snapshot.ErrDamaged},
+	"a role of another name": {change: withRow("authRoles", "r", "\x0a\x01v"), want: snapshot.ErrDamaged},
+	"enabled or not":         {change: withRow("auth", "authEnabled", "\x02"), want: snapshot.ErrDamaged},
+	"no auth revision":       {change: withRow("auth", "authRevision", "\xff\xff\xff\xff\xff\xff\xff\xff"), want: snapshot.ErrDamaged},
+	"a user that is no one":  {change: withRow("authUsers", "u", "\xff"), want: snapshot.ErrDamaged},
 }
 
 func smallFile(t *testing.T) string {

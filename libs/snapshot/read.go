@@ -13,8 +13,6 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
-	"go.etcd.io/etcd/api/v3/authpb"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -279,41 +277,6 @@ func (r *Reader) Leases(ctx context.Context, visit func(l mvcc.ImportLease) erro
 		}
 		return visit(mvcc.ImportLease{ID: id, TTL: ttl})
 	})
-}
-
-// Auth reads users and roles. Errors: as Events.
-func (r *Reader) Auth(ctx context.Context) (a Auth, err error) {
-	err = r.rows(ctx, bucketAuth, func(k, v []byte) error {
-		switch {
-		case bytes.Equal(k, authEnabled):
-			a.Enabled = len(v) == 1 && v[0] == 1
-		case bytes.Equal(k, authRevision) && len(v) == 8:
-			a.Revision = binary.BigEndian.Uint64(v)
-		}
-		return nil
-	})
-	if err == nil {
-		err = r.rows(ctx, bucketUsers, func(k, v []byte) error {
-			u := &authpb.User{}
-			a.Users = append(a.Users, u)
-			return parse("user", k, v, u)
-		})
-	}
-	if err == nil {
-		err = r.rows(ctx, bucketRoles, func(k, v []byte) error {
-			role := &authpb.Role{}
-			a.Roles = append(a.Roles, role)
-			return parse("role", k, v, role)
-		})
-	}
-	return a, err
-}
-
-func parse(what string, k, v []byte, into proto.Message) error {
-	if err := proto.Unmarshal(v, into); err != nil {
-		return fmt.Errorf("%w: %s %q: %w", ErrDamaged, what, k, err)
-	}
-	return nil
 }
 
 // Status is what can be said of a file.

@@ -11,17 +11,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// ErrAuth says that a file has users or roles, which would be lost.
-var ErrAuth = errors.New("the snapshot has users and roles, which this release does not serve: " +
-	"everybody could read and write everything")
-
 // RestoreOptions say what a restore makes of a file.
 type RestoreOptions struct {
 	// Bump moves the revision on by so much, so that clients never see one go back. It needs MarkCompacted.
 	Bump int64
 	// MarkCompacted compacts at the revision that Bump makes: watches from before it are cancelled.
 	MarkCompacted bool
-	// WithoutAuth leaves users and roles out.
+	// WithoutAuth leaves users and roles out: everybody may do everything then.
 	WithoutAuth bool
 	// Progress, if set, is told now and then how many versions and tombstones have been read.
 	Progress func(revisions int64)
@@ -41,7 +37,7 @@ func (o *RestoreOptions) Check() error {
 }
 
 // Restore makes the keyspace without a prefix of a file, in a store without rows. It counts when Restore has returned
-// nil: until then the store holds no keyspace. Errors: ErrAuth, ErrDamaged, those of the store, the context's.
+// nil: until then the store holds no keyspace. Errors: ErrDamaged, those of the store, the context's.
 func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: r.Revision, Compact: r.Compact}
 	superseded := r.Superseded
@@ -55,12 +51,15 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
 	}
-	if a, err := r.Auth(ctx); err != nil {
-		return done, err
-	} else if !a.empty() && !o.WithoutAuth {
-		return done, ErrAuth
+	into := mvcc.ImportOptions{Compact: done.Compact, Superseded: superseded}
+	a, err := r.Auth(ctx)
+	if err == nil && !o.WithoutAuth {
+		into.AuthNumber, into.AuthRows, err = a.rows()
 	}
-	im, err := mvcc.NewImport(ctx, eng, mvcc.ImportOptions{Compact: done.Compact, Superseded: superseded})
+	if err != nil {
+		return done, err
+	}
+	im, err := mvcc.NewImport(ctx, eng, into)
 	if err != nil {
 		return done, err
 	}

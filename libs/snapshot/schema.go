@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"errors"
 
-	"go.etcd.io/etcd/api/v3/authpb"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"google.golang.org/protobuf/encoding/protowire"
 )
@@ -39,17 +38,6 @@ var (
 	authEnabled  = []byte("authEnabled")
 	authRevision = []byte("authRevision")
 )
-
-// Auth is the users and roles of a keyspace, with the hashes of passwords.
-type Auth struct {
-	Enabled  bool
-	Revision uint64
-	Users    []*authpb.User
-	Roles    []*authpb.Role
-}
-
-// empty says that nobody has set up anything.
-func (a *Auth) empty() bool { return !a.Enabled && len(a.Users) == 0 && len(a.Roles) == 0 }
 
 // Member is what the file says of the cluster that it is from. etcdutl puts the new cluster's members there.
 type Member struct {

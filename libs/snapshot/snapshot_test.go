@@ -1,6 +1,7 @@
 package snapshot_test
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"io"
@@ -39,9 +40,14 @@ func save(t testing.TB, s *mvcc.Store, rev int64) string {
 
 func write(t testing.TB, d *mvcc.Dump) string {
 	t.Helper()
+	return writeUsers(t, d, nil)
+}
+
+func writeUsers(t testing.TB, d *mvcc.Dump, users func(context.Context) (snapshot.Auth, error)) string {
+	t.Helper()
 	dir := t.TempDir()
 	f, err := snapshot.Write(t.Context(), d, snapshot.Options{
-		Dir: dir, Reserve: -1, Member: snapshot.Member{ID: 7, Name: "default"},
+		Dir: dir, Reserve: -1, Member: snapshot.Member{ID: 7, Name: "default"}, Auth: users,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -92,12 +98,16 @@ func TestRoundTrip(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			seed := seed(t)
 			for round := range uint64(6) {
-				g := &traffic{Rand: rand.New(rand.NewPCG(seed, round)), s: open(t, openEngine(t, seed+round))}
+				from := openEngine(t, seed+round)
+				g := &traffic{Rand: rand.New(rand.NewPCG(seed, round)), s: open(t, from)}
 				for range 80 {
 					g.step(t, round > 0)
 				}
 				want := pictureOf(t, g.s)
-				s, e := restore(t, save(t, g.s, 0), snapshot.RestoreOptions{})
+				aging(from, true)
+				path := save(t, g.s, 0)
+				aging(from, false)
+				s, e := restore(t, path, snapshot.RestoreOptions{})
 				clean(t, e)
 				same(t, "restored", want, pictureOf(t, s))
 				if put, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("next")}); err != nil || put.Rev != want.Head+1 {
@@ -126,7 +136,8 @@ func TestWhileWritten(t *testing.T) {
 	for name, openEngine := range engines {
 		t.Run(name, func(t *testing.T) {
 			seed := seed(t)
-			s := open(t, openEngine(t, seed))
+			from := openEngine(t, seed)
+			s := open(t, from)
 			g := &traffic{Rand: rand.New(rand.NewPCG(seed, 0)), s: s}
 			for range 60 {
 				g.step(t, true)
@@ -146,7 +157,9 @@ func TestWhileWritten(t *testing.T) {
 			if _, err := s.Compact(t.Context(), head, true); err != nil {
 				t.Fatal(err)
 			}
+			aging(from, true)
 			path := write(t, d)
+			aging(from, false)
 			if err := d.Close(); err != nil {
 				t.Fatal(err)
 			}

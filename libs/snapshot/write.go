@@ -43,7 +43,7 @@ type Options struct {
 	Expect int64
 	Member Member
 	Alarms Alarms
-	// Auth reads the users and roles. nil: there are none.
+	// Auth reads the users and roles (AuthOf). nil: there are none.
 	Auth func(ctx context.Context) (Auth, error)
 }
 
@@ -355,25 +355,4 @@ func compacted(d *mvcc.Dump, wrote bool) int64 {
 		return d.Rev
 	}
 	return d.Compact
-}
-
-// auth writes users and roles.
-func (w *writer) auth(a *Auth) error {
-	enabled := []byte{0}
-	if a.Enabled {
-		enabled[0] = 1
-	}
-	errs := []error{
-		w.putBytes(bucketAuth, authEnabled, enabled),
-		w.putBytes(bucketAuth, authRevision, binary.BigEndian.AppendUint64(nil, a.Revision)),
-	}
-	for _, u := range a.Users {
-		row, err := proto.Marshal(u)
-		errs = append(errs, err, w.putBytes(bucketUsers, u.GetName(), row))
-	}
-	for _, r := range a.Roles {
-		row, err := proto.Marshal(r)
-		errs = append(errs, err, w.putBytes(bucketRoles, r.GetName(), row))
-	}
-	return errors.Join(errs...)
 }

@@ -104,7 +104,8 @@ func (c *ctl) dial(ctx context.Context) (*grpc.ClientConn, error) {
 	return nil, errors.Join(errs...)
 }
 
-func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, error) {
+// connect is a connection to an endpoint that nobody has tried yet.
+func (c *ctl) connect(endpoint string) (*grpc.ClientConn, error) {
 	t, err := target(endpoint)
 	if err != nil {
 		return nil, err
@@ -113,9 +114,13 @@ func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, e
 	if err != nil {
 		return nil, usageError{err}
 	}
-	conn, err := grpc.NewClient(t, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+	return grpc.NewClient(t, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
 		// An entry of a log is as large as what the request has changed. etcdctl takes as much.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+}
+
+func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, error) {
+	conn, err := c.connect(endpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -10,12 +10,13 @@ import (
 	"math"
 	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 
 	"github.com/headwaterdb/headwater/libs/snapshot"
@@ -29,6 +30,8 @@ const (
 	revisionMetadata = "headwater-revision"
 	// keyspaceMetadata names a keyspace.
 	keyspaceMetadata = "headwater-keyspace"
+	// passwordEnv has the password of --user, which others would see in a command line.
+	passwordEnv = "HEADWATERCTL_PASSWORD"
 	// partSuffix is behind the name of a file until it is whole.
 	partSuffix = ".part"
 	// progressEvery is the time between two lines about progress.
@@ -47,6 +50,7 @@ func (c *ctl) snapshotCommand() *cobra.Command {
 
 func (c *ctl) snapshotSaveCommand() *cobra.Command {
 	var client, keyspace string
+	var u user
 	var rev int64
 	cmd := &cobra.Command{
 		Use: "save FILE", Short: "Fetches a snapshot from a running server, as it is now or was at a revision",
@@ -62,7 +66,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 			if keyspace != "" {
 				ctx = metadata.AppendToOutgoingContext(ctx, keyspaceMetadata, keyspace)
 			}
-			size, err := saveSnapshot(ctx, client, given[0])
+			size, err := c.saveSnapshot(ctx, client, u, given[0])
 			if err != nil {
 				return err
 			}
@@ -70,20 +74,46 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient, "host:port of a server that etcd's clients use, without TLS")
+	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient,
+		"host:port or https://host:port of a server that etcd's clients use")
 	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
+	cmd.Flags().StringVar(&u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
+	cmd.Flags().StringVar(&u.password, "password", "", "the user's password (default $"+passwordEnv+")")
 	cmd.Flags().Int64Var(&rev, "revision", 0, "a past revision that has not been compacted (0: the newest)")
 	return cmd
 }
 
+// user is who a file is fetched as.
+type user struct{ name, password string }
+
+// login adds the user's token to the context.
+func (u user) login(ctx context.Context, conn *grpc.ClientConn) (context.Context, error) {
+	if u.name == "" {
+		return ctx, nil
+	}
+	if u.password == "" {
+		u.password = os.Getenv(passwordEnv)
+	}
+	if name, password, ok := strings.Cut(u.name, ":"); ok {
+		u = user{name, password}
+	}
+	r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: u.name, Password: u.password})
+	if err != nil {
+		return nil, err
+	}
+	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, r.GetToken()), nil
+}
+
 // saveSnapshot fetches a file. It gets its name when it is whole.
-func saveSnapshot(ctx context.Context, endpoint, path string) (size int64, err error) {
-	conn, err := grpc.NewClient("passthrough:///"+endpoint, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithNoProxy(), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+func (c *ctl) saveSnapshot(ctx context.Context, endpoint string, u user, path string) (size int64, err error) {
+	conn, err := c.connect(endpoint)
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Close()
+	if ctx, err = u.login(ctx, conn); err != nil {
+		return 0, err
+	}
 	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
 		return 0, err
@@ -196,7 +226,8 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
 	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
 	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
-	f.BoolVar(&o.WithoutAuth, "without-auth", false, "leave out users and roles, which this release does not serve")
+	f.BoolVar(&o.WithoutAuth, "without-auth", false,
+		"leave out users and roles: everybody can read and write everything then")
 	skipFlag(cmd, &skip)
 	return cmd
 }

@@ -73,7 +73,7 @@ func headwaterOf(t *testing.T, path string) string {
 			t.Fatal(err)
 		}
 	}
-	s := hw.Run(t, hw.Headwater(t), dir, "--disk-reserve-bytes=-1")
+	s := hw.Run(t, hw.Headwater(t), dir, "--disk-reserve-bytes=-1", "--bcrypt-cost=4")
 	return strings.TrimPrefix(s.Endpoint(), "http://")
 }
 

@@ -1,0 +1,56 @@
+package auth
+
+import (
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+)
+
+// revisionMax bounds auth revisions that come from elsewhere: a Number has room for twice as much, and grows.
+const revisionMax = 1 << 62
+
+// Records are the users, with the hashes of their passwords, and the roles, in the order of their names, as etcd keeps
+// them. They must not be changed.
+func (s *State) Records() (users []*authpb.User, roles []*authpb.Role) {
+	for _, name := range s.Users() {
+		users = append(users, s.users[name].User)
+	}
+	for _, name := range s.Roles() {
+		roles = append(roles, s.roles[name])
+	}
+	return users, roles
+}
+
+// Recreate is the change that makes users and roles of records, in a keyspace that has none; revision 0 counts as 1.
+// Whoever has a token of elsewhere must authenticate anew. Errors: ErrRow (a name is empty or is there twice, or the
+// revision is out of bounds).
+func Recreate(enabled bool, revision uint64, users []*authpb.User, roles []*authpb.Role) (Change, error) {
+	if revision = max(revision, 1); revision >= revisionMax {
+		return Change{}, fmt.Errorf("%w: auth revision %d", ErrRow, revision)
+	}
+	c := Change{Number: revision << 1}
+	if enabled {
+		c.Number |= 1
+	}
+	s, err := &State{}, error(nil)
+	for _, u := range users {
+		if c, err = s.with(c, u, revision); err != nil {
+			return Change{}, err
+		}
+	}
+	for _, r := range roles {
+		value, err := marshal.Marshal(r)
+		if err != nil {
+			return Change{}, err
+		}
+		c.Rows = append(c.Rows, Row{append([]byte{rowRole}, r.Name...), value})
+	}
+	seen := map[string]struct{}{}
+	for _, r := range c.Rows {
+		if _, twice := seen[string(r.Key)]; twice || len(r.Key) == 1 {
+			return Change{}, fmt.Errorf("%w: %q", ErrRow, r.Key)
+		}
+		seen[string(r.Key)] = struct{}{}
+	}
+	return c, nil
+}
