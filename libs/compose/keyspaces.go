@@ -59,7 +59,8 @@ type keyspaces struct {
 	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
-	joint     many // of pods
+	joint     many     // of pods
+	parking   *parking // of a standalone server
 	started   time.Time
 
 	mu     sync.Mutex
@@ -93,6 +94,7 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
 		open: make(map[uint64]*occupied), named: make(map[string]*occupied),
 		opening: make(chan struct{}, openingMax), now: time.Now, started: time.Now(),
+		parking: newParking(),
 	}
 	d.all = s
 	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
@@ -413,6 +415,7 @@ func (s *keyspaces) close(o *occupied) {
 
 // closeAll ends all keyspaces but the first, and those that are still being opened, and waits until they are closed.
 func (s *keyspaces) closeAll() error {
+	s.parking.end()
 	s.mu.Lock()
 	s.closed = true
 	var all []*occupied
@@ -444,7 +447,7 @@ func (s *keyspaces) drain() {
 }
 
 // follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have
-// other settings by now, and opens those that hold leases, which are to expire.
+// other settings by now, and opens those of which leases are to expire.
 func (s *keyspaces) follow(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -460,7 +463,8 @@ func (s *keyspaces) follow(ctx context.Context) error {
 		return nil
 	}
 	if !s.d.Kind.IsPod() {
-		s.openLeased(ctx)
+		wg.Go(func() { s.findLeased(ctx) })
+		wg.Go(func() { s.openParked(ctx, s.parking) })
 	}
 	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
@@ -552,8 +556,10 @@ func (s *keyspaces) endIdle(o *occupied) {
 	}
 }
 
-// openLeased opens the keyspaces of the table that hold leases. One that cannot be read stops none of the others.
-func (s *keyspaces) openLeased(ctx context.Context) {
+// findLeased finds the keyspaces of the table that hold leases, which are opened for a moment: this process claims the
+// leases, and they have their full time from now on. It looks at a row of each keyspace, once. One that cannot be read
+// stops none of the others.
+func (s *keyspaces) findLeased(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {
 		s.leasesStay(ctx, "", err)
@@ -562,14 +568,11 @@ func (s *keyspaces) openLeased(ctx context.Context) {
 		if info.Row.GetUnprefixed() || !info.Served() {
 			continue
 		}
-		has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
-		if err == nil && has {
-			var v visit
-			v, _, err = s.visit(ctx, info, callOther)
-			v.leave()
-		}
-		if err != nil {
+		switch has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix); {
+		case err != nil:
 			s.leasesStay(ctx, info.Name, err)
+		case has:
+			s.parking.note(info.ID)
 		}
 	}
 }
