@@ -60,7 +60,8 @@ type keyspaces struct {
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
 	joint     many     // of pods
-	parking   *parking // of a standalone server
+	parking   *parking // of a standalone server, as own
+	own       ownCompactions
 	started   time.Time
 
 	mu     sync.Mutex
@@ -463,8 +464,8 @@ func (s *keyspaces) follow(ctx context.Context) error {
 		return nil
 	}
 	if !s.d.Kind.IsPod() {
-		wg.Go(func() { s.findLeased(ctx) })
 		wg.Go(func() { s.openParked(ctx, s.parking) })
+		wg.Go(func() { s.findWork(ctx); s.own.run(ctx, s) })
 	}
 	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
@@ -556,30 +557,41 @@ func (s *keyspaces) endIdle(o *occupied) {
 	}
 }
 
-// findLeased finds the keyspaces of the table that hold leases, which are opened for a moment: this process claims the
-// leases, and they have their full time from now on. It looks at a row of each keyspace, once. One that cannot be read
-// stops none of the others.
-func (s *keyspaces) findLeased(ctx context.Context) {
+// findWork finds the keyspaces of the table in which something goes on without calls, by a few rows of each, once. Those
+// that hold leases are opened for a moment: this process claims the leases, and they have their full time from now on.
+// So are those of which something is to be removed. One that cannot be read stops none of the others.
+func (s *keyspaces) findWork(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {
-		s.leasesStay(ctx, "", err)
+		s.workStays(ctx, "", err)
 	}
+	planner, _ := s.first.planner() // the flags have been checked
 	for _, info := range all {
 		if info.Row.GetUnprefixed() || !info.Served() {
 			continue
 		}
-		switch has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix); {
-		case err != nil:
-			s.leasesStay(ctx, info.Name, err)
-		case has:
+		leased, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
+		if err != nil {
+			s.workStays(ctx, info.Name, err)
+			continue
+		}
+		p, err := mvcc.Peek(ctx, s.d.Engine, info.Prefix)
+		if err != nil {
+			s.workStays(ctx, info.Name, err)
+		}
+		if planner != nil {
+			s.own.found(headOf{info.ID, p.Head, p.Compact})
+		}
+		if leased || p.Removed < p.Compact {
 			s.parking.note(info.ID)
 		}
 	}
 }
 
-func (s *keyspaces) leasesStay(ctx context.Context, name string, err error) {
+func (s *keyspaces) workStays(ctx context.Context, name string, err error) {
 	if ctx.Err() == nil {
-		s.d.Log.Error("leases do not expire before a keyspace's next call", "keyspace", name, "error", err)
+		s.d.Log.Error("leases do not expire, and nothing is compacted, before a keyspace's next call",
+			"keyspace", name, "error", err)
 	}
 }
 

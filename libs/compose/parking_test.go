@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -26,6 +27,7 @@ type resting struct {
 	*keyspaces
 	change func(*config.Config)
 	eng    *pebble.Store
+	opens  atomic.Int64 // of keyspaces of the table
 	stop   func()
 }
 
@@ -51,7 +53,15 @@ func (r *resting) start() {
 	if r.change != nil {
 		r.change(&c)
 	}
-	s, err := open(r.Context(), config.Standalone, c, Parts{Engine: r.eng}, services[config.Standalone])
+	counts := func(k *Keyspace) part {
+		return part{open: func(context.Context) error {
+			if k.ofTable {
+				r.opens.Add(1)
+			}
+			return nil
+		}}
+	}
+	s, err := open(r.Context(), config.Standalone, c, Parts{Engine: r.eng}, append(services[config.Standalone], counts))
 	if err != nil {
 		r.Fatal(err)
 	}
@@ -223,6 +233,92 @@ func TestLeaseOfClosed(t *testing.T) {
 			return err
 		})
 	})
+}
+
+// compactsStep is how exactly compacts tells when.
+const compactsStep = 10 * time.Second
+
+// compacts waits for a keyspace to be compacted, and for what is gone to be removed. It returns when it was compacted,
+// and how often it was opened for that.
+func (r *resting) compacts(info keyspace.Info, rev int64) (at time.Time, opens int64) {
+	r.Helper()
+	before := r.opens.Load()
+	for begin := time.Now(); ; time.Sleep(compactsStep) {
+		p, err := mvcc.Peek(r.Context(), r.eng, info.Prefix)
+		if err != nil {
+			r.Fatal(err)
+		}
+		if p.Compact == rev && at.IsZero() {
+			at = time.Now()
+		}
+		if p.Removed == rev && !r.isOpen() {
+			return at, r.opens.Load() - before
+		}
+		if time.Since(begin) > 3*time.Hour {
+			r.Fatalf("compacted %d, removed %d, open %v", p.Compact, p.Removed, r.isOpen())
+		}
+	}
+}
+
+// TestCompactionOfClosed: auto compaction opens a keyspace that is closed once, when there is something to compact,
+// and closes it when that has been removed; so it does after a restart.
+func TestCompactionOfClosed(t *testing.T) {
+	const puts = 9
+	for _, c := range []struct {
+		mode, retention string
+		rev             int64 // at which it is compacted in the end
+		from, to        time.Duration
+	}{
+		{"periodic", "1h", puts + 1, time.Hour, time.Hour + 12*time.Minute},
+		{"revision", "4", puts - 3, 0, 10 * time.Minute},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newResting(t, func(conf *config.Config) {
+				conf.AutoCompactionMode, conf.AutoCompactionRetention = c.mode, c.retention
+				conf.KeyspaceIdle = 20 * time.Second // few reviews
+			})
+			defer func() { r.end() }()
+			write := func(name string, n int) keyspace.Info {
+				info := r.create(name)
+				r.call(info, func(ctx context.Context, c *clientv3.Client) (err error) {
+					for i := 0; i < n && err == nil; i++ {
+						_, err = c.Put(ctx, "k", fmt.Sprint(i))
+					}
+					return err
+				})
+				return info
+			}
+			check := func(what string, info keyspace.Info) {
+				t.Helper()
+				begin := time.Now()
+				at, opens := r.compacts(info, c.rev)
+				if after := at.Sub(begin); after < c.from || after > c.to+compactsStep || opens != 1 {
+					t.Errorf("%s, %s: compacted after %v, opened %d times", c.mode, what, after, opens)
+				}
+			}
+			r.create("empty")
+			info := write("a", puts)
+			check("closed", info)
+			again := write("b", puts)
+			time.Sleep(time.Minute)
+			r.stop()
+			time.Sleep(2 * time.Hour)
+			r.start()
+			check("restarted", again)
+			before := r.opens.Load()
+			time.Sleep(3 * time.Hour)
+			if n := r.opens.Load() - before; n != 0 {
+				t.Errorf("%s: nothing is left to compact, and keyspaces are opened %d times", c.mode, n)
+			}
+			r.call(info, func(ctx context.Context, c *clientv3.Client) error {
+				g, err := c.Get(ctx, "k")
+				if err == nil && string(g.Kvs[0].Value) != fmt.Sprint(puts-1) {
+					t.Error(g)
+				}
+				return err
+			})
+		})
+	}
 }
 
 // TestParkAnew: what a keyspace leaves when it is closed replaces what was noted of it before, and a keyspace that
