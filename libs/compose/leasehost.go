@@ -195,7 +195,7 @@ func hostedLeasesPart(k *Keyspace) part {
 				return errMoved
 			}
 			keeper, err = lease.New(k.Store, lease.Options{
-				Logger: k.d.Log, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
+				Logger: k.d.Log, Small: true, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
 			})
 			if err != nil {
 				return err

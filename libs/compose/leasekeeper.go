@@ -29,7 +29,9 @@ func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			o := lease.Options{Logger: k.d.Log, Max: int(min(k.limits.GetLeases(), math.MaxInt32))}
+			o := lease.Options{
+				Logger: k.d.Log, Small: k.ofTable, Max: int(min(k.limits.GetLeases(), math.MaxInt32)),
+			}
 			if k.ofTable {
 				o.Parked = k.d.all.parking.take(k.Place.ID)
 			}
