@@ -7,8 +7,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// ownCompactions is the auto compaction of a standalone server's keyspaces beside the first. It knows the heads of those
-// that are not open, since nobody else writes, and opens one only when there is something to compact. The zero value is
+// ownCompactions is the auto compaction of a standalone server's keyspaces beside the first. It knows the heads of
+// those that are not open, since nobody else writes, and opens one only when there is something to compact. The zero value is
 // ready. note, found and settled may be called from any goroutine; run is called once.
 type ownCompactions struct {
 	mu sync.Mutex

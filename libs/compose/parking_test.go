@@ -190,8 +190,8 @@ func within(t *testing.T, what string, at, due time.Time) {
 	}
 }
 
-// TestLeaseOfClosed: a lease of a keyspace that is closed expires in time, after a restart too; its keyspace is open for
-// that moment only. Keeping it alive opens the keyspace for that.
+// TestLeaseOfClosed: a lease of a keyspace that is closed expires in time, after a restart too; its keyspace is open
+// for that moment only. Keeping it alive opens the keyspace for that.
 func TestLeaseOfClosed(t *testing.T) {
 	const ttl = 30 * time.Second
 	synctest.Test(t, func(t *testing.T) {

@@ -41,8 +41,8 @@ type runway struct {
 	heavyEnd   sync.WaitGroup
 }
 
-// allowHeavy has requests handed over to the heavy lane, if there is to be one. Its first request starts it: its queue is
-// large, and most keyspaces have no use for it.
+// allowHeavy has requests handed over to the heavy lane, if there is to be one. Its first request starts it: its queue
+// is large, and most keyspaces have no use for it.
 func (l *lane) allowHeavy() { l.hasHeavy = l.s.limits.Pipelined && l.s.o.Lanes <= 1 }
 
 // startHeavy starts the heavy lane.
