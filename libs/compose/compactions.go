@@ -39,6 +39,9 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 		return err
 	}
 	d := c.s.joint.d
+	if plans != nil {
+		plans.heads = func(ctx context.Context) ([]headOf, error) { return c.heads(ctx, shard) }
+	}
 	for ctx.Err() == nil {
 		bell, err := c.bell(ctx, shard)
 		if err == nil {
@@ -46,7 +49,7 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 		}
 		next := compactionsIdle
 		if plans != nil && err == nil {
-			next, err = plans.look(ctx, shard)
+			next, err = plans.look(ctx)
 		}
 		if err != nil {
 			if ctx.Err() == nil {
@@ -77,6 +80,23 @@ func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err erro
 		return nil, err
 	}
 	return append([]byte{}, b...), err
+}
+
+// heads are those of the keyspaces of a shard.
+func (c *compactions) heads(ctx context.Context, shard int) ([]headOf, error) {
+	d := c.s.joint.d
+	ids, rows, err := d.IDs(ctx, c.s.d.Engine, d.Heads(shard))
+	if err != nil {
+		return nil, err
+	}
+	all := make([]headOf, len(ids))
+	for i, id := range ids {
+		all[i].id = id
+		if all[i].head, err = mvcc.ParseBesideHead(rows[i]); err != nil {
+			return nil, err
+		}
+	}
+	return all, nil
 }
 
 // remove removes what compactions no longer need of the keyspaces of a shard. It returns the last error.
@@ -135,19 +155,32 @@ func (s *keyspaces) inside(ctx context.Context, id uint64, f func(*Keyspace) err
 			continue
 		}
 		err = f(v.k)
+		busy := v.k.busy()
 		v.leave()
-		s.endBrief(v.o)
+		if !busy { // else a review closes it
+			s.endBrief(v.o)
+		}
 		return err
 	}
 }
 
-// plans are those of the keyspaces of a shard, which say when they are compacted by themselves.
+// plans are those of a set of keyspaces, which say when they are compacted by themselves.
 type plans struct {
 	s     *keyspaces
 	make  func() compactor.Planner
 	every time.Duration
 	last  time.Time // look
 	of    map[uint64]*plan
+
+	heads func(context.Context) ([]headOf, error) // of the set
+	// settled, if set, is told that nothing is left to compact in a keyspace while its head stays the same.
+	settled func(id uint64, head int64)
+}
+
+// headOf is the head of a keyspace, and what is known of the revision that it has been compacted at.
+type headOf struct {
+	id              uint64
+	head, compacted int64
 }
 
 // plan is that of one keyspace.
@@ -158,7 +191,7 @@ type plan struct {
 	head  int64 // of then
 }
 
-// newPlans returns nil if there is no auto compaction.
+// newPlans returns nil if there is no auto compaction. The caller sets heads.
 func newPlans(s *keyspaces) (*plans, error) {
 	one, err := s.first.planner()
 	if err != nil || one == nil {
@@ -172,29 +205,24 @@ func newPlans(s *keyspaces) (*plans, error) {
 }
 
 // look compacts what is to be, if it is time for that, and returns the time until the next look.
-func (p *plans) look(ctx context.Context, shard int) (time.Duration, error) {
+func (p *plans) look(ctx context.Context) (time.Duration, error) {
 	now := time.Now()
 	if wait := p.every - now.Sub(p.last); wait > 0 && !p.last.IsZero() {
 		return wait, nil
 	}
 	p.last = now
-	d := p.s.joint.d
-	ids, heads, err := d.IDs(ctx, p.s.d.Engine, d.Heads(shard))
+	heads, err := p.heads(ctx)
 	if err != nil {
 		return 0, err
 	}
-	there := make(map[uint64]*plan, len(ids))
-	for i, id := range ids {
-		head, err := mvcc.ParseBesideHead(heads[i])
-		if err != nil {
-			return 0, err
-		}
-		one := p.of[id]
+	there := make(map[uint64]*plan, len(heads))
+	for _, h := range heads {
+		one := p.of[h.id]
 		if one == nil {
-			one = &plan{Planner: p.make(), begun: now}
+			one = &plan{Planner: p.make(), begun: now, done: max(h.compacted, 0)}
 		}
-		there[id] = one
-		p.compact(ctx, id, one, head, now)
+		there[h.id] = one
+		p.compact(ctx, h.id, one, h.head, now)
 	}
 	p.of = there
 	return p.every, nil
@@ -204,7 +232,10 @@ func (p *plans) look(ctx context.Context, shard int) (time.Duration, error) {
 func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, now time.Time) {
 	ask := one.Tick(head, now.Sub(one.begun))
 	rev := ask.Rev
-	if ask.Keep == 0 && rev <= one.done || ask.Keep > 0 && head == one.head {
+	if ask.Keep == 0 && rev <= one.done || ask.Keep > 0 && (head == one.head || head-ask.Keep <= one.done) {
+		if ask.Keep > 0 {
+			p.settle(id, head)
+		}
 		return
 	}
 	err := p.s.inside(ctx, id, func(k *Keyspace) (err error) {
@@ -224,4 +255,13 @@ func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, n
 	}
 	one.done, one.head = max(one.done, rev), head
 	one.Done(now.Sub(one.begun))
+	if ask.Keep > 0 || one.done >= head {
+		p.settle(id, head)
+	}
+}
+
+func (p *plans) settle(id uint64, head int64) {
+	if p.settled != nil {
+		p.settled(id, head)
+	}
 }

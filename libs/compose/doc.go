@@ -41,9 +41,10 @@
 //
 // A call is for the keyspace that its host or metadata names, else for the first, which is open as long as the process.
 // There are others in a table: the first call opens one, and it is closed when it has been idle and nothing in it goes
-// on by itself. In a standalone server leases and auto compaction do. On pods these go on without it (many.go), in
-// shards that pods are elected to: a closed keyspace is rows, and an entry in the heap of its shard's lease keeper if it
-// has leases (leasehost.go). Pods serve those of the table that all pods below their root serve, each its own kind's
+// on by itself. Leases and auto compaction go on without it: a closed keyspace is rows, an entry in a heap if it has
+// leases (parking.go), and in a standalone server one more if there is something to compact (owncompactions.go). On
+// pods they do in shards that pods are elected to (many.go, leasehost.go, compactions.go). Pods serve those of the
+// table that all pods below their root serve, each its own kind's
 // part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
 // keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
 // Keyspaces take turns by weight at what they share (shares.go). One that is being closed is opened again only when it

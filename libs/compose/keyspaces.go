@@ -60,7 +60,9 @@ type keyspaces struct {
 	tallies   tallies
 	opening   chan struct{} // has an element for each opening under way
 	now       func() time.Time
-	joint     many // of pods
+	joint     many     // of pods
+	parking   *parking // of a standalone server, as own
+	own       ownCompactions
 	started   time.Time
 
 	mu     sync.Mutex
@@ -95,6 +97,7 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
 		open: make(map[uint64]*occupied), named: make(map[string]*occupied),
 		opening: make(chan struct{}, openingMax), now: time.Now, started: time.Now(),
+		parking: newParking(),
 	}
 	d.all = s
 	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
@@ -421,6 +424,7 @@ func (s *keyspaces) close(o *occupied) {
 
 // closeAll ends all keyspaces but the first, and those that are still being opened, and waits until they are closed.
 func (s *keyspaces) closeAll() error {
+	s.parking.end()
 	s.mu.Lock()
 	s.closed = true
 	var all []*occupied
@@ -452,7 +456,7 @@ func (s *keyspaces) drain() {
 }
 
 // follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have
-// other settings by now, and opens those that hold leases, which are to expire.
+// other settings by now, and opens those of which leases are to expire.
 func (s *keyspaces) follow(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -468,7 +472,8 @@ func (s *keyspaces) follow(ctx context.Context) error {
 		return nil
 	}
 	if !s.d.Kind.IsPod() {
-		s.openLeased(ctx)
+		wg.Go(func() { s.openParked(ctx, s.parking) })
+		wg.Go(func() { s.findWork(ctx); s.own.run(ctx, s) })
 	}
 	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
@@ -561,31 +566,41 @@ func (s *keyspaces) endIdle(o *occupied) {
 	}
 }
 
-// openLeased opens the keyspaces of the table that hold leases. One that cannot be read stops none of the others.
-func (s *keyspaces) openLeased(ctx context.Context) {
+// findWork finds the keyspaces of the table in which something goes on without calls, by a few rows of each, once. Those
+// that hold leases are opened for a moment: this process claims the leases, and they have their full time from now on.
+// So are those of which something is to be removed. One that cannot be read stops none of the others.
+func (s *keyspaces) findWork(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {
-		s.leasesStay(ctx, "", err)
+		s.workStays(ctx, "", err)
 	}
+	planner, _ := s.first.planner() // the flags have been checked
 	for _, info := range all {
 		if info.Row.GetUnprefixed() || !info.Served() {
 			continue
 		}
-		has, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
-		if err == nil && has {
-			var v visit
-			v, _, err = s.visit(ctx, info, callOther)
-			v.leave()
-		}
+		leased, err := mvcc.HasLeases(ctx, s.d.Engine, info.Prefix)
 		if err != nil {
-			s.leasesStay(ctx, info.Name, err)
+			s.workStays(ctx, info.Name, err)
+			continue
+		}
+		p, err := mvcc.Peek(ctx, s.d.Engine, info.Prefix)
+		if err != nil {
+			s.workStays(ctx, info.Name, err)
+		}
+		if planner != nil {
+			s.own.found(headOf{info.ID, p.Head, p.Compact})
+		}
+		if leased || p.Removed < p.Compact {
+			s.parking.note(info.ID)
 		}
 	}
 }
 
-func (s *keyspaces) leasesStay(ctx context.Context, name string, err error) {
+func (s *keyspaces) workStays(ctx context.Context, name string, err error) {
 	if ctx.Err() == nil {
-		s.d.Log.Error("leases do not expire before a keyspace's next call", "keyspace", name, "error", err)
+		s.d.Log.Error("leases do not expire, and nothing is compacted, before a keyspace's next call",
+			"keyspace", name, "error", err)
 	}
 }
 

@@ -98,11 +98,18 @@ func (c *localClient) close() error {
 	return c.client.Close()
 }
 
-// compactorPart compacts by itself where nobody else does. (The store removes what is compacted.)
+// compactorPart compacts by itself where nobody else does. (The store removes what is compacted.) For the keyspaces beside
+// the first there is one compactor for all, whether they are open or not.
 func compactorPart(k *Keyspace) part {
-	var planner compactor.Planner
-	return part{busy: func() bool { return planner != nil && k.compactable() }, open: func(context.Context) (err error) {
-		planner, err = k.planner()
+	if k.ofTable {
+		c := &k.d.all.own
+		return part{
+			open: func(context.Context) error { k.OnClose(func() error { c.note(k); return nil }); return nil },
+			busy: func() bool { return k.Store.Removing() },
+		}
+	}
+	return part{open: func(context.Context) error {
+		planner, err := k.planner()
 		if err == nil && planner != nil {
 			k.Go("compactor", func(ctx context.Context) error {
 				compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
@@ -111,18 +118,6 @@ func compactorPart(k *Keyspace) part {
 		}
 		return err
 	}}
-}
-
-// compactable tells whether auto compaction has something to do sooner or later: in mode revision what is kept is
-// kept for good, in mode periodic for the period.
-func (k *Keyspace) compactable() bool {
-	if k.d.Config.AutoCompactionMode != compactor.ModePeriodic {
-		return false
-	}
-	ctx, cancel := context.WithTimeout(k.background, statsTimeout)
-	defer cancel()
-	head, err := k.Store.Head(ctx)
-	return err != nil || head > 1 && k.Store.CompactRevision() < head
 }
 
 // electedCompactorPart campaigns for the place of the compactor.

@@ -1,7 +1,6 @@
 package compose
 
 import (
-	"container/heap"
 	"context"
 	"errors"
 	"sync"
@@ -25,16 +24,6 @@ const (
 	ownerPatience = 5 * time.Second
 	// ownerPause is the time after which it looks again without having been told of a change.
 	ownerPause = 100 * time.Millisecond
-	// parkMin is the least time to the next expiry for which a keyspace that nobody calls is closed.
-	parkMin = 5 * time.Second
-	// leaseRetry is the pause before a keyspace that could not be opened is tried again.
-	leaseRetry = time.Second
-	// settleEvery and settleMax are how often and for how long who has opened a keyspace for its expiries looks whether
-	// they are done.
-	settleEvery = 20 * time.Millisecond
-	settleMax   = 2 * time.Second
-	// wakesMax bounds the keyspaces of a shard that are being opened for their expiries at a time.
-	wakesMax = openingMax
 )
 
 // leaseHost is a leasekeeper pod's share of the leases of many keyspaces. A keyspace's leases are all of one shard, and
@@ -140,20 +129,7 @@ func (h *leaseHost) peer(address string) (*leasePeer, error) {
 // leaseTerm is the time for which this pod has a shard.
 type leaseTerm struct {
 	term *election.Term
-	wake chan struct{} // capacity 1: the queue has a new first entry
-
-	mu     sync.Mutex
-	ended  bool
-	parked map[uint64]*parkedLeases
-	queue  parkedHeap
-}
-
-// parkedLeases are the leases of a keyspace that is not open.
-type parkedLeases struct {
-	id     uint64
-	leases *lease.Parked // nil: they have to be claimed and read
-	due    time.Time     // when the keyspace is to be opened
-	index  int           // in the queue
+	*parking
 }
 
 // term is that of a shard, nil if another pod has it.
@@ -165,16 +141,16 @@ func (h *leaseHost) term(shard int) *leaseTerm {
 
 // work keeps the leases of a shard until ctx ends; it is a shards.Work.
 func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error {
-	l := &leaseTerm{term: t, wake: make(chan struct{}, 1), parked: make(map[uint64]*parkedLeases)}
+	l := &leaseTerm{t, newParking()}
 	h.set(shard, l)
 	defer h.endShard(shard, l)
 	d := h.s.joint.d
-	for n := 0; ; n++ {
+	for {
 		// What is granted from now on is granted here.
 		ids, _, err := d.IDs(ctx, h.s.d.Engine, d.Leases(shard))
 		if err == nil {
 			for _, id := range ids {
-				l.park(&parkedLeases{id: id, due: time.Now()})
+				l.note(id)
 			}
 			break
 		}
@@ -184,7 +160,7 @@ func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error
 		h.s.d.Log.Warn("the keyspaces with leases cannot be read; will retry", "shard", shard, "error", err)
 		_ = retry.Sleep(ctx, leaseRetry)
 	}
-	h.expire(ctx, l)
+	h.s.openParked(ctx, l.parking)
 	return nil
 }
 
@@ -197,9 +173,7 @@ func (h *leaseHost) set(shard int, l *leaseTerm) {
 // endShard gives up a shard: the keyspaces of it that are open are closed.
 func (h *leaseHost) endShard(shard int, l *leaseTerm) {
 	h.set(shard, nil)
-	l.mu.Lock()
-	l.ended = true
-	l.mu.Unlock()
+	l.end()
 	s := h.s
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -208,153 +182,6 @@ func (h *leaseHost) endShard(shard int, l *leaseTerm) {
 			s.endLocked(o, errMoved)
 		}
 	}
-}
-
-// expire opens keyspaces when their leases expire, until ctx ends.
-func (h *leaseHost) expire(ctx context.Context, l *leaseTerm) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	slots := make(chan struct{}, wakesMax)
-	timer := time.NewTimer(time.Hour)
-	defer timer.Stop()
-	for ctx.Err() == nil {
-		p, next := l.due(time.Now())
-		if p != nil {
-			slots <- struct{}{}
-			wg.Go(func() {
-				defer func() { <-slots }()
-				h.open(ctx, l, p.id)
-			})
-			continue
-		}
-		timer.Reset(next)
-		select {
-		case <-timer.C:
-		case <-l.wake:
-		case <-ctx.Done():
-		}
-	}
-}
-
-// open opens a keyspace for its leases, and closes it again when those that have expired are gone, unless somebody uses
-// it by then.
-func (h *leaseHost) open(ctx context.Context, l *leaseTerm, id uint64) {
-	info, there := h.s.table.ByID(id)
-	if !there && h.s.deleted(ctx, id) {
-		l.take(id) // its row goes with it
-		return
-	}
-	var v visit
-	err := errNoKeyspace // the copy of the table does not have it yet
-	for again := there; again; {
-		if v, again, err = h.s.visit(ctx, info, callOwn); err != nil {
-			break
-		}
-	}
-	if err != nil {
-		if ctx.Err() == nil {
-			h.s.d.Log.Warn("a keyspace cannot be opened for its leases; will retry", "keyspace", info.Name, "id", id, "error", err)
-			l.retry(id, time.Now().Add(leaseRetry))
-		}
-		return
-	}
-	for begin := time.Now(); v.k.busy() && time.Since(begin) < settleMax && ctx.Err() == nil; {
-		_ = retry.Sleep(ctx, settleEvery)
-	}
-	busy := v.k.busy()
-	v.leave()
-	if !busy {
-		h.s.endBrief(v.o)
-	}
-}
-
-// park puts the leases of a keyspace that is not open into the heap.
-func (l *leaseTerm) park(p *parkedLeases) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ended || l.parked[p.id] != nil {
-		return
-	}
-	l.parked[p.id] = p
-	heap.Push(&l.queue, p)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// take takes the leases of a keyspace that is opened, nil if they have to be claimed and read.
-func (l *leaseTerm) take(id uint64) *lease.Parked {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.parked[id]
-	if p == nil {
-		return nil
-	}
-	delete(l.parked, id)
-	if p.index >= 0 {
-		heap.Remove(&l.queue, p.index)
-	}
-	return p.leases
-}
-
-// retry has a keyspace opened later that could not be, if it has not been meanwhile.
-func (l *leaseTerm) retry(id uint64, due time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	p := l.parked[id]
-	switch {
-	case p == nil: // what was known of its leases has gone with the attempt
-		p = &parkedLeases{id: id, index: -1}
-		l.parked[id] = p
-	case p.index >= 0:
-		return
-	}
-	p.due = due
-	heap.Push(&l.queue, p)
-	select {
-	case l.wake <- struct{}{}:
-	default:
-	}
-}
-
-// due takes the first of the queue if it is due; its leases stay until they are taken. next is the time until there
-// may be another.
-func (l *leaseTerm) due(now time.Time) (p *parkedLeases, next time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.queue) == 0 {
-		return nil, time.Hour
-	}
-	if first := l.queue[0]; first.due.After(now) {
-		return nil, min(first.due.Sub(now), time.Hour)
-	}
-	return heap.Pop(&l.queue).(*parkedLeases), 0
-}
-
-// parkedHeap is the keyspaces by the time at which they are to be opened. It implements heap.Interface.
-type parkedHeap []*parkedLeases
-
-func (q parkedHeap) Len() int           { return len(q) }
-func (q parkedHeap) Less(i, j int) bool { return q[i].due.Before(q[j].due) }
-func (q parkedHeap) Swap(i, j int) {
-	q[i], q[j] = q[j], q[i]
-	q[i].index, q[j].index = i, j
-}
-
-func (q *parkedHeap) Push(x any) {
-	p := x.(*parkedLeases)
-	p.index = len(*q)
-	*q = append(*q, p)
-}
-
-func (q *parkedHeap) Pop() any {
-	last := len(*q) - 1
-	p := (*q)[last]
-	p.index = -1
-	(*q)[last] = nil
-	*q = (*q)[:last]
-	return p
 }
 
 // hostedLeasesPart keeps the leases of one of many keyspaces while it is open here.
@@ -368,12 +195,12 @@ func hostedLeasesPart(k *Keyspace) part {
 				return errMoved
 			}
 			keeper, err = lease.New(k.Store, lease.Options{
-				Logger: k.d.Log, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
+				Logger: k.d.Log, Small: true, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
 			})
 			if err != nil {
 				return err
 			}
-			k.OnClose(func() error { k.parkLeases(l, keeper); return nil })
+			k.OnClose(func() error { k.parkLeases(l.parking, keeper, k.leaseless); return nil })
 			return k.runLeases(ctx, keeper)
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
@@ -382,35 +209,13 @@ func hostedLeasesPart(k *Keyspace) part {
 	}
 }
 
-// parkLeases parks what a keeper, which has ended, knew. Where it does not know all, or calls that it may have answered
-// have not ended, the leases are claimed and read again.
-func (k *Keyspace) parkLeases(l *leaseTerm, keeper *lease.Keeper) {
-	p := &parkedLeases{id: k.Place.ID, due: time.Now().Add(leaseRetry)}
-	if !k.inUse() {
-		p.leases = keeper.Park()
+// leaseless takes the note away that the keyspace has leases.
+func (k *Keyspace) leaseless() {
+	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
+	defer cancel()
+	// A grant writes the row and a lease in one transaction: one that comes meanwhile conflicts.
+	row := k.d.all.joint.d.Beside(k.Place.ID).Leases
+	if err := keyspace.Forget(ctx, k.d.Engine, row, k.Store.Leaseless); err != nil {
+		k.d.Log.Warn("a keyspace without leases stays noted as one that has some", "id", k.Place.ID, "error", err)
 	}
-	switch {
-	case p.leases == nil:
-	case p.leases.Len() == 0:
-		ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
-		defer cancel()
-		// A grant writes the row and a lease in one transaction: one that comes meanwhile conflicts.
-		row := k.d.all.joint.d.Beside(p.id).Leases
-		if err := keyspace.Forget(ctx, k.d.Engine, row, k.Store.Leaseless); err != nil {
-			k.d.Log.Warn("a keyspace without leases stays noted as one that has some", "id", p.id, "error", err)
-		}
-		return
-	default:
-		p.due = p.leases.Due()
-	}
-	l.park(p)
-}
-
-// inUse tells whether calls to the keyspace, which is being closed, have not ended.
-func (k *Keyspace) inUse() bool {
-	s := k.d.all
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o := s.open[k.Place.ID]
-	return o == nil || o.calls > 0
 }

@@ -23,19 +23,28 @@ import (
 // deletes are served all the same, and requests for leases wait.
 const leasesPatience = 5 * time.Second
 
-// leasesPart keeps all leases of the keyspace in this process.
+// leasesPart keeps all leases of the keyspace in this process. Those of one beside the first are parked when it is
+// closed.
 func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
 		open: func(ctx context.Context) (err error) {
-			most := int(min(k.limits.GetLeases(), math.MaxInt32))
-			if keeper, err = lease.New(k.Store, lease.Options{Logger: k.d.Log, Max: most}); err != nil {
+			o := lease.Options{
+				Logger: k.d.Log, Small: k.ofTable, Max: int(min(k.limits.GetLeases(), math.MaxInt32)),
+			}
+			if k.ofTable {
+				o.Parked = k.d.all.parking.take(k.Place.ID)
+			}
+			if keeper, err = lease.New(k.Store, o); err != nil {
 				return err
+			}
+			if k.ofTable {
+				k.OnClose(func() error { k.parkLeases(k.d.all.parking, keeper, nil); return nil })
 			}
 			return k.runLeases(ctx, keeper)
 		},
 		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
-		busy:       func() bool { return keeper != nil && keeper.Stats().Active > 0 },
+		busy:       func() bool { return keeper.Next() < parkMin },
 		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}

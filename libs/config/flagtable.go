@@ -233,7 +233,7 @@ var flagTable = []flagDef{
 	duration(groupOwn, "max-connection-age", "0s", "Age, give or take a tenth, at which a client connection takes no new calls, so that clients spread over new servers (0: none).", func(c *Config) *time.Duration { return &c.MaxConnectionAge }),
 	duration(groupOwn, "max-connection-age-grace", DefaultMaxConnectionAgeGrace.String(), "Time after --max-connection-age in which the calls of a connection may end; then it is closed, and clients resume their streams elsewhere.", func(c *Config) *time.Duration { return &c.MaxConnectionAgeGrace }),
 	str(groupOwn, "keyspace-domain", "", "Domain below which a client's host name says its keyspace: team-a.etcd.example.com is keyspace team-a with etcd.example.com. Default: hosts say nothing.", func(c *Config) *string { return &c.KeyspaceDomain }),
-	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses, and that standalone keeps no leases of, is closed; its next request opens it (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
+	duration(groupOwn, "keyspace-idle", "10m", "Time after which a keyspace that nobody uses is closed; its next request opens it, and so do its leases when they expire (0: never).", func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
 	{
 		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
 		help: "Keyspaces of which metrics tell one by one: comma-separated names, top:N for the N busiest (at most " +

@@ -58,6 +58,7 @@ type Options struct {
 	MinTTL    int64         // seconds; default DefaultMinTTL
 	Extension time.Duration // default DefaultExtension; negative: none
 	Revokes   int           // default DefaultRevokes
+	Small     bool          // the keeper is one of many, and takes less memory; default: it is made for many CPUs
 	Max       int           // leases at a time, beyond which grants fail with ErrTooMany; default: no bound
 	Logger    *slog.Logger  // default: none
 	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
@@ -141,11 +142,15 @@ func New(store Store, o Options) (*Keeper, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
+	bits := fullBits
+	if o.Small {
+		bits = smallBits
+	}
 	k := &Keeper{
 		store:   store,
 		opt:     o,
 		start:   time.Now(),
-		table:   newTable(),
+		table:   newTable(bits),
 		wake:    make(chan struct{}, 1),
 		count:   o.Meter,
 		ready:   make(chan struct{}),

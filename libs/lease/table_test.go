@@ -23,7 +23,7 @@ func TestTableModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 1))
 	const second = int64(time.Second)
 	for range 20 {
-		table, want := newTable(), model{}
+		table, want := newTable(fullBits), model{}
 		now := instant(1)
 		for range 2000 {
 			id := r.Int64N(40) - 20
@@ -128,7 +128,7 @@ func TestAfter(t *testing.T) {
 // TestStaleRenewal: a renewal whose caller read the clock long ago neither shortens a lease nor saves one whose end
 // someone is waiting for.
 func TestStaleRenewal(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)
 	second := int64(time.Second)
 	if _, r := table.renew(7, 5*second); r != renewed {
@@ -162,7 +162,7 @@ func TestStaleRenewal(t *testing.T) {
 
 // TestRequeuedWhilePopped: an entry that is queued again between its pop and the decision is handed out once.
 func TestRequeuedWhilePopped(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 1)}, 0, 0)
 	now := 2 * int64(time.Second)
 	e, _ := table.queue.pop(now)
@@ -178,7 +178,7 @@ func TestRequeuedWhilePopped(t *testing.T) {
 }
 
 func TestListOrder(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(1, 30), newEntry(2, 10), newEntry(3, 20), newEntry(-4, 20)}, 0, time.Second)
 	table.latch(2, 0)
 	known, busy := table.list()
@@ -193,7 +193,7 @@ func TestListOrder(t *testing.T) {
 }
 
 func TestRenewAllocatesNothing(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)
 	if n := testing.AllocsPerRun(100, func() { table.renew(7, 1) }); n != 0 {
 		t.Errorf("%v allocations", n)
@@ -202,7 +202,7 @@ func TestRenewAllocatesNothing(t *testing.T) {
 
 func BenchmarkRenew(b *testing.B) {
 	const leases = 900_000
-	table := newTable()
+	table := newTable(fullBits)
 	entries := make([]*entry, leases)
 	for i := range entries {
 		entries[i] = newEntry(int64(i), 60)

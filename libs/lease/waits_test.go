@@ -34,7 +34,7 @@ func TestEndsOfStates(t *testing.T) {
 		"replace": {func(table *table, e *entry) { table.replace(e, 20, now+1) }, true},
 		"shelve":  {func(table *table, e *entry) { table.shelve(e, now+1) }, false},
 	} {
-		table := newTable()
+		table := newTable(fullBits)
 		table.load([]*entry{newEntry(7, 10)}, 0, 0)
 		e, prior, _ := table.latch(7, 10)
 		if e == nil || prior == gone {
@@ -57,7 +57,7 @@ func TestEndsOfStates(t *testing.T) {
 
 // TestNothingToWaitFor: of a lease that is not there, or is good, no end is to be waited for.
 func TestNothingToWaitFor(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)
 	for _, id := range []int64{7, 8} {
 		if e, ended, first := table.wait(id, 1); e != nil || ended != nil || first {
@@ -69,7 +69,7 @@ func TestNothingToWaitFor(t *testing.T) {
 // TestPoppedWhileLatched: a lease that an operation latches between its being popped and its being looked at is that
 // operation's.
 func TestPoppedWhileLatched(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)
 	late := instant(11 * time.Second)
 	popped, _ := table.queue.pop(late)
@@ -135,7 +135,7 @@ func TestDamageIsCounted(t *testing.T) {
 
 // TestShelvedIsListed: the state of a lease that is shelved is known: it has expired.
 func TestShelvedIsListed(t *testing.T) {
-	table := newTable()
+	table := newTable(fullBits)
 	table.load([]*entry{newEntry(7, 10)}, 0, 0)
 	e, _, _ := table.latch(7, 10)
 	if known, busy := table.list(); len(known) != 0 || len(busy) != 1 {

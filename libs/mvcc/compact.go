@@ -275,6 +275,13 @@ func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	return err
 }
 
+// Removing tells whether this Store removes what compactions no longer need, or soon will: it then should not be closed
+// for good.
+func (s *Store) Removing() bool {
+	target, done, _ := s.removal.state()
+	return done < target && s.removal.damaged() == nil
+}
+
 // removedOf returns the revision below which all log entries have been removed.
 func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 	row, err := r.Get(ctx, s.rows.meta(metaCompacted))

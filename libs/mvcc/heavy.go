@@ -35,27 +35,32 @@ type runway struct {
 	flying  atomic.Int32
 	landing sync.WaitGroup
 
-	heavies    chan *request // nil: there is no heavy lane
+	hasHeavy   bool          // there is a heavy lane
+	heavies    chan *request // to it; nil: nothing has been handed over in this run
 	heavyBytes atomic.Int64
+	heavyEnd   sync.WaitGroup
 }
 
-// startHeavy starts the heavy lane if there is to be one, and returns what ends it when nothing is handed over any
-// more.
-func (l *lane) startHeavy() (end func()) {
-	if !l.s.limits.Pipelined || l.s.o.Lanes > 1 {
-		return func() {}
-	}
+// allowHeavy has requests handed over to the heavy lane, if there is to be one. Its first request starts it: its queue
+// is large, and most keyspaces have no use for it.
+func (l *lane) allowHeavy() { l.hasHeavy = l.s.limits.Pipelined && l.s.o.Lanes <= 1 }
+
+// startHeavy starts the heavy lane.
+func (l *lane) startHeavy() {
 	l.heavies = make(chan *request, heavyMax)
 	if l.beside == nil {
 		l.beside = &lane{s: l.s, id: heavyLane, heavy: true, row: l.s.rows.commit(l.s.writer, heavyLane)}
 	}
 	h := l.beside
 	h.runway = l.runway
-	var running sync.WaitGroup
-	running.Go(h.runHeavy)
-	return func() {
+	l.heavyEnd.Go(h.runHeavy)
+}
+
+// endHeavy ends the heavy lane when nothing is handed over any more.
+func (l *lane) endHeavy() {
+	if l.heavies != nil {
 		close(l.heavies)
-		running.Wait()
+		l.heavyEnd.Wait()
 	}
 }
 
@@ -81,7 +86,7 @@ func (l *lane) runHeavy() {
 
 // allowance is what a request may visit in this lane.
 func (l *lane) allowance() allowance {
-	if l.heavies != nil && !l.heavy {
+	if l.hasHeavy && !l.heavy {
 		return allowance{l.s.o.LightRows, errHeavy}
 	}
 	return l.s.fullAllowance()
@@ -121,6 +126,9 @@ func (l *lane) part(reqs []*request) []*request {
 }
 
 func (l *lane) handOver(r *request) {
+	if l.heavies == nil {
+		l.startHeavy()
+	}
 	n := int64(r.bytes)
 	r.long.Store(true)
 	if l.heavyBytes.Add(n) <= heavyBytesMax {

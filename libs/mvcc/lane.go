@@ -51,7 +51,7 @@ func (l *lane) run() {
 		l.flights = make(chan *flight, inFlightMax)
 		l.landing.Go(l.land)
 	}
-	endHeavy := l.startHeavy()
+	l.allowHeavy()
 	for {
 		reqs := l.fetch()
 		if reqs == nil {
@@ -61,7 +61,7 @@ func (l *lane) run() {
 		l.leave()
 		s.queue.landed(l.id)
 	}
-	endHeavy()
+	l.endHeavy()
 	if l.flights != nil {
 		close(l.flights)
 		l.landing.Wait()

@@ -15,6 +15,7 @@ const countPage = 10_000
 type Peeked struct {
 	Head     int64 // the revision of its last write; 0: nobody has opened it yet
 	Compact  int64 // the compact revision; -1: never compacted
+	Removed  int64 // what is left of revisions below it is to be removed, up to Compact; -1 as there
 	Live     int64 // live bytes; 0 without FeatureSizes
 	Features Features
 }
@@ -28,12 +29,14 @@ func Peek(ctx context.Context, eng engine.Store, prefix []byte) (Peeked, error) 
 	}
 	defer snap.Close()
 	r := rows{prefix: prefix}
-	got, err := snap.GetMany(ctx, [][]byte{r.meta(metaKeyspace), r.head(), r.meta(metaCompact), r.meta(metaLive)})
+	got, err := snap.GetMany(ctx, [][]byte{
+		r.meta(metaKeyspace), r.head(), r.meta(metaCompact), r.meta(metaLive), r.meta(metaCompacted),
+	})
 	if err != nil {
 		return Peeked{}, err
 	}
 	if got[0] == nil {
-		return Peeked{Compact: neverCompacted}, nil
+		return Peeked{Compact: neverCompacted, Removed: neverCompacted}, nil
 	}
 	meta, err := parseMeta(got[0])
 	if err != nil {
@@ -45,6 +48,9 @@ func Peek(ctx context.Context, eng engine.Store, prefix []byte) (Peeked, error) 
 	}
 	p := Peeked{Features: f, Head: meta.Space.Of(st)}
 	if p.Compact, err = parseCompact(got[2]); err != nil {
+		return Peeked{}, err
+	}
+	if p.Removed, err = parseCompact(got[4]); err != nil {
 		return Peeked{}, err
 	}
 	if !f.Has(FeatureSizes) {
