@@ -124,7 +124,9 @@ var versions = server.Versions{
 
 // collectors are the metrics of the keyspace that etcd does not have.
 func (k *Keyspace) collectors() []prometheus.Collector {
-	all := []prometheus.Collector{storeCollector{k.Store.Usage()}, newWriteCollector(k.Store), alarmCollector{k.Alarms}}
+	all := []prometheus.Collector{
+		storeCollector{k.Store.Usage()}, newWriteCollector(k.Store), alarmCollector{k.Alarms}, authCollector(k.Store),
+	}
 	for _, p := range k.parts {
 		if p.collectors != nil {
 			all = append(all, p.collectors()...)
@@ -134,6 +136,13 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 		}
 	}
 	return all
+}
+
+// authCollector shows the auth revision, as far as s has seen it.
+func authCollector(s *mvcc.Store) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "etcd_debugging_auth_revision", Help: "The current revision of auth store.",
+	}, func() float64 { return float64(s.AuthNumber() >> 1) })
 }
 
 // alarmCollector shows alarms as etcd does: there is nothing to show while there are none.
