@@ -103,13 +103,30 @@ func (h *leaseHost) passTo(ctx context.Context, owner shards.Owner, name string)
 	return &passed{p.services, ctx, func() { stop(); cancel(nil) }}, nil
 }
 
-// peer is the Lease service at an address.
+// peer is the Lease service at an address. Whoever dials a new one closes those that are not needed any more.
 func (h *leaseHost) peer(address string) (*leasePeer, error) {
 	h.mu.Lock()
-	defer h.mu.Unlock()
 	if p := h.peers[address]; p != nil {
+		h.mu.Unlock()
 		return p, nil
 	}
+	p, err := h.dial(address)
+	if err != nil {
+		h.mu.Unlock()
+		return nil, err
+	}
+	idle := h.takeIdle()
+	h.peers[address] = p
+	h.mu.Unlock()
+	for _, p := range idle {
+		if err := p.pool.Close(); err != nil {
+			h.s.d.Log.Warn("connections to a lease keeper could not be closed", "error", err)
+		}
+	}
+	return p, nil
+}
+
+func (h *leaseHost) dial(address string) (*leasePeer, error) {
 	d := h.s.d
 	o, err := d.leaseKeeperOptions(address)
 	if err != nil {
@@ -122,8 +139,22 @@ func (h *leaseHost) peer(address string) (*leasePeer, error) {
 	}
 	p := &leasePeer{pool, newServiceSet(d.GRPC, d.background)}
 	pool.Register(p.services, &pb.Lease_ServiceDesc)
-	h.peers[address] = p
 	return p, nil
+}
+
+// takeIdle takes out the pods that have no shard any more; calls to them have ended with their terms. h.mu is held.
+func (h *leaseHost) takeIdle() (idle []*leasePeer) {
+	owners := make(map[string]bool)
+	for shard := range keyspace.Shards {
+		owners[h.s.joint.places.Owner(shard).Address] = true
+	}
+	for address, p := range h.peers {
+		if !owners[address] {
+			idle = append(idle, p)
+			delete(h.peers, address)
+		}
+	}
+	return idle
 }
 
 // leaseTerm is the time for which this pod has a shard.

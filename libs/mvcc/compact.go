@@ -3,7 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"math"
 	"sync"
@@ -11,7 +10,6 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
-	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
 // Bounds of one transaction that removes compacted rows.
@@ -23,9 +21,6 @@ const (
 // damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the
 // damage keeps its space meanwhile.
 const damagePause = time.Minute
-
-// targetKeepsBytes is how many bytes of replaced values the entry at the compact revision may keep.
-const targetKeepsBytes = 1 << 20
 
 // removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far
 // behind the head may still read what was compacted there, and who is further behind has to begin anew.
@@ -436,133 +431,4 @@ func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64
 		s.usage.CompactedEntries.Add(b.entries)
 	}
 	return b.next, b.whole, aim, err
-}
-
-// removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist
-// rows of their events, and the values that they replaced. Of an entry with more events than fit into a batch the
-// events go first, in several, and the entry with the last: its first events that are gone are counted in a row.
-type removalBatch struct {
-	s       *Store
-	clears  []engine.Range // rows: one if End is nil
-	size    int            // bytes of the log that were read and of the rows to clear
-	freed   int64          // live bytes
-	entries int64
-	next    int64 // all entries below are in the batch
-	target  int64 // the entry there stays
-	whole   bool  // the batch is the last
-
-	partRev, partEvents int64 // as found; partRev is 0 if there is none
-	leftRev, leftEvents int64 // as left
-}
-
-// partLen is the length of the row that tells of an entry which has been removed in part: revision (8), events (8).
-const partLen = 16
-
-func (b *removalBatch) readPart(ctx context.Context, r engine.Reader) error {
-	row, err := r.Get(ctx, b.s.rows.meta(metaPart))
-	if err != nil || row == nil {
-		return err
-	}
-	if len(row) != partLen {
-		return ErrCorrupt
-	}
-	b.partRev, b.partEvents = int64(binary.BigEndian.Uint64(row)), int64(binary.BigEndian.Uint64(row[8:]))
-	return nil
-}
-
-// write writes what add has taken in.
-func (b *removalBatch) write(txn engine.Txn) {
-	for _, r := range b.clears {
-		if r.End == nil {
-			txn.Clear(r.Begin)
-		} else {
-			txn.ClearRange(r.Begin, r.End)
-		}
-	}
-	row := b.s.rows.meta(metaPart)
-	switch {
-	case b.leftRev != 0:
-		txn.Set(row, appendRev(appendRev(nil, b.leftRev), b.leftEvents))
-	case b.partRev != 0:
-		txn.Clear(row)
-	}
-}
-
-// full says that the batch takes no more.
-func (b *removalBatch) full() bool { return b.entries == removeEntries || b.size >= removeBytes }
-
-// add takes an entry in, or as much of it as fits.
-func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bool, err error) {
-	rev := b.s.meta.Space.Of(st)
-	if b.full() {
-		b.next, b.whole = rev, false
-		return false, nil
-	}
-	if rev == b.target {
-		keeps, err := b.targetKeeps(payload)
-		if err != nil || keeps {
-			b.next = rev
-			return false, err
-		}
-	}
-	b.size += min(len(payload), removeBytes/2) // an entry alone does not fill the batch
-	var skip, i, taken int64
-	if rev == b.partRev {
-		skip = b.partEvents
-	}
-	err = b.s.codec.Visit(payload, rev, func(ev *revlog.Event, at revlog.PrevAt) {
-		if i++; i > skip && !b.full() {
-			b.event(ev, st, at)
-			taken = i
-		}
-	})
-	if err != nil {
-		return false, ErrCorrupt
-	}
-	if taken = max(taken, skip); taken < i || rev == b.target {
-		b.next, b.leftRev, b.leftEvents, b.whole = rev, rev, taken, taken == i
-		return false, nil
-	}
-	b.freed += live
-	b.entries++
-	return true, nil
-}
-
-// targetKeeps says that the entry at the target replaced so little that it stays.
-func (b *removalBatch) targetKeeps(payload []byte) (bool, error) {
-	sum := 0
-	err := b.s.codec.Visit(payload, b.target, func(ev *revlog.Event, _ revlog.PrevAt) { sum += ev.Prev.Bytes() })
-	if err != nil {
-		return false, ErrCorrupt
-	}
-	return sum <= targetKeepsBytes, nil
-}
-
-// event takes in what only reads below an event need.
-func (b *removalBatch) event(ev *revlog.Event, st engine.Stamp, at revlog.PrevAt) {
-	if !ev.HasPrev {
-		return
-	}
-	row := b.s.rows.hist(nil, ev.KV.Key, st)
-	b.clear(engine.Range{Begin: row})
-	b.freed += b.s.rows.bytes(row, replacedBytes(&ev.Prev, at))
-	if ev.Prev.Place == revlog.PlaceInline {
-		return
-	}
-	ref := refOf(&ev.Prev)
-	b.freed += b.s.valBytes(&ref)
-	n := chunksOf(ref.Size, b.s.meta.ChunkBytes)
-	first := b.s.valRow(nil, &ref, 0)
-	if ref.Place == revlog.PlaceOwn && n > 1 {
-		b.clear(engine.Range{Begin: first, End: b.s.valRow(nil, &ref, n)})
-		return
-	}
-	for i := range n { // rows of format 1 do not lie together
-		b.clear(engine.Range{Begin: b.s.valRow(nil, &ref, i)})
-	}
-}
-
-func (b *removalBatch) clear(r engine.Range) {
-	b.clears = append(b.clears, r)
-	b.size += len(r.Begin) + len(r.End)
 }
