@@ -11,8 +11,10 @@ import (
 const (
 	// idleAfter is how long no commit has come when the store is idle.
 	idleAfter = 10 * time.Second
-	// idleFlushBytes of log stay as they are: they are replayed in no time.
+	// idleFlushBytes of log stay as they are for idleFlushAfter: they are replayed in no time. They do not stay for
+	// ever, for a few bytes that clear rows may keep any number of bytes in the tables.
 	idleFlushBytes = 64 << 10
+	idleFlushAfter = 25 * time.Second
 	// earlyFlushMin is the size of the log from which on it is cut to flushPart of the tables.
 	earlyFlushMin = 4 << 20
 	flushPart     = 8
@@ -33,6 +35,7 @@ type housekeeper struct {
 	seq      uint64    // the last commit at the last tick
 	changed  time.Time // when seq changed
 	flushed  time.Time
+	upTo     uint64    // the commit that memtables were last written out at
 	passed   uint64    // the commit that the last pass began at
 	passedAt time.Time // when it ended
 	roomAt   uint64    // the commit that makeRoom last began at
@@ -42,7 +45,7 @@ type housekeeper struct {
 // housekeep watches the disk, lets idle iterators of an outdated LSM tree go, keeps logs short, and compacts what is
 // garbage, until the store is closed.
 func (s *Store) housekeep() {
-	h := &housekeeper{s: s, shape: s.shape.Load(), changed: time.Now(), flushed: time.Now(), passed: ^uint64(0), roomAt: ^uint64(0)}
+	h := &housekeeper{s: s, shape: s.shape.Load(), changed: time.Now(), flushed: time.Now(), upTo: ^uint64(0), passed: ^uint64(0), roomAt: ^uint64(0)}
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {
@@ -108,9 +111,10 @@ func (h *housekeeper) keepLogsShort(now time.Time, m *pdb.Metrics) {
 	spare := 1
 	switch {
 	case idle && logs > idleFlushBytes,
+		h.upTo != h.seq && now.Sub(h.changed) >= idleFlushAfter,
 		logs > max(earlyFlushMin, uint64(tables)/flushPart),
 		logs > slowFlushBytes && now.Sub(h.flushed) >= slowFlushEvery:
-		h.flushed = now
+		h.flushed, h.upTo = now, h.seq
 		_, _ = s.asyncFlush()
 	case idle:
 		spare = 0

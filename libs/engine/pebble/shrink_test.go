@@ -159,6 +159,31 @@ func TestShrinksByItself(t *testing.T) {
 	}
 }
 
+// TestFewClears: rows whose clears are a few bytes of log are off an idle store's disk too, within a minute. Here the
+// minute is the housekeeper's, which is told what time it is.
+func TestFewClears(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := Open(dir, Options{CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const n, size = 200, 64 << 10
+	overwrite(t, s, 1, n, size)
+	if err := s.Defragment(t.Context()); err != nil { // nothing is left in memtables, nor above the last level
+		t.Fatal(err)
+	}
+	clearAll(t, s, 0, n)
+	now := time.Now()
+	h := &housekeeper{s: s, shape: s.shape.Load(), changed: now, flushed: now, passed: ^uint64(0), roomAt: ^uint64(0)}
+	h.tick(now)
+	for end := time.Now().Add(time.Minute); lengthsIn(t, dir) > size; h.tick(now.Add(50 * time.Second)) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes of files for no rows", lengthsIn(t, dir))
+		}
+	}
+}
+
 // TestSizes: on every disk the parts of the reserve hold what they are for (space.go).
 func TestSizes(t *testing.T) {
 	for shift := 26; shift < 50; shift++ {
