@@ -136,6 +136,9 @@ func TestDefragmentBesideOthers(t *testing.T) {
 
 // TestShrinksByItself: without a write or a call the files of an idle store come down to what is live.
 func TestShrinksByItself(t *testing.T) {
+	if testing.Short() {
+		t.Skip("it waits for the store's own time, of which the race detector takes most")
+	}
 	for name, live := range map[string]int{"all overwritten": 200, "most cleared": 40, "all cleared": 0} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,7 +152,7 @@ func TestShrinksByItself(t *testing.T) {
 			overwrite(t, s, 3, n, size)
 			clearAll(t, s, live, n)
 			most := uint64(live*size)*3/2 + 512<<10
-			// A minute is what is promised; a busy machine under the race detector takes longer.
+			// A minute is what is promised; a busy machine takes longer.
 			for end := time.Now().Add(3 * time.Minute); lengthsIn(t, dir) > most; time.Sleep(50 * time.Millisecond) {
 				if time.Now().After(end) {
 					t.Fatalf("%d bytes of files for %d live rows of %d bytes", lengthsIn(t, dir), live, size)
