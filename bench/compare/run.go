@@ -72,7 +72,8 @@ func write(cfg *Config, rep *report, out io.Writer) error {
 	return os.WriteFile(cfg.JSON, b, 0o644)
 }
 
-// run runs the comparison. What fails is left out of the report, noted there, and returned; a nil report means that nothing could be run.
+// run runs the comparison. What fails is left out of the report, noted there, and returned; a nil report means that
+// nothing could be run.
 func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*report, error) {
 	if cfg.Root == "" {
 		wd, err := os.Getwd()
@@ -106,7 +107,8 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	return r.rep, errors.Join(r.failures...)
 }
 
-// fail notes that something could not be measured. Once the context has ended all that is left fails, which is noted once.
+// fail notes that something could not be measured. Once the context has ended all that is left fails, which is noted
+// once.
 func (r *runner) fail(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		what, err = "the comparison", ctx.Err()
@@ -150,8 +152,8 @@ func (r *runner) loads(ctx context.Context) {
 	}
 }
 
-// measureQuietly measures a row and repeats it while others used the machine, up to Config.Retries times. The quietest measurement counts:
-// the choice looks at the noise alone, never at the result.
+// measureQuietly measures a row and repeats it while others used the machine, up to Config.Retries times. The
+// quietest measurement counts: the choice looks at the noise alone, never at the result.
 func (r *runner) measureQuietly(ctx context.Context, t *target, row row, round int) (best load.Result, err error) {
 	for try := range r.cfg.Retries + 1 {
 		s, err := r.measure(ctx, t, row, nil)

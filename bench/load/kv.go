@@ -131,7 +131,8 @@ func (ro *RangeOptions) ops() []clientv3.OpOption {
 
 var errMissing = errors.New("a key of the key space is missing: run fill first")
 
-// Range reads. With RangeOptions.Key it reads that range each time, else single keys of the key space, each of which must be there.
+// Range reads. With RangeOptions.Key it reads that range each time, else single keys of the key space, each of which
+// must be there.
 func Range(ctx context.Context, o Options, ro RangeOptions) (Result, error) {
 	ks, err := newKeys(o.Prefix, o.KeySize, o.KeySpace)
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package auth is users, roles and permissions as etcd has them: which of them there are (State), what a change makes of
-// them, whether a user may read or write a range of keys, passwords, and tokens.
+// Package auth is users, roles and permissions as etcd has them: which of them there are (State), what a change makes
+// of them, whether a user may read or write a range of keys, passwords, and tokens.
 //
 // # How it works
 //

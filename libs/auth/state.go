@@ -155,8 +155,8 @@ type Identity struct {
 	Peer bool
 }
 
-// user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has another password by now,
-// or another user has the name), ErrPermissionDenied (there is none of the name).
+// user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has another password by
+// now, or another user has the name), ErrPermissionDenied (there is none of the name).
 func (s *State) user(id Identity) (*user, error) {
 	u := s.users[id.User]
 	switch {

@@ -77,8 +77,8 @@ func (t Simple) RotateSecret(s *State, now time.Time) (Change, error) {
 	return c, nil
 }
 
-// A token is base64url of what it says, a dot, and base64url of its signature. It says: the number of the secret (8), the
-// keyspace (8), the user's epoch (8), when it was made (8, Unix seconds), the user.
+// A token is base64url of what it says, a dot, and base64url of its signature. It says: the number of the secret (8),
+// the keyspace (8), the user's epoch (8), when it was made (8, Unix seconds), the user.
 const tokenHead = 4 * 8
 
 var tokenText = base64.RawURLEncoding.Strict()

@@ -8,10 +8,11 @@ import (
 
 // Frame holds all log entries of a keyspace with Prev < revision <= Upto. It is a heartbeat if Prev = Upto.
 type Frame struct {
-	// Keyspace is the name that it is published under. It should tell apart keyspaces that have had the same name: feed.Name.
+	// Keyspace is the name that it is published under. It should tell apart keyspaces that have had the same name:
+	// feed.Name.
 	Keyspace string
-	// Ballot is the term of the tailer that sent it. It is there for people; I6 needs no ballots, since a deposed tailer's frames
-	// are as true as any.
+	// Ballot is the term of the tailer that sent it. It is there for people; I6 needs no ballots, since a deposed
+	// tailer's frames are as true as any.
 	Ballot uint64
 	// Prev and Upto are revisions, 0 <= Prev <= Upto.
 	Prev, Upto int64
@@ -40,9 +41,9 @@ const KeyspaceMax = 256
 
 // Bus carries frames and nudges. See the package comment for what it may do and must not do.
 type Bus interface {
-	// Publish sends f to those who subscribe to its keyspace. It never waits for the network or for subscribers. f and what it refers to must not be
-	// changed afterwards. An error says that the frame is lost, which is the publisher's to count and nothing else.
-	// Errors: ErrClosed, ErrFull, ErrKeyspace.
+	// Publish sends f to those who subscribe to its keyspace. It never waits for the network or for subscribers. f
+	// and what it refers to must not be changed afterwards. An error says that the frame is lost, which is the
+	// publisher's to count and nothing else. Errors: ErrClosed, ErrFull, ErrKeyspace.
 	Publish(f *Frame) error
 	// Subscribe calls f with the frames of a keyspace until cancel is called. Errors: ErrClosed, ErrKeyspace.
 	Subscribe(keyspace string, f func(*Frame)) (cancel func(), err error)

@@ -71,7 +71,8 @@ func ours(m *busv1.Frame) *bus.Frame {
 	return f
 }
 
-// TestWire: Append writes what the generated code reads, Parse reads what the generated code writes, and Size is enough.
+// TestWire: Append writes what the generated code reads, Parse reads what the generated code writes, and Size is
+// enough.
 func TestWire(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := genFrame(t)
@@ -100,7 +101,8 @@ func TestWire(t *testing.T) {
 	})
 }
 
-// TestSplit: the parts are small enough, chain from Prev to Upto, and hold every entry once, as a reference only if it is too large.
+// TestSplit: the parts are small enough, chain from Prev to Upto, and hold every entry once, as a reference only if
+// it is too large.
 func TestSplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		f := genFrame(t)
@@ -147,8 +149,8 @@ func genFrameOf(n int64) *bus.Frame {
 	return f
 }
 
-// FuzzParse: Parse agrees with the generated code on any bytes, but for frames whose revisions are not in order, which it refuses; it
-// copies no payload, and what it has read can be written and read again.
+// FuzzParse: Parse agrees with the generated code on any bytes, but for frames whose revisions are not in order,
+// which it refuses; it copies no payload, and what it has read can be written and read again.
 func FuzzParse(f *testing.F) {
 	for _, frame := range []*bus.Frame{
 		{},

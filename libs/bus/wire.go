@@ -131,8 +131,8 @@ func parseEntry(b []byte) (p revlog.Payload, ok bool) {
 	return p, ok
 }
 
-// fields calls visit with the tag of each field of a message and its varint, or its bytes, which are never nil. Fields of
-// other types are skipped.
+// fields calls visit with the tag of each field of a message and its varint, or its bytes, which are never nil.
+// Fields of other types are skipped.
 func fields(b []byte, visit func(tag, v uint64, s []byte) bool) bool {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)

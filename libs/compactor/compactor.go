@@ -103,8 +103,8 @@ func NewPeriodic(period time.Duration) *Periodic {
 // Interval implements Planner.
 func (p *Periodic) Interval() time.Duration { return p.interval }
 
-// Tick implements Planner. The note taken by a tick is looked at from the next one on: a note is compacted at when it is
-// at least a period old, never earlier.
+// Tick implements Planner. The note taken by a tick is looked at from the next one on: a note is compacted at when it
+// is at least a period old, never earlier.
 func (p *Periodic) Tick(head int64, since time.Duration) Ask {
 	compact := int64(0)
 	if len(p.notes) > 0 && since-p.success >= p.wait && p.notes[0] != p.last {

@@ -136,8 +136,8 @@ func (c *compactions) removeOf(ctx context.Context, id uint64) error {
 	})
 }
 
-// inside calls f with a keyspace of the table, which is opened if need be and closed again soon if nobody else uses it. Of
-// one that has been deleted it is not called.
+// inside calls f with a keyspace of the table, which is opened if need be and closed again soon if nobody else uses
+// it. Of one that has been deleted it is not called.
 func (s *keyspaces) inside(ctx context.Context, id uint64, f func(*Keyspace) error) error {
 	info, there := s.table.ByID(id)
 	if !there {

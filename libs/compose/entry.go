@@ -13,8 +13,8 @@ import (
 
 // find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does
 // not exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens
-// while the store is away, tells what there is. By that read who has just been allowed is let in at once. Errors: NotFound,
-// PermissionDenied, Unavailable, the context's.
+// while the store is away, tells what there is. By that read who has just been allowed is let in at once. Errors:
+// NotFound, PermissionDenied, Unavailable, the context's.
 func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error) {
 	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
 		return info, nil

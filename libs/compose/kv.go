@@ -98,8 +98,8 @@ func (c *localClient) close() error {
 	return c.client.Close()
 }
 
-// compactorPart compacts by itself where nobody else does. (The store removes what is compacted.) For the keyspaces beside
-// the first there is one compactor for all, whether they are open or not.
+// compactorPart compacts by itself where nobody else does. (The store removes what is compacted.) For the keyspaces
+// beside the first there is one compactor for all, whether they are open or not.
 func compactorPart(k *Keyspace) part {
 	if k.ofTable {
 		c := &k.d.all.own

@@ -27,8 +27,8 @@ const (
 )
 
 // leaseHost is a leasekeeper pod's share of the leases of many keyspaces. A keyspace's leases are all of one shard, and
-// the pod that has the shard keeps them: while the keyspace is open, by a lease.Keeper; while it is not, as one entry in
-// the heap of the shard, which has it opened when the first of them expires. Other pods pass calls on.
+// the pod that has the shard keeps them: while the keyspace is open, by a lease.Keeper; while it is not, as one entry
+// in the heap of the shard, which has it opened when the first of them expires. Other pods pass calls on.
 type leaseHost struct {
 	s     *keyspaces
 	meter *lease.Meter

@@ -121,7 +121,8 @@ type leaseClient struct {
 	guard *etcdapi.Guard
 }
 
-// LeaseKeepAlive implements pb.LeaseClient: the stream carries renewals of many clients, which have been asked for here.
+// LeaseKeepAlive implements pb.LeaseClient: the stream carries renewals of many clients, which have been asked for
+// here.
 func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
 	ctx, err := c.guard.AsPeer(ctx)
 	if err != nil {

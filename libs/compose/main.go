@@ -94,8 +94,8 @@ func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
-	// What goes wrong with a call is answered to its client. gRPC's own log of it, which every client could fill, is none
-	// of ours.
+	// What goes wrong with a call is answered to its client. gRPC's own log of it, which every client could fill, is
+	// none of ours.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	begin := time.Now()
 	logStart(log, k, c)

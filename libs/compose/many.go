@@ -92,8 +92,8 @@ func (s *keyspaces) work(ctx context.Context) {
 	s.d.Go("shards of keyspaces", m.places.Run)
 }
 
-// together tells whether these pods may serve other keyspaces than their first: nil if all of them are of a release that
-// can. Errors: errOnePods, the store's.
+// together tells whether these pods may serve other keyspaces than their first: nil if all of them are of a release
+// that can. Errors: errOnePods, the store's.
 func (s *keyspaces) together(ctx context.Context) error {
 	if s.first.Store.Features().Has(mvcc.FeatureKeyspaces) {
 		return nil

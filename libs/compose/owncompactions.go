@@ -8,12 +8,12 @@ import (
 )
 
 // ownCompactions is the auto compaction of a standalone server's keyspaces beside the first. It knows the heads of
-// those that are not open, since nobody else writes, and opens one only when there is something to compact. The zero value is
-// ready. note, found and settled may be called from any goroutine; run is called once.
+// those that are not open, since nobody else writes, and opens one only when there is something to compact. The zero
+// value is ready. note, found and settled may be called from any goroutine; run is called once.
 type ownCompactions struct {
 	mu sync.Mutex
-	// closed are the keyspaces that had something left to compact when they were closed. Of those that are open again it
-	// is out of date.
+	// closed are the keyspaces that had something left to compact when they were closed. Of those that are open again
+	// it is out of date.
 	closed map[uint64]headOf
 }
 

@@ -14,8 +14,8 @@ import (
 const (
 	// parkMin is the least time to the next expiry for which a keyspace that nobody calls is closed.
 	parkMin = 5 * time.Second
-	// leaseRetry is the pause before a keyspace is opened again whose leases are not known when it is closed. leaseRetry
-	// and leaseRetryMax bound the pauses of one that cannot be opened.
+	// leaseRetry is the pause before a keyspace is opened again whose leases are not known when it is closed.
+	// leaseRetry and leaseRetryMax bound the pauses of one that cannot be opened.
 	leaseRetry    = time.Second
 	leaseRetryMax = time.Minute
 	// settleEvery and settleMax are how often and for how long who has opened a keyspace for its expiries looks whether

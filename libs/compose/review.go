@@ -124,9 +124,9 @@ func (s *keyspaces) endIdle(o *occupied) {
 	}
 }
 
-// findWork finds the keyspaces of the table in which something goes on without calls, by a few rows of each, once. Those
-// that hold leases are opened for a moment: this process claims the leases, and they have their full time from now on.
-// So are those of which something is to be removed. One that cannot be read stops none of the others.
+// findWork finds the keyspaces of the table in which something goes on without calls, by a few rows of each, once.
+// Those that hold leases are opened for a moment: this process claims the leases, and they have their full time from
+// now on. So are those of which something is to be removed. One that cannot be read stops none of the others.
 func (s *keyspaces) findWork(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {

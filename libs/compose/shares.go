@@ -14,8 +14,8 @@ import (
 const shareQuantum = 64 << 10
 
 // gates are what the keyspaces of a process take turns at, in the order of their weights. Nobody waits for anything but
-// the processor and the disk's reads inside: not for a client, nor for the disk's sync. What may take long has a gate of
-// its own, so that what is short never waits for it.
+// the processor and the disk's reads inside: not for a client, nor for the disk's sync. What may take long has a gate
+// of its own, so that what is short never waits for it.
 type gates struct {
 	groups  *fair.Gate // group commits, up to their commit
 	heavies *fair.Gate // requests that visit much

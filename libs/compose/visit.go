@@ -36,7 +36,8 @@ func (v *visit) context(ctx context.Context) context.Context {
 }
 
 // enter finds the keyspace of a call to a service, and opens it if need be. The caller calls leave after the call.
-// Errors: NotFound, PermissionDenied, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the context's.
+// Errors: NotFound, PermissionDenied, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the
+// context's.
 func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (visit, error) {
 	name, err := s.chooser.name(ctx)
 	if err != nil {

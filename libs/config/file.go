@@ -19,8 +19,8 @@ const configFileFlag = "config-file"
 // fileBytesMax bounds the size of a configuration file.
 const fileBytesMax = 1 << 20
 
-// fileSections are the parts of etcd's configuration file that have names of their own for what flags say: section, name
-// in it, flag. All other names are those of flags.
+// fileSections are the parts of etcd's configuration file that have names of their own for what flags say: section,
+// name in it, flag. All other names are those of flags.
 var fileSections = map[string]map[string]string{
 	"client-transport-security": {
 		"cert-file": "cert-file", "key-file": "key-file", "client-cert-file": "client-cert-file",

@@ -20,7 +20,8 @@ func writeFile(t *testing.T, text string) string {
 	return path
 }
 
-// etcdFile has the names and forms of etcd's own sample: empty values, lists, sections, and names that it no longer has.
+// etcdFile has the names and forms of etcd's own sample: empty values, lists, sections, and names that it no longer
+// has.
 const etcdFile = `
 # the server
 name: 'one'

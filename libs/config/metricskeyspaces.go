@@ -16,8 +16,8 @@ type MetricsKeyspaces struct {
 	Top   int
 }
 
-// metricsNone and metricsTop are what the flag may say beside names. Neither is a name: one has a colon, and who calls a
-// keyspace "none" names it together with another, or by top.
+// metricsNone and metricsTop are what the flag may say beside names. Neither is a name: one has a colon, and who
+// calls a keyspace "none" names it together with another, or by top.
 const (
 	metricsNone = "none"
 	metricsTop  = "top:"

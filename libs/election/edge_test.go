@@ -289,7 +289,8 @@ func TestUnknownOutcomes(t *testing.T) {
 	}
 }
 
-// TestRenewalReadBack: a renewal that happened although nobody was told counts from its beginning, when the next attempt finds it.
+// TestRenewalReadBack: a renewal that happened although nobody was told counts from its beginning, when the next
+// attempt finds it.
 func TestRenewalReadBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t)
@@ -377,8 +378,8 @@ func TestFatal(t *testing.T) {
 	})
 }
 
-// TestBadDays: many candidates on stores with faults, delays and long pauses; some come and go. No two ever hold at the same time,
-// ballots grow, fenced transactions are ordered by ballot, and in the end there is a leader.
+// TestBadDays: many candidates on stores with faults, delays and long pauses; some come and go. No two ever hold at
+// the same time, ballots grow, fenced transactions are ordered by ballot, and in the end there is a leader.
 func TestBadDays(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

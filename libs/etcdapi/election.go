@@ -123,7 +123,8 @@ func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cp
 	return leaderResponse(resp), nil
 }
 
-// observe sends every leader and every proclamation until the client goes, the server drains or the election cannot be watched any more.
+// observe sends every leader and every proclamation until the client goes, the server drains or the election cannot
+// be watched any more.
 func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancel(asCaller(stream.Context()))
 	defer cancel()

@@ -271,8 +271,8 @@ func (g *Guard) settle(ctx context.Context, k *known, may need) (*known, *mvcc.A
 	return now, a, err
 }
 
-// carry carries a request out that may have what it needs. do fails with mvcc.ErrAuthOld, and has done nothing, if users
-// and roles have changed since those that decided: the request is decided anew then.
+// carry carries a request out that may have what it needs. do fails with mvcc.ErrAuthOld, and has done nothing, if
+// users and roles have changed since those that decided: the request is decided anew then.
 func (g *Guard) carry(ctx context.Context, may need, do func(*mvcc.Access) error) error {
 	for n := 0; ; n++ {
 		k, err := g.current(ctx)

@@ -7,8 +7,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// TestCertificateNames: the common name of a verified certificate is who a call acts for, if that is switched on, there is
-// no token and the call comes over no gateway, whose certificate it would be.
+// TestCertificateNames: the common name of a verified certificate is who a call acts for, if that is switched on,
+// there is no token and the call comes over no gateway, whose certificate it would be.
 func TestCertificateNames(t *testing.T) {
 	on := NewGuard(nil, GuardOptions{CertName: func(context.Context) string { return "u" }})
 	off := NewGuard(nil, GuardOptions{})

@@ -243,9 +243,9 @@ func (s *kvServer) checkSize(n int) error {
 var errChunk = errors.New("etcdapi: chunk is full")
 
 // rangeStream answers KV.RangeStream (etcd 3.7): the keys of one revision in chunks; header, more and count only in
-// the last. Keys in another order than their own are all one chunk: it takes all of them to sort any. (etcd sorts each of
-// its chunks, the first of which has ten keys, and goes on behind the key that is then the last, so that keys come more
-// than once.)
+// the last. Keys in another order than their own are all one chunk: it takes all of them to sort any. (etcd sorts
+// each of its chunks, the first of which has ten keys, and goes on behind the key that is then the last, so that keys
+// come more than once.)
 func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 	var req rangeRequest
 	if err := stream.RecvMsg(&req); err != nil {

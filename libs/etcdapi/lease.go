@@ -100,8 +100,8 @@ func (s *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest
 }
 
 // leaseErr is Err for the keeper's errors. A keeper that has been deposed can say nothing about a lease; it answers
-// Unavailable, so that clientv3 goes on with its keep-alives elsewhere. etcd's Unknown "not a primary lessor" in that place
-// made clients give up (etcd#21671).
+// Unavailable, so that clientv3 goes on with its keep-alives elsewhere. etcd's Unknown "not a primary lessor" in that
+// place made clients give up (etcd#21671).
 func leaseErr(err error) error {
 	if errors.Is(err, lease.ErrNotOwner) {
 		return rpctypes.ErrGRPCLeaderChanged

@@ -21,12 +21,12 @@ const renewalsWaitingMax = 128
 
 // LeaseKeepAlive implements pb.LeaseServer.
 //
-// Renewals are answered in the order in which they come, by the goroutine that reads them. One that has to wait, since its
-// lease has expired and is about to be revoked, is answered when it can be: clientv3 has one stream for all its leases,
-// and those that are good must not expire because of one that is not.
+// Renewals are answered in the order in which they come, by the goroutine that reads them. One that has to wait,
+// since its lease has expired and is about to be revoked, is answered when it can be: clientv3 has one stream for all
+// its leases, and those that are good must not expire because of one that is not.
 //
-// A stream ends with Unavailable when the server drains. Its handler cannot be the goroutine that reads from it: nothing but the return of a
-// handler ends the wait for a client without a status that gRPC chooses.
+// A stream ends with Unavailable when the server drains. Its handler cannot be the goroutine that reads from it:
+// nothing but the return of a handler ends the wait for a client without a status that gRPC chooses.
 func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	k := &keepAliveStream{service: s, stream: stream}
 	done := make(chan error, 1)
@@ -60,7 +60,8 @@ func (k *keepAliveStream) end() error {
 var errRenewalWaits = errors.New("renewal waits")
 
 // keepAliveStream is one keep-alive stream. Most streams never see a renewal that waits; they need one reader and no
-// lock but the uncontended turn. The first that does begins the second phase, with a reader and waiters beside the handler's goroutine.
+// lock but the uncontended turn. The first that does begins the second phase, with a reader and waiters beside the
+// handler's goroutine.
 type keepAliveStream struct {
 	service *leaseService
 	stream  grpc.ServerStream
@@ -106,9 +107,9 @@ func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
 	if k.ended {
 		return rpctypes.ErrGRPCStopped
 	}
-	// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to have
-	// succeeded at 4 (etcd: v3rpc/lease.go). That is all that is asked of it: etcd takes the one that the member has
-	// applied, asking nobody, and so a keep-alive is answered from memory.
+	// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to
+	// have succeeded at 4 (etcd: v3rpc/lease.go). That is all that is asked of it: etcd takes the one that the member
+	// has applied, asking nobody, and so a keep-alive is answered from memory.
 	rev, err := k.service.head.RecentHead(k.stream.Context())
 	if err != nil {
 		return leaseErr(err)
@@ -135,8 +136,8 @@ func (k *keepAliveStream) send(r renewal, ttl int64) error {
 	return k.stream.SendMsg(k.service.encoder.response(r.rev, r.id, ttl))
 }
 
-// serveWithWaiters is the second phase. It returns when the client has sent its last and all is answered, or at the first
-// error; the reader then ends with the stream.
+// serveWithWaiters is the second phase. It returns when the client has sent its last and all is answered, or at the
+// first error; the reader then ends with the stream.
 func (k *keepAliveStream) serveWithWaiters() error {
 	ctx, cancel := context.WithCancel(k.stream.Context())
 	defer cancel()

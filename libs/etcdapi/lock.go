@@ -11,8 +11,9 @@ import (
 	cpb "github.com/headwaterdb/headwater/protos/headwater/concurrency/v1"
 )
 
-// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback), on behalf of the caller. Errors come out
-// as they do from etcd, which does the same: those of clientv3 that are not gRPC errors are Unknown with their text.
+// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback), on behalf of
+// the caller. Errors come out as they do from etcd, which does the same: those of clientv3 that are not gRPC errors
+// are Unknown with their text.
 func RegisterLock(r grpc.ServiceRegistrar, client *clientv3.Client) {
 	r.RegisterService(&lockDesc, &lockService{client: client})
 }

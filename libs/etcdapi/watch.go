@@ -87,8 +87,8 @@ type sentCounter interface {
 	AddSent(fullMethod string, messages, bytes int)
 }
 
-// serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's own
-// goroutine and receives in one more.
+// serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's
+// own goroutine and receives in one more.
 func (w *watchService) serve(stream grpc.ServerStream) error {
 	s, err := w.hub.OpenOn(connOf(stream.Context()))
 	if err != nil {
@@ -113,8 +113,8 @@ func (w *watchService) serve(stream grpc.ServerStream) error {
 	return watchErr(err)
 }
 
-// connOf returns a value that tells the connection of an RPC from all others, or nil if there is none: the address of the
-// peer, which a connection makes once, so that even those without a name (Unix sockets) differ by pointer.
+// connOf returns a value that tells the connection of an RPC from all others, or nil if there is none: the address of
+// the peer, which a connection makes once, so that even those without a name (Unix sockets) differ by pointer.
 func connOf(ctx context.Context) any {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil || !reflect.TypeOf(p.Addr).Comparable() {

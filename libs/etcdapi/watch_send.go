@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// maxWatchWrite is the size from which responses are not put into one write with others. A client that does not read holds up
-	// one write and what the transport takes besides (64 KiB).
+	// maxWatchWrite is the size from which responses are not put into one write with others. A client that does not
+	// read holds up one write and what the transport takes besides (64 KiB).
 	maxWatchWrite = 64 << 10
 	// copyEventBelow is the size of an event below which it costs less to copy it than to share it.
 	copyEventBelow = 128
@@ -148,8 +148,9 @@ func (t *turnSender) flush() error {
 	return t.writer.Write(data)
 }
 
-// writeBuffer collects whole messages for one write. Nothing in it is used again, because the transport keeps what it is given until it is
-// sent, which may be never: a stream whose client does not read holds heads of its own and events that others hold too.
+// writeBuffer collects whole messages for one write. Nothing in it is used again, because the transport keeps what it
+// is given until it is sent, which may be never: a stream whose client does not read holds heads of its own and
+// events that others hold too.
 type writeBuffer struct {
 	data     mem.BufferSlice
 	text     []byte            // heads and small events

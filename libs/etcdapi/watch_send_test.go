@@ -116,7 +116,8 @@ func (c countingCodec) Marshal(v any) (b mem.BufferSlice, err error) {
 	return b, err
 }
 
-// TestWatchSendBothWays: a client gets the same, and as many bytes are counted, whether responses go in few writes or one by one.
+// TestWatchSendBothWays: a client gets the same, and as many bytes are counted, whether responses go in few writes or
+// one by one.
 func TestWatchSendBothWays(t *testing.T) {
 	var texts [2]string
 	var counted [2]int64

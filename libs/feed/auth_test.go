@@ -10,9 +10,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// TestAuthBeforeEntries: the follower is told of other users and roles before it applies the first entries that may have
-// been made under them, whether they come in a frame or are read from the log, and by what there really is: a frame that
-// says too much hides nothing later.
+// TestAuthBeforeEntries: the follower is told of other users and roles before it applies the first entries that may
+// have been made under them, whether they come in a frame or are read from the log, and by what there really is: a
+// frame that says too much hides nothing later.
 func TestAuthBeforeEntries(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()

@@ -2,8 +2,8 @@ package feed
 
 import "github.com/headwaterdb/headwater/libs/revlog"
 
-// span is a stretch of the log: all entries with prev < revision <= upto, in order, as a frame or a read of the log brings them.
-// Entries whose Bytes are nil are references.
+// span is a stretch of the log: all entries with prev < revision <= upto, in order, as a frame or a read of the log
+// brings them. Entries whose Bytes are nil are references.
 type span struct {
 	prev, upto int64
 	entries    []revlog.Payload
@@ -27,13 +27,13 @@ const (
 	extended verdict = iota + 1
 	// old: there was nothing new in it.
 	old
-	// gap: something before the span's end is missing, so far as the span goes. It has to come from the log; then the span may be
-	// offered again.
+	// gap: something before the span's end is missing, so far as the span goes. It has to come from the log; then the
+	// span may be offered again.
 	gap
 )
 
-// offer takes a span and returns those of its entries that are next, decoded. If the verdict is gap, the log has to be read up to
-// the revision need at least.
+// offer takes a span and returns those of its entries that are next, decoded. If the verdict is gap, the log has to
+// be read up to the revision need at least.
 func (c *chain) offer(s span) (fresh []revlog.Entry, v verdict, need int64) {
 	switch {
 	case s.upto <= c.at:

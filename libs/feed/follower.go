@@ -16,13 +16,14 @@ import (
 
 // Bounds and times of a Follower.
 const (
-	// DefaultWindowEntries and DefaultWindowBytes bound what is read from before the head at start, so that clients which resume need no read of
-	// the log each.
+	// DefaultWindowEntries and DefaultWindowBytes bound what is read from before the head at start, so that clients
+	// which resume need no read of the log each.
 	DefaultWindowEntries = 10_000
 	DefaultWindowBytes   = 16 << 20
 	// DefaultPoll is how long the follower waits for a frame before it reads the log itself.
 	DefaultPoll = 500 * time.Millisecond
-	// DirectPause is the least time between two reads while there is a bus but no frame comes: all hubs read the log then.
+	// DirectPause is the least time between two reads while there is a bus but no frame comes: all hubs read the log
+	// then.
 	DirectPause = 20 * time.Millisecond
 	// DefaultCheck is how often the position is compared with the head.
 	DefaultCheck = time.Second
@@ -34,25 +35,26 @@ const (
 	applyEntries = 1024
 )
 
-// FollowerOptions configure a Follower. The zero value of each field means its default; Reset and Apply must be set, and
-// Keyspace if there is a bus.
+// FollowerOptions configure a Follower. The zero value of each field means its default; Reset and Apply must be set,
+// and Keyspace if there is a bus.
 type FollowerOptions struct {
 	// Keyspace is the name on the bus, see Name.
 	Keyspace string
 
-	// Reset is called before the first Apply: entries after position will be applied, and the log is complete up to it. If it is called again,
-	// what lies between the last entry applied and position is lost to this follower: all streams have to
-	// end, and what is kept in memory or a cache has to begin anew after position.
+	// Reset is called before the first Apply: entries after position will be applied, and the log is complete up to
+	// it. If it is called again, what lies between the last entry applied and position is lost to this follower: all
+	// streams have to end, and what is kept in memory or a cache has to begin anew after position.
 	Reset func(position int64)
-	// Apply gets the entries after Reset's position, each once and in order. It keeps them; they refer to memory that is never changed.
+	// Apply gets the entries after Reset's position, each once and in order. It keeps them; they refer to memory that
+	// is never changed.
 	Apply func([]revlog.Entry)
 	// Auth, if set, is called with a number of users and roles before Apply gets the first entries that may have been
 	// made under them. It returns the number of those that it has found: what a frame says need not be true.
 	Auth func(number uint64) (known uint64)
 	// Compact, if set, is called when a greater compact revision has been heard of.
 	Compact func(rev int64)
-	// Stall, if set, is called when Stalled has changed: with true the streams should end, so that clients resume on another hub.
-	// It is called by a goroutine of its own and must not wait for the others.
+	// Stall, if set, is called when Stalled has changed: with true the streams should end, so that clients resume on
+	// another hub. It is called by a goroutine of its own and must not wait for the others.
 	Stall func(stalled bool)
 
 	// WindowEntries and WindowBytes: see DefaultWindowEntries. Negative: no window.
@@ -110,8 +112,8 @@ func (f *Follower) Ready() <-chan struct{} { return f.ready }
 // Position returns the revision up to which everything has been applied.
 func (f *Follower) Position() int64 { return f.position.Load() }
 
-// Lag returns the age of the newest state that is known to have been applied: everything that was acknowledged so long ago has been. On a healthy
-// follower it is below twice the options' Check.
+// Lag returns the age of the newest state that is known to have been applied: everything that was acknowledged so
+// long ago has been. On a healthy follower it is below twice the options' Check.
 func (f *Follower) Lag() time.Duration { return f.fresh.lag() }
 
 // Stalled says whether Lag is above StallAfter.
@@ -290,7 +292,8 @@ func (f *Follower) fill(ctx context.Context, rev int64) error {
 	return nil
 }
 
-// readLog reads what comes next from the log, once, and applies it. more says that the read was cut. Errors: errHole, those of the log.
+// readLog reads what comes next from the log, once, and applies it. more says that the read was cut. Errors: errHole,
+// those of the log.
 func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
 	f.readAt = time.Now()
 	s, compact, err := read(ctx, f.log, f.chain.at, ReadEntries, ReadBytes)

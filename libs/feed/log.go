@@ -15,12 +15,12 @@ import (
 type Log interface {
 	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)
-	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if any), the
-	// revision to go on from (all entries in [from, next) are in the answer), and the compact revision (at most 0: none).
-	// It fails with mvcc.ErrCompacted if entries from on have been removed.
+	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least
+	// one if any), the revision to go on from (all entries in [from, next) are in the answer), and the compact
+	// revision (at most 0: none). It fails with mvcc.ErrCompacted if entries from on have been removed.
 	ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error)
-	// AuthNumber is the number of the users and roles in the newest state that has been read: at least that of the state
-	// that ReadPayloads has answered from before.
+	// AuthNumber is the number of the users and roles in the newest state that has been read: at least that of the
+	// state that ReadPayloads has answered from before.
 	AuthNumber() uint64
 	// Parse decodes an entry of this log, which points into the payload.
 	Parse(p revlog.Payload) (revlog.Entry, error)
@@ -45,8 +45,8 @@ const (
 	DamagedRetry = time.Minute
 )
 
-// Name is the name of a keyspace on the bus. It tells apart keyspaces of one name in different clusters, and one that was deleted
-// from its successor.
+// Name is the name of a keyspace on the bus. It tells apart keyspaces of one name in different clusters, and one that
+// was deleted from its successor.
 func Name(keyspace string, clusterID uint64) string { return fmt.Sprintf("%s-%x", keyspace, clusterID) }
 
 // read reads the log after a position.
@@ -60,8 +60,8 @@ func read(ctx context.Context, log Log, after int64, maxEntries, maxBytes int) (
 	return span{prev: after, upto: max(after, next-1), entries: entries, auth: log.AuthNumber()}, max(0, compact), nil
 }
 
-// cut says whether a read of the log ended at one of its bounds, so that there may be more. (It may also end early because its snapshot has
-// become too old. Who waits for the head then does not wait.)
+// cut says whether a read of the log ended at one of its bounds, so that there may be more. (It may also end early
+// because its snapshot has become too old. Who waits for the head then does not wait.)
 func (s span) cut() bool {
 	bytes := 0
 	for _, p := range s.entries {
@@ -85,8 +85,8 @@ func newPauses() retry.Pauses {
 	return retry.Pauses{Policy: retry.Policy{Min: retryMin, Max: retryMax}}
 }
 
-// waiter waits for the head in a goroutine of its own, so that others can be waited for meanwhile. Its methods are called from one
-// goroutine.
+// waiter waits for the head in a goroutine of its own, so that others can be waited for meanwhile. Its methods are
+// called from one goroutine.
 type waiter struct {
 	asked   chan int64
 	fired   chan struct{}

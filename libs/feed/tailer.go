@@ -21,12 +21,13 @@ const (
 	// nothing the pause is pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
 	DefaultTailerPoll = 500 * time.Millisecond
 	pollIdleFactor    = 2
-	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a change too, which costs both more
-	// than the read that follows.
+	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a
+	// change too, which costs both more than the read that follows.
 	nudgesTrusted = 10 * time.Millisecond
-	// paceEntry and paceMax bound how soon a read follows one that has found something: paceEntry for each entry found, paceMax at most. A read costs the
-	// store and this process far more than the entries in it, so under load it pays to let some more come together; watchers see them later by less than
-	// the time that a put takes under such load. After a single entry there is next to no pause.
+	// paceEntry and paceMax bound how soon a read follows one that has found something: paceEntry for each entry
+	// found, paceMax at most. A read costs the store and this process far more than the entries in it, so under load
+	// it pays to let some more come together; watchers see them later by less than the time that a put takes under
+	// such load. After a single entry there is next to no pause.
 	paceEntry = 200 * time.Microsecond
 	paceMax   = 10 * time.Millisecond
 )
@@ -39,7 +40,8 @@ type TailerOptions struct {
 	Ballot uint64
 	// From is the revision after which it begins; 0: the log's head when Run begins.
 	From int64
-	// Heartbeat and Poll: see DefaultHeartbeat, DefaultTailerPoll. The heartbeat should be below half of the followers' Poll.
+	// Heartbeat and Poll: see DefaultHeartbeat, DefaultTailerPoll. The heartbeat should be below half of the
+	// followers' Poll.
 	Heartbeat, Poll time.Duration
 	Logger          *slog.Logger
 }
@@ -174,8 +176,8 @@ func (t *Tailer) send(s span) {
 	}
 }
 
-// wait returns when there may be something to read. It sends heartbeats meanwhile: only as long as reads succeed, so that a tailer
-// that cannot see the log does not keep followers from looking for themselves.
+// wait returns when there may be something to read. It sends heartbeats meanwhile: only as long as reads succeed, so
+// that a tailer that cannot see the log does not keep followers from looking for themselves.
 func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 	poll := time.NewTimer(t.idle)
 	defer poll.Stop()

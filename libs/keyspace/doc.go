@@ -39,8 +39,8 @@
 //   - Who may enter is said by the row (Admits). One that not everybody may enter has a form of row that releases which
 //     know no rules refuse too. A keyspace with pods of its own, and one without a prefix, are open for good.
 //   - A keyspace is served by all pods of the deployment, or by pods of its own: those that are started with its name.
-//     One that somebody has created (Create) is of the first kind, one that its pods have made (Open) of the second, for
-//     good (Info.Shared).
+//     One that somebody has created (Create) is of the first kind, one that its pods have made (Open) of the second,
+//     for good (Info.Shared).
 //   - The rows below 02 are written without reading them by the transactions that they tell of. That of a keyspace
 //     goes with it.
 //   - Every change of the table counts in its version, in the same transaction. What is not known here of a row is

@@ -17,8 +17,9 @@
 //     soon as its revoke could be seen.
 //   - Only the owner writes: every grant and revoke carries the fence of the claim, in its transaction. A keeper whose
 //     fence is void stops and answers nothing more.
-//   - One of several keepers answers from memory only while it holds its shard (Options.Holds), asked after the look at the
-//     table: then whoever takes the shard over claims it later, loads every lease that was answered for, and gives it its full time.
+//   - One of several keepers answers from memory only while it holds its shard (Options.Holds), asked after the look
+//     at the table: then whoever takes the shard over claims it later, loads every lease that was answered for, and
+//     gives it its full time.
 //   - Every row of the store is in the table once the keeper is ready, if all grants go through keepers. A row that was
 //     revoked in another way leaves the table when its turn comes to expire, or when it is granted or revoked again.
 //
@@ -28,9 +29,9 @@
 // swaps in a later one: no lock but a shared one for the lookup, no allocation, no queue. Everything that involves the
 // store (grant, revoke, expiry) first swaps the word for a mark, the latch, under the lock of the entry's shard, and so
 // is serialised per lease; who meets the latch waits until it is released and looks again. A latch is held over the
-// store's call, which is made without the client's cancellation, so that its answer is the outcome. If the outcome stays
-// unknown all the same (the store is unavailable), the latch passes to the expiry loop, which tries again until the
-// store has an answer. Until then nobody is told anything about that lease.
+// store's call, which is made without the client's cancellation, so that its answer is the outcome. If the outcome
+// stays unknown all the same (the store is unavailable), the latch passes to the expiry loop, which tries again until
+// the store has an answer. Until then nobody is told anything about that lease.
 //
 // The queue of deadlines is a heap of lower bounds. Renewals do not touch it; an entry that comes to the top too early
 // is put back with its true deadline, so a lease costs the queue one visit per TTL however often it is renewed.
@@ -41,13 +42,14 @@
 //
 // # Shards
 //
-// A Keeper keeps all leases, or those that Options.Owns selects. In package shards, processes share the leases out among
-// themselves; a keeper knows of that no more than Holds, Owns and the number of the row that its claim is in.
+// A Keeper keeps all leases, or those that Options.Owns selects. In package shards, processes share the leases out
+// among themselves; a keeper knows of that no more than Holds, Owns and the number of the row that its claim is in.
 //
 // # Parking
 //
-// A keeper that has ended tells what it knew (Park), and the next one may go on with that under the same claim: deadlines
-// move neither way. What it does not know for sure, such as a lease that is being revoked, it does not tell.
+// A keeper that has ended tells what it knew (Park), and the next one may go on with that under the same claim:
+// deadlines move neither way. What it does not know for sure, such as a lease that is being revoked, it does not
+// tell.
 //
 // # Concurrency
 //

@@ -24,8 +24,8 @@ const (
 	// DefaultExtension is what leases get beside their full time to live when the keeper starts: time for clients to
 	// find it. etcd's new leader adds its election timeout, 1 s, in the same place.
 	DefaultExtension = time.Second
-	// DefaultRevokes is how many expired leases are being revoked at a time. It bounds what a write that arrives during a
-	// burst of expiries has to wait for, and fills group commits.
+	// DefaultRevokes is how many expired leases are being revoked at a time. It bounds what a write that arrives
+	// during a burst of expiries has to wait for, and fills group commits.
 	DefaultRevokes = 64
 
 	// idAttemptsMax is how many random ids are tried for a lease whose client leaves the choice to the server.
@@ -63,9 +63,9 @@ type Options struct {
 	Logger    *slog.Logger  // default: none
 	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
 
-	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can have
-	// claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is answered, so it
-	// must be cheap. Default: the keeper is alone.
+	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can
+	// have claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is
+	// answered, so it must be cheap. Default: the keeper is alone.
 	Holds func() bool
 	// Owns tells the leases of the shard; for others the keeper answers ErrNotOwner. It never changes. Default: all.
 	Owns func(id int64) bool
@@ -170,9 +170,9 @@ func New(store Store, o Options) (*Keeper, error) {
 // space, an unavailable store and damaged data are waited out). It may be called once.
 //
 // The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
-// every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard afterwards: one that
-// was deposed before its claim arrived voids the fence of the rightful keeper, which has to claim again, but must not
-// expire what that one has renewed.
+// every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard
+// afterwards: one that was deposed before its claim arrived voids the fence of the rightful keeper, which has to
+// claim again, but must not expire what that one has renewed.
 func (k *Keeper) Run(ctx context.Context) error {
 	if k.running.Swap(true) {
 		return errors.New("lease: keeper run twice")

@@ -16,10 +16,10 @@ type Granted struct {
 	Rev int64 // the keyspace's revision after the grant
 }
 
-// Grant makes a lease that lives for at least ttl seconds from its answer on. With id 0 the keeper chooses a positive id
-// that is not in use; any other, also a negative one, is taken as it is. A grant whose outcome is not known is tried
-// again until it is. Errors: ErrTTLTooLarge, ErrTooMany, mvcc.ErrLeaseExists,
-// ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
+// Grant makes a lease that lives for at least ttl seconds from its answer on. With id 0 the keeper chooses a positive
+// id that is not in use; any other, also a negative one, is taken as it is. A grant whose outcome is not known is
+// tried again until it is. Errors: ErrTTLTooLarge, ErrTooMany, mvcc.ErrLeaseExists, ErrStopped, ErrNotOwner, the
+// store's, and ctx's before anything was written.
 func (k *Keeper) Grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if ttl > MaxTTL {
 		return Granted{}, ErrTTLTooLarge
@@ -96,8 +96,8 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 // and that fails at one of them; from the first on there is no such lease. Errors: mvcc.ErrLeaseNotFound,
 // ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
 //
-// The fence is used although the client's wish does not depend on who keeps the time: another keeper, which has loaded the
-// lease, would go on renewing it.
+// The fence is used although the client's wish does not depend on who keeps the time: another keeper, which has
+// loaded the lease, would go on renewing it.
 func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	if !k.owns(id) {
 		return 0, ErrNotOwner
@@ -179,8 +179,8 @@ func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 // with 0; one that is being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be
 // deleted since data is damaged), ErrStopped, ErrNotOwner, ctx's.
 //
-// That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the leases after
-// that, and gives the lease its full time from then on.
+// That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the
+// leases after that, and gives the lease its full time from then on.
 func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
 	if !k.owns(id) {
 		return 0, ErrNotOwner

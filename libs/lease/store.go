@@ -12,12 +12,12 @@ import (
 // The keeper calls LeaseGrant and LeaseRevoke for a client with a context that is never cancelled, so that an error of
 // theirs is the outcome and not merely the end of somebody's patience. All methods may be called from any goroutine.
 type Store interface {
-	// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: every fence of the shard handed out before is void
-	// from then on.
+	// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: every fence of the shard handed out
+	// before is void from then on.
 	ClaimLeases(ctx context.Context, shard int) (mvcc.Fence, error)
 	// LeaseGrant writes the row of a lease that does not exist yet. ttl is in seconds; rev is the keyspace's revision
-	// after the request, which a grant does not change. With a fence it does so only while the fence is the newest of its shard.
-	// Errors: mvcc.ErrLeaseExists, mvcc.ErrFenced, mvcc.ErrNoSpace, those of any write.
+	// after the request, which a grant does not change. With a fence it does so only while the fence is the newest of
+	// its shard. Errors: mvcc.ErrLeaseExists, mvcc.ErrFenced, mvcc.ErrNoSpace, those of any write.
 	LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fence) (rev int64, err error)
 	// LeaseRevoke deletes the row and every attached key in one revision. With a fence it does so only while the fence
 	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrLeaseEnding (they are too many for one; the lease is no
@@ -27,8 +27,8 @@ type Store interface {
 	// LeaseRevokeStep deletes some of the keys of a lease that is ending, and the row with the last: then done is true.
 	// Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
 	LeaseRevokeStep(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, done bool, err error)
-	// LeaseKeys returns the keys attached to a lease, sorted, and the keyspace's revision at that moment. A lease that does
-	// not exist has none.
+	// LeaseKeys returns the keys attached to a lease, sorted, and the keyspace's revision at that moment. A lease
+	// that does not exist has none.
 	LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error)
 	// Leases visits every lease row and stops at the first error of visit, which it returns. ttl is mvcc.LeaseEnding
 	// for a lease that is ending.
@@ -37,8 +37,8 @@ type Store interface {
 	Head(ctx context.Context) (int64, error)
 }
 
-// refused reports whether err says that the write was not made and never will be. After any other error, mvcc.ErrUnavailable
-// above all, it may have been made, or may yet be.
+// refused reports whether err says that the write was not made and never will be. After any other error,
+// mvcc.ErrUnavailable above all, it may have been made, or may yet be.
 func refused(err error) bool {
 	for _, known := range []error{
 		mvcc.ErrLeaseExists, mvcc.ErrLeaseNotFound, mvcc.ErrFenced, mvcc.ErrAuthOld, mvcc.ErrDenied,

@@ -42,8 +42,8 @@ const (
 type entry struct {
 	id  int64
 	ttl int64 // seconds, as granted
-	// deadline is when the lease expires, or latched or gone. Only latch, release and expire write a value that is not a
-	// moment, under the shard's lock.
+	// deadline is when the lease expires, or latched or gone. Only latch, release and expire write a value that is
+	// not a moment, under the shard's lock.
 	deadline atomic.Int64
 
 	aside  atomic.Bool // it has been shelved once; set under the shard's lock
@@ -172,9 +172,9 @@ func (t *table) aside(id int64) bool {
 }
 
 // wait returns a lease's entry and a channel that is closed when its present state has come to an end, or nil if there
-// is nothing to wait for: the lease is not there, or is good. A lease that has expired is given to the expiry loop at once, so that
-// no renewal with an older idea of the time can make it good again while someone waits for its end; first reports
-// whether the queue has a new first entry thereby.
+// is nothing to wait for: the lease is not there, or is good. A lease that has expired is given to the expiry loop at
+// once, so that no renewal with an older idea of the time can make it good again while someone waits for its end;
+// first reports whether the queue has a new first entry thereby.
 func (t *table) wait(id int64, now instant) (e *entry, ended <-chan struct{}, first bool) {
 	s := t.shard(id)
 	s.mu.Lock()

@@ -17,8 +17,8 @@ const (
 	commitsMax   = 10_000 // rows looked at each time
 )
 
-// clearCommits deletes the commit rows and the holds of former runs. Only an embedded engine's store is sure to be the only writer.
-// They do no harm: on a full disk they stay until the next start.
+// clearCommits deletes the commit rows and the holds of former runs. Only an embedded engine's store is sure to be
+// the only writer. They do no harm: on a full disk they stay until the next start.
 func (s *Store) clearCommits(ctx context.Context) error {
 	if !s.limits.Dense {
 		return nil

@@ -240,8 +240,8 @@ func (r *removal) state() (target, done int64, changed <-chan struct{}) {
 	return r.target, r.done, r.changed
 }
 
-// wait returns when all entries below rev are gone, or only a hold is in the way. Errors: ErrClosed (that will not happen in this run), ErrCorrupt
-// (nor soon), the context's.
+// wait returns when all entries below rev are gone, or only a hold is in the way. Errors: ErrClosed (that will not
+// happen in this run), ErrCorrupt (nor soon), the context's.
 func (r *removal) wait(ctx context.Context, rev int64) error {
 	for {
 		_, done, changed := r.state()

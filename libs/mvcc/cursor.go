@@ -17,8 +17,8 @@ const (
 	needValue             // everything
 )
 
-// cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads adds a conflict
-// to a transaction.
+// cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads
+// adds a conflict to a transaction.
 type cursor struct {
 	s      *Store
 	r      engine.Reader
@@ -104,8 +104,8 @@ func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit 
 	return c.emit(ctx, &c.kv, visit)
 }
 
-// historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the revision
-// saw; without one, it saw the current record if that is old enough (docs/design.md §3).
+// historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the
+// revision saw; without one, it saw the current record if that is old enough (docs/design.md §3).
 func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) error {
 	if c.limit == 0 {
 		return nil

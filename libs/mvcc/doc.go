@@ -66,8 +66,8 @@
 //     request that replaced it.
 //   - Every transaction that writes a row whose form depends on features reads something with a conflict, so that an
 //     activation makes it fail.
-//   - With Options.Beside the row Beside.Head tells the head of every state that a group has made, and the others tell of
-//     every grant and compaction since whoever clears them looked: they are written in the same transactions.
+//   - With Options.Beside the row Beside.Head tells the head of every state that a group has made, and the others
+//     tell of every grant and compaction since whoever clears them looked: they are written in the same transactions.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - With FeatureCounts the counters of a settled bucket and of those that join it are together the number of their
 //     keys in every state, and a group counts by the boundaries of the state that it commits to.
@@ -85,10 +85,9 @@
 //
 // A Store assumes nothing of what lies beyond its prefix. Its revisions are those of its own stamp domain; its feed,
 // its removal, its quota and its damage are its own; what it says of sizes is of its rows alone. Where Options gives
-// it turns (turns.go), it waits for them with what others wait for too; a turn ends before anything is waited for but the
-// engine's reads and its order of commits. Who serves writes
-// (lanes, the sweeper) starts with the first write and ends five seconds after the last, and who removes ends when
-// nothing is left.
+// it turns (turns.go), it waits for them with what others wait for too; a turn ends before anything is waited for but
+// the engine's reads and its order of commits. Who serves writes (lanes, the sweeper) starts with the first write and
+// ends five seconds after the last, and who removes ends when nothing is left.
 //
 // # Concurrency
 //

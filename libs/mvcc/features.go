@@ -41,7 +41,8 @@ const (
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
-// without need: FeatureKeyspaces comes with the first keyspace that is created, FeatureAuth with the first user or role.
+// without need: FeatureKeyspaces comes with the first keyspace that is created, FeatureAuth with the first user or
+// role.
 const FeaturesAll = featuresKnown &^ featuresNeeded
 
 type featureName struct {

@@ -16,8 +16,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// openCluster, if not nil, opens a store on a real cluster (foundationdb_test.go), which then stands for all the engines
-// that behave like one.
+// openCluster, if not nil, opens a store on a real cluster (foundationdb_test.go), which then stands for all the
+// engines that behave like one.
 var openCluster func(t testing.TB) engine.Store
 
 func openEngine(t testing.TB, o pebble.Options) engine.Store {

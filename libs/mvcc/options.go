@@ -111,9 +111,9 @@ type Options struct {
 	// quickly.
 	OverQuota func()
 
-	// KeysMax bounds the keys that are there: a request that would make one more is refused with ErrNoSpace. 0: no bound.
-	// Only a Store that is alone on its engine can keep to it; groups that are evaluated at the same time (that of the
-	// heavy lane) may go beyond it together.
+	// KeysMax bounds the keys that are there: a request that would make one more is refused with ErrNoSpace. 0: no
+	// bound. Only a Store that is alone on its engine can keep to it; groups that are evaluated at the same time
+	// (that of the heavy lane) may go beyond it together.
 	KeysMax int64
 	// OverKeys, if set, is called for each request that KeysMax has refused, from a lane; it must return quickly.
 	OverKeys func()

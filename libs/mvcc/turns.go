@@ -9,8 +9,8 @@ import (
 // Turn is a Store's part in something that several Stores share, such as a fair.Flow: it waits in front of work, and
 // says when that has been done. Costs are bytes; each request counts as requestCost and its bytes.
 type Turn interface {
-	// Enter waits for a turn that costs least, or up to most if it may take as much, and returns what it may take. After
-	// it Leave is called. Errors: the context's; then there is no turn.
+	// Enter waits for a turn that costs least, or up to most if it may take as much, and returns what it may take.
+	// After it Leave is called. Errors: the context's; then there is no turn.
 	Enter(ctx context.Context, least, most int64) (got int64, err error)
 	Leave()
 	// Charge says that a turn has cost more than what Enter has returned.

@@ -31,8 +31,8 @@ func (o *Op) keys(add func([]byte)) {
 	}
 }
 
-// run evaluates a transaction in etcd's three steps (txn/txn.go): all compares, nested ones too, on the state before it; then
-// whether the operations on the path taken can succeed, also on that state; then the operations in order.
+// run evaluates a transaction in etcd's three steps (txn/txn.go): all compares, nested ones too, on the state before
+// it; then whether the operations on the path taken can succeed, also on that state; then the operations in order.
 func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err := t.onLeases(ctx, g); err != nil {
 		return err

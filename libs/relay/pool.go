@@ -33,11 +33,12 @@ const (
 	// reconnectMin and reconnectMax bound the pause between two attempts.
 	reconnectMin = 100 * time.Millisecond
 	reconnectMax = 2 * time.Second
-	// DefaultKeepalive is how long a connection may be silent before it is tried, keepaliveTimeout how long the answer may
-	// take. gRPC allows no less than 10 s.
+	// DefaultKeepalive is how long a connection may be silent before it is tried, keepaliveTimeout how long the
+	// answer may take. gRPC allows no less than 10 s.
 	DefaultKeepalive = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	// streamWindow bounds what one relayed stream may hold unread, connWindow what all of a connection may have on the way.
+	// streamWindow bounds what one relayed stream may hold unread, connWindow what all of a connection may have on
+	// the way.
 	streamWindow = 256 << 10
 	connWindow   = 16 << 20
 	// ioBuffer is the size of a connection's read and of its write buffer.
@@ -60,8 +61,8 @@ type Options struct {
 	// Credentials secure the connections, but for those to endpoints whose scheme says that they have no TLS; nil:
 	// plain text. The name that a certificate is checked against is the endpoint's host.
 	Credentials credentials.TransportCredentials
-	// Keepalive is the time between pings on a silent connection (default DefaultKeepalive, which is the least). It must
-	// not be shorter than what the pods allow their clients (--grpc-keepalive-min-time).
+	// Keepalive is the time between pings on a silent connection (default DefaultKeepalive, which is the least). It
+	// must not be shorter than what the pods allow their clients (--grpc-keepalive-min-time).
 	Keepalive time.Duration
 	// AnyHealth makes calls go to pods that do not say SERVING as well.
 	AnyHealth bool
@@ -157,7 +158,8 @@ var errDrained = rpctypes.ErrGRPCStopped
 // Drain ends the relayed streams with Unavailable and refuses new ones. Unary calls go on.
 func (p *Pool) Drain() { p.drain() }
 
-// Close ends all calls and closes the connections. The servers on which the pool is registered must have stopped taking calls.
+// Close ends all calls and closes the connections. The servers on which the pool is registered must have stopped
+// taking calls.
 func (p *Pool) Close() error {
 	p.drain()
 	err := p.conn.Close()

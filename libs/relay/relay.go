@@ -18,8 +18,8 @@ import (
 // hopKey is the metadata that a relayed call carries.
 const hopKey = "headwater-relayed"
 
-// Register puts the service of desc on r: its calls go to the pods of p. Only the names and kinds of desc's methods count,
-// not its handlers. The server must use wire.Codec (grpc.ForceServerCodecV2).
+// Register puts the service of desc on r: its calls go to the pods of p. Only the names and kinds of desc's methods
+// count, not its handlers. The server must use wire.Codec (grpc.ForceServerCodecV2).
 func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
 	d := grpc.ServiceDesc{ServiceName: desc.ServiceName, HandlerType: (*any)(nil), Metadata: desc.Metadata}
 	for _, m := range desc.Methods {

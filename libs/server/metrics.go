@@ -99,8 +99,8 @@ func number(b bool) float64 {
 
 func always(v float64) func(*Stats) float64 { return func(*Stats) float64 { return v } }
 
-// statMetrics are etcd's names that have a meaning here or that alerts depend on. docs/compatibility.md lists those that
-// are left out, with reasons.
+// statMetrics are etcd's names that have a meaning here or that alerts depend on. docs/compatibility.md lists those
+// that are left out, with reasons.
 //
 // etcd_server_proposals_failed_total is always 0: a write that fails without an error of its own ends the process.
 //

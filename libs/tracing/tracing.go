@@ -51,8 +51,8 @@ type Tracer struct {
 	writes   writes
 }
 
-// New returns a Tracer. It does not wait for the collector, which may come and go; what it does not take is told to log,
-// as are all errors of OpenTelemetry's in this process.
+// New returns a Tracer. It does not wait for the collector, which may come and go; what it does not take is told to
+// log, as are all errors of OpenTelemetry's in this process.
 func New(ctx context.Context, o Options, log *slog.Logger) (*Tracer, error) {
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "error", err) }))
 	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithInsecure(), otlptracegrpc.WithEndpoint(o.Address))

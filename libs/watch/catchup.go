@@ -102,8 +102,9 @@ func (c *core) refill(s *Stream) {
 }
 
 // plan cancels watchers overtaken by compaction and picks the next stretch from a source: the one where the watcher
-// begins that has waited longest, extended down to near neighbours. more is false if nobody waits for that source; p may be nil
-// nevertheless, when there was so much to tidy up that it takes another call. A pass from the log needs fill.
+// begins that has waited longest, extended down to near neighbours. more is false if nobody waits for that source; p
+// may be nil nevertheless, when there was so much to tidy up that it takes another call. A pass from the log needs
+// fill.
 func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 	q := &c.lag[src]
 	for range lockChunk {
@@ -297,7 +298,8 @@ func (c *core) distribute(p *pass, n int) bool {
 	return p.done < len(p.members)
 }
 
-// advance moves the cursor of a detached member past the stretch, or to the first event that its stream has no room for.
+// advance moves the cursor of a detached member past the stretch, or to the first event that its stream has no room
+// for.
 func (c *core) advance(w *watcher, p *pass) {
 	s, g := w.sub.stream, w.sub.group
 	if lost := p.groups[g].lost; lost >= w.next {

@@ -5,27 +5,29 @@
 //
 // # How it works
 //
-//   - Recent entries are kept in a ring bounded in bytes. An event's protobuf form is made once, on first use, and shared
-//     by all responses that carry it.
+//   - Recent entries are kept in a ring bounded in bytes. An event's protobuf form is made once, on first use, and
+//     shared by all responses that carry it.
 //   - Watches with the same range, filters and prev_kv share a group. A matcher (map for keys, radix tree for prefixes,
-//     interval tree for other ranges) finds the groups of a key; a group holds references to the recent events that matched.
-//   - A watcher is a cursor: the next revision it needs. The watchers of one group on one stream form a sub. A match appends to
-//     the group and marks its idle subs dirty; a sub that is dirty already costs nothing. The stream's sender takes
-//     dirty subs and builds one response per watcher from the group's events.
-//   - A watcher that the ring has left behind, or that starts in the past, is lagging. Passes serve lagging watchers: one reads
-//     a stretch of history, from the ring or else from the Log, matches it for all watchers whose cursors lie in it, and leaves each
-//     a bounded batch. A watcher is live again as soon as its group has everything after its cursor, so there is
-//     neither gap nor duplicate at the seam. The watchers that the ring can serve and those that need the log wait in queues of
-//     their own with a runner each, so the former never wait for a read of the log. In a queue the one that has waited
-//     longest is next, so none waits behind another's backlog.
-//   - What Next hands out lies in a slice that all streams share in turns: the caller gives it back with Release, and a stream that waits
-//     has none. Events in it are never reused; they live as long as anyone refers to them.
+//     interval tree for other ranges) finds the groups of a key; a group holds references to the recent events that
+//     matched.
+//   - A watcher is a cursor: the next revision it needs. The watchers of one group on one stream form a sub. A match
+//     appends to the group and marks its idle subs dirty; a sub that is dirty already costs nothing. The stream's
+//     sender takes dirty subs and builds one response per watcher from the group's events.
+//   - A watcher that the ring has left behind, or that starts in the past, is lagging. Passes serve lagging watchers:
+//     one reads a stretch of history, from the ring or else from the Log, matches it for all watchers whose cursors
+//     lie in it, and leaves each a bounded batch. A watcher is live again as soon as its group has everything after
+//     its cursor, so there is neither gap nor duplicate at the seam. The watchers that the ring can serve and those
+//     that need the log wait in queues of their own with a runner each, so the former never wait for a read of the
+//     log. In a queue the one that has waited longest is next, so none waits behind another's backlog.
+//   - What Next hands out lies in a slice that all streams share in turns: the caller gives it back with Release, and
+//     a stream that waits has none. Events in it are never reused; they live as long as anyone refers to them.
 //   - Package history keeps a cache on the local disk in front of a Log that is far away.
 //
-// What a live watcher with a range of its own costs is its cursor (48 B), sub (64 B), group (80 B), radix node, key and place in
-// its stream's map: under 300 B with a key of 17 B; another watcher of the same range on the stream costs under 90 B
-// (BenchmarkWatcherMemory). So nothing is kept there that can be found another way: no map from ranges to groups (the
-// matcher is one), none from groups to subs while there is one sub, and slices and queues only once they hold more than one.
+// What a live watcher with a range of its own costs is its cursor (48 B), sub (64 B), group (80 B), radix node, key
+// and place in its stream's map: under 300 B with a key of 17 B; another watcher of the same range on the stream
+// costs under 90 B (BenchmarkWatcherMemory). So nothing is kept there that can be found another way: no map from
+// ranges to groups (the matcher is one), none from groups to subs while there is one sub, and slices and queues only
+// once they hold more than one.
 //
 // # Invariants
 //
@@ -34,9 +36,9 @@
 //   - Created responses precede all events of their watch, a canceled response follows them, and a progress
 //     notification of revision R follows every event <= R of the watches it speaks for.
 //   - The revision of an event response is never ahead of what its watcher has been sent.
-//   - I7: memory is bounded by the ring, the inbox, and per stream by two turns (what is being sent, and what passes have left); each of
-//     these may be exceeded by one oversized revision. A stream whose client does not read holds its cursors and no more.
-//     Neither Apply nor another stream ever waits for a client.
+//   - I7: memory is bounded by the ring, the inbox, and per stream by two turns (what is being sent, and what passes
+//     have left); each of these may be exceeded by one oversized revision. A stream whose client does not read holds
+//     its cursors and no more. Neither Apply nor another stream ever waits for a client.
 //   - Nothing assumes that revisions are dense.
 //
 // # Concurrency
@@ -51,7 +53,7 @@
 // # Testing
 //
 // TestCoreAgainstModel drives the core with random entries, stalls, compactions and tiny limits against a naive model;
-// -watch.seed repeats a run. isolation_test.go shows by counting turns and passes that nobody waits for another. Hub tests
-// run the goroutines, with and without package history; encoders are fuzzed against proto.Unmarshal. Package etcdapi has the
-// soak test (-soak).
+// -watch.seed repeats a run. isolation_test.go shows by counting turns and passes that nobody waits for another. Hub
+// tests run the goroutines, with and without package history; encoders are fuzzed against proto.Unmarshal. Package
+// etcdapi has the soak test (-soak).
 package watch

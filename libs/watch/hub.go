@@ -19,8 +19,8 @@ type Log interface {
 	// CompactRevision is the keyspace's compact revision; at most 0 if there is none.
 	CompactRevision() int64
 	// ReadLog returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if
-	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below the compact
-	// revision, and with a revlog.ErrCorrupt if the first of them cannot be read and never will be.
+	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below
+	// the compact revision, and with a revlog.ErrCorrupt if the first of them cannot be read and never will be.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
 	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a
 	// compaction has removed.
@@ -105,8 +105,8 @@ func (h *Hub) Start(log Log, position int64) {
 	signal(h.arrived)
 }
 
-// Apply takes committed, durable entries in revision order, from one goroutine at a time, which must not change them any more. It
-// returns at once, unless matching cannot keep up with the writer (DefaultInboxBytes).
+// Apply takes committed, durable entries in revision order, from one goroutine at a time, which must not change them
+// any more. It returns at once, unless matching cannot keep up with the writer (DefaultInboxBytes).
 func (h *Hub) Apply(entries []revlog.Entry) {
 	if len(entries) == 0 {
 		return
@@ -168,7 +168,8 @@ func (h *Hub) drainInbox() {
 	}
 }
 
-// takeInbox empties the inbox, and says whether watches are to be allowed anew first, unless the hub has not been started.
+// takeInbox empties the inbox, and says whether watches are to be allowed anew first, unless the hub has not been
+// started.
 func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 	h.mu.Lock()
 	started := h.core != nil
@@ -384,7 +385,8 @@ func (h *Hub) Interrupt() {
 	h.streamsCtx, h.interrupt = context.WithCancel(h.ctx)
 }
 
-// Drain ends all streams with ErrStopped and refuses new ones; clients resume elsewhere or later. It does not wait for clients.
+// Drain ends all streams with ErrStopped and refuses new ones; clients resume elsewhere or later. It does not wait
+// for clients.
 func (h *Hub) Drain() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -105,9 +105,9 @@ type Options struct {
 	// Passes, if set, is where hubs of one process take turns for their catch-up passes.
 	Passes Turn
 
-	// OnSent, if set, is called after responses with live events have been handed to the transport: the number of their events, and
-	// the time since the oldest event of each response was given to Apply, which they have in common. It is called from many
-	// goroutines and must be quick.
+	// OnSent, if set, is called after responses with live events have been handed to the transport: the number of
+	// their events, and the time since the oldest event of each response was given to Apply, which they have in
+	// common. It is called from many goroutines and must be quick.
 	OnSent func(events int, latency time.Duration)
 	// Log is for failures of the log reader; nil is slog.Default().
 	Log *slog.Logger

@@ -7,8 +7,8 @@ import (
 )
 
 // Stream is one client's stream of watches. Create, Cancel and RequestProgress are called by the goroutine that reads
-// requests, Next, Sent and Release by the one that sends responses; Close by any, once, after which neither may be called again
-// with effect.
+// requests, Next, Sent and Release by the one that sends responses; Close by any, once, after which neither may be
+// called again with effect.
 type Stream struct {
 	streamState // guarded by hub.mu
 
@@ -22,8 +22,8 @@ type Stream struct {
 // Open starts a stream. It fails with ErrStopped or ErrTooManyStreams.
 func (h *Hub) Open() (*Stream, error) { return h.OpenOn(nil) }
 
-// OpenOn is Open for a stream of a client's connection, whose streams share limits. conn is any comparable value that tells
-// connections apart; nil: no such limits. It also fails with ErrTooManyStreamsPerConn.
+// OpenOn is Open for a stream of a client's connection, whose streams share limits. conn is any comparable value that
+// tells connections apart; nil: no such limits. It also fails with ErrTooManyStreamsPerConn.
 func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -112,8 +112,9 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// Next waits for something to send and returns it, to be sent in that order. The turn is the caller's until it gives it to Release. It
-// fails with ErrStopped when the hub drains or is interrupted, ErrClosed after Close, or ctx's error.
+// Next waits for something to send and returns it, to be sent in that order. The turn is the caller's until it gives
+// it to Release. It fails with ErrStopped when the hub drains or is interrupted, ErrClosed after Close, or ctx's
+// error.
 func (s *Stream) Next(ctx context.Context) ([]Response, error) {
 	for {
 		if s.ctx.Err() != nil {
@@ -154,7 +155,8 @@ func getTurn() []Response {
 	return nil
 }
 
-// Release gives back a turn from Next, which must not be used afterwards, nor any pointer into it. The events in it stay what they are.
+// Release gives back a turn from Next, which must not be used afterwards, nor any pointer into it. The events in it
+// stay what they are.
 func (s *Stream) Release(turn []Response) {
 	clear(turn) // their events may go
 	if cap(turn) > 0 && cap(turn) <= maxKeptTurn {

@@ -10,16 +10,18 @@ import (
 )
 
 // MessageWriter writes many messages of one server stream at once. grpc-go's own SendMsg hands each message to the
-// transport alone, which for small messages costs more than the messages themselves. The transport does not need that: it takes a
-// header and a list of buffers and sends their bytes as they are, and gRPC's framing allows any number of messages in them.
+// transport alone, which for small messages costs more than the messages themselves. The transport does not need
+// that: it takes a header and a list of buffers and sends their bytes as they are, and gRPC's framing allows any
+// number of messages in them.
 //
-// That method of the transport (Write of the ServerStream that grpc.ServerTransportStreamFromContext returns) has an argument of
-// an internal type, so it is called by reflection. It follows the same rules as SendMsg, which is built on it: it sends the response
-// headers first if they have not been sent, waits while the stream has too much unsent, and fails when the stream is over. What SendMsg does beyond
-// that is not done here: interceptors that wrap the stream, stats handlers and binary logs see nothing (Headwater's server has none),
-// and the codec is not asked.
+// That method of the transport (Write of the ServerStream that grpc.ServerTransportStreamFromContext returns) has an
+// argument of an internal type, so it is called by reflection. It follows the same rules as SendMsg, which is built
+// on it: it sends the response headers first if they have not been sent, waits while the stream has too much unsent,
+// and fails when the stream is over. What SendMsg does beyond that is not done here: interceptors that wrap the
+// stream, stats handlers and binary logs see nothing (Headwater's server has none), and the codec is not asked.
 //
-// A MessageWriter may be used by the goroutine that calls SendMsg, in turns with it; what is written first is sent first.
+// A MessageWriter may be used by the goroutine that calls SendMsg, in turns with it; what is written first is sent
+// first.
 type MessageWriter struct {
 	stream compressing
 	write  reflect.Value
@@ -40,8 +42,8 @@ func PutPrefix(b []byte, size int) {
 }
 
 // NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is neither
-// grpc-go's own stream nor one that shows the stream that it wraps (Unwrapped), messages are to be compressed, this version of grpc-go has not got what it takes, or
-// the binary was built with the tag publicapi.
+// grpc-go's own stream nor one that shows the stream that it wraps (Unwrapped), messages are to be compressed, this
+// version of grpc-go has not got what it takes, or the binary was built with the tag publicapi.
 func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
 	for {
 		w, ok := stream.(interface{ Unwrapped() grpc.ServerStream })
@@ -79,8 +81,8 @@ func compressed(c compressing) bool {
 	return name != "" && name != encoding.Identity
 }
 
-// Write sends data, which holds whole messages, each behind its prefix. It takes over one reference to each buffer and the slice itself,
-// also when it fails. The error is the transport's: a status, or that of a broken connection.
+// Write sends data, which holds whole messages, each behind its prefix. It takes over one reference to each buffer
+// and the slice itself, also when it fails. The error is the transport's: a status, or that of a broken connection.
 func (w *MessageWriter) Write(data mem.BufferSlice) error {
 	w.data = data
 	result := w.write.Call(w.args[:])

@@ -66,7 +66,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// elsewhere are lines of TestMetrics that kv pods lack: leases are the leasekeeper pods', disks are FoundationDB's, and revisions have gaps.
+// elsewhere are lines of TestMetrics that kv pods lack: leases are the leasekeeper pods', disks are FoundationDB's,
+// and revisions have gaps.
 var elsewhere = []string{"etcd_disk_", "etcd_debugging_lease_", "etcd_debugging_server_lease_", "etcd_debugging_mvcc_current_revision 2"}
 
 // TestMetrics: the names that dashboards and alerts of etcd read.

@@ -24,8 +24,9 @@ const (
 	redialMax = 200 * time.Millisecond
 )
 
-// count puts a proxy before the gRPC address of a server whose revisions have gaps, where they are counted as etcd counts them,
-// for clients of any kind: what they print can then be compared. It returns the proxy's address, which serves until the end of the test.
+// count puts a proxy before the gRPC address of a server whose revisions have gaps, where they are counted as etcd
+// counts them, for clients of any kind: what they print can then be compared. It returns the proxy's address, which
+// serves until the end of the test.
 func count(t *testing.T, addr string) string {
 	t.Helper()
 	connect := func(more ...grpc.DialOption) *grpc.ClientConn { return connect(t, addr, more...) }

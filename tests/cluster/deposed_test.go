@@ -17,13 +17,14 @@ import (
 const (
 	deposedLeases = 8
 	deposedTTL    = 2 // seconds
-	// deposedFor is longer than it takes until another pod has a keeper's shards (2 s) and their leases have expired there (a TTL later).
+	// deposedFor is longer than it takes until another pod has a keeper's shards (2 s) and their leases have expired
+	// there (a TTL later).
 	deposedFor = 6 * time.Second
 )
 
-// TestDeposedKeeper takes the database away from a lease keeper, for so long that the other one takes its shards over and lets their
-// leases expire, while clients go on asking the first. As it is, it stops answering in time. One that goes on answering from memory,
-// as it would if it ignored Term.Holds, does not get past the judge of leases.
+// TestDeposedKeeper takes the database away from a lease keeper, for so long that the other one takes its shards over
+// and lets their leases expire, while clients go on asking the first. As it is, it stops answering in time. One that
+// goes on answering from memory, as it would if it ignored Term.Holds, does not get past the judge of leases.
 func TestDeposedKeeper(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for name, delude := range map[string]bool{"cut off": false, "deluded": true} {
@@ -89,8 +90,9 @@ func depose(t *testing.T, delude bool) (judgement error) {
 	return errors.Join(errs...)
 }
 
-// delusion is an engine that has been at one with the shared one up to a moment, and since then goes its own way: whoever is on it
-// believes that all its terms go on. What has a revision cannot be committed: to the layers above this is a database that is partly away.
+// delusion is an engine that has been at one with the shared one up to a moment, and since then goes its own way:
+// whoever is on it believes that all its terms go on. What has a revision cannot be committed: to the layers above
+// this is a database that is partly away.
 type delusion struct {
 	engine.Store
 	limits  engine.Limits

@@ -57,7 +57,8 @@ const (
 	metricsPort = "2381"
 )
 
-// TestFlags parses every command line with the programs' own parsers, and checks that pods look for each other where they listen.
+// TestFlags parses every command line with the programs' own parsers, and checks that pods look for each other where
+// they listen.
 func TestFlags(t *testing.T) {
 	commands := append(composeCommands(t), kubernetesCommands(t)...)
 	if len(commands) != 2*len(kinds)+len(kinds) {
@@ -161,9 +162,10 @@ func TestDockerfile(t *testing.T) {
 // routerHTTPPort is the router's port for HTTP/1.
 const routerHTTPPort = "2381"
 
-// TestRouter checks that the template of nginx's configuration wants the variables that docker-compose.yml gives and no others, that it
-// routes by the names that the services really have, that Compose publishes and probes the ports that nginx listens on, and, where nginx
-// is installed, that nginx accepts it. How it behaves is tested in package stack.
+// TestRouter checks that the template of nginx's configuration wants the variables that docker-compose.yml gives and
+// no others, that it routes by the names that the services really have, that Compose publishes and probes the ports
+// that nginx listens on, and, where nginx is installed, that nginx accepts it. How it behaves is tested in package
+// stack.
 func TestRouter(t *testing.T) {
 	text := read(t, "deploy/nginx.conf.template")
 	services := composeServices(t)

@@ -26,7 +26,8 @@ const startTimeout = time.Minute
 // nobody is an address where nothing listens: relays and NATS find out and go on.
 const nobody = "127.0.0.1:1"
 
-// families starts one pod of each kind on an engine in memory, and returns the names and help texts of their metrics, by name.
+// families starts one pod of each kind on an engine in memory, and returns the names and help texts of their metrics,
+// by name.
 func families(t *testing.T) map[string]string {
 	t.Helper()
 	db, err := pebble.Open("store", testengine.PebbleOptions(1))
@@ -100,8 +101,8 @@ func scrape(ctx context.Context, url string) (map[string]string, error) {
 // documented are the metrics that docs/operations.md explains, in the first column of its tables.
 var documented = regexp.MustCompile("(?m)^\\| `((?:headwater|etcd|grpc)_[a-z_]+)")
 
-// TestMetrics checks that docs/operations.md explains every metric that pods have beside etcd's, and none that they have not, and that the
-// autoscaler goes by one that hubs have.
+// TestMetrics checks that docs/operations.md explains every metric that pods have beside etcd's, and none that they
+// have not, and that the autoscaler goes by one that hubs have.
 func TestMetrics(t *testing.T) {
 	found := families(t)
 	text := read(t, "docs/operations.md")

@@ -148,8 +148,8 @@ func TestPodsExpiry(t *testing.T) {
 	}
 }
 
-// TestPodsTakeover: when a lease keeper is killed, another finds the leases of keyspaces that are closed: they expire, and
-// what is alive stays so. Each keyspace is opened for that and closed again.
+// TestPodsTakeover: when a lease keeper is killed, another finds the leases of keyspaces that are closed: they
+// expire, and what is alive stays so. Each keyspace is opened for that and closed again.
 func TestPodsTakeover(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	n := 24
@@ -190,8 +190,8 @@ func TestPodsTakeover(t *testing.T) {
 	eventually(t, "closed", func() bool { return d.openAll() == 0 })
 }
 
-// TestPodsDelete: a keyspace that is deleted ends its clients' streams with an error that says so, in every pod; its rows
-// go, and others go on.
+// TestPodsDelete: a keyspace that is deleted ends its clients' streams with an error that says so, in every pod; its
+// rows go, and others go on.
 func TestPodsDelete(t *testing.T) {
 	d := deploy(t, 2, nil)
 	d.create("a", "b")

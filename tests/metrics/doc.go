@@ -2,7 +2,8 @@
 //
 // # Invariants
 //
-//   - Each name of etcd's is either shown, with etcd's type and labels, or listed in docs/compatibility.md with a reason.
+//   - Each name of etcd's is either shown, with etcd's type and labels, or listed in docs/compatibility.md with a
+//     reason.
 //
 // # Concurrency
 //

@@ -281,7 +281,8 @@ func (a *AuthPair) use() Op {
 	})
 }
 
-// keys is a range with a key in it. Whether etcd allows one without depends on the form of its tree of permissions (T24).
+// keys is a range with a key in it. Whether etcd allows one without depends on the form of its tree of permissions
+// (T24).
 func (a *AuthPair) keys() (key, end []byte) {
 	k, e := pickOf(a.r, authKeys), pickOf(a.r, authEnds)
 	if len(e) > 0 && e != "\x00" && k >= e {

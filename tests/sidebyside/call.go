@@ -163,7 +163,8 @@ func unary[Q, R proto.Message](of func(*clients) method[Q, R]) kind {
 	}
 }
 
-// rangeStream joins the messages of a RangeStream into one response, and checks that only the last one carries header, more and count.
+// rangeStream joins the messages of a RangeStream into one response, and checks that only the last one carries
+// header, more and count.
 func (c *clients) rangeStream(ctx context.Context, req *pb.RangeRequest) (*pb.RangeResponse, error) {
 	stream, err := c.kv.RangeStream(ctx, req)
 	if err != nil {

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// patience bounds the wait for an answer or an event that is due. It is spent only if a server is wrong, so it can be
-	// long enough for a busy machine.
+	// patience bounds the wait for an answer or an event that is due. It is spent only if a server is wrong, so it
+	// can be long enough for a busy machine.
 	patience         = 10 * time.Second
 	progressInterval = 60 * time.Millisecond  // between repeated progress requests
 	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
@@ -79,7 +79,8 @@ func (p *Pair) Close() {
 	p.SUT.Close()
 }
 
-// State is what a generator may know of the running sequence. Revisions count from the sequence's start, as on a fresh store.
+// State is what a generator may know of the running sequence. Revisions count from the sequence's start, as on a
+// fresh store.
 type State struct {
 	Head      int64
 	Compacted int64 // -1 if nothing was compacted in this sequence
@@ -87,8 +88,8 @@ type State struct {
 	Streams   map[int][]int64
 }
 
-// Run runs one sequence: operations from next until it says no more, then the clean-up. It returns the operations that ran, and
-// the first difference, or an error if the pair cannot be used any more.
+// Run runs one sequence: operations from next until it says no more, then the clean-up. It returns the operations
+// that ran, and the first difference, or an error if the pair cannot be used any more.
 func (p *Pair) Run(next func(State) (Op, bool)) (ops []Op, d *Difference, err error) {
 	p.start()
 	for {
@@ -335,9 +336,9 @@ func (w *watch) behind() bool {
 	return start > 0 && start < w.compacted
 }
 
-// synchronise waits until no watcher is still catching up, so that a compaction or a cancel finds all of them in the same state on
-// both servers. Delivered events show that of most watchers. One that was owed nothing shows it by an answer to a progress
-// request; where etcd gives none, only time helps.
+// synchronise waits until no watcher is still catching up, so that a compaction or a cancel finds all of them in the
+// same state on both servers. Delivered events show that of most watchers. One that was owed nothing shows it by an
+// answer to a progress request; where etcd gives none, only time helps.
 func (p *Pair) synchronise() {
 	p.settle()
 	for n, ref := range p.Ref.streams {

@@ -220,8 +220,8 @@ func (t *Target) obey(ctx context.Context, alarm *pb.AlarmRequest) error {
 	return s.obeys(ctx, raised)
 }
 
-// checkHeader follows the revision, and checks that ids never change and revisions never go back. With late it may be what
-// another pod knew a second ago, as the header of a keep-alive that is relayed.
+// checkHeader follows the revision, and checks that ids never change and revisions never go back. With late it may be
+// what another pod knew a second ago, as the header of a keep-alive that is relayed.
 func (t *Target) checkHeader(h *pb.ResponseHeader, late bool) string {
 	if h == nil {
 		return ""

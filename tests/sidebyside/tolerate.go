@@ -46,7 +46,8 @@ import (
 //	    ask for it; a case with fewer keys does.
 //	T19 What is wrong with a request that cannot be decoded: the code (Internal) is compared, and that gRPC's text says so.
 //
-// Where the server's revisions have gaps (Target.ranked: the distributed form), they are compared by rank (tests/internal/ranks), and also
+// Where the server's revisions have gaps (Target.ranked: the distributed form), they are compared by rank
+// (tests/internal/ranks), and also
 //
 //	T20 A watch that starts two or more writes in the future is sent to both servers as one that starts with the next write: the
 //	    revisions of later writes do not follow from those that are known (Pair.requests). Far-future constants stay.
@@ -82,7 +83,8 @@ var nominalCode = map[string]string{
 	"Unknown: etcdserver: too many requests":                                         "ResourceExhausted: etcdserver: too many requests",
 }
 
-// toleratedOutcome tells whether an error and another outcome are equal after all. compacted is the highest revision compacted.
+// toleratedOutcome tells whether an error and another outcome are equal after all. compacted is the highest revision
+// compacted.
 func toleratedOutcome(kind string, req proto.Message, ref, sut outcome, compacted int64) bool {
 	if notYet[kind] && strings.HasPrefix(sut.err, "Unimplemented: ") {
 		return true

@@ -75,8 +75,9 @@ func atATime(call write, do func(request, response any) error) (keys [callsAtATi
 	return keys, errs
 }
 
-// TestRouterRepeatsNoCall cuts off connections while calls are being carried out. A call that a pod got must not come to a pod again, from
-// the router or from gRPC in the client, which repeats what it is told was refused: the client gets Unavailable, and the rest is up to it.
+// TestRouterRepeatsNoCall cuts off connections while calls are being carried out. A call that a pod got must not come
+// to a pod again, from the router or from gRPC in the client, which repeats what it is told was refused: the client
+// gets Unavailable, and the rest is up to it.
 func TestRouterRepeatsNoCall(t *testing.T) {
 	for name, c := range cuts {
 		for _, call := range writes {
@@ -85,7 +86,8 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 				conn, _, _ := startRouter(t, w)
 				ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
 				defer cancel()
-				// Some calls first, so that connections to pods are there and the stream is not the first of its connection.
+				// Some calls first, so that connections to pods are there and the stream is not the first of its
+				// connection.
 				for i := range 6 {
 					_, request, response := call.make(callsAtATime + i)
 					if err := conn.Invoke(ctx, call.method, request, response); err != nil {
@@ -130,8 +132,9 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 	}
 }
 
-// TestRouterCutAnswer cuts off connections when the client has the headers of the answer, and waits for the rest. Nobody can take headers back, so the
-// client's stream is reset: Internal, an unknown outcome as well. (Pods send the headers of unary calls with the answer.)
+// TestRouterCutAnswer cuts off connections when the client has the headers of the answer, and waits for the rest.
+// Nobody can take headers back, so the client's stream is reset: Internal, an unknown outcome as well. (Pods send the
+// headers of unary calls with the answer.)
 func TestRouterCutAnswer(t *testing.T) {
 	for name, c := range cuts {
 		for _, call := range writes {
@@ -191,7 +194,8 @@ func TestRouterCutAnswer(t *testing.T) {
 	}
 }
 
-// TestRouterCutStreams cuts off the pods of a watch and of keep-alives: the client gets a code with which clientv3 goes on elsewhere.
+// TestRouterCutStreams cuts off the pods of a watch and of keep-alives: the client gets a code with which clientv3
+// goes on elsewhere.
 func TestRouterCutStreams(t *testing.T) {
 	for name, c := range cuts {
 		t.Run(name, func(t *testing.T) {
@@ -299,7 +303,8 @@ func TestRouterHost(t *testing.T) {
 	}
 }
 
-// TestRouterStreams looks at streams: to the right kind of pod, many over one connection, long ones, and their ends on both sides.
+// TestRouterStreams looks at streams: to the right kind of pod, many over one connection, long ones, and their ends
+// on both sides.
 func TestRouterStreams(t *testing.T) {
 	w := newWorld()
 	conn, _, _ := startRouter(t, w)

@@ -1,17 +1,20 @@
 // Package nats carries frames and nudges over core NATS (docs/design.md §6).
 //
-// Core NATS keeps the order of one publisher and promises nothing else, and a bus needs no more: see package bus. So nothing here is
-// acknowledged or stored, and everything is bounded: what cannot be sent or taken in time is dropped and counted, and hubs read it
-// from the log.
+// Core NATS keeps the order of one publisher and promises nothing else, and a bus needs no more: see package bus. So
+// nothing here is acknowledged or stored, and everything is bounded: what cannot be sent or taken in time is dropped
+// and counted, and hubs read it from the log.
 //
 // # How it works
 //
-//   - Publish and Nudge leave their work to one goroutine, the sender, since nats.go writes to a full connection within the
-//     caller's call. Frames wait in a queue of QueueBytes; nudges wait as a set of keyspaces.
-//   - The sender cuts frames into messages of at most MessageBytes and the server's payload limit. Larger entries become references.
-//   - While there is no connection nothing is kept. nats.go reconnects for ever, also when NATS was not there at the start or refuses
-//     the credentials; where it gives up all the same, the keeper makes a new connection with the same subscriptions.
-//   - A subscription that falls PendingBytes or PendingMessages behind loses frames; so does one that the server cuts off.
+//   - Publish and Nudge leave their work to one goroutine, the sender, since nats.go writes to a full connection
+//     within the caller's call. Frames wait in a queue of QueueBytes; nudges wait as a set of keyspaces.
+//   - The sender cuts frames into messages of at most MessageBytes and the server's payload limit. Larger entries
+//     become references.
+//   - While there is no connection nothing is kept. nats.go reconnects for ever, also when NATS was not there at the
+//     start or refuses the credentials; where it gives up all the same, the keeper makes a new connection with the
+//     same subscriptions.
+//   - A subscription that falls PendingBytes or PendingMessages behind loses frames; so does one that the server cuts
+//     off.
 //
 // # Subjects
 //
@@ -27,8 +30,8 @@
 //
 // # Concurrency
 //
-// All methods may be called from any goroutine. The package has two goroutines, the sender and the keeper; nats.go has its own, one of
-// them for each subscription.
+// All methods may be called from any goroutine. The package has two goroutines, the sender and the keeper; nats.go
+// has its own, one of them for each subscription.
 //
 // # Testing
 //

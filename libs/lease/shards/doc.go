@@ -1,24 +1,27 @@
-// Package shards spreads the leases of a keyspace over several processes (pods). Each pod keeps the time of some shards, by
-// a lease.Keeper per shard, and forwards what concerns the others; to its clients every pod has all leases.
+// Package shards spreads the leases of a keyspace over several processes (pods). Each pod keeps the time of some
+// shards, by a lease.Keeper per shard, and forwards what concerns the others; to its clients every pod has all
+// leases.
 //
 // # Who keeps what
 //
-// A pod renews a row of its own and looks at those of the others; one that it has not seen change for its time to live counts
-// as dead, on the looker's own clock. Each shard prefers one of the live pods (rendezvous hashing), and each pod claims, by an
-// election per shard, those that prefer it. All pods observe all elections, so that they know where to forward and
-// need not wait once more when a pod's death makes another the preferred one.
+// A pod renews a row of its own and looks at those of the others; one that it has not seen change for its time to
+// live counts as dead, on the looker's own clock. Each shard prefers one of the live pods (rendezvous hashing), and
+// each pod claims, by an election per shard, those that prefer it. All pods observe all elections, so that they know
+// where to forward and need not wait once more when a pod's death makes another the preferred one.
 //
-// Views of the members may differ for a while. No harm comes from that: the election decides. A pod that has a shard which prefers
-// another hands it over only when that other's row says that it wants the shard, so that nobody is left without an owner for longer than a
-// claim takes.
+// Views of the members may differ for a while. No harm comes from that: the election decides. A pod that has a shard
+// which prefers another hands it over only when that other's row says that it wants the shard, so that nobody is left
+// without an owner for longer than a claim takes.
 //
 // Places does the same with shards of any other work: whoever has one works for it, and all know who that is.
 //
 // # Invariants
 //
-//   - What lease promises holds across owners: no lease ends early, none comes back. See Keeper.Run, Keeper.Renew and Term.Holds for why:
-//     a keeper answers from memory only while no other can have claimed its shard, and what it writes carries the fence of its claim.
-//   - As long as one pod is alive and reaches the store, every shard has an owner, or will have within the time to live and a poll.
+//   - What lease promises holds across owners: no lease ends early, none comes back. See Keeper.Run, Keeper.Renew and
+//     Term.Holds for why: a keeper answers from memory only while no other can have claimed its shard, and what it
+//     writes carries the fence of its claim.
+//   - As long as one pod is alive and reaches the store, every shard has an owner, or will have within the time to
+//     live and a poll.
 //   - A request is forwarded at most once, and marked (lease.ForwardedKey): a pod that gets a marked one for a shard
 //     that it does not keep answers that it does not (Unavailable; lease.NotOwnedTTL to a renewal).
 //   - Requests that may be repeated, renewals, questions and grants, are, until their shard's owner answers or
@@ -43,8 +46,8 @@
 //
 // # Hand-over
 //
-// Drain removes the member row first: the others then want this pod's shards, and get each from a keeper that answers up to the
-// release. A pod that is killed is noticed after the time to live.
+// Drain removes the member row first: the others then want this pod's shards, and get each from a keeper that answers
+// up to the release. A pod that is killed is noticed after the time to live.
 //
 // # Concurrency
 //
@@ -53,7 +56,7 @@
 //
 // # Testing
 //
-// Placement and the view of the members have no clock (place_test.go). The rest runs as a cluster of pods with real gRPC on one engine (libs/engine/testengine) inside
-// testing/synctest: pods are killed, paused, drained and added while clients hold leases, and what they were told is held
-// against the store.
+// Placement and the view of the members have no clock (place_test.go). The rest runs as a cluster of pods with real
+// gRPC on one engine (libs/engine/testengine) inside testing/synctest: pods are killed, paused, drained and added
+// while clients hold leases, and what they were told is held against the store.
 package shards

@@ -78,8 +78,8 @@ func (h *shard) newKeeper(holds func() bool) (*lease.Keeper, error) {
 	return lease.New(&h.s.store, o)
 }
 
-// lead keeps the shard until the term ends or another pod is to have it. A keeper that ends before, since a claim by a pod that was deposed
-// came in late, is followed by the next.
+// lead keeps the shard until the term ends or another pod is to have it. A keeper that ends before, since a claim by
+// a pod that was deposed came in late, is followed by the next.
 func (h *shard) lead(ctx context.Context, t *election.Term) error {
 	if h.s.o.work != nil {
 		return h.work(ctx, t)

@@ -34,8 +34,8 @@ const (
 	renewalsForwardedMax = 1 << 14
 	// idAttemptsMax is how many random ids are tried for a lease whose client leaves the choice to the server.
 	idAttemptsMax = 16
-	// grantsUnsureMax is how many grants with a random id may end with an unknown outcome before the client is told. A lease that was granted all the same
-	// is never named to anybody and expires.
+	// grantsUnsureMax is how many grants with a random id may end with an unknown outcome before the client is told.
+	// A lease that was granted all the same is never named to anybody and expires.
 	grantsUnsureMax = 3
 	// goodbyeMax bounds the time that the removal of the member row takes at the end.
 	goodbyeMax = time.Second
@@ -45,9 +45,9 @@ const (
 type Options struct {
 	// Self is the host:port under which other pods reach this one's Lease service. No two pods have the same.
 	Self string
-	// Dial returns a client of the Lease service of the pod at addr. It must not wait for the network (grpc.NewClient does not), and the
-	// connection should notice a peer that is gone (keepalive.ClientParameters). It is called once per address until the client is no longer needed; one
-	// that implements io.Closer is closed then.
+	// Dial returns a client of the Lease service of the pod at addr. It must not wait for the network (grpc.NewClient
+	// does not), and the connection should notice a peer that is gone (keepalive.ClientParameters). It is called once
+	// per address until the client is no longer needed; one that implements io.Closer is closed then.
 	Dial func(addr string) (pb.LeaseClient, error)
 	// TTL is for how long a pod that says nothing keeps its shards, and its place. Default DefaultTTL.
 	TTL time.Duration
@@ -85,9 +85,9 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Shards keeps a part of a keyspace's leases and forwards what concerns the others to the pods that keep them. It implements
-// etcdapi.LeaseKeeper: its methods but Run may be called from any goroutine at any time. Requests wait, for a bounded time, while nobody keeps
-// the lease they are about.
+// Shards keeps a part of a keyspace's leases and forwards what concerns the others to the pods that keep them. It
+// implements etcdapi.LeaseKeeper: its methods but Run may be called from any goroutine at any time. Requests wait,
+// for a bounded time, while nobody keeps the lease they are about.
 type Shards struct {
 	store loader
 	eng   engine.Store
@@ -117,7 +117,8 @@ type Shards struct {
 	forwarded, misrouted atomic.Uint64
 }
 
-// New returns Shards for the leases in store, which lie in eng; coordination rows have the prefix prefix. It does nothing before Run.
+// New returns Shards for the leases in store, which lie in eng; coordination rows have the prefix prefix. It does
+// nothing before Run.
 func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards, error) {
 	o.ensureDefaults()
 	if err := o.validate(); err != nil {
@@ -159,8 +160,8 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 
 func (s *Shards) now() instant { return time.Since(s.start) }
 
-// Run takes part until ctx ends, then it gives up its shards and returns nil. Errors: engine.ErrClosed, and rows of another format. A store
-// that is unavailable is waited out. It may be called once.
+// Run takes part until ctx ends, then it gives up its shards and returns nil. Errors: engine.ErrClosed, and rows of
+// another format. A store that is unavailable is waited out. It may be called once.
 func (s *Shards) Run(ctx context.Context) error {
 	if s.running.Swap(true) {
 		return errors.New("shards: run twice")
@@ -213,9 +214,9 @@ func (s *Shards) Owned() []int {
 	return owned
 }
 
-// Drain makes the pod leave: it gives its shards to the others as they become ready for them, and goes on forwarding requests. It returns nil when it
-// has none left or when there is no other pod, and ctx's error if that ends before. Afterwards Run's context is to be ended. There is no way
-// back.
+// Drain makes the pod leave: it gives its shards to the others as they become ready for them, and goes on forwarding
+// requests. It returns nil when it has none left or when there is no other pod, and ctx's error if that ends before.
+// Afterwards Run's context is to be ended. There is no way back.
 func (s *Shards) Drain(ctx context.Context) error {
 	if !s.leaving.Swap(true) {
 		s.mu.Lock()

@@ -1,6 +1,6 @@
 // Package mixin evaluates the alerts and the dashboard of etcd's own mixin, by Prometheus's own engine, on what a real
-// etcd and Headwater show in the same situations: idle, under load, with requests that fail, and with the store away. It
-// is a module of its own, because of what Prometheus's engine depends on.
+// etcd and Headwater show in the same situations: idle, under load, with requests that fail, and with the store away.
+// It is a module of its own, because of what Prometheus's engine depends on.
 //
 // # Invariants
 //

@@ -1,4 +1,5 @@
-// Frames of the revision log, as the tailer sends them to watch hubs (design §6). docs/formats.md tells about the payloads.
+// Frames of the revision log, as the tailer sends them to watch hubs (docs/design.md §6).
+// docs/formats.md tells about the payloads.
 //
 // Package bus reads and writes them by hand, so that payloads are not copied, and its tests hold that against the Go
 // generated from here. Readers skip fields that they do not know.
