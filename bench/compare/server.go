@@ -45,7 +45,12 @@ type target struct {
 func etcdTarget(binary string) *target {
 	return &target{name: nameEtcd, binary: binary, args: func(dir string, client, peer int) []string {
 		c, p := localURL(client), localURL(peer)
-		return append(clientArgs(dir, c), "--listen-peer-urls="+p, "--initial-advertise-peer-urls="+p, "--initial-cluster=bench="+p)
+		return append(
+			clientArgs(dir, c),
+			"--listen-peer-urls="+p,
+			"--initial-advertise-peer-urls="+p,
+			"--initial-cluster=bench="+p,
+		)
 	}}
 }
 
@@ -111,7 +116,12 @@ func (t *target) start(ctx context.Context, o startOptions) (*server, error) {
 		return nil, err
 	}
 	defer logFile.Close()
-	s := &server{endpoint: "127.0.0.1:" + strconv.Itoa(client), tls: o.tls, logPath: logFile.Name(), exited: make(chan struct{})}
+	s := &server{
+		endpoint: "127.0.0.1:" + strconv.Itoa(client),
+		tls:      o.tls,
+		logPath:  logFile.Name(),
+		exited:   make(chan struct{}),
+	}
 	args := slices.Concat(t.args(o.dir, client, peer), o.args)
 	if o.tls {
 		args = append(args, secureArgs(client)...)
@@ -168,8 +178,16 @@ func (s *server) ready(ctx context.Context) error {
 	if s.tls {
 		creds = credentials.NewTLS(&tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12})
 	}
-	conn, err := grpc.NewClient("passthrough:///"+s.endpoint, grpc.WithTransportCredentials(creds),
-		grpc.WithConnectParams(grpc.ConnectParams{Backoff: backoff.Config{BaseDelay: redial, Multiplier: 1, MaxDelay: redial}, MinConnectTimeout: readyTimeout}))
+	conn, err := grpc.NewClient(
+		"passthrough:///"+s.endpoint,
+		grpc.WithTransportCredentials(creds),
+		grpc.WithConnectParams(
+			grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: redial, Multiplier: 1, MaxDelay: redial},
+				MinConnectTimeout: readyTimeout,
+			},
+		),
+	)
 	if err != nil {
 		return err
 	}

@@ -75,7 +75,10 @@ func dial(o Options) ([]*clientv3.Client, error) {
 	}
 	var secure *tls.Config
 	if o.TLS {
-		secure = &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS12} // of a server that this host has started
+		secure = &tls.Config{
+			InsecureSkipVerify: true,
+			MinVersion:         tls.VersionTLS12,
+		} // of a server that this host has started
 	}
 	conns := make([]*clientv3.Client, 0, o.Conns)
 	for i := range o.Conns {

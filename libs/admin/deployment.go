@@ -67,7 +67,12 @@ func (d *deployment) Elections(ctx context.Context, _ *adminv1.ElectionsRequest)
 		}
 		for _, e := range all {
 			a.Elections = append(a.Elections, &adminv1.Election{
-				Name: electionName(bytes.TrimPrefix(e.Key, c.Prefix)), Holder: e.Holder, Ballot: e.Ballot, Keyspace: c.Keyspace,
+				Name: electionName(
+					bytes.TrimPrefix(e.Key, c.Prefix),
+				),
+				Holder:   e.Holder,
+				Ballot:   e.Ballot,
+				Keyspace: c.Keyspace,
 			})
 		}
 	}

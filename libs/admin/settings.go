@@ -34,7 +34,12 @@ func notEnforced(setting string) error {
 
 // settingsOf is what a row says of settings.
 func settingsOf(row *keyspacev1.Keyspace) *adminv1.Settings {
-	return &adminv1.Settings{Limits: row.GetLimits(), Weight: row.GetWeight(), Labels: row.GetLabels(), Access: row.GetAccess()}
+	return &adminv1.Settings{
+		Limits: row.GetLimits(),
+		Weight: row.GetWeight(),
+		Labels: row.GetLabels(),
+		Access: row.GetAccess(),
+	}
 }
 
 // take changes row to what s has in the field of a mask. Errors: InvalidArgument.

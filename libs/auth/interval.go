@@ -53,7 +53,11 @@ func (u union) covers(key, end []byte) bool {
 	if !ok {
 		want, _ = intervalOf(key, nil)
 	}
-	n, found := slices.BinarySearchFunc(u, want.begin, func(i interval, k []byte) int { return bytes.Compare(i.begin, k) })
+	n, found := slices.BinarySearchFunc(
+		u,
+		want.begin,
+		func(i interval, k []byte) int { return bytes.Compare(i.begin, k) },
+	)
 	if !found {
 		n-- // the last one that begins before
 	}

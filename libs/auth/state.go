@@ -277,6 +277,13 @@ func (s *State) merge(roles []string) (read, write union) {
 // String says how many users and roles there are, for logs.
 func (s *State) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "auth revision %d, enabled %t, %d users, %d roles", s.Revision(), s.Enabled(), len(s.users), len(s.roles))
+	fmt.Fprintf(
+		&b,
+		"auth revision %d, enabled %t, %d users, %d roles",
+		s.Revision(),
+		s.Enabled(),
+		len(s.users),
+		len(s.roles),
+	)
 	return b.String()
 }

@@ -51,7 +51,11 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 	if len(sockets) == 0 {
 		return nil
 	}
-	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()), grpc.MaxConcurrentStreams(adminStreams), grpc.WaitForHandlers(true))
+	g := grpc.NewServer(
+		grpc.Creds(tlsconf.ServerCredentials()),
+		grpc.MaxConcurrentStreams(adminStreams),
+		grpc.WaitForHandlers(true),
+	)
 	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
 	served := server.NewOperators(g, s.shown)
 	for _, l := range sockets {

@@ -20,17 +20,26 @@ const KeyspaceMetadata = "headwater-keyspace"
 
 // Errors of a call whose keyspace cannot be told or served.
 var (
-	errNoKeyspace   = status.Error(codes.NotFound, "headwater: keyspace not found")
-	errNoEntry      = status.Error(codes.PermissionDenied, "headwater: the client may not enter the keyspace, or there is none")
-	errTwoHosts     = status.Error(codes.InvalidArgument, "headwater: the host and the server name of TLS name different keyspaces")
+	errNoKeyspace = status.Error(codes.NotFound, "headwater: keyspace not found")
+	errNoEntry    = status.Error(
+		codes.PermissionDenied,
+		"headwater: the client may not enter the keyspace, or there is none",
+	)
+	errTwoHosts = status.Error(
+		codes.InvalidArgument,
+		"headwater: the host and the server name of TLS name different keyspaces",
+	)
 	errTwoKeyspaces = status.Error(codes.InvalidArgument, "headwater: host and metadata name different keyspaces")
 	errOwnPods      = status.Error(codes.FailedPrecondition, "headwater: the keyspace has pods of its own")
-	errOnePods      = status.Error(codes.FailedPrecondition, "headwater: these pods serve one keyspace; create another through them first")
-	errMoved        = status.Error(codes.Unavailable, "headwater: the leases are kept by another pod now, try again")
-	errDeleted      = status.Error(codes.NotFound, "headwater: keyspace has been deleted")
-	errReopened     = status.Error(codes.Unavailable, "headwater: the keyspace's settings have changed, try again")
-	errFailed       = status.Error(codes.Unavailable, "headwater: the keyspace has failed, try again")
-	errClosing      = status.Error(codes.Unavailable, "headwater: the server is stopping")
+	errOnePods      = status.Error(
+		codes.FailedPrecondition,
+		"headwater: these pods serve one keyspace; create another through them first",
+	)
+	errMoved    = status.Error(codes.Unavailable, "headwater: the leases are kept by another pod now, try again")
+	errDeleted  = status.Error(codes.NotFound, "headwater: keyspace has been deleted")
+	errReopened = status.Error(codes.Unavailable, "headwater: the keyspace's settings have changed, try again")
+	errFailed   = status.Error(codes.Unavailable, "headwater: the keyspace has failed, try again")
+	errClosing  = status.Error(codes.Unavailable, "headwater: the server is stopping")
 )
 
 // chooser tells which keyspace a call is for: its host, or the server name of its connection's handshake, says it below

@@ -53,7 +53,13 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 		}
 		if err != nil {
 			if ctx.Err() == nil {
-				c.s.d.Log.Warn("the keyspaces of a shard were not all compacted, will be tried again", "shard", shard, "error", err)
+				c.s.d.Log.Warn(
+					"the keyspaces of a shard were not all compacted, will be tried again",
+					"shard",
+					shard,
+					"error",
+					err,
+				)
 			}
 			_ = retry.Sleep(ctx, compactionsRetry)
 			continue

@@ -171,7 +171,10 @@ func (d *Deployment) openBus(p Parts) (err error) {
 	if d.Bus != nil || d.Config.NATSURL == "" {
 		return nil
 	}
-	if d.Bus, err = p.OpenBus(d.Config, BusOptions{d.Kind.Program() + " " + d.Config.Name, d.Log, d.tls.nats}); err != nil {
+	if d.Bus, err = p.OpenBus(
+		d.Config,
+		BusOptions{d.Kind.Program() + " " + d.Config.Name, d.Log, d.tls.nats},
+	); err != nil {
 		return fmt.Errorf("--nats-url: %w", err)
 	}
 	d.OnClose(d.Bus.Close)

@@ -178,7 +178,10 @@ func (c *keyspaceCollector) busiest(open []shownKeyspace, n int) []shownKeyspace
 	}
 	c.scores = scores
 	top := slices.Clone(open)
-	slices.SortStableFunc(top, func(a, b shownKeyspace) int { return cmp.Compare(scores[b.id].busy, scores[a.id].busy) })
+	slices.SortStableFunc(
+		top,
+		func(a, b shownKeyspace) int { return cmp.Compare(scores[b.id].busy, scores[a.id].busy) },
+	)
 	return top[:min(n, len(top))]
 }
 

@@ -64,11 +64,13 @@ type watchLatency struct{ *server.Latencies }
 
 // newWatchLatency returns an empty histogram.
 func newWatchLatency() watchLatency {
-	return watchLatency{server.NewLatencies(
-		"headwater_watch_latency_seconds",
-		"Time from the commit of an event, or of the oldest that went with it to the same watch, to its handing over to the stream; each event counts for each watch.",
-		prometheus.ExponentialBuckets(0.0001, 2, 17), // 100 µs to 6.5 s
-	)}
+	return watchLatency{
+		server.NewLatencies(
+			"headwater_watch_latency_seconds",
+			"Time from the commit of an event, or of the oldest that went with it to the same watch, to its handing over to the stream; each event counts for each watch.",
+			prometheus.ExponentialBuckets(0.0001, 2, 17), // 100 µs to 6.5 s
+		),
+	}
 }
 
 // show says what the HTTP endpoints show of the process and its keyspaces.
@@ -81,10 +83,14 @@ func (s *keyspaces) show() server.HTTPOptions {
 	}
 	own := []prometheus.Collector{newKeyspaceCollector(s)}
 	return server.HTTPOptions{
-		Health:           health{k},
-		Ready:            ready,
-		Versions:         versions,
-		Metrics:          server.NewRegistry(id, k.d.GRPC, k.stats, slices.Concat(k.collectors(), k.d.collectors(), own)...),
+		Health:   health{k},
+		Ready:    ready,
+		Versions: versions,
+		Metrics: server.NewRegistry(
+			id,
+			k.d.GRPC,
+			k.stats,
+			slices.Concat(k.collectors(), k.d.collectors(), own)...),
 		Withhold:         s.many,
 		Pprof:            c.EnablePprof,
 		HostWhitelist:    c.HostWhitelist,
@@ -148,9 +154,12 @@ func authCollector(s *mvcc.Store) prometheus.Collector {
 // alarmCollector shows alarms as etcd does: there is nothing to show while there are none.
 type alarmCollector struct{ alarms *alarm.State }
 
-var descAlarms = prometheus.NewDesc("etcd_debugging_server_alarms",
+var descAlarms = prometheus.NewDesc(
+	"etcd_debugging_server_alarms",
 	"Alarms for every member in cluster. 1 for 'server_id' label with current ID. 2 for 'alarm_type' label with type of this alarm",
-	[]string{"server_id", "alarm_type"}, nil)
+	[]string{"server_id", "alarm_type"},
+	nil,
+)
 
 // Describe implements prometheus.Collector.
 func (c alarmCollector) Describe(ch chan<- *prometheus.Desc) { ch <- descAlarms }
@@ -190,8 +199,11 @@ type health struct{ k *Keyspace }
 // Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the
 // check data_corruption tells of it.
 func (h health) Read(ctx context.Context, serializable bool) error {
-	_, err := h.k.Store.Range(ctx, &mvcc.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: serializable},
-		func(*mvcc.KV) error { return nil })
+	_, err := h.k.Store.Range(
+		ctx,
+		&mvcc.RangeRequest{Key: []byte{0}, KeysOnly: true, Limit: 1, Serializable: serializable},
+		func(*mvcc.KV) error { return nil },
+	)
 	if errors.Is(err, mvcc.ErrCorrupt) {
 		return nil
 	}
@@ -257,12 +269,50 @@ type storeMetric struct {
 }
 
 var storeMetrics = []storeMetric{
-	{prometheus.NewDesc("headwater_group_commits_total", "Group commits.", nil, nil), func(u *mvcc.Usage) int64 { return u.Groups.Load() }},
-	{prometheus.NewDesc("headwater_group_recent_total", "Groups that began on the version of this pod's last commit.", nil, nil), func(u *mvcc.Usage) int64 { return u.Recent.Load() }},
-	{prometheus.NewDesc("headwater_group_outdated_total", "Those of them that were evaluated again on a fresh read version.", nil, nil), func(u *mvcc.Usage) int64 { return u.Outdated.Load() }},
-	{prometheus.NewDesc("headwater_group_conflicts_total", "Group commits that met a conflict and ran again.", nil, nil), func(u *mvcc.Usage) int64 { return u.Conflicts.Load() }},
-	{prometheus.NewDesc("headwater_damaged_total", "Times that a request or background work met data that cannot be read.", nil, nil), func(u *mvcc.Usage) int64 { return u.Damaged.Load() }},
-	{prometheus.NewDesc("headwater_compacted_entries_total", "Log entries removed after compactions.", nil, nil), func(u *mvcc.Usage) int64 { return u.CompactedEntries.Load() }},
+	{
+		prometheus.NewDesc("headwater_group_commits_total", "Group commits.", nil, nil),
+		func(u *mvcc.Usage) int64 { return u.Groups.Load() },
+	},
+	{
+		prometheus.NewDesc(
+			"headwater_group_recent_total",
+			"Groups that began on the version of this pod's last commit.",
+			nil,
+			nil,
+		),
+		func(u *mvcc.Usage) int64 { return u.Recent.Load() },
+	},
+	{
+		prometheus.NewDesc(
+			"headwater_group_outdated_total",
+			"Those of them that were evaluated again on a fresh read version.",
+			nil,
+			nil,
+		),
+		func(u *mvcc.Usage) int64 { return u.Outdated.Load() },
+	},
+	{
+		prometheus.NewDesc(
+			"headwater_group_conflicts_total",
+			"Group commits that met a conflict and ran again.",
+			nil,
+			nil,
+		),
+		func(u *mvcc.Usage) int64 { return u.Conflicts.Load() },
+	},
+	{
+		prometheus.NewDesc(
+			"headwater_damaged_total",
+			"Times that a request or background work met data that cannot be read.",
+			nil,
+			nil,
+		),
+		func(u *mvcc.Usage) int64 { return u.Damaged.Load() },
+	},
+	{
+		prometheus.NewDesc("headwater_compacted_entries_total", "Log entries removed after compactions.", nil, nil),
+		func(u *mvcc.Usage) int64 { return u.CompactedEntries.Load() },
+	},
 }
 
 // storeCollector collects the metrics of a store that etcd does not have.

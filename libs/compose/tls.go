@@ -74,10 +74,18 @@ func (d *Deployment) warnInsecure() {
 			continue
 		}
 		if c.ClientTLS.CertFile != "" {
-			d.Log.Warn("scheme is http or unix while key and cert files are present; ignoring key and cert files", "client-url", u)
+			d.Log.Warn(
+				"scheme is http or unix while key and cert files are present; ignoring key and cert files",
+				"client-url",
+				u,
+			)
 		}
 		if c.ClientTLS.ClientCertAuth {
-			d.Log.Warn("scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL", "client-url", u)
+			d.Log.Warn(
+				"scheme is http or unix while --client-cert-auth is enabled; ignoring client cert auth for this URL",
+				"client-url",
+				u,
+			)
 		}
 	}
 }

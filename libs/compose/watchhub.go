@@ -55,7 +55,11 @@ func (k *Keyspace) recheck(ctx context.Context, hub *watch.Hub, number uint64) {
 // watchOf registers the Watch service of a hub.
 func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 	return func(r grpc.ServiceRegistrar) {
-		o := etcdapi.WatchOptions{MaxRequestBytes: k.d.Config.MaxRequestBytes, Guard: k.guard, Sent: k.d.watchSends.Sent}
+		o := etcdapi.WatchOptions{
+			MaxRequestBytes: k.d.Config.MaxRequestBytes,
+			Guard:           k.guard,
+			Sent:            k.d.watchSends.Sent,
+		}
 		if k.shares != nil {
 			o.Turn = k.shares.streams
 		}

@@ -173,7 +173,9 @@ func (f *fileReader) inSection(section, key string, value *yaml.Node) {
 		return
 	}
 	if slices.Contains(securitySections, section) {
-		f.p.refuse(fmt.Errorf("%s is not supported, and clients must not be served without it when it is asked for", as))
+		f.p.refuse(
+			fmt.Errorf("%s is not supported, and clients must not be served without it when it is asked for", as),
+		)
 		return
 	}
 	f.unknown = append(f.unknown, as)

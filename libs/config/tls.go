@@ -93,7 +93,9 @@ func (c Config) validateTLS(k Kind) error {
 	}
 	switch {
 	case c.ClientTLS.Auto && k.IsPod():
-		return errors.New("--auto-tls: each pod would have a certificate of its own, which no client knows; give --cert-file")
+		return errors.New(
+			"--auto-tls: each pod would have a certificate of its own, which no client knows; give --cert-file",
+		)
 	case c.PeerTLS.Auto && k.IsPod():
 		return errors.New("--peer-auto-tls: a pod would not know another by a certificate that anybody can make; " +
 			"give --peer-cert-file and --peer-trusted-ca-file")
@@ -114,17 +116,24 @@ func (c Config) validateSecureURLs() error {
 			urls []string
 		}{{"listen-client-urls", c.ListenClientURLs}, {"listen-client-http-urls", c.ListenClientHTTPURLs}} {
 			if i := slices.IndexFunc(group.urls, server.Secure); i >= 0 {
-				return fmt.Errorf("--%s: TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme",
-					group.flag, group.urls[i])
+				return fmt.Errorf(
+					"--%s: TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme",
+					group.flag,
+					group.urls[i],
+				)
 			}
 		}
 		if slices.ContainsFunc(c.ListenMetricsURLs, server.Secure) {
-			return errors.New("--listen-metrics-urls: client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
+			return errors.New(
+				"--listen-metrics-urls: client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+			)
 		}
 	}
 	if i := slices.IndexFunc(c.ListenPeerURLs, server.Secure); i >= 0 && c.PeerTLS.CertFile == "" {
-		return fmt.Errorf("--listen-peer-urls: TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme",
-			c.ListenPeerURLs[i])
+		return fmt.Errorf(
+			"--listen-peer-urls: TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme",
+			c.ListenPeerURLs[i],
+		)
 	}
 	return nil
 }
@@ -137,14 +146,18 @@ func (c Config) validateAdminTLS() error {
 	case len(cns) > 0 && len(hosts) > 0:
 		return errors.New("--admin-cert-allowed-cn and --admin-cert-allowed-hostname: give one of them")
 	case !secure && len(cns)+len(hosts) > 0:
-		return errors.New("--admin-cert-allowed-cn, --admin-cert-allowed-hostname: no URL of --listen-admin-urls has TLS")
+		return errors.New(
+			"--admin-cert-allowed-cn, --admin-cert-allowed-hostname: no URL of --listen-admin-urls has TLS",
+		)
 	case !secure:
 		return nil
 	case c.ClientTLS.CertFile == "" || !c.ClientTLS.ClientCertAuth && c.ClientTLS.TrustedCAFile == "":
 		return errors.New("--listen-admin-urls: with TLS it needs --cert-file, --key-file and --trusted-ca-file")
 	case len(cns)+len(hosts) == 0:
-		return errors.New("--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: " +
-			"clients that have a certificate are not administrators for that")
+		return errors.New(
+			"--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: " +
+				"clients that have a certificate are not administrators for that",
+		)
 	}
 	return nil
 }

@@ -75,7 +75,13 @@ func putNeeds(r *mvcc.PutRequest) need {
 
 // DeleteRange implements KVStore.
 func (k guardedKV) DeleteRange(ctx context.Context, r *mvcc.DeleteRequest) (*mvcc.Result, error) {
-	return write(ctx, k.g, &r.Access, deleteNeeds(r), func() (*mvcc.Result, error) { return k.store.DeleteRange(ctx, r) })
+	return write(
+		ctx,
+		k.g,
+		&r.Access,
+		deleteNeeds(r),
+		func() (*mvcc.Result, error) { return k.store.DeleteRange(ctx, r) },
+	)
 }
 
 func deleteNeeds(r *mvcc.DeleteRequest) need {

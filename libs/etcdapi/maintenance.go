@@ -50,7 +50,10 @@ var (
 func RegisterMaintenance(
 	r grpc.ServiceRegistrar, h Header, s MaintenanceStore, a AlarmStore, quota int64, snapshot MakeSnapshot,
 ) {
-	pb.RegisterMaintenanceServer(r, &maintenanceServer{header: h, store: s, alarms: a, quota: quota, snapshot: snapshot})
+	pb.RegisterMaintenanceServer(
+		r,
+		&maintenanceServer{header: h, store: s, alarms: a, quota: quota, snapshot: snapshot},
+	)
 }
 
 type maintenanceServer struct {

@@ -28,7 +28,10 @@ const (
 
 var (
 	errSnapshotRevision = status.Error(codes.InvalidArgument, "headwater: "+SnapshotRevision+" is not a revision")
-	errSnapshotStalled  = status.Error(codes.Aborted, "headwater: the client has taken nothing of the snapshot for too long")
+	errSnapshotStalled  = status.Error(
+		codes.Aborted,
+		"headwater: the client has taken nothing of the snapshot for too long",
+	)
 )
 
 // SnapshotFile is a database file as etcd has it.
@@ -46,7 +49,10 @@ type SnapshotFile interface {
 type MakeSnapshot func(ctx context.Context, rev int64) (f SnapshotFile, version string, err error)
 
 // Snapshot makes the file, and then sends it with its SHA-256 behind it.
-func (s *maintenanceServer) Snapshot(_ *pb.SnapshotRequest, stream grpc.ServerStreamingServer[pb.SnapshotResponse]) (err error) {
+func (s *maintenanceServer) Snapshot(
+	_ *pb.SnapshotRequest,
+	stream grpc.ServerStreamingServer[pb.SnapshotResponse],
+) (err error) {
 	ctx := stream.Context()
 	rev, err := snapshotRevision(ctx)
 	if err != nil {
@@ -104,7 +110,12 @@ func snapshotRevision(ctx context.Context) (int64, error) {
 	return rev, nil
 }
 
-func sendSnapshot(f SnapshotFile, version string, send func(*pb.SnapshotResponse) error, progress chan<- struct{}) error {
+func sendSnapshot(
+	f SnapshotFile,
+	version string,
+	send func(*pb.SnapshotResponse) error,
+	progress chan<- struct{},
+) error {
 	sum, r := sha256.New(), f.Reader()
 	for left := f.Size(); left > 0; {
 		buf := make([]byte, min(left, snapshotChunk)) // Send keeps it

@@ -49,8 +49,13 @@ func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptio
 		o.MaxRequestBytes = DefaultMaxRequestBytes
 	}
 	w := &watchService{
-		hub: hub, enc: newWatchEncoder(h), turn: o.Turn, guard: o.Guard, maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
-		sent: o.Sent, delivered: o.Delivered,
+		hub:         hub,
+		enc:         newWatchEncoder(h),
+		turn:        o.Turn,
+		guard:       o.Guard,
+		maxFragment: o.MaxRequestBytes + watchFragmentOverhead,
+		sent:        o.Sent,
+		delivered:   o.Delivered,
 	}
 	if c, ok := r.(sentCounter); ok {
 		w.count = func(messages, bytes int) { c.AddSent(watchMethod, messages, bytes) }

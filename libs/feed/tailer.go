@@ -169,7 +169,13 @@ func (t *Tailer) send(s span) {
 		t.bytes.Add(int64(len(p.Bytes)))
 	}
 	err := t.bus.Publish(&bus.Frame{
-		Keyspace: t.o.Keyspace, Ballot: t.o.Ballot, Prev: s.prev, Upto: s.upto, Compact: t.compact, Entries: s.entries, Auth: s.auth,
+		Keyspace: t.o.Keyspace,
+		Ballot:   t.o.Ballot,
+		Prev:     s.prev,
+		Upto:     s.upto,
+		Compact:  t.compact,
+		Entries:  s.entries,
+		Auth:     s.auth,
 	})
 	if err != nil {
 		t.lost.Add(1)

@@ -82,7 +82,19 @@ func (l *leases) attached(keys [][]byte, ids []int64) error {
 }
 
 // metaNames are the rows of meta; one that ends with a slash may go on with anything.
-var metaNames = []string{"alarm/", "auth", "buckets", "compact", "compacted", "hold/", "keyspace", "live", "owner", "owner/", "part"}
+var metaNames = []string{
+	"alarm/",
+	"auth",
+	"buckets",
+	"compact",
+	"compacted",
+	"hold/",
+	"keyspace",
+	"live",
+	"owner",
+	"owner/",
+	"part",
+}
 
 // others walks over the small tables, and over what lies between tables.
 func (c *checker) others() *otherRows {

@@ -176,8 +176,12 @@ func Change(
 			return err
 		}
 		if !info.Shared() && !IsOpen(row.Access) {
-			return fmt.Errorf("%w: %s has pods of its own, whose calls to one another have no certificate of a client's: "+
-				"it stays open", ErrSettings, name)
+			return fmt.Errorf(
+				"%w: %s has pods of its own, whose calls to one another have no certificate of a client's: "+
+					"it stays open",
+				ErrSettings,
+				name,
+			)
 		}
 		t.changed(txn)
 		return t.put(txn, name, row)

@@ -103,7 +103,11 @@ func (d Deployment) Found(ctx context.Context, eng engine.Store) error {
 
 // IDs returns the keyspaces that have a row in a range of the deployment's, in order, with the rows' values. Errors:
 // ErrFormat, the engine's.
-func (d Deployment) IDs(ctx context.Context, eng engine.Store, r engine.Range) (ids []uint64, values [][]byte, err error) {
+func (d Deployment) IDs(
+	ctx context.Context,
+	eng engine.Store,
+	r engine.Range,
+) (ids []uint64, values [][]byte, err error) {
 	r.Limit = listMax
 	for {
 		n := 0

@@ -299,7 +299,10 @@ func (d *Dump) Leases(ctx context.Context, named []int64, visit func(id, ttl int
 		ids = append(ids, id)
 	}
 	slices.SortFunc(ids, func(a, b int64) int { // as their rows
-		return bytes.Compare(binary.BigEndian.AppendUint64(nil, uint64(a)), binary.BigEndian.AppendUint64(nil, uint64(b)))
+		return bytes.Compare(
+			binary.BigEndian.AppendUint64(nil, uint64(a)),
+			binary.BigEndian.AppendUint64(nil, uint64(b)),
+		)
 	})
 	for _, id := range ids {
 		if err := visit(id, ttls[id]); err != nil {

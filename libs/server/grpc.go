@@ -94,8 +94,17 @@ type GRPC struct {
 
 // NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
 func NewGRPC(o GRPCOptions) *GRPC {
-	g := &GRPC{options: o, byName: make(map[string]*method), health: health.NewServer(), bodies: newBodies(o.MaxRequestBytes + requestOverhead)}
-	g.requests, g.ranges = map[string]*outcomes{typeReadonlyTxn: newOutcomes(etcdBuckets)}, newOutcomes(etcdRangeBuckets)
+	g := &GRPC{
+		options: o,
+		byName:  make(map[string]*method),
+		health:  health.NewServer(),
+		bodies:  newBodies(o.MaxRequestBytes + requestOverhead),
+	}
+	g.requests, g.ranges = map[string]*outcomes{
+		typeReadonlyTxn: newOutcomes(etcdBuckets),
+	}, newOutcomes(
+		etcdRangeBuckets,
+	)
 	for _, name := range requestTypes {
 		g.requests[name] = newOutcomes(etcdBuckets)
 	}
@@ -127,7 +136,10 @@ func NewGRPC(o GRPCOptions) *GRPC {
 	if o.KeepaliveMinTime > 0 {
 		opts = append(opts, grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: o.KeepaliveMinTime}))
 	}
-	params := keepalive.ServerParameters{MaxConnectionAge: o.MaxConnectionAge, MaxConnectionAgeGrace: o.MaxConnectionAgeGrace}
+	params := keepalive.ServerParameters{
+		MaxConnectionAge:      o.MaxConnectionAge,
+		MaxConnectionAgeGrace: o.MaxConnectionAgeGrace,
+	}
 	if o.KeepaliveInterval > 0 && o.KeepaliveTimeout > 0 {
 		params.Time, params.Timeout = o.KeepaliveInterval, o.KeepaliveTimeout
 	}
@@ -206,7 +218,10 @@ func (g *GRPC) addMethod(service, name, kind string) *method {
 	return m
 }
 
-func (g *GRPC) countUnary(m *method, md grpc.MethodDesc) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+func (g *GRPC) countUnary(
+	m *method,
+	md grpc.MethodDesc,
+) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
 	h, slow := md.Handler, g.options.SlowRequest
 	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		m.started.Add(1)

@@ -161,8 +161,12 @@ var (
 
 	descStarted = prometheus.NewDesc("grpc_server_started_total",
 		"Total number of RPCs started on the server.", methodLabels, nil)
-	descHandled = prometheus.NewDesc("grpc_server_handled_total",
-		"Total number of RPCs completed on the server, regardless of success or failure.", append(methodLabels, "grpc_code"), nil)
+	descHandled = prometheus.NewDesc(
+		"grpc_server_handled_total",
+		"Total number of RPCs completed on the server, regardless of success or failure.",
+		append(methodLabels, "grpc_code"),
+		nil,
+	)
 	descSent = prometheus.NewDesc("etcd_network_client_grpc_sent_bytes_total",
 		"The total number of bytes sent to grpc clients.", nil, nil)
 	descReceived = prometheus.NewDesc("etcd_network_client_grpc_received_bytes_total",

@@ -176,9 +176,15 @@ func (l *listener) serve(a address, tls *tlsconf.TLS) error {
 	case l.role == roleMetrics:
 		return errors.New("client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url")
 	case l.role == rolePeer:
-		return fmt.Errorf("TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme", a.url())
+		return fmt.Errorf(
+			"TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme",
+			a.url(),
+		)
 	default:
-		return fmt.Errorf("TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme", a.url())
+		return fmt.Errorf(
+			"TLS key/cert (--cert-file, --key-file) must be provided for client url %s with HTTPS scheme",
+			a.url(),
+		)
 	}
 	return nil
 }

@@ -85,7 +85,8 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	run := func(what string, serve func() error) {
 		wg.Go(func() {
 			// Sockets are closed by stop only, so that their error is the normal end.
-			if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) && !errors.Is(err, grpc.ErrServerStopped) {
+			if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) &&
+				!errors.Is(err, grpc.ErrServerStopped) {
 				select {
 				case failed <- fmt.Errorf("serving %s: %w", what, err):
 				default: // the first error tells enough
@@ -101,7 +102,13 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	defer stopSweep()
 	for _, l := range s.listeners {
 		guarded := &guard{Listener: l, max: limit, waiting: waiting, log: o.Log}
-		serveListener(l, guarded, servers{o.GRPC.server, client, metrics, waiting}, o.Log, func(serve func() error) { run(l.urls[0], serve) })
+		serveListener(
+			l,
+			guarded,
+			servers{o.GRPC.server, client, metrics, waiting},
+			o.Log,
+			func(serve func() error) { run(l.urls[0], serve) },
+		)
 		l.logServing(o.Log)
 	}
 	if !o.OwnReadiness {

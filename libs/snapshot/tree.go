@@ -131,7 +131,8 @@ func (t *tree) leaf(e []byte, depth int) error {
 	if root := binary.LittleEndian.Uint64(v); root != 0 {
 		return t.walk(root, depth+1)
 	}
-	if v = v[bucketHeader:]; len(v) < pageHeader || binary.LittleEndian.Uint16(v[8:]) != pageLeaf || depth > treeDepthMax {
+	if v = v[bucketHeader:]; len(v) < pageHeader || binary.LittleEndian.Uint16(v[8:]) != pageLeaf ||
+		depth > treeDepthMax {
 		return errTree
 	}
 	return t.elements(v, depth+1)

@@ -24,7 +24,16 @@ const (
 )
 
 // names are those of log lines.
-var names = [Count]string{"receiving", "behind_keys", "queue", "retries", "evaluation", "commit", "publish", "unanswered"}
+var names = [Count]string{
+	"receiving",
+	"behind_keys",
+	"queue",
+	"retries",
+	"evaluation",
+	"commit",
+	"publish",
+	"unanswered",
+}
 
 func (s Stage) String() string { return names[s] }
 

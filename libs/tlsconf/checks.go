@@ -91,7 +91,17 @@ const (
 )
 
 var reasons = []string{
-	whyNone, whyExpired, whyRevoked, whyName, whyAuthority, whyInvalid, whyNotTLS, whyTimeout, whyClient, whyGone, whyOther,
+	whyNone,
+	whyExpired,
+	whyRevoked,
+	whyName,
+	whyAuthority,
+	whyInvalid,
+	whyNotTLS,
+	whyTimeout,
+	whyClient,
+	whyGone,
+	whyOther,
 }
 
 // reason says in a word why a handshake has failed.

@@ -81,14 +81,23 @@ func (o Options) Check() error {
 		return fmt.Errorf("%scert-file, %skey-file: KeyFile and CertFile must both be present[key: %v, cert: %v]",
 			f, f, o.KeyFile, o.CertFile)
 	case (o.ClientCertFile == "") != (o.ClientKeyFile == ""):
-		return fmt.Errorf("%sclient-cert-file, %sclient-key-file: ClientKeyFile and ClientCertFile must both be present or "+
-			"both absent: key: %v, cert: %v]", f, f, o.ClientKeyFile, o.ClientCertFile)
+		return fmt.Errorf(
+			"%sclient-cert-file, %sclient-key-file: ClientKeyFile and ClientCertFile must both be present or "+
+				"both absent: key: %v, cert: %v]",
+			f,
+			f,
+			o.ClientKeyFile,
+			o.ClientCertFile,
+		)
 	case len(o.AllowedCNs) > 0 && len(o.AllowedHostnames) > 0:
 		return fmt.Errorf("%scert-allowed-cn, %scert-allowed-hostname: AllowedCNs and AllowedHostnames are mutually "+
 			"exclusive (cns=%q, hostnames=%q)", f, f, o.AllowedCNs, o.AllowedHostnames)
 	case o.CertFile != "" && !o.Mutual() && (o.named() || o.CRLFile != ""):
-		return fmt.Errorf("%strusted-ca-file is needed for names and revocation lists of clients' certificates, for which "+
-			"nobody would be asked", f)
+		return fmt.Errorf(
+			"%strusted-ca-file is needed for names and revocation lists of clients' certificates, for which "+
+				"nobody would be asked",
+			f,
+		)
 	}
 	return nil
 }

@@ -71,7 +71,11 @@ func newTracer(o Options, export sdk.TracerProviderOption) *Tracer {
 	if o.PerMillion > 0 {
 		sampler = sdk.TraceIDRatioBased(float64(o.PerMillion) / perMillionMax)
 	}
-	p := sdk.NewTracerProvider(export, sdk.WithResource(resource.NewSchemaless(about...)), sdk.WithSampler(sdk.ParentBased(sampler)))
+	p := sdk.NewTracerProvider(
+		export,
+		sdk.WithResource(resource.NewSchemaless(about...)),
+		sdk.WithSampler(sdk.ParentBased(sampler)),
+	)
 	return &Tracer{provider: p, tracer: p.Tracer("github.com/headwaterdb/headwater")}
 }
 
@@ -79,7 +83,9 @@ func newTracer(o Options, export sdk.TracerProviderOption) *Tracer {
 func (t *Tracer) ServerOption() grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(t.provider),
-		otelgrpc.WithPropagators(propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{})),
+		otelgrpc.WithPropagators(
+			propagation.NewCompositeTextMapPropagator(propagation.TraceContext{}, propagation.Baggage{}),
+		),
 	))
 }
 

@@ -21,9 +21,13 @@ type access struct {
 
 func (a *access) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(&a.allow, "allow", nil,
+	f.StringArrayVar(
+		&a.allow,
+		"allow",
+		nil,
 		"client certificate that may enter: cn=NAME, dns=NAME, uri=NAME, o=NAME, or several of them, with commas, that it "+
-			"must all have; * stands for any characters (may be repeated: any of them may enter, and nobody else)")
+			"must all have; * stands for any characters (may be repeated: any of them may enter, and nobody else)",
+	)
 	f.BoolVar(&a.open, "open", false, "everybody may enter whom the server lets in")
 	f.BoolVar(&a.closed, "closed", false, "nobody may enter")
 	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")

@@ -17,7 +17,9 @@ import (
 // podsCommand is pods.
 func (c *ctl) podsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "pods", Short: "Which processes there are: kind, version, what they lead, whether they are ready", Args: noArgs,
+		Use:   "pods",
+		Short: "Which processes there are: kind, version, what they lead, whether they are ready",
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				a, err := adminv1.NewDeploymentClient(conn).Pods(ctx, &adminv1.PodsRequest{})
@@ -44,8 +46,16 @@ func podRecord(s *adminv1.PodStatus) record {
 		state = "not ready: " + p.GetReason()
 	}
 	return record{
-		{"kind", p.GetKind()}, {"name", p.GetName()}, {"version", p.GetVersion()}, {"url", p.GetUrl()},
-		{"keyspace", p.GetKeyspace()}, {"state", state}, {"started", p.GetStarted().AsTime().Format("2006-01-02T15:04:05Z")},
+		{"kind", p.GetKind()},
+		{"name", p.GetName()},
+		{"version", p.GetVersion()},
+		{"url", p.GetUrl()},
+		{
+			"keyspace",
+			p.GetKeyspace(),
+		},
+		{"state", state},
+		{"started", p.GetStarted().AsTime().Format("2006-01-02T15:04:05Z")},
 		{"leads", strings.Join(short(s.GetLeads()), ", ")},
 	}
 }
@@ -106,8 +116,16 @@ func (c *ctl) versionCommand() *cobra.Command {
 					return err
 				}
 				return c.print(a, record{
-					{"kind", a.GetKind()}, {"name", a.GetName()}, {"version", a.GetVersion()}, {"etcd api", a.GetEtcdVersion()},
-					{"go", a.GetGoVersion()}, {"features", strings.Join(a.GetFeatures(), ",")}, {"headwaterctl", own()},
+					{
+						"kind",
+						a.GetKind(),
+					},
+					{"name", a.GetName()},
+					{"version", a.GetVersion()},
+					{"etcd api", a.GetEtcdVersion()},
+					{"go", a.GetGoVersion()},
+					{"features", strings.Join(a.GetFeatures(), ",")},
+					{"headwaterctl", own()},
 				})
 			})
 		},

@@ -77,7 +77,8 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient,
 		"host:port or https://host:port of a server that etcd's clients use")
 	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
-	cmd.Flags().StringVar(&u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
+	cmd.Flags().
+		StringVar(&u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
 	cmd.Flags().StringVar(&u.password, "password", "", "the user's password (default $"+passwordEnv+")")
 	cmd.Flags().Int64Var(&rev, "revision", 0, "a past revision that has not been compacted (0: the newest)")
 	return cmd

@@ -98,9 +98,22 @@ func usageRecord(u *adminv1.Usage) record {
 		calls = "-" // not counted
 	}
 	return record{
-		{"name", u.GetName()}, {"revision", u.GetRevision()}, {"compacted", u.GetCompactRevision()},
-		{"bytes", u.GetBytes()}, {"keys", keys}, {"leases", leases}, {"open", u.GetActive()}, {"calls", calls}, {"streams", u.GetStreams()},
-		{"watches", u.GetWatches()}, {"reads", u.GetReads()}, {"writes", u.GetWrites()}, {"refused", u.GetRefused()},
+		{"name", u.GetName()},
+		{"revision", u.GetRevision()},
+		{"compacted", u.GetCompactRevision()},
+		{
+			"bytes",
+			u.GetBytes(),
+		},
+		{"keys", keys},
+		{"leases", leases},
+		{"open", u.GetActive()},
+		{"calls", calls},
+		{"streams", u.GetStreams()},
+		{"watches", u.GetWatches()},
+		{"reads", u.GetReads()},
+		{"writes", u.GetWrites()},
+		{"refused", u.GetRefused()},
 		{"error", u.GetError()},
 	}
 }

@@ -175,7 +175,11 @@ func (t *Target) watchOnce(create *pb.WatchCreateRequest) outcome {
 
 func (a *AuthPair) permission() *authpb.Permission {
 	return &authpb.Permission{
-		PermType: authpb.Permission_Type(a.r.IntN(3)), Key: []byte(pickOf(a.r, authKeys)), RangeEnd: []byte(pickOf(a.r, authEnds)),
+		PermType: authpb.Permission_Type(
+			a.r.IntN(3),
+		),
+		Key:      []byte(pickOf(a.r, authKeys)),
+		RangeEnd: []byte(pickOf(a.r, authEnds)),
 	}
 }
 
@@ -218,7 +222,10 @@ func (a *AuthPair) manage() Op {
 		return Op{Kind: "RoleGrantPermission", Req: &pb.AuthRoleGrantPermissionRequest{Name: role, Perm: p}}
 	case 12:
 		p := a.permission()
-		return Op{Kind: "RoleRevokePermission", Req: &pb.AuthRoleRevokePermissionRequest{Role: role, Key: p.Key, RangeEnd: p.RangeEnd}}
+		return Op{
+			Kind: "RoleRevokePermission",
+			Req:  &pb.AuthRoleRevokePermissionRequest{Role: role, Key: p.Key, RangeEnd: p.RangeEnd},
+		}
 	case 13:
 		return Op{Kind: "UserGet", Req: &pb.AuthUserGetRequest{Name: user}}
 	case 14:
@@ -268,7 +275,10 @@ func (a *AuthPair) use() Op {
 		if r.IntN(10) == 0 {
 			c.Key = nil
 		}
-		return Op{Kind: kindWatch, Req: &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}}}
+		return Op{
+			Kind: kindWatch,
+			Req:  &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: c}},
+		}
 	}
 	return pickOf(r, []Op{
 		{Kind: "MemberList", Req: &pb.MemberListRequest{}}, {Kind: "Status", Req: &pb.StatusRequest{}},

@@ -49,8 +49,10 @@ var kinds = map[string]kind{
 	"DeleteRange": unary(func(c *clients) method[*pb.DeleteRangeRequest, *pb.DeleteRangeResponse] {
 		return plain(c.kv.DeleteRange)
 	}),
-	"Txn":     unary(func(c *clients) method[*pb.TxnRequest, *pb.TxnResponse] { return plain(c.kv.Txn) }),
-	"Compact": unary(func(c *clients) method[*pb.CompactionRequest, *pb.CompactionResponse] { return plain(c.kv.Compact) }),
+	"Txn": unary(func(c *clients) method[*pb.TxnRequest, *pb.TxnResponse] { return plain(c.kv.Txn) }),
+	"Compact": unary(
+		func(c *clients) method[*pb.CompactionRequest, *pb.CompactionResponse] { return plain(c.kv.Compact) },
+	),
 
 	"LeaseGrant": unary(func(c *clients) method[*pb.LeaseGrantRequest, *pb.LeaseGrantResponse] {
 		return plain(c.lease.LeaseGrant)
@@ -58,7 +60,9 @@ var kinds = map[string]kind{
 	"LeaseRevoke": unary(func(c *clients) method[*pb.LeaseRevokeRequest, *pb.LeaseRevokeResponse] {
 		return plain(c.lease.LeaseRevoke)
 	}),
-	"LeaseKeepAlive": unary(func(c *clients) method[*pb.LeaseKeepAliveRequest, *pb.LeaseKeepAliveResponse] { return c.keepAliveOnce }),
+	"LeaseKeepAlive": unary(
+		func(c *clients) method[*pb.LeaseKeepAliveRequest, *pb.LeaseKeepAliveResponse] { return c.keepAliveOnce },
+	),
 	"LeaseTimeToLive": unary(func(c *clients) method[*pb.LeaseTimeToLiveRequest, *pb.LeaseTimeToLiveResponse] {
 		return plain(c.lease.LeaseTimeToLive)
 	}),
@@ -92,7 +96,9 @@ var kinds = map[string]kind{
 	"MoveLeader": unary(func(c *clients) method[*pb.MoveLeaderRequest, *pb.MoveLeaderResponse] {
 		return plain(c.maint.MoveLeader)
 	}),
-	"Downgrade": unary(func(c *clients) method[*pb.DowngradeRequest, *pb.DowngradeResponse] { return plain(c.maint.Downgrade) }),
+	"Downgrade": unary(
+		func(c *clients) method[*pb.DowngradeRequest, *pb.DowngradeResponse] { return plain(c.maint.Downgrade) },
+	),
 
 	"AuthStatus": unary(func(c *clients) method[*pb.AuthStatusRequest, *pb.AuthStatusResponse] {
 		return plain(c.auth.AuthStatus)
@@ -109,14 +115,20 @@ var kinds = map[string]kind{
 	"UserList": unary(func(c *clients) method[*pb.AuthUserListRequest, *pb.AuthUserListResponse] {
 		return plain(c.auth.UserList)
 	}),
-	"UserGet": unary(func(c *clients) method[*pb.AuthUserGetRequest, *pb.AuthUserGetResponse] { return plain(c.auth.UserGet) }),
-	"UserAdd": unary(func(c *clients) method[*pb.AuthUserAddRequest, *pb.AuthUserAddResponse] { return plain(c.auth.UserAdd) }),
+	"UserGet": unary(
+		func(c *clients) method[*pb.AuthUserGetRequest, *pb.AuthUserGetResponse] { return plain(c.auth.UserGet) },
+	),
+	"UserAdd": unary(
+		func(c *clients) method[*pb.AuthUserAddRequest, *pb.AuthUserAddResponse] { return plain(c.auth.UserAdd) },
+	),
 	"UserDelete": unary(func(c *clients) method[*pb.AuthUserDeleteRequest, *pb.AuthUserDeleteResponse] {
 		return plain(c.auth.UserDelete)
 	}),
-	"UserChangePassword": unary(func(c *clients) method[*pb.AuthUserChangePasswordRequest, *pb.AuthUserChangePasswordResponse] {
-		return plain(c.auth.UserChangePassword)
-	}),
+	"UserChangePassword": unary(
+		func(c *clients) method[*pb.AuthUserChangePasswordRequest, *pb.AuthUserChangePasswordResponse] {
+			return plain(c.auth.UserChangePassword)
+		},
+	),
 	"UserGrantRole": unary(func(c *clients) method[*pb.AuthUserGrantRoleRequest, *pb.AuthUserGrantRoleResponse] {
 		return plain(c.auth.UserGrantRole)
 	}),
@@ -126,17 +138,25 @@ var kinds = map[string]kind{
 	"RoleList": unary(func(c *clients) method[*pb.AuthRoleListRequest, *pb.AuthRoleListResponse] {
 		return plain(c.auth.RoleList)
 	}),
-	"RoleAdd": unary(func(c *clients) method[*pb.AuthRoleAddRequest, *pb.AuthRoleAddResponse] { return plain(c.auth.RoleAdd) }),
-	"RoleGet": unary(func(c *clients) method[*pb.AuthRoleGetRequest, *pb.AuthRoleGetResponse] { return plain(c.auth.RoleGet) }),
+	"RoleAdd": unary(
+		func(c *clients) method[*pb.AuthRoleAddRequest, *pb.AuthRoleAddResponse] { return plain(c.auth.RoleAdd) },
+	),
+	"RoleGet": unary(
+		func(c *clients) method[*pb.AuthRoleGetRequest, *pb.AuthRoleGetResponse] { return plain(c.auth.RoleGet) },
+	),
 	"RoleDelete": unary(func(c *clients) method[*pb.AuthRoleDeleteRequest, *pb.AuthRoleDeleteResponse] {
 		return plain(c.auth.RoleDelete)
 	}),
-	"RoleGrantPermission": unary(func(c *clients) method[*pb.AuthRoleGrantPermissionRequest, *pb.AuthRoleGrantPermissionResponse] {
-		return plain(c.auth.RoleGrantPermission)
-	}),
-	"RoleRevokePermission": unary(func(c *clients) method[*pb.AuthRoleRevokePermissionRequest, *pb.AuthRoleRevokePermissionResponse] {
-		return plain(c.auth.RoleRevokePermission)
-	}),
+	"RoleGrantPermission": unary(
+		func(c *clients) method[*pb.AuthRoleGrantPermissionRequest, *pb.AuthRoleGrantPermissionResponse] {
+			return plain(c.auth.RoleGrantPermission)
+		},
+	),
+	"RoleRevokePermission": unary(
+		func(c *clients) method[*pb.AuthRoleRevokePermissionRequest, *pb.AuthRoleRevokePermissionResponse] {
+			return plain(c.auth.RoleRevokePermission)
+		},
+	),
 }
 
 type method[Q, R proto.Message] func(ctx context.Context, req Q) (R, error)
@@ -189,7 +209,10 @@ func (c *clients) rangeStream(ctx context.Context, req *pb.RangeRequest) (*pb.Ra
 }
 
 // keepAliveOnce opens a keep-alive stream, sends one request, takes one response and closes the stream.
-func (c *clients) keepAliveOnce(ctx context.Context, req *pb.LeaseKeepAliveRequest) (*pb.LeaseKeepAliveResponse, error) {
+func (c *clients) keepAliveOnce(
+	ctx context.Context,
+	req *pb.LeaseKeepAliveRequest,
+) (*pb.LeaseKeepAliveResponse, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	stream, err := c.lease.LeaseKeepAlive(ctx)

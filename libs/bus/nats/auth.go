@@ -48,7 +48,10 @@ func (c Credentials) Options(t Certificates, log *slog.Logger) ([]nats.Option, e
 	var options []nats.Option
 	switch {
 	case c.User != "":
-		options = append(options, nats.UserInfoHandler(func() (string, string) { return c.User, secret(c.PasswordFile) }))
+		options = append(
+			options,
+			nats.UserInfoHandler(func() (string, string) { return c.User, secret(c.PasswordFile) }),
+		)
 	case c.TokenFile != "":
 		options = append(options, nats.TokenHandler(func() string { return secret(c.TokenFile) }))
 	case c.NkeyFile != "":

@@ -42,7 +42,11 @@ func open(c config.Config, o compose.EngineOptions) (engine.Store, error) {
 func openBus(c config.Config, o compose.BusOptions) (bus.Bus, error) {
 	n := c.NATS
 	who := nats.Credentials{
-		User: n.User, PasswordFile: n.PasswordFile, TokenFile: n.TokenFile, NkeyFile: n.NkeyFile, CredsFile: n.CredsFile,
+		User:         n.User,
+		PasswordFile: n.PasswordFile,
+		TokenFile:    n.TokenFile,
+		NkeyFile:     n.NkeyFile,
+		CredsFile:    n.CredsFile,
 	}
 	var certificates nats.Certificates
 	if o.TLS != nil { // not a nil of another type

@@ -45,7 +45,15 @@ type housekeeper struct {
 // housekeep watches the disk, lets idle iterators of an outdated LSM tree go, keeps logs short, and compacts what is
 // garbage, until the store is closed.
 func (s *Store) housekeep() {
-	h := &housekeeper{s: s, shape: s.shape.Load(), changed: time.Now(), flushed: time.Now(), upTo: ^uint64(0), passed: ^uint64(0), roomAt: ^uint64(0)}
+	h := &housekeeper{
+		s:       s,
+		shape:   s.shape.Load(),
+		changed: time.Now(),
+		flushed: time.Now(),
+		upTo:    ^uint64(0),
+		passed:  ^uint64(0),
+		roomAt:  ^uint64(0),
+	}
 	tick := time.NewTicker(checkEvery)
 	defer tick.Stop()
 	for {

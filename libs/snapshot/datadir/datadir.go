@@ -53,7 +53,12 @@ func exists(path string) (bool, error) {
 
 // Restore makes the store of a data directory of a file. The directory may exist, without a store. When Restore fails
 // there is still no store, and it can be repeated.
-func Restore(ctx context.Context, r *snapshot.Reader, dir string, o snapshot.RestoreOptions) (_ snapshot.Restored, err error) {
+func Restore(
+	ctx context.Context,
+	r *snapshot.Reader,
+	dir string,
+	o snapshot.RestoreOptions,
+) (_ snapshot.Restored, err error) {
 	if err := o.Check(); err != nil {
 		return snapshot.Restored{}, err
 	}
@@ -86,7 +91,12 @@ func Restore(ctx context.Context, r *snapshot.Reader, dir string, o snapshot.Res
 }
 
 // write makes a store.
-func write(ctx context.Context, r *snapshot.Reader, dir string, o snapshot.RestoreOptions) (done snapshot.Restored, err error) {
+func write(
+	ctx context.Context,
+	r *snapshot.Reader,
+	dir string,
+	o snapshot.RestoreOptions,
+) (done snapshot.Restored, err error) {
 	eng, err := pebble.Open(dir, pebble.Options{MemTableBytes: memTableBytes})
 	if err != nil {
 		return done, err

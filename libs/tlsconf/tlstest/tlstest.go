@@ -118,7 +118,10 @@ func (a *Authority) Issue(file string, n Name) Pair {
 	keyDER, err := x509.MarshalECPrivateKey(key)
 	a.must(err)
 	file += "-" + strconv.FormatInt(a.serial, 10) // names may be given twice
-	p := Pair{CertFile: a.write(file+".crt", "CERTIFICATE", der), KeyFile: a.write(file+".key", "EC PRIVATE KEY", keyDER)}
+	p := Pair{
+		CertFile: a.write(file+".crt", "CERTIFICATE", der),
+		KeyFile:  a.write(file+".key", "EC PRIVATE KEY", keyDER),
+	}
 	p.Cert, err = x509.ParseCertificate(der)
 	a.must(err)
 	p.TLS, err = tls.LoadX509KeyPair(p.CertFile, p.KeyFile)
