@@ -81,16 +81,5 @@ func (h *shard) work(ctx context.Context, t *election.Term) error {
 	go func() { ended <- h.s.o.work(ctx, h.id, t) }()
 	h.change(func() { h.working.Store(true) })
 	defer h.change(func() { h.working.Store(false) })
-	for {
-		p, changed := h.s.current()
-		if p.yields.has(h.id) {
-			cancel()
-			return <-ended
-		}
-		select {
-		case <-changed:
-		case err := <-ended:
-			return err
-		}
-	}
+	return h.attend(cancel, ended)
 }

@@ -114,6 +114,11 @@ func (h *shard) keep(ctx context.Context, k *lease.Keeper) error {
 	go func() { ended <- k.Run(ctx) }()
 	h.change(func() { h.keeper.Store(k) })
 	defer h.change(func() { h.keeper.Store(nil) })
+	return h.attend(cancel, ended)
+}
+
+// attend waits for the work on a shard to end, and has it cancelled when the shard is to go to another pod.
+func (h *shard) attend(cancel context.CancelFunc, ended <-chan error) error {
 	for {
 		p, changed := h.s.current()
 		if p.yields.has(h.id) {
