@@ -100,11 +100,8 @@ func NewGRPC(o GRPCOptions) *GRPC {
 		health:  health.NewServer(),
 		bodies:  newBodies(o.MaxRequestBytes + requestOverhead),
 	}
-	g.requests, g.ranges = map[string]*outcomes{
-		typeReadonlyTxn: newOutcomes(etcdBuckets),
-	}, newOutcomes(
-		etcdRangeBuckets,
-	)
+	g.requests = map[string]*outcomes{typeReadonlyTxn: newOutcomes(etcdBuckets)}
+	g.ranges = newOutcomes(etcdRangeBuckets)
 	for _, name := range requestTypes {
 		g.requests[name] = newOutcomes(etcdBuckets)
 	}
