@@ -53,7 +53,10 @@ func serveBare(t *testing.T, s *Server) {
 		t.Fatal(err)
 	}
 	s.keyspaces.dispatch(s.GRPC)
-	s.serve(s.keyspaces)
+	s.keyspaces.shown = s.keyspaces.show()
+	if err := s.serve(s.keyspaces); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func openPod(t *testing.T, c config.Config, parts ...func(*Keyspace) part) *Server {

@@ -13,13 +13,13 @@ import (
 // leaveGrace is how long a pod may take at least to hand over what others can take, even without a --shutdown-delay.
 const leaveGrace = 3 * time.Second
 
-// serve serves what has been registered, until Drain or Close. The process is not ready before SetReady.
+// serve serves what has been registered, until Drain or Close. What it shows of itself has been made (shown).
+// A pod is not ready before SetReady.
 func (d *Deployment) serve(all *keyspaces) error {
 	front, err := d.newGateway()
 	if err != nil {
 		return err
 	}
-	all.shown = all.show()
 	options := server.Options{
 		GRPC: d.GRPC, HTTP: all.shown, OwnReadiness: true, Log: d.Log,
 		Drain: func(context.Context) {

@@ -100,17 +100,33 @@ func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []
 	return &Server{d, all.first, all}, nil
 }
 
-// begin serves the keyspaces. The caller closes s if it fails.
+// begin serves the keyspaces. The caller closes s if it fails. Parts of pods ask other pods, which ask this one: a pod
+// serves at once, and is ready later. A process that is alone serves when it can answer everything, for etcd's line
+// that says so is what unit files and tests wait for.
 func (s *Server) begin(ctx context.Context) error {
-	first := s.keyspaces.first
-	if err := first.register(); err != nil {
+	if err := s.keyspaces.first.register(); err != nil {
 		return err
 	}
 	s.keyspaces.dispatch(s.GRPC)
-	if err := s.serve(s.keyspaces); err != nil {
+	s.keyspaces.shown = s.keyspaces.show()
+	if s.Kind.IsPod() {
+		if err := s.serve(s.keyspaces); err != nil {
+			return err
+		}
+	}
+	if err := s.beginWork(ctx); err != nil {
 		return err
 	}
-	if err := first.beginParts(ctx); err != nil {
+	s.SetReady(true, "")
+	if !s.Kind.IsPod() {
+		return s.serve(s.keyspaces)
+	}
+	return nil
+}
+
+// beginWork begins what goes on without calls, and the admin API.
+func (s *Server) beginWork(ctx context.Context) error {
+	if err := s.keyspaces.first.beginParts(ctx); err != nil {
 		return err
 	}
 	if s.keyspaces.table != nil {
@@ -122,7 +138,6 @@ func (s *Server) begin(ctx context.Context) error {
 	if s.Kind.IsPod() {
 		s.Deployment.Go("roster", s.keyspaces.announce)
 	}
-	s.SetReady(true, "")
 	return nil
 }
 
