@@ -88,9 +88,9 @@ func (f *Flow) wait(ctx context.Context, least, most int64) (int64, error) {
 func (g *Gate) admit() {
 	for g.ring.Len() > 0 && g.take() {
 		t, _ := g.ring.Next()
+		g.waiting.Store(int64(g.ring.Len())) // who has its turn is not among those who wait any more
 		close(t.ready)
 	}
-	g.waiting.Store(int64(g.ring.Len()))
 }
 
 // Leave ends a turn.
