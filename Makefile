@@ -46,8 +46,9 @@ run: ## Run a server on 127.0.0.1:2379 with its data in ./data (ARGS="--flag …
 .PHONY: test
 test: ## Run all tests (those against real etcd and of the built server too)
 	go test -timeout 15m $(PACKAGES)
-	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/.
+	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/, docs/.
 	go test -count=1 ./tests/deploy
+	go test -count=1 -run TestReferences ./tests/packages
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"

@@ -24,7 +24,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 )
 
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 func testEngine(t *testing.T) engine.Store {
 	t.Helper()

@@ -30,7 +30,7 @@ func TestDamageOverTheAPI(t *testing.T) {
 	}
 	s := startStackOn(t, fs, wrap)
 	c := s.client
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	hit, other := mustGrant(t, c, 1000), mustGrant(t, c, 1000)
 	for range 2 {

@@ -326,7 +326,7 @@ func TestLoopbackClose(t *testing.T) {
 	}
 	waited := make(chan error)
 	go func() { waited <- lock(two) }()
-	deadline := time.Now().Add(10 * time.Second)
+	deadline := time.Now().Add(2 * time.Minute)
 	for {
 		r, err := s.client.Get(ctx, "l/", clientv3.WithPrefix(), clientv3.WithCountOnly())
 		if err != nil {

@@ -33,7 +33,7 @@ func TestWatchClientResumes(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 60*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	watches := map[string]clientv3.WatchChan{
 		"past":   client.Watch(ctx, "k", clientv3.WithRev(2), clientv3.WithPrevKV()),
@@ -132,7 +132,7 @@ func TestWatchClientCompacted(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { _ = client.Close() }()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	r := <-client.Watch(ctx, "k", clientv3.WithRev(3))
 	if r.CompactRevision != 4 || r.Err() == nil {

@@ -88,7 +88,7 @@ func TestWatchConnLimits(t *testing.T) {
 // waitStreams waits until the hub has n streams.
 func waitStreams(t testing.TB, h *watch.Hub, n int) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); h.Stats().Streams != n; time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); h.Stats().Streams != n; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d streams, want %d", h.Stats().Streams, n)
 		}

@@ -34,7 +34,7 @@ func (e *watchEncoder) encode(m watchMessage) encoded {
 	b := make(mem.BufferSlice, 1, 1+len(m.events))
 	b[0] = mem.SliceBuffer(e.appendHead(make([]byte, 0, maxWatchHead+len(m.r.CancelReason)), m))
 	for _, ev := range m.events {
-		b = append(b, ev.Wire(m.r.PrevKV))
+		b = append(b, ev.Wire(m.r.PrevKV)...)
 	}
 	return encoded(b)
 }

@@ -193,7 +193,7 @@ type watchClient struct {
 
 func (s *watchServer) stream(t testing.TB) watchClient {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	c, err := pb.NewWatchClient(s.conn).Watch(ctx)
 	if err != nil {

@@ -188,11 +188,13 @@ func (b *writeBuffer) add(e *watchEncoder, m watchMessage) {
 	for _, ev := range m.events {
 		w := ev.Wire(m.r.PrevKV)
 		if w.Len() < copyEventBelow {
-			b.text = append(b.text, w.ReadOnlyData()...)
+			for _, part := range w {
+				b.text = append(b.text, part.ReadOnlyData()...)
+			}
 			continue
 		}
 		b.seal()
-		b.data = append(b.data, w)
+		b.data = append(b.data, w...)
 	}
 	b.size += wire.PrefixBytes + size
 	b.messages++

@@ -74,7 +74,7 @@ func TestOverNATS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		for end := time.Now().Add(2 * time.Minute); ; time.Sleep(time.Millisecond) {
 			if followers[0].Position() == head && followers[1].Position() == head {
 				return
 			}
@@ -88,7 +88,7 @@ func TestOverNATS(t *testing.T) {
 		reached()
 		startServer()
 		before := [2]int64{followers[0].Stats().Frames, followers[1].Stats().Frames}
-		for end := time.Now().Add(20 * time.Second); followers[0].Stats().Frames == before[0] || followers[1].Stats().Frames == before[1]; {
+		for end := time.Now().Add(2 * time.Minute); followers[0].Stats().Frames == before[0] || followers[1].Stats().Frames == before[1]; {
 			if time.Now().After(end) {
 				t.Fatalf("no frames with NATS: %+v %+v", writer.Stats(), followers[0].Stats())
 			}

@@ -6,7 +6,7 @@
 //   - Never early: a lease is revoked for its age only when at least its granted time has passed, on the keeper's
 //     monotonic clock, since the later of its grant's commit and the start of its last renewal that was answered with a
 //     TTL. After a restart, or when another keeper takes over, every lease gets its full time again. A lease may live
-//     longer than asked (DESIGN §7; etcd's lessor does the same when a leader changes).
+//     longer than asked (docs/design.md §7; etcd's lessor does the same when a leader changes).
 //   - No resurrection: a lease that has reached its deadline, or whose revoke has begun, is never good again; nor is
 //     one renewed that the store has already revoked. The exception is a revoke that the store refused for certain.
 //   - A lease whose keys do not fit in a transaction of the store ends in steps (mvcc.ErrLeaseEnding). From when the

@@ -147,7 +147,7 @@ func TestActivationUnderLoad(t *testing.T) {
 				}
 			}
 			<-busy
-			limited, stop := context.WithTimeout(ctx, 20*time.Second)
+			limited, stop := context.WithTimeout(ctx, 2*time.Minute)
 			err := stores[0].Activate(limited, mvcc.FeatureValues)
 			stop()
 			cancel()

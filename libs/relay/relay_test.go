@@ -32,7 +32,7 @@ import (
 )
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 type message = wrapperspb.BytesValue
 

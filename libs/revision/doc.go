@@ -1,4 +1,4 @@
-// Package revision is the arithmetic between an engine's stamps and etcd's revisions (design I1, I2).
+// Package revision is the arithmetic between an engine's stamps and etcd's revisions (docs/design.md I1, I2).
 //
 // # Invariants
 //

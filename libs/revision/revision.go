@@ -14,12 +14,12 @@ const ShiftMax = 12
 // ErrShift says that a Space was asked for with more than ShiftMax index bits.
 var ErrShift = errors.New("revision: shift out of range")
 
-// Space is the bijection between the stamps of a keyspace and its revisions (design I2):
+// Space is the bijection between the stamps of a keyspace and its revisions (docs/design.md I2):
 //
 //	revision = (version − Base) << Shift | index
 //
-// Base is signed so that a keyspace created at version v may start at any revision. A Space is immutable; its methods are
-// pure.
+// Base is signed so that a keyspace created at version v may start at any revision. A Space is immutable; its methods
+// are pure.
 type Space struct {
 	Base  int64
 	Shift uint
@@ -41,9 +41,9 @@ func (s Space) Of(st engine.Stamp) int64 {
 	return (int64(st.Version)-s.Base)<<s.Shift | int64(st.Index)
 }
 
-// Stamp returns the stamp of a revision: the inverse of Of for every revision that Of can return. For any other int64 it
-// returns a stamp that compares with real stamps as the revision does with real revisions, so that it serves as a bound:
-// revisions before the first stamp give the zero stamp, those beyond the last give the largest.
+// Stamp returns the stamp of a revision: the inverse of Of for every revision that Of can return. For any other int64
+// it returns a stamp that compares with real stamps as the revision does with real revisions, so that it serves as a
+// bound: revisions before the first stamp give the zero stamp, those beyond the last give the largest.
 func (s Space) Stamp(rev int64) engine.Stamp {
 	v := rev >> s.Shift
 	switch {

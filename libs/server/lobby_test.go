@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // TestLobby: who comes before a process can serve is told so, by every kind of listener; and then the same sockets
 // serve.

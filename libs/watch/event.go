@@ -49,14 +49,22 @@ type values struct {
 	lostKV, lostPrev bool
 }
 
-type encoded struct{ buf mem.Buffer }
+// encoded is a wire form. Most are one buffer, which needs no slice of its own.
+type encoded struct {
+	parts mem.BufferSlice
+	one   [1]mem.Buffer
+}
+
+// valueApart is the size of a value from which on wire forms share it rather than copy it: a request of many large
+// values, such as a delete that watchers with prev_kv see, is in memory once and not once more for each form.
+const valueApart = 4 << 10
 
 // Rev is the revision of the event.
 func (e *Event) Rev() int64 { return e.src.KV.Mod }
 
 // Wire returns field `events` of a WatchResponse holding this event: tag, length and mvccpb.Event, with or without
-// prev_kv. The buffer is shared and must not be changed.
-func (e *Event) Wire(withPrev bool) mem.Buffer {
+// prev_kv. The buffers are shared and must not be changed, nor may the slice. A large value is a buffer of its own.
+func (e *Event) Wire(withPrev bool) mem.BufferSlice {
 	// Before the look at the wire form: whoever lets go of a value has stored the form with it first.
 	v := e.read.Load()
 	p := &e.plain
@@ -64,7 +72,7 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 		p = &e.prev
 	}
 	if enc := p.Load(); enc != nil {
-		return enc.buf
+		return enc.parts
 	}
 	src := *e.src
 	if v != nil {
@@ -75,12 +83,12 @@ func (e *Event) Wire(withPrev bool) mem.Buffer {
 			src.Prev.Value = v.prev
 		}
 	}
-	enc := &encoded{buf: mem.SliceBuffer(encodeEvent(&src, p == &e.prev))}
+	enc := encodeEvent(&src, p == &e.prev)
 	p.Store(enc)
 	if p == &e.prev && v != nil && v.prev != nil {
 		e.read.CompareAndSwap(v, &values{kv: v.kv}) // nothing else needs it
 	}
-	return enc.buf
+	return enc.parts
 }
 
 // unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty before
@@ -171,45 +179,76 @@ func (e *Event) weight(withPrev bool) int {
 // eventOverhead is what an event costs beside its bytes: structs, headers of slices, numbers.
 const eventOverhead = 160
 
-// encodeEvent appends field 11 of etcdserverpb.WatchResponse for ev.
-func encodeEvent(ev *revlog.Event, withPrev bool) []byte {
+// encodeEvent makes field 11 of etcdserverpb.WatchResponse for ev.
+func encodeEvent(ev *revlog.Event, withPrev bool) *encoded {
 	kv := sizeKV(&ev.KV)
 	n := protowire.SizeTag(fieldEventKV) + protowire.SizeBytes(kv)
 	if ev.Delete {
 		n += protowire.SizeTag(fieldEventType) + protowire.SizeVarint(eventTypeDelete)
 	}
+	apart := apartOf(&ev.KV)
 	prev := 0
 	if withPrev {
 		prev = sizeKV(&ev.Prev)
 		n += protowire.SizeTag(fieldEventPrevKV) + protowire.SizeBytes(prev)
+		apart += apartOf(&ev.Prev)
 	}
-	b := make([]byte, 0, protowire.SizeTag(fieldResponseEvents)+protowire.SizeBytes(n))
+	enc := &encoded{}
+	b := make([]byte, 0, protowire.SizeTag(fieldResponseEvents)+protowire.SizeBytes(n)-apart)
 	b = protowire.AppendTag(b, fieldResponseEvents, protowire.BytesType)
 	b = protowire.AppendVarint(b, uint64(n))
 	if ev.Delete {
 		b = appendInt(b, fieldEventType, eventTypeDelete)
 	}
 	b = protowire.AppendTag(b, fieldEventKV, protowire.BytesType)
-	b = appendKV(protowire.AppendVarint(b, uint64(kv)), &ev.KV)
+	b = enc.appendKV(protowire.AppendVarint(b, uint64(kv)), &ev.KV)
 	if withPrev {
 		b = protowire.AppendTag(b, fieldEventPrevKV, protowire.BytesType)
-		b = appendKV(protowire.AppendVarint(b, uint64(prev)), &ev.Prev)
+		b = enc.appendKV(protowire.AppendVarint(b, uint64(prev)), &ev.Prev)
 	}
-	return b
+	enc.end(b)
+	return enc
+}
+
+// apartOf is how many bytes of a version are shared and not copied.
+func apartOf(kv *revlog.KV) int {
+	if len(kv.Value) < valueApart {
+		return 0
+	}
+	return len(kv.Value)
+}
+
+// appendKV appends a version, and returns what is still to be ended.
+func (enc *encoded) appendKV(b []byte, kv *revlog.KV) []byte {
+	b = appendBytes(b, fieldKVKey, kv.Key)
+	b = appendInt(b, fieldKVCreate, kv.Create)
+	b = appendInt(b, fieldKVMod, kv.Mod)
+	b = appendInt(b, fieldKVVersion, kv.Version)
+	if apartOf(kv) == 0 {
+		b = appendBytes(b, fieldKVValue, kv.Value)
+	} else {
+		b = protowire.AppendTag(b, fieldKVValue, protowire.BytesType)
+		b = protowire.AppendVarint(b, uint64(len(kv.Value)))
+		enc.parts = append(enc.parts, mem.SliceBuffer(b), mem.SliceBuffer(kv.Value))
+		b = b[len(b):]
+	}
+	return appendInt(b, fieldKVLease, kv.Lease)
+}
+
+// end adds the last part.
+func (enc *encoded) end(b []byte) {
+	switch {
+	case enc.parts == nil:
+		enc.one[0] = mem.SliceBuffer(b)
+		enc.parts = enc.one[:]
+	case len(b) > 0:
+		enc.parts = append(enc.parts, mem.SliceBuffer(b))
+	}
 }
 
 func sizeKV(kv *revlog.KV) int {
 	return sizeBytes(fieldKVKey, kv.Key) + sizeInt(fieldKVCreate, kv.Create) + sizeInt(fieldKVMod, kv.Mod) +
 		sizeInt(fieldKVVersion, kv.Version) + sizeBytes(fieldKVValue, kv.Value) + sizeInt(fieldKVLease, kv.Lease)
-}
-
-func appendKV(b []byte, kv *revlog.KV) []byte {
-	b = appendBytes(b, fieldKVKey, kv.Key)
-	b = appendInt(b, fieldKVCreate, kv.Create)
-	b = appendInt(b, fieldKVMod, kv.Mod)
-	b = appendInt(b, fieldKVVersion, kv.Version)
-	b = appendBytes(b, fieldKVValue, kv.Value)
-	return appendInt(b, fieldKVLease, kv.Lease)
 }
 
 // proto3 leaves out zero numbers and empty strings.

@@ -17,6 +17,10 @@ func FuzzEventWire(f *testing.F) {
 	f.Add([]byte("k"), []byte("v"), int64(2), int64(3), int64(1), int64(0), false, []byte("old"), true, true)
 	f.Add([]byte("k"), []byte(nil), int64(0), int64(1<<62), int64(0), int64(-1), true, []byte(nil), false, true)
 	f.Add([]byte{0}, bytes.Repeat([]byte("v"), 200), int64(-1), int64(300), int64(1), int64(1), false, []byte(nil), true, false)
+	large := bytes.Repeat([]byte("L"), valueApart)
+	f.Add([]byte("k"), large, int64(2), int64(3), int64(1), int64(7), false, large, true, true)
+	f.Add([]byte("k"), large, int64(2), int64(3), int64(1), int64(0), false, []byte("old"), true, true)
+	f.Add([]byte("k"), []byte(nil), int64(0), int64(3), int64(0), int64(0), true, large, true, true)
 	f.Fuzz(func(t *testing.T, key, value []byte, create, mod, version, lease int64, del bool, prev []byte, hasPrev, withPrev bool) {
 		kv := revlog.KV{Key: key, Value: value, Create: create, Mod: mod, Version: version, Lease: lease}
 		src := revlog.Event{Delete: del, KV: kv, HasPrev: hasPrev}
@@ -31,7 +35,8 @@ func FuzzEventWire(f *testing.F) {
 			}
 		}
 		e := &Event{src: &src}
-		got := e.Wire(withPrev).ReadOnlyData()
+		first := e.Wire(withPrev)
+		got := first.Materialize()
 		std, err := proto.MarshalOptions{Deterministic: true}.Marshal(&pb.WatchResponse{Events: []*mvccpb.Event{want}})
 		if err != nil {
 			t.Fatal(err)
@@ -46,7 +51,7 @@ func FuzzEventWire(f *testing.F) {
 		if len(dec.Events) != 1 || !proto.Equal(dec.Events[0], want) {
 			t.Errorf("decoded %v, want %v", dec.Events, want)
 		}
-		if again := e.Wire(withPrev).ReadOnlyData(); &again[0] != &got[0] {
+		if again := e.Wire(withPrev); &again[0] != &first[0] {
 			t.Error("encoded twice")
 		}
 	})
@@ -55,6 +60,24 @@ func FuzzEventWire(f *testing.F) {
 func toProto(kv *revlog.KV) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{
 		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version, Lease: kv.Lease,
+	}
+}
+
+// TestWireShares: wire forms share large values and copy small ones.
+func TestWireShares(t *testing.T) {
+	for size, shared := range map[int]int{10: 0, valueApart - 1: 0, valueApart: 2, 1 << 20: 2} {
+		value, old := make([]byte, size), make([]byte, size)
+		src := revlog.Event{KV: revlog.KV{Key: []byte("k"), Value: value, Mod: 3}, HasPrev: true}
+		src.Prev = revlog.KV{Key: []byte("k"), Value: old, Mod: 2}
+		n := 0
+		for _, part := range (&Event{src: &src}).Wire(true) {
+			if data := part.ReadOnlyData(); &data[0] == &value[0] || &data[0] == &old[0] {
+				n++
+			}
+		}
+		if n != shared {
+			t.Errorf("%d of 2 values of %d bytes are shared, want %d", n, size, shared)
+		}
 	}
 }
 

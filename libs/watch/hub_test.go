@@ -483,7 +483,7 @@ func TestHubReadsValuesOnce(t *testing.T) {
 			ev := nextEvents(t, s)[0].Events[0]
 			want := log.entries[2].Events[0]
 			want.KV.Value, want.Prev.Value = log.values[4], log.values[3]
-			if got := ev.Wire(i > 0).ReadOnlyData(); string(got) != string(encodeEvent(&want, i > 0)) {
+			if got := ev.Wire(i > 0).Materialize(); string(got) != string(encodeEvent(&want, i > 0).parts.Materialize()) {
 				t.Errorf("stream %d got %.80q", i, got)
 			}
 		}
@@ -500,7 +500,7 @@ func TestHubReadsValuesOnce(t *testing.T) {
 		ev := nextEvents(t, late)[0].Events[0]
 		want := log.entries[1].Events[0]
 		want.KV.Value, want.Prev.Value = log.values[3], log.values[2]
-		if got := ev.Wire(true).ReadOnlyData(); string(got) != string(encodeEvent(&want, true)) {
+		if got := ev.Wire(true).Materialize(); string(got) != string(encodeEvent(&want, true).parts.Materialize()) {
 			t.Errorf("the late one got %.80q", got)
 		}
 	})
@@ -533,7 +533,7 @@ func TestHubLosesValues(t *testing.T) {
 		without := log.entries[1].Events[0]
 		without.KV.Value = log.values[3]
 		for _, r := range nextEvents(t, s) {
-			if got := r.Events[0].Wire(r.PrevKV).ReadOnlyData(); r.Canceled || string(got) != string(encodeEvent(&without, false)) {
+			if got := r.Events[0].Wire(r.PrevKV).Materialize(); r.Canceled || string(got) != string(encodeEvent(&without, false).parts.Materialize()) {
 				t.Errorf("without its previous value: %+v", r)
 			}
 		}

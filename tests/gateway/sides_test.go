@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // side is a server, or pods of one deployment, by host:port. Requests go to them in turns.
 type side struct {

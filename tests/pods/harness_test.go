@@ -21,7 +21,7 @@ import (
 )
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // deployment is an engine, a bus, and the pods on them.
 type deployment struct {

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 // built is the directory of what buildServer has built.
 var built string
 
-const deadline = 20 * time.Second
+const deadline = 2 * time.Minute
 
 // poll waits for ok.
 func poll(t *testing.T, what string, ok func() bool) {

@@ -271,7 +271,7 @@ func TestTooOld(t *testing.T) {
 	x = begin(t, s)
 	x.AddReadConflict([]byte("k"), []byte("l"))
 	x.Set([]byte("k"), []byte("2"))
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(500 * time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); ; time.Sleep(500 * time.Millisecond) {
 		if _, err = r.Get(t.Context(), []byte("k")); err != nil || time.Now().After(end) {
 			break
 		}

@@ -31,7 +31,7 @@ func TestRangeSize(t *testing.T) {
 		if end != "" {
 			to = []byte(end)
 		}
-		deadline := time.Now().Add(30 * time.Second)
+		deadline := time.Now().Add(2 * time.Minute)
 		for { // storage servers may be behind the commit
 			n, err := s.RangeSize(t.Context(), []byte(begin), to)
 			if err == nil && atLeast <= n && n <= atMost {

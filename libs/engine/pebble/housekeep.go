@@ -26,6 +26,8 @@ const (
 	garbageMin  = 1 << 20
 	// retryGarbageAfter is the time between two passes that no commit lies between.
 	retryGarbageAfter = 20 * time.Second
+	// viewsAtRest is how many of Pebble's snapshots an idle store has that nobody reads: the durable view.
+	viewsAtRest = 1
 )
 
 // housekeeper is what housekeep remembers. Only its goroutine uses it.
@@ -131,14 +133,16 @@ func (h *housekeeper) keepLogsShort(now time.Time, m *pdb.Metrics) {
 }
 
 // wantsPass tells whether enough of the tables is garbage. What tombstones will free is estimated; what newer versions
-// of rows replace is not known, and at most what lies above the last level: that is looked at when the store is idle.
+// of rows replace is not known, and at most what lies above the last level: that is looked at when the store is idle and
+// nobody reads an older state. What such a reader keeps would come to lie in the last level beside what replaced it, where
+// no pass looks again.
 func (h *housekeeper) wantsPass(now time.Time, m *pdb.Metrics) bool {
 	if h.s.durableSeq() == h.passed && now.Sub(h.passedAt) < retryGarbageAfter {
 		return false
 	}
 	tables := m.Total().TablesSize
 	garbage := int64(m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate)
-	if now.Sub(h.changed) >= idleAfter && h.s.durableSeq() != h.passed {
+	if now.Sub(h.changed) >= idleAfter && h.s.durableSeq() != h.passed && m.Snapshots.Count <= viewsAtRest {
 		for i := range len(m.Levels) - 1 {
 			garbage += m.Levels[i].TablesSize
 		}

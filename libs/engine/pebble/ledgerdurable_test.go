@@ -162,7 +162,7 @@ func TestCreateOnFullDisk(t *testing.T) {
 			if err == nil || !strings.Contains(err.Error(), "no space left on the disk") {
 				t.Error(err)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(2 * time.Minute):
 			t.Fatal("Open waits for space")
 		}
 	}

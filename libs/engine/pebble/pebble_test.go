@@ -96,7 +96,7 @@ func TestConformance(t *testing.T) {
 }
 
 // diskLimit bounds the wait for what the store does about its disk by itself.
-const diskLimit = 20 * time.Second
+const diskLimit = 2 * time.Minute
 
 // until polls a condition.
 func until(t *testing.T, what string, cond func() bool) {

@@ -187,6 +187,37 @@ func TestFewClears(t *testing.T) {
 	}
 }
 
+// TestReplacedUnderReader: a reader of an old state keeps what was replaced since. An idle store is not compacted while
+// it is there, and when it has gone the space is given back without a write or a call. The time is the housekeeper's.
+func TestReplacedUnderReader(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	s, err := Open(dir, Options{CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	const n, size = 100, 64 << 10
+	overwrite(t, s, 1, n, size)
+	reader, err := s.Snapshot(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	overwrite(t, s, 1, n, size)
+	if err := s.flushWait(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	h := &housekeeper{s: s, shape: s.shape.Load(), changed: now, flushed: now, passed: ^uint64(0), roomAt: ^uint64(0)}
+	h.tick(now)
+	h.tick(now.Add(20 * time.Second))
+	reader.Close()
+	for end := time.Now().Add(time.Minute); lengthsIn(t, dir) > n*size*3/2; h.tick(now.Add(50 * time.Second)) {
+		if time.Now().After(end) {
+			t.Fatalf("%d bytes of files for %d live rows of %d bytes", lengthsIn(t, dir), n, size)
+		}
+	}
+}
+
 // TestSizes: on every disk the parts of the reserve hold what they are for (space.go).
 func TestSizes(t *testing.T) {
 	for shift := 26; shift < 50; shift++ {

@@ -122,7 +122,7 @@ func start(t *testing.T, l Log, position int64, o Options) *Cache {
 // written waits until the cache has written everything that it was given.
 func written(t *testing.T, c *Cache) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(100 * time.Microsecond) {
+	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Microsecond) {
 		c.queueMu.Lock()
 		n, tail := len(c.queue), c.tail
 		c.queueMu.Unlock()

@@ -59,7 +59,7 @@ func TestPanic(t *testing.T) {
 	if err := parent.Wait(); err == nil {
 		t.Error("the parent did not panic")
 	}
-	for end := time.Now().Add(30 * time.Second); !errors.Is(syscall.Kill(child, 0), syscall.ESRCH) && !zombie(child); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(2 * time.Minute); !errors.Is(syscall.Kill(child, 0), syscall.ESRCH) && !zombie(child); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			_ = syscall.Kill(child, syscall.SIGKILL) // it may have gone at last
 			t.Fatal("the child is still there")
