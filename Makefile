@@ -49,6 +49,7 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/, docs/.
 	go test -count=1 ./tests/deploy
 	go test -count=1 -run TestReferences ./tests/packages
+	go test -count=1 ./bench/scale
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
