@@ -53,7 +53,7 @@ func (d *Deployment) newGateway() (*gateway.Gateway, error) {
 	}
 	return gateway.New(gateway.Options{
 		Conn: local, MessageBytesMax: d.GRPC.MessageBytesMax(), AnswerBytes: d.Config.MaxAnswerBytes,
-		Metadata: []string{KeyspaceMetadata},
+		Metadata: []string{KeyspaceMetadata}, Tenant: d.all.tenant, Shared: d.many,
 	})
 }
 
