@@ -30,7 +30,7 @@ func (d *Deployment) serve(all *keyspaces) error {
 		},
 	}
 	if front != nil {
-		options.HTTP.Gateway = front
+		options.HTTP.Gateway, options.HTTP.RefuseGateway = front, d.refuseCommonName
 	}
 	d.run.begin(all.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
