@@ -23,7 +23,8 @@ func compareAuth(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	post := func(path, body string) request { return request{path: "/v3/" + path, body: body} }
 	compare(t, theirs, ours,
-		post("auth/status", `{}`), post("auth/user/add", `{"name":"root","password":"r"}`), post("auth/role/add", `{"name":"root"}`),
+		post("lease/grant", `{"ID":777,"TTL":600}`), post("auth/status", `{}`),
+		post("auth/user/add", `{"name":"root","password":"r"}`), post("auth/role/add", `{"name":"root"}`),
 		post("auth/user/add", `{"name":"root","password":"r"}`), post("auth/enable", `{}`),
 		post("auth/user/grant", `{"user":"root","role":"root"}`), post("auth/user/add", `{"name":"u","password":"p"}`),
 		post("auth/role/add", `{"name":"reader"}`), post("auth/user/grant", `{"user":"u","role":"reader"}`),
@@ -53,6 +54,9 @@ func compareAuth(t *testing.T, theirs, ours *side) {
 				post("kv/range", `{"key":"`+b64("r/a")+`"}`), post("kv/range", `{"key":"`+b64("s")+`"}`),
 				post("kv/put", `{"key":"`+b64("r/a")+`"}`), post("maintenance/status", `{}`), post("auth/user/list", `{}`),
 				post("lease/leases", `{}`), post("auth/status", `{}`),
+				post("lock/unlock", `{"key":"`+b64("r/a")+`"}`), post("lock/lock", `{"name":"`+b64("l")+`","lease":777}`),
+				post("election/leader", `{"name":"`+b64("r/e")+`"}`), post("election/leader", `{"name":"`+b64("e")+`"}`),
+				post("election/campaign", `{"name":"`+b64("e")+`","lease":777}`),
 			} {
 				both(t, theirs, ours, fmt.Sprint(form, " ", user, " ", r), func(s *side) string {
 					r.header = header(tokens[s][user])
@@ -89,6 +93,7 @@ func compareAuth(t *testing.T, theirs, ours *side) {
 	compare(t, theirs, ours,
 		post("auth/user/changepw", `{"name":"u","password":"q"}`), post("auth/user/revoke", `{"name":"u","role":"reader"}`),
 		post("auth/role/revoke", `{"role":"reader","key":"`+b64("r/")+`","range_end":"`+b64("r0")+`"}`),
+		post("lease/revoke", `{"ID":777}`),
 		post("auth/role/delete", `{"role":"reader"}`), post("auth/user/delete", `{"name":"u"}`), post("auth/user/delete", `{"name":"u"}`),
 	)
 }
