@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -47,8 +50,13 @@ type Keyspace struct {
 	endStreams context.CancelFunc
 	tally      *tally  // of calls to it
 	shares     *shares // nil: of nothing
-	tailing    tailing // this pod's part in publishing the log
-	opened     int64   // the revision at which it was opened, where the store is the process's own
+	// Its places among those of the process's keyspaces, so that none holds another's.
+	answers   *etcdapi.Answers
+	passwords *auth.Passwords
+	making    *fair.Flow   // of snapshots
+	snapshots atomic.Int32 // that are made, wait for that, or are sent
+	tailing   tailing      // this pod's part in publishing the log
+	opened    int64        // the revision at which it was opened, where the store is the process's own
 }
 
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
@@ -56,6 +64,7 @@ type Keyspace struct {
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
 	k := &Keyspace{
 		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
+		answers: d.answers.Share(d.many), passwords: d.passwords.Share(), making: d.making.Flow(1),
 	}
 	k.begin(d.patience, d.Fail)
 	if d.gates != nil {
@@ -270,7 +279,7 @@ func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 func (k *Keyspace) newGuard() *etcdapi.Guard {
 	d := k.d
 	o := etcdapi.GuardOptions{
-		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: d.passwords,
+		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: k.passwords,
 		Shared: d.Kind.IsPod(), Log: d.Log,
 	}
 	if d.Config.ClientTLS.ClientCertAuth {

@@ -24,7 +24,7 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.guard.KV(k.Store), k.Header, bounds) },
