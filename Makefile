@@ -25,7 +25,7 @@ comma := ,
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build everything; the server goes to bin/headwater, its command line to bin/headwaterctl
@@ -66,6 +66,10 @@ next: ## Test what is used of others' privates against their newest releases (do
 .PHONY: stack
 stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, nginx and a C compiler; FDB_HOME=dir, ARGS="--flag …")
 	go run ./tests/stack/cmd/stack $(ARGS)
+
+.PHONY: zones-check
+zones-check: ## Drill what a FoundationDB of k8s/overlays survives, on processes that are killed (FDB_HOME=dir; minutes)
+	HEADWATER_TEST_ZONES=1 FDB_HOME="$(FDB_HOME)" go test -count=1 -timeout 30m -v -run TestZones ./tests/deploy
 
 .PHONY: chaos
 chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
