@@ -156,7 +156,8 @@ func (d *drill) must(command string) {
 	var out string
 	var err error
 	for end := time.Now().Add(drillTimeout); time.Now().Before(end); {
-		if out, err = d.try(command, 10*time.Second); err == nil && !strings.Contains(out, "ERROR") {
+		if out, err = d.try(command, 10*time.Second); err == nil && !strings.Contains(out, "ERROR") ||
+			strings.Contains(out, "Database already exists") { // by the attempt before, whose answer was lost
 			return
 		}
 	}
