@@ -50,6 +50,7 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	go test -count=1 ./tests/deploy
 	go test -count=1 -run TestReferences ./tests/packages
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
+	cd tests/deploy/chart && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
 
@@ -70,6 +71,10 @@ stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs F
 .PHONY: zones-check
 zones-check: ## Drill what a FoundationDB of k8s/overlays survives, on processes that are killed (FDB_HOME=dir; minutes)
 	HEADWATER_TEST_ZONES=1 FDB_HOME="$(FDB_HOME)" go test -count=1 -timeout 30m -v -run TestZones ./tests/deploy
+
+.PHONY: images-check
+images-check: ## Build both images by buildah without a container engine, and start them (needs root, buildah, debootstrap; FDB_HOME=dir)
+	FDB_HOME="$(FDB_HOME)" tests/deploy/images-check
 
 .PHONY: chaos
 chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
@@ -129,4 +134,4 @@ proto: ## Generate Go from protos/ (needs protoc; the plugins come from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES) tests/deploy/schema tests/metrics/mixin; do (cd $$m && GOWORK=off go mod tidy); done
+	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/metrics/mixin; do (cd $$m && GOWORK=off go mod tidy); done
