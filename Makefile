@@ -76,6 +76,21 @@ zones-check: ## Drill what a FoundationDB of k8s/overlays survives, on processes
 images-check: ## Build both images by buildah without a container engine, and start them (needs root, buildah, debootstrap; FDB_HOME=dir)
 	FDB_HOME="$(FDB_HOME)" tests/deploy/images-check
 
+.PHONY: manifests-check
+manifests-check: ## Apply every overlay and the chart to a kube-apiserver that is built from the module proxy (needs kubectl; a long while the first time)
+	tests/deploy/manifests-check
+
+.PHONY: cross
+cross: ## Build and vet the standalone server and headwaterctl for every system of a release (TARGETS="darwin/arm64 …")
+	for target in $(or $(TARGETS),linux/amd64 linux/arm64 darwin/amd64 darwin/arm64); do \
+	  export GOOS=$${target%/*} GOARCH=$${target#*/}; echo "== $$target"; \
+	  go vet ./libs/... ./services/standalone ./services/headwaterctl; \
+	  go build -o /dev/null ./services/standalone; go build -o /dev/null ./services/headwaterctl; done
+
+.PHONY: release
+release: ## Make archives, Debian packages, chart, SBOMs and checksums in dist/ (VERSION=0.1.0, TARGETS="linux/amd64 …")
+	deploy/release
+
 .PHONY: chaos
 chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
 	go run ./tests/stack/cmd/chaos --dir=data/chaos --port=24379 --base-port=24380 $(ARGS)

@@ -264,6 +264,11 @@ func TestVersions(t *testing.T) {
 	same("NATS", find("docker-compose.yml", `nats:([\d.]+)-alpine`), find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`),
 		find("libs/go.mod", `nats-io/nats-server/v2 v([\d.]+)`))
 	same("Go's minor", find("Dockerfile", `golang:(\d+\.\d+)\.`), find("go.work", `(?m)^go (\d+\.\d+)`))
+	same("Go", find("Dockerfile", `golang:([\d.]+)-`), find(".github/workflows/ci.yml", `golang:([\d.]+)-`), find(".github/workflows/ci.yml", `go-version: ([\d.]+)`))
+	same("Headwater", find("libs/server/version.go", `const Version = "(.*)"`), find("charts/headwater/Chart.yaml", `(?m)^version: (.*)$`),
+		find("charts/headwater/Chart.yaml", `(?m)^appVersion: (.*)$`), find("charts/headwater/values.yaml", `(?m)^  tag: (.*)$`),
+		find("k8s/base/kustomization.yaml", `headwaterdb/headwater\n    newTag: (.*)`))
+	same("the chart's NATS", find("charts/headwater/values.yaml", `nats:([\d.]+)-alpine`), find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`))
 }
 
 // TestRoutes checks the names of services in the Gateway's routes.
