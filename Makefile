@@ -87,6 +87,10 @@ cross: ## Build and vet the standalone server and headwaterctl for every system 
 	  go vet ./libs/... ./services/standalone ./services/headwaterctl; \
 	  go build -o /dev/null ./services/standalone; go build -o /dev/null ./services/headwaterctl; done
 
+.PHONY: install-check
+install-check: ## Tag HEAD in a clone, and go install it from a module proxy as its users will
+	tests/deploy/install-check
+
 .PHONY: release
 release: ## Make archives, Debian packages, chart, SBOMs and checksums in dist/ (VERSION=0.1.0, TARGETS="linux/amd64 …")
 	deploy/release
