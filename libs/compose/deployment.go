@@ -80,7 +80,8 @@ type Deployment struct {
 	watchSends *server.WatchSends
 	tracer     *tracing.Tracer // nil: no tracing
 
-	snapshots atomic.Int32 // that are being made or sent
+	snapshots   atomic.Int32 // that are being made or sent
+	clearedRows atomic.Int64 // of deleted keyspaces, that this process has removed
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
@@ -138,7 +139,7 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openTracer(ctx); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config, d.tracer, d.Log)
+	d.GRPC = newGRPC(d.Config, d.Config.EnableGRPCGateway || d.hasStatus(), d.tracer, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil

@@ -55,6 +55,10 @@ type HTTPOptions struct {
 	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
 	// deadlines of bodies and answers itself.
 	Gateway http.Handler
+	// Status serves the status page for Operators, by calls on GRPC.Local, below StatusPath; nil: there is none. It
+	// sets the deadlines of answers that take long itself.
+	Status     http.Handler
+	StatusPath string
 	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
 	MaxConnectionAge time.Duration
 	Log              *slog.Logger
