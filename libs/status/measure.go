@@ -54,9 +54,12 @@ func (s sample) orElse(other int64, name string) int64 {
 
 // rates are those of the calls to the process.
 func (s span) rates() Rates {
+	calls := func(method string) *float64 {
+		return s.rate("grpc_server_handled_total", "grpc_service", "etcdserverpb.KV", "grpc_method", method)
+	}
 	r := Rates{
-		Reads:  s.rate("etcd_mvcc_range_total"),
-		Writes: sum(s.rate("etcd_mvcc_put_total"), s.rate("etcd_mvcc_delete_total")),
+		Reads:  calls("Range"),
+		Writes: sum(sum(calls("Put"), calls("DeleteRange")), calls("Txn")),
 		Events: s.rate("etcd_debugging_mvcc_events_total"),
 	}
 	if all, ok := s.rate("grpc_server_handled_total"), s.rate("grpc_server_handled_total", "grpc_code", "OK"); all != nil {

@@ -62,7 +62,7 @@ type Store struct {
 	DiskFull        bool  `json:"disk_full"`
 }
 
-// Rates are per second; nil: not known yet.
+// Rates are per second; nil: not known yet. Calls are those to all keyspaces of the process, events of the first.
 type Rates struct {
 	Reads  *float64 `json:"reads"`
 	Writes *float64 `json:"writes"`

@@ -366,11 +366,6 @@ func TestCensus(t *testing.T) {
 // TestOverview: what metrics and rows say is on the page and in the JSON, rates when there are two looks.
 func TestOverview(t *testing.T) {
 	s := newServer(t)
-	counter := func(name string) prometheus.Counter {
-		c := prometheus.NewCounter(prometheus.CounterOpts{Name: name})
-		s.registry.MustRegister(c)
-		return c
-	}
 	gauge := func(name string, v float64, labels ...string) {
 		l := prometheus.Labels{}
 		for i := 0; i < len(labels); i += 2 {
@@ -380,7 +375,11 @@ func TestOverview(t *testing.T) {
 		g.Set(v)
 		s.registry.MustRegister(g)
 	}
-	reads := counter("etcd_mvcc_range_total")
+	calls := prometheus.NewCounterVec(prometheus.CounterOpts{Name: "grpc_server_handled_total"},
+		[]string{"grpc_service", "grpc_method", "grpc_code"})
+	s.registry.MustRegister(calls)
+	reads := calls.WithLabelValues("etcdserverpb.KV", "Range", "OK")
+	calls.WithLabelValues("etcdserverpb.KV", "Put", "NotFound").Add(0)
 	h := prometheus.NewHistogram(prometheus.HistogramOpts{
 		Name: "headwater_group_commit_seconds", Buckets: []float64{.01, .1, 1},
 	})
@@ -412,6 +411,8 @@ func TestOverview(t *testing.T) {
 	}
 	s.pass(4 * time.Second)
 	reads.Add(100)
+	calls.WithLabelValues("etcdserverpb.KV", "Txn", "OK").Add(20)
+	calls.WithLabelValues("etcdserverpb.KV", "Put", "NotFound").Add(8)
 	for range 98 {
 		h.Observe(.005)
 	}
@@ -420,7 +421,7 @@ func TestOverview(t *testing.T) {
 	o = Overview{}
 	contains(t, "the second look", look(), "of the last 4.00\u202fs", `<svg class="bars"`)
 	l := o.Latencies[0]
-	if *o.Rates.Reads != 25 || l.Count != 100 || l.P50 < .005 || l.P50 > .0052 || l.P99 != 1 || len(l.Bars) != 4 {
+	if *o.Rates.Reads != 25 || *o.Rates.Writes != 7 || *o.Rates.Errors != 2 || l.Count != 100 || l.P50 < .005 || l.P50 > .0052 || l.P99 != 1 || len(l.Bars) != 4 {
 		t.Errorf("%+v, %+v", *o.Rates.Reads, l)
 	}
 	for range 3 * samplesMax {
