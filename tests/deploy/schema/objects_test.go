@@ -29,6 +29,7 @@ const root = "../../.."
 // makers make an empty object of each kind that k8s/ may use.
 var makers = map[string]func() meta.Object{
 	"v1 Namespace":                                      func() meta.Object { return new(core.Namespace) },
+	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
 	"v1 Service":                                        func() meta.Object { return new(core.Service) },
 	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
 	"apps/v1 Deployment":                                func() meta.Object { return new(apps.Deployment) },
@@ -41,6 +42,7 @@ var makers = map[string]func() meta.Object{
 	"gateway.networking.k8s.io/v1 Gateway":              func() meta.Object { return new(gateway.Gateway) },
 	"gateway.networking.k8s.io/v1 GRPCRoute":            func() meta.Object { return new(gateway.GRPCRoute) },
 	"monitoring.coreos.com/v1 ServiceMonitor":           func() meta.Object { return new(monitoring.ServiceMonitor) },
+	"monitoring.coreos.com/v1 PrometheusRule":           func() meta.Object { return new(monitoring.PrometheusRule) },
 	"apps.foundationdb.org/v1beta2 FoundationDBCluster": func() meta.Object { return new(fdb.FoundationDBCluster) },
 }
 
