@@ -7,7 +7,7 @@ PODS     := kv watchhub leasekeeper
 MODULES  := libs protos services/standalone services/headwaterctl $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/fair ./libs/auth ./libs/tlsconf ./libs/gateway ./libs/tracing ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
+RACE := ./libs/engine/... ./libs/fair ./libs/auth ./libs/tlsconf ./libs/gateway ./libs/tracing ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/status ./libs/compose/... ./libs/alarm
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
 SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
@@ -20,6 +20,7 @@ DATA_DIR ?= data/default.headwater
 ARGS     ?=
 FUZZTIME ?= 20s
 BENCH    ?=
+PICTURES ?=
 
 comma := ,
 
@@ -53,7 +54,12 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
 	cd tests/deploy/chart && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
+	@echo "NOT TESTED in a browser: that is make test-browser"
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
+
+.PHONY: test-browser
+test-browser: ## Try the status page in a headless Chromium (CHROMIUM=path; PICTURES=dir has pictures of it written there)
+	cd tests/status/browser && GOWORK=off HEADWATER_PICTURES="$(PICTURES)" go test -count=1 -v ./...
 
 .PHONY: test-fdb
 test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its client 7.3 and a C compiler; FDB_HOME=dir with lib and include, SUITES="…")
@@ -154,4 +160,5 @@ proto: ## Generate Go from protos/ (needs protoc; the plugins come from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/metrics/mixin; do (cd $$m && GOWORK=off go mod tidy); done
+	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/metrics/mixin tests/status/browser; do \
+	  (cd $$m && GOWORK=off go mod tidy); done

@@ -82,6 +82,7 @@ type Deployment struct {
 	tracer     *tracing.Tracer // nil: no tracing
 
 	making *fair.Gate // of snapshots
+	clearedRows atomic.Int64 // of deleted keyspaces, that this process has removed
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
@@ -140,7 +141,7 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openTracer(ctx); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config, d.tracer, d.Log)
+	d.GRPC = newGRPC(d.Config, d.Config.EnableGRPCGateway || d.hasStatus(), d.tracer, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil

@@ -46,16 +46,16 @@ type keyspaces struct {
 	first   *Keyspace
 	chooser chooser
 	table   *keyspace.Cache
-	// adminURLs are where the admin API is served.
-	adminURLs []string
-	shown     server.HTTPOptions
-	tallies   tallies
-	opening   chan struct{} // has an element for each opening under way
-	now       func() time.Time
-	joint     many     // of pods
-	parking   *parking // of a standalone server, as own
-	own       ownCompactions
-	started   time.Time
+	// adminURLs are where the admin API is served, statusURLs where the status page is beside it.
+	adminURLs, statusURLs []string
+	shown                 server.HTTPOptions
+	tallies               tallies
+	opening               chan struct{} // has an element for each opening under way
+	now                   func() time.Time
+	joint                 many     // of pods
+	parking               *parking // of a standalone server, as own
+	own                   ownCompactions
+	started               time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id

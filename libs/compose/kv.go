@@ -152,7 +152,7 @@ func (k *Keyspace) compact(ctx context.Context, _ *election.Term) error {
 		wg.Go(func() { compactor.Run(ctx, d.Log, planner, k.Store, mvcc.ErrCompacted) })
 	}
 	wg.Go(func() {
-		_ = keyspace.Tend(ctx, d.Engine, []byte(d.Config.FDBRoot), nil, func(err error) {
+		_ = keyspace.Tend(ctx, d.Engine, []byte(d.Config.FDBRoot), d.cleared, func(err error) {
 			d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
 		})
 	})

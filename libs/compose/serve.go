@@ -48,7 +48,7 @@ func (d *Deployment) serve(all *keyspaces) error {
 // newGateway returns the JSON gateway to the services; nil: there is none.
 func (d *Deployment) newGateway() (*gateway.Gateway, error) {
 	local := d.GRPC.Local()
-	if local == nil {
+	if local == nil || !d.Config.EnableGRPCGateway {
 		return nil, nil
 	}
 	return gateway.New(gateway.Options{

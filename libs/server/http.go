@@ -58,6 +58,10 @@ type HTTPOptions struct {
 	// RefuseGateway, if set, is asked for each request for Gateway, before anything is answered to it; what it returns
 	// is answered in Gateway's place with status 400. "": nothing.
 	RefuseGateway func(*http.Request) string
+	// Status serves the status page for Operators, by calls on GRPC.Local, below StatusPath; nil: there is none. It
+	// sets the deadlines of answers that take long itself.
+	Status     http.Handler
+	StatusPath string
 	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
 	MaxConnectionAge time.Duration
 	Log              *slog.Logger

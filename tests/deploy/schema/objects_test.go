@@ -34,6 +34,7 @@ const root = "../../.."
 // makers make an empty object of each kind that k8s/ may use.
 var makers = map[string]func() meta.Object{
 	"v1 Namespace":                                      func() meta.Object { return new(core.Namespace) },
+	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
 	"v1 Service":                                        func() meta.Object { return new(core.Service) },
 	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
 	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
@@ -50,6 +51,7 @@ var makers = map[string]func() meta.Object{
 	"gateway.networking.k8s.io/v1 Gateway":              func() meta.Object { return new(gateway.Gateway) },
 	"gateway.networking.k8s.io/v1 HTTPRoute":            func() meta.Object { return new(gateway.HTTPRoute) },
 	"monitoring.coreos.com/v1 ServiceMonitor":           func() meta.Object { return new(monitoring.ServiceMonitor) },
+	"monitoring.coreos.com/v1 PrometheusRule":           func() meta.Object { return new(monitoring.PrometheusRule) },
 	"apps.foundationdb.org/v1beta2 FoundationDBCluster": func() meta.Object { return new(fdb.FoundationDBCluster) },
 }
 
