@@ -33,6 +33,8 @@ type ImportOptions struct {
 	// number that is that of a keyspace in which nobody has ever changed any, or 0, the keyspace gets none.
 	AuthNumber uint64
 	AuthRows   []AuthRow
+	// Follow, if set, has the keyspace go on following what it is a copy of.
+	Follow *Follow
 }
 
 // auth says that users and roles are imported.
@@ -406,6 +408,10 @@ func (im *Import) authRows(ctx context.Context) error {
 // identity writes the rows that a keyspace has of itself.
 func (im *Import) identity(txn engine.Txn, head int64) {
 	s := im.s
+	if im.o.Follow != nil {
+		s.meta.Features |= FeatureFollows
+		txn.Set(s.rows.meta(metaFollow), im.o.Follow.append(nil))
+	}
 	v := engine.Stamp{Version: 1}.Append(nil)
 	v = append(v, formatFeatures, byte(s.meta.Space.Shift))
 	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
