@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/fsck"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/snapshot"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
@@ -59,6 +60,9 @@ type Host interface {
 	Coordination() []Coordination
 	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
+	// RestoreDir is where a file is received that a keyspace is made of, and how many bytes must stay free there.
+	// Errors: of gRPC, such as that the process makes none.
+	RestoreDir() (dir string, reserve int64, err error)
 }
 
 // Options are what the services work on.
@@ -71,6 +75,7 @@ type Options struct {
 // Register registers the admin API on r.
 func Register(r grpc.ServiceRegistrar, o Options) {
 	adminv1.RegisterKeyspacesServer(r, &keyspaces{Options: o})
+	adminv1.RegisterMigrationServer(r, newMigration(o))
 	adminv1.RegisterInspectionServer(r, &inspection{Options: o})
 	adminv1.RegisterDeploymentServer(r, &deployment{Options: o, now: time.Now})
 }
@@ -88,6 +93,16 @@ var codesOf = []struct {
 	{mvcc.ErrNewerFormat, codes.FailedPrecondition},
 	{mvcc.ErrCompacted, codes.OutOfRange},
 	{mvcc.ErrSetBack, codes.FailedPrecondition},
+	{mvcc.ErrFollowing, codes.Unavailable},
+	{mvcc.ErrNotFollowing, codes.FailedPrecondition},
+	{mvcc.ErrGap, codes.FailedPrecondition},
+	{mvcc.ErrDiverged, codes.FailedPrecondition},
+	{mvcc.ErrTooLarge, codes.InvalidArgument},
+	{mvcc.ErrTwice, codes.InvalidArgument},
+	{snapshot.ErrForeign, codes.InvalidArgument},
+	{snapshot.ErrDamaged, codes.InvalidArgument},
+	{snapshot.ErrNoSum, codes.InvalidArgument},
+	{snapshot.ErrNoSpace, codes.ResourceExhausted},
 	{mvcc.ErrCorrupt, codes.DataLoss},
 	{mvcc.ErrNoSpace, codes.ResourceExhausted},
 	{mvcc.ErrUnavailable, codes.Unavailable},

@@ -143,7 +143,11 @@ type importState struct {
 	live bool
 	was  record // as its row has it
 	row  int    // length of that; 0: there is none
+	at   int64  // the last revision that has changed it, in this batch; a revision is never in two
 }
+
+// ErrTwice: a key that changes twice in one revision cannot be held.
+var ErrTwice = errors.New("mvcc: a key is changed twice in one revision")
 
 // flush writes what has been gathered.
 func (im *Import) flush(ctx context.Context) error {
@@ -226,6 +230,10 @@ func (b *importBatch) revision(events []importEvent) error {
 	for i := range events {
 		ev := &events[i].ev
 		st := b.states[string(ev.KV.Key)]
+		if st.at == rev {
+			return fmt.Errorf("%w: key %q in revision %d", ErrTwice, ev.KV.Key, rev)
+		}
+		st.at = rev
 		switch {
 		case rev > b.im.o.Compact && st.live:
 			ev.HasPrev, ev.Prev = true, st.version()
@@ -428,4 +436,12 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	}
 	txn.Set(s.rows.meta(metaLive), engine.AppendCounter(nil, im.live))
 	newBuckets(txn, s.rows, bucketUncounted)
+}
+
+// ValueMax is the length of the longest value that a keyspace with chunks of so many bytes can hold; 0: the default.
+func ValueMax(chunkBytes int) int {
+	if chunkBytes == 0 {
+		chunkBytes = defaultChunk
+	}
+	return chunksMax * chunkBytes
 }
