@@ -26,5 +26,5 @@
 //
 // # Testing
 //
-// tests/migrate moves real etcds to servers, with clients on both, and kills either side.
+// tests/snapshots moves real etcds to servers, with clients on both, and kills either side.
 package migrate

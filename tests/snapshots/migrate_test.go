@@ -104,10 +104,10 @@ func refused(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := t.Context()
 	for name, f := range map[string]func() error{
-		"put":       func() error { _, err := c.Put(ctx, "a", "own"); return err },
-		"delete":    func() error { _, err := c.Delete(ctx, "a"); return err },
-		"txn":       func() error { _, err := c.Txn(ctx).Then(clientv3.OpPut("a", "own")).Commit(); return err },
-		"grant":     func() error { _, err := c.Grant(ctx, 100); return err },
+		"put":    func() error { _, err := c.Put(ctx, "a", "own"); return err },
+		"delete": func() error { _, err := c.Delete(ctx, "a"); return err },
+		"txn":    func() error { _, err := c.Txn(ctx).Then(clientv3.OpPut("a", "own")).Commit(); return err },
+		"grant":  func() error { _, err := c.Grant(ctx, 100); return err },
 		"keepalive": func() error { // clientv3's own tries again
 			s, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)
 			if err == nil {
@@ -118,8 +118,8 @@ func refused(t *testing.T, c *clientv3.Client) {
 			}
 			return err
 		},
-		"compact":   func() error { _, err := c.Compact(ctx, 10); return err },
-		"user":      func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
+		"compact": func() error { _, err := c.Compact(ctx, 10); return err },
+		"user":    func() error { _, err := c.UserAdd(ctx, "u", "p"); return err },
 	} {
 		err := f()
 		if code := status.Code(err); code != codes.Unavailable && !strings.Contains(fmt.Sprint(err), "follows another") {
@@ -235,8 +235,12 @@ func TestMigrateAnew(t *testing.T) {
 	if _, err := m.target.Get(ctx, "key", clientv3.WithRev(rev-1)); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("the copy has what the source has not: %v", err)
 	}
+	put(m.source, "4")
+	if err := m.CatchUp(ctx); err != nil {
+		t.Fatal(err)
+	}
 	done, err := m.CutOver(ctx)
-	if err != nil || done.Revision != rev {
+	if err != nil || done.Revision != rev+1 || done.Keys != 1 {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	same(t, "after the cut-over", pictureOf(t, m.source, rev), pictureOf(t, m.target, rev))
