@@ -73,7 +73,8 @@ func (m *migration) Restore(stream restoreStream) error {
 
 // settingsOfNew checks the name and the settings of a keyspace that is to be made.
 func (m *migration) settingsOfNew(r *adminv1.RestoreRequest) (*keyspacev1.Keyspace, error) {
-	if err := m.refuseFirst(r.GetKeyspace(), "restored: headwaterctl snapshot restore makes a data directory"); err != nil {
+	const instead = "restored: headwaterctl snapshot restore makes a data directory"
+	if err := m.refuseFirst(r.GetKeyspace(), instead); err != nil {
 		return nil, err
 	}
 	if err := m.checkEnforced(r.GetSettings()); err != nil {

@@ -1,5 +1,5 @@
-// Package migrate makes a keyspace a copy of a live etcd: a snapshot, then the log as a watch shows it, compared in full
-// and cut over to. It runs where the operator is: it reads the source as a client of etcd's API and writes the keyspace
+// Package migrate makes a keyspace a copy of a live etcd: a snapshot, then the log as a watch shows it, compared in
+// full and cut over to. It runs where the operator is: it reads the source as a client of etcd's API and writes the keyspace
 // through the admin API (service Migration), so that a server never holds the credentials of another.
 //
 //	source                                    keyspace

@@ -108,8 +108,8 @@ func (m *Migration) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// copy makes the keyspace of a snapshot of the source. What is written there meanwhile is watched from the beginning, so
-// that it may be compacted.
+// copy makes the keyspace of a snapshot of the source. What is written there meanwhile is watched from the beginning,
+// so that it may be compacted.
 func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.Settings) error {
 	m.Close()
 	_, head, err := m.Source.Head(ctx)

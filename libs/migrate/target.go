@@ -42,7 +42,8 @@ func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error
 
 // restore makes the keyspace of a file, which it closes, and has it follow.
 func (t *Target) restore(
-	ctx context.Context, source uint64, settings *adminv1.Settings, file io.ReadCloser, report func(*adminv1.RestoreProgress),
+	ctx context.Context, source uint64, settings *adminv1.Settings, file io.ReadCloser,
+	report func(*adminv1.RestoreProgress),
 ) (*adminv1.Restored, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -2,8 +2,8 @@ package snapshot
 
 import "fmt"
 
-// Room checks that so many bytes can be written where dir is, with reserve left free then. A reserve of 0 is 256 MiB, or
-// an eighth of the disk if that is less, a negative one none. Errors: ErrNoSpace.
+// Room checks that so many bytes can be written where dir is, with reserve left free then. A reserve of 0 is 256 MiB,
+// or an eighth of the disk if that is less, a negative one none. Errors: ErrNoSpace.
 func Room(dir string, reserve, bytes int64) error {
 	free, all, ok := diskBytes(dir)
 	if reserve == 0 {

@@ -128,8 +128,8 @@ func refused(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// TestMigrate: an etcd is copied while it is written, and cut over to. Nothing changes that can be asked, a watch goes on
-// where it was, and the copy is read before.
+// TestMigrate: an etcd is copied while it is written, and cut over to. Nothing changes that can be asked, a watch goes
+// on where it was, and the copy is read before.
 func TestMigrate(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
