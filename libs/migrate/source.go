@@ -136,6 +136,21 @@ func (s *Source) leases(ctx context.Context) ([]*adminv1.Lease, error) {
 	return kept, nil
 }
 
+// ttl is the time that a lease was granted. One that has ended since a revision at which a key is on it has a second:
+// the key is to go soon.
+func (s *Source) ttl(ctx context.Context, id int64) (int64, error) {
+	ctx, cancel := small(ctx)
+	defer cancel()
+	r, err := s.c.TimeToLive(ctx, clientv3.LeaseID(id))
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return 1, nil
+	case err != nil:
+		return 0, err
+	}
+	return max(1, r.GrantedTTL), nil
+}
+
 func (s *Source) leaseIDs(ctx context.Context) ([]clientv3.LeaseStatus, error) {
 	ctx, cancel := small(ctx)
 	defer cancel()

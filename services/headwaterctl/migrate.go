@@ -5,84 +5,44 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.etcd.io/etcd/client/pkg/v3/transport"
-	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/migrate"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
-// remote is an etcd that is not administered here: flags with a prefix say how it is reached.
-type remote struct {
-	endpoints                 []string
-	caFile, certFile, keyFile string
-	user                      user
-}
-
-// flags adds those of a remote etcd.
-func (r *remote) flags(cmd *cobra.Command, name string) {
-	f := cmd.Flags()
-	f.StringSliceVar(&r.endpoints, name, nil, "URLs of the etcd's members, such as https://etcd:2379")
-	f.StringVar(&r.caFile, name+"-cacert", "", "authorities (PEM) of the etcd's certificates (default: the system's)")
-	f.StringVar(&r.certFile, name+"-cert", "", "certificate (PEM) that is shown to the etcd")
-	f.StringVar(&r.keyFile, name+"-key", "", "key (PEM) of --"+name+"-cert")
-	f.StringVar(&r.user.name, name+"-user", "",
-		"name[:password] of a user with role root, where the etcd has authentication enabled")
-	f.StringVar(&r.user.password, name+"-password", "", "the user's password (default $"+passwordEnv+")")
-	_ = cmd.MarkFlagRequired(name)
-}
-
-// dial connects to it. The caller closes the client.
-func (r *remote) dial(ctx context.Context, timeout time.Duration) (*clientv3.Client, error) {
-	c := clientv3.Config{
-		Endpoints: r.endpoints, DialTimeout: timeout, Logger: zap.NewNop(), Context: ctx,
-		DialKeepAliveTime: 10 * time.Second, DialKeepAliveTimeout: 10 * time.Second, RejectOldCluster: false,
-	}
-	if strings.HasPrefix(r.endpoints[0], secureScheme) {
-		info := transport.TLSInfo{TrustedCAFile: r.caFile, CertFile: r.certFile, KeyFile: r.keyFile}
-		var err error
-		if c.TLS, err = info.ClientConfig(); err != nil {
-			return nil, usageError{err}
-		}
-	}
-	if r.user.name != "" {
-		u := r.user.withPassword()
-		c.Username, c.Password = u.name, u.password
-	}
-	e, err := clientv3.New(c)
-	if err != nil {
-		return nil, connectError{fmt.Errorf("%s: %w", strings.Join(r.endpoints, ","), err)}
-	}
-	return e, nil
-}
-
 // migrateCommand is migrate.
 func (c *ctl) migrateCommand() *cobra.Command {
-	var from remote
+	var from, to remote
 	var keyspace, tempDir string
 	var check, cutOver bool
 	cmd := &cobra.Command{
-		Use: "migrate --from URL", Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
+		Use: "migrate --from URL [--to URL]", Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
 		Long: "Copies a live etcd into a keyspace that is not there yet, with its revisions, history, leases and users, " +
 			"and follows it until it is interrupted. Meanwhile the keyspace answers reads. Both are compared in full. " +
 			"It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's writers " +
-			"stopped, the keyspace takes writes from then on.",
+			"stopped, the keyspace takes writes from then on.\n\n" +
+			"With --to it goes the other way: what --from (a Headwater) has now is put into an etcd without keys. That " +
+			"loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check && cutOver {
 				return usageError{errors.New("--check or --cut-over, not both")}
+			}
+			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "") {
+				return usageError{errors.New("--to goes with --from and --from-keyspace only")}
 			}
 			source, err := from.dial(cmd.Context(), c.dialTimeout)
 			if err != nil {
 				return err
 			}
 			defer source.Close()
+			if len(to.endpoints) > 0 {
+				return c.migrateBack(cmd.Context(), migrate.NewSource(source), &to)
+			}
 			m := &migrate.Migration{Source: migrate.NewSource(source), TempDir: tempDir}
 			defer m.Close()
 			if check {
@@ -95,6 +55,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 		},
 	}
 	from.flags(cmd, "from")
+	from.keyspaceFlag(cmd)
+	to.flags(cmd, "to")
 	f := cmd.Flags()
 	f.StringVarP(&keyspace, "keyspace", "k", "", "name of the keyspace (default: the endpoint's first)")
 	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what could not be held")
@@ -102,6 +64,25 @@ func (c *ctl) migrateCommand() *cobra.Command {
 		"have the keyspace take writes once it is where the etcd is; stop the etcd's writers before")
 	f.StringVar(&tempDir, "temp-dir", "", "where snapshots are put that are read here (default: the system's)")
 	return cmd
+}
+
+// migrateBack puts what a source has into an etcd.
+func (c *ctl) migrateBack(ctx context.Context, source *migrate.Source, to *remote) error {
+	target, err := to.dial(ctx, c.dialTimeout)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	w := newProgressLine(c.errOut)
+	w.line("not kept: " + migrate.Lost)
+	done, err := migrate.Back(ctx, source, target, func(n int64) { w.report(fmt.Sprintf("%d keys", n)) })
+	w.end()
+	if err != nil {
+		return fmt.Errorf("%w; %d keys and %d leases have been put", err, done.Keys, done.Leases)
+	}
+	_, err = fmt.Fprintf(c.out, "put %d keys and %d leases of revision %d, now at revision %d\n",
+		done.Keys, done.Leases, done.From, done.Revision)
+	return err
 }
 
 // migrate follows a source, or cuts over.

@@ -50,21 +50,27 @@ func dialKeyspace(t *testing.T, endpoint, keyspace string) *clientv3.Client {
 	return c
 }
 
-// newMove starts a server, and goes on with a migration of an etcd.
+// newMove starts a server, and prepares a migration of an etcd.
 func newMove(t *testing.T, source *clientv3.Client) *move {
 	t.Helper()
-	m := &move{source: source, notes: make(chan string, 100)}
-	m.server = hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
+	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
 		"--disk-reserve-bytes=-1", "--bcrypt-cost=4", "--keyspace-domain="+domain)
-	m.target = dialKeyspace(t, m.server.URL(), "k")
-	conn, err := grpc.NewClient("unix://"+filepath.Join(m.server.DataDir(), config.AdminSocket),
+	return moveInto(t, source, s, "k")
+}
+
+// moveInto prepares a migration into a keyspace of a server.
+func moveInto(t *testing.T, source *clientv3.Client, s *hw.Server, keyspace string) *move {
+	t.Helper()
+	m := &move{source: source, server: s, notes: make(chan string, 100)}
+	m.target = dialKeyspace(t, s.URL(), keyspace)
+	conn, err := grpc.NewClient("unix://"+filepath.Join(s.DataDir(), config.AdminSocket),
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
 	m.Migration = &migrate.Migration{
-		Source: migrate.NewSource(source), Target: migrate.NewTarget(conn, "k"),
+		Source: migrate.NewSource(source), Target: migrate.NewTarget(conn, keyspace),
 		Note: func(line string) { t.Log(line); m.notes <- line },
 	}
 	return m
@@ -192,6 +198,14 @@ func TestMigrate(t *testing.T) {
 	if r, err := m.target.Get(t.Context(), "last"); err != nil || r.Kvs[0].ModRevision != head+1 {
 		t.Errorf("after a restart: %v, %v", r, err)
 	}
+	other := moveInto(t, m.target, m.server, "other") // a keyspace is a source as an etcd is
+	if err := other.CatchUp(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if done, err := other.CutOver(t.Context()); err != nil || done.Revision != head+1 || !done.Full {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	same(t, "in another keyspace", pictureOf(t, m.target, compact), pictureOf(t, other.target, compact))
 }
 
 // TestMigrateAnew: a source that has compacted what a copy still needs is copied anew; another source is refused.
