@@ -28,8 +28,8 @@ func contents(t *testing.T, c *clientv3.Client) (p picture) {
 	return p
 }
 
-// TestExportImport: what is exported of an etcd, keys of any bytes and leases, is what an import makes, in a headwater and
-// back in an etcd. A file that was cut is not taken for one.
+// TestExportImport: what is exported of an etcd, keys of any bytes and leases, is what an import makes, in a headwater
+// and back in an etcd. A file that was cut is not taken for one.
 func TestExportImport(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
