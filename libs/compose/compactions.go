@@ -255,6 +255,9 @@ func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, n
 		}
 		return err
 	})
+	if errors.Is(err, mvcc.ErrFollowing) { // it is open from now on, and heads are told when it takes compactions
+		return
+	}
 	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {
 		p.s.d.Log.Warn("auto compaction failed, will be tried again", "id", id, "revision", rev, "error", err)
 		return

@@ -81,7 +81,7 @@ type Deployment struct {
 	watchSends *server.WatchSends
 	tracer     *tracing.Tracer // nil: no tracing
 
-	making *fair.Gate // of snapshots
+	making      *fair.Gate   // of snapshots
 	clearedRows atomic.Int64 // of deleted keyspaces, that this process has removed
 
 	life

@@ -112,7 +112,11 @@ func compactorPart(k *Keyspace) part {
 		planner, err := k.planner()
 		if err == nil && planner != nil {
 			k.Go("compactor", func(ctx context.Context) error {
-				compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
+				select {
+				case <-k.Store.FollowEnded(): // until then it takes no compaction
+					compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
+				case <-ctx.Done():
+				}
 				return nil
 			})
 		}

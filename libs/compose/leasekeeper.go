@@ -43,21 +43,33 @@ func leasesPart(k *Keyspace) part {
 			}
 			return k.runLeases(ctx, keeper)
 		},
-		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) {
+			etcdapi.RegisterLease(r, k.guard.Leases(followingLeases{keeper, k.Store}), k.Header, k.Store)
+		},
 		busy:       func() bool { return keeper.Next() < parkMin },
 		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
 
-// runLeases starts the lease keeper and waits until it answers, or for leasesPatience.
+// runLeases starts the lease keeper and waits until it answers, or for leasesPatience. The leases of a keyspace that
+// follows another one are the other's to expire: it starts when that ends.
 func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	ended := make(chan error, 1)
+	follows := k.Store.Following()
 	k.Go("leases", func(ctx context.Context) error {
+		select {
+		case <-k.Store.FollowEnded():
+		case <-ctx.Done():
+			return nil
+		}
 		err := keeper.Run(ctx)
 		ended <- err
 		return err
 	})
+	if follows {
+		return nil
+	}
 	select {
 	case <-keeper.Ready():
 		return nil

@@ -314,6 +314,9 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		g.budgetOf(r)
 		err := g.admit(ctx, r.access)
 		if err == nil {
+			err = g.admitFollowing(r.m)
+		}
+		if err == nil {
 			err = r.m.run(ctx, g, &r.res)
 		}
 		changed := g.open
@@ -349,6 +352,7 @@ func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
 		ErrKeyNotFound, ErrFenced, errKeysMax, ErrAuthOld, ErrDenied,
+		ErrFollowing, ErrNotFollowing, ErrGap, ErrDiverged,
 	}, err)
 }
 

@@ -185,6 +185,8 @@ func (s *Store) cost(m mutation) int64 {
 		return s.putCost(r)
 	case *TxnRequest:
 		return s.txnCost(r)
+	case *replay:
+		return r.cost(s)
 	}
 	return leaseBytes
 }

@@ -39,6 +39,7 @@ type Store struct {
 	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
+	follow   following
 	auth     authSeen
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
@@ -103,6 +104,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
 	s.bucketsRow, s.authRow = s.rows.meta(metaBuckets), s.rows.meta(metaAuth)
 	s.sawFeatures(s.meta.Features)
+	s.follow.init(s.meta.Features)
 	rand.Read(s.writer[:])
 	s.recentHead.start = time.Now()
 	if err := s.load(ctx); err != nil {

@@ -19,6 +19,11 @@ type RestoreOptions struct {
 	MarkCompacted bool
 	// WithoutAuth leaves users and roles out: everybody may do everything then.
 	WithoutAuth bool
+	// Prefix is put before every row.
+	Prefix []byte
+	// Follow, if set, has the keyspace go on following what the file is a snapshot of (mvcc.Store.Replay). It cannot be
+	// bumped then.
+	Follow *mvcc.Follow
 	// Progress, if set, is told now and then how many versions and tombstones have been read.
 	Progress func(revisions int64)
 }
@@ -26,17 +31,23 @@ type RestoreOptions struct {
 // Restored is what a restore has made.
 type Restored struct{ Revision, Compact int64 }
 
-var errBump = errors.New("to bump the revision, mark it as compacted, and the other way round")
+var (
+	errBump   = errors.New("to bump the revision, mark it as compacted, and the other way round")
+	errFollow = errors.New("who follows another keyspace has its revisions: they cannot be bumped")
+)
 
 // Check says whether the options can be.
 func (o *RestoreOptions) Check() error {
 	if o.MarkCompacted != (o.Bump > 0) || o.Bump < 0 {
 		return errBump
 	}
+	if o.Follow != nil && o.MarkCompacted {
+		return errFollow
+	}
 	return nil
 }
 
-// Restore makes the keyspace without a prefix of a file, in a store without rows. It counts when Restore has returned
+// Restore makes a keyspace of a file, in a store without rows below its prefix. It counts when Restore has returned
 // nil: until then the store holds no keyspace. Errors: ErrDamaged, those of the store, the context's.
 func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: r.Revision, Compact: r.Compact}
@@ -51,7 +62,7 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
 	}
-	into := mvcc.ImportOptions{Compact: done.Compact, Superseded: superseded}
+	into := mvcc.ImportOptions{Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow}
 	a, err := r.Auth(ctx)
 	if err == nil && !o.WithoutAuth {
 		into.AuthNumber, into.AuthRows, err = a.rows()

@@ -118,3 +118,9 @@ func parse(what string, k, v []byte, into proto.Message, name func() []byte) err
 	}
 	return nil
 }
+
+// Check says whether a keyspace can have these users and roles. Errors: ErrDamaged.
+func (a *Auth) Check() error {
+	_, _, err := a.rows()
+	return err
+}

@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"os"
 	"strconv"
@@ -96,18 +95,7 @@ type writer struct {
 }
 
 // room checks that so many bytes can be written.
-func (w *writer) room(bytes int64) error {
-	reserve := w.o.Reserve
-	free, all, ok := diskBytes(w.o.Dir)
-	if reserve == 0 {
-		reserve = min(reserveBytes, all/8)
-	}
-	if ok && reserve > 0 && free-bytes < reserve {
-		return fmt.Errorf("%w: %s has %d MiB, about %d are needed and %d are to stay free",
-			ErrNoSpace, w.o.Dir, free>>20, bytes>>20, reserve>>20)
-	}
-	return nil
-}
+func (w *writer) room(bytes int64) error { return Room(w.o.Dir, w.o.Reserve, bytes) }
 
 func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
 	if err := w.open(); err != nil {
