@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/snapshot"
@@ -19,6 +20,8 @@ const (
 
 	// memTableBytes is larger than a server's: nobody reads meanwhile.
 	memTableBytes = 64 << 20
+	// closeWithin is how long the store may take to be closed: what it has in memory is written out then.
+	closeWithin = time.Minute
 )
 
 // Check refuses a data directory that a restore has been interrupted in, or that belongs to an etcd.
@@ -97,12 +100,17 @@ func write(
 	dir string,
 	o snapshot.RestoreOptions,
 ) (done snapshot.Restored, err error) {
-	eng, err := pebble.Open(dir, pebble.Options{MemTableBytes: memTableBytes})
+	eng, err := pebble.Open(dir, pebble.Options{
+		FS: pebble.Unsynced(), MemTableBytes: memTableBytes, CloseWithin: closeWithin,
+	})
 	if err != nil {
 		return done, err
 	}
 	done, err = snapshot.Restore(ctx, r, eng, o)
-	return done, errors.Join(err, eng.Close())
+	if err := errors.Join(err, eng.Close()); err != nil {
+		return done, err
+	}
+	return done, pebble.SyncFiles(dir)
 }
 
 func syncDir(dir string) error {
