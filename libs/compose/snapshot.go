@@ -20,24 +20,24 @@ import (
 const snapshotsMax = 2
 
 // snapshot is etcdapi.MakeSnapshot.
-func (k *Keyspace) snapshot(ctx context.Context, rev int64) (etcdapi.SnapshotFile, string, error) {
+func (k *Keyspace) snapshot(ctx context.Context, rev, since int64) (etcdapi.SnapshotFile, string, error) {
 	if k.d.snapshots.Add(1) > snapshotsMax {
 		k.d.snapshots.Add(-1)
 		return nil, "", rpctypes.ErrGRPCRequestTooManyRequests
 	}
 	begin := time.Now()
-	f, err := k.writeSnapshot(ctx, rev)
+	f, err := k.writeSnapshot(ctx, rev, since)
 	if err != nil {
 		k.d.snapshots.Add(-1)
 		return nil, "", err
 	}
 	k.d.Log.Info("a snapshot has been made and is being sent",
-		"revision", f.Revision, "bytes", f.Size(), "took", time.Since(begin))
+		"revision", f.Revision, "since", since, "bytes", f.Size(), "took", time.Since(begin))
 	return &snapshotFile{File: f, open: &k.d.snapshots}, snapshot.StorageVersion, nil
 }
 
 // writeSnapshot makes the file, holding the history for no longer than that.
-func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.File, err error) {
+func (k *Keyspace) writeSnapshot(ctx context.Context, rev, since int64) (_ *snapshot.File, err error) {
 	dir, err := k.d.snapshotDir()
 	if err != nil {
 		return nil, err
@@ -52,8 +52,11 @@ func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.Fi
 		}
 	}()
 	_, expect := k.Store.Sizes()
+	if since > 0 {
+		expect = 0 // it is told where there is no room
+	}
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
-		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Alarms: k.Alarms.Alarms(),
+		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Since: since, Alarms: k.Alarms.Alarms(),
 		Auth: snapshot.AuthOf(k.Store),
 		Member: snapshot.Member{
 			ID: k.Header.MemberID, Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), Term: k.Header.RaftTerm,

@@ -33,6 +33,8 @@ type ImportOptions struct {
 	// number that is that of a keyspace in which nobody has ever changed any, or 0, the keyspace gets none.
 	AuthNumber uint64
 	AuthRows   []AuthRow
+	// Alarms are the names of those that are set (Store.Alarms).
+	Alarms []string
 }
 
 // auth says that users and roles are imported.
@@ -415,6 +417,9 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	txn.Set(s.rows.head(), row)
 	if im.o.auth() {
 		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))
+	}
+	for _, name := range im.o.Alarms {
+		txn.Set(s.rows.meta(metaAlarm+name), nil)
 	}
 	if im.o.Compact >= 0 {
 		txn.Set(s.rows.meta(metaCompact), appendRev(nil, im.o.Compact))

@@ -40,6 +40,10 @@ type Options struct {
 	Reserve int64
 	// Expect is about how many bytes the keyspace has: with less room than the file may need nothing is begun.
 	Expect int64
+	// Since, if not 0, has the file hold what has changed since that revision, its own events included, and not what
+	// was there: a log file, which only RestoreContent takes. Errors are then ErrCompacted and ErrFutureRevision of mvcc
+	// too.
+	Since  int64
 	Member Member
 	Alarms Alarms
 	// Auth reads the users and roles (AuthOf). nil: there are none.
@@ -68,6 +72,12 @@ func (f *File) Close() error { return closeTemp(f.f) }
 func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
+	}
+	switch {
+	case o.Since > d.Rev:
+		return nil, mvcc.ErrFutureRevision
+	case o.Since > 0 && o.Since < d.Compact:
+		return nil, mvcc.ErrCompacted
 	}
 	w := &writer{o: o, leases: map[int64]struct{}{}, small: map[string][]smallRow{}}
 	if err := w.room(3 * o.Expect / 2); err != nil { // as much again for what is sorted, less what an index takes
@@ -178,6 +188,9 @@ func (w *writer) names(id int64) {
 
 // versions writes what was live at the compact revision, in the order of revisions.
 func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
+	if w.o.Since > 0 {
+		return nil
+	}
 	s := newSorter(w.o.Dir, sortBytes)
 	defer func() { err = errors.Join(err, s.close()) }()
 	spilled := 0
@@ -208,7 +221,11 @@ func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 
 // events writes what came later.
 func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
-	err := d.Events(ctx, func(e *revlog.Entry) error {
+	from, bucket := max(d.Compact, 0), bucketKey
+	if w.o.Since > 0 {
+		from, bucket = w.o.Since, bucketLog
+	}
+	err := d.EventsFrom(ctx, from, func(e *revlog.Entry) error {
 		for sub := range e.Events {
 			ev := &e.Events[sub]
 			w.names(ev.KV.Lease)
@@ -227,7 +244,7 @@ func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
 	if err != nil {
 		return err
 	}
-	return w.end(bucketKey)
+	return w.end(bucket)
 }
 
 func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
@@ -287,6 +304,10 @@ func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
 	put(bucketMeta, metaIndex, number(uint64(max(d.Rev, 1))))
 	put(bucketMeta, metaTerm, number(max(w.o.Member.Term, 1)))
 	put(bucketMeta, metaStorage, []byte(StorageVersion))
+	if w.o.Since > 0 {
+		put(bucketMeta, metaSince, number(uint64(w.o.Since)))
+		put(bucketMeta, metaRevision, number(uint64(d.Rev)))
+	}
 	voters, err := json.Marshal(map[string]any{"voters": []uint64{w.o.Member.ID}, "auto_leave": false})
 	errs = append(errs, err)
 	put(bucketMeta, metaConfState, voters)

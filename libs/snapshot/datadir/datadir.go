@@ -61,6 +61,20 @@ func Restore(
 	r *snapshot.Reader,
 	dir string,
 	o snapshot.RestoreOptions,
+) (snapshot.Restored, error) {
+	c, err := r.Content(ctx)
+	if err != nil {
+		return snapshot.Restored{}, err
+	}
+	return RestoreContent(ctx, &c, dir, o)
+}
+
+// RestoreContent is Restore of what need not be one file.
+func RestoreContent(
+	ctx context.Context,
+	c *snapshot.Content,
+	dir string,
+	o snapshot.RestoreOptions,
 ) (_ snapshot.Restored, err error) {
 	if err := o.Check(); err != nil {
 		return snapshot.Restored{}, err
@@ -83,7 +97,7 @@ func Restore(
 	if err := os.RemoveAll(half); err != nil {
 		return snapshot.Restored{}, err
 	}
-	done, err := write(ctx, r, half, o)
+	done, err := write(ctx, c, half, o)
 	if err != nil {
 		return done, errors.Join(err, os.RemoveAll(half))
 	}
@@ -96,7 +110,7 @@ func Restore(
 // write makes a store.
 func write(
 	ctx context.Context,
-	r *snapshot.Reader,
+	c *snapshot.Content,
 	dir string,
 	o snapshot.RestoreOptions,
 ) (done snapshot.Restored, err error) {
@@ -106,7 +120,7 @@ func write(
 	if err != nil {
 		return done, err
 	}
-	done, err = snapshot.Restore(ctx, r, eng, o)
+	done, err = snapshot.RestoreContent(ctx, c, eng, o)
 	if err := errors.Join(err, eng.Close()); err != nil {
 		return done, err
 	}
