@@ -60,8 +60,8 @@ func chain(ms []Manifest, last Manifest) ([]Manifest, error) {
 	return c, nil
 }
 
-// choose picks the backups that a target is restored from, and the revision. A revision is that of the keyspace that was
-// there last, and is taken from the backup that is next to it. Errors: ErrNone; ErrBroken if all that hold it are.
+// choose picks the backups that a target is restored from, and the revision. A revision is that of the keyspace that
+// was there last, and is taken from the backup that is next to it. Errors: ErrNone; ErrBroken if all that hold it are.
 func choose(ms []Manifest, t Target) (c []Manifest, rev int64, err error) {
 	err = fmt.Errorf("%s: %w", t, ErrNone)
 	for _, m := range candidates(ms, t) {

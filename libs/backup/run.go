@@ -94,8 +94,8 @@ func (r *Runner) prune(ctx context.Context) error {
 	return err
 }
 
-// times are those of the newest full backup and of the newest one. One that lies in the future was taken by a clock that
-// was wrong, which must not stop backups: then what this Runner has taken counts.
+// times are those of the newest full backup and of the newest one. One that lies in the future was taken by a clock
+// that was wrong, which must not stop backups: then what this Runner has taken counts.
 func (r *Runner) times(ms []Manifest) (full, last time.Time) {
 	for _, m := range ms {
 		if m.Kind == Full {

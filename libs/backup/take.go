@@ -33,9 +33,9 @@ type Taken struct {
 	Why string
 }
 
-// Take takes a backup: a full one, or a log of what has changed since the newest one. Where a log cannot be had, or would
-// be of another history, it takes a full one. now is the clock. Errors: ErrOther, those of the source, the place, the
-// context's.
+// Take takes a backup: a full one, or a log of what has changed since the newest one. Where a log cannot be had, or
+// would be of another history, it takes a full one. now is the clock. Errors: ErrOther, those of the source, the place,
+// the context's.
 func (r *Repository) Take(
 	ctx context.Context, src Source, keyspace, kind string, now func() time.Time,
 ) (t Taken, err error) {

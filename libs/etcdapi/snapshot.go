@@ -18,8 +18,8 @@ import (
 // nothing like it.
 const SnapshotRevision = "headwater-revision"
 
-// SnapshotSince is the metadata with which Maintenance.Snapshot is asked for what has changed since a revision alone, in
-// decimal: a file that only a backup is made of. A server that does not know it sends a whole snapshot.
+// SnapshotSince is the metadata with which Maintenance.Snapshot is asked for what has changed since a revision alone,
+// in decimal: a file that only a backup is made of. A server that does not know it sends a whole snapshot.
 const SnapshotSince = "headwater-since"
 
 const (

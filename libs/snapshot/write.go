@@ -41,8 +41,8 @@ type Options struct {
 	// Expect is about how many bytes the keyspace has: with less room than the file may need nothing is begun.
 	Expect int64
 	// Since, if not 0, has the file hold what has changed since that revision, its own events included, and not what
-	// was there: a log file, which only RestoreContent takes. Errors are then ErrCompacted and ErrFutureRevision of mvcc
-	// too.
+	// was there: a log file, which only RestoreContent takes. Errors are then ErrCompacted and ErrFutureRevision of
+	// mvcc too.
 	Since  int64
 	Member Member
 	Alarms Alarms
