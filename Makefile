@@ -147,6 +147,15 @@ bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack ne
 	go build -o bin/bench-fdb ./bench/cmd/fdb
 	bin/bench-fdb $(BENCH)
 
+.PHONY: bench-move
+bench-move: ## Measure snapshots and restores beside etcd's and etcdutl's (BENCH="--mib=256 …" passes flags)
+	go build -o bin/headwater ./services/standalone
+	go build -o bin/headwaterctl ./services/headwaterctl
+	go build -o bin/etcd go.etcd.io/etcd/server/v3
+	go build -o bin/etcdutl go.etcd.io/etcd/etcdutl/v3
+	go build -o bin/move ./bench/cmd/move
+	bin/move $(BENCH)
+
 .PHONY: bench-keyspaces
 bench-keyspaces: ## Measure many keyspaces in one standalone server (BENCH="--users=10 …" passes flags)
 	go build -o bin/headwater ./services/standalone
