@@ -142,5 +142,7 @@ func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(),
 	}
 }
 
-// Enforces implements admin.Host. Pods have no limits of keyspaces.
-func (h adminHost) Enforces(setting string) bool { return !h.d.Kind.IsPod() && enforced[setting] }
+// Enforces implements admin.Host.
+func (h adminHost) Enforces(setting string) bool {
+	return enforced[setting] && (setting != "weight" || !h.d.Kind.IsPod())
+}

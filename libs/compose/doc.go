@@ -26,7 +26,10 @@
 //   - Lock and Election run on a client of this process: what is its own is called directly, the rest is relayed as for
 //     any client.
 //   - An alarm that was set or cleared through another pod is obeyed within alarm.Every; it is shown, and can be
-//     cleared, at once. Pods have no quota: NOSPACE is never raised there, and obeyed if an operator activates it.
+//     cleared, at once.
+//   - All pods that write a keyspace keep to its limits of bytes, keys and leases together: they look at the same
+//     counters, in their groups' transactions, and one pod at a time grants leases. Other limits are each pod's own.
+//     Pods have no quota beside the limit of bytes.
 //   - I6: what a hub gets is complete, whatever the bus and the tailers do; see libs/feed. One that has fallen behind
 //     ends its streams with Unavailable and is not ready until it has caught up: clients resume at their next
 //     revision on another.

@@ -30,7 +30,7 @@ func leasesPart(k *Keyspace) part {
 	return part{
 		open: func(ctx context.Context) (err error) {
 			o := lease.Options{
-				Logger: k.d.Log, Small: k.ofTable, Max: int(min(k.limits.GetLeases(), math.MaxInt32)),
+				Logger: k.d.Log, Small: k.ofTable, Max: k.leasesMax(),
 			}
 			if k.ofTable {
 				o.Parked = k.d.all.parking.take(k.Place.ID)
@@ -49,6 +49,9 @@ func leasesPart(k *Keyspace) part {
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
+
+// leasesMax bounds the leases at a time; 0: no bound.
+func (k *Keyspace) leasesMax() int { return int(min(k.limits.GetLeases(), math.MaxInt32)) }
 
 // runLeases starts the lease keeper and waits until it answers, or for leasesPatience.
 func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {

@@ -21,6 +21,9 @@ type lane struct {
 	id  int
 	seq uint64
 	row []byte
+	// crowded says that the group has been overtaken which the lane runs, and that it had a bound to keep to exactly:
+	// from then on such groups of this Store go one by one. exact is what crowded becomes with the next conflict.
+	crowded, exact bool
 	// wary is how many groups are still to begin without BeginRecent.
 	wary int
 
@@ -85,6 +88,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 	var since time.Time               // when the first try began that did not reach the engine
 	outage := l.s.queue.outage.Load() // known before: one try shows whether it is over
 	recent := l.tryRecent(reqs)
+	l.crowded = false
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
 			return
@@ -128,6 +132,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			return
 		case class.Rerun():
 			l.s.usage.Conflicts.Add(1)
+			l.crowded = l.exact
 			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
 				l.split(ctx, reqs)
 				return
@@ -251,6 +256,10 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	if l.exclusive {
 		defer func(begin time.Time) { l.held += time.Since(begin) }(time.Now())
 	}
+	if l.crowded {
+		l.s.crowd.Lock()
+		defer l.s.crowd.Unlock()
+	}
 	txn, err := l.begin(ctx, recent)
 	if err != nil {
 		return 0, err
@@ -265,6 +274,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	g := newGroup(l.s, txn, len(reqs), size)
 	g.allow, g.heldMax = l.allowance(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
+	l.exact = g.keysExact
 	if err == nil && *recent && !g.proved(reqs[:n]) {
 		err = errUnproved
 	}
@@ -314,6 +324,9 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		g.budgetOf(r)
 		err := g.admit(ctx, r.access)
 		if err == nil {
+			err = g.admitSpace(r.m)
+		}
+		if err == nil {
 			err = r.m.run(ctx, g, &r.res)
 		}
 		changed := g.open
@@ -348,7 +361,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
-		ErrKeyNotFound, ErrFenced, errKeysMax, ErrAuthOld, ErrDenied,
+		ErrKeyNotFound, ErrFenced, errKeysMax, errQuota, ErrAuthOld, ErrDenied,
 	}, err)
 }
 

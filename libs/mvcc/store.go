@@ -42,6 +42,8 @@ type Store struct {
 	auth     authSeen
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
+	keysSeen atomic.Pointer[keysSeen]
+	crowd    sync.Mutex // held by the lane whose group others have overtaken, see lane.crowded
 
 	noSpace atomic.Bool
 	queue   queue
