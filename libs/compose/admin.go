@@ -143,6 +143,4 @@ func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(),
 }
 
 // Enforces implements admin.Host.
-func (h adminHost) Enforces(setting string) bool {
-	return enforced[setting] && (setting != "weight" || !h.d.Kind.IsPod())
-}
+func (h adminHost) Enforces(setting string) bool { return enforced[setting] }

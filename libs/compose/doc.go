@@ -50,7 +50,7 @@
 // table that all pods below their root serve, each its own kind's
 // part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
 // keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
-// Keyspaces take turns by weight at what they share (shares.go). One that is being closed is opened again only when it
+// Keyspaces take turns by weight at what they share (shares.go); on pods only while there are several. One that is being closed is opened again only when it
 // is closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
 //
 // # Start

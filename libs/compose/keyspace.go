@@ -45,8 +45,8 @@ type Keyspace struct {
 	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
-	tally      *tally  // of calls to it
-	shares     *shares // nil: of nothing
+	tally      *tally // of calls to it
+	shares     *shares
 	tailing    tailing // this pod's part in publishing the log
 	opened     int64   // the revision at which it was opened, where the store is the process's own
 }
@@ -58,9 +58,7 @@ func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keys
 		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
 	}
 	k.begin(d.patience, d.Fail)
-	if d.gates != nil {
-		k.shares = d.gates.flows(1)
-	}
+	k.shares = d.gates.flows(1)
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -70,6 +68,7 @@ func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keys
 // open opens the store, the alarms, and then the parts. What has been opened is closed with the Deployment.
 func (k *Keyspace) open(ctx context.Context) error {
 	o := mvcc.Options{OnDamage: k.damage.Report, Activate: k.d.Config.ActivateFeatures, Logger: k.d.Log}
+	k.shares.want(&o)
 	for _, p := range k.parts {
 		if p.want != nil {
 			p.want(&o)
@@ -102,7 +101,6 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
-	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}

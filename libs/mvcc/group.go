@@ -79,6 +79,7 @@ type group struct {
 	heldMax int
 
 	allow  allowance
+	pace   *pace
 	budget budget // of the request under evaluation
 
 	// scratch is the state that a walk shows of a key that the group has not met yet, scratchRow its row.

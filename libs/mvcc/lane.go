@@ -21,9 +21,9 @@ type lane struct {
 	id  int
 	seq uint64
 	row []byte
-	// crowded says that the group has been overtaken which the lane runs, and that it had a bound to keep to exactly:
-	// from then on such groups of this Store go one by one. exact is what crowded becomes with the next conflict.
-	crowded, exact bool
+	// exact says that the last group had a bound to keep to exactly: such groups of a Store would conflict with one
+	// another, and so go one by one.
+	exact bool
 	// wary is how many groups are still to begin without BeginRecent.
 	wary int
 
@@ -35,6 +35,8 @@ type lane struct {
 	held      time.Duration // how long it has done so
 
 	entered Turn // whose turn it has; nil: none
+	// slow says that the group has moved to heavy turns, long that one before it of the same requests has, in vain.
+	slow, long bool
 }
 
 // flight is a group whose commit has been started.
@@ -88,7 +90,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 	var since time.Time               // when the first try began that did not reach the engine
 	outage := l.s.queue.outage.Load() // known before: one try shows whether it is over
 	recent := l.tryRecent(reqs)
-	l.crowded = false
+	l.long = false
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
 			return
@@ -132,7 +134,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			return
 		case class.Rerun():
 			l.s.usage.Conflicts.Add(1)
-			l.crowded = l.exact
+			l.long = l.slow
 			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
 				l.split(ctx, reqs)
 				return
@@ -249,16 +251,18 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		}
 		defer l.turn.Unlock()
 	}
+	if l.exact {
+		l.leave() // it is waited for a commit
+		l.s.crowd.Lock()
+		defer l.s.crowd.Unlock()
+	}
+	l.slow = l.long
 	if err := l.enter(ctx, reqs); err != nil {
 		return 0, err
 	}
 	defer l.leave()
 	if l.exclusive {
 		defer func(begin time.Time) { l.held += time.Since(begin) }(time.Now())
-	}
-	if l.crowded {
-		l.s.crowd.Lock()
-		defer l.s.crowd.Unlock()
 	}
 	txn, err := l.begin(ctx, recent)
 	if err != nil {
@@ -272,7 +276,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		}
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
-	g.allow, g.heldMax = l.allowance(), groupHeld(l.s.limits)
+	g.allow, g.pace, g.heldMax = l.allowance(), l.newPace(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
 	l.exact = g.keysExact
 	if err == nil && *recent && !g.proved(reqs[:n]) {

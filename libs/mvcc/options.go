@@ -121,7 +121,8 @@ type Options struct {
 	OverKeys func()
 
 	// Groups, Heavies and Reads, where they are set, share turns with other Stores of the process: groups from their
-	// evaluation up to their commit, requests of the heavy lane the same, and reads. Groups needs a single lane. They
+	// evaluation up to their commit, requests of the heavy lane the same, and reads. Where there is no heavy lane a
+	// group that visits more than LightRows goes on with turns of Heavies. They
 	// must not be the same.
 	Groups, Heavies, Reads Turn
 
@@ -183,8 +184,6 @@ func (o *Options) validate(l engine.Limits) error {
 		return errors.New("mvcc: only a single lane on a pipelined engine can feed")
 	case o.KeysMax < 0, o.KeysMax > 0 && l.Dense && o.Lanes > 1:
 		return errors.New("mvcc: only a single lane can bound the keys on an engine of this process")
-	case o.Groups != nil && o.Lanes > 1:
-		return errors.New("mvcc: only a single lane takes turns with other Stores")
 	case o.Lanes < 1 || o.Lanes > lanesMax:
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:

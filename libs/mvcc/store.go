@@ -43,7 +43,7 @@ type Store struct {
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
 	keysSeen atomic.Pointer[keysSeen]
-	crowd    sync.Mutex // held by the lane whose group others have overtaken, see lane.crowded
+	crowd    sync.Mutex // held by a lane from the beginning of a group to its end, see lane.exact
 
 	noSpace atomic.Bool
 	queue   queue

@@ -175,7 +175,7 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 	}
 }
 
-// TestPodsSettings: pods keep every limit that can be set, of keyspaces that all pods serve; of one that pods have to
+// TestPodsSettings: pods keep every limit that can be set, and the weight, of keyspaces that all pods serve; of one that pods have to
 // themselves they keep none, and say so.
 func TestPodsSettings(t *testing.T) {
 	d := deploy(t, 1, nil)
@@ -201,6 +201,9 @@ func TestPodsSettings(t *testing.T) {
 			wantCode(t, path+" of "+name, set(name, &adminv1.Settings{Limits: l}, path), want)
 		}
 	}
+	weight := &adminv1.Settings{Weight: 2}
+	wantCode(t, "weight", set("there", weight, "weight"), codes.OK)
+	wantCode(t, "weight of one's own", set("own", weight, "weight"), codes.InvalidArgument)
 	labels := &adminv1.Settings{Labels: map[string]string{"a": "b"}}
 	wantCode(t, "labels of one's own", set("own", labels, "labels.a"), codes.OK)
 }
