@@ -173,5 +173,5 @@ func (h adminHost) RestoreDir() (string, int64, error) {
 	return dir, h.d.Config.DiskReserveBytes, err
 }
 
-// Enforces implements admin.Host. Pods have no limits of keyspaces.
-func (h adminHost) Enforces(setting string) bool { return !h.d.Kind.IsPod() && enforced[setting] }
+// Enforces implements admin.Host.
+func (h adminHost) Enforces(setting string) bool { return enforced[setting] }

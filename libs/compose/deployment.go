@@ -75,7 +75,7 @@ type Deployment struct {
 	passwords *auth.Passwords // those of which each keyspace has a share
 	jwt       *auth.JWT       // nil: tokens are signed ones
 
-	gates   *gates           // nil: a pod, which serves one keyspace
+	gates   *gates
 	answers *etcdapi.Answers // the room for all answers under way, of which each keyspace has a share
 	// watchSends are of all keyspaces; nil where there are no watches.
 	watchSends *server.WatchSends
@@ -104,11 +104,9 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		d.watchSends = server.NewWatchSends()
 	}
 	patience := writesGrace
-	if !k.IsPod() {
-		d.gates = newGates()
-	}
+	d.gates = newGates()
 	if k.IsPod() {
-		patience = 0
+		patience, d.gates = 0, newPodGates()
 	}
 	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)

@@ -67,9 +67,7 @@ func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keys
 		answers: d.answers.Share(d.many), passwords: d.passwords.Share(), making: d.making.Flow(1),
 	}
 	k.begin(d.patience, d.Fail)
-	if d.gates != nil {
-		k.shares = d.gates.flows(1)
-	}
+	k.shares = d.gates.flows(1)
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -79,6 +77,7 @@ func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keys
 // open opens the store, the alarms, and then the parts. What has been opened is closed with the Deployment.
 func (k *Keyspace) open(ctx context.Context) error {
 	o := mvcc.Options{OnDamage: k.damage.Report, Activate: k.d.Config.ActivateFeatures, Logger: k.d.Log}
+	k.shares.want(&o)
 	for _, p := range k.parts {
 		if p.want != nil {
 			p.want(&o)
@@ -111,7 +110,6 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
-	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}

@@ -13,7 +13,7 @@
 //     quantum and what the largest turn of either takes (TestShares).
 //   - A ticket that asks for little waits for no more than one turn of each other flow for each quantum that it costs,
 //     however many tickets others have there (TestNobodyStarves).
-//   - Nobody waits while a place is free (TestGate).
+//   - Nobody waits while a place is free (TestGate), or while the gate is open for all (TestOpenGate).
 //   - Nothing is owed for what was taken while nobody waited: a flow that has been busy alone begins as all others.
 //     What a turn has taken beyond its ticket (Charge) is owed until then.
 //   - A flow that holds nothing of a Pool finds half of what is free, however much others want (TestPool).
