@@ -21,7 +21,10 @@ require (
 	google.golang.org/protobuf v1.36.12
 )
 
-require go.uber.org/zap/exp v0.3.0 // indirect
+require (
+	github.com/tetratelabs/wazero v1.12.0 // indirect
+	go.uber.org/zap/exp v0.3.0 // indirect
+)
 
 require (
 	github.com/DataDog/zstd v1.5.7 // indirect
