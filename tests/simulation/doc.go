@@ -7,7 +7,7 @@
 // The program (guest) is the product's own composition over an engine in memory. It is compiled for WebAssembly (wasip1)
 // and run by a runtime that is a Go module (Host): one thread, no preemption, randomness from the seed, from which Go's
 // runtime takes the order of its goroutines, of select and of maps; a clock that stands still while anything can run and jumps to when
-// the first goroutine wakes; and Go's own network in memory, which is what package net is there. docs/adr/0009 says what else
+// the first goroutine wakes; and Go's own network in memory, which is what package net is there. docs/adr/0010 says what else
 // was tried.
 //
 // # Parts

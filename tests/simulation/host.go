@@ -21,9 +21,16 @@ const (
 	// clockStep is what each look at the clock takes: time goes on while the program computes, or a loop that waits for
 	// the clock would never end.
 	clockStep = 50 * time.Nanosecond
+	// simulatedMax and looksMax bound a run: by its own clock, and by how often it looks at it, which a loop that waits
+	// for what never comes does without end.
+	simulatedMax = 15 * time.Minute
+	looksMax     = 100_000_000
 	// memoryPages bounds a program's memory, in pages of 64 KiB.
 	memoryPages = 32 << 10
 )
+
+// exitStuck is the exit code of a program that came to a bound.
+const exitStuck = 3
 
 // epoch is when every run begins.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
@@ -53,6 +60,8 @@ func (h *Host) Close(ctx context.Context) error { return h.runtime.Close(ctx) }
 type Program struct {
 	// Live, if set, gets the trace of runs as it comes.
 	Live io.Writer
+	// Planted is the planted fault that is switched on, if it is built in.
+	Planted string
 
 	h      *Host
 	module wazero.CompiledModule
@@ -74,7 +83,7 @@ func (h *Host) Compile(ctx context.Context, file string) (*Program, error) {
 // Result is what a run has left.
 type Result struct {
 	Args []string
-	// Exit is the program's exit code: 0 if no judge objected, 1 if one did.
+	// Exit is the program's exit code: 0 if no judge objected, 1 if one did, exitStuck if it did not end.
 	Exit uint32
 	// Output is what the program wrote: its trace and, in the last line, the verdict.
 	Output []byte
@@ -100,13 +109,17 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 	if p.Live != nil {
 		trace = io.MultiWriter(&out, p.Live)
 	}
+	looks := 0
 	tick := func() int64 {
 		now += int64(clockStep)
+		if looks++; looks > looksMax || now-epoch.UnixNano() > int64(simulatedMax) {
+			panic(sys.NewExitError(exitStuck))
+		}
 		return now
 	}
 	config := wazero.NewModuleConfig().WithName("").
 		WithArgs(append([]string{"guest"}, args...)...).
-		WithEnv("GOMAXPROCS", "1").
+		WithEnv("GOMAXPROCS", "1").WithEnv(plantedEnv, p.Planted).
 		WithStdout(trace).WithStderr(&log).
 		WithRandSource(random(seed)).
 		WithNanotime(tick, sys.ClockResolution(clockStep)).

@@ -71,7 +71,9 @@ func (r *Result) Verdict() (v Verdict, err error) {
 		after, _, _ = bytes.Cut(after, []byte("\nseen "))
 		v.Why = strings.Split(string(after), "\n")
 	}
-	if !ended {
+	if !ended && r.Exit == exitStuck {
+		v.Why = append(v.Why, "the run does not end")
+	} else if !ended {
 		v.Why = append(v.Why, "the program ended without a verdict: "+lastLines(r.Log))
 	}
 	return v, nil

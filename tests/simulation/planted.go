@@ -7,11 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
-	"time"
+	"sync"
 )
 
 // planted are faults that somebody could make, each a small change to the product.
@@ -29,7 +32,8 @@ var planted embed.FS
 //	what stands there instead
 //	>>>>
 //
-// with as many changes as it takes.
+// with as many changes as it takes. What stands there instead asks planted("name") whether the fault is switched on, so
+// that all of them are built into one program, each off.
 type Fault struct {
 	Name, What string
 	Changes    []Change
@@ -86,85 +90,127 @@ func parseFault(text string) (f Fault, err error) {
 	return f, nil
 }
 
-// Apply returns the files that the fault changes, as they are with it.
-func (f Fault) Apply(root string) (map[string][]byte, error) {
-	changed := make(map[string][]byte)
+// apply changes files of the tree at root as the fault does; changed are those that have been changed already, by path.
+func (f Fault) apply(root string, changed map[string][]byte) error {
 	for _, c := range f.Changes {
 		src, ok := changed[c.File]
 		if !ok {
 			var err error
 			if src, err = os.ReadFile(filepath.Join(root, filepath.FromSlash(c.File))); err != nil {
-				return nil, err
+				return err
 			}
 		}
 		if n := bytes.Count(src, []byte(c.Old)); n != 1 {
-			return nil, fmt.Errorf("simulation: planted fault %s: its text occurs %d times in %s", f.Name, n, c.File)
+			return fmt.Errorf("simulation: planted fault %s: its text occurs %d times in %s", f.Name, n, c.File)
 		}
 		changed[c.File] = bytes.Replace(src, []byte(c.Old), []byte(c.New), 1)
 	}
-	return changed, nil
+	return nil
 }
 
 // ErrNotFound says that no judge has objected to a planted fault.
 var ErrNotFound = errors.New("simulation: planted faults were not found")
 
-// FindPlanted builds the program with each of the planted faults that are named ("all", or names with commas between), and
-// looks for the first seed of the campaign in which a judge objects. It fails with ErrNotFound if one is not found.
+// plantedEnv names the planted fault that is switched on in a program.
+const plantedEnv = "HEADWATER_PLANTED"
+
+// guard is what packages with planted faults ask.
+const guard = `package %s
+
+import "os"
+
+var plantedName = os.Getenv(%q)
+
+func planted(name string) bool { return name == plantedName }
+`
+
+// plantAll returns the files that faults change, with all of them in, and the files that they ask.
+func plantAll(root string, faults []Fault) (map[string][]byte, error) {
+	changed := make(map[string][]byte)
+	for _, f := range faults {
+		if err := f.apply(root, changed); err != nil {
+			return nil, err
+		}
+	}
+	for file, src := range maps.Clone(changed) {
+		name := packageClause.FindSubmatch(src)
+		if name == nil {
+			return nil, fmt.Errorf("simulation: %s has no package clause", file)
+		}
+		changed[path.Join(path.Dir(file), "planted_guard.go")] = fmt.Appendf(nil, guard, name[1], plantedEnv)
+	}
+	return changed, nil
+}
+
+var packageClause = regexp.MustCompile(`(?m)^package (\w+)$`)
+
+// FindPlanted builds the program with all planted faults, and looks, for each that is named ("all", or names with commas
+// between), for the first seed of the campaign in which a judge objects when it is switched on. It fails with ErrNotFound if one is
+// not found, whatever else goes wrong ends it.
 func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) error {
 	all, err := Planted()
 	if err != nil {
 		return err
 	}
-	var missed []string
-	for _, f := range all {
-		if names != "all" && !slices.Contains(strings.Split(names, ","), f.Name) {
-			continue
-		}
-		found, err := s.find(ctx, f, c)
-		if err != nil {
-			return err
-		}
-		if !found {
-			missed = append(missed, f.Name)
-		}
-	}
-	if len(missed) > 0 {
-		return fmt.Errorf("%w in %d seeds: %s", ErrNotFound, c.Seeds, strings.Join(missed, ", "))
-	}
-	return nil
-}
-
-func (s *Simulation) find(ctx context.Context, f Fault, c Campaign) (found bool, err error) {
-	instead, err := f.Apply(s.builder.root)
+	instead, err := plantAll(s.builder.root, all)
 	if err != nil {
-		return false, err
+		return err
 	}
-	began := time.Now()
-	// All have the same name, or each would leave a file of 50 MB behind.
 	p, err := s.Program(ctx, "planted", instead)
 	if err != nil {
-		return false, fmt.Errorf("%s: %w", f.Name, err)
+		return err
 	}
-	defer p.module.Close(ctx)
+	var todo []Fault
+	for _, f := range all {
+		if names == "all" || slices.Contains(strings.Split(names, ","), f.Name) {
+			todo = append(todo, f)
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	var missed []string
+	slots := make(chan struct{}, max(c.Jobs, 1))
+	for _, f := range todo {
+		slots <- struct{}{}
+		wg.Go(func() {
+			defer func() { <-slots }()
+			line, found, ferr := p.find(ctx, f, c)
+			mu.Lock()
+			defer mu.Unlock()
+			fmt.Fprintln(c.Out, line)
+			err = errors.Join(err, ferr)
+			if !found {
+				missed = append(missed, f.Name)
+			}
+		})
+	}
+	wg.Wait()
+	if err == nil && len(missed) > 0 {
+		err = fmt.Errorf("%w in %d seeds: %s", ErrNotFound, c.Seeds, strings.Join(missed, ", "))
+	}
+	return err
+}
+
+// find looks for the first seed that finds a fault; line is its row of the table.
+func (p *Program) find(ctx context.Context, f Fault, c Campaign) (line string, found bool, err error) {
+	on := *p
+	on.Planted = f.Name
 	for i := range c.Seeds {
 		plan := c.Plan
 		plan.Seed = c.First + uint64(i)
-		_, v, err := p.Execute(ctx, plan)
+		_, v, err := on.Execute(ctx, plan)
 		if err != nil {
-			return false, err
+			return "", false, fmt.Errorf("%s: %w", f.Name, err)
 		}
 		if !v.Good {
-			fmt.Fprintf(c.Out, "| %s | %s | seed %d | %s |\n", f.Name, f.What, plan.Seed, firstLine(v.Why))
-			return true, nil
+			return fmt.Sprintf("| `%s` | %s | %d | %s |", f.Name, f.What, plan.Seed, firstLine(v.Why)), true, nil
 		}
 	}
-	fmt.Fprintf(c.Out, "| %s | %s | NOT FOUND in %d seeds, %v | |\n", f.Name, f.What, c.Seeds,
-		time.Since(began).Round(time.Second))
-	return false, nil
+	return fmt.Sprintf("| `%s` | %s | not in %d | |", f.Name, f.What, c.Seeds), false, nil
 }
 
 // firstLineMax is how much of a judge's objection stands in a table.
-const firstLineMax = 120
+const firstLineMax = 100
 
 func firstLine(why []string) string {
 	if len(why) == 0 {
