@@ -14,8 +14,8 @@ import (
 	"strings"
 )
 
-// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are: their
-// copies are changed, in a directory of their own. Names end in .txt so that nothing else builds them.
+// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are:
+// their copies are changed, in a directory of their own. Names end in .txt so that nothing else builds them.
 //
 //go:embed foreign
 var foreign embed.FS
@@ -45,8 +45,8 @@ type Builder struct {
 	dir  string // where the copies and what is built are
 }
 
-// NewBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of others and
-// changes the copies.
+// NewBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of
+// others and changes the copies.
 func NewBuilder(ctx context.Context, root, dir string) (*Builder, error) {
 	b := &Builder{root, dir}
 	for _, m := range changedModules {
@@ -152,8 +152,8 @@ func (b *Builder) writeWorkspace() error {
 	return copyFile(filepath.Join(b.root, "go.work.sum"), filepath.Join(b.dir, "go.work.sum"))
 }
 
-// Build builds the program into a file and returns its name. instead names files of the tree, by their paths in it, and what
-// is in them in this build.
+// Build builds the program into a file and returns its name. instead names files of the tree, by their paths in it,
+// and what is in them in this build.
 func (b *Builder) Build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
 	out := filepath.Join(b.dir, name+".wasm")
 	args := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}

@@ -98,9 +98,9 @@ func (r *Result) Sum() [sha256.Size]byte {
 	return sha256.Sum256(bytes.Join([][]byte{r.Output, r.Log}, []byte{0}))
 }
 
-// Run runs the program with a seed, from which all its randomness comes, its scheduler's too. The clock goes on only while
-// all of the program's goroutines wait, then at once to when the first of them wakes; so all that the program does is a function
-// of the program, the seed and args.
+// Run runs the program with a seed, from which all its randomness comes, its scheduler's too. The clock goes on only
+// while all of the program's goroutines wait, then at once to when the first of them wakes; so all that the program
+// does is a function of the program, the seed and args.
 func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result, error) {
 	began := time.Now()
 	now := epoch.UnixNano()

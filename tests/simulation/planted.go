@@ -144,9 +144,9 @@ func plantAll(root string, faults []Fault) (map[string][]byte, error) {
 
 var packageClause = regexp.MustCompile(`(?m)^package (\w+)$`)
 
-// FindPlanted builds the program with all planted faults, and looks, for each that is named ("all", or names with commas
-// between), for the first seed of the campaign in which a judge objects when it is switched on. It fails with ErrNotFound if one is
-// not found, whatever else goes wrong ends it.
+// FindPlanted builds the program with all planted faults, and looks, for each that is named ("all", or names with
+// commas between), for the first seed of the campaign in which a judge objects when it is switched on. It fails with
+// ErrNotFound if one is not found, whatever else goes wrong ends it.
 func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) error {
 	all, err := Planted()
 	if err != nil {

@@ -5,8 +5,8 @@ import "context"
 // shrinkRuns bounds the runs that making one smaller may take.
 const shrinkRuns = 40
 
-// shrink looks for a smaller plan that fails as well: fewer faults, less time, fewer clients. It returns the smallest that was
-// found, with its run.
+// shrink looks for a smaller plan that fails as well: fewer faults, less time, fewer clients. It returns the smallest
+// that was found, with its run.
 func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (Plan, *Result, Verdict) {
 	runs := 0
 	try := func(change func(*Plan)) bool {

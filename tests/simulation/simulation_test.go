@@ -40,7 +40,9 @@ func TestParseFault(t *testing.T) {
 	if f.What != "w" || len(f.Changes) != 2 || f.Changes[0] != want[0] || f.Changes[1] != want[1] {
 		t.Errorf("%+v", f)
 	}
-	for _, bad := range []string{"", "what: w\n", "what: w\nfile: a\n<<<<\nx\n", "what: w\nx", "file: a\n<<<<\nx\n====\ny\n>>>>\n"} {
+	for _, bad := range []string{
+		"", "what: w\n", "what: w\nfile: a\n<<<<\nx\n", "what: w\nx", "file: a\n<<<<\nx\n====\ny\n>>>>\n",
+	} {
 		if _, err := parseFault(bad); err == nil {
 			t.Errorf("%q is taken", bad)
 		}
@@ -66,8 +68,8 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestSeed runs one short seed twice, alike. Without HEADWATER_SIMULATE it is skipped: where nothing is built yet, what it
-// needs takes more than all else here.
+// TestSeed runs one short seed twice, alike. Without HEADWATER_SIMULATE it is skipped: where nothing is built yet,
+// what it needs takes more than all else here.
 func TestSeed(t *testing.T) {
 	if os.Getenv("HEADWATER_SIMULATE") == "" {
 		t.Skip("SKIPPED: HEADWATER_SIMULATE is not set (make simulate-short)")

@@ -1,7 +1,7 @@
-// Package memory is an engine in memory that behaves as FoundationDB does (stamps that have gaps, one version per commit,
-// FoundationDB's limits, nothing pipelined). It is for tests that run where Pebble cannot: it needs no operating system, starts no goroutine,
-// and what it does is a function of the calls and of the clock, so that a simulation which has both in its seed has
-// the engine in it too.
+// Package memory is an engine in memory that behaves as FoundationDB does (stamps that have gaps, one version per
+// commit, FoundationDB's limits, nothing pipelined). It is for tests that run where Pebble cannot: it needs no
+// operating system, starts no goroutine, and what it does is a function of the calls and of the clock, so that a
+// simulation which has both in its seed has the engine in it too.
 //
 // # Invariants
 //

@@ -1,5 +1,5 @@
-// Package podfaults is what makes a pod in a test's process die, stop and go on as a process does: a gate that everything
-// passes which goes into or out of it, and its view of the database behind that gate.
+// Package podfaults is what makes a pod in a test's process die, stop and go on as a process does: a gate that
+// everything passes which goes into or out of it, and its view of the database behind that gate.
 //
 // # Invariants
 //

@@ -17,8 +17,8 @@ func NewGate() *Gate {
 	return g
 }
 
-// Pass waits while the pod is paused, whatever contexts say: a process that does not run does not see them end. It reports
-// false if the pod has been killed.
+// Pass waits while the pod is paused, whatever contexts say: a process that does not run does not see them end. It
+// reports false if the pod has been killed.
 func (g *Gate) Pass() bool {
 	g.mu.Lock()
 	open := g.open

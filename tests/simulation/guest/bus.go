@@ -85,7 +85,8 @@ func (b podBus) Publish(f *bus.Frame) error {
 	return b.Local.Publish(f)
 }
 
-// Subscribe implements bus.Bus. A frame that is late is overtaken by others; deliver is called from one goroutine at a time.
+// Subscribe implements bus.Bus. A frame that is late is overtaken by others; deliver is called from one goroutine at
+// a time.
 func (b podBus) Subscribe(keyspace string, deliver func(*bus.Frame)) (cancel func(), err error) {
 	var mu sync.Mutex
 	ended := false

@@ -96,7 +96,9 @@ func up(p *pod) bool   { return p.life != nil }
 func down(p *pod) bool { return p.life == nil && p.generation == 0 && p.attempts == 0 }
 
 // onPod is a fault of one pod; of several faults at a time each has another. The tailer is hit more often than others.
-func onPod(may func(*pod) bool, do func(context.Context, *pod, *rand.Rand) error) func(context.Context, *world, *rand.Rand) error {
+func onPod(
+	may func(*pod) bool, do func(context.Context, *pod, *rand.Rand) error,
+) func(context.Context, *world, *rand.Rand) error {
 	return func(ctx context.Context, w *world, r *rand.Rand) error {
 		var some []*pod
 		for _, p := range w.pods {

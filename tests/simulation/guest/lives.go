@@ -24,8 +24,8 @@ type lives struct {
 	errs     chan error
 }
 
-// startLives grants the leases, some in each keyspace but the traffic's, and keeps them alive, each by a client of its own.
-// Their names are the same in each: what one keyspace sees of another is noticed.
+// startLives grants the leases, some in each keyspace but the traffic's, and keeps them alive, each by a client of
+// its own. Their names are the same in each: what one keyspace sees of another is noticed.
 func (w *world) startLives(ctx context.Context) (all []*lives, err error) {
 	names := slices.DeleteFunc(slices.Clone(w.c.keyspaces), func(n string) bool { return n == w.c.traffic })
 	n := w.leases / len(names)
@@ -78,7 +78,8 @@ func (w *world) startLivesIn(ctx context.Context, keyspace string, n int) (*live
 	return l, nil
 }
 
-// judgeLives waits for the end of all leases: none may be early, none too late, and both keys of one go at one revision.
+// judgeLives waits for the end of all leases: none may be early, none too late, and both keys of one go at one
+// revision.
 func (w *world) judgeLives(ctx context.Context, all []*lives) (err error) {
 	for _, l := range all {
 		err = errors.Join(err, w.judgeLivesIn(in(ctx, l.keyspace), l))

@@ -3,8 +3,8 @@
 // Command guest is one run of the simulation, as package simulation builds and runs it: a deployment, its clients, its
 // faults and its judges, all in one program whose every choice is in the seed.
 //
-// It writes its trace to standard output, the verdict last; what the pods log goes to standard error. Exit code 1 says that a
-// judge objects.
+// It writes its trace to standard output, the verdict last; what the pods log goes to standard error. Exit code 1
+// says that a judge objects.
 package main
 
 import (

@@ -18,8 +18,8 @@ const (
 	chunksMax  = 64
 )
 
-// link is the way from one place to one pod: an address that stays while pods behind it come and go. With nobody behind it
-// connections are reset.
+// link is the way from one place to one pod: an address that stays while pods behind it come and go. With nobody
+// behind it connections are reset.
 type link struct {
 	from, to string
 	l        net.Listener

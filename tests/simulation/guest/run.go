@@ -24,8 +24,8 @@ const (
 	rate = 80
 	// linearizationTimeout bounds porcupine's search, by the simulation's clock, which hardly goes on meanwhile.
 	linearizationTimeout = time.Minute
-	// liveWithin is how soon after the last fault every request succeeds, every watcher is at the head and every lease that nobody keeps
-	// alive has ended.
+	// liveWithin is how soon after the last fault every request succeeds, every watcher is at the head and every lease
+	// that nobody keeps alive has ended.
 	liveWithin = time.Minute
 	leaseTTL   = 3 // seconds, at most
 	// quietTime is how long nobody writes before the rows are checked.
@@ -166,7 +166,8 @@ func (w *world) judgeRows(ctx context.Context, name string) error {
 	if err != nil {
 		return fmt.Errorf("rows of %s: %w", name, err)
 	}
-	w.tracef("judge", "fsck of "+name+": %d keys, %d rows, %d entries at revision %d", report.Keys, report.Rows, report.Entries, report.Revision)
+	w.tracef("judge", "fsck of %s: %d keys, %d rows, %d entries at revision %d", name, report.Keys, report.Rows,
+		report.Entries, report.Revision)
 	for _, f := range report.Findings {
 		err = errors.Join(err, fmt.Errorf("rows of %s: %v", name, f))
 	}

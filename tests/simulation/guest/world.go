@@ -38,12 +38,14 @@ const (
 	podsMax = 3
 	// outside is where clients are.
 	outside = "clients"
-	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an orchestrator does.
+	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an orchestrator
+	// does.
 	startTimeout = time.Minute
 	startPause   = 50 * time.Millisecond
 )
 
-// kinds are those of pods, in a fixed order: a map would be in the seed too, but not in the same order for a shrunk run.
+// kinds are those of pods, in a fixed order: a map would be in the seed too, but not in the same order for a shrunk
+// run.
 var kinds = []config.Kind{config.KV, config.WatchHub, config.LeaseKeeper}
 
 // world is a deployment, all that is around it, and what is known about it.
