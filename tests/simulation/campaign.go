@@ -73,8 +73,12 @@ func (p *Program) Execute(ctx context.Context, plan Plan) (*Result, Verdict, err
 // ErrFound says that judges have objected to a run.
 var ErrFound = errors.New("simulation: a seed fails")
 
+// progressRuns is how many runs there are between two lines that tell of them.
+const progressRuns = 50
+
 // tally is what a campaign knows so far.
 type tally struct {
+	out       io.Writer
 	mu        sync.Mutex
 	runs      int
 	failed    []uint64
@@ -89,7 +93,7 @@ func (s *Simulation) Run(ctx context.Context, c Campaign) error {
 		return err
 	}
 	began := time.Now()
-	t := &tally{seen: make(map[string]int)}
+	t := &tally{out: c.Out, seen: make(map[string]int)}
 	err = s.each(ctx, c, p, t)
 	fmt.Fprintf(c.Out, "%d runs in %v, %v simulated (%.0f × real time), %d seeds failed %v\n", t.runs,
 		time.Since(began).Round(time.Second), t.simulated.Round(time.Second),
@@ -166,6 +170,9 @@ func (t *tally) add(r *Result, v Verdict, seed uint64) {
 	t.simulated += r.Simulated
 	for what, n := range v.Seen {
 		t.seen[what] += n
+	}
+	if t.runs%progressRuns == 0 {
+		fmt.Fprintf(t.out, "%d runs, seed %d was the last\n", t.runs, seed)
 	}
 	if !v.Good {
 		t.failed = append(t.failed, seed)

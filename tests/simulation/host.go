@@ -10,6 +10,8 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero"
@@ -35,8 +37,14 @@ const exitStuck = 3
 // epoch is when every run begins.
 var epoch = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 
+// compiledMax is how many compiled programs are kept, of some 175 MB each: the newest.
+const compiledMax = 3
+
 // Host runs programs. Make one with NewHost. It may be used from any goroutine.
-type Host struct{ runtime wazero.Runtime }
+type Host struct {
+	runtime wazero.Runtime
+	dir     string // of compiled programs
+}
 
 // NewHost returns a host that keeps what it has compiled in dir.
 func NewHost(ctx context.Context, dir string) (*Host, error) {
@@ -50,7 +58,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
-	return &Host{r}, nil
+	return &Host{r, dir}, nil
 }
 
 // Close releases what the host has.
@@ -77,7 +85,27 @@ func (h *Host) Compile(ctx context.Context, file string) (*Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
-	return &Program{h: h, module: m}, nil
+	return &Program{h: h, module: m}, h.prune()
+}
+
+// prune removes all compiled programs but the newest.
+func (h *Host) prune() error {
+	files, err := filepath.Glob(filepath.Join(h.dir, "*", "*"))
+	if err != nil {
+		return err
+	}
+	when := func(file string) time.Time {
+		i, err := os.Stat(file)
+		if err != nil {
+			return time.Time{}
+		}
+		return i.ModTime()
+	}
+	slices.SortFunc(files, func(a, b string) int { return when(b).Compare(when(a)) })
+	for _, file := range files[min(len(files), compiledMax):] {
+		err = errors.Join(err, os.Remove(file))
+	}
+	return err
 }
 
 // Result is what a run has left.
