@@ -131,6 +131,22 @@ mutate: ## Judge small changes to the code by its tests, for hours (PKG="libs/fe
 	go build -o bin/mutate ./tests/mutate/cmd/mutate
 	nice -n 15 bin/mutate --files="$(FILES)" --sample=$(SAMPLE) --seed=$(SEED) $(MUTATE) $(PKG)
 
+# Which seeds simulate runs; SIMULATE="-duration=3s …" passes flags, PLANTED=all looks for the planted faults instead.
+SEEDS    ?= 10
+FIRST    ?= 1
+SIMULATE ?=
+PLANTED  ?=
+.PHONY: simulate
+simulate: ## Run whole deployments from seeds (SEEDS=100 FIRST=1; SEED=7 replays one with its trace; PLANTED=all; docs/simulation.md)
+	@mkdir -p bin
+	go build -o bin/simulate ./tests/simulation/cmd/simulate
+	nice -n 10 bin/simulate -seeds=$(SEEDS) -first=$(FIRST) \
+	  $(if $(filter command environment,$(origin SEED)),-seed=$(SEED)) $(if $(PLANTED),-planted=$(PLANTED)) $(SIMULATE)
+
+.PHONY: simulate-short
+simulate-short: ## Run one short seed of it, twice alike
+	HEADWATER_SIMULATE=1 go test -count=1 -run TestSeed -v ./tests/simulation
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each
 	for m in $(MODULES); do (cd $$m; \
