@@ -25,7 +25,7 @@ type Options struct {
 	// History leaves all revisions: they are read in their order, each value for itself. Without it all is compacted up
 	// to the head before, as most keyspaces are, and read in the order of keys.
 	History bool
-	Log                           func(format string, args ...any)
+	Log     func(format string, args ...any)
 }
 
 // Snapshots measures snapshots of equal content, and restores of their files, and writes rows of a table.
