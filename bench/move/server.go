@@ -119,7 +119,8 @@ func (r *server) close() (err error) {
 // cost is what something has taken.
 type cost struct {
 	wall, cpu time.Duration
-	peak      int64 // bytes of resident memory, anonymous ones where told so
+	before    int64 // bytes of anonymous memory at the beginning; 0: not known
+	peak      int64 // bytes of resident memory, of a server of anonymous memory
 }
 
 // meter measures what a server does while f runs. The peak is of anonymous memory, sampled.
@@ -127,6 +128,9 @@ func (r *server) meter(f func() error) (c cost, err error) {
 	before, err := proc.CPU(r.pid())
 	if err != nil {
 		return c, err
+	}
+	if m, err := proc.ReadMemory(r.pid()); err == nil {
+		c.before = m.Anon
 	}
 	stop, sampled := make(chan struct{}), make(chan int64)
 	go func() {

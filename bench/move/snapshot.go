@@ -22,7 +22,10 @@ type Options struct {
 	MiB                           int    // of values
 	ValueBytes                    int
 	Rounds                        int
-	Log                           func(format string, args ...any)
+	// History leaves all revisions: they are read in their order, each value for itself. Without it all is compacted up
+	// to the head before, as most keyspaces are, and read in the order of keys.
+	History bool
+	Log     func(format string, args ...any)
 }
 
 // Snapshots measures snapshots of equal content, and restores of their files, and writes rows of a table.
@@ -41,7 +44,11 @@ func Snapshots(ctx context.Context, o Options, w io.Writer) (err error) {
 		}
 		saved[s.name] = costs
 	}
-	row(w, fmt.Sprintf("snapshot of %d MiB, values of %d bytes: the server", o.MiB, o.ValueBytes), saved)
+	what := "compacted"
+	if o.History {
+		what = "not compacted"
+	}
+	row(w, fmt.Sprintf("snapshot of %d MiB, values of %d bytes, %s: the server", o.MiB, o.ValueBytes, what), saved)
 	restored := map[string][]cost{}
 	for n := range o.Rounds {
 		file := filepath.Join(dir, "etcd.db")
@@ -69,7 +76,11 @@ func row(w io.Writer, what string, costs map[string][]cost) {
 }
 
 func (c cost) String() string {
-	return fmt.Sprintf("%.2f s, %.2f s of CPU, %d MiB", c.wall.Seconds(), c.cpu.Seconds(), c.peak>>20)
+	text := fmt.Sprintf("%.2f s, %.2f s of CPU, %d MiB", c.wall.Seconds(), c.cpu.Seconds(), c.peak>>20)
+	if c.before > 0 {
+		text += fmt.Sprintf(" (%d before)", c.before>>20)
+	}
+	return text
 }
 
 // median is that of times; the peak is the highest.
@@ -78,6 +89,7 @@ func median(all []cost) (m cost) {
 	for _, c := range all {
 		wall, cpu, m.peak = append(wall, c.wall), append(cpu, c.cpu), max(m.peak, c.peak)
 	}
+	m.before = all[0].before
 	slices.Sort(wall)
 	slices.Sort(cpu)
 	m.wall, m.cpu = wall[len(wall)/2], cpu[len(cpu)/2]
@@ -94,6 +106,11 @@ func (s side) snapshots(ctx context.Context, o Options, dir string) (costs []cos
 	o.Log("%s: writing %d MiB", s.name, o.MiB)
 	if err := fill(ctx, r.client, o.MiB<<20/o.ValueBytes, o.ValueBytes); err != nil {
 		return nil, err
+	}
+	if !o.History {
+		if err := compact(ctx, r.client); err != nil {
+			return nil, err
+		}
 	}
 	for range o.Rounds {
 		c, err := r.meter(func() error { return save(ctx, r.client, filepath.Join(dir, s.name+".db")) })
@@ -126,6 +143,16 @@ func fill(ctx context.Context, c *clientv3.Client, n, size int) error {
 		})
 	}
 	return g.Wait()
+}
+
+// compact compacts up to the head.
+func compact(ctx context.Context, c *clientv3.Client) error {
+	now, err := c.Get(ctx, "k")
+	if err != nil {
+		return err
+	}
+	_, err = c.Compact(ctx, now.Header.Revision, clientv3.WithCompactPhysical())
+	return err
 }
 
 // save fetches a snapshot into a file.

@@ -26,6 +26,7 @@ func main() {
 	f.IntVar(&o.MiB, "mib", 1024, "MiB of values")
 	f.IntVar(&o.ValueBytes, "value-bytes", 1024, "bytes of a value")
 	f.IntVar(&o.Rounds, "rounds", 3, "times that each thing is measured")
+	f.BoolVar(&o.History, "history", false, "do not compact what was written before the snapshots")
 	err := f.Parse(os.Args[1:])
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
