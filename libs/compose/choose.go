@@ -39,6 +39,7 @@ var (
 	errDeleted  = status.Error(codes.NotFound, "headwater: keyspace has been deleted")
 	errReopened = status.Error(codes.Unavailable, "headwater: the keyspace's settings have changed, try again")
 	errFailed   = status.Error(codes.Unavailable, "headwater: the keyspace has failed, try again")
+	errAway     = status.Error(codes.Unavailable, "headwater: the store cannot be reached, try again")
 	errClosing  = status.Error(codes.Unavailable, "headwater: the server is stopping")
 )
 

@@ -6,6 +6,7 @@ import (
 
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
@@ -24,11 +25,26 @@ func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error
 	case errors.Is(err, keyspace.ErrNotFound), errors.Is(err, keyspace.ErrName):
 		return keyspace.Info{}, s.unknown(ctx)
 	case err != nil:
-		return keyspace.Info{}, etcdapi.Err(err)
+		return keyspace.Info{}, notEntered(ctx, err)
 	case !admits(ctx, info):
 		return keyspace.Info{}, errNoEntry
 	}
 	return info, nil
+}
+
+// notEntered is the error of a call that has come no further than the door of a keyspace because of err. What may
+// pass by itself is Unavailable, on which clients try again: with any other code etcd's client ends a watch for good.
+func notEntered(ctx context.Context, err error) error {
+	_, isStatus := status.FromError(err)
+	switch {
+	case isStatus, ctx.Err() != nil:
+		return err
+	case errors.Is(err, engine.ErrClosed), errors.Is(err, context.Canceled): // the process's own context
+		return errClosing
+	case passing(err):
+		return errAway
+	}
+	return etcdapi.Err(err)
 }
 
 // unknown is the answer to who names a keyspace that does not exist. Where everybody may enter every keyspace it says

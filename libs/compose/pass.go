@@ -21,7 +21,7 @@ type passed struct {
 // as servesMany, those of leaseHost.pass.
 func (s *keyspaces) pass(ctx context.Context, info keyspace.Info, service string) (*passed, error) {
 	if err := s.servesMany(ctx, info); err != nil {
-		return nil, err
+		return nil, notEntered(ctx, err)
 	}
 	if s.d.relays(service) {
 		return &passed{s.first.services, withName(ctx, info.Name), func() {}}, nil

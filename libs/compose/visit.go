@@ -100,7 +100,7 @@ func (s *keyspaces) visit(ctx context.Context, info keyspace.Info, kind callKind
 	}
 	v = visit{o: o, stream: kind == callStream}
 	if err = await(ctx, o.ready); err == nil && o.err != nil {
-		err = etcdapi.Err(o.err)
+		err = notEntered(ctx, o.err)
 	}
 	if err != nil {
 		v.leave()

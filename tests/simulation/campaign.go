@@ -57,7 +57,17 @@ type Campaign struct {
 	Shrink    bool // make runs that fail smaller
 	// Sometimes names a file that lists what all seeds together have to meet; "": nothing.
 	Sometimes string
-	Out       io.Writer
+	// Program is a file with a program that has been built; "": the tree's is built.
+	Program string
+	Out     io.Writer
+}
+
+// program is what a campaign runs.
+func (s *Simulation) program(ctx context.Context, c Campaign) (*Program, error) {
+	if c.Program != "" {
+		return s.host.Compile(ctx, c.Program)
+	}
+	return s.Program(ctx, "guest", nil)
 }
 
 // Execute runs a plan.
@@ -88,7 +98,7 @@ type tally struct {
 
 // Run runs the seeds of a campaign. It fails with ErrFound if judges object to one, or if two runs of one seed differ.
 func (s *Simulation) Run(ctx context.Context, c Campaign) error {
-	p, err := s.Program(ctx, "guest", nil)
+	p, err := s.program(ctx, c)
 	if err != nil {
 		return err
 	}
@@ -193,7 +203,7 @@ func (s *Simulation) found(ctx context.Context, c Campaign, p *Program, plan Pla
 
 // Replay runs one plan and shows its trace.
 func (s *Simulation) Replay(ctx context.Context, c Campaign) error {
-	p, err := s.Program(ctx, "guest", nil)
+	p, err := s.program(ctx, c)
 	if err != nil {
 		return err
 	}

@@ -146,7 +146,7 @@ var packageClause = regexp.MustCompile(`(?m)^package (\w+)$`)
 
 // FindPlanted builds the program with all planted faults, and looks, for each that is named ("all", or names with
 // commas between), for the first seed of the campaign in which a judge objects when it is switched on. It fails with
-// ErrNotFound if one is not found, whatever else goes wrong ends it.
+// ErrNotFound if one is not found, and with ErrFound if judges object to a seed in which none is switched on.
 func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) error {
 	all, err := Planted()
 	if err != nil {
@@ -159,6 +159,9 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 	p, err := s.Program(ctx, "planted", instead)
 	if err != nil {
 		return err
+	}
+	if err := s.each(ctx, c, p, &tally{out: c.Out, seen: make(map[string]int)}); err != nil {
+		return fmt.Errorf("no fault is switched on: %w", err)
 	}
 	var todo []Fault
 	for _, f := range all {

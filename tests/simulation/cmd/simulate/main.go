@@ -28,6 +28,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Seeds, "seeds", 10, "how many seeds")
 	flag.IntVar(&o.Jobs, "jobs", 1, "how many at a time")
 	flag.IntVar(&o.Repeat, "repeat", 1, "how often each seed is run; all its runs must be the same")
+	flag.StringVar(&o.Program, "program", "", "run this program instead of building the tree's")
 	flag.BoolVar(&o.KeepGoing, "keep-going", false, "go on after a seed that fails")
 	flag.BoolVar(&o.Shrink, "shrink", true, "make runs that fail smaller")
 	flag.StringVar(&o.Sometimes, "sometimes", "", "file that lists what many seeds have to meet")
