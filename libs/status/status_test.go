@@ -81,6 +81,10 @@ func TestForeign(t *testing.T) {
 // TestPolicy: every answer keeps other sites out, and no page has a script or a style of its own in it.
 func TestPolicy(t *testing.T) {
 	s := newServer(t)
+	s.keyspaces = numbered(2)
+	s.put("k", "v", 3, 2)
+	s.put("k", "u", 2, 1)
+	s.deleting = []Deletion{{Keyspace: "gone", Since: s.clock}}
 	for _, path := range everyPage {
 		w := s.get(path, nil)
 		for name, want := range map[string]string{
