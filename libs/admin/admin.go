@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/fsck"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/snapshot"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
@@ -59,6 +60,9 @@ type Host interface {
 	Coordination() []Coordination
 	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
+	// RestoreDir is where a file is received that a keyspace is made of, and how many bytes must stay free there.
+	// Errors: of gRPC, such as that the process makes none.
+	RestoreDir() (dir string, reserve int64, err error)
 }
 
 // Options are what the services work on.
@@ -71,18 +75,22 @@ type Options struct {
 // Services are the admin API. Their methods may be called from any goroutine, in the process too.
 type Services struct {
 	Keyspaces  adminv1.KeyspacesServer
+	Migration  adminv1.MigrationServer
 	Inspection adminv1.InspectionServer
 	Deployment adminv1.DeploymentServer
 }
 
 // New returns the services.
 func New(o Options) Services {
-	return Services{&keyspaces{Options: o}, &inspection{Options: o}, &deployment{Options: o, now: time.Now}}
+	return Services{
+		&keyspaces{Options: o}, newMigration(o), &inspection{Options: o}, &deployment{Options: o, now: time.Now},
+	}
 }
 
 // Register registers the admin API on r.
 func (s Services) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterKeyspacesServer(r, s.Keyspaces)
+	adminv1.RegisterMigrationServer(r, s.Migration)
 	adminv1.RegisterInspectionServer(r, s.Inspection)
 	adminv1.RegisterDeploymentServer(r, s.Deployment)
 }
@@ -100,6 +108,16 @@ var codesOf = []struct {
 	{mvcc.ErrNewerFormat, codes.FailedPrecondition},
 	{mvcc.ErrCompacted, codes.OutOfRange},
 	{mvcc.ErrSetBack, codes.FailedPrecondition},
+	{mvcc.ErrFollowing, codes.Unavailable},
+	{mvcc.ErrNotFollowing, codes.FailedPrecondition},
+	{mvcc.ErrGap, codes.FailedPrecondition},
+	{mvcc.ErrDiverged, codes.FailedPrecondition},
+	{mvcc.ErrTooLarge, codes.InvalidArgument},
+	{mvcc.ErrTwice, codes.InvalidArgument},
+	{snapshot.ErrForeign, codes.InvalidArgument},
+	{snapshot.ErrDamaged, codes.InvalidArgument},
+	{snapshot.ErrNoSum, codes.InvalidArgument},
+	{snapshot.ErrNoSpace, codes.ResourceExhausted},
 	{mvcc.ErrCorrupt, codes.DataLoss},
 	{mvcc.ErrNoSpace, codes.ResourceExhausted},
 	{mvcc.ErrUnavailable, codes.Unavailable},

@@ -28,6 +28,9 @@ const (
 
 func secretKey(number uint64) []byte { return binary.BigEndian.AppendUint64([]byte{rowSecret}, number) }
 
+// IsSecret tells whether the row of a key has a secret that signs tokens.
+func IsSecret(key []byte) bool { return len(key) > 0 && key[0] == rowSecret }
+
 func parseSecret(r Row) (secret, error) {
 	if len(r.Key) != 1+8 || len(r.Value) != 8+secretBytes {
 		return secret{}, ErrRow

@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/admin"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -51,6 +53,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context, services admin.Services) err
 	g := grpc.NewServer(
 		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.MaxConcurrentStreams(adminStreams),
+		grpc.MaxRecvMsgSize(admin.MessageMax),
 		grpc.WaitForHandlers(true),
 	)
 	services.Register(g)
@@ -161,5 +164,14 @@ func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(),
 	}
 }
 
-// Enforces implements admin.Host. Pods have no limits of keyspaces.
-func (h adminHost) Enforces(setting string) bool { return !h.d.Kind.IsPod() && enforced[setting] }
+// RestoreDir implements admin.Host.
+func (h adminHost) RestoreDir() (string, int64, error) {
+	if h.d.Kind.IsPod() {
+		return "", 0, status.Error(codes.Unimplemented, "pods make no keyspace of a snapshot yet")
+	}
+	dir, err := h.d.snapshotDir()
+	return dir, h.d.Config.DiskReserveBytes, err
+}
+
+// Enforces implements admin.Host.
+func (h adminHost) Enforces(setting string) bool { return enforced[setting] }

@@ -106,6 +106,9 @@ func (s *keyspaces) openTable() error {
 	if s.d.Kind.IsPod() {
 		return s.joint.open(s)
 	}
+	if err := keyspace.AbandonAll(s.d.background, s.d.Engine, s.root()); err != nil {
+		s.d.Log.Warn("what restores that were interrupted have left cannot be cleared before the next start", "error", err)
+	}
 	return nil
 }
 
@@ -117,6 +120,7 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}), brief: true,
 	}
 	s.open[info.ID], s.named[info.Name] = o, o
+	s.shareTurns()
 	go func() {
 		s.opening <- struct{}{}
 		defer func() { <-s.opening }()
@@ -146,6 +150,14 @@ func (s *keyspaces) forget(o *occupied) {
 	delete(s.open, o.info.ID)
 	if s.named[o.info.Name] == o {
 		delete(s.named, o.info.Name)
+	}
+	s.shareTurns()
+}
+
+// shareTurns has keyspaces take turns where there are several. The caller holds mu.
+func (s *keyspaces) shareTurns() {
+	if s.d.Kind.IsPod() {
+		s.d.gates.share(len(s.open) > 0)
 	}
 }
 

@@ -24,7 +24,7 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.guard.KV(k.Store), k.Header, bounds) },
@@ -112,7 +112,11 @@ func compactorPart(k *Keyspace) part {
 		planner, err := k.planner()
 		if err == nil && planner != nil {
 			k.Go("compactor", func(ctx context.Context) error {
-				compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
+				select {
+				case <-k.Store.FollowEnded(): // until then it takes no compaction
+					compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
+				case <-ctx.Done():
+				}
 				return nil
 			})
 		}

@@ -30,7 +30,7 @@ func leasesPart(k *Keyspace) part {
 	return part{
 		open: func(ctx context.Context) (err error) {
 			o := lease.Options{
-				Logger: k.d.Log, Small: k.ofTable, Max: int(min(k.limits.GetLeases(), math.MaxInt32)),
+				Logger: k.d.Log, Small: k.ofTable, Max: k.leasesMax(),
 			}
 			if k.ofTable {
 				o.Parked = k.d.all.parking.take(k.Place.ID)
@@ -43,21 +43,36 @@ func leasesPart(k *Keyspace) part {
 			}
 			return k.runLeases(ctx, keeper)
 		},
-		register:   func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
+		register: func(r grpc.ServiceRegistrar) {
+			etcdapi.RegisterLease(r, k.guard.Leases(followingLeases{keeper, k.Store}), k.Header, k.Store)
+		},
 		busy:       func() bool { return keeper.Next() < parkMin },
 		leases:     func() int { return keeper.Stats().Active },
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
 
-// runLeases starts the lease keeper and waits until it answers, or for leasesPatience.
+// leasesMax bounds the leases at a time; 0: no bound.
+func (k *Keyspace) leasesMax() int { return int(min(k.limits.GetLeases(), math.MaxInt32)) }
+
+// runLeases starts the lease keeper and waits until it answers, or for leasesPatience. The leases of a keyspace that
+// follows another one are the other's to expire: it starts when that ends.
 func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	ended := make(chan error, 1)
+	follows := k.Store.Following()
 	k.Go("leases", func(ctx context.Context) error {
+		select {
+		case <-k.Store.FollowEnded():
+		case <-ctx.Done():
+			return nil
+		}
 		err := keeper.Run(ctx)
 		ended <- err
 		return err
 	})
+	if follows {
+		return nil
+	}
 	select {
 	case <-keeper.Ready():
 		return nil

@@ -35,6 +35,9 @@ func (c *ownCompactions) run(ctx context.Context, s *keyspaces) {
 func (c *ownCompactions) heads(ctx context.Context, s *keyspaces) (all []headOf) {
 	open := s.serving()
 	for id, k := range open {
+		if k.Store.Following() {
+			continue
+		}
 		head, err := k.Store.Head(ctx)
 		if err != nil { // it has just been closed
 			delete(open, id)
@@ -67,7 +70,7 @@ func (s *keyspaces) serving() map[uint64]*Keyspace {
 
 // note takes down what is left to compact of a keyspace that is being closed.
 func (c *ownCompactions) note(k *Keyspace) {
-	if p, err := k.planner(); err != nil || p == nil {
+	if p, err := k.planner(); err != nil || p == nil || k.Store.Following() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)

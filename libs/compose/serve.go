@@ -30,7 +30,7 @@ func (d *Deployment) serve(all *keyspaces) error {
 		},
 	}
 	if front != nil {
-		options.HTTP.Gateway = front
+		options.HTTP.Gateway, options.HTTP.RefuseGateway = front, d.refuseCommonName
 	}
 	d.run.begin(all.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
@@ -53,7 +53,7 @@ func (d *Deployment) newGateway() (*gateway.Gateway, error) {
 	}
 	return gateway.New(gateway.Options{
 		Conn: local, MessageBytesMax: d.GRPC.MessageBytesMax(), AnswerBytes: d.Config.MaxAnswerBytes,
-		Metadata: []string{KeyspaceMetadata},
+		Metadata: []string{KeyspaceMetadata}, Tenant: d.all.tenant, Shared: d.many,
 	})
 }
 

@@ -20,9 +20,9 @@ import (
 // does alone.
 var services = map[config.Kind][]func(*Keyspace) part{
 	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
-	config.KV:          {kvPart, electedCompactorPart}, // the others of the table: compactions.go
+	config.KV:          {kvPart, electedCompactorPart, quotaPart}, // the others of the table: compactions.go
 	config.WatchHub:    {followingHubPart},
-	config.LeaseKeeper: {shardedLeasesPart},
+	config.LeaseKeeper: {quotaPart, shardedLeasesPart},
 }
 
 // owned are the gRPC services that belong to each kind of pod: the other kinds relay them to it.

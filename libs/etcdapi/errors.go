@@ -37,6 +37,8 @@ var errorTable = []struct{ err, grpc error }{
 	{lease.ErrNotOwner, rpctypes.ErrGRPCNotLeader},
 	{mvcc.ErrFenced, rpctypes.ErrGRPCNotLeader},
 	{mvcc.ErrUnavailable, rpctypes.ErrGRPCTimeout},
+	{mvcc.ErrFollowing, status.Error(codes.Unavailable,
+		"headwater: the keyspace follows another one and takes no writes yet")},
 	{mvcc.ErrAuthOld, rpctypes.ErrGRPCAuthOldRevision},
 	{mvcc.ErrDenied, rpctypes.ErrGRPCPermissionDenied},
 	{auth.ErrRootUserNotExist, rpctypes.ErrGRPCRootUserNotExist},

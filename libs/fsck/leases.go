@@ -88,6 +88,7 @@ var metaNames = []string{
 	"buckets",
 	"compact",
 	"compacted",
+	"follow",
 	"hold/",
 	"keyspace",
 	"live",

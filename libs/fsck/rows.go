@@ -190,6 +190,8 @@ func (f *format) metaText(name string, v []byte) string {
 	case strings.HasPrefix(name, "hold/") && len(v) == 24:
 		return fmt.Sprintf("%s: keeps what revision %d needs, while %d is read; renewed %d times", name,
 			int64(number()), binary.BigEndian.Uint64(v[8:]), binary.BigEndian.Uint64(v[16:]))
+	case name == "follow" && len(v) == 17:
+		return fmt.Sprintf("follow: of cluster %x, compared at revision %d", v[1:9], binary.BigEndian.Uint64(v[9:]))
 	case name == "auth" && len(v) >= 8:
 		return fmt.Sprintf("auth: revision %d, enabled %t", number()>>1, number()&1 != 0)
 	case name == "part" && len(v) == 16:

@@ -66,6 +66,17 @@ type AuthChange func(number uint64, rows []AuthRow) (next uint64, set []AuthRow,
 // Access of before and is carried out after it fails with ErrAuthOld. The first change sets FeatureAuth. Errors:
 // ErrUnavailable (the outcome is unknown), ErrNoSpace, ErrTooLarge, the context's, change's.
 func (s *Store) UpdateAuth(ctx context.Context, change AuthChange) (rev int64, err error) {
+	return s.updateAuth(ctx, change, false)
+}
+
+// FollowAuth is UpdateAuth for a keyspace that follows: users and roles become those of its source. Errors: as
+// UpdateAuth, and ErrNotFollowing.
+func (s *Store) FollowAuth(ctx context.Context, change AuthChange) (rev int64, err error) {
+	return s.updateAuth(ctx, change, true)
+}
+
+// updateAuth is UpdateAuth, or with follows FollowAuth.
+func (s *Store) updateAuth(ctx context.Context, change AuthChange, follows bool) (rev int64, err error) {
 	if !s.Features().Has(FeatureAuth) {
 		number, rows, rev, err := s.ReadAuth(ctx)
 		if err != nil {
@@ -75,6 +86,9 @@ func (s *Store) UpdateAuth(ctx context.Context, change AuthChange) (rev int64, e
 		if err != nil || next == number && len(set) == 0 {
 			return rev, err
 		}
+		if err := authFollows(s.Following(), follows, next != number); err != nil {
+			return 0, err
+		}
 		if err := s.Activate(ctx, FeatureAuth); err != nil {
 			return 0, err
 		}
@@ -83,7 +97,7 @@ func (s *Store) UpdateAuth(ctx context.Context, change AuthChange) (rev int64, e
 	rand.Read(id)
 	var row []byte
 	err = s.update(ctx, func(txn engine.Txn) error {
-		rev, row, err = s.changeAuth(ctx, txn, id, change)
+		rev, row, err = s.changeAuth(ctx, txn, id, change, follows)
 		return err
 	})
 	if err == nil {
@@ -94,9 +108,10 @@ func (s *Store) UpdateAuth(ctx context.Context, change AuthChange) (rev int64, e
 
 // changeAuth is one run of UpdateAuth. row is what meta/auth is afterwards.
 func (s *Store) changeAuth(
-	ctx context.Context, txn engine.Txn, id []byte, change AuthChange,
+	ctx context.Context, txn engine.Txn, id []byte, change AuthChange, follows bool,
 ) (rev int64, row []byte, err error) {
-	if rev, err = s.readHead(ctx, txn); err != nil {
+	rev, features, err := s.parseHead(txn, s.scanHead(ctx, txn))
+	if err != nil {
 		return 0, nil, err
 	}
 	if row, err = txn.Get(ctx, s.authRow); err != nil {
@@ -120,6 +135,9 @@ func (s *Store) changeAuth(
 	if err != nil || next == number && len(set) == 0 {
 		return rev, row, err
 	}
+	if err := authFollows(features.Has(FeatureFollows), follows, next != number); err != nil {
+		return 0, nil, err
+	}
 	for _, r := range set {
 		key := append(s.rows.table(nil, tableAuth), r.Key...)
 		if r.Value == nil {
@@ -132,6 +150,18 @@ func (s *Store) changeAuth(
 	row = append(row, ids[:min(len(ids), (changeIDs-1)*changeIDLen)]...)
 	txn.Set(s.authRow, row)
 	return rev, row, nil
+}
+
+// authFollows refuses a change of users and roles that does not fit a keyspace that follows, or does not. What is no
+// such change, as a secret with which tokens are signed, is made in either.
+func authFollows(is, follows, changes bool) error {
+	switch {
+	case follows && !is:
+		return ErrNotFollowing
+	case is && !follows && changes:
+		return ErrFollowing
+	}
+	return nil
 }
 
 // AttachedKeys visits the keys that are on leases, in no particular order. Errors: ErrUnavailable, the context's,

@@ -12,7 +12,8 @@ import (
 )
 
 // Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it
-// cannot read; once set it stays. docs/formats.md lists them.
+// cannot read; once set it stays, but for
+// FeatureFollows. docs/formats.md lists them.
 type Features uint64
 
 const (
@@ -34,10 +35,15 @@ const (
 	// everything. It changes no row that others read.
 	FeatureAuth Features = 1 << 6
 
-	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth
+	// FeatureFollows: the keyspace follows another, and takes no writes of its own. A release that does not know it
+	// would write. It is the only one that goes away (Store.EndFollow), and changes no row that others read.
+	FeatureFollows Features = 1 << 7
+
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
+		FeatureFollows
 
 	// featuresNeeded come by themselves with what needs them.
-	featuresNeeded = FeatureKeyspaces | FeatureAuth
+	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
@@ -54,7 +60,7 @@ type featureName struct {
 var featureNames = []featureName{
 	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
-	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"},
+	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -75,6 +81,8 @@ func ParseFeatures(list string) (f Features, err error) {
 			return 0, errors.New("the feature keyspaces is set when the first keyspace is created")
 		case f.Has(FeatureAuth):
 			return 0, errors.New("the feature auth is set when the first user or role is added")
+		case f.Has(FeatureFollows):
+			return 0, errors.New("the feature follows is set by a copy that goes on following its source")
 		}
 	}
 	return f, nil
@@ -147,8 +155,9 @@ func parseHeadRow(row []byte) (engine.Stamp, Features, error) {
 // Features returns those of the keyspace at the last state that this Store has seen.
 func (s *Store) Features() Features { return Features(s.features.Load()) }
 
-// sawFeatures notes the features of a state. They never go away.
+// sawFeatures notes the features of a state that never go away.
 func (s *Store) sawFeatures(f Features) {
+	f &^= FeatureFollows
 	if old := s.features.Load(); uint64(f)&^old != 0 {
 		s.features.Or(uint64(f))
 	}

@@ -33,6 +33,10 @@ type ImportOptions struct {
 	// number that is that of a keyspace in which nobody has ever changed any, or 0, the keyspace gets none.
 	AuthNumber uint64
 	AuthRows   []AuthRow
+	// Follow, if set, has the keyspace go on following what it is a copy of.
+	Follow *Follow
+	// Alarms are the names of those that are set (Store.Alarms).
+	Alarms []string
 }
 
 // auth says that users and roles are imported.
@@ -141,7 +145,11 @@ type importState struct {
 	live bool
 	was  record // as its row has it
 	row  int    // length of that; 0: there is none
+	at   int64  // the last revision that has changed it, in this batch; a revision is never in two
 }
+
+// ErrTwice: a key that changes twice in one revision cannot be held.
+var ErrTwice = errors.New("mvcc: a key is changed twice in one revision")
 
 // flush writes what has been gathered.
 func (im *Import) flush(ctx context.Context) error {
@@ -224,6 +232,10 @@ func (b *importBatch) revision(events []importEvent) error {
 	for i := range events {
 		ev := &events[i].ev
 		st := b.states[string(ev.KV.Key)]
+		if st.at == rev {
+			return fmt.Errorf("%w: key %q in revision %d", ErrTwice, ev.KV.Key, rev)
+		}
+		st.at = rev
 		switch {
 		case rev > b.im.o.Compact && st.live:
 			ev.HasPrev, ev.Prev = true, st.version()
@@ -406,6 +418,10 @@ func (im *Import) authRows(ctx context.Context) error {
 // identity writes the rows that a keyspace has of itself.
 func (im *Import) identity(txn engine.Txn, head int64) {
 	s := im.s
+	if im.o.Follow != nil {
+		s.meta.Features |= FeatureFollows
+		txn.Set(s.rows.meta(metaFollow), im.o.Follow.append(nil))
+	}
 	v := engine.Stamp{Version: 1}.Append(nil)
 	v = append(v, formatFeatures, byte(s.meta.Space.Shift))
 	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
@@ -416,10 +432,21 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	if im.o.auth() {
 		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))
 	}
+	for _, name := range im.o.Alarms {
+		txn.Set(s.rows.meta(metaAlarm+name), nil)
+	}
 	if im.o.Compact >= 0 {
 		txn.Set(s.rows.meta(metaCompact), appendRev(nil, im.o.Compact))
 		txn.Set(s.rows.meta(metaCompacted), appendRev(nil, im.o.Compact))
 	}
 	txn.Set(s.rows.meta(metaLive), engine.AppendCounter(nil, im.live))
 	newBuckets(txn, s.rows, bucketUncounted)
+}
+
+// ValueMax is the length of the longest value that a keyspace with chunks of so many bytes can hold; 0: the default.
+func ValueMax(chunkBytes int) int {
+	if chunkBytes == 0 {
+		chunkBytes = defaultChunk
+	}
+	return chunksMax * chunkBytes
 }

@@ -39,9 +39,12 @@ type Store struct {
 	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
+	follow   following
 	auth     authSeen
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
+	keysSeen atomic.Pointer[keysSeen]
+	crowd    sync.Mutex // held by a lane from the beginning of a group to its end, see lane.exact
 
 	noSpace atomic.Bool
 	queue   queue
@@ -103,6 +106,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
 	s.bucketsRow, s.authRow = s.rows.meta(metaBuckets), s.rows.meta(metaAuth)
 	s.sawFeatures(s.meta.Features)
+	s.follow.init(s.meta.Features)
 	rand.Read(s.writer[:])
 	s.recentHead.start = time.Now()
 	if err := s.load(ctx); err != nil {

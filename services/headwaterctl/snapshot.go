@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
+	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
@@ -87,17 +88,23 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 // user is who a file is fetched as.
 type user struct{ name, password string }
 
+// withPassword is the user with the password that his name or the environment has.
+func (u user) withPassword() user {
+	if name, password, ok := strings.Cut(u.name, ":"); ok {
+		return user{name, password}
+	}
+	if u.password == "" {
+		u.password = os.Getenv(passwordEnv)
+	}
+	return u
+}
+
 // login adds the user's token to the context.
 func (u user) login(ctx context.Context, conn *grpc.ClientConn) (context.Context, error) {
 	if u.name == "" {
 		return ctx, nil
 	}
-	if u.password == "" {
-		u.password = os.Getenv(passwordEnv)
-	}
-	if name, password, ok := strings.Cut(u.name, ":"); ok {
-		u = user{name, password}
-	}
+	u = u.withPassword()
 	r, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: u.name, Password: u.password})
 	if err != nil {
 		return nil, err
@@ -195,7 +202,7 @@ func skipFlag(cmd *cobra.Command, skip *bool) {
 
 func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	var dir string
-	var skip bool
+	var skip, follow bool
 	var bump uint64
 	var o snapshot.RestoreOptions
 	cmd := &cobra.Command{
@@ -204,6 +211,9 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
 				return usageError{errors.New("--data-dir is needed")}
+			}
+			if follow {
+				o.Follow = &mvcc.Follow{} // its source is the first that it is given
 			}
 			if err := o.Check(); err != nil {
 				return usageError{err}
@@ -227,6 +237,9 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
 	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
 	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
+	f.BoolVar(&follow, "follow", false,
+		"have the keyspace go on following what the file is a snapshot of: it takes no writes until "+
+			"migrate --cut-over")
 	f.BoolVar(&o.WithoutAuth, "without-auth", false,
 		"leave out users and roles: everybody can read and write everything then")
 	skipFlag(cmd, &skip)

@@ -36,6 +36,8 @@ const (
 	State_STATE_DELETING State = 2
 	// CLEARED: its rows are gone. What late writers leave below its id is swept.
 	State_STATE_CLEARED State = 3
+	// COPYING: it has no name yet, since what it is a copy of is still being written into it. Its row is among the deleted ones.
+	State_STATE_COPYING State = 4
 )
 
 // Enum value maps for State.
@@ -45,12 +47,14 @@ var (
 		1: "STATE_ACTIVE",
 		2: "STATE_DELETING",
 		3: "STATE_CLEARED",
+		4: "STATE_COPYING",
 	}
 	State_value = map[string]int32{
 		"STATE_UNSPECIFIED": 0,
 		"STATE_ACTIVE":      1,
 		"STATE_DELETING":    2,
 		"STATE_CLEARED":     3,
+		"STATE_COPYING":     4,
 	}
 )
 
@@ -784,12 +788,13 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\brevision\x18\t \x01(\x03R\brevision\x12\x10\n" +
 	"\x03hub\x18\n" +
 	" \x01(\bR\x03hub\x12!\n" +
-	"\fhub_revision\x18\v \x01(\x03R\vhubRevision*W\n" +
+	"\fhub_revision\x18\v \x01(\x03R\vhubRevision*j\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x12\n" +
 	"\x0eSTATE_DELETING\x10\x02\x12\x11\n" +
-	"\rSTATE_CLEARED\x10\x03BJZHgithub.com/headwaterdb/headwater/protos/headwater/keyspace/v1;keyspacev1b\x06proto3"
+	"\rSTATE_CLEARED\x10\x03\x12\x11\n" +
+	"\rSTATE_COPYING\x10\x04BJZHgithub.com/headwaterdb/headwater/protos/headwater/keyspace/v1;keyspacev1b\x06proto3"
 
 var (
 	file_headwater_keyspace_v1_keyspace_proto_rawDescOnce sync.Once

@@ -1,0 +1,297 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/authpb"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/auth"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// MessageMax bounds a request: a revision of the source is one, whatever it has changed, and so are the leases of a
+// cut-over.
+const MessageMax = 256 << 20
+
+// Bounds of an answer.
+const (
+	pageKeys     = 1000
+	pageKVBytes  = 2 << 20
+	changedBytes = 1 << 20
+)
+
+// migration is the service Migration.
+type migration struct {
+	adminv1.UnimplementedMigrationServer
+	Options
+	restoring chan struct{} // has an element for each restore under way
+}
+
+func newMigration(o Options) *migration {
+	return &migration{Options: o, restoring: make(chan struct{}, restoresMax)}
+}
+
+// visit runs f with the store of a keyspace. Errors: of gRPC.
+func (m *migration) visit(ctx context.Context, name string, f func(*mvcc.Store) error) error {
+	store, leave, err := m.Host.Visit(ctx, name)
+	if err != nil {
+		return grpcErr(err)
+	}
+	defer leave()
+	return grpcErr(f(store))
+}
+
+// Followed implements adminv1.MigrationServer.
+func (m *migration) Followed(ctx context.Context, r *adminv1.FollowedRequest) (*adminv1.FollowedResponse, error) {
+	a := &adminv1.FollowedResponse{}
+	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		number, _, rev, err := s.ReadAuth(ctx)
+		if err != nil {
+			return err
+		}
+		a.Revision, a.CompactRevision = rev, s.CompactRevision()
+		a.AuthRevision, a.AuthEnabled = number>>1, number&1 != 0
+		f, rev, err := s.ReadFollow(ctx)
+		switch {
+		case err == nil:
+			a.Follows, a.Source, a.Compared, a.Revision = true, f.Source, f.Compared, rev
+		case !errors.Is(err, mvcc.ErrNotFollowing):
+			return err
+		}
+		return nil
+	})
+	return a, err
+}
+
+// Replay implements adminv1.MigrationServer.
+func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest, adminv1.ReplayResponse]) error {
+	r, err := stream.Recv()
+	if err != nil {
+		return err
+	}
+	ctx := stream.Context()
+	return m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		if err := follows(ctx, s, r.GetSource()); err != nil {
+			return err
+		}
+		for ; err == nil; r, err = stream.Recv() {
+			rev, err := replay(ctx, s, r.GetEntries())
+			if err == nil {
+				err = stream.Send(&adminv1.ReplayResponse{Revision: rev})
+			}
+			if err != nil {
+				return err
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		return nil // the client has nothing more
+	})
+}
+
+// follows checks that a keyspace follows a source, and notes it if that is not known yet.
+func follows(ctx context.Context, s *mvcc.Store, source uint64) error {
+	if source == 0 {
+		return status.Error(codes.InvalidArgument, "the source has no name")
+	}
+	f, _, err := s.ReadFollow(ctx)
+	if err != nil || f.Source == source {
+		return err
+	}
+	return s.SetFollow(ctx, func(f *mvcc.Follow) error {
+		if f.Source != 0 && f.Source != source {
+			return status.Errorf(codes.FailedPrecondition, "the keyspace follows the cluster %x, not %x", f.Source, source)
+		}
+		f.Source = source
+		return nil
+	})
+}
+
+// replay carries entries out. Without any it only tells the revision.
+func replay(ctx context.Context, s *mvcc.Store, entries []*adminv1.LogEntry) (int64, error) {
+	if len(entries) == 0 {
+		_, rev, err := s.ReadFollow(ctx)
+		return rev, err
+	}
+	revs := make([]mvcc.ReplayRevision, len(entries))
+	for i, e := range entries {
+		revs[i] = mvcc.ReplayRevision{Rev: e.GetRevision(), Events: make([]revlog.Event, len(e.GetEvents()))}
+		for j, ev := range e.GetEvents() {
+			v := ev.GetVersion()
+			revs[i].Events[j] = revlog.Event{Delete: ev.GetDelete(), KV: mvcc.KV{
+				Key: v.GetKey(), Value: v.GetValue(), Create: v.GetCreateRevision(), Mod: v.GetModRevision(),
+				Version: v.GetVersion(), Lease: v.GetLease(),
+			}}
+		}
+	}
+	return s.Replay(ctx, revs)
+}
+
+// errFull ends a page.
+var errFull = errors.New("admin: a page is full")
+
+// Page implements adminv1.MigrationServer.
+func (m *migration) Page(ctx context.Context, r *adminv1.PageRequest) (*adminv1.PageResponse, error) {
+	a := &adminv1.PageResponse{}
+	limit, size := min(int(r.GetLimit()), pageKeys), 0
+	if limit == 0 {
+		limit = pageKeys
+	}
+	take := func(kv *mvcc.KV) error {
+		if len(a.Versions) == limit || size > pageKVBytes {
+			return errFull
+		}
+		v := versionOf(kv)
+		v.Key, v.Value = append([]byte{}, v.Key...), append([]byte{}, v.Value...)
+		a.Versions = append(a.Versions, v)
+		size += len(v.Key) + len(v.Value)
+		return nil
+	}
+	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		if len(r.GetKeys()) == 0 {
+			q := &mvcc.RangeRequest{
+				Key: append([]byte{}, r.GetBegin()...), End: []byte{0}, Limit: int64(limit) + 1, Rev: r.GetRevision(),
+			}
+			_, err := s.Range(ctx, q, take)
+			if errors.Is(err, errFull) {
+				a.More, err = true, nil
+			}
+			return err
+		}
+		for _, key := range r.GetKeys() {
+			_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, Rev: r.GetRevision()}, take)
+			if errors.Is(err, errFull) {
+				return status.Errorf(codes.InvalidArgument, "the keys asked for do not fit into an answer")
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return a, err
+}
+
+// Changed implements adminv1.MigrationServer.
+func (m *migration) Changed(r *adminv1.ChangedRequest, out grpc.ServerStreamingServer[adminv1.ChangedResponse]) error {
+	ctx := out.Context()
+	return m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		for from := r.GetAfter() + 1; from <= r.GetUpTo(); {
+			entries, next, err := s.ReadLog(ctx, from, logEntries, changedBytes)
+			if err != nil {
+				return err
+			}
+			if len(entries) == 0 {
+				return nil
+			}
+			a, seen := &adminv1.ChangedResponse{}, map[string]bool{}
+			for i := range entries {
+				for j := range entries[i].Events {
+					key := entries[i].Events[j].KV.Key
+					if entries[i].Rev <= r.GetUpTo() && !seen[string(key)] {
+						seen[string(key)] = true
+						a.Keys = append(a.Keys, key)
+					}
+				}
+			}
+			if err := out.Send(a); err != nil {
+				return err
+			}
+			from = next
+		}
+		return nil
+	})
+}
+
+// Compared implements adminv1.MigrationServer.
+func (m *migration) Compared(ctx context.Context, r *adminv1.ComparedRequest) (*adminv1.ComparedResponse, error) {
+	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		return s.SetFollow(ctx, func(f *mvcc.Follow) error {
+			f.Compared = max(f.Compared, r.GetRevision())
+			return nil
+		})
+	})
+	return &adminv1.ComparedResponse{}, err
+}
+
+// ReplaceAuth implements adminv1.MigrationServer. Secrets that sign tokens are the keyspace's own, and stay.
+func (m *migration) ReplaceAuth(
+	ctx context.Context, r *adminv1.ReplaceAuthRequest,
+) (*adminv1.ReplaceAuthResponse, error) {
+	c, err := recreate(r)
+	if err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	err = m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		_, err := s.FollowAuth(ctx, func(number uint64, rows []mvcc.AuthRow) (uint64, []mvcc.AuthRow, error) {
+			switch {
+			case c.Number == number:
+				return number, nil, nil
+			case c.Number < number:
+				return 0, nil, status.Errorf(codes.FailedPrecondition,
+					"the keyspace has users and roles of revision %d, newer than %d", number>>1, c.Number>>1)
+			}
+			return c.Number, replaced(rows, c.Rows), nil
+		})
+		return err
+	})
+	return &adminv1.ReplaceAuthResponse{}, err
+}
+
+// recreate makes the rows of users and roles.
+func recreate(r *adminv1.ReplaceAuthRequest) (auth.Change, error) {
+	var users []*authpb.User
+	for _, b := range r.GetUsers() {
+		users = append(users, &authpb.User{})
+		if err := proto.Unmarshal(b, users[len(users)-1]); err != nil {
+			return auth.Change{}, fmt.Errorf("a user: %w", err)
+		}
+	}
+	var roles []*authpb.Role
+	for _, b := range r.GetRoles() {
+		roles = append(roles, &authpb.Role{})
+		if err := proto.Unmarshal(b, roles[len(roles)-1]); err != nil {
+			return auth.Change{}, fmt.Errorf("a role: %w", err)
+		}
+	}
+	return auth.Recreate(r.GetEnabled(), r.GetRevision(), users, roles)
+}
+
+// replaced are the rows to be written where some are there and others are to be.
+func replaced(there []mvcc.AuthRow, wanted []auth.Row) (set []mvcc.AuthRow) {
+	keep := map[string]bool{}
+	for _, row := range wanted {
+		keep[string(row.Key)] = true
+		set = append(set, mvcc.AuthRow(row))
+	}
+	for _, row := range there {
+		if !keep[string(row.Key)] && !auth.IsSecret(row.Key) {
+			set = append(set, mvcc.AuthRow{Key: row.Key})
+		}
+	}
+	return set
+}
+
+// CutOver implements adminv1.MigrationServer.
+func (m *migration) CutOver(ctx context.Context, r *adminv1.CutOverRequest) (*adminv1.CutOverResponse, error) {
+	leases := make([]mvcc.ImportLease, len(r.GetLeases()))
+	for i, l := range r.GetLeases() {
+		leases[i] = mvcc.ImportLease{ID: l.GetId(), TTL: l.GetTtl()}
+		if l.GetId() == 0 || l.GetTtl() <= 0 {
+			return nil, status.Errorf(codes.InvalidArgument, "lease %x of %d seconds cannot be", l.GetId(), l.GetTtl())
+		}
+	}
+	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {
+		return s.EndFollow(ctx, r.GetRevision(), leases)
+	})
+	return &adminv1.CutOverResponse{}, err
+}

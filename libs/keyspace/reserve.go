@@ -1,0 +1,134 @@
+package keyspace
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// ErrNotReserved: an id is not reserved, or no longer.
+var ErrNotReserved = errors.New("keyspace: not reserved")
+
+// Reserve takes an id for a keyspace whose rows are to be written before it is there: under no name yet. Publish gives
+// it the name, Abandon has its rows cleared. settings are as for Create. Errors: as Create.
+func Reserve(
+	ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace,
+) (info Info, err error) {
+	if err := Check(name, settings); err != nil {
+		return Info{}, err
+	}
+	row := new(keyspacev1.Keyspace)
+	if settings != nil {
+		row = proto.Clone(settings).(*keyspacev1.Keyspace)
+	}
+	if row.Access == nil {
+		row.Access = &keyspacev1.AccessRule{Open: true}
+	}
+	row.State, row.Name, row.Unprefixed = keyspacev1.State_STATE_COPYING, name, false
+	row.Created, row.Deleted = timestamppb.New(time.Now()), nil
+	t := table{root}
+	err = update(ctx, eng, func(txn engine.Txn) error {
+		// An attempt whose outcome was unknown may have taken an id: it stays reserved until AbandonAll.
+		switch _, err := t.lookup(ctx, txn, name); {
+		case err == nil:
+			return ErrExists
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		if row.Id, err = t.nextID(ctx, txn); err != nil {
+			return err
+		}
+		b, err := encode(row)
+		if err != nil {
+			return err
+		}
+		txn.Set(t.last(), idRow(row.Id))
+		txn.Set(t.deleted(row.Id), b)
+		return nil
+	})
+	return t.info(name, row), err
+}
+
+// Publish makes a reserved id the keyspace of its name. Errors: ErrNotReserved, ErrExists (there is one of that name by
+// now), ErrFormat, the engine's.
+func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (info Info, err error) {
+	t := table{root}
+	published := false
+	err = updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
+		row, err := t.reserved(ctx, txn, id)
+		switch {
+		case errors.Is(err, ErrNotReserved) && doubt && published:
+			return errDone
+		case err != nil:
+			return err
+		}
+		name := row.GetName()
+		switch _, err := t.lookup(ctx, txn, name); {
+		case err == nil:
+			return ErrExists
+		case !errors.Is(err, ErrNotFound):
+			return err
+		}
+		row.State, row.Name = keyspacev1.State_STATE_ACTIVE, ""
+		info, published = t.info(name, row), true
+		txn.Clear(t.deleted(id))
+		t.changed(txn)
+		return t.put(txn, name, row)
+	})
+	return info, err
+}
+
+// Abandon gives a reserved id up: what has been written below it is cleared as what a deleted keyspace leaves. Errors:
+// ErrNotReserved, ErrFormat, the engine's.
+func Abandon(ctx context.Context, eng engine.Store, root []byte, id uint64) error {
+	t := table{root}
+	return update(ctx, eng, func(txn engine.Txn) error {
+		row, err := t.reserved(ctx, txn, id)
+		if err != nil {
+			return err
+		}
+		row.State, row.Deleted = keyspacev1.State_STATE_DELETING, timestamppb.New(time.Now())
+		b, err := encode(row)
+		if err != nil {
+			return err
+		}
+		shrinks(txn)
+		txn.Set(t.deleted(id), b)
+		t.changed(txn)
+		return nil
+	})
+}
+
+// AbandonAll gives all reserved ids up. It is for the start of a process that has the store to itself: what it had
+// reserved before has nobody who goes on with it. Errors: ErrFormat, the engine's.
+func AbandonAll(ctx context.Context, eng engine.Store, root []byte) error {
+	gone, err := Deleted(ctx, eng, root, 0, 0)
+	for _, info := range gone {
+		if err == nil && info.Row.GetState() == keyspacev1.State_STATE_COPYING {
+			err = Abandon(ctx, eng, root, info.ID)
+		}
+	}
+	return err
+}
+
+// reserved returns the row of a reserved id.
+func (t table) reserved(ctx context.Context, r engine.Reader, id uint64) (*keyspacev1.Keyspace, error) {
+	b, err := r.Get(ctx, t.deleted(id))
+	switch {
+	case err != nil:
+		return nil, err
+	case b == nil:
+		return nil, ErrNotReserved
+	}
+	row, err := decodeDeleted(t.deleted(id), b)
+	if err == nil && row.GetState() != keyspacev1.State_STATE_COPYING {
+		err = ErrNotReserved
+	}
+	return row, err
+}

@@ -1,0 +1,64 @@
+package keyspace_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+)
+
+// TestReserve: a reserved keyspace is nobody's until it is published, once, and what is given up is cleared.
+func TestReserve(t *testing.T) {
+	each(t, testReserve)
+}
+
+func testReserve(t *testing.T, e engine.Store) {
+	ctx := t.Context()
+	settings := &keyspacev1.Keyspace{Weight: 3}
+	a, err := keyspace.Reserve(ctx, e, root, "a", settings)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := keyspace.Reserve(ctx, e, root, "a", nil)
+	if err != nil || b.ID == a.ID {
+		t.Fatalf("%d and %d, %v", a.ID, b.ID, err)
+	}
+	if _, err := keyspace.Lookup(ctx, e, root, "a"); !errors.Is(err, keyspace.ErrNotFound) {
+		t.Errorf("before it is published: %v", err)
+	}
+	if err := keyspace.Sweep(ctx, e, root); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyspace.Clear(ctx, e, root, func(int) error { t.Error("something is cleared"); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	info, err := keyspace.Publish(ctx, e, root, a.ID)
+	if err != nil || info.ID != a.ID || info.Row.GetWeight() != 3 || !info.Served() {
+		t.Fatalf("%v, %v", info.Row, err)
+	}
+	if _, err := keyspace.Publish(ctx, e, root, a.ID); !errors.Is(err, keyspace.ErrNotReserved) {
+		t.Errorf("published again: %v", err)
+	}
+	if _, err := keyspace.Publish(ctx, e, root, b.ID); !errors.Is(err, keyspace.ErrExists) {
+		t.Errorf("the second of one name: %v", err)
+	}
+	if _, err := keyspace.Reserve(ctx, e, root, "a", nil); !errors.Is(err, keyspace.ErrExists) {
+		t.Errorf("reserved afterwards: %v", err)
+	}
+	setRow(t, e, string(b.Prefix)+"row", nil)
+	if err := keyspace.AbandonAll(ctx, e, root); err != nil {
+		t.Fatal(err)
+	}
+	if err := keyspace.Abandon(ctx, e, root, b.ID); !errors.Is(err, keyspace.ErrNotReserved) {
+		t.Errorf("given up again: %v", err)
+	}
+	cleared := 0
+	if err := keyspace.Clear(ctx, e, root, func(n int) error { cleared += n; return nil }); err != nil || cleared != 1 {
+		t.Errorf("%d rows cleared, %v", cleared, err)
+	}
+	if ks, err := keyspace.Lookup(ctx, e, root, "a"); err != nil || ks.ID != a.ID {
+		t.Errorf("%v, %v", ks, err)
+	}
+}

@@ -1,0 +1,97 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// attemptsMax bounds how often a cut-over begins anew because the source has been written meanwhile: a lease that ends
+// there does that too.
+const attemptsMax = 10
+
+// CutOver is what a cut-over has done.
+type CutOver struct {
+	Revision int64
+	Keys     int64 // compared
+	Full     bool  // all of them, since that had not been done before
+	Leases   int
+	Auth     bool // users and roles have been taken again
+	Took     time.Duration
+}
+
+// CutOver lets the keyspace take writes, when it is where the source is: the source's writers have to be stopped
+// before. It compares what has been changed since both were compared in full, or all if they were not. Errors: ErrBusy,
+// CompactedError, ErrNotFollowing, DiffersError, those of either side.
+func (m *Migration) CutOver(ctx context.Context) (done CutOver, err error) {
+	begin := time.Now()
+	for range attemptsMax {
+		done, err = m.tryCutOver(ctx)
+		if !errors.Is(err, ErrBusy) {
+			break
+		}
+	}
+	done.Took = time.Since(begin)
+	return done, err
+}
+
+func (m *Migration) tryCutOver(ctx context.Context) (done CutOver, err error) {
+	m.report(Progress{Phase: CuttingOver})
+	if done.Auth, err = m.TakeAuth(ctx); err != nil {
+		return done, err
+	}
+	_, head, err := m.Source.Head(ctx)
+	if err != nil {
+		return done, err
+	}
+	if err := m.Follow(ctx, func(rev int64) bool { return rev >= head }); err != nil {
+		return done, err
+	}
+	leases, err := m.Source.leases(ctx)
+	if err != nil {
+		return done, fmt.Errorf("the source's leases: %w", err)
+	}
+	st, err := m.Target.followed(ctx)
+	if err != nil {
+		return done, err
+	}
+	if done.Full = st.GetCompared() == 0; done.Full {
+		done.Keys, err = m.compareAll(ctx, head)
+	} else {
+		done.Keys, err = m.compareChanged(ctx, st.GetCompared(), head)
+	}
+	if err != nil {
+		return done, err
+	}
+	done.Revision, done.Leases = head, len(leases)
+	return done, m.end(ctx, head, leases)
+}
+
+// end ends the following, if the source is where it was, with its users.
+func (m *Migration) end(ctx context.Context, head int64, leases []*adminv1.Lease) error {
+	_, now, err := m.Source.Head(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := m.Target.followed(ctx)
+	if err != nil {
+		return err
+	}
+	auth, _, err := m.sameAuth(ctx, st)
+	if err != nil {
+		return err
+	}
+	if !auth {
+		return fmt.Errorf("%w (its users or roles have changed)", ErrBusy)
+	}
+	if now != head || st.GetRevision() != head {
+		return fmt.Errorf("%w (it has gone on from revision %d to %d)", ErrBusy, head, max(now, st.GetRevision()))
+	}
+	_, err = m.Target.c.CutOver(ctx, &adminv1.CutOverRequest{
+		Keyspace: m.Target.name, Revision: head, Leases: leases,
+	})
+	return err
+}

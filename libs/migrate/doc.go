@@ -1,0 +1,33 @@
+// Package migrate makes a keyspace a copy of a live etcd: a snapshot, then the log as a watch shows it, compared in
+// full and cut over to. It runs where the operator is: it reads the source as a client of etcd's API and writes the
+// keyspace through the admin API (service Migration), so that a server never holds the credentials of another. Beside
+// that it writes and reads JSON lines (Export, Import), and puts what a keyspace has into an etcd (Back).
+//
+//	source                                    keyspace
+//	Maintenance.Snapshot  ──── Restore ────►  revisions and history, leases, users; it follows
+//	Watch of all keys     ──── Replay  ────►  each revision under its own number
+//	Range at a revision   ◄─── Page    ────   compared in full, while it follows
+//	leases, auth status   ──── CutOver ────►  leases with their full time; it takes writes
+//
+// # Invariants
+//
+//   - A keyspace has revision r of the source only with all that came before, and every key of it with the same value,
+//     creation, version and lease: what is replayed is held against what is there, in its transaction.
+//   - Everything can be repeated and done by several at once: what is there already is left out, and only the next
+//     revision of the one source is taken. Where a migration has come to is in the keyspace, not here.
+//   - A copy that is cut off before it is whole leaves no keyspace. Following goes on where it was.
+//   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
+//     all. It does not stop the source's writers; it only finds out that they have not been stopped.
+//   - A file of lines that is not whole is not taken for one: it has a line at its end that says so.
+//   - Of the log no more than tailBytes are held. Copies are watched from before the snapshot on: what the source
+//     compacts meanwhile is not missed, unless that is more.
+//
+// # Concurrency
+//
+// A Migration is used by one goroutine; Run has goroutines of its own, which have ended when it returns.
+//
+// # Testing
+//
+// tests/snapshots moves real etcds to servers, with clients on both, and kills either side. What is compared, and what
+// lines may be, is tested here.
+package migrate

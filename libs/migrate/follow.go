@@ -1,0 +1,170 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"io"
+	"sync"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// reportEvery bounds how often progress is told while a keyspace follows.
+const reportEvery = 200 * time.Millisecond
+
+// pause is the time before a side that could not be reached is tried again.
+const pause = 500 * time.Millisecond
+
+// follower replays the log of the source.
+type follower struct {
+	m      *Migration
+	tail   *tail
+	stream adminv1.Migration_ReplayClient
+	stop   context.CancelFunc
+	at     func(rev int64) // is told where the keyspace is
+
+	mu    sync.Mutex
+	rev   int64     // of the keyspace
+	first int64     // of the source when this began
+	equal time.Time // when the keyspace was last seen where the source is
+	told  time.Time // when progress was
+}
+
+// followOn is Follow, over what passes: a server that is started again, a tail that has grown too long, and a source
+// that has compacted too far, for which the copy is made again.
+func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) error {
+	for pauses := 0; ; {
+		err := m.Follow(ctx, done)
+		var compacted *CompactedError
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.Is(err, errOverflow):
+		case errors.As(err, &compacted) && m.Target.replaceable():
+			m.note("%v: the copy begins anew", err)
+			if err := m.again(ctx); err != nil {
+				return err
+			}
+		case status.Code(err) == codes.Unavailable:
+			if pauses++; pauses == 1 {
+				m.note("%s; trying again", status.Convert(err).Message())
+			}
+			if err := retry.Sleep(ctx, pause); err != nil {
+				return err
+			}
+		default:
+			return err
+		}
+	}
+}
+
+// Follow has the keyspace follow the source until ctx ends, or until done, which is told the revision of the keyspace
+// each time it changes, returns true; nil: never. Errors: CompactedError, ErrNotFollowing (somebody else has ended it),
+// those of either side.
+func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error {
+	cluster, head, err := m.Source.Head(ctx)
+	if err != nil {
+		return err
+	}
+	st, err := m.Target.followed(ctx)
+	if err == nil && !st.GetFollows() {
+		err = ErrNotFollowing
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	f := &follower{m: m, rev: st.GetRevision(), stop: cancel, equal: time.Now(), first: head}
+	finished := false
+	f.at = func(rev int64) {
+		if done != nil && done(rev) {
+			finished = true
+			cancel()
+		}
+	}
+	if f.at(f.rev); finished {
+		return nil
+	}
+	if f.tail, m.early = m.early, nil; f.tail == nil {
+		f.tail = m.Source.tail(ctx, f.rev+1)
+	}
+	defer f.tail.close()
+	if f.stream, err = m.Target.replay(ctx, cluster); err == nil {
+		err = f.run(ctx)
+	}
+	switch {
+	case finished:
+		return nil
+	case status.Code(err) == codes.FailedPrecondition:
+		if st, stErr := m.Target.followed(context.WithoutCancel(ctx)); stErr == nil && !st.GetFollows() {
+			return ErrNotFollowing
+		}
+	}
+	return err
+}
+
+// run sends what the source shows and takes the answers, until either ends.
+func (f *follower) run(ctx context.Context) error {
+	sent := make(chan error, 1)
+	go func() {
+		err := f.send(ctx)
+		if err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
+			f.stop()
+		}
+		sent <- err
+	}()
+	var err error
+	for err == nil {
+		var r *adminv1.ReplayResponse
+		if r, err = f.stream.Recv(); err == nil {
+			f.answered(r.GetRevision())
+		}
+	}
+	f.stop()
+	if sendErr := <-sent; sendErr != nil && !errors.Is(sendErr, io.EOF) && !errors.Is(sendErr, context.Canceled) {
+		return sendErr
+	}
+	return err
+}
+
+func (f *follower) send(ctx context.Context) error {
+	f.mu.Lock()
+	after := f.rev
+	f.mu.Unlock()
+	for {
+		entries, err := f.tail.next(ctx, after)
+		if err != nil {
+			return err
+		}
+		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries}); err != nil {
+			return err
+		}
+		after = entries[len(entries)-1].Revision
+	}
+}
+
+// answered notes where the keyspace is.
+func (f *follower) answered(rev int64) {
+	f.mu.Lock()
+	f.rev = max(f.rev, rev)
+	now, source := time.Now(), max(f.tail.head(), f.first, f.rev)
+	if f.rev == source {
+		f.equal = now
+	}
+	tell := now.Sub(f.told) >= reportEvery || f.rev == source
+	if tell {
+		f.told = now
+	}
+	p := Progress{Phase: Following, Revision: f.rev, Source: source, Behind: now.Sub(f.equal)}
+	f.mu.Unlock()
+	if tell {
+		f.m.report(p)
+	}
+	f.at(p.Revision)
+}

@@ -1,0 +1,217 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/snapshot"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// Phase is what a migration is doing.
+type Phase int
+
+// The phases.
+const (
+	Copying Phase = iota
+	Following
+	Comparing
+	CuttingOver
+)
+
+// String is for people.
+func (p Phase) String() string {
+	return [...]string{"copying", "following", "comparing", "cutting over"}[p]
+}
+
+// Progress is how far a migration is.
+type Progress struct {
+	Phase Phase
+	// Bytes of the file that have been sent, and Revisions that have been made of it, while Copying.
+	Bytes, Revisions int64
+	// Revision is that of the keyspace, or the one that is compared, and Source the last one known of the source.
+	Revision, Source int64
+	// Behind is since when the keyspace has not been where the source is.
+	Behind time.Duration
+	// Keys have been compared.
+	Keys int64
+}
+
+// Migration makes a keyspace a copy of a source.
+type Migration struct {
+	Source *Source
+	Target *Target
+	// TempDir is where a file of the source is put whose users are wanted; "": the system's.
+	TempDir string
+	// Report, if set, is told of progress, by several goroutines; it must be quick.
+	Report func(Progress)
+	// Note, if set, is told what happens, in one line each.
+	Note func(line string)
+
+	early *tail // of the time since before the copy was made; nil: there is none
+}
+
+// Close ends what a copy has begun and nothing has gone on with.
+func (m *Migration) Close() {
+	if m.early != nil {
+		m.early.close()
+		m.early = nil
+	}
+}
+
+func (m *Migration) report(p Progress) {
+	if m.Report != nil {
+		m.Report(p)
+	}
+}
+
+func (m *Migration) note(format string, args ...any) {
+	if m.Note != nil {
+		m.Note(fmt.Sprintf(format, args...))
+	}
+}
+
+// Errors of a migration.
+var (
+	// ErrNotFollowing says that a keyspace is there and follows nothing: it has been cut over, or never was a copy.
+	ErrNotFollowing = errors.New("the keyspace is there, and follows no source")
+	// ErrBusy says that the source is still being written, and so cannot be cut over from.
+	ErrBusy = errors.New("the source is still being written: stop its writers")
+)
+
+// Prepare makes the keyspace a copy of the source as it is, if it is not there yet. Errors: ErrNotFollowing, those of
+// either side.
+func (m *Migration) Prepare(ctx context.Context) error {
+	cluster, _, err := m.Source.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("the source: %w", err)
+	}
+	st, err := m.Target.followed(ctx)
+	switch {
+	case status.Code(err) == codes.NotFound:
+		return m.copy(ctx, cluster, nil)
+	case err != nil:
+		return err
+	case !st.GetFollows():
+		return fmt.Errorf("%w (it is at revision %d)", ErrNotFollowing, st.GetRevision())
+	case st.GetSource() != 0 && st.GetSource() != cluster:
+		return fmt.Errorf("the keyspace follows the cluster %x, not %x", st.GetSource(), cluster)
+	}
+	m.note("the keyspace is a copy at revision %d, and goes on from there", st.GetRevision())
+	return nil
+}
+
+// copy makes the keyspace of a snapshot of the source. What is written there meanwhile is watched from the beginning,
+// so that it may be compacted.
+func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.Settings) error {
+	m.Close()
+	_, head, err := m.Source.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("the source: %w", err)
+	}
+	m.early = m.Source.tail(ctx, head+1)
+	file, err := m.Source.Snapshot(ctx)
+	if err != nil {
+		return fmt.Errorf("the source's snapshot: %w", err)
+	}
+	done, err := m.Target.restore(ctx, cluster, settings, file, func(p *adminv1.RestoreProgress) {
+		m.report(Progress{Phase: Copying, Bytes: p.GetBytes(), Revisions: p.GetRevisions()})
+	})
+	if err != nil {
+		return err
+	}
+	if done.GetRevision() < head { // the file is of a member that is behind
+		m.Close()
+	}
+	m.note("copied up to revision %d, with the history from %d on", done.GetRevision(), max(1, done.GetCompactRevision()))
+	return nil
+}
+
+// again gives up a copy that cannot go on, since the source has compacted what it would need, and makes another one.
+// Errors: ErrNotFollowing, those of either side.
+func (m *Migration) again(ctx context.Context) error {
+	cluster, _, err := m.Source.Head(ctx)
+	if err != nil {
+		return fmt.Errorf("the source: %w", err)
+	}
+	st, err := m.Target.followed(ctx)
+	if err == nil && !st.GetFollows() {
+		err = ErrNotFollowing
+	}
+	if err != nil {
+		return err
+	}
+	ks, err := m.Target.keyspaces.Show(ctx, &adminv1.ShowRequest{Name: m.Target.name})
+	if err != nil {
+		return err
+	}
+	if _, err := m.Target.keyspaces.Delete(ctx, &adminv1.DeleteRequest{Name: m.Target.name}); err != nil {
+		return err
+	}
+	return m.copy(ctx, cluster, ks.GetSettings())
+}
+
+// TakeAuth makes the users and roles those of the source, if they are not. Their hashes are in snapshots only. Errors:
+// those of either side.
+func (m *Migration) TakeAuth(ctx context.Context) (taken bool, err error) {
+	st, err := m.Target.followed(ctx)
+	if err != nil {
+		return false, err
+	}
+	if same, told, err := m.sameAuth(ctx, st); same && told || err != nil {
+		return false, err
+	}
+	a, err := m.readAuth(ctx)
+	if err == nil {
+		err = m.Target.setAuth(ctx, a)
+	}
+	return err == nil, err
+}
+
+// sameAuth tells whether the keyspace has the users and roles of the source, as far as that tells it.
+func (m *Migration) sameAuth(ctx context.Context, st *adminv1.FollowedResponse) (same, told bool, err error) {
+	there, told, err := m.Source.auth(ctx)
+	if err != nil {
+		return false, false, fmt.Errorf("the source's users: %w", err)
+	}
+	return !told || there == authNumber{max(1, st.GetAuthRevision()), st.GetAuthEnabled()}, told, nil
+}
+
+// readAuth takes a snapshot of the source for its users and roles.
+func (m *Migration) readAuth(ctx context.Context) (a snapshot.Auth, err error) {
+	path, err := m.Download(ctx)
+	if err != nil {
+		return a, err
+	}
+	r, err := snapshot.Open(ctx, path, false)
+	if err = errors.Join(err, os.Remove(path)); err != nil {
+		return a, err
+	}
+	a, err = r.Auth(ctx)
+	return a, errors.Join(err, r.Close())
+}
+
+// Download puts a snapshot of the source into a file, which the caller removes.
+func (m *Migration) Download(ctx context.Context) (path string, err error) {
+	file, err := m.Source.Snapshot(ctx)
+	if err != nil {
+		return "", fmt.Errorf("the source's snapshot: %w", err)
+	}
+	defer file.Close()
+	f, err := os.CreateTemp(m.TempDir, "headwater-migrate-*.tmp")
+	if err != nil {
+		return "", err
+	}
+	_, err = io.Copy(f, file)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return "", errors.Join(err, os.Remove(f.Name()))
+	}
+	return f.Name(), nil
+}

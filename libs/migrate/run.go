@@ -1,0 +1,88 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
+)
+
+// CatchUp makes the copy, if there is none, and has it follow the source up to where that is now. Errors: as Follow.
+func (m *Migration) CatchUp(ctx context.Context) error {
+	if err := m.Prepare(ctx); err != nil {
+		return err
+	}
+	_, head, err := m.Source.Head(ctx)
+	if err != nil {
+		return err
+	}
+	return m.followOn(ctx, func(rev int64) bool { return rev >= head })
+}
+
+// Run makes the copy, if there is none, has it follow the source until ctx ends, and compares both in full meanwhile.
+// It returns nil when somebody else has cut over. Errors: DiffersError, ErrNotFollowing (the keyspace was there and was
+// no copy), those of either side, the context's.
+func (m *Migration) Run(ctx context.Context) error {
+	if err := m.CatchUp(ctx); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	compared := make(chan struct{})
+	go func() {
+		defer close(compared)
+		if err := m.compareOn(ctx); err != nil && ctx.Err() == nil {
+			cancel(err)
+		}
+	}()
+	err := m.followOn(ctx, nil)
+	if cause := context.Cause(ctx); cause != nil {
+		err = cause
+	}
+	cancel(err)
+	<-compared
+	if errors.Is(err, ErrNotFollowing) {
+		m.note("the keyspace has been cut over and takes writes")
+		return nil
+	}
+	return err
+}
+
+// compareOn takes users and roles, and compares, over what passes.
+func (m *Migration) compareOn(ctx context.Context) error {
+	for {
+		rev, keys, err := m.takeAndCompare(ctx)
+		switch {
+		case err == nil:
+			m.note("compared %d keys at revision %d: equal", keys, rev)
+			return nil
+		case status.Code(err) != codes.Unavailable && status.Code(err) != codes.NotFound:
+			return err
+		}
+		if err := retry.Sleep(ctx, pause); err != nil {
+			return err
+		}
+	}
+}
+
+func (m *Migration) takeAndCompare(ctx context.Context) (rev, keys int64, err error) {
+	taken, err := m.TakeAuth(ctx)
+	if err != nil {
+		return 0, 0, err
+	}
+	if taken {
+		m.note("users and roles have been taken again")
+	}
+	rev, keys, err = m.Compare(ctx)
+	if errors.Is(err, context.Canceled) {
+		return 0, 0, err
+	}
+	if err != nil {
+		err = fmt.Errorf("comparing: %w", err)
+	}
+	return rev, keys, err
+}

@@ -1,0 +1,187 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// Limits of a tail.
+const (
+	// tailBytes bounds what is held of a source's log that nobody has taken yet.
+	tailBytes = 512 << 20
+	// batchRevisions and batchBytes bound what is sent at a time; one revision is always sent whole.
+	batchRevisions = 1024
+	batchBytes     = 1 << 20
+	// entryBytes is what a revision counts as beside its keys and values.
+	entryBytes = 128
+)
+
+// CompactedError says that revisions which are still needed have been compacted at the source.
+type CompactedError struct{ Needed, Compact int64 }
+
+// Error implements error.
+func (e *CompactedError) Error() string {
+	return fmt.Sprintf("the source has compacted its log up to revision %d, and revision %d is needed",
+		e.Compact, e.Needed)
+}
+
+// errOverflow says that a tail holds too much.
+var errOverflow = errors.New("migrate: too much of the source's log is waiting")
+
+// tail is the log of a source from a revision on, as a watch of all keys shows it: held until it is taken.
+type tail struct {
+	mu     sync.Mutex
+	queue  []*adminv1.LogEntry
+	bytes  int
+	source int64 // the revision that the source is known to have
+	err    error
+	more   chan struct{} // capacity 1
+	stop   context.CancelFunc
+	ended  chan struct{}
+}
+
+// tail begins to watch. The caller closes it.
+func (s *Source) tail(ctx context.Context, from int64) *tail {
+	ctx, stop := context.WithCancel(ctx)
+	t := &tail{more: make(chan struct{}, 1), stop: stop, ended: make(chan struct{})}
+	events := s.c.Watch(clientv3.WithRequireLeader(ctx), "\x00",
+		clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithProgressNotify())
+	go func() {
+		defer close(t.ended)
+		t.run(ctx, from, events)
+	}()
+	return t
+}
+
+func (t *tail) close() {
+	t.stop()
+	<-t.ended
+}
+
+func (t *tail) run(ctx context.Context, from int64, events clientv3.WatchChan) {
+	for r := range events {
+		err := r.Err()
+		if r.CompactRevision > 0 {
+			err = &CompactedError{Needed: from, Compact: r.CompactRevision}
+		}
+		if err == nil {
+			err = t.take(&r)
+		}
+		if err != nil {
+			t.fail(err)
+			return
+		}
+		if n := len(r.Events); n > 0 {
+			from = r.Events[n-1].Kv.ModRevision + 1
+		}
+	}
+	if ctx.Err() == nil {
+		t.fail(errors.New("the watch of the source has ended"))
+		return
+	}
+	t.fail(ctx.Err())
+}
+
+func (t *tail) fail(err error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.err = err
+	t.tell()
+}
+
+// tell wakes who waits. The caller holds mu.
+func (t *tail) tell() {
+	select {
+	case t.more <- struct{}{}:
+	default:
+	}
+}
+
+// take takes what a watch shows: whole revisions.
+func (t *tail) take(r *clientv3.WatchResponse) error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	defer t.tell()
+	t.source = max(t.source, r.Header.GetRevision())
+	for _, ev := range r.Events {
+		kv := ev.Kv
+		n := len(t.queue)
+		if n == 0 || t.queue[n-1].Revision != kv.ModRevision {
+			t.queue = append(t.queue, &adminv1.LogEntry{Revision: kv.ModRevision})
+			t.bytes += entryBytes
+			n++
+		}
+		e := t.queue[n-1]
+		v := &adminv1.Version{
+			Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
+			Version: kv.Version, Lease: kv.Lease,
+		}
+		e.Events = append(e.Events, &adminv1.Event{Delete: ev.Type == clientv3.EventTypeDelete, Version: v})
+		t.bytes += len(kv.Key) + len(kv.Value)
+	}
+	if t.bytes > tailBytes {
+		return errOverflow
+	}
+	return nil
+}
+
+// head is the revision that the source is known to have.
+func (t *tail) head() int64 {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.source
+}
+
+// next returns the revisions after one, as soon as there are any. What comes before the error of the watch is returned
+// before it.
+func (t *tail) next(ctx context.Context, after int64) ([]*adminv1.LogEntry, error) {
+	for {
+		if entries, err := t.cut(after); len(entries) > 0 || err != nil {
+			return entries, err
+		}
+		select {
+		case <-t.more:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// cut takes a batch out of the queue.
+func (t *tail) cut(after int64) ([]*adminv1.LogEntry, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for len(t.queue) > 0 && t.queue[0].Revision <= after {
+		t.bytes -= sizeOf(t.queue[0])
+		t.queue = t.queue[1:]
+	}
+	n, size := 0, 0
+	for n < len(t.queue) && n < batchRevisions && size < batchBytes {
+		size += sizeOf(t.queue[n])
+		n++
+	}
+	if n == 0 {
+		return nil, t.err
+	}
+	batch := t.queue[:n:n]
+	t.queue, t.bytes = t.queue[n:], t.bytes-size
+	if len(t.queue) > 0 {
+		t.tell()
+	}
+	return batch, nil
+}
+
+// sizeOf is what an entry counts as.
+func sizeOf(e *adminv1.LogEntry) int {
+	n := entryBytes
+	for _, ev := range e.Events {
+		n += len(ev.Version.Key) + len(ev.Version.Value)
+	}
+	return n
+}

@@ -1,0 +1,156 @@
+package migrate
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"google.golang.org/grpc"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/snapshot"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+)
+
+// partBytes is a part of a file.
+const partBytes = 1 << 20
+
+// Target is the keyspace that is to become a copy.
+type Target struct {
+	c         adminv1.MigrationClient
+	keyspaces adminv1.KeyspacesClient
+	name      string
+}
+
+// NewTarget returns a keyspace behind the admin API, which need not be there yet.
+func NewTarget(conn grpc.ClientConnInterface, keyspace string) *Target {
+	return &Target{adminv1.NewMigrationClient(conn), adminv1.NewKeyspacesClient(conn), keyspace}
+}
+
+// replaceable tells whether the copy can be given up and made anew. The first keyspace of a server can not.
+func (t *Target) replaceable() bool { return t.name != "" && t.name != firstKeyspace }
+
+// firstKeyspace is the one of a standalone server that is there from the beginning.
+const firstKeyspace = "default"
+
+func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error) {
+	ctx, cancel := small(ctx)
+	defer cancel()
+	return t.c.Followed(ctx, &adminv1.FollowedRequest{Keyspace: t.name})
+}
+
+// restore makes the keyspace of a file, which it closes, and has it follow.
+func (t *Target) restore(
+	ctx context.Context, source uint64, settings *adminv1.Settings, file io.ReadCloser,
+	report func(*adminv1.RestoreProgress),
+) (*adminv1.Restored, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	stream, err := t.c.Restore(ctx)
+	if err != nil {
+		return nil, err
+	}
+	sent := make(chan error, 1)
+	go func() {
+		err := sendFile(stream, &adminv1.RestoreRequest{
+			Keyspace: t.name, Settings: settings, Follow: true, Source: source,
+		}, file)
+		if sent <- err; err != nil {
+			cancel()
+		}
+	}()
+	var done *adminv1.Restored
+	for err == nil && done == nil {
+		var p *adminv1.RestoreProgress
+		if p, err = stream.Recv(); err == nil {
+			report(p)
+			done = p.GetDone()
+		}
+	}
+	select {
+	case sendErr := <-sent:
+		// Where the server has ended the call that says EOF, and Recv why.
+		if sendErr != nil && done == nil && !errors.Is(sendErr, io.EOF) {
+			err = sendErr
+		}
+		return done, errors.Join(err, file.Close())
+	default:
+		cancel()
+		err = errors.Join(err, file.Close())
+		<-sent
+		return done, err
+	}
+}
+
+func sendFile(stream adminv1.Migration_RestoreClient, first *adminv1.RestoreRequest, file io.Reader) error {
+	if err := stream.Send(first); err != nil {
+		return err
+	}
+	for {
+		part := make([]byte, partBytes)
+		n, err := io.ReadFull(file, part)
+		if n > 0 {
+			if err := stream.Send(&adminv1.RestoreRequest{Part: part[:n]}); err != nil {
+				return err
+			}
+		}
+		switch {
+		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+			return stream.CloseSend()
+		case err != nil:
+			return fmt.Errorf("the snapshot of the source: %w", err)
+		}
+	}
+}
+
+// replay begins to send revisions of the source.
+func (t *Target) replay(ctx context.Context, source uint64) (adminv1.Migration_ReplayClient, error) {
+	stream, err := t.c.Replay(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return stream, stream.Send(&adminv1.ReplayRequest{Keyspace: t.name, Source: source})
+}
+
+func ofVersions(list []*adminv1.Version) []*version {
+	page := make([]*version, len(list))
+	for i, v := range list {
+		page[i] = &version{
+			key: v.GetKey(), value: v.GetValue(), create: v.GetCreateRevision(), mod: v.GetModRevision(),
+			version: v.GetVersion(), lease: v.GetLease(), length: v.GetValueSize(),
+		}
+	}
+	return page
+}
+
+func (t *Target) page(ctx context.Context, begin []byte, rev, limit int64) (page []*version, more bool, err error) {
+	r, err := t.c.Page(ctx, &adminv1.PageRequest{Keyspace: t.name, Revision: rev, Begin: begin, Limit: uint32(limit)})
+	return ofVersions(r.GetVersions()), r.GetMore(), err
+}
+
+func (t *Target) some(ctx context.Context, keys [][]byte, rev int64) ([]*version, error) {
+	r, err := t.c.Page(ctx, &adminv1.PageRequest{Keyspace: t.name, Revision: rev, Keys: keys})
+	return ofVersions(r.GetVersions()), err
+}
+
+// setAuth makes the users and roles those of the source.
+func (t *Target) setAuth(ctx context.Context, a snapshot.Auth) error {
+	r := &adminv1.ReplaceAuthRequest{Keyspace: t.name, Enabled: a.Enabled, Revision: a.Revision}
+	for _, u := range a.Users {
+		b, err := proto.Marshal(u)
+		if err != nil {
+			return err
+		}
+		r.Users = append(r.Users, b)
+	}
+	for _, role := range a.Roles {
+		b, err := proto.Marshal(role)
+		if err != nil {
+			return err
+		}
+		r.Roles = append(r.Roles, b)
+	}
+	_, err := t.c.ReplaceAuth(ctx, r)
+	return err
+}

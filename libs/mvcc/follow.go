@@ -1,0 +1,218 @@
+package mvcc
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+)
+
+// A keyspace with FeatureFollows is a copy of another one that is still being written: what changes there is replayed
+// here, revision by revision (Replay), until EndFollow makes it a keyspace like any other. Until then every other
+// request that would make a revision, change a lease or compact fails with ErrFollowing, in the very transaction; reads
+// go on. The row meta/follow says what it is a copy of.
+
+// Errors about keyspaces that follow.
+var (
+	// ErrFollowing: the keyspace follows another, and takes no writes of its own.
+	ErrFollowing = errors.New("mvcc: the keyspace follows another one and takes no writes yet")
+	// ErrNotFollowing: the keyspace does not follow another, or no longer.
+	ErrNotFollowing = errors.New("mvcc: the keyspace does not follow another one")
+	// ErrGap: a replayed revision is not the next one.
+	ErrGap = errors.New("mvcc: a replayed revision is not the next one")
+	// ErrDiverged: what is replayed cannot come from what the keyspace is a copy of.
+	ErrDiverged = errors.New("mvcc: the keyspace is not a copy of its source")
+)
+
+// metaFollow is the name of the row of a keyspace that follows.
+const metaFollow = "follow"
+
+// followFormat and followLen are the format and the length of that row: format (1), source (8), compared revision (8).
+const (
+	followFormat = 1
+	followLen    = 1 + 8 + 8
+)
+
+// Follow is what a keyspace that follows another says of that.
+type Follow struct {
+	// Source is the cluster id of the other; 0: nobody has said yet.
+	Source uint64
+	// Compared is the last revision at which both have been compared in full, and were equal; 0: there was none.
+	Compared int64
+}
+
+func (f *Follow) append(b []byte) []byte {
+	return appendRev(binary.BigEndian.AppendUint64(append(b, followFormat), f.Source), f.Compared)
+}
+
+// parseFollow reads the row, which an import writes and which is there while the feature is set.
+func parseFollow(row []byte) (f Follow, err error) {
+	if len(row) != followLen || row[0] != followFormat {
+		return f, ErrCorrupt
+	}
+	f.Source, f.Compared = binary.BigEndian.Uint64(row[1:]), int64(binary.BigEndian.Uint64(row[9:]))
+	return f, nil
+}
+
+// following is what a Store knows of the feature. It is a hint for who plans work: the transactions see for themselves.
+type following struct {
+	is    atomic.Bool
+	once  sync.Once
+	ended chan struct{}
+}
+
+func (f *following) init(features Features) {
+	f.ended = make(chan struct{})
+	if f.is.Store(features.Has(FeatureFollows)); !f.is.Load() {
+		f.end()
+	}
+}
+
+func (f *following) end() {
+	f.is.Store(false)
+	f.once.Do(func() { close(f.ended) })
+}
+
+// Following tells whether the keyspace follows another, as far as this Store knows.
+func (s *Store) Following() bool { return s.follow.is.Load() }
+
+// FollowEnded is closed when the keyspace follows no other, or no longer.
+func (s *Store) FollowEnded() <-chan struct{} { return s.follow.ended }
+
+// admitFollowing refuses what a keyspace that follows does not take, and replays elsewhere.
+func (g *group) admitFollowing(m mutation) error {
+	_, replays := m.(*replay)
+	switch follows := g.features.Has(FeatureFollows); {
+	case follows && !replays:
+		return ErrFollowing
+	case replays && !follows:
+		return ErrNotFollowing
+	}
+	return nil
+}
+
+// ReadFollow returns what the keyspace says of what it follows, and the head. Errors: ErrNotFollowing, ErrUnavailable,
+// ErrCorrupt, the context's.
+func (s *Store) ReadFollow(ctx context.Context) (f Follow, rev int64, err error) {
+	err = s.view(ctx, func(snap engine.Snapshot) error {
+		if rev, err = s.headOf(ctx, snap); err != nil {
+			return err
+		}
+		row, err := snap.Get(ctx, s.rows.meta(metaFollow))
+		if err != nil {
+			return err
+		}
+		if row == nil {
+			return ErrNotFollowing
+		}
+		f, err = parseFollow(row)
+		return err
+	})
+	return f, rev, err
+}
+
+// SetFollow changes what the keyspace says of what it follows. change may be called several times. Errors: change's,
+// ErrNotFollowing, ErrUnavailable, the context's.
+func (s *Store) SetFollow(ctx context.Context, change func(*Follow) error) error {
+	return s.update(ctx, func(txn engine.Txn) error {
+		name := s.rows.meta(metaFollow)
+		row, err := txn.Get(ctx, name)
+		if err != nil {
+			return err
+		}
+		if row == nil {
+			return ErrNotFollowing
+		}
+		f, err := parseFollow(row)
+		if err == nil {
+			err = change(&f)
+		}
+		if err == nil {
+			txn.Set(name, f.append(nil))
+		}
+		return err
+	})
+}
+
+// EndFollow makes a keyspace that follows another one that takes writes, if its head is rev. Its leases are those that
+// are given, whatever was there. Where it does not follow any more, at rev, nothing happens. Errors: ErrNotFollowing,
+// ErrGap (the head is another), ErrNoSpace, ErrUnavailable, the context's.
+func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) error {
+	var features Features
+	var grown int64
+	err := s.update(ctx, func(txn engine.Txn) error {
+		rows, err := txn.GetMany(ctx, [][]byte{s.rows.meta(metaKeyspace), s.headRow, s.rows.meta(metaFollow)})
+		if err != nil {
+			return err
+		}
+		var st engine.Stamp
+		if st, features, err = parseHeadRow(rows[1]); err != nil {
+			return err
+		}
+		switch head := s.meta.Space.Of(st); {
+		case rows[2] == nil && head == rev: // the run before has happened
+			return errNothing
+		case rows[2] == nil:
+			return ErrNotFollowing
+		case head != rev:
+			return ErrGap
+		}
+		features &^= FeatureFollows
+		meta, err := metaWith(rows[0], features)
+		if err != nil {
+			return err
+		}
+		if grown, err = s.settleLeases(ctx, txn, features, leases); err != nil {
+			return err
+		}
+		head, _ := appendHead(nil, features, st)
+		txn.Set(s.headRow, head)
+		txn.Set(s.rows.meta(metaKeyspace), meta)
+		txn.Clear(s.rows.meta(metaFollow))
+		s.overtake(txn)
+		return nil
+	})
+	switch {
+	case err == nil:
+		s.grew(features, grown)
+	case !errors.Is(err, errNothing):
+		return err
+	}
+	s.follow.end()
+	return nil
+}
+
+// settleLeases replaces the rows of the leases. The keys that are on them stay on them.
+func (s *Store) settleLeases(
+	ctx context.Context, txn engine.Txn, f Features, leases []ImportLease,
+) (grown int64, err error) {
+	was, err := s.leasesBytes(ctx, txn)
+	if err != nil {
+		return 0, err
+	}
+	r := s.rows.tableRange(tableLease)
+	txn.ClearRange(r.Begin, r.End)
+	grown = -was
+	for _, l := range leases {
+		k, v := s.rows.lease(nil, l.ID), appendLease(nil, l.TTL, false)
+		txn.Set(k, v)
+		grown += s.rows.bytes(k, len(v))
+	}
+	if f.Has(FeatureSizes) && grown != 0 {
+		txn.Add(s.sizeRow, grown)
+	}
+	return grown, nil
+}
+
+// leasesBytes is what the rows of the leases count as.
+func (s *Store) leasesBytes(ctx context.Context, txn engine.Txn) (n int64, err error) {
+	it := txn.Scan(ctx, s.rows.tableRange(tableLease))
+	defer it.Close()
+	for it.Next() {
+		n += s.rows.bytes(it.Key(), len(it.Value()))
+	}
+	return n, it.Err()
+}

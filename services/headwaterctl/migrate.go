@@ -1,0 +1,178 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/headwaterdb/headwater/libs/migrate"
+	"github.com/headwaterdb/headwater/libs/snapshot"
+)
+
+// migrateCommand is migrate.
+func (c *ctl) migrateCommand() *cobra.Command {
+	var from, to remote
+	var keyspace, tempDir string
+	var check, cutOver bool
+	cmd := &cobra.Command{
+		Use: "migrate --from URL [--to URL]", Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
+		Long: "Copies a live etcd into a keyspace that is not there yet, with its revisions, history, leases and users, " +
+			"and follows it until it is interrupted. Meanwhile the keyspace answers reads. Both are compared in full. " +
+			"It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's writers " +
+			"stopped, the keyspace takes writes from then on.\n\n" +
+			"With --to it goes the other way: what --from (a Headwater) has now is put into an etcd without keys. That " +
+			"loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if check && cutOver {
+				return usageError{errors.New("--check or --cut-over, not both")}
+			}
+			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "") {
+				return usageError{errors.New("--to goes with --from and --from-keyspace only")}
+			}
+			source, err := from.dial(cmd.Context(), c.dialTimeout)
+			if err != nil {
+				return err
+			}
+			defer source.Close()
+			if len(to.endpoints) > 0 {
+				return c.migrateBack(cmd.Context(), migrate.NewSource(source), &to)
+			}
+			m := &migrate.Migration{Source: migrate.NewSource(source), TempDir: tempDir}
+			defer m.Close()
+			if check {
+				return c.checkSource(cmd.Context(), m)
+			}
+			return c.stream(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
+				m.Target = migrate.NewTarget(conn, keyspace)
+				return c.migrate(ctx, m, cutOver)
+			})
+		},
+	}
+	from.flags(cmd, "from")
+	from.keyspaceFlag(cmd)
+	to.flags(cmd, "to")
+	f := cmd.Flags()
+	f.StringVarP(&keyspace, "keyspace", "k", "", "name of the keyspace (default: the endpoint's first)")
+	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what could not be held")
+	f.BoolVar(&cutOver, "cut-over", false,
+		"have the keyspace take writes once it is where the etcd is; stop the etcd's writers before")
+	f.StringVar(&tempDir, "temp-dir", "", "where snapshots are put that are read here (default: the system's)")
+	return cmd
+}
+
+// migrateBack puts what a source has into an etcd.
+func (c *ctl) migrateBack(ctx context.Context, source *migrate.Source, to *remote) error {
+	target, err := to.dial(ctx, c.dialTimeout)
+	if err != nil {
+		return err
+	}
+	defer target.Close()
+	w := newProgressLine(c.errOut)
+	w.line("not kept: " + migrate.Lost)
+	done, err := migrate.Back(ctx, source, target, func(n int64) { w.report(fmt.Sprintf("%d keys", n)) })
+	w.end()
+	if err != nil {
+		return fmt.Errorf("%w; %d keys and %d leases have been put", err, done.Keys, done.Leases)
+	}
+	_, err = fmt.Fprintf(c.out, "put %d keys and %d leases of revision %d, now at revision %d\n",
+		done.Keys, done.Leases, done.From, done.Revision)
+	return err
+}
+
+// migrate follows a source, or cuts over.
+func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) error {
+	w := newProgressLine(c.errOut)
+	m.Note = w.line
+	m.Report = func(p migrate.Progress) { w.report(progressText(p)) }
+	defer w.end()
+	if !cutOver {
+		err := m.Run(ctx)
+		if ctx.Err() != nil {
+			w.line("interrupted: repeat it to go on")
+		}
+		return err
+	}
+	if err := m.CatchUp(ctx); err != nil {
+		return err
+	}
+	done, err := m.CutOver(ctx)
+	if err != nil {
+		return err
+	}
+	how := "that had changed since both were compared in full"
+	if done.Full {
+		how = "which are all"
+	}
+	w.end()
+	_, err = fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
+		done.Revision, done.Took.Round(time.Millisecond), done.Keys, how, done.Leases,
+		map[bool]string{true: "taken again", false: "as they were"}[done.Auth])
+	return err
+}
+
+// progressText is progress as people read it.
+func progressText(p migrate.Progress) string {
+	switch p.Phase {
+	case migrate.Copying:
+		if p.Revisions == 0 {
+			return fmt.Sprintf("copying: %d MiB received", p.Bytes>>20)
+		}
+		return fmt.Sprintf("copying: %d MiB received, %d versions written", p.Bytes>>20, p.Revisions)
+	case migrate.Following:
+		if lag := p.Source - p.Revision; lag > 0 {
+			return fmt.Sprintf("following: revision %d, %d behind, for %s", p.Revision, lag, p.Behind.Round(time.Second))
+		}
+		return fmt.Sprintf("following: revision %d, where the source is", p.Revision)
+	case migrate.Comparing:
+		return fmt.Sprintf("comparing: %d keys at revision %d", p.Keys, p.Revision)
+	}
+	return p.Phase.String()
+}
+
+// checkSource says what of a source could not be held.
+func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
+	alarms, err := m.Source.Alarms(ctx)
+	if err != nil {
+		return err
+	}
+	path, err := m.Download(ctx)
+	if err != nil {
+		return err
+	}
+	r, err := snapshot.Open(ctx, path, false)
+	if err = errors.Join(err, os.Remove(path)); err != nil {
+		return err
+	}
+	defer r.Close()
+	found, err := migrate.Check(ctx, r)
+	if err != nil {
+		return err
+	}
+	for _, a := range alarms {
+		found.Notes = append(found.Notes, "the alarm "+a+" is the etcd's, and is not copied")
+	}
+	if err := c.printValue(found, record{
+		{"revision", found.Revision}, {"compacted", found.Compact}, {"revisions", found.Revisions},
+		{"bytes", found.Bytes}, {"leases", found.Leases}, {"users", found.Users}, {"roles", found.Roles},
+		{"largest key", found.LargestKey}, {"largest value", found.LargestVal},
+	}); err != nil {
+		return err
+	}
+	for _, line := range found.Notes {
+		fmt.Fprintln(c.errOut, line)
+	}
+	for _, line := range found.Findings {
+		fmt.Fprintln(c.errOut, "cannot be held:", line)
+	}
+	if n := int64(len(found.Findings)) + found.More; n > 0 {
+		return fmt.Errorf("%d things of the source could not be held", n)
+	}
+	_, err = fmt.Fprintln(c.errOut, "all of it can be held")
+	return err
+}

@@ -1,0 +1,115 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
+)
+
+// keepAlive is how long nothing may come from a remote etcd before it is asked whether it is there, and how long it may
+// take then.
+const keepAlive = 10 * time.Second
+
+// remote is an etcd, or anything that speaks its API: flags that begin with a name say how it is reached.
+type remote struct {
+	name                      string
+	endpoints                 []string
+	keyspace                  string
+	caFile, certFile, keyFile string
+	user                      user
+}
+
+// flags adds those of a remote etcd.
+func (r *remote) flags(cmd *cobra.Command, name string, byDefault ...string) {
+	r.name = name
+	f := cmd.Flags()
+	f.StringSliceVar(&r.endpoints, name, byDefault, "URLs of the etcd's members, such as https://etcd:2379")
+	f.StringVar(&r.caFile, name+"-cacert", "", "authorities (PEM) of the etcd's certificates (default: the system's)")
+	f.StringVar(&r.certFile, name+"-cert", "", "certificate (PEM) that is shown to the etcd")
+	f.StringVar(&r.keyFile, name+"-key", "", "key (PEM) of --"+name+"-cert")
+	f.StringVar(&r.user.name, name+"-user", "",
+		"name[:password] of a user with role root, where the etcd has authentication enabled")
+	f.StringVar(&r.user.password, name+"-password", "", "the user's password (default $"+passwordEnv+")")
+}
+
+// keyspaceFlag adds the one that names a keyspace, where the other side is a Headwater.
+func (r *remote) keyspaceFlag(cmd *cobra.Command) {
+	cmd.Flags().StringVar(&r.keyspace, r.name+"-keyspace", "",
+		"name of the keyspace, where that is a Headwater with several (default: the endpoint's first)")
+}
+
+// dial connects to it, and finds out whether it answers. The caller closes the client.
+func (r *remote) dial(ctx context.Context, timeout time.Duration) (*clientv3.Client, error) {
+	if len(r.endpoints) == 0 {
+		return nil, usageError{fmt.Errorf("--%s is needed", r.name)}
+	}
+	c := clientv3.Config{
+		Endpoints: r.endpoints, DialTimeout: timeout, Logger: zap.NewNop(), Context: ctx,
+		DialKeepAliveTime: keepAlive, DialKeepAliveTimeout: keepAlive, DialOptions: r.options(),
+	}
+	if strings.HasPrefix(r.endpoints[0], secureScheme) {
+		info := transport.TLSInfo{TrustedCAFile: r.caFile, CertFile: r.certFile, KeyFile: r.keyFile}
+		var err error
+		if c.TLS, err = info.ClientConfig(); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	if r.user.name != "" {
+		u := r.user.withPassword()
+		c.Username, c.Password = u.name, u.password
+	}
+	e, err := clientv3.New(c)
+	if err == nil {
+		if err = probe(ctx, e, timeout); err != nil {
+			e.Close()
+		}
+	}
+	switch {
+	case err == nil:
+		return e, nil
+	case ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.Unavailable):
+		return nil, connectError{fmt.Errorf("--%s: no etcd answers at %s", r.name, strings.Join(r.endpoints, ","))}
+	}
+	return nil, fmt.Errorf("--%s: %w", r.name, err)
+}
+
+// probe asks for something small.
+func probe(ctx context.Context, e *clientv3.Client, timeout time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := e.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithLimit(1), clientv3.WithKeysOnly())
+	return err
+}
+
+// options name the keyspace in every call.
+func (r *remote) options() []grpc.DialOption {
+	if r.keyspace == "" {
+		return nil
+	}
+	named := func(ctx context.Context) context.Context {
+		return metadata.AppendToOutgoingContext(ctx, keyspaceMetadata, r.keyspace)
+	}
+	return []grpc.DialOption{
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+			call grpc.UnaryInvoker, o ...grpc.CallOption,
+		) error {
+			return call(named(ctx), method, req, reply, cc, o...)
+		}),
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, d *grpc.StreamDesc, cc *grpc.ClientConn,
+			method string, open grpc.Streamer, o ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
+			return open(named(ctx), d, cc, method, o...)
+		}),
+	}
+}

@@ -1,0 +1,209 @@
+package snapshots
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
+	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+)
+
+// process is a headwaterctl that runs.
+type process struct {
+	*exec.Cmd
+	mu   sync.Mutex
+	out  bytes.Buffer
+	text chan struct{} // capacity 1: there is more output
+}
+
+// Write implements io.Writer for both outputs.
+func (p *process) Write(b []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case p.text <- struct{}{}:
+	default:
+	}
+	return p.out.Write(b)
+}
+
+func (p *process) output() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.out.String()
+}
+
+// await waits until the output has a text.
+func (p *process) await(t *testing.T, text string) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	for !strings.Contains(p.output(), text) {
+		select {
+		case <-p.text:
+		case <-ctx.Done():
+			t.Fatalf("%q is not in %s", text, p.output())
+		}
+	}
+}
+
+// start starts headwaterctl.
+func start(t *testing.T, args ...string) *process {
+	t.Helper()
+	p := &process{Cmd: exec.CommandContext(t.Context(), ctl(t), args...), text: make(chan struct{}, 1)}
+	p.Stdout, p.Stderr = p, p
+	if err := p.Start(); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// runCtl runs headwaterctl, which must end well.
+func runCtl(t *testing.T, args ...string) string {
+	t.Helper()
+	p := start(t, args...)
+	if err := p.Wait(); err != nil {
+		t.Fatalf("%v: %v, %s", args, err, p.output())
+	}
+	return p.output()
+}
+
+// TestMigrateSecured: an etcd that wants certificates and has users is moved into the first keyspace of a server by the
+// commands of the README, with a user who is added on the way.
+func TestMigrateSecured(t *testing.T) {
+	a := tlstest.New(t, "authority")
+	server, client := a.Server("etcd"), a.Issue("client", tlstest.Name{CN: "client"})
+	etcd, err := refetcd.Start(func(c *embed.Config) {
+		c.ClientTLSInfo = transport.TLSInfo{
+			CertFile: server.CertFile, KeyFile: server.KeyFile, TrustedCAFile: a.CAFile, ClientCertAuth: true,
+		}
+		u := url.URL{Scheme: "https", Host: c.ListenClientUrls[0].Host}
+		c.ListenClientUrls, c.AdvertiseClientUrls = []url.URL{u}, []url.URL{u}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(etcd.Remove)
+	from := "https://" + etcd.Addr()
+	as := func(user, password string) *clientv3.Client {
+		t.Helper()
+		c, err := clientv3.New(clientv3.Config{
+			Endpoints: []string{from}, TLS: a.Client(client), DialTimeout: timeout, Logger: zap.NewNop(),
+			Username: user, Password: password,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { c.Close() })
+		return c
+	}
+	addUsers(t, as("", ""))
+	dir := t.TempDir()
+	file, data := filepath.Join(dir, "etcd.db"), filepath.Join(dir, "moved")
+	runCtl(t, "snapshot", "save", file, "--client-endpoint", from, "--user", "root:r",
+		"--cacert", a.CAFile, "--cert", client.CertFile, "--key", client.KeyFile)
+	runCtl(t, "snapshot", "restore", file, "--data-dir", data, "--follow")
+	s := hw.Run(t, hw.Headwater(t), data, "--disk-reserve-bytes=-1", "--bcrypt-cost=4")
+	args := []string{
+		"--endpoints", filepath.Join(data, config.AdminSocket), "migrate", "--from", from, "--from-user", "root:r",
+		"--from-cacert", a.CAFile, "--from-cert", client.CertFile, "--from-key", client.KeyFile,
+	}
+	if out := runCtl(t, append(args, "--check")...); !strings.Contains(out, "all of it can be held") {
+		t.Errorf("check: %s", out)
+	}
+	root := as("root", "r")
+	if _, err := root.UserAdd(t.Context(), "late", "l"); err != nil {
+		t.Fatal(err)
+	}
+	p := start(t, args...)
+	p.await(t, "equal")
+	if _, err := root.UserAdd(t.Context(), "later", "l"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.Put(t.Context(), "mine", "2"); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.Process.Signal(syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	var exit *exec.ExitError
+	if err := p.Wait(); !errors.As(err, &exit) || exit.ExitCode() != 5 {
+		t.Fatalf("interrupted: %v, %s", err, p.output())
+	}
+	out := runCtl(t, append(args, "--cut-over")...)
+	t.Log(out)
+	if !strings.Contains(out, "cut over at revision 4 ") || !strings.Contains(out, "users taken again") {
+		t.Errorf("cut over: %s", out)
+	}
+	for _, user := range []string{"late", "later"} {
+		if _, err := login(t, s.URL(), user, "l"); err != nil {
+			t.Errorf("%s: %v", user, err)
+		}
+	}
+	usersOf(t, s.URL())
+	if here, err := login(t, s.URL(), "root", "r"); err != nil {
+		t.Error(err)
+	} else if r, err := here.Put(t.Context(), "mine", "3"); err != nil || r.Header.Revision != 5 {
+		t.Errorf("a write afterwards: %v, %v", r, err)
+	}
+}
+
+// TestMigrateKilled: whoever is killed in the middle of a migration, it goes on and ends with a copy.
+func TestMigrateKilled(t *testing.T) {
+	seed := rand.Uint64N(1 << 32)
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 2))
+	source := dial(t, etcdOf(t, ""))
+	compact := fill(t, source, seed, true)
+	g := &traffic{Rand: r, c: source}
+	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
+		"--disk-reserve-bytes=-1", "--keyspace-domain="+domain)
+	args := []string{
+		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate", "--from", source.Endpoints()[0], "-k", "k",
+	}
+	for round := range 6 {
+		p := start(t, args...)
+		if round > 1 {
+			p.await(t, "revision") // the first ones may be killed before they have done anything, and while they copy
+		}
+		for range r.IntN(20) {
+			g.step(t, false)
+		}
+		if round%2 == 0 {
+			if err := p.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+				t.Fatal(err)
+			}
+			_ = p.Wait()
+			continue
+		}
+		if err := s.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		g.step(t, false)
+		if err := s.Start(); err != nil {
+			t.Fatal(err)
+		}
+		_ = p.Process.Signal(os.Interrupt) // it may have given up in a phase that does not try again
+		_ = p.Wait()
+		t.Logf("over a restart: %s", p.output())
+	}
+	t.Log(runCtl(t, append(args, "--cut-over")...))
+	same(t, "after the cut-over", pictureOf(t, source, compact), pictureOf(t, dialKeyspace(t, s.URL(), "k"), compact))
+}
