@@ -101,5 +101,5 @@ func bound(l Latency, i int) string {
 	case i >= len(l.Bounds):
 		return "more"
 	}
-	return secondsText(l.Bounds[i])
+	return Seconds(l.Bounds[i])
 }

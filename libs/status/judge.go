@@ -25,7 +25,7 @@ func (o *Overview) judge() {
 	for i := range o.Pods {
 		switch p := &o.Pods[i]; {
 		case p.Late:
-			say("%s has not been heard of for %s.", p.Name, ageText(p.SilentSeconds))
+			say("%s has not been heard of for %s.", p.Name, Age(p.SilentSeconds))
 		case !p.Ready:
 			say("%s is not ready: %s.", p.Name, p.Reason)
 		}
@@ -34,14 +34,14 @@ func (o *Overview) judge() {
 		say("Nobody has the place %s.", v)
 	}
 	if o.Watches.LagSeconds >= lagTrouble {
-		say("A watcher is %s behind.", secondsText(o.Watches.LagSeconds))
+		say("A watcher is %s behind.", Seconds(o.Watches.LagSeconds))
 	}
 	for _, c := range o.Certificates {
 		switch {
 		case c.Days < 0:
 			say("The %s of %s has expired.", c.Kind, c.Use)
 		case c.Days < expiryDays:
-			say("The %s of %s expires in %s days.", c.Kind, c.Use, daysText(c.Days))
+			say("The %s of %s expires in %s days.", c.Kind, c.Use, Days(c.Days))
 		}
 	}
 }

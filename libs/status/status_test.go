@@ -81,6 +81,10 @@ func TestForeign(t *testing.T) {
 // TestPolicy: every answer keeps other sites out, and no page has a script or a style of its own in it.
 func TestPolicy(t *testing.T) {
 	s := newServer(t)
+	s.keyspaces = numbered(2)
+	s.put("k", "v", 3, 2)
+	s.put("k", "u", 2, 1)
+	s.deleting = []Deletion{{Keyspace: "gone", Since: s.clock}}
 	for _, path := range everyPage {
 		w := s.get(path, nil)
 		for name, want := range map[string]string{
@@ -473,13 +477,13 @@ func TestBusy(t *testing.T) {
 
 // TestWords: numbers as people read them.
 func TestWords(t *testing.T) {
-	rate := func(v float64) string { return rateText(&v) }
+	rate := func(v float64) string { return Rate(&v) }
 	for got, want := range map[string]string{
-		number(1234567): "1 234 567", number(-1000): "−1 000", number(12): "12", sizeText(0): "0 B",
-		sizeText(1023): "1 023 B", sizeText(1 << 20): "1.00 MiB", sizeText(5<<40 + 1): "5.00 TiB",
-		secondsText(.0000015): "1.50 µs", secondsText(.25): "250 ms", secondsText(12): "12.0 s",
-		ageText(59): "59 s", ageText(3700): "1 h 1 min", ageText(200_000): "2 d 7 h", rate(.01): "<0.1", rate(0): "0.0",
-		rate(12345): "12 345", rateText(nil): "–", daysText(-1.25): "-1.2", plural(1, "key"): "1 key",
+		Number(1234567): "1 234 567", Number(-1000): "−1 000", Number(12): "12", Size(0): "0 B",
+		Size(1023): "1 023 B", Size(1 << 20): "1.00 MiB", Size(5<<40 + 1): "5.00 TiB",
+		Seconds(.0000015): "1.50 µs", Seconds(.25): "250 ms", Seconds(12): "12.0 s",
+		Age(59): "59 s", Age(3700): "1 h 1 min", Age(200_000): "2 d 7 h", rate(.01): "<0.1", rate(0): "0.0",
+		rate(12345): "12 345", Rate(nil): "–", Days(-1.25): "-1.2", plural(1, "key"): "1 key",
 	} {
 		if strings.ReplaceAll(got, "\u202f", " ") != want {
 			t.Errorf("%q, want %q", got, want)

@@ -60,6 +60,15 @@ func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, er
 	if !strings.HasPrefix(strings.TrimSpace(endpoint), secureScheme) {
 		return insecure.NewCredentials(), nil
 	}
+	conf, err := c.tlsConfig()
+	if err != nil {
+		return nil, err
+	}
+	return credentials.NewTLS(conf), nil
+}
+
+// tlsConfig is that of endpoints with TLS: of the files that are given.
+func (c *ctl) tlsConfig() (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.caFile != "" {
 		pem, err := os.ReadFile(c.caFile)
@@ -78,7 +87,7 @@ func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, er
 		}
 		conf.Certificates = []tls.Certificate{pair}
 	}
-	return credentials.NewTLS(conf), nil
+	return conf, nil
 }
 
 // socket is the target of a unix socket.

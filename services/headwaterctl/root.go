@@ -113,7 +113,7 @@ func (c *ctl) root() *cobra.Command {
 	_ = root.RegisterFlagCompletionFunc("write-out",
 		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand(),
-		c.podsCommand(), c.electionsCommand(), c.versionCommand(), c.snapshotCommand(),
+		c.podsCommand(), c.topCommand(), c.electionsCommand(), c.versionCommand(), c.snapshotCommand(),
 		c.migrateCommand(), c.exportCommand(), c.importCommand(), c.backupCommand())
 	return root
 }

@@ -37,7 +37,6 @@ var makers = map[string]func() meta.Object{
 	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
 	"v1 Service":                                        func() meta.Object { return new(core.Service) },
 	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
-	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
 	"scheduling.k8s.io/v1 PriorityClass":                func() meta.Object { return new(scheduling.PriorityClass) },
 	"rbac.authorization.k8s.io/v1 ClusterRole":          func() meta.Object { return new(rbac.ClusterRole) },
 	"rbac.authorization.k8s.io/v1 ClusterRoleBinding":   func() meta.Object { return new(rbac.ClusterRoleBinding) },
