@@ -80,10 +80,17 @@ func (g *group) admitKey(ctx context.Context, key []byte) error {
 	if there+more <= bound {
 		return nil
 	}
-	if g.s.o.OverKeys != nil {
-		g.s.o.OverKeys()
-	}
 	return errKeysMax
+}
+
+// over tells of a bound that has refused a request for good: what an attempt answers that is made again does not count.
+func (s *Store) over(err error) {
+	switch {
+	case err == errKeysMax && s.o.OverKeys != nil:
+		s.o.OverKeys()
+	case err == errQuota && s.o.OverQuota != nil:
+		s.o.OverQuota()
+	}
 }
 
 // keysThere returns the number of keys before the group, where others make some too: that of the group's state if there

@@ -430,6 +430,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 			f.g.settleResult(&r.res, first)
 			s.recentHead.knew(r.res.Rev)
 		}
+		s.over(r.err)
 		r.laps = f.laps
 		r.finish()
 	}

@@ -227,7 +227,8 @@ func (s *Store) reserved(r *request) error {
 		return nil
 	}
 	r.release()
-	return s.overQuota()
+	s.over(errQuota)
+	return errQuota
 }
 
 // hasSpace tells whether what is live and what is held are within the quota.
@@ -235,13 +236,6 @@ func (s *Store) hasSpace(live int64) bool { return live+s.live.reserved.Load() <
 
 // errQuota answers a request for which there is no space.
 var errQuota = fmt.Errorf("%w: the quota", ErrNoSpace)
-
-func (s *Store) overQuota() error {
-	if s.o.OverQuota != nil {
-		s.o.OverQuota()
-	}
-	return errQuota
-}
 
 // boundsSpace says that groups keep to the quota, since others write the keyspace too.
 func (s *Store) boundsSpace() bool { return s.o.Quota > 0 && !s.limits.Dense }
@@ -285,7 +279,7 @@ func (g *group) admitSpace(m mutation) error {
 	if !g.s.boundsSpace() || !m.grows() || !g.features.Has(FeatureSizes) || g.s.hasSpace(g.live) {
 		return nil
 	}
-	return g.s.overQuota()
+	return errQuota
 }
 
 // release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has
