@@ -67,6 +67,15 @@ test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its c
 	CGO_ENABLED=1 $(if $(FDB_HOME),CGO_CFLAGS="-O2 -I$(FDB_HOME)/include" CGO_LDFLAGS="-L$(FDB_HOME)/lib -Wl$(comma)-rpath$(comma)$(FDB_HOME)/lib") \
 	  FDB_CLUSTER_FILE="$$(realpath "$$FDB_CLUSTER_FILE")" HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb -p 1 -count=1 -timeout 30m $(SUITES)
 
+.PHONY: etcd-suites
+etcd-suites: ## Run etcd's own e2e and common suites against the built server (some 20 min; SUITE=e2e ARGS="-run Curl" for less)
+	cd tests && for s in $(or $(SUITE),e2e common); do go run ./etcdsuites/cmd/etcdsuites -suite $$s $(ARGS) || exit 1; done
+
+.PHONY: kube
+kube: ## Run a kube-apiserver on a server over mutual TLS, with certificates changed under load (KUBE_APISERVER=its path)
+	@test -n "$(KUBE_APISERVER)" || { echo "set KUBE_APISERVER to a kube-apiserver"; exit 1; }
+	cd tests && KUBE_APISERVER="$(KUBE_APISERVER)" go test -count=1 -v ./kube
+
 .PHONY: next
 next: ## Test what is used of others' privates against their newest releases (docs/private.md; needs the module proxy)
 	HEADWATER_TEST_NEXT=1 go test -count=1 -timeout 30m -v -run TestNext ./tests/packages

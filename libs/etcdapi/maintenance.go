@@ -80,7 +80,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		Version:          EmulatedVersion,
 		StorageVersion:   StorageVersion,
 		DbSize:           max(1, total), // etcdctl divides by it, and an engine may not know its size
-		DbSizeInUse:      inUse,
+		DbSizeInUse:      max(1, inUse), // in JSON it is not there otherwise; etcd's is never 0
 		DbSizeQuota:      s.quota,
 		Leader:           s.header.MemberID,
 		RaftIndex:        uint64(head),
