@@ -6,11 +6,12 @@
 #   docker build --target standalone -t headwater-standalone:dev .  headwater, without cgo and without FoundationDB
 #
 # In a release pin the bases by digest (--build-arg GO_IMAGE=golang:…@sha256:…), and say which commit it is
-# (--build-arg COMMIT=$(git rev-parse HEAD)): the tree that is sent to the builder has no history. The tags of the two runtime bases
-# move on purpose: that is how a rebuild gets Debian's security fixes.
+# (--build-arg COMMIT=$(git rev-parse HEAD)): the tree that is sent to the builder has no history. The tags of the two
+# runtime bases move on purpose: that is how a rebuild gets Debian's security fixes.
 #
-# Every RUN begins with `set -eu` for any POSIX shell. SHELL and HEALTHCHECK are no part of OCI's image format: builders that write it
-# ignore both, so that nothing may depend on SHELL, and whoever runs the pods states their health check (docker-compose.yml, k8s/).
+# Every RUN begins with `set -eu` for any POSIX shell. SHELL and HEALTHCHECK are no part of OCI's image format: builders
+# that write it ignore both, so that nothing may depend on SHELL, and whoever runs the pods states their health check
+# (docker-compose.yml, k8s/).
 
 ARG GO_IMAGE=golang:1.26.8-bookworm
 ARG PODS_BASE=debian:bookworm-slim
@@ -18,8 +19,8 @@ ARG STANDALONE_BASE=gcr.io/distroless/static-debian12:nonroot
 
 # --- FoundationDB's client package: libfdb_c.so and its headers -------------------------------------------------------
 FROM ${GO_IMAGE} AS fdb
-# The version that Headwater is tested on, as the servers' in docker-compose.yml and k8s/: client and server speak the same protocol only
-# within one minor version (7.3).
+# The version that Headwater is tested on, as the servers' in docker-compose.yml and k8s/: client and server speak the
+# same protocol only within one minor version (7.3).
 ARG FDB_VERSION=7.3.79
 # SHA-256 of the package for the target architecture. Give it in every build that matters; without it the package is only
 # compared with the checksum that lies next to it in the release, which tells damage but not fraud.
@@ -105,5 +106,6 @@ STOPSIGNAL SIGTERM
 # There is no shell in this image, and no curl: the server's own tool asks it over the admin socket.
 HEALTHCHECK --interval=5s --timeout=8s --start-period=60s --retries=3 CMD ["/usr/local/bin/headwaterctl", "version"]
 ENTRYPOINT ["/usr/local/bin/headwater"]
-# Clients are told the container's own address, unless --advertise-client-urls (HEADWATER_ADVERTISE_CLIENT_URLS) says another.
+# Clients are told the container's own address, unless --advertise-client-urls (HEADWATER_ADVERTISE_CLIENT_URLS) says
+# another.
 CMD ["--data-dir=/var/lib/headwater", "--listen-client-urls=http://0.0.0.0:2379", "--listen-metrics-urls=http://0.0.0.0:2381"]

@@ -186,8 +186,8 @@ func TestRouter(t *testing.T) {
 	if values["HEADWATER_LISTEN"] != "*:"+clientPort || values["HEADWATER_HTTP_LISTEN"] != "*:"+routerHTTPPort {
 		t.Errorf("nginx listens on %v", values)
 	}
-	// The image's nginx has HTTP/1 beside gRPC, for those who ask /health and /version there. The one that is installed here
-	// is an older one and is told otherwise.
+	// The image's nginx has HTTP/1 beside gRPC, for those who ask /health and /version there. The one that is installed
+	// here is an older one and is told otherwise.
 	image, _ := at(services, "router", "image").(string)
 	if m := regexp.MustCompile(`^nginx:1\.(\d+)\.`).FindStringSubmatch(image); m == nil || len(m[1]) < 2 || m[1] < "26" {
 		t.Errorf("%s is too old to speak HTTP/1 and HTTP/2 on one port", image)

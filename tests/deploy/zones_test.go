@@ -83,7 +83,8 @@ type drill struct {
 	written int
 }
 
-// newDrill starts the processes. The first coords of them are coordinators; three, where a zone is one, are one of each.
+// newDrill starts the processes. The first coords of them are coordinators; three, where a zone is one, are one of
+// each.
 func newDrill(t *testing.T, f stack.FoundationDB, nodes, coords int, locality func(int) []string) *drill {
 	t.Helper()
 	d := &drill{t: t, f: f, cluster: filepath.Join(t.TempDir(), "fdb.cluster")}

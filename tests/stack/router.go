@@ -11,8 +11,8 @@ import (
 // routerFile is nginx's configuration in a stack's directory.
 const routerFile = "nginx.conf"
 
-// oldHTTP2 is how nginx from 1.20 on is told to speak HTTP/2. It is the only way before 1.25.1, and goes on later with a
-// warning; what it does not give is HTTP/1 on the same port, which this stack has on another one.
+// oldHTTP2 is how nginx from 1.20 on is told to speak HTTP/2. It is the only way before 1.25.1, and goes on later with
+// a warning; what it does not give is HTTP/1 on the same port, which this stack has on another one.
 const oldHTTP2 = " http2"
 
 // routerVariable is a name in the template of nginx's configuration that is put in before nginx reads it. nginx's own are in lower case.

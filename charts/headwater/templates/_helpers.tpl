@@ -1,6 +1,6 @@
 {{/*
-The chart has no objects of its own. It reads those of k8s/ (a link in the source, files in a package), changes them by values, and
-prints them. The helpers below change the object that they are given in place, and print nothing.
+The chart has no objects of its own. It reads those of k8s/ (a link in the source, files in a package), changes them by
+values, and prints them. The helpers below change the object that they are given in place, and print nothing.
 */}}
 
 {{/* files prints the objects of files: dict "root" $ "files" (list "k8s/base/kv.yaml" …) */}}
@@ -21,9 +21,12 @@ prints them. The helpers below change the object that they are given in place, a
 {{- $values := .root.Values }}
 {{- $o := .o }}
 {{- $cluster := has $o.kind (list "PriorityClass" "ClusterRole" "ClusterRoleBinding") }}
-{{- $left := or (and $cluster (not $values.clusterObjects)) (and (eq $o.kind "HorizontalPodAutoscaler") (not $values.watchhub.autoscaling.enabled)) }}
+{{- $scaled := or (ne $o.kind "HorizontalPodAutoscaler") $values.watchhub.autoscaling.enabled }}
+{{- $left := or (and $cluster (not $values.clusterObjects)) (not $scaled) }}
 {{- if not $left }}
-{{- $_ := set $o.metadata "labels" (merge (dict) (default (dict) $o.metadata.labels) (include "headwater.labels" .root | fromYaml) (dict "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version))) }}
+{{- $labels := include "headwater.labels" .root | fromYaml }}
+{{- $_ := set $labels "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- $_ = set $o.metadata "labels" (merge (dict) (default (dict) $o.metadata.labels) $labels) }}
 {{- if not $cluster }}{{ $_ = set $o.metadata "namespace" .root.Release.Namespace }}{{ end }}
 {{- if has $o.kind (list "Deployment" "StatefulSet") }}
 {{- include "headwater.workload" . }}
@@ -58,7 +61,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- $name := $o.metadata.name }}
 {{- $pod := $o.spec.template.spec }}
 {{- $c := index $pod.containers 0 }}
-{{- $_ := set $o.spec.template.metadata "labels" (merge (dict) $o.spec.template.metadata.labels (include "headwater.labels" .root | fromYaml)) }}
+{{- $labels := include "headwater.labels" .root | fromYaml }}
+{{- $_ := set $o.spec.template.metadata "labels" (merge (dict) $o.spec.template.metadata.labels $labels) }}
 {{- $mine := index $values $name }}
 {{- if not (and (eq $name "watchhub") $values.watchhub.autoscaling.enabled) }}
 {{- $_ = set $o.spec "replicas" (int $mine.replicas) }}
@@ -103,7 +107,8 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if $values.nats.tls }}
 {{- range $patch := .root.Files.Get "k8s/components/nats-tls/pods.yaml" | fromYamlArray }}
 {{- if eq $patch.op "replace" }}
-{{- $_ = set (index $c.env (regexFind "[0-9]+/value$" $patch.path | trimSuffix "/value" | int)) "value" $patch.value }}
+{{- $at := regexFind "[0-9]+/value$" $patch.path | trimSuffix "/value" | int }}
+{{- $_ = set (index $c.env $at) "value" $patch.value }}
 {{- else if and (eq $patch.op "add") (hasSuffix "/env/-" $patch.path) }}
 {{- $_ = set $c "env" (append $c.env $patch.value) }}
 {{- else if and (eq $patch.op "add") (hasSuffix "/volumeMounts/-" $patch.path) }}

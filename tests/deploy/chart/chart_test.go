@@ -13,6 +13,8 @@ import (
 	"helm.sh/helm/v3/pkg/chart/loader"
 	"helm.sh/helm/v3/pkg/chartutil"
 	"helm.sh/helm/v3/pkg/engine"
+	"helm.sh/helm/v3/pkg/lint"
+	"helm.sh/helm/v3/pkg/lint/support"
 	"sigs.k8s.io/yaml"
 )
 
@@ -239,5 +241,37 @@ func TestSchema(t *testing.T) {
 		if _, err := render(c, "x", parse(t, bad)); err == nil {
 			t.Errorf("%s is accepted", bad)
 		}
+	}
+}
+
+// TestLint: helm's own linter has nothing against the chart but that it has no icon.
+func TestLint(t *testing.T) {
+	for _, file := range []string{"", "values-one-zone.yaml", "values-dev.yaml"} {
+		for _, m := range lint.All(filepath.Join(root, "charts/headwater"), values(t, file), "x", true).Messages {
+			if m.Severity > support.InfoSev {
+				t.Errorf("%s: %v", file, m)
+			}
+		}
+	}
+}
+
+// TestPackage: in the archive the files of k8s/ are there themselves, and it renders as the tree does.
+func TestPackage(t *testing.T) {
+	c := load(t)
+	file, err := chartutil.Save(c, t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	packed, err := loader.Load(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want, err := render(c, "x", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := render(packed, "x", nil)
+	if diff := cmp.Diff(want, got); err != nil || diff != "" {
+		t.Errorf("%v: %s", err, diff)
 	}
 }

@@ -128,8 +128,8 @@ func TestDockerfile(t *testing.T) {
 	shells(t, stages)
 }
 
-// shells checks that no step goes on after a failure, whatever shell the builder uses: SHELL is no part of OCI's format,
-// and a builder that ignores it must not accept a package with a wrong checksum.
+// shells checks that no step goes on after a failure, whatever shell the builder uses: SHELL is no part of OCI's
+// format, and a builder that ignores it must not accept a package with a wrong checksum.
 func shells(t *testing.T, stages []instructions.Stage) {
 	for _, s := range stages {
 		for _, c := range s.Commands {

@@ -151,8 +151,8 @@ func apart(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 }
 
 // TestThreeZones derives what is left when a zone and a node of another are lost: in each of two zones, two logs (a
-// commit needs two in each of two zones) and a copy of the data, and a majority of coordinators. That needs every process
-// to know its zone, and every class to be in every zone.
+// commit needs two in each of two zones) and a copy of the data, and a majority of coordinators. That needs every
+// process to know its zone, and every class to be in every zone.
 func TestThreeZones(t *testing.T) {
 	objects := build(t, "prod")
 	c := of[*fdb.FoundationDBCluster](objects)[0]

@@ -264,8 +264,8 @@ func monitors(t *testing.T, m *monitoring.ServiceMonitor, objects []meta.Object)
 	}
 }
 
-// TestRoutes checks that each route leads from a listener that exists to a port of a service, gRPC over HTTP/2 and the rest over HTTP/1,
-// that calls go to their owners, and that none is cut by a timeout.
+// TestRoutes checks that each route leads from a listener that exists to a port of a service, gRPC over HTTP/2 and the
+// rest over HTTP/1, that calls go to their owners, and that none is cut by a timeout.
 func TestRoutes(t *testing.T) {
 	objects := build(t, "prod")
 	want := map[string]string{"/etcdserverpb.Watch": "watchhub", "/etcdserverpb.Lease": "leasekeeper", "/": "kv",
