@@ -57,6 +57,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.MaxConcurrentStreams(adminStreams),
 		grpc.MaxRecvMsgSize(admin.MessageMax),
+		grpc.InitialWindowSize(admin.Window), grpc.InitialConnWindowSize(2*admin.Window),
 		grpc.WaitForHandlers(true),
 	)
 	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})

@@ -322,3 +322,30 @@ func TestFollowRow(t *testing.T) {
 	}
 	check(t, e, s, nil, false)
 }
+
+// BenchmarkReplay replays fresh keys of 1 KiB, one in a revision.
+func BenchmarkReplay(b *testing.B) {
+	e := openEngine(b, pebble.Options{})
+	im, err := mvcc.NewImport(b.Context(), e, mvcc.ImportOptions{Compact: -1, Follow: &mvcc.Follow{}})
+	if err == nil {
+		err = im.Finish(b.Context(), 1, nil)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := open(b, e, mvcc.Options{})
+	value := make([]byte, 1024)
+	rev := int64(1)
+	for b.Loop() {
+		var revs []mvcc.ReplayRevision
+		for range 1000 {
+			rev++
+			kv := mvcc.KV{Key: fmt.Appendf(nil, "key-%09d", rev*7919%1_000_000_007), Value: value, Create: rev, Version: 1}
+			revs = append(revs, mvcc.ReplayRevision{Rev: rev, Events: []revlog.Event{{KV: kv}}})
+		}
+		if _, err := s.Replay(b.Context(), revs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rev), "ns/revision")
+}
