@@ -62,11 +62,11 @@ func (m *Migration) compareOn(ctx context.Context) error {
 	for all := true; ; {
 		err := m.compareOnce(ctx, all)
 		wait := compareEvery
-		switch code := status.Code(err); {
+		switch {
 		case err == nil:
 			all = false
 		case errors.Is(err, rpctypes.ErrCompacted): // the source's: later revisions are compared
-		case code == codes.Unavailable, code == codes.NotFound: // a restart, or a copy that is being made anew
+		case passes(err), status.Code(err) == codes.NotFound: // a restart, or a copy that is being made anew
 			wait = pause
 		default:
 			return err
