@@ -1,5 +1,6 @@
 // Command headwaterctl administers a Headwater through its admin API (protos/headwater/admin/v1), in the manner of
-// etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those; snapshots, migrations, and JSON lines.
+// etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those;
+// snapshots, migrations, and JSON lines.
 //
 // # Invariants
 //
