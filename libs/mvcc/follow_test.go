@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -319,6 +320,36 @@ func TestFollowRow(t *testing.T) {
 	}
 	if _, err := s.UpdateAuth(t.Context(), nextAuth); err != nil {
 		t.Error(err)
+	}
+	check(t, e, s, nil, false)
+}
+
+// TestFollowEndOvertakes: a replay that is about to commit when the following ends happens not at all.
+func TestFollowEndOvertakes(t *testing.T) {
+	src := open(t, openEngine(t, pebble.Options{}), mvcc.Options{})
+	head := put(t, src, "a", "1")
+	e, first := copyOf(t, src, head, mvcc.Options{})
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	held, arm, entered, release := holdCommit()
+	s := open(t, faults.New(e, held), mvcc.Options{})
+	put(t, src, "a", "2")
+	arm()
+	replayed := make(chan error, 1)
+	revs := revisionsOf(t, src, head)
+	go func() { _, err := s.Replay(t.Context(), revs); replayed <- err }()
+	<-entered
+	err := s.EndFollow(t.Context(), head, nil)
+	close(release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-replayed; !errors.Is(err, mvcc.ErrNotFollowing) {
+		t.Errorf("replayed: %v", err)
+	}
+	if rev := put(t, s, "b", "own"); rev != head+1 {
+		t.Errorf("the next revision is %d", rev)
 	}
 	check(t, e, s, nil, false)
 }
