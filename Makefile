@@ -7,7 +7,7 @@ PODS     := kv watchhub leasekeeper
 MODULES  := libs protos services/standalone services/headwaterctl $(addprefix services/,$(PODS)) tests bench
 PACKAGES := $(addprefix ./,$(addsuffix /...,$(MODULES)))
 # Packages with goroutines of their own.
-RACE := ./libs/engine/... ./libs/fair ./libs/auth ./libs/tlsconf ./libs/gateway ./libs/tracing ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/compose/... ./libs/alarm
+RACE := ./libs/engine/... ./libs/fair ./libs/auth ./libs/tlsconf ./libs/gateway ./libs/tracing ./libs/mvcc ./libs/watch/... ./libs/lease/... ./libs/election ./libs/keyspace ./libs/bus/... ./libs/feed ./libs/compactor ./libs/etcdapi ./libs/server ./libs/relay ./libs/status ./libs/compose/... ./libs/alarm
 
 # What test-fdb runs on a real FoundationDB; SUITES="./libs/election …" runs some of it.
 SUITES := ./libs/engine/foundationdb ./libs/engine/testengine ./libs/mvcc ./libs/election ./libs/keyspace ./libs/lease/shards ./libs/compose \
@@ -20,12 +20,13 @@ DATA_DIR ?= data/default.headwater
 ARGS     ?=
 FUZZTIME ?= 20s
 BENCH    ?=
+PICTURES ?=
 
 comma := ,
 
 .PHONY: help
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build everything; the server goes to bin/headwater, its command line to bin/headwaterctl
@@ -49,9 +50,16 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/, docs/.
 	go test -count=1 ./tests/deploy
 	go test -count=1 -run TestReferences ./tests/packages
+	go test -count=1 ./bench/scale
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
+	cd tests/deploy/chart && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
+	@echo "NOT TESTED in a browser: that is make test-browser"
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
+
+.PHONY: test-browser
+test-browser: ## Try the status page in a headless Chromium (CHROMIUM=path; PICTURES=dir has pictures of it written there)
+	cd tests/status/browser && GOWORK=off HEADWATER_PICTURES="$(PICTURES)" go test -count=1 -v ./...
 
 .PHONY: test-fdb
 test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its client 7.3 and a C compiler; FDB_HOME=dir with lib and include, SUITES="…")
@@ -66,6 +74,33 @@ next: ## Test what is used of others' privates against their newest releases (do
 .PHONY: stack
 stack: ## Run the distributed form as local processes on 127.0.0.1:2379 (needs FoundationDB 7.3, nginx and a C compiler; FDB_HOME=dir, ARGS="--flag …")
 	go run ./tests/stack/cmd/stack $(ARGS)
+
+.PHONY: zones-check
+zones-check: ## Drill what a FoundationDB of k8s/overlays survives, on processes that are killed (FDB_HOME=dir; minutes)
+	HEADWATER_TEST_ZONES=1 FDB_HOME="$(FDB_HOME)" go test -count=1 -timeout 30m -v -run TestZones ./tests/deploy
+
+.PHONY: images-check
+images-check: ## Build both images by buildah without a container engine, and start them (needs root, buildah, debootstrap; FDB_HOME=dir)
+	FDB_HOME="$(FDB_HOME)" tests/deploy/images-check
+
+.PHONY: manifests-check
+manifests-check: ## Apply every overlay and the chart to a kube-apiserver that is built from the module proxy (needs kubectl; a long while the first time)
+	tests/deploy/manifests-check
+
+.PHONY: cross
+cross: ## Build and vet the standalone server and headwaterctl for every system of a release (TARGETS="darwin/arm64 …")
+	for target in $(or $(TARGETS),linux/amd64 linux/arm64 darwin/amd64 darwin/arm64); do \
+	  export GOOS=$${target%/*} GOARCH=$${target#*/}; echo "== $$target"; \
+	  go vet ./libs/... ./services/standalone ./services/headwaterctl; \
+	  go build -o /dev/null ./services/standalone; go build -o /dev/null ./services/headwaterctl; done
+
+.PHONY: install-check
+install-check: ## Tag HEAD in a clone, and go install it from a module proxy as its users will
+	tests/deploy/install-check
+
+.PHONY: release
+release: ## Make archives, Debian packages, chart, SBOMs and checksums in dist/ (VERSION=0.1.0, TARGETS="linux/amd64 …")
+	deploy/release
 
 .PHONY: chaos
 chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
@@ -96,6 +131,22 @@ mutate: ## Judge small changes to the code by its tests, for hours (PKG="libs/fe
 	go build -o bin/mutate ./tests/mutate/cmd/mutate
 	nice -n 15 bin/mutate --files="$(FILES)" --sample=$(SAMPLE) --seed=$(SEED) $(MUTATE) $(PKG)
 
+# Which seeds simulate runs; SIMULATE="-duration=3s …" passes flags, PLANTED=all looks for the planted faults instead.
+SEEDS    ?= 10
+FIRST    ?= 1
+SIMULATE ?=
+PLANTED  ?=
+.PHONY: simulate
+simulate: ## Run whole deployments from seeds (SEEDS=100 FIRST=1; SEED=7 replays one with its trace; PLANTED=all; docs/simulation.md)
+	@mkdir -p bin
+	go build -o bin/simulate ./tests/simulation/cmd/simulate
+	nice -n 10 bin/simulate -seeds=$(SEEDS) -first=$(FIRST) \
+	  $(if $(filter command environment,$(origin SEED)),-seed=$(SEED)) $(if $(PLANTED),-planted=$(PLANTED)) $(SIMULATE)
+
+.PHONY: simulate-short
+simulate-short: ## Run one short seed of it, twice alike
+	HEADWATER_SIMULATE=1 go test -count=1 -run TestSeed -v ./tests/simulation
+
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each
 	for m in $(MODULES); do (cd $$m; \
@@ -112,6 +163,15 @@ bench-fdb: ## Measure pods on one FoundationDB process (needs what make stack ne
 	go build -o bin/bench-fdb ./bench/cmd/fdb
 	bin/bench-fdb $(BENCH)
 
+.PHONY: bench-move
+bench-move: ## Measure snapshots and restores beside etcd's and etcdutl's (BENCH="--mib=256 …" passes flags)
+	go build -o bin/headwater ./services/standalone
+	go build -o bin/headwaterctl ./services/headwaterctl
+	go build -o bin/etcd go.etcd.io/etcd/server/v3
+	go build -o bin/etcdutl go.etcd.io/etcd/etcdutl/v3
+	go build -o bin/move ./bench/cmd/move
+	bin/move $(BENCH)
+
 .PHONY: bench-keyspaces
 bench-keyspaces: ## Measure many keyspaces in one standalone server (BENCH="--users=10 …" passes flags)
 	go build -o bin/headwater ./services/standalone
@@ -125,4 +185,5 @@ proto: ## Generate Go from protos/ (needs protoc; the plugins come from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES) tests/deploy/schema tests/metrics/mixin; do (cd $$m && GOWORK=off go mod tidy); done
+	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/metrics/mixin tests/status/browser; do \
+	  (cd $$m && GOWORK=off go mod tidy); done

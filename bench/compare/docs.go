@@ -2,6 +2,7 @@ package compare
 
 import (
 	"fmt"
+	"image/color"
 	"os"
 	"path/filepath"
 	"strings"
@@ -61,7 +62,11 @@ func (r *report) writeDocs(path string) error {
 			return err
 		}
 		for _, c := range charts {
-			if err := os.WriteFile(filepath.Join(dir, c.file), []byte(c.SVG()), 0o644); err != nil {
+			svg, err := c.SVG()
+			if err != nil {
+				return err
+			}
+			if err := os.WriteFile(filepath.Join(dir, c.file), svg, 0o644); err != nil {
 				return err
 			}
 		}
@@ -97,9 +102,13 @@ type namedChart struct {
 
 // charts draws the curves.
 func (r *report) charts() []namedChart {
+	var (
+		etcdColour      = color.RGBA{R: 0xb4, G: 0x53, B: 0x09, A: 0xff}
+		headwaterColour = color.RGBA{R: 0x1d, G: 0x6f, B: 0xd8, A: 0xff}
+		referenceColour = color.RGBA{R: 0x8b, G: 0x94, B: 0x9e, A: 0xff}
+	)
 	const (
-		etcdColour, headwaterColour, referenceColour = "#b45309", "#1d6fd8", "#8b949e"
-		subtitle                                     = "all watch one prefix, on 10 connections; 100 writes/s of 256 B, with prev_kv"
+		subtitle = "all watch one prefix, on 10 connections; 100 writes/s of 256 B, with prev_kv"
 	)
 	x := chart.Axis{Label: "watchers", Log: true}
 	draw := func(file, title string, y chart.Axis, value string, scale float64) namedChart {

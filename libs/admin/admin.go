@@ -72,12 +72,27 @@ type Options struct {
 	Host   Host
 }
 
+// Services are the admin API. Their methods may be called from any goroutine, in the process too.
+type Services struct {
+	Keyspaces  adminv1.KeyspacesServer
+	Migration  adminv1.MigrationServer
+	Inspection adminv1.InspectionServer
+	Deployment adminv1.DeploymentServer
+}
+
+// New returns the services.
+func New(o Options) Services {
+	return Services{
+		&keyspaces{Options: o}, newMigration(o), &inspection{Options: o}, &deployment{Options: o, now: time.Now},
+	}
+}
+
 // Register registers the admin API on r.
-func Register(r grpc.ServiceRegistrar, o Options) {
-	adminv1.RegisterKeyspacesServer(r, &keyspaces{Options: o})
-	adminv1.RegisterMigrationServer(r, newMigration(o))
-	adminv1.RegisterInspectionServer(r, &inspection{Options: o})
-	adminv1.RegisterDeploymentServer(r, &deployment{Options: o, now: time.Now})
+func (s Services) Register(r grpc.ServiceRegistrar) {
+	adminv1.RegisterKeyspacesServer(r, s.Keyspaces)
+	adminv1.RegisterMigrationServer(r, s.Migration)
+	adminv1.RegisterInspectionServer(r, s.Inspection)
+	adminv1.RegisterDeploymentServer(r, s.Deployment)
 }
 
 // codesOf are the codes of errors that are not of gRPC. Of several in one error the first here counts.

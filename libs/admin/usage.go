@@ -58,7 +58,7 @@ func (k *keyspaces) usage(ctx context.Context, info keyspace.Info, count bool) *
 	}
 	p, err := mvcc.Peek(ctx, k.Engine, info.Prefix)
 	if err == nil {
-		u.Revision, u.CompactRevision, u.Bytes = p.Head, p.Compact, p.Live
+		u.Revision, u.CompactRevision, u.RemovedRevision, u.Bytes = p.Head, p.Compact, p.Removed, p.Live
 	}
 	if err == nil && count {
 		u.Keys, u.Leases, err = mvcc.Count(ctx, k.Engine, info.Prefix)

@@ -135,7 +135,7 @@ func (a *State) SetAlarm(
 	if found == active {
 		return held, nil
 	}
-	if err := a.rows.SetAlarm(ctx, alarmName(m), active); err != nil {
+	if err := a.rows.SetAlarm(ctx, Name(m), active); err != nil {
 		return false, err
 	}
 	next := slices.Clone(before)
@@ -168,8 +168,8 @@ func compareAlarms(x, y *pb.AlarmMember) int {
 	return cmp.Or(cmp.Compare(x.GetAlarm(), y.GetAlarm()), cmp.Compare(x.GetMemberID(), y.GetMemberID()))
 }
 
-// alarmName is the name of an alarm's row: the number of its type and the member in hexadecimal.
-func alarmName(m *pb.AlarmMember) string {
+// Name is the name of an alarm's row: the number of its type and the member in hexadecimal.
+func Name(m *pb.AlarmMember) string {
 	return fmt.Sprintf("%d/%x", m.GetAlarm(), m.GetMemberID())
 }
 

@@ -2,11 +2,14 @@ package auth
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -310,9 +313,6 @@ func TestPasswords(t *testing.T) {
 	if err := p.Check(t.Context(), w.State, Root, "root"); err != nil {
 		t.Fatal(err)
 	}
-	for range passwordSlots {
-		p.slots <- struct{}{}
-	}
 	for range passwordQueue {
 		p.waiting <- struct{}{}
 	}
@@ -322,6 +322,60 @@ func TestPasswords(t *testing.T) {
 	if _, err := p.Hash(t.Context(), "x"); !errors.Is(err, ErrBusy) {
 		t.Fatal(err)
 	}
+}
+
+// TestPasswordsOfOthers: a keyspace whose clients guess all the time, at a high cost, neither fills another's queue nor
+// keeps it from its turn.
+func TestPasswordsOfOthers(t *testing.T) {
+	w := newWorld(t)
+	w.enable()
+	hostile := NewPasswords(bcrypt.MinCost)
+	own := hostile.Share()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	for range passwordSlots { // what is under way has taken its turn
+		if err := hostile.enter(ctx, hashCostMax); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var waiting sync.WaitGroup
+	served := make(chan struct{}) // the neighbour has had its turn
+	for range passwordQueue - passwordSlots {
+		waiting.Go(func() {
+			if err := hostile.enter(ctx, hashCostMax); err != nil {
+				return
+			}
+			select {
+			case <-served:
+			default:
+				t.Error("a turn that was the neighbour's")
+			}
+			hostile.leave()
+		})
+	}
+	for hostile.gate.Waiting() < passwordQueue-passwordSlots {
+		runtime.Gosched()
+	}
+	if err := hostile.Check(ctx, w.State, Root, "root"); !errors.Is(err, ErrBusy) {
+		t.Error("one more of the same:", err)
+	}
+	waiting.Go(func() {
+		err := own.enter(ctx, bcrypt.MinCost)
+		close(served)
+		if err != nil {
+			t.Error("the neighbour:", err)
+			return
+		}
+		own.leave()
+	})
+	for hostile.gate.Waiting() < passwordQueue-passwordSlots+1 {
+		runtime.Gosched()
+	}
+	hostile.leave() // one place is free: it is the neighbour's, who has waited for the shortest time
+	<-served
+	cancel()
+	waiting.Wait()
+	hostile.leave()
 }
 
 // FuzzState: no row and no token makes a process fall.

@@ -26,8 +26,8 @@
 //
 // # Concurrency
 //
-// All of it may be used from any goroutine. At most Passwords' slots of bcrypt run at a time, and at most its queue
-// waits for them.
+// All of it may be used from any goroutine. At most passwordSlots of bcrypt run at a time in a process, and at most
+// passwordQueue of a keyspace wait for them; keyspaces take turns, by what their passwords cost.
 //
 // # Testing
 //

@@ -7,14 +7,18 @@ import (
 	"sync"
 
 	"golang.org/x/crypto/bcrypt"
+
+	"github.com/headwaterdb/headwater/libs/fair"
 )
 
 // Bounds of the work with passwords, of which each costs tens of milliseconds of CPU on purpose.
 const (
-	// passwordSlots is how many are hashed or compared at a time.
+	// passwordSlots is how many a process hashes or compares at a time. Its keyspaces take turns.
 	passwordSlots = 2
-	// passwordQueue is how many wait for that; one more is refused with ErrBusy.
+	// passwordQueue is how many of one keyspace wait for that, or are under way; one more is refused with ErrBusy.
 	passwordQueue = 128
+	// passwordCostMax is the cost above which all count the same when keyspaces take turns.
+	passwordCostMax = 20
 	// dummiesMax bounds the hashes that stand in for users that do not exist, one for each cost.
 	dummiesMax = bcrypt.MaxCost + 1
 )
@@ -31,48 +35,67 @@ const (
 	CostDefault = bcrypt.DefaultCost
 )
 
-// Passwords hashes and compares passwords, a few at a time. Those of one process share it.
+// Passwords hashes and compares the passwords of one keyspace, a few at a time.
 type Passwords struct {
-	cost    int
-	slots   chan struct{}
-	waiting chan struct{}
+	*hashing
+	flow    *fair.Flow
+	waiting chan struct{} // those under way too
+}
+
+// hashing is what the keyspaces of a process share.
+type hashing struct {
+	cost int
+	gate *fair.Gate
 
 	mu      sync.Mutex
 	dummies map[int][]byte // by cost
 }
 
 // NewPasswords returns Passwords with the cost of new hashes; one out of bcrypt's bounds is the default, as in etcd.
+// They share the processor with no others but those that Share makes of them.
 func NewPasswords(cost int) *Passwords {
 	if cost < CostMin || cost > CostMax {
 		cost = CostDefault
 	}
-	return &Passwords{
-		cost: cost, slots: make(chan struct{}, passwordSlots), waiting: make(chan struct{}, passwordQueue),
-		dummies: make(map[int][]byte, dummiesMax),
+	h := &hashing{
+		cost: cost, gate: fair.NewGate(passwordSlots, turnCost(cost)), dummies: make(map[int][]byte, dummiesMax),
 	}
+	return h.share()
 }
 
-// enter waits for a slot. Errors: ErrBusy, the context's.
-func (p *Passwords) enter(ctx context.Context) error {
+// Share returns those of another keyspace of the process: it has a queue of its own, and takes turns with the others.
+func (p *Passwords) Share() *Passwords { return p.share() }
+
+func (h *hashing) share() *Passwords {
+	return &Passwords{hashing: h, flow: h.gate.Flow(1), waiting: make(chan struct{}, passwordQueue)}
+}
+
+// turnCost is what a hash of a cost of bcrypt's takes of the keyspaces' turns: each more doubles its time.
+func turnCost(cost int) int64 { return 1 << min(cost, passwordCostMax) }
+
+// enter waits for the keyspace's turn to do work of a cost of bcrypt's. Errors: ErrBusy, the context's.
+func (p *Passwords) enter(ctx context.Context, cost int) error {
 	select {
 	case p.waiting <- struct{}{}:
 	default:
 		return ErrBusy
 	}
-	defer func() { <-p.waiting }()
-	select {
-	case p.slots <- struct{}{}:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
+	n := turnCost(cost)
+	if _, err := p.flow.Enter(ctx, n, n); err != nil {
+		<-p.waiting
+		return err
 	}
+	return nil
 }
 
-func (p *Passwords) leave() { <-p.slots }
+func (p *Passwords) leave() {
+	p.flow.Leave()
+	<-p.waiting
+}
 
 // Hash hashes a password. Errors: ErrBusy, the context's, bcrypt's for a password that is too long.
 func (p *Passwords) Hash(ctx context.Context, password string) ([]byte, error) {
-	if err := p.enter(ctx); err != nil {
+	if err := p.enter(ctx, p.cost); err != nil {
 		return nil, err
 	}
 	defer p.leave()
@@ -98,10 +121,6 @@ func (p *Passwords) Check(ctx context.Context, s *State, name, password string) 
 	if !s.Enabled() {
 		return ErrAuthNotEnabled
 	}
-	if err := p.enter(ctx); err != nil {
-		return err
-	}
-	defer p.leave()
 	u := s.users[name]
 	var hash []byte
 	var answer error
@@ -113,9 +132,17 @@ func (p *Passwords) Check(ctx context.Context, s *State, name, password string) 
 	default:
 		hash = u.Password
 	}
+	cost := s.cost(p.cost) // of a guess that cannot succeed
+	if c, err := bcrypt.Cost(hash); err == nil {
+		cost = c
+	}
+	if err := p.enter(ctx, cost); err != nil {
+		return err
+	}
+	defer p.leave()
 	if answer != nil {
 		var err error
-		if hash, err = p.dummy(s.cost(p.cost)); err != nil {
+		if hash, err = p.dummy(cost); err != nil {
 			return errors.Join(ErrAuthFailed, err)
 		}
 	}

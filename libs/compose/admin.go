@@ -29,7 +29,7 @@ var enforced = map[string]bool{
 }
 
 // serveAdmin serves the admin API on sockets of its own, until the process closes.
-func (s *keyspaces) serveAdmin(ctx context.Context) error {
+func (s *keyspaces) serveAdmin(ctx context.Context, services admin.Services) error {
 	urls, byDefault, err := s.d.Config.AdminURLs(s.d.Kind)
 	if err != nil {
 		return fmt.Errorf("--listen-admin-urls: %w", err)
@@ -44,10 +44,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 		case byDefault: // such as a path that is too long for a socket
 			s.d.Log.Warn("there is no admin API, for which --listen-admin-urls can give another place", "error", err)
 		default:
-			for _, l := range sockets {
-				err = errors.Join(err, l.Close())
-			}
-			return fmt.Errorf("--listen-admin-urls: %w", err)
+			return listenFailed("--listen-admin-urls", err, sockets)
 		}
 	}
 	if len(sockets) == 0 {
@@ -60,19 +57,41 @@ func (s *keyspaces) serveAdmin(ctx context.Context) error {
 		grpc.InitialWindowSize(admin.Window), grpc.InitialConnWindowSize(2*admin.Window),
 		grpc.WaitForHandlers(true),
 	)
-	admin.Register(g, admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
-	served := server.NewOperators(g, s.shown)
+	services.Register(g)
+	s.serveOperators("admin", server.NewOperators(g, s.shown), sockets)
+	s.d.Log.Info("serving the admin API", "urls", s.adminURLs)
+	return nil
+}
+
+// serveForOperators serves the admin API and the status page.
+func (s *keyspaces) serveForOperators(ctx context.Context) error {
+	services := admin.New(admin.Options{Engine: s.d.Engine, Root: s.root(), Host: adminHost{s}})
+	s.openStatus(services)
+	if err := s.serveAdmin(ctx, services); err != nil {
+		return err
+	}
+	return s.serveStatus(ctx)
+}
+
+// serveOperators has sockets served until the process closes.
+func (s *keyspaces) serveOperators(what string, served *server.Operators, sockets []server.Private) {
 	for _, l := range sockets {
 		served.Serve(l)
 	}
 	// Background work ends before what it works on is closed.
-	s.d.Go("admin", func(ctx context.Context) error {
+	s.d.Go(what, func(ctx context.Context) error {
 		<-ctx.Done()
 		served.Stop()
 		return nil
 	})
-	s.d.Log.Info("serving the admin API", "urls", s.adminURLs)
-	return nil
+}
+
+// listenFailed is the error of a flag whose sockets cannot all be opened; those that are open are closed.
+func listenFailed(flag string, err error, sockets []server.Private) error {
+	for _, l := range sockets {
+		err = errors.Join(err, l.Close())
+	}
+	return fmt.Errorf("%s: %w", flag, err)
 }
 
 // AdminURLs are where the admin API is served, as listened on.
@@ -155,5 +174,5 @@ func (h adminHost) RestoreDir() (string, int64, error) {
 	return dir, h.d.Config.DiskReserveBytes, err
 }
 
-// Enforces implements admin.Host. Pods have no limits of keyspaces.
-func (h adminHost) Enforces(setting string) bool { return !h.d.Kind.IsPod() && enforced[setting] }
+// Enforces implements admin.Host.
+func (h adminHost) Enforces(setting string) bool { return enforced[setting] }

@@ -26,8 +26,9 @@ const (
 )
 
 // compactions is a kv pod's share of the compaction of many keyspaces: auto compaction, which looks at all heads of a
-// shard at a time and opens a keyspace when there is something to compact, and the removal of what compactions, by
-// whomever, no longer need. None is opened to find out that there is nothing to do.
+// shard at a time and opens a keyspace when there is something to compact, the removal of what compactions, by
+// whomever, no longer need, and the sweep of what pods that have died left behind. None is opened to find out that there
+// is nothing to do.
 type compactions struct {
 	s *keyspaces
 }
@@ -39,6 +40,9 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 		return err
 	}
 	d := c.s.joint.d
+	var sweep sync.WaitGroup
+	defer sweep.Wait()
+	sweep.Go(func() { newCommitSweep(c, shard).run(ctx) })
 	if plans != nil {
 		plans.heads = func(ctx context.Context) ([]headOf, error) { return c.heads(ctx, shard) }
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
@@ -71,16 +72,17 @@ type Deployment struct {
 	all    *keyspaces
 	run    running
 
-	passwords *auth.Passwords
-	jwt       *auth.JWT // nil: tokens are signed ones
+	passwords *auth.Passwords // those of which each keyspace has a share
+	jwt       *auth.JWT       // nil: tokens are signed ones
 
-	gates   *gates           // nil: a pod, which serves one keyspace
-	answers *etcdapi.Answers // the account of all answers under way, of all keyspaces
+	gates   *gates
+	answers *etcdapi.Answers // the room for all answers under way, of which each keyspace has a share
 	// watchSends are of all keyspaces; nil where there are no watches.
 	watchSends *server.WatchSends
 	tracer     *tracing.Tracer // nil: no tracing
 
-	snapshots atomic.Int32 // that are being made or sent
+	making      *fair.Gate   // of snapshots
+	clearedRows atomic.Int64 // of deleted keyspaces, that this process has removed
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
@@ -96,16 +98,15 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
+		making: fair.NewGate(snapshotsMaking, 1),
 	}
 	if k == config.Standalone || k == config.WatchHub {
 		d.watchSends = server.NewWatchSends()
 	}
 	patience := writesGrace
-	if !k.IsPod() {
-		d.gates = newGates()
-	}
+	d.gates = newGates()
 	if k.IsPod() {
-		patience = 0
+		patience, d.gates = 0, newPodGates()
 	}
 	d.ready.changed = make(bell, 1)
 	d.begin(patience, d.Fail)
@@ -138,7 +139,7 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openTracer(ctx); err != nil {
 		return err
 	}
-	d.GRPC = newGRPC(d.Config, d.tracer, d.Log)
+	d.GRPC = newGRPC(d.Config, d.Config.EnableGRPCGateway || d.hasStatus(), d.tracer, d.Log)
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil

@@ -26,7 +26,10 @@
 //   - Lock and Election run on a client of this process: what is its own is called directly, the rest is relayed as for
 //     any client.
 //   - An alarm that was set or cleared through another pod is obeyed within alarm.Every; it is shown, and can be
-//     cleared, at once. Pods have no quota: NOSPACE is never raised there, and obeyed if an operator activates it.
+//     cleared, at once.
+//   - All pods that write a keyspace keep to its limits of bytes, keys and leases together: they look at the same
+//     counters, in their groups' transactions, and one pod at a time grants leases. Other limits are each pod's own.
+//     Pods have no quota beside the limit of bytes.
 //   - I6: what a hub gets is complete, whatever the bus and the tailers do; see libs/feed. One that has fallen behind
 //     ends its streams with Unavailable and is not ready until it has caught up: clients resume at their next
 //     revision on another.
@@ -48,7 +51,7 @@
 // table that all pods below their root serve, each its own kind's
 // part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
 // keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
-// Keyspaces take turns by weight at what they share (shares.go). One that is being closed is opened again only when it
+// Keyspaces take turns by weight at what they share (shares.go); on pods only while there are several. One that is being closed is opened again only when it
 // is closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
 //
 // # Start

@@ -6,14 +6,17 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/alarm"
+	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/election"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/feed"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -47,8 +50,13 @@ type Keyspace struct {
 	endStreams context.CancelFunc
 	tally      *tally  // of calls to it
 	shares     *shares // nil: of nothing
-	tailing    tailing // this pod's part in publishing the log
-	opened     int64   // the revision at which it was opened, where the store is the process's own
+	// Its places among those of the process's keyspaces, so that none holds another's.
+	answers   *etcdapi.Answers
+	passwords *auth.Passwords
+	making    *fair.Flow   // of snapshots
+	snapshots atomic.Int32 // that are made, wait for that, or are sent
+	tailing   tailing      // this pod's part in publishing the log
+	opened    int64        // the revision at which it was opened, where the store is the process's own
 }
 
 // newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
@@ -56,11 +64,10 @@ type Keyspace struct {
 func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
 	k := &Keyspace{
 		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
+		answers: d.answers.Share(d.many), passwords: d.passwords.Share(), making: d.making.Flow(1),
 	}
 	k.begin(d.patience, d.Fail)
-	if d.gates != nil {
-		k.shares = d.gates.flows(1)
-	}
+	k.shares = d.gates.flows(1)
 	for _, m := range make {
 		k.parts = append(k.parts, m(k))
 	}
@@ -70,6 +77,7 @@ func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keys
 // open opens the store, the alarms, and then the parts. What has been opened is closed with the Deployment.
 func (k *Keyspace) open(ctx context.Context) error {
 	o := mvcc.Options{OnDamage: k.damage.Report, Activate: k.d.Config.ActivateFeatures, Logger: k.d.Log}
+	k.shares.want(&o)
 	for _, p := range k.parts {
 		if p.want != nil {
 			p.want(&o)
@@ -102,7 +110,6 @@ func (k *Keyspace) open(ctx context.Context) error {
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
-	k.shares.want(&o)
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}
@@ -270,7 +277,7 @@ func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 func (k *Keyspace) newGuard() *etcdapi.Guard {
 	d := k.d
 	o := etcdapi.GuardOptions{
-		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: d.passwords,
+		Keyspace: k.Store.Meta().ClusterID, JWT: d.jwt, TokenTTL: d.Config.AuthTokenTTL, Passwords: k.passwords,
 		Shared: d.Kind.IsPod(), Log: d.Log,
 	}
 	if d.Config.ClientTLS.ClientCertAuth {

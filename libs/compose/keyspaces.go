@@ -46,16 +46,16 @@ type keyspaces struct {
 	first   *Keyspace
 	chooser chooser
 	table   *keyspace.Cache
-	// adminURLs are where the admin API is served.
-	adminURLs []string
-	shown     server.HTTPOptions
-	tallies   tallies
-	opening   chan struct{} // has an element for each opening under way
-	now       func() time.Time
-	joint     many     // of pods
-	parking   *parking // of a standalone server, as own
-	own       ownCompactions
-	started   time.Time
+	// adminURLs are where the admin API is served, statusURLs where the status page is beside it.
+	adminURLs, statusURLs []string
+	shown                 server.HTTPOptions
+	tallies               tallies
+	opening               chan struct{} // has an element for each opening under way
+	now                   func() time.Time
+	joint                 many     // of pods
+	parking               *parking // of a standalone server, as own
+	own                   ownCompactions
+	started               time.Time
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
@@ -120,6 +120,7 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 		ready: make(chan struct{}), gone: make(chan struct{}), empty: make(chan struct{}), brief: true,
 	}
 	s.open[info.ID], s.named[info.Name] = o, o
+	s.shareTurns()
 	go func() {
 		s.opening <- struct{}{}
 		defer func() { <-s.opening }()
@@ -149,6 +150,14 @@ func (s *keyspaces) forget(o *occupied) {
 	delete(s.open, o.info.ID)
 	if s.named[o.info.Name] == o {
 		delete(s.named, o.info.Name)
+	}
+	s.shareTurns()
+}
+
+// shareTurns has keyspaces take turns where there are several. The caller holds mu.
+func (s *keyspaces) shareTurns() {
+	if s.d.Kind.IsPod() {
+		s.d.gates.share(len(s.open) > 0)
 	}
 }
 

@@ -24,7 +24,7 @@ const compactorTTL = 3 * time.Second
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
-		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.d.answers, Relayed: relay.Relayed,
+		MaxTxnOps: c.MaxTxnOps, MaxRequestBytes: k.requestBytes(), Answers: k.answers, Relayed: relay.Relayed,
 	}
 	return part{
 		register:     func(r grpc.ServiceRegistrar) { etcdapi.RegisterKV(r, k.guard.KV(k.Store), k.Header, bounds) },
@@ -156,7 +156,7 @@ func (k *Keyspace) compact(ctx context.Context, _ *election.Term) error {
 		wg.Go(func() { compactor.Run(ctx, d.Log, planner, k.Store, mvcc.ErrCompacted) })
 	}
 	wg.Go(func() {
-		_ = keyspace.Tend(ctx, d.Engine, []byte(d.Config.FDBRoot), nil, func(err error) {
+		_ = keyspace.Tend(ctx, d.Engine, []byte(d.Config.FDBRoot), d.cleared, func(err error) {
 			d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
 		})
 	})

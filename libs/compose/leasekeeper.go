@@ -30,7 +30,7 @@ func leasesPart(k *Keyspace) part {
 	return part{
 		open: func(ctx context.Context) (err error) {
 			o := lease.Options{
-				Logger: k.d.Log, Small: k.ofTable, Max: int(min(k.limits.GetLeases(), math.MaxInt32)),
+				Logger: k.d.Log, Small: k.ofTable, Max: k.leasesMax(),
 			}
 			if k.ofTable {
 				o.Parked = k.d.all.parking.take(k.Place.ID)
@@ -51,6 +51,9 @@ func leasesPart(k *Keyspace) part {
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{keeper} },
 	}
 }
+
+// leasesMax bounds the leases at a time; 0: no bound.
+func (k *Keyspace) leasesMax() int { return int(min(k.limits.GetLeases(), math.MaxInt32)) }
 
 // runLeases starts the lease keeper and waits until it answers, or for leasesPatience. The leases of a keyspace that
 // follows another one are the other's to expire: it starts when that ends.

@@ -24,18 +24,20 @@ func (b bell) signal() {
 	}
 }
 
-// quota is the keyspace's bound in bytes; 0: none. Pods have none: their store's size is FoundationDB's to bound.
+// quota is the keyspace's bound in bytes; 0: none. On pods it is the keyspace's limit alone: the size of their store is
+// FoundationDB's to bound.
 func (k *Keyspace) quota() int64 {
-	if k.d.Kind.IsPod() {
-		return 0
-	}
 	if own := k.limits.GetBytes(); own > 0 {
 		return int64(min(own, math.MaxInt64))
+	}
+	if k.d.Kind.IsPod() {
+		return 0
 	}
 	return k.d.Config.QuotaBackendBytes
 }
 
-// quotaPart refuses growth beyond the quota and beyond the limit of keys, and raises the alarm NOSPACE.
+// quotaPart refuses growth beyond the quota and beyond the limit of keys, and raises the alarm NOSPACE. It is a part of
+// whoever writes the keyspace: all of them look at the same counters.
 func quotaPart(k *Keyspace) part {
 	over := make(bell, 1)
 	return part{

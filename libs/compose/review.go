@@ -21,7 +21,7 @@ func (s *keyspaces) follow(ctx context.Context) error {
 	wg.Go(func() { _ = s.table.Run(ctx) })
 	if !s.d.Kind.IsPod() { // of pods the compactor does it
 		wg.Go(func() {
-			_ = keyspace.Tend(ctx, s.d.Engine, s.root(), nil, func(err error) {
+			_ = keyspace.Tend(ctx, s.d.Engine, s.root(), s.d.cleared, func(err error) {
 				s.d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
 			})
 		})

@@ -40,7 +40,54 @@ func (s *keyspaces) self(started time.Time) *keyspacev1.Pod {
 	if err := d.ready.check(context.Background()); err != nil {
 		p.Ready, p.Reason = false, err.Error()
 	}
+	p.Numbers = s.numbers()
 	return p
+}
+
+// numbers are what this process does and holds. They cost a look at every watch stream, and a read of the head.
+func (s *keyspaces) numbers() *keyspacev1.PodNumbers {
+	n := &keyspacev1.PodNumbers{}
+	all := []*Keyspace{s.first}
+	s.mu.Lock()
+	for _, o := range s.open {
+		if k := o.opened(); k != nil && o.ending == nil {
+			all = append(all, k)
+		}
+	}
+	s.mu.Unlock()
+	n.KeyspacesOpen = int64(len(all))
+	for _, k := range all {
+		k.addNumbers(n)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), rosterTimeout)
+	defer cancel()
+	if head, err := s.first.Store.Head(ctx); err == nil {
+		n.Revision = max(head, n.HubRevision)
+	}
+	return n
+}
+
+// addNumbers adds those of a keyspace.
+func (k *Keyspace) addNumbers(n *keyspacev1.PodNumbers) {
+	n.Reads += k.tally.reads.Load()
+	n.Writes += k.tally.writes.Load()
+	for _, p := range k.parts {
+		if p.leases != nil {
+			n.Leases += int64(p.leases())
+		}
+		if p.watch == nil {
+			continue
+		}
+		w := p.watch()
+		n.Hub = true
+		n.Streams += int64(w.Streams)
+		n.Watchers += int64(w.Watchers)
+		n.SlowWatchers += int64(w.Lagging)
+		n.LagMillis = max(n.LagMillis, w.LagTime.Milliseconds())
+		if !k.ofTable {
+			n.HubRevision = w.Position
+		}
+	}
 }
 
 // announce has the deployment's rows say that this pod is there, until ctx ends, and removes them then. What cannot be

@@ -30,7 +30,7 @@ func (d *Deployment) serve(all *keyspaces) error {
 		},
 	}
 	if front != nil {
-		options.HTTP.Gateway = front
+		options.HTTP.Gateway, options.HTTP.RefuseGateway = front, d.refuseCommonName
 	}
 	d.run.begin(all.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)
@@ -48,12 +48,12 @@ func (d *Deployment) serve(all *keyspaces) error {
 // newGateway returns the JSON gateway to the services; nil: there is none.
 func (d *Deployment) newGateway() (*gateway.Gateway, error) {
 	local := d.GRPC.Local()
-	if local == nil {
+	if local == nil || !d.Config.EnableGRPCGateway {
 		return nil, nil
 	}
 	return gateway.New(gateway.Options{
 		Conn: local, MessageBytesMax: d.GRPC.MessageBytesMax(), AnswerBytes: d.Config.MaxAnswerBytes,
-		Metadata: []string{KeyspaceMetadata},
+		Metadata: []string{KeyspaceMetadata}, Tenant: d.all.tenant, Shared: d.many,
 	})
 }
 

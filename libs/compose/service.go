@@ -20,9 +20,9 @@ import (
 // does alone.
 var services = map[config.Kind][]func(*Keyspace) part{
 	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
-	config.KV:          {kvPart, electedCompactorPart}, // the others of the table: compactions.go
+	config.KV:          {kvPart, electedCompactorPart, quotaPart}, // the others of the table: compactions.go
 	config.WatchHub:    {followingHubPart},
-	config.LeaseKeeper: {shardedLeasesPart},
+	config.LeaseKeeper: {quotaPart, shardedLeasesPart},
 }
 
 // owned are the gRPC services that belong to each kind of pod: the other kinds relay them to it.
@@ -124,7 +124,7 @@ func (s *Server) begin(ctx context.Context) error {
 	return nil
 }
 
-// beginWork begins what goes on without calls, and the admin API.
+// beginWork begins what goes on without calls, the admin API and the status page.
 func (s *Server) beginWork(ctx context.Context) error {
 	if err := s.keyspaces.first.beginParts(ctx); err != nil {
 		return err
@@ -132,7 +132,7 @@ func (s *Server) beginWork(ctx context.Context) error {
 	if s.keyspaces.table != nil {
 		s.Deployment.Go("keyspaces", s.keyspaces.follow)
 	}
-	if err := s.keyspaces.serveAdmin(ctx); err != nil {
+	if err := s.keyspaces.serveForOperators(ctx); err != nil {
 		return err
 	}
 	if s.Kind.IsPod() {

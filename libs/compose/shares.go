@@ -14,8 +14,8 @@ import (
 const shareQuantum = 64 << 10
 
 // gates are what the keyspaces of a process take turns at, in the order of their weights. Nobody waits for anything but
-// the processor and the disk's reads inside: not for a client, nor for the disk's sync. What may take long has a gate
-// of its own, so that what is short never waits for it.
+// the processor and the engine's reads inside: not for a client, nor for a commit. What may take long has a gate of its
+// own, so that what is short never waits for it.
 type gates struct {
 	groups  *fair.Gate // group commits, up to their commit
 	heavies *fair.Gate // requests that visit much
@@ -35,7 +35,33 @@ func newGates() *gates {
 	}
 }
 
-// shares are a keyspace's flows; nil: the process has one keyspace, or shares nothing.
+// newPodGates returns the gates of a pod, whose reads are round trips: of those who are inside most wait for an answer.
+// They stand open until there are keyspaces to share with.
+func newPodGates() *gates {
+	cpus := runtime.GOMAXPROCS(0)
+	g := &gates{
+		groups:  fair.NewGate(8*cpus, shareQuantum),
+		heavies: fair.NewGate(2*cpus, shareQuantum),
+		reads:   fair.NewGate(32*cpus, shareQuantum),
+		passes:  fair.NewGate(4*cpus, shareQuantum),
+		streams: fair.NewGate(cpus, shareQuantum),
+	}
+	g.share(false)
+	return g
+}
+
+func (g *gates) all() []*fair.Gate {
+	return []*fair.Gate{g.groups, g.heavies, g.reads, g.passes, g.streams}
+}
+
+// share says whether there are several keyspaces that may want turns at the same time.
+func (g *gates) share(several bool) {
+	for _, one := range g.all() {
+		one.Open(!several)
+	}
+}
+
+// shares are a keyspace's flows.
 type shares struct{ groups, heavies, reads, passes, streams *fair.Flow }
 
 // flows makes the shares of a keyspace.
@@ -48,16 +74,15 @@ func (g *gates) flows(weight uint32) *shares {
 
 // setWeight changes the weight in all of them.
 func (s *shares) setWeight(weight uint32) {
-	if s == nil {
-		return
-	}
 	for _, f := range []*fair.Flow{s.groups, s.heavies, s.reads, s.passes, s.streams} {
 		f.SetWeight(weight)
 	}
 }
 
 // want has a store take turns.
-func (s *shares) want(o *mvcc.Options) { o.Groups, o.Heavies, o.Reads = s.groups, s.heavies, s.reads }
+func (s *shares) want(o *mvcc.Options) {
+	o.Groups, o.Heavies, o.Reads = s.groups, s.heavies, s.reads
+}
 
 // weigh changes the weight of a keyspace, if it is open; else the next review does.
 func (s *keyspaces) weigh(o *occupied, weight uint32) {

@@ -38,8 +38,8 @@ func header(cluster uint64, name string) etcdapi.Header {
 	return etcdapi.Header{ClusterID: cluster, MemberID: binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1, RaftTerm: raftTerm}
 }
 
-// newGRPC makes the gRPC server that c asks for.
-func newGRPC(c config.Config, tracer *tracing.Tracer, log *slog.Logger) *server.GRPC {
+// newGRPC makes the gRPC server that c asks for; local says that it is called from within the process too.
+func newGRPC(c config.Config, local bool, tracer *tracing.Tracer, log *slog.Logger) *server.GRPC {
 	o := server.GRPCOptions{
 		MaxRequestBytes:       c.MaxRequestBytes,
 		MaxConcurrentStreams:  c.MaxConcurrentStreams,
@@ -50,7 +50,7 @@ func newGRPC(c config.Config, tracer *tracing.Tracer, log *slog.Logger) *server.
 		MaxConnectionAgeGrace: c.MaxConnectionAgeGrace,
 		SlowRequest:           c.WarningUnaryRequestDuration,
 		Histograms:            c.ExtensiveMetrics,
-		Local:                 c.EnableGRPCGateway,
+		Local:                 local,
 		Log:                   log,
 	}
 	if tracer != nil {
@@ -174,7 +174,7 @@ func (c alarmCollector) Collect(ch chan<- prometheus.Metric) {
 
 // collectors are the metrics of what the process has once.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
-	all = append(all, d.tls.collector())
+	all = append(all, d.tls.collector(), d.clearedCollector())
 	if d.Kind.IsPod() {
 		var pools relay.Collector
 		for _, pool := range d.pools {

@@ -16,28 +16,42 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
-// snapshotsMax bounds the snapshots that a process makes or sends at a time.
-const snapshotsMax = 2
+const (
+	// snapshotsMax bounds the snapshots of a keyspace that are made, wait for that, or are sent at a time. A client may
+	// take one as slowly as it likes.
+	snapshotsMax = 2
+	// snapshotsMaking is how many a process makes at a time. Its keyspaces take turns; a turn waits for no client.
+	snapshotsMaking = 2
+)
 
 // snapshot is etcdapi.MakeSnapshot.
-func (k *Keyspace) snapshot(ctx context.Context, rev int64) (etcdapi.SnapshotFile, string, error) {
-	if k.d.snapshots.Add(1) > snapshotsMax {
-		k.d.snapshots.Add(-1)
+func (k *Keyspace) snapshot(ctx context.Context, rev, since int64) (etcdapi.SnapshotFile, string, error) {
+	if k.snapshots.Add(1) > snapshotsMax {
+		k.snapshots.Add(-1)
 		return nil, "", rpctypes.ErrGRPCRequestTooManyRequests
 	}
 	begin := time.Now()
-	f, err := k.writeSnapshot(ctx, rev)
+	f, err := k.makeSnapshot(ctx, rev, since)
 	if err != nil {
-		k.d.snapshots.Add(-1)
+		k.snapshots.Add(-1)
 		return nil, "", err
 	}
 	k.d.Log.Info("a snapshot has been made and is being sent",
-		"revision", f.Revision, "bytes", f.Size(), "took", time.Since(begin))
-	return &snapshotFile{File: f, open: &k.d.snapshots}, snapshot.StorageVersion, nil
+		"revision", f.Revision, "since", since, "bytes", f.Size(), "took", time.Since(begin))
+	return &snapshotFile{File: f, open: &k.snapshots}, snapshot.StorageVersion, nil
+}
+
+// makeSnapshot makes the file when it is the keyspace's turn.
+func (k *Keyspace) makeSnapshot(ctx context.Context, rev, since int64) (*snapshot.File, error) {
+	if _, err := k.making.Enter(ctx, 1, 1); err != nil {
+		return nil, err
+	}
+	defer k.making.Leave()
+	return k.writeSnapshot(ctx, rev, since)
 }
 
 // writeSnapshot makes the file, holding the history for no longer than that.
-func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.File, err error) {
+func (k *Keyspace) writeSnapshot(ctx context.Context, rev, since int64) (_ *snapshot.File, err error) {
 	dir, err := k.d.snapshotDir()
 	if err != nil {
 		return nil, err
@@ -52,8 +66,11 @@ func (k *Keyspace) writeSnapshot(ctx context.Context, rev int64) (_ *snapshot.Fi
 		}
 	}()
 	_, expect := k.Store.Sizes()
+	if since > 0 {
+		expect = 0 // it is told where there is no room
+	}
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
-		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Alarms: k.Alarms.Alarms(),
+		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Since: since, Alarms: k.Alarms.Alarms(),
 		Auth: snapshot.AuthOf(k.Store),
 		Member: snapshot.Member{
 			ID: k.Header.MemberID, Name: k.Member, ClientURLs: k.d.AdvertisedURLs(), Term: k.Header.RaftTerm,

@@ -60,9 +60,7 @@ func (k *Keyspace) watchOf(hub etcdapi.WatchHub) func(grpc.ServiceRegistrar) {
 			Guard:           k.guard,
 			Sent:            k.d.watchSends.Sent,
 		}
-		if k.shares != nil {
-			o.Turn = k.shares.streams
-		}
+		o.Turn = k.shares.streams
 		if k.d.tracer != nil {
 			o.Delivered = k.d.tracer.Delivered
 		}
@@ -83,9 +81,7 @@ func (k *Keyspace) hubOptions(sent watchLatency) watch.Options {
 		OnSent:            sent.Observe,
 		Log:               k.d.Log,
 	}
-	if k.shares != nil {
-		o.Passes = k.shares.passes
-	}
+	o.Passes = k.shares.passes
 	if n := int(min(k.limits.GetWatches(), math.MaxInt32)); n > 0 {
 		o.MaxWatches = n
 	}

@@ -28,6 +28,8 @@ type Config struct {
 	ListenMetricsURLs    []string
 	// ListenAdminURLs are where the admin API is; none: see AdminURLs.
 	ListenAdminURLs []string
+	// ListenStatusURLs are where the status page is beside the admin API.
+	ListenStatusURLs []string
 
 	ClientTLS, PeerTLS           TLS
 	CipherSuites                 []string
@@ -235,6 +237,7 @@ func (c Config) validateSockets() error {
 		"listen-client-http-urls": c.ListenClientHTTPURLs,
 		"listen-metrics-urls":     c.ListenMetricsURLs,
 		"listen-admin-urls":       c.ListenAdminURLs,
+		"listen-status-urls":      c.ListenStatusURLs,
 		"listen-peer-urls":        c.ListenPeerURLs,
 	} {
 		if flag == "listen-admin-urls" && slices.Equal(urls, []string{AdminNone}) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/relay"
+	"github.com/headwaterdb/headwater/libs/server"
 )
 
 // StoreFoundationDB is the only value of --store.
@@ -135,7 +136,7 @@ func address(listener string, everywhere bool) (string, error) {
 		scheme = "https://"
 	}
 	if everywhere {
-		host = net.JoinHostPort(hostAddress(), u.Port())
+		host = net.JoinHostPort(server.HostAddress(), u.Port())
 	}
 	return scheme + host, nil
 }
@@ -148,18 +149,4 @@ func listensEverywhere(urls []string) bool {
 	}
 	ip := net.ParseIP(u.Hostname())
 	return u.Hostname() == "" || ip != nil && ip.IsUnspecified()
-}
-
-// hostAddress is the first address of this host that others may reach, or localhost.
-func hostAddress() string {
-	addrs, err := net.InterfaceAddrs()
-	if err != nil {
-		return "localhost"
-	}
-	for _, a := range addrs {
-		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
-			return n.IP.String()
-		}
-	}
-	return "localhost"
 }

@@ -11,7 +11,8 @@ import (
 // returns what is worth a warning each.
 func (c *Config) settle() (warnings []string) {
 	for _, urls := range []*[]string{
-		&c.ListenClientURLs, &c.ListenClientHTTPURLs, &c.ListenMetricsURLs, &c.ListenAdminURLs, &c.AdvertiseClientURLs,
+		&c.ListenClientURLs, &c.ListenClientHTTPURLs, &c.ListenMetricsURLs, &c.ListenAdminURLs, &c.ListenStatusURLs,
+		&c.AdvertiseClientURLs,
 	} {
 		*urls = distinct(*urls)
 	}

@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
@@ -51,13 +52,26 @@ var (
 // is not eaten up by halves of answers. An answer that is larger than all the room goes when it has it for itself.
 //
 // There are two lines: small answers have room that large ones cannot take, and wait for each other only.
+//
+// The keyspaces of a process share the room, and have lines of their own. One holds no more than it leaves free for
+// others (fair.Fits), so that what clients do not read takes nobody else's place.
 type Answers struct {
-	room int64
+	*room
+
+	// Under mu.
+	own   int64
+	lines [2][]*place // of large and small answers
+}
+
+// room is what the keyspaces of a process share.
+type room struct {
+	bytes int64
 
 	mu        sync.Mutex
 	used      int64
-	lines     [2][]*place // of large and small answers
+	waiting   map[*Answers]bool // those with lines
 	collected time.Time
+	shared    func() bool // nil: there is one keyspace
 }
 
 // place is that of a request in a line.
@@ -67,9 +81,20 @@ type place struct {
 }
 
 // NewAnswers returns the account of a server's answers, with room for so many bytes of large ones.
-func NewAnswers(room int64) *Answers { return &Answers{room: room} }
+func NewAnswers(bytes int64) *Answers {
+	return &Answers{room: &room{bytes: bytes, waiting: make(map[*Answers]bool)}}
+}
 
-// Used returns the bytes of answers that are under way.
+// Share returns the account of another keyspace in the same room. shared tells whether there may be others beside a
+// keyspace; it is called with the room locked, and is the same for all.
+func (a *Answers) Share(shared func() bool) *Answers {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.shared = shared
+	return &Answers{room: a.room}
+}
+
+// Used returns the bytes of answers that are under way, of all keyspaces.
 func (a *Answers) Used() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -86,9 +111,14 @@ func (a *Answers) line(small bool) *[]*place {
 // limit is up to which use there is room.
 func (a *Answers) limit(small bool) int64 {
 	if small {
-		return a.room + a.room/smallRoom
+		return a.bytes + a.bytes/smallRoom
 	}
-	return a.room
+	return a.bytes
+}
+
+// fits tells whether the keyspace may have n bytes more. a.mu is held.
+func (a *Answers) fits(n int64, small bool) bool {
+	return fair.Fits(a.own, a.used, n, a.limit(small), a.shared != nil && a.shared())
 }
 
 func (a *Answers) release(n int64) {
@@ -98,16 +128,19 @@ func (a *Answers) release(n int64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.used -= n
+	a.own -= n
 	a.wake()
 }
 
-// wake lets those who are first look whether there is room now.
-func (a *Answers) wake() {
-	for _, l := range a.lines {
-		if len(l) > 0 {
-			select {
-			case l[0].wake <- struct{}{}:
-			default:
+// wake lets those who are first look whether there is room now. mu is held.
+func (r *room) wake() {
+	for a := range r.waiting {
+		for _, l := range a.lines {
+			if len(l) > 0 {
+				select {
+				case l[0].wake <- struct{}{}:
+				default:
+				}
 			}
 		}
 	}
@@ -145,10 +178,11 @@ func (w *answer) take(n int64) error {
 	line := *a.line(w.small())
 	first := len(line) == 0 || line[0] == w.place
 	alone := a.used == w.hold.left()
-	if !first || !alone && a.used+n > a.limit(w.small()) {
+	if !first || !alone && !a.fits(n, w.small()) {
 		return errNoRoom
 	}
 	a.used += n
+	a.own += n
 	if w.hold == nil {
 		w.hold = newHold(a)
 	}
@@ -165,7 +199,7 @@ func (w *answer) drop() {
 // wait waits, after drop, until there is likely to be room for the answer. Errors: mvcc.ErrTooManyRequests, the
 // context's.
 func (w *answer) wait(ctx context.Context) error {
-	need, small := 2*(w.bytes+answerStep), w.small()
+	had, small := w.bytes, w.small()
 	w.bytes = 0
 	w.bulk = !small // it is large now whatever it begins with
 	now := time.Now()
@@ -175,7 +209,7 @@ func (w *answer) wait(ctx context.Context) error {
 	timer := time.NewTimer(min(collectEvery, w.until.Sub(now)))
 	defer timer.Stop()
 	w.stand(small)
-	for !w.all.hasRoom(w.place, need) {
+	for !w.all.hasRoom(w.place, had) {
 		select {
 		case <-w.place.wake:
 		case <-ctx.Done():
@@ -204,6 +238,7 @@ func (w *answer) stand(small bool) {
 	w.place = &place{small: small, wake: make(chan struct{}, 1)}
 	line := a.line(small)
 	*line = append(*line, w.place)
+	a.waiting[a] = true
 }
 
 // leave gives up the place in the line. An answer that has been gathered, or will not be, calls it.
@@ -217,14 +252,29 @@ func (w *answer) leave() {
 	line := a.line(w.place.small)
 	*line = slices.DeleteFunc(*line, func(p *place) bool { return p == w.place })
 	w.place = nil
+	if len(a.lines[0])+len(a.lines[1]) == 0 {
+		delete(a.waiting, a)
+	}
 	a.wake()
 }
 
-func (a *Answers) hasRoom(p *place, need int64) bool {
+// hasRoom tells whether the answer at a place, which had gathered bytes when it found no room, should try again: what
+// it had, and as much again, is free. Beside others, who may always hold something, what is nearly all that the
+// keyspace can have is enough, as long as it is more than before.
+func (a *Answers) hasRoom(p *place, bytes int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	line := *a.line(p.small)
-	return line[0] == p && (a.used == 0 || a.used+min(need, a.limit(p.small)) <= a.limit(p.small))
+	had, most := bytes+answerStep, a.limit(p.small)
+	if a.shared != nil && a.shared() {
+		most = most / 2 * 3 / 4
+	}
+	switch line := *a.line(p.small); {
+	case line[0] != p:
+		return false
+	case a.used == 0:
+		return true
+	}
+	return a.fits(had, p.small) && a.fits(min(2*had, most), p.small)
 }
 
 // collect runs the collector, which finds the answers whose connections have gone: see newHold.

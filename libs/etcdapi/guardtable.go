@@ -4,7 +4,10 @@ import (
 	"context"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/auth"
 )
@@ -171,7 +174,7 @@ func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error))
 		return answer()
 	case r == asCallers:
 		if err := g.knows(ctx); err != nil {
-			return nil, Err(err)
+			return nil, callersErr(err)
 		}
 		return answer()
 	case r == user:
@@ -185,6 +188,16 @@ func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error))
 		return nil, Err(err)
 	}
 	return answer()
+}
+
+// callersErr is an error of a call that acts for its caller by clientv3, as etcd sends it: what clientv3 knows by its
+// text has lost its code.
+func callersErr(err error) error {
+	err = Err(err)
+	if known, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok && known.Code() != codes.Unavailable {
+		return status.Error(codes.Unknown, known.Error())
+	}
+	return err
 }
 
 // knows says that there is somebody whom a call acts for, as far as the process has heard of users and roles.
@@ -212,12 +225,12 @@ func (r rule) need() need {
 // stream is unary for a stream, whose rule is about all requests on it.
 func (g *Guard) stream(rule rule, handler grpc.StreamHandler) grpc.StreamHandler {
 	return func(srv any, stream grpc.ServerStream) error {
-		ask := func(ctx context.Context) error { return g.check(ctx, rule.need()) }
+		ask := func(ctx context.Context) error { return Err(g.check(ctx, rule.need())) }
 		if rule == asCallers {
-			ask = g.knows
+			ask = func(ctx context.Context) error { return callersErr(g.knows(ctx)) }
 		}
 		if err := ask(stream.Context()); err != nil {
-			return Err(err)
+			return err
 		}
 		return handler(srv, stream)
 	}

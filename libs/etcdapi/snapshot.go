@@ -18,6 +18,10 @@ import (
 // nothing like it.
 const SnapshotRevision = "headwater-revision"
 
+// SnapshotSince is the metadata with which Maintenance.Snapshot is asked for what has changed since a revision alone,
+// in decimal: a file that only a backup is made of. A server that does not know it sends a whole snapshot.
+const SnapshotSince = "headwater-since"
+
 const (
 	// snapshotChunk is how many bytes of the file a message has: etcd's.
 	snapshotChunk = 32 << 10
@@ -27,8 +31,7 @@ const (
 )
 
 var (
-	errSnapshotRevision = status.Error(codes.InvalidArgument, "headwater: "+SnapshotRevision+" is not a revision")
-	errSnapshotStalled  = status.Error(
+	errSnapshotStalled = status.Error(
 		codes.Aborted,
 		"headwater: the client has taken nothing of the snapshot for too long",
 	)
@@ -44,9 +47,10 @@ type SnapshotFile interface {
 	Close() error
 }
 
-// MakeSnapshot makes the file of the keyspace at rev (0: the head). version is the storage version that it has. Errors
-// are those that Err knows, and others with a status of their own.
-type MakeSnapshot func(ctx context.Context, rev int64) (f SnapshotFile, version string, err error)
+// MakeSnapshot makes the file of the keyspace at rev (0: the head), or of what has changed since a revision (0: all of
+// it). version is the storage version that it has. Errors are those that Err knows, and others with a status of their
+// own.
+type MakeSnapshot func(ctx context.Context, rev, since int64) (f SnapshotFile, version string, err error)
 
 // Snapshot makes the file, and then sends it with its SHA-256 behind it.
 func (s *maintenanceServer) Snapshot(
@@ -54,11 +58,15 @@ func (s *maintenanceServer) Snapshot(
 	stream grpc.ServerStreamingServer[pb.SnapshotResponse],
 ) (err error) {
 	ctx := stream.Context()
-	rev, err := snapshotRevision(ctx)
+	rev, err := snapshotRevision(ctx, SnapshotRevision)
 	if err != nil {
 		return err
 	}
-	f, version, err := s.snapshot(ctx, rev)
+	since, err := snapshotRevision(ctx, SnapshotSince)
+	if err != nil {
+		return err
+	}
+	f, version, err := s.snapshot(ctx, rev, since)
 	if err != nil {
 		return Err(err)
 	}
@@ -97,15 +105,16 @@ func drain(progress <-chan struct{}, done <-chan error) {
 	}
 }
 
-func snapshotRevision(ctx context.Context) (int64, error) {
+// snapshotRevision is the revision in a metadata, or 0.
+func snapshotRevision(ctx context.Context, name string) (int64, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
-	given := md.Get(SnapshotRevision)
+	given := md.Get(name)
 	if len(given) == 0 {
 		return 0, nil
 	}
 	rev, err := strconv.ParseInt(given[0], 10, 64)
 	if err != nil || rev < 0 {
-		return 0, errSnapshotRevision
+		return 0, status.Errorf(codes.InvalidArgument, "headwater: %s is not a revision", name)
 	}
 	return rev, nil
 }

@@ -63,7 +63,7 @@ func TestSnapshotStall(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				f := &memoryFile{b: make([]byte, messages*snapshotChunk), closed: make(chan struct{})}
-				s := &maintenanceServer{snapshot: func(context.Context, int64) (SnapshotFile, string, error) {
+				s := &maintenanceServer{snapshot: func(context.Context, int64, int64) (SnapshotFile, string, error) {
 					return f, "3.6.0", nil
 				}}
 				ctx, end := context.WithCancel(t.Context())

@@ -241,6 +241,47 @@ func TestGate(t *testing.T) {
 	})
 }
 
+// TestOpenGate: an open gate keeps nobody, those who wait when it opens neither; shut again it counts who is inside.
+func TestOpenGate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewGate(1, 10)
+		f := g.Flow(1)
+		enter := func() <-chan error {
+			entered := make(chan error, 1)
+			go func() {
+				_, err := f.Enter(t.Context(), 1, 1)
+				entered <- err
+			}()
+			synctest.Wait()
+			return entered
+		}
+		inside := func(c <-chan error, want bool) {
+			t.Helper()
+			synctest.Wait()
+			if got := len(c) == 1; got != want {
+				t.Errorf("inside: %v, want %v", got, want)
+			}
+		}
+		a, b := enter(), enter()
+		inside(a, true)
+		inside(b, false)
+		g.Open(true)
+		inside(b, true)
+		inside(enter(), true)
+		g.Open(false)
+		last := enter()
+		for range 3 {
+			inside(last, false)
+			f.Leave()
+		}
+		inside(last, true)
+		f.Leave()
+		if g.free.Load() != 1 || g.Waiting() != 0 {
+			t.Errorf("%d free, %d wait", g.free.Load(), g.Waiting())
+		}
+	})
+}
+
 // TestGateRace: the same from many goroutines at once.
 func TestGateRace(t *testing.T) {
 	const places = 2

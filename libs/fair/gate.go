@@ -8,8 +8,9 @@ import (
 
 // Gate lets so many turns be under way at a time, and gives those that have to wait their turns by a Ring.
 type Gate struct {
-	free    atomic.Int64 // places; it is below 0 for a moment while somebody looks in vain
+	free    atomic.Int64 // places; it is below 0 for a moment while somebody looks in vain, and after it was open
 	waiting atomic.Int64 // tickets in the ring; it changes under mu
+	open    atomic.Bool
 
 	mu   sync.Mutex
 	ring *Ring
@@ -52,9 +53,19 @@ func (f *Flow) Enter(ctx context.Context, least, most int64) (got int64, err err
 	return f.wait(ctx, least, most)
 }
 
+// Open has everybody go in at once, whether a place is free or not, until it is called with false.
+func (g *Gate) Open(open bool) {
+	g.open.Store(open)
+	if open && g.waiting.Load() > 0 {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		g.admit()
+	}
+}
+
 // take takes a place if one is free.
 func (g *Gate) take() bool {
-	if g.free.Add(-1) >= 0 {
+	if g.free.Add(-1) >= 0 || g.open.Load() {
 		return true
 	}
 	g.free.Add(1)

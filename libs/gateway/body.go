@@ -36,20 +36,24 @@ var (
 // timeFor is how long so many bytes may take.
 func timeFor(n int) time.Duration { return bodyTimeout + time.Duration(n)*time.Second/bodyRate }
 
-// bodies bounds the memory of requests' bodies that are on their way.
+// bodies bounds the memory of requests' bodies that are on their way. When there is too much, those of the tenant who
+// has most there go, the oldest first.
 type bodies struct {
 	bytesMax int64
 
 	mu    sync.Mutex
 	bytes int64
-	order *list.List // of *body that count, the oldest first
+	of    map[*tenant]*list.List // of *body that count, the oldest first; none is empty
 }
 
-func newBodies(bytesMax int64) *bodies { return &bodies{bytesMax: bytesMax, order: list.New()} }
+func newBodies(bytesMax int64) *bodies {
+	return &bodies{bytesMax: bytesMax, of: make(map[*tenant]*list.List)}
+}
 
 // body is the body of a request: one message, or the messages of a stream. It bounds size and time of each.
 type body struct {
 	io.ReadCloser
+	of      *tenant
 	all     *bodies
 	max     int64
 	timeout time.Duration
@@ -66,9 +70,9 @@ type body struct {
 	ended   bool          // nothing more is read
 }
 
-func (g *Gateway) newBody(r io.ReadCloser, duplex bool, deadline func(time.Time)) *body {
+func (g *Gateway) newBody(of *tenant, r io.ReadCloser, duplex bool, deadline func(time.Time)) *body {
 	b := &body{
-		ReadCloser: r, all: g.bodies, max: g.jsonMax, timeout: g.timeout,
+		ReadCloser: r, of: of, all: g.bodies, max: g.jsonMax, timeout: g.timeout,
 		deadline: deadline, duplex: duplex, begun: true,
 	}
 	deadline(time.Now().Add(b.timeout))
@@ -113,12 +117,13 @@ func (b *body) count(n int64) error {
 		if b.bytes <= bodyFree {
 			return nil
 		}
-		b.place = b.all.order.PushBack(b)
+		b.all.add(b)
 		n = b.bytes
 	}
 	b.all.bytes += n
+	b.of.bodies += n
 	for b.all.bytes > b.all.bytesMax {
-		oldest := b.all.order.Front().Value.(*body)
+		oldest := b.all.victim()
 		oldest.forget()
 		oldest.failure = errBodyMemory
 		if oldest == b {
@@ -129,12 +134,43 @@ func (b *body) count(n int64) error {
 	return nil
 }
 
+// victim is the oldest body of the tenant who has most. There is one. mu is held.
+func (l *bodies) victim() *body {
+	var most *tenant
+	for t := range l.of {
+		if most == nil || t.bodies > most.bodies {
+			most = t
+		}
+	}
+	return l.of[most].Front().Value.(*body)
+}
+
+// add puts b behind the others of its tenant. mu is held.
+func (l *bodies) add(b *body) {
+	order := l.of[b.of]
+	if order == nil {
+		order = list.New()
+		l.of[b.of] = order
+	}
+	b.place = order.PushBack(b)
+}
+
+// remove takes b out. mu is held.
+func (l *bodies) remove(b *body) {
+	order := l.of[b.of]
+	order.Remove(b.place)
+	b.place = nil
+	if order.Len() == 0 {
+		delete(l.of, b.of)
+	}
+}
+
 // forget takes b out of the account. all.mu is held.
 func (b *body) forget() {
 	if b.place != nil {
-		b.all.order.Remove(b.place)
-		b.place = nil
+		b.all.remove(b)
 		b.all.bytes -= b.bytes
+		b.of.bodies -= b.bytes
 	}
 	b.bytes = 0
 }

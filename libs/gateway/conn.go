@@ -3,7 +3,6 @@ package gateway
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,6 +11,8 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+
+	"github.com/headwaterdb/headwater/libs/fair"
 )
 
 // What an answer takes in memory until its client has it: decoded, and in JSON.
@@ -29,26 +30,11 @@ const (
 // errNoRequest answers a stream whose client can no longer ask for anything on it. (etcd leaves it without an answer.)
 var errNoRequest = status.Error(codes.InvalidArgument, "headwater: no request could be read from the body")
 
-// room bounds the bytes of answers.
-type room struct {
-	max  int64
-	used atomic.Int64
-}
-
-// take takes n bytes; false: there is no room.
-func (r *room) take(n int64) bool {
-	if used := r.used.Add(n); used > r.max && used != n {
-		r.used.Add(-n)
-		return false
-	}
-	return true
-}
-
 // call is a request under way. It belongs to its handler, but for body.
 type call struct {
 	body    *body
-	answers *room
-	held    int64 // bytes of the answer that is on its way to the client
+	answers *fair.Holding // of its tenant
+	held    int64         // bytes of the answer that is on its way to the client
 }
 
 // callKey finds the call in a request's context.
@@ -58,7 +44,7 @@ type callKey struct{}
 func (c *call) hold(answer any) error {
 	c.release()
 	n := cost(answer)
-	if n > 0 && !c.answers.take(n) {
+	if n > 0 && !c.answers.Take(n) {
 		return rpctypes.ErrGRPCRequestTooManyRequests
 	}
 	c.held = n
@@ -66,7 +52,7 @@ func (c *call) hold(answer any) error {
 }
 
 func (c *call) release() {
-	c.answers.used.Add(-c.held)
+	c.answers.Give(c.held)
 	c.held = 0
 }
 

@@ -13,6 +13,8 @@
 //     protobuf, expansionMax times that in JSON), of all bodies on their way (bodyBytesMax: the oldest go), and of
 //     answers that are on their way to clients (Options.AnswerBytes: further ones are refused). A stream that its
 //     client does not read holds one message, and a flow-control window of the connection.
+//   - Where tenants share it (Options.Tenant, Options.Shared), one holds no more requests and bytes of answers than it
+//     leaves free for others, and the bodies that go are those of the tenant who has most.
 //   - Time is bounded: for a body to come, for each message of a stream to come, and for a client to take what is
 //     written to it. A stream on which nothing happens may last for ever.
 //   - A body is decoded once, by the handlers; what is passed on is what they have decoded. Nesting is bounded by the

@@ -17,6 +17,8 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/headwaterdb/headwater/libs/fair"
 )
 
 // callsMax is how many requests are served at a time, streams included; further ones are refused.
@@ -36,6 +38,11 @@ type Options struct {
 	AnswerBytes int64
 	// Metadata are the names that begin with "headwater-" which clients may send.
 	Metadata []string
+	// Tenant tells by a number whose a request is, so that each tenant has its share of what is bounded; nil: all are
+	// one tenant's. Shared tells whether there are more tenants than one; nil: there is one. Both are called for each
+	// request, and must not wait.
+	Tenant func(*http.Request) uint64
+	Shared func() bool
 }
 
 // Gateway is an http.Handler for paths below /v3/.
@@ -44,15 +51,25 @@ type Gateway struct {
 	jsonMax int64 // bytes of one message of a request
 	timeout time.Duration
 	bodies  *bodies
-	answers room
+	tenant  func(*http.Request) uint64
+	calls   *fair.Pool // requests that are served
+	answers *fair.Pool // bytes of answers
 
 	stopping context.Context // ends WebSockets, which no server closes
 	stop     context.CancelFunc
 
-	mu     sync.Mutex
-	calls  int
-	closed bool
-	done   sync.WaitGroup // requests
+	mu      sync.Mutex
+	tenants map[uint64]*tenant // that have requests
+	closed  bool
+	done    sync.WaitGroup // requests
+}
+
+// tenant is what one of those who share a Gateway holds of it.
+type tenant struct {
+	number         uint64
+	requests       int // under Gateway.mu
+	calls, answers *fair.Holding
+	bodies         int64 // bytes of bodies that count, under bodies.mu
 }
 
 // New returns a Gateway.
@@ -61,7 +78,10 @@ func New(o Options) (*Gateway, error) {
 		jsonMax: int64(o.MessageBytesMax) * expansionMax,
 		timeout: timeFor(o.MessageBytesMax),
 		bodies:  newBodies(max(bodyBytesMax, bodiesMin*int64(o.MessageBytesMax)*expansionMax)),
-		answers: room{max: o.AnswerBytes},
+		tenant:  o.Tenant,
+		calls:   fair.NewPool(callsMax, o.Shared),
+		answers: fair.NewPool(o.AnswerBytes, o.Shared),
+		tenants: make(map[uint64]*tenant),
 	}
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	g.mux = runtime.NewServeMux(
@@ -105,20 +125,21 @@ var marshaler = &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	if err := g.enter(); err != nil {
+	of, err := g.enter(r)
+	if err != nil {
 		runtime.HTTPError(r.Context(), g.mux, marshaler, w, r, err)
 		return
 	}
-	defer g.leave()
+	defer g.leave(of)
 	if websocket.IsWebSocketUpgrade(r) {
-		g.serveWebSocket(w, r)
+		g.serveWebSocket(w, r, of)
 		return
 	}
 	control := http.NewResponseController(w)
 	// Over HTTP/1, net/http does not send an answer before the request has come wholly.
 	duplex := r.ProtoMajor >= 2
 	// Errors of deadlines are those of connections that have ended.
-	body := g.newBody(r.Body, duplex, func(t time.Time) { _ = control.SetReadDeadline(t) })
+	body := g.newBody(of, r.Body, duplex, func(t time.Time) { _ = control.SetReadDeadline(t) })
 	out := &writer{ResponseWriter: w, control: control}
 	g.serve(out, r, body)
 	_ = control.SetWriteDeadline(time.Now().Add(writeTimeoutMin)) // for what net/http has still to write
@@ -126,31 +147,45 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // serve serves a request whose body comes from body.
 func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, body *body) {
-	c := &call{body: body, answers: &g.answers}
+	c := &call{body: body, answers: body.of.answers}
 	defer c.end()
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	r.Body = body
 	g.mux.ServeHTTP(w, r)
 }
 
-func (g *Gateway) enter() error {
+// enter counts a request of a tenant, which calls leave after it. Errors: ErrGRPCStopped,
+// ErrGRPCRequestTooManyRequests.
+func (g *Gateway) enter(r *http.Request) (*tenant, error) {
+	var number uint64
+	if g.tenant != nil {
+		number = g.tenant(r)
+	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	switch {
-	case g.closed:
-		return rpctypes.ErrGRPCStopped
-	case g.calls >= callsMax:
-		return rpctypes.ErrGRPCRequestTooManyRequests
+	if g.closed {
+		return nil, rpctypes.ErrGRPCStopped
 	}
-	g.calls++
+	of := g.tenants[number]
+	if of == nil {
+		of = &tenant{number: number, calls: g.calls.Holding(), answers: g.answers.Holding()}
+	}
+	if !of.calls.Take(1) {
+		return nil, rpctypes.ErrGRPCRequestTooManyRequests
+	}
+	of.requests++
+	g.tenants[number] = of
 	g.done.Add(1)
-	return nil
+	return of, nil
 }
 
-func (g *Gateway) leave() {
+func (g *Gateway) leave(of *tenant) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.calls--
+	of.calls.Give(1)
+	if of.requests--; of.requests == 0 {
+		delete(g.tenants, of.number)
+	}
 	g.done.Done()
 }
 

@@ -29,6 +29,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 type services struct {
 	// answer is that of every call, and of a stream again and again.
 	answer proto.Message
+	shared bool // tenants share the gateway
 
 	mu    sync.Mutex
 	calls []metadata.MD
@@ -78,10 +79,15 @@ func (s *endless) RecvMsg(m any) error {
 
 const messageMax = 1 << 20
 
+// tenantHeader says whose a request is.
+const tenantHeader = "Tenant"
+
 func newGateway(t *testing.T, s *services) *Gateway {
 	t.Helper()
 	g, err := New(Options{
 		Conn: s, MessageBytesMax: messageMax, AnswerBytes: 1 << 20, Metadata: []string{"headwater-keyspace"},
+		Tenant: func(r *http.Request) uint64 { return uint64(len(r.Header.Get(tenantHeader))) },
+		Shared: func() bool { return s.shared },
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -130,12 +136,9 @@ func serving(t *testing.T, s *services, test func(t *testing.T, g *Gateway, dial
 		}
 		time.Sleep(time.Second) // net/http lingers
 		synctest.Wait()
-		g.mu.Lock()
-		calls := g.calls
-		g.mu.Unlock()
-		if calls != 0 || g.bodies.bytes != 0 || g.bodies.order.Len() != 0 || g.answers.used.Load() != 0 {
-			t.Errorf("left: %d requests, %d bytes of %d bodies, %d of answers",
-				calls, g.bodies.bytes, g.bodies.order.Len(), g.answers.used.Load())
+		if g.calls.Used() != 0 || g.bodies.bytes != 0 || len(g.bodies.of) != 0 || g.answers.Used() != 0 {
+			t.Errorf("left: %d requests, %d bytes of bodies of %d tenants, %d of answers",
+				g.calls.Used(), g.bodies.bytes, len(g.bodies.of), g.answers.Used())
 		}
 		server.Close()
 		<-served
@@ -313,12 +316,12 @@ func TestNeverRead(t *testing.T) {
 				head += string(b)
 			}
 			synctest.Wait()
-			if used := g.answers.used.Load(); used < 32<<10 || used > 512<<10 {
+			if used := g.answers.Used(); used < 32<<10 || used > 512<<10 {
 				t.Errorf("%d bytes wait", used)
 			}
 			time.Sleep(time.Hour)
 			synctest.Wait()
-			if g.answers.used.Load() != 0 || g.calls != 0 {
+			if g.answers.Used() != 0 || g.calls.Used() != 0 {
 				t.Error("it is still there")
 			}
 		})
@@ -351,13 +354,14 @@ func TestAnswers(t *testing.T) {
 // TestCallsMax: further requests are refused.
 func TestCallsMax(t *testing.T) {
 	serving(t, &services{}, func(t *testing.T, g *Gateway, dial func() net.Conn) {
-		g.calls = callsMax
+		others := g.calls.Holding()
+		others.Take(callsMax)
 		c := dial()
 		write(t, c, post("/v3/kv/range", 2)+"{}")
 		if got := result(t, c); !strings.HasPrefix(got, "429") {
 			t.Error(got)
 		}
-		g.calls = 0
+		others.Give(callsMax)
 	})
 }
 

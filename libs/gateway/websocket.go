@@ -26,8 +26,8 @@ var upgrader = websocket.Upgrader{
 	CheckOrigin:      func(*http.Request) bool { return true },
 }
 
-// serveWebSocket serves one request over a WebSocket, until either side ends.
-func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
+// serveWebSocket serves one request of a tenant over a WebSocket, until either side ends.
+func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request, of *tenant) {
 	var header http.Header
 	if strings.HasPrefix(r.Header.Get(protocolHeader), bearer) {
 		header = http.Header{protocolHeader: []string{bearer}}
@@ -43,7 +43,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	from, to := io.Pipe()
 	// Errors of deadlines are those of connections that have ended.
-	body := g.newBody(from, true, func(t time.Time) { _ = ws.SetReadDeadline(t) })
+	body := g.newBody(of, from, true, func(t time.Time) { _ = ws.SetReadDeadline(t) })
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)

@@ -175,18 +175,26 @@ func Change(
 		if err := check(row); err != nil {
 			return err
 		}
-		if !info.Shared() && !IsOpen(row.Access) {
-			return fmt.Errorf(
-				"%w: %s has pods of its own, whose calls to one another have no certificate of a client's: "+
-					"it stays open",
-				ErrSettings,
-				name,
-			)
+		if err := info.checkOwn(); err != nil {
+			return err
 		}
 		t.changed(txn)
 		return t.put(txn, name, row)
 	})
 	return info, err
+}
+
+// checkOwn refuses what pods do not keep that have the keyspace to themselves.
+func (i *Info) checkOwn() error {
+	switch row := i.Row; {
+	case i.Shared():
+	case !IsOpen(row.Access):
+		return fmt.Errorf("%w: %s has pods of its own, whose calls to one another have no certificate of a client's: "+
+			"it stays open", ErrSettings, i.Name)
+	case row.Limits != nil, row.Weight > 1:
+		return fmt.Errorf("%w: %s has pods of its own, which keep no limits and share with nobody", ErrSettings, i.Name)
+	}
+	return nil
 }
 
 // Rename gives a keyspace another name; its rows, its id and its clients' streams stay. Who looks for the old name

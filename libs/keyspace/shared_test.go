@@ -40,9 +40,9 @@ func TestShared(t *testing.T) {
 	if _, err := keyspace.Create(ctx, eng, root, "all", nil); err != nil {
 		t.Fatal(err)
 	}
-	heavy := func(k *keyspacev1.Keyspace) error { k.Weight = 7; return nil }
+	said := func(k *keyspacev1.Keyspace) error { k.Labels = map[string]string{"owner": "us"}; return nil }
 	for name, want := range map[string]bool{"own": false, "all": true} {
-		info, err := keyspace.Change(ctx, eng, root, name, heavy)
+		info, err := keyspace.Change(ctx, eng, root, name, said)
 		if err != nil || info.Shared() != want {
 			t.Errorf("%s: %v %v", name, info.Shared(), err)
 		}

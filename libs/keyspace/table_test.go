@@ -189,7 +189,7 @@ func TestFormats(t *testing.T) {
 				t.Fatal(err)
 			}
 			if _, err := keyspace.Change(t.Context(), s, root, name, func(row *keyspacev1.Keyspace) error {
-				row.Weight = 2
+				row.Labels = map[string]string{"owner": "us"}
 				return nil
 			}); err != nil {
 				t.Fatal(err)

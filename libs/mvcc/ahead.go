@@ -115,6 +115,7 @@ func (p *txnPath) load(ctx context.Context, g *group) error {
 // holds copies those too that may be replaced.
 func (g *group) load(ctx context.Context, reqs []*request) error {
 	head := g.s.scanHead(ctx, g.txn) // under way while the rows are read
+	live := g.scanLive(ctx, reqs)
 	var w wants
 	for _, r := range reqs {
 		w.add(g.s, r.m)
@@ -128,7 +129,7 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	loaded, err := g.readAhead(ctx, &w)
 	rev, features, headErr := g.s.parseHead(g.txn, head)
 	g.head, g.rev, g.features = rev, rev, features
-	if err = errors.Join(err, headErr); err != nil {
+	if err = errors.Join(err, headErr, g.loadLive(live)); err != nil {
 		return err
 	}
 	if err := errors.Join(g.loadBuckets(ctx), g.loadAuth(ctx)); err != nil {

@@ -42,6 +42,7 @@ type budget struct {
 	told     *int
 
 	deletes deletes // what the request is to delete
+	pace    *pace   // of its group
 }
 
 // Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request
@@ -61,7 +62,10 @@ func (s *Store) fullAllowance() allowance {
 
 // budgetOf begins the budget of a request in a group.
 func (g *group) budgetOf(r *request) {
-	g.budget = budget{left: g.allow.rows, over: g.allow.over, ctx: r.ctx, ended: &r.ended, answer: holdOf(r.m), told: &r.told}
+	g.budget = budget{
+		left: g.allow.rows, over: g.allow.over, ctx: r.ctx, ended: &r.ended,
+		answer: holdOf(r.m), told: &r.told, pace: g.pace,
+	}
 }
 
 func holdOf(m mutation) Hold {
@@ -79,9 +83,12 @@ func holdOf(m mutation) Hold {
 // spend counts a row that has been visited, and bytes of a value that are read for it. Errors: a refusal or errHeavy,
 // errGone.
 func (b *budget) spend(bytes int) error {
-	b.left -= 1 + bytes/rowWorth
-	if b.left < 0 {
+	rows := 1 + bytes/rowWorth
+	if b.left -= rows; b.left < 0 {
 		return b.over
+	}
+	if err := b.pace.spend(rows); err != nil {
+		return err
 	}
 	if b.looks++; b.looks%goneEvery == 0 && (b.ctx.Err() != nil || b.ended != nil && b.ended.Load()) {
 		return errGone

@@ -77,25 +77,58 @@ func (s *Store) sweepOldCommits(ctx context.Context) {
 
 // sweepUnchanged deletes the commit rows that are as they were in last, and returns the others.
 func (s *Store) sweepUnchanged(ctx context.Context, last map[string][]byte) (kept map[string][]byte, err error) {
-	err = s.update(ctx, func(txn engine.Txn) error {
-		kept = map[string][]byte{}
-		r := s.rows.tableRange(tableCommit)
-		r.Limit, r.NoConflict = commitsMax, true
-		it := txn.Scan(ctx, r)
-		defer it.Close()
-		var idle [][]byte
-		for it.Next() {
-			if was, ok := last[string(it.Key())]; ok && bytes.Equal(was, it.Value()) {
-				idle = append(idle, bytes.Clone(it.Key()))
-			} else {
-				kept[string(it.Key())] = bytes.Clone(it.Value())
-			}
-		}
-		for _, row := range idle {
-			txn.AddReadConflict(row, append(row[:len(row):len(row)], 0))
-			txn.Clear(row)
-		}
-		return it.Err()
+	err = s.update(ctx, func(txn engine.Txn) (err error) {
+		kept, err = sweepRows(ctx, txn, s.rows, last)
+		return err
 	})
 	return kept, err
+}
+
+// CommitsEvery is the time that should lie between two looks of SweepCommits.
+const CommitsEvery = commitsEvery
+
+// SweepCommits deletes the commit rows of the keyspace below prefix that are as they were in last, the answer of a call
+// at least CommitsEvery ago, and returns the others: writers that have died have left them behind. The keyspace need
+// not be open, and may be written meanwhile. It is for keyspaces with Options.Beside, whose Stores clear their own when
+// they are closed. Errors: the engine's.
+func SweepCommits(
+	ctx context.Context, eng engine.Store, prefix []byte, last map[string][]byte,
+) (kept map[string][]byte, err error) {
+	eng = engine.Domain(eng, prefix)
+	again := func(err error) bool { return engine.ClassOf(err).RerunIdempotent() }
+	err = updates.Do(ctx, again, func() error {
+		txn, err := eng.Begin(ctx)
+		return finishUpdate(ctx, txn, func(txn engine.Txn) (err error) {
+			if kept, err = sweepRows(ctx, txn, rows{prefix: prefix}, last); err == nil && len(kept) == 0 && len(last) == 0 {
+				return errNothing
+			}
+			return err
+		}, err)
+	})
+	if errors.Is(err, errNothing) {
+		err = nil
+	}
+	return kept, err
+}
+
+// sweepRows is sweepUnchanged in one transaction.
+func sweepRows(ctx context.Context, txn engine.Txn, r rows, last map[string][]byte) (map[string][]byte, error) {
+	kept := map[string][]byte{}
+	all := r.tableRange(tableCommit)
+	all.Limit, all.NoConflict = commitsMax, true
+	it := txn.Scan(ctx, all)
+	defer it.Close()
+	var idle [][]byte
+	for it.Next() {
+		if was, ok := last[string(it.Key())]; ok && bytes.Equal(was, it.Value()) {
+			idle = append(idle, bytes.Clone(it.Key()))
+		} else {
+			kept[string(it.Key())] = bytes.Clone(it.Value())
+		}
+	}
+	for _, row := range idle {
+		txn.AddReadConflict(row, append(row[:len(row):len(row)], 0))
+		txn.Clear(row)
+	}
+	return kept, it.Err()
 }

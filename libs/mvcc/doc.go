@@ -45,6 +45,10 @@
 // small, and else in the val rows in which they always were. A list that outlives its snapshot goes on in a new one
 // as of the same revision.
 //
+// Bounds of bytes and keys are kept by the groups. A Store that is the only writer has both sums in memory; where others
+// write too, a group reads the counters in its own transaction: that of the bytes without a conflict, those of the
+// keys with one when the bound is near (keys.go).
+//
 // A count adds up counters of buckets of keys, and walks over the keys of two buckets at most (count.go). Groups add to
 // the counters without reading them (buckets.go); splits and merges of buckets are transactions beside the groups, in
 // two steps each, which a group conflicts with and which no group makes fail (keepbuckets.go).

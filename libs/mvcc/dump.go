@@ -189,7 +189,12 @@ func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte,
 // Events visits the entries of the log from the compact revision on up to the dump's, in order, with the new values.
 // Of the entry at the compact revision nothing that it replaced is to be looked at.
 func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) error {
-	from, entries := max(d.Compact, 0), dumpPageEntries
+	return d.EventsFrom(ctx, max(d.Compact, 0), visit)
+}
+
+// EventsFrom is Events from a revision on that is not below the compact revision.
+func (d *Dump) EventsFrom(ctx context.Context, from int64, visit func(e *revlog.Entry) error) error {
+	entries := dumpPageEntries
 	return d.pages(ctx, func(snap engine.Snapshot) error {
 		if from > d.Rev {
 			return nil

@@ -67,6 +67,10 @@ type group struct {
 	born   int64 // keys that the group has made, less those it has deleted
 	wanted int64 // keys that the present request is to make, as far as it has been checked
 
+	// What there was before the group, where others write too: see keysThere and admitSpace.
+	keys, live          int64
+	keysRead, keysExact bool
+
 	buckets *buckets // that the keys count in; nil: nobody counts
 	counted bool     // build has added to a counter
 
@@ -75,6 +79,7 @@ type group struct {
 	heldMax int
 
 	allow  allowance
+	pace   *pace
 	budget budget // of the request under evaluation
 
 	// scratch is the state that a walk shows of a key that the group has not met yet, scratchRow its row.

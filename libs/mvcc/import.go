@@ -35,6 +35,8 @@ type ImportOptions struct {
 	AuthRows   []AuthRow
 	// Follow, if set, has the keyspace go on following what it is a copy of.
 	Follow *Follow
+	// Alarms are the names of those that are set (Store.Alarms).
+	Alarms []string
 }
 
 // auth says that users and roles are imported.
@@ -429,6 +431,9 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	txn.Set(s.rows.head(), row)
 	if im.o.auth() {
 		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))
+	}
+	for _, name := range im.o.Alarms {
+		txn.Set(s.rows.meta(metaAlarm+name), nil)
 	}
 	if im.o.Compact >= 0 {
 		txn.Set(s.rows.meta(metaCompact), appendRev(nil, im.o.Compact))

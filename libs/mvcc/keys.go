@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -10,9 +11,24 @@ import (
 // errKeysMax answers a request that would make more keys than Options.KeysMax.
 var errKeysMax = fmt.Errorf("%w: the limit of keys", ErrNoSpace)
 
-// loadKeys counts the keys at the start of a Store that bounds them.
+// Where others write the keyspace too, a group that makes keys looks at the counters of the count index. Near the
+// bound it reads them with a conflict, so that the bound is exact, and groups that make keys come one after the other.
+// Further away it does not, nor does it look each time.
+const (
+	// keysSlack, and keysGroups times what a group makes itself, is how far from the bound it must stay to do without
+	// the conflict: more keys than are made by all groups together that are under way with it.
+	keysSlack  = 4096
+	keysGroups = 64
+	// keysAge is how old a count may be that such a group relies on.
+	keysAge = 50 * time.Millisecond
+)
+
+// keysSeen is a count of all keys, and when it was read, by the queue's clock.
+type keysSeen struct{ n, at int64 }
+
+// loadKeys counts the keys at the start of a Store that bounds them and is the only writer.
 func (s *Store) loadKeys(ctx context.Context) error {
-	if s.o.KeysMax == 0 {
+	if s.o.KeysMax == 0 || !s.limits.Dense {
 		return nil
 	}
 	n, err := s.countKeys(ctx)
@@ -32,7 +48,7 @@ func (s *Store) countKeys(ctx context.Context) (int64, error) {
 // Keys returns the number of keys that are there. known is false where that cannot be told without reading a row of
 // each: there is no count index, or it is not made yet. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) Keys(ctx context.Context) (n int64, known bool, err error) {
-	if s.o.KeysMax > 0 {
+	if s.o.KeysMax > 0 && s.limits.Dense {
 		return s.keys.Load(), true, nil
 	}
 	err = s.view(ctx, func(snap engine.Snapshot) (err error) {
@@ -53,11 +69,64 @@ func (g *group) admitKey(ctx context.Context, key []byte) error {
 	if err != nil || st.live {
 		return err
 	}
-	if g.wanted++; g.s.keys.Load()+g.born+g.wanted <= bound {
+	g.wanted++
+	more := g.born + g.wanted
+	there := g.s.keys.Load()
+	if !g.s.limits.Dense {
+		if there, err = g.keysThere(ctx, bound-keysGroups*more-keysSlack); err != nil {
+			return err
+		}
+	}
+	if there+more <= bound {
 		return nil
 	}
 	if g.s.o.OverKeys != nil {
 		g.s.o.OverKeys()
 	}
 	return errKeysMax
+}
+
+// keysThere returns the number of keys before the group, where others make some too: that of the group's state if there
+// are more than far, and from then on any other number is a conflict; else one of a moment ago.
+func (g *group) keysThere(ctx context.Context, far int64) (int64, error) {
+	if g.keysExact {
+		return g.keys, nil
+	}
+	now := g.s.queue.now()
+	seen := g.s.keysSeen.Load()
+	if seen != nil && seen.n <= far && now-seen.at < int64(keysAge) {
+		return seen.n, nil
+	}
+	if !g.keysRead {
+		n, err := g.readKeys(ctx)
+		if err != nil {
+			return 0, err
+		}
+		g.keys, g.keysRead = n, true
+		g.s.keysSeen.Store(&keysSeen{n, now})
+	}
+	if g.keys > far {
+		txn, writes := g.txn.(engine.Txn)
+		if counters := g.s.rows.tableRange(tableCounter); writes {
+			txn.AddReadConflict(counters.Begin, counters.End)
+		}
+		g.keysExact = true
+	}
+	return g.keys, nil
+}
+
+// readKeys counts the keys of the group's state, without a conflict where there is a count index.
+func (g *group) readKeys(ctx context.Context) (n int64, err error) {
+	n, ok, err := g.s.countLatest(ctx, g.txn, allKeys, allKeys, ctx.Err)
+	if ok || err != nil {
+		return n, err
+	}
+	it := g.txn.Scan(ctx, g.s.rows.tableRange(tableIdx))
+	defer it.Close()
+	for n = 0; it.Next(); n++ {
+		if err := g.budget.spend(0); err != nil {
+			return 0, err
+		}
+	}
+	return n, storeErr(it.Err())
 }

@@ -21,6 +21,9 @@ type lane struct {
 	id  int
 	seq uint64
 	row []byte
+	// exact says that the last group had a bound to keep to exactly: such groups of a Store would conflict with one
+	// another, and so go one by one.
+	exact bool
 	// wary is how many groups are still to begin without BeginRecent.
 	wary int
 
@@ -32,6 +35,8 @@ type lane struct {
 	held      time.Duration // how long it has done so
 
 	entered Turn // whose turn it has; nil: none
+	// slow says that the group has moved to heavy turns, long that one before it of the same requests has, in vain.
+	slow, long bool
 }
 
 // flight is a group whose commit has been started.
@@ -85,6 +90,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 	var since time.Time               // when the first try began that did not reach the engine
 	outage := l.s.queue.outage.Load() // known before: one try shows whether it is over
 	recent := l.tryRecent(reqs)
+	l.long = false
 	for range attemptsMax {
 		if reqs = dropCancelled(reqs); len(reqs) == 0 {
 			return
@@ -128,6 +134,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			return
 		case class.Rerun():
 			l.s.usage.Conflicts.Add(1)
+			l.long = l.slow
 			if conflicts++; conflicts >= conflictSplitAfter && len(reqs) > 1 {
 				l.split(ctx, reqs)
 				return
@@ -244,6 +251,12 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		}
 		defer l.turn.Unlock()
 	}
+	if l.exact {
+		l.leave() // it is waited for a commit
+		l.s.crowd.Lock()
+		defer l.s.crowd.Unlock()
+	}
+	l.slow = l.long
 	if err := l.enter(ctx, reqs); err != nil {
 		return 0, err
 	}
@@ -263,8 +276,9 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		}
 	}
 	g := newGroup(l.s, txn, len(reqs), size)
-	g.allow, g.heldMax = l.allowance(), groupHeld(l.s.limits)
+	g.allow, g.pace, g.heldMax = l.allowance(), l.newPace(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
+	l.exact = g.keysExact
 	if err == nil && *recent && !g.proved(reqs[:n]) {
 		err = errUnproved
 	}
@@ -317,6 +331,9 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 			err = g.admitFollowing(r.m)
 		}
 		if err == nil {
+			err = g.admitSpace(r.m)
+		}
+		if err == nil {
 			err = r.m.run(ctx, g, &r.res)
 		}
 		changed := g.open
@@ -351,7 +368,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
-		ErrKeyNotFound, ErrFenced, errKeysMax, ErrAuthOld, ErrDenied,
+		ErrKeyNotFound, ErrFenced, errKeysMax, errQuota, ErrAuthOld, ErrDenied,
 		ErrFollowing, ErrNotFollowing, ErrGap, ErrDiverged,
 	}, err)
 }

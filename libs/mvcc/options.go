@@ -105,21 +105,24 @@ type Options struct {
 	Activate Features
 
 	// Quota bounds the live bytes (see Store.LiveBytes): a request that needs space and would bring them above it is
-	// refused with ErrNoSpace. 0: no bound. It needs FeatureSizes.
+	// refused with ErrNoSpace. 0: no bound. It needs FeatureSizes. Where others write the keyspace too, they must have
+	// the same; it is then exceeded by no more than what groups add that are under way together.
 	Quota int64
 	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return
 	// quickly.
 	OverQuota func()
 
 	// KeysMax bounds the keys that are there: a request that would make one more is refused with ErrNoSpace. 0: no
-	// bound. Only a Store that is alone on its engine can keep to it; groups that are evaluated at the same time
-	// (that of the heavy lane) may go beyond it together.
+	// bound. Where there is a heavy lane its group and one of the other lane may go beyond it together. Where others
+	// write the keyspace too, they must have the same; it is then exact, unless within keysAge and the time that a
+	// group takes others make more than keysSlack keys, and more than keysGroups times what the group makes.
 	KeysMax int64
 	// OverKeys, if set, is called for each request that KeysMax has refused, from a lane; it must return quickly.
 	OverKeys func()
 
 	// Groups, Heavies and Reads, where they are set, share turns with other Stores of the process: groups from their
-	// evaluation up to their commit, requests of the heavy lane the same, and reads. Groups needs a single lane. They
+	// evaluation up to their commit, requests of the heavy lane the same, and reads. Where there is no heavy lane a
+	// group that visits more than LightRows goes on with turns of Heavies. They
 	// must not be the same.
 	Groups, Heavies, Reads Turn
 
@@ -179,10 +182,8 @@ func (o *Options) validate(l engine.Limits) error {
 	switch {
 	case o.Feed != nil && (o.Lanes > 1 || !l.Pipelined):
 		return errors.New("mvcc: only a single lane on a pipelined engine can feed")
-	case o.KeysMax != 0 && (o.KeysMax < 0 || o.Lanes > 1 || !l.Dense):
-		return errors.New("mvcc: only a Store that is alone on its engine can bound its keys")
-	case o.Groups != nil && o.Lanes > 1:
-		return errors.New("mvcc: only a single lane takes turns with other Stores")
+	case o.KeysMax < 0, o.KeysMax > 0 && l.Dense && o.Lanes > 1:
+		return errors.New("mvcc: only a single lane can bound the keys on an engine of this process")
 	case o.Lanes < 1 || o.Lanes > lanesMax:
 		return fmt.Errorf("mvcc: lanes %d not in 1…%d", o.Lanes, lanesMax)
 	case o.Shift > revision.ShiftMax:

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -86,6 +87,7 @@ type queue struct {
 	serve   func()      // starts those who take from the queue; nil: they do it by themselves
 	served  bool        // they have been started, and have not rested since
 	retired bool        // they are to end when they find nothing
+	turning bool        // a lane waits for a turn
 	open    []*request  // those put since the last sweep and those it left waiting, in the order in which they came
 	outage  atomic.Bool // the engine is known to be out of reach
 
@@ -315,7 +317,7 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	for {
-		if reqs := q.pick(lane, limit, bytes); len(reqs) > 0 {
+		if reqs := q.pick(lane, limit, bytes, math.MaxInt64); len(reqs) > 0 {
 			if q.sched != nil {
 				q.wakeOne()
 				q.wakeLast()
@@ -329,14 +331,14 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 	}
 }
 
-// pick takes what take returns, if there is something.
-func (q *queue) pick(lane, limit, bytes int) (into []*request) {
+// pick takes what take returns, if there is something, and no more than costs so much unless the first does.
+func (q *queue) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	now := q.now()
 	if q.sched != nil {
 		q.sched.now = now
-		into = q.sched.pick(lane, limit, bytes)
+		into = q.sched.pickFor(lane, limit, bytes, cost)
 	} else {
-		into = q.front(limit, bytes)
+		into = q.front(limit, bytes, cost)
 	}
 	for _, r := range into {
 		q.bytes -= r.bytes
@@ -349,10 +351,14 @@ func (q *queue) pick(lane, limit, bytes int) (into []*request) {
 }
 
 // front takes the first requests of one lane.
-func (q *queue) front(limit, bytes int) (into []*request) {
+func (q *queue) front(limit, bytes int, cost int64) (into []*request) {
 	n, sum := 0, 0
-	for n < min(limit, len(q.reqs)) && (n == 0 || sum+q.reqs[n].bytes <= bytes) {
-		sum += q.reqs[n].bytes
+	for n < min(limit, len(q.reqs)) {
+		r := q.reqs[n]
+		sum, cost = sum+r.bytes, cost-r.cost()
+		if n > 0 && (sum > bytes || cost < 0) {
+			break
+		}
 		n++
 	}
 	into = slices.Clone(q.reqs[:n])

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"container/heap"
 	"container/list"
+	"math"
 
 	"github.com/google/btree"
 )
@@ -263,7 +264,12 @@ func (s *schedule) hold(l *line, lane int) {
 
 // pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes unless a
 // single one is larger.
-func (s *schedule) pick(lane, limit, bytes int) (into []*request) {
+func (s *schedule) pick(lane, limit, bytes int) []*request {
+	return s.pickFor(lane, limit, bytes, math.MaxInt64)
+}
+
+// pickFor is pick for a group that may cost so much, unless the first request costs more.
+func (s *schedule) pickFor(lane, limit, bytes int, cost int64) (into []*request) {
 	s.picks++
 	var mine turns // those that wait for nothing but what this group holds
 	for sum := 0; len(into) < limit; {
@@ -275,7 +281,7 @@ func (s *schedule) pick(lane, limit, bytes int) (into []*request) {
 			break
 		}
 		r := (*from)[0].req
-		if len(into) > 0 && sum+r.bytes > bytes {
+		if cost -= r.cost(); len(into) > 0 && (sum+r.bytes > bytes || cost < 0) {
 			break
 		}
 		s.take(heap.Pop(from).(*turn), lane, &mine)

@@ -214,19 +214,78 @@ func (s *Store) opsCost(ops []Op) (n int64) {
 	return n
 }
 
-// reserve holds space for a request until its release, or refuses it.
-func (s *Store) reserve(r *request, n int64) error {
-	held := s.live.reserved.Add(n)
+// hold holds space for a request until its release.
+func (s *Store) hold(r *request, n int64) {
+	s.live.reserved.Add(n)
 	r.reserved.Store(n)
 	r.space = &s.live.reserved
-	if s.Features().Has(FeatureSizes) && s.LiveBytes()+held > s.o.Quota {
-		r.release()
-		if s.o.OverQuota != nil {
-			s.o.OverQuota()
-		}
-		return fmt.Errorf("%w: the quota is %d bytes", ErrNoSpace, s.o.Quota)
+}
+
+// reserved refuses a request for which there is no space. Where others write the keyspace too its group does so.
+func (s *Store) reserved(r *request) error {
+	if !s.limits.Dense || !s.Features().Has(FeatureSizes) || s.hasSpace(s.LiveBytes()) {
+		return nil
 	}
+	r.release()
+	return s.overQuota()
+}
+
+// hasSpace tells whether what is live and what is held are within the quota.
+func (s *Store) hasSpace(live int64) bool { return live+s.live.reserved.Load() <= s.o.Quota }
+
+// errQuota answers a request for which there is no space.
+var errQuota = fmt.Errorf("%w: the quota", ErrNoSpace)
+
+func (s *Store) overQuota() error {
+	if s.o.OverQuota != nil {
+		s.o.OverQuota()
+	}
+	return errQuota
+}
+
+// boundsSpace says that groups keep to the quota, since others write the keyspace too.
+func (s *Store) boundsSpace() bool { return s.o.Quota > 0 && !s.limits.Dense }
+
+// scanLive begins to read the counter of live bytes, without a conflict, for a group of requests that need space; nil:
+// nobody asks for it.
+func (g *group) scanLive(ctx context.Context, reqs []*request) engine.Iterator {
+	s := g.s
+	if !s.boundsSpace() || !slices.ContainsFunc(reqs, func(r *request) bool { return r.m.grows() }) {
+		return nil
+	}
+	return g.txn.Scan(ctx, engine.Range{
+		Begin: s.sizeRow, End: append(s.sizeRow[:len(s.sizeRow):len(s.sizeRow)], 0), Limit: 1, NoConflict: true,
+	})
+}
+
+// loadLive ends what scanLive has begun.
+func (g *group) loadLive(it engine.Iterator) error {
+	if it == nil {
+		return nil
+	}
+	defer it.Close()
+	var row []byte
+	if it.Next() {
+		row = it.Value()
+	}
+	if err := it.Err(); err != nil {
+		return storeErr(err)
+	}
+	n, ok := engine.ParseCounter(row)
+	if !ok {
+		return fmt.Errorf("%w: the counter of live bytes has %d bytes", ErrCorrupt, len(row))
+	}
+	g.live = n
 	return nil
+}
+
+// admitSpace refuses a request for which there is no space, where others write the keyspace too. What this Store's
+// requests that are under way may add counts as if it were there.
+func (g *group) admitSpace(m mutation) error {
+	if !g.s.boundsSpace() || !m.grows() || !g.features.Has(FeatureSizes) || g.s.hasSpace(g.live) {
+		return nil
+	}
+	return g.s.overQuota()
 }
 
 // release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has

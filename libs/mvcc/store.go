@@ -43,6 +43,8 @@ type Store struct {
 	auth     authSeen
 	live     liveBytes
 	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
+	keysSeen atomic.Pointer[keysSeen]
+	crowd    sync.Mutex // held by a lane from the beginning of a group to its end, see lane.exact
 
 	noSpace atomic.Bool
 	queue   queue

@@ -100,12 +100,17 @@ func (l *lane) fetch() []*request {
 		}
 		got, err := s.o.Groups.Enter(s.work, least, most)
 		if err != nil { // the Store is closing: process answers them
+			s.queue.within(l.id, 0, 0, 0)
 			return s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes)
 		}
 		l.entered = s.o.Groups
 		if reqs := s.queue.within(l.id, s.o.GroupMax, s.o.GroupBytes, got); len(reqs) > 0 {
+			if over := got - costOf(reqs); over > 0 {
+				l.entered.Charge(-over)
+			}
 			return reqs
 		}
+		l.entered.Charge(-got)
 		l.leave() // their clients have gone meanwhile
 	}
 }
@@ -113,7 +118,7 @@ func (l *lane) fetch() []*request {
 // enter waits for a turn for requests that the lane has, if it has none.
 func (l *lane) enter(ctx context.Context, reqs []*request) error {
 	turn := l.s.o.Groups
-	if l.heavy {
+	if l.heavy || l.long {
 		turn = l.s.o.Heavies
 	}
 	if l.entered != nil || turn == nil {
@@ -127,6 +132,50 @@ func (l *lane) enter(ctx context.Context, reqs []*request) error {
 	return nil
 }
 
+// pace is what a group does, where there is no heavy lane, whenever it has visited as much as a request may in a group
+// with others: it goes on with a turn of its own among the heavy ones, so that what is short never waits for it. One
+// that has lost its transaction by that has such a turn from the beginning.
+func (l *lane) pace() error {
+	turn, cost := l.s.o.Heavies, int64(l.s.o.LightRows)*rowCost
+	if l.long {
+		turn.Charge(cost)
+		return nil
+	}
+	l.leave()
+	l.slow = true
+	if _, err := turn.Enter(l.s.work, cost, cost); err != nil {
+		return engine.ErrUnavailable // the Store is closing
+	}
+	l.entered = turn
+	return nil
+}
+
+// pace has something done whenever so many rows have been visited.
+type pace struct {
+	stride, left int
+	next         func() error
+}
+
+// spend counts visited rows. Errors: next's.
+func (p *pace) spend(rows int) error {
+	if p == nil {
+		return nil
+	}
+	if p.left -= rows; p.left >= 0 {
+		return nil
+	}
+	p.left = p.stride
+	return p.next()
+}
+
+// newPace is that of a group of this lane; nil: there is none to keep.
+func (l *lane) newPace() *pace {
+	if l.s.o.Heavies == nil || l.heavy || l.hasHeavy {
+		return nil
+	}
+	return &pace{stride: l.s.o.LightRows, left: l.s.o.LightRows, next: l.pace}
+}
+
 // leave ends the lane's turn, if it has one.
 func (l *lane) leave() {
 	if l.entered != nil {
@@ -135,16 +184,23 @@ func (l *lane) leave() {
 	}
 }
 
-// await waits until there are requests, and returns what the first of them costs, and what all that may be in one group
-// with it do; 0 when the queue is closed or retired, and empty.
+// await waits until there are requests that a lane may take, and no other lane waits for a turn with them. It returns
+// what the first of them costs, and what those that may be in one group with it do at most; the caller calls within.
+// 0 when the queue is closed or retired, and empty.
 func (q *queue) await(limit, bytes int) (least, most int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.reqs) == 0 {
+	for q.first() == nil || q.turning {
 		if q.over() {
 			return 0, 0
 		}
 		q.wake.Wait()
+	}
+	q.turning = true
+	least = q.first().cost()
+	if q.sched != nil { // which of them follow the first only shows when they are taken
+		most = int64(min(limit, q.len()))*requestCost + int64(min(bytes, q.bytes))
+		return least, max(least, most)
 	}
 	sum := 0
 	for i, r := range q.reqs[:min(limit, len(q.reqs))] {
@@ -153,19 +209,27 @@ func (q *queue) await(limit, bytes int) (least, most int64) {
 		}
 		most += r.cost()
 	}
-	return q.reqs[0].cost(), most
+	return least, most
 }
 
-// within takes what take returns, but no more than costs so much unless the first does, and does not wait.
+// first is the request that the next group begins with; nil: there is none.
+func (q *queue) first() *request {
+	switch {
+	case q.sched != nil && len(q.sched.ready) > 0:
+		return q.sched.ready[0].req
+	case len(q.reqs) > 0:
+		return q.reqs[0]
+	}
+	return nil
+}
+
+// within takes, after await, what take returns, but no more than costs so much unless the first does, and does not wait.
 func (q *queue) within(lane, limit, bytes int, cost int64) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	n := 0
-	for _, r := range q.reqs[:min(limit, len(q.reqs))] {
-		if cost -= r.cost(); n > 0 && cost < 0 {
-			break
-		}
-		n++
-	}
-	return q.pick(lane, n, bytes)
+	q.turning = false
+	reqs := q.pick(lane, limit, bytes, cost)
+	q.wakeOne()
+	q.wakeLast()
+	return reqs
 }

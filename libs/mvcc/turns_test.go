@@ -117,6 +117,82 @@ func TestGroupsInTurn(t *testing.T) {
 	}
 }
 
+// TestLanesInTurn: the same of keyspaces with several lanes, as pods have them.
+func TestLanesInTurn(t *testing.T) {
+	const hoarded, others = 600, 8
+	eng := openEngine(t, fdb)
+	g, b := fair.NewGate(1, quantum), &book{}
+	with := func(who string) func(*mvcc.Options) {
+		return func(o *mvcc.Options) { o.Lanes, o.Groups = 4, &noted{Flow: g.Flow(1), who: who, book: b} }
+	}
+	door := g.Flow(1)
+	if _, err := door.Enter(t.Context(), 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	hoard(t, neighbour(t, eng, "greedy", with("greedy")), hoarded, &wg)
+	for i := range others {
+		s := neighbour(t, eng, fmt.Sprint("other", i), with(fmt.Sprint("other", i)))
+		wg.Go(func() { put(t, s, "k", "v") })
+	}
+	waitFor(t, func() bool { return g.Waiting() == others+1 })
+	door.Leave()
+	wg.Wait()
+	var greedy int64
+	seen := map[string]bool{}
+	for _, turn := range b.all() {
+		if turn.who == "greedy" {
+			greedy += turn.got
+			continue
+		}
+		if !seen[turn.who] && greedy > 2*quantum {
+			t.Errorf("%s had its turn after %d bytes of the greedy one", turn.who, greedy)
+		}
+		seen[turn.who] = true
+	}
+	if len(seen) != others || greedy < hoarded<<10 {
+		t.Errorf("turns of %d others, %d bytes of the greedy one", len(seen), greedy)
+	}
+}
+
+// TestHeavyInLanes: where there is no heavy lane, what visits much goes on with heavy turns, and nobody who writes
+// little waits for it.
+func TestHeavyInLanes(t *testing.T) {
+	eng := openEngine(t, fdb)
+	groups, heavies := fair.NewGate(1, quantum), fair.NewGate(1, quantum)
+	with := func(o *mvcc.Options) {
+		o.Lanes, o.LightRows = 2, 100
+		o.Groups, o.Heavies = groups.Flow(1), heavies.Flow(1)
+	}
+	heavy, light := neighbour(t, eng, "heavy", with), neighbour(t, eng, "light", with)
+	var keys []mvcc.Op
+	for i := range 250 {
+		keys = append(keys, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Append(nil, "k", i)}})
+	}
+	if _, err := heavy.Txn(t.Context(), &mvcc.TxnRequest{Success: keys}); err != nil {
+		t.Fatal(err)
+	}
+	door := heavies.Flow(1)
+	if _, err := door.Enter(t.Context(), 1, 1); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan error)
+	go func() {
+		_, err := heavy.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k"), End: []byte("l")})
+		ended <- err
+	}()
+	waitFor(t, func() bool { return heavies.Waiting() == 1 })
+	put(t, light, "k", "v")
+	put(t, heavy, "other", "v") // by its other lane
+	door.Leave()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+	if n, _, err := heavy.Keys(t.Context()); n != 1 || err != nil {
+		t.Errorf("%d keys are left: %v", n, err)
+	}
+}
+
 // TestGroupsByWeight: of two keyspaces whose writes always wait, the one with three times the weight commits three
 // times as much.
 func TestGroupsByWeight(t *testing.T) {

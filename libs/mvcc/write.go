@@ -79,7 +79,8 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	}
 	r := &request{m: m, ctx: ctx, bytes: bytes, access: accessOf(ctx, m), done: make(chan struct{})}
 	if m.grows() && s.o.Quota > 0 {
-		if err := s.reserve(r, s.cost(m)); err != nil {
+		s.hold(r, s.cost(m))
+		if err := s.reserved(r); err != nil {
 			return nil, err
 		}
 	}

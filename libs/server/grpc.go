@@ -167,7 +167,7 @@ func (g *GRPC) Close() {
 	}
 }
 
-// Local is the connection over memory to the services, for the handler of HTTPOptions.Gateway; nil without
+// Local is the connection over memory to the services, for the handlers that HTTPOptions names; nil without
 // GRPCOptions.Local. It ends with g.
 func (g *GRPC) Local() *Local { return g.local }
 

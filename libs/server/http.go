@@ -55,10 +55,20 @@ type HTTPOptions struct {
 	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
 	// deadlines of bodies and answers itself.
 	Gateway http.Handler
+	// RefuseGateway, if set, is asked for each request for Gateway, before anything is answered to it; what it returns
+	// is answered in Gateway's place with status 400. "": nothing.
+	RefuseGateway func(*http.Request) string
+	// Status serves the status page for Operators, by calls on GRPC.Local, below StatusPath; nil: there is none. It
+	// sets the deadlines of answers that take long itself.
+	Status     http.Handler
+	StatusPath string
 	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
 	MaxConnectionAge time.Duration
 	Log              *slog.Logger
 }
+
+// gatewayPath is what paths of the gateway begin with.
+const gatewayPath = "/v3/"
 
 // httpHandlers are the handlers of client URLs and of metrics URLs.
 type httpHandlers struct{ client, metrics http.Handler }
@@ -79,9 +89,9 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	client.Handle("/debug/", withheld(o.Withhold, process))
 	client.HandleFunc("/version", onlyGet(serveVersion(o.Versions)))
 	if o.Gateway != nil {
-		client.Handle("/v3/", withCaller(o.Gateway))
+		client.Handle(gatewayPath, withCaller(o.Gateway))
 	}
-	return httpHandlers{client: aged(o.MaxConnectionAge, accessControl(o, oldPaths(client))), metrics: metrics}
+	return httpHandlers{client: aged(o.MaxConnectionAge, oldPaths(accessControl(o, client))), metrics: metrics}
 }
 
 // installDebug installs what is served of the process below /debug/.
@@ -205,6 +215,10 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 				http.StatusMisdirectedRequest)
 			return
 		}
+		if refusal := o.refuse(r); refusal != "" {
+			http.Error(w, refusal, http.StatusBadRequest)
+			return
+		}
 		if origin := r.Header.Get("Origin"); allowed(o.CORS, "*") {
 			addCORS(w, "*")
 		} else if allowed(o.CORS, origin) {
@@ -218,9 +232,20 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 	})
 }
 
+// refuse says why a request is refused that is for the gateway; "": it is not.
+func (o *HTTPOptions) refuse(r *http.Request) (why string) {
+	if o.Gateway == nil || o.RefuseGateway == nil || !strings.HasPrefix(r.URL.Path, gatewayPath) {
+		return ""
+	}
+	withCaller(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		why = o.RefuseGateway(r)
+	})).ServeHTTP(nil, r)
+	return why
+}
+
 // oldPaths serves /v3beta/ as /v3/, as etcd does.
 func oldPaths(next http.Handler) http.Handler {
-	const before, now = "/v3beta/", "/v3/"
+	const before, now = "/v3beta/", gatewayPath
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if rest, ok := strings.CutPrefix(r.URL.Path, before); ok {
 			r.URL.Path = now + rest

@@ -280,8 +280,8 @@ func removeStaleSocket(path string) error {
 	return os.Remove(path)
 }
 
-// advertised returns the client URLs to tell clients: those configured, else the ones listened on, with a host that
-// can be dialled.
+// advertised returns the client URLs to tell clients: those configured, else the ones listened on, with an address of
+// this host where that is all of them, as etcd does.
 func advertised(c Sockets, ls []*listener) []string {
 	if len(c.Advertise) > 0 {
 		return c.Advertise
@@ -295,7 +295,7 @@ func advertised(c Sockets, ls []*listener) []string {
 	return urls
 }
 
-// reachable are l's URLs with a host that can be dialled.
+// reachable are l's URLs with a host that others can dial.
 func (l *listener) reachable() []string {
 	var urls []string
 	for _, u := range l.urls {
@@ -303,11 +303,26 @@ func (l *listener) reachable() []string {
 		if err == nil && a.network == "tcp" {
 			host, port, err := net.SplitHostPort(a.addr)
 			if ip := net.ParseIP(host); err == nil && (host == "" || ip != nil && ip.IsUnspecified()) {
-				a.addr = net.JoinHostPort("localhost", port)
+				a.addr = net.JoinHostPort(HostAddress(), port)
 				u = a.url()
 			}
 		}
 		urls = append(urls, u)
 	}
 	return urls
+}
+
+// HostAddress returns the first address of this host that others may reach, in the order of the system's interfaces, or
+// localhost if it has none.
+func HostAddress() string {
+	addrs, err := net.InterfaceAddrs()
+	if err != nil {
+		return "localhost"
+	}
+	for _, a := range addrs {
+		if n, ok := a.(*net.IPNet); ok && n.IP.IsGlobalUnicast() {
+			return n.IP.String()
+		}
+	}
+	return "localhost"
 }

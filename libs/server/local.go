@@ -37,6 +37,9 @@ const (
 // callerKey is the metadata in which a call on the local connection says whose it is. Only the local server reads it.
 const callerKey = "headwater-caller"
 
+// metadataHeader is what names of headers begin with that become metadata in the gateway.
+const metadataHeader = "Grpc-Metadata-"
+
 var errNoCaller = status.Error(codes.Internal, "headwater: a local call without a caller")
 
 // Local is a connection over memory to the services of the process's own gRPC server, for calls that clients make by
@@ -197,6 +200,24 @@ func withCaller(next http.Handler) http.Handler {
 		}
 		next.ServeHTTP(w, r.WithContext(context.WithValue(ctx, callerOf{}, c)))
 	})
+}
+
+// CallContext is the context that gRPC handlers get with a call that Options.Gateway makes for r: with its client, the
+// host that it asks for, and the metadata of the given names that its header carries. It is for who must know whose a
+// request is before a call is made. r must be one that Options.Gateway serves.
+func CallContext(r *http.Request, names ...string) context.Context {
+	ctx := r.Context()
+	c, ok := ctx.Value(callerOf{}).(*caller)
+	if !ok {
+		return ctx
+	}
+	md := metadata.MD{":authority": []string{c.host}}
+	for _, name := range names {
+		if v := r.Header.Values(metadataHeader + name); len(v) > 0 {
+			md.Append(name, v...)
+		}
+	}
+	return metadata.NewIncomingContext(peer.NewContext(ctx, c.peer), md)
 }
 
 // stopAll stops the servers of g, each with stop, and returns when they have.

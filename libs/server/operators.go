@@ -12,7 +12,7 @@ import (
 )
 
 // Operators is a server for operators: gRPC, and HTTP/1 with what tells of the whole process. Whoever reaches its
-// sockets may do everything.
+// sockets may do everything; or, if it is NewViewers's, see the status page.
 type Operators struct {
 	grpc    *grpc.Server
 	http    *http.Server
@@ -25,11 +25,24 @@ type Operators struct {
 	wg        sync.WaitGroup
 }
 
-// NewOperators returns a server that serves g, and of o the metrics and what is below /debug/.
+// NewOperators returns a server that serves g, and of o the status page, the metrics and what is below /debug/.
 func NewOperators(g *grpc.Server, o HTTPOptions) *Operators {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
 	installDebug(mux, o.Pprof)
+	return newOperators(g, mux, o)
+}
+
+// NewViewers returns a server that serves the status page of o, and nothing else.
+func NewViewers(o HTTPOptions) *Operators {
+	return newOperators(grpc.NewServer(), http.NewServeMux(), o)
+}
+
+func newOperators(g *grpc.Server, mux *http.ServeMux, o HTTPOptions) *Operators {
+	if o.Status != nil {
+		mux.Handle(o.StatusPath, withCaller(o.Status))
+		mux.Handle("GET /{$}", http.RedirectHandler(o.StatusPath, http.StatusFound))
+	}
 	waiting := newWaitingRoom(o.Log)
 	return &Operators{grpc: g, http: newHTTPServer(mux, waiting), waiting: waiting, log: o.Log}
 }

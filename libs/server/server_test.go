@@ -450,6 +450,8 @@ func TestStaleSocket(t *testing.T) {
 	s.Close()
 }
 
+// TestAdvertised: who listens everywhere tells clients an address of the host. On loopback only those of the same
+// machine, or container, would find it.
 func TestAdvertised(t *testing.T) {
 	cfg := []string{"http://0.0.0.0:0", "http://127.0.0.1:0"}
 	s, err := Listen(t.Context(), Sockets{Client: cfg})
@@ -458,7 +460,7 @@ func TestAdvertised(t *testing.T) {
 	}
 	defer s.Close()
 	urls := s.AdvertisedURLs()
-	if len(urls) != 2 || !strings.HasPrefix(urls[0], "http://localhost:") || !strings.HasPrefix(urls[1], "http://127.0.0.1:") || strings.HasSuffix(urls[1], ":0") {
+	if len(urls) != 2 || !strings.HasPrefix(urls[0], "http://"+net.JoinHostPort(HostAddress(), "")) || !strings.HasPrefix(urls[1], "http://127.0.0.1:") || strings.HasSuffix(urls[1], ":0") {
 		t.Error(urls)
 	}
 }

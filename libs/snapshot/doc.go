@@ -14,9 +14,10 @@
 //
 // # Memory and disk
 //
-// Write holds sortBytes and batchBytes and what bbolt makes of the latter, and eight bytes for each lease that a
-// version names. The file that it makes has no name from the first moment on (but where the system cannot do that), so
-// that nothing is left of it however the process ends.
+// Write writes the pages of the database itself, one after the other and each once (pages.go): bbolt would hold the
+// rows of a transaction and map the whole file. It holds sortBytes, a page of each level, and eight bytes for each
+// lease that a version names. The file that it makes has no name from the first moment on (but where the system cannot
+// do that), so that nothing is left of it however the process ends.
 //
 // # Files of others
 //

@@ -13,6 +13,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 	bolterrors "go.etcd.io/bbolt/errors"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -35,13 +37,16 @@ const ctxEvery = 1024
 
 // Reader reads a database file that somebody has made.
 type Reader struct {
-	db *bolt.DB
-	tx *bolt.Tx
+	db     *bolt.DB
+	tx     *bolt.Tx
+	events []byte // bucket
 
 	// Revision is that of the file, Compact its compact revision or -1.
 	Revision, Compact int64
 	// Superseded says that versions below the compact revision may have been superseded: etcd had not removed them yet.
 	Superseded bool
+	// Since is the revision since which the file holds what has changed, and nothing else; 0: it is a whole snapshot.
+	Since int64
 	// Version is the storage version, "" before 3.6.
 	Version string
 	// Size is the file's bytes.
@@ -144,10 +149,55 @@ func (r *Reader) open(path string, check bool) (err error) {
 		}
 	}
 	keys, meta := r.tx.Bucket(bucketKey), r.tx.Bucket(bucketMeta)
+	if r.events = bucketKey; keys == nil {
+		r.events = bucketLog
+		keys = r.tx.Bucket(bucketLog)
+	}
 	if keys == nil || meta == nil {
 		return fmt.Errorf("%w: a bbolt file without etcd's buckets", ErrForeign)
 	}
-	return r.revisions(keys, meta)
+	if err := r.revisions(keys, meta); err != nil || bytes.Equal(r.events, bucketKey) {
+		return err
+	}
+	return r.log(meta)
+}
+
+// log reads what a log file says of itself.
+func (r *Reader) log(meta *bolt.Bucket) error {
+	since, rev := meta.Get(metaSince), meta.Get(metaRevision)
+	if len(since) != 8 || len(rev) != 8 {
+		return fmt.Errorf("%w: it is a log that does not say since when", ErrDamaged)
+	}
+	last := r.Revision
+	r.Since, r.Revision = int64(binary.BigEndian.Uint64(since)), int64(binary.BigEndian.Uint64(rev))
+	if r.Since <= 0 || r.Revision < max(r.Since, last) {
+		return fmt.Errorf("%w: revision %d, since %d, last %d", ErrDamaged, r.Revision, r.Since, last)
+	}
+	return nil
+}
+
+// Sum is a SHA-256 over the events of a revision as the file has them: the same in every file of one history. ok is
+// false if there are none.
+func (r *Reader) Sum(rev int64) (sum [sha256.Size]byte, ok bool, err error) {
+	h := sha256.New()
+	err = guard(func() error {
+		c := r.tx.Bucket(r.events).Cursor()
+		for k, v := c.Seek(appendRevision(nil, rev, 0, false)); k != nil; k, v = c.Next() {
+			at, _, _, err := parseRevision(k)
+			if err != nil {
+				return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
+			}
+			if at != rev {
+				return nil
+			}
+			ok = true
+			h.Write(k)
+			h.Write(binary.BigEndian.AppendUint64(nil, uint64(len(v))))
+			h.Write(v)
+		}
+		return nil
+	})
+	return [sha256.Size]byte(h.Sum(nil)), ok, err
 }
 
 // checkTree checks what bbolt does not.
@@ -242,7 +292,7 @@ func cursor(b *bolt.Bucket) (c *bolt.Cursor, k, v []byte) {
 // it has no previous version. Errors: ErrDamaged, the context's, visit's.
 func (r *Reader) Events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
 	var ev revlog.Event
-	return r.rows(ctx, bucketKey, func(k, v []byte) error {
+	return r.rows(ctx, r.events, func(k, v []byte) error {
 		rev, _, tombstone, err := parseRevision(k)
 		if err != nil {
 			return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
@@ -315,4 +365,17 @@ func (r *Reader) Status(ctx context.Context) (Status, error) {
 		s.Users, s.Auth = len(a.Users), a.Enabled
 	}
 	return s, err
+}
+
+// Alarms reads the alarms. Errors: as Events.
+func (r *Reader) Alarms(ctx context.Context) (all Alarms, err error) {
+	err = r.rows(ctx, bucketAlarm, func(k, _ []byte) error {
+		a := &pb.AlarmMember{}
+		all = append(all, a)
+		if err := proto.Unmarshal(k, a); err != nil {
+			return fmt.Errorf("%w: an alarm: %w", ErrDamaged, err)
+		}
+		return nil
+	})
+	return all, err
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -47,35 +48,86 @@ func (o *RestoreOptions) Check() error {
 	return nil
 }
 
+// Content is what a restore makes a keyspace of.
+type Content struct {
+	// Revision is that of the keyspace, Compact its compact revision or -1.
+	Revision, Compact int64
+	// Superseded says that there may be versions below the compact revision that were replaced up to there.
+	Superseded bool
+	Auth       Auth
+	Leases     []mvcc.ImportLease
+	Alarms     Alarms
+	// Events visits versions and tombstones in the order of their revisions, none above Revision.
+	Events func(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error
+}
+
+// ErrLog says that a file holds only what has changed since a revision.
+var ErrLog = errors.New("not a whole snapshot: it holds what a backup's log has, and is restored with the backup")
+
+// Content is the file's, to be used while the Reader is open. Errors: ErrLog, ErrDamaged, the context's.
+func (r *Reader) Content(ctx context.Context) (c Content, err error) {
+	if r.Since > 0 {
+		return c, ErrLog
+	}
+	c = Content{Revision: r.Revision, Compact: r.Compact, Superseded: r.Superseded, Events: r.Events}
+	return c, r.State(ctx, &c)
+}
+
+// State reads what makes no revision: users and roles, leases and alarms. Errors: as Events.
+func (r *Reader) State(ctx context.Context, c *Content) (err error) {
+	if c.Auth, err = r.Auth(ctx); err != nil {
+		return err
+	}
+	if c.Alarms, err = r.Alarms(ctx); err != nil {
+		return err
+	}
+	c.Leases = nil
+	return r.Leases(ctx, func(l mvcc.ImportLease) error {
+		c.Leases = append(c.Leases, l)
+		return nil
+	})
+}
+
 // Restore makes a keyspace of a file, in a store without rows below its prefix. It counts when Restore has returned
-// nil: until then the store holds no keyspace. Errors: ErrDamaged, those of the store, the context's.
+// nil: until then the store holds no keyspace. Errors: ErrLog, ErrDamaged, those of the store, the context's.
 func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
-	done := Restored{Revision: r.Revision, Compact: r.Compact}
-	superseded := r.Superseded
+	c, err := r.Content(ctx)
+	if err != nil {
+		return Restored{Revision: r.Revision, Compact: r.Compact}, err
+	}
+	return RestoreContent(ctx, &c, eng, o)
+}
+
+// RestoreContent is Restore of what need not be one file.
+func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o RestoreOptions) (Restored, error) {
+	done := Restored{Revision: c.Revision, Compact: c.Compact}
+	superseded := c.Superseded
 	if err := o.Check(); err != nil {
 		return done, err
 	}
 	if o.MarkCompacted {
-		if r.Revision > math.MaxInt64-o.Bump {
-			return done, fmt.Errorf("revision %d cannot be moved on by %d", r.Revision, o.Bump)
+		if c.Revision > math.MaxInt64-o.Bump {
+			return done, fmt.Errorf("revision %d cannot be moved on by %d", c.Revision, o.Bump)
 		}
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
 	}
 	into := mvcc.ImportOptions{Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow}
-	a, err := r.Auth(ctx)
-	if err == nil && !o.WithoutAuth {
-		into.AuthNumber, into.AuthRows, err = a.rows()
+	for _, a := range c.Alarms {
+		into.Alarms = append(into.Alarms, alarm.Name(a))
 	}
-	if err != nil {
-		return done, err
+	if !o.WithoutAuth {
+		var err error
+		if into.AuthNumber, into.AuthRows, err = c.Auth.rows(); err != nil {
+			return done, err
+		}
 	}
 	im, err := mvcc.NewImport(ctx, eng, into)
 	if err != nil {
 		return done, err
 	}
 	n := int64(0)
-	err = r.Events(ctx, func(rev int64, ev *revlog.Event) error {
+	err = c.Events(ctx, func(rev int64, ev *revlog.Event) error {
 		if n++; n%progressEvery == 0 && o.Progress != nil {
 			o.Progress(n)
 		}
@@ -84,18 +136,10 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 	if err != nil {
 		return done, err
 	}
-	var leases []mvcc.ImportLease
-	err = r.Leases(ctx, func(l mvcc.ImportLease) error {
-		leases = append(leases, l)
-		return nil
-	})
-	if err != nil {
-		return done, err
-	}
 	if o.Progress != nil {
 		o.Progress(n)
 	}
-	return done, im.Finish(ctx, done.Revision, leases)
+	return done, im.Finish(ctx, done.Revision, c.Leases)
 }
 
 // progressEvery is after how many versions progress is told.

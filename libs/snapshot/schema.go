@@ -23,6 +23,9 @@ var (
 	bucketUsers   = []byte("authUsers")
 	bucketRoles   = []byte("authRoles")
 
+	// bucketLog is in place of bucketKey in a log file, so that nobody takes it for a whole one: etcd does not.
+	bucketLog = []byte("headwaterLog")
+
 	buckets = [][]byte{
 		bucketKey, bucketMeta, bucketLease, bucketAlarm, []byte("cluster"), bucketMembers, []byte("members_removed"),
 		bucketAuth, bucketUsers, bucketRoles,
@@ -34,6 +37,8 @@ var (
 	metaTerm      = []byte("term")
 	metaConfState = []byte("confState")
 	metaStorage   = []byte("storageVersion")
+	metaSince     = []byte("headwaterSince")    // of a log file: 8 bytes, and
+	metaRevision  = []byte("headwaterRevision") // the revision of the keyspace
 
 	authEnabled  = []byte("authEnabled")
 	authRevision = []byte("authRevision")

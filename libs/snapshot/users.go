@@ -63,17 +63,18 @@ func (w *writer) auth(a *Auth) error {
 	if a.Enabled {
 		enabled[0] = 1
 	}
-	errs := []error{
-		w.putBytes(bucketAuth, authEnabled, enabled),
-		w.putBytes(bucketAuth, authRevision, binary.BigEndian.AppendUint64(nil, a.Revision)),
-	}
+	var errs []error
+	w.putSmall(bucketAuth, authEnabled, enabled)
+	w.putSmall(bucketAuth, authRevision, binary.BigEndian.AppendUint64(nil, a.Revision))
 	for _, u := range a.Users {
 		row, err := proto.Marshal(u)
-		errs = append(errs, err, w.putBytes(bucketUsers, u.GetName(), row))
+		errs = append(errs, err)
+		w.putSmall(bucketUsers, u.GetName(), row)
 	}
 	for _, r := range a.Roles {
 		row, err := proto.Marshal(r)
-		errs = append(errs, err, w.putBytes(bucketRoles, r.GetName(), row))
+		errs = append(errs, err)
+		w.putSmall(bucketRoles, r.GetName(), row)
 	}
 	return errors.Join(errs...)
 }

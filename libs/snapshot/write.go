@@ -1,15 +1,16 @@
 package snapshot
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 
-	bolt "go.etcd.io/bbolt"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -18,13 +19,11 @@ import (
 
 // Bounds of writing.
 const (
-	// batchBytes is how many bytes of keys and values one bbolt transaction takes. bbolt holds them, and the pages
-	// that it makes of them.
-	batchBytes = 8 << 20
+	// roomEvery is how many bytes are written between two looks at what is free.
+	roomEvery = 8 << 20
 	// reserveBytes is what must stay free where the file is, or an eighth of the disk if that is less.
 	reserveBytes  = 256 << 20
 	pageSize      = 4096
-	fillPercent   = 0.95 // rows come in order and none is added later
 	leasesSeenMax = 4 << 20
 )
 
@@ -40,6 +39,10 @@ type Options struct {
 	Reserve int64
 	// Expect is about how many bytes the keyspace has: with less room than the file may need nothing is begun.
 	Expect int64
+	// Since, if not 0, has the file hold what has changed since that revision, its own events included, and not what
+	// was there: a log file, which only RestoreContent takes. Errors are then ErrCompacted and ErrFutureRevision of
+	// mvcc too.
+	Since  int64
 	Member Member
 	Alarms Alarms
 	// Auth reads the users and roles (AuthOf). nil: there are none.
@@ -69,7 +72,13 @@ func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
 	}
-	w := &writer{o: o, leases: map[int64]struct{}{}}
+	switch {
+	case o.Since > d.Rev:
+		return nil, mvcc.ErrFutureRevision
+	case o.Since > 0 && o.Since < d.Compact:
+		return nil, mvcc.ErrCompacted
+	}
+	w := &writer{o: o, leases: map[int64]struct{}{}, small: map[string][]smallRow{}}
 	if err := w.room(3 * o.Expect / 2); err != nil { // as much again for what is sorted, less what an index takes
 		return nil, err
 	}
@@ -82,12 +91,13 @@ func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 
 // writer makes one file.
 type writer struct {
-	o    Options
-	db   *bolt.DB
-	file *os.File // of its own, on the same file as the db's
-	tx   *bolt.Tx
-	data []byte // keys and values of the transaction: bbolt keeps what it is given until it commits
-	rows int
+	o     Options
+	file  *os.File
+	pages *pageWriter
+	roots []bucketRoot
+	small map[string][]smallRow // by bucket
+
+	checked int64 // up to where there was room
 
 	wrote  bool // a revision is in the bucket key
 	leases map[int64]struct{}
@@ -98,125 +108,55 @@ type writer struct {
 func (w *writer) room(bytes int64) error { return Room(w.o.Dir, w.o.Reserve, bytes) }
 
 func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
-	if err := w.open(); err != nil {
+	var err error
+	if w.file, err = tempFile(w.o.Dir); err != nil {
 		return nil, err
 	}
-	if err := w.versions(ctx, d); err != nil {
-		return nil, err
-	}
-	if err := w.events(ctx, d); err != nil {
-		return nil, err
-	}
-	if err := w.leaseRows(ctx, d); err != nil {
-		return nil, err
-	}
-	if err := w.others(ctx, d); err != nil {
-		return nil, err
-	}
-	if err := w.flush(); err != nil {
-		return nil, err
-	}
-	return w.finish(d.Rev)
-}
-
-// open makes the file. Its name is gone as soon as it is open.
-func (w *writer) open() (err error) {
-	if w.file, err = os.CreateTemp(w.o.Dir, tempPattern); err != nil {
-		return err
-	}
-	w.db, err = bolt.Open(w.file.Name(), 0o600, &bolt.Options{
-		NoSync: true, NoGrowSync: true, NoFreelistSync: true, PageSize: pageSize,
-		OpenFile: func(name string, flag int, mode os.FileMode) (*os.File, error) {
-			f, err := os.OpenFile(name, flag, mode)
-			_ = os.Remove(name)
-			return f, err
-		},
-	})
-	if err != nil {
-		return err
-	}
-	return w.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range buckets {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
+	w.pages = newPageWriter(w.file)
+	for _, part := range []func(context.Context, *mvcc.Dump) error{
+		w.versions, w.events, w.leaseRows, w.others, w.smallBuckets,
+	} {
+		if err := part(ctx, d); err != nil {
+			return nil, err
 		}
-		return nil
-	})
+	}
+	slices.SortFunc(w.roots, func(a, b bucketRoot) int { return bytes.Compare(a.name, b.name) })
+	if err := w.pages.finish(w.roots); err != nil {
+		return nil, err
+	}
+	return &File{f: w.file, size: w.pages.size(), Revision: d.Rev}, nil
 }
 
 func (w *writer) discard() error {
-	var err error
-	if w.tx != nil {
-		err = w.tx.Rollback()
-	}
-	if w.db != nil {
-		err = errors.Join(err, w.db.Close())
-	}
-	if w.file != nil {
-		err = errors.Join(err, closeTemp(w.file))
-	}
-	return err
-}
-
-// finish ends writing.
-func (w *writer) finish(rev int64) (*File, error) {
-	f := &File{f: w.file, Revision: rev}
-	err := w.db.View(func(tx *bolt.Tx) error {
-		f.size = tx.Size()
+	if w.file == nil {
 		return nil
-	})
-	if err == nil {
-		err = w.db.Close()
 	}
-	if err != nil {
-		return nil, err
-	}
-	w.db = nil
-	return f, nil
+	return closeTemp(w.file)
 }
 
 // put writes a row; write appends the key and then the value to what it is given, and says how long the key is. Rows
 // of a bucket come in order.
-func (w *writer) put(bucket []byte, write func(b []byte) (out []byte, key int)) error {
-	if w.tx == nil {
-		if err := w.room(2 * batchBytes); err != nil {
+func (w *writer) put(write func(b []byte) (out []byte, key int)) error {
+	if w.pages.size() >= w.checked {
+		if err := w.room(2 * roomEvery); err != nil {
 			return err
 		}
-		tx, err := w.db.Begin(true)
-		if err != nil {
-			return err
-		}
-		w.tx = tx
+		w.checked = w.pages.size() + roomEvery
 	}
-	from := len(w.data)
-	data, key := write(w.data)
-	w.data = data
-	b := w.tx.Bucket(bucket)
-	b.FillPercent = fillPercent
-	row := data[from:]
-	if err := b.Put(row[:key:key], row[key:]); err != nil {
-		return err
-	}
-	if w.rows++; len(w.data) >= batchBytes || w.rows >= batchBytes/64 {
-		return w.flush()
-	}
-	return nil
+	return w.pages.put(write)
 }
 
-func (w *writer) flush() error {
-	if w.tx == nil {
-		return nil
-	}
-	err := w.tx.Commit()
-	w.tx, w.data, w.rows = nil, w.data[:0], 0
+// end ends the bucket that is being written.
+func (w *writer) end(bucket []byte) error {
+	root, err := w.pages.endBucket(bucket)
+	w.roots = append(w.roots, root)
 	return err
 }
 
 // putKV writes a version, or a tombstone.
 func (w *writer) putKV(rev int64, sub int, tombstone bool, write func(b []byte) []byte) error {
 	w.wrote = true
-	return w.put(bucketKey, func(b []byte) ([]byte, int) {
+	return w.put(func(b []byte) ([]byte, int) {
 		from := len(b)
 		b = appendRevision(b, rev, sub, tombstone)
 		key := len(b) - from
@@ -236,6 +176,9 @@ func (w *writer) names(id int64) {
 
 // versions writes what was live at the compact revision, in the order of revisions.
 func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
+	if w.o.Since > 0 {
+		return nil
+	}
 	s := newSorter(w.o.Dir, sortBytes)
 	defer func() { err = errors.Join(err, s.close()) }()
 	spilled := 0
@@ -266,7 +209,11 @@ func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 
 // events writes what came later.
 func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
-	return d.Events(ctx, func(e *revlog.Entry) error {
+	from, bucket := max(d.Compact, 0), bucketKey
+	if w.o.Since > 0 {
+		from, bucket = w.o.Since, bucketLog
+	}
+	err := d.EventsFrom(ctx, from, func(e *revlog.Entry) error {
 		for sub := range e.Events {
 			ev := &e.Events[sub]
 			w.names(ev.KV.Lease)
@@ -282,6 +229,10 @@ func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
 		}
 		return nil
 	})
+	if err != nil {
+		return err
+	}
+	return w.end(bucket)
 }
 
 func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
@@ -292,26 +243,59 @@ func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
 	if w.all {
 		named = append(named, 0) // no lease: all keys are looked at
 	}
-	return d.Leases(ctx, named, func(id, ttl int64) error {
-		return w.put(bucketLease, func(b []byte) ([]byte, int) {
+	err := d.Leases(ctx, named, func(id, ttl int64) error {
+		return w.put(func(b []byte) ([]byte, int) {
 			return appendLease(binary.BigEndian.AppendUint64(b, uint64(id)), id, ttl), 8
 		})
 	})
+	if err != nil {
+		return err
+	}
+	return w.end(bucketLease)
 }
 
-// putBytes writes a small row.
-func (w *writer) putBytes(bucket, key, value []byte) error {
-	return w.put(bucket, func(b []byte) ([]byte, int) { return append(append(b, key...), value...), len(key) })
+// smallRow is a row of a bucket that has few.
+type smallRow struct{ key, value []byte }
+
+// putSmall notes a row of a bucket that has few.
+func (w *writer) putSmall(bucket, key, value []byte) {
+	w.small[string(bucket)] = append(w.small[string(bucket)], smallRow{key, value})
 }
 
-// others writes the small buckets.
+// smallBuckets writes the buckets that have few rows, or none.
+func (w *writer) smallBuckets(ctx context.Context, _ *mvcc.Dump) error {
+	for _, name := range buckets {
+		if bytes.Equal(name, bucketKey) || bytes.Equal(name, bucketLease) {
+			continue
+		}
+		rows := w.small[string(name)]
+		slices.SortFunc(rows, func(a, b smallRow) int { return bytes.Compare(a.key, b.key) })
+		rows = slices.CompactFunc(rows, func(a, b smallRow) bool { return bytes.Equal(a.key, b.key) })
+		for _, r := range rows {
+			err := w.put(func(b []byte) ([]byte, int) { return append(append(b, r.key...), r.value...), len(r.key) })
+			if err != nil {
+				return err
+			}
+		}
+		if err := errors.Join(w.end(name), ctx.Err()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// others notes the rows of the small buckets.
 func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
 	var errs []error
-	put := func(bucket, key, value []byte) { errs = append(errs, w.putBytes(bucket, key, value)) }
+	put := w.putSmall
 	number := func(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
 	put(bucketMeta, metaIndex, number(uint64(max(d.Rev, 1))))
 	put(bucketMeta, metaTerm, number(max(w.o.Member.Term, 1)))
 	put(bucketMeta, metaStorage, []byte(StorageVersion))
+	if w.o.Since > 0 {
+		put(bucketMeta, metaSince, number(uint64(w.o.Since)))
+		put(bucketMeta, metaRevision, number(uint64(d.Rev)))
+	}
 	voters, err := json.Marshal(map[string]any{"voters": []uint64{w.o.Member.ID}, "auto_leave": false})
 	errs = append(errs, err)
 	put(bucketMeta, metaConfState, voters)

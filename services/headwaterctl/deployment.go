@@ -5,12 +5,12 @@ import (
 	"context"
 	"fmt"
 	"runtime"
-	"runtime/debug"
 	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/headwaterdb/headwater/libs/version"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
@@ -132,14 +132,5 @@ func (c *ctl) versionCommand() *cobra.Command {
 	}
 }
 
-// own is this program's own version: the commit that the go command recorded, if it did.
-func own() string {
-	if info, ok := debug.ReadBuildInfo(); ok {
-		for _, s := range info.Settings {
-			if s.Key == "vcs.revision" {
-				return s.Value[:min(len(s.Value), 9)] + " " + runtime.Version()
-			}
-		}
-	}
-	return runtime.Version()
-}
+// own is this program's own version: its commit, and Go's release.
+func own() string { return version.Commit() + " " + runtime.Version() }

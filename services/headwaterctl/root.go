@@ -114,7 +114,7 @@ func (c *ctl) root() *cobra.Command {
 		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))
 	root.AddCommand(c.keyspaceCommand(), c.usageCommand(), c.logCommand(), c.rowsCommand(), c.fsckCommand(),
 		c.podsCommand(), c.electionsCommand(), c.versionCommand(), c.snapshotCommand(),
-		c.migrateCommand(), c.exportCommand(), c.importCommand())
+		c.migrateCommand(), c.exportCommand(), c.importCommand(), c.backupCommand())
 	return root
 }
 

@@ -85,7 +85,7 @@ func (c *channel) loses() bool {
 
 // Publish implements bus.Bus.
 func (u *unreliable) Publish(f *bus.Frame) error {
-	if !u.g.pass() {
+	if !u.g.Pass() {
 		return nil
 	}
 	for _, f := range u.out.next(f) {
@@ -102,7 +102,7 @@ func (u *unreliable) Subscribe(keyspace string, deliver func(*bus.Frame)) (cance
 	in.init(u)
 	return u.Bus.Subscribe(keyspace, func(f *bus.Frame) {
 		for _, f := range in.next(f) {
-			if u.g.pass() {
+			if u.g.Pass() {
 				deliver(f)
 			}
 		}
@@ -111,7 +111,7 @@ func (u *unreliable) Subscribe(keyspace string, deliver func(*bus.Frame)) (cance
 
 // Nudge implements bus.Bus.
 func (u *unreliable) Nudge(keyspace string) {
-	if u.g.pass() && !u.out.loses() {
+	if u.g.Pass() && !u.out.loses() {
 		u.Bus.Nudge(keyspace)
 	}
 }
@@ -119,7 +119,7 @@ func (u *unreliable) Nudge(keyspace string) {
 // OnNudge implements bus.Bus.
 func (u *unreliable) OnNudge(keyspace string, nudged func()) (cancel func(), err error) {
 	return u.Bus.OnNudge(keyspace, func() {
-		if u.g.pass() {
+		if u.g.Pass() {
 			nudged()
 		}
 	})

@@ -78,12 +78,12 @@ func podFaults(name string, r role, pauseMax time.Duration, pick func(*stack, *r
 		}},
 		{"pause " + name, hits, func(ctx context.Context, s *stack, rnd *rand.Rand) error {
 			m := pick(s, rnd)
-			m.gate.pause()
-			defer m.gate.resume()
+			m.gate.Pause()
+			defer m.gate.Resume()
 			return wait(ctx, rnd, pauseMin, pauseMax)
 		}},
 		{"cut off " + name, hits, func(ctx context.Context, s *stack, rnd *rand.Rand) error {
-			defer pick(s, rnd).view.cut()()
+			defer pick(s, rnd).view.Cut()()
 			return wait(ctx, rnd, pauseMin, pauseMax*3/2)
 		}},
 		{"drain " + name, hits, func(ctx context.Context, s *stack, rnd *rand.Rand) error {

@@ -11,7 +11,7 @@
 // # How a pod is killed and paused
 //
 // A pod reaches clients and other pods through a TCP proxy, the database through its own view of the engine, and NATS through
-// its own view of the bus. All three go through one gate (type gate). Killed, the gate is shut for ever: connections are reset, calls
+// its own view of the bus. All three go through one gate (Gate of podfaults). Killed, the gate is shut for ever: connections are reset, calls
 // of the engine under way and later ones fail, frames vanish; what is left of the pod in memory is closed in the background as a corpse
 // that can reach nobody, and a new pod starts behind the same address. Paused, everything that passes the gate waits:
 // to the rest of the world, and to its own view of time, the pod has stopped as in a long garbage collection. Cut off, a pod has

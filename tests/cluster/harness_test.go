@@ -12,6 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
 
 // The tests of this file try the harness itself: faults that do not happen find nothing.
@@ -35,14 +36,14 @@ func TestProxy(t *testing.T) {
 	if _, err := say(t, p, "nobody"); err == nil {
 		t.Error("nobody answers")
 	}
-	g := newGate()
+	g := podfaults.NewGate()
 	p.attach(echo.Addr().String(), g)
 	c, err := say(t, p, "hello")
 	if err != nil {
 		t.Fatal(err)
 	}
 
-	g.pause()
+	g.Pause()
 	if _, err := c.Write([]byte("wait")); err != nil {
 		t.Fatal(err)
 	}
@@ -53,7 +54,7 @@ func TestProxy(t *testing.T) {
 	if n, err := c.Read(buf); err == nil {
 		t.Errorf("a paused pod says %q", buf[:n])
 	}
-	g.resume()
+	g.Resume()
 	if err := c.SetReadDeadline(time.Time{}); err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +101,8 @@ func TestView(t *testing.T) {
 		_, err = p.Wait(t.Context())
 		return err
 	}
-	one, two := newView(db, newGate(), 1), newView(db, newGate(), 2)
+	g := podfaults.NewGate()
+	one, two := newView(db, g, 1), newView(db, podfaults.NewGate(), 2)
 	t.Cleanup(func() { two.Close() })
 	one.Pause(true) // no faults by chance
 	two.Pause(true)
@@ -108,10 +110,10 @@ func TestView(t *testing.T) {
 		t.Fatal("one pod closes the engine of the other:", err)
 	}
 
-	one = newView(db, newGate(), 1)
+	one = newView(db, g, 1)
 	t.Cleanup(func() { one.Close() })
 	one.Pause(true)
-	one.g.pause()
+	g.Pause()
 	done := make(chan error)
 	go func() { done <- write(one, "c") }()
 	select {
@@ -119,12 +121,12 @@ func TestView(t *testing.T) {
 		t.Error("a paused pod writes:", err)
 	case <-time.After(20 * time.Millisecond):
 	}
-	one.g.resume()
+	g.Resume()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 
-	restore := one.cut()
+	restore := one.Cut()
 	if err := write(one, "d"); !errors.Is(err, engine.ErrUnavailable) {
 		t.Error("a write of a pod that is cut off:", err)
 	}
@@ -135,8 +137,8 @@ func TestView(t *testing.T) {
 
 	waiting := make(chan error)
 	go func() { waiting <- one.WaitChange(t.Context(), []byte("d"), nil) }()
-	one.kill()
-	one.g.kill()
+	one.Kill()
+	g.Kill()
 	if err := <-waiting; err == nil {
 		t.Error("a wait of a dead pod:", err)
 	}
@@ -155,7 +157,7 @@ func TestUnreliable(t *testing.T) {
 		defer local.Close()
 		count = &mishaps{}
 		var mute atomic.Bool
-		u := newUnreliable(local, newGate(), seed, count, &mute)
+		u := newUnreliable(local, podfaults.NewGate(), seed, count, &mute)
 		cancel, err := u.Subscribe("k", func(f *bus.Frame) { got = append(got, f.Upto) })
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +169,7 @@ func TestUnreliable(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		u.g.kill()
+		u.g.Kill()
 		if err := u.Publish(&bus.Frame{Keyspace: "k", Prev: frames, Upto: frames + 1}); err != nil {
 			t.Fatal(err)
 		}

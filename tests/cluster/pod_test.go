@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus/nats"
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
@@ -65,7 +66,7 @@ func (in *incarnation) close() error {
 
 // incarnate starts a pod with faults of its own.
 func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) {
-	in := &incarnation{gate: newGate(), quit: make(chan struct{})}
+	in := &incarnation{gate: podfaults.NewGate(), quit: make(chan struct{})}
 	log := s.podLog.With("pod", m.name, "generation", m.generation)
 	m.attempts++
 	seed := s.seedOf(fmt.Sprintf("%s %d", m.name, m.attempts))

@@ -82,7 +82,7 @@ func (p *proxy) serve(client net.Conn) {
 	p.mu.Lock()
 	target, g := p.target, p.gate
 	p.mu.Unlock()
-	if g == nil || !g.pass() {
+	if g == nil || !g.Pass() {
 		reset(client)
 		return
 	}
@@ -132,7 +132,7 @@ func transfer(g *gate, to, from net.Conn) {
 	for {
 		n, err := from.Read(buf)
 		if n > 0 {
-			if !g.pass() {
+			if !g.Pass() {
 				return
 			}
 			if _, err := to.Write(buf[:n]); err != nil {

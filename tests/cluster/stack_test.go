@@ -100,7 +100,7 @@ func (s *stack) close() {
 	for _, pods := range s.pods {
 		for _, m := range pods {
 			if m.incarnation != nil {
-				m.gate.resume()
+				m.gate.Resume()
 				if err := m.close(); err != nil {
 					s.t.Errorf("%s: close: %v", m.name, err)
 				}
@@ -169,8 +169,8 @@ func (s *stack) kill(m *member) {
 	m.incarnation = nil
 	in.gone.Store(true)
 	m.proxy.detach()
-	in.view.kill()
-	in.gate.kill()
+	in.view.Kill()
+	in.gate.Kill()
 	m.generation++
 	// Nobody notices what becomes of it; that it ends is of interest.
 	s.corpses.Go(func() { _ = in.close() })

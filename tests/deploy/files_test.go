@@ -114,19 +114,38 @@ func composeCommands(t *testing.T) []command {
 	return l
 }
 
-// kubernetesVariables are what Kubernetes puts in for the variables that k8s/ may use in arguments.
-var kubernetesVariables = strings.NewReplacer("$(POD_NAME)", "pod-0", "$(POD_IP)", "10.0.0.7", "$(POD_NAMESPACE)", "headwater")
+// overlays are those of k8s/.
+var overlays = []string{"dev", "one-zone", "prod"}
 
-// kubernetesCommands are the pods of k8s/base. Overlays do not change arguments (TestOverlays).
-func kubernetesCommands(t *testing.T) []command {
+// kubernetesValues are what Kubernetes puts in for fields of the pod.
+var kubernetesValues = map[string]string{"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater"}
+
+// kubernetesCommands are the pods of an overlay, by its rendered form, which package schema holds to its source.
+func kubernetesCommands(t *testing.T, overlay string) []command {
 	t.Helper()
 	var l []command
-	for _, kind := range kinds {
-		file := "k8s/base/" + string(kind) + ".yaml"
-		container := at(documents(t, file)[0], "spec", "template", "spec", "containers", 0)
-		c := command{where: file, args: texts(at(container, "command"))}
+	for _, doc := range documents(t, "tests/deploy/rendered/"+overlay+".yaml") {
+		container := at(doc, "spec", "template", "spec", "containers", 0)
+		args := texts(at(container, "command"))
+		if at(doc, "kind") != "Deployment" || !strings.HasPrefix(args[0], "headwater-") {
+			continue
+		}
+		c := command{where: overlay + ": " + args[0], args: args}
+		// Kubernetes puts in variables that stand before, in arguments and in other variables.
+		var known []string
+		list, _ := at(container, "env").([]any)
+		for _, v := range list {
+			name, value := at(v, "name").(string), ""
+			if field, ok := at(v, "valueFrom", "fieldRef", "fieldPath").(string); ok {
+				value = kubernetesValues[field]
+			} else {
+				value = strings.NewReplacer(known...).Replace(at(v, "value").(string))
+			}
+			known = append(known, "$("+name+")", value)
+			c.env = append(c.env, name+"="+value)
+		}
 		for _, a := range texts(at(container, "args")) {
-			c.args = append(c.args, kubernetesVariables.Replace(a))
+			c.args = append(c.args, strings.NewReplacer(known...).Replace(a))
 		}
 		l = append(l, c)
 	}

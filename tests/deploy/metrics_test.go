@@ -123,7 +123,7 @@ func TestMetrics(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("docs/operations.md does not explain\n%s", strings.Join(missing, "\n"))
 	}
-	metric, _ := at(documents(t, "k8s/base/watchhub.yaml")[3], "spec", "metrics", 0, "pods", "metric", "name").(string)
+	metric, _ := at(documents(t, "k8s/components/watch-streams/hpa.yaml")[0], "spec", "metrics", 1, "pods", "metric", "name").(string)
 	if _, ok := found[metric]; !ok {
 		t.Errorf("hubs are scaled on %q, which no pod has", metric)
 	}

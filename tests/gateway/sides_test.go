@@ -118,7 +118,7 @@ var comparisons = []struct {
 	run  func(t *testing.T, theirs, ours *side)
 }{
 	{"bindings", compareBindings}, {"calls", compareCalls}, {"paths", comparePaths}, {"headers", compareHeaders},
-	{"watch", compareWatch}, {"leases", compareLeases}, {"websocket", compareWebSocket},
+	{"watch", compareWatch}, {"leases", compareLeases}, {"websocket", compareWebSocket}, {"auth", compareAuth},
 }
 
 // TestGateway compares each form of Headwater with etcd.
@@ -166,7 +166,7 @@ var headers = []string{
 // names are fields that tell servers, or what they do inside, from each other; revisions those that have gaps in pods.
 var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
-		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes)":"?[^",}]*"?`)
+		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes|token)":"?[^",}]*"?`)
 	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"http://[^"]*"`)
 	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
 	overdue   = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)

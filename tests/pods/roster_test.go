@@ -2,7 +2,10 @@ package pods
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"io"
+	"net/http"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,7 +14,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/status"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
@@ -24,6 +29,7 @@ func TestRoster(t *testing.T) {
 	d.Configure = func(k config.Kind, i int, c *config.Config) {
 		if k == config.KV && i == 0 {
 			c.ListenAdminURLs = []string{"unix://" + socket}
+			c.ListenStatusURLs = []string{"http://127.0.0.1:0"}
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -91,6 +97,7 @@ func TestRoster(t *testing.T) {
 	if err != nil || v.GetKind() != string(config.KV) || v.GetName() != "kv-0" || v.GetVersion() == "" {
 		t.Errorf("version %v, %v", v, err)
 	}
+	showsPods(t, d, want)
 	hub := d.Node(config.WatchHub, 1)
 	hub.Drain(ctx)
 	until("a pod that drains is not ready", func() bool {
@@ -103,6 +110,40 @@ func TestRoster(t *testing.T) {
 	if s, _ := list(); len(s) != len(want)-1 || slices.ContainsFunc(s, isOf("watchhub-1")) {
 		t.Errorf("pods %v after the end of watchhub-1", s)
 	}
+}
+
+// showsPods checks that the status page of a pod tells of all, with their numbers, and that keys can be looked at there:
+// those that are relayed to others too.
+func showsPods(t *testing.T, d *deployment, pods []string) {
+	t.Helper()
+	url := d.Node(config.KV, 0).(*compose.Server).StatusURLs()[0] + "/status/"
+	get := func(path string) []byte {
+		t.Helper()
+		r, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+		b, err := io.ReadAll(r.Body)
+		if err != nil || r.StatusCode != http.StatusOK {
+			t.Fatalf("%s: %d, %v: %s", path, r.StatusCode, err, b)
+		}
+		return b
+	}
+	var o status.Overview
+	if err := json.Unmarshal(get("overview.json"), &o); err != nil {
+		t.Fatal(err)
+	}
+	if len(o.Pods) != len(pods) || len(o.Vacant) > 0 || len(o.Problems) > 0 {
+		t.Errorf("%d pods, vacant %q, problems %q", len(o.Pods), o.Vacant, o.Problems)
+	}
+	for _, p := range o.Pods {
+		if p.Numbers == nil || p.Numbers.Hub != (p.Kind == string(config.WatchHub)) || p.Numbers.KeyspacesOpen != 1 {
+			t.Errorf("%s says %+v", p.Name, p.Numbers)
+		}
+	}
+	get("keyspaces/" + config.DefaultKeyspace + "/tail")
+	get("keyspaces/" + config.DefaultKeyspace + "/")
 }
 
 func isOf(pod string) func(string) bool {

@@ -159,7 +159,7 @@ func (t *Target) watchOnce(create *pb.WatchCreateRequest) outcome {
 	if t.token != "" {
 		ctx = metadata.AppendToOutgoingContext(ctx, "token", t.token)
 	}
-	stream, err := t.clients.watch.Watch(ctx)
+	stream, err := t.clients.watch.Watch(context.WithValue(ctx, watching{}, true))
 	if err == nil {
 		err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}})
 	}

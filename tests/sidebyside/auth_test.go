@@ -2,6 +2,7 @@ package sidebyside
 
 import (
 	"flag"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/headwaterdb/headwater/tests/internal/hw"
+	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
 var (
@@ -74,6 +76,35 @@ func TestAuthPods(t *testing.T) {
 	}
 	defer pair.Close()
 	runAuth(t, pair, true)
+}
+
+// TestAuthGateway does the same with requests in JSON, through the gateway of either side.
+func TestAuthGateway(t *testing.T) {
+	theirs, err := refetcd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer theirs.Remove()
+	theirs.Stop() // its gateway dials the address that it was told to listen on
+	if err := theirs.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	ref, err := newTarget("etcd", theirs, nil, gatewayDial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := hw.New(t, hw.Headwater(t), t.TempDir(), "--bcrypt-cost=4")
+	if err := s.Start(); err != nil {
+		t.Fatal(err)
+	}
+	sut, err := newTarget("headwater", process{s}, nil, gatewayDial())
+	if err != nil {
+		t.Fatal(err)
+	}
+	pair := &Pair{Ref: ref, SUT: sut, compacted: -1}
+	defer pair.Close()
+	defer http.DefaultClient.CloseIdleConnections()
+	runAuth(t, pair, false)
 }
 
 func runAuth(t *testing.T, pair *Pair, sparse bool) {

@@ -11,6 +11,7 @@
 //   - generate.go, generate_txn.go, raw.go: the seeded generator. reduce.go: makes a failing sequence small.
 //   - pods.go, alarm.go: the distributed form as a server under test: pods on one engine, whose revisions have gaps.
 //   - keyspaces_test.go: a keyspace of a standalone process as a server under test, beside others that are busy.
+//   - gateway.go: the requests of a target as JSON through its gateway.
 //   - concurrent.go: several clients at once on disjoint keys, with an order-independent comparison.
 //
 // How sequences share servers: starting servers per sequence would be slow, so sequences run one after the other on

@@ -11,6 +11,10 @@ import (
 // routerFile is nginx's configuration in a stack's directory.
 const routerFile = "nginx.conf"
 
+// oldHTTP2 is how nginx from 1.20 on is told to speak HTTP/2. It is the only way before 1.25.1, and goes on later with a
+// warning; what it does not give is HTTP/1 on the same port, which this stack has on another one.
+const oldHTTP2 = " http2"
+
 // routerVariable is a name in the template of nginx's configuration that is put in before nginx reads it. nginx's own are in lower case.
 var routerVariable = regexp.MustCompile(`\$\{([A-Z][A-Z_0-9]*)\}`)
 
@@ -41,7 +45,8 @@ func RenderRouter(template string, values map[string]string) (string, error) {
 
 // routerValues are the values for this stack's router.
 func (s *Stack) routerValues() map[string]string {
-	values := map[string]string{"HEADWATER_LISTEN": s.Endpoint(), "HEADWATER_HTTP_LISTEN": s.HTTPEndpoint(), "HEADWATER_RUN": s.cfg.Dir}
+	values := map[string]string{"HEADWATER_LISTEN": s.Endpoint() + oldHTTP2, "HEADWATER_HTTP2": "",
+		"HEADWATER_HTTP_LISTEN": s.HTTPEndpoint(), "HEADWATER_RUN": s.cfg.Dir}
 	for k, kind := range PodKinds {
 		for i := range podsPerKind {
 			client, _ := s.podPorts(k, i)

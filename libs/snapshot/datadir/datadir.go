@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/snapshot"
@@ -19,6 +20,8 @@ const (
 
 	// memTableBytes is larger than a server's: nobody reads meanwhile.
 	memTableBytes = 64 << 20
+	// closeWithin is how long the store may take to be closed: what it has in memory is written out then.
+	closeWithin = time.Minute
 )
 
 // Check refuses a data directory that a restore has been interrupted in, or that belongs to an etcd.
@@ -58,6 +61,20 @@ func Restore(
 	r *snapshot.Reader,
 	dir string,
 	o snapshot.RestoreOptions,
+) (snapshot.Restored, error) {
+	c, err := r.Content(ctx)
+	if err != nil {
+		return snapshot.Restored{}, err
+	}
+	return RestoreContent(ctx, &c, dir, o)
+}
+
+// RestoreContent is Restore of what need not be one file.
+func RestoreContent(
+	ctx context.Context,
+	c *snapshot.Content,
+	dir string,
+	o snapshot.RestoreOptions,
 ) (_ snapshot.Restored, err error) {
 	if err := o.Check(); err != nil {
 		return snapshot.Restored{}, err
@@ -80,7 +97,7 @@ func Restore(
 	if err := os.RemoveAll(half); err != nil {
 		return snapshot.Restored{}, err
 	}
-	done, err := write(ctx, r, half, o)
+	done, err := write(ctx, c, half, o)
 	if err != nil {
 		return done, errors.Join(err, os.RemoveAll(half))
 	}
@@ -93,16 +110,21 @@ func Restore(
 // write makes a store.
 func write(
 	ctx context.Context,
-	r *snapshot.Reader,
+	c *snapshot.Content,
 	dir string,
 	o snapshot.RestoreOptions,
 ) (done snapshot.Restored, err error) {
-	eng, err := pebble.Open(dir, pebble.Options{MemTableBytes: memTableBytes})
+	eng, err := pebble.Open(dir, pebble.Options{
+		FS: pebble.Unsynced(), MemTableBytes: memTableBytes, CloseWithin: closeWithin,
+	})
 	if err != nil {
 		return done, err
 	}
-	done, err = snapshot.Restore(ctx, r, eng, o)
-	return done, errors.Join(err, eng.Close())
+	done, err = snapshot.RestoreContent(ctx, c, eng, o)
+	if err := errors.Join(err, eng.Close()); err != nil {
+		return done, err
+	}
+	return done, pebble.SyncFiles(dir)
 }
 
 func syncDir(dir string) error {

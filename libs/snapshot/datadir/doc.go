@@ -4,6 +4,7 @@
 //
 //   - The store gets its name when it is whole: it is written as Restoring, and renamed at the end. A server refuses a
 //     directory with Restoring in it and no store, and a repeated restore begins anew.
+//   - Nothing is synced before the store is whole, and everything before it gets its name.
 //   - A store that is there is never touched.
 //   - One process at a time has a data directory.
 //

@@ -31,6 +31,7 @@ func project(t *testing.T) *types.Project {
 // TestCompose loads docker-compose.yml and checks what a schema does not know.
 func TestCompose(t *testing.T) {
 	p := project(t)
+	var builds []string
 	for name, s := range p.Services {
 		if !pinned(s.Image) {
 			t.Errorf("%s: image %s is not pinned", name, s.Image)
@@ -40,11 +41,11 @@ func TestCompose(t *testing.T) {
 				t.Errorf("%s publishes %s on %q", name, port.Published, port.HostIP)
 			}
 		}
-		if s.Build != nil && !s.ReadOnly {
-			t.Errorf("%s may write to its image", name)
+		if s.Build != nil {
+			builds = append(builds, name)
 		}
-		// A one-shot has no health, and the pods' is in their image.
-		if s.HealthCheck == nil && s.Build == nil && name != "fdb-init" {
+		// A one-shot has no health. The pods' check is stated here: an image in OCI's format has none.
+		if s.HealthCheck == nil && name != "fdb-init" {
 			t.Errorf("%s has no health check", name)
 		}
 		for _, v := range s.Volumes {
@@ -54,6 +55,9 @@ func TestCompose(t *testing.T) {
 				}
 			}
 		}
+	}
+	if !slices.Equal(builds, []string{"kv-1"}) || p.Services["kv-1"].Build.Target != "pods" {
+		t.Errorf("%v build; one is to build the pods' image for all", builds)
 	}
 	for _, kind := range kinds {
 		for _, n := range []string{kind + "-1", kind + "-2"} {
@@ -67,8 +71,11 @@ func TestCompose(t *testing.T) {
 			if got := s.Environment["HEADWATER_POD_ADDRESS"]; got == nil || *got != n+":2379" {
 				t.Errorf("%s has another address than its own", n)
 			}
-			if s.Build.Target != "pods" {
-				t.Errorf("%s is built from target %s", n, s.Build.Target)
+			if !s.ReadOnly {
+				t.Errorf("%s may write to its image", n)
+			}
+			if s.Image != p.Services["kv-1"].Image {
+				t.Errorf("%s has another image than the one that kv-1 builds", n)
 			}
 		}
 	}
@@ -118,6 +125,34 @@ func TestDockerfile(t *testing.T) {
 		}
 	}
 	copied(t, stages)
+	shells(t, stages)
+}
+
+// shells checks that no step goes on after a failure, whatever shell the builder uses: SHELL is no part of OCI's format,
+// and a builder that ignores it must not accept a package with a wrong checksum.
+func shells(t *testing.T, stages []instructions.Stage) {
+	for _, s := range stages {
+		for _, c := range s.Commands {
+			switch c := c.(type) {
+			case *instructions.ShellCommand:
+				t.Errorf("stage %s depends on SHELL", s.Name)
+			case *instructions.RunCommand:
+				script := strings.Join(c.CmdLine, " ")
+				if !strings.HasPrefix(script, "set -eu; ") {
+					t.Errorf("stage %s: a RUN does not begin with set -eu: %.60s", s.Name, script)
+				}
+				for _, bash := range []string{"[[", "pipefail", "<<<", "function "} {
+					if strings.Contains(script, bash) {
+						t.Errorf("stage %s: %s is not POSIX", s.Name, bash)
+					}
+				}
+				// In a pipe only the last command's failure counts.
+				if rest := strings.ReplaceAll(strings.ReplaceAll(script, "||", ""), `echo "${want}  ${deb}" | sha256sum`, ""); strings.Contains(rest, " | ") {
+					t.Errorf("stage %s: a pipe hides a failure: %.60s", s.Name, rest)
+				}
+			}
+		}
+	}
 }
 
 // copied checks that what is copied from the tree is there and not ignored by .dockerignore's allow list.

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/FoundationDB/fdb-kubernetes-operator v1.55.0
 	github.com/compose-spec/compose-go/v2 v2.16.2
+	github.com/google/go-cmp v0.7.0
 	github.com/moby/buildkit v0.31.0
 	github.com/prometheus-operator/prometheus-operator/pkg/apis/monitoring v0.90.1
 	k8s.io/api v0.35.2

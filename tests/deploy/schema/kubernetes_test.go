@@ -2,6 +2,7 @@ package schema
 
 import (
 	"fmt"
+	"net/url"
 	"slices"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	core "k8s.io/api/core/v1"
 	networking "k8s.io/api/networking/v1"
 	policy "k8s.io/api/policy/v1"
+	scheduling "k8s.io/api/scheduling/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	gateway "sigs.k8s.io/gateway-api/apis/v1"
 )
@@ -121,13 +123,20 @@ func dangling(p core.PodSpec, objects []meta.Object) (msgs []string) {
 	volumes := map[string]bool{}
 	for _, v := range p.Volumes {
 		volumes[v.Name] = true
-		if v.ConfigMap != nil {
-			// The only one is the operator's: the cluster's name and "-config".
-			cluster := strings.TrimSuffix(v.ConfigMap.Name, "-config")
-			if _, ok := named[*fdb.FoundationDBCluster](objects, cluster); !ok {
-				msgs = append(msgs, "nobody makes the ConfigMap "+v.ConfigMap.Name)
-			}
+		if v.ConfigMap == nil {
+			continue
 		}
+		if _, ok := named[*core.ConfigMap](objects, v.ConfigMap.Name); ok {
+			continue
+		}
+		// The operator makes one by the cluster's name and "-config".
+		cluster := strings.TrimSuffix(v.ConfigMap.Name, "-config")
+		if _, ok := named[*fdb.FoundationDBCluster](objects, cluster); !ok {
+			msgs = append(msgs, "nobody makes the ConfigMap "+v.ConfigMap.Name)
+		}
+	}
+	if _, ok := named[*scheduling.PriorityClass](objects, p.PriorityClassName); !ok {
+		msgs = append(msgs, "no PriorityClass "+p.PriorityClassName)
 	}
 	for _, c := range p.Containers {
 		for _, m := range c.VolumeMounts {
@@ -187,9 +196,11 @@ func TestSelectors(t *testing.T) {
 				}
 			}
 			if !slices.ContainsFunc(of[*fdb.FoundationDBCluster](objects), func(c *fdb.FoundationDBCluster) bool {
-				ok, err := selects(s, workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: c.Spec.LabelConfig.MatchLabels}}})
-				return ok && err == nil
-			}) {
+				return slices.ContainsFunc(classes(c), func(class fdb.ProcessClass) bool {
+					ok, err := selects(s, workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: processLabels(c, class)}}})
+					return ok && err == nil
+				})
+			}) && !operators(s) {
 				t.Errorf("%s selects nothing", what)
 			}
 		}
@@ -253,13 +264,14 @@ func monitors(t *testing.T, m *monitoring.ServiceMonitor, objects []meta.Object)
 	}
 }
 
-// TestRoutes checks that each route leads to a port of a service that speaks HTTP/2 without TLS, from a listener that exists, and that calls
-// go to their owners.
+// TestRoutes checks that each route leads from a listener that exists to a port of a service, gRPC over HTTP/2 and the rest over HTTP/1,
+// that calls go to their owners, and that none is cut by a timeout.
 func TestRoutes(t *testing.T) {
 	objects := build(t, "prod")
-	want := map[string]string{"etcdserverpb.Watch": "watchhub", "etcdserverpb.Lease": "leasekeeper", "": "kv"}
+	want := map[string]string{"/etcdserverpb.Watch": "watchhub", "/etcdserverpb.Lease": "leasekeeper", "/": "kv",
+		"/v3": "kv over HTTP/1", "/version": "kv over HTTP/1", "/health": "kv over HTTP/1", "/livez": "kv over HTTP/1", "/readyz": "kv over HTTP/1"}
 	got := map[string]string{}
-	for _, r := range of[*gateway.GRPCRoute](objects) {
+	for _, r := range of[*gateway.HTTPRoute](objects) {
 		for _, p := range r.Spec.ParentRefs {
 			g, ok := named[*gateway.Gateway](objects, string(p.Name))
 			if !ok || p.SectionName == nil || !slices.ContainsFunc(g.Spec.Listeners, func(l gateway.Listener) bool { return l.Name == *p.SectionName }) {
@@ -267,22 +279,61 @@ func TestRoutes(t *testing.T) {
 			}
 		}
 		for _, rule := range r.Spec.Rules {
-			service := ""
-			if len(rule.Matches) > 0 {
-				service = *rule.Matches[0].Method.Service
+			if rule.Timeouts == nil || rule.Timeouts.Request == nil || *rule.Timeouts.Request != "0s" {
+				t.Errorf("route %s: a watch would be cut: %+v", r.Name, rule.Timeouts)
 			}
-			for _, b := range rule.BackendRefs {
-				got[service] = string(b.Name)
-				s, ok := named[*core.Service](objects, string(b.Name))
-				if !ok || !slices.ContainsFunc(s.Spec.Ports, func(p core.ServicePort) bool {
-					return p.Port == *b.Port && p.AppProtocol != nil && *p.AppProtocol == "kubernetes.io/h2c"
-				}) {
-					t.Errorf("route %s: no h2c port %d of service %s", r.Name, *b.Port, b.Name)
-				}
+			for _, m := range rule.Matches {
+				got[*m.Path.Value] = backend(t, rule, objects)
 			}
 		}
 	}
 	if fmt.Sprint(got) != fmt.Sprint(want) {
 		t.Errorf("routes %v, want %v", got, want)
 	}
+}
+
+// backend is the service that a rule leads to, and whether over HTTP/1.
+func backend(t *testing.T, rule gateway.HTTPRouteRule, objects []meta.Object) string {
+	t.Helper()
+	b := rule.BackendRefs[0]
+	s, ok := named[*core.Service](objects, string(b.Name))
+	i := -1
+	if ok {
+		i = slices.IndexFunc(s.Spec.Ports, func(p core.ServicePort) bool { return p.Port == *b.Port && p.AppProtocol != nil })
+	}
+	switch {
+	case i < 0 || s.Spec.Ports[i].TargetPort.String() != "client":
+		t.Errorf("%s: no port %d for clients", b.Name, *b.Port)
+	case *s.Spec.Ports[i].AppProtocol == "http":
+		return string(b.Name) + " over HTTP/1"
+	case *s.Spec.Ports[i].AppProtocol != "kubernetes.io/h2c":
+		t.Errorf("%s: port %d speaks %s", b.Name, *b.Port, *s.Spec.Ports[i].AppProtocol)
+	}
+	return string(b.Name)
+}
+
+// TestAdvertised checks that clients are told URLs that lead to the Gateway where there is one: its scheme and port.
+func TestAdvertised(t *testing.T) {
+	each(t, func(t *testing.T, objects []meta.Object) {
+		gateways := of[*gateway.Gateway](objects)
+		for _, w := range workloads(objects) {
+			for _, e := range w.pod.Spec.Containers[0].Env {
+				if e.Name != "HEADWATER_ADVERTISE_CLIENT_URLS" {
+					continue
+				}
+				u, err := url.Parse(e.Value)
+				switch {
+				case err != nil:
+					t.Error(err)
+				case len(gateways) == 0 && e.Value != "http://kv.$(POD_NAMESPACE).svc:2379":
+					t.Errorf("%s tells clients %s", w.name, e.Value)
+				case len(gateways) > 0:
+					l := gateways[0].Spec.Listeners[0]
+					if !strings.EqualFold(string(l.Protocol), u.Scheme) || u.Port() != fmt.Sprint(l.Port) {
+						t.Errorf("%s tells clients %s, the Gateway is %s on port %d", w.name, e.Value, l.Protocol, l.Port)
+					}
+				}
+			}
+		}
+	})
 }

@@ -97,7 +97,14 @@ func (s *set) At() storage.Series { return s.at }
 // readScene reads what a server showed before and after a scene, as a job named etcd, and says that it was up.
 func readScene(t *testing.T, dir, name string) (all scene) {
 	t.Helper()
-	before, after := readScrape(t, filepath.Join(dir, name+"-0.prom")), readScrape(t, filepath.Join(dir, name+"-1.prom"))
+	return readSceneOf(t, dir, name, "etcd")
+}
+
+// readSceneOf is readScene of a job of another name.
+func readSceneOf(t *testing.T, dir, name, job string) (all scene) {
+	t.Helper()
+	before := readScrape(t, filepath.Join(dir, name+"-0.prom"), job)
+	after := readScrape(t, filepath.Join(dir, name+"-1.prom"), job)
 	for key, to := range after {
 		from, ok := before[key]
 		if !ok {
@@ -119,7 +126,7 @@ type reading struct {
 }
 
 // readScrape reads a scrape, by labels.
-func readScrape(t *testing.T, path string) map[string]reading {
+func readScrape(t *testing.T, path, job string) map[string]reading {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
@@ -133,7 +140,7 @@ func readScrape(t *testing.T, path string) map[string]reading {
 	}
 	all := map[string]reading{}
 	add := func(name string, pairs []*dto.LabelPair, value float64, more ...string) {
-		b := labels.NewBuilder(labels.FromStrings(append(more, labels.MetricName, name, "job", "etcd", "instance", "one")...))
+		b := labels.NewBuilder(labels.FromStrings(append(more, labels.MetricName, name, "job", job, "instance", "one")...))
 		for _, l := range pairs {
 			b.Set(l.GetName(), l.GetValue())
 		}
@@ -148,6 +155,7 @@ func readScrape(t *testing.T, path string) map[string]reading {
 				continue
 			}
 			add(name+"_count", m.GetLabel(), float64(h.GetSampleCount()))
+			add(name+"_sum", m.GetLabel(), h.GetSampleSum())
 			for _, bucket := range h.GetBucket() {
 				bound := strconv.FormatFloat(bucket.GetUpperBound(), 'g', -1, 64)
 				add(name+"_bucket", m.GetLabel(), float64(bucket.GetCumulativeCount()), "le", bound)

@@ -37,10 +37,29 @@ var played = map[string][]string{
 	"away": {"pod", "waiting"},
 }
 
-// playScenes has all scenes played, and returns where they are written down. The program is part of the workspace.
+// scenesDir is where scenes are written down, "" before they have been played.
+var scenesDir string
+
+func TestMain(m *testing.M) {
+	code := m.Run()
+	if scenesDir != "" {
+		os.RemoveAll(scenesDir)
+	}
+	os.Exit(code)
+}
+
+// playScenes has all scenes played, once for all tests, and returns where they are written down. The program is part of
+// the workspace.
 func playScenes(t *testing.T) string {
 	t.Helper()
-	dir := t.TempDir()
+	if scenesDir != "" {
+		return scenesDir
+	}
+	dir, err := os.MkdirTemp("", "scenes-") //nolint:usetesting // it outlives the test
+	if err != nil {
+		t.Fatal(err)
+	}
+	scenesDir = dir
 	cmd := exec.CommandContext(t.Context(), "go", "run", "./metrics/cmd/scenes", dir)
 	cmd.Dir, cmd.Env = "../..", append(os.Environ(), "GOWORK=", "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {

@@ -733,12 +733,14 @@ type Usage struct {
 	Error string `protobuf:"bytes,13,opt,name=error,proto3" json:"error,omitempty"`
 	// reads and writes are the calls that were let in, and refused those that a limit has refused, since this process has
 	// opened the keyspace; watches are those that are open in it.
-	Reads         uint64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
-	Writes        uint64 `protobuf:"varint,15,opt,name=writes,proto3" json:"writes,omitempty"`
-	Refused       uint64 `protobuf:"varint,16,opt,name=refused,proto3" json:"refused,omitempty"`
-	Watches       int64  `protobuf:"varint,17,opt,name=watches,proto3" json:"watches,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Reads   uint64 `protobuf:"varint,14,opt,name=reads,proto3" json:"reads,omitempty"`
+	Writes  uint64 `protobuf:"varint,15,opt,name=writes,proto3" json:"writes,omitempty"`
+	Refused uint64 `protobuf:"varint,16,opt,name=refused,proto3" json:"refused,omitempty"`
+	Watches int64  `protobuf:"varint,17,opt,name=watches,proto3" json:"watches,omitempty"`
+	// removed_revision is up to where what compactions have made needless is gone: it follows compact_revision.
+	RemovedRevision int64 `protobuf:"varint,18,opt,name=removed_revision,json=removedRevision,proto3" json:"removed_revision,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *Usage) Reset() {
@@ -886,6 +888,13 @@ func (x *Usage) GetRefused() uint64 {
 func (x *Usage) GetWatches() int64 {
 	if x != nil {
 		return x.Watches
+	}
+	return 0
+}
+
+func (x *Usage) GetRemovedRevision() int64 {
+	if x != nil {
+		return x.RemovedRevision
 	}
 	return 0
 }
@@ -2036,7 +2045,7 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"count_keys\x18\x04 \x01(\bR\tcountKeys\"T\n" +
 	"\rUsageResponse\x12/\n" +
 	"\x05usage\x18\x01 \x03(\v2\x19.headwater.admin.v1.UsageR\x05usage\x12\x12\n" +
-	"\x04next\x18\x02 \x01(\tR\x04next\"\xad\x03\n" +
+	"\x04next\x18\x02 \x01(\tR\x04next\"\xd8\x03\n" +
 	"\x05Usage\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x0e\n" +
 	"\x02id\x18\x02 \x01(\x04R\x02id\x12\x1a\n" +
@@ -2055,7 +2064,8 @@ const file_headwater_admin_v1_admin_proto_rawDesc = "" +
 	"\x05reads\x18\x0e \x01(\x04R\x05reads\x12\x16\n" +
 	"\x06writes\x18\x0f \x01(\x04R\x06writes\x12\x18\n" +
 	"\arefused\x18\x10 \x01(\x04R\arefused\x12\x18\n" +
-	"\awatches\x18\x11 \x01(\x03R\awatches\"~\n" +
+	"\awatches\x18\x11 \x01(\x03R\awatches\x12)\n" +
+	"\x10removed_revision\x18\x12 \x01(\x03R\x0fremovedRevision\"~\n" +
 	"\n" +
 	"LogRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x12\n" +

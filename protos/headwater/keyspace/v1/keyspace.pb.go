@@ -466,6 +466,7 @@ type Pod struct {
 	Ready         bool                   `protobuf:"varint,10,opt,name=ready,proto3" json:"ready,omitempty"`
 	Reason        string                 `protobuf:"bytes,11,opt,name=reason,proto3" json:"reason,omitempty"`     // why it is not ready
 	Keyspace      string                 `protobuf:"bytes,12,opt,name=keyspace,proto3" json:"keyspace,omitempty"` // that it was started with
+	Numbers       *PodNumbers            `protobuf:"bytes,13,opt,name=numbers,proto3" json:"numbers,omitempty"`   // unset: its release does not tell
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -584,6 +585,139 @@ func (x *Pod) GetKeyspace() string {
 	return ""
 }
 
+func (x *Pod) GetNumbers() *PodNumbers {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+// PodNumbers are what a pod has done and holds, when it wrote its row. Counters count from its start, and all are of all
+// keyspaces that it has open, unless they say otherwise.
+type PodNumbers struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Reads         uint64                 `protobuf:"varint,1,opt,name=reads,proto3" json:"reads,omitempty"` // calls that read, as those below of calls that were let in
+	Writes        uint64                 `protobuf:"varint,2,opt,name=writes,proto3" json:"writes,omitempty"`
+	Streams       int64                  `protobuf:"varint,3,opt,name=streams,proto3" json:"streams,omitempty"` // of watches
+	Watchers      int64                  `protobuf:"varint,4,opt,name=watchers,proto3" json:"watchers,omitempty"`
+	SlowWatchers  int64                  `protobuf:"varint,5,opt,name=slow_watchers,json=slowWatchers,proto3" json:"slow_watchers,omitempty"` // those of them that are behind
+	LagMillis     int64                  `protobuf:"varint,6,opt,name=lag_millis,json=lagMillis,proto3" json:"lag_millis,omitempty"`          // age of the oldest revision that one of them waits for
+	Leases        int64                  `protobuf:"varint,7,opt,name=leases,proto3" json:"leases,omitempty"`                                 // that it keeps
+	KeyspacesOpen int64                  `protobuf:"varint,8,opt,name=keyspaces_open,json=keyspacesOpen,proto3" json:"keyspaces_open,omitempty"`
+	Revision      int64                  `protobuf:"varint,9,opt,name=revision,proto3" json:"revision,omitempty"`                           // of its first keyspace
+	Hub           bool                   `protobuf:"varint,10,opt,name=hub,proto3" json:"hub,omitempty"`                                    // it serves watches itself
+	HubRevision   int64                  `protobuf:"varint,11,opt,name=hub_revision,json=hubRevision,proto3" json:"hub_revision,omitempty"` // up to which its hub has sent out the events of its first keyspace
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PodNumbers) Reset() {
+	*x = PodNumbers{}
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PodNumbers) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PodNumbers) ProtoMessage() {}
+
+func (x *PodNumbers) ProtoReflect() protoreflect.Message {
+	mi := &file_headwater_keyspace_v1_keyspace_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PodNumbers.ProtoReflect.Descriptor instead.
+func (*PodNumbers) Descriptor() ([]byte, []int) {
+	return file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *PodNumbers) GetReads() uint64 {
+	if x != nil {
+		return x.Reads
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetWrites() uint64 {
+	if x != nil {
+		return x.Writes
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetStreams() int64 {
+	if x != nil {
+		return x.Streams
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetWatchers() int64 {
+	if x != nil {
+		return x.Watchers
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetSlowWatchers() int64 {
+	if x != nil {
+		return x.SlowWatchers
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetLagMillis() int64 {
+	if x != nil {
+		return x.LagMillis
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetLeases() int64 {
+	if x != nil {
+		return x.Leases
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetKeyspacesOpen() int64 {
+	if x != nil {
+		return x.KeyspacesOpen
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetRevision() int64 {
+	if x != nil {
+		return x.Revision
+	}
+	return 0
+}
+
+func (x *PodNumbers) GetHub() bool {
+	if x != nil {
+		return x.Hub
+	}
+	return false
+}
+
+func (x *PodNumbers) GetHubRevision() int64 {
+	if x != nil {
+		return x.HubRevision
+	}
+	return 0
+}
+
 var File_headwater_keyspace_v1_keyspace_proto protoreflect.FileDescriptor
 
 const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
@@ -624,7 +758,7 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\x02cn\x18\x01 \x01(\tR\x02cn\x12\x10\n" +
 	"\x03dns\x18\x02 \x01(\tR\x03dns\x12\x10\n" +
 	"\x03uri\x18\x03 \x01(\tR\x03uri\x12\f\n" +
-	"\x01o\x18\x04 \x01(\tR\x01o\"\xec\x02\n" +
+	"\x01o\x18\x04 \x01(\tR\x01o\"\xa9\x03\n" +
 	"\x03Pod\x12\x12\n" +
 	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x12\n" +
 	"\x04name\x18\x02 \x01(\tR\x04name\x12\x10\n" +
@@ -638,7 +772,23 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\x05ready\x18\n" +
 	" \x01(\bR\x05ready\x12\x16\n" +
 	"\x06reason\x18\v \x01(\tR\x06reason\x12\x1a\n" +
-	"\bkeyspace\x18\f \x01(\tR\bkeyspace*j\n" +
+	"\bkeyspace\x18\f \x01(\tR\bkeyspace\x12;\n" +
+	"\anumbers\x18\r \x01(\v2!.headwater.keyspace.v1.PodNumbersR\anumbers\"\xc4\x02\n" +
+	"\n" +
+	"PodNumbers\x12\x14\n" +
+	"\x05reads\x18\x01 \x01(\x04R\x05reads\x12\x16\n" +
+	"\x06writes\x18\x02 \x01(\x04R\x06writes\x12\x18\n" +
+	"\astreams\x18\x03 \x01(\x03R\astreams\x12\x1a\n" +
+	"\bwatchers\x18\x04 \x01(\x03R\bwatchers\x12#\n" +
+	"\rslow_watchers\x18\x05 \x01(\x03R\fslowWatchers\x12\x1d\n" +
+	"\n" +
+	"lag_millis\x18\x06 \x01(\x03R\tlagMillis\x12\x16\n" +
+	"\x06leases\x18\a \x01(\x03R\x06leases\x12%\n" +
+	"\x0ekeyspaces_open\x18\b \x01(\x03R\rkeyspacesOpen\x12\x1a\n" +
+	"\brevision\x18\t \x01(\x03R\brevision\x12\x10\n" +
+	"\x03hub\x18\n" +
+	" \x01(\bR\x03hub\x12!\n" +
+	"\fhub_revision\x18\v \x01(\x03R\vhubRevision*j\n" +
 	"\x05State\x12\x15\n" +
 	"\x11STATE_UNSPECIFIED\x10\x00\x12\x10\n" +
 	"\fSTATE_ACTIVE\x10\x01\x12\x12\n" +
@@ -659,7 +809,7 @@ func file_headwater_keyspace_v1_keyspace_proto_rawDescGZIP() []byte {
 }
 
 var file_headwater_keyspace_v1_keyspace_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 6)
+var file_headwater_keyspace_v1_keyspace_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
 var file_headwater_keyspace_v1_keyspace_proto_goTypes = []any{
 	(State)(0),                    // 0: headwater.keyspace.v1.State
 	(*Keyspace)(nil),              // 1: headwater.keyspace.v1.Keyspace
@@ -667,26 +817,28 @@ var file_headwater_keyspace_v1_keyspace_proto_goTypes = []any{
 	(*AccessRule)(nil),            // 3: headwater.keyspace.v1.AccessRule
 	(*Certificate)(nil),           // 4: headwater.keyspace.v1.Certificate
 	(*Pod)(nil),                   // 5: headwater.keyspace.v1.Pod
-	nil,                           // 6: headwater.keyspace.v1.Keyspace.LabelsEntry
-	(*timestamppb.Timestamp)(nil), // 7: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 8: google.protobuf.Duration
+	(*PodNumbers)(nil),            // 6: headwater.keyspace.v1.PodNumbers
+	nil,                           // 7: headwater.keyspace.v1.Keyspace.LabelsEntry
+	(*timestamppb.Timestamp)(nil), // 8: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 9: google.protobuf.Duration
 }
 var file_headwater_keyspace_v1_keyspace_proto_depIdxs = []int32{
 	0,  // 0: headwater.keyspace.v1.Keyspace.state:type_name -> headwater.keyspace.v1.State
-	7,  // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
+	8,  // 1: headwater.keyspace.v1.Keyspace.created:type_name -> google.protobuf.Timestamp
 	2,  // 2: headwater.keyspace.v1.Keyspace.limits:type_name -> headwater.keyspace.v1.Limits
 	3,  // 3: headwater.keyspace.v1.Keyspace.access:type_name -> headwater.keyspace.v1.AccessRule
-	6,  // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
-	7,  // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
+	7,  // 4: headwater.keyspace.v1.Keyspace.labels:type_name -> headwater.keyspace.v1.Keyspace.LabelsEntry
+	8,  // 5: headwater.keyspace.v1.Keyspace.deleted:type_name -> google.protobuf.Timestamp
 	4,  // 6: headwater.keyspace.v1.AccessRule.allow:type_name -> headwater.keyspace.v1.Certificate
-	7,  // 7: headwater.keyspace.v1.Pod.started:type_name -> google.protobuf.Timestamp
-	7,  // 8: headwater.keyspace.v1.Pod.seen:type_name -> google.protobuf.Timestamp
-	8,  // 9: headwater.keyspace.v1.Pod.every:type_name -> google.protobuf.Duration
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	8,  // 7: headwater.keyspace.v1.Pod.started:type_name -> google.protobuf.Timestamp
+	8,  // 8: headwater.keyspace.v1.Pod.seen:type_name -> google.protobuf.Timestamp
+	9,  // 9: headwater.keyspace.v1.Pod.every:type_name -> google.protobuf.Duration
+	6,  // 10: headwater.keyspace.v1.Pod.numbers:type_name -> headwater.keyspace.v1.PodNumbers
+	11, // [11:11] is the sub-list for method output_type
+	11, // [11:11] is the sub-list for method input_type
+	11, // [11:11] is the sub-list for extension type_name
+	11, // [11:11] is the sub-list for extension extendee
+	0,  // [0:11] is the sub-list for field type_name
 }
 
 func init() { file_headwater_keyspace_v1_keyspace_proto_init() }
@@ -700,7 +852,7 @@ func file_headwater_keyspace_v1_keyspace_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_headwater_keyspace_v1_keyspace_proto_rawDesc), len(file_headwater_keyspace_v1_keyspace_proto_rawDesc)),
 			NumEnums:      1,
-			NumMessages:   6,
+			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -36,6 +36,7 @@ func standalone(ctx context.Context, s stage, name string, quota int64) error {
 	c := config.Default(config.Standalone)
 	c.DataDir, c.ListenClientURLs = dir, []string{"http://127.0.0.1:0"}
 	c.QuotaBackendBytes, c.ExtensiveMetrics = quota, true
+	c.MetricsKeyspaces.Top = 5
 	n, err := compose.Start(ctx, config.Standalone, c, embedded.Parts())
 	if err != nil {
 		return err

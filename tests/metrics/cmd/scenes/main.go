@@ -36,7 +36,7 @@ func run(args []string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	s := stage{dir: args[0]}
-	all := []func(context.Context, stage) error{etcdScenes, headwaterScenes, podScenes}
+	all := []func(context.Context, stage) error{etcdScenes, headwaterScenes, podScenes, deploymentScene}
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
 	for i, scenes := range all { // side by side: they wait more than they work

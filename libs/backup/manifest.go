@@ -1,0 +1,125 @@
+package backup
+
+import (
+	"bytes"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+)
+
+// Format is the version of manifests and of what they describe.
+const Format = 1
+
+// Kinds of backups.
+const (
+	Full = "full" // a whole snapshot
+	Log  = "log"  // what has changed since the parent
+)
+
+// manifestSuffix ends the name of a manifest, objectSuffix that of what it describes.
+const (
+	manifestSuffix   = ".json"
+	objectSuffix     = ".db"
+	manifestBytesMax = 64 << 10
+)
+
+var (
+	// ErrNewer says that a later release has written a backup.
+	ErrNewer = errors.New("was written by a newer version: restore it with that")
+	// ErrDamaged says that a backup is not what it was.
+	ErrDamaged = errors.New("is damaged")
+	// ErrForeign says that something is no backup.
+	ErrForeign = errors.New("is not a backup")
+)
+
+// Manifest says what a backup is.
+type Manifest struct {
+	Format int    `json:"format"`
+	ID     string `json:"id"` // unique; IDs are in the order of time
+	Kind   string `json:"kind"`
+	// Parent is the ID of the backup that a log goes on from.
+	Parent string `json:"parent,omitempty"`
+	// Cluster is the id of the keyspace, in hexadecimal; a restored one has another.
+	Cluster  string `json:"cluster"`
+	Keyspace string `json:"keyspace,omitempty"` // the name that it was asked for by
+	// Since is the revision that a log begins at, Revision the one up to which it holds everything.
+	Since    int64 `json:"since,omitempty"`
+	Revision int64 `json:"revision"`
+	// Compact is the compact revision of a full backup, or -1: it can be restored from there on.
+	Compact int64 `json:"compact"`
+	// Tail is the SHA-256 of the events of Revision, "" if there are none.
+	Tail string `json:"tail,omitempty"`
+	// Time is when the backup was there, by the clock of who took it: it holds nothing that was written later.
+	Time time.Time `json:"time"`
+
+	Object     string `json:"object"` // its name
+	Bytes      int64  `json:"bytes"`
+	SHA256     string `json:"sha256"`               // of the object as it is stored
+	Encryption string `json:"encryption,omitempty"` // "age", or none
+	// Sum is the SHA-256 of the manifest without it.
+	Sum string `json:"sum"`
+}
+
+// newID makes an ID for a time.
+func newID(now time.Time, kind string) string {
+	var b [4]byte
+	rand.Read(b[:])
+	return now.UTC().Format("20060102T150405.000Z") + "-" + kind + "-" + hex.EncodeToString(b[:])
+}
+
+func (m Manifest) sum() (string, error) {
+	m.Sum = ""
+	b, err := json.Marshal(m)
+	s := sha256.Sum256(b)
+	return hex.EncodeToString(s[:]), err
+}
+
+// encode makes the manifest's text.
+func (m Manifest) encode() ([]byte, error) {
+	var err error
+	if m.Sum, err = m.sum(); err != nil {
+		return nil, err
+	}
+	b, err := json.MarshalIndent(m, "", "  ")
+	return append(b, '\n'), err
+}
+
+// parseManifest reads a manifest of a name. Errors: ErrNewer, ErrDamaged, ErrForeign.
+func parseManifest(name string, b []byte) (m Manifest, err error) {
+	var f struct {
+		Format int `json:"format"`
+	}
+	if err := json.Unmarshal(b, &f); err != nil || f.Format < 1 {
+		return m, fmt.Errorf("%s %w", name, ErrForeign)
+	}
+	if f.Format > Format {
+		return m, fmt.Errorf("%s (format %d) %w", name, f.Format, ErrNewer)
+	}
+	d := json.NewDecoder(bytes.NewReader(b))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&m); err != nil {
+		return m, fmt.Errorf("%s %w: %w", name, ErrDamaged, err)
+	}
+	sum, err := m.sum()
+	if err != nil || sum != m.Sum || !m.sound(name) {
+		return m, fmt.Errorf("%s %w", name, ErrDamaged)
+	}
+	return m, nil
+}
+
+// sound says that what a manifest says can be.
+func (m *Manifest) sound(name string) bool {
+	plain := !strings.ContainsAny(m.Object, `/\`) && m.Object != "" && m.ID+manifestSuffix == name
+	switch m.Kind {
+	case Full:
+		return plain && m.Since == 0 && m.Parent == "" && m.Revision > 0
+	case Log:
+		return plain && m.Since > 0 && m.Revision >= m.Since && m.Parent != "" && m.Parent < m.ID
+	}
+	return false
+}

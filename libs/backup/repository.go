@@ -1,0 +1,281 @@
+package backup
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/headwaterdb/headwater/libs/snapshot"
+)
+
+// Bounds.
+const (
+	manifestsMax  = 1 << 18
+	readersMax    = 16             // manifests that are read at a time
+	orphanAge     = 24 * time.Hour // after which what has no manifest is removed
+	zstdWindowMax = 64 << 20
+)
+
+// Repository is the backups of one keyspace in a Place.
+type Repository struct {
+	place Place
+	keys  Keys
+	tmp   string // directory for temporary files; "": the system's
+	known map[Object]Manifest
+}
+
+// NewRepository makes one. Files pass through tmp, or through the system's directory for temporary ones.
+func NewRepository(p Place, k Keys, tmp string) *Repository {
+	return &Repository{place: p, keys: k, tmp: tmp, known: map[Object]Manifest{}}
+}
+
+// Problem is a manifest that cannot be used, and why.
+type Problem struct {
+	Name string
+	Err  error
+}
+
+// List reads the manifests, by time, and says which cannot be read. Errors: those of the place, the context's.
+func (r *Repository) List(ctx context.Context) (ms []Manifest, bad []Problem, err error) {
+	objects, err := r.place.List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var mu sync.Mutex
+	seen := map[Object]Manifest{}
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(readersMax)
+	for _, o := range objects {
+		if !strings.HasSuffix(o.Name, manifestSuffix) || !isOurs(o.Name) {
+			continue
+		}
+		if m, ok := r.known[o]; ok {
+			seen[o] = m
+			ms = append(ms, m)
+			continue
+		}
+		g.Go(func() error {
+			m, err := r.manifest(ctx, o.Name)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case errors.Is(err, fs.ErrNotExist): // removed meanwhile
+				return nil
+			case errors.Is(err, ErrNewer), errors.Is(err, ErrDamaged), errors.Is(err, ErrForeign):
+				bad = append(bad, Problem{o.Name, err})
+				return nil
+			case err != nil:
+				return err
+			}
+			seen[o] = m
+			ms = append(ms, m)
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		return nil, nil, err
+	}
+	if len(ms) > manifestsMax {
+		return nil, nil, fmt.Errorf("there are %d backups: more than %d cannot be handled, keep fewer",
+			len(ms), manifestsMax)
+	}
+	r.known = seen
+	byID(ms)
+	return ms, bad, nil
+}
+
+func (r *Repository) manifest(ctx context.Context, name string) (Manifest, error) {
+	f, err := r.place.Open(ctx, name)
+	if err != nil {
+		return Manifest{}, err
+	}
+	defer f.Close()
+	b, err := io.ReadAll(io.LimitReader(contextReader{ctx, f}, manifestBytesMax+1))
+	if err != nil {
+		return Manifest{}, err
+	}
+	if len(b) > manifestBytesMax {
+		return Manifest{}, fmt.Errorf("%s %w", name, ErrForeign)
+	}
+	return parseManifest(name, b)
+}
+
+// store puts a file there as a backup. It counts when store has returned nil.
+func (r *Repository) store(ctx context.Context, m Manifest, path string) (_ Manifest, err error) {
+	packed, err := os.CreateTemp(r.tmp, "headwater-backup-*.tmp")
+	if err != nil {
+		return m, err
+	}
+	defer func() { err = errors.Join(err, packed.Close(), os.Remove(packed.Name())) }()
+	m.Format = Format
+	m.Object = m.ID + objectSuffix + ".zst"
+	if len(r.keys.Recipients) > 0 {
+		m.Encryption, m.Object = encryptionAge, m.Object+".age"
+	}
+	sum := sha256.New()
+	if err := r.pack(ctx, io.MultiWriter(packed, sum), path); err != nil {
+		return m, err
+	}
+	if m.Bytes, err = packed.Seek(0, io.SeekCurrent); err != nil {
+		return m, err
+	}
+	m.SHA256 = hex.EncodeToString(sum.Sum(nil))
+	if _, err := packed.Seek(0, io.SeekStart); err != nil {
+		return m, err
+	}
+	if err := r.place.Put(ctx, m.Object, packed, m.Bytes); err != nil {
+		return m, err
+	}
+	if err := r.checkObject(ctx, &m); err != nil {
+		return m, err
+	}
+	b, err := m.encode()
+	if err != nil {
+		return m, err
+	}
+	if m, err = parseManifest(m.ID+manifestSuffix, b); err != nil {
+		return m, err
+	}
+	return m, r.place.Put(ctx, m.ID+manifestSuffix, bytes.NewReader(b), int64(len(b)))
+}
+
+// pack copies a file, compressed, and encrypted if there are recipients.
+func (r *Repository) pack(ctx context.Context, to io.Writer, path string) error {
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	if len(r.keys.Recipients) == 0 {
+		return compress(to, contextReader{ctx, f})
+	}
+	pr, pw := io.Pipe()
+	go func() { pw.CloseWithError(compress(pw, contextReader{ctx, f})) }()
+	err = r.keys.encrypt(to, pr)
+	pr.CloseWithError(io.ErrClosedPipe) // the other one ends
+	return err
+}
+
+func compress(to io.Writer, from io.Reader) error {
+	w, err := zstd.NewWriter(to, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(w, from)
+	return errors.Join(err, w.Close())
+}
+
+// checkObject reads an object back. Errors: ErrDamaged, those of the place, the context's.
+func (r *Repository) checkObject(ctx context.Context, m *Manifest) error {
+	f, err := r.place.Open(ctx, m.Object)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s %w: it is missing", m.Object, ErrDamaged)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	n, err := io.Copy(sum, contextReader{ctx, f})
+	switch {
+	case err != nil:
+		return err
+	case n != m.Bytes, hex.EncodeToString(sum.Sum(nil)) != m.SHA256:
+		return fmt.Errorf("%s %w: its checksum is another", m.Object, ErrDamaged)
+	}
+	return nil
+}
+
+// open fetches a backup into a temporary file and opens it; done closes and removes it. Errors: ErrDamaged, ErrNewer,
+// those of keys, of the place, the context's.
+func (r *Repository) open(ctx context.Context, m *Manifest) (_ *snapshot.Reader, done func() error, err error) {
+	to, err := os.CreateTemp(r.tmp, "headwater-backup-*.tmp")
+	if err != nil {
+		return nil, nil, err
+	}
+	path := to.Name()
+	err = errors.Join(r.fetch(ctx, to, m), to.Close())
+	var s *snapshot.Reader
+	if err == nil {
+		if s, err = snapshot.Open(ctx, path, false); err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
+		}
+	}
+	if err == nil {
+		if err = m.matches(s); err != nil {
+			err = errors.Join(err, s.Close())
+		}
+	}
+	if err != nil {
+		return nil, nil, errors.Join(err, os.Remove(path))
+	}
+	return s, func() error { return errors.Join(s.Close(), os.Remove(path)) }, nil
+}
+
+// fetch unpacks an object, and checks that it is what was stored.
+func (r *Repository) fetch(ctx context.Context, to io.Writer, m *Manifest) error {
+	f, err := r.place.Open(ctx, m.Object)
+	if errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("%s %w: it is missing", m.Object, ErrDamaged)
+	} else if err != nil {
+		return err
+	}
+	defer f.Close()
+	sum := sha256.New()
+	raw := io.TeeReader(contextReader{ctx, f}, sum)
+	err = r.unpack(to, m, raw)
+	if _, drainErr := io.Copy(io.Discard, raw); drainErr != nil {
+		return drainErr
+	}
+	if hex.EncodeToString(sum.Sum(nil)) != m.SHA256 {
+		return fmt.Errorf("%s %w: its checksum is another", m.Object, ErrDamaged)
+	}
+	return err
+}
+
+func (r *Repository) unpack(to io.Writer, m *Manifest, raw io.Reader) error {
+	plain, err := r.keys.decrypt(m, raw)
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Object, err)
+	}
+	z, err := zstd.NewReader(plain, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(zstdWindowMax))
+	if err != nil {
+		return fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
+	}
+	defer z.Close()
+	_, err = io.Copy(to, z)
+	return err
+}
+
+// matches says that a file is the one that the manifest tells of.
+func (m *Manifest) matches(s *snapshot.Reader) error {
+	tail, err := tailOf(s)
+	if err == nil && (s.Since != m.Since || s.Revision != m.Revision || tail != m.Tail) {
+		err = fmt.Errorf("%s %w: it is another one's", m.Object, ErrDamaged)
+	}
+	return err
+}
+
+// tailOf is Manifest.Tail of a file.
+func tailOf(s *snapshot.Reader) (string, error) {
+	return sumOf(s, s.Revision)
+}
+
+func sumOf(s *snapshot.Reader, rev int64) (string, error) {
+	sum, ok, err := s.Sum(rev)
+	if err != nil || !ok {
+		return "", err
+	}
+	return hex.EncodeToString(sum[:]), nil
+}

@@ -1,0 +1,166 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/libs/snapshot"
+)
+
+// Plan is what a target is restored from: a full backup and logs, up to a revision.
+type Plan struct {
+	Chain    []Manifest
+	Revision int64
+}
+
+// Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrNewer (what a later release has written might
+// hold it), those of the place, the context's.
+func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
+	ms, bad, err := r.List(ctx)
+	if err != nil {
+		return p, err
+	}
+	p.Chain, p.Revision, err = choose(ms, t)
+	if err != nil {
+		for _, b := range bad {
+			err = errors.Join(err, b.Err)
+		}
+	}
+	return p, err
+}
+
+// Restore hands over the content of a plan, which is to be used during the call of into. What makes no revision (users
+// and roles, leases, alarms) is that of the last backup's end; leases that ended between the plan's revision and there
+// are those of the backup before. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the place, the context's.
+func (r *Repository) Restore(
+	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
+) (err error) {
+	last, done, err := r.open(ctx, &p.Chain[len(p.Chain)-1])
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, done()) }()
+	full := &p.Chain[0]
+	c := snapshot.Content{Revision: p.Revision, Compact: full.Compact}
+	if err := last.State(ctx, &c); err != nil {
+		return err
+	}
+	x := restoring{Repository: r, p: p, last: last, c: &c}
+	c.Events = x.events
+	first, done1, err := r.first(ctx, full, last)
+	if err != nil {
+		return err
+	}
+	c.Superseded = first.Superseded
+	x.first = first
+	return errors.Join(into(ctx, &c), done1())
+}
+
+// first opens the full backup, which may be the last one.
+func (r *Repository) first(
+	ctx context.Context, m *Manifest, last *snapshot.Reader,
+) (*snapshot.Reader, func() error, error) {
+	if last.Since == 0 {
+		return last, func() error { return nil }, nil
+	}
+	return r.open(ctx, m)
+}
+
+// restoring is one restore.
+type restoring struct {
+	*Repository
+	p           Plan
+	first, last *snapshot.Reader
+	c           *snapshot.Content
+}
+
+// events visits the events of the whole chain.
+func (x *restoring) events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
+	done := int64(0)
+	for i := range x.p.Chain {
+		if err := x.part(ctx, i, done, visit); err != nil {
+			return err
+		}
+		done = x.p.Chain[i].Revision
+	}
+	return nil
+}
+
+// errEnough ends a part.
+var errEnough = errors.New("backup: the revision is reached")
+
+// part visits the events of one backup that the ones before do not have.
+func (x *restoring) part(
+	ctx context.Context, i int, after int64, visit func(rev int64, ev *revlog.Event) error,
+) (err error) {
+	m, s := &x.p.Chain[i], x.first
+	switch {
+	case i == len(x.p.Chain)-1:
+		s = x.last
+	case i > 0:
+		var done func() error
+		if s, done, err = x.open(ctx, m); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, done()) }()
+	}
+	if i == len(x.p.Chain)-2 && x.p.Revision < x.last.Revision {
+		if err := x.ended(ctx, s); err != nil {
+			return err
+		}
+	}
+	err = s.Events(ctx, func(rev int64, ev *revlog.Event) error {
+		switch {
+		case rev > x.p.Revision:
+			return errEnough
+		case rev <= after:
+			return nil
+		}
+		return visit(rev, ev)
+	})
+	if errors.Is(err, errEnough) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", m.Object, err)
+	}
+	return nil
+}
+
+// ended adds the leases of a backup that the last one has no more.
+func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
+	there := map[int64]bool{}
+	for _, l := range x.c.Leases {
+		there[l.ID] = true
+	}
+	return s.Leases(ctx, func(l mvcc.ImportLease) error {
+		if !there[l.ID] {
+			x.c.Leases = append(x.c.Leases, l)
+		}
+		return nil
+	})
+}
+
+// Verify reads a backup whole: that its object is what was stored and, if it is not encrypted or there are identities,
+// that everything in it can be read. deep says whether the latter was done. Errors: ErrDamaged, ErrBroken, ErrNewer,
+// those of the place, the context's.
+func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (deep bool, err error) {
+	if _, err := chain(ms, m); err != nil {
+		return false, err
+	}
+	if m.Encryption != "" && len(r.keys.Identities) == 0 {
+		return false, r.checkObject(ctx, &m)
+	}
+	s, done, err := r.open(ctx, &m)
+	if err != nil {
+		return false, err
+	}
+	_, err = s.Status(ctx)
+	if err != nil && ctx.Err() == nil {
+		err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
+	}
+	return true, errors.Join(err, done())
+}

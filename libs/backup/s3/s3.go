@@ -1,0 +1,130 @@
+package s3
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+
+	"github.com/headwaterdb/headwater/libs/backup"
+)
+
+// Scheme begins the URL of a bucket.
+const Scheme = "s3"
+
+// partBytes is the size of an upload's parts, of which one is held in memory. S3 takes 10,000 of them.
+const partBytes = 16 << 20
+
+// Bucket is a part of a bucket: what begins with a prefix.
+type Bucket struct {
+	c              *minio.Client
+	transport      *http.Transport
+	bucket, prefix string
+}
+
+var _ backup.Place = (*Bucket)(nil)
+
+// Open makes a Bucket of s3://bucket/prefix?endpoint=host:port&region=r&insecure=true. Without an endpoint it is
+// Amazon's; insecure is without TLS. The credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, those of
+// AWS's file, or the machine's role. Nothing is called.
+func Open(rawURL string) (*Bucket, error) {
+	u, err := url.Parse(rawURL)
+	if err != nil {
+		return nil, err
+	}
+	if u.Scheme != Scheme || u.Host == "" || u.User != nil {
+		return nil, errors.New("a bucket is s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")
+	}
+	q := u.Query()
+	for k := range q {
+		if k != "endpoint" && k != "region" && k != "insecure" {
+			return nil, fmt.Errorf("a bucket has no option %q; there are endpoint, region and insecure", k)
+		}
+	}
+	endpoint := q.Get("endpoint")
+	if endpoint == "" {
+		endpoint = "s3.amazonaws.com"
+	}
+	transport, err := minio.DefaultTransport(q.Get("insecure") != "true")
+	if err != nil {
+		return nil, err
+	}
+	c, err := minio.New(endpoint, &minio.Options{
+		Transport: transport,
+		Creds: credentials.NewChainCredentials([]credentials.Provider{
+			&credentials.EnvAWS{}, &credentials.FileAWSCredentials{},
+			&credentials.IAM{Client: &http.Client{Transport: transport}},
+		}),
+		Secure: q.Get("insecure") != "true", Region: q.Get("region"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	prefix := strings.Trim(u.Path, "/")
+	if prefix != "" {
+		prefix += "/"
+	}
+	return &Bucket{c: c, transport: transport, bucket: u.Host, prefix: prefix}, nil
+}
+
+// Close lets go of connections.
+func (b *Bucket) Close() error {
+	b.transport.CloseIdleConnections()
+	return nil
+}
+
+// Put implements backup.Place.
+func (b *Bucket) Put(ctx context.Context, name string, r io.Reader, size int64) error {
+	_, err := b.c.PutObject(ctx, b.bucket, b.prefix+name, r, size, minio.PutObjectOptions{
+		PartSize: partBytes, NumThreads: 1, SendContentMd5: true, DisableContentSha256: true,
+	})
+	return err
+}
+
+// Open implements backup.Place.
+func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
+	o, err := b.c.GetObject(ctx, b.bucket, b.prefix+name, minio.GetObjectOptions{})
+	if err != nil {
+		return nil, missing(err)
+	}
+	if _, err := o.Stat(); err != nil { // it is asked for with the first use
+		return nil, errors.Join(missing(err), o.Close())
+	}
+	return o, nil
+}
+
+// missing makes fs.ErrNotExist of what a service says of an object that is not there.
+func missing(err error) error {
+	if minio.ToErrorResponse(err).Code == "NoSuchKey" {
+		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)
+	}
+	return err
+}
+
+// List implements backup.Place.
+func (b *Bucket) List(ctx context.Context) (all []backup.Object, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // ends the lister
+	for o := range b.c.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: b.prefix}) {
+		if o.Err != nil {
+			return nil, o.Err
+		}
+		name := strings.TrimPrefix(o.Key, b.prefix)
+		if !strings.HasSuffix(name, "/") {
+			all = append(all, backup.Object{Name: name, Bytes: o.Size, Modified: o.LastModified})
+		}
+	}
+	return all, ctx.Err()
+}
+
+// Remove implements backup.Place.
+func (b *Bucket) Remove(ctx context.Context, name string) error {
+	return b.c.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{})
+}

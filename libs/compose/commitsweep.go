@@ -1,0 +1,80 @@
+package compose
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/engine/retry"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// Times of the sweep of commit rows that pods which have died left in keyspaces that all pods serve.
+const (
+	// sweepPass is the time between two passes over all keyspaces of a shard. In between those are looked at that had
+	// such rows; one that nobody uses, and that no pod has died with, has none.
+	sweepPass = 12 * time.Hour
+	// sweepPause is the time between two keyspaces.
+	sweepPause = 10 * time.Millisecond
+)
+
+// commitSweep sweeps the keyspaces of a shard. It belongs to one goroutine.
+type commitSweep struct {
+	c     *compactions
+	shard int
+	found map[uint64]map[string][]byte // the rows of the last look, of the keyspaces that had some
+}
+
+func newCommitSweep(c *compactions, shard int) *commitSweep {
+	return &commitSweep{c: c, shard: shard, found: make(map[uint64]map[string][]byte)}
+}
+
+// run sweeps until ctx ends. The first pass is an hour after the pod has got the shard: a start is to cost nothing.
+func (w *commitSweep) run(ctx context.Context) {
+	var passed time.Time
+	for retry.Sleep(ctx, mvcc.CommitsEvery) == nil {
+		all := passed.IsZero() || time.Since(passed) >= sweepPass
+		if all {
+			passed = time.Now()
+		}
+		if err := w.look(ctx, all); err != nil && ctx.Err() == nil {
+			w.c.s.d.Log.Warn("commit rows of former pods could not all be swept, will be tried again",
+				"shard", w.shard, "error", err)
+		}
+	}
+}
+
+// look clears the rows that have not changed since the last look, of the keyspaces that had some then, and with all
+// takes down those of all others. It goes on after a failure, and returns all errors.
+func (w *commitSweep) look(ctx context.Context, all bool) (failed error) {
+	s, d := w.c.s, w.c.s.joint.d
+	last := w.found
+	ids := make([]uint64, 0, len(last))
+	for id := range last {
+		ids = append(ids, id)
+	}
+	if all {
+		var err error
+		if ids, _, err = d.IDs(ctx, s.d.Engine, d.Heads(w.shard)); err != nil {
+			return err
+		}
+	}
+	w.found = make(map[uint64]map[string][]byte)
+	for _, id := range ids {
+		if retry.Sleep(ctx, sweepPause) != nil {
+			return ctx.Err()
+		}
+		info, there := s.table.ByID(id)
+		if !there { // deleted, and cleared with all its rows
+			continue
+		}
+		rows, err := mvcc.SweepCommits(ctx, s.d.Engine, info.Prefix, last[id])
+		switch {
+		case err != nil:
+			failed = errors.Join(failed, err)
+		case len(rows) > 0:
+			w.found[id] = rows
+		}
+	}
+	return failed
+}

@@ -1,0 +1,107 @@
+package compose
+
+import (
+	"context"
+	"testing"
+
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+)
+
+// TestCommitSweep: what a pod that has died left in keyspaces which all pods serve goes with the second look, open or
+// not; who writes between two looks keeps what is his, and goes on.
+func TestCommitSweep(t *testing.T) {
+	p := openPod(t, testConfig(), services[config.KV]...)
+	if err := p.begin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	s := p.keyspaces
+	if err := (adminHost{s}).Prepare(ctx); err != nil {
+		t.Fatal(err)
+	}
+	var stores, lives []*mvcc.Store
+	var infos []keyspace.Info
+	sweeps := map[int]*commitSweep{}
+	write := func(store *mvcc.Store) {
+		t.Helper()
+		if _, err := store.Put(ctx, &mvcc.PutRequest{Key: []byte("k")}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"a", "b", "c"} {
+		info, err := keyspace.Create(ctx, p.Deployment.Engine, s.root(), name, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		infos = append(infos, info)
+		shard := s.joint.d.Shard(info.ID)
+		sweeps[shard] = newCommitSweep(&compactions{s: s}, shard)
+		rows := s.joint.d.Beside(info.ID)
+		for _, into := range []*[]*mvcc.Store{&stores, &lives} {
+			store, err := mvcc.Open(ctx, p.Deployment.Engine, mvcc.Options{
+				Prefix: info.Prefix, NoRemoval: true, Beside: (*mvcc.Beside)(&rows),
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { store.Close() }) // after the checks: the test's dead do not tidy up
+			write(store)
+			*into = append(*into, store)
+		}
+	}
+	left := func() (n int) {
+		t.Helper()
+		for _, info := range infos {
+			rows, err := mvcc.SweepCommits(ctx, p.Deployment.Engine, info.Prefix, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n += len(rows)
+		}
+		return n
+	}
+	look := func(all bool, want int) {
+		t.Helper()
+		for _, w := range sweeps {
+			if err := w.look(ctx, all); err != nil {
+				t.Error(err)
+			}
+		}
+		if n := left(); n != want {
+			t.Errorf("%d commit rows are left, want %d", n, want)
+		}
+	}
+	if err := s.table.Ready(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range infos {
+		for {
+			changed := s.table.Changed()
+			if _, there := s.table.ByID(info.ID); there {
+				break
+			}
+			select {
+			case <-changed:
+			case <-ctx.Done():
+				t.Fatal(ctx.Err())
+			}
+		}
+	}
+	look(false, 6) // nothing is known
+	look(true, 6)
+	for _, live := range lives {
+		write(live)
+	}
+	look(false, 3)
+	for _, live := range lives {
+		write(live)
+	}
+	look(true, 3)
+	look(false, 0) // an idle writer does without
+	for _, live := range lives {
+		write(live)
+	}
+}

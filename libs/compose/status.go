@@ -1,0 +1,110 @@
+package compose
+
+import (
+	"context"
+	"net"
+	"net/url"
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/headwaterdb/headwater/libs/admin"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/server"
+	"github.com/headwaterdb/headwater/libs/status"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// deletionsRead bounds the deleted keyspaces that are looked at for those that are still being cleared.
+const deletionsRead = 10_000
+
+// hasStatus tells whether a process of this configuration has somewhere to show its status page.
+func (d *Deployment) hasStatus() bool {
+	urls, _, err := d.Config.AdminURLs(d.Kind)
+	return err == nil && len(urls)+len(d.Config.ListenStatusURLs) > 0
+}
+
+// openStatus makes the status page of the admin services.
+func (s *keyspaces) openStatus(a admin.Services) {
+	if !s.d.hasStatus() {
+		return
+	}
+	o := status.Options{
+		Keyspaces: a.Keyspaces, Deployment: a.Deployment, Deletions: s.deletions,
+		KeyspaceMetadata: KeyspaceMetadata, Metrics: s.shown.Metrics, Hosts: s.hosts(), Log: s.d.Log,
+	}
+	if local := s.d.GRPC.Local(); local != nil {
+		o.Conn = local // not a connection that is not nil
+	}
+	h := status.New(o)
+	s.d.OnClose(func() error { h.Close(); return nil })
+	s.shown.Status, s.shown.StatusPath = h, status.Path
+}
+
+// hosts are the names that a browser may call this process by, beside addresses.
+func (s *keyspaces) hosts() (hosts []string) {
+	c := s.d.Config
+	for _, h := range c.HostWhitelist {
+		if h != "*" {
+			hosts = append(hosts, strings.ToLower(h))
+		}
+	}
+	for _, u := range slices.Concat(c.ListenAdminURLs, c.ListenStatusURLs) {
+		if p, err := url.Parse(u); err == nil && p.Hostname() != "" && net.ParseIP(p.Hostname()) == nil {
+			hosts = append(hosts, strings.ToLower(p.Hostname()))
+		}
+	}
+	if name, err := os.Hostname(); err == nil {
+		hosts = append(hosts, strings.ToLower(name))
+	}
+	return hosts
+}
+
+// deletions are the deleted keyspaces whose rows are still there.
+func (s *keyspaces) deletions(ctx context.Context) (all []status.Deletion, err error) {
+	gone, err := keyspace.Deleted(ctx, s.d.Engine, s.root(), 0, deletionsRead)
+	for _, info := range gone {
+		if info.Row.GetState() == keyspacev1.State_STATE_DELETING {
+			all = append(all, status.Deletion{
+				Keyspace: info.Name, ID: info.ID, Since: info.Row.GetDeleted().AsTime(),
+			})
+		}
+	}
+	return all, err
+}
+
+// serveStatus serves the status page on sockets of its own, until the process closes.
+func (s *keyspaces) serveStatus(ctx context.Context) error {
+	var sockets []server.Private
+	for _, u := range s.d.Config.ListenStatusURLs {
+		l, bound, err := server.ListenPrivate(ctx, u, s.d.tls.client)
+		if err != nil {
+			return listenFailed("--listen-status-urls", err, sockets)
+		}
+		sockets = append(sockets, l)
+		s.statusURLs = append(s.statusURLs, bound)
+	}
+	if len(sockets) == 0 {
+		return nil
+	}
+	s.serveOperators("status", server.NewViewers(s.shown), sockets)
+	s.d.Log.Info("serving the status page", "urls", s.statusURLs)
+	return nil
+}
+
+// StatusURLs are where the status page is served beside the admin API, as listened on.
+func (s *Server) StatusURLs() []string { return s.keyspaces.statusURLs }
+
+// clearedCollector counts what is removed of deleted keyspaces.
+func (d *Deployment) clearedCollector() prometheus.Collector {
+	return prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "headwater_keyspaces_cleared_rows_total", Help: "Rows of deleted keyspaces that this process has removed.",
+	}, func() float64 { return float64(d.clearedRows.Load()) })
+}
+
+// cleared is told of rows of deleted keyspaces that have been removed; it holds nobody up.
+func (d *Deployment) cleared(rows int) error {
+	d.clearedRows.Add(int64(rows))
+	return nil
+}

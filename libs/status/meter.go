@@ -1,0 +1,207 @@
+package status
+
+import (
+	"math"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+)
+
+const (
+	// sampleEvery is the least time between two looks at the metrics.
+	sampleEvery = time.Second
+	// samplesMax bounds the samples that are kept, and window the age of the one that rates are taken from.
+	samplesMax = 120
+	window     = 15 * time.Second
+	// staleAfter is how long samples are good for rates when nobody has looked meanwhile.
+	staleAfter = 2 * time.Minute
+)
+
+// sample is what the metrics said at a time.
+type sample struct {
+	at       time.Time
+	families map[string]*dto.MetricFamily
+}
+
+// meter makes rates of counters, and quantiles of histograms, as long as somebody looks.
+type meter struct {
+	metrics prometheus.Gatherer
+	now     func() time.Time
+
+	mu      sync.Mutex
+	samples []sample // the oldest first
+}
+
+func newMeter(g prometheus.Gatherer, now func() time.Time) *meter {
+	return &meter{metrics: g, now: now}
+}
+
+// span is two samples: rates are of what is between them.
+type span struct {
+	from, to sample
+	seconds  float64 // 0: from is the start of the process
+}
+
+// look returns the newest sample, which it takes unless one is new enough, with one from before; and the points of time
+// between which rates have been seen.
+func (m *meter) look() (s span, past []span) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.now()
+	if n := len(m.samples); n == 0 || now.Sub(m.samples[n-1].at) >= sampleEvery {
+		m.take(now)
+	}
+	last := len(m.samples) - 1
+	for i := range last {
+		past = append(past, between(m.samples[i], m.samples[i+1]))
+	}
+	from := last
+	for from > 0 && m.samples[last].at.Sub(m.samples[from-1].at) <= window {
+		from--
+	}
+	if from == last && last > 0 {
+		from--
+	}
+	if from == last {
+		return span{to: m.samples[last]}, past
+	}
+	return between(m.samples[from], m.samples[last]), past
+}
+
+func between(from, to sample) span { return span{from, to, to.at.Sub(from.at).Seconds()} }
+
+// take adds a sample. What cannot be gathered is missing in it, as it is for a scraper.
+func (m *meter) take(now time.Time) {
+	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) > staleAfter {
+		m.samples = nil
+	}
+	s := sample{at: now, families: map[string]*dto.MetricFamily{}}
+	if m.metrics != nil {
+		all, _ := m.metrics.Gather()
+		for _, f := range all {
+			s.families[f.GetName()] = f
+		}
+	}
+	if len(m.samples) == samplesMax {
+		m.samples = append(m.samples[:0], m.samples[1:]...)
+	}
+	m.samples = append(m.samples, s)
+}
+
+// value is the sum of a metric's series that have all of some labels; ok is false if there is none.
+func (s sample) value(name string, labels ...string) (sum float64, ok bool) {
+	for _, m := range s.families[name].GetMetric() {
+		if !has(m, labels) {
+			continue
+		}
+		ok = true
+		sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + m.GetUntyped().GetValue()
+	}
+	return sum, ok
+}
+
+// number is value as a whole number, 0 where there is none.
+func (s sample) number(name string, labels ...string) int64 {
+	v, _ := s.value(name, labels...)
+	return int64(v)
+}
+
+// has tells whether a series has labels, given as names and values in turn.
+func has(m *dto.Metric, labels []string) bool {
+	for i := 0; i+1 < len(labels); i += 2 {
+		if labelOf(m, labels[i]) != labels[i+1] {
+			return false
+		}
+	}
+	return true
+}
+
+func labelOf(m *dto.Metric, name string) string {
+	for _, l := range m.GetLabel() {
+		if l.GetName() == name {
+			return l.GetValue()
+		}
+	}
+	return ""
+}
+
+// rate is by how much a counter grows in a second; nil: not known yet.
+func (s span) rate(name string, labels ...string) *float64 {
+	if s.seconds <= 0 {
+		return nil
+	}
+	to, _ := s.to.value(name, labels...)
+	from, _ := s.from.value(name, labels...)
+	r := max(to-from, 0) / s.seconds
+	return &r
+}
+
+// bucket is what a histogram has counted up to a bound.
+type bucket struct {
+	bound float64
+	count float64 // of this bucket alone
+}
+
+// buckets are those of all of a histogram's series that have some labels, over the span.
+func (s span) buckets(name string, labels ...string) []bucket {
+	newer, older := s.to.buckets(name, labels), s.from.buckets(name, labels)
+	for i := range newer {
+		if i < len(older) {
+			newer[i].count = max(newer[i].count-older[i].count, 0)
+		}
+	}
+	return newer
+}
+
+func (s sample) buckets(name string, labels []string) (all []bucket) {
+	for _, m := range s.families[name].GetMetric() {
+		if !has(m, labels) {
+			continue
+		}
+		h, before := m.GetHistogram(), 0.0
+		list := h.GetBucket()
+		for i := 0; i <= len(list); i++ {
+			bound, upTo := math.Inf(1), float64(h.GetSampleCount())
+			if i < len(list) {
+				bound, upTo = list[i].GetUpperBound(), float64(list[i].GetCumulativeCount())
+			} else if n := len(list); n > 0 && math.IsInf(list[n-1].GetUpperBound(), 1) {
+				break
+			}
+			if i == len(all) {
+				all = append(all, bucket{bound: bound})
+			}
+			all[i].count += upTo - before
+			before = upTo
+		}
+	}
+	return all
+}
+
+// count is how many observations there are.
+func count(buckets []bucket) (n float64) {
+	for _, b := range buckets {
+		n += b.count
+	}
+	return n
+}
+
+// quantile is the value below which a part of the observations lie, drawn straight through its bucket as Prometheus
+// does; what lies above the last bound counts as that.
+func quantile(q float64, buckets []bucket) float64 {
+	rank, seen, lower := q*count(buckets), 0.0, 0.0
+	for _, b := range buckets {
+		if b.count > 0 && seen+b.count >= rank {
+			if math.IsInf(b.bound, 1) {
+				return lower
+			}
+			return lower + (b.bound-lower)*(rank-seen)/b.count
+		}
+		seen += b.count
+		if !math.IsInf(b.bound, 1) {
+			lower = b.bound
+		}
+	}
+	return lower
+}

@@ -1,0 +1,262 @@
+package status
+
+import (
+	"bytes"
+	"embed"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"html/template"
+	"math"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+)
+
+//go:embed pages
+var pages embed.FS
+
+// templates are the pages by name, each with the frame around it.
+var templates = parse("overview", "keyspaces", "keys", "key", "tail", "error")
+
+func parse(names ...string) map[string]*template.Template {
+	all := make(map[string]*template.Template)
+	for _, n := range names {
+		t := template.New("frame.html").Funcs(functions)
+		all[n] = template.Must(t.ParseFS(pages, "pages/frame.html", "pages/"+n+".html"))
+	}
+	return all
+}
+
+// functions are those that pages have.
+var functions = template.FuncMap{
+	"number": number, "bytes": sizeText, "rate": rateText,
+	"bytes64": func(n int) string { return sizeText(int64(n)) },
+	"seconds": secondsText, "millis": millisText,
+	"age": ageText, "days": daysText, "percent": percentText, "spark": spark, "bars": bars, "query": query,
+	"plural": plural, "asset": asset, "next": func(n int) int { return n + 1 },
+	"hex":    func(n int64) string { return strconv.FormatInt(n, 16) },
+	"part":   func(done, total int64) float64 { return float64(done) / float64(max(total, 1)) },
+	"since":  func(now, then time.Time) int64 { return int64(now.Sub(then).Seconds()) },
+	"behind": func(n *Numbers) int64 { return max(n.Revision-n.HubRevision, 0) },
+}
+
+// render writes a page.
+func (h *Handler) render(w http.ResponseWriter, code int, page string, data any) {
+	var b bytes.Buffer
+	if err := templates[page].Execute(&b, data); err != nil {
+		h.o.Log.Error("a page cannot be made", "page", page, "error", err)
+		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(code)
+	_, _ = b.WriteTo(w) // a viewer that has gone away is nobody's error
+}
+
+// serveOverview serves the first page.
+func (h *Handler) serveOverview(w http.ResponseWriter, r *http.Request) {
+	h.render(w, http.StatusOK, "overview", struct {
+		view
+		*Overview
+	}{view{Tab: "overview"}, h.overview(r.Context())})
+}
+
+// serveOverviewJSON serves the same for programs.
+func (h *Handler) serveOverviewJSON(w http.ResponseWriter, r *http.Request) {
+	b, err := json.Marshal(h.overview(r.Context()))
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_, _ = w.Write(b) // as in render
+}
+
+// keyspacesPage is how many keyspaces a page of the list shows.
+const keyspacesPage = 100
+
+// keyspacesView is the list of keyspaces.
+type keyspacesView struct {
+	view
+	Part, Order string
+	Orders      []string
+	Counted     bool
+	AgeSeconds  int64
+	More        bool
+	Total       int
+	From, To    int
+	Previous    int // -1: none
+	Next        int // as Previous
+	Page        []KeyspaceUsage
+	Trouble     string
+}
+
+// serveKeyspaces serves the list of keyspaces.
+func (h *Handler) serveKeyspaces(w http.ResponseWriter, r *http.Request) {
+	q := r.URL.Query()
+	p := keyspacesView{
+		view: view{Tab: "keyspaces"}, Part: escape([]byte(q.Get("part"))), Order: q.Get("order"), Previous: -1, Next: -1,
+		Orders: []string{"name", "rate", "size", "watches"},
+	}
+	if orders[p.Order] == nil {
+		p.Order = "name"
+	}
+	p.From, _ = strconv.Atoi(q.Get("from")) // what is no number is the beginning
+	p.From = min(max(p.From, 0), censusMax)
+	if c := h.census.get(r.Context()); c != nil {
+		p.Counted, p.More, p.AgeSeconds = true, c.more, int64(h.o.Now().Sub(c.at).Seconds())
+		p.Page, p.Total = c.page(p.Order, p.Part, p.From, keyspacesPage)
+		if c.err != nil {
+			p.Trouble = c.err.Error()
+		}
+	}
+	p.To = p.From + len(p.Page)
+	if p.From > 0 {
+		p.Previous = max(p.From-keyspacesPage, 0)
+	}
+	if p.To < p.Total {
+		p.Next = p.To
+	}
+	h.render(w, http.StatusOK, "keyspaces", p)
+}
+
+// query is the query of a link, of names and values in turn; what is empty is left out.
+func query(pairs ...any) template.URL {
+	q := url.Values{}
+	for i := 0; i+1 < len(pairs); i += 2 {
+		if v := fmt.Sprint(pairs[i+1]); v != "" {
+			q.Set(fmt.Sprint(pairs[i]), v)
+		}
+	}
+	if len(q) == 0 {
+		return ""
+	}
+	return template.URL("?" + q.Encode()) //nolint:gosec // Encode escapes all that means something in an address
+}
+
+// number groups digits: 1 234 567.
+func number(v any) string {
+	s := fmt.Sprint(v)
+	digits, sign := strings.TrimPrefix(s, "-"), ""
+	if len(digits) < len(s) {
+		sign = "−"
+	}
+	for i := len(digits) - 3; i > 0; i -= 3 {
+		digits = digits[:i] + "\u202f" + digits[i:]
+	}
+	return sign + digits
+}
+
+// sizeText is a size for people, in powers of 1024.
+func sizeText(n int64) string {
+	if n < 1024 {
+		return number(n) + "\u202fB"
+	}
+	v, units := float64(n), "KMGTPE"
+	i := -1
+	for v >= 1024 && i < len(units)-1 {
+		v /= 1024
+		i++
+	}
+	return three(v) + "\u202f" + units[i:i+1] + "iB"
+}
+
+// three is a number with three digits that say something.
+func three(v float64) string {
+	switch {
+	case v == 0:
+		return "0"
+	case v >= 100:
+		return number(int64(math.Round(v)))
+	case v >= 10:
+		return strconv.FormatFloat(v, 'f', 1, 64)
+	default:
+		return strconv.FormatFloat(v, 'f', 2, 64)
+	}
+}
+
+// rateText is a rate, or a dash where none is known.
+func rateText(r *float64) string {
+	switch {
+	case r == nil:
+		return "–"
+	case *r >= 100:
+		return number(int64(math.Round(*r)))
+	case *r > 0 && *r < 0.05:
+		return "<0.1"
+	}
+	return strconv.FormatFloat(*r, 'f', 1, 64) // so that points stand below one another
+}
+
+// secondsText is a duration in seconds for people.
+func secondsText(s float64) string {
+	switch {
+	case s == 0:
+		return "0"
+	case s < 1e-3:
+		return three(s*1e6) + "\u202fµs"
+	case s < 1:
+		return three(s*1e3) + "\u202fms"
+	}
+	return three(s) + "\u202fs"
+}
+
+func millisText(ms int64) string { return secondsText(float64(ms) / 1000) }
+
+// ageText is a time of whole seconds for people, in its largest two units.
+func ageText(seconds int64) string {
+	d := max(seconds, 0)
+	switch {
+	case d < 60:
+		return fmt.Sprintf("%d\u202fs", d)
+	case d < 3600:
+		return fmt.Sprintf("%d\u202fmin %d\u202fs", d/60, d%60)
+	case d < 86400:
+		return fmt.Sprintf("%d\u202fh %d\u202fmin", d/3600, d%3600/60)
+	}
+	return fmt.Sprintf("%d\u202fd %d\u202fh", d/86400, d%86400/3600)
+}
+
+// daysText is days, of which few have a decimal.
+func daysText(d float64) string {
+	if math.Abs(d) < 10 {
+		return strconv.FormatFloat(d, 'f', 1, 64)
+	}
+	return number(int64(math.Round(d)))
+}
+
+// plural is a number with a noun.
+func plural(n int64, noun string) string {
+	if n == 1 {
+		return "1 " + noun
+	}
+	return number(n) + " " + noun + "s"
+}
+
+func percentText(part float64) string { return strconv.Itoa(int(min(max(part, 0), 1)*100)) + "\u202f%" }
+
+// show is a value as text if it is that, JSON set out in lines; else as a dump. cut says that it is not all of it.
+func show(value []byte, most int) (s string, text, cut bool) {
+	if cut = len(value) > most; cut {
+		value = value[:most]
+		for range 3 { // a character may have been cut
+			if isText(value) || len(value) == 0 {
+				break
+			}
+			value = value[:len(value)-1]
+		}
+	}
+	if !isText(value) {
+		value = value[:min(len(value), most/16)] // a dump is longer than what it shows
+		return hex.Dump(value), false, cut || len(value) == most/16
+	}
+	var b bytes.Buffer
+	if !cut && len(value) > 1 && (value[0] == '{' || value[0] == '[') && json.Indent(&b, value, "", "  ") == nil &&
+		b.Len() <= 2*most {
+		return b.String(), true, false
+	}
+	return string(value), true, cut
+}

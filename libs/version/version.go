@@ -1,0 +1,26 @@
+package version
+
+import "runtime/debug"
+
+// commit is what a build was told: -ldflags "-X github.com/headwaterdb/headwater/libs/version.commit=…". Images and
+// releases are built from a tree without history, of which the go command records nothing.
+var commit string
+
+// short is the length of a commit in etcd's version text.
+const short = 9
+
+// Commit returns the commit that the build was told, else the one that the go command recorded, cut to nine digits; or
+// "not recorded".
+func Commit() string {
+	if commit != "" {
+		return commit[:min(len(commit), short)]
+	}
+	if info, ok := debug.ReadBuildInfo(); ok {
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				return s.Value[:min(len(s.Value), short)]
+			}
+		}
+	}
+	return "not recorded"
+}

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/headwaterdb/headwater/libs/backup"
+	"github.com/headwaterdb/headwater/libs/snapshot"
+	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
+)
+
+func (c *ctl) backupVerifyCommand() *cobra.Command {
+	var p backupPlace
+	var newest bool
+	var maxAge time.Duration
+	cmd := &cobra.Command{
+		Use: "verify", Short: "Reads the backups whole, and says which cannot be restored", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return p.open(func(r *backup.Repository) error {
+				return c.verifyBackups(cmd.Context(), r, newest, maxAge)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&newest, "newest", false, "only the newest backup and those that it rests on")
+	cmd.Flags().DurationVar(&maxAge, "max-age", 0, "fail, too, if the newest backup is older (0: whatever its age)")
+	p.readerFlags(cmd)
+	return cmd
+}
+
+func (c *ctl) verifyBackups(ctx context.Context, r *backup.Repository, newest bool, maxAge time.Duration) error {
+	ms, bad, err := r.List(ctx)
+	if err != nil {
+		return err
+	}
+	if len(ms) == 0 {
+		return errors.Join(errors.New("there is no backup"), c.problems(bad))
+	}
+	some := ms
+	if newest {
+		p, err := r.Plan(ctx, backup.Target{})
+		if err != nil {
+			return err
+		}
+		some = p.Chain
+	}
+	wrong := 0
+	for _, m := range some {
+		deep, err := r.Verify(ctx, ms, m)
+		switch {
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case err != nil:
+			wrong++
+			fmt.Fprintln(c.errOut, text(err))
+			continue
+		}
+		what := "whole"
+		if !deep {
+			what = "as it was stored (encrypted: --identity to look into it)"
+		}
+		if _, err := fmt.Fprintf(c.out, "%s: revision %d, %s\n", m.ID, m.Revision, what); err != nil {
+			return err
+		}
+	}
+	err = errors.Join(notAll(wrong, len(some)), c.problems(bad))
+	if age := time.Since(ms[len(ms)-1].Time); maxAge > 0 && age > maxAge {
+		err = errors.Join(err, fmt.Errorf("the newest backup is %s old", age.Round(time.Second)))
+	}
+	return err
+}
+
+func (c *ctl) backupPruneCommand() *cobra.Command {
+	var p backupPlace
+	var k backup.Keep
+	var dry bool
+	cmd := &cobra.Command{
+		Use: "prune", Short: "Removes old backups, and what unfinished ones have left", Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if k.Fulls < 0 || k.For < 0 {
+				return usageError{errors.New("--keep-fulls and --keep-for cannot be negative")}
+			}
+			return p.open(func(r *backup.Repository) error {
+				gone, err := r.Expired(cmd.Context(), k, time.Now())
+				if err != nil {
+					return err
+				}
+				for _, m := range gone {
+					if !dry {
+						err = r.Remove(cmd.Context(), m)
+					}
+					if err == nil {
+						_, err = fmt.Fprintln(c.out, m.ID)
+					}
+					if err != nil {
+						return err
+					}
+				}
+				if dry {
+					return nil
+				}
+				_, err = r.Sweep(cmd.Context(), time.Now())
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only name those that would be removed")
+	keepFlags(cmd, &k)
+	p.flags(cmd, "from")
+	return cmd
+}
+
+// parseTarget reads --at.
+func parseTarget(at string) (t backup.Target, err error) {
+	if at == "" {
+		return t, nil
+	}
+	if rev, err := strconv.ParseInt(at, 10, 64); err == nil && rev > 0 {
+		return backup.Target{Revision: rev}, nil
+	}
+	if t.Time, err = time.Parse(time.RFC3339, at); err != nil {
+		return t, usageError{fmt.Errorf("--at %q: need a revision, or a time such as %s", at, time.RFC3339)}
+	}
+	return t, nil
+}
+
+func (c *ctl) backupRestoreCommand() *cobra.Command {
+	var p backupPlace
+	var at, dir string
+	var bump uint64
+	var o snapshot.RestoreOptions
+	cmd := &cobra.Command{
+		Use:   "restore",
+		Short: "Makes a data directory of backups, as it was at a revision or a time, for a server that does not run",
+		Args:  noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			t, err := parseTarget(at)
+			if err != nil {
+				return err
+			}
+			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
+				return usageError{errors.New("--data-dir is needed")}
+			}
+			if err := o.Check(); err != nil {
+				return usageError{err}
+			}
+			return p.open(func(r *backup.Repository) error { return c.restoreBackup(cmd.Context(), r, t, dir, o) })
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&at, "at", "", "a revision, or a time (RFC 3339): the last backup that was there by then "+
+		"(default: the newest)")
+	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
+	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
+	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
+	f.BoolVar(&o.WithoutAuth, "without-auth", false,
+		"leave out users and roles: everybody can read and write everything then")
+	p.readerFlags(cmd)
+	return cmd
+}
+
+func (c *ctl) restoreBackup(
+	ctx context.Context, r *backup.Repository, t backup.Target, dir string, o snapshot.RestoreOptions,
+) error {
+	p, err := r.Plan(ctx, t)
+	if err != nil {
+		return err
+	}
+	last := p.Chain[len(p.Chain)-1]
+	o.Progress = c.progress(last.ID)
+	var done snapshot.Restored
+	err = r.Restore(ctx, p, func(ctx context.Context, content *snapshot.Content) error {
+		var err error
+		done, err = datadir.RestoreContent(ctx, content, dir, o)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(c.out, "restored %d backups up to %s into %s: revision %d, compact revision %d\n",
+		len(p.Chain), last.ID, dir, done.Revision, done.Compact)
+	return err
+}

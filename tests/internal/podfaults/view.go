@@ -1,0 +1,109 @@
+package podfaults
+
+import (
+	"context"
+
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
+)
+
+// View is one pod's view of an engine that pods share: faults of its own, and the pod's gate before and behind every
+// call that takes time.
+type View struct {
+	*faults.Store
+	g *Gate
+}
+
+// NewView makes a view with the faults of o. Its Close closes shared: give one that others can go on with.
+func NewView(shared engine.Store, g *Gate, o faults.Options) *View {
+	delay := o.Delay
+	o.Delay = func(ctx context.Context, op faults.Op) {
+		g.Pass()
+		if delay != nil {
+			delay(ctx, op)
+		}
+	}
+	return &View{Store: faults.New(shared, o), g: g}
+}
+
+// Kill makes all calls fail, those under way too. What has been sent to the database may happen. Later calls tell the
+// corpse that there is no point in trying again, so that it ends soon.
+func (v *View) Kill() { v.Restart(closed{v.Crash()}) }
+
+// Cut takes the database away until restore is called; clients and other pods still reach the pod.
+func (v *View) Cut() (restore func()) {
+	inner := v.Crash()
+	return func() { v.Restart(inner) }
+}
+
+// closed is an engine that has been closed.
+type closed struct{ engine.Store }
+
+// Snapshot implements engine.Store.
+func (closed) Snapshot(context.Context) (engine.Snapshot, error) { return nil, engine.ErrClosed }
+
+// Begin implements engine.Store.
+func (closed) Begin(context.Context) (engine.Txn, error) { return nil, engine.ErrClosed }
+
+// WaitChange implements engine.Store.
+func (closed) WaitChange(context.Context, []byte, []byte) error { return engine.ErrClosed }
+
+// Begin implements engine.Store.
+func (v *View) Begin(ctx context.Context) (engine.Txn, error) {
+	t, err := v.Store.Begin(ctx)
+	v.g.Pass()
+	if err != nil {
+		return nil, err
+	}
+	return viewTxn{t, v.g}, nil
+}
+
+// BeginRecent implements engine.RecentBeginner.
+func (v *View) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	t, ok, err := v.Store.BeginRecent(ctx)
+	v.g.Pass()
+	if !ok || err != nil {
+		return nil, false, err
+	}
+	return viewTxn{t, v.g}, true, nil
+}
+
+// WaitChange implements engine.Store.
+func (v *View) WaitChange(ctx context.Context, key, old []byte) error {
+	err := v.Store.WaitChange(ctx, key, old)
+	v.g.Pass()
+	return err
+}
+
+type viewTxn struct {
+	engine.Txn
+	g *Gate
+}
+
+// Shrinks implements engine.Shrinker.
+func (t viewTxn) Shrinks() {
+	if s, ok := t.Txn.(engine.Shrinker); ok {
+		s.Shrinks()
+	}
+}
+
+// Commit implements engine.Txn.
+func (t viewTxn) Commit(ctx context.Context) (engine.Pending, error) {
+	p, err := t.Txn.Commit(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return viewPending{p, t.g}, nil
+}
+
+type viewPending struct {
+	engine.Pending
+	g *Gate
+}
+
+// Wait implements engine.Pending: a paused pod learns the outcome when it goes on.
+func (p viewPending) Wait(ctx context.Context) (engine.Stamp, error) {
+	st, err := p.Pending.Wait(ctx)
+	p.g.Pass()
+	return st, err
+}

@@ -1,0 +1,207 @@
+//go:build wasip1
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/config"
+)
+
+const (
+	// downMax is how long a killed pod stays away, pauseMax how long one is paused, cut off or parted from others: longer
+	// than the terms of tailers (1 s) and of lease shards (2 s) last.
+	downMax  = 1500 * time.Millisecond
+	pauseMax = 4 * time.Second
+	// gapMax is the most between the begins of two faults.
+	gapMax = 1200 * time.Millisecond
+)
+
+// fault is something that happens and its end.
+type fault struct {
+	name string
+	do   func(ctx context.Context, w *world, r *rand.Rand) error
+}
+
+var allFaults = []fault{
+	{"kill", onPod(up, func(ctx context.Context, p *pod, r *rand.Rand) error {
+		p.kill()
+		time.Sleep(between(r, 0, downMax))
+		return p.start(ctx)
+	})},
+	{"pause", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
+		l := p.life
+		l.gate.Pause()
+		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		l.gate.Resume()
+		return nil
+	})},
+	{"cut off from the database", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
+		defer p.view.Cut()()
+		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		return nil
+	})},
+	{"drain", onPod(up, func(ctx context.Context, p *pod, r *rand.Rand) error {
+		if err := p.drain(ctx); err != nil {
+			return fmt.Errorf("drain of %s: %w", p.name, err)
+		}
+		time.Sleep(between(r, 0, downMax))
+		return p.start(ctx)
+	})},
+	{"add a pod", onPod(down, func(ctx context.Context, p *pod, _ *rand.Rand) error { return p.start(ctx) })},
+	{"part both ways", onPod(up, part(true, true))},
+	{"part on the way in", onPod(up, part(true, false))},
+	{"part on the way out", onPod(up, part(false, true))},
+	{"reset connections", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
+		for _, k := range p.w.linksOf(p.name) {
+			if r.IntN(2) == 0 {
+				k.reset()
+			}
+		}
+		return nil
+	})},
+	{"half-open connections", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
+		// What is under way is stuck until the end, and then gone.
+		defer part(true, true)(nil, p, r)
+		for _, k := range p.w.linksOf(p.name) {
+			defer k.reset()
+		}
+		return nil
+	})},
+	{"clog links", clog},
+	{"slow network", func(_ context.Context, w *world, r *rand.Rand) error {
+		w.slow = between(r, time.Millisecond, 60*time.Millisecond)
+		time.Sleep(between(r, 100*time.Millisecond, pauseMax))
+		w.slow = 0
+		return nil
+	}},
+	{"mute bus", weatherFault(weather{mute: true})},
+	{"storm on the bus", weatherFault(storm)},
+	{"outage of the database", func(_ context.Context, w *world, r *rand.Rand) error {
+		for _, p := range w.pods {
+			if p.life != nil && !p.busy {
+				defer p.view.Cut()()
+			}
+		}
+		time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
+		return nil
+	}},
+}
+
+func up(p *pod) bool   { return p.life != nil }
+func down(p *pod) bool { return p.life == nil && p.generation == 0 && p.attempts == 0 }
+
+// onPod is a fault of one pod; of several faults at a time each has another. The tailer is hit more often than others.
+func onPod(
+	may func(*pod) bool, do func(context.Context, *pod, *rand.Rand) error,
+) func(context.Context, *world, *rand.Rand) error {
+	return func(ctx context.Context, w *world, r *rand.Rand) error {
+		var some []*pod
+		for _, p := range w.pods {
+			if p.busy || !may(p) {
+				continue
+			}
+			some = append(some, p)
+			if p.life != nil && p.kind == config.WatchHub && p.node.Tailing() {
+				some = append(some, p, p)
+			}
+		}
+		if len(some) == 0 {
+			return nil
+		}
+		p := some[r.IntN(len(some))]
+		p.busy = true
+		defer func() { p.busy = false }()
+		w.tracef(p.name, "is hit")
+		return do(ctx, p, r)
+	}
+}
+
+// part keeps what goes to a pod, or comes from it, from arriving.
+func part(in, out bool) func(context.Context, *pod, *rand.Rand) error {
+	return func(_ context.Context, p *pod, r *rand.Rand) error {
+		for _, k := range p.w.linksOf(p.name) {
+			to := k.to == p.name
+			if in && to || out && !to {
+				k.there.shut()
+				defer k.there.release()
+			}
+			if out && to || in && !to {
+				k.back.shut()
+				defer k.back.release()
+			}
+		}
+		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		return nil
+	}
+}
+
+// clog shuts random links one after the other, and opens them in another order.
+func clog(_ context.Context, w *world, r *rand.Rand) error {
+	var shut []*valve
+	for _, p := range w.pods {
+		for _, k := range w.linksOf(p.name) {
+			if k.to == p.name && r.IntN(6) == 0 {
+				shut = append(shut, []*valve{k.there, k.back}[r.IntN(2)])
+			}
+		}
+	}
+	for _, v := range shut {
+		v.shut()
+		time.Sleep(between(r, 0, 20*time.Millisecond))
+	}
+	time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
+	r.Shuffle(len(shut), func(i, j int) { shut[i], shut[j] = shut[j], shut[i] })
+	for _, v := range shut {
+		v.release()
+		time.Sleep(between(r, 0, 20*time.Millisecond))
+	}
+	return nil
+}
+
+func weatherFault(bad weather) func(context.Context, *world, *rand.Rand) error {
+	return func(_ context.Context, w *world, r *rand.Rand) error {
+		before := w.sky.set(bad)
+		time.Sleep(between(r, 100*time.Millisecond, pauseMax))
+		w.sky.set(before)
+		return nil
+	}
+}
+
+// inject lets faults happen, several at a time, until the run's time is over, and returns when all of them have ended.
+func (w *world) inject(ctx context.Context) error {
+	r := w.rand("faults")
+	// Some runs have few kinds of faults, or they would hide each other.
+	some := slices.Clone(allFaults)
+	r.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
+	some = some[:1+r.IntN(len(some))]
+	until := time.Now().Add(w.duration)
+	errs := make(chan error)
+	n := 0
+	for time.Now().Before(until) {
+		time.Sleep(between(r, 20*time.Millisecond, gapMax))
+		f, own := some[r.IntN(len(some))], rand.New(rand.NewPCG(r.Uint64(), 0))
+		if n >= w.faultsMax {
+			continue
+		}
+		n++
+		w.tracef("fault", "%s", f.name)
+		w.seen.note("fault: " + f.name)
+		go func() {
+			err := f.do(ctx, w, own)
+			w.tracef("fault", "%s is over", f.name)
+			errs <- err
+		}()
+	}
+	var first error
+	for range n {
+		if err := <-errs; err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}

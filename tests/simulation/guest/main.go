@@ -1,0 +1,39 @@
+//go:build wasip1
+
+// Command guest is one run of the simulation, as package simulation builds and runs it: a deployment, its clients, its
+// faults and its judges, all in one program whose every choice is in the seed.
+//
+// It writes its trace to standard output, the verdict last; what the pods log goes to standard error. Exit code 1
+// says that a judge objects.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"time"
+)
+
+func main() {
+	var p plan
+	flag.Uint64Var(&p.seed, "seed", 1, "seed of the run's own choices")
+	flag.DurationVar(&p.duration, "duration", 8*time.Second, "how long faults happen")
+	flag.IntVar(&p.faultsMax, "faults", 1000, "how many faults there are at most")
+	flag.IntVar(&p.clients, "clients", 4, "clients that read and write")
+	flag.IntVar(&p.watchers, "watchers", 4, "clients that watch")
+	flag.IntVar(&p.leases, "leases", 6, "leases that are kept alive and left to end")
+	flag.BoolVar(&p.calm, "calm", false, "no faults of the database and of the bus by chance")
+	flag.Parse()
+	w := newWorld(p)
+	err := w.run(context.Background())
+	seen, jsonErr := json.Marshal(w.seen.all())
+	if err = errors.Join(err, jsonErr); err != nil {
+		w.tracef("judge", "OBJECTS: %v", err)
+		fmt.Printf("seen %s\nverdict: failed\n", seen)
+		os.Exit(1)
+	}
+	fmt.Printf("seen %s\nverdict: good\n", seen)
+}

@@ -1,0 +1,155 @@
+//go:build wasip1
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"sync/atomic"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/tests/internal/memory"
+	"github.com/headwaterdb/headwater/tests/internal/podfaults"
+)
+
+// pod is one pod's place: its name, and what is there now.
+type pod struct {
+	w    *world
+	kind config.Kind
+	name string
+
+	*life           // nil while it is down
+	generation int  // how often it was killed
+	attempts   int  // starts
+	busy       bool // a fault is about it
+	served     bool // it has been up
+}
+
+// life is a pod from its start to its end.
+type life struct {
+	node *compose.Server
+	gate *podfaults.Gate
+	view *podfaults.View
+	quit chan struct{} // closed by close
+	gone atomic.Bool   // killed: nobody hears it any more
+}
+
+// shared is the database as one pod has it: closing it does nothing to that of others.
+type shared struct{ *memory.Store }
+
+// Close implements engine.Store.
+func (shared) Close() error { return nil }
+
+func (l *life) close() error {
+	close(l.quit)
+	return errors.Join(l.node.Close(), l.view.Close())
+}
+
+// begin starts a pod with faults of its own.
+func (p *pod) begin(ctx context.Context) (*life, error) {
+	w := p.w
+	l := &life{gate: podfaults.NewGate(), quit: make(chan struct{})}
+	p.attempts++
+	o := w.days
+	o.Seed = w.rand(fmt.Sprintf("%s %d", p.name, p.attempts)).Uint64()
+	l.view = podfaults.NewView(engine.Store(shared{w.db}), l.gate, o)
+	parts := compose.Parts{
+		Engine: l.view, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
+	}
+	var err error
+	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {
+		return nil, err
+	}
+	go func() {
+		select {
+		case <-l.quit:
+		case err := <-l.node.Failed():
+			if !l.gone.Load() { // faults of the store and the bus are no reason to give up
+				w.fail(fmt.Errorf("%s failed: %w", p.name, err))
+			}
+		}
+	}()
+	return l, nil
+}
+
+func (p *pod) config() config.Config {
+	w := p.w
+	c := config.Default(p.kind)
+	c.Name = p.name
+	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
+	if p == w.pods[0] && !p.served {
+		c.ListenAdminURLs = []string{"http://" + adminAddr}
+	}
+	c.PodAddress = w.links[[2]string{"peers", p.name}].addr()
+	for _, addr := range w.addrs(outside, w.of(config.KV)) {
+		c.AdvertiseClientURLs = append(c.AdvertiseClientURLs, "http://"+addr)
+	}
+	c.WatchProgressNotifyInterval, c.MaxConnectionAge = w.c.progress, w.c.connAge
+	c.FDBRoot, c.Keyspace, c.Lanes = engineRoot, keyspaceName, w.c.lanes
+	c.KVEndpoints = w.addrs(p.name, w.of(config.KV))
+	c.WatchHubEndpoints = w.addrs(p.name, w.of(config.WatchHub))
+	c.LeaseKeeperEndpoints = w.addrs(p.name, w.of(config.LeaseKeeper))
+	return c
+}
+
+// start puts a new life into the place, again and again until one comes up.
+func (p *pod) start(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	for {
+		l, err := p.begin(ctx)
+		if err == nil {
+			u, err := url.Parse(l.node.URL())
+			if err != nil {
+				return errors.Join(err, l.close())
+			}
+			p.life, p.served = l, true
+			for _, from := range append(p.w.names(), outside, "peers") {
+				if k := p.w.links[[2]string{from, p.name}]; k != nil {
+					k.attach(u.Host, l.gate)
+				}
+			}
+			p.w.tracef(p.name, "serves, life %d", p.attempts)
+			return nil
+		}
+		p.w.tracef(p.name, "does not start: %v", err)
+		select {
+		case <-time.After(startPause):
+		case <-ctx.Done():
+			return fmt.Errorf("%s: %w", p.name, err)
+		}
+	}
+}
+
+// leave takes the pod away from its addresses.
+func (p *pod) leave() *life {
+	l := p.life
+	p.life = nil
+	for _, from := range append(p.w.names(), outside, "peers") {
+		if k := p.w.links[[2]string{from, p.name}]; k != nil {
+			k.detach()
+		}
+	}
+	return l
+}
+
+// kill takes the pod away as the end of its process does.
+func (p *pod) kill() {
+	p.life.gone.Store(true)
+	l := p.leave()
+	l.view.Kill()
+	l.gate.Kill()
+	p.generation++
+	go func() { _ = l.close() }() // nobody notices what becomes of it
+}
+
+// drain stops the pod in order, as SIGTERM does.
+func (p *pod) drain(ctx context.Context) error {
+	p.life.node.Drain(ctx)
+	return p.leave().close()
+}

@@ -1,0 +1,175 @@
+//go:build wasip1
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/fsck"
+	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/tests/internal/check"
+	"github.com/headwaterdb/headwater/tests/internal/inproc"
+	"github.com/headwaterdb/headwater/tests/internal/leases"
+	"github.com/headwaterdb/headwater/tests/internal/load"
+	"go.uber.org/zap"
+)
+
+const (
+	// rate is of all requests together, by second.
+	rate = 80
+	// linearizationTimeout bounds porcupine's search, by the simulation's clock, which hardly goes on meanwhile.
+	linearizationTimeout = time.Minute
+	// liveWithin is how soon after the last fault every request succeeds, every watcher is at the head and every lease
+	// that nobody keeps alive has ended.
+	liveWithin = time.Minute
+	leaseTTL   = 3 // seconds, at most
+	// quietTime is how long nobody writes before the rows are checked.
+	quietTime = time.Second
+)
+
+// run is the whole run; its error is what the judges say.
+func (w *world) run(ctx context.Context) error {
+	if err := w.build(); err != nil {
+		return err
+	}
+	w.tracef("plan", "seed %d, %+v, database: conflict %.3f, unknown %.3f and %.3f, too old %.4f", w.seed, w.c,
+		w.days.Conflict, w.days.UnknownLost, w.days.UnknownCommitted, w.days.TooOld)
+	if err := w.startAll(ctx); err != nil {
+		return fmt.Errorf("start: %w", err)
+	}
+	if err := w.createKeyspaces(ctx); err != nil {
+		return fmt.Errorf("keyspaces: %w", err)
+	}
+	traffic, err := load.Start(in(ctx, w.c.traffic), load.Config{
+		Endpoints: w.addrs(outside, w.first()), Failover: true, Profile: w.profile(), Seed: w.seed,
+		Clients: w.clients, Watchers: w.watchers, Rate: rate, Compact: true, Sparse: true, LargeBytes: 20_000,
+	})
+	if err != nil {
+		return fmt.Errorf("load: %w", err)
+	}
+	lives, err := w.startLives(ctx)
+	if err != nil {
+		return err
+	}
+	err = w.inject(ctx)
+	w.tracef("plan", "all faults are over")
+	err = errors.Join(err, w.judgeLiveness(ctx), w.judgeLives(ctx, lives))
+	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
+	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
+	err = errors.Join(err, stopErr)
+	if stopErr == nil {
+		err = errors.Join(err, w.judgeHistory(ctx, h))
+	}
+	time.Sleep(quietTime)
+	for _, name := range w.c.keyspaces {
+		err = errors.Join(err, w.judgeRows(ctx, name))
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return errors.Join(append(w.failed, err)...)
+}
+
+func (w *world) profile() load.Profile {
+	if w.rand("profile").IntN(4) == 0 {
+		return load.Kubernetes
+	}
+	return load.KeyValue
+}
+
+// first are the pods that are there from the beginning.
+func (w *world) first() (some []*pod) {
+	for _, k := range kinds {
+		some = append(some, w.of(k)[:w.c.per]...)
+	}
+	return some
+}
+
+// judgeLiveness asks every pod, now that nothing is wrong: each has to answer for each keyspace.
+func (w *world) judgeLiveness(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, liveWithin)
+	defer cancel()
+	for _, p := range w.pods {
+		if p.life == nil {
+			continue
+		}
+		cli, err := w.client(w.addrs(outside, []*pod{p})...)
+		if err != nil {
+			return err
+		}
+		defer cli.Close()
+		for _, name := range w.c.keyspaces {
+			err = leases.Retry(in(ctx, name), func(ctx context.Context) error {
+				_, err := cli.Get(ctx, "alive")
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("liveness: %s does not answer for keyspace %s within %v after the last fault: %w",
+					p.name, name, liveWithin, err)
+			}
+		}
+	}
+	return nil
+}
+
+// judgeHistory is for linearizability, the guarantees of watches, and the log.
+func (w *world) judgeHistory(ctx context.Context, h load.History) error {
+	log, err := w.readLog(ctx)
+	if err != nil {
+		return fmt.Errorf("log: %w", err)
+	}
+	hist := check.History{History: h}
+	if hist.Log, err = check.Complete(h.Events, log); err != nil {
+		return err
+	}
+	res, err := check.Run(zap.NewNop(), check.Ranks(hist), linearizationTimeout)
+	c := res.Coverage
+	w.tracef("judge", "%+v", c)
+	for what, n := range map[string]int{
+		"read at an old revision": c.OldReads, "lease revoked": c.Revocations, "compaction": c.Compactions,
+		"write of unknown outcome": c.Unknown, "watch resumed": c.Resumable, "watch progress": c.Progress,
+		"several events of one revision": c.Several, "serializable read": c.Serializable,
+	} {
+		w.seen.add("history: "+what, n)
+	}
+	return err
+}
+
+// readLog reads what is left of the log after compactions.
+func (w *world) readLog(ctx context.Context) (log []revlog.Entry, err error) {
+	ks, err := keyspace.Lookup(ctx, w.db, []byte(engineRoot), w.c.traffic)
+	if err != nil {
+		return nil, err
+	}
+	store, err := mvcc.Open(ctx, shared{w.db}, mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, store.Close()) }()
+	return inproc.ReadLog(ctx, store)
+}
+
+// judgeRows checks all rows of a keyspace.
+func (w *world) judgeRows(ctx context.Context, name string) error {
+	ks, err := keyspace.Lookup(ctx, w.db, []byte(engineRoot), name)
+	if err != nil {
+		return fmt.Errorf("rows of %s: %w", name, err)
+	}
+	report, err := fsck.Check(ctx, w.db, fsck.Options{Prefix: ks.Prefix})
+	if errors.Is(err, fsck.ErrNoKeyspace) { // nobody has ever called it
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("rows of %s: %w", name, err)
+	}
+	w.tracef("judge", "fsck of %s: %d keys, %d rows, %d entries at revision %d", name, report.Keys, report.Rows,
+		report.Entries, report.Revision)
+	for _, f := range report.Findings {
+		err = errors.Join(err, fmt.Errorf("rows of %s: %v", name, f))
+	}
+	return err
+}

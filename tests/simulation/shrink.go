@@ -1,0 +1,61 @@
+package simulation
+
+import "context"
+
+// shrinkRuns bounds the runs that making one smaller may take.
+const shrinkRuns = 40
+
+// shrink looks for a smaller plan that fails as well: fewer faults, less time, fewer clients. It returns the smallest
+// that was found, with its run.
+func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (Plan, *Result, Verdict) {
+	runs := 0
+	try := func(change func(*Plan)) bool {
+		smaller := plan
+		change(&smaller)
+		if smaller == plan || runs >= shrinkRuns || ctx.Err() != nil {
+			return false
+		}
+		runs++
+		r2, v2, err := p.Execute(ctx, smaller)
+		if err != nil || v2.Good {
+			return false
+		}
+		plan, r, v = smaller, r2, v2
+		return true
+	}
+	try(func(p *Plan) { p.Calm = true })
+	try(func(p *Plan) { p.Leases = 0 })
+	try(func(p *Plan) { p.Watchers = 0 })
+	try(func(p *Plan) { p.Clients = 1 })
+	for try(func(p *Plan) { p.Duration /= 2 }) {
+	}
+	// No more faults than the run has time for.
+	for n := r.faults() / 2; n >= 0; n /= 2 {
+		if !try(func(p *Plan) { p.Faults = n }) || n == 0 {
+			break
+		}
+	}
+	for plan.Faults <= r.faults() && plan.Faults > 0 && try(func(p *Plan) { p.Faults-- }) {
+	}
+	for try(func(p *Plan) { p.Watchers /= 2 }) {
+	}
+	for try(func(p *Plan) { p.Clients = max(1, p.Clients/2) }) {
+	}
+	for try(func(p *Plan) { p.Leases /= 2 }) {
+	}
+	return plan, r, v
+}
+
+// faults is how many there were in a run.
+func (r *Result) faults() (n int) {
+	v, err := r.Verdict()
+	if err != nil {
+		return 0
+	}
+	for what, times := range v.Seen {
+		if len(what) > 7 && what[:7] == "fault: " {
+			n += times
+		}
+	}
+	return n
+}
