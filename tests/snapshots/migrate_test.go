@@ -201,7 +201,14 @@ func TestMigrate(t *testing.T) {
 	if r, err := m.target.Get(t.Context(), "last"); err != nil || r.Kvs[0].ModRevision != head+1 {
 		t.Errorf("after a restart: %v, %v", r, err)
 	}
-	other := moveInto(t, m.target, m.server, "other") // a keyspace is a source as an etcd is
+	// A keyspace is a source as an etcd is. Its alarm is its own.
+	_, err = pb.NewMaintenanceClient(m.target.ActiveConnection()).Alarm(t.Context(), &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: next.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := moveInto(t, m.target, m.server, "other")
 	if err := other.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -209,6 +216,9 @@ func TestMigrate(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	same(t, "in another keyspace", pictureOf(t, m.target, compact), pictureOf(t, other.target, compact))
+	if _, err := other.target.Put(t.Context(), "last", "four"); err != nil {
+		t.Errorf("under the alarm of its source: %v", err)
+	}
 }
 
 // TestMigrateAnew: a source that has compacted what a copy still needs is copied anew; another source is refused.
