@@ -8,6 +8,8 @@
 //     and can be neither created nor changed, deleted or renamed; nothing in the table is called as it is.
 //   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's
 //     call does.
+//   - A keyspace that is made of a file has no name before it is whole. What a client that goes away, or a process that
+//     is killed, has left of one is cleared.
 //   - Answers are bounded: lists and usage by page, logs and rows by stream. Only an entry of a log may be larger than
 //     gRPC's clients take by default (4 MiB): it is one message, as large as what its request has changed.
 //

@@ -21,6 +21,12 @@ import (
 // cut-over.
 const MessageMax = 256 << 20
 
+// Window is what a client may send on a stream before it is read: a file, or a log, in few turns.
+const Window = 8 << 20
+
+// replaysAhead bounds the requests that are read while one before them is carried out.
+const replaysAhead = 2
+
 // Bounds of an answer.
 const (
 	pageKeys     = 1000
@@ -82,7 +88,7 @@ func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest
 		if err := follows(ctx, s, r.GetSource()); err != nil {
 			return err
 		}
-		for ; err == nil; r, err = stream.Recv() {
+		for r := range readAhead(ctx, r, stream.Recv) {
 			rev, err := replay(ctx, s, r.GetEntries())
 			if err == nil {
 				err = stream.Send(&adminv1.ReplayResponse{Revision: rev})
@@ -91,11 +97,29 @@ func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest
 				return err
 			}
 		}
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		return nil // the client has nothing more
+		return ctx.Err() // nil: the client has nothing more
 	})
+}
+
+// readAhead reads requests, of which the first has been read, until there are no more or ctx ends.
+func readAhead[T any](ctx context.Context, first T, recv func() (T, error)) <-chan T {
+	read := make(chan T, replaysAhead)
+	read <- first
+	go func() {
+		defer close(read)
+		for {
+			r, err := recv()
+			if err != nil {
+				return
+			}
+			select {
+			case read <- r:
+			case <-ctx.Done():
+				return
+			}
+		}
+	}()
+	return read
 }
 
 // follows checks that a keyspace follows a source, and notes it if that is not known yet.

@@ -54,6 +54,7 @@ func (s *keyspaces) serveAdmin(ctx context.Context, services admin.Services) err
 		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.MaxConcurrentStreams(adminStreams),
 		grpc.MaxRecvMsgSize(admin.MessageMax),
+		grpc.InitialWindowSize(admin.Window), grpc.InitialConnWindowSize(2*admin.Window),
 		grpc.WaitForHandlers(true),
 	)
 	services.Register(g)

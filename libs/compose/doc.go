@@ -37,6 +37,7 @@
 //   - A leasekeeper pod is ready once every shard has had an owner.
 //   - Nothing is passed on to pods that might take a call for another keyspace's: pods serve no keyspace but the first
 //     before the feature keyspaces is set in the first, which releases refuse that do not know the others.
+//   - A keyspace that follows another one has no lease keeper and no compactor before that ends, and stays open.
 //   - The leases of a keyspace are parked, with their deadlines, only when no call can be answered from them any more;
 //     else they are claimed and read again.
 //

@@ -31,6 +31,8 @@
 //   - A name has at most one keyspace; of two creators at once, both get the same.
 //   - Ids only grow and are never used again. So a keyspace that is created after one of the same name was deleted
 //     has rows of its own: a pod that still serves the deleted one cannot touch it, nor read it.
+//   - An id that is reserved (Reserve) is among the deleted ones in a state of its own, and nobody clears below it,
+//     until it is published under its name or given up.
 //   - Deletion is one transaction, whatever the keyspace holds: from then on it is not served, and its name is free.
 //     Its rows go later, in transactions of a bounded size (Clear).
 //   - What pods that had not noticed wrote later lies below a deleted id, out of the way. Sweep clears it.

@@ -146,9 +146,15 @@ func (m *Migration) Compare(ctx context.Context) (rev, keys int64, err error) {
 		}
 	}
 	if err == nil {
-		_, err = m.Target.c.Compared(ctx, &adminv1.ComparedRequest{Keyspace: m.Target.name, Revision: rev})
+		err = m.compared(ctx, rev)
 	}
 	return rev, keys, err
+}
+
+// compared notes that both are equal at a revision.
+func (m *Migration) compared(ctx context.Context, rev int64) error {
+	_, err := m.Target.c.Compared(ctx, &adminv1.ComparedRequest{Keyspace: m.Target.name, Revision: rev})
+	return err
 }
 
 // compareChanged compares the keys that have been changed after a revision, up to another.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -50,9 +52,9 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 			if err := m.again(ctx); err != nil {
 				return err
 			}
-		case status.Code(err) == codes.Unavailable:
+		case passes(err):
 			if pauses++; pauses == 1 {
-				m.note("%s; trying again", status.Convert(err).Message())
+				m.note("%s; trying again", strings.TrimSpace(err.Error()))
 			}
 			if err := retry.Sleep(ctx, pause); err != nil {
 				return err
@@ -61,6 +63,13 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 			return err
 		}
 	}
+}
+
+// passes tells whether an error of either side passes by itself: a server is started again, or has no leader.
+func passes(err error) bool {
+	etcd, ok := errors.AsType[rpctypes.EtcdError](err)
+	return ok && etcd.Code() == codes.Unavailable || status.Code(err) == codes.Unavailable ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
 // Follow has the keyspace follow the source until ctx ends, or until done, which is told the revision of the keyspace

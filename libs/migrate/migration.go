@@ -99,6 +99,9 @@ func (m *Migration) Prepare(ctx context.Context) error {
 		return m.copy(ctx, cluster, nil)
 	case err != nil:
 		return err
+	case !st.GetFollows() && !m.Target.replaceable():
+		return fmt.Errorf("%w (it is at revision %d): a data directory for it is made by snapshot restore --follow",
+			ErrNotFollowing, st.GetRevision())
 	case !st.GetFollows():
 		return fmt.Errorf("%w (it is at revision %d)", ErrNotFollowing, st.GetRevision())
 	case st.GetSource() != 0 && st.GetSource() != cluster:

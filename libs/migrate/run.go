@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -52,21 +54,50 @@ func (m *Migration) Run(ctx context.Context) error {
 	return err
 }
 
-// compareOn takes users and roles, and compares, over what passes.
+// compareEvery is the time between two comparisons of what has been changed, so that little is left for the cut-over.
+const compareEvery = 10 * time.Second
+
+// compareOn takes users and roles, and compares, over what passes: first all, then again and again what has changed.
 func (m *Migration) compareOn(ctx context.Context) error {
-	for {
-		rev, keys, err := m.takeAndCompare(ctx)
+	for all := true; ; {
+		err := m.compareOnce(ctx, all)
+		wait := compareEvery
 		switch {
 		case err == nil:
-			m.note("compared %d keys at revision %d: equal", keys, rev)
-			return nil
-		case status.Code(err) != codes.Unavailable && status.Code(err) != codes.NotFound:
+			all = false
+		case errors.Is(err, rpctypes.ErrCompacted): // the source's: later revisions are compared
+		case passes(err), status.Code(err) == codes.NotFound: // a restart, or a copy that is being made anew
+			wait = pause
+		default:
 			return err
 		}
-		if err := retry.Sleep(ctx, pause); err != nil {
+		if err := retry.Sleep(ctx, wait); err != nil {
 			return err
 		}
 	}
+}
+
+// compareOnce is one of these comparisons. Where nothing has been compared, as after a copy that was made anew, all is.
+func (m *Migration) compareOnce(ctx context.Context, all bool) error {
+	st, err := m.Target.followed(ctx)
+	if err != nil {
+		return err
+	}
+	if all || st.GetCompared() == 0 {
+		rev, keys, err := m.takeAndCompare(ctx)
+		if err == nil {
+			m.note("compared %d keys at revision %d: equal", keys, rev)
+		}
+		return err
+	}
+	if st.GetRevision() == st.GetCompared() {
+		return nil
+	}
+	_, err = m.compareChanged(ctx, st.GetCompared(), st.GetRevision())
+	if err == nil {
+		err = m.compared(ctx, st.GetRevision())
+	}
+	return err
 }
 
 func (m *Migration) takeAndCompare(ctx context.Context) (rev, keys int64, err error) {

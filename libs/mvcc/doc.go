@@ -75,6 +75,9 @@
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - With FeatureCounts the counters of a settled bucket and of those that join it are together the number of their
 //     keys in every state, and a group counts by the boundaries of the state that it commits to.
+//   - A keyspace with FeatureFollows has the revisions of its source and no others: each group sees the feature in the
+//     state that it is evaluated in, and takes replays with it, and everything else without it (replay.go). The feature
+//     goes away in the transaction that settles the leases (follow.go).
 //   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
 //   - What a put has made can be replaced by as large a value, deleted, attached to a lease and revoked, each in a
 //     transaction of the engine.

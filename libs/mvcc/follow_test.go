@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -321,4 +322,61 @@ func TestFollowRow(t *testing.T) {
 		t.Error(err)
 	}
 	check(t, e, s, nil, false)
+}
+
+// TestFollowEndOvertakes: a replay that is about to commit when the following ends happens not at all.
+func TestFollowEndOvertakes(t *testing.T) {
+	src := open(t, openEngine(t, pebble.Options{}), mvcc.Options{})
+	head := put(t, src, "a", "1")
+	e, first := copyOf(t, src, head, mvcc.Options{})
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	held, arm, entered, release := holdCommit()
+	s := open(t, faults.New(e, held), mvcc.Options{})
+	put(t, src, "a", "2")
+	arm()
+	replayed := make(chan error, 1)
+	revs := revisionsOf(t, src, head)
+	go func() { _, err := s.Replay(t.Context(), revs); replayed <- err }()
+	<-entered
+	err := s.EndFollow(t.Context(), head, nil)
+	close(release)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := <-replayed; !errors.Is(err, mvcc.ErrNotFollowing) {
+		t.Errorf("replayed: %v", err)
+	}
+	if rev := put(t, s, "b", "own"); rev != head+1 {
+		t.Errorf("the next revision is %d", rev)
+	}
+	check(t, e, s, nil, false)
+}
+
+// BenchmarkReplay replays fresh keys of 1 KiB, one in a revision.
+func BenchmarkReplay(b *testing.B) {
+	e := openEngine(b, pebble.Options{})
+	im, err := mvcc.NewImport(b.Context(), e, mvcc.ImportOptions{Compact: -1, Follow: &mvcc.Follow{}})
+	if err == nil {
+		err = im.Finish(b.Context(), 1, nil)
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	s := open(b, e, mvcc.Options{})
+	value := make([]byte, 1024)
+	rev := int64(1)
+	for b.Loop() {
+		var revs []mvcc.ReplayRevision
+		for range 1000 {
+			rev++
+			kv := mvcc.KV{Key: fmt.Appendf(nil, "key-%09d", rev*7919%1_000_000_007), Value: value, Create: rev, Version: 1}
+			revs = append(revs, mvcc.ReplayRevision{Rev: rev, Events: []revlog.Event{{KV: kv}}})
+		}
+		if _, err := s.Replay(b.Context(), revs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(rev), "ns/revision")
 }

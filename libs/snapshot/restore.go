@@ -114,6 +114,9 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	}
 	into := mvcc.ImportOptions{Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow}
 	for _, a := range c.Alarms {
+		if o.Follow != nil { // they are of the source's disk, and would refuse what it takes when it has room again
+			break
+		}
 		into.Alarms = append(into.Alarms, alarm.Name(a))
 	}
 	if !o.WithoutAuth {

@@ -1,9 +1,12 @@
 // Command headwaterctl administers a Headwater through its admin API (protos/headwater/admin/v1), in the manner of
-// etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those.
+// etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those;
+// snapshots, migrations, and JSON lines.
 //
 // # Invariants
 //
-//   - It reads and writes nothing but through the admin API: it needs no access to the store.
+//   - It reads and writes nothing of a server but through the admin API, or as any client of etcd's API (snapshot save,
+//     export, import, the other side of a migration): it needs no access to the store. snapshot restore makes a data
+//     directory that no server has.
 //   - Exit codes are etcdctl's: 0, 1 for what has failed, 2 where no endpoint answers, 5 when interrupted, 128 for a
 //     command line that is wrong.
 //   - Of several endpoints the first that answers is used, for the whole command.

@@ -21,6 +21,9 @@ import (
 // take then.
 const keepAlive = 10 * time.Second
 
+// window is what may be sent to us on a stream before it is read.
+const window = 8 << 20
+
 // remote is an etcd, or anything that speaks its API: flags that begin with a name say how it is reached.
 type remote struct {
 	name                      string
@@ -92,15 +95,16 @@ func probe(ctx context.Context, e *clientv3.Client, timeout time.Duration) error
 	return err
 }
 
-// options name the keyspace in every call.
+// options have much sent at a time, as a snapshot and a log are, and name the keyspace in every call.
 func (r *remote) options() []grpc.DialOption {
+	windows := []grpc.DialOption{grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2 * window)}
 	if r.keyspace == "" {
-		return nil
+		return windows
 	}
 	named := func(ctx context.Context) context.Context {
 		return metadata.AppendToOutgoingContext(ctx, keyspaceMetadata, r.keyspace)
 	}
-	return []grpc.DialOption{
+	return append(windows,
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
 			call grpc.UnaryInvoker, o ...grpc.CallOption,
 		) error {
@@ -111,5 +115,5 @@ func (r *remote) options() []grpc.DialOption {
 		) (grpc.ClientStream, error) {
 			return open(named(ctx), d, cc, method, o...)
 		}),
-	}
+	)
 }

@@ -4,9 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
+	"net"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -198,7 +201,14 @@ func TestMigrate(t *testing.T) {
 	if r, err := m.target.Get(t.Context(), "last"); err != nil || r.Kvs[0].ModRevision != head+1 {
 		t.Errorf("after a restart: %v, %v", r, err)
 	}
-	other := moveInto(t, m.target, m.server, "other") // a keyspace is a source as an etcd is
+	// A keyspace is a source as an etcd is. Its alarm is its own.
+	_, err = pb.NewMaintenanceClient(m.target.ActiveConnection()).Alarm(t.Context(), &pb.AlarmRequest{
+		Action: pb.AlarmRequest_ACTIVATE, MemberID: next.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := moveInto(t, m.target, m.server, "other")
 	if err := other.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -206,6 +216,9 @@ func TestMigrate(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	same(t, "in another keyspace", pictureOf(t, m.target, compact), pictureOf(t, other.target, compact))
+	if _, err := other.target.Put(t.Context(), "last", "four"); err != nil {
+		t.Errorf("under the alarm of its source: %v", err)
+	}
 }
 
 // TestMigrateAnew: a source that has compacted what a copy still needs is copied anew; another source is refused.
@@ -258,4 +271,94 @@ func TestMigrateAnew(t *testing.T) {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	same(t, "after the cut-over", pictureOf(t, m.source, rev), pictureOf(t, m.target, rev))
+}
+
+// cutter passes connections on to a server, and cuts them.
+type cutter struct {
+	net.Listener
+	mu    sync.Mutex
+	conns []net.Conn
+}
+
+// newCutter listens for what goes to an address.
+func newCutter(t *testing.T, to string) *cutter {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &cutter{Listener: l}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			in, err := l.Accept()
+			if err != nil {
+				return
+			}
+			out, err := net.Dial("tcp", to)
+			if err != nil {
+				in.Close()
+				continue
+			}
+			c.mu.Lock()
+			c.conns = append(c.conns, in, out)
+			c.mu.Unlock()
+			wg.Go(func() { _, _ = io.Copy(in, out); in.Close() })
+			wg.Go(func() { _, _ = io.Copy(out, in); out.Close() })
+		}
+	})
+	t.Cleanup(func() {
+		l.Close()
+		c.cut()
+		wg.Wait()
+	})
+	return c
+}
+
+// cut ends all connections.
+func (c *cutter) cut() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, conn := range c.conns {
+		conn.Close()
+	}
+	c.conns = nil
+}
+
+// TestMigrateCut: a source whose connections break is followed on, nothing of it is missed, and it is compared.
+func TestMigrateCut(t *testing.T) {
+	etcd := etcdOf(t, "")
+	direct := dial(t, etcd)
+	c := newCutter(t, etcd)
+	put := func(i int) {
+		t.Helper()
+		if _, err := direct.Put(t.Context(), "key", fmt.Sprint(i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(0)
+	m := newMove(t, dial(t, c.Addr().String()))
+	end := m.run(t)
+	m.await(t, "copied")
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	watch := m.target.Watch(ctx, "key", clientv3.WithRev(2))
+	for i := 0; i < 5; {
+		r, ok := <-watch
+		if !ok || r.Err() != nil {
+			t.Fatalf("after %d: %v", i, r.Err())
+		}
+		for _, ev := range r.Events {
+			if string(ev.Kv.Value) != fmt.Sprint(i) {
+				t.Fatalf("%q, want %d", ev.Kv.Value, i)
+			}
+			i++
+			c.cut()
+			put(i)
+		}
+	}
+	m.await(t, "equal")
+	if err := end(); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
 }
