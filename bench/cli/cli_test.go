@@ -110,7 +110,8 @@ func startEtcd(t *testing.T) (endpoint string, c *clientv3.Client) {
 // counts are what a load says it did.
 type counts struct{ Ops, Units, Writes, Revisions, Conflicts int64 }
 
-// TestEtcd checks on a real etcd that each load does what it says: its own counts, the server's revision (--verify), and the keys that are there.
+// TestEtcd checks on a real etcd that each load does what it says: its own counts, the server's revision (--verify),
+// and the keys that are there.
 func TestEtcd(t *testing.T) {
 	endpoint, c := startEtcd(t)
 	tests := []struct {

@@ -9,7 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/bench/watchload"
 )
 
-// watchLoads are the loads of package watchload. They have flags of their own: their client is not clientv3 and they need the server's process.
+// watchLoads are the loads of package watchload. They have flags of their own: their client is not clientv3 and they
+// need the server's process.
 func watchLoads() []*cobra.Command {
 	defaults := watchload.DefaultOptions()
 	memory, reconnect, stalled, idle, isolation, catchUp := defaults, defaults, defaults, defaults, defaults, defaults

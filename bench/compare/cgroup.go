@@ -30,7 +30,8 @@ func newMemoryGroup(parent string, limit int64) (*memoryGroup, error) {
 	return nil, fmt.Errorf("%s has no memory controller: %w", parent, errs)
 }
 
-// add moves a process into the group. Memory it already has stays charged where it was, so add it right after its start.
+// add moves a process into the group. Memory it already has stays charged where it was, so add it right after its
+// start.
 func (g *memoryGroup) add(pid int) error {
 	return os.WriteFile(filepath.Join(g.dir, "cgroup.procs"), []byte(strconv.Itoa(pid)), 0o644)
 }

@@ -11,11 +11,13 @@ import (
 )
 
 const (
-	// goMemoryShare is the part of a memory limit that Go's own limit gets; the rest is for stacks, code and page tables.
+	// goMemoryShare is the part of a memory limit that Go's own limit gets; the rest is for stacks, code and page
+	// tables.
 	goMemoryShare = 0.85
 	// bigWindowMin is the shortest window of the big-data run: caches take a while to show what they do.
 	bigWindowMin = 10 * time.Second
-	// bigFreeFactor is the free disk space the big-data run wants, times its data: log, tables and compaction, or pages half full.
+	// bigFreeFactor is the free disk space the big-data run wants, times its data: log, tables and compaction, or
+	// pages half full.
 	bigFreeFactor = 4
 )
 
@@ -99,7 +101,8 @@ func restart(ctx context.Context, t *target, dir string, old *server) (*server, 
 	return s, nil
 }
 
-// fillPlain writes the keys with one put each: a large transaction would fill etcd's raft log, which it keeps in memory by entries.
+// fillPlain writes the keys with one put each: a large transaction would fill etcd's raft log, which it keeps in
+// memory by entries.
 func (r *runner) fillPlain(ctx context.Context, s *server, keys int64, valSize int) (load.Result, error) {
 	return r.hwbench(ctx, s, append([]string{"fill", "--txn-ops=1", keySpace(keys), "--val-size=" + strconv.Itoa(valSize)}, manyClients...)...)
 }

@@ -27,7 +27,8 @@ type curvePoint struct {
 	Samples  map[string]watchload.Result `json:"samples"` // by server
 }
 
-// watches runs the watch loads, each in interleaved rounds, then the curves. A server that fails at a load is out of it.
+// watches runs the watch loads, each in interleaved rounds, then the curves. A server that fails at a load is out of
+// it.
 func (r *runner) watches(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, ok := watchRowByID(id)

@@ -11,7 +11,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// What the goals compare with: f8n 0.5 on one FoundationDB process, measured on the machine of docs/benchmarks.md with the same load.
+// What the goals compare with: f8n 0.5 on one FoundationDB process, measured on the machine of docs/benchmarks.md
+// with the same load.
 const (
 	f8nRanges = 11_900 // one-key ranges per second
 	f8nList   = 17_600 // listed keys per second

@@ -121,8 +121,8 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (rep *report, err e
 	return rep, errors.Join(errs...)
 }
 
-// quietly runs a row and repeats it while other programs used the cores, up to Config.Retries times. The quietest run counts: the choice looks
-// at the noise alone, never at the result.
+// quietly runs a row and repeats it while other programs used the cores, up to Config.Retries times. The quietest run
+// counts: the choice looks at the noise alone, never at the result.
 func (b *bench) quietly(ctx context.Context, r row, round int) (best sample, err error) {
 	for try := range b.cfg.Retries + 1 {
 		s, err := r.run(ctx, b)
@@ -233,7 +233,8 @@ func (b *bench) prefix() string {
 	return fmt.Sprintf("/b%06d/", b.runs)
 }
 
-// load runs a load and measures the CPU of its window, which has the length of the configuration's if the load takes one.
+// load runs a load and measures the CPU of its window, which has the length of the configuration's if the load takes
+// one.
 func (b *bench) load(ctx context.Context, window bool, args ...string) (res result, used cores, err error) {
 	args = append(args, "--json")
 	if window {

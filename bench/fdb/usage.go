@@ -49,7 +49,8 @@ func cpuTimes(s *stack.Stack, loadPID int) (map[string]time.Duration, error) {
 // usageStep is how often CPU is read, so that there is a reading from shortly before the load's end.
 const usageStep = 200 * time.Millisecond
 
-// usage measures the CPU of everything from when the load's window begins to when it ends, counted from the load's start.
+// usage measures the CPU of everything from when the load's window begins to when it ends, counted from the load's
+// start.
 func usage(s *stack.Stack, loadPID int, warmup, duration time.Duration, ended <-chan struct{}) (cores, error) {
 	if !wait(warmup+settle, ended) {
 		return nil, nil

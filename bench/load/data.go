@@ -7,7 +7,8 @@ import (
 	"strconv"
 )
 
-// keys names the keys of a key space: prefix, then the index in decimal, padded with zeros to a fixed size, so that byte order is index order.
+// keys names the keys of a key space: prefix, then the index in decimal, padded with zeros to a fixed size, so that
+// byte order is index order.
 type keys struct {
 	prefix string
 	digits int

@@ -53,7 +53,8 @@ func (t *tally) fail(err error) {
 	t.first.CompareAndSwap(nil, &s)
 }
 
-// drive runs the workload and returns what it measured. An error means that there is no result; failed requests are in the result.
+// drive runs the workload and returns what it measured. An error means that there is no result; failed requests are
+// in the result.
 func drive(ctx context.Context, o Options, l workload) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -111,7 +112,8 @@ func newWorkers(ctx context.Context, o Options, conns []*clientv3.Client, l work
 	return workers, nil
 }
 
-// connect makes one request over each connection, so that the window holds no dialling, and returns the server's revision.
+// connect makes one request over each connection, so that the window holds no dialling, and returns the server's
+// revision.
 func connect(ctx context.Context, conns []*clientv3.Client) (rev int64, err error) {
 	for _, c := range conns {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
@@ -213,8 +215,9 @@ func (r *run) counts(due, answered, begin, end time.Time) bool {
 	return !at.Before(begin) && (end.IsZero() || at.Before(end))
 }
 
-// guard bounds the requests of one goroutine without giving them a deadline: a deadline travels with each request and costs both sides
-// of every request, which etcd's tool does not ask of a server. A request that runs into the bound ends the guard's context for good.
+// guard bounds the requests of one goroutine without giving them a deadline: a deadline travels with each request and
+// costs both sides of every request, which etcd's tool does not ask of a server. A request that runs into the bound
+// ends the guard's context for good.
 type guard struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc

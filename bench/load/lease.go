@@ -12,8 +12,8 @@ import (
 // LeaseOptions say how leases are kept alive.
 type LeaseOptions struct {
 	TTL int64 // seconds
-	// Stream keeps one LeaseKeepAlive stream per client, as long-lived clients do. Without it each request opens a stream of its
-	// own (KeepAliveOnce), as etcd's benchmark does.
+	// Stream keeps one LeaseKeepAlive stream per client, as long-lived clients do. Without it each request opens a
+	// stream of its own (KeepAliveOnce), as etcd's benchmark does.
 	Stream bool
 }
 

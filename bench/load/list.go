@@ -10,9 +10,10 @@ import (
 
 const unitKeys = "keys"
 
-// List reads the whole key space in pages of limit keys, as the Kubernetes API server does: the first page is linearizable, the others are
-// pinned at its revision, and each page says how many keys are left in all (exact counts). A page that repeats, misses or miscounts a key
-// is an error. The key space must be filled; one request is one whole list.
+// List reads the whole key space in pages of limit keys, as the Kubernetes API server does: the first page is
+// linearizable, the others are pinned at its revision, and each page says how many keys are left in all (exact
+// counts). A page that repeats, misses or miscounts a key is an error. The key space must be filled; one request is
+// one whole list.
 func List(ctx context.Context, o Options, limit int64) (Result, error) {
 	if limit < 1 {
 		return Result{}, errors.New("limit must be positive")

@@ -8,7 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/bench/proc"
 )
 
-// Meter measures what a server process, this process and the machine did between Start and Stop. The zero value is ready; one goroutine uses it.
+// Meter measures what a server process, this process and the machine did between Start and Stop. The zero value is
+// ready; one goroutine uses it.
 type Meter struct {
 	pid     int
 	at      time.Time

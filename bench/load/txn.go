@@ -60,8 +60,8 @@ func TxnMixed(ctx context.Context, o Options, to TxnMixedOptions) (Result, error
 	})
 }
 
-// Create sends what the Kubernetes API server sends for a create: put if the key has never been written (mod_revision = 0). Keys are
-// always fresh ones: 0, 1, 2, …; a run that wraps around the key space sees false compares.
+// Create sends what the Kubernetes API server sends for a create: put if the key has never been written (mod_revision
+// = 0). Keys are always fresh ones: 0, 1, 2, …; a run that wraps around the key space sees false compares.
 func Create(ctx context.Context, o Options) (Result, error) {
 	ks, err := newKeys(o.Prefix, o.KeySize, o.KeySpace)
 	if err != nil {
@@ -92,8 +92,8 @@ func compared(resp *clientv3.TxnResponse, err error) (done, error) {
 	return done{conflicts: 1}, nil
 }
 
-// Update sends what the Kubernetes API server sends for an update: put if the key is still at the revision last seen, else get it. Each
-// client has its own keys of the filled key space, so compares hold.
+// Update sends what the Kubernetes API server sends for an update: put if the key is still at the revision last seen,
+// else get it. Each client has its own keys of the filled key space, so compares hold.
 func Update(ctx context.Context, o Options) (Result, error) {
 	ks, err := newKeys(o.Prefix, o.KeySize, o.KeySpace)
 	if err != nil {

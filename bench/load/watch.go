@@ -22,8 +22,8 @@ const (
 	drainPoll    = time.Millisecond
 )
 
-// WatchOptions say who watches what. Options.Total and Rate are the number and rate of puts, Options.Clients how many send them, and
-// the first WatchedKeys keys of the key space are the ones put.
+// WatchOptions say who watches what. Options.Total and Rate are the number and rate of puts, Options.Clients how many
+// send them, and the first WatchedKeys keys of the key space are the ones put.
 type WatchOptions struct {
 	Streams     int
 	PerStream   int   // watches on each stream
@@ -60,9 +60,10 @@ type watchRun struct {
 	watchers sync.WaitGroup
 }
 
-// Watch opens the watches, sends the puts and waits for all their events. The latency of an event is counted from the time its put was due
-// to be sent (in a closed loop: was sent) to its arrival, so it holds the put's own time: it is what users of a watch feel. etcd's tool
-// counts from the put's answer. An event that is missing, doubled or out of order is an error.
+// Watch opens the watches, sends the puts and waits for all their events. The latency of an event is counted from the
+// time its put was due to be sent (in a closed loop: was sent) to its arrival, so it holds the put's own time: it is
+// what users of a watch feel. etcd's tool counts from the put's answer. An event that is missing, doubled or out of
+// order is an error.
 func Watch(ctx context.Context, o Options, wo WatchOptions, name string) (Result, error) {
 	if err := wo.validate(o); err != nil {
 		return Result{}, err

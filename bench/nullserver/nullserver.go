@@ -15,7 +15,8 @@ import (
 // revision is in all headers.
 const revision = 1
 
-// Serve answers on lis until ctx ends, then closes lis and all connections. valSize is the size of the values it returns, in bytes.
+// Serve answers on lis until ctx ends, then closes lis and all connections. valSize is the size of the values it
+// returns, in bytes.
 func Serve(ctx context.Context, lis net.Listener, valSize int) error {
 	srv := grpc.NewServer()
 	h := &pb.ResponseHeader{ClusterId: 1, MemberId: 1, Revision: revision, RaftTerm: 1}

@@ -23,8 +23,8 @@ func CPU(pid int) (time.Duration, error) {
 	return parseStat(string(b))
 }
 
-// parseStat takes utime and stime (fields 14 and 15 of proc(5)) out of a stat line. The command name may hold spaces and brackets,
-// so fields are counted from the last bracket.
+// parseStat takes utime and stime (fields 14 and 15 of proc(5)) out of a stat line. The command name may hold spaces
+// and brackets, so fields are counted from the last bracket.
 func parseStat(s string) (time.Duration, error) {
 	const utimeAfterName, stimeAfterName = 11, 12
 	i := strings.LastIndexByte(s, ')')
@@ -95,8 +95,8 @@ func LoadAverage() (float64, error) {
 	return strconv.ParseFloat(first, 64)
 }
 
-// Busy returns the CPU time that all processors together have spent at work (not idle, not waiting for I/O) since boot, with the time
-// that a hypervisor took away (steal).
+// Busy returns the CPU time that all processors together have spent at work (not idle, not waiting for I/O) since
+// boot, with the time that a hypervisor took away (steal).
 func Busy() (time.Duration, error) {
 	b, err := os.ReadFile("/proc/stat")
 	if err != nil {
@@ -105,7 +105,8 @@ func Busy() (time.Duration, error) {
 	return parseBusy(string(b))
 }
 
-// parseBusy sums user, nice, system, irq, softirq and steal of the first line of /proc/stat; guest time is part of user time.
+// parseBusy sums user, nice, system, irq, softirq and steal of the first line of /proc/stat; guest time is part of
+// user time.
 func parseBusy(s string) (time.Duration, error) {
 	const idle, iowait, guest = 3, 4, 8
 	line, _, _ := strings.Cut(s, "\n")

@@ -39,7 +39,8 @@ type Options struct {
 	Warmup, Duration time.Duration
 }
 
-// Put makes transactions until the window ends and returns their latencies. A lane begins its next transaction when the last has ended.
+// Put makes transactions until the window ends and returns their latencies. A lane begins its next transaction when
+// the last has ended.
 func Put(ctx context.Context, o Options) (load.Result, error) {
 	if o.Lanes < 1 || o.Group < 1 || o.Group > groupMax {
 		return load.Result{}, fmt.Errorf("%d lanes with groups of %d puts: want at least one lane and 1 … %d puts", o.Lanes, o.Group, groupMax)
@@ -117,7 +118,8 @@ func (p *putter) row(table byte, more ...byte) fdb.Key {
 	return append(append(append([]byte{}, p.o.Prefix...), table), more...)
 }
 
-// put is one transaction with the puts from number n of this lane on. It is not retried: there is nobody to conflict with.
+// put is one transaction with the puts from number n of this lane on. It is not retried: there is nobody to conflict
+// with.
 func (p *putter) put(db fdb.Database, n uint64) error {
 	tr, err := db.CreateTransaction()
 	if err != nil {

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestCatchUp stops a process that has nothing to do with the watch: the events come before it goes on, which is an error. What
-// matters here is that it does go on.
+// TestCatchUp stops a process that has nothing to do with the watch: the events come before it goes on, which is an
+// error. What matters here is that it does go on.
 func TestCatchUp(t *testing.T) {
 	other := exec.Command("cat")
 	in, err := other.StdinPipe()
@@ -44,7 +44,8 @@ func TestCatchUp(t *testing.T) {
 	}
 }
 
-// TestCatchUpErrors checks that a process which is not there is an error, and that a catch-up needs something to catch up with.
+// TestCatchUpErrors checks that a process which is not there is an error, and that a catch-up needs something to
+// catch up with.
 func TestCatchUpErrors(t *testing.T) {
 	const noSuchPID = 1 << 30
 	o := smallOptions("127.0.0.1:1")

@@ -17,10 +17,11 @@ const (
 	methodTxn   = "/etcdserverpb.KV/Txn"
 	methodRange = "/etcdserverpb.KV/Range"
 
-	// readBuffer is larger than grpc's default: fewer system calls in this client leave more of the machine to the server.
+	// readBuffer is larger than grpc's default: fewer system calls in this client leave more of the machine to the
+	// server.
 	readBuffer = 256 << 10
-	// stalledWindow is HTTP/2's default window. Setting it turns off grpc's window growth, which would let each stalled stream put megabytes
-	// into this client.
+	// stalledWindow is HTTP/2's default window. Setting it turns off grpc's window growth, which would let each
+	// stalled stream put megabytes into this client.
 	stalledWindow = 65_535
 )
 
@@ -58,7 +59,8 @@ func (codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return fmt.Errorf("watchload: cannot decode %T", v)
 }
 
-// dial opens n connections to endpoint, or, if that is a list with commas, to its parts in turn. They connect with their first call.
+// dial opens n connections to endpoint, or, if that is a list with commas, to its parts in turn. They connect with
+// their first call.
 func dial(endpoint string, n int, more ...grpc.DialOption) (conns []*grpc.ClientConn, err error) {
 	opts := append([]grpc.DialOption{
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithReadBufferSize(readBuffer),

@@ -39,13 +39,15 @@ func record(h *hdrhistogram.Histogram, nanos int64) {
 	_ = h.RecordValue(min(max(nanos/int64(time.Microsecond), latencyMin), latencyMax)) // cannot fail within the range
 }
 
-// watchSpec says what the watches of a group watch. Watch i is watch i%perStream of stream i/perStream; streams share the connections round-robin.
+// watchSpec says what the watches of a group watch. Watch i is watch i%perStream of stream i/perStream; streams share
+// the connections round-robin.
 type watchSpec struct {
 	streams, perStream int
 	interval           func(i int) (key, end string)
 	prevKV             bool
 	startRev           int64
-	// contiguous: every write that is made while the group is open matches every watch, so revisions follow each other without a gap.
+	// contiguous: every write that is made while the group is open matches every watch, so revisions follow each
+	// other without a gap.
 	contiguous bool
 	// stalled: a stream reads that its watches were created and nothing after that.
 	stalled bool
@@ -84,8 +86,9 @@ type watchState struct {
 	liveAt  int64 // when it had seen all it is to see
 }
 
-// openGroup opens the streams, all at once, and sends the requests to create their watches. It returns when all requests are sent, which is before
-// all watches are created; see awaitCreated. Close the group in any case but an error.
+// openGroup opens the streams, all at once, and sends the requests to create their watches. It returns when all
+// requests are sent, which is before all watches are created; see awaitCreated. Close the group in any case but an
+// error.
 func openGroup(ctx context.Context, conns []*grpc.ClientConn, spec watchSpec) (*group, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	g := &group{spec: spec, cancel: cancel}
@@ -178,7 +181,8 @@ func (s *watchStream) take(at int64) error {
 	return nil
 }
 
-// event checks one event: the next in order, once, with a stamp, and with the previous version if that was asked for and there is one.
+// event checks one event: the next in order, once, with a stamp, and with the previous version if that was asked for
+// and there is one.
 func (s *watchStream) event(w *watchState, ev *event, at int64) error {
 	spec := &s.g.spec
 	switch {

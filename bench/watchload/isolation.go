@@ -13,17 +13,19 @@ import (
 )
 
 const (
-	// pastPrefix is where the revisions lie that the watcher of Isolation is behind by, pastKeys how many keys they are spread over; they
-	// are also what is listed.
+	// pastPrefix is where the revisions lie that the watcher of Isolation is behind by, pastKeys how many keys they
+	// are spread over; they are also what is listed.
 	pastPrefix = "/hwpast/"
 	pastKeys   = 20_000
-	// listInterval is from the begin of one list to that of the next, at least: a faster server shall not be disturbed more often.
+	// listInterval is from the begin of one list to that of the next, at least: a faster server shall not be
+	// disturbed more often.
 	listInterval = 200 * time.Millisecond
 )
 
-// Isolation measures Watchers watchers at a fixed rate of writes without, with, and again without what may disturb them, all at once: a stream
-// on the same prefix that is never read, a watcher that begins History revisions ago, Beside watches on BesideStreams streams
-// that are created together, each on a prefix of its own, and a list of all old keys each listInterval until the window ends.
+// Isolation measures Watchers watchers at a fixed rate of writes without, with, and again without what may disturb
+// them, all at once: a stream on the same prefix that is never read, a watcher that begins History revisions ago,
+// Beside watches on BesideStreams streams that are created together, each on a prefix of its own, and a list of all
+// old keys each listInterval until the window ends.
 func Isolation(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -85,7 +87,8 @@ type disturbance struct {
 	createAll         float64
 }
 
-// during measures while everything goes on: the stream that is not read from before on, the rest from the window's begin.
+// during measures while everything goes on: the stream that is not read from before on, the rest from the window's
+// begin.
 func (d *disturbance) during(ctx context.Context, measure func() (window, error)) (win window, err error) {
 	conns, err := dial(d.o.Endpoint, d.o.Conns, grpc.WithInitialWindowSize(stalledWindow))
 	if err != nil {

@@ -49,8 +49,8 @@ func head(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 	return a.revision, err
 }
 
-// Fan measures Watchers watches on the prefix that all puts are under: each put is an event for each of them. With OwnKey each of them is on one
-// of the keys. Without watchers it only writes.
+// Fan measures Watchers watches on the prefix that all puts are under: each put is an event for each of them. With
+// OwnKey each of them is on one of the keys. Without watchers it only writes.
 func Fan(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -78,8 +78,8 @@ func Fan(ctx context.Context, o Options) (Result, error) {
 	}}, nil
 }
 
-// Stalled measures the put rate of a closed loop without, with, and again without Beside watchers on the prefix of the puts whose clients
-// read nothing. The warm-up fills what buffers there are.
+// Stalled measures the put rate of a closed loop without, with, and again without Beside watchers on the prefix of
+// the puts whose clients read nothing. The warm-up fills what buffers there are.
 func Stalled(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -102,8 +102,8 @@ func Stalled(ctx context.Context, o Options) (Result, error) {
 	return res, nil
 }
 
-// Idle measures the CPU per event of Watchers watchers without, with, and again without Beside watchers, each on a prefix of its own
-// that nothing is written to.
+// Idle measures the CPU per event of Watchers watchers without, with, and again without Beside watchers, each on a
+// prefix of its own that nothing is written to.
 func Idle(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -124,7 +124,8 @@ func ownPrefix(i int) (key, end string) {
 	return key, prefixEnd(key)
 }
 
-// beside measures a window without, with, and without the group that spec describes, on one server: a drift of the machine touches both.
+// beside measures a window without, with, and without the group that spec describes, on one server: a drift of the
+// machine touches both.
 func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption, streams, watchers int, value func(window) float64) (res Result, with window, err error) {
 	c, err := o.open(ctx)
 	if err != nil {

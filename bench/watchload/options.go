@@ -40,7 +40,8 @@ type Options struct {
 // The prefix of all keys of the loads.
 const prefix = "/hwbench/"
 
-// DefaultOptions returns the shape of the reference numbers: 10 connections × 100 watches, 256 B values with their previous ones.
+// DefaultOptions returns the shape of the reference numbers: 10 connections × 100 watches, 256 B values with their
+// previous ones.
 func DefaultOptions() Options {
 	return Options{
 		Endpoint: "127.0.0.1:2379", Seed: 1,

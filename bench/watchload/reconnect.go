@@ -23,9 +23,10 @@ const (
 	markerTxns    = 4 // at once
 )
 
-// Reconnect measures how long Watchers watchers take that all come back at once, over new connections, to a server whose revision has moved on by
-// History since they left. Each watches a prefix of its own, and the writes they missed are spread over all of them, so every watcher has
-// some to catch up with. When all are asked for, one more write is made under each prefix; a watcher is live when it has it.
+// Reconnect measures how long Watchers watchers take that all come back at once, over new connections, to a server
+// whose revision has moved on by History since they left. Each watches a prefix of its own, and the writes they
+// missed are spread over all of them, so every watcher has some to catch up with. When all are asked for, one more
+// write is made under each prefix; a watcher is live when it has it.
 func Reconnect(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -93,7 +94,8 @@ func (o *Options) writeHistory(ctx context.Context, conns []*grpc.ClientConn) (p
 	return float64(o.History) / time.Since(begin).Seconds(), nil
 }
 
-// comeBack opens all watches from a revision on, and writes the markers. It returns when each became live, in order, and when all were created.
+// comeBack opens all watches from a revision on, and writes the markers. It returns when each became live, in order,
+// and when all were created.
 func (o *Options) comeBack(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, from int64) (live []int64, created int64, err error) {
 	want := func(i int) int64 {
 		n := o.History / int64(o.Watchers)

@@ -22,13 +22,14 @@ type window struct {
 	length         time.Duration
 	events, writes int64                   // in the window
 	latency, puts  *hdrhistogram.Histogram // of events, and of puts, whose put was sent in the window
-	// server is what the server used from the window's begin until the last event of its puts, per event (without watchers: per put).
+	// server is what the server used from the window's begin until the last event of its puts, per event (without
+	// watchers: per put).
 	server            *load.Server
 	rssBefore, rssMax int64
 }
 
-// fan opens the watchers on the prefix of all writes, writes for warm-up and window, waits for the last event, and closes the watchers.
-// With watchers == 0 it only writes.
+// fan opens the watchers on the prefix of all writes, writes for warm-up and window, waits for the last event, and
+// closes the watchers. With watchers == 0 it only writes.
 func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, streams, watchers int) (_ window, err error) {
 	spec := watchSpec{streams: streams, prevKV: o.PrevKV, contiguous: !o.Sparse, interval: func(int) (string, string) { return prefix, prefixEnd(prefix) }}
 	if o.OwnKey {

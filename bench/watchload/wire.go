@@ -107,8 +107,8 @@ type field struct {
 // inner returns how many bytes are left when the bytes of f have been read.
 func (c *cursor) inner(f field) int { return c.left - int(f.value) }
 
-// next reads the next field of a message that ends when end bytes are left. Fixed-size fields, which no response here has, are passed over
-// with the value 0. The length of bytes is within the message.
+// next reads the next field of a message that ends when end bytes are left. Fixed-size fields, which no response here
+// has, are passed over with the value 0. The length of bytes is within the message.
 func (c *cursor) next(end int) (f field, err error) {
 	tag, err := c.uvarint(end)
 	if err != nil {

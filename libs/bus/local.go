@@ -2,8 +2,8 @@ package bus
 
 import "sync"
 
-// Local is a Bus within one process. Publish and Nudge call the subscribers themselves, which must not call the bus. Make one with
-// NewLocal.
+// Local is a Bus within one process. Publish and Nudge call the subscribers themselves, which must not call the bus.
+// Make one with NewLocal.
 type Local struct {
 	// mu is held for reading while subscribers run, so that cancel and Close wait for them.
 	mu     sync.RWMutex

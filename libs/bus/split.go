@@ -6,8 +6,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Split cuts a valid frame into frames that Append makes at most limit bytes of each, and that chain as f does. An entry that does not fit
-// into a frame of its own becomes a reference. limit must have room for a frame with one reference (LimitMin).
+// Split cuts a valid frame into frames that Append makes at most limit bytes of each, and that chain as f does. An
+// entry that does not fit into a frame of its own becomes a reference. limit must have room for a frame with one
+// reference (LimitMin).
 func Split(f *Frame, limit int) iter.Seq[*Frame] {
 	return func(yield func(*Frame) bool) {
 		if Size(f) <= limit {

@@ -150,7 +150,7 @@ func TestClasses(t *testing.T) {
 		}},
 		"start of a pod": {again(engine.Conflict, engine.TooOld, engine.UnknownOutcome, engine.Unavailable, engine.Ended),
 			func(ctx context.Context, o *open) error {
-				// As Reach does, whose lobby needs a listener.
+				// As AwaitStore does, which answers on a listener.
 				for {
 					snap, err := o.e.Snapshot(ctx)
 					if err == nil {
@@ -166,7 +166,7 @@ func TestClasses(t *testing.T) {
 		for class := engine.Ended; class <= engine.Other; class++ {
 			t.Run(fmt.Sprint(name, "/", class), func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					o := &open{e: &failing{Store: testengine.Unclosed(testengine.OpenInBubble(t, 0))}}
+					o := &open{e: &failing{Store: testengine.KeepOpen(testengine.OpenInBubble(t, 0))}}
 					var err error
 					if o.store, err = mvcc.Open(t.Context(), o.e, mvcc.Options{Prefix: []byte("d/"), NoRemoval: true}); err != nil {
 						t.Fatal(err)

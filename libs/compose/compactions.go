@@ -27,8 +27,8 @@ const (
 
 // compactions is a kv pod's share of the compaction of many keyspaces: auto compaction, which looks at all heads of a
 // shard at a time and opens a keyspace when there is something to compact, the removal of what compactions, by
-// whomever, no longer need, and the sweep of what pods that have died left behind. None is opened to find out that there
-// is nothing to do.
+// whomever, no longer need, and the sweep of what pods that have died left behind. None is opened to find out that
+// there is nothing to do.
 type compactions struct {
 	s *keyspaces
 }

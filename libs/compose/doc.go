@@ -51,15 +51,16 @@
 // table that all pods below their root serve, each its own kind's
 // part, and pass on the rest with the keyspace's name (pass.go); where that is all, they do not open it. What one
 // keyspace's clients do, or what fails in it, ends no other's calls (I10); memory for answers is bounded over all.
-// Keyspaces take turns by weight at what they share (shares.go); on pods only while there are several. One that is being closed is opened again only when it
-// is closed. Calls take keyspaces.mu for a moment, and nothing is read or waited for under it.
+// Keyspaces take turns by weight at what they share (shares.go); on pods only while there are several. One that is
+// being closed is opened again only when it is closed. Calls take keyspaces.mu for a moment, and nothing is read or
+// waited for under it.
 //
 // # Start
 //
 // A store that pods share and that cannot be reached is waited for, without end: restarting would not bring it back.
-// Meanwhile the sockets answer (server.Lobby): calls with Unavailable, health checks with alive and not ready. What
-// does not pass by itself ends the start, and so does its context. A standalone start that fails leaves the data
-// directory as it was.
+// Meanwhile the sockets answer (server.AnswerNotReady): calls with Unavailable, health checks with alive and not
+// ready. What does not pass by itself ends the start, and so does its context. A standalone start that fails leaves
+// the data directory as it was.
 //
 // # Stop
 //

@@ -132,7 +132,7 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 		// No group commits before the name is known: the queue is empty until services are registered.
 		o.Committed = func() { d.Bus.Nudge(k.Subject) }
 	}
-	if err := d.Reach(ctx, func(ctx context.Context) error { return k.openPlace(ctx, name, o) }); err != nil {
+	if err := d.AwaitStore(ctx, func(ctx context.Context) error { return k.openPlace(ctx, name, o) }); err != nil {
 		return fmt.Errorf("keyspace %s: %w", name, err)
 	}
 	k.OnClose(k.Store.Close)
@@ -142,7 +142,7 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 	// One member for the whole deployment, whatever the pods are called.
 	k.Member, k.Header = name, header(cluster, name)
 	openAlarms := func(ctx context.Context) (err error) { k.Alarms, err = alarm.Open(ctx, k.Store); return err }
-	if err := d.Reach(ctx, openAlarms); err != nil {
+	if err := d.AwaitStore(ctx, openAlarms); err != nil {
 		return fmt.Errorf("alarms: %w", err)
 	}
 	// Other pods set and clear alarms too.

@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// campaign observes the rows until they may be claimed, and claims them, until it is elected or ctx ends. Errors: ctx's and
-// fatal ones.
+// campaign observes the rows until they may be claimed, and claims them, until it is elected or ctx ends. Errors:
+// ctx's and fatal ones.
 func (c *Candidate) campaign(ctx context.Context) (*Term, error) {
 	failures := 0
 	for {
@@ -163,7 +163,8 @@ func (c *Candidate) tryClaim(ctx context.Context, ballot uint64, row []byte) err
 	})
 }
 
-// settle reads back whether a claim begun at begun has happened. It gives up when the claim would be worth nothing any more.
+// settle reads back whether a claim begun at begun has happened. It gives up when the claim would be worth nothing
+// any more.
 func (c *Candidate) settle(ctx context.Context, row []byte, begun instant) error {
 	ctx, cancel := context.WithTimeout(ctx, begun+c.o.TTL-c.now())
 	defer cancel()

@@ -22,8 +22,8 @@ func (s *simStore) write(ballot, renewal []byte) {
 	s.rows.renewal, s.bothV = renewal, s.v
 }
 
-// simNode is a candidate made of the pure parts: every step of it happens at a moment of true time, and it sees that moment on a
-// clock of its own.
+// simNode is a candidate made of the pure parts: every step of it happens at a moment of true time, and it sees that
+// moment on a clock of its own.
 type simNode struct {
 	id      int
 	rate    float64
@@ -49,9 +49,10 @@ func (n *simNode) clock(now time.Duration) instant {
 
 func (n *simNode) holds(now time.Duration) bool { return n.leading && n.clock(now) < n.tenure.end() }
 
-// TestCore runs the observer and the tenure of many candidates over a simulated store. Between any two steps of a candidate, its
-// reads, commits and the arrival of their answers, lies a random time, often longer than the time to live. Commits conflict as
-// those of a serializable store do; answers get lost. Clocks differ by up to what the margin allows. Never do two hold.
+// TestCore runs the observer and the tenure of many candidates over a simulated store. Between any two steps of a
+// candidate, its reads, commits and the arrival of their answers, lies a random time, often longer than the time to
+// live. Commits conflict as those of a serializable store do; answers get lost. Clocks differ by up to what the
+// margin allows. Never do two hold.
 func TestCore(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

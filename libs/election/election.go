@@ -20,14 +20,16 @@ const (
 	DefaultTTL = time.Second
 	// TTLMin is the shortest time to live.
 	TTLMin = 10 * time.Millisecond
-	// renewDivisor sets the default of Options.Renew: TTL/renewDivisor. With the margin it leaves room for two attempts that fail.
+	// renewDivisor sets the default of Options.Renew: TTL/renewDivisor. With the margin it leaves room for two
+	// attempts that fail.
 	renewDivisor = 4
 	// pollDivisor bounds the time between two questions to Options.Eligible, TTL/pollDivisor.
 	pollDivisor = 2
 	// retryMin and TTL/retryDivisor bound the pause after an attempt that failed; it doubles in between.
 	retryMin     = time.Millisecond
 	retryDivisor = 8
-	// restDivisor sets the pause before a candidate claims again what it has given up by itself, TTL/restDivisor: others come first.
+	// restDivisor sets the pause before a candidate claims again what it has given up by itself, TTL/restDivisor:
+	// others come first.
 	restDivisor = 8
 )
 
@@ -37,8 +39,8 @@ type Options struct {
 	Holder string // name of this candidate, for humans; at most HolderMax bytes
 	Value  []byte // what Leader tells others besides, such as an address; at most ValueMax bytes
 
-	// TTL is for how long challengers must see no renewal of this candidate's before they claim; it stands in the row, so candidates need not agree on it.
-	// Default DefaultTTL.
+	// TTL is for how long challengers must see no renewal of this candidate's before they claim; it stands in the
+	// row, so candidates need not agree on it. Default DefaultTTL.
 	TTL time.Duration
 	// Renew is the time between renewals, and between two looks of a challenger. Default TTL/4.
 	Renew time.Duration
@@ -46,10 +48,11 @@ type Options struct {
 	// Default: it does not.
 	Group *Group
 
-	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it becomes so (tell it by Nudge).
-	// Called from Run's goroutine. Default: always.
+	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it
+	// becomes so (tell it by Nudge). Called from Run's goroutine. Default: always.
 	Eligible func() bool
-	// Observed is told who leads, whenever that changes: others, this candidate, nobody. Called from Run's goroutine; must be quick.
+	// Observed is told who leads, whenever that changes: others, this candidate, nobody. Called from Run's goroutine;
+	// must be quick.
 	Observed func(LeaderInfo)
 
 	Logger *slog.Logger // default: none
@@ -141,10 +144,11 @@ func (c *Candidate) Nudge() {
 // now reads the candidate's clock, which is monotonic.
 func (c *Candidate) now() instant { return time.Since(c.start) }
 
-// Run campaigns until ctx ends, then it returns nil. Each time that it is elected it calls lead, whose ctx ends when the term is
-// lost or Run's ctx ends. The term is kept up until lead has returned; then it is released, so that another candidate need not wait. After lead has
-// returned nil, or its ctx has ended, the campaign goes on; any other error of lead ends Run, which returns it. Other errors:
-// ErrCorrupt, engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
+// Run campaigns until ctx ends, then it returns nil. Each time that it is elected it calls lead, whose ctx ends when
+// the term is lost or Run's ctx ends. The term is kept up until lead has returned; then it is released, so that
+// another candidate need not wait. After lead has returned nil, or its ctx has ended, the campaign goes on; any other
+// error of lead ends Run, which returns it. Other errors: ErrCorrupt, engine.ErrClosed. A store that is unavailable
+// is waited out. It must not be called twice at a time.
 func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *Term) error) error {
 	defer c.begin(ctx)()
 	for {

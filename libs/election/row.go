@@ -106,8 +106,8 @@ func (k keys) read(ctx context.Context, r engine.Reader) (rows, error) {
 	return rows{bytes.Clone(v[0]), bytes.Clone(v[1])}, nil
 }
 
-// Leader reads who leads the election whose Options.Key is key. That a row names a holder does not say that it is alive. Errors:
-// ErrCorrupt, and as engine.Reader.Get.
+// Leader reads who leads the election whose Options.Key is key. That a row names a holder does not say that it is
+// alive. Errors: ErrCorrupt, and as engine.Reader.Get.
 func Leader(ctx context.Context, r engine.Reader, key []byte) (LeaderInfo, error) {
 	row, err := r.Get(ctx, keysOf(key).ballot)
 	if err != nil {

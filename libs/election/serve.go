@@ -8,7 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// serve runs lead for a term, renews the term meanwhile, and releases it. It returns lead's error unless its ctx had ended.
+// serve runs lead for a term, renews the term meanwhile, and releases it. It returns lead's error unless its ctx had
+// ended.
 func (c *Candidate) serve(ctx context.Context, t *Term, lead func(context.Context, *Term) error) error {
 	log := c.o.Logger.With("key", c.o.Key, "holder", c.o.Holder, "ballot", t.ballot)
 	log.Info("elected")
@@ -29,8 +30,8 @@ func (c *Candidate) serve(ctx context.Context, t *Term, lead func(context.Contex
 	return err
 }
 
-// release makes the rows claimable at once, if they are still the term's. It tries until it is known that they are not, or for the time
-// after which they are claimable anyway.
+// release makes the rows claimable at once, if they are still the term's. It tries until it is known that they are
+// not, or for the time after which they are claimable anyway.
 func (c *Candidate) release(ctx context.Context, t *Term) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.o.TTL)
 	defer cancel()
@@ -56,6 +57,6 @@ func (c *Candidate) release(ctx context.Context, t *Term) {
 	}
 }
 
-// releaseCount is added to the count of the last renewal, so that a release changes <key>r for those who wait for that, whichever
-// attempts have happened.
+// releaseCount is added to the count of the last renewal, so that a release changes <key>r for those who wait for
+// that, whichever attempts have happened.
 const releaseCount = 1 << 32

@@ -37,12 +37,13 @@ func (c *Candidate) newTerm(ballot uint64, row []byte, begun instant) *Term {
 // Ballot returns the term's number, larger than those of all terms before.
 func (t *Term) Ballot() uint64 { return t.ballot }
 
-// Holds reports whether no other candidate can have claimed the lead yet: whether the last successful renewal began less than the TTL less a
-// margin ago, on this process's monotonic clock. It is cheap. Once lead has returned it is false for ever.
+// Holds reports whether no other candidate can have claimed the lead yet: whether the last successful renewal began
+// less than the TTL less a margin ago, on this process's monotonic clock. It is cheap. Once lead has returned it is
+// false for ever.
 func (t *Term) Holds() bool { return int64(t.c.now()) < t.until.Load() }
 
-// Check makes txn a transaction of this term: it reads the ballot row, so that txn conflicts with a later claim. Errors: ErrDeposed, and as
-// engine.Reader.Get. Like all reads it comes before the mutations.
+// Check makes txn a transaction of this term: it reads the ballot row, so that txn conflicts with a later claim.
+// Errors: ErrDeposed, and as engine.Reader.Get. Like all reads it comes before the mutations.
 func (t *Term) Check(ctx context.Context, txn engine.Txn) error {
 	row, err := txn.Get(ctx, t.c.keys.ballot)
 	if err != nil {

@@ -87,11 +87,11 @@ type Store interface {
 // RecentBeginner is what an engine offers beside Store where Begin has to ask somebody for the version to read at
 // (FoundationDB: a round trip, and under load one of the longest parts of a commit).
 type RecentBeginner interface {
-	// BeginRecent is Begin at a version that is at hand and may be out of date: it includes every commit of this
+	// BeginRecent is Begin at a recent version, which may be outdated: it includes every commit of this
 	// Store whose Wait has returned without an error before the call, and of others possibly none of the last
 	// moments. Once the commit of its mutations has succeeded, all that the transaction has read with a conflict is
 	// known to be what a transaction that began after the call would have read. Nothing is known of what it has read
-	// without one, nor of anything if it does not mutate. ok is false if no such version is at hand: then Begin.
+	// without one, nor of anything if it does not mutate. ok is false if there is no such version: then Begin.
 	// Errors: as Begin.
 	BeginRecent(ctx context.Context) (txn Txn, ok bool, err error)
 }
@@ -99,7 +99,7 @@ type RecentBeginner interface {
 // RecentSnapshotter is what an engine offers beside Store where Snapshot has to ask somebody for the version to read
 // at.
 type RecentSnapshotter interface {
-	// RecentSnapshot is Snapshot of a state that may be a little out of date. It lacks nothing that this Store has
+	// RecentSnapshot is Snapshot of a state that may be slightly outdated. It lacks nothing that this Store has
 	// shown or done: its version is not below that of any Reader that was handed out before the call, and it includes
 	// every commit of this Store whose Wait has returned without an error before the call. Errors: as Snapshot.
 	RecentSnapshot(ctx context.Context) (Snapshot, error)

@@ -7,8 +7,8 @@
 //     (rpctypes); an error that is not in the table is never sent as Unknown if its class is known.
 //   - The header revision of an answer is never above what the answer shows, and never below any revision
 //     acknowledged before the request arrived.
-//   - The bytes of answers of the KV service are counted from when they are gathered until the transport has written them (Answers), but for the
-//     smallest, and no answer waits for room while it holds any.
+//   - The bytes of answers of the KV service are counted from when they are gathered until the transport has written
+//     them (Answers), but for the smallest, and no answer waits for room while it holds any.
 //
 // # Concurrency
 //

@@ -42,7 +42,8 @@ const (
 	txnLevelsMax = 256
 )
 
-// checkTxn checks a transaction and those nested in it; each level's budget of operations is what the level above has left.
+// checkTxn checks a transaction and those nested in it; each level's budget of operations is what the level above has
+// left.
 func checkTxn(t *mvcc.TxnRequest, maxOps int) error {
 	c := txnCheck{left: txnTotal(maxOps)}
 	return c.txn(t, maxOps, txnLevelsMax)

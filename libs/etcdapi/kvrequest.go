@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// txnDepthMax is how deep transactions may nest on the wire; protobuf's own decoder stops there too. What etcd accepts is far
-// below: each level takes at least one of the operations allowed.
+// txnDepthMax is how deep transactions may nest on the wire; protobuf's own decoder stops there too. What etcd
+// accepts is far below: each level takes at least one of the operations allowed.
 const txnDepthMax = 10000
 
 var (
@@ -19,9 +19,9 @@ var (
 	errFieldNumber = errors.New("etcdapi: field number out of range")
 )
 
-// fields calls f for every field of a message. f consumes the value and returns its length, 0 to have it skipped (an unknown
-// field or wire type), or a protowire error. What is no field number is refused: protowire lets some pass that protobuf's
-// decoder does not.
+// fields calls f for every field of a message. f consumes the value and returns its length, 0 to have it skipped (an
+// unknown field or wire type), or a protowire error. What is no field number is refused: protowire lets some pass
+// that protobuf's decoder does not.
 func fields(b []byte, f func(num protowire.Number, typ protowire.Type, b []byte) (int, error)) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -80,7 +80,8 @@ func boolField(typ protowire.Type, b []byte, v *bool) int {
 	return n
 }
 
-// messageField consumes an embedded message and decodes it into what is there already: protobuf merges repeated occurrences.
+// messageField consumes an embedded message and decodes it into what is there already: protobuf merges repeated
+// occurrences.
 func messageField(typ protowire.Type, b []byte, decode func([]byte) error) (int, error) {
 	if typ != protowire.BytesType {
 		return 0, nil

@@ -169,8 +169,8 @@ func appendTxnBody(b []byte, res *mvcc.Result) []byte {
 	return b
 }
 
-// appendOpResult appends a ResponseOp. The headers of operations have a revision only, that of a nested transaction not even
-// that (etcd: txn/txn.go).
+// appendOpResult appends a ResponseOp. The headers of operations have a revision only, that of a nested transaction
+// not even that (etcd: txn/txn.go).
 func appendOpResult(b []byte, op *mvcc.OpResult) []byte {
 	return appendMessage(b, protowire.Number(op.Kind), func(b []byte) []byte {
 		rev := op.Rev

@@ -80,8 +80,8 @@ func benchServer(b *testing.B, register func(grpc.ServiceRegistrar)) []pb.LeaseC
 	return clients
 }
 
-// BenchmarkKeepAlive: keep-alives of 200 clients on 20 connections, on a stream each that stays ("stream"), and on a new
-// stream for every one, as etcd's benchmark and clientv3's KeepAliveOnce do ("once").
+// BenchmarkKeepAlive: keep-alives of 200 clients on 20 connections, on a stream each that stays ("stream"), and on a
+// new stream for every one, as etcd's benchmark and clientv3's KeepAliveOnce do ("once").
 func BenchmarkKeepAlive(b *testing.B) {
 	keeper, err := lease.New(manyLeases(benchLeases), lease.Options{})
 	if err != nil {

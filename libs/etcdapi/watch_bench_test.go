@@ -13,9 +13,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// BenchmarkWatchFanOut: watches with prev_kv on one prefix, through gRPC with a client that only counts events. One op is
-// one event to all; client and server share the CPUs. paced waits for each event to arrive everywhere, so that every
-// response has one event; otherwise the writer runs ahead and responses carry many.
+// BenchmarkWatchFanOut: watches with prev_kv on one prefix, through gRPC with a client that only counts events. One
+// op is one event to all; client and server share the CPUs. paced waits for each event to arrive everywhere, so that
+// every response has one event; otherwise the writer runs ahead and responses carry many.
 func BenchmarkWatchFanOut(b *testing.B) {
 	for _, paced := range []bool{true, false} {
 		for _, streams := range []int{1, 10} {

@@ -95,8 +95,8 @@ func waitStreams(t testing.TB, h *watch.Hub, n int) {
 	}
 }
 
-// BenchmarkWatchMemory: heap per watcher of 100,000 watchers with a range of their own on 1,000 streams of 10 connections,
-// and heap and stacks per stream beside that (those of client and server together, since both are here).
+// BenchmarkWatchMemory: heap per watcher of 100,000 watchers with a range of their own on 1,000 streams of 10
+// connections, and heap and stacks per stream beside that (those of client and server together, since both are here).
 func BenchmarkWatchMemory(b *testing.B) {
 	const conns, streams, perStream = 10, 1000, 100
 	memory := func() (heap, stacks float64) {

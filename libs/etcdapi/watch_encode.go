@@ -39,7 +39,8 @@ func (e *watchEncoder) encode(m watchMessage) encoded {
 	return encoded(b)
 }
 
-// maxWatchHead is enough for the head of a response without a cancel reason: 10 numbers of at most 11 bytes, and lengths.
+// maxWatchHead is enough for the head of a response without a cancel reason: 10 numbers of at most 11 bytes, and
+// lengths.
 const maxWatchHead = 96
 
 // appendHead appends all of a message but its events.
@@ -56,8 +57,9 @@ func (e *watchEncoder) appendHead(b []byte, m watchMessage) []byte {
 	return appendBool(b, fieldWatchFragment, m.fragment)
 }
 
-// split sends r as one message, unless its client takes fragments and it is not smaller than limit: then it is split between events
-// as etcd does it: each as big as it can be below limit, at least one event, all but the last marked as fragments.
+// split sends r as one message, unless its client takes fragments and it is not smaller than limit: then it is split
+// between events as etcd does it: each as big as it can be below limit, at least one event, all but the last marked
+// as fragments.
 func (e *watchEncoder) split(r *watch.Response, limit int, send func(watchMessage) error) error {
 	whole := watchMessage{r: r, events: r.Events}
 	if !r.Fragment || len(r.Events) < 2 {

@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// FuzzWatchEncode: the head of a response decodes to the response. Events are fuzzed in package watch, and the two together
-// below.
+// FuzzWatchEncode: the head of a response decodes to the response. Events are fuzzed in package watch, and the two
+// together below.
 func FuzzWatchEncode(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint64(2), int64(7), int64(0), true, false, int64(0), "", false)
 	f.Add(uint64(1<<63), uint64(0), uint64(0), int64(0), int64(-1), true, true, int64(5), "etcdserver: too many requests", true)

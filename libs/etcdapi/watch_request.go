@@ -8,7 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// watchRequest is pb.WatchRequest, decoded by hand: an apiserver that comes back sends many at once. The zero value asks for nothing.
+// watchRequest is pb.WatchRequest, decoded by hand: an apiserver that comes back sends many at once. The zero value
+// asks for nothing.
 type watchRequest struct {
 	kind   protowire.Number // which of the union's fields is set: watchCreate, …; 0: none that is known
 	create watch.CreateRequest

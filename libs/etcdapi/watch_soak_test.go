@@ -60,9 +60,9 @@ func soakEntry(rev int64) revlog.Entry {
 	return revlog.Entry{Rev: rev, Events: []revlog.Event{{KV: kv}}}
 }
 
-// TestWatchSoak: streams come and go by the thousand, some of which do not read, while revisions are written that only just fit the
-// hub's memory. Every watch gets its events in order without a hole, and between rounds nothing is left: no stream, watch,
-// goroutine, or memory. -soak=5m makes it long.
+// TestWatchSoak: streams come and go by the thousand, some of which do not read, while revisions are written that
+// only just fit the hub's memory. Every watch gets its events in order without a hole, and between rounds nothing is
+// left: no stream, watch, goroutine, or memory. -soak=5m makes it long.
 func TestWatchSoak(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)

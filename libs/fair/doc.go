@@ -20,6 +20,6 @@
 //
 // # Concurrency
 //
-// A Ring belongs to one goroutine at a time, and has neither clock nor goroutine. The methods of Gates, Flows, Pools and
-// Holdings may be called from any goroutine. Their locks are leaves; no goroutine is their own.
+// A Ring belongs to one goroutine at a time, and has neither clock nor goroutine. The methods of Gates, Flows, Pools
+// and Holdings may be called from any goroutine. Their locks are leaves; no goroutine is their own.
 package fair

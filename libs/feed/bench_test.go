@@ -43,9 +43,10 @@ func newBenchLog(n int) *benchLog {
 	return l
 }
 
-// BenchmarkFeed brings b.N entries from the log through a tailer, a bus and followers: at once, which is more than queues hold, or
-// at a steady pace. "refilled" is the part that a follower had to read from the log since frames were lost, "cpu-ns/op" the
-// processor time of everything, NATS included, per entry; p50 and p99 are times from commit to Apply.
+// BenchmarkFeed brings b.N entries from the log through a tailer, a bus and followers: at once, which is more than
+// queues hold, or at a steady pace. "refilled" is the part that a follower had to read from the log since frames were
+// lost, "cpu-ns/op" the processor time of everything, NATS included, per entry; p50 and p99 are times from commit to
+// Apply.
 func BenchmarkFeed(b *testing.B) {
 	natsServer := func(b *testing.B) bus.Bus {
 		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})

@@ -44,7 +44,8 @@ func parsePayload(p revlog.Payload) (revlog.Entry, error) {
 	return revlog.Entry{Rev: p.Rev, Events: []revlog.Event{{KV: revlog.KV{Key: p.Bytes, Mod: p.Rev}}}}, nil
 }
 
-// chainSim is a log, two tailers, a network that loses, repeats and reorders, and a chain at its end. dice decides everything.
+// chainSim is a log, two tailers, a network that loses, repeats and reorders, and a chain at its end. dice decides
+// everything.
 type chainSim struct {
 	fatalf  func(string, ...any)
 	dice    func(n int) int // 0 … n-1

@@ -96,8 +96,8 @@ func TestFrames(t *testing.T) {
 	})
 }
 
-// TestTwoTailersOnABadBus: I6 with two tailers that come and go, on a bus that loses, repeats and reorders, while the log is read with
-// errors. Every hub gets every entry once and in order, and has all of them soon after the last.
+// TestTwoTailersOnABadBus: I6 with two tailers that come and go, on a bus that loses, repeats and reorders, while the
+// log is read with errors. Every hub gets every entry once and in order, and has all of them soon after the last.
 func TestTwoTailersOnABadBus(t *testing.T) {
 	runs := 10
 	if testing.Short() {
@@ -234,8 +234,8 @@ func TestReferencesAndDamage(t *testing.T) {
 	})
 }
 
-// TestForeignFrames: frames that cannot be of this log change nothing, whether they are out of order or beyond its end. If one follows on
-// and is believed, the check finds out and the follower starts anew.
+// TestForeignFrames: frames that cannot be of this log change nothing, whether they are out of order or beyond its
+// end. If one follows on and is believed, the check finds out and the follower starts anew.
 func TestForeignFrames(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()

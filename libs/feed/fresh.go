@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// freshness knows how old the follower's state is at most. The proof is a linearizable read of the head: when the position reaches what
-// it returned, everything acknowledged before the read's start has been applied.
+// freshness knows how old the follower's state is at most. The proof is a linearizable read of the head: when the
+// position reaches what it returned, everything acknowledged before the read's start has been applied.
 type freshness struct {
 	behind chan struct{} // capacity 1: the position has been below the head for two checks
 	ahead  chan struct{} // capacity 1: the position was above the head

@@ -11,8 +11,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus/nats"
 )
 
-// TestOverNATS: tailer and hubs are connected by NATS, which goes away and comes back while entries are committed, some of them too large for a
-// message. Nothing is lost or repeated, and with NATS back hubs live on frames again.
+// TestOverNATS: tailer and hubs are connected by NATS, which goes away and comes back while entries are committed,
+// some of them too large for a message. Nothing is lost or repeated, and with NATS back hubs live on frames again.
 func TestOverNATS(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -51,8 +51,9 @@ func (f *Follower) begin(ctx context.Context) error {
 	return nil
 }
 
-// window returns the end of the log, up to the head at least: as much of it as the bounds allow, give or take windowStep. How many
-// revisions make so many entries is not known, so it is tried: from further back as long as it fits, and from less far if it does not.
+// window returns the end of the log, up to the head at least: as much of it as the bounds allow, give or take
+// windowStep. How many revisions make so many entries is not known, so it is tried: from further back as long as it
+// fits, and from less far if it does not.
 func (f *Follower) window(ctx context.Context, head int64) (span, error) {
 	best := span{prev: head, upto: head}
 	if f.o.WindowEntries < 0 || f.o.WindowBytes < 0 {

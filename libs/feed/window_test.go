@@ -6,7 +6,8 @@ import (
 	"testing/synctest"
 )
 
-// TestWindow: the window holds the end of the log without a hole, keeps its bounds, and is not much smaller than they allow.
+// TestWindow: the window holds the end of the log without a hole, keeps its bounds, and is not much smaller than they
+// allow.
 func TestWindow(t *testing.T) {
 	for _, seed := range seeds(40) {
 		bubble(t, func(t *testing.T, g *group) {
@@ -67,8 +68,8 @@ func TestDamagedWindow(t *testing.T) {
 	})
 }
 
-// TestEmptyWindow: on a new keyspace the position is the head, though there is no entry yet. (It was 0: so cancels had revision 0 in their
-// headers, and progress was not answered before the first write.)
+// TestEmptyWindow: on a new keyspace the position is the head, though there is no entry yet. (It was 0: so cancels
+// had revision 0 in their headers, and progress was not answered before the first write.)
 func TestEmptyWindow(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log := newFakeLog()

@@ -286,7 +286,7 @@ func TestRunning(t *testing.T) {
 	engines(t, func(t *testing.T, inner engine.Store) {
 		for _, old := range []bool{false, true} {
 			var reads atomic.Int64
-			e := faults.New(testengine.Unclosed(inner),
+			e := faults.New(testengine.KeepOpen(inner),
 				faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
 					if old && reads.Add(1)%499 == 0 {
 						return faults.TooOld, true

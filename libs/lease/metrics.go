@@ -19,8 +19,8 @@ type counters struct {
 	ttl    [ttlBuckets + 1]atomic.Uint64 // ttl[i]: above 2^(i-1) and not above 2^i; the last: above all
 }
 
-// Meter counts what keepers do: one that is alone, or several, such as those that keep the shards of a process one after
-// another. Its methods may be called from any goroutine.
+// Meter counts what keepers do: one that is alone, or several, such as those that keep the shards of a process one
+// after another. Its methods may be called from any goroutine.
 type Meter struct {
 	counters
 

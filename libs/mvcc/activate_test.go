@@ -110,9 +110,9 @@ func TestActivationOvertakes(t *testing.T) {
 // TestActivationUnderLoad: an activation comes through while several pods write the head more often than a transaction
 // takes that reads it.
 func TestActivationUnderLoad(t *testing.T) {
-	for name, recent := range map[string]bool{"plain": false, "on states at hand": true} {
+	for name, recent := range map[string]bool{"plain": false, "on recent states": true} {
 		t.Run(name, func(t *testing.T) {
-			e := faults.New(testengine.Unclosed(openEngine(t, fdb)), faults.Options{Recent: recent, Delay: func(_ context.Context, op faults.Op) {
+			e := faults.New(testengine.KeepOpen(openEngine(t, fdb)), faults.Options{Recent: recent, Delay: func(_ context.Context, op faults.Op) {
 				if op != faults.Next {
 					time.Sleep(2 * time.Millisecond) // the way to the database
 				}

@@ -6,8 +6,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Alarms returns the names of the alarms that are set, in byte order; they survive restarts. Errors: ErrUnavailable, the
-// context's.
+// Alarms returns the names of the alarms that are set, in byte order; they survive restarts. Errors: ErrUnavailable,
+// the context's.
 func (s *Store) Alarms(ctx context.Context) ([]string, error) {
 	var names []string
 	begin := s.rows.meta(metaAlarm)
@@ -23,8 +23,8 @@ func (s *Store) Alarms(ctx context.Context) ([]string, error) {
 	return names, err
 }
 
-// SetAlarm sets or clears an alarm. It is idempotent. Errors: ErrNoSpace (not even this row can be written), ErrUnavailable, the
-// context's.
+// SetAlarm sets or clears an alarm. It is idempotent. Errors: ErrNoSpace (not even this row can be written),
+// ErrUnavailable, the context's.
 func (s *Store) SetAlarm(ctx context.Context, name string, on bool) error {
 	return s.update(ctx, func(txn engine.Txn) error {
 		if on {
@@ -36,6 +36,6 @@ func (s *Store) SetAlarm(ctx context.Context, name string, on bool) error {
 	})
 }
 
-// RefuseGrowth makes requests that need space (puts, transactions with puts, lease grants) fail with ErrNoSpace, as etcd's do
-// under a NOSPACE alarm; deletes, revokes, compactions and reads go on.
+// RefuseGrowth makes requests that need space (puts, transactions with puts, lease grants) fail with ErrNoSpace, as
+// etcd's do under a NOSPACE alarm; deletes, revokes, compactions and reads go on.
 func (s *Store) RefuseGrowth(refuse bool) { s.noSpace.Store(refuse) }

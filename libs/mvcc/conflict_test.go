@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestOvertaken holds a request between its evaluation and its commit while another pod changes what it has read: it must be
-// evaluated again.
+// TestOvertaken holds a request between its evaluation and its commit while another pod changes what it has read: it
+// must be evaluated again.
 func TestOvertaken(t *testing.T) {
 	key, end := []byte("k"), []byte("l")
 	put := func(p *mvcc.PutRequest) func(context.Context, *mvcc.Store) (*mvcc.Result, error) {

@@ -81,7 +81,7 @@ func words(what any) string {
 	case *DeleteRequest:
 		return keysOf(r.Key, r.End)
 	case *TxnRequest:
-		f := footprint{}
+		f := conflictSet{}
 		f.addTxn(r)
 		return f.words()
 	case *leaseGrant:
@@ -112,7 +112,7 @@ func keysOf(key, end []byte) string {
 }
 
 // words names what a transaction may have read.
-func (f *footprint) words() string {
+func (f *conflictSet) words() string {
 	var names []string
 	for k := range f.keys {
 		if len(names) == wordsMax {

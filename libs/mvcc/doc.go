@@ -19,7 +19,7 @@
 // the queue within a sweep (250 ms). While the engine is known to be out of reach (a group has tried for a second,
 // outageAfter) that time is a second instead of seven, and a group is tried once; the first commit ends it.
 //
-// On an engine.RecentBeginner a group first tries a state that is at hand and may be out of date; recent.go says when
+// On an engine.RecentBeginner a group first tries a recent state, which may be outdated; recent.go says when
 // its commit proves it.
 //
 // Where the time of a write goes is counted for metrics (writestats.go), and added to the stages that its context may
@@ -45,9 +45,9 @@
 // small, and else in the val rows in which they always were. A list that outlives its snapshot goes on in a new one
 // as of the same revision.
 //
-// Bounds of bytes and keys are kept by the groups. A Store that is the only writer has both sums in memory; where others
-// write too, a group reads the counters in its own transaction: that of the bytes without a conflict, those of the
-// keys with one when the bound is near (keys.go).
+// Bounds of bytes and keys are kept by the groups. A Store that is the only writer has both sums in memory; where
+// others write too, a group reads the counters in its own transaction: that of the bytes without a conflict, those of
+// the keys with one when the bound is near (keys.go).
 //
 // A count adds up counters of buckets of keys, and walks over the keys of two buckets at most (count.go). Groups add to
 // the counters without reading them (buckets.go); splits and merges of buckets are transactions beside the groups, in
@@ -86,7 +86,7 @@
 //     overlay.
 //   - Pending revisions compare with numbers as the dense successors of the head. On a sparse engine those are
 //     smaller than the real ones, but still above every revision that a client can know, since the head was read
-//     after its request. A group on a state at hand that has compared one is not committed (group.needsHead).
+//     after its request. A group on a recent state that has compared one is not committed (group.needsHead).
 //
 // # Several keyspaces in one engine
 //

@@ -70,8 +70,8 @@ func TestFoundationDB(t *testing.T) {
 // killEnv is a shell command that kills the cluster's processes (-9) and starts them again.
 const killEnv = "HEADWATER_FDB_KILL"
 
-// TestClusterKilled is TestBadDays with a real cause: the cluster is killed again and again under its clients. Nothing is
-// restarted on this side.
+// TestClusterKilled is TestBadDays with a real cause: the cluster is killed again and again under its clients.
+// Nothing is restarted on this side.
 func TestClusterKilled(t *testing.T) {
 	command := os.Getenv(killEnv)
 	if openCluster == nil || command == "" {
@@ -135,7 +135,8 @@ func TestClusterKilled(t *testing.T) {
 // benchShift lets a group have all the requests that it can.
 const benchShift = 10
 
-// BenchmarkPutFoundationDB measures puts of 256 B, and what one transaction of the bare client costs, which writes as many rows.
+// BenchmarkPutFoundationDB measures puts of 256 B, and what one transaction of the bare client costs, which writes as
+// many rows.
 func BenchmarkPutFoundationDB(b *testing.B) {
 	if openCluster == nil {
 		b.Skipf("SKIPPED: %s names no cluster file", clusterEnv)

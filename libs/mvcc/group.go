@@ -190,7 +190,7 @@ func (g *group) place(size int) revlog.Place {
 	return revlog.PlaceOld
 }
 
-func (st *keyState) init(row []byte, refs revlog.Refs) error {
+func (st *keyState) init(row []byte, refs revlog.RowRevs) error {
 	if row == nil {
 		return nil
 	}

@@ -77,8 +77,8 @@ func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import,
 		ClusterID: binary.BigEndian.Uint64(id[:]), Space: revision.Space{}, ChunkBytes: own.ChunkBytes,
 		Features: FeaturesAll,
 	}
-	s.refs = revlog.Refs{Space: s.meta.Space}
-	s.codec = revlog.Codec{Refs: s.refs}
+	s.refs = revlog.RowRevs{Space: s.meta.Space}
+	s.codec = revlog.Codec{RowRevs: s.refs}
 	err := s.update(ctx, func(txn engine.Txn) error {
 		if err := refuseRows(ctx, txn, s.rows); errors.Is(err, ErrCorrupt) {
 			return errors.New("mvcc: an import needs a store without rows")

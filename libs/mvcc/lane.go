@@ -24,8 +24,8 @@ type lane struct {
 	// exact says that the last group had a bound to keep to exactly: such groups of a Store would conflict with one
 	// another, and so go one by one.
 	exact bool
-	// wary is how many groups are still to begin without BeginRecent.
-	wary int
+	// asking is how many groups are still to begin without BeginRecent.
+	asking int
 
 	// The heavy lane is another lane's, with which it shares the way to disk: see heavy.go.
 	*runway
@@ -116,7 +116,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 		}
 		l.s.queue.stats.Retries[retryOf(err, recent)].Add(1)
 		if recent { // whatever the error is: it may come from the state
-			recent, l.wary = false, waryGroups
+			recent, l.asking = false, askingGroups
 			l.s.usage.Outdated.Add(1)
 			continue
 		}
@@ -241,7 +241,7 @@ func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 
 // attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered
 // when it returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent
-// allows a state at hand, and says afterwards whether one was used.
+// allows a recent state, and says afterwards whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
 	laps := laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
@@ -280,7 +280,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	n, err := g.evaluate(ctx, reqs)
 	l.exact = g.keysExact
 	if err == nil && *recent && !g.proved(reqs[:n]) {
-		err = errUnproved
+		err = errMayBeOutdated
 	}
 	if err != nil {
 		txn.Discard()

@@ -35,7 +35,7 @@ func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	}
 	var s engine.Store = e
 	if !e.Limits().Pipelined {
-		s = faults.New(e, faults.Options{Recent: true}) // groups begin on states that may be out of date
+		s = faults.New(e, faults.Options{Recent: true}) // groups begin on states that may be outdated
 	}
 	t.Cleanup(func() {
 		if err := s.Close(); err != nil {

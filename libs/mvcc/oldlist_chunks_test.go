@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Keys that one request replaced have their values side by side in its log entry: a list below it must not read a chunk of the
-// log again for each of them, since a chunk is up to 1 MiB.
+// Keys that one request replaced have their values side by side in its log entry: a list below it must not read a
+// chunk of the log again for each of them, since a chunk is up to 1 MiB.
 func TestOldListReadsChunkOnce(t *testing.T) {
 	var gets atomic.Int64
 	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{KeepPipelined: true, Delay: func(_ context.Context, op faults.Op) {

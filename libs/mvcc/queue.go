@@ -107,9 +107,9 @@ func (q *queue) init(limit, lanes int) {
 
 // put queues r. Errors: ErrTooManyRequests or, in an outage, ErrUnavailable; ErrClosed.
 func (q *queue) put(r *request) error {
-	var foot footprint
+	var foot conflictSet
 	if q.sched != nil {
-		foot = footprintOf(r.m)
+		foot = conflictSetOf(r.m)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()

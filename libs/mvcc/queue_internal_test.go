@@ -86,12 +86,12 @@ func meet(a, b map[string]bool) bool {
 	return false
 }
 
-// TestFootprintsOverlap: two requests that touch a key in common have overlapping footprints, either way round, also after
-// they have been added up; and requests that name other keys only do not.
-func TestFootprintsOverlap(t *testing.T) {
+// TestConflictSetsOverlap: two requests that touch a key in common have overlapping conflict sets, either way round,
+// also after they have been added up; and requests that name other keys only do not.
+func TestConflictSetsOverlap(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		a, b, other := genMutation.Draw(t, "a"), genMutation.Draw(t, "b"), genMutation.Draw(t, "other")
-		fa, fb, sum := footprintOf(a), footprintOf(b), footprintOf(other)
+		fa, fb, sum := conflictSetOf(a), conflictSetOf(b), conflictSetOf(other)
 		sum.add(&fa)
 		if fa.overlaps(&fb) != fb.overlaps(&fa) {
 			t.Fatal("overlaps is not symmetric")
@@ -108,11 +108,11 @@ func TestFootprintsOverlap(t *testing.T) {
 }
 
 func TestSpansOfRanges(t *testing.T) {
-	f := func(key, end string) footprint {
-		return footprintOf(&DeleteRequest{Key: []byte(key), End: []byte(end)})
+	f := func(key, end string) conflictSet {
+		return conflictSetOf(&DeleteRequest{Key: []byte(key), End: []byte(end)})
 	}
 	for _, c := range []struct {
-		a, b footprint
+		a, b conflictSet
 		want bool
 	}{
 		{f("a", ""), f("a", ""), true},
@@ -123,7 +123,7 @@ func TestSpansOfRanges(t *testing.T) {
 		{f("b", "\x00"), f("a", ""), false},
 		{f("b", "\x00"), f("a", "b"), false},
 		{f("b", "\x00"), f("a", "\x00"), true},
-		{footprint{}, f("a", "\x00"), false},
+		{conflictSet{}, f("a", "\x00"), false},
 	} {
 		if got := c.a.overlaps(&c.b); got != c.want || c.b.overlaps(&c.a) != c.want {
 			t.Errorf("%+v, %+v: %v", c.a, c.b, got)
@@ -197,8 +197,8 @@ func TestGroupBounds(t *testing.T) {
 	}
 }
 
-// TestWaitersKeepTheirPlace: a request that waits for another lane is not overtaken by one that touches the same key, and
-// others overtake it.
+// TestWaitersKeepTheirPlace: a request that waits for another lane is not overtaken by one that touches the same key,
+// and others overtake it.
 func TestWaitersKeepTheirPlace(t *testing.T) {
 	q := newQueue(100, 2)
 	mk := func(key, end string) *request {
@@ -224,8 +224,8 @@ func TestWaitersKeepTheirPlace(t *testing.T) {
 	}
 }
 
-// TestLanes runs several lanes over random requests: none overlaps with one in flight in another lane, those that touch a key
-// in common are taken in the order in which they were put, all are taken, and close drains.
+// TestLanes runs several lanes over random requests: none overlaps with one in flight in another lane, those that
+// touch a key in common are taken in the order in which they were put, all are taken, and close drains.
 func TestLanes(t *testing.T) {
 	const lanes, requests = 4, 3000
 	seed := uint64(time.Now().UnixNano())

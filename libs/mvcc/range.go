@@ -50,7 +50,7 @@ type query struct {
 	req  *RangeRequest
 	head int64 // of the first reader
 	rev  int64
-	// floor is the least head that a state at hand must show.
+	// floor is the least head that a recent state must show.
 	floor int64
 
 	reader   engine.Reader
@@ -81,8 +81,8 @@ func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err erro
 	return info, err
 }
 
-// errBehind says that a state at hand lacks what this process has told of. Nothing has been visited.
-var errBehind = errors.New("mvcc: the state at hand is behind what has been told")
+// errBehind says that a recent state lacks what this process has told of. Nothing has been visited.
+var errBehind = errors.New("mvcc: the recent state is behind what has been told")
 
 // openAt runs the query in the snapshot that has been opened, or not.
 func (q *query) openAt(ctx context.Context, visit Visit, err error) (info RangeInfo, _ error) {

@@ -10,30 +10,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// A group may be evaluated on a state that is at hand and perhaps out of date (engine.RecentBeginner). Its commit then proves that the state was current after all, for
-// every row that was read with a conflict; the head is not among them, since every group writes it. So such a group is committed only if no answer rests on the head: every
-// header in the answers is a revision of the group itself, none is an error, and nothing was compared with the head. The usual puts, transactions and deletes are so. Else, and
-// after any failure, it is evaluated again on a state that was asked for.
+// A group may be evaluated on a recent state, which may be outdated (engine.RecentBeginner). Its commit then proves
+// that the state was current after all, for every row that was read with a conflict; the head is not among them,
+// since every group writes it. So such a group is committed only if no answer rests on the head: every header in the
+// answers is a revision of the group itself, none is an error, and nothing was compared with the head. The usual
+// puts, transactions and deletes are so. Else, and after any failure, it is evaluated again on a state that was asked
+// for.
 
-// waryGroups is how many groups of a lane begin with asking, after one that was evaluated in vain on a state at hand.
-const waryGroups = 16
+// askingGroups is how many groups of a lane begin with asking, after one that was evaluated in vain on a recent state.
+const askingGroups = 16
 
-// errUnproved says that the commit of a group would not prove its answers.
-var errUnproved = errors.New("mvcc: the state at hand may be out of date")
+// errMayBeOutdated says that the commit of a group would not prove its answers.
+var errMayBeOutdated = errors.New("mvcc: the recent state may be outdated")
 
-// tryRecent says whether a group of these requests should be tried on a state at hand.
+// tryRecent says whether a group of these requests should be tried on a recent state.
 func (l *lane) tryRecent(reqs []*request) bool {
 	if l.s.recent == nil {
 		return false
 	}
-	if l.wary > 0 {
-		l.wary--
+	if l.asking > 0 {
+		l.asking--
 		return false
 	}
 	return !slices.ContainsFunc(reqs, func(r *request) bool { return !r.m.proves() })
 }
 
-// begin begins the transaction of a group; recent allows, and then says, that its state may be out of date.
+// begin begins the transaction of a group; recent allows, and then says, that its state may be outdated.
 func (l *lane) begin(ctx context.Context, recent *bool) (engine.Txn, error) {
 	if *recent {
 		since := time.Now()
@@ -61,7 +63,8 @@ func (res *Result) pending() bool {
 	return ok && res.opsPending()
 }
 
-// opsPending is pending for the results of a transaction's operations. That of a nested transaction has no header of its own.
+// opsPending is pending for the results of a transaction's operations. That of a nested transaction has no header of
+// its own.
 func (res *Result) opsPending() bool {
 	return !slices.ContainsFunc(res.Ops, func(o OpResult) bool {
 		if o.Kind == OpTxn {

@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// counted counts the transactions that begin on a state at hand.
+// counted counts the transactions that begin on a recent state.
 type counted struct {
 	engine.Store
 	recent atomic.Int64
@@ -28,10 +28,10 @@ func (c *counted) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	return t, ok, err
 }
 
-// openRecent opens a store on an engine that begins on states at hand. It lives as long as the test.
+// openRecent opens a store on an engine that begins on recent states. It lives as long as the test.
 func openRecent(t *testing.T, inner engine.Store, o mvcc.Options) (*mvcc.Store, *counted) {
 	t.Helper()
-	c := &counted{Store: faults.New(testengine.Unclosed(inner), faults.Options{Recent: true})}
+	c := &counted{Store: faults.New(testengine.KeepOpen(inner), faults.Options{Recent: true})}
 	o.Lanes = 1
 	s := open(t, c, o)
 	t.Cleanup(func() { c.Store.Close() }) // before the store's own: nothing of it is left then
@@ -128,7 +128,7 @@ func TestOutOfDate(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			inner := openEngine(t, fdb)
 			a, mine := openRecent(t, inner, mvcc.Options{})
-			b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
+			b := open(t, testengine.KeepOpen(inner), mvcc.Options{Lanes: 1})
 			put(t, a, "k", "mine")
 			begun := mine.recent.Load()
 			if _, err := b.LeaseGrant(t.Context(), 7, 60, nil); err != nil {
@@ -137,18 +137,18 @@ func TestOutOfDate(t *testing.T) {
 			put(t, b, "k2", "theirs")
 			run(t, a, put(t, b, "k", "theirs"))
 			if mine.recent.Load() == begun {
-				t.Error("the state at hand was not used")
+				t.Error("the recent state was not used")
 			}
 		})
 	}
 }
 
-// TestOutOfDateTooLarge: a delete that was too large on the state at hand, and no longer is since another store has deleted most of
-// it, is not refused.
+// TestOutOfDateTooLarge: a delete that was too large on the recent state, and no longer is since another store has
+// deleted most of it, is not refused.
 func TestOutOfDateTooLarge(t *testing.T) {
 	inner := openEngine(t, fdb)
 	a, mine := openRecent(t, inner, mvcc.Options{})
-	b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
+	b := open(t, testengine.KeepOpen(inner), mvcc.Options{Lanes: 1})
 	value := strings.Repeat("v", 95_000)
 	for i := range 120 { // 11 MB: no transaction deletes them all
 		put(t, b, fmt.Sprintf("b%03d", i), value)
@@ -165,23 +165,23 @@ func TestOutOfDateTooLarge(t *testing.T) {
 		t.Errorf("%+v, %v", res, err)
 	}
 	if mine.recent.Load() == begun {
-		t.Error("the state at hand was not used")
+		t.Error("the recent state was not used")
 	}
 }
 
-// TestOutOfDateKeyspace: the first write to a keyspace that another store has created after the state at hand.
+// TestOutOfDateKeyspace: the first write to a keyspace that another store has created after the recent state.
 func TestOutOfDateKeyspace(t *testing.T) {
 	inner := openEngine(t, fdb)
 	first, mine := openRecent(t, inner, mvcc.Options{Prefix: []byte("1/")})
 	put(t, first, "k", "v")
-	open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1, Prefix: []byte("2/")}) // creates it
+	open(t, testengine.KeepOpen(inner), mvcc.Options{Lanes: 1, Prefix: []byte("2/")}) // creates it
 	a := open(t, mine, mvcc.Options{Lanes: 1, Prefix: []byte("2/")})
 	begun := mine.recent.Load()
 	if _, err := a.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
 		t.Error(err)
 	}
 	if mine.recent.Load() == begun {
-		t.Error("the state at hand was not used")
+		t.Error("the recent state was not used")
 	}
 }
 
@@ -194,7 +194,7 @@ func TestNestedProves(t *testing.T) {
 		t.Fatal(err)
 	}
 	if u := a.Usage(); u.Recent.Load() != 2 || u.Outdated.Load() != 0 {
-		t.Errorf("%d groups began on a state at hand, %d of them were evaluated again", u.Recent.Load(), u.Outdated.Load())
+		t.Errorf("%d groups began on a recent state, %d of them were evaluated again", u.Recent.Load(), u.Outdated.Load())
 	}
 }
 
@@ -202,7 +202,7 @@ func TestNestedProves(t *testing.T) {
 func TestOutOfDateGroups(t *testing.T) {
 	inner := openEngine(t, fdb)
 	a, mine := openRecent(t, inner, mvcc.Options{})
-	b := open(t, testengine.Unclosed(inner), mvcc.Options{Lanes: 1})
+	b := open(t, testengine.KeepOpen(inner), mvcc.Options{Lanes: 1})
 	fails := []mvcc.Compare{{Key: []byte("k"), Target: mvcc.CompareValue, Value: []byte("nobody's")}}
 	var used int64
 	for range 50 {

@@ -36,7 +36,7 @@ const (
 
 // appendRecord appends the idx row's value: the stamp of the row (whose index is that of r.mod, pending), flags,
 // create as seen from mod, version, lease, size, and the value if it is inline.
-func appendRecord(b []byte, refs revlog.Refs, r *record) []byte {
+func appendRecord(b []byte, refs revlog.RowRevs, r *record) []byte {
 	i, _ := revlog.PendingIndex(r.mod)
 	b = engine.Stamp{Index: uint16(i)}.Append(b)
 	var flags byte
@@ -64,7 +64,7 @@ func appendRecord(b []byte, refs revlog.Refs, r *record) []byte {
 }
 
 // parseRecord decodes an idx row; an inline value points into b.
-func parseRecord(b []byte, refs revlog.Refs, r *record) error {
+func parseRecord(b []byte, refs revlog.RowRevs, r *record) error {
 	st, err := engine.ParseStamp(b)
 	if err != nil || len(b) == engine.StampLen {
 		return ErrCorrupt
@@ -143,7 +143,7 @@ func (r *replaced) place() revlog.Place {
 
 // replacedBytes is the length of a hist row's value, given the previous version in the log entry and where that is.
 func replacedBytes(p *revlog.KV, at revlog.PrevAt) int {
-	return at.Refs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) + uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
+	return at.RowRevs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) + uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
 }
 
 // prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log
@@ -161,7 +161,7 @@ func prevOffset(p *revlog.KV, offset int) int {
 func uvarintLen(v uint64) int { return (bits.Len64(v|1) + 6) / 7 }
 
 // appendReplaced encodes r as seen from a row with the (pending) revision own.
-func appendReplaced(b []byte, refs revlog.Refs, r *replaced, own int64) []byte {
+func appendReplaced(b []byte, refs revlog.RowRevs, r *replaced, own int64) []byte {
 	b = refs.Append(b, r.mod, own)
 	b = refs.Append(b, r.create, own)
 	b = binary.AppendUvarint(b, uint64(r.version))
@@ -170,7 +170,7 @@ func appendReplaced(b []byte, refs revlog.Refs, r *replaced, own int64) []byte {
 	return binary.AppendUvarint(b, uint64(r.size))
 }
 
-func parseReplaced(b []byte, refs revlog.Refs, r *replaced, own int64) error {
+func parseReplaced(b []byte, refs revlog.RowRevs, r *replaced, own int64) error {
 	var err error
 	if r.mod, b, err = refs.Parse(b, own); err != nil {
 		return ErrCorrupt

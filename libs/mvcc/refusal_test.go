@@ -17,7 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// openFDBLike opens an engine in memory with FoundationDB's limits, without states at hand, whatever tests run on.
+// openFDBLike opens an engine in memory with FoundationDB's limits, without recent states, whatever tests run on.
 func openFDBLike(t testing.TB) engine.Store {
 	t.Helper()
 	o := fdb

@@ -15,8 +15,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// firstBad is the first chunk number that would begin with FF, which ends the rows of a key: 64 Ki chunks of a value are far
-// beyond any request.
+// firstBad is the first chunk number that would begin with FF, which ends the rows of a key: 64 Ki chunks of a value
+// are far beyond any request.
 const firstBad = 0xff00
 
 // genKey draws keys that are prefixes of one another and full of 00 and FF.
@@ -105,7 +105,7 @@ func FuzzEscape(f *testing.F) {
 	})
 }
 
-var fuzzRefs = []revlog.Refs{{}, {Space: revision.Space{Base: 1 << 40, Shift: 5}}}
+var fuzzRefs = []revlog.RowRevs{{}, {Space: revision.Space{Base: 1 << 40, Shift: 5}}}
 
 func FuzzParseRecord(f *testing.F) {
 	for i, refs := range fuzzRefs {

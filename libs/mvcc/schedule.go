@@ -46,7 +46,7 @@ type schedule struct {
 // turn is a request's part in a schedule.
 type turn struct {
 	req     *request
-	foot    footprint
+	foot    conflictSet
 	place   int64
 	state   turnState
 	posts   []*post
@@ -96,7 +96,7 @@ func newSchedule(lanes, spansMax int) *schedule {
 }
 
 // put adds a request behind all others, and returns its turn.
-func (s *schedule) put(r *request, foot footprint) *turn {
+func (s *schedule) put(r *request, foot conflictSet) *turn {
 	t := &turn{req: r, foot: foot, index: none}
 	s.waiting++
 	if s.gate.Len() > 0 || !s.fits(t) {

@@ -16,7 +16,7 @@ func (s span) overlaps(o span) bool {
 	return (toEnd(o.end) || bytes.Compare(s.key, o.end) < 0) && (toEnd(s.end) || bytes.Compare(o.key, s.end) < 0)
 }
 
-func (f *footprint) add(o *footprint) {
+func (f *conflictSet) add(o *conflictSet) {
 	if f.keys == nil {
 		f.keys = make(map[string]struct{}, len(o.keys))
 	}
@@ -26,7 +26,7 @@ func (f *footprint) add(o *footprint) {
 	f.ranges = append(f.ranges, o.ranges...)
 }
 
-func (f *footprint) overlaps(o *footprint) bool {
+func (f *conflictSet) overlaps(o *conflictSet) bool {
 	for k := range f.keys {
 		if _, ok := o.keys[k]; ok {
 			return true
@@ -36,7 +36,7 @@ func (f *footprint) overlaps(o *footprint) bool {
 }
 
 // rangesHit says that a range of f covers a key of o or meets a range of o.
-func (f *footprint) rangesHit(o *footprint) bool {
+func (f *conflictSet) rangesHit(o *conflictSet) bool {
 	for _, r := range f.ranges {
 		for k := range o.keys {
 			if r.has([]byte(k)) {
@@ -54,13 +54,13 @@ func (f *footprint) rangesHit(o *footprint) bool {
 // those that touch a key of a group in flight in another lane or of a request that it has passed over.
 type plainSchedule struct {
 	reqs  []*request
-	foots map[*request]*footprint
-	busy  []*footprint
+	foots map[*request]*conflictSet
+	busy  []*conflictSet
 }
 
 func (q *plainSchedule) pick(lane, limit, bytes int) (into []*request) {
 	sum := 0
-	var mine, passed footprint
+	var mine, passed conflictSet
 	var kept []*request
 	for i, r := range q.reqs {
 		f := q.foots[r]
@@ -143,7 +143,7 @@ func TestScheduleLikePlainOne(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := newSchedule(lanes, 1<<30)
 		s.now = 1
-		plain := &plainSchedule{foots: map[*request]*footprint{}, busy: make([]*footprint, lanes)}
+		plain := &plainSchedule{foots: map[*request]*conflictSet{}, busy: make([]*conflictSet, lanes)}
 		number := map[*request]int{}
 		flying := make([][]*request, lanes)
 		backed := make([]bool, lanes)
@@ -164,7 +164,7 @@ func TestScheduleLikePlainOne(t *testing.T) {
 				if rapid.IntRange(0, 9).Draw(t, "kind") > 0 {
 					m = genMutation.Draw(t, "mutation")
 				}
-				r, foot := newRequest(m, rapid.IntRange(0, 5).Draw(t, "bytes")), footprintOf(m)
+				r, foot := newRequest(m, rapid.IntRange(0, 5).Draw(t, "bytes")), conflictSetOf(m)
 				number[r] = len(number) + 1
 				r.turn = s.put(r, foot)
 				plain.foots[r] = &foot
@@ -242,13 +242,13 @@ func TestScheduleGate(t *testing.T) {
 	}
 	for range 200 {
 		s := newSchedule(lanes, 1+r.IntN(4))
-		foots := map[*request]*footprint{}
+		foots := map[*request]*conflictSet{}
 		number := map[*request]int{}
 		var waiting []*request // in order
 		flying := make([][]*request, lanes)
 		for i := range requests {
 			m := pool[r.IntN(len(pool))]
-			req, foot := newRequest(m, 1), footprintOf(m)
+			req, foot := newRequest(m, 1), conflictSetOf(m)
 			foots[req], number[req] = &foot, i
 			waiting = append(waiting, req)
 			req.turn = s.put(req, foot)
@@ -309,7 +309,7 @@ func TestScheduleSteps(t *testing.T) {
 		for i := range n {
 			m := request(i)
 			r := newRequest(m, 1)
-			r.turn = s.put(r, footprintOf(m))
+			r.turn = s.put(r, conflictSetOf(m))
 		}
 		taken := 0
 		for taken < n {

@@ -34,7 +34,7 @@ func TestScheduleScript(t *testing.T) {
 		case "put":
 			r, name := newRequest(&PutRequest{}, 1), d.CmdArgs[0].Key
 			named[name], names[r] = r, name
-			r.turn = s.put(r, scriptedFootprint(t, d))
+			r.turn = s.put(r, scriptedConflictSet(t, d))
 		case "pick":
 			limit := 100
 			d.MaybeScanArgs(t, "limit", &limit)
@@ -62,7 +62,7 @@ func TestScheduleScript(t *testing.T) {
 	})
 }
 
-func scriptedFootprint(t *testing.T, d *datadriven.TestData) (f footprint) {
+func scriptedConflictSet(t *testing.T, d *datadriven.TestData) (f conflictSet) {
 	for _, arg := range d.CmdArgs[1:] {
 		for _, val := range arg.Vals {
 			from, to, isRange := strings.Cut(val, "-")

@@ -23,7 +23,7 @@ type Store struct {
 	rows   rows
 	room   room
 	meta   Meta
-	refs   revlog.Refs
+	refs   revlog.RowRevs
 	codec  revlog.Codec
 	writer [16]byte // names this Store in commit rows (I5)
 
@@ -69,7 +69,7 @@ type headAt struct {
 type Usage struct {
 	Ranges, Puts, Deletes, Txns atomic.Int64 // requests, and operations of transactions
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
-	Recent, Outdated            atomic.Int64 // groups that began on a state at hand, and those of them that were evaluated again
+	Recent, Outdated            atomic.Int64 // groups that began on a recent state, and those of them that were evaluated again
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
 	Damaged                     atomic.Int64 // times that damaged data was met
@@ -101,8 +101,8 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	if !limits.Dense {
 		s.o.GroupMax = min(s.o.GroupMax, s.meta.Space.GroupMax())
 	}
-	s.refs = revlog.Refs{Space: s.meta.Space}
-	s.codec = revlog.Codec{Refs: s.refs}
+	s.refs = revlog.RowRevs{Space: s.meta.Space}
+	s.codec = revlog.Codec{RowRevs: s.refs}
 	s.headRow, s.compactRow, s.sizeRow = s.rows.head(), s.rows.meta(metaCompact), s.rows.meta(metaLive)
 	s.bucketsRow, s.authRow = s.rows.meta(metaBuckets), s.rows.meta(metaAuth)
 	s.sawFeatures(s.meta.Features)

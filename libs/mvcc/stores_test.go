@@ -19,8 +19,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// TestCloseInFlight: every request is answered when the Store closes under it; those acknowledged are there afterwards, those
-// refused are not.
+// TestCloseInFlight: every request is answered when the Store closes under it; those acknowledged are there
+// afterwards, those refused are not.
 func TestCloseInFlight(t *testing.T) {
 	for _, v := range faultVariants() {
 		t.Run(v.name, func(t *testing.T) {
@@ -116,8 +116,8 @@ func TestCloseDuringCompaction(t *testing.T) {
 	check(t, e, s, nil, true).checkReads(s, 1)
 }
 
-// TestTwoStores runs two pods on one keyspace, as on FoundationDB: their writes conflict and wait for each other, and each
-// has the whole feed in order.
+// TestTwoStores runs two pods on one keyspace, as on FoundationDB: their writes conflict and wait for each other, and
+// each has the whole feed in order.
 func TestTwoStores(t *testing.T) {
 	for _, same := range []bool{false, true} {
 		t.Run(fmt.Sprint("same keys ", same), func(t *testing.T) {

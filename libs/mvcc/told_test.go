@@ -11,7 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// stale is an engine whose states at hand are whatever old ones it has kept, and not as new as RecentSnapshot promises:
+// stale is an engine whose recent states are whatever old ones it has kept, and not as new as RecentSnapshot promises:
 // those of an engine that does not know what other processes have told this one.
 type stale struct {
 	engine.Store
@@ -43,8 +43,8 @@ func (s *stale) keep(t *testing.T) {
 // openStale opens two stores of a keyspace, of which the first is on states that are kept, and the engine of that one.
 func openStale(t *testing.T, pick func(n int) int) (mine, other *mvcc.Store, e *stale) {
 	inner := openEngine(t, fdb)
-	e = &stale{Store: testengine.Unclosed(inner), pick: pick}
-	return open(t, e, mvcc.Options{}), open(t, testengine.Unclosed(inner), mvcc.Options{}), e
+	e = &stale{Store: testengine.KeepOpen(inner), pick: pick}
+	return open(t, e, mvcc.Options{}), open(t, testengine.KeepOpen(inner), mvcc.Options{}), e
 }
 
 // serializable are the kinds of serializable reads of key "k".
@@ -125,7 +125,7 @@ func TestSerializable(t *testing.T) {
 				rev := put(t, other, "k", "theirs")
 				if learn == nil {
 					if got := read(t, s, req); got != old || e.used != 1 {
-						t.Errorf("revision %d: the state at hand is at %d", got, old)
+						t.Errorf("revision %d: the recent state is at %d", got, old)
 					}
 					return
 				}
@@ -134,7 +134,7 @@ func TestSerializable(t *testing.T) {
 					t.Errorf("revision %d after %d was answered", got, owed)
 				}
 				if e.used != 1 {
-					t.Errorf("the state at hand was asked for %d times", e.used)
+					t.Errorf("the recent state was asked for %d times", e.used)
 				}
 			})
 		}

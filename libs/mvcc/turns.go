@@ -223,7 +223,8 @@ func (q *queue) first() *request {
 	return nil
 }
 
-// within takes, after await, what take returns, but no more than costs so much unless the first does, and does not wait.
+// within takes, after await, what take returns, but no more than costs so much unless the first does, and does not
+// wait.
 func (q *queue) within(lane, limit, bytes int, cost int64) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -16,7 +16,7 @@ type Retry int
 const (
 	RetryConflict    Retry = iota // something it had read was written meanwhile
 	RetryTooOld                   // it took longer than the engine keeps a state
-	RetryOutdated                 // the state at hand was out of date, or might have been
+	RetryOutdated                 // the recent state was outdated, or might have been
 	RetryUnavailable              // the engine could not be reached
 	RetryNoSpace                  // there was no room for it
 	RetryTooLarge                 // it did not fit a transaction
@@ -32,7 +32,7 @@ var retryNames = [Retries]string{
 
 func (r Retry) String() string { return retryNames[r] }
 
-// retryOf is the reason that an attempt's error gives. A state at hand is one of its own, whatever else is the matter.
+// retryOf is the reason that an attempt's error gives. A recent state is one of its own, whatever else is the matter.
 func retryOf(err error, recent bool) Retry {
 	switch {
 	case recent:

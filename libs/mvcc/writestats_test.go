@@ -128,7 +128,7 @@ func TestUnresolvedIsCounted(t *testing.T) {
 	})
 }
 
-// TestOutdatedIsCounted: a group that began on a state at hand is evaluated again.
+// TestOutdatedIsCounted: a group that began on a recent state is evaluated again.
 func TestOutdatedIsCounted(t *testing.T) {
 	s, _ := openRecent(t, openEngine(t, fdb), mvcc.Options{})
 	put(t, s, "k", "")

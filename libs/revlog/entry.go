@@ -55,7 +55,7 @@ func placesOf(flags byte) (kv, prev Place, err error) {
 
 // Codec encodes and decodes entries. It is immutable.
 type Codec struct {
-	Refs
+	RowRevs
 }
 
 // AppendEvent appends an event of the entry with revision own to b. It returns the extended slice and the offsets
@@ -122,7 +122,7 @@ func (c Codec) appendMeta(b []byte, kv *KV, own int64) []byte {
 // parseMeta is the inverse of appendMeta; ref is the length of the reference to kv.Create.
 func (c Codec) parseMeta(b []byte, kv *KV, lease bool, own int64) (rest []byte, ref int, err error) {
 	before := len(b)
-	if kv.Create, b, err = c.Refs.Parse(b, own); err != nil {
+	if kv.Create, b, err = c.RowRevs.Parse(b, own); err != nil {
 		return nil, 0, err
 	}
 	ref = before - len(b)
@@ -153,8 +153,8 @@ func (c Codec) Parse(b []byte, rev int64) (Entry, error) {
 
 // PrevAt tells of the previous version in an encoded event.
 type PrevAt struct {
-	Refs  int // length of the references to its revisions Mod and Create, as Refs.Append makes them
-	Value int // where its value lies in the entry, if it is inline
+	RowRevs int // length of the references to its revisions Mod and Create, as RowRevs.Append makes them
+	Value   int // where its value lies in the entry, if it is inline
 }
 
 // Visit is Parse that hands over one event after the other, which is valid during the call. at means nothing for an
@@ -164,7 +164,7 @@ func (c Codec) Visit(b []byte, rev int64, visit func(ev *Event, at PrevAt)) erro
 		var ev Event
 		var at PrevAt
 		var err error
-		if b, at.Refs, err = c.parseEvent(b, &ev, rev); err != nil {
+		if b, at.RowRevs, err = c.parseEvent(b, &ev, rev); err != nil {
 			return err
 		}
 		at.Value = size - len(b) - len(ev.Prev.Value)
@@ -201,7 +201,7 @@ func (c Codec) parseEvent(b []byte, ev *Event, rev int64) (rest []byte, refs int
 	}
 	ev.Prev.Key = key
 	before := len(b)
-	if ev.Prev.Mod, b, err = c.Refs.Parse(b, rev); err != nil {
+	if ev.Prev.Mod, b, err = c.RowRevs.Parse(b, rev); err != nil {
 		return nil, 0, err
 	}
 	refs = before - len(b)

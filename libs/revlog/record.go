@@ -11,22 +11,22 @@ import (
 // ErrCorrupt says that bytes read from the store are not what this package writes.
 var ErrCorrupt = errors.New("revlog: corrupt record")
 
-// Pending marks a revision that is not known before its group commits: Pending(i) stands for the revision of the group's
-// request with index i. Pending revisions are negative; real ones never are.
+// Pending marks a revision that is not known before its group commits: Pending(i) stands for the revision of the
+// group's request with index i. Pending revisions are negative; real ones never are.
 func Pending(index int) int64 { return -int64(index) - 1 }
 
 // PendingIndex returns the index of a pending revision and whether rev is one.
 func PendingIndex(rev int64) (int, bool) { return int(-rev - 1), rev < 0 }
 
-// Refs encodes revisions inside rows that carry a stamp of their own. FoundationDB completes one stamp per mutation, so
-// a revision of the same group is written relative to the row's own stamp ("i requests before it"), and only foreign
-// revisions are written whole, as their stamps: a moved base shifts all revisions of a keyspace alike.
-type Refs struct {
+// RowRevs encodes revisions inside rows that carry a stamp of their own. FoundationDB completes one stamp per
+// mutation, so a revision of the same group is written relative to the row's own stamp ("i requests before it"), and
+// only foreign revisions are written whole, as their stamps: a moved base shifts all revisions of a keyspace alike.
+type RowRevs struct {
 	Space revision.Space
 }
 
 // Append encodes rev as seen from a row stamped with own, which is pending if rev is.
-func (r Refs) Append(b []byte, rev, own int64) []byte {
+func (r RowRevs) Append(b []byte, rev, own int64) []byte {
 	if i, ok := PendingIndex(rev); ok {
 		j, _ := PendingIndex(own)
 		return binary.AppendUvarint(b, uint64(j-i)<<1|1)
@@ -37,7 +37,7 @@ func (r Refs) Append(b []byte, rev, own int64) []byte {
 }
 
 // Parse decodes what Append wrote, given the revision own of the row.
-func (r Refs) Parse(b []byte, own int64) (rev int64, rest []byte, err error) {
+func (r RowRevs) Parse(b []byte, own int64) (rev int64, rest []byte, err error) {
 	v, n := binary.Uvarint(b)
 	if n <= 0 {
 		return 0, nil, ErrCorrupt

@@ -18,7 +18,7 @@ import (
 
 // stamper gives the requests of one group their stamps, as an engine does at commit.
 type stamper struct {
-	refs  Refs
+	refs  RowRevs
 	dense bool
 	first engine.Stamp
 }
@@ -52,7 +52,8 @@ func (s stamper) rev(rev int64) int64 {
 	return rev
 }
 
-// genRev draws a revision that a row of the request own may name: of the same group, not after it, or of an earlier commit.
+// genRev draws a revision that a row of the request own may name: of the same group, not after it, or of an earlier
+// commit.
 func (s stamper) genRev(t *rapid.T, own int64, label string) int64 {
 	i, _ := PendingIndex(own)
 	if rapid.Bool().Draw(t, label+"Relative") {
@@ -78,10 +79,11 @@ func TestRefsRoundTrip(t *testing.T) {
 	})
 }
 
-// TestRefsFollowTheBase: a reference names a stamp, not a number, so that all revisions of a keyspace move with its base.
+// TestRefsFollowTheBase: a reference names a stamp, not a number, so that all revisions of a keyspace move with its
+// base.
 func TestRefsFollowTheBase(t *testing.T) {
 	for _, shift := range []uint{0, 5, revision.ShiftMax} {
-		a, b := Refs{revision.Space{Base: 1000, Shift: shift}}, Refs{revision.Space{Base: 900, Shift: shift}}
+		a, b := RowRevs{revision.Space{Base: 1000, Shift: shift}}, RowRevs{revision.Space{Base: 900, Shift: shift}}
 		rev := a.Space.Of(engine.Stamp{Version: 1234})
 		got, _, err := b.Parse(a.Append(nil, rev, Pending(0)), 0)
 		if want := rev + 100<<shift; err != nil || got != want {
@@ -91,7 +93,7 @@ func TestRefsFollowTheBase(t *testing.T) {
 }
 
 func TestRefsRefuse(t *testing.T) {
-	sparse := Refs{revision.Space{Base: 7, Shift: 2}}
+	sparse := RowRevs{revision.Space{Base: 7, Shift: 2}}
 	uv := func(vs ...uint64) (b []byte) {
 		for _, v := range vs {
 			b = binary.AppendUvarint(b, v)
@@ -166,8 +168,8 @@ func (s stamper) settle(kv KV) KV {
 	return kv
 }
 
-// TestEntryRoundTrip: Parse(AppendEvent…) is the entry, with its revisions settled; the offsets say where keys and values
-// lie; and what Parse returns lies in the bytes it was given.
+// TestEntryRoundTrip: Parse(AppendEvent…) is the entry, with its revisions settled; the offsets say where keys and
+// values lie; and what Parse returns lies in the bytes it was given.
 func TestEntryRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := genStamper(t)
@@ -244,7 +246,7 @@ func inside(b []byte, e *Entry) error {
 
 // FuzzParse: arbitrary bytes never panic, are never copied, and are refused whole or not at all.
 func FuzzParse(f *testing.F) {
-	dense, sparse := Codec{}, Codec{Refs{revision.Space{Base: 1 << 40, Shift: 5}}}
+	dense, sparse := Codec{}, Codec{RowRevs{revision.Space{Base: 1 << 40, Shift: 5}}}
 	put := Event{
 		KV:      KV{Key: []byte("k"), Value: []byte("v"), Create: Pending(1), Version: 3, Lease: 9},
 		HasPrev: true, Prev: KV{Value: []byte("old"), Create: Pending(0), Mod: Pending(0), Version: 2},

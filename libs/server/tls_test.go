@@ -103,13 +103,13 @@ func (to target) call(t *testing.T, c *tls.Config) (string, error) {
 	defer cc.Close()
 	resp, err := pb.NewLeaseClient(cc).LeaseGrant(ctx, &pb.LeaseGrantRequest{})
 	if err != nil && strings.Contains(err.Error(), "no store yet") {
-		return "lobby", nil
+		return "not ready", nil
 	}
 	return resp.GetError(), err
 }
 
 // TestEveryListener goes through all listeners with TLS and all kinds of wrong certificates: what one refuses, all do,
-// in the lobby too.
+// before there is a store too.
 func TestEveryListener(t *testing.T) {
 	ca, other := tlstest.New(t, "ca"), tlstest.New(t, "other")
 	server := ca.Server("server")
@@ -175,9 +175,9 @@ func TestEveryListener(t *testing.T) {
 			}
 		}
 	}
-	lobby := LobbyOptions{Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler)}
-	leave, leaveApart := both.Lobby(lobby), apart.Lobby(lobby)
-	check("lobby", "")
+	notReady := NotReadyOptions{Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler)}
+	leave, leaveApart := both.AnswerNotReady(notReady), apart.AnswerNotReady(notReady)
+	check("not ready", "")
 	leave()
 	leaveApart()
 	serveFakes(t, both, defaultSettings())

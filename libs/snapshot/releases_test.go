@@ -47,8 +47,8 @@ type version struct {
 	Lease   int64  `json:"lease"`
 }
 
-// TestReleases: files of etcd 3.4, 3.5 and 3.6, made by those (testdata/releases/make.sh), become keyspaces that show at
-// every revision what that etcd has shown, with its leases, users and roles.
+// TestReleases: files of etcd 3.4, 3.5 and 3.6, made by those (testdata/releases/make.sh), become keyspaces that show
+// at every revision what that etcd has shown, with its leases, users and roles.
 func TestReleases(t *testing.T) {
 	for name, storage := range map[string]string{"3.4": "", "3.5": "", "3.6": "3.6.0"} {
 		t.Run(name, func(t *testing.T) {

@@ -16,7 +16,8 @@ const topKeyspaces = 8
 // those of other pods from the rows that they write every few seconds.
 type Overview struct {
 	Time time.Time `json:"time"`
-	// WindowSeconds is over what rates and latencies are; 0: rates are not known yet, and latencies are since the start.
+	// WindowSeconds is over what rates and latencies are; 0: rates are not known yet, and latencies are since the
+	// start.
 	WindowSeconds float64   `json:"window_seconds"`
 	Process       Process   `json:"process"`
 	Store         Store     `json:"store"`

@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// The numbers of an Overview as people read them, on the page and in a terminal. Units and groups of digits stand behind
-// a narrow space, U+202F.
+// The numbers of an Overview as people read them, on the page and in a terminal. Units and groups of digits stand
+// behind a narrow space, U+202F.
 
 // Number groups digits: 1 234 567.
 func Number(v any) string {

@@ -63,8 +63,8 @@ func BenchmarkFanOut(b *testing.B) {
 	h.Close()
 }
 
-// BenchmarkApply: one event matched by one watch while n watches on other prefixes exist. The garbage collector is off: what a larger
-// heap costs it depends on how often it runs, and would hide the cost of matching.
+// BenchmarkApply: one event matched by one watch while n watches on other prefixes exist. The garbage collector is
+// off: what a larger heap costs it depends on how often it runs, and would hide the cost of matching.
 func BenchmarkApply(b *testing.B) {
 	for _, n := range []int{0, 100_000} {
 		b.Run(fmt.Sprintf("others=%d", n), func(b *testing.B) {

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// TestPassesAreFair: a watcher that is far behind and one that is a little behind take turns, and watchers near one another
-// share a pass.
+// TestPassesAreFair: a watcher that is far behind and one that is a little behind take turns, and watchers near one
+// another share a pass.
 func TestPassesAreFair(t *testing.T) {
 	const entries = 10_000
 	log := &memLog{}
@@ -74,8 +74,8 @@ func runPassUntilDistribute(t testing.TB, c *core, p *pass, log Log) {
 	p.match()
 }
 
-// BenchmarkReconnect: 10,000 watchers on 100 streams come back from 50,000 revisions ago; one op is all of them being live, with the
-// events they missed taken.
+// BenchmarkReconnect: 10,000 watchers on 100 streams come back from 50,000 revisions ago; one op is all of them being
+// live, with the events they missed taken.
 func BenchmarkReconnect(b *testing.B) {
 	const entries, streams, perStream = 50_000, 100, 100
 	log := &memLog{}

@@ -9,8 +9,8 @@ type group struct {
 	next *group // of the same range with other options
 	// recent are the matched events that the ring still holds, in order; nil if there are none.
 	recent *fifo[*Event]
-	// complete: every matched event with revision > complete is in recent, if it was applied at all. It starts as the hub's position
-	// when the group was made and rises when the ring drops a record that matched.
+	// complete: every matched event with revision > complete is in recent, if it was applied at all. It starts as the
+	// hub's position when the group was made and rises when the ring drops a record that matched.
 	complete int64
 	idle     *sub // list of the subs that have live watchers and nothing pending
 	// The subs by stream: one if there is only one, else many.
@@ -61,7 +61,8 @@ type sub struct {
 	stream *Stream
 	group  *group
 	live   bag
-	// since, of a dirty sub, is the revision that made it dirty: its watchers have got everything before it. 0: not dirty.
+	// since, of a dirty sub, is the revision that made it dirty: its watchers have got everything before it. 0: not
+	// dirty.
 	since      int64
 	prev, next *sub  // in group.idle, if it has live watchers and is not dirty
 	at         int32 // index in live where the next turn goes on
@@ -194,9 +195,9 @@ func (b *bag) remove(w *watcher) {
 // bagKeep is the capacity that a bag keeps when watchers leave it.
 const bagKeep = 16
 
-// state of a watcher. The transitions: created → live or behind; live → behind (fell off the ring); behind ⇄ parked (its stream has
-// no room); behind → loaded (a pass found events) → live or behind; behind → live (a pass found none and joined);
-// anything → gone (canceled), behind → compacted → gone.
+// state of a watcher. The transitions: created → live or behind; live → behind (fell off the ring); behind ⇄ parked
+// (its stream has no room); behind → loaded (a pass found events) → live or behind; behind → live (a pass found none
+// and joined); anything → gone (canceled), behind → compacted → gone.
 type state uint8
 
 const (
@@ -204,18 +205,20 @@ const (
 	stateLive state = iota + 1
 	// stateBehind: in a catch-up queue.
 	stateBehind
-	// stateParked: would be behind, but the stream has as much as it may hold; back in the queue when that has been taken.
+	// stateParked: would be behind, but the stream has as much as it may hold; back in the queue when that has been
+	// taken.
 	stateParked
 	// stateLoaded: a pass left a batch for it, which its stream has not taken yet.
 	stateLoaded
-	// stateCompacted: canceled by the server because of compaction; only its id is still taken, as in etcd, until the client cancels it.
+	// stateCompacted: canceled by the server because of compaction; only its id is still taken, as in etcd, until the
+	// client cancels it.
 	stateCompacted
 	// stateGone: canceled or its stream closed.
 	stateGone
 )
 
-// watcher is a cursor. Invariant: the client has been handed every event of its spec with revision in [start, next), and none at or after
-// next; for a live watcher of a sub that is not dirty, also everything up to the hub's position.
+// watcher is a cursor. Invariant: the client has been handed every event of its spec with revision in [start, next),
+// and none at or after next; for a live watcher of a sub that is not dirty, also everything up to the hub's position.
 type watcher struct {
 	id     int64
 	start  int64  // first revision it wants

@@ -232,7 +232,8 @@ func TestHubProgressTicks(t *testing.T) {
 	})
 }
 
-// TestHeadIsCoalesced: any number of callers share reads, and none gets the answer of a read that began before its call.
+// TestHeadIsCoalesced: any number of callers share reads, and none gets the answer of a read that began before its
+// call.
 func TestHeadIsCoalesced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &memLog{gate: make(chan struct{})}
@@ -299,8 +300,9 @@ func TestHubHoldsCreationsBack(t *testing.T) {
 	})
 }
 
-// TestHubConcurrent runs writers, streams that come and go, stalls and cancels at once with tiny limits; every watch that lives
-// long enough must see every revision of its key once. It does so with the log alone and with a small history in front.
+// TestHubConcurrent runs writers, streams that come and go, stalls and cancels at once with tiny limits; every watch
+// that lives long enough must see every revision of its key once. It does so with the log alone and with a small
+// history in front.
 func TestHubConcurrent(t *testing.T) {
 	t.Run("log", func(t *testing.T) {
 		log := &memLog{}
@@ -371,7 +373,8 @@ func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entr
 	return st
 }
 
-// readSome opens a stream with a few watches from revision next on, reads for a while, and returns where watch 0 got to.
+// readSome opens a stream with a few watches from revision next on, reads for a while, and returns where watch 0 got
+// to.
 func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 	s, err := h.Open()
 	if err != nil {

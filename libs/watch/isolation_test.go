@@ -14,8 +14,8 @@ import (
 
 // These tests show that nobody waits for another, by counting turns and passes instead of measuring time.
 
-// rowLog is a log of dense revisions from 2 to head, all puts of one key, that is made as it is read. Reads wait while shut
-// is set.
+// rowLog is a log of dense revisions from 2 to head, all puts of one key, that is made as it is read. Reads wait
+// while shut is set.
 type rowLog struct {
 	head  atomic.Int64
 	reads atomic.Int64
@@ -59,8 +59,8 @@ func newRowLog(head int64) *rowLog {
 	return l
 }
 
-// TestRingNeverWaitsForLog: while a read of the log does not come back, a watcher whose start the ring still holds is served,
-// and those that wait for the log hold up neither it nor the end of the hub.
+// TestRingNeverWaitsForLog: while a read of the log does not come back, a watcher whose start the ring still holds is
+// served, and those that wait for the log hold up neither it nor the end of the hub.
 func TestRingNeverWaitsForLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := newRowLog(1000)
@@ -144,8 +144,8 @@ func applyAndTake(t *testing.T, c *core, log *rowLog, live []*Stream) {
 	}
 }
 
-// TestStalledStreamsHoldNobodyUp: streams that never read hold cursors and at most two turns each, whatever is written and
-// however long they lag, and others get every event in their next turn.
+// TestStalledStreamsHoldNobodyUp: streams that never read hold cursors and at most two turns each, whatever is
+// written and however long they lag, and others get every event in their next turn.
 func TestStalledStreamsHoldNobodyUp(t *testing.T) {
 	log := newRowLog(1000)
 	c := newCore(Options{RingBytes: 20_000, TurnBytes: 4000, ResponseBytes: 1000}.withDefaults(), 1000)
@@ -183,8 +183,8 @@ func TestStalledStreamsHoldNobodyUp(t *testing.T) {
 	}
 }
 
-// TestFarWatcherHoldsNobodyUp: a watcher 1,000,000 revisions behind takes every second pass at most, live streams get every
-// event in their next turn, and a pass holds no more than its bounds.
+// TestFarWatcherHoldsNobodyUp: a watcher 1,000,000 revisions behind takes every second pass at most, live streams get
+// every event in their next turn, and a pass holds no more than its bounds.
 func TestFarWatcherHoldsNobodyUp(t *testing.T) {
 	const head = 1_000_001
 	log := newRowLog(head)
@@ -226,8 +226,8 @@ func TestFarWatcherHoldsNobodyUp(t *testing.T) {
 	}
 }
 
-// TestCreationStorm: 10,000 watchers that come at once from nearby revisions share their passes, hold no more than their
-// streams may, and live streams get every event in their next turn.
+// TestCreationStorm: 10,000 watchers that come at once from nearby revisions share their passes, hold no more than
+// their streams may, and live streams get every event in their next turn.
 func TestCreationStorm(t *testing.T) {
 	const head, streams, perStream = 50_001, 100, 100
 	log := newRowLog(head)

@@ -1,8 +1,8 @@
 package watch
 
 // matcher finds the values whose range holds a key: exact keys by map, prefixes by radix walk, other ranges by interval
-// tree. The cost of a match does not depend on the number of ranges that do not match. A range has one value at most. Not
-// safe for concurrent use.
+// tree. The cost of a match does not depend on the number of ranges that do not match. A range has one value at most.
+// Not safe for concurrent use.
 type matcher[T any] struct {
 	keys     map[string]*T
 	prefixes radix[T]
@@ -84,7 +84,8 @@ type bounds struct {
 	shape shape
 }
 
-// keyBounds is the range of one key; rangeBounds is [key, end), with end "" for no upper bound, and a prefix if it is one.
+// keyBounds is the range of one key; rangeBounds is [key, end), with end "" for no upper bound, and a prefix if it is
+// one.
 func keyBounds(key string) bounds { return bounds{ends: key, split: uint32(len(key)), shape: shapeKey} }
 
 func rangeBounds(key, end string) bounds {

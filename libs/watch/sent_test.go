@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// TestSentLatency: what OnSent is told is the time from Apply to Sent of each response's oldest event, with the number of events; what was
-// read back from history is not counted.
+// TestSentLatency: what OnSent is told is the time from Apply to Sent of each response's oldest event, with the
+// number of events; what was read back from history is not counted.
 func TestSentLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string

@@ -5,18 +5,20 @@ import "time"
 // Stats is a snapshot for metrics.
 type Stats struct {
 	Counters
-	// HistoryReads and HistoryEntries are the part of what passes read from the Log that came from a cache in front of it (see
-	// Cached).
+	// HistoryReads and HistoryEntries are the part of what passes read from the Log that came from a cache in front
+	// of it (see Cached).
 	HistoryReads, HistoryEntries uint64
 	// Position is the last revision that was fanned out.
 	Position int64
 	Streams  int
-	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow watchers).
+	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow
+	// watchers).
 	Watchers, Lagging int
-	// WaitRing and WaitLog are the lagging watchers that wait for a pass from that source; the others wait for their clients.
+	// WaitRing and WaitLog are the lagging watchers that wait for a pass from that source; the others wait for their
+	// clients.
 	WaitRing, WaitLog int
-	// LagRevisions is how far the furthest watcher that waits for a pass is behind, in revisions; LagTime is the age of the first
-	// revision that it has not got, counted at most from the start of the hub.
+	// LagRevisions is how far the furthest watcher that waits for a pass is behind, in revisions; LagTime is the age
+	// of the first revision that it has not got, counted at most from the start of the hub.
 	LagRevisions int64
 	LagTime      time.Duration
 	// Groups is the number of distinct ranges with options.

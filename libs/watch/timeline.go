@@ -39,8 +39,8 @@ func (t *timeline) add(rev int64, at time.Duration) {
 	t.samples = append(t.samples, sample{rev, at})
 }
 
-// since returns when rev arrived, too early by a few steps at most: the time of the last sample that is not after it. It is 0,
-// the begin of the clock, for what came before.
+// since returns when rev arrived, too early by a few steps at most: the time of the last sample that is not after it.
+// It is 0, the begin of the clock, for what came before.
 func (t *timeline) since(rev int64) time.Duration {
 	i := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].rev > rev })
 	if i == 0 {

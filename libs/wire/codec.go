@@ -18,8 +18,8 @@ type Unmarshaler interface {
 	UnmarshalWire(b []byte) error
 }
 
-// Codec is the server's gRPC codec: a Frame is passed on as it is, messages that implement Marshaler or Unmarshaler do their
-// own work, all others go through protobuf. Clients see plain "proto".
+// Codec is the server's gRPC codec: a Frame is passed on as it is, messages that implement Marshaler or Unmarshaler
+// do their own work, all others go through protobuf. Clients see plain "proto".
 type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}

@@ -7,6 +7,7 @@
 //
 // # Testing
 //
-// MessageWriter is tested over a real connection, with buffers that are spoilt when they are given back, in any mixture with SendMsg.
-// TestMessageWriter fails if a new grpc-go has not got what the writer needs; the server would still work, with SendMsg.
+// MessageWriter is tested over a real connection, with buffers that are spoilt when they are given back, in any
+// mixture with SendMsg. TestMessageWriter fails if a new grpc-go has not got what the writer needs; the server would
+// still work, with SendMsg.
 package wire

@@ -18,8 +18,8 @@ import (
 // argument of an internal type, so it is called by reflection. It follows the same rules as SendMsg, which is built
 // on it: it sends the response headers first if they have not been sent, waits while the stream has too much unsent,
 // and fails when the stream is over. What SendMsg does beyond that is not done here: interceptors that wrap the
-// stream, stats handlers and binary logs see nothing (libs/server's counts are told by AddSent; spans of a watch have no
-// messages in them), and the codec is not asked.
+// stream, stats handlers and binary logs see nothing (libs/server's counts are told by AddSent; spans of a watch have
+// no messages in them), and the codec is not asked.
 //
 // A MessageWriter may be used by the goroutine that calls SendMsg, in turns with it; what is written first is sent
 // first.

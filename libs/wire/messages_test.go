@@ -90,7 +90,8 @@ func (p *poisonPool) Put(b *[]byte) {
 	}
 }
 
-// cut makes one write of messages: their bytes, with prefixes, in buffers of random sizes, some of the pool and some not.
+// cut makes one write of messages: their bytes, with prefixes, in buffers of random sizes, some of the pool and some
+// not.
 func cut(rnd *rand.Rand, pool *poisonPool, messages [][]byte) (data mem.BufferSlice) {
 	var all []byte
 	for _, m := range messages {
@@ -124,8 +125,9 @@ func message(seed uint64, i int) []byte {
 	return b
 }
 
-// TestMessageWriter: what is written in any mixture of Write and SendMsg arrives, in order; afterwards nobody holds a buffer. It fails if
-// a new grpc-go has not got what the writer needs: then watches are slow, and MessageWriter has to be adapted.
+// TestMessageWriter: what is written in any mixture of Write and SendMsg arrives, in order; afterwards nobody holds a
+// buffer. It fails if a new grpc-go has not got what the writer needs: then watches are slow, and MessageWriter has
+// to be adapted.
 func TestMessageWriter(t *testing.T) {
 	needsPrivate(t)
 	seed := rand.Uint64()
@@ -177,7 +179,8 @@ func TestMessageWriter(t *testing.T) {
 	}
 }
 
-// TestMessageWriterBlocks: a client that does not read holds Write up as it holds SendMsg up; when it goes, Write fails.
+// TestMessageWriterBlocks: a client that does not read holds Write up as it holds SendMsg up; when it goes, Write
+// fails.
 func TestMessageWriterBlocks(t *testing.T) {
 	needsPrivate(t)
 	const size = 32 << 10

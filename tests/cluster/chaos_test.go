@@ -12,8 +12,9 @@ import (
 const (
 	// downMax is how long a killed pod or process stays away.
 	downMax = 300 * time.Millisecond
-	// pauseMin and pauseMax are how long one is paused: less and more than the tailer's term (1 s) lasts. keeperPauseMax is more than
-	// the terms of lease shards (2 s). One is cut off for up to half as long again: a keeper for longer than such a term and a lease after it.
+	// pauseMin and pauseMax are how long one is paused: less and more than the tailer's term (1 s) lasts.
+	// keeperPauseMax is more than the terms of lease shards (2 s). One is cut off for up to half as long again: a
+	// keeper for longer than such a term and a lease after it.
 	pauseMin, pauseMax = 200 * time.Millisecond, 1800 * time.Millisecond
 	keeperPauseMax     = 3500 * time.Millisecond
 	// tailerTimeout is how long a fault of the tailer waits for one.
@@ -93,8 +94,8 @@ func podFaults(name string, r role, pauseMax time.Duration, pick func(*stack, *r
 	}
 }
 
-// inject lets every kind of fault happen once, in random order, and then two at a time for as long as it goes on, each after some
-// progress. It leaves everything running.
+// inject lets every kind of fault happen once, in random order, and then two at a time for as long as it goes on,
+// each after some progress. It leaves everything running.
 func (s *stack) inject(ctx context.Context, rnd *rand.Rand, kinds []fault, goesOn func() bool, progress func() error) (done []injected, err error) {
 	order := rnd.Perm(len(kinds))
 	for i := 0; i < len(order) || goesOn(); i++ {

@@ -16,8 +16,8 @@ import (
 const (
 	// linearizationTimeout bounds porcupine's search.
 	linearizationTimeout = 2 * time.Minute
-	// progressMin and progressMax are how many requests succeed between two faults; what is more than the former must not take longer
-	// than progressTime.
+	// progressMin and progressMax are how many requests succeed between two faults; what is more than the former must
+	// not take longer than progressTime.
 	progressMin, progressMax = 20, 300
 	progressTime             = 500 * time.Millisecond
 )

@@ -110,8 +110,8 @@ func TestElection(t *testing.T) {
 // errDeposed says that a leader is none: the one thing that no fault excuses.
 var errDeposed = errors.New("the leader's key is not there")
 
-// campaigns runs for an election until ctx ends, and returns the terms that were won and ended well. Whatever fails costs the session:
-// it is revoked, so that nobody waits for its key, and a new one takes its place.
+// campaigns runs for an election until ctx ends, and returns the terms that were won and ended well. Whatever fails
+// costs the session: it is revoked, so that nobody waits for its key, and a new one takes its place.
 func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name, candidate string) (terms []term, failed int, err error) {
 	// What has begun is brought to its end.
 	run := context.WithoutCancel(ctx)
@@ -195,8 +195,8 @@ func lead(ctx context.Context, session *concurrency.Session, name, candidate str
 	return led, nil
 }
 
-// checkElections judges the terms by the log: create revisions of candidates' keys are unique, whoever did something as the leader
-// had the smallest one all the time, and no two led at a time.
+// checkElections judges the terms by the log: create revisions of candidates' keys are unique, whoever did something
+// as the leader had the smallest one all the time, and no two led at a time.
 func checkElections(log []revlog.Entry, terms []term) error {
 	held, err := tenures(log)
 	if err != nil {

@@ -21,5 +21,5 @@ type (
 func newView(shared engine.Store, g *gate, seed uint64) *view {
 	o := badDays
 	o.Seed = seed
-	return podfaults.NewView(testengine.Unclosed(shared), g, o)
+	return podfaults.NewView(testengine.KeepOpen(shared), g, o)
 }

@@ -15,8 +15,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestJudges records a good history through all pods and corrupts it as broken parts would have: each time the judges have to object.
-// Package robustness does the same for what a single server can do wrong.
+// TestJudges records a good history through all pods and corrupts it as broken parts would have: each time the judges
+// have to object. Package robustness does the same for what a single server can do wrong.
 func TestJudges(t *testing.T) {
 	s := newStack(t)
 	if err := s.startAll(t.Context()); err != nil {

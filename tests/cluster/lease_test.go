@@ -23,8 +23,8 @@ const (
 	leaseFaultMin, leaseFaultMax = 100 * time.Millisecond, 600 * time.Millisecond
 )
 
-// TestLeases holds leases while their keepers, and all that lies between, are killed, paused and drained. None ends earlier than its TTL
-// after the last keep-alive that was answered; all end when nobody keeps them alive any more.
+// TestLeases holds leases while their keepers, and all that lies between, are killed, paused and drained. None ends
+// earlier than its TTL after the last keep-alive that was answered; all end when nobody keeps them alive any more.
 func TestLeases(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStack(t)

@@ -9,7 +9,8 @@ import (
 // proxyBufferBytes is what one direction of a connection reads at a time.
 const proxyBufferBytes = 32 << 10
 
-// proxy is a pod's address: it stays while the pods behind it come and go. With nobody behind it, connections are reset.
+// proxy is a pod's address: it stays while the pods behind it come and go. With nobody behind it, connections are
+// reset.
 type proxy struct {
 	l  net.Listener
 	wg sync.WaitGroup

@@ -28,7 +28,8 @@ import (
 
 const (
 	podsPerRole = 2
-	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an orchestrator does.
+	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
+	// orchestrator does.
 	startTimeout = time.Minute
 	startPause   = 20 * time.Millisecond
 	tailerPoll   = 10 * time.Millisecond
@@ -203,7 +204,7 @@ func (s *stack) log(ctx context.Context) (log []revlog.Entry, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store, err := mvcc.Open(ctx, testengine.Unclosed(s.eng), mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
+	store, err := mvcc.Open(ctx, testengine.KeepOpen(s.eng), mvcc.Options{Prefix: ks.Prefix, NoRemoval: true})
 	if err != nil {
 		return nil, err
 	}

@@ -46,7 +46,8 @@ func (o outages) String() string {
 	return b.String()
 }
 
-// blame attributes a wait to the first fault that began in it, or else to the last one before it; "none" if there was none.
+// blame attributes a wait to the first fault that began in it, or else to the last one before it; "none" if there was
+// none.
 func blame(faults []injected, from, to time.Time) string {
 	i, _ := slices.BinarySearchFunc(faults, from, func(f injected, at time.Time) int { return f.at.Compare(at) })
 	switch {

@@ -10,8 +10,8 @@ import (
 	cpb "github.com/headwaterdb/headwater/protos/headwater/concurrency/v1"
 )
 
-// TestWireFormat: every message of etcd's two services has one of ours with the same fields. Equal descriptors are equal
-// bytes.
+// TestWireFormat: every message of etcd's two services has one of ours with the same fields. Equal descriptors are
+// equal bytes.
 func TestWireFormat(t *testing.T) {
 	ours := cpb.File_headwater_concurrency_v1_concurrency_proto.Messages()
 	n := 0

@@ -93,7 +93,7 @@ func (s *system) start(ctx context.Context) error {
 // open opens what the server stands on.
 func (s *system) open() (engine.Store, error) {
 	if s.shared != nil {
-		return testengine.Unclosed(s.shared), nil
+		return testengine.KeepOpen(s.shared), nil
 	}
 	o := s.pebble
 	o.FS, o.ReserveBytes, o.BallastBytes = s.fs, -1, -1
@@ -101,8 +101,8 @@ func (s *system) open() (engine.Store, error) {
 	return pebble.Open(dataDir, o)
 }
 
-// onShared has the system stand on the shared engine of this run, with lanes: in memory, where a crash loses power, or on FoundationDB,
-// where a crash is that of the server alone.
+// onShared has the system stand on the shared engine of this run, with lanes: in memory, where a crash loses power,
+// or on FoundationDB, where a crash is that of the server alone.
 func (s *system) onShared() {
 	if testengine.Chosen() == testengine.FoundationDB {
 		s.shared = testengine.Open(s.t, 0)
@@ -138,7 +138,8 @@ func (s *system) stop() error {
 	return errors.Join(s.srv.Stop(nil), s.eng.Close())
 }
 
-// judged runs traffic over the system until the time is over and the traffic complete, crashing it, and lets the history be judged.
+// judged runs traffic over the system until the time is over and the traffic complete, crashing it, and lets the
+// history be judged.
 func (s *system) judged(cfg load.Config) {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -245,8 +246,8 @@ func TestForgottenWrites(t *testing.T) {
 	t.Logf("objections: %v; %.200v", err, judgeErr)
 }
 
-// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side, small values and transactions,
-// several lanes; and crashes.
+// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side, small values and
+// transactions, several lanes; and crashes.
 func TestSparse(t *testing.T) {
 	s, seed := newSystem(t)
 	s.onShared()

@@ -45,7 +45,7 @@ func TestRollOut(t *testing.T) {
 	t.Logf("seed %d", seed)
 	// Groups may begin on states that are out of date, as on FoundationDB: those of old pods too, when the activation
 	// comes.
-	f := faults.New(testengine.Unclosed(testengine.Open(t, seed)), faults.Options{Seed: seed, Recent: true})
+	f := faults.New(testengine.KeepOpen(testengine.Open(t, seed)), faults.Options{Seed: seed, Recent: true})
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
 			t.Error(err)

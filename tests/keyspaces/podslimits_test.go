@@ -171,8 +171,8 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 	}
 }
 
-// TestPodsSettings: pods keep every limit that can be set, and the weight, of keyspaces that all pods serve; of one that pods have to
-// themselves they keep none, and say so.
+// TestPodsSettings: pods keep every limit that can be set, and the weight, of keyspaces that all pods serve; of one
+// that pods have to themselves they keep none, and say so.
 func TestPodsSettings(t *testing.T) {
 	d := deploy(t, 1, nil)
 	d.create("there")

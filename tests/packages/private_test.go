@@ -80,7 +80,8 @@ func TestPublicAPI(t *testing.T) {
 // nextEnv asks for the test against releases that are not in go.mod.
 const nextEnv = "HEADWATER_TEST_NEXT"
 
-// TestNext: the newest releases still have what is used of their privates. It needs the module proxy, and so has to be asked for.
+// TestNext: the newest releases still have what is used of their privates. It needs the module proxy, and so has to
+// be asked for.
 func TestNext(t *testing.T) {
 	if os.Getenv(nextEnv) == "" {
 		t.Skipf("NOT TESTED against the next releases of grpc-go and Pebble: that is make next (%s=1)", nextEnv)

@@ -310,7 +310,8 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// TestDrain: when pods of each kind drain, one after the other, clients of several addresses see nothing of it but time.
+// TestDrain: when pods of each kind drain, one after the other, clients of several addresses see nothing of it but
+// time.
 func TestDrain(t *testing.T) {
 	d := deploy(t, 2)
 	d.startAll()

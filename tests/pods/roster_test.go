@@ -112,8 +112,8 @@ func TestRoster(t *testing.T) {
 	}
 }
 
-// showsPods checks that the status page of a pod tells of all, with their numbers, and that keys can be looked at there:
-// those that are relayed to others too.
+// showsPods checks that the status page of a pod tells of all, with their numbers, and that keys can be looked at
+// there: those that are relayed to others too.
 func showsPods(t *testing.T, d *deployment, pods []string) {
 	t.Helper()
 	url := d.Node(config.KV, 0).(*compose.Server).StatusURLs()[0] + "/status/"

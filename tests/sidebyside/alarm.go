@@ -15,8 +15,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// An alarm acts on the pods that did not take the request within a second (T21). What follows waits for that, pod by pod, with
-// requests that leave nothing behind.
+// An alarm acts on the pods that did not take the request within a second (T21). What follows waits for that, pod by
+// pod, with requests that leave nothing behind.
 
 const (
 	// noLease is a lease that nobody grants.

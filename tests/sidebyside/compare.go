@@ -59,7 +59,8 @@ func (p *Pair) compareStreams(op Op) (*Difference, error) {
 	return nil, nil
 }
 
-// referenceFault reports streams that etcd broke itself: 3.7.3 may change an event that another stream is encoding (T12).
+// referenceFault reports streams that etcd broke itself: 3.7.3 may change an event that another stream is encoding
+// (T12).
 func (p *Pair) referenceFault() error {
 	for _, s := range p.Ref.streams {
 		if err := s.err(); status.Code(err) == codes.Internal && err != nil {

@@ -13,10 +13,10 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// The concurrent mode: several clients at once on one server, each on keys and leases of its own, plus one counter that all
-// increment with compare-and-swap. Each client makes the same decisions on both servers, because they depend only on its seed and on answers that do not
-// depend on the order of the clients. Left out of the comparison is what does depend on it: revisions, and how often a
-// compare-and-swap of the counter had to be repeated.
+// The concurrent mode: several clients at once on one server, each on keys and leases of its own, plus one counter
+// that all increment with compare-and-swap. Each client makes the same decisions on both servers, because they depend
+// only on its seed and on answers that do not depend on the order of the clients. Left out of the comparison is what
+// does depend on it: revisions, and how often a compare-and-swap of the counter had to be repeated.
 
 const (
 	counterKey      = "counter"

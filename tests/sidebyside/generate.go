@@ -383,8 +383,8 @@ func (g *Generator) other(s State) Op {
 	)
 }
 
-// largeRequest is around the limits of 1.5 MiB for a request and 2 MiB for a message. etcd's own wrapping has a varying size of
-// some ten bytes, so the limit itself is left out.
+// largeRequest is around the limits of 1.5 MiB for a request and 2 MiB for a message. etcd's own wrapping has a
+// varying size of some ten bytes, so the limit itself is left out.
 func (g *Generator) largeRequest() Op {
 	n := pick(g, 1536<<10-200, 1536<<10, 1536<<10+1000, 2<<20, 3<<20)
 	value := fmt.Appendf(nil, "%s%d", fillPrefix, n)

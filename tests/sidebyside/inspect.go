@@ -111,7 +111,8 @@ func (s *stream) noteCompacted(rev int64) {
 	s.compacted = rev
 }
 
-// markSynced is told that all events due are there. It marks all watches as caught up and tells whether that was not known of one.
+// markSynced is told that all events due are there. It marks all watches as caught up and tells whether that was not
+// known of one.
 func (s *stream) markSynced(head int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -155,7 +156,8 @@ func (s *stream) allProblems(strict bool) string {
 
 // The methods below are for the tap, a stream with one watch.
 
-// lastEvent returns the revision of the newest event, or the one before the first event to come. The stream's lock must be held.
+// lastEvent returns the revision of the newest event, or the one before the first event to come. The stream's lock
+// must be held.
 func (s *stream) lastEvent() int64 {
 	w := s.watches[0]
 	events := w.events

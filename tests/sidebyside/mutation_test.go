@@ -127,7 +127,8 @@ func watchEvent(r *pb.WatchResponse) bool { return slices.ContainsFunc(r.Events,
 
 func hasPrevious(ev *mvccpb.Event) bool { return ev.PrevKv != nil }
 
-// TestHarnessSeesEveryMutation checks that the harness can fail: a falsified answer is found, and without one nothing is.
+// TestHarnessSeesEveryMutation checks that the harness can fail: a falsified answer is found, and without one nothing
+// is.
 func TestHarnessSeesEveryMutation(t *testing.T) {
 	under, err := refetcd.Start()
 	if err != nil {
@@ -185,7 +186,8 @@ func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) 
 	removeAll(t, pair.SUT)
 }
 
-// level empties both servers and brings them to the same revision: a falsified request may have done more on one of them.
+// level empties both servers and brings them to the same revision: a falsified request may have done more on one of
+// them.
 func level(t *testing.T, pair *Pair) {
 	t.Helper()
 	targets := []*Target{pair.Ref, pair.SUT}

@@ -46,7 +46,8 @@ func (o Op) String() string {
 	return b.String()
 }
 
-// messageText is the canonical one-line text of a message. (prototext adds spaces at random, to discourage what we do here.)
+// messageText is the canonical one-line text of a message. (prototext adds spaces at random, to discourage what we do
+// here.)
 func messageText(m proto.Message) string {
 	text, err := prototext.MarshalOptions{EmitASCII: true}.Marshal(m)
 	if err != nil {

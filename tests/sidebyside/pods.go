@@ -47,8 +47,8 @@ type Distributed struct {
 	Log      *slog.Logger // nil: discarded
 }
 
-// NewPods starts the distributed form, pods of all kinds in this process on one engine, behind a translation of revisions to ranks.
-// The pods are closed at the end of the test, if not before.
+// NewPods starts the distributed form, pods of all kinds in this process on one engine, behind a translation of
+// revisions to ranks. The pods are closed at the end of the test, if not before.
 func NewPods(tb testing.TB, o Distributed) (*Target, error) {
 	tb.Helper()
 	s, err := newPodsServer(tb, o)
@@ -121,8 +121,8 @@ func (s *podsServer) start() error {
 	ctx, cancel := context.WithTimeout(context.Background(), podsTimeout)
 	defer cancel()
 	o := s.o.Faults
-	o.Recent = true // groups begin on states that may be out of date
-	s.view = faults.New(testengine.Unclosed(s.o.Engine), o)
+	o.Recent = true // groups begin on states that may be outdated
+	s.view = faults.New(testengine.KeepOpen(s.o.Engine), o)
 	s.deployment.Parts.Engine = s.view
 	if err := s.deployment.StartAll(ctx); err != nil {
 		return fmt.Errorf("start pods: %w", err)
@@ -130,8 +130,8 @@ func (s *podsServer) start() error {
 	return s.awaitRelays(ctx)
 }
 
-// awaitRelays waits until every pod has found those that it relays to. Pods try again to reach one that was not up at first, and
-// say Unavailable meanwhile.
+// awaitRelays waits until every pod has found those that it relays to. Pods try again to reach one that was not up at
+// first, and say Unavailable meanwhile.
 func (s *podsServer) awaitRelays(ctx context.Context) error {
 	for _, k := range pods.Kinds {
 		for i := range podsPerKind {
@@ -155,8 +155,8 @@ func (s *podsServer) awaitRelays(ctx context.Context) error {
 	return nil
 }
 
-// probe makes requests of each kind to what is behind conn. Leases are looked for with every owner: after a kill the shards of the
-// dead wait for new ones.
+// probe makes requests of each kind to what is behind conn. Leases are looked for with every owner: after a kill the
+// shards of the dead wait for new ones.
 func probe(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -9,8 +9,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// falsePatience is for how long an answer waits for a revision that there is not: most mutations make one up. It is long
-// enough for the revisions that there are.
+// falsePatience is for how long an answer waits for a revision that there is not: most mutations make one up. It is
+// long enough for the revisions that there are.
 const falsePatience = 2 * time.Second
 
 // revisionMutations are those of mutations that falsify revisions; the others know nothing of ranks.
@@ -59,8 +59,9 @@ func start(r *pb.WatchRequest, by int64) bool {
 	return true
 }
 
-// TestPodsMutations: what TestHarnessSeesEveryMutation checks holds through the translation of revisions, wherever the error is: in the
-// ranks that the harness sees (a translation that is wrong), or in the revisions that the server sends (a server that is).
+// TestPodsMutations: what TestHarnessSeesEveryMutation checks holds through the translation of revisions, wherever
+// the error is: in the ranks that the harness sees (a translation that is wrong), or in the revisions that the server
+// sends (a server that is).
 func TestPodsMutations(t *testing.T) {
 	distributed(t)
 	selected := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !slices.Contains(revisionMutations, m.name) })

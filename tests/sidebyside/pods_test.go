@@ -8,8 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
-// The tests of this file run what the others run against the distributed form, on the engine of package testengine. They take
-// turns waiting, so they go side by side.
+// The tests of this file run what the others run against the distributed form, on the engine of package testengine.
+// They take turns waiting, so they go side by side.
 
 const (
 	// podsDuration is for how long random sequences are started; where more time passes before pods are up, for longer.

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// A Raw operation sends given bytes as the request of a method, decodable or not: fields out of order, repeated, unknown, of another
-// wire type, cut short. Its request is an Any with the method's name as type_url.
+// A Raw operation sends given bytes as the request of a method, decodable or not: fields out of order, repeated,
+// unknown, of another wire type, cut short. Its request is an Any with the method's name as type_url.
 
 // rawMethods are the methods that raw requests go to.
 var rawMethods = map[string]struct{ request, response func() proto.Message }{

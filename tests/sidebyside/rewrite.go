@@ -10,11 +10,12 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Requests of a sequence are written for a fresh store and without server-picked values. The rewrite below turns them into
-// what is sent to one server.
+// Requests of a sequence are written for a fresh store and without server-picked values. The rewrite below turns them
+// into what is sent to one server.
 
 const (
-	// revisionMovedMax bounds the revisions that are moved to the start of the sequence; larger ones are far-future constants.
+	// revisionMovedMax bounds the revisions that are moved to the start of the sequence; larger ones are far-future
+	// constants.
 	revisionMovedMax = 1 << 40
 	// autoLease + k stands for the k-th lease (from 0) of the sequence whose id the server picked.
 	autoLease int64 = 0x7e_0000_0000

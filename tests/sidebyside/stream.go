@@ -12,8 +12,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// fragmentBytesMax bounds a message of a watch with fragments on, unless it holds a single event: etcd's request limit and
-// its 512 KiB of overhead.
+// fragmentBytesMax bounds a message of a watch with fragments on, unless it holds a single event: etcd's request
+// limit and its 512 KiB of overhead.
 const fragmentBytesMax = 2 << 20
 
 // stream is one gRPC watch stream and everything received on it, sorted by watch. Safe for concurrent use.
@@ -197,7 +197,8 @@ func (s *stream) problem(format string, args ...any) {
 	s.problems = append(s.problems, fmt.Sprintf(format, args...))
 }
 
-// wait blocks until cond holds, the stream ends, or the timeout is over, and tells whether cond held. cond runs with s.mu held.
+// wait blocks until cond holds, the stream ends, or the timeout is over, and tells whether cond held. cond runs with
+// s.mu held.
 func (s *stream) wait(timeout time.Duration, cond func() bool) bool {
 	deadline := time.NewTimer(timeout)
 	defer deadline.Stop()
@@ -246,8 +247,8 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 	return w.closed
 }
 
-// askProgress sends a progress request every interval until one is answered or the timeout is over. (etcd is silent while a
-// watcher of the stream is not synced, and clients ask again.) It returns the answered revision.
+// askProgress sends a progress request every interval until one is answered or the timeout is over. (etcd is silent
+// while a watcher of the stream is not synced, and clients ask again.) It returns the answered revision.
 func (s *stream) askProgress(interval, timeout time.Duration) (int64, bool) {
 	s.mu.Lock()
 	n := len(s.progress)

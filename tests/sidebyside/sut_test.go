@@ -83,11 +83,12 @@ func ownStore(tb testing.TB) (Distributed, error) {
 	return o, err
 }
 
-// openStore opens an engine which can be closed before the end of the test: a run has many, and those in memory are large.
+// openStore opens an engine which can be closed before the end of the test: a run has many, and those in memory are
+// large.
 func openStore(tb testing.TB) (engine.Store, error) {
 	tb.Helper()
 	if testengine.Chosen() == testengine.FoundationDB {
-		return testengine.Unclosed(testengine.Open(tb, 0)), nil
+		return testengine.KeepOpen(testengine.Open(tb, 0)), nil
 	}
 	options := testengine.PebbleOptions(rand.Uint64())
 	options.CacheBytes = storeCacheBytes

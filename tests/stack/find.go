@@ -15,8 +15,8 @@ type FoundationDB struct {
 	Include     string // directory of foundationdb/fdb_c.h
 }
 
-// FindFoundationDB looks under home (home/bin, home/lib, home/include), or, if home is empty, where Debian's packages of FoundationDB put
-// things and in PATH. The error says all that is missing.
+// FindFoundationDB looks under home (home/bin, home/lib, home/include), or, if home is empty, where Debian's packages
+// of FoundationDB put things and in PATH. The error says all that is missing.
 func FindFoundationDB(home string) (FoundationDB, error) {
 	bin, lib, include := []string{"/usr/sbin", "/usr/bin", "/usr/local/bin"}, []string{"/usr/lib", "/usr/local/lib"}, []string{"/usr/include", "/usr/local/include"}
 	if home != "" {
@@ -62,8 +62,8 @@ type Programs struct {
 // natsPackage is nats-server at the version that the module graph names.
 const natsPackage = "github.com/nats-io/nats-server/v2"
 
-// Build builds the pods, with f's client library, and nats-server into dir. It runs `go build` in the working directory, which has to be in
-// the workspace.
+// Build builds the pods, with f's client library, and nats-server into dir. It runs `go build` in the working
+// directory, which has to be in the workspace.
 func Build(dir string, f FoundationDB) (Programs, error) {
 	p := Programs{Pods: map[string]string{}, NATS: filepath.Join(dir, "nats-server")}
 	if err := goBuild(p.NATS, []string{"CGO_ENABLED=0"}, natsPackage); err != nil {

@@ -15,11 +15,12 @@ const routerFile = "nginx.conf"
 // a warning; what it does not give is HTTP/1 on the same port, which this stack has on another one.
 const oldHTTP2 = " http2"
 
-// routerVariable is a name in the template of nginx's configuration that is put in before nginx reads it. nginx's own are in lower case.
+// routerVariable is a name in the template of nginx's configuration that is put in before nginx reads it. nginx's own
+// are in lower case.
 var routerVariable = regexp.MustCompile(`\$\{([A-Z][A-Z_0-9]*)\}`)
 
-// RenderRouter puts values into the template of nginx's configuration, as the official image does with its environment. It is an error if
-// the template wants what there is no value for, or has no use for a value.
+// RenderRouter puts values into the template of nginx's configuration, as the official image does with its
+// environment. It is an error if the template wants what there is no value for, or has no use for a value.
 func RenderRouter(template string, values map[string]string) (string, error) {
 	used := map[string]bool{}
 	var missing []string
@@ -69,8 +70,9 @@ func (s *Stack) writeRouterConfig() error {
 	return os.WriteFile(s.path(routerFile), []byte(text), 0o644)
 }
 
-// routerCommand is how nginx is started with the configuration in dir: as one process, so that a signal hits all of it and workers do not
-// outlive a master that is killed. In that mode nginx raises no limit of open files itself, so the shell does.
+// routerCommand is how nginx is started with the configuration in dir: as one process, so that a signal hits all of
+// it and workers do not outlive a master that is killed. In that mode nginx raises no limit of open files itself, so
+// the shell does.
 func routerCommand(nginx, dir string) (path string, args []string) {
 	return "/bin/sh", []string{
 		"-c", `ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$@"`, "sh",

@@ -41,7 +41,8 @@ func (c *cutter) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// cut ends all connections, as the kernel does for a process that dies: with FIN, or with RST if something has not been read.
+// cut ends all connections, as the kernel does for a process that dies: with FIN, or with RST if something has not
+// been read.
 func (c *cutter) cut(reset bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -54,8 +55,8 @@ func (c *cutter) cut(reset bool) {
 	c.conns = nil
 }
 
-// patient is a listener whose connections begin with the client's first byte, as those of pods do (libs/server): a pod that speaks first and
-// ends then has nginx before 1.29.5 wreck another call, docs/adr/0006-router.md.
+// patient is a listener whose connections begin with the client's first byte, as those of pods do (libs/server): a
+// pod that speaks first and ends then has nginx before 1.29.5 wreck another call, docs/adr/0006-router.md.
 type patient struct {
 	net.Listener
 	conns  chan net.Conn
@@ -258,7 +259,8 @@ func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack,
 		return nil, err
 	}
 	path, args := routerCommand(nginx, s.cfg.Dir)
-	// The file with its id is there when nginx listens. Dialing would be worse: a dialer may get the very port as its own, and talk to itself.
+	// The file with its id is there when nginx listens. Dialing would be worse: a dialer may get the very port as its
+	// own, and talk to itself.
 	router := &Process{Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args, ready: func(context.Context) error {
 		_, err := os.Stat(s.path("nginx.pid"))
 		return err
@@ -278,7 +280,8 @@ func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack,
 	return s, nil
 }
 
-// startRouter starts nginx with the configuration that the stack and docker-compose.yml use, in front of two fake pods of each kind.
+// startRouter starts nginx with the configuration that the stack and docker-compose.yml use, in front of two fake
+// pods of each kind.
 func startRouter(t *testing.T, w *world) (conn *grpc.ClientConn, pods map[string][]*fakePod, httpAddress string) {
 	t.Helper()
 	nginx, err := FindNginx()

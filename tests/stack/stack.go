@@ -22,7 +22,8 @@ const (
 	KindRouter = "nginx"
 )
 
-// podsPerKind is how many pods of each kind there are: as in docker-compose.yml, and as many as deploy/nginx.conf.template has places for.
+// podsPerKind is how many pods of each kind there are: as in docker-compose.yml, and as many as
+// deploy/nginx.conf.template has places for.
 const podsPerKind = 2
 
 // Config says what to start and where.
@@ -80,7 +81,8 @@ func (s *Stack) Processes(kind string) []*Process {
 	return l
 }
 
-// Start starts everything and returns when a request gets through to FoundationDB. If it returns an error nothing is running.
+// Start starts everything and returns when a request gets through to FoundationDB. If it returns an error nothing is
+// running.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg}
 	if err := errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, "logs"), 0o755), os.MkdirAll(s.path("fdb"), 0o755)); err != nil {
@@ -101,7 +103,8 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// writeClusterFile writes FoundationDB's cluster file, once: it has the address that the database of this directory goes by.
+// writeClusterFile writes FoundationDB's cluster file, once: it has the address that the database of this directory
+// goes by.
 func (s *Stack) writeClusterFile() error {
 	want := "headwater:headwater@" + s.address(portFDB) + "\n"
 	have, err := os.ReadFile(s.clusterFile())

@@ -19,7 +19,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 )
 
-// TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with the router's.
+// TestPods parses the pods' command lines with their own parsers, and checks that they agree with each other and with
+// the router's.
 func TestPods(t *testing.T) {
 	s := &Stack{cfg: Config{Dir: "/stack", Port: 2379, BasePort: 23790, Keyspace: "default"}}
 	s.define()

@@ -24,7 +24,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// authority makes a certificate authority, ca.pem in a directory of its own, and one certificate of it with its key, node.pem and node.key.
+// authority makes a certificate authority, ca.pem in a directory of its own, and one certificate of it with its key,
+// node.pem and node.key.
 func authority(t *testing.T, name string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -64,7 +65,8 @@ func authority(t *testing.T, name string) (dir string) {
 	return dir
 }
 
-// startTLSDatabase starts an fdbserver that speaks nothing but TLS, with a new database, and returns the path of its cluster file.
+// startTLSDatabase starts an fdbserver that speaks nothing but TLS, with a new database, and returns the path of its
+// cluster file.
 func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile string) {
 	t.Helper()
 	dir := t.TempDir()

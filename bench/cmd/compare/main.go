@@ -1,5 +1,5 @@
-// Command compare measures Headwater, etcd and a null server side by side on this machine and writes a Markdown report. `make bench` runs it;
-// see compare --help. It needs Linux and the go command.
+// Command compare measures Headwater, etcd and a null server side by side on this machine and writes a Markdown
+// report. `make bench` runs it; see compare --help. It needs Linux and the go command.
 package main
 
 import (

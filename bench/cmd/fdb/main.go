@@ -1,5 +1,5 @@
-// Command fdb measures pods on one FoundationDB process on this machine and writes a Markdown report. `make bench-fdb` runs it; see fdb --help. It
-// needs Linux, the go command with a C compiler, and FoundationDB 7.3.
+// Command fdb measures pods on one FoundationDB process on this machine and writes a Markdown report. `make
+// bench-fdb` runs it; see fdb --help. It needs Linux, the go command with a C compiler, and FoundationDB 7.3.
 package main
 
 import (

@@ -1,5 +1,5 @@
-// Command hwbench puts load on a server that speaks the etcd v3 API and measures it. It takes the sub-commands and flags of etcd's
-// benchmark tool; see hwbench help.
+// Command hwbench puts load on a server that speaks the etcd v3 API and measures it. It takes the sub-commands and
+// flags of etcd's benchmark tool; see hwbench help.
 package main
 
 import (

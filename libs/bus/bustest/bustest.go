@@ -21,7 +21,8 @@ const deadline = 20 * time.Second
 
 // Medium is what the buses of a test share.
 type Medium interface {
-	// Connect returns a bus that is ready to be used; the suite closes it. Each stands for a process; they may be the same.
+	// Connect returns a bus that is ready to be used; the suite closes it. Each stands for a process; they may be the
+	// same.
 	Connect(t *testing.T) bus.Bus
 }
 
@@ -288,7 +289,8 @@ func testCancel(t *testing.T, m Medium) {
 	}
 }
 
-// testNudges: a nudge arrives, and after many there is one that began after the last, so that whoever looks then sees all.
+// testNudges: a nudge arrives, and after many there is one that began after the last, so that whoever looks then sees
+// all.
 func testNudges(t *testing.T, m Medium) {
 	from, to := connect(t, m), connect(t, m)
 	var written, seen atomic.Int64
@@ -321,8 +323,8 @@ func testNudges(t *testing.T, m Medium) {
 	from.Nudge("nobody")
 }
 
-// testSlowSubscriber: a subscriber that does not return holds up neither another process's frames nor, if the processes are
-// different ones, the publisher. Frames that it takes later are in order.
+// testSlowSubscriber: a subscriber that does not return holds up neither another process's frames nor, if the
+// processes are different ones, the publisher. Frames that it takes later are in order.
 func testSlowSubscriber(t *testing.T, m Medium) {
 	from, slow, quick := connect(t, m), connect(t, m), connect(t, m)
 	if from == slow {
@@ -383,8 +385,8 @@ func testClose(t *testing.T, m Medium) {
 	}
 }
 
-// testConcurrent: publishers, subscribers that come and go and Close do not get into each other's way, and each publisher's frames come in
-// order.
+// testConcurrent: publishers, subscribers that come and go and Close do not get into each other's way, and each
+// publisher's frames come in order.
 func testConcurrent(t *testing.T, m Medium) {
 	const publishers, frames = 4, 300
 	to := connect(t, m)

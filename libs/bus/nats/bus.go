@@ -18,24 +18,24 @@ const (
 	DefaultPrefix = "headwater"
 	// QueueBytes bounds the frames that wait for the sender.
 	QueueBytes = 32 << 20
-	// MessageBytes bounds a message, if the server's payload limit does not do so before: large enough that sending costs little
-	// per entry, small enough that the first entries of a long frame do not wait for the last.
+	// MessageBytes bounds a message, if the server's payload limit does not do so before: large enough that sending
+	// costs little per entry, small enough that the first entries of a long frame do not wait for the last.
 	MessageBytes = 256 << 10
 	// PendingMessages and PendingBytes bound what has arrived for one subscription and was not taken yet.
 	PendingMessages = 64 << 10
 	PendingBytes    = 64 << 20
-	// NudgeEvery is the least time between two nudges of this bus, whatever their keyspaces: one at once, then one for all that came
-	// meanwhile.
+	// NudgeEvery is the least time between two nudges of this bus, whatever their keyspaces: one at once, then one
+	// for all that came meanwhile.
 	NudgeEvery = 500 * time.Microsecond
 
-	// reconnectBytes is what nats.go keeps while there is no connection: nothing. Hubs read the log by themselves then, so it would
-	// be old news; and the next server's limits are not known.
+	// reconnectBytes is what nats.go keeps while there is no connection: nothing. Hubs read the log by themselves
+	// then, so it would be old news; and the next server's limits are not known.
 	reconnectBytes = -1
 	// ReconnectWait and ReconnectJitter are the pause between attempts to connect to one server.
 	ReconnectWait   = 250 * time.Millisecond
 	ReconnectJitter = 250 * time.Millisecond
-	// ConnectTimeout bounds one attempt, WriteTimeout one write to the network; a connection that does not answer PingsLost pings,
-	// one every PingEvery, is given up.
+	// ConnectTimeout bounds one attempt, WriteTimeout one write to the network; a connection that does not answer
+	// PingsLost pings, one every PingEvery, is given up.
 	ConnectTimeout = 2 * time.Second
 	WriteTimeout   = 5 * time.Second
 	PingEvery      = 5 * time.Second
@@ -48,7 +48,8 @@ const (
 type Options struct {
 	// Name is what NATS shows of this connection.
 	Name string
-	// Prefix begins all subjects; clusters that share a NATS need different ones. It must be a valid beginning of a subject.
+	// Prefix begins all subjects; clusters that share a NATS need different ones. It must be a valid beginning of a
+	// subject.
 	Prefix string
 	Logger *slog.Logger
 	// NATS are further options for nats.go: TLS, credentials. They come last.
@@ -81,8 +82,8 @@ type Bus struct {
 
 var _ bus.Bus = (*Bus)(nil)
 
-// Connect returns a bus over the NATS servers of a comma-separated list of URLs. It does not wait for a connection: NATS
-// may be down and come later. It fails only if the URLs or options make no sense.
+// Connect returns a bus over the NATS servers of a comma-separated list of URLs. It does not wait for a connection:
+// NATS may be down and come later. It fails only if the URLs or options make no sense.
 func Connect(urls string, o Options) (*Bus, error) {
 	if o.Prefix == "" {
 		o.Prefix = DefaultPrefix

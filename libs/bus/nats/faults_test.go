@@ -41,8 +41,8 @@ func TestDown(t *testing.T) {
 	}
 }
 
-// TestUnknownError: nats.go gives its connection up for an error of the server that it does not know, among them a message above the limit. The
-// bus goes on with another.
+// TestUnknownError: nats.go gives its connection up for an error of the server that it does not know, among them a
+// message above the limit. The bus goes on with another.
 func TestUnknownError(t *testing.T) {
 	s := embedded(t, nil)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -120,7 +120,8 @@ func TestUnknownError(t *testing.T) {
 	cancel()
 }
 
-// TestStalledServer: a server that does not read holds up nobody who publishes; what is too much is refused and counted.
+// TestStalledServer: a server that does not read holds up nobody who publishes; what is too much is refused and
+// counted.
 func TestStalledServer(t *testing.T) {
 	proxy, release := stall(t, embedded(t, nil).Addr().String())
 	defer release()

@@ -74,7 +74,8 @@ func (b *Bus) sendFrames(buf []byte) []byte {
 	return buf
 }
 
-// messageBytes is the largest message that may be sent now. If the server's limit is below what Split needs, nats.go refuses messages.
+// messageBytes is the largest message that may be sent now. If the server's limit is below what Split needs, nats.go
+// refuses messages.
 func (b *Bus) messageBytes() int {
 	limit := int(b.conn.Load().MaxPayload())
 	if limit <= 0 {

@@ -10,7 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// subscription is one whose callback is not called any more once end has returned. It may be attached to one connection after another.
+// subscription is one whose callback is not called any more once end has returned. It may be attached to one
+// connection after another.
 type subscription struct {
 	subject string
 	f       func(*nats.Msg)

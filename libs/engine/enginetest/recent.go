@@ -9,16 +9,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// recentTries bounds the wait for a state at hand: one that is too old is not offered.
+// recentTries bounds the wait for a recent state: one that is too old is not offered.
 const recentTries = 100
 
-// testRecent: a state at hand has all commits of this store, and a commit on one that is out of date conflicts.
+// testRecent: a recent state has all commits of this store, and a commit on one that is outdated conflicts.
 func testRecent(t *testing.T, e Engine) {
 	r, ok := e.Store.(engine.RecentBeginner)
 	if !ok || e.Store.Limits().Pipelined {
 		t.Skip("the engine has no BeginRecent, or no need of it")
 	}
-	// recent commits key=value and begins on the state that it leaves at hand.
+	// recent commits key=value and begins on the recent state that it leaves.
 	recent := func(t *testing.T, key, value string) engine.Txn {
 		t.Helper()
 		for range recentTries {
@@ -31,7 +31,7 @@ func testRecent(t *testing.T, e Engine) {
 				return x
 			}
 		}
-		t.Fatal("no state is at hand after a commit")
+		t.Fatal("there is no recent state after a commit")
 		return nil
 	}
 	t.Run("sees own commits", func(t *testing.T) {

@@ -73,7 +73,7 @@ type Options struct {
 	Script func(c Call) (f Fault, ok bool)
 	// Delay, if not nil, is called before each call, and may sleep. It should return when ctx ends.
 	Delay func(ctx context.Context, op Op)
-	// Recent makes BeginRecent offer states that may be out of date, one after each commit. The store must be closed,
+	// Recent makes BeginRecent offer states that may be outdated, one after each commit. The store must be closed,
 	// or crashed, before the inner one is, and must not be pipelined.
 	Recent bool
 	// Remote, if not nil, makes the store one over a network, whose round trips are counted: see Store.Trips.

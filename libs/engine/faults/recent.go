@@ -8,7 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// spare is a transaction of the inner store that was begun after the newest commit and waits to be used: by then its state may be out of date.
+// spare is a transaction of the inner store that was begun after the newest commit and waits to be used: by then its
+// state may be outdated.
 type spare struct {
 	mu  sync.Mutex
 	txn engine.Txn // nil: none
@@ -48,7 +49,8 @@ func (p *spare) renew(ctx context.Context, inner engine.Store) {
 
 var _ engine.RecentBeginner = (*Store)(nil)
 
-// BeginRecent implements engine.RecentBeginner: with Options.Recent by a transaction that was begun after the newest commit, once; else as the inner store does, if it does.
+// BeginRecent implements engine.RecentBeginner: with Options.Recent by a transaction that was begun after the newest
+// commit, once; else as the inner store does, if it does.
 func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if s.ask(ctx, Begin, nil) == Unavailable {
 		return nil, false, engine.ErrUnavailable

@@ -43,7 +43,8 @@ var refused = map[int]bool{
 	codeStorageQuota: true,
 }
 
-// Codes from callerFirst up to callerLast say that a call was wrong: it never left the client, and trying again is in vain.
+// Codes from callerFirst up to callerLast say that a call was wrong: it never left the client, and trying again is in
+// vain.
 const (
 	callerFirst = 2000
 	callerLast  = 2999
@@ -82,8 +83,8 @@ const (
 	unknownOpen                    // it may even be under way: fence it
 )
 
-// outcomeOf returns what a commit's error code means. 1039 (the cluster's version has changed: only with several client libraries)
-// and timeouts leave a commit open, and so does everything that is not known to be a refusal.
+// outcomeOf returns what a commit's error code means. 1039 (the cluster's version has changed: only with several
+// client libraries) and timeouts leave a commit open, and so does everything that is not known to be a refusal.
 func outcomeOf(code int) outcome {
 	switch {
 	case code == codeUnknownResult:
@@ -118,8 +119,8 @@ func wrap(err error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// readErr returns the error of a read, of a read version or of a watch: a cancelled one has been waited for too long, by ctx or
-// by Options.Timeout, or the store has been closed.
+// readErr returns the error of a read, of a read version or of a watch: a cancelled one has been waited for too long,
+// by ctx or by Options.Timeout, or the store has been closed.
 func (s *Store) readErr(ctx context.Context, err error) error {
 	if cancelled(err) {
 		if ctx.Err() != nil {

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// TestErrorTable has every code that a client can meet (flow/include/flow/error_definitions.h of 7.3.79): its class, and what it
-// tells of a commit.
+// TestErrorTable has every code that a client can meet (flow/include/flow/error_definitions.h of 7.3.79): its class,
+// and what it tells of a commit.
 func TestErrorTable(t *testing.T) {
 	for _, test := range []struct {
 		code    int

@@ -93,7 +93,8 @@ func (it *iterator) Value() []byte { return it.batch[it.at].Value }
 // Err implements engine.Iterator.
 func (it *iterator) Err() error { return it.err }
 
-// Close implements engine.Iterator. It waits for nothing; a commit waits for what its transaction has asked for, this included.
+// Close implements engine.Iterator. It waits for nothing; a commit waits for what its transaction has asked for, this
+// included.
 func (it *iterator) Close() error {
 	if it.rows != nil {
 		if f := awaited(it.rows); f != nil {

@@ -107,8 +107,8 @@ func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	return it
 }
 
-// modeOf returns the streaming mode of a scan: large batches (80 kB) at once for one with a limit, which the caller probably wants
-// whole; batches that grow (4 … 120 kB) for one that may be left early.
+// modeOf returns the streaming mode of a scan: large batches (80 kB) at once for one with a limit, which the caller
+// probably wants whole; batches that grow (4 … 120 kB) for one that may be left early.
 func modeOf(limit int) fdb.StreamingMode {
 	if limit > 0 {
 		return fdb.StreamingModeWantAll

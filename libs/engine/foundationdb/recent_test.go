@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestAdmission: states at hand are offered only while questions of the lowest priority are answered soon.
+// TestAdmission: recent states are offered only while questions of the lowest priority are answered soon.
 func TestAdmission(t *testing.T) {
 	var a admission
 	now := time.Now()

@@ -86,7 +86,8 @@ func (v *versions) isIdle() bool {
 	return !v.asking
 }
 
-// TestCommitUnreachable: a commit to a cluster that does not answer ends with the context only, and its outcome stays open.
+// TestCommitUnreachable: a commit to a cluster that does not answer ends with the context only, and its outcome stays
+// open.
 func TestCommitUnreachable(t *testing.T) {
 	s := unreachable(t, Options{})
 	tr, err := s.newTransaction()

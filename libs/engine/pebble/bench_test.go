@@ -72,7 +72,8 @@ func commitGroup(b *testing.B, s *Store, next uint64, value []byte) engine.Pendi
 	return p
 }
 
-// BenchmarkCommitGroup commits groups of 100 puts, the next one prepared while the last one syncs. ns/put is the figure.
+// BenchmarkCommitGroup commits groups of 100 puts, the next one prepared while the last one syncs. ns/put is the
+// figure.
 func BenchmarkCommitGroup(b *testing.B) {
 	s := benchStore(b)
 	value := make([]byte, benchValue)

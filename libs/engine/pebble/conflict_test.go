@@ -8,7 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TestWindow: the window keeps what is within its bounds, says when it does not have what is asked for, and frees what it drops.
+// TestWindow: the window keeps what is within its bounds, says when it does not have what is asked for, and frees
+// what it drops.
 func TestWindow(t *testing.T) {
 	freed := 0
 	w := window{commitsMax: 3, bytesMax: 100}

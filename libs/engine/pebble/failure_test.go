@@ -61,8 +61,8 @@ func (f *brokenFile) SyncData() error {
 	return f.File.SyncData()
 }
 
-// TestLogFails: when the log cannot be synced, no commit is acknowledged any more, everything says ErrUnavailable, what was
-// acknowledged is there after a start, and the process lives.
+// TestLogFails: when the log cannot be synced, no commit is acknowledged any more, everything says ErrUnavailable,
+// what was acknowledged is there after a start, and the process lives.
 func TestLogFails(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	fs := &brokenFS{FS: mem, suffix: ".log"}

@@ -133,9 +133,9 @@ func (h *housekeeper) keepLogsShort(now time.Time, m *pdb.Metrics) {
 }
 
 // wantsPass tells whether enough of the tables is garbage. What tombstones will free is estimated; what newer versions
-// of rows replace is not known, and at most what lies above the last level: that is looked at when the store is idle and
-// nobody reads an older state. What such a reader keeps would come to lie in the last level beside what replaced it, where
-// no pass looks again.
+// of rows replace is not known, and at most what lies above the last level: that is looked at when the store is idle
+// and nobody reads an older state. What such a reader keeps would come to lie in the last level beside what replaced
+// it, where no pass looks again.
 func (h *housekeeper) wantsPass(now time.Time, m *pdb.Metrics) bool {
 	if h.s.durableSeq() == h.passed && now.Sub(h.passedAt) < retryGarbageAfter {
 		return false

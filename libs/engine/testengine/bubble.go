@@ -10,13 +10,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// bubbleLook is how often a wait for a change looks by itself, in the bubble's time: for a commit whose outcome nobody waited for.
+// bubbleLook is how often a wait for a change looks by itself, in the bubble's time: for a commit whose outcome
+// nobody waited for.
 const bubbleLook = time.Second
 
-// OpenInBubble is Open for the bubble of testing/synctest in which it is called. A goroutine that waits for the cluster is not durably
-// blocked, so that the bubble's clock stands still meanwhile: in the bubble the cluster takes no time. Only a wait for a change must
-// not be left to the cluster, or the clock would stand still until there is one. The bubble sees to that itself, since
-// all who write to the store are in it.
+// OpenInBubble is Open for the bubble of testing/synctest in which it is called. A goroutine that waits for the
+// cluster is not durably blocked, so that the bubble's clock stands still meanwhile: in the bubble the cluster takes
+// no time. Only a wait for a change must not be left to the cluster, or the clock would stand still until there is
+// one. The bubble sees to that itself, since all who write to the store are in it.
 func OpenInBubble(tb testing.TB, seed uint64) engine.Store {
 	tb.Helper()
 	s := Open(tb, seed)

@@ -38,7 +38,8 @@ func openAt(root string) (engine.Store, error) {
 	return foundationdb.Open(foundationdb.Options{ClusterFile: os.Getenv(ClusterEnv), Root: []byte(root)})
 }
 
-// clearAt removes every row under a root. A clear reads nothing, so that it may be repeated whatever became of an attempt.
+// clearAt removes every row under a root. A clear reads nothing, so that it may be repeated whatever became of an
+// attempt.
 func clearAt(root string) error {
 	s, err := openAt(root)
 	if err != nil {

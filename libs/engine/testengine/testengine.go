@@ -89,19 +89,19 @@ func closeWith(tb testing.TB, s engine.Store) {
 	})
 }
 
-// Unclosed is a store for those who close what they use: closing it does nothing to s, which others use too.
-func Unclosed(s engine.Store) engine.Store { return unclosed{s} }
+// KeepOpen is a store for those who close what they use: closing it does nothing to s, which others use too.
+func KeepOpen(s engine.Store) engine.Store { return keptOpen{s} }
 
-type unclosed struct{ engine.Store }
+type keptOpen struct{ engine.Store }
 
 // Close implements engine.Store.
-func (unclosed) Close() error { return nil }
+func (keptOpen) Close() error { return nil }
 
 // Domain implements engine.Domains, if the engine does.
-func (u unclosed) Domain(prefix []byte) engine.Store { return unclosed{engine.Domain(u.Store, prefix)} }
+func (u keptOpen) Domain(prefix []byte) engine.Store { return keptOpen{engine.Domain(u.Store, prefix)} }
 
 // BeginRecent implements engine.RecentBeginner, if the engine does.
-func (u unclosed) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+func (u keptOpen) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if r, ok := u.Store.(engine.RecentBeginner); ok {
 		return r.BeginRecent(ctx)
 	}

@@ -18,9 +18,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestBadDays is the property test: clients hold leases through any pod while pods are killed, paused, drained and added, on a store
-// with faults and delays. What the clients were told is held against when their leases' keys vanished. At no moment do two pods answer for one
-// shard, and in the end everybody is answered by somebody.
+// TestBadDays is the property test: clients hold leases through any pod while pods are killed, paused, drained and
+// added, on a store with faults and delays. What the clients were told is held against when their leases' keys
+// vanished. At no moment do two pods answer for one shard, and in the end everybody is answered by somebody.
 func TestBadDays(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)

@@ -8,8 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/lease"
 )
 
-// loader lets those who read all leases at the same time share one scan: a pod that takes over sixteen shards reads the leases
-// twice, not sixteen times. A caller gets a scan that began after its call.
+// loader lets those who read all leases at the same time share one scan: a pod that takes over sixteen shards reads
+// the leases twice, not sixteen times. A caller gets a scan that began after its call.
 type loader struct {
 	lease.Store
 

@@ -284,7 +284,8 @@ func (s *Shards) peer(addr string) (*peer, error) {
 	return p, nil
 }
 
-// ownersChanged closes the peers that own no shard any more, and tells that the pod is ready when every shard has had an owner.
+// ownersChanged closes the peers that own no shard any more, and tells that the pod is ready when every shard has had
+// an owner.
 func (s *Shards) ownersChanged() {
 	owners := map[string]bool{}
 	ready := true

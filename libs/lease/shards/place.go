@@ -10,8 +10,8 @@ import (
 // Count is the number of shards of a keyspace's leases. It is part of the format: pods must agree on it.
 const Count = 16
 
-// Of returns the shard of a lease. Ids are random or sequential; the multiplication spreads both. (The table of a keeper uses another factor:
-// else a shard's leases would lie in a few of its parts.)
+// Of returns the shard of a lease. Ids are random or sequential; the multiplication spreads both. (The table of a
+// keeper uses another factor: else a shard's leases would lie in a few of its parts.)
 func Of(id int64) int { return int(uint64(id) * 0xD6E8FEB86659FD93 >> 60) }
 
 // set is a set of shards.
@@ -27,7 +27,8 @@ type instant = time.Duration
 // memberVersion is the layout of the member row.
 const memberVersion = 1
 
-// memberLen is a member row: format (1), incarnation (8), count (8), ttl in ns (8), wants (2). The address is in the key.
+// memberLen is a member row: format (1), incarnation (8), count (8), ttl in ns (8), wants (2). The address is in the
+// key.
 const memberLen = 1 + 8 + 8 + 8 + 2
 
 var errMember = errors.New("shards: corrupt member row")
@@ -136,8 +137,8 @@ func (v *view) place(self string, leaving bool, now instant) plan {
 	return p
 }
 
-// preferred returns the member with the highest weight for a shard (rendezvous hashing): a member that joins or leaves moves only its own
-// shards. "" if there are no members.
+// preferred returns the member with the highest weight for a shard (rendezvous hashing): a member that joins or
+// leaves moves only its own shards. "" if there are no members.
 func preferred(shard int, members []string) string {
 	var best string
 	var most uint64
@@ -150,7 +151,8 @@ func preferred(shard int, members []string) string {
 	return best
 }
 
-// weight is a hash of the pair, with the finaliser of MurmurHash3, since FNV's high bits hardly depend on the last byte.
+// weight is a hash of the pair, with the finaliser of MurmurHash3, since FNV's high bits hardly depend on the last
+// byte.
 func weight(shard int, member string) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write([]byte(member)) // never fails

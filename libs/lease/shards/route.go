@@ -18,15 +18,16 @@ import (
 )
 
 var (
-	// errElsewhere: the pod that was asked does not keep the lease, or could not be asked, and has done nothing that must not be done twice.
+	// errElsewhere: the pod that was asked does not keep the lease, or could not be asked, and has done nothing that
+	// must not be done twice.
 	errElsewhere = errors.New("shards: not kept there")
 	// errUnsure: the pod that was asked may have done it.
 	errUnsure = fmt.Errorf("shards: the lease's keeper did not answer: %w", mvcc.ErrUnavailable)
 )
 
-// route brings a request about a lease to its keeper: to local if that is here, else to remote. Those that find that it has moved are repeated
-// elsewhere. Errors: lease.ErrNotOwner if nobody keeps the lease for too long, or not here and the call was forwarded; lease.ErrStopped; ctx's; those
-// of local and remote.
+// route brings a request about a lease to its keeper: to local if that is here, else to remote. Those that find that
+// it has moved are repeated elsewhere. Errors: lease.ErrNotOwner if nobody keeps the lease for too long, or not here
+// and the call was forwarded; lease.ErrStopped; ctx's; those of local and remote.
 func (s *Shards) route(ctx context.Context, id int64, local func(*lease.Keeper) error, remote func(context.Context, *peer) error) error {
 	h := &s.shards[Of(id)]
 	var patience *time.Timer // made when the request has to wait
@@ -74,7 +75,8 @@ func (s *Shards) awaitOwner(ctx, epoch context.Context, patience *time.Timer) er
 	}
 }
 
-// forward runs remote with the pod at addr until the shard's epoch ends: a pod that has stopped answering is waited for only until another takes over.
+// forward runs remote with the pod at addr until the shard's epoch ends: a pod that has stopped answering is waited
+// for only until another takes over.
 func (s *Shards) forward(ctx, epoch context.Context, addr string, remote func(context.Context, *peer) error) error {
 	p, err := s.peer(addr)
 	if err != nil {
@@ -92,8 +94,8 @@ func (s *Shards) forward(ctx, epoch context.Context, addr string, remote func(co
 	return err
 }
 
-// answered turns the error of a call to another pod into one of this process. moved is what is returned if it is not known whether the call did anything:
-// errElsewhere for those that may be repeated, else errUnsure.
+// answered turns the error of a call to another pod into one of this process. moved is what is returned if it is not
+// known whether the call did anything: errElsewhere for those that may be repeated, else errUnsure.
 func answered(err, moved error) error {
 	s, ok := status.FromError(err)
 	switch {

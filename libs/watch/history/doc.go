@@ -1,24 +1,24 @@
-// Package history keeps recent log entries in a Pebble store of its own, so that watchers which the hub's memory has left behind
-// are served from the local disk instead of the log of the keyspace.
+// Package history keeps recent log entries in a Pebble store of its own, so that watchers which the hub's memory has
+// left behind are served from the local disk instead of the log of the keyspace.
 //
-// It is for hubs whose log is far away (FoundationDB). A standalone server has no use for it: its log is in Pebble already,
-// and the cache would write every entry a second time.
+// It is for hubs whose log is far away (FoundationDB). A standalone server has no use for it: its log is in Pebble
+// already, and the cache would write every entry a second time.
 //
 // # How it works
 //
-// A Cache gets the entries that the hub gets, by Append, which only queues them; one goroutine writes them. Over wraps the
-// log of a keyspace: reads that the cache holds completely are answered from it, all others from the log.
+// A Cache gets the entries that the hub gets, by Append, which only queues them; one goroutine writes them. Over
+// wraps the log of a keyspace: reads that the cache holds completely are answered from it, all others from the log.
 //
 // # Invariants
 //
-//   - The cache is complete for the revisions in (floor, last]. Every row holds the revision of the entry before it, and a
-//     read follows that chain, so a hole can not be read over, whatever made it. Revisions need not be dense.
-//   - There is no write-ahead log: a crash loses the newest rows, never some in between, since memtables are written out in
-//     order. What is lost is read from the log again.
-//   - What is found at start is not trusted before Start has compared its identity, its chain and a sample of its entries,
-//     among them the first and the last, with the log. What does not match is thrown away.
-//   - Nobody waits for the cache: when its disk cannot keep up, or a read or write fails, it lets go of what it has and reads go to
-//     the log. (Pebble ends the process if it cannot write its own manifest.)
+//   - The cache is complete for the revisions in (floor, last]. Every row holds the revision of the entry before it,
+//     and a read follows that chain, so a hole can not be read over, whatever made it. Revisions need not be dense.
+//   - There is no write-ahead log: a crash loses the newest rows, never some in between, since memtables are written
+//     out in order. What is lost is read from the log again.
+//   - What is found at start is not trusted before Start has compared its identity, its chain and a sample of its
+//     entries, among them the first and the last, with the log. What does not match is thrown away.
+//   - Nobody waits for the cache: when its disk cannot keep up, or a read or write fails, it lets go of what it has
+//     and reads go to the log. (Pebble ends the process if it cannot write its own manifest.)
 //   - Memory is bounded by DefaultQueueBytes and Pebble's memtables, disk by Options.MaxBytes and Options.MaxAge.
 //   - Reads below the compact revision are the log's business: they fail as they would without the cache.
 //
@@ -29,6 +29,6 @@
 //
 // # Testing
 //
-// TestCacheAgainstLog compares every read with the log under random trims, overflows, restarts and crashes. The hub's own
-// tests run with a Cache in front of their log as well.
+// TestCacheAgainstLog compares every read with the log under random trims, overflows, restarts and crashes. The hub's
+// own tests run with a Cache in front of their log as well.
 package history

@@ -33,8 +33,8 @@ const (
 	marksMax = 256
 	// trimEvery is how often age is looked at while nothing is written.
 	trimEvery = time.Minute
-	// fillEntries is the most that Start reads from the log to close the gap since the last run; fillStep and fillBytes bound one
-	// read.
+	// fillEntries is the most that Start reads from the log to close the gap since the last run; fillStep and
+	// fillBytes bound one read.
 	fillEntries, fillStep, fillBytes = 1_000_000, 1000, 4 << 20
 	// samples is how many entries Start compares with the log.
 	samples = 16
@@ -140,8 +140,9 @@ func Open(dir string, o Options) (*Cache, error) {
 const formatVersion = pdb.FormatTableFormatV6
 
 // Start checks what the directory holds against log, fills it up to position if that is near, and begins to serve.
-// Entries after position must be given to Append, which may begin after Start; what the directory holds of them is kept and skipped. Call it once. It fails only with the context;
-// a directory that cannot be used makes a cache that serves nothing.
+// Entries after position must be given to Append, which may begin after Start; what the directory holds of them is
+// kept and skipped. Call it once. It fails only with the context; a directory that cannot be used makes a cache that
+// serves nothing.
 func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	w, err := c.resume(ctx, log, position)
 	if ctx.Err() != nil {
@@ -168,8 +169,8 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	return nil
 }
 
-// Append queues entries in revision order, all of which come after what came before with nothing left out. They must not be changed
-// any more.
+// Append queues entries in revision order, all of which come after what came before with nothing left out. They must
+// not be changed any more.
 func (c *Cache) Append(entries []revlog.Entry) {
 	c.queueMu.Lock()
 	defer c.queueMu.Unlock()
@@ -253,8 +254,8 @@ func entryKey(rev int64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{rowEntry}, uint64(rev))
 }
 
-// rowHeader is the revision of the entry before and the time of writing in Unix seconds, 8 bytes each, big-endian; after it comes the
-// entry as revlog encodes it, with revisions as they are.
+// rowHeader is the revision of the entry before and the time of writing in Unix seconds, 8 bytes each, big-endian;
+// after it comes the entry as revlog encodes it, with revisions as they are.
 const rowHeader = 16
 
 func appendRow(b []byte, e *revlog.Entry, prev int64, at time.Time) []byte {

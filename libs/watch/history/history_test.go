@@ -230,8 +230,8 @@ func runAgainstLog(t *testing.T, seed uint64) {
 	}
 }
 
-// TestCacheSparesTheLog: what the cache holds is not asked from the log, over restarts as well, and what was written meanwhile is
-// filled in.
+// TestCacheSparesTheLog: what the cache holds is not asked from the log, over restarts as well, and what was written
+// meanwhile is filled in.
 func TestCacheSparesTheLog(t *testing.T) {
 	l := newMemLog(1)
 	fs := vfs.NewMem()

@@ -67,8 +67,8 @@ func (c *Cache) load() (w window, revs []int64, err error) {
 	return w, revs, it.Error()
 }
 
-// compare checks a sample of the entries, first and last included, against the log. Compacted ones cannot be checked, and need
-// not be: they are not read any more.
+// compare checks a sample of the entries, first and last included, against the log. Compacted ones cannot be checked,
+// and need not be: they are not read any more.
 func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 	step := max(1, len(revs)/(samples-1))
 	for i := 0; ; i += step {

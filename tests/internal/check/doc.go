@@ -8,7 +8,8 @@
 // Upstream's model wants dense revisions. A history with sparse ones is mapped to ranks first, see Ranks.
 //
 // Beside upstream's, Run makes checks of its own: the log is consistent in itself (previous records, versions, create
-// revisions), the log is what a watcher from revision 2 on saw, and serializable reads show the state at their revision.
+// revisions), the log is what a watcher from revision 2 on saw, and serializable reads show the state at their
+// revision.
 //
 // Everything here is pure: histories in, verdicts out.
 package check

@@ -22,8 +22,8 @@ const (
 	readyLine = "ready to serve client requests"
 
 	readyTimeout = time.Minute
-	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not. It ends by itself within a
-	// few seconds; what is more is for machines that are slow or busy.
+	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not. It ends by itself
+	// within a few seconds; what is more is for machines that are slow or busy.
 	StopTimeout = 30 * time.Second
 
 	// logTailMaxBytes bounds what is kept of a server's output for failure reports.
@@ -144,7 +144,8 @@ func (s *Server) Start() error {
 	}
 }
 
-// Kill ends the process with SIGKILL and returns when it is gone. A process that had ended before by itself is an error.
+// Kill ends the process with SIGKILL and returns when it is gone. A process that had ended before by itself is an
+// error.
 func (s *Server) Kill() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -17,8 +17,8 @@ import (
 // keyspace is its name on the bus of one server.
 const keyspace = "inproc"
 
-// fanOut brings the log to the present hub. Where the store's lanes cannot feed it, since they answer out of order or are not the
-// only ones that write, it has a tailer, a bus and a follower, as a cluster does.
+// fanOut brings the log to the present hub. Where the store's lanes cannot feed it, since they answer out of order or
+// are not the only ones that write, it has a tailer, a bus and a follower, as a cluster does.
 type fanOut struct {
 	bus  *bus.Local // nil: the store feeds the hub
 	stop context.CancelFunc

@@ -76,7 +76,8 @@ func (l *Life) Keep(ctx context.Context, cli *clientv3.Client, end time.Time) er
 	return nil
 }
 
-// begin grants the lease and puts its keys; all over again, with other keys, if the server was away for so long that the lease ended.
+// begin grants the lease and puts its keys; all over again, with other keys, if the server was away for so long that
+// the lease ended.
 func (l *Life) begin(ctx context.Context, cli *clientv3.Client, name string, ttl int64) error {
 	for i := 0; ; i++ {
 		l.Keys = []string{fmt.Sprintf("%s%s/%d/a", Prefix, name, i), fmt.Sprintf("%s%s/%d/b", Prefix, name, i)}
@@ -157,8 +158,8 @@ func (l *Life) gone(at time.Time) error {
 	return nil
 }
 
-// Ended waits for the lease's end, no longer than until late, and checks when it came and that its keys went at one revision. clock
-// may be nil.
+// Ended waits for the lease's end, no longer than until late, and checks when it came and that its keys went at one
+// revision. clock may be nil.
 func (l *Life) Ended(ctx context.Context, cli *clientv3.Client, gone *Deletes, clock *Clock, late time.Time) error {
 	ctx, cancel := context.WithDeadline(ctx, late)
 	defer cancel()

@@ -260,8 +260,8 @@ func (r *Run) prefix() string {
 	return keyPrefix
 }
 
-// Progress returns when n more requests of the profile's clients have been answered. It fails if none is for a long time,
-// or with Err.
+// Progress returns when n more requests of the profile's clients have been answered. It fails if none is for a long
+// time, or with Err.
 func (r *Run) Progress(ctx context.Context, n int64) error {
 	last, since := r.succeeded.Load(), time.Now()
 	want := last + n
@@ -289,7 +289,8 @@ func (r *Run) Progress(ctx context.Context, n int64) error {
 }
 
 // Complete reports whether the traffic has met, by now, all that the judges are about: enough requests, a serializable
-// read that showed something, a resumed watch with events and a bookmark, a revocation if the profile has leases, and a compaction if there are any.
+// read that showed something, a resumed watch with events and a bookmark, a revocation if the profile has leases, and
+// a compaction if there are any.
 func (r *Run) Complete() bool {
 	return r.succeeded.Load() >= completeRequests && r.serial.shown.Load() && r.bookmarked.Load() &&
 		(r.compacted.Load() || !r.cfg.Compact) && (r.revoked.Load() || r.cfg.Profile != KeyValue)
@@ -358,7 +359,8 @@ func (r *Run) close() error {
 	return nil
 }
 
-// takeDelete reports whether one more delete or revocation may be under way; if so, call the returned function after it.
+// takeDelete reports whether one more delete or revocation may be under way; if so, call the returned function after
+// it.
 func (r *Run) takeDelete() (done func(), ok bool) {
 	select {
 	case r.del <- struct{}{}:

@@ -121,7 +121,8 @@ func (d *Deployment) Endpoints(k config.Kind) (all []string) {
 	return all
 }
 
-// Addr is the host:port at which the i-th pod of a kind, which must run, serves gRPC and HTTP. It changes with each start.
+// Addr is the host:port at which the i-th pod of a kind, which must run, serves gRPC and HTTP. It changes with each
+// start.
 func (d *Deployment) Addr(k config.Kind, i int) string {
 	type advertiser interface{ AdvertisedURLs() []string }
 	for _, s := range d.Node(k, i).(advertiser).AdvertisedURLs() {

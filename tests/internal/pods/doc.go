@@ -1,9 +1,9 @@
 // Package pods starts the three kinds of pods in this process, on an engine and a bus that a test gives them: two
 // goroutines of a test can then do what takes a deployment otherwise.
 //
-// Start starts one pod of a kind from a configuration of the caller's. A Deployment is a number of pods of each kind that
-// find each other: they listen on unix sockets, whose names are known before they start, and on TCP ports of loopback for
-// clients that want these. Any address answers the whole etcd API.
+// Start starts one pod of a kind from a configuration of the caller's. A Deployment is a number of pods of each kind
+// that find each other: they listen on unix sockets, whose names are known before they start, and on TCP ports of
+// loopback for clients that want these. Any address answers the whole etcd API.
 //
 //	e := testengine.Open(t, seed)
 //	b := bus.NewLocal() // closed by the caller, after the Deployment
@@ -16,15 +16,16 @@
 // # Invariants
 //
 //   - What a Deployment has started it closes with the test, before what the caller had opened earlier.
-//   - Engine and bus stay the caller's. A Deployment that is closed and started again serves the same data, as pods do that
-//     are replaced.
+//   - Engine and bus stay the caller's. A Deployment that is closed and started again serves the same data, as pods
+//     do that are replaced.
 //
 // # Concurrency
 //
-// Start may be called from any goroutine. A Deployment belongs to one goroutine at a time; its addresses may be asked for
-// from any once the pods run.
+// Start may be called from any goroutine. A Deployment belongs to one goroutine at a time; its addresses may be asked
+// for from any once the pods run.
 //
 // # Testing
 //
-// A Process here; the rest by those who use it: tests/pods, tests/cluster, tests/clients, tests/robustness, tests/sidebyside.
+// A Process here; the rest by those who use it: tests/pods, tests/cluster, tests/clients, tests/robustness,
+// tests/sidebyside.
 package pods

@@ -22,7 +22,8 @@ import (
 )
 
 const (
-	// childArg is the first argument of a test binary that is to serve: the engine and a directory for sockets follow, then a pod's flags.
+	// childArg is the first argument of a test binary that is to serve: the engine and a directory for sockets
+	// follow, then a pod's flags.
 	childArg = "pods"
 	// readyText is what the child says when all its pods serve.
 	readyText = "all pods are ready"
@@ -30,17 +31,17 @@ const (
 	storeDir = "store"
 )
 
-// Process is a Deployment with one pod of each kind as a program, which package hw can kill and pause: this very test binary, started
-// again with another purpose. Its TestMain must call ServeChild first. The program takes a pod's flags and serves everything
-// at one address. Data is in FoundationDB if that was chosen, each data directory having a keyspace of its own, else in Pebble
-// in the data directory; either outlives the process.
+// Process is a Deployment with one pod of each kind as a program, which package hw can kill and pause: this very test
+// binary, started again with another purpose. Its TestMain must call ServeChild first. The program takes a pod's
+// flags and serves everything at one address. Data is in FoundationDB if that was chosen, each data directory having
+// a keyspace of its own, else in Pebble in the data directory; either outlives the process.
 type Process struct {
 	hw.Program
 	root string
 }
 
-// NewProcess prepares the program. What its processes have written to FoundationDB is cleared with the test, so they must have ended
-// by then: those that hw has started have.
+// NewProcess prepares the program. What its processes have written to FoundationDB is cleared with the test, so they
+// must have ended by then: those that hw has started have.
 func NewProcess(tb testing.TB) Process {
 	tb.Helper()
 	path, err := os.Executable()
@@ -144,7 +145,8 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 	}
 }
 
-// childConfig is that of the child's pod of a kind: the kv pod has the address of the flags, the others have sockets beside it.
+// childConfig is that of the child's pod of a kind: the kv pod has the address of the flags, the others have sockets
+// beside it.
 func childConfig(k config.Kind, sockets string, args []string) (config.Config, error) {
 	// Endpoints are needed to be parsed; those that are known below replace them.
 	for _, other := range Kinds {

@@ -31,14 +31,14 @@ type Book struct {
 	changed chan struct{}
 }
 
-// NewBook returns the book of an empty keyspace whose revision is first. A revision must get into the book within patience
-// of the first question for it, or it is taken for unknown.
+// NewBook returns the book of an empty keyspace whose revision is first. A revision must get into the book within
+// patience of the first question for it, or it is taken for unknown.
 func NewBook(first int64, patience time.Duration) *Book {
 	return &Book{patience: patience, revs: []int64{first}, changed: make(chan struct{})}
 }
 
-// Add tells the book of the next revision. It must be above all others, or the book fails: a revision that comes late moves ranks
-// that have been given out.
+// Add tells the book of the next revision. It must be above all others, or the book fails: a revision that comes late
+// moves ranks that have been given out.
 func (b *Book) Add(rev int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -86,8 +86,9 @@ func (b *Book) Last() int64 {
 	return b.last()
 }
 
-// Rank returns the rank of a revision; numbers below 1 stand for themselves. It waits until the book has got to rev. Its error is
-// an ErrUnknown if there is no such revision, the context's, or that of a book that failed before it got there.
+// Rank returns the rank of a revision; numbers below 1 stand for themselves. It waits until the book has got to rev.
+// Its error is an ErrUnknown if there is no such revision, the context's, or that of a book that failed before it got
+// there.
 func (b *Book) Rank(ctx context.Context, rev int64) (int64, error) {
 	if rev < 1 {
 		return rev, nil
@@ -132,8 +133,8 @@ func (b *Book) reach(ctx context.Context, rev int64) error {
 	}
 }
 
-// Revision returns the revision of a rank, and a future one for a rank that does not exist; see the package. Numbers below 1 and
-// from Far on stand for themselves.
+// Revision returns the revision of a rank, and a future one for a rank that does not exist; see the package. Numbers
+// below 1 and from Far on stand for themselves.
 func (b *Book) Revision(rank int64) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -150,7 +151,8 @@ func (b *Book) Revision(rank int64) (int64, error) {
 	return rank, nil
 }
 
-// Start returns the revision from which a watch gets the events of rank and later ones. Its error tells that there is none.
+// Start returns the revision from which a watch gets the events of rank and later ones. Its error tells that there is
+// none.
 func (b *Book) Start(rank int64) (int64, error) {
 	b.mu.Lock()
 	next := First + int64(len(b.revs))

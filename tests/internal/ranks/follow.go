@@ -28,9 +28,10 @@ type Follower struct {
 	failed  chan struct{} // closed when there will be none any more
 }
 
-// Follow begins a Book with the keyspace that conn leads to, whose present revision gets rank First: it must be empty and new,
-// for what was there before has no rank. It returns when the watch stands, so that nothing that the caller does can overtake it.
-// conn must not have the interceptors of a Translator; it stays the caller's. patience is the Book's. The caller must Close the Follower.
+// Follow begins a Book with the keyspace that conn leads to, whose present revision gets rank First: it must be empty
+// and new, for what was there before has no rank. It returns when the watch stands, so that nothing that the caller
+// does can overtake it. conn must not have the interceptors of a Translator; it stays the caller's. patience is the
+// Book's. The caller must Close the Follower.
 func Follow(ctx context.Context, conn grpc.ClientConnInterface, patience time.Duration) (*Follower, error) {
 	all, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, CountOnly: true})
 	if err != nil {

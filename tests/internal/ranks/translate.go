@@ -34,7 +34,8 @@ func (t Translator) toRanks(ctx context.Context) change {
 
 var startRevision = (&pb.WatchCreateRequest{}).ProtoReflect().Descriptor().Fields().ByName("start_revision").FullName()
 
-// isRevision holds for the fields that carry revisions of keys and values. (That of authentication, and raft's, are unsigned.)
+// isRevision holds for the fields that carry revisions of keys and values. (That of authentication, and raft's, are
+// unsigned.)
 func isRevision(fd protoreflect.FieldDescriptor) bool {
 	return fd.Kind() == protoreflect.Int64Kind && !fd.IsList() && strings.HasSuffix(string(fd.Name()), "revision")
 }
@@ -61,8 +62,9 @@ func message(m protoreflect.Message, to change) (err error) {
 	return err
 }
 
-// encoded returns data, the encoding of a message, with its revisions changed and all else as it is: the order of fields,
-// repeated and unknown ones, other numbers in more bytes than they need. What cannot be decoded is returned unchanged.
+// encoded returns data, the encoding of a message, with its revisions changed and all else as it is: the order of
+// fields, repeated and unknown ones, other numbers in more bytes than they need. What cannot be decoded is returned
+// unchanged.
 func encoded(data []byte, d protoreflect.MessageDescriptor, to change) ([]byte, error) {
 	var out []byte
 	for rest := data; len(rest) > 0; {

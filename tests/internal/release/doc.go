@@ -7,8 +7,8 @@
 //
 // # Invariants
 //
-//   - Where the commit is not in the history (a shallow clone, sources without .git), the test is skipped, with a text that
-//     says what was not tested. Any other failure fails it.
+//   - Where the commit is not in the history (a shallow clone, sources without .git), the test is skipped, with a
+//     text that says what was not tested. Any other failure fails it.
 //
 // # Concurrency
 //

@@ -23,8 +23,8 @@ const Format1 = "c3345b6ff9349fd1ec9e542a75c459582b122ff5"
 const module = "github.com/headwaterdb/headwater/"
 
 // Overlay is packages of this tree that are laid over a release's, as directories below the root; files of the base
-// names in Without stay out, and all tests. Files, by their place in the release, are laid over those: what a program needs
-// of the release in a form of its own.
+// names in Without stay out, and all tests. Files, by their place in the release, are laid over those: what a program
+// needs of the release in a form of its own.
 type Overlay struct {
 	Dirs    []string
 	Without []string

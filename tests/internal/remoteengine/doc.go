@@ -9,7 +9,8 @@
 //
 //   - What a client has open (readers, commits under way) ends with its connection, as with that of a process to
 //     FoundationDB.
-//   - A commit is on its way to the store when Commit returns. If the connection ends before Wait, its outcome is unknown.
+//   - A commit is on its way to the store when Commit returns. If the connection ends before Wait, its outcome is
+//     unknown.
 //
 // # Concurrency
 //

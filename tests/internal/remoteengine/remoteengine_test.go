@@ -66,10 +66,10 @@ func TestConformance(t *testing.T) {
 	})
 }
 
-// TestConformanceRecent is the same for an engine whose transactions may begin on a state at hand.
+// TestConformanceRecent is the same for an engine whose transactions may begin on a recent state.
 func TestConformanceRecent(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Engine {
-		f := faults.New(testengine.Unclosed(open(t)), faults.Options{Recent: true})
+		f := faults.New(testengine.KeepOpen(open(t)), faults.Options{Recent: true})
 		t.Cleanup(func() {
 			if err := f.Close(); err != nil {
 				t.Error(err)

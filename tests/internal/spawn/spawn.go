@@ -18,8 +18,9 @@ type request struct {
 	err chan error
 }
 
-// Start is cmd.Start for a process that is in a group of its own, away from Ctrl-C. It starts from a thread that lives as long as the
-// program, or until Stop: the kernel sends a child its death signal when the thread that made it ends, not only when the whole process does.
+// Start is cmd.Start for a process that is in a group of its own, away from Ctrl-C. It starts from a thread that
+// lives as long as the program, or until Stop: the kernel sends a child its death signal when the thread that made it
+// ends, not only when the whole process does.
 func Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = attributes()
 	thread.mu.Lock()

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	// downMax is how long a killed pod stays away, pauseMax how long one is paused, cut off or parted from others: longer
-	// than the terms of tailers (1 s) and of lease shards (2 s) last.
+	// downMax is how long a killed pod stays away, pauseMax how long one is paused, cut off or parted from others:
+	// longer than the terms of tailers (1 s) and of lease shards (2 s) last.
 	downMax  = 1500 * time.Millisecond
 	pauseMax = 4 * time.Second
 	// gapMax is the most between the begins of two faults.

@@ -38,8 +38,8 @@ const (
 	podsMax = 3
 	// outside is where clients are.
 	outside = "clients"
-	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an orchestrator
-	// does.
+	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
+	// orchestrator does.
 	startTimeout = time.Minute
 	startPause   = 50 * time.Millisecond
 )

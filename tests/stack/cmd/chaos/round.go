@@ -78,8 +78,8 @@ func round(ctx context.Context, s *stack.Stack, o options, profile load.Profile,
 	return err
 }
 
-// fault kills or pauses one process of a random kind, brings it back after a while, and measures how long it took until requests
-// succeeded again.
+// fault kills or pauses one process of a random kind, brings it back after a while, and measures how long it took
+// until requests succeeded again.
 func fault(ctx context.Context, s *stack.Stack, traffic *load.Run, rnd *rand.Rand, all *tally) error {
 	kinds := append([]string{stack.KindFDB, stack.KindNATS, stack.KindRouter}, stack.PodKinds...)
 	kind := kinds[rnd.IntN(len(kinds))]

@@ -1,4 +1,5 @@
-// Command stack runs the distributed form as local processes until it is interrupted. See package stack, and `make stack`.
+// Command stack runs the distributed form as local processes until it is interrupted. See package stack, and `make
+// stack`.
 package main
 
 import (

@@ -15,11 +15,11 @@ import (
 // Limits of the waiting for a store that cannot be reached while a pod starts. The waiting itself has none but the
 // start's context: what starts the pod anew would find the store no sooner.
 const (
-	// reachTimeout bounds an attempt: a commit to an engine that is not there would wait for ever.
-	reachTimeout = 10 * time.Second
-	// reachPauseMin and reachPauseMax bound the pause between attempts, which doubles.
-	reachPauseMin = 100 * time.Millisecond
-	reachPauseMax = 2 * time.Second
+	// storeTimeout bounds an attempt: a commit to an engine that is not there would wait for ever.
+	storeTimeout = 10 * time.Second
+	// storePauseMin and storePauseMax bound the pause between attempts, which doubles.
+	storePauseMin = 100 * time.Millisecond
+	storePauseMax = 2 * time.Second
 )
 
 // passing tells errors that may pass by themselves.
@@ -27,10 +27,10 @@ func passing(err error) bool {
 	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
 }
 
-// Reach runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason that
-// does not pass by itself, or ctx ends. Until then nobody is served: clients get Unavailable, and health checks say
-// that the pod lives and is not ready. It must not be called after Serve. f may run several times.
-func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) error {
+// AwaitStore runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason
+// that does not pass by itself, or ctx ends. Until then nobody is served: clients get Unavailable, and health checks
+// say that the pod lives and is not ready. It must not be called after Serve. f may run several times.
+func (d *Deployment) AwaitStore(ctx context.Context, f func(context.Context) error) error {
 	err := attempt(ctx, f)
 	if err == nil || !passing(err) || ctx.Err() != nil {
 		return err
@@ -39,13 +39,13 @@ func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) e
 	d.Log.Warn("the store cannot be reached; waiting for it", "error", err)
 	d.ready.setStore(fmt.Errorf("the store cannot be reached: %w", err))
 	defer d.ready.setStore(nil)
-	defer d.server.Lobby(server.LobbyOptions{
+	defer d.server.AnswerNotReady(server.NotReadyOptions{
 		Why:      func() error { return d.ready.check(ctx) },
 		Versions: versions,
 		Metrics:  d.metricsWhileAway(),
 		Log:      d.Log,
 	})()
-	pauses := retry.Policy{Min: reachPauseMin, Max: reachPauseMax}
+	pauses := retry.Policy{Min: storePauseMin, Max: storePauseMax}
 	for n := 0; passing(err); n++ {
 		select {
 		case <-time.After(pauses.Pause(n)):
@@ -62,7 +62,7 @@ func (d *Deployment) Reach(ctx context.Context, f func(context.Context) error) e
 }
 
 func attempt(ctx context.Context, f func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, reachTimeout)
+	ctx, cancel := context.WithTimeout(ctx, storeTimeout)
 	defer cancel()
 	return f(ctx)
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// LobbyOptions are the parts of a lobby.
-type LobbyOptions struct {
+// NotReadyOptions are what AnswerNotReady answers with.
+type NotReadyOptions struct {
 	// Why says why the process does not serve yet; never nil.
 	Why      func() error
 	Versions Versions
@@ -28,14 +28,14 @@ type LobbyOptions struct {
 	Log      *slog.Logger
 }
 
-// Lobby answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get
+// AnswerNotReady answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get
 // Unavailable, so that clients turn elsewhere; health checks say that the process lives and is not ready. leave ends
 // that, and must be called before Serve or Close: connections are cut, and those who come next wait for Serve.
-func (s *Server) Lobby(o LobbyOptions) (leave func()) {
+func (s *Server) AnswerNotReady(o NotReadyOptions) (leave func()) {
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
 	}
-	g := lobbyGRPC(o)
+	g := notReadyGRPC(o)
 	handlers := newHTTP(HTTPOptions{
 		Health: absent{o.Why}, Ready: []Check{{Name: "serving", Run: func(context.Context) error { return o.Why() }}},
 		Versions: o.Versions, Metrics: o.Metrics, Log: o.Log,
@@ -59,16 +59,16 @@ func (s *Server) Lobby(o LobbyOptions) (leave func()) {
 	}
 }
 
-// lobbyStreamsMax bounds the calls of a connection that are being refused.
-const lobbyStreamsMax = 100
+// notReadyStreamsMax bounds the calls of a connection that are being refused.
+const notReadyStreamsMax = 100
 
-// lobbyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
-func lobbyGRPC(o LobbyOptions) *grpc.Server {
+// notReadyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
+func notReadyGRPC(o NotReadyOptions) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.Creds(tlsconf.ServerCredentials()),
 		grpc.ConnectionTimeout(sniffTimeout),
 		grpc.MaxHeaderListSize(headerListMax),
-		grpc.MaxConcurrentStreams(lobbyStreamsMax),
+		grpc.MaxConcurrentStreams(notReadyStreamsMax),
 		grpc.UnknownServiceHandler(func(any, grpc.ServerStream) error {
 			return status.Errorf(codes.Unavailable, "headwater: starting: %v", o.Why())
 		}),

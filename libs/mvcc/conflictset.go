@@ -2,8 +2,8 @@ package mvcc
 
 import "bytes"
 
-// footprint is what a request or a group reads and writes in transactions: single keys and ranges.
-type footprint struct {
+// conflictSet is what a request or a group reads and writes in transactions: single keys and ranges.
+type conflictSet struct {
 	keys   map[string]struct{}
 	ranges []span
 }
@@ -14,8 +14,8 @@ func (s span) has(key []byte) bool {
 	return bytes.Compare(key, s.key) >= 0 && (toEnd(s.end) || bytes.Compare(key, s.end) < 0)
 }
 
-func footprintOf(m mutation) footprint {
-	var f footprint
+func conflictSetOf(m mutation) conflictSet {
+	var f conflictSet
 	switch r := m.(type) {
 	case *PutRequest:
 		f.addRange(r.Key, nil)
@@ -27,7 +27,7 @@ func footprintOf(m mutation) footprint {
 	return f
 }
 
-func (f *footprint) addTxn(t *TxnRequest) {
+func (f *conflictSet) addTxn(t *TxnRequest) {
 	for i := range t.Compares {
 		f.addRange(t.Compares[i].Key, t.Compares[i].End)
 	}
@@ -47,7 +47,7 @@ func (f *footprint) addTxn(t *TxnRequest) {
 	}
 }
 
-func (f *footprint) addRange(key, end []byte) {
+func (f *conflictSet) addRange(key, end []byte) {
 	if !single(end) {
 		if r := (span{key, end}); !r.empty() {
 			f.ranges = append(f.ranges, r)
@@ -61,7 +61,7 @@ func (f *footprint) addRange(key, end []byte) {
 }
 
 // covers says that a range of f contains a key.
-func (f *footprint) covers(key []byte) bool {
+func (f *conflictSet) covers(key []byte) bool {
 	for _, r := range f.ranges {
 		if r.has(key) {
 			return true

@@ -23,9 +23,9 @@ import (
 // patience bounds every wait.
 const patience = 2 * time.Minute
 
-// TestLobby: who comes before a process can serve is told so, by every kind of listener; and then the same sockets
+// TestNotReady: who comes before a process can serve is told so, by every kind of listener; and then the same sockets
 // serve.
-func TestLobby(t *testing.T) {
+func TestNotReady(t *testing.T) {
 	c := defaultSettings()
 	c.Client = []string{"http://127.0.0.1:0", "unix://" + t.TempDir() + "/s"}
 	c.Metrics = []string{"http://127.0.0.1:0"}
@@ -33,7 +33,7 @@ func TestLobby(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leave := s.Lobby(LobbyOptions{Why: func() error { return errors.New("no store yet") }, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	leave := s.AnswerNotReady(NotReadyOptions{Why: func() error { return errors.New("no store yet") }, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 
 	silent, err := net.Dial("tcp", strings.TrimPrefix(s.listeners[0].urls[0], "http://")) // is not waited for
 	if err != nil {
@@ -79,16 +79,16 @@ func TestLobby(t *testing.T) {
 		if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil || h.Status != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Error(h, err)
 		}
-		defer func() { // the same client, once the lobby has gone
+		defer func() { // the same client, once AnswerNotReady has ended
 			if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil || h.Status != healthpb.HealthCheckResponse_SERVING {
-				t.Error("after the lobby:", h, err)
+				t.Error("after it:", h, err)
 			}
 		}()
 	}
 	leave()
 	serveFakes(t, s, c)
 	if code, body := get(s.listeners[0], "/readyz"); code != http.StatusOK {
-		t.Errorf("after the lobby: %d %s", code, body)
+		t.Errorf("after it: %d %s", code, body)
 	}
 }
 

@@ -218,7 +218,7 @@ func TestStartGivesUp(t *testing.T) {
 func TestStartFails(t *testing.T) {
 	p := openPod(t, testConfig())
 	broken := errors.New("broken")
-	err := p.Reach(t.Context(), func(context.Context) error {
+	err := p.AwaitStore(t.Context(), func(context.Context) error {
 		p.Fail(broken)
 		return engine.ErrUnavailable
 	})
