@@ -133,7 +133,9 @@ func follows(ctx context.Context, s *mvcc.Store, source uint64) error {
 	}
 	return s.SetFollow(ctx, func(f *mvcc.Follow) error {
 		if f.Source != 0 && f.Source != source {
-			return status.Errorf(codes.FailedPrecondition, "the keyspace follows the cluster %x, not %x", f.Source, source)
+			return status.Errorf(
+				codes.FailedPrecondition, "the keyspace follows the cluster %x, not %x", f.Source, source,
+			)
 		}
 		f.Source = source
 		return nil

@@ -25,7 +25,12 @@ type service struct {
 }
 
 func newServiceSet(g *server.GRPC, ending context.Context) *serviceSet {
-	return &serviceSet{GRPC: g, ending: ending, services: make(map[string]service), lazy: make(map[string]func() (service, error))}
+	return &serviceSet{
+		GRPC:     g,
+		ending:   ending,
+		services: make(map[string]service),
+		lazy:     make(map[string]func() (service, error)),
+	}
 }
 
 // RegisterService implements grpc.ServiceRegistrar.

@@ -293,7 +293,9 @@ func (k *Keyspace) newGuard() *etcdapi.Guard {
 func logFeatures(log *slog.Logger, f, able mvcc.Features) {
 	log.Info("data format", "features", f.String())
 	if missing := able &^ f; missing != 0 {
-		log.Warn("the data was written by an earlier release and stays as that can read it; --activate-features=all sets what is new, for good",
-			"inactive", missing.String())
+		log.Warn(
+			"the data was written by an earlier release and stays as that can read it; --activate-features=all sets what is new, for good",
+			"inactive", missing.String(),
+		)
 	}
 }

@@ -107,7 +107,9 @@ func (s *keyspaces) openTable() error {
 		return s.joint.open(s)
 	}
 	if err := keyspace.AbandonAll(s.d.background, s.d.Engine, s.root()); err != nil {
-		s.d.Log.Warn("what restores that were interrupted have left cannot be cleared before the next start", "error", err)
+		s.d.Log.Warn(
+			"what restores that were interrupted have left cannot be cleared before the next start", "error", err,
+		)
 	}
 	return nil
 }

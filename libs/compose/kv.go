@@ -52,8 +52,14 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	// An idle keyspace is not to pay for a connection that hardly anybody needs.
 	local := &localClient{guard: k.guard, register: k.registerCore}
 	k.OnClose(local.close)
-	k.services.later(etcdapi.LockService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterLock(r, c.Client()) }))
-	k.services.later(etcdapi.ElectionService(), local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterElection(r, c.Client()) }))
+	k.services.later(
+		etcdapi.LockService(),
+		local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterLock(r, c.Client()) }),
+	)
+	k.services.later(
+		etcdapi.ElectionService(),
+		local.with(func(r grpc.ServiceRegistrar, c *loopback.Client) { etcdapi.RegisterElection(r, c.Client()) }),
+	)
 	return nil
 }
 

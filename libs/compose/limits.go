@@ -47,7 +47,11 @@ func newCallLimits(l *keyspacev1.Limits) *callLimits {
 	if l.GetReadsPerSecond() == 0 && l.GetWritesPerSecond() == 0 && l.GetStreams() == 0 {
 		return nil
 	}
-	return &callLimits{reads: limiter(l.GetReadsPerSecond()), writes: limiter(l.GetWritesPerSecond()), streams: int(l.GetStreams())}
+	return &callLimits{
+		reads:   limiter(l.GetReadsPerSecond()),
+		writes:  limiter(l.GetWritesPerSecond()),
+		streams: int(l.GetStreams()),
+	}
 }
 
 func limiter(perSecond uint64) *rate.Limiter {

@@ -87,7 +87,9 @@ func start(ctx context.Context, k config.Kind, c config.Config, p Parts) (Node, 
 	return s, nil
 }
 
-func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start starter, stdout, stderr io.Writer) (err error) {
+func run(
+	ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start starter, stdout, stderr io.Writer,
+) (err error) {
 	c := p.Config
 	log, closeLog, err := server.NewLogger(c.LogOptions(), stdout, stderr)
 	if err != nil {
@@ -129,7 +131,10 @@ func run(ctx context.Context, k config.Kind, p config.Parsed, parts Parts, start
 
 // logStart writes down what starts.
 func logStart(log *slog.Logger, k config.Kind, c config.Config) {
-	what := []any{"headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion, "name", c.Name, "pid", os.Getpid()}
+	what := []any{
+		"headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion, "name", c.Name, "pid",
+		os.Getpid(),
+	}
 	if k.IsPod() {
 		what = append(what, "keyspace", c.Keyspace)
 	} else {

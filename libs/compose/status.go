@@ -99,7 +99,8 @@ func (s *Server) StatusURLs() []string { return s.keyspaces.statusURLs }
 // clearedCollector counts what is removed of deleted keyspaces.
 func (d *Deployment) clearedCollector() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
-		Name: "headwater_keyspaces_cleared_rows_total", Help: "Rows of deleted keyspaces that this process has removed.",
+		Name: "headwater_keyspaces_cleared_rows_total",
+		Help: "Rows of deleted keyspaces that this process has removed.",
 	}, func() float64 { return float64(d.clearedRows.Load()) })
 }
 

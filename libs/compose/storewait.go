@@ -24,7 +24,8 @@ const (
 
 // passing tells errors that may pass by themselves.
 func passing(err error) bool {
-	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, context.DeadlineExceeded)
+	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) ||
+		errors.Is(err, context.DeadlineExceeded)
 }
 
 // AwaitStore runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason

@@ -36,7 +36,9 @@ func (k Kind) about() string {
 		return "Start a Headwater server: etcd's v3 API, in one process, on a directory of its own."
 	}
 	owns := map[Kind]string{KV: "reads, writes and maintenance", WatchHub: "watches", LeaseKeeper: "leases"}
-	return "Start a " + string(k) + " pod of a distributed Headwater: it answers etcd's whole v3 API, and owns " + owns[k] + "."
+	return "Start a " + string(
+		k,
+	) + " pod of a distributed Headwater: it answers etcd's whole v3 API, and owns " + owns[k] + "."
 }
 
 // kinds is a set of kinds.

@@ -64,7 +64,10 @@ func (c Pod) Endpoints(k Kind) []string {
 
 func (c Pod) validatePod(k Kind) error {
 	if c.Store != StoreFoundationDB {
-		return fmt.Errorf("--store %q: pods share a %s; for a store of its own start headwater, the standalone server", c.Store, StoreFoundationDB)
+		return fmt.Errorf(
+			"--store %q: pods share a %s; for a store of its own start headwater, the standalone server", c.Store,
+			StoreFoundationDB,
+		)
 	}
 	if c.FDBRoot == "" || len(c.FDBRoot) > rootMax || c.FDBRoot[0] == 0xff {
 		return fmt.Errorf("--fdb-root must be 1 to %d bytes and must not begin with the byte 0xff", rootMax)
@@ -93,7 +96,9 @@ func (c Pod) validateEndpoints(k Kind) error {
 	for _, other := range Pods {
 		list := c.Endpoints(other)
 		if len(list) == 0 && other != k {
-			return fmt.Errorf("--%s-endpoints must not be empty: a %s pod relays to them what it does not own", other, k)
+			return fmt.Errorf(
+				"--%s-endpoints must not be empty: a %s pod relays to them what it does not own", other, k,
+			)
 		}
 		if err := relay.Validate(list); err != nil {
 			return fmt.Errorf("--%s-endpoints: %w", other, err)

@@ -43,7 +43,9 @@ const (
 var (
 	// errNoRoom ends the gathering of an answer for which there is no room now.
 	errNoRoom      = errors.New("etcdapi: no room for the answer")
-	errAnswerLarge = status.Errorf(codes.ResourceExhausted, "trying to send message larger than max (more than %d bytes)", answerMax)
+	errAnswerLarge = status.Errorf(
+		codes.ResourceExhausted, "trying to send message larger than max (more than %d bytes)", answerMax,
+	)
 )
 
 // Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and none waits while it

@@ -23,7 +23,9 @@ type Member struct {
 
 // errOneMember answers requests that would change the membership. etcd has no code for a server that cannot have other
 // members, so this is plain Unimplemented.
-var errOneMember = status.Error(codes.Unimplemented, "headwater: the server has exactly one member, which cannot be changed")
+var errOneMember = status.Error(
+	codes.Unimplemented, "headwater: the server has exactly one member, which cannot be changed",
+)
 
 // RegisterCluster registers etcdserverpb.Cluster for a server that is its own only member.
 func RegisterCluster(r grpc.ServiceRegistrar, h Header, m Member) {
@@ -77,7 +79,9 @@ func (s *clusterServer) MemberUpdate(_ context.Context, r *pb.MemberUpdateReques
 }
 
 // MemberPromote answers as etcd does where no member is a learner.
-func (s *clusterServer) MemberPromote(_ context.Context, r *pb.MemberPromoteRequest) (*pb.MemberPromoteResponse, error) {
+func (s *clusterServer) MemberPromote(
+	_ context.Context, r *pb.MemberPromoteRequest,
+) (*pb.MemberPromoteResponse, error) {
 	if r.GetID() == s.header.MemberID {
 		return nil, rpctypes.ErrGRPCMemberNotLearner
 	}

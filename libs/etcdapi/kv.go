@@ -93,22 +93,25 @@ type bounded interface{ bound(*KVOptions) }
 // kvMethod makes the description of a method of kvServer from its typed function.
 func kvMethod[Req any](name string, f func(*kvServer, context.Context, *Req) (encoded, error)) grpc.MethodDesc {
 	full := "/etcdserverpb.KV/" + name
-	return grpc.MethodDesc{MethodName: name, Handler: func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
-		req := new(Req)
-		if b, ok := any(req).(bounded); ok {
-			b.bound(&srv.(*kvServer).o)
-		}
-		if err := dec(req); err != nil {
-			return nil, err
-		}
-		if interceptor == nil {
-			return reply(f(srv.(*kvServer), ctx, req))
-		}
-		info := &grpc.UnaryServerInfo{Server: srv, FullMethod: full}
-		return interceptor(ctx, req, info, func(ctx context.Context, req any) (any, error) {
-			return reply(f(srv.(*kvServer), ctx, req.(*Req)))
-		})
-	}}
+	return grpc.MethodDesc{
+		MethodName: name,
+		Handler: func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+			req := new(Req)
+			if b, ok := any(req).(bounded); ok {
+				b.bound(&srv.(*kvServer).o)
+			}
+			if err := dec(req); err != nil {
+				return nil, err
+			}
+			if interceptor == nil {
+				return reply(f(srv.(*kvServer), ctx, req))
+			}
+			info := &grpc.UnaryServerInfo{Server: srv, FullMethod: full}
+			return interceptor(ctx, req, info, func(ctx context.Context, req any) (any, error) {
+				return reply(f(srv.(*kvServer), ctx, req.(*Req)))
+			})
+		},
+	}
 }
 
 func reply(e encoded, err error) (any, error) {
@@ -135,7 +138,9 @@ func (s *kvServer) rangeKeys(ctx context.Context, r *rangeRequest) (encoded, err
 			w.free()
 			return nil, err
 		}
-		return w.finish(s.header.append(make([]byte, 0, s.header.size(info.Rev)), info.Rev), appendRangeTail(nil, &info)), nil
+		return w.finish(
+			s.header.append(make([]byte, 0, s.header.size(info.Rev)), info.Rev), appendRangeTail(nil, &info),
+		), nil
 	})
 }
 
@@ -186,7 +191,9 @@ func (s *kvServer) put(ctx context.Context, r *putRequest) (encoded, error) {
 }
 
 // write runs a request whose answer may be large.
-func (s *kvServer) write(ctx context.Context, encode func(results, *mvcc.Result) []byte, hold *mvcc.Hold, f func() (*mvcc.Result, error)) (encoded, error) {
+func (s *kvServer) write(
+	ctx context.Context, encode func(results, *mvcc.Result) []byte, hold *mvcc.Hold, f func() (*mvcc.Result, error),
+) (encoded, error) {
 	w := s.o.Answers.write()
 	*hold = w.grow
 	res, err := w.run(ctx, f)
@@ -203,7 +210,10 @@ func (s *kvServer) deleteRange(ctx context.Context, r *deleteRequest) (encoded, 
 	if err := s.checkSize(r.size); err != nil {
 		return nil, err
 	}
-	return s.write(ctx, results.delete, &r.Hold, func() (*mvcc.Result, error) { return s.store.DeleteRange(ctx, &r.DeleteRequest) })
+	return s.write(
+		ctx, results.delete, &r.Hold,
+		func() (*mvcc.Result, error) { return s.store.DeleteRange(ctx, &r.DeleteRequest) },
+	)
 }
 
 func (s *kvServer) txn(ctx context.Context, r *txnRequest) (encoded, error) {
@@ -295,7 +305,9 @@ func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 }
 
 // streamChunk reads keys until the chunk is full (errChunk) or the range ends.
-func (s *kvServer) streamChunk(ctx context.Context, r *mvcc.RangeRequest, w *answer) (c chunk, info mvcc.RangeInfo, err error) {
+func (s *kvServer) streamChunk(
+	ctx context.Context, r *mvcc.RangeRequest, w *answer,
+) (c chunk, info mvcc.RangeInfo, err error) {
 	c.w.answer = w
 	info, err = s.store.Range(ctx, r, func(kv *mvcc.KV) error {
 		// The key that finds the chunk full is the first of the next one.

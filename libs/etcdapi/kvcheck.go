@@ -14,7 +14,8 @@ func checkRange(r *mvcc.RangeRequest) error {
 	switch {
 	case len(r.Key) == 0:
 		return rpctypes.ErrGRPCEmptyKey
-	case r.Order < mvcc.SortNone || r.Order > mvcc.SortDescend, r.Target < mvcc.SortByKey || r.Target > mvcc.SortByValue:
+	case r.Order < mvcc.SortNone || r.Order > mvcc.SortDescend,
+		r.Target < mvcc.SortByKey || r.Target > mvcc.SortByValue:
 		return rpctypes.ErrGRPCInvalidSortOption
 	}
 	return nil

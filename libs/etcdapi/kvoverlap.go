@@ -36,7 +36,11 @@ type overlapCheck struct {
 }
 
 func newOverlapCheck(ctx context.Context) *overlapCheck {
-	return &overlapCheck{ctx: ctx, freePuts: btree.NewFreeListG[[]byte](freeNodes), freeDeletes: btree.NewFreeListG[interval](freeNodes)}
+	return &overlapCheck{
+		ctx:         ctx,
+		freePuts:    btree.NewFreeListG[[]byte](freeNodes),
+		freeDeletes: btree.NewFreeListG[interval](freeNodes),
+	}
 }
 
 func (c *overlapCheck) txn(t *mvcc.TxnRequest) error {

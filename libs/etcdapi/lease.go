@@ -66,7 +66,9 @@ func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest
 }
 
 // LeaseTimeToLive implements pb.LeaseServer. A lease that is not there is no error: it has the TTL of one that is gone.
-func (s *leaseService) LeaseTimeToLive(ctx context.Context, r *pb.LeaseTimeToLiveRequest) (*pb.LeaseTimeToLiveResponse, error) {
+func (s *leaseService) LeaseTimeToLive(
+	ctx context.Context, r *pb.LeaseTimeToLiveRequest,
+) (*pb.LeaseTimeToLiveResponse, error) {
 	info, found, err := s.keeper.TimeToLive(ctx, r.ID, r.Keys)
 	if err != nil {
 		return nil, leaseErr(err)

@@ -28,7 +28,9 @@ var lockDesc = grpc.ServiceDesc{
 }
 
 // unary describes a method that is not registered with generated code.
-func unary[S, Req, Resp any](service, method string, call func(S, context.Context, *Req) (*Resp, error)) grpc.MethodDesc {
+func unary[S, Req, Resp any](
+	service, method string, call func(S, context.Context, *Req) (*Resp, error),
+) grpc.MethodDesc {
 	handler := func(srv any, ctx context.Context, decode func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
 		req := new(Req)
 		if err := decode(req); err != nil {

@@ -197,7 +197,9 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 		case err == nil:
 			r.Reset()
 		case errors.Is(err, mvcc.ErrCompacted), errors.Is(err, errAhead):
-			f.o.Logger.Error("follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at)
+			f.o.Logger.Error(
+				"follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at,
+			)
 			return
 		case isDamage(err):
 			// Watchers cannot be served past it here or elsewhere; that the hub is behind ends their streams (Stall).
@@ -262,7 +264,9 @@ func (f *Follower) takeFrame(ctx context.Context, frame *bus.Frame) error {
 			f.flush()
 			if err := f.fill(ctx, need); errors.Is(err, errBeyond) {
 				f.count.strange.Add(1)
-				f.o.Logger.Warn("follower: ignored a frame from beyond the log's end", "revision", need, "ballot", frame.Ballot)
+				f.o.Logger.Warn(
+					"follower: ignored a frame from beyond the log's end", "revision", need, "ballot", frame.Ballot,
+				)
 				return nil
 			} else if err != nil {
 				return err

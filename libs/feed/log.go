@@ -18,7 +18,9 @@ type Log interface {
 	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least
 	// one if any), the revision to go on from (all entries in [from, next) are in the answer), and the compact
 	// revision (at most 0: none). It fails with mvcc.ErrCompacted if entries from on have been removed.
-	ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error)
+	ReadPayloads(
+		ctx context.Context, from int64, maxEntries, maxBytes int,
+	) (p []revlog.Payload, next, compact int64, err error)
 	// AuthNumber is the number of the users and roles in the newest state that has been read: at least that of the
 	// state that ReadPayloads has answered from before.
 	AuthNumber() uint64

@@ -31,9 +31,18 @@ type FollowerStats struct {
 func (f *Follower) Stats() FollowerStats {
 	c := &f.count
 	return FollowerStats{
-		Position: f.Position(), Lag: f.Lag(), Stalled: f.Stalled(),
-		Frames: c.frames.Load(), Duplicates: c.duplicates.Load(), Gaps: c.gaps.Load(), Strange: c.strange.Load(),
-		Dropped: c.dropped.Load(), Reads: c.reads.Load(), Entries: c.entries.Load(), Refilled: c.refilled.Load(), Resets: c.resets.Load(),
+		Position:   f.Position(),
+		Lag:        f.Lag(),
+		Stalled:    f.Stalled(),
+		Frames:     c.frames.Load(),
+		Duplicates: c.duplicates.Load(),
+		Gaps:       c.gaps.Load(),
+		Strange:    c.strange.Load(),
+		Dropped:    c.dropped.Load(),
+		Reads:      c.reads.Load(),
+		Entries:    c.entries.Load(),
+		Refilled:   c.refilled.Load(),
+		Resets:     c.resets.Load(),
 	}
 }
 
@@ -53,8 +62,15 @@ type TailerStats struct {
 // Stats returns the counters. They are read one by one, so they may be a few events apart.
 func (t *Tailer) Stats() TailerStats {
 	return TailerStats{
-		Position: t.position.Load(), Frames: t.frames.Load(), Heartbeats: t.heartbeats.Load(), Entries: t.entries.Load(),
-		Bytes: t.bytes.Load(), Lost: t.lost.Load(), Wakeups: t.wakeups.Load(), Reads: t.reads.Load(), Jumps: t.jumps.Load(),
+		Position:   t.position.Load(),
+		Frames:     t.frames.Load(),
+		Heartbeats: t.heartbeats.Load(),
+		Entries:    t.entries.Load(),
+		Bytes:      t.bytes.Load(),
+		Lost:       t.lost.Load(),
+		Wakeups:    t.wakeups.Load(),
+		Reads:      t.reads.Load(),
+		Jumps:      t.jumps.Load(),
 	}
 }
 
@@ -76,8 +92,10 @@ func collect(ch chan<- prometheus.Metric, keyspace string, metrics []metric) {
 }
 
 var (
-	descPosition   = desc("position", "The revision up to which the log has been applied on this hub.")
-	descLag        = desc("lag_seconds", "Age of the newest state of the log that is known to have been applied on this hub.")
+	descPosition = desc("position", "The revision up to which the log has been applied on this hub.")
+	descLag      = desc(
+		"lag_seconds", "Age of the newest state of the log that is known to have been applied on this hub.",
+	)
 	descStalled    = desc("stalled", "Whether this hub is so far behind the log that its streams should end.")
 	descFrames     = desc("frames_total", "Frames received, heartbeats included.")
 	descDuplicates = desc("duplicate_frames_total", "Frames received that held entries, but no new ones.")

@@ -29,7 +29,9 @@ func (f *Follower) begin(ctx context.Context) error {
 	entries := make([]revlog.Entry, len(s.entries))
 	for i := len(s.entries) - 1; i >= 0; i-- {
 		if entries[i], err = f.log.Parse(s.entries[i]); err != nil {
-			f.o.Logger.Error("follower: the window begins after a damaged entry", "error", err, "revision", s.entries[i].Rev)
+			f.o.Logger.Error(
+				"follower: the window begins after a damaged entry", "error", err, "revision", s.entries[i].Rev,
+			)
 			s.prev, entries = s.entries[i].Rev, entries[i+1:]
 			break
 		}

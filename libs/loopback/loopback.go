@@ -36,8 +36,11 @@ func New(register func(grpc.ServiceRegistrar)) (*Client, error) {
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"local"},
 		Logger:    zap.NewNop(), // what goes wrong is answered to the client that asked
-		DialOptions: append(tlsconf.PassOn(true), // calls are those of the client for whom they are made
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+		DialOptions: append(
+			tlsconf.PassOn(true), // calls are those of the client for whom they are made
+			grpc.WithContextDialer(
+				func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
+			),
 			grpc.WithNoProxy(),
 		),
 	})

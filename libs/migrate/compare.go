@@ -47,8 +47,10 @@ func same(rev int64, source, here *version) error {
 	case here == nil:
 		return differs("key %q is at the source only", source.key)
 	case source.create != here.create, source.mod != here.mod, source.version != here.version:
-		return differs("key %q is version %d of revision %d, created at %d; here version %d of revision %d, created at %d",
-			source.key, source.version, source.mod, source.create, here.version, here.mod, here.create)
+		return differs(
+			"key %q is version %d of revision %d, created at %d; here version %d of revision %d, created at %d",
+			source.key, source.version, source.mod, source.create, here.version, here.mod, here.create,
+		)
 	case source.lease != here.lease:
 		return differs("key %q is on lease %x, here on %x", source.key, source.lease, here.lease)
 	case source.length != here.length || !bytes.Equal(source.value, here.value):

@@ -133,7 +133,9 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	if done.GetRevision() < head { // the file is of a member that is behind
 		m.Close()
 	}
-	m.note("copied up to revision %d, with the history from %d on", done.GetRevision(), max(1, done.GetCompactRevision()))
+	m.note(
+		"copied up to revision %d, with the history from %d on", done.GetRevision(), max(1, done.GetCompactRevision()),
+	)
 	return nil
 }
 

@@ -253,7 +253,10 @@ func (g *group) settle(first engine.Stamp) []revlog.Entry {
 	g.settled = events
 	for i := range g.entries {
 		e := &g.entries[i]
-		entries[i] = revlog.Entry{Rev: g.settleRev(revlog.Pending(i), first), Events: events[e.events : e.events+e.eventN : e.events+e.eventN]}
+		entries[i] = revlog.Entry{
+			Rev:    g.settleRev(revlog.Pending(i), first),
+			Events: events[e.events : e.events+e.eventN : e.events+e.eventN],
+		}
 	}
 	return entries
 }

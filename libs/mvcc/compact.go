@@ -113,7 +113,9 @@ func (s *Store) waitRemoved(ctx context.Context, rev int64) error {
 }
 
 // waitRow waits until the revision in a row is at least rev, and returns it. It ends with the Store too.
-func (s *Store) waitRow(ctx context.Context, row []byte, parse func(context.Context, engine.Reader) (int64, error), rev int64) (int64, error) {
+func (s *Store) waitRow(
+	ctx context.Context, row []byte, parse func(context.Context, engine.Reader) (int64, error), rev int64,
+) (int64, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(s.closing, cancel)()

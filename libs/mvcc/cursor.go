@@ -155,7 +155,9 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 	return it.Err()
 }
 
-func (c *cursor) emitHistoric(ctx context.Context, k []byte, it engine.Iterator, h *history, order int, rec *record, visit Visit) (bool, error) {
+func (c *cursor) emitHistoric(
+	ctx context.Context, k []byte, it engine.Iterator, h *history, order int, rec *record, visit Visit,
+) (bool, error) {
 	if order < 0 {
 		if err := parseRecord(it.Value(), c.s.refs, rec); err != nil {
 			return false, err
@@ -239,7 +241,9 @@ func (r *replaced) ref(key []byte) ValueRef {
 }
 
 // replacedKV builds the version that the hist row of a stamp tells of.
-func (s *Store) replacedKV(ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool) (kv KV, err error) {
+func (s *Store) replacedKV(
+	ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool,
+) (kv KV, err error) {
 	kv = was.kv(key)
 	switch {
 	case !values || was.size == 0:
@@ -267,7 +271,9 @@ func cut(chunks [][]byte, at, size int) ([]byte, error) {
 }
 
 // get reads one key as of rev from a reader whose head is given; ok is false if the key did not exist.
-func (s *Store) get(ctx context.Context, r engine.Reader, key []byte, rev, head int64, values bool, kv *KV) (ok bool, err error) {
+func (s *Store) get(
+	ctx context.Context, r engine.Reader, key []byte, rev, head int64, values bool, kv *KV,
+) (ok bool, err error) {
 	if rev < head {
 		if ok, done, err := s.getHistoric(ctx, r, key, rev, values, kv); done || err != nil {
 			return ok, err
@@ -295,7 +301,9 @@ func (s *Store) get(ctx context.Context, r engine.Reader, key []byte, rev, head 
 }
 
 // getHistoric looks for the version of key that was replaced after rev; done says that it has decided the answer.
-func (s *Store) getHistoric(ctx context.Context, r engine.Reader, key []byte, rev int64, values bool, kv *KV) (ok, done bool, err error) {
+func (s *Store) getHistoric(
+	ctx context.Context, r engine.Reader, key []byte, rev int64, values bool, kv *KV,
+) (ok, done bool, err error) {
 	_, stop := s.rows.escapedBounds(tableHist, key, nil)
 	it := r.Scan(ctx, engine.Range{Begin: s.rows.hist(nil, key, s.meta.Space.Stamp(rev+1)), End: stop, Limit: 1})
 	defer it.Close()

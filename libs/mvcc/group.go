@@ -355,7 +355,14 @@ func (g *group) record(ev *revlog.Event) (int, error) {
 
 // kv is a key as reads see it.
 func (st *keyState) kv() KV {
-	return KV{Key: st.key, Value: st.val, Create: st.rec.create, Mod: st.rec.mod, Version: st.rec.version, Lease: st.rec.lease}
+	return KV{
+		Key:     st.key,
+		Value:   st.val,
+		Create:  st.rec.create,
+		Mod:     st.rec.mod,
+		Version: st.rec.version,
+		Lease:   st.rec.lease,
+	}
 }
 
 // replaced is the version that an event replaces, as the event has it. The value of an inline one is copied into the

@@ -459,7 +459,8 @@ func (l *lane) resolve(ctx context.Context, f *flight, cause error) (engine.Stam
 		switch {
 		case err != nil:
 			l.s.queue.unreached(since)
-			if n > unavailableMax*unavailableMax || errors.Is(err, engine.ErrClosed) || n > unavailableMax && l.s.closing.Err() != nil {
+			if n > unavailableMax*unavailableMax || errors.Is(err, engine.ErrClosed) ||
+				n > unavailableMax && l.s.closing.Err() != nil {
 				return engine.Stamp{}, errUnresolved
 			}
 			pause(ctx, min(n, unavailableMax))

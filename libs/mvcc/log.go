@@ -14,7 +14,9 @@ import (
 // maxBytes but at least one entry. next is where to go on; it is beyond the head when everything has been read.
 // Errors: ErrCompacted if from is below the compact revision (the entry at the compact revision is still there),
 // ErrUnavailable, ErrCorrupt, the context's.
-func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error) {
+func (s *Store) ReadLog(
+	ctx context.Context, from int64, maxEntries, maxBytes int,
+) (entries []revlog.Entry, next int64, err error) {
 	var payloads []revlog.Payload
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		c, err := s.compactOf(ctx, snap)
@@ -49,7 +51,9 @@ func (s *Store) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes in
 // ReadPayloads is ReadLog for those who pass the log on: it leaves the entries as they are stored, and reads below the
 // compact revision as long as nothing has been removed there. compact is the compact revision in the same state.
 // Errors: as ReadLog; ErrCompacted if entries from on have been removed.
-func (s *Store) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next, compact int64, err error) {
+func (s *Store) ReadPayloads(
+	ctx context.Context, from int64, maxEntries, maxBytes int,
+) (payloads []revlog.Payload, next, compact int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		// The rows are asked for together: between a commit and the watchers lies one wait for the store, not one for
 		// each.
@@ -86,11 +90,15 @@ func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 
 // scanFrom begins to read the log of a snapshot.
 func (s *Store) scanFrom(ctx context.Context, snap engine.Snapshot, from int64) engine.Iterator {
-	return snap.Scan(ctx, engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)})
+	return snap.Scan(
+		ctx, engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)},
+	)
 }
 
 // readLog reads what scanFrom has begun. The log may not be read below floor.
-func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries, maxBytes int) (payloads []revlog.Payload, next int64, err error) {
+func (s *Store) readLog(
+	it engine.Iterator, head, floor, from int64, maxEntries, maxBytes int,
+) (payloads []revlog.Payload, next int64, err error) {
 	switch {
 	case from > head:
 		return nil, from, nil
@@ -115,7 +123,9 @@ func (s *Store) readLog(it engine.Iterator, head, floor, from int64, maxEntries,
 
 // visitLog calls visit with the stamp and the payload of each entry, put together from its chunks, and with what its
 // rows count as in the live bytes, until visit returns false. The payload is the visitor's to keep.
-func (s *Store) visitLog(it engine.Iterator, visit func(st engine.Stamp, payload []byte, live int64) (bool, error)) error {
+func (s *Store) visitLog(
+	it engine.Iterator, visit func(st engine.Stamp, payload []byte, live int64) (bool, error),
+) error {
 	at := s.rows.logStampAt()
 	for it.Next() {
 		st, err := engine.ParseStamp(it.Key()[at:])

@@ -91,7 +91,12 @@ func parseMeta(b []byte) (Meta, error) {
 	if err != nil {
 		return Meta{}, errors.Join(ErrCorrupt, err)
 	}
-	m := Meta{Space: space, Features: features, ChunkBytes: int(binary.BigEndian.Uint32(b[1:])), ClusterID: binary.BigEndian.Uint64(b[5:])}
+	m := Meta{
+		Space:      space,
+		Features:   features,
+		ChunkBytes: int(binary.BigEndian.Uint32(b[1:])),
+		ClusterID:  binary.BigEndian.Uint64(b[5:]),
+	}
 	if m.ChunkBytes <= 0 || m.ClusterID == 0 {
 		return Meta{}, ErrCorrupt
 	}
@@ -160,7 +165,10 @@ func refuseRows(ctx context.Context, txn engine.Txn, r rows) error {
 	it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, Limit: 1, KeysOnly: true})
 	defer it.Close()
 	if it.Next() {
-		return fmt.Errorf("%w: the row that describes the keyspace is missing, but others are there; restore the store from a copy", ErrCorrupt)
+		return fmt.Errorf(
+			"%w: the row that describes the keyspace is missing, but others are there; restore the store from a copy",
+			ErrCorrupt,
+		)
 	}
 	return it.Err()
 }

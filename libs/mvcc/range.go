@@ -300,7 +300,9 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 		if cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
 			return nil
 		}
-		if err := q.gather(resultBytes(len(kv.Key), len(kv.Value)) / 2); err != nil { // it counts again when it is visited
+		if err := q.gather(
+			resultBytes(len(kv.Key), len(kv.Value)) / 2,
+		); err != nil { // it counts again when it is visited
 			return err
 		}
 		kvs = append(kvs, cloneKV(kv))
@@ -343,7 +345,16 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 	var seen int64
 	var last []byte
 	for stale := 0; ; {
-		c := cursor{s: q.s, r: q.reader, rev: q.rev, head: q.head, need: need, limit: limit, renews: q.snap != nil, budget: q.budget}
+		c := cursor{
+			s:      q.s,
+			r:      q.reader,
+			rev:    q.rev,
+			head:   q.head,
+			need:   need,
+			limit:  limit,
+			renews: q.snap != nil,
+			budget: q.budget,
+		}
 		if limit >= 0 {
 			c.limit = limit - seen
 		}

@@ -172,8 +172,10 @@ func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 		k.live, k.create, k.version = true, rev, 1
 	}
 	if ev.KV.Create != k.create || ev.KV.Version != k.version {
-		return fmt.Sprintf("revision %d makes version %d of %q, created at %d; here it would be version %d, created at %d",
-			rev, ev.KV.Version, ev.KV.Key, ev.KV.Create, k.version, k.create)
+		return fmt.Sprintf(
+			"revision %d makes version %d of %q, created at %d; here it would be version %d, created at %d", rev,
+			ev.KV.Version, ev.KV.Key, ev.KV.Create, k.version, k.create,
+		)
 	}
 	return ""
 }

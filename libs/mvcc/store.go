@@ -372,7 +372,15 @@ func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
 // scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would
 // conflict with all others. On an engine that reads over a network the row is on its way when this returns.
 func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
-	return r.Scan(ctx, engine.Range{Begin: s.headRow, End: append(s.headRow[:len(s.headRow):len(s.headRow)], 0), Limit: 1, NoConflict: true})
+	return r.Scan(
+		ctx,
+		engine.Range{
+			Begin:      s.headRow,
+			End:        append(s.headRow[:len(s.headRow):len(s.headRow)], 0),
+			Limit:      1,
+			NoConflict: true,
+		},
+	)
 }
 
 // parseHead ends what scanHead has begun. The features are those of the state that is read.
@@ -391,8 +399,10 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 	s.sawFeatures(features)
 	rev := s.meta.Space.Of(st)
 	if s.limits.Versionstamps && r.Version() < st.Version {
-		return 0, 0, fmt.Errorf("%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
-			ErrSetBack, r.Version(), st.Version, st.Version+1)
+		return 0, 0, fmt.Errorf(
+			"%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
+			ErrSetBack, r.Version(), st.Version, st.Version+1,
+		)
 	}
 	s.Told(rev)
 	s.recentHead.knew(rev)

@@ -110,7 +110,8 @@ func NewPool(o Options) (*Pool, error) {
 	if o.AnyHealth {
 		serviceConfig = connectedConfig
 	}
-	conn, err := grpc.NewClient(scheme+":///"+o.Name, append(tlsconf.PassOn(secured),
+	conn, err := grpc.NewClient(scheme+":///"+o.Name, append(
+		tlsconf.PassOn(secured),
 		grpc.WithResolvers(builder{endpoints: endpoints, lookup: o.lookup}),
 		grpc.WithContextDialer(dial),
 		grpc.WithNoProxy(),
@@ -119,10 +120,20 @@ func NewPool(o Options) (*Pool, error) {
 		grpc.WithDisableServiceConfig(), // none from outside
 		grpc.WithIdleTimeout(0),         // connected before the first call, and stays so
 		grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff:           backoff.Config{BaseDelay: reconnectMin, Multiplier: 1.6, Jitter: 0.2, MaxDelay: reconnectMax},
+			Backoff: backoff.Config{
+				BaseDelay:  reconnectMin,
+				Multiplier: 1.6,
+				Jitter:     0.2,
+				MaxDelay:   reconnectMax,
+			},
 			MinConnectTimeout: connectTimeout,
 		}),
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: max(cmp.Or(o.Keepalive, DefaultKeepalive), DefaultKeepalive), Timeout: keepaliveTimeout}),
+		grpc.WithKeepaliveParams(
+			keepalive.ClientParameters{
+				Time:    max(cmp.Or(o.Keepalive, DefaultKeepalive), DefaultKeepalive),
+				Timeout: keepaliveTimeout,
+			},
+		),
 		grpc.WithStaticStreamWindowSize(streamWindow),
 		grpc.WithStaticConnWindowSize(connWindow),
 		grpc.WithReadBufferSize(ioBuffer),
@@ -131,7 +142,8 @@ func NewPool(o Options) (*Pool, error) {
 			grpc.ForceCodecV2(wire.Codec{}),
 			grpc.MaxCallRecvMsgSize(math.MaxInt32),
 			grpc.MaxCallSendMsgSize(math.MaxInt32),
-		))...,
+		),
+	)...,
 	)
 	if err != nil {
 		return nil, fmt.Errorf("relay: %s pods at %s: %w", o.Name, strings.Join(o.Endpoints, ","), err)

@@ -23,10 +23,17 @@ const hopKey = "headwater-relayed"
 func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
 	d := grpc.ServiceDesc{ServiceName: desc.ServiceName, HandlerType: (*any)(nil), Metadata: desc.Metadata}
 	for _, m := range desc.Methods {
-		d.Methods = append(d.Methods, grpc.MethodDesc{MethodName: m.MethodName, Handler: p.unary("/" + desc.ServiceName + "/" + m.MethodName)})
+		d.Methods = append(
+			d.Methods,
+			grpc.MethodDesc{MethodName: m.MethodName, Handler: p.unary("/" + desc.ServiceName + "/" + m.MethodName)},
+		)
 	}
 	for _, s := range desc.Streams {
-		kind := &grpc.StreamDesc{StreamName: s.StreamName, ServerStreams: s.ServerStreams, ClientStreams: s.ClientStreams}
+		kind := &grpc.StreamDesc{
+			StreamName:    s.StreamName,
+			ServerStreams: s.ServerStreams,
+			ClientStreams: s.ClientStreams,
+		}
 		own := *kind
 		own.Handler = p.stream(kind, "/"+desc.ServiceName+"/"+s.StreamName)
 		d.Streams = append(d.Streams, own)
@@ -35,7 +42,9 @@ func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
 }
 
 // unary relays one call: request, answer, and the metadata around them.
-func (p *Pool) unary(method string) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
+func (p *Pool) unary(
+	method string,
+) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
 	return func(_ any, ctx context.Context, decode func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		req, resp := &wire.Frame{}, &wire.Frame{}
 		defer req.Free()
@@ -145,7 +154,11 @@ func back(up grpc.ClientStream, down grpc.ServerStream, told func(rev int64)) er
 func outgoing(ctx context.Context, method string) (context.Context, error) {
 	in, _ := metadata.FromIncomingContext(ctx)
 	if len(in[hopKey]) > 0 {
-		return nil, status.Errorf(codes.Unavailable, "headwater: %s was relayed to a pod that does not serve it; check the endpoints of the pod that did", method)
+		return nil, status.Errorf(
+			codes.Unavailable,
+			"headwater: %s was relayed to a pod that does not serve it; check the endpoints of the pod that did",
+			method,
+		)
 	}
 	out := make(metadata.MD, len(in)+1)
 	for k, v := range in {

@@ -46,7 +46,14 @@ func (b builder) Scheme() string { return scheme }
 // Build implements resolver.Builder.
 func (b builder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.BuildOptions) (resolver.Resolver, error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	r := &poolResolver{builder: b, cc: cc, ctx: ctx, cancel: cancel, now: make(chan struct{}, 1), known: make(map[string][]string)}
+	r := &poolResolver{
+		builder: b,
+		cc:      cc,
+		ctx:     ctx,
+		cancel:  cancel,
+		now:     make(chan struct{}, 1),
+		known:   make(map[string][]string),
+	}
 	r.wg.Go(r.run)
 	return r, nil
 }

@@ -44,7 +44,10 @@ func (g *guard) Accept() (net.Conn, error) {
 		g.refused.Add(1)
 		if now := time.Now(); now.Sub(g.logged) >= refusalLogInterval {
 			g.logged = now
-			g.log.Warn("refusing connections: the limit of open files is nearly reached", "address", g.Addr().String(), "refused", g.refused.Load(), "descriptors", g.max)
+			g.log.Warn(
+				"refusing connections: the limit of open files is nearly reached", "address", g.Addr().String(),
+				"refused", g.refused.Load(), "descriptors", g.max,
+			)
 		}
 	}
 }

@@ -181,7 +181,10 @@ func (h *healthHandlers) serveChecks(w http.ResponseWriter, r *http.Request, kin
 		fmt.Fprintf(&out, "[+]%s ok\n", c.Name)
 	}
 	if failed {
-		h.log.Error("Health check error", "path", r.URL.Path, "reason", out.String(), "status-code", http.StatusServiceUnavailable)
+		h.log.Error(
+			"Health check error", "path", r.URL.Path, "reason", out.String(), "status-code",
+			http.StatusServiceUnavailable,
+		)
 		http.Error(w, out.String(), http.StatusServiceUnavailable)
 		return
 	}

@@ -211,8 +211,14 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 		host := hostname(r.Host)
 		if r.TLS == nil && !allowed(o.HostWhitelist, host) {
 			o.Log.Warn("rejecting HTTP request to prevent DNS rebinding attacks", "host", host)
-			http.Error(w, fmt.Sprintf("The Host header %q is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).", host),
-				http.StatusMisdirectedRequest)
+			http.Error(
+				w,
+				fmt.Sprintf(
+					"The Host header %q is not in --host-whitelist (protection from DNS rebinding, CVE-2018-5702).",
+					host,
+				),
+				http.StatusMisdirectedRequest,
+			)
 			return
 		}
 		if refusal := o.refuse(r); refusal != "" {

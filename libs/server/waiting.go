@@ -87,7 +87,9 @@ func (w *waitingRoom) evict() {
 	w.evicted++
 	if now := time.Now(); now.Sub(w.logged) >= refusalLogInterval {
 		w.logged = now
-		w.log.Warn("closing the connections that have been silent longest: too many are", "limit", w.max, "closed", w.evicted)
+		w.log.Warn(
+			"closing the connections that have been silent longest: too many are", "limit", w.max, "closed", w.evicted,
+		)
 	}
 }
 

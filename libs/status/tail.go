@@ -147,9 +147,11 @@ func (h *Handler) openTail(ctx context.Context, r *http.Request) (pb.Watch_Watch
 	if err != nil {
 		return nil, err
 	}
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: begin, RangeEnd: end, StartRevision: from, Fragment: true,
-	}}})
+	err = stream.Send(
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+			Key: begin, RangeEnd: end, StartRevision: from, Fragment: true,
+		}}},
+	)
 	if err != nil {
 		_, err = stream.Recv() // which says why
 		return nil, err

@@ -33,7 +33,13 @@ func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	case h.opts.MaxStreams > 0 && len(h.core.streams) >= h.opts.MaxStreams:
 		return nil, ErrTooManyStreams
 	}
-	s := &Stream{hub: h, ctx: h.streamsCtx, wake: make(chan struct{}, 1), room: make(chan struct{}, 1), closed: make(chan struct{})}
+	s := &Stream{
+		hub:    h,
+		ctx:    h.streamsCtx,
+		wake:   make(chan struct{}, 1),
+		room:   make(chan struct{}, 1),
+		closed: make(chan struct{}),
+	}
 	// The slot that has just been served: a new stream's first notification is most of an interval away, as in etcd.
 	s.slot = h.core.slot
 	if !h.core.connect(s, conn) {

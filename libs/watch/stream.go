@@ -218,7 +218,12 @@ type control struct {
 
 func (r control) response() Response {
 	return Response{
-		WatchID: r.id, Revision: r.rev, CompactRevision: r.compact, CancelReason: r.reason, Created: r.created, Canceled: r.canceled,
+		WatchID:         r.id,
+		Revision:        r.rev,
+		CompactRevision: r.compact,
+		CancelReason:    r.reason,
+		Created:         r.created,
+		Canceled:        r.canceled,
 	}
 }
 

@@ -66,7 +66,9 @@ func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
 		return nil
 	}
 	w := &MessageWriter{stream: c, write: write}
-	w.args = [3]reflect.Value{reflect.Zero(write.Type().In(0)), reflect.ValueOf(&w.data).Elem(), reflect.New(write.Type().In(2).Elem())}
+	w.args = [3]reflect.Value{
+		reflect.Zero(write.Type().In(0)), reflect.ValueOf(&w.data).Elem(), reflect.New(write.Type().In(2).Elem()),
+	}
 	return w
 }
 

@@ -129,9 +129,17 @@ func (c *ctl) printEntry(e *adminv1.LogEntry) error {
 	for _, ev := range e.GetEvents() {
 		v, prev := ev.GetVersion(), ev.GetPrevious()
 		records = append(records, record{
-			{"revision", e.GetRevision()}, {"type", eventType(ev)},
-			{"key", string(v.GetKey())}, {"value", string(v.GetValue())}, {"valueSize", v.GetValueSize()},
-			{"createRevision", v.GetCreateRevision()}, {"version", v.GetVersion()}, {"lease", v.GetLease()}, {"previousModRevision", prev.GetModRevision()},
+			{"revision", e.GetRevision()},
+			{"type", eventType(ev)},
+			{"key", string(v.GetKey())},
+			{"value", string(v.GetValue())},
+			{"valueSize", v.GetValueSize()},
+			{
+				"createRevision", v.GetCreateRevision(),
+			},
+			{"version", v.GetVersion()},
+			{"lease", v.GetLease()},
+			{"previousModRevision", prev.GetModRevision()},
 		})
 	}
 	return c.print(e, records...)

@@ -20,7 +20,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	var keyspace, tempDir string
 	var check, cutOver bool
 	cmd := &cobra.Command{
-		Use: "migrate --from URL [--to URL]", Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
+		Use:   "migrate --from URL [--to URL]",
+		Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
 		Long: "Copies a live etcd into a keyspace that is not there yet, with its revisions, history, leases and users, " +
 			"and follows it until it is interrupted. Meanwhile the keyspace answers reads. Both are compared in full. " +
 			"It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's writers " +
@@ -126,7 +127,9 @@ func progressText(p migrate.Progress) string {
 		return fmt.Sprintf("copying: %d MiB received, %d versions written", p.Bytes>>20, p.Revisions)
 	case migrate.Following:
 		if lag := p.Source - p.Revision; lag > 0 {
-			return fmt.Sprintf("following: revision %d, %d behind, for %s", p.Revision, lag, p.Behind.Round(time.Second))
+			return fmt.Sprintf(
+				"following: revision %d, %d behind, for %s", p.Revision, lag, p.Behind.Round(time.Second),
+			)
 		}
 		return fmt.Sprintf("following: revision %d, where the source is", p.Revision)
 	case migrate.Comparing:

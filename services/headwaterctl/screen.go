@@ -250,8 +250,10 @@ func (s *screen) hubs(o *status.Overview) {
 }
 
 func (s *screen) keyspaces(o *status.Overview, bySize bool) {
-	t := &table{columns: []column{{"keyspace", false, 0}, {"reads/s", true, 1}, {"writes/s", true, 2}, {"size", true, 0},
-		{"watches", true, 3}, {"revision", true, 4}}}
+	t := &table{
+		columns: []column{{"keyspace", false, 0}, {"reads/s", true, 1}, {"writes/s", true, 2}, {"size", true, 0},
+			{"watches", true, 3}, {"revision", true, 4}},
+	}
 	all := o.Keyspaces.ByRate
 	if bySize {
 		all = o.Keyspaces.BySize

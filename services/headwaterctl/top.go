@@ -33,7 +33,9 @@ const (
 func (c *ctl) topCommand() *cobra.Command {
 	interval, once := topInterval, false
 	cmd := &cobra.Command{
-		Use: "top", Short: "What the server does now, as its status page shows it, again and again", Args: noArgs,
+		Use:   "top",
+		Short: "What the server does now, as its status page shows it, again and again",
+		Args:  noArgs,
 		Long: "What the server does now, as its status page shows it, again and again: rates, latencies, pods, hubs,\n" +
 			"keyspaces, and the progress of work in the background. Endpoints may be those of the status page too.\n" +
 			"Keys: q ends it, space stops and goes on, s has keyspaces by size and by rate.\n" +

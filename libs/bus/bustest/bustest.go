@@ -144,7 +144,9 @@ func testFrames(t *testing.T, m Medium) {
 		f := &bus.Frame{Keyspace: "default", Ballot: uint64(i % 3), Prev: i * 10, Upto: i * 10, Compact: i / 2}
 		if i%4 != 0 { // else a heartbeat
 			f.Upto += 10
-			f.Entries = []revlog.Payload{{Rev: i*10 + 3, Bytes: []byte(fmt.Sprint(i))}, {Rev: i*10 + 4}, {Rev: i*10 + 5, Bytes: []byte{}}}
+			f.Entries = []revlog.Payload{
+				{Rev: i*10 + 3, Bytes: []byte(fmt.Sprint(i))}, {Rev: i*10 + 4}, {Rev: i*10 + 5, Bytes: []byte{}},
+			}
 		}
 		sent = append(sent, f)
 		publish(t, from, f)
@@ -177,8 +179,12 @@ func testLargeFrames(t *testing.T, m Medium) {
 		}
 		for _, p := range got.Entries {
 			want := f.Entries[n]
-			if p.Rev != want.Rev || p.Bytes != nil && !bytes.Equal(p.Bytes, want.Bytes) || p.Bytes == nil && len(want.Bytes) < 4000 {
-				t.Fatalf("entry %d: revision %d with %d bytes, want %d with %d", n, p.Rev, len(p.Bytes), want.Rev, len(want.Bytes))
+			if p.Rev != want.Rev || p.Bytes != nil && !bytes.Equal(p.Bytes, want.Bytes) ||
+				p.Bytes == nil && len(want.Bytes) < 4000 {
+				t.Fatalf(
+					"entry %d: revision %d with %d bytes, want %d with %d", n, p.Rev, len(p.Bytes), want.Rev,
+					len(want.Bytes),
+				)
 			}
 			n++
 		}
@@ -190,7 +196,19 @@ func testLargeFrames(t *testing.T, m Medium) {
 
 // names are hard ones.
 var names = []string{
-	"", "default", "default.frames", "*", ">", "a.b", "a b", "a=2Eb", "A", "a", "\x00\xff", "ключ", strings.Repeat("n", bus.KeyspaceMax),
+	"",
+	"default",
+	"default.frames",
+	"*",
+	">",
+	"a.b",
+	"a b",
+	"a=2Eb",
+	"A",
+	"a",
+	"\x00\xff",
+	"ключ",
+	strings.Repeat("n", bus.KeyspaceMax),
 	strings.Repeat(".", bus.KeyspaceMax),
 }
 
@@ -349,7 +367,16 @@ func testSlowSubscriber(t *testing.T, m Medium) {
 	in, _ := subscribe(t, quick, from, "default")
 	payload := make([]byte, 10000)
 	for i := range int64(2000) {
-		publish(t, from, &bus.Frame{Keyspace: "default", Prev: i, Upto: i + 1, Entries: []revlog.Payload{{Rev: i + 1, Bytes: payload}}})
+		publish(
+			t,
+			from,
+			&bus.Frame{
+				Keyspace: "default",
+				Prev:     i,
+				Upto:     i + 1,
+				Entries:  []revlog.Payload{{Rev: i + 1, Bytes: payload}},
+			},
+		)
 		if f := in.next(t); f.Upto != i+1 {
 			t.Fatalf("got %d, want %d", f.Upto, i+1)
 		}
@@ -422,7 +449,9 @@ func testConcurrent(t *testing.T, m Medium) {
 		stop()
 		wg.Go(func() {
 			for i := range int64(frames) {
-				if err := b.Publish(&bus.Frame{Keyspace: "default", Ballot: uint64(p), Prev: i, Upto: i + 1}); err != nil {
+				if err := b.Publish(
+					&bus.Frame{Keyspace: "default", Ballot: uint64(p), Prev: i, Upto: i + 1},
+				); err != nil {
 					t.Error(err)
 				}
 				b.Nudge("default")

@@ -134,7 +134,8 @@ func testWriteSkew(t *testing.T, e Engine) {
 		wg.Go(func() { _, ex = commit(x) })
 		wg.Go(func() { _, ey = commit(y) })
 		wg.Wait()
-		if (ex == nil) == (ey == nil) || ex != nil && !errors.Is(ex, engine.ErrConflict) || ey != nil && !errors.Is(ey, engine.ErrConflict) {
+		if (ex == nil) == (ey == nil) || ex != nil && !errors.Is(ex, engine.ErrConflict) ||
+			ey != nil && !errors.Is(ey, engine.ErrConflict) {
 			t.Fatalf("commits: %v, %v: want one to conflict", ex, ey)
 		}
 		r := snapshot(t, s)

@@ -215,7 +215,10 @@ func testBasics(t *testing.T, e Engine) {
 
 func testAnyBytes(t *testing.T, e Engine) {
 	s := e.Store
-	keys := []string{"", "\x00", "\x00\x00", "\x00\x01", "\x00\xff", "\x01", "a", "a\x00", "a\x00\x00", "a\x01", "a\xff", "b", "\xfe\xff", "\xfe\xff\xff"}
+	keys := []string{
+		"", "\x00", "\x00\x00", "\x00\x01", "\x00\xff", "\x01", "a", "a\x00", "a\x00\x00", "a\x01", "a\xff", "b",
+		"\xfe\xff", "\xfe\xff\xff",
+	}
 	var want []row
 	write(t, s, func(x engine.Txn) {
 		for i, k := range keys {

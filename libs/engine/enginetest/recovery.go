@@ -90,7 +90,11 @@ func wantWhole(t *testing.T, r engine.Reader, w int, n uint64) {
 		for i := range n {
 			want = append(want, row{fmt.Sprintf("%s/%d/%08d", side, w, i+1), payload(i + 1)})
 		}
-		wantScan(t, r, engine.Range{Begin: fmt.Appendf(nil, "%s/%d/", side, w), End: fmt.Appendf(nil, "%s/%d0", side, w)}, want...)
+		wantScan(
+			t,
+			r,
+			engine.Range{Begin: fmt.Appendf(nil, "%s/%d/", side, w), End: fmt.Appendf(nil, "%s/%d0", side, w)},
+			want...)
 	}
 }
 

@@ -129,8 +129,11 @@ func parseVersionstamp(b []byte) (engine.Stamp, error) {
 		return engine.Stamp{}, fmt.Errorf("foundationdb: a versionstamp of %d bytes", len(b))
 	}
 	if order := binary.BigEndian.Uint16(b[8:]); order != 0 {
-		return engine.Stamp{}, fmt.Errorf("foundationdb: a commit has batch order %d although it asked to be the first of its batch: "+
-			"this cluster does not honour FIRST_IN_BATCH, so revisions would not be unique", order)
+		return engine.Stamp{}, fmt.Errorf(
+			"foundationdb: a commit has batch order %d although it asked to be the first of its batch: "+
+				"this cluster does not honour FIRST_IN_BATCH, so revisions would not be unique",
+			order,
+		)
 	}
 	return engine.Stamp{Version: binary.BigEndian.Uint64(b)}, nil
 }

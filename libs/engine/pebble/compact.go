@@ -119,7 +119,10 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 		s.space.look() // housekeep does not while it is here
 		if p.report && time.Since(reported) >= progressEvery {
 			reported = time.Now()
-			s.log.Info("defragmenting", "pieces-done", i+1, "pieces", len(pieces), "took", time.Since(start).Round(time.Second).String())
+			s.log.Info(
+				"defragmenting", "pieces-done", i+1, "pieces", len(pieces), "took",
+				time.Since(start).Round(time.Second).String(),
+			)
 		}
 		if p.gentle && !s.NoSpace() && s.durableSeq() != seq {
 			_ = retry.Sleep(ctx, min(time.Since(begin), gentlePauseMax))

@@ -32,7 +32,8 @@ const (
 // isDamage tells whether an error of a read says that what has been written cannot be read back. A block that the
 // disk cannot read, or that a file has lost, is no better than one whose checksum is wrong.
 func isDamage(err error) bool {
-	return pdb.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
+	return pdb.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) ||
+		errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // readError classifies an error of a read. A damaged block fails the reads that meet it, not the store.
@@ -52,7 +53,10 @@ func (s *Store) damaged(err error) error {
 		s.damage.known.learn(d.File, i.Details, time.Now())
 	}
 	if s.damage.worthALine(path, time.Now()) {
-		s.log.Error("a file is damaged: what lies there cannot be read, all else is served", "path", path, "error", d.Err.Error())
+		s.log.Error(
+			"a file is damaged: what lies there cannot be read, all else is served", "path", path, "error",
+			d.Err.Error(),
+		)
 	}
 	s.opts.OnDamage(d)
 	return d

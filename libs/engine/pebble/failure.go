@@ -160,7 +160,9 @@ func describeOpen(dir string, err error) error {
 	switch {
 	case errors.Is(err, ErrNewerFormat), errors.Is(err, ErrCorrupt), errors.Is(err, ErrInUse):
 		return fmt.Errorf("data directory %s: %w", dir, err)
-	case strings.Contains(text, "lock held by current process"), errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && strings.Contains(text, "LOCK"):
+	case strings.Contains(text, "lock held by current process"),
+		errors.Is(err, syscall.EAGAIN),
+		errors.Is(err, syscall.EACCES) && strings.Contains(text, "LOCK"):
 		return fmt.Errorf("data directory %s is %w", dir, ErrInUse)
 	case strings.Contains(text, "written in unknown format") || strings.Contains(text, "unknown to this version"):
 		return fmt.Errorf("data directory %s was %w: %w", dir, ErrNewerFormat, oneLine(err))

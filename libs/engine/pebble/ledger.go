@@ -85,9 +85,12 @@ type ledgerState struct {
 
 func newLedgerState(id string) *ledgerState {
 	return &ledgerState{
-		id:   id,
-		logs: map[string]logEntry{}, tables: map[string]extent{}, manifests: map[string]extent{}, options: map[string]extent{},
-		markers: map[string]string{},
+		id:        id,
+		logs:      map[string]logEntry{},
+		tables:    map[string]extent{},
+		manifests: map[string]extent{},
+		options:   map[string]extent{},
+		markers:   map[string]string{},
 	}
 }
 
@@ -238,7 +241,9 @@ func parseLedger(b []byte) (*ledgerState, error) {
 		return nil, refused(ledgerName, "is not a ledger")
 	}
 	if v, err := strconv.Atoi(head[1]); err != nil || v > ledgerVersion {
-		return nil, fmt.Errorf("%w: %s has format %s, this version knows %d", ErrNewerFormat, ledgerName, head[1], ledgerVersion)
+		return nil, fmt.Errorf(
+			"%w: %s has format %s, this version knows %d", ErrNewerFormat, ledgerName, head[1], ledgerVersion,
+		)
 	}
 	s := newLedgerState(head[2])
 	items = items[1:]

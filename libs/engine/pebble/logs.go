@@ -60,7 +60,10 @@ func (s *Store) diskBytes() uint64 {
 		if name == ballastName {
 			continue
 		}
-		if i, err := s.opts.FS.Stat(s.opts.FS.PathJoin(s.space.dir, name)); err == nil && !i.IsDir() { // else it is gone meanwhile
+		if i, err := s.opts.FS.Stat(
+			s.opts.FS.PathJoin(s.space.dir, name),
+		); err == nil &&
+			!i.IsDir() { // else it is gone meanwhile
 			sum += uint64(i.Size())
 		}
 	}

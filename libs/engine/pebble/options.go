@@ -148,7 +148,9 @@ func (o *Options) Validate() error {
 	case o.TxnAge < 0:
 		return fmt.Errorf("pebble: TxnAge %v is negative", o.TxnAge)
 	case o.WindowCommits < 1 || o.WindowBytes < 1:
-		return fmt.Errorf("pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes)
+		return fmt.Errorf(
+			"pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes,
+		)
 	case o.CacheBytes < 0:
 		return fmt.Errorf("pebble: CacheBytes %d is negative", o.CacheBytes)
 	case o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:

@@ -123,7 +123,9 @@ func (s *Store) sayReadOnly() {
 
 // errReadOnly is why a read-only store refuses a transaction.
 func (s *Store) errReadOnly() error {
-	return fmt.Errorf("%w: the disk is full: the store is read-only until %d bytes are free", engine.ErrNoSpace, s.needed)
+	return fmt.Errorf(
+		"%w: the disk is full: the store is read-only until %d bytes are free", engine.ErrNoSpace, s.needed,
+	)
 }
 
 // awaitSwap waits while there is no view because Pebble is opened anew. It returns ErrClosed if that is not the reason.
@@ -154,7 +156,10 @@ func (s *Store) awaitSwap(ctx context.Context) error {
 
 // tryPromote opens Pebble for writing if there is room for it now. Only housekeep calls it.
 func (s *Store) tryPromote() {
-	if u, err := s.space.fs.GetDiskUsage(s.space.dir); err == nil && u.AvailBytes < s.needed || time.Now().Before(s.nextSwap) {
+	if u, err := s.space.fs.GetDiskUsage(
+		s.space.dir,
+	); err == nil && u.AvailBytes < s.needed ||
+		time.Now().Before(s.nextSwap) {
 		return // where the free space is not known a try tells
 	}
 	s.nextSwap = time.Now().Add(swapAgainAfter)
@@ -176,7 +181,10 @@ func (s *Store) tryPromote() {
 		s.exchange()
 	} else { // every try makes new readers wait
 		s.nextSwap = time.Now().Add(undrainedPause)
-		s.log.Warn("the disk has room again, but a reader keeps the store from being opened for writing", "retry", undrainedPause.String())
+		s.log.Warn(
+			"the disk has room again, but a reader keeps the store from being opened for writing", "retry",
+			undrainedPause.String(),
+		)
 	}
 	if s.failure.Load() != nil {
 		return
@@ -229,5 +237,8 @@ func (s *Store) exchange() {
 		_ = s.fail(err)
 		return
 	}
-	s.log.Error("the store could not be opened for writing, will be tried again", "error", err.Error(), "needed_bytes", s.needed)
+	s.log.Error(
+		"the store could not be opened for writing, will be tried again", "error", err.Error(), "needed_bytes",
+		s.needed,
+	)
 }

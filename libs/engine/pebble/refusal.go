@@ -32,11 +32,16 @@ func (d *refusal) Is(target error) bool { return target == ErrCorrupt }
 
 // blame finds the table that an error of Pebble's is about: Pebble tells its number, if anything.
 func (l *ledger) blame(err error) error {
-	if err == nil || isNoSpace(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNewerFormat) {
+	if err == nil || isNoSpace(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) ||
+		errors.Is(err, ErrNewerFormat) {
 		return err
 	}
 	if i := pdb.ExtractDataCorruptionInfo(err); i != nil && i.Path != "" {
-		return &refusal{file: l.fs.PathBase(i.Path), what: fmt.Sprintf("is damaged (%v)", oneLine(i.Details)), late: true}
+		return &refusal{
+			file: l.fs.PathBase(i.Path),
+			what: fmt.Sprintf("is damaged (%v)", oneLine(i.Details)),
+			late: true,
+		}
 	}
 	names, _ := l.fs.List(l.dir)
 	for _, name := range append(names, l.lost...) {

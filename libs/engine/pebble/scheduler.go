@@ -35,7 +35,12 @@ var (
 )
 
 func newScheduler(paused func() bool) *scheduler {
-	return &scheduler{paused: paused, poked: make(chan struct{}, 1), stop: make(chan struct{}), ended: make(chan struct{})}
+	return &scheduler{
+		paused: paused,
+		poked:  make(chan struct{}, 1),
+		stop:   make(chan struct{}),
+		ended:  make(chan struct{}),
+	}
 }
 
 // Register implements pdb.CompactionScheduler.

@@ -107,7 +107,14 @@ type space struct {
 }
 
 func newSpace(s *Store, dir string) *space {
-	return &space{s: s, fs: s.opts.FS, dir: dir, stop: make(chan struct{}), pressed: make(chan struct{}, 1), sizing: sizesFor(&s.opts, 0)}
+	return &space{
+		s:       s,
+		fs:      s.opts.FS,
+		dir:     dir,
+		stop:    make(chan struct{}),
+		pressed: make(chan struct{}, 1),
+		sizing:  sizesFor(&s.opts, 0),
+	}
 }
 
 // probe finds out what the disk has and whether files can be made in the directory.
@@ -202,7 +209,10 @@ func (sp *space) admit(c class, bytes int) error {
 func (sp *space) fits(c class, bytes int) error {
 	left, floor := sp.free.Load()-sp.since.Load(), sp.floor(c, bytes)
 	if left < floor {
-		return fmt.Errorf("%w: %d bytes would be left on the disk, less than the reserve of %d", engine.ErrNoSpace, max(0, left), floor)
+		return fmt.Errorf(
+			"%w: %d bytes would be left on the disk, less than the reserve of %d", engine.ErrNoSpace, max(0, left),
+			floor,
+		)
 	}
 	return sp.stuck(c, bytes)
 }

@@ -90,7 +90,15 @@ func Open(dir string, o Options) (*Store, error) {
 	if err := o.Validate(); err != nil {
 		return nil, err
 	}
-	s := &Store{opts: o, log: o.Logger, limits: limitsOf(&o), stop: make(chan struct{}), failed: make(chan struct{}), noRoom: make(chan struct{}), stall: newStall()}
+	s := &Store{
+		opts:   o,
+		log:    o.Logger,
+		limits: limitsOf(&o),
+		stop:   make(chan struct{}),
+		failed: make(chan struct{}),
+		noRoom: make(chan struct{}),
+		stall:  newStall(),
+	}
 	s.applies, s.applyResult = make(chan *pdb.Batch), make(chan applied, 1)
 	s.jumps = rand.New(rand.NewPCG(o.Seed, o.Seed))
 	s.window.commitsMax, s.window.bytesMax = o.WindowCommits, o.WindowBytes
@@ -190,7 +198,10 @@ func (s *Store) create() error {
 // properly.
 func (s *Store) release(stopped bool) {
 	if err := s.ledger.close(stopped); err != nil {
-		s.log.Warn("the ledger does not say that the store was stopped: the next start takes it for killed", "error", err.Error())
+		s.log.Warn(
+			"the ledger does not say that the store was stopped: the next start takes it for killed", "error",
+			err.Error(),
+		)
 	}
 	_ = s.lock.Close()
 }
@@ -311,7 +322,10 @@ func (s *Store) Close() error {
 	case err := <-done:
 		return err
 	case <-t.C:
-		return fmt.Errorf("%w: the disk did not answer within %v; the next start will replay the log", engine.ErrUnavailable, patience)
+		return fmt.Errorf(
+			"%w: the disk did not answer within %v; the next start will replay the log", engine.ErrUnavailable,
+			patience,
+		)
 	}
 }
 

@@ -36,12 +36,14 @@ const (
 
 func (s *Store) pebbleOptions() *pdb.Options {
 	o := &pdb.Options{
-		FS:                          &steadyFS{FS: s.files, s: s},
-		ErrorIfNotExists:            s.ledger.hasManifest(),
-		BlockPropertyCollectors:     []func() pdb.BlockPropertyCollector{newTableID},
-		FormatMajorVersion:          formatVersion,
-		Logger:                      logger{s},
-		CacheSize:                   s.opts.CacheBytes + memTablesMax*int64(s.space.memTable), // Pebble takes memtables off it
+		FS:                      &steadyFS{FS: s.files, s: s},
+		ErrorIfNotExists:        s.ledger.hasManifest(),
+		BlockPropertyCollectors: []func() pdb.BlockPropertyCollector{newTableID},
+		FormatMajorVersion:      formatVersion,
+		Logger:                  logger{s},
+		CacheSize: s.opts.CacheBytes + memTablesMax*int64(
+			s.space.memTable,
+		), // Pebble takes memtables off it
 		MemTableSize:                s.space.memTable,
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       l0Compact,

@@ -28,7 +28,9 @@ var (
 // route brings a request about a lease to its keeper: to local if that is here, else to remote. Those that find that
 // it has moved are repeated elsewhere. Errors: lease.ErrNotOwner if nobody keeps the lease for too long, or not here
 // and the call was forwarded; lease.ErrStopped; ctx's; those of local and remote.
-func (s *Shards) route(ctx context.Context, id int64, local func(*lease.Keeper) error, remote func(context.Context, *peer) error) error {
+func (s *Shards) route(
+	ctx context.Context, id int64, local func(*lease.Keeper) error, remote func(context.Context, *peer) error,
+) error {
 	h := &s.shards[Of(id)]
 	var patience *time.Timer // made when the request has to wait
 	for {

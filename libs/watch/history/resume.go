@@ -89,7 +89,8 @@ func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 		if err != nil {
 			return err
 		}
-		same := len(got) > 0 && got[0].Rev == rev && bytes.Equal(value[rowHeader:], appendRow(nil, &got[0], 0, c.opts.Now())[rowHeader:])
+		same := len(got) > 0 && got[0].Rev == rev &&
+			bytes.Equal(value[rowHeader:], appendRow(nil, &got[0], 0, c.opts.Now())[rowHeader:])
 		if err := closer.Close(); err != nil {
 			return err
 		}
