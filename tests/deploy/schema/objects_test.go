@@ -34,6 +34,7 @@ const root = "../../.."
 // makers make an empty object of each kind that k8s/ may use.
 var makers = map[string]func() meta.Object{
 	"v1 Namespace":                                      func() meta.Object { return new(core.Namespace) },
+	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
 	"v1 Service":                                        func() meta.Object { return new(core.Service) },
 	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
 	"scheduling.k8s.io/v1 PriorityClass":                func() meta.Object { return new(scheduling.PriorityClass) },
