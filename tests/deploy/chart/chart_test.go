@@ -176,6 +176,11 @@ func TestValues(t *testing.T) {
 		{"gateway: {className: mine}", "Gateway headwater", "gatewayClassName: mine"},
 		{"gateway: {certificate: mine}", "Gateway headwater", "name: mine"},
 		{"foundationdb: {databaseConfiguration: {storage: 27}}", "FoundationDBCluster headwater-fdb", "storage: 27"},
+		{"backup: {enabled: true}", "FoundationDBBackup headwater-fdb", "clusterName: headwater-fdb"},
+		{
+			"backup: {enabled: true, spec: {blobStoreConfiguration: {bucket: mine}}}", "FoundationDBBackup headwater-fdb",
+			"accountName: headwater@s3.eu-central-1.amazonaws.com\n    bucket: mine",
+		},
 	} {
 		rendered, err := render(c, "x", parse(t, v.values))
 		if err != nil {
@@ -237,6 +242,7 @@ func TestSchema(t *testing.T) {
 		"watchhub: {autoscaling: {enabled: maybe}}",
 		"leasekeeper: {goMemLimit: 3Gi}",
 		"nats: {image: nats}",
+		"backup: {enabled: true, bucket: mine}",
 	} {
 		if _, err := render(c, "x", parse(t, bad)); err == nil {
 			t.Errorf("%s is accepted", bad)
