@@ -428,12 +428,17 @@ func TestOverview(t *testing.T) {
 	if *o.Rates.Reads != 25 || *o.Rates.Writes != 7 || *o.Rates.Errors != 2 || l.Count != 100 || l.P50 < .005 || l.P50 > .0052 || l.P99 != 1 || len(l.Bars) != 4 {
 		t.Errorf("%+v, %+v", *o.Rates.Reads, l)
 	}
-	for range 3 * samplesMax {
+	for range 3 * pastMax {
 		s.pass(sampleEvery)
 		s.h.meter.look()
 	}
-	if n := len(s.h.meter.samples); n != samplesMax {
-		t.Errorf("%d samples are kept", n)
+	kept := s.h.meter.samples
+	if n := len(kept); n != int(window/sampleEvery)+1 || len(s.h.meter.past) != pastMax {
+		t.Errorf("%d samples and %d rates are kept", n, len(s.h.meter.past))
+	}
+	s.pass(4 * window) // nobody has looked for a while: rates are since then
+	if from, _ := s.h.meter.look(); from.seconds != (4*window).Seconds() || len(s.h.meter.samples) != 2 {
+		t.Errorf("rates of %v s, from %d samples", from.seconds, len(s.h.meter.samples))
 	}
 	s.pass(time.Hour)
 	o = Overview{}
