@@ -96,14 +96,8 @@ type keyspacesView struct {
 func (h *Handler) serveKeyspaces(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p := keyspacesView{
-		view: view{
-			Tab: "keyspaces",
-		},
-		Part:     escape([]byte(q.Get("part"))),
-		Order:    q.Get("order"),
-		Previous: -1,
-		Next:     -1,
-		Orders:   []string{"name", "rate", "size", "watches"},
+		view: view{Tab: "keyspaces"}, Part: escape([]byte(q.Get("part"))), Order: q.Get("order"),
+		Previous: -1, Next: -1, Orders: []string{"name", "rate", "size", "watches"},
 	}
 	if orders[p.Order] == nil {
 		p.Order = "name"

@@ -118,7 +118,9 @@ func composeCommands(t *testing.T) []command {
 var overlays = []string{"dev", "one-zone", "prod"}
 
 // kubernetesValues are what Kubernetes puts in for fields of the pod.
-var kubernetesValues = map[string]string{"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater"}
+var kubernetesValues = map[string]string{
+	"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater",
+}
 
 // kubernetesCommands are the pods of an overlay, by its rendered form, which package schema holds to its source.
 func kubernetesCommands(t *testing.T, overlay string) []command {

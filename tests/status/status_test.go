@@ -194,7 +194,9 @@ func TestRights(t *testing.T) {
 	ann.want(keys+"?prefix=open/", 200, "open/1", "open/2", "2 in all")
 	ann.want(keys+"?prefix=open/&from=p", 403) // a range that begins behind the prefix
 	ann.want(keys+"key?key=open/1", 200, "value of open/1")
-	for _, path := range []string{"?prefix=secret/", "key?key=secret/1", "tail?prefix=secret", "events?prefix=secret", "events"} {
+	for _, path := range []string{
+		"?prefix=secret/", "key?key=secret/1", "tail?prefix=secret", "events?prefix=secret", "events",
+	} {
 		ann.want(keys+path, 403)
 	}
 	v.want("", 200) // the overview tells of the process, not of keys

@@ -165,7 +165,10 @@ func TestValues(t *testing.T) {
 		{"kv: {replicas: 7}", "Deployment kv", "replicas: 7"},
 		{"leasekeeper: {goMemLimit: 77MiB}", "Deployment leasekeeper", "value: 77MiB"},
 		{"leasekeeper: {resources: {requests: {cpu: 77m}}}", "Deployment leasekeeper", "cpu: 77m"},
-		{"watchhub: {env: [{name: HEADWATER_MAX_WATCHES, value: '77'}]}", "Deployment watchhub", "HEADWATER_MAX_WATCHES"},
+		{
+			"watchhub: {env: [{name: HEADWATER_MAX_WATCHES, value: '77'}]}", "Deployment watchhub",
+			"HEADWATER_MAX_WATCHES",
+		},
 		{"watchhub: {replicas: 7, autoscaling: {enabled: false}}", "Deployment watchhub", "replicas: 7"},
 		{"watchhub: {autoscaling: {maxReplicas: 77}}", "HorizontalPodAutoscaler watchhub", "maxReplicas: 77"},
 		{"watchhub: {autoscaling: {minReplicas: 7}}", "HorizontalPodAutoscaler watchhub", "minReplicas: 7"},
@@ -178,7 +181,8 @@ func TestValues(t *testing.T) {
 		{"foundationdb: {databaseConfiguration: {storage: 27}}", "FoundationDBCluster headwater-fdb", "storage: 27"},
 		{"backup: {enabled: true}", "FoundationDBBackup headwater-fdb", "clusterName: headwater-fdb"},
 		{
-			"backup: {enabled: true, spec: {blobStoreConfiguration: {bucket: mine}}}", "FoundationDBBackup headwater-fdb",
+			"backup: {enabled: true, spec: {blobStoreConfiguration: {bucket: mine}}}",
+			"FoundationDBBackup headwater-fdb",
 			"accountName: headwater@s3.eu-central-1.amazonaws.com\n    bucket: mine",
 		},
 	} {
