@@ -69,7 +69,7 @@ func (h *Handler) browsing(page browser) http.HandlerFunc {
 }
 
 // errBusy says that as many look as may.
-var errBusy = status.Error(codes.ResourceExhausted, "too many look at keyspaces at this moment")
+var errBusy = status.Error(codes.ResourceExhausted, "too many look at this moment")
 
 // httpCodes are those of errors of gRPC.
 var httpCodes = map[codes.Code]int{

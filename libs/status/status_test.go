@@ -470,9 +470,23 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestBusy: no more than some read keyspaces at a time, and none after Close.
+// TestBusy: no more than some read keyspaces at a time, or look at the overview, and none after Close.
 func TestBusy(t *testing.T) {
 	s := newServer(t)
+	for _, path := range []string{"", "overview.json", "keyspaces"} {
+		for range requestsMax {
+			s.h.looks <- struct{}{}
+		}
+		if w := s.get("/status/"+path, nil); w.Code != http.StatusTooManyRequests {
+			t.Errorf("one too many at %q: %d", path, w.Code)
+		}
+		for range requestsMax {
+			<-s.h.looks
+		}
+		if w := s.get("/status/"+path, nil); w.Code != http.StatusOK {
+			t.Errorf("the next at %q: %d", path, w.Code)
+		}
+	}
 	for range requestsMax {
 		s.h.places <- struct{}{}
 	}
