@@ -88,7 +88,8 @@ var composeVariable = regexp.MustCompile(`\$\{[A-Z_0-9]+:-([^}]*)\}`)
 func composeServices(t *testing.T) map[string]any {
 	t.Helper()
 	var doc map[string]any
-	if err := yaml.Unmarshal([]byte(composeVariable.ReplaceAllString(read(t, "docker-compose.yml"), "$1")), &doc); err != nil {
+	text := composeVariable.ReplaceAllString(read(t, "docker-compose.yml"), "$1")
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
 	}
 	services, _ := doc["services"].(map[string]any)
