@@ -112,7 +112,7 @@ release: ## Make archives, Debian packages, chart, SBOMs and checksums in dist/ 
 	deploy/release
 
 .PHONY: chaos
-chaos: ## Kill every kind of process of such a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
+chaos: ## Kill every kind of process of a stack under load and judge the history (as for stack; ARGS="--duration=10m --rate=200")
 	go run ./tests/stack/cmd/chaos --dir=data/chaos --port=24379 --base-port=24380 $(ARGS)
 
 .PHONY: race
@@ -153,7 +153,7 @@ simulate: ## Run whole deployments from seeds (SEEDS=100 FIRST=1; SEED=7 replays
 	  $(if $(filter command environment,$(origin SEED)),-seed=$(SEED)) $(if $(PLANTED),-planted=$(PLANTED)) $(SIMULATE)
 
 .PHONY: simulate-short
-simulate-short: ## Run one short seed of it, twice alike
+simulate-short: ## Run one short seed of simulate, twice alike
 	HEADWATER_SIMULATE=1 go test -count=1 -run TestSeed -v ./tests/simulation
 
 .PHONY: fuzz

@@ -27,6 +27,7 @@ func (d *Deployment) openTLS() error {
 	}
 	c := d.Config
 	d.warnInsecure()
+	d.warnExposed()
 	for _, side := range []struct {
 		wanted  bool
 		options func(*slog.Logger) (tlsconf.Options, error)
@@ -86,6 +87,25 @@ func (d *Deployment) warnInsecure() {
 				"client-url",
 				u,
 			)
+		}
+	}
+}
+
+// warnExposed names the operators' URLs that others than this host come to without TLS. (The socket of the data
+// directory, which the admin API has by default, is none of them.)
+func (d *Deployment) warnExposed() {
+	for _, o := range []struct {
+		urls []string
+		what string
+	}{
+		{d.Config.ListenAdminURLs, "the admin API has neither TLS nor users there: whoever reaches it may do everything"},
+		{d.Config.ListenStatusURLs, "the status page has no TLS there: passwords and keys go in the clear, and whoever " +
+			"reaches it sees names of keyspaces and pods"},
+	} {
+		for _, u := range o.urls {
+			if server.Exposed(u) {
+				d.Log.Warn(o.what, "url", u)
+			}
 		}
 	}
 }

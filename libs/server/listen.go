@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"slices"
@@ -60,6 +61,17 @@ func CheckListenURL(s string) error {
 func Secure(s string) bool {
 	a, err := parseURL(s)
 	return err == nil && a.secure
+}
+
+// Exposed tells whether others than this host can come to a URL to listen on, without TLS.
+func Exposed(s string) bool {
+	a, err := parseURL(s)
+	if err != nil || a.secure || a.network == "unix" {
+		return false
+	}
+	host, _, _ := net.SplitHostPort(a.addr) // parseURL has done it before
+	ip, err := netip.ParseAddr(host)
+	return host != "localhost" && (err != nil || !ip.IsLoopback()) // no host is every address
 }
 
 // address is a URL to listen on, taken apart.

@@ -20,6 +20,8 @@ const (
 	versionsPage = 20
 	// linkMax bounds a key, escaped, that a link can name: a request's header is bounded.
 	linkMax = 8 << 10
+	// likeness is how many bytes keys have in common that a page leaves out together, if no link names the next one.
+	likeness = 1 << 10
 	// keyShown is how many characters of a key a list shows, valueShown how many bytes of a value its page does.
 	keyShown   = 300
 	valueShown = 64 << 10
@@ -67,7 +69,7 @@ func (h *Handler) browsing(page browser) http.HandlerFunc {
 }
 
 // errBusy says that as many look as may.
-var errBusy = status.Error(codes.ResourceExhausted, "too many look at keyspaces at this moment")
+var errBusy = status.Error(codes.ResourceExhausted, "too many look at this moment")
 
 // httpCodes are those of errors of gRPC.
 var httpCodes = map[codes.Code]int{
@@ -139,6 +141,7 @@ type keysView struct {
 	Keys     []shownKey
 	Count    int64 // of keys from here on
 	Next     string
+	LeftOut  int // Next leaves out keys that begin with as many bytes as the last one does; 0: none
 	Revision int64
 }
 
@@ -163,10 +166,23 @@ func (h *Handler) serveKeys(ctx context.Context, w http.ResponseWriter, r *http.
 	}
 	p.Count, p.Revision = a.GetCount(), a.GetHeader().GetRevision()
 	if n := len(a.GetKvs()); a.GetMore() && n > 0 {
-		p.Next = escape(append(a.Kvs[n-1].Key, 0))
+		p.Next, p.LeftOut = nextOf(a.Kvs[n-1].Key)
 	}
 	h.render(w, http.StatusOK, "keys", p)
 	return nil
+}
+
+// nextOf is where the page begins that follows a key; "": nowhere. A link names it only if it is not too long: else
+// keys that begin as the last one does are left out.
+func nextOf(last []byte) (next string, leftOut int) {
+	if next = escape(last) + `\x00`; len(next) <= linkMax {
+		return next, 0
+	}
+	end := prefixEnd(last[:min(len(last), likeness)])
+	if len(end) == 1 && end[0] == 0 { // all bytes were 0xff
+		return "", likeness
+	}
+	return escape(end), likeness
 }
 
 // list reads a page of keys, a small one if they are large.

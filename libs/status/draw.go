@@ -89,13 +89,9 @@ func bars(l Latency) template.HTML {
 			float64(i)*step, barsHeight-height, math.Max(step-1, 1), height)
 	}
 	return template.HTML(fmt.Sprintf(
-		`<svg class="bars" viewBox="0 0 %d %d" preserveAspectRatio="none" role="img" aria-label="from %s to %s">%s</svg>`,
-		barsWidth,
-		barsHeight,
-		bound(l, first-1),
-		bound(l, last),
-		all.String(),
-	))
+		`<svg class="bars" viewBox="0 0 %d %d" preserveAspectRatio="none" role="img" `+
+			`aria-label="from %s to %s">%s</svg>`,
+		barsWidth, barsHeight, bound(l, first-1), bound(l, last), all.String()))
 }
 
 // bound is the upper bound of a bucket, as text.

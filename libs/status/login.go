@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode/utf8"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -85,16 +86,32 @@ type visitor struct {
 	key      [sha256.Size]byte // of the login whose token it is; zero: of none
 }
 
+// errNoKeyspace is for names that no keyspace can have, and no call can carry.
+var errNoKeyspace = status.Error(codes.NotFound, "headwater: keyspace not found")
+
+// sendable tells whether gRPC can send text as metadata.
+func sendable(text string) bool {
+	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
+}
+
 // visitor finds out who makes a request. Errors: errLogin, those of gRPC.
 func (h *Handler) visitor(r *http.Request) (*visitor, error) {
 	v := &visitor{h: h, ctx: r.Context(), keyspace: r.PathValue("name")}
+	if !sendable(v.keyspace) {
+		return nil, errNoKeyspace
+	}
 	if token, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
-		v.token = strings.TrimSpace(token)
+		if v.token = strings.TrimSpace(token); !sendable(v.token) {
+			return nil, errLogin
+		}
 		return v, nil
 	}
 	user, password, ok := r.BasicAuth()
-	if !ok || user == "" {
+	switch {
+	case !ok || user == "":
 		return v, nil
+	case !utf8.ValidString(user), !utf8.ValidString(password):
+		return nil, errLogin // a message has no such text
 	}
 	key := digest(v.keyspace, user, password)
 	v.user = user

@@ -2,6 +2,7 @@ package status
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"time"
 
@@ -12,9 +13,10 @@ import (
 const (
 	// sampleEvery is the least time between two looks at the metrics.
 	sampleEvery = time.Second
-	// samplesMax bounds the samples that are kept, and window the age of the one that rates are taken from.
-	samplesMax = 120
-	window     = 15 * time.Second
+	// window is the age of the sample that rates are taken from, the oldest that is kept: one is near a megabyte.
+	window = 15 * time.Second
+	// pastMax bounds the rates of before that are kept.
+	pastMax = 120
 	// staleAfter is how long samples are good for rates when nobody has looked meanwhile.
 	staleAfter = 2 * time.Minute
 )
@@ -31,7 +33,8 @@ type meter struct {
 	now     func() time.Time
 
 	mu      sync.Mutex
-	samples []sample // the oldest first
+	samples []sample // the oldest first; all but the last two are within the window
+	past    []Rates  // between one sample and the next, the oldest first
 }
 
 func newMeter(g prometheus.Gatherer, now func() time.Time) *meter {
@@ -44,30 +47,20 @@ type span struct {
 	seconds  float64 // 0: from is the start of the process
 }
 
-// look returns the newest sample, which it takes unless one is new enough, with one from before; and the points of time
-// between which rates have been seen.
-func (m *meter) look() (s span, past []span) {
+// look returns the newest sample, which it takes unless one is new enough, with one from before; and the rates that
+// have been seen before, the oldest first.
+func (m *meter) look() (s span, past []Rates) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.now()
 	if n := len(m.samples); n == 0 || now.Sub(m.samples[n-1].at) >= sampleEvery {
 		m.take(now)
 	}
-	last := len(m.samples) - 1
-	for i := range last {
-		past = append(past, between(m.samples[i], m.samples[i+1]))
+	first, last := m.samples[0], m.samples[len(m.samples)-1]
+	if len(m.samples) == 1 {
+		return span{to: last}, nil
 	}
-	from := last
-	for from > 0 && m.samples[last].at.Sub(m.samples[from-1].at) <= window {
-		from--
-	}
-	if from == last && last > 0 {
-		from--
-	}
-	if from == last {
-		return span{to: m.samples[last]}, past
-	}
-	return between(m.samples[from], m.samples[last]), past
+	return between(first, last), slices.Clone(m.past)
 }
 
 func between(from, to sample) span { return span{from, to, to.at.Sub(from.at).Seconds()} }
@@ -75,7 +68,7 @@ func between(from, to sample) span { return span{from, to, to.at.Sub(from.at).Se
 // take adds a sample. What cannot be gathered is missing in it, as it is for a scraper.
 func (m *meter) take(now time.Time) {
 	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) > staleAfter {
-		m.samples = nil
+		m.samples, m.past = nil, nil
 	}
 	s := sample{at: now, families: map[string]*dto.MetricFamily{}}
 	if m.metrics != nil {
@@ -84,10 +77,16 @@ func (m *meter) take(now time.Time) {
 			s.families[f.GetName()] = f
 		}
 	}
-	if len(m.samples) == samplesMax {
-		m.samples = append(m.samples[:0], m.samples[1:]...)
+	if n := len(m.samples); n > 0 {
+		if len(m.past) == pastMax {
+			m.past = slices.Delete(m.past, 0, 1)
+		}
+		m.past = append(m.past, between(m.samples[n-1], s).rates())
 	}
 	m.samples = append(m.samples, s)
+	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > window {
+		m.samples = slices.Delete(m.samples, 0, 1) // clears what is behind, so that it is free
+	}
 }
 
 // value is the sum of a metric's series that have all of some labels; ok is false if there is none.

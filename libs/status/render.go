@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"html/template"
-
 	"net/http"
 	"net/url"
 	"strconv"
@@ -97,14 +96,8 @@ type keyspacesView struct {
 func (h *Handler) serveKeyspaces(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p := keyspacesView{
-		view: view{
-			Tab: "keyspaces",
-		},
-		Part:     escape([]byte(q.Get("part"))),
-		Order:    q.Get("order"),
-		Previous: -1,
-		Next:     -1,
-		Orders:   []string{"name", "rate", "size", "watches"},
+		view: view{Tab: "keyspaces"}, Part: escape([]byte(q.Get("part"))), Order: q.Get("order"),
+		Previous: -1, Next: -1, Orders: []string{"name", "rate", "size", "watches"},
 	}
 	if orders[p.Order] == nil {
 		p.Order = "name"
@@ -158,9 +151,34 @@ func show(value []byte, most int) (s string, text, cut bool) {
 		return hex.Dump(value), false, cut || len(value) == most/16
 	}
 	var b bytes.Buffer
-	if !cut && len(value) > 1 && (value[0] == '{' || value[0] == '[') && json.Indent(&b, value, "", "  ") == nil &&
-		b.Len() <= 2*most {
+	if !cut && len(value) > 1 && (value[0] == '{' || value[0] == '[') && nesting(value) <= nestingMax &&
+		json.Indent(&b, value, "", "  ") == nil && b.Len() <= 2*most {
 		return b.String(), true, false
 	}
 	return string(value), true, cut
+}
+
+// nestingMax is up to which depth JSON is set out in lines: each has as many spaces again as it is deep, so that 60 KB
+// could become gigabytes.
+const nestingMax = 64
+
+// nesting is how deep the objects and lists of a JSON text lie in one another.
+func nesting(text []byte) (deepest int) {
+	depth, quoted := 0, false
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			if c == '\\' {
+				i++ // a quote behind it does not end the string
+			}
+		case c == '{' || c == '[':
+			depth++
+			deepest = max(deepest, depth)
+		case c == '}' || c == ']':
+			depth--
+		}
+	}
+	return deepest
 }

@@ -24,7 +24,8 @@ const Path = "/status/"
 
 // Limits.
 const (
-	// requestsMax bounds the requests that read keyspaces at a time, tailsMax the tails that are open.
+	// requestsMax bounds the requests that read keyspaces at a time, and those for the overview and the list of
+	// keyspaces; tailsMax the tails that are open.
 	requestsMax = 32
 	tailsMax    = 64
 	// requestTimeout bounds what a page waits for.
@@ -81,7 +82,8 @@ type Handler struct {
 	kv      pb.KVClient
 	watch   pb.WatchClient
 	auth    pb.AuthClient
-	places  chan struct{} // has an element for each request that reads a keyspace
+	looks   chan struct{} // has an element for each request for the overview or the list of keyspaces
+	places  chan struct{} // for each that reads a keyspace
 	tails   chan struct{} // for each tail
 	closing context.Context
 	close   context.CancelFunc
@@ -101,7 +103,8 @@ func New(o Options) *Handler {
 	}
 	h := &Handler{
 		o: o, mux: http.NewServeMux(), meter: newMeter(o.Metrics, o.Now),
-		places: make(chan struct{}, requestsMax), tails: make(chan struct{}, tailsMax),
+		looks: make(chan struct{}, requestsMax), places: make(chan struct{}, requestsMax),
+		tails: make(chan struct{}, tailsMax),
 	}
 	h.closing, h.close = context.WithCancel(context.Background())
 	h.census = newCensus(h)
@@ -119,9 +122,9 @@ func (h *Handler) route() {
 		panic(err) // the directory is part of the program
 	}
 	h.mux.Handle("GET "+Path+"assets/", http.StripPrefix(Path+"assets/", cached(http.FileServerFS(files))))
-	h.mux.HandleFunc("GET "+Path+"{$}", h.serveOverview)
-	h.mux.HandleFunc("GET "+Path+"overview.json", h.serveOverviewJSON)
-	h.mux.HandleFunc("GET "+Path+"keyspaces", h.serveKeyspaces)
+	h.mux.HandleFunc("GET "+Path+"{$}", h.looking(h.serveOverview))
+	h.mux.HandleFunc("GET "+Path+"overview.json", h.looking(h.serveOverviewJSON))
+	h.mux.HandleFunc("GET "+Path+"keyspaces", h.looking(h.serveKeyspaces))
 	h.mux.HandleFunc("GET "+Path+"keyspaces/{name}/", h.browsing(h.serveKeys))
 	h.mux.HandleFunc("GET "+Path+"keyspaces/{name}/key", h.browsing(h.serveKey))
 	h.mux.HandleFunc("GET "+Path+"keyspaces/{name}/tail", h.browsing(h.serveTail))
@@ -181,7 +184,21 @@ func cached(next http.Handler) http.Handler {
 	})
 }
 
-// enter takes a place of those who read keyspaces; ok is false if there is none, or the handler is closed.
+// looking bounds how many see a page about the deployment at a time: each reads rows of the store, and asks nobody who
+// he is.
+func (h *Handler) looking(page http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		leave, ok := h.enter(h.looks)
+		if !ok {
+			h.fail(w, r, errBusy)
+			return
+		}
+		defer leave()
+		page(w, r)
+	}
+}
+
+// enter takes one of some places; ok is false if there is none, or the handler is closed.
 func (h *Handler) enter(places chan struct{}) (leave func(), ok bool) {
 	if h.closing.Err() != nil {
 		return nil, false

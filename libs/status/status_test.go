@@ -128,7 +128,8 @@ func TestHostile(t *testing.T) {
 			w := s.get(path, nil)
 			text := w.Body.String()
 			for _, bad := range []string{
-				"<script>alert", "<img", "<svg onload", "onerror=alert(1)>", "\u202e", "\u2066", "\x00", `href="javascript`,
+				"<script>alert", "<img", "<svg onload", "onerror=alert(1)>", "\u202e", "\u2066", "\x00",
+				`href="javascript`,
 			} {
 				if strings.Contains(text, bad) {
 					t.Errorf("%s has %q", path, bad)
@@ -281,7 +282,8 @@ func TestLogin(t *testing.T) {
 			change func(*http.Request)
 			want   int
 		}{
-			"nobody": {nil, 401}, "wrong": {basic("wrong"), 401}, "right": {basic("right"), 200}, "token": {bearer(token), 200},
+			"nobody": {nil, 401}, "wrong": {basic("wrong"), 401}, "right": {basic("right"), 200},
+			"token":     {bearer(token), 200},
 			"old token": {bearer("old"), 401}, "another's": {bearer("other"), 403},
 			"strange": {func(r *http.Request) { r.Header.Set("Authorization", "Digest x") }, 401},
 		} {
@@ -340,15 +342,20 @@ func TestCensus(t *testing.T) {
 	}
 	text := s.get("/status/keyspaces?order=size&from=100", nil).Body.String()
 	contains(t, "by size", text, "101 to 200 of 1\u202f200", ">ks-01099<", ">ks-01000<", "from=200", "from=0")
-	contains(t, "a part", s.get("/status/keyspaces?part=119", nil).Body.String(), "1 to 12 of 12", "ks-01199", "ks-00119")
-	for _, odd := range []string{"from=-5", "from=x", "from=99999999999999999999", "order=none", "from=5000", "part=%3C"} {
+	part := s.get("/status/keyspaces?part=119", nil).Body.String()
+	contains(t, "a part", part, "1 to 12 of 12", "ks-01199", "ks-00119")
+	for _, odd := range []string{
+		"from=-5", "from=x", "from=99999999999999999999", "order=none", "from=5000", "part=%3C",
+	} {
 		if w := s.get("/status/keyspaces?"+odd, nil); w.Code != http.StatusOK {
 			t.Errorf("%s: %d", odd, w.Code)
 		}
 	}
 	s.mu.Lock()
 	s.keyspaces = slices.Clone(s.keyspaces)
-	s.keyspaces[700] = &adminv1.Usage{Name: "ks-00700", Id: 701, Writes: 130, CompactRevision: 900, RemovedRevision: 300}
+	s.keyspaces[700] = &adminv1.Usage{
+		Name: "ks-00700", Id: 701, Writes: 130, CompactRevision: 900, RemovedRevision: 300,
+	}
 	s.mu.Unlock()
 	s.pass(censusEvery + 2*time.Second)
 	s.h.census.get(t.Context()) // begins one
@@ -359,7 +366,8 @@ func TestCensus(t *testing.T) {
 		t.Errorf("%+v", k)
 	}
 	want := Work{Kind: "compaction", Keyspace: "ks-00700", Done: 300, Total: 900, Unit: "revisions"}
-	if len(o.Work) != 1 || o.Work[0].Keyspace != want.Keyspace || o.Work[0].Done != want.Done || o.Work[0].Total != 900 {
+	if len(o.Work) != 1 || o.Work[0].Keyspace != want.Keyspace || o.Work[0].Done != want.Done ||
+		o.Work[0].Total != want.Total {
 		t.Errorf("work: %+v", o.Work)
 	}
 	many := newServer(t)
@@ -407,8 +415,8 @@ func TestOverview(t *testing.T) {
 		}
 		return text
 	}
-	contains(t, "the first look", look(), "latencies since the start", "the store is away", "Alarm NOSPACE", "compactor",
-		"lost has not been heard of", "expires in 3.0 days", "deletion", "gone", "5.00\u202fMiB left", "&lt;b&gt;ill",
+	contains(t, "the first look", look(), "latencies since the start", "the store is away", "Alarm NOSPACE",
+		"compactor", "lost has not been heard of", "expires in 3.0 days", "deletion", "gone", "5.00\u202fMiB left", "&lt;b&gt;ill",
 		"The store cannot be reached", `id="hubs"`)
 	if o.Rates.Reads != nil || o.WindowSeconds != 0 || len(o.Latencies) != 1 || o.Latencies[0].Count != 1 {
 		t.Errorf("%+v", o)
@@ -425,15 +433,21 @@ func TestOverview(t *testing.T) {
 	o = Overview{}
 	contains(t, "the second look", look(), "of the last 4.00\u202fs", `<svg class="bars"`)
 	l := o.Latencies[0]
-	if *o.Rates.Reads != 25 || *o.Rates.Writes != 7 || *o.Rates.Errors != 2 || l.Count != 100 || l.P50 < .005 || l.P50 > .0052 || l.P99 != 1 || len(l.Bars) != 4 {
+	if *o.Rates.Reads != 25 || *o.Rates.Writes != 7 || *o.Rates.Errors != 2 || l.Count != 100 ||
+		l.P50 < .005 || l.P50 > .0052 || l.P99 != 1 || len(l.Bars) != 4 {
 		t.Errorf("%+v, %+v", *o.Rates.Reads, l)
 	}
-	for range 3 * samplesMax {
+	for range 3 * pastMax {
 		s.pass(sampleEvery)
 		s.h.meter.look()
 	}
-	if n := len(s.h.meter.samples); n != samplesMax {
-		t.Errorf("%d samples are kept", n)
+	kept := s.h.meter.samples
+	if n := len(kept); n != int(window/sampleEvery)+1 || len(s.h.meter.past) != pastMax {
+		t.Errorf("%d samples and %d rates are kept", n, len(s.h.meter.past))
+	}
+	s.pass(4 * window) // nobody has looked for a while: rates are since then
+	if from, _ := s.h.meter.look(); from.seconds != (4*window).Seconds() || len(s.h.meter.samples) != 2 {
+		t.Errorf("rates of %v s, from %d samples", from.seconds, len(s.h.meter.samples))
 	}
 	s.pass(time.Hour)
 	o = Overview{}
@@ -456,9 +470,23 @@ func TestMissing(t *testing.T) {
 	}
 }
 
-// TestBusy: no more than some read keyspaces at a time, and none after Close.
+// TestBusy: no more than some read keyspaces at a time, or look at the overview, and none after Close.
 func TestBusy(t *testing.T) {
 	s := newServer(t)
+	for _, path := range []string{"", "overview.json", "keyspaces"} {
+		for range requestsMax {
+			s.h.looks <- struct{}{}
+		}
+		if w := s.get("/status/"+path, nil); w.Code != http.StatusTooManyRequests {
+			t.Errorf("one too many at %q: %d", path, w.Code)
+		}
+		for range requestsMax {
+			<-s.h.looks
+		}
+		if w := s.get("/status/"+path, nil); w.Code != http.StatusOK {
+			t.Errorf("the next at %q: %d", path, w.Code)
+		}
+	}
 	for range requestsMax {
 		s.h.places <- struct{}{}
 	}

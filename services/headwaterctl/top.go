@@ -36,8 +36,8 @@ func (c *ctl) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "What the server does now, as its status page shows it, again and again",
 		Args:  noArgs,
-		Long: "What the server does now, as its status page shows it, again and again: rates, latencies, pods, hubs,\n" +
-			"keyspaces, and the progress of work in the background. Endpoints may be those of the status page too.\n" +
+		Long: "What the server does now, as its status page shows it, again and again: rates, latencies, pods,\n" +
+			"hubs, keyspaces, and the progress of work in the background. Endpoints may be those of the status page too.\n" +
 			"Keys: q ends it, space stops and goes on, s has keyspaces by size and by rate.\n" +
 			"Where it does not write to a terminal it writes once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {

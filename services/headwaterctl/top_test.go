@@ -32,7 +32,8 @@ func busy() *status.Overview {
 		Store:   status.Store{Revision: 1234567, CompactRevision: 1000, Keys: 7, BytesInUse: 3 << 30},
 		Rates:   status.Rates{Reads: &rate}, Watches: status.Watches{Watchers: 9, Slow: 2, LagSeconds: 70},
 		Latencies: []status.Latency{{Of: "Put", Count: 99, P50: .001, P99: .25}},
-		Pods:      []status.Pod{hub, ill}, Troubles: []string{"Alarm \x1b]0;NOSPACE."}, Problems: []string{"keyspaces: away"},
+		Pods:      []status.Pod{hub, ill},
+		Troubles:  []string{"Alarm \x1b]0;NOSPACE."}, Problems: []string{"keyspaces: away"},
 		Certificates: []status.Certificate{{Use: "client", Kind: "certificate", Days: 3}},
 		Work: []status.Work{
 			{Kind: "compaction", Keyspace: "team-a", Done: 250, Total: 1000, Unit: "revisions", PerSecond: &rate},

@@ -64,18 +64,22 @@ func TestFlags(t *testing.T) {
 		commands = append(commands, kubernetesCommands(t, overlay)...)
 	}
 	if len(commands) != (2+len(overlays))*len(kinds) {
-		t.Errorf("%d pods, want 2 of each kind in docker-compose.yml and a Deployment of each in every overlay", len(commands))
+		t.Errorf("%d pods, want 2 of each kind in docker-compose.yml and a Deployment of each in every overlay",
+			len(commands))
 	}
 	addresses := map[string]string{}
 	for _, c := range commands {
 		kind, conf := parse(t, c)
-		for what, urls := range map[string][]string{clientPort: conf.ListenClientURLs, metricsPort: conf.ListenMetricsURLs} {
+		for what, urls := range map[string][]string{
+			clientPort: conf.ListenClientURLs, metricsPort: conf.ListenMetricsURLs,
+		} {
 			if len(urls) != 1 || port(t, urls[0]) != what {
 				t.Errorf("%s listens on %v, want port %s", c.where, urls, what)
 			}
 		}
 		for _, other := range kinds {
-			if want := []string{string(other) + ":" + clientPort}; other != kind && !slices.Equal(conf.Endpoints(other), want) {
+			want := []string{string(other) + ":" + clientPort}
+			if other != kind && !slices.Equal(conf.Endpoints(other), want) {
 				t.Errorf("%s looks for %s at %v, want %v", c.where, other, conf.Endpoints(other), want)
 			}
 		}
@@ -88,7 +92,8 @@ func TestFlags(t *testing.T) {
 		if conf.NATSURL == "" || conf.FDBClusterFile == "" || kind == config.WatchHub && conf.DataDir == "" {
 			t.Errorf("%s lacks NATS, a cluster file or a directory: %+v", c.where, conf)
 		}
-		if first, seen := addresses[string(kind)]; seen && strings.HasPrefix(c.where, "docker-compose") && first == conf.PodAddress {
+		first, seen := addresses[string(kind)]
+		if seen && strings.HasPrefix(c.where, "docker-compose") && first == conf.PodAddress {
 			t.Errorf("%s: two %s pods at %s", c.where, kind, first)
 		} else if strings.HasPrefix(c.where, "docker-compose") {
 			addresses[string(kind)] = conf.PodAddress
@@ -112,7 +117,8 @@ func TestDockerfile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(p.Ignored) > 0 || port(t, p.Config.ListenClientURLs[0]) != clientPort || port(t, p.Config.ListenMetricsURLs[0]) != metricsPort {
+	if len(p.Ignored) > 0 || port(t, p.Config.ListenClientURLs[0]) != clientPort ||
+		port(t, p.Config.ListenMetricsURLs[0]) != metricsPort {
 		t.Errorf("standalone starts with %+v, ignored %v", p.Config, p.Ignored)
 	}
 	if !strings.Contains(text, "VOLUME "+p.Config.DataDir+"\n") {
@@ -133,7 +139,9 @@ func TestDockerfile(t *testing.T) {
 	if err != nil || len(sockets) != 2 || len(admin) != 1 || admin[0] != "unix://"+sockets[1][1] {
 		t.Fatalf("headwaterctl asks %v, the server listens on %v, %v", sockets, admin, err)
 	}
-	for file, services := range map[string]string{"docker-compose.yml": read(t, "docker-compose.yml"), "kv.yaml": read(t, "k8s/base/kv.yaml")} {
+	for file, services := range map[string]string{
+		"docker-compose.yml": read(t, "docker-compose.yml"), "kv.yaml": read(t, "k8s/base/kv.yaml"),
+	} {
 		if !strings.Contains(services, "- --listen-admin-urls=unix://"+sockets[0][1]+"\n") {
 			t.Errorf("%s: headwaterctl asks %s, where no pod listens", file, sockets[0][1])
 		}
@@ -179,7 +187,8 @@ func TestRouter(t *testing.T) {
 		if err != nil {
 			t.Error(err)
 		}
-		if host != "*" && (services[host] == nil || p != clientPort || at(services, host, "networks", "headwater", "ipv4_address") == nil) {
+		if host != "*" && (services[host] == nil || p != clientPort ||
+			at(services, host, "networks", "headwater", "ipv4_address") == nil) {
 			t.Errorf("%s=%v is no pod's client port at a fixed address", name, v)
 		}
 	}
@@ -189,7 +198,8 @@ func TestRouter(t *testing.T) {
 	// The image's nginx has HTTP/1 beside gRPC, for those who ask /health and /version there. The one that is installed
 	// here is an older one and is told otherwise.
 	image, _ := at(services, "router", "image").(string)
-	if m := regexp.MustCompile(`^nginx:1\.(\d+)\.`).FindStringSubmatch(image); m == nil || len(m[1]) < 2 || m[1] < "26" {
+	m := regexp.MustCompile(`^nginx:1\.(\d+)\.`).FindStringSubmatch(image)
+	if m == nil || len(m[1]) < 2 || m[1] < "26" {
 		t.Errorf("%s is too old to speak HTTP/1 and HTTP/2 on one port", image)
 	}
 	if values["HEADWATER_HTTP2"] != "http2 on;" {
@@ -198,18 +208,26 @@ func TestRouter(t *testing.T) {
 	local["HEADWATER_LISTEN"] += " http2"
 	local["HEADWATER_HTTP_LISTEN"] = "127.0.0.1:" + routerHTTPPort
 	published := texts(at(services, "router", "ports"))
-	if want := []string{"127.0.0.1:" + clientPort + ":" + clientPort, "127.0.0.1:" + routerHTTPPort + ":" + routerHTTPPort}; !slices.Equal(published, want) {
+	want := []string{
+		"127.0.0.1:" + clientPort + ":" + clientPort, "127.0.0.1:" + routerHTTPPort + ":" + routerHTTPPort,
+	}
+	if !slices.Equal(published, want) {
 		t.Errorf("published are %v, want %v", published, want)
 	}
-	if probe := texts(at(services, "router", "healthcheck", "test")); !slices.Contains(probe, "http://127.0.0.1:"+routerHTTPPort+"/health") {
+	probe := texts(at(services, "router", "healthcheck", "test"))
+	if !slices.Contains(probe, "http://127.0.0.1:"+routerHTTPPort+"/health") {
 		t.Errorf("the health check is %v", probe)
 	}
-	if run := values["HEADWATER_RUN"]; run != env["NGINX_ENVSUBST_OUTPUT_DIR"] || !slices.Contains(texts(at(services, "router", "tmpfs")), run) ||
+	if run := values["HEADWATER_RUN"]; run != env["NGINX_ENVSUBST_OUTPUT_DIR"] ||
+		!slices.Contains(texts(at(services, "router", "tmpfs")), run) ||
 		!slices.Contains(texts(at(services, "router", "command")), run+"/nginx.conf") {
 		t.Errorf("nginx may write to %s: is its configuration there, and is it a tmpfs?", run)
 	}
-	for service, upstream := range map[string]string{pb.Watch_ServiceDesc.ServiceName: "watchhub", pb.Lease_ServiceDesc.ServiceName: "leasekeeper"} {
-		if !regexp.MustCompile(`location \^~ /` + regexp.QuoteMeta(service) + `/ \{\s+grpc_pass grpc://` + upstream + `;`).MatchString(text) {
+	for service, upstream := range map[string]string{
+		pb.Watch_ServiceDesc.ServiceName: "watchhub", pb.Lease_ServiceDesc.ServiceName: "leasekeeper",
+	} {
+		sent := `location \^~ /` + regexp.QuoteMeta(service) + `/ \{\s+grpc_pass grpc://` + upstream + `;`
+		if !regexp.MustCompile(sent).MatchString(text) {
 			t.Errorf("%s is not sent to %s", service, upstream)
 		}
 	}
@@ -259,16 +277,22 @@ func TestVersions(t *testing.T) {
 			t.Errorf("%s has several versions: %v", what, versions)
 		}
 	}
-	same("FoundationDB", find("Dockerfile", `FDB_VERSION=([\d.]+)`), find("docker-compose.yml", `foundationdb/foundationdb:([\d.]+)`),
+	same("FoundationDB", find("Dockerfile", `FDB_VERSION=([\d.]+)`),
+		find("docker-compose.yml", `foundationdb/foundationdb:([\d.]+)`),
 		find("k8s/base/foundationdb.yaml", `version: ([\d.]+)`))
-	same("NATS", find("docker-compose.yml", `nats:([\d.]+)-alpine`), find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`),
+	same("NATS", find("docker-compose.yml", `nats:([\d.]+)-alpine`),
+		find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`),
 		find("libs/go.mod", `nats-io/nats-server/v2 v([\d.]+)`))
 	same("Go's minor", find("Dockerfile", `golang:(\d+\.\d+)\.`), find("go.work", `(?m)^go (\d+\.\d+)`))
-	same("Go", find("Dockerfile", `golang:([\d.]+)-`), find(".github/workflows/ci.yml", `golang:([\d.]+)-`), find(".github/workflows/ci.yml", `go-version: ([\d.]+)`))
-	same("Headwater", find("libs/server/version.go", `const Version = "(.*)"`), find("charts/headwater/Chart.yaml", `(?m)^version: (.*)$`),
-		find("charts/headwater/Chart.yaml", `(?m)^appVersion: (.*)$`), find("charts/headwater/values.yaml", `(?m)^  tag: (.*)$`),
+	same("Go", find("Dockerfile", `golang:([\d.]+)-`), find(".github/workflows/ci.yml", `golang:([\d.]+)-`),
+		find(".github/workflows/ci.yml", `go-version: ([\d.]+)`))
+	same("Headwater", find("libs/server/version.go", `const Version = "(.*)"`),
+		find("charts/headwater/Chart.yaml", `(?m)^version: (.*)$`),
+		find("charts/headwater/Chart.yaml", `(?m)^appVersion: (.*)$`),
+		find("charts/headwater/values.yaml", `(?m)^  tag: (.*)$`),
 		find("k8s/base/kustomization.yaml", `headwaterdb/headwater\n    newTag: (.*)`))
-	same("the chart's NATS", find("charts/headwater/values.yaml", `nats:([\d.]+)-alpine`), find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`))
+	same("the chart's NATS", find("charts/headwater/values.yaml", `nats:([\d.]+)-alpine`),
+		find("k8s/base/kustomization.yaml", `newTag: ([\d.]+)-alpine`))
 }
 
 // TestRoutes checks the names of services in the Gateway's routes.

@@ -88,7 +88,8 @@ var composeVariable = regexp.MustCompile(`\$\{[A-Z_0-9]+:-([^}]*)\}`)
 func composeServices(t *testing.T) map[string]any {
 	t.Helper()
 	var doc map[string]any
-	if err := yaml.Unmarshal([]byte(composeVariable.ReplaceAllString(read(t, "docker-compose.yml"), "$1")), &doc); err != nil {
+	text := composeVariable.ReplaceAllString(read(t, "docker-compose.yml"), "$1")
+	if err := yaml.Unmarshal([]byte(text), &doc); err != nil {
 		t.Fatal(err)
 	}
 	services, _ := doc["services"].(map[string]any)
@@ -118,7 +119,9 @@ func composeCommands(t *testing.T) []command {
 var overlays = []string{"dev", "one-zone", "prod"}
 
 // kubernetesValues are what Kubernetes puts in for fields of the pod.
-var kubernetesValues = map[string]string{"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater"}
+var kubernetesValues = map[string]string{
+	"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater",
+}
 
 // kubernetesCommands are the pods of an overlay, by its rendered form, which package schema holds to its source.
 func kubernetesCommands(t *testing.T, overlay string) []command {

@@ -48,7 +48,8 @@ func families(t *testing.T) map[string]string {
 		wg.Go(func() {
 			conf := config.Default(kind)
 			conf.ListenClientURLs = []string{"http://127.0.0.1:0"}
-			conf.KVEndpoints, conf.WatchHubEndpoints, conf.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}, []string{nobody}
+			conf.KVEndpoints, conf.WatchHubEndpoints = []string{nobody}, []string{nobody}
+			conf.LeaseKeeperEndpoints = []string{nobody}
 			conf.NATSURL = "nats://" + nobody
 			n, err := pods.Start(ctx, kind, conf, compose.Parts{Engine: db, Log: slog.New(slog.DiscardHandler)})
 			if err != nil {
@@ -123,7 +124,8 @@ func TestMetrics(t *testing.T) {
 	if len(missing) > 0 {
 		t.Errorf("docs/operations.md does not explain\n%s", strings.Join(missing, "\n"))
 	}
-	metric, _ := at(documents(t, "k8s/components/watch-streams/hpa.yaml")[0], "spec", "metrics", 1, "pods", "metric", "name").(string)
+	hpa := documents(t, "k8s/components/watch-streams/hpa.yaml")[0]
+	metric, _ := at(hpa, "spec", "metrics", 1, "pods", "metric", "name").(string)
 	if _, ok := found[metric]; !ok {
 		t.Errorf("hubs are scaled on %q, which no pod has", metric)
 	}

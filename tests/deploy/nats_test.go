@@ -89,7 +89,9 @@ func serveNATS(t *testing.T, own tlstest.Pair, caFile string) (url, cluster stri
 			text, _ = at(doc, "data", "nats.conf").(string)
 		}
 	}
-	for there, here := range map[string]string{"/etc/nats-tls/tls.crt": own.CertFile, "/etc/nats-tls/tls.key": own.KeyFile, "/etc/nats-tls/ca.crt": caFile} {
+	for there, here := range map[string]string{
+		"/etc/nats-tls/tls.crt": own.CertFile, "/etc/nats-tls/tls.key": own.KeyFile, "/etc/nats-tls/ca.crt": caFile,
+	} {
 		if !strings.Contains(text, there) {
 			t.Errorf("nats.conf does not use %s", there)
 		}
@@ -104,7 +106,8 @@ func serveNATS(t *testing.T, own tlstest.Pair, caFile string) (url, cluster stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	o.Host, o.Port, o.Cluster.Host, o.Cluster.Port, o.Cluster.Name = "127.0.0.1", natsserver.RANDOM_PORT, "127.0.0.1", natsserver.RANDOM_PORT, "headwater"
+	o.Host, o.Port = "127.0.0.1", natsserver.RANDOM_PORT
+	o.Cluster.Host, o.Cluster.Port, o.Cluster.Name = "127.0.0.1", natsserver.RANDOM_PORT, "headwater"
 	o.NoLog, o.NoSigs = true, true
 	s, err := natsserver.NewServer(o)
 	if err != nil {

@@ -65,7 +65,8 @@ func TestPackage(t *testing.T) {
 	if !slices.Equal(p.Config.ListenClientURLs, []string{"http://127.0.0.1:2379"}) {
 		t.Errorf("as installed it listens on %v", p.Config.ListenClientURLs)
 	}
-	if home := "/var/lib/" + value("StateDirectory"); !strings.HasPrefix(p.Config.DataDir, home+"/") || value("WorkingDirectory") != home {
+	home := "/var/lib/" + value("StateDirectory")
+	if !strings.HasPrefix(p.Config.DataDir, home+"/") || value("WorkingDirectory") != home {
 		t.Errorf("data in %s, the unit may write to %s", p.Config.DataDir, home)
 	}
 	// What is commented out is meant to be used.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/compose"
@@ -194,7 +195,9 @@ func TestRights(t *testing.T) {
 	ann.want(keys+"?prefix=open/", 200, "open/1", "open/2", "2 in all")
 	ann.want(keys+"?prefix=open/&from=p", 403) // a range that begins behind the prefix
 	ann.want(keys+"key?key=open/1", 200, "value of open/1")
-	for _, path := range []string{"?prefix=secret/", "key?key=secret/1", "tail?prefix=secret", "events?prefix=secret", "events"} {
+	for _, path := range []string{
+		"?prefix=secret/", "key?key=secret/1", "tail?prefix=secret", "events?prefix=secret", "events",
+	} {
 		ann.want(keys+path, 403)
 	}
 	v.want("", 200) // the overview tells of the process, not of keys
@@ -233,7 +236,8 @@ func TestCertificates(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer admin.Close()
-	_, err = adminv1.NewKeyspacesClient(admin).Create(t.Context(), &adminv1.CreateRequest{
+	keyspaces := adminv1.NewKeyspacesClient(admin)
+	_, err = keyspaces.Create(t.Context(), &adminv1.CreateRequest{
 		Name: "team", Settings: &adminv1.Settings{Access: &keyspacev1.AccessRule{
 			Allow: []*keyspacev1.Certificate{{Cn: "member-*"}},
 		}},
@@ -256,6 +260,26 @@ func TestCertificates(t *testing.T) {
 	if _, err := w.http.Get(url); err == nil {
 		t.Error("without a certificate the listener lets in")
 	}
+	// A tail ends when the rule becomes one that its viewer's certificate does not fit.
+	open := member.open("keyspaces/team/events")
+	defer open.Body.Close()
+	tail := bufio.NewReader(open.Body)
+	if line, err := tail.ReadString('\n'); err != nil || line != ": open\n" {
+		t.Fatal(line, err)
+	}
+	_, err = keyspaces.Change(t.Context(), &adminv1.ChangeRequest{
+		Name: "team", Mask: &fieldmaskpb.FieldMask{Paths: []string{"access"}},
+		Settings: &adminv1.Settings{Access: &keyspacev1.AccessRule{
+			Allow: []*keyspacev1.Certificate{{Cn: "others-*"}},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if name, data := event(t, tail); name != "end" {
+		t.Errorf("%s: %s", name, data)
+	}
+	member.want("keyspaces/team/events", 403)
 }
 
 // TestAdmin: the admin API's listener has the page, and answers for the metrics as before; the listener of the page has

@@ -34,6 +34,8 @@ values, and prints them. The helpers below change the object that they are given
 {{- $place := printf "k8s/overlays/%s/foundationdb.yaml" $values.place }}
 {{- $patch := .root.Files.Get $place | fromYaml }}
 {{- $_ = set $o "spec" (mergeOverwrite $o.spec $patch.spec $values.foundationdb) }}
+{{- else if eq $o.kind "FoundationDBBackup" }}
+{{- $_ = set $o "spec" (mergeOverwrite $o.spec $values.backup.spec) }}
 {{- else if eq $o.kind "HorizontalPodAutoscaler" }}
 {{- include "headwater.autoscaler" . }}
 {{- else if and (eq $o.kind "ConfigMap") (eq $o.metadata.name "nats") $values.nats.tls }}

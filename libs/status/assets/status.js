@@ -87,6 +87,7 @@
       last = Math.max(last, e.revision);
       seen++;
       waiting.push(e);
+      if (waiting.length > 2 * kept) waiting = waiting.slice(-kept); // a page in the background draws nothing
       if (!frame) frame = requestAnimationFrame(draw);
     });
     source.addEventListener("end", (m) => { stop("It has ended: " + JSON.parse(m.data)); });

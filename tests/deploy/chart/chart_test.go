@@ -165,7 +165,10 @@ func TestValues(t *testing.T) {
 		{"kv: {replicas: 7}", "Deployment kv", "replicas: 7"},
 		{"leasekeeper: {goMemLimit: 77MiB}", "Deployment leasekeeper", "value: 77MiB"},
 		{"leasekeeper: {resources: {requests: {cpu: 77m}}}", "Deployment leasekeeper", "cpu: 77m"},
-		{"watchhub: {env: [{name: HEADWATER_MAX_WATCHES, value: '77'}]}", "Deployment watchhub", "HEADWATER_MAX_WATCHES"},
+		{
+			"watchhub: {env: [{name: HEADWATER_MAX_WATCHES, value: '77'}]}", "Deployment watchhub",
+			"HEADWATER_MAX_WATCHES",
+		},
 		{"watchhub: {replicas: 7, autoscaling: {enabled: false}}", "Deployment watchhub", "replicas: 7"},
 		{"watchhub: {autoscaling: {maxReplicas: 77}}", "HorizontalPodAutoscaler watchhub", "maxReplicas: 77"},
 		{"watchhub: {autoscaling: {minReplicas: 7}}", "HorizontalPodAutoscaler watchhub", "minReplicas: 7"},
@@ -176,6 +179,12 @@ func TestValues(t *testing.T) {
 		{"gateway: {className: mine}", "Gateway headwater", "gatewayClassName: mine"},
 		{"gateway: {certificate: mine}", "Gateway headwater", "name: mine"},
 		{"foundationdb: {databaseConfiguration: {storage: 27}}", "FoundationDBCluster headwater-fdb", "storage: 27"},
+		{"backup: {enabled: true}", "FoundationDBBackup headwater-fdb", "clusterName: headwater-fdb"},
+		{
+			"backup: {enabled: true, spec: {blobStoreConfiguration: {bucket: mine}}}",
+			"FoundationDBBackup headwater-fdb",
+			"accountName: headwater@s3.eu-central-1.amazonaws.com\n    bucket: mine",
+		},
 	} {
 		rendered, err := render(c, "x", parse(t, v.values))
 		if err != nil {
@@ -237,6 +246,7 @@ func TestSchema(t *testing.T) {
 		"watchhub: {autoscaling: {enabled: maybe}}",
 		"leasekeeper: {goMemLimit: 3Gi}",
 		"nats: {image: nats}",
+		"backup: {enabled: true, bucket: mine}",
 	} {
 		if _, err := render(c, "x", parse(t, bad)); err == nil {
 			t.Errorf("%s is accepted", bad)

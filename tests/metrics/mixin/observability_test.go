@@ -232,7 +232,9 @@ var unseen = regexp.MustCompile(`^headwater_(tls|nats)_`)
 func TestDashboards(t *testing.T) {
 	dir, j := playScenes(t), newJudge(t)
 	var scenes []scene
-	for _, name := range []string{"headwater-load", "headwater-failing", "kv-load", "watchhub-load", "leasekeeper-load"} {
+	for _, name := range []string{
+		"headwater-load", "headwater-failing", "kv-load", "watchhub-load", "leasekeeper-load",
+	} {
 		scenes = append(scenes, readScene(t, dir, name))
 	}
 	manual, err := os.ReadFile(filepath.Join(root, "docs/operations.md"))
