@@ -3,17 +3,17 @@
 //
 // It is the common denominator of FoundationDB and an embedded store, in FoundationDB's terms: read versions, parallel
 // reads, conflict ranges, versionstamped keys and values, bounded transactions, commits whose outcome may be unknown.
-// Whatever holds for FoundationDB only (5 s, 10 MB, sparse versions) shows in Limits and in the error classes, never as
-// an assumption of the caller.
+// What holds for FoundationDB alone (5 s, 10 MB, sparse versions) appears in Limits and in the error classes; callers
+// never assume it.
 //
 // # Invariants
 //
-//   - Strict serializability: the order of stamps of a domain is the order of commits, and a commit that has been
-//     acknowledged before another one began has the smaller stamp.
+//   - Strict serializability: the order of stamps of a domain is the order of commits. If a commit was acknowledged
+//     before another one began, it has the smaller stamp.
 //   - A Snapshot shows durable state only, so that an answer built from one may leave at once.
-//   - A stamp is used by one commit only and never goes backwards, over restarts too; on a dense engine that holds
-//     for each stamp domain by itself (domain.go).
-//   - Damaged data (ErrDamaged) is an error of the reads that meet it, never of the store or of other reads.
+//   - Only one commit uses a stamp, and stamps never go backwards, not even across restarts. On a dense engine this
+//     holds within each stamp domain (domain.go).
+//   - Reads that meet damaged data fail with ErrDamaged. The store and all other reads go on.
 //
 // # Concurrency
 //

@@ -3,12 +3,12 @@
 //
 // # Invariants
 //
-//   - Whatever is refused is refused before anything is written, with the code and text of etcd's error table
-//     (rpctypes); an error that is not in the table is never sent as Unknown if its class is known.
+//   - A service that refuses a request does so before anything is written, with the code and text of etcd's error
+//     table (rpctypes). An error that is not in the table is never sent as Unknown if its class is known.
 //   - The header revision of an answer is never above what the answer shows, and never below any revision
 //     acknowledged before the request arrived.
-//   - The bytes of answers of the KV service are counted from when they are gathered until the transport has written
-//     them (Answers), but for the smallest, and no answer waits for room while it holds any.
+//   - Answers counts the bytes of the KV service's answers, except the smallest ones, from when they are gathered
+//     until the transport has written them. No answer waits for room while it holds any.
 //
 // # Concurrency
 //

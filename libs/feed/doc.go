@@ -1,50 +1,51 @@
-// Package feed brings the revision log from the store to the watch hubs (docs/design.md §6): a Tailer reads it and
-// publishes frames, a Follower on each hub puts frames and its own reads of the log together to the one sequence of
-// entries.
+// Package feed brings the revision log from the store to the watch hubs (docs/design.md §6). A Tailer reads the log
+// and publishes frames. A Follower on each hub combines these frames with its own reads of the log into one sequence
+// of entries.
 //
 // # How it works
 //
-// One Tailer per keyspace is enough; which pod runs it is decided by package election. It reads what lies after its
-// position whenever a nudge comes, the head changes, or Poll has passed, and publishes it in frames that chain: each
-// is complete for the revisions in (Prev, Upto], and the next begins there. While there is nothing new it sends
-// heartbeats.
+// One Tailer per keyspace is enough; package election decides which pod runs it. The Tailer reads the log after its
+// position whenever a nudge comes, the head changes, or Poll has passed. It publishes what it has read in frames that
+// form a chain: each frame is complete for the revisions in (Prev, Upto], and the next one begins at Upto. While
+// there is nothing new, the Tailer sends heartbeats.
 //
 // A Follower subscribes first, reads the head, reads its window (the last entries before the head, as many as its
 // bounds allow) and is ready when it has applied all up to that head. From then on every frame, and every read of the
 // log, is a span of revisions that is checked against its position (chain):
 //
-//   - what it has already is cut off or ignored,
-//   - what follows on is applied,
-//   - what lies beyond shows a gap: the log is read up to it, then the frame is looked at again. An entry that came
-//     as a reference or is damaged is a gap too.
+//   - entries at or below the position are ignored,
+//   - entries that follow the position directly are applied,
+//   - a span that begins later shows a gap: the Follower reads the log up to the span, then checks the frame again.
+//     An entry that came without its payload, or is damaged, is a gap too.
 //
-// When no frame has come for Poll, the follower follows the log by itself until one comes, at most one read per
-// DirectPause. A Follower without a bus does so always, without the pause.
+// When no frame has come for Poll, the Follower reads the log itself until one comes, at most once per DirectPause. A
+// Follower without a bus always does so, without the pause.
 //
-// Of many keyspaces (Heads) whoever follows some waits for the bell of their shard, and reads the heads of the shard
-// when it rings, for all of them: a SharedLog is a keyspace's log whose head is known so. A Follower of one needs no
-// bus.
+// Heads serves a process that follows many keyspaces. It waits for the bell of their shard, and when the bell rings
+// it reads the heads of the shard, once for all of them. A SharedLog is the log of a keyspace whose head is known in
+// this way; a Follower of a SharedLog needs no bus.
 //
 // # Invariants
 //
 //   - I6: every entry is applied exactly once and in order, whatever is lost, repeated, reordered or sent by two
-//     tailers. Nothing rests on the bus but speed.
-//   - Position never moves back without Reset, and a Reset that is not the first says that entries were left out:
-//     streams have to end. It happens if the log has been removed below what the follower needs, and if the
-//     follower's position lies beyond the head, which tells that the database was set back or that frames came from
-//     elsewhere.
+//     tailers. Only speed depends on the bus.
+//   - Position never moves back without Reset. Every Reset except the first says that entries were left out, so that
+//     streams have to end. A Reset happens in two cases: the entries that the Follower needs have been removed from
+//     the log, or its position is beyond the head. The latter means that the database was set back, or that frames
+//     came from another deployment.
 //   - Freshness is proved, not assumed: Lag is the time since the start of the last linearizable read of the head
 //     that the position has reached. Neither heartbeats nor silence count. A follower found behind twice in a row
 //     reads the log, whatever arrives.
-//   - Reads of the log are bounded (ReadEntries, ReadBytes), and so is what waits between the bus and the follower
-//     (InboxBytes); what does not fit is dropped, and is a gap.
-//   - What SharedLog.Head answers was read after the question; several questions share a read, headsEvery apart.
+//   - Reads of the log are bounded (ReadEntries, ReadBytes), and so is the inbox between the bus and the Follower
+//     (InboxBytes). A frame that does not fit is dropped, which makes a gap.
+//   - SharedLog.Head answers with a head that was read after the call began; calls share reads, which are headsEvery
+//     apart.
 //
 // # Concurrency
 //
-// chain is pure: no clock, network or goroutine. Run of a Follower has a goroutine that checks the head, and one that
-// waits for it to change; callbacks are called by Run's own goroutine, but for Stall, which the checker calls.
-// Everything else may be called from any.
+// chain is pure: no clock, network or goroutine. Follower.Run has a goroutine that checks the head, and one that
+// waits for the head to change. Run's own goroutine makes the callbacks, except for Stall, which the checking
+// goroutine calls. Everything else may be called from any goroutine.
 //
 // # Testing
 //

@@ -1,9 +1,9 @@
-// Package keyspace names the keyspaces of a deployment: one is what clients see as one etcd cluster.
+// Package keyspace names the keyspaces of a deployment. To its clients, a keyspace is one etcd cluster.
 //
-// A table in the store gives each name a number, the number gives short prefixes for its rows, and the name's row
-// says what else there is to say: limits, weight, who may enter, labels. All of it lies below a root, so that a
-// database may be shared with others. A keyspace that was there before the table, in a store of its own, has rows
-// without a prefix (Row.Unprefixed): the root must lie behind them.
+// A table in the store gives each name a number, and the number gives short prefixes for the keyspace's rows. The row
+// of the name also has the keyspace's limits, weight, access rules and labels. All rows are below a root, so that
+// other programs may use the same database. A keyspace that existed before the table, in a store of its own, has rows
+// without a prefix (Row.Unprefixed); the root must come after these rows.
 //
 // # Rows
 //
@@ -23,38 +23,41 @@
 //	<root> 02 'w' <s>       counter: changes of the rows 'r' of shard s
 //	<root> 02 'c' …         coordination of the deployment: elections, members
 //
-// In those below 01 the id has its length in bytes before it: two bytes up to 255. No such prefix is the beginning of
-// another.
+// In the rows below 01 the length of the id in bytes precedes the id, so ids up to 255 take two bytes. No such prefix
+// is the beginning of another.
 //
 // # Invariants
 //
-//   - A name has at most one keyspace; of two creators at once, both get the same.
-//   - Ids only grow and are never used again. So a keyspace that is created after one of the same name was deleted
-//     has rows of its own: a pod that still serves the deleted one cannot touch it, nor read it.
-//   - An id that is reserved (Reserve) is among the deleted ones in a state of its own, and nobody clears below it,
-//     until it is published under its name or given up.
+//   - A name has at most one keyspace; if two processes create it at once, both get the same one.
+//   - Ids only grow and are never used again. So when a keyspace is deleted and a new one of the same name is
+//     created, the new one has rows of its own, and a pod that still serves the deleted one can neither read nor
+//     change them.
+//   - A reserved id (Reserve) is among the deleted ones, in a state of its own, until it is published under its name
+//     or given up. Until then nothing below it is cleared.
 //   - Deletion is one transaction, whatever the keyspace holds: from then on it is not served, and its name is free.
 //     Its rows go later, in transactions of a bounded size (Clear).
-//   - What pods that had not noticed wrote later lies below a deleted id, out of the way. Sweep clears it.
-//   - A row that only has an id is one with default settings that is open to all, and stays as it is until it is
-//     changed: earlier releases read no other. They refuse a row in the new form, and with it the list.
-//   - Who may enter is said by the row (Admits). One that not everybody may enter has a form of row that releases which
-//     know no rules refuse too. A keyspace with pods of its own, and one without a prefix, are open for good.
+//   - Pods that have not noticed the deletion may write later, below the deleted id, where it harms nothing. Sweep
+//     clears these rows.
+//   - A row that has only an id stands for a keyspace with default settings that is open to all. The row keeps this
+//     form until it is changed, because earlier releases read no other form. They refuse a row in the new form, and
+//     cannot list the table then.
+//   - The row says who may enter (Admits). If access is restricted the row has another form, which releases that know
+//     no access rules refuse too. A keyspace with pods of its own, and one without a prefix, are always open to all.
 //   - A keyspace is served by all pods of the deployment, or by pods of its own: those that are started with its name.
-//     One that somebody has created (Create) is of the first kind, one that its pods have made (Open) of the second,
-//     for good (Info.Shared).
-//   - The rows below 02 are written without reading them by the transactions that they tell of. That of a keyspace
-//     goes with it.
-//   - Every change of the table counts in its version, in the same transaction. What is not known here of a row is
-//     kept.
+//     Create makes a keyspace of the first kind, and Open one of the second. This never changes (Info.Shared).
+//   - The transactions that the rows below 02 describe write these rows, without reading them. The rows of a keyspace
+//     are removed with it.
+//   - Every change of the table increments its version, in the same transaction. Fields of a row that this release
+//     does not know are kept.
 //
 // A pod that serves a keyspace should stop when WaitDeleted returns. Until then it may go on acknowledging writes
 // that are lost with the keyspace.
 //
 // # Failures
 //
-// A transaction whose outcome is unknown is made again; it finds what the first attempt did. Conflicts and reads that
-// grow too old are tried again, attemptsMax times; an unavailable store is the caller's.
+// If the outcome of a transaction is unknown, it is run again, and finds what the first attempt did. After conflicts
+// and reads that have grown too old, the transaction is tried again, up to attemptsMax times. If the store is
+// unavailable, the caller gets the error.
 //
 // # Concurrency
 //

@@ -1,6 +1,6 @@
 // Package watch fans committed log entries out to streams of etcd watches (docs/design.md §6).
 //
-// A Hub is fed with entries in revision order by Apply. Each Stream is one client's Watch RPC: it creates and cancels
+// Apply feeds a Hub with entries in revision order. Each Stream is one client's Watch RPC: it creates and cancels
 // watches, and hands out responses in the order in which they must be sent. The gRPC service is in package etcdapi.
 //
 // # How it works
@@ -11,30 +11,31 @@
 //     interval tree for other ranges) finds the groups of a key; a group holds references to the recent events that
 //     matched.
 //   - A watcher is a cursor: the next revision it needs. The watchers of one group on one stream form a sub. A match
-//     appends to the group and marks its idle subs dirty; a sub that is dirty already costs nothing. The stream's
-//     sender takes dirty subs and builds one response per watcher from the group's events.
+//     appends to the group and marks its idle subs dirty; a sub that is already dirty costs nothing more. The
+//     stream's sender takes dirty subs and builds one response per watcher from the group's events.
 //   - A watcher that the ring has left behind, or that starts in the past, is lagging. Passes serve lagging watchers:
 //     one reads a stretch of history, from the ring or else from the Log, matches it for all watchers whose cursors
 //     lie in it, and leaves each a bounded batch. A watcher is live again as soon as its group has everything after
-//     its cursor, so there is neither gap nor duplicate at the seam. The watchers that the ring can serve and those
-//     that need the log wait in queues of their own with a runner each, so the former never wait for a read of the
-//     log. In a queue the one that has waited longest is next, so none waits behind another's backlog.
-//   - What Next hands out lies in a slice that all streams share in turns: the caller gives it back with Release, and
-//     a stream that waits has none. Events in it are never reused; they live as long as anyone refers to them.
-//   - Package history keeps a cache on the local disk in front of a Log that is far away.
+//     its cursor, so there is neither gap nor duplicate at the seam. Watchers that the ring can serve and watchers
+//     that need the log wait in separate queues with a runner each, so the former never wait for a read of the log.
+//     The watcher that has waited longest is next in its queue, so none waits behind another's backlog.
+//   - Next hands out its responses in a slice from a pool that all streams share. The caller gives the slice back
+//     with Release, so a waiting stream holds none. Events in it are never reused; they live as long as anyone refers
+//     to them.
+//   - Package history keeps a cache on the local disk in front of a remote Log.
 //
-// What a live watcher with a range of its own costs is its cursor (48 B), sub (64 B), group (80 B), radix node, key
-// and place in its stream's map: under 300 B with a key of 17 B; another watcher of the same range on the stream
-// costs under 90 B (BenchmarkWatcherMemory). So nothing is kept there that can be found another way: no map from
-// ranges to groups (the matcher is one), none from groups to subs while there is one sub, and slices and queues only
-// once they hold more than one.
+// A live watcher with a range of its own costs its cursor (48 B), sub (64 B), group (80 B), radix node, key and place
+// in its stream's map: under 300 B with a key of 17 B. Another watcher of the same range on the same stream costs
+// under 90 B (BenchmarkWatcherMemory). To keep it so small, these structures hold nothing that can be found another
+// way. There is no map from ranges to groups, because the matcher is one. There is no map from groups to subs while a
+// group has one sub. Slices and queues exist only once they hold more than one element.
 //
 // # Invariants
 //
 //   - I8: a watcher gets every event of its range from its start revision on, once, in revision order, whole revisions
 //     per response, or a cancel with compact_revision.
-//   - Created responses precede all events of their watch, a canceled response follows them, and a progress
-//     notification of revision R follows every event <= R of the watches it speaks for.
+//   - A created response precedes all events of its watch, and a canceled response follows them. A progress
+//     notification of revision R follows every event <= R of the watches that it is for.
 //   - The revision of an event response is never ahead of what its watcher has been sent.
 //   - I7: memory is bounded by the ring, the inbox, and per stream by two turns (what is being sent, and what passes
 //     have left); each of these may be exceeded by one oversized revision. A stream whose client does not read holds
@@ -44,9 +45,9 @@
 // # Concurrency
 //
 // The core (core, streamState, group, pass) is a state machine without clock, goroutine or network; Hub holds one lock
-// around its methods. Around it are four goroutines: the dispatcher, which moves entries from the inbox into the core,
-// two catch-up runners (ring and log), which read and match history without the lock, and one ticker for all periodic
-// progress notifications. A stream has none of its own here: its user calls Next.
+// around its methods. The Hub runs four goroutines: the dispatcher, which moves entries from the inbox into the core;
+// two catch-up runners (ring and log), which read and match history without the lock; and one ticker for all periodic
+// progress notifications. A stream has no goroutine here: its user calls Next.
 //
 // Lock order: Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
 //

@@ -1,32 +1,34 @@
 // Package shards spreads the leases of a keyspace over several processes (pods). Each pod keeps the time of some
-// shards, by a lease.Keeper per shard, and forwards what concerns the others; to its clients every pod has all
-// leases.
+// shards, with one lease.Keeper per shard, and forwards requests for the other shards. To its clients every pod has
+// all leases.
 //
 // # Who keeps what
 //
-// A pod renews a row of its own and looks at those of the others; one that it has not seen change for its time to
-// live counts as dead, on the looker's own clock. Each shard prefers one of the live pods (rendezvous hashing), and
-// each pod claims, by an election per shard, those that prefer it. All pods observe all elections, so that they know
-// where to forward and need not wait once more when a pod's death makes another the preferred one.
+// Each pod renews a row of its own and reads the rows of the others. If a pod's row has not changed for the pod's
+// time to live, on the reader's own clock, the reader counts that pod as dead. Each shard prefers one of the live
+// pods (rendezvous hashing), and each pod claims the shards that prefer it, by an election per shard. All pods
+// observe all elections. So they know where to forward requests, and when a pod dies, the pod that is preferred next
+// need not wait once more.
 //
-// Views of the members may differ for a while. No harm comes from that: the election decides. A pod that has a shard
-// which prefers another hands it over only when that other's row says that it wants the shard, so that nobody is left
-// without an owner for longer than a claim takes.
+// Pods may disagree for a while about which pods are alive. That is harmless, because the election decides. If a pod
+// owns a shard that prefers another pod, it hands the shard over only when the other pod's row says that it wants the
+// shard. So no shard is without an owner for longer than a claim takes.
 //
-// Places does the same with shards of any other work: whoever has one works for it, and all know who that is.
+// Places does the same for shards of any other work: the owner of a shard does its work, and all pods know the owner.
 //
 // # Invariants
 //
 //   - What lease promises holds across owners: no lease ends early, none comes back. See Keeper.Run, Keeper.Renew and
 //     Term.Holds for why: a keeper answers from memory only while no other can have claimed its shard, and what it
 //     writes carries the fence of its claim.
-//   - As long as one pod is alive and reaches the store, every shard has an owner, or will have within the time to
-//     live and a poll.
+//   - As long as one pod is alive and reaches the store, every shard has an owner, or gets one within the time to
+//     live plus one poll.
 //   - A request is forwarded at most once, and marked (lease.ForwardedKey): a pod that gets a marked one for a shard
 //     that it does not keep answers that it does not (Unavailable; lease.NotOwnedTTL to a renewal).
-//   - Requests that may be repeated, renewals, questions and grants, are, until their shard's owner answers or
-//     patience ends. At most one of the attempts of a grant makes the lease; if it exists when an attempt is made
-//     again, the outcome is reported as unknown. So is that of a forwarded revoke that was not answered.
+//   - Requests that may be repeated (renewals, reads and grants) are repeated until their shard's owner answers or
+//     patience ends. At most one of the attempts of a grant makes the lease. If the lease exists when a grant is
+//     attempted again, the outcome is reported as unknown. The outcome of a forwarded revoke that was not answered is
+//     unknown too.
 //
 // # What it costs
 //
