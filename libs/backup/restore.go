@@ -16,16 +16,24 @@ type Plan struct {
 	Revision int64
 }
 
-// Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrNewer (what a later release has written might
-// hold it), those of the place, the context's.
+// Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrDamaged, ErrNewer (what cannot be read might
+// hold it, or is newer where the newest is asked for), those of the place, the context's.
 func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	ms, bad, err := r.List(ctx)
 	if err != nil {
 		return p, err
 	}
-	p.Chain, p.Revision, err = choose(ms, t)
-	if err != nil {
-		for _, b := range bad {
+	if len(ms)+len(bad) == 0 {
+		return p, fmt.Errorf("there is no backup at all in this place: %w", ErrNone)
+	}
+	last := ""
+	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t == (Target{}) {
+		last = p.Chain[len(p.Chain)-1].ID
+	} else if err == nil {
+		return p, nil
+	}
+	for _, b := range bad { // who asks for the newest is not given an older one without a word
+		if b.Name > last {
 			err = errors.Join(err, b.Err)
 		}
 	}
