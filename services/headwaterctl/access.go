@@ -25,11 +25,11 @@ func (a *access) flags(cmd *cobra.Command) {
 		&a.allow,
 		"allow",
 		nil,
-		"client certificate that may enter: cn=NAME, dns=NAME, uri=NAME, o=NAME, or several of them, with commas, that it "+
-			"must all have; * stands for any characters (may be repeated: any of them may enter, and nobody else)",
+		"let in clients with such a certificate, and nobody else: cn=NAME, dns=NAME, uri=NAME or o=NAME, or several with "+
+			"commas, which it must all have; * stands for any characters (may be repeated: a match of any lets in)",
 	)
-	f.BoolVar(&a.open, "open", false, "everybody may enter whom the server lets in")
-	f.BoolVar(&a.closed, "closed", false, "nobody may enter")
+	f.BoolVar(&a.open, "open", false, "let in every client that may connect to the server")
+	f.BoolVar(&a.closed, "closed", false, "let in nobody")
 	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")
 }
 

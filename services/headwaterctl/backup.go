@@ -28,7 +28,7 @@ const sinceMetadata = "headwater-since"
 func (c *ctl) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup",
-		Short: "Backups of a keyspace in a directory or a bucket: takes, lists, checks, removes and restores them",
+		Short: "Take, list, check, remove and restore backups of a keyspace, in a directory or a bucket",
 		Args:  args(cobra.NoArgs), RunE: help,
 	}
 	cmd.AddCommand(c.backupSaveCommand(), c.backupRunCommand(), c.backupListCommand(), c.backupVerifyCommand(),
@@ -47,9 +47,9 @@ const placeHelp = "a directory, or s3://bucket/prefix?endpoint=host:port&region=
 
 func (p *backupPlace) flags(cmd *cobra.Command, name string) {
 	f := cmd.Flags()
-	f.StringVar(&p.url, name, "", placeHelp+"; a keyspace has one of its own")
+	f.StringVar(&p.url, name, "", placeHelp+"; each keyspace needs its own")
 	f.StringVar(&p.tmp, "tmp-dir", "",
-		"directory for temporary files, as large as a snapshot (default: the system's)")
+		"directory for temporary files, which are as large as a snapshot (default: the system's)")
 }
 
 func (p *backupPlace) writerFlags(cmd *cobra.Command) {
@@ -97,9 +97,9 @@ type backupSource struct {
 func (s *backupSource) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringVar(&s.endpoint, "client-endpoint", defaultClient,
-		"host:port or https://host:port of a server that etcd's clients use")
-	f.StringVar(&s.keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
-	f.StringVar(&s.u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
+		"host:port or https://host:port at which etcd's clients reach the server")
+	f.StringVar(&s.keyspace, "keyspace", "", "name of the keyspace (default: that of calls that name none)")
+	f.StringVar(&s.u.name, "user", "", "name[:password] of a user with the role root, if authentication is enabled")
 	f.StringVar(&s.u.password, "password", "", "the user's password (default $"+passwordEnv+")")
 }
 
@@ -156,7 +156,7 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 	src := backupSource{c: c}
 	var full bool
 	cmd := &cobra.Command{
-		Use: "save", Short: "Takes one backup: what has changed since the last one, or all of it where there is none",
+		Use: "save", Short: "Take one backup: a log of what has changed since the last one, or a full one if there is none",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.open(func(r *backup.Repository) error {
@@ -175,7 +175,7 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&full, "full", false, "take a full one")
+	cmd.Flags().BoolVar(&full, "full", false, "take a full backup")
 	p.writerFlags(cmd)
 	src.flags(cmd)
 	return cmd
@@ -196,9 +196,9 @@ const (
 )
 
 func keepFlags(cmd *cobra.Command, k *backup.Keep) {
-	cmd.Flags().IntVar(&k.Fulls, "keep-fulls", keepFulls, "keep so many full backups, with their logs (0: all)")
+	cmd.Flags().IntVar(&k.Fulls, "keep-fulls", keepFulls, "number of full backups to keep, with their logs (0: all)")
 	cmd.Flags().DurationVar(&k.For, "keep-for", 0,
-		"remove a full backup and its logs when all of them are older (0: never); the newest full one stays")
+		"remove a full backup with its logs once all of them are older (0: never); the newest full backup stays")
 }
 
 func (c *ctl) backupRunCommand() *cobra.Command {
@@ -206,7 +206,7 @@ func (c *ctl) backupRunCommand() *cobra.Command {
 	src := backupSource{c: c}
 	var run backup.Runner
 	cmd := &cobra.Command{
-		Use: "run", Short: "Takes backups by a schedule until it is stopped, and removes old ones",
+		Use: "run", Short: "Take backups on a schedule until you stop it, and remove old ones",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if run.Schedule.Full <= 0 || run.Schedule.Log < 0 || run.Keep.Fulls < 0 || run.Keep.For < 0 {
@@ -225,7 +225,7 @@ func (c *ctl) backupRunCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.DurationVar(&run.Schedule.Full, "full-every", fullEvery, "time between two full backups")
 	f.DurationVar(&run.Schedule.Log, "log-every", logEvery,
-		"time between two logs, shorter than what clients compact by (0: no logs)")
+		"time between two logs; make it shorter than the interval at which clients compact (0: no logs)")
 	keepFlags(cmd, &run.Keep)
 	p.writerFlags(cmd)
 	src.flags(cmd)
@@ -235,7 +235,7 @@ func (c *ctl) backupRunCommand() *cobra.Command {
 func (c *ctl) backupListCommand() *cobra.Command {
 	var p backupPlace
 	cmd := &cobra.Command{
-		Use: "list", Short: "Lists the backups, by time", Args: noArgs,
+		Use: "list", Short: "List the backups in order of time", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.open(func(r *backup.Repository) error {
 				ms, bad, err := r.List(cmd.Context())

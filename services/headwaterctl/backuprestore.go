@@ -20,15 +20,15 @@ func (c *ctl) backupVerifyCommand() *cobra.Command {
 	var newest bool
 	var maxAge time.Duration
 	cmd := &cobra.Command{
-		Use: "verify", Short: "Reads the backups whole, and says which cannot be restored", Args: noArgs,
+		Use: "verify", Short: "Read all backups in full, and say which cannot be restored", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.open(func(r *backup.Repository) error {
 				return c.verifyBackups(cmd.Context(), r, newest, maxAge)
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&newest, "newest", false, "only the newest backup and those that it rests on")
-	cmd.Flags().DurationVar(&maxAge, "max-age", 0, "fail, too, if the newest backup is older (0: whatever its age)")
+	cmd.Flags().BoolVar(&newest, "newest", false, "only the newest backup and those that it depends on")
+	cmd.Flags().DurationVar(&maxAge, "max-age", 0, "fail also if the newest backup is older than this (0: accept any age)")
 	p.readerFlags(cmd)
 	return cmd
 }
@@ -80,7 +80,7 @@ func (c *ctl) backupPruneCommand() *cobra.Command {
 	var k backup.Keep
 	var dry bool
 	cmd := &cobra.Command{
-		Use: "prune", Short: "Removes old backups, and what unfinished ones have left", Args: noArgs,
+		Use: "prune", Short: "Remove old backups, and the remains of unfinished ones", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if k.Fulls < 0 || k.For < 0 {
 				return usageError{errors.New("--keep-fulls and --keep-for cannot be negative")}
@@ -109,7 +109,7 @@ func (c *ctl) backupPruneCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only name those that would be removed")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only name the backups that would be removed")
 	keepFlags(cmd, &k)
 	p.flags(cmd, "from")
 	return cmd
@@ -136,7 +136,7 @@ func (c *ctl) backupRestoreCommand() *cobra.Command {
 	var o snapshot.RestoreOptions
 	cmd := &cobra.Command{
 		Use:   "restore",
-		Short: "Makes a data directory of backups, as it was at a revision or a time, for a server that does not run",
+		Short: "Restore a keyspace, as it was at a revision or a time, into a data directory that no server uses",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t, err := parseTarget(at)
@@ -153,13 +153,14 @@ func (c *ctl) backupRestoreCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&at, "at", "", "a revision, or a time (RFC 3339): the last backup that was there by then "+
+	f.StringVar(&at, "at", "", "a revision, or a time (RFC 3339), which means the last backup taken by then "+
 		"(default: the newest)")
-	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
-	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
+	f.StringVar(&dir, "data-dir", "",
+		"the data directory from which a server is to serve the keyspace; it must have no store yet")
+	f.Uint64Var(&bump, "bump-revision", 0, "add this to the revision; needs --mark-compacted")
 	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
 	f.BoolVar(&o.WithoutAuth, "without-auth", false,
-		"leave out users and roles: everybody can read and write everything then")
+		"leave out users and roles; then everybody can read and write everything")
 	p.readerFlags(cmd)
 	return cmd
 }

@@ -18,7 +18,7 @@ import (
 func (c *ctl) podsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pods",
-		Short: "Which processes there are: kind, version, what they lead, whether they are ready",
+		Short: "Show the processes of the deployment: kind, version, what they lead, whether they are ready",
 		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
@@ -85,7 +85,7 @@ func short(leads []string) (out []string) {
 // electionsCommand is elections.
 func (c *ctl) electionsCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "elections", Short: "Who leads what: compactor, tailer, shards of leases", Args: noArgs,
+		Use: "elections", Short: "Show who leads what: compactor, tailer, shards of leases", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				a, err := adminv1.NewDeploymentClient(conn).Elections(ctx, &adminv1.ElectionsRequest{})
@@ -108,7 +108,7 @@ func (c *ctl) electionsCommand() *cobra.Command {
 // versionCommand is version.
 func (c *ctl) versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Versions of this program and of the server", Args: noArgs,
+		Use: "version", Short: "Show the versions of this program and of the server", Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				a, err := adminv1.NewDeploymentClient(conn).Version(ctx, &adminv1.VersionRequest{})

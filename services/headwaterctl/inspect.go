@@ -51,7 +51,7 @@ func receive[T any](s grpc.ServerStreamingClient[T], f func(*T) error) error {
 // logCommand is log and what is below it.
 func (c *ctl) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "log", Short: "The revision log of a keyspace, decoded", Args: args(cobra.NoArgs), RunE: help,
+		Use: "log", Short: "Show the revision log of a keyspace, decoded", Args: args(cobra.NoArgs), RunE: help,
 	}
 	cmd.AddCommand(c.tailCommand(), c.showCommand())
 	return cmd
@@ -78,8 +78,8 @@ func (c *ctl) tailCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Uint32VarP(&lines, "lines", "n", 10, "entries before the head")
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on with entries that are written later")
+	cmd.Flags().Uint32VarP(&lines, "lines", "n", 10, "number of entries to show, up to the newest")
+	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on, and show new entries as they are written")
 	return c.keyspaceFlag(cmd, &keyspace)
 }
 
@@ -179,7 +179,7 @@ func (c *ctl) rowsCommand() *cobra.Command {
 	var keyspace, table string
 	var limit uint64
 	cmd := &cobra.Command{
-		Use: "rows", Short: "The raw rows of a keyspace, each with what it means (docs/formats.md)",
+		Use: "rows", Short: "Show the raw rows of a keyspace, and what each means (docs/formats.md)",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			r := &adminv1.RowsRequest{Keyspace: keyspace, Limit: limit}
@@ -198,7 +198,7 @@ func (c *ctl) rowsCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().Uint64VarP(&limit, "limit", "n", 0, "rows to show (0: all)")
+	cmd.Flags().Uint64VarP(&limit, "limit", "n", 0, "number of rows to show (0: all)")
 	cmd.Flags().StringVar(&table, "table", "", "show the rows of one table: b, c, d, e, h, i, k, l, m, n or v")
 	return c.keyspaceFlag(cmd, &keyspace)
 }

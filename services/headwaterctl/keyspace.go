@@ -21,7 +21,7 @@ import (
 // keyspaceCommand is keyspace and what is below it.
 func (c *ctl) keyspaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "keyspace", Aliases: []string{"ks"}, Short: "The table of keyspaces", Args: args(cobra.NoArgs), RunE: help,
+		Use: "keyspace", Aliases: []string{"ks"}, Short: "Manage the table of keyspaces", Args: args(cobra.NoArgs), RunE: help,
 	}
 	cmd.AddCommand(
 		c.createCommand(), c.listCommand(),
@@ -31,7 +31,7 @@ func (c *ctl) keyspaceCommand() *cobra.Command {
 				return c.printKeyspace(info, err)
 			}),
 		c.setCommand(),
-		c.nameCommand("delete NAME", "Delete a keyspace and all that is stored in it, for good",
+		c.nameCommand("delete NAME", "Delete a keyspace and everything in it, for good",
 			func(ctx context.Context, k adminv1.KeyspacesClient, name string) error {
 				answer, err := k.Delete(ctx, &adminv1.DeleteRequest{Name: name})
 				if err != nil {
@@ -110,7 +110,7 @@ func (c *ctl) createCommand() *cobra.Command {
 func (c *ctl) setCommand() *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{
-		Use: "set NAME", Short: "Change settings of a keyspace; others stay as they are",
+		Use: "set NAME", Short: "Change settings of a keyspace; those that you do not name stay as they are",
 		Example: "  headwaterctl keyspace set team-a --limit watches=1000 --limit bytes=0 --unlabel owner",
 		Args:    args(cobra.ExactArgs(1)), ValidArgsFunction: c.completeNames,
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -130,13 +130,13 @@ func (c *ctl) setCommand() *cobra.Command {
 		},
 	}
 	s.flags(cmd)
-	cmd.Flags().StringArrayVar(&s.unlabels, "unlabel", nil, "key of a label to be removed (may be repeated)")
+	cmd.Flags().StringArrayVar(&s.unlabels, "unlabel", nil, "key of a label to remove (may be repeated)")
 	return cmd
 }
 
 func (c *ctl) renameCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "rename NAME TO", Short: "Give a keyspace another name; clients of the old one find nothing any more",
+		Use: "rename NAME TO", Short: "Give a keyspace another name; clients that use the old name no longer find it",
 		Args: args(cobra.ExactArgs(2)), ValidArgsFunction: c.completeNames,
 		RunE: func(cmd *cobra.Command, given []string) error {
 			return c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error {
@@ -227,9 +227,10 @@ func (s *settings) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&s.limits, "limit", nil,
 		"NAME=NUMBER, such as bytes=2GiB, watches, streams, reads_per_second or writes_per_second; "+
-			"0 is the server's default (may be repeated)")
+			"0 means the server's default (may be repeated)")
 	f.StringArrayVar(&s.labels, "label", nil, "KEY=VALUE (may be repeated)")
-	f.Uint32Var(&s.weight, "weight", 0, "share of what keyspaces share, against that of others")
+	f.Uint32Var(&s.weight, "weight", 0,
+		"share of the server's work that the keyspace gets while others wait, in proportion to their weights")
 	s.access.flags(cmd)
 }
 

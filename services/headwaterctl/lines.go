@@ -24,10 +24,10 @@ func (c *ctl) exportCommand() *cobra.Command {
 	var o migrate.ExportOptions
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
-		Short: "Writes the current keys and leases as JSON lines, for people and scripts",
-		Long: "Writes the current keys and leases, as they are at one revision, as JSON lines: without history, users " +
-			"and roles (snapshot save has those). FILE gets its name when it is whole; without it they go to " +
-			"standard output.",
+		Short: "Write the current keys and leases as JSON lines, for people and scripts",
+		Long: "Writes the current keys and leases, all of one revision, as JSON lines. It leaves out history, users and " +
+			"roles (snapshot save has those). FILE gets its name only when it is complete. Without FILE the lines " +
+			"go to standard output.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			source, err := from.dial(cmd.Context(), c.dialTimeout)
@@ -57,9 +57,9 @@ func (c *ctl) exportCommand() *cobra.Command {
 	from.flags(cmd, "from", defaultURL)
 	from.keyspaceFlag(cmd)
 	f := cmd.Flags()
-	f.StringVar(&prefix, "prefix", "", "only keys that begin with this, and the leases that they are on")
+	f.StringVar(&prefix, "prefix", "", "only keys that begin with this, and the leases attached to them")
 	f.Int64Var(&o.Revision, "revision", 0, "a past revision that has not been compacted (0: the newest)")
-	f.BoolVar(&o.Base64, "base64", false, "write all keys and values in base64, not only those that are no text")
+	f.BoolVar(&o.Base64, "base64", false, "write all keys and values in base64, not only those that are not text")
 	return cmd
 }
 
@@ -88,9 +88,9 @@ func (c *ctl) importCommand() *cobra.Command {
 	var to remote
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
-		Short: "Puts what export has written",
-		Long: "Puts the keys of an export, and grants its leases. Keys that are there are replaced, others stay. What is " +
-			"put has new revisions. Without FILE it is read from standard input. It may be repeated.",
+		Short: "Put the keys and leases of an export",
+		Long: "Grants the leases of an export, and puts its keys. It replaces keys that exist, and leaves other keys " +
+			"alone. The keys get new revisions. Without FILE it reads standard input. You may repeat it.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			in := io.Reader(os.Stdin)

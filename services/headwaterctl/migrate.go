@@ -21,13 +21,13 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	var check, cutOver bool
 	cmd := &cobra.Command{
 		Use:   "migrate --from URL [--to URL]",
-		Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
-		Long: "Copies a live etcd into a keyspace that is not there yet, with its revisions, history, leases and users, " +
-			"and follows it until it is interrupted. Meanwhile the keyspace answers reads. Both are compared in full. " +
-			"It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's writers " +
-			"stopped, the keyspace takes writes from then on.\n\n" +
-			"With --to it goes the other way: what --from (a Headwater) has now is put into an etcd without keys. That " +
-			"loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
+		Short: "Copy a live etcd into a keyspace, with its revisions, and follow the etcd",
+		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows the " +
+			"etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in full. " +
+			"You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it with " +
+			"--cut-over: from then on the keyspace takes writes.\n\n" +
+			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an etcd " +
+			"without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check && cutOver {
@@ -59,11 +59,11 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	from.keyspaceFlag(cmd)
 	to.flags(cmd, "to")
 	f := cmd.Flags()
-	f.StringVarP(&keyspace, "keyspace", "k", "", "name of the keyspace (default: the endpoint's first)")
-	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what could not be held")
+	f.StringVarP(&keyspace, "keyspace", "k", "", "name of the keyspace (default: that of calls that name none)")
+	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what a keyspace could not hold")
 	f.BoolVar(&cutOver, "cut-over", false,
-		"have the keyspace take writes once it is where the etcd is; stop the etcd's writers before")
-	f.StringVar(&tempDir, "temp-dir", "", "where snapshots are put that are read here (default: the system's)")
+		"let the keyspace take writes once it has reached the etcd's revision; stop the etcd's writers first")
+	f.StringVar(&tempDir, "temp-dir", "", "directory for snapshots while this command reads them (default: the system's)")
 	return cmd
 }
 

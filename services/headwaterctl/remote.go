@@ -39,17 +39,17 @@ func (r *remote) flags(cmd *cobra.Command, name string, byDefault ...string) {
 	f := cmd.Flags()
 	f.StringSliceVar(&r.endpoints, name, byDefault, "URLs of the etcd's members, such as https://etcd:2379")
 	f.StringVar(&r.caFile, name+"-cacert", "", "authorities (PEM) of the etcd's certificates (default: the system's)")
-	f.StringVar(&r.certFile, name+"-cert", "", "certificate (PEM) that is shown to the etcd")
+	f.StringVar(&r.certFile, name+"-cert", "", "certificate (PEM) to show to the etcd")
 	f.StringVar(&r.keyFile, name+"-key", "", "key (PEM) of --"+name+"-cert")
 	f.StringVar(&r.user.name, name+"-user", "",
-		"name[:password] of a user with role root, where the etcd has authentication enabled")
+		"name[:password] of a user with the role root, if the etcd has authentication enabled")
 	f.StringVar(&r.user.password, name+"-password", "", "the user's password (default $"+passwordEnv+")")
 }
 
 // keyspaceFlag adds the one that names a keyspace, where the other side is a Headwater.
 func (r *remote) keyspaceFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.keyspace, r.name+"-keyspace", "",
-		"name of the keyspace, where that is a Headwater with several (default: the endpoint's first)")
+		"name of the keyspace, if the server is a Headwater with several (default: that of calls that name none)")
 }
 
 // dial connects to it, and finds out whether it answers. The caller closes the client.

@@ -92,7 +92,7 @@ func codeOf(ctx context.Context, err error) int {
 // root is the command without a name.
 func (c *ctl) root() *cobra.Command {
 	root := &cobra.Command{
-		Use: "headwaterctl", Short: "Administers a Headwater: its keyspaces, and what is stored in them",
+		Use: "headwaterctl", Short: "Administer a Headwater server: its keyspaces, and what they store",
 		SilenceErrors: true, SilenceUsage: true, Args: args(cobra.NoArgs),
 		PersistentPreRunE: func(*cobra.Command, []string) error { return checkFormat(c.format) },
 		RunE:              help,
@@ -102,13 +102,14 @@ func (c *ctl) root() *cobra.Command {
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	f := root.PersistentFlags()
 	f.StringSliceVar(&c.endpoints, "endpoints", nil,
-		"paths of unix sockets, host:port or https://host:port of admin APIs; the first that answers is used "+
+		"admin APIs: paths of unix sockets, host:port or https://host:port; the first that answers is used "+
 			"(default $"+endpointsEnv+", then "+defaultEndpoint+")")
 	f.StringVar(&c.caFile, "cacert", "", "authorities (PEM) of the certificates of https:// endpoints")
-	f.StringVar(&c.certFile, "cert", "", "certificate (PEM) that is shown to https:// endpoints")
+	f.StringVar(&c.certFile, "cert", "", "certificate (PEM) to show to https:// endpoints")
 	f.StringVar(&c.keyFile, "key", "", "key (PEM) of --cert")
-	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time for an endpoint to answer")
-	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout, "time for a short command, without dialling")
+	f.DurationVar(&c.dialTimeout, "dial-timeout", dialTimeout, "time within which an endpoint must answer")
+	f.DurationVar(&c.commandTimeout, "command-timeout", commandTimeout,
+		"time within which a short command must end, not counting the dialling")
 	f.StringVarP(&c.format, "write-out", "w", formatTable, "output format: table, json or fields")
 	_ = root.RegisterFlagCompletionFunc("write-out",
 		cobra.FixedCompletions(formats, cobra.ShellCompDirectiveNoFileComp))

@@ -42,7 +42,7 @@ const (
 // snapshotCommand is snapshot.
 func (c *ctl) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "snapshot", Short: "Files of etcd's own format: fetches, describes and restores them",
+		Use: "snapshot", Short: "Fetch, describe and restore snapshots in etcd's own file format",
 		Args: args(cobra.NoArgs), RunE: help,
 	}
 	cmd.AddCommand(c.snapshotSaveCommand(), c.snapshotStatusCommand(), c.snapshotRestoreCommand())
@@ -54,7 +54,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 	var u user
 	var rev int64
 	cmd := &cobra.Command{
-		Use: "save FILE", Short: "Fetches a snapshot from a running server, as it is now or was at a revision",
+		Use: "save FILE", Short: "Fetch a snapshot from a running server, of now or of a past revision",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx := cmd.Context()
@@ -76,10 +76,10 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient,
-		"host:port or https://host:port of a server that etcd's clients use")
-	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: the endpoint's)")
+		"host:port or https://host:port at which etcd's clients reach the server")
+	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: that of calls that name none)")
 	cmd.Flags().
-		StringVar(&u.name, "user", "", "name[:password] of a user with role root, where authentication is enabled")
+		StringVar(&u.name, "user", "", "name[:password] of a user with the role root, if authentication is enabled")
 	cmd.Flags().StringVar(&u.password, "password", "", "the user's password (default $"+passwordEnv+")")
 	cmd.Flags().Int64Var(&rev, "revision", 0, "a past revision that has not been compacted (0: the newest)")
 	return cmd
@@ -173,7 +173,7 @@ func receiveFile(stream pb.Maintenance_SnapshotClient, w io.Writer) (size int64,
 func (c *ctl) snapshotStatusCommand() *cobra.Command {
 	var skip bool
 	cmd := &cobra.Command{
-		Use: "status FILE", Short: "Reads a whole file and says what is in it",
+		Use: "status FILE", Short: "Read a file in full and say what is in it",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			r, err := snapshot.Open(cmd.Context(), given[0], skip)
@@ -197,7 +197,7 @@ func (c *ctl) snapshotStatusCommand() *cobra.Command {
 
 func skipFlag(cmd *cobra.Command, skip *bool) {
 	cmd.Flags().BoolVar(skip, "skip-hash-check", false,
-		"take a file without a checksum, such as a copy of a data directory's, or whatever its checksum is")
+		"accept a file without a checksum, such as one from a data directory, or with a wrong one")
 }
 
 func (c *ctl) snapshotRestoreCommand() *cobra.Command {
@@ -206,7 +206,7 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	var bump uint64
 	var o snapshot.RestoreOptions
 	cmd := &cobra.Command{
-		Use: "restore FILE", Short: "Makes a data directory of a file, for a standalone server that does not run",
+		Use: "restore FILE", Short: "Restore a file into a data directory for a standalone server, which must not run",
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
@@ -234,14 +234,15 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&dir, "data-dir", "", "the data directory of the server that is to serve it; it must have no store yet")
-	f.Uint64Var(&bump, "bump-revision", 0, "move the revision on by so much; needs --mark-compacted")
+	f.StringVar(&dir, "data-dir", "",
+		"the data directory from which a server is to serve the keyspace; it must have no store yet")
+	f.Uint64Var(&bump, "bump-revision", 0, "add this to the revision; needs --mark-compacted")
 	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
 	f.BoolVar(&follow, "follow", false,
-		"have the keyspace go on following what the file is a snapshot of: it takes no writes until "+
+		"let the keyspace follow the server that the file is from: it takes no writes until "+
 			"migrate --cut-over")
 	f.BoolVar(&o.WithoutAuth, "without-auth", false,
-		"leave out users and roles: everybody can read and write everything then")
+		"leave out users and roles; then everybody can read and write everything")
 	skipFlag(cmd, &skip)
 	return cmd
 }

@@ -34,12 +34,12 @@ func (c *ctl) topCommand() *cobra.Command {
 	interval, once := topInterval, false
 	cmd := &cobra.Command{
 		Use:   "top",
-		Short: "What the server does now, as its status page shows it, again and again",
+		Short: "Show what the server does now, as its status page does, and refresh it",
 		Args:  noArgs,
-		Long: "What the server does now, as its status page shows it, again and again: rates, latencies, pods,\n" +
-			"hubs, keyspaces, and the progress of work in the background. Endpoints may be those of the status page too.\n" +
-			"Keys: q ends it, space stops and goes on, s has keyspaces by size and by rate.\n" +
-			"Where it does not write to a terminal it writes once.",
+		Long: "Shows what the server does now, as its status page does, and refreshes it: rates, latencies, pods, hubs,\n" +
+			"keyspaces, and the progress of work in the background. It also takes endpoints of the status page.\n" +
+			"Keys: q ends it, space pauses and resumes, s sorts keyspaces by size or by rate.\n" +
+			"If its output is not a terminal it writes once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if interval < topIntervalMin {
 				return usageError{fmt.Errorf("--interval %v: need at least %v", interval, topIntervalMin)}
@@ -56,7 +56,7 @@ func (c *ctl) topCommand() *cobra.Command {
 			return (&top{w: w, out: out, every: interval}).run(cmd.Context())
 		},
 	}
-	cmd.Flags().DurationVar(&interval, "interval", interval, "time between two looks")
+	cmd.Flags().DurationVar(&interval, "interval", interval, "time between two refreshes")
 	cmd.Flags().BoolVar(&once, "once", false, "write once and end")
 	return cmd
 }

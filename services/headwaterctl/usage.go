@@ -38,7 +38,7 @@ func (c *ctl) usageCommand() *cobra.Command {
 	var sortBy string
 	var count bool
 	cmd := &cobra.Command{
-		Use: "usage [NAME…]", Short: "What keyspaces hold, and what the server does for them now",
+		Use: "usage [NAME…]", Short: "Show what keyspaces hold, and what the server does for them now",
 		ValidArgsFunction: c.completeNames,
 		RunE: func(cmd *cobra.Command, names []string) error {
 			order, ok := sortKeys[sortBy]
@@ -64,8 +64,8 @@ func (c *ctl) usageCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&sortBy, "sort-by", "name", "one of "+strings.Join(sortNames(), ", "))
-	cmd.Flags().BoolVar(&count, "count", false, "count keys and leases, which reads a row of each")
+	cmd.Flags().StringVar(&sortBy, "sort-by", "name", "order of the lines: one of "+strings.Join(sortNames(), ", "))
+	cmd.Flags().BoolVar(&count, "count", false, "count keys and leases, which reads a row for each")
 	_ = cmd.RegisterFlagCompletionFunc("sort-by",
 		cobra.FixedCompletions(sortNames(), cobra.ShellCompDirectiveNoFileComp))
 	return cmd
