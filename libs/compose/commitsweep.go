@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -20,23 +21,22 @@ const (
 
 // commitSweep sweeps the keyspaces of a shard. It belongs to one goroutine.
 type commitSweep struct {
-	c     *compactions
-	shard int
-	found map[uint64]map[string][]byte // the rows of the last look, of the keyspaces that had some
+	c      *compactions
+	eng    engine.Store
+	shard  int
+	passed time.Time // of the last pass; zero: there was none
+	// found are the rows of the last look, of the keyspaces that had some, or that could not be looked at.
+	found map[uint64]map[string][]byte
 }
 
 func newCommitSweep(c *compactions, shard int) *commitSweep {
-	return &commitSweep{c: c, shard: shard, found: make(map[uint64]map[string][]byte)}
+	return &commitSweep{c: c, eng: c.s.d.Engine, shard: shard, found: make(map[uint64]map[string][]byte)}
 }
 
 // run sweeps until ctx ends. The first pass is an hour after the pod has got the shard: a start is to cost nothing.
 func (w *commitSweep) run(ctx context.Context) {
-	var passed time.Time
 	for retry.Sleep(ctx, mvcc.CommitsEvery) == nil {
-		all := passed.IsZero() || time.Since(passed) >= sweepPass
-		if all {
-			passed = time.Now()
-		}
+		all := w.passed.IsZero() || time.Since(w.passed) >= sweepPass
 		if err := w.look(ctx, all); err != nil && ctx.Err() == nil {
 			w.c.s.d.Log.Warn("commit rows of former pods could not all be swept, will be tried again",
 				"shard", w.shard, "error", err)
@@ -45,9 +45,10 @@ func (w *commitSweep) run(ctx context.Context) {
 }
 
 // look clears the rows that have not changed since the last look, of the keyspaces that had some then, and with all
-// takes down those of all others. It goes on after a failure, and returns all errors.
+// takes down those of all others. It goes on after a failure, and returns all errors; what has failed is looked at the
+// next time.
 func (w *commitSweep) look(ctx context.Context, all bool) (failed error) {
-	s, d := w.c.s, w.c.s.joint.d
+	table, d := w.c.s.table, w.c.s.joint.d
 	last := w.found
 	ids := make([]uint64, 0, len(last))
 	for id := range last {
@@ -55,23 +56,25 @@ func (w *commitSweep) look(ctx context.Context, all bool) (failed error) {
 	}
 	if all {
 		var err error
-		if ids, _, err = d.IDs(ctx, s.d.Engine, d.Heads(w.shard)); err != nil {
+		if ids, _, err = d.IDs(ctx, w.eng, d.Heads(w.shard)); err != nil {
 			return err
 		}
+		w.passed = time.Now()
 	}
 	w.found = make(map[uint64]map[string][]byte)
 	for _, id := range ids {
 		if retry.Sleep(ctx, sweepPause) != nil {
 			return ctx.Err()
 		}
-		info, there := s.table.ByID(id)
+		info, there := table.ByID(id)
 		if !there { // deleted, and cleared with all its rows
 			continue
 		}
-		rows, err := mvcc.SweepCommits(ctx, s.d.Engine, info.Prefix, last[id])
+		rows, err := mvcc.SweepCommits(ctx, w.eng, info.Prefix, last[id])
 		switch {
 		case err != nil:
 			failed = errors.Join(failed, err)
+			w.found[id] = last[id]
 		case len(rows) > 0:
 			w.found[id] = rows
 		}

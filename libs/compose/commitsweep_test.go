@@ -2,15 +2,28 @@ package compose
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
+// broken is a store of which nothing can be read.
+type broken struct{ engine.Store }
+
+var errBroken = errors.New("broken")
+
+// Begin implements engine.Store.
+func (broken) Begin(context.Context) (engine.Txn, error) { return nil, errBroken }
+
+// Snapshot implements engine.Store.
+func (broken) Snapshot(context.Context) (engine.Snapshot, error) { return nil, errBroken }
+
 // TestCommitSweep: what a pod that has died left in keyspaces which all pods serve goes with the second look, open or
-// not; who writes between two looks keeps what is his, and goes on.
+// not; who writes between two looks keeps what is his, and goes on. A look that fails is made up for by the next.
 func TestCommitSweep(t *testing.T) {
 	p := openPod(t, testConfig(), services[config.KV]...)
 	if err := p.begin(t.Context()); err != nil {
@@ -91,7 +104,25 @@ func TestCommitSweep(t *testing.T) {
 		}
 	}
 	look(false, 6) // nothing is known
+	fail := func(all bool) {
+		t.Helper()
+		for _, w := range sweeps {
+			eng := w.eng
+			w.eng = broken{eng}
+			if err := w.look(ctx, all); err == nil {
+				t.Error("a look succeeds that has seen nothing")
+			}
+			w.eng = eng
+		}
+	}
+	fail(true)
+	for _, w := range sweeps {
+		if !w.passed.IsZero() {
+			t.Error("a pass that has seen no keyspace counts as one")
+		}
+	}
 	look(true, 6)
+	fail(false) // what is known stays so
 	for _, live := range lives {
 		write(live)
 	}

@@ -12,7 +12,8 @@ import (
 )
 
 // commonNameIgnored is etcd's text.
-const commonNameIgnored = "CommonName of client sending a request against gateway will be ignored and not used as expected"
+const commonNameIgnored = "CommonName of client sending a request against gateway " +
+	"will be ignored and not used as expected"
 
 // refuseCommonName refuses, as etcd does, requests to the JSON gateway of clients whose certificates have a common
 // name, where that would be a user over gRPC: they would be nobody there.

@@ -294,7 +294,8 @@ func logFeatures(log *slog.Logger, f, able mvcc.Features) {
 	log.Info("data format", "features", f.String())
 	if missing := able &^ f; missing != 0 {
 		log.Warn(
-			"the data was written by an earlier release and stays as that can read it; --activate-features=all sets what is new, for good",
+			"the data was written by an earlier release and stays as that can read it; "+
+				"--activate-features=all sets what is new, for good",
 			"inactive", missing.String(),
 		)
 	}

@@ -61,10 +61,12 @@ func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	ended := make(chan error, 1)
 	follows := k.Store.Following()
 	k.Go("leases", func(ctx context.Context) error {
-		select {
-		case <-k.Store.FollowEnded():
-		case <-ctx.Done():
-			return nil
+		if follows {
+			select {
+			case <-k.Store.FollowEnded():
+			case <-ctx.Done():
+				return nil
+			}
 		}
 		err := keeper.Run(ctx)
 		ended <- err

@@ -95,7 +95,9 @@ func kvMethod[Req any](name string, f func(*kvServer, context.Context, *Req) (en
 	full := "/etcdserverpb.KV/" + name
 	return grpc.MethodDesc{
 		MethodName: name,
-		Handler: func(srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor) (any, error) {
+		Handler: func(
+			srv any, ctx context.Context, dec func(any) error, interceptor grpc.UnaryServerInterceptor,
+		) (any, error) {
 			req := new(Req)
 			if b, ok := any(req).(bounded); ok {
 				b.bound(&srv.(*kvServer).o)

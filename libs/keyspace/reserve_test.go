@@ -31,7 +31,8 @@ func testReserve(t *testing.T, e engine.Store) {
 	if err := keyspace.Sweep(ctx, e, root); err != nil {
 		t.Fatal(err)
 	}
-	if err := keyspace.Clear(ctx, e, root, func(int) error { t.Error("something is cleared"); return nil }); err != nil {
+	none := func(int) error { t.Error("something is cleared"); return nil }
+	if err := keyspace.Clear(ctx, e, root, none); err != nil {
 		t.Fatal(err)
 	}
 	info, err := keyspace.Publish(ctx, e, root, a.ID)

@@ -99,10 +99,8 @@ func SweepCommits(
 	err = updates.Do(ctx, again, func() error {
 		txn, err := eng.Begin(ctx)
 		return finishUpdate(ctx, txn, func(txn engine.Txn) (err error) {
-			if kept, err = sweepRows(
-				ctx, txn, rows{prefix: prefix}, last,
-			); err == nil && len(kept) == 0 &&
-				len(last) == 0 {
+			kept, err = sweepRows(ctx, txn, rows{prefix: prefix}, last)
+			if err == nil && len(kept) == 0 && len(last) == 0 {
 				return errNothing
 			}
 			return err

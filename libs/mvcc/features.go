@@ -12,8 +12,7 @@ import (
 )
 
 // Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it
-// cannot read; once set it stays, but for
-// FeatureFollows. docs/formats.md lists them.
+// cannot read; once set it stays, but for FeatureFollows. docs/formats.md lists them.
 type Features uint64
 
 const (

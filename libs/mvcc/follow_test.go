@@ -164,7 +164,8 @@ func endFollow(t *testing.T, src *mvcc.Store, e engine.Store, s *mvcc.Store, o m
 	if _, err := s.Replay(t.Context(), []mvcc.ReplayRevision{{Rev: head + 1}}); !errors.Is(err, mvcc.ErrNotFollowing) {
 		t.Errorf("replayed afterwards: %v", err)
 	}
-	if res, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("next"), Lease: 3}); err != nil || res.Rev != head+1 {
+	res, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("next"), Lease: 3})
+	if err != nil || res.Rev != head+1 {
 		t.Errorf("the next revision: %+v, %v", res, err)
 	}
 	if err := s.EndFollow(t.Context(), head, nil); !errors.Is(err, mvcc.ErrNotFollowing) {
@@ -223,7 +224,8 @@ func TestFollowRefusals(t *testing.T) {
 			return err
 		},
 		"transaction": func() error {
-			_, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("a")}}}})
+			ops := []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("a")}}}
+			_, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: ops})
 			return err
 		},
 		"grant":    func() error { _, err := s.LeaseGrant(t.Context(), 5, 10, nil); return err },
@@ -371,7 +373,8 @@ func BenchmarkReplay(b *testing.B) {
 		var revs []mvcc.ReplayRevision
 		for range 1000 {
 			rev++
-			kv := mvcc.KV{Key: fmt.Appendf(nil, "key-%09d", rev*7919%1_000_000_007), Value: value, Create: rev, Version: 1}
+			key := fmt.Appendf(nil, "key-%09d", rev*7919%1_000_000_007)
+			kv := mvcc.KV{Key: key, Value: value, Create: rev, Version: 1}
 			revs = append(revs, mvcc.ReplayRevision{Rev: rev, Events: []revlog.Event{{KV: kv}}})
 		}
 		if _, err := s.Replay(b.Context(), revs); err != nil {

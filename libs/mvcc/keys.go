@@ -19,7 +19,8 @@ const (
 	// the conflict: more keys than are made by all groups together that are under way with it.
 	keysSlack  = 4096
 	keysGroups = 64
-	// keysAge is how old a count may be that such a group relies on.
+	// keysAge is how old a count may be that such a group relies on, beside the age of a recent state that it was
+	// read in.
 	keysAge = 50 * time.Millisecond
 )
 

@@ -106,7 +106,8 @@ type Options struct {
 
 	// Quota bounds the live bytes (see Store.LiveBytes): a request that needs space and would bring them above it is
 	// refused with ErrNoSpace. 0: no bound. It needs FeatureSizes. Where others write the keyspace too, they must have
-	// the same; it is then exceeded by no more than what groups add that are under way together.
+	// the same; it is then exceeded by no more than what groups add that are under way together, and what others have
+	// added that a recent state lacks (engine.RecentBeginner).
 	Quota int64
 	// OverQuota, if set, is called for each request that the quota has refused, from any goroutine; it must return
 	// quickly.
@@ -114,8 +115,9 @@ type Options struct {
 
 	// KeysMax bounds the keys that are there: a request that would make one more is refused with ErrNoSpace. 0: no
 	// bound. Where there is a heavy lane its group and one of the other lane may go beyond it together. Where others
-	// write the keyspace too, they must have the same; it is then exact, unless within keysAge and the time that a
-	// group takes others make more than keysSlack keys, and more than keysGroups times what the group makes.
+	// write the keyspace too, they must have the same; it is then exact, unless within keysAge, the age of a recent
+	// state and the time that a group takes others make more than keysSlack keys, and more than keysGroups times what
+	// the group makes.
 	KeysMax int64
 	// OverKeys, if set, is called for each request that KeysMax has refused, from a lane; it must return quickly.
 	OverKeys func()

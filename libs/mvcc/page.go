@@ -114,9 +114,8 @@ func (c *cursor) flushFull(ctx context.Context, visit Visit) error {
 func (c *cursor) keep(kv *KV) *KV {
 	p := &c.page
 	if cap(p.keys)-len(p.keys) < len(kv.Key)+len(kv.Value) {
-		p.keys = make(
-			[]byte, 0, max(pageKeys*64, len(kv.Key)+len(kv.Value)),
-		) // what has been handed out keeps the old one
+		// What has been handed out keeps the old one.
+		p.keys = make([]byte, 0, max(pageKeys*64, len(kv.Key)+len(kv.Value)))
 	}
 	own := func(b []byte) []byte {
 		n := len(p.keys)

@@ -300,9 +300,8 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 		if cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
 			return nil
 		}
-		if err := q.gather(
-			resultBytes(len(kv.Key), len(kv.Value)) / 2,
-		); err != nil { // it counts again when it is visited
+		// It counts again when it is visited.
+		if err := q.gather(resultBytes(len(kv.Key), len(kv.Value)) / 2); err != nil {
 			return err
 		}
 		kvs = append(kvs, cloneKV(kv))

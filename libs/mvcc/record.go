@@ -143,15 +143,8 @@ func (r *replaced) place() revlog.Place {
 
 // replacedBytes is the length of a hist row's value, given the previous version in the log entry and where that is.
 func replacedBytes(p *revlog.KV, at revlog.PrevAt) int {
-	return at.RowRevs + uvarintLen(
-		uint64(p.Version),
-	) + uvarintLen(
-		uint64(p.Lease),
-	) + uvarintLen(
-		uint64(prevOffset(p, at.Value)),
-	) + uvarintLen(
-		uint64(p.Bytes()),
-	)
+	return at.RowRevs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) +
+		uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
 }
 
 // prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log

@@ -65,7 +65,8 @@ func TestKeysMaxTogether(t *testing.T) {
 				}
 			}
 			first := fmt.Appendf(nil, "k%03d", c.txns)
-			if _, err := all[0].DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k"), End: first}); err != nil {
+			some := &mvcc.DeleteRequest{Key: []byte("k"), End: first}
+			if _, err := all[0].DeleteRange(t.Context(), some); err != nil {
 				t.Fatal(err)
 			}
 			put(t, all[1], "one", "") // another's deletes make room at once
@@ -123,7 +124,8 @@ func TestQuotaTogether(t *testing.T) {
 		t.Error("a lease, for which there is room:", err)
 	}
 	for range 2 { // the entry at the compact revision keeps what it has replaced
-		if _, err := all[1].DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k"), End: []byte("l")}); err != nil {
+		every := &mvcc.DeleteRequest{Key: []byte("k"), End: []byte("l")}
+		if _, err := all[1].DeleteRange(t.Context(), every); err != nil {
 			t.Error("a delete:", err)
 		}
 		put(t, all[2], "k", "")

@@ -69,7 +69,7 @@ type headAt struct {
 type Usage struct {
 	Ranges, Puts, Deletes, Txns atomic.Int64 // requests, and operations of transactions
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
-	Recent, Outdated            atomic.Int64 // groups that began on a recent state, and those of them that were evaluated again
+	Recent, Outdated            atomic.Int64 // groups that began on a recent state, and those evaluated again of them
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
 	Damaged                     atomic.Int64 // times that damaged data was met
@@ -400,7 +400,8 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 	rev := s.meta.Space.Of(st)
 	if s.limits.Versionstamps && r.Version() < st.Version {
 		return 0, 0, fmt.Errorf(
-			"%w: it reads at version %d, but the keyspace's last commit has version %d; advance it with fdbcli: advanceversion %d",
+			"%w: it reads at version %d, but the keyspace's last commit has version %d; "+
+				"advance it with fdbcli: advanceversion %d",
 			ErrSetBack, r.Version(), st.Version, st.Version+1,
 		)
 	}

@@ -12,7 +12,8 @@ import (
 
 // errNoFoundationDB tells how to get a binary that has what this one has not.
 var errNoFoundationDB = errors.New(
-	"this binary was built without FoundationDB's client; take the container image, or build with: CGO_ENABLED=1 go build -tags foundationdb (FoundationDB's client package 7.3 must be installed)",
+	"this binary was built without FoundationDB's client; take the container image, or build with: " +
+		"CGO_ENABLED=1 go build -tags foundationdb (FoundationDB's client package 7.3 must be installed)",
 )
 
 func openEngine(config.Config, compose.EngineOptions) (engine.Store, error) {

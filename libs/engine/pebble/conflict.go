@@ -83,10 +83,8 @@ func (w *writeSet) hits(r *readSet) bool {
 		if bytes.Compare(q.begin, q.end) >= 0 {
 			continue
 		}
-		if i, _ := slices.BinarySearchFunc(
-			w.rows, q.begin, bytes.Compare,
-		); i < len(w.rows) &&
-			bytes.Compare(w.rows[i], q.end) < 0 {
+		i, _ := slices.BinarySearchFunc(w.rows, q.begin, bytes.Compare)
+		if i < len(w.rows) && bytes.Compare(w.rows[i], q.end) < 0 {
 			return true
 		}
 		for _, s := range w.spans {

@@ -60,10 +60,8 @@ func (s *Store) diskBytes() uint64 {
 		if name == ballastName {
 			continue
 		}
-		if i, err := s.opts.FS.Stat(
-			s.opts.FS.PathJoin(s.space.dir, name),
-		); err == nil &&
-			!i.IsDir() { // else it is gone meanwhile
+		i, err := s.opts.FS.Stat(s.opts.FS.PathJoin(s.space.dir, name))
+		if err == nil && !i.IsDir() { // else it is gone meanwhile
 			sum += uint64(i.Size())
 		}
 	}

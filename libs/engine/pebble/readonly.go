@@ -156,10 +156,8 @@ func (s *Store) awaitSwap(ctx context.Context) error {
 
 // tryPromote opens Pebble for writing if there is room for it now. Only housekeep calls it.
 func (s *Store) tryPromote() {
-	if u, err := s.space.fs.GetDiskUsage(
-		s.space.dir,
-	); err == nil && u.AvailBytes < s.needed ||
-		time.Now().Before(s.nextSwap) {
+	u, err := s.space.fs.GetDiskUsage(s.space.dir)
+	if err == nil && u.AvailBytes < s.needed || time.Now().Before(s.nextSwap) {
 		return // where the free space is not known a try tells
 	}
 	s.nextSwap = time.Now().Add(swapAgainAfter)

@@ -41,9 +41,8 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		BlockPropertyCollectors: []func() pdb.BlockPropertyCollector{newTableID},
 		FormatMajorVersion:      formatVersion,
 		Logger:                  logger{s},
-		CacheSize: s.opts.CacheBytes + memTablesMax*int64(
-			s.space.memTable,
-		), // Pebble takes memtables off it
+		// Pebble takes memtables off it.
+		CacheSize:                   s.opts.CacheBytes + memTablesMax*int64(s.space.memTable),
 		MemTableSize:                s.space.memTable,
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       l0Compact,

@@ -216,7 +216,8 @@ func (s *Store) apply(t *txn) (version uint64) {
 	s.commits = append(s.commits, c)
 	if n := len(s.commits) - historyMax; n > 0 {
 		s.floor = s.commits[n-1].version
-		s.commits = append([]commit(nil), s.commits[n:]...)
+		clear(s.commits[:n])
+		s.commits = s.commits[n:] // append copies them to a new array now and then
 	}
 	for w := range s.waits {
 		if c.wrote(w.key) {
