@@ -161,10 +161,10 @@ func (m *Migration) Compare(ctx context.Context) (rev, keys int64, err error) {
 	return rev, keys, err
 }
 
-// compared notes that both are equal at a revision.
+// compared notes that both are equal at a revision. Errors: ErrNotFollowing, those of the keyspace's side.
 func (m *Migration) compared(ctx context.Context, rev int64) error {
 	_, err := m.Target.c.Compared(ctx, &adminv1.ComparedRequest{Keyspace: m.Target.name, Revision: rev})
-	return err
+	return m.ended(ctx, err)
 }
 
 // compareChanged compares the keys that have been changed after a revision, up to another.
