@@ -89,8 +89,8 @@ func (k *keyspace) picture(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	visit := func(kv *mvcc.KV) error {
-		fmt.Fprintf(&b, "%q=%x create %d mod %d version %d lease %d\n", kv.Key, sha256.Sum256(kv.Value), kv.Create, kv.Mod,
-			kv.Version, kv.Lease)
+		fmt.Fprintf(&b, "%q=%x create %d mod %d version %d lease %d\n",
+			kv.Key, sha256.Sum256(kv.Value), kv.Create, kv.Mod, kv.Version, kv.Lease)
 		return nil
 	}
 	info, err := k.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}}, visit)
@@ -346,7 +346,8 @@ func TestCutOff(t *testing.T) {
 			cut := backup.NewRepository(cutPlace{dir, &left, after}, backup.Keys{}, tmp)
 			err := func() error {
 				for _, kind := range []string{backup.Full, backup.Log, backup.Full} {
-					if _, err := k.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
+					put := &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}
+					if _, err := k.Put(t.Context(), put); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := cut.Take(t.Context(), k, "", kind, now); err != nil {

@@ -118,8 +118,8 @@ func (m *Migration) Prepare(ctx context.Context) error {
 	return nil
 }
 
-// recognize refuses a source that the keyspace is no copy of, before the keyspace is bound to it: one that was made of a
-// file (snapshot restore --follow) does not know the cluster's id yet. It looks at the first keys of both. Errors:
+// recognize refuses a source that the keyspace is no copy of, before the keyspace is bound to it: one that was made of
+// a file (snapshot restore --follow) does not know the cluster's id yet. It looks at the first keys of both. Errors:
 // ErrOtherSource, those of either side.
 func (m *Migration) recognize(ctx context.Context, rev, head int64) error {
 	if head < rev {

@@ -130,7 +130,8 @@ func (c *ctl) connect(endpoint string, more ...grpc.DialOption) (*grpc.ClientCon
 }
 
 // connectForFile is connect to an endpoint of etcd's clients that a file is fetched from, which may take long: a server
-// that is gone without a word must not be waited for for good. Those servers allow a question every 5 s, admin APIs not.
+// that is gone without a word must not be waited for for good. Those servers allow a question every 5 s, admin APIs do
+// not.
 func (c *ctl) connectForFile(endpoint string) (*grpc.ClientConn, error) {
 	return c.connect(endpoint, grpc.WithKeepaliveParams(
 		keepalive.ClientParameters{Time: keepAlive, Timeout: keepAlive},

@@ -25,8 +25,8 @@ func (c *ctl) exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "Writes the current keys and leases as JSON lines, for people and scripts",
-		Long: "Writes the current keys and leases, as they are at one revision, as JSON lines: without history, users " +
-			"and roles (snapshot save has those). FILE gets its name when it is whole; without it they go to " +
+		Long: "Writes the current keys and leases, as they are at one revision, as JSON lines: without history, " +
+			"users and roles (snapshot save has those). FILE gets its name when it is whole; without it they go to " +
 			"standard output.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
@@ -89,8 +89,8 @@ func (c *ctl) importCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "import [FILE]",
 		Short: "Puts what export has written",
-		Long: "Puts the keys of an export, and grants its leases. Keys that are there are replaced, others stay. What is " +
-			"put has new revisions. Without FILE it is read from standard input. It may be repeated.",
+		Long: "Puts the keys of an export, and grants its leases. Keys that are there are replaced, others stay. " +
+			"What is put has new revisions. Without FILE it is read from standard input. It may be repeated.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			in := io.Reader(os.Stdin)

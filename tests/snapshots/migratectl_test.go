@@ -166,8 +166,8 @@ func TestMigrateSecured(t *testing.T) {
 	}
 }
 
-// TestMigrateOtherSource: a keyspace that was made of a file takes nothing of an etcd that the file is not of, and still
-// follows its own.
+// TestMigrateOtherSource: a keyspace that was made of a file takes nothing of an etcd that the file is not of, and
+// still follows its own.
 func TestMigrateOtherSource(t *testing.T) {
 	source, other := dial(t, etcdOf(t, "")), dial(t, etcdOf(t, ""))
 	file, data := filepath.Join(t.TempDir(), "etcd.db"), filepath.Join(t.TempDir(), "moved")
@@ -210,7 +210,8 @@ func TestMigrateKilled(t *testing.T) {
 	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
 		"--disk-reserve-bytes=-1", "--keyspace-domain="+domain)
 	args := []string{
-		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate", "--from", source.Endpoints()[0], "-k", "k",
+		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate",
+		"--from", source.Endpoints()[0], "-k", "k",
 	}
 	for round := range 6 {
 		p := start(t, args...)

@@ -25,7 +25,8 @@ func bucket(t *testing.T, prefix string) *Bucket {
 	t.Cleanup(srv.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "key")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	b, err := Open("s3://backups/" + prefix + "?insecure=true&region=r&endpoint=" + strings.TrimPrefix(srv.URL, "http://"))
+	host := strings.TrimPrefix(srv.URL, "http://")
+	b, err := Open("s3://backups/" + prefix + "?insecure=true&region=r&endpoint=" + host)
 	if err != nil {
 		t.Fatal(err)
 	}
