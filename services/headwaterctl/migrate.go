@@ -24,8 +24,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 		Short: "Copies a live etcd into a keyspace, with its revisions, and follows it",
 		Long: "Copies a live etcd into a keyspace that is not there yet, with its revisions, history, leases and " +
 			"users, and follows it until it is interrupted. Meanwhile the keyspace answers reads. Both are compared " +
-			"in full. It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's writers " +
-			"stopped, the keyspace takes writes from then on.\n\n" +
+			"in full. It can be repeated at any time, and goes on where it was. With --cut-over, and the etcd's " +
+			"writers stopped, the keyspace takes writes from then on.\n\n" +
 			"With --to it goes the other way: what --from (a Headwater) has now is put into an etcd without keys. " +
 			"That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
