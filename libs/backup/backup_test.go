@@ -89,8 +89,8 @@ func (k *keyspace) picture(t *testing.T) string {
 	t.Helper()
 	var b strings.Builder
 	visit := func(kv *mvcc.KV) error {
-		fmt.Fprintf(&b, "%q=%x create %d mod %d version %d lease %d\n", kv.Key, sha256.Sum256(kv.Value), kv.Create, kv.Mod,
-			kv.Version, kv.Lease)
+		fmt.Fprintf(&b, "%q=%x create %d mod %d version %d lease %d\n",
+			kv.Key, sha256.Sum256(kv.Value), kv.Create, kv.Mod, kv.Version, kv.Lease)
 		return nil
 	}
 	info, err := k.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}}, visit)
@@ -346,7 +346,8 @@ func TestCutOff(t *testing.T) {
 			cut := backup.NewRepository(cutPlace{dir, &left, after}, backup.Keys{}, tmp)
 			err := func() error {
 				for _, kind := range []string{backup.Full, backup.Log, backup.Full} {
-					if _, err := k.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}); err != nil {
+					put := &mvcc.PutRequest{Key: []byte("k"), Value: []byte("v")}
+					if _, err := k.Put(t.Context(), put); err != nil {
 						t.Fatal(err)
 					}
 					if _, err := cut.Take(t.Context(), k, "", kind, now); err != nil {
@@ -482,8 +483,31 @@ func TestDamage(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh := backup.NewRepository(backup.Dir(dir), backup.Keys{}, t.TempDir())
+	if _, err := fresh.Plan(t.Context(), backup.Target{Revision: m.Revision}); !errors.Is(err, backup.ErrNewer) {
+		t.Errorf("a revision of a later release's: %v", err)
+	}
 	if _, err := fresh.Plan(t.Context(), backup.Target{}); !errors.Is(err, backup.ErrNewer) {
 		t.Errorf("a later release's: %v", err)
+	}
+	newer, err := fresh.Take(t.Context(), k, "", backup.Full, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := fresh.Plan(t.Context(), backup.Target{}); err != nil || p.Chain[0].ID != newer.ID {
+		t.Errorf("the newest, where an older one cannot be read: %v, %v", p, err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, newer.ID+".json"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	older, err := r.Take(t.Context(), k, "", backup.Full, func() time.Time { return newer.Time.Add(-time.Millisecond) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p, err := fresh.Plan(t.Context(), backup.Target{}); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("the newest, where that cannot be read: %v, %v", p, err)
+	}
+	if p, err := fresh.Plan(t.Context(), backup.Target{Time: older.Time}); err != nil || p.Chain[0].ID != older.ID {
+		t.Errorf("a time, where a later one cannot be read: %v, %v", p, err)
 	}
 	if gone, err := fresh.Sweep(t.Context(), time.Now().Add(48*time.Hour)); err != nil || len(gone) > 0 {
 		t.Errorf("of a later release %q are swept, %v", gone, err)

@@ -26,10 +26,10 @@ var (
 
 // ReadKeys reads the public keys of recipients (age1…) and files of identities, each in the form of age-keygen.
 func ReadKeys(recipients, identityFiles []string) (k Keys, err error) {
-	for _, r := range recipients {
+	for i, r := range recipients {
 		more, err := age.ParseRecipients(strings.NewReader(r))
-		if err != nil {
-			return k, fmt.Errorf("recipient %q: %w", r, err)
+		if err != nil { // it may be an identity by mistake, which is a secret
+			return k, fmt.Errorf("recipient %d is not a public key (age1…): %w", i+1, err)
 		}
 		k.Recipients = append(k.Recipients, more...)
 	}

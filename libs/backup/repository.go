@@ -62,8 +62,10 @@ func (r *Repository) List(ctx context.Context) (ms []Manifest, bad []Problem, er
 			continue
 		}
 		if m, ok := r.known[o]; ok {
+			mu.Lock()
 			seen[o] = m
 			ms = append(ms, m)
+			mu.Unlock()
 			continue
 		}
 		g.Go(func() error {

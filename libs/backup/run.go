@@ -73,7 +73,10 @@ func (r *Runner) step(ctx context.Context) (time.Duration, error) {
 		return 0, nil
 	}
 	r.full = r.last
-	return 0, r.prune(ctx)
+	if err := r.prune(ctx); err != nil && ctx.Err() == nil { // the backup is there, and the next one must not wait
+		r.Log.Error("old backups could not be removed, it is tried again after the next full one", "error", err)
+	}
+	return 0, nil
 }
 
 func (r *Runner) prune(ctx context.Context) error {

@@ -28,6 +28,7 @@ func TestAuthBeforeEntries(t *testing.T) {
 		f := NewFollower(log, b, o)
 		g.run(f.Run)
 		<-f.Ready()
+		synctest.Wait() // it has compared itself with the head
 		before := len(get(h, &told))
 		// A frame with two entries: told before either.
 		log.commit(1, 1)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
@@ -20,6 +21,8 @@ const (
 	comparesMax = 5
 	// changedMax bounds the keys that are compared one by one: with more all are.
 	changedMax = 1_000_000
+	// recognizeKeys are the keys by which a source is recognized.
+	recognizeKeys = 1000
 	// progressKeys is after how many keys progress is told.
 	progressKeys = 10_000
 )
@@ -101,13 +104,18 @@ func (w *walker) next() (*version, error) {
 
 // compareAll compares all keys at a revision, and returns how many there are.
 func (m *Migration) compareAll(ctx context.Context, rev int64) (keys int64, err error) {
+	return m.compareKeys(ctx, rev, math.MaxInt64)
+}
+
+// compareKeys compares the first keys at a revision, no more than so many, and returns how many there are.
+func (m *Migration) compareKeys(ctx context.Context, rev, upTo int64) (keys int64, err error) {
 	source := newWalker(func(begin []byte, limit int64) ([]*version, bool, error) {
 		return m.Source.page(ctx, begin, rev, limit)
 	})
 	here := newWalker(func(begin []byte, limit int64) ([]*version, bool, error) {
 		return m.Target.page(ctx, begin, rev, limit)
 	})
-	for ctx.Err() == nil {
+	for keys < upTo && ctx.Err() == nil {
 		a, errA := source.next()
 		b, errB := here.next()
 		if err := errors.Join(errA, errB); err != nil {
@@ -153,10 +161,10 @@ func (m *Migration) Compare(ctx context.Context) (rev, keys int64, err error) {
 	return rev, keys, err
 }
 
-// compared notes that both are equal at a revision.
+// compared notes that both are equal at a revision. Errors: ErrNotFollowing, those of the keyspace's side.
 func (m *Migration) compared(ctx context.Context, rev int64) error {
 	_, err := m.Target.c.Compared(ctx, &adminv1.ComparedRequest{Keyspace: m.Target.name, Revision: rev})
-	return err
+	return m.ended(ctx, err)
 }
 
 // compareChanged compares the keys that have been changed after a revision, up to another.

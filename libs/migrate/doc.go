@@ -15,6 +15,8 @@
 //     creation, version and lease: what is replayed is held against what is there, in its transaction.
 //   - Everything can be repeated and done by several at once: what is there already is left out, and only the next
 //     revision of the one source is taken. Where a migration has come to is in the keyspace, not here.
+//   - A keyspace is bound to one cluster. One that was made of a file is not yet: it has the first keys of a source
+//     before it is bound to that.
 //   - A copy that is cut off before it is whole leaves no keyspace. Following goes on where it was.
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
 //     all. It does not stop the source's writers; it only finds out that they have not been stopped.

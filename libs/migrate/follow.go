@@ -107,10 +107,15 @@ func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error
 	if f.stream, err = m.Target.replay(ctx, cluster); err == nil {
 		err = f.run(ctx)
 	}
-	switch {
-	case finished:
+	if finished {
 		return nil
-	case status.Code(err) == codes.FailedPrecondition:
+	}
+	return m.ended(ctx, err)
+}
+
+// ended is ErrNotFollowing if a call has failed because somebody else has ended the following, else its error.
+func (m *Migration) ended(ctx context.Context, err error) error {
+	if status.Code(err) == codes.FailedPrecondition {
 		if st, stErr := m.Target.followed(context.WithoutCancel(ctx)); stErr == nil && !st.GetFollows() {
 			return ErrNotFollowing
 		}

@@ -15,11 +15,13 @@ import (
 func TestLines(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		v := &version{
-			key: rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "key"), value: rapid.SliceOf(rapid.Byte()).Draw(t, "value"),
+			key:   rapid.SliceOfN(rapid.Byte(), 1, 20).Draw(t, "key"),
+			value: rapid.SliceOf(rapid.Byte()).Draw(t, "value"),
 			lease: rapid.Int64().Draw(t, "lease"),
 		}
 		if rapid.Bool().Draw(t, "text") {
-			v.key, v.value = []byte("k"+rapid.String().Draw(t, "text key")), []byte(rapid.String().Draw(t, "text value"))
+			v.key = []byte("k" + rapid.String().Draw(t, "text key"))
+			v.value = []byte(rapid.String().Draw(t, "text value"))
 		}
 		var out bytes.Buffer
 		if err := encodeLine(&out, keyLine(v, rapid.Bool().Draw(t, "base64"))); err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -82,14 +83,16 @@ func (m *Migration) note(format string, args ...any) {
 var (
 	// ErrNotFollowing says that a keyspace is there and follows nothing: it has been cut over, or never was a copy.
 	ErrNotFollowing = errors.New("the keyspace is there, and follows no source")
+	// ErrOtherSource says that a keyspace was made of a file that is not the source's.
+	ErrOtherSource = errors.New("the keyspace was made of a snapshot of another etcd than this source")
 	// ErrBusy says that the source is still being written, and so cannot be cut over from.
 	ErrBusy = errors.New("the source is still being written: stop its writers")
 )
 
-// Prepare makes the keyspace a copy of the source as it is, if it is not there yet. Errors: ErrNotFollowing, those of
-// either side.
+// Prepare makes the keyspace a copy of the source as it is, if it is not there yet. Errors: ErrNotFollowing,
+// ErrOtherSource, those of either side.
 func (m *Migration) Prepare(ctx context.Context) error {
-	cluster, _, err := m.Source.Head(ctx)
+	cluster, head, err := m.Source.Head(ctx)
 	if err != nil {
 		return fmt.Errorf("the source: %w", err)
 	}
@@ -106,9 +109,31 @@ func (m *Migration) Prepare(ctx context.Context) error {
 		return fmt.Errorf("%w (it is at revision %d)", ErrNotFollowing, st.GetRevision())
 	case st.GetSource() != 0 && st.GetSource() != cluster:
 		return fmt.Errorf("the keyspace follows the cluster %x, not %x", st.GetSource(), cluster)
+	case st.GetSource() == 0:
+		if err := m.recognize(ctx, st.GetRevision(), head); err != nil {
+			return err
+		}
 	}
 	m.note("the keyspace is a copy at revision %d, and goes on from there", st.GetRevision())
 	return nil
+}
+
+// recognize refuses a source that the keyspace is no copy of, before the keyspace is bound to it: one that was made of
+// a file (snapshot restore --follow) does not know the cluster's id yet. It looks at the first keys of both. Errors:
+// ErrOtherSource, those of either side.
+func (m *Migration) recognize(ctx context.Context, rev, head int64) error {
+	if head < rev {
+		return fmt.Errorf("%w: it is at revision %d, the keyspace at %d", ErrOtherSource, head, rev)
+	}
+	_, err := m.compareKeys(ctx, rev, recognizeKeys)
+	var differs *DiffersError
+	switch {
+	case errors.As(err, &differs):
+		return fmt.Errorf("%w: %w", ErrOtherSource, err)
+	case errors.Is(err, rpctypes.ErrCompacted): // it cannot be told: what is replayed has to fit
+		return nil
+	}
+	return err
 }
 
 // copy makes the keyspace of a snapshot of the source. What is written there meanwhile is watched from the beginning,

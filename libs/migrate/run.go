@@ -83,6 +83,9 @@ func (m *Migration) compareOnce(ctx context.Context, all bool) error {
 	if err != nil {
 		return err
 	}
+	if !st.GetFollows() {
+		return ErrNotFollowing
+	}
 	if all || st.GetCompared() == 0 {
 		rev, keys, err := m.takeAndCompare(ctx)
 		if err == nil {

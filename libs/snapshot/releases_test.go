@@ -98,7 +98,8 @@ func shows(t *testing.T, s *mvcc.Store, lines []byte, compact, head int64) {
 			t.Fatal(err)
 		}
 		var got []version
-		_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}, func(kv *mvcc.KV) error {
+		all := &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}
+		_, err := s.Range(t.Context(), all, func(kv *mvcc.KV) error {
 			got = append(got, version{
 				bytes.Clone(kv.Key), kv.Create, kv.Mod, kv.Version, bytes.Clone(kv.Value), kv.Lease,
 			})

@@ -132,7 +132,7 @@ func (s *backupSource) Snapshot(ctx context.Context, since int64, to *os.File) e
 	if since > 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, sinceMetadata, strconv.FormatInt(since, 10))
 	}
-	conn, err := s.c.connect(s.endpoint)
+	conn, err := s.c.connectForFile(s.endpoint)
 	if err != nil {
 		return err
 	}

@@ -69,10 +69,25 @@ func (c *ctl) verifyBackups(ctx context.Context, r *backup.Repository, newest bo
 		}
 	}
 	err = errors.Join(notAll(wrong, len(some)), c.problems(bad))
-	if age := time.Since(ms[len(ms)-1].Time); maxAge > 0 && age > maxAge {
-		err = errors.Join(err, fmt.Errorf("the newest backup is %s old", age.Round(time.Second)))
+	if maxAge > 0 {
+		err = errors.Join(err, checkAge(ms[len(ms)-1].Time, time.Now(), maxAge))
 	}
 	return err
+}
+
+// skewMax is how far the clocks of who takes backups and of who looks at them may differ.
+const skewMax = time.Minute
+
+// checkAge says that the newest backup is too old, or that it cannot be told: a clock has been wrong.
+func checkAge(newest, now time.Time, maxAge time.Duration) error {
+	switch age := now.Sub(newest); {
+	case age > maxAge:
+		return fmt.Errorf("the newest backup is %s old", age.Round(time.Second))
+	case age < -skewMax:
+		return fmt.Errorf("the newest backup is of the future (%s), so that its age cannot be told: a clock is or was "+
+			"wrong", newest.Format(time.RFC3339))
+	}
+	return nil
 }
 
 func (c *ctl) backupPruneCommand() *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/connectivity"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/keepalive"
 )
 
 // wanted are the endpoints to be tried.
@@ -114,7 +115,7 @@ func (c *ctl) dial(ctx context.Context) (*grpc.ClientConn, error) {
 }
 
 // connect is a connection to an endpoint that nobody has tried yet.
-func (c *ctl) connect(endpoint string) (*grpc.ClientConn, error) {
+func (c *ctl) connect(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	t, err := target(endpoint)
 	if err != nil {
 		return nil, err
@@ -123,9 +124,18 @@ func (c *ctl) connect(endpoint string) (*grpc.ClientConn, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	return grpc.NewClient(t, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
+	return grpc.NewClient(t, append(more, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
 		// An entry of a log is as large as what the request has changed. etcdctl takes as much.
-		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))...)
+}
+
+// connectForFile is connect to an endpoint of etcd's clients that a file is fetched from, which may take long: a server
+// that is gone without a word must not be waited for for good. Those servers allow a question every 5 s, admin APIs do
+// not.
+func (c *ctl) connectForFile(endpoint string) (*grpc.ClientConn, error) {
+	return c.connect(endpoint, grpc.WithKeepaliveParams(
+		keepalive.ClientParameters{Time: keepAlive, Timeout: keepAlive},
+	))
 }
 
 func (c *ctl) dialOne(ctx context.Context, endpoint string) (*grpc.ClientConn, error) {

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/url"
 	"strings"
 	"time"
 
@@ -20,6 +23,9 @@ import (
 // keepAlive is how long nothing may come from a remote etcd before it is asked whether it is there, and how long it may
 // take then.
 const keepAlive = 10 * time.Second
+
+// reasonTimeout bounds the connection that finds out why nothing answers.
+const reasonTimeout = 5 * time.Second
 
 // window is what may be sent to us on a stream before it is read.
 const window = 8 << 20
@@ -82,9 +88,33 @@ func (r *remote) dial(ctx context.Context, timeout time.Duration) (*clientv3.Cli
 	case err == nil:
 		return e, nil
 	case ctx.Err() == nil && (errors.Is(err, context.DeadlineExceeded) || status.Code(err) == codes.Unavailable):
-		return nil, connectError{fmt.Errorf("--%s: no etcd answers at %s", r.name, strings.Join(r.endpoints, ","))}
+		return nil, connectError{fmt.Errorf("--%s: no etcd answers at %s%s",
+			r.name, strings.Join(r.endpoints, ","), reason(ctx, r.endpoints[0], c.TLS))}
 	}
 	return nil, fmt.Errorf("--%s: %w", r.name, err)
+}
+
+// reason is why nothing answers at a URL, as far as a connection tells: that it is refused, or that the certificate is
+// none of the authorities'. The client only says that time has passed.
+func reason(ctx context.Context, endpoint string, conf *tls.Config) string {
+	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
+	defer cancel()
+	var d interface {
+		DialContext(ctx context.Context, network, addr string) (net.Conn, error)
+	} = &net.Dialer{}
+	if conf != nil {
+		d = &tls.Dialer{Config: conf}
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || u.Host == "" {
+		return ""
+	}
+	conn, err := d.DialContext(ctx, "tcp", u.Host)
+	if err != nil {
+		return ": " + err.Error()
+	}
+	conn.Close()
+	return ""
 }
 
 // probe asks for something small.

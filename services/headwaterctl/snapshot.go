@@ -114,7 +114,7 @@ func (u user) login(ctx context.Context, conn *grpc.ClientConn) (context.Context
 
 // saveSnapshot fetches a file. It gets its name when it is whole.
 func (c *ctl) saveSnapshot(ctx context.Context, endpoint string, u user, path string) (size int64, err error) {
-	conn, err := c.connect(endpoint)
+	conn, err := c.connectForFile(endpoint)
 	if err != nil {
 		return 0, err
 	}

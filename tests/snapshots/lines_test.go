@@ -45,7 +45,8 @@ func TestExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := filepath.Join(dir, "cut")
-	if err := os.WriteFile(cut, whole[:strings.LastIndex(strings.TrimSpace(string(whole)), "\n")+1], 0o600); err != nil {
+	end := strings.LastIndex(strings.TrimSpace(string(whole)), "\n") + 1
+	if err := os.WriteFile(cut, whole[:end], 0o600); err != nil {
 		t.Fatal(err)
 	}
 	p := start(t, "import", cut, "--to", second.Endpoints()[0])

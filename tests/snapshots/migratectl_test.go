@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -165,6 +166,39 @@ func TestMigrateSecured(t *testing.T) {
 	}
 }
 
+// TestMigrateOtherSource: a keyspace that was made of a file takes nothing of an etcd that the file is not of, and
+// still follows its own.
+func TestMigrateOtherSource(t *testing.T) {
+	source, other := dial(t, etcdOf(t, "")), dial(t, etcdOf(t, ""))
+	file, data := filepath.Join(t.TempDir(), "etcd.db"), filepath.Join(t.TempDir(), "moved")
+	put := func(c *clientv3.Client, key string) {
+		t.Helper()
+		if _, err := c.Put(t.Context(), key, "v"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put(source, "mine")
+	put(source, "mine too")
+	runCtl(t, "snapshot", "save", file, "--client-endpoint", source.Endpoints()[0])
+	runCtl(t, "snapshot", "restore", file, "--data-dir", data, "--follow")
+	s := hw.Run(t, hw.Headwater(t), data, "--disk-reserve-bytes=-1")
+	migrate := []string{"--endpoints", filepath.Join(data, config.AdminSocket), "migrate", "--cut-over", "--from"}
+	for _, more := range []string{"behind the file", "at the file's revision", "before it"} {
+		put(other, "another's")
+		p := start(t, append(migrate, other.Endpoints()[0])...)
+		if err := p.Wait(); err == nil || !strings.Contains(p.output(), "snapshot of another etcd") {
+			t.Fatalf("another etcd, %s: %v, %s", more, err, p.output())
+		}
+	}
+	put(source, "mine as well")
+	if out := runCtl(t, append(migrate, source.Endpoints()[0])...); !strings.Contains(out, "cut over at revision 4 ") {
+		t.Errorf("cut over: %s", out)
+	}
+	if want, got := contents(t, source), contents(t, dial(t, s.URL())); !slices.Equal(want, got) {
+		t.Errorf("%v became %v", want, got)
+	}
+}
+
 // TestMigrateKilled: whoever is killed in the middle of a migration, it goes on and ends with a copy.
 func TestMigrateKilled(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
@@ -176,7 +210,8 @@ func TestMigrateKilled(t *testing.T) {
 	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
 		"--disk-reserve-bytes=-1", "--keyspace-domain="+domain)
 	args := []string{
-		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate", "--from", source.Endpoints()[0], "-k", "k",
+		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate",
+		"--from", source.Endpoints()[0], "-k", "k",
 	}
 	for round := range 6 {
 		p := start(t, args...)

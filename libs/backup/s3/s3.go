@@ -36,8 +36,12 @@ var _ backup.Place = (*Bucket)(nil)
 // AWS's file, or the machine's role. Nothing is called.
 func Open(rawURL string) (*Bucket, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil {
-		return nil, err
+	if err != nil { // what was parsed may have a secret in it
+		var parse *url.Error
+		if errors.As(err, &parse) {
+			err = parse.Err
+		}
+		return nil, fmt.Errorf("the URL of a bucket: %w", err)
 	}
 	if u.Scheme != Scheme || u.Host == "" || u.User != nil {
 		return nil, errors.New("a bucket is s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")

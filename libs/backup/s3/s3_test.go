@@ -25,7 +25,8 @@ func bucket(t *testing.T, prefix string) *Bucket {
 	t.Cleanup(srv.Close)
 	t.Setenv("AWS_ACCESS_KEY_ID", "key")
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
-	b, err := Open("s3://backups/" + prefix + "?insecure=true&region=r&endpoint=" + strings.TrimPrefix(srv.URL, "http://"))
+	host := strings.TrimPrefix(srv.URL, "http://")
+	b, err := Open("s3://backups/" + prefix + "?insecure=true&region=r&endpoint=" + host)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,9 +101,13 @@ func TestBucket(t *testing.T) {
 func TestURL(t *testing.T) {
 	for _, u := range []string{
 		"", "s3:", "s3://", "s3:///x", "http://b/x", "s3://b/x?endpiont=h", "s3://key:secret@b", "s3://b?endpoint=a/b",
+		"s3://key:secret%zz@b",
 	} {
-		if b, err := Open(u); err == nil {
+		b, err := Open(u)
+		if err == nil {
 			t.Errorf("%q is a bucket: %+v", u, b)
+		} else if strings.Contains(err.Error(), "secret") {
+			t.Errorf("%q is shown: %v", u, err)
 		}
 	}
 }
