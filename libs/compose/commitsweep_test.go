@@ -23,8 +23,8 @@ func (broken) Begin(context.Context) (engine.Txn, error) { return nil, errBroken
 func (broken) Snapshot(context.Context) (engine.Snapshot, error) { return nil, errBroken }
 
 // TestCommitSweep: what a pod that has died left in keyspaces which all pods serve goes with the second look, open or
-// not; who writes between two looks keeps what is his, and goes on. A look that fails is made up for by the next. None of
-// it needs a copy of the table, of which there is none here.
+// not; who writes between two looks keeps what is his, and goes on. A look that fails is made up for by the next. None
+// of it needs a copy of the table, of which there is none here.
 func TestCommitSweep(t *testing.T) {
 	p := openPod(t, testConfig(), services[config.KV]...)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
