@@ -101,7 +101,8 @@ func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest
 	})
 }
 
-// readAhead reads requests, of which the first has been read, until there are no more or ctx ends.
+// readAhead reads requests, of which the first has been read, until there are no more or ctx ends. An error of recv
+// needs no way further: gRPC's stream has told the client by then.
 func readAhead[T any](ctx context.Context, first T, recv func() (T, error)) <-chan T {
 	read := make(chan T, replaysAhead)
 	read <- first

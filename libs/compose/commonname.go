@@ -16,11 +16,8 @@ const commonNameIgnored = "CommonName of client sending a request against gatewa
 	"will be ignored and not used as expected"
 
 // refuseCommonName refuses, as etcd does, requests to the JSON gateway of clients whose certificates have a common
-// name, where that would be a user over gRPC: they would be nobody there.
+// name, where that would be a user over gRPC (with --client-cert-auth): they would be nobody there.
 func (d *Deployment) refuseCommonName(r *http.Request) string {
-	if !d.Config.ClientTLS.ClientCertAuth {
-		return ""
-	}
 	ctx := server.CallContext(r, KeyspaceMetadata)
 	if id, ok := tlsconf.FromContext(ctx); !ok || id.CommonName == "" {
 		return ""

@@ -42,7 +42,7 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 	d := c.s.joint.d
 	var sweep sync.WaitGroup
 	defer sweep.Wait()
-	sweep.Go(func() { newCommitSweep(c, shard).run(ctx) })
+	sweep.Go(func() { newCommitSweep(c.s, shard).run(ctx) })
 	if plans != nil {
 		plans.heads = func(ctx context.Context) ([]headOf, error) { return c.heads(ctx, shard) }
 	}

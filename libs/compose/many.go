@@ -21,7 +21,8 @@ const manyMember = "headwater"
 
 // errShared says that pods cannot have a keyspace to themselves that all pods serve.
 var errShared = errors.New(
-	"--keyspace: all pods of the deployment serve it: clients name it, and pods are started with another, such as default",
+	"--keyspace: all pods of the deployment serve it: clients name it, and pods are started with another, " +
+		"such as default",
 )
 
 // many is what a pod has for the keyspaces that all pods of the deployment serve: its share of what goes on without

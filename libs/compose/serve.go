@@ -30,7 +30,10 @@ func (d *Deployment) serve(all *keyspaces) error {
 		},
 	}
 	if front != nil {
-		options.HTTP.Gateway, options.HTTP.RefuseGateway = front, d.refuseCommonName
+		options.HTTP.Gateway = front
+		if d.Config.ClientTLS.ClientCertAuth {
+			options.HTTP.RefuseGateway = d.refuseCommonName
+		}
 	}
 	d.run.begin(all.leave, func(ctx context.Context) error {
 		err := d.server.Serve(ctx, options)

@@ -8,12 +8,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/headwaterdb/headwater/libs/admin"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/status"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // deletionsRead bounds the deleted keyspaces that are looked at for those that are still being cleared.

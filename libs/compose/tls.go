@@ -98,9 +98,15 @@ func (d *Deployment) warnExposed() {
 		urls []string
 		what string
 	}{
-		{d.Config.ListenAdminURLs, "the admin API has neither TLS nor users there: whoever reaches it may do everything"},
-		{d.Config.ListenStatusURLs, "the status page has no TLS there: passwords and keys go in the clear, and whoever " +
-			"reaches it sees names of keyspaces and pods"},
+		{
+			d.Config.ListenAdminURLs,
+			"the admin API has neither TLS nor users there: whoever reaches it may do everything",
+		},
+		{
+			d.Config.ListenStatusURLs,
+			"the status page has no TLS there: passwords and keys go in the clear, and whoever reaches it sees names " +
+				"of keyspaces and pods",
+		},
 	} {
 		for _, u := range o.urls {
 			if server.Exposed(u) {

@@ -125,13 +125,15 @@ func (c Config) validateSecureURLs() error {
 		}
 		if slices.ContainsFunc(c.ListenMetricsURLs, server.Secure) {
 			return errors.New(
-				"--listen-metrics-urls: client TLS key/cert (--cert-file, --key-file) must be provided for metrics secure url",
+				"--listen-metrics-urls: client TLS key/cert (--cert-file, --key-file) must be provided for metrics " +
+					"secure url",
 			)
 		}
 	}
 	if i := slices.IndexFunc(c.ListenPeerURLs, server.Secure); i >= 0 && c.PeerTLS.CertFile == "" {
 		return fmt.Errorf(
-			"--listen-peer-urls: TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s with HTTPS scheme",
+			"--listen-peer-urls: TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url %s "+
+				"with HTTPS scheme",
 			c.ListenPeerURLs[i],
 		)
 	}

@@ -79,7 +79,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		Header:           s.header.At(head),
 		Version:          EmulatedVersion,
 		StorageVersion:   StorageVersion,
-		DbSize:           max(1, total), // etcdctl divides by it, and an engine may not know its size
+		DbSize:           max(1, total), // etcdctl divides by it, and the engine may not know it yet
 		DbSizeInUse:      max(1, inUse), // in JSON it is not there otherwise; etcd's is never 0
 		DbSizeQuota:      s.quota,
 		Leader:           s.header.MemberID,

@@ -229,5 +229,3 @@ func TestDowngrade(t *testing.T) {
 		check(t, got, err, &pb.DowngradeResponse{Header: header(memberHead), Version: "3.7"}, c.want)
 	}
 }
-
-func second[T any](_ T, err error) error { return err }

@@ -123,7 +123,8 @@ func TestWatchSoak(t *testing.T) {
 // waitGoroutines waits until there are no more than limit; 0: no limit yet.
 func waitGoroutines(t *testing.T, limit int) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); limit > 0 && runtime.NumGoroutine() > limit; time.Sleep(time.Millisecond) {
+	deadline := time.Now().Add(2 * time.Minute)
+	for ; limit > 0 && runtime.NumGoroutine() > limit; time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("%d goroutines, limit %d", runtime.NumGoroutine(), limit)
 		}

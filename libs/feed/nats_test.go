@@ -87,8 +87,9 @@ func TestOverNATS(t *testing.T) {
 		commit(200) // nobody is connected
 		reached()
 		startServer()
-		before := [2]int64{followers[0].Stats().Frames, followers[1].Stats().Frames}
-		for end := time.Now().Add(2 * time.Minute); followers[0].Stats().Frames == before[0] || followers[1].Stats().Frames == before[1]; {
+		frames := func(i int) int64 { return followers[i].Stats().Frames }
+		before := [2]int64{frames(0), frames(1)}
+		for end := time.Now().Add(2 * time.Minute); frames(0) == before[0] || frames(1) == before[1]; {
 			if time.Now().After(end) {
 				t.Fatalf("no frames with NATS: %+v %+v", writer.Stats(), followers[0].Stats())
 			}

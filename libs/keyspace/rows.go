@@ -85,11 +85,14 @@ func (t table) space(id uint64) []byte {
 // spaceEnd is the end of the range of space(id): the prefix of the id after it. Nothing lies between.
 func (t table) spaceEnd(id uint64) []byte { return t.space(id + 1) }
 
+// rows is the prefix of what a keyspace holds, but for one without a prefix.
+func (t table) rows(id uint64) []byte { return append(t.space(id), 'd') }
+
 func (t table) keyspace(name string, id uint64, unprefixed bool) Keyspace {
 	ks := Keyspace{
 		Name:         name,
 		ID:           id,
-		Prefix:       append(t.space(id), 'd'),
+		Prefix:       t.rows(id),
 		Coordination: append(t.space(id), 'c'),
 	}
 	if unprefixed {

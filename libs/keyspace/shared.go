@@ -55,6 +55,9 @@ func (d Deployment) Beside(id uint64) Beside {
 	}
 }
 
+// Rows is the prefix of the rows of a keyspace that all pods serve: Keyspace.Prefix, whether or not there is one.
+func (d Deployment) Rows(id uint64) []byte { return d.t.rows(id) }
+
 // Bell and Work are those of Beside.
 func (d Deployment) Bell(shard int) []byte { return d.t.key(2, 'b', byte(shard)) }
 func (d Deployment) Work(shard int) []byte { return d.t.key(2, 'w', byte(shard)) }

@@ -112,11 +112,12 @@ func TestActivationOvertakes(t *testing.T) {
 func TestActivationUnderLoad(t *testing.T) {
 	for name, recent := range map[string]bool{"plain": false, "on recent states": true} {
 		t.Run(name, func(t *testing.T) {
-			e := faults.New(testengine.KeepOpen(openEngine(t, fdb)), faults.Options{Recent: recent, Delay: func(_ context.Context, op faults.Op) {
+			o := faults.Options{Recent: recent, Delay: func(_ context.Context, op faults.Op) {
 				if op != faults.Next {
 					time.Sleep(2 * time.Millisecond) // the way to the database
 				}
-			}})
+			}}
+			e := faults.New(testengine.KeepOpen(openEngine(t, fdb)), o)
 			t.Cleanup(func() {
 				if err := e.Close(); err != nil {
 					t.Error(err)

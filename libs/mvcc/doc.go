@@ -99,11 +99,11 @@
 // # Several keyspaces in one engine
 //
 // A Store assumes nothing about rows beyond its prefix. It has its own stamp domain for revisions, its own feed,
-// removal, quota and record of damage, and the sizes that it reports cover only its own rows. If Options gives it
-// turns (turns.go), it takes turns with other Stores at work that they share. During a turn it waits for nothing
-// except the engine's reads and its order of commits. The goroutines that serve writes (lanes, the sweeper) start
-// with the first write and end five seconds after the last; the one that removes compacted rows ends when none are
-// left.
+// removal, quota and record of damage, and the sizes that it reports cover only its own rows; without a prefix,
+// the size on disk is that of the whole store. If Options gives it turns (turns.go), it takes turns with other Stores
+// at work that they share. During a turn it waits for nothing except the engine's reads and its order of commits. The
+// goroutines that serve writes (lanes, the sweeper) start with the first write and end five seconds after the last; the
+// one that removes compacted rows ends when none are left.
 //
 // # Concurrency
 //

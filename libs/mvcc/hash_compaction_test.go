@@ -28,7 +28,8 @@ func TestHashOfHeadMeetsCompaction(t *testing.T) {
 	s = open(t, e, mvcc.Options{})
 	first := put(t, s, "k", "v")
 	snapshots.Store(2)
-	if _, rev, _, head, err := s.HashKV(context.WithValue(t.Context(), hashing{}, true), 0); err != nil || rev != head || head < first {
+	_, rev, _, head, err := s.HashKV(context.WithValue(t.Context(), hashing{}, true), 0)
+	if err != nil || rev != head || head < first {
 		t.Fatalf("hash at %d, head %d, error %v; want both from %d on", rev, head, err, first)
 	}
 	if snapshots.Load() != 0 {

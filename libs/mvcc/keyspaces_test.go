@@ -208,6 +208,28 @@ func TestKeyspaceSizes(t *testing.T) {
 	}
 }
 
+// TestStoreSizes: a store that is one keyspace has the size of its files, and no less than what is live, whether that
+// is in memory still or compressed in tables.
+func TestStoreSizes(t *testing.T) {
+	e := openEngine(t, pebble.Options{})
+	s := open(t, e, mvcc.Options{})
+	const size = 5_000_000
+	put(t, s, "k", strings.Repeat("x", size))
+	sizes := func(when string) {
+		t.Helper()
+		files, _ := e.(mvcc.Sizer).Sizes()
+		total, inUse := s.Sizes()
+		if inUse < size || total < inUse || total < files || files == 0 {
+			t.Errorf("%s: sizes %d, %d; files %d", when, total, inUse, files)
+		}
+	}
+	sizes("in memory")
+	if err := s.Defragment(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	sizes("in tables")
+}
+
 // goroutines counts those of this package's Stores.
 func goroutines() (n int) {
 	buf := make([]byte, 1<<20)

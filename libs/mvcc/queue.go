@@ -336,7 +336,7 @@ func (q *queue) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	now := q.now()
 	if q.sched != nil {
 		q.sched.now = now
-		into = q.sched.pickFor(lane, limit, bytes, cost)
+		into = q.sched.pick(lane, limit, bytes, cost)
 	} else {
 		into = q.front(limit, bytes, cost)
 	}

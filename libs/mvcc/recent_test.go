@@ -193,8 +193,9 @@ func TestNestedProves(t *testing.T) {
 	if _, err := a.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{nested}}); err != nil {
 		t.Fatal(err)
 	}
-	if u := a.Usage(); u.Recent.Load() != 2 || u.Outdated.Load() != 0 {
-		t.Errorf("%d groups began on a recent state, %d of them were evaluated again", u.Recent.Load(), u.Outdated.Load())
+	u := a.Usage()
+	if recent, outdated := u.Recent.Load(), u.Outdated.Load(); recent != 2 || outdated != 0 {
+		t.Errorf("%d groups began on a recent state, %d of them were evaluated again", recent, outdated)
 	}
 }
 

@@ -39,7 +39,7 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 	m := &replay{revs: revs}
 	res, err := s.submit(ctx, m, m.bytes())
 	if err != nil {
-		if m.why != "" && (errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap)) {
+		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // else the group may still be writing why
 			err = fmt.Errorf("%w: %s", err, m.why)
 		}
 		return 0, err

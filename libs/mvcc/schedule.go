@@ -3,7 +3,6 @@ package mvcc
 import (
 	"container/heap"
 	"container/list"
-	"math"
 
 	"github.com/google/btree"
 )
@@ -262,14 +261,9 @@ func (s *schedule) hold(l *line, lane int) {
 	}
 }
 
-// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes unless a
-// single one is larger.
-func (s *schedule) pick(lane, limit, bytes int) []*request {
-	return s.pickFor(lane, limit, bytes, math.MaxInt64)
-}
-
-// pickFor is pick for a group that may cost so much, unless the first request costs more.
-func (s *schedule) pickFor(lane, limit, bytes int, cost int64) (into []*request) {
+// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes and cost
+// unless a single one is larger.
+func (s *schedule) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	s.picks++
 	var mine turns // those that wait for nothing but what this group holds
 	for sum := 0; len(into) < limit; {

@@ -39,7 +39,7 @@ func TestScheduleScript(t *testing.T) {
 			limit := 100
 			d.MaybeScanArgs(t, "limit", &limit)
 			group := make([]string, 0, limit)
-			for _, r := range s.pick(lane, limit, 100) {
+			for _, r := range s.pick(lane, limit, 100, anyCost) {
 				group = append(group, names[r])
 			}
 			return fmt.Sprintf("lane %d takes %v\n", lane, group)

@@ -34,8 +34,8 @@ type rangeSizer interface {
 
 // Sizes returns the engine's size on disk in bytes, and the live bytes (LiveBytes, or an estimate without
 // FeatureSizes). Where the engine is shared with others (FoundationDB) the first is its estimate of the keyspace,
-// history and log included, before replication, and the second at most that old (sizeAge) or the same. Zeros: the
-// engine does not know.
+// history and log included, before replication, and the second at most that old (sizeAge) or the same. The first is
+// never below the second. Zeros: the engine does not know.
 func (s *Store) Sizes() (total, inUse int64) {
 	switch z := s.eng.(type) {
 	case Sizer:
@@ -52,12 +52,9 @@ func (s *Store) Sizes() (total, inUse int64) {
 	}
 	if s.Features().Has(FeatureSizes) {
 		inUse = s.LiveBytes()
-		if len(s.o.Prefix) > 0 {
-			// An estimate of a part of a store leaves out what is in memory, and counts compressed bytes.
-			total = max(total, inUse)
-		}
 	}
-	return total, inUse
+	// Files are compressed, and an estimate of a part of a store leaves out what is in memory.
+	return max(total, inUse), inUse
 }
 
 // liveBytes is what a Store knows of the sum of its keyspace's rows.

@@ -33,7 +33,10 @@ func TestNotReady(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	leave := s.AnswerNotReady(NotReadyOptions{Why: func() error { return errors.New("no store yet") }, Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	leave := s.AnswerNotReady(NotReadyOptions{
+		Why:     func() error { return errors.New("no store yet") },
+		Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
+	})
 
 	silent, err := net.Dial("tcp", strings.TrimPrefix(s.listeners[0].urls[0], "http://")) // is not waited for
 	if err != nil {

@@ -460,7 +460,8 @@ func TestAdvertised(t *testing.T) {
 	}
 	defer s.Close()
 	urls := s.AdvertisedURLs()
-	if len(urls) != 2 || !strings.HasPrefix(urls[0], "http://"+net.JoinHostPort(HostAddress(), "")) || !strings.HasPrefix(urls[1], "http://127.0.0.1:") || strings.HasSuffix(urls[1], ":0") {
+	if len(urls) != 2 || !strings.HasPrefix(urls[0], "http://"+net.JoinHostPort(HostAddress(), "")) ||
+		!strings.HasPrefix(urls[1], "http://127.0.0.1:") || strings.HasSuffix(urls[1], ":0") {
 		t.Error(urls)
 	}
 }

@@ -175,7 +175,9 @@ func TestEveryListener(t *testing.T) {
 			}
 		}
 	}
-	notReady := NotReadyOptions{Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler)}
+	notReady := NotReadyOptions{
+		Why: func() error { return errors.New("no store yet") }, Log: slog.New(slog.DiscardHandler),
+	}
 	leave, leaveApart := both.AnswerNotReady(notReady), apart.AnswerNotReady(notReady)
 	check("not ready", "")
 	leave()

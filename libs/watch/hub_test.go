@@ -486,7 +486,8 @@ func TestHubReadsValuesOnce(t *testing.T) {
 			ev := nextEvents(t, s)[0].Events[0]
 			want := log.entries[2].Events[0]
 			want.KV.Value, want.Prev.Value = log.values[4], log.values[3]
-			if got := ev.Wire(i > 0).Materialize(); string(got) != string(encodeEvent(&want, i > 0).parts.Materialize()) {
+			wire := encodeEvent(&want, i > 0).parts.Materialize()
+			if got := ev.Wire(i > 0).Materialize(); string(got) != string(wire) {
 				t.Errorf("stream %d got %.80q", i, got)
 			}
 		}
@@ -535,8 +536,9 @@ func TestHubLosesValues(t *testing.T) {
 		synctest.Wait()
 		without := log.entries[1].Events[0]
 		without.KV.Value = log.values[3]
+		wire := encodeEvent(&without, false).parts.Materialize()
 		for _, r := range nextEvents(t, s) {
-			if got := r.Events[0].Wire(r.PrevKV).Materialize(); r.Canceled || string(got) != string(encodeEvent(&without, false).parts.Materialize()) {
+			if got := r.Events[0].Wire(r.PrevKV).Materialize(); r.Canceled || string(got) != string(wire) {
 				t.Errorf("without its previous value: %+v", r)
 			}
 		}

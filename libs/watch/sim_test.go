@@ -466,7 +466,8 @@ func (m *sim) events(w *simWatch, r Response) {
 			if len(got) == 0 || got[0].src.KV.Mod != ev.KV.Mod || !bytes.Equal(got[0].src.KV.Key, ev.KV.Key) || got[0].src.Delete != ev.Delete {
 				m.fatalf("want %d %q for %+v, got %+v", ev.KV.Mod, ev.KV.Key, w, got)
 			}
-			if !bytes.Equal(got[0].Wire(r.PrevKV).Materialize(), encodeEvent(ev, r.PrevKV && ev.HasPrev).parts.Materialize()) {
+			want := encodeEvent(ev, r.PrevKV && ev.HasPrev).parts.Materialize()
+			if !bytes.Equal(got[0].Wire(r.PrevKV).Materialize(), want) {
 				m.fatalf("%d %q has another value for %+v", ev.KV.Mod, ev.KV.Key, w)
 			}
 			got = got[1:]

@@ -3,6 +3,7 @@ package main
 import (
 	"archive/tar"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,9 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
 // format1Env names a binary of a release that keeps no ledger: TestWriteFormat1 lets it write the fixtures again.
@@ -146,5 +150,23 @@ func TestFormat1(t *testing.T) {
 				fails(t, nil, 1, "corrupt: ", "--listen-client-urls", "http://127.0.0.1:0", "--data-dir", dir)
 			}
 		})
+	}
+}
+
+// TestFormat1Quota: the quota goes by the size of the files where no row tells what is live.
+func TestFormat1Quota(t *testing.T) {
+	dir := unpack(t, filepath.Join("testdata", "format1-stopped.tar.gz"))
+	p := start(t, dir, "--quota-backend-bytes", "4096")
+	c := p.client(t)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
+	defer cancel()
+	for {
+		_, err := c.Put(ctx, "k", "v")
+		if errors.Is(err, rpctypes.ErrNoSpace) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
 	}
 }

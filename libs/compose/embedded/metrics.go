@@ -7,12 +7,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Sizes implements mvcc.Sizer.
-func (s store) Sizes() (total, inUse int64) {
-	e := s.Stats()
-	return int64(e.DiskBytes), int64(e.LiveBytes - min(e.GarbageBytes, e.LiveBytes))
-}
-
 // AddStats adds the engine's part of what etcd's metrics show.
 func (s store) AddStats(to *server.Stats) {
 	e := s.Stats()

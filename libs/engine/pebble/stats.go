@@ -27,6 +27,13 @@ type Stats struct {
 	ReserveBytes uint64
 }
 
+// Sizes returns the lengths of all files of the store but the ballast, added up, and an estimate of how many of these
+// bytes hold live data. Both are as old as Stats says; zeros: they are not known.
+func (s *Store) Sizes() (total, inUse int64) {
+	st := s.Stats()
+	return int64(st.DiskBytes), int64(st.LiveBytes - min(st.GarbageBytes, st.LiveBytes))
+}
+
 // Stats returns figures for metrics. It takes some microseconds and Pebble's lock: call it per scrape, not per request.
 // While Pebble is opened anew, which may take long, it returns the last ones; zeros if there are none.
 func (s *Store) Stats() Stats {

@@ -130,7 +130,8 @@ func OnFoundationDB(tb testing.TB) {
 	tb.Helper()
 	if choose(tb) != FoundationDB {
 		tb.Skip(
-			"SKIPPED: this suite ran on the engine in memory; nothing of it was tested on FoundationDB (see make test-fdb)",
+			"SKIPPED: this suite ran on the engine in memory; nothing of it was tested on FoundationDB " +
+				"(see make test-fdb)",
 		)
 	}
 	tb.Log("this suite runs on FoundationDB, cluster file", os.Getenv(ClusterEnv))
