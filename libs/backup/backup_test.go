@@ -32,6 +32,8 @@ type keyspace struct {
 	alarms  snapshot.Alarms
 	noLogs  bool // as a server that knows none
 	eng     io.Closer
+	// sent, if set, is called when a snapshot has come into a file.
+	sent func()
 }
 
 func open(t *testing.T, sparse bool) *keyspace {
@@ -81,6 +83,9 @@ func (k *keyspace) Snapshot(ctx context.Context, since int64, to *os.File) error
 	sum := sha256.New()
 	_, err = io.Copy(io.MultiWriter(to, sum), f.Reader())
 	_, sumErr := to.Write(sum.Sum(nil))
+	if k.sent != nil {
+		k.sent()
+	}
 	return errors.Join(err, sumErr, f.Close(), d.Close())
 }
 

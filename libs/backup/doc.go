@@ -20,8 +20,9 @@
 //
 // # Memory and disk
 //
-// Backups pass through files in a directory for temporary ones: one as it has come, and one compressed. Manifests are
-// held in memory, some hundred bytes each; manifestsMax bounds them.
+// Backups pass through files in a directory for temporary ones: one as it has come, and one compressed. They have no
+// names (snapshot.TempFile): a process that is killed leaves nothing there that is not encrypted. Manifests are held in
+// memory, some hundred bytes each; manifestsMax bounds them.
 //
 // # Concurrency
 //

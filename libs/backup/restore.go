@@ -46,35 +46,25 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 func (r *Repository) Restore(
 	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
 ) (err error) {
-	last, done, err := r.open(ctx, &p.Chain[len(p.Chain)-1])
+	last, err := r.open(ctx, &p.Chain[len(p.Chain)-1])
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, last.Close()) }()
 	full := &p.Chain[0]
 	c := snapshot.Content{Revision: p.Revision, Compact: full.Compact}
 	if err := last.State(ctx, &c); err != nil {
 		return err
 	}
-	x := restoring{Repository: r, p: p, last: last, c: &c}
-	c.Events = x.events
-	first, done1, err := r.first(ctx, full, last)
-	if err != nil {
-		return err
+	x := restoring{Repository: r, p: p, first: last, last: last, c: &c}
+	if last.Since > 0 {
+		if x.first, err = r.open(ctx, full); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, x.first.Close()) }()
 	}
-	c.Superseded = first.Superseded
-	x.first = first
-	return errors.Join(into(ctx, &c), done1())
-}
-
-// first opens the full backup, which may be the last one.
-func (r *Repository) first(
-	ctx context.Context, m *Manifest, last *snapshot.Reader,
-) (*snapshot.Reader, func() error, error) {
-	if last.Since == 0 {
-		return last, func() error { return nil }, nil
-	}
-	return r.open(ctx, m)
+	c.Events, c.Superseded = x.events, x.first.Superseded
+	return into(ctx, &c)
 }
 
 // restoring is one restore.
@@ -109,11 +99,10 @@ func (x *restoring) part(
 	case i == len(x.p.Chain)-1:
 		s = x.last
 	case i > 0:
-		var done func() error
-		if s, done, err = x.open(ctx, m); err != nil {
+		if s, err = x.open(ctx, m); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, done()) }()
+		defer func() { err = errors.Join(err, s.Close()) }()
 	}
 	if i == len(x.p.Chain)-2 && x.p.Revision < x.last.Revision {
 		if err := x.ended(ctx, s); err != nil {
@@ -162,7 +151,7 @@ func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (dee
 	if m.Encryption != "" && len(r.keys.Identities) == 0 {
 		return false, r.checkObject(ctx, &m)
 	}
-	s, done, err := r.open(ctx, &m)
+	s, err := r.open(ctx, &m)
 	if err != nil {
 		return false, err
 	}
@@ -170,5 +159,5 @@ func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (dee
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
 	}
-	return true, errors.Join(err, done())
+	return true, errors.Join(err, s.Close())
 }

@@ -145,24 +145,24 @@ func (t *taking) noted(s *snapshot.Reader) (err error) {
 
 // get fetches a file and stores it if look, which reads it, has made an ID for it.
 func (t *taking) get(ctx context.Context, since int64, look func(s *snapshot.Reader) error) (err error) {
-	f, err := os.CreateTemp(t.tmp, "headwater-backup-*.tmp")
+	f, err := snapshot.TempFile(t.tmp)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	if err := errors.Join(t.src.Snapshot(ctx, since, f), f.Close()); err != nil {
-		return err
+	if err := t.src.Snapshot(ctx, since, f); err != nil {
+		return errors.Join(err, snapshot.CloseTemp(f))
 	}
-	s, err := snapshot.Open(ctx, f.Name(), false)
+	s, err := snapshot.OpenTemp(ctx, f)
 	if err != nil {
 		return fmt.Errorf("what the server has sent: %w", err)
 	}
-	if err := errors.Join(look(s), s.Close()); err != nil || t.m.ID == "" {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := look(s); err != nil || t.m.ID == "" {
 		return err
 	}
 	if after, err := t.src.Cluster(ctx); err != nil || strconv.FormatUint(after, 16) != t.m.Cluster {
 		return errors.Join(err, errors.New("the keyspace was replaced while it was backed up"))
 	}
-	t.m, err = t.store(ctx, t.m, f.Name())
+	t.m, err = t.store(ctx, t.m, s.Raw())
 	return err
 }

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/migrate"
-	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
 // migrateCommand is migrate.
@@ -144,12 +142,8 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 	if err != nil {
 		return err
 	}
-	path, err := m.Download(ctx)
+	r, err := m.Download(ctx)
 	if err != nil {
-		return err
-	}
-	r, err := snapshot.Open(ctx, path, false)
-	if err = errors.Join(err, os.Remove(path)); err != nil {
 		return err
 	}
 	defer r.Close()
