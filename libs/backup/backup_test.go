@@ -514,6 +514,9 @@ func TestDamage(t *testing.T) {
 	if p, err := fresh.Plan(t.Context(), backup.Target{Time: older.Time}); err != nil || p.Chain[0].ID != older.ID {
 		t.Errorf("a time, where a later one cannot be read: %v, %v", p, err)
 	}
+	if p, err := fresh.Plan(t.Context(), backup.Target{Time: newer.Time}); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("a time, where the newest by then cannot be read: %v, %v", p, err)
+	}
 	if gone, err := fresh.Sweep(t.Context(), time.Now().Add(48*time.Hour)); err != nil || len(gone) > 0 {
 		t.Errorf("of a later release %q are swept, %v", gone, err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -17,7 +18,7 @@ type Plan struct {
 }
 
 // Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrDamaged, ErrNewer (what cannot be read might
-// hold it, or is newer where the newest is asked for), those of the place, the context's.
+// hold it, or is newer where the newest is asked for, also that of a time), those of the place, the context's.
 func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	ms, bad, err := r.List(ctx)
 	if err != nil {
@@ -27,17 +28,22 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 		return p, fmt.Errorf("there is no backup at all in this place: %w", ErrNone)
 	}
 	last := ""
-	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t == (Target{}) {
+	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t.Revision == 0 {
 		last = p.Chain[len(p.Chain)-1].ID
 	} else if err == nil {
 		return p, nil
 	}
 	for _, b := range bad { // who asks for the newest is not given an older one without a word
-		if b.Name > last {
+		if b.Name > last && !t.before(b.Name) {
 			err = errors.Join(err, b.Err)
 		}
 	}
 	return p, err
+}
+
+// before says that a backup, whose name begins with its time, was taken after the time that is asked for.
+func (t *Target) before(name string) bool {
+	return !t.Time.IsZero() && name >= t.Time.Add(time.Millisecond).UTC().Format(idTime)
 }
 
 // Restore hands over the content of a plan, which is to be used during the call of into. What makes no revision (users
