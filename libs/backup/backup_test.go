@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -309,6 +310,15 @@ func TestAnotherHistory(t *testing.T) {
 	if _, err := r.Take(t.Context(), k, "b", backup.Log, now); !errors.Is(err, backup.ErrOther) {
 		t.Errorf("another keyspace's place: %v", err)
 	}
+	for _, kind := range []string{backup.Log, backup.Full} { // both servers run, so that neither was restored
+		_, err := r.Take(t.Context(), k, "", kind, now)
+		for _, cluster := range []uint64{k.cluster, behind.cluster} {
+			if !errors.Is(err, backup.ErrOther) || !strings.Contains(err.Error(), strconv.FormatUint(cluster, 16)) {
+				t.Errorf("two servers' place: %v", err)
+			}
+		}
+	}
+	take(behind, "")
 }
 
 // cutPlace fails with a call, before or after it has done what it says.
