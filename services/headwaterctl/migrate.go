@@ -101,7 +101,8 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 		return err
 	}
 	done, err := m.CutOver(ctx)
-	if err != nil {
+	var late *migrate.LateError
+	if err != nil && !errors.As(err, &late) {
 		return err
 	}
 	how := "that had changed since both were compared in full"
@@ -109,10 +110,10 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 		how = "which are all"
 	}
 	w.end()
-	_, err = fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
+	_, writeErr := fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
 		done.Revision, done.Took.Round(time.Millisecond), done.Keys, how, done.Leases,
 		map[bool]string{true: "taken again", false: "as they were"}[done.Auth])
-	return err
+	return errors.Join(err, writeErr)
 }
 
 // progressText is progress as people read it.
