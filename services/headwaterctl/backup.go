@@ -156,8 +156,9 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 	src := backupSource{c: c}
 	var full bool
 	cmd := &cobra.Command{
-		Use: "save", Short: "Take one backup: a log of what has changed since the last one, or a full one if there is none",
-		Args: noArgs,
+		Use:   "save",
+		Short: "Take one backup: a log of what has changed since the last one, or a full one if there is none",
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.open(func(r *backup.Repository) error {
 				kind := backup.Log

@@ -20,12 +20,12 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate --from URL [--to URL]",
 		Short: "Copy a live etcd into a keyspace, with its revisions, and follow the etcd",
-		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows the " +
-			"etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in full. " +
+		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows " +
+			"the etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in full. " +
 			"You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it with " +
 			"--cut-over: from then on the keyspace takes writes.\n\n" +
-			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an etcd " +
-			"without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
+			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an " +
+			"etcd without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check && cutOver {
@@ -61,7 +61,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what a keyspace could not hold")
 	f.BoolVar(&cutOver, "cut-over", false,
 		"let the keyspace take writes once it has reached the etcd's revision; stop the etcd's writers first")
-	f.StringVar(&tempDir, "temp-dir", "", "directory for snapshots while this command reads them (default: the system's)")
+	f.StringVar(&tempDir, "temp-dir", "",
+		"directory for snapshots while this command reads them (default: the system's)")
 	return cmd
 }
 

@@ -108,9 +108,8 @@ func TestCutOverTooEarly(t *testing.T) {
 			"migrate", "--cut-over", "--from", "http://" + from.String(), "--endpoints", to.String(), "-k", "k",
 		}, &out, &errOut)
 		if code != c.code || !strings.Contains(out.String(), "cut over at revision 5 in") ||
-			!strings.Contains(errOut.String(), c.text) || strings.Contains(errOut.String(), "Error") != (code != exitOK) {
+			!strings.Contains(errOut.String(), c.text) {
 			t.Errorf("the source at %d afterwards: %d, %s%s", c.after, code, out.String(), errOut.String())
 		}
-		t.Log(errOut.String())
 	}
 }

@@ -126,23 +126,7 @@ func (c *ctl) saveSnapshot(ctx context.Context, endpoint string, u user, path st
 	if err != nil {
 		return 0, err
 	}
-	part := path + partSuffix
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	size, err = receiveFile(stream, f)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(part, path)
-	}
-	if err != nil {
-		_ = os.Remove(part)
-	}
-	return size, err
+	return writeWhole(path, func(w io.Writer) (int64, error) { return receiveFile(stream, w) })
 }
 
 // receiveFile writes a stream, and checks the sum at its end.
