@@ -29,8 +29,8 @@ type LateError struct{ Taken, Source int64 }
 
 // Error implements error.
 func (e *LateError) Error() string {
-	return fmt.Sprintf("the source has gone on to revision %d after the cut-over at revision %d, and the keyspace does "+
-		"not have what came between: a writer has not been stopped, or a lease has ended there", e.Source, e.Taken)
+	return fmt.Sprintf("the source has gone on to revision %d after the cut-over at revision %d, and the keyspace "+
+		"does not have what came between: a writer has not been stopped, or a lease has ended there", e.Source, e.Taken)
 }
 
 // CutOver lets the keyspace take writes, when it is where the source is: the source's writers have to be stopped

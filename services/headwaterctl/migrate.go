@@ -21,9 +21,9 @@ func (c *ctl) migrateCommand() *cobra.Command {
 		Use:   "migrate --from URL [--to URL]",
 		Short: "Copy a live etcd into a keyspace, with its revisions, and follow the etcd",
 		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows " +
-			"the etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in full. " +
-			"You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it with " +
-			"--cut-over: from then on the keyspace takes writes.\n\n" +
+			"the etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in " +
+			"full. You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it " +
+			"with --cut-over: from then on the keyspace takes writes.\n\n" +
 			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an " +
 			"etcd without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
