@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -32,6 +33,8 @@ type keyspace struct {
 	alarms  snapshot.Alarms
 	noLogs  bool // as a server that knows none
 	eng     io.Closer
+	// sent, if set, is called when a snapshot has come into a file.
+	sent func()
 }
 
 func open(t *testing.T, sparse bool) *keyspace {
@@ -81,6 +84,9 @@ func (k *keyspace) Snapshot(ctx context.Context, since int64, to *os.File) error
 	sum := sha256.New()
 	_, err = io.Copy(io.MultiWriter(to, sum), f.Reader())
 	_, sumErr := to.Write(sum.Sum(nil))
+	if k.sent != nil {
+		k.sent()
+	}
 	return errors.Join(err, sumErr, f.Close(), d.Close())
 }
 
@@ -304,6 +310,15 @@ func TestAnotherHistory(t *testing.T) {
 	if _, err := r.Take(t.Context(), k, "b", backup.Log, now); !errors.Is(err, backup.ErrOther) {
 		t.Errorf("another keyspace's place: %v", err)
 	}
+	for _, kind := range []string{backup.Log, backup.Full} { // both servers run, so that neither was restored
+		_, err := r.Take(t.Context(), k, "", kind, now)
+		for _, cluster := range []uint64{k.cluster, behind.cluster} {
+			if !errors.Is(err, backup.ErrOther) || !strings.Contains(err.Error(), strconv.FormatUint(cluster, 16)) {
+				t.Errorf("two servers' place: %v", err)
+			}
+		}
+	}
+	take(behind, "")
 }
 
 // cutPlace fails with a call, before or after it has done what it says.
@@ -508,6 +523,9 @@ func TestDamage(t *testing.T) {
 	}
 	if p, err := fresh.Plan(t.Context(), backup.Target{Time: older.Time}); err != nil || p.Chain[0].ID != older.ID {
 		t.Errorf("a time, where a later one cannot be read: %v, %v", p, err)
+	}
+	if p, err := fresh.Plan(t.Context(), backup.Target{Time: newer.Time}); !errors.Is(err, backup.ErrForeign) {
+		t.Errorf("a time, where the newest by then cannot be read: %v, %v", p, err)
 	}
 	if gone, err := fresh.Sweep(t.Context(), time.Now().Add(48*time.Hour)); err != nil || len(gone) > 0 {
 		t.Errorf("of a later release %q are swept, %v", gone, err)

@@ -61,7 +61,8 @@ func chain(ms []Manifest, last Manifest) ([]Manifest, error) {
 }
 
 // choose picks the backups that a target is restored from, and the revision. A revision is that of the keyspace that
-// was there last, and is taken from the backup that is next to it. Errors: ErrNone; ErrBroken if all that hold it are.
+// was there last, and is taken from the backup that is next to it. Errors: ErrNone; ErrBroken if all that hold the
+// revision are, or the newest backup of a time is.
 func choose(ms []Manifest, t Target) (c []Manifest, rev int64, err error) {
 	err = fmt.Errorf("%s: %w", t, ErrNone)
 	for _, m := range candidates(ms, t) {
@@ -74,8 +75,8 @@ func choose(ms []Manifest, t Target) (c []Manifest, rev int64, err error) {
 			return c, rev, nil
 		}
 		err = fmt.Errorf("%s: %w", t, chainErr)
-		if t == (Target{}) {
-			break // who asks for the newest is not given an older one without a word
+		if t.Revision == 0 {
+			break // who asks for the newest, also of a time, is not given an older one without a word
 		}
 	}
 	return nil, 0, err

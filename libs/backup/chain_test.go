@@ -62,7 +62,8 @@ func TestChoose(t *testing.T) {
 		{at(-1), nil, 0, ErrNone},
 		{at(0), []string{"000000-full"}, 10, nil},
 		{at(4), []string{"000000-full", "000001-log", "000002-log", "000003-log"}, 30, nil},
-		{at(9), []string{"000005-full", "000006-log"}, 50, nil}, // the newest that is whole by then
+		{at(7), []string{"000005-full", "000006-log"}, 50, nil},
+		{at(9), nil, 0, ErrBroken}, // an older one is not what was asked for
 		{Target{}, nil, 0, ErrBroken},
 	} {
 		got, rev, err := choose(ms, c.t)

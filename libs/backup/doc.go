@@ -15,13 +15,16 @@
 //   - A log begins with the events of the revision that its parent ends with. If they are others, or the keyspace's id
 //     is, the history is another one: a chain never joins two. A full backup begins a new chain then, and Take says
 //     why.
+//   - A place has the backups of one keyspace. Another id may follow, as after a restore; then the first one's are
+//     refused, since both servers run.
 //   - Retention never removes the newest full backup, nor anything that a backup which is kept rests on.
 //   - A format that is newer than this package's is refused.
 //
 // # Memory and disk
 //
-// Backups pass through files in a directory for temporary ones: one as it has come, and one compressed. Manifests are
-// held in memory, some hundred bytes each; manifestsMax bounds them.
+// Backups pass through files in a directory for temporary ones: one as it has come, and one compressed. They have no
+// names (snapshot.TempFile): a process that is killed leaves nothing there that is not encrypted. Manifests are held in
+// memory, some hundred bytes each; manifestsMax bounds them.
 //
 // # Concurrency
 //

@@ -65,11 +65,14 @@ type Manifest struct {
 	Sum string `json:"sum"`
 }
 
+// idTime is the time that an ID begins with.
+const idTime = "20060102T150405.000Z"
+
 // newID makes an ID for a time.
 func newID(now time.Time, kind string) string {
 	var b [4]byte
 	rand.Read(b[:])
-	return now.UTC().Format("20060102T150405.000Z") + "-" + kind + "-" + hex.EncodeToString(b[:])
+	return now.UTC().Format(idTime) + "-" + kind + "-" + hex.EncodeToString(b[:])
 }
 
 func (m Manifest) sum() (string, error) {

@@ -122,7 +122,7 @@ func isOurs(name string) bool {
 	name = strings.TrimSuffix(name, partSuffix)
 	id, _, _ := strings.Cut(strings.TrimSuffix(name, manifestSuffix), objectSuffix)
 	t, rest, _ := strings.Cut(id, "-")
-	_, err := time.Parse("20060102T150405.000Z", t)
+	_, err := time.Parse(idTime, t)
 	kind, _, _ := strings.Cut(rest, "-")
 	return err == nil && (kind == Full || kind == Log)
 }

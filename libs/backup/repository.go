@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"os"
 	"strings"
 	"sync"
 	"time"
@@ -115,19 +114,19 @@ func (r *Repository) manifest(ctx context.Context, name string) (Manifest, error
 }
 
 // store puts a file there as a backup. It counts when store has returned nil.
-func (r *Repository) store(ctx context.Context, m Manifest, path string) (_ Manifest, err error) {
-	packed, err := os.CreateTemp(r.tmp, "headwater-backup-*.tmp")
+func (r *Repository) store(ctx context.Context, m Manifest, file io.Reader) (_ Manifest, err error) {
+	packed, err := snapshot.TempFile(r.tmp)
 	if err != nil {
 		return m, err
 	}
-	defer func() { err = errors.Join(err, packed.Close(), os.Remove(packed.Name())) }()
+	defer func() { err = errors.Join(err, snapshot.CloseTemp(packed)) }()
 	m.Format = Format
 	m.Object = m.ID + objectSuffix + ".zst"
 	if len(r.keys.Recipients) > 0 {
 		m.Encryption, m.Object = encryptionAge, m.Object+".age"
 	}
 	sum := sha256.New()
-	if err := r.pack(ctx, io.MultiWriter(packed, sum), path); err != nil {
+	if err := r.pack(io.MultiWriter(packed, sum), contextReader{ctx, file}); err != nil {
 		return m, err
 	}
 	if m.Bytes, err = packed.Seek(0, io.SeekCurrent); err != nil {
@@ -154,19 +153,19 @@ func (r *Repository) store(ctx context.Context, m Manifest, path string) (_ Mani
 }
 
 // pack copies a file, compressed, and encrypted if there are recipients.
-func (r *Repository) pack(ctx context.Context, to io.Writer, path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
+func (r *Repository) pack(to io.Writer, file io.Reader) error {
 	if len(r.keys.Recipients) == 0 {
-		return compress(to, contextReader{ctx, f})
+		return compress(to, file)
 	}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError(compress(pw, contextReader{ctx, f})) }()
-	err = r.keys.encrypt(to, pr)
-	pr.CloseWithError(io.ErrClosedPipe) // the other one ends
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		pw.CloseWithError(compress(pw, file))
+	}()
+	err := r.keys.encrypt(to, pr)
+	pr.CloseWithError(io.ErrClosedPipe)
+	<-ended // nobody reads the file any more
 	return err
 }
 
@@ -199,30 +198,27 @@ func (r *Repository) checkObject(ctx context.Context, m *Manifest) error {
 	return nil
 }
 
-// open fetches a backup into a temporary file and opens it; done closes and removes it. Errors: ErrDamaged, ErrNewer,
-// those of keys, of the place, the context's.
-func (r *Repository) open(ctx context.Context, m *Manifest) (_ *snapshot.Reader, done func() error, err error) {
-	to, err := os.CreateTemp(r.tmp, "headwater-backup-*.tmp")
+// open fetches a backup into a temporary file and opens it: nothing is left of that when the Reader is closed. Errors:
+// ErrDamaged, ErrNewer, those of keys, of the place, the context's.
+func (r *Repository) open(ctx context.Context, m *Manifest) (*snapshot.Reader, error) {
+	to, err := snapshot.TempFile(r.tmp)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	path := to.Name()
-	err = errors.Join(r.fetch(ctx, to, m), to.Close())
-	var s *snapshot.Reader
-	if err == nil {
-		if s, err = snapshot.Open(ctx, path, false); err != nil && ctx.Err() == nil {
+	if err := r.fetch(ctx, to, m); err != nil {
+		return nil, errors.Join(err, snapshot.CloseTemp(to))
+	}
+	s, err := snapshot.OpenTemp(ctx, to)
+	if err != nil {
+		if ctx.Err() == nil {
 			err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
 		}
+		return nil, err
 	}
-	if err == nil {
-		if err = m.matches(s); err != nil {
-			err = errors.Join(err, s.Close())
-		}
+	if err := m.matches(s); err != nil {
+		return nil, errors.Join(err, s.Close())
 	}
-	if err != nil {
-		return nil, nil, errors.Join(err, os.Remove(path))
-	}
-	return s, func() error { return errors.Join(s.Close(), os.Remove(path)) }, nil
+	return s, nil
 }
 
 // fetch unpacks an object, and checks that it is what was stored.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -17,7 +18,7 @@ type Plan struct {
 }
 
 // Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrDamaged, ErrNewer (what cannot be read might
-// hold it, or is newer where the newest is asked for), those of the place, the context's.
+// hold it, or is newer where the newest is asked for, also that of a time), those of the place, the context's.
 func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	ms, bad, err := r.List(ctx)
 	if err != nil {
@@ -27,17 +28,22 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 		return p, fmt.Errorf("there is no backup at all in this place: %w", ErrNone)
 	}
 	last := ""
-	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t == (Target{}) {
+	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t.Revision == 0 {
 		last = p.Chain[len(p.Chain)-1].ID
 	} else if err == nil {
 		return p, nil
 	}
 	for _, b := range bad { // who asks for the newest is not given an older one without a word
-		if b.Name > last {
+		if b.Name > last && !t.before(b.Name) {
 			err = errors.Join(err, b.Err)
 		}
 	}
 	return p, err
+}
+
+// before says that a backup, whose name begins with its time, was taken after the time that is asked for.
+func (t *Target) before(name string) bool {
+	return !t.Time.IsZero() && name >= t.Time.Add(time.Millisecond).UTC().Format(idTime)
 }
 
 // Restore hands over the content of a plan, which is to be used during the call of into. What makes no revision (users
@@ -46,35 +52,25 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 func (r *Repository) Restore(
 	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
 ) (err error) {
-	last, done, err := r.open(ctx, &p.Chain[len(p.Chain)-1])
+	last, err := r.open(ctx, &p.Chain[len(p.Chain)-1])
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, done()) }()
+	defer func() { err = errors.Join(err, last.Close()) }()
 	full := &p.Chain[0]
 	c := snapshot.Content{Revision: p.Revision, Compact: full.Compact}
 	if err := last.State(ctx, &c); err != nil {
 		return err
 	}
-	x := restoring{Repository: r, p: p, last: last, c: &c}
-	c.Events = x.events
-	first, done1, err := r.first(ctx, full, last)
-	if err != nil {
-		return err
+	x := restoring{Repository: r, p: p, first: last, last: last, c: &c}
+	if last.Since > 0 {
+		if x.first, err = r.open(ctx, full); err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, x.first.Close()) }()
 	}
-	c.Superseded = first.Superseded
-	x.first = first
-	return errors.Join(into(ctx, &c), done1())
-}
-
-// first opens the full backup, which may be the last one.
-func (r *Repository) first(
-	ctx context.Context, m *Manifest, last *snapshot.Reader,
-) (*snapshot.Reader, func() error, error) {
-	if last.Since == 0 {
-		return last, func() error { return nil }, nil
-	}
-	return r.open(ctx, m)
+	c.Events, c.Superseded = x.events, x.first.Superseded
+	return into(ctx, &c)
 }
 
 // restoring is one restore.
@@ -109,11 +105,10 @@ func (x *restoring) part(
 	case i == len(x.p.Chain)-1:
 		s = x.last
 	case i > 0:
-		var done func() error
-		if s, done, err = x.open(ctx, m); err != nil {
+		if s, err = x.open(ctx, m); err != nil {
 			return err
 		}
-		defer func() { err = errors.Join(err, done()) }()
+		defer func() { err = errors.Join(err, s.Close()) }()
 	}
 	if i == len(x.p.Chain)-2 && x.p.Revision < x.last.Revision {
 		if err := x.ended(ctx, s); err != nil {
@@ -162,7 +157,7 @@ func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (dee
 	if m.Encryption != "" && len(r.keys.Identities) == 0 {
 		return false, r.checkObject(ctx, &m)
 	}
-	s, done, err := r.open(ctx, &m)
+	s, err := r.open(ctx, &m)
 	if err != nil {
 		return false, err
 	}
@@ -170,5 +165,5 @@ func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (dee
 	if err != nil && ctx.Err() == nil {
 		err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)
 	}
-	return true, errors.Join(err, done())
+	return true, errors.Join(err, s.Close())
 }

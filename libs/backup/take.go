@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strconv"
 	"time"
 
@@ -23,7 +24,7 @@ type Source interface {
 var (
 	// ErrNoLog says that a source has not got what has changed since a revision any more, or has never had it.
 	ErrNoLog = errors.New("the history since the last backup is gone")
-	// ErrOther says that a place holds backups of another keyspace.
+	// ErrOther says that a place holds backups of another keyspace, or that two servers are backed up into it.
 	ErrOther = errors.New("the place holds backups of another keyspace")
 )
 
@@ -58,6 +59,9 @@ func (r *Repository) Take(
 	if len(ms) > 0 {
 		take.newest = ms[len(ms)-1].Time
 	}
+	if err := alone(ms, take.m.Cluster); err != nil {
+		return t, err
+	}
 	why := ""
 	if kind == Log {
 		var parent Manifest
@@ -71,6 +75,17 @@ func (r *Repository) Take(
 	return Taken{take.m, why}, err
 }
 
+// alone refuses a place into which another server is backed up too: its backups lie behind this one's, so that it was
+// not this one that was restored. Each would make the other's logs full backups, and retention remove both's soon.
+func alone(ms []Manifest, cluster string) error {
+	mine := slices.ContainsFunc(ms, func(m Manifest) bool { return m.Cluster == cluster })
+	if !mine || ms[len(ms)-1].Cluster == cluster {
+		return nil
+	}
+	return fmt.Errorf("%w: the newest one is of the cluster id %s, and came after the last one of this server (%s): "+
+		"each server needs a place of its own", ErrOther, ms[len(ms)-1].Cluster, cluster)
+}
+
 // parentOf is what a log goes on from, or why there is none.
 func parentOf(ms []Manifest, cluster string) (Manifest, string) {
 	if len(ms) == 0 {
@@ -78,7 +93,8 @@ func parentOf(ms []Manifest, cluster string) (Manifest, string) {
 	}
 	p := ms[len(ms)-1]
 	if p.Cluster != cluster {
-		return p, "the keyspace has another id: it was restored, or is another one"
+		return p, fmt.Sprintf("the keyspace has another id (%s, not %s): it was restored, or is another one",
+			cluster, p.Cluster)
 	}
 	if _, err := chain(ms, p); err != nil {
 		return p, err.Error()
@@ -145,24 +161,24 @@ func (t *taking) noted(s *snapshot.Reader) (err error) {
 
 // get fetches a file and stores it if look, which reads it, has made an ID for it.
 func (t *taking) get(ctx context.Context, since int64, look func(s *snapshot.Reader) error) (err error) {
-	f, err := os.CreateTemp(t.tmp, "headwater-backup-*.tmp")
+	f, err := snapshot.TempFile(t.tmp)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, os.Remove(f.Name())) }()
-	if err := errors.Join(t.src.Snapshot(ctx, since, f), f.Close()); err != nil {
-		return err
+	if err := t.src.Snapshot(ctx, since, f); err != nil {
+		return errors.Join(err, snapshot.CloseTemp(f))
 	}
-	s, err := snapshot.Open(ctx, f.Name(), false)
+	s, err := snapshot.OpenTemp(ctx, f)
 	if err != nil {
 		return fmt.Errorf("what the server has sent: %w", err)
 	}
-	if err := errors.Join(look(s), s.Close()); err != nil || t.m.ID == "" {
+	defer func() { err = errors.Join(err, s.Close()) }()
+	if err := look(s); err != nil || t.m.ID == "" {
 		return err
 	}
 	if after, err := t.src.Cluster(ctx); err != nil || strconv.FormatUint(after, 16) != t.m.Cluster {
 		return errors.Join(err, errors.New("the keyspace was replaced while it was backed up"))
 	}
-	t.m, err = t.store(ctx, t.m, f.Name())
+	t.m, err = t.store(ctx, t.m, s.Raw())
 	return err
 }

@@ -23,9 +23,19 @@ type CutOver struct {
 	Took     time.Duration
 }
 
+// LateError says that the source has been written after the last look before a cut-over, which has been done: what the
+// source has above Taken is lost to the keyspace.
+type LateError struct{ Taken, Source int64 }
+
+// Error implements error.
+func (e *LateError) Error() string {
+	return fmt.Sprintf("the source has gone on to revision %d after the cut-over at revision %d, and the keyspace "+
+		"does not have what came between: a writer has not been stopped, or a lease has ended there", e.Source, e.Taken)
+}
+
 // CutOver lets the keyspace take writes, when it is where the source is: the source's writers have to be stopped
 // before. It compares what has been changed since both were compared in full, or all if they were not. Errors: ErrBusy,
-// CompactedError, ErrNotFollowing, DiffersError, those of either side.
+// CompactedError, ErrNotFollowing, DiffersError, those of either side; LateError if it is done nevertheless.
 func (m *Migration) CutOver(ctx context.Context) (done CutOver, err error) {
 	begin := time.Now()
 	for range attemptsMax {
@@ -35,7 +45,23 @@ func (m *Migration) CutOver(ctx context.Context) (done CutOver, err error) {
 		}
 	}
 	done.Took = time.Since(begin)
+	if err == nil {
+		err = m.late(ctx, done.Revision)
+	}
 	return done, err
+}
+
+// late looks once more at the source when the keyspace takes writes. Errors: LateError.
+func (m *Migration) late(ctx context.Context, taken int64) error {
+	_, now, err := m.Source.Head(ctx)
+	if err != nil {
+		m.note("the source does not answer after the cut-over, so that it may have been written: %v", err)
+		return nil
+	}
+	if now > taken {
+		return &LateError{taken, now}
+	}
+	return nil
 }
 
 func (m *Migration) tryCutOver(ctx context.Context) (done CutOver, err error) {

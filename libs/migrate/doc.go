@@ -19,7 +19,7 @@
 //     before it is bound to that.
 //   - A copy that is cut off before it is whole leaves no keyspace. Following goes on where it was.
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
-//     all. It does not stop the source's writers; it only finds out that they have not been stopped.
+//     all. It does not stop the source's writers; it only finds out that they have not been stopped, until it is done.
 //   - A file of lines that is not whole is not taken for one: it has a line at its end that says so.
 //   - Of the log no more than tailBytes are held. Copies are watched from before the snapshot on: what the source
 //     compacts meanwhile is not missed, unless that is more.

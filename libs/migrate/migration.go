@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -216,32 +215,28 @@ func (m *Migration) sameAuth(ctx context.Context, st *adminv1.FollowedResponse) 
 
 // readAuth takes a snapshot of the source for its users and roles.
 func (m *Migration) readAuth(ctx context.Context) (a snapshot.Auth, err error) {
-	path, err := m.Download(ctx)
+	r, err := m.Download(ctx)
 	if err != nil {
-		return a, err
-	}
-	r, err := snapshot.Open(ctx, path, false)
-	if err = errors.Join(err, os.Remove(path)); err != nil {
 		return a, err
 	}
 	a, err = r.Auth(ctx)
 	return a, errors.Join(err, r.Close())
 }
 
-// Download puts a snapshot of the source into a file, which the caller removes.
-func (m *Migration) Download(ctx context.Context) (path string, err error) {
+// Download fetches a snapshot of the source into a file of which nothing is left when the Reader is closed. Errors:
+// those of the source, of the file system, of snapshot.Open.
+func (m *Migration) Download(ctx context.Context) (*snapshot.Reader, error) {
 	file, err := m.Source.Snapshot(ctx)
 	if err != nil {
-		return "", fmt.Errorf("the source's snapshot: %w", err)
+		return nil, fmt.Errorf("the source's snapshot: %w", err)
 	}
 	defer file.Close()
-	f, err := os.CreateTemp(m.TempDir, "headwater-migrate-*.tmp")
+	f, err := snapshot.TempFile(m.TempDir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	_, err = io.Copy(f, file)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+	if _, err := io.Copy(f, file); err != nil {
+		return nil, errors.Join(err, snapshot.CloseTemp(f))
 	}
-	return f.Name(), nil
+	return snapshot.OpenTemp(ctx, f)
 }

@@ -54,6 +54,7 @@ func (s *Source) tail(ctx context.Context, from int64) *tail {
 		clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
 		defer close(t.ended)
+		defer stop() // else the client would go on holding what nobody takes
 		t.run(ctx, from, events)
 	}()
 	return t

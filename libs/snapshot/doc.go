@@ -17,7 +17,8 @@
 // Write writes the pages of the database itself, one after the other and each once (pages.go): bbolt would hold the
 // rows of a transaction and map the whole file. It holds sortBytes, a page of each level, and eight bytes for each
 // lease that a version names. The file that it makes has no name from the first moment on (but where the system cannot
-// do that), so that nothing is left of it however the process ends.
+// do that), so that nothing is left of it however the process ends. TempFile and OpenTemp are that for who fetches
+// files.
 //
 // # Files of others
 //

@@ -148,11 +148,11 @@ func sameRows(tx *bolt.Tx, want map[string]map[string][]byte) error {
 
 // TestPagesOrder: rows that are out of order are refused.
 func TestPagesOrder(t *testing.T) {
-	f, err := tempFile(t.TempDir())
+	f, err := TempFile(t.TempDir())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer closeTemp(f)
+	defer CloseTemp(f)
 	p := newPageWriter(f)
 	put := func(k string) error { return p.put(func(b []byte) ([]byte, int) { return append(b, k...), len(k) }) }
 	if err := errors.Join(put("a"), put("b")); err != nil {

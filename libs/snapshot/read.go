@@ -37,6 +37,8 @@ const ctxEvery = 1024
 
 // Reader reads a database file that somebody has made.
 type Reader struct {
+	f      *os.File
+	temp   bool // of TempFile
 	db     *bolt.DB
 	tx     *bolt.Tx
 	events []byte // bucket
@@ -56,24 +58,27 @@ type Reader struct {
 // Open opens a file, and checks its sum unless that is to be skipped. The caller closes the Reader. Errors: ErrForeign,
 // ErrDamaged, ErrNoSum, those of the file system, the context's.
 func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error) {
-	size, err := check(ctx, path, skipHashCheck)
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	r := &Reader{Size: size, Compact: -1}
-	if err := guard(func() error { return r.open(path, skipHashCheck) }); err != nil {
+	return open(ctx, &Reader{f: f}, skipHashCheck)
+}
+
+// open opens the file of a Reader, which it closes when it fails.
+func open(ctx context.Context, r *Reader, skipHashCheck bool) (_ *Reader, err error) {
+	r.Compact = -1
+	if r.Size, err = check(ctx, r.f, skipHashCheck); err == nil {
+		err = guard(func() error { return r.open(skipHashCheck) })
+	}
+	if err != nil {
 		return nil, errors.Join(err, r.Close())
 	}
 	return r, nil
 }
 
 // check reads the file once, and returns its size.
-func check(ctx context.Context, path string, skip bool) (size int64, err error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
+func check(ctx context.Context, f *os.File, skip bool) (size int64, err error) {
 	st, err := f.Stat()
 	if err != nil {
 		return 0, err
@@ -81,7 +86,7 @@ func check(ctx context.Context, path string, skip bool) (size int64, err error) 
 	size = st.Size()
 	switch {
 	case !st.Mode().IsRegular():
-		return 0, fmt.Errorf("%s: %w", path, ErrForeign)
+		return 0, fmt.Errorf("%s: %w", f.Name(), ErrForeign)
 	case skip:
 		return size, nil
 	case size%sectorBytes == 0 && size > 0:
@@ -90,11 +95,11 @@ func check(ctx context.Context, path string, skip bool) (size int64, err error) 
 		return 0, fmt.Errorf("%w, or has been cut", ErrForeign)
 	}
 	sum := sha256.New()
-	if _, err := io.Copy(sum, &contextReader{ctx, io.LimitReader(f, size-sha256.Size)}); err != nil {
+	if _, err := io.Copy(sum, &contextReader{ctx, io.NewSectionReader(f, 0, size-sha256.Size)}); err != nil {
 		return 0, err
 	}
 	want := make([]byte, sha256.Size)
-	if _, err := io.ReadFull(f, want); err != nil {
+	if _, err := f.ReadAt(want, size-sha256.Size); err != nil {
 		return 0, err
 	}
 	if !bytes.Equal(sum.Sum(nil), want) {
@@ -127,8 +132,11 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-func (r *Reader) open(path string, check bool) (err error) {
-	r.db, err = bolt.Open(path, 0o400, &bolt.Options{ReadOnly: true})
+func (r *Reader) open(check bool) (err error) {
+	r.db, err = bolt.Open(r.f.Name(), 0o400, &bolt.Options{
+		ReadOnly: true,
+		OpenFile: func(string, int, os.FileMode) (*os.File, error) { return r.f, nil }, // bbolt closes it
+	})
 	switch {
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrVersionMismatch):
 		return fmt.Errorf("%w: %w", ErrForeign, err)
@@ -144,7 +152,7 @@ func (r *Reader) open(path string, check bool) (err error) {
 		return fmt.Errorf("%w: it has been cut, %d bytes of %d are there", ErrDamaged, r.Size, r.tx.Size())
 	}
 	if check {
-		if err := r.checkTree(path); err != nil {
+		if err := r.checkTree(); err != nil {
 			return err
 		}
 	}
@@ -201,13 +209,8 @@ func (r *Reader) Sum(rev int64) (sum [sha256.Size]byte, ok bool, err error) {
 }
 
 // checkTree checks what bbolt does not.
-func (r *Reader) checkTree(path string) error {
-	f, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	t := newTree(f, r.db.Info().PageSize, r.tx.Size())
+func (r *Reader) checkTree() error {
+	t := newTree(r.f, r.db.Info().PageSize, r.tx.Size())
 	if err := t.walk(uint64(r.tx.Cursor().Bucket().Root()), 0); err != nil {
 		return fmt.Errorf("%w: %w", ErrDamaged, err)
 	}
@@ -241,9 +244,12 @@ func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
 	return nil
 }
 
+// Raw reads the file's own bytes from their beginning, with the checksum. It may be called again.
+func (r *Reader) Raw() io.Reader { return io.NewSectionReader(r.f, 0, r.Size) }
+
 // Close closes the file.
 func (r *Reader) Close() error {
-	return guard(func() error {
+	err := guard(func() error {
 		var err error
 		if r.tx != nil {
 			err = r.tx.Rollback()
@@ -254,6 +260,18 @@ func (r *Reader) Close() error {
 		r.tx, r.db = nil, nil
 		return err
 	})
+	if r.temp {
+		return errors.Join(err, CloseTemp(r.f))
+	}
+	return errors.Join(err, closeFile(r.f))
+}
+
+// closeFile closes a file that bbolt may have closed.
+func closeFile(f *os.File) error {
+	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
+		return err
+	}
+	return nil
 }
 
 // rows visits the rows of a bucket in order; a bucket that is not there has none.

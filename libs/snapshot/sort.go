@@ -64,7 +64,7 @@ func (s *sorter) sort() {
 // spill writes what is in memory as a run: revision (8), length (4), record.
 func (s *sorter) spill() (err error) {
 	if s.file == nil {
-		if s.file, err = tempFile(s.dir); err != nil {
+		if s.file, err = TempFile(s.dir); err != nil {
 			return err
 		}
 	}
@@ -136,7 +136,7 @@ func (s *sorter) close() error {
 	if s.file == nil {
 		return nil
 	}
-	return closeTemp(s.file)
+	return CloseTemp(s.file)
 }
 
 // runReader reads one run.

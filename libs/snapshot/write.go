@@ -64,7 +64,7 @@ func (f *File) Size() int64 { return f.size }
 func (f *File) Reader() io.Reader { return io.NewSectionReader(f.f, 0, f.size) }
 
 // Close removes the file.
-func (f *File) Close() error { return closeTemp(f.f) }
+func (f *File) Close() error { return CloseTemp(f.f) }
 
 // Write makes the file of a keyspace. The caller closes the Dump and the File. Errors: ErrNoSpace, those of the dump,
 // of the file system, the context's.
@@ -109,7 +109,7 @@ func (w *writer) room(bytes int64) error { return Room(w.o.Dir, w.o.Reserve, byt
 
 func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
 	var err error
-	if w.file, err = tempFile(w.o.Dir); err != nil {
+	if w.file, err = TempFile(w.o.Dir); err != nil {
 		return nil, err
 	}
 	w.pages = newPageWriter(w.file)
@@ -131,7 +131,7 @@ func (w *writer) discard() error {
 	if w.file == nil {
 		return nil
 	}
-	return closeTemp(w.file)
+	return CloseTemp(w.file)
 }
 
 // put writes a row; write appends the key and then the value to what it is given, and says how long the key is. Rows

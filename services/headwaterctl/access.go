@@ -21,13 +21,10 @@ type access struct {
 
 func (a *access) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
-	f.StringArrayVar(
-		&a.allow,
-		"allow",
-		nil,
-		"let in clients with such a certificate, and nobody else: cn=NAME, dns=NAME, uri=NAME or o=NAME, or several with "+
-			"commas, which it must all have; * stands for any characters (may be repeated: a match of any lets in)",
-	)
+	f.StringArrayVar(&a.allow, "allow", nil,
+		"let in clients with such a certificate, and nobody else: cn=NAME, dns=NAME, uri=NAME or o=NAME, or several "+
+			"with commas, which it must all have; * stands for any characters (may be repeated: a match of any "+
+			"lets in)")
 	f.BoolVar(&a.open, "open", false, "let in every client that may connect to the server")
 	f.BoolVar(&a.closed, "closed", false, "let in nobody")
 	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")

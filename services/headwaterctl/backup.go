@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -87,7 +88,7 @@ func (p *backupPlace) open(f func(r *backup.Repository) error) error {
 	return errors.Join(f(backup.NewRepository(b, keys, p.tmp)), b.Close())
 }
 
-// backupSource is the server that is backed up.
+// backupSource is the server that is backed up, or that a snapshot is fetched from.
 type backupSource struct {
 	c                  *ctl
 	endpoint, keyspace string
@@ -126,25 +127,29 @@ func (s *backupSource) Cluster(ctx context.Context) (uint64, error) {
 	return r.GetHeader().GetClusterId(), err
 }
 
-// Snapshot implements backup.Source.
-func (s *backupSource) Snapshot(ctx context.Context, since int64, to *os.File) error {
-	ctx = s.in(ctx)
-	if since > 0 {
-		ctx = metadata.AppendToOutgoingContext(ctx, sinceMetadata, strconv.FormatInt(since, 10))
-	}
+// fetch fetches the file that the context's metadata ask for, and returns its bytes.
+func (s *backupSource) fetch(ctx context.Context, to io.Writer) (size int64, err error) {
 	conn, err := s.c.connectForFile(s.endpoint)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer conn.Close()
-	if ctx, err = s.u.login(ctx, conn); err != nil {
-		return err
+	if ctx, err = s.u.login(s.in(ctx), conn); err != nil {
+		return 0, err
 	}
 	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
 	if err != nil {
-		return err
+		return 0, err
 	}
-	_, err = receiveFile(stream, to)
+	return receiveFile(stream, to)
+}
+
+// Snapshot implements backup.Source.
+func (s *backupSource) Snapshot(ctx context.Context, since int64, to *os.File) error {
+	if since > 0 {
+		ctx = metadata.AppendToOutgoingContext(ctx, sinceMetadata, strconv.FormatInt(since, 10))
+	}
+	_, err := s.fetch(ctx, to)
 	if status.Code(err) == codes.OutOfRange { // compacted, or never reached
 		return fmt.Errorf("%w: %s", backup.ErrNoLog, text(err))
 	}
@@ -156,8 +161,9 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 	src := backupSource{c: c}
 	var full bool
 	cmd := &cobra.Command{
-		Use: "save", Short: "Take one backup: a log of what has changed since the last one, or a full one if there is none",
-		Args: noArgs,
+		Use:   "save",
+		Short: "Take one backup: a log of what has changed since the last one, or a full one if there is none",
+		Args:  noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return p.open(func(r *backup.Repository) error {
 				kind := backup.Log

@@ -28,7 +28,8 @@ func (c *ctl) backupVerifyCommand() *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVar(&newest, "newest", false, "only the newest backup and those that it depends on")
-	cmd.Flags().DurationVar(&maxAge, "max-age", 0, "fail also if the newest backup is older than this (0: accept any age)")
+	cmd.Flags().DurationVar(&maxAge, "max-age", 0,
+		"fail also if the newest backup is older than this (0: accept any age)")
 	p.readerFlags(cmd)
 	return cmd
 }

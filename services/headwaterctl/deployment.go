@@ -50,10 +50,7 @@ func podRecord(s *adminv1.PodStatus) record {
 		{"name", p.GetName()},
 		{"version", p.GetVersion()},
 		{"url", p.GetUrl()},
-		{
-			"keyspace",
-			p.GetKeyspace(),
-		},
+		{"keyspace", p.GetKeyspace()},
 		{"state", state},
 		{"started", p.GetStarted().AsTime().Format("2006-01-02T15:04:05Z")},
 		{"leads", strings.Join(short(s.GetLeads()), ", ")},
@@ -116,10 +113,7 @@ func (c *ctl) versionCommand() *cobra.Command {
 					return err
 				}
 				return c.print(a, record{
-					{
-						"kind",
-						a.GetKind(),
-					},
+					{"kind", a.GetKind()},
 					{"name", a.GetName()},
 					{"version", a.GetVersion()},
 					{"etcd api", a.GetEtcdVersion()},

@@ -1,12 +1,12 @@
 // Command headwaterctl administers a Headwater through its admin API (protos/headwater/admin/v1), in the manner of
 // etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those;
-// snapshots, migrations, and JSON lines.
+// what a deployment does now (top); snapshots, backups, migrations, and JSON lines.
 //
 // # Invariants
 //
-//   - It reads and writes nothing of a server but through the admin API, or as any client of etcd's API (snapshot save,
-//     export, import, the other side of a migration): it needs no access to the store. snapshot restore makes a data
-//     directory that no server has.
+//   - It reads and writes nothing of a server but through the admin API, the status page (top), or as any client of
+//     etcd's API (snapshot save, backup save and run, export, import, the other side of a migration): it needs no
+//     access to the store. snapshot restore and backup restore make a data directory that no server has.
 //   - Exit codes are etcdctl's: 0, 1 for what has failed, 2 where no endpoint answers, 5 when interrupted, 128 for a
 //     command line that is wrong.
 //   - Of several endpoints the first that answers is used, for the whole command.
@@ -16,9 +16,10 @@
 //
 // # Concurrency
 //
-// None.
+// A command is one goroutine. Migrations tell of progress from several (progressLine), and top reads keys in another.
 //
 // # Testing
 //
-// The built binary against a built server, in tests/keyspaces.
+// The built binary against built servers, in tests/keyspaces and tests/snapshots. What servers do seldom is tested
+// here, against small ones.
 package main

@@ -134,9 +134,7 @@ func (c *ctl) printEntry(e *adminv1.LogEntry) error {
 			{"key", string(v.GetKey())},
 			{"value", string(v.GetValue())},
 			{"valueSize", v.GetValueSize()},
-			{
-				"createRevision", v.GetCreateRevision(),
-			},
+			{"createRevision", v.GetCreateRevision()},
 			{"version", v.GetVersion()},
 			{"lease", v.GetLease()},
 			{"previousModRevision", prev.GetModRevision()},

@@ -21,7 +21,8 @@ import (
 // keyspaceCommand is keyspace and what is below it.
 func (c *ctl) keyspaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "keyspace", Aliases: []string{"ks"}, Short: "Manage the table of keyspaces", Args: args(cobra.NoArgs), RunE: help,
+		Use: "keyspace", Aliases: []string{"ks"}, Short: "Manage the table of keyspaces",
+		Args: args(cobra.NoArgs), RunE: help,
 	}
 	cmd.AddCommand(
 		c.createCommand(), c.listCommand(),

@@ -25,9 +25,9 @@ func (c *ctl) exportCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "Write the current keys and leases as JSON lines, for people and scripts",
-		Long: "Writes the current keys and leases, all of one revision, as JSON lines. It leaves out history, users and " +
-			"roles (snapshot save has those). FILE gets its name only when it is complete. Without FILE the lines " +
-			"go to standard output.",
+		Long: "Writes the current keys and leases, all of one revision, as JSON lines. It leaves out history, users " +
+			"and roles (snapshot save has those). FILE gets its name only when it is complete. Without FILE the " +
+			"lines go to standard output.",
 		Args: args(cobra.MaximumNArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			source, err := from.dial(cmd.Context(), c.dialTimeout)

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/migrate"
-	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
 // migrateCommand is migrate.
@@ -22,12 +20,12 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "migrate --from URL [--to URL]",
 		Short: "Copy a live etcd into a keyspace, with its revisions, and follow the etcd",
-		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows the " +
-			"etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in full. " +
-			"You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it with " +
-			"--cut-over: from then on the keyspace takes writes.\n\n" +
-			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an etcd " +
-			"without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
+		Long: "Copies a live etcd into a new keyspace, with its revisions, history, leases and users, and follows " +
+			"the etcd until you interrupt it. Meanwhile the keyspace answers reads. The command compares both in " +
+			"full. You can repeat it at any time, and it goes on where it was. Stop the etcd's writers and repeat it " +
+			"with --cut-over: from then on the keyspace takes writes.\n\n" +
+			"With --to it goes the other way: it puts the current keys and leases of --from (a Headwater) into an " +
+			"etcd without keys. That loses " + migrate.Lost + "; a snapshot (snapshot save) keeps them.",
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check && cutOver {
@@ -63,7 +61,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what a keyspace could not hold")
 	f.BoolVar(&cutOver, "cut-over", false,
 		"let the keyspace take writes once it has reached the etcd's revision; stop the etcd's writers first")
-	f.StringVar(&tempDir, "temp-dir", "", "directory for snapshots while this command reads them (default: the system's)")
+	f.StringVar(&tempDir, "temp-dir", "",
+		"directory for snapshots while this command reads them (default: the system's)")
 	return cmd
 }
 
@@ -103,7 +102,8 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 		return err
 	}
 	done, err := m.CutOver(ctx)
-	if err != nil {
+	var late *migrate.LateError
+	if err != nil && !errors.As(err, &late) {
 		return err
 	}
 	how := "that had changed since both were compared in full"
@@ -111,10 +111,10 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 		how = "which are all"
 	}
 	w.end()
-	_, err = fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
+	_, writeErr := fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
 		done.Revision, done.Took.Round(time.Millisecond), done.Keys, how, done.Leases,
 		map[bool]string{true: "taken again", false: "as they were"}[done.Auth])
-	return err
+	return errors.Join(err, writeErr)
 }
 
 // progressText is progress as people read it.
@@ -144,12 +144,8 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 	if err != nil {
 		return err
 	}
-	path, err := m.Download(ctx)
+	r, err := m.Download(ctx)
 	if err != nil {
-		return err
-	}
-	r, err := snapshot.Open(ctx, path, false)
-	if err = errors.Join(err, os.Remove(path)); err != nil {
 		return err
 	}
 	defer r.Close()

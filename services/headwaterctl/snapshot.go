@@ -50,8 +50,7 @@ func (c *ctl) snapshotCommand() *cobra.Command {
 }
 
 func (c *ctl) snapshotSaveCommand() *cobra.Command {
-	var client, keyspace string
-	var u user
+	src := backupSource{c: c}
 	var rev int64
 	cmd := &cobra.Command{
 		Use: "save FILE", Short: "Fetch a snapshot from a running server, of now or of a past revision",
@@ -64,10 +63,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 			if rev > 0 {
 				ctx = metadata.AppendToOutgoingContext(ctx, revisionMetadata, strconv.FormatInt(rev, 10))
 			}
-			if keyspace != "" {
-				ctx = metadata.AppendToOutgoingContext(ctx, keyspaceMetadata, keyspace)
-			}
-			size, err := c.saveSnapshot(ctx, client, u, given[0])
+			size, err := writeWhole(given[0], func(w io.Writer) (int64, error) { return src.fetch(ctx, w) })
 			if err != nil {
 				return err
 			}
@@ -75,12 +71,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 			return err
 		},
 	}
-	cmd.Flags().StringVar(&client, "client-endpoint", defaultClient,
-		"host:port or https://host:port at which etcd's clients reach the server")
-	cmd.Flags().StringVar(&keyspace, "keyspace", "", "name of the keyspace (default: that of calls that name none)")
-	cmd.Flags().
-		StringVar(&u.name, "user", "", "name[:password] of a user with the role root, if authentication is enabled")
-	cmd.Flags().StringVar(&u.password, "password", "", "the user's password (default $"+passwordEnv+")")
+	src.flags(cmd)
 	cmd.Flags().Int64Var(&rev, "revision", 0, "a past revision that has not been compacted (0: the newest)")
 	return cmd
 }
@@ -110,39 +101,6 @@ func (u user) login(ctx context.Context, conn *grpc.ClientConn) (context.Context
 		return nil, err
 	}
 	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, r.GetToken()), nil
-}
-
-// saveSnapshot fetches a file. It gets its name when it is whole.
-func (c *ctl) saveSnapshot(ctx context.Context, endpoint string, u user, path string) (size int64, err error) {
-	conn, err := c.connectForFile(endpoint)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Close()
-	if ctx, err = u.login(ctx, conn); err != nil {
-		return 0, err
-	}
-	stream, err := pb.NewMaintenanceClient(conn).Snapshot(ctx, &pb.SnapshotRequest{})
-	if err != nil {
-		return 0, err
-	}
-	part := path + partSuffix
-	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	size, err = receiveFile(stream, f)
-	if err == nil {
-		err = f.Sync()
-	}
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = os.Rename(part, path)
-	}
-	if err != nil {
-		_ = os.Remove(part)
-	}
-	return size, err
 }
 
 // receiveFile writes a stream, and checks the sum at its end.

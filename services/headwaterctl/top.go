@@ -36,8 +36,9 @@ func (c *ctl) topCommand() *cobra.Command {
 		Use:   "top",
 		Short: "Show what the server does now, as its status page does, and refresh it",
 		Args:  noArgs,
-		Long: "Shows what the server does now, as its status page does, and refreshes it: rates, latencies, pods, hubs,\n" +
-			"keyspaces, and the progress of work in the background. It also takes endpoints of the status page.\n" +
+		Long: "Shows what the server does now, as its status page does, and refreshes it: rates, latencies, pods,\n" +
+			"hubs, keyspaces, and the progress of work in the background.\n" +
+			"It also takes endpoints of the status page.\n" +
 			"Keys: q ends it, space pauses and resumes, s sorts keyspaces by size or by rate.\n" +
 			"If its output is not a terminal it writes once.",
 		RunE: func(cmd *cobra.Command, _ []string) error {
