@@ -68,8 +68,11 @@ func (h *Handler) browsing(page browser) http.HandlerFunc {
 	}
 }
 
-// errBusy says that as many look as may.
-var errBusy = status.Error(codes.ResourceExhausted, "too many look at this moment")
+// errBusy says that as many look as may, errManyTails that a viewer has as many tails as one may.
+var (
+	errBusy      = status.Error(codes.ResourceExhausted, "too many look at this moment")
+	errManyTails = status.Error(codes.ResourceExhausted, "this address has as many tails open as one may have")
+)
 
 // httpCodes are those of errors of gRPC.
 var httpCodes = map[codes.Code]int{

@@ -16,7 +16,7 @@
 //     it came over TLS, which proves the name (DNS rebinding). So is one that another site's script has made.
 //   - Nothing is read in full: keys by page, versions by page, keyspaces in a census of at most censusMax, of which
 //     each costs a few rows. At most requestsMax requests read keyspaces at a time, as many show the overview or the
-//     list of keyspaces, and tailsMax tails are open.
+//     list of keyspaces, and tailsMax tails are open, tailsPerViewer of one address.
 //   - Metrics are gathered at most once in sampleEvery, however many look. Nothing is gathered while nobody does.
 //   - The page is whole without JavaScript, but for the tail. The script fetches the same page again, and puts its
 //     parts in the place of the old ones.

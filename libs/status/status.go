@@ -25,9 +25,10 @@ const Path = "/status/"
 // Limits.
 const (
 	// requestsMax bounds the requests that read keyspaces at a time, and those for the overview and the list of
-	// keyspaces; tailsMax the tails that are open.
-	requestsMax = 32
-	tailsMax    = 64
+	// keyspaces; tailsMax the tails that are open, tailsPerViewer those of one address. A browser has 6 at most.
+	requestsMax    = 32
+	tailsMax       = 64
+	tailsPerViewer = 16
 	// requestTimeout bounds what a page waits for.
 	requestTimeout = 5 * time.Second
 	// answerMax bounds the bytes of one answer of the etcd API; a page that would have more is read in smaller ones.
@@ -79,6 +80,7 @@ type Handler struct {
 	meter   *meter
 	census  *census
 	logins  logins
+	viewers viewers
 	kv      pb.KVClient
 	watch   pb.WatchClient
 	auth    pb.AuthClient

@@ -110,9 +110,9 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 		answer(status.Error(codes.Unimplemented, "this process has no way to its own API"))
 		return
 	}
-	leave, ok := h.enter(h.tails)
-	if !ok {
-		answer(errBusy)
+	leave, err := h.enterTail(r)
+	if err != nil {
+		answer(err)
 		return
 	}
 	defer leave()
