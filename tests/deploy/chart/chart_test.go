@@ -179,11 +179,21 @@ func TestValues(t *testing.T) {
 		{"gateway: {className: mine}", "Gateway headwater", "gatewayClassName: mine"},
 		{"gateway: {certificate: mine}", "Gateway headwater", "name: mine"},
 		{"foundationdb: {databaseConfiguration: {storage: 27}}", "FoundationDBCluster headwater-fdb", "storage: 27"},
+		{ // as values.yaml has it
+			"foundationdb: {processes: {storage: {volumeClaimTemplate: {spec: {storageClassName: fast}}}}}",
+			"FoundationDBCluster headwater-fdb", "storageClassName: fast",
+		},
 		{"backup: {enabled: true}", "FoundationDBBackup headwater-fdb", "clusterName: headwater-fdb"},
 		{
 			"backup: {enabled: true, spec: {blobStoreConfiguration: {bucket: mine}}}",
 			"FoundationDBBackup headwater-fdb",
 			"accountName: headwater@s3.eu-central-1.amazonaws.com\n    bucket: mine",
+		},
+		{ // as values.yaml has it
+			"backup: {enabled: true, spec: {blobStoreConfiguration: " +
+				"{accountName: me@s3.example.com, bucket: mine, urlParameters: [region=eu-west-1]}}}",
+			"FoundationDBBackup headwater-fdb",
+			"accountName: me@s3.example.com\n    bucket: mine\n    urlParameters:\n    - region=eu-west-1",
 		},
 	} {
 		rendered, err := render(c, "x", parse(t, v.values))
@@ -214,7 +224,7 @@ func parse(t *testing.T, text string) object {
 func TestLeftOut(t *testing.T) {
 	c := load(t)
 	for values, kinds := range map[string][]string{
-		"monitoring: {enabled: false}":              {"ServiceMonitor"},
+		"monitoring: {enabled: false}":              {"ServiceMonitor", "PrometheusRule"},
 		"gateway: {enabled: false}":                 {"Gateway", "HTTPRoute"},
 		"networkPolicy: {enabled: false}":           {"NetworkPolicy"},
 		"clusterObjects: false":                     {"PriorityClass", "ClusterRole", "ClusterRoleBinding"},
