@@ -416,8 +416,8 @@ func TestOverview(t *testing.T) {
 		return text
 	}
 	contains(t, "the first look", look(), "latencies since the start", "the store is away", "Alarm NOSPACE",
-		"compactor", "lost has not been heard of", "expires in 3.0 days", "deletion", "gone", "5.00\u202fMiB left", "&lt;b&gt;ill",
-		"The store cannot be reached", `id="hubs"`)
+		"compactor", "lost has not been heard of", "expires in 3.0 days", "deletion", "gone",
+		"5.00\u202fMiB left", "&lt;b&gt;ill", "The store cannot be reached", `id="hubs"`)
 	if o.Rates.Reads != nil || o.WindowSeconds != 0 || len(o.Latencies) != 1 || o.Latencies[0].Count != 1 {
 		t.Errorf("%+v", o)
 	}

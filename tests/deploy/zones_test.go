@@ -34,6 +34,7 @@ func TestZones(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	const prod = "three_data_hall logs=6"
 	a, b, c := []int{0, 1, 2}, []int{3, 4, 5}, []int{6, 7, 8}
 	for _, d := range []struct {
 		name, mode string
@@ -42,10 +43,9 @@ func TestZones(t *testing.T) {
 		locality   func(node int) []string
 		losses     []loss
 	}{
-		{"prod survives a zone and a node", "three_data_hall logs=6", 9, 9, halls,
-			[]loss{{c, true}, {[]int{3}, true}, {[]int{4}, false}}},
-		{"prod survives a node in each of two zones", "three_data_hall logs=6", 9, 9, halls, []loss{{[]int{0, 3}, true}}},
-		{"prod stands still without two zones", "three_data_hall logs=6", 9, 9, halls, []loss{{append(b, c...), false}}},
+		{"prod survives a zone and a node", prod, 9, 9, halls, []loss{{c, true}, {[]int{3}, true}, {[]int{4}, false}}},
+		{"prod survives a node in each of two zones", prod, 9, 9, halls, []loss{{[]int{0, 3}, true}}},
+		{"prod stands still without two zones", prod, 9, 9, halls, []loss{{append(b, c...), false}}},
 		{"one-zone survives two nodes", "triple", 5, 5, machines, []loss{{[]int{0, 1}, true}, {[]int{2}, false}}},
 		// Why prod is not triple with zones as fault domains: three logs need three of them.
 		{"triple over three zones stands still without one", "triple", 9, 3, zones, []loss{{a, false}}},
@@ -101,8 +101,9 @@ func newDrill(t *testing.T, f stack.FoundationDB, nodes, coords int, locality fu
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			t.Fatal(err)
 		}
-		cmd := exec.Command(f.Server, append([]string{"-p", address, "-l", address, "-C", d.cluster, "-d", dir, "-L", dir,
-			"--knob_disable_posix_kernel_aio=1"}, locality(i)...)...)
+		cmd := exec.Command(f.Server, append([]string{
+			"-p", address, "-l", address, "-C", d.cluster, "-d", dir, "-L", dir, "--knob_disable_posix_kernel_aio=1",
+		}, locality(i)...)...)
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}

@@ -29,7 +29,8 @@ func TestFoundationDBBackup(t *testing.T) {
 	read("k8s/components/backup/backup.yaml", &backup)
 	read("k8s/base/foundationdb.yaml", &cluster)
 	if s := backup.Spec; s.ClusterName != cluster.Name || s.Version != cluster.Spec.Version {
-		t.Errorf("a backup of %s %s, the cluster is %s %s", s.ClusterName, s.Version, cluster.Name, cluster.Spec.Version)
+		t.Errorf("a backup of %s %s, the cluster is %s %s",
+			s.ClusterName, s.Version, cluster.Name, cluster.Spec.Version)
 	}
 	pod := backup.Spec.PodTemplateSpec.Spec
 	if c := pod.SecurityContext; c == nil || c.RunAsNonRoot == nil || !*c.RunAsNonRoot {

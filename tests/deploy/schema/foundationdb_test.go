@@ -52,6 +52,11 @@ func processLabels(c *fdb.FoundationDBCluster, class fdb.ProcessClass) map[strin
 	return l
 }
 
+// process is a pod of a class.
+func process(c *fdb.FoundationDBCluster, class fdb.ProcessClass) workload {
+	return workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: processLabels(c, class)}}}
+}
+
 // operators reports whether s selects what the operator's own files and chart label: the operator, or backup agents.
 func operators(s *meta.LabelSelector) bool {
 	for _, l := range []map[string]string{
@@ -88,7 +93,8 @@ func TestFoundationDB(t *testing.T) {
 			if spec.PriorityClassName != "headwater-database" {
 				t.Errorf("%s: priority %q", class, spec.PriorityClassName)
 			}
-			if class.IsStateful() && (s.VolumeClaimTemplate == nil || s.VolumeClaimTemplate.Spec.Resources.Requests.Storage().IsZero()) {
+			disk := s.VolumeClaimTemplate
+			if class.IsStateful() && (disk == nil || disk.Spec.Resources.Requests.Storage().IsZero()) {
 				t.Errorf("%s: no size of its disk", class)
 			}
 			if n > 3 {
@@ -104,12 +110,13 @@ func budget(t *testing.T, class fdb.ProcessClass, n int, c *fdb.FoundationDBClus
 	t.Helper()
 	found := 0
 	for _, b := range of[*policy.PodDisruptionBudget](objects) {
-		if ok, err := selects(b.Spec.Selector, workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: processLabels(c, class)}}}); err != nil || !ok {
+		if ok, err := selects(b.Spec.Selector, process(c, class)); err != nil || !ok {
 			continue
 		}
 		found++
-		if b.Spec.MaxUnavailable != nil || b.Spec.MinAvailable == nil || b.Spec.MinAvailable.String() != fmt.Sprint(n-1) {
-			t.Errorf("%s: budget %v of %d", class, b.Spec.MinAvailable, n)
+		least := b.Spec.MinAvailable
+		if b.Spec.MaxUnavailable != nil || least == nil || least.String() != fmt.Sprint(n-1) {
+			t.Errorf("%s: budget %v of %d", class, least, n)
 		}
 	}
 	if found != 1 {
@@ -140,11 +147,14 @@ func TestOneZone(t *testing.T) {
 // apart checks that no node gets two processes of a class.
 func apart(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 	t.Helper()
-	a := c.GetProcessSettings(class).PodTemplate.Spec.Affinity
-	if a == nil || a.PodAntiAffinity == nil || len(a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution) != 1 {
+	var terms []core.PodAffinityTerm
+	if a := c.GetProcessSettings(class).PodTemplate.Spec.Affinity; a != nil && a.PodAntiAffinity != nil {
+		terms = a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
+	}
+	if len(terms) != 1 {
 		t.Fatalf("%s: two may be on one node", class)
 	}
-	term := a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution[0]
+	term := terms[0]
 	if term.TopologyKey != core.LabelHostname || !maps.Equal(term.LabelSelector.MatchLabels, processLabels(c, class)) {
 		t.Errorf("%s: kept apart from %v by %s", class, term.LabelSelector, term.TopologyKey)
 	}

@@ -197,7 +197,7 @@ func TestSelectors(t *testing.T) {
 			}
 			if !slices.ContainsFunc(of[*fdb.FoundationDBCluster](objects), func(c *fdb.FoundationDBCluster) bool {
 				return slices.ContainsFunc(classes(c), func(class fdb.ProcessClass) bool {
-					ok, err := selects(s, workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: processLabels(c, class)}}})
+					ok, err := selects(s, process(c, class))
 					return ok && err == nil
 				})
 			}) && !operators(s) {
@@ -268,8 +268,10 @@ func monitors(t *testing.T, m *monitoring.ServiceMonitor, objects []meta.Object)
 // rest over HTTP/1, that calls go to their owners, and that none is cut by a timeout.
 func TestRoutes(t *testing.T) {
 	objects := build(t, "prod")
-	want := map[string]string{"/etcdserverpb.Watch": "watchhub", "/etcdserverpb.Lease": "leasekeeper", "/": "kv",
-		"/v3": "kv over HTTP/1", "/version": "kv over HTTP/1", "/health": "kv over HTTP/1", "/livez": "kv over HTTP/1", "/readyz": "kv over HTTP/1"}
+	want := map[string]string{"/etcdserverpb.Watch": "watchhub", "/etcdserverpb.Lease": "leasekeeper", "/": "kv"}
+	for _, path := range []string{"/v3", "/version", "/health", "/livez", "/readyz"} {
+		want[path] = "kv over HTTP/1"
+	}
 	got := map[string]string{}
 	for _, r := range of[*gateway.HTTPRoute](objects) {
 		for _, p := range r.Spec.ParentRefs {
@@ -299,7 +301,9 @@ func backend(t *testing.T, rule gateway.HTTPRouteRule, objects []meta.Object) st
 	s, ok := named[*core.Service](objects, string(b.Name))
 	i := -1
 	if ok {
-		i = slices.IndexFunc(s.Spec.Ports, func(p core.ServicePort) bool { return p.Port == *b.Port && p.AppProtocol != nil })
+		i = slices.IndexFunc(s.Spec.Ports, func(p core.ServicePort) bool {
+			return p.Port == *b.Port && p.AppProtocol != nil
+		})
 	}
 	switch {
 	case i < 0 || s.Spec.Ports[i].TargetPort.String() != "client":
@@ -330,7 +334,8 @@ func TestAdvertised(t *testing.T) {
 				case len(gateways) > 0:
 					l := gateways[0].Spec.Listeners[0]
 					if !strings.EqualFold(string(l.Protocol), u.Scheme) || u.Port() != fmt.Sprint(l.Port) {
-						t.Errorf("%s tells clients %s, the Gateway is %s on port %d", w.name, e.Value, l.Protocol, l.Port)
+						t.Errorf("%s tells clients %s, the Gateway is %s on port %d",
+							w.name, e.Value, l.Protocol, l.Port)
 					}
 				}
 			}

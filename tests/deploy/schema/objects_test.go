@@ -103,8 +103,10 @@ var update = flag.Bool("update", false, "write the rendered overlays")
 // every overlay. Package deploy reads the flags of pods from these files.
 func TestRendered(t *testing.T) {
 	for _, overlay := range overlays {
-		text := slices.Concat([]byte("# Made by: cd tests/deploy/schema && GOWORK=off go test -run TestRendered -update\n"),
-			bytes.Join(kustomize(t, overlay), []byte("---\n")))
+		text := slices.Concat(
+			[]byte("# Made by: cd tests/deploy/schema && GOWORK=off go test -run TestRendered -update\n"),
+			bytes.Join(kustomize(t, overlay), []byte("---\n")),
+		)
 		file := filepath.Join("..", "rendered", overlay+".yaml")
 		if *update {
 			if err := os.WriteFile(file, text, 0o644); err != nil {

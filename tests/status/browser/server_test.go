@@ -78,7 +78,9 @@ func start(t *testing.T) *server {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	s := &server{t: t, ctl: build(t, "./services/headwaterctl", "headwaterctl"), socket: filepath.Join(dir, "admin.sock")}
+	s := &server{
+		t: t, ctl: build(t, "./services/headwaterctl", "headwaterctl"), socket: filepath.Join(dir, "admin.sock"),
+	}
 	for end := time.Now().Add(patience); ; {
 		client, status := servesClients.FindStringSubmatch(out.String()), servesStatus.FindStringSubmatch(out.String())
 		if client != nil && status != nil {
@@ -125,7 +127,8 @@ func (s *server) put(keyspace, key, value string) {
 // create creates a keyspace.
 func (s *server) create(name string) {
 	s.t.Helper()
-	b, err := exec.CommandContext(s.t.Context(), s.ctl, "--endpoints", s.socket, "keyspace", "create", name).CombinedOutput()
+	cmd := exec.CommandContext(s.t.Context(), s.ctl, "--endpoints", s.socket, "keyspace", "create", name)
+	b, err := cmd.CombinedOutput()
 	if err != nil {
 		s.t.Fatal(err, string(b))
 	}
@@ -135,7 +138,8 @@ func (s *server) create(name string) {
 func (s *server) fill() {
 	s.t.Helper()
 	for i := range 120 {
-		s.put("", fmt.Sprintf("/registry/pods/team-%d/web-%03d", i%4, i), fmt.Sprintf(`{"kind":"Pod","node":"n%d"}`, i%7))
+		key := fmt.Sprintf("/registry/pods/team-%d/web-%03d", i%4, i)
+		s.put("", key, fmt.Sprintf(`{"kind":"Pod","node":"n%d"}`, i%7))
 	}
 	for _, k := range hostile {
 		s.put("", k, k)
