@@ -65,7 +65,8 @@ func ourRules(t *testing.T) (all []ourRule) {
 	return all
 }
 
-// TestRunbooks: each alert has what it needs, and links a page that is there and speaks of it; each page has an alert.
+// TestRunbooks: each alert has what it needs, and links a page that is there and speaks of it, with its severity and
+// its patience; each page has an alert.
 func TestRunbooks(t *testing.T) {
 	index, err := os.ReadFile(filepath.Join(root, "docs/runbooks/README.md"))
 	if err != nil {
@@ -80,12 +81,17 @@ func TestRunbooks(t *testing.T) {
 			continue
 		}
 		b, err := os.ReadFile(filepath.Join(root, page))
-		if err != nil || !strings.HasPrefix(string(b), "# "+r.Alert+"\n") {
-			t.Errorf("%s: %v: its page begins with %.40q", r.Alert, err, b)
+		begins := "# " + r.Alert + "\n\n*" + r.Labels["severity"] + "*"
+		if r.For != "0m" {
+			begins += ", after " + r.For
+		}
+		if err != nil || !strings.HasPrefix(string(b), begins+"\n\n") {
+			t.Errorf("%s: %v: its page begins with %.60q, want %q", r.Alert, err, b, begins)
 		}
 		named[filepath.Base(page)] = true
-		if !strings.Contains(string(index), "["+r.Alert+"]") {
-			t.Errorf("%s is not in the list of runbooks", r.Alert)
+		row := "| [" + r.Alert + "](" + filepath.Base(page) + ") | " + r.Labels["severity"] + " |"
+		if !strings.Contains(string(index), row) {
+			t.Errorf("the list of runbooks has no row %q", row)
 		}
 	}
 	pages, err := os.ReadDir(filepath.Join(root, "docs/runbooks"))
