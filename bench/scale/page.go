@@ -20,13 +20,14 @@ func Page(in Inputs, a Assumptions) string {
 	var b strings.Builder
 	b.WriteString("\n| measured ([benchmarks.md](benchmarks.md)) | |\n|---|---|\n")
 	const micro = 1e6
+	two := func(kv, fdb float64) string { return fmt.Sprintf("%.0f µs, %.0f µs", kv*micro, fdb*micro) }
 	for _, r := range []struct {
 		what  string
 		value string
 	}{
-		{"an update: kv pod, fdbserver", fmt.Sprintf("%.0f µs, %.0f µs", in.KVUpdate*micro, in.FDBUpdate*micro)},
+		{"an update: kv pod, fdbserver", two(in.KVUpdate, in.FDBUpdate)},
 		{"a write of somebody else, at each hub", fmt.Sprintf("%.1f µs", in.HubWrite*micro)},
-		{"a linearizable read of one key: kv pod, fdbserver", fmt.Sprintf("%.0f µs, %.0f µs", in.KVRange*micro, in.FDBRange*micro)},
+		{"a linearizable read of one key: kv pod, fdbserver", two(in.KVRange, in.FDBRange)},
 		{"an event to a watcher", fmt.Sprintf("%.2f µs", in.Event*micro)},
 		{"updates in a group commit", fmt.Sprintf("%.1f", in.GroupSize)},
 		{"group commits a second through one commit proxy", fmt.Sprintf("%.0f", in.GroupsPerProxy)},

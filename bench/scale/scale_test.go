@@ -63,7 +63,8 @@ func TestInputs(t *testing.T) {
 			t.Errorf("%s: %v s is no cost of a request", name, v)
 		}
 	}
-	if in.GroupSize < 2 || in.GroupSize > 32 || in.GroupsPerProxy < 10 || in.WatcherBytes < 100 || in.CommitToEventSeconds <= 0 {
+	if in.GroupSize < 2 || in.GroupSize > 32 || in.GroupsPerProxy < 10 || in.WatcherBytes < 100 ||
+		in.CommitToEventSeconds <= 0 {
 		t.Errorf("%+v", in)
 	}
 	for _, row := range []string{rowUpdate, rowRange, rowGroups, rowEvent, rowWatches, rowWatchers} {
@@ -80,7 +81,8 @@ func TestCompute(t *testing.T) {
 	var before Deployment
 	for nodes := 1000.0; nodes < 1e6; nodes *= 2 {
 		d := Compute(in, Usual, nodes)
-		if d.KVPods < before.KVPods || d.Hubs < before.Hubs || d.Processes < before.Processes || d.Cores < before.Cores {
+		if d.KVPods < before.KVPods || d.Hubs < before.Hubs ||
+			d.Processes < before.Processes || d.Cores < before.Cores {
 			t.Errorf("%v nodes need %+v, half of them %+v", nodes, d, before)
 		}
 		before = d

@@ -135,9 +135,21 @@ func TestView(t *testing.T) {
 		t.Error(err)
 	}
 
+	restore, second := one.Cut(), one.Cut()
+	restore()
+	if err := write(one, "d"); !errors.Is(err, engine.ErrUnavailable) {
+		t.Error("a write of a pod that is still cut off:", err)
+	}
+	second()
+	if err := write(one, "c"); err != nil {
+		t.Error("a write after two cuts:", err)
+	}
+
 	waiting := make(chan error)
 	go func() { waiting <- one.WaitChange(t.Context(), []byte("d"), nil) }()
+	restore = one.Cut()
 	one.Kill()
+	restore()
 	g.Kill()
 	if err := <-waiting; err == nil {
 		t.Error("a wait of a dead pod:", err)

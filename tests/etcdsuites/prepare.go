@@ -119,7 +119,8 @@ func workspace(ctx context.Context, dir, copied string) (string, error) {
 		return "", err
 	}
 	root := filepath.Dir(own)
-	there := strings.ReplaceAll(string(text), "\t./", "\t"+root+"/") + "\nreplace " + testsModule + " => " + copied + "\n"
+	there := strings.ReplaceAll(string(text), "\t./", "\t"+root+"/")
+	there += "\nreplace " + testsModule + " => " + copied + "\n"
 	sums, err := os.ReadFile(own + ".sum")
 	if err != nil {
 		return "", err

@@ -45,7 +45,10 @@ func TestPods(t *testing.T) {
 	s, seed := newSystem(t)
 	p := &pods{system: *s, addrs: []string{"127.0.0.1:0", "127.0.0.1:0"}, srvs: make([]*inproc.Server, 2)}
 	p.mvcc = mvcc.Options{Lanes: 2, Shift: 5, GroupMax: 8, InlineBytes: 3}
-	unreliable := faults.New(testengine.KeepOpen(testengine.Open(t, seed)), faults.Options{Seed: seed, UnknownLost: 0.02, UnknownCommitted: 0.02})
+	unreliable := faults.New(
+		testengine.KeepOpen(testengine.Open(t, seed)),
+		faults.Options{Seed: seed, UnknownLost: 0.02, UnknownCommitted: 0.02},
+	)
 	p.eng = unreliable
 	ctx := t.Context()
 	unreliable.Pause(true)

@@ -22,15 +22,18 @@ func (s *side) token(t *testing.T, name, password string) string {
 func compareAuth(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	post := func(path, body string) request { return request{path: "/v3/" + path, body: body} }
+	prefix := `"key":"` + b64("r/") + `","range_end":"` + b64("r0") + `"`
 	compare(t, theirs, ours,
 		post("lease/grant", `{"ID":777,"TTL":600}`), post("auth/status", `{}`),
 		post("auth/user/add", `{"name":"root","password":"r"}`), post("auth/role/add", `{"name":"root"}`),
 		post("auth/user/add", `{"name":"root","password":"r"}`), post("auth/enable", `{}`),
 		post("auth/user/grant", `{"user":"root","role":"root"}`), post("auth/user/add", `{"name":"u","password":"p"}`),
 		post("auth/role/add", `{"name":"reader"}`), post("auth/user/grant", `{"user":"u","role":"reader"}`),
-		post("auth/role/grant", `{"name":"reader","perm":{"permType":"READ","key":"`+b64("r/")+`","range_end":"`+b64("r0")+`"}}`),
-		post("auth/role/get", `{"role":"reader"}`), post("auth/user/get", `{"name":"u"}`), post("auth/user/get", `{"name":"nobody"}`),
-		post("auth/user/list", `{}`), post("auth/role/list", `{}`), post("auth/authenticate", `{"name":"u","password":"p"}`),
+		post("auth/role/grant", `{"name":"reader","perm":{"permType":"READ",`+prefix+`}}`),
+		post("auth/role/get", `{"role":"reader"}`),
+		post("auth/user/get", `{"name":"u"}`), post("auth/user/get", `{"name":"nobody"}`),
+		post("auth/user/list", `{}`), post("auth/role/list", `{}`),
+		post("auth/authenticate", `{"name":"u","password":"p"}`),
 		post("auth/enable", `{}`), post("auth/authenticate", `{"name":"u","password":"wrong"}`),
 		post("auth/authenticate", `{"name":"nobody","password":"p"}`), post("auth/authenticate", `{}`),
 	)
@@ -52,10 +55,12 @@ func compareAuth(t *testing.T, theirs, ours *side) {
 		for _, user := range []string{"root", "u"} {
 			for _, r := range []request{
 				post("kv/range", `{"key":"`+b64("r/a")+`"}`), post("kv/range", `{"key":"`+b64("s")+`"}`),
-				post("kv/put", `{"key":"`+b64("r/a")+`"}`), post("maintenance/status", `{}`), post("auth/user/list", `{}`),
-				post("lease/leases", `{}`), post("auth/status", `{}`),
-				post("lock/unlock", `{"key":"`+b64("r/a")+`"}`), post("lock/lock", `{"name":"`+b64("l")+`","lease":777}`),
-				post("election/leader", `{"name":"`+b64("r/e")+`"}`), post("election/leader", `{"name":"`+b64("e")+`"}`),
+				post("kv/put", `{"key":"`+b64("r/a")+`"}`), post("maintenance/status", `{}`),
+				post("auth/user/list", `{}`), post("lease/leases", `{}`), post("auth/status", `{}`),
+				post("lock/unlock", `{"key":"`+b64("r/a")+`"}`),
+				post("lock/lock", `{"name":"`+b64("l")+`","lease":777}`),
+				post("election/leader", `{"name":"`+b64("r/e")+`"}`),
+				post("election/leader", `{"name":"`+b64("e")+`"}`),
 				post("election/campaign", `{"name":"`+b64("e")+`","lease":777}`),
 			} {
 				both(t, theirs, ours, fmt.Sprint(form, " ", user, " ", r), func(s *side) string {
@@ -91,9 +96,10 @@ func compareAuth(t *testing.T, theirs, ours *side) {
 		}))
 	})
 	compare(t, theirs, ours,
-		post("auth/user/changepw", `{"name":"u","password":"q"}`), post("auth/user/revoke", `{"name":"u","role":"reader"}`),
-		post("auth/role/revoke", `{"role":"reader","key":"`+b64("r/")+`","range_end":"`+b64("r0")+`"}`),
-		post("lease/revoke", `{"ID":777}`),
-		post("auth/role/delete", `{"role":"reader"}`), post("auth/user/delete", `{"name":"u"}`), post("auth/user/delete", `{"name":"u"}`),
+		post("auth/user/changepw", `{"name":"u","password":"q"}`),
+		post("auth/user/revoke", `{"name":"u","role":"reader"}`),
+		post("auth/role/revoke", `{"role":"reader",`+prefix+`}`),
+		post("lease/revoke", `{"ID":777}`), post("auth/role/delete", `{"role":"reader"}`),
+		post("auth/user/delete", `{"name":"u"}`), post("auth/user/delete", `{"name":"u"}`),
 	)
 }

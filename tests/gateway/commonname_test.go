@@ -18,6 +18,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 // certified is a server that wants certificates, and clients of it.
@@ -101,7 +102,7 @@ func TestCommonName(t *testing.T) {
 	if err := theirs.Restart(); err != nil {
 		t.Fatal(err)
 	}
-	ours := standalone(t, func(c *config.Config) {
+	ours := standalone.Start(t, func(c *config.Config) {
 		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
 		c.ClientTLS = config.TLS{
 			CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,

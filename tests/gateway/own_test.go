@@ -11,13 +11,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 const domain = "etcd.example.com"
 
 // TestKeyspaces: the host that a request asks for says its keyspace, and so does metadata where hosts do not.
 func TestKeyspaces(t *testing.T) {
-	s := standalone(t, func(c *config.Config) { c.KeyspaceDomain = domain })
+	s := standalone.Start(t, func(c *config.Config) { c.KeyspaceDomain = domain })
 	for _, name := range []string{"a", "b"} {
 		if _, err := keyspace.Create(t.Context(), s.Engine, compose.OwnRoot, name, nil); err != nil {
 			t.Fatal(err)
@@ -68,7 +69,7 @@ func TestKeyspaces(t *testing.T) {
 
 // TestWebSocketKeyspace: a WebSocket is in the keyspace of its host, too.
 func TestWebSocketKeyspace(t *testing.T) {
-	s := standalone(t, func(c *config.Config) { c.KeyspaceDomain = domain })
+	s := standalone.Start(t, func(c *config.Config) { c.KeyspaceDomain = domain })
 	our := &side{addrs: []string{host(s)}}
 	if _, err := keyspace.Create(t.Context(), s.Engine, compose.OwnRoot, "a", nil); err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func TestNotAPod(t *testing.T) {
 
 // TestLimitsByClient: limits of a connection are those of the client's own, and not of the one that all share.
 func TestLimitsByClient(t *testing.T) {
-	s := standalone(t, func(c *config.Config) { c.MaxWatchStreamsPerConn, c.MaxConcurrentStreams = 1, 1 })
+	s := standalone.Start(t, func(c *config.Config) { c.MaxWatchStreamsPerConn, c.MaxConcurrentStreams = 1, 1 })
 	ours := &side{addrs: []string{host(s)}}
 	for range 5 {
 		w := ours.open(t, request{path: "/v3/watch", body: `{"create_request":{"key":"YQ=="}}`})
@@ -117,7 +118,7 @@ func TestLimitsByClient(t *testing.T) {
 
 // TestNoGateway: --enable-grpc-gateway=false.
 func TestNoGateway(t *testing.T) {
-	ours := &side{addrs: []string{host(standalone(t, func(c *config.Config) { c.EnableGRPCGateway = false }))}}
+	ours := &side{addrs: []string{host(standalone.Start(t, func(c *config.Config) { c.EnableGRPCGateway = false }))}}
 	for _, path := range []string{"/v3/kv/range", "/v3beta/kv/range"} {
 		if a := ours.do(t, request{path: path}); a.status != http.StatusNotFound || a.body != "404 page not found\n" {
 			t.Errorf("%s: %v", path, a)
@@ -127,7 +128,7 @@ func TestNoGateway(t *testing.T) {
 
 // TestStop: streams over HTTP and WebSockets end when the server stops, and say why.
 func TestStop(t *testing.T) {
-	s := standalone(t, nil)
+	s := standalone.Start(t, nil)
 	ours := &side{addrs: []string{host(s)}}
 	w := ours.open(t, request{path: "/v3/watch", body: `{"create_request":{"key":"YQ=="}}`})
 	ws, _ := ours.ask(t, "/v3/watch", nil, `{"create_request":{"key":"YQ=="}}`)

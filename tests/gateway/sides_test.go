@@ -13,11 +13,10 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/compose"
-	"github.com/headwaterdb/headwater/libs/compose/embedded"
-	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 // patience bounds every wait; a loaded machine is slow.
@@ -48,29 +47,6 @@ func etcd(t *testing.T) *side {
 		t.Fatal(err)
 	}
 	return &side{addrs: []string{s.Addr()}}
-}
-
-// standalone starts a server of one process.
-func standalone(t *testing.T, change func(*config.Config)) *compose.Server {
-	t.Helper()
-	c := config.Default(config.Standalone)
-	c.DataDir = t.TempDir()
-	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
-	c.DiskReserveBytes = -1
-	if change != nil {
-		change(&c)
-	}
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Drain(context.Background())
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return s
 }
 
 func host(s *compose.Server) string { return strings.TrimPrefix(s.URL(), "http://") }
@@ -124,7 +100,7 @@ var comparisons = []struct {
 // TestGateway compares each form of Headwater with etcd.
 func TestGateway(t *testing.T) {
 	for form, start := range map[string]func(*testing.T) *side{
-		"standalone": func(t *testing.T) *side { return &side{addrs: []string{host(standalone(t, nil))}} },
+		"standalone": func(t *testing.T) *side { return &side{addrs: []string{host(standalone.Start(t, nil))}} },
 		"pods":       distributed,
 	} {
 		t.Run(form, func(t *testing.T) {

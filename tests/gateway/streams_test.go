@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 // lines is an answer that comes line by line.
@@ -91,7 +93,7 @@ func compareWatch(t *testing.T, theirs, ours *side) {
 
 // TestWatchNothing: a request that can ask for nothing is answered. (etcd leaves it waiting.)
 func TestWatchNothing(t *testing.T) {
-	ours := &side{addrs: []string{host(standalone(t, nil))}}
+	ours := &side{addrs: []string{host(standalone.Start(t, nil))}}
 	for _, path := range []string{"/v3/watch", "/v3/lease/keepalive"} {
 		for _, body := range []string{"", "{bad", "[]", `{"create_request":5,"ID":"x"}`} {
 			a := ours.do(t, request{path: path, body: body})

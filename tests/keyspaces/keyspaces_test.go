@@ -25,6 +25,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 const domain = "etcd.test"
@@ -32,15 +33,12 @@ const domain = "etcd.test"
 // server is a standalone server in this process.
 func server(t *testing.T, change func(*config.Config)) *compose.Server {
 	t.Helper()
-	c := config.Default(config.Standalone)
-	c.DataDir = t.TempDir()
-	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
-	c.KeyspaceDomain = domain
-	c.DiskReserveBytes = -1
-	if change != nil {
-		change(&c)
-	}
-	return start(t, c)
+	return standalone.Start(t, func(c *config.Config) {
+		c.KeyspaceDomain = domain
+		if change != nil {
+			change(c)
+		}
+	})
 }
 
 func start(t *testing.T, c config.Config) *compose.Server {

@@ -134,7 +134,8 @@ func TestPodsLimits(t *testing.T) {
 	}
 	d.cleared(cs)
 	if err := until(t, rpctypes.ErrTooManyRequests, func() error {
-		return until(t, rpctypes.ErrNoSpace, func() error { return grant(cs[2], 0) }) // keepers obey within a second too
+		// Keepers obey within a second too.
+		return until(t, rpctypes.ErrNoSpace, func() error { return grant(cs[2], 0) })
 	}); err != nil {
 		t.Error("a lease after the limit was raised:", err)
 	}

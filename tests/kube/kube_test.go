@@ -2,7 +2,6 @@ package kube
 
 import (
 	"bytes"
-	"context"
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/tls"
@@ -20,11 +19,11 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/compose"
-	"github.com/headwaterdb/headwater/libs/compose/embedded"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/spawn"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 const (
@@ -37,24 +36,13 @@ const (
 // meet the certificate that there is.
 func store(t *testing.T, ca *tlstest.Authority, own tlstest.Pair) *compose.Server {
 	t.Helper()
-	c := config.Default(config.Standalone)
-	c.DataDir, c.DiskReserveBytes = t.TempDir(), -1
-	c.ListenClientURLs = []string{"https://127.0.0.1:0"}
-	c.ClientTLS = config.TLS{
-		CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
-	}
-	c.MaxConnectionAge = time.Second
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Drain(context.Background())
-		if err := s.Close(); err != nil {
-			t.Error(err)
+	return standalone.Start(t, func(c *config.Config) {
+		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
+		c.ClientTLS = config.TLS{
+			CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
 		}
+		c.MaxConnectionAge = time.Second
 	})
-	return s
 }
 
 // apiserver is a kube-apiserver.

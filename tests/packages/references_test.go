@@ -33,12 +33,14 @@ func walkTexts(t *testing.T, visit func(path, text string)) {
 		}
 		name := d.Name()
 		if d.IsDir() {
-			if path != root && (strings.HasPrefix(name, ".") || slices.Contains([]string{"bin", "data", "testdata"}, name)) {
+			skipped := strings.HasPrefix(name, ".") || slices.Contains([]string{"bin", "data", "testdata"}, name)
+			if path != root && skipped {
 				return filepath.SkipDir
 			}
 			return nil
 		}
-		if !slices.Contains(texts, filepath.Ext(name)) || path == filepath.Join(root, "tests/packages/references_test.go") {
+		self := filepath.Join(root, "tests/packages/references_test.go")
+		if !slices.Contains(texts, filepath.Ext(name)) || path == self {
 			return nil
 		}
 		b, err := os.ReadFile(path)
@@ -61,7 +63,8 @@ func anchor(heading string) string {
 		switch {
 		case r == ' ':
 			b.WriteByte('-')
-		case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || r > 127 && r != '·' && r != '…' && r != '→':
+		case r == '-' || r == '_' || r >= 'a' && r <= 'z' || r >= '0' && r <= '9',
+			r > 127 && r != '·' && r != '…' && r != '→':
 			b.WriteRune(r)
 		}
 	}

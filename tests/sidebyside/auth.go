@@ -175,9 +175,7 @@ func (t *Target) watchOnce(create *pb.WatchCreateRequest) outcome {
 
 func (a *AuthPair) permission() *authpb.Permission {
 	return &authpb.Permission{
-		PermType: authpb.Permission_Type(
-			a.r.IntN(3),
-		),
+		PermType: authpb.Permission_Type(a.r.IntN(3)),
 		Key:      []byte(pickOf(a.r, authKeys)),
 		RangeEnd: []byte(pickOf(a.r, authEnds)),
 	}

@@ -13,10 +13,10 @@ import (
 	"google.golang.org/protobuf/types/known/fieldmaskpb"
 
 	"github.com/headwaterdb/headwater/libs/compose"
-	"github.com/headwaterdb/headwater/libs/compose/embedded"
 	"github.com/headwaterdb/headwater/libs/config"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 // The tests of this file run what the others run against keyspaces of one standalone process: each server under test is
@@ -59,18 +59,9 @@ func init() {
 // startShared starts the process and its busy keyspaces. They end with the test.
 func startShared(tb testing.TB) (*shared, error) {
 	tb.Helper()
-	c := config.Default(config.Standalone)
-	c.DataDir, c.ListenClientURLs, c.KeyspaceDomain = tb.TempDir(), []string{"http://127.0.0.1:0"}, keyspaceDomain
-	c.ListenAdminURLs, c.DiskReserveBytes, c.CacheBytes = []string{"http://127.0.0.1:0"}, -1, storeCacheBytes
-	server, err := compose.Start(tb.Context(), config.Standalone, c, embedded.Parts())
-	if err != nil {
-		return nil, err
-	}
-	tb.Cleanup(func() {
-		server.Drain(context.Background())
-		if err := server.Close(); err != nil {
-			tb.Error(err)
-		}
+	server := standalone.Start(tb, func(c *config.Config) {
+		c.KeyspaceDomain, c.CacheBytes = keyspaceDomain, storeCacheBytes
+		c.ListenAdminURLs = []string{"http://127.0.0.1:0"}
 	})
 	s := &shared{Server: server}
 	conn, err := dialServer(server.AdminURLs()[0][len("http://"):])

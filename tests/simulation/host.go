@@ -27,6 +27,8 @@ const (
 	// for what never comes does without end.
 	simulatedMax = 15 * time.Minute
 	looksMax     = 100_000_000
+	// stopLooks is after how many looks a run finds out that it is to stop.
+	stopLooks = 4096
 	// memoryPages bounds a program's memory, in pages of 64 KiB.
 	memoryPages = 32 << 10
 )
@@ -128,7 +130,7 @@ func (r *Result) Sum() [sha256.Size]byte {
 
 // Run runs the program with a seed, from which all its randomness comes, its scheduler's too. The clock goes on only
 // while all of the program's goroutines wait, then at once to when the first of them wakes; so all that the program
-// does is a function of the program, the seed and args.
+// does is a function of the program, the seed and args. It fails when ctx ends.
 func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result, error) {
 	began := time.Now()
 	now := epoch.UnixNano()
@@ -140,7 +142,9 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 	looks := 0
 	tick := func() int64 {
 		now += int64(clockStep)
-		if looks++; looks > looksMax || now-epoch.UnixNano() > int64(simulatedMax) {
+		looks++
+		stopped := looks%stopLooks == 0 && ctx.Err() != nil
+		if stopped || looks > looksMax || now-epoch.UnixNano() > int64(simulatedMax) {
 			panic(sys.NewExitError(exitStuck))
 		}
 		return now

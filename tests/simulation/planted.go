@@ -180,8 +180,11 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 			line, found, ferr := p.find(ctx, f, c)
 			mu.Lock()
 			defer mu.Unlock()
+			if ferr != nil {
+				err = errors.Join(err, ferr)
+				return
+			}
 			fmt.Fprintln(c.Out, line)
-			err = errors.Join(err, ferr)
 			if !found {
 				missed = append(missed, f.Name)
 			}

@@ -1,9 +1,17 @@
 package simulation
 
-import "context"
+import (
+	"context"
+	"strings"
+	"time"
+)
 
-// shrinkRuns bounds the runs that making one smaller may take.
-const shrinkRuns = 40
+const (
+	// shrinkRuns bounds the runs that making one smaller may take.
+	shrinkRuns = 40
+	// shortest is the least time that a plan is made to have: leases and faults begin at random moments of it.
+	shortest = 250 * time.Millisecond
+)
 
 // shrink looks for a smaller plan that fails as well: fewer faults, less time, fewer clients. It returns the smallest
 // that was found, with its run.
@@ -27,7 +35,7 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 	try(func(p *Plan) { p.Leases = 0 })
 	try(func(p *Plan) { p.Watchers = 0 })
 	try(func(p *Plan) { p.Clients = 1 })
-	for try(func(p *Plan) { p.Duration /= 2 }) {
+	for try(func(p *Plan) { p.Duration = min(p.Duration, max(p.Duration/2, shortest)) }) {
 	}
 	// No more faults than the run has time for.
 	for n := r.faults() / 2; n >= 0; n /= 2 {
@@ -53,7 +61,7 @@ func (r *Result) faults() (n int) {
 		return 0
 	}
 	for what, times := range v.Seen {
-		if len(what) > 7 && what[:7] == "fault: " {
+		if strings.HasPrefix(what, "fault: ") {
 			n += times
 		}
 	}

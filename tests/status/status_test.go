@@ -22,11 +22,11 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/compose"
-	"github.com/headwaterdb/headwater/libs/compose/embedded"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
 // patience bounds every wait.
@@ -37,22 +37,11 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // start starts a standalone server.
 func start(t *testing.T, change func(*config.Config)) *compose.Server {
 	t.Helper()
-	c := config.Default(config.Standalone)
-	c.DataDir, c.DiskReserveBytes, c.BcryptCost = t.TempDir(), -1, auth.CostMin
-	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
-	c.ListenStatusURLs = []string{"http://127.0.0.1:0"}
-	change(&c)
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		s.Drain(context.Background())
-		if err := s.Close(); err != nil {
-			t.Error(err)
-		}
+	return standalone.Start(t, func(c *config.Config) {
+		c.BcryptCost = auth.CostMin
+		c.ListenStatusURLs = []string{"http://127.0.0.1:0"}
+		change(c)
 	})
-	return s
 }
 
 // client is an etcd client of a server without TLS.

@@ -23,12 +23,8 @@ func main() {
 	f.StringVar(&o.Dir, "dir", "", "directory for data (default the system's for temporary files)")
 	f.IntVar(&o.Port, "port", 22379, "port of the server on 127.0.0.1")
 	f.IntVar(&o.Idle, "idle", 1000, "keyspaces that are idle")
-	f.DurationVar(
-		&o.Settle,
-		"settle",
-		10*time.Second,
-		"time until idle keyspaces are measured, and for how long they are",
-	)
+	const settle = "time until idle keyspaces are measured, and for how long they are"
+	f.DurationVar(&o.Settle, "settle", 10*time.Second, settle)
 	f.IntVar(&o.Cold, "cold", 200, "first requests")
 	f.IntVar(&o.Users, "users", 100, "keyspaces with a small load")
 	f.IntVar(&o.Rate, "rate", 10, "writes per second of each of them")

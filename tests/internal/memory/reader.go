@@ -42,10 +42,16 @@ func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
 
 // GetMany implements engine.Reader.
 func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
-	values := make([][]byte, len(keys))
+	return getMany(ctx, keys, r.Get)
+}
+
+// getMany gets one key after the other.
+func getMany(
+	ctx context.Context, keys [][]byte, get func(context.Context, []byte) ([]byte, error),
+) (values [][]byte, err error) {
+	values = make([][]byte, len(keys))
 	for i, key := range keys {
-		var err error
-		if values[i], err = r.Get(ctx, key); err != nil {
+		if values[i], err = get(ctx, key); err != nil {
 			return nil, err
 		}
 	}

@@ -51,14 +51,7 @@ func (t *txn) Get(ctx context.Context, key []byte) ([]byte, error) {
 
 // GetMany implements engine.Reader.
 func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
-	values := make([][]byte, len(keys))
-	for i, key := range keys {
-		var err error
-		if values[i], err = t.Get(ctx, key); err != nil {
-			return nil, err
-		}
-	}
-	return values, nil
+	return getMany(ctx, keys, t.Get)
 }
 
 // Scan implements engine.Reader. Until the iterator is closed the whole range is a conflict, then what was walked over.
@@ -153,22 +146,22 @@ func fill(b []byte, at int, version uint64) {
 // SetStampedKey implements engine.Txn.
 func (t *txn) SetStampedKey(key []byte, at int, value []byte) {
 	t.size.StampedKey(len(key), len(value))
-	key, value = clone(key), clone(value)
-	if t.admit(key, value, txnsize.StampBytes) && t.stampAt(key, at) {
-		t.changes = append(t.changes, func(s *Store, version uint64, c *commit) {
-			fill(key, at, version)
-			s.set(c, key, value)
-		})
-	}
+	key = clone(key)
+	t.setStamped(key, clone(value), key, at)
 }
 
 // SetStampedValue implements engine.Txn.
 func (t *txn) SetStampedValue(key, value []byte, at int) {
 	t.size.StampedValue(len(key), len(value))
-	key, value = clone(key), clone(value)
-	if t.admit(key, value, txnsize.StampBytes) && t.stampAt(value, at) {
+	value = clone(value)
+	t.setStamped(clone(key), value, value, at)
+}
+
+// setStamped sets a row, both copies, with a stamp in one of the two.
+func (t *txn) setStamped(key, value, stamped []byte, at int) {
+	if t.admit(key, value, txnsize.StampBytes) && t.stampAt(stamped, at) {
 		t.changes = append(t.changes, func(s *Store, version uint64, c *commit) {
-			fill(value, at, version)
+			fill(stamped, at, version)
 			s.set(c, key, value)
 		})
 	}

@@ -2,6 +2,7 @@ package podfaults
 
 import (
 	"context"
+	"sync"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
@@ -11,7 +12,12 @@ import (
 // call that takes time.
 type View struct {
 	*faults.Store
-	g *Gate
+	g      *Gate
+	shared engine.Store
+
+	mu   sync.Mutex
+	cuts int // that are not over
+	dead bool
 }
 
 // NewView makes a view with the faults of o. Its Close closes shared: give one that others can go on with.
@@ -23,17 +29,34 @@ func NewView(shared engine.Store, g *Gate, o faults.Options) *View {
 			delay(ctx, op)
 		}
 	}
-	return &View{Store: faults.New(shared, o), g: g}
+	return &View{Store: faults.New(shared, o), g: g, shared: shared}
 }
 
-// Kill makes all calls fail, those under way too. What has been sent to the database may happen. Later calls tell the
-// corpse that there is no point in trying again, so that it ends soon.
-func (v *View) Kill() { v.Restart(closed{v.Crash()}) }
+// Kill makes all calls fail for ever, those under way too, whatever was cut. What has been sent to the database may
+// happen. Later calls tell the corpse that there is no point in trying again, so that it ends soon.
+func (v *View) Kill() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.dead = true
+	v.Crash()
+	v.Restart(closed{v.shared})
+}
 
-// Cut takes the database away until restore is called; clients and other pods still reach the pod.
+// Cut takes the database away until restore is called, of which each cut has its own; clients and other pods still
+// reach the pod.
 func (v *View) Cut() (restore func()) {
-	inner := v.Crash()
-	return func() { v.Restart(inner) }
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	if v.cuts++; v.cuts == 1 && !v.dead {
+		v.Crash()
+	}
+	return func() {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		if v.cuts--; v.cuts == 0 && !v.dead {
+			v.Restart(v.shared)
+		}
+	}
 }
 
 // closed is an engine that has been closed.

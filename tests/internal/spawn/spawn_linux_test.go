@@ -59,7 +59,8 @@ func TestPanic(t *testing.T) {
 	if err := parent.Wait(); err == nil {
 		t.Error("the parent did not panic")
 	}
-	for end := time.Now().Add(2 * time.Minute); !errors.Is(syscall.Kill(child, 0), syscall.ESRCH) && !zombie(child); time.Sleep(time.Millisecond) {
+	there := func() bool { return !errors.Is(syscall.Kill(child, 0), syscall.ESRCH) && !zombie(child) }
+	for end := time.Now().Add(2 * time.Minute); there(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
 			_ = syscall.Kill(child, syscall.SIGKILL) // it may have gone at last
 			t.Fatal("the child is still there")

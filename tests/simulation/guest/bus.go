@@ -29,20 +29,31 @@ type sky struct {
 	*bus.Local
 	seen *seen
 
-	mu  sync.Mutex
-	now weather
-	rnd *rand.Rand
+	usual weather
+
+	mu     sync.Mutex
+	now    weather
+	spoilt int // by how many faults at a time
+	rnd    *rand.Rand
 }
 
-func newSky(s *seen, rnd *rand.Rand, now weather) *sky {
-	return &sky{Local: bus.NewLocal(), seen: s, rnd: rnd, now: now}
+func newSky(s *seen, rnd *rand.Rand, usual weather) *sky {
+	return &sky{Local: bus.NewLocal(), seen: s, rnd: rnd, usual: usual, now: usual}
 }
 
-func (s *sky) set(w weather) (before weather) {
+// spoil makes the weather bad. It is as usual again when all who have spoilt it say that it is over.
+func (s *sky) spoil(bad weather) (over func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	before, s.now = s.now, w
-	return before
+	s.now = bad
+	s.spoilt++
+	return func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.spoilt--; s.spoilt == 0 {
+			s.now = s.usual
+		}
+	}
 }
 
 // fate is when a frame arrives at a subscription: never, once or twice.

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
 
 const (
@@ -127,12 +128,12 @@ func part(in, out bool) func(context.Context, *pod, *rand.Rand) error {
 		for _, k := range p.w.linksOf(p.name) {
 			to := k.to == p.name
 			if in && to || out && !to {
-				k.there.shut()
-				defer k.there.release()
+				k.there.Pause()
+				defer k.there.Resume()
 			}
 			if out && to || in && !to {
-				k.back.shut()
-				defer k.back.release()
+				k.back.Pause()
+				defer k.back.Resume()
 			}
 		}
 		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
@@ -142,22 +143,22 @@ func part(in, out bool) func(context.Context, *pod, *rand.Rand) error {
 
 // clog shuts random links one after the other, and opens them in another order.
 func clog(_ context.Context, w *world, r *rand.Rand) error {
-	var shut []*valve
+	var shut []*podfaults.Gate
 	for _, p := range w.pods {
 		for _, k := range w.linksOf(p.name) {
 			if k.to == p.name && r.IntN(6) == 0 {
-				shut = append(shut, []*valve{k.there, k.back}[r.IntN(2)])
+				shut = append(shut, []*podfaults.Gate{k.there, k.back}[r.IntN(2)])
 			}
 		}
 	}
 	for _, v := range shut {
-		v.shut()
+		v.Pause()
 		time.Sleep(between(r, 0, 20*time.Millisecond))
 	}
 	time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
 	r.Shuffle(len(shut), func(i, j int) { shut[i], shut[j] = shut[j], shut[i] })
 	for _, v := range shut {
-		v.release()
+		v.Resume()
 		time.Sleep(between(r, 0, 20*time.Millisecond))
 	}
 	return nil
@@ -165,9 +166,8 @@ func clog(_ context.Context, w *world, r *rand.Rand) error {
 
 func weatherFault(bad weather) func(context.Context, *world, *rand.Rand) error {
 	return func(_ context.Context, w *world, r *rand.Rand) error {
-		before := w.sky.set(bad)
+		defer w.sky.spoil(bad)()
 		time.Sleep(between(r, 100*time.Millisecond, pauseMax))
-		w.sky.set(before)
 		return nil
 	}
 }

@@ -30,8 +30,8 @@ type link struct {
 	target string // "": nobody
 	gate   *podfaults.Gate
 	conns  map[*conn]struct{}
-	there  *valve // from → to
-	back   *valve
+	there  *podfaults.Gate // from → to; what comes while it is closed waits
+	back   *podfaults.Gate
 }
 
 // conn is the two ends of one connection.
@@ -42,45 +42,6 @@ func (c *conn) reset() {
 	_ = c.server.Close()
 }
 
-// valve is one direction of a link. Closed, what comes waits.
-type valve struct {
-	mu   sync.Mutex
-	open chan struct{} // closed while the valve is open
-}
-
-func newValve() *valve {
-	v := &valve{open: make(chan struct{})}
-	close(v.open)
-	return v
-}
-
-func (v *valve) wait() {
-	v.mu.Lock()
-	open := v.open
-	v.mu.Unlock()
-	<-open
-}
-
-func (v *valve) shut() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	select {
-	case <-v.open:
-		v.open = make(chan struct{})
-	default:
-	}
-}
-
-func (v *valve) release() {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	select {
-	case <-v.open:
-	default:
-		close(v.open)
-	}
-}
-
 func (w *world) newLink(from, to string) (*link, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -88,7 +49,7 @@ func (w *world) newLink(from, to string) (*link, error) {
 	}
 	k := &link{
 		from: from, to: to, l: l, slow: &w.slow, rnd: w.rand("link " + from + " " + to),
-		conns: make(map[*conn]struct{}), there: newValve(), back: newValve(),
+		conns: make(map[*conn]struct{}), there: podfaults.NewGate(), back: podfaults.NewGate(),
 	}
 	go k.accept()
 	return k, nil
@@ -134,7 +95,7 @@ func (k *link) accept() {
 }
 
 func (k *link) serve(client net.Conn) {
-	k.there.wait()
+	k.there.Pass()
 	k.mu.Lock()
 	target, g := k.target, k.gate
 	k.mu.Unlock()
@@ -175,7 +136,7 @@ type chunk struct {
 }
 
 // transfer carries one direction until either end closes, and then closes both.
-func (k *link) transfer(g *podfaults.Gate, v *valve, to, from net.Conn) {
+func (k *link) transfer(g *podfaults.Gate, hold *podfaults.Gate, to, from net.Conn) {
 	defer to.Close()
 	defer from.Close()
 	way := make(chan chunk, chunksMax)
@@ -186,7 +147,7 @@ func (k *link) transfer(g *podfaults.Gate, v *valve, to, from net.Conn) {
 		defer from.Close()
 		for c := range way {
 			time.Sleep(time.Until(c.at))
-			v.wait()
+			hold.Pass()
 			if !g.Pass() {
 				return
 			}

@@ -92,12 +92,12 @@ func newWorld(p plan) *world {
 	}
 	w.c.keyspaces = []string{keyspaceName, "a", "b"}[:2+r.IntN(2)]
 	w.c.traffic = w.c.keyspaces[r.IntN(len(w.c.keyspaces))]
-	w.days = faults.Options{Recent: r.IntN(2) == 0, Remote: &faults.Remote{
-		Latency: faults.Everywhere(faults.Delay{Fixed: 100 * time.Microsecond, Random: w.c.txnLatency + time.Microsecond}),
-	}}
+	delay := faults.Delay{Fixed: 100 * time.Microsecond, Random: w.c.txnLatency + time.Microsecond}
+	w.days = faults.Options{Recent: r.IntN(2) == 0, Remote: &faults.Remote{Latency: faults.Everywhere(delay)}}
 	now := still
 	if !p.calm {
-		w.days.Conflict, w.days.UnknownLost, w.days.UnknownCommitted = r.Float64()*0.06, r.Float64()*0.04, r.Float64()*0.04
+		w.days.Conflict = r.Float64() * 0.06
+		w.days.UnknownLost, w.days.UnknownCommitted = r.Float64()*0.04, r.Float64()*0.04
 		w.days.TooOld, w.days.Unavailable = r.Float64()*0.002, r.Float64()*0.0004
 		now = fair
 	}

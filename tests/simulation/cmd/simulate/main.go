@@ -38,7 +38,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Plan.Watchers, "watchers", o.Plan.Watchers, "clients that watch")
 	flag.IntVar(&o.Plan.Leases, "leases", o.Plan.Leases, "leases that are kept alive and left to end")
 	flag.BoolVar(&o.Plan.Calm, "calm", false, "no faults of the database and of the bus by chance")
-	planted := flag.String("planted", "", "build with these planted faults (names, comma-separated, or all): each has to be found")
+	planted := flag.String("planted", "", "look for these planted faults (names with commas between, or all)")
 	flag.Parse()
 	root, err := filepath.Abs(".")
 	if err != nil {

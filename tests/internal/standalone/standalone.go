@@ -1,0 +1,33 @@
+package standalone
+
+import (
+	"context"
+	"testing"
+
+	"github.com/headwaterdb/headwater/libs/compose"
+	"github.com/headwaterdb/headwater/libs/compose/embedded"
+	"github.com/headwaterdb/headwater/libs/config"
+)
+
+// Start starts a server whose configuration is that of a test as change leaves it; change may be nil. The server ends
+// with the test, which fails if it does not start, or not end, as it should.
+func Start(tb testing.TB, change func(*config.Config)) *compose.Server {
+	tb.Helper()
+	c := config.Default(config.Standalone)
+	c.DataDir, c.DiskReserveBytes = tb.TempDir(), -1
+	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
+	if change != nil {
+		change(&c)
+	}
+	s, err := compose.Start(tb.Context(), config.Standalone, c, embedded.Parts())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() {
+		s.Drain(context.Background())
+		if err := s.Close(); err != nil {
+			tb.Error(err)
+		}
+	})
+	return s
+}
