@@ -36,7 +36,7 @@ func BenchmarkCache(b *testing.B) {
 		c := open(b)
 		next := int64(2)
 		for n := 0; n < b.N; n += group {
-			if err := c.store(benchEntries(next, group), next-1); err != nil {
+			if err := c.put(benchEntries(next, group), next-1); err != nil {
 				b.Fatal(err)
 			}
 			next += group
@@ -45,7 +45,7 @@ func BenchmarkCache(b *testing.B) {
 	b.Run("read", func(b *testing.B) {
 		c := open(b)
 		for next := int64(2); next < rows; next += group {
-			if err := c.store(benchEntries(next, group), next-1); err != nil {
+			if err := c.put(benchEntries(next, group), next-1); err != nil {
 				b.Fatal(err)
 			}
 		}

@@ -17,18 +17,23 @@
 //     out in order. What is lost is read from the log again.
 //   - What is found at start is not trusted before Start has compared its identity, its chain and a sample of its
 //     entries, among them the first and the last, with the log. What does not match is thrown away.
-//   - Nobody waits for the cache: when its disk cannot keep up, or a read or write fails, it lets go of what it has
-//     and reads go to the log. (Pebble ends the process if it cannot write its own manifest.)
+//   - Nobody waits for the cache: when its disk cannot keep up it lets go of what it has, and reads go to the log.
+//   - The first read or write that fails is the end of the store: it is thrown away, with what is in the directory, and
+//     a new one is filled from the log with what the old one held. Reads go to the log meanwhile. Pebble itself never
+//     sees that a write has failed (mortalFS), since it would end the process or wait for ever. A directory that another
+//     process has is left alone.
 //   - Memory is bounded by DefaultQueueBytes and Pebble's memtables, disk by Options.MaxBytes and Options.MaxAge.
 //   - Reads below the compact revision are the log's business: they fail as they would without the cache.
 //
 // # Concurrency
 //
 // Append comes from one goroutine at a time; everything else may be called from any. Cache.mu guards the window and is
-// held over no input or output but the opening of an iterator, so that no trim comes between check and read.
+// held over no input or output but the opening of an iterator, so that no trim comes between check and read. One
+// goroutine writes, and replaces the store when it has failed; it closes the old one when no read uses it any more.
 //
 // # Testing
 //
-// TestCacheAgainstLog compares every read with the log under random trims, overflows, restarts and crashes. The hub's
-// own tests run with a Cache in front of their log as well.
+// TestCacheAgainstLog compares every read with the log under random trims, overflows, restarts and crashes.
+// TestDamagedFiles spoils every file in every way, open and closed. The hub's own tests run with a Cache in front of
+// their log as well.
 package history

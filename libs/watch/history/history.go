@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -36,6 +35,11 @@ const (
 	// fillEntries is the most that Start reads from the log to close the gap since the last run; fillStep and
 	// fillBytes bound one read.
 	fillEntries, fillStep, fillBytes = 1_000_000, 1000, 4 << 20
+	// refillPause … are those between attempts to make the cache anew, but for the first after calmTime without one.
+	refillPauseMin, refillPauseMax = time.Second, 10 * time.Minute
+	calmTime                       = time.Hour
+	// closeMax is how long a store that has failed may take to close.
+	closeMax = 30 * time.Second
 	// samples is how many entries Start compares with the log.
 	samples = 16
 	// prefetchEntries bounds what one read allocates before it knows how much there is.
@@ -70,12 +74,13 @@ type Log interface {
 // Cache is a directory of recent entries.
 type Cache struct {
 	opts Options
-	db   *pdb.DB
+	dir  string
+	log  Log // since Start
 
 	mu      sync.RWMutex
+	store   *store // nil: it is being made anew, and everything comes from the log
 	window  window
 	started bool
-	broken  bool // gave up: everything comes from the log
 
 	queueMu    sync.Mutex
 	queue      []revlog.Entry
@@ -84,8 +89,14 @@ type Cache struct {
 	tail       int64 // last revision given to Append
 
 	queued chan struct{} // capacity 1: the queue is not empty
-	stop   chan struct{}
+	failed chan struct{} // capacity 1: the store has failed
+	ctx    context.Context
+	cancel context.CancelFunc // by Close
 	done   chan struct{}
+
+	// The writer's own.
+	rebuilds  int       // without a calm time in between
+	rebuiltAt time.Time // begin of the last one
 
 	reads, entries, restarts atomic.Uint64
 }
@@ -124,26 +135,23 @@ func Open(dir string, o Options) (*Cache, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
-	db, err := pdb.Open(dir, &pdb.Options{
-		FS: o.FS, Logger: logger{o.Log}, DisableWAL: true, FormatMajorVersion: formatVersion,
-		MemTableSize: memTableBytes, CacheSize: blockCacheBytes,
-	})
-	if err != nil {
+	c := &Cache{
+		opts: o, dir: dir,
+		queued: make(chan struct{}, 1), failed: make(chan struct{}, 1), done: make(chan struct{}),
+	}
+	if err := c.open(); err != nil {
 		return nil, fmt.Errorf("history: open %s: %w", dir, err)
 	}
-	return &Cache{
-		opts: o, db: db, queued: make(chan struct{}, 1), stop: make(chan struct{}), done: make(chan struct{}),
-	}, nil
+	c.ctx, c.cancel = context.WithCancel(context.Background())
+	return c, nil
 }
-
-// formatVersion of Pebble's files.
-const formatVersion = pdb.FormatTableFormatV6
 
 // Start checks what the directory holds against log, fills it up to position if that is near, and begins to serve.
 // Entries after position must be given to Append, which may begin after Start; what the directory holds of them is
 // kept and skipped. Call it once. It fails only with the context; a directory that cannot be used makes a cache that
 // serves nothing.
 func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
+	c.log = log
 	w, err := c.resume(ctx, log, position)
 	if ctx.Err() != nil {
 		close(c.done)
@@ -152,7 +160,7 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	if err != nil {
 		c.opts.Log.Info("watch history starts empty", "reason", err)
 		w = window{floor: position, last: position}
-		err = c.clear()
+		err = c.renew(!errors.Is(err, errNew))
 	}
 	c.queueMu.Lock()
 	c.tail, c.queuePrev = max(position, w.last), w.last // nothing is in between
@@ -160,12 +168,7 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	c.mu.Lock()
 	c.window, c.started = w, true
 	c.mu.Unlock()
-	if err != nil {
-		c.giveUp(err)
-		close(c.done)
-		return nil
-	}
-	go c.write()
+	go c.write(err)
 	return nil
 }
 
@@ -204,11 +207,17 @@ func (c *Cache) Close() error {
 	c.mu.RLock()
 	started := c.started
 	c.mu.RUnlock()
-	close(c.stop)
+	c.cancel()
 	if started {
 		<-c.done
 	}
-	return errors.Join(c.db.Flush(), c.db.Close())
+	if c.store == nil {
+		return nil
+	}
+	if c.store.dead.Load() {
+		return c.bury(c.store)
+	}
+	return errors.Join(c.store.db.Flush(), c.store.db.Close())
 }
 
 // Stats is a snapshot for metrics.
@@ -217,7 +226,7 @@ type Stats struct {
 	Floor, Last, Bytes int64
 	// Reads and Entries are what it has served.
 	Reads, Entries uint64
-	// Restarts counts how often it let go of everything because its disk was too slow or failed.
+	// Restarts counts how often it let go of everything: its disk was too slow, or it was made anew after a failure.
 	Restarts uint64
 }
 
@@ -228,17 +237,6 @@ func (c *Cache) Stats() Stats {
 	return Stats{
 		Floor: c.window.floor, Last: c.window.last, Bytes: c.window.bytes,
 		Reads: c.reads.Load(), Entries: c.entries.Load(), Restarts: c.restarts.Load(),
-	}
-}
-
-// giveUp makes the cache serve nothing any more.
-func (c *Cache) giveUp(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.broken {
-		c.broken = true
-		c.restarts.Add(1)
-		c.opts.Log.Warn("watch history is not used any more", "error", err)
 	}
 }
 
@@ -289,16 +287,6 @@ func parseRow(key, value []byte) (row, error) {
 var (
 	errCorrupt = errors.New("history: corrupt row")
 	errHole    = errors.New("history: an entry is missing")
+	errNew     = errors.New("it is new")
+	errFar     = errors.New("it is too far behind the log")
 )
-
-// logger sends Pebble's errors on.
-type logger struct{ log *slog.Logger }
-
-func (logger) Infof(string, ...any) {}
-func (l logger) Errorf(f string, args ...any) {
-	l.log.Warn("watch history", "error", fmt.Sprintf(f, args...))
-}
-
-func (l logger) Fatalf(f string, args ...any) {
-	panic("watch history: " + fmt.Sprintf(f, args...))
-}

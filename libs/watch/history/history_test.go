@@ -178,7 +178,7 @@ func runAgainstLog(t *testing.T, seed uint64) {
 		case n < 45:
 			served += c.reads.Load()
 			if rnd.IntN(2) == 0 {
-				if err := c.db.Flush(); err != nil {
+				if err := c.store.db.Flush(); err != nil {
 					t.Fatal(err)
 				}
 				old := c
@@ -222,8 +222,8 @@ func runAgainstLog(t *testing.T, seed uint64) {
 			t.Fatalf("seed %d: %d bytes, limit %d", seed, c.Stats().Bytes, o.MaxBytes)
 		}
 	}
-	if served += c.reads.Load(); served == 0 || c.broken {
-		t.Errorf("seed %d: served %d reads, broken %t", seed, served, c.broken)
+	if served += c.reads.Load(); served == 0 || c.store.cause() != nil {
+		t.Errorf("seed %d: served %d reads, failed: %v", seed, served, c.store.cause())
 	}
 	if err := c.Close(); err != nil {
 		t.Fatal(err)
@@ -310,18 +310,19 @@ func TestCacheDistrustsItsDirectory(t *testing.T) {
 	}
 }
 
-// TestCacheDamage: a row that is damaged or missing is found by the read, which then comes from the log.
+// TestCacheDamage: a row that is damaged or missing is found by the read, which then comes from the log; so does the
+// cache, made anew.
 func TestCacheDamage(t *testing.T) {
 	for name, damage := range map[string]func(c *Cache, rev int64) error{
-		"missing": func(c *Cache, rev int64) error { return c.db.Delete(entryKey(rev), pdb.NoSync) },
-		"short":   func(c *Cache, rev int64) error { return c.db.Set(entryKey(rev), []byte("x"), pdb.NoSync) },
+		"missing": func(c *Cache, rev int64) error { return c.store.db.Delete(entryKey(rev), pdb.NoSync) },
+		"short":   func(c *Cache, rev int64) error { return c.store.db.Set(entryKey(rev), []byte("x"), pdb.NoSync) },
 		"payload": func(c *Cache, rev int64) error {
-			v, closer, err := c.db.Get(entryKey(rev))
+			v, closer, err := c.store.db.Get(entryKey(rev))
 			if err != nil {
 				return err
 			}
 			v = append(slices.Clone(v[:rowHeader]), 0xff)
-			return errors.Join(closer.Close(), c.db.Set(entryKey(rev), v, pdb.NoSync))
+			return errors.Join(closer.Close(), c.store.db.Set(entryKey(rev), v, pdb.NoSync))
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -333,8 +334,12 @@ func TestCacheDamage(t *testing.T) {
 				t.Fatal(err)
 			}
 			got, _, err := c.Over(l).ReadLog(t.Context(), 2, 100, 1<<20)
-			if d := cmp.Diff(l.entries, got); d != "" || err != nil || l.reads != 1 {
-				t.Errorf("%v, %d reads, %s", err, l.reads, d)
+			if d := cmp.Diff(l.entries, got); d != "" || err != nil {
+				t.Errorf("%v, %s", err, d)
+			}
+			mended(t, c, l, 2)
+			if st := c.Stats(); st.Restarts != 1 {
+				t.Errorf("%+v", st)
 			}
 			if err := c.Close(); err != nil {
 				t.Fatal(err)

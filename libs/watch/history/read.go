@@ -34,15 +34,18 @@ func (l *Cached) ReadLog(ctx context.Context, from int64, maxEntries, maxBytes i
 
 // read is ReadLog on the rows; ok is false if they do not cover from, or cannot be read.
 func (c *Cache) read(from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, ok bool) {
-	it, w, err := c.iterate(from)
-	if it == nil && err == nil {
+	s, it, w, err := c.iterate(from)
+	if s == nil {
 		return nil, 0, false
 	}
+	defer s.users.Done()
 	if err == nil {
 		entries, err = collect(it, from, w.last, maxEntries, maxBytes)
 	}
 	if err != nil {
-		c.giveUp(err)
+		c.fail(s, err)
+	}
+	if err != nil || s.dead.Load() {
 		return nil, 0, false
 	}
 	c.reads.Add(1)
@@ -50,16 +53,18 @@ func (c *Cache) read(from int64, maxEntries, maxBytes int) (entries []revlog.Ent
 	return entries, entries[len(entries)-1].Rev + 1, true
 }
 
-// iterate opens an iterator at from, or none if the window does not hold it.
-func (c *Cache) iterate(from int64) (*pdb.Iterator, window, error) {
+// iterate opens an iterator at from. No store: the window does not hold it. Else the caller says when it is done with
+// the store.
+func (c *Cache) iterate(from int64) (s *store, it *pdb.Iterator, w window, err error) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	w := c.window
-	if !c.started || c.broken || from <= w.floor || from > w.last {
-		return nil, w, nil
+	w = c.window
+	if !c.started || c.store == nil || c.store.dead.Load() || from <= w.floor || from > w.last {
+		return nil, nil, w, nil
 	}
-	it, err := c.db.NewIter(&pdb.IterOptions{LowerBound: entryKey(from), UpperBound: entryKey(w.last + 1)})
-	return it, w, err
+	c.store.users.Add(1)
+	it, err = c.store.db.NewIter(&pdb.IterOptions{LowerBound: entryKey(from), UpperBound: entryKey(w.last + 1)})
+	return c.store, it, w, err
 }
 
 // collect reads rows from an iterator that it closes, at least one, and follows their chain.

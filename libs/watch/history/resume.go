@@ -14,9 +14,9 @@ import (
 // resume returns the window of what the directory holds and log confirms, filled up to position. Any error means that
 // nothing can be used.
 func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, error) {
-	id, closer, err := c.db.Get([]byte(rowIdentity))
+	id, closer, err := c.store.db.Get([]byte(rowIdentity))
 	if errors.Is(err, pdb.ErrNotFound) {
-		return window{}, errors.New("it is new")
+		return window{}, errNew
 	} else if err != nil {
 		return window{}, err
 	}
@@ -48,7 +48,7 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 
 // load reads the chain of all rows, from its last break on, and their revisions.
 func (c *Cache) load() (w window, revs []int64, err error) {
-	it, err := c.db.NewIter(&pdb.IterOptions{LowerBound: []byte{rowEntry}, UpperBound: []byte(rowAfter)})
+	it, err := c.store.db.NewIter(&pdb.IterOptions{LowerBound: []byte{rowEntry}, UpperBound: []byte(rowAfter)})
 	if err != nil {
 		return w, nil, err
 	}
@@ -85,7 +85,7 @@ func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 		if err != nil {
 			return fmt.Errorf("the log cannot be read: %w", err)
 		}
-		value, closer, err := c.db.Get(entryKey(rev))
+		value, closer, err := c.store.db.Get(entryKey(rev))
 		if err != nil {
 			return err
 		}
@@ -106,7 +106,7 @@ func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 // fill reads from the log what was written since the last run.
 func (c *Cache) fill(ctx context.Context, log Log, w window, position int64) (window, error) {
 	c.mu.Lock()
-	c.window = w // store goes on from there
+	c.window = w // put goes on from there
 	c.mu.Unlock()
 	for n, from := 0, w.last+1; from <= position; {
 		entries, next, err := log.ReadLog(ctx, from, fillStep, fillBytes)
@@ -120,7 +120,7 @@ func (c *Cache) fill(ctx context.Context, log Log, w window, position int64) (wi
 			entries = entries[:len(entries)-1]
 		}
 		if n += len(entries); n > fillEntries {
-			return w, errors.New("it is too far behind the log")
+			return w, errFar
 		}
 		from = next
 		if err := c.extend(entries); err != nil {
@@ -144,5 +144,5 @@ func (c *Cache) extend(entries []revlog.Entry) error {
 	c.mu.RLock()
 	last := c.window.last
 	c.mu.RUnlock()
-	return c.store(entries, last)
+	return c.put(entries, last)
 }

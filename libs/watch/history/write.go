@@ -8,25 +8,30 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// write moves the queue into the store until Close.
-func (c *Cache) write() {
+// write moves the queue into the store until Close, and makes the store anew when it has failed; err: it has already.
+func (c *Cache) write(err error) {
 	defer close(c.done)
 	t := time.NewTicker(trimEvery)
 	defer t.Stop()
-	for stopped := false; !stopped; {
-		var err error
+	for {
+		if err != nil {
+			c.rebuild(err)
+		}
+		err = nil
 		select {
 		case <-c.queued:
 			err = c.drain()
 		case <-t.C:
 			err = c.trim()
-		case <-c.stop:
-			stopped = true
-			err = c.drain()
-		}
-		if err != nil {
-			c.giveUp(err)
+		case <-c.failed:
+		case <-c.ctx.Done():
+			if c.store != nil {
+				_ = c.drain() // what is lost is read from the log again
+			}
 			return
+		}
+		if cause := c.store.cause(); cause != nil {
+			err = cause
 		}
 	}
 }
@@ -42,11 +47,11 @@ func (c *Cache) drain() error {
 	if len(entries) == 0 {
 		return nil
 	}
-	return c.store(entries, prev)
+	return c.put(entries, prev)
 }
 
-// store writes entries that follow revision prev. If that is not the last one written, the window begins anew.
-func (c *Cache) store(entries []revlog.Entry, prev int64) error {
+// put writes entries that follow revision prev. If that is not the last one written, the window begins anew.
+func (c *Cache) put(entries []revlog.Entry, prev int64) error {
 	c.mu.RLock()
 	gap := c.window.last != prev
 	c.mu.RUnlock()
@@ -60,7 +65,7 @@ func (c *Cache) store(entries []revlog.Entry, prev int64) error {
 			return err
 		}
 	}
-	b := c.db.NewBatch()
+	b := c.store.db.NewBatch()
 	defer b.Close()
 	now := c.opts.Now()
 	var buf []byte
@@ -128,12 +133,12 @@ func (c *Cache) remove(floor int64, trimmed bool) error {
 	if !trimmed {
 		return nil
 	}
-	return c.db.DeleteRange(entryKey(0), entryKey(floor+1), pdb.NoSync)
+	return c.store.db.DeleteRange(entryKey(0), entryKey(floor+1), pdb.NoSync)
 }
 
 // clear removes all rows and writes the identity.
 func (c *Cache) clear() error {
-	b := c.db.NewBatch()
+	b := c.store.db.NewBatch()
 	defer b.Close()
 	if err := b.DeleteRange([]byte{rowEntry}, []byte(rowAfter), nil); err != nil {
 		return err
