@@ -22,7 +22,9 @@ import (
 // hubPart serves watches where all writes are this process's: the store feeds the hub.
 func hubPart(k *Keyspace) part {
 	latency := newWatchLatency()
-	hub := watch.New(k.hubOptions(latency))
+	o := k.hubOptions(latency)
+	o.StreamBytes = watch.DefaultStreamBytes // values are a page of this machine's memory or disk away
+	hub := watch.New(o)
 	return part{
 		want: func(o *mvcc.Options) {
 			o.Feed, o.Followed = hub.Apply, hub.Position
@@ -30,7 +32,7 @@ func hubPart(k *Keyspace) part {
 		},
 		open: func(context.Context) error {
 			k.guard.OnChange(hub.Recheck)
-			hub.Start(k.Store, k.opened)
+			hub.Start(holdingStore{k.Store}, k.opened)
 			k.OnClose(func() error { hub.Close(); return nil }) // before the store, which it reads from
 			return nil
 		},
@@ -39,6 +41,18 @@ func hubPart(k *Keyspace) part {
 		watch:      hub.Stats,
 		collectors: func() []prometheus.Collector { return []prometheus.Collector{latency} },
 	}
+}
+
+// holdingStore is a store of this process as a watch.Holder.
+type holdingStore struct{ *mvcc.Store }
+
+// HoldValues implements watch.Holder.
+func (s holdingStore) HoldValues(ctx context.Context) (watch.ValueReader, func(), error) {
+	h, err := s.Store.HoldValues(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	return h, h.Release, nil
 }
 
 // recheck has a hub's watches be allowed anew by users and roles of at least a number, before it gets the entries that

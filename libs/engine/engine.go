@@ -105,6 +105,14 @@ type RecentSnapshotter interface {
 	RecentSnapshot(ctx context.Context) (Snapshot, error)
 }
 
+// Frugal is what an engine with a cache of its own offers beside Store, for who reads much that nobody is likely to
+// read again soon.
+type Frugal interface {
+	// Frugal keeps the cache from growing by more than so many bytes, whoever reads, until release, which is called
+	// once and before the store is closed. What is read pushes out what the cache has.
+	Frugal(growth int64) (release func())
+}
+
 // Limits are the bounds of an engine; zero means unbounded.
 type Limits struct {
 	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not

@@ -152,7 +152,7 @@ func (w *watchService) receive(ctx context.Context, s *watch.Stream, stream grpc
 
 // send is the stream's only sender, so what the hub hands out in order leaves in order.
 func (w *watchService) send(ctx context.Context, s *watch.Stream, stream grpc.ServerStream) error {
-	out := newTurnSender(w, s, stream)
+	out := newTurnSender(ctx, w, s, stream)
 	for {
 		turn, err := s.Next(ctx)
 		if err != nil {

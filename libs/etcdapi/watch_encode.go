@@ -29,7 +29,8 @@ type watchMessage struct {
 	fragment bool
 }
 
-// encode returns the message for a codec: a small head in front of shared event buffers; no event is copied.
+// encode returns the message for a codec: a small head in front of shared event buffers; no event is copied. It must
+// not be apart.
 func (e *watchEncoder) encode(m watchMessage) encoded {
 	b := make(mem.BufferSlice, 1, 1+len(m.events))
 	b[0] = mem.SliceBuffer(e.appendHead(make([]byte, 0, maxWatchHead+len(m.r.CancelReason)), m))
@@ -67,16 +68,16 @@ func (e *watchEncoder) split(r *watch.Response, limit int, send func(watchMessag
 	}
 	total := len(e.appendHead(nil, whole))
 	for _, ev := range r.Events {
-		total += ev.Wire(r.PrevKV).Len()
+		total += ev.WireLen(r.PrevKV)
 	}
 	if total < limit {
 		return send(whole)
 	}
 	head := len(e.appendHead(nil, watchMessage{r: r, fragment: true}))
 	for rest := r.Events; len(rest) > 0; {
-		n, size := 1, head+rest[0].Wire(r.PrevKV).Len()
+		n, size := 1, head+rest[0].WireLen(r.PrevKV)
 		for n < len(rest) {
-			if size += rest[n].Wire(r.PrevKV).Len(); size >= limit {
+			if size += rest[n].WireLen(r.PrevKV); size >= limit {
 				break
 			}
 			n++

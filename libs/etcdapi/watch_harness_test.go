@@ -104,10 +104,12 @@ func (l *watchLog) setCompact(rev int64) {
 }
 
 type watchServer struct {
-	log  *watchLog
-	hub  *watch.Hub
-	srv  *grpc.Server
-	conn *grpc.ClientConn
+	log *watchLog
+	// store, if set, is what the hub reads instead of log.
+	store watch.Log
+	hub   *watch.Hub
+	srv   *grpc.Server
+	conn  *grpc.ClientConn
 	// newServer makes another server than the usual one, and what services are registered with.
 	newServer func() (*grpc.Server, grpc.ServiceRegistrar)
 }
@@ -155,7 +157,11 @@ func (s *watchServer) listen(lis net.Listener, o watch.Options, wo WatchOptions)
 	s.hub = hub
 	s.log.mu.Lock()
 	s.log.feed = hub.Apply
-	hub.Start(s.log, s.log.head())
+	var log watch.Log = s.log
+	if s.store != nil {
+		log = s.store
+	}
+	hub.Start(log, s.log.head())
 	s.log.mu.Unlock()
 	if s.newServer == nil {
 		s.newServer = newTestServer

@@ -31,10 +31,25 @@ type turnSender struct {
 	one    func(watchMessage) error // takes a message
 }
 
-func newTurnSender(svc *watchService, s *watch.Stream, stream grpc.ServerStream) *turnSender {
+// newTurnSender returns the sender of a stream whose calls end with ctx.
+func newTurnSender(
+	ctx context.Context, svc *watchService, s *watch.Stream, stream grpc.ServerStream,
+) *turnSender {
 	t := &turnSender{svc: svc, hub: s, turn: svc.turn, writer: wire.NewMessageWriter(stream)}
-	if t.one = t.add; t.writer == nil {
-		t.one = func(m watchMessage) error { return stream.SendMsg(svc.enc.encode(m)) }
+	t.one = func(m watchMessage) error {
+		switch apart := m.apart(); {
+		case apart && t.writer == nil:
+			whole, err := t.whole(ctx, m)
+			if err != nil {
+				return err
+			}
+			return stream.SendMsg(whole)
+		case apart:
+			return t.sendParts(ctx, m)
+		case t.writer == nil:
+			return stream.SendMsg(svc.enc.encode(m))
+		}
+		return t.add(m)
 	}
 	return t
 }
@@ -137,6 +152,10 @@ func (t *turnSender) add(m watchMessage) error {
 }
 
 func (t *turnSender) flush() error {
+	if t.out.messages == 0 {
+		t.leave()
+		return nil
+	}
 	data, messages := t.out.take()
 	if t.svc.count != nil {
 		t.svc.count(messages, data.Len()-messages*wire.PrefixBytes)

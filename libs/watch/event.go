@@ -47,6 +47,8 @@ type values struct {
 	noPrev bool
 	// lostKV, lostPrev: a value that watchers are owed cannot be read; for the new value, or because of damage.
 	lostKV, lostPrev bool
+	// from, if set, is where each who sends the event reads the values that are not here.
+	from ValueReader
 }
 
 // encoded is a wire form. Most are one buffer, which needs no slice of its own.
@@ -86,7 +88,7 @@ func (e *Event) Wire(withPrev bool) mem.BufferSlice {
 	enc := encodeEvent(&src, p == &e.prev)
 	p.Store(enc)
 	if p == &e.prev && v != nil && v.prev != nil {
-		e.read.CompareAndSwap(v, &values{kv: v.kv}) // nothing else needs it
+		e.read.CompareAndSwap(v, &values{kv: v.kv, from: v.from}) // nothing else needs it
 	}
 	return enc.parts
 }
@@ -97,6 +99,9 @@ func (e *Event) unread(withPrev bool, dst []unread) []unread {
 	var v values
 	if p := e.read.Load(); p != nil {
 		v = *p
+	}
+	if v.from != nil {
+		return dst
 	}
 	if e.src.KV.Unread() && v.kv == nil && !v.lostKV {
 		dst = append(dst, unread{e, false})
@@ -212,6 +217,9 @@ func encodeEvent(ev *revlog.Event, withPrev bool) *encoded {
 
 // apartOf is how many bytes of a version are shared and not copied.
 func apartOf(kv *revlog.KV) int {
+	if kv.Unread() {
+		return kv.Size
+	}
 	if len(kv.Value) < valueApart {
 		return 0
 	}
@@ -228,8 +236,8 @@ func (enc *encoded) appendKV(b []byte, kv *revlog.KV) []byte {
 		b = appendBytes(b, fieldKVValue, kv.Value)
 	} else {
 		b = protowire.AppendTag(b, fieldKVValue, protowire.BytesType)
-		b = protowire.AppendVarint(b, uint64(len(kv.Value)))
-		enc.parts = append(enc.parts, mem.SliceBuffer(b), mem.SliceBuffer(kv.Value))
+		b = protowire.AppendVarint(b, uint64(apartOf(kv)))
+		enc.parts = append(enc.parts, mem.SliceBuffer(b), mem.SliceBuffer(kv.Value)) // nil if it has not been read
 		b = b[len(b):]
 	}
 	return appendInt(b, fieldKVLease, kv.Lease)
@@ -247,8 +255,12 @@ func (enc *encoded) end(b []byte) {
 }
 
 func sizeKV(kv *revlog.KV) int {
-	return sizeBytes(fieldKVKey, kv.Key) + sizeInt(fieldKVCreate, kv.Create) + sizeInt(fieldKVMod, kv.Mod) +
-		sizeInt(fieldKVVersion, kv.Version) + sizeBytes(fieldKVValue, kv.Value) + sizeInt(fieldKVLease, kv.Lease)
+	n := sizeBytes(fieldKVKey, kv.Key) + sizeInt(fieldKVCreate, kv.Create) + sizeInt(fieldKVMod, kv.Mod) +
+		sizeInt(fieldKVVersion, kv.Version) + sizeInt(fieldKVLease, kv.Lease)
+	if kv.Unread() {
+		return n + protowire.SizeTag(fieldKVValue) + protowire.SizeBytes(kv.Size)
+	}
+	return n + sizeBytes(fieldKVValue, kv.Value)
 }
 
 // proto3 leaves out zero numbers and empty strings.

@@ -164,7 +164,7 @@ func (h *Hub) drainInbox() {
 			return
 		}
 		// A watch may be created meanwhile that wants more: at most every value once.
-		ok = h.readValues(missing)
+		ok = h.readValues(h.leaveApart(missing))
 	}
 }
 
@@ -345,7 +345,7 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 	}
 	h.locked(func() { h.core.collect(p) })
 	p.match()
-	if missing := p.missing(); len(missing) > 0 {
+	if missing := h.leaveApart(p.missing()); len(missing) > 0 {
 		if !h.readValues(missing) {
 			return false, h.ctx.Err()
 		}

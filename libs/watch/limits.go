@@ -17,6 +17,8 @@ const (
 	// DefaultInboxBytes bounds what Apply may leave for the dispatcher; beyond it Apply does the dispatcher's work
 	// itself, which slows the writer to the speed of matching (never to that of a client).
 	DefaultInboxBytes = 32 << 20
+	// DefaultStreamBytes is for Options.StreamBytes where values are quick to read.
+	DefaultStreamBytes = 16 << 20
 	// DefaultTurnBytes bounds what one stream holds between Next and the network, and separately what a catch-up may
 	// have waiting for it. A single revision is never cut, so one oversized revision may exceed it.
 	DefaultTurnBytes = 1 << 20
@@ -88,6 +90,9 @@ type Options struct {
 	PassEntries   int
 	PassBytes     int
 	PassWatchers  int
+	// StreamBytes is what the larger values of one request may have for the hub to hold them in memory. Those of larger
+	// requests are read by each stream when they are sent, if the Log is a Holder. 0: all are held.
+	StreamBytes int
 
 	// ProgressInterval is the period of progress_notify; below MinProgressInterval it is raised to that.
 	ProgressInterval time.Duration

@@ -58,6 +58,8 @@ func (s *Store) openPebble(readOnly bool) error {
 	defer s.space.opening.Store(false)
 	o := s.pebbleOptions()
 	o.ReadOnly = readOnly
+	o.Cache = pdb.NewCache(s.cacheBytes())
+	s.blocks.set(o.Cache)
 	err := guard(func() (err error) {
 		s.db, err = pdb.Open(s.space.dir, o)
 		return err

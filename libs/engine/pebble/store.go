@@ -56,6 +56,7 @@ type Store struct {
 	durable atomic.Pointer[view] // the newest durable state; swapped under mu
 	watches watches
 	damage  damage
+	blocks  blockCache
 	stall   *stall
 
 	applies     chan *pdb.Batch // for the applier
@@ -76,6 +77,7 @@ type Store struct {
 
 var (
 	_ engine.Store    = (*Store)(nil)
+	_ engine.Frugal   = (*Store)(nil)
 	_ engine.Snapshot = (*snapshot)(nil)
 	_ engine.Txn      = (*txn)(nil)
 	_ engine.Pending  = (*pending)(nil)
@@ -203,6 +205,7 @@ func (s *Store) release(stopped bool) {
 			err.Error(),
 		)
 	}
+	s.blocks.set(nil)
 	_ = s.lock.Close()
 }
 

@@ -36,13 +36,11 @@ const (
 
 func (s *Store) pebbleOptions() *pdb.Options {
 	o := &pdb.Options{
-		FS:                      &steadyFS{FS: s.files, s: s},
-		ErrorIfNotExists:        s.ledger.hasManifest(),
-		BlockPropertyCollectors: []func() pdb.BlockPropertyCollector{newTableID},
-		FormatMajorVersion:      formatVersion,
-		Logger:                  logger{s},
-		// Pebble takes memtables off it.
-		CacheSize:                   s.opts.CacheBytes + memTablesMax*int64(s.space.memTable),
+		FS:                          &steadyFS{FS: s.files, s: s},
+		ErrorIfNotExists:            s.ledger.hasManifest(),
+		BlockPropertyCollectors:     []func() pdb.BlockPropertyCollector{newTableID},
+		FormatMajorVersion:          formatVersion,
+		Logger:                      logger{s},
 		MemTableSize:                s.space.memTable,
 		MemTableStopWritesThreshold: memTablesMax,
 		L0CompactionThreshold:       l0Compact,
