@@ -20,6 +20,8 @@ const (
 	// dumpPageShrink is by how much a page of the log is shorter after one that a state was too old for: with fewer
 	// runs than staleScansMax it comes to a single entry.
 	dumpPageShrink = 4
+	// dumpGrowth bounds by how much a cache of the engine grows while a dump reads everything once.
+	dumpGrowth = 16 << 20
 )
 
 // Dump reads a keyspace as it is at one revision, with all history that is left: in many states of the engine, while
@@ -34,6 +36,7 @@ type Dump struct {
 	row  []byte          // of the hold; nil: there is none, and what a removal overtakes is lost
 	snap engine.Snapshot // all is read here, if it is set
 	stop context.CancelFunc
+	full func() // ends the frugality
 
 	moved int // what has been visited
 
@@ -50,7 +53,10 @@ func (s *Store) BeginDump(ctx context.Context, rev int64) (*Dump, error) {
 		return nil, err
 	}
 	keep, stop := context.WithCancel(s.closing)
-	d := &Dump{Rev: h.rev, Compact: h.compact, s: s, row: row, stop: stop, kept: make(chan struct{})}
+	d := &Dump{
+		Rev: h.rev, Compact: h.compact, s: s, row: row, stop: stop, kept: make(chan struct{}),
+		full: s.frugal(dumpGrowth),
+	}
 	go func() {
 		defer close(d.kept)
 		s.keepHold(keep, row)
@@ -62,6 +68,7 @@ func (s *Store) BeginDump(ctx context.Context, rev int64) (*Dump, error) {
 func (d *Dump) Close() error {
 	d.stop()
 	<-d.kept
+	d.full()
 	return d.s.closeHold(d.row)
 }
 
@@ -227,22 +234,22 @@ func (d *Dump) page(
 		return err
 	}
 	begin := time.Now()
-	for _, p := range payloads {
-		if p.Rev > d.Rev {
-			break
-		}
-		e, err := d.s.Parse(p)
+	for len(payloads) > 0 && payloads[0].Rev <= d.Rev {
+		batch, err := d.parse(payloads)
 		if err != nil {
 			return err
 		}
-		if err := d.fill(ctx, snap, &e); err != nil {
+		if err := d.fill(ctx, snap, batch); err != nil {
 			return err
 		}
-		if err := visit(&e); err != nil {
-			return err
+		for i := range batch {
+			if err := visit(&batch[i]); err != nil {
+				return err
+			}
+			d.moved++
+			*from = batch[i].Rev + 1
 		}
-		d.moved++
-		if *from = p.Rev + 1; time.Since(begin) >= dumpPageTime {
+		if payloads = payloads[len(batch):]; time.Since(begin) >= dumpPageTime {
 			return nil
 		}
 	}
@@ -250,26 +257,51 @@ func (d *Dump) page(
 	return nil
 }
 
-// fill reads the new values that an entry names.
-func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, e *revlog.Entry) error {
+// parse decodes as many entries as name valuesBytesMax of new values, at least one, up to the dump's revision.
+func (d *Dump) parse(payloads []revlog.Payload) (batch []revlog.Entry, err error) {
+	for bytes := 0; len(batch) < len(payloads) && payloads[len(batch)].Rev <= d.Rev && bytes < valuesBytesMax; {
+		e, err := d.s.Parse(payloads[len(batch)])
+		if err != nil {
+			return nil, err
+		}
+		for i := range e.Events {
+			if kv := &e.Events[i].KV; kv.Unread() {
+				bytes += kv.Size
+			}
+		}
+		batch = append(batch, e)
+	}
+	return batch, nil
+}
+
+// fill reads the new values that entries name, together: in the order of their keys they cost far less than in that of
+// the log, one by one.
+func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, batch []revlog.Entry) error {
 	var unread []*revlog.KV
-	for i := range e.Events {
-		if kv := &e.Events[i].KV; kv.Unread() {
-			unread = append(unread, kv)
+	for i := range batch {
+		for j := range batch[i].Events {
+			if kv := &batch[i].Events[j].KV; kv.Unread() {
+				unread = append(unread, kv)
+			}
 		}
 	}
-	values := make([][]byte, len(unread))
-	for done := 0; done < len(unread); {
-		n, err := d.s.readSome(ctx, snap, unread[done:], values[done:])
+	for len(unread) > 0 {
+		var refs []ValueRef
+		for size := 0; len(refs) < len(unread) && (len(refs) == 0 || size < valuesBytesMax); {
+			kv := unread[len(refs)]
+			size += kv.Size
+			refs = append(refs, refOf(kv))
+		}
+		values, err := d.s.readValues(ctx, snap, refs)
 		if err != nil {
 			return err
 		}
-		done += n
-	}
-	for i, kv := range unread {
-		if kv.Value = values[i]; kv.Value == nil {
-			return ErrCorrupt
+		for i, v := range values {
+			if unread[i].Value = v; v == nil {
+				return ErrCorrupt
+			}
 		}
+		unread = unread[len(refs):]
 	}
 	return nil
 }

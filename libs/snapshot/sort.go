@@ -16,6 +16,7 @@ const (
 	runBufferMin  = 16 << 10 // of it for one run, and
 	runBufferMax  = 1 << 20  // at most
 	sortEntrySize = 24
+	sortSlack     = 2 << 20 // for one record
 )
 
 // sorter brings records into the order of their revisions. Those of one revision stay in the order in which they came.
@@ -40,6 +41,7 @@ func newSorter(dir string, maxBytes int) *sorter { return &sorter{dir: dir, max:
 
 // add takes a record in; write appends it to what it is given.
 func (s *sorter) add(rev int64, write func(b []byte) []byte) error {
+	s.room()
 	from := len(s.data)
 	s.data = write(s.data)
 	s.recs = append(s.recs, sortRec{rev, from, len(s.data)})
@@ -47,6 +49,15 @@ func (s *sorter) add(rev int64, write func(b []byte) []byte) error {
 		return nil
 	}
 	return s.spill()
+}
+
+// room makes room for a record in few steps: append takes many, and leaves much behind for the collector.
+func (s *sorter) room() {
+	most := s.max + sortSlack
+	if len(s.data)+sortSlack <= cap(s.data) || cap(s.data) >= most {
+		return
+	}
+	s.data = append(make([]byte, 0, min(4*cap(s.data)+2*sortSlack, most)), s.data...)
 }
 
 func (s *sorter) sort() {

@@ -18,8 +18,11 @@ const (
 	Store     = "store"
 	Restoring = "store.restoring"
 
-	// memTableBytes is larger than a server's: nobody reads meanwhile.
-	memTableBytes = 64 << 20
+	// memTableBytes is larger than a server's: nobody reads meanwhile. Up to four are in memory, and as much again that
+	// the collector has not come to.
+	memTableBytes = 32 << 20
+	// cacheBytes is what compactions want to find again.
+	cacheBytes = 8 << 20
 	// closeWithin is how long the store may take to be closed: what it has in memory is written out then.
 	closeWithin = time.Minute
 )
@@ -115,7 +118,7 @@ func write(
 	o snapshot.RestoreOptions,
 ) (done snapshot.Restored, err error) {
 	eng, err := pebble.Open(dir, pebble.Options{
-		FS: pebble.Unsynced(), MemTableBytes: memTableBytes, CloseWithin: closeWithin,
+		FS: pebble.Unsynced(), MemTableBytes: memTableBytes, CacheBytes: cacheBytes, CloseWithin: closeWithin,
 	})
 	if err != nil {
 		return done, err
