@@ -25,7 +25,8 @@ func TestHeldValues(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Compact(t.Context(), head, true); err != nil {
+	later := put(t, s, "k", "x")
+	if _, err := s.Compact(t.Context(), later, true); err != nil {
 		t.Fatal(err)
 	}
 	read := func(from interface {
