@@ -38,6 +38,8 @@ type heldValues struct{ l *holdingLog }
 
 func (h heldValues) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error) {
 	got, err := h.l.ReadValues(ctx, kvs)
+	h.l.mu.Lock()
+	defer h.l.mu.Unlock()
 	for i, kv := range kvs {
 		if kv.Mod == h.l.damaged {
 			return nil, revlog.ErrCorrupt
