@@ -274,8 +274,8 @@ func (d *Dump) parse(payloads []revlog.Payload) (batch []revlog.Entry, err error
 	return batch, nil
 }
 
-// fill reads the new values that entries name, together: in the order of their keys they cost far less than in that of
-// the log, one by one.
+// fill reads the new values that entries name, together: on an engine over a network that is one round trip and not one
+// for each entry.
 func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, batch []revlog.Entry) error {
 	var unread []*revlog.KV
 	for i := range batch {
@@ -285,23 +285,18 @@ func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, batch []revlog.En
 			}
 		}
 	}
-	for len(unread) > 0 {
-		var refs []ValueRef
-		for size := 0; len(refs) < len(unread) && (len(refs) == 0 || size < valuesBytesMax); {
-			kv := unread[len(refs)]
-			size += kv.Size
-			refs = append(refs, refOf(kv))
-		}
-		values, err := d.s.readValues(ctx, snap, refs)
+	values := make([][]byte, len(unread))
+	for done := 0; done < len(unread); {
+		n, err := d.s.readSome(ctx, snap, unread[done:], values[done:])
 		if err != nil {
 			return err
 		}
-		for i, v := range values {
-			if unread[i].Value = v; v == nil {
-				return ErrCorrupt
-			}
+		done += n
+	}
+	for i, kv := range unread {
+		if kv.Value = values[i]; kv.Value == nil {
+			return ErrCorrupt
 		}
-		unread = unread[len(refs):]
 	}
 	return nil
 }

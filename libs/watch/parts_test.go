@@ -125,11 +125,12 @@ func TestApart(t *testing.T) {
 				}
 			}
 		}
+		synctest.Wait()
 		if log.holds == log.released {
 			t.Error("released at once")
 		}
-		synctest.Wait()
 		<-h.afterHolds()
+		synctest.Wait()
 		if log.holds != log.released {
 			t.Errorf("%d holds, %d released", log.holds, log.released)
 		}

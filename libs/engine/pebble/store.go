@@ -115,6 +115,7 @@ func Open(dir string, o Options) (*Store, error) {
 	}
 	s.space = newSpace(s, dir)
 	if err := s.openDB(dir); err != nil {
+		s.blocks.set(nil)
 		_ = s.lock.Close()
 		return nil, err
 	}
