@@ -112,9 +112,13 @@ func TestApart(t *testing.T) {
 		defer s.Close()
 		h.Apply(log.name(1000))
 		got := nextEvents(t, s)
+		log.mu.Lock()
 		want := log.entries[1].Events[0]
 		want.KV.Value, want.Prev.Value = log.values[3], log.values[2]
+		log.mu.Unlock()
+		log.mu.Lock()
 		delete(log.values, 2) // by a compaction
+		log.mu.Unlock()
 		for range 2 {
 			for _, r := range got {
 				if !r.Events[0].Apart(r.PrevKV) {
@@ -125,12 +129,16 @@ func TestApart(t *testing.T) {
 				}
 			}
 		}
-		synctest.Wait()
-		if log.holds == log.released {
+		log.mu.Lock()
+		early := log.holds == log.released
+		log.mu.Unlock()
+		if early {
 			t.Error("released at once")
 		}
 		<-h.afterHolds()
 		synctest.Wait()
+		log.mu.Lock()
+		defer log.mu.Unlock()
 		if log.holds != log.released {
 			t.Errorf("%d holds, %d released", log.holds, log.released)
 		}
@@ -169,7 +177,9 @@ func TestApartGone(t *testing.T) {
 				h.Apply(log.name(1000))
 				got := nextEvents(t, s)
 				<-h.afterHolds()
+				log.mu.Lock()
 				c.do(log)
+				log.mu.Unlock()
 				failed := 0
 				for _, r := range got {
 					if _, err := fill(t, s, r); errors.Is(err, ErrValueGone) {
