@@ -11,7 +11,7 @@ import (
 var ErrDamaged = errors.New("engine: damaged data")
 
 // Damage is an ErrDamaged that tells the place.
-type Damage struct {
+type Damage struct { //nolint:errname // a place first, and an error too
 	File string // the file's name without its directory; "": not known
 	Err  error  // what the engine says of it
 }

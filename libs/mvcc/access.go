@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -45,7 +46,7 @@ func accessOf(ctx context.Context, m mutation) *Access {
 }
 
 // admit refuses the request under evaluation if it was allowed by older users and roles than those of the state.
-func (g *group) admit(ctx context.Context, a *Access) error {
+func (g *group) admit(a *Access) error {
 	g.access = a
 	if a == nil || !g.features.Has(FeatureAuth) {
 		return nil
@@ -116,7 +117,7 @@ func (s *Store) scanAuth(ctx context.Context, r engine.Reader) engine.Iterator {
 	if !s.Features().Has(FeatureAuth) {
 		return nil
 	}
-	end := append(s.authRow[:len(s.authRow):len(s.authRow)], 0)
+	end := append(slices.Clip(s.authRow), 0)
 	return r.Scan(ctx, engine.Range{Begin: s.authRow, End: end, Limit: 1, NoConflict: true})
 }
 

@@ -222,7 +222,7 @@ func (w *rowWriter) commit(row []byte, seq uint64) {
 		w.txn.Set(row, w.v)
 		return
 	}
-	head, at := appendHead(nil, w.g.features, engine.Stamp{Index: uint16(n - 1)})
+	head, at := headRow(w.g.features, engine.Stamp{Index: uint16(n - 1)})
 	w.txn.SetStampedValue(w.g.s.headRow, head, at)
 	w.v = engine.Stamp{}.Append(w.v)
 	w.txn.SetStampedValue(row, w.v, 8)

@@ -60,11 +60,12 @@ func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) 
 	err = g.walk(ctx, cs[0].Key, cs[0].End, func(st *keyState) error {
 		found = true
 		for _, c := range cs {
-			if c.Target != CompareValue {
+			switch {
+			case c.Target != CompareValue:
 				ok = c.test(cmp.Compare(g.field(st, c.Target), c.operand()))
-			} else if !single(c.End) {
+			case !single(c.End):
 				ok, err = values.add(ctx, g, c, st)
-			} else {
+			default:
 				ok, err = g.valueHolds(ctx, c, st)
 			}
 			if err != nil {

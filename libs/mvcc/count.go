@@ -81,7 +81,7 @@ func (s *Store) readIndex(ctx context.Context, r engine.Reader) (*buckets, error
 
 // scanChange begins to read the row of the last change of the buckets, as scanHead.
 func (s *Store) scanChange(ctx context.Context, r engine.Reader) engine.Iterator {
-	end := append(s.bucketsRow[:len(s.bucketsRow):len(s.bucketsRow)], 0)
+	end := append(slices.Clip(s.bucketsRow), 0)
 	return r.Scan(ctx, engine.Range{Begin: s.bucketsRow, End: end, Limit: 1, NoConflict: true})
 }
 

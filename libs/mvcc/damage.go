@@ -15,7 +15,7 @@ import (
 // and lane.sidestep). All of it is told to Options.OnDamage, what background work meets too.
 
 // Damage is an ErrCorrupt that says what could not be read.
-type Damage struct {
+type Damage struct { //nolint:errname // what Options.OnDamage is told
 	What string // in the words of the request that asked for it: it holds nothing that its client does not know
 	Err  error
 }

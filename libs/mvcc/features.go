@@ -57,9 +57,13 @@ type featureName struct {
 
 // featureNames are what flags and messages call them.
 var featureNames = []featureName{
-	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
+	{FeatureValues, "values-once"},
+	{FeatureSizes, "exact-sizes"},
+	{FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
-	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
+	{FeatureKeyspaces, "keyspaces"},
+	{FeatureAuth, "auth"},
+	{FeatureFollows, "follows"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -125,8 +129,9 @@ const (
 	headFeature = headPrefix + engine.StampLen
 )
 
-// appendHead appends a head row for a stamp that the commit completes; at is where it begins.
-func appendHead(b []byte, f Features, st engine.Stamp) (row []byte, at int) {
+// headRow returns a head row. at is where its stamp begins, which the commit may complete.
+func headRow(f Features, st engine.Stamp) (row []byte, at int) {
+	var b []byte
 	if f != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(f))
 		b = binary.BigEndian.AppendUint16(b, headMark)
@@ -224,7 +229,7 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 		if err != nil {
 			return err
 		}
-		row, _ := appendHead(nil, all, st)
+		row, _ := headRow(all, st)
 		txn.Set(s.headRow, row)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
 		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a

@@ -168,7 +168,7 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 		if grown, err = s.settleLeases(ctx, txn, features, leases); err != nil {
 			return err
 		}
-		head, _ := appendHead(nil, features, st)
+		head, _ := headRow(features, st)
 		txn.Set(s.headRow, head)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
 		txn.Clear(s.rows.meta(metaFollow))

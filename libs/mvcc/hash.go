@@ -112,11 +112,11 @@ func (h *hasher) run(ctx context.Context, rev int64) error {
 func (h *hasher) base(ctx context.Context) error {
 	some := false
 	for h.from, h.to = 0, math.MaxInt64; ; h.from, h.to = h.to, math.MaxInt64 {
-		any, err := h.pass(ctx)
+		found, err := h.pass(ctx)
 		if err != nil {
 			return err
 		}
-		if some = some || any; !some && h.d.Compact > 0 { // then etcd leaves nothing out
+		if some = some || found; !some && h.d.Compact > 0 { // then etcd leaves nothing out
 			h.recs = h.recs[:0]
 			err := h.d.live(ctx, h.d.Compact, needValue, h.add)
 			if err != nil {

@@ -427,7 +427,7 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
 	v = binary.BigEndian.AppendUint64(v, s.meta.ClusterID)
 	txn.Set(s.rows.meta(metaKeyspace), binary.BigEndian.AppendUint64(v, uint64(s.meta.Features)))
-	row, _ := appendHead(nil, s.meta.Features, s.meta.Space.Stamp(head))
+	row, _ := headRow(s.meta.Features, s.meta.Space.Stamp(head))
 	txn.Set(s.rows.head(), row)
 	if im.o.auth() {
 		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))

@@ -356,8 +356,10 @@ func (k *bucketStep) walk(
 	ctx context.Context, i int, every int64,
 ) (starts [][]byte, keys int64, whole bool, err error) {
 	r := k.s.rows
-	rng := engine.Range{Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true,
-		NoConflict: true}
+	rng := engine.Range{
+		Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true,
+		NoConflict: true,
+	}
 	if end := k.b.end(i); end != nil {
 		rng.End = r.idx(nil, end)
 	}

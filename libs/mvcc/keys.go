@@ -2,6 +2,7 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -87,9 +88,9 @@ func (g *group) admitKey(ctx context.Context, key []byte) error {
 // over tells of a bound that has refused a request for good: what an attempt answers that is made again does not count.
 func (s *Store) over(err error) {
 	switch {
-	case err == errKeysMax && s.o.OverKeys != nil:
+	case errors.Is(err, errKeysMax) && s.o.OverKeys != nil:
 		s.o.OverKeys()
-	case err == errQuota && s.o.OverQuota != nil:
+	case errors.Is(err, errQuota) && s.o.OverQuota != nil:
 		s.o.OverQuota()
 	}
 }

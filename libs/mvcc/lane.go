@@ -326,7 +326,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		r.res, r.err = Result{}, nil
 		g.wanted = 0
 		g.budgetOf(r)
-		err := g.admit(ctx, r.access)
+		err := g.admit(r.access)
 		if err == nil {
 			err = g.admitFollowing(r.m)
 		}

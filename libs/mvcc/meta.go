@@ -144,7 +144,7 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	}
 	txn.UseStamps(1)
 	txn.SetStampedValue(r.meta(metaKeyspace), v, 0)
-	head, at := appendHead(nil, o.Features, engine.Stamp{})
+	head, at := headRow(o.Features, engine.Stamp{})
 	txn.SetStampedValue(r.head(), head, at)
 	if o.Features.Has(FeatureCounts) {
 		newBuckets(txn, r, bucketSettled)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -91,7 +92,7 @@ func countRows(ctx context.Context, eng engine.Store, q engine.Range) (n int64, 
 		if err != nil || page < countPage {
 			return n, err
 		}
-		q.Begin = append(last, 0)
+		q.Begin = append(slices.Clip(last), 0)
 	}
 }
 

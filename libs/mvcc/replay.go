@@ -99,7 +99,7 @@ func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	if len(left) == 0 {
 		return nil
 	}
-	if max := g.s.limits.MaxStamps; max > 0 && len(g.entries)+len(left) > max {
+	if most := g.s.limits.MaxStamps; most > 0 && len(g.entries)+len(left) > most {
 		if len(g.entries) == 0 {
 			return engine.ErrTooLarge
 		}

@@ -56,8 +56,8 @@ func (s *scheduler) Unregister() {
 	s.mu.Unlock()
 	close(s.stop)
 	<-s.ended
-	s.granting.Lock() // waits for a grant under way
-	s.granting.Unlock()
+	s.granting.Lock()
+	s.granting.Unlock() //nolint:staticcheck // it only waits for a grant under way
 }
 
 // run grants what had to wait.

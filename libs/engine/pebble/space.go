@@ -382,7 +382,7 @@ func (sp *space) mayCompact() error {
 	}
 	u, err := sp.fs.GetDiskUsage(sp.dir)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // without the free space there is nothing to check against
 	}
 	part := int64(compactPart)
 	if sp.emergency.Load() {

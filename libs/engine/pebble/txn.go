@@ -218,8 +218,7 @@ func (t *txn) ClearRange(begin, end []byte) {
 // fits checks what can be checked before the commit starts.
 func (t *txn) fits() error {
 	l := &t.v.s.limits
-	switch {
-	case t.err != nil:
+	if t.err != nil {
 		return t.err
 	}
 	if err := t.eachStamping(func(st *stamping) error { return st.fits(l.MaxStamps) }); err != nil {
