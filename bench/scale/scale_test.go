@@ -76,8 +76,10 @@ func TestInputs(t *testing.T) {
 
 // TestCompute: more nodes never need less, and what one machine's measurements cannot carry is said.
 func TestCompute(t *testing.T) {
-	in := Inputs{KVUpdate: 50e-6, FDBUpdate: 70e-6, HubWrite: 10e-6, KVRange: 30e-6, FDBRange: 20e-6, Event: 1e-6,
-		GroupSize: 28, GroupsPerProxy: 800}
+	in := Inputs{
+		KVUpdate: 50e-6, FDBUpdate: 70e-6, HubWrite: 10e-6, KVRange: 30e-6, FDBRange: 20e-6, Event: 1e-6,
+		GroupSize: 28, GroupsPerProxy: 800,
+	}
 	var before Deployment
 	for nodes := 1000.0; nodes < 1e6; nodes *= 2 {
 		d := Compute(in, Usual, nodes)

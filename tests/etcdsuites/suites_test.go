@@ -28,8 +28,11 @@ func TestExpected(t *testing.T) {
 		got  Outcome
 		want bool
 	}{
-		{Expectation{}, Pass, true}, {Expectation{}, Fail, false}, {Expectation{}, Skip, false},
-		{fails, Fail, true}, {fails, Pass, false},
+		{Expectation{}, Pass, true},
+		{Expectation{}, Fail, false},
+		{Expectation{}, Skip, false},
+		{fails, Fail, true},
+		{fails, Pass, false},
 	} {
 		if got := c.e.Judge(c.got); (got == "") != c.want {
 			t.Errorf("%+v %s: %q", c.e, c.got, got)

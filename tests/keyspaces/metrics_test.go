@@ -136,7 +136,7 @@ func TestMetricsNames(t *testing.T) {
 		t.Error("a request above the limit")
 	}
 	for range 2 {
-		a.Grant(t.Context(), 1000) //nolint:errcheck // the second is refused
+		a.Grant(t.Context(), 1000) // the second is refused
 	}
 	w := a.Watch(t.Context(), "0")
 	put(t, a, "0", "w")

@@ -168,8 +168,8 @@ func bounds(f *dto.MetricFamily) (b []float64) {
 	return b
 }
 
-// comparable tells whether a metric is etcd's own, rather than of the Go runtime's release.
-func comparable(name string) bool {
+// compared tells whether a metric is etcd's own, rather than of the Go runtime's release.
+func compared(name string) bool {
 	return !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_")
 }
 
@@ -188,7 +188,7 @@ func TestLikeEtcd(t *testing.T) {
 			t.Errorf("%s is there, and docs/compatibility.md says that it is not", name)
 		case !ok && !listed:
 			t.Errorf("%s is missing, and docs/compatibility.md does not say why", name)
-		case !ok || !comparable(name):
+		case !ok || !compared(name):
 		case f.GetType() != mine.GetType() || !slices.Equal(labelNames(f), labelNames(mine)):
 			t.Errorf("%s: %v with labels %q, want %v with %q", name, mine.GetType(), labelNames(mine), f.GetType(), labelNames(f))
 		case f.GetType() == dto.MetricType_HISTOGRAM && !slices.Equal(bounds(f), bounds(mine)):
