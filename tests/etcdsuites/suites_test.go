@@ -19,7 +19,7 @@ func TestExpected(t *testing.T) {
 	}
 	for _, suite := range Suites {
 		if passes[suite] == 0 {
-			t.Errorf("nothing of %s", suite)
+			t.Errorf("no test of %s is expected to pass", suite)
 		}
 	}
 	fails := Expectation{Why: "a reason"}

@@ -24,7 +24,7 @@ const (
 // TestWriteFixtures writes the fixtures with -write-fixtures, and is skipped otherwise.
 func TestWriteFixtures(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
 	}
 	t.Run("standalone", func(t *testing.T) {
 		s := hw.Run(t, oldStandalone(t), t.TempDir(), "--disk-reserve-bytes=-1")

@@ -54,7 +54,7 @@ func checkKeyspace(t *testing.T, e engine.Store, activated bool) {
 		return (len(value) != engine.StampLen) == activated
 	})
 	if err != nil || heads != 1 {
-		t.Errorf("%d heads are as they should be, %v", heads, err)
+		t.Errorf("%d heads have the expected format, want 1 (%v)", heads, err)
 	}
 	old, err := rowsOf(t.Context(), e, k.Prefix, 'v', oldValue)
 	if err != nil || (old == 0) != activated {

@@ -89,13 +89,13 @@ func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	r.goOn("one of either, again")
 	begin := time.Now()
 	c := start(r.t, r.process("c", r.newProgram, "--activate-features=all"))
-	r.t.Logf("a pod that activates is ready in %v", time.Since(begin).Round(time.Millisecond))
+	r.t.Logf("a pod that activates features is ready after %v", time.Since(begin).Round(time.Millisecond))
 	r.wantDeaf(a)
 	r.goOn("activated, with one of the release before that answers nothing")
 	r.wantDeaf(a)
 	said := r.refused()
 	if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
-		r.t.Errorf("a pod of the release before that starts says %q", said)
+		r.t.Errorf("a pod of the previous release that starts reports %q", said)
 	}
 	r.replace(a, r.newProgram)
 	r.goOn("all of this release")
@@ -190,7 +190,7 @@ func (r *roll) wantDeaf(s *hw.Server) {
 	} {
 		for range 3 {
 			if resp, err := call(); err == nil {
-				r.t.Errorf("%s of a pod of the release before is answered after the activation: %v", what, resp)
+				r.t.Errorf("a pod of the previous release answers %s after the activation: %v", what, resp)
 			}
 		}
 	}

@@ -154,7 +154,7 @@ func TestRefused(t *testing.T) {
 		at := hw.Layout{DataDir: c.dir, ClientURL: "http://127.0.0.1:0"}
 		said := refusal(t, old.Path, append(old.Args(at), "--log-level=error")...)
 		if !strings.Contains(said, c.want) {
-			t.Errorf("%s: the release before says %q", c.name, said)
+			t.Errorf("%s: the previous release answers %q", c.name, said)
 		}
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func refusal(t *testing.T, path string, args ...string) string {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	if err == nil || ctx.Err() != nil {
-		t.Errorf("it does not refuse: %v, %s", err, out)
+		t.Errorf("the command does not refuse: %v, %s", err, out)
 	}
 	if n := strings.Count(string(out), "\n"); n != 1 {
 		t.Errorf("it says %d lines: %s", n, out)

@@ -138,7 +138,7 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") + `","count_only":true}`}
 		for end := time.Now().Add(patience); !strings.Contains(s.do(t, places).body, `"count":"1"`); {
 			if time.Now().After(end) {
-				t.Fatal("the place in line stays")
+				t.Fatal("the client's place in the queue remains")
 			}
 		}
 		return got

@@ -106,7 +106,7 @@ func TestAdminTable(t *testing.T) {
 		Access: &keyspacev1.AccessRule{Open: true},
 	}
 	if !proto.Equal(changed.GetSettings(), want) {
-		t.Errorf("changed to %v, want %v", changed.GetSettings(), want)
+		t.Errorf("the value changed to %v, want %v", changed.GetSettings(), want)
 	}
 	for _, path := range []string{"", "limits.none", "none", "weights"} {
 		_, err := a.Change(ctx, &adminv1.ChangeRequest{Name: "a", Mask: &fieldmaskpb.FieldMask{Paths: []string{path}}})
@@ -338,7 +338,7 @@ func TestAdminUsage(t *testing.T) {
 		t.Errorf("first: %v", first)
 	}
 	if n := s.OpenKeyspaces(); n != 1 {
-		t.Errorf("%d keyspaces are open, one has been used", n)
+		t.Errorf("%d keyspaces are open, but only one was used", n)
 	}
 	_, err = a.Usage(t.Context(), &adminv1.UsageRequest{Names: []string{"none"}})
 	wantCode(t, "usage of none", err, codes.NotFound)

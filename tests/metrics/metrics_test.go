@@ -104,7 +104,7 @@ func use(t *testing.T, url string) {
 	stop()
 	must(c.Get(ctx, "k1"))
 	if _, err := c.Get(ctx, "k1", clientv3.WithRev(1000)); err == nil {
-		t.Fatal("read the future")
+		t.Fatal("a read at a future revision succeeded")
 	}
 	must(c.Txn(ctx).If(clientv3.Compare(clientv3.Version("k1"), ">", 0)).Then(clientv3.OpPut("k1", "w")).Commit())
 	must(c.Txn(ctx).Then(clientv3.OpGet("k1")).Commit())

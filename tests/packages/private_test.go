@@ -67,10 +67,10 @@ func goTest(t *testing.T, dir string, env []string, args ...string) {
 	}
 }
 
-// TestPublicAPI: without what others do not show, watches work all the same.
+// TestPublicAPI: watches also work without the undocumented features.
 func TestPublicAPI(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds much again")
+		t.Skip("it builds everything again; skipped with -short")
 	}
 	goTest(t, root, nil, "test", "-tags", "publicapi", "./libs/wire")
 	// TestWatchSendBothWays looks at which of the two ways is taken.
@@ -101,7 +101,7 @@ func testNext(t *testing.T, module string, packages []string) {
 	out, err := list.Output()
 	versions := strings.Fields(string(out))
 	if err != nil || len(versions) < 2 {
-		t.Fatalf("the versions of %s are not known: %v %q", module, err, versions)
+		t.Fatalf("cannot list the versions of %s: %v %q", module, err, versions)
 	}
 	next := versions[len(versions)-1]
 	t.Logf("%s %s", module, next)

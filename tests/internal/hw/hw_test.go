@@ -25,7 +25,7 @@ func TestServer(t *testing.T) {
 		t.Error(err)
 	}
 	if err := s.Kill(); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("kill of nothing: %v", err)
+		t.Errorf("kill of no process: %v", err)
 	}
 	if got := strings.Count(s.Output(), readyLine); got != 3 {
 		t.Errorf("%d processes were ready, want 3:\n%s", got, s.Output())

@@ -90,7 +90,7 @@ func TestStop(t *testing.T) {
 	}
 	Stop()
 	if err := first.Wait(); err == nil {
-		t.Error("it ended by itself")
+		t.Error("it ended without being stopped")
 	}
 	Stop()
 	if err := Start(second); err != nil {
