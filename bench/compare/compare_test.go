@@ -231,7 +231,7 @@ func TestServerLife(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended by itself") {
+	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended before it was stopped") {
 		t.Errorf("stop of an ended server: %v", err)
 	}
 	s.kill() // of an ended server does nothing
