@@ -125,7 +125,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestUsersRefused: the release before, which would ask nobody who he is, refuses the keyspace.
+// TestUsersRefused: the previous release, which would ask nobody who he is, refuses the keyspace.
 func TestUsersRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()

@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the release before, with the
+// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the previous release, with the
 // features that it has and with all that it can have.
 func TestKeyspace(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")

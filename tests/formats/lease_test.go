@@ -129,7 +129,7 @@ func TestLeaseEnding(t *testing.T) {
 	}
 }
 
-// TestLeaseEndingRefused: the release before does not misread such a row: it refuses the keyspace.
+// TestLeaseEndingRefused: the previous release does not misread such a row: it refuses the keyspace.
 func TestLeaseEndingRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()

@@ -263,7 +263,7 @@ func TestAdminLimits(t *testing.T) {
 	wantCode(t, "a weight", err, codes.OK)
 }
 
-// TestAdminFeature: a directory with keyspaces is one that a release before them refuses, and one without is not.
+// TestAdminFeature: a directory with keyspaces is one that releases without keyspaces refuse, and one without is not.
 func TestAdminFeature(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
