@@ -1,10 +1,10 @@
 // Command lint runs the linters of .golangci.yml over packages of the workspace. CI runs it on every change.
 //
 // golangci-lint is the reference, and `make lint` runs it. But it links some hundred linters, and to build it takes
-// longer than the rest of CI. This command links only the linters that .golangci.yml enables, at the versions that
-// golangci-lint has them. It reads the same .golangci.yml, so that there is one place that says what is checked and why:
-// the linters and formatters enabled, staticcheck's checks, the rules of depguard, and the exclusions by path. It refuses
-// a configuration with a linter or a key that it does not know.
+// longer than the rest of CI. This command links only the linters that .golangci.yml enables, at golangci-lint's
+// versions. It reads the same .golangci.yml, so that one file says what is checked and why: the linters and formatters
+// enabled, staticcheck's checks, the rules of depguard, and the exclusions by path. It refuses a configuration with a
+// linter or a key that it does not know.
 //
 // Three things differ from golangci-lint. govet is left to go vet itself. Packages outside the repository are read from
 // the compiler's export data and are not analyzed, so only `make lint` finds a call of a function that another project

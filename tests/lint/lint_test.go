@@ -50,8 +50,8 @@ func TestPlanted(t *testing.T) {
 	}
 }
 
-// wanted reads the comments "want LINTER" of the planted code. It returns file, line and linter of each, and the names
-// of the linters.
+// wanted reads the comments "want LINTER and LINTER" of the planted code. It returns file, line and linter of each, and
+// the names of the linters.
 func wanted(t *testing.T) (want, linters []string) {
 	files, err := filepath.Glob(planted + "/libs/mvcc/*.go")
 	if err != nil || len(files) == 0 {
@@ -69,7 +69,11 @@ func wanted(t *testing.T) (want, linters []string) {
 		n := 0
 		for line := range strings.Lines(string(text)) {
 			n++
-			if _, linter, ok := strings.Cut(strings.TrimSpace(line), " want "); ok && strings.Contains(line, "//") {
+			_, names, ok := strings.Cut(strings.TrimSpace(line), " want ")
+			if !ok || !strings.Contains(line, "//") {
+				continue
+			}
+			for _, linter := range strings.Split(names, " and ") {
 				want = append(want, fmt.Sprintf("%s:%d %s", rel, n, linter))
 				linters = append(linters, linter)
 			}

@@ -52,8 +52,8 @@ var linters = map[string]maker{
 	"usetesting":    just(usetesting.NewAnalyzer(), "ossetenv"),
 }
 
-// govet is the linter that lint leaves to go vet itself, which `make vet` runs first. go vet also analyzes the packages of
-// others and keeps what it learns of them in the build cache.
+// govet is the linter that lint leaves to go vet itself, which `make vet` runs first. go vet also analyzes the packages
+// of other projects, and keeps the results in the build cache.
 const govet = "govet"
 
 // just makes one analyzer, with some of its flags set to true.

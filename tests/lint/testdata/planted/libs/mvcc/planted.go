@@ -1,4 +1,4 @@
-// Package mvcc has one fault for each linter. A comment "want" names the linter that must find the fault in its line.
+// Package mvcc has a fault for each linter. A comment "want" names the linters that must find the fault in its line.
 package mvcc
 
 import (
@@ -12,9 +12,9 @@ import (
 	"github.com/headwaterdb/headwater/services/planted" // want depguard
 )
 
-var notFound = errors.New("not found") // want errname
+var notFound = errors.New("not found") // want errname and staticcheck
 
-type failure struct{} // want errname
+type failure struct{}
 
 func (failure) Error() string { return "failure" }
 
@@ -77,7 +77,7 @@ func Convert(s string) string {
 
 // Compare always compares in the same way.
 func Compare(s string) bool {
-	return strings.Index(s, "a") != -1 // want staticcheck
+	return strings.Index(s, "a") != -1 // want staticcheck and gocritic
 }
 
 // Else could do without it.
@@ -94,17 +94,14 @@ func Recieve(n int) int { // want misspell
 }
 
 func same(n, one int) int { // want unparam
-	return n + one
+	return 2 * n
 }
 
 func unused() {} // want unused
 
 //nolint:nilerr // nothing is found here: want nolintlint
 
-func format() int {
+const mode = 0644 // want gofumpt
 
-	return 1 // the line above: want gofumpt
-}
-
-// Formatted uses format.
-func Formatted() int { return format() }
+// Mode uses mode.
+func Mode() int { return mode }
