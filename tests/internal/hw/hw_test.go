@@ -42,7 +42,7 @@ func TestServerThatFails(t *testing.T) {
 func TestServerThatEnds(t *testing.T) {
 	s := Run(t, script("echo "+readyLine), t.TempDir())
 	<-s.exited
-	if err := s.Stop(); err == nil || !strings.Contains(err.Error(), "by itself") {
+	if err := s.Stop(); err == nil || !strings.Contains(err.Error(), "before it was stopped") {
 		t.Errorf("got: %v", err)
 	}
 }
