@@ -115,6 +115,9 @@ type Limits struct {
 	TxnBytes int
 	// Structures means that the size of a transaction is computed as in package txnsize.
 	Structures bool
+	// RootBytes is the length of what the store puts before each key. KeyBytes does not include it. With Structures it
+	// counts in TxnBytes each time that a key is named.
+	RootBytes int
 	// StampBytes is how much shorter a key or value with a stamp must be.
 	StampBytes int
 
