@@ -14,6 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/join"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -61,6 +62,10 @@ type Deployment struct {
 	Engine engine.Store
 	Bus    bus.Bus // nil: there is none
 	GRPC   *server.GRPC
+
+	// joined is the engine as the stores of a pod's keyspaces have it, so that what several commit at about the same time
+	// is one transaction; nil: not a pod.
+	joined *join.Store
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
 
@@ -130,6 +135,10 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openEngine(p, onDamage); err != nil {
 		return err
 	}
+	if d.Kind.IsPod() {
+		d.joined = join.New(d.Engine)
+		d.OnClose(d.joined.Close)
+	}
 	if err := d.openBus(p); err != nil {
 		return err
 	}
@@ -155,6 +164,14 @@ func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {
 	}
 	d.OnClose(d.Engine.Close)
 	return nil
+}
+
+// stores is the engine that stores of keyspaces are opened on.
+func (d *Deployment) stores() engine.Store {
+	if d.joined != nil {
+		return d.joined
+	}
+	return d.Engine
 }
 
 func (d *Deployment) openTracer(ctx context.Context) (err error) {

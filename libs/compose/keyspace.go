@@ -164,7 +164,7 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 		return errShared
 	}
 	o.Prefix = k.Place.Prefix
-	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err == nil {
+	if k.Store, err = mvcc.Open(ctx, k.d.stores(), o); err == nil {
 		k.d.store.Store(k.Store)
 	}
 	return err

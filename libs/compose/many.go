@@ -145,7 +145,7 @@ func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	if d.Bus != nil {
 		o.Committed = func() { d.Bus.Nudge(k.Subject) }
 	}
-	if k.Store, err = mvcc.Open(ctx, d.Engine, o); err != nil {
+	if k.Store, err = mvcc.Open(ctx, d.stores(), o); err != nil {
 		return err
 	}
 	k.OnClose(k.Store.Close)

@@ -235,6 +235,14 @@ type Shrinker interface{ Shrinks() }
 // (alarms, ownership). It may use what the engine keeps when shrinking ones are refused too.
 type Vital interface{ Vital() }
 
+// Forker is what the transactions of an engine offer beside Txn whose commits may be joined (package join).
+type Forker interface {
+	// Fork returns a transaction that reads at the same version, has read nothing with a conflict and changes
+	// nothing. It is another's than the transaction itself, which must not be used during the call and has not been
+	// committed. Errors: as Store.Begin.
+	Fork(ctx context.Context) (Txn, error)
+}
+
 // Pending is a commit under way.
 type Pending interface {
 	// Wait returns when the commit is durable, with the stamp of index 0 (see StampOf for the others; the zero
