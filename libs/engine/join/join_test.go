@@ -38,6 +38,9 @@ func TestConformance(t *testing.T) {
 		}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
+			if testing.Short() && test.name != "joined" {
+				t.Skip("only the longest way in short runs")
+			}
 			enginetest.Run(t, func(t *testing.T) enginetest.Engine {
 				f := faults.New(testengine.KeepOpen(testengine.Open(t, rand.Uint64())), faults.Options{Recent: true})
 				s := New(f)
