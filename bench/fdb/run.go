@@ -38,9 +38,14 @@ type bench struct {
 	fdb     stack.FoundationDB
 	hwbench string
 	stack   *stack.Stack
-	kv, hub []*stack.Process
-	runs    int  // of loads, for their prefixes
-	opened  bool // the keyspaces of keyspaceRows
+	runs    int // of loads, for their prefixes
+
+	kv, hub, keeper []*stack.Process
+
+	countPrefix string // of the keys that are counted
+	countFilled bool   // they are there
+
+	opened bool // the keyspaces of keyspaceRows
 }
 
 // Main parses args, runs all rows and writes the report to out; progress goes to log.
@@ -171,8 +176,8 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 	}
 	b.cluster = filepath.Join(b.dir, "stack", "fdb.cluster")
 	b.kv, b.hub = b.stack.Processes(kindKV), b.stack.Processes(kindHub)
-	keepers := b.stack.Processes("leasekeeper")
-	for _, p := range append(keepers[1:], b.kv[1:]...) {
+	b.keeper = b.stack.Processes(kindKeeper)
+	for _, p := range slices.Concat(b.keeper[1:], b.kv[1:]) {
 		if err := p.Stop(); err != nil {
 			return nil, errors.Join(err, b.stack.Stop())
 		}
