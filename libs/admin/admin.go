@@ -58,6 +58,8 @@ type Host interface {
 	Alone() *keyspacev1.Pod
 	// Coordination is where the elections are that the process may take part in.
 	Coordination() []Coordination
+	// Beside are the rows beside the keyspace of an id; nil: the process serves alone.
+	Beside(id uint64) *mvcc.Beside
 	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
 	// RestoreDir is where a file is received that a keyspace is made of, and how many bytes must stay free there.
@@ -112,6 +114,8 @@ var codesOf = []struct {
 	{mvcc.ErrNotFollowing, codes.FailedPrecondition},
 	{mvcc.ErrGap, codes.FailedPrecondition},
 	{mvcc.ErrDiverged, codes.FailedPrecondition},
+	{mvcc.ErrAhead, codes.Unavailable},
+	{mvcc.ErrOvertaken, codes.Aborted},
 	{mvcc.ErrTooLarge, codes.InvalidArgument},
 	{mvcc.ErrTwice, codes.InvalidArgument},
 	{snapshot.ErrForeign, codes.InvalidArgument},

@@ -9,7 +9,8 @@
 //   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's
 //     call does.
 //   - A keyspace that is made of a file has no name before it is whole. What a client that goes away, or a process that
-//     is killed, has left of one is cleared.
+//     is killed, has left of one is cleared. On pods it waits to be gone on with, until it is deleted or its name is
+//     taken.
 //   - Answers are bounded: lists and usage by page, logs and rows by stream. Only an entry of a log may be larger than
 //     gRPC's clients take by default (4 MiB): it is one message, as large as what its request has changed.
 //

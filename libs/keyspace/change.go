@@ -88,9 +88,7 @@ func Create(
 	if settings != nil {
 		row = proto.Clone(settings).(*keyspacev1.Keyspace)
 	}
-	var birth [8]byte
-	rand.Read(birth[:])
-	row.State, row.Birth = keyspacev1.State_STATE_ACTIVE, binary.BigEndian.Uint64(birth[:])
+	row.State, row.Birth = keyspacev1.State_STATE_ACTIVE, newBirth()
 	row.Created, row.Deleted, row.Name = timestamppb.New(time.Now()), nil, ""
 	if row.Access == nil {
 		row.Access = &keyspacev1.AccessRule{Open: true}
@@ -127,6 +125,13 @@ func Create(
 		return Info{}, err
 	}
 	return made, nil
+}
+
+// newBirth is what tells a keyspace from all others.
+func newBirth() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
 }
 
 // born finds the keyspace that an attempt whose outcome is not known may have created: others may have renamed or

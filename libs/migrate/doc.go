@@ -18,6 +18,7 @@
 //   - A keyspace is bound to one cluster. One that was made of a file is not yet: it has the first keys of a source
 //     before it is bound to that.
 //   - A copy that is cut off before it is whole leaves no keyspace. Following goes on where it was.
+//   - Nothing assumes that the source's revisions have no gaps: a request names the revision before its first.
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
 //     all. It does not stop the source's writers; it only finds out that they have not been stopped, until it is done.
 //   - A file of lines that is not whole is not taken for one: it has a line at its end that says so.

@@ -156,7 +156,7 @@ func (f *follower) send(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries}); err != nil {
+		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries, After: after}); err != nil {
 			return err
 		}
 		after = entries[len(entries)-1].Revision

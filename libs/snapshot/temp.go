@@ -28,6 +28,6 @@ func CloseTemp(f *os.File) error {
 
 // OpenTemp is Open of such a file. It takes the file, also when it fails: nothing is left of it when the Reader is
 // closed.
-func OpenTemp(ctx context.Context, f *os.File) (*Reader, error) {
-	return open(ctx, &Reader{f: f, temp: true}, false)
+func OpenTemp(ctx context.Context, f *os.File, skipHashCheck bool) (*Reader, error) {
+	return open(ctx, &Reader{f: f, temp: true}, skipHashCheck)
 }

@@ -6,7 +6,8 @@
 //
 //   - It reads and writes nothing of a server but through the admin API, the status page (top), or as any client of
 //     etcd's API (snapshot save, backup save and run, export, import, the other side of a migration): it needs no
-//     access to the store. snapshot restore and backup restore make a data directory that no server has.
+//     access to the store. snapshot restore and backup restore make a data directory that no server has,
+//     or snapshot restore a keyspace through the admin API.
 //   - Exit codes are etcdctl's: 0, 1 for what has failed, 2 where no endpoint answers, 5 when interrupted, 128 for a
 //     command line that is wrong.
 //   - Of several endpoints the first that answers is used, for the whole command.
