@@ -213,7 +213,7 @@ func (m *migration) fill(
 func passes(err error) bool {
 	for _, passing := range []error{
 		context.Canceled, context.DeadlineExceeded, mvcc.ErrUnavailable, mvcc.ErrClosed, mvcc.ErrNoSpace,
-		mvcc.ErrOvertaken, mvcc.ErrAhead,
+		mvcc.ErrOvertaken,
 	} {
 		if errors.Is(err, passing) {
 			return true

@@ -291,7 +291,9 @@ func TestRestoreIntoPods(t *testing.T) {
 	}
 	k := d.client(config.KV, 1, "k")
 	// Nobody has asked for the lease, and it expires.
-	gone := <-d.client(config.WatchHub, 0, "k").Watch(t.Context(), "leased", clientv3.WithRev(head+1))
+	ctx, cancel := context.WithTimeout(t.Context(), timeout)
+	defer cancel()
+	gone := <-d.client(config.WatchHub, 0, "k").Watch(ctx, "leased", clientv3.WithRev(head+1))
 	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete || gone.Events[0].Kv.ModRevision <= head {
 		t.Errorf("%v after revision %d", gone.Events, head)
 	}
@@ -312,8 +314,15 @@ func TestRestoreIntoPods(t *testing.T) {
 		t.Errorf("a database that is too young: %v", err)
 	}
 	far := &adminv1.DeleteRequest{Name: "far"}
+	if _, err := admin.Delete(t.Context(), far); status.Code(err) != codes.NotFound {
+		t.Errorf("it has left something: %v", err)
+	}
+	store, root := d.stores[fmt.Sprint(config.KV, 1)], []byte(d.Config(config.KV, 1).FDBRoot)
+	if _, err := keyspace.Reserve(t.Context(), store, root, "far", nil); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := admin.Delete(t.Context(), far); err != nil {
-		t.Errorf("what is left of it: %v", err)
+		t.Errorf("what an interrupted restore has left: %v", err)
 	}
 	if _, err := admin.Delete(t.Context(), far); status.Code(err) != codes.NotFound {
 		t.Errorf("nothing is left of it: %v", err)
