@@ -27,8 +27,8 @@ const metaImport = "import"
 
 // Bounds of a batch, and of one of its transactions.
 const (
-	farEvents = 2048
-	farBytes  = 512 << 10
+	farEvents = 4096
+	farBytes  = 1 << 20
 	// farTxnShare is the part of what a transaction may hold that one of an import does: 1/farTxnShare.
 	farTxnShare = 3
 	// farTxnBytes is that on an engine that sets no bound.
