@@ -246,3 +246,47 @@ func TestFollowersExclude(t *testing.T) {
 	}
 	check(t, e, two, nil, false)
 }
+
+// TestImportOvertaken: of two imports of the same the one that began first ends, also where it need not read what the
+// other has written, and what the other has made is whole.
+func TestImportOvertaken(t *testing.T) {
+	e := openEngine(t, fdb)
+	const head = 100
+	age(t, e, head)
+	var revs []mvcc.ReplayRevision
+	for rev := int64(1); rev <= head; rev++ {
+		kv := mvcc.KV{Key: fmt.Append(nil, rev), Value: []byte("v"), Create: rev, Mod: rev, Version: 1}
+		revs = append(revs, mvcc.ReplayRevision{Rev: rev, Events: []revlog.Event{{KV: kv}}})
+	}
+	o := mvcc.ImportOptions{Compact: head, Head: head, Source: []byte("a file")}
+	slow, err := mvcc.NewImport(t.Context(), e, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	slow.SetBatch(20)
+	if err := addAll(t.Context(), slow, revs[:50], head); err != nil {
+		t.Fatal(err)
+	}
+	fast, err := mvcc.NewImport(t.Context(), e, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err = addAll(t.Context(), slow, revs[50:], head); err == nil {
+		err = slow.Finish(t.Context(), head, nil)
+	}
+	if !errors.Is(err, mvcc.ErrOvertaken) {
+		t.Errorf("who had begun before: %v", err)
+	}
+	slow.Abort()
+	if err = addAll(t.Context(), fast, revs, head); err == nil {
+		err = fast.Finish(t.Context(), head, nil)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, e, mvcc.Options{})
+	if kvs, at := collect(t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}}); len(kvs) != head || at.Rev != head {
+		t.Errorf("%d keys of %+v", len(kvs), at)
+	}
+	check(t, e, s, nil, false)
+}
