@@ -1,5 +1,5 @@
-// Package admin serves the admin API (protos/headwater/admin/v1): the table of keyspaces, what they hold and do, and
-// what is stored in them. It is for operators: whoever reaches its listener may do everything.
+// Package admin serves the admin API (protos/headwater/admin/v1): the table of keyspaces, what keyspaces hold and do,
+// and what is stored in them. It is for operators: whoever can connect to its listener may do everything.
 //
 // # Invariants
 //
@@ -16,10 +16,9 @@
 //
 // # Concurrency
 //
-// The services may be called from any number of goroutines. They hold no lock, and no state but what Options gives
-// them.
+// The services may be called from any number of goroutines. They hold no lock, and no state except what is in Options.
 //
 // # Testing
 //
-// In tests/keyspaces: through a server in one process, and through the built binaries.
+// tests/keyspaces tests them in one process and through the built binaries.
 package admin

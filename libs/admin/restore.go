@@ -23,18 +23,18 @@ import (
 
 // Limits of Restore.
 const (
-	// restoresMax bounds the restores that a process makes at a time.
+	// restoresMax bounds the restores that a process makes at the same time.
 	restoresMax = 1
-	// partsBytes is after how many received bytes the room is looked at and progress told.
+	// partsBytes is how many bytes are received between two checks of the free space and reports of progress.
 	partsBytes = 16 << 20
-	// abandonTimeout bounds giving up what has not become a keyspace.
+	// abandonTimeout bounds the time to give up an incomplete keyspace.
 	abandonTimeout = 10 * time.Second
 )
 
 // restoreStream is what Restore answers on.
 type restoreStream = grpc.BidiStreamingServer[adminv1.RestoreRequest, adminv1.RestoreProgress]
 
-// Restore implements adminv1.MigrationServer. The file is received whole and checked before anything is made of it.
+// Restore implements adminv1.MigrationServer. The whole file is received and checked before the keyspace is made.
 func (m *migration) Restore(stream restoreStream) error {
 	first, err := stream.Recv()
 	if err != nil {
@@ -52,7 +52,7 @@ func (m *migration) Restore(stream restoreStream) error {
 	case m.restoring <- struct{}{}:
 		defer func() { <-m.restoring }()
 	default:
-		return status.Errorf(codes.ResourceExhausted, "%d restores are under way already", restoresMax)
+		return status.Errorf(codes.ResourceExhausted, "%d restores are already under way", restoresMax)
 	}
 	p := &progress{stream: stream}
 	f, err := m.receive(p)
@@ -73,7 +73,7 @@ func (m *migration) Restore(stream restoreStream) error {
 	})
 }
 
-// settingsOfNew checks the name and the settings of a keyspace that is to be made.
+// settingsOfNew checks the name and the settings of the new keyspace.
 func (m *migration) settingsOfNew(r *adminv1.RestoreRequest) (*keyspacev1.Keyspace, error) {
 	const instead = "restored: headwaterctl snapshot restore makes a data directory"
 	if err := m.refuseFirst(r.GetKeyspace(), instead); err != nil {
@@ -92,13 +92,13 @@ func (m *migration) settingsOfNew(r *adminv1.RestoreRequest) (*keyspacev1.Keyspa
 	return wanted, grpcErr(keyspace.Check(r.GetKeyspace(), wanted))
 }
 
-// progress tells of a restore.
+// progress reports the progress of a restore.
 type progress struct {
 	stream           restoreStream
 	bytes, revisions int64
 }
 
-// send tells how far it is. A client that is gone ends the restore by its context.
+// send reports the progress. If the client has gone, the context of the call ends the restore.
 func (p *progress) send() {
 	_ = p.stream.Send(&adminv1.RestoreProgress{Bytes: p.bytes, Revisions: p.revisions})
 }

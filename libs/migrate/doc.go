@@ -1,7 +1,8 @@
-// Package migrate makes a keyspace a copy of a live etcd: a snapshot, then the log as a watch shows it, compared in
-// full and cut over to. It runs where the operator is: it reads the source as a client of etcd's API and writes the
-// keyspace through the admin API (service Migration), so that a server never holds the credentials of another. Beside
-// that it writes and reads JSON lines (Export, Import), and puts what a keyspace has into an etcd (Back).
+// Package migrate makes a keyspace a copy of a live etcd: it copies a snapshot, replays the log that a watch shows,
+// compares both sides in full, and cuts over. It runs where the operator is. It reads the source as a client of etcd's
+// API, and writes the keyspace through the admin API (service Migration), so that a server never holds the credentials
+// of another. It also writes and reads JSON lines (Export, Import), and puts the content of a keyspace into an etcd
+// (Back).
 //
 //	source                                    keyspace
 //	Maintenance.Snapshot  ──── Restore ────►  revisions and history, leases, users; it follows
@@ -27,10 +28,10 @@
 //
 // # Concurrency
 //
-// A Migration is used by one goroutine; Run has goroutines of its own, which have ended when it returns.
+// A Migration is used by one goroutine. Run starts goroutines of its own, which have ended when it returns.
 //
 // # Testing
 //
-// tests/snapshots moves real etcds to servers, with clients on both, and kills either side. What is compared, and what
-// lines may be, is tested here.
+// tests/snapshots moves real etcds to servers, with clients on both, and kills either side. Comparison and the form of
+// lines are tested here.
 package migrate

@@ -13,12 +13,12 @@ import (
 const (
 	// ReplayRevisionsMax bounds the revisions.
 	ReplayRevisionsMax = 1024
-	// replayRevBytes is what a revision counts as beside its keys and values.
+	// replayRevBytes is what a revision counts besides its keys and values.
 	replayRevBytes = 64
 )
 
-// ReplayRevision is what one revision of the source has changed, in its order there. Of the events a put says key,
-// value, create, version and lease, a deletion the key; a key is changed once.
+// ReplayRevision is what one revision of the source has changed, in the source's order. An event of a put has the key,
+// value, create and version numbers and lease, that of a deletion only the key. A revision changes each key once.
 type ReplayRevision struct {
 	Rev int64
 	// After is the revision of the source that comes before, or any between the two: the source has made none there.
@@ -35,7 +35,7 @@ type ReplayRevision struct {
 // context's.
 func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, err error) {
 	if len(revs) == 0 || len(revs) > ReplayRevisionsMax {
-		return 0, fmt.Errorf("mvcc: %d revisions to be replayed, need 1 to %d", len(revs), ReplayRevisionsMax)
+		return 0, fmt.Errorf("mvcc: %d revisions to replay, need 1 to %d", len(revs), ReplayRevisionsMax)
 	}
 	m := &replay{revs: revs}
 	if err := m.fits(s); err != nil {
@@ -46,7 +46,7 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 	}
 	res, err := s.submit(ctx, m, m.bytes())
 	if err != nil {
-		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // else the group may still be writing why
+		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // otherwise the group may still be writing why
 			err = fmt.Errorf("%w: %s", err, m.why)
 		}
 		return 0, err
@@ -57,7 +57,7 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 // replay is the mutation of Replay.
 type replay struct {
 	revs []ReplayRevision
-	why  string // of its own refusal; who waits for the request reads it afterwards
+	why  string // why it refuses; the caller reads it when the request has ended
 }
 
 func (m *replay) each(visit func(ev *revlog.Event)) {
@@ -116,7 +116,7 @@ func (m *replay) cost(s *Store) (n int64) {
 	return n
 }
 
-// run implements mutation. All of it is checked before anything is changed.
+// run implements mutation. It checks everything before it changes anything.
 func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	last, left := g.last(), m.revs
 	for len(left) > 0 && left[0].Rev <= last {
@@ -222,7 +222,7 @@ func (m *replay) check(ctx context.Context, g *group, left []ReplayRevision, las
 	return nil
 }
 
-// take carries an event out, and says why that cannot be.
+// take applies an event to the key, or returns why that is not possible.
 func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	switch {
 	case len(ev.KV.Key) == 0:
@@ -230,7 +230,7 @@ func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	case k.at == rev:
 		return fmt.Sprintf("revision %d changes %q twice", rev, ev.KV.Key)
 	case ev.Delete && !k.live:
-		return fmt.Sprintf("revision %d deletes %q, which is not there", rev, ev.KV.Key)
+		return fmt.Sprintf("revision %d deletes %q, which does not exist", rev, ev.KV.Key)
 	}
 	k.at = rev
 	if ev.Delete {
@@ -249,7 +249,7 @@ func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	return ""
 }
 
-// apply carries the events of one revision out, after check.
+// apply makes the changes of one revision, after check.
 func (m *replay) apply(ctx context.Context, g *group, events []revlog.Event) error {
 	for i := range events {
 		ev := &events[i]

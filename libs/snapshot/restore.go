@@ -13,18 +13,18 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// RestoreOptions say what a restore makes of a file.
+// RestoreOptions say how a restore makes a keyspace.
 type RestoreOptions struct {
-	// Bump moves the revision on by so much, so that clients never see one go back. It needs MarkCompacted.
+	// Bump is added to the revision, so that clients never see it go back. It needs MarkCompacted.
 	Bump int64
-	// MarkCompacted compacts at the revision that Bump makes: watches from before it are cancelled.
+	// MarkCompacted compacts at the revision that Bump makes. Watches from before it are then cancelled.
 	MarkCompacted bool
-	// WithoutAuth leaves users and roles out: everybody may do everything then.
+	// WithoutAuth leaves out users and roles. Then everybody may do everything.
 	WithoutAuth bool
-	// Prefix is put before every row.
+	// Prefix begins the key of every row.
 	Prefix []byte
-	// Follow, if set, has the keyspace go on following what the file is a snapshot of (mvcc.Store.Replay). It cannot be
-	// bumped then.
+	// Follow, if set, lets the keyspace follow the source of the file (mvcc.Store.Replay). Then the revision cannot be
+	// bumped.
 	Follow *mvcc.Follow
 	// Beside are the rows beside the keyspace, where many are served by several processes.
 	Beside *mvcc.Beside
@@ -32,15 +32,15 @@ type RestoreOptions struct {
 	Progress func(revisions int64)
 }
 
-// Restored is what a restore has made.
+// Restored is the result of a restore.
 type Restored struct{ Revision, Compact int64 }
 
 var (
-	errBump   = errors.New("to bump the revision, mark it as compacted, and the other way round")
-	errFollow = errors.New("who follows another keyspace has its revisions: they cannot be bumped")
+	errBump   = errors.New("bumping the revision and marking it as compacted need each other")
+	errFollow = errors.New("a keyspace that follows another one has its revisions, which cannot be bumped")
 )
 
-// Check says whether the options can be.
+// Check checks whether the options are possible.
 func (o *RestoreOptions) Check() error {
 	if o.MarkCompacted != (o.Bump > 0) || o.Bump < 0 {
 		return errBump
@@ -51,11 +51,11 @@ func (o *RestoreOptions) Check() error {
 	return nil
 }
 
-// Content is what a restore makes a keyspace of.
+// Content is what a keyspace is restored from.
 type Content struct {
-	// Revision is that of the keyspace, Compact its compact revision or -1.
+	// Revision is the keyspace's revision. Compact is its compact revision, or -1.
 	Revision, Compact int64
-	// Superseded says that there may be versions below the compact revision that were replaced up to there.
+	// Superseded says that there may be versions below the compact revision that were replaced before it.
 	Superseded bool
 	Auth       Auth
 	Leases     []mvcc.ImportLease
@@ -66,10 +66,11 @@ type Content struct {
 	Events func(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error
 }
 
-// ErrLog says that a file holds only what has changed since a revision.
-var ErrLog = errors.New("not a whole snapshot: it holds what a backup's log has, and is restored with the backup")
+// ErrLog: a file has only the changes since a revision.
+var ErrLog = errors.New("not a whole snapshot but the log of a backup, which is restored together with the backup")
 
-// Content is the file's, to be used while the Reader is open. Errors: ErrLog, ErrDamaged, the context's.
+// Content returns the content of the file. It may be used while the Reader is open. Errors: ErrLog, ErrDamaged, the
+// context's.
 func (r *Reader) Content(ctx context.Context) (c Content, err error) {
 	if r.Since > 0 {
 		return c, ErrLog
@@ -80,7 +81,7 @@ func (r *Reader) Content(ctx context.Context) (c Content, err error) {
 	return c, r.State(ctx, &c)
 }
 
-// State reads what makes no revision: users and roles, leases and alarms. Errors: as Events.
+// State reads what makes no revision into c: users and roles, leases and alarms. Errors: as Events.
 func (r *Reader) State(ctx context.Context, c *Content) (err error) {
 	if c.Auth, err = r.Auth(ctx); err != nil {
 		return err
@@ -107,7 +108,7 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 	return RestoreContent(ctx, &c, eng, o)
 }
 
-// RestoreContent is Restore of what need not be one file.
+// RestoreContent is Restore for content that need not come from one file.
 func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: c.Revision, Compact: c.Compact}
 	superseded := c.Superseded
@@ -116,7 +117,7 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	}
 	if o.MarkCompacted {
 		if c.Revision > math.MaxInt64-o.Bump {
-			return done, fmt.Errorf("revision %d cannot be moved on by %d", c.Revision, o.Bump)
+			return done, fmt.Errorf("revision %d cannot be raised by %d", c.Revision, o.Bump)
 		}
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
@@ -126,7 +127,7 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 		Head: done.Revision, Beside: o.Beside, Source: o.digest(c.Sum),
 	}
 	for _, a := range c.Alarms {
-		if o.Follow != nil { // they are of the source's disk, and would refuse what it takes when it has room again
+		if o.Follow != nil { // they are about the source's disk, and would refuse writes that the source accepts again
 			break
 		}
 		into.Alarms = append(into.Alarms, alarm.Name(a))

@@ -1,6 +1,7 @@
-// Command headwaterctl administers a Headwater through its admin API (protos/headwater/admin/v1), in the manner of
-// etcdctl: keyspaces and their settings, what they hold and do, their revision logs, their rows, and a check of those;
-// what a deployment does now (top); snapshots, backups, migrations, and JSON lines.
+// Command headwaterctl administers a Headwater through its admin API (protos/headwater/admin/v1), in the style of
+// etcdctl. It manages keyspaces and their settings. It shows what they hold and do, their revision logs and their rows,
+// and checks the rows. It shows what a deployment does now (top). It makes and restores snapshots and backups,
+// migrates, and reads and writes JSON lines.
 //
 // # Invariants
 //
@@ -17,10 +18,10 @@
 //
 // # Concurrency
 //
-// A command is one goroutine. Migrations tell of progress from several (progressLine), and top reads keys in another.
+// A command is one goroutine. Migrations report progress from several (progressLine), and top reads keys in another.
 //
 // # Testing
 //
-// The built binary against built servers, in tests/keyspaces and tests/snapshots. What servers do seldom is tested
+// tests/keyspaces and tests/snapshots run the built binary against built servers. What servers do seldom is tested
 // here, against small ones.
 package main
