@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -34,6 +35,8 @@ type Parts struct {
 	// OpenHistory opens the cache of a watchhub pod; nil: it has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
+	// Now reads the clock by which leases end and elected places are kept, and must be monotonic; nil: time.Now.
+	Now func() time.Time
 }
 
 // BusOptions are what a bus is opened with beside the configuration.
@@ -61,6 +64,8 @@ type Deployment struct {
 	Engine engine.Store
 	Bus    bus.Bus // nil: there is none
 	GRPC   *server.GRPC
+
+	now func() time.Time // of leases and elections; nil: time.Now
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
 
@@ -95,7 +100,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Deployment{
-		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
+		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory, now: p.Now,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 		making: fair.NewGate(snapshotsMaking, 1),

@@ -63,6 +63,9 @@ type Options struct {
 	Logger    *slog.Logger  // default: none
 	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
 
+	// Now reads the keeper's clock, which must be monotonic. Default: time.Now.
+	Now func() time.Time
+
 	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can
 	// have claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is
 	// answered, so it must be cheap. Default: the keeper is alone.
@@ -86,6 +89,9 @@ func (o *Options) ensureDefaults() {
 		o.Extension = DefaultExtension
 	case o.Extension < 0:
 		o.Extension = 0
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Revokes == 0 {
 		o.Revokes = DefaultRevokes
@@ -149,7 +155,7 @@ func New(store Store, o Options) (*Keeper, error) {
 	k := &Keeper{
 		store:   store,
 		opt:     o,
-		start:   time.Now(),
+		start:   o.Now(),
 		table:   newTable(bits),
 		wake:    make(chan struct{}, 1),
 		count:   o.Meter,
@@ -280,7 +286,7 @@ func (k *Keeper) owner(err error) error {
 func (k *Keeper) Ready() <-chan struct{} { return k.ready }
 
 // now reads the keeper's clock, which is monotonic and starts at 1: a clock set back or forward changes no deadline.
-func (k *Keeper) now() instant { return int64(time.Since(k.start)) + 1 }
+func (k *Keeper) now() instant { return int64(k.opt.Now().Sub(k.start)) + 1 }
 
 // await returns when the keeper answers, or with the reason why it will not.
 func (k *Keeper) await(ctx context.Context) error {
