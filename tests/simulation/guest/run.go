@@ -64,11 +64,11 @@ func (w *world) run(ctx context.Context) error {
 	}
 	err = w.inject(ctx)
 	w.tracef("plan", "all faults are over")
-	err = errors.Join(err, w.judgeLiveness(ctx), w.judgeLives(ctx, lives), others.users.judge(ctx),
-		others.limited.judge(ctx), others.backups.stop(ctx))
+	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), others.limited.judge(ctx),
+		others.backups.stop(ctx))
 	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
 	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
-	err = errors.Join(err, stopErr)
+	err = errors.Join(err, stopErr, w.judgeLives(ctx, lives)) // without traffic, since it waits for long if one does not end
 	if stopErr == nil {
 		err = errors.Join(err, w.judgeHistory(ctx, h, others.backups))
 	}
