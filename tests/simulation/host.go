@@ -31,7 +31,7 @@ const (
 	stopLooks = 4096
 	// heapLimit is how large a program's heap grows before it collects garbage, which takes half of the time of a
 	// program of a small heap that collects by the usual rule.
-	heapLimit = "512MiB"
+	heapLimit = "256MiB"
 	// memoryPages bounds a program's memory, in pages of 64 KiB.
 	memoryPages = 32 << 10
 )

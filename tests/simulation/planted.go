@@ -161,8 +161,10 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 	if err != nil {
 		return err
 	}
-	if err := s.each(ctx, c, p, &tally{out: c.Out, seen: make(map[string]int)}); err != nil {
-		return fmt.Errorf("no fault is switched on: %w", err)
+	if !c.PlantedOnly {
+		if err := s.each(ctx, c, p, &tally{out: c.Out, seen: make(map[string]int)}); err != nil {
+			return fmt.Errorf("no fault is switched on: %w", err)
+		}
 	}
 	var todo []Fault
 	for _, f := range all {

@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	backupPause   = 2 * time.Second // between two snapshots, at most
+	backupPause   = time.Second // between two snapshots, at most
 	backupTimeout = 5 * time.Second
 	backupFile    = "/tmp/backup.db" // in the run's own directory
 )
@@ -108,13 +108,9 @@ func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
 		return err
 	}
 	defer r.Close()
-	got, want := state{}, state{}
-	var history, logged []string
+	got, want := account{compact: r.Compact}, account{compact: r.Compact}
 	err = r.Events(ctx, func(_ int64, e *revlog.Event) error {
-		got.apply(e)
-		if e.KV.Mod > r.Compact {
-			history = append(history, describe(e))
-		}
+		got.add(e)
 		return nil
 	})
 	if err != nil {
@@ -124,32 +120,57 @@ func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
 		for j := range log[i].Events {
 			if e := &log[i].Events[j]; log[i].Rev <= r.Revision {
 				e.KV.Mod = log[i].Rev
-				want.apply(e)
-				if e.KV.Mod > r.Compact {
-					logged = append(logged, describe(e))
-				}
+				want.add(e)
 			}
 		}
 	}
-	for key, kv := range want {
-		if kv != got[key] {
-			err = errors.Join(err, fmt.Errorf("revision %d: %q is %s, and was %s", r.Revision, key, got[key], kv))
+	return errors.Join(
+		got.then.compare(want.then, r.Compact), got.now.compare(want.now, r.Revision), got.compareHistory(want, r.Revision))
+}
+
+// account is what a snapshot tells, or should: the keys at the compact revision and now, and the history between.
+type account struct {
+	compact   int64
+	then, now state
+	history   []string
+}
+
+func (a *account) add(e *revlog.Event) {
+	if a.now == nil {
+		a.then, a.now = state{}, state{}
+	}
+	a.now.apply(e)
+	if e.KV.Mod <= a.compact {
+		a.then.apply(e)
+	} else {
+		a.history = append(a.history, describe(e))
+	}
+}
+
+func (a *account) compareHistory(want account, rev int64) error {
+	for i := range max(len(a.history), len(want.history)) {
+		if i >= len(a.history) || i >= len(want.history) || a.history[i] != want.history[i] {
+			return fmt.Errorf("revision %d: %d events since %d, of which the %dth is not that of the log's %d",
+				rev, len(a.history), a.compact, i+1, len(want.history))
 		}
 	}
-	if len(got) != len(want) {
-		err = errors.Join(err, fmt.Errorf("revision %d: %d keys, and there were %d", r.Revision, len(got), len(want)))
-	}
-	for i := range max(len(history), len(logged)) {
-		if i >= len(history) || i >= len(logged) || history[i] != logged[i] {
-			return errors.Join(err, fmt.Errorf("revision %d: %d events since %d, of which the %dth is not that of the log's %d",
-				r.Revision, len(history), r.Compact, i+1, len(logged)))
-		}
-	}
-	return err
+	return nil
 }
 
 // state is the keys that there are, each with what it has.
 type state map[string]string
+
+func (s state) compare(want state, rev int64) (err error) {
+	for key, kv := range want {
+		if kv != s[key] {
+			err = errors.Join(err, fmt.Errorf("at revision %d %q is %s, and was %s", rev, key, s[key], kv))
+		}
+	}
+	if len(s) != len(want) {
+		err = errors.Join(err, fmt.Errorf("at revision %d there are %d keys, and there were %d", rev, len(s), len(want)))
+	}
+	return err
+}
 
 func (s state) apply(e *revlog.Event) {
 	if e.Delete {

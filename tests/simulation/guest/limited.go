@@ -22,11 +22,12 @@ import (
 )
 
 const (
-	// limitedKeyspace has one limit, which is reached, and raised later.
-	limitedKeyspace = "limited"
-	limitedPause    = 60 * time.Millisecond // between two requests of a client, at most
-	limitedTTL      = 3600                  // seconds: no lease ends in a run
-	limitedValue    = 8 << 10               // bytes of a value under a limit of bytes
+	// limitedKeyspace begins the names of keyspaces that each have one limit, which is reached, and raised later.
+	limitedKeyspace = "limited-"
+	limitedPause    = 30 * time.Millisecond  // between two requests of a client, at most
+	refusedPause    = 400 * time.Millisecond // after a refused one, at most
+	limitedTTL      = 3600                   // seconds: no lease ends in a run
+	limitedValue    = 8 << 10                // bytes of a value under a limit of bytes
 	// bytesSlack is how much more than its limit of bytes the clients here may put: what they send while a group may
 	// not see what others have written (250 ms), and what was under way in a pod that stood still.
 	bytesSlack = 512 << 10
@@ -109,14 +110,13 @@ var allLimits = []limit{
 
 // limited is clients of a keyspace that has a limit.
 type limited struct {
-	w       *world
-	limit   limit
-	n       uint64
-	clis    []*clientv3.Client
-	cancel  context.CancelFunc
-	wg      sync.WaitGroup
-	began   time.Time
-	raising time.Time // when the limit was about to be raised
+	w      *world
+	limit  limit
+	n      uint64
+	clis   []*clientv3.Client
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	began  time.Time
 
 	mu      sync.Mutex
 	answers int // while the limit was as low as it was
@@ -124,21 +124,34 @@ type limited struct {
 	failed  []error
 }
 
-// startLimited makes a keyspace with a limit and has clients use more than it allows.
-func (w *world) startLimited(ctx context.Context) (*limited, error) {
+// keyspace is that of a limit.
+func (l *limit) keyspace() string { return limitedKeyspace + strings.ReplaceAll(l.name, "_", "-") }
+
+// startLimited makes keyspaces with a limit each and has clients use more than it allows.
+func (w *world) startLimited(ctx context.Context) (all []*limited, err error) {
 	if w.plan.limited == 0 {
 		return nil, nil
 	}
-	r := w.rand("limits")
-	l := &limited{w: w, limit: allLimits[r.IntN(len(allLimits))]}
-	l.n = l.limit.low(r)
+	for _, kind := range allLimits {
+		l, err := w.startLimitedBy(ctx, kind)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, l)
+	}
+	return all, nil
+}
+
+func (w *world) startLimitedBy(ctx context.Context, kind limit) (*limited, error) {
+	r := w.rand("limit of " + kind.name)
+	l := &limited{w: w, limit: kind, n: kind.low(r)}
 	limits := &keyspacev1.Limits{}
 	l.limit.set(limits, l.n)
-	if err := w.createKeyspace(ctx, limitedKeyspace, &adminv1.Settings{Limits: limits}); err != nil {
+	if err := w.createKeyspace(ctx, l.limit.keyspace(), &adminv1.Settings{Limits: limits}); err != nil {
 		return nil, err
 	}
 	w.tracef("limits", "%s: %d", l.limit.name, l.n)
-	ctx = in(ctx, limitedKeyspace)
+	ctx = in(ctx, l.limit.keyspace())
 	l.began = time.Now()
 	ctx, l.cancel = context.WithCancel(ctx)
 	for i := range w.plan.limited {
@@ -147,7 +160,7 @@ func (w *world) startLimited(ctx context.Context) (*limited, error) {
 			return nil, err
 		}
 		l.clis = append(l.clis, cli)
-		l.wg.Go(func() { l.ask(ctx, cli, i, w.rand(fmt.Sprint("limited ", i))) })
+		l.wg.Go(func() { l.ask(ctx, cli, i, w.rand(fmt.Sprint(l.limit.keyspace(), i))) })
 	}
 	return l, nil
 }
@@ -159,7 +172,10 @@ func (l *limited) ask(ctx context.Context, cli *clientv3.Client, i int, r *rand.
 		once, cancel := context.WithTimeout(ctx, loginTimeout)
 		err := l.limit.ask(once, cli, fmt.Sprintf("%d/%d", i, n))
 		l.count(err)
-		if n%10 == 0 && l.limit.use != nil {
+		if isRefusal(err) {
+			time.Sleep(between(r, 0, refusedPause))
+		}
+		if n%5 == 0 && l.limit.use != nil {
 			if used, err := l.limit.use(once, cli); err == nil && used > l.n && ctx.Err() == nil {
 				l.fail(fmt.Errorf("limits: %d %s are in use, where the limit is %d", used, l.limit.name, l.n))
 			}
@@ -190,11 +206,16 @@ func isRefusal(err error) bool {
 		errors.Is(err, rpctypes.ErrRequestTooLarge)
 }
 
+// judgeLimited judges all limits.
+func judgeLimited(ctx context.Context, all []*limited) (err error) {
+	for _, l := range all {
+		err = errors.Join(err, l.judge(ctx))
+	}
+	return err
+}
+
 // judge says whether the limit was exceeded, and whether requests succeed once it is raised.
 func (l *limited) judge(ctx context.Context) error {
-	if l == nil {
-		return nil
-	}
 	l.cancel()
 	l.wg.Wait()
 	took := time.Since(l.began)
@@ -218,7 +239,7 @@ func (l *limited) raised(ctx context.Context) error {
 	l.limit.set(limits, l.n*raise)
 	err := l.w.admin(ctx, func(ctx context.Context, k adminv1.KeyspacesClient) error {
 		_, err := k.Change(ctx, &adminv1.ChangeRequest{
-			Name: limitedKeyspace, Settings: &adminv1.Settings{Limits: limits},
+			Name: l.limit.keyspace(), Settings: &adminv1.Settings{Limits: limits},
 			Mask: &fieldmaskpb.FieldMask{Paths: []string{"limits." + l.limit.name}},
 		})
 		return err
@@ -226,7 +247,7 @@ func (l *limited) raised(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("limits: cannot be raised: %w", err)
 	}
-	ctx, cancel := context.WithTimeout(in(ctx, limitedKeyspace), liveWithin)
+	ctx, cancel := context.WithTimeout(in(ctx, l.limit.keyspace()), liveWithin)
 	defer cancel()
 	for i, cli := range l.clis {
 		err := leases.Retry(ctx, func(ctx context.Context) error {

@@ -64,11 +64,12 @@ func (w *world) run(ctx context.Context) error {
 	}
 	err = w.inject(ctx)
 	w.tracef("plan", "all faults are over")
-	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), others.limited.judge(ctx),
+	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), judgeLimited(ctx, others.limited),
 		others.backups.stop(ctx))
 	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
 	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
-	err = errors.Join(err, stopErr, w.judgeLives(ctx, lives)) // without traffic, since it waits for long if one does not end
+	// Without traffic: the judge waits for long if a lease does not end.
+	err = errors.Join(err, stopErr, w.judgeLives(ctx, lives))
 	if stopErr == nil {
 		err = errors.Join(err, w.judgeHistory(ctx, h, others.backups))
 	}
@@ -84,7 +85,7 @@ func (w *world) run(ctx context.Context) error {
 // others are what clients do in keyspaces of their own, and the snapshots.
 type others struct {
 	users   *users
-	limited *limited
+	limited []*limited
 	backups *backups
 }
 
@@ -108,7 +109,9 @@ func (w *world) judged() []string {
 		names = append(names, usersKeyspace)
 	}
 	if w.plan.limited > 0 {
-		names = append(names, limitedKeyspace)
+		for _, kind := range allLimits {
+			names = append(names, kind.keyspace())
+		}
 	}
 	return names
 }

@@ -42,6 +42,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Plan.Limited, "limited", o.Plan.Limited, "clients that want more than a limit allows")
 	flag.BoolVar(&o.Plan.Backups, "backups", o.Plan.Backups, "take snapshots of the traffic's keyspace")
 	flag.BoolVar(&o.Plan.Calm, "calm", false, "no faults of the database and of the bus by chance")
+	flag.BoolVar(&o.PlantedOnly, "planted-only", false, "with -planted: do not run the seeds first with none of them")
 	planted := flag.String("planted", "", "look for these planted faults (names with commas between, or all)")
 	flag.Parse()
 	root, err := filepath.Abs(".")
