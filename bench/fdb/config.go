@@ -26,6 +26,7 @@ type Config struct {
 	Retries         int
 	Watchers        int
 	History         int
+	CountKeys       int
 	KVArgs          []string
 	ProfileDir      string
 
@@ -44,8 +45,9 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
 	f.Float64Var(&c.NoiseMax, "noise-max", 0.15, "cores used by other programs from which on a measurement is noisy")
 	f.IntVar(&c.Retries, "retries", 1, "how often to repeat a noisy measurement; the quietest counts")
-	f.IntVar(&c.Watchers, "watchers", 5000, "watchers on hubs of the last row, each on a key of its own; a multiple of 50")
+	f.IntVar(&c.Watchers, "watchers", 5000, "watchers on hubs of row watchers, each on a key of its own; a multiple of 50")
 	f.IntVar(&c.History, "history", 30_000, "revisions that a watcher catches up with, or what is written in 6 s")
+	f.IntVar(&c.CountKeys, "count-keys", 1_000_000, "keys that are counted; they are written once")
 	f.StringVar(&c.Docs, "docs", "", "docs/benchmarks.md: replace its section "+section)
 	f.StringVar(&c.Dir, "dir", os.TempDir(), "directory on the disk to test; data and logs are made in it and removed")
 	f.BoolVar(&c.Keep, "keep", false, "keep data and logs")
@@ -58,7 +60,7 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 // validate completes the configuration and returns the first thing that is wrong with it.
 func (c *Config) validate(f *pflag.FlagSet) error {
 	if c.Quick {
-		for name, v := range map[string]string{"rounds": "1", "duration": "2s", "warmup": "500ms", "retries": "0", "history": "10000"} {
+		for name, v := range map[string]string{"rounds": "1", "duration": "2s", "warmup": "500ms", "retries": "0", "history": "10000", "count-keys": "20000"} {
 			if f.Changed(name) {
 				continue
 			}
@@ -72,8 +74,8 @@ func (c *Config) validate(f *pflag.FlagSet) error {
 			return errors.New("no row " + id + "; there are " + strings.Join(rowIDs(), ", "))
 		}
 	}
-	if c.Rounds < 1 || c.Duration < time.Second || c.Warmup < 0 || c.Retries < 0 || c.Watchers < watchStreams || c.Watchers%watchStreams != 0 || c.History < 2 {
-		return errors.New("rounds must be positive, the duration at least 1s, warm-up and retries not negative, watchers a multiple of 50, the history at least 2")
+	if c.Rounds < 1 || c.Duration < time.Second || c.Warmup < 0 || c.Retries < 0 || c.Watchers < watchStreams || c.Watchers%watchStreams != 0 || c.History < 2 || c.CountKeys < 500 {
+		return errors.New("rounds must be positive, the duration at least 1s, warm-up and retries not negative, watchers a multiple of 50, the history at least 2, keys that are counted 500")
 	}
 	wd, err := os.Getwd()
 	if err != nil {

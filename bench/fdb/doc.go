@@ -3,8 +3,8 @@
 //
 // It starts the processes of package tests/stack (fdbserver with the ssd engine, nats-server, pods), without a
 // router, in a temporary directory, and runs hwbench against single pods: writes and reads at kv-1, watches at hubs.
-// kv-2 runs only while conflicts are measured, the second leasekeeper never. Rows are interleaved over the rounds;
-// tables show medians. Each run of a load has a key prefix of its own.
+// kv-2 runs only while conflicts and the idle deployment are measured, the second leasekeeper only for the latter.
+// Rows are interleaved over the rounds; tables show medians. Each run of a load has a key prefix of its own.
 //
 // CPU per request is the CPU time of all processes of a kind in the measured window divided by the requests of the
 // window. Load generator, pods and FoundationDB share the cores, so rates say what this machine can do with all of

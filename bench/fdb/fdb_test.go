@@ -28,13 +28,26 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s: %q, %q", r.id, v.result, v.reached())
 		}
 	}
-	if goals != 10 {
+	if goals != 26 {
 		t.Errorf("%d goals", goals)
 	}
 	for id, s := range map[string]sample{
-		"put1": {p50: 0.0016}, "create": {rate: 13_999}, "update": {rate: 11_999}, "range": {rate: 15_469}, "list": {rate: 175_999},
-		"conflicts": {values: map[string]float64{valueConflicts: 1}}, "event": {p50: 0.0081, p99: 0.026, values: map[string]float64{valuePutP50: 0.003}},
-		"catch-up": {rate: 199, values: map[string]float64{valueWritten: 100}}, "watchers": {values: map[string]float64{valueCPU: 1.06}},
+		"put1": {p50: 0.0014}, "create": {rate: 499_999}, "update": {rate: 429_999}, "range": {rate: 949_999}, "list": {rate: 175_999},
+		"keepalive":         {rate: 14_999, values: map[string]float64{valueKeeper: 26e-6}},
+		"keepalive-streams": {rate: 24_999, values: map[string]float64{valueKeeper: 26e-6}},
+		"revoke-1000":       {values: map[string]float64{valueTime: 0.051}},
+		"revoke-2500":       {values: map[string]float64{valueTime: 0.101}},
+		"revoke-10000":      {values: map[string]float64{valueTime: 0.401}},
+		"delete-1000":       {values: map[string]float64{valueTime: 0.061, valueBeside: 0.051}},
+		"delete-10000":      {values: map[string]float64{valueTime: 0.501, valueBeside: 0.051}},
+		"one-key-200":       {rate: 94, values: map[string]float64{valueApart: 100}},
+		"one-key-2000":      {rate: 94, values: map[string]float64{valueApart: 100}},
+		"one-key-10000":     {rate: 94, values: map[string]float64{valueApart: 100}},
+		"idle":              {values: map[string]float64{valuePods: 0.021}},
+		"count":             {p50: 0.051},
+		"first-page":        {p50: 0.021},
+		"conflicts":         {values: map[string]float64{valueConflicts: 1}}, "event": {p50: 0.0081, p99: 0.026, values: map[string]float64{valuePutP50: 0.003}},
+		"catch-up": {rate: 199, values: map[string]float64{valueWritten: 100}}, "watchers": {values: map[string]float64{valueCPU: 1.04}},
 	} {
 		all := everything()
 		all[id] = []sample{s}
@@ -109,7 +122,7 @@ func TestConfig(t *testing.T) {
 	if err != nil || c.Rounds != 2 || c.Duration.Seconds() != 2 || c.History != 10_000 || len(c.Rows) != 2 || len(c.KVArgs) != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
-	for _, bad := range []string{"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--watchers=51", "--history=1", "--warmup=-1s"} {
+	for _, bad := range []string{"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--watchers=51", "--history=1", "--count-keys=499", "--warmup=-1s"} {
 		if _, err := parse(bad); err == nil {
 			t.Error(bad, "passed")
 		}

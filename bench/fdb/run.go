@@ -37,8 +37,12 @@ type bench struct {
 	cluster string // cluster file
 	hwbench string
 	stack   *stack.Stack
-	kv, hub []*stack.Process
 	runs    int // of loads, for their prefixes
+
+	kv, hub, keeper []*stack.Process
+
+	countPrefix string // of the keys that are counted
+	countFilled bool   // they are there
 }
 
 // Main parses args, runs all rows and writes the report to out; progress goes to log.
@@ -168,8 +172,8 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 	}
 	b.cluster = filepath.Join(b.dir, "stack", "fdb.cluster")
 	b.kv, b.hub = b.stack.Processes(kindKV), b.stack.Processes(kindHub)
-	keepers := b.stack.Processes("leasekeeper")
-	for _, p := range append(keepers[1:], b.kv[1:]...) {
+	b.keeper = b.stack.Processes(kindKeeper)
+	for _, p := range slices.Concat(b.keeper[1:], b.kv[1:]) {
 		if err := p.Stop(); err != nil {
 			return nil, errors.Join(err, b.stack.Stop())
 		}

@@ -11,10 +11,11 @@ import (
 
 // Names under which CPU is counted, beside the kinds of package stack.
 const (
-	kindKV    = "kv"
-	kindHub   = "watchhub"
-	kindLoad  = "load" // hwbench
-	kindOther = "others"
+	kindKV     = "kv"
+	kindHub    = "watchhub"
+	kindKeeper = "leasekeeper"
+	kindLoad   = "load" // hwbench
+	kindOther  = "others"
 )
 
 // settle is how long after its start hwbench may be busy with connections before it sends its first request.

@@ -94,6 +94,9 @@ func (l *lane) allowance() allowance {
 
 // isParting says that an error parts a request from its group.
 func isParting(err error) bool {
+	if err == nil { // nearly always; looking for a refusal costs an allocation
+		return false
+	}
 	var r refusal
 	return errors.Is(err, errHeavy) || errors.Is(err, errGone) || errors.As(err, &r)
 }

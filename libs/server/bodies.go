@@ -105,17 +105,20 @@ func (l *bodies) expect(ctx context.Context) context.Context {
 	return &body{Context: ctx, cancel: cancel}
 }
 
-// receive calls receive, which waits for the body of ctx's request.
-func (l *bodies) receive(ctx context.Context, receive func() error) error {
+// receive calls receive, which waits for the body of ctx's request and puts it into v. It returns when the body had
+// come.
+func (l *bodies) receive(ctx context.Context, receive func(v any) error, v any) (came time.Time, err error) {
 	b, ok := ctx.Value(bodyKey{}).(*body)
 	if !ok { // not through the tap: a call within the process
-		return receive()
+		err = receive(v)
+		return time.Now(), err
 	}
 	l.enter(b)
 	defer l.leave(b)
-	err := receive()
-	b.stages.Add(timing.Receiving, time.Since(b.began))
-	return err
+	err = receive(v)
+	came = time.Now()
+	b.stages.Add(timing.Receiving, came.Sub(b.began))
+	return came, err
 }
 
 func (l *bodies) enter(b *body) {
@@ -249,5 +252,6 @@ func (s *firstMessage) RecvMsg(m any) error {
 		return s.ServerStream.RecvMsg(m)
 	}
 	s.came = true
-	return s.bodies.receive(s.Context(), func() error { return s.ServerStream.RecvMsg(m) })
+	_, err := s.bodies.receive(s.Context(), s.ServerStream.RecvMsg, m)
+	return err
 }

@@ -13,13 +13,14 @@ func arriving(l *bodies, begun chan<- struct{}) <-chan error {
 	done := make(chan error, 1)
 	ctx := l.expect(context.Background())
 	go func() {
-		done <- l.receive(ctx, func() error {
+		_, err := l.receive(ctx, func(any) error {
 			if begun != nil {
 				begun <- struct{}{}
 			}
 			<-ctx.Done()
 			return errors.Join(ctx.Err(), context.Cause(ctx))
-		})
+		}, nil)
+		done <- err
 	}()
 	return done
 }

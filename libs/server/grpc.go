@@ -223,17 +223,8 @@ func (g *GRPC) countUnary(
 	return func(srv any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
 		m.started.Add(1)
 		begin := time.Now()
-		var requestType string // of one that has come
-		came := begin
-		receive := func(v any) error {
-			err := g.bodies.receive(ctx, func() error { return dec(v) })
-			if err == nil {
-				m.received.Add(1)
-				requestType, came = m.typeOf(v), time.Now()
-			}
-			return err
-		}
-		resp, err := h(srv, ctx, receive, nil)
+		c := unaryCall{g: g, m: m, ctx: ctx, decode: dec, came: begin}
+		resp, err := h(srv, ctx, c.receive, nil)
 		now := time.Now()
 		took := now.Sub(begin)
 		code := codeOf(err)
@@ -244,12 +235,33 @@ func (g *GRPC) countUnary(
 		if g.options.Tracer != nil {
 			g.options.Tracer.Ended(ctx, begin)
 		}
-		g.observe(requestType, now.Sub(came), code == codes.OK)
+		g.observe(c.requestType, now.Sub(c.came), code == codes.OK)
 		if slow > 0 && took > slow {
 			g.logSlow(ctx, m, took, code)
 		}
 		return resp, err
 	}
+}
+
+// unaryCall is one call of a unary method. It is one value, and not some closures, because it is allocated for each.
+type unaryCall struct {
+	g      *GRPC
+	m      *method
+	ctx    context.Context
+	decode func(any) error
+
+	requestType string    // of a request that has come
+	came        time.Time // when it had; when the call began, for one that has not
+}
+
+// receive waits for the request, and puts it into v.
+func (c *unaryCall) receive(v any) error {
+	came, err := c.g.bodies.receive(c.ctx, c.decode, v)
+	if err == nil {
+		c.m.received.Add(1)
+		c.requestType, c.came = c.m.typeOf(v), came
+	}
+	return err
 }
 
 // logSlow says that a request took long, and where its time went.
