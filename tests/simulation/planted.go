@@ -153,11 +153,7 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 	if err != nil {
 		return err
 	}
-	instead, err := plantAll(s.builder.root, all)
-	if err != nil {
-		return err
-	}
-	p, err := s.Program(ctx, "planted", instead)
+	p, err := s.plantedProgram(ctx, all, c)
 	if err != nil {
 		return err
 	}
@@ -200,6 +196,18 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 	return err
 }
 
+// plantedProgram is the program that a search runs.
+func (s *Simulation) plantedProgram(ctx context.Context, all []Fault, c Campaign) (*Program, error) {
+	if c.Program != "" {
+		return s.host.Compile(ctx, c.Program)
+	}
+	instead, err := plantAll(s.builder.root, all)
+	if err != nil {
+		return nil, err
+	}
+	return s.Program(ctx, "planted", instead)
+}
+
 // find looks for the first seed that finds a fault; line is its row of the table.
 func (p *Program) find(ctx context.Context, f Fault, c Campaign) (line string, found bool, err error) {
 	on := *p
@@ -229,7 +237,7 @@ func (p *Program) find(ctx context.Context, f Fault, c Campaign) (line string, f
 
 // plantedMax bounds a run with a planted fault. The search for an order of the requests may go on for long where there
 // is none.
-const plantedMax = 2 * time.Minute
+const plantedMax = 20 * time.Minute
 
 // within runs a plan for no longer than plantedMax.
 func (p *Program) within(ctx context.Context, plan Plan) (Verdict, error) {
