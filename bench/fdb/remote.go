@@ -42,8 +42,8 @@ func remoteRows() []row {
 		rows = append(rows, hotRow(n))
 	}
 	return append(rows, idleRow(),
-		countRow("count", "count of %s keys, 1 client", 0.050),
-		countRow("first-page", "first page of 500 of %s keys, with its count, 1 client", 0.020, "--limit=500"))
+		countRow("count", "count of --count-keys keys, 1 client", 0.050),
+		countRow("first-page", "first page of 500 of --count-keys keys, with its count, 1 client", 0.020, "--limit=500"))
 }
 
 func keepAliveRow(id, work string, least float64, args ...string) row {
@@ -68,8 +68,9 @@ func keepAliveRow(id, work string, least float64, args ...string) row {
 		}}
 }
 
-// removalRow is one request that removes keys of size bytes, beside another client's puts. Its goal is in seconds.
-func removalRow(command string, keys, size int, goal float64) row {
+// removalRow is one request that removes keys of size bytes, beside another client's puts. Its goal is to take at most within
+// seconds.
+func removalRow(command string, keys, size int, within float64) row {
 	id := fmt.Sprintf("%s-%d", command, keys)
 	work := map[string]string{"revoke": "revoke of a lease with", "delete": "delete of a prefix of"}[command]
 	return row{id: id, work: fmt.Sprintf("%s %s keys of %d B", work, compare.Thousands(float64(keys)), size),
@@ -82,7 +83,7 @@ func removalRow(command string, keys, size int, goal float64) row {
 		verdict: func(all map[string][]sample) verdict {
 			took, beside := median(all[id], value(valueTime))*1e3, median(all[id], value(valueBeside))*1e3
 			v := verdict{fmt.Sprintf("%.0f ms, another client's put p99 %.1f ms", took, beside),
-				[]goal{atMost("ms ", goal*1e3, took)}}
+				[]goal{atMost("ms ", within*1e3, took)}}
 			if command == "delete" {
 				v.goals = append(v.goals, atMost("put p99 ms ", 50, beside))
 			}
@@ -196,8 +197,9 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// countRow counts Config.CountKeys keys, which the first of these rows writes. Its goal is in seconds.
-func countRow(id, work string, goal float64, args ...string) row {
+// countRow counts Config.CountKeys keys, which the first of these rows writes. Its goal is a p50 of at most
+// within seconds.
+func countRow(id, work string, within float64, args ...string) row {
 	return row{id: id, work: work,
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			at, err := b.counted(ctx)
@@ -214,7 +216,7 @@ func countRow(id, work string, goal float64, args ...string) row {
 		},
 		verdict: func(all map[string][]sample) verdict {
 			p50 := median(all[id], p50Of) * 1e3
-			return verdict{fmt.Sprintf("%.1f ms", p50), []goal{atMost("ms ", goal*1e3, p50)}}
+			return verdict{fmt.Sprintf("%.1f ms", p50), []goal{atMost("ms ", within*1e3, p50)}}
 		}}
 }
 

@@ -115,6 +115,9 @@ type Limits struct {
 	TxnBytes int
 	// Structures says that a transaction is counted as package txnsize does.
 	Structures bool
+	// RootBytes is what the store puts before each key. KeyBytes leaves it out; with Structures it counts in TxnBytes,
+	// each time that a key is named.
+	RootBytes int
 	// StampBytes is how much shorter a key or value has to be that holds a stamp.
 	StampBytes int
 

@@ -90,7 +90,7 @@ const (
 // and moves the key from one lease to another. The value that was there is read, as for prev_kv or a compare. Deletes
 // and revokes of the key hold less.
 func (s *Store) replaceBytes(key []byte, value int) int {
-	var z txnsize.Size
+	z := txnsize.Size{Root: s.limits.RootBytes}
 	prefix := len(s.rows.prefix)
 	plain, escaped := prefix+len(key), prefix+len(key)+bytes.Count(key, []byte{0})
 	const table, id, end = 1, 8, 1
@@ -147,6 +147,7 @@ type deletes struct {
 
 func (d *deletes) add(g *group, st *keyState) {
 	prefix, key := len(g.s.rows.prefix), len(st.key)
+	d.rows.Root = g.s.limits.RootBytes
 	d.rows.Clear(prefix + 1 + key)
 	d.rows.StampedKey(prefix+1+key+1+engine.StampLen, 0)
 	if st.rec.lease != 0 {

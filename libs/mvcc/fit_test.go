@@ -16,13 +16,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// fitLimit is what the rows of a key take beside the key, with a zero byte as two, behind a prefix: the byte of the
-// table, the end of the key, stamp, chunk number, and what a stamped key has behind it (docs/formats.md).
-const fitLimit = 10_000 - 1 - 1 - 12 - 2 - 4
+// fitRows is what the rows of a key take beside the key, with a zero byte as two, and a prefix: the byte of the table,
+// the end of the key, stamp, chunk number, and what a stamped key has behind it (docs/formats.md).
+const fitRows = 1 + 1 + 12 + 2 + 4
 
-// longestKey is a random key with so many zero bytes that there can just be.
-func longestKey(r *rand.Rand, prefix []byte, zeros int) []byte {
-	key := make([]byte, fitLimit-len(prefix)-zeros)
+// longestKey is a random key with so many zero bytes that there can just be, where keys and their zero bytes have room.
+func longestKey(r *rand.Rand, room, zeros int) []byte {
+	key := make([]byte, room-zeros)
 	for i := range key {
 		key[i] = byte(1 + r.IntN(255))
 	}
@@ -164,13 +164,17 @@ func TestLongestKeys(t *testing.T) {
 		t.Skip("one client at a time, and much data: there is nothing here for the race detector")
 	}
 	r := rand.New(rand.NewPCG(seed(t), 3))
-	for _, v := range []variant{
-		{"values once", fdb, mvcc.Options{Shift: 2, Prefix: []byte("pre\x00fix")}},
-		{"format 1", fdb, mvcc.Options{Shift: 2, NoFeatures: true}},
+	for _, v := range []struct {
+		variant
+		root int // bytes before all keys, as --fdb-root has them
+	}{
+		{variant{"values once", fdb, mvcc.Options{Shift: 2, Prefix: []byte("pre\x00fix")}}, 0},
+		{variant{"under a root", fdb, mvcc.Options{Shift: 2}}, 60},
+		{variant{"format 1", fdb, mvcc.Options{Shift: 2, NoFeatures: true}}, 10},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			// What FoundationDB counts, the store counts too, and refuses late.
-			e := faults.New(openEngine(t, v.engine), faults.Options{Remote: &faults.Remote{}})
+			e := faults.New(openEngine(t, v.engine), faults.Options{Remote: &faults.Remote{RootBytes: v.root}})
 			s := open(t, e, v.store)
 			lease := int64(1)
 			try := func(key, value []byte) {
@@ -189,9 +193,9 @@ func TestLongestKeys(t *testing.T) {
 					t.Errorf("a key of %d and a value of %d bytes: %v, %v", len(key), len(value), err, txnErr)
 				}
 			}
-			room := fitLimit - len(v.store.Prefix)
+			room := e.Limits().KeyBytes - fitRows - len(v.store.Prefix)
 			for _, zeros := range []int{0, 1, room / 2, r.IntN(room / 2)} {
-				key := longestKey(r, v.store.Prefix, zeros)
+				key := longestKey(r, room, zeros)
 				for _, size := range []int{r.IntN(512), 600, 100_000 + r.IntN(200_000)} {
 					try(key, bytes.Repeat([]byte{byte(size)}, size))
 				}
@@ -201,7 +205,7 @@ func TestLongestKeys(t *testing.T) {
 					refused(key, nil)
 				}
 			}
-			for _, key := range [][]byte{[]byte("short"), longestKey(r, v.store.Prefix, r.IntN(room/2))} {
+			for _, key := range [][]byte{[]byte("short"), longestKey(r, room, r.IntN(room/2))} {
 				size := largestValue(t, s, key)
 				try(key, make([]byte, size))
 				refused(key, make([]byte, size+1))

@@ -7,6 +7,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -28,7 +29,12 @@ func TestHold(t *testing.T) {
 	for name, c := range holdEngines {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				e := openEngine(t, c.engine)
+				var e engine.Store
+				if c.pods {
+					e = testengine.OpenInBubble(t, 1)
+				} else {
+					e = openEngine(t, c.engine)
+				}
 				s := open(t, e, mvcc.Options{NoRemoval: c.pods})
 				remover := s
 				if c.pods { // another process

@@ -248,6 +248,10 @@ func (s *Store) Limits() engine.Limits {
 		l = s.inner.Limits()
 	}
 	l.Pipelined = l.Pipelined && s.o.KeepPipelined
+	if s.wire != nil && l.KeyBytes > 0 {
+		l.KeyBytes -= s.wire.RootBytes
+		l.RootBytes += s.wire.RootBytes
+	}
 	return l
 }
 

@@ -93,6 +93,8 @@ type Remote struct {
 	TxnAge time.Duration
 	// TxnBytes bounds a transaction's Size; 0: 10,000,000.
 	TxnBytes int
+	// RootBytes is the length of a root before all keys, which there is none of: keys and transactions have less room.
+	RootBytes int
 }
 
 // wire is what a Store has of a Remote.

@@ -20,6 +20,9 @@ type txn struct {
 func newTxn(s *Store, gen *generation, in engine.Txn, begun time.Time) *txn {
 	t := &txn{reader: reader{s: s, gen: gen, in: in, begun: begun}, Txn: in}
 	t.reader.size = &t.size
+	if s.wire != nil {
+		t.size.Root = s.wire.RootBytes
+	}
 	return t
 }
 

@@ -101,6 +101,7 @@ func (o *Options) limits() engine.Limits {
 		ValueBytes:    txnsize.ValueBytesMax,
 		TxnBytes:      txnsize.TxnBytesMax,
 		Structures:    true,
+		RootBytes:     len(o.Root),
 		StampBytes:    txnsize.StampBytes,
 		MaxStamps:     stampsMax,
 		Versionstamps: true,

@@ -13,8 +13,8 @@
 //
 // # Invariants
 //
-// Size never shrinks, and says exactly what the library would, for keys that already have the store's root before
-// them.
+// Size never shrinks, and says exactly what the library would. The store's root before each key is in the lengths that
+// it is given, or in Size.Root.
 //
 // # Concurrency
 //

@@ -21,6 +21,9 @@ const (
 
 // Size is what a transaction counts as so far. The zero value is an empty transaction. All parameters are lengths.
 type Size struct {
+	// Root is what the store has before each key; 0 where the lengths of keys have it.
+	Root int
+
 	bytes   int
 	changes int
 }
@@ -33,8 +36,8 @@ func (z *Size) Changes() int { return z.changes }
 
 // Set counts a mutation that sets a row.
 func (z *Size) Set(key, value int) {
-	z.mutation(key, value)
-	z.conflictKey(key)
+	z.mutation(z.under(key), value)
+	z.conflictKey(z.under(key))
 }
 
 // Add counts an addition to a counter.
@@ -42,36 +45,41 @@ func (z *Size) Add(key int) { z.Set(key, counterBytes) }
 
 // StampedKey counts a mutation that sets a row whose key holds a stamp. Its conflict is the cluster's business, which
 // knows the key.
-func (z *Size) StampedKey(key, value int) { z.mutation(key+StampBytes, value) }
+func (z *Size) StampedKey(key, value int) { z.mutation(z.under(key)+StampBytes, value) }
 
 // StampedValue counts a mutation that sets a row whose value holds a stamp.
 func (z *Size) StampedValue(key, value int) {
-	z.mutation(key, value+StampBytes)
-	z.conflictKey(key)
+	z.mutation(z.under(key), value+StampBytes)
+	z.conflictKey(z.under(key))
 }
 
 // Clear counts the clear of one row: of the range from its key to the next one.
 func (z *Size) Clear(key int) {
-	z.mutation(key, key+1)
-	z.conflictKey(key)
+	z.mutation(z.under(key), z.under(key)+1)
+	z.conflictKey(z.under(key))
 }
 
 // ClearRange counts the clear of a range that is not empty.
 func (z *Size) ClearRange(begin, end int) {
-	begin, end = cut(begin), cut(end)
+	begin, end = cut(z.under(begin)), cut(z.under(end))
 	z.mutation(begin, end)
 	z.conflict(begin, end)
 }
 
 // ReadKey counts a key that is read with a conflict.
 func (z *Size) ReadKey(key int) {
-	if key <= readKeyMax {
-		z.conflictKey(key)
+	if z.under(key) <= readKeyMax {
+		z.conflictKey(z.under(key))
 	}
 }
 
 // Conflict counts a range that is not empty and is added to the read or write conflicts. A scan adds none.
-func (z *Size) Conflict(begin, end int) { z.conflict(cut(begin), cut(end)) }
+func (z *Size) Conflict(begin, end int) {
+	z.conflict(cut(z.under(begin)), cut(z.under(end)))
+}
+
+// under is the length of a key with the store's root before it.
+func (z *Size) under(key int) int { return z.Root + key }
 
 func cut(n int) int { return min(n, readKeyMax+1) }
 

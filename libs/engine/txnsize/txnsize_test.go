@@ -33,3 +33,25 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+// TestRoot: what is before each key counts wherever a key is named, as if the keys were longer.
+func TestRoot(t *testing.T) {
+	for name, do := range map[string]func(z *Size, more int){
+		"Set":          func(z *Size, more int) { z.Set(100+more, 1000) },
+		"Add":          func(z *Size, more int) { z.Add(100 + more) },
+		"StampedKey":   func(z *Size, more int) { z.StampedKey(100+more, 1000) },
+		"StampedValue": func(z *Size, more int) { z.StampedValue(100+more, 1000) },
+		"Clear":        func(z *Size, more int) { z.Clear(100 + more) },
+		"ClearRange":   func(z *Size, more int) { z.ClearRange(100+more, 3+more) },
+		"ReadKey":      func(z *Size, more int) { z.ReadKey(100 + more) },
+		"no such key":  func(z *Size, more int) { z.ReadKey(readKeyMax + more) },
+		"Conflict":     func(z *Size, more int) { z.Conflict(100+more, 3+more) },
+	} {
+		rooted, longer := Size{Root: 7}, Size{}
+		do(&rooted, 0)
+		do(&longer, 7)
+		if rooted.Bytes() != longer.Bytes() || rooted.Changes() != longer.Changes() {
+			t.Errorf("%s: %+v, want %+v", name, rooted, longer)
+		}
+	}
+}
