@@ -12,10 +12,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does
-// not exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens
-// while the store is away, tells what there is. By that read who has just been allowed is let in at once. Errors:
-// NotFound, PermissionDenied, Unavailable, the context's.
+// find returns the keyspace of a name if the client of ctx may enter it. A client that may not enter, and one that
+// names a keyspace which does not exist, get the same answer after one read of the table. So neither the answer, nor
+// the time that it takes, nor what happens while the store is away shows which keyspaces exist. Because of this read, a
+// client that has just been permitted is let in at once. Errors: NotFound, PermissionDenied, Unavailable, the
+// context's.
 func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error) {
 	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
 		return info, nil
@@ -32,14 +33,14 @@ func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error
 	return info, nil
 }
 
-// notEntered is the error of a call that has come no further than the door of a keyspace because of err. What may
-// pass by itself is Unavailable, on which clients try again: with any other code etcd's client ends a watch for good.
+// notEntered returns the error of a call that could not enter a keyspace because of err. What may pass by itself
+// becomes Unavailable, after which clients try again. With any other code etcd's client ends a watch for good.
 func notEntered(ctx context.Context, err error) error {
 	_, isStatus := status.FromError(err)
 	switch {
 	case isStatus, ctx.Err() != nil:
 		return err
-	case errors.Is(err, engine.ErrClosed), errors.Is(err, context.Canceled): // the process's own context
+	case errors.Is(err, engine.ErrClosed), errors.Is(err, context.Canceled): // the process is ending
 		return errClosing
 	case passing(err):
 		return errAway
@@ -47,8 +48,8 @@ func notEntered(ctx context.Context, err error) error {
 	return etcdapi.Err(err)
 }
 
-// unknown is the answer to who names a keyspace that does not exist. Where everybody may enter every keyspace it says
-// so. Errors: the context's too.
+// unknown returns the answer for a keyspace that does not exist. If everybody may enter every keyspace, it says so.
+// Errors: also the context's.
 func (s *keyspaces) unknown(ctx context.Context) error {
 	if s.d.Config.ClientTLS.ClientCertAuth {
 		return errNoEntry
@@ -62,7 +63,7 @@ func (s *keyspaces) unknown(ctx context.Context) error {
 	return errNoKeyspace
 }
 
-// admits tells whether the client of ctx may enter a keyspace.
+// admits says whether the client of ctx may enter a keyspace.
 func admits(ctx context.Context, info keyspace.Info) bool {
 	rule := info.Row.GetAccess()
 	if keyspace.IsOpen(rule) {
@@ -74,9 +75,9 @@ func admits(ctx context.Context, info keyspace.Info) bool {
 	})
 }
 
-// agreed tells whether a call that has been let into o by what info says of it may stay: o has been opened under the
-// same rule, and the copy of the table is that of before (changed). So a review of a later copy finds the call, and
-// ends it if the rule has become another. If not it is to be judged anew.
+// agreed says whether a call may stay in o, into which info has let it: o was opened under the same rule, and the copy
+// of the table has not changed since (changed). So a review of a later copy finds the call, and ends it if the rule has
+// changed. If agreed returns false, the caller must decide again.
 func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -85,7 +86,7 @@ func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struc
 			s.endLocked(o, errReopened)
 			return false
 		}
-		o.rule = rule // which is found equal faster
+		o.rule = rule // comparing it the next time is faster
 	}
 	select {
 	case <-changed:
