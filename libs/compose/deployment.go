@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -35,6 +36,8 @@ type Parts struct {
 	// OpenHistory opens the cache of a watchhub pod; nil: the pod has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
+	// Now reads the clock by which leases end and elected places are kept, and must be monotonic; nil: time.Now.
+	Now func() time.Time
 }
 
 // BusOptions are the options of a bus in addition to the configuration.
@@ -64,8 +67,10 @@ type Deployment struct {
 	Bus    bus.Bus // nil: there is none
 	GRPC   *server.GRPC
 
-	// joined is the engine as the stores of a pod's keyspaces have it, so that what several commit at about the same time
-	// is one transaction; nil: not a pod.
+	now func() time.Time // of leases and elections; nil: time.Now
+
+	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit at
+	// about the same time is one transaction; else nil.
 	joined *join.Store
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
@@ -101,7 +106,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Deployment{
-		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
+		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory, now: p.Now,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 		making: fair.NewGate(snapshotsMaking, 1),
@@ -136,7 +141,7 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openEngine(p, onDamage); err != nil {
 		return err
 	}
-	if d.Kind.IsPod() {
+	if d.Config.JoinCommits {
 		d.joined = join.New(d.Engine)
 		d.OnClose(d.joined.Close)
 	}

@@ -240,7 +240,7 @@ func hostedLeasesPart(k *Keyspace) part {
 			}
 			keeper, err = lease.New(k.Store, lease.Options{
 				Logger: k.d.Log, Small: true, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
-				Max: k.leasesMax(),
+				Max: k.leasesMax(), Now: k.d.now,
 			})
 			if err != nil {
 				return err

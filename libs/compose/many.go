@@ -57,7 +57,7 @@ func (m *many) open(s *keyspaces) error {
 	case err != nil:
 		self = d.Config.Name
 	}
-	o := shards.PlacesOptions{Self: self, Logger: d.Log}
+	o := shards.PlacesOptions{Self: self, Now: d.now, Logger: d.Log}
 	work := "compactor"
 	if d.Kind == config.LeaseKeeper {
 		m.leases = newLeaseHost(s)
