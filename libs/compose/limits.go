@@ -5,6 +5,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/time/rate"
 
+	"github.com/headwaterdb/headwater/libs/etcdapi"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
@@ -18,6 +19,23 @@ const (
 	callWrite // a Txn too, whatever it turns out to do
 	callStream
 )
+
+// call is what is known of a call before its keyspace is.
+type call struct {
+	service string
+	kind    callKind
+	login   bool // it asks for a token, which who has none may do where users may enter
+	named   bool // as login, and the user has named the keyspace
+	waits   bool // a unary call that lasts for as long as others want
+}
+
+// callOf is a unary call.
+func callOf(service, method string) call {
+	c := call{service: service, kind: kindOf(service, method)}
+	c.login = service == pb.Auth_ServiceDesc.ServiceName && method == "Authenticate"
+	c.waits = service == etcdapi.LockService().ServiceName || service == etcdapi.ElectionService().ServiceName
+	return c
+}
 
 // kindOf is the kind of a unary call.
 func kindOf(service, method string) callKind {

@@ -54,6 +54,9 @@ type passedStream struct {
 // Context implements grpc.ServerStream.
 func (s passedStream) Context() context.Context { return s.ctx }
 
+// Unwrapped is the stream itself, for those who send past its codec (wire.NewMessageWriter).
+func (s passedStream) Unwrapped() grpc.ServerStream { return s.ServerStream }
+
 // naming registers services whose calls name a keyspace.
 type naming struct {
 	grpc.ServiceRegistrar

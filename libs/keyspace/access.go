@@ -12,9 +12,9 @@ import (
 
 // Bounds of an access rule.
 const (
-	// AllowMax bounds the certificates that a rule names.
+	// AllowMax bounds the certificates that a rule names, and the users.
 	AllowMax = 64
-	// patternMax bounds the bytes of a pattern.
+	// patternMax bounds the bytes of a pattern, and of the name of a user.
 	patternMax = 255
 )
 
@@ -27,7 +27,15 @@ type Names struct {
 // IsOpen says that a rule lets everybody in.
 func IsOpen(rule *keyspacev1.AccessRule) bool { return rule == nil || rule.GetOpen() }
 
-// Admits tells whether a rule lets a client in.
+// Users are the users that a rule lets in, of the keyspace's own authentication; none if everybody may enter.
+func Users(rule *keyspacev1.AccessRule) []string {
+	if IsOpen(rule) {
+		return nil
+	}
+	return rule.GetUsers()
+}
+
+// Admits tells whether a rule lets a client in by its certificate, or because everybody may enter.
 func Admits(rule *keyspacev1.AccessRule, n Names) bool {
 	return IsOpen(rule) || slices.ContainsFunc(rule.GetAllow(), n.fit)
 }
@@ -88,8 +96,16 @@ func checkRule(rule *keyspacev1.AccessRule) error {
 	if n := len(rule.GetAllow()); n > AllowMax {
 		return fmt.Errorf("%w: %d certificates are allowed, at most %d", ErrSettings, n, AllowMax)
 	}
-	if rule.GetOpen() && len(rule.GetAllow()) > 0 {
-		return fmt.Errorf("%w: open to all, and certificates are allowed", ErrSettings)
+	if n := len(rule.GetUsers()); n > AllowMax {
+		return fmt.Errorf("%w: %d users are allowed, at most %d", ErrSettings, n, AllowMax)
+	}
+	if rule.GetOpen() && len(rule.GetAllow())+len(rule.GetUsers()) > 0 {
+		return fmt.Errorf("%w: open to all, and certificates or users are allowed", ErrSettings)
+	}
+	for _, name := range rule.GetUsers() {
+		if name == "" || len(name) > patternMax {
+			return fmt.Errorf("%w: the allowed user %.32q: need 1 to %d bytes", ErrSettings, name, patternMax)
+		}
 	}
 	for _, c := range rule.GetAllow() {
 		patterns := []string{c.GetCn(), c.GetDns(), c.GetUri(), c.GetO()}

@@ -38,16 +38,20 @@ const (
 	// would write. It is the only one that goes away (Store.EndFollow), and changes no row that others read.
 	FeatureFollows Features = 1 << 7
 
+	// FeatureAccess: not everybody may enter the keyspace, or not everybody has been allowed to, though processes are
+	// started with it. A release that does not know it would let everybody in. It changes no row of the keyspace.
+	FeatureAccess Features = 1 << 8
+
 	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
-		FeatureFollows
+		FeatureFollows | FeatureAccess
 
 	// featuresNeeded come by themselves with what needs them.
-	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows
+	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
 // without need: FeatureKeyspaces comes with the first keyspace that is created, FeatureAuth with the first user or
-// role.
+// role, FeatureAccess with the first rule about who may enter a keyspace that processes are started with.
 const FeaturesAll = featuresKnown &^ featuresNeeded
 
 type featureName struct {
@@ -60,6 +64,7 @@ var featureNames = []featureName{
 	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
 	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
+	{FeatureAccess, "access"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -82,6 +87,8 @@ func ParseFeatures(list string) (f Features, err error) {
 			return 0, errors.New("the feature auth is set when the first user or role is added")
 		case f.Has(FeatureFollows):
 			return 0, errors.New("the feature follows is set by a copy that goes on following its source")
+		case f.Has(FeatureAccess):
+			return 0, errors.New("the feature access is set by the first rule that restricts who may enter")
 		}
 	}
 	return f, nil

@@ -107,7 +107,7 @@ func installDebug(mux *http.ServeMux, profiles bool) {
 }
 
 // withheldText is the answer where something is withheld.
-const withheldText = "headwater: this server has several keyspaces, and this tells of all of them: " +
+const withheldText = "headwater: this tells of all keyspaces, and there are several here, or not everybody may enter: " +
 	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
 
 // withheld refuses what next serves while withhold says so.

@@ -203,8 +203,8 @@ func withCaller(next http.Handler) http.Handler {
 }
 
 // CallContext is the context that gRPC handlers get with a call that Options.Gateway makes for r: with its client, the
-// host that it asks for, and the metadata of the given names that its header carries. It is for who must know whose a
-// request is before a call is made. r must be one that Options.Gateway serves.
+// host that it asks for, its token, and the metadata of the given names that its header carries. It is for who must
+// know whose a request is before a call is made. r must be one that Options.Gateway serves.
 func CallContext(r *http.Request, names ...string) context.Context {
 	ctx := r.Context()
 	c, ok := ctx.Value(callerOf{}).(*caller)
@@ -216,6 +216,9 @@ func CallContext(r *http.Request, names ...string) context.Context {
 		if v := r.Header.Values(metadataHeader + name); len(v) > 0 {
 			md.Append(name, v...)
 		}
+	}
+	if v := r.Header.Values("Authorization"); len(v) > 0 {
+		md.Append("authorization", v...)
 	}
 	return metadata.NewIncomingContext(peer.NewContext(ctx, c.peer), md)
 }
