@@ -9,6 +9,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/lease"
 )
 
 // visit is a call under way in a keyspace.
@@ -68,7 +69,11 @@ func (s *keyspaces) enter(ctx context.Context, c call) (visit, error) {
 			return s.enterFirst(ctx, c)
 		case s.d.Kind.IsPod():
 			// Who serves it asks for users: a pod that passes calls on does not open the keyspace.
-			if p, err := s.pass(ctx, info, c.service); p != nil || err != nil {
+			p, err := s.pass(ctx, info, c.service)
+			if how == entryByUser && (errors.Is(err, errOwnPods) || lease.Forwarded(ctx) && errors.Is(err, errMoved)) {
+				err = errNoEntry // nobody has asked for its user: it is not told that there is the keyspace
+			}
+			if p != nil || err != nil {
 				return visit{k: s.first, passed: p}, err
 			}
 		}
