@@ -54,6 +54,7 @@ test: ## Run all tests (those against real etcd and of the built server too)
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...
 	cd tests/deploy/chart && GOWORK=off go test -count=1 ./...
 	cd tests/metrics/mixin && GOWORK=off go test -count=1 ./...
+	cd tests/lint && GOWORK=off go test -count=1 ./...
 	@echo "NOT TESTED in a browser: that is make test-browser"
 	@echo "NOT TESTED on a real FoundationDB: that is make test-fdb"
 
@@ -77,7 +78,7 @@ kube: ## Run a kube-apiserver on a server over mutual TLS, with certificates cha
 	cd tests && KUBE_APISERVER="$(KUBE_APISERVER)" go test -count=1 -v ./kube
 
 .PHONY: next
-next: ## Test what is used of others' privates against their newest releases (docs/private.md; needs the module proxy)
+next: ## Test the undocumented features in use against the newest releases (docs/private.md; needs the module proxy)
 	HEADWATER_TEST_NEXT=1 go test -count=1 -timeout 30m -v -run TestNext ./tests/packages
 
 .PHONY: stack
@@ -120,12 +121,14 @@ race: ## Run the concurrent packages under the race detector (needs a C compiler
 	CGO_ENABLED=1 go test -race -short -timeout 15m $(RACE)
 
 .PHONY: vet
-vet: ## go vet and gofmt
+vet: ## go vet, gofmt, and the linters of .golangci.yml (tests/lint, which CI runs too)
 	go vet $(PACKAGES)
 	@unformatted=$$(gofmt -l $(MODULES)); test -z "$$unformatted" || { echo "gofmt: $$unformatted"; exit 1; }
+	cd tests/lint && GOWORK=off go build -o $(CURDIR)/bin/lint .
+	bin/lint $(PACKAGES)
 
 .PHONY: lint
-lint: vet ## vet, then golangci-lint (built from the module proxy at a pinned version)
+lint: vet ## vet, then golangci-lint itself (minutes to build; it also analyzes the packages of others)
 	for m in $(MODULES); do (cd $$m && go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0 run ./...); done
 
 # What mutate judges. PKG="libs/feed", FILES="chain.go,window.go", SAMPLE=40 and SEED=1 choose; MUTATE="--again" passes flags.
@@ -194,5 +197,5 @@ proto: ## Generate Go from protos/ (needs protoc; the plugins come from the modu
 .PHONY: tidy
 tidy: ## Bring the modules to the same versions, then go mod tidy in each
 	go work sync
-	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/metrics/mixin tests/status/browser; do \
+	for m in $(MODULES) tests/deploy/schema tests/deploy/chart tests/lint tests/metrics/mixin tests/status/browser; do \
 	  (cd $$m && GOWORK=off go mod tidy); done

@@ -54,11 +54,11 @@ func TestSVG(t *testing.T) {
 		}
 	}
 	if slices.Contains(texts, "empty") || strings.Contains(svg, "NaN") || strings.Contains(svg, "Inf") {
-		t.Error("the drawing shows what cannot be shown")
+		t.Error("the drawing shows a value that cannot be drawn")
 	}
 	c.Series[0].Points[2].Y = 1000
 	if drawn(t, &c) == svg {
-		t.Error("a further point does not show")
+		t.Error("the drawing does not show a further point")
 	}
 }
 

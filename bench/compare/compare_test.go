@@ -52,7 +52,7 @@ func TestMedian(t *testing.T) {
 		}
 	}
 	if !math.IsNaN(Median(nil)) {
-		t.Error("median of nothing is a number")
+		t.Error("the median of no values is a number")
 	}
 }
 
@@ -81,7 +81,7 @@ func TestJudge(t *testing.T) {
 		t.Errorf("judge = %q", got)
 	}
 	if got := (goal{}).judge(nil, nil, nil, nil); got != "" {
-		t.Errorf("judge of no goal = %q", got)
+		t.Errorf("judge without a goal = %q", got)
 	}
 }
 
@@ -204,7 +204,7 @@ func TestMemoryGroup(t *testing.T) {
 		}
 	}
 	if _, err := newMemoryGroup(filepath.Join(t.TempDir(), "none"), 1); err == nil {
-		t.Error("made a group in a directory that is not there")
+		t.Error("a group was made in a directory that does not exist")
 	}
 }
 
@@ -231,7 +231,7 @@ func TestServerLife(t *testing.T) {
 	if err := s.stop(); err != nil {
 		t.Error(err)
 	}
-	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended by itself") {
+	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended before it was stopped") {
 		t.Errorf("stop of an ended server: %v", err)
 	}
 	s.kill() // of an ended server does nothing

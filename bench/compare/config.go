@@ -96,7 +96,7 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.StringVar(&c.HeadwaterBinary, "headwater", "", "headwater binary; default: built from --headwater-source")
 	f.StringVar(&c.HeadwaterSource, "headwater-source", "services/standalone", "package to build headwater from, below --root")
 	f.StringArrayVar(&c.HeadwaterArgs, "headwater-arg", nil, "one more argument for headwater; may be repeated")
-	f.StringVar(&c.BeforeBinary, "before", "", "another headwater binary, as of the release before: it runs in the same rounds")
+	f.StringVar(&c.BeforeBinary, "before", "", "another headwater binary, of the previous release: it runs in the same rounds")
 	f.BoolVar(&c.Space, "space", false, "what comes back of the space, step by step, in place of everything else: about ten minutes for two servers (with --quick: under two, scaled down)")
 	f.DurationVar(&c.SpaceIdle, "space-idle", 90*time.Second, "how long --space leaves a server alone after a compaction")
 	f.Int64Var(&c.MemoryKeys, "memory-keys", 1_000_000, "keys of the memory and start-up measurement; 0: skip")

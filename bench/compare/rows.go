@@ -123,9 +123,11 @@ func rows() []row {
 			fillArgs: []string{manyKeys},
 			unit:     unitPerSecond,
 		},
-		{id: "first-page", work: "first page of 500 of 1,000,000 keys, with its count, 4 clients",
+		{
+			id: "first-page", work: "first page of 500 of 1,000,000 keys, with its count, 4 clients",
 			args: []string{"count", "--limit=500", "--conns=4", "--clients=4", manyKeys},
-			fill: true, fillArgs: []string{manyKeys}, unit: unitPerSecond},
+			fill: true, fillArgs: []string{manyKeys}, unit: unitPerSecond,
+		},
 		{
 			id:   "mixed",
 			work: "mixed 4:1 range:put",

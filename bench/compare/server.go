@@ -212,7 +212,7 @@ func (s *server) pid() int { return s.cmd.Process.Pid }
 func (s *server) stop() error {
 	select {
 	case <-s.exited:
-		return fmt.Errorf("the server ended by itself: %w%s", s.waitErr, s.logEnd())
+		return fmt.Errorf("the server ended before it was stopped: %w%s", s.waitErr, s.logEnd())
 	default:
 	}
 	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {

@@ -20,7 +20,7 @@ func TestValueRows(t *testing.T) {
 			t.Errorf("%s names two loads", row.id)
 		}
 		if len(row.measures) == 0 || row.work == "" {
-			t.Errorf("row %s shows nothing", row.id)
+			t.Errorf("row %s shows no data", row.id)
 		}
 	}
 	row, ok := valueRowByID("delete-2000x16k")

@@ -47,7 +47,8 @@ func remoteRows() []row {
 }
 
 func keepAliveRow(id, work string, least float64, args ...string) row {
-	return row{id: id, work: work,
+	return row{
+		id: id, work: work,
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			at := []string{"lease-keepalive", conns, sparse, "--endpoints=" + b.keeper[0].Address}
 			res, used, err := b.load(ctx, true, append(at, args...)...)
@@ -65,15 +66,17 @@ func keepAliveRow(id, work string, least float64, args ...string) row {
 				fmt.Sprintf("%s/s, %.1f µs of the keeper each, %.2f cores of fdbserver", compare.Thousands(rate), cpu, fdb),
 				[]goal{atLeast("", least, rate), atMost("keeper's µs ", 25, cpu)},
 			}
-		}}
+		},
+	}
 }
 
-// removalRow is one request that removes keys of size bytes, beside another client's puts. Its goal is to take at most within
-// seconds.
+// removalRow is one request that removes keys of size bytes, beside another client's puts. Its goal is to take at most
+// within seconds.
 func removalRow(command string, keys, size int, within float64) row {
 	id := fmt.Sprintf("%s-%d", command, keys)
 	work := map[string]string{"revoke": "revoke of a lease with", "delete": "delete of a prefix of"}[command]
-	return row{id: id, work: fmt.Sprintf("%s %s keys of %d B", work, compare.Thousands(float64(keys)), size),
+	return row{
+		id: id, work: fmt.Sprintf("%s %s keys of %d B", work, compare.Thousands(float64(keys)), size),
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			res, _, err := b.load(ctx, false, command, "--keys="+strconv.Itoa(keys), "--val-size="+strconv.Itoa(size),
 				"--repeat=1", "--endpoints="+b.kv[0].Address, "--server-pid="+strconv.Itoa(b.kv[0].PID()))
@@ -82,19 +85,23 @@ func removalRow(command string, keys, size int, within float64) row {
 		},
 		verdict: func(all map[string][]sample) verdict {
 			took, beside := median(all[id], value(valueTime))*1e3, median(all[id], value(valueBeside))*1e3
-			v := verdict{fmt.Sprintf("%.0f ms, another client's put p99 %.1f ms", took, beside),
-				[]goal{atMost("ms ", within*1e3, took)}}
+			v := verdict{
+				fmt.Sprintf("%.0f ms, another client's put p99 %.1f ms", took, beside),
+				[]goal{atMost("ms ", within*1e3, took)},
+			}
 			if command == "delete" {
 				v.goals = append(v.goals, atMost("put p99 ms ", 50, beside))
 			}
 			return v
-		}}
+		},
+	}
 }
 
 // hotRow compares n clients that write one key with n clients that write as many.
 func hotRow(n int) row {
 	id := fmt.Sprintf("one-key-%d", n)
-	return row{id: id, work: fmt.Sprintf("put, one key, %s clients", compare.Thousands(float64(n))),
+	return row{
+		id: id, work: fmt.Sprintf("put, one key, %s clients", compare.Thousands(float64(n))),
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			puts := func(keys int) (sample, error) {
 				return many(false, "put", conns, "--clients="+strconv.Itoa(n), "--key-space-size="+strconv.Itoa(keys))(ctx, b)
@@ -117,7 +124,8 @@ func hotRow(n int) row {
 				fmt.Sprintf("%s/s, %s/s on as many keys: %.2f ×", compare.Thousands(one), compare.Thousands(apart), ratio),
 				[]goal{{"≥ 0.95 ×", ratio >= 0.95}},
 			}
-		}}
+		},
+	}
 }
 
 func idleRow() row {
@@ -200,7 +208,8 @@ func pause(ctx context.Context, d time.Duration) error {
 // countRow counts Config.CountKeys keys, which the first of these rows writes. Its goal is a p50 of at most
 // within seconds.
 func countRow(id, work string, within float64, args ...string) row {
-	return row{id: id, work: work,
+	return row{
+		id: id, work: work,
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			at, err := b.counted(ctx)
 			if err != nil {
@@ -217,7 +226,8 @@ func countRow(id, work string, within float64, args ...string) row {
 		verdict: func(all map[string][]sample) verdict {
 			p50 := median(all[id], p50Of) * 1e3
 			return verdict{fmt.Sprintf("%.1f ms", p50), []goal{atMost("ms ", within*1e3, p50)}}
-		}}
+		},
+	}
 }
 
 // counted writes the keys that are counted, once in a run, and returns where they are.
@@ -225,8 +235,10 @@ func (b *bench) counted(ctx context.Context) (at []string, err error) {
 	if b.countPrefix == "" {
 		b.countPrefix = b.prefix()
 	}
-	at = []string{"--endpoints=" + b.kv[0].Address, "--prefix=" + b.countPrefix, sparse,
-		"--key-space-size=" + strconv.Itoa(b.cfg.CountKeys)}
+	at = []string{
+		"--endpoints=" + b.kv[0].Address, "--prefix=" + b.countPrefix, sparse,
+		"--key-space-size=" + strconv.Itoa(b.cfg.CountKeys),
+	}
 	if !b.countFilled {
 		fill := append([]string{"fill", "--conns=4", "--clients=40", "--txn-ops=100", "--val-size=16"}, at...)
 		if _, _, err := b.load(ctx, false, fill...); err != nil {

@@ -209,7 +209,7 @@ func neighbours(ctx context.Context, o Options, r *report) (err error) {
 	}
 	r.line(fmt.Sprintf("%d keyspaces at %d writes/s each: p50, p99", o.Users, o.Rate), "%s, %s",
 		at(alone, 0.5), at(alone, 0.99))
-	g, stop := s.greed(ctx, in(ctx, greedy), o.Greedy)
+	stop, g := s.greed(ctx, in(ctx, greedy), o.Greedy)
 	beside, err := s.users(ctx, o, o.Window)
 	writes, greedErr := stop()
 	if err = errors.Join(err, errors.Join(greedErr, g)); err != nil {
@@ -257,13 +257,13 @@ func (s *server) users(ctx context.Context, o Options, window time.Duration) (al
 }
 
 // greed has n writers write without a pause in the keyspace of ctx until stop is called, which returns how often.
-func (s *server) greed(parent, ctx context.Context, n int) (err error, stop func() (writes int64, err error)) {
+func (s *server) greed(parent, ctx context.Context, n int) (stop func() (writes int64, err error), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	clients := make([]*clientv3.Client, min(n, 8))
 	for i := range clients {
 		if clients[i], err = s.client(); err != nil {
 			cancel()
-			return err, func() (int64, error) { return 0, nil }
+			return func() (int64, error) { return 0, nil }, err
 		}
 	}
 	var mu sync.Mutex
@@ -281,7 +281,7 @@ func (s *server) greed(parent, ctx context.Context, n int) (err error, stop func
 			for ; ctx.Err() == nil; n++ {
 				if _, err := c.Put(ctx, fmt.Sprint(i, n%1000), "0123456789012345678901234567890123456789"); err != nil {
 					if ctx.Err() != nil {
-						return nil //nolint:nilerr // it has been ended
+						return nil // stop has been called
 					}
 					return err
 				}
@@ -289,9 +289,9 @@ func (s *server) greed(parent, ctx context.Context, n int) (err error, stop func
 			return nil
 		})
 	}
-	return nil, func() (int64, error) {
+	return func() (int64, error) {
 		cancel()
 		err := group.Wait()
 		return sum, errors.Join(err, parent.Err())
-	}
+	}, nil
 }

@@ -42,7 +42,7 @@ func start(ctx context.Context, o Options, flags ...string) (_ *server, err erro
 	}
 	s := &server{url: fmt.Sprintf("http://127.0.0.1:%d", o.Port)}
 	s.closes = append(s.closes, func() error { return os.RemoveAll(dir) })
-	s.cmd = exec.Command(o.Headwater, append([]string{ //nolint:noctx // close ends it in order
+	s.cmd = exec.Command(o.Headwater, append([]string{ // close ends it in order
 		"--data-dir=" + filepath.Join(dir, "data"), "--listen-client-urls=" + s.url, "--advertise-client-urls=" + s.url,
 		"--log-level=error",
 	}, flags...)...)

@@ -50,7 +50,7 @@ func TestValues(t *testing.T) {
 		t.Errorf("seed %d: only %d of %d values differ", seed, len(seen), n)
 	}
 	if NewValues(size, seed).pool != vs.pool || NewValues(size, seed+1).pool == vs.pool {
-		t.Error("the pool does not follow from the seed")
+		t.Error("the seed does not determine the pool")
 	}
 	if v := NewValues(0, seed).Next(r); v != "" {
 		t.Errorf("value of size 0 is %q", v)

@@ -41,7 +41,7 @@ func TestClosedLoop(t *testing.T) {
 			t.Errorf("ops %d, units %d, rate %v, %v/s; want 800, 2400, 400, 1200", res.Ops, res.Units, res.Rate, res.PerSec)
 		}
 		if res.Writes != 1200 {
-			t.Errorf("writes %d; want 1200: those of the warm-up count too", res.Writes)
+			t.Errorf("writes %d; want 1200, including those of the warm-up", res.Writes)
 		}
 		if p := res.Latencies[0].P50; p < each || p > each+each/100 {
 			t.Errorf("p50 %v, want %v", p, each)

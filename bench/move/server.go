@@ -59,7 +59,7 @@ func (s side) start(ctx context.Context, dir string) (_ *server, err error) {
 		return nil, err
 	}
 	r := &server{exited: make(chan error, 1)}
-	r.cmd = exec.Command(s.binary, s.args(filepath.Join(dir, s.name), client, peer)...) //nolint:noctx // close ends it
+	r.cmd = exec.Command(s.binary, s.args(filepath.Join(dir, s.name), client, peer)...) // close ends it
 	r.cmd.Stderr = os.Stderr
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := r.cmd.Start(); err != nil {

@@ -38,17 +38,17 @@ const (
 func Read(benchmarks string) (in Inputs, err error) {
 	r := reader{lines: strings.Split(benchmarks, "\n")}
 	const micro = 1e-6
-	update := r.row(rowUpdate, 1)
+	update := r.row(rowUpdate)
 	in.KVUpdate, in.FDBUpdate = r.number(update, 6)*micro, r.number(update, 7)*micro
 	in.HubWrite = r.number(update, 8) * micro / hubsMeasured
 	in.GroupSize = r.after(update, 2, ", ")
-	read := r.row(rowRange, 1)
+	read := r.row(rowRange)
 	in.KVRange, in.FDBRange = r.number(read, 6)*micro, r.number(read, 7)*micro
-	in.GroupsPerProxy = r.number(r.row(rowGroups, 1), 2) / putsPerGroup
-	in.CommitToEventSeconds = r.after(r.row(rowEvent, 1), 2, "of the put ") / 1e3
-	watches := r.row(rowWatches, 1)
+	in.GroupsPerProxy = r.number(r.row(rowGroups), 2) / putsPerGroup
+	in.CommitToEventSeconds = r.after(r.row(rowEvent), 2, "of the put ") / 1e3
+	watches := r.row(rowWatches)
 	in.Event = r.number(r.below(watches, "server CPU per event"), 4) * micro
-	in.WatcherBytes = r.number(r.row(rowWatchers, 1), 4)
+	in.WatcherBytes = r.number(r.row(rowWatchers), 4)
 	return in, r.err
 }
 
@@ -64,10 +64,10 @@ func (r *reader) fail(format string, args ...any) {
 	}
 }
 
-// row returns the number of the line whose cell in a column is title.
-func (r *reader) row(title string, column int) int {
+// row returns the number of the line that begins with a title.
+func (r *reader) row(title string) int {
 	for i := range r.lines {
-		if r.cell(i, column) == title {
+		if r.cell(i, 1) == title {
 			return i
 		}
 	}

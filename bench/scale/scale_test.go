@@ -60,7 +60,7 @@ func TestInputs(t *testing.T) {
 		"fdb range": in.FDBRange, "event": in.Event,
 	} {
 		if v < 0.1e-6 || v > 1e-3 {
-			t.Errorf("%s: %v s is no cost of a request", name, v)
+			t.Errorf("%s: %v s cannot be the cost of a request", name, v)
 		}
 	}
 	if in.GroupSize < 2 || in.GroupSize > 32 || in.GroupsPerProxy < 10 || in.WatcherBytes < 100 ||
@@ -69,15 +69,17 @@ func TestInputs(t *testing.T) {
 	}
 	for _, row := range []string{rowUpdate, rowRange, rowGroups, rowEvent, rowWatches, rowWatchers} {
 		if _, err := Read(strings.ReplaceAll(text, row, "another")); err == nil {
-			t.Errorf("without the row %q nothing is missed", row)
+			t.Errorf("the test does not miss the removed row %q", row)
 		}
 	}
 }
 
 // TestCompute: more nodes never need less, and what one machine's measurements cannot carry is said.
 func TestCompute(t *testing.T) {
-	in := Inputs{KVUpdate: 50e-6, FDBUpdate: 70e-6, HubWrite: 10e-6, KVRange: 30e-6, FDBRange: 20e-6, Event: 1e-6,
-		GroupSize: 28, GroupsPerProxy: 800}
+	in := Inputs{
+		KVUpdate: 50e-6, FDBUpdate: 70e-6, HubWrite: 10e-6, KVRange: 30e-6, FDBRange: 20e-6, Event: 1e-6,
+		GroupSize: 28, GroupsPerProxy: 800,
+	}
 	var before Deployment
 	for nodes := 1000.0; nodes < 1e6; nodes *= 2 {
 		d := Compute(in, Usual, nodes)

@@ -172,6 +172,6 @@ func TestRemovalValues(t *testing.T) {
 		t.Errorf("the median of 1…4 is %v", q)
 	}
 	if q := quantile(nil, 0.5); q != 0 {
-		t.Errorf("the median of nothing is %v", q)
+		t.Errorf("the median of no values is %v", q)
 	}
 }

@@ -70,7 +70,7 @@ func (o *Options) whilePaused(f func() error) (took time.Duration, err error) {
 	defer func() {
 		for _, pid := range o.Pause {
 			if cerr := syscall.Kill(pid, syscall.SIGCONT); cerr != nil {
-				err = errors.Join(err, fmt.Errorf("process %d does not go on: %w", pid, cerr))
+				err = errors.Join(err, fmt.Errorf("process %d cannot be resumed: %w", pid, cerr))
 			}
 		}
 	}()

@@ -51,7 +51,7 @@ func TestCatchUpErrors(t *testing.T) {
 	o := smallOptions("127.0.0.1:1")
 	o.Pause = []int{os.Getpid() + noSuchPID}
 	if _, err := o.whilePaused(func() error { t.Error("called"); return nil }); err == nil {
-		t.Error("no error for a process that is not there")
+		t.Error("no error for a process that does not exist")
 	}
 	o.History = 0
 	if _, err := CatchUp(t.Context(), o); err == nil || !strings.Contains(err.Error(), "takes watchers") {

@@ -20,20 +20,20 @@ import (
 
 // Limits.
 const (
-	// pageMax bounds the keyspaces of one answer, and pageBytes their rows: gRPC's clients take 4 MiB by default.
+	// pageMax bounds the keyspaces of one answer, and pageBytes their rows. gRPC's clients take 4 MiB by default.
 	pageMax   = 1000
 	pageBytes = 2 << 20
-	// logEntries and logBytes bound what one read of a log takes.
+	// logEntries and logBytes bound one read of a log.
 	logEntries = 256
 	logBytes   = 4 << 20
 	// valueMax bounds the bytes of a row's value that are shown.
 	valueMax = 64 << 10
-	// lastMax bounds the entries before the head that a log is shown from.
+	// lastMax bounds how many entries before the head a log is shown from.
 	lastMax = 10_000
 )
 
-// Activity is what a process does for a keyspace: whether it has it open, calls under way, streams among them, open
-// watches, and what it has done since it was opened.
+// Activity is what a process does for a keyspace: whether the keyspace is open, the calls under way, how many of them
+// are streams, the open watches, and what the process has done since it opened the keyspace.
 type Activity struct {
 	Open                    bool
 	Calls, Streams, Watches int
@@ -42,7 +42,7 @@ type Activity struct {
 
 // Host is the process that serves the keyspaces. Its methods may be called from any goroutine.
 type Host interface {
-	// First is the name of the keyspace that has no row in the table; "": all have one.
+	// First returns the name of the keyspace that has no row in the table; "": all have one.
 	First() string
 	// Own is the name of the keyspace that the process has been started with.
 	Own() string
@@ -53,33 +53,33 @@ type Host interface {
 	Restrict(ctx context.Context, restricts bool, change func(context.Context) error) error
 	// Prepare is called before a keyspace is put into the table.
 	Prepare(ctx context.Context) error
-	// Activity is that of the keyspace of an id; 0: the first.
+	// Activity returns what the process does for the keyspace of an id; 0: the first.
 	Activity(id uint64) Activity
-	// Visit opens a keyspace, which the process then keeps open until leave is called. Errors: of gRPC.
+	// Visit opens a keyspace. The process keeps it open until leave is called. Errors: gRPC's.
 	Visit(ctx context.Context, name string) (store *mvcc.Store, leave func(), err error)
-	// KnowsClients tells whether clients must have certificates: new keyspaces are closed then.
+	// KnowsClients says whether clients must have certificates. New keyspaces are then closed.
 	KnowsClients() bool
-	// About tells of the process.
+	// About describes the process.
 	About() About
-	// Alone is what a process that serves alone says of itself; nil: it is a pod, and the rows of the deployment tell.
+	// Alone describes a process that serves alone. nil: it is a pod, and the rows of the deployment describe it.
 	Alone() *keyspacev1.Pod
-	// Coordination is where the elections are that the process may take part in.
+	// Coordination returns where the elections are in which the process may take part.
 	Coordination() []Coordination
-	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
+	// Enforces says whether the process applies a setting. Names are as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
-	// RestoreDir is where a file is received that a keyspace is made of, and how many bytes must stay free there.
-	// Errors: of gRPC, such as that the process makes none.
+	// RestoreDir returns the directory for a received file from which a keyspace is restored, and how many bytes must
+	// stay free there. Errors: gRPC's, for example that the process cannot restore.
 	RestoreDir() (dir string, reserve int64, err error)
 }
 
-// Options are what the services work on.
+// Options are what the services need.
 type Options struct {
 	Engine engine.Store
 	Root   []byte // of the table of keyspaces
 	Host   Host
 }
 
-// Services are the admin API. Their methods may be called from any goroutine, in the process too.
+// Services are the admin API. Their methods may be called from any goroutine, also within the process.
 type Services struct {
 	Keyspaces  adminv1.KeyspacesServer
 	Migration  adminv1.MigrationServer
@@ -102,7 +102,7 @@ func (s Services) Register(r grpc.ServiceRegistrar) {
 	adminv1.RegisterDeploymentServer(r, s.Deployment)
 }
 
-// codesOf are the codes of errors that are not of gRPC. Of several in one error the first here counts.
+// codesOf are the codes of errors that are not gRPC's. If an error wraps several, the first in this list counts.
 var codesOf = []struct {
 	err  error
 	code codes.Code
@@ -134,19 +134,19 @@ var codesOf = []struct {
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }
 
-// codesOfClasses are those of errors of the engine.
+// codesOfClasses are the codes of the engine's errors.
 var codesOfClasses = map[engine.Class]codes.Code{
 	engine.Closed:         codes.Unavailable,
 	engine.Damaged:        codes.DataLoss,
 	engine.TooLarge:       codes.InvalidArgument,
 	engine.NoSpace:        codes.ResourceExhausted,
-	engine.UnknownOutcome: codes.Unavailable, // keyspace has tried again until it gave up
+	engine.UnknownOutcome: codes.Unavailable, // package keyspace has tried again and given up
 	engine.Unavailable:    codes.Unavailable,
 	engine.Conflict:       codes.Unavailable,
 	engine.TooOld:         codes.Unavailable,
 }
 
-// grpcErr is err as clients get it.
+// grpcErr returns err in the form that clients get.
 func grpcErr(err error) error {
 	if err == nil {
 		return nil
@@ -165,16 +165,16 @@ func grpcErr(err error) error {
 	return status.Error(codes.Unknown, err.Error())
 }
 
-// refuseFirst refuses to do something to the first keyspace.
+// refuseFirst refuses to change the first keyspace.
 func (o *Options) refuseFirst(name, what string) error {
 	if name == "" || name != o.Host.First() {
 		return nil
 	}
 	return status.Errorf(codes.FailedPrecondition,
-		"the keyspace %s is there from the beginning and has no row in the table: it cannot be %s", name, what)
+		"the keyspace %s is built in and has no row in the table: it cannot be %s", name, what)
 }
 
-// place finds where the rows of a keyspace are. "" is the first.
+// place returns where the rows of a keyspace are. "" means the first.
 func (o *Options) place(ctx context.Context, name string) (prefix []byte, err error) {
 	if first := o.Host.First(); first != "" && (name == "" || name == first) {
 		return nil, nil

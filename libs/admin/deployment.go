@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	// electionRows bounds the rows below a prefix that are read for elections.
+	// electionRows bounds the rows below a prefix that are read to find elections.
 	electionRows = 10_000
-	// lateBeats is after how many beats without a sign a pod is late.
+	// lateBeats is the number of missed beats after which a pod is late.
 	lateBeats = 3
 )
 
-// About is what a process says of itself.
+// About is what a process reports about itself.
 type About struct {
 	Kind, Name, Version, EtcdVersion string
 	Features                         string // of its first keyspace, comma-separated
@@ -79,7 +79,7 @@ func (d *deployment) Elections(ctx context.Context, _ *adminv1.ElectionsRequest)
 	return a, nil
 }
 
-// electionName is an election for people: what it is about, and the shard where it is cut into shards.
+// electionName returns the name of an election for people: its work and, if that has shards, the shard.
 func electionName(key []byte) string {
 	if n := len(key) - 2; n >= 0 && key[n] == 's' && bytes.HasSuffix(key[:n], []byte("/")) {
 		return fmt.Sprintf("%s shard %d", strings.TrimSuffix(string(key[:n]), "/"), key[n+1])
@@ -110,7 +110,7 @@ func (d *deployment) Pods(ctx context.Context, _ *adminv1.PodsRequest) (*adminv1
 	return a, nil
 }
 
-// status is what is known of a pod.
+// status returns what is known about a pod.
 func (d *deployment) status(p *keyspacev1.Pod, elections []*adminv1.Election) *adminv1.PodStatus {
 	silent := max(d.now().Sub(p.GetSeen().AsTime()), 0)
 	s := &adminv1.PodStatus{Pod: p, SilentSeconds: int64(silent.Seconds())}
@@ -124,7 +124,7 @@ func (d *deployment) status(p *keyspacev1.Pod, elections []*adminv1.Election) *a
 	return s
 }
 
-// leadsAs tells whether an election can be one of a pod's: those of a keyspace are its own pods'.
+// leadsAs says whether an election can be one of a pod's. Elections of a keyspace are those of its own pods.
 func leadsAs(p *keyspacev1.Pod, e *adminv1.Election) bool {
 	return e.GetKeyspace() == "" || e.GetKeyspace() == p.GetKeyspace()
 }

@@ -44,7 +44,7 @@ func (i *inspection) Log(r *adminv1.LogRequest, out grpc.ServerStreamingServer[a
 	return grpcErr(w.write(ctx, store, from, r.GetFollow()))
 }
 
-// begin is where the log is to be read from, and how many entries are to be left out there.
+// begin returns where to start reading the log, and how many entries to skip there.
 func begin(ctx context.Context, store *mvcc.Store, r *adminv1.LogRequest) (skip int, from int64, err error) {
 	if r.GetFrom() > 0 {
 		return 0, r.GetFrom(), nil
@@ -54,7 +54,7 @@ func begin(ctx context.Context, store *mvcc.Store, r *adminv1.LogRequest) (skip 
 		return 0, 0, err
 	}
 	oldest := max(store.CompactRevision(), 1)
-	// Revisions may have gaps: the step back grows until there are enough entries behind it.
+	// Revisions may have gaps, so the step back grows until there are enough entries after it.
 	for back := max(int64(r.GetLast()), 1); ; back *= 4 {
 		from = max(head-back+1, oldest)
 		n, err := countFrom(ctx, store, from)
@@ -78,14 +78,14 @@ func countFrom(ctx context.Context, store *mvcc.Store, from int64) (n int, err e
 	}
 }
 
-// logWriter shows the entries of a log.
+// logWriter sends the entries of a log.
 type logWriter struct {
 	out  grpc.ServerStreamingServer[adminv1.LogEntry]
-	left int64 // of them to be shown
-	skip int   // of them to be left out first
+	left int64 // entries to send
+	skip int   // entries to skip first
 }
 
-// write shows the entries from a revision on, up to the head or without end.
+// write sends the entries from a revision on, up to the head or without end.
 func (w *logWriter) write(ctx context.Context, store *mvcc.Store, from int64, follow bool) error {
 	for w.left > 0 {
 		entries, next, err := store.ReadLog(ctx, from, logEntries, logBytes)
@@ -154,7 +154,7 @@ func (i *inspection) Rows(r *adminv1.RowsRequest, out grpc.ServerStreamingServer
 			Key: row.Key, Value: row.Value, ValueSize: int64(len(row.Value)), Table: row.Table, Meaning: row.Meaning,
 		}
 		if row.Table == "auth" {
-			m.Value = nil // hashes of passwords, and secrets that tokens are signed with
+			m.Value = nil // never show hashes of passwords, and secrets that sign tokens
 		}
 		m.Value = m.Value[:min(len(m.Value), valueMax)]
 		return out.Send(m)
@@ -172,7 +172,7 @@ func (i *inspection) Fsck(r *adminv1.FsckRequest, out grpc.ServerStreamingServer
 	report, err := fsck.Check(ctx, i.Engine, fsck.Options{Prefix: prefix, Progress: func(p fsck.Progress) {
 		m := &adminv1.FsckProgress{Part: p.Part, Rows: p.Rows, Bytes: p.Bytes, TotalBytes: p.Total}
 		if err := out.Send(&adminv1.FsckResponse{Progress: m}); err != nil {
-			cancel(err) // nobody waits for the end
+			cancel(err) // the client has gone, so stop the check
 		}
 	}})
 	if err != nil {

@@ -34,7 +34,7 @@ func (k *keyspaces) Create(ctx context.Context, r *adminv1.CreateRequest) (*admi
 	if wanted.Access == nil {
 		wanted.Access = &keyspacev1.AccessRule{Open: !k.Host.KnowsClients()}
 	}
-	// What Prepare does may be for good: not for a keyspace that cannot be.
+	// What Prepare does may be permanent, so check first whether the keyspace is possible.
 	if err := keyspace.Check(r.GetName(), wanted); err != nil {
 		return nil, grpcErr(err)
 	}
@@ -60,7 +60,7 @@ func (k *keyspaces) List(ctx context.Context, r *adminv1.ListRequest) (*adminv1.
 	return a, nil
 }
 
-// page reads a page of the table; next is the name after which the next one begins, "" if there is none.
+// page reads a page of the table. next is the name after which the next page begins; "": this is the last.
 func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (
 	infos []keyspace.Info, next string, err error,
 ) {
@@ -76,7 +76,7 @@ func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (
 	bytes := 0
 	for i := range infos {
 		if bytes += proto.Size(infos[i].Row); bytes > pageBytes {
-			infos, more = infos[:i], true // a row is no larger than 64 KiB: i is not 0
+			infos, more = infos[:i], true // i is not 0, because a row has at most 64 KiB
 			break
 		}
 	}
@@ -86,7 +86,7 @@ func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (
 	return infos, next, nil
 }
 
-// first is the keyspace that has no row in the table.
+// first returns the keyspace that has no row in the table.
 func (k *keyspaces) first() *adminv1.Keyspace {
 	rule := k.Host.FirstAccess()
 	return &adminv1.Keyspace{
@@ -109,7 +109,7 @@ func (k *keyspaces) Change(ctx context.Context, r *adminv1.ChangeRequest) (*admi
 	if len(paths) == 0 {
 		return nil, status.Error(codes.InvalidArgument, "the mask names no setting")
 	}
-	// Only what the request sets is looked at: another release may have stored what this one does not enforce.
+	// Only check what the request sets. Another release may have stored settings that this one does not apply.
 	wanted := new(keyspacev1.Keyspace)
 	for _, path := range paths {
 		if err := take(wanted, r.GetSettings(), path); err != nil {
@@ -197,7 +197,7 @@ func (k *keyspaces) Rename(ctx context.Context, r *adminv1.RenameRequest) (*admi
 	return shown(keyspace.Rename(ctx, k.Engine, k.Root, r.GetName(), r.GetTo()))
 }
 
-// shown is an answer that shows a keyspace.
+// shown returns the answer that shows a keyspace.
 func shown(info keyspace.Info, err error) (*adminv1.Keyspace, error) {
 	if err != nil {
 		return nil, grpcErr(err)

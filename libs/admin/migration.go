@@ -17,17 +17,18 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// MessageMax bounds a request: a revision of the source is one, whatever it has changed, and so are the leases of a
-// cut-over.
+// MessageMax bounds a request. A revision of the source is one request, whatever it has changed, and so are all leases
+// of a cut-over.
 const MessageMax = 256 << 20
 
-// Window is what a client may send on a stream before it is read: a file, or a log, in few turns.
+// Window is how many bytes of a stream a client may send before the server reads them. A large window saves round trips
+// for files and logs.
 const Window = 8 << 20
 
-// replaysAhead bounds the requests that are read while one before them is carried out.
+// replaysAhead bounds the requests that are read while an earlier one is carried out.
 const replaysAhead = 2
 
-// Bounds of an answer.
+// Limits of an answer.
 const (
 	pageKeys     = 1000
 	pageKVBytes  = 2 << 20
@@ -45,7 +46,7 @@ func newMigration(o Options) *migration {
 	return &migration{Options: o, restoring: make(chan struct{}, restoresMax)}
 }
 
-// visit runs f with the store of a keyspace. Errors: of gRPC.
+// visit runs f with the store of a keyspace. Errors: gRPC's.
 func (m *migration) visit(ctx context.Context, name string, f func(*mvcc.Store) error) error {
 	store, leave, err := m.Host.Visit(ctx, name)
 	if err != nil {
@@ -97,12 +98,12 @@ func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest
 				return err
 			}
 		}
-		return ctx.Err() // nil: the client has nothing more
+		return ctx.Err() // nil: the client has sent everything
 	})
 }
 
-// readAhead reads requests, of which the first has been read, until there are no more or ctx ends. An error of recv
-// needs no way further: gRPC's stream has told the client by then.
+// readAhead reads requests until there are no more or ctx ends. The first has been read already. It need not return an
+// error of recv, because gRPC has told the client by then.
 func readAhead[T any](ctx context.Context, first T, recv func() (T, error)) <-chan T {
 	read := make(chan T, replaysAhead)
 	read <- first
@@ -123,7 +124,7 @@ func readAhead[T any](ctx context.Context, first T, recv func() (T, error)) <-ch
 	return read
 }
 
-// follows checks that a keyspace follows a source, and notes it if that is not known yet.
+// follows checks that a keyspace follows a source. If its source is not known yet, it stores it.
 func follows(ctx context.Context, s *mvcc.Store, source uint64) error {
 	if source == 0 {
 		return status.Error(codes.InvalidArgument, "the source has no name")
@@ -143,7 +144,7 @@ func follows(ctx context.Context, s *mvcc.Store, source uint64) error {
 	})
 }
 
-// replay carries entries out. Without any it only tells the revision.
+// replay replays entries. Without entries it only returns the revision.
 func replay(ctx context.Context, s *mvcc.Store, entries []*adminv1.LogEntry) (int64, error) {
 	if len(entries) == 0 {
 		_, rev, err := s.ReadFollow(ctx)
@@ -197,7 +198,7 @@ func (m *migration) Page(ctx context.Context, r *adminv1.PageRequest) (*adminv1.
 		for _, key := range r.GetKeys() {
 			_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, Rev: r.GetRevision()}, take)
 			if errors.Is(err, errFull) {
-				return status.Errorf(codes.InvalidArgument, "the keys asked for do not fit into an answer")
+				return status.Errorf(codes.InvalidArgument, "the requested keys do not fit into an answer")
 			}
 			if err != nil {
 				return err
@@ -250,7 +251,7 @@ func (m *migration) Compared(ctx context.Context, r *adminv1.ComparedRequest) (*
 	return &adminv1.ComparedResponse{}, err
 }
 
-// ReplaceAuth implements adminv1.MigrationServer. Secrets that sign tokens are the keyspace's own, and stay.
+// ReplaceAuth implements adminv1.MigrationServer. The secrets that sign tokens belong to the keyspace and stay.
 func (m *migration) ReplaceAuth(
 	ctx context.Context, r *adminv1.ReplaceAuthRequest,
 ) (*adminv1.ReplaceAuthResponse, error) {
@@ -293,7 +294,7 @@ func recreate(r *adminv1.ReplaceAuthRequest) (auth.Change, error) {
 	return auth.Recreate(r.GetEnabled(), r.GetRevision(), users, roles)
 }
 
-// replaced are the rows to be written where some are there and others are to be.
+// replaced returns the rows to write so that the wanted rows replace those that are there.
 func replaced(there []mvcc.AuthRow, wanted []auth.Row) (set []mvcc.AuthRow) {
 	keep := map[string]bool{}
 	for _, row := range wanted {
@@ -314,7 +315,7 @@ func (m *migration) CutOver(ctx context.Context, r *adminv1.CutOverRequest) (*ad
 	for i, l := range r.GetLeases() {
 		leases[i] = mvcc.ImportLease{ID: l.GetId(), TTL: l.GetTtl()}
 		if l.GetId() == 0 || l.GetTtl() <= 0 {
-			return nil, status.Errorf(codes.InvalidArgument, "lease %x of %d seconds cannot be", l.GetId(), l.GetTtl())
+			return nil, status.Errorf(codes.InvalidArgument, "lease %x with %d seconds is not possible", l.GetId(), l.GetTtl())
 		}
 	}
 	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {

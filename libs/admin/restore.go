@@ -22,21 +22,21 @@ import (
 
 // Limits of Restore.
 const (
-	// restoresMax bounds the restores that a process makes at a time.
+	// restoresMax bounds the restores that a process makes at the same time.
 	restoresMax = 1
-	// partsBytes is after how many received bytes the room is looked at and progress told.
+	// partsBytes is how many bytes are received between two checks of the free space and reports of progress.
 	partsBytes = 16 << 20
-	// abandonTimeout bounds giving up what has not become a keyspace.
+	// abandonTimeout bounds the time to give up an incomplete keyspace.
 	abandonTimeout = 10 * time.Second
 )
 
-// partsPattern is what a file is called while it is received.
+// partsPattern is the name of a file while it is received.
 const partsPattern = "headwater-restore-*.tmp"
 
-// restoreStream is what Restore answers on.
+// restoreStream is the stream of a call of Restore.
 type restoreStream = grpc.BidiStreamingServer[adminv1.RestoreRequest, adminv1.RestoreProgress]
 
-// Restore implements adminv1.MigrationServer. The file is received whole and checked before anything is made of it.
+// Restore implements adminv1.MigrationServer. The whole file is received and checked before the keyspace is made.
 func (m *migration) Restore(stream restoreStream) error {
 	first, err := stream.Recv()
 	if err != nil {
@@ -50,7 +50,7 @@ func (m *migration) Restore(stream restoreStream) error {
 	case m.restoring <- struct{}{}:
 		defer func() { <-m.restoring }()
 	default:
-		return status.Errorf(codes.ResourceExhausted, "%d restores are under way already", restoresMax)
+		return status.Errorf(codes.ResourceExhausted, "%d restores are already under way", restoresMax)
 	}
 	p := &progress{stream: stream}
 	f, err := m.receive(p)
@@ -71,7 +71,7 @@ func (m *migration) Restore(stream restoreStream) error {
 	})
 }
 
-// settingsOfNew checks the name and the settings of a keyspace that is to be made.
+// settingsOfNew checks the name and the settings of the new keyspace.
 func (m *migration) settingsOfNew(r *adminv1.RestoreRequest) (*keyspacev1.Keyspace, error) {
 	const instead = "restored: headwaterctl snapshot restore makes a data directory"
 	if err := m.refuseFirst(r.GetKeyspace(), instead); err != nil {
@@ -90,24 +90,24 @@ func (m *migration) settingsOfNew(r *adminv1.RestoreRequest) (*keyspacev1.Keyspa
 	return wanted, grpcErr(keyspace.Check(r.GetKeyspace(), wanted))
 }
 
-// progress tells of a restore.
+// progress reports the progress of a restore.
 type progress struct {
 	stream           restoreStream
 	bytes, revisions int64
 }
 
-// send tells how far it is. A client that is gone ends the restore by its context.
+// send reports the progress. If the client has gone, the context of the call ends the restore.
 func (p *progress) send() {
 	_ = p.stream.Send(&adminv1.RestoreProgress{Bytes: p.bytes, Revisions: p.revisions})
 }
 
-// receive writes the parts of a file, whose name is the caller's to remove.
+// receive writes the parts of a file. The caller removes the file at path.
 func (m *migration) receive(p *progress) (path string, err error) {
 	dir, reserve, err := m.Host.RestoreDir()
 	if err != nil {
 		return "", err
 	}
-	left, _ := filepath.Glob(filepath.Join(dir, partsPattern)) // of a process that was killed
+	left, _ := filepath.Glob(filepath.Join(dir, partsPattern)) // left by a process that was killed
 	for _, path := range left {
 		_ = os.Remove(path)
 	}
@@ -146,7 +146,7 @@ func (p *progress) write(f io.Writer, dir string, reserve int64) error {
 	}
 }
 
-// openOnce opens a file that is gone when it is closed.
+// openOnce opens a file that is removed when it is closed.
 func openOnce(ctx context.Context, path string, skip bool) (*snapshot.Reader, error) {
 	r, err := snapshot.Open(ctx, path, skip)
 	if removeErr := os.Remove(path); removeErr != nil && err == nil {
@@ -155,7 +155,7 @@ func openOnce(ctx context.Context, path string, skip bool) (*snapshot.Reader, er
 	return r, err
 }
 
-// restore makes the keyspace. When it fails there is none, and what has been written is cleared.
+// restore makes the keyspace. If it fails there is none, and its rows are cleared.
 func (m *migration) restore(
 	p *progress, first *adminv1.RestoreRequest, settings *keyspacev1.Keyspace, r *snapshot.Reader,
 ) (done snapshot.Restored, err error) {
@@ -180,11 +180,11 @@ func (m *migration) restore(
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
 		defer cancel()
 		if abandonErr := keyspace.Abandon(ctx, m.Engine, m.Root, info.ID); abandonErr != nil {
-			err = fmt.Errorf("%w (what has been written is cleared at the next start: %w)", err, abandonErr)
+			err = fmt.Errorf("%w (its rows will be cleared at the next start: %w)", err, abandonErr)
 		}
 		return done, err
 	}
-	// Its leases begin to run when it is opened.
+	// The leases begin to run when the keyspace is opened.
 	_, leave, err := m.Host.Visit(ctx, info.Name)
 	if err == nil {
 		leave()

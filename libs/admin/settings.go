@@ -12,7 +12,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// checkEnforced refuses settings that nothing would obey.
+// checkEnforced refuses settings that nothing would apply.
 func (o *Options) checkEnforced(s *adminv1.Settings) error {
 	if w := s.GetWeight(); w > 1 && !o.Host.Enforces("weight") {
 		return notEnforced("weight")
@@ -29,10 +29,10 @@ func (o *Options) checkEnforced(s *adminv1.Settings) error {
 }
 
 func notEnforced(setting string) error {
-	return status.Errorf(codes.InvalidArgument, "%s is not enforced by this release, and so cannot be set", setting)
+	return status.Errorf(codes.InvalidArgument, "this release does not enforce %s, so it cannot be set", setting)
 }
 
-// settingsOf is what a row says of settings.
+// settingsOf returns the settings in a row.
 func settingsOf(row *keyspacev1.Keyspace) *adminv1.Settings {
 	return &adminv1.Settings{
 		Limits: row.GetLimits(),
@@ -42,7 +42,7 @@ func settingsOf(row *keyspacev1.Keyspace) *adminv1.Settings {
 	}
 }
 
-// take changes row to what s has in the field of a mask. Errors: InvalidArgument.
+// take copies to row the field of s that a mask names. Errors: InvalidArgument.
 func take(row *keyspacev1.Keyspace, s *adminv1.Settings, path string) error {
 	head, rest, part := strings.Cut(path, ".")
 	switch {
@@ -86,7 +86,7 @@ func takeLimit(row *keyspacev1.Keyspace, s *adminv1.Settings, name string) error
 	}
 	row.Limits.ProtoReflect().Set(f, s.GetLimits().ProtoReflect().Get(f))
 	if proto.Size(row.Limits) == 0 {
-		row.Limits = nil // all are the defaults again
+		row.Limits = nil // all limits are the defaults again
 	}
 	return nil
 }

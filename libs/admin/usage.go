@@ -27,7 +27,7 @@ func (k *keyspaces) Usage(ctx context.Context, r *adminv1.UsageRequest) (*adminv
 	return a, ctx.Err()
 }
 
-// usageOf is Usage of keyspaces that are named.
+// usageOf returns the usage of the keyspaces that are named.
 func (k *keyspaces) usageOf(ctx context.Context, r *adminv1.UsageRequest) (*adminv1.UsageResponse, error) {
 	a := &adminv1.UsageResponse{}
 	for _, name := range r.GetNames() {
@@ -43,12 +43,12 @@ func (k *keyspaces) usageOf(ctx context.Context, r *adminv1.UsageRequest) (*admi
 	return a, nil
 }
 
-// firstInfo stands for the row that the first keyspace does not have.
+// firstInfo returns an Info for the first keyspace, which has no row.
 func firstInfo(name string) keyspace.Info {
 	return keyspace.Info{Keyspace: keyspace.Keyspace{Name: name}}
 }
 
-// usage is that of one keyspace. What cannot be read of it is told in it: others are to be seen all the same.
+// usage returns the usage of one keyspace. An error is a part of it, so that others are still shown.
 func (k *keyspaces) usage(ctx context.Context, info keyspace.Info, count bool) *adminv1.Usage {
 	act := k.Host.Activity(info.ID)
 	u := &adminv1.Usage{

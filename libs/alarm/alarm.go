@@ -14,30 +14,30 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// Every is the time between two looks at the alarms, where another process may change them.
+// Every is how often a process reads the alarms again where another process may change them.
 const Every = time.Second
 
-// Rows is where alarms are kept over restarts; *mvcc.Store is one.
+// Rows stores the alarms so that they survive a restart. *mvcc.Store is one.
 type Rows interface {
-	// Alarms returns the names that are set.
+	// Alarms returns the names of the alarms that are set.
 	Alarms(ctx context.Context) ([]string, error)
 	// SetAlarm sets or clears a name; setting it twice is setting it once.
 	SetAlarm(ctx context.Context, name string, on bool) error
-	// RefuseGrowth makes writes that need space fail, or lets them pass again.
+	// RefuseGrowth starts or stops the refusal of writes that need space.
 	RefuseGrowth(refuse bool)
 }
 
-// State is the alarms of a keyspace: the rows, and a copy of them in memory. While any member's NOSPACE is
-// active, growth is refused. CORRUPT, which Damage raises, is kept and shown (health checks fail on it), but
-// does not stop requests as it does in etcd: those that meet the damage fail, all others are right. Its methods may
-// be called from any goroutine.
+// State holds the alarms of a keyspace: the rows, and a copy of them in memory. While NOSPACE of any member is active,
+// the store refuses growth. CORRUPT, which Damage raises, is stored and shown, and health checks fail on it. Unlike in
+// etcd it does not stop requests: a request that meets the damage fails, and all others are answered correctly. The
+// methods may be called from any goroutine.
 type State struct {
 	rows Rows
 
 	changing sync.Mutex        // one change at a time, held while its row is written
 	mu       sync.Mutex        // short: health checks read active while a change waits for the disk
 	active   []*pb.AlarmMember // those with rows, sorted; replaced, never changed
-	held     *pb.AlarmMember   // one whose row could not be written yet; nil: none
+	held     *pb.AlarmMember   // an alarm whose row could not be written yet, or nil
 	shown    []*pb.AlarmMember // active and held, sorted; replaced, never changed
 }
 
@@ -47,14 +47,14 @@ func Open(ctx context.Context, rows Rows) (*State, error) {
 	return a, a.Refresh(ctx)
 }
 
-// Refresh reads the rows again: where several processes serve a keyspace, another may have set or cleared an alarm.
+// Refresh reads the rows again. Another process that serves the keyspace may have set or cleared an alarm.
 func (a *State) Refresh(ctx context.Context) error {
 	a.changing.Lock()
 	defer a.changing.Unlock()
 	return a.refresh(ctx)
 }
 
-// Follow refreshes every Every until ctx ends.
+// Follow calls Refresh once per Every until ctx ends.
 func (a *State) Follow(ctx context.Context, log *slog.Logger) {
 	ticker := time.NewTicker(Every)
 	defer ticker.Stop()
@@ -119,8 +119,8 @@ func (a *State) show() {
 	}
 }
 
-// SetAlarm makes an alarm of a member active or clears it, durably, and reports whether that changed anything. What
-// another process has done counts, seen before or not.
+// SetAlarm activates or clears an alarm of a member, durably. It reports whether that changed anything, compared with
+// the rows as they are now, including what another process has changed.
 func (a *State) SetAlarm(
 	ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool,
 ) (changed bool, err error) {
@@ -148,7 +148,7 @@ func (a *State) SetAlarm(
 	return true, nil
 }
 
-// take returns the alarms that have rows. If m is to be cleared and is held in memory, it is no longer, and held is
+// take returns the alarms that have rows. If m is to be cleared and is held in memory only, take drops it and held is
 // true.
 func (a *State) take(m *pb.AlarmMember, active bool) (rows []*pb.AlarmMember, held bool) {
 	a.mu.Lock()
@@ -168,7 +168,7 @@ func compareAlarms(x, y *pb.AlarmMember) int {
 	return cmp.Or(cmp.Compare(x.GetAlarm(), y.GetAlarm()), cmp.Compare(x.GetMemberID(), y.GetMemberID()))
 }
 
-// Name is the name of an alarm's row: the number of its type and the member in hexadecimal.
+// Name is the name of an alarm's row: the number of its type, and the member in hexadecimal.
 func Name(m *pb.AlarmMember) string {
 	return fmt.Sprintf("%d/%x", m.GetAlarm(), m.GetMemberID())
 }

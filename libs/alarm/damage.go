@@ -11,30 +11,30 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Times of raising the alarm.
+// Timing of the alarm CORRUPT.
 const (
-	// raiseTimeout bounds one try to write the alarm's row, raiseRetry the time between two; meanwhile the alarm is
-	// up in memory.
+	// raiseTimeout bounds one attempt to write the alarm's row, and raiseRetry is the pause between two attempts. Until
+	// one succeeds, the alarm is active in memory.
 	raiseTimeout = 5 * time.Second
 	raiseRetry   = 10 * time.Second
-	// raiseEvery is the least time between two looks at whether the alarm is up: reports come as fast as clients meet
-	// damage.
+	// raiseEvery is the shortest time between two checks whether the alarm is active. Reports come as fast as clients
+	// meet damage.
 	raiseEvery = 100 * time.Millisecond
 )
 
-// Damage raises the alarm CORRUPT when it is told of damaged data. Report may be called from any goroutine,
-// before Run too.
+// Damage raises the alarm CORRUPT when somebody reports damaged data. Report may be called from any goroutine, also
+// before Run.
 type Damage struct {
-	reports chan error // capacity 1: the first that has not been looked at
+	reports chan error // capacity 1: the first report that Run has not taken yet
 	log     *slog.Logger
 }
 
-// NewDamage returns an alarm that Run raises.
+// NewDamage returns a Damage. Its alarm is raised by Run.
 func NewDamage(log *slog.Logger) *Damage {
 	return &Damage{reports: make(chan error, 1), log: log}
 }
 
-// Report tells of damaged data. It never waits.
+// Report reports damaged data. It never waits.
 func (d *Damage) Report(err error) {
 	select {
 	case d.reports <- err:
@@ -42,8 +42,8 @@ func (d *Damage) Report(err error) {
 	}
 }
 
-// Run raises the alarm of a member whenever there is a report and it is not up, until ctx ends. An operator who
-// clears it without having removed the damage sees it again.
+// Run raises the alarm of a member, unless it is active, whenever there is a report. It returns when ctx ends. If an
+// operator clears the alarm while the damage is still there, the next report raises it again.
 func (d *Damage) Run(ctx context.Context, a *State, memberID uint64) {
 	m := &pb.AlarmMember{MemberID: memberID, Alarm: pb.AlarmType_CORRUPT}
 	for {
@@ -60,7 +60,7 @@ func (d *Damage) Run(ctx context.Context, a *State, memberID uint64) {
 			if err == nil {
 				break
 			}
-			d.log.Error("the alarm CORRUPT cannot be kept over a restart", "error", err, "retry", raiseRetry)
+			d.log.Error("the alarm CORRUPT cannot be stored and would be lost in a restart", "error", err, "retry", raiseRetry)
 			if retry.Sleep(ctx, raiseRetry) != nil {
 				return
 			}
@@ -79,7 +79,8 @@ func (d *Damage) raise(ctx context.Context, a *State, m *pb.AlarmMember) error {
 	return err
 }
 
-// hold makes an alarm active in memory, until it is set or cleared. Reading or writing its row may be what fails.
+// hold makes an alarm active in memory until it is set or cleared. It neither reads nor writes rows, because that may
+// be what fails.
 func (a *State) hold(m *pb.AlarmMember) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -87,10 +88,10 @@ func (a *State) hold(m *pb.AlarmMember) {
 	a.show()
 }
 
-// has tells whether an alarm is active.
+// has says whether an alarm is active.
 func (a *State) has(m *pb.AlarmMember) bool { return hasAlarm(a.Alarms(), m) }
 
-// durable tells whether an alarm is active and its row is written.
+// durable says whether an alarm is active and its row is written.
 func (a *State) durable(m *pb.AlarmMember) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()

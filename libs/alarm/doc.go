@@ -1,17 +1,17 @@
-// Package alarm is the state of a keyspace's alarms: rows that outlive processes, a copy of them in memory that health
-// checks and answers show, and what an alarm does (NOSPACE refuses growth).
+// Package alarm holds the alarms of a keyspace. It stores them in rows that survive processes, keeps a copy in memory
+// for health checks and answers, and applies their effect: NOSPACE makes the store refuse growth.
 //
 // # Invariants
 //
-//   - An alarm is active when its row is written. The one exception is CORRUPT that Damage has raised: it is shown from
-//     memory until its row can be written, since reading or writing rows may be what fails.
-//   - Reading the alarms never waits: neither for the store nor for a change under way.
-//   - While any member's NOSPACE is active, the rows are told to refuse growth; else they are told not to.
+//   - An alarm is active when its row is written. The one exception is CORRUPT: after Damage has raised it, it is shown
+//     from memory until its row can be written, because reading or writing rows may be what fails.
+//   - Reading the alarms never waits, neither for the store nor for a change under way.
+//   - While NOSPACE of any member is active, growth is refused. Otherwise it is not.
 //
 // # Concurrency
 //
-// Methods may be called from any goroutine. Changes are made one at a time, each on what the rows say then, so that
-// several processes may share the rows; what another has changed is shown within Every (Follow).
+// Methods may be called from any goroutine. Changes are made one at a time, and each starts from the rows as they are
+// then. So several processes may share the rows. Follow shows what another process has changed within Every.
 //
 // # Testing
 //

@@ -208,8 +208,18 @@ func TestUnion(t *testing.T) {
 		key, end string
 		want     bool
 	}{
-		{"a", "e", true}, {"a", "f", false}, {"e", "", false}, {"d", "", true}, {"f", "\x00", true}, {"a", "\x00", false},
-		{"f", "", true}, {"g", "z", true}, {"", "", false}, {"z", "g", true}, {"e", "b", false}, {"a", "e\x00", false},
+		{"a", "e", true},
+		{"a", "f", false},
+		{"e", "", false},
+		{"d", "", true},
+		{"f", "\x00", true},
+		{"a", "\x00", false},
+		{"f", "", true},
+		{"g", "z", true},
+		{"", "", false},
+		{"z", "g", true},
+		{"e", "b", false},
+		{"a", "e\x00", false},
 	} {
 		if got := u.covers([]byte(c.key), []byte(c.end)); got != c.want {
 			t.Errorf("%q to %q: %t", c.key, c.end, got)

@@ -10,19 +10,20 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Change is what a change of users and roles writes. No rows and the number of before: nothing is to be changed.
+// Change is the rows that a change of users and roles writes, and the next number. If it has no rows and the present
+// number, there is nothing to change.
 type Change struct {
 	Number uint64
 	Rows   []Row
 }
 
-// next is a change that makes a revision.
+// next returns a change that makes a revision.
 func (s *State) next(rows ...Row) Change { return Change{s.Number + 2, rows} }
 
-// none changes nothing.
+// none returns a change that changes nothing.
 func (s *State) none() Change { return Change{Number: s.Number} }
 
-// Enable has requests be authenticated from now on. It makes no revision. Errors: ErrRootUserNotExist,
+// Enable makes requests need authentication from now on. It makes no revision. Errors: ErrRootUserNotExist,
 // ErrRootRoleNotExist.
 func (s *State) Enable() (Change, error) {
 	root := s.users[Root]
@@ -37,7 +38,7 @@ func (s *State) Enable() (Change, error) {
 	return Change{Number: s.Number | 1}, nil
 }
 
-// Disable ends that, and all tokens.
+// Disable ends authentication, and all tokens.
 func (s *State) Disable() (Change, error) {
 	if !s.Enabled() {
 		return s.none(), nil
@@ -87,8 +88,8 @@ func (s *State) UserDelete(name string) (Change, error) {
 	return s.next(Row{Key: append([]byte{rowUser}, name...)}), nil
 }
 
-// UserChangePassword gives a user a password, and a new epoch, which ends the user's tokens. hash is called if the
-// password of such a user can be set. Errors: ErrUserNotFound, those of hash.
+// UserChangePassword gives a user a password and a new epoch, which ends the user's tokens. It calls hash only if such
+// a user's password can be set. Errors: ErrUserNotFound, those of hash.
 func (s *State) UserChangePassword(name string, hash func() ([]byte, error)) (Change, error) {
 	u := s.users[name]
 	if u == nil {
@@ -106,7 +107,7 @@ func (s *State) UserChangePassword(name string, hash func() ([]byte, error)) (Ch
 	return s.with(c, changed, c.Number>>1)
 }
 
-// UserGrantRole gives a user a role; a user that has it keeps it. Errors: ErrUserNotFound, ErrRoleNotFound.
+// UserGrantRole gives a user a role, unless the user has it. Errors: ErrUserNotFound, ErrRoleNotFound.
 func (s *State) UserGrantRole(name, role string) (Change, error) {
 	u := s.users[name]
 	switch {
@@ -121,7 +122,7 @@ func (s *State) UserGrantRole(name, role string) (Change, error) {
 	return s.setRoles(s.next(), u, slices.Sorted(slices.Values(append(slices.Clone(u.Roles), role))))
 }
 
-// setRoles adds to a change the row of a user who keeps all but the roles.
+// setRoles adds the row of a user with other roles to a change.
 func (s *State) setRoles(c Change, u *user, roles []string) (Change, error) {
 	changed := &authpb.User{Name: u.Name, Password: u.Password, Roles: roles, Options: u.Options}
 	return s.with(c, changed, u.epoch)
@@ -180,8 +181,8 @@ func (s *State) RoleDelete(name string) (c Change, err error) {
 	return c, nil
 }
 
-// RoleGrantPermission gives a role a permission, or changes the kind of one that it has. Errors: ErrPermissionNotGiven,
-// ErrInvalidAuthMgmt, ErrRoleNotFound.
+// RoleGrantPermission gives a role a permission. If the role has one for the same range, its kind changes. Errors:
+// ErrPermissionNotGiven, ErrInvalidAuthMgmt, ErrRoleNotFound.
 func (s *State) RoleGrantPermission(name string, p *authpb.Permission) (Change, error) {
 	r := s.roles[name]
 	switch {
@@ -195,18 +196,20 @@ func (s *State) RoleGrantPermission(name string, p *authpb.Permission) (Change, 
 	changed := &authpb.Role{Name: r.Name, KeyPermission: slices.Clone(r.KeyPermission)}
 	perms := changed.KeyPermission
 	granted := &authpb.Permission{PermType: p.PermType, Key: p.Key, RangeEnd: p.RangeEnd}
-	// As in etcd only the first permission of the key is looked at.
+	// As in etcd, only the first permission of the key is looked at.
 	i := sort.Search(len(perms), func(i int) bool { return bytes.Compare(perms[i].Key, p.Key) >= 0 })
 	if i < len(perms) && samePermission(perms[i], p.Key, p.RangeEnd) {
 		perms[i] = granted
 	} else {
-		changed.KeyPermission = append(perms, granted)
-		sort.Sort(byKey(changed.KeyPermission))
+		perms = append(perms, granted)
+		sort.Sort(byKey(perms))
+		changed.KeyPermission = perms
 	}
 	return s.withRole(changed)
 }
 
-// byKey is etcd's order of permissions, sorted by the same algorithm: those of one key come out in the same order.
+// byKey sorts permissions in etcd's order, with the same algorithm, so that permissions of the same key come out in the
+// same order.
 type byKey []*authpb.Permission
 
 func (p byKey) Len() int           { return len(p) }
@@ -217,7 +220,7 @@ func samePermission(p *authpb.Permission, key, end []byte) bool {
 	return bytes.Equal(p.Key, key) && bytes.Equal(p.RangeEnd, end)
 }
 
-// validPermission says that a permission can hold a key.
+// validPermission says whether a permission's range can hold a key.
 func validPermission(key, end []byte) bool {
 	if len(key) == 0 {
 		return false
@@ -226,7 +229,7 @@ func validPermission(key, end []byte) bool {
 	return ok
 }
 
-// RoleRevokePermission takes a permission, given by its very key and end, from a role. Errors: ErrRoleNotFound,
+// RoleRevokePermission takes from a role the permission with exactly this key and end. Errors: ErrRoleNotFound,
 // ErrPermissionNotGranted.
 func (s *State) RoleRevokePermission(name string, key, end []byte) (Change, error) {
 	r := s.roles[name]

@@ -1,5 +1,5 @@
-// Package auth is users, roles and permissions as etcd has them: which of them there are (State), what a change makes
-// of them, whether a user may read or write a range of keys, passwords, and tokens.
+// Package auth implements etcd's users, roles and permissions: a State holds them, a Change changes them. The package
+// decides whether a user may read or write a range of keys, and it checks passwords and tokens.
 //
 // # How it works
 //
@@ -11,26 +11,26 @@
 // The permissions of a user are two unions of intervals, for reads and for writes. A request is allowed if the whole of
 // its interval lies inside the union.
 //
-// A token of the kind simple is signed with a secret that is a row of the keyspace, so that every process can judge it
-// and nothing is kept for it. It names the keyspace, the user, the user's epoch and when it was made; what it allows is
-// what the user may do now. A new password, and the deletion of a user, give the name another epoch, which ends all
-// tokens of before. A token of the kind jwt is etcd's, and names the keyspace too.
+// A simple token is signed with a secret that is a row of the keyspace, so that every process can check it and need not
+// store it. It names the keyspace, the user, the user's epoch, and when it was made. It allows what the user may do
+// now. A new password and the deletion of a user change the epoch of the name, which ends all earlier tokens. A jwt
+// token is etcd's, and also names the keyspace.
 //
 // # Invariants
 //
-//   - A State is never changed. What is asked of it does not depend on anything else.
-//   - Whoever is not known may do nothing while authentication is enabled; role root may do everything.
-//   - Numbers grow: no two States of a keyspace have the same.
-//   - Of a password only its bcrypt hash is kept, and no text made here contains a password, a hash or a token.
-//   - The check of a password takes the same time whether there is such a user or not.
+//   - A State never changes, and its answers depend on nothing else.
+//   - While authentication is enabled, an unknown user may do nothing, and role root may do everything.
+//   - Numbers grow: no two States of a keyspace have the same one.
+//   - Only the bcrypt hash of a password is kept, and no text of this package contains a password, a hash or a token.
+//   - The check of a password takes the same time whether or not the user exists.
 //
 // # Concurrency
 //
-// All of it may be used from any goroutine. At most passwordSlots of bcrypt run at a time in a process, and at most
-// passwordQueue of a keyspace wait for them; keyspaces take turns, by what their passwords cost.
+// Everything may be used from any goroutine. A process runs at most passwordSlots of bcrypt at the same time, and at
+// most passwordQueue of one keyspace wait. Keyspaces take turns, weighted by the cost of their passwords.
 //
 // # Testing
 //
-// Intervals are compared with a naive model that looks at every key; rows and tokens are fuzzed. What etcd answers to
-// sequences of requests is compared in tests/sidebyside.
+// Intervals are compared with a simple model that looks at every key. Rows and tokens are fuzzed. tests/sidebyside
+// compares sequences of requests with etcd.
 package auth

@@ -2,7 +2,7 @@ package auth
 
 import "errors"
 
-// Errors with etcd's meaning (server/auth/store.go); package etcdapi gives them etcd's codes and texts.
+// Errors that etcd has too (server/auth/store.go). Package etcdapi gives them etcd's codes and texts.
 var (
 	ErrRootUserNotExist     = errors.New("auth: root user does not exist")
 	ErrRootRoleNotExist     = errors.New("auth: root user does not have root role")
@@ -29,7 +29,7 @@ var (
 	ErrNoPasswordUser       = errors.New("auth: authentication failed, password was given for no password user")
 	// ErrBusy: too many passwords wait to be hashed or compared.
 	ErrBusy = errors.New("auth: too many passwords wait to be checked")
-	// ErrHashCost: a hash that a client brings would take too long to compare.
+	// ErrHashCost: it would take too long to compare the hash that a client has sent.
 	ErrHashCost = errors.New("auth: the cost of the hashed password is too high")
 	// ErrRow: a stored row cannot be read.
 	ErrRow = errors.New("auth: a row cannot be read")

@@ -5,11 +5,11 @@ import (
 	"slices"
 )
 
-// interval is the keys k with begin <= k, and k < end unless end is nil: then it has no end.
+// interval is the keys k with begin <= k and k < end. If end is nil, it has no end.
 type interval struct{ begin, end []byte }
 
-// intervalOf is the interval of a key and a range end as requests and permissions have them: an empty end is one key,
-// one zero byte no end. ok is false for one without a key in it.
+// intervalOf returns the interval for a key and a range end of a request or permission. An empty end means one key, and
+// an end of one zero byte means no end. ok is false if no key is in it.
 func intervalOf(key, end []byte) (_ interval, ok bool) {
 	switch {
 	case len(end) == 0:
@@ -20,15 +20,15 @@ func intervalOf(key, end []byte) (_ interval, ok bool) {
 	return interval{key, end}, bytes.Compare(key, end) < 0
 }
 
-// openEnded says that a range end stands for no end.
+// openEnded says whether a range end means no end.
 func openEnded(end []byte) bool { return len(end) == 1 && end[0] == 0 }
 
-// reaches says that the interval goes on at least up to end.
+// reaches says whether the interval reaches at least to end.
 func (i interval) reaches(end []byte) bool {
 	return i.end == nil || end != nil && bytes.Compare(i.end, end) >= 0
 }
 
-// union is disjoint intervals in order, none of which touches the next.
+// union is a list of intervals in order that neither overlap nor touch.
 type union []interval
 
 // unionOf merges intervals.
@@ -47,7 +47,7 @@ func unionOf(all []interval) union {
 	return u
 }
 
-// covers says that all of a range lies inside the union. Of a range without a key its first key counts.
+// covers says whether the union contains a whole range. If the range has no key, its first key counts.
 func (u union) covers(key, end []byte) bool {
 	want, ok := intervalOf(key, end)
 	if !ok {
@@ -59,7 +59,7 @@ func (u union) covers(key, end []byte) bool {
 		func(i interval, k []byte) int { return bytes.Compare(i.begin, k) },
 	)
 	if !found {
-		n-- // the last one that begins before
+		n-- // the last interval that begins before
 	}
 	return n >= 0 && u[n].reaches(want.end)
 }

@@ -14,25 +14,25 @@ import (
 	"github.com/golang-jwt/jwt/v5"
 )
 
-// Kinds of tokens: what --auth-token begins with.
+// Kinds of tokens: the first part of --auth-token.
 const (
 	KindSimple = "simple"
 	KindJWT    = "jwt"
 )
 
-// jwtLife is how long a JWT is good if the options do not say.
+// jwtLife is the lifetime of a JWT if the options do not set it.
 const jwtLife = 5 * time.Minute
 
 // JWT makes and reads etcd's JSON web tokens.
 type JWT struct {
 	method       jwt.SigningMethod
-	sign, verify any // sign is nil where there is a public key alone
+	sign, verify any // sign is nil if there is only a public key
 	ttl          time.Duration
 }
 
-// ParseTokens reads --auth-token: the kind, and for jwt its options sign-method, pub-key, priv-key (files) and ttl. The
-// JWT is nil for simple. Errors: ErrInvalidAuthOpts, ErrInvalidAuthMethod, ErrMissingKey, ErrKeyMismatch, those of
-// reading a key.
+// ParseTokens reads --auth-token: the kind and, for jwt, the options sign-method, pub-key and priv-key (files), and
+// ttl. The JWT is nil for simple. Errors: ErrInvalidAuthOpts, ErrInvalidAuthMethod, ErrMissingKey, ErrKeyMismatch,
+// those of reading a key.
 func ParseTokens(option string) (*JWT, error) {
 	kind, rest, _ := strings.Cut(option, ",")
 	options := map[string]string{}
@@ -100,7 +100,7 @@ func readKey(file string) ([]byte, error) {
 	return b, nil
 }
 
-// parsed gives the parsers of keys one type.
+// parsed gives the functions that parse keys the same type.
 func parsed[K any](parse func([]byte) (K, error)) func([]byte) (any, error) {
 	return func(b []byte) (any, error) { return parse(b) }
 }
@@ -140,15 +140,15 @@ func publicOf(key any) crypto.PublicKey {
 	return nil
 }
 
-// keyspaceClaim is the claim that tells the keyspace of a token from all others, as keyspaceText writes it. etcd's
-// tokens have none.
+// keyspaceClaim is the claim with the keyspace of a token, in the form of keyspaceText. etcd's tokens have no such
+// claim.
 const keyspaceClaim = "headwater-keyspace"
 
-// keyspaceText is a keyspace in a claim: numbers of JSON have no 64 bits.
+// keyspaceText writes a keyspace for a claim. A number in JSON cannot hold 64 bits.
 func keyspaceText(keyspace uint64) string { return strconv.FormatUint(keyspace, 16) }
 
-// Sign makes a token for a user of a keyspace, which is good in that one alone. Errors: ErrAuthFailed, ErrVerifyOnly,
-// those of signing.
+// Sign makes a token for a user. It is valid in one keyspace only. Errors: ErrAuthFailed, ErrVerifyOnly, those of
+// signing.
 func (t *JWT) Sign(keyspace uint64, s *State, name string, now time.Time) (string, error) {
 	if u := s.users[name]; u == nil || u.noPassword() {
 		return "", ErrAuthFailed
@@ -162,9 +162,8 @@ func (t *JWT) Sign(keyspace uint64, s *State, name string, now time.Time) (strin
 	return jwt.NewWithClaims(t.method, claims).SignedString(t.sign)
 }
 
-// Parse reads a token that a request in a keyspace carries; the method must be the configured one. A token that names
-// no keyspace has been made by somebody else who has the private key: it is good in all of them. Errors:
-// ErrInvalidAuthToken.
+// Parse reads the token of a request in a keyspace. It must have the configured method. A token without a keyspace was
+// made by another owner of the private key, and is valid in all keyspaces. Errors: ErrInvalidAuthToken.
 func (t *JWT) Parse(keyspace uint64, token string, now time.Time) (Identity, error) {
 	claims := jwt.MapClaims{}
 	parsed, err := jwt.ParseWithClaims(token, claims, func(*jwt.Token) (any, error) { return t.verify, nil },

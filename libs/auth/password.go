@@ -11,21 +11,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/fair"
 )
 
-// Bounds of the work with passwords, of which each costs tens of milliseconds of CPU on purpose.
+// Limits for work with passwords. Each takes tens of milliseconds of CPU on purpose.
 const (
-	// passwordSlots is how many a process hashes or compares at a time. Its keyspaces take turns.
+	// passwordSlots is how many passwords a process hashes or compares at the same time. Its keyspaces take turns.
 	passwordSlots = 2
-	// passwordQueue is how many of one keyspace wait for that, or are under way; one more is refused with ErrBusy.
+	// passwordQueue is how many passwords of one keyspace may wait or be under way. Further ones are refused with
+	// ErrBusy.
 	passwordQueue = 128
-	// passwordCostMax is the cost above which all count the same when keyspaces take turns.
+	// passwordCostMax is the cost above which all costs count the same when keyspaces take turns.
 	passwordCostMax = 20
-	// dummiesMax bounds the hashes that stand in for users that do not exist, one for each cost.
+	// dummiesMax bounds the hashes that replace those of users that do not exist, one for each cost.
 	dummiesMax = bcrypt.MaxCost + 1
 )
 
-// hashCostMax is the cost up to which hashes that clients bring are taken: one takes about a second to compare. Above
-// it those are taken that cost no more than the process's own. Each more doubles it, and nothing ends a comparison: two
-// of cost 31 would take all slots for days, from all keyspaces.
+// hashCostMax is the highest cost of hashes that clients may send; one takes about a second to compare. A process with
+// a higher cost of its own accepts up to that. Each step doubles the time, and a comparison cannot be ended: two hashes
+// of cost 31 would block all slots of all keyspaces for days.
 const hashCostMax = 14
 
 // Bounds and default of --bcrypt-cost.
@@ -39,10 +40,10 @@ const (
 type Passwords struct {
 	*hashing
 	flow    *fair.Flow
-	waiting chan struct{} // those under way too
+	waiting chan struct{} // including those under way
 }
 
-// hashing is what the keyspaces of a process share.
+// hashing is what all keyspaces of a process share.
 type hashing struct {
 	cost int
 	gate *fair.Gate
@@ -51,8 +52,8 @@ type hashing struct {
 	dummies map[int][]byte // by cost
 }
 
-// NewPasswords returns Passwords with the cost of new hashes; one out of bcrypt's bounds is the default, as in etcd.
-// They share the processor with no others but those that Share makes of them.
+// NewPasswords returns Passwords with the cost of new hashes. A cost outside bcrypt's bounds means the default, as in
+// etcd. They share slots only with the Passwords that Share makes from them.
 func NewPasswords(cost int) *Passwords {
 	if cost < CostMin || cost > CostMax {
 		cost = CostDefault
@@ -63,17 +64,17 @@ func NewPasswords(cost int) *Passwords {
 	return h.share()
 }
 
-// Share returns those of another keyspace of the process: it has a queue of its own, and takes turns with the others.
+// Share returns Passwords for another keyspace of the process. It has its own queue, and takes turns with the others.
 func (p *Passwords) Share() *Passwords { return p.share() }
 
 func (h *hashing) share() *Passwords {
 	return &Passwords{hashing: h, flow: h.gate.Flow(1), waiting: make(chan struct{}, passwordQueue)}
 }
 
-// turnCost is what a hash of a cost of bcrypt's takes of the keyspaces' turns: each more doubles its time.
+// turnCost returns how much of the keyspaces' turns a hash takes. Each step of bcrypt's cost doubles the time.
 func turnCost(cost int) int64 { return 1 << min(cost, passwordCostMax) }
 
-// enter waits for the keyspace's turn to do work of a cost of bcrypt's. Errors: ErrBusy, the context's.
+// enter waits for the keyspace's turn to do work of a bcrypt cost. Errors: ErrBusy, the context's.
 func (p *Passwords) enter(ctx context.Context, cost int) error {
 	select {
 	case p.waiting <- struct{}{}:
@@ -102,8 +103,8 @@ func (p *Passwords) Hash(ctx context.Context, password string) ([]byte, error) {
 	return bcrypt.GenerateFromPassword([]byte(password), p.cost)
 }
 
-// Hashed reads a hash that a request carries in the place of a password. Errors: ErrNoPasswordUser, as in etcd, for
-// what cannot be read, ErrHashCost.
+// Hashed decodes a hash that a request has instead of a password. Errors: ErrNoPasswordUser if it cannot be read, as in
+// etcd; ErrHashCost.
 func (p *Passwords) Hashed(encoded string) ([]byte, error) {
 	hash, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil {
@@ -115,8 +116,8 @@ func (p *Passwords) Hashed(encoded string) ([]byte, error) {
 	return hash, nil
 }
 
-// Check compares a password with that of a user. For a user that does not exist or has none it does the same work.
-// Errors: ErrAuthNotEnabled, ErrAuthFailed, ErrNoPasswordUser, ErrBusy, the context's.
+// Check compares a password with that of a user. It does the same work for a user that does not exist or has no
+// password. Errors: ErrAuthNotEnabled, ErrAuthFailed, ErrNoPasswordUser, ErrBusy, the context's.
 func (p *Passwords) Check(ctx context.Context, s *State, name, password string) error {
 	if !s.Enabled() {
 		return ErrAuthNotEnabled
@@ -132,7 +133,7 @@ func (p *Passwords) Check(ctx context.Context, s *State, name, password string) 
 	default:
 		hash = u.Password
 	}
-	cost := s.cost(p.cost) // of a guess that cannot succeed
+	cost := s.cost(p.cost) // the cost of a guess that cannot succeed
 	if c, err := bcrypt.Cost(hash); err == nil {
 		cost = c
 	}
@@ -177,7 +178,7 @@ func (s *State) cost(def int) int {
 	return def
 }
 
-// dummy is a hash of a cost. It is made beforehand by whoever asks first.
+// dummy returns a hash of a cost. The first caller makes it.
 func (p *Passwords) dummy(cost int) ([]byte, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

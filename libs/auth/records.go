@@ -6,11 +6,11 @@ import (
 	"go.etcd.io/etcd/api/v3/authpb"
 )
 
-// revisionMax bounds auth revisions that come from elsewhere: a Number has room for twice as much, and grows.
+// revisionMax bounds auth revisions that come from outside. A Number must have room for twice as much, and grows.
 const revisionMax = 1 << 62
 
-// Records are the users, with the hashes of their passwords, and the roles, in the order of their names, as etcd keeps
-// them. They must not be changed.
+// Records returns the users, with the hashes of their passwords, and the roles, as etcd keeps them, in the order of
+// their names. They must not be changed.
 func (s *State) Records() (users []*authpb.User, roles []*authpb.Role) {
 	for _, name := range s.Users() {
 		users = append(users, s.users[name].User)
@@ -21,9 +21,9 @@ func (s *State) Records() (users []*authpb.User, roles []*authpb.Role) {
 	return users, roles
 }
 
-// Recreate is the change that makes users and roles of records, in a keyspace that has none; revision 0 counts as 1.
-// Whoever has a token of elsewhere must authenticate anew. Errors: ErrRow (a name is empty or is there twice, or the
-// revision is out of bounds).
+// Recreate returns the change that creates users and roles from records in a keyspace that has none. Revision 0 counts
+// as 1. Tokens from elsewhere are not valid. Errors: ErrRow (a name is empty or occurs twice, or the revision is out of
+// bounds).
 func Recreate(enabled bool, revision uint64, users []*authpb.User, roles []*authpb.Role) (Change, error) {
 	if revision = max(revision, 1); revision >= revisionMax {
 		return Change{}, fmt.Errorf("%w: auth revision %d", ErrRow, revision)

@@ -21,14 +21,14 @@ func TestRecreate(t *testing.T) {
 	if s, err := auth.NewState(c.Number, c.Rows); err != nil || len(s.Users()) != 1 || len(s.Roles()) != 1 {
 		t.Errorf("%v, %v", s, err)
 	}
-	for name, make := range map[string]func() (auth.Change, error){
+	for name, change := range map[string]func() (auth.Change, error){
 		"two users":      func() (auth.Change, error) { return auth.Recreate(true, 1, []*authpb.User{u, u}, nil) },
 		"two roles":      func() (auth.Change, error) { return auth.Recreate(true, 1, nil, []*authpb.Role{r, r}) },
 		"no name":        func() (auth.Change, error) { return auth.Recreate(true, 1, []*authpb.User{{}}, nil) },
 		"a role of none": func() (auth.Change, error) { return auth.Recreate(true, 1, nil, []*authpb.Role{{}}) },
 		"a revision":     func() (auth.Change, error) { return auth.Recreate(true, math.MaxUint64, nil, nil) },
 	} {
-		if c, err := make(); !errors.Is(err, auth.ErrRow) {
+		if c, err := change(); !errors.Is(err, auth.ErrRow) {
 			t.Errorf("%s: %+v, %v", name, c, err)
 		}
 	}

@@ -13,17 +13,17 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Root is the name of the user and of the role that etcd knows beforehand.
+// Root is the name of the user and of the role that are special in etcd.
 const Root = "root"
 
-// InitialNumber is the number of the State of a keyspace in which nobody has ever changed users or roles: auth
-// revision 1, not enabled.
+// InitialNumber is the Number of a keyspace whose users and roles have never been changed: auth revision 1, not
+// enabled.
 const InitialNumber = 1 << 1
 
-// Row is a stored row: its key within the table of users and roles, and its value; nil: it is removed.
+// Row is a stored row: its key in the table of users and roles, and its value; nil: the row is removed.
 type Row struct{ Key, Value []byte }
 
-// Kinds of rows: the first byte of the key, before a name or, for secrets, a number (8).
+// Kinds of rows. The kind is the first byte of the key, before a name or, for secrets, a number (8).
 const (
 	rowRole   = 'r' // authpb.Role
 	rowSecret = 's' // see secret
@@ -33,7 +33,7 @@ const (
 // user is a user as it is stored. It must not be changed.
 type user struct {
 	*authpb.User
-	// epoch is the auth revision that made the present password, or the user. Tokens name it.
+	// epoch is the auth revision at which the user got its present password, or was created. Tokens name it.
 	epoch uint64
 
 	once        sync.Once
@@ -42,7 +42,8 @@ type user struct {
 
 func (u *user) noPassword() bool { return u.GetOptions().GetNoPassword() }
 
-// isRoot says that the user has role root. (etcd searches for it as in a sorted list, which UserGrantRole keeps.)
+// isRoot says whether the user has role root. (etcd searches for it as in a sorted list. UserGrantRole keeps the list
+// sorted.)
 func (u *user) isRoot() bool {
 	i := sort.SearchStrings(u.Roles, Root)
 	return i < len(u.Roles) && u.Roles[i] == Root
@@ -96,16 +97,16 @@ func (s *State) add(r Row) (err error) {
 	return err
 }
 
-// Enabled says that requests must be authenticated.
+// Enabled says whether requests must be authenticated.
 func (s *State) Enabled() bool { return s.Number&1 != 0 }
 
-// Revision is the auth revision, at least 1.
+// Revision returns the auth revision, which is at least 1.
 func (s *State) Revision() uint64 { return s.Number >> 1 }
 
-// Users and Roles are the names of all, in order.
+// Users returns the names of all users, in order.
 func (s *State) Users() []string { return sortedKeys(s.users) }
 
-// Roles are the names of all roles, in order.
+// Roles returns the names of all roles, in order.
 func (s *State) Roles() []string { return sortedKeys(s.roles) }
 
 func sortedKeys[V any](m map[string]V) []string {
@@ -117,7 +118,7 @@ func sortedKeys[V any](m map[string]V) []string {
 	return names
 }
 
-// UserRoles are the roles of a user. Errors: ErrUserNotFound.
+// UserRoles returns the roles of a user. Errors: ErrUserNotFound.
 func (s *State) UserRoles(name string) ([]string, error) {
 	u := s.users[name]
 	if u == nil {
@@ -126,7 +127,7 @@ func (s *State) UserRoles(name string) ([]string, error) {
 	return u.Roles, nil
 }
 
-// RolePermissions are the permissions of a role; those of root are everything. Errors: ErrRoleNotFound.
+// RolePermissions returns the permissions of a role. Root's permission is everything. Errors: ErrRoleNotFound.
 func (s *State) RolePermissions(name string) ([]*authpb.Permission, error) {
 	r := s.roles[name]
 	switch {
@@ -147,19 +148,20 @@ func (s *State) HasRole(name, role string) bool {
 	return u != nil && slices.Contains(u.Roles, role)
 }
 
-// Identity is who a request acts for. The zero value is nobody.
+// Identity is the user in whose name a request is made. The zero value is nobody.
 type Identity struct {
 	User string
-	// Epoch is the user's when a token was made; 0: whoever has the name.
+	// Epoch is the user's epoch when a token was made; 0: any user of the name.
 	Epoch uint64
-	// Revision is the auth revision that a jwt names; 0: the present one.
+	// Revision is the auth revision in a jwt; 0: the present one.
 	Revision uint64
-	// Peer says that it is another process of the deployment (SignPeer), which is no user and may do nothing by itself.
+	// Peer says that it is another process of the deployment (SignPeer). It is no user and has no permissions of its
+	// own.
 	Peer bool
 }
 
-// user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has another password by
-// now, or another user has the name), ErrPermissionDenied (there is none of the name).
+// user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has a new password, or is
+// another user of that name), ErrPermissionDenied (there is no user of that name).
 func (s *State) user(id Identity) (*user, error) {
 	u := s.users[id.User]
 	switch {
@@ -173,9 +175,9 @@ func (s *State) user(id Identity) (*user, error) {
 	return u, nil
 }
 
-// Known says that an identity is one at all, as requests for which that is enough need it. It is nil while
-// authentication is disabled. Errors: ErrUserEmpty, ErrInvalidAuthToken. (That there is such a user is not asked, as in
-// etcd: a certificate or a jwt may name anybody.)
+// Known checks an identity for requests that need no permission. It returns nil while authentication is disabled. It
+// does not check that the user exists, as in etcd: a certificate or a jwt may name anybody. Errors: ErrUserEmpty,
+// ErrInvalidAuthToken.
 func (s *State) Known(id Identity) error {
 	if !s.Enabled() {
 		return nil
@@ -216,14 +218,14 @@ func (s *State) Admin(id Identity) error {
 	return nil
 }
 
-// Everything says that an identity may do everything: nobody needs to look at single keys.
+// Everything says whether an identity may do everything, so that single keys need not be checked.
 func (s *State) Everything(id Identity) bool { return s.Admin(id) == nil }
 
-// MayRead says that an identity may read a range, with an end as in requests. Errors: ErrUserEmpty,
+// MayRead checks that an identity may read a range, with an end as in requests. Errors: ErrUserEmpty,
 // ErrInvalidAuthToken, ErrAuthOldRevision, ErrPermissionDenied.
 func (s *State) MayRead(id Identity, key, end []byte) error { return s.may(id, key, end, false, false) }
 
-// Current says that an identity does not stand for a jwt of another revision. Errors: ErrAuthOldRevision.
+// Current checks that an identity is not from a jwt of another revision. Errors: ErrAuthOldRevision.
 func (s *State) Current(id Identity) error {
 	if s.Enabled() && id.Revision != 0 && id.Revision != s.Revision() {
 		return ErrAuthOldRevision
@@ -231,10 +233,10 @@ func (s *State) Current(id Identity) error {
 	return nil
 }
 
-// MayWrite says that an identity may write a range. Errors: as MayRead.
+// MayWrite checks that an identity may write a range. Errors: as MayRead.
 func (s *State) MayWrite(id Identity, key, end []byte) error { return s.may(id, key, end, true, false) }
 
-// MayGoOn is MayRead for what has been allowed before, under whatever revision a jwt had then.
+// MayGoOn is MayRead for a range that was allowed before. It accepts a jwt of an older revision.
 func (s *State) MayGoOn(id Identity, key, end []byte) error { return s.may(id, key, end, false, true) }
 
 func (s *State) may(id Identity, key, end []byte, write, anyRevision bool) error {
@@ -267,7 +269,7 @@ func (s *State) may(id Identity, key, end []byte, write, anyRevision bool) error
 	return nil
 }
 
-// merge is what roles allow together.
+// merge returns what several roles allow together.
 func (s *State) merge(roles []string) (read, write union) {
 	var r, w []interval
 	for _, name := range roles {
@@ -289,7 +291,7 @@ func (s *State) merge(roles []string) (read, write union) {
 	return unionOf(r), unionOf(w)
 }
 
-// String says how many users and roles there are, for logs.
+// String returns the numbers of users and roles, for logs.
 func (s *State) String() string {
 	var b strings.Builder
 	fmt.Fprintf(

@@ -11,8 +11,8 @@ import (
 	"time"
 )
 
-// A secret signs the tokens of the kind simple. Its row has the number in its key, and when it was made (8, Unix
-// seconds) and the secret itself as its value.
+// A secret signs simple tokens. Its row has the number in its key. The value is when it was made (8, Unix seconds), and
+// the secret itself.
 type secret struct {
 	number uint64
 	made   int64
@@ -21,14 +21,14 @@ type secret struct {
 
 const (
 	secretBytes = 32
-	// TokenLifeMin is how long a simple token is good at least: it is not kept anywhere, so that its use cannot make
-	// its life longer, as etcd's does.
+	// TokenLifeMin is the shortest lifetime of a simple token. The token is not stored, so using it cannot extend its
+	// life, as it does in etcd.
 	TokenLifeMin = 24 * time.Hour
 )
 
 func secretKey(number uint64) []byte { return binary.BigEndian.AppendUint64([]byte{rowSecret}, number) }
 
-// IsSecret tells whether the row of a key has a secret that signs tokens.
+// IsSecret says whether the row of a key has a secret that signs tokens.
 func IsSecret(key []byte) bool { return len(key) > 0 && key[0] == rowSecret }
 
 func parseSecret(r Row) (secret, error) {
@@ -43,28 +43,28 @@ func parseSecret(r Row) (secret, error) {
 
 // Simple makes and reads signed tokens. Its fields must not be changed.
 type Simple struct {
-	// Keyspace tells the keyspace from all others: a token is good in its own alone.
+	// Keyspace identifies the keyspace. A token is valid only in its own.
 	Keyspace uint64
-	// TTL is how long a token is good; below TokenLifeMin it counts as that.
+	// TTL is the lifetime of a token. A value below TokenLifeMin counts as that.
 	TTL time.Duration
 }
 
 func (t Simple) life() time.Duration { return max(t.TTL, TokenLifeMin) }
 
-// SecretDue says that the tokens of a State cannot, or should not any more, be signed with its newest secret.
+// SecretDue says whether the State needs a new secret: it has none, or the newest should not be used any more.
 func (t Simple) SecretDue(s *State, now time.Time) bool {
 	n := len(s.secrets)
 	return n == 0 || now.Sub(time.Unix(s.secrets[n-1].made, 0)) >= t.life()
 }
 
-// RotateSecret is the change that adds a secret if one is due, and removes those that no token can be good with. It
+// RotateSecret returns the change that adds a secret if one is due, and removes those whose tokens have all expired. It
 // makes no revision.
 func (t Simple) RotateSecret(s *State, now time.Time) (Change, error) {
 	c := s.none()
 	if !t.SecretDue(s, now) {
 		return c, nil
 	}
-	next := uint64(now.UnixNano()) // not given twice, also after all have been removed
+	next := uint64(now.UnixNano()) // never used twice, even after all have been removed
 	if n := len(s.secrets); n > 0 {
 		next = max(next, s.secrets[n-1].number+1)
 	}
@@ -80,8 +80,8 @@ func (t Simple) RotateSecret(s *State, now time.Time) (Change, error) {
 	return c, nil
 }
 
-// A token is base64url of what it says, a dot, and base64url of its signature. It says: the number of the secret (8),
-// the keyspace (8), the user's epoch (8), when it was made (8, Unix seconds), the user.
+// A token is the base64url of its content, a dot, and the base64url of its signature. The content is the number of the
+// secret (8), the keyspace (8), the user's epoch (8), when it was made (8, Unix seconds), and the user.
 const tokenHead = 4 * 8
 
 var tokenText = base64.RawURLEncoding.Strict()
@@ -100,7 +100,7 @@ func (t Simple) Sign(s *State, name string, now time.Time) (string, error) {
 	return t.token(sec, u.epoch, name, now), nil
 }
 
-// SignPeer makes a token by which a process of the deployment is known to another: one of no user. Errors:
+// SignPeer makes a token by which processes of the deployment recognise one another. It is for no user. Errors:
 // ErrInvalidAuthToken (there is no secret).
 func (t Simple) SignPeer(s *State, now time.Time) (string, error) {
 	if len(s.secrets) == 0 {

@@ -301,9 +301,9 @@ func TestAnotherHistory(t *testing.T) {
 	third := open(t, false) // a copy of a data directory that has gone on by itself
 	third.cluster = other.cluster
 	put(third, 40, "e")
-	take(third, "not the one of the last backup")
+	take(third, "differs from that of the last backup")
 	third.noLogs = true
-	take(third, "knows no logs")
+	take(third, "sends no logs")
 	behind := open(t, false)
 	behind.cluster = third.cluster
 	take(behind, "history since the last backup is gone")

@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// Target is what a restore is to go back to: a revision, or the newest state that was there by a time, or the newest.
+// Target is the state that a restore goes back to: a revision, the newest state at a time, or the newest state.
 type Target struct {
 	Revision int64
 	Time     time.Time
 }
 
-// String names the target.
+// String describes the target in words, for errors.
 func (t Target) String() string {
 	switch {
 	case t.Revision > 0:
@@ -26,10 +26,10 @@ func (t Target) String() string {
 }
 
 var (
-	// ErrNone says that no backup reaches what was asked for.
-	ErrNone = errors.New("no backup holds it")
-	// ErrBroken says that a chain lacks a backup.
-	ErrBroken = errors.New("a backup that it rests on is missing or damaged")
+	// ErrNone: no backup reaches the state that was asked for.
+	ErrNone = errors.New("no backup has this state")
+	// ErrBroken: a chain lacks a backup.
+	ErrBroken = errors.New("a backup that this one needs is missing or damaged")
 )
 
 // byID sorts manifests by time.
@@ -37,7 +37,7 @@ func byID(ms []Manifest) {
 	slices.SortFunc(ms, func(a, b Manifest) int { return cmp.Compare(a.ID, b.ID) })
 }
 
-// find is a manifest by its ID.
+// find returns the manifest with an ID.
 func find(ms []Manifest, id string) (Manifest, bool) {
 	i := slices.IndexFunc(ms, func(m Manifest) bool { return m.ID == id })
 	if i < 0 {
@@ -46,7 +46,7 @@ func find(ms []Manifest, id string) (Manifest, bool) {
 	return ms[i], true
 }
 
-// chain is a backup with those that it rests on: a full one, and logs in their order. Errors: ErrBroken.
+// chain returns a backup and the backups that it needs: a full one, and logs in their order. Errors: ErrBroken.
 func chain(ms []Manifest, last Manifest) ([]Manifest, error) {
 	c := []Manifest{last}
 	for m := last; m.Kind == Log; {
@@ -60,9 +60,10 @@ func chain(ms []Manifest, last Manifest) ([]Manifest, error) {
 	return c, nil
 }
 
-// choose picks the backups that a target is restored from, and the revision. A revision is that of the keyspace that
-// was there last, and is taken from the backup that is next to it. Errors: ErrNone; ErrBroken if all that hold the
-// revision are, or the newest backup of a time is.
+// choose picks the backups from which a target is restored, and the revision. If a revision occurred in more than one
+// history of the keyspace, the newest history counts, and the backup nearest to the revision is taken. Errors: ErrNone.
+// ErrBroken if the chain of every backup that has the revision is broken or, for a time, if the chain of the newest one
+// is.
 func choose(ms []Manifest, t Target) (c []Manifest, rev int64, err error) {
 	err = fmt.Errorf("%s: %w", t, ErrNone)
 	for _, m := range candidates(ms, t) {
@@ -76,13 +77,13 @@ func choose(ms []Manifest, t Target) (c []Manifest, rev int64, err error) {
 		}
 		err = fmt.Errorf("%s: %w", t, chainErr)
 		if t.Revision == 0 {
-			break // who asks for the newest, also of a time, is not given an older one without a word
+			break // never restore an older state silently when the newest, or the newest at a time, was asked for
 		}
 	}
 	return nil, 0, err
 }
 
-// candidates are the backups with which a chain may end, the best first.
+// candidates returns the backups with which a chain may end, the best one first.
 func candidates(ms []Manifest, t Target) (list []Manifest) {
 	ms = slices.Clone(ms)
 	byID(ms)
@@ -100,7 +101,7 @@ func candidates(ms []Manifest, t Target) (list []Manifest) {
 	return list
 }
 
-// holds says that a keyspace can be restored at a revision with this backup as the last one.
+// holds says whether a keyspace can be restored at a revision if this backup is the last one of the chain.
 func (m *Manifest) holds(rev int64) bool {
 	if m.Kind == Full {
 		return rev <= m.Revision && rev >= max(m.Compact, 1)
@@ -108,20 +109,20 @@ func (m *Manifest) holds(rev int64) bool {
 	return rev <= m.Revision && rev >= m.Since
 }
 
-// Keep is what retention keeps. The zero value keeps everything.
+// Keep says what retention keeps. The zero value keeps everything.
 type Keep struct {
-	Fulls int           // so many full backups, the newest, with their logs; 0: no bound
-	For   time.Duration // those that something younger rests on, or that are; 0: no bound
+	Fulls int           // number of full backups, with their logs; 0: no bound
+	For   time.Duration // age of the youngest backup of a chain; 0: no bound
 }
 
-// expired are the backups that need not be kept, those that rest on others first. A chain goes as a whole: when it is
-// beyond either bound.
+// expired returns the backups that need not be kept. A backup comes before the backups that it needs. A chain expires
+// as a whole, when it is beyond either bound of Keep.
 func expired(ms []Manifest, k Keep, now time.Time) (gone []Manifest) {
 	ms = slices.Clone(ms)
 	byID(ms)
 	newest := map[string]time.Time{} // of each chain
-	root := map[string]string{}      // of each backup; a log whose parent is lost is one by itself
-	for _, m := range ms {           // parents come before what rests on them
+	root := map[string]string{}      // of each backup; a log without a parent is its own root
+	for _, m := range ms {           // a parent comes before its children
 		r := root[m.Parent]
 		if m.Kind == Full || r == "" {
 			r = m.ID
@@ -151,14 +152,14 @@ func expired(ms []Manifest, k Keep, now time.Time) (gone []Manifest) {
 	return gone
 }
 
-// Schedule says when backups are due.
+// Schedule says how often backups are due.
 type Schedule struct {
-	Full time.Duration // between two full ones
-	Log  time.Duration // between two logs; 0: there are none
+	Full time.Duration // between two full backups
+	Log  time.Duration // between two logs; 0: no logs
 }
 
-// Next says what is due next and when, of the times of the last full backup and of the last one of any kind; zero:
-// there is none.
+// Next returns the kind and time of the next backup that is due, from the time of the last full backup and of the last
+// backup of any kind. A zero time means that there is none.
 func (s Schedule) Next(full, last, now time.Time) (kind string, at time.Time) {
 	if full.IsZero() {
 		return Full, now

@@ -10,25 +10,26 @@ import (
 	"filippo.io/age"
 )
 
-// encryptionAge is what manifests say of objects that age has encrypted.
+// encryptionAge is the value of Manifest.Encryption for objects that age has encrypted.
 const encryptionAge = "age"
 
-// Keys are what backups are encrypted to, and decrypted with. Without recipients they are not encrypted.
+// Keys encrypt and decrypt backups. Without recipients, backups are not encrypted.
 type Keys struct {
 	Recipients []age.Recipient
 	Identities []age.Identity
 }
 
 var (
-	errNoIdentity = errors.New("it is encrypted: its identity is needed")
-	errWrongKey   = errors.New("none of the identities can decrypt it")
+	errNoIdentity = errors.New("the backup is encrypted, and no identity was given to decrypt it")
+	errWrongKey   = errors.New("none of the given identities can decrypt the backup")
 )
 
-// ReadKeys reads the public keys of recipients (age1…) and files of identities, each in the form of age-keygen.
+// ReadKeys reads the public keys of recipients (age1…) and files with identities, both in the form that age-keygen
+// writes.
 func ReadKeys(recipients, identityFiles []string) (k Keys, err error) {
 	for i, r := range recipients {
 		more, err := age.ParseRecipients(strings.NewReader(r))
-		if err != nil { // it may be an identity by mistake, which is a secret
+		if err != nil { // do not print it: it may be a secret identity, given by mistake
 			return k, fmt.Errorf("recipient %d is not a public key (age1…): %w", i+1, err)
 		}
 		k.Recipients = append(k.Recipients, more...)
@@ -47,7 +48,7 @@ func ReadKeys(recipients, identityFiles []string) (k Keys, err error) {
 	return k, nil
 }
 
-// encrypt copies a backup, encrypted.
+// encrypt copies a backup and encrypts it.
 func (k *Keys) encrypt(to io.Writer, from io.Reader) error {
 	w, err := age.Encrypt(to, k.Recipients...)
 	if err != nil {
@@ -59,7 +60,7 @@ func (k *Keys) encrypt(to io.Writer, from io.Reader) error {
 	return w.Close()
 }
 
-// decrypt reads what a manifest says is encrypted in some way.
+// decrypt returns a reader of the decrypted backup, if its manifest says that it is encrypted.
 func (k *Keys) decrypt(m *Manifest, r io.Reader) (io.Reader, error) {
 	switch {
 	case m.Encryption == "":

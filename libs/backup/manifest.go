@@ -12,16 +12,16 @@ import (
 	"time"
 )
 
-// Format is the version of manifests and of what they describe.
+// Format is the version of the format of manifests and of the objects that they describe.
 const Format = 1
 
 // Kinds of backups.
 const (
 	Full = "full" // a whole snapshot
-	Log  = "log"  // what has changed since the parent
+	Log  = "log"  // the changes since the parent
 )
 
-// manifestSuffix ends the name of a manifest, objectSuffix that of what it describes.
+// manifestSuffix ends the name of a manifest, and objectSuffix ends the name of its object.
 const (
 	manifestSuffix   = ".json"
 	objectSuffix     = ".db"
@@ -29,46 +29,48 @@ const (
 )
 
 var (
-	// ErrNewer says that a later release has written a backup.
-	ErrNewer = errors.New("was written by a newer version: restore it with that")
-	// ErrDamaged says that a backup is not what it was.
+	// ErrNewer: a later release has written the backup.
+	ErrNewer = errors.New("was written by a newer version, which can restore it")
+	// ErrDamaged: a backup differs from what was stored.
 	ErrDamaged = errors.New("is damaged")
-	// ErrForeign says that something is no backup.
+	// ErrForeign: a file is not a backup.
 	ErrForeign = errors.New("is not a backup")
 )
 
-// Manifest says what a backup is.
+// Manifest describes a backup.
 type Manifest struct {
 	Format int    `json:"format"`
 	ID     string `json:"id"` // unique; IDs are in the order of time
 	Kind   string `json:"kind"`
 	// Parent is the ID of the backup that a log goes on from.
 	Parent string `json:"parent,omitempty"`
-	// Cluster is the id of the keyspace, in hexadecimal; a restored one has another.
+	// Cluster is the id of the keyspace, in hexadecimal. A restored keyspace has another one.
 	Cluster  string `json:"cluster"`
-	Keyspace string `json:"keyspace,omitempty"` // the name that it was asked for by
-	// Since is the revision that a log begins at, Revision the one up to which it holds everything.
+	Keyspace string `json:"keyspace,omitempty"` // the name of the keyspace in the request
+	// Since is the revision at which a log begins. Revision is the last revision that the backup has.
 	Since    int64 `json:"since,omitempty"`
 	Revision int64 `json:"revision"`
-	// Compact is the compact revision of a full backup, or -1: it can be restored from there on.
+	// Compact is the compact revision of a full backup, or -1. The keyspace can be restored at any revision from there
+	// on.
 	Compact int64 `json:"compact"`
-	// Tail is the SHA-256 of the events of Revision, "" if there are none.
+	// Tail is the SHA-256 of the events of Revision, "" if it has none.
 	Tail string `json:"tail,omitempty"`
-	// Time is when the backup was there, by the clock of who took it: it holds nothing that was written later.
+	// Time is when the backup was complete, by the clock of the process that took it. The backup has nothing that was written
+	// later.
 	Time time.Time `json:"time"`
 
-	Object     string `json:"object"` // its name
+	Object     string `json:"object"` // the name of the object
 	Bytes      int64  `json:"bytes"`
 	SHA256     string `json:"sha256"`               // of the object as it is stored
 	Encryption string `json:"encryption,omitempty"` // "age", or none
-	// Sum is the SHA-256 of the manifest without it.
+	// Sum is the SHA-256 of the manifest without this field.
 	Sum string `json:"sum"`
 }
 
-// idTime is the time that an ID begins with.
+// idTime is the format of the time with which an ID begins.
 const idTime = "20060102T150405.000Z"
 
-// newID makes an ID for a time.
+// newID returns an ID for a backup that was taken at a time.
 func newID(now time.Time, kind string) string {
 	var b [4]byte
 	rand.Read(b[:])
@@ -82,7 +84,7 @@ func (m Manifest) sum() (string, error) {
 	return hex.EncodeToString(s[:]), err
 }
 
-// encode makes the manifest's text.
+// encode returns the manifest's text.
 func (m Manifest) encode() ([]byte, error) {
 	var err error
 	if m.Sum, err = m.sum(); err != nil {
@@ -92,7 +94,7 @@ func (m Manifest) encode() ([]byte, error) {
 	return append(b, '\n'), err
 }
 
-// parseManifest reads a manifest of a name. Errors: ErrNewer, ErrDamaged, ErrForeign.
+// parseManifest reads the manifest of a given name. Errors: ErrNewer, ErrDamaged, ErrForeign.
 func parseManifest(name string, b []byte) (m Manifest, err error) {
 	var f struct {
 		Format int `json:"format"`
@@ -115,7 +117,7 @@ func parseManifest(name string, b []byte) (m Manifest, err error) {
 	return m, nil
 }
 
-// sound says that what a manifest says can be.
+// sound says whether the values in the manifest are possible.
 func (m *Manifest) sound(name string) bool {
 	plain := !strings.ContainsAny(m.Object, `/\`) && m.Object != "" && m.ID+manifestSuffix == name
 	switch m.Kind {

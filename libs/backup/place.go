@@ -11,27 +11,28 @@ import (
 	"time"
 )
 
-// Object is what a Place has under a name.
+// Object describes what a Place has under a name.
 type Object struct {
 	Name     string
 	Bytes    int64
 	Modified time.Time
 }
 
-// Place is where backups lie. Names have no slash. Errors of Open of what is not there are fs.ErrNotExist.
+// Place stores objects by name. A name has no slash. Open returns fs.ErrNotExist for an object that is not there.
+// there.
 type Place interface {
-	// Put writes an object of so many bytes, whole and durably, or not at all.
+	// Put writes an object of a known size. It is written completely and durably, or not at all.
 	Put(ctx context.Context, name string, r io.Reader, size int64) error
 	Open(ctx context.Context, name string) (io.ReadCloser, error)
 	List(ctx context.Context) ([]Object, error)
-	// Remove removes an object. One that is not there is no error.
+	// Remove removes an object. If there is none of that name, Remove returns no error.
 	Remove(ctx context.Context, name string) error
 }
 
-// partSuffix ends the names of files that are being written. List does not show them until they are old.
+// partSuffix ends the name of a file that is being written. List does not return such files until they are old.
 const partSuffix = ".part"
 
-// Dir is a directory as a Place. It is made when something is put there; files are for their owner alone.
+// Dir is a directory as a Place. Put makes the directory. Only the owner can read its files.
 type Dir string
 
 // Put implements Place.
@@ -61,7 +62,7 @@ func (d Dir) Put(ctx context.Context, name string, r io.Reader, size int64) (err
 	return d.sync()
 }
 
-// sync makes names durable.
+// sync makes the names of the directory durable.
 func (d Dir) sync() error {
 	f, err := os.Open(string(d))
 	if err != nil {
@@ -103,7 +104,7 @@ func (d Dir) Remove(_ context.Context, name string) error {
 	return errors.Join(err, d.sync())
 }
 
-// contextReader ends with its context.
+// contextReader is a reader that ends with its context.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -117,7 +118,7 @@ func (r contextReader) Read(b []byte) (int, error) {
 	return r.r.Read(b)
 }
 
-// isOurs says that a name is that of an object or a manifest, or of one that is being written.
+// isOurs says whether a name is that of an object or a manifest, or of one that is being written.
 func isOurs(name string) bool {
 	name = strings.TrimSuffix(name, partSuffix)
 	id, _, _ := strings.Cut(strings.TrimSuffix(name, manifestSuffix), objectSuffix)

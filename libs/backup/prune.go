@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// Expired are the backups that retention does not keep, in the order in which Remove is to be called.
+// Expired returns the backups that retention does not keep, in the order in which they have to be removed.
 func (r *Repository) Expired(ctx context.Context, k Keep, now time.Time) ([]Manifest, error) {
 	ms, _, err := r.List(ctx)
 	if err != nil {
@@ -16,7 +16,7 @@ func (r *Repository) Expired(ctx context.Context, k Keep, now time.Time) ([]Mani
 	return expired(ms, k, now), nil
 }
 
-// Remove removes a backup: first the manifest, so that half a backup is none.
+// Remove removes a backup. It removes the manifest first, so that half a backup does not count.
 func (r *Repository) Remove(ctx context.Context, m Manifest) error {
 	if err := r.place.Remove(ctx, m.ID+manifestSuffix); err != nil {
 		return err
@@ -24,7 +24,7 @@ func (r *Repository) Remove(ctx context.Context, m Manifest) error {
 	return r.place.Remove(ctx, m.Object)
 }
 
-// Sweep removes what an interrupted backup or removal has left, when it is a day old: objects of ours without a
+// Sweep removes what an interrupted backup or removal has left behind, once it is a day old: objects without a
 // manifest, and files that were being written. It returns their names.
 func (r *Repository) Sweep(ctx context.Context, now time.Time) (gone []string, err error) {
 	objects, err := r.place.List(ctx)

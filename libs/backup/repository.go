@@ -19,15 +19,15 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
-// Bounds.
+// Limits.
 const (
 	manifestsMax  = 1 << 18
-	readersMax    = 16             // manifests that are read at a time
-	orphanAge     = 24 * time.Hour // after which what has no manifest is removed
+	readersMax    = 16             // manifests that are read at the same time
+	orphanAge     = 24 * time.Hour // age at which an object without a manifest is removed
 	zstdWindowMax = 64 << 20
 )
 
-// Repository is the backups of one keyspace in a Place.
+// Repository has the backups of one keyspace in a Place.
 type Repository struct {
 	place Place
 	keys  Keys
@@ -35,18 +35,20 @@ type Repository struct {
 	known map[Object]Manifest
 }
 
-// NewRepository makes one. Files pass through tmp, or through the system's directory for temporary ones.
+// NewRepository returns a Repository. Its temporary files are in tmp or, if that is "", in the system's directory for
+// them.
 func NewRepository(p Place, k Keys, tmp string) *Repository {
 	return &Repository{place: p, keys: k, tmp: tmp, known: map[Object]Manifest{}}
 }
 
-// Problem is a manifest that cannot be used, and why.
+// Problem names a manifest that cannot be used, and says why.
 type Problem struct {
 	Name string
 	Err  error
 }
 
-// List reads the manifests, by time, and says which cannot be read. Errors: those of the place, the context's.
+// List returns the manifests, ordered by time, and those that cannot be read. Errors: those of the place, the
+// context's.
 func (r *Repository) List(ctx context.Context) (ms []Manifest, bad []Problem, err error) {
 	objects, err := r.place.List(ctx)
 	if err != nil {
@@ -89,7 +91,7 @@ func (r *Repository) List(ctx context.Context) (ms []Manifest, bad []Problem, er
 		return nil, nil, err
 	}
 	if len(ms) > manifestsMax {
-		return nil, nil, fmt.Errorf("there are %d backups: more than %d cannot be handled, keep fewer",
+		return nil, nil, fmt.Errorf("there are %d backups, and at most %d can be handled: keep fewer",
 			len(ms), manifestsMax)
 	}
 	r.known = seen
@@ -113,7 +115,7 @@ func (r *Repository) manifest(ctx context.Context, name string) (Manifest, error
 	return parseManifest(name, b)
 }
 
-// store puts a file there as a backup. It counts when store has returned nil.
+// store stores a file as a backup. The backup counts once store has returned nil.
 func (r *Repository) store(ctx context.Context, m Manifest, file io.Reader) (_ Manifest, err error) {
 	packed, err := snapshot.TempFile(r.tmp)
 	if err != nil {
@@ -152,7 +154,7 @@ func (r *Repository) store(ctx context.Context, m Manifest, file io.Reader) (_ M
 	return m, r.place.Put(ctx, m.ID+manifestSuffix, bytes.NewReader(b), int64(len(b)))
 }
 
-// pack copies a file, compressed, and encrypted if there are recipients.
+// pack copies a file and compresses it. If there are recipients, it also encrypts the copy.
 func (r *Repository) pack(to io.Writer, file io.Reader) error {
 	if len(r.keys.Recipients) == 0 {
 		return compress(to, file)
@@ -178,7 +180,7 @@ func compress(to io.Writer, from io.Reader) error {
 	return errors.Join(err, w.Close())
 }
 
-// checkObject reads an object back. Errors: ErrDamaged, those of the place, the context's.
+// checkObject reads an object and compares it with its manifest. Errors: ErrDamaged, those of the place, the context's.
 func (r *Repository) checkObject(ctx context.Context, m *Manifest) error {
 	f, err := r.place.Open(ctx, m.Object)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -193,13 +195,13 @@ func (r *Repository) checkObject(ctx context.Context, m *Manifest) error {
 	case err != nil:
 		return err
 	case n != m.Bytes, hex.EncodeToString(sum.Sum(nil)) != m.SHA256:
-		return fmt.Errorf("%s %w: its checksum is another", m.Object, ErrDamaged)
+		return fmt.Errorf("%s %w: its checksum differs", m.Object, ErrDamaged)
 	}
 	return nil
 }
 
-// open fetches a backup into a temporary file and opens it: nothing is left of that when the Reader is closed. Errors:
-// ErrDamaged, ErrNewer, those of keys, of the place, the context's.
+// open fetches a backup into a temporary file and opens that. Closing the Reader removes the file. Errors: ErrDamaged,
+// ErrNewer, those of keys, of the place, the context's.
 func (r *Repository) open(ctx context.Context, m *Manifest) (*snapshot.Reader, error) {
 	to, err := snapshot.TempFile(r.tmp)
 	if err != nil {
@@ -221,7 +223,7 @@ func (r *Repository) open(ctx context.Context, m *Manifest) (*snapshot.Reader, e
 	return s, nil
 }
 
-// fetch unpacks an object, and checks that it is what was stored.
+// fetch unpacks an object and compares it with its manifest.
 func (r *Repository) fetch(ctx context.Context, to io.Writer, m *Manifest) error {
 	f, err := r.place.Open(ctx, m.Object)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -237,7 +239,7 @@ func (r *Repository) fetch(ctx context.Context, to io.Writer, m *Manifest) error
 		return drainErr
 	}
 	if hex.EncodeToString(sum.Sum(nil)) != m.SHA256 {
-		return fmt.Errorf("%s %w: its checksum is another", m.Object, ErrDamaged)
+		return fmt.Errorf("%s %w: its checksum differs", m.Object, ErrDamaged)
 	}
 	return err
 }
@@ -256,16 +258,16 @@ func (r *Repository) unpack(to io.Writer, m *Manifest, raw io.Reader) error {
 	return err
 }
 
-// matches says that a file is the one that the manifest tells of.
+// matches checks that a file is the one that the manifest describes.
 func (m *Manifest) matches(s *snapshot.Reader) error {
 	tail, err := tailOf(s)
 	if err == nil && (s.Since != m.Since || s.Revision != m.Revision || tail != m.Tail) {
-		err = fmt.Errorf("%s %w: it is another one's", m.Object, ErrDamaged)
+		err = fmt.Errorf("%s %w: it does not belong to this manifest", m.Object, ErrDamaged)
 	}
 	return err
 }
 
-// tailOf is Manifest.Tail of a file.
+// tailOf computes Manifest.Tail of a file.
 func tailOf(s *snapshot.Reader) (string, error) {
 	return sumOf(s, s.Revision)
 }

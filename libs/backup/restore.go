@@ -11,21 +11,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
-// Plan is what a target is restored from: a full backup and logs, up to a revision.
+// Plan is a full backup and logs from which a target is restored, and the revision at which the restore ends.
 type Plan struct {
 	Chain    []Manifest
 	Revision int64
 }
 
-// Plan chooses the backups for a target. Errors: ErrNone, ErrBroken, ErrDamaged, ErrNewer (what cannot be read might
-// hold it, or is newer where the newest is asked for, also that of a time), those of the place, the context's.
+// Plan chooses the backups for a target. A backup that cannot be read is an error if it might have the target, or if it
+// is newer and the target is the newest state (of all, or of a time). Errors: ErrNone, ErrBroken, ErrDamaged, ErrNewer,
+// those of the place, the context's.
 func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	ms, bad, err := r.List(ctx)
 	if err != nil {
 		return p, err
 	}
 	if len(ms)+len(bad) == 0 {
-		return p, fmt.Errorf("there is no backup at all in this place: %w", ErrNone)
+		return p, fmt.Errorf("this place has no backups: %w", ErrNone)
 	}
 	last := ""
 	if p.Chain, p.Revision, err = choose(ms, t); err == nil && t.Revision == 0 {
@@ -33,7 +34,7 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	} else if err == nil {
 		return p, nil
 	}
-	for _, b := range bad { // who asks for the newest is not given an older one without a word
+	for _, b := range bad { // never restore an older state silently
 		if b.Name > last && !t.before(b.Name) {
 			err = errors.Join(err, b.Err)
 		}
@@ -41,14 +42,15 @@ func (r *Repository) Plan(ctx context.Context, t Target) (p Plan, err error) {
 	return p, err
 }
 
-// before says that a backup, whose name begins with its time, was taken after the time that is asked for.
+// before says whether a backup was taken after the time of the target. The backup's name begins with its time.
 func (t *Target) before(name string) bool {
 	return !t.Time.IsZero() && name >= t.Time.Add(time.Millisecond).UTC().Format(idTime)
 }
 
-// Restore hands over the content of a plan, which is to be used during the call of into. What makes no revision (users
-// and roles, leases, alarms) is that of the last backup's end; leases that ended between the plan's revision and there
-// are those of the backup before. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the place, the context's.
+// Restore calls into with the content of a plan, which is valid during the call. Users, roles, leases and alarms make
+// no revision, so they are restored as they were at the end of the last backup. Leases that ended between the plan's
+// revision and that end come from the backup before. Errors: ErrDamaged, ErrNewer, those of keys, of into, of the
+// place, the context's.
 func (r *Repository) Restore(
 	ctx context.Context, p Plan, into func(ctx context.Context, c *snapshot.Content) error,
 ) (err error) {
@@ -81,7 +83,7 @@ type restoring struct {
 	c           *snapshot.Content
 }
 
-// events visits the events of the whole chain.
+// events visits the events of the whole chain in order.
 func (x *restoring) events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
 	done := int64(0)
 	for i := range x.p.Chain {
@@ -93,10 +95,10 @@ func (x *restoring) events(ctx context.Context, visit func(rev int64, ev *revlog
 	return nil
 }
 
-// errEnough ends a part.
+// errEnough ends a visit when the revision of the plan is reached.
 var errEnough = errors.New("backup: the revision is reached")
 
-// part visits the events of one backup that the ones before do not have.
+// part visits the events of one backup, without those that the backups before it have.
 func (x *restoring) part(
 	ctx context.Context, i int, after int64, visit func(rev int64, ev *revlog.Event) error,
 ) (err error) {
@@ -133,7 +135,7 @@ func (x *restoring) part(
 	return nil
 }
 
-// ended adds the leases of a backup that the last one has no more.
+// ended adds the leases of a backup that have ended before the last backup.
 func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
 	there := map[int64]bool{}
 	for _, l := range x.c.Leases {
@@ -147,9 +149,9 @@ func (x *restoring) ended(ctx context.Context, s *snapshot.Reader) error {
 	})
 }
 
-// Verify reads a backup whole: that its object is what was stored and, if it is not encrypted or there are identities,
-// that everything in it can be read. deep says whether the latter was done. Errors: ErrDamaged, ErrBroken, ErrNewer,
-// those of the place, the context's.
+// Verify reads a backup completely. It checks that the object is what was stored. If the object is not encrypted or
+// there are identities, it also checks that everything in it can be read, and returns deep = true. Errors: ErrDamaged,
+// ErrBroken, ErrNewer, those of the place, the context's.
 func (r *Repository) Verify(ctx context.Context, ms []Manifest, m Manifest) (deep bool, err error) {
 	if _, err := chain(ms, m); err != nil {
 		return false, err

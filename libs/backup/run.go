@@ -8,13 +8,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Pauses after a backup that has failed.
+// Pauses after a failed backup.
 const (
 	pauseMin = 5 * time.Second
 	pauseMax = 5 * time.Minute
 )
 
-// Runner takes backups by a schedule, and removes those that are not kept.
+// Runner takes backups by a schedule, and removes backups that retention does not keep.
 type Runner struct {
 	Repository *Repository
 	Source     Source
@@ -24,10 +24,10 @@ type Runner struct {
 	Log        *slog.Logger
 	Now        func() time.Time
 
-	full, last time.Time // when this Runner took some
+	full, last time.Time // when this Runner last took a backup
 }
 
-// Run runs until ctx ends, and returns its error. What fails is logged and tried again.
+// Run runs until ctx ends, and returns the error of ctx. It logs what fails and tries again.
 func (r *Runner) Run(ctx context.Context) error {
 	pause := pauseMin
 	for {
@@ -36,7 +36,7 @@ func (r *Runner) Run(ctx context.Context) error {
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case err != nil:
-			r.Log.Error("a backup has failed and will be tried again", "error", err, "in", pause)
+			r.Log.Error("the backup failed and will be tried again", "error", err, "in", pause)
 			wait, pause = pause, min(2*pause, pauseMax)
 		default:
 			pause = pauseMin
@@ -47,7 +47,7 @@ func (r *Runner) Run(ctx context.Context) error {
 	}
 }
 
-// step takes the backup that is due, if one is, and returns the time until the next.
+// step takes the backup that is due, if any, and returns the time until the next one.
 func (r *Runner) step(ctx context.Context) (time.Duration, error) {
 	ms, bad, err := r.Repository.List(ctx)
 	if err != nil {
@@ -66,7 +66,7 @@ func (r *Runner) step(ctx context.Context) (time.Duration, error) {
 		return 0, err
 	}
 	if t.Why != "" {
-		r.Log.Warn("a full backup was taken, a log could not be", "reason", t.Why)
+		r.Log.Warn("a full backup was taken because a log was not possible", "reason", t.Why)
 	}
 	r.Log.Info("a backup was taken", "id", t.ID, "kind", t.Kind, "revision", t.Revision, "bytes", t.Bytes)
 	if r.last = r.Now(); t.Kind != Full {
@@ -74,7 +74,7 @@ func (r *Runner) step(ctx context.Context) (time.Duration, error) {
 	}
 	r.full = r.last
 	if err := r.prune(ctx); err != nil && ctx.Err() == nil { // the backup is there, and the next one must not wait
-		r.Log.Error("old backups could not be removed, it is tried again after the next full one", "error", err)
+		r.Log.Error("old backups could not be removed, which is tried again after the next full backup", "error", err)
 	}
 	return 0, nil
 }
@@ -92,13 +92,13 @@ func (r *Runner) prune(ctx context.Context) error {
 	}
 	left, err := r.Repository.Sweep(ctx, r.Now())
 	if len(left) > 0 {
-		r.Log.Info("what unfinished backups had left was removed", "objects", left)
+		r.Log.Info("leftovers of unfinished backups were removed", "objects", left)
 	}
 	return err
 }
 
-// times are those of the newest full backup and of the newest one. One that lies in the future was taken by a clock
-// that was wrong, which must not stop backups: then what this Runner has taken counts.
+// times returns the times of the newest full backup and of the newest backup. A time in the future comes from a wrong
+// clock and must not stop backups. Then the backups that this Runner has taken count.
 func (r *Runner) times(ms []Manifest) (full, last time.Time) {
 	for _, m := range ms {
 		if m.Kind == Full {

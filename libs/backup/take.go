@@ -12,31 +12,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot"
 )
 
-// Source is a server that a keyspace is backed up from.
+// Source is the server whose keyspace is backed up.
 type Source interface {
-	// Cluster is the id of the keyspace.
+	// Cluster returns the id of the keyspace.
 	Cluster(ctx context.Context) (uint64, error)
-	// Snapshot writes a snapshot with its checksum, of what has changed since a revision if that is not 0. Error:
-	// ErrNoLog where that cannot be had.
+	// Snapshot writes a snapshot with its checksum. If since is not 0, the snapshot has the changes since that
+	// revision. Error: ErrNoLog if the source does not have them.
 	Snapshot(ctx context.Context, since int64, to *os.File) error
 }
 
 var (
-	// ErrNoLog says that a source has not got what has changed since a revision any more, or has never had it.
+	// ErrNoLog: a source does not have the changes since a revision.
 	ErrNoLog = errors.New("the history since the last backup is gone")
-	// ErrOther says that a place holds backups of another keyspace, or that two servers are backed up into it.
+	// ErrOther: a place has backups of another keyspace, or two servers are backed up into it.
 	ErrOther = errors.New("the place holds backups of another keyspace")
 )
 
-// Taken is a backup that was taken. Why says why it is a full one though a log was wanted; "": it is what was wanted.
+// Taken describes a backup that was taken. Why says why it is a full backup although a log was wanted. "": it is what
+// was wanted.
 type Taken struct {
 	Manifest
 	Why string
 }
 
-// Take takes a backup: a full one, or a log of what has changed since the newest one. Where a log cannot be had, or
-// would be of another history, it takes a full one. now is the clock. Errors: ErrOther, those of the source, the place,
-// the context's.
+// Take takes a backup: a full one, or a log of the changes since the newest one. If a log is not possible, or would
+// belong to another history, Take makes a full backup. now is the current time. Errors: ErrOther, those of the source,
+// the place, the context's.
 func (r *Repository) Take(
 	ctx context.Context, src Source, keyspace, kind string, now func() time.Time,
 ) (t Taken, err error) {
@@ -75,8 +76,9 @@ func (r *Repository) Take(
 	return Taken{take.m, why}, err
 }
 
-// alone refuses a place into which another server is backed up too: its backups lie behind this one's, so that it was
-// not this one that was restored. Each would make the other's logs full backups, and retention remove both's soon.
+// alone refuses a place that another server is backed up into as well. That is so if a backup of another cluster id is
+// newer than the last one of this server: a restore of this server would have ended the older id. Two servers in one
+// place would turn each other's logs into full backups, and retention would soon remove the backups of both.
 func alone(ms []Manifest, cluster string) error {
 	mine := slices.ContainsFunc(ms, func(m Manifest) bool { return m.Cluster == cluster })
 	if !mine || ms[len(ms)-1].Cluster == cluster {
@@ -86,14 +88,14 @@ func alone(ms []Manifest, cluster string) error {
 		"each server needs a place of its own", ErrOther, ms[len(ms)-1].Cluster, cluster)
 }
 
-// parentOf is what a log goes on from, or why there is none.
+// parentOf returns the backup that a log continues, or says why there is none.
 func parentOf(ms []Manifest, cluster string) (Manifest, string) {
 	if len(ms) == 0 {
 		return Manifest{}, "there is no backup yet"
 	}
 	p := ms[len(ms)-1]
 	if p.Cluster != cluster {
-		return p, fmt.Sprintf("the keyspace has another id (%s, not %s): it was restored, or is another one",
+		return p, fmt.Sprintf("the keyspace has another id (%s, not %s): it was restored, or it is another keyspace",
 			cluster, p.Cluster)
 	}
 	if _, err := chain(ms, p); err != nil {
@@ -102,21 +104,21 @@ func parentOf(ms []Manifest, cluster string) (Manifest, string) {
 	return p, ""
 }
 
-// taking is one backup that is taken.
+// taking is one call of Take.
 type taking struct {
 	*Repository
 	src Source
 	now func() time.Time
 	m   Manifest
-	// newest is the time of the newest backup. A clock may have been set back: what comes later is later.
+	// newest is the time of the newest backup. A later backup gets a later time, even if the clock has been set back.
 	newest time.Time
 }
 
-// log takes a log, or says why it is none: nothing has been stored then (m has no ID), or a full backup.
+// log takes a log. If that is not possible it says why. Then it has stored nothing (m has no ID), or a full backup.
 func (t *taking) log(ctx context.Context, parent Manifest) (why string, err error) {
 	err = t.get(ctx, parent.Revision, func(s *snapshot.Reader) error {
-		if s.Since == 0 { // a server that knows no logs, such as etcd, has sent all there is
-			why = "the server knows no logs"
+		if s.Since == 0 { // a server without logs, such as etcd, sends a whole snapshot
+			why = "the server sends no logs"
 			return errors.Join(t.isFull(s), t.noted(s))
 		}
 		head, err := sumOf(s, s.Since)
@@ -124,7 +126,7 @@ func (t *taking) log(ctx context.Context, parent Manifest) (why string, err erro
 			return err
 		}
 		if s.Since != parent.Revision || head != parent.Tail {
-			why = "the server's history is not the one of the last backup"
+			why = "the server's history differs from that of the last backup"
 			return nil
 		}
 		t.m.Kind, t.m.Parent, t.m.Since, t.m.Compact = Log, parent.ID, s.Since, -1
@@ -142,7 +144,7 @@ func (t *taking) full(ctx context.Context) error {
 
 func (t *taking) isFull(s *snapshot.Reader) error {
 	if s.Since != 0 {
-		return fmt.Errorf("a log since %d has come where a whole snapshot was asked for", s.Since)
+		return fmt.Errorf("the server sent a log since %d instead of a whole snapshot", s.Since)
 	}
 	t.m.Kind, t.m.Parent, t.m.Since, t.m.Compact = Full, "", 0, s.Compact
 	return nil
@@ -159,7 +161,7 @@ func (t *taking) noted(s *snapshot.Reader) (err error) {
 	return err
 }
 
-// get fetches a file and stores it if look, which reads it, has made an ID for it.
+// get fetches a file. look reads it, and may give it an ID; then get stores it.
 func (t *taking) get(ctx context.Context, since int64, look func(s *snapshot.Reader) error) (err error) {
 	f, err := snapshot.TempFile(t.tmp)
 	if err != nil {

@@ -8,19 +8,20 @@ import (
 
 // Frame holds all log entries of a keyspace with Prev < revision <= Upto. It is a heartbeat if Prev = Upto.
 type Frame struct {
-	// Keyspace is the name that it is published under. It should tell apart keyspaces that have had the same name:
-	// feed.Name.
+	// Keyspace is the name under which the frame is published. Keyspaces that have had the same name need different
+	// ones here: see feed.Name.
 	Keyspace string
-	// Ballot is the term of the tailer that sent it. It is there for people; I6 needs no ballots, since a deposed
-	// tailer's frames are as true as any.
+	// Ballot is the term of the tailer that sent the frame. It is there for people who debug. I6 does not need it,
+	// since the frames of a tailer that was replaced are as correct as any.
 	Ballot uint64
 	// Prev and Upto are revisions, 0 <= Prev <= Upto.
 	Prev, Upto int64
-	// Compact is the compact revision that the sender knows; 0 if there is none.
+	// Compact is the sender's compact revision; 0: it knows none.
 	Compact int64
-	// Auth is the number of the users and roles in a state that has all entries; 0: nothing is known of any.
+	// Auth is the number of the users and roles in a state that has all entries; 0: the sender does not know it.
 	Auth uint64
-	// Entries are in revision order. One whose Bytes are nil is a reference: it has to be read from the log.
+	// Entries are in revision order. An entry whose Bytes are nil is a reference, and the receiver reads it from the
+	// log.
 	Entries []revlog.Payload
 }
 
@@ -28,7 +29,7 @@ type Frame struct {
 var (
 	// ErrClosed: the bus has been closed.
 	ErrClosed = errors.New("bus: closed")
-	// ErrFull: the frame was dropped since too much is waiting for the network.
+	// ErrFull: the frame was dropped because too many bytes wait for the network.
 	ErrFull = errors.New("bus: too much is waiting to be sent")
 	// ErrKeyspace: the name of a keyspace is longer than KeyspaceMax.
 	ErrKeyspace = errors.New("bus: keyspace name too long")
@@ -41,13 +42,13 @@ const KeyspaceMax = 256
 
 // Bus carries frames and nudges. See the package comment for what it may do and must not do.
 type Bus interface {
-	// Publish sends f to those who subscribe to its keyspace. It never waits for the network or for subscribers. f
-	// and what it refers to must not be changed afterwards. An error says that the frame is lost, which is the
-	// publisher's to count and nothing else. Errors: ErrClosed, ErrFull, ErrKeyspace.
+	// Publish sends f to the subscribers of its keyspace. It waits neither for the network nor for subscribers. The
+	// caller must not change f and what it refers to afterwards. An error means that the frame is lost; the publisher
+	// need only count it. Errors: ErrClosed, ErrFull, ErrKeyspace.
 	Publish(f *Frame) error
 	// Subscribe calls f with the frames of a keyspace until cancel is called. Errors: ErrClosed, ErrKeyspace.
 	Subscribe(keyspace string, f func(*Frame)) (cancel func(), err error)
-	// Nudge tells the keyspace's tailer that there are new entries. Many nudges may become one. It is quick.
+	// Nudge tells the keyspace's tailer that there are new entries. Several nudges may become one. It returns quickly.
 	Nudge(keyspace string)
 	// OnNudge calls f after nudges until cancel is called. Errors: ErrClosed, ErrKeyspace.
 	OnNudge(keyspace string, f func()) (cancel func(), err error)

@@ -2,8 +2,8 @@ package bus
 
 import "sync"
 
-// Local is a Bus within one process. Publish and Nudge call the subscribers themselves, which must not call the bus.
-// Make one with NewLocal.
+// Local is a Bus within one process. Publish and Nudge call the subscribers directly, so a subscriber must not call the
+// bus. Make one with NewLocal.
 type Local struct {
 	// mu is held for reading while subscribers run, so that cancel and Close wait for them.
 	mu     sync.RWMutex
@@ -14,7 +14,7 @@ type Local struct {
 
 var _ Bus = (*Local)(nil)
 
-// NewLocal returns a bus for the parts of one process.
+// NewLocal returns a bus that connects the parts of one process.
 func NewLocal() *Local {
 	return &Local{frames: topics[func(*Frame)]{}, nudges: topics[func()]{}}
 }

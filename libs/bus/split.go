@@ -6,7 +6,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Split cuts a valid frame into frames that Append makes at most limit bytes of each, and that chain as f does. An
+// Split cuts a valid frame into frames that form the same chain. Append writes each of them in at most limit bytes. An
 // entry that does not fit into a frame of its own becomes a reference. limit must have room for a frame with one
 // reference (LimitMin).
 func Split(f *Frame, limit int) iter.Seq[*Frame] {
@@ -39,5 +39,5 @@ func Split(f *Frame, limit int) iter.Seq[*Frame] {
 	}
 }
 
-// LimitMin is the least limit that Split can keep for any keyspace.
+// LimitMin is the lowest limit that Split can keep for every keyspace.
 const LimitMin = frameOverhead + KeyspaceMax + entryOverhead

@@ -20,13 +20,13 @@ const (
 	tagPayload  = 2<<3 | uint64(protowire.BytesType)
 )
 
-// Most that Append adds to the bytes of a frame beside its keyspace and its payloads.
+// Upper bounds of what Append adds to the bytes of a frame's keyspace and payloads.
 const (
 	frameOverhead = 2 + 3 + 5*(1+10)
 	entryOverhead = 2*(1+10) + 1 + 10 // tags, lengths and the revision
 )
 
-// Size is the most that Append adds to b for f.
+// Size is an upper bound of the bytes that Append adds to b for f.
 func Size(f *Frame) int {
 	n := frameOverhead + len(f.Keyspace)
 	for i := range f.Entries {
@@ -71,7 +71,7 @@ func appendVarint(b []byte, tag, v uint64) []byte {
 	return protowire.AppendVarint(append(b, byte(tag)), v)
 }
 
-// Parse reads a frame. Its payloads are parts of b, which must not be changed any more. Errors: ErrFormat.
+// Parse reads a frame. The payloads of the frame are parts of b, so b must not be changed any more. Errors: ErrFormat.
 func Parse(b []byte) (*Frame, error) {
 	f := &Frame{}
 	ok := fields(b, func(tag, v uint64, s []byte) bool {
@@ -103,7 +103,7 @@ func Parse(b []byte) (*Frame, error) {
 	return f, nil
 }
 
-// Valid says whether the revisions of f are in order, as those of a frame from Parse are.
+// Valid says whether the revisions of f are in order. Those of a frame from Parse are.
 func (f *Frame) Valid() bool {
 	if f.Prev < 0 || f.Upto < f.Prev || f.Compact < 0 {
 		return false
@@ -131,8 +131,8 @@ func parseEntry(b []byte) (p revlog.Payload, ok bool) {
 	return p, ok
 }
 
-// fields calls visit with the tag of each field of a message and its varint, or its bytes, which are never nil.
-// Fields of other types are skipped.
+// fields calls visit for each field of a message, with its tag and its number or its bytes, which are never nil. It
+// skips fields of other types.
 func fields(b []byte, visit func(tag, v uint64, s []byte) bool) bool {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)

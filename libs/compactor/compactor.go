@@ -18,26 +18,26 @@ const (
 // RevisionInterval is the time between two compactions in mode revision (etcd's revInterval).
 const RevisionInterval = 5 * time.Minute
 
-// notesPerPeriod is how often the head is noted per period in mode periodic (etcd's retryDivisor).
+// notesPerPeriod is how often per period mode periodic notes the head (etcd's retryDivisor).
 const notesPerPeriod = 10
 
-// Planner decides what to compact. It is driven by ticks: Tick is called once at start with after == 0 and then every
-// Interval.
+// Planner decides what to compact. Run calls Tick once at the start with since == 0, and then once per Interval.
 type Planner interface {
 	// Interval is the time between two ticks, > 0.
 	Interval() time.Duration
-	// Tick takes the head revision and the time since start, and returns what to compact.
+	// Tick takes the head revision and the time since the start. It returns what to compact.
 	Tick(head int64, since time.Duration) Ask
-	// Done tells that the compaction which the last Tick asked for has succeeded, since as in Tick.
+	// Done says that the compaction that the last Tick asked for has succeeded. since is the time since the start.
 	Done(since time.Duration)
 }
 
-// Ask is what to compact: at revision Rev, or at the one that has Keep revisions behind it. The zero Ask is nothing.
+// Ask says what to compact: everything before revision Rev, or everything but the last Keep revisions. The zero Ask
+// asks for nothing.
 type Ask struct{ Rev, Keep int64 }
 
-// Parse reads the two flags. A retention of 0 (or "") returns a nil Planner: auto compaction is off. A plain number is
-// hours in mode periodic and revisions in mode revision; everything else is a Go duration. (etcd would take a
-// duration in mode revision for so many revisions as it has nanoseconds; that is refused here.)
+// Parse reads the two flags. If the retention is 0 or "", it returns a nil Planner: auto compaction is off. A plain
+// number means hours in mode periodic and revisions in mode revision. Anything else is a Go duration, which mode
+// revision refuses. (etcd would take its nanoseconds as a number of revisions.)
 func Parse(mode, retention string) (Planner, error) {
 	if mode != ModePeriodic && mode != ModeRevision {
 		return nil, fmt.Errorf("auto-compaction-mode %q is not %s or %s", mode, ModePeriodic, ModeRevision)
@@ -68,7 +68,7 @@ func Parse(mode, retention string) (Planner, error) {
 	return newPeriodicChecked(retention, d)
 }
 
-// periodMin keeps the notes from being taken in a busy loop.
+// periodMin keeps the planner from ticking in a busy loop.
 const periodMin = notesPerPeriod * time.Millisecond
 
 func newPeriodicChecked(retention string, d time.Duration) (Planner, error) {
@@ -78,7 +78,7 @@ func newPeriodicChecked(retention string, d time.Duration) (Planner, error) {
 	return NewPeriodic(d), nil
 }
 
-// Periodic keeps the history of a period. Create it with NewPeriodic.
+// Periodic is the planner of mode periodic. It keeps the history of a period. Make one with NewPeriodic.
 type Periodic struct {
 	period      time.Duration
 	interval    time.Duration // between notes
@@ -103,8 +103,8 @@ func NewPeriodic(period time.Duration) *Periodic {
 // Interval implements Planner.
 func (p *Periodic) Interval() time.Duration { return p.interval }
 
-// Tick implements Planner. The note taken by a tick is looked at from the next one on: a note is compacted at when it
-// is at least a period old, never earlier.
+// Tick implements Planner. A note is used from the tick after it on. So a note is compacted at when it is at least a
+// period old, never earlier.
 func (p *Periodic) Tick(head int64, since time.Duration) Ask {
 	compact := int64(0)
 	if len(p.notes) > 0 && since-p.success >= p.wait && p.notes[0] != p.last {
@@ -123,7 +123,7 @@ func (p *Periodic) Tick(head int64, since time.Duration) Ask {
 // Done implements Planner.
 func (p *Periodic) Done(since time.Duration) { p.last, p.success = p.asked, since }
 
-// Revision keeps a number of revisions. Create it with NewRevision.
+// Revision is the planner of mode revision. It keeps a number of revisions. Make one with NewRevision.
 type Revision struct {
 	keep    int64
 	started bool
@@ -147,19 +147,19 @@ func (r *Revision) Tick(int64, time.Duration) Ask {
 // Done implements Planner.
 func (r *Revision) Done(time.Duration) {}
 
-// Store is what gets compacted.
+// Store is the keyspace that is compacted.
 type Store interface {
 	// Head is the last committed revision.
 	Head(ctx context.Context) (int64, error)
-	// Behind is the revision that has n revisions behind it, 0 if there are not so many. Numbers of revisions may have
-	// gaps, which do not count.
+	// Behind returns the revision that has n revisions after it, or 0 if there are fewer. Gaps between the numbers of
+	// revisions do not count.
 	Behind(ctx context.Context, n int64) (int64, error)
-	// Compact drops what is older than rev; physical waits until it is gone.
+	// Compact drops what is older than rev. If physical is true, it returns only when that is removed.
 	Compact(ctx context.Context, rev int64, physical bool) (head int64, err error)
 }
 
-// Run drives p over s until ctx ends. compacted is the error by which s says that a revision has been compacted before,
-// which counts as success. Failures are logged and tried again at the next tick.
+// Run runs p on s until ctx ends. compacted is the error that s returns for a revision that has been compacted before;
+// Run counts it as success. Run logs a failure and tries again at the next tick.
 func Run(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted error) {
 	r := runner{log: log, planner: p, store: s, compacted: compacted, start: time.Now()}
 	ticker := time.NewTicker(p.Interval())
@@ -176,7 +176,7 @@ func Run(ctx context.Context, log *slog.Logger, p Planner, s Store, compacted er
 	}
 }
 
-// runner is Run under way.
+// runner is a call of Run.
 type runner struct {
 	log       *slog.Logger
 	planner   Planner
@@ -189,7 +189,7 @@ type runner struct {
 func (r *runner) tick(ctx context.Context) error {
 	head, err := r.store.Head(ctx)
 	if err != nil {
-		return fmt.Errorf("head revision unknown: %w", err)
+		return fmt.Errorf("reading the head revision: %w", err)
 	}
 	ask := r.planner.Tick(head, time.Since(r.start))
 	rev := ask.Rev

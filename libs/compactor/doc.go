@@ -1,12 +1,12 @@
-// Package compactor compacts a keyspace by itself, as etcd's --auto-compaction-mode and --auto-compaction-retention ask
-// (etcd server/etcdserver/api/v3compactor).
+// Package compactor compacts a keyspace automatically, as etcd does with --auto-compaction-mode and
+// --auto-compaction-retention (etcd server/etcdserver/api/v3compactor).
 //
 // The modes are small state machines without clock or goroutine (Periodic, Revision); Run drives one of them.
 //
-//   - periodic: the head revision is noted ten times per period (of at most an hour); when a note is as old as the
-//     retention, everything before it is compacted. Nothing is compacted in the first period after start, and
-//     nothing while the revision stands still.
-//   - revision: every five minutes all but the last so many revisions are compacted.
+//   - periodic: the head revision is noted ten times per period, where a period is at most an hour. When a note is as
+//     old as the retention, everything before it is compacted. Nothing is compacted in the first period after the
+//     start, nor while the revision does not change.
+//   - revision: every five minutes, everything but the last revisions is compacted. The retention is their number.
 //
 // # Concurrency
 //

@@ -18,10 +18,10 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// adminStreams bounds the calls of the admin API that one connection may have under way.
+// adminStreams bounds the calls that one connection to the admin API may have under way.
 const adminStreams = 100
 
-// enforced are the settings of a keyspace of the table that are obeyed, as admin.Host calls them.
+// enforced are the settings of keyspaces that the process applies, with the names that admin.Host uses.
 var enforced = map[string]bool{
 	"limits.bytes": true, "limits.keys": true, "limits.request_bytes": true,
 	"limits.watches": true, "limits.streams": true, "limits.leases": true,
@@ -29,7 +29,7 @@ var enforced = map[string]bool{
 	"weight": true,
 }
 
-// serveAdmin serves the admin API on sockets of its own, until the process closes.
+// serveAdmin serves the admin API on its own sockets until the process closes.
 func (s *keyspaces) serveAdmin(ctx context.Context, services admin.Services) error {
 	urls, byDefault, err := s.d.Config.AdminURLs(s.d.Kind)
 	if err != nil {
@@ -42,8 +42,8 @@ func (s *keyspaces) serveAdmin(ctx context.Context, services admin.Services) err
 		case err == nil:
 			sockets = append(sockets, l)
 			s.adminURLs = append(s.adminURLs, bound)
-		case byDefault: // such as a path that is too long for a socket
-			s.d.Log.Warn("there is no admin API, for which --listen-admin-urls can give another place", "error", err)
+		case byDefault: // for example, the path is too long for a socket
+			s.d.Log.Warn("there is no admin API; --listen-admin-urls can give it another address", "error", err)
 		default:
 			return listenFailed("--listen-admin-urls", err, sockets)
 		}
@@ -74,12 +74,12 @@ func (s *keyspaces) serveForOperators(ctx context.Context) error {
 	return s.serveStatus(ctx)
 }
 
-// serveOperators has sockets served until the process closes.
+// serveOperators serves sockets until the process closes.
 func (s *keyspaces) serveOperators(what string, served *server.Operators, sockets []server.Private) {
 	for _, l := range sockets {
 		served.Serve(l)
 	}
-	// Background work ends before what it works on is closed.
+	// Background work ends before the things that it uses are closed.
 	s.d.Go(what, func(ctx context.Context) error {
 		<-ctx.Done()
 		served.Stop()
@@ -87,7 +87,7 @@ func (s *keyspaces) serveOperators(what string, served *server.Operators, socket
 	})
 }
 
-// listenFailed is the error of a flag whose sockets cannot all be opened; those that are open are closed.
+// listenFailed returns the error of a flag whose sockets cannot all be opened. It closes those that are open.
 func listenFailed(flag string, err error, sockets []server.Private) error {
 	for _, l := range sockets {
 		err = errors.Join(err, l.Close())
@@ -95,7 +95,7 @@ func listenFailed(flag string, err error, sockets []server.Private) error {
 	return fmt.Errorf("%s: %w", flag, err)
 }
 
-// AdminURLs are where the admin API is served, as listened on.
+// AdminURLs returns the URLs of the admin API, with the ports that were bound.
 func (s *Server) AdminURLs() []string { return s.keyspaces.adminURLs }
 
 // adminHost shows the keyspaces to the admin API. It implements admin.Host.
@@ -104,7 +104,7 @@ type adminHost struct{ *keyspaces }
 // First implements admin.Host.
 func (h adminHost) First() string {
 	if h.d.Kind.IsPod() {
-		return "" // it has a row, as all others
+		return "" // the first keyspace has a row, like all others
 	}
 	return FirstKeyspace
 }
@@ -131,7 +131,7 @@ func (h adminHost) Restrict(ctx context.Context, restricts bool, change func(con
 // KnowsClients implements admin.Host.
 func (h adminHost) KnowsClients() bool { return h.d.Config.ClientTLS.ClientCertAuth }
 
-// Prepare implements admin.Host. An earlier release must not serve the first keyspace alone once there are others.
+// Prepare implements admin.Host. Once there are other keyspaces, an earlier release must not serve the first one alone.
 func (h adminHost) Prepare(ctx context.Context) error {
 	if h.d.Kind.IsPod() {
 		if err := h.joint.d.Found(ctx, h.d.Engine); err != nil {
@@ -141,7 +141,7 @@ func (h adminHost) Prepare(ctx context.Context) error {
 	return h.first.Store.Activate(ctx, mvcc.FeatureKeyspaces)
 }
 
-// Activity implements admin.Host. Calls under way in the first keyspace are not counted.
+// Activity implements admin.Host. It does not count calls under way in the first keyspace.
 func (h adminHost) Activity(id uint64) admin.Activity {
 	if id == 0 || id == h.first.Place.ID {
 		return h.first.activity()

@@ -16,10 +16,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// KeyspaceMetadata is the metadata in which a client can name the keyspace that its calls are for.
+// KeyspaceMetadata is the metadata in which a client can name the keyspace of its calls.
 const KeyspaceMetadata = "headwater-keyspace"
 
-// Errors of a call whose keyspace cannot be told or served.
+// Errors of a call whose keyspace is not known or cannot be served.
 var (
 	errNoKeyspace = status.Error(codes.NotFound, "headwater: keyspace not found")
 	errNoEntry    = status.Error(
@@ -58,7 +58,7 @@ func newChooser(domain string, tokens bool) chooser {
 	return chooser{domain, tokens}
 }
 
-// name is the keyspace that the call of ctx names, "" if it names none. Errors: InvalidArgument.
+// name returns the keyspace that the call of ctx names, or "". Errors: InvalidArgument.
 func (c chooser) name(ctx context.Context) (string, error) {
 	name, err := c.asked(ctx)
 	if name == "" && err == nil && c.tokens {
@@ -89,7 +89,7 @@ func (c chooser) asked(ctx context.Context) (string, error) {
 	return byMetadata, nil
 }
 
-// byHost is the keyspace that the host of a call names, or its connection. Errors: InvalidArgument.
+// byHost returns the keyspace that the host of a call names, or its connection. Errors: InvalidArgument.
 func (c chooser) byHost(ctx context.Context) (string, error) {
 	if c.domain == "" {
 		return "", nil
@@ -103,13 +103,13 @@ func (c chooser) byHost(ctx context.Context) (string, error) {
 	case authority != "" && sni != "" && authority != sni:
 		return "", errTwoHosts
 	case relay.Relayed(ctx) || lease.Forwarded(ctx):
-		// What another pod passes on says its keyspace in metadata; its host is this pod.
+		// If another pod has passed on the call, its metadata names the keyspace, and its host is this pod.
 		return "", nil
 	}
 	return cmp.Or(authority, sni), nil
 }
 
-// below is what an authority has in front of the domain; "" if it does not lie below it.
+// below returns what an authority has in front of the domain; "" if it is not below the domain.
 func (c chooser) below(authority string) string {
 	host := authority
 	if h, _, err := net.SplitHostPort(authority); err == nil {

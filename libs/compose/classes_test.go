@@ -148,7 +148,8 @@ func TestClasses(t *testing.T) {
 			}
 			return err
 		}},
-		"start of a pod": {again(engine.Conflict, engine.TooOld, engine.UnknownOutcome, engine.Unavailable, engine.Ended),
+		"start of a pod": {
+			again(engine.Conflict, engine.TooOld, engine.UnknownOutcome, engine.Unavailable, engine.Ended),
 			func(ctx context.Context, o *open) error {
 				// As AwaitStore does, which answers on a listener.
 				for {
@@ -161,7 +162,8 @@ func TestClasses(t *testing.T) {
 						return err
 					}
 				}
-			}},
+			},
+		},
 	} {
 		for class := engine.Ended; class <= engine.Other; class++ {
 			t.Run(fmt.Sprint(name, "/", class), func(t *testing.T) {

@@ -12,10 +12,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Times of the sweep of commit rows that pods which have died left in keyspaces that all pods serve.
+// Times of the sweep of commit rows. Pods that have died leave them in keyspaces that all pods serve.
 const (
-	// sweepPass is the time between two passes over all keyspaces of a shard. In between those are looked at that had
-	// such rows; one that nobody uses, and that no pod has died with, has none.
+	// sweepPass is the time between two passes over all keyspaces of a shard. Between them only those are looked at
+	// that had such rows. A keyspace that nobody uses, and with which no pod has died, has none.
 	sweepPass = 12 * time.Hour
 	// sweepPause is the time between two keyspaces.
 	sweepPause = 10 * time.Millisecond
@@ -28,7 +28,7 @@ type commitSweep struct {
 	log    *slog.Logger
 	shard  int
 	passed time.Time // of the last pass; zero: there was none
-	// found are the rows of the last look, of the keyspaces that had some, or that could not be looked at.
+	// found are the rows that the last look has found, by keyspace. A keyspace that could not be read is also in it.
 	found map[uint64]map[string][]byte
 }
 
@@ -38,7 +38,7 @@ func newCommitSweep(s *keyspaces, shard int) *commitSweep {
 	}
 }
 
-// run sweeps until ctx ends. The first pass is an hour after the pod has got the shard: a start is to cost nothing.
+// run sweeps until ctx ends. The first pass is an hour after the pod has got the shard, so that a start costs nothing.
 func (w *commitSweep) run(ctx context.Context) {
 	for retry.Sleep(ctx, mvcc.CommitsEvery) == nil {
 		all := w.passed.IsZero() || time.Since(w.passed) >= sweepPass
@@ -49,9 +49,9 @@ func (w *commitSweep) run(ctx context.Context) {
 	}
 }
 
-// look clears the rows that have not changed since the last look, of the keyspaces that had some then, and with all
-// takes down those of all others, one that has been deleted meanwhile too: it has none. It goes on after a failure, and
-// returns all errors; what has failed is looked at the next time.
+// look clears the rows that have not changed since the last look, in the keyspaces that had some then. With all it also
+// records the rows of all other keyspaces. A keyspace that has been deleted since has none. After a failure it goes on,
+// and returns all errors; the next look tries again what has failed.
 func (w *commitSweep) look(ctx context.Context, all bool) (failed error) {
 	last := w.found
 	ids := make([]uint64, 0, len(last))

@@ -15,8 +15,8 @@ import (
 const commonNameIgnored = "CommonName of client sending a request against gateway " +
 	"will be ignored and not used as expected"
 
-// refuseCommonName refuses, as etcd does, requests to the JSON gateway of clients whose certificates have a common
-// name, where that would be a user over gRPC (with --client-cert-auth): they would be nobody there.
+// refuseCommonName refuses requests to the JSON gateway of clients whose certificates have a common name, as etcd does,
+// if that would be a user over gRPC (with --client-cert-auth). Through the gateway they would be no user.
 func (d *Deployment) refuseCommonName(r *http.Request) string {
 	ctx := server.CallContext(r, KeyspaceMetadata)
 	if id, ok := tlsconf.FromContext(ctx); !ok || id.CommonName == "" {
@@ -28,8 +28,8 @@ func (d *Deployment) refuseCommonName(r *http.Request) string {
 	return commonNameIgnored
 }
 
-// authEnabled tells whether the keyspace asks for users that the call of ctx is for, one of an HTTP request. Where that
-// cannot be told, the call itself is answered with why.
+// authEnabled says whether authentication is enabled in the keyspace of ctx's call, the context of an HTTP request. If
+// that is not known, the answer to the call itself has the reason.
 func (d *Deployment) authEnabled(ctx context.Context) bool {
 	if v := metadata.ValueFromIncomingContext(ctx, KeyspaceMetadata); len(v) > 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, KeyspaceMetadata, v[0])

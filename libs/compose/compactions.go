@@ -15,25 +15,25 @@ import (
 
 // Times and limits of the compaction of many keyspaces.
 const (
-	// removalsMax bounds the keyspaces of a shard of which is removed at a time what compactions no longer need.
+	// removalsMax bounds how many keyspaces of a shard have compacted data removed at the same time.
 	removalsMax = 16
-	// removalTimeout bounds one turn of a keyspace; it goes on at its next.
+	// removalTimeout bounds one turn of a keyspace. The removal goes on in its next turn.
 	removalTimeout = time.Minute
 	// compactionsRetry is the pause after a round in which something has failed.
 	compactionsRetry = 5 * time.Second
-	// compactionsIdle is the longest time between two rounds: they begin when something has been compacted.
+	// compactionsIdle is the longest time between two rounds. A round begins when something has been compacted.
 	compactionsIdle = time.Hour
 )
 
-// compactions is a kv pod's share of the compaction of many keyspaces: auto compaction, which looks at all heads of a
-// shard at a time and opens a keyspace when there is something to compact, the removal of what compactions, by
-// whomever, no longer need, and the sweep of what pods that have died left behind. None is opened to find out that
-// there is nothing to do.
+// compactions is a kv pod's share of the compaction of many keyspaces. It does auto compaction: it looks at all heads
+// of a shard together, and opens a keyspace when there is something to compact. It removes what compactions, by
+// anybody, no longer need. And it sweeps what pods that have died have left behind. It opens no keyspace just to find
+// that there is nothing to do.
 type compactions struct {
 	s *keyspaces
 }
 
-// work does that for a shard until ctx ends; it is a shards.Work.
+// work does this for a shard until ctx ends. It is a shards.Work.
 func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) error {
 	plans, err := newPlans(c.s)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 	return nil
 }
 
-// bell reads the row that changes when something of the shard has been compacted.
+// bell reads the row that changes when something in the shard has been compacted.
 func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err error) {
 	snap, err := c.s.d.Engine.Snapshot(ctx)
 	if err != nil {
@@ -92,7 +92,7 @@ func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err erro
 	return append([]byte{}, b...), err
 }
 
-// heads are those of the keyspaces of a shard.
+// heads returns the heads of the keyspaces of a shard.
 func (c *compactions) heads(ctx context.Context, shard int) ([]headOf, error) {
 	d := c.s.joint.d
 	ids, rows, err := d.IDs(ctx, c.s.d.Engine, d.Heads(shard))
@@ -109,7 +109,7 @@ func (c *compactions) heads(ctx context.Context, shard int) ([]headOf, error) {
 	return all, nil
 }
 
-// remove removes what compactions no longer need of the keyspaces of a shard. It returns the last error.
+// remove removes what compactions no longer need in the keyspaces of a shard. It returns the last error.
 func (c *compactions) remove(ctx context.Context, shard int) (failed error) {
 	d := c.s.joint.d
 	ids, _, err := d.IDs(ctx, c.s.d.Engine, d.Compacted(shard))
@@ -146,8 +146,8 @@ func (c *compactions) removeOf(ctx context.Context, id uint64) error {
 	})
 }
 
-// inside calls f with a keyspace of the table, which is opened if need be and closed again soon if nobody else uses
-// it. Of one that has been deleted it is not called.
+// inside calls f with a keyspace of the table. It opens the keyspace if necessary, and then closes it soon, unless
+// somebody else uses it. It does not call f if the keyspace has been deleted.
 func (s *keyspaces) inside(ctx context.Context, id uint64, f func(*Keyspace) error) error {
 	info, there := s.table.ByID(id)
 	if !there {
@@ -167,14 +167,14 @@ func (s *keyspaces) inside(ctx context.Context, id uint64, f func(*Keyspace) err
 		err = f(v.k)
 		busy := v.k.busy()
 		v.leave()
-		if !busy { // else a review closes it
+		if !busy { // otherwise a review closes it
 			s.endBrief(v.o)
 		}
 		return err
 	}
 }
 
-// plans are those of a set of keyspaces, which say when they are compacted by themselves.
+// plans decide when the keyspaces of a set are compacted automatically.
 type plans struct {
 	s     *keyspaces
 	make  func() compactor.Planner
@@ -182,18 +182,18 @@ type plans struct {
 	last  time.Time // look
 	of    map[uint64]*plan
 
-	heads func(context.Context) ([]headOf, error) // of the set
-	// settled, if set, is told that nothing is left to compact in a keyspace while its head stays the same.
+	heads func(context.Context) ([]headOf, error) // returns the heads of the set
+	// settled, if set, is called when nothing is left to compact in a keyspace while its head stays the same.
 	settled func(id uint64, head int64)
 }
 
-// headOf is the head of a keyspace, and what is known of the revision that it has been compacted at.
+// headOf is the head of a keyspace, and the revision at which it has been compacted, as far as that is known.
 type headOf struct {
 	id              uint64
 	head, compacted int64
 }
 
-// plan is that of one keyspace.
+// plan is the plan of one keyspace.
 type plan struct {
 	compactor.Planner
 	begun time.Time
@@ -208,13 +208,13 @@ func newPlans(s *keyspaces) (*plans, error) {
 		return nil, err
 	}
 	planner := func() compactor.Planner {
-		p, _ := s.first.planner() // as the one above
+		p, _ := s.first.planner() // no error: the same flags as above
 		return p
 	}
 	return &plans{s: s, make: planner, every: one.Interval(), of: make(map[uint64]*plan)}, nil
 }
 
-// look compacts what is to be, if it is time for that, and returns the time until the next look.
+// look compacts what is due, and returns the time until the next look.
 func (p *plans) look(ctx context.Context) (time.Duration, error) {
 	now := time.Now()
 	if wait := p.every - now.Sub(p.last); wait > 0 && !p.last.IsZero() {
@@ -238,7 +238,7 @@ func (p *plans) look(ctx context.Context) (time.Duration, error) {
 	return p.every, nil
 }
 
-// compact compacts a keyspace if it is time. A failure is tried again at the next look.
+// compact compacts a keyspace if that is due. The next look tries again what has failed.
 func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, now time.Time) {
 	ask := one.Tick(head, now.Sub(one.begun))
 	rev := ask.Rev
@@ -259,7 +259,7 @@ func (p *plans) compact(ctx context.Context, id uint64, one *plan, head int64, n
 		}
 		return err
 	})
-	if errors.Is(err, mvcc.ErrFollowing) { // it is open from now on, and heads are told when it takes compactions
+	if errors.Is(err, mvcc.ErrFollowing) { // it stays open, and heads reports when it takes compactions
 		return
 	}
 	if err != nil && !errors.Is(err, mvcc.ErrCompacted) {

@@ -23,37 +23,38 @@ import (
 	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
-// Parts are what a server is composed from beside its configuration. What is given open is not closed by the server;
-// what is given as a function is opened as the configuration says, and closed: so each main names what its binary
+// Parts are what a server is made of in addition to its configuration. The server does not close what is given to it
+// open. It opens and closes what is given as a function, as the configuration says. So each main names what its binary
 // links.
 type Parts struct {
 	Engine     engine.Store
 	OpenEngine func(config.Config, EngineOptions) (engine.Store, error) // not called if Engine is given
 	Bus        bus.Bus
 	OpenBus    func(config.Config, BusOptions) (bus.Bus, error) // not called if Bus is given, or --nats-url is not
-	// OpenHistory opens the cache of a watchhub pod; nil: it has none.
+	// OpenHistory opens the cache of a watchhub pod; nil: the pod has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
 }
 
-// BusOptions are what a bus is opened with beside the configuration.
+// BusOptions are the options of a bus in addition to the configuration.
 type BusOptions struct {
-	Name string // of the process, for NATS to show
+	Name string // the name of the process in NATS
 	Log  *slog.Logger
-	TLS  *tlsconf.TLS // nil: as the server wants it
+	TLS  *tlsconf.TLS // nil: the server decides about TLS
 }
 
-// EngineOptions are what an engine is opened with beside the configuration.
+// EngineOptions are the options of an engine in addition to the configuration.
 type EngineOptions struct {
 	Log *slog.Logger
-	// OnFailure is called when the engine has failed for good, OnDamage when it meets data that cannot be read. Both
-	// may be called from any goroutine and return at once.
+	// OnFailure is called when the engine has failed for good, and OnDamage when it meets data that cannot be read.
+	// Both may be called from any goroutine and must return at once.
 	OnFailure, OnDamage func(error)
 }
 
-// Deployment is a process's share of a deployment: what there is once, however many keyspaces are served. It is
-// sockets, the engine, the bus, the gRPC server, connections to pods of other kinds, the places that pods are elected
-// to, readiness, background work, and the end of all that. What there is once for each keyspace is in Keyspace.
+// Deployment is a process's share of a deployment: everything that exists once, however many keyspaces are served. It
+// has the sockets, the engine, the bus, the gRPC server, connections to pods of other kinds, the elections in which the
+// pod stands, readiness, background work, and the order in which all of that ends. Keyspace has what exists once per
+// keyspace.
 type Deployment struct {
 	Kind   config.Kind
 	Config config.Config
@@ -72,24 +73,24 @@ type Deployment struct {
 	all    *keyspaces
 	run    running
 
-	passwords *auth.Passwords // those of which each keyspace has a share
+	passwords *auth.Passwords // each keyspace has a share of them
 	jwt       *auth.JWT       // nil: tokens are signed ones
 
 	gates   *gates
-	answers *etcdapi.Answers // the room for all answers under way, of which each keyspace has a share
-	// watchSends are of all keyspaces; nil where there are no watches.
+	answers *etcdapi.Answers // the room for all answers under way; each keyspace has a share
+	// watchSends are the metrics of all keyspaces; nil if there are no watches.
 	watchSends *server.WatchSends
 	tracer     *tracing.Tracer // nil: no tracing
 
 	making      *fair.Gate   // of snapshots
-	clearedRows atomic.Int64 // of deleted keyspaces, that this process has removed
+	clearedRows atomic.Int64 // rows of deleted keyspaces that this process has removed
 
 	life
 	failed    chan error // capacity 1: why the process can no longer serve
 	closeOnce func() error
 }
 
-// newDeployment returns a Deployment that has opened nothing.
+// newDeployment returns a Deployment that has not opened anything.
 func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	if p.Log == nil {
 		p.Log = slog.New(slog.DiscardHandler)
@@ -114,8 +115,8 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 	return d
 }
 
-// open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d in
-// any case.
+// open opens everything that does not depend on a keyspace. onDamage is for the engine. The caller must Close d, also
+// if open fails.
 func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (err error) {
 	if d.jwt, err = auth.ParseTokens(d.Config.AuthToken); err != nil {
 		return fmt.Errorf("--auth-token: %w", err)
@@ -205,7 +206,8 @@ func (d *Deployment) openPools() error {
 	return nil
 }
 
-// told returns who tells the store of a call's keyspace what clients learn from pods of other kinds through this one.
+// told returns the function that tells the store of a call's keyspace which revisions clients have learned from pods of
+// other kinds through this one.
 func (d *Deployment) told(ctx context.Context) func(rev int64) {
 	if name, err := d.all.chooser.name(ctx); err == nil && name != "" && name != d.all.firstName() {
 		return func(rev int64) { d.all.told(name, rev) }
@@ -219,7 +221,7 @@ func (d *Deployment) toldFirst(rev int64) {
 	}
 }
 
-// relays tells whether pods of another kind own a service.
+// relays says whether pods of another kind own a service.
 func (d *Deployment) relays(service string) bool {
 	for k := range d.pools {
 		for _, desc := range owned[k] {
@@ -231,7 +233,7 @@ func (d *Deployment) relays(service string) bool {
 	return false
 }
 
-// relay registers what pods of other kinds own.
+// relay registers the services that pods of other kinds own.
 func (d *Deployment) relay(r grpc.ServiceRegistrar) {
 	for k, pool := range d.pools {
 		for _, desc := range owned[k] {
@@ -240,19 +242,19 @@ func (d *Deployment) relay(r grpc.ServiceRegistrar) {
 	}
 }
 
-// Address is where other pods reach this one, host:port or https://host:port.
+// Address returns where other pods reach this one, host:port or https://host:port.
 func (d *Deployment) Address() (string, error) {
 	return d.Config.Address(d.server.PeerURLs(), d.server.AdvertisedURLs())
 }
 
-// AdvertisedURLs are the client URLs that MemberList shows.
+// AdvertisedURLs returns the client URLs that MemberList shows.
 func (d *Deployment) AdvertisedURLs() []string { return d.server.AdvertisedURLs() }
 
-// URL is a client URL of this process, as listened on.
+// URL returns a client URL of this process, with the port that was bound.
 func (d *Deployment) URL() string { return d.server.URL() }
 
-// Fail says that the process can no longer serve: it is not ready any more, and whoever runs it should close it. The
-// first reason counts.
+// Fail says that the process can no longer serve. It is not ready any more, and its owner should close it. The first
+// reason counts.
 func (d *Deployment) Fail(err error) {
 	d.Log.Error("the process can no longer serve", "error", err)
 	d.ready.fail(err)
@@ -262,10 +264,10 @@ func (d *Deployment) Fail(err error) {
 	}
 }
 
-// Failed gets the reason why the process can no longer serve.
+// Failed returns a channel that gets the reason why the process can no longer serve.
 func (d *Deployment) Failed() <-chan error { return d.failed }
 
-// Close stops serving, at once if Drain has not been called, and closes everything. It may be called more than once.
+// Close stops serving, at once if Drain has not been called, and closes everything. It may be called several times.
 func (d *Deployment) Close() error { return d.closeOnce() }
 
 func (d *Deployment) close() error {

@@ -10,16 +10,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// serviceSet is the services of one keyspace. It is the grpc.ServiceRegistrar on which they register.
+// serviceSet is the services of one keyspace. They register on it as a grpc.ServiceRegistrar.
 type serviceSet struct {
 	*server.GRPC // counts what is sent past its codec
 	ending       context.Context
 	descs        []*grpc.ServiceDesc
 	services     map[string]service                 // by name
-	lazy         map[string]func() (service, error) // those that their first call makes
+	lazy         map[string]func() (service, error) // services that their first call makes
 }
 
-// service is one service. Its description may be its own: handlers may be bound to the implementation.
+// service is one service. Its description may belong to the implementation, because handlers may be bound to it.
 type service struct {
 	desc *grpc.ServiceDesc
 	impl any
@@ -40,7 +40,7 @@ func (s *serviceSet) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	s.services[desc.ServiceName] = service{desc, impl}
 }
 
-// later has a service made by its first call. make_ registers it.
+// later registers a service that its first call makes. make_ registers it.
 func (s *serviceSet) later(desc *grpc.ServiceDesc, make_ func(grpc.ServiceRegistrar) error) {
 	s.descs = append(s.descs, desc)
 	s.lazy[desc.ServiceName] = sync.OnceValues(func() (service, error) {
@@ -50,7 +50,7 @@ func (s *serviceSet) later(desc *grpc.ServiceDesc, make_ func(grpc.ServiceRegist
 	})
 }
 
-// get is the service of a name. Errors: of making one that is made later.
+// get returns the service of a name. Errors: those of making it.
 func (s *serviceSet) get(name string) (service, error) {
 	if found, ok := s.services[name]; ok {
 		return found, nil
@@ -58,11 +58,11 @@ func (s *serviceSet) get(name string) (service, error) {
 	return s.lazy[name]()
 }
 
-// Draining is the context that ends when streams of these services are to end.
+// Draining returns a context that ends when streams of these services must end.
 func (s *serviceSet) Draining() context.Context { return s.ending }
 
-// dispatch registers on g the services of all keyspaces, which are those of the first. Each call goes to the service
-// of the keyspace that it is for.
+// dispatch registers on g the services of all keyspaces, which are those of the first. A call goes to the service of
+// the keyspace that it is for.
 func (s *keyspaces) dispatch(g *server.GRPC) {
 	for _, desc := range s.first.services.descs {
 		s.dispatchService(g, desc)

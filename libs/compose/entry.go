@@ -57,14 +57,14 @@ func (s *keyspaces) find(ctx context.Context, name string, c call, fresh bool) (
 	return info, how, nil
 }
 
-// notEntered is the error of a call that has come no further than the door of a keyspace because of err. What may
-// pass by itself is Unavailable, on which clients try again: with any other code etcd's client ends a watch for good.
+// notEntered returns the error of a call that could not enter a keyspace because of err. What may pass by itself
+// becomes Unavailable, after which clients try again. With any other code etcd's client ends a watch for good.
 func notEntered(ctx context.Context, err error) error {
 	_, isStatus := status.FromError(err)
 	switch {
 	case isStatus, ctx.Err() != nil:
 		return err
-	case errors.Is(err, engine.ErrClosed), errors.Is(err, context.Canceled): // the process's own context
+	case errors.Is(err, engine.ErrClosed), errors.Is(err, context.Canceled): // the process is ending
 		return errClosing
 	case passing(err):
 		return errAway
@@ -72,8 +72,8 @@ func notEntered(ctx context.Context, err error) error {
 	return etcdapi.Err(err)
 }
 
-// unknown is the answer to who names a keyspace that does not exist. Where everybody may enter every keyspace it says
-// so. Errors: the context's too.
+// unknown returns the answer for a keyspace that does not exist. If everybody may enter every keyspace, it says so.
+// Errors: also the context's.
 func (s *keyspaces) unknown(ctx context.Context) error {
 	if s.d.Config.ClientTLS.ClientCertAuth {
 		return errNoEntry
@@ -104,9 +104,9 @@ func admits(ctx context.Context, rule *keyspacev1.AccessRule) bool {
 	})
 }
 
-// agreed tells whether a call that has been let into o by what info says of it may stay: o has been opened under the
-// same rule, and the copy of the table is that of before (changed). So a review of a later copy finds the call, and
-// ends it if the rule has become another. If not it is to be judged anew.
+// agreed says whether a call may stay in o, into which info has let it: o was opened under the same rule, and the copy
+// of the table has not changed since (changed). So a review of a later copy finds the call, and ends it if the rule has
+// changed. If agreed returns false, the caller must decide again.
 func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struct{}) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -115,7 +115,7 @@ func (s *keyspaces) agreed(o *occupied, info keyspace.Info, changed <-chan struc
 			s.endLocked(o, errReopened)
 			return false
 		}
-		o.rule = rule // which is found equal faster
+		o.rule = rule // comparing it the next time is faster
 	}
 	select {
 	case <-changed:

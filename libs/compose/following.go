@@ -8,8 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// followingLeases are the leases of a keyspace that may follow another one. While it does, nothing can be said about
-// them: they are the other's.
+// followingLeases are the leases of a keyspace that may follow another one. While it does, it answers nothing about
+// leases, because they are the other keyspace's.
 type followingLeases struct {
 	etcdapi.LeaseKeeper
 	store *mvcc.Store

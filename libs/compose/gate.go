@@ -7,8 +7,8 @@ import (
 )
 
 // gate stands between the Watch service and the hub, which may be replaced. It is open while there is a hub and nothing
-// keeps it shut; while it is shut there are no streams. What keeps it shut are states of their own: that the hub has
-// caught up does not open a gate that is shut for another reason. Its methods may be called from any goroutine.
+// keeps it shut. While it is shut there are no streams. Each reason to keep it shut is a state of its own: when the hub
+// has caught up, the gate stays shut if there is another reason. Its methods may be called from any goroutine.
 type gate struct {
 	mu  sync.Mutex
 	hub *watch.Hub // nil: there is none yet
@@ -17,7 +17,7 @@ type gate struct {
 	draining bool // the pod is stopping; for good
 }
 
-// shut says that nobody may enter. The caller holds mu.
+// shut says whether nobody may enter. The caller holds mu.
 func (g *gate) shut() bool { return g.behind || g.draining || g.hub == nil }
 
 // OpenOn opens a stream of the present hub. It implements etcdapi.WatchHub.
@@ -30,7 +30,7 @@ func (g *gate) OpenOn(conn any) (*watch.Stream, error) {
 	return g.hub.OpenOn(conn)
 }
 
-// replace makes hub the present one and drains the one before; nil: none.
+// replace makes hub the present one, and drains the previous one; nil: there was none.
 func (g *gate) replace(hub *watch.Hub) (old *watch.Hub) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -65,7 +65,7 @@ func (g *gate) interrupt() {
 	}
 }
 
-// present is the hub, or nil.
+// present returns the hub, or nil.
 func (g *gate) present() *watch.Hub {
 	g.mu.Lock()
 	defer g.mu.Unlock()

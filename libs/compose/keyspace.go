@@ -24,51 +24,52 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// deletedPause is the time between two attempts to wait for the end of a keyspace, while the store cannot be reached.
+// deletedPause is the time between two attempts to wait for the deletion of a keyspace while the store cannot be
+// reached.
 const deletedPause = time.Second
 
-// Keyspace is what there is once for each keyspace that the process serves, while a Deployment is what they share. The
-// first is opened and closed with it.
+// Keyspace is what exists once for each keyspace that the process serves. A Deployment is what they share. The first
+// keyspace is opened and closed together with the Deployment.
 type Keyspace struct {
 	Place  keyspace.Keyspace // where its rows are; zero: it has the store to itself
 	Store  *mvcc.Store
 	Alarms *alarm.State
 	Header etcdapi.Header
-	guard  *etcdapi.Guard // who may do what
+	guard  *etcdapi.Guard // decides who may do what
 	Member string         // the name of its only member
 	// Subject is its name on the bus.
 	Subject string
 
 	life
 	d       *Deployment
-	ofTable bool // it is one beside the first, which its calls open
+	ofTable bool // it is not the first, and its calls open it
 	damage  *alarm.Damage
 	parts   []part
 	limits  *keyspacev1.Limits // of its row; nil: the defaults of the deployment
-	// services are what it serves; endStreams ends those of their streams that do not end by themselves.
+	// services are the services of the keyspace. endStreams ends those of their streams that do not end by themselves.
 	services   *serviceSet
 	endStreams context.CancelFunc
 	tally      *tally  // of calls to it
 	shares     *shares // nil: of nothing
-	// Its places among those of the process's keyspaces, so that none holds another's.
+	// The keyspace's part of what the keyspaces of the process share, so that none takes another's.
 	answers   *etcdapi.Answers
 	passwords *auth.Passwords
 	making    *fair.Flow   // of snapshots
-	snapshots atomic.Int32 // that are made, wait for that, or are sent
+	snapshots atomic.Int32 // that wait, are being made, or are being sent
 	tailing   tailing      // this pod's part in publishing the log
-	opened    int64        // the revision at which it was opened, where the store is the process's own
+	opened    int64        // the revision at which it was opened, if the store is the process's own
 }
 
-// newKeyspace returns a keyspace that d serves, not opened yet, with the parts that make makes. Its place and its
-// limits are those of the table; zero for the first.
-func newKeyspace(d *Deployment, make []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
+// newKeyspace returns a keyspace that d serves, with the parts that makers make. It is not opened yet. Its place and
+// its limits come from the table; they are zero for the first keyspace.
+func newKeyspace(d *Deployment, makers []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
 	k := &Keyspace{
 		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
 		answers: d.answers.Share(d.many), passwords: d.passwords.Share(), making: d.making.Flow(1),
 	}
 	k.begin(d.patience, d.Fail)
 	k.shares = d.gates.flows(1)
-	for _, m := range make {
+	for _, m := range makers {
 		k.parts = append(k.parts, m(k))
 	}
 	return k
@@ -124,12 +125,12 @@ func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
 	return err
 }
 
-// openShared opens the keyspace on a store that pods share, and waits for that while it cannot be reached.
+// openShared opens the keyspace on a store that pods share. While the store cannot be reached, it waits.
 func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 	d, name := k.d, k.d.Config.Keyspace
 	o.Lanes, o.NoRemoval = d.Config.Lanes, true
 	if d.Bus != nil {
-		// No group commits before the name is known: the queue is empty until services are registered.
+		// Subject is not known yet. No group commits before it is: no requests come until services are registered.
 		o.Committed = func() { d.Bus.Nudge(k.Subject) }
 	}
 	if err := d.AwaitStore(ctx, func(ctx context.Context) error { return k.openPlace(ctx, name, o) }); err != nil {
@@ -139,7 +140,7 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps)
 	cluster := k.Store.Meta().ClusterID
 	k.Subject = feed.Name(name, cluster)
-	// One member for the whole deployment, whatever the pods are called.
+	// There is one member for the whole deployment, whatever the names of the pods.
 	k.Member, k.Header = name, header(cluster, name)
 	openAlarms := func(ctx context.Context) (err error) { k.Alarms, err = alarm.Open(ctx, k.Store); return err }
 	if err := d.AwaitStore(ctx, openAlarms); err != nil {
@@ -172,8 +173,8 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 	return err
 }
 
-// campaign has this pod stand for a place that one pod has at a time, and work there for each of its terms. ttl 0 is
-// the election's default.
+// campaign makes this pod stand for a place that only one pod has at a time, and calls work for each of its terms. ttl
+// 0 means the default of elections.
 func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.Context, *election.Term) error) error {
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{
@@ -187,7 +188,7 @@ func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.C
 	return nil
 }
 
-// watchDeleted ends the pod when the keyspace is deleted.
+// watchDeleted ends the pod when its keyspace is deleted.
 func (k *Keyspace) watchDeleted(ctx context.Context) error {
 	for {
 		err := keyspace.WaitDeleted(ctx, k.d.Engine, []byte(k.d.Config.FDBRoot), k.Place)
@@ -195,7 +196,7 @@ func (k *Keyspace) watchDeleted(ctx context.Context) error {
 			return errors.New("the keyspace has been deleted")
 		}
 		if retry.Sleep(ctx, deletedPause) != nil {
-			return nil
+			return nil //nolint:nilerr // ctx has ended, which is the normal end
 		}
 	}
 }
@@ -208,7 +209,7 @@ func (k *Keyspace) start(ctx context.Context) error {
 	return k.beginParts(ctx)
 }
 
-// register makes all of the keyspace's services, those of other kinds of pods as relays.
+// register makes all of the keyspace's services. Those of other kinds of pods are relays.
 func (k *Keyspace) register() error {
 	ending, end := context.WithCancel(k.d.GRPC.Draining())
 	k.endStreams = end
@@ -251,7 +252,7 @@ func (k *Keyspace) drain() {
 	}
 }
 
-// busy tells whether something in the keyspace goes on without calls.
+// busy says whether something in the keyspace goes on without calls.
 func (k *Keyspace) busy() bool {
 	for _, p := range k.parts {
 		if p.busy != nil && p.busy() {
@@ -261,8 +262,8 @@ func (k *Keyspace) busy() bool {
 	return false
 }
 
-// registerCore registers KV, Watch and Lease: what the Lock and Election services need. What is relayed is guarded by
-// the pod that answers it.
+// registerCore registers KV, Watch and Lease, which the Lock and Election services need. Calls that are relayed are
+// guarded by the pod that answers them.
 func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 	for _, p := range k.parts {
 		if p.register != nil {
@@ -275,7 +276,7 @@ func (k *Keyspace) registerCore(r grpc.ServiceRegistrar) {
 	k.d.relay(r)
 }
 
-// newGuard returns the guard of the keyspace, whose store is open.
+// newGuard returns the guard of the keyspace. The store must be open.
 func (k *Keyspace) newGuard() *etcdapi.Guard {
 	d := k.d
 	o := etcdapi.GuardOptions{
@@ -291,12 +292,12 @@ func (k *Keyspace) newGuard() *etcdapi.Guard {
 	return etcdapi.NewGuard(k.Store, o)
 }
 
-// logFeatures says which features the rows of the keyspace have, and which of those that it could have are missing.
+// logFeatures logs which features the rows of the keyspace have, and which possible ones they lack.
 func logFeatures(log *slog.Logger, f, able mvcc.Features) {
 	log.Info("data format", "features", f.String())
 	if missing := able &^ f; missing != 0 {
 		log.Warn(
-			"the data was written by an earlier release and stays as that can read it; "+
+			"the data was written by an earlier release and keeps the format that it can read; "+
 				"--activate-features=all sets what is new, for good",
 			"inactive", missing.String(),
 		)

@@ -27,13 +27,13 @@ func (s *keyspaces) many() bool {
 	case !read:
 		return s.first.Store.Features().Has(mvcc.FeatureKeyspaces)
 	case s.d.Kind.IsPod():
-		return s.table.Shared() // what has pods of its own, as the first has, does not count
+		return s.table.Shared() // a keyspace with pods of its own, like the first, does not count
 	}
 	return n > 0
 }
 
-// tallies are those of keyspaces that are named in --metrics-keyspaces: they go on when a keyspace is closed and opened
-// again. Of all others each opening has its own.
+// tallies are the tallies of keyspaces named in --metrics-keyspaces. They continue when a keyspace is closed and opened
+// again. Other keyspaces get a new tally each time they are opened.
 type tallies struct {
 	mu    sync.Mutex
 	names map[string]bool
@@ -47,7 +47,7 @@ func (t *tallies) keep(names []string) {
 	}
 }
 
-// of is the tally of a keyspace that is being opened.
+// of returns the tally of a keyspace that is being opened.
 func (t *tallies) of(info keyspace.Info) *tally {
 	if !t.names[info.Name] {
 		return new(tally)
@@ -57,7 +57,7 @@ func (t *tallies) of(info keyspace.Info) *tally {
 	kept := t.kept[info.ID]
 	switch {
 	case kept != nil:
-	case len(t.kept) < config.MetricsKeyspacesMax: // names may have had several keyspaces, by renaming or deletion
+	case len(t.kept) < config.MetricsKeyspacesMax: // after renaming or deletion, a name may have had several keyspaces
 		kept = new(tally)
 		t.kept[info.ID] = kept
 	default:
@@ -85,7 +85,7 @@ func keyspaceDesc(name, help string) *prometheus.Desc {
 	return prometheus.NewDesc("headwater_keyspace_"+name, help, []string{"keyspace"}, nil)
 }
 
-// keyspaceCollector collects the metrics of the keyspaces that --metrics-keyspaces asks for. There are never more than
+// keyspaceCollector collects the metrics of the keyspaces in --metrics-keyspaces. There are never more than
 // config.MetricsKeyspacesMax.
 type keyspaceCollector struct {
 	s *keyspaces
@@ -94,8 +94,7 @@ type keyspaceCollector struct {
 	scores map[uint64]score // of open keyspaces, at the last scrape
 }
 
-// score says how busy a keyspace has been of late: what it has done since the last scrape, and half of what it had
-// before.
+// score is how busy a keyspace has been lately: what it has done since the last scrape, and half of its previous score.
 type score struct{ calls, busy uint64 }
 
 func newKeyspaceCollector(s *keyspaces) *keyspaceCollector { return &keyspaceCollector{s: s} }
@@ -137,8 +136,8 @@ type shownKeyspace struct {
 	k    *Keyspace
 }
 
-// open are the keyspaces that are open, in the order of their ids. The caller may use them for a moment: one that is
-// being closed answers errors.
+// open returns the open keyspaces in the order of their ids. The caller may use them only briefly: one that is being
+// closed answers errors.
 func (c *keyspaceCollector) open() []shownKeyspace {
 	s := c.s
 	all := []shownKeyspace{{s.firstName(), s.first.Place.ID, s.first}}
@@ -165,7 +164,7 @@ func (c *keyspaceCollector) open() []shownKeyspace {
 	return all
 }
 
-// busiest are the n of open that have done most of late.
+// busiest returns the n open keyspaces that have done most lately.
 func (c *keyspaceCollector) busiest(open []shownKeyspace, n int) []shownKeyspace {
 	if n == 0 {
 		return nil
@@ -176,7 +175,7 @@ func (c *keyspaceCollector) busiest(open []shownKeyspace, n int) []shownKeyspace
 	for _, o := range open {
 		calls, old := o.k.tally.calls(), c.scores[o.id]
 		if calls < old.calls {
-			old = score{} // it has been closed since
+			old = score{} // it was closed and opened since
 		}
 		scores[o.id] = score{calls, calls - old.calls + old.busy/2}
 	}
@@ -219,7 +218,8 @@ func (c *keyspaceCollector) collect(ctx context.Context, ch chan<- prometheus.Me
 	}
 }
 
-// collectClosed collects what can be told of a keyspace that is not open, if there is one of that name. It stays so.
+// collectClosed collects what is known of a keyspace that is not open, if there is one of that name. It does not open
+// it.
 func (c *keyspaceCollector) collectClosed(ctx context.Context, ch chan<- prometheus.Metric, name string) {
 	if c.s.table == nil {
 		return

@@ -16,39 +16,39 @@ import (
 
 // Limits of the keyspaces that a process has open.
 const (
-	// openMax is how many it has open at a time; a call for one more is refused until others are idle.
+	// openMax is how many keyspaces may be open. A call for a further one is refused until another is idle.
 	openMax = 10_000
-	// openingMax is how many it opens at a time.
+	// openingMax is how many keyspaces are opened at the same time.
 	openingMax = 16
-	// openTimeout bounds the opening of one.
+	// openTimeout bounds the time to open a keyspace.
 	openTimeout = 30 * time.Second
-	// endGrace is how long calls under way may take when their keyspace ends.
+	// endGrace is how long calls under way may take after their keyspace has begun to end.
 	endGrace = 3 * time.Second
-	// reviewMin and reviewMax bound the time between two looks at what is idle.
+	// reviewMin and reviewMax bound the time between two searches for idle keyspaces.
 	reviewMin = 100 * time.Millisecond
 	reviewMax = time.Minute
 	// keyspaceHistory bounds the memory for recent events of a keyspace beside the first.
 	keyspaceHistory = 8 << 20
-	// briefIdle is --keyspace-idle, if that is longer, for those that only the process itself has opened.
+	// briefIdle replaces a longer --keyspace-idle for keyspaces that only the process itself has opened.
 	briefIdle = 5 * time.Second
 )
 
-// OwnRoot is where the table of keyspaces is in a store of the process's own: behind the rows of the first keyspace,
+// OwnRoot is where the table of keyspaces is in a store of the process's own: after the rows of the first keyspace,
 // which have no prefix.
 var OwnRoot = []byte("\x80headwater/")
 
-// FirstKeyspace is the name of the keyspace that a store of the process's own has from the beginning.
+// FirstKeyspace is the name of the keyspace that a store of the process's own always has.
 const FirstKeyspace = "default"
 
-// keyspaces are those that a process serves: the first, which is open as long as the process is, and those of the
-// table, which their first call opens and idling closes.
+// keyspaces are the keyspaces that a process serves: the first, which is open as long as the process runs, and those of
+// the table, which their first call opens and which are closed when idle.
 type keyspaces struct {
 	d       *Deployment
 	make    []func(*Keyspace) part
 	first   *Keyspace
 	chooser chooser
 	table   *keyspace.Cache
-	// adminURLs are where the admin API is served, statusURLs where the status page is beside it.
+	// adminURLs are the URLs of the admin API. statusURLs are further URLs of the status page.
 	adminURLs, statusURLs []string
 	shown                 server.HTTPOptions
 	tallies               tallies
@@ -68,16 +68,16 @@ type keyspaces struct {
 	closed bool
 }
 
-// occupied is a keyspace that is open, or being opened or closed.
+// occupied is a keyspace that is open, or is being opened or closed.
 type occupied struct {
 	s      *keyspaces
 	info   keyspace.Info
 	limits *callLimits
 	tally  *tally
-	ready  chan struct{} // closed when it is open, or has failed to be
+	ready  chan struct{} // closed when it is open or could not be opened
 	k      *Keyspace     // set before ready is closed
 	err    error         // as k
-	gone   chan struct{} // closed when it is closed again: it can be opened anew
+	gone   chan struct{} // closed when the keyspace is closed, and can be opened again
 
 	// Under s.mu.
 	calls, streams int
@@ -86,7 +86,7 @@ type occupied struct {
 	ending         error         // what calls get from now on
 	empty          chan struct{} // closed when it is ending and has no calls
 	rule           *keyspacev1.AccessRule
-	told           int64 // the largest revision that clients may have been told of while it was being opened
+	told           int64 // the largest revision that clients may have learned while it was being opened
 }
 
 func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
@@ -104,7 +104,7 @@ func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	return s
 }
 
-// openTable opens the table, which says what keyspaces there are beside the first.
+// openTable opens the table of the other keyspaces.
 func (s *keyspaces) openTable() error {
 	s.table = keyspace.NewCache(s.d.Engine, s.root(), keyspace.CacheOptions{Report: func(err error) {
 		s.d.Log.Warn("the table of keyspaces cannot be read", "error", err)
@@ -118,13 +118,13 @@ func (s *keyspaces) openTable() error {
 	}
 	if err := keyspace.AbandonAll(s.d.background, s.d.Engine, s.root()); err != nil {
 		s.d.Log.Warn(
-			"what restores that were interrupted have left cannot be cleared before the next start", "error", err,
+			"leftovers of interrupted restores cannot be cleared before the next start", "error", err,
 		)
 	}
 	return nil
 }
 
-// begin begins to open a keyspace. The caller holds mu.
+// begin starts to open a keyspace. The caller holds mu.
 func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	o := &occupied{
 		s: s, info: info, limits: newCallLimits(info.Row.GetLimits()), unused: s.now(), tally: s.tallies.of(info),
@@ -155,7 +155,7 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	return o
 }
 
-// forget takes o out of what is open.
+// forget removes o from the open keyspaces.
 func (s *keyspaces) forget(o *occupied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -166,21 +166,21 @@ func (s *keyspaces) forget(o *occupied) {
 	s.shareTurns()
 }
 
-// shareTurns has keyspaces take turns where there are several. The caller holds mu.
+// shareTurns makes keyspaces take turns if there are several. The caller holds mu.
 func (s *keyspaces) shareTurns() {
 	if s.d.Kind.IsPod() {
 		s.d.gates.share(len(s.open) > 0)
 	}
 }
 
-// told tells the store of a keyspace that clients may have been told of a revision. One that is not open knows it when
-// it is opened.
+// told tells the store of a keyspace that clients may have learned a revision. If the keyspace is not open, its store
+// knows the revision when it is opened.
 func (s *keyspaces) told(name string, rev int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	o := s.named[name]
 	if info, ok := s.table.Copied(name); o == nil && ok {
-		o = s.open[info.ID] // it has been renamed
+		o = s.open[info.ID] // it was renamed
 	}
 	switch {
 	case o == nil:
@@ -191,7 +191,8 @@ func (s *keyspaces) told(name string, rev int64) {
 	}
 }
 
-// openKeyspace opens a keyspace of the table with all of its parts. If one fails later that keyspace alone is closed.
+// openKeyspace opens a keyspace of the table with all of its parts. If a part fails later, only that keyspace is
+// closed.
 func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, error) {
 	k := newKeyspace(s.d, s.make, o.info.Keyspace, o.info.Row.GetLimits())
 	k.tally = o.tally
@@ -210,7 +211,8 @@ func (s *keyspaces) openKeyspace(ctx context.Context, o *occupied) (*Keyspace, e
 	return k, nil
 }
 
-// end closes a keyspace: its streams end, calls under way may finish for endGrace, and get why. It returns at once.
+// end closes a keyspace. Its streams end, and calls under way get endGrace to finish; after that they get why. It
+// returns at once.
 func (s *keyspaces) end(o *occupied, why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -247,7 +249,7 @@ func (s *keyspaces) close(o *occupied) {
 	close(o.gone)
 }
 
-// closeAll ends all keyspaces but the first, and those that are still being opened, and waits until they are closed.
+// closeAll ends all keyspaces but the first, also those that are still being opened, and waits until they are closed.
 func (s *keyspaces) closeAll() error {
 	s.parking.end()
 	s.mu.Lock()
@@ -275,12 +277,12 @@ func (s *keyspaces) drain() {
 			if o.k != nil {
 				o.k.drain()
 			}
-		default: // its first call is answered by closeAll
+		default: // closeAll answers its first call
 		}
 	}
 }
 
-// root is where the table is.
+// root returns where the table is.
 func (s *keyspaces) root() []byte {
 	if s.d.Kind.IsPod() {
 		return []byte(s.d.Config.FDBRoot)

@@ -16,11 +16,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 )
 
-// compactorTTL is how long the compactor's place stays taken after its pod has died. Who compacts and waits for the
-// removal (compact --physical) waits for the next one.
+// compactorTTL is how long the compactor's place stays taken after its pod has died. A client that waits for the
+// removal (compact --physical) waits for the next compactor.
 const compactorTTL = 3 * time.Second
 
-// kvPart is reads, writes and maintenance, and Lock and Election on top of the whole API.
+// kvPart owns reads, writes and maintenance, and Lock and Election, which use the whole API.
 func kvPart(k *Keyspace) part {
 	c := k.d.Config
 	bounds := etcdapi.KVOptions{
@@ -32,7 +32,7 @@ func kvPart(k *Keyspace) part {
 	}
 }
 
-// requestBytes bounds a request: the keyspace's limit, and never more than the server takes.
+// requestBytes bounds a request: by the keyspace's limit, but never more than the server takes.
 func (k *Keyspace) requestBytes() int {
 	most := k.d.Config.MaxRequestBytes
 	if own := k.limits.GetRequestBytes(); own > 0 && own < uint64(most) {
@@ -41,7 +41,7 @@ func (k *Keyspace) requestBytes() int {
 	return most
 }
 
-// registerMember registers what a kv owns beside KV.
+// registerMember registers what a kv owns in addition to KV.
 func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	r = k.guard.Registrar(r)
 	etcdapi.RegisterCluster(r, k.Header, etcdapi.Member{
@@ -49,7 +49,7 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	})
 	etcdapi.RegisterMaintenance(r, k.Header, k.Store, k.Alarms, k.quota(), k.snapshot)
 	etcdapi.RegisterAuth(r, k.Header, k.guard)
-	// An idle keyspace is not to pay for a connection that hardly anybody needs.
+	// An idle keyspace must not pay for a connection that is rarely needed.
 	local := &localClient{guard: k.guard, register: k.registerCore}
 	k.OnClose(local.close)
 	k.services.later(
@@ -63,8 +63,7 @@ func (k *Keyspace) registerMember(r grpc.ServiceRegistrar) error {
 	return nil
 }
 
-// localClient is the client of this process's own services that Lock and Election run on, made when one of them is
-// called.
+// localClient is the client of this process's own services that Lock and Election use. Their first call makes it.
 type localClient struct {
 	guard    *etcdapi.Guard
 	register func(grpc.ServiceRegistrar)
@@ -74,7 +73,7 @@ type localClient struct {
 	closed bool
 }
 
-// with has a service registered on the client.
+// with returns a function that registers a service on the client.
 func (c *localClient) with(register func(grpc.ServiceRegistrar, *loopback.Client)) func(grpc.ServiceRegistrar) error {
 	return func(r grpc.ServiceRegistrar) error {
 		c.mu.Lock()
@@ -104,8 +103,8 @@ func (c *localClient) close() error {
 	return c.client.Close()
 }
 
-// compactorPart compacts by itself where nobody else does. (The store removes what is compacted.) For the keyspaces
-// beside the first there is one compactor for all, whether they are open or not.
+// compactorPart compacts automatically where one process does everything. (The store removes what has been compacted.)
+// All keyspaces but the first share one compactor, whether they are open or not.
 func compactorPart(k *Keyspace) part {
 	if k.ofTable {
 		c := &k.d.all.own
@@ -119,7 +118,7 @@ func compactorPart(k *Keyspace) part {
 		if err == nil && planner != nil {
 			k.Go("compactor", func(ctx context.Context) error {
 				select {
-				case <-k.Store.FollowEnded(): // until then it takes no compaction
+				case <-k.Store.FollowEnded(): // a keyspace that follows takes no compaction
 					compactor.Run(ctx, k.d.Log, planner, k.Store, mvcc.ErrCompacted)
 				case <-ctx.Done():
 				}
@@ -136,7 +135,7 @@ func electedCompactorPart(k *Keyspace) part {
 		return part{}
 	}
 	return part{open: func(context.Context) error {
-		// The planner is made anew for each term: it notes heads over time.
+		// Each term gets a new planner, because it notes heads over time.
 		if _, err := k.planner(); err != nil {
 			return err
 		}
@@ -144,12 +143,12 @@ func electedCompactorPart(k *Keyspace) part {
 	}}
 }
 
-// planner says when to compact up to which revision; nil: never.
+// planner decides when to compact, and up to which revision; nil: never.
 func (k *Keyspace) planner() (compactor.Planner, error) {
 	return compactor.Parse(k.d.Config.AutoCompactionMode, k.d.Config.AutoCompactionRetention)
 }
 
-// compact does the work of the compactor until its term ends.
+// compact is the compactor until its term ends.
 func (k *Keyspace) compact(ctx context.Context, _ *election.Term) error {
 	planner, err := k.planner()
 	if err != nil {

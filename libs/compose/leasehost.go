@@ -22,13 +22,13 @@ import (
 const (
 	// ownerPatience bounds how long a request waits for its keyspace's shard to have an owner.
 	ownerPatience = 5 * time.Second
-	// ownerPause is the time after which it looks again without having been told of a change.
+	// ownerPause is the time after which the request looks again although no change was reported.
 	ownerPause = 100 * time.Millisecond
 )
 
-// leaseHost is a leasekeeper pod's share of the leases of many keyspaces. A keyspace's leases are all of one shard, and
-// the pod that has the shard keeps them: while the keyspace is open, by a lease.Keeper; while it is not, as one entry
-// in the heap of the shard, which has it opened when the first of them expires. Other pods pass calls on.
+// leaseHost is a leasekeeper pod's share of the leases of many keyspaces. All leases of a keyspace belong to one shard,
+// and the pod that has the shard keeps them. While the keyspace is open, a lease.Keeper does. While it is not, the
+// keyspace is one entry in the shard's heap, which opens it when its first lease expires. Other pods pass calls on.
 type leaseHost struct {
 	s     *keyspaces
 	meter *lease.Meter
@@ -60,8 +60,8 @@ func (h *leaseHost) close() error {
 	return errors.Join(errs...)
 }
 
-// pass has a call about leases of one of many keyspaces passed on to the pod that keeps them, or returns nil if that is
-// this one. It waits for there to be one. Errors: errMoved, the context's.
+// pass passes a call about leases of one of many keyspaces on to the pod that keeps them. It returns nil if that is
+// this pod. If there is no such pod it waits for one. Errors: errMoved, the context's.
 func (h *leaseHost) pass(ctx context.Context, info keyspace.Info) (*passed, error) {
 	h.s.work(ctx)
 	shard := h.s.joint.d.Shard(info.ID)
@@ -72,7 +72,7 @@ func (h *leaseHost) pass(ctx context.Context, info keyspace.Info) (*passed, erro
 		switch forwarded := lease.Forwarded(ctx); {
 		case h.term(shard) != nil:
 			return nil, nil
-		case forwarded: // once is enough: who has sent it will know better
+		case forwarded: // a call is forwarded only once; its sender will look again
 			return nil, errMoved
 		case owner.Address != "":
 			return h.passTo(ctx, owner, info.Name)
@@ -90,8 +90,8 @@ func (h *leaseHost) pass(ctx context.Context, info keyspace.Info) (*passed, erro
 	}
 }
 
-// passTo passes a call on to the owner of a shard. It ends when the shard has another: one that does not answer is not
-// waited for longer.
+// passTo passes a call on to the owner of a shard. The call ends when the shard gets another owner, so that nobody
+// waits longer for one that does not answer.
 func (h *leaseHost) passTo(ctx context.Context, owner shards.Owner, name string) (*passed, error) {
 	p, err := h.peer(owner.Address)
 	if err != nil {
@@ -103,7 +103,7 @@ func (h *leaseHost) passTo(ctx context.Context, owner shards.Owner, name string)
 	return &passed{p.services, ctx, func() { stop(); cancel(nil) }}, nil
 }
 
-// peer is the Lease service at an address. Whoever dials a new one closes those that are not needed any more.
+// peer returns the Lease service at an address. The caller that makes a new one closes those that are no longer needed.
 func (h *leaseHost) peer(address string) (*leasePeer, error) {
 	h.mu.Lock()
 	if p := h.peers[address]; p != nil {
@@ -142,7 +142,7 @@ func (h *leaseHost) dial(address string) (*leasePeer, error) {
 	return p, nil
 }
 
-// takeIdle takes out the pods that have no shard any more; calls to them have ended with their terms. h.mu is held.
+// takeIdle removes the pods that have no shard any more. Calls to them have ended with their terms. h.mu is held.
 func (h *leaseHost) takeIdle() (idle []*leasePeer) {
 	owners := make(map[string]bool)
 	for shard := range keyspace.Shards {
@@ -157,27 +157,27 @@ func (h *leaseHost) takeIdle() (idle []*leasePeer) {
 	return idle
 }
 
-// leaseTerm is the time for which this pod has a shard.
+// leaseTerm is the time in which this pod has a shard.
 type leaseTerm struct {
 	term *election.Term
 	*parking
 }
 
-// term is that of a shard, nil if another pod has it.
+// term returns the term of a shard; nil: another pod has the shard.
 func (h *leaseHost) term(shard int) *leaseTerm {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.terms[shard]
 }
 
-// work keeps the leases of a shard until ctx ends; it is a shards.Work.
+// work keeps the leases of a shard until ctx ends. It is a shards.Work.
 func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error {
 	l := &leaseTerm{t, newParking()}
 	h.set(shard, l)
 	defer h.endShard(shard, l)
 	d := h.s.joint.d
 	for {
-		// What is granted from now on is granted here.
+		// Leases that are granted from now on are granted here.
 		ids, _, err := d.IDs(ctx, h.s.d.Engine, d.Leases(shard))
 		if err == nil {
 			for _, id := range ids {
@@ -201,7 +201,7 @@ func (h *leaseHost) set(shard int, l *leaseTerm) {
 	h.terms[shard] = l
 }
 
-// endShard gives up a shard: the keyspaces of it that are open are closed.
+// endShard gives up a shard. It closes the shard's open keyspaces.
 func (h *leaseHost) endShard(shard int, l *leaseTerm) {
 	h.set(shard, nil)
 	l.end()
@@ -241,13 +241,13 @@ func hostedLeasesPart(k *Keyspace) part {
 	}
 }
 
-// leaseless takes the note away that the keyspace has leases.
+// leaseless removes the row that says that the keyspace has leases.
 func (k *Keyspace) leaseless() {
 	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 	defer cancel()
-	// A grant writes the row and a lease in one transaction: one that comes meanwhile conflicts.
+	// A grant writes the row and the lease in one transaction, so a grant in the meantime conflicts.
 	row := k.d.all.joint.d.Beside(k.Place.ID).Leases
 	if err := keyspace.Forget(ctx, k.d.Engine, row, k.Store.Leaseless); err != nil {
-		k.d.Log.Warn("a keyspace without leases stays noted as one that has some", "id", k.Place.ID, "error", err)
+		k.d.Log.Warn("the row that says that a keyspace has leases could not be removed", "id", k.Place.ID, "error", err)
 	}
 }

@@ -20,12 +20,12 @@ import (
 	"github.com/headwaterdb/headwater/libs/relay"
 )
 
-// leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases; reads and
-// deletes are served all the same, and requests for leases wait.
+// leasesPatience is how long a start waits for the lease keeper. On a full disk it cannot claim the leases. Reads and
+// deletes are then served all the same, and requests for leases wait.
 const leasesPatience = 5 * time.Second
 
-// leasesPart keeps all leases of the keyspace in this process. Those of one beside the first are parked when it is
-// closed.
+// leasesPart keeps all leases of the keyspace in this process. If it is not the first keyspace, its leases are parked
+// when it is closed.
 func leasesPart(k *Keyspace) part {
 	var keeper *lease.Keeper
 	return part{
@@ -53,11 +53,11 @@ func leasesPart(k *Keyspace) part {
 	}
 }
 
-// leasesMax bounds the leases at a time; 0: no bound.
+// leasesMax returns the largest number of leases; 0: no bound.
 func (k *Keyspace) leasesMax() int { return int(min(k.limits.GetLeases(), math.MaxInt32)) }
 
-// runLeases starts the lease keeper and waits until it answers, or for leasesPatience. The leases of a keyspace that
-// follows another one are the other's to expire: it starts when that ends.
+// runLeases starts the lease keeper and waits until it answers, for up to leasesPatience. In a keyspace that follows
+// another one, leases are not its own to expire, so the keeper starts when following ends.
 func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	ended := make(chan error, 1)
 	follows := k.Store.Following()
@@ -89,7 +89,7 @@ func (k *Keyspace) runLeases(ctx context.Context, keeper *lease.Keeper) error {
 	}
 }
 
-// shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for others to their
+// shardedLeasesPart keeps the leases of the shards that this pod owns, and forwards requests for other shards to their
 // owners.
 func shardedLeasesPart(k *Keyspace) part {
 	if k.ofTable {
@@ -109,7 +109,7 @@ func shardedLeasesPart(k *Keyspace) part {
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },
 		begin: func(ctx context.Context) error {
-			// Serving comes first: other pods forward to this one as soon as it owns a shard.
+			// Serve first: other pods forward requests to this one as soon as it owns a shard.
 			k.Go("leases", s.Run)
 			return d.await(ctx, s.Ready(), "owners of all shards of leases")
 		},
@@ -122,11 +122,11 @@ func shardedLeasesPart(k *Keyspace) part {
 	}
 }
 
-// leaseKeeperOptions are those of a connection to another leasekeeper.
+// leaseKeeperOptions returns the options of a connection to another leasekeeper.
 func (d *Deployment) leaseKeeperOptions(address string) (relay.Options, error) {
 	o, err := d.poolOptions(config.LeaseKeeper, []string{address})
 	o.AnyHealth = true
-	if !relay.WantsTLS(address) { // the pod says itself how it is reached
+	if !relay.WantsTLS(address) { // the pod's address says whether to use TLS
 		o.Credentials = nil
 	}
 	return o, err
@@ -141,8 +141,8 @@ type leaseClient struct {
 	restricted func() bool
 }
 
-// LeaseKeepAlive implements pb.LeaseClient: the stream carries renewals of many clients, which have been asked for
-// here.
+// LeaseKeepAlive implements pb.LeaseClient. The stream carries the renewals of many clients, which this pod has
+// checked.
 func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
 	ctx, err := c.guard.AsPeer(ctx, c.restricted())
 	if err != nil {
@@ -154,8 +154,8 @@ func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (
 // Close implements io.Closer.
 func (c leaseClient) Close() error { return c.pool.Close() }
 
-// dialLeaseKeeper connects to another leasekeeper. Its health does not count: a pod that drains still answers for its
-// shards.
+// dialLeaseKeeper connects to another leasekeeper. It ignores the pod's health, because a pod that drains still answers
+// for its shards.
 func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	o, err := k.d.leaseKeeperOptions(address)
 	if err != nil {

@@ -9,25 +9,25 @@ import (
 	"time"
 )
 
-// life is background work, and what is closed when it has ended.
+// life is background work, and what has to be closed after it has ended.
 type life struct {
 	background context.Context // of Go's functions
 	stop       context.CancelFunc
 	wg         sync.WaitGroup
-	patience   time.Duration // what end waits for background work; 0: as long as it takes
-	fail       func(error)   // gets why background work has ended by itself
+	patience   time.Duration // how long end waits for background work; 0: without end
+	fail       func(error)   // called when background work ends by itself
 	onClose    []func() error
 	endOnce    func() error
 }
 
-// begin makes a life that has begun. fail may be called from any goroutine.
+// begin starts a life. fail may be called from any goroutine.
 func (l *life) begin(patience time.Duration, fail func(error)) {
 	l.background, l.stop = context.WithCancel(context.Background())
 	l.patience, l.fail = patience, fail
 	l.endOnce = sync.OnceValue(l.end)
 }
 
-// Go runs f in the background until the life ends; an error of f's before that is told to fail.
+// Go runs f in the background until the life ends. If f returns an error before that, fail gets it.
 func (l *life) Go(what string, f func(context.Context) error) {
 	l.wg.Go(func() {
 		if err := f(l.background); err != nil && l.background.Err() == nil {
@@ -36,8 +36,8 @@ func (l *life) Go(what string, f func(context.Context) error) {
 	})
 }
 
-// OnClose adds a function to be called when the life ends, before those added earlier. It belongs to the goroutine that
-// opens things.
+// OnClose adds a function that is called when the life ends, before those added earlier. It belongs to the goroutine
+// that opens things.
 func (l *life) OnClose(f func() error) { l.onClose = append(l.onClose, f) }
 
 // end ends background work and calls OnClose's functions.
@@ -50,7 +50,7 @@ func (l *life) end() error {
 	return errors.Join(errs...)
 }
 
-// wait waits for Go's functions, or for the patience there is: one may wait for a disk that is full.
+// wait waits for Go's functions, for up to patience: one of them may wait for a full disk.
 func (l *life) wait() error {
 	if l.patience == 0 {
 		l.wg.Wait()

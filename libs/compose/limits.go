@@ -9,14 +9,14 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// callKind is what a call counts as against the limits of a keyspace.
+// callKind is the kind of a call for the limits of a keyspace.
 type callKind int
 
 const (
 	callOther callKind = iota // counts against nothing
-	callOwn                   // of the process itself; as callOther
+	callOwn                   // made by the process itself; counts against nothing
 	callRead
-	callWrite // a Txn too, whatever it turns out to do
+	callWrite // also a Txn, whatever it does
 	callStream
 )
 
@@ -54,13 +54,13 @@ func kindOf(service, method string) callKind {
 	return callOther
 }
 
-// callLimits bound the calls to one keyspace. nil bounds none.
+// callLimits bound the calls to one keyspace. A nil callLimits bounds nothing.
 type callLimits struct {
 	reads, writes *rate.Limiter
 	streams       int // at a time; 0: no bound
 }
 
-// newCallLimits returns the bounds of l on calls; nil if there are none. A second's worth may come at once.
+// newCallLimits returns the limits of calls in l; nil: there are none. The calls of a second may come at once.
 func newCallLimits(l *keyspacev1.Limits) *callLimits {
 	if l.GetReadsPerSecond() == 0 && l.GetWritesPerSecond() == 0 && l.GetStreams() == 0 {
 		return nil
@@ -79,7 +79,7 @@ func limiter(perSecond uint64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(perSecond), int(min(perSecond, 1<<30)))
 }
 
-// admit lets a call in beside the streams that are there, or answers etcd's "too many requests".
+// admit lets a call in if the streams and rates allow it. Otherwise it returns etcd's "too many requests".
 func (l *callLimits) admit(kind callKind, streams int) error {
 	if l == nil {
 		return nil

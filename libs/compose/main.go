@@ -23,7 +23,8 @@ import (
 // Node is a service that serves; *Server is one.
 type Node interface {
 	URL() string
-	// Drain stops serving in order, Close closes everything. Failed gets the reason why the node can no longer serve.
+	// Drain stops serving in order. Close closes everything. Failed returns a channel that gets the reason why the node
+	// can no longer serve.
 	Drain(ctx context.Context)
 	Close() error
 	Failed() <-chan error
@@ -39,9 +40,9 @@ const (
 	exitUsage
 )
 
-// Main is the process of a service of kind k: it reads the command line and the environment, starts the service from
-// parts, and stops it when the process is told to (SIGINT, SIGTERM; a second signal ends the process at once) or the
-// service fails. It returns the exit code.
+// Main runs a service of kind k as a process. It reads the command line and the environment, and starts the service
+// from parts. It stops the service on SIGINT or SIGTERM (a second signal ends the process at once), or when the service
+// fails. It returns the exit code.
 func Main(k config.Kind, parts Parts) int {
 	if k.IsPod() {
 		defer raiseHeap()()
@@ -71,7 +72,7 @@ func Main(k config.Kind, parts Parts) int {
 	return exitFailed
 }
 
-// oneLine writes joined errors, which may repeat each other, in one line.
+// oneLine writes joined errors, which may repeat one another, in one line.
 func oneLine(err error) string {
 	lines := strings.Split(err.Error(), "\n")
 	slices.Sort(lines[1:])
@@ -82,7 +83,7 @@ func oneLine(err error) string {
 func start(ctx context.Context, k config.Kind, c config.Config, p Parts) (Node, error) {
 	s, err := Start(ctx, k, c, p)
 	if err != nil {
-		return nil, err // not a Node that is not nil
+		return nil, err // a nil *Server would not be a nil Node
 	}
 	return s, nil
 }
@@ -96,8 +97,7 @@ func run(
 		return err
 	}
 	defer func() { err = errors.Join(err, closeLog()) }()
-	// What goes wrong with a call is answered to its client. gRPC's own log of it, which every client could fill, is
-	// none of ours.
+	// The client learns the error of its call. Discard gRPC's own log of such errors, which every client could fill.
 	grpclog.SetLoggerV2(grpclog.NewLoggerV2(io.Discard, io.Discard, io.Discard))
 	begin := time.Now()
 	logStart(log, k, c)
@@ -129,7 +129,7 @@ func run(
 	return ended(log, err, n.Close())
 }
 
-// logStart writes down what starts.
+// logStart logs what starts.
 func logStart(log *slog.Logger, k config.Kind, c config.Config) {
 	what := []any{
 		"headwater-version", server.Version, "etcd-version", etcdapi.EmulatedVersion, "name", c.Name, "pid",
@@ -143,7 +143,7 @@ func logStart(log *slog.Logger, k config.Kind, c config.Config) {
 	log.Info("starting "+k.Program(), what...)
 }
 
-// logServing writes down what serves.
+// logServing logs what serves.
 func logServing(log *slog.Logger, n Node, begin time.Time) {
 	took := time.Since(begin).String()
 	s, ok := n.(*Server)
@@ -155,7 +155,7 @@ func logServing(log *slog.Logger, n Node, begin time.Time) {
 		"cluster-id", fmt.Sprintf("%x", s.Header.ClusterID), "member-id", fmt.Sprintf("%x", s.Header.MemberID))
 }
 
-// runOwn runs a service with a store of its own to its end. Serving ends first, so that closing has all of its time.
+// runOwn runs a service with a store of its own to its end. Serving ends first, so that closing gets the whole time.
 func runOwn(ctx context.Context, log *slog.Logger, n Node, stopping func()) (err error) {
 	select {
 	case <-ctx.Done():
@@ -166,7 +166,7 @@ func runOwn(ctx context.Context, log *slog.Logger, n Node, stopping func()) (err
 	return ended(log, err, closeWithin(server.CloseGrace, n.Close))
 }
 
-// ended is how the process ends that was served until why (nil: it was told to stop) and closed with the error closing.
+// ended returns the error of a process that was served until why (nil: a signal), and whose closing returned closing.
 func ended(log *slog.Logger, why, closing error) error {
 	if errors.Is(closing, errStillClosing) {
 		log.Warn("the store takes long to close; the next start reads its log again, as after a crash")
@@ -179,7 +179,7 @@ func ended(log *slog.Logger, why, closing error) error {
 	return err
 }
 
-// errStillClosing says that the process ends before its store is closed. Nothing that was acknowledged is lost by that.
+// errStillClosing: the process ends before its store is closed. Nothing that was acknowledged is lost.
 var errStillClosing = errors.New("the store is still being closed")
 
 // closeWithin calls closeAll and does not wait for it longer than d.

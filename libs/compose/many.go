@@ -15,18 +15,18 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// manyMember is the name of the only member of a keyspace that all pods serve, whatever the keyspace and the pods are
-// called.
+// manyMember is the name of the only member of every keyspace that all pods serve, whatever the names of the keyspace
+// and of the pods.
 const manyMember = "headwater"
 
-// errShared says that pods cannot have a keyspace to themselves that all pods serve.
+// errShared: pods cannot have a keyspace to themselves that all pods serve.
 var errShared = errors.New(
 	"--keyspace: all pods of the deployment serve it: clients name it, and pods are started with another, " +
 		"such as default",
 )
 
-// many is what a pod has for the keyspaces that all pods of the deployment serve: its share of what goes on without
-// requests. It does not grow with their number, and there is none of it until there is such a keyspace.
+// many is what a pod has for the keyspaces that all pods of the deployment serve: its share of the work that goes on
+// without requests. It does not grow with the number of keyspaces, and is empty until there is such a keyspace.
 type many struct {
 	d      keyspace.Deployment
 	heads  *feed.Heads    // of a watchhub pod
@@ -34,11 +34,11 @@ type many struct {
 	places *shards.Places // of the work of kv and leasekeeper pods
 
 	mu      sync.Mutex
-	begun   bool          // the work has
+	begun   bool          // the work has begun
 	working chan struct{} // closed then
 }
 
-// open makes what does nothing yet. It is closed with the deployment.
+// open makes what does nothing yet. The deployment closes it.
 func (m *many) open(s *keyspaces) error {
 	m.d, m.working = keyspace.NewDeployment(s.root()), make(chan struct{})
 	d := s.d
@@ -53,7 +53,7 @@ func (m *many) open(s *keyspaces) error {
 		d.OnClose(func() error { m.heads.Close(); return nil })
 		return nil
 	case d.Kind == config.LeaseKeeper && err != nil:
-		return err // others cannot forward to it
+		return err // without an address other pods cannot forward to this one
 	case err != nil:
 		self = d.Config.Name
 	}
@@ -71,8 +71,8 @@ func (m *many) open(s *keyspaces) error {
 	return err
 }
 
-// work begins this pod's share of the work for the keyspaces that all pods serve, if these pods serve any and it has
-// not begun. It is tried again when the table changes, at each review, and by calls.
+// work starts this pod's share of the work for the keyspaces that all pods serve, unless it has started or these pods
+// serve none. It is called again when the table changes, by each review, and by calls.
 func (s *keyspaces) work(ctx context.Context) {
 	m := &s.joint
 	if m.places == nil || s.together(ctx) != nil {
@@ -94,13 +94,13 @@ func (s *keyspaces) work(ctx context.Context) {
 	s.d.Go("shards of keyspaces", m.places.Run)
 }
 
-// together tells whether these pods may serve other keyspaces than their first: nil if all of them are of a release
-// that can. Errors: errOnePods, the store's.
+// together says whether these pods may serve keyspaces in addition to their first. It returns nil if the release of all
+// pods can. Errors: errOnePods, the store's.
 func (s *keyspaces) together(ctx context.Context) error {
 	if s.first.Store.Features().Has(mvcc.FeatureKeyspaces) {
 		return nil
 	}
-	if _, err := s.first.Store.Head(ctx); err != nil { // which shows the features of now
+	if _, err := s.first.Store.Head(ctx); err != nil { // it also reads the present features
 		return err
 	}
 	if !s.first.Store.Features().Has(mvcc.FeatureKeyspaces) {
@@ -109,7 +109,7 @@ func (s *keyspaces) together(ctx context.Context) error {
 	return nil
 }
 
-// servesMany tells whether this pod serves a keyspace of the table. Errors: errOwnPods, and as together.
+// servesMany says whether this pod serves a keyspace of the table. Errors: errOwnPods, and as together.
 func (s *keyspaces) servesMany(ctx context.Context, info keyspace.Info) error {
 	if !info.Shared() {
 		return errOwnPods
@@ -139,7 +139,7 @@ func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	d := k.d
 	rows := d.all.joint.d.Beside(k.Place.ID)
 	o.Prefix, o.Lanes, o.NoRemoval = k.Place.Prefix, d.Config.Lanes, true
-	// Releases that know nothing of the rows beside must not write it.
+	// Releases that do not know the rows in Beside must not write this keyspace.
 	o.Features, o.Activate = mvcc.FeaturesAll|mvcc.FeatureKeyspaces, 0
 	o.Beside = (*mvcc.Beside)(&rows)
 	if d.Bus != nil {
@@ -159,7 +159,7 @@ func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	return nil
 }
 
-// name is what the keyspace is called now, as far as is known here.
+// name returns the present name of the keyspace, as far as this process knows it.
 func (k *Keyspace) name() string {
 	if info, ok := k.d.all.table.ByID(k.Place.ID); ok {
 		return info.Name
@@ -167,20 +167,20 @@ func (k *Keyspace) name() string {
 	return k.Place.Name
 }
 
-// Times of a hub's follower of one of many keyspaces: the rows of its shard tell of what is new.
+// Times of the follower of a hub for one of many keyspaces. The rows of its shard report new entries.
 const (
 	manyPoll  = 10 * time.Second
 	manyCheck = 2 * time.Second
 )
 
-// Bounds of what is read from before the head when a hub begins with one of many keyspaces.
+// Limits of what is read from before the head when the hub of one of many keyspaces starts.
 const (
 	manyWindowEntries = 1000
 	manyWindowBytes   = 1 << 20
 )
 
-// openOfMany makes what follows the log of one of many keyspaces: the hub is told by the rows of its shard, which it
-// looks at for all of their keyspaces that somebody watches, and before that by those who write.
+// openOfMany makes the follower of the log of one of many keyspaces. The rows of its shard report new entries. They are
+// read once for all keyspaces of the shard that somebody watches, and writers in this process report sooner.
 func (n *followingHub) openOfMany() error {
 	k, m := n.k, &n.k.d.all.joint
 	k.tailing.init(k.Subject)

@@ -8,18 +8,18 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// tell tells the service manager a state (sd_notify(3)); where there is none nobody is told.
+// tell reports a state to the service manager (sd_notify(3)), if there is one.
 func tell(log *slog.Logger, state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		log.Warn("the service manager cannot be told", "state", state, "error", err)
+		log.Warn("the state cannot be reported to the service manager", "state", state, "error", err)
 	}
 }
 
-// living is a service that can say whether it lives: whether a start anew would help if it does not.
+// living is a service that can say whether it is alive, or whether a restart would help.
 type living interface{ Alive(context.Context) error }
 
-// Alive reads the store of a process that has one of its own. Pods live without theirs: a start anew would not find it
-// sooner.
+// Alive reads the store of a process that has one of its own. A pod is alive without its store, because a restart would
+// not find the store sooner.
 func (s *Server) Alive(ctx context.Context) error {
 	if s.Kind.IsPod() {
 		return nil
@@ -27,8 +27,8 @@ func (s *Server) Alive(ctx context.Context) error {
 	return health{s.keyspaces.first}.Read(ctx, true)
 }
 
-// notifyReady tells the service manager that n serves, and, where it watches (WatchdogSec=), that it lives, for as long
-// as it does. The function that it returns tells that n stops; it may be called more than once.
+// notifyReady tells the service manager that n serves. If it has a watchdog (WatchdogSec=), notifyReady also reports
+// that n is alive, as long as it is. The function that it returns reports that n stops. It may be called several times.
 func notifyReady(log *slog.Logger, n Node) (stopping func()) {
 	tell(log, daemon.SdNotifyReady)
 	every, err := daemon.SdWatchdogEnabled(false)
@@ -50,8 +50,8 @@ func notifyReady(log *slog.Logger, n Node) (stopping func()) {
 	}
 }
 
-// feedWatchdog tells the service manager now and then that n lives, until ctx ends. While it does not, it is told
-// nothing.
+// feedWatchdog reports to the service manager at regular times that n is alive, until ctx ends. While n is not alive,
+// it reports nothing.
 func feedWatchdog(ctx context.Context, log *slog.Logger, n Node, every time.Duration) {
 	ticker := time.NewTicker(every)
 	defer ticker.Stop()

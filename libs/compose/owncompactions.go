@@ -7,12 +7,12 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// ownCompactions is the auto compaction of a standalone server's keyspaces beside the first. It knows the heads of
-// those that are not open, since nobody else writes, and opens one only when there is something to compact. The zero
-// value is ready. note, found and settled may be called from any goroutine; run is called once.
+// ownCompactions is the auto compaction of all keyspaces of a standalone server but the first. It knows the heads of
+// those that are not open, because nobody else writes them, and opens one only if there is something to compact. The
+// zero value is ready. note, found and settled may be called from any goroutine. run is called once.
 type ownCompactions struct {
 	mu sync.Mutex
-	// closed are the keyspaces that had something left to compact when they were closed. Of those that are open again
+	// closed are the keyspaces that had something left to compact when they were closed. For those that are open again
 	// it is out of date.
 	closed map[uint64]headOf
 }
@@ -20,7 +20,7 @@ type ownCompactions struct {
 // run compacts until ctx ends, if there is auto compaction.
 func (c *ownCompactions) run(ctx context.Context, s *keyspaces) {
 	plans, err := newPlans(s)
-	if err != nil || plans == nil { // the flags have been checked
+	if err != nil || plans == nil { // no error: the flags have been checked
 		return
 	}
 	plans.heads = func(ctx context.Context) ([]headOf, error) { return c.heads(ctx, s), nil }
@@ -31,7 +31,7 @@ func (c *ownCompactions) run(ctx context.Context, s *keyspaces) {
 	}
 }
 
-// heads are those of the keyspaces that are open, and of those that are not and have something left to compact.
+// heads returns the heads of the open keyspaces, and of those closed ones that have something left to compact.
 func (c *ownCompactions) heads(ctx context.Context, s *keyspaces) (all []headOf) {
 	open := s.serving()
 	for id, k := range open {
@@ -39,7 +39,7 @@ func (c *ownCompactions) heads(ctx context.Context, s *keyspaces) (all []headOf)
 			continue
 		}
 		head, err := k.Store.Head(ctx)
-		if err != nil { // it has just been closed
+		if err != nil { // it was just closed
 			delete(open, id)
 			continue
 		}
@@ -55,7 +55,7 @@ func (c *ownCompactions) heads(ctx context.Context, s *keyspaces) (all []headOf)
 	return all
 }
 
-// serving are the keyspaces of the table that are open.
+// serving returns the open keyspaces of the table.
 func (s *keyspaces) serving() map[uint64]*Keyspace {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -68,7 +68,7 @@ func (s *keyspaces) serving() map[uint64]*Keyspace {
 	return open
 }
 
-// note takes down what is left to compact of a keyspace that is being closed.
+// note records what is left to compact in a keyspace that is being closed.
 func (c *ownCompactions) note(k *Keyspace) {
 	if p, err := k.planner(); err != nil || p == nil || k.Store.Following() {
 		return
@@ -84,7 +84,7 @@ func (c *ownCompactions) note(k *Keyspace) {
 	c.set(headOf{k.Place.ID, head, k.Store.CompactRevision()})
 }
 
-// found takes down what the rows of a keyspace say, unless it has been open since the start.
+// found records what the rows of a keyspace say, unless it has been open since the start.
 func (c *ownCompactions) found(h headOf) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -93,7 +93,7 @@ func (c *ownCompactions) found(h headOf) {
 	}
 }
 
-// set takes down h, if something is left to compact. The caller holds mu.
+// set records h, if something is left to compact. The caller holds mu.
 func (c *ownCompactions) set(h headOf) {
 	if h.head <= 1 || h.compacted >= h.head { // revision 1 is the empty keyspace
 		delete(c.closed, h.id)
@@ -105,7 +105,7 @@ func (c *ownCompactions) set(h headOf) {
 	c.closed[h.id] = h
 }
 
-// settled forgets a keyspace in which nothing is left to compact, unless it has been written since.
+// settled removes a keyspace in which nothing is left to compact, unless it has been written since.
 func (c *ownCompactions) settled(id uint64, head int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,26 +12,26 @@ import (
 
 // Times and limits of the leases of keyspaces that are not open.
 const (
-	// parkMin is the least time to the next expiry for which a keyspace that nobody calls is closed.
+	// parkMin is the shortest time to the next expiry for which a keyspace without calls is closed.
 	parkMin = 5 * time.Second
-	// leaseRetry is the pause before a keyspace is opened again whose leases are not known when it is closed.
-	// leaseRetry and leaseRetryMax bound the pauses of one that cannot be opened.
+	// leaseRetry is the pause before a keyspace is opened again whose leases were not known when it was closed.
+	// leaseRetry and leaseRetryMax bound the pauses for a keyspace that cannot be opened.
 	leaseRetry    = time.Second
 	leaseRetryMax = time.Minute
-	// settleEvery and settleMax are how often and for how long who has opened a keyspace for its expiries looks whether
-	// they are done.
+	// settleEvery is how often a keyspace that was opened for its expiries is checked whether they are done, and
+	// settleMax for how long.
 	settleEvery = 20 * time.Millisecond
 	settleMax   = 2 * time.Second
-	// wakesMax bounds the keyspaces of a heap that are being opened for their expiries at a time.
+	// wakesMax bounds the keyspaces of a heap that are being opened for their expiries at the same time.
 	wakesMax = openingMax
 )
 
-// parkedRetry is how a keyspace is tried again that cannot be opened for its leases.
+// parkedRetry has the pauses for a keyspace that cannot be opened for its leases.
 var parkedRetry = retry.Policy{Min: leaseRetry, Max: leaseRetryMax}
 
-// parking is the keyspaces that have leases and are not open, in a heap by the time at which they are to be opened: of
-// a standalone server one for all, of a leasekeeper pod one for each shard that it has. All methods may be called from
-// any goroutine.
+// parking is the keyspaces that have leases and are not open, in a heap by the time at which they must be opened. A
+// standalone server has one heap, and a leasekeeper pod one for each of its shards. All methods may be called from any
+// goroutine.
 type parking struct {
 	wake chan struct{} // capacity 1: the queue has a new first entry
 
@@ -50,18 +50,18 @@ type parkedLeases struct {
 	id       uint64
 	leases   *lease.Parked // nil: they have to be claimed and read
 	due      time.Time     // when the keyspace is to be opened
-	index    int           // in the queue; negative: it is not there, since somebody is opening the keyspace
-	attempts int           // to open it that have failed
+	index    int           // in the queue; negative: not in it, because the keyspace is being opened
+	attempts int           // failed attempts to open it
 }
 
-// end has nothing parked any more.
+// end removes everything that is parked.
 func (l *parking) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.ended = true
 }
 
-// park puts the leases of a keyspace that is being closed into the heap. What was there of it is out of date.
+// park puts the leases of a keyspace that is being closed into the heap, and replaces what was there.
 func (l *parking) park(p *parkedLeases) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -75,7 +75,7 @@ func (l *parking) park(p *parkedLeases) {
 	l.push(p)
 }
 
-// note has a keyspace opened at once, of which nothing is known but that there is something to do in it.
+// note makes a keyspace be opened at once. Nothing is known of it except that it has something to do.
 func (l *parking) note(id uint64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +96,7 @@ func (l *parking) push(p *parkedLeases) {
 	}
 }
 
-// take takes the leases of a keyspace that is opened, nil if they have to be claimed and read.
+// take takes the leases of a keyspace that is being opened; nil: they have to be claimed and read.
 func (l *parking) take(id uint64) *lease.Parked {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -111,7 +111,7 @@ func (l *parking) take(id uint64) *lease.Parked {
 	return p.leases
 }
 
-// retry has the keyspace of p opened later, which could not be, if it has not been meanwhile.
+// retry makes the keyspace of p be opened later, because it could not be opened now, unless it has been opened since.
 func (l *parking) retry(p *parkedLeases) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -119,7 +119,7 @@ func (l *parking) retry(p *parkedLeases) {
 	switch {
 	case l.ended:
 		return
-	case now == nil: // what was known of its leases has gone with the attempt
+	case now == nil: // the attempt has used up what was known of its leases
 		now = &parkedLeases{id: p.id, index: -1}
 		l.parked[p.id] = now
 	case now.index >= 0:
@@ -130,8 +130,8 @@ func (l *parking) retry(p *parkedLeases) {
 	l.push(now)
 }
 
-// due takes the first of the queue if it is due; its leases stay until they are taken. next is the time until there
-// may be another.
+// due takes the first keyspace of the queue if it is due. Its leases stay until take. next is the time until another
+// may be due.
 func (l *parking) due(now time.Time) (p *parkedLeases, next time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -144,7 +144,7 @@ func (l *parking) due(now time.Time) (p *parkedLeases, next time.Duration) {
 	return heap.Pop(&l.queue).(*parkedLeases), 0
 }
 
-// parkedHeap is the keyspaces by the time at which they are to be opened. It implements heap.Interface.
+// parkedHeap orders keyspaces by the time at which they must be opened. It implements heap.Interface.
 type parkedHeap []*parkedLeases
 
 func (q parkedHeap) Len() int           { return len(q) }
@@ -222,8 +222,8 @@ func (s *keyspaces) openDue(ctx context.Context, l *parking, p *parkedLeases) (v
 	return v, true
 }
 
-// settle closes a keyspace that has been opened for its leases when those that have expired are gone, unless somebody
-// uses it by then. Where it takes longer the next review does.
+// settle closes a keyspace that was opened for its leases once the expired ones are gone, unless somebody uses it by
+// then. If that takes longer, the next review closes it.
 func (s *keyspaces) settle(ctx context.Context, v visit) {
 	busy := v.k.busy()
 	for begin := time.Now(); busy && time.Since(begin) < settleMax && ctx.Err() == nil; busy = v.k.busy() {
@@ -235,8 +235,9 @@ func (s *keyspaces) settle(ctx context.Context, v visit) {
 	}
 }
 
-// parkLeases parks what a keeper, which has ended, knew. Where it does not know all, or calls that it may have answered
-// have not ended, the leases are claimed and read again. leaseless, if there is one, is called if there are none.
+// parkLeases parks what a keeper that has ended knew. If it does not know everything, or if calls that it may have
+// answered have not ended, the leases will be claimed and read again. leaseless, if set, is called if there are no
+// leases.
 func (k *Keyspace) parkLeases(l *parking, keeper *lease.Keeper, leaseless func()) {
 	p := &parkedLeases{id: k.Place.ID, due: time.Now().Add(leaseRetry)}
 	if !k.inUse() {
@@ -255,7 +256,7 @@ func (k *Keyspace) parkLeases(l *parking, keeper *lease.Keeper, leaseless func()
 	l.park(p)
 }
 
-// inUse tells whether calls to the keyspace, which is being closed, have not ended.
+// inUse says whether calls to the keyspace, which is being closed, have not ended.
 func (k *Keyspace) inUse() bool {
 	s := k.d.all
 	s.mu.Lock()

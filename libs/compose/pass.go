@@ -13,12 +13,12 @@ import (
 // passed is a call for a keyspace that another pod serves.
 type passed struct {
 	services *serviceSet     // of relays
-	ctx      context.Context // of the call there: it names the keyspace
-	end      func()          // after the call
+	ctx      context.Context // the context of the passed call, which names the keyspace
+	end      func()          // called after the call
 }
 
-// pass has a call for one of many keyspaces served by another pod, or returns nil if this one is to serve it. Errors:
-// as servesMany, those of leaseHost.pass.
+// pass passes a call for one of many keyspaces on to another pod. It returns nil if this pod must serve it. Errors: as
+// servesMany, those of leaseHost.pass.
 func (s *keyspaces) pass(ctx context.Context, info keyspace.Info, service string) (*passed, error) {
 	if err := s.servesMany(ctx, info); err != nil {
 		return nil, notEntered(ctx, err)
@@ -32,7 +32,7 @@ func (s *keyspaces) pass(ctx context.Context, info keyspace.Info, service string
 	return nil, nil
 }
 
-// withName returns the context of a call to this process that names a keyspace in its metadata.
+// withName returns the context of a call to this process, with metadata that names a keyspace.
 func withName(ctx context.Context, name string) context.Context {
 	if v := metadata.ValueFromIncomingContext(ctx, KeyspaceMetadata); len(v) == 1 && v[0] == name {
 		return ctx
@@ -45,7 +45,7 @@ func withName(ctx context.Context, name string) context.Context {
 	return metadata.NewIncomingContext(ctx, in)
 }
 
-// passedStream is a stream whose context is another.
+// passedStream is a stream with another context.
 type passedStream struct {
 	grpc.ServerStream
 	ctx context.Context

@@ -10,19 +10,20 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// What a client can hold for as long as it likes is shared among the keyspaces of a process, so that one keyspace's
-// clients never hold what all others' need. Each keyspace has places of its own for snapshots and passwords (its
-// fields snapshots, making, passwords), and holds of answers (answers) and of the JSON gateway no more than it leaves
-// free for others.
+// What clients can hold for as long as they like is shared among the keyspaces of a process, so that the clients of one
+// keyspace never hold what all others need. Each keyspace has its own places for snapshots and passwords (its fields
+// snapshots, making, passwords). Of answers (answers) and of the JSON gateway it holds no more than it leaves free for
+// others.
 
-// strangers is whose requests are of clients that name a keyspace that they may not enter, or that is not there.
+// strangers is the tenant for requests of clients that name a keyspace which they may not enter, or which does not
+// exist.
 const strangers = math.MaxUint64
 
-// many tells whether there are, or may be, keyspaces beside the first. It never waits for the store.
+// many says whether there are, or may be, several keyspaces. It never waits for the store.
 func (d *Deployment) many() bool { return d.all.many() }
 
-// tenant is the id of the keyspace that a request of the JSON gateway is for, by what is known without a look at the
-// table's rows; 0: the first. What a client may not enter is not counted for those who may.
+// tenant returns the id of the keyspace of a request to the JSON gateway, as far as it is known without reading the
+// table; 0: the first keyspace. Requests of clients that may not enter do not count for those that may.
 func (s *keyspaces) tenant(r *http.Request) uint64 {
 	ctx := server.CallContext(r, KeyspaceMetadata)
 	name, err := s.chooser.name(ctx)

@@ -14,7 +14,7 @@ import (
 // written in between may exceed the quota.
 const quotaInterval = time.Second
 
-// bell tells that something has happened, once or more often.
+// bell reports that something has happened, once or several times.
 type bell chan struct{}
 
 func (b bell) signal() {
@@ -24,8 +24,8 @@ func (b bell) signal() {
 	}
 }
 
-// quota is the keyspace's bound in bytes; 0: none. On pods it is the keyspace's limit alone: the size of their store is
-// FoundationDB's to bound.
+// quota returns the keyspace's limit of bytes; 0: none. On pods it is only the keyspace's own limit, because
+// FoundationDB bounds the size of the store.
 func (k *Keyspace) quota() int64 {
 	if own := k.limits.GetBytes(); own > 0 {
 		return int64(min(own, math.MaxInt64))
@@ -36,8 +36,8 @@ func (k *Keyspace) quota() int64 {
 	return k.d.Config.QuotaBackendBytes
 }
 
-// quotaPart refuses growth beyond the quota and beyond the limit of keys, and raises the alarm NOSPACE. It is a part of
-// whoever writes the keyspace: all of them look at the same counters.
+// quotaPart refuses growth beyond the quota and beyond the limit of keys, and raises the alarm NOSPACE. Every process
+// that writes the keyspace has this part. All of them read the same counters.
 func quotaPart(k *Keyspace) part {
 	over := make(bell, 1)
 	return part{
@@ -54,8 +54,8 @@ func quotaPart(k *Keyspace) part {
 	}
 }
 
-// watchQuota raises the alarm NOSPACE when a request has been refused by a bound of space, until ctx ends. As in
-// etcd the alarm stays until somebody disarms it, and comes back with the next request that does not fit.
+// watchQuota raises the alarm NOSPACE when a limit of space has refused a request, until ctx ends. As in etcd, the
+// alarm stays until somebody disarms it, and the next request that does not fit raises it again.
 func (k *Keyspace) watchQuota(ctx context.Context, over bell) {
 	if k.quota() > 0 && !k.Store.Features().Has(mvcc.FeatureSizes) {
 		k.pollQuota(ctx, over)
@@ -71,7 +71,7 @@ func (k *Keyspace) watchQuota(ctx context.Context, over bell) {
 	}
 }
 
-// pollQuota is watchQuota for data of the first format, where all files count.
+// pollQuota is watchQuota for data of the first format, where the size of all files counts.
 func (k *Keyspace) pollQuota(ctx context.Context, over bell) {
 	ticker := time.NewTicker(quotaInterval)
 	defer ticker.Stop()

@@ -15,11 +15,11 @@ import (
 const (
 	storeCheckEvery   = time.Second
 	storeCheckTimeout = 3 * time.Second
-	// storeFailuresMax is how many checks in a row fail before the pod is not ready any more.
+	// storeFailuresMax is how many checks in a row must fail before the pod is not ready any more.
 	storeFailuresMax = 3
 )
 
-// readiness is what health checks answer.
+// readiness is the answer of health checks.
 type readiness struct {
 	mu       sync.Mutex
 	grpc     *server.GRPC // nil: not made yet
@@ -28,7 +28,7 @@ type readiness struct {
 	store    error        // why the store cannot be reached; nil: it can
 	failed   error        // why the pod can no longer serve; for good
 	draining bool         // for good
-	changed  bell         // rung when what they answer may have changed
+	changed  bell         // rung when the answer may have changed
 }
 
 func (r *readiness) set(ready bool, reason string) {
@@ -61,7 +61,7 @@ func (r *readiness) drain() {
 	r.tell()
 }
 
-// tell tells gRPC's health service. The caller holds mu.
+// tell reports readiness to gRPC's health service. The caller holds mu.
 func (r *readiness) tell() {
 	if r.grpc != nil {
 		r.grpc.SetServing(r.err() == nil)
@@ -69,7 +69,7 @@ func (r *readiness) tell() {
 	r.changed.signal()
 }
 
-// err is why the pod is not ready. The caller holds mu.
+// err returns why the pod is not ready. The caller holds mu.
 func (r *readiness) err() error {
 	switch {
 	case r.draining:
@@ -86,7 +86,7 @@ func (r *readiness) err() error {
 	return errors.New(r.reason)
 }
 
-// away tells whether the store cannot be reached, or has failed.
+// away says whether the store cannot be reached, or has failed.
 func (r *readiness) away() bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -100,8 +100,7 @@ func (r *readiness) check(context.Context) error {
 	return r.err()
 }
 
-// checkStore turns readiness off while the store cannot be reached from here, so that those who route turn to other
-// pods.
+// checkStore turns readiness off while this pod cannot reach the store, so that routers choose other pods.
 func (k *Keyspace) checkStore(ctx context.Context) error {
 	ticker := time.NewTicker(storeCheckEvery)
 	defer ticker.Stop()
@@ -116,7 +115,7 @@ func (k *Keyspace) checkStore(ctx context.Context) error {
 	}
 }
 
-// storeCheck tells when the store cannot be reached, and when it can again.
+// storeCheck reports when the store cannot be reached, and when it can again.
 type storeCheck struct {
 	head     func(context.Context) (int64, error)
 	tell     func(error)

@@ -13,13 +13,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// follow keeps the copy of the table, until ctx ends: it closes keyspaces that are idle, have been deleted, or have
-// other settings by now, and opens those of which leases are to expire.
+// follow keeps the copy of the table up to date until ctx ends. It closes keyspaces that are idle, have been deleted,
+// or have other settings by now, and opens those whose leases expire.
 func (s *keyspaces) follow(ctx context.Context) error {
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	wg.Go(func() { _ = s.table.Run(ctx) })
-	if !s.d.Kind.IsPod() { // of pods the compactor does it
+	if !s.d.Kind.IsPod() { // on pods the compactor does it
 		wg.Go(func() {
 			_ = keyspace.Tend(ctx, s.d.Engine, s.root(), s.d.cleared, func(err error) {
 				s.d.Log.Warn("deleted keyspaces could not be cleared, will be tried again", "error", err)
@@ -36,7 +36,7 @@ func (s *keyspaces) follow(ctx context.Context) error {
 	ticker := time.NewTicker(s.reviewEvery())
 	defer ticker.Stop()
 	for {
-		changed := s.table.Changed() // before the review: what changes meanwhile is reviewed again
+		changed := s.table.Changed() // before the review, so that a change in between causes another review
 		s.review(ctx)
 		if s.d.Kind.IsPod() && s.table.Shared() {
 			s.work(ctx)
@@ -50,7 +50,7 @@ func (s *keyspaces) follow(ctx context.Context) error {
 	}
 }
 
-// reviewEvery is the time between two looks at what is idle.
+// reviewEvery returns the time between two searches for idle keyspaces.
 func (s *keyspaces) reviewEvery() time.Duration {
 	if s.d.Config.KeyspaceIdle <= 0 {
 		return reviewMax
@@ -58,7 +58,7 @@ func (s *keyspaces) reviewEvery() time.Duration {
 	return min(max(s.d.Config.KeyspaceIdle/4, reviewMin), reviewMax)
 }
 
-// review ends the keyspaces that are not to be open any more. It reads the store, so calls do not wait for it.
+// review ends the keyspaces that must not be open any more. It reads the store, so calls do not wait for it.
 func (s *keyspaces) review(ctx context.Context) {
 	if err := s.readDoor(ctx); err != nil && ctx.Err() == nil {
 		s.d.Log.Warn("who may enter the keyspace cannot be read, what was known stays", "keyspace", s.firstName(),
@@ -83,14 +83,14 @@ func (s *keyspaces) review(ctx context.Context) {
 	}
 }
 
-// deleted tells whether a keyspace that the copy of the table does not have has been deleted. It may be too new for the
-// copy, or one too many. If the store cannot say, it is not.
+// deleted says whether a keyspace that the copy of the table does not have has been deleted. It may also be newer than
+// the copy, or not fit into it. If the store cannot be read, deleted returns false.
 func (s *keyspaces) deleted(ctx context.Context, id uint64) bool {
 	gone, err := keyspace.Deleted(ctx, s.d.Engine, s.root(), id-1, 1)
 	return err == nil && len(gone) > 0 && gone[0].ID == id
 }
 
-// idle tells whether o is open and has had no calls for --keyspace-idle.
+// idle says whether o is open and has had no calls for --keyspace-idle.
 func (s *keyspaces) idle(o *occupied) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -110,7 +110,7 @@ func (s *keyspaces) idleLocked(o *occupied) bool {
 	return o.k != nil && o.calls == 0 && idle > 0 && s.now().Sub(o.unused) >= idle
 }
 
-// endBrief closes o if nobody but the process itself has called it, and nobody does now.
+// endBrief closes o if only the process itself has called it, and nobody does now.
 func (s *keyspaces) endBrief(o *occupied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -119,7 +119,7 @@ func (s *keyspaces) endBrief(o *occupied) {
 	}
 }
 
-// endIdle closes o, unless a call has come meanwhile.
+// endIdle closes o, unless a call has come in the meantime.
 func (s *keyspaces) endIdle(o *occupied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -128,15 +128,15 @@ func (s *keyspaces) endIdle(o *occupied) {
 	}
 }
 
-// findWork finds the keyspaces of the table in which something goes on without calls, by a few rows of each, once.
-// Those that hold leases are opened for a moment: this process claims the leases, and they have their full time from
-// now on. So are those of which something is to be removed. One that cannot be read stops none of the others.
+// findWork finds, once, the keyspaces of the table in which something goes on without calls, by reading a few rows of
+// each. It opens those with leases for a moment: the process claims the leases, and they get their full time from then
+// on. It also opens those with something to remove. If one cannot be read, it goes on with the others.
 func (s *keyspaces) findWork(ctx context.Context) {
 	all, err := keyspace.List(ctx, s.d.Engine, s.root(), "", 0)
 	if err != nil {
 		s.workStays(ctx, "", err)
 	}
-	planner, _ := s.first.planner() // the flags have been checked
+	planner, _ := s.first.planner() // no error: the flags have been checked
 	for _, info := range all {
 		if info.Row.GetUnprefixed() || !info.Served() {
 			continue
@@ -161,7 +161,7 @@ func (s *keyspaces) findWork(ctx context.Context) {
 
 func (s *keyspaces) workStays(ctx context.Context, name string, err error) {
 	if ctx.Err() == nil {
-		s.d.Log.Error("leases do not expire, and nothing is compacted, before a keyspace's next call",
+		s.d.Log.Error("until its next call, the leases of a keyspace do not expire, and nothing in it is compacted",
 			"keyspace", name, "error", err)
 	}
 }

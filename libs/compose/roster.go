@@ -14,20 +14,20 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// Times of the rows in which pods say that they are there. Nothing is decided by them.
+// Times of the rows in which pods report that they are there. No decision depends on them.
 const (
-	// rosterEvery is the time between two beats of a pod that has nothing new to say.
+	// rosterEvery is the time between two reports of a pod whose state has not changed.
 	rosterEvery = 10 * time.Second
 	// rosterForget is how long the row of a pod that has died stays.
 	rosterForget = time.Hour
-	// rosterTimeout bounds the writing of one.
+	// rosterTimeout bounds the time to write a row.
 	rosterTimeout = time.Second
 )
 
-// holder is how this process calls itself in elections.
+// holder returns the name of this process in elections.
 func (d *Deployment) holder() string { return string(d.Kind) + " " + d.Config.Name + " " + d.URL() }
 
-// self is what this process says of itself.
+// self returns the row in which this process describes itself.
 func (s *keyspaces) self(started time.Time) *keyspacev1.Pod {
 	d := s.d
 	p := &keyspacev1.Pod{
@@ -35,7 +35,7 @@ func (s *keyspaces) self(started time.Time) *keyspacev1.Pod {
 		Started: timestamppb.New(started), Keyspace: s.firstName(), Ready: true,
 	}
 	if d.Kind.IsPod() {
-		p.Address, _ = d.Address() // without one it owns no shards
+		p.Address, _ = d.Address() // a pod without an address owns no shards
 	}
 	if err := d.ready.check(context.Background()); err != nil {
 		p.Ready, p.Reason = false, err.Error()
@@ -44,7 +44,7 @@ func (s *keyspaces) self(started time.Time) *keyspacev1.Pod {
 	return p
 }
 
-// numbers are what this process does and holds. They cost a look at every watch stream, and a read of the head.
+// numbers returns what this process does and holds. It looks at every watch stream, and reads the head.
 func (s *keyspaces) numbers() *keyspacev1.PodNumbers {
 	n := &keyspacev1.PodNumbers{}
 	all := []*Keyspace{s.first}
@@ -67,7 +67,7 @@ func (s *keyspaces) numbers() *keyspacev1.PodNumbers {
 	return n
 }
 
-// addNumbers adds those of a keyspace.
+// addNumbers adds the numbers of a keyspace.
 func (k *Keyspace) addNumbers(n *keyspacev1.PodNumbers) {
 	n.Reads += k.tally.reads.Load()
 	n.Writes += k.tally.writes.Load()
@@ -90,8 +90,8 @@ func (k *Keyspace) addNumbers(n *keyspacev1.PodNumbers) {
 	}
 }
 
-// announce has the deployment's rows say that this pod is there, until ctx ends, and removes them then. What cannot be
-// written is written at the next beat.
+// announce writes the row in which this pod reports itself, until ctx ends, and then removes it. If it cannot be
+// written, the next beat tries again.
 func (s *keyspaces) announce(ctx context.Context) error {
 	started := time.Now()
 	s.attempt(ctx, func(ctx context.Context) error {
@@ -115,7 +115,7 @@ func (s *keyspaces) announce(ctx context.Context) error {
 	}
 }
 
-// attempt does a part of that, for rosterTimeout.
+// attempt runs f for at most rosterTimeout, and logs its error.
 func (s *keyspaces) attempt(ctx context.Context, f func(context.Context) error) {
 	ctx, cancel := context.WithTimeout(ctx, rosterTimeout)
 	defer cancel()
@@ -140,7 +140,7 @@ func (h adminHost) Alone() *keyspacev1.Pod {
 	return h.self(h.started)
 }
 
-// Coordination implements admin.Host. Of keyspaces whose pods are others this process knows nothing.
+// Coordination implements admin.Host. This process knows nothing of keyspaces that have other pods.
 func (h adminHost) Coordination() []admin.Coordination {
 	if !h.d.Kind.IsPod() {
 		return nil

@@ -10,11 +10,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// leaveGrace is how long a pod may take at least to hand over what others can take, even without a --shutdown-delay.
+// leaveGrace is the least time that a pod gets to hand over what others can take, even without --shutdown-delay.
 const leaveGrace = 3 * time.Second
 
-// serve serves what has been registered, until Drain or Close. What it shows of itself has been made (shown).
-// A pod is not ready before SetReady.
+// serve serves what has been registered, until Drain or Close. A pod is not ready before SetReady.
 func (d *Deployment) serve(all *keyspaces) error {
 	front, err := d.newGateway()
 	if err != nil {
@@ -69,10 +68,10 @@ func (k *Keyspace) leave(ctx context.Context) {
 	}
 }
 
-// SetReady turns readiness on, or off for a reason. Once the pod drains or has failed it stays off.
+// SetReady turns readiness on, or off with a reason. Once the pod drains or has failed, readiness stays off.
 func (d *Deployment) SetReady(ready bool, reason string) { d.ready.set(ready, reason) }
 
-// await waits for a part that is ready when the channel is closed. what names what is waited for, for the error.
+// await waits until the channel of a part is closed. what names the part, for the error.
 func (d *Deployment) await(ctx context.Context, ready <-chan struct{}, what string) error {
 	select {
 	case <-ready:
@@ -85,7 +84,7 @@ func (d *Deployment) await(ctx context.Context, ready <-chan struct{}, what stri
 }
 
 // Drain stops serving in order: readiness off, --shutdown-delay (cut short by ctx), streams end with Unavailable,
-// requests finish. It returns when all has ended; the pod must still be closed. Later calls wait for the first.
+// requests finish. It returns when everything has ended. The pod must still be closed. Later calls wait for the first.
 func (d *Deployment) Drain(ctx context.Context) {
 	d.ready.drain()
 	d.run.drain(ctx, d.Config.ShutdownDelay)
@@ -109,7 +108,7 @@ func (r *running) begin(leave func(context.Context), serve func(context.Context)
 	}()
 }
 
-// drain waits, while what can be handed over is, and stops.
+// drain waits while things are handed over, and then stops.
 func (r *running) drain(ctx context.Context, delay time.Duration) {
 	if r.stop == nil {
 		return
@@ -132,7 +131,7 @@ func (r *running) leaveAndEnd(ctx context.Context, delay time.Duration) {
 	_ = r.end() // Close returns it
 }
 
-// end stops at once and returns the error that serving has ended with.
+// end stops at once, and returns the error with which serving has ended.
 func (r *running) end() error {
 	if r.stop == nil {
 		return nil

@@ -15,17 +15,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// services says what each kind is made of, in the order in which parts are opened. Standalone is a kv, a hub and a
-// keeper in one process: it has a part for everything, and what a pod shares with others by elections and the bus it
-// does alone.
+// services lists the parts of each kind, in the order in which they are opened. Standalone is a kv, a hub and a keeper
+// in one process: it has a part for everything, and does alone what pods share by elections and the bus.
 var services = map[config.Kind][]func(*Keyspace) part{
 	config.Standalone:  {kvPart, compactorPart, quotaPart, hubPart, leasesPart},
-	config.KV:          {kvPart, electedCompactorPart, quotaPart}, // the others of the table: compactions.go
+	config.KV:          {kvPart, electedCompactorPart, quotaPart}, // compactions.go does this for other keyspaces
 	config.WatchHub:    {followingHubPart},
 	config.LeaseKeeper: {quotaPart, shardedLeasesPart},
 }
 
-// owned are the gRPC services that belong to each kind of pod: the other kinds relay them to it.
+// owned are the gRPC services of each kind of pod. The other kinds relay them to it.
 var owned = map[config.Kind][]*grpc.ServiceDesc{
 	config.KV: {
 		&pb.KV_ServiceDesc, &pb.Cluster_ServiceDesc, &pb.Maintenance_ServiceDesc, &pb.Auth_ServiceDesc,
@@ -35,32 +34,33 @@ var owned = map[config.Kind][]*grpc.ServiceDesc{
 	config.LeaseKeeper: {&pb.Lease_ServiceDesc},
 }
 
-// part is a part of a service, for one keyspace: what Start calls, in this order. What a part has no use for is nil.
+// part is a part of a service for one keyspace. Start calls its functions in this order. A part leaves functions nil
+// that it does not need.
 type part struct {
 	// want changes how the store is opened.
 	want func(*mvcc.Options)
-	// open makes the part and starts what it does without clients. The store, the alarms and the parts before it are
+	// open makes the part, and starts what it does without clients. The store, the alarms and the earlier parts are
 	// open.
 	open func(context.Context) error
-	// register registers the services that Lock and Election need too, registerMore all others.
+	// register registers the services that Lock and Election need too, and registerMore all others.
 	register     func(grpc.ServiceRegistrar)
 	registerMore func(grpc.ServiceRegistrar) error
 	// begin starts what needs clients and other pods to be served. It returns when the part can answer.
 	begin func(context.Context) error
-	// leave is called when the process begins to drain: it hands over what others can take, until its context ends.
+	// leave is called when the process begins to drain. It hands over what others can take, until its context ends.
 	leave func(context.Context)
 	// drain ends the part's own streams, so that clients resume elsewhere.
 	drain func()
-	// busy tells whether the part does something without clients: an idle keyspace stays open while it does.
+	// busy says whether the part does something without clients. An idle keyspace stays open while it does.
 	busy func() bool
-	// leases are how many leases the keyspace has, where the process keeps all of them.
+	// leases returns how many leases the keyspace has, if the process keeps all of them.
 	leases func() int
-	// watch are the numbers of a watch hub, collectors other metrics.
+	// watch returns the numbers of a watch hub, and collectors returns other metrics.
 	watch      func() watch.Stats
 	collectors func() []prometheus.Collector
 }
 
-// Server is a service that serves: a share of a deployment, its first keyspace and the others. Close must be called.
+// Server is a service that serves: a share of a deployment, its first keyspace, and the others. Close must be called.
 type Server struct {
 	*Deployment
 	*Keyspace
@@ -79,7 +79,7 @@ func Start(ctx context.Context, k config.Kind, c config.Config, p Parts) (*Serve
 	return s, nil
 }
 
-// open is Start up to where nothing is served yet, for a service made of parts.
+// open does Start's work for a service with given parts, up to the point where it serves.
 func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []func(*Keyspace) part) (*Server, error) {
 	if err := c.Validate(k); err != nil {
 		return nil, config.UsageError(err.Error())
@@ -100,9 +100,9 @@ func open(ctx context.Context, k config.Kind, c config.Config, p Parts, parts []
 	return &Server{d, all.first, all}, nil
 }
 
-// begin serves the keyspaces. The caller closes s if it fails. Parts of pods ask other pods, which ask this one: a pod
-// serves at once, and is ready later. A process that is alone serves when it can answer everything, for etcd's line
-// that says so is what unit files and tests wait for.
+// begin serves the keyspaces. If it fails, the caller closes s. Parts of pods ask other pods, which ask this one. So a
+// pod serves at once, and is ready later. A process that is alone serves when it can answer everything, because unit
+// files and tests wait for etcd's log line about it.
 func (s *Server) begin(ctx context.Context) error {
 	if err := s.keyspaces.first.register(); err != nil {
 		return err
@@ -124,7 +124,7 @@ func (s *Server) begin(ctx context.Context) error {
 	return nil
 }
 
-// beginWork begins what goes on without calls, the admin API and the status page.
+// beginWork starts what goes on without calls, the admin API, and the status page.
 func (s *Server) beginWork(ctx context.Context) error {
 	if err := s.keyspaces.first.beginParts(ctx); err != nil {
 		return err
@@ -141,11 +141,11 @@ func (s *Server) beginWork(ctx context.Context) error {
 	return nil
 }
 
-// writesGrace is how long the end of a process with its own store waits for writes that the disk does not take: with
-// the engine's own bounds less than three seconds.
+// writesGrace is how long the end of a process with its own store waits for writes that the disk does not take. With
+// the engine's own limits it is less than three seconds.
 const writesGrace = 500 * time.Millisecond
 
-// OpenKeyspaces is the number of keyspaces beside the first that are open, or being opened or closed.
+// OpenKeyspaces returns how many keyspaces are open, or being opened or closed, without the first.
 func (s *Server) OpenKeyspaces() int {
 	s.keyspaces.mu.Lock()
 	defer s.keyspaces.mu.Unlock()

@@ -10,12 +10,12 @@ import (
 )
 
 // shareQuantum is what a keyspace of weight 1 may take at each visit of a gate, in bytes (see mvcc.Turn): a group of 64
-// small writes, a page of a list.
+// small writes, or a page of a list.
 const shareQuantum = 64 << 10
 
-// gates are what the keyspaces of a process take turns at, in the order of their weights. Nobody waits for anything but
-// the processor and the engine's reads inside: not for a client, nor for a commit. What may take long has a gate of its
-// own, so that what is short never waits for it.
+// gates are where the keyspaces of a process take turns, by their weights. Inside a gate nobody waits for anything but
+// the processor and the engine's reads: neither for a client nor for a commit. What may take long has a gate of its
+// own, so that short work never waits for it.
 type gates struct {
 	groups  *fair.Gate // group commits, up to their commit
 	heavies *fair.Gate // requests that visit much
@@ -35,8 +35,8 @@ func newGates() *gates {
 	}
 }
 
-// newPodGates returns the gates of a pod, whose reads are round trips: of those who are inside most wait for an answer.
-// They stand open until there are keyspaces to share with.
+// newPodGates returns the gates of a pod. Its reads are round trips, so most of those inside a gate wait for an answer.
+// The gates stand open until there are several keyspaces.
 func newPodGates() *gates {
 	cpus := runtime.GOMAXPROCS(0)
 	g := &gates{
@@ -61,10 +61,10 @@ func (g *gates) share(several bool) {
 	}
 }
 
-// shares are a keyspace's flows.
+// shares are the flows of a keyspace.
 type shares struct{ groups, heavies, reads, passes, streams *fair.Flow }
 
-// flows makes the shares of a keyspace.
+// flows makes the flows of a keyspace.
 func (g *gates) flows(weight uint32) *shares {
 	return &shares{
 		groups: g.groups.Flow(weight), heavies: g.heavies.Flow(weight), reads: g.reads.Flow(weight),
@@ -72,19 +72,19 @@ func (g *gates) flows(weight uint32) *shares {
 	}
 }
 
-// setWeight changes the weight in all of them.
+// setWeight changes the weight of all flows.
 func (s *shares) setWeight(weight uint32) {
 	for _, f := range []*fair.Flow{s.groups, s.heavies, s.reads, s.passes, s.streams} {
 		f.SetWeight(weight)
 	}
 }
 
-// want has a store take turns.
+// want makes a store take turns.
 func (s *shares) want(o *mvcc.Options) {
 	o.Groups, o.Heavies, o.Reads = s.groups, s.heavies, s.reads
 }
 
-// weigh changes the weight of a keyspace, if it is open; else the next review does.
+// weigh changes the weight of a keyspace if it is open. Otherwise the next review does.
 func (s *keyspaces) weigh(o *occupied, weight uint32) {
 	select {
 	case <-o.ready:

@@ -23,13 +23,13 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// raftTerm is what headers carry: there is no raft, and clients only compare it.
+// raftTerm is the raft term in headers. There is no raft, and clients only compare the term.
 const raftTerm = 2
 
-// statsTimeout bounds what a scrape waits for the store.
+// statsTimeout bounds the time that a scrape waits for the store.
 const statsTimeout = time.Second
 
-// header is the header of the answers of the member name of a cluster. Its member id is stable for the two, and fits a
+// header returns the header of answers of a member. The member id depends only on the cluster and the name, and fits a
 // positive int64, in which some clients keep it.
 func header(cluster uint64, name string) etcdapi.Header {
 	h := sha256.New()
@@ -38,7 +38,7 @@ func header(cluster uint64, name string) etcdapi.Header {
 	return etcdapi.Header{ClusterID: cluster, MemberID: binary.BigEndian.Uint64(h.Sum(nil))>>1 | 1, RaftTerm: raftTerm}
 }
 
-// newGRPC makes the gRPC server that c asks for; local says that it is called from within the process too.
+// newGRPC makes the gRPC server for c. local says that the process itself calls it too.
 func newGRPC(c config.Config, local bool, tracer *tracing.Tracer, log *slog.Logger) *server.GRPC {
 	o := server.GRPCOptions{
 		MaxRequestBytes:       c.MaxRequestBytes,
@@ -54,7 +54,7 @@ func newGRPC(c config.Config, local bool, tracer *tracing.Tracer, log *slog.Logg
 		Log:                   log,
 	}
 	if tracer != nil {
-		o.Tracer = tracer // not a Tracer that is not nil
+		o.Tracer = tracer // a nil *tracing.Tracer would not be a nil Tracer
 	}
 	return server.NewGRPC(o)
 }
@@ -74,7 +74,7 @@ func newWatchLatency() watchLatency {
 	}
 }
 
-// show says what the HTTP endpoints show of the process and its keyspaces.
+// show returns what the HTTP endpoints show of the process and its keyspaces.
 func (s *keyspaces) show() server.HTTPOptions {
 	k, c := s.first, s.d.Config
 	id := identity(k.Header.MemberID)
@@ -101,7 +101,7 @@ func (s *keyspaces) show() server.HTTPOptions {
 	}
 }
 
-// identity labels the metrics of a member.
+// identity returns the labels of a member's metrics.
 func identity(member uint64) server.Identity {
 	return server.Identity{
 		Version: etcdapi.EmulatedVersion, ClusterVersion: majorMinor(etcdapi.ClusterVersion), Build: server.Version,
@@ -109,7 +109,7 @@ func identity(member uint64) server.Identity {
 	}
 }
 
-// majorMinor is 3.7 of 3.7.0: how etcd labels the version of a cluster.
+// majorMinor returns 3.7 for 3.7.0, as etcd labels the version of a cluster.
 func majorMinor(version string) string {
 	if parts := strings.SplitN(version, ".", 3); len(parts) == 3 {
 		return parts[0] + "." + parts[1]
@@ -117,19 +117,20 @@ func majorMinor(version string) string {
 	return version
 }
 
-// metricsWhileAway are those of a process that waits for its store: what dashboards and alerts look at, without leader.
+// metricsWhileAway are the metrics of a process that waits for its store: those that dashboards and alerts use, with no
+// leader.
 func (d *Deployment) metricsWhileAway() *prometheus.Registry {
 	return server.NewRegistry(identity(0), nil, func() server.Stats {
 		return server.Stats{NoLeader: true, Keys: -1, CompactRevision: -1}
 	}, d.collectors()...)
 }
 
-// versions are the answer of /version.
+// versions is the answer of /version.
 var versions = server.Versions{
 	Server: etcdapi.EmulatedVersion, Cluster: etcdapi.ClusterVersion, Storage: etcdapi.StorageVersion,
 }
 
-// collectors are the metrics of the keyspace that etcd does not have.
+// collectors returns the metrics of the keyspace that etcd does not have.
 func (k *Keyspace) collectors() []prometheus.Collector {
 	all := []prometheus.Collector{
 		storeCollector{k.Store.Usage()}, newWriteCollector(k.Store), alarmCollector{k.Alarms}, authCollector(k.Store),
@@ -145,14 +146,14 @@ func (k *Keyspace) collectors() []prometheus.Collector {
 	return all
 }
 
-// authCollector shows the auth revision, as far as s has seen it.
+// authCollector shows the auth revision, as far as s knows it.
 func authCollector(s *mvcc.Store) prometheus.Collector {
 	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "etcd_debugging_auth_revision", Help: "The current revision of auth store.",
 	}, func() float64 { return float64(s.AuthNumber() >> 1) })
 }
 
-// alarmCollector shows alarms as etcd does: there is nothing to show while there are none.
+// alarmCollector shows alarms as etcd does: it shows nothing while there are none.
 type alarmCollector struct{ alarms *alarm.State }
 
 var descAlarms = prometheus.NewDesc(
@@ -173,7 +174,7 @@ func (c alarmCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// collectors are the metrics of what the process has once.
+// collectors returns the metrics that exist once per process.
 func (d *Deployment) collectors() (all []prometheus.Collector) {
 	all = append(all, d.tls.collector(), d.clearedCollector())
 	if d.Kind.IsPod() {
@@ -197,8 +198,8 @@ func (d *Deployment) collectors() (all []prometheus.Collector) {
 // health implements server.Health.
 type health struct{ k *Keyspace }
 
-// Read reads one key, which need not exist. That its place is damaged is no failure of the server, which answers: the
-// check data_corruption tells of it.
+// Read reads one key, which need not exist. If the row is damaged, the server still counts as healthy, because it
+// answers. The check data_corruption reports damage.
 func (h health) Read(ctx context.Context, serializable bool) error {
 	_, err := h.k.Store.Range(
 		ctx,
@@ -214,10 +215,10 @@ func (h health) Read(ctx context.Context, serializable bool) error {
 // Alarms returns the active alarms.
 func (h health) Alarms() []*pb.AlarmMember { return h.k.Alarms.Alarms() }
 
-// engineStats is an engine that knows more of what etcd's metrics show.
+// engineStats is an engine that has further numbers for etcd's metrics.
 type engineStats interface{ AddStats(*server.Stats) }
 
-// stats collects what etcd's metrics show. The head of a store that cannot be read is 0.
+// stats collects the numbers for etcd's metrics. If the store cannot be read, the head is 0.
 func (k *Keyspace) stats() server.Stats {
 	ctx, cancel := context.WithTimeout(context.Background(), statsTimeout)
 	defer cancel()
@@ -251,7 +252,7 @@ func (k *Keyspace) stats() server.Stats {
 	return s
 }
 
-// keys is how many keys there are, where that can be told; -1 elsewhere.
+// keys returns the number of keys; -1: not known.
 func (k *Keyspace) keys(ctx context.Context) int64 {
 	if k.d.Kind != config.Standalone && k.d.Kind != config.KV {
 		return -1

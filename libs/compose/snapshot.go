@@ -17,10 +17,11 @@ import (
 )
 
 const (
-	// snapshotsMax bounds the snapshots of a keyspace that are made, wait for that, or are sent at a time. A client may
-	// take one as slowly as it likes.
+	// snapshotsMax bounds the snapshots of a keyspace that wait, are being made, or are being sent. A client may read
+	// one as slowly as it likes.
 	snapshotsMax = 2
-	// snapshotsMaking is how many a process makes at a time. Its keyspaces take turns; a turn waits for no client.
+	// snapshotsMaking is how many snapshots a process makes at the same time. Its keyspaces take turns. A turn waits
+	// for no client.
 	snapshotsMaking = 2
 )
 
@@ -50,7 +51,7 @@ func (k *Keyspace) makeSnapshot(ctx context.Context, rev, since int64) (*snapsho
 	return k.writeSnapshot(ctx, rev, since)
 }
 
-// writeSnapshot makes the file, holding the history for no longer than that.
+// writeSnapshot makes the file. It holds the history only for that time.
 func (k *Keyspace) writeSnapshot(ctx context.Context, rev, since int64) (_ *snapshot.File, err error) {
 	dir, err := k.d.snapshotDir()
 	if err != nil {
@@ -62,12 +63,12 @@ func (k *Keyspace) writeSnapshot(ctx context.Context, rev, since int64) (_ *snap
 	}
 	defer func() {
 		if closeErr := d.Close(); closeErr != nil {
-			k.d.Log.Warn("the hold of a snapshot stays until it has become too old", "error", closeErr)
+			k.d.Log.Warn("the history that a snapshot needed stays until its hold expires", "error", closeErr)
 		}
 	}()
 	_, expect := k.Store.Sizes()
 	if since > 0 {
-		expect = 0 // it is told where there is no room
+		expect = 0 // the writer finds out when there is no room
 	}
 	f, err := snapshot.Write(ctx, d, snapshot.Options{
 		Dir: dir, Reserve: k.d.Config.DiskReserveBytes, Expect: expect, Since: since, Alarms: k.Alarms.Alarms(),
@@ -82,7 +83,7 @@ func (k *Keyspace) writeSnapshot(ctx context.Context, rev, since int64) (_ *snap
 	return f, err
 }
 
-// snapshotDir is where snapshots are made.
+// snapshotDir returns the directory in which snapshots are made.
 func (d *Deployment) snapshotDir() (string, error) {
 	dir := d.Config.SnapshotDir
 	switch {
@@ -97,7 +98,7 @@ func (d *Deployment) snapshotDir() (string, error) {
 	return dir, nil
 }
 
-// snapshotFile makes room for another when it is closed.
+// snapshotFile makes room for another snapshot when it is closed.
 type snapshotFile struct {
 	*snapshot.File
 	open *atomic.Int32

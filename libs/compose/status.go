@@ -17,16 +17,16 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// deletionsRead bounds the deleted keyspaces that are looked at for those that are still being cleared.
+// deletionsRead bounds the deleted keyspaces that are searched for those still being cleared.
 const deletionsRead = 10_000
 
-// hasStatus tells whether a process of this configuration has somewhere to show its status page.
+// hasStatus says whether a process with this configuration serves a status page.
 func (d *Deployment) hasStatus() bool {
 	urls, _, err := d.Config.AdminURLs(d.Kind)
 	return err == nil && len(urls)+len(d.Config.ListenStatusURLs) > 0
 }
 
-// openStatus makes the status page of the admin services.
+// openStatus makes the status page from the admin services.
 func (s *keyspaces) openStatus(a admin.Services) {
 	if !s.d.hasStatus() {
 		return
@@ -36,14 +36,14 @@ func (s *keyspaces) openStatus(a admin.Services) {
 		KeyspaceMetadata: KeyspaceMetadata, Metrics: s.shown.Metrics, Hosts: s.hosts(), Log: s.d.Log,
 	}
 	if local := s.d.GRPC.Local(); local != nil {
-		o.Conn = local // not a connection that is not nil
+		o.Conn = local // a nil connection of a type would not be nil
 	}
 	h := status.New(o)
 	s.d.OnClose(func() error { h.Close(); return nil })
 	s.shown.Status, s.shown.StatusPath = h, status.Path
 }
 
-// hosts are the names that a browser may call this process by, beside addresses.
+// hosts returns the names by which a browser may call this process, in addition to addresses.
 func (s *keyspaces) hosts() (hosts []string) {
 	c := s.d.Config
 	for _, h := range c.HostWhitelist {
@@ -62,7 +62,7 @@ func (s *keyspaces) hosts() (hosts []string) {
 	return hosts
 }
 
-// deletions are the deleted keyspaces whose rows are still there.
+// deletions returns the deleted keyspaces whose rows are still there.
 func (s *keyspaces) deletions(ctx context.Context) (all []status.Deletion, err error) {
 	gone, err := keyspace.Deleted(ctx, s.d.Engine, s.root(), 0, deletionsRead)
 	for _, info := range gone {
@@ -75,7 +75,7 @@ func (s *keyspaces) deletions(ctx context.Context) (all []status.Deletion, err e
 	return all, err
 }
 
-// serveStatus serves the status page on sockets of its own, until the process closes.
+// serveStatus serves the status page on its own sockets until the process closes.
 func (s *keyspaces) serveStatus(ctx context.Context) error {
 	var sockets []server.Private
 	for _, u := range s.d.Config.ListenStatusURLs {
@@ -94,10 +94,10 @@ func (s *keyspaces) serveStatus(ctx context.Context) error {
 	return nil
 }
 
-// StatusURLs are where the status page is served beside the admin API, as listened on.
+// StatusURLs returns the URLs that serve only the status page, with the ports that were bound.
 func (s *Server) StatusURLs() []string { return s.keyspaces.statusURLs }
 
-// clearedCollector counts what is removed of deleted keyspaces.
+// clearedCollector counts the rows of deleted keyspaces that are removed.
 func (d *Deployment) clearedCollector() prometheus.Collector {
 	return prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "headwater_keyspaces_cleared_rows_total",
@@ -105,7 +105,7 @@ func (d *Deployment) clearedCollector() prometheus.Collector {
 	}, func() float64 { return float64(d.clearedRows.Load()) })
 }
 
-// cleared is told of rows of deleted keyspaces that have been removed; it holds nobody up.
+// cleared counts removed rows of deleted keyspaces. It never waits.
 func (d *Deployment) cleared(rows int) error {
 	d.clearedRows.Add(int64(rows))
 	return nil

@@ -12,25 +12,25 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// Limits of the waiting for a store that cannot be reached while a pod starts. The waiting itself has none but the
-// start's context: what starts the pod anew would find the store no sooner.
+// Times of waiting for a store that cannot be reached when a pod starts. The waiting has no limit except the start's
+// context, because a restart of the pod would not find the store sooner.
 const (
-	// storeTimeout bounds an attempt: a commit to an engine that is not there would wait for ever.
+	// storeTimeout bounds one attempt. A commit to an engine that is not there would wait for ever.
 	storeTimeout = 10 * time.Second
-	// storePauseMin and storePauseMax bound the pause between attempts, which doubles.
+	// storePauseMin and storePauseMax bound the pause between two attempts. It doubles.
 	storePauseMin = 100 * time.Millisecond
 	storePauseMax = 2 * time.Second
 )
 
-// passing tells errors that may pass by themselves.
+// passing says whether an error may pass by itself.
 func passing(err error) bool {
 	return engine.ClassOf(err).Passes() || errors.Is(err, mvcc.ErrUnavailable) ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// AwaitStore runs f, which reads or writes the store while the pod starts, until it succeeds, or fails for a reason
-// that does not pass by itself, or ctx ends. Until then nobody is served: clients get Unavailable, and health checks
-// say that the pod lives and is not ready. It must not be called after Serve. f may run several times.
+// AwaitStore runs f, which reads or writes the store when the pod starts, until it succeeds, or fails for a reason that
+// does not pass by itself, or ctx ends. Until then nobody is served: clients get Unavailable, and health checks say
+// that the pod is alive but not ready. It must not be called after Serve. f may run several times.
 func (d *Deployment) AwaitStore(ctx context.Context, f func(context.Context) error) error {
 	err := attempt(ctx, f)
 	if err == nil || !passing(err) || ctx.Err() != nil {
@@ -50,7 +50,7 @@ func (d *Deployment) AwaitStore(ctx context.Context, f func(context.Context) err
 	for n := 0; passing(err); n++ {
 		select {
 		case <-time.After(pauses.Pause(n)):
-		case failed := <-d.failed: // for good, whatever the attempts say
+		case failed := <-d.failed: // the pod has failed for good
 			return failed
 		case <-ctx.Done():
 			return fmt.Errorf("%w; the last error: %w", ctx.Err(), err)

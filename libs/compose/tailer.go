@@ -11,11 +11,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/feed"
 )
 
-// tailerTTL is how long the tailer's place stays taken after its pod has died: with a quarter more at most, watchers
-// wait for less than 2 s. Hubs that hear nothing of a tailer read the log themselves before that.
+// tailerTTL is how long the tailer's place stays taken after its pod has died. With another quarter of it, watchers
+// wait for less than 2 s. Hubs that hear nothing from a tailer read the log themselves before that.
 const tailerTTL = 1500 * time.Millisecond
 
-// startTailer campaigns for the place of the tailer, which begins where follower is.
+// startTailer campaigns for the place of the tailer. The tailer begins at the follower's position.
 func (k *Keyspace) startTailer(follower *feed.Follower) error {
 	return k.campaign("tailer", tailerTTL, func(ctx context.Context, t *election.Term) error {
 		tailer := feed.NewTailer(k.Store, k.d.Bus, feed.TailerOptions{
@@ -27,11 +27,11 @@ func (k *Keyspace) startTailer(follower *feed.Follower) error {
 	})
 }
 
-// Tailing reports whether this pod is the keyspace's tailer.
+// Tailing says whether this pod is the keyspace's tailer.
 func (k *Keyspace) Tailing() bool { return k.tailing.active.Load() }
 
-// tailing is the part of this pod in publishing the log, for metrics. The numbers are those of its last term, zeros
-// before the first.
+// tailing is this pod's part in publishing the log, for metrics. The numbers are those of its last term, and 0 before
+// the first.
 type tailing struct {
 	active atomic.Bool
 	last   atomic.Pointer[feed.Tailer]

@@ -11,7 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/admin"
 )
 
-// refusal is why a call was refused because of what its keyspace, or the server, may hold or do.
+// refusal is the reason why a call was refused: a limit of its keyspace or of the server.
 type refusal int
 
 const (
@@ -21,7 +21,7 @@ const (
 	refusals
 )
 
-// String is the value of the label reason.
+// String returns the value of the label reason.
 func (r refusal) String() string {
 	return [...]string{"no_space", "request_too_large", "too_many_requests"}[r]
 }

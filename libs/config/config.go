@@ -14,28 +14,28 @@ import (
 	"github.com/headwaterdb/headwater/libs/tracing"
 )
 
-// Config is what flags and environment say. Default has the defaults; comments name the flag where the field's name
-// does not.
+// Config is the configuration of a process, as flags and environment variables give it. Default returns the defaults. A
+// comment names the flag of a field whose name does not tell it.
 type Config struct {
-	ConfigFile string // where all else is from; "": from flags and environment
+	ConfigFile string // the file with all settings; "": flags and environment have them
 	Name       string
 	DataDir    string // "": Name + DataDirSuffix
 
 	ListenClientURLs     []string
 	ListenClientHTTPURLs []string // HTTP moves here from ListenClientURLs if not empty
-	AdvertiseClientURLs  []string // none: the ones listened on
+	AdvertiseClientURLs  []string // none: the URLs listened on
 	AdvertisePeerURLs    []string // --initial-advertise-peer-urls
 	ListenMetricsURLs    []string
-	// ListenAdminURLs are where the admin API is; none: see AdminURLs.
+	// ListenAdminURLs are the URLs of the admin API. If there are none, AdminURLs says where it is.
 	ListenAdminURLs []string
-	// ListenStatusURLs are where the status page is beside the admin API.
+	// ListenStatusURLs are the URLs that serve the status page alone. The listeners of the admin API serve it too.
 	ListenStatusURLs []string
 
 	ClientTLS, PeerTLS           TLS
 	CipherSuites                 []string
 	TLSMinVersion, TLSMaxVersion string
 	SelfSignedCertValidity       uint // years
-	// Who may use the admin API over TLS.
+	// The names in a client certificate that may use the admin API over TLS.
 	AdminCertAllowedCNs, AdminCertAllowedHostnames []string
 
 	MaxRequestBytes      int
@@ -52,7 +52,7 @@ type Config struct {
 	AutoCompactionMode      string
 	AutoCompactionRetention string // as compactor.Parse takes it
 
-	QuotaBackendBytes           int64 // 0: no quota, the disk is the bound
+	QuotaBackendBytes           int64 // 0: no quota, only the disk bounds the store
 	WatchProgressNotifyInterval time.Duration
 	WarningUnaryRequestDuration time.Duration
 
@@ -78,33 +78,33 @@ type Config struct {
 	UserAtKeyspace    bool          // --user-at-keyspace
 	KeyspaceIdle      time.Duration // --keyspace-idle; 0: keyspaces are never closed
 	WatchHistoryBytes int64         // --watch-history-bytes; 0: the hub's default
-	// ActivateFeatures are features of the keyspace's rows that are set at the start, for good.
+	// ActivateFeatures are features of the keyspace's rows that the process activates when it starts. They stay active.
 	ActivateFeatures mvcc.Features
 	MaxAnswerBytes   int64 // --max-answer-bytes
 
 	AuthToken    string        // --auth-token: the kind of tokens, with its options
 	AuthTokenTTL time.Duration // --auth-token-ttl
-	BcryptCost   int           // --bcrypt-cost; out of bcrypt's bounds: its default
-	// Bounds of open watch streams and of watches, in all and per client connection; 0: none.
+	BcryptCost   int           // --bcrypt-cost; outside bcrypt's bounds: bcrypt's default
+	// The most watch streams and watches that may be open, in all and per client connection. 0: no bound.
 	MaxWatchStreams, MaxWatches               int // --max-watch-streams, --max-watches
 	MaxWatchStreamsPerConn, MaxWatchesPerConn int // --max-watch-streams-per-connection, --max-watches-per-connection
 
-	// MetricsKeyspaces says of which keyspaces metrics tell one by one.
+	// MetricsKeyspaces are the keyspaces that have metrics of their own.
 	MetricsKeyspaces MetricsKeyspaces
 
-	Pod // of pods only
+	Pod // used by pods only
 }
 
-// DefaultMaxStreams is how many streams a client connection may have open, calls under way included: some 190 MB of
-// memory when all are watches, and two orders more than what real clients open. (etcd has no bound.)
+// DefaultMaxStreams is how many streams a client connection may have open, including calls under way. If all of them
+// are watches, they take some 190 MB of memory. Real clients open a hundredth of that. (etcd has no bound.)
 const DefaultMaxStreams = 10_000
 
-// DefaultMaxConnectionAgeGrace is how long calls of a connection that has reached --max-connection-age may go on: more
-// than any that is no stream takes.
+// DefaultMaxConnectionAgeGrace is how long calls may go on after their connection has reached --max-connection-age.
+// Every call that is not a stream ends sooner.
 const DefaultMaxConnectionAgeGrace = 30 * time.Second
 
-// DataDirSuffix follows the name in the default data directory. It is not etcd's ".etcd", so that a Headwater started
-// in the place of an etcd never meets that etcd's files.
+// DataDirSuffix follows the name in the default data directory. It differs from etcd's ".etcd", so that a Headwater
+// that is started in the place of an etcd never meets that etcd's files.
 const DataDirSuffix = ".headwater"
 
 // Dir returns the data directory.
@@ -115,7 +115,7 @@ func (c Config) Dir() string {
 	return c.DataDir
 }
 
-// Default returns the configuration of a process of kind k without flags: etcd's, where they are etcd's.
+// Default returns the configuration of a process of kind k without flags. Where etcd has a default, it is etcd's.
 func Default(k Kind) Config {
 	c := Config{
 		Name:                        "default",
@@ -155,13 +155,14 @@ func Default(k Kind) Config {
 	return c
 }
 
-// maxRequestBytesMax keeps a request, its log entry and its rows within what the layers below address.
+// maxRequestBytesMax is the largest --max-request-bytes. The layers below can address a request of this size, its log
+// entry and its rows.
 const maxRequestBytesMax = 1 << 30
 
-// watchProgressMin is etcd's least interval between progress notifications.
+// watchProgressMin is the shortest interval between progress notifications that etcd allows.
 const watchProgressMin = 100 * time.Millisecond
 
-// Validate checks what a single flag cannot say, for a process of kind k. Its error names the flag.
+// Validate checks what Parse cannot check flag by flag, for a process of kind k. Its error names the flag.
 func (c Config) Validate(k Kind) error {
 	if err := c.validateSockets(); err != nil {
 		return err
@@ -187,7 +188,7 @@ func (c Config) Validate(k Kind) error {
 	return c.validatePod(k)
 }
 
-// Sockets are the sockets that c asks for, but for the TLS of those that have it.
+// Sockets returns the plain sockets that c asks for. The caller adds TLS.
 func (c Config) Sockets() server.Sockets {
 	return server.Sockets{
 		Client: c.ListenClientURLs, HTTP: c.ListenClientHTTPURLs, Metrics: c.ListenMetricsURLs,
@@ -198,11 +199,11 @@ func (c Config) Sockets() server.Sockets {
 // AdminNone as the only one of ListenAdminURLs says that there is no admin API.
 const AdminNone = "none"
 
-// AdminSocket is the default socket of the admin API, in the data directory.
+// AdminSocket is the name of the admin API's default socket. It is in the data directory.
 const AdminSocket = "admin.sock"
 
-// AdminURLs are where a process of kind k serves the admin API. byDefault says that nobody has asked for them: it is in
-// the data directory of a server that has one, and nowhere on pods.
+// AdminURLs returns the URLs at which a process of kind k serves the admin API. byDefault says that no flag has set
+// them. By default a standalone server has a socket in its data directory, and a pod has no admin API.
 func (c Config) AdminURLs(k Kind) (urls []string, byDefault bool, err error) {
 	switch {
 	case slices.Equal(c.ListenAdminURLs, []string{AdminNone}):
@@ -219,7 +220,7 @@ func (c Config) AdminURLs(k Kind) (urls []string, byDefault bool, err error) {
 	return []string{(&url.URL{Scheme: "unix", Path: filepath.Join(dir, AdminSocket)}).String()}, true, nil
 }
 
-// LogOptions are the logs that c asks for.
+// LogOptions returns the options of the process's logs.
 func (c Config) LogOptions() server.LogOptions {
 	return server.LogOptions{
 		Level: c.LogLevel, Format: c.LogFormat, Outputs: c.LogOutputs, Rotate: c.LogRotate, Rotation: c.LogRotation,
@@ -281,7 +282,7 @@ func (c Config) validateLimits() error {
 	return nil
 }
 
-// splitList splits a comma-separated flag; empty parts are dropped.
+// splitList splits the value of a comma-separated flag. It drops empty parts.
 func splitList(v string) []string {
 	var parts []string
 	for p := range strings.SplitSeq(v, ",") {

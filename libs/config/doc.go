@@ -1,14 +1,13 @@
-// Package config is what a process is told: command line and environment, or a configuration file, with etcd's names
-// and defaults, checked as a whole. One table (flagtable.go) has every flag of every kind of process, etcd's and our
-// own; a configuration file has the same names.
+// Package config reads and checks the configuration of a process. It comes from the command line and the environment,
+// or from a configuration file, with etcd's names and defaults. One table (flagtable.go) has every flag of every kind
+// of process: etcd's and our own. A configuration file has the same names.
 //
 // # Invariants
 //
-//   - Every flag of etcd 3.7 is known. One that asks for security which is not there (tokens) stops the start;
-//     one that means nothing here, or nothing to this kind of process, is accepted, and all of those are named in one
-//     warning.
-//   - A flag has one row: its name, default, help, which kinds take it, and what becomes of it where it is not taken.
-//   - What is refused is named at once, all of it.
+//   - Every flag of etcd 3.7 is known. If a flag asks for security that Headwater does not have, the start fails. If a
+//     flag means nothing here, or nothing to this kind of process, it is accepted, and one warning names all such flags.
+//   - A flag has one row: its name, default, help, the kinds of processes that take it, and what the others do with it.
+//   - Parse names everything that it refuses in one error.
 //   - What Parse accepts, Validate accepts.
 //   - docs/compatibility.md shows the table as it is.
 //

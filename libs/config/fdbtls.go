@@ -10,19 +10,19 @@ import (
 	"regexp"
 )
 
-// fdbTLSPasswordEnv is where libfdb_c looks for the password of an encrypted key by itself. It is no flag: command
-// lines can be read by others.
+// fdbTLSPasswordEnv is the environment variable from which libfdb_c reads the password of an encrypted key. There is no
+// flag for the password, because other users of the machine can read command lines.
 const fdbTLSPasswordEnv = "FDB_TLS_PASSWORD"
 
-// FDBTLS are the options for TLS to FoundationDB, which the cluster file asks for (":tls" after the addresses). What
-// is empty libfdb_c takes from its own environment variables, FDB_TLS_CERTIFICATE_FILE and so on.
+// FDBTLS are the options of TLS to FoundationDB. The cluster file asks for TLS by ":tls" after the addresses. For an
+// empty option libfdb_c reads its own environment variable, such as FDB_TLS_CERTIFICATE_FILE.
 type FDBTLS struct {
 	CertFile, KeyFile, CAFile string // --fdb-tls-certificate-file, --fdb-tls-key-file, --fdb-tls-ca-file: PEM
 	VerifyPeers               string // --fdb-tls-verify-peers; "": FoundationDB's default, Check.Valid=1
 }
 
-// verifyPeers is the grammar of FoundationDB's peer verification (flow/TLSConfig.actor.cpp): rules separated by |, of
-// which one has to hold, each a list of criteria.
+// verifyPeers is the grammar of FoundationDB's peer verification (flow/TLSConfig.actor.cpp). It has rules, separated by
+// |, and each rule is a list of criteria. A certificate passes if it meets one of the rules.
 var verifyPeers = func() *regexp.Regexp {
 	const (
 		escape    = `\\(?:[ "#+,;<=>|\\]|[0-9A-Fa-f]{2})`
@@ -34,7 +34,7 @@ var verifyPeers = func() *regexp.Regexp {
 	return regexp.MustCompile(`^` + rule + `(?:\|` + rule + `)*$`)
 }()
 
-// validate checks what does not need the files. Its error names the flag.
+// validate checks what can be checked without reading the files. Its error names the flag.
 func (t FDBTLS) validate() error {
 	switch {
 	case t.CertFile != "" && t.KeyFile == "":
@@ -47,8 +47,8 @@ func (t FDBTLS) validate() error {
 	return nil
 }
 
-// Check reads the files. libfdb_c does so itself, but says what is wrong with them in its traces only, or ends the
-// process. Its error names flag and file.
+// Check reads the files. libfdb_c reads them too, but it reports errors only in its trace files, or it ends the
+// process. The error names the flag and the file.
 func (t FDBTLS) Check() error {
 	if t.CAFile != "" {
 		b, err := os.ReadFile(t.CAFile)
@@ -76,7 +76,7 @@ func (t FDBTLS) Check() error {
 	return t.checkPair(cert, key)
 }
 
-// checkPair checks a key and whether it is the certificate's. An encrypted one cannot be looked into.
+// checkPair checks that a key can be used and belongs to the certificate. It cannot check an encrypted key.
 func (t FDBTLS) checkPair(cert, key []byte) error {
 	switch b, _ := pem.Decode(key); {
 	case b == nil:

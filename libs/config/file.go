@@ -13,14 +13,14 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// configFileFlag is the name of the flag whose value is a file with the values of all others.
+// configFileFlag is the flag whose value is the path of a configuration file. That file then has all other settings.
 const configFileFlag = "config-file"
 
 // fileBytesMax bounds the size of a configuration file.
 const fileBytesMax = 1 << 20
 
-// fileSections are the parts of etcd's configuration file that have names of their own for what flags say: section,
-// name in it, flag. All other names are those of flags.
+// fileSections are the sections of etcd's configuration file whose names differ from those of the flags. The keys are
+// the section and the name in it, the value is the flag. Outside of them the names are those of the flags.
 var fileSections = map[string]map[string]string{
 	"client-transport-security": {
 		"cert-file": "cert-file", "key-file": "key-file", "client-cert-file": "client-cert-file",
@@ -40,8 +40,8 @@ var fileSections = map[string]map[string]string{
 	"discovery-config": {"token": "discovery-token", "endpoints": "discovery-endpoints"},
 }
 
-// securitySections are those in which a name that is not known stops the start: it may ask for protection that would
-// not be there.
+// securitySections are the sections in which an unknown name makes the start fail. The name may ask for protection that
+// Headwater does not have.
 var securitySections = []string{"client-transport-security", "peer-transport-security"}
 
 // configFile returns the path of the configuration file; "": there is none.
@@ -60,8 +60,8 @@ func configFile(given []argument, environ []string) string {
 	return cmp.Or(vars[envOwn+name], vars[envEtcd+name])
 }
 
-// fromFile takes the configuration from a file alone, as etcd does: flags and variables beside it count for nothing,
-// and one warning names them.
+// fromFile takes the configuration from a file alone, as etcd does. It ignores all other flags and variables, and one
+// warning names them.
 func (p *Parsed) fromFile(flags flagSet, path string, given []argument, environ []string) {
 	p.Config.ConfigFile = path
 	if beside := namesBeside(given, environ); len(beside) > 0 {
@@ -73,7 +73,7 @@ func (p *Parsed) fromFile(flags flagSet, path string, given []argument, environ 
 	}
 }
 
-// namesBeside are the flags and variables that a configuration file makes useless.
+// namesBeside returns the flags and variables that are ignored because there is a configuration file.
 func namesBeside(given []argument, environ []string) (names []string) {
 	for _, g := range given {
 		if g.name != configFileFlag {
@@ -89,7 +89,7 @@ func namesBeside(given []argument, environ []string) (names []string) {
 	return slices.Compact(names)
 }
 
-// readFile applies the values of a file, as far as they can be. What cannot is refused, all of it.
+// readFile applies the values of a file. It refuses all values that it cannot apply, and applies the rest.
 func (p *Parsed) readFile(flags flagSet, path string) error {
 	st, err := os.Stat(path)
 	if err != nil {
@@ -127,8 +127,8 @@ type fileReader struct {
 	unknown []string
 }
 
-// mapping calls each for the names and values of a mapping, in its order: of a name that comes twice the last value
-// counts, as with flags.
+// mapping calls each for every name and value of a mapping, in order. If a name occurs twice, the last value counts, as
+// with flags.
 func (f *fileReader) mapping(n *yaml.Node, section string, each func(section, key string, value *yaml.Node)) error {
 	n = resolved(n)
 	if n.Kind != yaml.MappingNode {
@@ -145,7 +145,7 @@ func (f *fileReader) mapping(n *yaml.Node, section string, each func(section, ke
 	return nil
 }
 
-// top takes a value of the file's own level.
+// top takes a value outside all sections.
 func (f *fileReader) top(_, key string, value *yaml.Node) {
 	if fileSections[key] != nil {
 		if err := f.mapping(value, key, f.inSection); err != nil {
@@ -161,7 +161,7 @@ func (f *fileReader) top(_, key string, value *yaml.Node) {
 	f.apply(flag, key, value)
 }
 
-// inSection takes a value of a section.
+// inSection takes a value inside a section.
 func (f *fileReader) inSection(section, key string, value *yaml.Node) {
 	as := section + "." + key
 	if flag := f.flags.lookup(fileSections[section][key]); flag != nil {
@@ -174,14 +174,14 @@ func (f *fileReader) inSection(section, key string, value *yaml.Node) {
 	}
 	if slices.Contains(securitySections, section) {
 		f.p.refuse(
-			fmt.Errorf("%s is not supported, and clients must not be served without it when it is asked for", as),
+			fmt.Errorf("%s is not supported: the server does not start without the protection that it asks for", as),
 		)
 		return
 	}
 	f.unknown = append(f.unknown, as)
 }
 
-// apply takes a value for a flag. What flags that mean nothing here are set to does not matter.
+// apply gives a value to a flag. It does not check the value of a flag that is ignored.
 func (f *fileReader) apply(flag *flagDef, as string, value *yaml.Node) {
 	text, err := textOf(value, flag.isDuration)
 	if err == nil && flag.isBool {
@@ -194,7 +194,7 @@ func (f *fileReader) apply(flag *flagDef, as string, value *yaml.Node) {
 	f.p.apply(flag, text, as)
 }
 
-// resolved follows an alias.
+// resolved returns the node that an alias stands for.
 func resolved(n *yaml.Node) *yaml.Node {
 	if n.Kind == yaml.AliasNode {
 		return n.Alias
@@ -202,8 +202,8 @@ func resolved(n *yaml.Node) *yaml.Node {
 	return n
 }
 
-// textOf writes a value as a flag takes it: lists with commas, and whole numbers of durations, which are nanoseconds in
-// etcd's files, with their unit.
+// textOf returns a value in the form that a flag takes. A list becomes a list with commas. A whole number that stands
+// for a duration gets the unit ns, because durations in etcd's files are nanoseconds.
 func textOf(n *yaml.Node, duration bool) (string, error) {
 	n = resolved(n)
 	switch {
@@ -226,14 +226,14 @@ func textOf(n *yaml.Node, duration bool) (string, error) {
 	parts := make([]string, len(n.Content))
 	for i, c := range n.Content {
 		if resolved(c).Kind != yaml.ScalarNode {
-			return "", errors.New("is a list of more than values")
+			return "", errors.New("is a list whose elements are not all values")
 		}
 		parts[i] = resolved(c).Value
 	}
 	return strings.Join(parts, ","), nil
 }
 
-// boolText writes the words that YAML 1.1, which etcd reads, has for true and false as one of them.
+// boolText returns true or false for the words that mean them in YAML 1.1, which etcd reads.
 func boolText(v string) (string, error) {
 	switch strings.ToLower(v) {
 	case "true", "yes", "on", "y":

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// flagKind says what becomes of a flag.
+// flagKind says what Headwater does with a flag.
 type flagKind int
 
 const (
@@ -29,7 +29,7 @@ type flagDef struct {
 	set              func(*Config, string) error // works
 }
 
-// Groups of --help; those of etcd.
+// The groups of --help are etcd's.
 const (
 	groupMember     = "Member"
 	groupClustering = "Clustering"
@@ -44,7 +44,7 @@ const (
 	groupPods       = "Headwater pods"
 )
 
-// only says which kinds take the flag, and why the others ignore it; "": they do not know it.
+// only says which kinds of processes take the flag, and why the others ignore it. "": the others refuse it as unknown.
 func (f flagDef) only(k kinds, elsewhere string) flagDef {
 	f.takes, f.elsewhere = k, elsewhere
 	return f
@@ -59,7 +59,7 @@ func (f flagDef) onPods(def string) flagDef {
 // own tells whether the flag is ours rather than etcd's.
 func (f *flagDef) own() bool { return f.group == groupOwn || f.group == groupPods }
 
-// on is the flag as processes of kind k have it; ok is false if they have none of that name.
+// on returns the flag in the form that processes of kind k have. ok is false if they have no such flag.
 func (f flagDef) on(k Kind) (_ flagDef, ok bool) {
 	if f.podDef != nil && k.IsPod() {
 		f.def = *f.podDef

@@ -12,34 +12,35 @@ type Parsed struct {
 	Config  Config
 	Help    bool // --help was given; nothing else counts
 	Version bool // --version was given; nothing else counts
-	// Ignored are flags (as given) that are accepted and mean nothing here, Warnings other things worth a line each.
+	// Ignored are the flags, as given, that are accepted without effect. Warnings are other things that the log should
+	// tell.
 	Ignored, Warnings []string
 	// Env are the environment variables that were used.
 	Env []string
 
-	problems []string // what cannot be taken: all of it is named at once
+	problems []string // everything that is refused; one error names all of it
 }
 
-// refuse notes what cannot be taken.
+// refuse notes a value that cannot be used.
 func (p *Parsed) refuse(err error) { p.problems = append(p.problems, err.Error()) }
 
-// Prefixes of environment variables. A variable is the prefix and the flag's name in upper case with _ for -.
+// Prefixes of environment variables. A variable's name is a prefix and the flag's name in upper case, with _ for -.
 const (
 	envOwn  = "HEADWATER_"
 	envEtcd = "ETCD_"
 )
 
-// UsageError is an error of Parse: one line that says which flag or variable is wrong.
+// UsageError is an error of Parse: one line that names the flags or variables that are wrong.
 type UsageError string
 
 func (e UsageError) Error() string { return string(e) }
 
 func usagef(format string, args ...any) error { return UsageError(fmt.Sprintf(format, args...)) }
 
-// Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag wins over
-// HEADWATER_*, which wins over ETCD_*, which wins over the default. (etcd refuses to start when flag and variable are
-// both set; here that is a warning.) With --config-file everything is in that file, which Parse reads. Errors are of
-// type UsageError and name everything that cannot be taken.
+// Parse reads the arguments (without the program's name) and the environment ("KEY=value"). A flag overrides
+// HEADWATER_*, which overrides ETCD_*, which overrides the default. (etcd refuses to start if flag and variable are
+// both set; Headwater warns.) With --config-file Parse takes everything from that file. An error has the type
+// UsageError and names every value that cannot be used.
 func (k Kind) Parse(args, environ []string) (Parsed, error) {
 	p := Parsed{Config: Default(k)}
 	flags := k.flags()
@@ -106,8 +107,8 @@ func (k Kind) flags() flagSet {
 // argument is one flag of a command line.
 type argument struct{ name, value string }
 
-// scan splits a command line into flags as the flag package of Go does: -name, --name, with =value or, but for
-// booleans, the next argument.
+// scan splits a command line into flags as Go's flag package does: -name or --name, with =value or with the next
+// argument as value. A boolean flag does not take the next argument.
 func (s flagSet) scan(args []string) ([]argument, error) {
 	var given []argument
 	if len(args) > 0 && args[0] == "version" {
@@ -149,7 +150,7 @@ func (s flagSet) lookup(name string) *flagDef {
 	return nil
 }
 
-// apply takes one value for f. as is how the user wrote it.
+// apply gives a value to f. as is the flag or variable as the user wrote it.
 func (p *Parsed) apply(f *flagDef, value, as string) {
 	switch f.kind {
 	case works:
@@ -164,7 +165,7 @@ func (p *Parsed) apply(f *flagDef, value, as string) {
 // variable is the name of a flag's environment variable without its prefix.
 func variable(flag string) string { return strings.ToUpper(strings.ReplaceAll(flag, "-", "_")) }
 
-// variables are those of the environment that are meant for a server of etcd's or of ours.
+// variables returns the environment variables that are meant for a server: ours and etcd's.
 func variables(environ []string) map[string]string {
 	vars := make(map[string]string)
 	for _, kv := range environ {
@@ -240,7 +241,7 @@ A flag wins over HEADWATER_*, which wins over ETCD_*. With --config-file everyth
 	return b.String()
 }
 
-// names lists the flags of a kind, wrapped.
+// names lists the flags of a kind, in lines of limited length.
 func (s flagSet) names(k flagKind) string {
 	const width = 110
 	var b strings.Builder
@@ -260,7 +261,7 @@ func (s flagSet) names(k flagKind) string {
 	return b.String()
 }
 
-// Log writes down what the process has been told.
+// Log logs what Parse has found: variables used, flags without effect, and warnings.
 func (p Parsed) Log(log *slog.Logger) {
 	if len(p.Env) > 0 {
 		log.Info("recognized and used environment variables", "variables", p.Env)

@@ -22,11 +22,11 @@ const (
 		"time again, as in etcd without the flag"
 )
 
-// noteObsolete is the reason of names that etcd has had long ago.
+// noteObsolete is the reason for names that only old releases of etcd used.
 const noteObsolete = "etcd accepts it for old command lines, and does nothing with it either"
 
-// flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them.
-// A row says what a flag means where it is taken; rows without only are of all kinds.
+// flagTable is every flag of every kind of process: all of etcd 3.7 in the order of its help, and our own after them. A
+// row without only belongs to all kinds of processes.
 var flagTable = []flagDef{
 	str(groupMember, "name", "default",
 		"Human-readable name of this member, as MemberList shows it.",

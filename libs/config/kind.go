@@ -5,10 +5,10 @@ import (
 	"strings"
 )
 
-// Kind is a kind of process: what it owns of the API.
+// Kind is a kind of process. It says which part of the API the process owns.
 type Kind string
 
-// The kinds. Those of pods have the names of the binaries and flags.
+// The kinds of processes. A kind of pod has the name that binaries and flags use for it.
 const (
 	Standalone  Kind = "standalone"
 	KV          Kind = "kv"
@@ -19,7 +19,7 @@ const (
 // Pods are the kinds of pods, which share a store and each own a part of the API.
 var Pods = []Kind{KV, WatchHub, LeaseKeeper}
 
-// IsPod tells whether a process of the kind shares its store with others, rather than having one of its own.
+// IsPod says whether processes of the kind share one store. Otherwise each has a store of its own.
 func (k Kind) IsPod() bool { return k != Standalone }
 
 // Program is the name of the binary.
@@ -54,7 +54,7 @@ const (
 	onAll  = onStandalone | onPods
 )
 
-// set is the set of k alone.
+// set returns the set that has k alone.
 func (k Kind) set() kinds {
 	return map[Kind]kinds{Standalone: onStandalone, KV: onKV, WatchHub: onWatchHub, LeaseKeeper: onLeaseKeeper}[k]
 }
@@ -76,6 +76,6 @@ func (s kinds) String() string {
 	return strings.Join(names, ", ")
 }
 
-// streamsOfPods is the default bound of streams per connection to a pod: connections are those of a router and of other
-// pods, which carry the streams of many clients.
+// streamsOfPods is the default bound of streams per connection to a pod. The connections come from a router and from
+// other pods, and each carries the streams of many clients.
 const streamsOfPods = math.MaxUint32

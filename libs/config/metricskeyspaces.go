@@ -7,17 +7,18 @@ import (
 	"strings"
 )
 
-// MetricsKeyspacesMax bounds the keyspaces that metrics tell of one by one.
+// MetricsKeyspacesMax is the most keyspaces that have metrics of their own.
 const MetricsKeyspacesMax = 100
 
-// MetricsKeyspaces says of which keyspaces metrics tell one by one: those of Names, or the Top busiest. Zero: of none.
+// MetricsKeyspaces are the keyspaces that have metrics of their own: those of Names, or the Top busiest. The zero value
+// means none.
 type MetricsKeyspaces struct {
 	Names []string
 	Top   int
 }
 
-// metricsNone and metricsTop are what the flag may say beside names. Neither is a name: one has a colon, and who
-// calls a keyspace "none" names it together with another, or by top.
+// metricsNone and metricsTop are the values of the flag that are not names of keyspaces. top:N has a colon, which no
+// name has. A keyspace that is called "none" can be given beside another name, or by top:N.
 const (
 	metricsNone = "none"
 	metricsTop  = "top:"

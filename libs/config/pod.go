@@ -20,17 +20,17 @@ const (
 	// DefaultLanes is how many group commits a kv pod keeps in flight.
 	DefaultLanes = 4
 	lanesMax     = 64
-	// DefaultRoot is the prefix of all of Headwater's rows.
+	// DefaultRoot is the prefix of all of Headwater's rows in FoundationDB.
 	DefaultRoot = "headwater"
 	// rootMax bounds the prefix, which is part of every row's key.
 	rootMax = 128
-	// DefaultKeyspace is the keyspace that is served unless told otherwise.
+	// DefaultKeyspace is the keyspace that a pod serves if no flag names another.
 	DefaultKeyspace = "default"
-	// shutdownDelayMax bounds --shutdown-delay: whoever stops pods does not wait for ever.
+	// shutdownDelayMax is the longest --shutdown-delay. Whoever stops a pod must not wait for ever.
 	shutdownDelayMax = 10 * time.Minute
 )
 
-// Pod is what flags and environment say to pods only.
+// Pod is the part of the configuration that only pods have.
 type Pod struct {
 	Store          string // --store
 	FDBClusterFile string // --fdb-cluster-file; "": FoundationDB's own default
@@ -40,18 +40,18 @@ type Pod struct {
 	NATSURL        string // --nats-url; "": no NATS, hubs follow the log
 	NATS           NATS   // --nats-…
 
-	ListenPeerURLs []string // --listen-peer-urls; none: other pods come to the client URLs
+	ListenPeerURLs []string // --listen-peer-urls; none: other pods use the client URLs
 
 	KVEndpoints, WatchHubEndpoints, LeaseKeeperEndpoints []string // --kv-endpoints …; not needed for the pod's own kind
 
 	Lanes int // --lanes
-	// PodAddress is the host:port at which pods of the same kind reach this one; "": see Config.Address.
+	// PodAddress is the host:port at which pods of the same kind reach this one. "": Config.Address finds it.
 	PodAddress string
-	// ShutdownDelay is the time between readiness off and the end of service.
+	// ShutdownDelay is how long a pod goes on serving after its readiness endpoint has turned unready.
 	ShutdownDelay time.Duration
 }
 
-// Endpoints returns where the pods of a kind are.
+// Endpoints returns the addresses of the pods of a kind.
 func (c Pod) Endpoints(k Kind) []string {
 	switch k {
 	case KV:
@@ -112,9 +112,10 @@ func (c Pod) validateEndpoints(k Kind) error {
 	return c.NATS.validate(c.NATSURL)
 }
 
-// Address is where other pods reach this one, host:port or, with TLS, https://host:port: --pod-address, else the first
-// of the URLs for peers, else the first of --advertise-client-urls, else the first address that is listened on, with
-// one of this host's where that is all of them.
+// Address is the address at which other pods reach this one: host:port or, with TLS, https://host:port. It is
+// --pod-address if that is given. Otherwise it is the first URL for peers, then the first of --advertise-client-urls,
+// then the first address that the pod listens on. If the pod listens on all addresses of the host, one of them is
+// taken.
 func (c Config) Address(peers, advertised []string) (string, error) {
 	switch {
 	case c.PodAddress != "":
@@ -127,7 +128,8 @@ func (c Config) Address(peers, advertised []string) (string, error) {
 	return address(advertised[0], len(c.AdvertiseClientURLs) == 0 && listensEverywhere(c.ListenClientURLs))
 }
 
-// address is the URL of a listener as an address of a pod; everywhere says that it is bound to all addresses.
+// address returns the address of a pod for the URL of one of its listeners. everywhere says that the listener is bound
+// to all addresses of the host.
 func address(listener string, everywhere bool) (string, error) {
 	u, err := url.Parse(listener)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// TLS is what flags say of the certificates on one side of a process, in etcd's words: --cert-file and so on of
-// clients, --peer-cert-file and so on of other pods.
+// TLS is what flags say about the certificates of one side of a process: --cert-file and so on for clients,
+// --peer-cert-file and so on for other pods.
 type TLS struct {
 	CertFile, KeyFile             string
 	ClientCertFile, ClientKeyFile string // shown to other servers; "": CertFile
@@ -24,15 +24,15 @@ type TLS struct {
 	Auto                          bool // --auto-tls
 }
 
-// Given tells whether t names any file, or asks for one to be made.
+// Given says whether t names a file or asks for a generated certificate.
 func (t TLS) Given() bool {
 	return t.Auto || t.CertFile != "" || t.KeyFile != "" || t.ClientCertFile != "" || t.TrustedCAFile != ""
 }
 
-// Years of a certificate that is made by itself.
+// selfSignedYearsMax is the longest validity of a generated certificate, in years.
 const selfSignedYearsMax = 100
 
-// options are those of a TLS for use.
+// options returns the options of tlsconf for one use of t.
 func (t TLS) options(c Config, use, flags string, log *slog.Logger) (tlsconf.Options, error) {
 	rules, err := tlsconf.ParseRules(c.CipherSuites, c.TLSMinVersion, c.TLSMaxVersion)
 	if err != nil {
@@ -47,32 +47,34 @@ func (t TLS) options(c Config, use, flags string, log *slog.Logger) (tlsconf.Opt
 	return o, o.Check()
 }
 
-// ClientTLSOptions are those of the listeners for clients.
+// ClientTLSOptions returns the TLS options of the listeners for clients.
 func (c Config) ClientTLSOptions(log *slog.Logger) (tlsconf.Options, error) {
 	return c.ClientTLS.options(c, "client", "--", log)
 }
 
-// PeerTLSOptions are those of what goes between pods.
+// PeerTLSOptions returns the TLS options of connections between pods.
 func (c Config) PeerTLSOptions(log *slog.Logger) (tlsconf.Options, error) {
 	o, err := c.PeerTLS.options(c, "peer", "--peer-", log)
 	o.Peer = true
 	return o, err
 }
 
-// AdminTLSOptions are those of the admin listener: the files of clients, and names of its own.
+// AdminTLSOptions returns the TLS options of the admin listener. It has the files of the client listeners, and its own
+// list of names that may connect.
 func (c Config) AdminTLSOptions(log *slog.Logger) (tlsconf.Options, error) {
 	t := c.ClientTLS
 	t.AllowedCNs, t.AllowedHostnames = c.AdminCertAllowedCNs, c.AdminCertAllowedHostnames
 	return t.options(c, "admin", "--", log)
 }
 
-// NATSTLSOptions are those of the connections to NATS.
+// NATSTLSOptions returns the TLS options of the connections to NATS.
 func (c Config) NATSTLSOptions(log *slog.Logger) (tlsconf.Options, error) {
 	return TLS{CertFile: c.NATS.CertFile, KeyFile: c.NATS.KeyFile, TrustedCAFile: c.NATS.CAFile}.
 		options(c, "nats", "--nats-", log)
 }
 
-// AutoTLS is where --auto-tls keeps its certificate: where etcd does.
+// AutoTLS returns the directory in which --auto-tls keeps its certificate, which is etcd's, and the hosts that the
+// certificate names.
 func (c Config) AutoTLS() (dir string, hosts []string) {
 	for _, u := range append(slices.Clone(c.ListenClientURLs), c.ListenClientHTTPURLs...) {
 		if p, err := url.Parse(u); err == nil {
@@ -82,7 +84,7 @@ func (c Config) AutoTLS() (dir string, hosts []string) {
 	return filepath.Join(c.Dir(), "fixtures", "client"), hosts
 }
 
-// validateTLS checks what does not need the files.
+// validateTLS checks what can be checked without reading the files.
 func (c Config) validateTLS(k Kind) error {
 	for _, check := range []func(*slog.Logger) (tlsconf.Options, error){
 		c.ClientTLSOptions, c.PeerTLSOptions, c.NATSTLSOptions,
@@ -108,7 +110,7 @@ func (c Config) validateTLS(k Kind) error {
 	return c.validateAdminTLS()
 }
 
-// validateSecureURLs checks that there is a certificate for each URL that wants one; the texts are etcd's.
+// validateSecureURLs checks that each https:// URL has a certificate. The error texts are etcd's.
 func (c Config) validateSecureURLs() error {
 	if c.ClientTLS.CertFile == "" && !c.ClientTLS.Auto {
 		for _, group := range []struct {
@@ -140,7 +142,7 @@ func (c Config) validateSecureURLs() error {
 	return nil
 }
 
-// validateAdminTLS checks that who gets through to an admin listener with TLS is known by name.
+// validateAdminTLS checks that an admin listener with TLS names the clients that may connect.
 func (c Config) validateAdminTLS() error {
 	cns, hosts := c.AdminCertAllowedCNs, c.AdminCertAllowedHostnames
 	secure := slices.ContainsFunc(c.ListenAdminURLs, server.Secure)
@@ -158,13 +160,13 @@ func (c Config) validateAdminTLS() error {
 	case len(cns)+len(hosts) == 0:
 		return errors.New(
 			"--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: " +
-				"clients that have a certificate are not administrators for that",
+				"a certificate alone does not make a client an administrator",
 		)
 	}
 	return nil
 }
 
-// NATS is what flags say of NATS beside its URLs. Files are read anew for each connection.
+// NATS is what flags say about NATS besides its URLs. The files are read again for each connection.
 type NATS struct {
 	CertFile, KeyFile, CAFile string // --nats-cert-file, --nats-key-file, --nats-trusted-ca-file
 	User, PasswordFile        string // --nats-user, --nats-password-file
@@ -173,7 +175,7 @@ type NATS struct {
 	CredsFile                 string // --nats-creds-file: JWT and seed
 }
 
-// validate checks what does not need the files.
+// validate checks what can be checked without reading the files.
 func (n NATS) validate(urls string) error {
 	ways := 0
 	for _, given := range []string{n.User, n.TokenFile, n.NkeyFile, n.CredsFile} {
@@ -183,7 +185,7 @@ func (n NATS) validate(urls string) error {
 	}
 	switch {
 	case urls == "" && n != (NATS{}):
-		return errors.New("--nats-…: there is no --nats-url")
+		return errors.New("--nats-…: these flags need --nats-url")
 	case (n.User == "") != (n.PasswordFile == ""):
 		return errors.New("--nats-user and --nats-password-file need each other")
 	case ways > 1:
@@ -192,7 +194,7 @@ func (n NATS) validate(urls string) error {
 	return nil
 }
 
-// Secure tells whether the connections to NATS have TLS even if the server does not ask for it.
+// Secure says whether the connections to NATS use TLS even if the server does not ask for it.
 func (n NATS) Secure(urls string) bool {
 	return n.CAFile != "" || n.CertFile != "" || strings.Contains(urls, "tls://")
 }

@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// campaign observes the rows until they may be claimed, and claims them, until it is elected or ctx ends. Errors:
-// ctx's and fatal ones.
+// campaign observes the rows until they may be claimed and then claims them. It returns when the candidate is elected
+// or ctx ends. Errors: those of ctx, and fatal ones.
 func (c *Candidate) campaign(ctx context.Context) (*Term, error) {
 	failures := 0
 	for {
@@ -30,14 +30,14 @@ func (c *Candidate) campaign(ctx context.Context) (*Term, error) {
 			return nil, err
 		}
 		if failures == 0 && engine.ClassOf(err) != engine.Conflict {
-			c.o.Logger.Warn("campaign is delayed", "key", c.o.Key, "error", err)
+			c.o.Logger.Warn("the campaign is delayed", "key", c.o.Key, "error", err)
 		}
 		c.pause(ctx, failures)
 		failures++
 	}
 }
 
-// attempt looks at the rows once and claims them or waits until it is time to look again.
+// attempt looks at the rows once. It claims them, or waits until it is time to look again.
 func (c *Candidate) attempt(ctx context.Context) (*Term, error) {
 	if err := c.look(ctx); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func (c *Candidate) attempt(ctx context.Context) (*Term, error) {
 	return nil, nil
 }
 
-// look shows the observer what the group has seen last, once it has seen what the candidate needs.
+// look shows the observer the newest rows that the group has read, once they are as new as the candidate needs.
 func (c *Candidate) look(ctx context.Context) error {
 	seen, err := c.group.sight(ctx, c.needs)
 	if err != nil {
@@ -67,14 +67,14 @@ func (c *Candidate) look(ctx context.Context) error {
 	return c.saw(seen.rows[c])
 }
 
-// lookAgain has the group look once more before the candidate does.
+// lookAgain makes the group read the rows once more before the candidate looks.
 func (c *Candidate) lookAgain() {
 	c.needs = c.group.newest()
 	c.group.Hurry()
 }
 
-// watchBallot has the group look at once whenever <key>b changes, until ctx ends: a leader that releases the row or
-// dies is replaced without delay, and renewals, which change <key>r, are seen soon enough at the beats.
+// watchBallot makes the group read the rows at once whenever <key>b changes, until ctx ends. So a leader that releases
+// the row is replaced without delay. Renewals change only <key>r, and the beats see them soon enough.
 func (c *Candidate) watchBallot(ctx context.Context) {
 	for seq := uint64(0); ; {
 		seen, err := c.group.sight(ctx, seq)
@@ -97,7 +97,7 @@ func (c *Candidate) readBack(ctx context.Context) (rows, error) {
 	return c.keys.read(ctx, snap)
 }
 
-// saw shows the observer what has just been read.
+// saw shows the observer the rows that have just been read.
 func (c *Candidate) saw(r rows) error {
 	if err := c.watch.see(r, c.now()); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (c *Candidate) saw(r rows) error {
 	return nil
 }
 
-// await returns when there is something new to look at, after d, or at a nudge.
+// await returns when there are new rows to look at, after d, or after a nudge.
 func (c *Candidate) await(ctx context.Context, d time.Duration) {
 	seen, news, err := c.group.sees(c.looked)
 	if seen != nil || err != nil {
@@ -122,7 +122,8 @@ func (c *Candidate) await(ctx context.Context, d time.Duration) {
 	}
 }
 
-// claim takes the lead if the rows are as the observer has seen them. It returns nil without an error if they are not.
+// claim takes the lead if the rows are still as the observer has seen them. If they are not, it returns nil without an
+// error.
 func (c *Candidate) claim(ctx context.Context) (*Term, error) {
 	begun := c.now()
 	next := ballotRow{
@@ -147,7 +148,7 @@ func (c *Candidate) claim(ctx context.Context) (*Term, error) {
 	return t, nil
 }
 
-// errChanged: the rows are not those that were to be claimed, or not what the claim has written.
+// errChanged: the rows have changed since they were looked at or claimed.
 var errChanged = errors.New("election: rows have changed")
 
 func (c *Candidate) tryClaim(ctx context.Context, ballot uint64, row []byte) error {
@@ -163,8 +164,8 @@ func (c *Candidate) tryClaim(ctx context.Context, ballot uint64, row []byte) err
 	})
 }
 
-// settle reads back whether a claim begun at begun has happened. It gives up when the claim would be worth nothing
-// any more.
+// settle finds out whether a claim that began at begun has been committed. It gives up when the claim would be worth
+// nothing any more.
 func (c *Candidate) settle(ctx context.Context, row []byte, begun instant) error {
 	ctx, cancel := context.WithTimeout(ctx, begun+c.o.TTL-c.now())
 	defer cancel()
@@ -184,7 +185,7 @@ func (c *Candidate) settle(ctx context.Context, row []byte, begun instant) error
 	}
 }
 
-// commit runs f with the rows in a transaction of its own and waits for its outcome.
+// commit runs f with the rows in a transaction of its own, and waits for the outcome.
 func (c *Candidate) commit(ctx context.Context, f func(rows, engine.Txn) error) error {
 	txn, err := c.store.Begin(ctx)
 	if err != nil {
@@ -203,7 +204,7 @@ func (c *Candidate) commit(ctx context.Context, f func(rows, engine.Txn) error) 
 
 // commit commits a transaction and waits for its outcome.
 func commit(ctx context.Context, txn engine.Txn) error {
-	// An engine with a disk of its own takes these few bytes although it is full.
+	// An engine with a disk of its own accepts these few bytes even when the disk is full.
 	if v, ok := txn.(engine.Vital); ok {
 		v.Vital()
 	}

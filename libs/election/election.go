@@ -16,43 +16,43 @@ import (
 
 // Defaults and limits.
 const (
-	// DefaultTTL is for how long a leader that says nothing is waited for.
+	// DefaultTTL is how long challengers wait for a leader that does not renew.
 	DefaultTTL = time.Second
 	// TTLMin is the shortest time to live.
 	TTLMin = 10 * time.Millisecond
 	// renewDivisor sets the default of Options.Renew: TTL/renewDivisor. With the margin it leaves room for two
 	// attempts that fail.
 	renewDivisor = 4
-	// pollDivisor bounds the time between two questions to Options.Eligible, TTL/pollDivisor.
+	// pollDivisor sets how often Options.Eligible is called: at least once per TTL/pollDivisor.
 	pollDivisor = 2
-	// retryMin and TTL/retryDivisor bound the pause after an attempt that failed; it doubles in between.
+	// retryMin and TTL/retryDivisor bound the pause after a failed attempt. The pause doubles in between.
 	retryMin     = time.Millisecond
 	retryDivisor = 8
-	// restDivisor sets the pause before a candidate claims again what it has given up by itself, TTL/restDivisor:
-	// others come first.
+	// restDivisor sets the pause before a candidate claims again after it has given up the lead by itself:
+	// TTL/restDivisor. Other candidates come first.
 	restDivisor = 8
 )
 
 // Options configure a Candidate. Key and Holder are required; the zero value of the others means their default.
 type Options struct {
 	Key    []byte // prefix of the election's rows
-	Holder string // name of this candidate, for humans; at most HolderMax bytes
-	Value  []byte // what Leader tells others besides, such as an address; at most ValueMax bytes
+	Holder string // name of this candidate, for people; at most HolderMax bytes
+	Value  []byte // shown by Leader, such as an address; at most ValueMax bytes
 
-	// TTL is for how long challengers must see no renewal of this candidate's before they claim; it stands in the
-	// row, so candidates need not agree on it. Default DefaultTTL.
+	// TTL is how long a challenger must see no renewal by this candidate before it claims. It is stored in the row, so
+	// candidates need not agree on it. Default DefaultTTL.
 	TTL time.Duration
-	// Renew is the time between renewals, and between two looks of a challenger. Default TTL/4.
+	// Renew is the time between two renewals, and between two looks of a challenger. Default TTL/4.
 	Renew time.Duration
-	// Group is the candidates that this one shares its looks and renewals with; Key must begin with its prefix.
-	// Default: it does not.
+	// Group is the group whose transactions this candidate shares. Key must begin with the group's prefix. Default: a
+	// group of its own.
 	Group *Group
 
-	// Eligible says whether the candidate may claim now; it observes all the same, so that it need not wait when it
-	// becomes so (tell it by Nudge). Called from Run's goroutine. Default: always.
+	// Eligible says whether the candidate may claim now. A candidate that may not still observes, so that it need not
+	// wait once it may; Nudge reports that. It is called from Run's goroutine. Default: always.
 	Eligible func() bool
-	// Observed is told who leads, whenever that changes: others, this candidate, nobody. Called from Run's goroutine;
-	// must be quick.
+	// Observed is called with the leader whenever that changes: another candidate, this one, or nobody. It is called
+	// from Run's goroutine and must be quick.
 	Observed func(LeaderInfo)
 
 	Logger *slog.Logger // default: none
@@ -103,16 +103,16 @@ type Candidate struct {
 	nudge chan struct{}
 	group *Group
 
-	// Of Run's goroutine.
+	// Used by Run's goroutine only.
 	watch    observer
-	needs    uint64     // sightings of the group up to this one are of no use
+	needs    uint64     // sightings of the group up to this one are too old
 	looked   uint64     // the sighting that was looked at last
 	resting  instant    // no claim before
 	told     LeaderInfo // what Observed was told last
 	toldOnce bool
 }
 
-// New returns a candidate. It does nothing before Run.
+// New returns a candidate. Run starts it.
 func New(store engine.Store, o Options) (*Candidate, error) {
 	o.ensureDefaults()
 	if err := o.validate(); err != nil {
@@ -144,11 +144,11 @@ func (c *Candidate) Nudge() {
 // now reads the candidate's clock, which is monotonic.
 func (c *Candidate) now() instant { return time.Since(c.start) }
 
-// Run campaigns until ctx ends, then it returns nil. Each time that it is elected it calls lead, whose ctx ends when
-// the term is lost or Run's ctx ends. The term is kept up until lead has returned; then it is released, so that
-// another candidate need not wait. After lead has returned nil, or its ctx has ended, the campaign goes on; any other
-// error of lead ends Run, which returns it. Other errors: ErrCorrupt, engine.ErrClosed. A store that is unavailable
-// is waited out. It must not be called twice at a time.
+// Run campaigns until ctx ends, and then returns nil. Each time the candidate is elected, Run calls lead. The ctx of
+// lead ends when the term is lost or Run's ctx ends. The term is renewed until lead returns and is then released, so
+// that another candidate need not wait. After lead has returned nil, or its ctx has ended, the campaign goes on. Any
+// other error of lead ends Run, which returns it. Other errors: ErrCorrupt, engine.ErrClosed. If the store is
+// unavailable, Run waits. Only one call of Run may be active.
 func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *Term) error) error {
 	defer c.begin(ctx)()
 	for {
@@ -163,10 +163,10 @@ func (c *Candidate) Run(ctx context.Context, lead func(ctx context.Context, t *T
 	}
 }
 
-// begin starts what goes on beside a campaign and a term; end stops it.
+// begin starts what runs beside a campaign and a term; end stops it.
 func (c *Candidate) begin(ctx context.Context) (end func()) {
 	var group, watching sync.WaitGroup
-	// The group has to outlive ctx: terms are renewed until their lead has returned.
+	// The group has to outlive ctx, because terms are renewed until their lead has returned.
 	renewing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	if c.o.Group == nil {
 		group.Go(func() { _ = c.group.Run(renewing) }) // campaign meets the error too
@@ -188,13 +188,13 @@ func runErr(ctx context.Context, err error) error {
 	return err
 }
 
-// fatal reports whether err cannot be waited out.
+// fatal says whether waiting cannot help against err.
 func fatal(err error) bool {
 	class := engine.ClassOf(err)
 	return class == engine.Closed || class == engine.TooLarge || errors.Is(err, ErrCorrupt)
 }
 
-// retries are the pauses after failures, with a time to live.
+// retries returns the pauses after failures for a time to live.
 func retries(ttl time.Duration) retry.Policy {
 	return retry.Policy{Min: retryMin, Max: max(ttl/retryDivisor, retryMin)}
 }
@@ -204,7 +204,7 @@ func (c *Candidate) pause(ctx context.Context, n int) {
 	_ = retries(c.o.TTL).Wait(ctx, n) // who waits looks at ctx afterwards
 }
 
-// tell passes on who leads, if that is news.
+// tell calls Observed if the leader has changed.
 func (c *Candidate) tell(l LeaderInfo) {
 	if c.toldOnce && c.told.Ballot == l.Ballot && c.told.Holder == l.Holder {
 		return

@@ -17,20 +17,21 @@ type Row struct{ Key, Value []byte }
 
 // GroupOptions configure a Group. Prefix is required; the zero value of the others means their default.
 type GroupOptions struct {
-	// Prefix begins the keys of all elections of the group. All rows under it are read at each beat: there must be few.
+	// Prefix begins the keys of all elections of the group. Each beat reads all rows under it, so there must be few.
 	Prefix []byte
-	// Beside is called at each beat with the rows under Prefix that are no election's, in order, read without a
-	// conflict; it may change rows in the transaction of the beat, which is tried again if it fails. What it returns
-	// is when it is to be called again at the latest; 0: at the next beat. Called from Run's goroutine; must be quick.
+	// Beside is called at each beat with the rows under Prefix that belong to no election, in order. They are read
+	// without a conflict. Beside may change rows in the transaction of the beat, which is tried again if it fails. It
+	// returns the time after which it wants to be called again at the latest; 0: at the next beat. It is called from
+	// Run's goroutine and must be quick.
 	Beside func(rows []Row, txn engine.Txn) time.Duration
 
 	Logger *slog.Logger // default: none
 }
 
-// Group lets several candidates of a process share what elections ask the store: in one transaction a beat, it reads
-// the rows of all, shows them to those that campaign, and renews the terms of those that lead. The beats are as far
-// apart as the shortest Options.Renew of its candidates. Run must go on until the Run of the last of them has
-// returned. Its methods may be called from any goroutine.
+// Group is the candidates of a process that share their transactions. In one transaction per beat it reads the rows of
+// all elections, shows them to the candidates that campaign, and renews the terms of those that lead. The time between
+// two beats is the shortest Options.Renew of its candidates. Run must go on until the Run of its last candidate has
+// returned. The methods may be called from any goroutine.
 type Group struct {
 	store engine.Store
 	o     GroupOptions
@@ -52,7 +53,7 @@ type sighting struct {
 	rows map[*Candidate]rows
 }
 
-// NewGroup returns a group, for Options.Group. It does nothing before Run.
+// NewGroup returns a group for Options.Group. Run starts it.
 func NewGroup(store engine.Store, o GroupOptions) (*Group, error) {
 	if len(o.Prefix) == 0 {
 		return nil, errors.New("election: no prefix")
@@ -62,7 +63,7 @@ func NewGroup(store engine.Store, o GroupOptions) (*Group, error) {
 	return g, nil
 }
 
-// alone returns the group of a candidate that has none.
+// alone returns a group for a candidate that has none.
 func alone(c *Candidate) *Group {
 	g := newGroup(c.store, GroupOptions{Logger: c.o.Logger})
 	g.span = engine.Range{Begin: c.keys.ballot, End: after(c.keys.renewal), NoConflict: true}
@@ -102,7 +103,7 @@ func (g *Group) add(c *Candidate) {
 	g.candidates = append(g.candidates, c)
 }
 
-// Hurry makes the next beat come at once.
+// Hurry makes the next beat begin at once.
 func (g *Group) Hurry() {
 	select {
 	case g.hurry <- struct{}{}:
@@ -110,8 +111,8 @@ func (g *Group) Hurry() {
 	}
 }
 
-// Run looks and renews until ctx ends, then it returns nil. Other errors, after which no candidate of the group goes
-// on: engine.ErrClosed. A store that is unavailable is waited out. It must not be called twice at a time.
+// Run reads and renews until ctx ends, and then returns nil. Other errors: engine.ErrClosed, after which no candidate
+// of the group goes on. If the store is unavailable, Run waits. Only one call of Run may be active.
 func (g *Group) Run(ctx context.Context) error {
 	failures := 0
 	for ctx.Err() == nil {
@@ -133,7 +134,7 @@ func (g *Group) Run(ctx context.Context) error {
 	return nil
 }
 
-// pause waits after the n-th failure in a row, n >= 0, but no longer than until the first of the terms ends.
+// pause waits after the n-th failure in a row, n >= 0, but not beyond the end of the first term that ends.
 func (g *Group) pause(ctx context.Context, n int) {
 	p := retries(g.interval() * renewDivisor)
 	_ = retry.Sleep(ctx, min(p.Pause(n), g.left())) // who waits looks at ctx afterwards
@@ -163,7 +164,7 @@ func (g *Group) interval() time.Duration {
 	return d
 }
 
-// due is the time until the next beat. A term is renewed in time counted from when its last renewal began.
+// due returns the time until the next beat. A renewal is due Renew after the last one began.
 func (g *Group) due(again time.Duration) time.Duration {
 	d := g.interval()
 	if again > 0 {
@@ -177,7 +178,7 @@ func (g *Group) due(again time.Duration) time.Duration {
 	return max(d, 0)
 }
 
-// left is the time until the first of the terms ends, and at most the time to live of the candidates.
+// left returns the time until the first term ends, and at most the candidates' time to live.
 func (g *Group) left() time.Duration {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -191,7 +192,7 @@ func (g *Group) left() time.Duration {
 	return max(d, 0)
 }
 
-// hold has a term renewed from now on; lost is called when it is over.
+// hold renews a term from now on. It calls lost when the term is over.
 func (g *Group) hold(t *Term, lost context.CancelCauseFunc) {
 	late := t.c.now()-t.tenure.begun >= t.c.o.Renew
 	g.mu.Lock()
@@ -212,7 +213,7 @@ func (g *Group) drop(t *Term, why error) {
 	}
 }
 
-// end lets all candidates know that nothing is looked at any more.
+// end tells all candidates that the group reads nothing any more.
 func (g *Group) end(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -258,7 +259,7 @@ func (g *Group) sight(ctx context.Context, seq uint64) (*sighting, error) {
 	}
 }
 
-// saw makes what a beat has read the newest sighting.
+// saw stores what a beat has read as the newest sighting.
 func (g *Group) saw(read map[*Candidate]rows) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -274,7 +275,7 @@ func (g *Group) newest() uint64 {
 	return g.seq
 }
 
-// holding returns the terms to renew, without those that are over.
+// holding returns the terms to renew, without those that have ended.
 func (g *Group) holding() (terms []*Term) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -333,7 +334,7 @@ func (g *Group) look(ctx context.Context) error {
 	return err
 }
 
-// read reads the rows of all elections, and those beside them. The copies outlive r.
+// read reads the rows of all elections, and the other rows under the prefix. The copies outlive r.
 func (g *Group) read(ctx context.Context, r engine.Reader) (_ map[*Candidate]rows, others []Row, err error) {
 	g.mu.Lock()
 	candidates := g.candidates
@@ -370,12 +371,13 @@ func (g *Group) read(ctx context.Context, r engine.Reader) (_ map[*Candidate]row
 type attempt struct {
 	t     *Term
 	begun instant
-	// before is when the attempt before began, whose outcome was unknown and which is now known to have happened; 0:
-	// none.
+	// before is when the previous attempt began, if its outcome was unknown and it is now known to have been committed;
+	// 0: none.
 	before instant
 }
 
-// renew writes the renewals of the terms that are still what their rows say, begun at begun; the others are over.
+// renew writes the renewals of the terms that still own their rows. The attempt began at begun. The other terms are
+// over.
 func (g *Group) renew(txn engine.Txn, terms []*Term, read map[*Candidate]rows, begun time.Time) (made []attempt) {
 	for _, t := range terms {
 		r := read[t.c]
@@ -392,7 +394,7 @@ func (g *Group) renew(txn engine.Txn, terms []*Term, read map[*Candidate]rows, b
 		t.tried = a.begun
 		row := renewalRow(t.ballot, t.count)
 		g.mu.Unlock()
-		// Both rows: a later claim conflicts, and an attempt that is still on its way.
+		// Both rows conflict: with a later claim, and with an earlier attempt that is still on its way.
 		txn.AddReadConflict(t.c.keys.ballot, after(t.c.keys.renewal))
 		txn.Set(t.c.keys.renewal, row)
 		made = append(made, a)
@@ -400,7 +402,7 @@ func (g *Group) renew(txn engine.Txn, terms []*Term, read map[*Candidate]rows, b
 	return made
 }
 
-// renewed counts attempts whose transaction has ended with err.
+// renewed accounts for the attempts of a transaction that has ended with err.
 func (g *Group) renewed(made []attempt, err error) {
 	for _, a := range made {
 		begun := a.begun

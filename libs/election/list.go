@@ -8,7 +8,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Listed is an election that somebody has stood for.
+// Listed is an election that has had a candidate.
 type Listed struct {
 	Key []byte // Options.Key
 	LeaderInfo
@@ -17,9 +17,9 @@ type Listed struct {
 // renewalLen is the length of a renewal row.
 const renewalLen = 16
 
-// List reads who leads the elections whose keys begin with prefix, in the order of their keys. Other rows may lie among
-// theirs. That a row names a holder does not say that it is alive. At most limit rows are read. Errors: as
-// engine.Iterator.Err.
+// List reads the leaders of the elections whose keys begin with prefix, in the order of their keys. Rows that belong to
+// no election are skipped. A row that names a holder does not prove that the holder is alive. List reads at most limit
+// rows. Errors: as engine.Iterator.Err.
 func List(ctx context.Context, r engine.Reader, prefix []byte, limit int) (all []Listed, err error) {
 	end := bytes.Clone(prefix)
 	for len(end) > 0 && end[len(end)-1] == 0xff {

@@ -19,18 +19,18 @@ const HolderMax = 255
 // ValueMax is the length in bytes of the longest Options.Value.
 const ValueMax = 4096
 
-// ErrCorrupt says that a row is not one of this package's.
+// ErrCorrupt: a row was not written by this package.
 var ErrCorrupt = errors.New("election: corrupt row")
 
-// LeaderInfo is what the ballot row says.
+// LeaderInfo is the content of the ballot row.
 type LeaderInfo struct {
 	Holder string // "": nobody
 	Value  []byte
 	Ballot uint64 // of the last claim
 }
 
-// tokenLen is the length of the random token that tells two claims with the same ballot apart when one has an unknown
-// outcome: processes may share a holder's name.
+// tokenLen is the length of the random token of a claim. It tells two claims with the same ballot apart when the
+// outcome of one is unknown. The holder's name does not, because processes may share it.
 const tokenLen = 16
 
 // ballotRow is <key>b: format (1), ballot (8), time to live in ns (8), token (16), length of holder (1), holder, value.
@@ -73,12 +73,12 @@ func parseBallot(row []byte) (ballotRow, error) {
 	return b, nil
 }
 
-// renewalRow is <key>r: the ballot and the number of the attempt that wrote it, never the same twice.
+// renewalRow is <key>r: the ballot and the number of the attempt that wrote it. No two attempts write the same.
 func renewalRow(ballot, count uint64) []byte {
 	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(nil, ballot), count)
 }
 
-// rows are both rows as they were read; nil: absent.
+// rows are both rows as they were read; nil: there is no such row.
 type rows struct {
 	ballot, renewal []byte
 }
@@ -106,8 +106,8 @@ func (k keys) read(ctx context.Context, r engine.Reader) (rows, error) {
 	return rows{bytes.Clone(v[0]), bytes.Clone(v[1])}, nil
 }
 
-// Leader reads who leads the election whose Options.Key is key. That a row names a holder does not say that it is
-// alive. Errors: ErrCorrupt, and as engine.Reader.Get.
+// Leader reads the leader of the election whose Options.Key is key. A row that names a holder does not prove that the
+// holder is alive. Errors: ErrCorrupt, and as engine.Reader.Get.
 func Leader(ctx context.Context, r engine.Reader, key []byte) (LeaderInfo, error) {
 	row, err := r.Get(ctx, keysOf(key).ballot)
 	if err != nil {

@@ -8,14 +8,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// serve runs lead for a term, renews the term meanwhile, and releases it. It returns lead's error unless its ctx had
-// ended.
+// serve runs lead for a term, renews the term in that time, and then releases it. It returns lead's error unless lead's
+// ctx had ended.
 func (c *Candidate) serve(ctx context.Context, t *Term, lead func(context.Context, *Term) error) error {
 	log := c.o.Logger.With("key", c.o.Key, "holder", c.o.Holder, "ballot", t.ballot)
 	log.Info("elected")
 	leading, lost := context.WithCancelCause(ctx)
 	defer lost(nil)
-	// Renewals go on while lead winds up after the end of ctx.
+	// Renewals go on while lead finishes after the end of ctx.
 	c.group.hold(t, lost)
 	err := lead(leading, t)
 	ended := leading.Err() != nil
@@ -30,8 +30,8 @@ func (c *Candidate) serve(ctx context.Context, t *Term, lead func(context.Contex
 	return err
 }
 
-// release makes the rows claimable at once, if they are still the term's. It tries until it is known that they are
-// not, or for the time after which they are claimable anyway.
+// release makes the rows claimable at once if they still belong to the term. It tries until they do not, or until they
+// are claimable anyway.
 func (c *Candidate) release(ctx context.Context, t *Term) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.o.TTL)
 	defer cancel()
@@ -57,6 +57,6 @@ func (c *Candidate) release(ctx context.Context, t *Term) {
 	}
 }
 
-// releaseCount is added to the count of the last renewal, so that a release changes <key>r for those who wait for
-// that, whichever attempts have happened.
+// releaseCount is added to the count of the last renewal. So a release always changes <key>r, whichever attempts to
+// renew have been committed, and wakes those who wait for a change.
 const releaseCount = 1 << 32

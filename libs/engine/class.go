@@ -5,14 +5,14 @@ import (
 	"errors"
 )
 
-// Class is what an error of an engine means for whoever met it. There is one list of classes, this one, so that all
-// callers agree on what may be tried again and what may not.
+// Class is what an error of an engine means for the caller. There is one list of classes, so that all callers agree on
+// what may be tried again and what may not.
 type Class int
 
-// The classes, in the order in which ClassOf looks for them: an error that wraps several has the first.
+// The classes, in the order in which ClassOf looks for them: an error that wraps several errors has the first.
 const (
 	NoError        Class = iota
-	Ended                // the caller's context has ended; of a commit: its outcome is open
+	Ended                // the caller's context has ended; the outcome of a commit is then open
 	Closed               // ErrClosed
 	Damaged              // ErrDamaged
 	TooLarge             // ErrTooLarge
@@ -21,7 +21,7 @@ const (
 	Unavailable          // ErrUnavailable
 	Conflict             // ErrConflict
 	TooOld               // ErrTooOld
-	Other                // none of these: a wrong call, or an error of somebody else
+	Other                // none of these: a wrong call, or an error from elsewhere
 )
 
 var classes = []struct {
@@ -53,7 +53,7 @@ func ClassOf(err error) Class {
 	return Other
 }
 
-// String is for messages.
+// String returns the name of the class for messages.
 func (c Class) String() string {
 	return [...]string{
 		"no error", "ended", "closed", "damaged", "too large", "no space", "unknown outcome", "unavailable",
@@ -61,17 +61,17 @@ func (c Class) String() string {
 	}[c]
 }
 
-// Rerun says that nothing has happened and a new transaction, or a new reader, may well succeed at once.
+// Rerun reports whether nothing has happened and a new transaction or reader may succeed at once.
 func (c Class) Rerun() bool { return c == Conflict || c == TooOld }
 
-// RerunIdempotent is Rerun for a transaction that may be run again after it has been committed: an unknown outcome is
-// no obstacle then.
+// RerunIdempotent is Rerun for a transaction that may be run again after it has been committed. An unknown outcome does
+// not prevent a new run then.
 func (c Class) RerunIdempotent() bool { return c.Rerun() || c == UnknownOutcome }
 
-// Passes says that the failure may pass with time and without anybody's help: what RerunIdempotent says, and a store
-// that cannot be reached. After an unknown outcome only what is idempotent may be run again.
+// Passes reports whether the failure may pass with time and without help: the cases of RerunIdempotent, and a store
+// that cannot be reached. After an unknown outcome only an idempotent transaction may be run again.
 func (c Class) Passes() bool { return c.RerunIdempotent() || c == Unavailable }
 
-// Refusal says that nothing has happened and the same transaction will be refused again, at least until somebody
-// makes room.
+// Refusal reports whether nothing has happened and the same transaction will be refused again, at least until there is
+// more room.
 func (c Class) Refusal() bool { return c == TooLarge || c == NoSpace }

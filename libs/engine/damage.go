@@ -5,15 +5,15 @@ import (
 	"fmt"
 )
 
-// ErrDamaged is the class of errors that say that data which has been written cannot be read back: a checksum is
-// wrong, the disk cannot read a block, a file is gone or too short. Only what lies there is affected; reading it
-// again is of no use. A transaction that has met it may go on with other reads, and commit.
+// ErrDamaged is the class of errors for data that was written and cannot be read back: a checksum is wrong, the disk
+// cannot read a block, a file is missing or too short. Only that data is affected, and reading it again does not help.
+// A transaction that has met this error may continue with other reads, and commit.
 var ErrDamaged = errors.New("engine: damaged data")
 
-// Damage is an ErrDamaged that tells the place.
-type Damage struct {
-	File string // the file's name without its directory; "": not known
-	Err  error  // what the engine says of it
+// Damage is an ErrDamaged that names the damaged file.
+type Damage struct { //nolint:errname // it describes a place and is an error too
+	File string // name without the directory; "": not known
+	Err  error  // the engine's error
 }
 
 // Error implements error.
@@ -24,7 +24,7 @@ func (d *Damage) Error() string {
 	return fmt.Sprintf("%v in file %s: %v", ErrDamaged, d.File, d.Err)
 }
 
-// Is says that a Damage is an ErrDamaged.
+// Is reports that a Damage is an ErrDamaged.
 func (d *Damage) Is(target error) bool { return target == ErrDamaged }
 
 // Unwrap returns the cause.

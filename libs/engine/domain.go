@@ -1,42 +1,41 @@
 package engine
 
-// A stamp domain is what stamps are numbered in. It has a name, the prefix of the rows that belong to it, and each
-// name is a domain of its own, also where one is the beginning of another; the store itself is the domain of the
-// empty prefix. On an engine whose stamps are Limits.Dense the requests of each domain have the versions 1, 2, 3 … ,
-// whatever happens in others. Everything else goes by the order of commits over the whole store, which no stamp
-// shows: conflicts, Version, durability, WaitChange. On other engines a stamp's version is the commit's, for all
-// domains.
+// A stamp domain is a numbering of stamps. Its name is the prefix of the rows that belong to it. Different names are
+// different domains, even if one is the beginning of the other. The store itself is the domain of the empty prefix. On
+// an engine with Limits.Dense the requests of each domain have the versions 1, 2, 3 …, whatever happens in other
+// domains. Everything else follows the order of commits over the whole store, which no stamp shows: conflicts, Version,
+// durability, WaitChange. On other engines a stamp's version is that of the commit, in all domains.
 
-// Domains is what an engine that numbers each domain by itself offers beside Store.
+// Domains is implemented by an engine that numbers each domain by itself, besides Store.
 type Domains interface {
-	// Domain returns the store with the domain of prefix as the one that its transactions use stamps of (Txn.UseStamps,
-	// and what Pending.Wait returns). It shows the same rows under the same keys. It costs nothing to have many, and no
-	// two need be the same value. Its Close does nothing: the store stays its opener's.
+	// Domain returns a view of the store whose transactions use stamps of the domain of prefix (Txn.UseStamps, and what
+	// Pending.Wait returns). It shows the same rows under the same keys. Many views cost nothing, and two calls may
+	// return different values. Its Close does nothing: the store belongs to whoever opened it.
 	Domain(prefix []byte) Store
 }
 
-// Parts is what the transactions of such an engine offer beside Txn.
+// Parts is implemented by the transactions of such an engine, besides Txn.
 type Parts interface {
-	// Part returns the transaction as one of the domain of prefix: UseStamps, SetStampedKey and SetStampedValue of a
-	// part are those of its domain, all else is the transaction's, and Commit commits the whole of it, once. A
-	// transaction may have several parts, each with the indexes 0 … n-1 of its own.
+	// Part returns a view of the transaction for the domain of prefix. UseStamps, SetStampedKey and SetStampedValue of
+	// a part use stamps of its domain. Everything else is the transaction's, and Commit commits the whole transaction,
+	// once. A transaction may have several parts, each with its own indexes 0 … n-1.
 	Part(prefix []byte) Txn
 }
 
-// StampSkipper is what the transactions of an engine that numbers densely offer beside Txn: with it the domain's
-// numbering goes on behind a version, for the stamps of this transaction too. It is for who writes rows with stamps of
-// their own (a restore), in the transaction that makes them count. A version that has been given out already changes
-// nothing.
+// StampSkipper is implemented by the transactions of a dense engine, besides Txn. SkipStamps makes the domain's
+// numbering continue after a version, for the stamps of this transaction too. A restore, which writes rows with their
+// own stamps, calls it in the transaction that makes those rows count. A version that has already been given out
+// changes nothing.
 type StampSkipper interface{ SkipStamps(version uint64) }
 
-// PartStamps is what their Pendings offer.
+// PartStamps is implemented by the Pendings of such an engine.
 type PartStamps interface {
-	// First returns the stamp of index 0 in the domain of prefix, the zero Stamp if the transaction used none there. It
-	// may be called after Wait has returned without an error.
+	// First returns the stamp of index 0 in the domain of prefix, or the zero Stamp if the transaction used none there.
+	// It may be called after Wait has returned without an error.
 	First(prefix []byte) Stamp
 }
 
-// Domain returns s as the domain of prefix sees it: s itself on an engine that has one numbering for all.
+// Domain returns the view of s for the domain of prefix. On an engine with one numbering for all this is s itself.
 func Domain(s Store, prefix []byte) Store {
 	if d, ok := s.(Domains); ok {
 		return d.Domain(prefix)
@@ -44,7 +43,7 @@ func Domain(s Store, prefix []byte) Store {
 	return s
 }
 
-// Part returns the part of t in the domain of prefix: t itself on an engine that has one numbering for all.
+// Part returns the part of t in the domain of prefix. On an engine with one numbering for all this is t itself.
 func Part(t Txn, prefix []byte) Txn {
 	if p, ok := t.(Parts); ok {
 		return p.Part(prefix)
@@ -52,7 +51,7 @@ func Part(t Txn, prefix []byte) Txn {
 	return t
 }
 
-// FirstOf returns the stamp of index 0 in the domain of prefix, of a commit whose Wait returned first.
+// FirstOf returns the stamp of index 0 in the domain of prefix. first is what the commit's Wait has returned.
 func FirstOf(p Pending, first Stamp, prefix []byte) Stamp {
 	if s, ok := p.(PartStamps); ok {
 		return s.First(prefix)

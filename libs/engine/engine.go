@@ -10,8 +10,8 @@ import (
 // index, all big-endian, so that byte order is commit order. It is the layout of FoundationDB's tuple versionstamp.
 const StampLen = 12
 
-// Stamp names one mutating request of one commit: the commit's version and the request's index within it. On an
-// engine that numbers densely every request has a version of its own in its domain (see Domains), and the index is 0.
+// Stamp identifies one mutating request of one commit: the commit's version and the request's index within it. On a
+// dense engine every request has its own version in its domain (see Domains), and the index is 0.
 type Stamp struct {
 	Version uint64
 	Index   uint16
@@ -38,7 +38,7 @@ func (s Stamp) Compare(o Stamp) int {
 // AppendCounter appends the value of a counter to b; see Txn.Add.
 func AppendCounter(b []byte, v int64) []byte { return binary.LittleEndian.AppendUint64(b, uint64(v)) }
 
-// ParseCounter reads the value of a counter's row: 0 for nil, and false if it is none.
+// ParseCounter reads the value of a counter's row. It returns 0 for nil, and false if the row is not a counter.
 func ParseCounter(row []byte) (v int64, ok bool) {
 	switch len(row) {
 	case 0:
@@ -49,7 +49,7 @@ func ParseCounter(row []byte) (v int64, ok bool) {
 	return 0, false
 }
 
-// ErrBadStamp says that bytes are not a stamp: too short, or with a batch order other than 0.
+// ErrBadStamp means that bytes are not a stamp: they are too short, or have a batch order other than 0.
 var ErrBadStamp = errors.New("engine: not a stamp")
 
 // ParseStamp reads the first 12 bytes of b.
@@ -77,65 +77,64 @@ type Store interface {
 	// already. A spurious return is allowed. Errors: as Snapshot.
 	WaitChange(ctx context.Context, key, old []byte) error
 
-	// Limits tells what a transaction may hold. It never changes while the store is open.
+	// Limits returns the bounds of a transaction. It never changes while the store is open.
 	Limits() Limits
 
 	// Close waits for commits under way and releases the store. Snapshots and transactions must be closed first.
 	Close() error
 }
 
-// RecentBeginner is what an engine offers beside Store where Begin has to ask somebody for the version to read at
-// (FoundationDB: a round trip, and under load one of the longest parts of a commit).
+// RecentBeginner is implemented, besides Store, by an engine whose Begin must ask another process for the version to
+// read at (FoundationDB: a round trip, and under load one of the longest parts of a commit).
 type RecentBeginner interface {
-	// BeginRecent is Begin at a recent version, which may be outdated: it includes every commit of this
-	// Store whose Wait has returned without an error before the call, and of others possibly none of the last
-	// moments. Once the commit of its mutations has succeeded, all that the transaction has read with a conflict is
-	// known to be what a transaction that began after the call would have read. Nothing is known of what it has read
-	// without one, nor of anything if it does not mutate. ok is false if there is no such version: then Begin.
+	// BeginRecent is Begin at a recent version, which may be outdated. The version includes every commit of this Store
+	// whose Wait has returned without an error before the call. It may lack what others have committed in the last
+	// moments. Once the transaction has committed mutations, everything that it has read with a conflict is known to be
+	// what a transaction that began after the call would have read. Nothing is known about what it has read without a
+	// conflict, or if it mutates nothing. If ok is false there is no such version, and the caller must use Begin.
 	// Errors: as Begin.
 	BeginRecent(ctx context.Context) (txn Txn, ok bool, err error)
 }
 
-// RecentSnapshotter is what an engine offers beside Store where Snapshot has to ask somebody for the version to read
-// at.
+// RecentSnapshotter is implemented, besides Store, by an engine whose Snapshot must ask another process for the version
+// to read at.
 type RecentSnapshotter interface {
-	// RecentSnapshot is Snapshot of a state that may be slightly outdated. It lacks nothing that this Store has
-	// shown or done: its version is not below that of any Reader that was handed out before the call, and it includes
-	// every commit of this Store whose Wait has returned without an error before the call. Errors: as Snapshot.
+	// RecentSnapshot is Snapshot of a state that may be slightly outdated. It lacks nothing that this Store has shown
+	// or done: its version is not below that of any earlier Reader, and it includes every commit of this Store whose
+	// Wait has returned without an error before the call. Errors: as Snapshot.
 	RecentSnapshot(ctx context.Context) (Snapshot, error)
 }
 
 // Limits are the bounds of an engine; zero means unbounded.
 type Limits struct {
-	// KeyBytes bounds the key of a mutation. What is read, and the bounds of ranges, may be longer: such rows do not
+	// KeyBytes bounds the key of a mutation. The keys of reads and the bounds of ranges may be longer; such rows do not
 	// exist.
 	KeyBytes   int
 	ValueBytes int // the value of a mutation
-	// TxnBytes bounds a transaction: the keys and values of its mutations, or with Structures all of it.
+	// TxnBytes bounds the keys and values of a transaction's mutations, or with Structures the whole transaction.
 	TxnBytes int
-	// Structures says that a transaction is counted as package txnsize does.
+	// Structures means that the size of a transaction is computed as in package txnsize.
 	Structures bool
-	// RootBytes is what the store puts before each key. KeyBytes leaves it out; with Structures it counts in TxnBytes,
-	// each time that a key is named.
+	// RootBytes is the length of what the store puts before each key. KeyBytes does not include it. With Structures it
+	// counts in TxnBytes each time that a key is named.
 	RootBytes int
-	// StampBytes is how much shorter a key or value has to be that holds a stamp.
+	// StampBytes is how much shorter a key or value with a stamp must be.
 	StampBytes int
 
-	// MaxStamps is how many stamps one commit may use; mvcc's groups are cut to it.
+	// MaxStamps is how many stamps one commit may use. mvcc cuts its groups to that.
 	MaxStamps int
 
-	// Dense says that stamps number the requests of each domain without gaps: a commit that uses n stamps takes the
-	// domain's next n versions, each with index 0. Else one commit has one version and indexes 0 … n-1.
+	// Dense means that stamps number the requests of each domain without gaps: a commit that uses n stamps takes the
+	// domain's next n versions, each with index 0. Otherwise one commit has one version and the indexes 0 … n-1.
 	Dense bool
 
-	// Versionstamps says that a stamp's version is the Version of the state that its commit made (FoundationDB). A
-	// Reader whose Version lies below a stamp that it reads then shows a database that has been set back, as a
-	// restore does.
+	// Versionstamps means that a stamp's version is the Version of the state that its commit made (FoundationDB). If a
+	// Reader's Version is below a stamp that it reads, the database has been set back, as by a restore.
 	Versionstamps bool
 
-	// Pipelined says that a transaction begun after Commit returned sees that commit although Wait has not
-	// returned yet, that Waits end in the order of commits, and that a Wait which fails ends the store: no later
-	// commit becomes durable either. A lane may then go on without waiting.
+	// Pipelined means that a transaction begun after Commit has returned sees that commit, although Wait has not
+	// returned yet; that Waits end in the order of commits; and that a failed Wait ends the store, so that no later
+	// commit becomes durable either. A lane may then continue without waiting.
 	Pipelined bool
 }
 
@@ -143,8 +142,8 @@ type Limits struct {
 // or the end of Wait; those of a transaction whose Commit failed are left to the garbage collector) and must not be
 // changed. A Reader is used by one goroutine at a time.
 type Reader interface {
-	// Version identifies the state that is read: two Readers of one Store with equal versions read the same state,
-	// and a larger version is a later state (FoundationDB: the read version). It is not a revision.
+	// Version identifies the state that is read. Two Readers of one Store with equal versions read the same state, and
+	// a larger version is a later state (FoundationDB: the read version). It is not a revision.
 	Version() uint64
 
 	// Get returns the value of key, or nil if it is absent. A present empty value is non-nil.
@@ -164,9 +163,9 @@ type Reader interface {
 type Range struct {
 	Begin, End []byte
 	Reverse    bool
-	Limit      int  // at most so many rows; 0: all
-	KeysOnly   bool // Value is not needed; engines may return nil values
-	// NoConflict leaves the range out of the transaction's read conflicts (the caller adds narrower ones).
+	Limit      int  // greatest number of rows; 0: all
+	KeysOnly   bool // values are not needed; engines may return nil
+	// NoConflict leaves the range out of the transaction's read conflicts. The caller adds narrower ones itself.
 	NoConflict bool
 }
 
@@ -175,7 +174,7 @@ type Iterator interface {
 	Next() bool
 	Key() []byte
 	Value() []byte
-	Err() error // the first error met; ErrTooOld when the version is gone: go on in a new Reader
+	Err() error // the first error; after ErrTooOld continue with a new Reader
 	Close() error
 }
 
@@ -185,9 +184,10 @@ type Snapshot interface {
 	Close()
 }
 
-// Txn is an optimistic transaction. Every read adds a read conflict (but Range.NoConflict); mutations are kept until
-// Commit. Reads do not see the transaction's own mutations: read first, mutate last (on FoundationDB a range becomes
-// unreadable after a stamped write). Used by one goroutine at a time. Mutations copy what they are given.
+// Txn is an optimistic transaction. Every read adds a read conflict, unless Range.NoConflict is set. Mutations are kept
+// until Commit. Reads do not see the transaction's own mutations, so read first and mutate last (on FoundationDB a
+// range cannot be read after a stamped write). A Txn is used by one goroutine at a time. Mutations copy their
+// arguments.
 type Txn interface {
 	Reader
 
@@ -195,56 +195,55 @@ type Txn interface {
 	Clear(key []byte)
 	ClearRange(begin, end []byte)
 
-	// SetStampedKey sets a row whose key contains the commit's stamp in key[at:at+StampLen]. The caller has
-	// put the index (Stamp.Index) in the last two of those bytes, the engine fills in the rest; a Dense engine
-	// turns the index into the version. SetStampedValue does the same within the value. Indexes used must
-	// be < the n given to UseStamps.
+	// SetStampedKey sets a row whose key contains the commit's stamp in key[at:at+StampLen]. The caller puts the index
+	// (Stamp.Index) into the last two of those bytes, and the engine fills in the rest. A Dense engine turns the index
+	// into the version. SetStampedValue does the same within the value. Indexes must be below the n given to UseStamps.
 	SetStampedKey(key []byte, at int, value []byte)
 	SetStampedValue(key, value []byte, at int)
 
 	// Add adds delta to a counter: a row whose value is an int64, 8 bytes little-endian, 0 if the row is absent
-	// (FoundationDB's atomic ADD). It reads nothing, so that transactions which add to the same counter do not
-	// conflict. It may be called again for the same row; nothing else in the transaction may change it.
+	// (FoundationDB's atomic ADD). It reads nothing, so transactions that add to the same counter do not conflict. It
+	// may be called again for the same row, but nothing else in the transaction may change that row.
 	Add(key []byte, delta int64)
 
-	// UseStamps says that the transaction's requests have the indexes 0 … n-1. If it is called again the largest n
-	// counts, so that each part of a transaction may do so where parts share their indexes (see Part).
+	// UseStamps declares that the transaction's requests have the indexes 0 … n-1. If it is called again the largest n
+	// counts: each part of a transaction may call it where parts share their indexes (see Part).
 	UseStamps(n int)
 
 	// AddReadConflict makes the commit fail with ErrConflict if a key k, begin <= k < end, has been written since
 	// the transaction's read version.
 	AddReadConflict(begin, end []byte)
 
-	// AddWriteConflict makes the commits of transactions under way fail with ErrConflict if they have read, with a
-	// conflict, a key k, begin <= k < end, as if all of them had been written. It counts as no mutation.
+	// AddWriteConflict acts as if every key k, begin <= k < end, had been written: transactions under way that have
+	// read one of them with a conflict fail with ErrConflict. It does not count as a mutation.
 	AddWriteConflict(begin, end []byte)
 
-	// Commit starts the commit. A nil error means that it is on its way: Wait tells the outcome. Errors found
-	// before anything is sent: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace, ErrUnavailable.
-	// A transaction without mutations commits too: its Wait returns when all it has read is durable.
+	// Commit starts the commit. After a nil error the commit is under way, and Wait tells its outcome. Errors that are
+	// found before anything is sent: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace, ErrUnavailable. A transaction
+	// without mutations commits too: its Wait returns when all that it has read is durable.
 	Commit(ctx context.Context) (Pending, error)
 
-	// Discard drops the transaction; after Commit it does nothing.
+	// Discard drops the transaction. After Commit it does nothing.
 	Discard()
 }
 
-// Shrinker is what the transactions of an engine with a disk of its own offer beside Txn: Shrinks marks one whose
-// purpose is to free space (a delete, a revocation), so that it is taken although ErrNoSpace is the answer to others,
-// as far as what the engine keeps in reserve for such transactions goes.
+// Shrinker is implemented by the transactions of an engine with its own disk, besides Txn. Shrinks marks a transaction
+// whose purpose is to free space, such as a delete or a revocation. The engine accepts it while others get ErrNoSpace,
+// within the reserve that it keeps for such transactions.
 type Shrinker interface{ Shrinks() }
 
-// Vital is what the transactions of such an engine offer beside Shrinker: Vital marks one that leads out of a full
-// disk (a compaction and the removal of what it leaves), or without which the store cannot be opened or mended
-// (alarms, ownership). It may use what the engine keeps when shrinking ones are refused too.
+// Vital is implemented by the transactions of such an engine, besides Shrinker. Vital marks a transaction that leads
+// out of a full disk (a compaction and the removal of what it leaves), or without which the store cannot be opened or
+// repaired (alarms, ownership). It may use a last reserve, which is kept when shrinking transactions are refused too.
 type Vital interface{ Vital() }
 
-// Pending is a commit under way.
+// Pending is a commit that is under way.
 type Pending interface {
-	// Wait returns when the commit is durable, with the stamp of index 0 (see StampOf for the others; the zero
-	// Stamp if the transaction used none). Errors: ErrConflict, ErrTooLarge, ErrTooOld, ErrNoSpace (nothing happened:
-	// an engine over a network finds out only here), ErrUnknownOutcome (it is settled
-	// whether it happened, but not known here: read back a row that tells), ErrUnavailable, or the context's,
-	// which leaves the outcome unknown as well and possibly still open. Wait is called exactly once.
+	// Wait returns when the commit is durable, with the stamp of index 0 (StampOf gives the others), or the zero Stamp
+	// if the transaction used none. Wait is called exactly once. After ErrConflict, ErrTooLarge, ErrTooOld and
+	// ErrNoSpace nothing has happened; an engine behind a network finds these only here. After ErrUnknownOutcome it is
+	// settled whether the commit happened, but not known here: read a row that tells. Other errors: ErrUnavailable, and
+	// the context's, which leaves the outcome unknown and possibly still open.
 	Wait(ctx context.Context) (Stamp, error)
 }
 
@@ -258,7 +257,7 @@ func (l Limits) StampOf(first Stamp, i int) Stamp {
 
 // The classes of errors. Engines wrap them; ClassOf says what each means for the caller.
 var (
-	// ErrConflict: something the transaction read was written meanwhile. Nothing happened; run it again.
+	// ErrConflict: something that the transaction read was written meanwhile. Nothing happened; run it again.
 	ErrConflict = errors.New("engine: conflict")
 	// ErrUnknownOutcome: the commit happened or it did not, and it is no longer under way (FoundationDB's
 	// commit_unknown_result, 1021).
@@ -267,7 +266,7 @@ var (
 	ErrTooOld = errors.New("engine: read version too old")
 	// ErrTooLarge: a key, a value or the transaction is beyond Limits. Nothing happened.
 	ErrTooLarge = errors.New("engine: too large")
-	// ErrNoSpace: the disk is full or nearly so; only transactions that do not grow the store are taken.
+	// ErrNoSpace: the disk is full or nearly so. Only transactions that do not grow the store are accepted.
 	ErrNoSpace = errors.New("engine: no space left")
 	// ErrUnavailable: the store cannot be reached or has failed; nothing is known to have happened.
 	ErrUnavailable = errors.New("engine: unavailable")

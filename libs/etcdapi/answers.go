@@ -18,45 +18,44 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Limits of answers under way, by bytes that are in memory from when they are gathered until the transport has
-// written them.
+// Limits of answers under way. An answer counts from when its bytes are gathered until the transport has written them.
 const (
 	// DefaultAnswerBytes is the default of KVOptions.AnswerBytes.
 	DefaultAnswerBytes = 512 << 20
-	// smallAnswer is up to which size an answer is small: any one value that a request may have put by default. Small
-	// answers have a room of their own above that of the others, of a quarter of it.
+	// smallAnswer is the largest size of a small answer: one value of the largest size that a request may put by
+	// default. Small answers have additional room of their own, a quarter of that of the others.
 	smallAnswer = 2 << 20
 	smallRoom   = 4
-	// freeAnswer is up to which size an answer is not counted: about what a stream costs anyway.
+	// freeAnswer is the size up to which an answer is not counted. A stream costs about as much anyway.
 	freeAnswer = 4 << 10
-	// answerStep is what an answer takes at a time.
+	// answerStep is how many bytes an answer reserves at a time.
 	answerStep = 64 << 10
 	// answerWait is how long a request waits for room before it is refused.
 	answerWait = 10 * time.Second
 	// answerMax is the size of the largest message that is sent.
 	answerMax = math.MaxInt32
-	// collectEvery is how often somebody who waits for room has the collector look for answers whose connections have
-	// gone.
+	// collectEvery is how often a request that waits for room runs the collector, which finds answers whose connections
+	// have gone.
 	collectEvery = time.Second
 )
 
 var (
-	// errNoRoom ends the gathering of an answer for which there is no room now.
+	// errNoRoom ends the gathering of an answer if there is no room now.
 	errNoRoom      = errors.New("etcdapi: no room for the answer")
 	errAnswerLarge = status.Errorf(
 		codes.ResourceExhausted, "trying to send message larger than max (more than %d bytes)", answerMax,
 	)
 )
 
-// Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and none waits while it
-// holds anything: one for which there is no room gives back what it has, stands in line, and is gathered anew when it
-// is the first there and what it had, and as much again, is free. So no two can wait for each other, and what is free
-// is not eaten up by halves of answers. An answer that is larger than all the room goes when it has it for itself.
+// Answers bounds the bytes of answers that are under way. An answer grows as it is gathered, and no answer waits while
+// it holds anything. If there is no room, it gives back what it has, stands in line, and is gathered again when it is
+// the first in line and twice what it had is free. So no two answers can wait for each other, and half-gathered answers
+// do not use up the room. An answer that is larger than the whole room is sent when it has the room to itself.
 //
-// There are two lines: small answers have room that large ones cannot take, and wait for each other only.
+// There are two lines. Small answers have room that large ones cannot take, and wait only for each other.
 //
-// The keyspaces of a process share the room, and have lines of their own. One holds no more than it leaves free for
-// others (fair.Fits), so that what clients do not read takes nobody else's place.
+// The keyspaces of a process share the room and have lines of their own. A keyspace holds no more than it leaves free
+// for others (fair.Fits), so that answers which clients do not read take nobody else's room.
 type Answers struct {
 	*room
 
@@ -76,19 +75,19 @@ type room struct {
 	shared    func() bool // nil: there is one keyspace
 }
 
-// place is that of a request in a line.
+// place is the place of a request in a line.
 type place struct {
 	small bool
 	wake  chan struct{}
 }
 
-// NewAnswers returns the account of a server's answers, with room for so many bytes of large ones.
+// NewAnswers returns the account of a server's answers, with room for bytes of large answers.
 func NewAnswers(bytes int64) *Answers {
 	return &Answers{room: &room{bytes: bytes, waiting: make(map[*Answers]bool)}}
 }
 
-// Share returns the account of another keyspace in the same room. shared tells whether there may be others beside a
-// keyspace; it is called with the room locked, and is the same for all.
+// Share returns the account of another keyspace in the same room. shared says whether there may be more than one
+// keyspace. It is called with the room locked, and is the same for all.
 func (a *Answers) Share(shared func() bool) *Answers {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -96,7 +95,7 @@ func (a *Answers) Share(shared func() bool) *Answers {
 	return &Answers{room: a.room}
 }
 
-// Used returns the bytes of answers that are under way, of all keyspaces.
+// Used returns the bytes of answers that are under way, in all keyspaces.
 func (a *Answers) Used() int64 {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -110,7 +109,7 @@ func (a *Answers) line(small bool) *[]*place {
 	return &a.lines[0]
 }
 
-// limit is up to which use there is room.
+// limit returns how many bytes may be in use.
 func (a *Answers) limit(small bool) int64 {
 	if small {
 		return a.bytes + a.bytes/smallRoom
@@ -118,7 +117,7 @@ func (a *Answers) limit(small bool) int64 {
 	return a.bytes
 }
 
-// fits tells whether the keyspace may have n bytes more. a.mu is held.
+// fits says whether the keyspace may have n bytes more. a.mu is held.
 func (a *Answers) fits(n int64, small bool) bool {
 	return fair.Fits(a.own, a.used, n, a.limit(small), a.shared != nil && a.shared())
 }
@@ -134,7 +133,7 @@ func (a *Answers) release(n int64) {
 	a.wake()
 }
 
-// wake lets those who are first look whether there is room now. mu is held.
+// wake makes the first in each line check whether there is room now. mu is held.
 func (r *room) wake() {
 	for a := range r.waiting {
 		for _, l := range a.lines {
@@ -148,10 +147,10 @@ func (r *room) wake() {
 	}
 }
 
-// answer is one that is being gathered. It is used by one goroutine at a time.
+// answer is an answer that is being gathered. It is used by one goroutine at a time.
 type answer struct {
 	all   *Answers
-	bulk  bool  // large whatever it has gathered
+	bulk  bool  // it counts as large, whatever it has gathered
 	bytes int64 // gathered
 	hold  *hold // what it holds; nil: nothing
 	place *place
@@ -192,7 +191,7 @@ func (w *answer) take(n int64) error {
 	return nil
 }
 
-// drop gives everything back: the answer is not to be sent, or gathered anew.
+// drop gives everything back. The answer is not sent, or is gathered again.
 func (w *answer) drop() {
 	w.hold.releaseAll()
 	w.hold = nil
@@ -203,7 +202,7 @@ func (w *answer) drop() {
 func (w *answer) wait(ctx context.Context) error {
 	had, small := w.bytes, w.small()
 	w.bytes = 0
-	w.bulk = !small // it is large now whatever it begins with
+	w.bulk = !small // it counts as large from now on
 	now := time.Now()
 	if w.until.IsZero() {
 		w.until = now.Add(answerWait)
@@ -228,7 +227,7 @@ func (w *answer) wait(ctx context.Context) error {
 	return nil
 }
 
-// stand gives the answer a place in its line, if it has none there.
+// stand gives the answer a place in its line, unless it has one.
 func (w *answer) stand(small bool) {
 	if w.place != nil && w.place.small == small {
 		return
@@ -243,7 +242,7 @@ func (w *answer) stand(small bool) {
 	a.waiting[a] = true
 }
 
-// leave gives up the place in the line. An answer that has been gathered, or will not be, calls it.
+// leave gives up the place in the line. It is called when an answer has been gathered, or will not be.
 func (w *answer) leave() {
 	if w.place == nil {
 		return
@@ -260,9 +259,9 @@ func (w *answer) leave() {
 	a.wake()
 }
 
-// hasRoom tells whether the answer at a place, which had gathered bytes when it found no room, should try again: what
-// it had, and as much again, is free. Beside others, who may always hold something, what is nearly all that the
-// keyspace can have is enough, as long as it is more than before.
+// hasRoom says whether the answer at a place should try again. It had gathered bytes when it found no room. It should
+// if twice that is free. If others hold something, which they may always do, then nearly all that the keyspace can have
+// is enough, as long as it is more than before.
 func (a *Answers) hasRoom(p *place, bytes int64) bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -292,22 +291,22 @@ func (a *Answers) collect() {
 	}
 }
 
-// hold is what an answer holds of the room. When it is sent it becomes the pool that the transport gives the answer's
-// buffers back to, one after the other.
+// hold is what an answer holds of the room. When the answer is sent, the hold becomes the pool to which the transport
+// gives back the answer's buffers, one after another.
 type hold struct {
 	*holding
 	buffers atomic.Int32
 }
 
-// holding is the part of a hold that its end needs.
+// holding is the part of a hold that is needed at its end.
 type holding struct {
 	all   *Answers
 	bytes atomic.Int64
 }
 
-// newHold returns an empty hold. The transport gives buffers back when they have been written or their stream has
-// been reset, but not when their connection has broken: those are left to the collector, which then gives back what
-// they held.
+// newHold returns an empty hold. The transport gives buffers back when they have been written or their stream has been
+// reset, but not when their connection has broken. Then the garbage collector finds the hold and gives back what it
+// held.
 func newHold(a *Answers) *hold {
 	h := &hold{holding: &holding{all: a}}
 	runtime.AddCleanup(h, (*holding).releaseAll, h.holding)
@@ -329,8 +328,8 @@ func (h *hold) releaseAll() {
 
 func (h *holding) releaseAll() { h.all.release(h.bytes.Swap(0)) }
 
-// pooledBuffer is the largest buffer that comes from grpc's pool. Larger ones it gives to whoever asks for less, and
-// an answer that asks for little must not hold much.
+// pooledBuffer is the size of the largest buffer that comes from grpc's pool. The pool may give a larger buffer to an
+// answer that needs little, which must not hold much.
 const pooledBuffer = 1 << 20
 
 func getBuffer(n int) *[]byte {
@@ -357,15 +356,15 @@ func (h *hold) Put(b *[]byte) {
 	} else if n := int64(cap(*b)); h.bytes.Add(-n) >= 0 {
 		h.all.release(n)
 	} else {
-		h.bytes.Add(n) // the last one gives back what there is
+		h.bytes.Add(n) // the last buffer gives everything back
 	}
 	putBuffer(b)
 }
 
-// sent makes the answer's buffers give back what it holds when they have been written. They must come from getBuffer,
-// or be nobody else's.
+// sent makes the answer's buffers give back what the answer holds once they have been written. They must come from
+// getBuffer or belong to nobody else.
 func (w *answer) sent(into encoded, bufs ...*[]byte) encoded {
-	var pool mem.BufferPool = mem.DefaultBufferPool()
+	pool := mem.DefaultBufferPool()
 	if h := w.hold; h != nil {
 		pool = h
 		n := 0
@@ -393,7 +392,7 @@ func (w *answer) sentBytes(b []byte) encoded {
 	return w.sent(nil, &b)
 }
 
-// answering runs f, which gathers w, as often as there was no room for it.
+// answering runs f, which gathers w, again each time there was no room.
 func answering(ctx context.Context, w *answer, f func() (encoded, error)) (encoded, error) {
 	defer w.leave()
 	for {
@@ -411,8 +410,8 @@ func answering(ctx context.Context, w *answer, f func() (encoded, error)) (encod
 	}
 }
 
-// writeAnswer is the answer to a request that writes: it is gathered by a group, which may go on with that when
-// nobody waits any more.
+// writeAnswer is the answer to a request that writes. A group gathers it, and may go on with that when nobody waits any
+// more.
 type writeAnswer struct {
 	mu    sync.Mutex
 	w     answer
@@ -421,7 +420,7 @@ type writeAnswer struct {
 
 func (a *Answers) write() *writeAnswer { return &writeAnswer{w: answer{all: a}} }
 
-// grow is a mvcc.Hold.
+// grow is an mvcc.Hold.
 func (w *writeAnswer) grow(n int) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()

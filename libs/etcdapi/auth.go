@@ -12,7 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// RegisterAuth registers etcdserverpb.Auth, which changes the users and roles that g goes by.
+// RegisterAuth registers etcdserverpb.Auth, which changes the users and roles of g.
 func RegisterAuth(r grpc.ServiceRegistrar, h Header, g *Guard) {
 	pb.RegisterAuthServer(r, &authServer{header: h, g: g})
 }
@@ -28,8 +28,8 @@ type authServer struct {
 // change is a change of users and roles.
 type change func(*auth.State) (auth.Change, error)
 
-// update makes a change on behalf of a call, which must be an administrator's where and when the change is made. what
-// is for the log: it must hold no secret.
+// update makes a change in the name of a call. The call must be an administrator's when the change is made. what is for
+// the log and must not contain a secret.
 func (s *authServer) update(ctx context.Context, c change, what ...any) (*pb.ResponseHeader, error) {
 	g := s.g
 	who, made := credentialUser(g, ctx), false
@@ -68,13 +68,13 @@ func (s *authServer) update(ctx context.Context, c change, what ...any) (*pb.Res
 	return s.header.At(rev), nil
 }
 
-// credentialUser is who a call acts for, for the log.
+// credentialUser returns the user of a call, for the log.
 func credentialUser(g *Guard, ctx context.Context) string {
 	id, _, _ := g.identify(g.known.Load(), g.credentialOf(ctx))
 	return id.User
 }
 
-// look is the newest users and roles, for a call that may have what it needs.
+// look returns the newest users and roles, if the call has the permission that it needs.
 func (s *authServer) look(ctx context.Context, may need) (*known, *pb.ResponseHeader, error) {
 	head, err := s.g.store.Head(ctx)
 	if err != nil {
@@ -90,7 +90,7 @@ func (s *authServer) look(ctx context.Context, may need) (*known, *pb.ResponseHe
 	return k, s.header.At(head), nil
 }
 
-// AuthStatus needs nothing, but a token that it is given must be good, as in etcd.
+// AuthStatus needs no permission, but if the call has a token, it must be valid, as in etcd.
 func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*pb.AuthStatusResponse, error) {
 	k, h, err := s.look(ctx, func(*auth.State, auth.Identity) error { return nil })
 	if err != nil {
@@ -99,7 +99,7 @@ func (s *authServer) AuthStatus(ctx context.Context, _ *pb.AuthStatusRequest) (*
 	return &pb.AuthStatusResponse{Header: h, Enabled: k.Enabled(), AuthRevision: k.Revision()}, nil
 }
 
-// Authenticate makes a token for who knows the password.
+// Authenticate makes a token for a user who gives the right password.
 func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest) (*pb.AuthenticateResponse, error) {
 	head, err := s.g.store.Head(ctx)
 	if err != nil {
@@ -120,7 +120,7 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 	return &pb.AuthenticateResponse{Header: s.header.At(head), Token: named(ctx, token)}, nil
 }
 
-// AuthEnable has requests be authenticated from now on.
+// AuthEnable makes requests need authentication from now on.
 func (s *authServer) AuthEnable(ctx context.Context, _ *pb.AuthEnableRequest) (*pb.AuthEnableResponse, error) {
 	h, err := s.update(ctx, (*auth.State).Enable, "change", "enabled")
 	if err != nil {
@@ -138,7 +138,7 @@ func (s *authServer) AuthDisable(ctx context.Context, _ *pb.AuthDisableRequest) 
 	return &pb.AuthDisableResponse{Header: h}, nil
 }
 
-// UserAdd adds a user. Only an administrator's passwords are hashed.
+// UserAdd adds a user. It hashes passwords for administrators only.
 func (s *authServer) UserAdd(ctx context.Context, r *pb.AuthUserAddRequest) (*pb.AuthUserAddResponse, error) {
 	var hash []byte
 	if !r.GetOptions().GetNoPassword() {
@@ -166,7 +166,7 @@ func (s *authServer) hash(ctx context.Context, password string) ([]byte, error) 
 	return hash, Err(err)
 }
 
-// UserGet tells a user's roles to administrators and to the user.
+// UserGet returns a user's roles, to administrators and to the user.
 func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb.AuthUserGetResponse, error) {
 	k, h, err := s.look(ctx, func(state *auth.State, id auth.Identity) error {
 		if id.User == r.GetName() {
@@ -184,7 +184,7 @@ func (s *authServer) UserGet(ctx context.Context, r *pb.AuthUserGetRequest) (*pb
 	return &pb.AuthUserGetResponse{Header: h, Roles: roles}, nil
 }
 
-// UserList names all users.
+// UserList returns the names of all users.
 func (s *authServer) UserList(ctx context.Context, _ *pb.AuthUserListRequest) (*pb.AuthUserListResponse, error) {
 	k, h, err := s.look(ctx, needAdmin)
 	if err != nil {
@@ -193,7 +193,7 @@ func (s *authServer) UserList(ctx context.Context, _ *pb.AuthUserListRequest) (*
 	return &pb.AuthUserListResponse{Header: h, Users: k.Users()}, nil
 }
 
-// UserDelete deletes a user, whose tokens end.
+// UserDelete deletes a user and ends the user's tokens.
 func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest) (*pb.AuthUserDeleteResponse, error) {
 	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) { return state.UserDelete(r.GetName()) },
 		"change", "user deleted", "user", r.GetName())
@@ -203,7 +203,7 @@ func (s *authServer) UserDelete(ctx context.Context, r *pb.AuthUserDeleteRequest
 	return &pb.AuthUserDeleteResponse{Header: h}, nil
 }
 
-// UserChangePassword gives a user another password; the user's tokens end. One that comes hashed is taken as it is.
+// UserChangePassword gives a user another password and ends the user's tokens. A hashed password is stored as it is.
 func (s *authServer) UserChangePassword(
 	ctx context.Context, r *pb.AuthUserChangePasswordRequest,
 ) (*pb.AuthUserChangePasswordResponse, error) {
@@ -214,7 +214,7 @@ func (s *authServer) UserChangePassword(
 			return nil, err
 		}
 		r.Password = ""
-		hash = func() ([]byte, error) { return hashed, nil }
+		hash = func() ([]byte, error) { return hashed, nil } //nolint:unparam // as the other one
 	}
 	h, err := s.update(ctx, func(state *auth.State) (auth.Change, error) {
 		return state.UserChangePassword(r.GetName(), hash)
@@ -261,7 +261,7 @@ func (s *authServer) RoleAdd(ctx context.Context, r *pb.AuthRoleAddRequest) (*pb
 	return &pb.AuthRoleAddResponse{Header: h}, nil
 }
 
-// RoleGet tells a role's permissions to administrators and to who has it.
+// RoleGet returns a role's permissions, to administrators and to users with the role.
 func (s *authServer) RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb.AuthRoleGetResponse, error) {
 	k, h, err := s.look(ctx, func(state *auth.State, id auth.Identity) error {
 		if state.HasRole(id.User, r.GetRole()) {
@@ -279,7 +279,7 @@ func (s *authServer) RoleGet(ctx context.Context, r *pb.AuthRoleGetRequest) (*pb
 	return &pb.AuthRoleGetResponse{Header: h, Perm: perms}, nil
 }
 
-// RoleList names all roles.
+// RoleList returns the names of all roles.
 func (s *authServer) RoleList(ctx context.Context, _ *pb.AuthRoleListRequest) (*pb.AuthRoleListResponse, error) {
 	k, h, err := s.look(ctx, needAdmin)
 	if err != nil {

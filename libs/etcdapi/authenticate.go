@@ -8,7 +8,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// authenticate makes a token for a user. Errors: those of auth.Passwords.Check and of signing, of reading users and
+// authenticate makes a token for a user. Errors: those of auth.Passwords.Check, of signing, and of reading users and
 // roles.
 func (g *Guard) authenticate(ctx context.Context, name, password string) (string, error) {
 	for range carriesMax {
@@ -26,14 +26,14 @@ func (g *Guard) authenticate(ctx context.Context, name, password string) (string
 		if err != nil {
 			return "", err
 		}
-		if signing.Number == k.Number { // else the password may be another by now
+		if signing.Number == k.Number { // otherwise the password may have changed since
 			return g.tokens.Sign(signing.State, name, g.now())
 		}
 	}
 	return "", mvcc.ErrAuthOld
 }
 
-// signing returns users and roles with a secret to sign with, which are k if k has one.
+// signing returns users and roles with a secret for signing. They are k if k has one.
 func (g *Guard) signing(ctx context.Context, k *known) (*known, error) {
 	if !g.tokens.SecretDue(k.State, g.now()) {
 		return k, nil
@@ -56,7 +56,7 @@ func (g *Guard) signing(ctx context.Context, k *known) (*known, error) {
 	return g.load(ctx, k)
 }
 
-// refused logs that somebody could not be authenticated, whatever was given as a password.
+// refused logs that somebody could not be authenticated. It does not log the password.
 func (g *Guard) refused(name string, err error) {
 	if !errors.Is(err, auth.ErrAuthNotEnabled) && !errors.Is(err, context.Canceled) {
 		g.o.Log.Warn("authentication refused", "user", name, "error", err)

@@ -16,7 +16,7 @@ import (
 type Member struct {
 	Name       string   // never empty
 	ClientURLs []string // advertised client URLs
-	// PeerURLs are where etcd's peers would find it. There are none; clients take a member without for one that has not
+	// PeerURLs are shown as peer URLs. Nobody listens there, but clients think that a member without them has not
 	// started.
 	PeerURLs []string
 }
@@ -27,7 +27,7 @@ var errOneMember = status.Error(
 	codes.Unimplemented, "headwater: the server has exactly one member, which cannot be changed",
 )
 
-// RegisterCluster registers etcdserverpb.Cluster for a server that is its own only member.
+// RegisterCluster registers etcdserverpb.Cluster for a server that is the only member of its cluster.
 func RegisterCluster(r grpc.ServiceRegistrar, h Header, m Member) {
 	pb.RegisterClusterServer(r, &clusterServer{header: h, member: m})
 }

@@ -9,9 +9,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// damageErr is what a client is told whose request met damaged data: what it asked for, and the damaged file by its
-// bare name, for the operator. etcd's own text ("etcdserver: corrupt cluster") would say that nothing can be relied
-// on; the code is etcd's.
+// damageErr is the error for a client whose request has met damaged data. It names what the request needs and, for the
+// operator, the damaged file without its directory. etcd's own text ("etcdserver: corrupt cluster") would say that
+// nothing is reliable. The code is etcd's.
 func damageErr(err error) error {
 	what, file := "what it needs", ""
 	if d, ok := errors.AsType[*mvcc.Damage](err); ok {

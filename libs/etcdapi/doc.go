@@ -1,5 +1,6 @@
-// Package etcdapi answers the etcd v3 gRPC services over the libraries that hold the data: validation of requests in
-// etcd's order, etcd's error codes and texts, response headers, and the encoding of hot responses.
+// Package etcdapi answers the etcd v3 gRPC services. The libraries behind it hold the data. The package validates
+// requests in etcd's order, gives etcd's error codes and texts, fills in response headers, and encodes frequent
+// responses.
 //
 // # Invariants
 //
@@ -12,6 +13,5 @@
 //
 // # Concurrency
 //
-// Services may be called from any goroutine; each holds no state of its own beyond what its Register function was
-// given.
+// Services may be called from any goroutine. They have no state except what their Register function was given.
 package etcdapi

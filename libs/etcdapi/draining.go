@@ -6,13 +6,13 @@ import (
 	"google.golang.org/grpc"
 )
 
-// drainer is what a server (server.GRPC) offers beside grpc.ServiceRegistrar.
+// drainer is an additional interface of a server (server.GRPC) beside grpc.ServiceRegistrar.
 type drainer interface {
-	// Draining is a context that ends when streams that do not end by themselves are to end, with Unavailable.
+	// Draining returns a context that ends when streams that do not end by themselves must end with Unavailable.
 	Draining() context.Context
 }
 
-// draining is the context that tells streams of services on r to end; one that never ends if r has none.
+// draining returns the context that tells streams of services on r to end. If r has none, it never ends.
 func draining(r grpc.ServiceRegistrar) context.Context {
 	if d, ok := r.(drainer); ok {
 		return d.Draining()

@@ -16,7 +16,7 @@ import (
 // errMissingLeaderKey has etcd's text (v3election/election.go); like there, it is sent with the code Unknown.
 var errMissingLeaderKey = errors.New(`"leader" field must be provided`)
 
-// noLease is the lease of the sessions of those who only look: it never exists.
+// noLease is the lease of sessions that only read. It never exists.
 const noLease = -1
 
 // RegisterElection registers v3electionpb.Election, which runs clientv3's election on client (see package loopback).
@@ -84,7 +84,7 @@ func (s *electionService) proclaim(ctx context.Context, r *cpb.ProclaimRequest) 
 	return &cpb.ProclaimResponse{Header: concurrencyHeader(e.Header())}, nil
 }
 
-// resign gives the leadership up; it succeeds when it is lost already.
+// resign gives up the leadership. It also succeeds if the leadership is lost already.
 func (s *electionService) resign(ctx context.Context, r *cpb.ResignRequest) (*cpb.ResignResponse, error) {
 	ctx = asCaller(ctx)
 	e, err := s.resume(ctx, r.GetLeader())
@@ -109,7 +109,7 @@ func (s *electionService) resume(ctx context.Context, leader *cpb.LeaderKey) (*c
 	return concurrency.ResumeElection(session, string(leader.GetName()), string(leader.GetKey()), leader.GetRev()), nil
 }
 
-// leader returns the present leader. Without one it fails with clientv3's error.
+// leader returns the present leader. If there is none, it fails with clientv3's error.
 func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cpb.LeaderResponse, error) {
 	ctx = asCaller(ctx)
 	session, err := orphanedSession(ctx, s.client, noLease)
@@ -123,8 +123,8 @@ func (s *electionService) leader(ctx context.Context, r *cpb.LeaderRequest) (*cp
 	return leaderResponse(resp), nil
 }
 
-// observe sends every leader and every proclamation until the client goes, the server drains or the election cannot
-// be watched any more.
+// observe sends every leader and every proclamation until the client goes, the server drains, or the election cannot be
+// watched any more.
 func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream) error {
 	ctx, cancel := context.WithCancel(asCaller(stream.Context()))
 	defer cancel()
@@ -142,7 +142,7 @@ func (s *electionService) observe(r *cpb.LeaderRequest, stream grpc.ServerStream
 	if s.draining.Err() != nil {
 		return rpctypes.ErrGRPCStopped
 	}
-	if ctx.Err() == nil { // it does not say why it has ended
+	if ctx.Err() == nil { // the channel does not say why it was closed
 		if _, err := e.Leader(ctx); err != nil && !errors.Is(err, concurrency.ErrElectionNoLeader) {
 			return err
 		}
@@ -162,5 +162,5 @@ func concurrencyKV(kv *mvccpb.KeyValue) *cpb.KeyValue {
 	}
 }
 
-// ElectionService describes v3electionpb.Election, for those who relay it. The result must not be changed.
+// ElectionService returns the description of v3electionpb.Election, for code that relays it. It must not be changed.
 func ElectionService() *grpc.ServiceDesc { return &electionDesc }

@@ -7,10 +7,10 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// What the hot responses are written with by hand: proto3 fields, which are left out when they have their default, and
-// the response header. Field numbers are below 16, so that a tag is one byte.
+// Frequent responses are written by hand: proto3 fields, which are left out if they have their default, and the
+// response header. Field numbers are below 16, so a tag is one byte.
 
-// encoded is a response that has its wire form already.
+// encoded is a response in its wire form.
 type encoded mem.BufferSlice
 
 func (e encoded) MarshalWire() (mem.BufferSlice, error) { return mem.BufferSlice(e), nil }
@@ -27,7 +27,7 @@ const (
 	fieldResponseHeader = 1
 )
 
-// headerCodec writes response headers; all but the revision is the same for ever and encoded once.
+// headerCodec writes response headers. Everything but the revision never changes and is encoded once.
 type headerCodec struct {
 	ids, term []byte // the fields before and after the revision
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// errorTable maps the errors of the libraries to etcd's (rpctypes/error.go): clientv3 goes by the text, other clients
-// by the code. The first match counts, so more specific errors stand first.
+// errorTable maps the errors of the libraries to etcd's (rpctypes/error.go). clientv3 looks at the text, other clients
+// at the code. The first match counts, so more specific errors come first.
 //
-// ErrUnavailable becomes "request timed out": etcd's own word for a write that may or may not have happened, and
-// Unavailable is what clients retry reads on.
+// ErrUnavailable becomes "request timed out". etcd uses that text for a write that may or may not have happened, and
+// clients retry reads after Unavailable.
 var errorTable = []struct{ err, grpc error }{
 	{mvcc.ErrCompacted, rpctypes.ErrGRPCCompacted},
 	{mvcc.ErrFutureRevision, rpctypes.ErrGRPCFutureRev},
@@ -62,8 +62,8 @@ var errorTable = []struct{ err, grpc error }{
 	{auth.ErrBusy, rpctypes.ErrGRPCRequestTooManyRequests},
 }
 
-// Err turns an error of the libraries into the gRPC error that etcd would send. Errors that carry a gRPC status, and
-// those of a context, which grpc-go maps itself, pass through; what is in no class goes out as Unknown, as etcd does.
+// Err turns an error of the libraries into the gRPC error that etcd would send. An error that has a gRPC status passes
+// unchanged, and so does that of a context, which grpc-go maps itself. An unknown error becomes Unknown, as in etcd.
 func Err(err error) error {
 	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return err

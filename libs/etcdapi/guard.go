@@ -27,23 +27,23 @@ type AuthStore interface {
 
 // GuardOptions configure a Guard.
 type GuardOptions struct {
-	// Keyspace tells the keyspace from all others: its cluster id.
+	// Keyspace identifies the keyspace: its cluster id.
 	Keyspace uint64
-	// JWT makes tokens instead of simple ones.
+	// JWT, if set, makes the tokens. Otherwise they are simple ones.
 	JWT *auth.JWT
-	// TokenTTL is how long a simple token is good, a day at least.
+	// TokenTTL is the lifetime of a simple token, at least a day.
 	TokenTTL time.Duration
-	// Passwords are those of the process; nil: the Guard's own, of the default cost.
+	// Passwords are shared by the process; nil: the Guard has its own, with the default cost.
 	Passwords *auth.Passwords
-	// CertName is the common name of the certificate by which the client of a call has been verified, "" if there is
-	// none: the user of calls without a token. nil: certificates name no users.
+	// CertName returns the common name of the client's verified certificate, "" if there is none. It is the user of
+	// calls without a token. nil: certificates name no users.
 	CertName func(context.Context) string
-	// Shared says that other processes change users and roles too.
+	// Shared says that other processes also change users and roles.
 	Shared bool
 	Log    *slog.Logger
 }
 
-// carriesMax bounds how often a request is decided anew because users and roles have changed meanwhile.
+// carriesMax bounds how often a request is decided again because users and roles have changed in the meantime.
 const carriesMax = 16
 
 // Guard decides who may do what in a keyspace. All methods may be called from any goroutine.
@@ -58,13 +58,13 @@ type Guard struct {
 	changed atomic.Pointer[func()]
 }
 
-// known is a State with the Access of those who may do everything under it.
+// known is a State, with the Access of a user who may do everything under it.
 type known struct {
 	*auth.State
 	all *mvcc.Access
 }
 
-// NewGuard returns the guard of a keyspace. It knows no users and roles before its first request.
+// NewGuard returns the guard of a keyspace. It reads users and roles at its first request.
 func NewGuard(store AuthStore, o GuardOptions) *Guard {
 	if o.Passwords == nil {
 		o.Passwords = auth.NewPasswords(auth.CostDefault)
@@ -81,10 +81,10 @@ func NewGuard(store AuthStore, o GuardOptions) *Guard {
 	return g
 }
 
-// OnChange has f be called after the Guard has learned of other users and roles.
+// OnChange sets a function that is called after the Guard has learned of a change of users and roles.
 func (g *Guard) OnChange(f func()) { g.changed.Store(&f) }
 
-// current returns the newest users and roles that the process has heard of. Errors: of reading them.
+// current returns the newest users and roles that the process knows. Errors: those of reading them.
 func (g *Guard) current(ctx context.Context) (*known, error) {
 	if k := g.known.Load(); k.Number >= g.store.AuthNumber() {
 		return k, nil
@@ -92,17 +92,17 @@ func (g *Guard) current(ctx context.Context) (*known, error) {
 	return g.load(ctx, nil)
 }
 
-// fresh returns users and roles that are not older than the call.
+// fresh returns users and roles that are at least as new as the call.
 func (g *Guard) fresh(ctx context.Context) (*known, error) {
 	if g.o.Shared {
-		if _, err := g.store.Head(ctx); err != nil { // which tells their number too
+		if _, err := g.store.Head(ctx); err != nil { // it also gives their number
 			return nil, err
 		}
 	}
 	return g.current(ctx)
 }
 
-// load reads users and roles, unless somebody has read others than old meanwhile; nil: those that are not new enough.
+// load reads users and roles, unless somebody has read others than old since; nil: unless they are new enough.
 func (g *Guard) load(ctx context.Context, old *known) (*known, error) {
 	select {
 	case g.loading <- struct{}{}:
@@ -130,7 +130,7 @@ func (g *Guard) load(ctx context.Context, old *known) (*known, error) {
 	return k, nil
 }
 
-// newState is auth.NewState for the store's rows. Errors: mvcc.ErrCorrupt.
+// newState is auth.NewState for rows of the store. Errors: mvcc.ErrCorrupt.
 func newState(number uint64, rows []mvcc.AuthRow) (*auth.State, error) {
 	own := make([]auth.Row, len(rows))
 	for i, r := range rows {
@@ -143,11 +143,11 @@ func newState(number uint64, rows []mvcc.AuthRow) (*auth.State, error) {
 	return s, nil
 }
 
-// Refresh makes the Guard know users and roles of at least a number, if there are any, and returns the number of those
-// that it knows. It is called before what was written under them is shown to watches. Errors: of reading them, the
-// context's.
+// Refresh makes the Guard know users and roles with at least the given number, if they exist. It returns the number of
+// those that it knows. It is called before watches are shown what was written under them. Errors: those of reading
+// them, the context's.
 func (g *Guard) Refresh(ctx context.Context, number uint64) (known uint64, err error) {
-	// What a load under way finds may have been read too early; what the second one finds was not.
+	// A load under way may have read too early. The next one has not.
 	for range 2 {
 		k := g.known.Load()
 		if k.Number >= number {
@@ -160,14 +160,14 @@ func (g *Guard) Refresh(ctx context.Context, number uint64) (known uint64, err e
 	return g.known.Load().Number, nil
 }
 
-// credential is what a call brings to say who it acts for.
+// credential is what a call has to identify its user.
 type credential struct {
 	token    string
 	hasToken bool
 	name     string // of a verified certificate
 }
 
-// credentialOf finds what a call brings. A token counts, else the common name of its certificate.
+// credentialOf returns the credential of a call: its token or, if it has none, the common name of its certificate.
 func (g *Guard) credentialOf(ctx context.Context) credential {
 	if token, ok := tokenOf(ctx); ok {
 		token, _, _ = strings.Cut(strings.TrimPrefix(token, "Bearer "), tokenMark)
@@ -179,8 +179,8 @@ func (g *Guard) credentialOf(ctx context.Context) credential {
 	return credential{name: g.o.CertName(ctx)}
 }
 
-// asCaller returns ctx for calls that the process's own client makes on behalf of a call, with its token. For whose
-// certificate they are made is the client's to tell.
+// asCaller returns ctx for calls that the process's own client makes in the name of a call, with its token. The client
+// itself adds the certificate.
 func asCaller(ctx context.Context) context.Context {
 	out := metadata.MD{}
 	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
@@ -191,10 +191,10 @@ func asCaller(ctx context.Context) context.Context {
 	return metadata.NewOutgoingContext(ctx, out)
 }
 
-// gatewayKey is metadata that calls through a gateway have: their certificate is the gateway's.
+// gatewayKey is metadata of calls through a gateway. Their certificate is the gateway's.
 const gatewayKey = "grpcgateway-accept"
 
-// identify finds out who a credential stands for. Errors: auth.ErrInvalidAuthToken.
+// identify returns the user that a credential stands for. Errors: auth.ErrInvalidAuthToken.
 func (g *Guard) identify(k *known, c credential) (id auth.Identity, newer bool, err error) {
 	switch {
 	case !c.hasToken:
@@ -206,8 +206,8 @@ func (g *Guard) identify(k *known, c credential) (id auth.Identity, newer bool, 
 	return g.tokens.Parse(k.State, c.token, g.now())
 }
 
-// caller is who a call acts for, under users and roles that may be newer than those given: a token may be signed with
-// a secret that another process has just made.
+// caller returns the user of a call, and users and roles that may be newer than k: a token may be signed with a secret
+// that another process has just made.
 func (g *Guard) caller(ctx context.Context, k *known) (*known, auth.Identity, error) {
 	c := g.credentialOf(ctx)
 	id, newer, err := g.identify(k, c)
@@ -220,10 +220,10 @@ func (g *Guard) caller(ctx context.Context, k *known) (*known, auth.Identity, er
 	return k, id, err
 }
 
-// need is what a request needs of who it acts for.
+// need checks the permission that a request needs.
 type need func(*auth.State, auth.Identity) error
 
-// open is the Access of any request while authentication is disabled; nil: it is not, or may not be any more.
+// open returns the Access of all requests while authentication is disabled; nil: it is enabled, or may be by now.
 func (g *Guard) open() *mvcc.Access {
 	k := g.known.Load()
 	if k.Enabled() || k.Number < g.store.AuthNumber() {
@@ -232,8 +232,8 @@ func (g *Guard) open() *mvcc.Access {
 	return k.all
 }
 
-// decide finds out whether a call may have what it needs under users and roles, and with which Access it is carried
-// out.
+// decide checks under given users and roles whether a call has the permission that it needs. It returns the Access with
+// which the call is carried out.
 func (g *Guard) decide(ctx context.Context, k *known, may need) (*mvcc.Access, error) {
 	if !k.Enabled() {
 		return k.all, nil
@@ -253,8 +253,8 @@ func (g *Guard) decide(ctx context.Context, k *known, may need) (*mvcc.Access, e
 	}}, nil
 }
 
-// settle is decide, where nothing is denied by users and roles that others have changed already. It returns those that
-// have decided.
+// settle is decide, but it refuses nothing because of users and roles that have changed already. It also returns the
+// users and roles that decided.
 func (g *Guard) settle(ctx context.Context, k *known, may need) (*known, *mvcc.Access, error) {
 	a, err := g.decide(ctx, k, may)
 	if err == nil || !g.o.Shared {
@@ -270,8 +270,8 @@ func (g *Guard) settle(ctx context.Context, k *known, may need) (*known, *mvcc.A
 	return now, a, err
 }
 
-// carry carries a request out that may have what it needs. do fails with mvcc.ErrAuthOld, and has done nothing, if
-// users and roles have changed since those that decided: the request is decided anew then.
+// carry carries out a request that has the permission it needs. If users and roles have changed since those that
+// decided, do fails with mvcc.ErrAuthOld and does nothing, and carry decides again.
 func (g *Guard) carry(ctx context.Context, may need, do func(*mvcc.Access) error) error {
 	for n := 0; ; n++ {
 		k, err := g.current(ctx)
@@ -288,7 +288,7 @@ func (g *Guard) carry(ctx context.Context, may need, do func(*mvcc.Access) error
 	}
 }
 
-// check says whether a call may have what it needs now. Errors: those of package auth, of reading users and roles.
+// check checks whether a call has a permission now. Errors: those of package auth, and of reading users and roles.
 func (g *Guard) check(ctx context.Context, may need) error {
 	k, err := g.fresh(ctx)
 	if err == nil {
@@ -297,8 +297,8 @@ func (g *Guard) check(ctx context.Context, may need) error {
 	return err
 }
 
-// during carries out a request that only reads, and reads more than a transaction: it may have what it needs before
-// and, where it has learned of a change of users and roles meanwhile, after it. do is given what asks for more.
+// during carries out a request that only reads, in more than one transaction. It checks the permission before and, if
+// users and roles have changed in the meantime, also after. do can ask for further permissions.
 func (g *Guard) during(ctx context.Context, first need, do func(may func(need) error) error) error {
 	for n := 0; ; n++ {
 		k, err := g.current(ctx)
@@ -318,7 +318,7 @@ func (g *Guard) during(ctx context.Context, first need, do func(may func(need) e
 	}
 }
 
-// What requests need that are not about single keys.
+// Permissions that do not concern single keys.
 var (
 	needUser  need = (*auth.State).Known
 	needAdmin need = (*auth.State).Admin

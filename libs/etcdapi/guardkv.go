@@ -9,7 +9,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// KV returns the store behind the guard: each request is checked as it is carried out, in its own transaction.
+// KV returns the store behind the guard. Each request is checked in its own transaction.
 func (g *Guard) KV(store KVStore) KVStore { return guardedKV{store, g} }
 
 type guardedKV struct {
@@ -46,7 +46,7 @@ func (k guardedKV) Put(ctx context.Context, r *mvcc.PutRequest) (*mvcc.Result, e
 	return write(ctx, k.g, &r.Access, putNeeds(r), func() (*mvcc.Result, error) { return k.store.Put(ctx, r) })
 }
 
-// write carries out a request that writes, whose Access is at a.
+// write carries out a request that writes. a points to its Access.
 func write(
 	ctx context.Context, g *Guard, a **mvcc.Access, may need, do func() (*mvcc.Result, error),
 ) (res *mvcc.Result, err error) {
@@ -63,7 +63,7 @@ func write(
 	return res, err
 }
 
-// putNeeds leaves out what only the transaction knows: the keys on the lease (mvcc.Access).
+// putNeeds returns what a put needs, except what only the transaction knows: the keys on the lease (mvcc.Access).
 func putNeeds(r *mvcc.PutRequest) need {
 	return func(s *auth.State, id auth.Identity) error {
 		if err := s.MayWrite(id, r.Key, nil); err != nil || !r.PrevKV {
@@ -96,7 +96,7 @@ func deleteNeeds(r *mvcc.DeleteRequest) need {
 // Txn implements KVStore.
 func (k guardedKV) Txn(ctx context.Context, r *mvcc.TxnRequest) (*mvcc.Result, error) {
 	may := txnNeeds(r)
-	if onlyRanges(r.Success) && onlyRanges(r.Failure) { // as etcd asks after a read, even one without operations
+	if onlyRanges(r.Success) && onlyRanges(r.Failure) { // etcd checks reads afterwards, even one without operations
 		may = func(s *auth.State, id auth.Identity) error {
 			if err := txnNeeds(r)(s, id); err != nil {
 				return err
@@ -107,7 +107,7 @@ func (k guardedKV) Txn(ctx context.Context, r *mvcc.TxnRequest) (*mvcc.Result, e
 	return write(ctx, k.g, &r.Access, may, func() (*mvcc.Result, error) { return k.store.Txn(ctx, r) })
 }
 
-// txnNeeds is what all compares and all operations of both branches need, whichever is taken.
+// txnNeeds returns what all compares and all operations of both branches need, whichever branch is taken.
 func txnNeeds(r *mvcc.TxnRequest) need {
 	return func(s *auth.State, id auth.Identity) error {
 		for i := range r.Compares {
@@ -141,7 +141,7 @@ func opNeeds(o *mvcc.Op) need {
 	case o.Txn != nil:
 		return txnNeeds(o.Txn)
 	}
-	return func(*auth.State, auth.Identity) error { return auth.ErrPermissionDenied } // none that is known
+	return func(*auth.State, auth.Identity) error { return auth.ErrPermissionDenied } // an unknown operation
 }
 
 // Compact implements KVStore.

@@ -26,7 +26,7 @@ func (l guardedLeases) Grant(ctx context.Context, id, ttl int64) (granted lease.
 	return granted, err
 }
 
-// Revoke implements LeaseKeeper. Whether the keys on the lease may be written is asked in the transaction.
+// Revoke implements LeaseKeeper. The transaction checks whether the keys on the lease may be written.
 func (l guardedLeases) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	err = l.g.carry(ctx, needUser, func(a *mvcc.Access) (err error) {
 		rev, err = l.LeaseKeeper.Revoke(mvcc.WithAccess(ctx, a), id)
@@ -38,7 +38,7 @@ func (l guardedLeases) Revoke(ctx context.Context, id int64) (rev int64, err err
 	return rev, err
 }
 
-// whyDenied says why a key on a lease could not be written.
+// whyDenied returns the reason why a key on a lease could not be written.
 func whyDenied(s *auth.State, id auth.Identity) error {
 	if err := s.MayWrite(id, []byte{0}, nil); errors.Is(err, auth.ErrAuthOldRevision) {
 		return err
@@ -46,7 +46,7 @@ func whyDenied(s *auth.State, id auth.Identity) error {
 	return auth.ErrPermissionDenied
 }
 
-// TimeToLive implements LeaseKeeper. Keys are told to who may read all of them.
+// TimeToLive implements LeaseKeeper. It shows keys to users who may read all of them.
 func (l guardedLeases) TimeToLive(ctx context.Context, id int64, keys bool) (info lease.Info, found bool, err error) {
 	err = l.g.during(ctx, needUser, func(may func(need) error) (err error) {
 		if info, found, err = l.LeaseKeeper.TimeToLive(ctx, id, keys); err != nil {
@@ -60,12 +60,12 @@ func (l guardedLeases) TimeToLive(ctx context.Context, id int64, keys bool) (inf
 	return info, found, nil
 }
 
-// readsAll is the need of who is told of keys.
+// readsAll returns the permission that is needed to see keys.
 func readsAll(keys [][]byte) need {
 	return func(s *auth.State, id auth.Identity) error { return everyKey(s, id, keys, s.MayRead) }
 }
 
-// everyKey says that each of some keys may be read or written; who may do everything may without a look at them.
+// everyKey checks that each of the keys may be read or written. A user who may do everything needs no check per key.
 func everyKey(s *auth.State, id auth.Identity, keys [][]byte, may func(auth.Identity, []byte, []byte) error) error {
 	if s.Everything(id) {
 		return nil
@@ -78,7 +78,7 @@ func everyKey(s *auth.State, id auth.Identity, keys [][]byte, may func(auth.Iden
 	return nil
 }
 
-// Leases implements LeaseKeeper. They are told to who may read the keys on all of them, as in etcd.
+// Leases implements LeaseKeeper. It shows the leases to users who may read the keys on all of them, as in etcd.
 func (l guardedLeases) Leases(ctx context.Context) ([]int64, error) {
 	var ids []int64
 	err := l.g.during(ctx, needUser, func(may func(need) error) (err error) {
@@ -93,12 +93,12 @@ func (l guardedLeases) Leases(ctx context.Context) ([]int64, error) {
 	return ids, nil
 }
 
-// renewChecker is a LeaseKeeper whose renewals have to be allowed.
+// renewChecker is a LeaseKeeper whose renewals need a permission.
 type renewChecker interface {
 	mayRenew(ctx context.Context, id int64) error
 }
 
-// mayRenew says whether the client of a stream may renew a lease: it must be able to write the keys on it.
+// mayRenew checks whether the client of a stream may renew a lease: it must be allowed to write the keys on it.
 func (l guardedLeases) mayRenew(ctx context.Context, id int64) error {
 	g := l.g
 	if g.open() != nil {
@@ -109,7 +109,7 @@ func (l guardedLeases) mayRenew(ctx context.Context, id int64) error {
 		return err
 	}
 	if k.Enabled() && g.isPeer(ctx, k) {
-		return nil // it has asked for its clients
+		return nil // the other process has checked its clients
 	}
 	k, a, err := g.settle(ctx, k, needUser)
 	if err != nil || a.MayWrite == nil {

@@ -6,8 +6,8 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// peerKey is the metadata by which a process of the deployment is known to another. Who cannot read the keyspace's rows
-// cannot make what is in it.
+// peerKey is the metadata with which processes of the deployment identify themselves to one another. Nobody can make
+// its value without reading the keyspace's rows.
 const peerKey = "headwater-peer-token"
 
 // AsPeer returns ctx for calls to another process of the deployment that are made for many clients at once, of which
@@ -28,7 +28,7 @@ func (g *Guard) AsPeer(ctx context.Context, restricted bool) (context.Context, e
 	return metadata.AppendToOutgoingContext(ctx, peerKey, token), nil
 }
 
-// isPeer says that a call comes from another process of the deployment, which has asked for its clients.
+// isPeer says whether a call comes from another process of the deployment, which has checked its clients.
 func (g *Guard) isPeer(ctx context.Context, k *known) bool {
 	v := metadata.ValueFromIncomingContext(ctx, peerKey)
 	if len(v) != 1 {

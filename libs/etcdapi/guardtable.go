@@ -2,6 +2,7 @@ package etcdapi
 
 import (
 	"context"
+	"errors"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -12,22 +13,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/auth"
 )
 
-// rule says what a method needs while authentication is enabled.
+// rule says which permission a method needs while authentication is enabled.
 type rule int
 
 const (
 	denied   rule = iota // nobody may call it
 	anybody              // nothing
-	user                 // to act for somebody
-	admin                // to act for an administrator
-	readings             // user for requests that only look, else admin
-	// own: the service asks the guard itself, for each request as it is carried out.
+	user                 // a valid user
+	admin                // an administrator
+	readings             // user for requests that only read, otherwise admin
+	// own: the service itself calls the guard for each request that it carries out.
 	own
-	// asCallers: somebody to act for; the service makes requests to KV, Watch and Lease on its caller's behalf.
+	// asCallers: a valid user. The service makes requests to KV, Watch and Lease in the name of its caller.
 	asCallers
 )
 
-// rules are those of all methods of all services. A method that is not here is denied to everybody.
+// rules are the rules of all methods of all services. A method without a rule is denied to everybody.
 var rules = map[string]rule{
 	"/etcdserverpb.KV/Range":       own,
 	"/etcdserverpb.KV/RangeStream": own,
@@ -91,14 +92,14 @@ var rules = map[string]rule{
 	"/grpc.health.v1.Health/Watch": anybody,
 }
 
-// HasRule says that the guard knows what a method needs, by its full name.
+// HasRule says whether there is a rule for a method, given its full name.
 func HasRule(method string) bool {
 	_, ok := rules[method]
 	return ok
 }
 
-// Registrar returns r with the guard around every method: what it needs is asked for once the request has been decoded,
-// and a method that has no rule is denied.
+// Registrar returns r with the guard around every method. The guard checks the permission after the request has been
+// decoded. A method without a rule is denied.
 func (g *Guard) Registrar(r grpc.ServiceRegistrar) grpc.ServiceRegistrar {
 	return &guardedRegistrar{ServiceRegistrar: r, g: g}
 }
@@ -108,10 +109,10 @@ type guardedRegistrar struct {
 	g *Guard
 }
 
-// Draining implements drainer for what is behind.
+// Draining implements drainer: it returns the context of the wrapped registrar.
 func (r *guardedRegistrar) Draining() context.Context { return draining(r.ServiceRegistrar) }
 
-// AddSent implements sentCounter for what is behind.
+// AddSent implements sentCounter: it passes the counts on to the wrapped registrar.
 func (r *guardedRegistrar) AddSent(method string, messages, bytes int) {
 	if c, ok := r.ServiceRegistrar.(sentCounter); ok {
 		c.AddSent(method, messages, bytes)
@@ -141,7 +142,7 @@ func (r *guardedRegistrar) RegisterService(desc *grpc.ServiceDesc, impl any) {
 // unaryHandler is the type of grpc.MethodDesc.Handler.
 type unaryHandler = func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error)
 
-// unary is a method with its rule: it is asked for with the request as it has been decoded for the method itself.
+// unary wraps a method with its rule. The rule gets the request as it was decoded for the method itself.
 func (g *Guard) unary(rule rule, handler unaryHandler) unaryHandler {
 	return func(srv any, ctx context.Context, dec func(any) error, around grpc.UnaryServerInterceptor) (any, error) {
 		ask := func(ctx context.Context, req any, info *grpc.UnaryServerInfo, next grpc.UnaryHandler) (any, error) {
@@ -155,7 +156,7 @@ func (g *Guard) unary(rule rule, handler unaryHandler) unaryHandler {
 	}
 }
 
-// of is the rule for one request.
+// of returns the rule for one request.
 func (r rule) of(req any) rule {
 	if r != readings {
 		return r
@@ -166,8 +167,8 @@ func (r rule) of(req any) rule {
 	return admin
 }
 
-// allowed answers a request that may be answered. What every user may see is answered by the users and roles that the
-// process knows of, and decided anew if the answer has made it know of newer ones.
+// allowed answers a request that has the permission it needs. What every user may see is answered under the users and
+// roles that the process knows. If the answer has made the process learn of newer ones, allowed decides again.
 func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error)) (resp any, err error) {
 	switch {
 	case r == anybody, r != denied && g.open() != nil && !g.o.Shared:
@@ -190,17 +191,18 @@ func (g *Guard) allowed(ctx context.Context, r rule, answer func() (any, error))
 	return answer()
 }
 
-// callersErr is an error of a call that acts for its caller by clientv3, as etcd sends it: what clientv3 knows by its
-// text has lost its code.
+// callersErr returns an error of a call that was made for its caller by clientv3, in the form that etcd sends: an error
+// that clientv3 knows by its text has lost its code.
 func callersErr(err error) error {
 	err = Err(err)
-	if known, ok := rpctypes.Error(err).(rpctypes.EtcdError); ok && known.Code() != codes.Unavailable {
+	var known rpctypes.EtcdError
+	if errors.As(rpctypes.Error(err), &known) && known.Code() != codes.Unavailable {
 		return status.Error(codes.Unknown, known.Error())
 	}
 	return err
 }
 
-// knows says that there is somebody whom a call acts for, as far as the process has heard of users and roles.
+// knows checks that a call has a valid user, under the users and roles that the process knows.
 func (g *Guard) knows(ctx context.Context) error {
 	k, err := g.current(ctx)
 	if err == nil {

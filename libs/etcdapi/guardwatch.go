@@ -11,7 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
-// watchAccess is what the client of a watch stream may watch. It implements watch.Access.
+// watchAccess says what the client of a watch stream may watch. It implements watch.Access.
 type watchAccess struct {
 	g *Guard
 	c credential
@@ -28,7 +28,7 @@ func (g *Guard) newWatchAccess(ctx context.Context) *watchAccess {
 	return &watchAccess{g: g, c: g.credentialOf(ctx)}
 }
 
-// Ready implements watch.Access: a token may have ended, or may have begun to be known. The head has just been read.
+// Ready implements watch.Access. A token may have expired, or may be valid by now. The head has just been read.
 func (a *watchAccess) Ready(ctx context.Context) error {
 	k, err := a.g.current(ctx)
 	if err != nil || !k.Enabled() {
@@ -44,8 +44,8 @@ func (a *watchAccess) Ready(ctx context.Context) error {
 	return nil
 }
 
-// MayWatch implements watch.Access. A watch that is there goes on under a token that has expired meanwhile, or a JWT of
-// an older revision; not under one that a new password has ended.
+// MayWatch implements watch.Access. An existing watch goes on when its token expires, and under a JWT of an older
+// revision. It does not go on under a token that a new password has ended.
 func (a *watchAccess) MayWatch(key, end string, again bool) (reason string) {
 	k := a.g.known.Load()
 	if !k.Enabled() {
@@ -54,7 +54,7 @@ func (a *watchAccess) MayWatch(key, end string, again bool) (reason string) {
 	a.mu.Lock()
 	id, err := a.id, a.err
 	a.mu.Unlock()
-	if again && id.User == "" { // nobody had to be identified when it was created
+	if again && id.User == "" { // it was created while authentication was disabled
 		id, _, err = a.g.identify(k, a.c)
 	}
 	switch {
@@ -66,7 +66,7 @@ func (a *watchAccess) MayWatch(key, end string, again bool) (reason string) {
 	return watchReason(err)
 }
 
-// watchReason is how etcd says why a watch is not allowed.
+// watchReason returns etcd's text for a watch that is not allowed.
 func watchReason(err error) string {
 	switch {
 	case err == nil:

@@ -6,9 +6,9 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// EmulatedVersion is the etcd release whose surface this package answers for. Clients turn features on by it:
-// kube-apiserver needs at least 3.5.13 for progress requests (k8s feature_support_checker.go). It has no suffix since
-// Patroni parses it as three integers.
+// EmulatedVersion is the etcd release whose API this package implements. Clients use it to turn features on:
+// kube-apiserver needs at least 3.5.13 for progress requests (k8s feature_support_checker.go). It has no suffix,
+// because Patroni parses it as three integers.
 const EmulatedVersion = "3.7.3"
 
 // Header is the part of a response header that never changes while a keyspace exists. All fields are non-zero:
@@ -24,16 +24,16 @@ func (h Header) At(rev int64) *pb.ResponseHeader {
 	return &pb.ResponseHeader{ClusterId: h.ClusterID, MemberId: h.MemberID, RaftTerm: h.RaftTerm, Revision: rev}
 }
 
-// HeadReader tells the keyspace's revision, for the headers of answers that are not about one; *mvcc.Store is one.
+// HeadReader returns the keyspace's revision, for headers of answers that have none of their own. *mvcc.Store is one.
 type HeadReader interface {
-	// Head is the last committed revision. It is not below any revision acknowledged before the call.
+	// Head returns the last committed revision. It is not below any revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)
 }
 
-// RecentHeadReader tells a revision for the headers of keep-alives; *mvcc.Store is one.
+// RecentHeadReader returns a revision for the headers of keep-alives. *mvcc.Store is one.
 type RecentHeadReader interface {
 	HeadReader
-	// RecentHead is a committed revision, not below any that this process has answered with before the call. It may be
-	// a little older than Head, and seldom asks anybody.
+	// RecentHead returns a committed revision that is not below any with which this process has answered before the
+	// call. It may be a little older than Head, and rarely reads from the store.
 	RecentHead(ctx context.Context) (int64, error)
 }

@@ -24,8 +24,8 @@ const (
 // (v3_server.go): an id, an auth revision and the lengths.
 const requestOverhead = 20
 
-// streamChunkBytes is the size from which on a chunk of a RangeStream leaves. No engine state is held while a chunk is
-// being sent, so that a slow client costs no more than one.
+// streamChunkBytes is the size from which on a chunk of a RangeStream is sent. No state of the engine is held while a
+// chunk is sent, so a slow client costs no more than one chunk.
 const streamChunkBytes = 256 << 10
 
 // KVStore is the data behind the KV service; *mvcc.Store is one. Errors are those of package mvcc.
@@ -41,10 +41,10 @@ type KVStore interface {
 type KVOptions struct {
 	MaxTxnOps       int // operations in one transaction
 	MaxRequestBytes int // bytes of one request that writes
-	// Answers bounds the bytes of answers under way. Servers of one process share it.
+	// Answers bounds the bytes of answers under way. The servers of a process share it.
 	Answers *Answers
-	// Relayed, if set, tells the calls that another process has passed on. Their clients go by what that one has
-	// answered, of which this one knows nothing: their serializable reads are answered like linearizable ones.
+	// Relayed, if set, identifies calls that another process has passed on. Their clients rely on what that process has
+	// answered, which this one does not know. So their serializable reads are answered like linearizable ones.
 	Relayed func(context.Context) bool
 }
 
@@ -87,7 +87,7 @@ var kvDesc = grpc.ServiceDesc{
 	Metadata: "rpc.proto",
 }
 
-// bounded is a request whose decoding has a bound.
+// bounded is a request whose decoding is bounded.
 type bounded interface{ bound(*KVOptions) }
 
 // kvMethod makes the description of a method of kvServer from its typed function.
@@ -149,7 +149,7 @@ func (s *kvServer) rangeKeys(ctx context.Context, r *rangeRequest) (encoded, err
 // relayed is KVOptions.Relayed.
 func (s *kvServer) relayed(ctx context.Context) bool { return s.o.Relayed != nil && s.o.Relayed(ctx) }
 
-// rangeKey answers for one key in one buffer of the right size. The header is known last and goes to the front.
+// rangeKey answers for one key, in one buffer of the right size. The header is known last but comes first.
 func (s *kvServer) rangeKey(ctx context.Context, r *rangeRequest) (encoded, error) {
 	const tailMax = 4
 	room := s.header.size(1<<63 - 1)
@@ -254,10 +254,10 @@ func (s *kvServer) checkSize(n int) error {
 // errChunk ends a scan when a chunk of a stream is full.
 var errChunk = errors.New("etcdapi: chunk is full")
 
-// rangeStream answers KV.RangeStream (etcd 3.7): the keys of one revision in chunks; header, more and count only in
-// the last. Keys in another order than their own are all one chunk: it takes all of them to sort any. (etcd sorts
-// each of its chunks, the first of which has ten keys, and goes on behind the key that is then the last, so that keys
-// come more than once.)
+// rangeStream answers KV.RangeStream (etcd 3.7): it sends the keys of one revision in chunks, with header, more and
+// count in the last chunk only. If another order than that of the keys is wanted, all keys are one chunk, because
+// sorting needs all of them. (etcd sorts each chunk, the first of which has ten keys, and goes on after the key that is
+// then the last, so keys come more than once.)
 func (s *kvServer) rangeStream(stream grpc.ServerStream) error {
 	var req rangeRequest
 	if err := stream.RecvMsg(&req); err != nil {
@@ -312,7 +312,7 @@ func (s *kvServer) streamChunk(
 ) (c chunk, info mvcc.RangeInfo, err error) {
 	c.w.answer = w
 	info, err = s.store.Range(ctx, r, func(kv *mvcc.KV) error {
-		// The key that finds the chunk full is the first of the next one.
+		// The key that finds the chunk full is the first key of the next chunk.
 		if c.w.len() >= streamChunkBytes && r.Target == mvcc.SortByKey {
 			return errChunk
 		}

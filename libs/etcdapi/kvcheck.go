@@ -33,17 +33,17 @@ func checkPut(r *mvcc.PutRequest) error {
 	return nil
 }
 
-// Bounds of transactions beyond etcd's, which bounds only what one path through the nesting may hold.
+// Limits of transactions in addition to etcd's, which only bounds what one path through the nesting may hold.
 const (
-	// txnTotalFactor times MaxTxnOps is how many compares and operations a transaction may have over all nesting. A
-	// flat one has 3 × MaxTxnOps at most, one with a level of nesting at most 2 × MaxTxnOps²/4 operations that can
-	// take effect; no client is known to come near.
+	// txnTotalFactor times MaxTxnOps is how many compares and operations a transaction may have, including all nested
+	// ones. A flat transaction has at most 3 × MaxTxnOps. One with a level of nesting has at most 2 × MaxTxnOps²/4
+	// operations that can take effect. No known client comes near.
 	txnTotalFactor = 64
 	// txnLevelsMax is how deep transactions may nest.
 	txnLevelsMax = 256
 )
 
-// checkTxn checks a transaction and those nested in it; each level's budget of operations is what the level above has
+// checkTxn checks a transaction and the nested ones. Each level may have as many operations as the level above has
 // left.
 func checkTxn(t *mvcc.TxnRequest, maxOps int) error {
 	c := txnCheck{left: txnTotal(maxOps)}
@@ -95,5 +95,5 @@ func (c *txnCheck) op(o *mvcc.Op, maxOps, levels int) error {
 	case o.Txn != nil:
 		return c.txn(o.Txn, maxOps, levels)
 	}
-	return rpctypes.ErrGRPCKeyNotFound // etcd's answer to an operation that is none
+	return rpctypes.ErrGRPCKeyNotFound // etcd's answer to an empty operation
 }

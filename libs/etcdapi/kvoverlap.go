@@ -10,16 +10,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// overlapLookEvery is how many steps of the overlap check lie between two looks at whether the client still waits.
+// overlapLookEvery is how many steps of the check lie between two checks whether the client still waits.
 const overlapLookEvery = 1024
 
-// checkOverlap refuses transactions that could put a key twice, or put and delete it, in one branch: with it a key
-// changes at most once per revision. The branches of one nested transaction exclude each other and may touch the same
-// keys. etcd does not see two such cases (v3rpc/key.go checkIntervals) and lets a key change twice in one revision: a
-// range that ends in "\x00", and a delete behind the put of an earlier sibling. Errors: etcd's, and the context's.
+// checkOverlap refuses a transaction that could put a key twice, or put and delete it, in one branch. So a key changes
+// at most once per revision. The branches of a nested transaction exclude each other and may touch the same keys. etcd
+// misses two such cases (v3rpc/key.go checkIntervals) and lets a key change twice in one revision: a range that ends in
+// "\x00", and a delete after the put of an earlier sibling. Errors: etcd's, and the context's.
 //
-// The writes of a part of the transaction are ordered sets. Two parts of one branch are compared, and the sets of
-// both made one, by going through the smaller, so that the work grows as n log² n.
+// The writes of each part of the transaction are ordered sets. Two parts of one branch are compared and their sets are
+// joined by walking over the smaller one, so the work grows as n log² n.
 func checkOverlap(ctx context.Context, t *mvcc.TxnRequest) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -30,7 +30,7 @@ func checkOverlap(ctx context.Context, t *mvcc.TxnRequest) error {
 type overlapCheck struct {
 	ctx   context.Context
 	steps int
-	// Nodes that sets which are used up have given back.
+	// Nodes that sets have given back after they were joined into others.
 	freePuts    *btree.FreeListG[[]byte]
 	freeDeletes *btree.FreeListG[interval]
 }
@@ -58,11 +58,11 @@ func (c *overlapCheck) txn(t *mvcc.TxnRequest) error {
 	return nil
 }
 
-// fewOps is up to how many operations are compared each with each: it costs less than sets.
+// fewOps is the number of operations up to which each is compared with each other. That is cheaper than sets.
 const fewOps = 12
 
-// overlapFree decides the common case without building sets: few operations, none of which is a transaction. decided
-// is false if they are others.
+// overlapFree decides the common case without sets: few operations, and no nested transactions. decided is false if the
+// case is another one.
 func overlapFree(ops []mvcc.Op) (free, decided bool) {
 	if len(ops) > fewOps {
 		return false, false
@@ -82,7 +82,7 @@ func overlapFree(ops []mvcc.Op) (free, decided bool) {
 	return true, true
 }
 
-// overlap says that a puts a key that b puts or deletes.
+// overlap says whether a puts a key that b puts or deletes.
 func overlap(a, b *mvcc.Op) bool {
 	switch {
 	case a.Put == nil:
@@ -122,7 +122,7 @@ func (c *overlapCheck) writes(ops []mvcc.Op) (*writeSet, error) {
 	return all, nil
 }
 
-// branches returns what one branch or the other of a nested transaction writes.
+// branches returns what either branch of a nested transaction writes.
 func (c *overlapCheck) branches(t *mvcc.TxnRequest) (*writeSet, error) {
 	then, err := c.writes(t.Success)
 	if err != nil {
@@ -142,7 +142,8 @@ func (c *overlapCheck) step() error {
 	return nil
 }
 
-// join makes one set of two, which are used up. Unless they exclude each other it refuses them if they overlap.
+// join joins two sets, which must not be used any more. If the parts do not exclude each other, it refuses sets that
+// overlap.
 func (c *overlapCheck) join(a, b *writeSet, exclusive bool) (*writeSet, error) {
 	if !exclusive {
 		if err := c.disjoint(a, b); err != nil {
@@ -205,16 +206,16 @@ func (c *overlapCheck) disjoint(a, b *writeSet) (err error) {
 	return err
 }
 
-// writeSet is what a part of a transaction puts, and what it deletes as intervals that neither overlap nor touch.
+// writeSet is what a part of a transaction puts, and what it deletes, as intervals that neither overlap nor touch.
 type writeSet struct {
 	puts    *btree.BTreeG[[]byte]
 	deletes *btree.BTreeG[interval]
 }
 
-// interval is the keys k with begin <= k < end; a nil end means to the end.
+// interval is the keys k with begin <= k < end. A nil end means no end.
 type interval struct{ begin, end []byte }
 
-// The trees' degree, and how many of their nodes wait to be used again.
+// The degree of the trees, and how many of their nodes are kept for reuse.
 const (
 	overlapDegree = 16
 	freeNodes     = 32
@@ -252,8 +253,8 @@ func (w *writeSet) addDelete(key, end []byte) error {
 	return nil
 }
 
-// intervalOf is an etcd range as an interval: that of a single key has no end, one that ends in "\x00" stands for all
-// keys behind. An inverted range is none.
+// intervalOf returns an etcd range as an interval. A single key has no end, and an end of "\x00" means all keys from
+// there on. An inverted range is no interval.
 func intervalOf(key, end []byte) (d interval, ok bool) {
 	switch {
 	case len(end) == 0:
@@ -264,10 +265,10 @@ func intervalOf(key, end []byte) (d interval, ok bool) {
 	return interval{key, end}, bytes.Compare(key, end) < 0
 }
 
-// before says that a key lies before an interval's end.
+// before says whether a key lies before the end of an interval.
 func (d interval) before(key []byte) bool { return d.end == nil || bytes.Compare(key, d.end) < 0 }
 
-// deleted says that key lies in one of the intervals.
+// deleted says whether a key lies in one of the intervals.
 func (w *writeSet) deleted(key []byte) (in bool) {
 	w.deletes.DescendLessOrEqual(interval{begin: key}, func(d interval) bool {
 		in = d.before(key)
@@ -276,7 +277,7 @@ func (w *writeSet) deleted(key []byte) (in bool) {
 	return in
 }
 
-// putIn says that one of the puts lies in d.
+// putIn says whether one of the puts lies in d.
 func (w *writeSet) putIn(d interval) (in bool) {
 	w.puts.AscendGreaterOrEqual(d.begin, func(key []byte) bool {
 		in = d.before(key)
@@ -285,7 +286,7 @@ func (w *writeSet) putIn(d interval) (in bool) {
 	return in
 }
 
-// insert adds d, made one with those that it overlaps or touches.
+// insert adds d, joined with the intervals that it overlaps or touches.
 func (w *writeSet) insert(d interval) {
 	w.deletes.DescendLessOrEqual(d, func(o interval) bool {
 		if o.end == nil || bytes.Compare(o.end, d.begin) >= 0 {

@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// txnDepthMax is how deep transactions may nest on the wire; protobuf's own decoder stops there too. What etcd
-// accepts is far below: each level takes at least one of the operations allowed.
+// txnDepthMax is how deep transactions may nest on the wire. protobuf's own decoder stops there too. etcd accepts far
+// less, because each level takes at least one of the allowed operations.
 const txnDepthMax = 10000
 
 var (
@@ -19,9 +19,9 @@ var (
 	errFieldNumber = errors.New("etcdapi: field number out of range")
 )
 
-// fields calls f for every field of a message. f consumes the value and returns its length, 0 to have it skipped (an
-// unknown field or wire type), or a protowire error. What is no field number is refused: protowire lets some pass
-// that protobuf's decoder does not.
+// fields calls f for every field of a message. f consumes the value and returns its length, or 0 to skip it (an unknown
+// field or wire type), or a protowire error. Invalid field numbers are refused; protowire accepts some that protobuf's
+// decoder refuses.
 func fields(b []byte, f func(num protowire.Number, typ protowire.Type, b []byte) (int, error)) error {
 	for len(b) > 0 {
 		num, typ, n := protowire.ConsumeTag(b)
@@ -80,7 +80,7 @@ func boolField(typ protowire.Type, b []byte, v *bool) int {
 	return n
 }
 
-// messageField consumes an embedded message and decodes it into what is there already: protobuf merges repeated
+// messageField consumes an embedded message and decodes it into what is there already, because protobuf merges repeated
 // occurrences.
 func messageField(typ protowire.Type, b []byte, decode func([]byte) error) (int, error) {
 	if typ != protowire.BytesType {
@@ -137,7 +137,7 @@ func decodeRange(b []byte, r *mvcc.RangeRequest) error {
 	})
 }
 
-// Requests that write keep their size on the wire: max-request-bytes bounds it.
+// Requests that write keep their size on the wire, which max-request-bytes bounds.
 type putRequest struct {
 	mvcc.PutRequest
 	size int
@@ -152,12 +152,12 @@ func (r *putRequest) UnmarshalWire(b []byte) error {
 	return nil
 }
 
-// smallValue is up to which size a value is copied anyway when it is written.
+// smallValue is the size up to which a value is copied anyway when it is written.
 const smallValue = 512
 
-// ownValue copies the value of a put that is a small part of a message of so many bytes. A larger value lives as long
-// as watches may want its event, counted by its own size: it must not keep alive what else the client has sent, if
-// only in fields that nobody knows.
+// ownValue copies the value of a put if it is a small part of its message. A larger value lives as long as watches may
+// want its event, and counts by its own size. So it must not keep alive what else the client has sent, perhaps in
+// unknown fields.
 func ownValue(p *mvcc.PutRequest, message int) {
 	if len(p.Value) > smallValue && 2*len(p.Value) < message {
 		p.Value = bytes.Clone(p.Value)
@@ -227,8 +227,8 @@ func decodeDelete(b []byte, r *mvcc.DeleteRequest) error {
 type txnRequest struct {
 	mvcc.TxnRequest
 	size int
-	// max is how many compares and operations it may have over all nesting; 0: any number. Decoding ends at one more,
-	// because a few bytes can hold an operation.
+	// max is how many compares and operations the transaction may have, including nested ones; 0: any number. Decoding
+	// ends at one more, because a few bytes can hold an operation.
 	max     int
 	tooMany bool
 }
@@ -303,7 +303,7 @@ func (d *txnDecoder) appendOp(b []byte, ops *[]mvcc.Op, depth int) error {
 	return nil
 }
 
-// op decodes a union: the last kind of operation given counts.
+// op decodes a union. The last kind of operation in it counts.
 func (d *txnDecoder) op(b []byte, op *mvcc.Op, depth int) error {
 	return fields(b, func(num protowire.Number, typ protowire.Type, b []byte) (int, error) {
 		switch num {
@@ -338,8 +338,8 @@ const (
 	compareValueField   = 7
 )
 
-// decodeCompare decodes a condition. An operand of another kind than the target's counts as 0 or empty (etcd
-// txn/txn.go compareKV).
+// decodeCompare decodes a condition. An operand of another kind than the target counts as 0 or empty (etcd txn/txn.go
+// compareKV).
 func decodeCompare(b []byte, c *mvcc.Compare) error {
 	var union protowire.Number
 	var operand int64

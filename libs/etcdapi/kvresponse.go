@@ -7,7 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Buffers of a response that grows: the first one small, the others of the size that grpc-go's pool keeps.
+// Sizes of the buffers of a growing response: the first is small, the others have the size that grpc-go's pool keeps.
 const (
 	firstBuffer = 4 << 10
 	nextBuffer  = 32 << 10
@@ -31,7 +31,8 @@ func appendKV(b []byte, num protowire.Number, kv *mvcc.KV, size int) []byte {
 	return appendInt(b, 6, kv.Lease)
 }
 
-// rangeWriter encodes the keys of a Range as they come, into pooled buffers that grpc-go gives back when they are sent.
+// rangeWriter encodes the keys of a Range as they come, into pooled buffers. grpc-go gives them back when they are
+// sent.
 type rangeWriter struct {
 	answer *answer
 	full   []*[]byte // buffers before the current one
@@ -78,7 +79,7 @@ func (w *rangeWriter) len() int {
 	return w.size + len(*w.cur)
 }
 
-// finish returns the message with what stands before and behind the keys.
+// finish returns the message, with what comes before and after the keys.
 func (w *rangeWriter) finish(head, tail []byte) encoded {
 	out := make(encoded, 0, len(w.full)+3)
 	out = append(out, mem.SliceBuffer(head))
@@ -92,7 +93,7 @@ func (w *rangeWriter) finish(head, tail []byte) encoded {
 	return out
 }
 
-// free gives the buffers back when no message comes of them.
+// free gives the buffers back if there is no message.
 func (w *rangeWriter) free() {
 	if w.cur != nil {
 		for _, b := range append(w.full, w.cur) {
@@ -128,8 +129,8 @@ func (c results) txn(res *mvcc.Result) []byte {
 	return appendTxnBody(b, res)
 }
 
-// boundTxn is as many bytes as the body of a transaction's answer takes at most: an answer of hundreds of megabytes
-// must not grow by being copied.
+// boundTxn returns an upper bound of the bytes in the body of a transaction's answer. An answer of hundreds of
+// megabytes must not grow by copying.
 func boundTxn(res *mvcc.Result) int {
 	const opMax = 64 // tags, lengths and numbers of one operation
 	n := opMax
@@ -169,7 +170,7 @@ func appendTxnBody(b []byte, res *mvcc.Result) []byte {
 	return b
 }
 
-// appendOpResult appends a ResponseOp. The headers of operations have a revision only, that of a nested transaction
+// appendOpResult appends a ResponseOp. The header of an operation has only a revision, and that of a nested transaction
 // not even that (etcd: txn/txn.go).
 func appendOpResult(b []byte, op *mvcc.OpResult) []byte {
 	return appendMessage(b, protowire.Number(op.Kind), func(b []byte) []byte {

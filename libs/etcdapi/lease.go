@@ -11,8 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/lease"
 )
 
-// LeaseKeeper is what the Lease service needs of the owner of the leases. lease.Keeper implements it and says what each
-// method does.
+// LeaseKeeper is the owner of the leases. lease.Keeper implements it, and its methods are described there.
 type LeaseKeeper interface {
 	Grant(ctx context.Context, id, ttl int64) (lease.Granted, error)
 	Revoke(ctx context.Context, id int64) (rev int64, err error)
@@ -65,7 +64,8 @@ func (s *leaseService) LeaseRevoke(ctx context.Context, r *pb.LeaseRevokeRequest
 	return &pb.LeaseRevokeResponse{Header: s.header.At(rev)}, nil
 }
 
-// LeaseTimeToLive implements pb.LeaseServer. A lease that is not there is no error: it has the TTL of one that is gone.
+// LeaseTimeToLive implements pb.LeaseServer. A lease that does not exist is not an error: its TTL is that of a lease
+// that is gone.
 func (s *leaseService) LeaseTimeToLive(
 	ctx context.Context, r *pb.LeaseTimeToLiveRequest,
 ) (*pb.LeaseTimeToLiveResponse, error) {
@@ -91,7 +91,7 @@ func (s *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest
 	if err != nil {
 		return nil, leaseErr(err)
 	}
-	// One block for all: there may be hundreds of thousands.
+	// One block for all of them: there may be hundreds of thousands.
 	statuses := make([]pb.LeaseStatus, len(ids))
 	leases := make([]*pb.LeaseStatus, len(ids))
 	for i, id := range ids {
@@ -101,9 +101,9 @@ func (s *leaseService) LeaseLeases(ctx context.Context, _ *pb.LeaseLeasesRequest
 	return &pb.LeaseLeasesResponse{Header: s.header.At(rev), Leases: leases}, nil
 }
 
-// leaseErr is Err for the keeper's errors. A keeper that has been deposed can say nothing about a lease; it answers
-// Unavailable, so that clientv3 goes on with its keep-alives elsewhere. etcd's Unknown "not a primary lessor" in that
-// place made clients give up (etcd#21671).
+// leaseErr is Err for the keeper's errors. A keeper that has been deposed knows nothing about a lease. It answers
+// Unavailable, so that clientv3 sends its keep-alives elsewhere. etcd's Unknown "not a primary lessor" made clients
+// give up (etcd#21671).
 func leaseErr(err error) error {
 	if errors.Is(err, lease.ErrNotOwner) {
 		return rpctypes.ErrGRPCLeaderChanged

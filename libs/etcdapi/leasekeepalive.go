@@ -15,19 +15,19 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// renewalsWaitingMax is how many renewals of one stream may wait for the end of their lease at a time. With more, a
-// client's stream is not read further until one of them is answered; that of another pod carries the renewals of many
-// clients, which must not wait for those that do: it is told to ask again.
+// renewalsWaitingMax is how many renewals of one stream may wait at the same time for the end of their lease. If a
+// client's stream has more, it is not read further until one of them is answered. A stream of another pod carries the
+// renewals of many clients, which must not wait for those: the other pod is told to ask again.
 const renewalsWaitingMax = 128
 
 // LeaseKeepAlive implements pb.LeaseServer.
 //
-// Renewals are answered in the order in which they come, by the goroutine that reads them. One that has to wait,
-// since its lease has expired and is about to be revoked, is answered when it can be: clientv3 has one stream for all
-// its leases, and those that are good must not expire because of one that is not.
+// Renewals are answered in the order in which they come, by the goroutine that reads them. A renewal has to wait if its
+// lease has expired and is about to be revoked; it is answered later. clientv3 has one stream for all its leases, and
+// the others must not expire because of that one.
 //
-// A stream ends with Unavailable when the server drains. Its handler cannot be the goroutine that reads from it:
-// nothing but the return of a handler ends the wait for a client without a status that gRPC chooses.
+// A stream ends with Unavailable when the server drains. So its handler cannot be the goroutine that reads: only the
+// return of the handler ends a read with a status that the server chooses.
 func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
 	k := &keepAliveStream{service: s, stream: stream}
 	done := make(chan error, 1)
@@ -52,7 +52,8 @@ func (k *keepAliveStream) run() error {
 	return k.serveWithWaiters()
 }
 
-// end returns when no request is being answered, and none will be: what is behind the service may be closed then.
+// end returns when no request is being answered and none will be. After that the parts behind the service may be
+// closed.
 func (k *keepAliveStream) end() error {
 	k.turn.Lock()
 	defer k.turn.Unlock()
@@ -63,9 +64,9 @@ func (k *keepAliveStream) end() error {
 // errRenewalWaits ends the first phase of a stream.
 var errRenewalWaits = errors.New("renewal waits")
 
-// keepAliveStream is one keep-alive stream. Most streams never see a renewal that waits; they need one reader and no
-// lock but the uncontended turn. The first that does begins the second phase, with a reader and waiters beside the
-// handler's goroutine.
+// keepAliveStream is one keep-alive stream. Most streams never have a renewal that waits. They need one reader, and no
+// lock except the uncontended turn. The first renewal that waits begins the second phase, with a reader and waiters
+// beside the handler's goroutine.
 type keepAliveStream struct {
 	service *leaseService
 	stream  grpc.ServerStream
@@ -73,7 +74,7 @@ type keepAliveStream struct {
 	turn  sync.Mutex // held while a request is being answered
 	ended bool       // guarded by turn
 
-	// The renewal with which the second phase begins.
+	// The renewal that begins the second phase.
 	first renewal
 
 	// Second phase.
@@ -89,7 +90,7 @@ type renewal struct {
 	id, rev int64
 }
 
-// serve answers requests until the client has sent its last (then it returns nil) or answer fails.
+// serve answers requests until the client has sent its last one (then it returns nil) or answer fails.
 func (k *keepAliveStream) serve(answer func(renewal) error) error {
 	var req keepAliveRequest
 	for {
@@ -111,9 +112,9 @@ func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
 	if k.ended {
 		return rpctypes.ErrGRPCStopped
 	}
-	// The header comes before the renewal: else a lease could be revoked at revision 3 and its keep-alive be seen to
-	// have succeeded at 4 (etcd: v3rpc/lease.go). That is all that is asked of it: etcd takes the one that the member
-	// has applied, asking nobody, and so a keep-alive is answered from memory.
+	// The header comes before the renewal. Otherwise a lease could be revoked at revision 3 and its keep-alive could be
+	// seen to succeed at 4 (etcd: v3rpc/lease.go). The header need not prove more. etcd takes the revision that the
+	// member has applied, without asking anybody, so a keep-alive is answered from memory.
 	rev, err := k.service.head.RecentHead(k.stream.Context())
 	if err != nil {
 		return leaseErr(err)
@@ -126,7 +127,7 @@ func (k *keepAliveStream) answer(id int64, answer func(renewal) error) error {
 	return answer(renewal{id, rev})
 }
 
-// renew is the first phase's answer.
+// renew answers in the first phase.
 func (k *keepAliveStream) renew(r renewal) error {
 	ttl, ok := k.service.keeper.TryRenew(r.id)
 	if !ok {
@@ -140,8 +141,8 @@ func (k *keepAliveStream) send(r renewal, ttl int64) error {
 	return k.stream.SendMsg(k.service.encoder.response(r.rev, r.id, ttl))
 }
 
-// serveWithWaiters is the second phase. It returns when the client has sent its last and all is answered, or at the
-// first error; the reader then ends with the stream.
+// serveWithWaiters is the second phase. It returns when the client has sent its last request and all are answered, or
+// at the first error. The reader then ends with the stream.
 func (k *keepAliveStream) serveWithWaiters() error {
 	ctx, cancel := context.WithCancel(k.stream.Context())
 	defer cancel()
@@ -167,7 +168,7 @@ func (k *keepAliveStream) serveWithWaiters() error {
 	}
 }
 
-// renewOrWait is the second phase's answer.
+// renewOrWait answers in the second phase.
 func (k *keepAliveStream) renewOrWait(r renewal) error {
 	if ttl, ok := k.service.keeper.TryRenew(r.id); ok {
 		return k.sendBeside(r, ttl)
@@ -200,16 +201,16 @@ func (k *keepAliveStream) wait(r renewal) error {
 	ttl, err := k.service.keeper.Renew(k.ctx, r.id)
 	switch {
 	case errors.Is(err, lease.ErrNotOwner) && lease.Forwarded(k.ctx):
-		ttl = lease.NotOwnedTTL // the other renewals on the stream are none of this one's business
+		ttl = lease.NotOwnedTTL // do not disturb the other renewals on the stream
 	case errors.Is(err, mvcc.ErrCorrupt):
-		ttl = 0 // it has expired, although its keys cannot be deleted; the stream goes on for the others
+		ttl = 0 // it has expired, but its keys cannot be deleted; the stream goes on for the others
 	case err != nil:
 		return leaseErr(err)
 	}
 	return k.sendBeside(r, ttl)
 }
 
-// sendBeside is send where others send too.
+// sendBeside is send for the case that others send too.
 func (k *keepAliveStream) sendBeside(r renewal, ttl int64) error {
 	k.sending.Lock()
 	defer k.sending.Unlock()

@@ -7,14 +7,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// keepAliveRequest is pb.LeaseKeepAliveRequest, decoded by hand: the only field is ID.
+// keepAliveRequest is pb.LeaseKeepAliveRequest, decoded by hand. Its only field is ID.
 type keepAliveRequest struct {
 	id int64
 }
 
 var _ wire.Unmarshaler = (*keepAliveRequest)(nil)
 
-// UnmarshalWire implements wire.Unmarshaler. Fields of other numbers or types are skipped, as protobuf does.
+// UnmarshalWire implements wire.Unmarshaler. It skips fields of other numbers or types, as protobuf does.
 func (r *keepAliveRequest) UnmarshalWire(b []byte) error {
 	r.id = 0
 	return fields(b, func(num protowire.Number, typ protowire.Type, b []byte) (int, error) {
@@ -28,7 +28,8 @@ func (r *keepAliveRequest) UnmarshalWire(b []byte) error {
 // keepAliveEncoder writes pb.LeaseKeepAliveResponse.
 type keepAliveEncoder struct{ headerCodec }
 
-// keepAliveResponse is an encoded pb.LeaseKeepAliveResponse. It holds the slice that gRPC wants, to save an allocation.
+// keepAliveResponse is an encoded pb.LeaseKeepAliveResponse. It contains the slice that gRPC needs, which saves an
+// allocation.
 type keepAliveResponse struct {
 	slice [1]mem.Buffer
 }

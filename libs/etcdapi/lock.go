@@ -11,9 +11,9 @@ import (
 	cpb "github.com/headwaterdb/headwater/protos/headwater/concurrency/v1"
 )
 
-// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback), on behalf of
-// the caller. Errors come out as they do from etcd, which does the same: those of clientv3 that are not gRPC errors
-// are Unknown with their text.
+// RegisterLock registers v3lockpb.Lock, which runs clientv3's mutex on client (see package loopback) in the name of the
+// caller. Errors are sent as by etcd, which does the same: clientv3's errors that are not gRPC errors become Unknown,
+// with their text.
 func RegisterLock(r grpc.ServiceRegistrar, client *clientv3.Client) {
 	r.RegisterService(&lockDesc, &lockService{client: client})
 }
@@ -51,7 +51,7 @@ type lockService struct {
 	client *clientv3.Client
 }
 
-// lock waits until the name's lock is the caller's, or its context ends.
+// lock waits until the caller has the lock of the name, or its context ends.
 func (s *lockService) lock(ctx context.Context, r *cpb.LockRequest) (*cpb.LockResponse, error) {
 	ctx = asCaller(ctx)
 	session, err := orphanedSession(ctx, s.client, r.GetLease())
@@ -65,7 +65,7 @@ func (s *lockService) lock(ctx context.Context, r *cpb.LockRequest) (*cpb.LockRe
 	return &cpb.LockResponse{Header: concurrencyHeader(m.Header()), Key: []byte(m.Key())}, nil
 }
 
-// unlock gives the lock back that the key stands for. It succeeds when there is no such key.
+// unlock releases the lock of the key. It also succeeds if there is no such key.
 func (s *lockService) unlock(ctx context.Context, r *cpb.UnlockRequest) (*cpb.UnlockResponse, error) {
 	resp, err := s.client.Delete(asCaller(ctx), string(r.GetKey()))
 	if err != nil {
@@ -74,7 +74,7 @@ func (s *lockService) unlock(ctx context.Context, r *cpb.UnlockRequest) (*cpb.Un
 	return &cpb.UnlockResponse{Header: concurrencyHeader(resp.Header)}, nil
 }
 
-// orphanedSession is a session on a lease that the client keeps alive itself, or, for lease 0, on a new one of 60 s.
+// orphanedSession returns a session on a lease that the client keeps alive itself. For lease 0 it makes one of 60 s.
 func orphanedSession(ctx context.Context, client *clientv3.Client, leaseID int64) (*concurrency.Session, error) {
 	session, err := concurrency.NewSession(client,
 		concurrency.WithLease(clientv3.LeaseID(leaseID)), concurrency.WithContext(ctx))
@@ -93,5 +93,5 @@ func concurrencyHeader(h *pb.ResponseHeader) *cpb.ResponseHeader {
 	return &cpb.ResponseHeader{ClusterId: h.ClusterId, MemberId: h.MemberId, Revision: h.Revision, RaftTerm: h.RaftTerm}
 }
 
-// LockService describes v3lockpb.Lock, for those who relay it. The result must not be changed.
+// LockService returns the description of v3lockpb.Lock, for code that relays it. It must not be changed.
 func LockService() *grpc.ServiceDesc { return &lockDesc }

@@ -12,11 +12,11 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// AlarmStore keeps the alarms of a keyspace over restarts; *alarm.State is one.
+// AlarmStore stores the alarms of a keyspace so that they survive a restart. *alarm.State is one.
 type AlarmStore interface {
 	// Alarms returns the active alarms from memory, ordered by type and then member.
 	Alarms() []*pb.AlarmMember
-	// Refresh makes Alarms show what any process has done before.
+	// Refresh makes Alarms show what other processes have done before the call.
 	Refresh(ctx context.Context) error
 	// SetAlarm makes an alarm of a member active or clears it, durably. It reports whether that changed anything.
 	SetAlarm(ctx context.Context, memberID uint64, alarm pb.AlarmType, active bool) (changed bool, err error)
@@ -25,12 +25,11 @@ type AlarmStore interface {
 // MaintenanceStore is what the Maintenance service needs of the keyspace.
 type MaintenanceStore interface {
 	HeadReader
-	// Sizes returns the bytes on disk, and those of them that live data takes.
+	// Sizes returns the bytes on disk, and how many of them live data takes.
 	Sizes() (total, inUse int64)
 	// HashKV hashes the keyspace as it was at rev (0: now). Its errors are those of a read at rev.
 	HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error)
-	// Defragment gives back the space of what has been deleted or replaced. It returns when that is done or ctx has
-	// ended.
+	// Defragment gives back the space of deleted and replaced data. It returns when that is done or ctx has ended.
 	Defragment(ctx context.Context) error
 }
 
@@ -68,7 +67,7 @@ type maintenanceServer struct {
 	pb.UnsafeMaintenanceServer
 }
 
-// Status reports the head revision as raft index: nobody can tell the difference, and tools compare it over time.
+// Status reports the head revision as raft index. Nobody can tell the difference, and tools only compare it over time.
 func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*pb.StatusResponse, error) {
 	head, err := s.store.Head(ctx)
 	if err != nil {
@@ -80,7 +79,7 @@ func (s *maintenanceServer) Status(ctx context.Context, _ *pb.StatusRequest) (*p
 		Version:          EmulatedVersion,
 		StorageVersion:   StorageVersion,
 		DbSize:           max(1, total), // etcdctl divides by it, and the engine may not know it yet
-		DbSizeInUse:      max(1, inUse), // in JSON it is not there otherwise; etcd's is never 0
+		DbSizeInUse:      max(1, inUse), // JSON leaves out 0, and etcd's is never 0
 		DbSizeQuota:      s.quota,
 		Leader:           s.header.MemberID,
 		RaftIndex:        uint64(head),
@@ -114,7 +113,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 		if r.GetAlarm() == pb.AlarmType_NONE {
 			break
 		}
-		// etcd keeps it, and shows it until somebody clears a number that has no name.
+		// etcd stores an unknown alarm, and shows it until somebody clears a number that has no name.
 		if _, known := pb.AlarmType_name[int32(r.GetAlarm())]; !known && activate {
 			return nil, errUnknownAlarm
 		}
@@ -136,7 +135,7 @@ func (s *maintenanceServer) Alarm(ctx context.Context, r *pb.AlarmRequest) (*pb.
 	return resp, nil
 }
 
-// Defragment returns when the store has been compacted, or its caller has gone. Reads and writes go on meanwhile.
+// Defragment returns when the store has been compacted or the caller has gone. Reads and writes go on in that time.
 // etcd's answer has no header either.
 func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequest) (*pb.DefragmentResponse, error) {
 	if err := s.store.Defragment(ctx); err != nil {
@@ -145,7 +144,7 @@ func (s *maintenanceServer) Defragment(ctx context.Context, _ *pb.DefragmentRequ
 	return &pb.DefragmentResponse{}, nil
 }
 
-// Hash hashes the keyspace at its head. etcd hashes its database file; no client can tell what was hashed.
+// Hash hashes the keyspace at its head. etcd hashes its database file. No client can tell the difference.
 func (s *maintenanceServer) Hash(ctx context.Context, _ *pb.HashRequest) (*pb.HashResponse, error) {
 	hash, _, _, head, err := s.store.HashKV(ctx, 0)
 	if err != nil {
@@ -167,7 +166,8 @@ func (s *maintenanceServer) HashKV(ctx context.Context, r *pb.HashKVRequest) (*p
 	}, nil
 }
 
-// MoveLeader to the leader itself succeeds in etcd; any other target is unknown here. The answer has no header.
+// MoveLeader succeeds in etcd if the target is the leader itself. Any other target is unknown here. The answer has no
+// header.
 func (s *maintenanceServer) MoveLeader(_ context.Context, r *pb.MoveLeaderRequest) (*pb.MoveLeaderResponse, error) {
 	if r.GetTargetID() != s.header.MemberID {
 		return nil, rpctypes.ErrGRPCBadLeaderTransferee
@@ -175,8 +175,8 @@ func (s *maintenanceServer) MoveLeader(_ context.Context, r *pb.MoveLeaderReques
 	return &pb.MoveLeaderResponse{}, nil
 }
 
-// Downgrade knows no valid target. Cancel succeeds although nothing is in flight: etcd logs that error and answers all
-// the same.
+// Downgrade knows no valid target. Cancel succeeds although no downgrade is under way: etcd logs that error and answers
+// as if it had succeeded.
 func (s *maintenanceServer) Downgrade(ctx context.Context, r *pb.DowngradeRequest) (*pb.DowngradeResponse, error) {
 	switch r.GetAction() {
 	case pb.DowngradeRequest_VALIDATE, pb.DowngradeRequest_ENABLE:

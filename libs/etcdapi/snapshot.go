@@ -14,45 +14,44 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// SnapshotRevision is the metadata with which Maintenance.Snapshot is asked for a past revision, in decimal. etcd has
-// nothing like it.
+// SnapshotRevision is the metadata that asks Maintenance.Snapshot for a past revision, in decimal. etcd has nothing
+// like it.
 const SnapshotRevision = "headwater-revision"
 
-// SnapshotSince is the metadata with which Maintenance.Snapshot is asked for what has changed since a revision alone,
-// in decimal: a file that only a backup is made of. A server that does not know it sends a whole snapshot.
+// SnapshotSince is the metadata that asks Maintenance.Snapshot for only the changes since a revision, in decimal. Only
+// backups use such a file. A server that does not know it sends a whole snapshot.
 const SnapshotSince = "headwater-since"
 
 const (
-	// snapshotChunk is how many bytes of the file a message has: etcd's.
+	// snapshotChunk is how many bytes of the file a message has, as in etcd.
 	snapshotChunk = 32 << 10
-	// snapshotStall is how long a client may take nothing before its snapshot ends: the file takes disk space, and
+	// snapshotStall is how long a client may read nothing before its snapshot ends. The file takes disk space, and
 	// there may be only a few.
 	snapshotStall = 5 * time.Minute
 )
 
-var (
-	errSnapshotStalled = status.Error(
-		codes.Aborted,
-		"headwater: the client has taken nothing of the snapshot for too long",
-	)
+var errSnapshotStalled = status.Error(
+	codes.Aborted,
+	"headwater: the client has read nothing of the snapshot for too long",
 )
 
-// SnapshotFile is a database file as etcd has it.
+// SnapshotFile is a database file in etcd's format.
 type SnapshotFile interface {
-	// Size is the file's bytes. It is a multiple of 512, so that tools can tell whether a sum follows.
+	// Size returns the size of the file in bytes. It is a multiple of 512, so that tools can tell whether a checksum
+	// follows.
 	Size() int64
-	// Reader reads the file from its beginning.
+	// Reader reads the file from the beginning.
 	Reader() io.Reader
 	// Close removes the file.
 	Close() error
 }
 
-// MakeSnapshot makes the file of the keyspace at rev (0: the head), or of what has changed since a revision (0: all of
-// it). version is the storage version that it has. Errors are those that Err knows, and others with a status of their
-// own.
+// MakeSnapshot makes the file of the keyspace at rev (0: the head), or of the changes since a revision (0: of
+// everything). version is the storage version in the file. Errors are those that Err knows, and others that have a
+// status.
 type MakeSnapshot func(ctx context.Context, rev, since int64) (f SnapshotFile, version string, err error)
 
-// Snapshot makes the file, and then sends it with its SHA-256 behind it.
+// Snapshot makes the file, and sends it with its SHA-256 after it.
 func (s *maintenanceServer) Snapshot(
 	_ *pb.SnapshotRequest,
 	stream grpc.ServerStreamingServer[pb.SnapshotResponse],
@@ -70,7 +69,7 @@ func (s *maintenanceServer) Snapshot(
 	if err != nil {
 		return Err(err)
 	}
-	// The file is read by the sender, which ends at the latest when this has returned and ended the stream.
+	// The sender reads the file. It ends at the latest when this function has returned and so ended the stream.
 	progress, done := make(chan struct{}), make(chan error, 1)
 	go func() {
 		err := sendSnapshot(f, version, stream.Send, progress)
@@ -94,7 +93,7 @@ func (s *maintenanceServer) Snapshot(
 	}
 }
 
-// drain lets a sender end whose stream has ended.
+// drain lets the sender of an ended stream end.
 func drain(progress <-chan struct{}, done <-chan error) {
 	for {
 		select {
@@ -105,7 +104,7 @@ func drain(progress <-chan struct{}, done <-chan error) {
 	}
 }
 
-// snapshotRevision is the revision in a metadata, or 0.
+// snapshotRevision returns the revision in a metadata, or 0.
 func snapshotRevision(ctx context.Context, name string) (int64, error) {
 	md, _ := metadata.FromIncomingContext(ctx)
 	given := md.Get(name)

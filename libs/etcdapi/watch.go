@@ -22,17 +22,18 @@ const watchFragmentOverhead = 512 << 10
 
 // WatchOptions configures the Watch service.
 type WatchOptions struct {
-	// MaxRequestBytes is the server's --max-request-bytes, from which the size of fragments follows. 0 is the default.
+	// MaxRequestBytes is the server's --max-request-bytes. The size of fragments follows from it. 0 means the default.
 	MaxRequestBytes int
-	// Guard says who may watch what; nil: everybody may watch everything.
+	// Guard decides who may watch what; nil: everybody may watch everything.
 	Guard *Guard
-	// Turn, if set, is where services of one process take turns for making what they send.
+	// Turn, if set, lets the services of a process take turns for making what they send.
 	Turn Turn
-	// Sent is told of each turn of responses that has been sent: how long that took, and how many events, answers to
-	// requests (created, canceled) and progress notifications it had. Called from any goroutine; nil: nobody asks.
+	// Sent is called after each turn of responses has been sent: with how long that took, and the numbers of events, of
+	// answers to requests (created, canceled) and of progress notifications. It is called from any goroutine and may be
+	// nil.
 	Sent func(took time.Duration, events, control, progress int)
-	// Delivered is told of each turn with events that has been sent: the lowest and the highest of their revisions.
-	// Called as Sent; nil: nobody asks.
+	// Delivered is called after each turn with events has been sent, with the lowest and the highest of their
+	// revisions. It is called as Sent and may be nil.
 	Delivered func(first, last int64)
 }
 
@@ -41,9 +42,9 @@ type WatchHub interface {
 	OpenOn(conn any) (*watch.Stream, error)
 }
 
-// RegisterWatch adds etcd's Watch service to r, served by hub. The server must use wire.Codec
-// (grpc.ForceServerCodecV2): responses encode themselves. The hub must have been started before the first stream comes,
-// else streams are refused as Unavailable.
+// RegisterWatch registers etcd's Watch service on r, served by hub. The server must use wire.Codec
+// (grpc.ForceServerCodecV2), because responses encode themselves. The hub must be started before the first stream
+// comes. Otherwise streams are refused as Unavailable.
 func RegisterWatch(r grpc.ServiceRegistrar, hub WatchHub, h Header, o WatchOptions) {
 	if o.MaxRequestBytes <= 0 {
 		o.MaxRequestBytes = DefaultMaxRequestBytes
@@ -77,10 +78,10 @@ type watchService struct {
 	maxFragment int
 	guard       *Guard
 	turn        Turn // nil: nothing is shared
-	// count is told of messages that the server's codec does not see; nil: nobody counts.
+	// count is called with messages that the server's codec does not see. It may be nil.
 	count func(messages, bytes int)
 	sent  func(took time.Duration, events, control, progress int)
-	// delivered is told of the revisions of a turn.
+	// delivered is called with the revisions of a turn.
 	delivered func(first, last int64)
 }
 
@@ -92,8 +93,8 @@ type sentCounter interface {
 	AddSent(fullMethod string, messages, bytes int)
 }
 
-// serve runs one stream until the client goes, a request or response fails, or the hub drains. It sends in the RPC's
-// own goroutine and receives in one more.
+// serve runs one stream until the client goes, a request or response fails, or the hub drains. The RPC's own goroutine
+// sends, and another one receives.
 func (w *watchService) serve(stream grpc.ServerStream) error {
 	s, err := w.hub.OpenOn(connOf(stream.Context()))
 	if err != nil {
@@ -118,8 +119,8 @@ func (w *watchService) serve(stream grpc.ServerStream) error {
 	return watchErr(err)
 }
 
-// connOf returns a value that tells the connection of an RPC from all others, or nil if there is none: the address of
-// the peer, which a connection makes once, so that even those without a name (Unix sockets) differ by pointer.
+// connOf returns a value that identifies the connection of an RPC, or nil if there is none. It is the address of the
+// peer, which a connection makes once, so that even connections without a name (Unix sockets) have different pointers.
 func connOf(ctx context.Context) any {
 	p, ok := peer.FromContext(ctx)
 	if !ok || p.Addr == nil || !reflect.TypeOf(p.Addr).Comparable() {
@@ -142,7 +143,7 @@ func (w *watchService) receive(ctx context.Context, s *watch.Stream, stream grpc
 			err = s.Cancel(ctx, req.cancel)
 		case watchProgress:
 			err = s.RequestProgress(ctx)
-		default: // a message that asks for nothing known is ignored, as in etcd
+		default: // ignore a message of an unknown kind, as etcd does
 		}
 		if err != nil {
 			return err
@@ -150,7 +151,7 @@ func (w *watchService) receive(ctx context.Context, s *watch.Stream, stream grpc
 	}
 }
 
-// send is the stream's only sender, so what the hub hands out in order leaves in order.
+// send is the only sender of the stream, so responses leave in the order in which the hub returns them.
 func (w *watchService) send(ctx context.Context, s *watch.Stream, stream grpc.ServerStream) error {
 	out := newTurnSender(w, s, stream)
 	for {

@@ -13,10 +13,10 @@ import (
 )
 
 const (
-	// maxWatchWrite is the size from which responses are not put into one write with others. A client that does not
-	// read holds up one write and what the transport takes besides (64 KiB).
+	// maxWatchWrite is the size from which on responses do not share a write with others. A client that does not read
+	// holds up one write, and what the transport takes in addition (64 KiB).
 	maxWatchWrite = 64 << 10
-	// copyEventBelow is the size of an event below which it costs less to copy it than to share it.
+	// copyEventBelow is the size below which it is cheaper to copy an event than to share it.
 	copyEventBelow = 128
 )
 
@@ -39,19 +39,20 @@ func newTurnSender(svc *watchService, s *watch.Stream, stream grpc.ServerStream)
 	return t
 }
 
-// Turn is a service's part in what several services share, such as a fair.Flow. Costs are bytes.
+// Turn is a service's part in something that several services share, such as a fair.Flow. Costs are bytes.
 type Turn interface {
-	// Enter waits for a turn that costs least, or up to most; after it Leave is called. Errors: the context's.
+	// Enter waits for a turn that costs least, or up to most. After it Leave is called. Errors: the context's.
 	Enter(ctx context.Context, least, most int64) (got int64, err error)
 	Leave()
 	// Charge says that a turn has cost more.
 	Charge(cost int64)
 }
 
-// writeCost is what a write costs beside its bytes.
+// writeCost is what a write costs in addition to its bytes.
 const writeCost = 1 << 10
 
-// enter waits for the turn to make a write. Where each message is sent alone there is none: a client may hold up any.
+// enter waits for the turn to make a write. If each message is sent alone there are no turns, because a client may hold
+// up any message.
 func (t *turnSender) enter(ctx context.Context) error {
 	if t.turn == nil || t.writer == nil {
 		return nil
@@ -68,14 +69,14 @@ func (t *turnSender) leave() {
 	}
 }
 
-// send sends a turn, and tells the hub of it and whoever measures.
+// send sends a turn, and reports it to the hub and to the metrics.
 func (t *turnSender) send(ctx context.Context, turn []watch.Response) error {
 	if t.svc.sent == nil {
 		return t.sendAll(ctx, turn)
 	}
 	var events, control, progress int
 	first, last := int64(math.MaxInt64), int64(0)
-	for i := range turn { // before: what has been sent is the hub's again
+	for i := range turn { // before sending, because the hub reuses what has been sent
 		switch r := &turn[i]; {
 		case len(r.Events) > 0:
 			events += len(r.Events)
@@ -125,7 +126,7 @@ func (t *turnSender) sendAll(ctx context.Context, turn []watch.Response) error {
 	return nil
 }
 
-// add puts a message into the write, which it begins anew when it is full.
+// add adds a message to the write. If the write is full, it is sent, and another one begins.
 func (t *turnSender) add(m watchMessage) error {
 	if t.out.size >= maxWatchWrite {
 		if err := t.flush(); err != nil {
@@ -148,13 +149,13 @@ func (t *turnSender) flush() error {
 	return t.writer.Write(data)
 }
 
-// writeBuffer collects whole messages for one write. Nothing in it is used again, because the transport keeps what it
-// is given until it is sent, which may be never: a stream whose client does not read holds heads of its own and
-// events that others hold too.
+// writeBuffer collects whole messages for one write. Nothing in it is reused, because the transport keeps what it is
+// given until it is sent, which may be never. A stream whose client does not read holds heads of its own, and events
+// that others hold too.
 type writeBuffer struct {
 	data     mem.BufferSlice
 	text     []byte            // heads and small events
-	open     int               // where in text the part begins that is not in data yet
+	open     int               // where the part of text begins that is not in data yet
 	parts    []mem.SliceBuffer // what data holds of text, so that not each part is an allocation
 	size     int
 	messages int
@@ -164,7 +165,7 @@ type writeBuffer struct {
 // headGuess is the usual size of a head with its prefix.
 const headGuess = 56
 
-// expect is called before messages are added: so many are to come, at least.
+// expect is called before messages are added. At least that many will come.
 func (b *writeBuffer) expect(messages int) {
 	if b.messages > 0 {
 		return
@@ -200,7 +201,7 @@ func (b *writeBuffer) add(e *watchEncoder, m watchMessage) {
 	b.messages++
 }
 
-// seal puts what is new in text into data.
+// seal moves what is new in text to data.
 func (b *writeBuffer) seal() {
 	if b.open == len(b.text) {
 		return

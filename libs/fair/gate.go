@@ -6,9 +6,9 @@ import (
 	"sync/atomic"
 )
 
-// Gate lets so many turns be under way at a time, and gives those that have to wait their turns by a Ring.
+// Gate limits the number of turns that are under way. A Ring decides whose turn is next.
 type Gate struct {
-	free    atomic.Int64 // places; it is below 0 for a moment while somebody looks in vain, and after it was open
+	free    atomic.Int64 // places; below 0 for a moment while somebody looks for one, and after Open
 	waiting atomic.Int64 // tickets in the ring; it changes under mu
 	open    atomic.Bool
 
@@ -16,14 +16,15 @@ type Gate struct {
 	ring *Ring
 }
 
-// NewGate returns a gate with so many places, at least one. quantum is what a flow of weight 1 may take at each visit.
+// NewGate returns a gate with a number of places, at least one. quantum is what a flow of weight 1 may take at each
+// visit.
 func NewGate(places int, quantum int64) *Gate {
 	g := &Gate{ring: NewRing(quantum)}
 	g.free.Store(int64(max(places, 1)))
 	return g
 }
 
-// Waiting is how many turns are waited for.
+// Waiting returns how many tickets wait for a turn.
 func (g *Gate) Waiting() int { return int(g.waiting.Load()) }
 
 // Flow takes turns at a gate.
@@ -35,16 +36,16 @@ type Flow struct {
 // Flow returns a flow of a weight; 0 is 1.
 func (g *Gate) Flow(weight uint32) *Flow { return &Flow{g: g, m: Member{weight: int64(weight)}} }
 
-// SetWeight changes the weight, from the flow's next visit on.
+// SetWeight changes the weight. The new one counts from the flow's next visit on.
 func (f *Flow) SetWeight(weight uint32) {
 	f.g.mu.Lock()
 	defer f.g.mu.Unlock()
 	f.m.weight = int64(weight)
 }
 
-// Enter waits for a turn that costs least, or up to most if it may take as much, and returns what it may take. The
-// caller then calls Leave, from any goroutine. It must not wait for another turn at this gate meanwhile. Errors: the
-// context's; then there is no turn.
+// Enter waits for a turn. The turn costs least, or up to most if the flow may take as much; got is what it may take.
+// The caller then calls Leave, from any goroutine. Until then it must not wait for another turn at this gate. Errors:
+// the context's; then there is no turn.
 func (f *Flow) Enter(ctx context.Context, least, most int64) (got int64, err error) {
 	g := f.g
 	if g.waiting.Load() == 0 && g.take() {
@@ -53,7 +54,7 @@ func (f *Flow) Enter(ctx context.Context, least, most int64) (got int64, err err
 	return f.wait(ctx, least, most)
 }
 
-// Open has everybody go in at once, whether a place is free or not, until it is called with false.
+// Open with true lets everybody in at once, whether a place is free or not. With false it ends that.
 func (g *Gate) Open(open bool) {
 	g.open.Store(open)
 	if open && g.waiting.Load() > 0 {
@@ -77,7 +78,7 @@ func (f *Flow) wait(ctx context.Context, least, most int64) (int64, error) {
 	t := &Ticket{ready: make(chan struct{})}
 	g.mu.Lock()
 	g.ring.Push(&f.m, t, least, most)
-	g.waiting.Store(int64(g.ring.Len())) // before the look at free: who leaves looks the other way round
+	g.waiting.Store(int64(g.ring.Len())) // before it reads free: Leave does it in the opposite order
 	g.admit()
 	g.mu.Unlock()
 	select {
@@ -89,7 +90,7 @@ func (f *Flow) wait(ctx context.Context, least, most int64) (int64, error) {
 	removed := g.ring.Remove(t)
 	g.waiting.Store(int64(g.ring.Len()))
 	g.mu.Unlock()
-	if !removed { // the turn has come meanwhile
+	if !removed { // the turn came in the meantime
 		f.Leave()
 	}
 	return 0, ctx.Err()
@@ -99,7 +100,7 @@ func (f *Flow) wait(ctx context.Context, least, most int64) (int64, error) {
 func (g *Gate) admit() {
 	for g.ring.Len() > 0 && g.take() {
 		t, _ := g.ring.Next()
-		g.waiting.Store(int64(g.ring.Len())) // who has its turn is not among those who wait any more
+		g.waiting.Store(int64(g.ring.Len())) // a ticket that has its turn does not wait any more
 		close(t.ready)
 	}
 }
@@ -115,7 +116,7 @@ func (f *Flow) Leave() {
 	}
 }
 
-// Charge says that a turn has cost more than it asked for, or less.
+// Charge corrects the cost of the present turn to what it has really cost, more or less than its ticket.
 func (f *Flow) Charge(cost int64) {
 	if f.g.waiting.Load() == 0 {
 		return

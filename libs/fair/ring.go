@@ -13,7 +13,7 @@ type Ring struct {
 // Member is a flow as a Ring sees it. The zero value has weight 1.
 type Member struct {
 	weight     int64
-	deficit    int64 // what it may take; negative: what it owes
+	deficit    int64 // what the flow may take; negative: what it owes
 	epoch      uint64
 	head, tail *Ticket
 	next, prev *Member // in the ring; nil: it does not wait
@@ -22,7 +22,7 @@ type Member struct {
 
 // Ticket waits for a turn.
 type Ticket struct {
-	// least is what the turn costs at least, most what would be taken if it could be.
+	// least is what the turn costs at least. most is what it takes if the flow may take as much.
 	least, most int64
 	got         int64
 	of          *Member // nil: it does not wait
@@ -38,8 +38,8 @@ func (r *Ring) Len() int { return r.tickets }
 
 func (m *Member) share() int64 { return max(m.weight, 1) }
 
-// Push puts a ticket behind the others of its flow. It costs least, and up to most if the flow may take as much at its
-// turn.
+// Push puts a ticket behind the others of its flow. The turn costs least, or up to most if the flow may take as much by
+// then.
 func (r *Ring) Push(m *Member, t *Ticket, least, most int64) {
 	least = max(least, 1)
 	*t = Ticket{least: least, most: max(most, least), of: m, ready: t.ready}
@@ -68,7 +68,7 @@ func (r *Ring) enter(m *Member) {
 	last.next, m.prev, m.next, r.first.prev = m, last, r.first, m
 }
 
-// leave takes a flow out of the ring. When nobody waits any more nobody owes anything.
+// leave takes a flow out of the ring. When nobody waits any more, all debts are forgotten.
 func (r *Ring) leave(m *Member) {
 	r.members--
 	r.skipped = 0
@@ -84,7 +84,7 @@ func (r *Ring) leave(m *Member) {
 	m.next, m.prev, m.visited = nil, nil, false
 }
 
-// Remove takes a ticket out that waits no longer; false: it does not wait.
+// Remove takes out a ticket that no longer wants a turn. false: the ticket does not wait.
 func (r *Ring) Remove(t *Ticket) bool {
 	if t.of == nil {
 		return false
@@ -112,7 +112,7 @@ func (r *Ring) unlink(t *Ticket) {
 	}
 }
 
-// Next takes out the ticket whose turn it is, and says what it may take; nil: none waits.
+// Next takes out the ticket whose turn it is, and returns what it may take. nil: no ticket waits.
 func (r *Ring) Next() (t *Ticket, got int64) {
 	for r.first != nil {
 		m := r.first
@@ -137,7 +137,7 @@ func (r *Ring) Next() (t *Ticket, got int64) {
 	return nil, 0
 }
 
-// skip does at once the rounds in which all flows would only be given their quanta.
+// skip does all at once the rounds in which every flow would only get its quanta.
 func (r *Ring) skip() {
 	r.skipped = 0
 	rounds := int64(-1)
@@ -155,8 +155,8 @@ func (r *Ring) skip() {
 	}
 }
 
-// Charge takes from a flow what a turn has cost beyond its ticket, or gives back what it has not; it has no effect
-// while nobody waits.
+// Charge subtracts from a flow what a turn has cost beyond its ticket, or returns what it has not used. It has no
+// effect while nobody waits.
 func (r *Ring) Charge(m *Member, cost int64) {
 	if r.members == 0 {
 		return
@@ -165,7 +165,7 @@ func (r *Ring) Charge(m *Member, cost int64) {
 		m.deficit, m.epoch = 0, r.epoch
 	}
 	m.deficit -= cost
-	if m.head == nil { // it keeps debts, and saves nothing
+	if m.head == nil { // a flow that does not wait keeps its debts but no savings
 		m.deficit = min(m.deficit, 0)
 	}
 }

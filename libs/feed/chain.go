@@ -2,15 +2,15 @@ package feed
 
 import "github.com/headwaterdb/headwater/libs/revlog"
 
-// span is a stretch of the log: all entries with prev < revision <= upto, in order, as a frame or a read of the log
-// brings them. Entries whose Bytes are nil are references.
+// span is a part of the log: all entries with prev < revision <= upto, in order. It comes from a frame or from a read
+// of the log. Entries whose Bytes are nil are references.
 type span struct {
 	prev, upto int64
 	entries    []revlog.Payload
 	auth       uint64 // number of the users and roles in a state that has all entries
 }
 
-// chain puts spans together (I6). It is a pure state machine.
+// chain joins spans into one sequence (I6). It is a pure state machine.
 type chain struct {
 	// at is the position: all entries up to it have been handed out, none after it.
 	at int64
@@ -18,22 +18,22 @@ type chain struct {
 	parse func(revlog.Payload) (revlog.Entry, error)
 }
 
-// verdict is what became of a span.
+// verdict says what offer did with a span.
 type verdict int
 
 // The verdicts.
 const (
 	// extended: the position is now the span's end.
 	extended verdict = iota + 1
-	// old: there was nothing new in it.
+	// old: the span has nothing new.
 	old
-	// gap: something before the span's end is missing, so far as the span goes. It has to come from the log; then the
-	// span may be offered again.
+	// gap: the span does not follow the position, or holds an entry that cannot be used. The log has the missing
+	// entries. After they have been read, the span may be offered again.
 	gap
 )
 
-// offer takes a span and returns those of its entries that are next, decoded. If the verdict is gap, the log has to
-// be read up to the revision need at least.
+// offer takes a span and returns its entries that come next, decoded. If the verdict is gap, the caller must read the
+// log up to the revision need at least.
 func (c *chain) offer(s span) (fresh []revlog.Entry, v verdict, need int64) {
 	switch {
 	case s.upto <= c.at:

@@ -57,7 +57,7 @@ func TestDamagedEntry(t *testing.T) {
 				if n := reads.Load(); n < 2 || n > int64(lasts/DamagedRetry)+1 {
 					t.Errorf("the entry was read %d times in %v", n, lasts)
 				}
-				if n := bytes.Count(told.Bytes(), []byte("cannot be read on")); n != 1 {
+				if n := bytes.Count(told.Bytes(), []byte("cannot read the log any further")); n != 1 {
 					t.Errorf("it was told of %d times: %s", n, &told)
 				}
 				damaged.Store(false)

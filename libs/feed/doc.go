@@ -18,7 +18,7 @@
 //   - a span that begins later shows a gap: the Follower reads the log up to the span, then checks the frame again.
 //     An entry that came without its payload, or is damaged, is a gap too.
 //
-// When no frame has come for Poll, the Follower reads the log itself until one comes, at most once per DirectPause. A
+// If no frame has come for Poll, the Follower reads the log itself until one comes, at most once per DirectPause. A
 // Follower without a bus always does so, without the pause.
 //
 // Heads serves a process that follows many keyspaces. It waits for the bell of their shard, and when the bell rings

@@ -14,56 +14,56 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Bounds and times of a Follower.
+// Limits and times of a Follower.
 const (
-	// DefaultWindowEntries and DefaultWindowBytes bound what is read from before the head at start, so that clients
-	// which resume need no read of the log each.
+	// DefaultWindowEntries and DefaultWindowBytes bound the entries before the head that are read at the start. With
+	// them, clients that resume need not each read the log.
 	DefaultWindowEntries = 10_000
 	DefaultWindowBytes   = 16 << 20
 	// DefaultPoll is how long the follower waits for a frame before it reads the log itself.
 	DefaultPoll = 500 * time.Millisecond
-	// DirectPause is the least time between two reads while there is a bus but no frame comes: all hubs read the log
+	// DirectPause is the shortest time between two reads while there is a bus but no frames come. All hubs read the log
 	// then.
 	DirectPause = 20 * time.Millisecond
 	// DefaultCheck is how often the position is compared with the head.
 	DefaultCheck = time.Second
-	// DefaultStallAfter is the Lag from which on the follower counts as stalled.
+	// DefaultStallAfter is the Lag from which the follower counts as stalled.
 	DefaultStallAfter = 10 * time.Second
-	// InboxBytes bounds the frames that have arrived and not been looked at.
+	// InboxBytes bounds the frames that have arrived and were not looked at yet.
 	InboxBytes = 64 << 20
-	// applyEntries is about how many entries Apply gets at a time, if there are so many.
+	// applyEntries is roughly how many entries Apply gets in one call, if there are so many.
 	applyEntries = 1024
 )
 
-// FollowerOptions configure a Follower. The zero value of each field means its default; Reset and Apply must be set,
-// and Keyspace if there is a bus.
+// FollowerOptions configure a Follower. The zero value of a field means its default. Reset and Apply are required, and
+// so is Keyspace if there is a bus.
 type FollowerOptions struct {
-	// Keyspace is the name on the bus, see Name.
+	// Keyspace is the name on the bus: see Name.
 	Keyspace string
 
-	// Reset is called before the first Apply: entries after position will be applied, and the log is complete up to
-	// it. If it is called again, what lies between the last entry applied and position is lost to this follower: all
-	// streams have to end, and what is kept in memory or a cache has to begin anew after position.
+	// Reset is called before the first Apply. The entries after position will be applied, and the log is complete up to
+	// position. If Reset is called again, this follower has lost the entries between the last one applied and position.
+	// Then all streams have to end, and what is kept in memory or in a cache has to start again after position.
 	Reset func(position int64)
-	// Apply gets the entries after Reset's position, each once and in order. It keeps them; they refer to memory that
-	// is never changed.
+	// Apply gets the entries after Reset's position, each once and in order. It may keep them: the memory that they
+	// refer to never changes.
 	Apply func([]revlog.Entry)
 	// Auth, if set, is called with a number of users and roles before Apply gets the first entries that may have been
-	// made under them. It returns the number of those that it has found: what a frame says need not be true.
+	// written under them. It returns the number of those that it has read itself, because a frame may be wrong.
 	Auth func(number uint64) (known uint64)
-	// Compact, if set, is called when a greater compact revision has been heard of.
+	// Compact, if set, is called when the follower learns of a greater compact revision.
 	Compact func(rev int64)
-	// Stall, if set, is called when Stalled has changed: with true the streams should end, so that clients resume on
-	// another hub. It is called by a goroutine of its own and must not wait for the others.
+	// Stall, if set, is called when Stalled changes. With true the streams should end, so that clients resume on
+	// another hub. It has a goroutine of its own and must not wait for the other callbacks.
 	Stall func(stalled bool)
 
-	// WindowEntries and WindowBytes: see DefaultWindowEntries. Negative: no window.
+	// WindowEntries and WindowBytes are as DefaultWindowEntries says. Negative: no window.
 	WindowEntries, WindowBytes int
 	Poll, Check, StallAfter    time.Duration
 	Logger                     *slog.Logger
 }
 
-// Follower applies the log. Use each for one Run.
+// Follower applies the log. It is used for one Run.
 type Follower struct {
 	log Log
 	bus bus.Bus
@@ -73,18 +73,18 @@ type Follower struct {
 	ready chan struct{}
 	fresh freshness
 
-	// Run's own.
+	// Used by Run only.
 	chain   chain
 	batch   []revlog.Entry // decoded, not applied yet
 	compact int64
-	auth    uint64    // of the users and roles that have been heard of
+	auth    uint64    // newest number of the users and roles that is known
 	readAt  time.Time // start of the last read of the log
 
 	position atomic.Int64
 	count    followerCounters
 }
 
-// NewFollower returns a follower of the log. Without a bus (nil) it reads the log as soon as the head changes.
+// NewFollower returns a follower of the log. Without a bus (nil) it reads the log whenever the head changes.
 func NewFollower(log Log, b bus.Bus, o FollowerOptions) *Follower {
 	setDefault(&o.WindowEntries, DefaultWindowEntries)
 	setDefault(&o.WindowBytes, DefaultWindowBytes)
@@ -106,14 +106,15 @@ func setDefault[T int | time.Duration](v *T, d T) {
 	}
 }
 
-// Ready is closed when the window has been applied, and all that was committed before the start.
+// Ready returns a channel that is closed when the window has been applied, and everything that was committed before the
+// start.
 func (f *Follower) Ready() <-chan struct{} { return f.ready }
 
-// Position returns the revision up to which everything has been applied.
+// Position returns the revision up to which every entry has been applied.
 func (f *Follower) Position() int64 { return f.position.Load() }
 
-// Lag returns the age of the newest state that is known to have been applied: everything that was acknowledged so
-// long ago has been. On a healthy follower it is below twice the options' Check.
+// Lag returns the age of the newest state that has certainly been applied: everything that was acknowledged before
+// then. On a healthy follower it is below twice the options' Check.
 func (f *Follower) Lag() time.Duration { return f.fresh.lag() }
 
 // Stalled says whether Lag is above StallAfter.
@@ -154,11 +155,11 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 	poll := time.NewTicker(f.o.Poll)
 	defer poll.Stop()
 	lastFrame := time.Now()
-	direct, due := f.bus == nil, true // due: the log has to be read
+	direct, due := f.bus == nil, true // due: the log must be read
 	now := make(chan struct{})
 	close(now)
 	r := newPauses()
-	damaged := int64(-1) // the position at which damage has been told of
+	damaged := int64(-1) // the position at which damage has been reported
 	for ctx.Err() == nil {
 		var err error
 		if due {
@@ -198,14 +199,15 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 			r.Reset()
 		case errors.Is(err, mvcc.ErrCompacted), errors.Is(err, errAhead):
 			f.o.Logger.Error(
-				"follower: history is lost, starting anew at the head", "error", err, "revision", f.chain.at,
+				"follower: history is lost, starting again at the head", "error", err, "revision", f.chain.at,
 			)
 			return
 		case isDamage(err):
-			// Watchers cannot be served past it here or elsewhere; that the hub is behind ends their streams (Stall).
+			// Watchers cannot be served beyond it, here or elsewhere. Their streams end because the hub is behind
+			// (Stall).
 			if damaged != f.chain.at {
 				damaged = f.chain.at
-				f.o.Logger.Error("follower: the log cannot be read on",
+				f.o.Logger.Error("follower: cannot read the log any further",
 					"error", err, "revision", f.chain.at, "retry", DamagedRetry)
 			}
 			due = true
@@ -218,14 +220,14 @@ func (f *Follower) follow(ctx context.Context, w *waiter) {
 	}
 }
 
-// restrain waits until DirectPause after the last read of the log, if others read it too.
+// restrain waits until DirectPause after the last read of the log, if other hubs read it too.
 func (f *Follower) restrain(ctx context.Context) {
 	if f.bus != nil {
 		_ = retry.Sleep(ctx, DirectPause-time.Since(f.readAt))
 	}
 }
 
-// takeFrames applies what has arrived.
+// takeFrames applies the frames that have arrived.
 func (f *Follower) takeFrames(ctx context.Context) error {
 	defer f.flush()
 	for _, frame := range f.inbox.take() {
@@ -275,14 +277,14 @@ func (f *Follower) takeFrame(ctx context.Context, frame *bus.Frame) error {
 	}
 }
 
-// What a read of the log may find out, beside the log's own errors.
+// Results of a read of the log, beside the log's own errors.
 var (
 	errBeyond = errors.New("feed: the log ends before a frame's revisions")
 	errAhead  = errors.New("feed: the position is beyond the log's end")
 	errHole   = errors.New("feed: an entry of the log cannot be read")
 )
 
-// fill reads the log up to rev at least. Errors: errBeyond, those of readLog.
+// fill reads the log at least up to rev. Errors: errBeyond, those of readLog.
 func (f *Follower) fill(ctx context.Context, rev int64) error {
 	for f.chain.at < rev {
 		before := f.chain.at
@@ -296,8 +298,8 @@ func (f *Follower) fill(ctx context.Context, rev int64) error {
 	return nil
 }
 
-// readLog reads what comes next from the log, once, and applies it. more says that the read was cut. Errors: errHole,
-// those of the log.
+// readLog reads the next part of the log and applies it. more says that there may be more. Errors: errHole, those of
+// the log.
 func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
 	f.readAt = time.Now()
 	s, compact, err := read(ctx, f.log, f.chain.at, ReadEntries, ReadBytes)
@@ -317,7 +319,7 @@ func (f *Follower) readLog(ctx context.Context) (more bool, err error) {
 	return s.cut(), nil
 }
 
-// add puts entries behind those that wait to be applied.
+// add appends entries to those that wait to be applied.
 func (f *Follower) add(fresh []revlog.Entry) {
 	if len(f.batch) == 0 {
 		f.batch = fresh
@@ -326,7 +328,7 @@ func (f *Follower) add(fresh []revlog.Entry) {
 	f.batch = append(f.batch, fresh...)
 }
 
-// flush applies what waits.
+// flush applies the entries that wait.
 func (f *Follower) flush() {
 	if len(f.batch) > 0 {
 		f.o.Apply(f.batch)
@@ -337,7 +339,7 @@ func (f *Follower) flush() {
 	f.fresh.reached(f.chain.at)
 }
 
-// hearOfAuth passes the number of users and roles on, after what was made under older ones.
+// hearOfAuth calls Auth, after everything written under older users and roles has been applied.
 func (f *Follower) hearOfAuth(number uint64) {
 	if number <= f.auth {
 		return
@@ -348,7 +350,8 @@ func (f *Follower) hearOfAuth(number uint64) {
 	}
 }
 
-// hearOf passes a compact revision on. One beyond the position is not believed before the position has reached it.
+// hearOf passes on a compact revision. A revision beyond the position is not believed until the position has reached
+// it.
 func (f *Follower) hearOf(rev int64) {
 	if rev > f.compact && rev <= f.chain.at {
 		f.compact = rev

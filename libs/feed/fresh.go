@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// freshness knows how old the follower's state is at most. The proof is a linearizable read of the head: when the
-// position reaches what it returned, everything acknowledged before the read's start has been applied.
+// freshness knows the greatest possible age of the follower's state. The proof is a linearizable read of the head: when
+// the position reaches the result, everything acknowledged before the start of the read has been applied.
 type freshness struct {
 	behind chan struct{} // capacity 1: the position has been below the head for two checks
 	ahead  chan struct{} // capacity 1: the position was above the head
@@ -30,7 +30,7 @@ func (f *freshness) lag() time.Duration {
 	return time.Since(f.proved)
 }
 
-// reached says that the position is rev now.
+// reached says that the position is now rev.
 func (f *freshness) reached(rev int64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -39,7 +39,7 @@ func (f *freshness) reached(rev int64) {
 	}
 }
 
-// restart forgets what was to be reached.
+// restart forgets the head that was to be reached.
 func (f *freshness) restart() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -50,8 +50,8 @@ func (f *freshness) restart() {
 	}
 }
 
-// compare takes the result of a read of the head that began at the time began; the position was before then, and is now
-// afterwards.
+// compare takes the result of a read of the head that began at began. The position was before at the start of the read,
+// and is now after it.
 func (f *freshness) compare(head, before, now int64, began time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -67,7 +67,7 @@ func (f *freshness) compare(head, before, now int64, began time.Time) {
 	}
 }
 
-// check compares position and head until ctx ends.
+// check compares the position with the head until ctx ends.
 func (f *Follower) check(ctx context.Context) {
 	tick := time.NewTicker(f.o.Check)
 	defer tick.Stop()

@@ -15,21 +15,21 @@ import (
 
 // Times of Heads.
 const (
-	// headsPause is the least time between two looks at a shard whose bell rings: what many keyspaces commit meanwhile
-	// is found together.
+	// headsPause is the shortest time between two reads of a shard whose bell rings. One read then finds what several
+	// keyspaces have committed.
 	headsPause = 10 * time.Millisecond
-	// headsEvery is the least time between two looks that answer SharedLog.Head: those who ask meanwhile share one.
+	// headsEvery is the shortest time between two reads that answer SharedLog.Head. Callers in between share one read.
 	headsEvery = 500 * time.Millisecond
 )
 
-// ShardRows are where the heads of the keyspaces of one shard are: mvcc.Beside.Head of each, and their Bell.
+// ShardRows are the rows of one shard: the range of the heads of its keyspaces (mvcc.Beside.Head), and their Bell.
 type ShardRows struct {
 	Heads engine.Range
 	Bell  []byte
 }
 
-// Heads looks at the heads of many keyspaces for those who follow their logs: one wait and one read for all that are
-// in the same shard, however many they are, and none for those that nobody follows. Its methods may be called from any
+// Heads reads the heads of many keyspaces for those who follow their logs. All keyspaces of a shard share one wait and
+// one read, however many they are. Keyspaces that nobody follows cost nothing. The methods may be called from any
 // goroutine.
 type Heads struct {
 	eng    engine.Store
@@ -39,7 +39,8 @@ type Heads struct {
 	shards []*headShard
 }
 
-// NewHeads returns Heads of so many shards. Nothing is read before somebody asks. The caller must Close it before eng.
+// NewHeads returns the Heads of some shards. It reads nothing before somebody asks. The caller must Close it before
+// eng.
 func NewHeads(eng engine.Store, rows []ShardRows) *Heads {
 	h := &Heads{eng: eng}
 	h.ctx, h.stop = context.WithCancel(context.Background())
@@ -49,18 +50,18 @@ func NewHeads(eng engine.Store, rows []ShardRows) *Heads {
 	return h
 }
 
-// Close ends all waits and looks.
+// Close ends all waits and reads.
 func (h *Heads) Close() {
 	h.stop()
 	h.wg.Wait()
 }
 
-// Log returns log, whose head is shown by a row of a shard, for a Follower without a bus.
+// Log returns a log whose head is in a row of a shard. It is for a Follower without a bus.
 func (h *Heads) Log(log Log, shard int, row []byte) *SharedLog {
 	return &SharedLog{Log: log, shard: h.shards[shard], row: string(row)}
 }
 
-// SharedLog is the log of one of many keyspaces. It implements Log, for one Follower.
+// SharedLog is the log of one of many keyspaces. It implements Log and is for one Follower.
 type SharedLog struct {
 	Log
 	shard *headShard
@@ -105,7 +106,7 @@ func (l *SharedLog) WaitHead(ctx context.Context, rev int64) error {
 	}
 }
 
-// Nudge says that there is something new, perhaps.
+// Nudge says that there may be something new.
 func (l *SharedLog) Nudge() {
 	l.shard.mu.Lock()
 	defer l.shard.mu.Unlock()
@@ -135,14 +136,14 @@ type headWait struct {
 	done chan error // capacity 1
 }
 
-// headLook is a look that several wait for.
+// headLook is a read that several callers wait for.
 type headLook struct {
 	heads map[string]int64
 	err   error
 	done  chan struct{} // closed when the others are set
 }
 
-// wait notes that l waits for rev; ok says that it need not.
+// wait registers that l waits for rev. ok says that it need not wait.
 func (s *headShard) wait(l *SharedLog, rev int64) (done <-chan error, ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -165,7 +166,7 @@ func (s *headShard) forget(l *SharedLog) {
 	delete(s.waiting, l)
 }
 
-// watch ends waits while there are any. When the last has ended it goes at the next ring of the bell.
+// watch ends the waits of a shard. When none is left, it returns at the next ring of the bell.
 func (s *headShard) watch() {
 	for {
 		heads, bell, err := s.read(s.h.ctx)
@@ -181,8 +182,8 @@ func (s *headShard) watch() {
 	}
 }
 
-// answer ends the waits for what has come, or all if the rows could not be read: who waits has pauses of his own. It
-// returns true if none is left.
+// answer ends the waits whose head has come. If the rows could not be read, it ends all waits with the error; the
+// callers have their own pauses. It returns true if none is left.
 func (s *headShard) answer(heads map[string]int64, err error) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -196,8 +197,8 @@ func (s *headShard) answer(heads map[string]int64, err error) bool {
 	return !s.watching
 }
 
-// look returns the heads by their rows, as they were at a moment after the call. Those who call within headsEvery share
-// one read.
+// look returns the heads by their rows, as they were at a moment after the call. Callers within headsEvery share one
+// read.
 func (s *headShard) look(ctx context.Context) (map[string]int64, error) {
 	s.mu.Lock()
 	l := s.next
@@ -227,7 +228,7 @@ func (s *headShard) lookAfter(pause time.Duration, l *headLook) {
 	l.heads, _, l.err = s.read(ctx)
 }
 
-// read reads the heads and the bell of one state.
+// read reads the heads and the bell in one state of the store.
 func (s *headShard) read(ctx context.Context) (heads map[string]int64, bell []byte, err error) {
 	snap, err := s.h.eng.Snapshot(ctx)
 	if err != nil {
@@ -249,7 +250,7 @@ func (s *headShard) read(ctx context.Context) (heads map[string]int64, bell []by
 	return heads, bell, headsErr(it.Err())
 }
 
-// headsErr is an error of the engine as Log's methods return it.
+// headsErr turns an error of the engine into one that Log's methods return.
 func headsErr(err error) error {
 	if err != nil && engine.ClassOf(err).Passes() {
 		return errors.Join(mvcc.ErrUnavailable, err)

@@ -6,7 +6,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// inbox is what lies between the bus and the follower.
+// inbox holds the frames between the bus and the follower.
 type inbox struct {
 	arrived chan struct{} // capacity 1: there are frames
 
@@ -23,7 +23,7 @@ func (f *Follower) receive(frame *bus.Frame) {
 	signal(f.inbox.arrived)
 }
 
-// put says whether there was room.
+// put adds a frame. It says whether there was room.
 func (in *inbox) put(frame *bus.Frame) bool {
 	size := bus.Size(frame)
 	in.mu.Lock()
@@ -36,7 +36,7 @@ func (in *inbox) put(frame *bus.Frame) bool {
 	return true
 }
 
-// take empties the inbox.
+// take returns all frames and empties the inbox.
 func (in *inbox) take() []*bus.Frame {
 	in.mu.Lock()
 	defer in.mu.Unlock()

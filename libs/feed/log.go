@@ -13,18 +13,20 @@ import (
 
 // Log is the revision log of a keyspace; *mvcc.Store is one. Its methods may be called from any goroutine.
 type Log interface {
-	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
+	// Head returns the keyspace's last committed revision. It is not below any revision that was acknowledged before
+	// the call.
 	Head(ctx context.Context) (int64, error)
-	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least
-	// one if any), the revision to go on from (all entries in [from, next) are in the answer), and the compact
-	// revision (at most 0: none). It fails with mvcc.ErrCompacted if entries from on have been removed.
+	// ReadPayloads returns committed entries with revision >= from, in order, up to maxEntries or maxBytes, but at
+	// least one if there is any. next is the revision to go on from: the answer has all entries in [from, next).
+	// compact is the compact revision; 0 or less: none. If entries from on have been removed, it fails with
+	// mvcc.ErrCompacted.
 	ReadPayloads(
 		ctx context.Context, from int64, maxEntries, maxBytes int,
 	) (p []revlog.Payload, next, compact int64, err error)
-	// AuthNumber is the number of the users and roles in the newest state that has been read: at least that of the
-	// state that ReadPayloads has answered from before.
+	// AuthNumber returns the number of the users and roles in the newest state that has been read. That state is not
+	// older than the one from which ReadPayloads has answered before.
 	AuthNumber() uint64
-	// Parse decodes an entry of this log, which points into the payload.
+	// Parse decodes an entry of this log. The entry points into the payload.
 	Parse(p revlog.Payload) (revlog.Entry, error)
 	// WaitHead returns when the head may have reached rev.
 	WaitHead(ctx context.Context, rev int64) error
@@ -32,26 +34,26 @@ type Log interface {
 
 var _ Log = (*mvcc.Store)(nil)
 
-// Bounds and times of both sides.
+// Limits and times of both sides.
 const (
 	// ReadEntries and ReadBytes bound one read of the log.
 	ReadEntries = 1024
 	ReadBytes   = 2 << 20
-	// ReadTimeout ends a read of the log that hangs; it is made again.
+	// ReadTimeout ends a read of the log that hangs. The read is then repeated.
 	ReadTimeout = 5 * time.Second
-	// retryMin and retryMax bound the pause after a read that failed.
+	// retryMin and retryMax bound the pause after a failed read.
 	retryMin = 10 * time.Millisecond
 	retryMax = time.Second
-	// DamagedRetry is the pause after a read that has met an entry which cannot be read or decoded: reading it again at
-	// once is of no use, and it goes only by a compaction or a repair.
+	// DamagedRetry is the pause after a read that has met a damaged entry. To read it again at once is of no use: only
+	// a compaction or a repair removes the damage.
 	DamagedRetry = time.Minute
 )
 
-// Name is the name of a keyspace on the bus. It tells apart keyspaces of one name in different clusters, and one that
-// was deleted from its successor.
+// Name returns the name of a keyspace on the bus. It differs for keyspaces of the same name in different clusters, and
+// for a deleted keyspace and its successor.
 func Name(keyspace string, clusterID uint64) string { return fmt.Sprintf("%s-%x", keyspace, clusterID) }
 
-// read reads the log after a position.
+// read reads the log after a revision.
 func read(ctx context.Context, log Log, after int64, maxEntries, maxBytes int) (s span, compact int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, ReadTimeout)
 	defer cancel()
@@ -63,7 +65,7 @@ func read(ctx context.Context, log Log, after int64, maxEntries, maxBytes int) (
 }
 
 // cut says whether a read of the log ended at one of its bounds, so that there may be more. (It may also end early
-// because its snapshot has become too old. Who waits for the head then does not wait.)
+// because its snapshot has become too old. A caller that then waits for the head does not wait long.)
 func (s span) cut() bool {
 	bytes := 0
 	for _, p := range s.entries {
@@ -79,7 +81,7 @@ func head(ctx context.Context, log Log) (int64, error) {
 	return log.Head(ctx)
 }
 
-// isDamage says that an entry of the log cannot be read or decoded.
+// isDamage says whether an entry of the log cannot be read or decoded.
 func isDamage(err error) bool { return errors.Is(err, mvcc.ErrCorrupt) || errors.Is(err, errHole) }
 
 // newPauses are the growing pauses between attempts to read.

@@ -17,28 +17,29 @@ import (
 const (
 	// DefaultHeartbeat is the longest pause between two frames.
 	DefaultHeartbeat = 200 * time.Millisecond
-	// DefaultTailerPoll is how often the log is read if nothing tells of new entries. After a read that found
-	// nothing the pause is pollIdleFactor times as long: writers nudge, and the store tells of a change, long before.
+	// DefaultTailerPoll is how often the tailer reads the log if nothing reports new entries. After a read that found
+	// nothing the pause is pollIdleFactor times as long, because nudges and the store usually report a change much
+	// sooner.
 	DefaultTailerPoll = 500 * time.Millisecond
 	pollIdleFactor    = 2
-	// nudgesTrusted is how long the tailer waits for the next nudge after one before it asks the store to tell of a
-	// change too, which costs both more than the read that follows.
+	// nudgesTrusted is how long the tailer waits for another nudge after one. Only then does it also ask the store to
+	// report a change, which costs the store and the tailer more than the next read.
 	nudgesTrusted = 10 * time.Millisecond
-	// paceEntry and paceMax bound how soon a read follows one that has found something: paceEntry for each entry
-	// found, paceMax at most. A read costs the store and this process far more than the entries in it, so under load
-	// it pays to let some more come together; watchers see them later by less than the time that a put takes under
-	// such load. After a single entry there is next to no pause.
+	// paceEntry and paceMax bound the pause between a read that has found something and the next: paceEntry for each
+	// entry found, paceMax at most. A read costs the store and this process far more than the entries in it, so under
+	// load it pays to let more entries gather. Watchers see them later by less than a put takes under such load. After
+	// a single entry there is nearly no pause.
 	paceEntry = 200 * time.Microsecond
 	paceMax   = 10 * time.Millisecond
 )
 
-// TailerOptions configure a Tailer. The zero value of each field means its default, but for Keyspace.
+// TailerOptions configure a Tailer. The zero value of a field means its default. Keyspace is required.
 type TailerOptions struct {
-	// Keyspace is the name on the bus, see Name.
+	// Keyspace is the name on the bus: see Name.
 	Keyspace string
 	// Ballot is the term in which this tailer leads.
 	Ballot uint64
-	// From is the revision after which it begins; 0: the log's head when Run begins.
+	// From is the revision after which the tailer begins; 0: the log's head when Run begins.
 	From int64
 	// Heartbeat and Poll: see DefaultHeartbeat, DefaultTailerPoll. The heartbeat should be below half of the
 	// followers' Poll.
@@ -46,7 +47,7 @@ type TailerOptions struct {
 	Logger          *slog.Logger
 }
 
-// Tailer publishes the log. Use each for one Run.
+// Tailer publishes the log. It is used for one Run.
 type Tailer struct {
 	log      Log
 	bus      bus.Bus
@@ -56,8 +57,8 @@ type Tailer struct {
 	lastSent time.Time
 	readAt   time.Time     // begin of the last read
 	pause    time.Duration // from then to the next
-	nudged   bool          // it was a nudge that ended the last wait
-	idle     time.Duration // how long the next wait is at most
+	nudged   bool          // a nudge ended the last wait
+	idle     time.Duration // the longest duration of the next wait
 
 	position, frames, entries, bytes, heartbeats, lost, wakeups, reads, jumps atomic.Int64
 }
@@ -76,7 +77,7 @@ func NewTailer(log Log, b bus.Bus, o TailerOptions) *Tailer {
 	return &Tailer{log: log, bus: b, o: o}
 }
 
-// Run publishes the log until ctx ends. It fails only if it cannot ask the bus for nudges.
+// Run publishes the log until ctx ends. It fails only if it cannot subscribe to nudges.
 func (t *Tailer) Run(ctx context.Context) error {
 	nudged := make(chan struct{}, 1)
 	cancel, err := t.bus.OnNudge(t.o.Keyspace, func() { signal(nudged) })
@@ -92,7 +93,7 @@ func (t *Tailer) Run(ctx context.Context) error {
 	defer stop()
 
 	r := newPauses()
-	damaged := int64(-1) // the position at which damage has been told of
+	damaged := int64(-1) // the position at which damage has been reported
 	begun := t.o.From > 0
 	t.moveTo(t.o.From)
 	for ctx.Err() == nil {
@@ -112,15 +113,15 @@ func (t *Tailer) Run(ctx context.Context) error {
 			}
 		case errors.Is(err, mvcc.ErrCompacted):
 			// Entries after the position have been removed. Followers see a gap there, which they cannot fill either.
-			t.o.Logger.Error("the log has been removed beyond the tailer's position", "revision", t.at)
+			t.o.Logger.Error("tailer: entries of the log were removed before they were published", "revision", t.at)
 			t.jumps.Add(1)
 			begun = false
 		case isDamage(err):
-			// The store has told of it, which raises the alarm. Nothing behind it can be published: the chain would
-			// have a hole.
+			// The store has reported the damage, which raises the alarm. Nothing behind it can be published, because
+			// the chain would have a hole.
 			if damaged != t.at {
 				damaged = t.at
-				t.o.Logger.Error("tailer: the log cannot be read on",
+				t.o.Logger.Error("tailer: cannot read the log any further",
 					"error", err, "revision", t.at, "retry", DamagedRetry)
 			}
 			_ = retry.Sleep(ctx, DamagedRetry)
@@ -132,7 +133,7 @@ func (t *Tailer) Run(ctx context.Context) error {
 	return nil
 }
 
-// jump goes to the head.
+// jump moves the position to the head.
 func (t *Tailer) jump(ctx context.Context) bool {
 	h, err := head(ctx, t.log)
 	if err == nil {
@@ -141,7 +142,7 @@ func (t *Tailer) jump(ctx context.Context) bool {
 	return err == nil
 }
 
-// publish reads once and sends what there is. more says that the read was cut.
+// publish reads once and sends what it has read. more says that there may be more.
 func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 	t.reads.Add(1)
 	t.readAt = time.Now()
@@ -160,7 +161,7 @@ func (t *Tailer) publish(ctx context.Context) (more bool, err error) {
 	return s.cut(), nil
 }
 
-// send publishes a frame; an empty span makes a heartbeat.
+// send publishes a frame. An empty span makes a heartbeat.
 func (t *Tailer) send(s span) {
 	t.lastSent = time.Now()
 	t.frames.Add(1)
@@ -182,8 +183,8 @@ func (t *Tailer) send(s span) {
 	}
 }
 
-// wait returns when there may be something to read. It sends heartbeats meanwhile: only as long as reads succeed, so
-// that a tailer that cannot see the log does not keep followers from looking for themselves.
+// wait returns when there may be something to read. Until then it sends heartbeats, but only while reads succeed. So a
+// tailer that cannot read the log does not keep followers from reading it themselves.
 func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 	poll := time.NewTimer(t.idle)
 	defer poll.Stop()
@@ -203,7 +204,7 @@ func (t *Tailer) wait(ctx context.Context, w *waiter, nudged <-chan struct{}) {
 		case <-ask.C:
 			w.ask(t.at + 1)
 		case <-w.fired:
-			if w.took() > t.at { // else it tells of what a nudge has told already
+			if w.took() > t.at { // otherwise a nudge has reported the change already
 				t.wakeups.Add(1)
 				t.nudged = false
 				return

@@ -10,10 +10,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// windowStep is the factor by which the search for the window's beginning goes.
+// windowStep is the factor by which the search for the window's beginning moves.
 const windowStep = 4
 
-// begin reads the head and the window before it, and applies that.
+// begin reads the head and the window before it, and applies the window.
 func (f *Follower) begin(ctx context.Context) error {
 	f.fresh.restart()
 	began := time.Now()
@@ -25,7 +25,7 @@ func (f *Follower) begin(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	// What cannot be decoded is left out with all before it: nobody may need it.
+	// An entry that cannot be decoded is left out, and all before it. Perhaps nobody needs them.
 	entries := make([]revlog.Entry, len(s.entries))
 	for i := len(s.entries) - 1; i >= 0; i-- {
 		if entries[i], err = f.log.Parse(s.entries[i]); err != nil {
@@ -37,7 +37,7 @@ func (f *Follower) begin(ctx context.Context) error {
 		}
 	}
 	if len(entries) == 0 {
-		s.prev = s.upto // as on a new keyspace: there is nothing between, and the position is no less than the head
+		s.prev = s.upto // as on a new keyspace: nothing is missing, and the position is not below the head
 	}
 	f.chain.at, f.batch = s.upto, entries
 	f.position.Store(s.prev)
@@ -53,9 +53,9 @@ func (f *Follower) begin(ctx context.Context) error {
 	return nil
 }
 
-// window returns the end of the log, up to the head at least: as much of it as the bounds allow, give or take
-// windowStep. How many revisions make so many entries is not known, so it is tried: from further back as long as it
-// fits, and from less far if it does not.
+// window returns the end of the log, up to the head at least. It is as much as the bounds allow, within a factor of
+// windowStep. How many revisions have that many entries is not known, so window tries: it goes further back as long as
+// the entries fit, and less far if they do not.
 func (f *Follower) window(ctx context.Context, head int64) (span, error) {
 	best := span{prev: head, upto: head}
 	if f.o.WindowEntries < 0 || f.o.WindowBytes < 0 {
@@ -89,10 +89,10 @@ func (f *Follower) window(ctx context.Context, head int64) (span, error) {
 	return best, nil
 }
 
-// errWindow: it is too much for a window.
+// errWindow: there are too many entries for a window.
 var errWindow = errors.New("feed: beyond the window's bounds")
 
-// load reads the log from a revision up to the head at least. Errors: errWindow, those of the log.
+// load reads the log from a revision, up to the head at least. Errors: errWindow, those of the log.
 func (f *Follower) load(ctx context.Context, from, head int64) (s span, compact int64, err error) {
 	s = span{prev: from - 1, upto: from - 1}
 	bytes := 0
@@ -103,7 +103,7 @@ func (f *Follower) load(ctx context.Context, from, head int64) (s span, compact 
 			return span{}, compact, err
 		}
 		if step.upto == s.upto {
-			return span{}, compact, errHole // the head has been read before, so the log cannot end here
+			return span{}, compact, errHole // the head was read before, so the log cannot end here
 		}
 		for _, p := range step.entries {
 			bytes += len(p.Bytes)

@@ -22,7 +22,7 @@ type buckets struct {
 	change   bool    // the row of the last change is there
 }
 
-// boundary takes in a boundary row.
+// boundary takes a boundary row.
 func (c *checker) boundary(start, v []byte) {
 	if len(v) != 1 || v[0] < bucketSettled || v[0] > bucketUncounted {
 		c.findf(nil, 0, "boundary row %x = %x", start, v)
@@ -32,7 +32,7 @@ func (c *checker) boundary(start, v []byte) {
 	c.b.keys = append(c.b.keys, 0)
 }
 
-// counter takes in a counter row.
+// counter takes a counter row.
 func (c *checker) counter(start, v []byte) {
 	if len(v) != 8 {
 		c.findf(nil, 0, "counter row %x = %x", start, v)
@@ -52,13 +52,13 @@ func (c *checker) inBucket(key []byte) {
 	}
 }
 
-// checkBuckets checks, where all was read in one state, that the counters of a bucket and of those that join it are
-// together the number of their keys.
+// checkBuckets compares the counters of the buckets with the number of their keys, if everything was read in one state.
+// The counters of a bucket and of the buckets that are joined to it count together.
 func (c *checker) checkBuckets() {
 	b := &c.b
 	if c.features&featureCounts == 0 || !b.change {
 		if len(b.starts)+len(b.counters) > 0 || b.change {
-			c.findf(nil, 0, "%d boundary and %d counter rows of no count index", len(b.starts), len(b.counters))
+			c.findf(nil, 0, "%d boundary and %d counter rows, but there is no count index", len(b.starts), len(b.counters))
 		}
 		return
 	}
@@ -67,7 +67,7 @@ func (c *checker) checkBuckets() {
 	}
 	for start := range b.counters {
 		if i := sort.SearchStrings(b.starts, start); i == len(b.starts) || b.starts[i] != start {
-			c.findf(nil, 0, "the counter of %q, which is no bucket", start)
+			c.findf(nil, 0, "a counter of %q, where no bucket begins", start)
 		}
 	}
 	for i := 0; i < len(b.starts); {
@@ -76,7 +76,7 @@ func (c *checker) checkBuckets() {
 			keys, sum = keys+b.keys[i], sum+b.counters[b.starts[i]]
 		}
 		if b.states[first] == bucketSettled && keys != sum {
-			c.findf(nil, 0, "%d keys from %q on, their counters say %d", keys, b.starts[first], sum)
+			c.findf(nil, 0, "%d keys from %q on, but their counters say %d", keys, b.starts[first], sum)
 		}
 	}
 }

@@ -36,7 +36,7 @@ const (
 	featuresAll   = 15 | 32 | 64 | 128 | 256
 )
 
-// format is what the keyspace's row says.
+// format is the content of the keyspace's row.
 type format struct {
 	base     int64
 	shift    uint
@@ -78,7 +78,7 @@ func (f *format) rev(b []byte) (int64, bool) {
 	return f.join(int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint16(b[10:])))
 }
 
-// join makes a revision of a stamp's version and index.
+// join makes a revision from a stamp's version and index.
 func (f *format) join(version, index int64) (rev int64, ok bool) {
 	after := version - f.base
 	return after<<f.shift | index, index >= 0 && index < 1<<f.shift && after > 0 && after <= math.MaxInt64>>f.shift
@@ -91,7 +91,7 @@ func (f *format) stamp(b []byte, rev int64) []byte {
 	return binary.BigEndian.AppendUint16(b, uint16(rev&(1<<f.shift-1)))
 }
 
-// escape appends a key as hist and val rows have it, with its end.
+// escape appends a key in the form that hist and val rows have, with its end mark.
 func escape(b, key []byte) []byte {
 	for _, c := range key {
 		if b = append(b, c); c == 0 {
@@ -117,7 +117,7 @@ func unescape(b []byte) (key, rest []byte, ok bool) {
 	return nil, nil, false
 }
 
-// place is where a value is.
+// place says where a value is stored.
 type place byte
 
 const (
@@ -136,14 +136,14 @@ type version struct {
 	known                       bool
 }
 
-// same says that two versions are one, wherever their values are.
+// same says whether two versions are the same one, wherever their values are stored.
 func (v version) same(o version) bool {
 	return v.create == o.create && v.mod == o.mod && v.version == o.version && v.lease == o.lease && v.size == o.size &&
 		(!v.known || !o.known || v.sum == o.sum)
 }
 
-// placed says that the value of a version may be where it is, if the event that made it has it where o is: events have
-// copies of values under the key alone.
+// placed says whether the value of a version may be where it is, given where the event that made the version has it.
+// Events have copies of values that are stored under the key alone.
 func (v version) placed(o version) bool {
 	return v.place == o.place || v.size == 0 || v.place == old && o.place == inline
 }
@@ -157,7 +157,7 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 func (v *version) value(b []byte) { v.sum, v.known = crc32.Checksum(b, castagnoli), true }
 
-// fields reads the fields of a value one after the other. Failures show at the end.
+// fields reads the fields of a value one after another. The caller learns of failures at the end.
 type fields struct {
 	*format
 	b    []byte
@@ -263,7 +263,7 @@ const (
 	flagPrevOld
 )
 
-// flagsOf are the flags that an event may have, given some of them.
+// flagsOf returns the flags that an event may have, given some of them.
 func flagsOf(flags byte) byte {
 	all := byte(flagDelete | flagPrev)
 	if flags&flagDelete == 0 {
@@ -299,7 +299,7 @@ func (f *format) parseEntry(p []byte, rev int64) (events []event, ok bool) {
 	return events, d.end() && len(events) > 0
 }
 
-// version reads a version of an event in an entry of so many bytes.
+// version reads a version of an event, in an entry of a given size in bytes.
 func (d *fields) version(v *version, entry int, lease, isOwn, isOld bool) {
 	v.create, v.version = d.ref(), d.uint()
 	if lease {

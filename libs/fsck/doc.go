@@ -1,38 +1,37 @@
-// Package fsck checks the rows of one keyspace on a running deployment: that they agree with one another, and that
-// every revision which can be read is what undoing the log from the head gives.
+// Package fsck checks the rows of one keyspace of a running deployment. It checks that they agree with one another, and
+// that a read at every readable revision gives what undoing the log from the head gives.
 //
-// It knows docs/formats.md and nothing of the packages that write rows, so that it finds their mistakes too.
+// It knows docs/formats.md, but does not use the packages that write rows. So it finds their mistakes too.
 //
-// Rows shows the rows themselves, each with what it means.
+// Rows shows the rows themselves, each with its meaning.
 //
 // # What is checked
 //
-//   - The versions of a key are a chain: what a hist row says was replaced at a revision is followed by a version of
-//     that very revision, one number higher, or by a new beginning if the key was deleted there; the last is the idx
-//     row, or none. So a read at any revision finds what it should.
+//   - The versions of a key are a chain. If a hist row says that a version was replaced at a revision, the next version
+//     has that very revision and a number one higher, or begins anew if the key was deleted there. The last version is
+//     the idx row, or there is none. So a read at any revision finds the right version.
 //   - Each version and each replacement has its event in the log, with the same revisions, numbers, lease, size and
-//     place of the value, and the same bytes where both have them; each event of the log has its hist row and its
-//     version. So undoing an entry leads to what a read at the revision before finds, and nothing has changed that
-//     the log does not tell.
-//   - Larger values have all their rows, and no others are there. Leases and attachments name one another. The cursor
-//     of the removal, the compact revision, the head and the features agree. Where one state was read throughout, the
-//     sum of the live bytes is the counter.
+//     place of the value, and with the same bytes if both have them. Each event of the log has its hist row and its
+//     version. So undoing an entry gives what a read at the revision before finds, and the log has every change.
+//   - Larger values have all their rows, and there are no other rows of values. Leases and attachments name one
+//     another. The cursor of the removal, the compact revision, the head and the features agree. If everything was read
+//     in one state, the counter of live bytes is the sum of the live bytes.
 //
 // # One revision, many transactions
 //
-// A check reads in pages of a bounded size, each in one state of the store: the same for all of them if the engine
-// lets a snapshot live so long, else newer ones. All checks of a page are within its state, and what is written
-// meanwhile adds versions, entries and nothing else, so that all that could be read at Report.Revision when the check
-// began has been checked when it ends, but for what a compaction has removed since. A page that outlives its snapshot
-// is read again, and is half as long.
+// A check reads pages of a bounded size. Each page is read in one state of the store: the same state for all pages if
+// the engine keeps a snapshot that long, otherwise newer ones. All checks of a page are made within its state. Writes
+// in the meantime only add versions and entries. So when a check ends, it has checked everything that could be read at
+// Report.Revision when it began, except what a compaction has removed since. A page that outlives its snapshot is read
+// again, with half the length.
 //
 // # Concurrency
 //
-// Check and Rows may be called from any goroutine; several may run. They write nothing, and call what
-// they are given from the caller's goroutine.
+// Check and Rows may be called from any goroutine, several at once. They write nothing, and make callbacks from the
+// caller's goroutine.
 //
 // # Memory
 //
-// A page: Options.PageRows rows, with the log entries that their versions name, entriesAtOnce at a time. Beside it the
-// buckets of the count index, which are about one for a thousand keys.
+// A check holds a page: Options.PageRows rows, with the log entries that their versions name, entriesAtOnce at a time.
+// It also holds the buckets of the count index, about one per thousand keys.
 package fsck

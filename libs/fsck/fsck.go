@@ -9,21 +9,21 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Defaults and bounds.
+// Defaults and limits.
 const (
 	defaultPageRows = 2000
 	defaultFindings = 100
-	// pageRowsMin is how short pages get that outlive their snapshots.
+	// pageRowsMin is the shortest length of a page that keeps outliving its snapshots.
 	pageRowsMin = 16
-	// pageTries bounds the tries of a page that is that short.
+	// pageTries bounds the attempts to read a page of that length.
 	pageTries = 100
-	// entriesAtOnce bounds the log entries that are held at a time, scansAtOnce the scans under way.
+	// entriesAtOnce bounds the log entries that are held at the same time, and scansAtOnce the scans under way.
 	entriesAtOnce = 32
 	scansAtOnce   = 32
 )
 
-// ErrNoKeyspace says that there is no keyspace under the prefix, or one of a later format.
-var ErrNoKeyspace = errors.New("fsck: there is no keyspace that this version knows")
+// ErrNoKeyspace: there is no keyspace under the prefix, or it has a later format.
+var ErrNoKeyspace = errors.New("fsck: there is no keyspace in a format that this version knows")
 
 // Options configure a check. Zero means the default.
 type Options struct {
@@ -31,28 +31,28 @@ type Options struct {
 	Prefix []byte
 	// PageRows bounds the rows of a page (default 2000).
 	PageRows int
-	// FindingsMax bounds the findings that are kept (default 100); more are counted.
+	// FindingsMax bounds the findings that are kept (default 100). Further ones are only counted.
 	FindingsMax int
 	// Progress, if set, is called after each page.
 	Progress func(Progress)
 }
 
-// Progress says how far a check has come.
+// Progress says how far a check is.
 type Progress struct {
 	Part  string // what is being checked: "rows", "keys", "log", "leases"
-	Rows  int64  // looked at so far
-	Bytes int64  // of them that count as live
+	Rows  int64  // rows read so far
+	Bytes int64  // live bytes in them
 	Total int64  // live bytes of the keyspace, by its counter; 0: it has none
 }
 
-// Finding is something that does not agree.
+// Finding is a row, or a part of one, that does not agree with the others.
 type Finding struct {
-	Key  []byte // the etcd key; nil: none in particular
-	Rev  int64  // the revision; 0: none in particular
+	Key  []byte // the etcd key; nil: the finding is about no single key
+	Rev  int64  // the revision; 0: the finding is about no single revision
 	Text string // what is wrong
 }
 
-// String is one line.
+// String returns the finding in one line.
 func (f Finding) String() string {
 	s := f.Text
 	if f.Rev != 0 {
@@ -64,7 +64,7 @@ func (f Finding) String() string {
 	return s
 }
 
-// Report is what a check has found.
+// Report is the result of a check.
 type Report struct {
 	Revision int64 // the head when the check began
 	Compact  int64 // the compact revision when it ended; -1: never compacted
@@ -81,14 +81,15 @@ type Report struct {
 	Rows     int64
 	Bytes    int64 // of the rows that count as live
 
-	// OneState says that all was read in one state of the store. Else the counter of live bytes was not checked.
+	// OneState says that everything was read in one state of the store. Otherwise the counter of live bytes was not
+	// checked.
 	OneState bool
 }
 
-// OK says that nothing was found.
+// OK says that the check has found nothing wrong.
 func (r *Report) OK() bool { return len(r.Findings) == 0 }
 
-// String is the report in one line, without the findings.
+// String returns the report in one line, without the findings.
 func (r *Report) String() string {
 	how := "in one state"
 	if !r.OneState {
@@ -99,8 +100,8 @@ func (r *Report) String() string {
 		len(r.Findings)+r.More, r.Revision, how, r.Keys, r.Current, r.Replaced, r.Entries, r.Events, r.Leases, r.Rows)
 }
 
-// Check checks the keyspace at o.Prefix of eng. The error says why it could not be checked to its end: ErrNoKeyspace,
-// the engine's (engine.ErrDamaged where rows cannot be read), the context's; the report then has what was found before.
+// Check checks the keyspace at o.Prefix of eng. An error says why the check did not reach its end: ErrNoKeyspace, the
+// engine's (engine.ErrDamaged if rows cannot be read), the context's. The report then has what was found before.
 func Check(ctx context.Context, eng engine.Store, o Options) (*Report, error) {
 	if o.PageRows <= 0 {
 		o.PageRows = defaultPageRows
@@ -129,7 +130,7 @@ type checker struct {
 
 	snap   engine.Snapshot
 	states int  // read so far
-	fresh  bool // no page has been read in snap
+	fresh  bool // no page has been read in snap yet
 	format
 	at state
 
@@ -137,13 +138,13 @@ type checker struct {
 	b    buckets
 }
 
-// page is what the page under way adds, if it is read to its end.
+// page is what the present page adds to the report, if it is read to its end.
 type page struct {
 	findings []Finding
 	count    Report
 }
 
-// state is what meta and head say in the state that is read.
+// state is what the rows meta and head say in the state that is read.
 type state struct {
 	head, compact, compacted int64
 	partRev, partEvents      int64 // of entry partRev so many events have been removed
@@ -175,14 +176,14 @@ func (c *checker) run() error {
 	return nil
 }
 
-// pages calls f, which reads a page and leaves its cursor where it was if that fails, until there are no more.
+// pages calls f until there are no more pages. f reads a page. If it fails, it leaves its cursor where it was.
 func (c *checker) pages(part string, f func() (more bool, err error)) error {
 	for tries := 0; ; {
 		c.page = page{}
 		more, err := f()
 		switch {
 		case errors.Is(err, engine.ErrTooOld):
-			if c.fresh { // it is the page that takes too long
+			if c.fresh { // even in a new snapshot the page takes too long
 				if c.pageRows = max(pageRowsMin, c.pageRows/2); c.pageRows == pageRowsMin {
 					tries++
 				}
@@ -216,8 +217,15 @@ func (c *checker) keep() {
 		into *int64
 		add  int64
 	}{
-		{&r.Keys, n.Keys}, {&r.Replaced, n.Replaced}, {&r.Current, n.Current}, {&r.Values, n.Values},
-		{&r.Entries, n.Entries}, {&r.Events, n.Events}, {&r.Leases, n.Leases}, {&r.Rows, n.Rows}, {&r.Bytes, n.Bytes},
+		{&r.Keys, n.Keys},
+		{&r.Replaced, n.Replaced},
+		{&r.Current, n.Current},
+		{&r.Values, n.Values},
+		{&r.Entries, n.Entries},
+		{&r.Events, n.Events},
+		{&r.Leases, n.Leases},
+		{&r.Rows, n.Rows},
+		{&r.Bytes, n.Bytes},
 	} {
 		*sum.into += sum.add
 	}
@@ -263,7 +271,7 @@ func (c *checker) renew() error {
 	}
 }
 
-// readState reads what the keyspace says of itself.
+// readState reads the rows that describe the keyspace.
 func (c *checker) readState() error {
 	names := []string{"keyspace", "compact", "compacted", "part", "live"}
 	rows := [][]byte{c.row(tableHead)}
@@ -283,7 +291,8 @@ func (c *checker) readState() error {
 	}
 	if features != c.features && c.report.Revision == 0 {
 		c.report.Findings = append(c.report.Findings, Finding{
-			Text: fmt.Sprintf("the head has the features %x, meta %x", features, c.features)})
+			Text: fmt.Sprintf("the head has the features %x, but meta has %x", features, c.features),
+		})
 	}
 	c.at = state{compact: -1, compacted: -1}
 	if c.at.head, ok = c.rev(head); !ok {
@@ -293,7 +302,8 @@ func (c *checker) readState() error {
 		b    []byte
 		into []*int64
 	}{
-		{v[2], []*int64{&c.at.compact}}, {v[3], []*int64{&c.at.compacted}},
+		{v[2], []*int64{&c.at.compact}},
+		{v[3], []*int64{&c.at.compacted}},
 		{v[4], []*int64{&c.at.partRev, &c.at.partEvents}},
 	} {
 		if len(r.b) == 8*len(r.into) {
@@ -318,8 +328,8 @@ func (c *checker) count(key, value []byte) {
 	}
 }
 
-// goneInPart says that the removal has taken what an event of an entry replaced: the entry is gone with the last of
-// them.
+// goneInPart says whether the removal has taken the version that an event replaced, although the entry is still there.
+// The entry goes with the last of its events.
 func (c *checker) goneInPart(rev int64, event int) bool {
 	return rev == c.at.partRev && int64(event) < c.at.partEvents
 }

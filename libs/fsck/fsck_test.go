@@ -301,8 +301,10 @@ func TestRunning(t *testing.T) {
 				wg.Go(func() {
 					for i := 0; ctx.Err() == nil; i++ {
 						key := fmt.Appendf(nil, "key%d", (i*7+c)%40)
-						res, err := s.Put(ctx, &mvcc.PutRequest{Key: key, Value: bytes.Repeat(key, i%20),
-							Lease: int64(i % 3)})
+						res, err := s.Put(ctx, &mvcc.PutRequest{
+							Key: key, Value: bytes.Repeat(key, i%20),
+							Lease: int64(i % 3),
+						})
 						if err == nil && i%5 == 0 {
 							_, err = s.DeleteRange(ctx, &mvcc.DeleteRequest{Key: key})
 						}

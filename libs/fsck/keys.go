@@ -10,32 +10,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// keys walks over the idx, hist and val rows, key by key: for each the versions that were replaced, oldest first,
-// then the current one, and beside them the larger values.
+// keys walks over the idx, hist and val rows, key by key. For each key it sees the replaced versions, oldest first, then
+// the current one, and between them the larger values.
 type keys struct {
 	c *checker
 	cursor
 	lookups lookups
 
-	again []byte // the key that has been begun anew because the state had changed
+	again []byte // the key that was begun again because the state had changed
 
 	idx, hist, val *rows
 	left           int // rows that the page may still read
 }
 
-// cursor is where the walk is, between two pages. It is told by keys and not by the rows ahead: the next page may
-// find new rows before those.
+// cursor is the position of the walk between two pages. It consists of keys and not of the rows ahead, because the next
+// page may find new rows before those.
 type cursor struct {
 	done []byte // the last key that is done; nil: none is
-	key  *key   // that is under way; nil: none is
+	key  *key   // the key that is being read; nil: none
 }
 
-// key is one that is being walked over.
+// key is a key that is being walked over.
 type key struct {
 	key       []byte
 	hist, val []byte // where to go on in these tables
 	state     int    // that it was begun in
-	loose     bool   // it has too many rows for any state: between two of them a compaction may remove some
+	loose     bool   // it has too many rows for one state, so a compaction may remove some between two pages
 	last      link   // the last replaced version, whose successor has not been seen
 	oldNeeded int    // bytes of a value under the key alone that a version names
 	oldThere  int    // bytes of it that are there, and
@@ -91,21 +91,21 @@ func (u *cursor) from(c *checker) (idx, hist, val []byte) {
 	case u.key != nil:
 		return append(c.row(tableIdx), u.key.key...), u.key.hist, u.key.val
 	case u.done != nil:
-		end := append(escape(nil, u.done), 0xff) // what begins with a key is escaped behind its rows
+		end := append(escape(nil, u.done), 0xff) // a key that begins with this key is escaped behind its rows
 		idx = append(append(c.row(tableIdx), u.done...), 0)
 		return idx, append(c.row(tableHist), end...), append(c.row(tableVal), end...)
 	}
 	return nil, nil, nil
 }
 
-// end closes the rows; the error is that of reading them.
+// end closes the rows. It returns the error of reading them.
 func (r *rows) end() error { return cmp.Or(r.it.Err(), r.it.Close()) }
 
 // next reads a page.
 func (k *keys) next() (more bool, err error) {
 	c, before, again := k.c, k.cursor, k.again
 	if before.key != nil && before.key.state != c.states && !bytes.Equal(before.key.key, k.again) {
-		k.again, k.key = before.key.key, nil // once from its beginning
+		k.again, k.key = before.key.key, nil // begin it again, once
 	} else if before.key != nil {
 		copied := *before.key
 		copied.loose = copied.loose || copied.state != c.states
@@ -161,8 +161,8 @@ func (k *keys) step() bool {
 	return true
 }
 
-// ahead says which row is next, and its key: of the smallest key the values that belong before the next hist row, then
-// that, then the rest of the values, then the idx row.
+// ahead says which row is next, and its key. For the smallest key these are the values that belong before the next hist
+// row, then that row, then the other values, then the idx row.
 func (k *keys) ahead() (name, rest []byte, r *rows) {
 	val, valRest := k.escaped(k.val)
 	hist, histRest := k.escaped(k.hist)
@@ -181,7 +181,7 @@ func (k *keys) ahead() (name, rest []byte, r *rows) {
 	return name, rest, r
 }
 
-// afterHist says that a row of a value belongs behind a hist row of the same key: its version is not older than the
+// afterHist says whether a row of a value comes after a hist row of the same key: its version is not older than the
 // replacement.
 func (k *keys) afterHist(val, hist []byte) bool {
 	if len(val) != stampLen+chunkLen || len(hist) != stampLen {
@@ -190,7 +190,7 @@ func (k *keys) afterHist(val, hist []byte) bool {
 	return bytes.Compare(val[:stampLen], hist) >= 0
 }
 
-// escaped splits the key of the row ahead; nil: there is none. Rows without a key are passed over.
+// escaped splits the key of the row ahead; nil: there is none. It skips rows without a key.
 func (k *keys) escaped(r *rows) (name, rest []byte) {
 	for ; r.ok; r.next() {
 		if name, rest, ok := unescape(r.it.Key()[r.skip:]); ok && len(name) > 0 {
@@ -205,7 +205,7 @@ func (k *keys) escaped(r *rows) (name, rest []byte) {
 func (k *keys) chunk(rest, b []byte) {
 	key, c := k.key, k.c
 	v := &key.value
-	had := v.bytes
+	var had int
 	switch len(rest) {
 	case chunkLen:
 		had = key.oldThere
@@ -214,11 +214,11 @@ func (k *keys) chunk(rest, b []byte) {
 	case stampLen + chunkLen:
 		rev, ok := c.rev(rest)
 		if !ok {
-			k.findf(0, "val row of a stamp that is none: %x", rest)
+			k.findf(0, "val row with an invalid stamp: %x", rest)
 			return
 		}
 		if v.there && v.rev != rev {
-			k.findf(v.rev, "a value of %d bytes that no version has", v.bytes)
+			k.findf(v.rev, "a value of %d bytes that belongs to no version", v.bytes)
 			v.there = false
 		}
 		if !v.there {
@@ -235,7 +235,7 @@ func (k *keys) chunk(rest, b []byte) {
 		c.page.count.Values++
 	}
 	if no := int(binary.BigEndian.Uint16(rest)); no*c.chunk != had || len(b) > c.chunk || len(b) == 0 {
-		k.findf(v.rev, "chunk %d of %d bytes of a value follows %d bytes", no, len(b), had)
+		k.findf(v.rev, "chunk %d of a value, with %d bytes, follows %d bytes", no, len(b), had)
 	}
 }
 
@@ -252,7 +252,7 @@ func (k *keys) stored(v *version) {
 	switch {
 	case v.place == own && key.value.there && key.value.rev == v.mod:
 		if key.value.bytes != v.size {
-			k.findf(v.mod, "a value of %d bytes, %d of them are there", v.size, key.value.bytes)
+			k.findf(v.mod, "a value of %d bytes, of which %d are there", v.size, key.value.bytes)
 		}
 		key.value = val{}
 	case v.place == own:
@@ -261,7 +261,7 @@ func (k *keys) stored(v *version) {
 		key.oldNeeded = v.size
 	}
 	if key.value.there && key.value.rev <= v.mod {
-		k.findf(key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
+		k.findf(key.value.rev, "a value of %d bytes that belongs to no version", key.value.bytes)
 		key.value = val{}
 	}
 }
@@ -271,7 +271,7 @@ func (k *keys) replaced(rest, b []byte) {
 	key, c := k.key, k.c
 	at, ok := c.rev(rest)
 	if !ok || len(rest) != stampLen {
-		c.findf(key.key, 0, "hist row of a stamp that is none: %x", rest)
+		c.findf(key.key, 0, "hist row with an invalid stamp: %x", rest)
 		return
 	}
 	v, ok := c.parseHist(b, at)
@@ -282,7 +282,7 @@ func (k *keys) replaced(rest, b []byte) {
 	case v.mod >= at, v.create > v.mod, v.version < 1, (v.version == 1) != (v.create == v.mod):
 		c.findf(key.key, at, "hist row %v", v)
 	case at > c.at.head || at < c.at.compacted:
-		c.findf(key.key, at, "hist row beyond the head %d, or below %d: all there is removed", c.at.head,
+		c.findf(key.key, at, "hist row beyond the head %d, or below %d, where everything is removed", c.at.head,
 			c.at.compacted)
 	}
 	c.page.count.Replaced++
@@ -317,8 +317,8 @@ func (k *keys) current(b []byte) {
 	}
 }
 
-// follow links the last replaced version with the one after it, nil: the key is gone. What replaced it is the log's
-// to say.
+// follow links the last replaced version with the one after it; nil: the key was deleted. The log says what replaced
+// it.
 func (k *keys) follow(next *version) {
 	last := k.key.last
 	if last.replaced == 0 {
@@ -328,30 +328,30 @@ func (k *keys) follow(next *version) {
 		put := next.mod == last.replaced
 		switch {
 		case next.mod < last.replaced:
-			k.findf(last.replaced, "replaced what was followed by %v", *next)
+			k.findf(last.replaced, "a replaced version was followed by %v", *next)
 		case put && (next.create != last.create || next.version != last.version.version+1):
 			k.findf(last.replaced, "%v was followed by %v", last.version, *next)
 		case !put && next.create <= last.replaced:
-			k.findf(last.replaced, "deleted, but followed by %v", *next)
+			k.findf(last.replaced, "deleted, but the next version is %v", *next)
 		}
 	}
 	k.lookups.replaced(k.key.key, last, next)
 }
 
-// endKey ends the key under way.
+// endKey ends the walk over a key.
 func (k *keys) endKey() {
 	k.follow(nil)
 	key := k.key
 	if key.value.there {
-		k.findf(key.value.rev, "a value of %d bytes that no version has", key.value.bytes)
+		k.findf(key.value.rev, "a value of %d bytes that belongs to no version", key.value.bytes)
 	}
 	if key.oldNeeded != key.oldThere {
-		k.findf(0, "a value under the key alone has %d bytes, %d are there", key.oldNeeded, key.oldThere)
+		k.findf(0, "a value under the key alone has %d bytes, of which %d are there", key.oldNeeded, key.oldThere)
 	}
 	k.done, k.key = key.key, nil
 }
 
-// lookups are what the versions of a page want to find elsewhere. They are made together, at the end of the page.
+// lookups are what the versions of a page must find elsewhere. They are made together at the end of the page.
 type lookups struct {
 	c     *checker
 	wants []want
@@ -363,34 +363,34 @@ type lookups struct {
 type want struct {
 	rev  int64
 	key  []byte
-	v    *version // learns the checksum of its value from the first of its events
+	v    *version // gets the checksum of its value from the first of its events
 	prev bool     // v is what it replaced; else what it made
 	next *version
 }
 
-// made wants the event that made a version.
+// made requires the event that made a version.
 func (l *lookups) made(key []byte, v *version) {
 	if v.mod >= l.c.at.compacted {
 		l.wants = append(l.wants, want{rev: v.mod, key: key, v: v})
 	}
 }
 
-// replaced wants the event that replaced a version, and the one that made it.
+// replaced requires the event that replaced a version, and the one that made it.
 func (l *lookups) replaced(key []byte, last link, next *version) {
 	if last.replaced < l.c.at.compacted {
-		return // removed since it was read
+		return // removed after it was read
 	}
 	v := &last.version
 	l.wants = append(l.wants, want{rev: last.replaced, key: key, v: v, prev: true, next: next})
 	l.made(key, v)
 }
 
-// attached wants a lease and the row of a key's attachment to it.
+// attached requires a lease, and the row that attaches a key to it.
 func (l *lookups) attached(key []byte, lease int64) {
 	id := binary.BigEndian.AppendUint64(nil, uint64(lease))
 	for text, row := range map[string][]byte{
-		"is attached to a lease that is not there":     append(l.c.row(tableLease), id...),
-		"is attached to a lease that does not know it": append(append(l.c.row(tableLeaseKey), id...), key...),
+		"is attached to a lease that does not exist":   append(l.c.row(tableLease), id...),
+		"is attached to a lease that does not have it": append(append(l.c.row(tableLeaseKey), id...), key...),
 	} {
 		l.rows = append(l.rows, row)
 		l.why = append(l.why, Finding{Key: bytes.Clone(key), Text: text})
@@ -428,7 +428,7 @@ func (l *lookups) run() error {
 	return nil
 }
 
-// some makes the lookups in some entries, which are in order, as are the wants.
+// some makes the lookups in some entries. Both are in order.
 func (l *lookups) some(revs []int64, wants []want) error {
 	entries, err := l.c.entries(revs)
 	if err != nil {
@@ -444,7 +444,7 @@ func (l *lookups) some(revs []int64, wants []want) error {
 			if j, ok := byKey[string(w.key)]; ok {
 				l.match(w, &entries[i][j])
 			} else {
-				l.c.findf(w.key, rev, "the log does not tell of %s", w.what())
+				l.c.findf(w.key, rev, "the log does not have %s", w.what())
 			}
 		}
 	}
@@ -476,6 +476,6 @@ func (l *lookups) match(w *want, ev *event) {
 	case !ev.hasPrev || !w.v.same(ev.prev) || w.v.at != ev.prev.at:
 		l.c.findf(w.key, w.rev, "the hist row has %v at %d, the log %v at %d", *w.v, w.v.at, ev.prev, ev.prev.at)
 	case ev.delete != (w.next == nil || w.next.mod != w.rev):
-		l.c.findf(w.key, w.rev, "a delete: %v, but it was followed by %v", ev.delete, w.next)
+		l.c.findf(w.key, w.rev, "the log says delete: %v, but the version was followed by %v", ev.delete, w.next)
 	}
 }

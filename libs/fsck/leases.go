@@ -10,7 +10,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// leaseEnding is behind the time to live of a lease that ends in steps.
+// leaseEnding follows the time to live in the row of a lease that ends in several steps.
 const leaseEnding = 1
 
 // leases walks over the attachments and then over the leases.
@@ -63,7 +63,7 @@ func (l *leases) next() (more bool, err error) {
 	return more, nil
 }
 
-// attached checks that keys name the leases that name them.
+// attached checks that a key has the lease that names it.
 func (l *leases) attached(keys [][]byte, ids []int64) error {
 	rows := make([][]byte, len(keys))
 	for i, key := range keys {
@@ -75,13 +75,13 @@ func (l *leases) attached(keys [][]byte, ids []int64) error {
 	}
 	for i, row := range found {
 		if v, ok := l.c.parseIdx(row); !ok || v.lease != ids[i] {
-			l.c.findf(keys[i], 0, "lease %x has it, but it has lease %x", ids[i], v.lease)
+			l.c.findf(keys[i], 0, "lease %x has this key, but the key has lease %x", ids[i], v.lease)
 		}
 	}
 	return nil
 }
 
-// metaNames are the rows of meta; one that ends with a slash may go on with anything.
+// metaNames are the rows of meta. A name that ends with a slash may be followed by anything.
 var metaNames = []string{
 	"alarm/",
 	"auth",
@@ -97,13 +97,11 @@ var metaNames = []string{
 	"part",
 }
 
-// others walks over the small tables, and over what lies between tables.
+// others walks over the small tables, and over the gaps between tables.
 func (c *checker) others() *otherRows {
 	o := &otherRows{c: c}
 	begin := append([]byte{}, c.o.Prefix...)
-	for _, table := range []byte{tableHist, tableIdx, tableLease, tableLeaseKey, tableLog, tableVal} {
-		o.skip = append(o.skip, table)
-	}
+	o.skip = []byte{tableHist, tableIdx, tableLease, tableLeaseKey, tableLog, tableVal}
 	slices.Sort(o.skip)
 	for _, table := range append(o.skip, tableEnd) {
 		o.ranges = append(o.ranges, engine.Range{Begin: begin, End: c.row(table)})
@@ -118,7 +116,7 @@ type otherRows struct {
 	ranges []engine.Range
 }
 
-// next reads a page of a range, or its end.
+// next reads a page of a range, or its rest.
 func (o *otherRows) next() (more bool, err error) {
 	c := o.c
 	q := o.ranges[0]
@@ -144,14 +142,15 @@ func (o *otherRows) next() (more bool, err error) {
 		o.cursors()
 		return len(o.ranges) > 0, nil
 	}
-	o.ranges[0].Begin = append(last, 0)
+	last = append(last, 0)
+	o.ranges[0].Begin = last
 	return true, nil
 }
 
 // cursors checks, at the end, that the compact revision and the removal agree.
 func (o *otherRows) cursors() {
 	if at := o.c.at; len(o.ranges) == 0 && (at.compacted > at.compact || at.compact > at.head) {
-		o.c.findf(nil, 0, "removed up to %d, compacted at %d, head %d", at.compacted, at.compact, at.head)
+		o.c.findf(nil, 0, "the removal is at %d, the compact revision %d, the head %d", at.compacted, at.compact, at.head)
 	}
 }
 
@@ -171,12 +170,12 @@ func (o *otherRows) check(table byte, k, v []byte) {
 		}
 	case tableHead:
 		if len(k) != 0 {
-			o.c.findf(nil, 0, "row %x beside the head", k)
+			o.c.findf(nil, 0, "unknown row %x beside the head", k)
 		}
 	case tableMeta:
 		if string(k) == "buckets" {
 			if o.c.b.change = true; len(v) != 8 {
-				o.c.findf(nil, 0, "the change of the buckets is %x", v)
+				o.c.findf(nil, 0, "the row of the last change of buckets is %x", v)
 			}
 		}
 		if !slices.ContainsFunc(metaNames, func(name string) bool {

@@ -66,7 +66,7 @@ func (l *logs) next() (more bool, err error) {
 	return ok, nil
 }
 
-// entry reads the entry whose first row it is at, and the row after it.
+// entry reads the entry that begins at the iterator's row, and moves to the row after it.
 func (c *checker) entry(it engine.Iterator, rows *int) (rev int64, payload []byte, more, good bool) {
 	at := len(c.o.Prefix) + 1
 	first := bytes.Clone(it.Key())
@@ -108,22 +108,22 @@ type histWant struct {
 	rev int64
 }
 
-// event checks an event by itself, and says what must be there because of it.
+// event checks an event by itself, and returns what must be there because of it.
 func (l *logs) event(ev *event, rev int64, i int) (creations []event, want []histWant) {
 	c := l.c
 	made, prev := ev.made, ev.prev
 	switch {
-	case !ev.hasPrev && rev <= c.at.compact: // what it replaced is not known in a keyspace that was restored
+	case !ev.hasPrev && rev <= c.at.compact: // a restored keyspace does not know what it replaced
 		if ev.delete {
 			return nil, nil
 		}
 	case ev.delete && !ev.hasPrev:
-		c.findf(ev.key, rev, "deleted, but there was nothing")
+		c.findf(ev.key, rev, "a delete of a key that did not exist")
 	case ev.delete:
 	case ev.hasPrev && (made.create != prev.create || made.version != prev.version+1):
 		c.findf(ev.key, rev, "%v follows %v", made, prev)
 	case !ev.hasPrev && (made.create != rev || made.version != 1):
-		c.findf(ev.key, rev, "%v follows nothing", made)
+		c.findf(ev.key, rev, "%v follows no version", made)
 	}
 	if ev.hasPrev && prev.mod >= rev {
 		c.findf(ev.key, rev, "replaces %v", prev)
@@ -141,7 +141,7 @@ func (c *checker) histRow(key []byte, rev int64) []byte {
 	return c.stamp(escape(c.row(tableHist), key), rev)
 }
 
-// hists checks that hist rows are there; what is in them is checked where they are walked over.
+// hists checks that hist rows are there. Their content is checked when they are walked over.
 func (l *logs) hists(want []histWant) error {
 	rows := make([][]byte, len(want))
 	for i, w := range want {
@@ -153,13 +153,13 @@ func (l *logs) hists(want []histWant) error {
 	}
 	for i, row := range found {
 		if row == nil {
-			l.c.findf(want[i].key, want[i].rev, "the hist row of a replacement is not there")
+			l.c.findf(want[i].key, want[i].rev, "the hist row of a replacement is missing")
 		}
 	}
 	return nil
 }
 
-// creations checks that the first versions of keys are there: as the idx row, or as the next hist row's.
+// creations checks that the first versions of keys are there, as the idx row or as the next hist row.
 func (l *logs) creations(puts []event) error {
 	c := l.c
 	rows := make([][]byte, len(puts))
@@ -191,19 +191,19 @@ func (l *logs) creations(puts []event) error {
 			}
 		}
 	}, func(i int) {
-		// The row may be what the removal has taken of an entry that is still there.
+		// The removal may have taken the row although the entry is still there.
 		if ev := missing[i]; ev != nil && ev.made.mod >= c.at.partRev {
-			c.findf(ev.key, ev.made.mod, "the log tells of %v, which is not there", ev.made)
+			c.findf(ev.key, ev.made.mod, "the log has %v, but there is no row of it", ev.made)
 		}
 	})
 }
 
-// scans reads ranges, scansAtOnce at a time, and calls row for each of their rows, then end for each range. What it
-// gives to row is valid during the call. Other reads would keep what they have read until the snapshot ends.
+// scans reads ranges, scansAtOnce at a time. It calls row for each row, and end after each range. What it passes to row
+// is valid during the call. (Gets would keep what they have read until the snapshot ends.)
 func (c *checker) scans(ranges []engine.Range, row func(i int, key, value []byte), end func(i int)) error {
 	for from := 0; from < len(ranges); from += scansAtOnce {
 		some := ranges[from:min(from+scansAtOnce, len(ranges))]
-		its := make([]engine.Iterator, len(some)) // all on their way before the first is waited for
+		its := make([]engine.Iterator, len(some)) // start all of them before waiting for the first
 		for i, q := range some {
 			its[i] = c.snap.Scan(c.ctx, q)
 		}
@@ -224,7 +224,7 @@ func (c *checker) scans(ranges []engine.Range, row func(i int, key, value []byte
 	return nil
 }
 
-// get returns the values of rows, nil for those that are not there.
+// get returns the values of rows; nil for a row that is not there.
 func (c *checker) get(rows [][]byte) ([][]byte, error) {
 	ranges := make([]engine.Range, len(rows))
 	for i, row := range rows {
@@ -235,7 +235,7 @@ func (c *checker) get(rows [][]byte) ([][]byte, error) {
 		func(int) {})
 }
 
-// entries reads entries of the log, nil for those that are not there or cannot be decoded.
+// entries reads entries of the log; nil for one that is not there or cannot be decoded.
 func (c *checker) entries(revs []int64) ([][]event, error) {
 	ranges := make([]engine.Range, len(revs))
 	for i, rev := range revs {

@@ -11,10 +11,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// rowsPage bounds the rows that one snapshot of Rows reads.
+// rowsPage bounds the rows that Rows reads in one snapshot.
 const rowsPage = 500
 
-// RowsOptions say which rows are wanted.
+// RowsOptions say which rows Rows returns.
 type RowsOptions struct {
 	// Prefix of the keyspace's rows.
 	Prefix []byte
@@ -24,15 +24,15 @@ type RowsOptions struct {
 	Limit int
 }
 
-// Row is a row as it is stored, and what it means.
+// Row is a row as it is stored, with its meaning.
 type Row struct {
 	Key, Value []byte // the key without the prefix
-	Table      string // as docs/formats.md calls it; "" if it is of none
-	Meaning    string // decoded; where it cannot be it says so
+	Table      string // its name in docs/formats.md; "": the row belongs to no table
+	Meaning    string // the decoded content, or a note that it cannot be decoded
 }
 
-// Rows calls f for the rows of a keyspace in the order of their keys, page by page, each in a state of the store of its
-// own. f may keep the row; its error ends Rows. Errors: f's, ErrNoKeyspace, the engine's.
+// Rows calls f for the rows of a keyspace in the order of their keys, page by page. Each page is read in a state of its
+// own. f may keep the row, and its error ends Rows. Errors: f's, ErrNoKeyspace, the engine's.
 func Rows(ctx context.Context, eng engine.Store, o RowsOptions, f func(Row) error) error {
 	c := &checker{ctx: ctx, eng: eng, o: Options{Prefix: o.Prefix}, report: new(Report)}
 	err := c.renew()
@@ -66,7 +66,7 @@ func Rows(ctx context.Context, eng engine.Store, o RowsOptions, f func(Row) erro
 	}
 }
 
-// key is a row's key with the prefix.
+// key returns a row's key with the prefix.
 func (c *checker) key(k []byte) []byte { return append(append([]byte{}, c.o.Prefix...), k...) }
 
 func (c *checker) readRows(q engine.Range) (page []Row, err error) {
@@ -84,7 +84,7 @@ func (c *checker) readRows(q engine.Range) (page []Row, err error) {
 
 const undecoded = "cannot be decoded"
 
-// describe says what a row means.
+// describe returns the table of a row and its meaning.
 func (f *format) describe(k, v []byte) (table, meaning string) {
 	if len(k) == 0 {
 		return "", undecoded
@@ -117,7 +117,7 @@ func (f *format) describe(k, v []byte) (table, meaning string) {
 		if ok = len(rest) >= 8; ok {
 			meaning = fmt.Sprintf("lease %x has key %q", rest[:8], rest[8:])
 		}
-	case tableAuth: // what it holds is nobody's business, for which there are the requests about users and roles
+	case tableAuth: // do not show what it holds: the requests about users and roles do that, with their permissions
 		table, ok = "auth", len(rest) > 0
 		meaning = authText(rest, len(v))
 	case tableBoundary:
@@ -169,7 +169,7 @@ func (v version) text() string {
 	return s
 }
 
-// metaText says what a meta row has.
+// metaText describes the content of a meta row.
 func (f *format) metaText(name string, v []byte) string {
 	number := func() uint64 {
 		if len(v) < 8 {
@@ -200,7 +200,7 @@ func (f *format) metaText(name string, v []byte) string {
 	return strings.ToValidUTF8(name, "?")
 }
 
-// authText says what a row of users and roles is about, without hashes and secrets.
+// authText describes a row of users and roles, without hashes and secrets.
 func authText(k []byte, size int) string {
 	kinds := map[byte]string{'r': "role", 's': "secret", 'u': "user"}
 	if k[0] == 's' {

@@ -13,31 +13,31 @@ import (
 
 // Limits of requests' bodies.
 const (
-	// expansionMax is how much larger than in protobuf a request may be in JSON: bytes take 4/3, short fields with
-	// their names more, and people indent.
+	// expansionMax is how many times larger a request may be in JSON than in protobuf. Bytes take 4/3, short fields
+	// take more because of their names, and people indent.
 	expansionMax = 4
-	// bodyTimeout and bodyRate say how long a body, or one message of a stream, may take: so long, and as long as the
-	// largest takes at that rate.
+	// bodyTimeout and bodyRate bound the time that a body, or one message of a stream, may take: bodyTimeout, and what
+	// the largest allowed body takes at bodyRate.
 	bodyTimeout = 28 * time.Second
 	bodyRate    = 64 << 10 // bytes/s
-	// bodyBytesMax bounds the bytes of bodies that are on their way; bodiesMin is how many of the largest always find
-	// room.
+	// bodyBytesMax bounds the bytes of all bodies that are being received. There is always room for bodiesMin of the
+	// largest.
 	bodyBytesMax = 64 << 20
 	bodiesMin    = 4
-	// bodyFree is up to how many bytes a body counts as none.
+	// bodyFree is the size up to which a body is not counted.
 	bodyFree = 4 << 10
 )
 
 var (
-	errBodySlow   = errors.New("the request's body did not come in time")
-	errBodyMemory = errors.New("the bodies on their way take too much memory")
+	errBodySlow   = errors.New("the request's body did not arrive in time")
+	errBodyMemory = errors.New("the request bodies that are being received take too much memory")
 )
 
-// timeFor is how long so many bytes may take.
+// timeFor returns how long a body of n bytes may take.
 func timeFor(n int) time.Duration { return bodyTimeout + time.Duration(n)*time.Second/bodyRate }
 
-// bodies bounds the memory of requests' bodies that are on their way. When there is too much, those of the tenant who
-// has most there go, the oldest first.
+// bodies bounds the memory of request bodies that are being received. If they take too much, it drops the oldest bodies
+// of the tenant that has most.
 type bodies struct {
 	bytesMax int64
 
@@ -50,20 +50,20 @@ func newBodies(bytesMax int64) *bodies {
 	return &bodies{bytesMax: bytesMax, of: make(map[*tenant]*list.List)}
 }
 
-// body is the body of a request: one message, or the messages of a stream. It bounds size and time of each.
+// body is the body of a request: one message, or the messages of a stream. It bounds the size and the time of each.
 type body struct {
 	io.ReadCloser
 	of      *tenant
 	all     *bodies
 	max     int64
 	timeout time.Duration
-	// deadline sets that of reading; the zero time is none.
+	// deadline sets the deadline of reads; the zero time means none.
 	deadline func(time.Time)
-	// duplex says that messages may come at any time; else all of them must come at once.
+	// duplex says that messages may come at any time. Otherwise all of them must come at once.
 	duplex bool
 
 	// Under all.mu.
-	bytes   int64         // of the present message
+	bytes   int64         // of the message that is being received
 	begun   bool          // its first byte has come
 	place   *list.Element // among those that count
 	failure error         // what reading gives from now on
@@ -93,7 +93,7 @@ func (b *body) Read(p []byte) (int, error) {
 		b.failure = errBodySlow
 		return 0, b.failure
 	case err != nil: // io.EOF, or the client has gone
-		// A deadline that stays would end the wait for the answer.
+		// A deadline that stayed would end the wait for the answer.
 		b.deadline(time.Time{})
 	}
 	if !b.begun && len(bytes.TrimSpace(p[:n])) > 0 {
@@ -106,7 +106,7 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// count counts n bytes more. all.mu is held.
+// count adds n bytes to the account. all.mu is held.
 func (b *body) count(n int64) error {
 	if b.bytes+n > b.max {
 		b.forget()
@@ -129,12 +129,12 @@ func (b *body) count(n int64) error {
 		if oldest == b {
 			return errBodyMemory
 		}
-		oldest.deadline(time.Unix(1, 0)) // it may be reading
+		oldest.deadline(time.Unix(1, 0)) // so that a read that waits ends
 	}
 	return nil
 }
 
-// victim is the oldest body of the tenant who has most. There is one. mu is held.
+// victim returns the oldest body of the tenant that has most. There is always one. mu is held.
 func (l *bodies) victim() *body {
 	var most *tenant
 	for t := range l.of {
@@ -186,7 +186,7 @@ func (b *body) taken() {
 	}
 }
 
-// failed is why reading has failed, nil if it has not.
+// failed returns the error of reading, nil if there was none.
 func (b *body) failed() error {
 	b.all.mu.Lock()
 	defer b.all.mu.Unlock()

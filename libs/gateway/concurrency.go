@@ -75,7 +75,7 @@ func (m method) handler(mux *runtime.ServeMux, c grpc.ClientConnInterface) runti
 			runtime.HTTPError(ctx, mux, out, w, r, status.Errorf(codes.InvalidArgument, "%v", err))
 			return
 		}
-		_, _ = io.Copy(io.Discard, r.Body) // as generated: the answer comes when all has been read, whatever it is
+		_, _ = io.Copy(io.Discard, r.Body) // as the generated handlers do: read everything before answering
 		if m.streams {
 			m.serveStream(ctx, mux, c, out, w, r, request)
 			return
@@ -93,7 +93,7 @@ func (m method) handler(mux *runtime.ServeMux, c grpc.ClientConnInterface) runti
 	}
 }
 
-// serveStream makes the call of a method that answers more than once.
+// serveStream calls a method that answers more than once.
 func (m method) serveStream(
 	ctx context.Context, mux *runtime.ServeMux, c grpc.ClientConnInterface, out runtime.Marshaler,
 	w http.ResponseWriter, r *http.Request, request proto.Message,

@@ -15,22 +15,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/fair"
 )
 
-// What an answer takes in memory until its client has it: decoded, and in JSON.
+// Factors for the memory that an answer takes until its client has received it: decoded, and in JSON.
 const (
-	// answerFactor is how many times its size in protobuf an answer takes whose fields are long, entryBytes what each
-	// key-value pair takes besides.
+	// answerFactor is the memory of an answer with long fields, as a multiple of its size in protobuf. entryBytes is
+	// what each key-value pair takes in addition.
 	answerFactor = 4
 	entryBytes   = 512
-	// smallFactor is how many times its size an answer takes whose fields may all be short.
+	// smallFactor is the same for an answer whose fields may all be short.
 	smallFactor = 16
-	// answerFree is up to which size in protobuf an answer is not counted: about what a request takes anyway.
+	// answerFree is the size in protobuf up to which an answer is not counted. A request takes about as much anyway.
 	answerFree = 4 << 10
 )
 
-// errNoRequest answers a stream whose client can no longer ask for anything on it. (etcd leaves it without an answer.)
+// errNoRequest answers a stream whose client can no longer send a request on it. (etcd does not answer then.)
 var errNoRequest = status.Error(codes.InvalidArgument, "headwater: no request could be read from the body")
 
-// call is a request under way. It belongs to its handler, but for body.
+// call is a request under way. It belongs to its handler; body does not.
 type call struct {
 	body    *body
 	answers *fair.Holding // of its tenant
@@ -40,7 +40,7 @@ type call struct {
 // callKey finds the call in a request's context.
 type callKey struct{}
 
-// hold counts an answer in the place of the one before. Errors: ResourceExhausted.
+// hold counts an answer instead of the previous one. Errors: ResourceExhausted.
 func (c *call) hold(answer any) error {
 	c.release()
 	n := cost(answer)
@@ -61,7 +61,7 @@ func (c *call) end() {
 	c.body.end()
 }
 
-// cost is how many bytes an answer takes until its client has it.
+// cost returns how many bytes an answer takes until its client has received it.
 func cost(answer any) int64 {
 	m, ok := answer.(proto.Message)
 	if !ok {
@@ -108,7 +108,7 @@ func (c conn) NewStream(
 	return &stream{ClientStream: s, call: ctx.Value(callKey{}).(*call), ctx: ctx, cancel: cancel}, nil
 }
 
-// stream is a call that is a stream. Sending and receiving may go on at once.
+// stream is a call that is a stream. One goroutine may send while another receives.
 type stream struct {
 	grpc.ClientStream
 	call   *call
@@ -147,8 +147,8 @@ func (s *stream) RecvMsg(m any) error {
 	return s.call.hold(m)
 }
 
-// ended is the error of a stream that has ended with err: where a request that could not be read is what has ended it,
-// that.
+// ended returns the error of a stream that has ended with err. If an unreadable request has ended it, that is the
+// error.
 func (s *stream) ended(err error) error {
 	if err == nil {
 		return nil

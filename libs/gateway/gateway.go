@@ -21,26 +21,26 @@ import (
 	"github.com/headwaterdb/headwater/libs/fair"
 )
 
-// callsMax is how many requests are served at a time, streams included; further ones are refused.
+// callsMax is how many requests are served at the same time, streams included. Further ones are refused.
 const callsMax = 20_000
 
-// ownPrefix is what names of Headwater's own metadata begin with.
+// ownPrefix begins the names of Headwater's own metadata.
 const ownPrefix = "headwater-"
 
 // Options describe a Gateway.
 type Options struct {
-	// Conn leads to the services. Its calls are made with contexts of the requests.
+	// Conn leads to the services. Calls use the contexts of the requests.
 	Conn grpc.ClientConnInterface
 	// MessageBytesMax is the size of the largest request that the services take, in protobuf.
 	MessageBytesMax int
-	// AnswerBytes is the memory for answers that clients have not taken yet, in bytes. One that is larger than all of
-	// it goes when there is no other.
+	// AnswerBytes is the memory in bytes for answers that clients have not received. An answer that is larger is sent
+	// when there is no other.
 	AnswerBytes int64
 	// Metadata are the names that begin with "headwater-" which clients may send.
 	Metadata []string
-	// Tenant tells by a number whose a request is, so that each tenant has its share of what is bounded; nil: all are
-	// one tenant's. Shared tells whether there are more tenants than one; nil: there is one. Both are called for each
-	// request, and must not wait.
+	// Tenant returns the tenant of a request as a number, so that each tenant has its share of what is bounded; nil:
+	// all requests belong to one tenant. Shared says whether there is more than one tenant; nil: there is one. Both are
+	// called for each request and must not wait.
 	Tenant func(*http.Request) uint64
 	Shared func() bool
 }
@@ -64,7 +64,7 @@ type Gateway struct {
 	done    sync.WaitGroup // requests
 }
 
-// tenant is what one of those who share a Gateway holds of it.
+// tenant is what one of the tenants holds of a Gateway.
 type tenant struct {
 	number         uint64
 	requests       int // under Gateway.mu
@@ -108,16 +108,16 @@ func New(o Options) (*Gateway, error) {
 	)
 }
 
-// acceptKey is metadata by which services know a call that has come through the gateway (etcd's do): a certificate's
-// common name is no user there.
+// acceptKey is metadata by which services recognise a call that came through the gateway, as etcd's do. For such a call
+// the common name of a certificate is not a user.
 const acceptKey = "grpcgateway-accept"
 
-// throughGateway is that metadata. It stands beside that of the request's own header, which may be missing.
+// throughGateway returns that metadata. It is added to that of the request's own header, which may be missing.
 func throughGateway(context.Context, *http.Request) metadata.MD {
 	return metadata.Pairs(acceptKey, "*/*")
 }
 
-// marshaler is etcd's (embed/serve.go).
+// marshaler is the same as etcd's (embed/serve.go).
 var marshaler = &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
 	MarshalOptions:   protojson.MarshalOptions{UseProtoNames: true},
 	UnmarshalOptions: protojson.UnmarshalOptions{DiscardUnknown: true},
@@ -136,9 +136,9 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	control := http.NewResponseController(w)
-	// Over HTTP/1, net/http does not send an answer before the request has come wholly.
+	// Over HTTP/1, net/http sends no answer before it has received the whole request.
 	duplex := r.ProtoMajor >= 2
-	// Errors of deadlines are those of connections that have ended.
+	// Setting a deadline fails only on a connection that has ended.
 	body := g.newBody(of, r.Body, duplex, func(t time.Time) { _ = control.SetReadDeadline(t) })
 	out := &writer{ResponseWriter: w, control: control}
 	g.serve(out, r, body)
@@ -154,7 +154,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, body *body) {
 	g.mux.ServeHTTP(w, r)
 }
 
-// enter counts a request of a tenant, which calls leave after it. Errors: ErrGRPCStopped,
+// enter counts a request of a tenant. The caller calls leave when the request ends. Errors: ErrGRPCStopped,
 // ErrGRPCRequestTooManyRequests.
 func (g *Gateway) enter(r *http.Request) (*tenant, error) {
 	var number uint64
@@ -189,7 +189,7 @@ func (g *Gateway) leave(of *tenant) {
 	g.done.Done()
 }
 
-// Close refuses further requests and waits for those under way, which the end of the services ends.
+// Close refuses further requests and waits for those under way. They end because the services have ended.
 func (g *Gateway) Close() {
 	g.mu.Lock()
 	g.closed = true

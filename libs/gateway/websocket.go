@@ -12,14 +12,14 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// Names that grpc-websocket-proxy gives a meaning to.
+// Names that have a meaning in grpc-websocket-proxy.
 const (
 	protocolHeader = "Sec-WebSocket-Protocol"
 	bearer         = "Bearer"
 	tokenCookie    = "token"
 )
 
-// upgrader takes WebSockets of any origin, as etcd does: what a browser's cookie can do, a token in it decides.
+// upgrader accepts WebSockets of any origin, as etcd does. A browser's cookie can do only what the token in it permits.
 var upgrader = websocket.Upgrader{
 	ReadBufferSize: 1024, WriteBufferSize: 1024, WriteBufferPool: &sync.Pool{},
 	HandshakeTimeout: writeTimeoutMin,
@@ -42,7 +42,7 @@ func (g *Gateway) serveWebSocket(w http.ResponseWriter, r *http.Request, of *ten
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	from, to := io.Pipe()
-	// Errors of deadlines are those of connections that have ended.
+	// Setting a deadline fails only on a connection that has ended.
 	body := g.newBody(of, from, true, func(t time.Time) { _ = ws.SetReadDeadline(t) })
 	ended := make(chan struct{})
 	go func() {
@@ -73,7 +73,7 @@ func receive(ws *websocket.Conn, w io.Writer) {
 	}
 }
 
-// plainRequest is the request that a WebSocket stands for.
+// plainRequest returns the HTTP request for a WebSocket.
 func plainRequest(ctx context.Context, r *http.Request) *http.Request {
 	plain := &http.Request{
 		Method: http.MethodPost, URL: r.URL, Proto: r.Proto, ProtoMajor: r.ProtoMajor, ProtoMinor: r.ProtoMinor,
@@ -98,7 +98,7 @@ func plainRequest(ctx context.Context, r *http.Request) *http.Request {
 	return plain.WithContext(ctx)
 }
 
-// socket is a WebSocket as what an answer is written to: each line is a message. Header and status are nowhere.
+// socket writes an answer to a WebSocket. Each line is a message. It drops headers and status.
 type socket struct {
 	ws     *websocket.Conn
 	header http.Header

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// writeTimeoutMin and writeRate say how long a client may take for what is written to it: so long, and as long as it
-// takes at that rate.
+// writeTimeoutMin and writeRate bound the time in which a client has to read what is written to it: writeTimeoutMin,
+// and what the bytes take at writeRate.
 const (
 	writeTimeoutMin = 30 * time.Second
 	writeRate       = 64 << 10 // bytes/s
@@ -16,13 +16,13 @@ func writeTimeout(bytes int) time.Duration {
 	return writeTimeoutMin + time.Duration(bytes)*time.Second/writeRate
 }
 
-// writer bounds how long each write may take. Between them there is no deadline: a stream may be silent.
+// writer bounds how long each write may take. Between writes there is no deadline, because a stream may be silent.
 type writer struct {
 	http.ResponseWriter
 	control *http.ResponseController
 }
 
-// Unwrap is for http.ResponseController.
+// Unwrap is called by http.ResponseController.
 func (w *writer) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // Write implements http.ResponseWriter.
@@ -31,13 +31,14 @@ func (w *writer) Write(b []byte) (int, error) {
 	return w.ResponseWriter.Write(b)
 }
 
-// FlushError is for http.ResponseController.
+// FlushError is called by http.ResponseController.
 func (w *writer) FlushError() error {
 	defer w.within(writeTimeoutMin)()
 	return w.control.Flush()
 }
 
-// within sets the deadline, and returns what takes it away. Errors are those of connections that have ended.
+// within sets the deadline and returns a function that removes it. Setting a deadline fails only on a connection that
+// has ended.
 func (w *writer) within(d time.Duration) func() {
 	_ = w.control.SetWriteDeadline(time.Now().Add(d))
 	return func() { _ = w.control.SetWriteDeadline(time.Time{}) }

@@ -1,5 +1,5 @@
-// Package histogram counts what many things measured, in buckets: the numbers behind a Prometheus histogram, for
-// packages that know nothing of Prometheus. To observe takes no lock and no memory.
+// Package histogram counts measured values in buckets: the numbers behind a Prometheus histogram, for packages that do
+// not use Prometheus. Observing takes no lock and allocates no memory.
 //
 // # Invariants
 //
@@ -7,10 +7,10 @@
 //
 // # Concurrency
 //
-// All methods may be called from any goroutine. A Reading that is taken while others observe may lack some of what
-// they do.
+// All methods may be called from any goroutine. A Reading that is taken while others observe may lack some of their
+// observations.
 //
 // # Testing
 //
-// TestHistogram here has the bounds; package server compares with Prometheus's own histogram.
+// TestHistogram tests the bounds. Package server compares with Prometheus's own histogram.
 package histogram

@@ -6,14 +6,14 @@ import (
 	"time"
 )
 
-// Histogram counts whole numbers: nanoseconds, bytes, things.
+// Histogram counts whole numbers: nanoseconds, bytes, or things.
 type Histogram struct {
 	bounds []int64
-	counts []atomic.Uint64 // per bucket, and one for what is above all bounds
+	counts []atomic.Uint64 // per bucket, and one for values above all bounds
 	sum    atomic.Uint64
 }
 
-// New returns an empty histogram. Bounds are the upper bounds of its buckets, inclusive, rising.
+// New returns an empty histogram. bounds are the inclusive upper bounds of its buckets, in rising order.
 func New(bounds ...int64) *Histogram {
 	return &Histogram{bounds: bounds, counts: make([]atomic.Uint64, len(bounds)+1)}
 }
@@ -38,12 +38,12 @@ func (h *Histogram) Observe(n int, v int64) {
 // Took counts one thing that took d.
 func (h *Histogram) Took(d time.Duration) { h.Observe(1, int64(d)) }
 
-// Reading is what a histogram holds at one time.
+// Reading is the content of a histogram at one time.
 type Reading struct {
 	Count      uint64
 	Sum        uint64
 	Bounds     []int64  // not to be changed
-	Cumulative []uint64 // by bound: things that measure at most so much
+	Cumulative []uint64 // by bound: the number of values at or below it
 }
 
 // Read returns what has been counted.

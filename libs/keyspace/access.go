@@ -10,7 +10,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// Bounds of an access rule.
+// Limits of an access rule.
 const (
 	// AllowMax bounds the certificates that a rule names, and the users.
 	AllowMax = 64
@@ -18,13 +18,14 @@ const (
 	patternMax = 255
 )
 
-// Names are what the certificate of a client says, once it has been checked; none: there is no certificate.
+// Names are the names in a client's certificate, once it has been checked. If there are none, the client has no
+// certificate.
 type Names struct {
 	CommonName               string
 	DNS, URIs, Organizations []string
 }
 
-// IsOpen says that a rule lets everybody in.
+// IsOpen says whether a rule lets every client in.
 func IsOpen(rule *keyspacev1.AccessRule) bool { return rule == nil || rule.GetOpen() }
 
 // Users are the users that a rule lets in, of the keyspace's own authentication; none if everybody may enter.
@@ -40,12 +41,12 @@ func Admits(rule *keyspacev1.AccessRule, n Names) bool {
 	return IsOpen(rule) || slices.ContainsFunc(rule.GetAllow(), n.fit)
 }
 
-// SameRule tells whether two rules let the same clients in.
+// SameRule says whether two rules let the same clients in.
 func SameRule(a, b *keyspacev1.AccessRule) bool {
 	return IsOpen(a) && IsOpen(b) || proto.Equal(a, b)
 }
 
-// fit tells whether a certificate of these names is one that c means.
+// fit says whether a certificate with these names is one of those that c allows.
 func (n Names) fit(c *keyspacev1.Certificate) bool {
 	lower := strings.ToLower
 	var dns []string
@@ -72,7 +73,7 @@ func (n Names) fit(c *keyspacev1.Certificate) bool {
 	return wanted > 0
 }
 
-// matches tells whether s fits a pattern, in which * stands for any number of any characters.
+// matches says whether s fits a pattern, in which * stands for any characters, also none.
 func matches(pattern, s string) bool {
 	parts := strings.Split(pattern, "*")
 	last := len(parts) - 1
@@ -91,10 +92,10 @@ func matches(pattern, s string) bool {
 	return strings.HasSuffix(s, parts[last])
 }
 
-// checkRule refuses a rule that does not say what it seems to.
+// checkRule refuses a rule that contradicts itself or allows too much by mistake.
 func checkRule(rule *keyspacev1.AccessRule) error {
 	if n := len(rule.GetAllow()); n > AllowMax {
-		return fmt.Errorf("%w: %d certificates are allowed, at most %d", ErrSettings, n, AllowMax)
+		return fmt.Errorf("%w: the access rule names %d certificates, and at most %d are possible", ErrSettings, n, AllowMax)
 	}
 	if n := len(rule.GetUsers()); n > AllowMax {
 		return fmt.Errorf("%w: %d users are allowed, at most %d", ErrSettings, n, AllowMax)
@@ -110,11 +111,11 @@ func checkRule(rule *keyspacev1.AccessRule) error {
 	for _, c := range rule.GetAllow() {
 		patterns := []string{c.GetCn(), c.GetDns(), c.GetUri(), c.GetO()}
 		if strings.Join(patterns, "") == "" {
-			return fmt.Errorf("%w: an allowed certificate without a name", ErrSettings)
+			return fmt.Errorf("%w: the access rule allows a certificate without naming any", ErrSettings)
 		}
 		for _, p := range patterns {
 			if len(p) > patternMax {
-				return fmt.Errorf("%w: the allowed name %.32q has more than %d bytes", ErrSettings, p, patternMax)
+				return fmt.Errorf("%w: the name %.32q in the access rule is longer than %d bytes", ErrSettings, p, patternMax)
 			}
 		}
 	}

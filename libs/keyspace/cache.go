@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Version returns the number of changes of the table below root so far. Releases before the table had settings do not
-// count theirs. Errors: ErrFormat, the engine's.
+// Version returns how many changes the table below root has had. Releases before the table had settings do not count
+// their changes. Errors: ErrFormat, the engine's.
 func Version(ctx context.Context, eng engine.Store, root []byte) (v int64, err error) {
 	err = view(ctx, eng, func(r engine.Reader) error {
 		b, err := r.Get(ctx, table{root}.version())
@@ -45,17 +45,17 @@ const (
 
 // CacheOptions configure a Cache. Zero means the default.
 type CacheOptions struct {
-	// Max bounds the keyspaces in the copy (default 20,000). Of a larger table the copy has the first by name; the
-	// others are read when they are asked for.
+	// Max bounds the keyspaces in the copy (default 20,000). If the table is larger, the copy has those that come first
+	// by name, and the others are read when somebody asks for them.
 	Max int
-	// Refresh is how often the table is read although it has not said that it has changed (default 1 min): earlier
-	// releases do not say it.
+	// Refresh is how often the table is read even though it has not reported a change (default 1 min). Earlier releases
+	// do not report their changes.
 	Refresh time.Duration
-	// Report, if set, is told what has gone wrong. Run tries again.
+	// Report, if set, is called with errors. Run tries again.
 	Report func(error)
 }
 
-// Cache is a copy of the table of keyspaces that follows it. Its methods may be called from any goroutine.
+// Cache is a copy of the table of keyspaces that is kept up to date. Its methods may be called from any goroutine.
 type Cache struct {
 	eng  engine.Store
 	root []byte
@@ -68,7 +68,7 @@ type Cache struct {
 	closed  bool          // there is, or may be, one that not everybody may enter
 	users   bool          // there is, or may be, one that users may enter by their names
 	version int64         // at which the copy was read; -1: never
-	changed chan struct{} // closed when the copy is exchanged
+	changed chan struct{} // closed when the copy is replaced
 }
 
 // NewCache returns a Cache of the table below root. Until Run has read it, it is empty.
@@ -85,8 +85,8 @@ func NewCache(eng engine.Store, root []byte, o CacheOptions) *Cache {
 	return &Cache{eng: eng, root: root, o: o, version: -1, changed: make(chan struct{})}
 }
 
-// Run keeps the copy until ctx ends, and returns the context's error. While the table does not change it costs one
-// wait for that, and a read every CacheOptions.Refresh.
+// Run keeps the copy up to date until ctx ends, and returns the context's error. While the table does not change, it
+// costs one wait for a change, and one read per CacheOptions.Refresh.
 func (c *Cache) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		v, err := c.refresh(ctx)
@@ -108,7 +108,7 @@ func (c *Cache) Run(ctx context.Context) error {
 
 // refresh reads the table.
 func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
-	version, err = Version(ctx, c.eng, c.root) // before the rows: a change meanwhile has them read again
+	version, err = Version(ctx, c.eng, c.root) // before the rows, so that a change in between makes Run read again
 	if err != nil {
 		return 0, err
 	}
@@ -132,17 +132,17 @@ func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
 	return version, nil
 }
 
-// Changed returns a channel that is closed when the copy is next exchanged. What has been looked up in it before may
-// have changed then, or been deleted.
+// Changed returns a channel that is closed when the copy is next replaced. A keyspace that was looked up before may
+// then have changed or been deleted.
 func (c *Cache) Changed() <-chan struct{} {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.changed
 }
 
-// ByName returns the keyspace of a name. One that the copy has may be out of date for as long as the news of a change
-// takes; one that it does not have is read from the table, so that a keyspace which has been created is there at once.
-// Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
+// ByName returns the keyspace of a name. If the copy has it, the answer may be as old as the news of a change is slow.
+// If not, the table is read, so that a new keyspace is found at once. Errors: ErrNotFound, ErrName, ErrFormat, the
+// engine's.
 func (c *Cache) ByName(ctx context.Context, name string) (Info, error) {
 	c.mu.Lock()
 	info := c.byName[name]
@@ -164,7 +164,7 @@ func (c *Cache) Copied(name string) (Info, bool) {
 	return *info, true
 }
 
-// ByID returns the keyspace of an id, if the copy has it. One that has been deleted it does not have.
+// ByID returns the keyspace of an id, if the copy has it. The copy has no deleted keyspaces.
 func (c *Cache) ByID(id uint64) (Info, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -175,15 +175,15 @@ func (c *Cache) ByID(id uint64) (Info, bool) {
 	return *info, true
 }
 
-// Shared tells whether the copy has a keyspace that all pods serve.
+// Shared says whether the copy has a keyspace that all pods serve.
 func (c *Cache) Shared() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.shared
 }
 
-// Closed tells whether there is a keyspace that not everybody may enter. Of a table that is larger than the copy that
-// is not known, and taken to be so.
+// Closed says whether there is a keyspace with restricted access. If the table is larger than the copy, this is not
+// known, and Closed returns true.
 func (c *Cache) Closed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -16,19 +16,20 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// Bounds of settings.
+// Limits of settings.
 const (
 	// WeightMax bounds the weight of a keyspace.
 	WeightMax = 1000
-	// LabelsMax bounds its labels, LabelBytesMax the bytes of a label's key, and of its value.
+	// LabelsMax bounds the number of labels of a keyspace. LabelBytesMax bounds the bytes of a label's key, and those
+	// of its value.
 	LabelsMax     = 64
 	LabelBytesMax = 255
-	// rowBytesMax bounds a row, whatever later releases put into it.
+	// rowBytesMax bounds a row, including what later releases may put into it.
 	rowBytesMax = 64 << 10
 )
 
-// Check says what is wrong with the name and the settings of a keyspace that is to be created, without looking whether
-// there is one. settings may be nil. Errors: ErrName, ErrSettings.
+// Check checks the name and the settings of a keyspace that is to be created. It does not look whether the keyspace
+// exists. settings may be nil. Errors: ErrName, ErrSettings.
 func Check(name string, settings *keyspacev1.Keyspace) error {
 	if err := checkName(name); err != nil {
 		return err
@@ -36,13 +37,13 @@ func Check(name string, settings *keyspacev1.Keyspace) error {
 	return check(settings)
 }
 
-// check refuses settings that no keyspace can have.
+// check refuses settings that no keyspace may have.
 func check(row *keyspacev1.Keyspace) error {
 	if w := row.GetWeight(); w > WeightMax {
-		return fmt.Errorf("%w: weight %d, at most %d", ErrSettings, w, WeightMax)
+		return fmt.Errorf("%w: the weight is %d, and at most %d is possible", ErrSettings, w, WeightMax)
 	}
 	if n := len(row.GetLabels()); n > LabelsMax {
-		return fmt.Errorf("%w: %d labels, at most %d", ErrSettings, n, LabelsMax)
+		return fmt.Errorf("%w: %d labels, and at most %d are possible", ErrSettings, n, LabelsMax)
 	}
 	for key, value := range row.GetLabels() {
 		if key == "" || len(key) > LabelBytesMax || len(value) > LabelBytesMax {
@@ -54,15 +55,15 @@ func check(row *keyspacev1.Keyspace) error {
 		return err
 	}
 	if n := proto.Size(row); n > rowBytesMax {
-		return fmt.Errorf("%w: %d bytes, at most %d", ErrSettings, n, rowBytesMax)
+		return fmt.Errorf("%w: the settings take %d bytes, and at most %d are possible", ErrSettings, n, rowBytesMax)
 	}
 	return nil
 }
 
-// changed counts a change of the table, for those who wait for one.
+// changed counts a change of the table, so that those who wait for one learn of it.
 func (t table) changed(txn engine.Txn) { txn.Add(t.version(), 1) }
 
-// put writes the row of a keyspace: as earlier releases know it where there is nothing else to say.
+// put writes the row of a keyspace. If it has default settings only, the row has the form that earlier releases read.
 func (t table) put(txn engine.Txn, name string, row *keyspacev1.Keyspace) error {
 	if proto.Equal(row, &keyspacev1.Keyspace{Id: row.GetId(), State: keyspacev1.State_STATE_ACTIVE}) {
 		txn.Set(t.name(name), idRow(row.GetId()))
@@ -75,9 +76,10 @@ func (t table) put(txn engine.Txn, name string, row *keyspacev1.Keyspace) error 
 	return err
 }
 
-// Create creates the keyspace name below root. settings, which may be nil, gives limits, weight, access, labels and
-// whether it is unprefixed; the rest of it does not count. There can be one unprefixed keyspace, once. Errors:
-// ErrExists (the name, or an unprefixed one), ErrName, ErrSettings, ErrFormat, the engine's.
+// Create creates the keyspace name below root. settings, which may be nil, gives limits, weight, access, labels, and
+// whether the keyspace has no prefix; its other fields are ignored. There can be only one keyspace without a prefix,
+// and only once. Errors: ErrExists (the name, or a keyspace without a prefix), ErrName, ErrSettings, ErrFormat, the
+// engine's.
 func Create(
 	ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace,
 ) (Info, error) {
@@ -129,8 +131,8 @@ func Create(
 	return made, nil
 }
 
-// born finds the keyspace that an attempt whose outcome is not known may have created: others may have renamed or
-// deleted it since. Errors: ErrNotFound, ErrFormat, the engine's.
+// born finds the keyspace that an attempt with an unknown outcome may have created. Others may have renamed or deleted
+// it since. Errors: ErrNotFound, ErrFormat, the engine's.
 func (t table) born(ctx context.Context, r engine.Reader, tried *keyspacev1.Keyspace) (made Info, err error) {
 	gone, err := t.deletedFrom(ctx, r, t.deleted(tried.Id), t.deleted(tried.Id+1), 1)
 	if err != nil {
@@ -152,8 +154,8 @@ func (t table) born(ctx context.Context, r engine.Reader, tried *keyspacev1.Keys
 	return made, err
 }
 
-// Change changes limits, weight, access and labels of the keyspace name below root: f is given what there is, and
-// changes it. It may be called several times. Other fields keep what they have. Errors: f's, ErrNotFound, ErrName,
+// Change changes limits, weight, access and labels of the keyspace name below root. f gets the present settings and
+// changes them; it may be called several times. Other fields stay as they are. Errors: f's, ErrNotFound, ErrName,
 // ErrSettings, ErrFormat, the engine's.
 func Change(
 	ctx context.Context, eng engine.Store, root []byte, name string, f func(settings *keyspacev1.Keyspace) error,
@@ -215,19 +217,19 @@ func (i *Info) checkShares() error {
 	switch row := i.Row; {
 	case i.Shared():
 	case row.Limits != nil, row.Weight > 1:
-		return fmt.Errorf("%w: %s has pods of its own, which keep no limits and share with nobody", ErrSettings, i.Name)
+		return fmt.Errorf("%w: %s has pods of its own, which apply no limits and weights", ErrSettings, i.Name)
 	}
 	return nil
 }
 
-// Rename gives a keyspace another name; its rows, its id and its clients' streams stay. Who looks for the old name
-// finds nothing from then on. Errors: ErrNotFound, ErrExists (the new name), ErrName, ErrFormat, the engine's.
+// Rename gives a keyspace another name. Its rows, its id and its clients' streams stay. From then on nothing is found
+// under the old name. Errors: ErrNotFound, ErrExists (the new name), ErrName, ErrFormat, the engine's.
 func Rename(ctx context.Context, eng engine.Store, root []byte, name, to string) (info Info, err error) {
 	if err := errors.Join(checkName(name), checkName(to)); err != nil {
 		return Info{}, err
 	}
 	t := table{root}
-	var tried uint64 // the id that an attempt before has renamed, perhaps
+	var tried uint64 // the id that an earlier attempt may have renamed
 	err = updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
 		was, err := t.lookup(ctx, txn, name)
 		if err != nil && !errors.Is(err, ErrNotFound) {
@@ -253,18 +255,18 @@ func Rename(ctx context.Context, eng engine.Store, root []byte, name, to string)
 	return info, err
 }
 
-// Delete deletes the keyspace name below root. From then on it is served no more and the name is free; its rows are
-// cleared by Clear. There is no way back. Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
+// Delete deletes the keyspace name below root. From then on it is not served and the name is free. Clear removes its
+// rows. A deletion cannot be undone. Errors: ErrNotFound, ErrName, ErrFormat, the engine's.
 func Delete(ctx context.Context, eng engine.Store, root []byte, name string) error {
 	if err := checkName(name); err != nil {
 		return err
 	}
 	t := table{root}
-	var tried uint64 // the id that an attempt before has deleted, perhaps
+	var tried uint64 // the id that an earlier attempt may have deleted
 	return updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
 		if doubt {
 			if gone, err := txn.Get(ctx, t.deleted(tried)); err != nil || gone != nil {
-				return cmp.Or(err, errDone) // one of the same name may have been created since
+				return cmp.Or(err, errDone) // a keyspace of the same name may have been created since
 			}
 		}
 		info, err := t.lookup(ctx, txn, name)

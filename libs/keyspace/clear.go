@@ -13,19 +13,19 @@ import (
 // clearRows bounds the rows that one transaction of Clear removes.
 const clearRows = 10_000
 
-// Deleted returns the deleted keyspaces below root by id, those after an id and no more than limit; 0: all. The name
-// of each is the one that it had. Errors: ErrFormat, the engine's.
+// Deleted returns the deleted keyspaces below root in the order of their ids: those after an id, and no more than
+// limit; 0: all. Each has the name that it had. Errors: ErrFormat, the engine's.
 func Deleted(ctx context.Context, eng engine.Store, root []byte, after uint64, limit int) ([]Info, error) {
 	t := table{root}
 	var all []Info
 	for {
 		var page []*keyspacev1.Keyspace
-		max := listMax
+		most := listMax
 		if limit > 0 {
-			max = min(listMax, limit-len(all))
+			most = min(listMax, limit-len(all))
 		}
 		err := view(ctx, eng, func(r engine.Reader) (err error) {
-			page, err = t.deletedFrom(ctx, r, t.deleted(after+1), t.key(0, 'x'+1), max)
+			page, err = t.deletedFrom(ctx, r, t.deleted(after+1), t.key(0, 'x'+1), most)
 			return err
 		})
 		if err != nil {
@@ -35,15 +35,15 @@ func Deleted(ctx context.Context, eng engine.Store, root []byte, after uint64, l
 			all = append(all, t.info(row.GetName(), row))
 			after = row.GetId()
 		}
-		if len(page) < max || len(all) == limit {
+		if len(page) < most || len(all) == limit {
 			return all, nil
 		}
 	}
 }
 
-// Clear removes the rows of the keyspaces below root that are being deleted, clearRows in a transaction. paced, which
-// may be nil, is called after each transaction with the rows that it has removed: it may wait, and its error ends
-// Clear, which then goes on there when it is called again. Several may run at a time; one is enough. Errors: paced's,
+// Clear removes the rows of all deleted keyspaces below root, clearRows per transaction. paced, which may be nil, is
+// called after each transaction with the number of rows that it has removed. It may wait. Its error ends Clear; the
+// next call goes on there. Several processes may run Clear at the same time, but one is enough. Errors: paced's,
 // ErrFormat, the engine's.
 func Clear(ctx context.Context, eng engine.Store, root []byte, paced func(rows int) error) error {
 	t := table{root}
@@ -74,7 +74,7 @@ func clearRange(ctx context.Context, eng engine.Store, begin, end []byte, paced 
 		err := update(ctx, eng, func(txn engine.Txn) error {
 			n = 0
 			last := end
-			// Who still writes here has not noticed: what he adds is swept.
+			// A pod that still writes here has not noticed the deletion. Sweep removes what it adds.
 			q := engine.Range{Begin: begin, End: end, Limit: clearRows, KeysOnly: true, NoConflict: true}
 			if err := scan(ctx, txn, q, func(key, _ []byte) error {
 				if n++; n == clearRows {
@@ -97,7 +97,7 @@ func clearRange(ctx context.Context, eng engine.Store, begin, end []byte, paced 
 	}
 }
 
-// cleared notes that the rows of a deleted keyspace are gone.
+// cleared notes that the rows of a deleted keyspace are removed.
 func (t table) cleared(ctx context.Context, eng engine.Store, row *keyspacev1.Keyspace) error {
 	return update(ctx, eng, func(txn engine.Txn) error {
 		row.State = keyspacev1.State_STATE_CLEARED
@@ -112,19 +112,19 @@ func (t table) cleared(ctx context.Context, eng engine.Store, row *keyspacev1.Ke
 	})
 }
 
-// shrinks marks a transaction of which space comes, in the end.
+// shrinks marks a transaction that frees space in the end.
 func shrinks(txn engine.Txn) {
 	if s, ok := txn.(engine.Shrinker); ok {
 		s.Shrinks()
 	}
 }
 
-// tendPause bounds how often Tend looks whether there is something to clear.
+// tendPause is the shortest time between two looks of Tend for something to clear.
 const tendPause = time.Second
 
-// Tend clears the keyspaces that are deleted below root, and sweeps once, until ctx ends. paced is as for Clear. Its
-// error is the context's; others go to report, and it tries again. It costs one wait for the table to change while
-// nothing is deleted.
+// Tend clears deleted keyspaces below root until ctx ends, and calls Sweep once. paced is as for Clear. It returns the
+// error of ctx. It passes other errors to report, and tries again. While nothing is deleted, it costs one wait for the
+// table to change.
 func Tend(ctx context.Context, eng engine.Store, root []byte, paced func(rows int) error, report func(error)) error {
 	swept := false
 	for {
@@ -145,6 +145,6 @@ func Tend(ctx context.Context, eng engine.Store, root []byte, paced func(rows in
 		if err != nil {
 			report(err)
 		}
-		_ = retry.Sleep(ctx, tendPause) // what comes next looks at ctx
+		_ = retry.Sleep(ctx, tendPause) // the next step checks ctx
 	}
 }

@@ -24,7 +24,7 @@ const (
 	listMax = 4096
 )
 
-// Keyspace is where the rows of one keyspace lie. The slices must not be changed; append to a copy.
+// Keyspace says where the rows of one keyspace are. The slices must not be changed; append to a copy.
 type Keyspace struct {
 	Name         string
 	ID           uint64
@@ -32,17 +32,18 @@ type Keyspace struct {
 	Coordination []byte // of the rows of elections, lease shards and the like
 }
 
-// Info is what the table says of a keyspace. The row must not be changed but in a function given to Change.
+// Info is a keyspace as the table describes it. The row must not be changed, except in a function that is passed to
+// Change.
 type Info struct {
 	Keyspace
 	Row *keyspacev1.Keyspace
 }
 
-// Served says that the keyspace is there for clients.
+// Served says whether the keyspace is there for clients.
 func (i *Info) Served() bool { return i.Row.GetState() == keyspacev1.State_STATE_ACTIVE }
 
-// Open returns the keyspace name below root, and creates it with default settings if it is not there: in the form that
-// earlier releases know. Errors: ErrName, ErrFormat, the engine's.
+// Open returns the keyspace name below root. If there is none, it creates it with default settings, in the form that
+// earlier releases read. Errors: ErrName, ErrFormat, the engine's.
 func Open(ctx context.Context, eng engine.Store, root []byte, name string) (Keyspace, error) {
 	if err := checkName(name); err != nil {
 		return Keyspace{}, err
@@ -109,7 +110,7 @@ func Lookup(ctx context.Context, eng engine.Store, root []byte, name string) (Ke
 	return info.Keyspace, err
 }
 
-// Show returns what the table below root says of the keyspace name. Errors: as Lookup.
+// Show returns the keyspace name as the table below root describes it. Errors: as Lookup.
 func Show(ctx context.Context, eng engine.Store, root []byte, name string) (info Info, err error) {
 	if err := checkName(name); err != nil {
 		return Info{}, err
@@ -122,8 +123,9 @@ func Show(ctx context.Context, eng engine.Store, root []byte, name string) (info
 	return info, err
 }
 
-// List returns the keyspaces below root by name, those after a name and no more than limit; 0: all. Those created,
-// renamed or deleted meanwhile may or may not be among them. Errors: ErrFormat, the engine's.
+// List returns the keyspaces below root in the order of their names: those after a name, and no more than limit; 0:
+// all. A keyspace that is created, renamed or deleted during the call may or may not be in the list. Errors: ErrFormat,
+// the engine's.
 func List(ctx context.Context, eng engine.Store, root []byte, after string, limit int) ([]Info, error) {
 	t := table{root}
 	var all []Info
@@ -133,13 +135,13 @@ func List(ctx context.Context, eng engine.Store, root []byte, after string, limi
 	}
 	for {
 		var page []Info
-		max := listMax
+		most := listMax
 		if limit > 0 {
-			max = min(listMax, limit-len(all))
+			most = min(listMax, limit-len(all))
 		}
 		err := view(ctx, eng, func(r engine.Reader) error {
 			page = nil
-			return scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: max}, func(key, value []byte) error {
+			return scan(ctx, r, engine.Range{Begin: begin, End: end, Limit: most}, func(key, value []byte) error {
 				name := string(key[len(root)+2:])
 				row, err := decode(value)
 				if err != nil {
@@ -153,16 +155,16 @@ func List(ctx context.Context, eng engine.Store, root []byte, after string, limi
 			return nil, err
 		}
 		all = append(all, page...)
-		if len(page) < max || len(all) == limit {
+		if len(page) < most || len(all) == limit {
 			return all, nil
 		}
 		begin = append(t.name(page[len(page)-1].Name), 0)
 	}
 }
 
-// Sweep clears the rows below the ids of keyspaces that have been cleared: those that pods wrote which had not noticed
-// the deletion. It may be run at any time, such as when a pod starts; it reads one row per id, and the list of deleted
-// ids is kept for ever. Errors: ErrFormat, the engine's.
+// Sweep removes the rows below the ids of keyspaces that have been cleared. Pods that had not noticed the deletion have
+// written them. Sweep may be run at any time, for example when a pod starts. It reads one row per id. The list of
+// deleted ids is kept for ever. Errors: ErrFormat, the engine's.
 func Sweep(ctx context.Context, eng engine.Store, root []byte) error {
 	t := table{root}
 	begin, end := t.key(0, 'x'), t.key(0, 'x'+1)
@@ -178,7 +180,7 @@ func Sweep(ctx context.Context, eng engine.Store, root []byte) error {
 				n++
 				begin = t.deleted(row.GetId() + 1)
 				if row.GetState() != keyspacev1.State_STATE_CLEARED || row.GetUnprefixed() {
-					continue // Clear does it, or it has no rows of its own to be found
+					continue // Clear removes its rows, or it has no rows of its own
 				}
 				for _, r := range t.ranges(row) {
 					txn.ClearRange(r[0], r[1])
@@ -192,7 +194,7 @@ func Sweep(ctx context.Context, eng engine.Store, root []byte) error {
 	}
 }
 
-// deletedFrom returns the rows of deleted keyspaces in a range.
+// deletedFrom returns the rows of the table about deleted keyspaces in a range.
 func (t table) deletedFrom(ctx context.Context, r engine.Reader, begin, end []byte, limit int) (
 	gone []*keyspacev1.Keyspace, err error,
 ) {
@@ -210,8 +212,8 @@ func (t table) deletedFrom(ctx context.Context, r engine.Reader, begin, end []by
 	return gone, err
 }
 
-// WaitDeleted returns nil when ks has been deleted, whatever is called so now; a rename is no deletion. Errors:
-// the engine's, among them engine.ErrUnavailable, after which it is worth calling again.
+// WaitDeleted returns nil when ks has been deleted, even if another keyspace has its name by then. A rename is not a
+// deletion. Errors: the engine's. After engine.ErrUnavailable it is worth calling again.
 func WaitDeleted(ctx context.Context, eng engine.Store, root []byte, ks Keyspace) error {
 	row := table{root}.deleted(ks.ID)
 	for {

@@ -12,11 +12,11 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// ErrNotReserved: an id is not reserved, or no longer.
+// ErrNotReserved: an id is not reserved, or is not reserved any more.
 var ErrNotReserved = errors.New("keyspace: not reserved")
 
-// Reserve takes an id for a keyspace whose rows are to be written before it is there: under no name yet. Publish gives
-// it the name, Abandon has its rows cleared. settings are as for Create. Errors: as Create.
+// Reserve takes an id for a keyspace whose rows are to be written before clients can see it. It has no name yet.
+// Publish gives it the name, and Abandon has its rows cleared. settings are as for Create. Errors: as Create.
 func Reserve(
 	ctx context.Context, eng engine.Store, root []byte, name string, settings *keyspacev1.Keyspace,
 ) (info Info, err error) {
@@ -34,7 +34,7 @@ func Reserve(
 	row.Created, row.Deleted = timestamppb.New(time.Now()), nil
 	t := table{root}
 	err = update(ctx, eng, func(txn engine.Txn) error {
-		// An attempt whose outcome was unknown may have taken an id: it stays reserved until AbandonAll.
+		// An attempt with an unknown outcome may have taken an id. That id stays reserved until AbandonAll.
 		switch _, err := t.lookup(ctx, txn, name); {
 		case err == nil:
 			return ErrExists
@@ -55,8 +55,8 @@ func Reserve(
 	return t.info(name, row), err
 }
 
-// Publish makes a reserved id the keyspace of its name. Errors: ErrNotReserved, ErrExists (there is one of that name by
-// now), ErrFormat, the engine's.
+// Publish gives a reserved id its name and makes it a keyspace that is served. Errors: ErrNotReserved, ErrExists (the
+// name has been taken since), ErrFormat, the engine's.
 func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (info Info, err error) {
 	t := table{root}
 	published := false
@@ -84,7 +84,7 @@ func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (inf
 	return info, err
 }
 
-// Abandon gives a reserved id up: what has been written below it is cleared as what a deleted keyspace leaves. Errors:
+// Abandon gives up a reserved id. The rows below it are cleared like those of a deleted keyspace. Errors:
 // ErrNotReserved, ErrFormat, the engine's.
 func Abandon(ctx context.Context, eng engine.Store, root []byte, id uint64) error {
 	t := table{root}
@@ -105,8 +105,8 @@ func Abandon(ctx context.Context, eng engine.Store, root []byte, id uint64) erro
 	})
 }
 
-// AbandonAll gives all reserved ids up. It is for the start of a process that has the store to itself: what it had
-// reserved before has nobody who goes on with it. Errors: ErrFormat, the engine's.
+// AbandonAll gives up all reserved ids. A process that has the store to itself calls it when it starts, because nobody
+// goes on with what the process had reserved before. Errors: ErrFormat, the engine's.
 func AbandonAll(ctx context.Context, eng engine.Store, root []byte) error {
 	gone, err := Deleted(ctx, eng, root, 0, 0)
 	for _, info := range gone {

@@ -15,22 +15,23 @@ import (
 // formatPod is the format of a pod's row, its first byte.
 const formatPod = 1
 
-// rosterMax bounds the pods that are read.
+// rosterMax bounds the number of pods that are read.
 const rosterMax = 10_000
 
-// pod is the row of a pod: pods of the same kind have other names, or other addresses.
+// pod returns the key of a pod's row. Pods of the same kind differ in their names or their addresses.
 func (t table) pod(p *keyspacev1.Pod) []byte {
 	return append(t.pods(), p.GetKind()+"/"+p.GetName()+"/"+p.GetUrl()...)
 }
 
-// pods is the prefix of those rows.
+// pods returns the prefix of those rows.
 func (t table) pods() []byte { return t.key(2, 'p') }
 
-// DeploymentCoordination is the prefix of elections and members of the work of a deployment that is of no keyspace.
+// DeploymentCoordination returns the prefix of the elections and members for work that belongs to the deployment and to
+// no keyspace.
 func DeploymentCoordination(root []byte) []byte { return table{root}.key(2, 'c') }
 
-// Announce writes what a pod says of itself, in the place of what it has said before. It may be called by any number of
-// pods at once. Errors: the engine's.
+// Announce writes the row in which a pod describes itself, and replaces the one before. Any number of pods may call it
+// at the same time. Errors: the engine's.
 func Announce(ctx context.Context, eng engine.Store, root []byte, p *keyspacev1.Pod) error {
 	row, err := proto.MarshalOptions{Deterministic: true}.MarshalAppend([]byte{formatPod}, p)
 	if err != nil {
@@ -43,7 +44,7 @@ func Announce(ctx context.Context, eng engine.Store, root []byte, p *keyspacev1.
 	})
 }
 
-// Withdraw removes the row of a pod that ends. Errors: the engine's.
+// Withdraw removes the row of a pod that is about to end. Errors: the engine's.
 func Withdraw(ctx context.Context, eng engine.Store, root []byte, p *keyspacev1.Pod) error {
 	key := table{root}.pod(p)
 	return update(ctx, eng, func(txn engine.Txn) error {
@@ -53,8 +54,8 @@ func Withdraw(ctx context.Context, eng engine.Store, root []byte, p *keyspacev1.
 	})
 }
 
-// Pods returns what pods have said of themselves, in the order of their kinds and names. One that has died is among
-// them until somebody forgets it. Errors: ErrFormat, the engine's.
+// Pods returns the rows in which pods describe themselves, in the order of their kinds and names. A pod that has died
+// is among them until ForgetPods removes it. Errors: ErrFormat, the engine's.
 func Pods(ctx context.Context, eng engine.Store, root []byte) (all []*keyspacev1.Pod, err error) {
 	t := table{root}
 	q := engine.Range{Begin: t.pods(), End: t.key(2, 'p'+1), Limit: rosterMax}
@@ -72,8 +73,8 @@ func Pods(ctx context.Context, eng engine.Store, root []byte) (all []*keyspacev1
 	return all, err
 }
 
-// ForgetPods removes the rows of pods that have written none since some time, by their own clocks. One that lives comes
-// back with its next beat. Errors: as Pods.
+// ForgetPods removes the rows of pods that were last written before since, by the pods' own clocks. A pod that is alive
+// comes back with its next beat. Errors: as Pods.
 func ForgetPods(ctx context.Context, eng engine.Store, root []byte, since time.Time) error {
 	all, err := Pods(ctx, eng, root)
 	if err != nil {

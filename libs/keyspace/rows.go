@@ -11,12 +11,12 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// Formats of a keyspace's row, its first byte.
+// Formats of a keyspace's row, which are its first byte.
 const (
-	formatID  = 1 // its id, 8 bytes: everything else is as if nobody had ever said anything
+	formatID  = 1 // its id, 8 bytes: all settings are the defaults
 	formatRow = 2 // a headwater.keyspace.v1.Keyspace
-	// formatClosed is as formatRow, of a keyspace that not everybody may enter: a release that knows nothing of rules
-	// refuses it.
+	// formatClosed is like formatRow, for a keyspace with restricted access. A release that knows no access rules
+	// refuses this format.
 	formatClosed = 3
 )
 
@@ -27,13 +27,13 @@ const NameMax = 63
 var (
 	// ErrNotFound: there is no keyspace of that name.
 	ErrNotFound = errors.New("keyspace: not found")
-	// ErrName: a name that no keyspace can have.
+	// ErrName: no keyspace may have that name.
 	ErrName = errors.New("keyspace: bad name")
 	// ErrExists: there is a keyspace of that name already.
 	ErrExists = errors.New("keyspace: it exists")
-	// ErrSettings: settings that no keyspace can have.
+	// ErrSettings: no keyspace may have these settings.
 	ErrSettings = errors.New("keyspace: bad settings")
-	// ErrFormat: the table is not of a version that is known here, or not a table.
+	// ErrFormat: the table has a version that this release does not know, or it is not a table.
 	ErrFormat = errors.New("keyspace: unknown format")
 )
 
@@ -43,7 +43,7 @@ func checkName(name string) error {
 		return (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-'
 	})
 	if bad || name == "" || len(name) > NameMax || name[0] == '-' || name[len(name)-1] == '-' {
-		return fmt.Errorf("%w %q: need 1 to %d of a-z, 0-9 and -, which stands neither first nor last", ErrName, name, NameMax)
+		return fmt.Errorf("%w %q: need 1 to %d of a-z, 0-9 and -, without - at either end", ErrName, name, NameMax)
 	}
 	return nil
 }
@@ -85,10 +85,10 @@ func (t table) space(id uint64) []byte {
 	return append(t.key(1, byte(len(short))), short...)
 }
 
-// spaceEnd is the end of the range of space(id): the prefix of the id after it. Nothing lies between.
+// spaceEnd returns the end of the range of space(id), which is the prefix of the next id. Nothing lies between.
 func (t table) spaceEnd(id uint64) []byte { return t.space(id + 1) }
 
-// rows is the prefix of what a keyspace holds, but for one without a prefix.
+// rows returns the prefix of a keyspace's data, unless the keyspace has no prefix.
 func (t table) rows(id uint64) []byte { return append(t.space(id), 'd') }
 
 func (t table) keyspace(name string, id uint64, unprefixed bool) Keyspace {
@@ -104,10 +104,10 @@ func (t table) keyspace(name string, id uint64, unprefixed bool) Keyspace {
 	return ks
 }
 
-// unprefixedEnd is the end of the rows of a keyspace without a prefix, as mvcc.Options.Prefix says.
+// unprefixedEnd is the end of the rows of a keyspace without a prefix. See mvcc.Options.Prefix.
 var unprefixedEnd = []byte{0x7f}
 
-// ranges are where the rows of a keyspace lie: begin and end of each.
+// ranges returns where the rows of a keyspace are: begin and end of each range.
 func (t table) ranges(row *keyspacev1.Keyspace) (ranges [][2][]byte) {
 	id := row.GetId()
 	ranges = append(ranges, [2][]byte{t.space(id), t.spaceEnd(id)})
@@ -143,10 +143,10 @@ func decode(b []byte) (*keyspacev1.Keyspace, error) {
 	return row, nil
 }
 
-// rowErr is err of the row of a name: who has a list refused must know which row to look for.
+// rowErr adds the name of the row to err. A caller whose list fails must know which row to look at.
 func rowErr(name string, err error) error { return fmt.Errorf("%w: the row of %q", err, name) }
 
-// decodeDeleted reads the row of a deleted one. Earlier releases left the name there, and nothing else of it.
+// decodeDeleted reads the row of a deleted keyspace. Earlier releases left only the name there.
 func decodeDeleted(key, b []byte) (*keyspacev1.Keyspace, error) {
 	if len(b) == 0 || b[0] != formatRow {
 		if len(key) < 8 || checkName(string(b)) != nil {
@@ -162,7 +162,7 @@ func idRow(id uint64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{formatID}, id)
 }
 
-// parseID reads a row that idRow has made. idMax is left out, so that every id has one after it.
+// parseID reads a row that idRow has written. It refuses idMax, so that every id has a successor.
 func parseID(row []byte) (uint64, error) {
 	if len(row) != 9 || row[0] != formatID {
 		return 0, ErrFormat
@@ -174,5 +174,5 @@ func parseID(row []byte) (uint64, error) {
 	return id, nil
 }
 
-// idMax bounds ids: more than anybody creates.
+// idMax is more than the number of keyspaces that anybody creates.
 const idMax = 1<<63 - 1

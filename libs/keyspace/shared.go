@@ -9,30 +9,30 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Shards is the number of shards of the work that goes on in a deployment without requests. It is part of the format:
-// pods must agree on it.
+// Shards is the number of shards into which a deployment's background work is divided. It is part of the format: all
+// pods must have the same.
 const Shards = 16
 
-// shardOf returns the shard of a keyspace. Ids are sequential: the multiplication spreads them.
+// shardOf returns the shard of a keyspace. Ids are sequential, and the multiplication spreads them.
 func shardOf(id uint64) int { return int(id * 0x9E3779B97F4A7C15 >> 60) }
 
-// Shared tells whether all pods of the deployment serve the keyspace. One that a pod was started with before anybody
-// had created it has pods of its own, as all have had before the table.
+// Shared says whether all pods of the deployment serve the keyspace. If a pod was started with the name before anybody
+// had created the keyspace, it has pods of its own, like all keyspaces before there was a table.
 func (i *Info) Shared() bool { return i.Row.GetBirth() != 0 && !i.Row.GetUnprefixed() }
 
-// Beside are rows of a keyspace that lie apart from its own, those of its shard together: so that few reads tell what
-// there is to be done for which keyspace, and no keyspace has to be opened to find out that it is nothing.
+// Beside are rows about a keyspace that do not lie with its own rows, but with those of its whole shard. So a few reads
+// show which keyspaces need work, and no keyspace has to be opened just to find that there is none.
 type Beside struct {
-	// Head is the head of the keyspace, Bell what changes with every head of the shard.
+	// Head is the head of the keyspace. Bell changes whenever a head of the shard changes.
 	Head, Bell []byte
-	// Leases is there while the keyspace may have leases.
+	// Leases exists while the keyspace may have leases.
 	Leases []byte
-	// Compacted is there while there may be something to remove after a compaction, and Work changes with every such
-	// row of the shard.
+	// Compacted exists while there may be something to remove after a compaction. Work changes whenever such a row of
+	// the shard changes.
 	Compacted, Work []byte
 }
 
-// Deployment is where a deployment has its rows that are of no keyspace.
+// Deployment says where a deployment has the rows that belong to no keyspace.
 type Deployment struct {
 	t table
 }
@@ -40,13 +40,13 @@ type Deployment struct {
 // NewDeployment returns the deployment below root.
 func NewDeployment(root []byte) Deployment { return Deployment{table{root}} }
 
-// Coordination is the prefix of the rows of elections and members of one kind of work.
+// Coordination returns the prefix of the elections and members for one kind of work.
 func (d Deployment) Coordination(work string) []byte { return append(d.t.key(2, 'c'), work+"/"...) }
 
-// Shard is the shard of a keyspace.
+// Shard returns the shard of a keyspace.
 func (d Deployment) Shard(id uint64) int { return shardOf(id) }
 
-// Beside are the rows of a keyspace that lie apart.
+// Beside returns the rows about a keyspace that do not lie with its own.
 func (d Deployment) Beside(id uint64) Beside {
 	shard := shardOf(id)
 	return Beside{
@@ -55,14 +55,15 @@ func (d Deployment) Beside(id uint64) Beside {
 	}
 }
 
-// Rows is the prefix of the rows of a keyspace that all pods serve: Keyspace.Prefix, whether or not there is one.
+// Rows returns the prefix of the rows of a keyspace that all pods serve: its Keyspace.Prefix, whether or not the
+// keyspace exists.
 func (d Deployment) Rows(id uint64) []byte { return d.t.rows(id) }
 
-// Bell and Work are those of Beside.
+// Bell and Work return the rows of these names in Beside.
 func (d Deployment) Bell(shard int) []byte { return d.t.key(2, 'b', byte(shard)) }
 func (d Deployment) Work(shard int) []byte { return d.t.key(2, 'w', byte(shard)) }
 
-// Heads, Leases and Compacted are where the rows of a shard's keyspaces lie: Beside's of these names.
+// Heads, Leases and Compacted return the range of the rows of these names in Beside, for all keyspaces of a shard.
 func (d Deployment) Heads(shard int) engine.Range     { return d.span('h', shard) }
 func (d Deployment) Leases(shard int) engine.Range    { return d.span('l', shard) }
 func (d Deployment) Compacted(shard int) engine.Range { return d.span('r', shard) }
@@ -75,19 +76,19 @@ func (d Deployment) span(kind byte, shard int) engine.Range {
 	return engine.Range{Begin: d.t.key(2, kind, byte(shard)), End: d.t.key(2, kind, byte(shard)+1)}
 }
 
-// ID is the keyspace of a row of Heads, Leases or Compacted. Errors: ErrFormat.
+// ID returns the keyspace of a row of Heads, Leases or Compacted. Errors: ErrFormat.
 func (d Deployment) ID(row []byte) (uint64, error) {
 	if len(row) != len(d.t.root)+3+8 {
-		return 0, fmt.Errorf("%w: a row of the deployment's of %d bytes", ErrFormat, len(row))
+		return 0, fmt.Errorf("%w: a row of the deployment has a key of %d bytes", ErrFormat, len(row))
 	}
 	return binary.BigEndian.Uint64(row[len(row)-8:]), nil
 }
 
-// formatShards is the format of the row that says into how many shards the deployment's work is cut.
+// formatShards is the format of the row that has the number of shards.
 const formatShards = 1
 
-// Found makes the deployment if it is not there yet. It changes nothing else. Errors: ErrFormat if it has been made by
-// a release that cuts its work in another way; the engine's.
+// Found creates the deployment if it does not exist yet. Otherwise it changes nothing. Errors: ErrFormat if a release
+// with another number of shards has created it; the engine's.
 func (d Deployment) Found(ctx context.Context, eng engine.Store) error {
 	return update(ctx, eng, func(txn engine.Txn) error {
 		b, err := txn.Get(ctx, d.t.key(2, 'f'))
@@ -98,14 +99,14 @@ func (d Deployment) Found(ctx context.Context, eng engine.Store) error {
 			txn.Set(d.t.key(2, 'f'), []byte{formatShards, Shards})
 			return nil
 		case len(b) != 2 || b[0] != formatShards || b[1] != Shards:
-			return fmt.Errorf("%w: the deployment's work is cut in another way than into %d shards", ErrFormat, Shards)
+			return fmt.Errorf("%w: the deployment was not created with %d shards", ErrFormat, Shards)
 		}
 		return errDone
 	})
 }
 
-// IDs returns the keyspaces that have a row in a range of the deployment's, in order, with the rows' values. Errors:
-// ErrFormat, the engine's.
+// IDs returns the keyspaces that have a row in one of the deployment's ranges, in order, with the values of the rows.
+// Errors: ErrFormat, the engine's.
 func (d Deployment) IDs(
 	ctx context.Context,
 	eng engine.Store,
@@ -130,9 +131,9 @@ func (d Deployment) IDs(
 	}
 }
 
-// Forget clears a row of Beside's that says that there may be something to do for a keyspace, if it is still as it was
-// and nothing is to be done: done is asked in the transaction that clears it, and what it reads is read with a
-// conflict. Errors: done's, the engine's.
+// Forget removes a row of Beside that says that a keyspace may need work, if the row has not changed and there is no
+// work. It calls done in the transaction that removes the row, to find out. What done reads is read with a conflict.
+// Errors: done's, the engine's.
 func Forget(
 	ctx context.Context, eng engine.Store, row []byte, done func(context.Context, engine.Reader) (bool, error),
 ) error {

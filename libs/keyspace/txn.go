@@ -8,25 +8,26 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// again reports whether a transaction that failed with err is to be run again. All are idempotent.
+// again says whether a transaction that failed with err is to be run again. All of them are idempotent.
 func again(err error) bool { return engine.ClassOf(err).RerunIdempotent() }
 
-// attempts calls f until it succeeds or fails for good.
+// attempts calls f until it succeeds or fails with a final error.
 func attempts(ctx context.Context, f func() error) error {
 	p := retry.Policy{Min: pauseMin, Max: pauseMax, Attempts: attemptsMax}
 	return p.Do(ctx, again, f)
 }
 
-// errDone ends an update that finds what it is to do done. It must have changed nothing; what it has read is durable
-// when update returns.
+// errDone ends an update that finds its work already done. The update must have changed nothing. What it has read is
+// durable when update returns.
 var errDone = errors.New("keyspace: done")
 
-// update runs f in a transaction. f may run several times, also after an attempt that has been committed.
+// update runs f in a transaction. f may run several times, even after an attempt that has been committed.
 func update(ctx context.Context, eng engine.Store, f func(engine.Txn) error) error {
 	return updateKnowing(ctx, eng, func(txn engine.Txn, _ bool) error { return f(txn) })
 }
 
-// updateKnowing is update for an f that must find out whether an attempt before has been committed, if there is doubt.
+// updateKnowing is update for an f that must find out whether an earlier attempt has been committed. doubt says that
+// one may have been.
 func updateKnowing(ctx context.Context, eng engine.Store, f func(txn engine.Txn, doubt bool) error) error {
 	doubt := false
 	return attempts(ctx, func() (err error) {
@@ -48,7 +49,7 @@ func updateKnowing(ctx context.Context, eng engine.Store, f func(txn engine.Txn,
 	})
 }
 
-// view runs f with a snapshot, and again with a newer one if that has grown too old.
+// view runs f with a snapshot. If the snapshot has become too old, it runs f again with a newer one.
 func view(ctx context.Context, eng engine.Store, f func(engine.Reader) error) error {
 	return attempts(ctx, func() error {
 		snap, err := eng.Snapshot(ctx)

@@ -10,16 +10,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Bounds of the pauses after failures. A lease that could not be revoked waits on its own (retryMin doubled up to
-// retryMax), so that one bad lease holds up nobody; while nothing succeeds at all, the loop pauses as a whole (pauseMin
-// doubled up to pauseMax), so that a store in trouble is not hammered by a hundred thousand expired leases.
+// Bounds of the pauses after failures. A lease that could not be revoked waits by itself (retryMin, doubled up to
+// retryMax), so that it delays no other lease. While no revoke succeeds, the whole loop pauses (pauseMin, doubled up to
+// pauseMax), so that a hundred thousand expired leases do not overload a store in trouble.
 const (
 	retryMin = 100 * time.Millisecond
 	retryMax = 3 * time.Second // etcd's interval (lessor.go: defaultExpiredleaseRetryInterval)
 	pauseMin = 10 * time.Millisecond
 	pauseMax = time.Second
-	// damagedRetry is how long a lease waits whose rows, or whose keys, cannot be read, and a start that cannot read
-	// the leases: each on its own, since that says nothing of the others.
+	// damagedRetry is the wait of a lease whose rows or keys are damaged, and of a start that cannot read the leases.
+	// Each waits by itself: the damage says nothing about other leases.
 	damagedRetry = time.Minute
 )
 
@@ -29,7 +29,8 @@ var (
 	ofAll   = retry.Policy{Min: pauseMin, Max: pauseMax}
 )
 
-// expire revokes what has expired and finishes what was handed over, until ctx ends or the fence is void.
+// expire revokes expired leases and finishes the operations that were handed to it, until ctx ends or the fence is
+// void.
 func (k *Keeper) expire(ctx context.Context, fence mvcc.Fence) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	w := &worker{keeper: k, fence: fence, cancel: cancel}
@@ -70,7 +71,7 @@ func (k *Keeper) expire(ctx context.Context, fence mvcc.Fence) error {
 	}
 }
 
-// worker does the tasks of the expiry loop; several do run at a time.
+// worker runs tasks of the expiry loop. Several run at a time.
 type worker struct {
 	keeper *Keeper
 	fence  mvcc.Fence
@@ -81,7 +82,7 @@ type worker struct {
 	until    instant // when the pause ends
 }
 
-// do carries out the task of e, whose latch it holds, and ends it: the latch is released, or handed back for later.
+// do carries out the task of e, whose latch it holds. Afterwards the latch is released, or handed back for later.
 func (w *worker) do(ctx context.Context, e *entry) {
 	k := w.keeper
 	var err error
@@ -123,7 +124,7 @@ func (w *worker) revoke(ctx context.Context, e *entry) error {
 	return err
 }
 
-// grant grants a lease whose first grant may or may not have been made. It is done in either case.
+// grant grants a lease whose first grant has an unknown outcome. Its task is done whether the lease exists or is made.
 func (w *worker) grant(ctx context.Context, e *entry) error {
 	_, err := w.keeper.store.LeaseGrant(ctx, e.id, e.ttl, &w.fence)
 	if errors.Is(err, mvcc.ErrLeaseExists) {
@@ -132,7 +133,7 @@ func (w *worker) grant(ctx context.Context, e *entry) error {
 	return err
 }
 
-// paused returns until when nothing is to be tried.
+// paused returns the end of the pause in which nothing is tried.
 func (w *worker) paused() instant {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -143,13 +144,13 @@ func (w *worker) succeeded() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.failures > 0 {
-		w.keeper.opt.Logger.Info("lease expiry goes on", "failures", w.failures)
+		w.keeper.opt.Logger.Info("lease expiry continues", "failures", w.failures)
 	}
 	w.failures, w.until = 0, 0
 }
 
-// shelve puts an expired lease aside that cannot be revoked because of damaged data. It is neither good nor under
-// way, so that nobody waits for it.
+// shelve puts aside an expired lease that cannot be revoked because of damaged data. The lease is neither valid nor
+// being revoked, so nobody waits for it.
 func (w *worker) shelve(e *entry, err error) {
 	k := w.keeper
 	k.count.retriesTotal.Add(1)
@@ -160,8 +161,8 @@ func (w *worker) shelve(e *entry, err error) {
 	}
 }
 
-// failed hands e back to be tried again, and pauses the loop. The failures of calls that were in flight together count
-// as one towards the length of the pause; only the first of a row is logged.
+// failed hands e back to be tried again, and pauses the loop. Failures of calls that were in flight together count once
+// towards the length of the pause. Only the first of several failures in a row is logged.
 func (w *worker) failed(e *entry, err error) {
 	k := w.keeper
 	k.count.retriesTotal.Add(1)

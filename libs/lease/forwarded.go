@@ -10,17 +10,17 @@ import (
 // ForwardedKey is the metadata key that marks a call from one pod to another. Such a call is never forwarded again.
 const ForwardedKey = "headwater-forwarded"
 
-// NotOwnedTTL is the time to live in the answer to a renewal that came marked and is to be asked for again: it is about
-// a lease of another pod's, or has to wait where too many do already. On a stream that carries the renewals of many, an
-// error would end all of them, and a wait would hold them up. Clients never see it.
+// NotOwnedTTL is the time to live in the answer to a forwarded renewal that the caller must try again: another pod has
+// the lease, or too many renewals are waiting here. A stream carries the renewals of many leases. An error would end
+// all of them, and a wait would delay them. Clients never see this value.
 const NotOwnedTTL = -1
 
-// Forwarded reports whether ctx is that of a call from another pod.
+// Forwarded reports whether ctx belongs to a call from another pod.
 func Forwarded(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, ForwardedKey)) > 0
 }
 
-// Forwarding returns ctx for calls to another pod. They act for whom the call of ctx does: its token goes along.
+// Forwarding returns ctx for calls to another pod. They act for the caller of ctx: its token is sent along.
 func Forwarding(ctx context.Context) context.Context {
 	out := []string{ForwardedKey, "1"}
 	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
@@ -31,7 +31,7 @@ func Forwarding(ctx context.Context) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, out...)
 }
 
-// MarkForwarded returns ctx, that of a call from a client, as one that is passed on to another pod with its metadata.
+// MarkForwarded returns the ctx of a client's call for passing the call on to another pod with its metadata.
 func MarkForwarded(ctx context.Context) context.Context {
 	in, _ := metadata.FromIncomingContext(ctx) // a copy
 	if in == nil {

@@ -18,29 +18,30 @@ const (
 	// MaxTTL is the longest time to live that is granted, in seconds: etcd's (lease.MaxLeaseTTL), about 285 years.
 	MaxTTL = 9_000_000_000
 
-	// DefaultMinTTL is the shortest time to live in seconds, to which shorter ones are raised: what etcd computes from
-	// its default election timeout, 1.5 times ten ticks of 100 ms, rounded up.
+	// DefaultMinTTL is the shortest time to live, in seconds; shorter ones are raised to it. etcd computes the same
+	// from its default election timeout: 1.5 times ten ticks of 100 ms, rounded up.
 	DefaultMinTTL = 2
-	// DefaultExtension is what leases get beside their full time to live when the keeper starts: time for clients to
-	// find it. etcd's new leader adds its election timeout, 1 s, in the same place.
+	// DefaultExtension is added to the full time to live of all leases when the keeper starts, so that clients can find
+	// it. etcd's new leader adds its election timeout, 1 s, at the same point.
 	DefaultExtension = time.Second
-	// DefaultRevokes is how many expired leases are being revoked at a time. It bounds what a write that arrives
-	// during a burst of expiries has to wait for, and fills group commits.
+	// DefaultRevokes is how many expired leases are revoked at a time. It bounds the wait of a write that arrives
+	// during a burst of expiries, and fills group commits.
 	DefaultRevokes = 64
 
-	// idAttemptsMax is how many random ids are tried for a lease whose client leaves the choice to the server.
+	// idAttemptsMax is how many random ids are tried when the client leaves the choice to the server.
 	idAttemptsMax = 16
-	// idleMax is how long the expiry loop sleeps at most.
+	// idleMax bounds the sleep of the expiry loop.
 	idleMax = time.Hour
 )
 
-// GoneTTL is the time to live that etcd's answers give a lease that is not there: its v3rpc says so with this number,
-// where other requests get an error.
+// GoneTTL is the time to live in etcd's answers for a lease that does not exist. Its v3rpc layer answers with this
+// number where other requests get an error.
 const GoneTTL = -1
 
-// Errors of the keeper. Those of the store (mvcc.ErrLeaseNotFound, mvcc.ErrLeaseExists and others) come through.
+// Errors of the keeper. Those of the store (mvcc.ErrLeaseNotFound, mvcc.ErrLeaseExists and others) are returned as they
+// are.
 var (
-	// ErrTTLTooLarge: the time to live asked for is above MaxTTL.
+	// ErrTTLTooLarge: the requested time to live is above MaxTTL.
 	ErrTTLTooLarge = errors.New("lease: too large lease TTL")
 	// ErrStopped: the keeper has stopped; nothing can be said about any lease.
 	ErrStopped = errors.New("lease: keeper stopped")
@@ -58,21 +59,22 @@ type Options struct {
 	MinTTL    int64         // seconds; default DefaultMinTTL
 	Extension time.Duration // default DefaultExtension; negative: none
 	Revokes   int           // default DefaultRevokes
-	Small     bool          // the keeper is one of many, and takes less memory; default: it is made for many CPUs
+	Small     bool          // the keeper is one of many and uses less memory; default: it is made for many CPUs
 	Max       int           // leases at a time, beyond which grants fail with ErrTooMany; default: no bound
 	Logger    *slog.Logger  // default: none
-	Meter     *Meter        // counts for several keepers; default: one of the keeper's own
+	Meter     *Meter        // counts for several keepers; default: the keeper's own
 
-	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can
-	// have claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is
-	// answered, so it must be cheap. Default: the keeper is alone.
+	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether the shard is still
+	// held, so that no other keeper can have claimed it (election.Term.Holds). The keeper calls it after each lookup in
+	// the table and before the answer, so it must be cheap. Default: the keeper is the only one.
 	Holds func() bool
-	// Owns tells the leases of the shard; for others the keeper answers ErrNotOwner. It never changes. Default: all.
+	// Owns reports whether a lease belongs to the shard. For others the keeper answers ErrNotOwner. The result for an
+	// id never changes. Default: all leases.
 	Owns func(id int64) bool
 	// Shard is the number of the shard.
 	Shard int
 
-	// Parked is what an earlier keeper has left that had the same claim of the shard, which must not have ended since.
+	// Parked is what an earlier keeper with the same claim of the shard has left. The claim must not have ended since.
 	// Default: the leases are claimed and read.
 	Parked *Parked
 }
@@ -108,9 +110,9 @@ func (o *Options) validate() error {
 	return nil
 }
 
-// Keeper owns the leases of a keyspace: it keeps their deadlines, answers for them, and revokes what has expired. All
-// methods but Run may be called from any goroutine at any time; before Run has loaded the leases they wait (or fail
-// with mvcc.ErrCorrupt, if damaged data is in the way), and after it has returned they fail with ErrStopped or
+// Keeper owns the leases of a keyspace: it keeps their deadlines, answers requests about them, and revokes expired
+// ones. All methods but Run may be called from any goroutine at any time. Before Run has loaded the leases they wait,
+// or fail with mvcc.ErrCorrupt if damaged data prevents that. After Run has returned they fail with ErrStopped or
 // ErrNotOwner.
 type Keeper struct {
 	store Store
@@ -165,14 +167,14 @@ func New(store Store, o Options) (*Keeper, error) {
 	return k, nil
 }
 
-// Run claims the leases, loads them with their full time to live, and expires them until ctx ends (then it returns
-// nil), another keeper claims them (ErrNotOwner), or they cannot be claimed or loaded (a lack of
-// space, an unavailable store and damaged data are waited out). It may be called once.
+// Run claims the leases, loads them with their full time to live, and expires them. It returns nil when ctx ends,
+// ErrNotOwner when another keeper claims the leases, and an error if they cannot be claimed or loaded. A lack of space,
+// an unavailable store and damaged data are waited out. It may be called once.
 //
-// The claim comes before the load: what another keeper decides after the claim fails on its fence, so the load sees
-// every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard
-// afterwards: one that was deposed before its claim arrived voids the fence of the rightful keeper, which has to
-// claim again, but must not expire what that one has renewed.
+// The claim comes before the load. What another keeper decides after the claim fails on its fence, so the load sees
+// every lease that may still be alive. A keeper of a shard uses its claim only if it still holds the shard afterwards.
+// If it was deposed before its claim arrived, the claim voids the fence of the rightful keeper. That keeper must then
+// claim again, but the deposed one must not expire leases that it has renewed.
 func (k *Keeper) Run(ctx context.Context) error {
 	if k.running.Swap(true) {
 		return errors.New("lease: keeper run twice")
@@ -205,8 +207,8 @@ func (k *Keeper) run(ctx context.Context) error {
 	}
 	fence, leases, err := k.open(ctx)
 	for attempts := 1; errors.Is(err, mvcc.ErrNoSpace) || errors.Is(err, mvcc.ErrUnavailable) || errors.Is(err, mvcc.ErrCorrupt); attempts++ {
-		// A full disk or a store out of reach keeps the keeper waiting, and those who ask it; reads are served
-		// meanwhile. So it is with damaged data, but that who asks is told so.
+		// While the disk is full or the store cannot be reached, the keeper and its callers wait; reads are served
+		// meanwhile. The same holds for damaged data, but callers are told of it.
 		if attempts == 1 {
 			k.opt.Logger.Warn("the leases cannot be claimed and loaded yet; will retry", "error", err)
 		}
@@ -229,7 +231,7 @@ func (k *Keeper) run(ctx context.Context) error {
 	return k.expire(ctx, fence)
 }
 
-// serve begins to answer.
+// serve starts to answer requests.
 func (k *Keeper) serve(fence mvcc.Fence, loaded int) {
 	k.fence = fence
 	k.serving.Store(true)
@@ -261,13 +263,13 @@ func (k *Keeper) open(ctx context.Context) (mvcc.Fence, []*entry, error) {
 	return fence, leases, nil
 }
 
-// holds reports whether what the table says may be answered.
+// holds reports whether the keeper may answer from the table.
 func (k *Keeper) holds() bool { return k.opt.Holds == nil || k.opt.Holds() }
 
-// owns reports whether a lease is of the keeper's shard.
+// owns reports whether a lease belongs to the keeper's shard.
 func (k *Keeper) owns(id int64) bool { return k.opt.Owns == nil || k.opt.Owns(id) }
 
-// owner returns err, but for the store's word that another keeper has claimed the leases: that ends Run.
+// owner returns err. If err says that another keeper has claimed the leases, it also ends Run.
 func (k *Keeper) owner(err error) error {
 	if errors.Is(err, mvcc.ErrFenced) {
 		k.depose(ErrNotOwner)
@@ -282,7 +284,7 @@ func (k *Keeper) Ready() <-chan struct{} { return k.ready }
 // now reads the keeper's clock, which is monotonic and starts at 1: a clock set back or forward changes no deadline.
 func (k *Keeper) now() instant { return int64(time.Since(k.start)) + 1 }
 
-// await returns when the keeper answers, or with the reason why it will not.
+// await waits until the keeper answers requests, or returns the reason why it will not.
 func (k *Keeper) await(ctx context.Context) error {
 	if k.serving.Load() {
 		return nil
@@ -307,7 +309,7 @@ func (k *Keeper) await(ctx context.Context) error {
 	}
 }
 
-// waitFor returns when busy is closed, or with the reason why nobody will close it.
+// waitFor waits until busy is closed, or returns the reason why that will not happen.
 func (k *Keeper) waitFor(ctx context.Context, busy <-chan struct{}) error {
 	select {
 	case <-busy:

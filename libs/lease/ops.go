@@ -9,16 +9,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Granted is a lease that was granted.
+// Granted is the result of a grant.
 type Granted struct {
 	ID  int64
-	TTL int64 // seconds, what was asked for or the least that is granted
+	TTL int64 // seconds: the requested time, or the minimum if that is longer
 	Rev int64 // the keyspace's revision after the grant
 }
 
-// Grant makes a lease that lives for at least ttl seconds from its answer on. With id 0 the keeper chooses a positive
-// id that is not in use; any other, also a negative one, is taken as it is. A grant whose outcome is not known is
-// tried again until it is. Errors: ErrTTLTooLarge, ErrTooMany, mvcc.ErrLeaseExists, ErrStopped, ErrNotOwner, the
+// Grant creates a lease that lives for at least ttl seconds from its answer on. With id 0 the keeper chooses a positive
+// id that is not in use. Any other id, also a negative one, is used as it is. A grant whose outcome is unknown is tried
+// again until it is known. Errors: ErrTTLTooLarge, ErrTooMany, mvcc.ErrLeaseExists, ErrStopped, ErrNotOwner, the
 // store's, and ctx's before anything was written.
 func (k *Keeper) Grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if ttl > MaxTTL {
@@ -56,14 +56,14 @@ func (k *Keeper) newID() int64 {
 	}
 }
 
-// grant asks the store also when the table has the lease: the store has the last word, and a lease that was revoked
-// behind the keeper's back is replaced.
+// grant asks the store even if the table has the lease. The store decides: a lease that was revoked without the keeper
+// is replaced.
 func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	if k.table.ending(id) {
 		if !k.holds() {
 			return Granted{}, ErrNotOwner
 		}
-		return Granted{}, mvcc.ErrLeaseExists // what is left of it is not to be taken for keys of the new one
+		return Granted{}, mvcc.ErrLeaseExists // keys left of the old lease must not count as keys of the new one
 	}
 	e, prior, err := k.latch(ctx, id, ttl)
 	if err != nil {
@@ -91,13 +91,13 @@ func (k *Keeper) grant(ctx context.Context, id, ttl int64) (Granted, error) {
 	return Granted{ID: id, TTL: ttl, Rev: rev}, nil
 }
 
-// Revoke ends a lease and deletes the keys attached to it. rev is the keyspace's revision after that. A revoke whose
-// outcome is not known is carried through later: its lease is never good again. So is one that the store makes in steps
-// and that fails at one of them; from the first on there is no such lease. Errors: mvcc.ErrLeaseNotFound,
-// ErrStopped, ErrNotOwner, the store's, and ctx's before anything was written.
+// Revoke ends a lease and deletes the keys attached to it. rev is the keyspace's revision afterwards. A revoke whose
+// outcome is unknown is completed later: its lease is never valid again. The same holds for a revoke in steps that
+// fails at one of them: from the first step on the lease does not exist. Errors: mvcc.ErrLeaseNotFound, ErrStopped,
+// ErrNotOwner, the store's, and ctx's before anything was written.
 //
-// The fence is used although the client's wish does not depend on who keeps the time: another keeper, which has
-// loaded the lease, would go on renewing it.
+// The revoke carries the fence, although the client does not care which keeper keeps the time: another keeper that has
+// loaded the lease would otherwise continue to renew it.
 func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	if !k.owns(id) {
 		return 0, ErrNotOwner
@@ -124,7 +124,7 @@ func (k *Keeper) Revoke(ctx context.Context, id int64) (rev int64, err error) {
 	return rev, k.owner(err)
 }
 
-// revoke has the store end the lease of e, whose latch the caller holds: in one revision or in steps.
+// revoke makes the store end the lease of e, whose latch the caller holds, in one revision or in steps.
 func (k *Keeper) revoke(ctx context.Context, e *entry, fence *mvcc.Fence) (rev int64, err error) {
 	rev, err = k.store.LeaseRevoke(ctx, e.id, fence)
 	if !errors.Is(err, mvcc.ErrLeaseEnding) {
@@ -141,7 +141,7 @@ func (k *Keeper) revoke(ctx context.Context, e *entry, fence *mvcc.Fence) (rev i
 			return 0, ctx.Err()
 		}
 		select {
-		case <-k.stopped: // the next keeper goes on
+		case <-k.stopped: // the next keeper continues
 			return 0, k.stopErr
 		default:
 		}
@@ -161,8 +161,8 @@ func (k *Keeper) latch(ctx context.Context, id, ttl int64) (*entry, instant, err
 	}
 }
 
-// TryRenew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no
-// such lease. It never waits: where Renew would have to, ok is false and nothing has happened.
+// TryRenew gives a lease its full time again, from now on. ttl is that time in seconds, or 0 if there is no such lease.
+// It never waits: where Renew would have to, ok is false and nothing has happened.
 func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 	if !k.serving.Load() || !k.owns(id) {
 		return 0, false
@@ -174,13 +174,13 @@ func (k *Keeper) TryRenew(id int64) (ttl int64, ok bool) {
 	return ttl, true
 }
 
-// Renew gives a lease its full time again, from this moment on. ttl is that time in seconds, or 0 if there is no such
-// lease. A lease that has expired or is being revoked is answered for when the revoke is done, or its first step is,
-// with 0; one that is being granted, when that is. Errors: mvcc.ErrCorrupt (it has expired, and its keys cannot be
-// deleted since data is damaged), ErrStopped, ErrNotOwner, ctx's.
+// Renew gives a lease its full time again, from now on. ttl is that time in seconds, or 0 if there is no such lease. If
+// the lease is being granted, Renew waits for that. If the lease has expired or is being revoked, it waits for the
+// revoke or its first step, and returns 0. Errors: mvcc.ErrCorrupt (the lease has expired, and its keys cannot be
+// deleted because of damaged data), ErrStopped, ErrNotOwner, ctx's.
 //
-// That Holds is asked after the renewal makes the answer right however late it leaves: another keeper claims the
-// leases after that, and gives the lease its full time from then on.
+// Holds is checked after the renewal, so the answer is right however late it leaves: another keeper can claim the
+// leases only after the check, and then gives the lease its full time.
 func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
 	if !k.owns(id) {
 		return 0, ErrNotOwner
@@ -213,17 +213,18 @@ func (k *Keeper) Renew(ctx context.Context, id int64) (ttl int64, err error) {
 	}
 }
 
-// Info is what is known of a lease.
+// Info is what the keeper knows about a lease.
 type Info struct {
 	ID        int64
 	TTL       int64 // seconds granted
 	Remaining int64 // whole seconds left, cut towards zero; 0 or below: expired, about to be revoked
 	Keys      [][]byte
-	Rev       int64 // the keyspace's revision: the one that Keys are of, else one not above what the rest shows
+	Rev       int64 // the revision at which Keys were read; without Keys, one not above the state shown
 }
 
-// TimeToLive returns what is left of a lease, and the keys attached to it if asked for, sorted. A lease that is not
-// there has no error: found is false and only Rev is set. Errors: ErrStopped, ErrNotOwner, ctx's, the store's.
+// TimeToLive returns the remaining time of a lease and, if requested, the keys attached to it, sorted. If the lease
+// does not exist there is no error: found is false, and only Rev is set. Errors: ErrStopped, ErrNotOwner, ctx's, the
+// store's.
 func (k *Keeper) TimeToLive(ctx context.Context, id int64, keys bool) (info Info, found bool, err error) {
 	if !k.owns(id) {
 		return Info{}, false, ErrNotOwner
@@ -240,7 +241,7 @@ func (k *Keeper) TimeToLive(ctx context.Context, id int64, keys bool) (info Info
 }
 
 func (k *Keeper) withoutKeys(ctx context.Context, id int64) (info Info, found bool, err error) {
-	// The revision comes first: what the answer shows is never older than its header says.
+	// The revision is read first: the answer is never older than its header says.
 	rev, err := k.store.Head(ctx)
 	if err != nil {
 		return Info{}, false, err
@@ -266,7 +267,7 @@ func (k *Keeper) withKeys(ctx context.Context, id int64) (info Info, found bool,
 		if err != nil {
 			return Info{}, false, err
 		}
-		if e.deadline.Load() < 0 { // a revoke has begun: the keys may be gone already, the lease has to go with them
+		if e.deadline.Load() < 0 { // a revoke has begun: the keys may be gone already, so the lease must not be shown
 			continue
 		}
 		info = k.info(e, rev)
@@ -275,7 +276,7 @@ func (k *Keeper) withKeys(ctx context.Context, id int64) (info Info, found bool,
 	}
 }
 
-// info describes e, which was good a moment ago.
+// info describes e, which was valid a moment ago.
 func (k *Keeper) info(e *entry, rev int64) Info {
 	var left time.Duration
 	if d := e.deadline.Load(); d > shelved {
@@ -284,7 +285,7 @@ func (k *Keeper) info(e *entry, rev int64) Info {
 	return Info{ID: e.id, TTL: e.ttl, Remaining: int64(left.Seconds()), Rev: rev}
 }
 
-// settled returns the entry of a lease that no operation is under way for, or nil if there is no such lease.
+// settled returns the entry of a lease without an operation under way, or nil if there is no such lease.
 func (k *Keeper) settled(ctx context.Context, id int64) (*entry, error) {
 	for {
 		if err := k.await(ctx); err != nil {
@@ -300,8 +301,8 @@ func (k *Keeper) settled(ctx context.Context, id int64) (*entry, error) {
 	}
 }
 
-// Leases returns the ids of all leases, the one that expires first in front. Leases that are being granted or revoked
-// are waited for. Errors: ErrStopped, ErrNotOwner, ctx's.
+// Leases returns the ids of all leases, in the order in which they expire. It waits for leases that are being granted
+// or revoked. Errors: ErrStopped, ErrNotOwner, ctx's.
 func (k *Keeper) Leases(ctx context.Context) ([]int64, error) {
 	if err := k.await(ctx); err != nil {
 		return nil, err

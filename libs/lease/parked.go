@@ -7,8 +7,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// Parked is what a keeper knew of its leases when it ended: the next one goes on with it (Options.Parked), without
-// claiming and reading the leases, and without giving them time that nobody has asked for.
+// Parked is what a keeper knew about its leases when it ended. The next keeper continues with it (Options.Parked),
+// without claiming and reading the leases, and without extending them.
 type Parked struct {
 	fence  mvcc.Fence
 	start  time.Time // of the clock of the deadlines
@@ -23,7 +23,7 @@ type parkedLease struct {
 // Len is the number of leases.
 func (p *Parked) Len() int { return len(p.leases) }
 
-// Due returns when the first lease expires: the leases need nobody before.
+// Due returns when the first lease expires. Until then no keeper is needed.
 func (p *Parked) Due() time.Time {
 	first := never
 	for _, l := range p.leases {
@@ -32,8 +32,9 @@ func (p *Parked) Due() time.Time {
 	return p.start.Add(time.Duration(first - 1)) // clocks start at 1
 }
 
-// Park returns what the keeper knew when Run returned; nil if a lease's state was not known, or no lease was: the next
-// keeper then has to claim and read them. No request may have been under way since Run was told to end.
+// Park returns what the keeper knew when Run returned. It returns nil if the state of a lease was unknown, or no lease
+// was known: the next keeper must then claim and read the leases. No request may have been under way since Run was told
+// to end.
 func (k *Keeper) Park() *Parked {
 	select {
 	case <-k.stopped:
@@ -65,8 +66,8 @@ func (k *Keeper) Park() *Parked {
 	return p
 }
 
-// Next returns the time until the first lease expires, negative if something is to be done about one now or is being
-// done; a very long time if there is none.
+// Next returns the time until the first lease expires. It is negative if a lease needs work now or is being worked on,
+// and very long if there is no lease.
 func (k *Keeper) Next() time.Duration {
 	if !k.serving.Load() {
 		return -1

@@ -9,8 +9,8 @@ import (
 // never is the due time of an empty queue.
 const never instant = math.MaxInt64
 
-// queue orders entries by the time at which someone has to look at them. That time is a lower bound: a renewal moves
-// the deadline without telling the queue, and whoever pops an entry too early puts it back (see table.expire).
+// queue orders entries by the time at which they need attention. That time is a lower bound: a renewal moves the
+// deadline without telling the queue, and an entry that is popped too early is put back (see table.expire).
 type queue struct {
 	mu    sync.Mutex
 	items dueHeap
@@ -51,7 +51,7 @@ func (q *queue) pop(now instant) (*entry, instant) {
 	return heap.Pop(&q.items).(*entry), 0
 }
 
-// fill replaces the content by entries, each due at its deadline. It is for the start, when nobody else knows them.
+// fill replaces the content by entries, each due at its deadline. It is for the start, before any other access.
 func (q *queue) fill(entries []*entry) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -9,8 +9,8 @@ import (
 
 // Store holds the leases as rows. mvcc.Store implements it.
 //
-// The keeper calls LeaseGrant and LeaseRevoke for a client with a context that is never cancelled, so that an error of
-// theirs is the outcome and not merely the end of somebody's patience. All methods may be called from any goroutine.
+// The keeper calls LeaseGrant and LeaseRevoke for a client with a context that is never cancelled, so that their error
+// is the outcome and not a cancellation. All methods may be called from any goroutine.
 type Store interface {
 	// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: every fence of the shard handed out
 	// before is void from then on.
@@ -20,12 +20,12 @@ type Store interface {
 	// its shard. Errors: mvcc.ErrLeaseExists, mvcc.ErrFenced, mvcc.ErrNoSpace, those of any write.
 	LeaseGrant(ctx context.Context, id, ttl int64, fence *mvcc.Fence) (rev int64, err error)
 	// LeaseRevoke deletes the row and every attached key in one revision. With a fence it does so only while the fence
-	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrLeaseEnding (they are too many for one; the lease is no
-	// longer there for anybody, and LeaseRevokeStep is to be called until it is done), mvcc.ErrFenced, those of any
-	// write.
+	// is the newest. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write, and mvcc.ErrLeaseEnding: the
+	// keys are too many for one revision. The lease then no longer exists for clients, and LeaseRevokeStep must be
+	// called until it is done.
 	LeaseRevoke(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, err error)
-	// LeaseRevokeStep deletes some of the keys of a lease that is ending, and the row with the last: then done is true.
-	// Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
+	// LeaseRevokeStep deletes some of the keys of a lease that is ending. With the last of them it deletes the row, and
+	// done is true. Errors: mvcc.ErrLeaseNotFound, mvcc.ErrFenced, those of any write.
 	LeaseRevokeStep(ctx context.Context, id int64, fence *mvcc.Fence) (rev int64, done bool, err error)
 	// LeaseKeys returns the keys attached to a lease, sorted, and the keyspace's revision at that moment. A lease
 	// that does not exist has none.

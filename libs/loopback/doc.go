@@ -1,11 +1,11 @@
-// Package loopback is a client of the process's own services, over memory: the Lock and Election services run etcd's
+// Package loopback is a client of the process's own services, over memory. The Lock and Election services run etcd's
 // recipes on it, as a client elsewhere would.
 //
 // # Invariants
 //
-//   - Its calls are those of the client for whom they are made: that one is who tlsconf.FromContext tells.
-//   - Its calls are neither counted nor limited as those of clients, and a stop of the server that clients use does not
-//     wait for them: it has a gRPC server of its own.
+//   - A call is made in the name of the client for whom it is made: tlsconf.FromContext returns that client.
+//   - Its calls are not counted and limited like those of clients, and stopping the clients' server does not wait for
+//     them: it has a gRPC server of its own.
 //
 // # Concurrency
 //
@@ -13,5 +13,5 @@
 //
 // # Testing
 //
-// By the Lock and Election services in libs/etcdapi.
+// The tests of the Lock and Election services in libs/etcdapi test it.
 package loopback

@@ -16,28 +16,28 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// bufferBytes is what a local connection holds in each direction before the writer waits.
+// bufferBytes is how many bytes a local connection buffers in each direction before the writer waits.
 const bufferBytes = 256 << 10
 
-// Client is a clientv3 client of the services of its own process, over memory: what the Lock and Election services
-// run etcd's recipes on. It has a gRPC server of its own, so that its calls are neither counted nor limited as those of
-// clients, and so that stopping the server that clients use does not wait for them.
+// Client is a clientv3 client of the services of its own process, over memory. The Lock and Election services run
+// etcd's recipes on it. It has a gRPC server of its own. So its calls are not counted and limited like those of
+// clients, and stopping the clients' server does not wait for them.
 type Client struct {
 	server *grpc.Server
 	client *clientv3.Client
 	close  func() error
 }
 
-// New starts a local server with the services that register adds, which must be at least KV, Watch and Lease.
-// The caller must Close it after the servers that offer Lock and Election have stopped taking requests, and before what
-// the services stand on is closed; requests that still wait for a lock then fail.
+// New starts a local server with the services that register adds: at least KV, Watch and Lease. The caller must call
+// Close after the servers that offer Lock and Election have stopped taking requests, and before it closes what the
+// services use. Requests that still wait for a lock then fail.
 func New(register func(grpc.ServiceRegistrar)) (*Client, error) {
 	listener := bufconn.Listen(bufferBytes)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"local"},
-		Logger:    zap.NewNop(), // what goes wrong is answered to the client that asked
+		Logger:    zap.NewNop(), // errors go to the client that has asked
 		DialOptions: append(
-			tlsconf.PassOn(true), // calls are those of the client for whom they are made
+			tlsconf.PassOn(true), // calls are made in the name of the client who asked
 			grpc.WithContextDialer(
 				func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) },
 			),
@@ -55,7 +55,7 @@ func New(register func(grpc.ServiceRegistrar)) (*Client, error) {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		// It returns when Close stops it; a listener in memory has no errors.
+		// Serve returns when Close stops it. A listener in memory has no errors.
 		_ = l.server.Serve(listener)
 	}()
 	l.close = sync.OnceValue(func() error {
@@ -67,7 +67,7 @@ func New(register func(grpc.ServiceRegistrar)) (*Client, error) {
 	return l, nil
 }
 
-// Client returns the client. It must not be closed but by Close.
+// Client returns the client. Only Close may close it.
 func (l *Client) Client() *clientv3.Client { return l.client }
 
 // Close ends all calls of the client and stops the local server.

@@ -12,9 +12,9 @@ import (
 // Lost is what Back does not keep.
 const Lost = "revisions, creation and mod revisions, versions, history, users, roles and alarms"
 
-// Back puts what a source has at its newest revision into an etcd without keys, as new writes, with leases: what is
-// called Lost is not kept. It is for small keyspaces that are not written meanwhile. Errors: that there are keys, those
-// of either side; some keys may have been put then.
+// Back puts the content of a source at its newest revision into an etcd without keys, as new writes, with leases. It
+// does not keep what Lost names. It is for small keyspaces that are not written during the copy. Errors: that the etcd
+// has keys, those of either side; some keys may have been put by then.
 func Back(ctx context.Context, s *Source, to *clientv3.Client, report func(keys int64)) (Imported, error) {
 	there, err := to.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err != nil {
@@ -31,7 +31,7 @@ func Back(ctx context.Context, s *Source, to *clientv3.Client, report func(keys 
 		w.CloseWithError(err) // nil is the end
 	}()
 	done, err := Import(ctx, to, r, report)
-	_ = r.CloseWithError(errors.New("nothing more is taken"))
+	_ = r.CloseWithError(errors.New("the import has ended"))
 	if exportErr := <-ended; exportErr != nil && err == nil {
 		err = exportErr
 	}

@@ -12,14 +12,14 @@ import (
 // findingsMax bounds the findings that are listed.
 const findingsMax = 20
 
-// Checked is what a look at a source's snapshot says.
+// Checked is the result of reading a source's snapshot.
 type Checked struct {
 	Revision, Compact      int64
 	Revisions, Bytes       int64 // versions and tombstones, and what their keys and values have
 	Leases                 int64
 	Users, Roles           int
 	LargestKey, LargestVal int
-	// Findings are what could not be held, Notes what will not be as it is at the source.
+	// Findings are what a keyspace could not hold. Notes are what will differ from the source.
 	Findings, Notes []string
 	More            int64 // findings beyond those
 }
@@ -32,7 +32,7 @@ func (c *Checked) find(format string, args ...any) {
 	c.Findings = append(c.Findings, fmt.Sprintf(format, args...))
 }
 
-// Check reads a source's snapshot, and says what a keyspace could not hold. Errors: those of the snapshot.
+// Check reads a source's snapshot, and finds what a keyspace could not hold. Errors: those of the snapshot.
 func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 	c := &Checked{Revision: r.Revision, Compact: r.Compact}
 	seen, at := map[string]bool{}, int64(0)
@@ -47,7 +47,7 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 		}
 		seen[string(kv.Key)] = true
 		if len(kv.Value) > mvcc.ValueMax(0) {
-			c.find("key %q has a value of %d bytes in revision %d, at most %d can be held", kv.Key, len(kv.Value), rev,
+			c.find("key %q has a value of %d bytes in revision %d, and at most %d are possible", kv.Key, len(kv.Value), rev,
 				mvcc.ValueMax(0))
 		}
 		c.Revisions++
@@ -60,7 +60,7 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 	}
 	err = r.Leases(ctx, func(l mvcc.ImportLease) error {
 		if c.Leases++; l.ID == 0 || l.TTL <= 0 {
-			c.find("lease %x has %d seconds", l.ID, l.TTL)
+			c.find("lease %x has an invalid time to live of %d seconds", l.ID, l.TTL)
 		}
 		return nil
 	})

@@ -17,17 +17,17 @@ import (
 
 // Limits of a comparison.
 const (
-	// comparesMax bounds how often a comparison begins anew because the source has compacted its revision.
+	// comparesMax bounds how often a comparison starts again because the source has compacted its revision.
 	comparesMax = 5
-	// changedMax bounds the keys that are compared one by one: with more all are.
+	// changedMax bounds the keys that are compared one by one. If more have changed, all keys are compared.
 	changedMax = 1_000_000
-	// recognizeKeys are the keys by which a source is recognized.
+	// recognizeKeys is how many keys are compared to recognise a source.
 	recognizeKeys = 1000
-	// progressKeys is after how many keys progress is told.
+	// progressKeys is how many keys are compared between two reports of progress.
 	progressKeys = 10_000
 )
 
-// DiffersError says that a keyspace is not what its source is.
+// DiffersError: a keyspace differs from its source.
 type DiffersError struct {
 	Revision int64
 	What     string
@@ -38,7 +38,7 @@ func (e *DiffersError) Error() string {
 	return fmt.Sprintf("the keyspace differs from the source at revision %d: %s", e.Revision, e.What)
 }
 
-// same returns nil if both sides have the same of a key; either may be nil.
+// same returns nil if both sides have the same version of a key; either may be nil.
 func same(rev int64, source, here *version) error {
 	differs := func(format string, args ...any) error {
 		return &DiffersError{rev, fmt.Sprintf(format, args...)}
@@ -46,23 +46,23 @@ func same(rev int64, source, here *version) error {
 	switch {
 	case source == nil && here == nil:
 	case source == nil:
-		return differs("key %q is here only", here.key)
+		return differs("key %q is only in the keyspace", here.key)
 	case here == nil:
-		return differs("key %q is at the source only", source.key)
+		return differs("key %q is only at the source", source.key)
 	case source.create != here.create, source.mod != here.mod, source.version != here.version:
 		return differs(
-			"key %q is version %d of revision %d, created at %d; here version %d of revision %d, created at %d",
+			"key %q is version %d of revision %d, created at %d; in the keyspace version %d of revision %d, created at %d",
 			source.key, source.version, source.mod, source.create, here.version, here.mod, here.create,
 		)
 	case source.lease != here.lease:
-		return differs("key %q is on lease %x, here on %x", source.key, source.lease, here.lease)
+		return differs("key %q has lease %x, and in the keyspace lease %x", source.key, source.lease, here.lease)
 	case source.length != here.length || !bytes.Equal(source.value, here.value):
 		return differs("key %q has another value", source.key)
 	}
 	return nil
 }
 
-// walker goes through the keys of one side at a revision, in order.
+// walker reads the keys of one side at a revision, in order.
 type walker struct {
 	read  func(begin []byte, limit int64) (page []*version, more bool, err error)
 	page  []*version
@@ -86,7 +86,7 @@ func (w *walker) next() (*version, error) {
 			return nil, err
 		}
 		if len(w.page) == 0 && w.more {
-			return nil, errors.New("a page without keys has more behind it")
+			return nil, errors.New("a page without keys says that more keys follow")
 		}
 		size := 0
 		for _, v := range w.page {
@@ -102,12 +102,12 @@ func (w *walker) next() (*version, error) {
 	return v, nil
 }
 
-// compareAll compares all keys at a revision, and returns how many there are.
+// compareAll compares all keys at a revision, and returns their number.
 func (m *Migration) compareAll(ctx context.Context, rev int64) (keys int64, err error) {
 	return m.compareKeys(ctx, rev, math.MaxInt64)
 }
 
-// compareKeys compares the first keys at a revision, no more than so many, and returns how many there are.
+// compareKeys compares the first keys at a revision, up to a number of them, and returns how many there are.
 func (m *Migration) compareKeys(ctx context.Context, rev, upTo int64) (keys int64, err error) {
 	source := newWalker(func(begin []byte, limit int64) ([]*version, bool, error) {
 		return m.Source.page(ctx, begin, rev, limit)
@@ -141,8 +141,8 @@ func (m *Migration) compareKeys(ctx context.Context, rev, upTo int64) (keys int6
 	return keys, ctx.Err()
 }
 
-// Compare compares all keys of both sides at the revision that the keyspace has come to, and notes it. Where the source
-// compacts that revision meanwhile it begins anew. Errors: DiffersError, those of either side.
+// Compare compares all keys of both sides at the keyspace's present revision, and stores that they were equal. If the
+// source compacts that revision in the meantime, it starts again. Errors: DiffersError, those of either side.
 func (m *Migration) Compare(ctx context.Context) (rev, keys int64, err error) {
 	for range comparesMax {
 		var st *adminv1.FollowedResponse
@@ -161,13 +161,13 @@ func (m *Migration) Compare(ctx context.Context) (rev, keys int64, err error) {
 	return rev, keys, err
 }
 
-// compared notes that both are equal at a revision. Errors: ErrNotFollowing, those of the keyspace's side.
+// compared stores that both sides are equal at a revision. Errors: ErrNotFollowing, those of the keyspace's side.
 func (m *Migration) compared(ctx context.Context, rev int64) error {
 	_, err := m.Target.c.Compared(ctx, &adminv1.ComparedRequest{Keyspace: m.Target.name, Revision: rev})
 	return m.ended(ctx, err)
 }
 
-// compareChanged compares the keys that have been changed after a revision, up to another.
+// compareChanged compares the keys that have changed after a revision, up to another.
 func (m *Migration) compareChanged(ctx context.Context, after, upTo int64) (keys int64, err error) {
 	changed, err := m.Target.changed(ctx, after, upTo)
 	switch {
@@ -192,14 +192,14 @@ func (m *Migration) compareChanged(ctx context.Context, after, upTo int64) (keys
 	return keys + int64(len(list)), m.compareSome(ctx, list, upTo)
 }
 
-// compareSome compares keys that are named.
+// compareSome compares the given keys.
 func (m *Migration) compareSome(ctx context.Context, keys [][]byte, rev int64) error {
 	source, err := m.Source.some(ctx, keys, rev)
 	if err != nil {
 		return err
 	}
 	here := map[string]*version{}
-	for rest := keys; len(rest) > 0; { // an answer may hold fewer
+	for rest := keys; len(rest) > 0; { // an answer may have fewer keys
 		n := len(rest)
 		page, err := m.Target.some(ctx, rest, rev)
 		for status.Code(err) == codes.InvalidArgument && n > 1 {
@@ -226,7 +226,7 @@ func (m *Migration) compareSome(ctx context.Context, keys [][]byte, rev int64) e
 	return nil
 }
 
-// changed are the keys that have been changed after a revision, up to another: no more than one above changedMax.
+// changed returns the keys that have changed after a revision, up to another, but at most changedMax + 1.
 func (t *Target) changed(ctx context.Context, after, upTo int64) (map[string]bool, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()

@@ -9,22 +9,22 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// attemptsMax bounds how often a cut-over begins anew because the source has been written meanwhile: a lease that ends
-// there does that too.
+// attemptsMax bounds how often a cut-over starts again because the source was written in the meantime. A lease that
+// ends at the source is such a write.
 const attemptsMax = 10
 
-// CutOver is what a cut-over has done.
+// CutOver is the result of a cut-over.
 type CutOver struct {
 	Revision int64
 	Keys     int64 // compared
-	Full     bool  // all of them, since that had not been done before
+	Full     bool  // all keys were compared, because that had not been done before
 	Leases   int
-	Auth     bool // users and roles have been taken again
+	Auth     bool // users and roles were copied again
 	Took     time.Duration
 }
 
-// LateError says that the source has been written after the last look before a cut-over, which has been done: what the
-// source has above Taken is lost to the keyspace.
+// LateError: the source was written after the last look before a cut-over. The cut-over has been done. The keyspace
+// does not have what the source has written after revision Taken.
 type LateError struct{ Taken, Source int64 }
 
 // Error implements error.
@@ -33,9 +33,10 @@ func (e *LateError) Error() string {
 		"does not have what came between: a writer has not been stopped, or a lease has ended there", e.Source, e.Taken)
 }
 
-// CutOver lets the keyspace take writes, when it is where the source is: the source's writers have to be stopped
-// before. It compares what has been changed since both were compared in full, or all if they were not. Errors: ErrBusy,
-// CompactedError, ErrNotFollowing, DiffersError, those of either side; LateError if it is done nevertheless.
+// CutOver lets the keyspace take writes, once it has reached the source's revision. The source's writers must be
+// stopped before. It compares the keys that have changed since both sides were compared in full, or all keys if they
+// were not. Errors: ErrBusy, CompactedError, ErrNotFollowing, DiffersError, those of either side; LateError if it was
+// done nevertheless.
 func (m *Migration) CutOver(ctx context.Context) (done CutOver, err error) {
 	begin := time.Now()
 	for range attemptsMax {
@@ -51,11 +52,11 @@ func (m *Migration) CutOver(ctx context.Context) (done CutOver, err error) {
 	return done, err
 }
 
-// late looks once more at the source when the keyspace takes writes. Errors: LateError.
+// late looks at the source once more after the keyspace takes writes. Errors: LateError.
 func (m *Migration) late(ctx context.Context, taken int64) error {
 	_, now, err := m.Source.Head(ctx)
 	if err != nil {
-		m.note("the source does not answer after the cut-over, so that it may have been written: %v", err)
+		m.note("the source does not answer after the cut-over, so it is unknown whether it was written: %v", err)
 		return nil
 	}
 	if now > taken {
@@ -96,7 +97,7 @@ func (m *Migration) tryCutOver(ctx context.Context) (done CutOver, err error) {
 	return done, m.end(ctx, head, leases)
 }
 
-// end ends the following, if the source is where it was, with its users.
+// end ends following if the source still has the given revision and the same users.
 func (m *Migration) end(ctx context.Context, head int64, leases []*adminv1.Lease) error {
 	_, now, err := m.Source.Head(ctx)
 	if err != nil {
@@ -114,7 +115,7 @@ func (m *Migration) end(ctx context.Context, head int64, leases []*adminv1.Lease
 		return fmt.Errorf("%w (its users or roles have changed)", ErrBusy)
 	}
 	if now != head || st.GetRevision() != head {
-		return fmt.Errorf("%w (it has gone on from revision %d to %d)", ErrBusy, head, max(now, st.GetRevision()))
+		return fmt.Errorf("%w (it went on from revision %d to %d)", ErrBusy, head, max(now, st.GetRevision()))
 	}
 	_, err = m.Target.c.CutOver(ctx, &adminv1.CutOverRequest{
 		Keyspace: m.Target.name, Revision: head, Leases: leases,

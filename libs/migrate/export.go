@@ -15,7 +15,7 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// Bounds of what an import writes at a time, and of a line.
+// Limits of what an import writes in one request, and of a line.
 const (
 	importKeys  = 100     // below etcd's default of operations in a transaction
 	importBytes = 1 << 20 // below etcd's default for requests, but for one large key
@@ -31,8 +31,8 @@ type ExportOptions struct {
 	Report   func(keys int64)
 }
 
-// Export writes what a source has at one revision as lines, and returns the number of keys: current versions only,
-// without history, users and roles. Errors: of the source, of w.
+// Export writes the content of a source at one revision as lines, and returns the number of keys. It writes current
+// versions only, without history, users and roles. Errors: those of the source and of w.
 func (s *Source) Export(ctx context.Context, w io.Writer, o ExportOptions) (keys int64, err error) {
 	if o.Revision == 0 {
 		if _, o.Revision, err = s.Head(ctx); err != nil {
@@ -62,7 +62,7 @@ func (s *Source) Export(ctx context.Context, w io.Writer, o ExportOptions) (keys
 	return keys, errors.Join(encodeLine(buf, &line{Keys: &keys}), buf.Flush())
 }
 
-// exportKeys writes the keys, each behind its lease. Of the leases known are those that have been written.
+// exportKeys writes the keys, each after its lease. known are the leases that have been written.
 func (s *Source) exportKeys(
 	ctx context.Context, buf io.Writer, o ExportOptions, known map[int64]bool,
 ) (keys int64, err error) {
@@ -97,7 +97,7 @@ func (s *Source) exportKeys(
 	}
 }
 
-// Imported is what an import has done.
+// Imported is the result of an import.
 type Imported struct {
 	Keys     int64
 	Leases   int
@@ -115,10 +115,10 @@ type importer struct {
 	report  func(keys int64)
 }
 
-// Import puts what lines say, and returns what has been done, also when it fails. Keys that are there are replaced,
-// others stay; leases are granted with their ids, or used if they are there. What it puts has new revisions. It may be
-// repeated. Errors: ErrLines, among others for lines that end before their end: what came before has been put then;
-// those of the server.
+// Import puts the content of lines, and returns what it has done, also if it fails. It replaces keys that exist, and
+// leaves others alone. It grants leases with their ids, or uses them if they exist. Everything gets new revisions. An
+// import may be repeated. Errors: ErrLines, for example if the lines are incomplete; what came before has been put by
+// then. Those of the server.
 func Import(ctx context.Context, c *clientv3.Client, r io.Reader, report func(keys int64)) (Imported, error) {
 	im := &importer{c: c, granted: map[int64]bool{}, report: report}
 	in := bufio.NewScanner(r)
@@ -129,7 +129,7 @@ func Import(ctx context.Context, c *clientv3.Client, r io.Reader, report func(ke
 		l, err := parseLine(in.Bytes())
 		switch {
 		case err == nil && ended:
-			err = fmt.Errorf("%w: there is something behind its end", ErrLines)
+			err = fmt.Errorf("%w: lines follow its end", ErrLines)
 		case err == nil && (n == 1) != (l.Format > 0):
 			err = fmt.Errorf("%w: it needs a header, and only one", ErrLines)
 		case err == nil && l.Keys != nil:
@@ -146,7 +146,7 @@ func Import(ctx context.Context, c *clientv3.Client, r io.Reader, report func(ke
 		return im.done, fmt.Errorf("line %d: %w", n+1, err)
 	}
 	if !ended {
-		return im.done, errors.Join(im.flush(ctx), fmt.Errorf("%w: its end is missing", ErrLines))
+		return im.done, errors.Join(im.flush(ctx), fmt.Errorf("%w: the last line is missing", ErrLines))
 	}
 	return im.done, nil
 }
@@ -172,7 +172,7 @@ func (im *importer) take(ctx context.Context, l *line) error {
 
 func (im *importer) grant(ctx context.Context, l *adminv1.Lease) error {
 	r := &pb.LeaseGrantRequest{ID: l.GetId(), TTL: l.GetTtl()}
-	_, err := pb.NewLeaseClient(im.c.ActiveConnection()).LeaseGrant(ctx, r) // clientv3's own chooses the id
+	_, err := pb.NewLeaseClient(im.c.ActiveConnection()).LeaseGrant(ctx, r) // clientv3's Grant would choose the id
 	if err != nil && !errors.Is(rpctypes.Error(err), rpctypes.ErrLeaseExist) {
 		return fmt.Errorf("lease %x: %w", l.GetId(), err)
 	}
@@ -191,7 +191,7 @@ func (im *importer) put(ctx context.Context, v *version) error {
 	var o []clientv3.OpOption
 	if v.lease != 0 {
 		if !im.granted[v.lease] {
-			return fmt.Errorf("%w: key %q is on lease %x, of which there is no line", ErrLines, v.key, v.lease)
+			return fmt.Errorf("%w: key %q has lease %x, which no line grants", ErrLines, v.key, v.lease)
 		}
 		o = append(o, clientv3.WithLease(clientv3.LeaseID(v.lease)))
 	}
@@ -218,7 +218,7 @@ func (im *importer) flush(ctx context.Context) error {
 	if before/keepEvery == im.done.Keys/keepEvery {
 		return nil
 	}
-	for id := range im.granted { // those whose keys come late are not to end before
+	for id := range im.granted { // a lease must not end before its keys come
 		if _, err := im.c.KeepAliveOnce(ctx, clientv3.LeaseID(id)); err != nil {
 			return fmt.Errorf("lease %x: %w", id, err)
 		}
@@ -226,13 +226,13 @@ func (im *importer) flush(ctx context.Context) error {
 	return nil
 }
 
-// end checks that all has come.
+// end checks that everything has come.
 func (im *importer) end(ctx context.Context, keys int64) error {
 	if err := im.flush(ctx); err != nil {
 		return err
 	}
 	if im.done.Keys != keys {
-		return fmt.Errorf("%w: it has %d keys, and says %d", ErrLines, im.done.Keys, keys)
+		return fmt.Errorf("%w: it has %d keys, but its last line says %d", ErrLines, im.done.Keys, keys)
 	}
 	return nil
 }

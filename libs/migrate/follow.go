@@ -16,7 +16,7 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// reportEvery bounds how often progress is told while a keyspace follows.
+// reportEvery is the shortest time between two reports of progress while a keyspace follows.
 const reportEvery = 200 * time.Millisecond
 
 // pause is the time before a side that could not be reached is tried again.
@@ -28,17 +28,17 @@ type follower struct {
 	tail   *tail
 	stream adminv1.Migration_ReplayClient
 	stop   context.CancelFunc
-	at     func(rev int64) // is told where the keyspace is
+	at     func(rev int64) // is called with the keyspace's revision
 
 	mu    sync.Mutex
 	rev   int64     // of the keyspace
 	first int64     // of the source when this began
-	equal time.Time // when the keyspace was last seen where the source is
-	told  time.Time // when progress was
+	equal time.Time // when the keyspace last had the source's revision
+	told  time.Time // when progress was last reported
 }
 
-// followOn is Follow, over what passes: a server that is started again, a tail that has grown too long, and a source
-// that has compacted too far, for which the copy is made again.
+// followOn is Follow that outlasts passing errors: a server that restarts, and a tail that has grown too long. If the
+// source has compacted too far, it makes the copy again.
 func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) error {
 	for pauses := 0; ; {
 		err := m.Follow(ctx, done)
@@ -48,7 +48,7 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 			return ctx.Err()
 		case errors.Is(err, errOverflow):
 		case errors.As(err, &compacted) && m.Target.replaceable():
-			m.note("%v: the copy begins anew", err)
+			m.note("%v: the copy starts again", err)
 			if err := m.again(ctx); err != nil {
 				return err
 			}
@@ -65,16 +65,16 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 	}
 }
 
-// passes tells whether an error of either side passes by itself: a server is started again, or has no leader.
+// passes says whether an error of either side passes by itself: a server restarts, or has no leader.
 func passes(err error) bool {
 	etcd, ok := errors.AsType[rpctypes.EtcdError](err)
 	return ok && etcd.Code() == codes.Unavailable || status.Code(err) == codes.Unavailable ||
 		errors.Is(err, context.DeadlineExceeded)
 }
 
-// Follow has the keyspace follow the source until ctx ends, or until done, which is told the revision of the keyspace
-// each time it changes, returns true; nil: never. Errors: CompactedError, ErrNotFollowing (somebody else has ended it),
-// those of either side.
+// Follow lets the keyspace follow the source until ctx ends, or until done returns true. done is called with the
+// keyspace's revision each time it changes; nil: never. Errors: CompactedError, ErrNotFollowing (somebody else has
+// ended following), those of either side.
 func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error {
 	cluster, head, err := m.Source.Head(ctx)
 	if err != nil {
@@ -113,7 +113,8 @@ func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error
 	return m.ended(ctx, err)
 }
 
-// ended is ErrNotFollowing if a call has failed because somebody else has ended the following, else its error.
+// ended returns ErrNotFollowing if a call has failed because somebody else has ended following. Otherwise it returns
+// err.
 func (m *Migration) ended(ctx context.Context, err error) error {
 	if status.Code(err) == codes.FailedPrecondition {
 		if st, stErr := m.Target.followed(context.WithoutCancel(ctx)); stErr == nil && !st.GetFollows() {
@@ -127,8 +128,8 @@ func (m *Migration) ended(ctx context.Context, err error) error {
 func (f *follower) run(ctx context.Context) error {
 	sent := make(chan error, 1)
 	go func() {
-		err := f.send(ctx)
-		if err != nil && !errors.Is(err, io.EOF) { // EOF: the answer says why
+		err := f.send(ctx)           // it ends only with an error
+		if !errors.Is(err, io.EOF) { // EOF: the answer says why
 			f.stop()
 		}
 		sent <- err
@@ -163,7 +164,7 @@ func (f *follower) send(ctx context.Context) error {
 	}
 }
 
-// answered notes where the keyspace is.
+// answered notes the keyspace's revision.
 func (f *follower) answered(rev int64) {
 	f.mu.Lock()
 	f.rev = max(f.rev, rev)

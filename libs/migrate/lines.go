@@ -14,8 +14,8 @@ import (
 // exportFormat is the format of the lines.
 const exportFormat = 1
 
-// A file of lines has a header, then the leases, then the keys in their order, then a line that says how many there
-// were: each a JSON object of one of these kinds. Text is for people; what is no UTF-8 is base64.
+// A file of lines has a header, then the leases, then the keys in order, and then a line with their number. Each line
+// is a JSON object of one of these kinds. Text is written as text, for people. What is not UTF-8 is written in base64.
 type line struct {
 	// Of the header.
 	Format   int   `json:"headwater_export,omitempty"`
@@ -39,10 +39,10 @@ type line struct {
 	Keys *int64 `json:"keys,omitempty"`
 }
 
-// ErrLines says that lines are no export, or not a whole one.
-var ErrLines = errors.New("not a whole export")
+// ErrLines: lines are not an export, or not a complete one.
+var ErrLines = errors.New("not a complete export")
 
-// text sets one of two fields: text where that can be read back as it is, else base64.
+// text sets one of two fields: plain if b can be read back from text, and coded (base64) otherwise.
 func text(b []byte, always64 bool) (plain, coded *string) {
 	if !always64 && utf8.Valid(b) {
 		s := string(b)
@@ -52,7 +52,7 @@ func text(b []byte, always64 bool) (plain, coded *string) {
 	return nil, &s
 }
 
-// untext is the other way round. Exactly one is set.
+// untext is the inverse of text. Exactly one field is set.
 func untext(plain, coded *string) ([]byte, error) {
 	switch {
 	case plain != nil && coded == nil:
@@ -64,7 +64,7 @@ func untext(plain, coded *string) ([]byte, error) {
 		}
 		return b, nil
 	}
-	return nil, fmt.Errorf("%w: need a key and a value, each as text or as base64", ErrLines)
+	return nil, fmt.Errorf("%w: a line needs a key and a value, each as text or as base64", ErrLines)
 }
 
 func keyLine(v *version, always64 bool) *line {
@@ -77,13 +77,13 @@ func keyLine(v *version, always64 bool) *line {
 	return l
 }
 
-// leaseID is an id as etcdctl shows it.
+// leaseID writes an id as etcdctl shows it.
 func leaseID(id int64) string { return strconv.FormatUint(uint64(id), 16) }
 
 func parseLeaseID(s string) (int64, error) {
 	id, err := strconv.ParseUint(s, 16, 64)
 	if err != nil || id == 0 {
-		return 0, fmt.Errorf("%w: %q is no lease", ErrLines, s)
+		return 0, fmt.Errorf("%w: %q is not a lease", ErrLines, s)
 	}
 	return int64(id), nil
 }
@@ -105,14 +105,14 @@ func (l *line) version() (v *version, err error) {
 	return v, err
 }
 
-// encodeLine writes a line, without making text harder to read than it is.
+// encodeLine writes a line. It escapes nothing that need not be escaped.
 func encodeLine(w io.Writer, l *line) error {
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
 	return e.Encode(l)
 }
 
-// parseLine reads a line. What it has that is not known is an error: it would be lost.
+// parseLine reads a line. An unknown field is an error, because its content would be lost.
 func parseLine(b []byte) (*line, error) {
 	l := &line{}
 	d := json.NewDecoder(bytes.NewReader(b))
@@ -121,7 +121,7 @@ func parseLine(b []byte) (*line, error) {
 		return nil, fmt.Errorf("%w: %w", ErrLines, err)
 	}
 	if l.Format > exportFormat {
-		return nil, fmt.Errorf("%w: it has format %d, this release knows %d", ErrLines, l.Format, exportFormat)
+		return nil, fmt.Errorf("%w: it has format %d, and this release knows %d", ErrLines, l.Format, exportFormat)
 	}
 	return l, nil
 }

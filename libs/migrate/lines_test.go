@@ -46,11 +46,11 @@ func TestLines(t *testing.T) {
 func TestBadLines(t *testing.T) {
 	const head = `{"headwater_export":1,"revision":5}` + "\n"
 	for name, c := range map[string]struct{ text, at string }{
-		"nothing":         {"", "its end is missing"},
+		"nothing":         {"", "the last line is missing"},
 		"no header":       {`{"keys":0}`, "line 1"},
 		"a newer format":  {`{"headwater_export":2}`, "line 1"},
 		"two headers":     {head + head, "line 2"},
-		"no end":          {head, "its end is missing"},
+		"no end":          {head, "the last line is missing"},
 		"text":            {head + "hello", "line 2"},
 		"another field":   {head + `{"key":"a","value":"b","colour":"red"}`, "line 2"},
 		"no value":        {head + `{"key":"a"}`, "line 2"},
@@ -72,23 +72,23 @@ func TestBadLines(t *testing.T) {
 
 // TestSame: each part of a version that differs is found, and named with its key.
 func TestSame(t *testing.T) {
-	make := func(change func(*version)) *version {
+	altered := func(change func(*version)) *version {
 		v := &version{key: []byte("k"), value: []byte("v"), create: 1, mod: 2, version: 3, lease: 4, length: 1}
 		change(v)
 		return v
 	}
-	as := make(func(*version) {})
-	if err := same(7, as, make(func(*version) {})); err != nil {
+	as := altered(func(*version) {})
+	if err := same(7, as, altered(func(*version) {})); err != nil {
 		t.Error(err)
 	}
 	for name, other := range map[string]*version{
 		"missing": nil,
-		"value":   make(func(v *version) { v.value = []byte("w") }),
-		"length":  make(func(v *version) { v.length = 2 }),
-		"create":  make(func(v *version) { v.create++ }),
-		"mod":     make(func(v *version) { v.mod++ }),
-		"version": make(func(v *version) { v.version++ }),
-		"lease":   make(func(v *version) { v.lease++ }),
+		"value":   altered(func(v *version) { v.value = []byte("w") }),
+		"length":  altered(func(v *version) { v.length = 2 }),
+		"create":  altered(func(v *version) { v.create++ }),
+		"mod":     altered(func(v *version) { v.mod++ }),
+		"version": altered(func(v *version) { v.version++ }),
+		"lease":   altered(func(v *version) { v.lease++ }),
 	} {
 		for _, err := range []error{same(7, as, other), same(7, other, as)} {
 			var differs *DiffersError

@@ -15,7 +15,7 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// Phase is what a migration is doing.
+// Phase is what a migration is doing now.
 type Phase int
 
 // The phases.
@@ -31,16 +31,18 @@ func (p Phase) String() string {
 	return [...]string{"copying", "following", "comparing", "cutting over"}[p]
 }
 
-// Progress is how far a migration is.
+// Progress is the progress of a migration.
 type Progress struct {
 	Phase Phase
-	// Bytes of the file that have been sent, and Revisions that have been made of it, while Copying.
+	// Bytes is how many bytes of the file have been sent. Revisions is how many revisions have been made from it. Both
+	// are for Copying.
 	Bytes, Revisions int64
-	// Revision is that of the keyspace, or the one that is compared, and Source the last one known of the source.
+	// Revision is the keyspace's revision, or the one that is compared. Source is the newest known revision of the
+	// source.
 	Revision, Source int64
-	// Behind is since when the keyspace has not been where the source is.
+	// Behind is how long the keyspace has been behind the source.
 	Behind time.Duration
-	// Keys have been compared.
+	// Keys is how many keys have been compared.
 	Keys int64
 }
 
@@ -48,17 +50,17 @@ type Progress struct {
 type Migration struct {
 	Source *Source
 	Target *Target
-	// TempDir is where a file of the source is put whose users are wanted; "": the system's.
+	// TempDir is the directory for a file of the source from which users are read; "": the system's.
 	TempDir string
-	// Report, if set, is told of progress, by several goroutines; it must be quick.
+	// Report, if set, is called with the progress, from several goroutines. It must return quickly.
 	Report func(Progress)
-	// Note, if set, is told what happens, in one line each.
+	// Note, if set, is called with what happens, one line at a time.
 	Note func(line string)
 
-	early *tail // of the time since before the copy was made; nil: there is none
+	early *tail // the log since before the copy was made; nil: there is none
 }
 
-// Close ends what a copy has begun and nothing has gone on with.
+// Close ends what a copy has started and nothing has continued.
 func (m *Migration) Close() {
 	if m.early != nil {
 		m.early.close()
@@ -80,15 +82,15 @@ func (m *Migration) note(format string, args ...any) {
 
 // Errors of a migration.
 var (
-	// ErrNotFollowing says that a keyspace is there and follows nothing: it has been cut over, or never was a copy.
-	ErrNotFollowing = errors.New("the keyspace is there, and follows no source")
-	// ErrOtherSource says that a keyspace was made of a file that is not the source's.
+	// ErrNotFollowing: a keyspace exists and follows nothing. It has been cut over, or was never a copy.
+	ErrNotFollowing = errors.New("the keyspace exists and follows no source")
+	// ErrOtherSource: a keyspace was made from a file of another source.
 	ErrOtherSource = errors.New("the keyspace was made of a snapshot of another etcd than this source")
-	// ErrBusy says that the source is still being written, and so cannot be cut over from.
+	// ErrBusy: the source is still being written, so a cut-over is not possible.
 	ErrBusy = errors.New("the source is still being written: stop its writers")
 )
 
-// Prepare makes the keyspace a copy of the source as it is, if it is not there yet. Errors: ErrNotFollowing,
+// Prepare makes the keyspace a copy of the present source, if it does not exist yet. Errors: ErrNotFollowing,
 // ErrOtherSource, those of either side.
 func (m *Migration) Prepare(ctx context.Context) error {
 	cluster, head, err := m.Source.Head(ctx)
@@ -102,7 +104,7 @@ func (m *Migration) Prepare(ctx context.Context) error {
 	case err != nil:
 		return err
 	case !st.GetFollows() && !m.Target.replaceable():
-		return fmt.Errorf("%w (it is at revision %d): a data directory for it is made by snapshot restore --follow",
+		return fmt.Errorf("%w (it is at revision %d): snapshot restore --follow makes a data directory for it",
 			ErrNotFollowing, st.GetRevision())
 	case !st.GetFollows():
 		return fmt.Errorf("%w (it is at revision %d)", ErrNotFollowing, st.GetRevision())
@@ -113,13 +115,13 @@ func (m *Migration) Prepare(ctx context.Context) error {
 			return err
 		}
 	}
-	m.note("the keyspace is a copy at revision %d, and goes on from there", st.GetRevision())
+	m.note("the keyspace is a copy at revision %d, and continues from there", st.GetRevision())
 	return nil
 }
 
-// recognize refuses a source that the keyspace is no copy of, before the keyspace is bound to it: one that was made of
-// a file (snapshot restore --follow) does not know the cluster's id yet. It looks at the first keys of both. Errors:
-// ErrOtherSource, those of either side.
+// recognize refuses a source that the keyspace is not a copy of, before the keyspace is bound to it. A keyspace that
+// was restored from a file (snapshot restore --follow) does not know the cluster's id yet. recognize compares the first
+// keys of both. Errors: ErrOtherSource, those of either side.
 func (m *Migration) recognize(ctx context.Context, rev, head int64) error {
 	if head < rev {
 		return fmt.Errorf("%w: it is at revision %d, the keyspace at %d", ErrOtherSource, head, rev)
@@ -129,14 +131,14 @@ func (m *Migration) recognize(ctx context.Context, rev, head int64) error {
 	switch {
 	case errors.As(err, &differs):
 		return fmt.Errorf("%w: %w", ErrOtherSource, err)
-	case errors.Is(err, rpctypes.ErrCompacted): // it cannot be told: what is replayed has to fit
+	case errors.Is(err, rpctypes.ErrCompacted): // unknown: the replay checks that its events fit
 		return nil
 	}
 	return err
 }
 
-// copy makes the keyspace of a snapshot of the source. What is written there meanwhile is watched from the beginning,
-// so that it may be compacted.
+// copy makes the keyspace from a snapshot of the source. It watches the source from before the snapshot on, so that the
+// source may compact in the meantime.
 func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.Settings) error {
 	m.Close()
 	_, head, err := m.Source.Head(ctx)
@@ -154,7 +156,7 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	if err != nil {
 		return err
 	}
-	if done.GetRevision() < head { // the file is of a member that is behind
+	if done.GetRevision() < head { // the file is from a member that is behind
 		m.Close()
 	}
 	m.note(
@@ -163,7 +165,7 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	return nil
 }
 
-// again gives up a copy that cannot go on, since the source has compacted what it would need, and makes another one.
+// again gives up a copy that cannot continue because the source has compacted what it needs, and makes another one.
 // Errors: ErrNotFollowing, those of either side.
 func (m *Migration) again(ctx context.Context) error {
 	cluster, _, err := m.Source.Head(ctx)
@@ -187,8 +189,8 @@ func (m *Migration) again(ctx context.Context) error {
 	return m.copy(ctx, cluster, ks.GetSettings())
 }
 
-// TakeAuth makes the users and roles those of the source, if they are not. Their hashes are in snapshots only. Errors:
-// those of either side.
+// TakeAuth copies the users and roles of the source if they differ. Their hashes are in snapshots only. Errors: those
+// of either side.
 func (m *Migration) TakeAuth(ctx context.Context) (taken bool, err error) {
 	st, err := m.Target.followed(ctx)
 	if err != nil {
@@ -204,7 +206,7 @@ func (m *Migration) TakeAuth(ctx context.Context) (taken bool, err error) {
 	return err == nil, err
 }
 
-// sameAuth tells whether the keyspace has the users and roles of the source, as far as that tells it.
+// sameAuth says whether the keyspace has the users and roles of the source. told is false if the source does not tell.
 func (m *Migration) sameAuth(ctx context.Context, st *adminv1.FollowedResponse) (same, told bool, err error) {
 	there, told, err := m.Source.auth(ctx)
 	if err != nil {
@@ -213,7 +215,7 @@ func (m *Migration) sameAuth(ctx context.Context, st *adminv1.FollowedResponse) 
 	return !told || there == authNumber{max(1, st.GetAuthRevision()), st.GetAuthEnabled()}, told, nil
 }
 
-// readAuth takes a snapshot of the source for its users and roles.
+// readAuth fetches a snapshot of the source and reads its users and roles.
 func (m *Migration) readAuth(ctx context.Context) (a snapshot.Auth, err error) {
 	r, err := m.Download(ctx)
 	if err != nil {
@@ -223,8 +225,8 @@ func (m *Migration) readAuth(ctx context.Context) (a snapshot.Auth, err error) {
 	return a, errors.Join(err, r.Close())
 }
 
-// Download fetches a snapshot of the source into a file of which nothing is left when the Reader is closed. Errors:
-// those of the source, of the file system, of snapshot.Open.
+// Download fetches a snapshot of the source into a file that is removed when the Reader is closed. Errors: those of the
+// source, of the file system, of snapshot.Open.
 func (m *Migration) Download(ctx context.Context) (*snapshot.Reader, error) {
 	file, err := m.Source.Snapshot(ctx)
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// CatchUp makes the copy, if there is none, and has it follow the source up to where that is now. Errors: as Follow.
+// CatchUp makes the copy, if there is none, and follows the source up to its present revision. Errors: as Follow.
 func (m *Migration) CatchUp(ctx context.Context) error {
 	if err := m.Prepare(ctx); err != nil {
 		return err
@@ -25,9 +25,9 @@ func (m *Migration) CatchUp(ctx context.Context) error {
 	return m.followOn(ctx, func(rev int64) bool { return rev >= head })
 }
 
-// Run makes the copy, if there is none, has it follow the source until ctx ends, and compares both in full meanwhile.
-// It returns nil when somebody else has cut over. Errors: DiffersError, ErrNotFollowing (the keyspace was there and was
-// no copy), those of either side, the context's.
+// Run makes the copy, if there is none. It follows the source until ctx ends, and compares both sides in full in the
+// meantime. It returns nil if somebody else has cut over. Errors: DiffersError, ErrNotFollowing (the keyspace existed
+// and was not a copy), those of either side, the context's.
 func (m *Migration) Run(ctx context.Context) error {
 	if err := m.CatchUp(ctx); err != nil {
 		return err
@@ -37,7 +37,7 @@ func (m *Migration) Run(ctx context.Context) error {
 	compared := make(chan struct{})
 	go func() {
 		defer close(compared)
-		if err := m.compareOn(ctx); err != nil && ctx.Err() == nil {
+		if err := m.compareOn(ctx); ctx.Err() == nil { // it ends only with an error
 			cancel(err)
 		}
 	}()
@@ -54,10 +54,12 @@ func (m *Migration) Run(ctx context.Context) error {
 	return err
 }
 
-// compareEvery is the time between two comparisons of what has been changed, so that little is left for the cut-over.
+// compareEvery is the time between two comparisons of the changed keys. It is short, so that little is left for the
+// cut-over.
 const compareEvery = 10 * time.Second
 
-// compareOn takes users and roles, and compares, over what passes: first all, then again and again what has changed.
+// compareOn copies users and roles, and compares: first all keys, then again and again those that have changed. It
+// outlasts passing errors.
 func (m *Migration) compareOn(ctx context.Context) error {
 	for all := true; ; {
 		err := m.compareOnce(ctx, all)
@@ -65,8 +67,8 @@ func (m *Migration) compareOn(ctx context.Context) error {
 		switch {
 		case err == nil:
 			all = false
-		case errors.Is(err, rpctypes.ErrCompacted): // the source's: later revisions are compared
-		case passes(err), status.Code(err) == codes.NotFound: // a restart, or a copy that is being made anew
+		case errors.Is(err, rpctypes.ErrCompacted): // the source has compacted: compare a later revision
+		case passes(err), status.Code(err) == codes.NotFound: // a restart, or a copy that is being made again
 			wait = pause
 		default:
 			return err
@@ -77,7 +79,8 @@ func (m *Migration) compareOn(ctx context.Context) error {
 	}
 }
 
-// compareOnce is one of these comparisons. Where nothing has been compared, as after a copy that was made anew, all is.
+// compareOnce makes one of these comparisons. If nothing has been compared yet, as after a new copy, it compares all
+// keys.
 func (m *Migration) compareOnce(ctx context.Context, all bool) error {
 	st, err := m.Target.followed(ctx)
 	if err != nil {
@@ -109,7 +112,7 @@ func (m *Migration) takeAndCompare(ctx context.Context) (rev, keys int64, err er
 		return 0, 0, err
 	}
 	if taken {
-		m.note("users and roles have been taken again")
+		m.note("users and roles were copied again")
 	}
 	rev, keys, err = m.Compare(ctx)
 	if errors.Is(err, context.Canceled) {

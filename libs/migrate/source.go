@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -17,32 +16,32 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// Limits of what is asked of a source.
+// Limits of requests to a source.
 const (
 	// askTimeout bounds a small request.
 	askTimeout = 10 * time.Second
-	// ttlsMax bounds the questions for the time of a lease that are under way at a time.
+	// ttlsMax bounds the requests for the time to live of leases that are under way at the same time.
 	ttlsMax = 64
-	// pageKeys bounds a page of keys, and pageBytes is what one should have.
+	// pageKeys bounds the keys of a page. pageBytes is the desired size of one.
 	pageKeys  = 1000
 	pageBytes = 2 << 20
 	// txnKeys bounds the keys that are read in one transaction: etcd's default (--max-txn-ops).
 	txnKeys = 128
 )
 
-// Source is the etcd that is copied, or anything that speaks its API.
+// Source is the etcd that is copied, or another server with its API.
 type Source struct{ c *clientv3.Client }
 
-// NewSource returns the source behind a client, which the caller closes. Where users are enabled it must be one with
-// the role root: only he gets a snapshot.
+// NewSource returns the source of a client. The caller closes the client. If users are enabled, the client's user must
+// have the role root: only root may fetch a snapshot.
 func NewSource(c *clientv3.Client) *Source { return &Source{c} }
 
-// small bounds a small request.
+// small returns a context for a small request.
 func small(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, askTimeout)
 }
 
-// Head returns the cluster id and the revision, as of now.
+// Head returns the cluster id and the present revision.
 func (s *Source) Head(ctx context.Context) (cluster uint64, rev int64, err error) {
 	ctx, cancel := small(ctx)
 	defer cancel()
@@ -76,13 +75,13 @@ func (s *Source) Alarms(ctx context.Context) (names []string, err error) {
 	return names, nil
 }
 
-// authNumber is the revision of the users and roles, and whether they are enforced.
+// authNumber is the revision of the users and roles, and says whether authentication is enabled.
 type authNumber struct {
 	revision uint64
 	enabled  bool
 }
 
-// auth tells them; told is false where the source is an etcd before 3.5, which does not.
+// auth returns the authNumber. told is false if the source does not tell, as an etcd before 3.5.
 func (s *Source) auth(ctx context.Context) (n authNumber, told bool, err error) {
 	ctx, cancel := small(ctx)
 	defer cancel()
@@ -96,7 +95,8 @@ func (s *Source) auth(ctx context.Context) (n authNumber, told bool, err error) 
 	return authNumber{max(1, r.AuthRevision), r.Enabled}, true, nil
 }
 
-// leases returns all leases with the time that they were granted. One that ends meanwhile is left out.
+// leases returns all leases with the time to live that they were granted. It leaves out a lease that ends in the
+// meantime.
 func (s *Source) leases(ctx context.Context) ([]*adminv1.Lease, error) {
 	list, err := s.leaseIDs(ctx)
 	if err != nil {
@@ -136,8 +136,8 @@ func (s *Source) leases(ctx context.Context) ([]*adminv1.Lease, error) {
 	return kept, nil
 }
 
-// ttl is the time that a lease was granted. One that has ended since a revision at which a key is on it has a second:
-// the key is to go soon.
+// ttl returns the time to live that a lease was granted. If a lease has ended since the revision at which a key has it,
+// ttl is one second, because the key will be deleted soon.
 func (s *Source) ttl(ctx context.Context, id int64) (int64, error) {
 	ctx, cancel := small(ctx)
 	defer cancel()
@@ -161,7 +161,7 @@ func (s *Source) leaseIDs(ctx context.Context) ([]clientv3.LeaseStatus, error) {
 	return r.Leases, nil
 }
 
-// version is a version of a key, of either side.
+// version is a version of a key on either side.
 type version struct {
 	key, value                          []byte
 	create, mod, version, lease, length int64
@@ -174,7 +174,7 @@ func sourceVersion(kv *mvccpb.KeyValue) *version {
 	}
 }
 
-// page reads keys from begin on, no more than limit.
+// page reads at most limit keys from begin on.
 func (s *Source) page(ctx context.Context, begin []byte, rev, limit int64) (page []*version, more bool, err error) {
 	if len(begin) == 0 {
 		begin = []byte{0}
@@ -189,7 +189,7 @@ func (s *Source) page(ctx context.Context, begin []byte, rev, limit int64) (page
 	return page, r.More, nil
 }
 
-// some reads keys that are named, no more than txnKeys; those that are not there are left out.
+// some reads the given keys, at most txnKeys. It leaves out those that do not exist.
 func (s *Source) some(ctx context.Context, keys [][]byte, rev int64) (found []*version, err error) {
 	ops := make([]clientv3.Op, len(keys))
 	for i, key := range keys {
@@ -200,7 +200,7 @@ func (s *Source) some(ctx context.Context, keys [][]byte, rev int64) (found []*v
 		return nil, err
 	}
 	for _, one := range r.Responses {
-		for _, kv := range (*pb.ResponseOp)(one).GetResponseRange().GetKvs() {
+		for _, kv := range one.GetResponseRange().GetKvs() {
 			found = append(found, sourceVersion(kv))
 		}
 	}

@@ -13,16 +13,16 @@ import (
 
 // Limits of a tail.
 const (
-	// tailBytes bounds what is held of a source's log that nobody has taken yet.
+	// tailBytes bounds the part of the source's log that is held until it is taken.
 	tailBytes = 512 << 20
-	// batchRevisions and batchBytes bound what is sent at a time; one revision is always sent whole.
+	// batchRevisions and batchBytes bound what is sent in one message. A revision is always sent whole.
 	batchRevisions = 1024
 	batchBytes     = 1 << 20
-	// entryBytes is what a revision counts as beside its keys and values.
+	// entryBytes is what a revision counts in addition to its keys and values.
 	entryBytes = 128
 )
 
-// CompactedError says that revisions which are still needed have been compacted at the source.
+// CompactedError: the source has compacted revisions that are still needed.
 type CompactedError struct{ Needed, Compact int64 }
 
 // Error implements error.
@@ -31,10 +31,10 @@ func (e *CompactedError) Error() string {
 		e.Compact, e.Needed)
 }
 
-// errOverflow says that a tail holds too much.
+// errOverflow: a tail holds too much.
 var errOverflow = errors.New("migrate: too much of the source's log is waiting")
 
-// tail is the log of a source from a revision on, as a watch of all keys shows it: held until it is taken.
+// tail is the log of a source from a revision on, as a watch of all keys shows it. It holds the log until it is taken.
 type tail struct {
 	mu     sync.Mutex
 	queue  []*adminv1.LogEntry
@@ -54,7 +54,7 @@ func (s *Source) tail(ctx context.Context, from int64) *tail {
 		clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
 		defer close(t.ended)
-		defer stop() // else the client would go on holding what nobody takes
+		defer stop() // otherwise the client would hold events that nobody takes
 		t.run(ctx, from, events)
 	}()
 	return t
@@ -96,7 +96,7 @@ func (t *tail) fail(err error) {
 	t.tell()
 }
 
-// tell wakes who waits. The caller holds mu.
+// tell wakes those who wait. The caller holds mu.
 func (t *tail) tell() {
 	select {
 	case t.more <- struct{}{}:
@@ -104,7 +104,7 @@ func (t *tail) tell() {
 	}
 }
 
-// take takes what a watch shows: whole revisions.
+// take adds what a watch shows, in whole revisions.
 func (t *tail) take(r *clientv3.WatchResponse) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -132,15 +132,15 @@ func (t *tail) take(r *clientv3.WatchResponse) error {
 	return nil
 }
 
-// head is the revision that the source is known to have.
+// head returns the newest known revision of the source.
 func (t *tail) head() int64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.source
 }
 
-// next returns the revisions after one, as soon as there are any. What comes before the error of the watch is returned
-// before it.
+// next returns the revisions after one, as soon as there are any. It returns those that came before an error of the
+// watch, and then the error.
 func (t *tail) next(ctx context.Context, after int64) ([]*adminv1.LogEntry, error) {
 	for {
 		if entries, err := t.cut(after); len(entries) > 0 || err != nil {
@@ -178,7 +178,7 @@ func (t *tail) cut(after int64) ([]*adminv1.LogEntry, error) {
 	return batch, nil
 }
 
-// sizeOf is what an entry counts as.
+// sizeOf returns how many bytes an entry counts.
 func sizeOf(e *adminv1.LogEntry) int {
 	n := entryBytes
 	for _, ev := range e.Events {

@@ -13,25 +13,25 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// partBytes is a part of a file.
+// partBytes is the size of a part of a file.
 const partBytes = 1 << 20
 
-// Target is the keyspace that is to become a copy.
+// Target is the keyspace that becomes a copy.
 type Target struct {
 	c         adminv1.MigrationClient
 	keyspaces adminv1.KeyspacesClient
 	name      string
 }
 
-// NewTarget returns a keyspace behind the admin API, which need not be there yet.
+// NewTarget returns a keyspace behind the admin API. It need not exist yet.
 func NewTarget(conn grpc.ClientConnInterface, keyspace string) *Target {
 	return &Target{adminv1.NewMigrationClient(conn), adminv1.NewKeyspacesClient(conn), keyspace}
 }
 
-// replaceable tells whether the copy can be given up and made anew. The first keyspace of a server can not.
+// replaceable says whether the copy can be given up and made again. The first keyspace of a server cannot.
 func (t *Target) replaceable() bool { return t.name != "" && t.name != firstKeyspace }
 
-// firstKeyspace is the one of a standalone server that is there from the beginning.
+// firstKeyspace is the keyspace that a standalone server always has.
 const firstKeyspace = "default"
 
 func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error) {
@@ -40,7 +40,7 @@ func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error
 	return t.c.Followed(ctx, &adminv1.FollowedRequest{Keyspace: t.name})
 }
 
-// restore makes the keyspace of a file, which it closes, and has it follow.
+// restore makes the keyspace from a file, which it closes, and lets it follow.
 func (t *Target) restore(
 	ctx context.Context, source uint64, settings *adminv1.Settings, file io.ReadCloser,
 	report func(*adminv1.RestoreProgress),
@@ -70,7 +70,7 @@ func (t *Target) restore(
 	}
 	select {
 	case sendErr := <-sent:
-		// Where the server has ended the call that says EOF, and Recv why.
+		// If the server has ended the call, Send returns EOF and Recv returns the reason.
 		if sendErr != nil && done == nil && !errors.Is(sendErr, io.EOF) {
 			err = sendErr
 		}
@@ -104,7 +104,7 @@ func sendFile(stream adminv1.Migration_RestoreClient, first *adminv1.RestoreRequ
 	}
 }
 
-// replay begins to send revisions of the source.
+// replay opens a stream on which revisions of the source are sent.
 func (t *Target) replay(ctx context.Context, source uint64) (adminv1.Migration_ReplayClient, error) {
 	stream, err := t.c.Replay(ctx)
 	if err != nil {
@@ -134,7 +134,7 @@ func (t *Target) some(ctx context.Context, keys [][]byte, rev int64) ([]*version
 	return ofVersions(r.GetVersions()), err
 }
 
-// setAuth makes the users and roles those of the source.
+// setAuth replaces the users and roles by those of the source.
 func (t *Target) setAuth(ctx context.Context, a snapshot.Auth) error {
 	r := &adminv1.ReplaceAuthRequest{Keyspace: t.name, Enabled: a.Enabled, Revision: a.Revision}
 	for _, u := range a.Users {

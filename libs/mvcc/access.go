@@ -3,19 +3,20 @@ package mvcc
 import (
 	"context"
 	"encoding/binary"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Access is on whose behalf a request is carried out, as far as the data model has to do with that: who may do what is
-// decided by the caller, by users and roles at a number, and what has been decided must still hold in the state that
-// the request is carried out in. A request without one is the server's own.
+// Access is the permission with which a request is carried out, as far as the data model needs to know. The caller
+// decides who may do what, by users and roles with a number. The decision must still hold in the state in which the
+// request is carried out. A request without Access is the server's own.
 type Access struct {
-	// Number is that of the users and roles by which the request has been allowed. Where those of the state are newer
-	// the request fails with ErrAuthOld, and nothing has happened: it is to be decided anew.
+	// Number is the number of the users and roles that allowed the request. If those of the state are newer, the
+	// request fails with ErrAuthOld and changes nothing: the caller must decide again.
 	Number uint64
-	// MayWrite is asked for each key that is on a lease which the request puts a key on or revokes; nil: it may write
-	// every key. It must be quick, since it is called within a group.
+	// MayWrite is called for each key that is on a lease on which the request puts a key, or which it revokes; nil: it
+	// may write every key. It must be quick, because it is called within a group.
 	MayWrite func(key []byte) bool
 }
 
@@ -24,13 +25,13 @@ const authNone = 1 << 1
 
 type accessKey struct{}
 
-// WithAccess returns a context for requests about leases and compactions on behalf of a client; other requests carry
-// their Access themselves.
+// WithAccess returns a context for requests about leases and compactions in the name of a client. Other requests have
+// an Access of their own.
 func WithAccess(ctx context.Context, a *Access) context.Context {
 	return context.WithValue(ctx, accessKey{}, a)
 }
 
-// accessOf is that of a request that writes; nil: it is the server's own.
+// accessOf returns the Access of a request that writes; nil: the request is the server's own.
 func accessOf(ctx context.Context, m mutation) *Access {
 	switch m := m.(type) {
 	case *PutRequest:
@@ -45,7 +46,7 @@ func accessOf(ctx context.Context, m mutation) *Access {
 }
 
 // admit refuses the request under evaluation if it was allowed by older users and roles than those of the state.
-func (g *group) admit(ctx context.Context, a *Access) error {
+func (g *group) admit(a *Access) error {
 	g.access = a
 	if a == nil || !g.features.Has(FeatureAuth) {
 		return nil
@@ -73,7 +74,7 @@ func (g *group) loadAuth(ctx context.Context) error {
 	return err
 }
 
-// admits is admit for a request that reads, in the snapshot that it reads, whose head has been read.
+// admits is admit for a request that reads, in its snapshot, whose head has been read.
 func (s *Store) admits(ctx context.Context, snap engine.Snapshot, a *Access) error {
 	if a == nil || !s.Features().Has(FeatureAuth) {
 		return nil
@@ -88,7 +89,7 @@ func (s *Store) admits(ctx context.Context, snap engine.Snapshot, a *Access) err
 // authAt caches the number of users and roles of one engine state.
 type authAt struct{ version, number uint64 }
 
-// authOf is the number of users and roles of a snapshot, whose keyspace has the feature.
+// authOf returns the number of users and roles in a snapshot of a keyspace that has the feature.
 func (s *Store) authOf(ctx context.Context, snap engine.Snapshot) (uint64, error) {
 	if a := s.auth.at.Load(); a != nil && a.version == snap.Version() {
 		return a.number, nil
@@ -100,7 +101,7 @@ func (s *Store) authOf(ctx context.Context, snap engine.Snapshot) (uint64, error
 	return s.cacheAuth(snap, row)
 }
 
-// cacheAuth notes the row of a snapshot, and returns its number.
+// cacheAuth stores the row of a snapshot, and returns its number.
 func (s *Store) cacheAuth(snap engine.Snapshot, row []byte) (uint64, error) {
 	number, err := s.sawAuth(row)
 	if err == nil {
@@ -111,16 +112,16 @@ func (s *Store) cacheAuth(snap engine.Snapshot, row []byte) (uint64, error) {
 	return number, err
 }
 
-// scanAuth begins to read the row, if there is one; nil: there is none that is known of.
+// scanAuth starts to read the row; nil: there is no such row, as far as is known.
 func (s *Store) scanAuth(ctx context.Context, r engine.Reader) engine.Iterator {
 	if !s.Features().Has(FeatureAuth) {
 		return nil
 	}
-	end := append(s.authRow[:len(s.authRow):len(s.authRow)], 0)
+	end := append(slices.Clip(s.authRow), 0)
 	return r.Scan(ctx, engine.Range{Begin: s.authRow, End: end, Limit: 1, NoConflict: true})
 }
 
-// parseAuth ends what scanAuth has begun.
+// parseAuth finishes what scanAuth has started.
 func (s *Store) parseAuth(snap engine.Snapshot, it engine.Iterator) error {
 	if it == nil {
 		return nil
@@ -150,7 +151,7 @@ func (s *Store) sawAuth(row []byte) (uint64, error) {
 	}
 }
 
-// parseAuthNumber reads the number from meta/auth, which is not there before the first change.
+// parseAuthNumber reads the number from meta/auth, which does not exist before the first change.
 func parseAuthNumber(row []byte) (uint64, error) {
 	if row == nil {
 		return authNone, nil
@@ -161,10 +162,10 @@ func parseAuthNumber(row []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(row), nil
 }
 
-// AuthNumber is the number of users and roles in the newest state that this Store has seen. It asks nobody.
+// AuthNumber returns the number of users and roles in the newest state that this Store has seen. It reads nothing.
 func (s *Store) AuthNumber() uint64 { return max(authNone, s.auth.seen.Load()) }
 
-// onLease finds out whether the request under evaluation may write all keys that are on a lease.
+// onLease checks whether the request under evaluation may write all keys that are on a lease.
 func (g *group) onLease(ctx context.Context, id int64) error {
 	if g.access == nil || g.access.MayWrite == nil {
 		return nil

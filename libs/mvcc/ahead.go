@@ -5,8 +5,8 @@ import (
 	"errors"
 )
 
-// wants is what requests are sure to need before they are evaluated, so that a group reads it together: on an engine
-// over a network each read by itself is a round trip.
+// wants is what requests certainly need before they are evaluated. A group reads it together, because on a remote
+// engine each separate read is a round trip.
 type wants struct {
 	keys   [][]byte // whose records
 	rows   [][]byte // of other tables
@@ -61,7 +61,7 @@ func (m *leaseRevoke) ahead(s *Store, w *wants) {
 
 func (compaction) ahead(s *Store, w *wants) { w.rows = append(w.rows, s.compactRow) }
 
-// ahead adds the leases of both branches, and the values that are compared. What values the operations need depends on
+// ahead adds the leases of both branches, and the values that are compared. Which values the operations need depends on
 // the path: see txnPath.load.
 func (t *TxnRequest) ahead(s *Store, w *wants) {
 	for i := range t.Compares {
@@ -83,10 +83,10 @@ func (t *TxnRequest) ahead(s *Store, w *wants) {
 	}
 }
 
-// readsValue says that a put needs the value that it replaces.
+// readsValue says whether a put needs the value that it replaces.
 func (p *PutRequest) readsValue() bool { return p.PrevKV || p.IgnoreValue }
 
-// values calls add for the single keys whose values the operations on the path need as they are before it.
+// values calls add for the single keys whose present values the operations on the path need.
 func (p *txnPath) values(add func(key []byte)) {
 	nested := p.nested
 	for i := range p.ops {
@@ -104,15 +104,15 @@ func (p *txnPath) values(add func(key []byte)) {
 	}
 }
 
-// load reads the values that the operations on the path need, in one go.
+// load reads the values that the operations on the path need, all at once.
 func (p *txnPath) load(ctx context.Context, g *group) error {
 	var keys [][]byte
 	p.values(func(key []byte) { keys = append(keys, key) })
 	return g.loadCounted(ctx, affordable(g.unread(keys)))
 }
 
-// load reads the head and, in parallel, the rows that the requests are sure to need; then the values, where the log
-// holds copies those too that may be replaced.
+// load reads the head and, in parallel, the rows that the requests certainly need. Then it reads the values and, if the
+// log holds copies, also those that may be replaced.
 func (g *group) load(ctx context.Context, reqs []*request) error {
 	head := g.s.scanHead(ctx, g.txn) // under way while the rows are read
 	live := g.scanLive(ctx, reqs)
@@ -135,7 +135,7 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	if err := errors.Join(g.loadBuckets(ctx), g.loadAuth(ctx)); err != nil {
 		return err
 	}
-	if g.apart() { // what is replaced stays where it is
+	if g.apart() { // a replaced value stays where it is
 		loaded = g.unread(w.values)
 	}
 	return g.loadAhead(ctx, loaded)
@@ -151,8 +151,8 @@ func (g *group) loadView(ctx context.Context, t *TxnRequest) error {
 	return g.loadAhead(ctx, g.unread(w.values))
 }
 
-// loadAhead reads values before it is sure that they are needed, as far as that is affordable. What is damaged is left
-// to the requests, of which each finds out whether it is hit.
+// loadAhead reads values before it is certain that they are needed, as far as that is affordable. If data is damaged,
+// each request finds out by itself whether it needs it.
 func (g *group) loadAhead(ctx context.Context, states []*keyState) error {
 	if err := g.loadValues(ctx, affordable(states)); !isDamage(err) {
 		return err
@@ -175,8 +175,8 @@ func (g *group) unread(keys [][]byte) (states []*keyState) {
 	return states
 }
 
-// readAhead reads the records of keys that the group has not met, and other rows, in one go. It returns the states it
-// has added. With damaged data it adds nothing: each request reads for itself and finds out whether it is hit.
+// readAhead reads the records of keys that the group has not met, and other rows, all at once. It returns the states
+// that it has added. If data is damaged it adds nothing: each request then reads for itself.
 func (g *group) readAhead(ctx context.Context, w *wants) ([]*keyState, error) {
 	added, err := g.readStates(ctx, w.keys, w.rows)
 	if isDamage(err) {
@@ -191,8 +191,8 @@ func (g *group) loadStates(ctx context.Context, keys [][]byte) error {
 	return err
 }
 
-// readStates is loadStates that reads other rows too, for row, and returns the states it has added. The keys must not
-// be changed any more.
+// readStates is loadStates that also reads other rows, for row. It returns the states that it has added. The keys must
+// not be changed any more.
 func (g *group) readStates(ctx context.Context, keys, others [][]byte) ([]*keyState, error) {
 	added := make([]*keyState, 0, len(keys))
 	rows := make([][]byte, 0, len(keys)+len(others))
@@ -214,7 +214,7 @@ func (g *group) readStates(ctx context.Context, keys, others [][]byte) ([]*keySt
 		err = added[i].init(values[i], g.s.refs)
 	}
 	if err != nil {
-		for _, st := range added { // the group may go on, and must not take them for keys that are not there
+		for _, st := range added { // the group may go on, and must not think that these keys do not exist
 			delete(g.states, string(st.key))
 		}
 		return nil, storeErr(err)
@@ -228,7 +228,7 @@ func (g *group) readStates(ctx context.Context, keys, others [][]byte) ([]*keySt
 	return added, nil
 }
 
-// row returns a row that is no key's.
+// row returns a row that belongs to no key.
 func (g *group) row(ctx context.Context, row []byte) ([]byte, error) {
 	if value, ok := g.ahead[string(row)]; ok {
 		return value, nil

@@ -6,7 +6,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Alarms returns the names of the alarms that are set, in byte order; they survive restarts. Errors: ErrUnavailable,
+// Alarms returns the names of the alarms that are set, in byte order. Alarms survive restarts. Errors: ErrUnavailable,
 // the context's.
 func (s *Store) Alarms(ctx context.Context) ([]string, error) {
 	var names []string
@@ -36,6 +36,6 @@ func (s *Store) SetAlarm(ctx context.Context, name string, on bool) error {
 	})
 }
 
-// RefuseGrowth makes requests that need space (puts, transactions with puts, lease grants) fail with ErrNoSpace, as
-// etcd's do under a NOSPACE alarm; deletes, revokes, compactions and reads go on.
+// RefuseGrowth makes requests that need space (puts, transactions with puts, lease grants) fail with ErrNoSpace, as in
+// etcd under a NOSPACE alarm. Deletes, revokes, compactions and reads go on.
 func (s *Store) RefuseGrowth(refuse bool) { s.noSpace.Store(refuse) }

@@ -11,22 +11,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// auth is what a Store knows of the keyspace's users and roles: not what they are, but how new.
+// authSeen is what a Store knows about the keyspace's users and roles: not their content, but how new they are.
 type authSeen struct {
 	seen atomic.Uint64 // the greatest number
 	at   atomic.Pointer[authAt]
-	fed  uint64 // the number that Options.AuthChanged has been told of; whoever feeds has it
+	fed  uint64 // the number that Options.AuthChanged has got; used by the feeder
 }
 
-// The row meta/auth is a number (8) and the ids of the last changes, the last one in front, by which a change whose
-// outcome was unknown knows itself again.
+// The row meta/auth has a number (8) and the ids of the last changes, the newest first. A change with an unknown
+// outcome finds out by its id whether it has happened.
 const (
 	authRowMin  = 8
 	changeIDs   = 4
 	changeIDLen = 8
 )
 
-// AuthRow is a row of the table of users and roles: a key within the table, and a value; nil: there is none.
+// AuthRow is a row of the table of users and roles: a key within the table, and a value; nil: the row does not exist.
 type AuthRow struct{ Key, Value []byte }
 
 // ReadAuth returns the users and roles with their number, and the head. Errors: ErrUnavailable, ErrCorrupt, the
@@ -58,18 +58,18 @@ func (s *Store) readAuthRows(ctx context.Context, r engine.Reader) (rows []AuthR
 	return rows, storeErr(it.Err())
 }
 
-// AuthChange says what becomes of users and roles at a number: the next number, and the rows that are written; the same
-// number and no rows: nothing is to be changed. It may be called several times. Its errors are those of UpdateAuth.
+// AuthChange returns how users and roles change at a number: the next number, and the rows to write. The same number
+// and no rows mean that nothing changes. It may be called several times. UpdateAuth returns its errors.
 type AuthChange func(number uint64, rows []AuthRow) (next uint64, set []AuthRow, err error)
 
-// UpdateAuth changes users and roles in a transaction of its own, and returns the head. Every request that carries an
-// Access of before and is carried out after it fails with ErrAuthOld. The first change sets FeatureAuth. Errors:
-// ErrUnavailable (the outcome is unknown), ErrNoSpace, ErrTooLarge, the context's, change's.
+// UpdateAuth changes users and roles in a transaction of its own, and returns the head. A request with an older Access
+// that is carried out after it fails with ErrAuthOld. The first change sets FeatureAuth. Errors: ErrUnavailable (the
+// outcome is unknown), ErrNoSpace, ErrTooLarge, the context's, change's.
 func (s *Store) UpdateAuth(ctx context.Context, change AuthChange) (rev int64, err error) {
 	return s.updateAuth(ctx, change, false)
 }
 
-// FollowAuth is UpdateAuth for a keyspace that follows: users and roles become those of its source. Errors: as
+// FollowAuth is UpdateAuth for a keyspace that follows: it gets the users and roles of its source. Errors: as
 // UpdateAuth, and ErrNotFollowing.
 func (s *Store) FollowAuth(ctx context.Context, change AuthChange) (rev int64, err error) {
 	return s.updateAuth(ctx, change, true)
@@ -106,7 +106,7 @@ func (s *Store) updateAuth(ctx context.Context, change AuthChange, follows bool)
 	return rev, err
 }
 
-// changeAuth is one run of UpdateAuth. row is what meta/auth is afterwards.
+// changeAuth is one run of UpdateAuth. row is the new value of meta/auth.
 func (s *Store) changeAuth(
 	ctx context.Context, txn engine.Txn, id []byte, change AuthChange, follows bool,
 ) (rev int64, row []byte, err error) {
@@ -124,7 +124,7 @@ func (s *Store) changeAuth(
 	ids := row[min(len(row), authRowMin):]
 	for have := range slices.Chunk(ids, changeIDLen) {
 		if bytes.Equal(have, id) {
-			return rev, row, nil // the run before has happened
+			return rev, row, nil // an earlier run has been committed
 		}
 	}
 	rows, err := s.readAuthRows(ctx, txn)
@@ -152,8 +152,8 @@ func (s *Store) changeAuth(
 	return rev, row, nil
 }
 
-// authFollows refuses a change of users and roles that does not fit a keyspace that follows, or does not. What is no
-// such change, as a secret with which tokens are signed, is made in either.
+// authFollows refuses a change of users and roles that only a following keyspace may make, in one that does not follow,
+// and the other way round. Changes of other kinds, such as a new secret that signs tokens, are allowed in both.
 func authFollows(is, follows, changes bool) error {
 	switch {
 	case follows && !is:

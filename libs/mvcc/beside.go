@@ -9,14 +9,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/revision"
 )
 
-// Beside are rows outside of a keyspace that tell of it. Groups write them without reading them, in their own
-// transactions, so that they are never behind and nobody conflicts over them.
+// Beside are rows outside of a keyspace that describe it. Groups write them without reading them, in their own
+// transactions. So the rows are never behind, and nobody conflicts over them.
 type Beside struct {
-	// Head gets the head, see ParseBesideHead, and Bell another value, with every revision.
+	// Head gets the head (see ParseBesideHead), and Bell another value, at every revision.
 	Head, Bell []byte
 	// Leases is set by every grant.
 	Leases []byte
-	// Compacted gets another value with every compaction, and Work counts them.
+	// Compacted gets another value at every compaction, and Work counts the compactions.
 	Compacted, Work []byte
 }
 
@@ -24,7 +24,7 @@ type Beside struct {
 // revisions.
 const besideLen = engine.StampLen + 8 + 1
 
-// ParseBesideHead returns the head revision that a row Beside.Head tells. Errors: ErrCorrupt.
+// ParseBesideHead returns the head revision in a row Beside.Head. Errors: ErrCorrupt.
 func ParseBesideHead(row []byte) (int64, error) {
 	if len(row) != besideLen {
 		return 0, ErrCorrupt
@@ -40,7 +40,7 @@ func ParseBesideHead(row []byte) (int64, error) {
 	return space.Of(st), nil
 }
 
-// besideHead writes the rows that tell of a new head, whose stamp has the index given.
+// besideHead writes the rows for a new head, whose stamp has the given index.
 func (w *rowWriter) besideHead(index uint16) {
 	s := w.g.s
 	if s.o.Beside == nil {
@@ -54,7 +54,7 @@ func (w *rowWriter) besideHead(index uint16) {
 	w.txn.SetStampedValue(s.o.Beside.Bell, w.v, 0)
 }
 
-// besideWork writes the rows that tell of work that is to be done without requests.
+// besideWork writes the rows that report work which has to be done without requests.
 func (w *rowWriter) besideWork() {
 	g, b := w.g, w.g.s.o.Beside
 	if b == nil {
@@ -72,9 +72,9 @@ func (w *rowWriter) besideWork() {
 	}
 }
 
-// RemoveNow removes what compactions no longer need, the grace after them included, and returns when nothing is left
-// or ctx or the Store ends. It is for Stores with Options.NoRemoval and Options.Beside: two at a time do the same work
-// twice, no harm. Errors: ctx's; ErrCorrupt if damaged data is in the way.
+// RemoveNow removes what compactions no longer need, without waiting for the grace after them. It returns when nothing
+// is left, or ctx or the Store ends. It is for Stores with Options.NoRemoval and Options.Beside. Two calls at the same
+// time do the same work twice, which is harmless. Errors: ctx's; ErrCorrupt if damaged data is in the way.
 func (s *Store) RemoveNow(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -97,7 +97,7 @@ func (s *Store) RemoveNow(ctx context.Context) error {
 	return ctx.Err()
 }
 
-// Removed tells whether nothing is left to remove after compactions, as r sees it. Errors: ErrCorrupt, the engine's.
+// Removed says whether nothing is left to remove after compactions, in r's state. Errors: ErrCorrupt, the engine's.
 func (s *Store) Removed(ctx context.Context, r engine.Reader) (bool, error) {
 	compacted, err := s.compactOf(ctx, r)
 	if err != nil {
@@ -107,7 +107,7 @@ func (s *Store) Removed(ctx context.Context, r engine.Reader) (bool, error) {
 	return removed >= compacted, err
 }
 
-// Leaseless tells whether the keyspace has no lease, as r sees it. Errors: the engine's.
+// Leaseless says whether the keyspace has no lease, in r's state. Errors: the engine's.
 func (s *Store) Leaseless(ctx context.Context, r engine.Reader) (bool, error) {
 	q := s.rows.tableRange(tableLease)
 	q.Limit, q.KeysOnly = 1, true
@@ -116,10 +116,10 @@ func (s *Store) Leaseless(ctx context.Context, r engine.Reader) (bool, error) {
 	return !it.Next(), storeErr(it.Err())
 }
 
-// tidyTimeout bounds the clearing of a Store's own commit rows.
+// tidyTimeout bounds the time to clear a Store's own commit rows.
 const tidyTimeout = time.Second
 
-// tidy clears the commit rows of this Store, whose lanes have ended. They do no harm if that fails.
+// tidy clears the commit rows of this Store, whose lanes have ended. If it fails, the rows do no harm.
 func (s *Store) tidy() {
 	if s.o.Beside == nil || s.usage.Groups.Load() == 0 {
 		return

@@ -22,21 +22,21 @@ const (
 	goneEvery = 256
 )
 
-// errHeavy is what the evaluation of a request ends with that has visited too much for a group with others.
+// errHeavy ends the evaluation of a request that has visited too much for a group with others.
 var errHeavy = errors.New("mvcc: too much for a group with others")
 
-// errGone says that nobody waits for the request that is being evaluated.
+// errGone ends the evaluation of a request for which nobody waits any more.
 var errGone = errors.New("mvcc: the client has gone")
 
 // budget is what the request under evaluation may still visit.
 type budget struct {
 	left  int
-	over  error // what exceeding it ends with
+	over  error // the error when it is exceeded
 	looks int
 	ctx   context.Context // of the request
-	ended *atomic.Bool    // set when nobody waits for it any more; nil: the context tells all
-	// answer is told of the bytes of results before they are gathered; nil: nobody counts. told is how many it has
-	// been told of: what is evaluated again counts once.
+	ended *atomic.Bool    // set when nobody waits for it any more; nil: only the context says so
+	// answer is called with the bytes of results before they are gathered; nil: nobody counts. told is the number of
+	// bytes that it has got, so that a repeated evaluation counts once.
 	answer   Hold
 	gathered int
 	told     *int
@@ -45,17 +45,17 @@ type budget struct {
 	pace    *pace   // of its group
 }
 
-// Hold is told of bytes of results before they are gathered in memory. It must not wait when it belongs to a request
-// that writes. Its error ends the request, which has then changed nothing.
+// Hold is called with the bytes of results before they are gathered in memory. If the request writes, Hold must not
+// wait. Its error ends the request, which then changes nothing.
 type Hold func(bytes int) error
 
-// allowance is what a request may visit, and what exceeding it ends with.
+// allowance is what a request may visit, and the error when it visits more.
 type allowance struct {
 	rows int
 	over error
 }
 
-// fullAllowance is that of a request that has no group with others to leave.
+// fullAllowance is the allowance of a request that cannot leave its group.
 func (s *Store) fullAllowance() allowance {
 	return allowance{s.o.RequestRows, refusal{storeErr(engine.ErrTooLarge)}}
 }
@@ -80,7 +80,7 @@ func holdOf(m mutation) Hold {
 	return nil
 }
 
-// spend counts a row that has been visited, and bytes of a value that are read for it. Errors: a refusal or errHeavy,
+// spend counts a row that has been visited, and bytes of a value that are read for it. Errors: a refusal, errHeavy, or
 // errGone.
 func (b *budget) spend(bytes int) error {
 	rows := 1 + bytes/rowWorth
@@ -109,13 +109,13 @@ func (b *budget) gather(bytes int) error {
 	return nil
 }
 
-// refusal is an error that ends the request under evaluation although it may have changed the group, which is
-// evaluated again without it.
+// refusal is an error that ends the request under evaluation although the request may have changed the group. The group
+// is then evaluated again without it.
 type refusal struct{ error }
 
 func (r refusal) Unwrap() error { return r.error }
 
-// refused returns what a refusal is made of, and any other error as it is.
+// refused returns the error inside a refusal, and any other error unchanged.
 func refused(err error) error {
 	var r refusal
 	if errors.As(err, &r) {
@@ -127,7 +127,7 @@ func refused(err error) error {
 // loadBytesMax bounds the values that a group reads before it knows whether it needs them.
 const loadBytesMax = 16 << 20
 
-// affordable returns those of the first states whose values may be read in advance.
+// affordable returns the first states, as many as may have their values read in advance.
 func affordable(states []*keyState) []*keyState {
 	sum := 0
 	for i, st := range states {

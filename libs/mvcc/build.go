@@ -9,9 +9,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// build turns what the group has changed into the mutations of its transaction. It reads nothing: on FoundationDB a
-// range is unreadable after a stamped write. Rows are written table by table in key order, which an LSM tree takes in
-// faster.
+// build turns the changes of the group into the mutations of its transaction. It reads nothing, because on FoundationDB
+// a range cannot be read after a stamped write. It writes rows table by table in key order, which is faster for an LSM
+// tree.
 func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
 	w := rowWriter{g: g, txn: txn}
 	txn.UseStamps(len(g.entries))
@@ -107,7 +107,7 @@ func (w *rowWriter) idx(st *keyState) {
 	w.wrote()
 }
 
-// oldVal replaces the val rows of a key as format 1 has them, after idx.
+// oldVal replaces the val rows of a key in format 1, after idx.
 func (w *rowWriter) oldVal(st *keyState) {
 	s := w.g.s
 	if st.lived && !st.was.inline() {
@@ -126,7 +126,7 @@ func (w *rowWriter) oldVal(st *keyState) {
 	}
 }
 
-// vals writes the larger values of a request, which nobody will ever write again.
+// vals writes the larger values of a request. They are never written again.
 func (w *rowWriter) vals(i int) {
 	s, e := w.g.s, &w.g.entries[i]
 	at := engine.Stamp{Index: uint16(i)}
@@ -184,7 +184,7 @@ func (w *rowWriter) log(i int) {
 	}
 }
 
-// hist writes the row that leads from a replaced version to the place of its value.
+// hist writes the row that leads from a replaced version to its value.
 func (w *rowWriter) hist(r replacement) {
 	p := &r.pe.ev.Prev
 	was := replaced{
@@ -197,7 +197,7 @@ func (w *rowWriter) hist(r replacement) {
 	w.wrote()
 }
 
-// leaseRowBytes is the length of a lease row's value, but for one that is ending.
+// leaseRowBytes is the length of a lease row's value, unless the lease is ending.
 const leaseRowBytes = 8
 
 func (w *rowWriter) lease(id int64, l *leaseState) {
@@ -222,14 +222,14 @@ func (w *rowWriter) commit(row []byte, seq uint64) {
 		w.txn.Set(row, w.v)
 		return
 	}
-	head, at := appendHead(nil, w.g.features, engine.Stamp{Index: uint16(n - 1)})
+	head, at := headRow(w.g.features, engine.Stamp{Index: uint16(n - 1)})
 	w.txn.SetStampedValue(w.g.s.headRow, head, at)
 	w.v = engine.Stamp{}.Append(w.v)
 	w.txn.SetStampedValue(row, w.v, 8)
 	w.besideHead(uint16(n - 1))
 }
 
-// changed says that the group has anything to write.
+// changed says whether the group has anything to write.
 func (g *group) changed() bool {
 	if len(g.entries) > 0 || g.compacts {
 		return true
@@ -242,7 +242,7 @@ func (g *group) changed() bool {
 	return false
 }
 
-// settle gives every pending revision its value, now that the group's first stamp is known, and returns the entries
+// settle gives every pending revision its final value once the group's first stamp is known, and returns the entries
 // for the watchers. Their slices point into the group's buffer, which nobody changes any more.
 func (g *group) settle(first engine.Stamp) []revlog.Entry {
 	entries := make([]revlog.Entry, len(g.entries))
@@ -273,7 +273,7 @@ func (g *group) settleEvent(pe *pendingEvent, first engine.Stamp) revlog.Event {
 	ev := pe.ev
 	ev.KV.Key = g.slice(pe.at.Key, len(ev.KV.Key))
 	ev.KV.Mod, ev.KV.Create = g.settleRev(ev.KV.Mod, first), g.settleRev(ev.KV.Create, first)
-	// Values that are not in the entry stay in the memory of their request, or where they have been read to.
+	// Values outside of the entry stay in the memory of their request, or where they were read to.
 	if !ev.Delete && ev.KV.Place == revlog.PlaceInline {
 		ev.KV.Value = g.slice(pe.at.Value, len(ev.KV.Value))
 	}

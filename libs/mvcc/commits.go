@@ -9,16 +9,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Commit rows of writers that are gone are found by watching them: a row that nobody has written between two looks
-// belongs to a lane that is idle or gone, and an idle lane does without it, since a missing row tells it the same as
-// an older sequence (I5). commitsEvery is far above the time in which a lane reads its row back.
+// Commit rows of writers that are gone are found by watching them. If nobody writes a row between two looks, its lane
+// is idle or gone. An idle lane does not need its row, because for it a missing row means the same as an older sequence
+// (I5). commitsEvery is far above the time in which a lane reads its row back.
 const (
 	commitsEvery = time.Hour
 	commitsMax   = 10_000 // rows looked at each time
 )
 
-// clearCommits deletes the commit rows and the holds of former runs. Only an embedded engine's store is sure to be
-// the only writer. They do no harm: on a full disk they stay until the next start.
+// clearCommits deletes the commit rows and the holds of former runs. Only an embedded engine's store is certainly the
+// only writer. The rows do no harm, so on a full disk they stay until the next start.
 func (s *Store) clearCommits(ctx context.Context) error {
 	if !s.limits.Dense {
 		return nil
@@ -28,7 +28,7 @@ func (s *Store) clearCommits(ctx context.Context) error {
 		found := false
 		for _, r := range []engine.Range{s.rows.tableRange(tableCommit), {Begin: hold, End: prefixEnd(hold)}} {
 			some, err := anyRow(ctx, txn, r)
-			if err != nil && !isDamage(err) { // what cannot be read can be cleared
+			if err != nil && !isDamage(err) { // rows that cannot be read can still be cleared
 				return err
 			}
 			if some || err != nil {
@@ -75,7 +75,7 @@ func (s *Store) sweepOldCommits(ctx context.Context) {
 	}
 }
 
-// sweepUnchanged deletes the commit rows that are as they were in last, and returns the others.
+// sweepUnchanged deletes the commit rows that have not changed since last, and returns the others.
 func (s *Store) sweepUnchanged(ctx context.Context, last map[string][]byte) (kept map[string][]byte, err error) {
 	err = s.update(ctx, func(txn engine.Txn) (err error) {
 		kept, err = sweepRows(ctx, txn, s.rows, last)
@@ -84,13 +84,13 @@ func (s *Store) sweepUnchanged(ctx context.Context, last map[string][]byte) (kep
 	return kept, err
 }
 
-// CommitsEvery is the time that should lie between two looks of SweepCommits.
+// CommitsEvery is the time that should pass between two calls of SweepCommits.
 const CommitsEvery = commitsEvery
 
-// SweepCommits deletes the commit rows of the keyspace below prefix that are as they were in last, the answer of a call
-// at least CommitsEvery ago, and returns the others: writers that have died have left them behind. The keyspace need
-// not be open, and may be written meanwhile. It is for keyspaces with Options.Beside, whose Stores clear their own when
-// they are closed. Errors: the engine's.
+// SweepCommits deletes the commit rows of the keyspace below prefix that have not changed since last, and returns the
+// others. last is the result of a call at least CommitsEvery ago. Writers that have died have left such rows. The
+// keyspace need not be open, and may be written in the meantime. SweepCommits is for keyspaces with Options.Beside,
+// whose Stores clear their own rows when they are closed. Errors: the engine's.
 func SweepCommits(
 	ctx context.Context, eng engine.Store, prefix []byte, last map[string][]byte,
 ) (kept map[string][]byte, err error) {

@@ -18,21 +18,22 @@ const (
 	removeBytes   = 1 << 20
 )
 
-// damagePause is the time between two tries of a removal that meets damaged data. What has been compacted behind the
-// damage keeps its space meanwhile.
+// damagePause is the time between two attempts of a removal that meets damaged data. Until then, compacted data behind
+// the damage keeps its space.
 const damagePause = time.Minute
 
-// removeGrace is how long entries stay after a compaction where others follow the log (package feed): who is that far
-// behind the head may still read what was compacted there, and who is further behind has to begin anew.
+// removeGrace is how long entries stay after a compaction if others follow the log (package feed). A follower that is
+// not further behind the head can still read what was compacted there. One that is further behind has to start again.
 //
-// A hub reads the larger values that its watchers want when it applies an entry. One that lags behind by more than
-// the grace may find some gone: it sends such events without prev_kv, and cancels watches whose new value is gone, as
-// after a compaction.
+// A hub reads the larger values that its watchers want when it applies an entry. If it is further behind than the
+// grace, it may find some values gone. It then sends such events without prev_kv, and cancels watches whose new value
+// is gone, as after a compaction.
 const removeGrace = 5 * time.Second
 
-// Compact forbids reads below rev and lets what only they need be removed. With physical it returns when that is
-// done. head is the header revision. Errors: ErrCompacted (rev has been compacted already), ErrFutureRevision, as
-// Put, and with physical ErrCorrupt if the removal has met damaged data: the compaction itself is done then.
+// Compact forbids reads below rev, and lets what only they need be removed. If physical is true, it returns when that
+// has been removed. head is the header revision. Errors: ErrCompacted (rev has been compacted already),
+// ErrFutureRevision, as Put, and with physical ErrCorrupt if the removal has met damaged data. In that last case the
+// compaction itself has been done.
 func (s *Store) Compact(ctx context.Context, rev int64, physical bool) (head int64, err error) {
 	head, err = s.submitRev(ctx, compaction(rev))
 	if err != nil || !physical {
@@ -97,7 +98,7 @@ func (s *Store) followCompaction(ctx context.Context) {
 	}
 }
 
-// waitRemoved returns when all entries below rev are gone, whoever removes them, or only a hold is in the way.
+// waitRemoved returns when all entries below rev are gone, whoever removes them, or when only a hold is in the way.
 func (s *Store) waitRemoved(ctx context.Context, rev int64) error {
 	_, err := s.waitRow(ctx, s.rows.meta(metaCompacted), func(ctx context.Context, r engine.Reader) (int64, error) {
 		removed, err := s.removedOf(ctx, r)
@@ -142,25 +143,26 @@ func (s *Store) waitRow(
 	}
 }
 
-// removal is the background work behind compactions: log entries below the compact revision, and the hist rows they
-// name, are deleted in small transactions with a stored cursor, so that it is proportional to the garbage and
-// survives restarts (I4). The entry at the compact revision stays: etcd owes it to a watch that starts there. What it
-// replaced stays for prev_kv if that is little (targetKeepsBytes). Else it goes: nothing at or above the compact
-// revision reads it, and etcd sends that event without prev_kv too. So little is left of what was deleted before a
-// compaction, even if the delete is what the compaction stops at.
+// removal is the background work behind compactions. It deletes log entries below the compact revision, and the hist
+// rows that they name, in small transactions with a stored cursor. So the work is proportional to the garbage and
+// survives restarts (I4). The entry at the compact revision stays, because a watch that starts there must get it, as in
+// etcd. What that entry replaced stays for prev_kv if it is little (targetKeepsBytes). Otherwise it is removed: nothing
+// at or above the compact revision reads it, and etcd too sends that event without prev_kv. So little is left of data
+// that was deleted before a compaction, even if the compaction stops at the delete.
 type removal struct {
 	mu      sync.Mutex
 	target  int64 // compact revision
-	done    int64 // all entries below are gone, and what the entry there replaced
-	held    int64 // up to where holds let removal go; MaxInt64: there are none in the way
-	damage  error // what the last try has met
+	done    int64 // all entries below are gone, and what the entry at it replaced
+	held    int64 // the revision up to which holds allow removal; MaxInt64: none is in the way
+	damage  error // damage that the last attempt has met
 	changed chan struct{}
 	closed  <-chan struct{} // nothing is removed any more
-	run     func()          // starts who removes; nil: somebody does by himself
-	running bool            // it has been started, and has not rested since
+	run     func()          // starts the remover; nil: it runs by itself
+	running bool            // the remover was started and has not ended since
 }
 
-// start has run called whenever there may be something to remove and nobody does it; at once if that is so now.
+// start sets the function that starts the remover whenever there may be something to remove and it is not running. It
+// calls run at once if that is so now.
 func (r *removal) start(run func()) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -168,7 +170,7 @@ func (r *removal) start(run func()) {
 	r.wake()
 }
 
-// wake starts who removes. r.mu is held.
+// wake starts the remover. r.mu is held.
 func (r *removal) wake() {
 	if r.run != nil && !r.running && r.target > neverCompacted {
 		r.running = true
@@ -176,7 +178,7 @@ func (r *removal) wake() {
 	}
 }
 
-// rest is called when nothing is left up to target. It returns false if there is more since.
+// rest is called when nothing is left up to target. It returns false if there is more by now.
 func (r *removal) rest(target int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -199,7 +201,7 @@ func (r *removal) reached(rev int64) {
 	r.signal()
 }
 
-// hold says up to where holds let removal go.
+// hold sets the revision up to which holds allow removal.
 func (r *removal) hold(rev int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -209,14 +211,14 @@ func (r *removal) hold(rev int64) {
 	}
 }
 
-// holdsBack says that all is gone below rev but for what somebody reads.
+// holdsBack says whether everything below rev is gone except what somebody reads.
 func (r *removal) holdsBack(rev int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.held < rev && r.done >= r.held
 }
 
-// failed says that damaged data is in the way.
+// failed notes that damaged data is in the way.
 func (r *removal) failed(err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -224,7 +226,7 @@ func (r *removal) failed(err error) {
 	r.signal()
 }
 
-// damaged returns what is in the way.
+// damaged returns the damage that is in the way.
 func (r *removal) damaged() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -272,8 +274,8 @@ func (s *Store) loadRemoval(ctx context.Context, snap engine.Snapshot) error {
 	return err
 }
 
-// Removing tells whether this Store removes what compactions no longer need, or soon will: it then should not be closed
-// for good.
+// Removing says whether this Store removes, or will soon remove, what compactions no longer need. Then it should not be
+// closed for good.
 func (s *Store) Removing() bool {
 	target, done, _ := s.removal.state()
 	return done < target && s.removal.damaged() == nil
@@ -288,10 +290,10 @@ func (s *Store) removedOf(ctx context.Context, r engine.Reader) (int64, error) {
 	return parseCompact(row)
 }
 
-// RemoveCompacted removes what compactions no longer need, and the commit rows of processes that are gone, and keeps
-// the buckets of the count index at their sizes, until ctx ends or the Store is closed. It is for
-// Stores with Options.NoRemoval, of which one at a time does this for all; two that overlap do the same work twice, no
-// harm.
+// RemoveCompacted removes what compactions no longer need and the commit rows of processes that are gone, and keeps the
+// buckets of the count index at their sizes, until ctx ends or the Store is closed. It is for Stores with
+// Options.NoRemoval, of which one at a time does this for all. Two at the same time do the same work twice, which is
+// harmless.
 func (s *Store) RemoveCompacted(ctx context.Context) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -303,14 +305,14 @@ func (s *Store) RemoveCompacted(ctx context.Context) {
 	wg.Wait()
 }
 
-// removeCompacted follows the compact revision until ctx ends, or, if that is to be, nothing is left to remove. It
-// lets the grace pass between a compaction and the removal.
+// removeCompacted follows the compact revision until ctx ends or, with untilDone, nothing is left to remove. It waits
+// for the grace between a compaction and the removal.
 func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilDone bool) {
 	seen := int64(neverCompacted)
 	holds := seenHolds{}
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
-		if done >= target && (seen >= target || target <= 0) { // else another run may have left the entry at the target
+		if done >= target && (seen >= target || target <= 0) { // otherwise another run may have left the entry at the target
 			if untilDone {
 				if s.removal.rest(target) {
 					return
@@ -333,7 +335,7 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 			s.o.Logger.Error("compacted entries cannot be removed", "error", err, "retry", damagePause)
 			s.removal.failed(wanted(logFrom(max(done, 0)), err))
 			if untilDone && s.o.NoRemoval {
-				return // who has called comes again
+				return // the caller will call again
 			}
 			_ = retry.Sleep(ctx, damagePause)
 			continue
@@ -361,8 +363,8 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 	}
 }
 
-// awaitFollower returns when whoever is fed has come to a revision, or after followedMax: a watcher that was at the
-// head when a compaction was set is not to lose by it what it has not been sent.
+// awaitFollower returns when the follower of the feed has reached a revision, or after followedMax. A watcher that was
+// at the head when a compaction was set must not lose events because of it.
 func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 	if s.o.Followed == nil {
 		return
@@ -375,19 +377,19 @@ func (s *Store) awaitFollower(ctx context.Context, rev int64) {
 // errNothing says that there is nothing to remove.
 var errNothing = errors.New("mvcc: nothing to remove")
 
-// removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced;
-// it returns up to where it has come, and whether that was all; aim is the target, or what holds make of it.
+// removeBatch deletes some entries from revision from on, below target, and then what the entry at target replaced. It
+// returns how far it has come, and whether that was everything. aim is the target, or lower if holds require it.
 func (s *Store) removeBatch(ctx context.Context, from, target int64) (next int64, whole bool, aim int64, err error) {
 	var b removalBatch
 	var try *removed
 	err = s.update(ctx, func(txn engine.Txn) error {
 		try = nil
-		// Holds are read with a conflict: one that is taken meanwhile makes this run again.
+		// Holds are read with a conflict, so that a hold taken in the meantime makes this run again.
 		if aim, err = s.lowestHold(ctx, txn, target); err != nil {
 			return err
 		}
 		b = removalBatch{s: s, next: aim, target: aim, whole: true}
-		// Another process may have come further. That is read with a conflict, so that the cursor never goes back.
+		// Another process may be further. The cursor is read with a conflict, so that it never goes back.
 		done, err := s.removedOf(ctx, txn)
 		if err != nil {
 			return err

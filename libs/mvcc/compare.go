@@ -7,8 +7,8 @@ import (
 	"slices"
 )
 
-// allHold says that all compares hold. Each range is scanned once, however many compares are about it, and no further
-// than the first key that fails one.
+// allHold says whether all compares hold. Each range is scanned once, however many compares are about it, and only up
+// to the first key that fails one.
 func (g *group) allHold(ctx context.Context, compares []Compare) (bool, error) {
 	var ranges rangeCompares
 	for i := range compares {
@@ -51,8 +51,8 @@ func (r *rangeCompares) add(c *Compare) {
 	r.order[i] = append(r.order[i], c)
 }
 
-// holds evaluates compares of one range: for every key in it, or for one zero record if there is none; a value that
-// is not there never compares (etcd: "no way to represent missing value").
+// holds evaluates compares of one range for every key in it, or for one zero record if it has none. A value that does
+// not exist never compares (etcd: "no way to represent missing value").
 func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) {
 	ok = true
 	found := false
@@ -60,11 +60,12 @@ func (g *group) holds(ctx context.Context, cs ...*Compare) (ok bool, err error) 
 	err = g.walk(ctx, cs[0].Key, cs[0].End, func(st *keyState) error {
 		found = true
 		for _, c := range cs {
-			if c.Target != CompareValue {
+			switch {
+			case c.Target != CompareValue:
 				ok = c.test(cmp.Compare(g.field(st, c.Target), c.operand()))
-			} else if !single(c.End) {
+			case !single(c.End):
 				ok, err = values.add(ctx, g, c, st)
-			} else {
+			default:
 				ok, err = g.valueHolds(ctx, c, st)
 			}
 			if err != nil {
@@ -113,7 +114,7 @@ func (v *valueCompares) add(ctx context.Context, g *group, c *Compare, st *keySt
 	return v.hold(ctx, g)
 }
 
-// hold reads the values and says that all compares hold.
+// hold reads the values and says whether all compares hold.
 func (v *valueCompares) hold(ctx context.Context, g *group) (bool, error) {
 	if err := g.loadCounted(ctx, slices.Compact(slices.Clone(v.states))); err != nil {
 		return false, err
@@ -135,7 +136,7 @@ func (g *group) valueHolds(ctx context.Context, c *Compare, st *keyState) (bool,
 	return c.test(bytes.Compare(v, c.Value)), nil
 }
 
-// read is value for what a request reads: it counts.
+// read is value for something that a request reads, so it counts.
 func (g *group) read(ctx context.Context, st *keyState) ([]byte, error) {
 	if !st.has {
 		if err := g.budget.spend(st.rec.size); err != nil {
@@ -148,7 +149,7 @@ func (g *group) read(ctx context.Context, st *keyState) ([]byte, error) {
 	return g.value(ctx, st)
 }
 
-// operand is what an integer target is compared with; an unknown target compares as equal.
+// operand returns the integer to compare with. An unknown target compares as equal.
 func (c *Compare) operand() int64 {
 	if c.Target < CompareVersion || c.Target > CompareLease {
 		return 0
@@ -170,7 +171,7 @@ func (g *group) field(st *keyState, t CompareTarget) int64 {
 	return 0
 }
 
-// test applies the result asked for; an unknown one holds always (txn/txn.go).
+// test applies the requested result. An unknown result always holds (txn/txn.go).
 func (c *Compare) test(order int) bool {
 	switch c.Result {
 	case Equal:

@@ -60,7 +60,7 @@ func (f *conflictSet) addRange(key, end []byte) {
 	f.keys[string(key)] = struct{}{}
 }
 
-// covers says that a range of f contains a key.
+// covers says whether a range of f contains a key.
 func (f *conflictSet) covers(key []byte) bool {
 	for _, r := range f.ranges {
 		if r.has(key) {
@@ -70,5 +70,5 @@ func (f *conflictSet) covers(key []byte) bool {
 	return false
 }
 
-// empty says that a range has no keys.
+// empty says whether a range has no keys.
 func (s span) empty() bool { return !toEnd(s.end) && bytes.Compare(s.key, s.end) >= 0 }

@@ -13,11 +13,11 @@ import (
 
 // Bounds of a count that uses the index.
 const (
-	// stretchesMax is how many pieces of a range are asked for together: counters, or rows to walk over. There are
-	// three at most unless the index is being begun.
+	// stretchesMax is how many pieces of a range are read together: counters, or rows to walk over. There are at most
+	// three, except while the index is being made.
 	stretchesMax = 16
-	// netEntries and netBytes bound the log between an older revision and the head that a count at the former reads.
-	// Where there is more it walks over the keys.
+	// netEntries and netBytes bound the log between an older revision and the head that a count at the older revision
+	// reads. If there is more, the count walks over the keys.
 	netEntries = 2048
 	netBytes   = 1 << 20
 )
@@ -79,9 +79,9 @@ func (s *Store) readIndex(ctx context.Context, r engine.Reader) (*buckets, error
 	return s.bucketsOf(ctx, r, change)
 }
 
-// scanChange begins to read the row of the last change of the buckets, as scanHead.
+// scanChange starts to read the row of the last change of the buckets, like scanHead.
 func (s *Store) scanChange(ctx context.Context, r engine.Reader) engine.Iterator {
-	end := append(s.bucketsRow[:len(s.bucketsRow):len(s.bucketsRow)], 0)
+	end := append(slices.Clip(s.bucketsRow), 0)
 	return r.Scan(ctx, engine.Range{Begin: s.bucketsRow, End: end, Limit: 1, NoConflict: true})
 }
 
@@ -93,7 +93,7 @@ func (s *Store) parseChange(it engine.Iterator) (uint64, error) {
 	return 0, storeErr(it.Err())
 }
 
-// countLatest counts the keys of a range in a reader's state by the index, without a conflict. spend is told of each
+// countLatest counts the keys of a range in a reader's state by the index, without a conflict. It calls spend for each
 // row. ok is false if the index does not help.
 func (s *Store) countLatest(
 	ctx context.Context, r engine.Reader, key, end []byte, spend func() error,
@@ -106,7 +106,7 @@ func (s *Store) countLatest(
 		}
 	}
 	for {
-		// What the buckets in memory say is asked for together with the proof that they are the right ones.
+		// Read what the buckets in memory say together with the proof that they are the right ones.
 		parts := known.stretches(key, end)
 		if len(parts) > stretchesMax || !slices.ContainsFunc(parts, func(p stretch) bool { return p.counted }) {
 			return 0, false, nil
@@ -128,7 +128,7 @@ func (s *Store) countLatest(
 	}
 }
 
-// scanStretches begins to read what the pieces of a range need.
+// scanStretches starts to read what the pieces of a range need.
 func (s *Store) scanStretches(ctx context.Context, r engine.Reader, parts []stretch) (its []engine.Iterator) {
 	for _, p := range parts {
 		rng := engine.Range{NoConflict: true, KeysOnly: !p.counted}
@@ -175,7 +175,7 @@ func (q *query) count(ctx context.Context, key []byte) (n int64, err error) {
 	}
 	n, ok, err := q.countIndexed(ctx, key)
 	for stale := 0; errors.Is(err, engine.ErrTooOld) && q.snap != nil && stale < staleScansMax; stale++ {
-		if err = q.refresh(ctx); err == nil { // else it is not known what the reader's head is
+		if err = q.refresh(ctx); err == nil { // otherwise the reader's head is not known
 			n, ok, err = q.countIndexed(ctx, key)
 		}
 	}
@@ -187,7 +187,7 @@ func (q *query) count(ctx context.Context, key []byte) (n int64, err error) {
 	return n, err
 }
 
-// countIndexed counts by the index: what the reader's state has, less what has happened since the query's revision.
+// countIndexed counts by the index: the count in the reader's state, minus what has changed since the query's revision.
 func (q *query) countIndexed(ctx context.Context, key []byte) (n int64, ok bool, err error) {
 	if !q.s.Features().Has(FeatureCounts) {
 		return 0, false, nil
@@ -208,7 +208,7 @@ func (q *query) countIndexed(ctx context.Context, key []byte) (n int64, ok bool,
 	return n - net, ok, err
 }
 
-// netSince returns by how much the keys of a range have become more between the query's revision and the head. ok is
+// netSince returns by how much the number of keys in a range has grown between the query's revision and the head. ok is
 // false if the log in between is too long.
 func (q *query) netSince(ctx context.Context, key []byte, spend func() error) (net int64, ok bool, err error) {
 	s := q.s
@@ -239,7 +239,7 @@ func (q *query) netSince(ctx context.Context, key []byte, spend func() error) (n
 	return net, err == nil, err
 }
 
-// bounded is an iterator that ends, with over set, when it has come to more rows or bytes than it may.
+// bounded is an iterator that ends, and sets over, when it has read too many rows or bytes.
 type bounded struct {
 	engine.Iterator
 	rows, bytes int
@@ -256,8 +256,8 @@ func (b *bounded) Next() bool {
 	return !b.over
 }
 
-// count counts the live keys of a range as the group sees them. All of the range becomes a conflict, as if it had been
-// walked over; the counters, which others add to all the time, do not.
+// count counts the live keys of a range as the group sees them. The whole range becomes a conflict, as if it had been
+// walked over. The counters, which others change all the time, do not.
 func (g *group) count(ctx context.Context, key, end []byte) (n int64, err error) {
 	if in := (span{key, end}); !single(end) && !in.empty() {
 		n, ok, err := g.s.countLatest(ctx, g.txn, key, end, func() error { return g.budget.spend(0) })

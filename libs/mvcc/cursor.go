@@ -8,7 +8,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// need says what of a key a scan must deliver.
+// need says which parts of a key a scan must deliver.
 type need uint8
 
 const (
@@ -17,13 +17,13 @@ const (
 	needValue             // everything
 )
 
-// cursor scans a range of keys as of one revision. What a revision shows never changes, so that none of its reads
-// adds a conflict to a transaction.
+// cursor scans a range of keys as of one revision. What a revision shows never changes, so its reads add no conflict to
+// a transaction.
 type cursor struct {
 	s      *Store
 	r      engine.Reader
-	rev    int64 // what to see
-	head   int64 // what r sees
+	rev    int64 // the revision to read at
+	head   int64 // the head in r's state
 	need   need
 	limit  int64   // -1: all
 	renews bool    // the caller goes on in a new reader after errRenew
@@ -45,7 +45,7 @@ func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
 		scan = c.latest
 	}
 	c.walk = valueWalk{s: c.s, r: c.r}
-	defer c.walk.close() // its error has been returned
+	defer c.walk.close() // its error was returned already
 	if err := scan(ctx, key, end, visit); err != nil {
 		return err
 	}
@@ -66,7 +66,7 @@ func (c *cursor) idx(ctx context.Context, key, end []byte) engine.Iterator {
 	if c.limit >= 0 && c.rev >= c.head {
 		limit = int(c.limit)
 	}
-	bare := c.need == needKey && c.rev >= c.head // an older revision's keys depend on the records
+	bare := c.need == needKey && c.rev >= c.head // at an older revision, which keys exist depends on the records
 	return c.r.Scan(ctx, engine.Range{Begin: begin, End: stop, Limit: limit, KeysOnly: bare, NoConflict: true})
 }
 
@@ -104,8 +104,8 @@ func (c *cursor) emitRecord(ctx context.Context, key []byte, rec *record, visit 
 	return c.emit(ctx, &c.kv, visit)
 }
 
-// historic merges the current rows with the hist rows: the first hist row of a key behind the revision says what the
-// revision saw; without one, it saw the current record if that is old enough (docs/design.md §3).
+// historic merges the current rows with the hist rows. The first hist row of a key after the revision says what the key
+// was at the revision. Without one it was the current record, if that is old enough (docs/design.md §3).
 func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) error {
 	if c.limit == 0 {
 		return nil
@@ -122,7 +122,7 @@ func (c *cursor) historic(ctx context.Context, key, end []byte, visit Visit) err
 			return err
 		}
 		if !more && it.Err() != nil {
-			break // what hist has left must not be visited before what idx would have had
+			break // the rest of hist must not be visited before the rest of idx
 		}
 		var k []byte
 		order := 1
@@ -180,7 +180,7 @@ func (c *cursor) emitHistoric(
 	return true, c.emit(ctx, &kv, visit)
 }
 
-// history walks the hist rows of a range and stops at the first of each key that lies behind the revision.
+// history walks over the hist rows of a range, and stops at the first row of each key that is after the revision.
 type history struct {
 	c     *cursor
 	it    engine.Iterator
@@ -230,17 +230,17 @@ func (h *history) next() bool {
 	return false
 }
 
-// kv is the version that a hist row tells of, without its value.
+// kv returns the version in a hist row, without its value.
 func (r *replaced) kv(key []byte) KV {
 	return KV{Key: key, Create: r.create, Mod: r.mod, Version: r.version, Lease: r.lease}
 }
 
-// ref names the value of a version that is not inline.
+// ref returns the reference to the value of a version that is not inline.
 func (r *replaced) ref(key []byte) ValueRef {
 	return ValueRef{Key: key, Mod: r.mod, Size: r.size, Place: r.place()}
 }
 
-// replacedKV builds the version that the hist row of a stamp tells of.
+// replacedKV returns the version in the hist row of a stamp.
 func (s *Store) replacedKV(
 	ctx context.Context, r engine.Reader, key []byte, was *replaced, st engine.Stamp, values bool,
 ) (kv KV, err error) {
@@ -255,7 +255,7 @@ func (s *Store) replacedKV(
 	return kv, err
 }
 
-// cut returns size bytes at offset at of the chunks laid end to end; it copies only what spans several.
+// cut returns size bytes at offset at of the chunks laid end to end. It copies only if they span several chunks.
 func cut(chunks [][]byte, at, size int) ([]byte, error) {
 	if len(chunks) == 1 {
 		if at+size > len(chunks[0]) {
@@ -300,7 +300,7 @@ func (s *Store) get(
 	return true, err
 }
 
-// getHistoric looks for the version of key that was replaced after rev; done says that it has decided the answer.
+// getHistoric looks for the version of key that was replaced after rev. done says whether it has decided the answer.
 func (s *Store) getHistoric(
 	ctx context.Context, r engine.Reader, key []byte, rev int64, values bool, kv *KV,
 ) (ok, done bool, err error) {
@@ -333,7 +333,7 @@ func (s *Store) valueOf(ctx context.Context, r engine.Reader, key []byte, rec *r
 	return s.valueAt(ctx, r, rec.ref(key))
 }
 
-// valueAt returns a value that must be there.
+// valueAt returns a value that must exist.
 func (s *Store) valueAt(ctx context.Context, r engine.Reader, ref ValueRef) ([]byte, error) {
 	values, err := s.readValues(ctx, r, []ValueRef{ref})
 	if err != nil {
@@ -345,5 +345,5 @@ func (s *Store) valueAt(ctx context.Context, r engine.Reader, ref ValueRef) ([]b
 	return values[0], nil
 }
 
-// chunksOf is how many chunks size bytes make.
+// chunksOf returns how many chunks size bytes need.
 func chunksOf(size, chunk int) int { return (size + chunk - 1) / chunk }

@@ -10,27 +10,27 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Damaged data: rows that the engine cannot read, and rows that do not decode. Whoever meets it gets an ErrCorrupt,
-// at once and without a retry, and nobody else does: a group leaves the requests out that were hit (see group.load
-// and lane.sidestep). All of it is told to Options.OnDamage, what background work meets too.
+// Damaged data means rows that the engine cannot read, and rows that do not decode. A request that meets them gets an
+// ErrCorrupt at once, without a retry. Others are not affected: a group leaves out the requests that need the damaged
+// rows (see group.load and lane.sidestep). All damage is reported to Options.OnDamage, also that which background work
+// meets.
 
 // Damage is an ErrCorrupt that says what could not be read.
-type Damage struct {
-	What string // in the words of the request that asked for it: it holds nothing that its client does not know
+type Damage struct { //nolint:errname // what Options.OnDamage is told
+	What string // what the request asked for; it has nothing that the client does not know
 	Err  error
 }
 
 // Error implements error.
 func (d *Damage) Error() string { return fmt.Sprintf("%v: %s: %v", ErrCorrupt, d.What, d.Err) }
 
-// Is says that a Damage is an ErrCorrupt, here and for those who read the log.
+// Is says that a Damage is an ErrCorrupt, here and for readers of the log.
 func (d *Damage) Is(target error) bool { return target == ErrCorrupt || target == revlog.ErrCorrupt }
 
 // Unwrap returns the cause.
 func (d *Damage) Unwrap() error { return d.Err }
 
-// File is the name of the engine's file that is damaged, or "" if it is not known, or if it is a row that does not
-// decode.
+// File returns the name of the engine's damaged file, or "" if it is not known or if a row does not decode.
 func (d *Damage) File() string {
 	if e, ok := errors.AsType[*engine.Damage](d.Err); ok {
 		return e.File
@@ -38,12 +38,12 @@ func (d *Damage) File() string {
 	return ""
 }
 
-// isDamage says that err tells of data that cannot be read or decoded.
+// isDamage says whether err means that data cannot be read or decoded.
 func isDamage(err error) bool {
 	return errors.Is(err, ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, revlog.ErrCorrupt)
 }
 
-// wanted makes an error that tells of damage say what was asked for: a request, or words. Others it leaves as they are.
+// wanted adds to an error about damage what was asked for: a request, or words. Other errors stay unchanged.
 func wanted(what any, err error) error {
 	if err == nil || !isDamage(err) {
 		return err
@@ -51,7 +51,7 @@ func wanted(what any, err error) error {
 	return &Damage{What: words(what), Err: err}
 }
 
-// noted tells of damage that was met. It returns err.
+// noted reports damage that was met. It returns err.
 func (s *Store) noted(err error) error {
 	if err != nil && isDamage(err) {
 		s.usage.Damaged.Add(1)
@@ -62,14 +62,14 @@ func (s *Store) noted(err error) error {
 	return err
 }
 
-// What words tell: so many keys and ranges of a transaction, and so many bytes of a key.
+// Limits of the words: the keys and ranges of a transaction that are named, and the bytes of a key.
 const (
 	wordsMax    = 3
 	wordKeyMax  = 64
 	wordsNobody = "rows of the keyspace's own"
 )
 
-// words says what a request asks for.
+// words describes what a request asks for.
 func words(what any) string {
 	switch r := what.(type) {
 	case string:
@@ -111,7 +111,7 @@ func keysOf(key, end []byte) string {
 	return "a key from " + quoted(key) + " to " + quoted(end)
 }
 
-// words names what a transaction may have read.
+// words describes what a transaction may have read.
 func (f *conflictSet) words() string {
 	var names []string
 	for k := range f.keys {
@@ -140,7 +140,7 @@ func quoted(key []byte) string {
 	return strconv.Quote(string(key))
 }
 
-// hit says that a request has met damage when it had changed its group already: the group cannot be committed.
+// hit is the error of a request that has met damage after it had changed its group. The group cannot be committed.
 type hit struct {
 	index int // of the request
 	err   error
@@ -149,5 +149,5 @@ type hit struct {
 // Error implements error.
 func (h *hit) Error() string { return h.err.Error() }
 
-// Unwrap returns what the request is answered.
+// Unwrap returns the error with which the request is answered.
 func (h *hit) Unwrap() error { return h.err }

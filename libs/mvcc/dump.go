@@ -12,35 +12,35 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Bounds of one engine state that a Dump reads in.
+// Limits of what a Dump reads in one state of the engine.
 const (
 	dumpPageBytes   = 8 << 20
 	dumpPageTime    = time.Second
 	dumpPageEntries = 4096
-	// dumpPageShrink is by how much a page of the log is shorter after one that a state was too old for: with fewer
-	// runs than staleScansMax it comes to a single entry.
+	// dumpPageShrink is the factor by which pages of the log get shorter after a state was too old for one. After fewer
+	// than staleScansMax steps a page is a single entry.
 	dumpPageShrink = 4
 )
 
-// Dump reads a keyspace as it is at one revision, with all history that is left: in many states of the engine, while
-// writes and compactions go on, under a hold. Its methods are called by one goroutine at a time. What they hand over
-// is valid during the call of visit only. They end with ErrHoldLost when the history has been removed under them, and
-// otherwise with ErrUnavailable, ErrCorrupt, the context's error and visit's.
+// Dump reads a keyspace as it is at one revision, with all history that is left, under a hold. It reads in many states
+// of the engine, while writes and compactions go on. Its methods are called by one goroutine at a time. What they pass
+// to visit is valid during the call only. They end with ErrHoldLost if the history has been removed in the meantime,
+// and otherwise with ErrUnavailable, ErrCorrupt, the context's error, or visit's.
 type Dump struct {
-	// Rev is the revision; Compact the compact revision at the beginning, or -1.
+	// Rev is the revision. Compact is the compact revision at the beginning, or -1.
 	Rev, Compact int64
 
 	s    *Store
-	row  []byte          // of the hold; nil: there is none, and what a removal overtakes is lost
-	snap engine.Snapshot // all is read here, if it is set
+	row  []byte          // row of the hold; nil: no hold, and a removal may overtake the dump
+	snap engine.Snapshot // if set, everything is read in it
 	stop context.CancelFunc
 
-	moved int // what has been visited
+	moved int // the number of visits
 
 	kept chan struct{} // closed when nobody renews the hold any more
 }
 
-// BeginDump begins to read the keyspace at rev (0: the head). The caller must Close the Dump. Errors: ErrCompacted,
+// BeginDump starts to read the keyspace at rev (0: the head). The caller must Close the Dump. Errors: ErrCompacted,
 // ErrFutureRevision, ErrTooManyRequests (too many are under way), ErrUnavailable, ErrNoSpace, the context's.
 func (s *Store) BeginDump(ctx context.Context, rev int64) (*Dump, error) {
 	row := s.newHoldRow()
@@ -58,7 +58,7 @@ func (s *Store) BeginDump(ctx context.Context, rev int64) (*Dump, error) {
 	return d, nil
 }
 
-// Close lets go of the hold. If that fails, it ends by itself later.
+// Close removes the hold. If that fails, the hold ends by itself later.
 func (d *Dump) Close() error {
 	d.stop()
 	<-d.kept
@@ -94,7 +94,8 @@ func (d *Dump) held(ctx context.Context, snap engine.Snapshot) error {
 // errPage ends a page.
 var errPage = errors.New("mvcc: a page is full")
 
-// pages runs f with one state after the other until it returns nil. f ends a page with errPage, when it has got on.
+// pages runs f with one state after another until it returns nil. f ends a page with errPage after it has made
+// progress.
 func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) error {
 	for {
 		err := d.state(ctx, func(snap engine.Snapshot) error {
@@ -117,7 +118,7 @@ func (d *Dump) pages(ctx context.Context, f func(snap engine.Snapshot) error) er
 	}
 }
 
-// state is Store.view, but in the state that there is.
+// state is Store.view, but in the dump's fixed state if it has one.
 func (d *Dump) state(ctx context.Context, f func(snap engine.Snapshot) error) error {
 	if d.snap != nil {
 		return storeErr(f(d.snap))
@@ -138,8 +139,8 @@ func (m *pageMeter) add(bytes int) error {
 	return nil
 }
 
-// Versions visits, in the order of keys, the versions that are live at the compact revision but for those that were
-// written by it: they are among the Events. A keyspace that has never been compacted has none.
+// Versions visits, in the order of keys, the versions that are live at the compact revision, except those that were
+// written at it, which are among the Events. A keyspace that has never been compacted has none.
 func (d *Dump) Versions(ctx context.Context, visit Visit) error {
 	if d.Compact <= 0 {
 		return nil
@@ -161,7 +162,7 @@ func (d *Dump) live(ctx context.Context, rev int64, need need, visit Visit) erro
 	return d.span(ctx, rev, need, []byte{}, []byte{0}, visit)
 }
 
-// span visits the versions that are live at a revision, of the keys from one on up to another, or all ([]byte{0}).
+// span visits the versions that are live at a revision, for the keys from from up to end, or all ([]byte{0}).
 func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte, visit Visit) error {
 	from = bytes.Clone(from)
 	return d.pages(ctx, func(snap engine.Snapshot) error {
@@ -186,8 +187,8 @@ func (d *Dump) span(ctx context.Context, rev int64, need need, from, end []byte,
 	})
 }
 
-// Events visits the entries of the log from the compact revision on up to the dump's, in order, with the new values.
-// Of the entry at the compact revision nothing that it replaced is to be looked at.
+// Events visits the entries of the log from the compact revision up to the dump's revision, in order, with the new
+// values. In the entry at the compact revision, what it replaced must not be used.
 func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) error {
 	return d.EventsFrom(ctx, max(d.Compact, 0), visit)
 }
@@ -202,7 +203,7 @@ func (d *Dump) EventsFrom(ctx context.Context, from int64, visit func(e *revlog.
 		before := from
 		err := d.page(ctx, snap, &from, entries, visit)
 		switch {
-		case errors.Is(err, engine.ErrTooOld) && from == before: // a state does not live as long as such a page takes
+		case errors.Is(err, engine.ErrTooOld) && from == before: // the page takes longer than a state lives
 			entries = max(1, entries/dumpPageShrink)
 		case err == nil && from <= d.Rev:
 			entries = min(2*entries, dumpPageEntries)
@@ -212,7 +213,7 @@ func (d *Dump) EventsFrom(ctx context.Context, from int64, visit func(e *revlog.
 	})
 }
 
-// page is a part of Events that is read in one state: at most so many entries from one on, which is moved on.
+// page is a part of Events that is read in one state. It moves from on.
 func (d *Dump) page(
 	ctx context.Context, snap engine.Snapshot, from *int64, entries int, visit func(e *revlog.Entry) error,
 ) error {
@@ -221,7 +222,7 @@ func (d *Dump) page(
 		return err
 	}
 	it := d.s.scanFrom(ctx, snap, *from)
-	defer it.Close() // readLog has its error, and makes no use of it when something has been read
+	defer it.Close() // readLog returns its error, unless something has been read
 	payloads, next, err := d.s.readLog(it, head, *from, *from, entries, dumpPageBytes)
 	if err != nil {
 		return err
@@ -250,7 +251,7 @@ func (d *Dump) page(
 	return nil
 }
 
-// fill reads the new values that an entry names.
+// fill reads the new values that an entry only names.
 func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, e *revlog.Entry) error {
 	var unread []*revlog.KV
 	for i := range e.Events {
@@ -274,14 +275,14 @@ func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, e *revlog.Entry) 
 	return nil
 }
 
-// LeaseGone is the time to live in seconds that Leases says of a lease that is ending, or that has ended since the
+// LeaseGone is the time to live in seconds that Leases reports for a lease that is ending, or that has ended since the
 // dump's revision while keys were attached to it there.
 const LeaseGone = 1
 
-// Leases visits the leases, by id. They are those of a moment after the dump's revision: time is no part of it. One
-// that ended between the two is visited too if keys that are live at the revision name it, with LeaseGone: its keys
-// are to go soon. named are the leases that the versions name, or more. The leases are held in memory, some 100 bytes
-// each.
+// Leases visits the leases in the order of their ids. They are the leases at a moment after the dump's revision,
+// because time does not stand still. A lease that ended in between is visited too if keys that are live at the revision
+// name it, with LeaseGone, because these keys will be deleted soon. named are the leases that the versions name, or
+// more. The leases are held in memory, some 100 bytes each.
 func (d *Dump) Leases(ctx context.Context, named []int64, visit func(id, ttl int64) error) error {
 	ttls := map[int64]int64{}
 	if err := d.readLeases(ctx, ttls); err != nil {
@@ -303,7 +304,7 @@ func (d *Dump) Leases(ctx context.Context, named []int64, visit func(id, ttl int
 	for id := range ttls {
 		ids = append(ids, id)
 	}
-	slices.SortFunc(ids, func(a, b int64) int { // as their rows
+	slices.SortFunc(ids, func(a, b int64) int { // the order of their rows
 		return bytes.Compare(
 			binary.BigEndian.AppendUint64(nil, uint64(a)),
 			binary.BigEndian.AppendUint64(nil, uint64(b)),

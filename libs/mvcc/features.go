@@ -11,8 +11,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that releases before it
-// cannot read; once set it stays, but for FeatureFollows. docs/formats.md lists them.
+// Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that earlier releases
+// cannot read. Once set it stays, except FeatureFollows. docs/formats.md lists them.
 type Features uint64
 
 const (
@@ -23,19 +23,20 @@ const (
 	FeatureSizes
 	// FeatureCounts: every group keeps the counters of the count index.
 	FeatureCounts
-	// FeatureLeaseSteps: the row of a lease may say that it is ending, see LeaseRevokeStep.
+	// FeatureLeaseSteps: the row of a lease may say that the lease is ending: see LeaseRevokeStep.
 	FeatureLeaseSteps
 
-	// FeatureKeyspaces: the store has keyspaces beside this one, which has no prefix. A release that knows of one
-	// keyspace only would neither serve the others nor have their leases expire. It changes no row of this one.
+	// FeatureKeyspaces: the store has keyspaces in addition to this one, which has no prefix. A release that knows only
+	// one keyspace would not serve the others, and their leases would not expire. The feature changes no row of this
+	// keyspace.
 	FeatureKeyspaces Features = 1 << 5
 
-	// FeatureAuth: the keyspace has users and roles, or has had. A release that knows of none would let everybody do
-	// everything. It changes no row that others read.
+	// FeatureAuth: the keyspace has users and roles, or has had some. A release that does not know them would let
+	// everybody do everything. The feature changes no other row.
 	FeatureAuth Features = 1 << 6
 
-	// FeatureFollows: the keyspace follows another, and takes no writes of its own. A release that does not know it
-	// would write. It is the only one that goes away (Store.EndFollow), and changes no row that others read.
+	// FeatureFollows: the keyspace follows another one and takes no writes of its own. A release that does not know it
+	// would write. It is the only feature that goes away (Store.EndFollow). It changes no other row.
 	FeatureFollows Features = 1 << 7
 
 	// FeatureAccess: not everybody may enter the keyspace, or not everybody has been allowed to, though processes are
@@ -59,9 +60,11 @@ type featureName struct {
 	name string
 }
 
-// featureNames are what flags and messages call them.
+// featureNames are the names in flags and messages.
 var featureNames = []featureName{
-	{FeatureValues, "values-once"}, {FeatureSizes, "exact-sizes"}, {FeatureCounts, "count-index"},
+	{FeatureValues, "values-once"},
+	{FeatureSizes, "exact-sizes"},
+	{FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
 	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
 	{FeatureAccess, "access"},
@@ -78,7 +81,7 @@ func ParseFeatures(list string) (f Features, err error) {
 		}
 		i := slices.IndexFunc(featureNames, func(n featureName) bool { return n.name == name })
 		if i < 0 {
-			return 0, fmt.Errorf("unknown feature %q, there are %v", name, FeaturesAll)
+			return 0, fmt.Errorf("unknown feature %q: the features are %v", name, FeaturesAll)
 		}
 		switch f |= featureNames[i].bit; {
 		case f.Has(FeatureKeyspaces):
@@ -112,28 +115,29 @@ func (f Features) String() string {
 	return strings.Join(names, ",")
 }
 
-// Has says that all of some features are set.
+// Has says whether all of some features are set.
 func (f Features) Has(some Features) bool { return f&some == some }
 
-// known refuses features that this release has never heard of.
+// known refuses features that this release does not know.
 func (f Features) known() error {
 	if f&^featuresKnown == 0 {
 		return nil
 	}
-	return fmt.Errorf("%w: it uses the features %v, this version knows %v", ErrNewerFormat, f, featuresKnown)
+	return fmt.Errorf("%w: it uses the features %v, and this version knows %v", ErrNewerFormat, f, featuresKnown)
 }
 
-// The head row is a stamp in a keyspace of format 1. With features it begins with them and a mark: format 1's code
-// takes bytes 8 and 9 of the row for the batch order of a stamp, which is always 0, so that a process of an earlier
-// release which has the keyspace open refuses the row, and with it every request, instead of misreading others.
+// The head row of a keyspace of format 1 is a stamp. With features it begins with them and a mark. Code of format 1
+// reads bytes 8 and 9 of the row as the batch order of a stamp, which is always 0. So a process of an earlier release
+// that has the keyspace open refuses the row, and with it every request, instead of misreading other rows.
 const (
 	headMark    = 0xfffe
 	headPrefix  = 8 + 2
 	headFeature = headPrefix + engine.StampLen
 )
 
-// appendHead appends a head row for a stamp that the commit completes; at is where it begins.
-func appendHead(b []byte, f Features, st engine.Stamp) (row []byte, at int) {
+// headRow returns a head row. at is where its stamp begins, which the commit may complete.
+func headRow(f Features, st engine.Stamp) (row []byte, at int) {
+	var b []byte
 	if f != 0 {
 		b = binary.BigEndian.AppendUint64(b, uint64(f))
 		b = binary.BigEndian.AppendUint16(b, headMark)
@@ -158,10 +162,10 @@ func parseHeadRow(row []byte) (engine.Stamp, Features, error) {
 	return st, f, nil
 }
 
-// Features returns those of the keyspace at the last state that this Store has seen.
+// Features returns the features of the keyspace in the newest state that this Store has seen.
 func (s *Store) Features() Features { return Features(s.features.Load()) }
 
-// sawFeatures notes the features of a state that never go away.
+// sawFeatures notes those features of a state that never go away.
 func (s *Store) sawFeatures(f Features) {
 	f &^= FeatureFollows
 	if old := s.features.Load(); uint64(f)&^old != 0 {
@@ -169,9 +173,9 @@ func (s *Store) sawFeatures(f Features) {
 	}
 }
 
-// Activate sets features of the keyspace, for good: earlier releases cannot open it from then on, and processes of
-// theirs that have it open answer every request with an error. FeatureSizes can be set in a keyspace that exists only
-// on an embedded engine, by Options.Activate when it is opened. Errors: ErrUnavailable, the context's, and what says
+// Activate sets features of the keyspace, for good. From then on earlier releases cannot open it, and processes of
+// earlier releases that have it open answer every request with an error. In an existing keyspace FeatureSizes can be
+// set only on an embedded engine, by Options.Activate when it is opened. Errors: ErrUnavailable, the context's, and
 // that a feature cannot be set here.
 func (s *Store) Activate(ctx context.Context, f Features) error {
 	if err := f.known(); err != nil {
@@ -183,7 +187,7 @@ func (s *Store) Activate(ctx context.Context, f Features) error {
 	return s.activate(ctx, f)
 }
 
-// activateAtOpen sets features of an embedded keyspace before anybody writes it, and counts what is there.
+// activateAtOpen sets features of an embedded keyspace before anybody writes it, and computes the counters.
 func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
 	if s.Features().Has(f) {
 		return nil
@@ -198,7 +202,7 @@ func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
 	if err != nil {
 		return err
 	}
-	// Until the features are set nobody looks at the counter.
+	// Nobody reads the counter before the features are set.
 	err = s.update(ctx, func(txn engine.Txn) error {
 		txn.Set(s.sizeRow, engine.AppendCounter(nil, live))
 		return nil
@@ -211,7 +215,7 @@ func (s *Store) activateAtOpen(ctx context.Context, f Features) error {
 
 func (s *Store) activate(ctx context.Context, f Features) error {
 	if s.Features().Has(f) {
-		return nil // nobody is to be interrupted for nothing
+		return nil // do not interrupt others for nothing
 	}
 	all := f
 	set := func(txn engine.Txn) error {
@@ -231,11 +235,11 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 		if err != nil {
 			return err
 		}
-		row, _ := appendHead(nil, all, st)
+		row, _ := headRow(all, st)
 		txn.Set(s.headRow, row)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
-		// Whoever has begun before this and commits after it read the old head, and no row of this transaction with a
-		// conflict.
+		// A group that has begun before this transaction and commits after it has read the old head, and no row of this
+		// transaction with a conflict.
 		s.overtake(txn)
 		return nil
 	}
@@ -259,12 +263,12 @@ func (s *Store) overtake(txn engine.Txn) {
 	txn.AddWriteConflict(begin, end)
 }
 
-// pushesMax bounds how often push interrupts everybody.
+// pushesMax bounds how often push interrupts others.
 const pushesMax = 100
 
-// push runs a transaction that reads the head with a conflict where other processes write it all the time: it makes all
-// groups under way fail, and commits before they have been evaluated again, since it begins at the very version of that
-// failure, which they have to ask for.
+// push runs a transaction that reads the head with a conflict, although other processes write the head all the time. It
+// makes all groups under way fail. Then it commits before they have been evaluated again: it begins at the very version
+// of that failure, which they first have to ask for.
 func (s *Store) push(ctx context.Context, f func(engine.Txn) error) error {
 	err := s.tryUpdate(ctx, func(txn engine.Txn) error {
 		txn.Clear(s.rows.meta(metaPush)) // a transaction that changes nothing has no conflicts

@@ -8,19 +8,19 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// An engine with limits bounds what can be stored, and some of what could be stored could never be changed again: the
-// row of a replaced version has a longer key than that of a new one, and a transaction that replaces a value holds more
-// than one that creates it. So a put is judged by the most that any later request about its key and value may need, and
-// refused when it creates what they would be refused for. Nothing is read for that.
+// An engine with limits bounds what can be stored. Some of what can be stored could then never be changed: the row of a
+// replaced version has a longer key than that of a new one, and a transaction that replaces a value holds more than one
+// that creates it. So a put is judged by the most that any later request for the same key and value size may need, and
+// is refused if that is too much. This needs no read.
 
-// room is what a keyspace's rows leave to keys; zero where the engine sets no bound.
+// room is how long keys may be, given a keyspace's rows; zero: the engine has no limit.
 type room struct {
 	plain   int // for a key as it is
 	escaped int // for a key of which each zero byte counts twice
 }
 
-// roomOf derives it from the bound of one row's key. The rows of a key are, behind the keyspace's prefix and the byte
-// of the table:
+// roomOf computes it from the limit of a row's key. The rows of a key are, after the keyspace's prefix and the byte of
+// the table:
 //
 //	idx       the key
 //	leasekey  id (8), the key
@@ -39,13 +39,13 @@ func (r rows) roomOf(l engine.Limits) room {
 	return room{plain: l.KeyBytes - plain, escaped: l.KeyBytes - l.StampBytes - escaped}
 }
 
-// has says that there is room for all rows that a key may ever have.
+// has says whether there is room for all rows that a key may ever have.
 func (r room) has(key []byte) bool {
 	return r == room{} || len(key) <= r.plain && len(key)+bytes.Count(key, []byte{0}) <= r.escaped
 }
 
-// fits says that a request makes nothing that could not be replaced, deleted, attached to a lease and revoked later. Of
-// a transaction both branches count, as in the other checks of a request.
+// fits says whether everything that a request makes could later be replaced, deleted, attached to a lease and revoked.
+// Both branches of a transaction count, as in the other checks.
 func (s *Store) fits(m mutation) bool {
 	switch r := m.(type) {
 	case *PutRequest:
@@ -66,7 +66,7 @@ func (s *Store) putFits(p *PutRequest) bool {
 	return limit == 0 || s.replaceBytes(p.Key, len(p.Value)) <= limit
 }
 
-// txnBytes is what a transaction may hold as package txnsize counts it; 0: the engine counts in its own way.
+// txnBytes is the limit of a transaction in the count of package txnsize; 0: the engine counts in its own way.
 func (s *Store) txnBytes() int {
 	if !s.limits.Structures {
 		return 0
@@ -75,20 +75,21 @@ func (s *Store) txnBytes() int {
 }
 
 const (
-	// recordBytes is what the value of an idx or hist row takes at most beside a value: stamps, references and numbers.
+	// recordBytes is the most that the value of an idx or hist row takes in addition to a value: stamps, references and
+	// numbers.
 	recordBytes = 72
-	// entryMeta is what an event takes at most in a log entry beside its key and values: three references of up to 13
-	// bytes, two versions, two leases, three lengths and the flags.
+	// entryMeta is the most that an event takes in a log entry in addition to its key and values: three references of
+	// up to 13 bytes, two versions, two leases, three lengths, and the flags.
 	entryMeta = 96
-	// groupRows is what a group's transaction holds beside the rows of its keys: the head, the lane's row and the
-	// counter, with an owner's row that is read. Each has a short key; counted once per prefix they take less.
+	// groupRows is what a group's transaction holds in addition to the rows of its keys: the head, the lane's row and
+	// the counter, and an owner's row that is read. Each has a short key; counted once per prefix, they take less.
 	groupRows     = 8
 	groupRowBytes = 64
 )
 
-// replaceBytes is what the transaction of one put counts as, at most, that replaces a version whose value is as large,
-// and moves the key from one lease to another. The value that was there is read, as for prev_kv or a compare. Deletes
-// and revokes of the key hold less.
+// replaceBytes is the most that the transaction of one put counts if it replaces a version with a value of the same
+// size, and moves the key from one lease to another. The old value is read, as for prev_kv or a compare. Deletes and
+// revokes of the key hold less.
 func (s *Store) replaceBytes(key []byte, value int) int {
 	z := txnsize.Size{Root: s.limits.RootBytes}
 	prefix := len(s.rows.prefix)
@@ -126,8 +127,8 @@ func (s *Store) replaceBytes(key []byte, value int) int {
 	return z.Bytes()
 }
 
-// doom counts a key that the request under evaluation is to delete, and refuses the request when it deletes more than a
-// transaction can hold: what is behind that need not be read.
+// doom counts a key that the request under evaluation will delete. If the request deletes more than a transaction can
+// hold, doom refuses it, so that the rest need not be read.
 func (g *group) doom(st *keyState) error {
 	limit := g.s.txnBytes()
 	if limit == 0 {
@@ -139,7 +140,7 @@ func (g *group) doom(st *keyState) error {
 	return nil
 }
 
-// deletes is what the deletion of keys that the engine has adds to a transaction at least.
+// deletes is the least that the deletion of existing keys adds to a transaction.
 type deletes struct {
 	rows   txnsize.Size
 	logged int // bytes of the log

@@ -10,20 +10,20 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// A keyspace with FeatureFollows is a copy of another one that is still being written: what changes there is replayed
-// here, revision by revision (Replay), until EndFollow makes it a keyspace like any other. Until then every other
-// request that would make a revision, change a lease or compact fails with ErrFollowing, in the very transaction; reads
-// go on. The row meta/follow says what it is a copy of.
+// A keyspace with FeatureFollows is a copy of another one that is still being written. The changes there are replayed
+// here, revision by revision (Replay), until EndFollow makes it a keyspace like any other. Until then, every other
+// request that would make a revision, change a lease or compact fails with ErrFollowing, in its transaction. Reads go
+// on. The row meta/follow names the source.
 
 // Errors about keyspaces that follow.
 var (
-	// ErrFollowing: the keyspace follows another, and takes no writes of its own.
+	// ErrFollowing: the keyspace follows another one, and takes no writes of its own.
 	ErrFollowing = errors.New("mvcc: the keyspace follows another one and takes no writes yet")
-	// ErrNotFollowing: the keyspace does not follow another, or no longer.
+	// ErrNotFollowing: the keyspace does not follow another one, or does not any more.
 	ErrNotFollowing = errors.New("mvcc: the keyspace does not follow another one")
 	// ErrGap: a replayed revision is not the next one.
 	ErrGap = errors.New("mvcc: a replayed revision is not the next one")
-	// ErrDiverged: what is replayed cannot come from what the keyspace is a copy of.
+	// ErrDiverged: a replayed event cannot come from the source of the keyspace.
 	ErrDiverged = errors.New("mvcc: the keyspace is not a copy of its source")
 )
 
@@ -36,11 +36,11 @@ const (
 	followLen    = 1 + 8 + 8
 )
 
-// Follow is what a keyspace that follows another says of that.
+// Follow is what a following keyspace stores about its source.
 type Follow struct {
-	// Source is the cluster id of the other; 0: nobody has said yet.
+	// Source is the cluster id of the source; 0: not known yet.
 	Source uint64
-	// Compared is the last revision at which both have been compared in full, and were equal; 0: there was none.
+	// Compared is the last revision at which both were compared in full and were equal; 0: none.
 	Compared int64
 }
 
@@ -48,7 +48,7 @@ func (f *Follow) append(b []byte) []byte {
 	return appendRev(binary.BigEndian.AppendUint64(append(b, followFormat), f.Source), f.Compared)
 }
 
-// parseFollow reads the row, which an import writes and which is there while the feature is set.
+// parseFollow reads the row. An import writes it, and it exists while the feature is set.
 func parseFollow(row []byte) (f Follow, err error) {
 	if len(row) != followLen || row[0] != followFormat {
 		return f, ErrCorrupt
@@ -57,7 +57,7 @@ func parseFollow(row []byte) (f Follow, err error) {
 	return f, nil
 }
 
-// following is what a Store knows of the feature. It is a hint for who plans work: the transactions see for themselves.
+// following is what a Store knows about the feature. It is a hint for planning work; transactions check for themselves.
 type following struct {
 	is    atomic.Bool
 	once  sync.Once
@@ -76,13 +76,13 @@ func (f *following) end() {
 	f.once.Do(func() { close(f.ended) })
 }
 
-// Following tells whether the keyspace follows another, as far as this Store knows.
+// Following says whether the keyspace follows another one, as far as this Store knows.
 func (s *Store) Following() bool { return s.follow.is.Load() }
 
-// FollowEnded is closed when the keyspace follows no other, or no longer.
+// FollowEnded returns a channel that is closed when the keyspace does not follow another one, or does not any more.
 func (s *Store) FollowEnded() <-chan struct{} { return s.follow.ended }
 
-// admitFollowing refuses what a keyspace that follows does not take, and replays elsewhere.
+// admitFollowing refuses what a following keyspace does not take, and replays in any other keyspace.
 func (g *group) admitFollowing(m mutation) error {
 	_, replays := m.(*replay)
 	switch follows := g.features.Has(FeatureFollows); {
@@ -94,7 +94,7 @@ func (g *group) admitFollowing(m mutation) error {
 	return nil
 }
 
-// ReadFollow returns what the keyspace says of what it follows, and the head. Errors: ErrNotFollowing, ErrUnavailable,
+// ReadFollow returns what the keyspace stores about its source, and the head. Errors: ErrNotFollowing, ErrUnavailable,
 // ErrCorrupt, the context's.
 func (s *Store) ReadFollow(ctx context.Context) (f Follow, rev int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
@@ -114,7 +114,7 @@ func (s *Store) ReadFollow(ctx context.Context) (f Follow, rev int64, err error)
 	return f, rev, err
 }
 
-// SetFollow changes what the keyspace says of what it follows. change may be called several times. Errors: change's,
+// SetFollow changes what the keyspace stores about its source. change may be called several times. Errors: change's,
 // ErrNotFollowing, ErrUnavailable, the context's.
 func (s *Store) SetFollow(ctx context.Context, change func(*Follow) error) error {
 	return s.update(ctx, func(txn engine.Txn) error {
@@ -137,9 +137,9 @@ func (s *Store) SetFollow(ctx context.Context, change func(*Follow) error) error
 	})
 }
 
-// EndFollow makes a keyspace that follows another one that takes writes, if its head is rev. Its leases are those that
-// are given, whatever was there. Where it does not follow any more, at rev, nothing happens. Errors: ErrNotFollowing,
-// ErrGap (the head is another), ErrNoSpace, ErrUnavailable, the context's.
+// EndFollow makes a following keyspace one that takes writes, if its head is rev. It replaces the keyspace's leases by
+// those given. If the keyspace does not follow any more, and is at rev, it does nothing. Errors: ErrNotFollowing,
+// ErrGap (the head differs), ErrNoSpace, ErrUnavailable, the context's.
 func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) error {
 	var features Features
 	var grown int64
@@ -153,7 +153,7 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 			return err
 		}
 		switch head := s.meta.Space.Of(st); {
-		case rows[2] == nil && head == rev: // the run before has happened
+		case rows[2] == nil && head == rev: // an earlier run has been committed
 			return errNothing
 		case rows[2] == nil:
 			return ErrNotFollowing
@@ -168,7 +168,7 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 		if grown, err = s.settleLeases(ctx, txn, features, leases); err != nil {
 			return err
 		}
-		head, _ := appendHead(nil, features, st)
+		head, _ := headRow(features, st)
 		txn.Set(s.headRow, head)
 		txn.Set(s.rows.meta(metaKeyspace), meta)
 		txn.Clear(s.rows.meta(metaFollow))
@@ -185,7 +185,7 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 	return nil
 }
 
-// settleLeases replaces the rows of the leases. The keys that are on them stay on them.
+// settleLeases replaces the rows of the leases. Keys stay attached to their leases.
 func (s *Store) settleLeases(
 	ctx context.Context, txn engine.Txn, f Features, leases []ImportLease,
 ) (grown int64, err error) {
@@ -207,7 +207,7 @@ func (s *Store) settleLeases(
 	return grown, nil
 }
 
-// leasesBytes is what the rows of the leases count as.
+// leasesBytes returns what the rows of the leases count.
 func (s *Store) leasesBytes(ctx context.Context, txn engine.Txn) (n int64, err error) {
 	it := txn.Scan(ctx, s.rows.tableRange(tableLease))
 	defer it.Close()

@@ -11,32 +11,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// errNextGroup is what a request answers that must see its group's commit first: it reads at the revision of a request
-// before it in the group, which only a dense engine's client can name before it exists.
+// errNextGroup is the answer of a request that must see its group's commit first: it reads at the revision of an
+// earlier request of the group. Only on a dense engine can a client name such a revision before it exists.
 var errNextGroup = errors.New("mvcc: evaluate in the next group")
 
 // mutation is a request that goes through group commit.
 type mutation interface {
-	// keys calls add for the keys whose records the request is sure to need.
+	// keys calls add for the keys whose records the request certainly needs.
 	keys(add func(key []byte))
-	// run evaluates the request. It must change nothing in g before it has found that it will succeed.
+	// run evaluates the request. It must change nothing in g before it knows that it will succeed.
 	run(ctx context.Context, g *group, res *Result) error
-	// grows says that the request is refused when space has run out.
+	// grows says whether the request is refused when space has run out.
 	grows() bool
-	// proves says that the request usually makes a revision, so that its group is usually proved by its commit (see
+	// proves says whether the request usually makes a revision. Then the commit usually proves its group (see
 	// group.proved).
 	proves() bool
 }
 
-// group evaluates requests one after the other against one engine transaction and an overlay of their own changes. It
-// is the pure middle of a group commit: everything in it is single-threaded and forgotten if the commit fails.
+// group evaluates requests one after another against one engine transaction and an overlay of their own changes. It is
+// the pure middle of a group commit: everything in it is single-threaded, and forgotten if the commit fails.
 type group struct {
 	s    *Store
 	txn  engine.Reader
 	head int64 // last revision at the transaction's read version
-	// features of the keyspace there. A transaction that sets some conflicts with this one.
+	// features are those of the keyspace in that state. A transaction that sets some conflicts with this one.
 	features Features
-	// needsHead says that an answer depends on head being what it was at some time during the request.
+	// needsHead says that an answer is only right if head was the head at some time during the request.
 	needsHead bool
 	auth      uint64  // number of users and roles there
 	access    *Access // of the request under evaluation
@@ -56,22 +56,22 @@ type group struct {
 
 	settled []revlog.Event // events with their final revisions
 
-	// Slabs, so that a group allocates by the group and not by the request. What they hand out stays where it is.
+	// Slabs, so that memory is allocated per group and not per request. What they hand out does not move.
 	stateSlab []keyState
 	rowSlab   []byte
 
-	ahead map[string][]byte // rows that have been read in advance and are no key's
+	ahead map[string][]byte // rows that were read in advance and belong to no key
 
-	grown int64 // by how much the live bytes have, set by build
+	grown int64 // by how much the live bytes have grown; set by build
 
 	born   int64 // keys that the group has made, less those it has deleted
-	wanted int64 // keys that the present request is to make, as far as it has been checked
+	wanted int64 // keys that the present request will make, as far as it has been checked
 
-	// What there was before the group, where others write too: see keysThere and admitSpace.
+	// The sums before the group, if others write too: see keysThere and admitSpace.
 	keys, live          int64
 	keysRead, keysExact bool
 
-	buckets *buckets // that the keys count in; nil: nobody counts
+	buckets *buckets // in which the keys count; nil: nobody counts
 	counted bool     // build has added to a counter
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
@@ -82,12 +82,12 @@ type group struct {
 	pace   *pace
 	budget budget // of the request under evaluation
 
-	// scratch is the state that a walk shows of a key that the group has not met yet, scratchRow its row.
+	// scratch is the state that a walk shows for a key that the group has not met yet. scratchRow is its row.
 	scratch    keyState
 	scratchRow []byte
 }
 
-// keyState is a key as the group sees it, and what the engine has of it.
+// keyState is a key as the group sees it, and what the engine has about it.
 type keyState struct {
 	key  []byte
 	live bool
@@ -123,13 +123,13 @@ type pendingEvent struct {
 }
 
 const (
-	// entryBytes is what the log entry of a request takes at first where larger values are written once.
+	// entryBytes is the initial size for the log entry of a request if larger values are written once.
 	entryBytes = 2 << 10
-	// eventBytes is what an encoded event takes beside key and values, roughly.
+	// eventBytes is roughly what an encoded event takes in addition to key and values.
 	eventBytes = 48
-	// groupHeldMax bounds the bytes that the ranges and events of a group hold in memory, groupHeldTxns the same in
-	// transactions of an engine that bounds them: most of what is held is to be written, and of what is only read for
-	// compares and answers there may be a few times as much.
+	// groupHeldMax bounds the bytes that the ranges and events of a group hold in memory. groupHeldTxns is the same as
+	// a multiple of the largest transaction, for an engine that bounds them: most of what is held will be written, and
+	// there may be a few times as much that is only read for compares and answers.
 	groupHeldMax  = 1 << 30
 	groupHeldTxns = 8
 	// chunksMax keeps the number of a chunk, the byte after an escaped key, below FF.
@@ -137,7 +137,7 @@ const (
 	btreeDegree = 32
 )
 
-// groupHeld is how many bytes a group may hold that is to be committed. One that only reads may hold groupHeldMax.
+// groupHeld returns how many bytes a group that will be committed may hold. One that only reads may hold groupHeldMax.
 func groupHeld(l engine.Limits) int {
 	if l.TxnBytes == 0 || l.TxnBytes > groupHeldMax/groupHeldTxns {
 		return groupHeldMax
@@ -145,7 +145,7 @@ func groupHeld(l engine.Limits) int {
 	return groupHeldTxns * l.TxnBytes
 }
 
-// newGroup returns a group for requests that measure so many bytes together.
+// newGroup returns a group for requests with a total size in bytes.
 func newGroup(s *Store, txn engine.Reader, requests, size int) *group {
 	return &group{
 		s: s, txn: txn, heldMax: groupHeldMax,
@@ -176,10 +176,10 @@ func (g *group) idxRow(key []byte) []byte {
 	return g.rowSlab[start:len(g.rowSlab):len(g.rowSlab)]
 }
 
-// apart says that larger values are written once, and named by the log. Without it the log holds copies.
+// apart says whether larger values are written once, and the log only names them. Otherwise the log holds copies.
 func (g *group) apart() bool { return g.features.Has(FeatureValues) }
 
-// place is where a new value of so many bytes is stored.
+// place returns where a new value of a size is stored.
 func (g *group) place(size int) revlog.Place {
 	switch {
 	case size <= g.s.o.InlineBytes:
@@ -204,7 +204,7 @@ func (st *keyState) init(row []byte, refs revlog.RowRevs) error {
 	return nil
 }
 
-// loadValues reads those values of live keys that are not there yet, in one go.
+// loadValues reads all missing values of live keys at once.
 func (g *group) loadValues(ctx context.Context, states []*keyState) error {
 	var todo []*keyState
 	var refs []ValueRef
@@ -310,9 +310,9 @@ func (g *group) compactRev(ctx context.Context) (int64, error) {
 	return g.compact, nil
 }
 
-// num is the number that a pending revision compares as: the dense successor of the head. On a dense engine it is the
-// revision itself. On a sparse one it is smaller than that, but still larger than any revision a client can know:
-// those lie at or below the head of a read version taken after the client's request.
+// num returns the number as which a pending revision compares: the dense successor of the head. On a dense engine it is
+// the revision itself. On a sparse one it is smaller than the revision, but still larger than any revision that a
+// client can know: those are not above the head of a read version that was taken after the client's request.
 func (g *group) num(rev int64) int64 {
 	if i, ok := revlog.PendingIndex(rev); ok {
 		g.needsHead = true
@@ -353,7 +353,7 @@ func (g *group) record(ev *revlog.Event) (int, error) {
 	return len(g.events) - 1, g.hold(len(g.buf) - before)
 }
 
-// kv is a key as reads see it.
+// kv returns a key as reads see it.
 func (st *keyState) kv() KV {
 	return KV{
 		Key:     st.key,
@@ -365,8 +365,8 @@ func (st *keyState) kv() KV {
 	}
 }
 
-// replaced is the version that an event replaces, as the event has it. The value of an inline one is copied into the
-// log; of another it is there only if somebody has asked for it, and then in memory that outlives the transaction.
+// replaced returns the version that an event replaces, in the event's form. An inline value is copied into the log.
+// Another value is there only if somebody has asked for it, and then in memory that outlives the transaction.
 func (g *group) replaced(st *keyState) KV {
 	kv := st.kv()
 	if st.rec.inline() || !g.apart() {
@@ -377,7 +377,7 @@ func (g *group) replaced(st *keyState) KV {
 	return kv
 }
 
-// put sets a key; it returns the place of the event.
+// put sets a key. It returns the place of the event.
 func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64) (int, error) {
 	if st.live && !g.apart() {
 		if _, err := g.value(ctx, st); err != nil {
@@ -411,7 +411,7 @@ func (g *group) put(ctx context.Context, st *keyState, value []byte, lease int64
 	return i, nil
 }
 
-// del deletes a live key; it returns the place of the event.
+// del deletes a live key. It returns the place of the event.
 func (g *group) del(ctx context.Context, st *keyState) (int, error) {
 	if !g.apart() {
 		if _, err := g.value(ctx, st); err != nil {

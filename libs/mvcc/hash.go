@@ -14,25 +14,26 @@ import (
 
 // Bounds of a hash.
 const (
-	// hashRecords is how many versions are sorted in memory at a time, 24 bytes each, twice: where there are more the
-	// keys are read again for the next ones.
+	// hashRecords is how many versions are sorted in memory at the same time, 24 bytes each, twice. If there are more,
+	// the keys are read again for the next ones.
 	hashRecords = 1 << 20
-	// hashPageKeys is how many keys are compared at a time with what they were at the compact revision.
+	// hashPageKeys is how many keys are compared at a time with their state at the compact revision.
 	hashPageKeys = 1024
-	// hashTries is how often a hash that a removal has overtaken begins anew.
+	// hashTries is how often a hash that a removal has overtaken starts again.
 	hashTries = 4
 )
 
-// HashKV hashes the history from the compact revision up to rev (0: the head; a negative one is before all, as in
-// etcd), by etcd's rule over what etcd would have: with the same content, compact revision and rev the hash is
-// etcd's. What can differ is the order of events within a revision at or below the compact revision, which is not
-// kept: they count in the order of their keys. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, ErrCorrupt,
+// HashKV hashes the history from the compact revision up to rev (0: the head; a negative one is before everything, as
+// in etcd), by etcd's rule and over what etcd would have. With the same content, compact revision and rev, the hash is
+// etcd's. Only the order of events within a revision at or below the compact revision can differ, because it is not
+// kept: they count in the order of their keys. hashRev is the revision of the hash, and compactRev its compact
+// revision. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, ErrCorrupt, the context's.
 // the context's. hashRev is the revision hashed, compactRev the compact revision of the hash.
 //
-// etcd hashes, of the versions up to the compact revision, those that are live at rev (all that it has, if none is);
-// then all later ones and tombstones. Everything is in the order of revisions, as its rows are, and a hash of them all
-// is taken. Here the versions come in the order of keys: each is hashed by itself, and the hashes are joined in the
-// order of revisions.
+// Of the versions up to the compact revision, etcd hashes those that are live at rev (or all that it has, if none is),
+// and then all later versions and tombstones. It hashes them together in the order of revisions, which is that of its
+// rows. Here versions come in the order of keys. So each is hashed by itself, and the hashes are joined in the order of
+// revisions.
 func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, compactRev, head int64, err error) {
 	if rev < 0 {
 		head, err = s.Head(ctx)
@@ -54,15 +55,15 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 	}
 }
 
-// newHash is the hash of no version: etcd's begins with the name of the bucket.
+// newHash returns the hash of no version. etcd's begins with the name of the bucket.
 func newHash() uint32 { return crc32.Checksum([]byte("key"), castagnoli) }
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// hasher takes one hash.
+// hasher computes one hash.
 type hasher struct {
 	s    *Store
-	d    Dump // without a hold: what overtakes it is seen
+	d    Dump // without a hold: a removal that overtakes it is noticed
 	head int64
 	sum  uint32
 
@@ -77,14 +78,14 @@ type hashed struct {
 	mod  int64
 	sum  uint32 // of its row's value
 	size uint32
-	live bool // it counts
+	live bool // it counts in the hash
 }
 
 func (h *hasher) run(ctx context.Context, rev int64) error {
 	h.d = Dump{s: h.s}
 	return h.s.view(ctx, func(snap engine.Snapshot) (err error) {
 		h.sum, h.recs = newHash(), nil
-		if h.s.limits.Dense { // it is there for as long as it is needed
+		if h.s.limits.Dense { // a dense engine keeps a state as long as it is needed
 			h.d.snap = snap
 		}
 		if h.head, err = h.s.headOf(ctx, snap); err != nil {
@@ -112,11 +113,11 @@ func (h *hasher) run(ctx context.Context, rev int64) error {
 func (h *hasher) base(ctx context.Context) error {
 	some := false
 	for h.from, h.to = 0, math.MaxInt64; ; h.from, h.to = h.to, math.MaxInt64 {
-		any, err := h.pass(ctx)
+		found, err := h.pass(ctx)
 		if err != nil {
 			return err
 		}
-		if some = some || any; !some && h.d.Compact > 0 { // then etcd leaves nothing out
+		if some = some || found; !some && h.d.Compact > 0 { // in this case etcd leaves nothing out
 			h.recs = h.recs[:0]
 			err := h.d.live(ctx, h.d.Compact, needValue, h.add)
 			if err != nil {
@@ -130,8 +131,8 @@ func (h *hasher) base(ctx context.Context) error {
 	}
 }
 
-// pass reads the keys at the revision of the hash, and what they were at the compact revision. It says whether there
-// are any.
+// pass reads the keys at the revision of the hash, and their state at the compact revision. It says whether there are
+// any.
 func (h *hasher) pass(ctx context.Context) (some bool, err error) {
 	from := []byte{}
 	page := make([]pageKey, 0, hashPageKeys)
@@ -172,13 +173,13 @@ func (h *hasher) pageKey(kv *KV) pageKey {
 	return k
 }
 
-// value hashes what etcd's row of a version has.
+// value hashes the value of etcd's row of a version.
 func (h *hasher) value(kv *KV, into *hashed) {
 	h.buf = revlog.AppendKeyValue(h.buf[:0], kv)
 	into.sum, into.size = crc32.Checksum(h.buf, castagnoli), uint32(len(h.buf))
 }
 
-// matcher takes in the versions that were live at the compact revision, among the keys of a page.
+// matcher takes the versions that were live at the compact revision and whose keys are in a page.
 func (h *hasher) matcher(page []pageKey) Visit {
 	i := 0
 	return func(kv *KV) error {
@@ -194,7 +195,7 @@ func (h *hasher) matcher(page []pageKey) Visit {
 	}
 }
 
-// add takes in a version that counts.
+// add takes a version that counts.
 func (h *hasher) add(kv *KV) error {
 	rec := hashed{mod: kv.Mod, live: true}
 	h.value(kv, &rec)
@@ -233,7 +234,7 @@ func (h *hasher) sort() {
 	})
 }
 
-// flush joins the hashes of a pass. Each version takes its place within its revision, whether it counts or not.
+// flush joins the hashes of a pass. Each version has its place within its revision, whether it counts or not.
 func (h *hasher) flush() {
 	h.sort()
 	last, sub := int64(-1), 0
@@ -292,8 +293,8 @@ func (h *hasher) events(ctx context.Context) error {
 	})
 }
 
-// counts says whether an event of the compact revision counts: its version must be live at the revision of the hash,
-// or nothing be.
+// counts says whether an event of the compact revision counts: if its version is live at the revision of the hash, or
+// none is.
 func (h *hasher) counts(ctx context.Context, ev *revlog.Event) (bool, error) {
 	if ev.Delete {
 		return false, nil
@@ -311,7 +312,7 @@ func (h *hasher) counts(ctx context.Context, ev *revlog.Event) (bool, error) {
 	return !some, final(err)
 }
 
-// final is an error of a read within a visit: the visitor must not be called again because its reader was too old.
+// final marks an error of a read within a visit. The visitor must not be called again because its reader was too old.
 func final(err error) error {
 	if errors.Is(err, engine.ErrTooOld) {
 		return ErrUnavailable
@@ -319,11 +320,11 @@ func final(err error) error {
 	return err
 }
 
-// errSome ends a look for any key.
+// errSome ends a search for any key.
 var errSome = errors.New("mvcc: there is one")
 
-// joinHash returns the hash of a followed by b, of which the hashes are known, and the length of b: what comes behind a
-// shifts it by so many zero bytes, which is a product in the field of the polynomial.
+// joinHash returns the hash of a followed by b, from their hashes and the length of b. b's bytes shift a's hash by as
+// many zero bytes, which is a product in the field of the polynomial.
 func joinHash(a, b, size uint32) uint32 {
 	for i := 0; size > 0; i, size = i+1, size>>1 {
 		if size&1 == 1 {
@@ -333,7 +334,7 @@ func joinHash(a, b, size uint32) uint32 {
 	return a ^ b
 }
 
-// shifts are the factors of 2^i zero bytes.
+// shifts are the factors for 2^i zero bytes.
 var shifts = func() (t [32]uint32) {
 	t[0] = 1 << (31 - 8) // x^8, with the highest power in the lowest bit
 	for i := 1; i < len(t); i++ {

@@ -10,26 +10,26 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// The heavy lane runs the requests that visit too much for a group with others, one at a time: it evaluates them
-// beside the groups of the other lane and holds that one up only while it commits. Whatever has been committed
-// meanwhile and touches what a request has read is a conflict, as between two processes; after two in a row the
-// request is evaluated while the other lane waits, and after that the heavy lane rests. There is one where a single
-// lane is pipelined. Other engines run several lanes, in which a heavy request holds up those behind it that touch
-// the same keys.
+// The heavy lane runs the requests that visit too much for a group with others, one at a time. It evaluates them beside
+// the groups of the other lane, and delays that lane only while it commits. If something has been committed in the
+// meantime that the request has read, that is a conflict, as between two processes. After two conflicts in a row the
+// request is evaluated while the other lane waits, and then the heavy lane rests. There is a heavy lane if a single
+// lane is pipelined. Other engines run several lanes, in which a heavy request delays the later ones that touch the
+// same keys.
 
 const (
 	// heavyMax and heavyBytesMax bound the requests that wait for the heavy lane, in number and bytes.
 	heavyMax      = 4096
 	heavyBytesMax = 64 << 20
-	// heavyRest is how much longer the heavy lane rests than it has held up the other one, up to heavyRestMax.
+	// heavyRest is how much longer the heavy lane rests than it has delayed the other one, up to heavyRestMax.
 	heavyRest    = 4
 	heavyRestMax = 2 * time.Second
 )
 
-// runway is the way to disk of a lane, and of its heavy lane.
+// runway is the way to disk of a lane and its heavy lane.
 type runway struct {
-	// turn is held while the order of commits is made: from the beginning of a group to its place in flights; by the
-	// heavy lane only from its commit on, unless it is exclusive.
+	// turn is held while the order of commits is decided: from the beginning of a group to its place in flights. The
+	// heavy lane holds it only from its commit on, unless it is exclusive.
 	turn    sync.Mutex
 	flights chan *flight // groups on their way to disk, to the landing goroutine; nil: the engine is not pipelined
 	flying  atomic.Int32
@@ -41,8 +41,8 @@ type runway struct {
 	heavyEnd   sync.WaitGroup
 }
 
-// allowHeavy has requests handed over to the heavy lane, if there is to be one. Its first request starts it: its queue
-// is large, and most keyspaces have no use for it.
+// allowHeavy allows requests to go to the heavy lane, if there may be one. The first such request starts it, because
+// its queue is large and most keyspaces do not need it.
 func (l *lane) allowHeavy() { l.hasHeavy = l.s.limits.Pipelined && l.s.o.Lanes <= 1 }
 
 // startHeavy starts the heavy lane.
@@ -56,7 +56,7 @@ func (l *lane) startHeavy() {
 	l.heavyEnd.Go(h.runHeavy)
 }
 
-// endHeavy ends the heavy lane when nothing is handed over any more.
+// endHeavy ends the heavy lane when no more requests go to it.
 func (l *lane) endHeavy() {
 	if l.heavies != nil {
 		close(l.heavies)
@@ -84,7 +84,7 @@ func (l *lane) runHeavy() {
 	}
 }
 
-// allowance is what a request may visit in this lane.
+// allowance returns what a request may visit in this lane.
 func (l *lane) allowance() allowance {
 	if l.hasHeavy && !l.heavy {
 		return allowance{l.s.o.LightRows, errHeavy}
@@ -92,7 +92,7 @@ func (l *lane) allowance() allowance {
 	return l.s.fullAllowance()
 }
 
-// isParting says that an error parts a request from its group.
+// isParting says whether an error separates a request from its group.
 func isParting(err error) bool {
 	if err == nil { // nearly always; looking for a refusal costs an allocation
 		return false
@@ -101,18 +101,18 @@ func isParting(err error) bool {
 	return errors.Is(err, errHeavy) || errors.Is(err, errGone) || errors.As(err, &r)
 }
 
-// parts notes why a request is to leave its group.
+// parts notes why a request must leave its group.
 func (r *request) parts(err error) {
 	switch {
 	case errors.Is(err, errHeavy):
 		r.heavy = true
-	case errors.Is(err, errGone): // dropCancelled finds it
+	case errors.Is(err, errGone): // dropCancelled drops it
 	default:
 		r.refusal = refused(err)
 	}
 }
 
-// part hands the heavy ones of the requests over, answers the refused ones, and returns the others.
+// part passes the heavy requests on, answers the refused ones, and returns the others.
 func (l *lane) part(reqs []*request) []*request {
 	kept := reqs[:0]
 	for _, r := range reqs {

@@ -13,13 +13,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// A hold is a row that keeps the removal of compacted rows back while somebody reads the history in many transactions:
-// the compact revision at its start, the revision that is read, and how often it has been renewed. Compaction itself
-// goes on. Removal reads all holds with a conflict and removes nothing above the lowest. A hold ends by itself: one
-// that stands still for holdStale, or is older than holdAgeMax, is deleted by who removes, on his own clock.
+// A hold is a row that delays the removal of compacted rows while somebody reads the history in many transactions. It
+// has the compact revision at its start, the revision that is read, and how often it has been renewed. Compaction
+// itself goes on. Removal reads all holds with a conflict, and removes nothing above the lowest. A hold ends by itself:
+// the remover deletes one that has not changed for holdStale, or is older than holdAgeMax, by its own clock.
 //
-// Nothing rests on holds: who reads under one also sees in each state that nothing above its compact revision has been
-// removed (a release that knows no holds would remove), and gives up if that is not so.
+// Correctness does not depend on holds. A reader with a hold also checks in each state that nothing above its compact
+// revision has been removed (a release without holds would do that), and gives up otherwise.
 
 // Times of holds.
 const (
@@ -39,11 +39,11 @@ const metaHold = "hold/"
 // holdLen is the length of a hold's row: compact revision (8), revision (8), renewals (8).
 const holdLen = 24
 
-// ErrHoldLost says that history which a Dump has to read may have been removed: it took too long, or could not renew
-// its hold for too long, or a release without holds removes.
+// ErrHoldLost: history that a Dump must read may have been removed. The dump took too long, or could not renew its hold
+// for too long, or a release without holds has removed it.
 var ErrHoldLost = errors.New("mvcc: the history was removed while it was read")
 
-// holdRow is what a hold's row says.
+// holdRow is the content of a hold's row.
 type holdRow struct {
 	compact, rev int64
 	count        uint64
@@ -62,14 +62,14 @@ func parseHold(row []byte) (h holdRow, err error) {
 	return h, nil
 }
 
-// newHoldRow is the row of a hold that nobody else has.
+// newHoldRow returns a row for a hold that nobody else uses.
 func (s *Store) newHoldRow() []byte {
 	var id [8]byte
 	rand.Read(id[:])
 	return s.rows.meta(metaHold + hex.EncodeToString(id[:]))
 }
 
-// holds calls visit with each hold, in a reader's state. In a transaction they are read with a conflict.
+// holds calls visit with each hold in a reader's state. In a transaction they are read with a conflict.
 func (s *Store) holds(ctx context.Context, r engine.Reader, visit func(row, value []byte, h holdRow) error) error {
 	begin := s.rows.meta(metaHold)
 	it := r.Scan(ctx, engine.Range{Begin: begin, End: prefixEnd(begin)})
@@ -95,7 +95,7 @@ func (s *Store) lowestHold(ctx context.Context, r engine.Reader, target int64) (
 	return target, err
 }
 
-// seenHolds is what a removal has seen of holds, on its own clock.
+// seenHolds is what a removal has seen of holds, by its own clock.
 type seenHolds map[string]*seenHold
 
 type seenHold struct {
@@ -103,8 +103,8 @@ type seenHold struct {
 	first, changed time.Time
 }
 
-// awaitHolds returns when the holds in the way of a target may have changed. It deletes those that nobody renews, and
-// those that are too old.
+// awaitHolds returns when the holds below a target may have changed. It deletes holds that nobody renews, and those
+// that are too old.
 func (s *Store) awaitHolds(ctx context.Context, seen seenHolds, target int64) {
 	if err := s.lookAtHolds(ctx, seen, target); err != nil && ctx.Err() == nil {
 		s.o.Logger.Warn("the holds on the removal of compacted rows cannot be read, will be tried again", "error", err)
@@ -144,7 +144,7 @@ func (s *Store) lookAtHolds(ctx context.Context, seen seenHolds, target int64) e
 	return nil
 }
 
-// note notes a hold, and says whether it is over.
+// note records a hold, and says whether it has ended.
 func (m seenHolds) note(row string, value []byte, now time.Time) (over bool) {
 	h := m[row]
 	if h == nil {
@@ -157,7 +157,7 @@ func (m seenHolds) note(row string, value []byte, now time.Time) (over bool) {
 	return now.Sub(h.changed) >= holdStale || now.Sub(h.first) >= holdAgeMax
 }
 
-// breakHold deletes a hold that has become too old, or is still as it was.
+// breakHold deletes a hold that is too old, or that has not changed.
 func (s *Store) breakHold(ctx context.Context, row, was []byte) error {
 	err := s.update(ctx, func(txn engine.Txn) error {
 		now, err := txn.Get(ctx, row)
@@ -176,10 +176,10 @@ func (s *Store) breakHold(ctx context.Context, row, was []byte) error {
 	return err
 }
 
-// takeHold writes a hold for a read at rev (0: the head), and returns what it holds.
+// takeHold writes a hold for a read at rev (0: the head), and returns what the hold keeps.
 func (s *Store) takeHold(ctx context.Context, row []byte, rev int64) (h holdRow, head int64, err error) {
 	err = s.update(ctx, func(txn engine.Txn) error {
-		// The compact revision is read with a conflict: a removal beyond it that is on its way makes this run again.
+		// The compact revision is read with a conflict. So a removal beyond it that is under way makes this run again.
 		c, err := s.compactOf(ctx, txn)
 		if err != nil {
 			return err
@@ -199,7 +199,7 @@ func (s *Store) takeHold(ctx context.Context, row []byte, rev int64) (h holdRow,
 		}
 		others := 0
 		err = s.holds(ctx, txn, func(have, _ []byte, _ holdRow) error {
-			if !bytes.Equal(have, row) { // it is there if an outcome was unknown
+			if !bytes.Equal(have, row) { // an earlier attempt with an unknown outcome may have written it
 				others++
 			}
 			return nil

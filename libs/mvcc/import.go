@@ -14,39 +14,38 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Bounds of one transaction of an import; one revision is never cut.
+// Limits of one transaction of an import. A revision is never cut.
 const (
 	importBytes  = 4 << 20
 	importEvents = 4096
 )
 
-// ImportOptions say what an Import is to find.
+// ImportOptions describe what an Import gets.
 type ImportOptions struct {
-	// Prefix is put before every row.
+	// Prefix begins the key of every row.
 	Prefix []byte
 	// Compact is the compact revision, or -1.
 	Compact int64
-	// Superseded says that there are versions below the compact revision that were replaced or deleted up to there,
-	// and tombstones: they are left out. Without it they are not there.
+	// Superseded says that there are versions below the compact revision that were replaced or deleted before it, and
+	// tombstones. The import leaves them out. Otherwise there must be none.
 	Superseded bool
-	// AuthNumber is the number of the users and roles (auth.State), AuthRows are their rows. Without rows, and with a
-	// number that is that of a keyspace in which nobody has ever changed any, or 0, the keyspace gets none.
+	// AuthNumber is the number of the users and roles (auth.State). AuthRows are their rows. If there are no rows, and
+	// the number is 0 or that of a keyspace whose users and roles have never been changed, the keyspace gets none.
 	AuthNumber uint64
 	AuthRows   []AuthRow
-	// Follow, if set, has the keyspace go on following what it is a copy of.
+	// Follow, if set, makes the keyspace follow its source.
 	Follow *Follow
-	// Alarms are the names of those that are set (Store.Alarms).
+	// Alarms are the names of the alarms that are set (Store.Alarms).
 	Alarms []string
 }
 
-// auth says that users and roles are imported.
+// auth says whether users and roles are imported.
 func (o *ImportOptions) auth() bool { return o.AuthNumber > authNone || len(o.AuthRows) > 0 }
 
-// Import writes a keyspace that does not exist yet, with revisions of its own, on an engine that numbers densely. What
-// it writes counts with Finish only: until then there is no keyspace. It is used by one goroutine, and after an error
-// no more.
+// Import writes a keyspace that does not exist yet, with given revisions, on a dense engine. Nothing counts before
+// Finish: until then there is no keyspace. It is used by one goroutine, and not after an error.
 type Import struct {
-	s      *Store // for its rows alone: nothing runs
+	s      *Store // used only to write rows: nothing runs
 	o      ImportOptions
 	live   int64 // bytes
 	events []importEvent
@@ -59,19 +58,19 @@ type importEvent struct {
 	ev  revlog.Event
 }
 
-// NewImport begins an import. Errors: that there are rows already, ErrUnavailable, the context's.
+// NewImport starts an import. Errors: that the store has rows already, ErrUnavailable, the context's.
 func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import, error) {
 	limits := eng.Limits()
 	var own Options
 	own.Prefix = o.Prefix
 	own.ensureDefaults(limits)
 	if !limits.Dense {
-		return nil, errors.New("mvcc: an import needs an engine that numbers densely")
+		return nil, errors.New("mvcc: an import needs a dense engine")
 	}
 	s := &Store{eng: engine.Domain(eng, o.Prefix), o: own, limits: limits, rows: rows{prefix: o.Prefix}}
 	var id [8]byte
 	rand.Read(id[:])
-	id[0] &= 0x7f // as that of any keyspace
+	id[0] &= 0x7f // like the id of any keyspace
 	id[7] |= 1
 	s.meta = Meta{
 		ClusterID: binary.BigEndian.Uint64(id[:]), Space: revision.Space{}, ChunkBytes: own.ChunkBytes,
@@ -93,8 +92,8 @@ func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import,
 	return &Import{s: s, o: o}, nil
 }
 
-// Add takes an event in: those of one revision in their order, revisions in theirs. The version of a put must be whole.
-// Nothing of the event is kept.
+// Add adds an event. The events of a revision come in their order, and revisions in theirs. A put must have its whole
+// version. Add keeps nothing of the event.
 func (im *Import) Add(ctx context.Context, rev int64, ev *revlog.Event) error {
 	if rev != im.last && (len(im.events) >= importEvents || im.size >= importBytes) {
 		if err := im.flush(ctx); err != nil {
@@ -143,15 +142,15 @@ type importState struct {
 	key  []byte
 	rec  record
 	live bool
-	was  record // as its row has it
+	was  record // the record in its row
 	row  int    // length of that; 0: there is none
 	at   int64  // the last revision that has changed it, in this batch; a revision is never in two
 }
 
-// ErrTwice: a key that changes twice in one revision cannot be held.
+// ErrTwice: a keyspace cannot hold a key that changes twice in one revision.
 var ErrTwice = errors.New("mvcc: a key is changed twice in one revision")
 
-// flush writes what has been gathered.
+// flush writes the events that have been gathered.
 func (im *Import) flush(ctx context.Context) error {
 	if len(im.events) == 0 {
 		return nil
@@ -186,7 +185,7 @@ func (s *Store) commit(ctx context.Context, f func(engine.Txn) error) error {
 	return storeErr(s.tryUpdate(ctx, f))
 }
 
-// states reads the keys of the events. Versions below the compact revision are the only ones of their keys.
+// states reads the keys of the events. If a version is below the compact revision, it is the only one of its key.
 func (im *Import) states(ctx context.Context) (map[string]*importState, error) {
 	states := map[string]*importState{}
 	var list []*importState
@@ -225,7 +224,7 @@ func (im *Import) states(ctx context.Context) (map[string]*importState, error) {
 	})
 }
 
-// revision writes what the events of one revision have beside the records of their keys.
+// revision writes what the events of one revision need, except the records of their keys.
 func (b *importBatch) revision(events []importEvent) error {
 	rev := events[0].rev
 	var payload []byte
@@ -240,8 +239,8 @@ func (b *importBatch) revision(events []importEvent) error {
 		case rev > b.im.o.Compact && st.live:
 			ev.HasPrev, ev.Prev = true, st.version()
 		case rev > b.im.o.Compact && ev.Delete:
-			return fmt.Errorf("mvcc: revision %d deletes a key that is not there", rev)
-		case st.live: // superseded before the compact revision, or by it
+			return fmt.Errorf("mvcc: revision %d deletes a key that does not exist", rev)
+		case st.live: // superseded at or before the compact revision
 			b.forget(st)
 		}
 		b.value(ev)
@@ -272,7 +271,7 @@ func (st *importState) apply(ev *revlog.Event) {
 	}
 }
 
-// version is the key's as the event that replaces it has it.
+// version returns the version of the key in the form for the event that replaces it.
 func (st *importState) version() KV {
 	r := &st.rec
 	kv := KV{Key: st.key, Create: r.create, Mod: r.mod, Version: r.version, Lease: r.lease, Value: r.value}
@@ -327,7 +326,7 @@ func (b *importBatch) log(rev int64, payload []byte) {
 	}
 }
 
-// index writes the records of the keys as they are in the end.
+// index writes the final records of the keys.
 func (b *importBatch) index() error {
 	s := b.im.s
 	for _, st := range b.states {
@@ -358,8 +357,8 @@ func (b *importBatch) index() error {
 // ImportLease is a lease to be imported, with its time to live in seconds.
 type ImportLease struct{ ID, TTL int64 }
 
-// Finish writes the leases, users and roles, and what makes a keyspace of it all: its revision is head then, and the
-// next one is head+1.
+// Finish writes the leases, users and roles, and the rows that make everything a keyspace. Its revision is then head,
+// and the next one is head+1.
 func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) error {
 	if err := im.flush(ctx); err != nil {
 		return err
@@ -383,7 +382,7 @@ func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) 
 	return s.commit(ctx, func(txn engine.Txn) error {
 		skip, ok := txn.(engine.StampSkipper)
 		if !ok {
-			return errors.New("mvcc: the engine cannot go on behind a revision")
+			return errors.New("mvcc: the engine cannot continue after a given revision")
 		}
 		skip.SkipStamps(uint64(head))
 		im.identity(txn, head)
@@ -415,7 +414,7 @@ func (im *Import) authRows(ctx context.Context) error {
 	return nil
 }
 
-// identity writes the rows that a keyspace has of itself.
+// identity writes the rows that describe the keyspace itself.
 func (im *Import) identity(txn engine.Txn, head int64) {
 	s := im.s
 	if im.o.Follow != nil {
@@ -427,7 +426,7 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
 	v = binary.BigEndian.AppendUint64(v, s.meta.ClusterID)
 	txn.Set(s.rows.meta(metaKeyspace), binary.BigEndian.AppendUint64(v, uint64(s.meta.Features)))
-	row, _ := appendHead(nil, s.meta.Features, s.meta.Space.Stamp(head))
+	row, _ := headRow(s.meta.Features, s.meta.Space.Stamp(head))
 	txn.Set(s.rows.head(), row)
 	if im.o.auth() {
 		txn.Set(s.rows.meta(metaAuth), binary.BigEndian.AppendUint64(nil, max(im.o.AuthNumber, authNone)))
@@ -443,7 +442,7 @@ func (im *Import) identity(txn engine.Txn, head int64) {
 	newBuckets(txn, s.rows, bucketUncounted)
 }
 
-// ValueMax is the length of the longest value that a keyspace with chunks of so many bytes can hold; 0: the default.
+// ValueMax returns the length of the longest value in a keyspace whose chunks have so many bytes; 0: the default.
 func ValueMax(chunkBytes int) int {
 	if chunkBytes == 0 {
 		chunkBytes = defaultChunk

@@ -14,42 +14,43 @@ import (
 )
 
 // The buckets of the count index are kept at their sizes in the background, in small transactions beside the groups.
-// Each reads the row of the last change with a conflict and writes it, so that they come one after the other, whoever
-// makes them, and a group that was evaluated before one of them is evaluated again after it. They read keys and
-// counters without a conflict: no group makes them fail.
+// Each transaction reads the row of the last change with a conflict and writes it. So the changes come one after
+// another, whoever makes them, and a group that was evaluated before one of them is evaluated again after it. The
+// transactions read keys and counters without a conflict, so no group makes them fail.
 //
-// A bucket that has grown too large is split in two steps, since its right half cannot be counted and the boundary set
-// in one while others write it. First the boundary is set: from then on groups count each side, and what the right one
-// had before counts on the left. That number never changes any more: it is the difference between the keys of the
-// right half and its counter, in any later state. The second step finds it out and moves it over. A merge is the same
-// the other way round: first groups count to the left, then the counter, which nobody changes any more, is moved over.
+// A bucket that has grown too large is split in two steps, because its right half cannot be counted and the boundary
+// set in one step while others write. First the boundary is set. From then on groups count each side, and the keys that
+// the right side had before still count on the left. Their number never changes: it is the difference between the keys
+// of the right half and its counter, in any later state. The second step computes this number and moves it. A merge
+// works the other way round: first groups count on the left, and then the counter, which nobody changes any more, is
+// moved.
 const (
-	// bucketsEvery is the time between two looks at the counters of a keyspace that is written.
+	// bucketsEvery is the time between two looks at the counters of a keyspace that is being written.
 	bucketsEvery = time.Second
-	// bucketsRest is how many times as long as a step has taken the next one waits.
+	// bucketsRest is the pause before the next step, as a multiple of the time that the last step has taken.
 	bucketsRest = 4
-	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On an engine over a network that is
-	// what a transaction has time for.
+	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On a remote engine a transaction has
+	// no time for more.
 	bucketRowsDense = 64 << 10
 	bucketRowsFar   = 16 << 10
 	// bucketChangesMax bounds the boundaries that one step changes.
 	bucketChangesMax = 256
-	// bucketLoose is what part of what a bucket may have two of them must have together at most to be merged.
+	// bucketLoose sets when two buckets are merged: if together they have at most this part of what one may have.
 	bucketLoose = 4
-	// bucketOpen is how many times of what a bucket may have it may come to before its first count is put off, and it
-	// is cut before.
+	// bucketOpen sets when a bucket's first count is delayed, and the bucket is cut before it: when it is this many
+	// times larger than it may be.
 	bucketOpen = 2
 )
 
 // keeper runs keepOwnBuckets while groups count.
 type keeper struct {
 	mu      sync.Mutex
-	run     func() // nil: somebody else keeps the buckets
+	run     func() // nil: another process keeps the buckets
 	running bool
-	counted bool // something has been counted since the last look at the counters
+	counted bool // counters have changed since the last look at them
 }
 
-// wake is called when something has been counted, or is to be.
+// wake is called when something has been counted, or must be.
 func (k *keeper) wake() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -99,19 +100,19 @@ func (s *Store) keepBuckets(ctx context.Context) {
 	}
 }
 
-// settleBuckets does all that is to be done about the buckets, and returns the head's row before its last look at them.
+// settleBuckets runs steps until the buckets need no more. It returns the head's row from before its last look at them.
 func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
 		head, more, err := s.stepBuckets(ctx)
 		switch {
 		case isDamage(err):
-			s.o.Logger.Error("the count index cannot be kept", "error", err, "retry", damagePause)
+			s.o.Logger.Error("the buckets of the count index cannot be sized", "error", err, "retry", damagePause)
 			_ = retry.Sleep(ctx, damagePause)
 		case err != nil:
 			failures++
 			if ctx.Err() == nil {
-				s.o.Logger.Warn("the count index was not kept, will be tried again", "error", err)
+				s.o.Logger.Warn("the buckets of the count index were not sized; will be tried again", "error", err)
 			}
 			pause(ctx, min(failures, unavailableMax))
 		case !more:
@@ -124,8 +125,8 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 	return nil
 }
 
-// stepBuckets does what is to be done about the buckets, as much as fits one transaction. head is the head's row
-// before it, more says that it has changed anything.
+// stepBuckets changes the buckets as needed, as far as one transaction has room for it. head is the head's row before
+// the step. more says that the step has changed something, so that another one is due.
 func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err error) {
 	due := false
 	err = s.view(ctx, func(snap engine.Snapshot) error {
@@ -226,12 +227,12 @@ func (k *bucketStep) load(ctx context.Context, from engine.Reader) error {
 	return it.Err()
 }
 
-// due says that something is to be done.
+// due reports whether something is to be done.
 func (k *bucketStep) due() bool {
 	return k.b == nil || !k.b.plain || slices.Max(k.counters) > int64(k.s.o.CountKeys) || len(k.loose()) > 0
 }
 
-// full says that the step is to do no more.
+// full reports whether the step has done as much as one step may.
 func (k *bucketStep) full() bool { return k.rows <= 0 || k.changes >= bucketChangesMax }
 
 // set sets the state of a bucket.
@@ -247,7 +248,7 @@ func (k *bucketStep) add(i int, n int64) {
 	}
 }
 
-// fold ends merges.
+// fold completes merges: it moves the counters that nobody changes any more.
 func (k *bucketStep) fold(context.Context) error {
 	for i, state := range k.b.states {
 		if state != bucketMerged || k.full() {
@@ -265,8 +266,9 @@ func (k *bucketStep) fold(context.Context) error {
 	return nil
 }
 
-// settle counts buckets whose counters lack something, and cuts those that are too large for that. Of those that join
-// one another it settles the last first: what the others lack counts in the same one.
+// settle counts the buckets whose counters are incomplete, and cuts those that are too large to be counted in one step.
+// Of neighbours that will be merged it settles the last first, because what the others lack is counted in the same
+// bucket.
 func (k *bucketStep) settle(ctx context.Context) error {
 	for i := len(k.b.states) - 1; i >= 0 && !k.full(); i-- {
 		state := k.b.states[i]
@@ -296,7 +298,7 @@ func (k *bucketStep) settleOne(ctx context.Context, i int) (settled bool, err er
 			k.set(start, state)
 		}
 		return false, nil
-	case !whole: // the next step has time for it
+	case !whole: // left to the next step
 		return false, nil
 	}
 	lacks := keys - k.counters[i]
@@ -350,14 +352,16 @@ func (k *bucketStep) loose() (out []int) {
 	return out
 }
 
-// walk walks over the keys of a bucket and returns every so manieth, at most as many as the step may change; whole
-// says that it has come to the bucket's end.
+// walk walks over the keys of a bucket and returns every so manieth of them, but no more than the step may change.
+// whole reports whether it has reached the end of the bucket.
 func (k *bucketStep) walk(
 	ctx context.Context, i int, every int64,
 ) (starts [][]byte, keys int64, whole bool, err error) {
 	r := k.s.rows
-	rng := engine.Range{Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true,
-		NoConflict: true}
+	rng := engine.Range{
+		Begin: r.idx(nil, k.b.starts[i]), End: r.table(nil, tableIdx+1), KeysOnly: true,
+		NoConflict: true,
+	}
 	if end := k.b.end(i); end != nil {
 		rng.End = r.idx(nil, end)
 	}

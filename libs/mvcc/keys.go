@@ -2,32 +2,34 @@ package mvcc
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// errKeysMax answers a request that would make more keys than Options.KeysMax.
+// errKeysMax is the answer to a request that would bring the number of keys above Options.KeysMax.
 var errKeysMax = fmt.Errorf("%w: the limit of keys", ErrNoSpace)
 
-// Where others write the keyspace too, a group that makes keys looks at the counters of the count index. Near the
-// bound it reads them with a conflict, so that the bound is exact, and groups that make keys come one after the other.
-// Further away it does not, nor does it look each time.
+// Where other processes write the keyspace too, a group that makes keys reads the counters of the count index. Near the
+// bound it reads them with a conflict. The bound is then exact, and groups that make keys are committed one after the
+// other. Further away it reads them without a conflict, and not every time.
 const (
-	// keysSlack, and keysGroups times what a group makes itself, is how far from the bound it must stay to do without
-	// the conflict: more keys than are made by all groups together that are under way with it.
+	// keysSlack and keysGroups set when a group may do without the conflict: it must stay below the bound by keysSlack,
+	// plus keysGroups times the keys that it makes itself. All groups that are under way at the same time make fewer
+	// keys.
 	keysSlack  = 4096
 	keysGroups = 64
-	// keysAge is how old a count may be that such a group relies on, beside the age of a recent state that it was
-	// read in.
+	// keysAge is how old a count may be for a group to rely on it, in addition to the age of the recent state that it
+	// was read in.
 	keysAge = 50 * time.Millisecond
 )
 
-// keysSeen is a count of all keys, and when it was read, by the queue's clock.
+// keysSeen is a count of all keys and the time it was read, by the queue's clock.
 type keysSeen struct{ n, at int64 }
 
-// loadKeys counts the keys at the start of a Store that bounds them and is the only writer.
+// loadKeys counts the keys when a Store opens that has a bound and is the only writer.
 func (s *Store) loadKeys(ctx context.Context) error {
 	if s.o.KeysMax == 0 || !s.limits.Dense {
 		return nil
@@ -46,8 +48,8 @@ func (s *Store) countKeys(ctx context.Context) (int64, error) {
 	return info.Count, err
 }
 
-// Keys returns the number of keys that are there. known is false where that cannot be told without reading a row of
-// each: there is no count index, or it is not made yet. Errors: ErrUnavailable, ErrCorrupt, the context's.
+// Keys returns the number of keys. known is false if there is no count index or it is not complete yet: the number then
+// cannot be told without reading a row of each key. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) Keys(ctx context.Context) (n int64, known bool, err error) {
 	if s.o.KeysMax > 0 && s.limits.Dense {
 		return s.keys.Load(), true, nil
@@ -59,8 +61,8 @@ func (s *Store) Keys(ctx context.Context) (n int64, known bool, err error) {
 	return n, known, err
 }
 
-// admitKey finds out whether a put would make one key too many. Deletes of the same request do not count: they come
-// after it has been checked.
+// admitKey returns an error if a put would make one key too many. Deletes of the same request do not make room: they
+// run after the check.
 func (g *group) admitKey(ctx context.Context, key []byte) error {
 	bound := g.s.o.KeysMax
 	if bound == 0 {
@@ -84,18 +86,20 @@ func (g *group) admitKey(ctx context.Context, key []byte) error {
 	return errKeysMax
 }
 
-// over tells of a bound that has refused a request for good: what an attempt answers that is made again does not count.
+// over reports that a bound has refused a request. It is called only for final answers: a refusal in an attempt that is
+// repeated does not count.
 func (s *Store) over(err error) {
 	switch {
-	case err == errKeysMax && s.o.OverKeys != nil:
+	case errors.Is(err, errKeysMax) && s.o.OverKeys != nil:
 		s.o.OverKeys()
-	case err == errQuota && s.o.OverQuota != nil:
+	case errors.Is(err, errQuota) && s.o.OverQuota != nil:
 		s.o.OverQuota()
 	}
 }
 
-// keysThere returns the number of keys before the group, where others make some too: that of the group's state if there
-// are more than far, and from then on any other number is a conflict; else one of a moment ago.
+// keysThere returns the number of keys before the group, where other processes make keys too. If it is above far, the
+// number is that of the group's state, and any change of it until the commit is a conflict. Otherwise the number is a
+// moment old.
 func (g *group) keysThere(ctx context.Context, far int64) (int64, error) {
 	if g.keysExact {
 		return g.keys, nil

@@ -11,31 +11,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// pauses are those of a lane, and of work beside the groups, between runs that the engine has not let succeed.
+// pauses are the waits before a lane, or work beside the groups, tries again what the engine has refused.
 var pauses = retry.Policy{Min: 5 * time.Millisecond, Max: 700 * time.Millisecond}
 
-// lane runs one group after the other. If the engine is pipelined and more requests wait, it does not wait for the
-// sync of a group before it evaluates the next one; groups land in order all the same.
+// lane runs one group after the other. On a pipelined engine, and if more requests wait, it evaluates the next group
+// before the previous one is synced. Groups still land in order.
 type lane struct {
 	s   *Store
 	id  int
 	seq uint64
 	row []byte
-	// exact says that the last group had a bound to keep to exactly: such groups of a Store would conflict with one
-	// another, and so go one by one.
+	// exact says that the last group had to keep a bound exactly. Such groups of one Store would conflict with one
+	// another, so they run one at a time.
 	exact bool
-	// asking is how many groups are still to begin without BeginRecent.
+	// asking is how many more groups are to begin without BeginRecent.
 	asking int
 
-	// The heavy lane is another lane's, with which it shares the way to disk: see heavy.go.
+	// A heavy lane belongs to another lane. The two share the way to disk: see heavy.go.
 	*runway
 	beside    *lane // the heavy lane of this one, which has its sequence from one run to the next
 	heavy     bool
-	exclusive bool          // the next attempt of the heavy lane is to hold up the other lane
-	held      time.Duration // how long it has done so
+	exclusive bool          // the other lane waits during the heavy lane's next attempt
+	held      time.Duration // how long it has waited for that
 
-	entered Turn // whose turn it has; nil: none
-	// slow says that the group has moved to heavy turns, long that one before it of the same requests has, in vain.
+	entered Turn // what the lane holds a turn of; nil: none
+	// slow says that the group has moved to turns of Heavies. long says that an earlier attempt with the same requests
+	// has done so and failed.
 	slow, long bool
 }
 
@@ -71,7 +72,7 @@ func (l *lane) run() {
 		close(l.flights)
 		l.landing.Wait()
 	}
-	l.runway = nil // it holds the heavy lane's queue, for which an idle keyspace has no use
+	l.runway = nil // an idle keyspace has no use for the heavy lane's queue
 	if l.beside != nil {
 		l.beside.runway = nil
 	}
@@ -84,11 +85,11 @@ func (l *lane) land() {
 	}
 }
 
-// process runs requests until each has its answer, or hands them on.
+// process runs requests until each has its answer or has been handed on.
 func (l *lane) process(ctx context.Context, reqs []*request) {
 	var conflicts, unavailable int
-	var since time.Time               // when the first try began that did not reach the engine
-	outage := l.s.queue.outage.Load() // known before: one try shows whether it is over
+	var since time.Time               // start of the first attempt that did not reach the engine
+	outage := l.s.queue.outage.Load() // an outage known before: one attempt shows whether it is over
 	recent := l.tryRecent(reqs)
 	l.long = false
 	for range attemptsMax {
@@ -115,7 +116,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 			l.s.queue.unreached(since)
 		}
 		l.s.queue.stats.Retries[retryOf(err, recent)].Add(1)
-		if recent { // whatever the error is: it may come from the state
+		if recent { // the recent state may be the cause of any error
 			recent, l.asking = false, askingGroups
 			l.s.usage.Outdated.Add(1)
 			continue
@@ -129,7 +130,7 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 		case ok:
 			l.sidestep(ctx, reqs, hit)
 			return
-		case isDamage(err): // what every request needs
+		case isDamage(err): // of a row that every request needs
 			fail(reqs, l.s.noted(storeErr(err)))
 			return
 		case class.Rerun():
@@ -140,17 +141,18 @@ func (l *lane) process(ctx context.Context, reqs []*request) {
 				return
 			}
 			l.exclusive = l.heavy && conflicts >= conflictSplitAfter
-			// A commit that is ordered but not durable yet can conflict with every run until it is: give it time.
+			// A commit that has its place in the order but is not durable yet conflicts with every attempt until it is:
+			// wait.
 			if conflicts >= conflictSplitAfter {
 				pause(ctx, min(conflicts-conflictSplitAfter, conflictPauses))
 			}
 		case class == engine.NoSpace:
-			// Each request is judged by itself: a large one must not be the end of those that came with it.
+			// Judge each request by itself: a large one must not fail those that came with it.
 			if len(reqs) > 1 {
 				l.split(ctx, reqs)
 				return
 			}
-			// A compaction is refused only while the engine's own work takes the last of the space, which passes.
+			// A compaction is refused only while the engine's own work takes up the last of the space. That passes.
 			if unavailable++; spaceNeedOf(reqs[0].m) != leadsOut || unavailable > unavailableMax {
 				fail(reqs, storeErr(err))
 				return
@@ -180,14 +182,15 @@ func (l *lane) split(ctx context.Context, reqs []*request) {
 	l.process(ctx, reqs[half:])
 }
 
-// sidestep answers the request that was hit, and runs those before it, which were found good, and those behind it.
+// sidestep answers the request that was hit, then runs the requests before it, which were found good, and those behind
+// it.
 func (l *lane) sidestep(ctx context.Context, reqs []*request, h *hit) {
 	fail(reqs[h.index:h.index+1], h.err)
 	l.process(ctx, reqs[:h.index:h.index])
 	l.process(ctx, reqs[h.index+1:])
 }
 
-// spaceNeed is what a request means for the space that the store takes.
+// spaceNeed tells how a request changes the space that the store needs.
 type spaceNeed int
 
 const (
@@ -206,7 +209,7 @@ func spaceNeedOf(m mutation) spaceNeed {
 	return givesSpace
 }
 
-// markSpace lets the transaction of requests that do not take space have what an engine keeps in reserve for them.
+// markSpace allows the transaction to use the engine's reserve if none of its requests takes space.
 func markSpace(txn engine.Txn, reqs []*request) {
 	need := leadsOut
 	for _, r := range reqs {
@@ -227,7 +230,8 @@ func markShrinks(txn engine.Txn) {
 	}
 }
 
-// markVital marks what leads out of a full disk; an engine that knows only one reserve gives that.
+// markVital allows the transaction the reserve for what leads out of a full disk. An engine that knows only one reserve
+// gives that.
 func markVital(txn engine.Txn) {
 	if t, ok := txn.(engine.Vital); ok {
 		t.Vital()
@@ -236,23 +240,24 @@ func markVital(txn engine.Txn) {
 	markShrinks(txn)
 }
 
-// pause waits after n failures before the last one. Whoever waits looks at ctx afterwards.
+// pause waits before the next attempt; n is the number of failures before the last one. The caller checks ctx
+// afterwards.
 func pause(ctx context.Context, n int) { _ = pauses.Wait(ctx, n) }
 
-// attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered
-// when it returns, or will be when their flight lands. On an error none has been, and nothing has happened. recent
-// allows a recent state, and says afterwards whether one was used.
+// attempt evaluates requests and commits what they change. It returns how many it has taken on: those are answered when
+// it returns, or will be when their flight lands. After an error none has been taken on, and nothing has happened.
+// *recent allows the use of a recent state, and tells afterwards whether one was used.
 func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int, error) {
 	laps := laps{begun: l.s.queue.now()}
 	if !l.heavy || l.exclusive {
 		if !l.turn.TryLock() {
-			l.leave() // the heavy lane may have it for long
+			l.leave() // the heavy lane may hold the way to disk for long
 			l.turn.Lock()
 		}
 		defer l.turn.Unlock()
 	}
 	if l.exact {
-		l.leave() // it is waited for a commit
+		l.leave() // the lane waits for a commit
 		l.s.crowd.Lock()
 		defer l.s.crowd.Unlock()
 	}
@@ -270,7 +275,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	}
 	size := 0
 	for _, r := range reqs {
-		r.heavy, r.refusal = false, nil // of an attempt that came to nothing
+		r.heavy, r.refusal = false, nil // left from an attempt that failed
 		if size += r.bytes; l.s.Features().Has(FeatureValues) {
 			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
 		}
@@ -304,8 +309,8 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		txn.Discard()
 		return 0, err
 	}
-	l.leave()            // nobody else waits for the disk
-	l.s.keys.Add(g.born) // in the order of commits: the next group is judged by it
+	l.leave()            // others need not wait for the disk
+	l.s.keys.Add(g.born) // in the order of commits, because the next group is judged by it
 	l.s.usage.Groups.Add(1)
 	f.laps = laps
 	l.s.queue.stats.sent(f.reqs, laps)
@@ -317,7 +322,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	return n, l.finish(ctx, f)
 }
 
-// evaluate runs the requests in order; it returns how many, the rest belongs into the next group.
+// evaluate runs the requests in order and returns how many of them fit. The others belong to the next group.
 func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	if err := g.load(ctx, reqs); err != nil {
 		return 0, err
@@ -326,7 +331,7 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 		r.res, r.err = Result{}, nil
 		g.wanted = 0
 		g.budgetOf(r)
-		err := g.admit(ctx, r.access)
+		err := g.admit(r.access)
 		if err == nil {
 			err = g.admitFollowing(r.m)
 		}
@@ -363,8 +368,8 @@ func (g *group) evaluate(ctx context.Context, reqs []*request) (int, error) {
 	return len(reqs), nil
 }
 
-// isAnswer says that err is a request's own answer, not a failure of the group. It compares, and does not unwrap: an
-// engine error joined with one of these is no answer.
+// isAnswer reports whether err is the answer to one request and not a failure of the group. It compares and does not
+// unwrap: an engine error joined with one of these is no answer.
 func isAnswer(err error) bool {
 	return slices.Contains([]error{
 		ErrCompacted, ErrFutureRevision, ErrLeaseNotFound, ErrLeaseExists, ErrLeaseEnding, errNoSteps,
@@ -373,8 +378,9 @@ func isAnswer(err error) bool {
 	}, err)
 }
 
-// finish waits for a commit and answers its requests. With an error nothing has happened and nothing has been
-// answered, but on a pipelined engine, where a commit that does not become durable ends everything after it as well.
+// finish waits for a commit and answers its requests. If it returns an error, nothing has happened and no request has
+// been answered. The exception is a pipelined engine: a commit that does not become durable there ends everything after
+// it as well.
 func (l *lane) finish(ctx context.Context, f *flight) error {
 	first, err := f.pending.Wait(ctx)
 	if err != nil && l.flights == nil && !isRefusal(err) {
@@ -407,7 +413,7 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		s.compactedTo(f.g.compact)
 	}
 	for _, r := range f.reqs {
-		r.release() // before what they have written counts
+		r.release() // before their bytes count as written
 	}
 	s.grew(f.g.features, f.g.grown)
 	if f.g.counted {
@@ -437,7 +443,8 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	return nil
 }
 
-// isRefusal says that an error of Wait is a definite no: nothing has happened, and process knows what to do about it.
+// isRefusal reports whether an error of Wait says for certain that nothing was committed, and process knows how to go
+// on.
 func isRefusal(err error) bool {
 	class := engine.ClassOf(err)
 	return class.Rerun() || class.Refusal()
@@ -446,9 +453,10 @@ func isRefusal(err error) bool {
 // errUnresolved says that the outcome of a commit could not be found out in time.
 var errUnresolved = errors.New("mvcc: commit outcome not known")
 
-// resolve finds out what became of a commit whose Wait has ended with cause, by reading the lane's row (I5): the same
-// sequence means that it happened, with the stamp in the row. The engine promises that the commit is no longer under
-// way. What has not happened is run again, unless cause belongs to no class: then it would fail again.
+// resolve finds out what became of a commit whose Wait has returned cause. It reads the lane's row (I5): if the row has
+// the same sequence, the commit has happened, with the stamp in the row. The engine promises that the commit is no
+// longer under way. A commit that has not happened is run again, unless cause belongs to no class of engine errors:
+// then it would fail again.
 func (l *lane) resolve(ctx context.Context, f *flight, cause error) (engine.Stamp, error) {
 	if !f.g.changed() {
 		return engine.Stamp{}, engine.ErrConflict // nothing was written: run it again
@@ -475,7 +483,7 @@ func (l *lane) resolve(ctx context.Context, f *flight, cause error) (engine.Stam
 	return engine.Stamp{}, errUnresolved
 }
 
-// isOpen says that an error of Wait leaves it open whether the commit has happened.
+// isOpen reports whether an error of Wait leaves open if the commit has happened.
 func isOpen(err error) bool {
 	switch engine.ClassOf(err) {
 	case engine.UnknownOutcome, engine.Unavailable, engine.Closed, engine.Ended:

@@ -12,23 +12,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Fence is the claim of the owner of a shard of leases: the ballot that the shard's row had when it was taken. A
-// request that carries one fails with ErrFenced once somebody else has claimed the shard (docs/design.md §7).
+// Fence is the claim of the owner of a shard of leases: the ballot in the shard's row at the time of the claim. A
+// request that carries a Fence fails with ErrFenced once another process has claimed the shard (docs/design.md §7).
 type Fence struct {
 	shard  int
 	ballot uint64
 }
 
-// LeaseGrant stores a lease; the caller keeps its time. fence, if not nil, must still be the owner's: a lease granted
-// by an owner that has been replaced would be nobody's to expire. It makes no revision; rev is that of the header.
-// Errors: ErrLeaseExists, ErrFenced, ErrNoSpace, and as Put.
+// LeaseGrant stores a lease. The caller keeps its time. fence, if not nil, must still be the owner's: nobody would
+// expire a lease granted by an owner that has been replaced. A grant makes no revision; rev is the revision for the
+// response header. Errors: ErrLeaseExists, ErrFenced, ErrNoSpace, and those of Put.
 func (s *Store) LeaseGrant(ctx context.Context, id, ttl int64, fence *Fence) (rev int64, err error) {
 	return s.submitRev(ctx, &leaseGrant{id: id, ttl: ttl, fence: fence})
 }
 
 // LeaseRevoke deletes a lease and, in one revision, the keys attached to it. fence, if not nil, must still be the
-// owner's. Errors: ErrLeaseNotFound, ErrLeaseEnding (the keys do not fit in a transaction, or it was ending already:
-// go on with LeaseRevokeStep), ErrFenced, and as Put.
+// owner's. Errors: ErrLeaseNotFound, ErrFenced, those of Put, and ErrLeaseEnding: the keys do not fit in one
+// transaction, or the lease was ending already, and the caller must continue with LeaseRevokeStep.
 func (s *Store) LeaseRevoke(ctx context.Context, id int64, fence *Fence) (rev int64, err error) {
 	rev, err = s.submitRev(ctx, &leaseRevoke{id: id, fence: fence})
 	if errors.Is(err, ErrTooLarge) {
@@ -37,7 +37,7 @@ func (s *Store) LeaseRevoke(ctx context.Context, id int64, fence *Fence) (rev in
 	return rev, err
 }
 
-// rowBytes is what a request about a lease or a compaction counts as in its group.
+// rowBytes is what a request about a lease or a compaction counts towards the size of its group.
 const rowBytes = 64
 
 func (s *Store) submitRev(ctx context.Context, m mutation) (int64, error) {
@@ -107,7 +107,7 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	if err != nil {
 		return err
 	}
-	if !all { // known before everything has been read
+	if !all { // known before all keys have been read
 		return refusal{storeErr(engine.ErrTooLarge)}
 	}
 	if err := g.detach(ctx, attached); err != nil {
@@ -118,7 +118,7 @@ func (m *leaseRevoke) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// checkFence reads the ballot that a fence is about, once per group.
+// checkFence compares a fence with the ballot in its shard's row, which it reads once per group.
 func (g *group) checkFence(ctx context.Context, f *Fence) error {
 	if f == nil {
 		return nil
@@ -143,8 +143,8 @@ func (g *group) checkFence(ctx context.Context, f *Fence) error {
 	return nil
 }
 
-// attached returns the keys of a lease in order: those that the engine has and those that the group has put. With most
-// > 0 it may end after so many of the engine's, and says whether it has returned all.
+// attached returns the keys of a lease in order: those that the engine has, and those that the group has put. If most >
+// 0 it may stop after that many of the engine's keys; all reports whether it has returned all of them.
 func (g *group) attached(ctx context.Context, id int64, most int) (_ []*keyState, all bool, err error) {
 	keys, all, err := g.s.leaseKeys(ctx, g.txn, id, most, g.budget.spend)
 	if err != nil {
@@ -169,8 +169,8 @@ func (g *group) attached(ctx context.Context, id int64, most int) (_ []*keyState
 	return attached, all, nil
 }
 
-// leaseKeys returns the keys attached to a lease, with most > 0 the first of them, and whether these are all; each is
-// counted by spend first.
+// leaseKeys returns the keys attached to a lease, or with most > 0 the first of them, and whether these are all. spend
+// is called for each key first.
 func (s *Store) leaseKeys(
 	ctx context.Context, r engine.Reader, id int64, most int, spend func(bytes int) error,
 ) (keys [][]byte, all bool, err error) {
@@ -189,14 +189,14 @@ func (s *Store) leaseKeys(
 	return keys, true, storeErr(it.Err())
 }
 
-// LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has none. Errors:
+// LeaseKeys returns the keys attached to a lease in order, and the head. An unknown lease has no keys. Errors:
 // ErrUnavailable, the context's.
 func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		if rev, err = s.headOf(ctx, snap); err != nil {
 			return err
 		}
-		if s.Features().Has(FeatureAuth) { // whoever is told has to be allowed
+		if s.Features().Has(FeatureAuth) { // the caller may need the permission to know them
 			if _, err = s.authOf(ctx, snap); err != nil {
 				return err
 			}
@@ -207,8 +207,8 @@ func (s *Store) LeaseKeys(ctx context.Context, id int64) (keys [][]byte, rev int
 	return keys, rev, wanted(leaseOf(id), err)
 }
 
-// Leases visits all leases, in no particular order; those that are ending with LeaseEnding for their time to live.
-// Errors: ErrUnavailable, the context's, visit's.
+// Leases visits all leases, in no particular order. A lease that is ending is visited with LeaseEnding as its time to
+// live. Errors: ErrUnavailable, the context's, visit's.
 func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) error {
 	r := s.rows.tableRange(tableLease)
 	err := s.view(ctx, func(snap engine.Snapshot) error {
@@ -233,9 +233,9 @@ func (s *Store) Leases(ctx context.Context, visit func(id, ttl int64) error) err
 	return wanted("the list of leases", err)
 }
 
-// ClaimLeases makes the caller the owner of a shard of the keyspace's leases: fences of the shard given out before
-// are no longer good. Which leases belong to which shard is the callers' agreement; where leases are not sharded all
-// are in shard 0. Errors: ErrUnavailable, the context's.
+// ClaimLeases makes the caller the owner of a shard of the keyspace's leases. Fences of the shard that were given out
+// before are no longer valid. The callers agree on which leases belong to which shard; where leases are not sharded,
+// all are in shard 0. Errors: ErrUnavailable, the context's.
 func (s *Store) ClaimLeases(ctx context.Context, shard int) (Fence, error) {
 	f := Fence{shard: shard}
 	err := s.update(ctx, func(txn engine.Txn) error {
@@ -250,7 +250,7 @@ func (s *Store) ClaimLeases(ctx context.Context, shard int) (Fence, error) {
 	return f, err
 }
 
-// ownerRow is where the ballot of a shard's owner is.
+// ownerRow is the key of the row that holds the ballot of a shard's owner.
 func (s *Store) ownerRow(shard int) []byte {
 	name := metaOwner
 	if shard != 0 {
@@ -267,7 +267,7 @@ func (s *Store) readBallot(ctx context.Context, r engine.Reader, shard int) (uin
 	return parseBallot(row)
 }
 
-// parseBallot reads an owner's row, which is not there before the first claim.
+// parseBallot reads an owner's row. The row does not exist before the first claim.
 func parseBallot(row []byte) (uint64, error) {
 	if row == nil {
 		return 0, nil
@@ -278,8 +278,8 @@ func parseBallot(row []byte) (uint64, error) {
 	return binary.BigEndian.Uint64(row), nil
 }
 
-// update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f may
-// run several times, also after a commit whose outcome was unknown: it must be idempotent.
+// update runs a transaction without revisions beside the groups, until it commits or the engine is unavailable. f must
+// be idempotent: it may run several times, also after a commit whose outcome was unknown.
 func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
 	unavailable := 0
 	err := updates.Do(ctx, func(err error) bool {
@@ -292,7 +292,7 @@ func (s *Store) update(ctx context.Context, f func(engine.Txn) error) error {
 	return s.noted(storeErr(err))
 }
 
-// updates are the runs of one such transaction.
+// updates bounds the attempts of one such transaction.
 var updates = retry.Policy{Min: pauses.Min, Max: pauses.Max, Attempts: attemptsMax}
 
 func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
@@ -300,7 +300,7 @@ func (s *Store) tryUpdate(ctx context.Context, f func(engine.Txn) error) error {
 	return finishUpdate(ctx, txn, f, err)
 }
 
-// finishUpdate runs a transaction that has begun, unless beginErr says why it has not.
+// finishUpdate runs a transaction. If it could not begin, beginErr says why.
 func finishUpdate(ctx context.Context, txn engine.Txn, f func(engine.Txn) error, beginErr error) error {
 	if beginErr != nil {
 		return beginErr

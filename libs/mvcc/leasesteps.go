@@ -8,21 +8,21 @@ import (
 	"math"
 )
 
-// A lease whose keys cannot be deleted in one transaction ends in steps (FeatureLeaseSteps). First its row is marked as
-// ending: for all requests there is no such lease from then on, but that its id cannot be granted. Each step deletes as
-// many of its keys as fit, in one revision, and the last removes the row. Only an engine whose transactions are bounded
-// needs that.
+// A lease whose keys cannot be deleted in one transaction ends in steps (FeatureLeaseSteps). The first step marks its
+// row as ending. From then on requests do not find the lease, but its id cannot be granted. Each further step deletes,
+// in one revision, as many of its keys as fit, and the last one removes the row. Only an engine with bounded
+// transactions needs this.
 
-// LeaseEnding is the time to live with which Leases shows a lease that is ending.
+// LeaseEnding is the time to live that Leases reports for a lease that is ending.
 const LeaseEnding = math.MinInt64
 
 const (
-	// deletedBytesMin is what the deletion of an attached key adds to a transaction at least: two rows cleared, one of
-	// the history, and its part of the log entry.
+	// deletedBytesMin is the least that the deletion of an attached key adds to a transaction: it clears two rows, adds
+	// one to the history, and adds to the log entry.
 	deletedBytesMin = 128
 	// stepKeysMax bounds the keys of one step, and with them the time that its evaluation takes.
 	stepKeysMax = 8192
-	// stepShare is the part of a transaction that a step fills by the count of deletes: 1/stepShare.
+	// stepShare sets how much of a transaction a step fills, by the count of deletes: 1/stepShare.
 	stepShare = 2
 )
 
@@ -49,15 +49,15 @@ func parseLease(row []byte) (ttl int64, ending bool, err error) {
 	return int64(binary.BigEndian.Uint64(row)), ending, nil
 }
 
-// errNoSteps is ErrTooLarge for a lease that could end in steps.
+// errNoSteps is ErrTooLarge for a lease that could end in steps if the feature were active.
 var errNoSteps = fmt.Errorf(
 	"%w: the keys of the lease do not fit in one transaction, and the feature lease-steps is not activated",
 	ErrTooLarge)
 
-// stepwise says that a transaction of the engine may be too small for a lease.
+// stepwise reports whether a transaction of the engine may be too small for the keys of a lease.
 func (s *Store) stepwise() bool { return !s.limits.Dense && s.limits.TxnBytes > 0 }
 
-// endLater marks a lease as ending after a revoke that was too large.
+// endLater marks a lease as ending, after a revoke that was too large.
 func (s *Store) endLater(ctx context.Context, id int64, fence *Fence) (int64, error) {
 	if !s.stepwise() {
 		return 0, ErrTooLarge
@@ -68,9 +68,10 @@ func (s *Store) endLater(ctx context.Context, id int64, fence *Fence) (int64, er
 	return 0, ErrLeaseEnding
 }
 
-// LeaseRevokeStep deletes some of the keys of a lease that is ending, in one revision, and removes its row with the
-// last; then done is true, and rev the keyspace's revision. Keys that have been put on another lease, or on none,
-// stay. fence is as for LeaseRevoke. Errors: ErrLeaseNotFound (also if it is not ending), ErrFenced, and as Put.
+// LeaseRevokeStep deletes, in one revision, some of the keys of a lease that is ending. With the last of them it
+// removes the lease's row; done is then true and rev is the keyspace's revision. Keys that have been put on another
+// lease, or on none, stay. fence is as in LeaseRevoke. Errors: ErrLeaseNotFound (also if the lease is not ending),
+// ErrFenced, and those of Put.
 func (s *Store) LeaseRevokeStep(ctx context.Context, id int64, fence *Fence) (rev int64, done bool, err error) {
 	room := s.limits.TxnBytes / stepShare
 	for {
@@ -82,7 +83,7 @@ func (s *Store) LeaseRevokeStep(ctx context.Context, id int64, fence *Fence) (re
 		case !errors.Is(err, ErrTooLarge) || room <= deletedBytesMin:
 			return 0, false, err
 		}
-		room /= 2 // by then a step has one key, which was put in a transaction with more
+		room /= 2 // in the end a step has a single key, and the put of that key was a larger transaction
 	}
 }
 
@@ -129,7 +130,7 @@ func (m *leaseEnd) run(ctx context.Context, g *group, res *Result) error {
 type leaseStep struct {
 	id    int64
 	fence *Fence
-	room  int  // bytes that the step may add to the transaction, as deletes counts them
+	room  int  // bytes that the step may add to the transaction, as counted by deletes
 	last  bool // set by run: no key is left
 }
 
@@ -162,10 +163,10 @@ func (m *leaseStep) run(ctx context.Context, g *group, res *Result) error {
 	}
 	switch {
 	case len(attached) > 0 || all:
-	case len(g.entries) > 0: // requests before it in the group have taken them off the lease
+	case len(g.entries) > 0: // earlier requests of the group have taken them off the lease
 		return errNextGroup
 	default:
-		return fmt.Errorf("%w: rows attach keys to lease %d that are not on it", ErrCorrupt, m.id)
+		return fmt.Errorf("%w: rows attach keys to lease %d, but the keys are not on it", ErrCorrupt, m.id)
 	}
 	if err := g.detach(ctx, attached); err != nil {
 		return err
@@ -177,7 +178,7 @@ func (m *leaseStep) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// fitting is how many of the first keys can be deleted with so much room, at least one.
+// fitting returns how many of the first keys can be deleted with that much room; it is at least one.
 func (g *group) fitting(attached []*keyState, room int) int {
 	var d deletes
 	for i, st := range attached {

@@ -107,8 +107,10 @@ func TestTooLarge(t *testing.T) {
 		tooLarge(func() error { // each of its puts fits
 			var ops []mvcc.Op
 			for i := range 120 {
-				ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "d%03d", i),
-					Value: []byte(value)}})
+				ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{
+					Key:   fmt.Appendf(nil, "d%03d", i),
+					Value: []byte(value),
+				}})
 			}
 			_, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: ops})
 			return err

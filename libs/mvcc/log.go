@@ -10,10 +10,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// ReadLog reads committed, durable entries with revision >= from, in order: at most maxEntries, and no further than
-// maxBytes but at least one entry. next is where to go on; it is beyond the head when everything has been read.
-// Errors: ErrCompacted if from is below the compact revision (the entry at the compact revision is still there),
-// ErrUnavailable, ErrCorrupt, the context's.
+// ReadLog reads committed, durable entries with revisions from on, in order. It returns at most maxEntries entries and,
+// unless the first alone is larger, maxBytes bytes. next is the revision to continue from; it is beyond the head when
+// everything has been read. Errors: ErrCompacted if from is below the compact revision (the entry at the compact
+// revision can still be read), ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) ReadLog(
 	ctx context.Context, from int64, maxEntries, maxBytes int,
 ) (entries []revlog.Entry, next int64, err error) {
@@ -40,7 +40,7 @@ func (s *Store) ReadLog(
 	}
 	for i, p := range payloads {
 		if entries[i], err = s.Parse(p); err != nil && i > 0 {
-			return entries[:i], p.Rev, nil // what comes before is good
+			return entries[:i], p.Rev, nil // the entries before it are good
 		} else if err != nil {
 			return nil, 0, wanted(logFrom(from), err)
 		}
@@ -48,15 +48,14 @@ func (s *Store) ReadLog(
 	return entries, next, nil
 }
 
-// ReadPayloads is ReadLog for those who pass the log on: it leaves the entries as they are stored, and reads below the
-// compact revision as long as nothing has been removed there. compact is the compact revision in the same state.
-// Errors: as ReadLog; ErrCompacted if entries from on have been removed.
+// ReadPayloads is ReadLog for callers that pass the log on. It leaves the entries as they are stored, and reads below
+// the compact revision as long as nothing has been removed there. compact is the compact revision in the same state.
+// Errors: as ReadLog, but ErrCompacted only if entries from on have been removed.
 func (s *Store) ReadPayloads(
 	ctx context.Context, from int64, maxEntries, maxBytes int,
 ) (payloads []revlog.Payload, next, compact int64, err error) {
 	err = s.view(ctx, func(snap engine.Snapshot) error {
-		// The rows are asked for together: between a commit and the watchers lies one wait for the store, not one for
-		// each.
+		// Both reads are started together, so that watchers wait for the store once after a commit, not twice.
 		it, head := s.scanFrom(ctx, snap, from), s.scanHead(ctx, snap)
 		defer it.Close()
 		auth := s.scanAuth(ctx, snap)
@@ -78,7 +77,7 @@ func (s *Store) ReadPayloads(
 	return payloads, next, compact, err
 }
 
-// Parse decodes what ReadPayloads has read, here or in another process. The entry points into the payload. Errors:
+// Parse decodes what ReadPayloads has read, in this process or another. The entry points into the payload. Errors:
 // ErrCorrupt.
 func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	e, err := s.codec.Parse(p.Bytes, p.Rev)
@@ -88,14 +87,14 @@ func (s *Store) Parse(p revlog.Payload) (revlog.Entry, error) {
 	return e, nil
 }
 
-// scanFrom begins to read the log of a snapshot.
+// scanFrom starts a read of the log of a snapshot.
 func (s *Store) scanFrom(ctx context.Context, snap engine.Snapshot, from int64) engine.Iterator {
 	return snap.Scan(
 		ctx, engine.Range{Begin: s.rows.log(nil, s.meta.Space.Stamp(from)), End: s.rows.table(nil, tableLog+1)},
 	)
 }
 
-// readLog reads what scanFrom has begun. The log may not be read below floor.
+// readLog returns what scanFrom has started to read. The log must not be read below floor.
 func (s *Store) readLog(
 	it engine.Iterator, head, floor, from int64, maxEntries, maxBytes int,
 ) (payloads []revlog.Payload, next int64, err error) {
@@ -113,7 +112,7 @@ func (s *Store) readLog(
 	n := len(payloads)
 	cut := n > 0 && (n >= maxEntries || maxBytes <= 0 || errors.Is(err, engine.ErrTooOld) || isDamage(err))
 	switch {
-	case cut: // what has been read is good, the rest is for the next call
+	case cut: // what has been read is good; the next call reads the rest
 		return payloads, payloads[n-1].Rev + 1, nil
 	case err != nil:
 		return nil, 0, err
@@ -121,8 +120,8 @@ func (s *Store) readLog(
 	return payloads, head + 1, nil
 }
 
-// visitLog calls visit with the stamp and the payload of each entry, put together from its chunks, and with what its
-// rows count as in the live bytes, until visit returns false. The payload is the visitor's to keep.
+// visitLog calls visit for each entry until visit returns false. visit gets the entry's stamp, its payload put together
+// from the chunks, and the size that its rows have among the live bytes. It may keep the payload.
 func (s *Store) visitLog(
 	it engine.Iterator, visit func(st engine.Stamp, payload []byte, live int64) (bool, error),
 ) error {
@@ -155,7 +154,7 @@ func (s *Store) visitLog(
 	return storeErr(it.Err())
 }
 
-// WaitHead returns when the head may have reached rev, at once if it has. It may return too early. Errors:
+// WaitHead waits until the head has reached rev. It returns at once if it has, and may return too early. Errors:
 // ErrUnavailable, the context's.
 func (s *Store) WaitHead(ctx context.Context, rev int64) error {
 	var row []byte
@@ -180,8 +179,8 @@ func (s *Store) WaitHead(ctx context.Context, rev int64) error {
 // behindRows is how many rows of the log Behind reads in one state.
 const behindRows = 10_000
 
-// Behind returns the revision that has n >= 0 revisions of the log behind it, 0 if the log has not so many: what to
-// compact at to keep n. Errors: ErrUnavailable, ErrCorrupt, the context's.
+// Behind returns the revision that has n >= 0 revisions of the log behind it: compacting there keeps n revisions. It
+// returns 0 if the log has fewer. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) Behind(ctx context.Context, n int64) (rev int64, err error) {
 	if s.limits.Dense {
 		head, err := s.Head(ctx)
@@ -200,9 +199,9 @@ func (s *Store) Behind(ctx context.Context, n int64) (rev int64, err error) {
 // logWalk walks the log backwards.
 type logWalk struct {
 	rows  rows
-	end   []byte       // where the walk is: rows below it are to come
+	end   []byte       // the walk has passed the rows from here on
 	left  int64        // entries to pass
-	at    engine.Stamp // of the entry behind which they are, if found
+	at    engine.Stamp // the entry that has left entries behind it, once found
 	found bool
 	done  bool
 }

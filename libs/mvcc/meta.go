@@ -25,25 +25,25 @@ const (
 	metaKeyspace  = "keyspace"  // stamp of creation, format, shift, chunk bytes, cluster id
 	metaCompact   = "compact"   // compact revision
 	metaCompacted = "compacted" // how far the removal of compacted rows has come: a revision
-	metaPart      = "part"      // of which entry some events have been removed, and how many
+	metaPart      = "part"      // an entry of which some events have been removed, and how many
 	metaOwner     = "owner"     // ballot of the owner of lease shard 0; "owner/<n>" of shard n
 	metaAlarm     = "alarm/"    // one row per alarm
-	metaPush      = "push"      // never there
-	metaLive      = "live"      // counter of the live bytes, with FeatureSizes
-	metaAuth      = "auth"      // number of users and roles, ids of the last changes, with FeatureAuth
-	metaBuckets   = "buckets"   // number of the last change of the boundaries, with FeatureCounts
+	metaPush      = "push"      // never written
+	metaLive      = "live"      // counter of the live bytes; FeatureSizes
+	metaAuth      = "auth"      // number of the users and roles, ids of their last changes; FeatureAuth
+	metaBuckets   = "buckets"   // number of the last change of the boundaries; FeatureCounts
 )
 
-// Meta is what never changes about a keyspace.
+// Meta is what was fixed when a keyspace was created.
 type Meta struct {
 	ClusterID  uint64 // random, non-zero
 	Space      revision.Space
 	ChunkBytes int
-	Features   Features // when it was opened; see Store.Features
+	Features   Features // at the time of opening; see Store.Features
 }
 
-// metaLen is the keyspace row of formatBare: stamp, format (1), shift (1), chunk bytes (4), cluster id (8).
-// featuresLen is what formatFeatures adds.
+// metaLen is the length of a keyspace's row of formatBare: stamp, format (1), shift (1), chunk bytes (4), cluster id
+// (8). featuresLen is what formatFeatures adds.
 const (
 	metaLen     = engine.StampLen + 1 + 1 + 4 + 8
 	featuresLen = 8
@@ -71,7 +71,7 @@ func parseFeatures(b []byte) (f Features, err error) {
 		f = Features(binary.BigEndian.Uint64(b[metaLen:]))
 		return f, f.known()
 	case format > formatFeatures:
-		return 0, fmt.Errorf("%w: it has format %d, this version knows %d", ErrNewerFormat, format, formatFeatures)
+		return 0, fmt.Errorf("%w: the keyspace has format %d, this version knows %d", ErrNewerFormat, format, formatFeatures)
 	}
 	return 0, ErrCorrupt
 }
@@ -86,7 +86,7 @@ func parseMeta(b []byte) (Meta, error) {
 		return Meta{}, ErrCorrupt
 	}
 	b = b[engine.StampLen+1:]
-	// The creation itself is the keyspace's first revision: 1 where stamps are dense, 2^shift else.
+	// The creation itself is the keyspace's first revision: 1 where stamps are dense, otherwise 2^shift.
 	space, err := revision.New(int64(st.Version)-1, uint(b[0]))
 	if err != nil {
 		return Meta{}, errors.Join(ErrCorrupt, err)
@@ -103,7 +103,8 @@ func parseMeta(b []byte) (Meta, error) {
 	return m, nil
 }
 
-// openMeta reads the keyspace's row, or creates the keyspace. Two creators conflict, and the second finds the first's.
+// openMeta reads the keyspace's row, or creates the keyspace. If two processes create it at once, their transactions
+// conflict, and the second finds the row of the first.
 func openMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Meta, error) {
 	var m Meta
 	again := func(err error) bool { return engine.ClassOf(err).RerunIdempotent() }
@@ -135,7 +136,7 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	v = binary.BigEndian.AppendUint32(v, uint32(o.ChunkBytes))
 	var id [8]byte
 	rand.Read(id[:])
-	id[0] &= 0x7f // a positive int64 too: some clients keep it in one
+	id[0] &= 0x7f // also positive as an int64, in which some clients keep it
 	id[7] |= 1
 	v = append(v, id[:]...)
 	if o.Features != 0 {
@@ -144,7 +145,7 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	}
 	txn.UseStamps(1)
 	txn.SetStampedValue(r.meta(metaKeyspace), v, 0)
-	head, at := appendHead(nil, o.Features, engine.Stamp{})
+	head, at := headRow(o.Features, engine.Stamp{})
 	txn.SetStampedValue(r.head(), head, at)
 	if o.Features.Has(FeatureCounts) {
 		newBuckets(txn, r, bucketSettled)
@@ -159,14 +160,15 @@ func tryOpenMeta(ctx context.Context, eng engine.Store, r rows, o *Options) (Met
 	return tryOpenMeta(ctx, eng, r, o)
 }
 
-// refuseRows refuses to make a keyspace where rows of one are: its own row has been lost.
+// refuseRows returns an error if rows of a keyspace exist: the row that describes it has been lost, so none may be
+// created in its place.
 func refuseRows(ctx context.Context, txn engine.Txn, r rows) error {
 	begin, end := r.span()
 	it := txn.Scan(ctx, engine.Range{Begin: begin, End: end, Limit: 1, KeysOnly: true})
 	defer it.Close()
 	if it.Next() {
 		return fmt.Errorf(
-			"%w: the row that describes the keyspace is missing, but others are there; restore the store from a copy",
+			"%w: the row that describes the keyspace is missing, but others exist; restore the store from a backup",
 			ErrCorrupt,
 		)
 	}

@@ -21,8 +21,8 @@ func (p *PutRequest) run(ctx context.Context, g *group, res *Result) error {
 	return p.apply(ctx, g, res)
 }
 
-// check finds out whether the put would fail, in etcd's order (txn/put.go): the lease, then the key that ignore_*
-// needs.
+// check returns the error that the put would fail with. It checks in etcd's order (txn/put.go): first the lease, then
+// the key that ignore_value or ignore_lease needs.
 func (p *PutRequest) check(ctx context.Context, g *group) error {
 	if p.Lease != 0 {
 		l, err := g.lease(ctx, p.Lease)
@@ -112,10 +112,11 @@ func (d *DeleteRequest) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// resultBytes is what a key with its value takes in an answer that is gathered: it is there twice when it is encoded.
+// resultBytes is the memory that a key with its value takes in an answer. It is there twice while the answer is
+// encoded.
 func resultBytes(key, value int) int { return 2*(key+value) + eventBytes }
 
-// gather counts keys as part of the answer, and then loads their values if those are wanted.
+// gather counts keys as part of the answer, then loads their values if they are wanted.
 func (g *group) gather(ctx context.Context, span []*keyState, values bool) error {
 	for _, st := range span {
 		size := 0
@@ -132,7 +133,7 @@ func (g *group) gather(ctx context.Context, span []*keyState, values bool) error
 	return g.loadCounted(ctx, span)
 }
 
-// loadCounted is loadValues for what a request reads: it counts.
+// loadCounted is loadValues for values that a request reads; these count towards the rows that it may visit.
 func (g *group) loadCounted(ctx context.Context, span []*keyState) error {
 	for _, st := range span {
 		if !st.has {
@@ -144,7 +145,7 @@ func (g *group) loadCounted(ctx context.Context, span []*keyState) error {
 	return g.loadValues(ctx, span)
 }
 
-// read evaluates a range inside a transaction, after checkRead.
+// read evaluates a range inside a transaction. checkRead must have been called.
 func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	if r.Rev > 0 {
 		return r.readOld(ctx, g, res)
@@ -153,7 +154,7 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	if err != nil || r.CountOnly {
 		return err
 	}
-	// The same filter, sort and limit as a plain Range, over what the group sees. Pending revisions compare by num.
+	// Filter, sort and limit as in a plain Range, over what the group sees. Pending revisions compare by num.
 	if err := g.gather(ctx, span, r.values()); err != nil {
 		return err
 	}
@@ -173,7 +174,8 @@ func (r *RangeRequest) read(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// collect counts the keys of a range and returns those that the answer may hold: none behind a limit in key order.
+// collect counts the keys of a range and returns those that the answer may hold. With a limit in key order it returns
+// none beyond that.
 func (r *RangeRequest) collect(ctx context.Context, g *group, res *Result) (span []*keyState, err error) {
 	res.Rev = g.rev
 	if r.CountOnly {
@@ -198,7 +200,8 @@ func (r *RangeRequest) collect(ctx context.Context, g *group, res *Result) (span
 	return span, err
 }
 
-// readOld reads, after checkRead, at a revision that the engine transaction has: the group's own changes come after it.
+// readOld reads at a revision that the engine's transaction has. The group's own changes come later. checkRead must
+// have been called.
 func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error {
 	q := query{s: g.s, req: r, head: g.head, rev: r.Rev, reader: g.txn, allowed: true, budget: &g.budget}
 	info, err := q.run(ctx, func(kv *KV) error {
@@ -215,8 +218,8 @@ func (r *RangeRequest) readOld(ctx context.Context, g *group, res *Result) error
 	return storeErr(err)
 }
 
-// checkRead finds out whether a range in a transaction would fail. A negative revision is below any compact revision
-// but the initial one (etcd txn/range.go).
+// checkRead returns the error that a range in a transaction would fail with. A negative revision is below any compact
+// revision but the initial one (etcd txn/range.go).
 func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 	if r.Rev == 0 {
 		return nil
@@ -238,8 +241,8 @@ func (r *RangeRequest) checkRead(ctx context.Context, g *group) error {
 	return nil
 }
 
-// arrange filters, sorts and cuts key-ordered kvs as RangeRequest asks. num maps revisions to the numbers that they
-// compare as. Errors: the context's.
+// arrange filters, sorts and cuts key-ordered kvs as RangeRequest demands. num maps revisions to the numbers that are
+// compared. Errors: the context's.
 func (r *RangeRequest) arrange(ctx context.Context, kvs []KV, num func(int64) int64) (out []KV, more bool, err error) {
 	if r.Order == SortNone && !r.filtered() && r.Limit > 0 && int64(len(kvs))-1 > r.Limit {
 		kvs = kvs[:r.Limit+1]

@@ -8,33 +8,33 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Bounds of what a list reads of values that are not in the rows it walks over.
+// Bounds on the values that a list reads from rows other than those it walks over.
 const (
-	// readerBytesMax is how many bytes of values one reader of a list may gather before the list goes on in a new one:
-	// an engine keeps what it has returned until its reader is closed.
+	// readerBytesMax is how many bytes of values a list may read with one reader before it continues with a new one: an
+	// engine keeps what it has returned until the reader is closed.
 	readerBytesMax = 32 << 20
-	// pageKeys and pageBytes bound the keys whose values are asked for together. A page is a round trip on a shared
-	// engine.
+	// pageKeys and pageBytes bound the keys whose values are read together. On a shared engine a page costs one round
+	// trip.
 	pageKeys  = 256
 	pageBytes = 1 << 20
-	// pageLogBytes bounds the rows of the log that are asked for together, by what they may hold.
+	// pageLogBytes bounds the rows of the log that are read together, by the bytes that they may hold.
 	pageLogBytes = 16 << 20
 )
 
-// page is the keys that wait for their values to be read, in order; with them those behind, whose values are known.
+// page holds, in order, the keys that wait for their values, and the keys behind them whose values are known.
 type page struct {
 	kvs   []KV
 	refs  []ValueRef
-	at    []int // of each ref the KV that it belongs to
+	at    []int // for each ref, the KV that it belongs to
 	parts []logPart
 	keys  []byte
 	bytes int
 
-	// log is the rows of the log that the parts lie in. The row that was read last stays for the next page: what one
-	// request replaced lies side by side in its entry, and without it a list behind a large delete would read a row
-	// again for each page.
+	// log holds the rows of the log that the parts lie in. The row that was read last is kept for the next page. What
+	// one request replaced lies side by side in its log entry: without the kept row, a list behind a large delete would
+	// read the same row for each page.
 	log map[logRow][]byte // nil: to be read
-	// unread are those that are to be read, in order.
+	// unread are the rows that are to be read, in order.
 	unread []logRow
 }
 
@@ -51,7 +51,8 @@ type logPart struct {
 	at, size int
 }
 
-// emit visits a key whose value is known, or keeps it until those before it have been visited.
+// emit visits a key whose value is known. If keys before it are still waiting for theirs, it keeps the key until they
+// have been visited.
 func (c *cursor) emit(ctx context.Context, kv *KV, visit Visit) error {
 	if len(c.page.kvs) == 0 {
 		return visit(kv)
@@ -60,7 +61,7 @@ func (c *cursor) emit(ctx context.Context, kv *KV, visit Visit) error {
 	return c.flushFull(ctx, visit)
 }
 
-// fetch visits a key when its value has been read: now, or with its page where reading is a round trip.
+// fetch reads the value of a key and visits it: at once, or with its page if a read is a round trip.
 func (c *cursor) fetch(ctx context.Context, kv *KV, ref ValueRef, visit Visit) (err error) {
 	if c.s.limits.Dense {
 		if kv.Value, err = c.walk.read(ctx, &ref); err != nil {
@@ -114,7 +115,7 @@ func (c *cursor) flushFull(ctx context.Context, visit Visit) error {
 func (c *cursor) keep(kv *KV) *KV {
 	p := &c.page
 	if cap(p.keys)-len(p.keys) < len(kv.Key)+len(kv.Value) {
-		// What has been handed out keeps the old one.
+		// The keys that have been handed out stay in the old slice.
 		p.keys = make([]byte, 0, max(pageKeys*64, len(kv.Key)+len(kv.Value)))
 	}
 	own := func(b []byte) []byte {
@@ -130,10 +131,10 @@ func (c *cursor) keep(kv *KV) *KV {
 }
 
 // errRenew is what a scan ends with when its reader holds as much as it may.
-var errRenew = errors.New("mvcc: a list goes on in a new reader")
+var errRenew = errors.New("mvcc: a list continues with a new reader")
 
-// flush reads the values of the page and visits its keys. With errRenew or ErrTooOld nothing of it that has not been
-// visited is lost: the list goes on behind the last key visited.
+// flush reads the values of the page and visits its keys. After errRenew or ErrTooOld the list continues behind the
+// last key visited, so nothing is lost.
 func (c *cursor) flush(ctx context.Context, visit Visit) error {
 	p := &c.page
 	if len(p.kvs) == 0 {
@@ -157,7 +158,7 @@ func (c *cursor) flush(ctx context.Context, visit Visit) error {
 	return nil
 }
 
-// fill reads the values of the page in one go.
+// fill reads the values of the page in one request.
 func (c *cursor) fill(ctx context.Context) error {
 	p := &c.page
 	rows := make([][]byte, 0, len(p.refs)+len(p.unread))
@@ -168,7 +169,7 @@ func (c *cursor) fill(ctx context.Context) error {
 	for _, row := range p.unread {
 		rows = append(rows, c.s.rows.logPart(row.stamp, row.chunk))
 	}
-	if len(rows) == 0 { // all of them lie in the row that was read last
+	if len(rows) == 0 { // all parts lie in the row that was read last
 		return c.cutParts()
 	}
 	got, err := c.r.GetMany(ctx, rows)
@@ -196,7 +197,7 @@ func (c *cursor) fill(ctx context.Context) error {
 	return c.cutParts()
 }
 
-// cutParts cuts the values out of the rows of the log, and forgets all of those but the last.
+// cutParts cuts the values out of the rows of the log, and forgets all rows but the last.
 func (c *cursor) cutParts() error {
 	p := &c.page
 	var chunks [][]byte
@@ -243,8 +244,8 @@ func (s *Store) logBytes(ctx context.Context, r engine.Reader, st engine.Stamp, 
 	return cut(chunks, at-from*s.meta.ChunkBytes, size)
 }
 
-// logPayload is what a row of an entry holds of it: the first row begins with the entry's length. A row that is not
-// there holds nothing.
+// logPayload returns the part of an entry that a row holds: the first row begins with the entry's length. A missing row
+// holds nothing.
 func logPayload(chunk int, row []byte) ([]byte, error) {
 	if chunk > 0 || len(row) == 0 {
 		return row, nil

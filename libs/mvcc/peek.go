@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -11,17 +12,17 @@ import (
 // countPage bounds the rows that one snapshot of Count reads.
 const countPage = 10_000
 
-// Peeked is what the rows of a keyspace say of it.
+// Peeked is what the rows of a keyspace tell about it.
 type Peeked struct {
-	Head     int64 // the revision of its last write; 0: nobody has opened it yet
-	Compact  int64 // the compact revision; -1: never compacted
-	Removed  int64 // what is left of revisions below it is to be removed, up to Compact; -1 as there
+	Head     int64 // revision of the last write; 0: the keyspace has never been opened
+	Compact  int64 // compact revision; -1: never compacted
+	Removed  int64 // revisions from here up to Compact may still have rows to remove; -1: never compacted
 	Live     int64 // live bytes; 0 without FeatureSizes
 	Features Features
 }
 
-// Peek reads what the rows of the keyspace below prefix say of it, without opening it: for as many keyspaces as
-// there are. Errors: ErrCorrupt, ErrNewerFormat, the engine's.
+// Peek reads the state of the keyspace below prefix without opening it, so it can be called for any number of
+// keyspaces. Errors: ErrCorrupt, ErrNewerFormat, the engine's.
 func Peek(ctx context.Context, eng engine.Store, prefix []byte) (Peeked, error) {
 	snap, err := eng.Snapshot(ctx)
 	if err != nil {
@@ -63,7 +64,8 @@ func Peek(ctx context.Context, eng engine.Store, prefix []byte) (Peeked, error) 
 	return p, nil
 }
 
-// HasLeases tells whether the keyspace below prefix holds a lease, without opening it. Errors: the engine's.
+// HasLeases reports whether the keyspace below prefix holds a lease, without opening the keyspace. Errors: the
+// engine's.
 func HasLeases(ctx context.Context, eng engine.Store, prefix []byte) (bool, error) {
 	r := rows{prefix: prefix}
 	q := r.tableRange(tableLease)
@@ -72,8 +74,8 @@ func HasLeases(ctx context.Context, eng engine.Store, prefix []byte) (bool, erro
 	return n > 0, err
 }
 
-// Count counts the keys and the leases of the keyspace below prefix, without opening it. It reads a row for each, in
-// several states of the store where there are many. Errors: the engine's.
+// Count counts the keys and the leases of the keyspace below prefix without opening it. It reads a row for each of
+// them, and if there are many, in several states of the store. Errors: the engine's.
 func Count(ctx context.Context, eng engine.Store, prefix []byte) (keys, leases int64, err error) {
 	r := rows{prefix: prefix}
 	if keys, err = countRows(ctx, eng, r.tableRange(tableIdx)); err != nil {
@@ -91,11 +93,11 @@ func countRows(ctx context.Context, eng engine.Store, q engine.Range) (n int64, 
 		if err != nil || page < countPage {
 			return n, err
 		}
-		q.Begin = append(last, 0)
+		q.Begin = append(slices.Clip(last), 0)
 	}
 }
 
-// countOnce counts the rows of a page, and returns the last one.
+// countOnce counts the rows of one page and returns the key of the last one.
 func countOnce(ctx context.Context, eng engine.Store, q engine.Range) (n int, last []byte, err error) {
 	snap, err := eng.Snapshot(ctx)
 	if err != nil {

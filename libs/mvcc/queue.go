@@ -13,15 +13,15 @@ import (
 const (
 	// queueBytesMax bounds the bytes of the requests that wait.
 	queueBytesMax = 256 << 20
-	// sweepEvery and sweepsMax bound how long a write waits for its commit, for clients that set no bound of their
-	// own: 7 s (etcd: 5 s and two election timeouts).
+	// sweepEvery and sweepsMax bound how long a write waits for its commit if its client has set no bound: 7 s (etcd: 5
+	// s and two election timeouts).
 	sweepEvery = 250 * time.Millisecond
 	sweepsMax  = 28
-	// heavySweepsMax is the same for the requests of the heavy lane, which may take long by themselves: a minute.
+	// heavySweepsMax is the same bound for requests of the heavy lane, which may take long by themselves: one minute.
 	heavySweepsMax = 240
-	// outageSweepsMax is the same while the engine is known to be out of reach: a second.
+	// outageSweepsMax is the same bound while the engine is known to be out of reach: one second.
 	outageSweepsMax = 4
-	// outageAfter is how long a group must have tried in vain to reach the engine until that is known.
+	// outageAfter is how long a group must have failed to reach the engine before that counts as known.
 	outageAfter = time.Second
 )
 
@@ -33,40 +33,40 @@ type request struct {
 	ctx    context.Context
 	bytes  int
 	access *Access
-	turn   *turn // if there are several lanes
+	turn   *turn // with several lanes only
 
 	res   Result
 	err   error
 	ended atomic.Bool
 	done  chan struct{} // closed when ended is set: res and err are final, or abandoned says why nobody waits for them
 
-	heavy   bool        // it visits too much for a group with others
+	heavy   bool        // it visits too many rows for a group with others
 	long    atomic.Bool // it has gone to the heavy lane
-	told    int         // bytes of results that its Hold has been told of
-	made    bool        // it has made a revision, in the last attempt
-	refusal error       // why it is to be answered and its group evaluated again without it
+	told    int         // bytes of results reported to its Hold
+	made    bool        // it made a revision in the last attempt
+	refusal error       // its answer if its group must be evaluated again without it
 
-	reserved atomic.Int64 // bytes of the quota, given back when the request is over
+	reserved atomic.Int64 // bytes of the quota, returned when the request ends
 	space    *atomic.Int64
 
 	abandoned error
-	sweeps    int // the sweeper's: how often it has met the request
+	sweeps    int // how many sweeps the request has been through; the sweeper's
 
 	times times // the queue's
 	laps  laps  // of the group that has answered it
 }
 
-// finish wakes who waits for the request, unless it has been abandoned.
+// finish wakes the caller who waits for the request, unless the request has been abandoned.
 func (r *request) finish() {
 	r.release()
 	if r.ended.CompareAndSwap(false, true) {
-		r.m = nil // the sweeper's list may hold the request for a while
+		r.m = nil // the sweeper's list may keep the request for a while
 		close(r.done)
 	}
 }
 
-// wait returns the outcome. It looks at one channel only: a select with the context and a timer was measured at about
-// 3 µs of CPU per write, so the sweeper looks after those who wait too long.
+// wait returns the outcome. It waits on a single channel: a select with the context and a timer costs about 3 µs of CPU
+// per write (measured). The sweeper watches for requests that wait too long.
 func (r *request) wait() (*Result, error) {
 	<-r.done
 	if r.abandoned != nil {
@@ -75,20 +75,20 @@ func (r *request) wait() (*Result, error) {
 	return &r.res, r.err
 }
 
-// queue holds the requests that wait for a group: of one lane in their order, of several in a schedule.
+// queue holds the requests that wait for a group: one list for one lane, a schedule for several lanes.
 type queue struct {
 	mu      sync.Mutex
 	wake    sync.Cond
-	reqs    []*request // of one lane
-	sched   *schedule  // of several; nil with one
+	reqs    []*request // with one lane
+	sched   *schedule  // with several lanes; nil with one
 	bytes   int
 	max     int
 	closed  bool
-	serve   func()      // starts those who take from the queue; nil: they do it by themselves
-	served  bool        // they have been started, and have not rested since
-	retired bool        // they are to end when they find nothing
+	serve   func()      // starts the lanes; nil: they run by themselves
+	served  bool        // the lanes have been started and not rested since
+	retired bool        // the lanes are to end when they find nothing
 	turning bool        // a lane waits for a turn
-	open    []*request  // those put since the last sweep and those it left waiting, in the order in which they came
+	open    []*request  // requests put since the last sweep and those still waiting after it, in order of arrival
 	outage  atomic.Bool // the engine is known to be out of reach
 
 	sweeping sync.Mutex // a sweep is under way; taken before mu
@@ -105,7 +105,7 @@ func (q *queue) init(limit, lanes int) {
 	}
 }
 
-// put queues r. Errors: ErrTooManyRequests or, in an outage, ErrUnavailable; ErrClosed.
+// put adds r to the queue. Errors: ErrTooManyRequests, ErrUnavailable during an outage, ErrClosed.
 func (q *queue) put(r *request) error {
 	var foot conflictSet
 	if q.sched != nil {
@@ -140,14 +140,14 @@ func (q *queue) put(r *request) error {
 	return nil
 }
 
-// busy says that somebody waits for an answer.
+// busy reports whether a caller waits for an answer.
 func (q *queue) busy() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.open) > 0 || q.len() > 0
 }
 
-// retire has the lanes end when nothing waits.
+// retire makes the lanes end when nothing waits.
 func (q *queue) retire() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -155,7 +155,8 @@ func (q *queue) retire() {
 	q.wake.Broadcast()
 }
 
-// rest is called when the lanes have ended. It returns false if they are to go on: something has come meanwhile.
+// rest is called when the lanes have ended. It returns false if they must go on because a request has arrived
+// meanwhile.
 func (q *queue) rest() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -164,25 +165,25 @@ func (q *queue) rest() bool {
 	return !q.served
 }
 
-// over says that a lane which finds nothing is to end.
+// over reports whether a lane that finds nothing is to end.
 func (q *queue) over() bool { return (q.closed || q.retired) && q.len() == 0 }
 
-// wakeOne wakes a lane if there is something that it may take. Whoever leaves something behind wakes the next.
+// wakeOne wakes a lane if there is a request that it may take. A lane that leaves requests behind wakes the next one.
 func (q *queue) wakeOne() {
 	if len(q.reqs) > 0 || q.sched != nil && len(q.sched.ready) > 0 {
 		q.wake.Signal()
 	}
 }
 
-// wakeLast wakes all lanes if nothing is left for them: they are to end.
+// wakeLast wakes all lanes if nothing is left for them, so that they end.
 func (q *queue) wakeLast() {
 	if q.over() {
 		q.wake.Broadcast()
 	}
 }
 
-// sweep ends the wait of requests whose context has ended, or that have waited for sweepsMax sweeps, and takes them
-// out of the queue. A group may have them: their outcome stays unknown to their callers.
+// sweep ends the wait of requests whose context has ended or that have been through sweepsMax sweeps, and takes them
+// out of the queue. A group may already have taken them: their callers are then not told the outcome.
 func (q *queue) sweep() {
 	q.sweeping.Lock()
 	defer q.sweeping.Unlock()
@@ -227,21 +228,21 @@ func (q *queue) sweepsMax(r *request) int {
 	return sweepsMax
 }
 
-// unreached says that a group has tried in vain to reach the engine since some time.
+// unreached reports that a group has failed to reach the engine since the given time.
 func (q *queue) unreached(since time.Time) {
 	if time.Since(since) >= outageAfter {
 		q.outage.Store(true)
 	}
 }
 
-// reached says that the engine has committed a group.
+// reached reports that the engine has committed a group.
 func (q *queue) reached() {
 	if q.outage.Load() {
 		q.outage.Store(false)
 	}
 }
 
-// remove takes requests that have ended out of the queue: those among them that no lane has.
+// remove takes requests that have ended out of the queue, unless a lane has taken them.
 func (q *queue) remove(dead []*request) {
 	if q.sched != nil {
 		q.sched.now = q.now()
@@ -265,8 +266,8 @@ func (q *queue) remove(dead []*request) {
 	q.wakeLast()
 }
 
-// putBack returns requests of a lane to the front: they have been taken, but another group must run first. Those that
-// have ended meanwhile are dropped.
+// putBack returns requests of a lane to the front of the queue, because another group must run first. It drops those
+// that have ended meanwhile.
 func (q *queue) putBack(reqs []*request) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -289,7 +290,7 @@ func (q *queue) putBack(reqs []*request) {
 	q.wakeOne()
 }
 
-// close refuses further requests. Those that wait are still served; the lanes end when none is left.
+// close refuses further requests. Those that wait are still served, and the lanes end when none is left.
 func (q *queue) close() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -297,7 +298,7 @@ func (q *queue) close() {
 	q.wake.Broadcast()
 }
 
-// waiting says how many requests wait.
+// waiting returns how many requests wait.
 func (q *queue) waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -311,8 +312,8 @@ func (q *queue) len() int {
 	return len(q.reqs)
 }
 
-// take waits for requests and returns those of the next group of a lane: at most limit, and bytes unless a single one
-// is larger. It returns nil when the queue is closed or retired, and empty.
+// take waits for requests and returns those of the next group of a lane. They are at most limit, and have at most bytes
+// together unless the first alone is larger. It returns nil when the queue is empty and closed or retired.
 func (q *queue) take(lane, limit, bytes int) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -331,7 +332,8 @@ func (q *queue) take(lane, limit, bytes int) []*request {
 	}
 }
 
-// pick takes what take returns, if there is something, and no more than costs so much unless the first does.
+// pick returns what take would, if there is something. cost bounds the sum of their costs, except that the first
+// request is always taken.
 func (q *queue) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	now := q.now()
 	if q.sched != nil {
@@ -342,7 +344,7 @@ func (q *queue) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	}
 	for _, r := range into {
 		q.bytes -= r.bytes
-		if r.times.taken == 0 { // it has not been put back
+		if r.times.taken == 0 { // it was not put back before
 			r.times.taken = now
 			q.stats.taken(&r.times)
 		}
@@ -368,7 +370,7 @@ func (q *queue) front(limit, bytes int, cost int64) (into []*request) {
 	return into
 }
 
-// landed says that the lane's group is no longer in flight.
+// landed reports that the lane's group is no longer in flight.
 func (q *queue) landed(lane int) {
 	if q.sched == nil {
 		return

@@ -10,13 +10,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// staleScansMax is how many times in a row a list may lose its read version without having moved on.
+// staleScansMax is how many times in a row a list may lose its read version without making progress.
 const staleScansMax = 8
 
-// Visit receives the results of a Range in order. The KV and its slices are valid during the call only.
+// Visit receives the results of a Range in order. The KV and its slices are valid only during the call.
 type Visit func(kv *KV) error
 
-// RangeInfo is what a Range answers beside the keys.
+// RangeInfo is what a Range returns besides the keys.
 type RangeInfo struct {
 	Rev   int64 // header: the head at the range's snapshot, also for a range at an older revision
 	Count int64 // keys in the range at its revision, whatever the limit and the filters
@@ -24,9 +24,9 @@ type RangeInfo struct {
 }
 
 // Range visits the keys of a range at one revision (etcd KV.Range). It is linearizable: it sees every write
-// acknowledged before the call; with Serializable and without a revision it may miss those of the last moment that
-// others have made, if the engine has cheaper snapshots that do, but nothing that this process has answered or told
-// of (see Told). Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
+// acknowledged before the call. With Serializable and without a revision it may miss what other processes have written
+// in the last moments, if the engine has cheaper snapshots that are slightly old. It never misses what this process has
+// answered or told of (see Told). Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, the context's, and visit's.
 func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (RangeInfo, error) {
 	s.usage.Ranges.Add(1)
 	turn, err := s.beginRead(ctx)
@@ -44,47 +44,47 @@ func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (Rang
 	}
 }
 
-// query is one Range at one revision, over one Reader or, when that grows too old, several.
+// query is one Range at one revision. It uses one Reader, or several when that grows too old.
 type query struct {
 	s    *Store
 	req  *RangeRequest
 	head int64 // of the first reader
 	rev  int64
-	// floor is the least head that a recent state must show.
+	// floor is the lowest head that a recent state must show.
 	floor int64
 
 	reader   engine.Reader
 	snap     engine.Snapshot // reader, if it is the query's own and may be replaced
-	visited  bool            // the caller has seen a result: the query cannot start over
-	told     *int            // bytes of which the request's Hold has been told, in other attempts too; nil: it is to be told of nothing
+	visited  bool            // the caller has seen a result, so the query cannot start over
+	told     *int            // bytes reported to the request's Hold, by all attempts; nil: no reports
 	gathered int
 	turn     *reading // nil: the request that the query is a part of has one
-	allowed  bool     // it is known that rev has not been compacted in the state that is read
-	// budget is that of the request that the query is a part of; nil: it is a request of its own, and only its context
-	// bounds it.
+	allowed  bool     // rev is known not to be compacted in the state that is read
+	// budget is the budget of the request that the query is a part of. It is nil if the query is a request of its own,
+	// which only its context bounds.
 	budget *budget
 }
 
-// open runs the query in snapshots of its own.
+// open runs the query in snapshots that it opens itself.
 func (q *query) open(ctx context.Context, visit Visit) (info RangeInfo, err error) {
 	if !q.req.Serializable || q.req.Rev > 0 || q.s.older == nil {
 		q.snap, err = q.s.eng.Snapshot(ctx)
 		return q.openAt(ctx, visit, err)
 	}
-	q.floor = q.s.told.Load() // before the snapshot: what is told meanwhile is not owed
+	q.floor = q.s.told.Load() // read before the snapshot: later news need not be in it
 	q.snap, err = q.s.older.RecentSnapshot(ctx)
 	if info, err = q.openAt(ctx, visit, err); errors.Is(err, errBehind) {
-		q.floor = 0 // a state that is asked for now lacks nothing
+		q.floor = 0 // a current state lacks nothing
 		q.snap, err = q.s.eng.Snapshot(ctx)
 		info, err = q.openAt(ctx, visit, err)
 	}
 	return info, err
 }
 
-// errBehind says that a recent state lacks what this process has told of. Nothing has been visited.
-var errBehind = errors.New("mvcc: the recent state is behind what has been told")
+// errBehind says that a recent state lacks a revision that this process has told of. Nothing has been visited.
+var errBehind = errors.New("mvcc: the recent state is older than what this process has answered")
 
-// openAt runs the query in the snapshot that has been opened, or not.
+// openAt runs the query in a snapshot. err is the error of opening the snapshot, if any.
 func (q *query) openAt(ctx context.Context, visit Visit, err error) (info RangeInfo, _ error) {
 	if err != nil {
 		return info, err
@@ -139,7 +139,7 @@ func (q *query) run(ctx context.Context, visit Visit) (RangeInfo, error) {
 	return q.sorted(ctx, visit)
 }
 
-// checkCompacted reads the compact revision in the same state as the data: a read at the head needs no look.
+// checkCompacted reads the compact revision in the same state as the data. A read at the head needs no check.
 func (q *query) checkCompacted(ctx context.Context) error {
 	if q.rev == q.head || q.allowed {
 		return nil
@@ -154,8 +154,8 @@ func (q *query) checkCompacted(ctx context.Context) error {
 	return nil
 }
 
-// inKeyOrder says that results leave in key order and the limit may be applied while scanning: etcd's default
-// ordering with no filter on revisions.
+// inKeyOrder reports whether results leave in key order, so that the limit may be applied while scanning: etcd's
+// default order, and no filter on revisions.
 func (r *RangeRequest) inKeyOrder() bool {
 	return r.Target == SortByKey && r.Order != SortDescend && !r.filtered()
 }
@@ -177,8 +177,8 @@ func (r *RangeRequest) keep(kv *KV, num func(int64) int64) bool {
 
 func settled(rev int64) int64 { return rev }
 
-// strip drops what keys_only leaves out. etcd 3.7 leaves out the lease too, but not where it has to read values to sort
-// by them (kvstore_txn.go).
+// strip removes what keys_only leaves out. etcd 3.7 leaves out the lease too, except where it has to read values to
+// sort by them (kvstore_txn.go).
 func (r *RangeRequest) strip(kv *KV) {
 	if !r.KeysOnly {
 		return
@@ -189,7 +189,7 @@ func (r *RangeRequest) strip(kv *KV) {
 	}
 }
 
-// values says that the range must read values.
+// values reports whether the range must read values.
 func (r *RangeRequest) values() bool { return r.need() == needValue }
 
 func (r *RangeRequest) need() need {
@@ -211,7 +211,7 @@ func (q *query) point(ctx context.Context, visit Visit) (RangeInfo, error) {
 	return q.found(&kv, visit)
 }
 
-// found is the answer to a range that is one key, which exists.
+// found answers a range of one key, which exists.
 func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 	info := RangeInfo{Count: 1}
 	if q.req.CountOnly || !q.req.keep(kv, settled) {
@@ -222,8 +222,8 @@ func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 	return info, visit(kv)
 }
 
-// latestPoint reads one key at the head, and the head itself, in one round trip: what a shared engine's reads cost
-// most is the way there. The embedded engine's head is cached and comes first.
+// latestPoint reads one key at the head, and the head itself, in one round trip: most of the cost of a read from a
+// shared engine is the round trip. The embedded engine's head is cached and comes first.
 func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error) {
 	it := q.s.scanHead(ctx, q.snap)
 	auth := q.s.scanAuth(ctx, q.snap)
@@ -248,7 +248,7 @@ func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error)
 	return info, err
 }
 
-// ordered streams the range in key order, and counts what lies behind the limit.
+// ordered streams the range in key order, and counts the keys behind the limit.
 func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 	limit := q.req.Limit
 	if limit <= 0 {
@@ -271,8 +271,8 @@ func (q *query) ordered(ctx context.Context, visit Visit) (RangeInfo, error) {
 	return info, err
 }
 
-// countAfter counts the keys of the range behind last. What the page before has counted is remembered, so that the
-// pages of a list count its keys once.
+// countAfter counts the keys of the range behind last. It remembers what the page before has counted, so that the pages
+// of a list count its keys only once.
 func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 	next := slices.Concat(last, []byte{0})
 	memo := &q.s.counts
@@ -289,7 +289,7 @@ func (q *query) countAfter(ctx context.Context, last []byte) (int64, error) {
 }
 
 // sorted collects the range, then arranges it. With order NONE the limit is applied in key order before a sort by
-// another target (etcd txn/range.go takes NONE for the default order), so no more than that is kept.
+// another target, because etcd treats NONE as its default order (txn/range.go). No more than that is kept.
 func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	var info RangeInfo
 	var kvs []KV
@@ -300,7 +300,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 		if cut && info.Count-1 > req.Limit || !req.keep(kv, settled) {
 			return nil
 		}
-		// It counts again when it is visited.
+		// The key counts again when it is visited.
 		if err := q.gather(resultBytes(len(kv.Key), len(kv.Value)) / 2); err != nil {
 			return err
 		}
@@ -321,7 +321,7 @@ func (q *query) sorted(ctx context.Context, visit Visit) (RangeInfo, error) {
 	return info, nil
 }
 
-// gather tells the request's Hold of bytes that are gathered before they are visited.
+// gather reports bytes that are gathered before they are visited to the request's Hold.
 func (q *query) gather(bytes int) error {
 	q.gathered += bytes
 	if q.told == nil || q.req.Hold == nil || q.gathered <= *q.told {
@@ -338,8 +338,8 @@ func cloneKV(kv *KV) KV {
 	return c
 }
 
-// scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version
-// has grown too old it goes on behind the last key in a new one, as of the same revision (docs/design.md §3).
+// scan visits the keys from key to the range's end in order at q.rev, up to limit (-1: all). When the read version has
+// grown too old it continues behind the last key with a new one, at the same revision (docs/design.md §3).
 func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, visit Visit) error {
 	var seen int64
 	var last []byte
@@ -388,8 +388,8 @@ func (q *query) scan(ctx context.Context, key []byte, need need, limit int64, vi
 	}
 }
 
-// renew is refresh for a list whose reader is good still, but holds much: if a compaction has come to the list's
-// revision meanwhile, it goes on where it is, as etcd's lists do.
+// renew replaces a reader that is still good but holds much memory. If a compaction has reached the list's revision
+// meanwhile, the list keeps its reader and continues, as lists do in etcd.
 func (q *query) renew(ctx context.Context) error {
 	fresh, err := q.s.eng.Snapshot(ctx)
 	if err != nil {
@@ -409,7 +409,7 @@ func (q *query) renew(ctx context.Context) error {
 	return nil
 }
 
-// refresh takes a new snapshot. The head has moved on since, so the scan reads history from here on.
+// refresh takes a new snapshot. The head has moved on by then, so the scan reads history from here on.
 func (q *query) refresh(ctx context.Context) error {
 	fresh, err := q.s.eng.Snapshot(ctx)
 	if err != nil {

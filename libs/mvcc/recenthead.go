@@ -9,18 +9,18 @@ import (
 
 // Times of RecentHead.
 const (
-	// RecentHeadMax is how old the answer of RecentHead may be: how long before the call a read has begun that found
-	// nothing newer.
+	// RecentHeadMax is how old the answer of RecentHead may be: a read that found nothing newer has begun at most this
+	// long before the call.
 	RecentHeadMax = time.Second
-	// recentHeadFresh is from when on a call has the head read beside it, so that calls that follow one another need
-	// not wait: one read in that time, however many they are.
+	// recentHeadFresh is the age from which a call starts a read of the head in the background, so that later calls
+	// need not wait. There is one read in that time, however many calls there are.
 	recentHeadFresh = 100 * time.Millisecond
 )
 
-// recentHead is the newest revision that a Store has met: one that it has answered with or has read as the head.
+// recentHead is the newest revision that a Store knows: one that it has answered with or has read as the head.
 type recentHead struct {
 	rev atomic.Int64
-	at  atomic.Int64 // when the read began that rev is at least the head of, on the Store's clock; 0: none
+	at  atomic.Int64 // start of the newest read whose head is not above rev, on the Store's clock; 0: none
 
 	start time.Time
 
@@ -29,13 +29,13 @@ type recentHead struct {
 	closed bool
 }
 
-// headRead is one read for all who wait.
+// headRead is one read of the head, for all callers who wait for it.
 type headRead struct {
 	done chan struct{} // closed when err is set
 	err  error
 }
 
-// knew notes a revision that is committed and durable.
+// knew records a revision that is committed and durable.
 func (h *recentHead) knew(rev int64) { raise(&h.rev, rev) }
 
 // raise makes v at least n.
@@ -47,7 +47,7 @@ func raise(v *atomic.Int64, n int64) {
 // now is the time since the Store was opened, > 0.
 func (h *recentHead) now() int64 { return int64(time.Since(h.start)) + 1 }
 
-// age is how old the revision is at most, at the time of a call; below 0 if the read has begun after that.
+// age is the greatest age of the revision at the time of a call. It is negative if the read began after the call.
 func (h *recentHead) age(called int64) time.Duration {
 	at := h.at.Load()
 	if at == 0 {
@@ -56,10 +56,10 @@ func (h *recentHead) age(called int64) time.Duration {
 	return time.Duration(called - at)
 }
 
-// RecentHead returns a revision that was committed before it returns: not below any that this Store has answered with
-// before the call, nor below the head RecentHeadMax before it. It is for headers that have to be ordered before what
-// follows them and nothing else. An embedded engine is asked each time; over a network one read serves all calls of a
-// while, and a call waits for one only if none has ended lately. Errors: as Head.
+// RecentHead returns a committed revision. It is not below any revision that this Store has answered with before the
+// call, nor below the head RecentHeadMax before the call. It serves headers that only have to be ordered before what
+// follows them. An embedded engine is asked each time. Over a network one read serves many calls, and a call waits for
+// a read only if none has ended lately. Errors: as Head.
 func (s *Store) RecentHead(ctx context.Context) (int64, error) {
 	if s.limits.Dense {
 		return s.Head(ctx)
@@ -88,7 +88,7 @@ func (s *Store) RecentHead(ctx context.Context) (int64, error) {
 	}
 }
 
-// refreshHead begins to read the head unless that is under way, and returns the read; nil after Close.
+// refreshHead starts a read of the head unless one is under way, and returns it. It returns nil after Close.
 func (s *Store) refreshHead() *headRead {
 	h := &s.recentHead
 	h.mu.Lock()
@@ -103,7 +103,7 @@ func (s *Store) refreshHead() *headRead {
 	h.read = r
 	s.wg.Go(func() {
 		begun := h.now()
-		_, err := s.Head(s.closing) // which notes the revision
+		_, err := s.Head(s.closing) // Head records the revision
 		if err == nil {
 			raise(&h.at, begun)
 		}
@@ -116,7 +116,7 @@ func (s *Store) refreshHead() *headRead {
 	return r
 }
 
-// close makes sure that no read begins.
+// close makes sure that no further read begins.
 func (h *recentHead) close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

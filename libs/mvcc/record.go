@@ -9,12 +9,12 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// sizeMax bounds sizes and offsets that are read from rows, so that their sums are safe; it is as much as a
-// transaction holds.
+// sizeMax bounds sizes and offsets that are read from rows, so that their sums cannot overflow. No transaction holds
+// more.
 const sizeMax = math.MaxInt32
 
-// record is the current version of a key as its idx row has it. Values up to Options.InlineBytes lie in the row
-// itself, so that reading a small object is one read; others lie in val rows.
+// record is the current version of a key as stored in its idx row. Values up to Options.InlineBytes lie in the row
+// itself, so that a small object costs one read. Larger ones lie in val rows.
 type record struct {
 	create, mod, version, lease int64
 
@@ -23,7 +23,7 @@ type record struct {
 	value []byte // if inline
 }
 
-// inline says that the value lies in the row.
+// inline reports whether the value lies in the row.
 func (r *record) inline() bool { return r.place == revlog.PlaceInline }
 
 // Flags of an idx row.
@@ -34,7 +34,7 @@ const (
 	recordFlags = recordInline | recordLease | recordOwn
 )
 
-// appendRecord appends the idx row's value: the stamp of the row (whose index is that of r.mod, pending), flags,
+// appendRecord appends the value of the idx row: the stamp of the row (whose index is that of r.mod, pending), flags,
 // create as seen from mod, version, lease, size, and the value if it is inline.
 func appendRecord(b []byte, refs revlog.RowRevs, r *record) []byte {
 	i, _ := revlog.PendingIndex(r.mod)
@@ -45,7 +45,7 @@ func appendRecord(b []byte, refs revlog.RowRevs, r *record) []byte {
 		flags |= recordInline
 	case revlog.PlaceOwn:
 		flags |= recordOwn
-	case revlog.PlaceOld: // no flag: format 1 knows none
+	case revlog.PlaceOld: // no flag: format 1 has none
 	}
 	if r.lease != 0 {
 		flags |= recordLease
@@ -115,20 +115,20 @@ func parseRecord(b []byte, refs revlog.RowRevs, r *record) error {
 	return nil
 }
 
-// replaced is what a hist row says: the version that the request of its stamp replaced or deleted, and where its
-// value lies: at an offset in that request's log entry, or at one of the marks below.
+// replaced is the content of a hist row: the version that the request with its stamp replaced or deleted, and where its
+// value lies. That is an offset in the request's log entry, or one of the marks below.
 type replaced struct {
 	create, mod, version, lease int64
 	at, size                    int
 }
 
-// An offset in a log entry is never so small: an event begins with its flags and its key.
+// An offset in a log entry is never that small: an event begins with its flags and its key.
 const (
 	atOwn = 0 // in rows under the stamp of the version that was replaced
 	atOld = 1 // in rows under the key alone
 )
 
-// place says where the value is.
+// place tells where the value lies.
 func (r *replaced) place() revlog.Place {
 	switch {
 	case r.size == 0:
@@ -141,14 +141,14 @@ func (r *replaced) place() revlog.Place {
 	return revlog.PlaceInline
 }
 
-// replacedBytes is the length of a hist row's value, given the previous version in the log entry and where that is.
+// replacedBytes is the length of a hist row's value, given the previous version and where the log entry has it.
 func replacedBytes(p *revlog.KV, at revlog.PrevAt) int {
 	return at.RowRevs + uvarintLen(uint64(p.Version)) + uvarintLen(uint64(p.Lease)) +
 		uvarintLen(uint64(prevOffset(p, at.Value))) + uvarintLen(uint64(p.Bytes()))
 }
 
-// prevOffset is what a hist row says of where the value of a version is, which would lie at an offset in the log
-// entry if it were inline.
+// prevOffset is what a hist row stores as the place of a version's value. offset is where the value would lie in the
+// log entry if it were inline.
 func prevOffset(p *revlog.KV, offset int) int {
 	switch p.Place {
 	case revlog.PlaceOwn:

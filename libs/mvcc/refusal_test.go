@@ -108,12 +108,12 @@ func (x lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
 	}
 	x.l.commits.Add(1)
 	x.Discard()
-	return lateErr{*err}, nil
+	return lateError{*err}, nil
 }
 
-type lateErr struct{ error }
+type lateError struct{ error }
 
-func (e lateErr) Wait(context.Context) (engine.Stamp, error) { return engine.Stamp{}, e.error }
+func (e lateError) Wait(context.Context) (engine.Stamp, error) { return engine.Stamp{}, e.error }
 
 // TestLateRefusals: each error of Wait that says no is the answer of a single request, after one commit.
 func TestLateRefusals(t *testing.T) {

@@ -11,24 +11,25 @@ import (
 // targetKeepsBytes is how many bytes of replaced values the entry at the compact revision may keep.
 const targetKeepsBytes = 1 << 20
 
-// removalBatch is what one transaction removes: entries of the log, and what only reads below them need: the hist
-// rows of their events, and the values that they replaced. Of an entry with more events than fit into a batch the
-// events go first, in several, and the entry with the last: its first events that are gone are counted in a row.
+// removalBatch is what one transaction removes: entries of the log, the hist rows of their events, and the values that
+// they replaced. Only reads below these entries need those rows. An entry with more events than fit into a batch is
+// removed in several batches, its events first and the entry with the last of them. A row counts the events that are
+// gone.
 type removalBatch struct {
 	s       *Store
 	clears  []engine.Range // rows: one if End is nil
 	size    int            // bytes of the log that were read and of the rows to clear
 	freed   int64          // live bytes
 	entries int64
-	next    int64 // all entries below are in the batch
-	target  int64 // the entry there stays
+	next    int64 // all entries below it are in the batch
+	target  int64 // the entry at this revision stays
 	whole   bool  // the batch is the last
 
 	partRev, partEvents int64 // as found; partRev is 0 if there is none
 	leftRev, leftEvents int64 // as left
 }
 
-// partLen is the length of the row that tells of an entry which has been removed in part: revision (8), events (8).
+// partLen is the length of the row about an entry that has been removed in part: revision (8), events (8).
 const partLen = 16
 
 func (b *removalBatch) readPart(ctx context.Context, r engine.Reader) error {
@@ -43,7 +44,7 @@ func (b *removalBatch) readPart(ctx context.Context, r engine.Reader) error {
 	return nil
 }
 
-// write writes what add has taken in.
+// write puts the batch into the transaction.
 func (b *removalBatch) write(txn engine.Txn) {
 	for _, r := range b.clears {
 		if r.End == nil {
@@ -61,10 +62,10 @@ func (b *removalBatch) write(txn engine.Txn) {
 	}
 }
 
-// full says that the batch takes no more.
+// full reports whether the batch takes no more.
 func (b *removalBatch) full() bool { return b.entries == removeEntries || b.size >= removeBytes }
 
-// add takes an entry in, or as much of it as fits.
+// add takes in an entry, or as much of it as fits.
 func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bool, err error) {
 	rev := b.s.meta.Space.Of(st)
 	if b.full() {
@@ -101,7 +102,7 @@ func (b *removalBatch) add(st engine.Stamp, payload []byte, live int64) (more bo
 	return true, nil
 }
 
-// targetKeeps says that the entry at the target replaced so little that it stays.
+// targetKeeps reports whether the entry at the target replaced so little that its values may stay.
 func (b *removalBatch) targetKeeps(payload []byte) (bool, error) {
 	sum := 0
 	err := b.s.codec.Visit(payload, b.target, func(ev *revlog.Event, _ revlog.PrevAt) { sum += ev.Prev.Bytes() })

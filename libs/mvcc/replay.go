@@ -13,33 +13,33 @@ import (
 const (
 	// ReplayRevisionsMax bounds the revisions.
 	ReplayRevisionsMax = 1024
-	// replayRevBytes is what a revision counts as beside its keys and values.
+	// replayRevBytes is what a revision counts besides its keys and values.
 	replayRevBytes = 64
 )
 
-// ReplayRevision is what one revision of the source has changed, in its order there. Of the events a put says key,
-// value, create, version and lease, a deletion the key; a key is changed once.
+// ReplayRevision is what one revision of the source has changed, in the source's order. An event of a put has the key,
+// value, create and version numbers and lease, that of a deletion only the key. A revision changes each key once.
 type ReplayRevision struct {
 	Rev    int64
 	Events []revlog.Event
 }
 
-// Replay carries out revisions of the source of a keyspace that follows, in order, under their own numbers; those that
-// are there already are left out, so that it may be called again when the outcome was unknown, and by several. It
-// returns the last revision that is there afterwards. All of them happen, or none. What is replayed is held against
-// what is there: creation and version of each key have to follow from it. Leases need not be there. Errors:
-// ErrNotFollowing, ErrGap, ErrDiverged, ErrNoSpace, ErrTooLarge, ErrUnavailable (outcome unknown), the context's.
+// Replay applies revisions of the source to a keyspace that follows it, in order and under their own numbers. All of
+// them are applied, or none. Revisions that are there already are left out, so a caller may repeat Replay after an
+// unknown outcome, and several callers may use it. It returns the last revision that is there afterwards. Replay checks
+// each key's create and version numbers against the keyspace. Leases need not exist. Errors: ErrNotFollowing, ErrGap,
+// ErrDiverged, ErrNoSpace, ErrTooLarge, ErrUnavailable (outcome unknown), the context's.
 func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, err error) {
 	if !s.limits.Dense {
-		return 0, errors.New("mvcc: on an engine that does not number densely no keyspace can follow another")
+		return 0, errors.New("mvcc: only on an engine without gaps between revisions can a keyspace follow another")
 	}
 	if len(revs) == 0 || len(revs) > ReplayRevisionsMax {
-		return 0, fmt.Errorf("mvcc: %d revisions to be replayed, need 1 to %d", len(revs), ReplayRevisionsMax)
+		return 0, fmt.Errorf("mvcc: %d revisions to replay, need 1 to %d", len(revs), ReplayRevisionsMax)
 	}
 	m := &replay{revs: revs}
 	res, err := s.submit(ctx, m, m.bytes())
 	if err != nil {
-		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // else the group may still be writing why
+		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // otherwise the group may still be writing why
 			err = fmt.Errorf("%w: %s", err, m.why)
 		}
 		return 0, err
@@ -50,7 +50,7 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 // replay is the mutation of Replay.
 type replay struct {
 	revs []ReplayRevision
-	why  string // of its own refusal; who waits for the request reads it afterwards
+	why  string // why it refuses; the caller reads it when the request has ended
 }
 
 func (m *replay) each(visit func(ev *revlog.Event)) {
@@ -88,7 +88,7 @@ func (m *replay) cost(s *Store) (n int64) {
 	return n
 }
 
-// run implements mutation. All of it is checked before anything is changed.
+// run implements mutation. It checks everything before it changes anything.
 func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	next := g.head + 1 + int64(len(g.entries))
 	left := m.revs
@@ -99,7 +99,7 @@ func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	if len(left) == 0 {
 		return nil
 	}
-	if max := g.s.limits.MaxStamps; max > 0 && len(g.entries)+len(left) > max {
+	if most := g.s.limits.MaxStamps; most > 0 && len(g.entries)+len(left) > most {
 		if len(g.entries) == 0 {
 			return engine.ErrTooLarge
 		}
@@ -118,20 +118,20 @@ func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// replayed is a key as the revisions before have left it.
+// replayed is a key as the earlier revisions have left it.
 type replayed struct {
 	live            bool
 	create, version int64
 	at              int64 // the last revision that changes it
 }
 
-// check finds out whether the revisions follow from one another, and from what there is.
+// check returns an error unless the revisions follow from one another and from the keyspace.
 func (m *replay) check(ctx context.Context, g *group, left []ReplayRevision, next int64) error {
 	keys := map[string]*replayed{}
 	for i := range left {
 		r := &left[i]
 		if r.Rev != next+int64(i) || len(r.Events) == 0 {
-			m.why = fmt.Sprintf("%d, with %d events, comes after %d", r.Rev, len(r.Events), next+int64(i)-1)
+			m.why = fmt.Sprintf("revision %d, with %d events, comes after %d", r.Rev, len(r.Events), next+int64(i)-1)
 			return ErrGap
 		}
 		for j := range r.Events {
@@ -153,7 +153,7 @@ func (m *replay) check(ctx context.Context, g *group, left []ReplayRevision, nex
 	return nil
 }
 
-// take carries an event out, and says why that cannot be.
+// take applies an event to the key, or returns why that is not possible.
 func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	switch {
 	case len(ev.KV.Key) == 0:
@@ -161,7 +161,7 @@ func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	case k.at == rev:
 		return fmt.Sprintf("revision %d changes %q twice", rev, ev.KV.Key)
 	case ev.Delete && !k.live:
-		return fmt.Sprintf("revision %d deletes %q, which is not there", rev, ev.KV.Key)
+		return fmt.Sprintf("revision %d deletes %q, which does not exist", rev, ev.KV.Key)
 	}
 	k.at = rev
 	if ev.Delete {
@@ -180,7 +180,7 @@ func (k *replayed) take(rev int64, ev *revlog.Event) (why string) {
 	return ""
 }
 
-// apply carries the events of one revision out, after check.
+// apply makes the changes of one revision, after check.
 func (m *replay) apply(ctx context.Context, g *group, events []revlog.Event) error {
 	for i := range events {
 		ev := &events[i]

@@ -3,6 +3,7 @@ package mvcc_test
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
@@ -38,10 +39,14 @@ func putBudgets() (b []budget) {
 		}
 		b = append(b,
 			budget{"Put over a " + size.name + " value", 4, 3, one, func(f *far) { f.put(mvcc.PutRequest{Key: k}) }},
-			budget{"Put over a " + size.name + " value, prev_kv", 4 + extra, 3 + extra, one,
-				func(f *far) { f.put(mvcc.PutRequest{Key: k, PrevKV: true}) }},
-			budget{"Put over a " + size.name + " value, ignore_value", 4 + extra, 3 + extra, one,
-				func(f *far) { f.put(mvcc.PutRequest{Key: k, IgnoreValue: true}) }},
+			budget{
+				"Put over a " + size.name + " value, prev_kv", 4 + extra, 3 + extra, one,
+				func(f *far) { f.put(mvcc.PutRequest{Key: k, PrevKV: true}) },
+			},
+			budget{
+				"Put over a " + size.name + " value, ignore_value", 4 + extra, 3 + extra, one,
+				func(f *far) { f.put(mvcc.PutRequest{Key: k, IgnoreValue: true}) },
+			},
 		)
 	}
 	return b
@@ -62,17 +67,27 @@ func authBudgets() []budget {
 	}
 	return []budget{
 		{"with users: Put", 4, 3, prepare, func(f *far) { f.put(mvcc.PutRequest{Key: k, Access: other(f)}) }},
-		{"with users: Put with a lease, root's", 4, 3, prepare,
-			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: root(f)}) }},
-		{"with users: Put with a lease", 5, 4, prepare,
-			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: other(f)}) }},
-		{"with users: Range of one key", 4, 2, prepare,
-			func(f *far) { f.list(1, mvcc.RangeRequest{Key: k, Access: other(f)}) }},
-		{"with users: Range of many keys", 4, 4, prepare,
-			func(f *far) { f.list(2, mvcc.RangeRequest{Key: k, End: []byte{0}, Access: other(f)}) }},
+		{
+			"with users: Put with a lease, root's", 4, 3, prepare,
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: root(f)}) },
+		},
+		{
+			"with users: Put with a lease", 5, 4, prepare,
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: other(f)}) },
+		},
+		{
+			"with users: Range of one key", 4, 2, prepare,
+			func(f *far) { f.list(1, mvcc.RangeRequest{Key: k, Access: other(f)}) },
+		},
+		{
+			"with users: Range of many keys", 4, 4, prepare,
+			func(f *far) { f.list(2, mvcc.RangeRequest{Key: k, End: []byte{0}, Access: other(f)}) },
+		},
 		{"with users: Head (watch create, progress)", 4, 2, prepare, func(f *far) { f.head() }},
-		{"a change of users and roles", 5, 5, prepare,
-			func(f *far) { bump(f, f.Store, mvcc.AuthRow{Key: []byte("rr"), Value: []byte{}}) }},
+		{
+			"a change of users and roles", 5, 5, prepare,
+			func(f *far) { bump(f, f.Store, mvcc.AuthRow{Key: []byte("rr"), Value: []byte{}}) },
+		},
 	}
 }
 
@@ -183,8 +198,10 @@ func deleteBudgets() (b []budget) {
 				}})
 			}
 		}
-		b = append(b, budget{"DeleteRange of one key, " + size.name, 4, 3, func(f *far) { f.fill("a", 1, size.bytes, 0) },
-			func(f *far) { f.del(1, mvcc.DeleteRequest{Key: key("a", 0)}) }})
+		b = append(b, budget{
+			"DeleteRange of one key, " + size.name, 4, 3, func(f *far) { f.fill("a", 1, size.bytes, 0) },
+			func(f *far) { f.del(1, mvcc.DeleteRequest{Key: key("a", 0)}) },
+		})
 	}
 	return b
 }
@@ -232,8 +249,10 @@ func readBudgets() (b []budget) {
 		}
 		b = append(b,
 			budget{"Range of one key, " + size.name, 3 + extra, 2 + extra, one, func(f *far) { f.list(1, mvcc.RangeRequest{Key: k}) }},
-			budget{"Range of one key at an old revision, " + size.name, 5, 5, replaced,
-				func(f *far) { f.list(1, mvcc.RangeRequest{Key: k, Rev: rev}) }},
+			budget{
+				"Range of one key at an old revision, " + size.name, 5, 5, replaced,
+				func(f *far) { f.list(1, mvcc.RangeRequest{Key: k, Rev: rev}) },
+			},
 		)
 	}
 	return b
@@ -251,12 +270,14 @@ func listBudgets() (b []budget) {
 		var next []byte
 		first := func(f *far) {
 			kvs := f.list(500, mvcc.RangeRequest{Key: begin, End: end, Limit: 500})
-			next = append(kvs[499].Key, 0)
+			next = append(slices.Clip(kvs[499].Key), 0)
 		}
 		b = append(b,
 			budget{"Range of 10,000 keys, " + size.name, whole, serial, fill, func(f *far) { f.list(10_000, mvcc.RangeRequest{Key: begin, End: end}) }},
-			budget{"Range of 10,000 keys, count_only, " + size.name, rows, rows, fill,
-				func(f *far) { f.list(0, mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}) }},
+			budget{
+				"Range of 10,000 keys, count_only, " + size.name, rows, rows, fill,
+				func(f *far) { f.list(0, mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}) },
+			},
 			budget{"Range of 10,000 keys, sorted by value, " + size.name, whole, serial, fill, func(f *far) {
 				f.list(10, mvcc.RangeRequest{Key: begin, End: end, Limit: 10, Target: mvcc.SortByValue, Order: mvcc.SortDescend})
 			}},
@@ -298,13 +319,19 @@ func countBudgets() (b []budget) {
 		}
 		pages := map[string]int64{"small": 4, "large": 0}[size.name] // of two buckets' keys beside each other
 		b = append(b,
-			budget{"Range of 10,100 keys, count_only, counted, " + size.name, 13 + pages, 7 + pages/2, kept,
-				count(10_100, mvcc.RangeRequest{CountOnly: true})},
-			budget{"the first page of 500 of 10,100 keys, counted, " + size.name, 13, 10, kept,
-				count(10_100, mvcc.RangeRequest{Limit: 500})},
-			budget{"Range of 10,000 keys at an old revision, count_only, counted, " + size.name, 15 + pages,
+			budget{
+				"Range of 10,100 keys, count_only, counted, " + size.name, 13 + pages, 7 + pages/2, kept,
+				count(10_100, mvcc.RangeRequest{CountOnly: true}),
+			},
+			budget{
+				"the first page of 500 of 10,100 keys, counted, " + size.name, 13, 10, kept,
+				count(10_100, mvcc.RangeRequest{Limit: 500}),
+			},
+			budget{
+				"Range of 10,000 keys at an old revision, count_only, counted, " + size.name, 15 + pages,
 				9 + pages/2, kept,
-				count(10_000, mvcc.RangeRequest{CountOnly: true, Rev: 1})},
+				count(10_000, mvcc.RangeRequest{CountOnly: true, Rev: 1}),
+			},
 			budget{"Txn: a count of 10,100 keys, put, " + size.name, 15 + pages, 8 + pages/2, kept, func(f *far) {
 				n := f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{
 					{Range: &mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}}, putOp(key("b", 0), 1),

@@ -23,7 +23,7 @@ const (
 	tableVal      = 'v' // val/<key>/<stamp>/<chunk>; of format 1 val/<key>/<chunk>
 )
 
-// liveTables are those whose rows count as live bytes. What the others hold is small and does not grow.
+// liveTables are those whose rows count as live bytes. The rows of the others are small and do not grow in number.
 var liveTables = [...]byte{tableLease, tableHist, tableIdx, tableLeaseKey, tableLog, tableVal}
 
 // chunkLen is the length of a chunk's number at the end of a row key.
@@ -39,14 +39,15 @@ func (r rows) table(dst []byte, table byte) []byte {
 	return append(dst, table)
 }
 
-// idx rows end with the etcd key as it is: nothing follows it, so its byte order is that of the rows.
+// idx is the row of a key's current version. It ends with the etcd key as it is. Nothing follows the key, so rows have
+// the byte order of keys.
 func (r rows) idx(dst, key []byte) []byte {
 	return append(r.table(dst, tableIdx), key...)
 }
 
 func (r rows) idxKey(row []byte) []byte { return r.tableKey(row) }
 
-// tableKey is what follows the table in a row's key.
+// tableKey is the part of a row's key that follows the table.
 func (r rows) tableKey(row []byte) []byte { return row[len(r.prefix)+1:] }
 
 // escape appends key so that what follows it cannot change the order of keys: a zero byte becomes 00 FF, and 00 ends
@@ -114,7 +115,7 @@ func (r rows) log(dst []byte, st engine.Stamp) []byte {
 	return st.Append(r.table(dst, tableLog))
 }
 
-// logPart is the row of any chunk of an entry.
+// logPart is the row of any chunk of an entry of the log.
 func (r rows) logPart(st engine.Stamp, chunk int) []byte {
 	if chunk == 0 {
 		return r.log(nil, st)
@@ -127,7 +128,7 @@ func (r rows) logChunk(dst []byte, st engine.Stamp, n int) []byte {
 	return binary.BigEndian.AppendUint16(r.log(dst, st), uint16(n))
 }
 
-// logStampAt is where the stamp lies in a log row's key.
+// logStampAt is the offset of the stamp in a log row's key.
 func (r rows) logStampAt() int { return len(r.prefix) + 1 }
 
 func (r rows) lease(dst []byte, id int64) []byte {
@@ -154,12 +155,12 @@ func (r rows) tableRange(table byte) engine.Range {
 	return engine.Range{Begin: r.table(nil, table), End: r.table(nil, table+1)}
 }
 
-// span is the range of all rows of the keyspace. Tables are letters, so that the end lies behind them.
+// span is the range of all rows of the keyspace. Tables are letters, so the end lies behind them.
 func (r rows) span() (begin, end []byte) { return r.prefix, r.table(nil, tableEnd) }
 
 const tableEnd = 0x7f
 
-// bytes is what a row counts as in the live bytes of its keyspace.
+// bytes is the size of a row among the live bytes of its keyspace.
 func (r rows) bytes(row []byte, value int) int64 { return int64(len(row) - len(r.prefix) + value) }
 
 // idxBounds are the idx rows of an etcd range that is not a single key.
@@ -183,7 +184,7 @@ func (r rows) escapedBounds(table byte, key, end []byte) (begin, stop []byte) {
 	return begin, escape(r.table(nil, table), end)
 }
 
-// keyEnd is the end of the rows of one escaped key: a longer key that begins with it and a zero byte goes on with FF.
+// keyEnd is the end of the rows of one escaped key. In a longer key that begins with it and a zero byte, FF comes next.
 func keyEnd(escaped []byte) []byte { return append(escaped[:len(escaped):len(escaped)], 0xff) }
 
 // prefixEnd is the smallest key after all keys with the prefix p, which is not all 0xff.

@@ -7,27 +7,27 @@ import (
 	"github.com/google/btree"
 )
 
-// spansMax bounds the ranges that the requests of a schedule have, unless a single request has more. Each stands in
-// the line of every key in it that others name, so that the lines are bounded too.
+// spansMax bounds the ranges that the requests in the lines of a schedule have, unless a single request has more. Each
+// range stands in the line of every key in it that other requests name, so this bounds the lines too.
 const spansMax = 32
 
-// schedule is the order in which requests go to several lanes: two that touch a key in common go in the order in
-// which they came, and never to two lanes at once; of those that may go the oldest goes first. It is a pure core: no
-// lock, no clock.
+// schedule decides the order in which requests go to several lanes. Two requests that touch the same key go in the
+// order in which they came, and never to two lanes at once. Of those that may go, the oldest goes first. It is a pure
+// core: no lock, no clock.
 //
 // A request stands in a line at each key that it names. It may go when it is the first in all its lines and no lane
-// holds one of these keys, or the lane that asks is the one that takes them in the same group. So a request that
-// waits costs nothing until the one before it at one of its keys has gone: it is looked at once for each of its keys,
-// however many wait.
+// holds one of these keys, except the lane that asks, for the group it is picking. So a waiting request costs nothing
+// until the request before it at one of its keys has gone: it is looked at once for each of its keys, however many
+// wait.
 //
-// A range names the key where it begins, and stands in the lines of all keys in it that there are: two ranges overlap
-// if one of them contains the beginning of the other. A line that comes to be within a range begins with the requests
-// that have it. Beyond spansMax ranges the next request with one waits at a gate, and behind it, in order, all that
-// come after it, until ranges have gone.
+// A range names the key where it begins, and stands in the lines of all keys in it that exist. Two ranges overlap if
+// one contains the beginning of the other. A new line within a range begins with the requests that have the range.
+// Beyond spansMax ranges the next request with a range waits at a gate. All later requests wait behind it, in order,
+// until ranges have gone.
 type schedule struct {
-	lines   *btree.BTreeG[*line] // at the keys that requests name, which wait or are in flight
-	ready   turns                // those that may go to any lane
-	wide    []*turn              // those with ranges, in order, but for those at the gate
+	lines   *btree.BTreeG[*line] // at the keys of the requests that wait or are in flight
+	ready   turns                // requests that may go to any lane
+	wide    []*turn              // requests with ranges, in order, without those at the gate
 	spans   int                  // ranges of wide
 	gate    list.List            // of *turn
 	lanes   [][]*line            // by lane: what its group holds
@@ -35,11 +35,11 @@ type schedule struct {
 	last    int64                // places given
 	picks   uint64
 	waiting int   // requests that wait, at the gate too
-	blocked int   // lines in which somebody waits for others
-	now     int64 // by the queue's clock: set by who calls a method, for the times of requests
+	blocked int   // lines in which a request waits for another
+	now     int64 // the queue's clock, for the times of requests; set by the caller of a method
 
 	spansMax int
-	steps    int64 // places in lines and ranges looked at: what the work is proportional to
+	steps    int64 // places in lines and ranges that were looked at: a measure of the work
 }
 
 // turn is a request's part in a schedule.
@@ -49,13 +49,13 @@ type turn struct {
 	place   int64
 	state   turnState
 	posts   []*post
-	granted int           // lines in which it is the first, with a key that no lane holds
+	granted int           // lines with a key that no lane holds in which it is the first
 	index   int           // in a heap, or none
-	gated   *list.Element // at the gate
-	lane    int           // that has taken it
+	gated   *list.Element // its place at the gate
+	lane    int           // the lane that has taken it
 
 	pick uint64 // the pick in which mine was counted
-	mine int    // lines in which it is the first, with a key that the lane which picks holds
+	mine int    // lines with a key that the picking lane holds in which it is the first
 }
 
 type turnState uint8
@@ -78,7 +78,7 @@ type line struct {
 	key        string
 	head, tail *post
 	holder     int  // the lane whose group in flight touches the key, or free
-	blocked    bool // somebody waits in it for others
+	blocked    bool // a request in it waits for another
 }
 
 // post is a turn's place in a line.
@@ -106,13 +106,13 @@ func (s *schedule) put(r *request, foot conflictSet) *turn {
 	return t
 }
 
-// fits says that the gate is open for a request.
+// fits reports whether the gate is open for a request.
 func (s *schedule) fits(t *turn) bool {
 	n := len(t.foot.ranges)
 	return n == 0 || len(s.wide) == 0 || s.spans+n <= s.spansMax
 }
 
-// open lets those at the gate in that fit now.
+// open lets those requests through the gate that now fit.
 func (s *schedule) open() {
 	for e := s.gate.Front(); e != nil && s.fits(e.Value.(*turn)); e = s.gate.Front() {
 		t := s.gate.Remove(e).(*turn)
@@ -140,7 +140,7 @@ func (s *schedule) admit(t *turn) {
 	s.check(t)
 }
 
-// line returns the line at a key. A new one begins with those whose ranges the key lies in.
+// line returns the line at a key. A new one begins with the requests whose ranges contain the key.
 func (s *schedule) line(key string) *line {
 	if l, ok := s.lines.Get(&line{key: key}); ok {
 		return l
@@ -153,7 +153,7 @@ func (s *schedule) line(key string) *line {
 			continue
 		}
 		if w.state == turnTaken {
-			w.posts = append(w.posts, &post{turn: w, line: l}) // for the case that it is put back
+			w.posts = append(w.posts, &post{turn: w, line: l}) // needed if it is put back
 			s.hold(l, w.lane)
 		} else {
 			s.join(w, l)
@@ -220,7 +220,7 @@ func (s *schedule) leave(p *post) {
 	s.count(l)
 }
 
-// grant tells the first of a line that its key is free, and removes a line that nobody needs.
+// grant tells the first request of a line that its key is free. It removes a line that is no longer needed.
 func (s *schedule) grant(l *line) {
 	if l.holder != free {
 		return
@@ -245,14 +245,14 @@ func (s *schedule) check(t *turn) {
 	}
 }
 
-// isReady notes when nobody was before t any more, for the first time.
+// isReady records the time when t first had no request before it.
 func (t *turn) isReady(now int64) {
 	if r := t.req; r != nil && r.times.ready == 0 {
 		r.times.ready = now
 	}
 }
 
-// hold says that a lane's group in flight touches a line's key.
+// hold records that a lane's group in flight touches a line's key.
 func (s *schedule) hold(l *line, lane int) {
 	if l.holder == free {
 		l.holder = lane
@@ -261,11 +261,11 @@ func (s *schedule) hold(l *line, lane int) {
 	}
 }
 
-// pick returns the requests of the next group of a lane that has none in flight: at most limit, and bytes and cost
-// unless a single one is larger.
+// pick returns the requests of the next group of a lane that has none in flight. They are at most limit, and within
+// bytes and cost unless the first alone is larger.
 func (s *schedule) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	s.picks++
-	var mine turns // those that wait for nothing but what this group holds
+	var mine turns // requests that wait only for what this group holds
 	for sum := 0; len(into) < limit; {
 		from := &s.ready
 		if len(mine) > 0 && (len(s.ready) == 0 || mine[0].place < s.ready[0].place) {
@@ -288,7 +288,7 @@ func (s *schedule) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	return into
 }
 
-// take takes t out of its lines. Those that are the first then may follow it into the same group.
+// take takes t out of its lines. The requests behind it may then follow it into the same group.
 func (s *schedule) take(t *turn, lane int, mine *turns) {
 	t.state, t.lane, t.granted = turnTaken, lane, 0
 	t.isReady(s.now) // if it follows another into the same group
@@ -311,7 +311,7 @@ func (s *schedule) take(t *turn, lane int, mine *turns) {
 	}
 }
 
-// putBack returns requests that have been taken by a lane, which has not landed yet, to the front.
+// putBack returns requests that a lane has taken to the front. The lane's group has not landed yet.
 func (s *schedule) putBack(reqs []*request) {
 	s.first -= int64(len(reqs))
 	for i := len(reqs) - 1; i >= 0; i-- {
@@ -333,7 +333,7 @@ func (s *schedule) putBack(reqs []*request) {
 	}
 }
 
-// landed says that a lane's group is no longer in flight.
+// landed reports that the lane's group is no longer in flight.
 func (s *schedule) landed(lane int) {
 	s.dropWide(func(t *turn) bool { return t.state == turnTaken && t.lane == lane })
 	held := s.lanes[lane]
@@ -347,7 +347,7 @@ func (s *schedule) landed(lane int) {
 	s.open()
 }
 
-// remove takes out a request that nobody waits for any more, unless a lane has it.
+// remove takes out a request that nobody waits for any more. It does nothing if a lane has it, and returns false.
 func (s *schedule) remove(t *turn) bool {
 	switch t.state {
 	case turnGated:

@@ -11,21 +11,21 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Limits of asking an engine for the size of the keyspace.
+// Limits on asking an engine for the size of the keyspace.
 const (
-	// sizeAge is how old an answer may be: sizes are asked for by dashboards and scrapes, not to decide anything.
+	// sizeAge is how old an answer may be. Sizes are for dashboards and scrapes; nothing is decided by them.
 	sizeAge = 10 * time.Second
-	// sizeTimeout bounds the wait for an answer; without one the last one counts.
+	// sizeTimeout bounds the wait for an answer. After it the last answer is used.
 	sizeTimeout = time.Second
 )
 
-// Sizer is what an engine that knows its size on disk offers beside engine.Store.
+// Sizer is implemented by an engine that knows its size on disk, besides engine.Store.
 type Sizer interface {
 	// Sizes returns the bytes on disk, and an estimate of how many of them hold live data.
 	Sizes() (total, inUse int64)
 }
 
-// rangeSizer is what an engine that others use too offers instead.
+// rangeSizer is implemented instead by an engine that is shared with others.
 type rangeSizer interface {
 	// RangeSize estimates the bytes of the keys and values k, begin <= k < end; a nil end means to the end of the
 	// store.
@@ -33,9 +33,9 @@ type rangeSizer interface {
 }
 
 // Sizes returns the engine's size on disk in bytes, and the live bytes (LiveBytes, or an estimate without
-// FeatureSizes). Where the engine is shared with others (FoundationDB) the first is its estimate of the keyspace,
-// history and log included, before replication, and the second at most that old (sizeAge) or the same. The first is
-// never below the second. Zeros: the engine does not know.
+// FeatureSizes). On a shared engine (FoundationDB) the first is the engine's estimate for the keyspace, with history
+// and log and before replication, and both may be sizeAge old. The first is never below the second. Both are zero if
+// the engine does not know.
 func (s *Store) Sizes() (total, inUse int64) {
 	switch z := s.eng.(type) {
 	case Sizer:
@@ -53,23 +53,23 @@ func (s *Store) Sizes() (total, inUse int64) {
 	if s.Features().Has(FeatureSizes) {
 		inUse = s.LiveBytes()
 	}
-	// Files are compressed, and an estimate of a part of a store leaves out what is in memory.
+	// Files are compressed, and an estimate for a part of a store leaves out what is in memory.
 	return max(total, inUse), inUse
 }
 
-// liveBytes is what a Store knows of the sum of its keyspace's rows.
+// liveBytes is what a Store knows about the sum of its keyspace's rows.
 type liveBytes struct {
-	// sum is that of durable groups if this Store is the only writer; else what this Store's have added, from any
-	// beginning.
+	// sum is the sum of durable groups if this Store is the only writer. Otherwise it is what this Store's groups have
+	// added, from an arbitrary start.
 	sum      atomic.Int64
 	reserved atomic.Int64 // what requests under way may add
-	others   rangeSize    // if there are other writers: the counter less sum
+	others   rangeSize    // with other writers: the counter minus sum
 
 	mu    sync.Mutex
 	tried []*removed // removals whose outcome is not known yet
 }
 
-// removedTo is how far removals have come: the rows compacted and part.
+// removedTo is how far removals have come: the values of the rows compacted and part.
 type removedTo struct{ next, partRev, partEvents int64 }
 
 // removed is a removal that may have happened.
@@ -79,16 +79,16 @@ type removed struct {
 	counted bool
 }
 
-// try notes a removal before it is committed.
+// try records a removal before it is committed.
 func (l *liveBytes) try(r *removed) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.tried = append(l.tried, r)
 }
 
-// found is told how far removals have come. One whose outcome was not known has happened if that is where it led. All
-// others are forgotten: they have not happened, another Store has come further, or they are under way and whoever runs
-// them learns of their end.
+// found is told how far removals have come. A removal with an unknown outcome has happened if it led exactly there. All
+// other removals are forgotten: they have not happened, another Store has come further, or they are under way and the
+// Store that runs them will learn how they end.
 func (l *liveBytes) found(at removedTo) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -117,10 +117,10 @@ func (l *liveBytes) count(r *removed) {
 }
 
 // LiveBytes returns the bytes of all that can still be read: keys and values of the rows of current and old versions,
-// of the log and of leases, before any compression. Deleted and replaced versions count until a compaction has
-// removed them. It is exact, in the state of a moment ago; 0 without FeatureSizes. On a shared engine what this Store
-// has written is in it, and what others have with a delay of sizeAge at most, or more while the engine does not
-// answer. One caller per sizeAge waits for the engine, for sizeTimeout at most; all others get what is known.
+// of the log and of leases, before any compression. Deleted and replaced versions count until a compaction has removed
+// them. The sum is exact for a state of a moment ago, and 0 without FeatureSizes. On a shared engine it includes what
+// this Store has written, and what others have written up to sizeAge ago, or longer while the engine does not answer.
+// One caller per sizeAge waits for the engine, for at most sizeTimeout; the others get what is known.
 func (s *Store) LiveBytes() int64 {
 	switch {
 	case !s.Features().Has(FeatureSizes):
@@ -129,7 +129,7 @@ func (s *Store) LiveBytes() int64 {
 		return s.live.sum.Load()
 	}
 	others := s.live.others.get(func(ctx context.Context) (int64, error) {
-		own := s.live.sum.Load() // before the read: rather counted twice for a while than not at all
+		own := s.live.sum.Load() // before the read: better to count twice for a while than not at all
 		n, err := s.readLive(ctx)
 		return n - own, err
 	})
@@ -152,7 +152,7 @@ func (s *Store) readLive(ctx context.Context) (n int64, err error) {
 	return n, err
 }
 
-// loadLive takes over the counter at the start of a Store that will be the only writer.
+// loadLive reads the counter when a Store opens that will be the only writer.
 func (s *Store) loadLive(ctx context.Context) error {
 	if !s.limits.Dense || !s.Features().Has(FeatureSizes) {
 		return nil
@@ -169,13 +169,14 @@ func (s *Store) grew(f Features, n int64) {
 	}
 }
 
-// What a put adds to the live bytes beside its value and twice or thrice its key, at most: stamps, references, numbers.
+// What a put adds to the live bytes besides its value and two or three times its key, at most: stamps, references,
+// numbers.
 const (
 	putBytes   = 120
 	leaseBytes = 32
 )
 
-// cost is what a request may add to the live bytes.
+// cost is an upper bound on what a request adds to the live bytes.
 func (s *Store) cost(m mutation) int64 {
 	switch r := m.(type) {
 	case *PutRequest:
@@ -196,7 +197,7 @@ func (s *Store) putCost(p *PutRequest) int64 {
 	return int64(n + 3*len(p.Key) + putBytes)
 }
 
-// txnCost is that of the dearer branch, as in etcd.
+// txnCost is the cost of the more expensive branch, as in etcd.
 func (s *Store) txnCost(t *TxnRequest) int64 { return max(s.opsCost(t.Success), s.opsCost(t.Failure)) }
 
 func (s *Store) opsCost(ops []Op) (n int64) {
@@ -211,14 +212,15 @@ func (s *Store) opsCost(ops []Op) (n int64) {
 	return n
 }
 
-// hold holds space for a request until its release.
+// hold reserves space for a request until its release.
 func (s *Store) hold(r *request, n int64) {
 	s.live.reserved.Add(n)
 	r.reserved.Store(n)
 	r.space = &s.live.reserved
 }
 
-// reserved refuses a request for which there is no space. Where others write the keyspace too its group does so.
+// reserved returns an error if a request needs space and there is none. If others write the keyspace too, its group
+// checks this instead.
 func (s *Store) reserved(r *request) error {
 	if !s.limits.Dense || !s.Features().Has(FeatureSizes) || s.hasSpace(s.LiveBytes()) {
 		return nil
@@ -228,17 +230,17 @@ func (s *Store) reserved(r *request) error {
 	return errQuota
 }
 
-// hasSpace tells whether what is live and what is held are within the quota.
+// hasSpace reports whether the live bytes and the reserved bytes are within the quota.
 func (s *Store) hasSpace(live int64) bool { return live+s.live.reserved.Load() <= s.o.Quota }
 
-// errQuota answers a request for which there is no space.
+// errQuota is the answer to a request for which there is no space.
 var errQuota = fmt.Errorf("%w: the quota", ErrNoSpace)
 
-// boundsSpace says that groups keep to the quota, since others write the keyspace too.
+// boundsSpace reports whether groups enforce the quota, because others write the keyspace too.
 func (s *Store) boundsSpace() bool { return s.o.Quota > 0 && !s.limits.Dense }
 
-// scanLive begins to read the counter of live bytes, without a conflict, for a group of requests that need space; nil:
-// nobody asks for it.
+// scanLive starts a read of the counter of live bytes, without a conflict, for a group of requests that need space. It
+// returns nil if no request does.
 func (g *group) scanLive(ctx context.Context, reqs []*request) engine.Iterator {
 	s := g.s
 	if !s.boundsSpace() || !slices.ContainsFunc(reqs, func(r *request) bool { return r.m.grows() }) {
@@ -249,7 +251,7 @@ func (g *group) scanLive(ctx context.Context, reqs []*request) engine.Iterator {
 	})
 }
 
-// loadLive ends what scanLive has begun.
+// loadLive finishes the read that scanLive has started.
 func (g *group) loadLive(it engine.Iterator) error {
 	if it == nil {
 		return nil
@@ -270,8 +272,8 @@ func (g *group) loadLive(it engine.Iterator) error {
 	return nil
 }
 
-// admitSpace refuses a request for which there is no space, where others write the keyspace too. What this Store's
-// requests that are under way may add counts as if it were there.
+// admitSpace returns an error if there is no space for a request, where others write the keyspace too. What this
+// Store's requests under way may add counts as added.
 func (g *group) admitSpace(m mutation) error {
 	if !g.s.boundsSpace() || !m.grows() || !g.features.Has(FeatureSizes) || g.s.hasSpace(g.live) {
 		return nil
@@ -279,15 +281,15 @@ func (g *group) admitSpace(m mutation) error {
 	return errQuota
 }
 
-// release gives back what reserve holds, once. A request that nobody waits for any more keeps it until its group has
-// landed, which may write it still.
+// release returns the reserved space of a request, once. A request that nobody waits for any more keeps it until its
+// group has landed, because the group may still write it.
 func (r *request) release() {
 	if r.space != nil {
 		r.space.Add(-r.reserved.Swap(0))
 	}
 }
 
-// rangeSize keeps the last answer to a question about sizes.
+// rangeSize keeps the last answer about a size.
 type rangeSize struct {
 	asking sync.Mutex
 	asked  atomic.Pointer[time.Time] // nil: never
@@ -299,8 +301,8 @@ func (r *rangeSize) fresh() bool {
 	return asked != nil && time.Since(*asked) < sizeAge
 }
 
-// get returns the last answer, and asks for a new one if that is too old. Who comes meanwhile gets the last one, and
-// waits only where there is none.
+// get returns the last answer, and asks for a new one if that is too old. A caller that comes meanwhile gets the last
+// answer, and waits only if there is none.
 func (r *rangeSize) get(ask func(context.Context) (int64, error)) int64 {
 	if r.fresh() {
 		return r.bytes.Load()
@@ -320,6 +322,6 @@ func (r *rangeSize) get(ask func(context.Context) (int64, error)) int64 {
 		r.bytes.Store(n)
 	}
 	now := time.Now()
-	r.asked.Store(&now) // after a failure too: not every caller is to wait for an engine that is away
+	r.asked.Store(&now) // after a failure too, so that not every caller waits for an engine that does not answer
 	return r.bytes.Load()
 }

@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// sortRun is how many keys are sorted between two looks at whether the client still waits.
+// sortRun is how many keys are sorted before the context is checked again.
 const sortRun = 1 << 15
 
 // sortKVs sorts key-ordered kvs. Ties keep their order; etcd leaves it open (sort.Sort). Errors: the context's.

@@ -11,7 +11,7 @@ import (
 // errStop ends a walk early.
 var errStop = errors.New("mvcc: seen enough")
 
-// doomed returns the live keys of a range in order, as the group sees them, for the request to delete.
+// doomed returns, in order, the live keys of a range that the request deletes, as the group sees them.
 func (g *group) doomed(ctx context.Context, key, end []byte) (span []*keyState, err error) {
 	err = g.walk(ctx, key, end, func(st *keyState) error {
 		if err := g.doom(st); err != nil {
@@ -25,7 +25,7 @@ func (g *group) doomed(ctx context.Context, key, end []byte) (span []*keyState, 
 	return span, err
 }
 
-// keep returns a state that a walk has shown as one that stays. It enters the group's states only if it is changed.
+// keep returns a state that a walk has shown, as one that stays valid. The group records it only when it is changed.
 func (g *group) keep(st *keyState) (*keyState, error) {
 	if st != &g.scratch {
 		return st, nil
@@ -38,8 +38,9 @@ func (g *group) keep(st *keyState) (*keyState, error) {
 	return kept, kept.init(row, g.s.refs)
 }
 
-// walk visits the live keys of a range in order, as the group sees them. What visit is shown is valid during the call
-// only: see keep. visit may end the walk with errStop. Each row counts in the request's budget.
+// walk visits the live keys of a range in order, as the group sees them. A state is valid only during the call of
+// visit, unless it is kept with keep. visit may end the walk with errStop. Each row counts towards the request's
+// budget.
 func (g *group) walk(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
 	err := g.walkRows(ctx, key, end, func(st *keyState) error {
 		if err := g.budget.spend(0); err != nil || !st.live {
@@ -53,7 +54,7 @@ func (g *group) walk(ctx context.Context, key, end []byte, visit func(*keyState)
 	return err
 }
 
-// walkRows is walk with the keys that the group has deleted.
+// walkRows is walk, but also visits the keys that the group has deleted.
 func (g *group) walkRows(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
 	if single(end) {
 		st, err := g.state(ctx, key)
@@ -79,7 +80,7 @@ func (g *group) walkRows(ctx context.Context, key, end []byte, visit func(*keySt
 		}
 		st, ok := g.states[string(k)]
 		if ok && st.dirty {
-			continue // comes with the changed ones
+			continue // visited with the changed keys
 		}
 		if !ok {
 			g.scratch, g.scratchRow = keyState{key: k}, it.Value()

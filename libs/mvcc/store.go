@@ -25,7 +25,7 @@ type Store struct {
 	meta   Meta
 	refs   revlog.RowRevs
 	codec  revlog.Codec
-	writer [16]byte // names this Store in commit rows (I5)
+	writer [16]byte // identifies this Store in commit rows (I5)
 
 	headRow, compactRow, sizeRow, bucketsRow, authRow []byte
 
@@ -35,16 +35,16 @@ type Store struct {
 	compact    atomic.Int64
 	usage      Usage
 	counts     countMemo
-	buckets    atomic.Pointer[buckets] // those of the newest state that this Store has seen
+	buckets    atomic.Pointer[buckets] // from the newest state that this Store has seen
 	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
 	follow   following
 	auth     authSeen
 	live     liveBytes
-	keys     atomic.Int64 // those of all groups that have been committed, if Options.KeysMax is set
+	keys     atomic.Int64 // keys after all committed groups; only if Options.KeysMax is set
 	keysSeen atomic.Pointer[keysSeen]
-	crowd    sync.Mutex // held by a lane from the beginning of a group to its end, see lane.exact
+	crowd    sync.Mutex // held by a lane from the start of a group to its end, see lane.exact
 
 	noSpace atomic.Bool
 	queue   queue
@@ -54,7 +54,7 @@ type Store struct {
 
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
-	work    context.Context // of the lanes; ends closeGrace later
+	work    context.Context // the lanes' context; ends closeGrace later
 	abandon context.CancelFunc
 	wg      sync.WaitGroup
 }
@@ -69,16 +69,16 @@ type headAt struct {
 type Usage struct {
 	Ranges, Puts, Deletes, Txns atomic.Int64 // requests, and operations of transactions
 	Groups, Conflicts, Retries  atomic.Int64 // group commits
-	Recent, Outdated            atomic.Int64 // groups that began on a recent state, and those evaluated again of them
+	Recent, Outdated            atomic.Int64 // groups begun on a recent state, and those evaluated again
 	Events                      atomic.Int64
 	CompactedEntries            atomic.Int64
-	Damaged                     atomic.Int64 // times that damaged data was met
+	Damaged                     atomic.Int64 // how often damaged data was found
 }
 
-// Open opens the keyspace at o.Prefix of eng, creating it if it is not there. It takes no ownership of eng. Others may
-// have keyspaces of their own there, whose prefixes are not the beginning of this one's, nor begin with it and a
-// table's byte: the revisions of each are those of a stamp domain of its own. Until something is written an open
-// Store has no goroutine, but one on an engine with other writers, which waits for their compactions.
+// Open opens the keyspace at o.Prefix of eng, and creates it if it does not exist. The caller keeps the ownership of
+// eng. The engine may hold other keyspaces, as long as neither prefix begins with the other one and a table's byte.
+// Each keyspace has its own stamp domain, and so its own revisions. Until something is written, an open Store has no
+// goroutine, except that on an engine with other writers one waits for their compactions.
 func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	limits := eng.Limits()
 	o.ensureDefaults(limits)
@@ -87,7 +87,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	}
 	if _, ok := eng.(engine.Domains); !ok && limits.Dense && len(o.Prefix) > 0 {
 		return nil, errors.New(
-			"mvcc: the engine numbers all keyspaces as one, so that this one's revisions would have gaps")
+			"mvcc: the engine has one counter for all keyspaces, so the revisions of this one would have gaps")
 	}
 	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
@@ -148,7 +148,7 @@ func (s *Store) load(ctx context.Context) error {
 		}
 	}
 	s.auth.fed = s.AuthNumber()
-	if _, err := s.readIndex(ctx, snap); err != nil { // so that the first group has the buckets in memory
+	if _, err := s.readIndex(ctx, snap); err != nil { // the first group then has the buckets in memory
 		return err
 	}
 	return s.loadRemoval(ctx, snap)
@@ -184,18 +184,18 @@ func (s *Store) start() {
 	}
 }
 
-// wakeKeeper has the count index made and mended if that is still to be done.
+// wakeKeeper starts the work on the count index that is still to be done.
 func (s *Store) wakeKeeper() {
 	if b := s.buckets.Load(); s.Features().Has(FeatureCounts) && (b == nil || !b.plain) {
 		s.keeper.wake()
 	}
 }
 
-// idleSweeps is after how many sweeps in a row that found nothing to do those who serve writes end: five seconds.
+// idleSweeps is how many sweeps in a row must find nothing before the goroutines that serve writes end: five seconds.
 const idleSweeps = 20
 
-// serve runs the lanes, and ends the waits that take too long, until nothing has been written for a while or the Store
-// is closed. The first write after that calls it again.
+// serve runs the lanes and the sweeper until nothing has been written for a while or the Store is closed. The next
+// write calls it again.
 func (s *Store) serve() {
 	for {
 		var lanes sync.WaitGroup
@@ -211,7 +211,8 @@ func (s *Store) serve() {
 	}
 }
 
-// sweep ends the waits that take too long until ctx ends, or idleSweeps in a row have found none.
+// sweep ends waits that take too long. It runs until ctx ends, or idleSweeps sweeps in a row have found nothing
+// waiting.
 func (s *Store) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
@@ -227,17 +228,17 @@ func (s *Store) sweep(ctx context.Context) {
 	}
 }
 
-// closeGrace is how long Close waits for writes under way, and closeGiveUp how much longer for an engine that does
-// not even answer that they have failed. An engine that cannot be reached, or has no space, would let them wait for
-// ever.
+// closeGrace is how long Close waits for writes under way. closeGiveUp is how much longer it waits for an engine that
+// does not even report that they have failed. Without these, an engine that cannot be reached or has no space would let
+// Close wait forever.
 const (
 	closeGrace  = 5 * time.Second
 	closeGiveUp = 500 * time.Millisecond
 )
 
-// Close refuses new writes, waits for those under way and stops the Store's goroutines. Writes that the engine has
-// not answered after Options.CloseGrace fail with ErrUnavailable: their outcome is unknown. Reads must have ended. It
-// returns within CloseGrace and half a second; the error says that the engine has kept a goroutine for longer than
+// Close refuses new writes, waits for those under way and stops the Store's goroutines. Writes that the engine has not
+// answered after Options.CloseGrace fail with ErrUnavailable: their outcome is unknown. Reads must have ended before.
+// It returns within CloseGrace and half a second. An error means that the engine has kept a goroutine for longer than
 // that.
 func (s *Store) Close() error {
 	s.queue.close()
@@ -261,16 +262,17 @@ func (s *Store) Close() error {
 	}
 }
 
-// Defragmenter is what an engine that can compact its files offers beside engine.Store.
+// Defragmenter is implemented by an engine that can compact its files, besides engine.Store.
 type Defragmenter interface {
-	// Defragment makes what has been deleted or replaced leave the disk. It returns when that is done or ctx has
-	// ended; reads and writes go on meanwhile. Errors: engine.ErrNoSpace, engine.ErrUnavailable, engine.ErrClosed,
+	// Defragment frees the disk space of what has been deleted or replaced. It returns when that is done or ctx has
+	// ended. Reads and writes continue meanwhile. Errors: engine.ErrNoSpace, engine.ErrUnavailable, engine.ErrClosed,
 	// the context's.
 	Defragment(ctx context.Context) error
 }
 
-// Defragment has the engine give back what compactions have freed, and returns when that is done; at once on an
-// engine that does so by itself. Errors: ErrNoSpace, ErrUnavailable, ErrClosed, the context's.
+// Defragment makes the engine return the space that compactions have freed to the disk, and waits until that is done.
+// It returns at once on an engine that does this by itself. Errors: ErrNoSpace, ErrUnavailable, ErrClosed, the
+// context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	if d, ok := s.eng.(Defragmenter); ok {
 		return storeErr(d.Defragment(ctx))
@@ -278,7 +280,7 @@ func (s *Store) Defragment(ctx context.Context) error {
 	return nil
 }
 
-// Meta returns what never changes about the keyspace.
+// Meta returns what was fixed when the keyspace was created.
 func (s *Store) Meta() Meta { return s.meta }
 
 // Usage returns the Store's counters.
@@ -296,13 +298,13 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 			rev, err = s.headOf(ctx, snap)
 			return err
 		}
-		// Other processes compact too: who asks for the head next asks what may be read below it.
-		var head engine.Iterator // under way while the compact revision is read; nil: it is known
+		// Other processes compact too. A caller that asks for the head will next ask what may be read below it.
+		var head engine.Iterator // being read while the compact revision is read; nil: known
 		known := false
 		if rev, known = s.cachedHead(snap); !known {
 			head = s.scanHead(ctx, snap)
 		}
-		auth := s.scanAuth(ctx, snap) // who asks for the head may do so for a watch, which has to be allowed
+		auth := s.scanAuth(ctx, snap) // the caller may need the head for a watch, which must be allowed
 		c, err := s.compactOf(ctx, snap)
 		err = errors.Join(err, s.parseAuth(snap, auth))
 		if head != nil {
@@ -313,7 +315,7 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 			err = errors.Join(err, headErr)
 		}
 		if err == nil && s.Features().Has(FeatureAuth) {
-			_, err = s.authOf(ctx, snap) // which is known, but where the feature has just been met
+			_, err = s.authOf(ctx, snap) // known, unless the feature has just been seen for the first time
 		}
 		if err == nil {
 			s.compactedTo(c)
@@ -323,8 +325,8 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	return rev, err
 }
 
-// view runs f with a snapshot, and again with a fresh one when that has grown too old: f must be able to start over,
-// or to go on where it was.
+// view runs f with a snapshot, and again with a fresh one when the first has grown too old. f must be able to start
+// over or to continue where it was.
 func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
 	for stale := 0; ; stale++ {
 		snap, err := s.eng.Snapshot(ctx)
@@ -339,7 +341,7 @@ func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
 	}
 }
 
-// headOf returns the head of a snapshot. The row is read once per state.
+// headOf returns the head of a snapshot. It reads the row once per state.
 func (s *Store) headOf(ctx context.Context, snap engine.Snapshot) (int64, error) {
 	if rev, ok := s.cachedHead(snap); ok {
 		return rev, nil
@@ -369,8 +371,8 @@ func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {
 	return rev, err
 }
 
-// scanHead begins to read the head row, which every commit writes: without a conflict, or each transaction would
-// conflict with all others. On an engine that reads over a network the row is on its way when this returns.
+// scanHead starts to read the head row. It reads without a conflict: every commit writes the row, so each transaction
+// would conflict with all others. On an engine behind a network the request has been sent when scanHead returns.
 func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
 	return r.Scan(
 		ctx,
@@ -383,7 +385,7 @@ func (s *Store) scanHead(ctx context.Context, r engine.Reader) engine.Iterator {
 	)
 }
 
-// parseHead ends what scanHead has begun. The features are those of the state that is read.
+// parseHead finishes the read that scanHead has started. The features are those of the same state.
 func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features, error) {
 	defer it.Close()
 	if !it.Next() {
@@ -418,7 +420,7 @@ func (s *Store) compactOf(ctx context.Context, r engine.Reader) (int64, error) {
 	return parseCompact(b)
 }
 
-// parseCompact reads the row of a compact revision, which is not there before the first compaction.
+// parseCompact reads the row of a compact revision. The row does not exist before the first compaction.
 func parseCompact(row []byte) (int64, error) {
 	if row == nil {
 		return neverCompacted, nil
@@ -426,7 +428,7 @@ func parseCompact(row []byte) (int64, error) {
 	return parseRev(row)
 }
 
-// storeErr turns an engine's error into one of this package; it keeps the cause.
+// storeErr turns an engine's error into one of this package. The cause stays in the chain.
 func storeErr(err error) error {
 	switch class := engine.ClassOf(err); {
 	case err == nil:

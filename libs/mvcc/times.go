@@ -6,32 +6,33 @@ import (
 	"github.com/headwaterdb/headwater/libs/timing"
 )
 
-// times are a request's way to its group, by the queue's clock, whose lock is held where they are set. 0: not yet.
+// times are the points of a request's way to its group, by the queue's clock. They are set under the queue's lock. 0:
+// not reached yet.
 type times struct {
 	queued int64
-	ready  int64 // nobody is before it any more who touches the same keys
-	taken  int64 // by its first group
+	ready  int64 // no earlier request for the same keys is left
+	taken  int64 // taken by its first group
 }
 
-// laps are those of a group's last attempt, by the same clock; all 0 where none has been committed.
+// laps are the points of a group's last attempt, by the same clock. All are 0 if none has been committed.
 type laps struct {
 	begun int64
-	sent  int64 // the commit has been started
-	known int64 // and its outcome is known
-	told  int64 // and what it wrote has been handed on
+	sent  int64 // the commit was started
+	known int64 // its outcome was known
+	told  int64 // what it wrote was handed on
 }
 
 // now is the queue's clock: nanoseconds since the Store was opened, never 0.
 func (q *queue) now() int64 { return int64(time.Since(q.opened)) + 1 }
 
-// tell adds where the time of a request that has ended went to its context's stages, if there are any.
+// tell adds the time of a request that has ended to the stages of its context, if there are any.
 func (s *Store) tell(r *request) {
 	st := timing.From(r.ctx)
 	if st == nil {
 		return
 	}
 	now := s.queue.now()
-	if r.abandoned != nil { // the queue or a lane may have it still
+	if r.abandoned != nil { // the queue or a lane may still have it
 		s.queue.mu.Lock()
 		t := r.times
 		s.queue.mu.Unlock()
@@ -56,7 +57,7 @@ func (s *Store) tell(r *request) {
 	}
 }
 
-// tell adds the way to the group, or what of it there has been until now.
+// tell adds the way to the group, or the part of it that has been completed.
 func (t *times) tell(st *timing.Stages, now int64) {
 	ready, taken := t.ready, t.taken
 	if ready == 0 {

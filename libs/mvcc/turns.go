@@ -6,30 +6,30 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Turn is a Store's part in something that several Stores share, such as a fair.Flow: it waits in front of work, and
-// says when that has been done. Costs are bytes; each request counts as requestCost and its bytes.
+// Turn is a Store's share of something that several Stores use, such as a fair.Flow. The Store enters before some work
+// and leaves when it is done. Costs are bytes; each request costs requestCost plus its bytes.
 type Turn interface {
-	// Enter waits for a turn that costs least, or up to most if it may take as much, and returns what it may take.
-	// After it Leave is called. Errors: the context's; then there is no turn.
+	// Enter waits for a turn that costs at least least and at most most, and returns the cost that it allows. Leave
+	// must be called after it. Errors: the context's; there is then no turn.
 	Enter(ctx context.Context, least, most int64) (got int64, err error)
 	Leave()
-	// Charge says that a turn has cost more than what Enter has returned.
+	// Charge reports that a turn has cost more than Enter has returned, by cost.
 	Charge(cost int64)
 }
 
 const (
-	// requestCost is what a request costs beside its bytes.
+	// requestCost is what a request costs besides its bytes.
 	requestCost = 1 << 10
-	// rowCost is what a row costs that a read visits, beside its bytes.
+	// rowCost is what a row that a read visits costs besides its bytes.
 	rowCost = 64
-	// readStep is after how much a read that goes on waits for its turn again.
+	// readStep is the cost after which a long read waits for a new turn.
 	readStep = 64 << 10
 )
 
-// reading is the turn of a read. Its zero value is that of a part of a request that has a turn of its own.
+// reading is the turn of a read. Its zero value is for a part of a request that has a turn of its own.
 type reading struct {
 	turn  Turn
-	spent int64 // since it was last paid for
+	spent int64 // since the last step was paid for
 }
 
 // beginRead waits for the turn of a read. The caller calls end if there is no error.
@@ -43,8 +43,8 @@ func (s *Store) beginRead(ctx context.Context) (r reading, err error) {
 	return reading{turn: s.o.Reads, spent: -requestCost}, nil
 }
 
-// row counts a row that has been visited. A read that has taken a step lets others go first. After an error there is
-// no turn any more, and end does nothing.
+// row counts a row that has been visited. A read that has used up a step lets others go first. After an error it has no
+// turn any more, and end does nothing.
 func (r *reading) row(ctx context.Context, kv *KV) error {
 	if r == nil || r.turn == nil {
 		return nil
@@ -86,8 +86,8 @@ func costOf(reqs []*request) (n int64) {
 	return n
 }
 
-// fetch takes the next group of the lane when it has its turn: as much as it may. It returns nil when the queue is
-// closed or retired, and empty.
+// fetch waits for the lane's turn and takes the next group, as large as the turn allows. It returns nil when the queue
+// is empty and closed or retired.
 func (l *lane) fetch() []*request {
 	s := l.s
 	if s.o.Groups == nil {
@@ -99,7 +99,7 @@ func (l *lane) fetch() []*request {
 			return nil
 		}
 		got, err := s.o.Groups.Enter(s.work, least, most)
-		if err != nil { // the Store is closing: process answers them
+		if err != nil { // the Store is closing; process answers the requests
 			s.queue.within(l.id, 0, 0, 0)
 			return s.queue.take(l.id, s.o.GroupMax, s.o.GroupBytes)
 		}
@@ -111,11 +111,11 @@ func (l *lane) fetch() []*request {
 			return reqs
 		}
 		l.entered.Charge(-got)
-		l.leave() // their clients have gone meanwhile
+		l.leave() // the requests' clients have gone meanwhile
 	}
 }
 
-// enter waits for a turn for requests that the lane has, if it has none.
+// enter waits for a turn for requests that the lane has taken, unless it holds one.
 func (l *lane) enter(ctx context.Context, reqs []*request) error {
 	turn := l.s.o.Groups
 	if l.heavy || l.long {
@@ -126,15 +126,15 @@ func (l *lane) enter(ctx context.Context, reqs []*request) error {
 	}
 	cost := costOf(reqs)
 	if _, err := turn.Enter(ctx, cost, cost); err != nil {
-		return engine.ErrUnavailable // the Store is closing, or the request's client has gone: process finds that
+		return engine.ErrUnavailable // the Store is closing or the client has gone; process finds out
 	}
 	l.entered = turn
 	return nil
 }
 
-// pace is what a group does, where there is no heavy lane, whenever it has visited as much as a request may in a group
-// with others: it goes on with a turn of its own among the heavy ones, so that what is short never waits for it. One
-// that has lost its transaction by that has such a turn from the beginning.
+// pace is called, where there is no heavy lane, whenever a group has visited as many rows as a request may in a group
+// with others. The group then continues with a heavy turn, so that short work never waits for it. A group that has lost
+// its transaction by waiting has such a turn from the beginning.
 func (l *lane) pace() error {
 	turn, cost := l.s.o.Heavies, int64(l.s.o.LightRows)*rowCost
 	if l.long {
@@ -150,13 +150,13 @@ func (l *lane) pace() error {
 	return nil
 }
 
-// pace has something done whenever so many rows have been visited.
+// pace calls a function each time a number of rows has been visited.
 type pace struct {
 	stride, left int
 	next         func() error
 }
 
-// spend counts visited rows. Errors: next's.
+// spend counts visited rows. Errors: those of next.
 func (p *pace) spend(rows int) error {
 	if p == nil {
 		return nil
@@ -168,7 +168,7 @@ func (p *pace) spend(rows int) error {
 	return p.next()
 }
 
-// newPace is that of a group of this lane; nil: there is none to keep.
+// newPace returns the pace of a group of this lane; nil if there is none to keep.
 func (l *lane) newPace() *pace {
 	if l.s.o.Heavies == nil || l.heavy || l.hasHeavy {
 		return nil
@@ -184,9 +184,9 @@ func (l *lane) leave() {
 	}
 }
 
-// await waits until there are requests that a lane may take, and no other lane waits for a turn with them. It returns
-// what the first of them costs, and what those that may be in one group with it do at most; the caller calls within.
-// 0 when the queue is closed or retired, and empty.
+// await waits until there are requests that a lane may take and no other lane waits for a turn with them. It returns
+// the cost of the first of them, and the greatest cost of a group that begins with it. The caller calls within next. It
+// returns 0 when the queue is empty and closed or retired.
 func (q *queue) await(limit, bytes int) (least, most int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -198,7 +198,7 @@ func (q *queue) await(limit, bytes int) (least, most int64) {
 	}
 	q.turning = true
 	least = q.first().cost()
-	if q.sched != nil { // which of them follow the first only shows when they are taken
+	if q.sched != nil { // which of them follow the first is known only when they are taken
 		most = int64(min(limit, q.len()))*requestCost + int64(min(bytes, q.bytes))
 		return least, max(least, most)
 	}
@@ -212,7 +212,7 @@ func (q *queue) await(limit, bytes int) (least, most int64) {
 	return least, most
 }
 
-// first is the request that the next group begins with; nil: there is none.
+// first returns the request that the next group begins with; nil if there is none.
 func (q *queue) first() *request {
 	switch {
 	case q.sched != nil && len(q.sched.ready) > 0:
@@ -223,8 +223,8 @@ func (q *queue) first() *request {
 	return nil
 }
 
-// within takes, after await, what take returns, but no more than costs so much unless the first does, and does not
-// wait.
+// within, called after await, takes what take would return, but does not wait. cost bounds the sum of their costs,
+// except that the first request is always taken.
 func (q *queue) within(lane, limit, bytes int, cost int64) []*request {
 	q.mu.Lock()
 	defer q.mu.Unlock()

@@ -31,8 +31,9 @@ func (o *Op) keys(add func([]byte)) {
 	}
 }
 
-// run evaluates a transaction in etcd's three steps (txn/txn.go): all compares, nested ones too, on the state before
-// it; then whether the operations on the path taken can succeed, also on that state; then the operations in order.
+// run evaluates a transaction in etcd's three steps (txn/txn.go). First all compares, nested ones too, on the state
+// before the transaction. Then it checks, also on that state, whether the operations on the chosen path can succeed.
+// Then it runs the operations in order.
 func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
 	if err := t.onLeases(ctx, g); err != nil {
 		return err
@@ -54,11 +55,11 @@ func (t *TxnRequest) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// txnPath is the branch that a transaction takes, and those of the transactions nested in it.
+// txnPath is the branch that a transaction takes, with the paths of the transactions nested in it.
 type txnPath struct {
 	succeeded bool
 	ops       []Op
-	nested    []*txnPath // of the operations that are transactions, in their order
+	nested    []*txnPath // one for each operation that is a transaction, in order
 }
 
 func (t *TxnRequest) decide(ctx context.Context, g *group) (*txnPath, error) {

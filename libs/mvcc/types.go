@@ -37,13 +37,13 @@ type RangeRequest struct {
 
 	KeysOnly, CountOnly, Serializable bool
 
-	// Inclusive bounds; 0 is not set.
+	// Inclusive bounds; 0 means not set.
 	MinMod, MaxMod, MinCreate, MaxCreate int64
 
-	// Hold, if set, is told of what a Range has to gather before it can visit anything: see SortOrder. In a
-	// transaction that of the TxnRequest counts.
+	// Hold, if set, is told of what a Range must gather before it can visit anything: see SortOrder. In a transaction
+	// the Hold of the TxnRequest is used.
 	Hold Hold
-	// Access is on whose behalf; in a transaction that of the TxnRequest counts.
+	// Access is the permission of the caller. In a transaction the Access of the TxnRequest is used.
 	Access *Access
 }
 
@@ -71,7 +71,7 @@ type (
 	CompareResult int32
 )
 
-// What a Compare looks at, and how.
+// Targets and operators of a Compare.
 const (
 	CompareVersion CompareTarget = iota
 	CompareCreate
@@ -104,7 +104,7 @@ type Op struct {
 	Txn    *TxnRequest
 }
 
-// TxnRequest runs Success if all Compares hold on the state before the transaction, else Failure.
+// TxnRequest runs Success if all Compares hold on the state before the transaction, otherwise Failure.
 type TxnRequest struct {
 	Compares         []Compare
 	Success, Failure []Op
@@ -121,7 +121,7 @@ type Result struct {
 	Count int64
 	More  bool
 
-	// Put and Delete: what was replaced, if asked for.
+	// Put and Delete: what was replaced, if the request demands it.
 	Prev    []KV
 	Deleted int64
 
@@ -129,18 +129,18 @@ type Result struct {
 	Succeeded bool
 	Ops       []OpResult
 
-	// prevEvents are the places of the events whose previous versions are asked for; Prev is filled in from them when
-	// the group has committed.
+	// prevEvents are the places of the events whose previous versions the request demands. Prev is filled in from them
+	// when the group has committed.
 	prevEvents []int
 }
 
-// OpResult is the answer to one Op, with the field of its kind set.
+// OpResult is the answer to one Op. The field of its kind is set.
 type OpResult struct {
 	Kind OpKind
 	Result
 }
 
-// OpKind tells the operations of a transaction apart.
+// OpKind is the kind of an operation.
 type OpKind uint8
 
 // Kinds of operation.
@@ -151,13 +151,13 @@ const (
 	OpTxn
 )
 
-// single says that a range is one key.
+// single reports whether a range is one key.
 func single(end []byte) bool { return len(end) == 0 }
 
-// toEnd says that a range has no upper bound.
+// toEnd reports whether a range has no upper bound.
 func toEnd(end []byte) bool { return len(end) == 1 && end[0] == 0 }
 
-// writes says that an operation may change something; a transaction of reads needs no group commit.
+// writes reports whether an operation may change something. A transaction of reads needs no group commit.
 func (o *Op) writes() bool {
 	switch {
 	case o.Put != nil, o.Delete != nil:
@@ -168,12 +168,12 @@ func (o *Op) writes() bool {
 	return false
 }
 
-// Writes says that one of the branches holds an operation that may change something.
+// Writes reports whether one of the branches has an operation that may change something.
 func (t *TxnRequest) Writes() bool {
 	return t.any((*Op).writes)
 }
 
-// puts says that one of the branches holds a put: such a transaction is refused when space has run out.
+// puts reports whether one of the branches has a put. Such a transaction is refused when space has run out.
 func (t *TxnRequest) puts() bool {
 	return t.any(func(o *Op) bool { return o.Put != nil || o.Txn != nil && o.Txn.puts() })
 }

@@ -7,7 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// ValueRef names a value that is stored apart from its version: by its key, and the revision that wrote it.
+// ValueRef identifies a value that is stored apart from its version: by its key and the revision that wrote it.
 type ValueRef struct {
 	Key   []byte
 	Mod   int64
@@ -15,19 +15,19 @@ type ValueRef struct {
 	Place revlog.Place
 }
 
-// refOf names the value of a version in an event, which must not be inline.
+// refOf returns the reference to the value of a version in an event. The value must not be inline.
 func refOf(kv *KV) ValueRef {
 	return ValueRef{Key: kv.Key, Mod: kv.Mod, Size: kv.Size, Place: kv.Place}
 }
 
-// ref names the value of a key's record, which must not be inline.
+// ref returns the reference to the value of a key's record. The value must not be inline.
 func (r *record) ref(key []byte) ValueRef {
 	return ValueRef{Key: key, Mod: r.mod, Size: r.size, Place: r.place}
 }
 
-// ReadValues returns the values of versions whose Unread is true, in memory of their own; nil for those that a
-// compaction has removed. Values that entries of the log above the compact revision name are always there, and the
-// new ones of the entry at it. Errors: ErrUnavailable, ErrCorrupt, the context's.
+// ReadValues returns the values of versions whose Unread is true, in newly allocated memory. A value that a compaction
+// has removed is nil. Values of log entries above the compact revision always exist, and so do the new values of the
+// entry at it. Errors: ErrUnavailable, ErrCorrupt, the context's.
 func (s *Store) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error) {
 	values := make([][]byte, len(kvs))
 	done := 0
@@ -44,7 +44,7 @@ func (s *Store) ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, err
 	return values, wanted("a value of the history", err)
 }
 
-// valuesBytesMax bounds the values that are read from a reader at a time, if they are more than one.
+// valuesBytesMax bounds the values that are read from a reader at a time. A single value may be larger.
 const valuesBytesMax = 8 << 20
 
 // readSome reads as many values as valuesBytesMax allows and copies them.
@@ -69,7 +69,7 @@ func (s *Store) readSome(ctx context.Context, r engine.Reader, kvs []*revlog.KV,
 	return n, nil
 }
 
-// walkValues reads values one after the other, so that each is copied once.
+// walkValues reads values one after the other, and copies each only once.
 func (s *Store) walkValues(ctx context.Context, r engine.Reader, refs []ValueRef, into [][]byte) error {
 	w := valueWalk{s: s, r: r}
 	defer w.close() // its error has been returned
@@ -85,7 +85,7 @@ func (s *Store) walkValues(ctx context.Context, r engine.Reader, refs []ValueRef
 	return nil
 }
 
-// readValues reads values in one go; nil for those of which no row is there. They live as long as the reader.
+// readValues reads values in one request. A value without rows is nil. The values are valid as long as the reader.
 func (s *Store) readValues(ctx context.Context, r engine.Reader, refs []ValueRef) ([][]byte, error) {
 	if len(refs) == 0 {
 		return nil, nil
@@ -101,7 +101,7 @@ func (s *Store) readValues(ctx context.Context, r engine.Reader, refs []ValueRef
 	return s.joinValues(refs, chunks)
 }
 
-// joinValues lays the rows of values together; nil for those of which no row is there.
+// joinValues puts the rows of values together. A value without rows is nil.
 func (s *Store) joinValues(refs []ValueRef, chunks [][]byte) (values [][]byte, err error) {
 	values = make([][]byte, len(refs))
 	for i := range refs {
@@ -114,7 +114,7 @@ func (s *Store) joinValues(refs []ValueRef, chunks [][]byte) (values [][]byte, e
 	return values, nil
 }
 
-// join lays the chunks of a value end to end; nil if none of them is there.
+// join puts the chunks of a value end to end. It returns nil if there is no chunk.
 func join(chunks [][]byte, size int) ([]byte, error) {
 	gone, sum := 0, 0
 	for _, c := range chunks {
@@ -148,16 +148,16 @@ func (s *Store) valRow(dst []byte, ref *ValueRef, chunk int) []byte {
 	return s.rows.valChunk(dst, ref.Key, s.meta.Space.Stamp(ref.Mod), chunk)
 }
 
-// valBytes is what the rows of a value count as in the live bytes.
+// valBytes is the size of the rows of a value among the live bytes.
 func (s *Store) valBytes(ref *ValueRef) int64 {
 	n := chunksOf(ref.Size, s.meta.ChunkBytes)
 	return int64(n)*s.rows.bytes(s.valRow(nil, ref, 0), 0) + int64(ref.Size)
 }
 
-// Fill reads the values that entries of the log name and that have not been read, into the entries, which must be the
+// Fill reads the values of log entries that have not been read, and puts them into the entries, which must be the
 // caller's own. An event whose previous value a compaction has removed loses its previous version, as it does for
-// watches; that is so at the compact revision at most, if it has not moved on since the entries were read. Errors:
-// ErrCompacted (a compaction has removed a new value), and as ReadValues.
+// watches. That happens only at or below the compact revision. Errors: ErrCompacted (a compaction has removed a new
+// value), and those of ReadValues.
 func (s *Store) Fill(ctx context.Context, entries []revlog.Entry) error {
 	var unread []*revlog.KV
 	var events []*revlog.Event

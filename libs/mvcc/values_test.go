@@ -29,13 +29,15 @@ func TestRemovalInParts(t *testing.T) {
 			var removals atomic.Int64
 			var stuck atomic.Bool
 			inner := openEngine(t, v.engine)
-			e := faults.New(inner, faults.Options{KeepPipelined: true,
+			e := faults.New(inner, faults.Options{
+				KeepPipelined: true,
 				Script: func(c faults.Call) (faults.Fault, bool) {
 					if c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' && removals.Add(1) > 2 && stuck.Load() {
 						return faults.Unavailable, true
 					}
 					return faults.None, true
-				}})
+				},
+			})
 			s := open(t, e, v.store)
 			long, value := strings.Repeat("k", 200), strings.Repeat("v", 100)
 			var ops []mvcc.Op
@@ -63,7 +65,7 @@ func TestRemovalInParts(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = open(t, e, v.store)
+			open(t, e, v.store)
 			waitFor(t, func() bool { return removedUpTo(t, e, v.store.Prefix) == rev })
 			f := checkPages(t, e, v.store.Prefix, true, 1000)
 			if f.Replaced > 0 || f.Values > 0 || f.Entries != 1 {

@@ -7,13 +7,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// walkSteps is how many rows a walk steps over to the next value: those of other versions of its keys. With more
-// in between it begins anew there.
+// walkSteps is how many rows of other versions a walk steps over to reach the next value. If there are more, it seeks
+// instead.
 const walkSteps = 4
 
-// valueWalk reads values in the order of their keys, with an iterator: they lie in the same order, mostly side by
-// side, and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round
-// trip. The zero value with s and r set is ready; close it.
+// valueWalk reads values in the order of their keys with an iterator. They lie in the same order, mostly side by side,
+// and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round trip. The
+// zero value with s and r set is ready to use. It must be closed.
 type valueWalk struct {
 	s   *Store
 	r   engine.Reader
@@ -22,7 +22,7 @@ type valueWalk struct {
 	buf []byte          // scratch: a value of several chunks
 }
 
-// read returns a value, which is valid until the next call; nil if it is not there.
+// read returns a value, which is valid until the next call; nil if it does not exist.
 func (w *valueWalk) read(ctx context.Context, ref *ValueRef) ([]byte, error) {
 	w.buf = w.buf[:0]
 	n, gone := chunksOf(ref.Size, w.s.meta.ChunkBytes), 0
@@ -48,7 +48,7 @@ func (w *valueWalk) read(ctx context.Context, ref *ValueRef) ([]byte, error) {
 	return w.buf, nil
 }
 
-// find returns the value of w.row; nil if it is not there.
+// find returns the value of w.row; nil if it does not exist.
 func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
 	for step := 0; w.it != nil && step < walkSteps; step++ {
 		switch order := bytes.Compare(w.it.Key(), w.row); {
@@ -71,7 +71,7 @@ func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
 	return nil, nil
 }
 
-// close lets the iterator go; its error, if it met one, is that of the walk.
+// close closes the iterator and returns the iterator's error, if there was one.
 func (w *valueWalk) close() error {
 	if w.it == nil {
 		return nil

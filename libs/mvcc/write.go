@@ -7,23 +7,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Put sets a key. Result: Rev, and Prev if asked for and there was a version. Errors: ErrLeaseNotFound, ErrKeyNotFound
-// (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome unknown), the
-// context's (outcome unknown).
+// Put sets a key. Result: Rev, and Prev if the request demands it and the key existed. Errors: ErrLeaseNotFound,
+// ErrKeyNotFound (ignore_* on a missing key), ErrNoSpace, ErrTooManyRequests, ErrTooLarge, ErrUnavailable (outcome
+// unknown), the context's (outcome unknown).
 func (s *Store) Put(ctx context.Context, p *PutRequest) (*Result, error) {
 	s.usage.Puts.Add(1)
 	return s.submit(ctx, p, len(p.Key)+len(p.Value))
 }
 
-// DeleteRange deletes the keys of a range in one revision. Result: Rev, Deleted, and Prev in key order if asked for.
-// Errors: as Put.
+// DeleteRange deletes the keys of a range in one revision. Result: Rev, Deleted, and Prev in key order if the request
+// demands it. Errors: as Put.
 func (s *Store) DeleteRange(ctx context.Context, d *DeleteRequest) (*Result, error) {
 	s.usage.Deletes.Add(1)
 	return s.submit(ctx, d, len(d.Key)+len(d.End))
 }
 
-// Txn runs a transaction. The request must be valid in etcd's sense: no key put twice, or put and deleted, in one
-// branch. Result: Rev, Succeeded, Ops. Errors: as Put, and ErrCompacted and ErrFutureRevision of ranges in it.
+// Txn runs a transaction. The request must be valid in etcd's sense: no branch may put a key twice, or put and delete
+// it. Result: Rev, Succeeded, Ops. Errors: as Put, and those of ranges in it: ErrCompacted and ErrFutureRevision.
 func (s *Store) Txn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	s.usage.Txns.Add(1)
 	res, err := s.runTxn(ctx, t)
@@ -69,7 +69,7 @@ func (s *Store) runTxn(ctx context.Context, t *TxnRequest) (*Result, error) {
 	return res, nil
 }
 
-// submit takes a mutation through group commit.
+// submit sends a mutation through group commit and waits for the result.
 func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, error) {
 	if s.noSpace.Load() && m.grows() {
 		return nil, ErrNoSpace
@@ -93,7 +93,7 @@ func (s *Store) submit(ctx context.Context, m mutation, bytes int) (*Result, err
 	return res, err
 }
 
-// size is what the request holds in the queue.
+// size is the memory that the request takes in the queue.
 func (t *TxnRequest) size() int {
 	n := 0
 	for i := range t.Compares {

@@ -9,19 +9,19 @@ import (
 	"github.com/headwaterdb/headwater/libs/histogram"
 )
 
-// Retry is why an attempt of a group came to nothing.
+// Retry is the reason why an attempt of a group failed.
 type Retry int
 
-// The reasons, each the class of an engine's error or of this package's own.
+// The reasons. Each stands for a class of engine errors, or for one of this package's own.
 const (
-	RetryConflict    Retry = iota // something it had read was written meanwhile
+	RetryConflict    Retry = iota // a row that it had read was written meanwhile
 	RetryTooOld                   // it took longer than the engine keeps a state
 	RetryOutdated                 // the recent state was outdated, or might have been
 	RetryUnavailable              // the engine could not be reached
 	RetryNoSpace                  // there was no room for it
-	RetryTooLarge                 // it did not fit a transaction
-	RetryDamaged                  // a request met damaged data
-	RetryParted                   // a request left it: it visits too much, was refused, or nobody waits for it any more
+	RetryTooLarge                 // it did not fit in a transaction
+	RetryDamaged                  // a request found damaged data
+	RetryParted                   // a request left the group: too many rows, a refusal, or nobody waits for it
 	RetryOther
 	Retries // their number
 )
@@ -32,7 +32,7 @@ var retryNames = [Retries]string{
 
 func (r Retry) String() string { return retryNames[r] }
 
-// retryOf is the reason that an attempt's error gives. A recent state is one of its own, whatever else is the matter.
+// retryOf returns the reason for an attempt's error. An outdated recent state goes before any other reason.
 func retryOf(err error, recent bool) Retry {
 	switch {
 	case recent:
@@ -45,7 +45,7 @@ func retryOf(err error, recent bool) Retry {
 	return retryOfClass[engine.ClassOf(err)]
 }
 
-// retryOfClass has the reasons of the engine's classes; of others it is RetryOther.
+// retryOfClass maps the engine's classes to reasons. All others are RetryOther.
 var retryOfClass = [...]Retry{
 	engine.Conflict: RetryConflict, engine.TooOld: RetryTooOld, engine.NoSpace: RetryNoSpace,
 	engine.TooLarge: RetryTooLarge, engine.Unavailable: RetryUnavailable,
@@ -54,14 +54,14 @@ var retryOfClass = [...]Retry{
 	engine.UnknownOutcome: RetryOther, engine.Other: RetryOther,
 }
 
-// Unknown is what became of a commit whose outcome the engine did not know.
+// Unknown is how a commit ended whose outcome the engine did not know.
 type Unknown int
 
-// The ends of unknown outcomes.
+// The ends of commits with unknown outcomes.
 const (
 	UnknownCommitted  Unknown = iota // it had happened
-	UnknownLost                      // it had not, and the group was run again
-	UnknownUnresolved                // that could not be found out in time
+	UnknownLost                      // it had not happened, and the group was run again
+	UnknownUnresolved                // the outcome could not be found out in time
 	Unknowns                         // their number
 )
 
@@ -79,20 +79,20 @@ func unknownOf(err error) Unknown {
 	return UnknownLost
 }
 
-// Writes counts what becomes of the requests of a Store that write, for metrics. Counters only grow.
+// Writes counts what happens to the writing requests of a Store, for metrics. Counters only grow.
 type Writes struct {
-	// Wait is how long requests waited until a group took them for the first time, in nanoseconds; Behind how much of
-	// that others were before them which touch the same keys, only of those that met any.
+	// Wait is how long requests waited until a group took them for the first time, in nanoseconds. Behind is the part
+	// of it during which earlier requests for the same keys were before them; only requests that met any are counted.
 	Wait, Behind *histogram.Histogram
-	// Evaluation is how long groups took to begin, read and evaluate, Commit how long from the start of their commit
-	// until its outcome was known, in nanoseconds: of groups that came to their commit.
+	// Evaluation is how long groups took to begin, read and evaluate. Commit is the time from the start of their commit
+	// until its outcome was known. Both are in nanoseconds, and only for groups that reached their commit.
 	Evaluation, Commit *histogram.Histogram
-	// Requests and Bytes measure those groups: their requests, and the bytes of these as Options.GroupBytes bounds
-	// them.
+	// Requests and Bytes measure those groups: the number of their requests, and the bytes of these as bounded by
+	// Options.GroupBytes.
 	Requests, Bytes *histogram.Histogram
-	// Retries are attempts of groups that came to nothing.
+	// Retries counts attempts of groups that failed, by reason.
 	Retries [Retries]atomic.Int64
-	// Unknown are commits whose outcome the engine did not know.
+	// Unknown counts commits whose outcome the engine did not know, by how they ended.
 	Unknown [Unknowns]atomic.Int64
 }
 
@@ -133,23 +133,23 @@ func (w *Writes) sent(reqs []*request, l laps) {
 // Writes returns the Store's counters of writes.
 func (s *Store) Writes() *Writes { return &s.queue.stats }
 
-// WriteQueue is what waits for a group at one time.
+// WriteQueue is a snapshot of what waits for a group.
 type WriteQueue struct {
 	Requests int
 	Bytes    int
-	// BlockedRequests are those that others are before which touch the same keys, and BlockedKeys the keys at which
-	// they wait; a range counts as the keys in it that others name. Both are 0 where there is one lane.
+	// BlockedRequests are the requests that wait for earlier requests for the same keys. BlockedKeys are the keys at
+	// which they wait; a range counts as the keys in it that other requests name. Both are 0 with one lane.
 	BlockedRequests, BlockedKeys int
-	// Oldest is the age of the oldest request that has no answer, whether it waits or a group has it; 0: none.
+	// Oldest is the age of the oldest request without an answer, whether it waits or a group has it. 0: there is none.
 	Oldest time.Duration
 }
 
-// WriteQueue returns what waits now. It may be called from any goroutine, and takes time in proportion to the
+// WriteQueue returns what waits now. It may be called from any goroutine. It takes time in proportion to the number of
 // requests of a quarter of a second.
 func (s *Store) WriteQueue() WriteQueue { return s.queue.state() }
 
 func (q *queue) state() WriteQueue {
-	q.sweeping.Lock() // a sweep takes q.open away while it looks at it
+	q.sweeping.Lock() // a sweep takes q.open away while it runs
 	defer q.sweeping.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -157,7 +157,7 @@ func (q *queue) state() WriteQueue {
 	if q.sched != nil {
 		w.BlockedRequests, w.BlockedKeys = q.sched.waiting-len(q.sched.ready), q.sched.blocked
 	}
-	for _, r := range q.open { // in the order in which they came
+	for _, r := range q.open { // in order of arrival
 		if !r.ended.Load() {
 			w.Oldest = time.Duration(q.now() - r.times.queued)
 			break

@@ -262,9 +262,12 @@ func TestWritesAreMeasured(t *testing.T) {
 		after := read()
 		const group, wait = beginTakes + commitTakes, beginTakes + commitTakes - time.Millisecond
 		for i, want := range []grown{
-			{3, 2 * wait}, {2, 2 * wait}, // how long requests have waited, and how long behind a key
-			{2, 2 * beginTakes}, {2, 2 * commitTakes},
-			{2, 3}, {2, 12}, // requests, bytes
+			{3, 2 * wait},
+			{2, 2 * wait}, // how long requests have waited, and how long behind a key
+			{2, 2 * beginTakes},
+			{2, 2 * commitTakes},
+			{2, 3},
+			{2, 12}, // requests, bytes
 		} {
 			if got := since(before[i], after[i]); got != want {
 				t.Errorf("histogram %d: %+v, want %+v", i, got, want)

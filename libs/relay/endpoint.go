@@ -16,7 +16,7 @@ type endpoint struct {
 	tls        security
 }
 
-// security says whether an endpoint is connected to with TLS.
+// security says whether a connection to an endpoint uses TLS.
 type security int
 
 const (
@@ -25,25 +25,30 @@ const (
 	secure
 )
 
-// endpointScheme is how an endpoint may begin.
+// endpointScheme is a prefix that an endpoint may have.
 type endpointScheme struct {
 	prefix string
 	unix   bool
 	tls    security
 }
 
-// schemes are those of endpoints.
+// schemes are all such prefixes.
 var schemes = []endpointScheme{
-	{"unix://", true, plain}, {"unix:", true, plain}, {"unixs://", true, secure},
-	{"http://", false, plain}, {"https://", false, secure}, {"dns:///", false, asGiven}, {"", false, asGiven},
+	{"unix://", true, plain},
+	{"unix:", true, plain},
+	{"unixs://", true, secure},
+	{"http://", false, plain},
+	{"https://", false, secure},
+	{"dns:///", false, asGiven},
+	{"", false, asGiven},
 }
 
-// parseEndpoint reads host:port, where host is a name with one or more addresses or an IP address, or unix://path;
-// https://host:port and unixs://path are with TLS, http:// and unix:// without. dns:/// is taken for the sake of those
-// who paste it.
+// parseEndpoint reads host:port or unix://path. host is a name with one or more addresses, or an IP address.
+// https://host:port and unixs://path use TLS, http:// and unix:// do not. dns:/// is accepted because people paste it
+// from gRPC targets.
 func parseEndpoint(s string) (endpoint, error) {
 	i := slices.IndexFunc(schemes, func(k endpointScheme) bool { return strings.HasPrefix(s, k.prefix) })
-	scheme := schemes[i] // the last takes all
+	scheme := schemes[i] // the last one fits everything
 	rest := strings.TrimPrefix(s, scheme.prefix)
 	if scheme.unix {
 		if rest == "" {
@@ -61,7 +66,7 @@ func parseEndpoint(s string) (endpoint, error) {
 	return endpoint{host: host, port: port, tls: scheme.tls}, nil
 }
 
-// Validate checks a list of endpoints; its error names the entry that is wrong.
+// Validate checks a list of endpoints. Its error names the wrong entry.
 func Validate(endpoints []string) error {
 	_, err := parseEndpoints(endpoints)
 	return err
@@ -79,14 +84,14 @@ func parseEndpoints(list []string) ([]endpoint, error) {
 	return es, nil
 }
 
-// WantsTLS tells whether an endpoint can only be connected to with TLS.
+// WantsTLS says whether a connection to an endpoint must use TLS.
 func WantsTLS(s string) bool {
 	e, err := parseEndpoint(strings.TrimSpace(s))
 	return err == nil && e.tls == secure
 }
 
-// allSecure tells whether all of es are connected to with TLS, given says whether there are credentials for it. Its
-// error says that some are and some are not, or that credentials are missing.
+// allSecure says whether all of es use TLS. given says whether there are credentials for it. Its error says that only
+// some use TLS, or that the credentials are missing.
 func allSecure(es []endpoint, given bool) (bool, error) {
 	n := 0
 	for _, e := range es {
@@ -98,12 +103,12 @@ func allSecure(es []endpoint, given bool) (bool, error) {
 	case n == 0:
 		return false, nil
 	case n < len(es):
-		return false, errors.New("some endpoints have TLS and some have not")
+		return false, errors.New("some endpoints use TLS and others do not")
 	case !given:
-		return false, errors.New("endpoints with TLS, and no credentials for it")
+		return false, errors.New("the endpoints use TLS, but there are no credentials for it")
 	}
 	return true, nil
 }
 
-// isName reports whether the host must be looked up.
+// isName says whether the host must be looked up.
 func (e endpoint) isName() bool { return e.path == "" && net.ParseIP(e.host) == nil }

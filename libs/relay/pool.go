@@ -28,24 +28,24 @@ import (
 
 // Limits of the connections to a pool.
 const (
-	// connectTimeout bounds one attempt to connect, and so how long a call can wait to learn that nobody is up.
+	// connectTimeout bounds one attempt to connect. So it also bounds how long a call waits to learn that no pod is up.
 	connectTimeout = 2 * time.Second
 	// reconnectMin and reconnectMax bound the pause between two attempts.
 	reconnectMin = 100 * time.Millisecond
 	reconnectMax = 2 * time.Second
-	// DefaultKeepalive is how long a connection may be silent before it is tried, keepaliveTimeout how long the
-	// answer may take. gRPC allows no less than 10 s.
+	// DefaultKeepalive is how long a connection may be silent before the pool sends a ping, and keepaliveTimeout how
+	// long the answer may take. gRPC allows no less than 10 s.
 	DefaultKeepalive = 10 * time.Second
 	keepaliveTimeout = 5 * time.Second
-	// streamWindow bounds what one relayed stream may hold unread, connWindow what all of a connection may have on
-	// the way.
+	// streamWindow bounds the bytes that one relayed stream may hold unread. connWindow bounds those of all streams of
+	// a connection.
 	streamWindow = 256 << 10
 	connWindow   = 16 << 20
 	// ioBuffer is the size of a connection's read and of its write buffer.
 	ioBuffer = 64 << 10
 )
 
-// Service configs: calls are spread over all pods that are connected, and that say SERVING.
+// Service configs. Calls are spread over all connected pods, or over those that say SERVING.
 const (
 	connectedConfig = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 	servingConfig   = `{"loadBalancingConfig":[{"round_robin":{}}],"healthCheckConfig":{"serviceName":""}}`
@@ -55,20 +55,20 @@ const (
 type Options struct {
 	// Name is the kind of pod ("kv"), for errors and metrics.
 	Name string
-	// Endpoints are host:port, where the host may be a name with several addresses, or unix://path; at least one. With
-	// https:// or unixs:// they have TLS, with http:// they have none.
+	// Endpoints are at least one of host:port, where host may be a name with several addresses, and unix://path. With
+	// https:// or unixs:// the connection uses TLS, with http:// it does not.
 	Endpoints []string
-	// Credentials secure the connections, but for those to endpoints whose scheme says that they have no TLS; nil:
-	// plain text. The name that a certificate is checked against is the endpoint's host.
+	// Credentials secure the connections, except those to endpoints whose scheme says that they do not use TLS; nil:
+	// plain text. The certificate is checked against the endpoint's host.
 	Credentials credentials.TransportCredentials
-	// Keepalive is the time between pings on a silent connection (default DefaultKeepalive, which is the least). It
+	// Keepalive is the time between pings on a silent connection (default DefaultKeepalive, which is the shortest). It
 	// must not be shorter than what the pods allow their clients (--grpc-keepalive-min-time).
 	Keepalive time.Duration
-	// AnyHealth makes calls go to pods that do not say SERVING as well.
+	// AnyHealth lets calls also go to pods that do not say SERVING.
 	AnyHealth bool
-	// Told, if set, is called with the context of each call and returns what is told of the header revisions of the
-	// answers that are relayed for it, before they are, and of 0 for those that have none: by several goroutines. Both
-	// must return at once. It may return nil.
+	// Told, if set, is called with the context of each call. The function that it returns is called before an answer of
+	// that call is relayed, with the revision in the answer's header, or with 0 if it has none. Both are called from
+	// several goroutines and must return at once. Told may return nil.
 	Told func(ctx context.Context) func(rev int64)
 
 	lookup lookup // default: the system's
@@ -83,11 +83,11 @@ type Pool struct {
 	ctx      context.Context // ends when the pool drains
 	drain    context.CancelFunc
 	forwards sync.WaitGroup // goroutines that read from clients
-	streams  atomic.Int64   // open now
+	streams  atomic.Int64   // that are open now
 }
 
-// NewPool returns a pool and starts to connect. It fails only for options that make no sense; whether a pod is there,
-// calls find out.
+// NewPool returns a pool and starts to connect. It fails only if the options are invalid. If no pod is there, calls
+// fail.
 func NewPool(o Options) (*Pool, error) {
 	endpoints, err := parseEndpoints(o.Endpoints)
 	if err == nil && len(endpoints) == 0 {
@@ -117,8 +117,8 @@ func NewPool(o Options) (*Pool, error) {
 		grpc.WithNoProxy(),
 		grpc.WithTransportCredentials(o.Credentials),
 		grpc.WithDefaultServiceConfig(serviceConfig),
-		grpc.WithDisableServiceConfig(), // none from outside
-		grpc.WithIdleTimeout(0),         // connected before the first call, and stays so
+		grpc.WithDisableServiceConfig(), // ignore service configs from DNS
+		grpc.WithIdleTimeout(0),         // connect before the first call, and stay connected
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff: backoff.Config{
 				BaseDelay:  reconnectMin,
@@ -161,17 +161,17 @@ func NewPool(o Options) (*Pool, error) {
 	return p, nil
 }
 
-// Conn is a connection to the pool, for clients that are of this process. It must not be closed but by Close.
+// Conn returns a connection to the pool, for clients in this process. Only Close may close it.
 func (p *Pool) Conn() grpc.ClientConnInterface { return p.conn }
 
-// errDrained ends relayed streams; clients resume elsewhere.
+// errDrained ends relayed streams, so that clients resume elsewhere.
 var errDrained = rpctypes.ErrGRPCStopped
 
 // Drain ends the relayed streams with Unavailable and refuses new ones. Unary calls go on.
 func (p *Pool) Drain() { p.drain() }
 
-// Close ends all calls and closes the connections. The servers on which the pool is registered must have stopped
-// taking calls.
+// Close ends all calls and closes the connections. Before that, the servers on which the pool is registered must have
+// stopped taking calls.
 func (p *Pool) Close() error {
 	p.drain()
 	err := p.conn.Close()
@@ -179,7 +179,7 @@ func (p *Pool) Close() error {
 	return err
 }
 
-// Ready reports whether a pod is up.
+// Ready says whether a pod is up.
 func (p *Pool) Ready() bool { return p.conn.GetState() == connectivity.Ready }
 
 var (

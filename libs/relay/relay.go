@@ -15,11 +15,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// hopKey is the metadata that a relayed call carries.
+// hopKey is the metadata that marks a relayed call.
 const hopKey = "headwater-relayed"
 
-// Register puts the service of desc on r: its calls go to the pods of p. Only the names and kinds of desc's methods
-// count, not its handlers. The server must use wire.Codec (grpc.ForceServerCodecV2).
+// Register registers the service of desc on r. Its calls go to the pods of p. Only the names and kinds of desc's
+// methods are used, not its handlers. The server must use wire.Codec (grpc.ForceServerCodecV2).
 func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
 	d := grpc.ServiceDesc{ServiceName: desc.ServiceName, HandlerType: (*any)(nil), Metadata: desc.Metadata}
 	for _, m := range desc.Methods {
@@ -41,7 +41,7 @@ func (p *Pool) Register(r grpc.ServiceRegistrar, desc *grpc.ServiceDesc) {
 	r.RegisterService(&d, p)
 }
 
-// unary relays one call: request, answer, and the metadata around them.
+// unary relays one call: the request, the answer, and their metadata.
 func (p *Pool) unary(
 	method string,
 ) func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error) {
@@ -57,7 +57,7 @@ func (p *Pool) unary(
 		}
 		var header, trailer metadata.MD
 		err = p.conn.Invoke(up, method, req, resp, grpc.Header(&header), grpc.Trailer(&trailer))
-		// Setting metadata fails only once the stream has ended, when there is nobody left to tell.
+		// Setting metadata fails only after the stream has ended, when nobody is left to get it.
 		_ = grpc.SetHeader(ctx, header)
 		_ = grpc.SetTrailer(ctx, trailer)
 		if err != nil {
@@ -93,7 +93,7 @@ func (p *Pool) stream(kind *grpc.StreamDesc, method string) grpc.StreamHandler {
 	}
 }
 
-// cause is errDrained where the end of the pool is what has ended a stream, else err.
+// cause returns errDrained if the end of the pool has ended a stream, and err otherwise.
 func cause(ctx context.Context, err error) error {
 	if err != nil && errors.Is(context.Cause(ctx), errDrained) {
 		return errDrained
@@ -101,7 +101,7 @@ func cause(ctx context.Context, err error) error {
 	return err
 }
 
-// forward passes what the client sends to the pod, until the client has sent its last, or goes, or the stream ends.
+// forward passes on what the client sends, until the client has sent its last message or has gone, or the stream ends.
 func forward(down grpc.ServerStream, up grpc.ClientStream, cancel context.CancelCauseFunc) {
 	var f wire.Frame
 	defer f.Free()
@@ -114,18 +114,18 @@ func forward(down grpc.ServerStream, up grpc.ClientStream, cancel context.Cancel
 			return
 		}
 		if err != nil {
-			cancel(nil) // the client has gone, or sent what cannot be read; it has been told
+			cancel(nil) // the client has gone, or has sent an unreadable message and got the error
 			return
 		}
 		if up.SendMsg(&f) != nil {
-			return // the pod has ended the stream: back finds out how
+			return // the pod has ended the stream, and back gets the status
 		}
 	}
 }
 
-// back passes what the pod sends to the client, and returns the stream's status.
+// back passes on what the pod sends, and returns the status of the stream.
 func back(up grpc.ClientStream, down grpc.ServerStream, told func(rev int64)) error {
-	// Headers may come long before the first message. There are none if the stream fails at once.
+	// Headers may come long before the first message. A stream that fails at once has none.
 	header, err := up.Header()
 	if err == nil && header != nil {
 		err = down.SendHeader(header)
@@ -150,13 +150,13 @@ func back(up grpc.ClientStream, down grpc.ServerStream, told func(rev int64)) er
 	}
 }
 
-// outgoing is the context of the call that relays the one of ctx: its deadline, its cancellation and its metadata.
+// outgoing returns the context for relaying the call of ctx, with its deadline, its cancellation and its metadata.
 func outgoing(ctx context.Context, method string) (context.Context, error) {
 	in, _ := metadata.FromIncomingContext(ctx)
 	if len(in[hopKey]) > 0 {
 		return nil, status.Errorf(
 			codes.Unavailable,
-			"headwater: %s was relayed to a pod that does not serve it; check the endpoints of the pod that did",
+			"headwater: %s was relayed to a pod that does not serve it; check the endpoints of the pod that relayed it",
 			method,
 		)
 	}
@@ -170,13 +170,13 @@ func outgoing(ctx context.Context, method string) (context.Context, error) {
 	return metadata.NewOutgoingContext(ctx, out), nil
 }
 
-// Relayed says that another pod has passed on the call of ctx.
+// Relayed says whether another pod has relayed the call of ctx.
 func Relayed(ctx context.Context) bool {
 	return len(metadata.ValueFromIncomingContext(ctx, hopKey)) > 0
 }
 
-// Anew returns the context of a call without the mark that it has been relayed: for those who pass calls on among pods
-// of one kind, under a mark of their own.
+// Anew returns the context of a call without the mark that it has been relayed. It is for callers that pass calls on
+// among pods of one kind, under a mark of their own.
 func Anew(ctx context.Context) context.Context {
 	in, _ := metadata.FromIncomingContext(ctx)
 	if len(in[hopKey]) == 0 {
@@ -187,12 +187,12 @@ func Anew(ctx context.Context) context.Context {
 	return metadata.NewIncomingContext(ctx, in)
 }
 
-// ofTransport tells metadata that belongs to a connection, and not to a call that is passed on.
+// ofTransport says whether metadata belongs to a connection and must not be passed on with a call.
 func ofTransport(key string) bool {
 	switch key {
 	case "content-type", "user-agent", "te", "connection":
 		return true
-	case tlsconf.ClientMetadata: // this pod says itself who its client is
+	case tlsconf.ClientMetadata: // this pod states itself who its client is
 		return true
 	}
 	return strings.HasPrefix(key, ":") || strings.HasPrefix(key, "grpc-") && !strings.HasSuffix(key, "-bin")

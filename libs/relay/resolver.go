@@ -15,17 +15,17 @@ import (
 
 // Times of name resolution.
 const (
-	// resolveInterval is how often names are looked up while all is well.
+	// resolveInterval is how often names are looked up while there are no errors.
 	resolveInterval = 10 * time.Second
-	// resolvePause is the least time between two looks, whatever goes wrong.
+	// resolvePause is the shortest time between two lookups.
 	resolvePause = time.Second
-	// resolveTimeout bounds one look at all names.
+	// resolveTimeout bounds one lookup of all names.
 	resolveTimeout = 2 * time.Second
 	// addressesMax bounds the pods of a pool.
 	addressesMax = 1024
 )
 
-// scheme of the targets of pools. unixScheme begins the addresses of unix sockets.
+// scheme is that of the targets of pools. unixScheme begins the addresses of unix sockets.
 const (
 	scheme     = "headwater"
 	unixScheme = "unix:"
@@ -58,13 +58,13 @@ func (b builder) Build(_ resolver.Target, cc resolver.ClientConn, _ resolver.Bui
 	return r, nil
 }
 
-// poolResolver tells a connection the addresses of all endpoints of a pool.
+// poolResolver gives a connection the addresses of all endpoints of a pool.
 type poolResolver struct {
 	builder
 	cc     resolver.ClientConn
 	ctx    context.Context
 	cancel context.CancelFunc
-	now    chan struct{} // capacity 1: look again
+	now    chan struct{} // capacity 1: look up again
 	wg     sync.WaitGroup
 
 	known map[string][]string // last addresses of each name; run's own
@@ -94,7 +94,7 @@ func (r *poolResolver) run() {
 		case len(addrs) == 0:
 			r.cc.ReportError(errors.Join(errors.New("no pod is known"), err))
 		case !slices.EqualFunc(addrs, told, func(a, b resolver.Address) bool { return a.Equal(b) }):
-			// An error says that the balancer does not like the addresses; it asks again by itself.
+			// An error says that the balancer refuses the addresses. The balancer asks again by itself.
 			_ = r.cc.UpdateState(resolver.State{Addresses: addrs})
 			told = addrs
 		}
@@ -111,7 +111,7 @@ func (r *poolResolver) run() {
 	}
 }
 
-// sleep waits for d or early, and reports whether to go on.
+// sleep waits for d, or until early gets a value. It says whether to go on.
 func (r *poolResolver) sleep(d time.Duration, early <-chan struct{}) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -124,7 +124,7 @@ func (r *poolResolver) sleep(d time.Duration, early <-chan struct{}) bool {
 	return true
 }
 
-// resolve returns the addresses of all endpoints, sorted. With an error, some of them may be old.
+// resolve returns the addresses of all endpoints, sorted. If it returns an error, some of the addresses may be old.
 func (r *poolResolver) resolve() ([]resolver.Address, error) {
 	ctx, cancel := context.WithTimeout(r.ctx, resolveTimeout)
 	defer cancel()

@@ -4,7 +4,7 @@
 //
 //   - Order is kept: s < t as stamps if and only if Of(s) < Of(t).
 //   - Of and Stamp are inverse to each other.
-//   - Nothing here assumes that revisions are dense: rev+1 is "the smallest revision after rev", no more.
+//   - Nothing here assumes that revisions are dense: rev+1 only stands for the smallest revision after rev.
 //
-// Everything is pure and may be used from any goroutine.
+// All functions are pure and may be called from any goroutine.
 package revision

@@ -11,7 +11,7 @@ import (
 // ShiftMax is the largest number of index bits: 2^12 mutating requests per commit.
 const ShiftMax = 12
 
-// ErrShift says that a Space was asked for with more than ShiftMax index bits.
+// ErrShift: a Space was asked for with more than ShiftMax index bits.
 var ErrShift = errors.New("revision: shift out of range")
 
 // Space is the bijection between the stamps of a keyspace and its revisions (docs/design.md I2):
@@ -33,7 +33,7 @@ func New(base int64, shift uint) (Space, error) {
 	return Space{Base: base, Shift: shift}, nil
 }
 
-// GroupMax is how many requests of one commit can be told apart: 2^Shift.
+// GroupMax returns how many requests of one commit can be told apart: 2^Shift.
 func (s Space) GroupMax() int { return 1 << s.Shift }
 
 // Of returns the revision of a stamp.
@@ -41,9 +41,9 @@ func (s Space) Of(st engine.Stamp) int64 {
 	return (int64(st.Version)-s.Base)<<s.Shift | int64(st.Index)
 }
 
-// Stamp returns the stamp of a revision: the inverse of Of for every revision that Of can return. For any other int64
-// it returns a stamp that compares with real stamps as the revision does with real revisions, so that it serves as a
-// bound: revisions before the first stamp give the zero stamp, those beyond the last give the largest.
+// Stamp returns the stamp of a revision. It is the inverse of Of for every revision that Of can return. For any other
+// int64 it returns a stamp that compares with real stamps as the revision compares with real revisions, so that it can
+// serve as a bound. A revision before the first stamp gives the zero stamp, and one beyond the last gives the largest.
 func (s Space) Stamp(rev int64) engine.Stamp {
 	v := rev >> s.Shift
 	switch {

@@ -1,8 +1,9 @@
-// Package revlog is the record of the revision log: what one mutating request changed, and how that is encoded.
+// Package revlog is the record of the revision log: what one mutating request has changed, and how that is encoded.
 //
 // An entry holds, for each event in the order of the request's operations, the new version of the key and the version
-// it replaced. Small values are in it; larger ones it names by their key and the revision that wrote them: they are
-// written once, in rows of their own, which live as long as an entry that names them. docs/formats.md has the layout.
+// that it replaced. It holds small values itself. For a larger value it has only the key and the revision that wrote
+// it: the value is written once, in rows of its own, which live as long as an entry that refers to them.
+// docs/formats.md has the layout.
 //
 // # Invariants
 //

@@ -36,7 +36,7 @@ func flagsOf(ev *Event) (flags byte) {
 	return flags
 }
 
-// placesOf returns the places of the new and the previous value.
+// placesOf returns where the new and the previous value are.
 func placesOf(flags byte) (kv, prev Place, err error) {
 	if flags&flagOwn != 0 {
 		kv = PlaceOwn
@@ -58,9 +58,9 @@ type Codec struct {
 	RowRevs
 }
 
-// AppendEvent appends an event of the entry with revision own to b. It returns the extended slice and the offsets
-// within it of the key, the value and the previous value, so that the caller can point at them. Of values that are
-// stored elsewhere only the size is appended, and their offsets mean nothing.
+// AppendEvent appends an event of the entry with revision own to b. It returns the extended slice, and the offsets in
+// it of the key, the value and the previous value, so that the caller can point at them. If a value is stored
+// elsewhere, only its size is appended, and its offset means nothing.
 func (c Codec) AppendEvent(b []byte, ev *Event, own int64) (out []byte, at Offsets) {
 	b = append(b, flagsOf(ev))
 	b = binary.AppendUvarint(b, uint64(len(ev.KV.Key)))
@@ -83,7 +83,7 @@ type Offsets struct {
 	Key, Value, Prev int
 }
 
-// appendValue appends the size of a value, and the value if it is inline; at is where that begins.
+// appendValue appends the size of a value, and the value if it is inline. at is the offset of the value.
 func appendValue(b []byte, kv *KV) (out []byte, at int) {
 	b = binary.AppendUvarint(b, uint64(kv.Bytes()))
 	at = len(b)
@@ -107,7 +107,7 @@ func parseValue(b []byte, kv *KV) (rest []byte, err error) {
 	return rest, nil
 }
 
-// sizeMax bounds the sizes of values that are stored elsewhere; it is as much as a transaction holds.
+// sizeMax bounds the sizes of values that are stored elsewhere. A transaction cannot hold more.
 const sizeMax = math.MaxInt32
 
 func (c Codec) appendMeta(b []byte, kv *KV, own int64) []byte {
@@ -151,14 +151,14 @@ func (c Codec) Parse(b []byte, rev int64) (Entry, error) {
 	return e, nil
 }
 
-// PrevAt tells of the previous version in an encoded event.
+// PrevAt says where the previous version is in an encoded event.
 type PrevAt struct {
 	RowRevs int // length of the references to its revisions Mod and Create, as RowRevs.Append makes them
 	Value   int // where its value lies in the entry, if it is inline
 }
 
-// Visit is Parse that hands over one event after the other, which is valid during the call. at means nothing for an
-// event without a previous version.
+// Visit decodes like Parse, but calls visit for one event after another. The event is valid during the call. at means
+// nothing for an event without a previous version.
 func (c Codec) Visit(b []byte, rev int64, visit func(ev *Event, at PrevAt)) error {
 	for size := len(b); len(b) > 0; {
 		var ev Event

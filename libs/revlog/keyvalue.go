@@ -12,8 +12,8 @@ const (
 	tagLease   = 6 << 3
 )
 
-// AppendKeyValue appends kv as etcd's message mvccpb.KeyValue, byte for byte as etcd stores it. Its value must have
-// been read.
+// AppendKeyValue appends kv as etcd's message mvccpb.KeyValue, byte for byte as etcd stores it. The value of kv must
+// have been read.
 func AppendKeyValue(b []byte, kv *KV) []byte {
 	b = appendBytesField(b, tagKey, kv.Key)
 	b = appendIntField(b, tagCreate, kv.Create)
@@ -38,8 +38,8 @@ func appendIntField(b []byte, tag byte, v int64) []byte {
 	return binary.AppendUvarint(append(b, tag), uint64(v))
 }
 
-// ParseKeyValue decodes a stored mvccpb.KeyValue; the result points into b. Fields that are not known are left out.
-// Errors: ErrCorrupt.
+// ParseKeyValue decodes a stored mvccpb.KeyValue. The result points into b. Unknown fields are ignored. Errors:
+// ErrCorrupt.
 func ParseKeyValue(b []byte, kv *KV) error {
 	*kv = KV{}
 	for len(b) > 0 {

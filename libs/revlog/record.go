@@ -8,7 +8,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/revision"
 )
 
-// ErrCorrupt says that bytes read from the store are not what this package writes.
+// ErrCorrupt: bytes that were read from the store were not written by this package.
 var ErrCorrupt = errors.New("revlog: corrupt record")
 
 // Pending marks a revision that is not known before its group commits: Pending(i) stands for the revision of the
@@ -18,9 +18,9 @@ func Pending(index int) int64 { return -int64(index) - 1 }
 // PendingIndex returns the index of a pending revision and whether rev is one.
 func PendingIndex(rev int64) (int, bool) { return int(-rev - 1), rev < 0 }
 
-// RowRevs encodes revisions inside rows that carry a stamp of their own. FoundationDB completes one stamp per
-// mutation, so a revision of the same group is written relative to the row's own stamp ("i requests before it"), and
-// only foreign revisions are written whole, as their stamps: a moved base shifts all revisions of a keyspace alike.
+// RowRevs encodes revisions inside rows that have a stamp of their own. FoundationDB completes only one stamp per
+// mutation. So a revision of the same group is written relative to the row's own stamp ("i requests before it"). Other
+// revisions are written as whole stamps, so that a change of the base moves all revisions of a keyspace alike.
 type RowRevs struct {
 	Space revision.Space
 }

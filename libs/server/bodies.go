@@ -13,36 +13,36 @@ import (
 	"github.com/headwaterdb/headwater/libs/timing"
 )
 
-// Limits of requests whose header has come and whose body has not. Streams that clients send on (watches,
-// keep-alives) are none: they may be silent for ever, and what they have sent of a message is bounded by its size and
+// Limits of requests whose header has arrived and whose body has not. Streams on which clients send (watches,
+// keep-alives) do not count: they may be silent for ever, and what they hold of a message is bounded by its size and
 // the number of streams.
 const (
-	// bodyTimeout and bodyRate say how long a body may take: so long, and as long as the largest takes at that rate.
-	// Together 60 s for a request of default size, which a link of 35 kB/s makes.
+	// bodyTimeout and bodyRate bound the time that a body may take: bodyTimeout, and what the largest allowed body
+	// takes at bodyRate. That is 60 s for a request of default size, which a link of 35 kB/s can carry.
 	bodyTimeout = 28 * time.Second
 	bodyRate    = 64 << 10 // bytes/s
-	// bodyBytesMax bounds the memory of bodies that are on their way; bodiesMin is how many of the largest always
-	// find room.
+	// bodyBytesMax bounds the memory of bodies that are being received. There is always room for bodiesMin of the
+	// largest.
 	bodyBytesMax = 128 << 20
 	bodiesMin    = 8
-	// bodyAgeMin is the age from which a body may be ended for want of memory, bodyAgeSlow that from which each
-	// counts as one of the largest size.
+	// bodyAgeMin is the age from which a body may be ended when memory is short. A body older than bodyAgeSlow counts
+	// as one of the largest size.
 	bodyAgeMin  = 50 * time.Millisecond
 	bodyAgeSlow = 2 * time.Second
-	// bodySweep is the time between two looks at their ages, bodyPause between two looks at their memory, so that
-	// what has been ended has given it back.
+	// bodySweep is the time between two checks of the bodies' ages. bodyPause is the time between two checks of their
+	// memory, so that an ended body has time to free its own.
 	bodySweep = time.Second
 	bodyPause = time.Millisecond
 )
 
-// Why a body is ended. gRPC answers DeadlineExceeded for both: of an end that comes from the server's side it knows
-// no other code.
+// Reasons to end a body. gRPC answers DeadlineExceeded for both: it has no other code for an end that comes from the
+// server's side.
 var (
-	errBodyTimeout = errors.New("the request's body did not come in time")
-	errBodyMemory  = errors.New("the bodies on their way take too much memory")
+	errBodyTimeout = errors.New("the request's body did not arrive in time")
+	errBodyMemory  = errors.New("the request bodies that are being received take too much memory")
 )
 
-// bodies holds the requests whose bodies are on their way, the oldest first. Its methods may be called from any
+// bodies holds the requests whose bodies are being received, the oldest first. Its methods may be called from any
 // goroutine.
 type bodies struct {
 	messageMax int64 // bytes of one
@@ -55,7 +55,7 @@ type bodies struct {
 	first, last *body
 }
 
-// body is the context of a request, and its place among the bodies while its own is on its way.
+// body is the context of a request. It has a place among the bodies while its own body is being received.
 type body struct {
 	context.Context
 	cancel     context.CancelCauseFunc
@@ -87,7 +87,7 @@ func (b *body) Value(key any) any {
 	return b.Context.Value(key)
 }
 
-// newBodies bounds bodies of at most messageMax bytes.
+// newBodies returns the bodies of a server that takes messages of at most messageMax bytes.
 func newBodies(messageMax int) *bodies {
 	b := &bodies{
 		messageMax: int64(max(messageMax, 1)),
@@ -99,17 +99,16 @@ func newBodies(messageMax int) *bodies {
 	return b
 }
 
-// expect returns the context for a request whose body can be ended.
+// expect returns the context of a request whose body can be ended.
 func (l *bodies) expect(ctx context.Context) context.Context {
 	ctx, cancel := context.WithCancelCause(ctx)
 	return &body{Context: ctx, cancel: cancel}
 }
 
-// receive calls receive, which waits for the body of ctx's request and puts it into v. It returns when the body had
-// come.
+// receive calls receive, which waits for the body of ctx's request and puts it into v. came is when the body arrived.
 func (l *bodies) receive(ctx context.Context, receive func(v any) error, v any) (came time.Time, err error) {
 	b, ok := ctx.Value(bodyKey{}).(*body)
-	if !ok { // not through the tap: a call within the process
+	if !ok { // a call within the process, which has not passed the tap
 		err = receive(v)
 		return time.Now(), err
 	}
@@ -140,7 +139,7 @@ func (l *bodies) leave(b *body) {
 	l.remove(b)
 }
 
-// remove takes b out if it is in. l.mu is held.
+// remove takes b out of the bodies, if it is one of them. l.mu is held.
 func (l *bodies) remove(b *body) {
 	if l.first != b && b.prev == nil {
 		return
@@ -158,7 +157,7 @@ func (l *bodies) remove(b *body) {
 	b.prev, b.next = nil, nil
 }
 
-// endOldest ends the oldest body if it is older than age; it tells whether it was.
+// endOldest ends the oldest body if it is older than age. It says whether it was.
 func (l *bodies) endOldest(now time.Time, age time.Duration, why error) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,7 +170,7 @@ func (l *bodies) endOldest(now time.Time, age time.Duration, why error) bool {
 	return true
 }
 
-// slow counts the bodies older than bodyAgeSlow, up to one more than may be.
+// slow counts the bodies older than bodyAgeSlow. It stops at one more than the limit.
 func (l *bodies) slow(now time.Time) int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -203,7 +202,8 @@ func (l *bodies) run(ctx context.Context) {
 	}
 }
 
-// endExcess ends as many bodies as must go, each of which holds a message at most; it tells whether there were any.
+// endExcess ends as many bodies as the excess needs, each of which holds at most one message. It says whether it ended
+// any.
 func (l *bodies) endExcess(now time.Time) bool {
 	n := int64(0)
 	for excess := l.pool.bytes.Load() - l.bytesMax; n*l.messageMax < excess && l.endOldest(now, bodyAgeMin, errBodyMemory); {
@@ -212,13 +212,13 @@ func (l *bodies) endExcess(now time.Time) bool {
 	return n > 0
 }
 
-// countedPool counts the bytes of the buffers that are in use. Frames of less than 1 KiB do not come from it
-// (bodyAgeSlow bounds bodies that consist of them).
+// countedPool counts the bytes of the buffers in use. Frames of less than 1 KiB do not come from it; bodyAgeSlow bounds
+// bodies that consist of such frames.
 type countedPool struct {
 	mem.BufferPool
 	bytesMax int64
 	bytes    atomic.Int64
-	over     chan struct{} // filled when there are too many
+	over     chan struct{} // gets a value when there are too many bytes
 }
 
 // Get implements mem.BufferPool.

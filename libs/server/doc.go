@@ -1,12 +1,12 @@
-// Package server is the outside of a Headwater process: listeners, the native gRPC server, the
-// HTTP endpoints, metrics, and the order of start and stop. It knows nothing of keys and revisions; services register
-// their gRPC services with it and feed it numbers.
+// Package server is the network side of a Headwater process: listeners, the native gRPC server, the HTTP endpoints,
+// metrics, and the order of start and stop. It knows nothing of keys and revisions. Services register their gRPC
+// services with it and supply the numbers for metrics.
 //
 // # Invariants
 //
-//   - gRPC is never served through net/http: that starves watches (etcd issue 15402). HTTP/2 and HTTP/1 connections
-//     on one port are told apart by their first bytes, without taking those bytes off the socket where the system
-//     allows it, so that grpc-go gets the real connection.
+//   - gRPC is never served through net/http, which starves watches (etcd issue 15402). HTTP/2 and HTTP/1 connections on
+//     one port are told apart by their first bytes. Where the system allows it, these bytes stay in the socket, so that
+//     grpc-go gets the real connection.
 //   - On every port for gRPC the client sends the first bytes of a connection. (RFC 9113 lets both sides begin at
 //     once, and grpc-go's server would.) With nginx before 1.29.5, a server that sends first and then ends the
 //     connection breaks another call: docs/adr/0006-router.md.
@@ -31,7 +31,7 @@
 //
 // # Concurrency
 //
-// A Server is set up from one goroutine and then served; its parts take requests from any goroutine.
+// One goroutine sets up a Server and serves it. Its parts take requests from any goroutine.
 //
 // # Testing
 //

@@ -17,7 +17,7 @@ var (
 	etcdRangeBuckets = prometheus.ExponentialBuckets(0.0001, 2, 20) // 0.1 ms to 52.4288 s
 )
 
-// requestTypes are the values of etcd's label type, by the gRPC method that carries such requests.
+// requestTypes are the values of etcd's label type, by the gRPC method of the request.
 var requestTypes = map[string]string{
 	"/etcdserverpb.KV/Range":                  "Range",
 	"/etcdserverpb.KV/Put":                    "Put",
@@ -46,13 +46,13 @@ var requestTypes = map[string]string{
 	"/etcdserverpb.Auth/UserChangePassword":   "AuthUserChangePassword",
 }
 
-// typeReadonlyTxn is the type of transactions that write nothing whatever their compares say.
+// typeReadonlyTxn is the type of a transaction that cannot write, whatever its compares give.
 const typeReadonlyTxn = "ReadonlyTxn"
 
 // writer is a decoded request that knows whether it may write.
 type writer interface{ Writes() bool }
 
-// outcomes are two histograms: of what succeeded and of what did not. nil observes nothing.
+// outcomes are two histograms: of requests that succeeded, and of those that failed. A nil outcomes observes nothing.
 type outcomes [2]*histogram.Histogram
 
 func newOutcomes(bounds []float64) *outcomes {
@@ -71,7 +71,7 @@ func (o *outcomes) took(d time.Duration, success bool) {
 	o[i].Took(d)
 }
 
-// collect shows what has been observed; like a vector of Prometheus's, only the labels that have occurred.
+// collect shows what has been observed. Like a vector of Prometheus, it shows only labels that have occurred.
 func (o *outcomes) collect(ch chan<- prometheus.Metric, desc *prometheus.Desc, labels ...string) {
 	for i, h := range o {
 		if h.Read().Count > 0 {
@@ -94,13 +94,13 @@ var (
 	descFDLimit = prometheus.NewDesc("os_fd_limit", "The file descriptor limit.", nil, nil)
 )
 
-// countedStream counts the messages of a stream. What is sent past it is told to AddSent.
+// countedStream counts the messages of a stream. AddSent counts those that are sent past it.
 type countedStream struct {
 	grpc.ServerStream
 	m *method
 }
 
-// Unwrapped is the stream below, for those who send past this one.
+// Unwrapped returns the wrapped stream, for code that sends past this one.
 func (s *countedStream) Unwrapped() grpc.ServerStream { return s.ServerStream }
 
 // SendMsg implements grpc.ServerStream.
@@ -121,7 +121,7 @@ func (s *countedStream) RecvMsg(m any) error {
 	return err
 }
 
-// files are etcd's metrics of file descriptors, where the system tells them.
+// files are etcd's metrics of file descriptors, on systems that report them.
 type files struct{}
 
 // Describe implements prometheus.Collector.
@@ -130,17 +130,17 @@ func (files) Describe(ch chan<- *prometheus.Desc) { ch <- descFDUsed; ch <- desc
 // Collect implements prometheus.Collector.
 func (files) Collect(ch chan<- prometheus.Metric) {
 	if used, err := os.ReadDir("/proc/self/fd"); err == nil {
-		ch <- prometheus.MustNewConstMetric(descFDUsed, prometheus.GaugeValue, float64(len(used)-1)) // one is the reading's
+		ch <- prometheus.MustNewConstMetric(descFDUsed, prometheus.GaugeValue, float64(len(used)-1)) // one reads the list
 	}
 	if limit := openFilesLimit(); limit > 0 {
 		ch <- prometheus.MustNewConstMetric(descFDLimit, prometheus.GaugeValue, float64(limit))
 	}
 }
 
-// WatchSends are etcd's histograms of the sending of watch responses.
+// WatchSends are etcd's histograms of the time to send watch responses.
 type WatchSends struct{ events, perEvent, control, progress *Latencies }
 
-// NewWatchSends returns empty ones.
+// NewWatchSends returns empty histograms.
 func NewWatchSends() *WatchSends {
 	latencies := func(name, help string) *Latencies {
 		return NewLatencies("etcd_debugging_server_watch_send_loop_"+name+"_seconds", help, etcdBuckets)
@@ -157,7 +157,7 @@ func NewWatchSends() *WatchSends {
 	}
 }
 
-// Sent records that one write of some responses took so long. May be called from any goroutine, also with a nil w.
+// Sent records the time of one write of several responses. It may be called from any goroutine, also with a nil w.
 func (w *WatchSends) Sent(took time.Duration, events, control, progress int) {
 	if w == nil {
 		return
@@ -188,7 +188,7 @@ func (w *WatchSends) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// typeOf is etcd's type of a request that has been decoded as v; "": etcd measures none such.
+// typeOf returns etcd's type of a request that has been decoded as v. "": etcd has no type for it.
 func (m *method) typeOf(v any) string {
 	if w, ok := v.(writer); ok && m.requestType == "Txn" && !w.Writes() {
 		return typeReadonlyTxn
@@ -196,7 +196,7 @@ func (m *method) typeOf(v any) string {
 	return m.requestType
 }
 
-// observe records the time of a unary request, without that in which its body came.
+// observe records the time of a unary request, without the time in which its body was received.
 func (g *GRPC) observe(requestType string, took time.Duration, success bool) {
 	if requestType == "" {
 		return

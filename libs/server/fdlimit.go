@@ -8,23 +8,23 @@ import (
 	"time"
 )
 
-// fdReserve is how many file descriptors connections leave to the store, which fails for good when it cannot open its
-// files: the engine keeps up to 1,000 tables open.
+// fdReserve is how many file descriptors connections leave to the store. The store fails for good when it cannot open
+// its files, and the engine keeps up to 1,000 tables open.
 const fdReserve = 1200
 
-// refusalLogInterval is the least time between two log lines about refused connections.
+// refusalLogInterval is the shortest time between two log lines about refused connections.
 const refusalLogInterval = time.Second
 
-// fdMax returns the file descriptor from which on connections are refused: the process's limit less the reserve, or
-// half of a limit that is small. 0: no bound.
+// fdMax returns the file descriptor from which on connections are refused: the process's limit minus the reserve, or
+// half of a small limit. 0: no limit.
 func fdMax() int {
 	limit := openFilesLimit()
 	return max(limit-fdReserve, limit/2)
 }
 
-// guard refuses connections when the process runs out of file descriptors, unless one that waits for its client can
-// go instead. The system gives out the lowest free descriptor, so that a high one says that nearly all are in use;
-// nothing has to be counted, and connections keep their type.
+// guard refuses connections when the process runs out of file descriptors, unless a connection that waits for its
+// client can be closed instead. The system gives out the lowest free descriptor, so a high one means that nearly all
+// are in use. So nothing has to be counted, and connections keep their type.
 type guard struct {
 	net.Listener
 	max     int // 0: no bound

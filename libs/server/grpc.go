@@ -25,54 +25,54 @@ import (
 
 // Limits and sizes of the gRPC server.
 const (
-	// requestOverhead is what a message may be larger than --max-request-bytes (etcd's grpcOverheadBytes).
+	// requestOverhead is how many bytes a message may have beyond --max-request-bytes (etcd's grpcOverheadBytes).
 	requestOverhead = 512 << 10
-	// streamWindow and connWindow are the flow-control windows for what clients send. Static ones spare the
-	// bandwidth estimator's pings; a whole request of default size fits into a stream's.
+	// streamWindow and connWindow are the flow-control windows for what clients send. Fixed windows avoid the pings of
+	// the bandwidth estimator. A whole request of default size fits into a stream's window.
 	streamWindow = 2 << 20
 	connWindow   = 16 << 20
-	// ioBuffer is the size of a connection's read and of its write buffer. Read buffers are given back while a
-	// connection is idle, write buffers are shared between connections.
+	// ioBuffer is the size of a connection's read buffer and of its write buffer. Read buffers are returned while a
+	// connection is idle. Write buffers are shared by connections.
 	ioBuffer = 64 << 10
-	// streamWorkers is how many goroutines are kept for requests: their stacks have grown already. Requests beyond
-	// that many at once get goroutines of their own.
+	// streamWorkers is how many goroutines are kept for requests, because their stacks have grown already. Requests
+	// beyond that number get goroutines of their own.
 	streamWorkers = 256
-	// headerListMax bounds the header of a request (RFC 9113, 10.5.1: names, values and 32 bytes for each). Tokens
-	// and traces of real clients take a few kilobytes; HTTP/1 has the same bound.
+	// headerListMax bounds the header of a request (RFC 9113, 10.5.1: names, values, and 32 bytes for each). Tokens and
+	// traces of real clients take a few kilobytes. HTTP/1 has the same limit.
 	headerListMax = httpHeaderBytesMax
 )
 
-// GRPCOptions are the limits of the gRPC server; etcd's flags of the same names.
+// GRPCOptions are the limits of the gRPC server. They are those of etcd's flags of the same names.
 type GRPCOptions struct {
 	MaxRequestBytes      int
 	MaxConcurrentStreams uint32
 	KeepaliveMinTime     time.Duration
 	KeepaliveInterval    time.Duration // 0: no pings
 	KeepaliveTimeout     time.Duration // 0: no pings
-	// MaxConnectionAge is the age, give or take a tenth, at which a connection takes no new calls, so that its client
-	// connects anew (GOAWAY). After MaxConnectionAgeGrace more what is left of its calls ends with Unavailable. 0: no
-	// bound.
+	// MaxConnectionAge is the age, plus or minus a tenth, at which a connection takes no new calls, so that its client
+	// connects again (GOAWAY). After another MaxConnectionAgeGrace its remaining calls end with Unavailable. 0: no
+	// limit.
 	MaxConnectionAge, MaxConnectionAgeGrace time.Duration
 	// SlowRequest is the duration from which a unary request is logged; 0: never.
 	SlowRequest time.Duration
 	// Histograms adds grpc_server_handling_seconds (--metrics=extensive).
 	Histograms bool
-	// Local makes a connection over memory to the same services (GRPC.Local).
+	// Local asks for a connection over memory to the same services (GRPC.Local).
 	Local  bool
 	Tracer Tracer // nil: no tracing
 	Log    *slog.Logger
 }
 
-// Tracer makes the spans of requests.
+// Tracer makes spans of requests.
 type Tracer interface {
-	// ServerOption makes the server begin and end them.
+	// ServerOption returns the option with which the server begins and ends spans.
 	ServerOption() grpc.ServerOption
-	// Ended is called when the handler of a unary request, which began at begin, has returned.
+	// Ended is called when the handler of a unary request has returned. The request began at begin.
 	Ended(ctx context.Context, begin time.Time)
 }
 
-// GRPC is the native gRPC server with its counters. It is a grpc.ServiceRegistrar; services are registered before it
-// serves.
+// GRPC is the native gRPC server with its counters. It is a grpc.ServiceRegistrar. All services must be registered
+// before it serves.
 type GRPC struct {
 	server  *grpc.Server
 	local   *Local // nil: none
@@ -92,7 +92,7 @@ type GRPC struct {
 	drain    context.CancelFunc
 }
 
-// NewGRPC returns a server with grpc.health.v1 registered, which says NOT_SERVING until SetServing.
+// NewGRPC returns a server on which grpc.health.v1 is registered. It says NOT_SERVING until SetServing.
 func NewGRPC(o GRPCOptions) *GRPC {
 	g := &GRPC{
 		options: o,
@@ -149,8 +149,8 @@ func NewGRPC(o GRPCOptions) *GRPC {
 	return g
 }
 
-// AddSent counts messages of a method, in all so many bytes, that were sent past the codec and the stream
-// (wire.MessageWriter).
+// AddSent counts messages of a method that were sent past the codec and the stream (wire.MessageWriter). bytes is their
+// total size.
 func (g *GRPC) AddSent(fullMethod string, messages, bytes int) {
 	g.sent.Add(uint64(bytes))
 	if m := g.byName[fullMethod]; m != nil {
@@ -158,7 +158,7 @@ func (g *GRPC) AddSent(fullMethod string, messages, bytes int) {
 	}
 }
 
-// Close stops a server at once, whether it has served or not.
+// Close stops a server at once. The server need not have served.
 func (g *GRPC) Close() {
 	g.drain()
 	g.server.Stop()
@@ -167,18 +167,18 @@ func (g *GRPC) Close() {
 	}
 }
 
-// Local is the connection over memory to the services, for the handlers that HTTPOptions names; nil without
+// Local returns the connection over memory to the services, for the handlers in HTTPOptions. It is nil without
 // GRPCOptions.Local. It ends with g.
 func (g *GRPC) Local() *Local { return g.local }
 
-// MessageBytesMax is the size of the largest message that the server takes, in bytes.
+// MessageBytesMax returns the size in bytes of the largest message that the server takes.
 func (g *GRPC) MessageBytesMax() int { return g.options.MaxRequestBytes + requestOverhead }
 
-// Draining is a context that ends when the server stops: streams that do not end by themselves are to end then, with
+// Draining returns a context that ends when the server stops. Streams that do not end by themselves must then end with
 // Unavailable, so that clients resume elsewhere.
 func (g *GRPC) Draining() context.Context { return g.draining }
 
-// SetServing sets the answer of grpc.health.v1. It has no effect once the server stops.
+// SetServing sets the answer of grpc.health.v1. It has no effect after the server has begun to stop.
 func (g *GRPC) SetServing(serving bool) {
 	s := healthpb.HealthCheckResponse_NOT_SERVING
 	if serving {
@@ -187,8 +187,8 @@ func (g *GRPC) SetServing(serving bool) {
 	g.health.SetServingStatus("", s)
 }
 
-// RegisterService implements grpc.ServiceRegistrar: each method is registered with its counters around it. Interceptors
-// would have to look them up by name for every request.
+// RegisterService implements grpc.ServiceRegistrar. It wraps each method with its counters. Interceptors would have to
+// look them up by name for every request.
 func (g *GRPC) RegisterService(desc *grpc.ServiceDesc, impl any) {
 	d := *desc
 	d.Methods = make([]grpc.MethodDesc, len(desc.Methods))
@@ -243,18 +243,18 @@ func (g *GRPC) countUnary(
 	}
 }
 
-// unaryCall is one call of a unary method. It is one value, and not some closures, because it is allocated for each.
+// unaryCall is one call of a unary method. It is a single value and not several closures, to save allocations.
 type unaryCall struct {
 	g      *GRPC
 	m      *method
 	ctx    context.Context
 	decode func(any) error
 
-	requestType string    // of a request that has come
-	came        time.Time // when it had; when the call began, for one that has not
+	requestType string    // set when the request has arrived
+	came        time.Time // when the request arrived; before that, when the call began
 }
 
-// receive waits for the request, and puts it into v.
+// receive waits for the request and puts it into v.
 func (c *unaryCall) receive(v any) error {
 	came, err := c.g.bodies.receive(c.ctx, c.decode, v)
 	if err == nil {
@@ -264,7 +264,7 @@ func (c *unaryCall) receive(v any) error {
 	return err
 }
 
-// logSlow says that a request took long, and where its time went.
+// logSlow logs that a request took long, and where its time went.
 func (g *GRPC) logSlow(ctx context.Context, m *method, took time.Duration, code codes.Code) {
 	remote := "unknown"
 	if p, ok := peer.FromContext(ctx); ok {
@@ -293,7 +293,7 @@ func (g *GRPC) countStream(m *method, h grpc.StreamHandler) grpc.StreamHandler {
 	}
 }
 
-// sweep begins to enforce the limits of bodies, and returns what ends that.
+// sweep starts to enforce the limits of bodies. stop ends that.
 func (g *GRPC) sweep() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := background(func() { g.bodies.run(ctx) })
@@ -303,7 +303,7 @@ func (g *GRPC) sweep() (stop func()) {
 	}
 }
 
-// codec is wire.Codec with the bytes counted.
+// codec is wire.Codec that counts the bytes.
 type codec struct {
 	wire.Codec
 	sent, received *atomic.Uint64

@@ -34,7 +34,7 @@ func streamType(d grpc.StreamDesc) string {
 	return typeServerStream
 }
 
-// codesMax is one more than the largest gRPC status code.
+// codesMax is the number of gRPC status codes.
 const codesMax = codes.Unauthenticated + 1
 
 // method holds the counters of one gRPC method.
@@ -61,7 +61,7 @@ func newMethod(service, name, kind string, histogram bool) *method {
 	return m
 }
 
-// codeOf is the code that grpc-go answers a handler's error with: a context that has ended has one of its own.
+// codeOf returns the code with which grpc-go answers a handler's error. A context that has ended has a code of its own.
 func codeOf(err error) codes.Code {
 	if s, ok := status.FromError(err); ok {
 		return s.Code()
@@ -76,13 +76,13 @@ func (m *method) finished(code codes.Code, took time.Duration) {
 	}
 }
 
-// Bounds of the label client_api_version, which clients choose freely.
+// Limits of the label client_api_version, which clients choose freely.
 const (
 	clientVersionsMax     = 64 // values
 	clientVersionBytesMax = 32 // of one; clientv3 sends "3.7.3"
 )
 
-// otherVersions counts the clients beyond these bounds.
+// otherVersions is the label of clients beyond these limits.
 const otherVersions = "other"
 
 // clientVersions counts requests by the version that clients send as metadata.
@@ -93,7 +93,7 @@ type clientVersions struct {
 
 type clientRequests struct{ unary, stream atomic.Uint64 }
 
-// of returns the counters of version v.
+// of returns the counters of a version.
 func (c *clientVersions) of(v string) *clientRequests {
 	if len(v) > clientVersionBytesMax {
 		v = otherVersions
@@ -122,17 +122,17 @@ func (c *clientVersions) add(v string) *clientRequests {
 		}
 	}
 	r := &clientRequests{}
-	next[strings.Clone(v)] = r // v is a part of a header, which would be kept
+	next[strings.Clone(v)] = r // v is part of a header, which would stay in memory
 	c.byVersion.Store(&next)
 	return r
 }
 
-// unknownVersion is what etcd counts clients under that send no version.
+// unknownVersion is the label that etcd gives clients that send no version.
 const unknownVersion = "unknown"
 
-// tap sees the header of each request before anything is done for it. It checks what etcd's interceptors check;
-// etcd's third check, that there is a leader when the client asks for one, always passes here. It is called with a lock
-// of the connection held.
+// tap sees the header of each request before the server does anything for it. It checks what etcd's interceptors check.
+// etcd's third check, that there is a leader if the client asks for one, always passes here. tap is called while a lock
+// of the connection is held.
 func (g *GRPC) tap(ctx context.Context, info *tap.Info) (context.Context, error) {
 	ver := unknownVersion
 	if vs := info.Header[rpctypes.MetadataClientAPIVersionKey]; len(vs) > 0 {
@@ -189,8 +189,8 @@ func (g *GRPC) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. All codes are shown from the start, as by etcd: a rate of what comes into
-// being with its first value misses that.
+// Collect implements prometheus.Collector. It shows all codes from the start, as etcd does: a rate would miss the first
+// value of a counter that appears only with it.
 func (g *GRPC) Collect(ch chan<- prometheus.Metric) {
 	counter := func(d *prometheus.Desc, v uint64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(v), labels...)

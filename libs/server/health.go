@@ -18,7 +18,7 @@ import (
 // healthTimeout bounds the read of a health check (etcd's request timeout at its default election timeout).
 const healthTimeout = 7 * time.Second
 
-// Health is what the health endpoints look at.
+// Health is what the health endpoints check.
 type Health interface {
 	// Read reads one key of the keyspace, serializable or linearizable.
 	Read(ctx context.Context, serializable bool) error
@@ -112,7 +112,7 @@ func (h *healthHandlers) serveHealth(w http.ResponseWriter, r *http.Request) {
 	write(w, body)
 }
 
-// unhealthy returns the reason to be, or "".
+// unhealthy returns the reason why the process is unhealthy, or "".
 func (h *healthHandlers) unhealthy(ctx context.Context, excluded map[string]bool, serializable bool) string {
 	for _, a := range h.health.Alarms() {
 		if name := a.GetAlarm().String(); !excluded[name] {

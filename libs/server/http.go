@@ -24,15 +24,15 @@ import (
 // Limits of an HTTP/1 connection.
 const (
 	httpHeaderTimeout  = sniffTimeout
-	httpBodyTimeout    = 5 * time.Second // no answer but a profile's depends on a body
+	httpBodyTimeout    = 5 * time.Second // only the answers of profiles depend on a body
 	httpIdleTimeout    = 2 * time.Minute
-	httpAnswerTimeout  = 10 * time.Second // until a client has taken its answer
-	httpWriteTimeout   = 5 * time.Minute  // the same for profiles: one of the CPU takes as long as was asked for
+	httpAnswerTimeout  = 10 * time.Second // for a client to read its answer
+	httpWriteTimeout   = 5 * time.Minute  // the same for profiles, which may take long to make
 	httpHeaderBytesMax = 64 << 10
-	scrapesMax         = 4 // metrics requests served at once
+	scrapesMax         = 4 // metrics requests served at the same time
 )
 
-// Versions are the answer of /version.
+// Versions is the answer of /version.
 type Versions struct {
 	Server  string `json:"etcdserver"`
 	Cluster string `json:"etcdcluster"`
@@ -46,28 +46,27 @@ type HTTPOptions struct {
 	Versions Versions
 	Metrics  *prometheus.Registry
 	Pprof    bool
-	// Withhold, if set, is asked for each request: while it says true, what tells of the whole process (metrics,
-	// variables, profiles) is refused on client URLs. It must return at once.
+	// Withhold, if set, is called for each request. While it returns true, client URLs refuse what shows the whole
+	// process (metrics, variables, profiles). It must return at once.
 	Withhold func() bool
-	// HostWhitelist and CORS are etcd's flags: values of the Host and Origin header that are let in, "*" (or none)
-	// for all.
+	// HostWhitelist and CORS are etcd's flags: the allowed values of the Host and the Origin header. "*" or none: all.
 	HostWhitelist, CORS []string
-	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local; nil: nothing is there. It sets the
-	// deadlines of bodies and answers itself.
+	// Gateway serves /v3/ and /v3beta/ for HTTP clients, by calls on GRPC.Local. nil: these paths are not there. It
+	// sets the deadlines of bodies and answers itself.
 	Gateway http.Handler
-	// RefuseGateway, if set, is asked for each request for Gateway, before anything is answered to it; what it returns
-	// is answered in Gateway's place with status 400. "": nothing.
+	// RefuseGateway, if set, is called for each request for Gateway before anything is answered. If it returns a text,
+	// that is the answer instead of Gateway's, with status 400.
 	RefuseGateway func(*http.Request) string
-	// Status serves the status page for Operators, by calls on GRPC.Local, below StatusPath; nil: there is none. It
-	// sets the deadlines of answers that take long itself.
+	// Status serves the status page for Operators below StatusPath, by calls on GRPC.Local. nil: there is none. It sets
+	// the deadlines of long answers itself.
 	Status     http.Handler
 	StatusPath string
-	// MaxConnectionAge is the age from which a connection is closed after an answer; 0: no bound.
+	// MaxConnectionAge is the age from which a connection is closed after an answer. 0: no limit.
 	MaxConnectionAge time.Duration
 	Log              *slog.Logger
 }
 
-// gatewayPath is what paths of the gateway begin with.
+// gatewayPath begins the paths of the gateway.
 const gatewayPath = "/v3/"
 
 // httpHandlers are the handlers of client URLs and of metrics URLs.
@@ -81,7 +80,7 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	h.install(metrics)
 	h.install(client)
 	metrics.Handle("/metrics", scrape)
-	// What serves the process as a whole is a mux of its own, so that no path of it is forgotten when it is withheld.
+	// What shows the whole process has a mux of its own, so that no path is forgotten when it is withheld.
 	process := http.NewServeMux()
 	process.Handle("/metrics", scrape)
 	installDebug(process, o.Pprof)
@@ -94,7 +93,7 @@ func newHTTP(o HTTPOptions) httpHandlers {
 	return httpHandlers{client: aged(o.MaxConnectionAge, oldPaths(accessControl(o, client))), metrics: metrics}
 }
 
-// installDebug installs what is served of the process below /debug/.
+// installDebug registers the handlers below /debug/.
 func installDebug(mux *http.ServeMux, profiles bool) {
 	mux.HandleFunc("/debug/vars", onlyGet(serveVars))
 	if profiles {
@@ -110,7 +109,7 @@ func installDebug(mux *http.ServeMux, profiles bool) {
 const withheldText = "headwater: this tells of all keyspaces, and there are several here, or not everybody may enter: " +
 	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
 
-// withheld refuses what next serves while withhold says so.
+// withheld refuses what next serves while withhold returns true.
 func withheld(withhold func() bool, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if withhold != nil && withhold() {
@@ -121,7 +120,7 @@ func withheld(withhold func() bool, next http.Handler) http.Handler {
 	})
 }
 
-// newHTTPServer serves h; its connections are in the waiting room while they wait for a request.
+// newHTTPServer serves h. Its connections are in the waiting room while they wait for a request.
 func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 	return &http.Server{
 		Handler:           secured(hurried(h)),
@@ -131,12 +130,12 @@ func newHTTPServer(h http.Handler, waiting *waitingRoom) *http.Server {
 		WriteTimeout:      httpWriteTimeout,
 		IdleTimeout:       httpIdleTimeout,
 		MaxHeaderBytes:    httpHeaderBytesMax,
-		ErrorLog:          log.New(discard{}, "", 0), // what clients do wrong, as in etcd
+		ErrorLog:          log.New(discard{}, "", 0), // do not log the errors of clients, as etcd does not
 	}
 }
 
-// hurried bounds how long a request may take: its body, which net/http reads before the next request whether a
-// handler does or not, and the answer. Errors are those of connections that have ended.
+// hurried bounds the time of a request: for its body, which net/http reads before the next request whether or not the
+// handler does, and for the answer. Setting a deadline fails only on a connection that has ended.
 func hurried(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c, now := http.NewResponseController(w), time.Now()
@@ -148,7 +147,7 @@ func hurried(next http.Handler) http.Handler {
 	})
 }
 
-// unhurried lets an answer take as long as the server lets any.
+// unhurried gives an answer the longest time that the server allows.
 func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(httpWriteTimeout)) // as in hurried
@@ -156,7 +155,7 @@ func unhurried(next http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// connection is what a request knows of its connection.
+// connection is what a request knows about its connection.
 type connection struct {
 	began time.Time
 	tls   *tls.ConnectionState // nil: there is none
@@ -174,7 +173,7 @@ func withConnection(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(noteConn(ctx, c), connectionKey{}, known)
 }
 
-// secured tells requests of their TLS, which net/http has not made and so does not see.
+// secured gives requests the state of their TLS. net/http has not made the handshake and does not know it.
 func secured(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if c, ok := r.Context().Value(connectionKey{}).(connection); ok {
@@ -184,7 +183,7 @@ func secured(next http.Handler) http.Handler {
 	})
 }
 
-// aged closes connections that have become older than most, after an answer.
+// aged closes a connection after an answer if it is older than most.
 func aged(most time.Duration, next http.Handler) http.Handler {
 	if most == 0 {
 		return next
@@ -238,7 +237,7 @@ func accessControl(o HTTPOptions, next http.Handler) http.Handler {
 	})
 }
 
-// refuse says why a request is refused that is for the gateway; "": it is not.
+// refuse returns the reason to refuse a request for the gateway; "": none.
 func (o *HTTPOptions) refuse(r *http.Request) (why string) {
 	if o.Gateway == nil || o.RefuseGateway == nil || !strings.HasPrefix(r.URL.Path, gatewayPath) {
 		return ""
@@ -312,5 +311,5 @@ func serveVars(w http.ResponseWriter, _ *http.Request) {
 	write(w, []byte(out.String()))
 }
 
-// write sends a body; a client that has gone away is nobody's error.
+// write sends a body. If the client has gone away, that is not an error.
 func write(w http.ResponseWriter, body []byte) { _, _ = w.Write(body) }

@@ -9,14 +9,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/histogram"
 )
 
-// Histogram is the Prometheus form of a histogram that counts in another unit.
+// Histogram shows a histogram to Prometheus in another unit than it counts in.
 type Histogram struct {
 	desc   *prometheus.Desc
 	unit   float64
 	values *histogram.Histogram
 }
 
-// NewHistogram shows values, of which one counts as unit: 1e-9 for nanoseconds that are shown as seconds.
+// NewHistogram shows values. unit is the shown value of one: 1e-9 shows nanoseconds as seconds.
 func NewHistogram(name, help string, unit float64, values *histogram.Histogram) *Histogram {
 	return &Histogram{desc: prometheus.NewDesc(name, help, nil, nil), unit: unit, values: values}
 }
@@ -37,8 +37,7 @@ func (h *Histogram) collect(ch chan<- prometheus.Metric, labels ...string) {
 	ch <- prometheus.MustNewConstHistogram(h.desc, r.Count, float64(r.Sum)*h.unit, buckets, labels...)
 }
 
-// shown is a bound in the unit that is shown, without what multiplication adds to it: 0.0001 and not
-// 0.00010000000000000002.
+// shown returns a bound in the unit that is shown, without rounding errors: 0.0001 and not 0.00010000000000000002.
 func (h *Histogram) shown(bound int64) float64 {
 	if h.unit < 1 {
 		return float64(bound) / math.Round(1/h.unit)
@@ -46,16 +45,16 @@ func (h *Histogram) shown(bound int64) float64 {
 	return float64(bound) * h.unit
 }
 
-// Latencies is a Prometheus histogram of durations that many things may have at once, such as the events of one write
-// to a stream: they are counted in one step. Its methods may be called from any goroutine.
+// Latencies is a Prometheus histogram of durations. It counts several observations of the same duration in one step,
+// such as the events of one write to a stream. Its methods may be called from any goroutine.
 type Latencies struct{ *Histogram }
 
-// NewLatencies returns an empty histogram. Bounds are upper bounds of buckets, in seconds, rising.
+// NewLatencies returns an empty histogram. bounds are the upper bounds of its buckets in seconds, in rising order.
 func NewLatencies(name, help string, bounds []float64) *Latencies {
 	return &Latencies{NewHistogram(name, help, 1/float64(time.Second), histogram.New(nanoseconds(bounds)...))}
 }
 
-// nanoseconds are bounds that are given in seconds.
+// nanoseconds converts bounds from seconds.
 func nanoseconds(bounds []float64) []int64 {
 	nanos := make([]int64, len(bounds))
 	for i, b := range bounds {

@@ -9,14 +9,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// layer is what lies between the socket and what its connections speak. The zero value is nothing.
+// layer is what lies between a socket and the protocol of its connections. The zero value is nothing.
 type layer struct {
 	tls    *tlsconf.TLS // nil: nothing
 	plain  bool         // with tls: connections that do not begin a handshake are served without
 	speaks tlsconf.Protocol
 }
 
-// layer is that of l.
+// layer returns the layer of l.
 func (l *listener) layer() layer {
 	speaks := tlsconf.HTTP1AndHTTP2
 	switch l.role {
@@ -29,7 +29,7 @@ func (l *listener) layer() layer {
 	return layer{tls: l.tls, plain: l.plain, speaks: speaks}
 }
 
-// open makes the handshake with c, if there is one, and looks at the first bytes of what comes then.
+// open makes the TLS handshake on c, if there is TLS, and looks at the first bytes after it.
 func (l layer) open(c net.Conn) (net.Conn, verdict, error) {
 	if l.tls == nil {
 		return sniff(c)
@@ -41,7 +41,7 @@ func (l layer) open(c net.Conn) (net.Conn, verdict, error) {
 		}
 		c = to
 	}
-	// The deadline is c's.
+	// The deadline is that of c.
 	secured, err := l.tls.Handshake(context.Background(), c, l.speaks)
 	if err != nil {
 		return c, undecided, err
@@ -53,12 +53,12 @@ func (l layer) open(c net.Conn) (net.Conn, verdict, error) {
 	return to, v, err
 }
 
-// frugalBytes is what a connection of HTTP/2 with TLS holds for reading while it is idle.
+// frugalBytes is the size of the read buffer that an idle HTTP/2 connection with TLS holds.
 const frugalBytes = 4 << 10
 
-// frugal is a connection that grpc-go reads from without a buffer of its own while nothing comes: it asks connections
-// for ReadOnReady, and where there is none keeps a read buffer of full size for each connection, which are most of an
-// idle watcher's memory. (Whether a tls.Conn has something to read cannot be asked.)
+// frugal is a connection for which grpc-go holds no read buffer of its own while nothing arrives. grpc-go asks
+// connections for ReadOnReady. Without it, it keeps a read buffer of full size per connection, which is most of the
+// memory of an idle watcher. (A tls.Conn cannot say whether there is something to read.)
 type frugal struct {
 	net.Conn
 	first [frugalBytes]byte
@@ -74,5 +74,5 @@ func (f *frugal) ReadOnReady(bufSize int, pool mem.BufferPool) (*[]byte, int, er
 	return b, copy(*b, f.first[:n]), nil // an error comes again
 }
 
-// NetConn is the connection inside, as tlsconf.InfoOf asks for it.
+// NetConn returns the inner connection. tlsconf.InfoOf calls it.
 func (f *frugal) NetConn() net.Conn { return f.Conn }

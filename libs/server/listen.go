@@ -29,16 +29,16 @@ const (
 
 func (r role) String() string { return [...]string{"grpc+http", "grpc", "http", "metrics", "peer"}[r] }
 
-// Sockets are the URLs to listen on, http://host:port or unix://path; port 0 takes a free one. With https and unixs
-// they have TLS. The same address may be given with and without: then both are served there.
+// Sockets are the URLs to listen on: http://host:port or unix://path. Port 0 takes a free one. With https and unixs
+// they use TLS. The same address may be given with and without TLS; then it serves both.
 type Sockets struct {
 	Client  []string // gRPC, and HTTP unless that is elsewhere
-	HTTP    []string // HTTP moves here from Client if there are any
+	HTTP    []string // if there are any, they serve HTTP instead of Client
 	Metrics []string // metrics and health only
 	Peer    []string // gRPC for other pods
-	// TLS is of all but Peer, PeerTLS of Peer. nil: a URL that asks for it is an error.
+	// TLS is for all URLs but those of Peer, PeerTLS for those. If it is nil, a URL that asks for TLS is an error.
 	TLS, PeerTLS *tlsconf.TLS
-	// Advertise are the client URLs that clients are told; none: those of Client as they were bound.
+	// Advertise are the client URLs that clients are told. None: those of Client, with the ports that were bound.
 	Advertise []string
 }
 
@@ -51,19 +51,19 @@ type listener struct {
 	plain bool         // connections without TLS are served (too)
 }
 
-// CheckListenURL says what is wrong with a URL to listen on, nil if nothing is.
+// CheckListenURL returns what is wrong with a URL to listen on, or nil.
 func CheckListenURL(s string) error {
 	_, err := parseURL(s)
 	return err
 }
 
-// Secure tells whether a URL to listen on asks for TLS.
+// Secure says whether a URL to listen on asks for TLS.
 func Secure(s string) bool {
 	a, err := parseURL(s)
 	return err == nil && a.secure
 }
 
-// Exposed tells whether others than this host can come to a URL to listen on, without TLS.
+// Exposed says whether other hosts can connect to a URL to listen on, and do so without TLS.
 func Exposed(s string) bool {
 	a, err := parseURL(s)
 	if err != nil || a.secure || a.network == "unix" {
@@ -71,10 +71,10 @@ func Exposed(s string) bool {
 	}
 	host, _, _ := net.SplitHostPort(a.addr) // parseURL has done it before
 	ip, err := netip.ParseAddr(host)
-	return host != "localhost" && (err != nil || !ip.IsLoopback()) // no host is every address
+	return host != "localhost" && (err != nil || !ip.IsLoopback()) // no host means all addresses
 }
 
-// address is a URL to listen on, taken apart.
+// address is the parts of a URL to listen on.
 type address struct {
 	network, addr string // as package net has them
 	secure        bool   // with TLS
@@ -92,8 +92,7 @@ func (a address) url() string {
 	return scheme + "://" + a.addr
 }
 
-// parseURL takes a listen URL apart. It wants http://host:port or unix://path (or unix:path), or the same with https
-// or unixs.
+// parseURL parses a URL to listen on: http://host:port or unix://path (or unix:path), or the same with https or unixs.
 func parseURL(s string) (a address, err error) {
 	u, err := url.Parse(strings.TrimSpace(s))
 	if err != nil {
@@ -108,7 +107,7 @@ func parseURL(s string) (a address, err error) {
 		if err != nil || port == "" {
 			return a, fmt.Errorf("URL %q needs host:port", s)
 		}
-		// etcd binds to addresses, not names, but for localhost.
+		// etcd binds to addresses and not to names, except localhost.
 		if host != "localhost" && host != "" && net.ParseIP(strings.Split(host, "%")[0]) == nil {
 			return a, fmt.Errorf("expected IP in URL for binding (%s)", s)
 		}
@@ -161,7 +160,7 @@ func listenAll(ctx context.Context, c Sockets) (ls []*listener, err error) {
 				return ls, err
 			}
 			ls = append(ls, l)
-			if !strings.HasSuffix(a.addr, ":0") { // each of these is a port of its own
+			if !strings.HasSuffix(a.addr, ":0") { // each :0 is another port
 				opened[a.addr] = l
 			}
 		}
@@ -169,7 +168,7 @@ func listenAll(ctx context.Context, c Sockets) (ls []*listener, err error) {
 	return ls, nil
 }
 
-// add makes l serve another URL of the same address: the same again, or the other scheme.
+// add makes l serve another URL of the same address: the same one again, or one with the other scheme.
 func (l *listener) add(a address, tls *tlsconf.TLS) error {
 	if slices.Contains(l.urls, a.url()) {
 		return nil
@@ -178,7 +177,7 @@ func (l *listener) add(a address, tls *tlsconf.TLS) error {
 	return l.serve(a, tls)
 }
 
-// serve notes that l serves a.
+// serve registers that l serves a.
 func (l *listener) serve(a address, tls *tlsconf.TLS) error {
 	switch {
 	case !a.secure:
@@ -211,7 +210,7 @@ func listen(ctx context.Context, a address, r role, tls *tlsconf.TLS) (*listener
 	return listenWith(ctx, net.ListenConfig{}, a, r, tls)
 }
 
-// listenWith is listen with more to say of the socket.
+// listenWith is listen with options for the socket.
 func listenWith(ctx context.Context, lc net.ListenConfig, a address, r role, tls *tlsconf.TLS) (*listener, error) {
 	made := &listener{role: r}
 	if err := made.serve(a, tls); err != nil {
@@ -245,21 +244,22 @@ func listenWith(ctx context.Context, lc net.ListenConfig, a address, r role, tls
 	return made, nil
 }
 
-// privateMode is the mode of a unix socket of which only the server's own user may make use.
+// privateMode is the mode of a unix socket that only the server's own user may use.
 const privateMode = 0o600
 
-// Private is a socket that is not for clients: Operators serve it.
+// Private is a socket that is not for clients. Operators serves it.
 type Private struct{ *listener }
 
-// ListenPrivate opens a socket that is not for clients, and returns its URL as it was bound. A unix socket is for the
-// process's own user alone; one that a killed server has left is replaced, and Close removes it. tls is for https and
-// unixs, and may be nil otherwise.
+// ListenPrivate opens a socket that is not for clients. It returns its URL with the port that was bound. Only the
+// process's own user can use a unix socket. A socket that a killed server has left behind is replaced, and Close
+// removes the socket. tls is needed for https and unixs, and may be nil otherwise.
 func ListenPrivate(ctx context.Context, u string, tls *tlsconf.TLS) (l Private, bound string, err error) {
 	a, err := parseURL(u)
 	if err != nil {
 		return Private{}, "", err
 	}
-	// Who connects between bind and chmod is in, and stays: the socket must have its mode before it has a name.
+	// A client that connects between bind and chmod would be in and stay, so the socket must have its mode before it
+	// has a name.
 	made, err := listenWith(ctx, net.ListenConfig{Control: bindPrivate}, a, roleBoth, tls)
 	if err != nil {
 		return Private{}, "", err
@@ -272,7 +272,7 @@ func ListenPrivate(ctx context.Context, u string, tls *tlsconf.TLS) (l Private, 
 	return Private{made}, made.urls[0], nil
 }
 
-// removeStaleSocket deletes a socket file that nobody listens on, which a killed server leaves behind.
+// removeStaleSocket deletes a socket file that a killed server has left behind and nobody listens on.
 func removeStaleSocket(path string) error {
 	fi, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -282,7 +282,7 @@ func removeStaleSocket(path string) error {
 		return fmt.Errorf("cannot listen on unix://%s: %w", path, err)
 	}
 	if fi.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("cannot listen on unix://%s: a file is there that is no socket", path)
+		return fmt.Errorf("cannot listen on unix://%s: the file exists and is not a socket", path)
 	}
 	c, err := net.Dial("unix", path)
 	if err == nil {
@@ -292,8 +292,8 @@ func removeStaleSocket(path string) error {
 	return os.Remove(path)
 }
 
-// advertised returns the client URLs to tell clients: those configured, else the ones listened on, with an address of
-// this host where that is all of them, as etcd does.
+// advertised returns the client URLs that clients are told: the configured ones, or those listened on. If a URL is
+// bound to all addresses of the host, one address is shown instead, as etcd does.
 func advertised(c Sockets, ls []*listener) []string {
 	if len(c.Advertise) > 0 {
 		return c.Advertise
@@ -307,7 +307,7 @@ func advertised(c Sockets, ls []*listener) []string {
 	return urls
 }
 
-// reachable are l's URLs with a host that others can dial.
+// reachable returns the URLs of l, with hosts that others can dial.
 func (l *listener) reachable() []string {
 	var urls []string
 	for _, u := range l.urls {
@@ -324,8 +324,8 @@ func (l *listener) reachable() []string {
 	return urls
 }
 
-// HostAddress returns the first address of this host that others may reach, in the order of the system's interfaces, or
-// localhost if it has none.
+// HostAddress returns the first address of this host that others can reach, in the order of the system's interfaces, or
+// localhost if there is none.
 func HostAddress() string {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

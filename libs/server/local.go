@@ -24,28 +24,28 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 )
 
-// Sizes of the connection over memory. A stream whose client does not read holds a window of it at most; the window of
-// the connection is given back as bytes arrive, read or not, so that no stream waits for another.
+// Sizes of the connection over memory. A stream whose client does not read holds at most one window of it. The
+// connection's window is returned as bytes arrive, whether they are read or not, so that no stream waits for another.
 const (
 	localStreamWindow = 64 << 10
 	localConnWindow   = 4 << 20
-	localBuffer       = 256 << 10 // bytes on their way, in each direction
-	// localHeaderListMax has room for what an HTTP request's header, which is bounded already, becomes as metadata.
+	localBuffer       = 256 << 10 // bytes in transit, in each direction
+	// localHeaderListMax has room for the metadata that is made of an HTTP request's header, which is bounded itself.
 	localHeaderListMax = 8 * httpHeaderBytesMax
 )
 
-// callerKey is the metadata in which a call on the local connection says whose it is. Only the local server reads it.
+// callerKey is the metadata in which a call on the local connection names its caller. Only the local server reads it.
 const callerKey = "headwater-caller"
 
-// metadataHeader is what names of headers begin with that become metadata in the gateway.
+// metadataHeader begins the names of headers that the gateway turns into metadata.
 const metadataHeader = "Grpc-Metadata-"
 
 var errNoCaller = status.Error(codes.Internal, "headwater: a local call without a caller")
 
 // Local is a connection over memory to the services of the process's own gRPC server, for calls that clients make by
-// other means than gRPC: they are counted, limited and judged as calls of the client that makes them. The context of a
-// call must be, or come from, that of an HTTP request which the server serves; a call without one fails. Its methods
-// may be called from any goroutine.
+// other means than gRPC. They are counted, limited and permitted as calls of the client that makes them. The context of
+// a call must be, or be derived from, that of an HTTP request which the server serves. Otherwise the call fails. Its
+// methods may be called from any goroutine.
 type Local struct {
 	server   *grpc.Server
 	listener *bufconn.Listener
@@ -59,16 +59,16 @@ type Local struct {
 // caller is the client of an HTTP request.
 type caller struct {
 	peer *peer.Peer
-	host string // that was asked for; it is to the call what :authority is to one of gRPC
+	host string // the requested host: what :authority is for a gRPC call
 }
 
-// callerOf finds the caller in a request's context, connKey the address of its connection.
+// callerOf is the key of the caller in a request's context, and connKey that of the address of its connection.
 type (
 	callerOf struct{}
 	connKey  struct{}
 )
 
-// newLocal returns the local connection of g. options are those of g's own server that hold for local calls too.
+// newLocal returns the local connection of g. options are those options of g's own server that local calls need too.
 func newLocal(g *GRPC, options ...grpc.ServerOption) *Local {
 	l := &Local{listener: bufconn.Listen(localBuffer), callers: make(map[string]*caller)}
 	options = append(slices.Clip(options),
@@ -79,13 +79,13 @@ func newLocal(g *GRPC, options ...grpc.ServerOption) *Local {
 			}
 			return g.tap(ctx, info)
 		}),
-		grpc.MaxConcurrentStreams(math.MaxUint32), // the gateway's bound is in clients, not in connections
+		grpc.MaxConcurrentStreams(math.MaxUint32), // the gateway bounds calls by itself
 		grpc.MaxHeaderListSize(localHeaderListMax),
 		grpc.StaticStreamWindowSize(localStreamWindow),
 		grpc.StaticConnWindowSize(localConnWindow),
 	)
 	l.server = grpc.NewServer(options...)
-	// It cannot fail: the target and the options are constants.
+	// NewClient cannot fail: the target and the options are constants.
 	l.conn, _ = grpc.NewClient("passthrough:local",
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 			return l.listener.DialContext(ctx)
@@ -112,7 +112,7 @@ func (l *Local) serve() error {
 
 // close ends all calls.
 func (l *Local) close() {
-	_ = l.conn.Close() // it has no errors but that of a second time
+	_ = l.conn.Close() // it fails only when it is called twice
 	l.server.Stop()
 	l.listener.Close()
 }
@@ -139,8 +139,8 @@ func (l *Local) NewStream(
 	return l.conn.NewStream(ctx, desc, method, opts...)
 }
 
-// announce notes whose the call of ctx is, and returns the context to make it with. The caller calls done after the
-// call.
+// announce registers the caller of ctx, and returns the context for the call. The caller of announce calls done after
+// the call.
 func (l *Local) announce(ctx context.Context) (_ context.Context, done func(), err error) {
 	c, ok := ctx.Value(callerOf{}).(*caller)
 	if !ok {
@@ -151,7 +151,7 @@ func (l *Local) announce(ctx context.Context) (_ context.Context, done func(), e
 	if md == nil {
 		md = metadata.MD{}
 	}
-	md[callerKey] = []string{id} // in the place of what a client may have sent
+	md[callerKey] = []string{id} // replaces what a client may have sent
 	l.mu.Lock()
 	l.callers[id] = c
 	l.mu.Unlock()
@@ -162,7 +162,7 @@ func (l *Local) announce(ctx context.Context) (_ context.Context, done func(), e
 	}, nil
 }
 
-// assume makes the caller of a call that arrives its peer, and the host that it asked for its authority.
+// assume sets the peer of an arriving call to its caller, and its authority to the host that the caller requested.
 func (l *Local) assume(ctx context.Context, info *tap.Info) (context.Context, error) {
 	var c *caller
 	if ids := info.Header[callerKey]; len(ids) == 1 {
@@ -173,13 +173,13 @@ func (l *Local) assume(ctx context.Context, info *tap.Info) (context.Context, er
 	if c == nil {
 		return ctx, errNoCaller
 	}
-	md := maps.Clone(metadata.MD(info.Header))
+	md := maps.Clone(info.Header)
 	delete(md, callerKey)
 	md[":authority"] = []string{c.host}
 	return metadata.NewIncomingContext(peer.NewContext(ctx, c.peer), md), nil
 }
 
-// noteConn keeps the address of a connection, which tells it from all others, for the requests on it; it is an
+// noteConn puts the address of a connection into the context of its requests. The address is unique. It is an
 // http.Server's ConnContext.
 func noteConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, connKey{}, c.RemoteAddr())
@@ -223,7 +223,7 @@ func CallContext(r *http.Request, names ...string) context.Context {
 	return metadata.NewIncomingContext(peer.NewContext(ctx, c.peer), md)
 }
 
-// stopAll stops the servers of g, each with stop, and returns when they have.
+// stopAll calls stop for each server of g at the same time, and returns when all have returned.
 func (g *GRPC) stopAll(stop func(*grpc.Server)) {
 	var wg sync.WaitGroup
 	wg.Go(func() { stop(g.server) })

@@ -15,17 +15,17 @@ import (
 	"gopkg.in/natefinch/lumberjack.v2"
 )
 
-// LogOptions say where logs go, and how.
+// LogOptions say where logs go and how they look.
 type LogOptions struct {
 	Level   string   // debug, info, warn, error, panic or fatal
 	Format  string   // json or console
 	Outputs []string // file paths, stdout, stderr, or LogDefault alone
-	// Rotate rotates the one file among Outputs as Rotation says: lumberjack's settings in JSON.
+	// Rotate makes the one file in Outputs rotate as Rotation says, which has lumberjack's settings in JSON.
 	Rotate   bool
 	Rotation string
 }
 
-// LogRotation is the default of LogOptions.Rotation: a new file every 100 MB, and all are kept.
+// LogRotation is the default of LogOptions.Rotation: a new file every 100 MB, and no file is removed.
 const LogRotation = `{"maxsize": 100, "maxage": 0, "maxbackups": 0, "localtime": false, "compress": false}`
 
 // Validate checks the options. Its error names the flag.
@@ -65,7 +65,7 @@ func (c LogOptions) rotated(path string) (*lumberjack.Logger, error) {
 	return l, nil
 }
 
-// LogDefault is stderr, as the only output. The other names of outputs that are not file paths.
+// Names of outputs that are not file paths. LogDefault means stderr, and must be the only output.
 const (
 	LogDefault    = "default"
 	outputStderr  = "stderr"
@@ -77,15 +77,15 @@ func isFile(output string) bool {
 	return !slices.Contains([]string{LogDefault, outputStderr, outputStdout, outputJournal}, output)
 }
 
-// logLevels are etcd's. Nothing is logged at the two last: they silence everything.
+// logLevels are etcd's. Nothing is logged at the last two, so they silence the log.
 var logLevels = []string{"debug", "info", "warn", "error", "dpanic", "panic", "fatal"}
 
-// noStacks is above all levels at which something is logged.
+// noStacks is above all levels that are used.
 const noStacks = slog.Level(1 << 10)
 
-// NewLogger returns the logger that c asks for, which prints what etcd's does: zap, with level, time, caller and
+// NewLogger returns a logger with c's options. It prints what etcd's logger prints: zap's level, time, caller and
 // message, as lines of JSON or for the console. (etcd adds stack traces to errors.) closeLogs flushes and closes log
-// files; call it last.
+// files. Call it last.
 func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeLogs func() error, err error) {
 	var (
 		outs  []zapcore.WriteSyncer
@@ -127,14 +127,14 @@ func NewLogger(c LogOptions, stdout, stderr io.Writer) (log *slog.Logger, closeL
 	return slog.New(h), closeFiles, nil
 }
 
-// openFile opens a log file, which is then appended to.
+// openFile opens a log file to append to it.
 func (c LogOptions) openFile(path string) (io.WriteCloser, error) {
 	if c.Rotate {
 		l, err := c.rotated(path)
 		if err != nil {
-			return nil, err // not a WriteCloser that is not nil
+			return nil, err // a nil *File would not be a nil WriteCloser
 		}
-		// lumberjack opens the file with the first line; one that cannot be opened is to stop the start.
+		// lumberjack opens the file only with the first line. Open it now, so that an error stops the start.
 		f, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 		if err != nil {
 			return nil, err

@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
-// Stats are the numbers behind etcd's metrics, taken once per scrape. Counters count from the start of the process.
+// Stats are the numbers behind etcd's metrics, read once per scrape. Counters count from the start of the process.
 type Stats struct {
 	Revision, CompactRevision int64 // CompactRevision -1: never compacted
 
@@ -17,18 +17,18 @@ type Stats struct {
 	OpenReads                   int64  // engine transactions under way
 
 	WritesCommitted uint64 // grows with every write
-	WritesPending   int64  // committed and not durable yet
+	WritesPending   int64  // committed but not durable yet
 
 	DBSize, DBSizeInUse, Quota int64 // bytes; Quota 0: none
 
 	Keys     int64 // of the latest revision; negative: not known
-	NoLeader bool  // nothing can be read or written: the store cannot be reached, or has failed
+	NoLeader bool  // the store cannot be reached or has failed
 
 	WatchStreams, Watchers, SlowWatchers, PendingEvents int64
 	Events                                              uint64 // sent
 }
 
-// DiskMetrics are etcd's histograms of the disk. They are fed as things happen, and registered with NewRegistry.
+// DiskMetrics are etcd's histograms of the disk. NewRegistry registers them.
 type DiskMetrics struct{ walSync, commit prometheus.Histogram }
 
 // NewDiskMetrics returns histograms with etcd's names and buckets (1 ms to 8.192 s).
@@ -60,7 +60,7 @@ func (d *DiskMetrics) Collect(ch chan<- prometheus.Metric) {
 	d.commit.Collect(ch)
 }
 
-// Identity labels the constant metrics.
+// Identity has the labels of the constant metrics.
 type Identity struct {
 	Version, ClusterVersion string // etcd's
 	Build                   string // Headwater's own version
@@ -72,11 +72,11 @@ type statMetric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
 	value func(*Stats) float64
-	// there tells whether there is such a number; nil: always.
+	// there says whether the number exists; nil: always.
 	there func(*Stats) bool
 }
 
-// when shows the metric only where there is such a number.
+// when shows the metric only if the number exists.
 func (m statMetric) when(there func(*Stats) bool) statMetric {
 	m.there = there
 	return m
@@ -99,12 +99,12 @@ func number(b bool) float64 {
 
 func always(v float64) func(*Stats) float64 { return func(*Stats) float64 { return v } }
 
-// statMetrics are etcd's names that have a meaning here or that alerts depend on. docs/compatibility.md lists those
+// statMetrics are the metrics of etcd that have a meaning here, or that alerts need. docs/compatibility.md lists those
 // that are left out, with reasons.
 //
 // etcd_server_proposals_failed_total is always 0: a write that fails without an error of its own ends the process.
 //
-// Those of leases (etcd_debugging_lease_*) come from package lease, which is a collector of its own.
+// Package lease has the metrics of leases (etcd_debugging_lease_*), as a collector of its own.
 var statMetrics = []statMetric{
 	gauge("etcd_server_has_leader", "Whether or not a leader exists. 1 is existence, 0 is not.", func(s *Stats) float64 { return number(!s.NoLeader) }),
 	gauge("etcd_server_is_leader", "Whether or not this member is a leader. 1 if is, 0 otherwise.", func(s *Stats) float64 { return number(!s.NoLeader) }),
@@ -153,8 +153,8 @@ func (c statsCollector) Collect(ch chan<- prometheus.Metric) {
 	}
 }
 
-// NewRegistry returns a registry with the process, Go and gRPC metrics (g nil: no gRPC yet), etcd's own fed from stats,
-// and further collectors.
+// NewRegistry returns a registry with the metrics of the process, of Go and of gRPC (g is nil: no gRPC yet), etcd's
+// metrics from stats, and further collectors.
 func NewRegistry(id Identity, g *GRPC, stats func() Stats, more ...prometheus.Collector) *prometheus.Registry {
 	r := prometheus.NewRegistry()
 	r.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -19,18 +19,19 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 )
 
-// NotReadyOptions are what AnswerNotReady answers with.
+// NotReadyOptions configure AnswerNotReady.
 type NotReadyOptions struct {
-	// Why says why the process does not serve yet; never nil.
+	// Why returns why the process does not serve yet. It never returns nil.
 	Why      func() error
 	Versions Versions
-	Metrics  *prometheus.Registry // of NewRegistry, and not another server's; nil: an empty one
+	Metrics  *prometheus.Registry // from NewRegistry, for this server only; nil: an empty one
 	Log      *slog.Logger
 }
 
-// AnswerNotReady answers on the sockets of a Server that cannot serve yet, since what it needs is not there: calls get
-// Unavailable, so that clients turn elsewhere; health checks say that the process lives and is not ready. leave ends
-// that, and must be called before Serve or Close: connections are cut, and those who come next wait for Serve.
+// AnswerNotReady answers on the sockets of a Server that cannot serve yet, because something that it needs is missing.
+// Calls get Unavailable, so that clients go elsewhere. Health checks say that the process is alive but not ready. leave
+// ends this, and must be called before Serve or Close: it closes the connections, and clients that connect later wait
+// for Serve.
 func (s *Server) AnswerNotReady(o NotReadyOptions) (leave func()) {
 	if o.Metrics == nil {
 		o.Metrics = prometheus.NewRegistry()
@@ -46,7 +47,7 @@ func (s *Server) AnswerNotReady(o NotReadyOptions) (leave func()) {
 	for i, l := range s.listeners {
 		borrowed[i] = &borrowedListener{Listener: l.Listener}
 		serveListener(l, borrowed[i], servers{g, client, metrics, waiting}, o.Log, func(serve func() error) {
-			go func() { _ = serve() }() // ends with its listener, which is all that can happen to it
+			go func() { _ = serve() }() // it only ends when its listener is closed
 		})
 	}
 	return func() {
@@ -54,15 +55,15 @@ func (s *Server) AnswerNotReady(o NotReadyOptions) (leave func()) {
 			_ = b.Close() // it returns nil
 		}
 		g.Stop()
-		_ = client.Close() // of listeners that are closed already, as the next
+		_ = client.Close() // its listeners are closed already, as are the next one's
 		_ = metrics.Close()
 	}
 }
 
-// notReadyStreamsMax bounds the calls of a connection that are being refused.
+// notReadyStreamsMax bounds the calls of a connection that are under way.
 const notReadyStreamsMax = 100
 
-// notReadyGRPC answers every call with Unavailable, but health checks with NOT_SERVING.
+// notReadyGRPC answers every call with Unavailable, except health checks, which get NOT_SERVING.
 func notReadyGRPC(o NotReadyOptions) *grpc.Server {
 	g := grpc.NewServer(
 		grpc.Creds(tlsconf.ServerCredentials()),
@@ -95,7 +96,7 @@ type servers struct {
 	waiting         *waitingRoom
 }
 
-// serveListener serves l in its role, with the connections of from; run starts what it is given in the background.
+// serveListener serves l in its role, with connections from from. run runs a function in the background.
 func serveListener(l *listener, from net.Listener, to servers, log *slog.Logger, run func(serve func() error)) {
 	web := to.client
 	if l.role == roleMetrics {
@@ -105,7 +106,7 @@ func serveListener(l *listener, from net.Listener, to servers, log *slog.Logger,
 		run(func() error { return web.Serve(from) })
 		return
 	}
-	// Not gRPC by itself where there is nothing else: see the package comment on first bytes.
+	// A listener for gRPC alone has a splitter too: see the package comment about first bytes.
 	split := newSplitter(from, l.layer(), to.waiting, log)
 	run(split.serve)
 	if l.role == roleHTTP || l.role == roleMetrics {
@@ -120,7 +121,7 @@ func serveListener(l *listener, from net.Listener, to servers, log *slog.Logger,
 	}
 }
 
-// borrowedListener is a listener that is given back: Close ends its Accept, and leaves the socket open.
+// borrowedListener is a listener that is returned after use: Close ends its Accept, and leaves the socket open.
 type borrowedListener struct {
 	net.Listener
 	mu     sync.Mutex
@@ -157,7 +158,7 @@ func (b *borrowedListener) Close() error {
 	first := !b.closed
 	b.closed = true
 	b.mu.Unlock()
-	// TCP and Unix sockets, which is all there is, have deadlines.
+	// All sockets are TCP or Unix sockets, which have deadlines.
 	d, ok := b.Listener.(interface{ SetDeadline(time.Time) error })
 	if !first || !ok {
 		return nil

@@ -11,8 +11,8 @@ import (
 	"google.golang.org/grpc"
 )
 
-// Operators is a server for operators: gRPC, and HTTP/1 with what tells of the whole process. Whoever reaches its
-// sockets may do everything; or, if it is NewViewers's, see the status page.
+// Operators is a server for operators. It serves gRPC, and over HTTP/1 what shows the whole process. Whoever can
+// connect to its sockets may do everything. A server of NewViewers shows only the status page.
 type Operators struct {
 	grpc    *grpc.Server
 	http    *http.Server
@@ -25,7 +25,7 @@ type Operators struct {
 	wg        sync.WaitGroup
 }
 
-// NewOperators returns a server that serves g, and of o the status page, the metrics and what is below /debug/.
+// NewOperators returns a server that serves g and, from o, the status page, the metrics, and the paths below /debug/.
 func NewOperators(g *grpc.Server, o HTTPOptions) *Operators {
 	mux := http.NewServeMux()
 	mux.Handle("/metrics", promhttp.HandlerFor(o.Metrics, promhttp.HandlerOpts{MaxRequestsInFlight: scrapesMax}))
@@ -47,7 +47,7 @@ func newOperators(g *grpc.Server, mux *http.ServeMux, o HTTPOptions) *Operators 
 	return &Operators{grpc: g, http: newHTTPServer(mux, waiting), waiting: waiting, log: o.Log}
 }
 
-// Serve serves l, which Stop closes, and returns at once.
+// Serve starts to serve l and returns at once. Stop closes l.
 func (s *Operators) Serve(l Private) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -72,7 +72,7 @@ func (s *Operators) Serve(l Private) {
 	}
 }
 
-// Stop closes the sockets, ends what is under way, and returns when nothing is served any more.
+// Stop closes the sockets and ends what is under way. It returns when nothing is served any more.
 func (s *Operators) Stop() {
 	s.mu.Lock()
 	s.closed = true

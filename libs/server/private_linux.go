@@ -7,8 +7,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// bindPrivate is a net.ListenConfig's Control: a unix socket comes up with privateMode. In Linux the file that bind
-// makes has the mode of the socket.
+// bindPrivate is the Control of a net.ListenConfig. It creates a unix socket with privateMode. In Linux the file that
+// bind makes has the mode of the socket.
 func bindPrivate(network, _ string, c syscall.RawConn) error {
 	if !strings.HasPrefix(network, "unix") {
 		return nil

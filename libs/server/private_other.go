@@ -4,6 +4,6 @@ package server
 
 import "syscall"
 
-// bindPrivate does nothing: here a socket gets its mode when it has a name, which is why it should lie in a directory
-// that only its user can enter.
+// bindPrivate does nothing. On this system a socket gets its mode only after it has a name, so it should be in a
+// directory that only its user can enter.
 func bindPrivate(string, string, syscall.RawConn) error { return nil }

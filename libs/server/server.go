@@ -13,15 +13,15 @@ import (
 	"google.golang.org/grpc"
 )
 
-// How long a stop may take: with CloseGrace less than 3 s whatever clients do.
+// Times of a stop. With CloseGrace they add up to less than 3 s, whatever clients do.
 const (
 	// DrainGrace is how long the drain function may take to end watch streams.
 	DrainGrace = 500 * time.Millisecond
-	// StopGrace is how long requests under way may take to finish after that; then connections are cut.
+	// StopGrace is how long requests under way may then take to finish. After that, connections are closed.
 	StopGrace = time.Second
-	// abandonGrace is how long their handlers may take to notice. Those that do not are left behind.
+	// abandonGrace is how long their handlers may take to notice. Handlers that do not notice are left behind.
 	abandonGrace = 250 * time.Millisecond
-	// CloseGrace is what is left of 3 s for the stores to close.
+	// CloseGrace is the part of the 3 s in which the stores close.
 	CloseGrace = time.Second
 )
 
@@ -29,11 +29,12 @@ const (
 type Options struct {
 	GRPC *GRPC // with all services registered
 	HTTP HTTPOptions
-	// Drain ends the streams that would hold up a stop, so that their clients resume elsewhere. It is called once,
-	// after the listeners have been closed; when it returns GRPC.Draining ends. May be nil.
+	// Drain ends the streams that would delay a stop, so that their clients resume elsewhere. It is called once, after
+	// the listeners have been closed. When it returns, GRPC.Draining ends. It may be nil.
 	Drain func(context.Context)
-	// OwnReadiness leaves it to the caller to call GRPC.SetServing(true) when the process is ready, and false when it
-	// no longer is; else that is done when serving begins. A stop says false in either case, once and for all.
+	// OwnReadiness says that the caller calls GRPC.SetServing(true) when the process becomes ready, and
+	// SetServing(false) when it is not ready any more. Otherwise Serve reports readiness when it begins. A stop always
+	// reports false, for good.
 	OwnReadiness bool
 	Log          *slog.Logger
 }
@@ -44,8 +45,7 @@ type Server struct {
 	advertised []string
 }
 
-// Listen opens all URLs of c. Clients that connect are kept waiting until Serve. A URL that cannot be opened
-// fails all.
+// Listen opens all URLs of c. Clients that connect wait until Serve. If a URL cannot be opened, none is.
 func Listen(ctx context.Context, c Sockets) (*Server, error) {
 	ls, err := listenAll(ctx, c)
 	if err != nil {
@@ -54,13 +54,13 @@ func Listen(ctx context.Context, c Sockets) (*Server, error) {
 	return &Server{listeners: ls, advertised: advertised(c, ls)}, nil
 }
 
-// AdvertisedURLs are the client URLs that MemberList shows.
+// AdvertisedURLs returns the client URLs that MemberList shows.
 func (s *Server) AdvertisedURLs() []string { return s.advertised }
 
-// URL is the first client URL that is listened on, with the port that was bound.
+// URL returns the first client URL, with the port that was bound.
 func (s *Server) URL() string { return s.listeners[0].urls[0] }
 
-// PeerURLs are the URLs that other pods are served on, with a host that can be dialled.
+// PeerURLs returns the URLs that serve other pods, with hosts that can be dialled.
 func (s *Server) PeerURLs() (urls []string) {
 	for _, l := range s.listeners {
 		if l.role == rolePeer {
@@ -73,8 +73,8 @@ func (s *Server) PeerURLs() (urls []string) {
 // Close closes the sockets of a Server that has not been served.
 func (s *Server) Close() { closeAll(s.listeners) }
 
-// Serve serves until ctx ends, then stops in order and returns nil; or it returns the first error of a listener.
-// It logs etcd's "ready to serve client requests" when it is.
+// Serve serves until ctx ends. It then stops in order and returns nil. If a listener fails, it returns the first error.
+// When it is ready, it logs etcd's "ready to serve client requests".
 func (s *Server) Serve(ctx context.Context, o Options) error {
 	handlers := newHTTP(o.HTTP)
 	waiting := newWaitingRoom(o.Log)
@@ -84,12 +84,12 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	var wg sync.WaitGroup
 	run := func(what string, serve func() error) {
 		wg.Go(func() {
-			// Sockets are closed by stop only, so that their error is the normal end.
+			// Only stop closes the sockets, so the error of a closed socket is the normal end.
 			if err := serve(); err != nil && !errors.Is(err, net.ErrClosed) && !errors.Is(err, http.ErrServerClosed) &&
 				!errors.Is(err, grpc.ErrServerStopped) {
 				select {
 				case failed <- fmt.Errorf("serving %s: %w", what, err):
-				default: // the first error tells enough
+				default: // the first error is enough
 				}
 			}
 		})
@@ -126,7 +126,7 @@ func (s *Server) Serve(ctx context.Context, o Options) error {
 	return err
 }
 
-// logServing says what is served where, in etcd's words.
+// logServing logs which URL serves what, in etcd's words.
 func (l *listener) logServing(log *slog.Logger) {
 	for _, u := range l.urls {
 		where := []any{"traffic", l.role.String(), "address", l.Addr().String(), "url", u}
@@ -143,10 +143,10 @@ func (l *listener) logServing(log *slog.Logger) {
 	}
 }
 
-// stop ends everything in the order described in the package comment.
+// stop ends everything, in the order that the package comment describes.
 func (s *Server) stop(o Options, servers ...*http.Server) {
 	begin := time.Now()
-	o.Log.Info("stopping: no new connections are taken")
+	o.Log.Info("stopping: new connections are refused")
 	o.GRPC.health.Shutdown()
 	closeAll(s.listeners)
 	var wg sync.WaitGroup
@@ -158,8 +158,8 @@ func (s *Server) stop(o Options, servers ...*http.Server) {
 	o.Log.Info("stopped serving", "took", time.Since(begin).String())
 }
 
-// stopGRPC tells clients first that their connections take no new streams (GOAWAY) and drains then, so that what is
-// drained does not come back on the same connection.
+// stopGRPC first tells clients that their connections take no new streams (GOAWAY), and then drains. So clients do not
+// resume their streams on the same connection.
 func stopGRPC(o Options) {
 	done := background(func() { o.GRPC.stopAll((*grpc.Server).GracefulStop) })
 	if o.Drain != nil {
@@ -173,7 +173,7 @@ func stopGRPC(o Options) {
 	}
 	stopped := background(func() { o.GRPC.stopAll((*grpc.Server).Stop) })
 	if !within(abandonGrace, done, stopped) {
-		o.Log.Warn("requests go on although their connections have been cut; they are left behind")
+		o.Log.Warn("some requests still run although their connections are closed, and are left behind")
 	}
 }
 
@@ -187,7 +187,7 @@ func background(f func()) <-chan struct{} {
 	return done
 }
 
-// within waits for all of done, but not longer than d; it tells whether they came.
+// within waits for all of done, but not longer than d. It says whether all were done.
 func within(d time.Duration, done ...<-chan struct{}) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

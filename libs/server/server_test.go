@@ -418,7 +418,7 @@ func TestListenErrors(t *testing.T) {
 	dir := t.TempDir()
 	for _, c := range []struct{ url, want string }{
 		{r.url(0), "cannot listen on " + r.url(0) + ": address already in use"},
-		{"unix://" + dir, "cannot listen on unix://" + dir + ": a file is there that is no socket"},
+		{"unix://" + dir, "cannot listen on unix://" + dir + ": the file exists and is not a socket"},
 		{"http://192.0.2.1:1", "cannot listen on http://192.0.2.1:1: "},
 	} {
 		cfg := []string{"http://127.0.0.1:0", c.url}

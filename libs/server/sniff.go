@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// sniffTimeout is how long a connection may take to say by its first bytes what it speaks.
+	// sniffTimeout is how long a connection may take to show its protocol by its first bytes.
 	sniffTimeout = 10 * time.Second
 	// acceptRetryMax bounds the pause after a failed Accept (too many open files).
 	acceptRetryMax = time.Second
@@ -20,32 +20,32 @@ const (
 	frameHeaderBytes = 9 // RFC 9113, 4.1
 	// settingsBytesMax bounds the first SETTINGS of a client: 170 settings, of which HTTP/2 knows fewer than ten.
 	settingsBytesMax = 1020
-	// headBytesMax is how much of a connection is looked at.
+	// headBytesMax is how many bytes of a connection are looked at.
 	headBytesMax = len(http2.ClientPreface) + frameHeaderBytes + settingsBytesMax
 )
 
 var (
-	// preface is what a client of HTTP/2 begins with (RFC 9113, 3.4), before its SETTINGS.
+	// preface is what a client of HTTP/2 sends first (RFC 9113, 3.4), before its SETTINGS.
 	preface = []byte(http2.ClientPreface)
-	// prefaceHead is the start of it that no request line of HTTP/1 begins with.
+	// prefaceHead is the beginning of the preface that no request line of HTTP/1 has.
 	prefaceHead = preface[:len("PRI * HTTP/2.0")]
 )
 
-// verdict is what the first bytes of a connection say.
+// verdict is what the first bytes of a connection show.
 type verdict int
 
 const (
 	undecided verdict = iota
 	isHTTP1
-	isHTTP2   // and the client's part of the handshake is there: grpc-go will not wait for any of it
+	isHTTP2   // with the client's whole handshake, so that grpc-go does not wait for it
 	isTLS     // a handshake of TLS begins
-	isNeither // begins like HTTP/2 and goes on otherwise
+	isNeither // begins like HTTP/2 but goes on differently
 )
 
 // recordHandshake is the first byte of a connection with TLS (RFC 8446, 5.1).
 const recordHandshake = 0x16
 
-// judge looks at the first bytes of a connection, as many as have come.
+// judge looks at the first bytes of a connection, as many as have arrived.
 func judge(head []byte) verdict {
 	if len(head) > 0 && head[0] == recordHandshake {
 		return isTLS
@@ -72,8 +72,8 @@ func judge(head []byte) verdict {
 	return isHTTP2
 }
 
-// splitter shares one listener between an HTTP/2 and an HTTP/1 server. Accepting never waits for a client: who has
-// not said yet what it speaks is in the waiting room.
+// splitter shares one listener between an HTTP/2 and an HTTP/1 server. Accepting never waits for a client. A client
+// that has not shown its protocol yet is in the waiting room.
 type splitter struct {
 	root         net.Listener
 	layer        layer
@@ -94,7 +94,7 @@ func newSplitter(root net.Listener, layer layer, waiting *waitingRoom, log *slog
 	}
 }
 
-// serve accepts until the root listener is closed; then it closes both sides, and the connections that are undecided.
+// serve accepts until the root listener is closed. It then closes both sides, and the undecided connections.
 func (s *splitter) serve() error {
 	defer func() {
 		s.http1.Close()
@@ -120,11 +120,11 @@ func (s *splitter) serve() error {
 	}
 }
 
-// sort waits for the first bytes of c and hands it to its server. What comes before them, the handshake of TLS, is
-// under the same deadline and in the same room. A handshake where there is no TLS goes to the server of HTTP/1, which
-// answers with its own error.
+// sort waits for the first bytes of c and gives it to its server. The TLS handshake before them has the same deadline
+// and the same waiting room. A client that begins TLS where there is none goes to the HTTP/1 server, which answers with
+// its own error.
 func (s *splitter) sort(c net.Conn) {
-	_ = c.SetDeadline(time.Now().Add(sniffTimeout)) // a failure shows in the read
+	_ = c.SetDeadline(time.Now().Add(sniffTimeout)) // if this fails, the read fails too
 	to, v, err := s.layer.open(c)
 	stays := s.waiting.leave(c)
 	if err != nil || !stays || v == isNeither {
@@ -139,7 +139,7 @@ func (s *splitter) sort(c net.Conn) {
 	}
 }
 
-// sniffByReading reads until judge has decided and returns a connection that gives those bytes again.
+// sniffByReading reads until judge has decided. It returns a connection that gives the same bytes again.
 func sniffByReading(c net.Conn) (net.Conn, verdict, error) {
 	head := make([]byte, 0, headBytesMax)
 	for {
@@ -154,7 +154,7 @@ func sniffByReading(c net.Conn) (net.Conn, verdict, error) {
 	}
 }
 
-// replayed is a connection whose first bytes have been read already.
+// replayed is a connection that gives bytes again that were read from it.
 type replayed struct {
 	net.Conn
 	head []byte
@@ -169,10 +169,10 @@ func (r *replayed) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// NetConn is the connection inside, as tlsconf.InfoOf asks for it.
+// NetConn returns the inner connection. tlsconf.InfoOf calls it.
 func (r *replayed) NetConn() net.Conn { return r.Conn }
 
-// handoff is a listener whose connections somebody else has accepted.
+// handoff is a listener for connections that somebody else has accepted.
 type handoff struct {
 	addr   net.Addr
 	conns  chan net.Conn

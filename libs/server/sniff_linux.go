@@ -6,9 +6,9 @@ import (
 	"syscall"
 )
 
-// sniff looks at the first bytes of c without taking them off the socket, so that grpc-go gets a *net.TCPConn or
-// *net.UnixConn: only with those does it give its read buffer back while a connection is idle, which is most of an idle
-// watcher's memory.
+// sniff looks at the first bytes of c and leaves them in the socket. So grpc-go gets a *net.TCPConn or a *net.UnixConn.
+// Only with those does it return its read buffer while a connection is idle, which saves most of the memory of an idle
+// watcher.
 func sniff(c net.Conn) (net.Conn, verdict, error) {
 	sc, ok := c.(syscall.Conn)
 	if !ok {
@@ -39,7 +39,7 @@ func sniff(c net.Conn) (net.Conn, verdict, error) {
 				return true
 			}
 			v = judge(head[:n])
-			// Undecided: wait for more. The poller wakes on every arrival, not only on the first.
+			// Undecided: wait for more. The poller wakes up whenever bytes arrive, not only for the first ones.
 			return v != undecided
 		}
 	})

@@ -241,8 +241,11 @@ func TestALPN(t *testing.T) {
 		offer []string
 		want  string
 	}{
-		{0, []string{"h2", "http/1.1"}, "http/1.1"}, {0, []string{"h2"}, "h2"}, {0, nil, ""},
-		{0, []string{"grpc-exp", "h2"}, "h2"}, {1, []string{"h2", "http/1.1"}, "http/1.1"},
+		{0, []string{"h2", "http/1.1"}, "http/1.1"},
+		{0, []string{"h2"}, "h2"},
+		{0, nil, ""},
+		{0, []string{"grpc-exp", "h2"}, "h2"},
+		{1, []string{"h2", "http/1.1"}, "http/1.1"},
 	} {
 		conf := ca.Client()
 		conf.NextProtos = c.offer

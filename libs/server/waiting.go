@@ -10,16 +10,15 @@ import (
 )
 
 const (
-	// waitingMax bounds the connections that wait for their client: those that have not said what they speak, and
-	// those of HTTP/1 between two requests.
+	// waitingMax bounds the connections that wait for their client: those that have not shown their protocol, and those
+	// of HTTP/1 between two requests.
 	waitingMax = 4096
-	// waitingPart bounds them to a part of the file descriptors, so that those who say nothing never keep out those
-	// who do.
+	// waitingPart bounds them to a part of the file descriptors, so that silent clients never keep out others.
 	waitingPart = 4
 )
 
-// waitingRoom holds the connections that wait for their client, of all listeners. There is always room for one more:
-// the one that has waited longest is closed for it. Its methods may be called from any goroutine.
+// waitingRoom holds the connections of all listeners that wait for their client. There is always room for one more,
+// because the one that has waited longest is closed instead. Its methods may be called from any goroutine.
 type waitingRoom struct {
 	max int
 	log *slog.Logger
@@ -28,8 +27,8 @@ type waitingRoom struct {
 	closed  bool
 	order   *lists.List // of net.Conn, the oldest first
 	conns   map[net.Conn]*lists.Element
-	evicted int       // in all
-	logged  time.Time // when that was last written down
+	evicted int       // the total number
+	logged  time.Time // when that was last logged
 }
 
 func newWaitingRoom(log *slog.Logger) *waitingRoom {
@@ -40,7 +39,7 @@ func newWaitingRoom(log *slog.Logger) *waitingRoom {
 	return room
 }
 
-// enter lets c wait, as the youngest; in a room that is closed it is closed.
+// enter adds c as the youngest. If the room is closed, it closes c.
 func (w *waitingRoom) enter(c net.Conn) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -57,7 +56,7 @@ func (w *waitingRoom) enter(c net.Conn) {
 	}
 }
 
-// leave says that c waits no longer; false: it has been closed.
+// leave takes out c, which waits no longer. false: c has been closed.
 func (w *waitingRoom) leave(c net.Conn) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -69,7 +68,7 @@ func (w *waitingRoom) leave(c net.Conn) bool {
 	return true
 }
 
-// makeRoom closes the oldest; false: nobody waits.
+// makeRoom closes the oldest connection. false: there is none.
 func (w *waitingRoom) makeRoom() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -80,7 +79,7 @@ func (w *waitingRoom) makeRoom() bool {
 	return true
 }
 
-// evict closes the oldest. w.mu is held, and somebody waits.
+// evict closes the oldest connection. w.mu is held, and there is one.
 func (w *waitingRoom) evict() {
 	c := w.remove(w.order.Front())
 	c.Close()
@@ -88,7 +87,7 @@ func (w *waitingRoom) evict() {
 	if now := time.Now(); now.Sub(w.logged) >= refusalLogInterval {
 		w.logged = now
 		w.log.Warn(
-			"closing the connections that have been silent longest: too many are", "limit", w.max, "closed", w.evicted,
+			"too many silent connections; closing those that have been silent longest", "limit", w.max, "closed", w.evicted,
 		)
 	}
 }
@@ -100,7 +99,7 @@ func (w *waitingRoom) remove(e *lists.Element) net.Conn {
 	return c
 }
 
-// close closes all who wait, and who come later.
+// close closes all connections that wait, and those that come later.
 func (w *waitingRoom) close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -110,7 +109,7 @@ func (w *waitingRoom) close() {
 	}
 }
 
-// connState keeps an HTTP/1 connection in the room while it waits for a request's header; it is an http.Server's
+// connState keeps an HTTP/1 connection in the room while it waits for the header of a request. It is an http.Server's
 // ConnState.
 func (w *waitingRoom) connState(c net.Conn, state http.ConnState) {
 	switch state {

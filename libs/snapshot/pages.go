@@ -9,21 +9,21 @@ import (
 	"io"
 )
 
-// bbolt has no way to load sorted rows: its transactions hold what they are given, split pages in the middle and write
-// what has been written once more. Rows of a snapshot come in order and are all known, so that its pages can be written
-// one after the other, each once, with what one page of each level takes in memory. tree.go has the layout.
+// bbolt cannot load sorted rows efficiently: its transactions hold what they are given, split pages in the middle, and
+// write again what was written before. The rows of a snapshot come in order and are all known. So its pages can be
+// written one after another, each once, with one page of each level in memory. tree.go has the layout.
 
-// What pages of bbolt's second version have beside what tree.go names.
+// Sizes and flags of bbolt's pages, version 2, that tree.go does not name.
 const (
 	pageMeta     = 4
 	pageFreelist = 0x10
 	boltMagic    = 0xED0CDAED
 	boltVersion  = 2
-	metaBytes    = 64 // of a meta page behind its header, with the checksum (8)
-	// branchMin is how many children a branch has: bbolt relies on it when rows are deleted later.
+	metaBytes    = 64 // of a meta page after its header, with the checksum (8)
+	// branchMin is the least number of children of a branch. bbolt relies on it when rows are deleted later.
 	branchMin    = 2
 	writeBytes   = 1 << 20 // of the buffer before the file
-	firstPage    = 3       // behind two meta pages and the list of free ones
+	firstPage    = 3       // after two meta pages and the list of free pages
 	freelistPage = 2
 )
 
@@ -39,8 +39,6 @@ type pageWriter struct {
 	last  []byte    // key
 	rows  bool      // last is one
 	above [][]child // children of the branches that are not written yet, from the lowest level up
-	roots []element // of the database's own leaf; their bytes are in rootData
-	rootD []byte
 	buf   []byte
 }
 
@@ -61,8 +59,8 @@ func newPageWriter(to io.WriterAt) *pageWriter {
 // size is how many bytes the file has by now.
 func (p *pageWriter) size() int64 { return int64(p.next) * pageSize }
 
-// put adds a row to the bucket that is being written: write appends the key and then the value to what it is given, and
-// says how long the key is.
+// put adds a row to the bucket that is being written. write appends the key and then the value to its argument, and
+// returns the length of the key.
 func (p *pageWriter) put(write func(b []byte) (out []byte, key int)) error {
 	at := len(p.data)
 	data, key := write(p.data)
@@ -84,7 +82,7 @@ func (p *pageWriter) put(write func(b []byte) (out []byte, key int)) error {
 	return nil
 }
 
-// leaf writes the page of the rows that are there.
+// leaf writes the page with the present rows.
 func (p *pageWriter) leaf() error {
 	var first []byte
 	if len(p.elem) > 0 {
@@ -110,7 +108,7 @@ func (p *pageWriter) writeLeaf(rows []element, data []byte, flags uint32) (at ui
 	return p.write()
 }
 
-// page begins a page with elements and bytes behind them.
+// page begins a page with a number of elements, and of bytes after them.
 func (p *pageWriter) page(kind uint16, count, data int) {
 	over := (pageHeader + count*elementBytes + data - 1) / pageSize
 	b := binary.LittleEndian.AppendUint64(p.buf[:0], p.next)
@@ -121,7 +119,7 @@ func (p *pageWriter) page(kind uint16, count, data int) {
 
 var zeroPage [pageSize]byte
 
-// write writes the page in buf, and those that it flows over into.
+// write writes the page in buf, with its overflow pages.
 func (p *pageWriter) write() (at uint64, err error) {
 	if n := len(p.buf) % pageSize; n > 0 {
 		p.buf = append(p.buf, zeroPage[n:]...)
@@ -132,8 +130,8 @@ func (p *pageWriter) write() (at uint64, err error) {
 	return at, err
 }
 
-// branch adds a child to a level of branches. A page is written as soon as it is certain that enough is left for the
-// next one.
+// branch adds a child to a level of branches. A page is written as soon as it is certain that enough children are left
+// for the next one.
 func (p *pageWriter) branch(level int, c child) error {
 	if level == len(p.above) {
 		p.above = append(p.above, nil)
@@ -151,7 +149,7 @@ func (p *pageWriter) branch(level int, c child) error {
 	return nil
 }
 
-// branchFits is how many children one page takes: two at least, though it flows over.
+// branchFits returns how many children one page takes. It is at least two, even if the page then overflows.
 func branchFits(all []child) int {
 	size := pageHeader
 	for n, c := range all {
@@ -185,7 +183,8 @@ func (p *pageWriter) writeBranch(level int, children []child) error {
 	return p.branch(level+1, child{children[0].key, page})
 }
 
-// endBucket ends a bucket. Buckets are ended in the order of their names by who calls finish.
+// endBucket ends a bucket. The order of calls does not matter, but finish needs the buckets in the order of their
+// names.
 func (p *pageWriter) endBucket(name []byte) (root bucketRoot, err error) {
 	if len(p.elem) > 0 || len(p.above) == 0 {
 		if err := p.leaf(); err != nil {
@@ -198,7 +197,7 @@ func (p *pageWriter) endBucket(name []byte) (root bucketRoot, err error) {
 			root = bucketRoot{name, all[0].page}
 			break
 		}
-		if n := branchFits(all); n < len(all) { // at most one more than a page takes: the next gets two
+		if n := branchFits(all); n < len(all) { // there is at most one too many: the next page gets two
 			if n = max(len(all)-branchMin, 0); n >= branchMin {
 				if err := p.writeBranch(level, all[:n]); err != nil {
 					return root, err
@@ -221,7 +220,7 @@ type bucketRoot struct {
 	page uint64
 }
 
-// finish writes what is left, roots being in the order of their names. Nothing can be put any more.
+// finish writes the rest of the file. roots are in the order of their names. Nothing can be put after it.
 func (p *pageWriter) finish(roots []bucketRoot) error {
 	var rows []element
 	var data []byte
@@ -249,7 +248,7 @@ func (p *pageWriter) finish(roots []bucketRoot) error {
 	return err
 }
 
-// appendMeta appends one of the two pages that say where the root is.
+// appendMeta appends one of the two pages that name the root.
 func (p *pageWriter) appendMeta(b []byte, id, root uint64) []byte {
 	b = binary.LittleEndian.AppendUint64(b, id)
 	b = binary.LittleEndian.AppendUint16(b, pageMeta)

@@ -21,21 +21,21 @@ import (
 )
 
 var (
-	// ErrForeign says that a file is not a snapshot of etcd.
+	// ErrForeign: a file is not a snapshot of etcd.
 	ErrForeign = errors.New("not a snapshot of etcd")
-	// ErrDamaged says that a file was one.
+	// ErrDamaged: a file was a snapshot of etcd, but is damaged.
 	ErrDamaged = errors.New("the snapshot is damaged")
-	// ErrNoSum says that a file has no SHA-256 at its end, as that of a data directory has none.
+	// ErrNoSum: a file does not end with a SHA-256. A copy of a data directory does not.
 	ErrNoSum = errors.New("the file has no checksum: it is a copy of a data directory, or has been cut")
 )
 
-// sectorBytes is what the size of a file without a sum is a multiple of.
+// sectorBytes divides the size of a file without a checksum.
 const sectorBytes = 512
 
-// ctxEvery is after how many rows the context is looked at.
+// ctxEvery is how many rows are read between two checks of the context.
 const ctxEvery = 1024
 
-// Reader reads a database file that somebody has made.
+// Reader reads a database file that anybody may have made.
 type Reader struct {
 	f      *os.File
 	temp   bool // of TempFile
@@ -43,20 +43,21 @@ type Reader struct {
 	tx     *bolt.Tx
 	events []byte // bucket
 
-	// Revision is that of the file, Compact its compact revision or -1.
+	// Revision is the file's revision. Compact is its compact revision, or -1.
 	Revision, Compact int64
-	// Superseded says that versions below the compact revision may have been superseded: etcd had not removed them yet.
+	// Superseded says that the file may have versions below the compact revision that were superseded: etcd had not
+	// removed them yet.
 	Superseded bool
-	// Since is the revision since which the file holds what has changed, and nothing else; 0: it is a whole snapshot.
+	// Since is the revision since which the file has all changes, and nothing else; 0: it is a whole snapshot.
 	Since int64
-	// Version is the storage version, "" before 3.6.
+	// Version is the storage version; "": before 3.6.
 	Version string
-	// Size is the file's bytes.
+	// Size is the size of the file in bytes.
 	Size int64
 }
 
-// Open opens a file, and checks its sum unless that is to be skipped. The caller closes the Reader. Errors: ErrForeign,
-// ErrDamaged, ErrNoSum, those of the file system, the context's.
+// Open opens a file, and checks its checksum unless skipHashCheck is set. The caller closes the Reader. Errors:
+// ErrForeign, ErrDamaged, ErrNoSum, those of the file system, the context's.
 func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error) {
 	f, err := os.Open(path)
 	if err != nil {
@@ -65,7 +66,7 @@ func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error)
 	return open(ctx, &Reader{f: f}, skipHashCheck)
 }
 
-// open opens the file of a Reader, which it closes when it fails.
+// open opens the file of a Reader. If it fails, it closes the file.
 func open(ctx context.Context, r *Reader, skipHashCheck bool) (_ *Reader, err error) {
 	r.Compact = -1
 	if r.Size, err = check(ctx, r.f, skipHashCheck); err == nil {
@@ -77,7 +78,7 @@ func open(ctx context.Context, r *Reader, skipHashCheck bool) (_ *Reader, err er
 	return r, nil
 }
 
-// check reads the file once, and returns its size.
+// check reads the file once and returns its size.
 func check(ctx context.Context, f *os.File, skip bool) (size int64, err error) {
 	st, err := f.Stat()
 	if err != nil {
@@ -103,12 +104,12 @@ func check(ctx context.Context, f *os.File, skip bool) (size int64, err error) {
 		return 0, err
 	}
 	if !bytes.Equal(sum.Sum(nil), want) {
-		return 0, fmt.Errorf("%w: its checksum is another", ErrDamaged)
+		return 0, fmt.Errorf("%w: its checksum differs", ErrDamaged)
 	}
 	return size, nil
 }
 
-// contextReader ends with its context.
+// contextReader is a reader that ends with its context.
 type contextReader struct {
 	ctx context.Context
 	r   io.Reader
@@ -121,7 +122,7 @@ func (r *contextReader) Read(b []byte) (int, error) {
 	return r.r.Read(b)
 }
 
-// guard turns what bbolt does with a damaged file into ErrDamaged: it panics, and reads memory that is not there.
+// guard returns ErrDamaged if bbolt panics or reads outside of the mapped file, which it does with a damaged file.
 func guard(f func() error) (err error) {
 	defer debug.SetPanicOnFault(debug.SetPanicOnFault(true))
 	defer func() {
@@ -149,7 +150,7 @@ func (r *Reader) open(check bool) (err error) {
 		return err
 	}
 	if r.tx.Size() > r.Size {
-		return fmt.Errorf("%w: it has been cut, %d bytes of %d are there", ErrDamaged, r.Size, r.tx.Size())
+		return fmt.Errorf("%w: it was cut, and only %d bytes of %d are left", ErrDamaged, r.Size, r.tx.Size())
 	}
 	if check {
 		if err := r.checkTree(); err != nil {
@@ -162,7 +163,7 @@ func (r *Reader) open(check bool) (err error) {
 		keys = r.tx.Bucket(bucketLog)
 	}
 	if keys == nil || meta == nil {
-		return fmt.Errorf("%w: a bbolt file without etcd's buckets", ErrForeign)
+		return fmt.Errorf("%w: it is a bbolt file without etcd's buckets", ErrForeign)
 	}
 	if err := r.revisions(keys, meta); err != nil || bytes.Equal(r.events, bucketKey) {
 		return err
@@ -170,11 +171,11 @@ func (r *Reader) open(check bool) (err error) {
 	return r.log(meta)
 }
 
-// log reads what a log file says of itself.
+// log reads the marks of a log file.
 func (r *Reader) log(meta *bolt.Bucket) error {
 	since, rev := meta.Get(metaSince), meta.Get(metaRevision)
 	if len(since) != 8 || len(rev) != 8 {
-		return fmt.Errorf("%w: it is a log that does not say since when", ErrDamaged)
+		return fmt.Errorf("%w: it is a log without a revision at which it begins", ErrDamaged)
 	}
 	last := r.Revision
 	r.Since, r.Revision = int64(binary.BigEndian.Uint64(since)), int64(binary.BigEndian.Uint64(rev))
@@ -184,14 +185,14 @@ func (r *Reader) log(meta *bolt.Bucket) error {
 	return nil
 }
 
-// Sum is a SHA-256 over the events of a revision as the file has them: the same in every file of one history. ok is
-// false if there are none.
+// Sum returns the SHA-256 of the events of a revision as the file has them. It is the same in every file of the same
+// history. ok is false if the revision has no events.
 func (r *Reader) Sum(rev int64) (sum [sha256.Size]byte, ok bool, err error) {
 	h := sha256.New()
 	err = guard(func() error {
 		c := r.tx.Bucket(r.events).Cursor()
 		for k, v := c.Seek(appendRevision(nil, rev, 0, false)); k != nil; k, v = c.Next() {
-			at, _, _, err := parseRevision(k)
+			at, _, err := parseRevision(k)
 			if err != nil {
 				return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
 			}
@@ -208,7 +209,7 @@ func (r *Reader) Sum(rev int64) (sum [sha256.Size]byte, ok bool, err error) {
 	return [sha256.Size]byte(h.Sum(nil)), ok, err
 }
 
-// checkTree checks what bbolt does not.
+// checkTree checks what bbolt does not check.
 func (r *Reader) checkTree() error {
 	t := newTree(r.f, r.db.Info().PageSize, r.tx.Size())
 	if err := t.walk(uint64(r.tx.Cursor().Bucket().Root()), 0); err != nil {
@@ -217,7 +218,7 @@ func (r *Reader) checkTree() error {
 	return nil
 }
 
-// revisions reads what the file says of its revisions, by etcd's rule.
+// revisions reads the file's revisions, by etcd's rule.
 func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
 	r.Version = string(meta.Get(metaStorage))
 	marks := [2]int64{-1, -1} // finished, scheduled
@@ -226,7 +227,7 @@ func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
 		if b == nil {
 			continue
 		}
-		rev, _, _, err := parseRevision(b)
+		rev, _, err := parseRevision(b)
 		if err != nil {
 			return fmt.Errorf("%w: %s is %w", ErrDamaged, name, err)
 		}
@@ -235,7 +236,7 @@ func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
 	r.Compact, r.Superseded = max(marks[0], marks[1]), marks[1] > marks[0]
 	r.Revision = max(1, r.Compact)
 	if k, _ := keys.Cursor().Last(); k != nil {
-		rev, _, _, err := parseRevision(k)
+		rev, _, err := parseRevision(k)
 		if err != nil {
 			return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
 		}
@@ -244,7 +245,7 @@ func (r *Reader) revisions(keys, meta *bolt.Bucket) error {
 	return nil
 }
 
-// Raw reads the file's own bytes from their beginning, with the checksum. It may be called again.
+// Raw reads the file's own bytes from the beginning, with the checksum. It may be called several times.
 func (r *Reader) Raw() io.Reader { return io.NewSectionReader(r.f, 0, r.Size) }
 
 // Close closes the file.
@@ -266,7 +267,7 @@ func (r *Reader) Close() error {
 	return errors.Join(err, closeFile(r.f))
 }
 
-// closeFile closes a file that bbolt may have closed.
+// closeFile closes a file that bbolt may have closed already.
 func closeFile(f *os.File) error {
 	if err := f.Close(); !errors.Is(err, os.ErrClosed) {
 		return err
@@ -274,7 +275,7 @@ func closeFile(f *os.File) error {
 	return nil
 }
 
-// rows visits the rows of a bucket in order; a bucket that is not there has none.
+// rows visits the rows of a bucket in order. A missing bucket has none.
 func (r *Reader) rows(ctx context.Context, bucket []byte, visit func(k, v []byte) error) error {
 	return guard(func() error {
 		b := r.tx.Bucket(bucket)
@@ -306,16 +307,16 @@ func cursor(b *bolt.Bucket) (c *bolt.Cursor, k, v []byte) {
 	return c, k, v
 }
 
-// Events visits the file's versions and tombstones in the order of their revisions. The event is valid during the call;
-// it has no previous version. Errors: ErrDamaged, the context's, visit's.
+// Events visits the file's versions and tombstones in the order of their revisions. The event is valid during the call
+// and has no previous version. Errors: ErrDamaged, the context's, visit's.
 func (r *Reader) Events(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error {
 	var ev revlog.Event
 	return r.rows(ctx, r.events, func(k, v []byte) error {
-		rev, _, tombstone, err := parseRevision(k)
+		rev, tombstone, err := parseRevision(k)
 		if err != nil {
 			return fmt.Errorf("%w: a key is %w", ErrDamaged, err)
 		}
-		if len(v) == 0 { // what etcdutl writes to move the revision on
+		if len(v) == 0 { // etcdutl writes it to raise the revision
 			return nil
 		}
 		ev = revlog.Event{Delete: tombstone}
@@ -327,7 +328,7 @@ func (r *Reader) Events(ctx context.Context, visit func(rev int64, ev *revlog.Ev
 	})
 }
 
-// sound says that what a row has can be.
+// sound says whether the values of a row are possible.
 func sound(rev int64, ev *revlog.Event) bool {
 	kv := &ev.KV
 	if len(kv.Key) == 0 {
@@ -347,7 +348,7 @@ func (r *Reader) Leases(ctx context.Context, visit func(l mvcc.ImportLease) erro
 	})
 }
 
-// Status is what can be said of a file.
+// Status describes a file.
 type Status struct {
 	Revision  int64  `json:"revision"`
 	Compact   int64  `json:"compactRevision"` // -1: never compacted

@@ -12,32 +12,32 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// RestoreOptions say what a restore makes of a file.
+// RestoreOptions say how a restore makes a keyspace.
 type RestoreOptions struct {
-	// Bump moves the revision on by so much, so that clients never see one go back. It needs MarkCompacted.
+	// Bump is added to the revision, so that clients never see it go back. It needs MarkCompacted.
 	Bump int64
-	// MarkCompacted compacts at the revision that Bump makes: watches from before it are cancelled.
+	// MarkCompacted compacts at the revision that Bump makes. Watches from before it are then cancelled.
 	MarkCompacted bool
-	// WithoutAuth leaves users and roles out: everybody may do everything then.
+	// WithoutAuth leaves out users and roles. Then everybody may do everything.
 	WithoutAuth bool
-	// Prefix is put before every row.
+	// Prefix begins the key of every row.
 	Prefix []byte
-	// Follow, if set, has the keyspace go on following what the file is a snapshot of (mvcc.Store.Replay). It cannot be
-	// bumped then.
+	// Follow, if set, lets the keyspace follow the source of the file (mvcc.Store.Replay). Then the revision cannot be
+	// bumped.
 	Follow *mvcc.Follow
-	// Progress, if set, is told now and then how many versions and tombstones have been read.
+	// Progress, if set, is called from time to time with the number of versions and tombstones that have been read.
 	Progress func(revisions int64)
 }
 
-// Restored is what a restore has made.
+// Restored is the result of a restore.
 type Restored struct{ Revision, Compact int64 }
 
 var (
-	errBump   = errors.New("to bump the revision, mark it as compacted, and the other way round")
-	errFollow = errors.New("who follows another keyspace has its revisions: they cannot be bumped")
+	errBump   = errors.New("bumping the revision and marking it as compacted need each other")
+	errFollow = errors.New("a keyspace that follows another one has its revisions, which cannot be bumped")
 )
 
-// Check says whether the options can be.
+// Check checks whether the options are possible.
 func (o *RestoreOptions) Check() error {
 	if o.MarkCompacted != (o.Bump > 0) || o.Bump < 0 {
 		return errBump
@@ -48,23 +48,24 @@ func (o *RestoreOptions) Check() error {
 	return nil
 }
 
-// Content is what a restore makes a keyspace of.
+// Content is what a keyspace is restored from.
 type Content struct {
-	// Revision is that of the keyspace, Compact its compact revision or -1.
+	// Revision is the keyspace's revision. Compact is its compact revision, or -1.
 	Revision, Compact int64
-	// Superseded says that there may be versions below the compact revision that were replaced up to there.
+	// Superseded says that there may be versions below the compact revision that were replaced before it.
 	Superseded bool
 	Auth       Auth
 	Leases     []mvcc.ImportLease
 	Alarms     Alarms
-	// Events visits versions and tombstones in the order of their revisions, none above Revision.
+	// Events visits versions and tombstones in the order of their revisions. None is above Revision.
 	Events func(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error
 }
 
-// ErrLog says that a file holds only what has changed since a revision.
-var ErrLog = errors.New("not a whole snapshot: it holds what a backup's log has, and is restored with the backup")
+// ErrLog: a file has only the changes since a revision.
+var ErrLog = errors.New("not a whole snapshot but the log of a backup, which is restored together with the backup")
 
-// Content is the file's, to be used while the Reader is open. Errors: ErrLog, ErrDamaged, the context's.
+// Content returns the content of the file. It may be used while the Reader is open. Errors: ErrLog, ErrDamaged, the
+// context's.
 func (r *Reader) Content(ctx context.Context) (c Content, err error) {
 	if r.Since > 0 {
 		return c, ErrLog
@@ -73,7 +74,7 @@ func (r *Reader) Content(ctx context.Context) (c Content, err error) {
 	return c, r.State(ctx, &c)
 }
 
-// State reads what makes no revision: users and roles, leases and alarms. Errors: as Events.
+// State reads what makes no revision into c: users and roles, leases and alarms. Errors: as Events.
 func (r *Reader) State(ctx context.Context, c *Content) (err error) {
 	if c.Auth, err = r.Auth(ctx); err != nil {
 		return err
@@ -88,8 +89,8 @@ func (r *Reader) State(ctx context.Context, c *Content) (err error) {
 	})
 }
 
-// Restore makes a keyspace of a file, in a store without rows below its prefix. It counts when Restore has returned
-// nil: until then the store holds no keyspace. Errors: ErrLog, ErrDamaged, those of the store, the context's.
+// Restore makes a keyspace from a file, in a store without rows below its prefix. Until it has returned nil, the store
+// has no keyspace. Errors: ErrLog, ErrDamaged, those of the store, the context's.
 func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
 	c, err := r.Content(ctx)
 	if err != nil {
@@ -98,7 +99,7 @@ func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions)
 	return RestoreContent(ctx, &c, eng, o)
 }
 
-// RestoreContent is Restore of what need not be one file.
+// RestoreContent is Restore for content that need not come from one file.
 func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o RestoreOptions) (Restored, error) {
 	done := Restored{Revision: c.Revision, Compact: c.Compact}
 	superseded := c.Superseded
@@ -107,14 +108,14 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	}
 	if o.MarkCompacted {
 		if c.Revision > math.MaxInt64-o.Bump {
-			return done, fmt.Errorf("revision %d cannot be moved on by %d", c.Revision, o.Bump)
+			return done, fmt.Errorf("revision %d cannot be raised by %d", c.Revision, o.Bump)
 		}
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
 	}
 	into := mvcc.ImportOptions{Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow}
 	for _, a := range c.Alarms {
-		if o.Follow != nil { // they are of the source's disk, and would refuse what it takes when it has room again
+		if o.Follow != nil { // they are about the source's disk, and would refuse writes that the source accepts again
 			break
 		}
 		into.Alarms = append(into.Alarms, alarm.Name(a))
@@ -145,5 +146,5 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	return done, im.Finish(ctx, done.Revision, c.Leases)
 }
 
-// progressEvery is after how many versions progress is told.
+// progressEvery is how many versions are read between two reports of progress.
 const progressEvery = 10_000

@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// StorageVersion is what the files say of themselves, and Maintenance.Snapshot of what it sends: the earliest that has
-// the field. etcd 3.6 refuses files of later ones, and 3.7 takes it.
+// StorageVersion is the storage version in files and in what Maintenance.Snapshot sends. It is the first version that
+// has this field. etcd 3.6 refuses files of later versions, and etcd 3.7 accepts this one.
 const StorageVersion = "3.6.0"
 
 // Buckets and keys of etcd's database.
@@ -23,7 +23,7 @@ var (
 	bucketUsers   = []byte("authUsers")
 	bucketRoles   = []byte("authRoles")
 
-	// bucketLog is in place of bucketKey in a log file, so that nobody takes it for a whole one: etcd does not.
+	// bucketLog replaces bucketKey in a log file, so that nobody takes it for a whole snapshot. etcd does not.
 	bucketLog = []byte("headwaterLog")
 
 	buckets = [][]byte{
@@ -37,14 +37,14 @@ var (
 	metaTerm      = []byte("term")
 	metaConfState = []byte("confState")
 	metaStorage   = []byte("storageVersion")
-	metaSince     = []byte("headwaterSince")    // of a log file: 8 bytes, and
+	metaSince     = []byte("headwaterSince")    // in a log file: 8 bytes, and
 	metaRevision  = []byte("headwaterRevision") // the revision of the keyspace
 
 	authEnabled  = []byte("authEnabled")
 	authRevision = []byte("authRevision")
 )
 
-// Member is what the file says of the cluster that it is from. etcdutl puts the new cluster's members there.
+// Member is the member and cluster that the file names. etcdutl replaces it by the new cluster's members.
 type Member struct {
 	ID         uint64
 	Name       string
@@ -52,10 +52,10 @@ type Member struct {
 	Term       uint64
 }
 
-// Alarms are those that are active.
+// Alarms are the active alarms.
 type Alarms []*pb.AlarmMember
 
-// A revision in the bucket key: main (8), '_', sub (8), and 't' if it is a tombstone.
+// The form of a revision in the bucket key: main (8), '_', sub (8), and 't' for a tombstone.
 const (
 	revLen       = 8 + 1 + 8
 	revSeparator = '_'
@@ -74,19 +74,19 @@ func appendRevision(b []byte, main int64, sub int, tombstone bool) []byte {
 	return b
 }
 
-func parseRevision(b []byte) (main, sub int64, tombstone bool, err error) {
+func parseRevision(b []byte) (main int64, tombstone bool, err error) {
 	switch {
 	case len(b) == revLen:
 	case len(b) == revLen+1 && b[revLen] == revTombstone:
 		tombstone = true
 	default:
-		return 0, 0, false, errRevision
+		return 0, false, errRevision
 	}
-	main, sub = int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[9:]))
-	if main < 0 || sub < 0 || b[8] != revSeparator {
-		return 0, 0, false, errRevision
+	main = int64(binary.BigEndian.Uint64(b))
+	if sub := int64(binary.BigEndian.Uint64(b[9:])); main < 0 || sub < 0 || b[8] != revSeparator {
+		return 0, false, errRevision
 	}
-	return main, sub, tombstone, nil
+	return main, tombstone, nil
 }
 
 // Numbers of the fields of leasepb.Lease.

@@ -9,7 +9,7 @@ import (
 	"slices"
 )
 
-// Bounds of the sorter's memory.
+// Limits of the sorter's memory.
 const (
 	sortBytes     = 32 << 20 // what it holds before it writes a run
 	mergeBytes    = 32 << 20 // for the runs when they are merged
@@ -18,7 +18,7 @@ const (
 	sortEntrySize = 24
 )
 
-// sorter brings records into the order of their revisions. Those of one revision stay in the order in which they came.
+// sorter sorts records by their revisions. Records of the same revision stay in the order in which they came.
 type sorter struct {
 	dir  string
 	max  int // sortBytes
@@ -38,7 +38,7 @@ type span struct{ from, to int64 }
 
 func newSorter(dir string, maxBytes int) *sorter { return &sorter{dir: dir, max: maxBytes} }
 
-// add takes a record in; write appends it to what it is given.
+// add adds a record. write appends it to its argument.
 func (s *sorter) add(rev int64, write func(b []byte) []byte) error {
 	from := len(s.data)
 	s.data = write(s.data)
@@ -61,7 +61,7 @@ func (s *sorter) sort() {
 	})
 }
 
-// spill writes what is in memory as a run: revision (8), length (4), record.
+// spill writes the records in memory as a run: revision (8), length (4), record.
 func (s *sorter) spill() (err error) {
 	if s.file == nil {
 		if s.file, err = TempFile(s.dir); err != nil {
@@ -88,7 +88,7 @@ func (s *sorter) spill() (err error) {
 	return w.Flush()
 }
 
-// each hands over all records in order; each is valid during the call.
+// each calls f for all records in order. A record is valid during the call.
 func (s *sorter) each(f func(rev int64, rec []byte) error) error {
 	if len(s.runs) == 0 {
 		s.sort()
@@ -160,7 +160,7 @@ func (r *runReader) next() (bool, error) {
 	return true, err
 }
 
-// merge is the heap of runs; of two with the same revision the earlier one comes first.
+// merge is the heap of runs. Of two runs with the same revision, the earlier one comes first.
 type merge []*runReader
 
 func (m merge) Len() int { return len(m) }

@@ -2,6 +2,5 @@
 
 package snapshot
 
-// diskBytes returns the bytes that are left where dir is, and those of its disk; ok is false where that cannot be
-// known.
+// diskBytes returns the free bytes where dir is, and the size of its disk. ok is false if they are not known.
 func diskBytes(string) (free, all int64, ok bool) { return 0, 0, false }

@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// bbolt trusts its pages: with some damage it goes round in circles for ever. Where no sum vouches for a file its tree
-// is walked over first, without bbolt: every page is there, is met once, and holds what its elements say.
+// bbolt trusts its pages, and with some kinds of damage it never ends. So if no checksum vouches for a file, its tree
+// is checked first, without bbolt: every page exists, occurs once, and holds what its elements say.
 
 // The layout of bbolt's pages, little-endian: id (8), flags (2), count (2), overflow (4), elements. An element of a
 // branch is position (4), length of key (4), page (8); one of a leaf is flags (4), position (4), lengths of key and
@@ -50,7 +50,7 @@ func (t *tree) walk(id uint64, depth int) error {
 	return t.elements(b, depth)
 }
 
-// take notes that a page is met.
+// take notes that a page occurs.
 func (t *tree) take(id uint64) error {
 	if id < 2 || id >= t.pages || t.seen[id/8]&(1<<(id%8)) != 0 {
 		return errTree
@@ -59,7 +59,7 @@ func (t *tree) take(id uint64) error {
 	return nil
 }
 
-// read reads a page with those that it flows over into.
+// read reads a page with its overflow pages.
 func (t *tree) read(id uint64) ([]byte, error) {
 	if err := t.take(id); err != nil {
 		return nil, err
@@ -82,7 +82,7 @@ func (t *tree) read(id uint64) ([]byte, error) {
 	return b, err
 }
 
-// elements checks what a page holds.
+// elements checks the content of a page.
 func (t *tree) elements(b []byte, depth int) error {
 	if len(b) < pageHeader {
 		return errTree
@@ -106,7 +106,7 @@ func (t *tree) elements(b []byte, depth int) error {
 	return nil
 }
 
-// branch checks the element that the rest of a page begins with.
+// branch checks the element at the beginning of e.
 func (t *tree) branch(e []byte, depth int) error {
 	pos, key := uint64(binary.LittleEndian.Uint32(e)), uint64(binary.LittleEndian.Uint32(e[4:]))
 	if pos+key > uint64(len(e)) {

@@ -22,9 +22,9 @@ type Auth struct {
 	Roles    []*authpb.Role
 }
 
-// AuthOf reads the users and roles of a keyspace, for Options.Auth: the newest, also where the file is of a past
-// revision, so that nobody gets back what he has lost since. Errors of what it returns: those of Store.ReadAuth and
-// auth.NewState.
+// AuthOf returns a function for Options.Auth that reads the users and roles of a keyspace. It reads the newest ones,
+// even if the file is of a past revision, so that nobody gets back permissions that were taken away since. Errors of
+// the function: those of Store.ReadAuth and auth.NewState.
 func AuthOf(s *mvcc.Store) func(ctx context.Context) (Auth, error) {
 	return func(ctx context.Context) (Auth, error) {
 		number, rows, _, err := s.ReadAuth(ctx)
@@ -45,7 +45,7 @@ func AuthOf(s *mvcc.Store) func(ctx context.Context) (Auth, error) {
 	}
 }
 
-// rows are those of a keyspace that is restored. Errors: ErrDamaged.
+// rows returns the rows for a restored keyspace. Errors: ErrDamaged.
 func (a *Auth) rows() (number uint64, rows []mvcc.AuthRow, err error) {
 	c, err := auth.Recreate(a.Enabled, a.Revision, a.Users, a.Roles)
 	if err != nil {
@@ -87,7 +87,7 @@ func (r *Reader) Auth(ctx context.Context) (a Auth, err error) {
 			a.Enabled = v[0] == 1
 		case bytes.Equal(k, authRevision) && len(v) == 8:
 			a.Revision = binary.BigEndian.Uint64(v)
-		case bytes.Equal(k, authEnabled), bytes.Equal(k, authRevision): // not to be taken for one that is not enabled
+		case bytes.Equal(k, authEnabled), bytes.Equal(k, authRevision): // not a keyspace without authentication
 			return fmt.Errorf("%w: %s cannot be read", ErrDamaged, k)
 		}
 		return nil
@@ -109,7 +109,7 @@ func (r *Reader) Auth(ctx context.Context) (a Auth, err error) {
 	return a, err
 }
 
-// parse reads a row whose key is the name in its value.
+// parse reads a row whose key must equal the name in its value.
 func parse(what string, k, v []byte, into proto.Message, name func() []byte) error {
 	if err := proto.Unmarshal(v, into); err != nil {
 		return fmt.Errorf("%w: %s %q: %w", ErrDamaged, what, k, err)
@@ -120,7 +120,7 @@ func parse(what string, k, v []byte, into proto.Message, name func() []byte) err
 	return nil
 }
 
-// Check says whether a keyspace can have these users and roles. Errors: ErrDamaged.
+// Check checks whether a keyspace can have these users and roles. Errors: ErrDamaged.
 func (a *Auth) Check() error {
 	_, _, err := a.rows()
 	return err

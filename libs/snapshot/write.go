@@ -17,57 +17,58 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Bounds of writing.
+// Limits of writing.
 const (
-	// roomEvery is how many bytes are written between two looks at what is free.
+	// roomEvery is how many bytes are written between two checks of the free space.
 	roomEvery = 8 << 20
-	// reserveBytes is what must stay free where the file is, or an eighth of the disk if that is less.
+	// reserveBytes is what must stay free where the file is: this, or an eighth of the disk if that is less.
 	reserveBytes  = 256 << 20
 	pageSize      = 4096
 	leasesSeenMax = 4 << 20
 )
 
-// ErrNoSpace says that there is too little room for the file.
+// ErrNoSpace: there is not enough free space for the file.
 var ErrNoSpace = errors.New("snapshot: no space left for the snapshot's file")
 
-// Options say where a file is made and what it holds beside keys and leases.
+// Options say where a file is made, and what it has beside keys and leases.
 type Options struct {
-	// Dir is where the file lies while it is made and sent ("": the system's directory for temporary files).
+	// Dir is the directory of the file while it is made and sent ("": the system's for temporary files).
 	Dir string
-	// Reserve is how many bytes must stay free there. 0: 256 MiB, or an eighth of the disk if that is less; negative:
+	// Reserve is how many bytes must stay free there. 0: 256 MiB, or an eighth of the disk if that is less. Negative:
 	// no check.
 	Reserve int64
-	// Expect is about how many bytes the keyspace has: with less room than the file may need nothing is begun.
+	// Expect is the approximate size of the keyspace in bytes. Write fails at once if there is less space than the file
+	// may need.
 	Expect int64
-	// Since, if not 0, has the file hold what has changed since that revision, its own events included, and not what
-	// was there: a log file, which only RestoreContent takes. Errors are then ErrCompacted and ErrFutureRevision of
-	// mvcc too.
+	// Since, if not 0, makes a log file: it has the changes since that revision, with the revision's own events, and
+	// not the state before. Only RestoreContent takes it. The errors then include mvcc's ErrCompacted and
+	// ErrFutureRevision.
 	Since  int64
 	Member Member
 	Alarms Alarms
-	// Auth reads the users and roles (AuthOf). nil: there are none.
+	// Auth reads the users and roles (AuthOf). nil: the file has none.
 	Auth func(ctx context.Context) (Auth, error)
 }
 
-// File is a database file that nobody else can see. It has no sum at its end.
+// File is a database file that nobody else can see. It has no checksum at its end.
 type File struct {
 	f    *os.File
 	size int64
-	// Revision is what the keyspace was read at.
+	// Revision is the revision at which the keyspace was read.
 	Revision int64
 }
 
-// Size returns the file's bytes, a multiple of 4096.
+// Size returns the size of the file in bytes, a multiple of 4096.
 func (f *File) Size() int64 { return f.size }
 
-// Reader reads the file from its beginning. It may be called again.
+// Reader reads the file from the beginning. It may be called several times.
 func (f *File) Reader() io.Reader { return io.NewSectionReader(f.f, 0, f.size) }
 
 // Close removes the file.
 func (f *File) Close() error { return CloseTemp(f.f) }
 
 // Write makes the file of a keyspace. The caller closes the Dump and the File. Errors: ErrNoSpace, those of the dump,
-// of the file system, the context's.
+// those of the file system, the context's.
 func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 	if o.Dir == "" {
 		o.Dir = os.TempDir()
@@ -79,7 +80,7 @@ func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 		return nil, mvcc.ErrCompacted
 	}
 	w := &writer{o: o, leases: map[int64]struct{}{}, small: map[string][]smallRow{}}
-	if err := w.room(3 * o.Expect / 2); err != nil { // as much again for what is sorted, less what an index takes
+	if err := w.room(3 * o.Expect / 2); err != nil { // room for sorting too, minus what an index takes
 		return nil, err
 	}
 	f, err := w.write(ctx, d)
@@ -97,14 +98,14 @@ type writer struct {
 	roots []bucketRoot
 	small map[string][]smallRow // by bucket
 
-	checked int64 // up to where there was room
+	checked int64 // the size up to which there is room
 
 	wrote  bool // a revision is in the bucket key
 	leases map[int64]struct{}
-	all    bool // more leases were named than are kept: any may have been
+	all    bool // versions name more leases than are kept here, so any lease may be named
 }
 
-// room checks that so many bytes can be written.
+// room checks that bytes more can be written.
 func (w *writer) room(bytes int64) error { return Room(w.o.Dir, w.o.Reserve, bytes) }
 
 func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
@@ -134,8 +135,8 @@ func (w *writer) discard() error {
 	return CloseTemp(w.file)
 }
 
-// put writes a row; write appends the key and then the value to what it is given, and says how long the key is. Rows
-// of a bucket come in order.
+// put writes a row. write appends the key and then the value to its argument, and returns the length of the key. The
+// rows of a bucket come in order.
 func (w *writer) put(write func(b []byte) (out []byte, key int)) error {
 	if w.pages.size() >= w.checked {
 		if err := w.room(2 * roomEvery); err != nil {
@@ -164,7 +165,7 @@ func (w *writer) putKV(rev int64, sub int, tombstone bool, write func(b []byte) 
 	})
 }
 
-// names notes a lease that a version names.
+// names notes that a version names a lease.
 func (w *writer) names(id int64) {
 	if id == 0 || w.all {
 		return
@@ -174,7 +175,7 @@ func (w *writer) names(id int64) {
 	}
 }
 
-// versions writes what was live at the compact revision, in the order of revisions.
+// versions writes the versions that were live at the compact revision, in the order of revisions.
 func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 	if w.o.Since > 0 {
 		return nil
@@ -207,7 +208,7 @@ func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 	})
 }
 
-// events writes what came later.
+// events writes the later events.
 func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
 	from, bucket := max(d.Compact, 0), bucketKey
 	if w.o.Since > 0 {
@@ -241,7 +242,7 @@ func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
 		named = append(named, id)
 	}
 	if w.all {
-		named = append(named, 0) // no lease: all keys are looked at
+		named = append(named, 0) // 0 means all keys
 	}
 	err := d.Leases(ctx, named, func(id, ttl int64) error {
 		return w.put(func(b []byte) ([]byte, int) {
@@ -254,15 +255,15 @@ func (w *writer) leaseRows(ctx context.Context, d *mvcc.Dump) error {
 	return w.end(bucketLease)
 }
 
-// smallRow is a row of a bucket that has few.
+// smallRow is a row of a bucket that has few rows.
 type smallRow struct{ key, value []byte }
 
-// putSmall notes a row of a bucket that has few.
+// putSmall keeps a row of a bucket that has few rows.
 func (w *writer) putSmall(bucket, key, value []byte) {
 	w.small[string(bucket)] = append(w.small[string(bucket)], smallRow{key, value})
 }
 
-// smallBuckets writes the buckets that have few rows, or none.
+// smallBuckets writes the buckets that have few rows or none.
 func (w *writer) smallBuckets(ctx context.Context, _ *mvcc.Dump) error {
 	for _, name := range buckets {
 		if bytes.Equal(name, bucketKey) || bytes.Equal(name, bucketLease) {
@@ -284,7 +285,7 @@ func (w *writer) smallBuckets(ctx context.Context, _ *mvcc.Dump) error {
 	return nil
 }
 
-// others notes the rows of the small buckets.
+// others collects the rows of the small buckets.
 func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
 	var errs []error
 	put := w.putSmall
@@ -320,8 +321,8 @@ func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
 	return errors.Join(errs...)
 }
 
-// compacted is the compact revision that the file has, or -1. A keyspace without any event left has one all the same:
-// etcd takes its revision from there.
+// compacted returns the compact revision of the file, or -1. A keyspace without any event has one too, because etcd
+// reads the revision from there.
 func compacted(d *mvcc.Dump, wrote bool) int64 {
 	if !wrote && d.Rev > 1 {
 		return d.Rev

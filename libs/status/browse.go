@@ -18,24 +18,25 @@ const (
 	// keysPage and versionsPage are how much a page shows.
 	keysPage     = 100
 	versionsPage = 20
-	// linkMax bounds a key, escaped, that a link can name: a request's header is bounded.
+	// linkMax bounds the escaped key in a link, because the header of a request is bounded.
 	linkMax = 8 << 10
-	// likeness is how many bytes keys have in common that a page leaves out together, if no link names the next one.
+	// likeness is how many first bytes a key must share with the last key of a page to be left out, if no link can name
+	// the next key.
 	likeness = 1 << 10
-	// keyShown is how many characters of a key a list shows, valueShown how many bytes of a value its page does.
+	// keyShown is how many characters of a key a list shows. valueShown is how many bytes of a value its page shows.
 	keyShown   = 300
 	valueShown = 64 << 10
 )
 
-// view is what pages of a keyspace have in common.
+// view is what all pages of a keyspace have.
 type view struct {
 	Keyspace string
 	User     string
 	Tab      string
-	Problem  string // that the viewer can mend; "": none
+	Problem  string // a mistake that the viewer can correct; "": none
 }
 
-// view is that of a visitor's page. The name may be of no keyspace.
+// view returns the view of a visitor's page. There need not be a keyspace of that name.
 func (v *visitor) view(tab string) view {
 	return view{Keyspace: escape([]byte(v.keyspace)), User: escape([]byte(v.user)), Tab: tab}
 }
@@ -43,11 +44,11 @@ func (v *visitor) view(tab string) view {
 // browser serves a page of a keyspace to a visitor.
 type browser func(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visitor) error
 
-// browsing is the handler of a page that reads a keyspace.
+// browsing returns the handler of a page that reads a keyspace.
 func (h *Handler) browsing(page browser) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if h.kv == nil {
-			h.fail(w, r, status.Error(codes.Unimplemented, "this process has no way to its own API"))
+			h.fail(w, r, status.Error(codes.Unimplemented, "this process cannot call its own API"))
 			return
 		}
 		leave, ok := h.enter(h.places)
@@ -68,13 +69,13 @@ func (h *Handler) browsing(page browser) http.HandlerFunc {
 	}
 }
 
-// errBusy says that as many look as may, errManyTails that a viewer has as many tails as one may.
+// errBusy: the number of viewers is at its limit. errManyTails: a viewer has as many tails open as one may have.
 var (
-	errBusy      = status.Error(codes.ResourceExhausted, "too many look at this moment")
+	errBusy      = status.Error(codes.ResourceExhausted, "too many viewers at this moment")
 	errManyTails = status.Error(codes.ResourceExhausted, "this address has as many tails open as one may have")
 )
 
-// httpCodes are those of errors of gRPC.
+// httpCodes are the HTTP status codes of gRPC's codes.
 var httpCodes = map[codes.Code]int{
 	codes.NotFound: http.StatusNotFound, codes.PermissionDenied: http.StatusForbidden,
 	codes.InvalidArgument: http.StatusBadRequest, codes.OutOfRange: http.StatusBadRequest,
@@ -83,7 +84,7 @@ var httpCodes = map[codes.Code]int{
 	codes.Unimplemented: http.StatusNotImplemented,
 }
 
-// codeOf is the status code of an error, and what people are told of it.
+// codeOf returns the HTTP status code of an error, and the text that people see.
 func codeOf(err error) (code int, text string) {
 	if errors.Is(err, errLogin) {
 		return http.StatusUnauthorized, "This keyspace asks for a user and a password."
@@ -95,13 +96,13 @@ func codeOf(err error) (code int, text string) {
 	return code, s.Message()
 }
 
-// challenge asks the browser for a user of a keyspace, whose name has no quote in it if there is such a keyspace.
+// challenge makes the browser ask for a user of a keyspace. If there is such a keyspace, its name has no quote in it.
 func challenge(w http.ResponseWriter, keyspace string) {
 	w.Header().Set("WWW-Authenticate", "Basic realm="+strconv.QuoteToASCII("headwater keyspace "+keyspace)+
 		`, charset="UTF-8"`)
 }
 
-// fail answers that something went wrong.
+// fail answers a request with an error.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	code, text := codeOf(err)
 	name := r.PathValue("name")
@@ -118,7 +119,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 // shownKey is a key in a list.
 type shownKey struct {
 	Name    string // as text, cut if it is long
-	Link    string // "": it is too long for one
+	Link    string // "": the key is too long for a link
 	Cut     bool
 	Mod     int64
 	Create  int64
@@ -144,7 +145,7 @@ type keysView struct {
 	Keys     []shownKey
 	Count    int64 // of keys from here on
 	Next     string
-	LeftOut  int // Next leaves out keys that begin with as many bytes as the last one does; 0: none
+	LeftOut  int // Next leaves out the keys whose first so many bytes are those of the last one; 0: none
 	Revision int64
 }
 
@@ -157,7 +158,7 @@ func (h *Handler) serveKeys(ctx context.Context, w http.ResponseWriter, r *http.
 	if err := errors.Join(err, err2); err != nil {
 		p.Problem = err.Error()
 		h.render(w, http.StatusBadRequest, "keys", p)
-		return nil
+		return nil //nolint:nilerr // the page shows it
 	}
 	begin, end := keysFrom(prefix, from)
 	a, err := h.list(ctx, begin, end)
@@ -175,8 +176,8 @@ func (h *Handler) serveKeys(ctx context.Context, w http.ResponseWriter, r *http.
 	return nil
 }
 
-// nextOf is where the page begins that follows a key; "": nowhere. A link names it only if it is not too long: else
-// keys that begin as the last one does are left out.
+// nextOf returns where the page after a key begins; "": there is none. If a link with the key would be too long, keys
+// that begin like the last one are left out.
 func nextOf(last []byte) (next string, leftOut int) {
 	if next = escape(last) + `\x00`; len(next) <= linkMax {
 		return next, 0
@@ -188,7 +189,7 @@ func nextOf(last []byte) (next string, leftOut int) {
 	return escape(end), likeness
 }
 
-// list reads a page of keys, a small one if they are large.
+// list reads a page of keys. If the keys are large, the page is small.
 func (h *Handler) list(ctx context.Context, begin, end []byte) (*pb.RangeResponse, error) {
 	for limit := int64(keysPage); ; limit /= 10 {
 		a, err := h.kv.Range(ctx, &pb.RangeRequest{Key: begin, RangeEnd: end, Limit: limit, KeysOnly: true},
@@ -199,7 +200,7 @@ func (h *Handler) list(ctx context.Context, begin, end []byte) (*pb.RangeRespons
 	}
 }
 
-// tooLarge tells whether an answer was larger than answerMax; etcd's own errors of that code are others.
+// tooLarge says whether an answer was larger than answerMax. etcd's own errors with that code have other texts.
 func tooLarge(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted && !same(err, rpctypes.ErrGRPCRequestTooManyRequests) &&
 		!same(err, rpctypes.ErrGRPCNoSpace)
@@ -209,7 +210,7 @@ func tooLarge(err error) bool {
 type shownVersion struct {
 	shownKey
 	Value string
-	Text  bool // Value is text; else it is a dump
+	Text  bool // Value is text; otherwise it is a hex dump
 	Size  int
 	Cut2  bool // Value is not all of it
 }
@@ -219,9 +220,9 @@ type keyView struct {
 	view
 	Key      string
 	Versions []shownVersion
-	Gone     bool // there is no such key now
+	Gone     bool // the key does not exist now
 	End      string
-	Older    int64 // the revision at which older versions are; 0: there are none
+	Older    int64 // a revision at which there are older versions; 0: there are none
 	Revision int64
 }
 
@@ -252,14 +253,14 @@ func (h *Handler) serveKey(ctx context.Context, w http.ResponseWriter, r *http.R
 	return nil
 }
 
-// history reads versions of a key, from the one at a revision on backwards; 0: the newest.
+// history reads versions of a key, from the one at a revision backwards; 0: from the newest.
 func (h *Handler) history(ctx context.Context, p *keyView, key []byte, at int64) error {
 	for range versionsPage {
 		a, err := h.kv.Range(ctx, &pb.RangeRequest{Key: key, Revision: at}, grpc.MaxCallRecvMsgSize(historyMax))
 		switch {
 		case same(err, rpctypes.ErrGRPCCompacted) && err != nil:
 			p.End = "Older versions have been compacted."
-			return nil
+			return nil //nolint:nilerr // the page shows it
 		case tooLarge(err):
 			p.End = "The version at revision " + strconv.FormatInt(at, 10) + " is too large to be shown."
 			return nil
@@ -276,7 +277,7 @@ func (h *Handler) history(ctx context.Context, p *keyView, key []byte, at int64)
 		kv := a.Kvs[0]
 		p.Versions = append(p.Versions, shownVersionOf(kv))
 		if kv.Version == 1 || kv.ModRevision <= 1 {
-			p.End = "The key was created here. What it may have been before that is not looked for."
+			p.End = "The key was created here. This page does not look for earlier lives of the key."
 			return nil
 		}
 		at = kv.ModRevision - 1
@@ -285,7 +286,8 @@ func (h *Handler) history(ctx context.Context, p *keyView, key []byte, at int64)
 	return nil
 }
 
-// historyMax bounds one version that is read: as much as etcd lets a value have by default, and some more.
+// historyMax bounds the size of a version that is read: somewhat more than the largest value that etcd allows by
+// default.
 const historyMax = 8 << 20
 
 func shownVersionOf(kv *mvccpb.KeyValue) shownVersion {

@@ -12,19 +12,19 @@ import (
 )
 
 const (
-	// censusMax bounds the keyspaces that a census counts; lists by rate and size are of these.
+	// censusMax bounds the keyspaces that a census counts. The lists by rate and size show only these.
 	censusMax = 10_000
-	// censusPage is how many it asks for at once.
+	// censusPage is how many keyspaces one request of a census asks for.
 	censusPage = 500
-	// censusEvery is the least time between two.
+	// censusEvery is the shortest time between two censuses.
 	censusEvery = 10 * time.Second
-	// censusTimeout bounds one.
+	// censusTimeout bounds the time of a census.
 	censusTimeout = time.Minute
-	// censusPatience is how long a page waits for the first.
+	// censusPatience is how long a page waits for the first census.
 	censusPatience = 2 * time.Second
 )
 
-// KeyspaceUsage is what a keyspace holds, and what the process does for it.
+// KeyspaceUsage is what a keyspace holds, and how busy the process is with it.
 type KeyspaceUsage struct {
 	Name            string `json:"name"`
 	ID              uint64 `json:"id"`
@@ -38,15 +38,15 @@ type KeyspaceUsage struct {
 	Reads           uint64 `json:"reads"`
 	Writes          uint64 `json:"writes"`
 	Refused         uint64 `json:"refused"`
-	// ReadsPerSecond and WritesPerSecond are of this process, since the census before; nil: not known yet.
+	// ReadsPerSecond and WritesPerSecond are the rates in this process since the census before; nil: not known yet.
 	ReadsPerSecond  *float64 `json:"reads_per_second,omitempty"`
 	WritesPerSecond *float64 `json:"writes_per_second,omitempty"`
-	// RemovedPerSecond is how many revisions are removed, by whichever process; nil: not known.
+	// RemovedPerSecond is how many revisions all processes remove per second; nil: not known.
 	RemovedPerSecond *float64 `json:"removed_per_second,omitempty"`
 	Error            string   `json:"error,omitempty"`
 }
 
-// rate is what keyspaces are ordered by.
+// rate is the sum by which keyspaces are ordered.
 func (u *KeyspaceUsage) rate() float64 {
 	if u.ReadsPerSecond == nil {
 		return -1
@@ -54,7 +54,7 @@ func (u *KeyspaceUsage) rate() float64 {
 	return *u.ReadsPerSecond + *u.WritesPerSecond
 }
 
-// counted is what a census has found. It is not changed any more.
+// counted is the result of a census. It does not change.
 type counted struct {
 	at        time.Time
 	all       []KeyspaceUsage // by name
@@ -63,7 +63,7 @@ type counted struct {
 	err       error
 }
 
-// census counts the keyspaces in the background, while somebody asks for that.
+// census counts the keyspaces in the background while somebody asks for it.
 type census struct {
 	h *Handler
 
@@ -74,8 +74,8 @@ type census struct {
 
 func newCensus(h *Handler) *census { return &census{h: h} }
 
-// get returns the last census, and has another begun if that is old. Without one it waits for the first, for a while;
-// nil: there is still none.
+// get returns the last census. If that is old, get starts another. If there is none yet, get waits for the first, up to
+// censusPatience; nil: there is still none.
 func (c *census) get(ctx context.Context) *counted {
 	c.mu.Lock()
 	last := c.last
@@ -149,7 +149,7 @@ func (c *census) count(ctx context.Context, before *counted) *counted {
 	return found
 }
 
-// usageOf is what a census says of a keyspace of which the one before said old, seconds ago.
+// usageOf returns the usage of a keyspace. old is what the census before has found, seconds ago.
 func usageOf(u *adminv1.Usage, old *KeyspaceUsage, seconds float64) KeyspaceUsage {
 	k := KeyspaceUsage{
 		Name: u.GetName(), ID: u.GetId(), Open: u.GetActive(), Revision: u.GetRevision(),
@@ -161,7 +161,7 @@ func usageOf(u *adminv1.Usage, old *KeyspaceUsage, seconds float64) KeyspaceUsag
 		return k
 	}
 	since := func(now, then uint64) *float64 {
-		if now < then { // it has been closed and opened meanwhile
+		if now < then { // it has been closed and opened since
 			then = 0
 		}
 		r := float64(now-then) / seconds
@@ -173,7 +173,7 @@ func usageOf(u *adminv1.Usage, old *KeyspaceUsage, seconds float64) KeyspaceUsag
 	return k
 }
 
-// orders are what keyspaces can be listed by; those that are alike by name.
+// orders are the orders in which keyspaces can be listed. Equal ones are ordered by name.
 var orders = map[string]func(a, b *KeyspaceUsage) int{
 	"name": func(_, _ *KeyspaceUsage) int { return 0 },
 	"rate": func(a, b *KeyspaceUsage) int { return cmp.Compare(b.rate(), a.rate()) },
@@ -183,8 +183,7 @@ var orders = map[string]func(a, b *KeyspaceUsage) int{
 	},
 }
 
-// page returns the keyspaces from a place on, in an order, of those whose name has a part in it; and how many there
-// are.
+// page returns a part of the keyspaces whose name contains part, in an order, and how many there are.
 func (c *counted) page(order, part string, from, limit int) (page []KeyspaceUsage, total int) {
 	if c == nil {
 		return nil, 0

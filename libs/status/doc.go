@@ -1,5 +1,5 @@
-// Package status is the status page of a process: a handler of HTTP requests that shows, in HTML and in JSON, what the
-// deployment does and what is in its keyspaces. It only reads.
+// Package status is the status page of a process: an HTTP handler that shows, as HTML and as JSON, what the deployment
+// does and what its keyspaces contain. It only reads.
 //
 //	overview        pods, hubs, rates, latencies, work under way    admin services, metrics
 //	keyspaces       by name, rate or size                           a census of their few rows
@@ -8,24 +8,26 @@
 // # Invariants
 //
 //   - Keys, values and histories are read by calls that the viewer's own client could make: over Options.Conn, with the
-//     viewer's certificate, and with the token of the user that the request names. So access rules, users, roles and
-//     limits hold here as they do there, and nothing of them is decided here.
-//   - What a client has written reaches the page through html/template, as text. The pages load nothing but files of
-//     this package (Content-Security-Policy), and have no inline script and no inline style.
-//   - A request whose Host header names neither an address nor a host that the process is known by is refused, unless
-//     it came over TLS, which proves the name (DNS rebinding). So is one that another site's script has made.
-//   - Nothing is read in full: keys by page, versions by page, keyspaces in a census of at most censusMax, of which
-//     each costs a few rows. At most requestsMax requests read keyspaces at a time, as many show the overview or the
-//     list of keyspaces, and tailsMax tails are open, tailsPerViewer of one address.
-//   - Metrics are gathered at most once in sampleEvery, however many look. Nothing is gathered while nobody does.
-//   - The page is whole without JavaScript, but for the tail. The script fetches the same page again, and puts its
-//     parts in the place of the old ones.
+//     viewer's certificate, and with the token of the user that the request names. So the usual access rules, users,
+//     roles and limits apply, and this package decides nothing about access.
+//   - Everything that clients have written passes html/template as text. Pages load only files of this package
+//     (Content-Security-Policy), and have no inline scripts and no inline styles.
+//   - A request is refused if its Host header names neither an address nor a host by which the process is known (DNS
+//     rebinding). Requests over TLS are not, because TLS proves the name. Requests that scripts of other sites have
+//     made are refused too.
+//   - Nothing is read completely: keys and versions are read by page, and keyspaces in a census of at most censusMax,
+//     which reads a few rows for each. At the same time at most requestsMax requests read keyspaces, requestsMax show
+//     the overview or the list of keyspaces, and tailsMax tails are open, tailsPerViewer of them from one address.
+//   - Metrics are gathered at most once per sampleEvery, however many viewers there are, and not at all if there are
+//     none.
+//   - The page works without JavaScript, except the tail. The script fetches the same page again and replaces its
+//     parts.
 //
 // # Concurrency
 //
-// A Handler serves any number of requests at a time. Close ends what it does in the background, and its tails.
+// A Handler serves any number of requests at the same time. Close ends its work in the background and its tails.
 //
 // # Testing
 //
-// Handlers here, on made-up services; with a server behind them in tests/status; in Chromium in tests/status/browser.
+// Handlers are tested here with fake services, in tests/status with a server, and in tests/status/browser in Chromium.
 package status

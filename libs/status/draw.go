@@ -7,13 +7,13 @@ import (
 	"strings"
 )
 
-// Sizes of drawings, in their own units; the style sheet says how large they are.
+// Sizes of drawings, in units of their own. The style sheet sets the size on the page.
 const (
 	sparkWidth, sparkHeight = 120, 28
 	barsWidth, barsHeight   = 96, 18
 )
 
-// spark draws how a rate has gone, over the part of it that is known. It is made of numbers only.
+// spark draws the history of a rate, as far as it is known. The drawing is made of numbers only.
 func spark(history []Rates, of string) template.HTML {
 	var values []float64
 	top := 0.0
@@ -49,8 +49,8 @@ func spark(history []Rates, of string) template.HTML {
 		sparkWidth, sparkHeight, strings.TrimSpace(line.String())))
 }
 
-// bars draws the part of a histogram in which anything is, each bar as high as the part of all that it stands for. A
-// bar's height is the root of that, so that a tail of a few in a hundred can be seen.
+// bars draws the part of a histogram that is not empty. The height of a bar is the square root of its share, so that a
+// tail of a few in a hundred can be seen.
 func bars(l Latency) template.HTML {
 	first, last := -1, -1
 	for i, b := range l.Bars {
@@ -69,7 +69,7 @@ func bars(l Latency) template.HTML {
 	for _, b := range l.Bars {
 		top = math.Max(top, b)
 	}
-	// Buckets that are close to one another, as ours are, are drawn together.
+	// Neighbouring buckets are drawn together if there are many.
 	n := min(last-first+1, barsWidth/4)
 	heights := make([]float64, n)
 	for i := first; i <= last; i++ {

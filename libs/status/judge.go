@@ -3,13 +3,13 @@ package status
 import "fmt"
 
 const (
-	// expiryDays is from how many days on a certificate is somebody's business, and lagTrouble from how many seconds on
-	// a watcher that is behind is.
+	// expiryDays is how many days before it expires a certificate is reported. lagTrouble is how many seconds behind a
+	// watcher must be to be reported.
 	expiryDays = 14
 	lagTrouble = 60
 )
 
-// judge says in words what somebody should see to.
+// judge lists, in words, what an operator should look at.
 func (o *Overview) judge() {
 	o.Troubles = []string{}
 	say := func(format string, args ...any) { o.Troubles = append(o.Troubles, fmt.Sprintf(format, args...)) }
@@ -31,7 +31,7 @@ func (o *Overview) judge() {
 		}
 	}
 	for _, v := range o.Vacant {
-		say("Nobody has the place %s.", v)
+		say("No pod has the place %s.", v)
 	}
 	if o.Watches.LagSeconds >= lagTrouble {
 		say("A watcher is %s behind.", Seconds(o.Watches.LagSeconds))

@@ -10,8 +10,9 @@ import (
 	"unicode/utf8"
 )
 
-// escape writes bytes as text of one line from which unescape makes them again: what is printable stands for itself,
-// \\ for a backslash, and \xNN for any other byte. Nothing in it changes the direction or the place of what follows.
+// escape writes bytes as one line of text that unescape can read. Printable characters stand for themselves, \\ stands
+// for a backslash, and \xNN for any other byte. No character in it changes the direction or position of the text after
+// it.
 func escape(b []byte) string {
 	var s strings.Builder
 	s.Grow(len(b))
@@ -32,10 +33,10 @@ func escape(b []byte) string {
 	return s.String()
 }
 
-// errEscape says that text is not what escape writes.
-var errEscape = errors.New(`after a backslash comes another one, or x and two digits, as in \x00`)
+// errEscape: a text was not written by escape.
+var errEscape = errors.New(`a backslash must be followed by another one, or by x and two digits, as in \x00`)
 
-// unescape is the bytes that a text stands for. Errors: errEscape.
+// unescape returns the bytes for a text of escape. Errors: errEscape.
 func unescape(s string) ([]byte, error) {
 	b := make([]byte, 0, len(s))
 	for {
@@ -63,7 +64,7 @@ func digit(c byte) int {
 	return strings.IndexByte("0123456789abcdef", c|0x20)
 }
 
-// prefixEnd is the end of the range of keys with a prefix, as etcd takes it.
+// prefixEnd returns the end of the range of the keys with a prefix, in etcd's form.
 func prefixEnd(prefix []byte) []byte {
 	end := slices.Clone(prefix)
 	for i := len(end) - 1; i >= 0; i-- {
@@ -75,7 +76,7 @@ func prefixEnd(prefix []byte) []byte {
 	return []byte{0} // all keys that are not less
 }
 
-// keysFrom are the keys with a prefix, from one on, as a range of etcd's.
+// keysFrom returns etcd's range for the keys with a prefix that are not less than from.
 func keysFrom(prefix, from []byte) (begin, end []byte) {
 	begin = prefix
 	if bytes.Compare(from, begin) > 0 {
@@ -87,7 +88,7 @@ func keysFrom(prefix, from []byte) (begin, end []byte) {
 	return begin, prefixEnd(prefix)
 }
 
-// isText tells whether bytes can be shown as text of several lines.
+// isText says whether bytes can be shown as text of several lines.
 func isText(b []byte) bool {
 	if !utf8.Valid(b) {
 		return false
@@ -100,7 +101,7 @@ func isText(b []byte) bool {
 	return true
 }
 
-// shorten cuts text after some characters; cut says that it did.
+// shorten cuts a text after a number of characters. cut says whether it did.
 func shorten(s string, most int) (short string, cut bool) {
 	n := 0
 	for i := range s {

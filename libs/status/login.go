@@ -17,26 +17,26 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Limits of the tokens that are kept, so that a password is not checked for each page.
+// Limits of the tokens that are kept. With them a password is not checked for every page.
 const (
 	loginsMax = 1024
-	// loginTTL is how long a token is used without the password being checked again.
+	// loginTTL is how long a token is used before the password is checked again.
 	loginTTL = time.Minute
 )
 
-// tokenKey is the metadata in which a call has its token.
+// tokenKey is the metadata of a call that carries its token.
 const tokenKey = "token"
 
-// errLogin says that the request must name a user and a password that are right.
+// errLogin: the request must name a user with the right password.
 var errLogin = errors.New("a user and a password are needed")
 
-// login is what is known of a user's password.
+// login is what is known about a user and password.
 type login struct {
 	token string
 	until time.Time
 }
 
-// logins are tokens by a digest of keyspace, user and password.
+// logins holds tokens by a digest of keyspace, user and password.
 type logins struct {
 	now func() time.Time
 
@@ -44,7 +44,8 @@ type logins struct {
 	all map[[sha256.Size]byte]login
 }
 
-// digest is what a login is kept by. Its parts cannot run into one another: a name of a keyspace has no byte 0.
+// digest returns the key of a login. Its parts cannot run into one another, because the name of a keyspace has no zero
+// byte.
 func digest(keyspace, user, password string) [sha256.Size]byte {
 	u := sha256.Sum256([]byte(user))
 	return sha256.Sum256([]byte(keyspace + "\x00" + string(u[:]) + password))
@@ -65,7 +66,7 @@ func (l *logins) put(key [sha256.Size]byte, token string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.all == nil || len(l.all) >= loginsMax {
-		l.all = make(map[[sha256.Size]byte]login) // all are asked for their passwords again, no more
+		l.all = make(map[[sha256.Size]byte]login) // the only effect is that all passwords are checked again
 	}
 	l.all[key] = login{token, l.now().Add(loginTTL)}
 }
@@ -76,20 +77,20 @@ func (l *logins) drop(key [sha256.Size]byte) {
 	delete(l.all, key)
 }
 
-// visitor is who looks into a keyspace.
+// visitor is somebody who looks into a keyspace.
 type visitor struct {
 	h        *Handler
 	ctx      context.Context // of the request
 	keyspace string
-	user     string // "": nobody in particular
+	user     string // "": no user
 	token    string
-	key      [sha256.Size]byte // of the login whose token it is; zero: of none
+	key      [sha256.Size]byte // of the login that the token is from; zero: none
 }
 
-// errNoKeyspace is for names that no keyspace can have, and no call can carry.
+// errNoKeyspace is the error for names that no keyspace can have and no call can carry.
 var errNoKeyspace = status.Error(codes.NotFound, "headwater: keyspace not found")
 
-// sendable tells whether gRPC can send text as metadata.
+// sendable says whether gRPC can send a text as metadata.
 func sendable(text string) bool {
 	return !strings.ContainsFunc(text, func(r rune) bool { return r < ' ' || r > '~' })
 }
@@ -136,7 +137,7 @@ func (h *Handler) visitor(r *http.Request) (*visitor, error) {
 	return nil, err
 }
 
-// context is that of the visitor's calls.
+// context returns the context of the visitor's calls.
 func (v *visitor) context() context.Context {
 	pairs := []string{v.h.o.KeyspaceMetadata, v.keyspace}
 	if v.token != "" {
@@ -145,7 +146,7 @@ func (v *visitor) context() context.Context {
 	return metadata.NewOutgoingContext(v.ctx, metadata.Pairs(pairs...))
 }
 
-// judge makes errLogin of an error that a login may mend.
+// judge returns errLogin for an error that a login may solve.
 func (v *visitor) judge(err error) error {
 	switch {
 	case err == nil:
@@ -160,7 +161,7 @@ func (v *visitor) judge(err error) error {
 	return err
 }
 
-// same tells whether an error is one of etcd's, which are told apart by their texts.
+// same says whether an error is one of etcd's. They are told apart by their texts.
 func same(err, want error) bool {
 	return status.Convert(err).Message() == status.Convert(want).Message()
 }

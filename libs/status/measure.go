@@ -7,10 +7,10 @@ import (
 	"strings"
 )
 
-// worksMax bounds the compactions and the deletions that are shown, each.
+// worksMax bounds the compactions that are shown, and the deletions.
 const worksMax = 20
 
-// measure fills in what metrics tell.
+// measure fills in the numbers that come from metrics.
 func (o *Overview) measure(s span, past []Rates) {
 	n := s.to.number
 	o.Store = Store{
@@ -41,7 +41,7 @@ func (o *Overview) measure(s span, past []Rates) {
 	o.Alarms, o.Certificates = s.to.alarms(), s.to.certificates()
 }
 
-// orElse is number, or another where there is no such metric.
+// orElse returns a metric as a number, or other if there is no such metric.
 func (s sample) orElse(other int64, name string) int64 {
 	if v, ok := s.value(name); ok {
 		return int64(v)
@@ -49,7 +49,7 @@ func (s sample) orElse(other int64, name string) int64 {
 	return other
 }
 
-// rates are those of the calls to the process.
+// rates returns the rates of the calls to the process.
 func (s span) rates() Rates {
 	calls := func(method string) *float64 {
 		return s.rate("grpc_server_handled_total", "grpc_service", "etcdserverpb.KV", "grpc_method", method)
@@ -61,7 +61,7 @@ func (s span) rates() Rates {
 	}
 	if all := s.rate("grpc_server_handled_total"); all != nil {
 		ok := s.rate("grpc_server_handled_total", "grpc_code", "OK")
-		// A watch that its client has ended is no error.
+		// A watch that its client has canceled is not an error.
 		canceled := s.rate("grpc_server_handled_total", "grpc_code", "Canceled")
 		errs := max(*all-*ok-*canceled, 0)
 		r.Errors = &errs
@@ -77,22 +77,21 @@ func sum(a, b *float64) *float64 {
 	return &both
 }
 
-// Latency is a histogram of durations, in seconds.
+// Latency is a histogram of durations in seconds.
 type Latency struct {
 	Name string `json:"name"`
-	// Of is what takes that long, for people.
+	// Of says in words what takes that long.
 	Of    string  `json:"of"`
 	Count int64   `json:"count"`
 	P50   float64 `json:"p50"`
 	P90   float64 `json:"p90"`
 	P99   float64 `json:"p99"`
-	// Bars are the parts of all that lie in each bucket, the fastest first; Bounds their upper bounds, the last one
-	// being without.
+	// Bars are the shares of the buckets, the fastest first. Bounds are their upper bounds; the last bucket has none.
 	Bars   []float64 `json:"bars"`
 	Bounds []float64 `json:"bounds"`
 }
 
-// shownLatencies are the histograms that are shown where there are such, by etcd's types of requests and by name.
+// shownLatencies are the histograms that are shown if they exist.
 var shownLatencies = []struct{ of, metric, label, value string }{
 	{"Get, list", "etcd_server_request_duration_seconds", "type", "Range"},
 	{"Put", "etcd_server_request_duration_seconds", "type", "Put"},
@@ -134,7 +133,7 @@ func (s span) latencies() []Latency {
 	return all
 }
 
-// alarms are the active ones.
+// alarms returns the active alarms.
 func (s sample) alarms() []Alarm {
 	all := []Alarm{}
 	for _, m := range s.families["etcd_debugging_server_alarms"].GetMetric() {
@@ -145,7 +144,7 @@ func (s sample) alarms() []Alarm {
 	return all
 }
 
-// certificates are those of the process, what expires first being first.
+// certificates returns the process's certificates, the one that expires first in front.
 func (s sample) certificates() []Certificate {
 	all := []Certificate{}
 	for _, m := range s.families["headwater_tls_expiry_days"].GetMetric() {
@@ -157,7 +156,7 @@ func (s sample) certificates() []Certificate {
 	return all
 }
 
-// work fills in what goes on in the background.
+// work fills in the work in the background.
 func (o *Overview) work(c *counted, s span) {
 	o.Work = []Work{}
 	if c != nil {
@@ -183,10 +182,10 @@ func (o *Overview) work(c *counted, s span) {
 	o.reclaims(s)
 }
 
-// reclaimMin is from how many bytes on space that is to be reclaimed is shown.
+// reclaimMin is the number of bytes from which on space that is to be reclaimed is shown.
 const reclaimMin = 1 << 20
 
-// reclaims tells of the space that the store has still to give back.
+// reclaims reports the space that the store has not given back yet.
 func (o *Overview) reclaims(s span) {
 	for _, name := range []string{"headwater_store_garbage_bytes", "headwater_store_compaction_debt_bytes"} {
 		if n := s.to.number(name); n >= reclaimMin {

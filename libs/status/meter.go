@@ -11,23 +11,24 @@ import (
 )
 
 const (
-	// sampleEvery is the least time between two looks at the metrics.
+	// sampleEvery is the shortest time between two readings of the metrics.
 	sampleEvery = time.Second
-	// window is the age of the sample that rates are taken from, the oldest that is kept: one is near a megabyte.
+	// window is the greatest age of the sample from which rates are computed. It is the oldest sample that is kept. A
+	// sample takes nearly a megabyte.
 	window = 15 * time.Second
-	// pastMax bounds the rates of before that are kept.
+	// pastMax bounds the earlier rates that are kept.
 	pastMax = 120
-	// staleAfter is how long samples are good for rates when nobody has looked meanwhile.
+	// staleAfter is the age from which samples are not used for rates, if nobody has looked since.
 	staleAfter = 2 * time.Minute
 )
 
-// sample is what the metrics said at a time.
+// sample is the values of the metrics at a time.
 type sample struct {
 	at       time.Time
 	families map[string]*dto.MetricFamily
 }
 
-// meter makes rates of counters, and quantiles of histograms, as long as somebody looks.
+// meter computes rates from counters, and quantiles from histograms, while somebody looks.
 type meter struct {
 	metrics prometheus.Gatherer
 	now     func() time.Time
@@ -41,14 +42,14 @@ func newMeter(g prometheus.Gatherer, now func() time.Time) *meter {
 	return &meter{metrics: g, now: now}
 }
 
-// span is two samples: rates are of what is between them.
+// span is two samples. Rates are computed from what lies between them.
 type span struct {
 	from, to sample
 	seconds  float64 // 0: from is the start of the process
 }
 
-// look returns the newest sample, which it takes unless one is new enough, with one from before; and the rates that
-// have been seen before, the oldest first.
+// look returns the newest sample with an earlier one, and the earlier rates, the oldest first. If the newest sample is
+// too old, look takes another.
 func (m *meter) look() (s span, past []Rates) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -65,7 +66,7 @@ func (m *meter) look() (s span, past []Rates) {
 
 func between(from, to sample) span { return span{from, to, to.at.Sub(from.at).Seconds()} }
 
-// take adds a sample. What cannot be gathered is missing in it, as it is for a scraper.
+// take adds a sample. A metric that cannot be gathered is missing in it, as for a scraper.
 func (m *meter) take(now time.Time) {
 	if n := len(m.samples); n > 0 && now.Sub(m.samples[n-1].at) > staleAfter {
 		m.samples, m.past = nil, nil
@@ -85,11 +86,11 @@ func (m *meter) take(now time.Time) {
 	}
 	m.samples = append(m.samples, s)
 	for len(m.samples) > 2 && now.Sub(m.samples[0].at) > window {
-		m.samples = slices.Delete(m.samples, 0, 1) // clears what is behind, so that it is free
+		m.samples = slices.Delete(m.samples, 0, 1) // also clears the tail, so that its memory can be freed
 	}
 }
 
-// value is the sum of a metric's series that have all of some labels; ok is false if there is none.
+// value returns the sum of a metric's series that have all the given labels. ok is false if there is none.
 func (s sample) value(name string, labels ...string) (sum float64, ok bool) {
 	for _, m := range s.families[name].GetMetric() {
 		if !has(m, labels) {
@@ -101,13 +102,13 @@ func (s sample) value(name string, labels ...string) (sum float64, ok bool) {
 	return sum, ok
 }
 
-// number is value as a whole number, 0 where there is none.
+// number returns value as a whole number, or 0 if there is none.
 func (s sample) number(name string, labels ...string) int64 {
 	v, _ := s.value(name, labels...)
 	return int64(v)
 }
 
-// has tells whether a series has labels, given as names and values in turn.
+// has says whether a series has labels, given as names and values in turn.
 func has(m *dto.Metric, labels []string) bool {
 	for i := 0; i+1 < len(labels); i += 2 {
 		if labelOf(m, labels[i]) != labels[i+1] {
@@ -126,7 +127,7 @@ func labelOf(m *dto.Metric, name string) string {
 	return ""
 }
 
-// rate is by how much a counter grows in a second; nil: not known yet.
+// rate returns how much a counter grows per second; nil: not known yet.
 func (s span) rate(name string, labels ...string) *float64 {
 	if s.seconds <= 0 {
 		return nil
@@ -137,13 +138,13 @@ func (s span) rate(name string, labels ...string) *float64 {
 	return &r
 }
 
-// bucket is what a histogram has counted up to a bound.
+// bucket is a bucket of a histogram.
 type bucket struct {
 	bound float64
 	count float64 // of this bucket alone
 }
 
-// buckets are those of all of a histogram's series that have some labels, over the span.
+// buckets returns the buckets of all of a histogram's series that have the given labels, over the span.
 func (s span) buckets(name string, labels ...string) []bucket {
 	newer, older := s.to.buckets(name, labels), s.from.buckets(name, labels)
 	for i := range newer {
@@ -178,7 +179,7 @@ func (s sample) buckets(name string, labels []string) (all []bucket) {
 	return all
 }
 
-// count is how many observations there are.
+// count returns how many observations there are.
 func count(buckets []bucket) (n float64) {
 	for _, b := range buckets {
 		n += b.count
@@ -186,8 +187,8 @@ func count(buckets []bucket) (n float64) {
 	return n
 }
 
-// quantile is the value below which a part of the observations lie, drawn straight through its bucket as Prometheus
-// does; what lies above the last bound counts as that.
+// quantile returns the value below which a part q of the observations lie. It interpolates within a bucket, as
+// Prometheus does. Values above the last bound count as that bound.
 func quantile(q float64, buckets []bucket) float64 {
 	rank, seen, lower := q*count(buckets), 0.0, 0.0
 	for _, b := range buckets {

@@ -8,12 +8,12 @@ import (
 	"strings"
 )
 
-// strange says why a request is not answered: its host is not one of ours, or a page of another site has made it. "" if
-// nothing is wrong.
+// strange says why a request is refused: its host is not one of ours, or a page of another site has made it. "": it is
+// not.
 func (h *Handler) strange(r *http.Request) string {
 	host := hostOf(r.Host)
 	if r.TLS == nil && !isLocal(host) && !h.known(host) {
-		return "headwater: the Host header names a host that this process is not known by (protection from DNS " +
+		return "headwater: the Host header names a host that this process does not know as its own (protection from DNS " +
 			"rebinding); --host-whitelist can name it"
 	}
 	if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
@@ -28,13 +28,13 @@ func (h *Handler) strange(r *http.Request) string {
 	return ""
 }
 
-// sameOrigin tells whether an Origin header names the host of the request.
+// sameOrigin says whether an Origin header names the host of the request.
 func sameOrigin(origin, host string) bool {
 	u, err := url.Parse(origin)
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
-// hostOf is the host of a Host header, in small letters.
+// hostOf returns the host of a Host header in lower case.
 func hostOf(hostport string) string {
 	host := hostport
 	if h, _, err := net.SplitHostPort(hostport); err == nil {
@@ -43,7 +43,7 @@ func hostOf(hostport string) string {
 	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
-// isLocal tells whether nobody else can make a host lead here: it is an address, or localhost.
+// isLocal says whether the host is an address or localhost. Nobody else can make such a host lead here.
 func isLocal(host string) bool {
 	if host == "localhost" || strings.HasSuffix(host, ".localhost") {
 		return true

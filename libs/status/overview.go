@@ -9,15 +9,15 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// topKeyspaces is how many keyspaces the overview shows of each order.
+// topKeyspaces is how many keyspaces of each order the overview shows.
 const topKeyspaces = 8
 
-// Overview is what the page shows at first, and what overview.json says. Numbers of this process are from its metrics;
-// those of other pods from the rows that they write every few seconds.
+// Overview is the content of the first page and of overview.json. Numbers of this process come from its metrics. Those
+// of other pods come from the rows that they write every few seconds.
 type Overview struct {
 	Time time.Time `json:"time"`
-	// WindowSeconds is over what rates and latencies are; 0: rates are not known yet, and latencies are since the
-	// start.
+	// WindowSeconds is the time over which rates and latencies are computed. 0: rates are not known yet, and latencies
+	// count from the start.
 	WindowSeconds float64   `json:"window_seconds"`
 	Process       Process   `json:"process"`
 	Store         Store     `json:"store"`
@@ -27,19 +27,19 @@ type Overview struct {
 	Leases        Leases    `json:"leases"`
 	Latencies     []Latency `json:"latencies"`
 	Pods          []Pod     `json:"pods"`
-	// Vacant are places that one pod should have, and none has.
+	// Vacant are places that one pod should have but none has.
 	Vacant       []string      `json:"vacant,omitempty"`
 	Alarms       []Alarm       `json:"alarms"`
 	Certificates []Certificate `json:"certificates"`
 	Work         []Work        `json:"work"`
 	Keyspaces    KeyspacesPart `json:"keyspaces"`
-	// Troubles are what somebody should see to, in words.
+	// Troubles are what an operator should look at, in words.
 	Troubles []string `json:"troubles"`
-	// Problems are what the overview could not find out.
+	// Problems are errors of the overview itself.
 	Problems []string `json:"problems,omitempty"`
 }
 
-// Process is who answers.
+// Process is the process that answers.
 type Process struct {
 	Kind        string   `json:"kind"`
 	Name        string   `json:"name"`
@@ -68,7 +68,7 @@ type Rates struct {
 	Reads  *float64 `json:"reads"`
 	Writes *float64 `json:"writes"`
 	Events *float64 `json:"events"`
-	Errors *float64 `json:"errors"` // calls that have not ended well
+	Errors *float64 `json:"errors"` // calls that have failed
 }
 
 // Watches are those of this process.
@@ -100,10 +100,10 @@ type Pod struct {
 	Late          bool      `json:"late"`             // it has not been heard of for too long
 	SilentSeconds int64     `json:"silent_seconds"`
 	Leads         []string  `json:"leads"`
-	Numbers       *Numbers  `json:"numbers,omitempty"` // nil: it does not tell
+	Numbers       *Numbers  `json:"numbers,omitempty"` // nil: it has reported none
 }
 
-// Numbers are what a pod has said of itself. docs in keyspace.proto, PodNumbers.
+// Numbers are what a pod has reported about itself: PodNumbers in keyspace.proto.
 type Numbers struct {
 	Reads         uint64 `json:"reads"`
 	Writes        uint64 `json:"writes"`
@@ -124,7 +124,7 @@ type Alarm struct {
 	Member string `json:"member"`
 }
 
-// Certificate is a kind of file for TLS, by when it expires.
+// Certificate is a kind of TLS file that expires.
 type Certificate struct {
 	Use  string  `json:"use"`
 	Kind string  `json:"kind"`
@@ -135,16 +135,16 @@ type Certificate struct {
 type Work struct {
 	Kind     string `json:"kind"` // compaction, deletion, reclaim
 	Keyspace string `json:"keyspace,omitempty"`
-	// Done of Total, in Unit; Total 0: it is not known how much there is.
+	// Done is how much of Total is done, in Unit. Total is 0 if it is not known.
 	Done  int64  `json:"done"`
 	Total int64  `json:"total,omitempty"`
 	Unit  string `json:"unit,omitempty"`
-	// PerSecond is how fast it goes; nil: not known.
+	// PerSecond is the speed; nil: not known.
 	PerSecond *float64   `json:"per_second,omitempty"`
 	Since     *time.Time `json:"since,omitempty"`
 }
 
-// KeyspacesPart are the keyspaces that do or hold most.
+// KeyspacesPart are the busiest or largest keyspaces.
 type KeyspacesPart struct {
 	Counted bool            `json:"counted"` // false: there has been no census yet
 	Total   int             `json:"total"`
@@ -155,7 +155,7 @@ type KeyspacesPart struct {
 	BySize  []KeyspaceUsage `json:"by_size"`
 }
 
-// overview finds everything out.
+// overview gathers everything.
 func (h *Handler) overview(ctx context.Context) *Overview {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
@@ -219,7 +219,7 @@ func podsOf(a *adminv1.PodsResponse) []Pod {
 	return all
 }
 
-// keyspaces fills in what the census has found.
+// keyspaces fills in the results of the census.
 func (o *Overview) keyspaces(c *counted, s span) {
 	k := &o.Keyspaces
 	k.Open = max(s.to.number("headwater_keyspaces_open")-1, 0)

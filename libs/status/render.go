@@ -28,7 +28,7 @@ func parse(names ...string) map[string]*template.Template {
 	return all
 }
 
-// functions are those that pages have.
+// functions are the functions that pages can call.
 var functions = template.FuncMap{
 	"number": Number, "bytes": Size, "rate": Rate,
 	"bytes64": func(n int) string { return Size(int64(n)) },
@@ -45,13 +45,13 @@ var functions = template.FuncMap{
 func (h *Handler) render(w http.ResponseWriter, code int, page string, data any) {
 	var b bytes.Buffer
 	if err := templates[page].Execute(&b, data); err != nil {
-		h.o.Log.Error("a page cannot be made", "page", page, "error", err)
-		http.Error(w, "the page cannot be made", http.StatusInternalServerError)
+		h.o.Log.Error("a page cannot be rendered", "page", page, "error", err)
+		http.Error(w, "the page cannot be rendered", http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.WriteHeader(code)
-	_, _ = b.WriteTo(w) // a viewer that has gone away is nobody's error
+	_, _ = b.WriteTo(w) // not an error if the viewer has gone away
 }
 
 // serveOverview serves the first page.
@@ -62,7 +62,7 @@ func (h *Handler) serveOverview(w http.ResponseWriter, r *http.Request) {
 	}{view{Tab: "overview"}, h.overview(r.Context())})
 }
 
-// serveOverviewJSON serves the same for programs.
+// serveOverviewJSON serves the content of the first page for programs.
 func (h *Handler) serveOverviewJSON(w http.ResponseWriter, r *http.Request) {
 	b, err := json.Marshal(h.overview(r.Context()))
 	if err != nil {
@@ -102,7 +102,7 @@ func (h *Handler) serveKeyspaces(w http.ResponseWriter, r *http.Request) {
 	if orders[p.Order] == nil {
 		p.Order = "name"
 	}
-	p.From, _ = strconv.Atoi(q.Get("from")) // what is no number is the beginning
+	p.From, _ = strconv.Atoi(q.Get("from")) // anything but a number means the beginning
 	p.From = min(max(p.From, 0), censusMax)
 	if c := h.census.get(r.Context()); c != nil {
 		p.Counted, p.More, p.AgeSeconds = true, c.more, int64(h.o.Now().Sub(c.at).Seconds())
@@ -121,7 +121,7 @@ func (h *Handler) serveKeyspaces(w http.ResponseWriter, r *http.Request) {
 	h.render(w, http.StatusOK, "keyspaces", p)
 }
 
-// query is the query of a link, of names and values in turn; what is empty is left out.
+// query returns the query of a link from names and values in turn. It leaves out empty values.
 func query(pairs ...any) template.URL {
 	q := url.Values{}
 	for i := 0; i+1 < len(pairs); i += 2 {
@@ -132,14 +132,14 @@ func query(pairs ...any) template.URL {
 	if len(q) == 0 {
 		return ""
 	}
-	return template.URL("?" + q.Encode()) //nolint:gosec // Encode escapes all that means something in an address
+	return template.URL("?" + q.Encode()) // Encode escapes all that means something in an address
 }
 
-// show is a value as text if it is that, JSON set out in lines; else as a dump. cut says that it is not all of it.
+// show returns a value as text, with JSON indented, or as a hex dump. cut says that it is not the whole value.
 func show(value []byte, most int) (s string, text, cut bool) {
 	if cut = len(value) > most; cut {
 		value = value[:most]
-		for range 3 { // a character may have been cut
+		for range 3 { // the last character may have been cut
 			if isText(value) || len(value) == 0 {
 				break
 			}
@@ -158,11 +158,11 @@ func show(value []byte, most int) (s string, text, cut bool) {
 	return string(value), true, cut
 }
 
-// nestingMax is up to which depth JSON is set out in lines: each has as many spaces again as it is deep, so that 60 KB
+// nestingMax is the greatest depth of JSON that is indented. A line is indented by its depth, so 60 KB of deep JSON
 // could become gigabytes.
 const nestingMax = 64
 
-// nesting is how deep the objects and lists of a JSON text lie in one another.
+// nesting returns how deep objects and lists of a JSON text are nested.
 func nesting(text []byte) (deepest int) {
 	depth, quoted := 0, false
 	for i := 0; i < len(text); i++ {

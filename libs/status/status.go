@@ -19,23 +19,23 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// Path is below what the page is.
+// Path begins the paths of the page.
 const Path = "/status/"
 
 // Limits.
 const (
-	// requestsMax bounds the requests that read keyspaces at a time, and those for the overview and the list of
-	// keyspaces; tailsMax the tails that are open, tailsPerViewer those of one address. A browser has 6 at most.
+	// requestsMax bounds the requests that read keyspaces at the same time, and those for the overview and the list of
+	// keyspaces. tailsMax bounds the open tails, and tailsPerViewer those of one address. A browser opens at most 6.
 	requestsMax    = 32
 	tailsMax       = 64
 	tailsPerViewer = 16
-	// requestTimeout bounds what a page waits for.
+	// requestTimeout bounds the time that a page waits for answers.
 	requestTimeout = 5 * time.Second
-	// answerMax bounds the bytes of one answer of the etcd API; a page that would have more is read in smaller ones.
+	// answerMax bounds the bytes of one answer of the etcd API. A page with more is read in smaller parts.
 	answerMax = 4 << 20
 )
 
-// Keyspaces and Deployment are what is needed of the admin API.
+// Keyspaces and Deployment are the parts of the admin API that the page needs.
 type (
 	Keyspaces interface {
 		Usage(ctx context.Context, r *adminv1.UsageRequest) (*adminv1.UsageResponse, error)
@@ -54,26 +54,26 @@ type Deletion struct {
 	Since    time.Time `json:"since"`
 }
 
-// Options are what a Handler shows.
+// Options configure a Handler.
 type Options struct {
 	Keyspaces  Keyspaces
 	Deployment Deployment
-	// Deletions are the deletions that are under way, a bounded number of them; nil: there are none.
+	// Deletions returns the deletions that are under way, a bounded number of them; nil: there are none.
 	Deletions func(context.Context) ([]Deletion, error)
-	// Conn leads to the process's own etcd API. The context of a call is that of the HTTP request, which says whose
-	// it is. nil: keyspaces cannot be looked into.
+	// Conn leads to the process's own etcd API. The context of a call is that of the HTTP request, which has the
+	// client. nil: keyspaces cannot be looked into.
 	Conn grpc.ClientConnInterface
 	// KeyspaceMetadata is the metadata in which a call over Conn names its keyspace.
 	KeyspaceMetadata string
 	Metrics          prometheus.Gatherer
-	// Hosts are names that the process is known by, without ports, beside addresses and localhost.
+	// Hosts are the names by which the process is known, without ports. Addresses and localhost need not be listed.
 	Hosts []string
 	Log   *slog.Logger // nil: discarded
-	// Now is the clock; nil: time.Now.
+	// Now returns the time; nil: time.Now.
 	Now func() time.Time
 }
 
-// Handler serves the status page below Path. Close must be called.
+// Handler serves the status page below Path. Call Close at the end.
 type Handler struct {
 	o       Options
 	mux     *http.ServeMux
@@ -133,11 +133,11 @@ func (h *Handler) route() {
 	h.mux.HandleFunc("GET "+Path+"keyspaces/{name}/events", h.serveEvents)
 }
 
-// Close ends tails and what is under way in the background, and waits for that. Requests that come later are refused.
+// Close ends tails and the work in the background, and waits for them. It refuses later requests.
 func (h *Handler) Close() {
 	h.close()
-	h.census.mu.Lock() // who has seen that nothing is closed has begun by now
-	h.census.mu.Unlock()
+	h.census.mu.Lock()
+	h.census.mu.Unlock() //nolint:staticcheck // it only waits for a census that began before the close
 	h.running.Wait()
 }
 
@@ -171,14 +171,14 @@ func secure(h http.Header) {
 	h.Set("Cache-Control", "no-store")
 }
 
-// asset is the address of a file of the package, which is another one for another content.
+// asset returns the address of a file of the package. It changes with the content.
 func asset(name string) (string, error) {
 	b, err := assets.ReadFile("assets/" + name)
 	sum := sha256.Sum256(b)
 	return Path + "assets/" + name + "?v=" + hex.EncodeToString(sum[:4]), err
 }
 
-// cached lets files of the package be kept for a while.
+// cached allows browsers to keep files of the package for a while.
 func cached(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "private, max-age=86400")
@@ -186,8 +186,7 @@ func cached(next http.Handler) http.Handler {
 	})
 }
 
-// looking bounds how many see a page about the deployment at a time: each reads rows of the store, and asks nobody who
-// he is.
+// looking bounds the requests for pages about the deployment: each reads rows of the store, and needs no login.
 func (h *Handler) looking(page http.HandlerFunc) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		leave, ok := h.enter(h.looks)
@@ -200,7 +199,7 @@ func (h *Handler) looking(page http.HandlerFunc) http.HandlerFunc {
 	}
 }
 
-// enter takes one of some places; ok is false if there is none, or the handler is closed.
+// enter takes one of a number of places. ok is false if there is none, or the handler is closed.
 func (h *Handler) enter(places chan struct{}) (leave func(), ok bool) {
 	if h.closing.Err() != nil {
 		return nil, false
@@ -213,5 +212,5 @@ func (h *Handler) enter(places chan struct{}) (leave func(), ok bool) {
 	}
 }
 
-// known tells whether a host is one that the process is known by.
+// known says whether the process is known by a host.
 func (h *Handler) known(host string) bool { return slices.Contains(h.o.Hosts, host) }

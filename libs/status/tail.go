@@ -17,7 +17,7 @@ import (
 )
 
 const (
-	// tailWrite bounds the time that a viewer takes for what is written to it, tailBeat that between two signs of life.
+	// tailWrite bounds the time of one write to a viewer. tailBeat is the time between two signs of life.
 	tailWrite = 10 * time.Second
 	tailBeat  = 15 * time.Second
 	// tailValue is how many bytes of a value a tail shows.
@@ -31,8 +31,8 @@ type tailView struct {
 	From   string
 }
 
-// serveTail serves the page whose script shows what serveEvents tells. It reads a key, as the tail would, so that who
-// may not sees that, and is asked for a password where a browser asks.
+// serveTail serves the page whose script shows the events of serveEvents. It reads a key, as the tail would. So a
+// viewer without permission sees that, and a browser asks for a password.
 func (h *Handler) serveTail(ctx context.Context, w http.ResponseWriter, r *http.Request, v *visitor) error {
 	q := r.URL.Query()
 	p := tailView{view: v.view("tail"), Prefix: q.Get("prefix"), From: q.Get("from")}
@@ -50,7 +50,7 @@ func (h *Handler) serveTail(ctx context.Context, w http.ResponseWriter, r *http.
 	return nil
 }
 
-// tailed is what a request wants the tail of. Errors: InvalidArgument.
+// tailed returns which keys a request wants to follow, and from which revision. Errors: InvalidArgument.
 func tailed(r *http.Request) (begin, end []byte, from int64, err error) {
 	q := r.URL.Query()
 	prefix, err := unescape(q.Get("prefix"))
@@ -66,7 +66,7 @@ func tailed(r *http.Request) (begin, end []byte, from int64, err error) {
 	return begin, end, from, nil
 }
 
-// tailEvent is an event as the script gets it.
+// tailEvent is an event in the form that the script gets.
 type tailEvent struct {
 	Revision int64  `json:"revision"`
 	Type     string `json:"type"` // put, create or delete
@@ -97,7 +97,7 @@ func tailEventOf(e *mvccpb.Event) tailEvent {
 	return t
 }
 
-// serveEvents serves the events of a tail as server-sent events, until the viewer has enough or the process stops.
+// serveEvents serves the events of a tail as server-sent events, until the viewer leaves or the process stops.
 func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	answer := func(err error) {
 		code, text := codeOf(err)
@@ -107,7 +107,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 		http.Error(w, text, code)
 	}
 	if h.kv == nil {
-		answer(status.Error(codes.Unimplemented, "this process has no way to its own API"))
+		answer(status.Error(codes.Unimplemented, "this process cannot call its own API"))
 		return
 	}
 	leave, err := h.enterTail(r)
@@ -137,7 +137,7 @@ func (h *Handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// openTail begins to watch, and returns when that has been allowed.
+// openTail begins to watch. It returns when the watch has been permitted.
 func (h *Handler) openTail(ctx context.Context, r *http.Request) (pb.Watch_WatchClient, error) {
 	begin, end, from, err := tailed(r)
 	if err != nil {
@@ -166,12 +166,12 @@ func (h *Handler) openTail(ctx context.Context, r *http.Request) (pb.Watch_Watch
 	return stream, nil
 }
 
-// ended is why a watch has been canceled.
+// ended returns why a watch has been canceled.
 func ended(a *pb.WatchResponse) error {
 	if rev := a.GetCompactRevision(); rev > 0 {
-		return status.Errorf(codes.OutOfRange, "what was before revision %d has been compacted", rev)
+		return status.Errorf(codes.OutOfRange, "revisions before %d have been compacted", rev)
 	}
-	// It is an error of gRPC as text, where a call would have that error.
+	// The reason is the text of a gRPC error, where a call would return that error.
 	reason := a.GetCancelReason()
 	if _, text, ok := strings.Cut(reason, "desc = "); ok {
 		reason = text
@@ -190,7 +190,7 @@ type tail struct {
 	control *http.ResponseController
 }
 
-// run writes what comes, until it ends.
+// run writes events until the watch ends.
 func (t *tail) run(ctx context.Context, stream pb.Watch_WatchClient) {
 	type got struct {
 		a   *pb.WatchResponse
@@ -241,7 +241,7 @@ func (t *tail) run(ctx context.Context, stream pb.Watch_WatchClient) {
 	}
 }
 
-// message writes one event of a name; send sends it.
+// message writes one named event. send sends it.
 func (t *tail) message(name string, data any) error {
 	b, err := json.Marshal(data)
 	if err != nil {
@@ -258,7 +258,7 @@ func (t *tail) write(s string) error {
 	return err
 }
 
-// send writes s and sends everything that has been written.
+// send writes s and flushes.
 func (t *tail) send(s string) error {
 	if err := t.write(s); err != nil {
 		return err

@@ -6,14 +6,15 @@ import (
 	"sync"
 )
 
-// viewers counts the tails that are open by the address of who looks, so that one of them leaves room for others.
+// viewers counts the open tails by the viewer's address, so that one viewer leaves room for others.
 type viewers struct {
 	mu    sync.Mutex
 	tails map[netip.Prefix]int // nothing that is 0
 }
 
-// viewerOf is what a request's tails are counted by: its address, or of IPv6 the network of which a host may have all
-// addresses. Requests without one, as those over a Unix socket, count as one viewer.
+// viewerOf returns what a request's tails are counted by: the address of the client or, for IPv6, its /64 network,
+// because one host may have all addresses in it. Requests without an address, such as those over a Unix socket, count
+// as one viewer.
 func viewerOf(r *http.Request) netip.Prefix {
 	from, err := netip.ParseAddrPort(r.RemoteAddr)
 	if err != nil {
@@ -24,7 +25,7 @@ func viewerOf(r *http.Request) netip.Prefix {
 	return p
 }
 
-// enter takes one of a viewer's places; ok is false if it has none left.
+// enter takes one of a viewer's places. ok is false if the viewer has none left.
 func (v *viewers) enter(of netip.Prefix) (leave func(), ok bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()

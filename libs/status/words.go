@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// The numbers of an Overview as people read them, on the page and in a terminal. Units and groups of digits stand
-// behind a narrow space, U+202F.
+// These functions write the numbers of an Overview for people, on the page and in a terminal. A narrow space, U+202F,
+// separates units and groups of digits.
 
 // Number groups digits: 1 234 567.
 func Number(v any) string {
@@ -23,7 +23,7 @@ func Number(v any) string {
 	return sign + digits
 }
 
-// Size is a size for people, in powers of 1024.
+// Size writes a number of bytes for people, in powers of 1024.
 func Size(n int64) string {
 	if n < 1024 {
 		return Number(n) + "\u202fB"
@@ -37,7 +37,7 @@ func Size(n int64) string {
 	return three(v) + "\u202f" + units[i:i+1] + "iB"
 }
 
-// three is a number with three digits that say something.
+// three writes a number with three significant digits.
 func three(v float64) string {
 	switch {
 	case v == 0:
@@ -51,7 +51,7 @@ func three(v float64) string {
 	}
 }
 
-// Rate is a rate, or a dash where none is known.
+// Rate writes a rate, or a dash if it is not known.
 func Rate(r *float64) string {
 	switch {
 	case r == nil:
@@ -61,10 +61,10 @@ func Rate(r *float64) string {
 	case *r > 0 && *r < 0.05:
 		return "<0.1"
 	}
-	return strconv.FormatFloat(*r, 'f', 1, 64) // so that points stand below one another
+	return strconv.FormatFloat(*r, 'f', 1, 64) // so that decimal points line up
 }
 
-// Seconds is a duration in seconds for people.
+// Seconds writes a duration in seconds for people.
 func Seconds(s float64) string {
 	switch {
 	case s == 0:
@@ -79,7 +79,7 @@ func Seconds(s float64) string {
 
 func millisText(ms int64) string { return Seconds(float64(ms) / 1000) }
 
-// Age is a time of whole seconds for people, in its largest two units.
+// Age writes a number of seconds for people, in its two largest units.
 func Age(seconds int64) string {
 	d := max(seconds, 0)
 	switch {
@@ -93,7 +93,7 @@ func Age(seconds int64) string {
 	return fmt.Sprintf("%d\u202fd %d\u202fh", d/86400, d%86400/3600)
 }
 
-// Days is days, of which few have a decimal.
+// Days writes a number of days. Only small ones have a decimal.
 func Days(d float64) string {
 	if math.Abs(d) < 10 {
 		return strconv.FormatFloat(d, 'f', 1, 64)
@@ -101,7 +101,7 @@ func Days(d float64) string {
 	return Number(int64(math.Round(d)))
 }
 
-// plural is a number with a noun.
+// plural writes a number with a noun.
 func plural(n int64, noun string) string {
 	if n == 1 {
 		return "1 " + noun

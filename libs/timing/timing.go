@@ -7,20 +7,20 @@ import (
 	"time"
 )
 
-// Stage is where a request's time goes.
+// Stage is a part of the way of a request, in which it spends time.
 type Stage int
 
 // The stages, in the order in which a request that writes goes through them.
 const (
-	Receiving  Stage = iota // its body comes
-	BehindKeys              // others that touch the same keys are before it
-	Queue                   // a lane is waited for
-	Retries                 // attempts that came to nothing, and the pauses between them
+	Receiving  Stage = iota // its body is being received
+	BehindKeys              // earlier requests touch the same keys
+	Queue                   // it waits for a lane
+	Retries                 // failed attempts, and the pauses between them
 	Evaluation              // reading and evaluating, in the group that was committed
 	Commit                  // that group's commit
-	Publish                 // handing what it wrote to watch hubs, and its answer to it
+	Publish                 // handing its events to watch hubs, and its answer to it
 	Unanswered              // in a group that had not ended when the wait did
-	Count                   // how many there are
+	Count                   // the number of stages
 )
 
 // names are those of log lines.
@@ -37,20 +37,21 @@ var names = [Count]string{
 
 func (s Stage) String() string { return names[s] }
 
-// Stages are how long a request has been in each stage, and what revision it has made. The zero value is ready.
+// Stages are the times that a request has spent in each stage, and the revision that it has made. The zero value is
+// ready.
 type Stages struct {
 	nanos    [Count]atomic.Int64
 	revision atomic.Int64
 }
 
-// Made says that the request has made a revision; of several the last counts. s may be nil.
+// Made says that the request has made a revision. Of several, the last counts. s may be nil.
 func (s *Stages) Made(revision int64) {
 	if s != nil {
 		s.revision.Store(revision)
 	}
 }
 
-// Revision is what the request has made; 0: none.
+// Revision returns the revision that the request has made; 0: none.
 func (s *Stages) Revision() int64 { return s.revision.Load() }
 
 // Add adds time spent in a stage. s may be nil.
@@ -63,8 +64,8 @@ func (s *Stages) Add(stage Stage, d time.Duration) {
 // Of returns the time spent in a stage so far.
 func (s *Stages) Of(stage Stage) time.Duration { return time.Duration(s.nanos[stage].Load()) }
 
-// Attrs returns the stages of a request that took so long in all, without those that took no time, as attributes of a
-// log line. What no stage had is called answering: reads, the answer's way out, and waits for a processor.
+// Attrs returns the stages of a request that took the time took, as attributes of a log line. Stages that took no time
+// are left out. The time that no stage has is called answering: reads, sending the answer, and waiting for a processor.
 func (s *Stages) Attrs(took time.Duration) []slog.Attr {
 	var attrs []slog.Attr
 	rest := took
@@ -80,10 +81,10 @@ func (s *Stages) Attrs(took time.Duration) []slog.Attr {
 	return attrs
 }
 
-// Key finds the Stages in a request's context. A context of its own kind answers it in Value.
+// Key is the key of the Stages in a request's context. A context type of its own may answer it in Value.
 type Key struct{}
 
-// From returns the stages of ctx's request, or nil if nobody looks at them.
+// From returns the stages of ctx's request, or nil if nobody reads them.
 func From(ctx context.Context) *Stages {
 	s, _ := ctx.Value(Key{}).(*Stages)
 	return s

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// What is wrong with a certificate beside its chain.
+// Reasons to refuse a certificate, beside its chain.
 var (
 	errName    = errors.New("client certificate authentication failed")
 	errRevoked = errors.New("revoked")
 )
 
-// checkClient checks a client's certificate, whose chain crypto/tls has verified.
+// checkClient checks a client's certificate. crypto/tls has verified its chain.
 func (m *material) checkClient(st tls.ConnectionState, o Options) error {
 	if len(st.PeerCertificates) == 0 {
-		return nil // where one is needed, the handshake has failed
+		return nil // if a certificate is required, the handshake has failed already
 	}
 	if err := m.checkRevoked(st.PeerCertificates); err != nil {
 		return err
@@ -28,8 +28,8 @@ func (m *material) checkClient(st tls.ConnectionState, o Options) error {
 	return checkNames(st.PeerCertificates[0], o)
 }
 
-// checkServer checks the certificate of a server that is connected to. crypto/tls has verified chain and host name,
-// but where there is a list of names, which is instead of the host's.
+// checkServer checks the certificate of a server to which this process connects. crypto/tls has verified the chain and
+// the host name. If there is a list of names, crypto/tls has not: the list counts instead of the host name.
 func (m *material) checkServer(st tls.ConnectionState, o Options) error {
 	if len(st.PeerCertificates) == 0 {
 		return errors.New("the server has no certificate")
@@ -47,7 +47,7 @@ func (m *material) checkServer(st tls.ConnectionState, o Options) error {
 	return checkNames(leaf, o)
 }
 
-// checkNames checks that a certificate has one of the names that are allowed, as etcd does.
+// checkNames checks that a certificate has one of the allowed names, as etcd does.
 func checkNames(c *x509.Certificate, o Options) error {
 	if !o.named() || slices.Contains(o.AllowedCNs, c.Subject.CommonName) {
 		return nil
@@ -60,12 +60,12 @@ func checkNames(c *x509.Certificate, o Options) error {
 	return fmt.Errorf("%w: %q is not an allowed name", errName, names(c))
 }
 
-// names are what a certificate says of its owner, for logs.
+// names returns the names in a certificate, for logs.
 func names(c *x509.Certificate) []string {
 	return append([]string{c.Subject.CommonName}, c.DNSNames...)
 }
 
-// checkRevoked checks a chain as it was sent. Serial numbers alone count, as in etcd, whoever has issued the list.
+// checkRevoked checks a chain as it was sent. As in etcd, only serial numbers count, and not who has issued the list.
 func (m *material) checkRevoked(chain []*x509.Certificate) error {
 	for _, c := range chain {
 		if _, ok := m.revoked[string(c.SerialNumber.Bytes())]; ok {
@@ -75,7 +75,7 @@ func (m *material) checkRevoked(chain []*x509.Certificate) error {
 	return nil
 }
 
-// Why handshakes fail, as a metric tells it.
+// The reasons of failed handshakes, as the metric names them.
 const (
 	whyNone      = "no_certificate"
 	whyExpired   = "expired"
@@ -104,7 +104,7 @@ var reasons = []string{
 	whyOther,
 }
 
-// reason says in a word why a handshake has failed.
+// reason returns the reason of a failed handshake in a word.
 func reason(err error) string {
 	var (
 		invalid   x509.CertificateInvalidError

@@ -10,14 +10,14 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// AuthInfo is what a handshake has found out about the other side. It does not change.
+// AuthInfo is what a handshake has found out about the other side. It is immutable.
 type AuthInfo struct {
 	credentials.CommonAuthInfo
 	State    tls.ConnectionState
 	identity Identity
-	known    bool // there is a certificate, and it has passed
-	peer     bool // of a listener for peers: certificates are not those of clients
-	trusted  bool // what the other side says of clients counts
+	known    bool // there is a certificate, and it has passed the checks
+	peer     bool // from a listener for peers: the certificate is not a client's
+	trusted  bool // the other side may state who its clients are
 }
 
 // AuthType implements credentials.AuthInfo.
@@ -29,7 +29,8 @@ type Conn struct {
 	info *AuthInfo
 }
 
-// InfoOf is what the handshake of c, or of a connection that c wraps (NetConn), has found out; nil: it had none.
+// InfoOf returns what the handshake of c has found out, or of a connection that c wraps (NetConn); nil: there was no
+// handshake.
 func InfoOf(c net.Conn) *AuthInfo {
 	for c != nil {
 		if t, ok := c.(*Conn); ok {
@@ -44,12 +45,13 @@ func InfoOf(c net.Conn) *AuthInfo {
 	return nil
 }
 
-// ServerCredentials are for a gRPC server whose connections have had their handshake (Handshake), or need none.
+// ServerCredentials returns credentials for a gRPC server whose connections have had their handshake (Handshake), or
+// need none.
 func ServerCredentials() credentials.TransportCredentials {
 	return serverCredentials{insecure.NewCredentials()}
 }
 
-// serverCredentials are those of a server without TLS, but for connections that bring their own.
+// serverCredentials are credentials without TLS that keep the AuthInfo of connections that have one.
 type serverCredentials struct {
 	credentials.TransportCredentials
 }
@@ -67,8 +69,8 @@ func (s serverCredentials) Clone() credentials.TransportCredentials {
 	return serverCredentials{s.TransportCredentials.Clone()}
 }
 
-// InProcess are credentials of a gRPC server that only this process itself can reach, over memory: what it says of
-// clients (PassOn) counts.
+// InProcess returns credentials of a gRPC server that only this process can reach, over memory. The server believes
+// what calls say about clients (PassOn).
 func InProcess() credentials.TransportCredentials { return inProcess{insecure.NewCredentials()} }
 
 type inProcess struct {
@@ -88,13 +90,14 @@ func (p inProcess) Clone() credentials.TransportCredentials {
 	return inProcess{p.TransportCredentials.Clone()}
 }
 
-// ClientCredentials secure connections to servers that t's authorities have signed, with t's certificate for clients.
-// They may be used for many connections; each handshake uses the files as they are then.
+// ClientCredentials returns credentials for connections to servers whose certificates t's authorities have signed. They
+// show t's certificate for clients. They may be used for many connections, and each handshake uses the files as they
+// are then.
 func (t *TLS) ClientCredentials() credentials.TransportCredentials { return clientCredentials{t} }
 
 type clientCredentials struct{ t *TLS }
 
-var errClientOnly = errors.New("tlsconf: these credentials are of a client")
+var errClientOnly = errors.New("tlsconf: these credentials are for clients only")
 
 // ClientHandshake implements credentials.TransportCredentials.
 func (c clientCredentials) ClientHandshake(
@@ -116,5 +119,6 @@ func (clientCredentials) Info() credentials.ProtocolInfo {
 // Clone implements credentials.TransportCredentials.
 func (c clientCredentials) Clone() credentials.TransportCredentials { return c }
 
-// OverrideServerName implements credentials.TransportCredentials. Names come from the endpoints.
+// OverrideServerName implements credentials.TransportCredentials. It does nothing, because names come from the
+// endpoints.
 func (clientCredentials) OverrideServerName(string) error { return nil }

@@ -16,8 +16,8 @@ import (
 	"google.golang.org/grpc/peer"
 )
 
-// Identity is who a client is, as its certificate says: one that has passed the checks of the listener where the
-// client's connection ends. Values are as in the certificate; they are compared byte by byte but for DNS names.
+// Identity is who a client is, according to a certificate that has passed the checks of the listener where the client's
+// connection ends. Values are those of the certificate. They are compared byte by byte, except DNS names.
 type Identity struct {
 	CommonName    string   `json:"cn,omitempty"`
 	Organizations []string `json:"o,omitempty"`
@@ -28,7 +28,7 @@ type Identity struct {
 	IPs      []string `json:"ip,omitempty"`
 }
 
-// identityOf is what a certificate says.
+// identityOf returns the identity in a certificate.
 func identityOf(c *x509.Certificate) Identity {
 	id := Identity{
 		CommonName: c.Subject.CommonName, Organizations: c.Subject.Organization,
@@ -43,16 +43,16 @@ func identityOf(c *x509.Certificate) Identity {
 	return id
 }
 
-// FromContext is who has made the call of ctx, a context of a gRPC handler. false: nobody knows, since there was no
-// certificate, or the call has come through somebody whose word does not count. It may be called by anybody, at any
-// time, and costs no more than a look into a map.
+// FromContext returns who has made the call of ctx, the context of a gRPC handler. false: that is not known, because
+// there was no certificate, or because the call was passed on by somebody who may not state it. It may be called by
+// anybody at any time, and costs about a look-up in a map.
 func FromContext(ctx context.Context) (Identity, bool) {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
 		return Identity{}, false
 	}
 	said := metadata.ValueFromIncomingContext(ctx, ClientMetadata)
-	if web, ok := p.AuthInfo.(credentials.TLSInfo); ok { // of the gateway, for a client of HTTP
+	if web, ok := p.AuthInfo.(credentials.TLSInfo); ok { // the gateway sets it for a client of HTTP
 		if len(web.State.VerifiedChains) == 0 || len(said) > 0 {
 			return Identity{}, false
 		}
@@ -70,8 +70,8 @@ func FromContext(ctx context.Context) (Identity, bool) {
 	return info.identity, info.known
 }
 
-// ServerName is the host name that the client of ctx's call has asked for in its handshake (SNI); "" without TLS, and
-// from clients that give none.
+// ServerName returns the host name that the client of ctx's call has sent in its handshake (SNI). It is "" without TLS
+// and for clients that send none.
 func ServerName(ctx context.Context) string {
 	p, ok := peer.FromContext(ctx)
 	if !ok {
@@ -80,16 +80,16 @@ func ServerName(ctx context.Context) string {
 	switch info := p.AuthInfo.(type) {
 	case *AuthInfo:
 		return info.State.ServerName
-	case credentials.TLSInfo: // of the gateway
+	case credentials.TLSInfo: // the gateway sets it
 		return info.State.ServerName
 	}
 	return ""
 }
 
-// ClientMetadata is the metadata in which a pod, or a router that ends TLS, tells who the client of a call is. A
-// router must set it in every call, in the place of what the client may have sent. Its value is the client's
-// certificate, as RFC 9440 writes it (":base64 of DER:") or in PEM with URL escapes ($ssl_client_escaped_cert of
-// nginx, %DOWNSTREAM_PEER_CERT% of Envoy). Pods write the names alone.
+// ClientMetadata is the metadata in which a pod, or a router that ends TLS, states who the client of a call is. A
+// router must set it in every call, and so replace what the client may have sent. Its value is the client's
+// certificate, as RFC 9440 writes it (":base64 of DER:") or in PEM with URL escapes ($ssl_client_escaped_cert of nginx,
+// %DOWNSTREAM_PEER_CERT% of Envoy). Pods write only the names.
 const ClientMetadata = "headwater-client-cert"
 
 // Forms of ClientMetadata beside certificates.
@@ -98,14 +98,14 @@ const (
 	saidNames  = "names="
 )
 
-// say is the value of ClientMetadata for a call that is passed on for the client of ctx.
+// say returns the value of ClientMetadata for a call that is passed on for the client of ctx.
 func say(ctx context.Context) string {
 	id, ok := FromContext(ctx)
 	if !ok {
 		return saidNobody
 	}
 	b, err := json.Marshal(id)
-	if err != nil { // strings only
+	if err != nil { // impossible: there are only strings
 		return saidNobody
 	}
 	return saidNames + base64.StdEncoding.EncodeToString(b)
@@ -132,7 +132,7 @@ func hear(v string) (Identity, bool) {
 	return identityOf(c), true
 }
 
-// derOf is the certificate in either form in which routers write one; nil: there is none.
+// derOf returns the certificate in one of the two forms that routers write; nil: there is none.
 func derOf(v string) []byte {
 	if len(v) > 2 && v[0] == ':' && v[len(v)-1] == ':' {
 		der, err := base64.StdEncoding.DecodeString(v[1 : len(v)-1])
@@ -151,10 +151,10 @@ func derOf(v string) []byte {
 	return nil
 }
 
-// hearingMax bounds what is remembered of what others have said.
+// hearingMax bounds the number of values that are remembered.
 const hearingMax = 1024
 
-// hearing remembers what values of ClientMetadata mean: calls of one client all carry the same.
+// hearing remembers what values of ClientMetadata mean, because all calls of one client carry the same value.
 type hearing struct {
 	mu   sync.Mutex
 	said map[string]meaning
@@ -181,9 +181,9 @@ func (h *hearing) read(v string) (Identity, bool) {
 	return m.id, m.ok
 }
 
-// PassOn are options for a connection on which calls of clients are passed on: every call names the client of its
-// context, in the place of what the client itself may have sent. Without secure no name is told, and the other side
-// knows that it must not take this process's certificate for the client's.
+// PassOn returns options for a connection on which calls of clients are passed on. Every call names the client of its
+// context, instead of what the client itself may have sent. Without secure no name is sent. The other side then knows
+// that this process's certificate is not the client's.
 func PassOn(secure bool) []grpc.DialOption {
 	name := func(ctx context.Context) context.Context {
 		said := saidNobody
@@ -200,11 +200,13 @@ func PassOn(secure bool) []grpc.DialOption {
 	}
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
-			invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+		) error {
 			return invoke(name(ctx), method, req, reply, cc, opts...)
 		}),
 		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn,
-			method string, stream grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+			method string, stream grpc.Streamer, opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			return stream(name(ctx), desc, cc, method, opts...)
 		}),
 	}

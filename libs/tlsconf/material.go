@@ -11,20 +11,21 @@ import (
 	"time"
 )
 
-// sameSince is how old a file's time must be for it to say that nothing has changed: clocks of file systems are coarse.
+// sameSince is the least age of a file's time that proves that the file has not changed since. Clocks of file systems
+// are coarse.
 const sameSince = 2 * time.Second
 
-// material is what was read from the files, and what is made of it. It does not change.
+// material is what was read from the files, and what was made from it. It is immutable.
 type material struct {
 	server  map[Protocol]*tls.Config // nil: no certificate for servers
-	shown   *tls.Certificate         // to other servers; nil: none
+	shown   *tls.Certificate         // shown to other servers; nil: none
 	client  *tls.Config
 	cas     *x509.CertPool // nil: the system's
 	revoked map[string]struct{}
-	expires map[string]time.Time // by kind; what has no end is not there
+	expires map[string]time.Time // by kind; what never expires is not there
 }
 
-// Kinds of what expires.
+// Kinds of things that expire.
 const (
 	kindCertificate = "certificate"
 	kindClient      = "client_certificate"
@@ -42,32 +43,32 @@ type file struct {
 	read    time.Time
 }
 
-// read returns a file's content, and remembers it. changed tells whether it is another than it was.
-func (fs *files) read(path string) (content []byte, changed bool, err error) {
+// read reads a file and remembers its content. changed says whether that differs from the last time.
+func (fs *files) read(path string) (changed bool, err error) {
 	if *fs == nil {
 		*fs = make(files)
 	}
 	old := (*fs)[path]
 	st, err := os.Stat(path)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	if old != nil && st.Size() == old.size && st.ModTime().Equal(old.changed) &&
 		old.read.Sub(old.changed) > sameSince {
-		return old.content, false, nil
+		return false, nil
 	}
 	now := time.Now()
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, false, err
+		return false, err
 	}
 	changed = old == nil || !bytes.Equal(old.content, b)
 	(*fs)[path] = &file{content: b, size: st.Size(), changed: st.ModTime(), read: now}
-	return b, changed, nil
+	return changed, nil
 }
 
-// fresh is the material of now: of the files as they were lookEvery ago at most, or as they were when they could last
-// be read.
+// fresh returns the present material: the files are read as they were at most lookEvery ago or, if they cannot be used,
+// as they were the last time when they could.
 func (t *TLS) fresh() *material {
 	if time.Now().UnixNano()-t.looked.Load() >= int64(lookEvery) && t.mu.TryLock() {
 		t.look()
@@ -76,8 +77,8 @@ func (t *TLS) fresh() *material {
 	return t.current.Load()
 }
 
-// Reload looks at the files now. Handshakes do so by themselves. Its error is the one that a log line and a metric
-// tell of, and nothing has changed then.
+// Reload looks at the files now. Handshakes do so by themselves. If it returns an error, the material has not changed;
+// a log line and a metric report the same error.
 func (t *TLS) Reload() error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -88,19 +89,20 @@ func (t *TLS) Reload() error {
 	return nil
 }
 
-// look reads the files again, if they have changed. t.mu is held.
+// look reads the files again if they have changed. t.mu is held.
 func (t *TLS) look() {
 	t.looked.Store(time.Now().UnixNano())
 	changed := false
 	for _, f := range t.paths() {
-		_, c, err := t.files.read(f.path)
+		c, err := t.files.read(f.path)
 		if err != nil {
 			t.fail(fmt.Errorf("%s%s: %w", t.o.Flags, f.flag, err))
 			return
 		}
 		changed = changed || c
 	}
-	// Files that do not fit together are tried again although none has changed: they are few, and soon mended.
+	// Files that do not fit together are read again even if none has changed. There are few of them, and they are soon
+	// corrected.
 	if !changed && t.failing.Load() == nil {
 		return
 	}
@@ -117,7 +119,7 @@ func (t *TLS) look() {
 	}
 }
 
-// fail says once for each reason why the files cannot be used as they are.
+// fail logs why the files cannot be used, once per reason.
 func (t *TLS) fail(err error) {
 	why := err.Error()
 	if old := t.failing.Load(); old != nil && *old == why {
@@ -125,18 +127,21 @@ func (t *TLS) fail(err error) {
 	}
 	t.failing.Store(&why)
 	t.counts.failures.Add(1)
-	t.o.Log.Error("the files for TLS cannot be used; what was read before stays in use", "use", t.o.Use, "error", why)
+	t.o.Log.Error("the files for TLS cannot be used, and those read before stay in use", "use", t.o.Use, "error", why)
 }
 
-// flagged is a file and the name of its flag.
+// flagged is the path of a file and the name of its flag.
 type flagged struct{ flag, path string }
 
-// paths are the files that there are.
+// paths returns the files that are configured.
 func (t *TLS) paths() (all []flagged) {
 	for _, f := range []flagged{
-		{"cert-file", t.o.CertFile}, {"key-file", t.o.KeyFile},
-		{"client-cert-file", t.o.ClientCertFile}, {"client-key-file", t.o.ClientKeyFile},
-		{"trusted-ca-file", t.o.TrustedCAFile}, {t.o.crlFlag(), t.o.CRLFile},
+		{"cert-file", t.o.CertFile},
+		{"key-file", t.o.KeyFile},
+		{"client-cert-file", t.o.ClientCertFile},
+		{"client-key-file", t.o.ClientKeyFile},
+		{"trusted-ca-file", t.o.TrustedCAFile},
+		{t.o.crlFlag(), t.o.CRLFile},
 	} {
 		if f.path != "" {
 			all = append(all, f)
@@ -145,11 +150,11 @@ func (t *TLS) paths() (all []flagged) {
 	return all
 }
 
-// load makes material of the files. Its error names flag and file.
+// load makes material from the files. Its error names the flag and the file.
 func (t *TLS) load() (*material, error) {
 	m := &material{expires: make(map[string]time.Time)}
 	for _, f := range t.paths() {
-		if _, _, err := t.files.read(f.path); err != nil {
+		if _, err := t.files.read(f.path); err != nil {
 			return nil, fmt.Errorf("%s%s: %w", t.o.Flags, f.flag, err)
 		}
 	}
@@ -173,7 +178,7 @@ func (t *TLS) load() (*material, error) {
 	return m, nil
 }
 
-// pair is a certificate with its key; nil: there is none.
+// pair reads a certificate with its key; nil: none is configured.
 func (t *TLS) pair(m *material, kind, flag, certFile, keyFile string) (*tls.Certificate, error) {
 	if certFile == "" {
 		return nil, nil
@@ -187,7 +192,7 @@ func (t *TLS) pair(m *material, kind, flag, certFile, keyFile string) (*tls.Cert
 	return &c, nil
 }
 
-// expiring notes when something of a kind expires; the first counts.
+// expiring notes when something of a kind expires. The earliest time counts.
 func (m *material) expiring(kind string, at time.Time) {
 	if old, ok := m.expires[kind]; !ok || at.Before(old) {
 		m.expires[kind] = at
@@ -220,7 +225,7 @@ func (t *TLS) loadAuthorities(m *material) error {
 	return nil
 }
 
-// loadRevoked reads the revocation lists: one in DER, as etcd takes it, or any number in PEM.
+// loadRevoked reads the revocation lists: one in DER, as etcd does, or any number in PEM.
 func (t *TLS) loadRevoked(m *material) error {
 	path := t.o.CRLFile
 	if path == "" {
@@ -249,7 +254,7 @@ func (t *TLS) loadRevoked(m *material) error {
 	return nil
 }
 
-// crlFlag is the name of the flag of the revocation list, which begins with client only where the others do not.
+// crlFlag returns the name of the flag of the revocation list. It begins with client if no prefix does.
 func (o Options) crlFlag() string {
 	if o.Flags == "--" {
 		return "client-crl-file"
@@ -257,7 +262,7 @@ func (o Options) crlFlag() string {
 	return "crl-file"
 }
 
-// configure makes what crypto/tls takes.
+// configure makes the configurations for crypto/tls.
 func (t *TLS) configure(m *material, own *tls.Certificate) {
 	o := t.o
 	base := tls.Config{MinVersion: o.MinVersion, MaxVersion: o.MaxVersion, CipherSuites: o.CipherSuites}
@@ -280,7 +285,7 @@ func (t *TLS) configure(m *material, own *tls.Certificate) {
 	m.client.RootCAs = m.cas
 	m.client.GetClientCertificate = func(*tls.CertificateRequestInfo) (*tls.Certificate, error) {
 		if m.shown == nil {
-			return &tls.Certificate{}, nil // which is none
+			return &tls.Certificate{}, nil // an empty certificate means none
 		}
 		return m.shown, nil
 	}

@@ -38,7 +38,7 @@ var (
 		"Handshakes of accepted connections that have failed.", []string{"use", "reason"}, nil)
 )
 
-// Collector shows several TLS as metrics. Each must have a Use of its own; nil ones are left out.
+// Collector shows several TLS as metrics. Each must have a different Use. nil entries are skipped.
 type Collector []*TLS
 
 // Describe implements prometheus.Collector.
@@ -50,7 +50,7 @@ func (Collector) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect implements prometheus.Collector. It looks at the files, so that the metrics tell of them even when nobody
+// Collect implements prometheus.Collector. It looks at the files, so that the metrics are right even if nobody
 // connects.
 func (c Collector) Collect(ch chan<- prometheus.Metric) {
 	for _, t := range c {

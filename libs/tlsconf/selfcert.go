@@ -14,9 +14,9 @@ import (
 	"go.uber.org/zap"
 )
 
-// SelfSigned returns the files of a certificate that is signed by itself, which it makes if dir does not have one that
-// is valid yet: as etcd's --auto-tls does, in the same files, but that one which has expired is replaced. hosts are
-// host:port of what is listened on, validity is in years.
+// SelfSigned returns the files of a self-signed certificate. If dir has no valid one, it makes one. It does what etcd's
+// --auto-tls does, with the same files, but it also replaces a certificate that has expired. hosts are the host:port
+// that the process listens on. validity is in years.
 func SelfSigned(dir string, hosts []string, validity uint, log *slog.Logger) (certFile, keyFile string, err error) {
 	certFile, keyFile = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
 	pair, err := tls.LoadX509KeyPair(certFile, keyFile)
@@ -24,10 +24,10 @@ func SelfSigned(dir string, hosts []string, validity uint, log *slog.Logger) (ce
 	case err == nil && time.Now().Before(pair.Leaf.NotAfter):
 		return certFile, keyFile, nil
 	case err == nil:
-		log.Warn("the certificate that was made by itself has expired; another takes its place", "file", certFile,
+		log.Warn("the self-signed certificate has expired and is replaced", "file", certFile,
 			"expired", pair.Leaf.NotAfter)
 		err = errors.Join(remove(certFile), remove(keyFile))
-	case errors.Is(err, fs.ErrNotExist): // both are made, as neither is of use alone
+	case errors.Is(err, fs.ErrNotExist): // make both, because neither is of use alone
 		err = errors.Join(remove(certFile), remove(keyFile))
 	}
 	if err != nil {
@@ -37,11 +37,11 @@ func SelfSigned(dir string, hosts []string, validity uint, log *slog.Logger) (ce
 	if err != nil {
 		return "", "", fmt.Errorf("making a certificate in %s: %w", dir, err)
 	}
-	log.Warn("made a certificate that is signed by itself", "file", info.CertFile, "validity-years", validity)
+	log.Warn("made a self-signed certificate", "file", info.CertFile, "validity-years", validity)
 	return info.CertFile, info.KeyFile, nil
 }
 
-// remove deletes a file that may not be there.
+// remove deletes a file, which need not exist.
 func remove(path string) error {
 	if err := os.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err

@@ -17,31 +17,31 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// lookEvery is the least time between two looks at the files.
+// lookEvery is the shortest time between two looks at the files.
 const lookEvery = time.Second
 
-// Options say what a TLS is made of. Files are PEM; a revocation list may be DER.
+// Options configure a TLS. Files are in PEM. A revocation list may be in DER.
 type Options struct {
-	// Use is what it is for, a label of metrics: client, peer, nats.
+	// Use says what the TLS is for: client, peer or nats. It is a label of metrics.
 	Use string
-	// Flags begins the names of its flags in errors, such as "--" or "--peer-".
+	// Flags is the beginning of the names of its flags in errors, such as "--" or "--peer-".
 	Flags string
-	// CertFile with KeyFile is the certificate of servers. A TLS without one only connects.
+	// CertFile and KeyFile are the certificate of servers. A TLS without one can only connect.
 	CertFile, KeyFile string
-	// ClientCertFile with ClientKeyFile is what is shown to other servers; none: CertFile.
+	// ClientCertFile and ClientKeyFile are the certificate that is shown to other servers; none: CertFile.
 	ClientCertFile, ClientKeyFile string
-	// TrustedCAFile are the authorities of the other side: of clients, who then must have a certificate, and of servers
-	// that are connected to. None: those of the system.
+	// TrustedCAFile has the authorities of the other side: of servers to which this process connects, and of clients,
+	// which then must have a certificate. None: those of the system.
 	TrustedCAFile string
-	// ClientCertAuth asks clients for a certificate even without TrustedCAFile.
+	// ClientCertAuth requires a certificate from clients even without TrustedCAFile.
 	ClientCertAuth bool
-	// CRLFile lists certificates that count no longer.
+	// CRLFile lists certificates that are revoked.
 	CRLFile string
-	// AllowedCNs or AllowedHostnames (not both) are the names of which the other side's certificate must have one. A
-	// server that is connected to is checked against them too, instead of its host name.
+	// AllowedCNs or AllowedHostnames (not both) are the names of which the other side's certificate must have one. For
+	// a server they are checked instead of its host name.
 	AllowedCNs, AllowedHostnames []string
-	// Peer says that the other side passes on calls of clients, and that its word on who they are counts if it is
-	// known by AllowedCNs or AllowedHostnames.
+	// Peer says that the other side passes on calls of clients. It may state who they are if AllowedCNs or
+	// AllowedHostnames name it.
 	Peer bool
 	Rules
 	Log *slog.Logger // nil: discarded
@@ -53,7 +53,7 @@ type Rules struct {
 	MinVersion, MaxVersion uint16 // of package tls; 0: Go's choice
 }
 
-// ParseRules reads versions and names of cipher suites as etcd has them; its errors are etcd's.
+// ParseRules reads versions and names of cipher suites in etcd's form. Its errors are etcd's.
 func ParseRules(suites []string, minVersion, maxVersion string) (r Rules, err error) {
 	if r.MinVersion, err = tlsutil.GetTLSVersion(minVersion); err != nil {
 		return r, err
@@ -73,7 +73,7 @@ func ParseRules(suites []string, minVersion, maxVersion string) (r Rules, err er
 	return r, err
 }
 
-// Check says what is wrong with o, without a look at the files. Its error names the flag.
+// Check checks o without looking at the files. Its error names the flag.
 func (o Options) Check() error {
 	f := o.Flags
 	switch {
@@ -94,38 +94,38 @@ func (o Options) Check() error {
 			"exclusive (cns=%q, hostnames=%q)", f, f, o.AllowedCNs, o.AllowedHostnames)
 	case o.CertFile != "" && !o.Mutual() && (o.named() || o.CRLFile != ""):
 		return fmt.Errorf(
-			"%strusted-ca-file is needed for names and revocation lists of clients' certificates, for which "+
-				"nobody would be asked",
+			"%strusted-ca-file is needed with names and revocation lists: without it clients would not be asked "+
+				"for a certificate",
 			f,
 		)
 	}
 	return nil
 }
 
-// Mutual tells whether the other side must have a certificate.
+// Mutual says whether the other side must have a certificate.
 func (o Options) Mutual() bool { return o.TrustedCAFile != "" || o.ClientCertAuth }
 
-// named tells whether the other side must have one of a list of names.
+// named says whether the other side must have one of a list of names.
 func (o Options) named() bool { return len(o.AllowedCNs)+len(o.AllowedHostnames) > 0 }
 
 // TLS is a set of certificates with its rules. See the package comment.
 type TLS struct {
 	o       Options
 	counts  counts
-	servers [protocols]*tls.Config // what handshakes begin with; they go on with material's
+	servers [protocols]*tls.Config // used to begin handshakes, which go on with material's
 	current atomic.Pointer[material]
 	looked  atomic.Int64           // when the files were looked at, in ns since 1970
-	failing atomic.Pointer[string] // why the files cannot be used as they are; nil: they can
+	failing atomic.Pointer[string] // why the files cannot be used; nil: they can
 
-	mu    sync.Mutex // held by who looks at the files
+	mu    sync.Mutex // held while the files are looked at
 	files files
 
 	logMu  sync.Mutex
 	logged time.Time // of the last line about a failed handshake
-	missed int       // failures since, without a line
+	missed int       // failures since then that were not logged
 }
 
-// Open reads the files. Its error names flag and file.
+// Open reads the files. Its error names the flag and the file.
 func Open(o Options) (*TLS, error) {
 	if err := o.Check(); err != nil {
 		return nil, err
@@ -146,26 +146,26 @@ func Open(o Options) (*TLS, error) {
 	return t, nil
 }
 
-// Mutual tells whether clients must have a certificate.
+// Mutual says whether clients must have a certificate.
 func (t *TLS) Mutual() bool { return t.o.Mutual() }
 
-// Trusts tells whether what the other side says of its clients counts.
+// Trusts says whether the other side may state who its clients are.
 func (t *TLS) Trusts() bool { return t.o.Peer && t.o.Mutual() && t.o.named() }
 
-// Protocol is what a listener speaks inside TLS.
+// Protocol is the protocol of a listener inside TLS.
 type Protocol int
 
 // The protocols.
 const (
-	// HTTP1AndHTTP2: whoever can speak HTTP/1 does, since HTTP/2 is for gRPC alone.
+	// HTTP1AndHTTP2 prefers HTTP/1 if a client can speak it, because HTTP/2 is for gRPC alone.
 	HTTP1AndHTTP2 Protocol = iota
 	HTTP1
 	HTTP2
-	protocols // how many there are
+	protocols // the number of protocols
 )
 
-// beginning is the configuration that a handshake begins with. It is always the same one, which keeps the keys of
-// sessions.
+// beginning returns the configuration with which a handshake begins. It is always the same one, because it holds the
+// keys of sessions.
 func (t *TLS) beginning(speaks Protocol) *tls.Config {
 	return &tls.Config{
 		MinVersion: tls.VersionTLS12,
@@ -183,8 +183,8 @@ func (t *TLS) beginning(speaks Protocol) *tls.Config {
 	}
 }
 
-// Handshake makes a server's connection of raw. The deadline is that of raw, and ctx's. On an error raw is left to the
-// caller.
+// Handshake turns an accepted connection into a server's connection. The deadlines of raw and of ctx apply. If it
+// fails, the caller must close raw.
 func (t *TLS) Handshake(ctx context.Context, raw net.Conn, speaks Protocol) (*Conn, error) {
 	c := tls.Server(raw, t.servers[speaks])
 	if err := c.HandshakeContext(ctx); err != nil {
@@ -195,7 +195,7 @@ func (t *TLS) Handshake(ctx context.Context, raw net.Conn, speaks Protocol) (*Co
 	return &Conn{c, t.info(c.ConnectionState())}, nil
 }
 
-// info is what the handshake of st has found out.
+// info returns what the handshake of st has found out.
 func (t *TLS) info(st tls.ConnectionState) *AuthInfo {
 	info := &AuthInfo{
 		CommonAuthInfo: credentials.CommonAuthInfo{SecurityLevel: credentials.PrivacyAndIntegrity},
@@ -207,7 +207,7 @@ func (t *TLS) info(st tls.ConnectionState) *AuthInfo {
 	return info
 }
 
-// failed counts a handshake that has failed, and says so, in bounded number.
+// failed counts a failed handshake and logs it, but not too often.
 func (t *TLS) failed(remote net.Addr, err error) {
 	why := reason(err)
 	t.counts.failed(why)
@@ -223,8 +223,8 @@ func (t *TLS) failed(remote net.Addr, err error) {
 	t.logged, t.missed = now, 0
 }
 
-// ClientCertificate is what is shown to other servers now; nil: there is none.
+// ClientCertificate returns the certificate that is shown to other servers now; nil: there is none.
 func (t *TLS) ClientCertificate() *tls.Certificate { return t.fresh().shown }
 
-// Roots are the authorities of other servers now; nil: the system's.
+// Roots returns the authorities of other servers now; nil: the system's.
 func (t *TLS) Roots() *x509.CertPool { return t.fresh().cas }

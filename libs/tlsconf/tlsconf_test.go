@@ -254,7 +254,7 @@ func TestReload(t *testing.T) {
 		mustReload(t, s)
 		metric("headwater_tls_reload_failing", "", 0)
 	}
-	if n := strings.Count(logs.String(), "what was read before stays in use"); n < 8 {
+	if n := strings.Count(logs.String(), "those read before stay in use"); n < 8 {
 		t.Errorf("%d lines about files that cannot be used:\n%s", n, logs.String())
 	}
 

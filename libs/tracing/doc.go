@@ -1,15 +1,15 @@
 // Package tracing sends OpenTelemetry spans of requests to a collector, as etcd does with --enable-distributed-tracing.
 //
-// A request's span is otelgrpc's, child of the client's where that sends one. Its children are the stages that package
-// timing has measured, laid end to end, and a fan-out for each turn of a watch stream that carries an event of what it
-// wrote, from the commit to the handing over to the transport. On pods the fan-out is in other processes, whose frames
-// carry no trace: it is in no span there.
+// The span of a request comes from otelgrpc and is a child of the client's span, if the client sends one. Its children
+// are the stages that package timing has measured, laid end to end. There is also a child "fan-out" for each batch of a
+// watch stream that carries an event of the request, from the commit until the transport has it. On pods the fan-out
+// happens in other processes, whose frames carry no trace, so there it is in no span.
 //
 // # Invariants
 //
-//   - A process without a Tracer does nothing for tracing: no interceptor, no handler, no clock.
-//   - Spans that cannot be sent are dropped; nobody waits for a collector but Close, and that for a bounded time.
-//   - What is remembered of writes and deliveries, and the fan-out of one write, are bounded.
+//   - A process without a Tracer does no work for tracing: it has no interceptor and no handler, and reads no clock.
+//   - Spans that cannot be sent are dropped. Only Close waits for a collector, and for a bounded time.
+//   - The number of writes and deliveries that are remembered is bounded, and so is the fan-out of one write.
 //
 // # Concurrency
 //
@@ -17,5 +17,5 @@
 //
 // # Testing
 //
-// Spans are collected in memory; package compose sends some to a collector of its own over the wire.
+// The tests collect spans in memory. Package compose sends some to a collector over the network.
 package tracing

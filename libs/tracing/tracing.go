@@ -20,20 +20,21 @@ import (
 	"github.com/headwaterdb/headwater/libs/timing"
 )
 
-// Options are etcd's flags --distributed-tracing-….
+// Options are the values of etcd's flags --distributed-tracing-….
 type Options struct {
 	Enabled     bool
 	Address     string // host:port of the collector's OTLP over gRPC, without TLS as in etcd
 	ServiceName string
 	InstanceID  string // "": none
-	// PerMillion is how many of a million requests without a client's span are sampled; those with one are if it is.
+	// PerMillion is how many of a million requests without a client's span are sampled. A request with a client's span
+	// is sampled if that span is.
 	PerMillion int
 }
 
-// perMillionMax is the most that PerMillion can be.
+// perMillionMax is the largest value of PerMillion.
 const perMillionMax = 1_000_000
 
-// closeTimeout bounds what Close waits for the collector to take the last spans.
+// closeTimeout bounds how long Close waits until the collector has taken the last spans.
 const closeTimeout = time.Second
 
 // Validate checks the options. Its error names the flag.
@@ -51,10 +52,10 @@ type Tracer struct {
 	writes   writes
 }
 
-// New returns a Tracer. It does not wait for the collector, which may come and go; what it does not take is told to
-// log, as are all errors of OpenTelemetry's in this process.
+// New returns a Tracer. It does not wait for the collector, which may come and go. Spans that the collector does not
+// take are reported to log, like all errors of OpenTelemetry in this process.
 func New(ctx context.Context, o Options, log *slog.Logger) (*Tracer, error) {
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing", "error", err) }))
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { log.Warn("tracing reports an error", "error", err) }))
 	exporter, err := otlptracegrpc.New(ctx, otlptracegrpc.WithInsecure(), otlptracegrpc.WithEndpoint(o.Address))
 	if err != nil {
 		return nil, fmt.Errorf("--distributed-tracing-address: %w", err)
@@ -79,7 +80,7 @@ func newTracer(o Options, export sdk.TracerProviderOption) *Tracer {
 	return &Tracer{provider: p, tracer: p.Tracer("github.com/headwaterdb/headwater")}
 }
 
-// ServerOption makes a gRPC server begin and end the spans of requests.
+// ServerOption returns the option with which a gRPC server begins and ends the spans of requests.
 func (t *Tracer) ServerOption() grpc.ServerOption {
 	return grpc.StatsHandler(otelgrpc.NewServerHandler(
 		otelgrpc.WithTracerProvider(t.provider),
@@ -89,7 +90,7 @@ func (t *Tracer) ServerOption() grpc.ServerOption {
 	))
 }
 
-// Ended adds the stages of a request that began at begin and has just ended to its span, if it has one that is sampled.
+// Ended adds the stages of a request to its span, if that is sampled. The request began at begin and has just ended.
 func (t *Tracer) Ended(ctx context.Context, begin time.Time) {
 	span := trace.SpanFromContext(ctx)
 	stages := timing.From(ctx)
@@ -117,8 +118,7 @@ func (t *Tracer) Ended(ctx context.Context, begin time.Time) {
 	}
 }
 
-// Delivered says that the events of the revisions from first to last that a stream watches have just been handed over
-// to it.
+// Delivered says that a stream has just been given the events that it watches, of the revisions from first to last.
 func (t *Tracer) Delivered(first, last int64) {
 	d := delivery{first: first, last: last, at: time.Now()}
 	for _, w := range t.writes.delivered(d) {
@@ -131,7 +131,7 @@ func (t *Tracer) fanOut(parent trace.SpanContext, from time.Time, d delivery) {
 	t.child(ctx, "fan-out", from, d.at)
 }
 
-// child makes a span that has ended.
+// child makes a child span that has ended.
 func (t *Tracer) child(ctx context.Context, name string, from, to time.Time) {
 	if to.Before(from) {
 		to = from // stages are measured, and laid end to end
@@ -140,7 +140,7 @@ func (t *Tracer) child(ctx context.Context, name string, from, to time.Time) {
 	span.End(trace.WithTimestamp(to))
 }
 
-// Close sends what is left, as far as the collector takes it soon, and ends.
+// Close sends the remaining spans, as far as the collector takes them within closeTimeout, and ends the Tracer.
 func (t *Tracer) Close() error {
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()

@@ -7,7 +7,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 )
 
-// Bounds of what is remembered.
+// Limits of what is remembered.
 const (
 	writesMax     = 256 // sampled writes whose events may still be delivered
 	deliveriesMax = 256 // deliveries whose writes may still end
@@ -22,7 +22,7 @@ type write struct {
 	fanOut    int // spans so far
 }
 
-// delivery is a turn of a watch stream that has been sent.
+// delivery is a batch of a watch stream that has been sent.
 type delivery struct {
 	first, last int64
 	at          time.Time
@@ -30,15 +30,15 @@ type delivery struct {
 
 func (d delivery) has(rev int64) bool { return d.first <= rev && rev <= d.last }
 
-// writes brings writes and the deliveries of their events together, whichever is known first: an event may be with a
-// watcher before the request that wrote it has ended. The oldest of both are forgotten.
+// writes matches writes with the deliveries of their events. Either may be known first: a watcher may have an event
+// before the request that wrote it has ended. The oldest are forgotten.
 type writes struct {
 	mu         sync.Mutex
 	writes     ring[write]
 	deliveries ring[delivery]
 }
 
-// wrote remembers a write, and returns what of it has been delivered already.
+// wrote remembers a write, and returns the deliveries of it that are known already.
 func (w *writes) wrote(one write) (before []delivery) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -52,7 +52,7 @@ func (w *writes) wrote(one write) (before []delivery) {
 	return before
 }
 
-// delivered remembers a delivery, and returns the writes that are known to be in it.
+// delivered remembers a delivery, and returns the known writes that it contains.
 func (w *writes) delivered(d delivery) (in []write) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -66,7 +66,7 @@ func (w *writes) delivered(d delivery) (in []write) {
 	return in
 }
 
-// ring keeps the last ones.
+// ring keeps the newest elements.
 type ring[T any] struct {
 	all  []T
 	next int // to be replaced, once there are enough

@@ -1,3 +1,3 @@
-// Package version says of which commit a binary was built. It depends on nothing, so that every program can have it.
-// Its functions may be called from any goroutine.
+// Package version returns the commit from which a binary was built. It depends on nothing, so that every program can
+// use it. Its functions may be called from any goroutine.
 package version

@@ -2,16 +2,17 @@ package watch
 
 import "context"
 
-// Access says what the client of a stream may watch.
+// Access decides what the client of a stream may watch.
 type Access interface {
-	// Ready is called before each creation, after the head has been read. Its error ends the stream.
+	// Ready is called before each watch is created, after the head has been read. Its error ends the stream.
 	Ready(ctx context.Context) error
-	// MayWatch returns "" if the client may watch a range, whose end is as in requests, else why the watch is canceled.
-	// again says that it is there already. It is called with the hub's lock held: it must be quick and ask nobody.
+	// MayWatch returns "" if the client may watch a range, with an end as in requests. Otherwise it returns the reason
+	// for which the watch is canceled. again says that the watch exists already. MayWatch is called with the hub's lock
+	// held, so it must be quick and must not ask anybody.
 	MayWatch(key, end string, again bool) (reason string)
 }
 
-// SetAccess has all watches of the stream be allowed by a. It must be called before the first Create.
+// SetAccess sets the Access of all watches of the stream. It must be called before the first Create.
 func (s *Stream) SetAccess(a Access) {
 	s.hub.mu.Lock()
 	defer s.hub.mu.Unlock()
@@ -19,7 +20,7 @@ func (s *Stream) SetAccess(a Access) {
 }
 
 // Recheck asks every stream's Access again whether its watches may go on, and cancels those that may not. It returns at
-// once; what is given to Apply from now on is not sent to a watch that may not go on by then.
+// once. Entries that Apply gets from now on are not sent to a watch that may not go on by then.
 func (h *Hub) Recheck() {
 	h.inboxMu.Lock()
 	h.recheckDue = true
@@ -27,7 +28,7 @@ func (h *Hub) Recheck() {
 	signal(h.arrived)
 }
 
-// recheck does what Recheck asks for, one stream at a time.
+// recheck does what Recheck has asked for, one stream at a time.
 func (h *Hub) recheck() {
 	var streams []*Stream
 	h.locked(func() {
@@ -42,7 +43,7 @@ func (h *Hub) recheck() {
 	}
 }
 
-// recheck cancels the watches of a stream that may not go on.
+// recheck cancels those watches of a stream that may not go on.
 func (c *core) recheck(s *Stream) {
 	for id, w := range s.watchers {
 		if w.state == stateCompacted {
@@ -60,8 +61,8 @@ func (c *core) recheck(s *Stream) {
 	c.refill(s)
 }
 
-// request is the range as a request has it, for a watch that is there already.
-func (r *bounds) request() (key, end string, again bool) {
+// request returns the range as a request has it, for a watch that exists already.
+func (r *bounds) request() (key, end string, again bool) { //nolint:unparam // MayWatch takes it too
 	key, end = r.key(), r.end()
 	switch r.shape {
 	case shapeKey:

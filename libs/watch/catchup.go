@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// source is where a catch-up pass reads. Each has a queue and a runner of its own, so that a watcher which the ring can
-// serve never waits for the log.
+// source is where a catch-up pass reads. Each source has a queue and a runner of its own, so a watcher that the ring
+// can serve never waits for the log.
 type source uint8
 
 const (
@@ -40,7 +40,7 @@ func newLagQueue() lagQueue {
 	}
 }
 
-// lessNext orders watchers by cursor; one without a sub stands for the begin of its cursor's watchers.
+// lessNext orders watchers by cursor. A watcher without a sub stands for the beginning of the watchers with its cursor.
 func lessNext(a, b *watcher) bool {
 	switch {
 	case a.next != b.next:
@@ -63,16 +63,16 @@ func (q *lagQueue) remove(w *watcher) {
 	q.byAge.Delete(w)
 }
 
-// enqueue puts a watcher that is behind into the queue of the source that has its cursor.
+// enqueue puts a watcher that is behind into the queue of the source that has what it needs next.
 func (c *core) enqueue(w *watcher) {
 	w.set(flagLog, w.next <= c.ringFloor)
 	c.lag[w.source()].add(w)
 }
 
-// pass is one catch-up: a stretch of history, read once and handed to all watchers whose cursors lie in it. Its life:
-// plan (locked), fill from the log unless the ring had it (no lock), collect (locked), match (no lock), distribute in
-// chunks (locked). Passes from different sources may be under way at once: no watcher is in both queues, and only the
-// ring's own plan moves one from its queue to the other.
+// pass is one catch-up: a stretch of history that is read once and given to all watchers whose cursors lie in it. Its
+// steps are: plan (locked), fill from the log unless the ring had it (no lock), collect (locked), match (no lock),
+// distribute in chunks (locked). Passes from different sources may run at the same time: no watcher is in both queues,
+// and only the ring's own plan moves one from its queue to the other.
 type pass struct {
 	source     source
 	from, next int64 // the stretch is [from, next)
@@ -84,7 +84,7 @@ type pass struct {
 	done       int // members already served
 }
 
-// found is what the stretch holds for a group of its members.
+// found is what the stretch has for a group of its members.
 type found struct {
 	spec   spec
 	events []*Event
@@ -92,7 +92,7 @@ type found struct {
 	next   *found // of the same range with other options
 }
 
-// refill puts parked watchers of the stream back into the queue if the stream may hold more, some at a time.
+// refill puts some parked watchers of the stream back into the queue, if the stream may hold more.
 func (c *core) refill(s *Stream) {
 	for len(s.parked) > 0 && s.behind < lockChunk && s.loadedBytes < c.turnBytes() {
 		w := s.parked[len(s.parked)-1]
@@ -101,10 +101,10 @@ func (c *core) refill(s *Stream) {
 	}
 }
 
-// plan cancels watchers overtaken by compaction and picks the next stretch from a source: the one where the watcher
-// begins that has waited longest, extended down to near neighbours. more is false if nobody waits for that source; p
-// may be nil nevertheless, when there was so much to tidy up that it takes another call. A pass from the log needs
-// fill.
+// plan cancels watchers that compaction has overtaken, and picks the next stretch from a source. The stretch begins at
+// the watcher that has waited longest, extended down to near neighbours. more is false if nobody waits for that source.
+// p may be nil even if more is true: then there was so much to tidy up that plan must be called again. A pass from the
+// log needs fill.
 func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 	q := &c.lag[src]
 	for range lockChunk {
@@ -121,7 +121,7 @@ func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 		if src != fromRing || w.next > c.ringFloor {
 			break
 		}
-		q.remove(w) // the ring has moved on; it keeps its place in the line
+		q.remove(w) // the ring has moved on; the watcher keeps its place in the line
 		c.enqueue(w)
 	}
 	oldest, ok := q.byAge.Min()
@@ -147,8 +147,8 @@ func (c *core) plan(src source, compact int64) (p *pass, more bool) {
 	return p, true
 }
 
-// damaged cancels up to n watchers that wait for the pass's first entry, which cannot be read: every one needs it,
-// and those that wait for later ones may not. It reports whether more are left.
+// damaged cancels up to n watchers that wait for the pass's first entry, which cannot be read. Every one of them needs
+// it; those that wait for later entries may not. It says whether more are left.
 func (c *core) damaged(p *pass, n int) (left bool) {
 	var hit []*watcher
 	c.lag[p.source].byNext.AscendRange(&watcher{next: p.from}, &watcher{next: p.from + 1}, func(w *watcher) bool {
@@ -179,7 +179,7 @@ func (c *core) fillFromRing(p *pass) {
 	}
 }
 
-// bytes is what the stretch takes.
+// bytes returns the size of the stretch.
 func (p *pass) bytes() (n int64) {
 	for _, r := range p.records {
 		n += int64(r.bytes)
@@ -187,12 +187,12 @@ func (p *pass) bytes() (n int64) {
 	return n
 }
 
-// filled reports whether the pass has its stretch.
+// filled says whether the pass has its stretch.
 func (p *pass) filled() bool { return p.next > p.from }
 
-// fill gives the pass what was read from the log: entries from p.from on, complete below next. Of entries that name
-// larger values it takes as many as they make maxBytes, at least one: who read them could not count what they name,
-// and the members may want all of it.
+// fill gives the pass what was read from the log: entries from p.from on, complete below next. If entries name larger
+// values, fill takes only as many entries as make up maxBytes, but at least one. The reader could not count these
+// values, and the members may want all of them.
 func (p *pass) fill(entries []revlog.Entry, next int64, maxBytes int) {
 	p.next = min(next, p.upto+1)
 	for bytes, i := 0, 0; i < len(entries) && entries[i].Rev < p.next; i++ {
@@ -208,7 +208,7 @@ func (p *pass) fill(entries []revlog.Entry, next int64, maxBytes int) {
 	}
 }
 
-// collect finds the watchers that the stretch is for.
+// collect finds the watchers that need the stretch.
 func (c *core) collect(p *pass) {
 	q := &c.lag[p.source]
 	p.groups = map[*group]*found{}
@@ -231,7 +231,7 @@ func (c *core) collect(p *pass) {
 	}
 }
 
-// match needs no lock: it touches only the pass's own and what never changes in events.
+// match needs no lock. It touches only the pass's own data, and parts of events that never change.
 func (p *pass) match() {
 	m := newMatcher[found]()
 	for _, f := range p.groups {
@@ -271,7 +271,7 @@ func (p *pass) missing() (m []unread) {
 	return m
 }
 
-// lose notes which groups cannot be served, after what missing has named was read.
+// lose notes which groups cannot be served, after the values of missing have been read.
 func (p *pass) lose() {
 	for _, f := range p.groups {
 		for _, ev := range f.events {
@@ -282,7 +282,7 @@ func (p *pass) lose() {
 	}
 }
 
-// distribute hands the stretch to up to n members and reports whether more are left.
+// distribute gives the stretch to up to n members. It says whether more are left.
 func (c *core) distribute(p *pass, n int) bool {
 	for ; n > 0 && p.done < len(p.members); n-- {
 		w := p.members[p.done]
@@ -298,8 +298,8 @@ func (c *core) distribute(p *pass, n int) bool {
 	return p.done < len(p.members)
 }
 
-// advance moves the cursor of a detached member past the stretch, or to the first event that its stream has no room
-// for.
+// advance moves the cursor of a detached member past the stretch, or to the first event for which its stream has no
+// room.
 func (c *core) advance(w *watcher, p *pass) {
 	s, g := w.sub.stream, w.sub.group
 	if lost := p.groups[g].lost; lost >= w.next {

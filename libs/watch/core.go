@@ -6,8 +6,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// core is the fan-out without clock, goroutine or network: a state machine driven by its methods. Not safe for
-// concurrent use; Hub holds its lock around each call, except where a method says otherwise.
+// core is the fan-out without clock, goroutine or network: a state machine that its methods drive. It is not safe for
+// concurrent use. Hub holds its lock around each call, except where a method says otherwise.
 type core struct {
 	opts     Options
 	position int64           // revision of the last applied entry
@@ -30,7 +30,7 @@ type core struct {
 	unsynced int       // behind, parked or loaded
 	progress []*Stream // waiting for the position to reach a progress request's revision
 
-	// wake is an effect for the caller: streams that slept and now have work.
+	// wake is an effect for the caller: streams that were asleep and now have work.
 	wake    []*Stream
 	slot    int // of the last tick
 	scratch []*group
@@ -40,13 +40,13 @@ type core struct {
 
 // Counters only ever grow.
 type Counters struct {
-	// Events is the number of events handed to streams, Responses that of responses.
+	// Events is the number of events given to streams, and Responses the number of responses.
 	Events, Responses uint64
-	// Passes is the number of catch-up passes, RingPasses those of them that were served from memory; PassEntries and
-	// RingPassEntries are the entries that they read.
+	// Passes is the number of catch-up passes, and RingPasses how many of them were served from memory. PassEntries and
+	// RingPassEntries are the entries that they have read.
 	Passes, RingPasses, PassEntries, RingPassEntries uint64
-	// Fallen counts watchers that were live and fell off the ring; Compacted those that were canceled by compaction,
-	// Damaged those whose history could not be read.
+	// Fallen counts watchers that were live and fell off the ring. Compacted counts those that were canceled by
+	// compaction, and Damaged those whose history could not be read.
 	Fallen, Compacted, Damaged uint64
 	// Denied counts watches that were canceled because their client may no longer watch their range.
 	Denied uint64
@@ -63,8 +63,8 @@ func newCore(o Options, position int64) *core {
 	}
 }
 
-// apply takes entries in revision order; those at or below the position are ignored (I6). Values that they only name
-// must have been read for the watchers there are: see missing.
+// apply takes entries in revision order. It ignores those at or below the position (I6). Values that the entries only
+// name must have been read for the present watchers: see missing.
 func (c *core) apply(entries []revlog.Entry, at time.Duration) {
 	for i := range entries {
 		c.applyRecord(newRecord(entries[i], at))
@@ -80,7 +80,7 @@ func (c *core) applyRecords(records []*record) {
 	c.wakeProgress()
 }
 
-// missing returns the values that have to be read before records are applied, for the watchers there are now.
+// missing returns the values that have to be read before records are applied, for the present watchers.
 func (c *core) missing(records []*record) (m []unread) {
 	for _, r := range records {
 		if !r.apart || r.rev <= c.position {
@@ -139,8 +139,8 @@ func (c *core) fanOut(r *record) {
 	clear(c.scratch)
 }
 
-// lose cancels the live watchers of a group that should be sent an event of which a compaction has taken a value.
-// Those that are behind will find out.
+// lose cancels the live watchers of a group that should get an event of which a compaction has removed a value.
+// Watchers that are behind find out later.
 func (c *core) lose(g *group, rev int64) {
 	for _, w := range g.liveWatchers() {
 		if w.next <= rev {
@@ -150,7 +150,7 @@ func (c *core) lose(g *group, rev int64) {
 	g.complete = max(g.complete, rev)
 }
 
-// deliver appends ev to the group and marks its idle subs dirty; dirty ones cost nothing.
+// deliver appends ev to the group and marks its idle subs dirty. Subs that are dirty already cost nothing.
 func (c *core) deliver(g *group, r *record, ev *Event) {
 	if g.lastRev() != r.rev {
 		r.matched = append(r.matched, g)
@@ -187,7 +187,8 @@ func (c *core) dropOldest() {
 	r.matched = nil
 }
 
-// turnBytes is what one stream may hold; it shrinks when there are very many streams, so that the sum stays bounded.
+// turnBytes is how many bytes one stream may hold. It shrinks when there are very many streams, so that the sum stays
+// bounded.
 func (c *core) turnBytes() int {
 	return min(c.opts.TurnBytes, max(MinTurnBytes, c.opts.HeldBytes/max(1, len(c.streams))))
 }
@@ -195,7 +196,8 @@ func (c *core) turnBytes() int {
 // responseBytes is what one response of many revisions may hold.
 func (c *core) responseBytes() int { return min(c.opts.ResponseBytes, c.turnBytes()) }
 
-// join returns the stream's sub for sp, making it and its group if needed, and counts one more watcher in it.
+// join returns the stream's sub for sp, and counts one more watcher in it. It makes the sub and its group if they do
+// not exist.
 func (c *core) join(s *Stream, sp spec) *sub {
 	first := c.matcher.get(sp.bounds)
 	g := first
@@ -219,7 +221,7 @@ func (c *core) join(s *Stream, sp spec) *sub {
 	return sb
 }
 
-// leave takes a detached watcher out of its sub; the last one takes the sub along, and that the group.
+// leave takes a detached watcher out of its sub. The last watcher takes the sub with it, and the last sub the group.
 func (c *core) leave(w *watcher) {
 	sb := w.sub
 	w.sub = nil
@@ -243,8 +245,8 @@ func (c *core) leave(w *watcher) {
 	c.groups--
 }
 
-// settle puts a watcher whose cursor is known, and that is in no queue, where it belongs: live if its group can serve
-// it from there on, else behind or parked.
+// settle puts a watcher whose cursor is known, and which is in no queue, where it belongs: it is live if its group can
+// serve it from there on, and otherwise behind or parked.
 func (c *core) settle(w *watcher) {
 	s := w.sub.stream
 	switch {
@@ -293,7 +295,7 @@ func (c *core) setUnsynced(w *watcher, on bool) {
 	c.unsynced += d
 }
 
-// detach takes a watcher out of whatever its state keeps it in; its sub and id stay.
+// detach takes a watcher out of whatever its state keeps it in. Its sub and id stay.
 func (c *core) detach(w *watcher) {
 	s := w.sub.stream
 	switch w.state {
@@ -318,5 +320,5 @@ func (c *core) detach(w *watcher) {
 	c.setUnsynced(w, false)
 }
 
-// behind is the number of watchers that wait for a pass.
+// behind returns the number of watchers that wait for a pass.
 func (c *core) behind() int { return c.lag[fromRing].byNext.Len() + c.lag[fromLog].byNext.Len() }

@@ -28,44 +28,44 @@ const (
 	eventTypeDelete = 1
 )
 
-// Event is one event of one revision, shared by all watchers that get it. Its wire forms are made on first use and
-// live as long as it does. Safe for use from any goroutine.
+// Event is one event of one revision, shared by all watchers that get it. Its wire forms are made on first use and live
+// as long as the event. It is safe for use from any goroutine.
 type Event struct {
 	src *revlog.Event
 	at  time.Duration // when Apply got it, on the hub's clock; 0 for events read back from history
-	// The two wire forms; nil until first asked for. Two goroutines may both make one: they are equal.
+	// The two wire forms, nil until first used. If two goroutines both make one, the forms are equal.
 	plain, prev atomic.Pointer[encoded]
-	// read are the values that the entry only names, once a watcher has wanted them.
+	// read are the values that the entry only names, after a watcher has wanted them.
 	read atomic.Pointer[values]
 }
 
 // values are what has been read of an event's values. It is never changed.
 type values struct {
 	kv, prev []byte
-	// noPrev: a compaction has taken the previous value. The event is sent without prev_kv, as etcd sends it when it
+	// noPrev: a compaction has removed the previous value. The event is then sent without prev_kv, as etcd does when it
 	// no longer has the revision before.
 	noPrev bool
-	// lostKV, lostPrev: a value that watchers are owed cannot be read; for the new value, or because of damage.
+	// lostKV, lostPrev: a value that watchers must get cannot be read. It is the new value, or it is damaged.
 	lostKV, lostPrev bool
 }
 
-// encoded is a wire form. Most are one buffer, which needs no slice of its own.
+// encoded is a wire form. Most forms are one buffer and need no slice of their own.
 type encoded struct {
 	parts mem.BufferSlice
 	one   [1]mem.Buffer
 }
 
-// valueApart is the size of a value from which on wire forms share it rather than copy it: a request of many large
-// values, such as a delete that watchers with prev_kv see, is in memory once and not once more for each form.
+// valueApart is the size from which on wire forms share a value instead of copying it. So a request with many large
+// values, such as a delete that watchers with prev_kv see, is in memory once and not once more per form.
 const valueApart = 4 << 10
 
 // Rev is the revision of the event.
 func (e *Event) Rev() int64 { return e.src.KV.Mod }
 
-// Wire returns field `events` of a WatchResponse holding this event: tag, length and mvccpb.Event, with or without
-// prev_kv. The buffers are shared and must not be changed, nor may the slice. A large value is a buffer of its own.
+// Wire returns the field `events` of a WatchResponse with this event: tag, length and mvccpb.Event, with or without
+// prev_kv. The buffers and the slice are shared and must not be changed. A large value is a buffer of its own.
 func (e *Event) Wire(withPrev bool) mem.BufferSlice {
-	// Before the look at the wire form: whoever lets go of a value has stored the form with it first.
+	// Load it before the wire form: whoever drops a value has stored the form first.
 	v := e.read.Load()
 	p := &e.plain
 	if withPrev && e.src.HasPrev && (v == nil || !v.noPrev) {
@@ -91,8 +91,8 @@ func (e *Event) Wire(withPrev bool) mem.BufferSlice {
 	return enc.parts
 }
 
-// unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty before
-// Wire is called.
+// unread returns the versions of the event whose values a watcher needs and nobody has read. It must be empty when Wire
+// is called.
 func (e *Event) unread(withPrev bool, dst []unread) []unread {
 	var v values
 	if p := e.read.Load(); p != nil {
@@ -107,7 +107,7 @@ func (e *Event) unread(withPrev bool, dst []unread) []unread {
 	return dst
 }
 
-// lost says that a value cannot be read that watchers of a spec are owed.
+// lost says whether a value that watchers of a spec must get cannot be read.
 func (e *Event) lost(sp spec) bool {
 	v := e.read.Load()
 	return v != nil && (v.lostKV || sp.prevKV && v.lostPrev)
@@ -119,7 +119,7 @@ type unread struct {
 	prev  bool
 }
 
-// kv is the version that the value belongs to.
+// kv returns the version of the value.
 func (u unread) kv() *revlog.KV {
 	if u.prev {
 		return &u.event.src.Prev
@@ -127,7 +127,7 @@ func (u unread) kv() *revlog.KV {
 	return &u.event.src.KV
 }
 
-// set gives the event its value; nil: a compaction has taken it.
+// set gives the event its value; nil: a compaction has removed it.
 func (u unread) set(value []byte) {
 	u.update(func(v *values) {
 		switch {
@@ -143,7 +143,7 @@ func (u unread) set(value []byte) {
 	})
 }
 
-// lose says that the value cannot be read.
+// lose notes that the value cannot be read.
 func (u unread) lose() {
 	u.update(func(v *values) {
 		if u.prev {
@@ -167,7 +167,7 @@ func (u unread) update(f func(*values)) {
 	}
 }
 
-// weight estimates the memory of the event's wire form, for the byte bounds of turns and responses.
+// weight estimates the memory of the event's wire form, for the limits of turns and responses.
 func (e *Event) weight(withPrev bool) int {
 	n := eventOverhead + len(e.src.KV.Key) + e.src.KV.Bytes()
 	if withPrev && e.src.HasPrev {
@@ -176,7 +176,7 @@ func (e *Event) weight(withPrev bool) int {
 	return n
 }
 
-// eventOverhead is what an event costs beside its bytes: structs, headers of slices, numbers.
+// eventOverhead is what an event takes in addition to its bytes: structs, headers of slices, numbers.
 const eventOverhead = 160
 
 // encodeEvent makes field 11 of etcdserverpb.WatchResponse for ev.
@@ -210,7 +210,7 @@ func encodeEvent(ev *revlog.Event, withPrev bool) *encoded {
 	return enc
 }
 
-// apartOf is how many bytes of a version are shared and not copied.
+// apartOf returns how many bytes of a version are shared instead of copied.
 func apartOf(kv *revlog.KV) int {
 	if len(kv.Value) < valueApart {
 		return 0

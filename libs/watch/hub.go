@@ -11,23 +11,25 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// Log is where a Hub reads what it does not hold in memory. A cache of history is put in front of it by wrapping
-// ReadLog, as package history does.
+// Log is where a Hub reads what it does not hold in memory. To put a cache of history in front of it, wrap ReadLog, as
+// package history does.
 type Log interface {
-	// Head returns the keyspace's last committed revision, at least every revision acknowledged before the call.
+	// Head returns the keyspace's last committed revision. It is not below any revision acknowledged before the call.
 	Head(ctx context.Context) (int64, error)
 	// CompactRevision is the keyspace's compact revision; at most 0 if there is none.
 	CompactRevision() int64
-	// ReadLog returns committed entries with revision >= from, in order, up to maxEntries or maxBytes (at least one if
-	// any), and the revision to go on from: all entries in [from, next) are in the answer. It fails if from is below
-	// the compact revision, and with a revlog.ErrCorrupt if the first of them cannot be read and never will be.
+	// ReadLog returns committed entries with revision >= from, in order, up to maxEntries or maxBytes, but at least one
+	// if there is any. next is the revision to go on from: the answer has all entries in [from, next). It fails if from
+	// is below the compact revision. It fails with a revlog.ErrCorrupt if the first entry cannot be read and never will
+	// be.
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
-	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for those that a
+	// ReadValues returns the values of versions in entries that only name them (KV.Unread); nil for values that a
 	// compaction has removed.
 	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
 }
 
-// Cached is implemented by a Log that has a cache of history in front (package history has one), for metrics only.
+// Cached is implemented by a Log with a cache of history in front, such as package history's. It is used for metrics
+// only.
 type Cached interface {
 	// Served returns how many reads and entries the cache has answered.
 	Served() (reads, entries uint64)
@@ -79,8 +81,8 @@ func New(o Options) *Hub {
 	return h
 }
 
-// Start opens the hub for streams. position is a revision up to which log is complete, and after which everything has
-// been or will be given to Apply; what Apply got at or below it is dropped. Call it once; Close ends what it starts.
+// Start opens the hub for streams. position is a revision up to which log is complete. Everything after it has been or
+// will be given to Apply; entries at or below it are dropped. Call it once. Close ends what it starts.
 func (h *Hub) Start(log Log, position int64) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -105,8 +107,9 @@ func (h *Hub) Start(log Log, position int64) {
 	signal(h.arrived)
 }
 
-// Apply takes committed, durable entries in revision order, from one goroutine at a time, which must not change them
-// any more. It returns at once, unless matching cannot keep up with the writer (DefaultInboxBytes).
+// Apply takes committed, durable entries in revision order. It must be called from one goroutine at a time, and the
+// entries must not be changed any more. It returns at once, unless matching cannot keep up with the writer
+// (DefaultInboxBytes).
 func (h *Hub) Apply(entries []revlog.Entry) {
 	if len(entries) == 0 {
 		return
@@ -143,8 +146,8 @@ func (h *Hub) dispatch() {
 	}
 }
 
-// drainInbox moves the inbox into the core, with the values that its watchers want: they are read here, once, and not
-// later, when a compaction may have removed them.
+// drainInbox moves the inbox into the core, with the values that its watchers want. The values are read here, once,
+// because a compaction may remove them later.
 func (h *Hub) drainInbox() {
 	h.draining.Lock() // two drains cannot overtake one another
 	defer h.draining.Unlock()
@@ -160,16 +163,16 @@ func (h *Hub) drainInbox() {
 			}
 		})
 		if len(missing) == 0 {
-			h.position.Store(max(h.position.Load(), records[len(records)-1].rev)) // Start may have been told more
+			h.position.Store(max(h.position.Load(), records[len(records)-1].rev)) // the position that Start got may be higher
 			return
 		}
-		// A watch may be created meanwhile that wants more: at most every value once.
+		// A watch that wants more may be created in the meantime. Each value is read once at most.
 		ok = h.readValues(missing)
 	}
 }
 
-// takeInbox empties the inbox, and says whether watches are to be allowed anew first, unless the hub has not been
-// started.
+// takeInbox empties the inbox. recheck says that watches must be checked again first. ok is false if the hub has not
+// been started.
 func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 	h.mu.Lock()
 	started := h.core != nil
@@ -190,11 +193,11 @@ func (h *Hub) takeInbox() (records []*record, recheck, ok bool) {
 	return records, recheck, true
 }
 
-// Position returns the revision up to which entries have been matched with the watches there are, their values read.
+// Position returns the revision up to which entries have been matched with the present watches, with their values read.
 func (h *Hub) Position() int64 { return h.position.Load() }
 
-// readValues reads what watchers want; false if the hub has been closed. What cannot be read because it is damaged
-// stays missing, as what has been compacted does.
+// readValues reads what watchers want. It returns false if the hub has been closed. A value that cannot be read because
+// it is damaged stays missing, like one that has been compacted.
 func (h *Hub) readValues(missing []unread) bool {
 	for len(missing) > 0 {
 		n, size := 1, missing[0].kv().Size
@@ -206,7 +209,7 @@ func (h *Hub) readValues(missing []unread) bool {
 		}
 		for _, u := range missing[:n] {
 			if u.prev && len(u.event.unread(true, nil)) == 0 {
-				u.event.Wire(true) // so that the value need not be kept beside its wire form
+				u.event.Wire(true) // then the value need not be kept in addition to its wire form
 			}
 		}
 		missing = missing[n:]
@@ -243,13 +246,13 @@ func (h *Hub) readSome(missing []unread) bool {
 		if readRetries.Wait(h.ctx, n) != nil {
 			return false
 		}
-		if half := len(missing) / 2; half > 0 { // so that it comes further if it is the many reads that cannot be done
+		if half := len(missing) / 2; half > 0 { // fewer reads at once may succeed
 			return h.readSome(missing[:half]) && h.readSome(missing[half:])
 		}
 	}
 }
 
-// locked runs f under the lock and then does what the core asks for.
+// locked runs f under the lock, and then does what the core asks for.
 func (h *Hub) locked(f func()) {
 	h.mu.Lock()
 	f()
@@ -301,20 +304,20 @@ func (h *Hub) catchUp(src source) {
 	}
 }
 
-// passInTurn does a pass when it is the hub's turn.
+// passInTurn makes a pass when it is the hub's turn.
 func (h *Hub) passInTurn(src source) (more bool, err error) {
 	turn := h.opts.Passes
 	if turn == nil {
 		return h.runPass(src)
 	}
 	if _, err := turn.Enter(h.ctx, passCost, passCost); err != nil {
-		return false, nil //nolint:nilerr // the hub is closing
+		return false, nil // the hub is closing
 	}
 	defer turn.Leave()
 	return h.runPass(src)
 }
 
-// runPass does one catch-up pass and reports whether there may be more to do.
+// runPass makes one catch-up pass. It says whether there may be more to do.
 func (h *Hub) runPass(src source) (more bool, err error) {
 	compact := h.log.CompactRevision()
 	var p *pass
@@ -357,10 +360,11 @@ func (h *Hub) runPass(src source) (more bool, err error) {
 	return true, nil
 }
 
-// errShortLog: the log does not reach to where the feed has been. It is a bug or a lagging replica; waiting may help.
+// errShortLog: the log does not reach the revision that the feed has reached. It is a bug or a replica that is behind;
+// waiting may help.
 var errShortLog = errors.New("log ends before the hub's position")
 
-// tickProgress is the one clock of periodic notifications.
+// tickProgress is the only clock of periodic notifications.
 func (h *Hub) tickProgress() {
 	t := time.NewTicker(h.opts.ProgressInterval / progressSlots)
 	defer t.Stop()
@@ -385,8 +389,8 @@ func (h *Hub) Interrupt() {
 	h.streamsCtx, h.interrupt = context.WithCancel(h.ctx)
 }
 
-// Drain ends all streams with ErrStopped and refuses new ones; clients resume elsewhere or later. It does not wait
-// for clients.
+// Drain ends all streams with ErrStopped and refuses new ones. Clients resume elsewhere or later. It does not wait for
+// clients.
 func (h *Hub) Drain() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

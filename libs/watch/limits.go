@@ -9,22 +9,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// Defaults and bounds. Every queue, batch and cache of the package is bounded by one of these.
+// Defaults and limits. One of them bounds every queue, batch and cache of the package.
 const (
 	// DefaultRingBytes bounds the ring of recent entries, counted as in record.bytes. A watcher that falls off the
 	// ring is served from the log.
 	DefaultRingBytes = 64 << 20
-	// DefaultInboxBytes bounds what Apply may leave for the dispatcher; beyond it Apply does the dispatcher's work
-	// itself, which slows the writer to the speed of matching (never to that of a client).
+	// DefaultInboxBytes bounds what Apply may leave for the dispatcher. If there is more, Apply does the dispatcher's
+	// work itself. That slows the writer to the speed of matching, but never to that of a client.
 	DefaultInboxBytes = 32 << 20
-	// DefaultTurnBytes bounds what one stream holds between Next and the network, and separately what a catch-up may
-	// have waiting for it. A single revision is never cut, so one oversized revision may exceed it.
+	// DefaultTurnBytes bounds what one stream holds between Next and the network and, separately, what a catch-up may
+	// have waiting for it. A revision is never cut, so one oversized revision may exceed it.
 	DefaultTurnBytes = 1 << 20
 	// DefaultResponseBytes bounds one response of many revisions. A single revision is never cut.
 	DefaultResponseBytes = 512 << 10
-	// DefaultHeldBytes is the sum, over all streams, that turn bounds are shrunk to when there are very many streams.
+	// DefaultHeldBytes is the sum over all streams to which the limits of turns shrink when there are very many
+	// streams.
 	DefaultHeldBytes = 256 << 20
-	// MinTurnBytes is the least that a stream's turn is shrunk to.
+	// MinTurnBytes is the size below which the limit of a stream's turn does not shrink.
 	MinTurnBytes = 32 << 10
 	// DefaultPassEntries and DefaultPassBytes bound what one catch-up pass reads.
 	DefaultPassEntries = 1000
@@ -36,12 +37,12 @@ const (
 	// MinProgressInterval is etcd's lower bound of the same flag.
 	MinProgressInterval = 100 * time.Millisecond
 
-	// maxPendingProgress bounds the progress requests that wait on one stream; more are answered by the same answers.
+	// maxPendingProgress bounds the progress requests that wait on one stream. The same answers serve any further ones.
 	maxPendingProgress = 1024
 	// maxTurnControls bounds the control responses (created, canceled) of one turn.
 	maxTurnControls = 1024
-	// maxQueuedControls bounds the control responses that wait on one stream: requests that would add to more are
-	// held back until the client reads (backpressure on that client alone).
+	// maxQueuedControls bounds the control responses that wait on one stream. Requests that would add more are not
+	// taken until the client reads, which slows only that client.
 	maxQueuedControls = 4096
 	// lockChunk is how many watchers are moved in one hold of the hub's lock.
 	lockChunk = 512
@@ -74,7 +75,7 @@ const (
 	reasonTooMany     = "etcdserver: too many requests"
 )
 
-// reasonDamaged is why a watch ends whose history cannot be read any more; etcd has no such case.
+// reasonDamaged is the reason for ending a watch whose history cannot be read any more. etcd has no such case.
 const reasonDamaged = "headwater: data loss: the history at or after revision %d cannot be read"
 
 // Options configures a Hub. The zero value of a field means its default; limits on streams and watches default to
@@ -102,18 +103,18 @@ type Options struct {
 	MaxStreamsPerConn int
 	MaxWatchesPerConn int
 
-	// Passes, if set, is where hubs of one process take turns for their catch-up passes.
+	// Passes, if set, lets the hubs of a process take turns for their catch-up passes.
 	Passes Turn
 
-	// OnSent, if set, is called after responses with live events have been handed to the transport: the number of
-	// their events, and the time since the oldest event of each response was given to Apply, which they have in
-	// common. It is called from many goroutines and must be quick.
+	// OnSent, if set, is called after responses with live events have been given to the transport. It gets the number
+	// of their events and the time since the oldest event of each response was given to Apply, which is the same for
+	// all of them. It is called from many goroutines and must be quick.
 	OnSent func(events int, latency time.Duration)
 	// Log is for failures of the log reader; nil is slog.Default().
 	Log *slog.Logger
 }
 
-// Turn is a hub's part in what several hubs share, such as a fair.Flow. Costs are bytes.
+// Turn is a hub's part in something that several hubs share, such as a fair.Flow. Costs are bytes.
 type Turn interface {
 	// Enter waits for a turn that costs least, or up to most; after it Leave is called. Errors: the context's.
 	Enter(ctx context.Context, least, most int64) (got int64, err error)
@@ -122,7 +123,7 @@ type Turn interface {
 	Charge(cost int64)
 }
 
-// passCost is what a pass costs beside the bytes of its entries.
+// passCost is what a pass costs in addition to the bytes of its entries.
 const passCost = 4 << 10
 
 func (o Options) withDefaults() Options {

@@ -6,9 +6,9 @@ import (
 	"time"
 )
 
-// Stream is one client's stream of watches. Create, Cancel and RequestProgress are called by the goroutine that reads
-// requests, Next, Sent and Release by the one that sends responses; Close by any, once, after which neither may be
-// called again with effect.
+// Stream is one client's stream of watches. The goroutine that reads requests calls Create, Cancel and RequestProgress.
+// The goroutine that sends responses calls Next, Sent and Release. Any goroutine may call Close, once. After that the
+// other methods have no effect.
 type Stream struct {
 	streamState // guarded by hub.mu
 
@@ -23,7 +23,7 @@ type Stream struct {
 func (h *Hub) Open() (*Stream, error) { return h.OpenOn(nil) }
 
 // OpenOn is Open for a stream of a client's connection, whose streams share limits. conn is any comparable value that
-// tells connections apart; nil: no such limits. It also fails with ErrTooManyStreamsPerConn.
+// identifies the connection; nil: there are no such limits. It also fails with ErrTooManyStreamsPerConn.
 func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -40,7 +40,8 @@ func (h *Hub) OpenOn(conn any) (*Stream, error) {
 		room:   make(chan struct{}, 1),
 		closed: make(chan struct{}),
 	}
-	// The slot that has just been served: a new stream's first notification is most of an interval away, as in etcd.
+	// Take the slot that was just served. So the first notification of a new stream comes nearly an interval later, as
+	// in etcd.
 	s.slot = h.core.slot
 	if !h.core.connect(s, conn) {
 		return nil, ErrTooManyStreamsPerConn
@@ -49,8 +50,8 @@ func (h *Hub) OpenOn(conn any) (*Stream, error) {
 	return s, nil
 }
 
-// Create adds a watch. Whatever is wrong with the request is told to the client in a response; the error is that of
-// ctx, of reading the head, or ErrStopped or ErrClosed.
+// Create adds a watch. If the request is wrong, the client learns that in a response. The error is that of ctx, of
+// reading the head, or ErrStopped or ErrClosed.
 func (s *Stream) Create(ctx context.Context, r CreateRequest) error {
 	if err := s.awaitRoom(ctx); err != nil {
 		return err
@@ -68,7 +69,7 @@ func (s *Stream) Create(ctx context.Context, r CreateRequest) error {
 	return s.do(func(c *core) { c.create(s, r, head, compact) })
 }
 
-// Cancel ends a watch; the client is told if there was one.
+// Cancel ends a watch. The client gets a response if there was one.
 func (s *Stream) Cancel(ctx context.Context, id int64) error {
 	if err := s.awaitRoom(ctx); err != nil {
 		return err
@@ -76,8 +77,8 @@ func (s *Stream) Cancel(ctx context.Context, id int64) error {
 	return s.do(func(c *core) { c.cancel(s, id, max(c.position, s.hub.applied.Load())) })
 }
 
-// RequestProgress asks for a notification for all watches of the stream, of a revision that is at least every revision
-// acknowledged before the call. As in etcd none is sent if a watch of the stream is not synced or has not started.
+// RequestProgress asks for a notification for all watches of the stream. Its revision is not below any revision
+// acknowledged before the call. As in etcd, none is sent if a watch of the stream is not synced or has not started.
 func (s *Stream) RequestProgress(ctx context.Context) error {
 	head, err := s.hub.head.get(ctx)
 	if err != nil {
@@ -99,7 +100,7 @@ func (s *Stream) do(f func(*core)) (err error) {
 	return err
 }
 
-// awaitRoom holds a request back while too many responses to earlier ones have not been sent.
+// awaitRoom waits while too many responses to earlier requests have not been sent.
 func (s *Stream) awaitRoom(ctx context.Context) error {
 	for {
 		full := false
@@ -118,9 +119,9 @@ func (s *Stream) awaitRoom(ctx context.Context) error {
 	}
 }
 
-// Next waits for something to send and returns it, to be sent in that order. The turn is the caller's until it gives
-// it to Release. It fails with ErrStopped when the hub drains or is interrupted, ErrClosed after Close, or ctx's
-// error.
+// Next waits until there is something to send, and returns it in the order in which it must be sent. The turn belongs
+// to the caller until Release. Next fails with ErrStopped when the hub drains or is interrupted, with ErrClosed after
+// Close, or with ctx's error.
 func (s *Stream) Next(ctx context.Context) ([]Response, error) {
 	for {
 		if s.ctx.Err() != nil {
@@ -132,7 +133,7 @@ func (s *Stream) Next(ctx context.Context) ([]Response, error) {
 			signal(s.room)
 			return turn, nil
 		}
-		s.Release(turn) // a stream that waits holds none
+		s.Release(turn) // a stream that waits holds no turn
 		if err != nil {
 			return nil, err
 		}
@@ -148,10 +149,10 @@ func (s *Stream) Next(ctx context.Context) ([]Response, error) {
 	}
 }
 
-// turns are empty slices for turns, shared by all streams, of which most wait.
+// turns are empty slices for turns. All streams share them, because most streams wait.
 var turns sync.Pool
 
-// maxKeptTurn is the number of responses up to which a turn's slice is used again.
+// maxKeptTurn is the number of responses up to which a turn's slice is reused.
 const maxKeptTurn = 1024
 
 func getTurn() []Response {
@@ -161,8 +162,8 @@ func getTurn() []Response {
 	return nil
 }
 
-// Release gives back a turn from Next, which must not be used afterwards, nor any pointer into it. The events in it
-// stay what they are.
+// Release gives back a turn from Next. The turn, and pointers into it, must not be used afterwards. Its events stay
+// valid.
 func (s *Stream) Release(turn []Response) {
 	clear(turn) // their events may go
 	if cap(turn) > 0 && cap(turn) <= maxKeptTurn {
@@ -171,7 +172,7 @@ func (s *Stream) Release(turn []Response) {
 	}
 }
 
-// Sent tells that responses have been handed to the transport.
+// Sent reports that responses have been given to the transport.
 func (s *Stream) Sent(responses []Response) {
 	onSent := s.hub.opts.OnSent
 	if onSent == nil {
@@ -203,7 +204,7 @@ func (s *Stream) Sent(responses []Response) {
 	flush()
 }
 
-// Close forgets the stream and its watches.
+// Close removes the stream and its watches.
 func (s *Stream) Close() {
 	s.hub.mu.Lock()
 	select {

@@ -5,34 +5,34 @@ import "time"
 // Stats is a snapshot for metrics.
 type Stats struct {
 	Counters
-	// HistoryReads and HistoryEntries are the part of what passes read from the Log that came from a cache in front
-	// of it (see Cached).
+	// HistoryReads and HistoryEntries are the part of what passes have read from the Log that came from a cache in
+	// front of it (see Cached).
 	HistoryReads, HistoryEntries uint64
 	// Position is the last revision that was fanned out.
 	Position int64
 	Streams  int
-	// Watchers counts all; Lagging those of them that are served by catch-up passes or wait for one (etcd: slow
+	// Watchers counts all watchers. Lagging counts those that are served by catch-up passes or wait for one (etcd: slow
 	// watchers).
 	Watchers, Lagging int
-	// WaitRing and WaitLog are the lagging watchers that wait for a pass from that source; the others wait for their
+	// WaitRing and WaitLog are the lagging watchers that wait for a pass from that source. The others wait for their
 	// clients.
 	WaitRing, WaitLog int
-	// LagRevisions is how far the furthest watcher that waits for a pass is behind, in revisions; LagTime is the age
-	// of the first revision that it has not got, counted at most from the start of the hub.
+	// LagRevisions is how many revisions the furthest watcher that waits for a pass is behind. LagTime is the age of
+	// the first revision that it has not got, counted from the start of the hub at the earliest.
 	LagRevisions int64
 	LagTime      time.Duration
 	// Groups is the number of distinct ranges with options.
 	Groups int
-	// RingEntries and RingBytes are what the ring holds, RingFloor the revision after which it is complete.
+	// RingEntries and RingBytes are the content of the ring. RingFloor is the revision after which it is complete.
 	RingEntries, RingBytes int
 	RingFloor              int64
-	// Pending counts events that match a watcher and that its stream has not taken yet, as far as memory holds them.
+	// Pending counts events that match a watcher and that its stream has not taken yet, as far as they are in memory.
 	Pending int
-	// InboxBytes is what waits between Apply and matching.
+	// InboxBytes is the size of what waits between Apply and matching.
 	InboxBytes int
 }
 
-// Stats returns the hub's present state. It looks at every stream: call it at the pace of scrapes.
+// Stats returns the hub's present state. It looks at every stream, so call it no more often than metrics are scraped.
 func (h *Hub) Stats() Stats {
 	h.inboxMu.Lock()
 	inbox := h.inboxBytes

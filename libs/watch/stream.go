@@ -75,13 +75,13 @@ func (c *core) open(s *Stream) {
 	c.streams[s] = struct{}{}
 }
 
-// conn is a client's connection, as far as limits go. It exists while it has streams.
+// conn is a client's connection, for the limits. It exists while it has streams.
 type conn struct {
 	id                any
 	streams, watchers int
 }
 
-// connect counts a stream that is about to be opened on a connection, unless that has as many as it may.
+// connect counts a stream that is about to be opened on a connection, unless the connection has as many as it may.
 func (c *core) connect(s *Stream, id any) bool {
 	if id == nil || c.opts.MaxStreamsPerConn <= 0 && c.opts.MaxWatchesPerConn <= 0 {
 		return true
@@ -99,7 +99,7 @@ func (c *core) connect(s *Stream, id any) bool {
 	return true
 }
 
-// disconnect takes back connect.
+// disconnect undoes connect.
 func (c *core) disconnect(s *Stream) {
 	if cn := s.conn; cn != nil {
 		if cn.streams--; cn.streams == 0 {
@@ -109,7 +109,7 @@ func (c *core) disconnect(s *Stream) {
 	}
 }
 
-// count keeps the numbers of watches.
+// count updates the numbers of watches.
 func (c *core) count(s *Stream, d int) {
 	c.watchers += d
 	if s.conn != nil {
@@ -117,8 +117,8 @@ func (c *core) count(s *Stream, d int) {
 	}
 }
 
-// create registers a watch and queues its created response; head is the keyspace's revision, read after the request
-// came, and compact its compact revision. Every refusal is a created+canceled response, in etcd's order of checks.
+// create registers a watch and queues its created response. head is the keyspace's revision, read after the request
+// came, and compact its compact revision. A refusal is a created+canceled response. Checks are in etcd's order.
 func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	sp, reason := specOf(r)
 	if s.access != nil && r.StartRevision >= 0 {
@@ -133,7 +133,7 @@ func (c *core) create(s *Stream, r CreateRequest, head, compact int64) {
 	}
 	w := &watcher{id: id, sub: c.join(s, sp), start: r.StartRevision, next: r.StartRevision}
 	if w.start == 0 {
-		// From now on: after head, wherever the hub is.
+		// From now on means after head, wherever the hub is.
 		w.start, w.next = head, head+1
 	}
 	w.set(optProgress, r.ProgressNotify)
@@ -206,7 +206,7 @@ func specOf(r CreateRequest) (spec, string) {
 	return sp, ""
 }
 
-// control is a response without events, kept small: a client that comes back makes many wait.
+// control is a response without events. It is small, because a client that comes back makes many of them wait.
 type control struct {
 	id       int64
 	rev      int64 // header revision
@@ -243,7 +243,8 @@ func (c *core) expire(w *watcher, compact int64) {
 	c.control(s, control{id: w.id, compact: compact, canceled: true})
 }
 
-// cancel ends a watch and queues the answer; an unknown id has none, as in etcd. rev is the revision for the answer.
+// cancel ends a watch and queues the answer. An unknown id gets no answer, as in etcd. rev is the revision of the
+// answer.
 func (c *core) cancel(s *Stream, id, rev int64) {
 	w := s.watchers[id]
 	if w == nil {
@@ -266,7 +267,7 @@ func (c *core) forget(s *Stream, w *watcher) {
 	c.count(s, -1)
 }
 
-// closeSome forgets up to n watchers of a stream that is being closed, and reports whether it is done with it.
+// closeSome removes up to n watchers of a stream that is being closed. It says whether all are removed.
 func (c *core) closeSome(s *Stream, n int) bool {
 	for _, w := range s.watchers {
 		if n--; n < 0 {
@@ -281,8 +282,8 @@ func (c *core) closeSome(s *Stream, n int) bool {
 	return true
 }
 
-// requestProgress asks for a notification on behalf of all watches, of a revision of at least head. It is silently
-// dropped, now or when its turn comes, unless all watches are synced and have started (etcd's rule).
+// requestProgress asks for a notification for all watches, with a revision of at least head. Unless all watches are
+// synced and have started, the request is silently dropped, now or when its turn comes (etcd's rule).
 func (c *core) requestProgress(s *Stream, head int64) {
 	if !c.allSynced(s, max(head, c.position)) {
 		return
@@ -297,7 +298,7 @@ func (c *core) requestProgress(s *Stream, head int64) {
 	}
 }
 
-// allSynced reports whether a revision rev speaks for all watches of the stream.
+// allSynced says whether a notification of revision rev is true for all watches of the stream.
 func (c *core) allSynced(s *Stream, rev int64) bool {
 	if s.unsynced > 0 || s.compacted > 0 || len(s.watchers) == 0 {
 		return false
@@ -339,9 +340,9 @@ func (c *core) tick(slot int) {
 	}
 }
 
-// take appends to turn what the stream should send next, within the turn's bounds. Nothing appended means that the
-// stream sleeps until it is in core.wake. The order is the order of sending: controls first, since a created response
-// precedes the watch's events and a canceled one ends them, progress last and only if no event is left.
+// take appends to turn what the stream should send next, within the limits of the turn. If it appends nothing, the
+// stream sleeps until it is in core.wake. The order is the order of sending: controls first, because a created response
+// precedes the watch's events and a canceled one ends them; progress last, and only if no event is left.
 func (c *core) take(s *Stream, turn []Response) []Response {
 	base := len(turn)
 	for n := min(maxTurnControls, s.controls.len()); n > 0; n-- {
@@ -359,7 +360,7 @@ func (c *core) take(s *Stream, turn []Response) []Response {
 	return turn
 }
 
-// takeLoaded takes all that catch-up passes have left; it is bounded by what a stream may have loaded.
+// takeLoaded takes everything that catch-up passes have left. It is bounded by what a stream may have loaded.
 func (c *core) takeLoaded(s *Stream, turn []Response) []Response {
 	for s.loaded.len() > 0 {
 		b := s.loaded.pop()
@@ -400,8 +401,8 @@ func (c *core) takeReady(s *Stream, turn []Response) []Response {
 	return turn
 }
 
-// serve appends one response for each watcher of a dirty sub, going round so that all get their share when the budget
-// ends before the watchers do. done means that nothing is left and the sub is idle or gone.
+// serve appends one response for each watcher of a dirty sub. It goes round, so that all watchers get their share if
+// the budget ends before them. done means that nothing is left and the sub is idle or gone.
 func (c *core) serve(sb *sub, turn []Response, budget *int) (_ []Response, done bool) {
 	var fallen []*watcher
 	var share pending
@@ -455,8 +456,8 @@ func (c *core) fall(w *watcher, since int64) {
 	c.settle(w)
 }
 
-// takeProgress appends the notifications that are due; everything up to the position has been taken from the stream's
-// live watchers.
+// takeProgress appends the notifications that are due. By then everything up to the position has been taken from the
+// stream's live watchers.
 func (c *core) takeProgress(s *Stream, turn []Response) []Response {
 	base := len(turn)
 	if s.tickDue {
@@ -483,7 +484,7 @@ func (c *core) takeProgress(s *Stream, turn []Response) []Response {
 	return turn
 }
 
-// pending is the part of a group's recent events that a watcher has not got; watchers with equal cursors share it.
+// pending is the part of a group's recent events that a watcher has not got. Watchers with equal cursors share it.
 type pending struct {
 	next   int64
 	events []*Event
@@ -502,7 +503,7 @@ func (p *pending) find(g *group, next int64, limit int) {
 
 func (p *pending) last() int64 { return p.events[len(p.events)-1].Rev() }
 
-// oldest is the earliest arrival among the live events of a response, or 0.
+// oldest returns the earliest arrival among the live events of a response, or 0.
 func (r *Response) oldest() time.Duration {
 	for _, e := range r.Events {
 		if e.at > 0 {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// timeline remembers, coarsely and in bounded memory, when revisions arrived.
+// timeline remembers when revisions arrived, roughly and in bounded memory.
 type timeline struct {
 	samples []sample // at most maxSamples, in order of both
 	step    time.Duration
@@ -17,13 +17,13 @@ type sample struct {
 }
 
 const (
-	// maxSamples bounds a timeline: when it is full, every second sample goes and the step doubles.
+	// maxSamples bounds a timeline. When it is full, every second sample is dropped and the step doubles.
 	maxSamples = 1024
 	// sampleStep is a timeline's first step.
 	sampleStep = 100 * time.Millisecond
 )
 
-// add notes that rev arrived at a time on the hub's clock; both must grow.
+// add notes when rev arrived, on the hub's clock. Both must grow.
 func (t *timeline) add(rev int64, at time.Duration) {
 	n := len(t.samples)
 	if n > 0 && at < t.samples[n-1].at+max(t.step, sampleStep) {
@@ -39,8 +39,8 @@ func (t *timeline) add(rev int64, at time.Duration) {
 	t.samples = append(t.samples, sample{rev, at})
 }
 
-// since returns when rev arrived, too early by a few steps at most: the time of the last sample that is not after it.
-// It is 0, the begin of the clock, for what came before.
+// since returns when rev arrived, or up to a few steps earlier: the time of the last sample that is not after it. For
+// earlier revisions it is 0, the start of the clock.
 func (t *timeline) since(rev int64) time.Duration {
 	i := sort.Search(len(t.samples), func(i int) bool { return t.samples[i].rev > rev })
 	if i == 0 {

@@ -8,18 +8,18 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// Marshaler is a response that encodes itself. The codec takes over the references of the returned slice.
+// Marshaler is a response that encodes itself. The codec takes over the references in the slice that it returns.
 type Marshaler interface {
 	MarshalWire() (mem.BufferSlice, error)
 }
 
-// Unmarshaler is a request that decodes itself. It may keep b, which is not used again by anyone else.
+// Unmarshaler is a request that decodes itself. It may keep b, which nobody else uses afterwards.
 type Unmarshaler interface {
 	UnmarshalWire(b []byte) error
 }
 
-// Codec is the server's gRPC codec: a Frame is passed on as it is, messages that implement Marshaler or Unmarshaler
-// do their own work, all others go through protobuf. Clients see plain "proto".
+// Codec is the server's gRPC codec. A Frame is passed on as it is, messages that implement Marshaler or Unmarshaler
+// encode and decode themselves, and all others go through protobuf. For clients it is plain "proto".
 type Codec struct{}
 
 var _ encoding.CodecV2 = Codec{}

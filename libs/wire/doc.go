@@ -1,5 +1,5 @@
-// Package wire is the server's end of the etcd wire format: the gRPC codec that lets hot messages encode and decode
-// themselves or pass undecoded, and the writer that sends many messages of a stream at once.
+// Package wire is the server's side of the etcd wire format. Its gRPC codec lets frequent messages encode and decode
+// themselves, or pass undecoded. Its MessageWriter sends many messages of a stream at once.
 //
 // # Concurrency
 //
@@ -7,7 +7,7 @@
 //
 // # Testing
 //
-// MessageWriter is tested over a real connection, with buffers that are spoilt when they are given back, in any
-// mixture with SendMsg. TestMessageWriter fails if a new grpc-go has not got what the writer needs; the server would
-// still work, with SendMsg.
+// MessageWriter is tested over a real connection, mixed with SendMsg, with buffers that are overwritten when they are
+// given back. TestMessageWriter fails if a new grpc-go lacks what the writer needs. The server would still work, with
+// SendMsg.
 package wire

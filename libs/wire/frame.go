@@ -5,9 +5,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 )
 
-// Frame is a message that stays encoded: what a relay receives and sends on without looking into it. Receiving holds a
-// reference to gRPC's own buffers, sending gives it away; nothing is copied. The zero value is an empty message. A
-// Frame is used by one goroutine at a time.
+// Frame is a message that stays encoded: a relay receives it and sends it on without decoding it. A received Frame
+// holds a reference to gRPC's own buffers, and sending gives it away. Nothing is copied. The zero value is an empty
+// message. A Frame is used by one goroutine at a time.
 type Frame struct{ data mem.BufferSlice }
 
 // set takes a reference to data.
@@ -33,7 +33,7 @@ func (f *Frame) take() mem.BufferSlice {
 // Free gives the buffers back if they have not been sent.
 func (f *Frame) Free() { f.take().Free() }
 
-// headBytes is how much of a message HeaderRevision looks at: an etcd response's header, if there is one, lies in
+// headBytes is how much of a message HeaderRevision looks at. The header of an etcd response, if it has one, is in
 // there.
 const headBytes = 64
 
@@ -49,7 +49,7 @@ func (f *Frame) HeaderRevision() int64 {
 	return headerRevision(room[:n])
 }
 
-// headerRevision reads field 3 of the message in field 1, which etcd's servers and these write first.
+// headerRevision reads field 3 of the message in field 1. Both etcd and Headwater write them first.
 func headerRevision(b []byte) int64 {
 	const header, revision = 1, 3
 	num, typ, n := protowire.ConsumeTag(b)

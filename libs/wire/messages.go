@@ -21,8 +21,8 @@ import (
 // stream, stats handlers and binary logs see nothing (libs/server's counts are told by AddSent; spans of a watch have
 // no messages in them), and the codec is not asked.
 //
-// A MessageWriter may be used by the goroutine that calls SendMsg, in turns with it; what is written first is sent
-// first.
+// A MessageWriter may be used by the goroutine that calls SendMsg, in turns with it. Messages are sent in the order of
+// the calls.
 type MessageWriter struct {
 	stream compressing
 	write  reflect.Value
@@ -42,9 +42,9 @@ func PutPrefix(b []byte, size int) {
 	binary.BigEndian.PutUint32(b[1:PrefixBytes], uint32(size))
 }
 
-// NewMessageWriter returns a writer for stream, or nil if its messages have to be sent by SendMsg: it is neither
-// grpc-go's own stream nor one that shows the stream that it wraps (Unwrapped), messages are to be compressed, this
-// version of grpc-go has not got what it takes, or the binary was built with the tag publicapi.
+// NewMessageWriter returns a writer for stream. It returns nil if the messages have to be sent by SendMsg: if stream is
+// neither grpc-go's own nor shows the stream that it wraps (Unwrapped), if messages are to be compressed, if this
+// version of grpc-go lacks what the writer needs, or if the binary was built with the tag publicapi.
 func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
 	for {
 		w, ok := stream.(interface{ Unwrapped() grpc.ServerStream })
@@ -72,7 +72,7 @@ func NewMessageWriter(stream grpc.ServerStream) *MessageWriter {
 	return w
 }
 
-// isWrite reports whether t is func([]byte, mem.BufferSlice, *struct{…}) error.
+// isWrite says whether t is func([]byte, mem.BufferSlice, *struct{…}) error.
 func isWrite(t reflect.Type) bool {
 	return t.NumIn() == 3 && t.In(0) == reflect.TypeFor[[]byte]() && t.In(1) == reflect.TypeFor[mem.BufferSlice]() &&
 		t.In(2).Kind() == reflect.Pointer && t.In(2).Elem().Kind() == reflect.Struct &&
@@ -84,8 +84,8 @@ func compressed(c compressing) bool {
 	return name != "" && name != encoding.Identity
 }
 
-// Write sends data, which holds whole messages, each behind its prefix. It takes over one reference to each buffer
-// and the slice itself, also when it fails. The error is the transport's: a status, or that of a broken connection.
+// Write sends data, which holds whole messages, each after its prefix. It takes over one reference to each buffer, and
+// the slice itself, even if it fails. The error is the transport's: a status, or that of a broken connection.
 func (w *MessageWriter) Write(data mem.BufferSlice) error {
 	w.data = data
 	result := w.write.Call(w.args[:])

@@ -2,5 +2,5 @@
 
 package wire
 
-// private says that grpc-go's methods that are not shown may be used.
+// private says that unexported methods of grpc-go may be used.
 const private = true

@@ -2,5 +2,5 @@
 
 package wire
 
-// private says that grpc-go's methods that are not shown are not used.
+// private says that unexported methods of grpc-go are not used.
 const private = false

@@ -13,7 +13,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// access is flags that say who may enter a keyspace.
+// access is the flags that say who may enter a keyspace.
 type access struct {
 	allow        []string
 	open, closed bool
@@ -30,7 +30,7 @@ func (a *access) flags(cmd *cobra.Command) {
 	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")
 }
 
-// parse reads the flags; nil: they say nothing.
+// parse reads the flags; nil: none is given.
 func (a *access) parse() (*keyspacev1.AccessRule, error) {
 	if !a.open && !a.closed && len(a.allow) == 0 {
 		return nil, nil
@@ -53,12 +53,12 @@ func (a *access) parse() (*keyspacev1.AccessRule, error) {
 	return rule, nil
 }
 
-// nameStart is where a name of a certificate begins. Names may have commas themselves.
+// nameStart matches the beginning of a name of a certificate. Names may contain commas.
 var nameStart = regexp.MustCompile(`(?:^|,)(cn|dns|uri|o)=`)
 
 var errCertificate = errors.New("need cn=, dns=, uri= or o= and a name, each once, with commas between them")
 
-// parseCertificate reads cn=NAME,dns=NAME,uri=NAME,o=NAME or some of them.
+// parseCertificate reads cn=NAME,dns=NAME,uri=NAME,o=NAME, or some of them.
 func parseCertificate(s string) (*keyspacev1.Certificate, error) {
 	c := new(keyspacev1.Certificate)
 	m := c.ProtoReflect()
@@ -81,7 +81,7 @@ func parseCertificate(s string) (*keyspacev1.Certificate, error) {
 	return c, nil
 }
 
-// accessText says who may enter a keyspace as the flags do.
+// accessText writes an access rule in the form of the flags.
 func accessText(info *adminv1.Keyspace) string {
 	rule := info.GetSettings().GetAccess()
 	allow := rule.GetAllow()

@@ -22,10 +22,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/backup/s3"
 )
 
-// sinceMetadata asks for what has changed since a revision.
+// sinceMetadata is the metadata that asks for the changes since a revision.
 const sinceMetadata = "headwater-since"
 
-// backupCommand is backup.
+// backupCommand is the command backup.
 func (c *ctl) backupCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "backup",
@@ -37,7 +37,7 @@ func (c *ctl) backupCommand() *cobra.Command {
 	return cmd
 }
 
-// backupPlace is where backups lie, and what they are encrypted with.
+// backupPlace says where backups are, and has the keys to encrypt and decrypt them.
 type backupPlace struct {
 	url, tmp   string
 	recipients []string
@@ -68,7 +68,7 @@ func (p *backupPlace) readerFlags(cmd *cobra.Command) {
 // open opens the place, for f.
 func (p *backupPlace) open(f func(r *backup.Repository) error) error {
 	if p.url == "" {
-		return usageError{errors.New("the place of the backups is needed (--to or --from): " + placeHelp)}
+		return usageError{errors.New("give the place of the backups (--to or --from): " + placeHelp)}
 	}
 	keys, err := backup.ReadKeys(p.recipients, p.identities)
 	if err != nil {
@@ -88,7 +88,7 @@ func (p *backupPlace) open(f func(r *backup.Repository) error) error {
 	return errors.Join(f(backup.NewRepository(b, keys, p.tmp)), b.Close())
 }
 
-// backupSource is the server that is backed up, or that a snapshot is fetched from.
+// backupSource is the server that is backed up, or from which a snapshot is fetched.
 type backupSource struct {
 	c                  *ctl
 	endpoint, keyspace string
@@ -127,7 +127,7 @@ func (s *backupSource) Cluster(ctx context.Context) (uint64, error) {
 	return r.GetHeader().GetClusterId(), err
 }
 
-// fetch fetches the file that the context's metadata ask for, and returns its bytes.
+// fetch fetches the file that the context's metadata ask for. It returns the number of bytes.
 func (s *backupSource) fetch(ctx context.Context, to io.Writer) (size int64, err error) {
 	conn, err := s.c.connectForFile(s.endpoint)
 	if err != nil {
@@ -150,7 +150,7 @@ func (s *backupSource) Snapshot(ctx context.Context, since int64, to *os.File) e
 		ctx = metadata.AppendToOutgoingContext(ctx, sinceMetadata, strconv.FormatInt(since, 10))
 	}
 	_, err := s.fetch(ctx, to)
-	if status.Code(err) == codes.OutOfRange { // compacted, or never reached
+	if status.Code(err) == codes.OutOfRange { // the revision is compacted, or in the future
 		return fmt.Errorf("%w: %s", backup.ErrNoLog, text(err))
 	}
 	return err
@@ -175,7 +175,7 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 					return err
 				}
 				if t.Why != "" {
-					fmt.Fprintln(c.errOut, "a full backup, a log cannot be had:", t.Why)
+					fmt.Fprintln(c.errOut, "took a full backup, because a log is not possible:", t.Why)
 				}
 				return c.printValue(t.Manifest, manifestRecord(&t.Manifest))
 			})
@@ -189,8 +189,14 @@ func (c *ctl) backupSaveCommand() *cobra.Command {
 
 func manifestRecord(m *backup.Manifest) record {
 	return record{
-		{"id", m.ID}, {"kind", m.Kind}, {"time", m.Time.Format(time.RFC3339)}, {"since", m.Since},
-		{"revision", m.Revision}, {"compacted", m.Compact}, {"bytes", m.Bytes}, {"encryption", m.Encryption},
+		{"id", m.ID},
+		{"kind", m.Kind},
+		{"time", m.Time.Format(time.RFC3339)},
+		{"since", m.Since},
+		{"revision", m.Revision},
+		{"compacted", m.Compact},
+		{"bytes", m.Bytes},
+		{"encryption", m.Encryption},
 	}
 }
 
@@ -216,7 +222,7 @@ func (c *ctl) backupRunCommand() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if run.Schedule.Full <= 0 || run.Schedule.Log < 0 || run.Keep.Fulls < 0 || run.Keep.For < 0 {
-				return usageError{errors.New("--full-every must be positive, and nothing negative")}
+				return usageError{errors.New("--full-every must be positive, and no other flag may be negative")}
 			}
 			return p.open(func(r *backup.Repository) error {
 				run.Repository, run.Source, run.Keyspace, run.Now = r, &src, src.keyspace, time.Now
@@ -224,7 +230,7 @@ func (c *ctl) backupRunCommand() *cobra.Command {
 				if err := run.Run(cmd.Context()); cmd.Context().Err() == nil {
 					return err
 				}
-				return nil // it was stopped, as it is meant to be
+				return nil // an interrupt is the normal end
 			})
 		},
 	}
@@ -260,7 +266,7 @@ func (c *ctl) backupListCommand() *cobra.Command {
 	return cmd
 }
 
-// problems says what cannot be used.
+// problems reports the manifests that cannot be used.
 func (c *ctl) problems(bad []backup.Problem) error {
 	for _, b := range bad {
 		fmt.Fprintln(c.errOut, text(b.Err))
@@ -271,7 +277,7 @@ func (c *ctl) problems(bad []backup.Problem) error {
 	return nil
 }
 
-// notAll is the end of a command that has found something wrong with some backups.
+// notAll returns the error of a command that has found damaged backups.
 func notAll(n int, total int) error {
 	if n == 0 {
 		return nil

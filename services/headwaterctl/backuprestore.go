@@ -76,16 +76,16 @@ func (c *ctl) verifyBackups(ctx context.Context, r *backup.Repository, newest bo
 	return err
 }
 
-// skewMax is how far the clocks of who takes backups and of who looks at them may differ.
+// skewMax is how far the clocks may differ of the machine that takes backups and the one that checks them.
 const skewMax = time.Minute
 
-// checkAge says that the newest backup is too old, or that it cannot be told: a clock has been wrong.
+// checkAge returns an error if the newest backup is too old, or if its age is unknown because a clock was wrong.
 func checkAge(newest, now time.Time, maxAge time.Duration) error {
 	switch age := now.Sub(newest); {
 	case age > maxAge:
 		return fmt.Errorf("the newest backup is %s old", age.Round(time.Second))
 	case age < -skewMax:
-		return fmt.Errorf("the newest backup is of the future (%s), so that its age cannot be told: a clock is or was "+
+		return fmt.Errorf("the newest backup has a time in the future (%s), so its age is not known: a clock is or was "+
 			"wrong", newest.Format(time.RFC3339))
 	}
 	return nil
@@ -160,7 +160,7 @@ func (c *ctl) backupRestoreCommand() *cobra.Command {
 				return err
 			}
 			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
-				return usageError{errors.New("--data-dir is needed")}
+				return usageError{errors.New("give --data-dir")}
 			}
 			if err := o.Check(); err != nil {
 				return usageError{err}

@@ -14,7 +14,7 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// podsCommand is pods.
+// podsCommand is the command pods.
 func (c *ctl) podsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use:   "pods",
@@ -57,7 +57,7 @@ func podRecord(s *adminv1.PodStatus) record {
 	}
 }
 
-// short joins the shards of the same work: "lease shard 1", "lease shard 4" are "lease shards 1 4".
+// short joins shards of the same work: "lease shard 1" and "lease shard 4" become "lease shards 1 4".
 func short(leads []string) (out []string) {
 	const shard = " shard "
 	shards := map[string][]string{}
@@ -79,7 +79,7 @@ func short(leads []string) (out []string) {
 	return out
 }
 
-// electionsCommand is elections.
+// electionsCommand is the command elections.
 func (c *ctl) electionsCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "elections", Short: "Show who leads what: compactor, tailer, shards of leases", Args: noArgs,
@@ -92,8 +92,10 @@ func (c *ctl) electionsCommand() *cobra.Command {
 				var records []record
 				for _, e := range a.GetElections() {
 					records = append(records, record{
-						{"election", e.GetName()}, {"keyspace", cmp.Or(e.GetKeyspace(), "-")},
-						{"holder", cmp.Or(e.GetHolder(), "-")}, {"ballot", e.GetBallot()},
+						{"election", e.GetName()},
+						{"keyspace", cmp.Or(e.GetKeyspace(), "-")},
+						{"holder", cmp.Or(e.GetHolder(), "-")},
+						{"ballot", e.GetBallot()},
 					})
 				}
 				return c.print(a, records...)
@@ -102,7 +104,7 @@ func (c *ctl) electionsCommand() *cobra.Command {
 	}
 }
 
-// versionCommand is version.
+// versionCommand is the command version.
 func (c *ctl) versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Show the versions of this program and of the server", Args: noArgs,
@@ -126,5 +128,5 @@ func (c *ctl) versionCommand() *cobra.Command {
 	}
 }
 
-// own is this program's own version: its commit, and Go's release.
+// own returns the version of this program: its commit and Go's release.
 func own() string { return version.Commit() + " " + runtime.Version() }

@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 )
 
-// wanted are the endpoints to be tried.
+// wanted returns the endpoints to try.
 func (c *ctl) wanted() ([]string, error) {
 	if len(c.endpoints) > 0 {
 		return c.endpoints, nil
@@ -29,11 +29,11 @@ func (c *ctl) wanted() ([]string, error) {
 	if _, err := os.Stat(defaultEndpoint); err == nil {
 		return []string{defaultEndpoint}, nil
 	}
-	return nil, usageError{fmt.Errorf("no endpoint: give --endpoints or %s (%s is not there)",
+	return nil, usageError{fmt.Errorf("no endpoint: give --endpoints or %s (%s does not exist)",
 		endpointsEnv, defaultEndpoint)}
 }
 
-// target is an endpoint as gRPC takes it.
+// target returns an endpoint in gRPC's form.
 func target(endpoint string) (string, error) {
 	endpoint = strings.TrimSpace(endpoint)
 	if path, ok := strings.CutPrefix(endpoint, "unix:"); ok {
@@ -53,10 +53,10 @@ func target(endpoint string) (string, error) {
 	return "passthrough:///" + endpoint, nil
 }
 
-// secureScheme begins endpoints with TLS.
+// secureScheme begins an endpoint that uses TLS.
 const secureScheme = "https://"
 
-// credentials are those of an endpoint: of the files that are given if it has TLS.
+// credentials returns the credentials for an endpoint. If it uses TLS, they are made from the given files.
 func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, error) {
 	if !strings.HasPrefix(strings.TrimSpace(endpoint), secureScheme) {
 		return insecure.NewCredentials(), nil
@@ -68,7 +68,7 @@ func (c *ctl) credentials(endpoint string) (credentials.TransportCredentials, er
 	return credentials.NewTLS(conf), nil
 }
 
-// tlsConfig is that of endpoints with TLS: of the files that are given.
+// tlsConfig returns the TLS configuration that is made from the given files.
 func (c *ctl) tlsConfig() (*tls.Config, error) {
 	conf := &tls.Config{MinVersion: tls.VersionTLS12}
 	if c.caFile != "" {
@@ -91,7 +91,7 @@ func (c *ctl) tlsConfig() (*tls.Config, error) {
 	return conf, nil
 }
 
-// socket is the target of a unix socket.
+// socket returns the target of a unix socket.
 func socket(path string) (string, error) {
 	path, err := filepath.Abs(path)
 	return "unix://" + path, err
@@ -114,7 +114,7 @@ func (c *ctl) dial(ctx context.Context) (*grpc.ClientConn, error) {
 	return nil, errors.Join(errs...)
 }
 
-// connect is a connection to an endpoint that nobody has tried yet.
+// connect returns a connection to an endpoint. It does not try it.
 func (c *ctl) connect(endpoint string, more ...grpc.DialOption) (*grpc.ClientConn, error) {
 	t, err := target(endpoint)
 	if err != nil {
@@ -125,13 +125,12 @@ func (c *ctl) connect(endpoint string, more ...grpc.DialOption) (*grpc.ClientCon
 		return nil, usageError{err}
 	}
 	return grpc.NewClient(t, append(more, grpc.WithTransportCredentials(creds), grpc.WithNoProxy(),
-		// An entry of a log is as large as what the request has changed. etcdctl takes as much.
+		// A log entry is as large as what its request has changed. etcdctl accepts the same size.
 		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32)))...)
 }
 
-// connectForFile is connect to an endpoint of etcd's clients that a file is fetched from, which may take long: a server
-// that is gone without a word must not be waited for for good. Those servers allow a question every 5 s, admin APIs do
-// not.
+// connectForFile is connect for fetching a file from an endpoint of etcd's clients. That may take long, so pings find
+// out whether the server is still there. These servers allow a ping every 5 s. Admin APIs do not.
 func (c *ctl) connectForFile(endpoint string) (*grpc.ClientConn, error) {
 	return c.connect(endpoint, grpc.WithKeepaliveParams(
 		keepalive.ClientParameters{Time: keepAlive, Timeout: keepAlive},

@@ -15,14 +15,14 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// inspect runs f with a client of what is stored, for as long as it takes.
+// inspect runs f with a client of the inspection service, without a time limit.
 func (c *ctl) inspect(cmd *cobra.Command, f func(context.Context, adminv1.InspectionClient) error) error {
 	return c.stream(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 		return f(ctx, adminv1.NewInspectionClient(conn))
 	})
 }
 
-// keyspaceFlag gives a command the flag that names a keyspace.
+// keyspaceFlag adds the flag that names a keyspace to a command.
 func (c *ctl) keyspaceFlag(cmd *cobra.Command, name *string) *cobra.Command {
 	cmd.Flags().StringVarP(name, "keyspace", "k", "default", "the keyspace")
 	_ = cmd.RegisterFlagCompletionFunc("keyspace",
@@ -48,7 +48,7 @@ func receive[T any](s grpc.ServerStreamingClient[T], f func(*T) error) error {
 	}
 }
 
-// logCommand is log and what is below it.
+// logCommand is the command log with its subcommands.
 func (c *ctl) logCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "log", Short: "Show the revision log of a keyspace, decoded", Args: args(cobra.NoArgs), RunE: help,
@@ -72,7 +72,7 @@ func (c *ctl) tailCommand() *cobra.Command {
 				}
 				err = receive(s, c.printEntry)
 				if follow && cmd.Context().Err() != nil {
-					return nil // it was told to end
+					return nil //nolint:nilerr // an interrupt is the normal end
 				}
 				return err
 			})
@@ -115,7 +115,8 @@ func (c *ctl) showCommand() *cobra.Command {
 	return c.keyspaceFlag(cmd, &keyspace)
 }
 
-// printEntry shows an entry of the log: in a table a line for each event, without a head, since it may go on.
+// printEntry prints an entry of the log. As a table it prints one line per event, without a header, because more
+// entries may follow.
 func (c *ctl) printEntry(e *adminv1.LogEntry) error {
 	if c.format == formatTable {
 		for _, ev := range e.GetEvents() {
@@ -172,7 +173,7 @@ func eventText(rev int64, ev *adminv1.Event) string {
 	return b.String()
 }
 
-// rowsCommand is rows.
+// rowsCommand is the command rows.
 func (c *ctl) rowsCommand() *cobra.Command {
 	var keyspace, table string
 	var limit uint64
@@ -208,12 +209,15 @@ func (c *ctl) printRow(r *adminv1.Row) error {
 		return err
 	}
 	return c.print(r, record{
-		{"table", r.GetTable()}, {"key", fmt.Sprintf("%x", r.GetKey())}, {"value", fmt.Sprintf("%x", r.GetValue())},
-		{"valueSize", r.GetValueSize()}, {"meaning", r.GetMeaning()},
+		{"table", r.GetTable()},
+		{"key", fmt.Sprintf("%x", r.GetKey())},
+		{"value", fmt.Sprintf("%x", r.GetValue())},
+		{"valueSize", r.GetValueSize()},
+		{"meaning", r.GetMeaning()},
 	})
 }
 
-// fsckCommand is fsck.
+// fsckCommand is the command fsck.
 func (c *ctl) fsckCommand() *cobra.Command {
 	var keyspace string
 	cmd := &cobra.Command{
@@ -235,7 +239,7 @@ func (c *ctl) fsckCommand() *cobra.Command {
 			})
 			bar.end()
 			if err == nil && report == nil {
-				err = errors.New("the server has sent no report")
+				err = errors.New("the server sent no report")
 			}
 			if err != nil {
 				return err
@@ -246,7 +250,7 @@ func (c *ctl) fsckCommand() *cobra.Command {
 	return c.keyspaceFlag(cmd, &keyspace)
 }
 
-// printReport shows findings, and the end in one line. Findings are an error.
+// printReport prints the findings and a summary line. Findings are an error.
 func (c *ctl) printReport(r *adminv1.FsckReport) error {
 	if c.format == formatTable {
 		for _, line := range append(r.GetFindings(), r.GetSummary()) {
@@ -255,20 +259,21 @@ func (c *ctl) printReport(r *adminv1.FsckReport) error {
 			}
 		}
 	} else if err := c.print(r, record{
-		{"revision", r.GetRevision()}, {"findings", int64(len(r.GetFindings())) + r.GetMoreFindings()},
+		{"revision", r.GetRevision()},
+		{"findings", int64(len(r.GetFindings())) + r.GetMoreFindings()},
 		{"summary", r.GetSummary()},
 	}); err != nil {
 		return err
 	}
 	if len(r.GetFindings()) > 0 {
-		return errors.New("rows do not agree")
+		return errors.New("the rows do not agree with one another")
 	}
 	return nil
 }
 
-// progress is a line that tells how far something has come, on a terminal.
+// progress is a line on a terminal that shows how far something is.
 type progress struct {
-	w     io.Writer // nil: it is no terminal
+	w     io.Writer // nil: the output is not a terminal
 	shown bool
 }
 

@@ -18,7 +18,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// keyspaceCommand is keyspace and what is below it.
+// keyspaceCommand is the command keyspace with its subcommands.
 func (c *ctl) keyspaceCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "keyspace", Aliases: []string{"ks"}, Short: "Manage the table of keyspaces",
@@ -59,7 +59,7 @@ func (c *ctl) nameCommand(
 	}
 }
 
-// keyspaces runs f with a client of the table.
+// keyspaces runs f with a client of the service for keyspaces.
 func (c *ctl) keyspaces(cmd *cobra.Command, f func(context.Context, adminv1.KeyspacesClient) error) error {
 	return c.call(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 		return f(ctx, adminv1.NewKeyspacesClient(conn))
@@ -98,7 +98,7 @@ func (c *ctl) createCommand() *cobra.Command {
 			return c.keyspaces(cmd, func(ctx context.Context, k adminv1.KeyspacesClient) error {
 				info, err := k.Create(ctx, &adminv1.CreateRequest{Name: given[0], Settings: wanted})
 				if err == nil && wanted.GetAccess() != nil && info.GetSettings().GetAccess() == nil {
-					err = fmt.Errorf("keyspace %s is open to all: the server's release knows no access rules", given[0])
+					err = fmt.Errorf("keyspace %s is open to all: the server's release has no access rules", given[0])
 				}
 				return c.printKeyspace(info, err)
 			})
@@ -191,9 +191,13 @@ func keyspaceRecord(info *adminv1.Keyspace) record {
 	}
 	state := strings.ToLower(strings.TrimPrefix(info.GetState().String(), "STATE_"))
 	return record{
-		{"name", info.GetName()}, {"id", info.GetId()}, {"state", state}, {"created", created},
+		{"name", info.GetName()},
+		{"id", info.GetId()},
+		{"state", state},
+		{"created", created},
 		{"access", accessText(info)},
-		{"limits", limitsText(info.GetSettings().GetLimits())}, {"labels", labelsText(info.GetSettings().GetLabels())},
+		{"limits", limitsText(info.GetSettings().GetLimits())},
+		{"labels", labelsText(info.GetSettings().GetLabels())},
 	}
 }
 
@@ -217,7 +221,7 @@ func labelsText(labels map[string]string) string {
 	return strings.Join(parts, ",")
 }
 
-// settings are flags that say settings.
+// settings is the flags for settings.
 type settings struct {
 	limits, labels, unlabels []string
 	weight                   uint32
@@ -235,7 +239,7 @@ func (s *settings) flags(cmd *cobra.Command) {
 	s.access.flags(cmd)
 }
 
-// parse reads the flags, and says which settings they name.
+// parse reads the flags. mask names the settings that they set.
 func (s *settings) parse(cmd *cobra.Command) (wanted *adminv1.Settings, mask []string, err error) {
 	wanted = &adminv1.Settings{Limits: &keyspacev1.Limits{}, Labels: make(map[string]string), Weight: s.weight}
 	if cmd.Flags().Changed("weight") {
@@ -271,7 +275,7 @@ func (s *settings) parse(cmd *cobra.Command) (wanted *adminv1.Settings, mask []s
 	return wanted, mask, nil
 }
 
-// setLimit sets the limit that a flag says, and returns its name.
+// setLimit sets the limit of a flag, and returns its name.
 func setLimit(l *keyspacev1.Limits, flag string) (name string, err error) {
 	name, value, ok := strings.Cut(flag, "=")
 	f := l.ProtoReflect().Descriptor().Fields().ByName(protoreflect.Name(name))
@@ -286,13 +290,13 @@ func setLimit(l *keyspacev1.Limits, flag string) (name string, err error) {
 	return name, nil
 }
 
-// units are what a number may end with.
+// units are the suffixes that a number may have.
 var units = []struct {
 	name  string
 	shift uint
 }{{"KiB", 10}, {"MiB", 20}, {"GiB", 30}, {"TiB", 40}}
 
-// number reads a whole number, with a unit or without.
+// number reads a whole number, with or without a unit.
 func number(s string) (uint64, error) {
 	shift := uint(0)
 	for _, u := range units {

@@ -63,7 +63,7 @@ func (c *ctl) exportCommand() *cobra.Command {
 	return cmd
 }
 
-// writeWhole writes a file, which gets its name when it is whole.
+// writeWhole writes a file. The file gets its name when it is complete.
 func writeWhole(path string, write func(io.Writer) (int64, error)) (n int64, err error) {
 	part := path + partSuffix
 	f, err := os.OpenFile(part, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
@@ -112,7 +112,7 @@ func (c *ctl) importCommand() *cobra.Command {
 				func(n int64) { w.report(fmt.Sprintf("%d keys", n)) })
 			w.end()
 			if err != nil {
-				return fmt.Errorf("%w; %d keys and %d leases have been put", err, done.Keys, done.Leases)
+				return fmt.Errorf("%w; %d keys and %d leases were put before that", err, done.Keys, done.Leases)
 			}
 			_, err = fmt.Fprintf(c.out, "imported %d keys and %d leases, up to revision %d\n",
 				done.Keys, done.Leases, done.Revision)

@@ -29,7 +29,7 @@ func (c *ctl) migrateCommand() *cobra.Command {
 		Args: noArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if check && cutOver {
-				return usageError{errors.New("--check or --cut-over, not both")}
+				return usageError{errors.New("give --check or --cut-over, not both")}
 			}
 			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "") {
 				return usageError{errors.New("--to goes with --from and --from-keyspace only")}
@@ -66,7 +66,7 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	return cmd
 }
 
-// migrateBack puts what a source has into an etcd.
+// migrateBack puts the content of a source into an etcd.
 func (c *ctl) migrateBack(ctx context.Context, source *migrate.Source, to *remote) error {
 	target, err := to.dial(ctx, c.dialTimeout)
 	if err != nil {
@@ -78,7 +78,7 @@ func (c *ctl) migrateBack(ctx context.Context, source *migrate.Source, to *remot
 	done, err := migrate.Back(ctx, source, target, func(n int64) { w.report(fmt.Sprintf("%d keys", n)) })
 	w.end()
 	if err != nil {
-		return fmt.Errorf("%w; %d keys and %d leases have been put", err, done.Keys, done.Leases)
+		return fmt.Errorf("%w; %d keys and %d leases were put before that", err, done.Keys, done.Leases)
 	}
 	_, err = fmt.Fprintf(c.out, "put %d keys and %d leases of revision %d, now at revision %d\n",
 		done.Keys, done.Leases, done.From, done.Revision)
@@ -94,7 +94,7 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 	if !cutOver {
 		err := m.Run(ctx)
 		if ctx.Err() != nil {
-			w.line("interrupted: repeat it to go on")
+			w.line("interrupted: repeat the command to go on")
 		}
 		return err
 	}
@@ -117,7 +117,7 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 	return errors.Join(err, writeErr)
 }
 
-// progressText is progress as people read it.
+// progressText writes progress for people.
 func progressText(p migrate.Progress) string {
 	switch p.Phase {
 	case migrate.Copying:
@@ -131,14 +131,14 @@ func progressText(p migrate.Progress) string {
 				"following: revision %d, %d behind, for %s", p.Revision, lag, p.Behind.Round(time.Second),
 			)
 		}
-		return fmt.Sprintf("following: revision %d, where the source is", p.Revision)
+		return fmt.Sprintf("following: revision %d, up to date", p.Revision)
 	case migrate.Comparing:
 		return fmt.Sprintf("comparing: %d keys at revision %d", p.Keys, p.Revision)
 	}
 	return p.Phase.String()
 }
 
-// checkSource says what of a source could not be held.
+// checkSource reports what of a source a keyspace could not hold.
 func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 	alarms, err := m.Source.Alarms(ctx)
 	if err != nil {
@@ -154,12 +154,18 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 		return err
 	}
 	for _, a := range alarms {
-		found.Notes = append(found.Notes, "the alarm "+a+" is the etcd's, and is not copied")
+		found.Notes = append(found.Notes, "the alarm "+a+" belongs to the etcd and is not copied")
 	}
 	if err := c.printValue(found, record{
-		{"revision", found.Revision}, {"compacted", found.Compact}, {"revisions", found.Revisions},
-		{"bytes", found.Bytes}, {"leases", found.Leases}, {"users", found.Users}, {"roles", found.Roles},
-		{"largest key", found.LargestKey}, {"largest value", found.LargestVal},
+		{"revision", found.Revision},
+		{"compacted", found.Compact},
+		{"revisions", found.Revisions},
+		{"bytes", found.Bytes},
+		{"leases", found.Leases},
+		{"users", found.Users},
+		{"roles", found.Roles},
+		{"largest key", found.LargestKey},
+		{"largest value", found.LargestVal},
 	}); err != nil {
 		return err
 	}
@@ -167,11 +173,11 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 		fmt.Fprintln(c.errOut, line)
 	}
 	for _, line := range found.Findings {
-		fmt.Fprintln(c.errOut, "cannot be held:", line)
+		fmt.Fprintln(c.errOut, "the keyspace cannot hold:", line)
 	}
 	if n := int64(len(found.Findings)) + found.More; n > 0 {
-		return fmt.Errorf("%d things of the source could not be held", n)
+		return fmt.Errorf("the keyspace cannot hold %d things of the source", n)
 	}
-	_, err = fmt.Fprintln(c.errOut, "all of it can be held")
+	_, err = fmt.Fprintln(c.errOut, "the keyspace can hold everything")
 	return err
 }

@@ -30,16 +30,16 @@ func checkFormat(f string) error {
 	return nil
 }
 
-// field is a part of a record, value being a string, a number or a bool.
+// field is a part of a record. Its value is a string, a number or a bool.
 type field struct {
 	name  string
 	value any
 }
 
-// record is what is shown of something.
+// record is what is shown about one thing.
 type record []field
 
-// print shows an answer: as it is in JSON, else its records.
+// print prints an answer: as JSON, or as its records.
 func (c *ctl) print(answer proto.Message, records ...record) error {
 	switch c.format {
 	case formatJSON:
@@ -50,7 +50,7 @@ func (c *ctl) print(answer proto.Message, records ...record) error {
 	return c.printTable(records)
 }
 
-// printValue is print for what is no message.
+// printValue is print for a value that is not a message.
 func (c *ctl) printValue(v any, records ...record) error {
 	if c.format != formatJSON {
 		return c.print(nil, records...)
@@ -67,7 +67,7 @@ func (c *ctl) printJSON(answer proto.Message) error {
 	if err != nil {
 		return err
 	}
-	// protojson puts spaces where it likes, so that nobody relies on them.
+	// protojson adds spaces at random, so that nobody relies on them.
 	var compact json.RawMessage = b
 	if b, err = json.Marshal(compact); err != nil {
 		return err
@@ -76,7 +76,7 @@ func (c *ctl) printJSON(answer proto.Message) error {
 	return err
 }
 
-// printFields shows records as etcdctl's -w fields: a line for each field, and an empty one after each record.
+// printFields prints records like etcdctl's -w fields: one line per field, and an empty line after each record.
 func (c *ctl) printFields(records []record) error {
 	var b bytes.Buffer
 	for _, r := range records {
@@ -93,7 +93,7 @@ func (c *ctl) printFields(records []record) error {
 	return err
 }
 
-// printTable shows records below a line of their names.
+// printTable prints records below a line with the names.
 func (c *ctl) printTable(records []record) error {
 	if len(records) == 0 {
 		return nil
@@ -112,7 +112,7 @@ func (c *ctl) printTable(records []record) error {
 	return w.Flush()
 }
 
-// cell is a value on one line of a table: text that would leave its column is quoted.
+// cell returns a value for a line of a table. Text that would leave its column is quoted.
 func cell(value any) any {
 	if s, ok := value.(string); ok && strings.ContainsFunc(s, func(r rune) bool { return !unicode.IsPrint(r) }) {
 		return strconv.Quote(s)

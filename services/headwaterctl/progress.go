@@ -8,15 +8,15 @@ import (
 	"time"
 )
 
-// progressLine shows how far something long is: in one line that is written over on a terminal, else in a line every
-// progressEvery. Its methods may be called from any goroutine.
+// progressLine shows the progress of something long. On a terminal it overwrites one line. Otherwise it prints a line
+// every progressEvery. Its methods may be called from any goroutine.
 type progressLine struct {
 	w        io.Writer
 	terminal bool
 
 	mu    sync.Mutex
 	last  time.Time
-	shown bool // a line of the terminal is open
+	shown bool // a line of the terminal is not ended yet
 }
 
 func newProgressLine(w io.Writer) *progressLine {
@@ -28,7 +28,7 @@ func newProgressLine(w io.Writer) *progressLine {
 	return p
 }
 
-// report shows a state, if it is time.
+// report shows a state if the last one is old enough.
 func (p *progressLine) report(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -50,7 +50,7 @@ func (p *progressLine) line(text string) {
 	fmt.Fprintln(p.w, text)
 }
 
-// end ends what is shown.
+// end ends the line that is shown.
 func (p *progressLine) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

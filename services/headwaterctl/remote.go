@@ -20,17 +20,16 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// keepAlive is how long nothing may come from a remote etcd before it is asked whether it is there, and how long it may
-// take then.
+// keepAlive is how long a remote etcd may be silent before it gets a ping, and how long the answer may take.
 const keepAlive = 10 * time.Second
 
-// reasonTimeout bounds the connection that finds out why nothing answers.
+// reasonTimeout bounds the connection that finds out why an etcd does not answer.
 const reasonTimeout = 5 * time.Second
 
-// window is what may be sent to us on a stream before it is read.
+// window is how many bytes of a stream the other side may send before they are read.
 const window = 8 << 20
 
-// remote is an etcd, or anything that speaks its API: flags that begin with a name say how it is reached.
+// remote is an etcd, or a server with its API. Flags that begin with its name say how to reach it.
 type remote struct {
 	name                      string
 	endpoints                 []string
@@ -39,7 +38,7 @@ type remote struct {
 	user                      user
 }
 
-// flags adds those of a remote etcd.
+// flags adds the flags of a remote etcd.
 func (r *remote) flags(cmd *cobra.Command, name string, byDefault ...string) {
 	r.name = name
 	f := cmd.Flags()
@@ -52,16 +51,16 @@ func (r *remote) flags(cmd *cobra.Command, name string, byDefault ...string) {
 	f.StringVar(&r.user.password, name+"-password", "", "the user's password (default $"+passwordEnv+")")
 }
 
-// keyspaceFlag adds the one that names a keyspace, where the other side is a Headwater.
+// keyspaceFlag adds the flag that names a keyspace, for the case that the other side is a Headwater.
 func (r *remote) keyspaceFlag(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&r.keyspace, r.name+"-keyspace", "",
 		"name of the keyspace, if the server is a Headwater with several (default: that of calls that name none)")
 }
 
-// dial connects to it, and finds out whether it answers. The caller closes the client.
+// dial connects to the remote, and checks that it answers. The caller closes the client.
 func (r *remote) dial(ctx context.Context, timeout time.Duration) (*clientv3.Client, error) {
 	if len(r.endpoints) == 0 {
-		return nil, usageError{fmt.Errorf("--%s is needed", r.name)}
+		return nil, usageError{fmt.Errorf("give --%s", r.name)}
 	}
 	c := clientv3.Config{
 		Endpoints: r.endpoints, DialTimeout: timeout, Logger: zap.NewNop(), Context: ctx,
@@ -94,8 +93,8 @@ func (r *remote) dial(ctx context.Context, timeout time.Duration) (*clientv3.Cli
 	return nil, fmt.Errorf("--%s: %w", r.name, err)
 }
 
-// reason is why nothing answers at a URL, as far as a connection tells: that it is refused, or that the certificate is
-// none of the authorities'. The client only says that time has passed.
+// reason returns why a URL does not answer, as far as a connection shows it: it is refused, or the certificate is not
+// signed by the authorities. The client itself only reports a timeout.
 func reason(ctx context.Context, endpoint string, conf *tls.Config) string {
 	ctx, cancel := context.WithTimeout(ctx, reasonTimeout)
 	defer cancel()
@@ -117,7 +116,7 @@ func reason(ctx context.Context, endpoint string, conf *tls.Config) string {
 	return ""
 }
 
-// probe asks for something small.
+// probe makes a small request.
 func probe(ctx context.Context, e *clientv3.Client, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
@@ -125,7 +124,7 @@ func probe(ctx context.Context, e *clientv3.Client, timeout time.Duration) error
 	return err
 }
 
-// options have much sent at a time, as a snapshot and a log are, and name the keyspace in every call.
+// options allow many bytes in transit, because snapshots and logs are large, and name the keyspace in every call.
 func (r *remote) options() []grpc.DialOption {
 	windows := []grpc.DialOption{grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(2 * window)}
 	if r.keyspace == "" {

@@ -28,7 +28,7 @@ const (
 // Defaults.
 const (
 	endpointsEnv = "HEADWATERCTL_ENDPOINTS"
-	// defaultEndpoint is the socket of a server that `make run` has started, seen from the same directory.
+	// defaultEndpoint is the socket of a server that was started by `make run` in the same directory.
 	defaultEndpoint = "./data/default.headwater/admin.sock"
 	dialTimeout     = 2 * time.Second
 	commandTimeout  = 5 * time.Second
@@ -37,10 +37,10 @@ const (
 // usageError is an error of the command line.
 type usageError struct{ error }
 
-// connectError says that no endpoint could be reached.
+// connectError: no endpoint could be reached.
 type connectError struct{ error }
 
-// ctl is what commands share.
+// ctl is what all commands share.
 type ctl struct {
 	endpoints []string
 	// For endpoints with TLS.
@@ -67,7 +67,7 @@ func run(args []string, out, errOut io.Writer) int {
 	return codeOf(ctx, err)
 }
 
-// text is an error without gRPC's words around it.
+// text returns an error without the words that gRPC puts around it.
 func text(err error) string {
 	if s, ok := status.FromError(err); ok {
 		return s.Message()
@@ -89,7 +89,7 @@ func codeOf(ctx context.Context, err error) int {
 	return exitError
 }
 
-// root is the command without a name.
+// root is the top command.
 func (c *ctl) root() *cobra.Command {
 	root := &cobra.Command{
 		Use: "headwaterctl", Short: "Administer a Headwater server: its keyspaces, and what they store",
@@ -119,10 +119,10 @@ func (c *ctl) root() *cobra.Command {
 	return root
 }
 
-// help is what a command does that only has others below it.
+// help is the action of a command that only has subcommands.
 func help(cmd *cobra.Command, _ []string) error { return cmd.Help() }
 
-// args has wrong arguments end as etcdctl has them end.
+// args makes wrong arguments end in etcdctl's way.
 func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	return func(cmd *cobra.Command, given []string) error {
 		if err := check(cmd, given); err != nil {
@@ -132,7 +132,7 @@ func args(check cobra.PositionalArgs) cobra.PositionalArgs {
 	}
 }
 
-// noArgs is for a command that takes flags only, and says how a keyspace is named to those that take one.
+// noArgs is for a command that takes flags only. Its error names the flag for a keyspace, if the command has one.
 func noArgs(cmd *cobra.Command, given []string) error {
 	if len(given) == 0 {
 		return nil
@@ -145,7 +145,7 @@ func noArgs(cmd *cobra.Command, given []string) error {
 		cmd.CommandPath(), given[0], hint, cmd.UseLine())}
 }
 
-// call runs f with a connection, for no longer than a short command may take.
+// call runs f with a connection, within the time limit of short commands.
 func (c *ctl) call(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
 	return c.stream(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 		ctx, cancel := context.WithTimeout(ctx, c.commandTimeout)
@@ -154,7 +154,7 @@ func (c *ctl) call(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn)
 	})
 }
 
-// stream runs f with a connection, for as long as it takes.
+// stream runs f with a connection, without a time limit.
 func (c *ctl) stream(cmd *cobra.Command, f func(context.Context, *grpc.ClientConn) error) error {
 	conn, err := c.dial(cmd.Context())
 	if err != nil {

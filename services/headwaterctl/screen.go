@@ -10,7 +10,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/status"
 )
 
-// screenOf is an overview as text, in lines of at most a width.
+// screenOf writes an overview as text. Lines have at most width columns.
 func screenOf(o *status.Overview, width int, bySize bool) string {
 	s := screen{width: width}
 	s.head(o)
@@ -24,18 +24,18 @@ func screenOf(o *status.Overview, width int, bySize bool) string {
 	return s.b.String()
 }
 
-// screen is text that is being made.
+// screen is text that is being written.
 type screen struct {
 	b     strings.Builder
 	width int
 }
 
-// line adds a line of what has room in it.
+// line adds a line, cut to the width.
 func (s *screen) line(text string) {
 	s.b.WriteString(cut(strings.TrimRight(text, " "), s.width) + "\n")
 }
 
-// words adds parts, each with its line if there is no room for it in the one before.
+// words adds parts. A part that does not fit into the line begins another.
 func (s *screen) words(parts ...string) {
 	line := ""
 	for _, p := range parts {
@@ -52,7 +52,7 @@ func (s *screen) words(parts ...string) {
 	s.line(line)
 }
 
-// plain is text from a server without anything that a terminal would obey, and with plain spaces.
+// plain returns text from a server without control characters of terminals, and with plain spaces.
 func plain(text string) string {
 	return strings.Map(func(r rune) rune {
 		switch {
@@ -67,7 +67,7 @@ func plain(text string) string {
 
 func length(text string) int { return utf8.RuneCountInString(text) }
 
-// cut is text of at most a length.
+// cut cuts a text to a length.
 func cut(text string, most int) string {
 	if length(text) <= most {
 		return text
@@ -78,14 +78,14 @@ func cut(text string, most int) string {
 	return string([]rune(text)[:most-1]) + "…"
 }
 
-// column is one of a table. Those with the greatest drop go first where there is no room.
+// column is a column of a table. If there is not enough room, the columns with the greatest drop are left out first.
 type column struct {
 	name  string
 	right bool
 	drop  int
 }
 
-// table is columns, and rows with a text for each.
+// table is columns, and rows with one text per column.
 type table struct {
 	columns []column
 	rows    [][]string
@@ -98,7 +98,7 @@ func (t *table) add(cells ...string) {
 	t.rows = append(t.rows, cells)
 }
 
-// widths are those of the columns that stay where there is room for width; 0: it goes.
+// widths returns the widths of the columns for a width; 0: the column is left out.
 func (t *table) widths(width int) []int {
 	all := make([]int, len(t.columns))
 	total := -2
@@ -153,9 +153,9 @@ func (s *screen) table(t *table) {
 	}
 }
 
-// head says whose it is, and what somebody should see to.
+// head writes whose overview it is, and what an operator should look at.
 func (s *screen) head(o *status.Overview) {
-	window := "rates with the next look"
+	window := "rates after the next refresh"
 	if o.WindowSeconds > 0 {
 		window = "the last " + plain(status.Seconds(o.WindowSeconds))
 	}
@@ -188,8 +188,14 @@ func (s *screen) figures(o *status.Overview) {
 }
 
 func (s *screen) work(o *status.Overview) {
-	t := &table{columns: []column{{"work", false, 0}, {"keyspace", false, 0}, {"progress", true, 0}, {"done", true, 1},
-		{"of", true, 2}, {"per second", true, 3}}}
+	t := &table{columns: []column{
+		{"work", false, 0},
+		{"keyspace", false, 0},
+		{"progress", true, 0},
+		{"done", true, 1},
+		{"of", true, 2},
+		{"per second", true, 3},
+	}}
 	for _, w := range o.Work {
 		done, total, part := status.Number(w.Done)+" "+w.Unit, "", ""
 		if w.Kind == "reclaim" {
@@ -208,8 +214,13 @@ func (s *screen) work(o *status.Overview) {
 }
 
 func (s *screen) latencies(o *status.Overview) {
-	t := &table{columns: []column{{"latency", false, 0}, {"count", true, 2}, {"p50", true, 1}, {"p90", true, 3},
-		{"p99", true, 0}}}
+	t := &table{columns: []column{
+		{"latency", false, 0},
+		{"count", true, 2},
+		{"p50", true, 1},
+		{"p90", true, 3},
+		{"p99", true, 0},
+	}}
 	for _, l := range o.Latencies {
 		t.add(l.Of, status.Number(l.Count), status.Seconds(l.P50), status.Seconds(l.P90), status.Seconds(l.P99))
 	}
@@ -217,8 +228,17 @@ func (s *screen) latencies(o *status.Overview) {
 }
 
 func (s *screen) pods(o *status.Overview) {
-	t := &table{columns: []column{{"pod", false, 0}, {"kind", false, 4}, {"state", false, 0}, {"keyspaces", true, 6},
-		{"leases", true, 5}, {"up", true, 3}, {"heard", true, 7}, {"version", false, 2}, {"owns", false, 8}}}
+	t := &table{columns: []column{
+		{"pod", false, 0},
+		{"kind", false, 4},
+		{"state", false, 0},
+		{"keyspaces", true, 6},
+		{"leases", true, 5},
+		{"up", true, 3},
+		{"heard", true, 7},
+		{"version", false, 2},
+		{"owns", false, 8},
+	}}
 	for _, p := range o.Pods {
 		state, keyspaces, leases := "ready", "-", "-"
 		switch {
@@ -237,8 +257,15 @@ func (s *screen) pods(o *status.Overview) {
 }
 
 func (s *screen) hubs(o *status.Overview) {
-	t := &table{columns: []column{{"hub", false, 0}, {"revision", true, 2}, {"behind", true, 0}, {"streams", true, 3},
-		{"watchers", true, 0}, {"slow", true, 0}, {"furthest", true, 1}}}
+	t := &table{columns: []column{
+		{"hub", false, 0},
+		{"revision", true, 2},
+		{"behind", true, 0},
+		{"streams", true, 3},
+		{"watchers", true, 0},
+		{"slow", true, 0},
+		{"furthest", true, 1},
+	}}
 	for _, p := range o.Pods {
 		if n := p.Numbers; n != nil && n.Hub {
 			t.add(p.Name, status.Number(n.HubRevision), status.Number(max(n.Revision-n.HubRevision, 0)),
@@ -251,8 +278,14 @@ func (s *screen) hubs(o *status.Overview) {
 
 func (s *screen) keyspaces(o *status.Overview, bySize bool) {
 	t := &table{
-		columns: []column{{"keyspace", false, 0}, {"reads/s", true, 1}, {"writes/s", true, 2}, {"size", true, 0},
-			{"watches", true, 3}, {"revision", true, 4}},
+		columns: []column{
+			{"keyspace", false, 0},
+			{"reads/s", true, 1},
+			{"writes/s", true, 2},
+			{"size", true, 0},
+			{"watches", true, 3},
+			{"revision", true, 4},
+		},
 	}
 	all := o.Keyspaces.ByRate
 	if bySize {

@@ -25,21 +25,21 @@ import (
 )
 
 const (
-	// defaultClient is where etcd's clients look for a server.
+	// defaultClient is where etcd's clients expect a server.
 	defaultClient = "127.0.0.1:2379"
-	// revisionMetadata asks for a past revision.
+	// revisionMetadata is the metadata that asks for a past revision.
 	revisionMetadata = "headwater-revision"
-	// keyspaceMetadata names a keyspace.
+	// keyspaceMetadata is the metadata that names a keyspace.
 	keyspaceMetadata = "headwater-keyspace"
-	// passwordEnv has the password of --user, which others would see in a command line.
+	// passwordEnv is the variable with the password of --user. Other users could see it in a command line.
 	passwordEnv = "HEADWATERCTL_PASSWORD"
-	// partSuffix is behind the name of a file until it is whole.
+	// partSuffix ends the name of a file until it is complete.
 	partSuffix = ".part"
 	// progressEvery is the time between two lines about progress.
 	progressEvery = 5 * time.Second
 )
 
-// snapshotCommand is snapshot.
+// snapshotCommand is the command snapshot with its subcommands.
 func (c *ctl) snapshotCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "snapshot", Short: "Fetch, describe and restore snapshots in etcd's own file format",
@@ -58,7 +58,7 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, given []string) error {
 			ctx := cmd.Context()
 			if rev < 0 {
-				return usageError{fmt.Errorf("--revision %d: need a revision", rev)}
+				return usageError{fmt.Errorf("--revision %d: a revision must be positive", rev)}
 			}
 			if rev > 0 {
 				ctx = metadata.AppendToOutgoingContext(ctx, revisionMetadata, strconv.FormatInt(rev, 10))
@@ -76,10 +76,10 @@ func (c *ctl) snapshotSaveCommand() *cobra.Command {
 	return cmd
 }
 
-// user is who a file is fetched as.
+// user is the user whose permissions are used to fetch a file.
 type user struct{ name, password string }
 
-// withPassword is the user with the password that his name or the environment has.
+// withPassword returns the user with the password from the name or from the environment.
 func (u user) withPassword() user {
 	if name, password, ok := strings.Cut(u.name, ":"); ok {
 		return user{name, password}
@@ -103,7 +103,7 @@ func (u user) login(ctx context.Context, conn *grpc.ClientConn) (context.Context
 	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, r.GetToken()), nil
 }
 
-// receiveFile writes a stream, and checks the sum at its end.
+// receiveFile writes a stream to a file, and checks the checksum at its end.
 func receiveFile(stream pb.Maintenance_SnapshotClient, w io.Writer) (size int64, err error) {
 	sum := sha256.New()
 	var last []byte
@@ -123,7 +123,7 @@ func receiveFile(stream pb.Maintenance_SnapshotClient, w io.Writer) (size int64,
 		}
 	}
 	if !bytes.Equal(sum.Sum(nil), last) {
-		return size, errors.New("the snapshot did not come whole: its checksum is another")
+		return size, errors.New("the snapshot is incomplete or damaged: its checksum differs")
 	}
 	return size, nil
 }
@@ -144,8 +144,15 @@ func (c *ctl) snapshotStatusCommand() *cobra.Command {
 				return fmt.Errorf("%s: %w", given[0], err)
 			}
 			return c.printValue(s, record{
-				{"revision", s.Revision}, {"compacted", s.Compact}, {"keys", s.Keys}, {"revisions", s.Revisions},
-				{"leases", s.Leases}, {"users", s.Users}, {"auth", s.Auth}, {"bytes", s.Size}, {"version", s.Version},
+				{"revision", s.Revision},
+				{"compacted", s.Compact},
+				{"keys", s.Keys},
+				{"revisions", s.Revisions},
+				{"leases", s.Leases},
+				{"users", s.Users},
+				{"auth", s.Auth},
+				{"bytes", s.Size},
+				{"version", s.Version},
 			})
 		},
 	}
@@ -168,10 +175,10 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 		Args: args(cobra.ExactArgs(1)),
 		RunE: func(cmd *cobra.Command, given []string) error {
 			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
-				return usageError{errors.New("--data-dir is needed")}
+				return usageError{errors.New("give --data-dir")}
 			}
 			if follow {
-				o.Follow = &mvcc.Follow{} // its source is the first that it is given
+				o.Follow = &mvcc.Follow{} // it follows the first source that it is given
 			}
 			if err := o.Check(); err != nil {
 				return usageError{err}
@@ -205,7 +212,7 @@ func (c *ctl) snapshotRestoreCommand() *cobra.Command {
 	return cmd
 }
 
-// progress says now and then how far a restore has come.
+// progress reports from time to time how far a restore is.
 func (c *ctl) progress(file string) func(int64) {
 	begin, last := time.Now(), time.Now()
 	return func(n int64) {

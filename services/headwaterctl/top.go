@@ -20,12 +20,12 @@ import (
 )
 
 const (
-	// topInterval is the time between two looks, topIntervalMin the least that can be asked for.
+	// topInterval is the default time between two refreshes, topIntervalMin the shortest.
 	topInterval    = 2 * time.Second
 	topIntervalMin = 500 * time.Millisecond
-	// overviewMax bounds the answer of a server.
+	// overviewMax bounds the size of a server's answer.
 	overviewMax = 16 << 20
-	// plainWidth is the width of a snapshot that no terminal shows.
+	// plainWidth is the width of the output if it is not a terminal.
 	plainWidth = 120
 )
 
@@ -69,7 +69,7 @@ type watcher struct {
 	timeout time.Duration
 }
 
-// watcher returns one of the first endpoint that answers.
+// watcher returns a watcher of the first endpoint that answers.
 func (c *ctl) watcher(ctx context.Context) (*watcher, error) {
 	endpoints, err := c.wanted()
 	if err != nil {
@@ -89,7 +89,7 @@ func (c *ctl) watcher(ctx context.Context) (*watcher, error) {
 	return nil, errors.Join(errs...)
 }
 
-// watcherOf is the watcher of an endpoint that nobody has tried yet.
+// watcherOf returns a watcher of an endpoint. It does not try it.
 func (c *ctl) watcherOf(endpoint string) (*watcher, error) {
 	t, err := target(endpoint)
 	if err != nil {
@@ -135,21 +135,21 @@ func (w *watcher) look(ctx context.Context) (*status.Overview, error) {
 	case err != nil:
 		return nil, connectError{err}
 	case a.StatusCode != http.StatusOK:
-		return nil, fmt.Errorf("no status page there: %s: %.200q", a.Status, strings.TrimSpace(string(b)))
+		return nil, fmt.Errorf("the endpoint has no status page: %s: %.200q", a.Status, strings.TrimSpace(string(b)))
 	}
 	o := new(status.Overview)
 	if err := json.Unmarshal(b, o); err != nil {
-		return nil, fmt.Errorf("what answers is no status page of this release: %w", err)
+		return nil, fmt.Errorf("the answer is not that of a status page of this release: %w", err)
 	}
 	return o, nil
 }
 
-// topOnce writes a snapshot. Rates need two looks: where nobody has looked of late there is a second one.
+// topOnce writes one overview. Rates need two: if nobody has looked lately, it asks a second time.
 func (c *ctl) topOnce(ctx context.Context, w *watcher) error {
 	o, err := w.look(ctx)
 	if err == nil && o.WindowSeconds == 0 {
 		select {
-		case <-time.After(topIntervalMin + time.Second): // a server makes one a second
+		case <-time.After(topIntervalMin + time.Second): // a server makes one sample per second
 			o, err = w.look(ctx)
 		case <-ctx.Done():
 			err = ctx.Err()
@@ -176,8 +176,8 @@ type top struct {
 	trouble        string // why last is not newer
 }
 
-// Sequences of terminals: another screen without a cursor, and back; to the top; the rest of a line, and of the screen,
-// empty.
+// Escape sequences of terminals: another screen without a cursor, and back; to the top left; clear the rest of a line,
+// and of the screen.
 const (
 	enterScreen = "\x1b[?1049h\x1b[?25l"
 	leaveScreen = "\x1b[?25h\x1b[?1049l"
@@ -186,7 +186,7 @@ const (
 	clearBelow  = "\x1b[J"
 )
 
-// run shows until q, or until ctx ends.
+// run shows overviews until q is pressed or ctx ends.
 func (t *top) run(ctx context.Context) error {
 	keys := make(chan byte)
 	ctx, cancel := context.WithCancel(ctx)
@@ -229,7 +229,7 @@ func (t *top) run(ctx context.Context) error {
 	}
 }
 
-// readKeys passes keys on until ctx ends. Who reads from a terminal cannot be woken: it ends with the process.
+// readKeys passes on keys until ctx ends. A read of a terminal cannot be interrupted: it ends with the process.
 func readKeys(ctx context.Context, in io.Reader, keys chan<- byte) {
 	b := make([]byte, 1)
 	for {
@@ -244,7 +244,7 @@ func readKeys(ctx context.Context, in io.Reader, keys chan<- byte) {
 	}
 }
 
-// press does what a key says; end says that this was all.
+// press does what a key asks for. end says that top should end.
 func (t *top) press(key byte) (end bool) {
 	const ctrlC, escape = 3, 27
 	switch key {
@@ -267,7 +267,7 @@ func (t *top) look(ctx context.Context) {
 	t.last, t.trouble = o, ""
 }
 
-// draw writes the screen over the one before, cut to the terminal.
+// draw writes the screen over the previous one, cut to the size of the terminal.
 func (t *top) draw() error {
 	width, height, err := term.GetSize(int(t.out.Fd()))
 	if err != nil || width < 1 || height < 1 {
@@ -278,7 +278,7 @@ func (t *top) draw() error {
 	case t.trouble != "":
 		lines = append(lines, cut("! "+plain(t.trouble), width))
 	case t.paused:
-		lines = append(lines, cut("stopped: space goes on", width))
+		lines = append(lines, cut("paused: space resumes", width))
 	}
 	if t.last != nil {
 		lines = append(lines, strings.Split(strings.TrimRight(screenOf(t.last, width, t.bySize), "\n"), "\n")...)

@@ -59,10 +59,12 @@ func TestScreen(t *testing.T) {
 		}
 	}
 	for width, parts := range map[int][]string{
-		120: {"one kv   Headwater 9.9", "! Alarm ?]0;NOSPACE.", "! keyspaces: away", "reads 12.5/s",
+		120: {
+			"one kv   Headwater 9.9", "! Alarm ?]0;NOSPACE.", "! keyspaces: away", "reads 12.5/s",
 			"1 234 567, compacted to 1 000",
 			"watchers 9, 2 slow by 70.0 s", "compaction  team-a", "25 %", "for 16 min 40 s", "7.00 MiB left", "1.00 ms",
-			"tailer", "not ready: the store??is ?away", "12 345", "team-a", "and 999 more", "certificate", "3.0"},
+			"tailer", "not ready: the store??is ?away", "12 345", "team-a", "and 999 more", "certificate", "3.0",
+		},
 		50: {"compaction", "25 %", "Put", "250 ms", "hub-1", "12 345", "team-a", "5.00 MiB"},
 	} {
 		text := screenOf(busy(), width, false)

@@ -14,7 +14,7 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// sortKeys are what usage can be sorted by: numbers with the largest first.
+// sortKeys are the orders of usage. Numbers are in falling order.
 var sortKeys = map[string]func(a, b *adminv1.Usage) int{
 	"name":     func(a, b *adminv1.Usage) int { return cmp.Compare(a.GetName(), b.GetName()) },
 	"bytes":    byNumber((*adminv1.Usage).GetBytes),
@@ -33,7 +33,7 @@ func byNumber[N int64 | uint64](of func(*adminv1.Usage) N) func(a, b *adminv1.Us
 	return func(a, b *adminv1.Usage) int { return cmp.Compare(of(b), of(a)) }
 }
 
-// usageCommand is usage.
+// usageCommand is the command usage.
 func (c *ctl) usageCommand() *cobra.Command {
 	var sortBy string
 	var count bool
@@ -48,7 +48,7 @@ func (c *ctl) usageCommand() *cobra.Command {
 			count = count || sortBy == "keys" || sortBy == "leases"
 			run := c.call
 			if count {
-				run = c.stream // it may take long
+				run = c.stream // counting may take long
 			}
 			return run(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				all, err := usage(ctx, adminv1.NewKeyspacesClient(conn), names, count)
@@ -73,7 +73,7 @@ func (c *ctl) usageCommand() *cobra.Command {
 
 func sortNames() []string { return slices.Sorted(maps.Keys(sortKeys)) }
 
-// usage asks for the usage of keyspaces; none: of all.
+// usage asks for the usage of keyspaces. If no names are given, it asks for all.
 func usage(ctx context.Context, k adminv1.KeyspacesClient, names []string, count bool) (*adminv1.UsageResponse, error) {
 	all := &adminv1.UsageResponse{}
 	for r := (&adminv1.UsageRequest{Names: names, CountKeys: count}); ; {

@@ -48,7 +48,7 @@ func flipIn(t *testing.T, dir, what string) (file string) {
 // page returns the code and the body of a page.
 func (p *process) page(t *testing.T, path string) (int, string) {
 	t.Helper()
-	r, err := http.Get(p.url + path) //nolint:noctx // the server is this test's
+	r, err := http.Get(p.url + path)
 	if err != nil {
 		t.Fatal(err)
 	}

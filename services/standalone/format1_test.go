@@ -113,7 +113,7 @@ func unpack(t *testing.T, archive string) string {
 	}
 }
 
-// TestFormat1: directories of the release before, which kept no ledger, are opened and stay without until they are
+// TestFormat1: directories of the previous release, which kept no ledger, are opened and stay without until they are
 // told to have one, and what can be seen to be missing in them is.
 func TestFormat1(t *testing.T) {
 	for _, name := range []string{"stopped", "killed"} {

@@ -13,7 +13,7 @@ import (
 
 // TestServiceManager: a unit of Type=notify with a watchdog is told of start, life and stop.
 func TestServiceManager(t *testing.T) {
-	dir, err := os.MkdirTemp("", "hw") // t.TempDir's are too long for a socket
+	dir, err := os.MkdirTemp("", "hw") //nolint:usetesting // the paths of sockets must be short
 	if err != nil {
 		t.Fatal(err)
 	}

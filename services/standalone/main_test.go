@@ -356,7 +356,7 @@ func TestSecondSignal(t *testing.T) {
 	if err := p.cmd.Process.Signal(os.Interrupt); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "stopping", func() bool { return strings.Contains(p.out.String(), "no new connections are taken") })
+	eventually(t, "stopping", func() bool { return strings.Contains(p.out.String(), "new connections are refused") })
 	p.stop(t, os.Interrupt)
 	if st, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || !st.Signaled() && st.ExitStatus() != 0 {
 		t.Errorf("ended with %v", p.cmd.ProcessState)

@@ -413,7 +413,7 @@ func TestLongList(t *testing.T) {
 		return string(a.Key) == string(b.Key) && string(a.Value) == string(b.Value) && a.ModRevision == b.ModRevision
 	}
 	if !slices.EqualFunc(plain.Kvs, streamed.Kvs, equal) {
-		t.Error("the streamed list is another")
+		t.Error("the streamed list differs")
 	}
 }
 

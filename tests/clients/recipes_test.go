@@ -55,7 +55,7 @@ func TestMutex(t *testing.T) {
 	}
 	wg.Wait()
 	if done.Load() != workers*turns {
-		t.Errorf("%d of %d turns", done.Load(), workers*turns)
+		t.Errorf("%d of %d turns were taken", done.Load(), workers*turns)
 	}
 	first, second := concurrency.NewMutex(session(t, c, 30), "/try"), concurrency.NewMutex(session(t, c, 30), "/try")
 	if err := first.TryLock(ctx); err != nil {
@@ -295,7 +295,7 @@ func TestRWMutex(t *testing.T) {
 						return
 					}
 					if writers.Add(1) != 1 || readers.Load() != 0 {
-						t.Error("a writer is not alone")
+						t.Error("a writer could enter while others were inside")
 					}
 					writers.Add(-1)
 					if err := m.Unlock(); err != nil {
@@ -309,7 +309,7 @@ func TestRWMutex(t *testing.T) {
 				}
 				readers.Add(1)
 				if writers.Load() != 0 {
-					t.Error("a reader beside a writer")
+					t.Error("a reader could enter while a writer was inside")
 				}
 				readers.Add(-1)
 				if err := m.RUnlock(); err != nil {

@@ -33,7 +33,7 @@ func TestDeposedKeeper(t *testing.T) {
 			err := depose(t, delude)
 			t.Logf("the judge of leases says: %v", err)
 			if delude && !errors.Is(err, leases.ErrEarly) {
-				t.Error("a deposed keeper that keeps leases alive goes unnoticed")
+				t.Error("no judge notices a deposed keeper that keeps leases alive")
 			}
 			if !delude && err != nil {
 				t.Error(err)

@@ -103,7 +103,7 @@ func TestElection(t *testing.T) {
 	t.Logf("%d terms in %d elections, %d handovers; %d sessions failed by %d faults; %d log entries",
 		len(terms), elections, handovers, failed, len(faults), len(log))
 	if len(terms) == 0 || handovers == 0 {
-		t.Error("nothing was elected")
+		t.Error("no leader was elected")
 	}
 }
 

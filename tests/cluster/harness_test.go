@@ -34,7 +34,7 @@ func TestProxy(t *testing.T) {
 	}
 	defer p.close()
 	if _, err := say(t, p, "nobody"); err == nil {
-		t.Error("nobody answers")
+		t.Error("a name that no process has answers")
 	}
 	g := podfaults.NewGate()
 	p.attach(echo.Addr().String(), g)
@@ -64,7 +64,7 @@ func TestProxy(t *testing.T) {
 
 	p.detach()
 	if _, err := c.Read(buf); err == nil {
-		t.Error("a connection to a dead pod is there")
+		t.Error("a connection to a dead pod still exists")
 	}
 	if _, err := say(t, p, "again"); err == nil {
 		t.Error("a dead pod answers")
@@ -189,14 +189,14 @@ func TestUnreliable(t *testing.T) {
 	}
 	got, count := arrivals(1)
 	if slices.Contains(got, 1) || slices.Contains(got, frames+1) {
-		t.Error("a mute or dead bus delivers")
+		t.Error("a bus that is cut off or dead delivers messages")
 	}
 	if slices.IsSorted(got) || count.dropped.Load() == 0 || count.doubled.Load() == 0 || count.reordered.Load() == 0 {
-		t.Errorf("of %d frames %d arrived, %v", frames, len(got), count)
+		t.Errorf("of %d frames, %d arrived (%v)", frames, len(got), count)
 	}
 	again, _ := arrivals(1)
 	other, _ := arrivals(2)
 	if !slices.Equal(got, again) || slices.Equal(got, other) {
-		t.Error("mishaps do not follow the seed")
+		t.Error("the seed does not determine the faults")
 	}
 }

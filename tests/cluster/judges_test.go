@@ -287,7 +287,7 @@ func TestElectionJudge(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			if err := checkElections(corrupt(log(), terms())); err == nil {
-				t.Error("nobody objects")
+				t.Error("no judge objects")
 			}
 		})
 	}

@@ -212,7 +212,7 @@ func TestRouter(t *testing.T) {
 		"127.0.0.1:" + clientPort + ":" + clientPort, "127.0.0.1:" + routerHTTPPort + ":" + routerHTTPPort,
 	}
 	if !slices.Equal(published, want) {
-		t.Errorf("published are %v, want %v", published, want)
+		t.Errorf("the published ports are %v, want %v", published, want)
 	}
 	probe := texts(at(services, "router", "healthcheck", "test"))
 	if !slices.Contains(probe, "http://127.0.0.1:"+routerHTTPPort+"/health") {
@@ -266,7 +266,7 @@ func TestVersions(t *testing.T) {
 		t.Helper()
 		m := regexp.MustCompile(pattern).FindStringSubmatch(read(t, file))
 		if m == nil {
-			t.Errorf("%s: nothing like %s", file, pattern)
+			t.Errorf("%s: there is nothing like %s", file, pattern)
 			return ""
 		}
 		return m[1]

@@ -43,11 +43,11 @@ func TestNATS(t *testing.T) {
 	}
 	if c, err := natsgo.Connect(url, natsgo.Secure(ca.Client())); err == nil {
 		c.Close()
-		t.Error("somebody without a user is let in")
+		t.Error("a client without a user is let in")
 	}
 	// Another server begins with its certificate. Who shows one gets through TLS, who does not is refused.
 	if err := handshake(cluster, ca.Client(own)); err != nil {
-		t.Errorf("a server with a certificate: %v", err)
+		t.Errorf("to a server with a certificate: %v", err)
 	}
 	if err := handshake(cluster, ca.Client()); err == nil || !strings.Contains(err.Error(), "certificate required") {
 		t.Errorf("a server without a certificate: %v", err)

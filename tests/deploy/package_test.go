@@ -40,7 +40,7 @@ func TestPackage(t *testing.T) {
 	for when, script := range conf.Scripts {
 		text := read(t, script)
 		if !strings.HasPrefix(text, "#!/bin/sh\n") || !strings.Contains(text, "\nset -eu\n") {
-			t.Errorf("%s goes on after a failure", script)
+			t.Errorf("%s continues after a failure", script)
 		}
 		if out, err := exec.Command("sh", "-n", filepath.Join(root, script)).CombinedOutput(); err != nil {
 			t.Errorf("%s: %s", when, out)
@@ -50,7 +50,7 @@ func TestPackage(t *testing.T) {
 	value := func(key string) string {
 		m := regexp.MustCompile(`(?m)^` + key + `=(.*)$`).FindStringSubmatch(unit)
 		if m == nil {
-			t.Fatalf("the unit says no %s", key)
+			t.Fatalf("the unit does not set %s", key)
 		}
 		return m[1]
 	}
@@ -72,7 +72,7 @@ func TestPackage(t *testing.T) {
 	// What is commented out is meant to be used.
 	all := variables(regexp.MustCompile(`(?m)^#(HEADWATER_)`).ReplaceAllString(read(t, defaults), "$1"))
 	if p, err := config.Standalone.Parse(nil, all); err != nil || len(p.Ignored) > 0 {
-		t.Errorf("with what is commented out: %v, ignored %v", err, p.Ignored)
+		t.Errorf("with the commented lines active: %v, ignored %v", err, p.Ignored)
 	}
 }
 

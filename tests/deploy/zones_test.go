@@ -28,7 +28,7 @@ const (
 // node, and is killed.
 func TestZones(t *testing.T) {
 	if os.Getenv(zonesEnv) == "" {
-		t.Skip("starts many processes of FoundationDB; make zones-check asks for it")
+		t.Skip("SKIPPED: it starts many processes of FoundationDB; make zones-check runs it")
 	}
 	f, err := stack.FindFoundationDB(os.Getenv(stack.HomeEnv))
 	if err != nil {

@@ -50,7 +50,7 @@ func (b Bench) RunAll(ctx context.Context, w io.Writer, all bool, match *regexp.
 	fmt.Fprintf(w, "%d pass, %d fail, %d are skipped; logs are in %s/logs\n",
 		counts[Pass], counts[Fail], counts[Skip], b.Dir)
 	if wrong > 0 {
-		return fmt.Errorf("%d ended otherwise than expected", wrong)
+		return fmt.Errorf("%d tests ended differently than expected", wrong)
 	}
 	return nil
 }

@@ -19,7 +19,7 @@ func TestExpected(t *testing.T) {
 	}
 	for _, suite := range Suites {
 		if passes[suite] == 0 {
-			t.Errorf("nothing of %s", suite)
+			t.Errorf("no test of %s is expected to pass", suite)
 		}
 	}
 	fails := Expectation{Why: "a reason"}
@@ -28,8 +28,11 @@ func TestExpected(t *testing.T) {
 		got  Outcome
 		want bool
 	}{
-		{Expectation{}, Pass, true}, {Expectation{}, Fail, false}, {Expectation{}, Skip, false},
-		{fails, Fail, true}, {fails, Pass, false},
+		{Expectation{}, Pass, true},
+		{Expectation{}, Fail, false},
+		{Expectation{}, Skip, false},
+		{fails, Fail, true},
+		{fails, Pass, false},
 	} {
 		if got := c.e.Judge(c.got); (got == "") != c.want {
 			t.Errorf("%+v %s: %q", c.e, c.got, got)

@@ -160,7 +160,7 @@ func (s *system) judged(cfg load.Config) {
 		s.t.Errorf("the traffic lacks something that is to be judged: %+v", c)
 	}
 	if s.faults != nil && (s.conflicts == 0 || s.retries == 0) {
-		s.t.Errorf("%d conflicts and %d retries: no faults were met", s.conflicts, s.retries)
+		s.t.Errorf("%d conflicts and %d retries: no faults occurred", s.conflicts, s.retries)
 	}
 }
 

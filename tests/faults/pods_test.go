@@ -84,7 +84,7 @@ func TestPods(t *testing.T) {
 	t.Logf("%d restarts, %d conflicts, %d retries; %d answered, %d failed; %+v",
 		p.crashes, p.conflicts, p.retries, h.Acked, h.Failed, res.Coverage)
 	if p.conflicts == 0 {
-		t.Error("no conflicts were met")
+		t.Error("no conflicts occurred")
 	}
 }
 

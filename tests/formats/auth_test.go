@@ -53,7 +53,7 @@ func userClient(t *testing.T, addr, user, password string) (*clientv3.Client, er
 // TestWriteUsersFixture writes the fixture with -write-fixtures, and is skipped otherwise.
 func TestWriteUsersFixture(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
 	}
 	e := testengine.Open(t, 1)
 	d := userPods(t, e)
@@ -125,7 +125,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestUsersRefused: the release before, which would ask nobody who he is, refuses the keyspace.
+// TestUsersRefused: the previous release, which would ask nobody who he is, refuses the keyspace.
 func TestUsersRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()
@@ -137,6 +137,6 @@ func TestUsersRefused(t *testing.T) {
 	d := deploy(t, e, []string{"a"})
 	said := refusal(t, program, d.args("a")(hw.Layout{ClientURL: "http://127.0.0.1:0"})...)
 	if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
-		t.Errorf("a pod of the release before that starts says %q", said)
+		t.Errorf("a pod of the previous release that starts reports %q", said)
 	}
 }

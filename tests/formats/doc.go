@@ -3,23 +3,23 @@
 //
 //   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features.
 //
-//   - TestRollBack: without them the release before goes on with it again.
+//   - TestRollBack: without them the previous release goes on with it again.
 //
 //   - TestKeyspace: the same for a keyspace of pods.
 //
-//   - TestRefused: the release before refuses data with new features in one line.
+//   - TestRefused: the previous release refuses data with new features in one line.
 //
-//   - TestRollOut: pods of the release before and of this one beside one another under load, before, during and
+//   - TestRollOut: pods of the previous release and of this one beside one another under load, before, during and
 //     after activation.
 //
-//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the release before refuses such
+//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the previous release refuses such
 //     rows.
 //
-//   - TestUsers: pods go on with users and roles that others have made; the release before refuses them.
+//   - TestUsers: pods go on with users and roles that others have made; the previous release refuses them.
 //
 // # Fixtures
 //
-// In testdata, written by the release before from the requests of script_test.go, with what it answered (the .txt
+// In testdata, written by the previous release from the requests of script_test.go, with what it answered (the .txt
 // files):
 //
 //	standalone-format1.tar.gz   the data directory of a stopped standalone server

@@ -13,7 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-var writeFlag = flag.Bool("write-fixtures", false, "let the release before write the fixtures of testdata anew")
+var writeFlag = flag.Bool("write-fixtures", false, "let the previous release write the fixtures of testdata anew")
 
 // Names of the fixtures.
 const (
@@ -24,7 +24,7 @@ const (
 // TestWriteFixtures writes the fixtures with -write-fixtures, and is skipped otherwise.
 func TestWriteFixtures(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
 	}
 	t.Run("standalone", func(t *testing.T) {
 		s := hw.Run(t, oldStandalone(t), t.TempDir(), "--disk-reserve-bytes=-1")
@@ -55,7 +55,7 @@ func TestWriteFixtures(t *testing.T) {
 	})
 }
 
-// writeFixture lets a server of the release before answer everything. save keeps its data, and returns a client of it
+// writeFixture lets a server of the previous release answer everything. save keeps its data, and returns a client of it
 // after a restart.
 func writeFixture(t *testing.T, name string, c *clientv3.Client, save func() *clientv3.Client) {
 	t.Helper()

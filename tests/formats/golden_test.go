@@ -14,7 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// golden is what the release before has answered: with the data as it is, after the second part of the script, and
+// golden is what the previous release has answered: with the data as it is, after the second part of the script, and
 // after its third.
 type golden struct {
 	written, changed, compacted []string
@@ -73,7 +73,7 @@ func (g *golden) bounds(tb testing.TB) (from, last int64) {
 func same(tb testing.TB, what string, want, got []string) {
 	tb.Helper()
 	if d := cmp.Diff(want, got); d != "" {
-		tb.Errorf("%s: the release before (-), this one (+):\n%s", what, d)
+		tb.Errorf("%s: the previous release (-), this one (+):\n%s", what, d)
 	}
 }
 
@@ -102,7 +102,7 @@ func goOn(ctx context.Context, c *clientv3.Client, from int64) (changed, compact
 	return changed, p.lines(), nil
 }
 
-// check holds a server of this release that has a fixture against what the release before answered.
+// check holds a server of this release that has a fixture against what the previous release answered.
 func (g *golden) check(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := limited(t)

@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the release before, with the
+// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the previous release, with the
 // features that it has and with all that it can have.
 func TestKeyspace(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
@@ -54,7 +54,7 @@ func checkKeyspace(t *testing.T, e engine.Store, activated bool) {
 		return (len(value) != engine.StampLen) == activated
 	})
 	if err != nil || heads != 1 {
-		t.Errorf("%d heads are as they should be, %v", heads, err)
+		t.Errorf("%d heads have the expected format, want 1 (%v)", heads, err)
 	}
 	old, err := rowsOf(t.Context(), e, k.Prefix, 'v', oldValue)
 	if err != nil || (old == 0) != activated {

@@ -48,7 +48,7 @@ func (s small) Limits() engine.Limits {
 // TestWriteLeaseFixture writes the fixture with -write-fixtures, and is skipped otherwise.
 func TestWriteLeaseFixture(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
 	}
 	ctx := t.Context()
 	e := testengine.Open(t, 1)
@@ -129,7 +129,7 @@ func TestLeaseEnding(t *testing.T) {
 	}
 }
 
-// TestLeaseEndingRefused: the release before does not misread such a row: it refuses the keyspace.
+// TestLeaseEndingRefused: the previous release does not misread such a row: it refuses the keyspace.
 func TestLeaseEndingRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()
@@ -141,7 +141,7 @@ func TestLeaseEndingRefused(t *testing.T) {
 	d := deploy(t, e, []string{"a"})
 	said := refusal(t, program, d.args("a")(hw.Layout{ClientURL: "http://127.0.0.1:0"})...)
 	if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
-		t.Errorf("a pod of the release before that starts says %q", said)
+		t.Errorf("a pod of the previous release that starts reports %q", said)
 	}
 }
 

@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// oldStandalone is the standalone server of the release before.
+// oldStandalone is the standalone server of the previous release.
 func oldStandalone(tb testing.TB) hw.Program {
 	tb.Helper()
 	p := hw.Headwater(tb)

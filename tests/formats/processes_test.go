@@ -42,7 +42,7 @@ func deploy(t *testing.T, e engine.Store, names []string, extra ...string) *depl
 	return &deployment{t: t, engine: e, dir: dir, names: names, extra: extra}
 }
 
-// oldPods and newPods are the program of tests/formats/pods as the release before and this one build it.
+// oldPods and newPods are the program of tests/formats/pods as the previous release and this one build it.
 func oldPods(tb testing.TB) string {
 	tb.Helper()
 	return release.Build(tb, release.Format1, "tests/formats/pods", release.Overlay{

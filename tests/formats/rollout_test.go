@@ -37,7 +37,7 @@ type roll struct {
 	run                    *load.Run
 }
 
-// TestRollOut: pods of the release before and of this one serve the same clients while one is replaced by the other,
+// TestRollOut: pods of the previous release and of this one serve the same clients while one is replaced by the other,
 // back, and again; then a new one activates what is new while old ones are at work, which from then on answer nothing;
 // then the last of them is replaced. The judges find nothing lost, repeated or reordered.
 func TestRollOut(t *testing.T) {
@@ -76,10 +76,10 @@ func TestRollOut(t *testing.T) {
 	r.judge(h)
 }
 
-// steps goes through the roll-out and ends the load. a and b run the release before.
+// steps goes through the roll-out and ends the load. a and b run the previous release.
 func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	r.t.Helper()
-	r.goOn("two of the release before")
+	r.goOn("two of the previous release")
 	next := r.replace(b, r.newProgram)
 	r.goOn("one of either")
 	back := r.replace(next, r.oldProgram)
@@ -89,13 +89,13 @@ func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	r.goOn("one of either, again")
 	begin := time.Now()
 	c := start(r.t, r.process("c", r.newProgram, "--activate-features=all"))
-	r.t.Logf("a pod that activates is ready in %v", time.Since(begin).Round(time.Millisecond))
+	r.t.Logf("a pod that activates features is ready after %v", time.Since(begin).Round(time.Millisecond))
 	r.wantDeaf(a)
-	r.goOn("activated, with one of the release before that answers nothing")
+	r.goOn("activated, with one of the previous release that answers nothing")
 	r.wantDeaf(a)
 	said := r.refused()
 	if !strings.Contains(said, "format 2") || !strings.Contains(said, "knows 1") {
-		r.t.Errorf("a pod of the release before that starts says %q", said)
+		r.t.Errorf("a pod of the previous release that starts reports %q", said)
 	}
 	r.replace(a, r.newProgram)
 	r.goOn("all of this release")
@@ -156,7 +156,7 @@ func (r *roll) wantFormat(head int) {
 	}
 }
 
-// refused starts a process of the release before that has to end by itself.
+// refused starts a process of the previous release that has to end by itself.
 func (r *roll) refused() string {
 	r.t.Helper()
 	return refusal(r.t, r.oldProgram, r.args("d")(hw.Layout{ClientURL: "http://127.0.0.1:0"})...)
@@ -190,7 +190,7 @@ func (r *roll) wantDeaf(s *hw.Server) {
 	} {
 		for range 3 {
 			if resp, err := call(); err == nil {
-				r.t.Errorf("%s of a pod of the release before is answered after the activation: %v", what, resp)
+				r.t.Errorf("a pod of the previous release answers %s after the activation: %v", what, resp)
 			}
 		}
 	}

@@ -15,8 +15,8 @@ import (
 
 const activateAll = "--activate-features=all"
 
-// TestStandalone: a data directory of format 1 goes on as the release before would have, with the features that it has
-// and with all. Until they are activated the release before goes on too.
+// TestStandalone: a data directory of format 1 is served as by the previous release, with the features that it has and
+// with all. Until features are activated the previous release can serve it too.
 func TestStandalone(t *testing.T) {
 	for name, flags := range map[string][]string{"as it is": nil, "activated": {activateAll}} {
 		t.Run(name, func(t *testing.T) {
@@ -109,7 +109,7 @@ func (c *countIndex) check(t *testing.T) {
 	}
 }
 
-// TestRollBack: until features are activated the release before goes on with what this one has written.
+// TestRollBack: until features are activated, the previous release can continue with data that this one has written.
 func TestRollBack(t *testing.T) {
 	t.Parallel()
 	old := oldStandalone(t)
@@ -127,7 +127,7 @@ func TestRollBack(t *testing.T) {
 	}
 }
 
-// TestRefused: the release before says in one line that it cannot read what has new features, and leaves it as it is.
+// TestRefused: the previous release says in one line that it cannot read what has new features, and leaves it as it is.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	old := oldStandalone(t)
@@ -154,7 +154,7 @@ func TestRefused(t *testing.T) {
 		at := hw.Layout{DataDir: c.dir, ClientURL: "http://127.0.0.1:0"}
 		said := refusal(t, old.Path, append(old.Args(at), "--log-level=error")...)
 		if !strings.Contains(said, c.want) {
-			t.Errorf("%s: the release before says %q", c.name, said)
+			t.Errorf("%s: the previous release answers %q", c.name, said)
 		}
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
@@ -173,7 +173,7 @@ func refusal(t *testing.T, path string, args ...string) string {
 	defer cancel()
 	out, err := exec.CommandContext(ctx, path, args...).CombinedOutput()
 	if err == nil || ctx.Err() != nil {
-		t.Errorf("it does not refuse: %v, %s", err, out)
+		t.Errorf("the command does not refuse: %v, %s", err, out)
 	}
 	if n := strings.Count(string(out), "\n"); n != 1 {
 		t.Errorf("it says %d lines: %s", n, out)

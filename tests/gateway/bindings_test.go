@@ -51,9 +51,13 @@ func compareBindings(t *testing.T, theirs, ours *side) {
 			t.Fatal("a path that is not for POST")
 		}
 		requests := []request{
-			{method: "GET", path: b.path}, {method: "PUT", path: b.path, body: "{}"},
-			{method: "HEAD", path: b.path}, {method: "OPTIONS", path: b.path}, {method: "NOPE", path: b.path},
-			{path: b.path + "/"}, {path: b.path + "/nope"},
+			{method: "GET", path: b.path},
+			{method: "PUT", path: b.path, body: "{}"},
+			{method: "HEAD", path: b.path},
+			{method: "OPTIONS", path: b.path},
+			{method: "NOPE", path: b.path},
+			{path: b.path + "/"},
+			{path: b.path + "/nope"},
 		}
 		if !b.clientStreams { // etcd leaves those without an answer
 			for _, body := range []string{

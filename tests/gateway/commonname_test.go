@@ -138,8 +138,11 @@ func TestCommonName(t *testing.T) {
 	}
 	requests(nil)
 	for _, step := range [][2]string{
-		{"user/add", `{"name":"root","password":"r"}`}, {"user/grant", `{"user":"root","role":"root"}`},
-		{"role/add", `{"name":"root"}`}, {"user/grant", `{"user":"root","role":"root"}`}, {"enable", `{}`},
+		{"user/add", `{"name":"root","password":"r"}`},
+		{"user/grant", `{"user":"root","role":"root"}`},
+		{"role/add", `{"name":"root"}`},
+		{"user/grant", `{"user":"root","role":"root"}`},
+		{"enable", `{}`},
 	} {
 		same("named", http.MethodPost, "/v3/auth/"+step[0], step[1], nil)
 	}

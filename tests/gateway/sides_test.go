@@ -97,8 +97,14 @@ var comparisons = []struct {
 	name string
 	run  func(t *testing.T, theirs, ours *side)
 }{
-	{"bindings", compareBindings}, {"calls", compareCalls}, {"paths", comparePaths}, {"headers", compareHeaders},
-	{"watch", compareWatch}, {"leases", compareLeases}, {"websocket", compareWebSocket}, {"auth", compareAuth},
+	{"bindings", compareBindings},
+	{"calls", compareCalls},
+	{"paths", comparePaths},
+	{"headers", compareHeaders},
+	{"watch", compareWatch},
+	{"leases", compareLeases},
+	{"websocket", compareWebSocket},
+	{"auth", compareAuth},
 }
 
 // TestGateway compares each form of Headwater with etcd.

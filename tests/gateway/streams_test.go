@@ -138,19 +138,25 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") + `","count_only":true}`}
 		for end := time.Now().Add(patience); !strings.Contains(s.do(t, places).body, `"count":"1"`); {
 			if time.Now().After(end) {
-				t.Fatal("the place in line stays")
+				t.Fatal("the client's place in the queue remains")
 			}
 		}
 		return got
 	})
 }
 
+// opened is the answer to the request for a WebSocket.
+type opened struct {
+	StatusCode int
+	Header     http.Header
+}
+
 // ask opens a WebSocket and sends messages on it; a message of "" is none.
-func (s *side) ask(t *testing.T, path string, header http.Header, messages ...string) (*websocket.Conn, *http.Response) {
+func (s *side) ask(t *testing.T, path string, header http.Header, messages ...string) (*websocket.Conn, opened) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr()+path, header)
+	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr()+path, header) //nolint:bodyclose // a WebSocket has none
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -160,7 +166,7 @@ func (s *side) ask(t *testing.T, path string, header http.Header, messages ...st
 			t.Fatal(err)
 		}
 	}
-	return ws, resp
+	return ws, opened{resp.StatusCode, resp.Header}
 }
 
 // read is the next message, or how there is none.

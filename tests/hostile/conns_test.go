@@ -28,7 +28,7 @@ func TestSilent(t *testing.T) {
 			s := run(t)
 			conns, err := attack.Say(within(t), s.Endpoint(), 4096+512, text)
 			if err != nil {
-				t.Skip("no descriptors for so many connections: ", err)
+				t.Skip("too few file descriptors for so many connections: ", err)
 			}
 			defer conns.Close()
 			begin := time.Now()
@@ -39,7 +39,7 @@ func TestSilent(t *testing.T) {
 			took := time.Since(begin)
 			t.Logf("connected and served in %v", took)
 			if took > soon {
-				t.Errorf("that is more than %v", soon)
+				t.Errorf("that took more than %v", soon)
 			}
 			youngest := conns[len(conns)-1]
 			_ = youngest.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
@@ -85,7 +85,7 @@ func TestUnfinished(t *testing.T) {
 				t.Fatalf("ended with code %s", status)
 			}
 		case <-ctx.Done():
-			t.Fatal("they are held")
+			t.Fatal("calls beyond the bound have not ended")
 		}
 	}
 	if _, err := client(t, s).Put(within(t), "k", "v"); err != nil {

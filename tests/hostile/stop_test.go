@@ -131,7 +131,7 @@ func TestStop(t *testing.T) {
 			took := time.Since(begin)
 			t.Logf("ended after %v", took)
 			if took > soon {
-				t.Errorf("that is more than %v", soon)
+				t.Errorf("that took more than %v", soon)
 			}
 		})
 	}

@@ -106,7 +106,7 @@ func TestAdminTable(t *testing.T) {
 		Access: &keyspacev1.AccessRule{Open: true},
 	}
 	if !proto.Equal(changed.GetSettings(), want) {
-		t.Errorf("changed to %v, want %v", changed.GetSettings(), want)
+		t.Errorf("the value changed to %v, want %v", changed.GetSettings(), want)
 	}
 	for _, path := range []string{"", "limits.none", "none", "weights"} {
 		_, err := a.Change(ctx, &adminv1.ChangeRequest{Name: "a", Mask: &fieldmaskpb.FieldMask{Paths: []string{path}}})
@@ -263,7 +263,7 @@ func TestAdminLimits(t *testing.T) {
 	wantCode(t, "a weight", err, codes.OK)
 }
 
-// TestAdminFeature: a directory with keyspaces is one that a release before them refuses, and one without is not.
+// TestAdminFeature: a directory with keyspaces is one that releases without keyspaces refuse, and one without is not.
 func TestAdminFeature(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -338,7 +338,7 @@ func TestAdminUsage(t *testing.T) {
 		t.Errorf("first: %v", first)
 	}
 	if n := s.OpenKeyspaces(); n != 1 {
-		t.Errorf("%d keyspaces are open, one has been used", n)
+		t.Errorf("%d keyspaces are open, but only one was used", n)
 	}
 	_, err = a.Usage(t.Context(), &adminv1.UsageRequest{Names: []string{"none"}})
 	wantCode(t, "usage of none", err, codes.NotFound)

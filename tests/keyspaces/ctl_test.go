@@ -85,7 +85,8 @@ func TestCtl(t *testing.T) {
 	for _, access := range []struct{ flags, shown string }{
 		{"--allow=user=bob --allow=cn=ops", "cn=ops user=bob"},
 		{"--allow=cn=a,b*,o=Good, Inc --allow=uri=spiffe://td/*", "cn=a,b*,o=Good, Inc uri=spiffe://td/*"},
-		{"--closed", "closed"}, {"--open", "open"},
+		{"--closed", "closed"},
+		{"--open", "open"},
 	} {
 		args := []string{"keyspace", "set", "team-a"}
 		for _, flag := range strings.Split(access.flags, " --") {
@@ -242,12 +243,16 @@ func wantLost(t *testing.T, c ctl) {
 	t.Helper()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
 	if err != nil {
-		t.Log("there is no /dev/full here: not tested")
+		t.Log("NOT TESTED: this machine has no /dev/full")
 		return
 	}
 	defer full.Close()
 	for _, args := range [][]string{
-		{"fsck"}, {"keyspace", "list"}, {"usage", "-w", "fields"}, {"usage", "-w", "json"}, {"rows", "-k", "team-b"},
+		{"fsck"},
+		{"keyspace", "list"},
+		{"usage", "-w", "fields"},
+		{"usage", "-w", "json"},
+		{"rows", "-k", "team-b"},
 		{"log", "tail", "-k", "team-b"},
 	} {
 		cmd := exec.CommandContext(t.Context(), c.path, args...)

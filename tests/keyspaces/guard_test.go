@@ -130,7 +130,7 @@ func TestPodsGuardLeases(t *testing.T) {
 	}
 	denied := func(what string, err error) {
 		if !errors.Is(err, rpctypes.ErrPermissionDenied) {
-			t.Errorf("%s by who may not touch its keys: %v", what, err)
+			t.Errorf("%s by a user without permission on its keys: %v", what, err)
 		}
 	}
 	_, err = c.Revoke(weak, granted.ID)

@@ -187,7 +187,7 @@ func TestChoice(t *testing.T) {
 	with := func(v ...string) context.Context {
 		ctx := t.Context()
 		for _, v := range v {
-			ctx = metadata.AppendToOutgoingContext(ctx, compose.KeyspaceMetadata, v)
+			ctx = metadata.AppendToOutgoingContext(ctx, compose.KeyspaceMetadata, v) //nolint:fatcontext // a few
 		}
 		return ctx
 	}

@@ -150,7 +150,7 @@ func TestLimitLeases(t *testing.T) {
 	}
 	wg.Wait()
 	if granted.Load() != bound || refused.Load() != 2*bound {
-		t.Errorf("%d granted, %d refused", granted.Load(), refused.Load())
+		t.Errorf("%d leases were granted, %d refused", granted.Load(), refused.Load())
 	}
 	for range bound + 1 {
 		if _, err := free.Grant(t.Context(), 1000); err != nil {

@@ -136,7 +136,7 @@ func TestMetricsNames(t *testing.T) {
 		t.Error("a request above the limit")
 	}
 	for range 2 {
-		a.Grant(t.Context(), 1000) //nolint:errcheck // the second is refused
+		a.Grant(t.Context(), 1000) // the second is refused
 	}
 	w := a.Watch(t.Context(), "0")
 	put(t, a, "0", "w")
@@ -201,14 +201,14 @@ func TestMetricsTop(t *testing.T) {
 		use(name, 1+i)
 	}
 	if got := shownIn(scrape(t, s)); !slices.Equal(got, []string{"k27", "k28", "k29"}) {
-		t.Errorf("the busiest are %v", got)
+		t.Errorf("the busiest processes are %v", got)
 	}
 	for i := range 3 {
 		use(fmt.Sprint("k", i), 40)
 	}
 	m := scrape(t, s)
 	if got := shownIn(m); !slices.Equal(got, []string{"k0", "k1", "k2"}) {
-		t.Errorf("later the busiest are %v", got)
+		t.Errorf("the busiest processes are later %v", got)
 	}
 	wantMetric(t, m, fmt.Sprintf("headwater_keyspaces_open %d", n+1))
 	none := server(t, nil)

@@ -42,7 +42,7 @@ func TestPlacesSnapshots(t *testing.T) {
 		}
 	}
 	if taken == 0 {
-		t.Error("it gets none")
+		t.Error("no snapshot was served")
 	}
 	for range 2 {
 		stream, err := begun(neighbour)

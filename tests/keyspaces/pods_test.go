@@ -144,7 +144,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not %s in time", what)
+			t.Fatalf("waited in vain for: %s", what)
 		}
 	}
 }
@@ -276,6 +276,6 @@ func TestPodsRefuse(t *testing.T) {
 	c.Keyspace, c.ListenClientURLs, c.ListenMetricsURLs = "late", []string{"http://127.0.0.1:0"}, nil
 	if n, err := pods.Start(ctx, config.KV, c, d.Parts); err == nil {
 		n.Close()
-		t.Error("pods have to themselves what all serve")
+		t.Error("pods serve a keyspace alone that all pods should serve")
 	}
 }

@@ -88,7 +88,7 @@ func TestPodsIdle(t *testing.T) {
 		before := d.commits()
 		time.Sleep(window)
 		if d.openAll() != 0 {
-			t.Error("a keyspace has been opened by nobody")
+			t.Error("a keyspace is open that no client has used")
 		}
 		return runtime.NumGoroutine(), d.commits() - before
 	}
@@ -107,7 +107,7 @@ func TestPodsIdle(t *testing.T) {
 		t.Errorf("%d idle keyspaces cost %d goroutines and %d commits more", n, goroutinesOfMany-goroutines, commitsOfMany-commits)
 	}
 	if leased := d.leased(); leased != n/5+1 {
-		t.Errorf("%d keyspaces are noted to have leases", leased)
+		t.Errorf("%d keyspaces are recorded as having leases", leased)
 	}
 	for i, name := range names { // all is there
 		c := d.client(config.LeaseKeeper, 0, name)
@@ -135,7 +135,7 @@ func TestPodsExpiry(t *testing.T) {
 	c.Close()
 	eventually(t, "closed", func() bool { return d.openAll() == 0 })
 	if early := time.Since(granted); early < 2*time.Second && d.leased() != 1 {
-		t.Error("the keyspace is not noted as one with leases")
+		t.Error("the keyspace is not recorded as one with leases")
 	}
 	eventually(t, "expired", func() bool { return d.leased() == 0 })
 	if after := time.Since(granted); after < 7*time.Second {
@@ -351,7 +351,7 @@ func TestPodsDie(t *testing.T) {
 			t.Errorf("%s: lease %+v", names[i], r)
 		}
 		if _, ok := <-u.alive; !ok {
-			t.Errorf("%s: nobody keeps the lease alive any more", names[i])
+			t.Errorf("%s: the lease is no longer kept alive", names[i])
 		}
 	}
 }

@@ -93,7 +93,7 @@ func TestPodsLimits(t *testing.T) {
 	}
 	write := func(c *clientv3.Client, i int) error { _, err := c.Put(ctx, fmt.Sprint("k", i), "v"); return err }
 	if ok, _ := all(t, cs, 3*keys, rpctypes.ErrNoSpace, write); ok != keys-1 {
-		t.Errorf("%d keys were made beside one, want %d", ok, keys-1)
+		t.Errorf("%d keys were created besides the first, want %d", ok, keys-1)
 	}
 	d.cleared(cs)
 	if r, err := cs[1].Get(ctx, "", clientv3.WithPrefix(), clientv3.WithCountOnly()); err != nil || r.Count != keys {
@@ -163,7 +163,7 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 		default:
 			refused = 0
 			if n += size; n > limit {
-				d.t.Fatal("nobody refuses")
+				d.t.Fatal("no pod refuses the request")
 			}
 		}
 	}

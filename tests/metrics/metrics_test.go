@@ -104,7 +104,7 @@ func use(t *testing.T, url string) {
 	stop()
 	must(c.Get(ctx, "k1"))
 	if _, err := c.Get(ctx, "k1", clientv3.WithRev(1000)); err == nil {
-		t.Fatal("read the future")
+		t.Fatal("a read at a future revision succeeded")
 	}
 	must(c.Txn(ctx).If(clientv3.Compare(clientv3.Version("k1"), ">", 0)).Then(clientv3.OpPut("k1", "w")).Commit())
 	must(c.Txn(ctx).Then(clientv3.OpGet("k1")).Commit())
@@ -168,8 +168,8 @@ func bounds(f *dto.MetricFamily) (b []float64) {
 	return b
 }
 
-// comparable tells whether a metric is etcd's own, rather than of the Go runtime's release.
-func comparable(name string) bool {
+// compared tells whether a metric is etcd's own, rather than of the Go runtime's release.
+func compared(name string) bool {
 	return !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_")
 }
 
@@ -188,7 +188,7 @@ func TestLikeEtcd(t *testing.T) {
 			t.Errorf("%s is there, and docs/compatibility.md says that it is not", name)
 		case !ok && !listed:
 			t.Errorf("%s is missing, and docs/compatibility.md does not say why", name)
-		case !ok || !comparable(name):
+		case !ok || !compared(name):
 		case f.GetType() != mine.GetType() || !slices.Equal(labelNames(f), labelNames(mine)):
 			t.Errorf("%s: %v with labels %q, want %v with %q", name, mine.GetType(), labelNames(mine), f.GetType(), labelNames(f))
 		case f.GetType() == dto.MetricType_HISTOGRAM && !slices.Equal(bounds(f), bounds(mine)):

@@ -133,7 +133,7 @@ func floors(doc string) (map[string]int, error) {
 		}
 		for _, name := range packageName.FindAllString(line, -1) {
 			if _, twice := at[name]; twice {
-				return nil, fmt.Errorf("%s is drawn twice", name)
+				return nil, fmt.Errorf("%s appears twice in the drawing", name)
 			}
 			at[name] = floor
 		}

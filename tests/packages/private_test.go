@@ -12,10 +12,10 @@ import (
 	"time"
 )
 
-// reaches is how code gets at what a package does not show.
+// reaches matches imports and directives with which code can use what a package does not export.
 var reaches = regexp.MustCompile(`(?m)^//go:linkname|^\s+(?:_ )?"(?:unsafe|reflect)"`)
 
-// TestPrivate: whoever reaches into others is on the page that says so.
+// TestPrivate: every file that may use what a package does not export is listed in docs/private.md.
 func TestPrivate(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join(root, "docs", "private.md"))
 	if err != nil {
@@ -43,7 +43,7 @@ func TestPrivate(t *testing.T) {
 		}
 	}
 	if found == 0 {
-		t.Error("nothing was found, libs/wire/messages.go not either")
+		t.Error("no such file was found, although libs/wire/messages.go is one")
 	}
 	for _, m := range regexp.MustCompile("`(libs/[^`]+\\.go)`").FindAllStringSubmatch(string(page), -1) {
 		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
@@ -67,10 +67,10 @@ func goTest(t *testing.T, dir string, env []string, args ...string) {
 	}
 }
 
-// TestPublicAPI: without what others do not show, watches work all the same.
+// TestPublicAPI: watches also work without the undocumented features.
 func TestPublicAPI(t *testing.T) {
 	if testing.Short() {
-		t.Skip("builds much again")
+		t.Skip("it builds everything again; skipped with -short")
 	}
 	goTest(t, root, nil, "test", "-tags", "publicapi", "./libs/wire")
 	// TestWatchSendBothWays looks at which of the two ways is taken.
@@ -80,8 +80,8 @@ func TestPublicAPI(t *testing.T) {
 // nextEnv asks for the test against releases that are not in go.mod.
 const nextEnv = "HEADWATER_TEST_NEXT"
 
-// TestNext: the newest releases still have what is used of their privates. It needs the module proxy, and so has to
-// be asked for.
+// TestNext: the newest releases still have the undocumented features in use. It needs the module proxy, so it runs
+// only on request.
 func TestNext(t *testing.T) {
 	if os.Getenv(nextEnv) == "" {
 		t.Skipf("NOT TESTED against the next releases of grpc-go and Pebble: that is make next (%s=1)", nextEnv)
@@ -101,11 +101,11 @@ func testNext(t *testing.T, module string, packages []string) {
 	out, err := list.Output()
 	versions := strings.Fields(string(out))
 	if err != nil || len(versions) < 2 {
-		t.Fatalf("the versions of %s are not known: %v %q", module, err, versions)
+		t.Fatalf("cannot list the versions of %s: %v %q", module, err, versions)
 	}
 	next := versions[len(versions)-1]
 	t.Logf("%s %s", module, next)
-	// A go.mod of its own, in the same directory: its replacements are relative.
+	// A separate go.mod in the same directory, because its replacements are relative.
 	modFile := filepath.Join(libs, "next.mod")
 	for from, to := range map[string]string{"go.mod": modFile, "go.sum": filepath.Join(libs, "next.sum")} {
 		text, err := os.ReadFile(filepath.Join(libs, from))

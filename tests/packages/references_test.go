@@ -90,7 +90,7 @@ func TestReferences(t *testing.T) {
 	walkTexts(t, func(path, text string) {
 		for _, p := range page.FindAllString(text, -1) {
 			if _, err := os.Stat(filepath.Join(root, p)); err != nil {
-				t.Errorf("%s names %s, which is not there", path, p)
+				t.Errorf("%s names %s, which does not exist", path, p)
 			}
 		}
 		for _, m := range outsideTree.FindAllString(text, -1) {
@@ -118,7 +118,7 @@ func TestReferences(t *testing.T) {
 		}
 	}
 	if designHas(string(design), "I13") || designHas(string(design), "§99") {
-		t.Error("docs/design.md has what it has not")
+		t.Error("a section that docs/design.md lacks was found in it")
 	}
 }
 
@@ -143,7 +143,7 @@ func checkLinks(t *testing.T, path, text string) (links int) {
 		}
 		b, err := os.ReadFile(filepath.Join(root, file))
 		if info, statErr := os.Stat(filepath.Join(root, file)); err != nil && (statErr != nil || !info.IsDir()) {
-			t.Errorf("%s links to %s, which is not there", path, m[1])
+			t.Errorf("%s links to %s, which does not exist", path, m[1])
 			continue
 		}
 		if name != "" && !anchors(string(b))[name] {

@@ -116,7 +116,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("not %s in time", what)
+			t.Fatalf("waited in vain for: %s", what)
 		}
 	}
 }

@@ -405,7 +405,7 @@ func TestTwoOfAKind(t *testing.T) {
 		}
 	}
 	if removed != 1 {
-		t.Errorf("%d pods have removed compacted entries", removed)
+		t.Errorf("%d pods have removed compacted entries, want one", removed)
 	}
 	member := uint64(0)
 	if st, err := a.Status(ctx, d.Endpoint(config.KV, 0)); err != nil {
@@ -434,7 +434,7 @@ func TestAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code, body := d.get(config.KV, 0, "/readyz"); code != 200 {
-		t.Error("a kv pod is not ready without the others:", body)
+		t.Error("a kv pod is not ready while the other pods are down:", body)
 	}
 	// clientv3 would try again.
 	conn, err := grpc.NewClient(d.Endpoint(config.KV, 0), grpc.WithTransportCredentials(insecure.NewCredentials()))

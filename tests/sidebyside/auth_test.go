@@ -127,5 +127,5 @@ func runAuth(t *testing.T, pair *Pair, sparse bool) {
 		}
 		done++
 	}
-	t.Logf("%d sequences", done)
+	t.Logf("%d sequences were checked", done)
 }

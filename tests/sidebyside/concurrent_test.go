@@ -20,7 +20,7 @@ func compareConcurrent(t *testing.T, under starter, rounds int) {
 	}
 	defer pair.Close()
 	first := runSeed()
-	for round := range uint64(rounds) { //nolint:gosec // a small number
+	for round := range uint64(rounds) {
 		t.Logf("seed %d", first+round)
 		var runs [2]*concurrentRun
 		for i, target := range []*Target{pair.Ref, pair.SUT} {

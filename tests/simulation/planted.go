@@ -65,7 +65,8 @@ func Planted() ([]Fault, error) {
 }
 
 func parseFault(text string) (f Fault, err error) {
-	head, rest, ok := strings.Cut(text, "\n")
+	head, rest, _ := strings.Cut(text, "\n")
+	var ok bool
 	if f.What, ok = strings.CutPrefix(head, "what: "); !ok {
 		return f, errors.New("it does not begin with what: ")
 	}

@@ -146,7 +146,7 @@ func TestKilledRestore(t *testing.T) {
 	server := exec.CommandContext(ctx, hw.Headwater(t).Path, "--data-dir="+dir,
 		"--listen-client-urls=http://127.0.0.1:0", "--advertise-client-urls=http://127.0.0.1:0")
 	if out, err := server.CombinedOutput(); err == nil || !strings.Contains(string(out), "was interrupted: repeat it") {
-		t.Fatalf("a server on half a store: %s, %v", out, err)
+		t.Fatalf("a server started on half of a store: %s, %v", out, err)
 	}
 	if out, err := restore().CombinedOutput(); err != nil {
 		t.Fatalf("again: %s, %v", out, err)

@@ -50,7 +50,7 @@ func TestExportImport(t *testing.T) {
 		t.Fatal(err)
 	}
 	p := start(t, "import", cut, "--to", second.Endpoints()[0])
-	if err := p.Wait(); err == nil || !strings.Contains(p.output(), "its end is missing") {
+	if err := p.Wait(); err == nil || !strings.Contains(p.output(), "the last line is missing") {
 		t.Errorf("a file that was cut: %v, %s", err, p.output())
 	}
 	for range 2 { // it may be repeated

@@ -103,7 +103,7 @@ func (m *move) await(t *testing.T, text string) {
 				return
 			}
 		case <-ctx.Done():
-			t.Fatalf("%q has not been noted", text)
+			t.Fatalf("%q was not recorded", text)
 		}
 	}
 }
@@ -261,7 +261,7 @@ func TestMigrateAnew(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := m.target.Get(ctx, "key", clientv3.WithRev(rev-1)); !errors.Is(err, rpctypes.ErrCompacted) {
-		t.Errorf("the copy has what the source has not: %v", err)
+		t.Errorf("the copy has data that the source lacks: %v", err)
 	}
 	put(m.source, "4")
 	if err := m.CatchUp(ctx); err != nil {

@@ -126,7 +126,7 @@ func TestMigrateSecured(t *testing.T) {
 		"--endpoints", filepath.Join(data, config.AdminSocket), "migrate", "--from", from, "--from-user", "root:r",
 		"--from-cacert", a.CAFile, "--from-cert", client.CertFile, "--from-key", client.KeyFile,
 	}
-	if out := runCtl(t, append(args, "--check")...); !strings.Contains(out, "all of it can be held") {
+	if out := runCtl(t, append(args, "--check")...); !strings.Contains(out, "the keyspace can hold everything") {
 		t.Errorf("check: %s", out)
 	}
 	root := as("root", "r")

@@ -149,7 +149,7 @@ func (p *Process) end(sig syscall.Signal) error {
 		return nil
 	case <-time.After(StopTimeout):
 	}
-	err := fmt.Errorf("stack: %s is there %v after %v; see %s", p.Name, StopTimeout, sig, p.Log)
+	err := fmt.Errorf("stack: %s still exists %v after %v; see %s", p.Name, StopTimeout, sig, p.Log)
 	err = errors.Join(err, p.cmd.Process.Kill())
 	<-p.exited
 	return err

@@ -46,8 +46,10 @@ func RenderRouter(template string, values map[string]string) (string, error) {
 
 // routerValues are the values for this stack's router.
 func (s *Stack) routerValues() map[string]string {
-	values := map[string]string{"HEADWATER_LISTEN": s.Endpoint() + oldHTTP2, "HEADWATER_HTTP2": "",
-		"HEADWATER_HTTP_LISTEN": s.HTTPEndpoint(), "HEADWATER_RUN": s.cfg.Dir}
+	values := map[string]string{
+		"HEADWATER_LISTEN": s.Endpoint() + oldHTTP2, "HEADWATER_HTTP2": "",
+		"HEADWATER_HTTP_LISTEN": s.HTTPEndpoint(), "HEADWATER_RUN": s.cfg.Dir,
+	}
 	for k, kind := range PodKinds {
 		for i := range podsPerKind {
 			client, _ := s.podPorts(k, i)

@@ -125,7 +125,7 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 					}
 				}
 				if failed == 0 {
-					t.Error("no call was hit")
+					t.Error("no call was affected by a fault")
 				}
 			})
 		}
@@ -187,7 +187,7 @@ func TestRouterCutAnswer(t *testing.T) {
 					}
 				}
 				if dead == nil || failed == 0 {
-					t.Error("no call was hit")
+					t.Error("no call was affected by a fault")
 				}
 			})
 		}

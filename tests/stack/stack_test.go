@@ -87,7 +87,7 @@ func script(t *testing.T, text string) *Process {
 func TestProcess(t *testing.T) {
 	p := script(t, "echo ready; exec sleep 1000")
 	if err := p.Kill(); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("killing what was never started: %v", err)
+		t.Errorf("kill of a process that was never started: %v", err)
 	}
 	for range 2 {
 		if err := p.Start(t.Context()); err != nil {
@@ -97,7 +97,7 @@ func TestProcess(t *testing.T) {
 			t.Error("started twice")
 		}
 		if closed(p.Exited()) {
-			t.Error("ended by itself")
+			t.Error("it ended without being stopped")
 		}
 		if err := errors.Join(p.Pause(), p.Resume(), p.Kill()); err != nil {
 			t.Error(err)
@@ -110,7 +110,7 @@ func TestProcess(t *testing.T) {
 		t.Error(err)
 	}
 	if err := p.Pause(); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("pausing what has ended: %v", err)
+		t.Errorf("pause of a process that has ended: %v", err)
 	}
 }
 
@@ -127,7 +127,7 @@ func TestNotReady(t *testing.T) {
 		t.Errorf("a process that never answers: %v", err)
 	}
 	if !closed(p.Exited()) {
-		t.Error("it is left running")
+		t.Error("the process is still running")
 	}
 	if err := p.Start(ctx); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("a start after the end: %v", err)

@@ -246,7 +246,8 @@ func TestCertificates(t *testing.T) {
 	other.want("keyspaces/team/events", 403)
 	member.want("", 200, "team", "days left")
 	w := newViewer(t, url, ca.Client())
-	if _, err := w.http.Get(url); err == nil {
+	if r, err := w.http.Get(url); err == nil {
+		r.Body.Close()
 		t.Error("without a certificate the listener lets in")
 	}
 	// A tail ends when the rule becomes one that its viewer's certificate does not fit.

@@ -1,9 +1,9 @@
-// Package s3 is a bucket of an S3-compatible service as a place for backups.
+// Package s3 uses a bucket of an S3-compatible service as a place for backups.
 //
 // # Invariants
 //
-// An object is there as a whole or not at all: the service shows it when its last part has come. Parts of uploads that
-// were cut off are the service's to remove (a lifecycle rule, where it does not by itself).
+// An object exists completely or not at all, because the service shows it only after its last part has arrived. The
+// service removes the parts of an upload that was cut off. Some services need a lifecycle rule for this.
 //
 // # Concurrency
 //
@@ -11,5 +11,5 @@
 //
 // # Testing
 //
-// Against a server of another's that runs in the test process.
+// The tests run against another project's S3 server inside the test process.
 package s3

@@ -19,10 +19,10 @@ import (
 // Scheme begins the URL of a bucket.
 const Scheme = "s3"
 
-// partBytes is the size of an upload's parts, of which one is held in memory. S3 takes 10,000 of them.
+// partBytes is the size of the parts of an upload. One part is held in memory. S3 takes at most 10,000 of them.
 const partBytes = 16 << 20
 
-// Bucket is a part of a bucket: what begins with a prefix.
+// Bucket is the part of a bucket whose names begin with a prefix.
 type Bucket struct {
 	c              *minio.Client
 	transport      *http.Transport
@@ -31,12 +31,12 @@ type Bucket struct {
 
 var _ backup.Place = (*Bucket)(nil)
 
-// Open makes a Bucket of s3://bucket/prefix?endpoint=host:port&region=r&insecure=true. Without an endpoint it is
-// Amazon's; insecure is without TLS. The credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, those of
-// AWS's file, or the machine's role. Nothing is called.
+// Open returns a Bucket for s3://bucket/prefix?endpoint=host:port&region=r&insecure=true. Without an endpoint it is
+// Amazon's. insecure=true means no TLS. The credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, those of AWS's
+// file, or the machine's role. Open does not call the service.
 func Open(rawURL string) (*Bucket, error) {
 	u, err := url.Parse(rawURL)
-	if err != nil { // what was parsed may have a secret in it
+	if err != nil { // do not print it: the URL may have a secret in it
 		var parse *url.Error
 		if errors.As(err, &parse) {
 			err = parse.Err
@@ -44,12 +44,12 @@ func Open(rawURL string) (*Bucket, error) {
 		return nil, fmt.Errorf("the URL of a bucket: %w", err)
 	}
 	if u.Scheme != Scheme || u.Host == "" || u.User != nil {
-		return nil, errors.New("a bucket is s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")
+		return nil, errors.New("a bucket's URL has the form s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")
 	}
 	q := u.Query()
 	for k := range q {
 		if k != "endpoint" && k != "region" && k != "insecure" {
-			return nil, fmt.Errorf("a bucket has no option %q; there are endpoint, region and insecure", k)
+			return nil, fmt.Errorf("the URL of a bucket has no option %q: the options are endpoint, region and insecure", k)
 		}
 	}
 	endpoint := q.Get("endpoint")
@@ -78,7 +78,7 @@ func Open(rawURL string) (*Bucket, error) {
 	return &Bucket{c: c, transport: transport, bucket: u.Host, prefix: prefix}, nil
 }
 
-// Close lets go of connections.
+// Close closes idle connections.
 func (b *Bucket) Close() error {
 	b.transport.CloseIdleConnections()
 	return nil
@@ -98,13 +98,13 @@ func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	if err != nil {
 		return nil, missing(err)
 	}
-	if _, err := o.Stat(); err != nil { // it is asked for with the first use
+	if _, err := o.Stat(); err != nil { // minio asks the service only when the object is first used
 		return nil, errors.Join(missing(err), o.Close())
 	}
 	return o, nil
 }
 
-// missing makes fs.ErrNotExist of what a service says of an object that is not there.
+// missing turns the service's error for an object that does not exist into fs.ErrNotExist.
 func missing(err error) error {
 	if minio.ToErrorResponse(err).Code == "NoSuchKey" {
 		return fmt.Errorf("%w: %w", fs.ErrNotExist, err)

@@ -11,8 +11,8 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// Credentials say who this process is to NATS, in one way at most. Files are read anew for each connection, so that
-// they may change; the zero value is nobody.
+// Credentials identify this process to NATS, in one way at most. The files are read again for each connection, so they
+// may change. The zero value means no credentials.
 type Credentials struct {
 	User, PasswordFile string
 	TokenFile          string
@@ -20,15 +20,16 @@ type Credentials struct {
 	CredsFile          string // JWT and seed, as nsc writes them
 }
 
-// Certificates are what a connection over TLS uses, asked for anew by each; *tlsconf.TLS is one.
+// Certificates has the certificates for a connection over TLS. Each connection asks again. *tlsconf.TLS is one.
 type Certificates interface {
-	// ClientCertificate is what NATS is shown, Roots the authorities of its own certificate; nil: none, the system's.
+	// ClientCertificate is the certificate that NATS is shown; nil: none. Roots are the authorities that sign NATS's
+	// own certificate; nil: the system's.
 	ClientCertificate() *tls.Certificate
 	Roots() *x509.CertPool
 }
 
-// Options are those of a Bus that proves who it is, over TLS if there are certificates (nil: as the server wants it).
-// The error names the file that cannot be used.
+// Options returns the options with which a Bus identifies itself, over TLS if t is not nil. If t is nil, the server
+// decides about TLS. The error names the file that cannot be used.
 func (c Credentials) Options(t Certificates, log *slog.Logger) ([]nats.Option, error) {
 	for _, file := range []string{c.PasswordFile, c.TokenFile, c.CredsFile} {
 		if file == "" {
@@ -40,7 +41,7 @@ func (c Credentials) Options(t Certificates, log *slog.Logger) ([]nats.Option, e
 	}
 	secret := func(file string) string {
 		b, err := os.ReadFile(file)
-		if err != nil { // it was there at the start; the server refuses what is empty
+		if err != nil { // the file was there at the start; NATS refuses an empty password
 			log.Error("a file for NATS cannot be read", "error", err)
 		}
 		return strings.TrimSpace(string(b))

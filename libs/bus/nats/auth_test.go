@@ -28,10 +28,10 @@ func secretFile(t *testing.T, content string) string {
 	return path
 }
 
-// key makes a pair of keys, and fails the test if it cannot.
-func key(t *testing.T, make func() (nkeys.KeyPair, error)) (pair nkeys.KeyPair, public, seed string) {
+// key makes a pair of keys, and fails the test if that is not possible.
+func key(t *testing.T, create func() (nkeys.KeyPair, error)) (pair nkeys.KeyPair, public, seed string) {
 	t.Helper()
-	pair, err := make()
+	pair, err := create()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -82,12 +82,21 @@ func TestAuthentication(t *testing.T) {
 		server      func(*natsserver.Options)
 		right, liar nats.Credentials
 	}{
-		{"password", func(o *natsserver.Options) { o.Username, o.Password = "u", "p" },
-			nats.Credentials{User: "u", PasswordFile: secretFile(t, "p")}, nats.Credentials{User: "u", PasswordFile: secretFile(t, "q")}},
-		{"token", func(o *natsserver.Options) { o.Authorization = "t" },
-			nats.Credentials{TokenFile: secretFile(t, "t")}, nats.Credentials{TokenFile: secretFile(t, "u")}},
-		{"nkey", func(o *natsserver.Options) { o.Nkeys = []*natsserver.NkeyUser{{Nkey: user}} },
-			nats.Credentials{NkeyFile: secretFile(t, seed)}, nats.Credentials{NkeyFile: secretFile(t, otherSeed)}},
+		{
+			"password", func(o *natsserver.Options) { o.Username, o.Password = "u", "p" },
+			nats.Credentials{User: "u", PasswordFile: secretFile(t, "p")},
+			nats.Credentials{User: "u", PasswordFile: secretFile(t, "q")},
+		},
+		{
+			"token", func(o *natsserver.Options) { o.Authorization = "t" },
+			nats.Credentials{TokenFile: secretFile(t, "t")},
+			nats.Credentials{TokenFile: secretFile(t, "u")},
+		},
+		{
+			"nkey", func(o *natsserver.Options) { o.Nkeys = []*natsserver.NkeyUser{{Nkey: user}} },
+			nats.Credentials{NkeyFile: secretFile(t, seed)},
+			nats.Credentials{NkeyFile: secretFile(t, otherSeed)},
+		},
 		{"credentials", func(o *natsserver.Options) {
 			o.TrustedKeys, o.AccountResolver = []string{operatorKey}, resolver
 		}, nats.Credentials{CredsFile: secretFile(t, string(creds))}, nats.Credentials{CredsFile: secretFile(t, string(wrong))}},

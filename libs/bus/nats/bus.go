@@ -12,30 +12,30 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// Bounds and times.
+// Limits and times.
 const (
-	// DefaultPrefix begins all subjects.
+	// DefaultPrefix is the default beginning of all subjects.
 	DefaultPrefix = "headwater"
-	// QueueBytes bounds the frames that wait for the sender.
+	// QueueBytes bounds the bytes of frames that wait for the sender.
 	QueueBytes = 32 << 20
-	// MessageBytes bounds a message, if the server's payload limit does not do so before: large enough that sending
-	// costs little per entry, small enough that the first entries of a long frame do not wait for the last.
+	// MessageBytes bounds a message, unless the server's payload limit is lower. It is large enough that sending costs
+	// little per entry, and small enough that the first entries of a long frame do not wait for the last.
 	MessageBytes = 256 << 10
-	// PendingMessages and PendingBytes bound what has arrived for one subscription and was not taken yet.
+	// PendingMessages and PendingBytes bound the messages of one subscription that have arrived and were not taken yet.
 	PendingMessages = 64 << 10
 	PendingBytes    = 64 << 20
-	// NudgeEvery is the least time between two nudges of this bus, whatever their keyspaces: one at once, then one
-	// for all that came meanwhile.
+	// NudgeEvery is the shortest time between two nudges of this bus, for all keyspaces together. The first nudge goes
+	// at once, and those that come within NudgeEvery become one.
 	NudgeEvery = 500 * time.Microsecond
 
-	// reconnectBytes is what nats.go keeps while there is no connection: nothing. Hubs read the log by themselves
-	// then, so it would be old news; and the next server's limits are not known.
+	// reconnectBytes is what nats.go buffers while there is no connection: nothing. Hubs read the log in that time, so
+	// the buffered frames would be of no use, and the payload limit of the next server is not known.
 	reconnectBytes = -1
 	// ReconnectWait and ReconnectJitter are the pause between attempts to connect to one server.
 	ReconnectWait   = 250 * time.Millisecond
 	ReconnectJitter = 250 * time.Millisecond
-	// ConnectTimeout bounds one attempt, WriteTimeout one write to the network; a connection that does not answer
-	// PingsLost pings, one every PingEvery, is given up.
+	// ConnectTimeout bounds one attempt, and WriteTimeout one write to the network. The process sends a ping every
+	// PingEvery. If PingsLost pings get no answer, the connection is closed.
 	ConnectTimeout = 2 * time.Second
 	WriteTimeout   = 5 * time.Second
 	PingEvery      = 5 * time.Second
@@ -46,9 +46,9 @@ const (
 
 // Options configure a Bus. The zero value of each field means its default.
 type Options struct {
-	// Name is what NATS shows of this connection.
+	// Name is the name of this connection in NATS.
 	Name string
-	// Prefix begins all subjects; clusters that share a NATS need different ones. It must be a valid beginning of a
+	// Prefix begins all subjects. Clusters that share a NATS need different prefixes. It must be a valid beginning of a
 	// subject.
 	Prefix string
 	Logger *slog.Logger
@@ -83,7 +83,7 @@ type Bus struct {
 var _ bus.Bus = (*Bus)(nil)
 
 // Connect returns a bus over the NATS servers of a comma-separated list of URLs. It does not wait for a connection:
-// NATS may be down and come later. It fails only if the URLs or options make no sense.
+// NATS may be down and come later. It fails only if the URLs or options are invalid.
 func Connect(urls string, o Options) (*Bus, error) {
 	if o.Prefix == "" {
 		o.Prefix = DefaultPrefix
@@ -132,7 +132,7 @@ func (b *Bus) options(name string) []nats.Option {
 			if s != nil {
 				subject = s.Subject
 			}
-			b.log.Warn("NATS", "error", err, "subject", subject)
+			b.log.Warn("NATS reports an error", "error", err, "subject", subject)
 		}),
 	}
 }
@@ -175,7 +175,7 @@ func (b *Bus) Nudge(keyspace string) {
 	signal(b.work)
 }
 
-// Close sends what is waiting, as far as CloseWait allows, and ends the connection and all subscriptions.
+// Close sends the frames that wait, for up to CloseWait, and ends the connection and all subscriptions.
 func (b *Bus) Close() error {
 	b.mu.Lock()
 	first := !b.closed
@@ -190,7 +190,7 @@ func (b *Bus) Close() error {
 	b.wg.Wait()
 	conn := b.conn.Load()
 	if conn.IsConnected() {
-		// Its error tells of frames that are lost, and they may be.
+		// The error says that frames are lost, which is allowed.
 		_ = conn.FlushTimeout(CloseWait)
 	}
 	late.Stop()
@@ -205,13 +205,13 @@ func (b *Bus) Close() error {
 	return nil
 }
 
-// keep makes a new connection when nats.go has closed its own, which it does for errors that it does not know.
+// keep makes a new connection when nats.go has closed its own. nats.go does that after errors that it does not know.
 func (b *Bus) keep() {
 	for {
 		select {
 		case <-b.lost:
 			if !b.conn.Load().IsClosed() {
-				continue // that was told twice
+				continue // the loss was reported twice
 			}
 			b.log.Warn("NATS connection closed", "error", b.conn.Load().LastError())
 		case <-b.stop:
@@ -223,7 +223,7 @@ func (b *Bus) keep() {
 			return
 		}
 		if err := b.renew(); err != nil {
-			b.log.Warn("NATS cannot be connected", "error", err)
+			b.log.Warn("no connection to NATS can be made", "error", err)
 			signal(b.lost)
 		}
 	}

@@ -1,8 +1,8 @@
 // Package nats carries frames and nudges over core NATS (docs/design.md §6).
 //
-// Core NATS keeps the order of one publisher and promises nothing else, and a bus needs no more: see package bus. So
-// nothing here is acknowledged or stored, and everything is bounded: what cannot be sent or taken in time is dropped
-// and counted, and hubs read it from the log.
+// Core NATS keeps the order of one publisher's messages and promises nothing else, and a bus needs no more: see package
+// bus. So nothing here is acknowledged or stored, and everything is bounded. What cannot be sent or taken in time is
+// dropped and counted, and hubs read it from the log.
 //
 // # How it works
 //
@@ -10,11 +10,10 @@
 //     within the caller's call. Frames wait in a queue of QueueBytes; nudges wait as a set of keyspaces.
 //   - The sender cuts frames into messages of at most MessageBytes and the server's payload limit. Larger entries
 //     become references.
-//   - While there is no connection nothing is kept. nats.go reconnects for ever, also when NATS was not there at the
-//     start or refuses the credentials; where it gives up all the same, the keeper makes a new connection with the
-//     same subscriptions.
-//   - A subscription that falls PendingBytes or PendingMessages behind loses frames; so does one that the server cuts
-//     off.
+//   - While there is no connection, nothing is kept. nats.go reconnects for ever, even if NATS was not there at the
+//     start or refuses the credentials. If it gives up after all, the keeper makes a new connection with the same
+//     subscriptions.
+//   - A subscription that is PendingBytes or PendingMessages behind loses frames. So does one that the server cuts off.
 //
 // # Subjects
 //
@@ -25,8 +24,8 @@
 //
 // # Invariants
 //
-//   - No method waits for the network but Subscribe, OnNudge and Close, and those for WriteTimeout at most.
-//   - Messages that are not frames of the subscribed keyspace are dropped and counted, whoever sent them.
+//   - Only Subscribe, OnNudge and Close wait for the network, and for WriteTimeout at most.
+//   - Messages that are not frames of the subscribed keyspace are dropped and counted, whoever has sent them.
 //
 // # Concurrency
 //

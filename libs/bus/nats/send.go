@@ -6,7 +6,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// send is the sender: it publishes frames and nudges until the bus is closed, and what is left then.
+// send is the sender. It publishes frames and nudges until the bus is closed, and then those that are left.
 func (b *Bus) send() {
 	var buf []byte
 	var nudgedAt time.Time
@@ -19,7 +19,7 @@ func (b *Bus) send() {
 		case <-b.stop:
 			stopped = true
 		}
-		// Nudges come first: they are what someone may be waiting for.
+		// Nudges come first, because somebody may be waiting for them.
 		if wait := NudgeEvery - time.Since(nudgedAt); wait > 0 && !stopped {
 			pause.Reset(wait)
 		} else if b.sendNudges() {
@@ -29,7 +29,7 @@ func (b *Bus) send() {
 	}
 }
 
-// sendNudges publishes one nudge for each keyspace that has been nudged and says whether there was any.
+// sendNudges publishes one nudge for each keyspace that has been nudged. It says whether there was any.
 func (b *Bus) sendNudges() bool {
 	b.mu.Lock()
 	nudged := b.nudged
@@ -49,7 +49,7 @@ func (b *Bus) sendNudges() bool {
 	return true
 }
 
-// sendFrames publishes the frames that wait. buf is the memory for messages, which nats.go copies.
+// sendFrames publishes the frames that wait. buf is memory for messages; nats.go copies them.
 func (b *Bus) sendFrames(buf []byte) []byte {
 	b.mu.Lock()
 	queue := b.queue
@@ -74,8 +74,8 @@ func (b *Bus) sendFrames(buf []byte) []byte {
 	return buf
 }
 
-// messageBytes is the largest message that may be sent now. If the server's limit is below what Split needs, nats.go
-// refuses messages.
+// messageBytes is the size of the largest message that may be sent now. If the server's limit is below what Split
+// needs, nats.go refuses messages.
 func (b *Bus) messageBytes() int {
 	limit := int(b.conn.Load().MaxPayload())
 	if limit <= 0 {

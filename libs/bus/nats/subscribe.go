@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// subscription is one whose callback is not called any more once end has returned. It may be attached to one
-// connection after another.
+// subscription is one subscription. Once end has returned, its callback is not called any more. It may be attached to
+// several connections, one after another.
 type subscription struct {
 	subject string
 	f       func(*nats.Msg)
@@ -42,14 +42,15 @@ func (s *subscription) receive(m *nats.Msg) {
 	}
 }
 
-// end returns when the callback does not run any more.
+// end returns when the callback is not running and will not run again.
 func (s *subscription) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.over = true
 }
 
-// droppedLocked is how many messages nats.go has dropped on this connection because the subscription was behind.
+// droppedLocked returns the number of messages that nats.go has dropped on this connection because the subscription was
+// behind.
 func (s *subscription) droppedLocked() uint64 {
 	if n, err := s.sub.Dropped(); err == nil { // it fails when the connection is closed
 		s.seen = uint64(n)
@@ -95,7 +96,7 @@ func (b *Bus) subscribe(subject string, f func(*nats.Msg)) (cancel func(), err e
 		return nil, bus.ErrClosed
 	}
 	s := &subscription{subject: subject, f: f}
-	// A connection that is closed is about to be renewed, with the subscriptions that are here then.
+	// If the connection is closed, keep is about to make a new one, and attaches the subscriptions that exist then.
 	if err := s.attach(b.conn.Load()); err != nil && !errors.Is(err, nats.ErrConnectionClosed) {
 		return nil, fmt.Errorf("nats: %w", err)
 	}
@@ -108,7 +109,7 @@ func (b *Bus) cancel(s *subscription) {
 	if _, live := b.subs[s]; live {
 		delete(b.subs, s)
 		b.count.dropped.Add(s.droppedLocked())
-		// It fails only if the connection is closed, which has ended it.
+		// It fails only if the connection is closed, and then the subscription has ended too.
 		_ = s.sub.Unsubscribe()
 	}
 	b.subsMu.Unlock()
@@ -119,7 +120,7 @@ func (b *Bus) frameSubject(keyspace string) string { return b.prefix + ".frames.
 
 func (b *Bus) nudgeSubject(keyspace string) string { return b.prefix + ".nudges." + token(keyspace) }
 
-// token writes any name as one token of a subject, different names differently.
+// token writes a name as one token of a subject. Different names give different tokens.
 func token(name string) string {
 	const hex = "0123456789ABCDEF"
 	if name == "" {

@@ -1,18 +1,18 @@
-// Package embedded is the store of a standalone server: the Pebble engine in a directory of the process's own, as a
-// part that the server is composed from. It is apart from package compose so that only standalone links the engine.
+// Package embedded has the store of a standalone server: the Pebble engine in a directory of its own. It is a part from
+// which a server is composed. It is separate from package compose, so that only the standalone server links the engine.
 //
 // # Invariants
 //
 //   - The directory of an etcd is never written to.
-//   - One process at a time has a data directory.
+//   - Only one process at a time uses a data directory.
 //
 // # Concurrency
 //
-// The engine's own.
+// As the engine.
 //
 // # Testing
 //
-// Through the binary, in services/standalone.
+// services/standalone tests it through the binary.
 package embedded
 
 import (
@@ -32,10 +32,10 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
 
-// Parts opens the store in --data-dir.
+// Parts returns the part that opens the store in --data-dir.
 func Parts() compose.Parts { return compose.Parts{OpenEngine: open} }
 
-// store is an engine with what the server shows of it, and its lock.
+// store is an engine with its lock, and with what the server shows about it.
 type store struct {
 	*pebble.Store
 	disk *server.DiskMetrics
@@ -47,7 +47,8 @@ func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) 
 		return nil, err
 	}
 	warnReadable(o.Log, c.Dir())
-	// The engine locks its own directory; this keeps a second server out when somebody has removed that.
+	// The engine locks its own directory. This lock keeps a second server out even if somebody has removed that
+	// directory.
 	if err := os.MkdirAll(c.Dir(), 0o700); err != nil {
 		return nil, fmt.Errorf("data directory cannot be created: %w", err)
 	}
@@ -75,7 +76,7 @@ func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) 
 // Close implements engine.Store.
 func (s store) Close() error { return errors.Join(s.Store.Close(), s.lock.Close()) }
 
-// warnReadable says so when others may look into the data directory, as after it was made by hand.
+// warnReadable logs a warning if other users can read the data directory, for example because it was made by hand.
 func warnReadable(log *slog.Logger, dir string) {
 	for _, d := range []string{dir, filepath.Join(dir, datadir.Store)} {
 		if fi, err := os.Stat(d); err == nil && fi.Mode().Perm()&0o077 != 0 {

@@ -7,7 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
-// AddStats adds the engine's part of what etcd's metrics show.
+// AddStats adds the engine's part of etcd's metrics.
 func (s store) AddStats(to *server.Stats) {
 	e := s.Stats()
 	to.OpenReads, to.WritesPending = int64(e.OpenTxns), int64(e.Undurable)

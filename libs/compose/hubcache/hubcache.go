@@ -1,5 +1,5 @@
-// Package hubcache is the cache of history that a watchhub pod keeps on disk, as a part that the pod is composed
-// from. It is apart from package compose so that of the pods only watchhub links Pebble.
+// Package hubcache has the cache of history that a watchhub pod keeps on disk. It is a part from which the pod is
+// composed. It is separate from package compose, so that of all pods only watchhub links Pebble.
 //
 // # Invariants
 //
@@ -11,7 +11,7 @@
 //
 // # Testing
 //
-// With whole pods, in tests/pods and tests/cluster.
+// tests/pods and tests/cluster test it with whole pods.
 package hubcache
 
 import (
@@ -23,7 +23,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/watch/history"
 )
 
-// Open opens the cache in a directory for the keyspace that identity names; it is a compose.Parts.OpenHistory.
+// Open opens the cache in a directory, for the keyspace that identity names. It is a compose.Parts.OpenHistory.
 func Open(dir string, identity []byte, log *slog.Logger) (compose.History, error) {
 	c, err := history.Open(dir, history.Options{Identity: identity, Log: log})
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// errNoFoundationDB tells how to get a binary that has what this one has not.
+// errNoFoundationDB says how to get a binary with FoundationDB's client.
 var errNoFoundationDB = errors.New(
 	"this binary was built without FoundationDB's client; take the container image, or build with: " +
 		"CGO_ENABLED=1 go build -tags foundationdb (FoundationDB's client package 7.3 must be installed)",

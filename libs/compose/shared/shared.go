@@ -1,10 +1,10 @@
-// Package shared is what pods share: FoundationDB and NATS, as parts that a pod is composed from. It is apart from
-// package compose so that only pods link them.
+// Package shared has what pods share: FoundationDB and NATS. They are parts from which a pod is composed. The package
+// is separate from package compose, so that only pods link them.
 //
 // # Invariants
 //
-//   - FoundationDB's client, and with it cgo, is linked with the build tag foundationdb only. Without the tag a pod
-//     builds and parses its flags, and refuses to start with a text that says how to build one.
+//   - FoundationDB's client, and with it cgo, is linked only with the build tag foundationdb. Without the tag a pod
+//     builds and parses its flags, but refuses to start and says how to build one.
 //
 // # Concurrency
 //
@@ -12,7 +12,7 @@
 //
 // # Testing
 //
-// Here without FoundationDB; with it in libs/engine/foundationdb and tests/stack.
+// It is tested here without FoundationDB, and in libs/engine/foundationdb and tests/stack with it.
 package shared
 
 import (
@@ -25,7 +25,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Parts opens the store that --store names, and NATS. Errors name the flag.
+// Parts returns the parts that open the store of --store, and NATS. Errors name the flag.
 func Parts() compose.Parts { return compose.Parts{OpenEngine: open, OpenBus: openBus} }
 
 func open(c config.Config, o compose.EngineOptions) (engine.Store, error) {
@@ -49,7 +49,7 @@ func openBus(c config.Config, o compose.BusOptions) (bus.Bus, error) {
 		CredsFile:    n.CredsFile,
 	}
 	var certificates nats.Certificates
-	if o.TLS != nil { // not a nil of another type
+	if o.TLS != nil { // a nil of another type would not be nil
 		certificates = o.TLS
 	}
 	more, err := who.Options(certificates, o.Log)

@@ -40,7 +40,7 @@ func testStampErrors(t *testing.T, e Engine) {
 	wantScan(t, r, engine.Range{})
 }
 
-// sizeUnbounded is what is tried where Limits set no bound.
+// sizeUnbounded is the size that the tests try where Limits set no bound.
 const sizeUnbounded = 3 << 20
 
 func testSizes(t *testing.T, e Engine) {

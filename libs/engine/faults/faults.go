@@ -69,16 +69,16 @@ type Options struct {
 	TooOld           float64 // of Get, Scan, Next and Commit
 	Unavailable      float64 // of any
 
-	// Script, if not nil, is asked first; ok is false if chance shall decide.
+	// Script, if not nil, is asked first. If ok is false, chance decides.
 	Script func(c Call) (f Fault, ok bool)
 	// Delay, if not nil, is called before each call, and may sleep. It should return when ctx ends.
 	Delay func(ctx context.Context, op Op)
-	// Recent makes BeginRecent offer states that may be outdated, one after each commit. The store must be closed,
-	// or crashed, before the inner one is, and must not be pipelined.
+	// Recent makes BeginRecent offer states that may be outdated, one after each commit. The store must be closed or
+	// crashed before the inner store is closed, and must not be pipelined.
 	Recent bool
-	// Remote, if not nil, makes the store one over a network, whose round trips are counted: see Store.Trips.
+	// Remote, if not nil, puts the store behind a network whose round trips are counted: see Store.Trips.
 	Remote *Remote
-	// KeepPipelined leaves Limits().Pipelined as the inner store has it: for runs without commit faults.
+	// KeepPipelined leaves Limits().Pipelined as in the inner store. It is for runs without commit faults.
 	KeepPipelined bool
 }
 
@@ -128,11 +128,11 @@ func newGeneration() *generation {
 // Pause stops (true) and resumes faults by chance and script. A crashed store stays crashed.
 func (s *Store) Pause(off bool) { s.off.Store(off) }
 
-// damagedRange is rows that cannot be read.
+// damagedRange is a range of rows that cannot be read.
 type damagedRange struct{ begin, end []byte }
 
-// Damage makes reads of the rows k, begin <= k < end, fail with an engine.Damage, and scans when they come to one
-// that is there: as a damaged block does. Writes over them succeed and do not mend them. Pause does not stop it.
+// Damage makes reads of the rows k, begin <= k < end, fail with an engine.Damage, and scans fail when they reach such a
+// row, as at a damaged block. Writes to them succeed but do not repair them. Pause does not stop it.
 func (s *Store) Damage(begin, end []byte) {
 	s.dmu.Lock()
 	defer s.dmu.Unlock()
@@ -146,7 +146,7 @@ func (s *Store) Mend() {
 	s.damaged = nil
 }
 
-// DamagedFile is the name that the errors of damaged rows give.
+// DamagedFile is the file name in the errors of damaged rows.
 const DamagedFile = "000042.sst"
 
 // look returns the error of reading a row that is damaged.
@@ -162,7 +162,7 @@ func (s *Store) look(key []byte) error {
 }
 
 // Crash makes all calls fail with ErrUnavailable, also those under way, until Restart. It returns the inner store,
-// which the caller disposes of.
+// which the caller must close.
 func (s *Store) Crash() engine.Store {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -325,7 +325,7 @@ func (g *generation) join(ctx context.Context) (context.Context, context.CancelF
 	return ctx, func() { stop(); cancel() }
 }
 
-// err returns ErrUnavailable for any error that a crash is to blame for.
+// err returns ErrUnavailable for any error that a crash has caused.
 func (g *generation) err(err error) error {
 	if err != nil && g.ctx.Err() != nil {
 		return engine.ErrUnavailable

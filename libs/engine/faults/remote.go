@@ -73,7 +73,7 @@ type Delay struct{ Fixed, Random time.Duration }
 // Latency is how long a round trip of each kind takes.
 type Latency [trips]Delay
 
-// Everywhere is a Latency that is the same for each kind.
+// Everywhere returns a Latency that is the same for each kind.
 func Everywhere(d Delay) (l Latency) {
 	for i := range l {
 		l[i] = d
@@ -81,12 +81,12 @@ func Everywhere(d Delay) (l Latency) {
 	return l
 }
 
-// Reads is a Latency of reads: read versions and commits take no time.
+// Reads returns a Latency of reads: read versions and commits take no time.
 func Reads(d Delay) Latency { return Latency{TripGet: d, TripGetMany: d, TripPage: d} }
 
-// Remote makes a Store behave as a FoundationDB 7.3 that is reached over a network does where a caller can tell: what
-// takes a round trip, how much of a scan one brings, how a transaction's size is counted, its age, and that refusals
-// come out of Wait.
+// Remote makes a Store behave like a FoundationDB 7.3 behind a network, as far as a caller can notice: which calls take
+// a round trip, how much of a scan one brings, how a transaction's size and age are counted, and that Wait reports
+// refusals.
 type Remote struct {
 	Latency Latency
 	// TxnAge is the age at which a transaction or snapshot is too old; 0: 5 s.
@@ -97,7 +97,7 @@ type Remote struct {
 	RootBytes int
 }
 
-// wire is what a Store has of a Remote.
+// wire is the state of a Store with a Remote.
 type wire struct {
 	Remote
 	count [trips]atomic.Int64
@@ -128,7 +128,7 @@ func (s *Store) Trips() (t Trips) {
 	return t
 }
 
-// send begins a round trip and returns when its answer comes.
+// send begins a round trip and returns the time at which its answer arrives.
 func (s *Store) send(kind Trip) time.Time {
 	if s.wire == nil {
 		return time.Time{}
@@ -144,7 +144,7 @@ func (s *Store) send(kind Trip) time.Time {
 	return time.Now().Add(took)
 }
 
-// await returns at a time, or when ctx ends.
+// await waits until a time, or until ctx ends.
 func await(ctx context.Context, at time.Time) error {
 	left := time.Until(at)
 	if left <= 0 {
@@ -163,7 +163,7 @@ func await(ctx context.Context, at time.Time) error {
 // travel makes a round trip.
 func (s *Store) travel(ctx context.Context, kind Trip) error { return await(ctx, s.send(kind)) }
 
-// aged says that what began at a time is too old.
+// aged reports whether something that began at the given time is too old.
 func (s *Store) aged(begun time.Time) bool {
 	return s.wire != nil && time.Since(begun) > s.wire.TxnAge
 }
@@ -178,7 +178,7 @@ const (
 	rowOverhead = 8
 )
 
-// pages is where a scan stands in what a round trip brings. The next page is asked for when one has come.
+// pages is the position of a scan within its pages. The next page is requested when one has arrived.
 type pages struct {
 	s     *Store
 	limit bool

@@ -81,7 +81,7 @@ func (t *txn) commit(ctx context.Context, in engine.Txn) (engine.Pending, error)
 	}
 	if err != nil {
 		t.Txn.Discard()
-		return settled{err, due}, nil
+		return settled{err, due}, nil //nolint:nilerr // Wait returns it
 	}
 	p, err := in.Commit(ctx)
 	switch {

@@ -14,15 +14,15 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// pending is a commit under way.
+// pending is a commit that is under way.
 type pending struct {
 	t      *txn
 	commit fdb.FutureNil
 	stamp  fdb.FutureKey // nil: no stamps
 }
 
-// nothing is the commit of a transaction without mutations: what it has read is durable, FoundationDB shows nothing
-// else.
+// nothing is the commit of a transaction without mutations. What the transaction has read is durable, because
+// FoundationDB shows only durable data.
 type nothing struct{}
 
 // Wait implements engine.Pending.
@@ -62,10 +62,11 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	return p, nil
 }
 
-// fenceRow begins the keys that stand for what a blind write has read: rows that nobody writes.
+// fenceRow begins the keys of rows that nobody writes. They stand in for the reads of a transaction that has read
+// nothing.
 const fenceRow = "\xfe\xfffence"
 
-// ensureFence sees to it that the transaction has a read conflict that settle can write to.
+// ensureFence makes sure that the transaction has a read conflict at a key that settle can write.
 func (t *txn) ensureFence() error {
 	if t.fence != nil {
 		return nil
@@ -107,7 +108,8 @@ func (p *pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	return engine.Stamp{}, fmt.Errorf("%w: %w", engine.ErrUnknownOutcome, err)
 }
 
-// stamped returns the stamp of a commit that has happened, and fails the store if it is not the first of its batch.
+// stamped returns the stamp of a commit that has happened. It fails the store if the commit is not the first of its
+// batch.
 func (p *pending) stamped() (engine.Stamp, error) {
 	if p.stamp == nil {
 		return engine.Stamp{}, nil
@@ -138,8 +140,8 @@ func parseVersionstamp(b []byte) (engine.Stamp, error) {
 	return engine.Stamp{Version: binary.BigEndian.Uint64(b)}, nil
 }
 
-// settle returns when a commit that has a read conflict at key is sure not to be under way any more: by a commit that
-// writes there. It goes on as long as ctx lives.
+// settle returns when a commit with a read conflict at key can no longer be under way. To make sure, it commits a write
+// at key. It continues until ctx ends.
 func (s *Store) settle(ctx context.Context, key fdb.Key) error {
 	for {
 		err := s.fence(ctx, key)
@@ -147,11 +149,12 @@ func (s *Store) settle(ctx context.Context, key fdb.Key) error {
 			return ctx.Err()
 		}
 		s.o.Logger.Warn("cannot settle a commit yet", "err", err)
-		_ = retry.Sleep(ctx, fencePause) // the next fence looks at ctx
+		_ = retry.Sleep(ctx, fencePause) // the next fence checks ctx
 	}
 }
 
-// fence commits a write conflict at key, trying again as long as the client library says that it makes sense.
+// fence commits a write conflict at key. It tries again as long as the client library says that another attempt makes
+// sense.
 func (s *Store) fence(ctx context.Context, key fdb.Key) error {
 	tr, err := s.db.CreateTransaction()
 	if err != nil {

@@ -11,43 +11,43 @@
 //
 // # Reads
 //
-// Snapshots that are asked for at the same time share one request for a read version and one handle, whose reads are
-// snapshot reads. A transaction has a handle of its own with that read version; its reads add their conflict
-// ranges in the client library, and read-your-writes is off, so that reads go straight to the storage servers and
-// mutations into the commit request. A scan asks for its next batch as soon as one arrives.
+// Snapshots that are requested at the same time share one request for a read version and one handle, whose reads are
+// snapshot reads. A transaction has its own handle with that read version. Its reads add their conflict ranges in the
+// client library. Read-your-writes is off, so reads go directly to the storage servers, and mutations into the commit
+// request. A scan requests its next batch as soon as one arrives.
 //
 // # Stamps
 //
-// FoundationDB fills in the first 10 bytes of a stamp, version and batch order; the index in the last 2 bytes stays.
+// FoundationDB fills in the first 10 bytes of a stamp, version and batch order. The index in the last 2 bytes stays.
 // Transactions that use stamps set the hidden option FIRST_IN_BATCH, which makes their batch order 0. A commit whose
-// order is not 0 fails the store for good: its revisions could not be told from another commit's.
+// batch order is not 0 fails the store for good: its revisions could be equal to another commit's.
 //
 // # Sizes
 //
-// A transaction is counted as the client library counts it (package txnsize), with the root before its keys, so that
-// what the library would refuse in the commit's future is refused before it is sent. Should the library refuse it all
-// the same, the codes 2101 to 2103 of the future are ErrTooLarge too. Bounds of ranges that are longer than any key are
-// cut to the same effect, and a key that is too long to exist is read as one that does not.
+// The size of a transaction is counted as the client library counts it (package txnsize), with the root before its
+// keys. So what the library would refuse in the commit's future is refused before it is sent. If the library refuses a
+// transaction nevertheless, the codes 2101 to 2103 of the future are ErrTooLarge too. Bounds of ranges that are longer
+// than any key are cut to the same effect. A read of a key that is too long to exist finds nothing.
 //
 // # Outcomes
 //
-// A commit is waited for as long as the caller's context lives, for nobody else knows its outcome. Error 1021 comes
-// from the client library after it has made sure that the commit is no longer under way. All other errors of a commit
-// either say that it was refused, or are made into the same promise here by a fence: a commit that writes what the
-// uncertain one has read, so that it conflicts if it is still to come. If the caller's context ends first, the commit
-// is cancelled on this side only and its outcome stays open.
+// A commit is waited for as long as the caller's context lives, because no other process knows its outcome. The client
+// library returns error 1021 after it has made sure that the commit is no longer under way. All other errors of a
+// commit either say that it was refused, or are turned into the same promise by a fence. A fence is a commit that
+// writes what the uncertain commit has read, so that the latter conflicts if it has not happened yet. If the caller's
+// context ends first, the commit is cancelled on this side only, and its outcome stays open.
 //
 // # Unavailability
 //
-// FoundationDB's client waits for its cluster for ever. Here every wait but that for a commit or for a change ends
-// when the context does, and with ErrUnavailable after Options.Timeout. Nothing has to be restarted when the cluster
-// is back.
+// FoundationDB's client waits for its cluster forever. Here every wait, except for a commit or for a change, ends when
+// the context does, and with ErrUnavailable after Options.Timeout. Nothing has to be restarted when the cluster is
+// back.
 //
 // # Invariants
 //
-//   - Reader.Version is a read version that was asked for after Snapshot or Begin was called; but for RecentSnapshot
-//     and BeginRecent, which say how old it may be. RecentSnapshot's is never below one that has been handed out, or
-//     that of a commit that is known.
+//   - Reader.Version is a read version that was requested after Snapshot or Begin was called. The exceptions are
+//     RecentSnapshot and BeginRecent, which say how old it may be. The version of RecentSnapshot is never below one
+//     that has been handed out, or that of a commit known to have happened.
 //   - Rows lie under Options.Root and nowhere else.
 //   - The network thread of the client library is started once per process and never stopped; so network options
 //     (TLS, traces) are the same for all stores of a process. One database handle per cluster file is kept for the
@@ -55,13 +55,13 @@
 //
 // # Concurrency
 //
-// As engine.Store. There is one goroutine of the package's own while read versions are being asked for. A wait that
-// can end early cancels its futures; no goroutine is left blocked in the client library. The library has one network
-// thread; at 19,000 reads of one key a second it was busy for a third of the time, so there is no option for more.
+// As engine.Store. The package has one goroutine of its own while read versions are being requested. A wait that can
+// end early cancels its futures; no goroutine stays blocked in the client library. The library has one network thread.
+// At 19,000 reads of one key a second it was busy for a third of the time, so there is no option for more.
 //
 // # Testing
 //
-// With the tag and FDB_CLUSTER_FILE set, package enginetest and a few tests of its own run on the cluster, each in a
-// root of its own that is cleared afterwards. Without either they are skipped, and say so. So does libs/mvcc, which
-// besides runs its clients while a command, HEADWATER_FDB_KILL, kills the cluster and starts it again.
+// With the tag and FDB_CLUSTER_FILE set, package enginetest and a few tests of this package run on the cluster, each in
+// a root of its own that is cleared afterwards. Without either they are skipped, and report that. The same holds for
+// libs/mvcc. There a command, HEADWATER_FDB_KILL, also kills the cluster and restarts it while clients run.
 package foundationdb

@@ -27,8 +27,8 @@ const (
 	codeValueTooLarge      = 2103
 )
 
-// refused are the codes besides the client's own (2000 …) that a commit gets without having happened: what
-// FDB_ERROR_PREDICATE_RETRYABLE_NOT_COMMITTED holds, and the quota.
+// refused are the codes, besides the client's own (2000 …), with which a commit fails without having happened: those of
+// FDB_ERROR_PREDICATE_RETRYABLE_NOT_COMMITTED, and the quota.
 var refused = map[int]bool{
 	codeConflict:     true,
 	codeTooOld:       true,
@@ -43,14 +43,13 @@ var refused = map[int]bool{
 	codeStorageQuota: true,
 }
 
-// Codes from callerFirst up to callerLast say that a call was wrong: it never left the client, and trying again is in
-// vain.
+// Codes from callerFirst to callerLast mean a wrong call: it never left the client, and another attempt would fail too.
 const (
 	callerFirst = 2000
 	callerLast  = 2999
 )
 
-// classOf returns the class of a code, nil if it has none: a wrong call.
+// classOf returns the class of a code; nil if it has none, because the call was wrong.
 func classOf(code int) error {
 	switch code {
 	case codeConflict:
@@ -63,28 +62,28 @@ func classOf(code int) error {
 		return engine.ErrTooLarge
 	case codeStorageQuota:
 		return engine.ErrNoSpace
-	case 2100, 2107, 2123, 2124, 2125: // the cluster speaks another protocol, or TLS fails: it may be mended without us
+	case 2100, 2107, 2123, 2124, 2125: // the cluster speaks another protocol, or TLS fails: an operator may repair it
 		return engine.ErrUnavailable
 	}
 	if code >= callerFirst && code <= callerLast {
 		return nil
 	}
-	// Future versions, processes behind, throttling, memory limits, a locked database, timeouts, whatever the cluster
-	// has to say in the course of a recovery, and errors inside the client library.
+	// Future versions, processes that are behind, throttling, memory limits, a locked database, timeouts, the errors of
+	// a cluster that recovers, and errors inside the client library.
 	return engine.ErrUnavailable
 }
 
-// outcome is what an error of a commit tells about it.
+// outcome is what an error of a commit tells about the commit.
 type outcome int
 
 const (
 	nothingHappened outcome = iota // the class of the error says why
-	unknownSettled                 // it happened or it did not; it is no longer under way
-	unknownOpen                    // it may even be under way: fence it
+	unknownSettled                 // it happened or it did not, and is no longer under way
+	unknownOpen                    // it may still be under way: fence it
 )
 
-// outcomeOf returns what a commit's error code means. 1039 (the cluster's version has changed: only with several
-// client libraries) and timeouts leave a commit open, and so does everything that is not known to be a refusal.
+// outcomeOf returns what a commit's error code means. 1039 (the cluster's version has changed; only with several client
+// libraries) and timeouts leave a commit open, and so does every code that is not known to be a refusal.
 func outcomeOf(code int) outcome {
 	switch {
 	case code == codeUnknownResult:
@@ -104,13 +103,13 @@ func codeOf(err error) int {
 	return 0
 }
 
-// cancelled says that err is what becomes of a future that was cancelled, by itself or with its transaction.
+// cancelled reports whether err is that of a future that was cancelled, by itself or with its transaction.
 func cancelled(err error) bool {
 	code := codeOf(err)
 	return code == codeOperationCancelled || code == codeTxnCancelled
 }
 
-// wrap puts the class of an error of the binding around it.
+// wrap adds its class to an error of the binding.
 func wrap(err error) error {
 	class := classOf(codeOf(err))
 	if class == nil {
@@ -119,8 +118,8 @@ func wrap(err error) error {
 	return fmt.Errorf("%w: %w", class, err)
 }
 
-// readErr returns the error of a read, of a read version or of a watch: a cancelled one has been waited for too long,
-// by ctx or by Options.Timeout, or the store has been closed.
+// readErr returns the error of a read, of a request for a read version, or of a watch. A cancelled one has reached the
+// limit of ctx or of Options.Timeout, or the store has been closed.
 func (s *Store) readErr(ctx context.Context, err error) error {
 	if cancelled(err) {
 		if ctx.Err() != nil {

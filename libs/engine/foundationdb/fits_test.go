@@ -23,20 +23,32 @@ func TestCounts(t *testing.T) {
 	}{
 		{"Set", func(x engine.Txn) { x.Set(k, v) }, func(z *txnsize.Size) { z.Set(100, 1000) }},
 		{"Clear", func(x engine.Txn) { x.Clear(k) }, func(z *txnsize.Size) { z.Clear(100) }},
-		{"ClearRange", func(x engine.Txn) { x.ClearRange(k, []byte("l")) },
-			func(z *txnsize.Size) { z.ClearRange(100, 5) }},
-		{"ClearRange to the end", func(x engine.Txn) { x.ClearRange(k, nil) },
-			func(z *txnsize.Size) { z.ClearRange(100, 4) }},
+		{
+			"ClearRange", func(x engine.Txn) { x.ClearRange(k, []byte("l")) },
+			func(z *txnsize.Size) { z.ClearRange(100, 5) },
+		},
+		{
+			"ClearRange to the end", func(x engine.Txn) { x.ClearRange(k, nil) },
+			func(z *txnsize.Size) { z.ClearRange(100, 4) },
+		},
 		{"an empty ClearRange", func(x engine.Txn) { x.ClearRange(k, k) }, func(*txnsize.Size) {}},
 		{"Add", func(x engine.Txn) { x.Add(k, 1) }, func(z *txnsize.Size) { z.Add(100) }},
-		{"SetStampedKey", func(x engine.Txn) { x.SetStampedKey(k, 0, v) },
-			func(z *txnsize.Size) { z.StampedKey(100, 1000) }},
-		{"SetStampedValue", func(x engine.Txn) { x.SetStampedValue(k, v, 0) },
-			func(z *txnsize.Size) { z.StampedValue(100, 1000) }},
-		{"AddReadConflict", func(x engine.Txn) { x.AddReadConflict(k, nil) },
-			func(z *txnsize.Size) { z.Conflict(100, 4) }},
-		{"AddWriteConflict", func(x engine.Txn) { x.AddWriteConflict(k, nil) },
-			func(z *txnsize.Size) { z.Conflict(100, 4) }},
+		{
+			"SetStampedKey", func(x engine.Txn) { x.SetStampedKey(k, 0, v) },
+			func(z *txnsize.Size) { z.StampedKey(100, 1000) },
+		},
+		{
+			"SetStampedValue", func(x engine.Txn) { x.SetStampedValue(k, v, 0) },
+			func(z *txnsize.Size) { z.StampedValue(100, 1000) },
+		},
+		{
+			"AddReadConflict", func(x engine.Txn) { x.AddReadConflict(k, nil) },
+			func(z *txnsize.Size) { z.Conflict(100, 4) },
+		},
+		{
+			"AddWriteConflict", func(x engine.Txn) { x.AddWriteConflict(k, nil) },
+			func(z *txnsize.Size) { z.Conflict(100, 4) },
+		},
 	} {
 		x, err := s.begin(1)
 		if err != nil {

@@ -8,9 +8,8 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 )
 
-// What Apple's binding has but does not show, and there is no doing without. It holds for the version in go.mod; a
-// binding that has no such function does not link. docs/private.md says why this is not a file of our own over
-// libfdb_c.
+// These parts of Apple's binding are needed and not exported. They fit the version in go.mod; a binding without such a
+// function does not link. docs/private.md explains why this is not a C file over libfdb_c.
 
 // optionFirstInBatch is FDBTransactionOptions::FIRST_IN_BATCH, which is marked hidden in fdb.options, so that bindings
 // have no method for it: "No other transactions will be applied before this transaction within the same commit

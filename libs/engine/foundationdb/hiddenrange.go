@@ -10,9 +10,9 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 )
 
-// Fields of RangeIterator: the batch that is being waited for, nil if none is, and the rows of the last one. Without
-// the first a wait could only be ended by cancelling the whole transaction, without the second the next batch could
-// not be asked for before the caller has gone through this one.
+// Fields of RangeIterator: the batch that is being waited for, nil if there is none, and the rows of the last batch.
+// Without the first field, a wait could only be ended by cancelling the whole transaction. Without the second, the next
+// batch could be requested only after the caller has gone through this one.
 var (
 	iteratorFuture = iteratorField("f", nil)
 	iteratorRows   = iteratorField("kvs", reflect.TypeFor[[]fdb.KeyValue]())
@@ -26,7 +26,7 @@ func iteratorField(name string, t reflect.Type) reflect.StructField {
 	return f
 }
 
-// awaited returns the batch that it is waiting for, nil if none.
+// awaited returns the batch that the iterator is waiting for; nil if there is none.
 func awaited(it *fdb.RangeIterator) fdb.Future {
 	v := reflect.NewAt(iteratorFuture.Type, unsafe.Add(unsafe.Pointer(it), iteratorFuture.Offset)).Elem()
 	if v.IsNil() {
@@ -35,7 +35,7 @@ func awaited(it *fdb.RangeIterator) fdb.Future {
 	return v.Interface().(fdb.Future)
 }
 
-// arrived returns how many rows the batch has that Advance took.
+// arrived returns the number of rows in the batch that Advance took.
 func arrived(it *fdb.RangeIterator) int {
 	return len(*(*[]fdb.KeyValue)(unsafe.Add(unsafe.Pointer(it), iteratorRows.Offset)))
 }

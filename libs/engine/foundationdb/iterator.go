@@ -8,7 +8,7 @@ import (
 	"github.com/apple/foundationdb/bindings/go/src/fdb"
 )
 
-// iterator is an engine.Iterator: it hands out one batch while the next is on its way.
+// iterator is an engine.Iterator. It returns the rows of one batch while the next is on its way.
 type iterator struct {
 	r     *reader
 	ctx   context.Context
@@ -93,8 +93,8 @@ func (it *iterator) Value() []byte { return it.batch[it.at].Value }
 // Err implements engine.Iterator.
 func (it *iterator) Err() error { return it.err }
 
-// Close implements engine.Iterator. It waits for nothing; a commit waits for what its transaction has asked for, this
-// included.
+// Close implements engine.Iterator. It waits for nothing. A commit waits for all that its transaction has requested,
+// this iterator's rows included.
 func (it *iterator) Close() error {
 	if it.rows != nil {
 		if f := awaited(it.rows); f != nil {

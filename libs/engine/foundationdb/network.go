@@ -13,7 +13,7 @@ import (
 // apiVersion is the version of FoundationDB's API that the package is written for.
 const apiVersion = 730
 
-// network is what a process has once: the client library's options and its databases, by cluster file.
+// network is the state that a process has once: the client library's options, and its databases by cluster file.
 var network struct {
 	mu      sync.Mutex
 	options *networkOptions // nil: not set up yet
@@ -25,10 +25,10 @@ type networkOptions struct {
 	traceDir string
 }
 
-// errNetworkOptions says that a process cannot have two sets of network options.
+// errNetworkOptions means that two stores of a process have different network options.
 var errNetworkOptions = errors.New("foundationdb: TLS and TraceDir must be the same for all stores of a process")
 
-// database returns the handle of a cluster file, setting up the client library if it is the process's first.
+// database returns the handle of a cluster file. The first call of a process sets up the client library.
 func database(o *Options) (fdb.Database, error) {
 	network.mu.Lock()
 	defer network.mu.Unlock()

@@ -18,11 +18,11 @@ const (
 )
 
 const (
-	// defaultTimeout bounds a wait for the cluster where the context does not: as long as a read version lives.
+	// defaultTimeout bounds a wait for the cluster if the context does not: as long as a read version is valid.
 	defaultTimeout = 5 * time.Second
 	// defaultRecentAge bounds the age of a read version that is used again (RecentSnapshot).
 	defaultRecentAge = 250 * time.Millisecond
-	// watchPoll is the interval at which a row is looked at when no watch can be had: the client's limit is 10,000.
+	// watchPoll is the interval at which a row is read when no watch is available: a client may have 10,000.
 	watchPoll = 250 * time.Millisecond
 	// fencePause is the pause between attempts of a fence that the client library would not retry.
 	fencePause = 500 * time.Millisecond
@@ -30,17 +30,17 @@ const (
 
 // Options configure Open. The zero value means the default cluster file and the whole of its database.
 type Options struct {
-	// ClusterFile is the path of the cluster file; "" is what libfdb_c takes by default: FDB_CLUSTER_FILE,
+	// ClusterFile is the path of the cluster file. If it is "", libfdb_c uses its default: FDB_CLUSTER_FILE,
 	// ./fdb.cluster, /etc/foundationdb/fdb.cluster.
 	ClusterFile string
 	// Root is put before every key: the store's place in a shared cluster. It must not begin with 0xff.
 	Root []byte
 
-	// Timeout bounds each wait for the cluster, but that for a commit, where the context does not; then the answer is
-	// ErrUnavailable. Default 5 s.
+	// Timeout bounds each wait for the cluster, except for a commit, if the context does not end before. The error is
+	// then ErrUnavailable. Default 5 s.
 	Timeout time.Duration
-	// RecentAge is how old a read version RecentSnapshot, and a commit's version BeginRecent, may use again. Default
-	// 250 ms.
+	// RecentAge is how old a read version may be that RecentSnapshot uses again, and the version of a commit that
+	// BeginRecent uses. Default 250 ms.
 	RecentAge time.Duration
 
 	// TLS to the cluster. All stores of a process must have the same.
@@ -49,16 +49,16 @@ type Options struct {
 	// the same.
 	TraceDir string
 
-	// Logger gets what the store has to say. Default: discarded.
+	// Logger receives the store's log lines. By default they are discarded.
 	Logger *slog.Logger
 	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
 	OnFailure func(err error)
 }
 
-// TLS are the client's options for TLS to the cluster; they do nothing if the cluster file does not ask for TLS.
+// TLS are the client's options for TLS to the cluster. They have no effect if the cluster file does not demand TLS.
 type TLS struct {
 	CertFile, KeyFile, CAFile string
-	// Password is that of an encrypted key.
+	// Password is the password of an encrypted key.
 	Password string
 	// VerifyPeers are FoundationDB's criteria for the servers' certificates, as "Check.Valid=1,S.O=Example".
 	VerifyPeers string

@@ -10,7 +10,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// reader reads at one version. The handle is shared by snapshots, and a transaction's own.
+// reader reads at one version. Snapshots share the handle; a transaction has its own.
 type reader struct {
 	s          *Store
 	tr         fdb.Transaction
@@ -35,7 +35,7 @@ func (r *reader) usable(ctx context.Context) error {
 	return r.s.usable(ctx)
 }
 
-// get asks for the value of a key under the root.
+// get requests the value of a key under the root.
 func (r *reader) get(key fdb.Key, noConflict bool) fdb.FutureByteSlice {
 	if noConflict {
 		return r.tr.Snapshot().Get(key)
@@ -58,7 +58,7 @@ func (r *reader) Get(ctx context.Context, key []byte) ([]byte, error) {
 	return value, nil
 }
 
-// GetMany implements engine.Reader: all reads are on their way before the first is waited for.
+// GetMany implements engine.Reader. It starts all reads before it waits for the first.
 func (r *reader) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	if err := r.usable(ctx); err != nil || len(keys) == 0 {
 		return nil, err
@@ -116,7 +116,7 @@ func modeOf(limit int) fdb.StreamingMode {
 	return fdb.StreamingModeIterator
 }
 
-// isNext says that no key lies between two.
+// isNext reports whether there is no key between the two.
 func isNext(key, next fdb.Key) bool {
 	return len(next) == len(key)+1 && next[len(key)] == 0 && string(next[:len(key)]) == string(key)
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// newest is the version of this store's newest commit that is known to have happened. A transaction may read at a
-// commit's version at once: FoundationDB's own advice for seeing one's own writes without asking for a read version
-// (SetReadVersion).
+// newest is the version of the newest commit of this store that is known to have happened. A transaction may read at a
+// commit's version at once. FoundationDB recommends this to a client that wants to see its own writes without asking
+// for a read version (SetReadVersion).
 type newest struct {
 	mu      sync.Mutex
 	version int64
 	known   time.Time // when it became known
 }
 
-// note takes the version of a commit.
+// note records the version of a commit.
 func (n *newest) note(version int64) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -30,14 +30,14 @@ func (n *newest) note(version int64) {
 	}
 }
 
-// recent returns the version if it has been known for no longer than age.
+// recent returns the version if it became known at most age ago.
 func (n *newest) recent(age time.Duration) (version int64, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.version, n.version > 0 && time.Since(n.known) <= age
 }
 
-// last returns the version, 0 if there is none, and when it became known.
+// last returns the version, 0 if there is none, and the time when it became known.
 func (n *newest) last() (version uint64, known time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -45,24 +45,25 @@ func (n *newest) last() (version uint64, known time.Time) {
 }
 
 const (
-	// admissionEvery is how often the cluster is asked, while BeginRecent is in use, whether it lets work of the
-	// lowest priority begin.
+	// admissionEvery is how often the store asks the cluster, while BeginRecent is in use, whether it admits work of
+	// the lowest priority.
 	admissionEvery = 100 * time.Millisecond
-	// admissionAge is how long an answer counts, from the question on.
+	// admissionAge is how long an answer counts, from the start of its request.
 	admissionAge = 250 * time.Millisecond
 )
 
-// admission tells whether the cluster keeps up. FoundationDB slows writers down only by answering later when they ask
-// for a read version, so who does not ask must see to it himself: its own cache of read versions (USE_GRV_CACHE) is
-// off while answers say that they were held up. That is not shown to users of the library, but work of batch priority
-// is held up long before any other: as long as questions of that priority are answered at once, nobody is.
+// admission tells whether the cluster keeps up with its load. FoundationDB slows writers down only by delaying its
+// answers when they ask for a read version. A client that does not ask must check by itself: the library's own cache of
+// read versions (USE_GRV_CACHE) is off while answers say that they were delayed. The library does not show this to its
+// users. But work of batch priority is delayed long before any other, so as long as requests of that priority are
+// answered at once, no work is delayed.
 type admission struct {
 	mu     sync.Mutex
 	asking bool
 	asked  time.Time // when the newest question was asked that has been answered
 }
 
-// open says whether one may begin without asking at now, and whether the caller has to ask.
+// open reports whether a transaction may begin without asking at now, and whether the caller has to ask.
 func (a *admission) open(now time.Time) (open, ask bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -72,7 +73,7 @@ func (a *admission) open(now time.Time) (open, ask bool) {
 	return age <= admissionAge, ask
 }
 
-// answered ends a question that was asked at asked.
+// answered records the answer to a request that was sent at asked.
 func (a *admission) answered(asked time.Time, ok bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -82,7 +83,7 @@ func (a *admission) answered(asked time.Time, ok bool) {
 	}
 }
 
-// askAdmission asks for a read version with batch priority.
+// askAdmission requests a read version with batch priority.
 func (s *Store) askAdmission() {
 	asked, ok := time.Now(), false
 	defer func() { s.admission.answered(asked, ok) }()
@@ -99,8 +100,8 @@ func (s *Store) askAdmission() {
 
 var _ engine.RecentBeginner = (*Store)(nil)
 
-// BeginRecent implements engine.RecentBeginner: at the version of this store's newest commit, if that became known no
-// longer than Options.RecentAge ago and the cluster does not slow anybody down.
+// BeginRecent implements engine.RecentBeginner. The transaction reads at the version of this store's newest commit, if
+// that became known at most Options.RecentAge ago and the cluster does not delay work.
 func (s *Store) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, false, err
@@ -130,7 +131,7 @@ func (s *Store) begin(version int64) (engine.Txn, error) {
 	return &txn{reader: reader{s: s, tr: tr, version: uint64(version)}}, nil
 }
 
-// noteCommit takes the version of a transaction that has just been committed.
+// noteCommit records the version of a transaction that has just been committed.
 func (s *Store) noteCommit(tr fdb.Transaction) {
 	if version, err := tr.GetCommittedVersion(); err == nil {
 		s.newest.note(version)

@@ -4,10 +4,10 @@ package foundationdb
 
 import "context"
 
-// RangeSize returns FoundationDB's estimate of the bytes of the keys and values k, begin <= k < end; a nil end means
-// to the end of the store. It comes from samples that storage servers keep anyway (it costs as much as a read), and
-// is good from about 3 MB on; what is much smaller may be 0. Copies are not counted. Errors: engine.ErrUnavailable,
-// engine.ErrClosed, the context's.
+// RangeSize returns FoundationDB's estimate of the bytes of the keys and values k, begin <= k < end; a nil end means to
+// the end of the store. The estimate comes from samples that storage servers keep anyway, and costs as much as a read.
+// It is useful from about 3 MB on; for much smaller ranges it may be 0. Copies are not counted. Errors:
+// engine.ErrUnavailable, engine.ErrClosed, the context's.
 func (s *Store) RangeSize(ctx context.Context, begin, end []byte) (int64, error) {
 	if err := s.usable(ctx); err != nil {
 		return 0, err

@@ -36,7 +36,7 @@ type Store struct {
 
 var _ engine.Store = (*Store)(nil)
 
-// Open returns a store on the cluster of o.ClusterFile. It does not wait for the cluster: what is wrong with it shows
+// Open returns a store on the cluster of o.ClusterFile. It does not wait for the cluster: problems of the cluster show
 // in the first call. Errors: a cluster file, an option or a libfdb_c that cannot be used.
 func Open(o Options) (*Store, error) {
 	o.EnsureDefaults()
@@ -72,7 +72,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// startCommit notes that a commit begins; ErrClosed if none may.
+// startCommit records that a commit begins. It returns ErrClosed if none may.
 func (s *Store) startCommit() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -91,7 +91,7 @@ func (s *Store) fail(err error) {
 	}
 }
 
-// state returns why the store does not serve, nil if it does.
+// state returns the reason why the store does not serve; nil if it serves.
 func (s *Store) state() error {
 	if err := s.failed.Load(); err != nil {
 		return fmt.Errorf("%w: %w", engine.ErrUnavailable, *err)
@@ -102,7 +102,7 @@ func (s *Store) state() error {
 	return nil
 }
 
-// usable returns why a call must not begin, nil if it may.
+// usable returns the reason why a call must not begin; nil if it may.
 func (s *Store) usable(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -110,8 +110,8 @@ func (s *Store) usable(ctx context.Context) error {
 	return s.state()
 }
 
-// newTransaction returns a handle without read-your-writes: reads go straight to the storage servers, mutations into
-// the commit.
+// newTransaction returns a handle without read-your-writes: reads go directly to the storage servers, and mutations
+// into the commit.
 func (s *Store) newTransaction() (fdb.Transaction, error) {
 	tr, err := s.db.CreateTransaction()
 	if err == nil {
@@ -131,8 +131,8 @@ func (s *Store) key(key []byte) fdb.Key {
 	return append(append(make([]byte, 0, len(s.o.Root)+len(key)), s.o.Root...), key...)
 }
 
-// bound returns a bound of a range under the root. No row has a key that is longer than it may be, so that longer
-// bounds are cut one byte behind that: the rows on either side are the same.
+// bound returns a bound of a range under the root. No row has a key longer than the limit, so a longer bound is cut to
+// one byte more than the limit: the rows on either side are the same.
 func (s *Store) bound(key []byte) fdb.Key { return s.key(key[:min(len(key), s.limits.KeyBytes+1)]) }
 
 // span returns a range under the root; ok is false if it is empty.
@@ -150,10 +150,10 @@ func (s *Store) span(begin, end []byte) (r fdb.KeyRange, ok bool) {
 	return fdb.KeyRange{Begin: b, End: e}, string(b) < string(e)
 }
 
-// errEnded says that a Reader is used after its end.
+// errEnded means that a Reader was used after its end.
 var errEnded = errors.New("foundationdb: the reader or transaction has ended")
 
-// guard ends a wait for futures early.
+// guard can end a wait for futures early.
 type guard struct {
 	stop  func() bool
 	timer *time.Timer

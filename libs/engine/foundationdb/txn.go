@@ -13,11 +13,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// txn is an engine.Txn. Mutations go to the client library as they come.
+// txn is an engine.Txn. Mutations are passed to the client library at once.
 type txn struct {
 	reader
 	size    txnsize.Size
-	use     int   // stamps asked for
+	use     int   // stamps announced by UseStamps
 	indexes int   // stamps needed: the largest index used, plus 1
 	err     error // the first thing wrong with the transaction
 	fence   fdb.Key
@@ -52,7 +52,7 @@ func (t *txn) noteRead(key []byte) {
 	t.noteFence(key)
 }
 
-// noteFence takes the first key that has been read with a conflict for the fence.
+// noteFence remembers the first key that was read with a conflict, for the fence.
 func (t *txn) noteFence(key []byte) {
 	if t.fence == nil && len(key) <= t.s.limits.KeyBytes { // nothing longer becomes a conflict
 		t.fence = t.s.key(key)
@@ -72,7 +72,8 @@ func (t *txn) AddReadConflict(begin, end []byte) {
 	}
 }
 
-// admit checks the sizes of one mutation, which has been counted; stamp is what a stamp takes in key and value.
+// admit checks the sizes of one mutation, which has been counted. stamp is how many bytes a stamp takes in key and
+// value.
 func (t *txn) admit(key, value []byte, stamp int) bool {
 	l := &t.s.limits
 	switch {
@@ -92,7 +93,7 @@ func (t *txn) tooLarge() error {
 	return fmt.Errorf("foundationdb: a transaction of more than %d bytes: %w", t.s.limits.TxnBytes, engine.ErrTooLarge)
 }
 
-// under is the length of a key under the root.
+// under returns the length of a key under the root.
 func (t *txn) under(key []byte) int { return len(t.s.o.Root) + len(key) }
 
 // Set implements engine.Txn.
@@ -159,14 +160,14 @@ func (t *txn) SetStampedValue(key, value []byte, at int) {
 	}
 }
 
-// stampOperand returns what FoundationDB takes for root+b with a versionstamp at offset at of b: the offset, from the
-// beginning, follows as 4 bytes, little-endian.
+// stampOperand returns the form in which FoundationDB takes root+b with a versionstamp at offset at of b: the offset,
+// counted from the beginning, follows as 4 bytes, little-endian.
 func stampOperand(root, b []byte, at int) []byte {
 	op := append(make([]byte, 0, len(root)+len(b)+txnsize.StampBytes), root...)
 	return binary.LittleEndian.AppendUint32(append(op, b...), uint32(len(root)+at))
 }
 
-// stampAt checks that b has room for a stamp at offset at and notes its index.
+// stampAt checks that b has room for a stamp at offset at, and records the stamp's index.
 func (t *txn) stampAt(b []byte, at int) bool {
 	if at < 0 || at+engine.StampLen > len(b) {
 		if t.err == nil {
@@ -181,7 +182,7 @@ func (t *txn) stampAt(b []byte, at int) bool {
 // UseStamps implements engine.Txn.
 func (t *txn) UseStamps(n int) { t.use = max(t.use, n) }
 
-// fits checks what can be checked before anything is sent.
+// fits makes the checks that are possible before anything is sent.
 func (t *txn) fits() error {
 	l := &t.s.limits
 	switch {
@@ -190,7 +191,7 @@ func (t *txn) fits() error {
 	case t.use > l.MaxStamps:
 		return fmt.Errorf("foundationdb: %d stamps, at most %d: %w", t.use, l.MaxStamps, engine.ErrTooLarge)
 	case t.indexes > t.use:
-		return fmt.Errorf("foundationdb: index %d used, %d stamps asked for", t.indexes-1, t.use)
+		return fmt.Errorf("foundationdb: stamp index %d used, but UseStamps(%d)", t.indexes-1, t.use)
 	case t.size.Bytes() > l.TxnBytes:
 		return t.tooLarge()
 	}
@@ -203,5 +204,5 @@ func (t *txn) Discard() {
 		return
 	}
 	t.ended = true
-	t.tr.Reset() // gives its memory back before the garbage collector finds it
+	t.tr.Reset() // frees its memory before the garbage collector would
 }

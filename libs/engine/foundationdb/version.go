@@ -12,17 +12,17 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// view is a read version and a handle that reads at it, shared by all who asked at the same time.
+// view is a read version and a handle that reads at it. All callers who asked at the same time share it.
 type view struct {
 	tr      fdb.Transaction
 	version uint64
-	// asked is when the question for the version began, or when the commit became known that made it.
+	// asked is when the request for the version began, or when the commit that made the version became known.
 	asked time.Time
 }
 
-// versions asks for read versions, one at a time: who comes while one is being asked for shares the next one, for the
-// one under way may have been fixed before a commit that he must see. Thus the load on the client library does not
-// grow with the readers.
+// versions requests read versions, one at a time. A caller that comes during a request shares the next one, because the
+// version of the present one may have been fixed before a commit that the caller must see. So the load on the client
+// library does not grow with the number of readers.
 type versions struct {
 	mu     sync.Mutex
 	asking bool
@@ -31,14 +31,14 @@ type versions struct {
 	idle   sync.WaitGroup
 }
 
-// question is a read version to be asked for, and then the answer.
+// question is a request for a read version, and later its answer.
 type question struct {
 	done chan struct{}
 	view *view
 	err  error
 }
 
-// view returns a view whose version was asked for after the call began.
+// view returns a view whose version was requested after the call began.
 func (s *Store) view(ctx context.Context) (*view, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -63,7 +63,7 @@ func (s *Store) view(ctx context.Context) (*view, error) {
 	}
 }
 
-// ask asks for read versions as long as somebody wants one.
+// ask requests read versions as long as a caller wants one.
 func (s *Store) ask() {
 	v := &s.versions
 	for {
@@ -115,7 +115,7 @@ func (v *versions) newest() *view {
 	return v.last
 }
 
-// wait returns when no version is being asked for. New ones must no longer be wanted.
+// wait returns when no version is being requested. No caller may want a new one.
 func (v *versions) wait() { v.idle.Wait() }
 
 // Snapshot implements engine.Store.
@@ -129,9 +129,8 @@ func (s *Store) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 
 var _ engine.RecentSnapshotter = (*Store)(nil)
 
-// RecentSnapshot implements engine.RecentSnapshotter: at the newest version that this store has been told, be it that
-// of another view or of a commit of its own, if that became known no longer than Options.RecentAge ago. Then it asks
-// the cluster for nothing.
+// RecentSnapshot implements engine.RecentSnapshotter. It reads at the newest version that this store knows, of another
+// view or of its own commit, if that became known at most Options.RecentAge ago. It then asks the cluster for nothing.
 func (s *Store) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
 	if err := s.usable(ctx); err != nil {
 		return nil, err
@@ -146,7 +145,7 @@ func (s *Store) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
 	return &snapshot{reader{s: s, tr: v.tr, version: v.version, noConflict: true}}, nil
 }
 
-// recentView returns the newest view, or one at the version of a commit that is newer; nil if that is too old.
+// recentView returns the newest view, or one at the version of a newer commit; nil if it is too old.
 func (s *Store) recentView() (*view, error) {
 	v := s.versions.newest()
 	version, known := s.newest.last()

@@ -9,7 +9,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// WaitChange implements engine.Store by a watch, of which a client may have 10,000; beyond that it polls.
+// WaitChange implements engine.Store by a watch. A client may have 10,000 watches; beyond that it polls.
 func (s *Store) WaitChange(ctx context.Context, key, old []byte) error {
 	if err := s.usable(ctx); err != nil {
 		return err

@@ -2,14 +2,14 @@ package pebble
 
 import "sync"
 
-// chunkBytes is the size of the pieces of memory that readers copy values into; larger values get their own.
+// chunkBytes is the size of the pieces of memory that readers copy values into. Larger values get pieces of their own.
 const chunkBytes = 32 << 10
 
 type chunk [chunkBytes]byte
 
 var chunks = sync.Pool{New: func() any { return new(chunk) }}
 
-// scribbled is what Options.Scribble writes over memory that is given back.
+// scribbled is what Options.Scribble writes over memory that is returned.
 const scribbled = 0xdb
 
 var emptyValue = []byte{}
@@ -47,7 +47,7 @@ func (a *arena) copy(b []byte) []byte {
 	return out
 }
 
-// release gives the memory back: copies must not be used any more.
+// release returns the memory: copies must no longer be used.
 func (a *arena) release() {
 	for i, c := range a.used {
 		if a.scribble {
@@ -61,5 +61,5 @@ func (a *arena) release() {
 	a.used, a.free = nil, nil
 }
 
-// forget leaves the memory to the garbage collector, for when copies may still be in use.
+// forget leaves the memory to the garbage collector, because copies may still be in use.
 func (a *arena) forget() { *a = arena{scribble: a.scribble} }

@@ -11,22 +11,22 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// commit is one applied batch on its way to the disk.
+// commit is an applied batch on its way to the disk.
 type commit struct {
 	s     *Store
 	seq   uint64 // 1 for the first commit since the store was opened; 0 is the state it was opened with
 	last  uint64 // the last version given out when it was applied, in the domain of the empty prefix
 	batch *shared
 	repr  []byte // the batch's bytes
-	view  *view  // the state after it; a reference of its own until it is published
+	view  *view  // the state after the commit; the commit holds a reference until it is published
 
 	sync    sync.Once
 	syncErr error
 	durable atomic.Bool // published
 }
 
-// commit validates t against the commits since its read version and applies its batch. An error of the context says
-// that nothing has been applied.
+// commit validates t against the commits since its read version, and applies its batch. If it returns an error of the
+// context, nothing has been applied.
 func (s *Store) commit(ctx context.Context, t *txn) (*commit, error) {
 	if err := s.lockWriter(ctx); err != nil {
 		return nil, err
@@ -60,7 +60,7 @@ func (s *Store) commit(ctx context.Context, t *txn) (*commit, error) {
 	return c, nil
 }
 
-// lockWriter takes the writer lock when a commit may be applied. Nobody holds it while compactions are waited for.
+// lockWriter takes the writer lock when a commit may be applied. The lock is not held while compactions are waited for.
 func (s *Store) lockWriter(ctx context.Context) error {
 	for {
 		if err := s.awaitCompactions(ctx); err != nil {
@@ -74,8 +74,8 @@ func (s *Store) lockWriter(ctx context.Context) error {
 	}
 }
 
-// addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so that the newest
-// state is the one before this commit.
+// addUp writes the new values of the counters that a transaction adds to. The writer lock is held, so the newest state
+// is the one before this commit.
 func (s *Store) addUp(batch *pdb.Batch, adds []addition) error {
 	for _, a := range adds {
 		value, err := s.meta(a.row)
@@ -149,7 +149,7 @@ func (c *commit) wait(ctx context.Context) error {
 	}
 }
 
-// goOn runs f in a goroutine that Close waits for, unless it has begun to.
+// goOn runs f in a goroutine that Close waits for. It does nothing if Close has begun to wait.
 func (s *Store) goOn(f func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -170,13 +170,13 @@ func (c *commit) finish() error {
 	return nil
 }
 
-// awaitSync waits for Pebble's word on the batch; Pebble allows one to ask.
+// awaitSync waits for the sync of the batch. Pebble allows only one call.
 func (c *commit) awaitSync() {
 	c.sync.Do(func() { c.syncErr = c.batch.batch.SyncWait() })
 }
 
-// publish makes the state after c the durable view, unless a later one is. Pebble syncs in the order of commits, so all
-// commits before c are durable too.
+// publish makes the state after c the durable view, unless a later state is. Pebble syncs in the order of commits, so
+// all commits before c are durable too.
 func (s *Store) publish(c *commit) {
 	if c.durable.Load() {
 		return
@@ -210,10 +210,10 @@ func (s *Store) publish(c *commit) {
 	}
 }
 
-// prune drops write sets that no transaction, open or to come, can need. s.mu is held.
+// prune drops write sets that no open or future transaction can need. s.mu is held.
 func (s *Store) prune() {
 	if s.applied == nil {
-		return // Pebble is being opened anew: there are no transactions
+		return // Pebble is being reopened: there are no transactions
 	}
 	seq := s.applied.commit.seq
 	if !s.limits.Pipelined {
@@ -260,7 +260,7 @@ func (s *Store) remove(t *txn) {
 	t.prev, t.next = nil, nil
 }
 
-// leave takes t out and drops what only t needed.
+// leave takes t out of the open transactions, and drops what only t needed.
 func (s *Store) leave(t *txn) {
 	s.mu.Lock()
 	if t.open {

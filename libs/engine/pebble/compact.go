@@ -15,37 +15,37 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 )
 
-// errNoRoomForMemory says that memtables could not be written out.
+// errNoRoomForMemory means that memtables could not be written out.
 var errNoRoomForMemory = fmt.Errorf("memtables cannot be written out: %w", syscall.ENOSPC)
 
 const (
-	// progressEvery is the time between two lines of the log about a pass that takes long.
+	// progressEvery is the time between two log lines about a long pass.
 	progressEvery = 10 * time.Second
 	// obsoleteWait bounds the wait for files that readers keep.
 	obsoleteWait = 3 * time.Second
-	// obsoletePoll is the time between two looks at them.
+	// obsoletePoll is the time between two checks for them.
 	obsoletePoll = 5 * time.Millisecond
 	// gentlePauseMax bounds the pause between two pieces while others write.
 	gentlePauseMax = 5 * time.Second
 )
 
-// pass says how the store is compacted.
+// pass describes one compaction of the store.
 type pass struct {
 	gentle bool // while others write, pause between pieces as long as each took
 	report bool // log progress
 	rows   span // only these; all if its end is nil
 }
 
-// Defragment compacts the whole store: when it returns nil, everything that was deleted or replaced before the call,
-// and that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so that it
-// takes little space for a while, and neither reads nor writes wait for it. A second call waits for the first; a pass
-// that the store has begun by itself gives way. It may be called from any goroutine. Errors: ErrNoSpace (not even a
-// piece can be rewritten), ErrUnavailable, ErrClosed, the context's.
+// Defragment compacts the whole store. When it returns nil, everything that was deleted or replaced before the call,
+// and that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so it needs
+// little extra space, and neither reads nor writes wait for it. A second call waits for the first. A pass that the
+// store has started by itself makes way. It may be called from any goroutine. Errors: ErrNoSpace (not even one piece
+// can be rewritten), ErrUnavailable, ErrClosed, the context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	return s.defragment(ctx, span{[]byte{metaPrefix}, []byte{userEnd}})
 }
 
-// defragment is Defragment of some rows.
+// defragment is Defragment for some rows.
 func (s *Store) defragment(ctx context.Context, rows span) error {
 	if err := s.usable(ctx); err != nil {
 		return err
@@ -82,15 +82,15 @@ func (s *Store) defragment(ctx context.Context, rows span) error {
 	return fmt.Errorf("%w: compaction: %w", engine.ErrUnavailable, err)
 }
 
-// endGentle ends a gentle pass if Defragment is wanted: it does the same, and without pauses.
+// endGentle ends a gentle pass if Defragment is wanted, which does the same without pauses.
 func (s *Store) endGentle() {
 	if end := s.gentle.Load(); end != nil && s.wanted.Load() > 0 {
 		(*end)()
 	}
 }
 
-// compactAll writes the memtables out and moves everything into the last level, piece by piece: what tombstones and
-// newer versions hide is gone then. One pass runs at a time.
+// compactAll writes out the memtables and moves everything into the last level, piece by piece. Rows hidden by
+// tombstones and newer versions are then gone. One pass runs at a time.
 func (s *Store) compactAll(ctx context.Context, p pass) error {
 	select {
 	case s.passes <- struct{}{}:
@@ -116,7 +116,7 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 			return err
 		}
 		s.dropIdle()
-		s.space.look() // housekeep does not while it is here
+		s.space.look() // housekeep does not check while it runs this pass
 		if p.report && time.Since(reported) >= progressEvery {
 			reported = time.Now()
 			s.log.Info(
@@ -133,8 +133,8 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	return ctx.Err()
 }
 
-// compactPiece compacts one range of rows. It returns when that is done, or ctx has ended: what Pebble has begun it
-// then ends alone.
+// compactPiece compacts one range of rows. It returns when that is done or ctx has ended. Pebble then finishes what it
+// has begun.
 func (s *Store) compactPiece(ctx context.Context, r span) error {
 	err := s.run(func() error { return s.db.Compact(ctx, r.begin, r.end, false) })
 	if errors.Is(err, pdb.ErrCancelledCompaction) {
@@ -143,7 +143,7 @@ func (s *Store) compactPiece(ctx context.Context, r span) error {
 	return err
 }
 
-// flushWait writes the memtables out. On a full disk it gives up when they find no space.
+// flushWait writes out the memtables. On a full disk it gives up when there is no space for them.
 func (s *Store) flushWait(ctx context.Context) error {
 	if s.space.blocked.Load() > 0 {
 		return errNoRoomForMemory // the log cannot be rotated
@@ -168,8 +168,8 @@ func (s *Store) flushWait(ctx context.Context) error {
 	}
 }
 
-// awaitDeletion waits until the files that compactions have replaced are gone, or obsoleteWait: a reader that is at
-// work keeps them.
+// awaitDeletion waits, for at most obsoleteWait, until the files that compactions have replaced are gone. Active
+// readers keep them.
 func (s *Store) awaitDeletion(ctx context.Context) {
 	tick := time.NewTicker(obsoletePoll)
 	defer tick.Stop()

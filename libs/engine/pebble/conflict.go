@@ -12,7 +12,7 @@ import (
 // span is the keys k with begin <= k < end, as rows of Pebble (with prefix).
 type span struct{ begin, end []byte }
 
-// within is the part of s that lies in o, all of it if o has no end. It may be empty.
+// within returns the part of s that lies in o, or all of s if o has no end. It may be empty.
 func (s span) within(o span) span {
 	if o.end == nil {
 		return s
@@ -34,11 +34,12 @@ type readSet struct {
 
 func (r *readSet) empty() bool { return len(r.points) == 0 && len(r.ranges) == 0 }
 
-// writeSet is what one commit wrote. Its index is built when first asked for: most commits are never compared with.
+// writeSet is the set of rows that one commit wrote. Its index is built on first use, because most sets are never
+// compared.
 type writeSet struct {
 	seq   uint64
 	repr  []byte // the batch
-	free  func() // gives the batch back; called when the set is dropped
+	free  func() // returns the batch; called when the set is dropped
 	built bool
 	rows  [][]byte // sorted; slices of repr
 	spans []span
@@ -66,7 +67,7 @@ func (w *writeSet) build() {
 	slices.SortFunc(w.rows, bytes.Compare)
 }
 
-// hits tells whether w wrote something that r has read.
+// hits reports whether w wrote something that r has read.
 func (w *writeSet) hits(r *readSet) bool {
 	w.build()
 	for _, p := range r.points {
@@ -96,9 +97,9 @@ func (w *writeSet) hits(r *readSet) bool {
 	return false
 }
 
-// window holds the write sets of the newest commits, oldest first. Transactions that read at a commit before floor
-// cannot be checked any more. It is guarded by Store.mu. The holder of the writer lock may use without it the sets
-// that an open transaction needs: what is dropped meanwhile is older.
+// window holds the write sets of the newest commits, oldest first. Transactions that read at a commit before floor can
+// no longer be checked. Store.mu guards it. The holder of the writer lock may use the sets that an open transaction
+// needs without Store.mu: only older sets are dropped meanwhile.
 type window struct {
 	sets  []*writeSet
 	bytes int64
@@ -117,7 +118,7 @@ func (n *window) add(w *writeSet) {
 	}
 }
 
-// skip says that commit seq is not kept: nobody can need it.
+// skip records that commit seq is not kept, because no transaction can need it.
 func (n *window) skip(seq uint64) {
 	n.prune(seq)
 	n.floor = seq
@@ -156,7 +157,7 @@ func (n *window) since(seq uint64) ([]*writeSet, bool) {
 	return n.sets[i:], true
 }
 
-// shared counts the users of a batch; the last one gives it back to Pebble's pool.
+// shared counts the users of a batch. The last one returns it to Pebble's pool.
 type shared struct {
 	batch *pdb.Batch
 	refs  atomic.Int32

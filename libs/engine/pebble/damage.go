@@ -15,22 +15,23 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// What is done about damaged tables.
+// Handling of damaged tables.
 const (
-	// compactPauseMin is doubled up to compactPauseMax while compactions fail at damage and none succeeds: Pebble
-	// would pick the same tables again at once, for ever.
+	// compactPauseMin is the first pause after a compaction has failed because of damage. It doubles up to
+	// compactPauseMax until a compaction succeeds. Without a pause Pebble would pick the same tables again at once,
+	// forever.
 	compactPauseMin, compactPauseMax = 100 * time.Millisecond, time.Minute
-	// statsPause is the time between two tries to read the statistics of a damaged table. A try keeps the tables of
-	// its time on disk.
+	// statsPause is the time between two attempts to read the statistics of a damaged table. An attempt keeps the
+	// tables of its time on disk.
 	statsPause = 5 * time.Second
-	// damageLogEvery is the time between two lines in the log about one file; damagedFilesMax bounds the files that
-	// are told apart.
+	// damageLogEvery is the time between two log lines about one file. damagedFilesMax bounds the files that are
+	// tracked separately.
 	damageLogEvery  = time.Minute
 	damagedFilesMax = 256
 )
 
-// isDamage tells whether an error of a read says that what has been written cannot be read back. A block that the
-// disk cannot read, or that a file has lost, is no better than one whose checksum is wrong.
+// isDamage reports whether an error of a read means that written data cannot be read back. A block that the disk cannot
+// read, or that is missing from a file, counts like one with a wrong checksum.
 func isDamage(err error) bool {
 	return pdb.IsCorruptionError(err) || errors.Is(err, syscall.EIO) || errors.Is(err, io.EOF) ||
 		errors.Is(err, io.ErrUnexpectedEOF)
@@ -44,7 +45,7 @@ func (s *Store) readError(err error) error {
 	return fmt.Errorf("%w: read: %w", engine.ErrUnavailable, err)
 }
 
-// damaged makes an *engine.Damage of an error that isDamage, and reports it.
+// damaged turns an error for which isDamage is true into an *engine.Damage, and reports it.
 func (s *Store) damaged(err error) error {
 	d := &engine.Damage{Err: oneLine(err)}
 	path := "not known"
@@ -54,7 +55,7 @@ func (s *Store) damaged(err error) error {
 	}
 	if s.damage.worthALine(path, time.Now()) {
 		s.log.Error(
-			"a file is damaged: what lies there cannot be read, all else is served", "path", path, "error",
+			"a file is damaged: data in it cannot be read, all other data is served", "path", path, "error",
 			d.Err.Error(),
 		)
 	}
@@ -62,18 +63,18 @@ func (s *Store) damaged(err error) error {
 	return d
 }
 
-// damage is what a Store knows of its damaged files.
+// damage is what a Store knows about its damaged files.
 type damage struct {
-	failures atomic.Int64 // compactions that have failed at damage since one succeeded
-	until    atomic.Int64 // when compactions may go on, in Unix nanoseconds
+	failures atomic.Int64 // compactions that damage has made fail since the last success
+	until    atomic.Int64 // when compactions may continue, in Unix nanoseconds
 
 	known knownDamage
 
 	mu     sync.Mutex
-	logged map[string]time.Time // when a file has been logged last
+	logged map[string]time.Time // when a file was last logged
 }
 
-// worthALine tells whether something is to be logged about a file now.
+// worthALine reports whether a line about a file is to be logged now.
 func (d *damage) worthALine(path string, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -87,7 +88,7 @@ func (d *damage) worthALine(path string, now time.Time) bool {
 	return true
 }
 
-// compactionEnded notes how a compaction has ended.
+// compactionEnded records how a compaction has ended.
 func (d *damage) compactionEnded(err error, now time.Time) {
 	switch {
 	case err == nil:
@@ -99,14 +100,14 @@ func (d *damage) compactionEnded(err error, now time.Time) {
 	}
 }
 
-// compactionsPaused tells whether no compaction is to begin now.
+// compactionsPaused reports whether no compaction may begin now.
 func (d *damage) compactionsPaused() bool {
 	until := d.until.Load()
 	return until != 0 && time.Now().UnixNano() < until
 }
 
-// slowStats makes Pebble's collector of statistics wait if the caller is called by it: it tries again at once, for
-// ever, and holds no lock when it tells of an error. All others who tell of errors hold one.
+// slowStats makes Pebble's collector of statistics wait, if that is the caller. The collector tries again at once,
+// forever, and holds no lock when it reports an error. All others who report errors hold one.
 func (s *Store) slowStats() {
 	if s.durable.Load() == nil || !runsUnder("pebble/v2.(*DB).collectTableStats") {
 		return // nothing ends the wait before Open has returned

@@ -32,8 +32,8 @@ func (c *counters) set(domain string, v uint64) {
 		c.last = make(map[string]uint64)
 	}
 	if _, there := c.last[domain]; !there && len(c.last) >= domainsCached {
-		for any := range c.last { // whichever: it is read again
-			delete(c.last, any)
+		for one := range c.last { // any one: it is read again when it is needed
+			delete(c.last, one)
 			break
 		}
 	}

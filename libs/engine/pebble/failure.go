@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// What Open's errors are, for errors.Is.
+// Classes of Open's errors, for errors.Is.
 var (
 	// ErrInUse: another process, or this one, has the directory open.
 	ErrInUse = errors.New("in use by another process")
@@ -24,8 +24,8 @@ var (
 	ErrNewerFormat = errors.New("written by a newer version")
 )
 
-// Bounds of Close: of the wait for memtables to be written out, for a failed Pebble, which may hold its own locks for
-// ever, and of all together, in general and while the log waits for space.
+// Bounds on the phases of Close: the wait for memtables to be written out, the wait for a failed Pebble, which may hold
+// its own locks forever, and the whole of Close, in general and while the log waits for space.
 const (
 	flushTimeout        = 1200 * time.Millisecond
 	failedCloseTimeout  = 500 * time.Millisecond
@@ -48,7 +48,7 @@ func (s *Store) err() error {
 func (s *Store) fail(why error) error {
 	err := fmt.Errorf("%w: the store has failed: %w", engine.ErrUnavailable, why)
 	if s.failure.CompareAndSwap(nil, &err) {
-		s.log.Error("the store has failed; restart the server when the cause is removed", "error", why)
+		s.log.Error("the store has failed; remove the cause and restart the server", "error", why)
 		close(s.failed)
 		s.watches.wakeAll()
 		s.opts.OnFailure(err)
@@ -62,11 +62,11 @@ func (s *Store) closeFailed() error {
 	return s.err()
 }
 
-// fatal is what the logger's Fatalf panics with.
+// fatal is the value that the logger's Fatalf panics with.
 type fatal struct{ msg string }
 
-// guard calls f and turns a panic of Pebble's into an error. Pebble panics when it cannot go on: a log that cannot be
-// rotated, a manifest that cannot be written, a broken invariant in damaged files.
+// guard calls f and turns a panic of Pebble into an error. Pebble panics when it cannot continue: it cannot rotate a
+// log or write a manifest, or finds an invariant broken in damaged files.
 func guard(f func() error) (err error) {
 	defer func() {
 		switch p := recover().(type) {
@@ -82,10 +82,10 @@ func guard(f func() error) (err error) {
 	return f()
 }
 
-// guarded tells whether the caller runs under guard.
+// guarded reports whether the caller runs under guard.
 func guarded() bool { return runsUnder("engine/pebble.guard") }
 
-// runsUnder tells whether a function whose name has the suffix is among the caller's callers.
+// runsUnder reports whether a function whose name has the suffix is on the caller's stack.
 func runsUnder(suffix string) bool {
 	pcs := make([]uintptr, 128)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])
@@ -103,7 +103,7 @@ func runsUnder(suffix string) bool {
 // logger is Pebble's logger.
 type logger struct{ s *Store }
 
-// Infof implements pdb.Logger. What Pebble says about flushes and compactions is for debugging.
+// Infof implements pdb.Logger. Pebble's messages about flushes and compactions are logged for debugging.
 func (l logger) Infof(format string, args ...any) {
 	if l.s.log.Enabled(context.Background(), slog.LevelDebug) {
 		l.s.log.Debug(fmt.Sprintf(format, args...))
@@ -113,9 +113,9 @@ func (l logger) Infof(format string, args ...any) {
 // Errorf implements pdb.Logger.
 func (l logger) Errorf(format string, args ...any) { l.s.log.Error(fmt.Sprintf(format, args...)) }
 
-// Fatalf implements pdb.Logger. It must not return and does not end the process: what has been acknowledged is on
-// disk, and the server shall say why it stops. While the store is being opened, which holds all locks throughout, it
-// panics and guard turns that into an error; later its goroutine is left behind.
+// Fatalf implements pdb.Logger. It must not return, and it does not end the process: what has been acknowledged is on
+// disk, and the server shall say why it stops. While the store is being opened, which holds all locks, it panics and
+// guard turns that into an error. Later it parks its goroutine forever.
 func (l logger) Fatalf(format string, args ...any) {
 	msg := fmt.Sprintf(format, args...)
 	if !l.s.space.opening.Load() {
@@ -154,7 +154,7 @@ func (s *Store) openDB(dir string) error {
 	return nil
 }
 
-// describeOpen says in one line what an error at open means.
+// describeOpen turns an error of Open into one line that says what it means.
 func describeOpen(dir string, err error) error {
 	text := err.Error()
 	switch {
@@ -174,7 +174,7 @@ func describeOpen(dir string, err error) error {
 	return fmt.Errorf("data directory %s is %w: %w", dir, ErrCorrupt, oneLine(err))
 }
 
-// cause returns the system's error within err: "permission denied" rather than its history.
+// cause returns the operating system's error within err: "permission denied" without its history.
 func cause(err error) error {
 	if e, ok := errors.AsType[syscall.Errno](err); ok {
 		return e

@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// isNoSpace tells whether err says that the disk, or the quota on it, is used up.
+// isNoSpace reports whether err means that the disk, or the quota on it, is used up.
 func isNoSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
 }
@@ -29,7 +29,7 @@ type spaceFS struct {
 	sp *space
 }
 
-// mustWrite tells whether the file may not fail for want of space.
+// mustWrite reports whether writes of the file must not fail for lack of space.
 func mustWrite(name string) bool {
 	return !strings.HasSuffix(name, ".sst") && !strings.HasSuffix(name, ".blob")
 }
@@ -152,10 +152,10 @@ func (f *spaceFile) WriteAt(p []byte, at int64) (int, error) {
 // compactionFile is a table that a compaction writes.
 type compactionFile struct {
 	spaceFile
-	unchecked int // bytes
+	unchecked int // bytes since the last check
 }
 
-// compactionCheckBytes is how much a compaction writes between two looks at the disk.
+// compactionCheckBytes is how much a compaction writes before the free space is checked again.
 const compactionCheckBytes = 64 << 10
 
 // Write implements vfs.File.
@@ -172,7 +172,7 @@ func (f *compactionFile) Write(p []byte) (int, error) {
 // flushFile is a table that a memtable is written out to.
 type flushFile struct{ spaceFile }
 
-// Write implements vfs.File. A store that does not wait any more to be closed gives it up.
+// Write implements vfs.File. A store that is being closed and waits no longer abandons the table.
 func (f *flushFile) Write(p []byte) (int, error) {
 	select {
 	case <-f.sp.s.hurry:
@@ -183,7 +183,7 @@ func (f *flushFile) Write(p []byte) (int, error) {
 	if err == nil || !isNoSpace(err) {
 		return n, err
 	}
-	f.sp.noFlush.Store(true) // at once: commits must not pile up
+	f.sp.noFlush.Store(true) // set at once, so that commits do not pile up
 	m, err := f.spaceFile.Write(p[n:])
 	return n + m, err
 }
@@ -203,7 +203,7 @@ func (f *logFile) Preallocate(int64, int64) error { return nil }
 // Write implements vfs.File.
 func (f *logFile) Write(p []byte) (int, error) {
 	for f.chunk > 0 && f.size+int64(len(p)) > f.allocated {
-		_ = f.File.Preallocate(f.allocated, f.chunk) // if it cannot be, the write says so
+		_ = f.File.Preallocate(f.allocated, f.chunk) // if this fails, the write fails and says why
 		f.allocated += f.chunk
 	}
 	n, err := f.spaceFile.Write(p)

@@ -7,45 +7,45 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 )
 
-// When memtables are written out before they are full, and when the store is compacted without being asked.
+// When memtables are written out before they are full, and when the store is compacted without a request.
 const (
-	// idleAfter is how long no commit has come when the store is idle.
+	// idleAfter is how long there must be no commit for the store to count as idle.
 	idleAfter = 10 * time.Second
-	// idleFlushBytes of log stay as they are for idleFlushAfter: they are replayed in no time. They do not stay for
-	// ever, for a few bytes that clear rows may keep any number of bytes in the tables.
+	// idleFlushBytes of log are left for idleFlushAfter on an idle store, because their replay takes no time. They are
+	// not left longer: a few bytes that clear rows may keep any number of bytes in the tables.
 	idleFlushBytes = 64 << 10
 	idleFlushAfter = 25 * time.Second
 	// earlyFlushMin is the size of the log from which on it is cut to flushPart of the tables.
 	earlyFlushMin = 4 << 20
 	flushPart     = 8
-	// slowFlushEvery bounds the age of a log of more than slowFlushBytes whose store is written to now and then.
+	// slowFlushEvery bounds the age of a log of more than slowFlushBytes in a store that is written to now and then.
 	slowFlushEvery = 30 * time.Second
 	slowFlushBytes = 256 << 10
-	// garbagePart of the tables must be garbage before they are compacted, and garbageMin bytes.
+	// The tables are compacted when 1/garbagePart of their bytes, and at least garbageMin bytes, are garbage.
 	garbagePart = 5
 	garbageMin  = 1 << 20
-	// retryGarbageAfter is the time between two passes that no commit lies between.
+	// retryGarbageAfter is the time between two passes if there was no commit between them.
 	retryGarbageAfter = 20 * time.Second
-	// viewsAtRest is how many of Pebble's snapshots an idle store has that nobody reads: the durable view.
+	// viewsAtRest is how many of Pebble's snapshots an idle store without readers has: the durable view.
 	viewsAtRest = 1
 )
 
-// housekeeper is what housekeep remembers. Only its goroutine uses it.
+// housekeeper is the state of housekeep. Only its goroutine uses it.
 type housekeeper struct {
 	s        *Store
 	shape    uint64
 	seq      uint64    // the last commit at the last tick
 	changed  time.Time // when seq changed
 	flushed  time.Time
-	upTo     uint64    // the commit that memtables were last written out at
-	passed   uint64    // the commit that the last pass began at
-	passedAt time.Time // when it ended
-	roomAt   uint64    // the commit that makeRoom last began at
+	upTo     uint64    // the commit at which memtables were last written out
+	passed   uint64    // the commit at which the last pass began
+	passedAt time.Time // when the last pass ended
+	roomAt   uint64    // the commit at which makeRoom last began
 	roomNext time.Time
 }
 
-// housekeep watches the disk, lets idle iterators of an outdated LSM tree go, keeps logs short, and compacts what is
-// garbage, until the store is closed.
+// housekeep runs until the store is closed. It watches the disk, closes idle iterators of an outdated LSM tree, keeps
+// logs short, and compacts garbage.
 func (s *Store) housekeep() {
 	h := &housekeeper{
 		s:       s,
@@ -113,7 +113,8 @@ func (h *housekeeper) tick(now time.Time) {
 	}
 }
 
-// keepLogsShort writes memtables out whose log is long for the store, or old, and removes the logs that nobody needs.
+// keepLogsShort writes out memtables whose log is old, or long for the size of the store. It removes logs that are no
+// longer needed.
 func (h *housekeeper) keepLogsShort(now time.Time, m *pdb.Metrics) {
 	s := h.s
 	logs, tables := m.WAL.Size, m.Total().TablesSize
@@ -150,8 +151,9 @@ func (h *housekeeper) wantsPass(now time.Time, m *pdb.Metrics) bool {
 	return garbage > max(garbageMin, tables/garbagePart)
 }
 
-// makeRoom is what is done on a full disk: memtables are written out, so that their logs go, and the tables compacted
-// piece by piece until there is room. If that finds no space, compactions may take more of the reserve the next time.
+// makeRoom frees space on a full disk. It writes out memtables, so that their logs can be removed, and compacts the
+// tables piece by piece until there is room. If that finds no space, compactions may use more of the reserve the next
+// time.
 func (h *housekeeper) makeRoom(now time.Time, seq uint64) {
 	s := h.s
 	if seq == h.roomAt && now.Before(h.roomNext) {

@@ -13,14 +13,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// When Pebble finds a wrong checksum it looks for the bit that may have flipped, which takes 80 ms of a CPU for a
-// block of 16 KiB (measured): a client that reads one damaged row again and again would take all there is, and a
-// group commit in which one is met as long. So blocks that are known to be damaged are not read again for a while.
+// When Pebble finds a wrong checksum it searches for the bit that may have flipped. That takes 80 ms of CPU for a block
+// of 16 KiB (measured). A client that reads one damaged row again and again would use up the CPU, and so would a group
+// commit that meets a damaged block. So blocks known to be damaged are not read again for a while.
 const (
-	// damageRecheck is how long a block counts as damaged without another look: it may have been the memory and not
-	// the disk.
+	// damageRecheck is how long a block counts as damaged before it is read again: the fault may have been in memory
+	// and not on the disk.
 	damageRecheck = 10 * time.Second
-	// damagedBlocksMax bounds the blocks that are known.
+	// damagedBlocksMax bounds the blocks that are remembered.
 	damagedBlocksMax = 4096
 )
 
@@ -30,7 +30,7 @@ type block struct {
 	offset int64
 }
 
-// knownDamage is the blocks that are known to be damaged.
+// knownDamage holds the blocks that are known to be damaged.
 type knownDamage struct {
 	any    atomic.Bool
 	mu     sync.Mutex
@@ -42,14 +42,13 @@ type knownBlock struct {
 	until time.Time
 }
 
-// mismatch is what Pebble says of a block whose checksum is wrong. If it comes to say it in other words, all that is
-// lost is time.
+// mismatch matches Pebble's error for a block with a wrong checksum. If Pebble changes the wording, only time is lost.
 var mismatch = regexp.MustCompile(`block (\d+)/\d+: \w+ checksum mismatch`)
 
-// learn notes a block that Pebble has found to be damaged.
+// learn records a block that Pebble has found to be damaged.
 func (k *knownDamage) learn(path string, err error, now time.Time) {
 	if known := new(knownDamageError); errors.As(err, &known) {
-		return // it was not read
+		return // the block was not read
 	}
 	m := mismatch.FindStringSubmatch(err.Error())
 	if m == nil {
@@ -68,7 +67,7 @@ func (k *knownDamage) learn(path string, err error, now time.Time) {
 	k.any.Store(true)
 }
 
-// look returns the error of reading a block that is known to be damaged.
+// look returns the error of a read of a block that is known to be damaged.
 func (k *knownDamage) look(path string, offset int64, now time.Time) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -84,13 +83,13 @@ func (k *knownDamage) look(path string, offset int64, now time.Time) error {
 	return &knownDamageError{b.text}
 }
 
-// knownDamageError is the error of reading a block that is known to be damaged; Pebble takes it for its own.
+// knownDamageError is the error of such a read. Pebble treats it like its own.
 type knownDamageError struct{ text string }
 
 // Error implements error.
 func (e *knownDamageError) Error() string { return e.text + " (known)" }
 
-// Is says that it is what Pebble says of damaged data.
+// Is reports that it is Pebble's error for damaged data.
 func (e *knownDamageError) Is(target error) bool { return target == pdb.ErrCorruption }
 
 // tableFile is a table opened for reading.

@@ -12,19 +12,18 @@ import (
 	"strings"
 )
 
-// The ledger says which files the store must have and what is in them, for Pebble alone cannot tell a directory that
-// has lost some from one that never had them. It is a text file of lines that are only ever appended, each with one
-// sync:
+// The ledger says which files the store must have and what is in them. Without it Pebble cannot distinguish a directory
+// that has lost files from one that never had them. It is a text file. Its lines are only appended, each with one sync:
 //
 //	<number> <item>[; <item>]... <CRC-32C of what stands before it, 8 hexadecimal digits>
 //
-// Lines are numbered from 0. A line that a crash has cut is the last one; anything else that does not add up is damage.
+// Lines are numbered from 0. Only the last line may have been cut by a crash. Any other fault is damage.
 const (
 	ledgerName    = "LEDGER"
 	ledgerTmp     = "LEDGER.tmp"
 	ledgerVersion = 1
-	// fenceName is a file that makes releases without a ledger refuse the directory, for they would change it behind
-	// the ledger's back: their Pebble accepts no other file whose name begins with "marker.".
+	// fenceName is a file that makes releases without a ledger refuse the directory, because they would change it
+	// without updating the ledger. Their Pebble accepts no unknown file whose name begins with "marker.".
 	fenceName = "marker.unknown to this version"
 	fenceText = "This directory has a ledger (LEDGER). Releases of Headwater that do not keep it refuse the directory because of this file.\n"
 )
@@ -43,13 +42,13 @@ const (
 	itemStopped  = "stopped"          // the store has been closed: all of the above is exact
 )
 
-// tailBytes is how much of a table's end its checksum covers: footer, index of meta blocks and properties, among
-// which is a number that no other table has. The other blocks have checksums of their own.
+// tailBytes is the size of a table's end that its checksum covers: footer, index of meta blocks, and properties, which
+// contain a number that is unique to the table. The other blocks have checksums of their own.
 const tailBytes = 4 << 10
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// extent is the beginning of a file, or the end of a table.
+// extent describes the beginning of a file, or the end of a table.
 type extent struct {
 	size int64
 	sum  uint32
@@ -57,23 +56,23 @@ type extent struct {
 
 func (e extent) String() string { return fmt.Sprintf("%d %08x", e.size, e.sum) }
 
-// logEntry is a log that must be there.
+// logEntry is a log that must exist.
 type logEntry struct {
-	nonce  uint64 // what its records carry; 0: written before there was a ledger
+	nonce  uint64 // the nonce in its records; 0: written before there was a ledger
 	from   string // the log whose file it has taken over, or "-"
 	closed bool
-	extent // if closed
+	extent // set if the log is closed
 }
 
-// marks are Pebble's two markers: files whose names say which manifest counts and which format the files have.
+// marks are Pebble's two markers: files whose names say which manifest is current, and which format the files have.
 const (
 	markManifest = "marker.manifest."
 	markFormat   = "marker.format-version."
 )
 
-// ledgerState is what the lines of a ledger add up to. It is not safe for concurrent use.
+// ledgerState is the result of all lines of a ledger. It is not safe for concurrent use.
 type ledgerState struct {
-	id        string // of the store; no other has it
+	id        string // of the store; unique
 	nonce     uint64 // of the process that opened it last
 	logs      map[string]logEntry
 	tables    map[string]extent
@@ -135,7 +134,7 @@ func (s *ledgerState) apply(item string) error {
 	return nil
 }
 
-// applyExtent adds an item that tells a file's contents.
+// applyExtent adds an item that describes a file's content.
 func (s *ledgerState) applyExtent(kind string, args []string) error {
 	size, err1 := strconv.ParseInt(args[1], 10, 64)
 	sum, err2 := strconv.ParseUint(args[2], 16, 32)
@@ -200,7 +199,7 @@ func appendLine(b []byte, number int, items []string) []byte {
 	return fmt.Appendf(b, "%08x\n", crc32.Checksum(b[from:], castagnoli))
 }
 
-// splitLine returns the items of the line with the given number; false if it is not whole.
+// splitLine returns the items of the line with the given number; false if the line is not complete.
 func splitLine(line []byte, number int) ([]string, bool) {
 	const sumLen = 8
 	cut := len(line) - sumLen
@@ -215,7 +214,7 @@ func splitLine(line []byte, number int) ([]string, bool) {
 	return strings.Split(text, "; "), ok
 }
 
-// itemsPerLine bounds a line that is written when the ledger is written anew.
+// itemsPerLine bounds the items of a line when the whole ledger is written.
 const itemsPerLine = 64
 
 // encode returns the state as a whole ledger, and the number of the line that follows.
@@ -229,7 +228,7 @@ func (s *ledgerState) encode() ([]byte, int) {
 	return b, n
 }
 
-// parseLedger reads a ledger. A last line that is not whole is what a crash leaves, and ignored.
+// parseLedger reads a ledger. It ignores an incomplete last line, which a crash may have left.
 func parseLedger(b []byte) (*ledgerState, error) {
 	first, rest, _ := bytes.Cut(b, []byte{'\n'})
 	items, ok := splitLine(first, 0)
@@ -265,7 +264,7 @@ func parseLedger(b []byte) (*ledgerState, error) {
 	}
 }
 
-// laterLine tells whether one of the lines in b is whole, whatever its number.
+// laterLine reports whether one of the lines in b is complete, whatever its number.
 func laterLine(b []byte) bool {
 	for line := range bytes.SplitSeq(b, []byte{'\n'}) {
 		number, _, _ := bytes.Cut(line, []byte{' '})

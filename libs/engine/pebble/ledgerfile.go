@@ -7,14 +7,13 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// ledgerRewrite is the size at which the ledger is written anew, if that makes it much smaller.
+// ledgerRewrite is the size at which the ledger is rewritten, if that makes it much smaller.
 const ledgerRewrite = 1 << 20
 
-// ledgerRoom is the space that is taken beforehand for lines to come, so that they find some on a disk that has
-// filled up.
+// ledgerRoom is the space that is allocated in advance for further lines, so that they can be written on a full disk.
 const ledgerRoom = 64 << 10
 
-// ledger is the open ledger of a store. Its methods may be called from any goroutine. After an error it takes nothing
+// ledger is the open ledger of a store. Its methods may be called from any goroutine. After an error it accepts nothing
 // more: every later call returns that error.
 type ledger struct {
 	fs    vfs.FS // below ledgerFS

@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"errors"
 	"hash/crc32"
 	"io"
 	"strings"
@@ -364,7 +365,7 @@ func tailOf(fs vfs.FS, path string) (extent, error) {
 		return extent{}, err
 	}
 	tail := make([]byte, min(st.Size(), tailBytes))
-	if _, err := f.ReadAt(tail, st.Size()-int64(len(tail))); err != nil && err != io.EOF {
+	if _, err := f.ReadAt(tail, st.Size()-int64(len(tail))); err != nil && !errors.Is(err, io.EOF) {
 		return extent{}, err
 	}
 	return extent{st.Size(), crc32.Checksum(tail, castagnoli)}, nil

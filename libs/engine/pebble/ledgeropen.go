@@ -11,10 +11,10 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// openLedger checks the store in dir against its ledger, and returns the ledger, open. A directory with nothing of a
-// store in it gets a new one. A store that was written by a release that kept none gets one with adopt; else it is
-// checked as far as it can be without, and stays as that release left it. If it returns an error, nothing in the
-// directory has been changed, unless the error is the file system's.
+// openLedger checks the store in dir against its ledger, and returns the open ledger. An empty directory gets a new
+// ledger. A store written by a release that kept no ledger gets one if adopt is set. Otherwise it is checked as far as
+// possible without a ledger, and stays as that release left it. After an error nothing in the directory has been
+// changed, unless the error is the file system's.
 func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	names, err := fsys.List(dir)
 	if err != nil {
@@ -32,9 +32,9 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	return l, nil
 }
 
-// begin writes down that this process opens the store. Until then nothing has been changed, and Pebble may be opened
-// read-only. It may be called again after an error, its own or one of a later line, and writes the ledger anew then;
-// else it does nothing once it has succeeded.
+// begin records that this process opens the store. Until then nothing has been changed, and Pebble may be opened
+// read-only. After an error, of begin or of a later line, it may be called again, and then rewrites the ledger. Once it
+// has succeeded it does nothing.
 func (l *ledger) begin() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -65,8 +65,8 @@ func (l *ledger) writeAll() error {
 	return err
 }
 
-// writeFence makes older releases refuse the directory. It follows the ledger: a fence without a ledger is a ledger
-// lost.
+// writeFence makes older releases refuse the directory. It must follow the ledger: a fence without a ledger means a
+// lost ledger.
 func (l *ledger) writeFence() error {
 	f, err := l.fs.Create(l.path(fenceName), vfs.WriteCategoryUnspecified)
 	if err != nil {
@@ -80,7 +80,7 @@ func (l *ledger) writeFence() error {
 	return err
 }
 
-// hasManifest tells whether the store has been created.
+// hasManifest reports whether the store has been created.
 func (l *ledger) hasManifest() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -98,8 +98,8 @@ type checker struct {
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
 	lost []string // tables that are not there: removed, unless the manifest names them
-	// unsynced are files of which more has been found than is known to be durable: the last process may have been
-	// killed before it synced them.
+	// unsynced are files in which more was found than is known to be durable: the last process may have been killed
+	// before it synced them.
 	unsynced []string
 	empty    []string // logs without a record, to be emptied, for Pebble takes the rest of one for damage later
 }
@@ -135,7 +135,7 @@ func (c *checker) load() error {
 	return nil
 }
 
-// ofStore tells whether a file of this name is part of a store: where there is one, no store is created.
+// ofStore reports whether a file with this name is part of a store. Where there is one, no new store is created.
 func ofStore(name string) bool {
 	return kindOf(name) != kindOther || name == "CURRENT" || strings.HasSuffix(name, ".dbtmp")
 }
@@ -154,7 +154,7 @@ func (c *checker) read(name string) ([]byte, error) {
 	return b, nil
 }
 
-// unreadable says why a file cannot be read: that it is missing, that the disk fails, or that it is not allowed.
+// unreadable says why a file cannot be read: it is missing, the disk fails, or access is denied.
 func unreadable(name string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -165,7 +165,7 @@ func unreadable(name string, err error) error {
 	return refused(name, fmt.Sprintf("cannot be read (%v)", cause(err)))
 }
 
-// harden syncs what the checks have found and the ledger is about to claim. A power loss could take it back otherwise.
+// harden syncs what the checks have found and the ledger is about to record. Otherwise a power loss could take it back.
 func (l *ledger) harden() error {
 	for _, name := range l.unsynced {
 		f, err := l.fs.Open(l.path(name))
@@ -199,7 +199,7 @@ func (l *ledger) clear() error {
 	return l.syncDir()
 }
 
-// adopt takes over a store without a ledger. one is a file of it.
+// adopt creates a ledger state for a store without a ledger. one is one of the store's files.
 func (c *checker) adopt(one string) error {
 	for _, mark := range []string{markManifest, markFormat} {
 		m := newestMarker(c.names, mark)
@@ -230,8 +230,7 @@ func (c *checker) adopt(one string) error {
 	return c.adoptLogs()
 }
 
-// adoptLogs takes over the logs of a store without a ledger. What can be seen of a missing one is that sequence
-// numbers are not consecutive.
+// adoptLogs does this for the logs. A missing log can be detected only by a gap in the sequence numbers.
 func (c *checker) adoptLogs() error {
 	logs := c.logs()
 	next := c.lastSeq + 1

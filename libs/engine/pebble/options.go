@@ -10,11 +10,11 @@ import (
 
 // Sizes and limits that are not options.
 const (
-	// txnBytesMax bounds a transaction where FoundationDB's limits are off; Pebble's own bound for a batch is 4 GiB.
+	// txnBytesMax bounds a transaction without FoundationDB's limits. Pebble's own bound for a batch is 4 GiB.
 	txnBytesMax = 1<<31 - 1
 	// stampsMaxDense is what the 2 bytes of a stamp's index can count.
 	stampsMaxDense = 1 << 16
-	// stampsMaxSparse is small so that tests of the layers above see groups being cut.
+	// stampsMaxSparse is small, so that tests of the layers above see groups being cut.
 	stampsMaxSparse = 32
 	// sparseJumpMax bounds the random distance of two sparse versions: about a second of FoundationDB's.
 	sparseJumpMax = 1 << 20
@@ -26,37 +26,37 @@ const (
 	idleIteratorsMax = 16
 	// getsBeforeIter is how many single lookups a view serves before it opens an iterator for them.
 	getsBeforeIter = 16
-	// batchRetainBytes bounds the buffer that a batch gives back to the pool.
+	// batchRetainBytes bounds the buffer that a batch returns to the pool.
 	batchRetainBytes = 4 << 20
 )
 
 // Options configure Open. The zero value is right for production.
 type Options struct {
-	// FDBLimits makes the store refuse what FoundationDB refuses: keys over 10 kB, values over 100 kB, transactions
+	// FDBLimits makes the store refuse what FoundationDB refuses: keys over 10 kB, values over 100 kB, and transactions
 	// over 10 MB or older than TxnAge. It is for tests of the layers above.
 	FDBLimits bool
 	// TxnAge is the age at which a transaction or snapshot becomes ErrTooOld when FDBLimits is set. Default 5 s.
 	TxnAge time.Duration
 
-	// Sparse gives each commit one version, a random distance after the last, as FoundationDB does; Seed seeds the
-	// distances. A directory must be opened with the same setting always.
+	// Sparse gives each commit one version, at a random distance from the previous one, as FoundationDB does. Seed
+	// seeds the distances. A directory must always be opened with the same setting.
 	Sparse bool
 	Seed   uint64
 
-	// NotPipelined makes transactions read durable commits only, as on FoundationDB, so that commits made side by side
+	// NotPipelined makes transactions read durable commits only, as on FoundationDB, so that concurrent commits
 	// conflict. It is for tests.
 	NotPipelined bool
 
-	// Scribble writes over the values of a reader that has ended, so that tests meet uses of them for sure.
+	// Scribble overwrites the values of a reader that has ended, so that tests detect any use of them.
 	Scribble bool
 
-	// WindowCommits and WindowBytes bound the write sets that are kept for open transactions; a transaction older than
-	// the window gets ErrTooOld. Defaults 16,384 commits and 256 MiB.
+	// WindowCommits and WindowBytes bound the write sets that are kept for open transactions. A transaction that is
+	// older than the window gets ErrTooOld. Defaults: 16,384 commits and 256 MiB.
 	WindowCommits int
 	WindowBytes   int64
 
-	// Adopt gives a store of a release that kept no ledger one: what is lost, cut or swapped from then on is noticed
-	// at the next start, and that release refuses the directory. A new store always has one.
+	// Adopt creates a ledger for a store of a release that kept none. The next start then notices what has been lost,
+	// cut or swapped since, and that release refuses the directory. A new store always has a ledger.
 	Adopt bool
 
 	// FS is the file system; nil is the operating system's.
@@ -66,37 +66,37 @@ type Options struct {
 	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time.
 	// Default 16 MiB, on a small disk less.
 	MemTableBytes int64
-	// QuotaBytes is what the store is meant to hold at most; 0: not known. It bounds the memtables and logs of a
-	// small store and refuses nothing.
+	// QuotaBytes is the greatest size that the store is meant to have; 0 means unknown. It bounds the memtables and
+	// logs of a small store, and refuses nothing.
 	QuotaBytes int64
-	// ReserveBytes is the free space below which the store takes no growing transactions. 0: 256 MiB, or an eighth of
-	// the disk if that is less. Negative: no check.
+	// ReserveBytes is the free space below which the store refuses growing transactions. 0 means 256 MiB, or an eighth
+	// of the disk if that is less. A negative value turns the check off.
 	ReserveBytes int64
-	// BallastBytes is the size of the file that is given back when the disk is full. 0: 64 MiB, or a 64th of the
-	// disk if that is less. Negative: none.
+	// BallastBytes is the size of a file that is removed when the disk is full. 0 means 64 MiB, or a 64th of the disk
+	// if that is less. A negative value means no such file.
 	BallastBytes int64
 
-	// CloseWithin is how long Close waits for the disk; less than the default of 1.8 s counts as that. Tests that are
-	// not about it wait longer: a loaded machine is slow.
+	// CloseWithin is how long Close waits for the disk. Values below the default of 1.8 s count as the default. Tests
+	// of other things wait longer, because a loaded machine is slow.
 	CloseWithin time.Duration
 
-	// Logger gets what the store has to say. Default: discarded.
+	// Logger receives the store's log lines. By default they are discarded.
 	Logger *slog.Logger
-	// Observe is told durations as they happen.
+	// Observe receives durations as they are measured.
 	Observe Observer
-	// OnNoSpace is called when the store stops (true) and resumes (false) taking growing transactions, perhaps before
+	// OnNoSpace is called when the store starts (true) and stops (false) refusing growing transactions, perhaps before
 	// Open returns. It is called from one goroutine at a time, must return quickly and must not call the store.
 	OnNoSpace func(full bool)
-	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data: from any
-	// goroutine, perhaps with locks held. It must return quickly and must not call the store.
+	// OnDamage is called with an *engine.Damage whenever a read, or Pebble's own work, has met damaged data. It is
+	// called from any goroutine, perhaps with locks held. It must return quickly and must not call the store.
 	OnDamage func(err error)
 	// OnFailure is called once, from any goroutine, when the store has failed for good. It must not call the store.
 	OnFailure func(err error)
 }
 
-// Observer is told durations. Functions may be nil; they are called from several goroutines and must be quick.
+// Observer receives durations. Its functions may be nil. They are called from several goroutines and must be quick.
 type Observer struct {
-	// WALSync is one sync of the write-ahead log: write(2)s excluded, fdatasync(2) only.
+	// WALSync is the time of one sync of the write-ahead log: of the fdatasync(2), without the writes.
 	WALSync func(time.Duration)
 	// Commit is the time from Txn.Commit to durability.
 	Commit func(time.Duration)

@@ -9,15 +9,15 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// park is where a goroutine within Pebble ends whose store has failed. Pebble gives up by a panic or by Fatalf, and
-// releases its mutex before it writes to the disk: unwinding from there (as when the log cannot be rotated) unlocks
-// DB.mu twice, which ends the process and cannot be recovered from. So nothing unwinds, and whoever waits for such a
-// goroutine waits for Store.failed as well.
+// park blocks the goroutine for good. It is called within Pebble when the store has failed. Pebble gives up by a panic
+// or by Fatalf. It releases its mutex before it writes to the disk, so a stack that unwinds from there (as when the log
+// cannot be rotated) unlocks DB.mu twice, which ends the process and cannot be recovered from. So the stack does not
+// unwind, and everyone who waits for such a goroutine also waits for Store.failed.
 func park() { select {} }
 
-// lose fails the store, once it is open, for an error that Pebble would panic on, and does not return then. While the
-// store is closed, that returns the error. Of one that has failed, a goroutine that was left behind in the middle of a
-// rotation may get here when it is being closed already: only the closing returns.
+// lose handles an error on which Pebble would panic. For an open store it fails the store and does not return. While
+// the store is being closed it returns the error. After a failure, a goroutine left behind in a rotation may call lose
+// while the store is being closed: only the closing goroutine returns then.
 func (s *Store) lose(err error) {
 	closing := s.closingDB.Load() && (s.failure.Load() == nil || runsUnder("pebble/v2.(*DB).Close"))
 	if s.opened.Load() && !closing && !s.space.opening.Load() {
@@ -26,7 +26,7 @@ func (s *Store) lose(err error) {
 	}
 }
 
-// run is guard for an open store: f is left behind when the store fails.
+// run is guard for an open store: if the store fails, f is left behind.
 func (s *Store) run(f func() error) error {
 	done := make(chan error, 1)
 	go func() { done <- guard(f) }()
@@ -38,14 +38,15 @@ func (s *Store) run(f func() error) error {
 	}
 }
 
-// applied is what has become of a batch: the state after it, or why it could not be applied.
+// applied is the result of a batch: the state after it, or why it could not be applied.
 type applied struct {
 	snap *pdb.Snapshot
 	err  error
 }
 
-// apply hands a batch to Pebble and returns the state after it, or says that the store has failed. The writer lock is
-// held. Taking the snapshot is the applier's too: a goroutine within Pebble that has given up may hold DB.mu.
+// apply passes a batch to Pebble and returns the state after it, or the error with which the store has failed. The
+// writer lock is held. The applier takes the snapshot too, because a goroutine within Pebble that has given up may hold
+// DB.mu.
 func (s *Store) apply(b *pdb.Batch) (*pdb.Snapshot, error) {
 	s.applies <- b
 	select {
@@ -56,7 +57,7 @@ func (s *Store) apply(b *pdb.Batch) (*pdb.Snapshot, error) {
 	}
 }
 
-// applier applies batches in a goroutine of its own, which can be left behind.
+// applier applies batches in its own goroutine, which can be left behind.
 func (s *Store) applier() {
 	for b := range s.applies {
 		var r applied
@@ -71,8 +72,8 @@ func (s *Store) applier() {
 	}
 }
 
-// steadyFS is the file system that Pebble sees: an error that makes Pebble panic fails the store instead. These are
-// the errors of rotating the log: a log that is not all there, a new one that cannot be made, a directory that cannot
+// steadyFS is the file system that Pebble sees. An error on which Pebble would panic fails the store instead. These are
+// the errors of rotating the log: the old log cannot be completed, a new one cannot be created, or a directory cannot
 // be synced.
 type steadyFS struct {
 	vfs.FS
@@ -121,7 +122,7 @@ type steadyLog struct {
 	broken atomic.Pointer[error]
 }
 
-// note keeps the first error; it is the commits that wait for it which fail the store.
+// note keeps the first error. The commits that wait for the log fail the store.
 func (f *steadyLog) note(err error) error {
 	if err != nil {
 		f.broken.CompareAndSwap(nil, &err)

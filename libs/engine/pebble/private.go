@@ -49,7 +49,7 @@ func (f privateFS) Lock(name string) (io.Closer, error) {
 	return f.FS.Lock(name)
 }
 
-// private takes the permissions of a file from all but its owner. Files in memory have none.
+// private removes the permissions of all but the file's owner. Files in memory have none.
 func private(file vfs.File, err error) (vfs.File, error) {
 	if err != nil || file.Fd() == vfs.InvalidFd {
 		return file, err

@@ -28,10 +28,10 @@ var userSpan = span{[]byte{userPrefix}, []byte{userEnd}}
 type reader struct {
 	v     *view
 	mem   arena
-	key   []byte // scratch: prefix and key
+	key   []byte // scratch space for prefix and key
 	begun time.Time
 	done  bool
-	first [96]byte // what key begins as
+	first [96]byte // first buffer of key
 }
 
 func (r *reader) init(v *view) {
@@ -51,7 +51,7 @@ func (r *reader) row(key []byte) []byte {
 	return r.key
 }
 
-// check tells whether r may be read now.
+// check returns an error if r may not be read now.
 func (r *reader) check(ctx context.Context) error {
 	if r.done {
 		return fmt.Errorf("pebble: read after the reader's end: %w", engine.ErrClosed)
@@ -92,7 +92,7 @@ func (r *reader) get(row []byte) ([]byte, error) {
 	return r.lookup(row, &r.mem)
 }
 
-// lookup looks a row up without an iterator.
+// lookup looks up a row without an iterator.
 func (r *reader) lookup(row []byte, mem *arena) ([]byte, error) {
 	value, closer, err := r.v.snap.Get(row)
 	if err != nil {
@@ -108,7 +108,7 @@ func (r *reader) lookup(row []byte, mem *arena) ([]byte, error) {
 	return out, nil
 }
 
-// manyKeys is from how many keys on GetMany opens an iterator instead of looking up one by one.
+// manyKeys is the number of keys from which GetMany opens an iterator.
 const manyKeys = 8
 
 // GetMany implements engine.Reader.
@@ -148,15 +148,16 @@ func (r *reader) getRows(rows [][]byte) (values [][]byte, err error) {
 	return values, nil
 }
 
-// When GetMany reads from the disk: lookups of a sample take slowSeek on average. The rest is then spread over seekers.
+// GetMany counts as reading from the disk if lookups of a sample take slowSeek on average. The other lookups are then
+// spread over seekers goroutines.
 const (
 	sampleSeeks = 16
 	slowSeek    = 50 * time.Microsecond
 	seekersMax  = 8
 )
 
-// seekRows looks rows up in their order with one iterator, which finds much of what it needs for a row where the last
-// one left it. If that turns out to wait for the disk, it goes on with several.
+// seekRows looks up rows in their order with one iterator, which finds much of what it needs for a row where it left
+// the previous one. If that turns out to wait for the disk, it continues with several iterators.
 func (r *reader) seekRows(rows, values [][]byte) error {
 	order := make([]int, len(rows))
 	for i := range order {
@@ -175,7 +176,7 @@ func (r *reader) seekRows(rows, values [][]byte) error {
 	return r.seekParallel(rows, values, rest)
 }
 
-// seekParallel looks the rows up that order names, by several goroutines.
+// seekParallel looks up the rows that order names with several goroutines.
 func (r *reader) seekParallel(rows, values [][]byte, order []int) error {
 	var wg sync.WaitGroup
 	var errs [seekersMax]error
@@ -183,7 +184,7 @@ func (r *reader) seekParallel(rows, values [][]byte, order []int) error {
 	for i := range seekersMax {
 		some := order[min(i*part, len(order)):min((i+1)*part, len(order))]
 		wg.Go(func() {
-			var mem arena // not pooled: its chunks belong to the reader's caller, for as long as he likes
+			var mem arena // not pooled: its chunks belong to the reader's caller
 			errs[i] = r.seekSome(rows, values, some, &mem)
 		})
 	}
@@ -191,7 +192,7 @@ func (r *reader) seekParallel(rows, values [][]byte, order []int) error {
 	return errors.Join(errs[:]...)
 }
 
-// seekSome looks the rows up that order names, with one iterator.
+// seekSome looks up the rows that order names with one iterator.
 func (r *reader) seekSome(rows, values [][]byte, order []int, mem *arena) error {
 	it, err := r.v.newIter(userSpan)
 	if err != nil {
@@ -206,8 +207,8 @@ func (r *reader) seekSome(rows, values [][]byte, order []int, mem *arena) error 
 	return nil
 }
 
-// seek looks a row up with it and copies its value into mem. On its way from where it stood the iterator may have met
-// damage that is none of the row's business.
+// seek looks up a row with the iterator and copies its value into mem. On its way to the row the iterator may have met
+// damage that does not concern the row.
 func (r *reader) seek(it *iter, row []byte, mem *arena) ([]byte, error) {
 	v, found, err := it.find(row)
 	switch {
@@ -259,7 +260,7 @@ func (r *reader) scan(ctx context.Context, q engine.Range, sp span) *iterator {
 	return it
 }
 
-// ctxEvery is how many rows an iterator steps over between two looks at its context and age.
+// ctxEvery is how many rows an iterator steps over before it checks its context and age again.
 const ctxEvery = 256
 
 // iterator walks the rows of a Range.
@@ -301,8 +302,7 @@ func (it *iterator) Next() bool {
 	return false
 }
 
-// restart begins anew with an iterator that has not been used: one that has may have met damage on its way to the
-// range.
+// restart begins again with a fresh iterator: a used one may have met damage on its way to the range.
 func (it *iterator) restart() bool {
 	fresh, err := it.p.Clone(pdb.CloneOptions{})
 	if err != nil {

@@ -12,17 +12,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// upkeep is the part of a Store that keeps it small and served on a full disk.
+// upkeep is the part of a Store that keeps it small, and available on a full disk.
 type upkeep struct {
 	passes chan struct{}                      // holds one while the store is compacted
 	wanted atomic.Int32                       // calls of Defragment
 	gentle atomic.Pointer[context.CancelFunc] // ends the pass of housekeep, if there is one
-	hurry  chan struct{}                      // closed when Close does not wait any longer for memtables
+	hurry  chan struct{}                      // closed when Close stops waiting for memtables
 	ended  chan struct{}                      // closed when Pebble has been closed, perhaps after Close has returned
 
-	// readOnly says that Pebble was opened read-only, since the disk had no room for what a start writes. Every
-	// transaction is refused until there is room and housekeep has opened Pebble anew. Until then there is one view
-	// only.
+	// readOnly says that Pebble was opened read-only, because the disk had no room for what a start writes. Every
+	// transaction is refused until there is room and housekeep has reopened Pebble. Until then there is only one view.
 	readOnly atomic.Bool
 	needed   uint64        // bytes that must be free for that; set before readOnly
 	swapping sync.RWMutex  // held for writing while db is exchanged
@@ -39,12 +38,12 @@ type upkeep struct {
 }
 
 const (
-	// drainTimeout bounds the wait for readers before db is exchanged. Reads that come meanwhile wait too.
+	// drainTimeout bounds the wait for readers before db is exchanged. New reads wait meanwhile.
 	drainTimeout = 5 * time.Second
 	drainPoll    = 5 * time.Millisecond
-	// swapAgainAfter is the time between two tries.
+	// swapAgainAfter is the time between two attempts.
 	swapAgainAfter = 10 * time.Second
-	// undrainedPause is the same where a reader has outlasted drainTimeout.
+	// undrainedPause is the time between two attempts if a reader has outlasted drainTimeout.
 	undrainedPause = time.Minute
 )
 
@@ -52,7 +51,7 @@ func (u *upkeep) init() {
 	u.passes, u.hurry, u.ended = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 }
 
-// openPebble opens Pebble, and notes how. Nothing waits for space meanwhile.
+// openPebble opens Pebble, and records in which mode. Nothing waits for space meanwhile.
 func (s *Store) openPebble(readOnly bool) error {
 	s.space.opening.Store(true)
 	defer s.space.opening.Store(false)
@@ -69,8 +68,7 @@ func (s *Store) openPebble(readOnly bool) error {
 	return err
 }
 
-// openForWriting writes down in the ledger that the store is opened, and opens Pebble. Nothing waits for space
-// meanwhile.
+// openForWriting records in the ledger that the store is opened, and opens Pebble. Nothing waits for space meanwhile.
 func (s *Store) openForWriting() error {
 	s.space.opening.Store(true)
 	defer s.space.opening.Store(false)
@@ -80,9 +78,9 @@ func (s *Store) openForWriting() error {
 	return s.openPebble(false)
 }
 
-// openTight opens Pebble read-only if there is not the space that a start takes: it writes out what the logs hold,
-// and waits for ever where that cannot be. It reports whether the store is open. What the logs hold is only known
-// when they have been read; where there is room for all of them that is left out.
+// openTight opens Pebble read-only if there is not enough space for a start, which writes out the content of the logs
+// and waits forever if it cannot. It reports whether the store is open. The content of the logs is known only when they
+// have been read. If there is room for all logs, that is skipped.
 func (s *Store) openTight() bool {
 	all := s.logBytes() + startSlack
 	if s.space.room(all) {
@@ -100,7 +98,7 @@ func (s *Store) openTight() bool {
 	return false
 }
 
-// logBytes is the length of all logs.
+// logBytes returns the length of all logs.
 func (s *Store) logBytes() (sum uint64) {
 	names, err := s.opts.FS.List(s.space.dir)
 	if err != nil {
@@ -121,14 +119,15 @@ func (s *Store) sayReadOnly() {
 	s.log.Error("the disk is full: reads are served, writes wait for space", "needed_bytes", s.needed)
 }
 
-// errReadOnly is why a read-only store refuses a transaction.
+// errReadOnly is the error with which a read-only store refuses a transaction.
 func (s *Store) errReadOnly() error {
 	return fmt.Errorf(
 		"%w: the disk is full: the store is read-only until %d bytes are free", engine.ErrNoSpace, s.needed,
 	)
 }
 
-// awaitSwap waits while there is no view because Pebble is opened anew. It returns ErrClosed if that is not the reason.
+// awaitSwap waits while there is no view because Pebble is being reopened. It returns ErrClosed if there is another
+// reason.
 func (s *Store) awaitSwap(ctx context.Context) error {
 	s.mu.Lock()
 	swapped, there := s.swapped, s.applied != nil
@@ -158,7 +157,7 @@ func (s *Store) awaitSwap(ctx context.Context) error {
 func (s *Store) tryPromote() {
 	u, err := s.space.fs.GetDiskUsage(s.space.dir)
 	if err == nil && u.AvailBytes < s.needed || time.Now().Before(s.nextSwap) {
-		return // where the free space is not known a try tells
+		return // if the free space is unknown, an attempt finds out
 	}
 	s.nextSwap = time.Now().Add(swapAgainAfter)
 	s.mu.Lock()
@@ -177,7 +176,7 @@ func (s *Store) tryPromote() {
 	}()
 	if s.drained(was) {
 		s.exchange()
-	} else { // every try makes new readers wait
+	} else { // every attempt makes new readers wait
 		s.nextSwap = time.Now().Add(undrainedPause)
 		s.log.Warn(
 			"the disk has room again, but a reader keeps the store from being opened for writing", "retry",
@@ -200,7 +199,7 @@ func (s *Store) tryPromote() {
 	}
 }
 
-// drained waits until nobody reads at v and it is closed, or drainTimeout.
+// drained waits until no reader uses v and it is closed, or until drainTimeout.
 func (s *Store) drained(v *view) bool {
 	tick := time.NewTicker(drainPoll)
 	defer tick.Stop()
@@ -217,7 +216,7 @@ func (s *Store) drained(v *view) bool {
 	return true
 }
 
-// exchange closes the read-only Pebble and opens one for writing, or a read-only one again.
+// exchange closes the read-only Pebble and opens it for writing, or read-only again if that fails.
 func (s *Store) exchange() {
 	s.swapping.Lock()
 	defer s.swapping.Unlock()

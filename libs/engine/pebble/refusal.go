@@ -9,13 +9,13 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 )
 
-// refusal is the error of a file that is not as it was left, in one line that says what can be done: ErrCorrupt.
+// refusal is the error for a file that is not as it was left. Its one line says what can be done. It is an ErrCorrupt.
 type refusal struct {
 	file, what string
 	late       bool // Pebble has been opened: files may have been changed
 }
 
-// refused is the refusal for damage that the ledger shows, before anything has been changed.
+// refused returns the refusal for damage that the ledger shows, before anything has been changed.
 func refused(file, what string) error { return &refusal{file: file, what: what} }
 
 // Error implements error.
@@ -30,7 +30,7 @@ func (d *refusal) Error() string {
 // Is implements errors.Is.
 func (d *refusal) Is(target error) bool { return target == ErrCorrupt }
 
-// blame finds the table that an error of Pebble's is about: Pebble tells its number, if anything.
+// blame finds the table that an error of Pebble is about. Pebble gives at most its number.
 func (l *ledger) blame(err error) error {
 	if err == nil || isNoSpace(err) || errors.Is(err, fs.ErrPermission) || errors.Is(err, ErrCorrupt) ||
 		errors.Is(err, ErrNewerFormat) {

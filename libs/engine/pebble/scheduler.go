@@ -7,14 +7,14 @@ import (
 	pdb "github.com/cockroachdb/pebble/v2"
 )
 
-// grantEvery is the time between two looks at whether a compaction that had to wait may begin.
+// grantEvery is how often the scheduler checks whether a waiting compaction may begin.
 const grantEvery = 100 * time.Millisecond
 
-// scheduler lets as many compactions run at a time as Pebble allows, which is what Pebble's own does, but none during
-// a pause.
+// scheduler lets as many compactions run at a time as Pebble allows, like Pebble's own scheduler, but none during a
+// pause.
 //
-// Pebble calls TrySchedule and UpdateGetAllowedWithoutPermission with its lock held, and takes that lock when it is
-// called: granting is never taken in those two, and mu is held over no call that takes a lock.
+// Pebble calls TrySchedule and UpdateGetAllowedWithoutPermission with its lock held, and takes that lock when the
+// scheduler calls it. So these two methods never take granting, and mu is not held during any call that takes a lock.
 type scheduler struct {
 	paused func() bool
 	db     pdb.DBForCompaction
@@ -56,11 +56,11 @@ func (s *scheduler) Unregister() {
 	s.mu.Unlock()
 	close(s.stop)
 	<-s.ended
-	s.granting.Lock() // waits for a grant under way
-	s.granting.Unlock()
+	s.granting.Lock()
+	s.granting.Unlock() //nolint:staticcheck // it only waits for a grant under way
 }
 
-// run grants what had to wait.
+// run grants waiting compactions.
 func (s *scheduler) run() {
 	defer close(s.ended)
 	tick := time.NewTicker(grantEvery)
@@ -84,7 +84,7 @@ func (s *scheduler) TrySchedule() (bool, pdb.CompactionGrantHandle) {
 	return true, s
 }
 
-// reserve takes the place of one compaction, if there is one.
+// reserve takes the place of one compaction, if one is free.
 func (s *scheduler) reserve() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +101,7 @@ func (s *scheduler) release() {
 	s.running--
 }
 
-// grant begins compactions that wait, as many as may run.
+// grant starts waiting compactions, as many as may run.
 func (s *scheduler) grant() {
 	s.granting.Lock()
 	defer s.granting.Unlock()

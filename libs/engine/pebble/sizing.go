@@ -1,19 +1,19 @@
 package pebble
 
-// Sizes of the parts of a store. On a large disk they are the defaults; on a small one each is a part of the disk, so
-// that what the store needs beside its data (logs, memtables on their way to tables, a compaction's output) fits into
+// Sizes of the parts of a store. On a large disk they are the defaults. On a small disk each is a part of the disk, so
+// that the space needed besides the data (logs, memtables on their way to tables, the output of a compaction) fits into
 // the reserve.
 const (
 	// reserveBytesMax is the free space below which growing transactions are refused; space.go says what it is for.
 	reserveBytesMax = 256 << 20
 	reservePart     = 8
-	// ballastBytesMax is given back when the disk is full: enough to write the memtables out.
+	// ballastBytesMax is the size of the file that is removed when the disk is full: enough to write out the memtables.
 	ballastBytesMax = 64 << 20
 	ballastPart     = 64
 	// memTablePart and its least size bound a memtable, and with it a log.
 	memTablePart     = 256
 	memTableBytesMin = 256 << 10
-	// quotaPart bounds a memtable to a part of what the store is meant to hold, not below quotaMemTableMin.
+	// quotaPart bounds a memtable to a part of QuotaBytes, but not below quotaMemTableMin.
 	quotaPart        = 32
 	quotaMemTableMin = 1 << 20
 	// tableBytesMax is the size of a table in L0; it doubles from level to level, up to largestTablePart of the disk.
@@ -25,11 +25,11 @@ const (
 	baseBytesMax = 256 << 20
 	baseBytesMin = 1 << 20
 	basePart     = 64
-	// logChunkMax is how much is allocated for a log at a time.
+	// logChunkMax is the size in which space for a log is allocated.
 	logChunkMax  = 4 << 20
 	logChunkMin  = 64 << 10
 	logChunkPart = 1024
-	// pieceBytesMax is how much of the store is compacted at a time: the space that it takes for a while.
+	// pieceBytesMax is how much of the store is compacted at a time. That much extra space is needed meanwhile.
 	pieceBytesMax = 64 << 20
 	pieceBytesMin = 1 << 20
 	piecePart     = 8 // of the reserve

@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// class is what a transaction is for; it decides how much of the reserve it may use.
+// class is the purpose of a transaction. It decides how much of the reserve the transaction may use.
 type class int
 
 const (
@@ -24,9 +24,9 @@ const (
 	vital           // Txn.Vital: what leads out of a full disk
 )
 
-// How the reserve R is shared. A byte that is committed costs writeCost bytes before it rests: one in the log, one in
-// the table that its memtable becomes. What is free after that, and after all memtables have been written out, may
-// not fall below the floor of whoever wants it:
+// How the reserve R is shared. A committed byte needs writeCost bytes in the end: one in the log, and one in the table
+// that its memtable becomes. The space that is free after that, and after all memtables have been written out, must not
+// fall below the floor of the class:
 //
 //	R    … R/2   growing transactions stop at R: from here on the space is for what gives space back
 //	R/2  … R/4   shrinking transactions stop at R/2
@@ -57,22 +57,22 @@ const (
 // How the space on the disk is watched.
 const (
 	ballastName = "BALLAST"
-	// checkEvery is the time between two looks at the disk; checkPart of the reserve written since is the other
-	// reason to look.
+	// checkEvery is the time between two checks of the disk. The disk is also checked when checkPart of the reserve has
+	// been written since the last check.
 	checkEvery = time.Second
 	checkPart  = 64
-	// refusedEvery is the time between two looks at the disk for transactions that were refused.
+	// refusedEvery is the time between two checks of the disk for transactions that were refused.
 	refusedEvery = 20 * time.Millisecond
-	// resumePart of the reserve must be free beyond it before growing transactions are taken again, so that it does
-	// not flap.
+	// resumePart of the reserve must be free in addition before growing transactions are accepted again, so that the
+	// state does not flap.
 	resumePart = 8
-	// retryEvery is the time between two tries of a write that finds no space.
+	// retryEvery is the time between two attempts of a write that finds no space.
 	retryEvery = 100 * time.Millisecond
 	// stuckMemTables is how many memtables' bytes may wait while they cannot be written out.
 	stuckMemTables = 2
-	// stuckSublevels is how many levels within L0 there may be while compactions find no space: Pebble stops at l0Stop.
+	// stuckSublevels is how many levels within L0 there may be while compactions find no space. Pebble stops at l0Stop.
 	stuckSublevels = l0Stop * 2 / 3
-	// startSlack is what a start takes beside the memtables that it writes out: manifest, options, a log.
+	// startSlack is the space that a start needs besides the memtables that it writes out: manifest, options, a log.
 	startSlack = 256 << 10
 )
 
@@ -80,30 +80,30 @@ const (
 type space struct {
 	sizing
 	s       *Store
-	fs      vfs.FS // the one below spaceFS
+	fs      vfs.FS // the file system below spaceFS
 	dir     string
-	watched bool // the file system tells its free space
+	watched bool // the file system reports its free space
 
 	opening   atomic.Bool // nothing waits for space: Open fails
 	full      atomic.Bool // growing transactions are refused
-	emergency atomic.Bool // compactions may take more
+	emergency atomic.Bool // compactions may use more of the reserve
 	blocked   atomic.Int64
 	// noFlush and noCompact say that the last memtable, or compaction, found no space.
 	noFlush, noCompact atomic.Bool
 
-	free      atomic.Int64 // at the last look, less the memtables that were to be written out then
-	unflushed atomic.Int64 // bytes in those memtables at the last look
-	sublevels atomic.Int64 // of L0 at the last look
-	since     atomic.Int64 // cost of what has been committed since
+	free      atomic.Int64 // at the last check, minus the memtables that had to be written out
+	unflushed atomic.Int64 // bytes in those memtables at the last check
+	sublevels atomic.Int64 // levels within L0 at the last check
+	since     atomic.Int64 // cost of commits since the last check
 	lookedAt  atomic.Int64 // Unix nanoseconds
 
-	pressed chan struct{} // a transaction was refused: housekeep shall make room
+	pressed chan struct{} // a transaction was refused: housekeep is to make room
 	stop    chan struct{}
 	once    sync.Once
 
-	mu    sync.Mutex // serialises looks, and OnNoSpace
-	laid  bool       // the ballast is there
-	alarm bool       // what OnNoSpace has been told last
+	mu    sync.Mutex // serialises checks and OnNoSpace
+	laid  bool       // the ballast exists
+	alarm bool       // the last argument of OnNoSpace
 }
 
 func newSpace(s *Store, dir string) *space {
@@ -117,7 +117,7 @@ func newSpace(s *Store, dir string) *space {
 	}
 }
 
-// probe finds out what the disk has and whether files can be made in the directory.
+// probe measures the disk, and checks that files can be created in the directory.
 func (sp *space) probe() error {
 	if u, err := sp.fs.GetDiskUsage(sp.dir); err == nil {
 		sp.watched = true
@@ -130,7 +130,7 @@ func (sp *space) probe() error {
 	name := sp.fs.PathJoin(sp.dir, "PROBE")
 	f, err := sp.fs.Create(name, vfs.WriteCategoryUnspecified)
 	if isNoSpace(err) {
-		return nil // a full disk is a writable one; openDB sees how far it gets
+		return nil // a full disk counts as writable; openDB finds out more
 	}
 	if err != nil {
 		return err
@@ -139,7 +139,7 @@ func (sp *space) probe() error {
 	return sp.fs.Remove(name)
 }
 
-// room tells whether so many bytes are free, if need be without the ballast. The store is not open yet.
+// room reports whether that many bytes are free, if necessary after the ballast is removed. The store is not open yet.
 func (sp *space) room(bytes uint64) bool {
 	u, err := sp.fs.GetDiskUsage(sp.dir)
 	if err != nil || u.AvailBytes >= bytes {
@@ -167,7 +167,7 @@ func (sp *space) closing() bool {
 
 func (sp *space) ballastPath() string { return sp.fs.PathJoin(sp.dir, ballastName) }
 
-// admit tells whether a transaction of so many bytes may be committed. It never waits.
+// admit returns an error if a transaction of that many bytes must not be committed now. It never waits.
 func (sp *space) admit(c class, bytes int) error {
 	if sp.s.readOnly.Load() {
 		return sp.s.errReadOnly()
@@ -205,7 +205,7 @@ func (sp *space) admit(c class, bytes int) error {
 	return err
 }
 
-// fits compares what is left with the floor of a class. The transaction's cost is in since.
+// fits compares the remaining space with the floor of a class. The cost of the transaction is included in since.
 func (sp *space) fits(c class, bytes int) error {
 	left, floor := sp.free.Load()-sp.since.Load(), sp.floor(c, bytes)
 	if left < floor {
@@ -217,8 +217,8 @@ func (sp *space) fits(c class, bytes int) error {
 	return sp.stuck(c, bytes)
 }
 
-// stuck refuses what would make Pebble's writers wait for memtables or compactions that find no space. What is tiny
-// and vital is taken for longer.
+// stuck refuses transactions that would make Pebble's writers wait for memtables or compactions that find no space.
+// Tiny vital transactions are accepted for longer.
 func (sp *space) stuck(c class, bytes int) error {
 	if c == vital && bytes <= tinyBytes {
 		return nil
@@ -232,7 +232,7 @@ func (sp *space) stuck(c class, bytes int) error {
 	return nil
 }
 
-// floor is what a transaction must leave free.
+// floor is the space that a transaction must leave free.
 func (sp *space) floor(c class, bytes int) int64 {
 	r := int64(sp.reserve)
 	switch {
@@ -256,7 +256,7 @@ func (sp *space) press() {
 	}
 }
 
-// look compares the free space with the reserve, and lays the ballast down when there is room for it.
+// look compares the free space with the reserve, and creates the ballast file when there is room for it.
 func (sp *space) look() {
 	if !sp.watched || sp.s.readOnly.Load() {
 		return
@@ -266,12 +266,12 @@ func (sp *space) look() {
 	defer sp.mu.Unlock()
 	u, err := sp.fs.GetDiskUsage(sp.dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		// Pebble would go on, and acknowledge, until its next file.
+		// Pebble would continue, and acknowledge commits, until it needs its next file.
 		_ = sp.s.fail(fmt.Errorf("data directory %s has been removed", sp.dir))
 		return
 	}
 	if err != nil {
-		sp.s.log.Warn("the free space of the disk is not known", "error", err)
+		sp.s.log.Warn("the free space of the disk cannot be determined", "error", err)
 		return
 	}
 	avail, unflushed := int64(u.AvailBytes), int64(m.WAL.Size)
@@ -306,7 +306,7 @@ func (sp *space) tell(full bool) {
 		sp.s.log.Warn("the disk is nearly full: writes are refused until there is room", "reserve_bytes", sp.reserve)
 	} else {
 		sp.emergency.Store(false)
-		sp.s.log.Info("the disk has room again: writes are taken")
+		sp.s.log.Info("the disk has room again: writes are accepted")
 	}
 	sp.s.opts.OnNoSpace(full)
 }
@@ -315,7 +315,7 @@ func (sp *space) tell(full bool) {
 func (sp *space) layBallast() {
 	f, err := sp.fs.Create(sp.ballastPath(), vfs.WriteCategoryUnspecified)
 	if err != nil {
-		return // the next look tries again
+		return // the next check tries again
 	}
 	if runtime.GOOS == "linux" {
 		err = f.Preallocate(0, int64(sp.ballast))
@@ -335,7 +335,7 @@ func (sp *space) layBallast() {
 	sp.laid = true
 }
 
-// hit is called when a write has found no space: it gives the ballast back.
+// hit is called when a write has found no space. It removes the ballast.
 func (sp *space) hit() {
 	sp.mu.Lock()
 	defer sp.mu.Unlock()
@@ -345,7 +345,7 @@ func (sp *space) hit() {
 	}
 }
 
-// dropBallast gives the ballast back, if it is there and can be. sp.mu is held.
+// dropBallast removes the ballast file, if it exists and can be removed. sp.mu is held.
 func (sp *space) dropBallast() bool {
 	if !sp.laid {
 		return false
@@ -353,12 +353,12 @@ func (sp *space) dropBallast() bool {
 	sp.laid = false
 	err := sp.fs.Remove(sp.ballastPath())
 	if err == nil {
-		sp.s.log.Warn("the disk is full: the ballast has been given back", "bytes", sp.ballast)
+		sp.s.log.Warn("the disk is full: the ballast file has been removed", "bytes", sp.ballast)
 	}
 	return err == nil
 }
 
-// flushed and compacted are told how memtables and compactions have ended.
+// flushed and compacted are called with the results of memtables' writes and of compactions.
 func (sp *space) flushed(err error) {
 	if err == nil || isNoSpace(err) {
 		sp.noFlush.Store(err != nil)
@@ -371,8 +371,8 @@ func (sp *space) compacted(err error) {
 	}
 }
 
-// mayCompact tells whether a compaction may write more: never what logs and memtables need. A store that is being
-// closed gives its compactions up.
+// mayCompact returns an error if a compaction must not write more: it never uses the space that logs and memtables
+// need. A store that is being closed abandons its compactions.
 func (sp *space) mayCompact() error {
 	if sp.closing() {
 		return engine.ErrClosed
@@ -382,21 +382,21 @@ func (sp *space) mayCompact() error {
 	}
 	u, err := sp.fs.GetDiskUsage(sp.dir)
 	if err != nil {
-		return nil
+		return nil //nolint:nilerr // without the free space there is nothing to check against
 	}
 	part := int64(compactPart)
 	if sp.emergency.Load() {
 		part = emergencyPart
 	}
 	if int64(u.AvailBytes)-sp.unflushed.Load()-sp.since.Load()/writeCost < int64(sp.reserve)/part {
-		return fmt.Errorf("what is left on the disk is kept for logs: %w", syscall.ENOSPC)
+		return fmt.Errorf("the rest of the disk is reserved for logs: %w", syscall.ENOSPC)
 	}
 	return nil
 }
 
-// retry calls op. If it finds no space, it is called again after the ballast is gone, and, if it must wait, until it
-// succeeds or fails otherwise. Closing the store does not end that, since Pebble cannot go on without its log: Close
-// does not wait for it.
+// retry calls op. If op finds no space, it is called again after the ballast has been removed. If it must succeed, it
+// is called until it succeeds or fails for another reason. Closing the store does not end that, because Pebble cannot
+// continue without its log; Close does not wait for it.
 func (sp *space) retry(must bool, op func() error) error {
 	err := op()
 	if err == nil || !isNoSpace(err) {
@@ -424,7 +424,7 @@ func (sp *space) retry(must bool, op func() error) error {
 	}
 }
 
-// slow returns err, after a pause if a table could not be written: Pebble tries again at once, for ever.
+// slow returns err, after a pause if a table could not be written: Pebble tries again at once, forever.
 func (sp *space) slow(must bool, err error) error {
 	if err != nil && !must && !sp.opening.Load() {
 		sp.pause()
@@ -432,7 +432,7 @@ func (sp *space) slow(must bool, err error) error {
 	return err
 }
 
-// pause waits for the time between two tries, or until the store is being closed.
+// pause waits for the time between two attempts, or until the store is being closed.
 func (sp *space) pause() {
 	t := time.NewTimer(retryEvery)
 	defer t.Stop()
@@ -442,5 +442,5 @@ func (sp *space) pause() {
 	}
 }
 
-// NoSpace tells whether the store refuses growing transactions because the disk is nearly full.
+// NoSpace reports whether the store refuses growing transactions because the disk is nearly full.
 func (s *Store) NoSpace() bool { return s.readOnly.Load() || s.space.full.Load() }

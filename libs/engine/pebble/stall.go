@@ -8,9 +8,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// l0Stop is how many tables a lookup may have to ask in the first level before commits wait for compactions. Pebble
-// has such a bound too, but that one holds when no compaction can help: one damaged table there would stop all writes
-// for good. (What Pebble is given instead is pebbleStop.)
+// l0Stop is how many tables of the first level a lookup may have to read before commits wait for compactions. Pebble
+// has such a bound too. But Pebble's bound also holds when no compaction can help: one damaged table in that level
+// would stop all writes for good. (Pebble is given pebbleStop instead.)
 const (
 	l0Stop     = 48
 	pebbleStop = 1 << 20
@@ -19,15 +19,15 @@ const (
 // stall makes commits wait while compactions are behind.
 type stall struct {
 	on     atomic.Bool
-	looked chan struct{} // capacity 1: the levels have changed since the last look
+	looked chan struct{} // capacity 1: the levels have changed since the last check
 
 	mu    sync.Mutex
-	ended chan struct{} // closed when the stall ends; nil: there is none
+	ended chan struct{} // closed when the stall ends; nil: no stall
 }
 
 func newStall() *stall { return &stall{looked: make(chan struct{}, 1)} }
 
-// changed tells that the levels have changed. It never waits.
+// changed reports that the levels have changed. It never waits.
 func (w *stall) changed() {
 	select {
 	case w.looked <- struct{}{}:
@@ -35,7 +35,7 @@ func (w *stall) changed() {
 	}
 }
 
-// set begins or ends a stall. It reports whether that is a change.
+// set begins or ends a stall. It reports whether that was a change.
 func (w *stall) set(on bool) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -59,8 +59,8 @@ func (w *stall) end() <-chan struct{} {
 	return w.ended
 }
 
-// watchLevels looks at the first level after each flush and compaction until the store is closed. Commits do not wait
-// for compactions that fail at damage.
+// watchLevels checks the first level after each flush and compaction until the store is closed. Commits do not wait for
+// compactions that fail because of damage.
 func (s *Store) watchLevels() {
 	for {
 		select {
@@ -75,7 +75,8 @@ func (s *Store) watchLevels() {
 		s.swapping.RLock()
 		deep := s.db.Metrics().Levels[0].Sublevels >= l0Stop
 		s.swapping.RUnlock()
-		// Compactions that fail, at damage or for want of space, help nobody; then commits are refused (space.stuck).
+		// Waiting for compactions that fail, because of damage or lack of space, is useless. Commits are then refused
+		// (space.stuck).
 		if s.stall.set(deep && s.damage.failures.Load() == 0 && !s.space.noCompact.Load()) && deep {
 			s.log.Warn("writes wait for the disk", "reason", "compactions are behind")
 		}

@@ -1,8 +1,8 @@
 package pebble
 
-// Stats is what the store is like now. Sizes are in bytes.
+// Stats describes the store at one time. Sizes are in bytes.
 type Stats struct {
-	DiskBytes    uint64 // the lengths of all files of the store but the ballast, added up
+	DiskBytes    uint64 // the sum of the lengths of all files of the store, without the ballast
 	LiveBytes    uint64 // tables and logs that hold the current state, older versions of rows included
 	GarbageBytes uint64 // the part of LiveBytes that compactions are expected to free
 
@@ -10,7 +10,7 @@ type Stats struct {
 	CacheBytes     int64
 	CacheHits      int64
 	CacheMisses    int64
-	ReadAmp        int    // tables that a lookup may have to ask
+	ReadAmp        int    // tables that a lookup may have to read
 	CompactionDebt uint64 // bytes that compactions have yet to move
 	Flushes        int64
 	Compactions    int64
@@ -27,15 +27,15 @@ type Stats struct {
 	ReserveBytes uint64
 }
 
-// Sizes returns the lengths of all files of the store but the ballast, added up, and an estimate of how many of these
-// bytes hold live data. Both are as old as Stats says; zeros: they are not known.
+// Sizes returns the sum of the lengths of all files of the store, without the ballast, and an estimate of how many of
+// these bytes hold live data. Both are as old as Stats says. They are zero if they are not known.
 func (s *Store) Sizes() (total, inUse int64) {
 	st := s.Stats()
 	return int64(st.DiskBytes), int64(st.LiveBytes - min(st.GarbageBytes, st.LiveBytes))
 }
 
 // Stats returns figures for metrics. It takes some microseconds and Pebble's lock: call it per scrape, not per request.
-// While Pebble is opened anew, which may take long, it returns the last ones; zeros if there are none.
+// While Pebble is being reopened, which may take long, it returns the last figures; zeros if there are none.
 func (s *Store) Stats() Stats {
 	if !s.swapping.TryRLock() {
 		if last := s.stats.Load(); last != nil {

@@ -19,13 +19,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// storeFormat is the layout of rows that this package reads and writes; it stands in formatRow.
+// storeFormat is the layout of rows that this package reads and writes. It is stored in formatRow.
 const storeFormat = 1
 
 // Rows of the engine itself.
 var (
 	formatRow  = []byte{metaPrefix, 'f'} // storeFormat, one byte
-	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian; of other domains: domainRow
+	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian; other domains: domainRow
 )
 
 // Store is an engine.Store in one directory.
@@ -36,13 +36,13 @@ type Store struct {
 	log    *slog.Logger
 	space  *space
 	ledger *ledger
-	files  vfs.FS        // what Pebble's files are changed through: with the space watched and the ledger kept
+	files  vfs.FS        // changes Pebble's files; watches the space and keeps the ledger
 	lock   io.Closer     // on the directory
 	shape  atomic.Uint64 // counts flushes and compactions
 
 	wmu     sync.Mutex // one commit at a time; guards the next five
 	version uint64     // the last version given out, in the domain of the empty prefix
-	domains counters   // of the others
+	domains counters   // the same for other domains
 	seq     uint64     // the last commit
 	jumps   *rand.Rand
 
@@ -82,8 +82,8 @@ var (
 	_ engine.Iterator = (*iterator)(nil)
 )
 
-// Open opens the store in dir, creating the directory and the store if they are not there. The error says in one line
-// what is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's.
+// Open opens the store in dir. It creates the directory and the store if they do not exist. The error says in one line
+// what is wrong: ErrInUse, ErrCorrupt, ErrNewerFormat, or the file system's error.
 func Open(dir string, o Options) (*Store, error) {
 	o.EnsureDefaults()
 	o.FS = privateFS{o.FS}
@@ -172,8 +172,8 @@ func (s *Store) load() error {
 	return nil
 }
 
-// create writes the format into a new store. Where there are rows but no format, something has been lost. On a full
-// disk it fails: there is nothing yet that could be served while it waited.
+// create writes the format into a new store. If there are rows but no format, rows have been lost. On a full disk it
+// fails: a new store has nothing to serve while it waits.
 func (s *Store) create() error {
 	s.space.opening.Store(true)
 	defer s.space.opening.Store(false)
@@ -194,19 +194,18 @@ func (s *Store) create() error {
 	return b.Commit(pdb.Sync)
 }
 
-// release ends the ledger and gives the directory to the next process. stopped says that Pebble has been closed
-// properly.
+// release closes the ledger and unlocks the directory. stopped says that Pebble has been closed properly.
 func (s *Store) release(stopped bool) {
 	if err := s.ledger.close(stopped); err != nil {
 		s.log.Warn(
-			"the ledger does not say that the store was stopped: the next start takes it for killed", "error",
+			"the ledger could not record that the store was stopped: the next start will treat it as killed", "error",
 			err.Error(),
 		)
 	}
 	_ = s.lock.Close()
 }
 
-// meta reads one of the engine's own rows; nil if it is not there.
+// meta reads one of the engine's own rows; nil if it does not exist.
 func (s *Store) meta(row []byte) ([]byte, error) {
 	v, closer, err := s.db.Get(row)
 	if errors.Is(err, pdb.ErrNotFound) {
@@ -254,7 +253,7 @@ func (s *Store) durableView() *view {
 		if v == nil || v.tryRef() {
 			return v
 		}
-		// It has been replaced since: the next load finds the new one.
+		// The view has been replaced meanwhile: the next load finds the new one.
 	}
 }
 
@@ -289,7 +288,7 @@ func (s *Store) begin(ctx context.Context) (*txn, error) {
 	return t, nil
 }
 
-// newest returns the view that transactions begin at; nil if there is none now. s.mu is held.
+// newest returns the view at which transactions begin; nil if there is none now. s.mu is held.
 func (s *Store) newest() *view {
 	if !s.limits.Pipelined {
 		return s.durable.Load()
@@ -297,9 +296,9 @@ func (s *Store) newest() *view {
 	return s.applied
 }
 
-// Close implements engine.Store. It writes the memtables out, so that the next Open has no log to replay, if that
-// takes no longer than flushTimeout; it does not wait for space. It returns within closeTimeout, with an error if the
-// disk has not answered by then: commits that have not been acknowledged may then be lost.
+// Close implements engine.Store. It writes out the memtables, so that the next Open has no log to replay, unless that
+// takes longer than flushTimeout. It does not wait for space. It returns within closeTimeout, with an error if the disk
+// has not answered by then. Commits that have not been acknowledged may then be lost.
 func (s *Store) Close() error {
 	if s.closed.Swap(true) {
 		return engine.ErrClosed
@@ -364,8 +363,8 @@ func (s *Store) lastApplied() *view {
 	return s.applied
 }
 
-// flush writes the memtables out, or gives up when there is no space for them or it takes too long: the log has what
-// they hold.
+// flush writes out the memtables. It gives up if there is no space for them or it takes too long: the log has their
+// content.
 func (s *Store) flush() error {
 	defer close(s.hurry)
 	if s.readOnly.Load() {
@@ -391,7 +390,7 @@ func (s *Store) flush() error {
 	}
 }
 
-// asyncFlush begins to write the memtables out.
+// asyncFlush starts to write out the memtables.
 func (s *Store) asyncFlush() (flushed <-chan struct{}, err error) {
 	begun := make(chan (<-chan struct{}), 1)
 	err = s.run(func() error {
@@ -405,7 +404,7 @@ func (s *Store) asyncFlush() (flushed <-chan struct{}, err error) {
 	return <-begun, nil
 }
 
-// closeDB closes Pebble. A failed one may hold its own locks for ever: Close does not wait for it.
+// closeDB closes Pebble. A failed Pebble may hold its own locks forever: Close does not wait for it.
 func (s *Store) closeDB() error {
 	s.closingDB.Store(true)
 	done := make(chan error, 1)

@@ -11,26 +11,26 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// How Pebble is set up.
+// Settings of Pebble.
 const (
 	// formatVersion of Pebble's files; raising it makes older versions of Headwater unable to open the directory.
 	formatVersion = pdb.FormatTableFormatV6
 	// memTablesMax is how many memtables may exist before writes wait for one to be written out.
 	memTablesMax = 4
-	// blockBytes is the size of a table's blocks before compression: reads of one row want it small, lists want it
-	// large.
+	// blockBytes is the size of a table's blocks before compression. Reads of one row are faster with small blocks,
+	// lists with large ones.
 	blockBytes = 16 << 10
 	// indexBlockBytes keeps most tables at one level of index.
 	indexBlockBytes = 128 << 10
-	// bloomBits per key make 1 % of the lookups of absent rows read a block.
+	// bloomBits is the number of filter bits per key: with these, 1 % of the lookups of absent rows read a block.
 	bloomBits = 10
-	// l0Compact: levels within L0 that start a compaction.
+	// l0Compact is the number of levels within L0 that starts a compaction.
 	l0Compact = 6
 	// openFilesMax bounds the tables that are open.
 	openFilesMax = 1000
-	// syncEveryBytes keeps a table that is being written from leaving all its bytes to the last sync.
+	// syncEveryBytes is how often a table is synced while it is written, so that the last sync is short.
 	syncEveryBytes = 1 << 20
-	// flushClearsAfter is when a memtable with a cleared range is written out: only then does the range free space.
+	// flushClearsAfter is when a memtable with a cleared range is written out. Only then does the range free space.
 	flushClearsAfter = 5 * time.Second
 )
 
@@ -41,7 +41,7 @@ func (s *Store) pebbleOptions() *pdb.Options {
 		BlockPropertyCollectors: []func() pdb.BlockPropertyCollector{newTableID},
 		FormatMajorVersion:      formatVersion,
 		Logger:                  logger{s},
-		// Pebble takes memtables off it.
+		// Pebble takes the memtables' size out of the cache.
 		CacheSize:                   s.opts.CacheBytes + memTablesMax*int64(s.space.memTable),
 		MemTableSize:                s.space.memTable,
 		MemTableStopWritesThreshold: memTablesMax,
@@ -65,8 +65,8 @@ func (s *Store) pebbleOptions() *pdb.Options {
 	return o
 }
 
-// events follows what Pebble does in the background. The functions are called with Pebble's locks held, unless they
-// say otherwise.
+// events follows Pebble's background work. Its functions are called with Pebble's locks held, unless they say
+// otherwise.
 func (s *Store) events() *pdb.EventListener {
 	return &pdb.EventListener{
 		BackgroundError: func(err error) {
@@ -81,7 +81,7 @@ func (s *Store) events() *pdb.EventListener {
 				s.noRoomOnce.Do(func() { close(s.noRoom) })
 			}
 		},
-		// Whoever meets damage gets an error and classifies it; it needs no report of its own.
+		// A reader that meets damage gets an error and classifies it. A separate report is not needed.
 		DataCorruption: func(pdb.DataCorruptionInfo) {},
 		CompactionEnd: func(i pdb.CompactionInfo) {
 			s.shape.Add(1)

@@ -13,20 +13,20 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// txn is an engine.Txn: a reader, what it has read, and a Pebble batch that mutations are written into as they come.
+// txn is an engine.Txn: a reader, the set of what it has read, and a Pebble batch with its mutations.
 type txn struct {
 	reader
 	reads   readSet
 	batch   *shared // nil until the first mutation
 	stamps  stamping
-	parts   []*part // of other domains
+	parts   []*part // parts of other domains
 	adds    []addition
 	touches []span       // AddWriteConflict
-	size    txnsize.Size // what Limits.TxnBytes bounds with Limits.Structures,
+	size    txnsize.Size // bounded by Limits.TxnBytes with Limits.Structures,
 	bytes   int          // and without
 	sets    bool
 	class   class
-	err     error // the first mutation that cannot be
+	err     error // the error of the first invalid mutation
 	ended   bool  // committed or discarded
 	open    bool  // in Store.open
 
@@ -127,7 +127,7 @@ func (t *txn) Shrinks() { t.class = max(t.class, shrinking) }
 // Vital implements engine.Vital.
 func (t *txn) Vital() { t.class = vital }
 
-// forSpace is the class that the transaction is admitted in.
+// forSpace returns the class in which the transaction is admitted.
 func (t *txn) forSpace() class {
 	if !t.sets {
 		return max(t.class, shrinking)
@@ -143,7 +143,8 @@ func (t *txn) writable() *pdb.Batch {
 	return t.batch.batch
 }
 
-// admit checks the sizes of one mutation, which has been counted; stamp is what a stamp takes in key and value.
+// admit checks the sizes of one mutation, which has been counted. stamp is how many bytes a stamp takes in key and
+// value.
 func (t *txn) admit(key, value []byte, stamp int) bool {
 	l := &t.v.s.limits
 	t.bytes += len(key) + len(value)
@@ -160,7 +161,7 @@ func (t *txn) admit(key, value []byte, stamp int) bool {
 	return t.err == nil
 }
 
-// tooLarge returns what says that the transaction is larger than it may be, nil if it is not.
+// tooLarge returns an error if the transaction exceeds its bound.
 func (t *txn) tooLarge() error {
 	l, n := &t.v.s.limits, t.bytes
 	if l.Structures {
@@ -215,11 +216,10 @@ func (t *txn) ClearRange(begin, end []byte) {
 	}
 }
 
-// fits checks what can be checked before the commit starts.
+// fits makes the checks that are possible before the commit starts.
 func (t *txn) fits() error {
 	l := &t.v.s.limits
-	switch {
-	case t.err != nil:
+	if t.err != nil {
 		return t.err
 	}
 	if err := t.eachStamping(func(st *stamping) error { return st.fits(l.MaxStamps) }); err != nil {
@@ -271,7 +271,7 @@ func (t *txn) Discard() {
 	t.mem.release()
 }
 
-// end takes the transaction out of the store. Values it has read live on, until Wait or the garbage collector.
+// end takes the transaction out of the store. Values that it has read stay valid until Wait, or until they are garbage.
 func (t *txn) end() {
 	t.ended, t.done = true, true
 	if t.batch != nil {

@@ -9,11 +9,12 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Unsynced returns the operating system's file system without its syncs, for a store that nobody may use until it is
-// closed and SyncFiles has returned nil: a restore, whose logs are removed before they would have been written at all.
+// Unsynced returns the operating system's file system without syncs. It is for a restore: nobody may use the store
+// until it has been closed and SyncFiles has returned nil, and its logs are removed before they would ever be written.
 func Unsynced() vfs.FS { return unsyncedFS{vfs.Default} }
 
-// SyncFiles syncs all files and directories from dir down. The directory that dir lies in is the caller's to sync.
+// SyncFiles syncs all files and directories below dir, and dir itself. The caller must sync the directory that contains
+// dir.
 func SyncFiles(dir string) error {
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
 		if err != nil || !d.IsDir() && !d.Type().IsRegular() {
@@ -62,7 +63,7 @@ func (f unsyncedFS) ReuseForWrite(from, to string, c vfs.DiskWriteCategory) (vfs
 	return unsynced(f.FS.ReuseForWrite(from, to, c))
 }
 
-// unsyncedFile leaves writing to the kernel.
+// unsyncedFile leaves the writing to the kernel.
 type unsyncedFile struct{ vfs.File }
 
 // Sync implements vfs.File.

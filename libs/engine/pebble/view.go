@@ -8,13 +8,13 @@ import (
 )
 
 // view is the state of the store after one commit: a Pebble snapshot shared by all who read at it. It is closed when
-// the last of them lets go.
+// the last reference is dropped.
 type view struct {
 	s      *Store
 	snap   *pdb.Snapshot
-	commit *commit // the commit it shows last
+	commit *commit // the last commit that it shows
 	refs   atomic.Int64
-	closed atomic.Bool // Pebble knows nothing of it any more
+	closed atomic.Bool // Pebble has released it
 
 	gets atomic.Int64 // lookups of single rows so far, up to getsBeforeIter
 
@@ -47,9 +47,9 @@ func (v *view) unref() {
 		return
 	}
 	if v.s.failure.Load() != nil {
-		return // a failed Pebble may hold its locks for ever; the process is about to end
+		return // a failed Pebble may hold its locks forever; the process is about to end
 	}
-	_ = v.s.run(func() error { // or it fails meanwhile
+	_ = v.s.run(func() error { // the store may fail meanwhile
 		v.dropIdle()
 		err := v.snap.Close()
 		v.closed.Store(true)
@@ -63,7 +63,7 @@ type iter struct {
 	shape uint64
 }
 
-// find looks a row up. The value is the iterator's.
+// find looks up a row. The value is valid until the iterator's next use.
 func (it *iter) find(row []byte) (v []byte, found bool, err error) {
 	if !it.SeekPrefixGE(row) {
 		return nil, false, it.Error()
@@ -85,8 +85,8 @@ func (v *view) newIter(sp span) (*iter, error) {
 	return &iter{Iterator: p, shape: shape}, nil
 }
 
-// getIter returns an iterator to look one row up with, or nil if a plain lookup is cheaper: opening an iterator pays
-// when the view is read often.
+// getIter returns an iterator for the lookup of one row, or nil if a plain lookup is cheaper. To open an iterator is
+// worthwhile if the view is read often.
 func (v *view) getIter() (*iter, error) {
 	if it := v.takeIdle(userSpan); it != nil {
 		return it, nil
@@ -114,8 +114,8 @@ func (v *view) takeIdle(sp span) *iter {
 	return it
 }
 
-// putIter takes an iterator back. One that has failed, or was opened before the last flush or compaction (whose
-// input files it keeps on disk), is closed.
+// putIter takes an iterator back. It closes one that has failed, or that was opened before the last flush or
+// compaction, because it would keep the replaced files on disk.
 func (v *view) putIter(it *iter) {
 	if it.Error() == nil && it.shape == v.s.shape.Load() {
 		v.mu.Lock()
@@ -129,7 +129,7 @@ func (v *view) putIter(it *iter) {
 	_ = it.Close()
 }
 
-// dropIdle closes the idle iterators, so that nothing keeps obsolete files.
+// dropIdle closes the idle iterators, so that they do not keep obsolete files.
 func (v *view) dropIdle() {
 	v.mu.Lock()
 	idle := v.idle

@@ -10,14 +10,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/batchrepr"
 )
 
-// watches are the calls of WaitChange under way, by row.
+// watches are the calls of WaitChange that are under way, by row.
 type watches struct {
-	n    atomic.Int64 // rows watched: commits look at nothing else while it is 0
+	n    atomic.Int64 // rows watched: while it is 0 commits need not look further
 	mu   sync.Mutex
 	rows map[string]*watch
 }
 
-// watch is what the waiters for one row share. ch is closed at the row's next change.
+// watch is shared by the waiters for one row. ch is closed at the row's next change.
 type watch struct {
 	ch      chan struct{}
 	waiters int
@@ -83,7 +83,7 @@ func (w *watches) changed(repr []byte) {
 	}
 }
 
-// wake tells waiters of commits that have become durable.
+// wake wakes the waiters for rows of commits that have become durable.
 func (s *Store) wake(ready []*commit) {
 	if s.watches.n.Load() == 0 {
 		return
@@ -100,7 +100,7 @@ func (s *Store) WaitChange(ctx context.Context, key, old []byte) error {
 	row := string(append([]byte{userPrefix}, key...))
 	e := s.watches.add(row)
 	defer s.watches.remove(row, e)
-	// Registered first, read then: a change after the read finds the registration.
+	// Register first, then read: a change after the read finds the registration.
 	snap, err := s.Snapshot(ctx)
 	if err != nil {
 		return err

@@ -19,8 +19,10 @@ func TestSize(t *testing.T) {
 		{"StampedValue", 44 + 100 + 1000 + 4 + point, 1, func(z *Size) { z.StampedValue(100, 1000) }},
 		{"Clear", 44 + 100 + 101 + point, 1, func(z *Size) { z.Clear(100) }},
 		{"ClearRange", 44 + 100 + 3 + 24 + 100 + 3, 1, func(z *Size) { z.ClearRange(100, 3) }},
-		{"ClearRange beyond all keys", 44 + 2*10_009 + 24 + 2*10_009, 1,
-			func(z *Size) { z.ClearRange(20_000, 30_000) }},
+		{
+			"ClearRange beyond all keys", 44 + 2*10_009 + 24 + 2*10_009, 1,
+			func(z *Size) { z.ClearRange(20_000, 30_000) },
+		},
 		{"ReadKey", point, 0, func(z *Size) { z.ReadKey(100) }},
 		{"ReadKey that cannot exist", 0, 0, func(z *Size) { z.ReadKey(10_009) }},
 		{"Conflict", 24 + 100 + 3, 0, func(z *Size) { z.Conflict(100, 3) }},

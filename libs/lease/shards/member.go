@@ -9,16 +9,16 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// attend is what the members do at a beat of the elections: it looks at the rows of the others, makes the plan, and
-// renews the row of this pod, or removes it if the pod is leaving. It returns when a member will be dead unless its row
-// changes.
+// attend runs at each beat of the elections. It reads the rows of the other members, makes the plan, and renews the row
+// of this pod, or removes it if the pod is leaving. It returns the time until a member will count as dead unless its
+// row changes.
 func (s *Shards) attend(rows []election.Row, txn engine.Txn) time.Duration {
 	members, err := s.parseMembers(rows)
 	switch {
 	case err != nil && !s.badRows:
-		s.o.Logger.Error("lease shards: the members cannot be looked at", "error", err)
+		s.o.Logger.Error("lease shards: the members' rows cannot be read", "error", err)
 	case err == nil && s.badRows:
-		s.o.Logger.Info("lease shards: the members can be looked at again")
+		s.o.Logger.Info("lease shards: the members' rows can be read again")
 	}
 	s.badRows = err != nil
 	if err != nil {

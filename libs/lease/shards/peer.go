@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// peer is another pod. The renewals forwarded to it go over renewalStreams streams, each lease's over the same: what
-// delays one stream, on the way or where it is served, holds up no more than its share of the leases.
+// peer is another pod. Renewals forwarded to it use renewalStreams streams, each lease always the same one. A delay of
+// one stream, on the way or at the other pod, affects only its share of the leases.
 type peer struct {
 	client  pb.LeaseClient
 	cancel  context.CancelFunc
@@ -50,15 +50,15 @@ func (p *peer) close() {
 		p.streams[i].wg.Wait()
 	}
 	if c, ok := p.client.(io.Closer); ok {
-		_ = c.Close() // nothing is lost with it
+		_ = c.Close() // an error loses nothing
 	}
 }
 
-// renewals are those that share a stream to another pod. They do not wait for one another.
+// renewals are the renewals that share a stream to another pod. They do not wait for one another.
 //
-// At most one renewal per lease is on its way at a time, so that answers need no numbers; those that come meanwhile go
-// together with the next. A renewal never counts one that was sent before it was asked for: its lease would live
-// shorter than promised.
+// At most one renewal per lease is on its way at a time, so that answers need no numbers. Renewals that come meanwhile
+// are sent together as the next one. A caller never gets the answer to a renewal that was sent before its call: its
+// lease would live shorter than promised.
 type renewals struct {
 	client pb.LeaseClient
 	ctx    context.Context // ended by peer.close
@@ -73,7 +73,7 @@ type renewals struct {
 	waiting int
 }
 
-// call is what is known of one lease.
+// call is the state of one lease.
 type call struct {
 	sent       []chan answer // wait for the renewal on its way
 	inFlight   bool          // also if nobody waits for it any more
@@ -81,7 +81,7 @@ type call struct {
 	nextQueued bool
 }
 
-// answer is what became of a renewal.
+// answer is the result of a renewal.
 type answer struct {
 	ttl int64
 	err error
@@ -131,7 +131,7 @@ func (p *renewals) ask(id int64) (chan answer, error) {
 	return ch, nil
 }
 
-// enqueue has a renewal sent for those who wait for the next one, unless one is on its way.
+// enqueue queues a renewal for those who wait for the next one, unless one is on its way.
 func (p *renewals) enqueue(id int64, c *call) {
 	if c.inFlight || c.nextQueued || len(c.next) == 0 {
 		return
@@ -141,7 +141,7 @@ func (p *renewals) enqueue(id int64, c *call) {
 	wake(p.wake)
 }
 
-// forget ends the wait of one who has gone away.
+// forget ends the wait of a caller who has gone away.
 func (p *renewals) forget(id int64, ch chan answer) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -244,7 +244,7 @@ func (p *renewals) tell(waiters []chan answer, a answer) {
 	}
 }
 
-// fail lets all go who wait, and allows for another stream.
+// fail releases all who wait, and allows for another stream.
 func (p *renewals) fail() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -284,7 +284,7 @@ func (s *Shards) peer(addr string) (*peer, error) {
 	return p, nil
 }
 
-// ownersChanged closes the peers that own no shard any more, and tells that the pod is ready when every shard has had
+// ownersChanged closes the peers that no longer own a shard, and reports that the pod is ready when every shard has had
 // an owner.
 func (s *Shards) ownersChanged() {
 	owners := map[string]bool{}

@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Work is what a pod does for a shard that it has. It returns when ctx ends: the term t is over, or another pod is to
-// have the shard. An error ends Places.Run.
+// Work is what a pod does for a shard that it owns. It returns when ctx ends, because the term t is over or another pod
+// is to own the shard. An error ends Places.Run.
 type Work func(ctx context.Context, shard int, t *election.Term) error
 
 // PlacesOptions configure Places. Self and Work are required; the zero value of the others means their default.
@@ -36,8 +36,8 @@ func NewPlaces(eng engine.Store, prefix []byte, o PlacesOptions) (*Places, error
 	return &Places{s}, nil
 }
 
-// Run takes part until ctx ends, then it gives up its shards and returns nil. Errors: as Shards.Run, those of Work. It
-// may be called once.
+// Run takes part until ctx ends. Then it gives up its shards and returns nil. Errors: as Shards.Run, and those of Work.
+// It may be called once.
 func (p *Places) Run(ctx context.Context) error { return p.s.Run(ctx) }
 
 // Drain is Shards.Drain.
@@ -49,14 +49,14 @@ func (p *Places) Ready() <-chan struct{} { return p.s.ready }
 // Owned returns the shards whose work is done here.
 func (p *Places) Owned() []int { return p.s.Owned() }
 
-// Owner is who has a shard.
+// Owner tells who owns a shard.
 type Owner struct {
 	Here    bool            // this pod
 	Address string          // else PlacesOptions.Self of the pod that has; "": nobody
 	Epoch   context.Context // ends when this may be out of date
 }
 
-// Owner returns who has a shard.
+// Owner returns who owns a shard.
 func (p *Places) Owner(shard int) Owner {
 	h := &p.s.shards[shard]
 	_, owner, epoch := h.state()

@@ -14,17 +14,17 @@ import (
 )
 
 const (
-	// Store is the engine's directory within a data directory, and Restoring what it is called until it is whole.
+	// Store is the name of the engine's directory in a data directory. Restoring is its name until it is complete.
 	Store     = "store"
 	Restoring = "store.restoring"
 
-	// memTableBytes is larger than a server's: nobody reads meanwhile.
+	// memTableBytes is larger than a server's, because nobody reads during a restore.
 	memTableBytes = 64 << 20
-	// closeWithin is how long the store may take to be closed: what it has in memory is written out then.
+	// closeWithin bounds the time to close the store, which writes out what it has in memory.
 	closeWithin = time.Minute
 )
 
-// Check refuses a data directory that a restore has been interrupted in, or that belongs to an etcd.
+// Check refuses a data directory in which a restore was interrupted, or that belongs to an etcd.
 func Check(dir string) error {
 	if there, err := exists(filepath.Join(dir, "member")); err != nil || there {
 		return errors.Join(err, refuse(there, "data directory %s holds the data of an etcd (member/), which Headwater "+
@@ -54,8 +54,8 @@ func exists(path string) (bool, error) {
 	return err == nil, err
 }
 
-// Restore makes the store of a data directory of a file. The directory may exist, without a store. When Restore fails
-// there is still no store, and it can be repeated.
+// Restore makes the store of a data directory from a file. The directory may exist, but without a store. If Restore
+// fails, there is still no store, and it can be repeated.
 func Restore(
 	ctx context.Context,
 	r *snapshot.Reader,
@@ -69,7 +69,7 @@ func Restore(
 	return RestoreContent(ctx, &c, dir, o)
 }
 
-// RestoreContent is Restore of what need not be one file.
+// RestoreContent is Restore for content that need not come from one file.
 func RestoreContent(
 	ctx context.Context,
 	c *snapshot.Content,

@@ -1,18 +1,18 @@
-// Package datadir restores a snapshot into the data directory of a standalone server that does not run.
+// Package datadir restores a snapshot into the data directory of a standalone server that is not running.
 //
 // # Invariants
 //
-//   - The store gets its name when it is whole: it is written as Restoring, and renamed at the end. A server refuses a
-//     directory with Restoring in it and no store, and a repeated restore begins anew.
-//   - Nothing is synced before the store is whole, and everything before it gets its name.
-//   - A store that is there is never touched.
-//   - One process at a time has a data directory.
+//   - The store gets its name when it is complete: it is written under the name Restoring and renamed at the end. A
+//     server refuses a directory that has Restoring and no store, and a repeated restore starts again.
+//   - Nothing is synced before the store is complete, and everything is synced before the store gets its name.
+//   - An existing store is never touched.
+//   - Only one process at a time uses a data directory.
 //
 // # Concurrency
 //
-// A restore belongs to one goroutine; the lock of the directory keeps others out.
+// A restore belongs to one goroutine. The lock of the directory keeps other processes out.
 //
 // # Testing
 //
-// The tests here end restores at any moment; tests/snapshots does so with processes, and starts servers on the result.
+// The tests here interrupt restores at any moment. tests/snapshots kills processes, and starts servers on the result.
 package datadir

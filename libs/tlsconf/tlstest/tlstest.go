@@ -23,7 +23,7 @@ import (
 	"time"
 )
 
-// Authority signs certificates. Its files are in a directory of the test's.
+// Authority signs certificates. Its files are in a directory of the test.
 type Authority struct {
 	t      testing.TB
 	dir    string
@@ -33,7 +33,7 @@ type Authority struct {
 	CAFile string
 }
 
-// Name is what a certificate says. The zero value of Expires is an hour from now.
+// Name is the content of a certificate. The zero value of Expires means an hour from now.
 type Name struct {
 	CN      string
 	Orgs    []string
@@ -87,7 +87,7 @@ func (a *Authority) write(name, kind string, der []byte) string {
 	return path
 }
 
-// Issue makes a certificate, of a server and a client alike, in files called after file.
+// Issue makes a certificate for a server and a client. The names of its files begin with file.
 func (a *Authority) Issue(file string, n Name) Pair {
 	a.t.Helper()
 	a.serial++

@@ -22,29 +22,30 @@ const (
 	DefaultMaxBytes = 1 << 30
 	// DefaultMaxAge is how long an entry is kept.
 	DefaultMaxAge = time.Hour
-	// DefaultQueueBytes bounds what Append may leave for the writer; beyond it the cache starts anew.
+	// DefaultQueueBytes bounds what Append may leave for the writer. If there is more, the cache starts again.
 	DefaultQueueBytes = 32 << 20
 
 	// memTableBytes is the size of one of Pebble's memtables.
 	memTableBytes = 8 << 20
-	// blockCacheBytes is Pebble's cache: reads are long scans, and the system's cache keeps the files.
+	// blockCacheBytes is the size of Pebble's cache. It is small, because reads are long scans, and the system's cache
+	// keeps the files.
 	blockCacheBytes = 4 << 20
-	// marksMax is into how many steps of trimming MaxBytes is divided.
+	// marksMax is the number of steps in which MaxBytes is trimmed.
 	marksMax = 256
-	// trimEvery is how often age is looked at while nothing is written.
+	// trimEvery is how often the age of entries is checked while nothing is written.
 	trimEvery = time.Minute
-	// fillEntries is the most that Start reads from the log to close the gap since the last run; fillStep and
-	// fillBytes bound one read.
+	// fillEntries is how many entries Start reads from the log at most, to close the gap since the last run. fillStep
+	// and fillBytes bound one read.
 	fillEntries, fillStep, fillBytes = 1_000_000, 1000, 4 << 20
 	// samples is how many entries Start compares with the log.
 	samples = 16
-	// prefetchEntries bounds what one read allocates before it knows how much there is.
+	// prefetchEntries bounds what one read allocates before it knows how many entries there are.
 	prefetchEntries = 1024
 )
 
 // Options configures a Cache. Zero values mean defaults.
 type Options struct {
-	// Identity names the keyspace whose log is cached; a directory with another one is emptied.
+	// Identity names the keyspace whose log is cached. A directory with another identity is emptied.
 	Identity []byte
 	MaxBytes int64
 	MaxAge   time.Duration
@@ -63,7 +64,7 @@ type Log interface {
 	Head(ctx context.Context) (int64, error)
 	CompactRevision() int64
 	ReadLog(ctx context.Context, from int64, maxEntries, maxBytes int) (entries []revlog.Entry, next int64, err error)
-	// ReadValues is not cached: a value is asked for once for all watchers.
+	// ReadValues is not cached, because a value is read once for all watchers.
 	ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
 }
 
@@ -90,21 +91,21 @@ type Cache struct {
 	reads, entries, restarts atomic.Uint64
 }
 
-// window is what the rows in the store are known to cover.
+// window says which revisions the rows in the store cover.
 type window struct {
 	floor, last int64 // complete in (floor, last]
 	bytes       int64
 	marks       []mark // stretches of rows, oldest first
 }
 
-// mark is a stretch of rows that is trimmed at once.
+// mark is a stretch of rows that are trimmed together.
 type mark struct {
 	last  int64 // revision of its last row
 	bytes int64
 	at    time.Time // of its last row
 }
 
-// Open opens or makes the cache in dir. It serves nothing before Start.
+// Open opens the cache in dir, or makes it. It serves nothing before Start.
 func Open(dir string, o Options) (*Cache, error) {
 	if o.MaxBytes <= 0 {
 		o.MaxBytes = DefaultMaxBytes
@@ -139,10 +140,10 @@ func Open(dir string, o Options) (*Cache, error) {
 // formatVersion of Pebble's files.
 const formatVersion = pdb.FormatTableFormatV6
 
-// Start checks what the directory holds against log, fills it up to position if that is near, and begins to serve.
-// Entries after position must be given to Append, which may begin after Start; what the directory holds of them is
-// kept and skipped. Call it once. It fails only with the context; a directory that cannot be used makes a cache that
-// serves nothing.
+// Start compares the directory with log, fills it up to position if that is near, and begins to serve. Entries after
+// position must be given to Append, which may begin after Start. If the directory has some of them already, they are
+// kept and skipped. Call Start once. It fails only with the context: if the directory cannot be used, the cache serves
+// nothing.
 func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	w, err := c.resume(ctx, log, position)
 	if ctx.Err() != nil {
@@ -169,8 +170,8 @@ func (c *Cache) Start(ctx context.Context, log Log, position int64) error {
 	return nil
 }
 
-// Append queues entries in revision order, all of which come after what came before with nothing left out. They must
-// not be changed any more.
+// Append queues entries in revision order. They must follow those before without a gap, and must not be changed any
+// more.
 func (c *Cache) Append(entries []revlog.Entry) {
 	c.queueMu.Lock()
 	defer c.queueMu.Unlock()
@@ -186,7 +187,7 @@ func (c *Cache) Append(entries []revlog.Entry) {
 		c.tail = e.Rev
 	}
 	if c.queueBytes > c.opts.QueueBytes {
-		// The writer sees that queuePrev is not what it wrote last.
+		// The writer notices that queuePrev differs from what it wrote last.
 		c.queue, c.queueBytes, c.queuePrev = nil, 0, c.tail
 		return
 	}
@@ -199,7 +200,7 @@ func (c *Cache) Append(entries []revlog.Entry) {
 // eventOverhead is the memory of an event beside its bytes.
 const eventOverhead = 160
 
-// Close writes out what is in memory and closes the directory. No read may be under way or come.
+// Close writes out what is in memory and closes the directory. No read may be under way or come later.
 func (c *Cache) Close() error {
 	c.mu.RLock()
 	started := c.started
@@ -213,11 +214,11 @@ func (c *Cache) Close() error {
 
 // Stats is a snapshot for metrics.
 type Stats struct {
-	// Floor and Last: the cache is complete in (Floor, Last]. Bytes are those of its rows.
+	// Floor and Last say that the cache is complete in (Floor, Last]. Bytes is the size of its rows.
 	Floor, Last, Bytes int64
-	// Reads and Entries are what it has served.
+	// Reads and Entries count what the cache has served.
 	Reads, Entries uint64
-	// Restarts counts how often it let go of everything because its disk was too slow or failed.
+	// Restarts counts how often the cache dropped everything because its disk was too slow or failed.
 	Restarts uint64
 }
 
@@ -254,8 +255,8 @@ func entryKey(rev int64) []byte {
 	return binary.BigEndian.AppendUint64([]byte{rowEntry}, uint64(rev))
 }
 
-// rowHeader is the revision of the entry before and the time of writing in Unix seconds, 8 bytes each, big-endian;
-// after it comes the entry as revlog encodes it, with revisions as they are.
+// rowHeader is the size of a row's header: the revision of the entry before, and the time of writing in Unix seconds, 8
+// bytes each, big-endian. The entry follows, as revlog encodes it, with its revisions unchanged.
 const rowHeader = 16
 
 func appendRow(b []byte, e *revlog.Entry, prev int64, at time.Time) []byte {

@@ -11,8 +11,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/revlog"
 )
 
-// resume returns the window of what the directory holds and log confirms, filled up to position. Any error means that
-// nothing can be used.
+// resume returns the window of the entries in the directory that log confirms, filled up to position. An error means
+// that nothing in the directory can be used.
 func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, error) {
 	id, closer, err := c.db.Get([]byte(rowIdentity))
 	if errors.Is(err, pdb.ErrNotFound) {
@@ -32,7 +32,7 @@ func (c *Cache) resume(ctx context.Context, log Log, position int64) (window, er
 		return window{}, err
 	}
 	end := position
-	if w.last > position { // a hub reads a stretch before its start again; what lies in it is compared with the log as well
+	if w.last > position { // a hub reads a stretch before its start again, and compare covers that too
 		if end, err = log.Head(ctx); err != nil {
 			return window{}, err
 		}
@@ -67,8 +67,8 @@ func (c *Cache) load() (w window, revs []int64, err error) {
 	return w, revs, it.Error()
 }
 
-// compare checks a sample of the entries, first and last included, against the log. Compacted ones cannot be checked,
-// and need not be: they are not read any more.
+// compare compares a sample of the entries with the log, among them the first and the last. Compacted entries cannot be
+// compared, and need not be, because nobody reads them any more.
 func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 	step := max(1, len(revs)/(samples-1))
 	for i := 0; ; i += step {
@@ -95,7 +95,7 @@ func (c *Cache) compare(ctx context.Context, log Log, revs []int64) error {
 			return err
 		}
 		if !same {
-			return fmt.Errorf("revision %d is not as in the log", rev)
+			return fmt.Errorf("revision %d differs from the log", rev)
 		}
 		if last {
 			return nil
@@ -127,7 +127,7 @@ func (c *Cache) fill(ctx context.Context, log Log, w window, position int64) (wi
 			return w, err
 		}
 	}
-	// A crash may have brought rows back that were trimmed.
+	// A crash may have brought back rows that were trimmed.
 	if err := c.trim(); err != nil {
 		return w, err
 	}

@@ -45,14 +45,14 @@ func (c *Cache) drain() error {
 	return c.store(entries, prev)
 }
 
-// store writes entries that follow revision prev. If that is not the last one written, the window begins anew.
+// store writes entries that follow revision prev. If prev is not the last one written, the window begins again.
 func (c *Cache) store(entries []revlog.Entry, prev int64) error {
 	c.mu.RLock()
 	gap := c.window.last != prev
 	c.mu.RUnlock()
 	if gap {
 		c.restarts.Add(1)
-		c.opts.Log.Warn("watch history cannot keep up and starts anew", "revision", prev)
+		c.opts.Log.Warn("watch history cannot keep up and starts again", "revision", prev)
 		c.mu.Lock()
 		c.window = window{floor: prev, last: prev}
 		c.mu.Unlock()
@@ -100,7 +100,7 @@ func (w *window) grow(m mark, maxBytes int64) {
 }
 
 // trim takes out what is too old or too much, but never the last stretch for its size alone. It returns the floor, and
-// whether that has risen.
+// says whether that has risen.
 func (w *window) trim(maxBytes int64, oldest time.Time) (floor int64, trimmed bool) {
 	n := 0
 	for n < len(w.marks) && (w.marks[n].at.Before(oldest) || w.bytes > maxBytes && n+1 < len(w.marks)) {

@@ -38,7 +38,7 @@ func TestCompose(t *testing.T) {
 		}
 		for _, port := range s.Ports {
 			if port.HostIP != "127.0.0.1" {
-				t.Errorf("%s publishes %s on %q", name, port.Published, port.HostIP)
+				t.Errorf("%s publishes port %s on %q", name, port.Published, port.HostIP)
 			}
 		}
 		if s.Build != nil {
@@ -51,13 +51,13 @@ func TestCompose(t *testing.T) {
 		for _, v := range s.Volumes {
 			if v.Type == types.VolumeTypeBind {
 				if _, err := os.Stat(v.Source); err != nil {
-					t.Errorf("%s mounts what is not there: %v", name, err)
+					t.Errorf("%s mounts volumes that do not exist: %v", name, err)
 				}
 			}
 		}
 	}
 	if !slices.Equal(builds, []string{"kv-1"}) || p.Services["kv-1"].Build.Target != "pods" {
-		t.Errorf("%v build; one is to build the pods' image for all", builds)
+		t.Errorf("%v build the pods' image; exactly one service must build it for all", builds)
 	}
 	for _, kind := range kinds {
 		for _, n := range []string{kind + "-1", kind + "-2"} {

@@ -82,7 +82,7 @@ func TestFoundationDB(t *testing.T) {
 		for class, n := range counts(t, c) {
 			s := c.GetProcessSettings(class)
 			if s.PodTemplate == nil || len(s.PodTemplate.Spec.Containers) != 1 {
-				t.Errorf("%s: nothing is said of its pods", class)
+				t.Errorf("%s: it says nothing about its pods", class)
 				continue
 			}
 			spec := s.PodTemplate.Spec
@@ -152,7 +152,7 @@ func apart(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 		terms = a.PodAntiAffinity.RequiredDuringSchedulingIgnoredDuringExecution
 	}
 	if len(terms) != 1 {
-		t.Fatalf("%s: two may be on one node", class)
+		t.Fatalf("%s: two pods may run on one node", class)
 	}
 	term := terms[0]
 	if term.TopologyKey != core.LabelHostname || !maps.Equal(term.LabelSelector.MatchLabels, processLabels(c, class)) {
@@ -197,7 +197,7 @@ func zoned(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 	t.Helper()
 	s := c.GetProcessSettings(class)
 	if !slices.Contains(s.CustomParameters, hallParameter) {
-		t.Errorf("%s: processes do not say their hall: %v", class, s.CustomParameters)
+		t.Errorf("%s: processes are not labelled with their data hall: %v", class, s.CustomParameters)
 	}
 	spec := s.PodTemplate.Spec
 	if !slices.Contains(spec.Containers[0].Env, core.EnvVar{Name: "ENABLE_NODE_WATCH", Value: "true"}) {

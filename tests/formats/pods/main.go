@@ -36,7 +36,7 @@ func main() {
 	defer stop()
 	if len(os.Args) < 5 {
 		fmt.Fprintln(os.Stderr, "pods: see the package comment for the arguments")
-		os.Exit(2)
+		os.Exit(2) //nolint:gocritic // stop need not run
 	}
 	l := layout{os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")}
 	if err := serve(ctx, l, os.Args[1], os.Args[5:]); err != nil {

@@ -85,7 +85,7 @@ func TestRequestsReplay(t *testing.T) {
 		t.Error(err)
 	}
 	if err := replayed(model.NewReplay(requests[1:]), log); err == nil {
-		t.Error("a missing request goes unnoticed")
+		t.Error("the check does not notice a missing request")
 	}
 }
 
@@ -95,12 +95,12 @@ func TestComplete(t *testing.T) {
 		t.Error(err)
 	}
 	if err := sameLog(log, log[:4]); err == nil {
-		t.Error("a shorter log goes unnoticed")
+		t.Error("the check does not notice a shorter log")
 	}
 	other := sample()
 	other[1].Events[2].KV.Lease = 0
 	if err := sameLog(log, other); err == nil {
-		t.Error("another lease goes unnoticed")
+		t.Error("the check does not notice another lease")
 	}
 }
 

@@ -19,7 +19,7 @@ func once(reports []report.ClientReport, log []revlog.Entry) error {
 			}
 			v := version{string(e.KV.Key), model.ToValueOrHash(string(e.KV.Value))}
 			if rev, ok := written[v]; ok {
-				return fmt.Errorf("check: %q was put as %v at revisions %d and %d", v.key, v.value, rev, entry.Rev)
+				return fmt.Errorf("check: %q got the value %v at two revisions, %d and %d", v.key, v.value, rev, entry.Rev)
 			}
 			written[v] = entry.Rev
 		}

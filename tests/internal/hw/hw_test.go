@@ -25,7 +25,7 @@ func TestServer(t *testing.T) {
 		t.Error(err)
 	}
 	if err := s.Kill(); !errors.Is(err, ErrNotRunning) {
-		t.Errorf("kill of nothing: %v", err)
+		t.Errorf("kill of no process: %v", err)
 	}
 	if got := strings.Count(s.Output(), readyLine); got != 3 {
 		t.Errorf("%d processes were ready, want 3:\n%s", got, s.Output())
@@ -42,7 +42,7 @@ func TestServerThatFails(t *testing.T) {
 func TestServerThatEnds(t *testing.T) {
 	s := Run(t, script("echo "+readyLine), t.TempDir())
 	<-s.exited
-	if err := s.Stop(); err == nil || !strings.Contains(err.Error(), "by itself") {
+	if err := s.Stop(); err == nil || !strings.Contains(err.Error(), "before it was stopped") {
 		t.Errorf("got: %v", err)
 	}
 }

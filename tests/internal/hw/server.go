@@ -216,7 +216,7 @@ func (s *Server) end(sig syscall.Signal) error {
 	s.cmd = nil
 	select {
 	case <-s.exited:
-		return fmt.Errorf("hw: %s had ended by itself: %w\n%s", s.prog.Name, s.err, s.log)
+		return fmt.Errorf("hw: %s had ended before it was stopped: %w\n%s", s.prog.Name, s.err, s.log)
 	default:
 	}
 	if err := cmd.Process.Signal(sig); err != nil {
@@ -228,7 +228,7 @@ func (s *Server) end(sig syscall.Signal) error {
 	case <-s.exited:
 		return nil
 	case <-timeout.C:
-		err := fmt.Errorf("hw: %s is there %v after %v\n%s", s.prog.Name, StopTimeout, sig, s.log)
+		err := fmt.Errorf("hw: %s still exists %v after %v\n%s", s.prog.Name, StopTimeout, sig, s.log)
 		if killErr := cmd.Process.Kill(); killErr != nil {
 			return errors.Join(err, killErr)
 		}

@@ -17,7 +17,7 @@ func TestCheck(t *testing.T) {
 		t.Error("an early end:", err)
 	}
 	if err := l.Check([]Deletion{in(3*time.Second, 5), in(3*time.Second, 6)}); err == nil {
-		t.Error("an end in halves goes unnoticed")
+		t.Error("the check does not notice a lease that ends in two halves")
 	}
 }
 
@@ -36,9 +36,9 @@ func TestClock(t *testing.T) {
 		t.Error("a revision that nobody saw")
 	}
 	if d := (Deletion{At: start.Add(time.Minute), Rev: 20}).earlier(c); d.At != start.Add(2*time.Second) {
-		t.Error("the clock knows better:", d)
+		t.Error("the later of two times was taken:", d)
 	}
 	if d := (Deletion{At: start, Rev: 20}).earlier(c); d.At != start {
-		t.Error("the watcher knew before:", d)
+		t.Error("the watcher had the event before:", d)
 	}
 }

@@ -167,7 +167,7 @@ func (l *Life) Ended(ctx context.Context, cli *clientv3.Client, gone *Deletes, c
 	for i, key := range l.Keys {
 		d, err := gone.Wait(ctx, key)
 		if err != nil {
-			return fmt.Errorf("%s is there %v after the last keep-alive: %w", key, time.Since(l.Answered), err)
+			return fmt.Errorf("%s still exists %v after the last keep-alive: %w", key, time.Since(l.Answered), err)
 		}
 		deletions[i] = d.earlier(clock)
 	}

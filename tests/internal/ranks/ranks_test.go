@@ -57,7 +57,7 @@ func TestRevisions(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got, err := b.Revision(Far); err == nil {
-		t.Errorf("what is no longer in the future is sent as %d", got)
+		t.Errorf("a revision that is no longer in the future is sent as %d", got)
 	}
 }
 
@@ -117,10 +117,10 @@ func TestRankWaits(t *testing.T) {
 		b.Fail(gone)
 		b.Fail(errors.New("later"))
 		if _, err := b.Rank(t.Context(), 5000); !errors.Is(err, gone) {
-			t.Error("of a book that has failed:", err)
+			t.Error("after the log has failed:", err)
 		}
 		if got, err := b.Rank(t.Context(), 800); got != 5 || err != nil {
-			t.Error("what a failed book has known:", got, err)
+			t.Error("what a failed log has recorded:", got, err)
 		}
 	})
 }
@@ -133,7 +133,7 @@ func TestOrder(t *testing.T) {
 			t.Errorf("revision %d was taken after 700", rev)
 		}
 		if _, err := b.Rank(t.Context(), 10_000); err == nil || errors.Is(err, ErrUnknown) {
-			t.Error("a book out of order goes on:", err)
+			t.Error("a log out of order was accepted:", err)
 		}
 	}
 }

@@ -159,8 +159,11 @@ func lay(from, to string, without []string) error {
 		return err
 	}
 	files, err := filepath.Glob(filepath.Join(from, "*.go"))
-	if err != nil || len(files) == 0 {
-		return fmt.Errorf("release: %s has %d files: %v", from, len(files), err)
+	if err != nil {
+		return err
+	}
+	if len(files) == 0 {
+		return fmt.Errorf("release: %s has no files", from)
 	}
 	for _, f := range files {
 		name := filepath.Base(f)

@@ -3,6 +3,7 @@ package remoteengine
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -105,7 +106,7 @@ func (it *iterator) page() {
 		if it.seen += n; it.rng.Reverse {
 			it.rng.End = last
 		} else {
-			it.rng.Begin = append(last, 0)
+			it.rng.Begin = append(slices.Clip(last), 0)
 		}
 	}
 	it.rows = nil

@@ -64,7 +64,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 	case ctx.Err() != nil:
 		// It may be on its way: only Wait can say that nobody knows.
 		t.closed = true
-		return unknown{err}, nil
+		return unknown{err}, nil //nolint:nilerr // Wait returns it
 	}
 	return nil, err
 }

@@ -100,7 +100,7 @@ func TestRunbooks(t *testing.T) {
 	}
 	for _, p := range pages {
 		if !named[p.Name()] {
-			t.Errorf("docs/runbooks/%s is of no alert", p.Name())
+			t.Errorf("docs/runbooks/%s belongs to no alert", p.Name())
 		}
 	}
 }
@@ -129,7 +129,7 @@ func synthetic(t *testing.T, list []string) (all scene) {
 	for _, s := range list {
 		m := written.FindStringSubmatch(s)
 		if m == nil {
-			t.Fatalf("%q is no series", s)
+			t.Fatalf("%q is not a series", s)
 		}
 		set, err := p.ParseMetric(m[1] + m[2])
 		if err != nil {
@@ -180,7 +180,7 @@ func TestProvoked(t *testing.T) {
 	for _, r := range rules {
 		p, ok := all[r.Alert]
 		if !ok {
-			t.Errorf("%s is provoked by nothing", r.Alert)
+			t.Errorf("no test provokes %s", r.Alert)
 			continue
 		}
 		want := append([]string{r.Alert}, p.Also...)
@@ -190,7 +190,7 @@ func TestProvoked(t *testing.T) {
 			t.Errorf("%s: %q fire, want %q", r.Alert, got, want)
 		}
 		if got := j.fires(synthetic(t, p.Quiet), rules); len(got) > 0 || len(p.Quiet) == 0 {
-			t.Errorf("%s: %q fire of what is well", r.Alert, got)
+			t.Errorf("%s: alerts %q fire although nothing is wrong", r.Alert, got)
 		}
 	}
 	if len(all) != len(rules) {
@@ -282,12 +282,12 @@ func TestDashboards(t *testing.T) {
 				}
 			}
 			if len(p.Targets) == 0 {
-				t.Errorf("%s: %q draws nothing", name, p.Title)
+				t.Errorf("%s: panel %q has no query", name, p.Title)
 			}
 			for _, target := range p.Targets {
 				expr := strings.NewReplacer("$__rate_interval", "5m", "$job", ".*").Replace(target.Expr)
 				if strings.Contains(expr, "$") || !draws(expr) && !described(expr) {
-					t.Errorf("%s: %q draws nothing of %s", name, p.Title, target.Expr)
+					t.Errorf("%s: panel %q shows no data for the query %s", name, p.Title, target.Expr)
 				}
 			}
 		}

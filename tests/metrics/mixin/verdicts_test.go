@@ -168,13 +168,13 @@ func TestVerdicts(t *testing.T) {
 			etcd := readScene(t, dir, "etcd-"+name)
 			fires := j.verdicts(etcd, m.Rules)
 			if got := alerts(fires); !slices.Equal(got, want) {
-				t.Errorf("of etcd fire %q, want %q", got, want)
+				t.Errorf("alerts about etcd: %q, want %q", got, want)
 			}
 			looks := j.judged(etcd, m)
 			for _, who := range played[name] {
 				ours := readScene(t, dir, who+"-"+name)
 				if got := j.verdicts(ours, m.Rules); !slices.Equal(got, fires) {
-					t.Errorf("of %s fire %q, of etcd %q", who, got, fires)
+					t.Errorf("alerts about %s: %q; about etcd: %q", who, got, fires)
 				}
 				if who == "waiting" {
 					continue // there are no requests yet

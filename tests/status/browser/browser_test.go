@@ -151,7 +151,7 @@ func (b *browser) visit(page string) {
 		b.t.Errorf("%s is wider than the window by %d", page, wide)
 	}
 	if title := value[string](b, "document.title"); strings.Contains(title, "broken") {
-		b.t.Errorf("%s has run what is stored", page)
+		b.t.Errorf("%s executed stored text", page)
 	}
 }
 
@@ -317,7 +317,7 @@ func stored(t *testing.T, b *browser, s *server) {
 			t.Errorf("%d elements have been stored", n)
 		}
 		if title := value[string](b, "document.title"); strings.Contains(title, "broken") {
-			t.Error("what is stored has run")
+			t.Error("stored text was executed")
 		}
 	}
 }

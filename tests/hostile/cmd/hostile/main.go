@@ -32,6 +32,6 @@ func main() {
 	defer stop()
 	if err := c.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hostile:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // stop need not run
 	}
 }

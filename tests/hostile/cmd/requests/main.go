@@ -204,8 +204,10 @@ func (a *attack) compares() error {
 	}
 	t := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("won")}}}}}
 	for i := range 128 {
-		t.Compare = append(t.Compare, &pb.Compare{Key: []byte("c/"), RangeEnd: fmt.Appendf(nil, "c0%d", i), Target: pb.Compare_VERSION,
-			Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{Version: 0}})
+		t.Compare = append(t.Compare, &pb.Compare{
+			Key: []byte("c/"), RangeEnd: fmt.Appendf(nil, "c0%d", i), Target: pb.Compare_VERSION,
+			Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{Version: 0},
+		})
 	}
 	return a.beside("one Txn of 128 compares over 400,000 keys", func(ctx context.Context) string {
 		_, err := a.kv.Txn(ctx, t)

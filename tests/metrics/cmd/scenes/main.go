@@ -98,7 +98,7 @@ func leader(ctx context.Context, url string, has bool) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("waiting for%s: %w (%v)", strings.TrimSpace(want), ctx.Err(), err)
+			return fmt.Errorf("waiting for %s: %w", strings.TrimSpace(want), errors.Join(ctx.Err(), err))
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -32,7 +32,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // stop need not run
 	}
 }
 
@@ -52,7 +52,7 @@ func run(ctx context.Context) error {
 		return err
 	}
 	if *list {
-		return print(&r)
+		return printList(&r)
 	}
 	all, err := r.Run(ctx, flag.Args())
 	for i := range all {
@@ -61,7 +61,7 @@ func run(ctx context.Context) error {
 	return err
 }
 
-func print(r *mutate.Runner) error {
+func printList(r *mutate.Runner) error {
 	for _, pkg := range flag.Args() {
 		all, err := r.List(pkg)
 		if err != nil {

@@ -17,7 +17,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "simulate:", err)
-		os.Exit(1)
+		os.Exit(1) //nolint:gocritic // stop need not run
 	}
 }
 

@@ -1,0 +1,3 @@
+module github.com/headwaterdb/headwater
+
+go 1.26.0
