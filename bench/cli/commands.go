@@ -38,6 +38,8 @@ func putCommand(c *common) *cobra.Command {
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, freshKeys)
 	sequentialFlag(cmd.Flags(), c)
+	cmd.Flags().IntVar(&c.Keyspaces, "keyspaces", 0,
+		"write to so many keyspaces in turn, bench0, bench1, …, which are there; 0: name none")
 	return cmd
 }
 

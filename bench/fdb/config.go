@@ -26,6 +26,8 @@ type Config struct {
 	Retries         int
 	Watchers        int
 	History         int
+	Keyspaces       int
+	KeyspaceRate    int
 	CountKeys       int
 	KVArgs          []string
 	ProfileDir      string
@@ -39,7 +41,9 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f := pflag.NewFlagSet("bench-fdb", pflag.ContinueOnError)
 	f.SortFlags = false
 	f.BoolVar(&c.Quick, "quick", false, "1 round of 2 s: to see whether everything works")
-	f.StringSliceVar(&c.Rows, "rows", rowIDs(), "rows to run")
+	f.StringSliceVar(&c.Rows, "rows", ordinary(), "rows to run; those of many keyspaces, "+strings.Join(keyspaceRows, " and ")+", are run only if they are named")
+	f.IntVar(&c.Keyspaces, "keyspaces", 1000, "keyspaces of the row "+rowKeyspaces)
+	f.IntVar(&c.KeyspaceRate, "keyspace-rate", 4, "writes per second in each of them")
 	f.IntVar(&c.Rounds, "rounds", 3, "rounds of each row")
 	f.DurationVar(&c.Duration, "duration", 5*time.Second, "measured window of a load")
 	f.DurationVar(&c.Warmup, "warmup", time.Second, "load before the window")
@@ -73,6 +77,9 @@ func (c *Config) validate(f *pflag.FlagSet) error {
 		if !slices.Contains(rowIDs(), id) {
 			return errors.New("no row " + id + "; there are " + strings.Join(rowIDs(), ", "))
 		}
+	}
+	if c.Keyspaces < 1 || c.KeyspaceRate < 1 {
+		return errors.New("keyspaces and their rate must be positive")
 	}
 	if c.Rounds < 1 || c.Duration < time.Second || c.Warmup < 0 || c.Retries < 0 || c.Watchers < watchStreams || c.Watchers%watchStreams != 0 || c.History < 2 || c.CountKeys < 500 {
 		return errors.New("rounds must be positive, the duration at least 1s, warm-up and retries not negative, watchers a multiple of 50, the history at least 2, keys that are counted 500")

@@ -28,7 +28,7 @@ func TestVerdicts(t *testing.T) {
 			t.Errorf("%s: %q, %q", r.id, v.result, v.reached())
 		}
 	}
-	if goals != 27 {
+	if goals != 29 {
 		t.Errorf("%d goals", goals)
 	}
 	for id, s := range map[string]sample{
@@ -48,6 +48,7 @@ func TestVerdicts(t *testing.T) {
 		"first-page":        {p50: 0.021},
 		"conflicts":         {values: map[string]float64{valueConflicts: 1}}, "event": {p50: 0.0081, p99: 0.026, values: map[string]float64{valuePutP50: 0.003}},
 		"catch-up": {rate: 199, values: map[string]float64{valueWritten: 100}}, "watchers": {values: map[string]float64{valueCPU: 1.04}},
+		rowKeyspaces: {rate: 1e6, p50: 0.0021, cpu: cores{kindKV: 0.7, stack.KindFDB: 0.44}},
 	} {
 		all := everything()
 		all[id] = []sample{s}
@@ -109,6 +110,18 @@ func TestDocument(t *testing.T) {
 	}
 }
 
+// TestOrdinary: rows of many keyspaces are run only if they are named.
+func TestOrdinary(t *testing.T) {
+	for _, id := range ordinary() {
+		if slices.Contains(keyspaceRows, id) {
+			t.Error(id)
+		}
+	}
+	if n := len(ordinary()); n != len(rowIDs())-len(keyspaceRows) {
+		t.Errorf("%d rows", n)
+	}
+}
+
 func TestConfig(t *testing.T) {
 	parse := func(args ...string) (*Config, error) {
 		c := &Config{}
@@ -122,7 +135,7 @@ func TestConfig(t *testing.T) {
 	if err != nil || c.Rounds != 2 || c.Duration.Seconds() != 2 || c.History != 10_000 || len(c.Rows) != 2 || len(c.KVArgs) != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
-	for _, bad := range []string{"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--watchers=51", "--history=1", "--count-keys=499", "--warmup=-1s"} {
+	for _, bad := range []string{"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--keyspaces=0", "--keyspace-rate=0", "--watchers=51", "--history=1", "--count-keys=499", "--warmup=-1s"} {
 		if _, err := parse(bad); err == nil {
 			t.Error(bad, "passed")
 		}
@@ -137,6 +150,18 @@ func TestParseMetric(t *testing.T) {
 	for _, name := range []string{"a", "b", "c"} {
 		if v, err := parseMetric(text, name); err == nil {
 			t.Error(name, v)
+		}
+	}
+}
+
+func TestParseCommitted(t *testing.T) {
+	const status = `{"cluster": {"workload": {"transactions": {"committed": {"counter": 1234, "hz": 5.5}}}}}`
+	if n, err := parseCommitted([]byte(status)); err != nil || n != 1234 {
+		t.Error(n, err)
+	}
+	for _, bad := range []string{"", "{}", `{"cluster": {"workload": {"transactions": {}}}}`} {
+		if n, err := parseCommitted([]byte(bad)); err == nil {
+			t.Errorf("%s: %v", bad, n)
 		}
 	}
 }

@@ -3,6 +3,7 @@ package fdb
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -173,6 +174,8 @@ func rows() []row {
 				[]goal{atMost("CPU per put × ", 1.03, cpu)},
 			}
 		}},
+		{id: rowOneKeyspace, work: "put, fresh keys, the rate of the next row in one keyspace", run: keyspaceLoad(true), verdict: oneKeyspace},
+		{id: rowKeyspaces, work: "put, fresh keys, at a fixed rate in each of many keyspaces", run: keyspaceLoad(false), verdict: manyKeyspaces},
 	}, remoteRows()...)
 }
 
@@ -181,6 +184,11 @@ func rowIDs() (ids []string) {
 		ids = append(ids, r.id)
 	}
 	return ids
+}
+
+// ordinary are the rows that are run if none are named.
+func ordinary() []string {
+	return slices.DeleteFunc(rowIDs(), func(id string) bool { return slices.Contains(keyspaceRows, id) })
 }
 
 // Counters of kv pods.

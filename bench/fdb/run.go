@@ -35,6 +35,7 @@ type bench struct {
 	log     *slog.Logger
 	dir     string
 	cluster string // cluster file
+	fdb     stack.FoundationDB
 	hwbench string
 	stack   *stack.Stack
 	runs    int // of loads, for their prefixes
@@ -43,6 +44,8 @@ type bench struct {
 
 	countPrefix string // of the keys that are counted
 	countFilled bool   // they are there
+
+	opened bool // the keyspaces of keyspaceRows
 }
 
 // Main parses args, runs all rows and writes the report to out; progress goes to log.
@@ -150,6 +153,7 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("bench-fdb needs FoundationDB 7.3 (FDB_HOME=directory with bin, lib and include): %w", err)
 	}
+	b.fdb = fdb
 	b.log.Info("building")
 	b.hwbench = filepath.Join(b.dir, "hwbench")
 	if err := fdb.GoBuild(b.hwbench, hwbenchPackage); err != nil {
@@ -165,7 +169,7 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 	}
 	b.stack, err = stack.Start(ctx, stack.Config{
 		Dir: filepath.Join(b.dir, "stack"), Port: base, BasePort: base + 1, Keyspace: "bench", FoundationDB: fdb, Programs: programs, NoRouter: true,
-		PodArgs: b.podArgs(),
+		PodArgs: b.podArgs(), Admin: true,
 	})
 	if err != nil {
 		return nil, err

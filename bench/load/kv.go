@@ -24,7 +24,7 @@ func Put(ctx context.Context, o Options) (Result, error) {
 	return drive(ctx, o, workload{
 		name: "put", unit: unitRequests, kinds: []string{kindPut},
 		request: func(ctx context.Context, w *worker, n int64) (done, error) {
-			_, err := w.client.Put(ctx, ks.at(o.pick(w, n)), vs.Next(w.rand))
+			_, err := w.client.Put(o.in(ctx, n), ks.at(o.pick(w, n)), vs.Next(w.rand))
 			return done{units: 1, writes: 1}, err
 		},
 	})

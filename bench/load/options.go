@@ -1,12 +1,14 @@
 package load
 
 import (
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"time"
 
 	"go.uber.org/zap"
+	"google.golang.org/grpc/metadata"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -38,9 +40,26 @@ type Options struct {
 	KeySpace   int64  // number of possible keys
 	Sequential bool   // keys 0, 1, 2, … (mod KeySpace) in place of random ones
 	Seed       uint64
+	// Keyspaces is how many keyspaces the writes of Put go to in turn, see KeyspaceName; 0: to the one that the server
+	// takes by itself.
+	Keyspaces int
 
 	Verify    bool // compare the server's revision with the acknowledged writes
 	ServerPID int  // measure CPU and memory of this process, if not zero
+}
+
+// KeyspaceName is the name of the i-th of Options.Keyspaces.
+func KeyspaceName(i int64) string { return fmt.Sprint("bench", i) }
+
+// keyspaceKey is the metadata by which a call names its keyspace.
+const keyspaceKey = "headwater-keyspace"
+
+// in returns ctx for a call to the keyspace of request n.
+func (o *Options) in(ctx context.Context, n int64) context.Context {
+	if o.Keyspaces == 0 {
+		return ctx
+	}
+	return metadata.AppendToOutgoingContext(ctx, keyspaceKey, KeyspaceName(n%int64(o.Keyspaces)))
 }
 
 // Validate returns the first thing that is wrong with o.
@@ -60,6 +79,8 @@ func (o *Options) Validate() error {
 		return errors.New("rate and warm-up must not be negative")
 	case o.KeySpace < 1:
 		return errors.New("key-space-size must be positive")
+	case o.Keyspaces < 0 || o.Keyspaces > 0 && o.Verify:
+		return errors.New("keyspaces must not be negative, and each has revisions of its own: with them nothing is verified")
 	case o.ValSize < 0:
 		return errors.New("val-size must not be negative")
 	}

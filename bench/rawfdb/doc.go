@@ -6,5 +6,7 @@
 // record, log entry, head and the lane's row are written, the latter three with versionstamps. The value of a put is
 // written twice, into record and entry.
 //
+// A bare put is the value in a row, and nothing else: what FoundationDB takes at most from who fills it.
+//
 // Testing: `make bench-fdb` runs it; there is nothing to test without a cluster.
 package rawfdb

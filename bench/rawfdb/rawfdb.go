@@ -36,6 +36,7 @@ type Options struct {
 	KeySize, ValSize int    // bytes of etcd's key and value
 	Lanes            int    // transactions under way at a time
 	Group            int    // puts of a transaction
+	Bare             bool   // a put is a row with the value, and reads nothing: a bulk load
 	Warmup, Duration time.Duration
 }
 
@@ -128,14 +129,17 @@ func (p *putter) put(db fdb.Database, n uint64) error {
 	if err := tr.Options().SetReadYourWritesDisable(); err != nil {
 		return err
 	}
+	if p.o.Bare {
+		for i := range p.o.Group {
+			tr.Set(p.row('i', p.key(n+uint64(i))...), p.value[:p.o.ValSize])
+		}
+		return tr.Commit().Get()
+	}
 	head := p.row('d')
 	last := tr.Snapshot().Get(head)
 	rows, records := make([]fdb.Key, p.o.Group), make([]fdb.FutureByteSlice, p.o.Group)
 	for i := range rows {
-		key := make([]byte, p.o.KeySize)
-		key[0] = p.lane
-		binary.BigEndian.PutUint64(key[1:], n+uint64(i))
-		rows[i] = p.row('i', key...)
+		rows[i] = p.row('i', p.key(n+uint64(i))...)
 		records[i] = tr.Get(rows[i])
 	}
 	for _, record := range records {
@@ -161,6 +165,14 @@ func (p *putter) put(db fdb.Database, n uint64) error {
 	}
 	_, err = stamp.Get()
 	return err
+}
+
+// key is that of a put of this lane.
+func (p *putter) key(n uint64) []byte {
+	key := make([]byte, p.o.KeySize)
+	key[0] = p.lane
+	binary.BigEndian.PutUint64(key[1:], n)
+	return key
 }
 
 // stamped appends the offset of the versionstamp, as FoundationDB wants it.

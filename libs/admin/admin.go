@@ -65,7 +65,9 @@ type Host interface {
 	Alone() *keyspacev1.Pod
 	// Coordination returns where the elections are in which the process may take part.
 	Coordination() []Coordination
-	// Enforces says whether the process applies a setting. Names are as in Settings: limits.bytes, weight.
+	// Beside are the rows beside the keyspace of an id; nil: the process serves alone.
+	Beside(id uint64) *mvcc.Beside
+	// Enforces tells whether a setting is obeyed; it is called as in Settings: limits.bytes, weight.
 	Enforces(setting string) bool
 	// RestoreDir returns the directory for a received file from which a keyspace is restored, and how many bytes must
 	// stay free there. Errors: gRPC's, for example that the process cannot restore.
@@ -119,6 +121,8 @@ var codesOf = []struct {
 	{mvcc.ErrNotFollowing, codes.FailedPrecondition},
 	{mvcc.ErrGap, codes.FailedPrecondition},
 	{mvcc.ErrDiverged, codes.FailedPrecondition},
+	{mvcc.ErrAhead, codes.Unavailable},
+	{mvcc.ErrOvertaken, codes.Aborted},
 	{mvcc.ErrTooLarge, codes.InvalidArgument},
 	{mvcc.ErrTwice, codes.InvalidArgument},
 	{snapshot.ErrForeign, codes.InvalidArgument},

@@ -3,15 +3,16 @@
 //
 // # Invariants
 //
-//   - A setting that nothing would apply is refused and never stored.
-//   - A store that belongs to one server has a keyspace without a row in the table (Host.First). It is listed, but it
-//     cannot be created, changed, deleted or renamed, and no keyspace in the table may have its name.
-//   - Lists of keyspaces read a few rows of each and open none. Reading a log opens its keyspace, as a client's call
-//     does.
-//   - A keyspace that is restored from a file has no name before it is complete. If the client goes away or the process
-//     is killed, the rows are cleared.
-//   - Answers are bounded: lists and usage by page, logs and rows by stream. Only a log entry may be larger than what
-//     gRPC's clients take by default (4 MiB): it is one message, as large as the changes of its request.
+//   - A setting that nothing would obey is refused, and never stored.
+//   - A store that a server has to itself holds a keyspace that has no row in the table (Host.First). It is shown,
+//     and can be neither created nor changed, deleted or renamed; nothing in the table is called as it is.
+//   - What lists keyspaces reads few rows of each and opens none. What reads a log opens its keyspace, as a client's
+//     call does.
+//   - A keyspace that is made of a file has no name before it is whole. What a client that goes away, or a process that
+//     is killed, has left of one is cleared. On pods it waits to be gone on with, until it is deleted or its name is
+//     taken.
+//   - Answers are bounded: lists and usage by page, logs and rows by stream. Only an entry of a log may be larger than
+//     gRPC's clients take by default (4 MiB): it is one message, as large as what its request has changed.
 //
 // # Concurrency
 //

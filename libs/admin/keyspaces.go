@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"slices"
 
 	"google.golang.org/grpc/codes"
@@ -180,10 +182,29 @@ func (k *keyspaces) Delete(ctx context.Context, r *adminv1.DeleteRequest) (*admi
 	if err := k.refuseFirst(r.GetName(), "deleted"); err != nil {
 		return nil, err
 	}
-	if err := keyspace.Delete(ctx, k.Engine, k.Root, r.GetName()); err != nil {
+	err := keyspace.Delete(ctx, k.Engine, k.Root, r.GetName())
+	if errors.Is(err, keyspace.ErrNotFound) {
+		err = k.giveUp(ctx, r.GetName(), err)
+	}
+	if err != nil {
 		return nil, grpcErr(err)
 	}
 	return &adminv1.DeleteResponse{}, nil
+}
+
+// giveUp gives up what interrupted restores have left of a keyspace; none is what there is to say if that is nothing.
+func (o *Options) giveUp(ctx context.Context, name string, none error) error {
+	left, err := keyspace.Reserved(ctx, o.Engine, o.Root, name)
+	if err != nil || len(left) == 0 {
+		return cmp.Or(err, none)
+	}
+	for _, info := range left {
+		if err := keyspace.Abandon(ctx, o.Engine, o.Root, info.ID); err != nil &&
+			!errors.Is(err, keyspace.ErrNotReserved) {
+			return err
+		}
+	}
+	return nil
 }
 
 // Rename implements adminv1.KeyspacesServer.

@@ -1,11 +1,14 @@
 package admin
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"go.etcd.io/etcd/api/v3/authpb"
+	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -90,7 +93,7 @@ func (m *migration) Replay(stream grpc.BidiStreamingServer[adminv1.ReplayRequest
 			return err
 		}
 		for r := range readAhead(ctx, r, stream.Recv) {
-			rev, err := replay(ctx, s, r.GetEntries())
+			rev, err := replay(ctx, s, r)
 			if err == nil {
 				err = stream.Send(&adminv1.ReplayResponse{Revision: rev})
 			}
@@ -144,15 +147,21 @@ func follows(ctx context.Context, s *mvcc.Store, source uint64) error {
 	})
 }
 
-// replay replays entries. Without entries it only returns the revision.
-func replay(ctx context.Context, s *mvcc.Store, entries []*adminv1.LogEntry) (int64, error) {
+// replay carries the entries of a request out. Without any it only tells the revision.
+func replay(ctx context.Context, s *mvcc.Store, r *adminv1.ReplayRequest) (int64, error) {
+	entries, after := r.GetEntries(), r.GetAfter()
 	if len(entries) == 0 {
 		_, rev, err := s.ReadFollow(ctx)
 		return rev, err
 	}
 	revs := make([]mvcc.ReplayRevision, len(entries))
 	for i, e := range entries {
-		revs[i] = mvcc.ReplayRevision{Rev: e.GetRevision(), Events: make([]revlog.Event, len(e.GetEvents()))}
+		revs[i] = mvcc.ReplayRevision{
+			Rev: e.GetRevision(), After: after, Events: make([]revlog.Event, len(e.GetEvents())),
+		}
+		if after > 0 {
+			after = e.GetRevision()
+		}
 		for j, ev := range e.GetEvents() {
 			v := ev.GetVersion()
 			revs[i].Events[j] = revlog.Event{Delete: ev.GetDelete(), KV: mvcc.KV{
@@ -161,7 +170,20 @@ func replay(ctx context.Context, s *mvcc.Store, entries []*adminv1.LogEntry) (in
 			}}
 		}
 	}
-	return s.Replay(ctx, revs)
+	return replayAll(ctx, s, revs)
+}
+
+// replayAll carries revisions out, in parts where they do not fit into a transaction.
+func replayAll(ctx context.Context, s *mvcc.Store, revs []mvcc.ReplayRevision) (rev int64, err error) {
+	rev, err = s.Replay(ctx, revs)
+	half := len(revs) / 2
+	if half == 0 || !errors.Is(err, mvcc.ErrTooLarge) {
+		return rev, err
+	}
+	if _, err := replayAll(ctx, s, revs[:half]); err != nil {
+		return 0, err
+	}
+	return replayAll(ctx, s, revs[half:])
 }
 
 // errFull ends a page.
@@ -195,18 +217,47 @@ func (m *migration) Page(ctx context.Context, r *adminv1.PageRequest) (*adminv1.
 			}
 			return err
 		}
-		for _, key := range r.GetKeys() {
-			_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, Rev: r.GetRevision()}, take)
-			if errors.Is(err, errFull) {
-				return status.Errorf(codes.InvalidArgument, "the requested keys do not fit into an answer")
+		err := readKeys(ctx, s, r.GetKeys(), r.GetRevision(), take)
+		if errors.Is(err, errFull) {
+			return status.Errorf(codes.InvalidArgument, "the keys asked for do not fit into an answer")
+		}
+		return err
+	})
+	return a, err
+}
+
+// readsMax bounds the keys that are read at a time: where the store is another machine's each takes a round trip.
+const readsMax = 32
+
+// readKeys reads keys that are named, and has those that are there taken in their order.
+func readKeys(ctx context.Context, s *mvcc.Store, keys [][]byte, rev int64, take func(*mvcc.KV) error) error {
+	for some := range slices.Chunk(keys, readsMax) {
+		found := make([]*mvcc.KV, len(some))
+		g, ctx := errgroup.WithContext(ctx)
+		for i, key := range some {
+			g.Go(func() error {
+				_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, Rev: rev}, func(kv *mvcc.KV) error {
+					c := *kv
+					c.Key, c.Value = key, bytes.Clone(kv.Value)
+					found[i] = &c
+					return nil
+				})
+				return err
+			})
+		}
+		if err := g.Wait(); err != nil {
+			return err
+		}
+		for _, kv := range found {
+			if kv == nil {
+				continue
 			}
-			if err != nil {
+			if err := take(kv); err != nil {
 				return err
 			}
 		}
-		return nil
-	})
-	return a, err
+	}
+	return nil
 }
 
 // Changed implements adminv1.MigrationServer.

@@ -5,14 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
-	"path/filepath"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
@@ -30,10 +31,7 @@ const (
 	abandonTimeout = 10 * time.Second
 )
 
-// partsPattern is the name of a file while it is received.
-const partsPattern = "headwater-restore-*.tmp"
-
-// restoreStream is the stream of a call of Restore.
+// restoreStream is what Restore answers on.
 type restoreStream = grpc.BidiStreamingServer[adminv1.RestoreRequest, adminv1.RestoreProgress]
 
 // Restore implements adminv1.MigrationServer. The whole file is received and checked before the keyspace is made.
@@ -43,6 +41,10 @@ func (m *migration) Restore(stream restoreStream) error {
 		return err
 	}
 	settings, err := m.settingsOfNew(first)
+	if err != nil {
+		return err
+	}
+	o, err := restoreOptions(first)
 	if err != nil {
 		return err
 	}
@@ -57,11 +59,11 @@ func (m *migration) Restore(stream restoreStream) error {
 	if err != nil {
 		return grpcErr(err)
 	}
-	r, err := openOnce(stream.Context(), f, first.GetSkipHashCheck())
+	r, err := snapshot.OpenTemp(stream.Context(), f, first.GetSkipHashCheck())
 	if err != nil {
 		return grpcErr(err)
 	}
-	done, err := m.restore(p, first, settings, r)
+	done, err := m.restore(p, first.GetKeyspace(), settings, o, r)
 	if err = errors.Join(err, r.Close()); err != nil {
 		return grpcErr(err)
 	}
@@ -101,25 +103,20 @@ func (p *progress) send() {
 	_ = p.stream.Send(&adminv1.RestoreProgress{Bytes: p.bytes, Revisions: p.revisions})
 }
 
-// receive writes the parts of a file. The caller removes the file at path.
-func (m *migration) receive(p *progress) (path string, err error) {
+// receive writes the parts into a file that nobody else finds, for snapshot.OpenTemp.
+func (m *migration) receive(p *progress) (*os.File, error) {
 	dir, reserve, err := m.Host.RestoreDir()
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	left, _ := filepath.Glob(filepath.Join(dir, partsPattern)) // left by a process that was killed
-	for _, path := range left {
-		_ = os.Remove(path)
-	}
-	f, err := os.CreateTemp(dir, partsPattern)
+	f, err := snapshot.TempFile(dir)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	err = p.write(f, dir, reserve)
-	if err = errors.Join(err, f.Close()); err != nil {
-		return "", errors.Join(err, os.Remove(f.Name()))
+	if err := p.write(f, dir, reserve); err != nil {
+		return nil, errors.Join(err, snapshot.CloseTemp(f))
 	}
-	return f.Name(), nil
+	return f, nil
 }
 
 func (p *progress) write(f io.Writer, dir string, reserve int64) error {
@@ -146,48 +143,93 @@ func (p *progress) write(f io.Writer, dir string, reserve int64) error {
 	}
 }
 
-// openOnce opens a file that is removed when it is closed.
-func openOnce(ctx context.Context, path string, skip bool) (*snapshot.Reader, error) {
-	r, err := snapshot.Open(ctx, path, skip)
-	if removeErr := os.Remove(path); removeErr != nil && err == nil {
-		return nil, errors.Join(removeErr, r.Close())
+// restoreOptions are what a request says, without the place.
+func restoreOptions(r *adminv1.RestoreRequest) (o snapshot.RestoreOptions, err error) {
+	if r.GetBumpRevision() > math.MaxInt64 {
+		return o, status.Errorf(codes.InvalidArgument, "a revision cannot be bumped by %d", r.GetBumpRevision())
 	}
-	return r, err
+	o.Bump, o.MarkCompacted = int64(r.GetBumpRevision()), r.GetMarkCompacted()
+	o.WithoutAuth = r.GetWithoutAuth()
+	if r.GetFollow() {
+		o.Follow = &mvcc.Follow{Source: r.GetSource()}
+	}
+	if err := o.Check(); err != nil {
+		return o, status.Error(codes.InvalidArgument, err.Error())
+	}
+	return o, nil
 }
 
-// restore makes the keyspace. If it fails there is none, and its rows are cleared.
+// restore makes the keyspace. Where others write the store too it goes on with what a restore of the same file has left
+// that was interrupted; else, and when it fails for good, what has been written is cleared.
 func (m *migration) restore(
-	p *progress, first *adminv1.RestoreRequest, settings *keyspacev1.Keyspace, r *snapshot.Reader,
+	p *progress, name string, settings *keyspacev1.Keyspace, o snapshot.RestoreOptions, r *snapshot.Reader,
 ) (done snapshot.Restored, err error) {
 	ctx := p.stream.Context()
 	if err := m.Host.Prepare(ctx); err != nil {
 		return done, err
 	}
-	info, err := keyspace.Reserve(ctx, m.Engine, m.Root, first.GetKeyspace(), settings)
+	o.Progress = func(n int64) { p.revisions = n; p.send() }
+	if !m.Engine.Limits().Dense {
+		left, err := keyspace.Reserved(ctx, m.Engine, m.Root, name)
+		if err != nil {
+			return done, err
+		}
+		for _, info := range left {
+			if done, err = m.fill(ctx, info, o, r); !errors.Is(err, mvcc.ErrOtherImport) {
+				return done, err
+			}
+		}
+	}
+	info, err := keyspace.Reserve(ctx, m.Engine, m.Root, name, settings)
 	if err != nil {
 		return done, err
 	}
-	o := snapshot.RestoreOptions{
-		Prefix: info.Prefix, Progress: func(n int64) { p.revisions = n; p.send() },
-	}
-	if first.GetFollow() {
-		o.Follow = &mvcc.Follow{Source: first.GetSource()}
-	}
+	return m.fill(ctx, info, o, r)
+}
+
+// fill makes a reserved keyspace of a file. Errors: mvcc.ErrOtherImport, of one that is left as it is.
+func (m *migration) fill(
+	ctx context.Context, info keyspace.Info, o snapshot.RestoreOptions, r *snapshot.Reader,
+) (done snapshot.Restored, err error) {
+	o.Prefix, o.Beside = info.Prefix, m.Host.Beside(info.ID)
 	if done, err = snapshot.Restore(ctx, r, m.Engine, o); err == nil {
 		info, err = keyspace.Publish(ctx, m.Engine, m.Root, info.ID)
 	}
-	if err != nil {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
-		defer cancel()
-		if abandonErr := keyspace.Abandon(ctx, m.Engine, m.Root, info.ID); abandonErr != nil {
-			err = fmt.Errorf("%w (its rows will be cleared at the next start: %w)", err, abandonErr)
-		}
+	switch {
+	case err == nil:
+		return done, m.published(ctx, info, o.Beside != nil)
+	case errors.Is(err, mvcc.ErrOtherImport), !m.Engine.Limits().Dense && passes(err):
 		return done, err
 	}
-	// The leases begin to run when the keyspace is opened.
-	_, leave, err := m.Host.Visit(ctx, info.Name)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), abandonTimeout)
+	defer cancel()
+	if abandonErr := keyspace.Abandon(ctx, m.Engine, m.Root, info.ID); abandonErr != nil {
+		err = fmt.Errorf("%w (what has been written is cleared at the next start: %w)", err, abandonErr)
+	}
+	return done, err
+}
+
+// passes tells whether a restore that has failed so may be gone on with: nothing is wrong with the file.
+func passes(err error) bool {
+	for _, passing := range []error{
+		context.Canceled, context.DeadlineExceeded, mvcc.ErrUnavailable, mvcc.ErrClosed, mvcc.ErrNoSpace,
+		mvcc.ErrOvertaken,
+	} {
+		if errors.Is(err, passing) {
+			return true
+		}
+	}
+	return engine.ClassOf(err).Passes()
+}
+
+// published does what is left to do for a keyspace that has got its name.
+func (m *migration) published(ctx context.Context, info keyspace.Info, shared bool) error {
+	if shared { // who keeps its leases has been told by its rows
+		return m.giveUp(ctx, info.Name, nil) // what else was to have that name
+	}
+	_, leave, err := m.Host.Visit(ctx, info.Name) // its leases begin to run when it is opened
 	if err == nil {
 		leave()
 	}
-	return done, err
+	return err
 }

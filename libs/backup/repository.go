@@ -210,7 +210,7 @@ func (r *Repository) open(ctx context.Context, m *Manifest) (*snapshot.Reader, e
 	if err := r.fetch(ctx, to, m); err != nil {
 		return nil, errors.Join(err, snapshot.CloseTemp(to))
 	}
-	s, err := snapshot.OpenTemp(ctx, to)
+	s, err := snapshot.OpenTemp(ctx, to, false)
 	if err != nil {
 		if ctx.Err() == nil {
 			err = fmt.Errorf("%s %w: %w", m.Object, ErrDamaged, err)

@@ -170,7 +170,7 @@ func (t *taking) get(ctx context.Context, since int64, look func(s *snapshot.Rea
 	if err := t.src.Snapshot(ctx, since, f); err != nil {
 		return errors.Join(err, snapshot.CloseTemp(f))
 	}
-	s, err := snapshot.OpenTemp(ctx, f)
+	s, err := snapshot.OpenTemp(ctx, f, false)
 	if err != nil {
 		return fmt.Errorf("what the server has sent: %w", err)
 	}

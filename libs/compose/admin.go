@@ -6,8 +6,6 @@ import (
 	"fmt"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/admin"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
@@ -187,11 +185,17 @@ func (h adminHost) Visit(ctx context.Context, name string) (*mvcc.Store, func(),
 
 // RestoreDir implements admin.Host.
 func (h adminHost) RestoreDir() (string, int64, error) {
-	if h.d.Kind.IsPod() {
-		return "", 0, status.Error(codes.Unimplemented, "pods make no keyspace of a snapshot yet")
-	}
 	dir, err := h.d.snapshotDir()
 	return dir, h.d.Config.DiskReserveBytes, err
+}
+
+// Beside implements admin.Host.
+func (h adminHost) Beside(id uint64) *mvcc.Beside {
+	if !h.d.Kind.IsPod() {
+		return nil
+	}
+	rows := h.joint.d.Beside(id)
+	return (*mvcc.Beside)(&rows)
 }
 
 // Enforces implements admin.Host.

@@ -47,7 +47,7 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 		plans.heads = func(ctx context.Context) ([]headOf, error) { return c.heads(ctx, shard) }
 	}
 	for ctx.Err() == nil {
-		bell, err := c.bell(ctx, shard)
+		bell, err := c.s.bell(ctx, shard)
 		if err == nil {
 			err = c.remove(ctx, shard)
 		}
@@ -78,14 +78,14 @@ func (c *compactions) work(ctx context.Context, shard int, _ *election.Term) err
 	return nil
 }
 
-// bell reads the row that changes when something in the shard has been compacted.
-func (c *compactions) bell(ctx context.Context, shard int) (row []byte, err error) {
-	snap, err := c.s.d.Engine.Snapshot(ctx)
+// bell reads the row that changes when something of the shard has been compacted, or leases have come with a copy.
+func (s *keyspaces) bell(ctx context.Context, shard int) (row []byte, err error) {
+	snap, err := s.d.Engine.Snapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
 	defer snap.Close()
-	b, err := snap.Get(ctx, c.s.joint.d.Work(shard))
+	b, err := snap.Get(ctx, s.joint.d.Work(shard))
 	if b == nil {
 		return nil, err
 	}

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"google.golang.org/grpc"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
+	"github.com/headwaterdb/headwater/libs/engine/join"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/fair"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -34,6 +36,8 @@ type Parts struct {
 	// OpenHistory opens the cache of a watchhub pod; nil: the pod has none.
 	OpenHistory func(dir string, identity []byte, log *slog.Logger) (History, error)
 	Log         *slog.Logger // nil: discarded
+	// Now reads the clock by which leases end and elected places are kept, and must be monotonic; nil: time.Now.
+	Now func() time.Time
 }
 
 // BusOptions are the options of a bus in addition to the configuration.
@@ -62,6 +66,12 @@ type Deployment struct {
 	Engine engine.Store
 	Bus    bus.Bus // nil: there is none
 	GRPC   *server.GRPC
+
+	now func() time.Time // of leases and elections; nil: time.Now
+
+	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit at
+	// about the same time is one transaction; else nil.
+	joined *join.Store
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk
 
@@ -96,7 +106,7 @@ func newDeployment(k config.Kind, c config.Config, p Parts) *Deployment {
 		p.Log = slog.New(slog.DiscardHandler)
 	}
 	d := &Deployment{
-		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory,
+		Kind: k, Config: c, Log: p.Log, Engine: p.Engine, Bus: p.Bus, openHistory: p.OpenHistory, now: p.Now,
 		pools: make(map[config.Kind]*relay.Pool), failed: make(chan error, 1),
 		answers: etcdapi.NewAnswers(c.MaxAnswerBytes), passwords: auth.NewPasswords(c.BcryptCost),
 		making: fair.NewGate(snapshotsMaking, 1),
@@ -131,6 +141,10 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openEngine(p, onDamage); err != nil {
 		return err
 	}
+	if d.Config.JoinCommits {
+		d.joined = join.New(d.Engine)
+		d.OnClose(d.joined.Close)
+	}
 	if err := d.openBus(p); err != nil {
 		return err
 	}
@@ -156,6 +170,14 @@ func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {
 	}
 	d.OnClose(d.Engine.Close)
 	return nil
+}
+
+// stores is the engine that stores of keyspaces are opened on.
+func (d *Deployment) stores() engine.Store {
+	if d.joined != nil {
+		return d.joined
+	}
+	return d.Engine
 }
 
 func (d *Deployment) openTracer(ctx context.Context) (err error) {

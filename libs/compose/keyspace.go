@@ -167,7 +167,7 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 		k.d.all.setDoor(info.Row.GetAccess())
 	}
 	o.Prefix = k.Place.Prefix
-	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err == nil {
+	if k.Store, err = mvcc.Open(ctx, k.d.stores(), o); err == nil {
 		k.d.store.Store(k.Store)
 	}
 	return err
@@ -179,7 +179,7 @@ func (k *Keyspace) campaign(place string, ttl time.Duration, work func(context.C
 	d := k.d
 	candidate, err := election.New(d.Engine, election.Options{
 		Key:    append(slices.Clone(k.Place.Coordination), place+"/"...),
-		Holder: d.holder(), TTL: ttl, Logger: d.Log,
+		Holder: d.holder(), TTL: ttl, Now: d.now, Logger: d.Log,
 	})
 	if err != nil {
 		return err

@@ -155,7 +155,14 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	return o
 }
 
-// forget removes o from the open keyspaces.
+// isOpen tells whether a keyspace is open, or being opened or closed.
+func (s *keyspaces) isOpen(id uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.open[id] != nil
+}
+
+// forget takes o out of what is open.
 func (s *keyspaces) forget(o *occupied) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -175,24 +175,37 @@ func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error
 	l := &leaseTerm{t, newParking()}
 	h.set(shard, l)
 	defer h.endShard(shard, l)
-	d := h.s.joint.d
-	for {
-		// Leases that are granted from now on are granted here.
-		ids, _, err := d.IDs(ctx, h.s.d.Engine, d.Leases(shard))
-		if err == nil {
-			for _, id := range ids {
-				l.note(id)
-			}
-			break
-		}
-		if ctx.Err() != nil {
-			return nil
-		}
-		h.s.d.Log.Warn("the keyspaces with leases cannot be read; will retry", "shard", shard, "error", err)
-		_ = retry.Sleep(ctx, leaseRetry)
-	}
+	// What is granted from now on is granted here.
+	var looking sync.WaitGroup
+	defer looking.Wait()
+	looking.Go(func() { h.look(ctx, shard, l) })
 	h.s.openParked(ctx, l.parking)
 	return nil
+}
+
+// look has the keyspaces of a shard opened that have leases, until ctx ends: those of now, and those whose leases come
+// with a copy later.
+func (h *leaseHost) look(ctx context.Context, shard int, l *leaseTerm) {
+	d, eng := h.s.joint.d, h.s.d.Engine
+	for ctx.Err() == nil {
+		bell, err := h.s.bell(ctx, shard)
+		var ids []uint64
+		if err == nil {
+			ids, _, err = d.IDs(ctx, eng, d.Leases(shard))
+		}
+		if err == nil {
+			for _, id := range ids {
+				if !h.s.isOpen(id) {
+					l.note(id)
+				}
+			}
+			err = eng.WaitChange(ctx, d.Work(shard), bell)
+		}
+		if err != nil && ctx.Err() == nil {
+			h.s.d.Log.Warn("the keyspaces with leases cannot be read; will retry", "shard", shard, "error", err)
+			_ = retry.Sleep(ctx, leaseRetry)
+		}
+	}
 }
 
 func (h *leaseHost) set(shard int, l *leaseTerm) {
@@ -227,7 +240,7 @@ func hostedLeasesPart(k *Keyspace) part {
 			}
 			keeper, err = lease.New(k.Store, lease.Options{
 				Logger: k.d.Log, Small: true, Meter: h.meter, Holds: l.term.Holds, Parked: l.take(id),
-				Max: k.leasesMax(),
+				Max: k.leasesMax(), Now: k.d.now,
 			})
 			if err != nil {
 				return err
@@ -235,9 +248,11 @@ func hostedLeasesPart(k *Keyspace) part {
 			k.OnClose(func() error { k.parkLeases(l.parking, keeper, k.leaseless); return nil })
 			return k.runLeases(ctx, keeper)
 		},
-		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(keeper), k.Header, k.Store) },
-		busy:     func() bool { return keeper.Next() < parkMin },
-		leases:   func() int { return keeper.Stats().Active },
+		register: func(r grpc.ServiceRegistrar) {
+			etcdapi.RegisterLease(r, k.guard.Leases(followingLeases{keeper, k.Store}), k.Header, k.Store)
+		},
+		busy:   func() bool { return keeper.Next() < parkMin },
+		leases: func() int { return keeper.Stats().Active },
 	}
 }
 

@@ -31,7 +31,7 @@ func leasesPart(k *Keyspace) part {
 	return part{
 		open: func(ctx context.Context) (err error) {
 			o := lease.Options{
-				Logger: k.d.Log, Small: k.ofTable, Max: k.leasesMax(),
+				Logger: k.d.Log, Small: k.ofTable, Max: k.leasesMax(), Now: k.d.now,
 			}
 			if k.ofTable {
 				o.Parked = k.d.all.parking.take(k.Place.ID)
@@ -104,7 +104,7 @@ func shardedLeasesPart(k *Keyspace) part {
 				return err
 			}
 			s, err = shards.New(k.Store, d.Engine, append(slices.Clone(k.Place.Coordination), "lease/"...),
-				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Logger: d.Log})
+				shards.Options{Self: address, Dial: k.dialLeaseKeeper, Now: d.now, Logger: d.Log})
 			return err
 		},
 		register: func(r grpc.ServiceRegistrar) { etcdapi.RegisterLease(r, k.guard.Leases(s), k.Header, k.Store) },

@@ -57,7 +57,7 @@ func (m *many) open(s *keyspaces) error {
 	case err != nil:
 		self = d.Config.Name
 	}
-	o := shards.PlacesOptions{Self: self, Logger: d.Log}
+	o := shards.PlacesOptions{Self: self, Now: d.now, Logger: d.Log}
 	work := "compactor"
 	if d.Kind == config.LeaseKeeper {
 		m.leases = newLeaseHost(s)
@@ -145,7 +145,7 @@ func (k *Keyspace) openOfMany(ctx context.Context, o mvcc.Options) (err error) {
 	if d.Bus != nil {
 		o.Committed = func() { d.Bus.Nudge(k.Subject) }
 	}
-	if k.Store, err = mvcc.Open(ctx, d.Engine, o); err != nil {
+	if k.Store, err = mvcc.Open(ctx, d.stores(), o); err != nil {
 		return err
 	}
 	k.OnClose(k.Store.Close)

@@ -244,6 +244,8 @@ func (k *Keyspace) parkLeases(l *parking, keeper *lease.Keeper, leaseless func()
 		p.leases = keeper.Park()
 	}
 	switch {
+	case k.Store.Following(): // they are another's, unless that has just ended
+		p.due = time.Now().Add(leaseRetryMax)
 	case p.leases == nil:
 	case p.leases.Len() == 0:
 		if leaseless != nil {

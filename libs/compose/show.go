@@ -184,6 +184,9 @@ func (d *Deployment) collectors() (all []prometheus.Collector) {
 		}
 		all = append(all, pools)
 	}
+	if d.joined != nil {
+		all = append(all, joinCollectors(d.joined.Stats())...)
+	}
 	if d.watchSends != nil {
 		all = append(all, d.watchSends)
 	}

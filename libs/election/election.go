@@ -55,6 +55,8 @@ type Options struct {
 	// from Run's goroutine and must be quick.
 	Observed func(LeaderInfo)
 
+	// Now reads the candidate's clock, which must be monotonic. Default: time.Now.
+	Now    func() time.Time
 	Logger *slog.Logger // default: none
 }
 
@@ -67,6 +69,9 @@ func (o *Options) ensureDefaults() {
 	}
 	if o.Eligible == nil {
 		o.Eligible = func() bool { return true }
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Observed == nil {
 		o.Observed = func(LeaderInfo) {}
@@ -122,7 +127,7 @@ func New(store engine.Store, o Options) (*Candidate, error) {
 		store: store,
 		o:     o,
 		keys:  keysOf(o.Key),
-		start: time.Now(),
+		start: o.Now(),
 		nudge: make(chan struct{}, 1),
 		group: o.Group,
 	}
@@ -142,7 +147,7 @@ func (c *Candidate) Nudge() {
 }
 
 // now reads the candidate's clock, which is monotonic.
-func (c *Candidate) now() instant { return time.Since(c.start) }
+func (c *Candidate) now() instant { return c.o.Now().Sub(c.start) }
 
 // Run campaigns until ctx ends, and then returns nil. Each time the candidate is elected, Run calls lead. The ctx of
 // lead ends when the term is lost or Run's ctx ends. The term is renewed until lead returns and is then released, so

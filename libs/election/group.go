@@ -25,6 +25,8 @@ type GroupOptions struct {
 	// Run's goroutine and must be quick.
 	Beside func(rows []Row, txn engine.Txn) time.Duration
 
+	// Now reads the clock of all candidates of the group. Default: time.Now.
+	Now    func() time.Time
 	Logger *slog.Logger // default: none
 }
 
@@ -65,7 +67,7 @@ func NewGroup(store engine.Store, o GroupOptions) (*Group, error) {
 
 // alone returns a group for a candidate that has none.
 func alone(c *Candidate) *Group {
-	g := newGroup(c.store, GroupOptions{Logger: c.o.Logger})
+	g := newGroup(c.store, GroupOptions{Now: c.o.Now, Logger: c.o.Logger})
 	g.span = engine.Range{Begin: c.keys.ballot, End: after(c.keys.renewal), NoConflict: true}
 	return g
 }
@@ -73,6 +75,9 @@ func alone(c *Candidate) *Group {
 func newGroup(store engine.Store, o GroupOptions) *Group {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	return &Group{
 		store: store,
@@ -298,7 +303,7 @@ func (g *Group) beat(ctx context.Context) (again time.Duration, err error) {
 	if len(terms) == 0 && g.o.Beside == nil {
 		return 0, g.look(ctx)
 	}
-	begun := time.Now()
+	begun := g.o.Now()
 	txn, err := g.store.Begin(ctx)
 	if err != nil {
 		return 0, err

@@ -237,7 +237,15 @@ type Shrinker interface{ Shrinks() }
 // repaired (alarms, ownership). It may use a last reserve, which is kept when shrinking transactions are refused too.
 type Vital interface{ Vital() }
 
-// Pending is a commit that is under way.
+// Forker is what the transactions of an engine offer beside Txn whose commits may be joined (package join).
+type Forker interface {
+	// Fork returns a transaction that reads at the same version, has read nothing with a conflict and changes
+	// nothing. It is another's than the transaction itself, which must not be used during the call and has not been
+	// committed. Errors: as Store.Begin.
+	Fork(ctx context.Context) (Txn, error)
+}
+
+// Pending is a commit under way.
 type Pending interface {
 	// Wait returns when the commit is durable, with the stamp of index 0 (StampOf gives the others), or the zero Stamp
 	// if the transaction used none. Wait is called exactly once. After ErrConflict, ErrTooLarge, ErrTooOld and

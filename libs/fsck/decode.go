@@ -78,10 +78,11 @@ func (f *format) rev(b []byte) (int64, bool) {
 	return f.join(int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint16(b[10:])))
 }
 
-// join makes a revision from a stamp's version and index.
+// join makes a revision of a stamp's version and index. A copy has revisions from 1 on.
 func (f *format) join(version, index int64) (rev int64, ok bool) {
 	after := version - f.base
-	return after<<f.shift | index, index >= 0 && index < 1<<f.shift && after > 0 && after <= math.MaxInt64>>f.shift
+	rev = after<<f.shift | index
+	return rev, index >= 0 && index < 1<<f.shift && after >= 0 && after <= math.MaxInt64>>f.shift && rev > 0
 }
 
 // stamp appends the stamp of a revision.

@@ -90,9 +90,7 @@ func Create(
 	if settings != nil {
 		row = proto.Clone(settings).(*keyspacev1.Keyspace)
 	}
-	var birth [8]byte
-	rand.Read(birth[:])
-	row.State, row.Birth = keyspacev1.State_STATE_ACTIVE, binary.BigEndian.Uint64(birth[:])
+	row.State, row.Birth = keyspacev1.State_STATE_ACTIVE, newBirth()
 	row.Created, row.Deleted, row.Name = timestamppb.New(time.Now()), nil, ""
 	if row.Access == nil {
 		row.Access = &keyspacev1.AccessRule{Open: true}
@@ -131,8 +129,15 @@ func Create(
 	return made, nil
 }
 
-// born finds the keyspace that an attempt with an unknown outcome may have created. Others may have renamed or deleted
-// it since. Errors: ErrNotFound, ErrFormat, the engine's.
+// newBirth is what tells a keyspace from all others.
+func newBirth() uint64 {
+	var b [8]byte
+	rand.Read(b[:])
+	return binary.BigEndian.Uint64(b[:])
+}
+
+// born finds the keyspace that an attempt whose outcome is not known may have created: others may have renamed or
+// deleted it since. Errors: ErrNotFound, ErrFormat, the engine's.
 func (t table) born(ctx context.Context, r engine.Reader, tried *keyspacev1.Keyspace) (made Info, err error) {
 	gone, err := t.deletedFrom(ctx, r, t.deleted(tried.Id), t.deleted(tried.Id+1), 1)
 	if err != nil {

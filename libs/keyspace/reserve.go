@@ -31,6 +31,7 @@ func Reserve(
 		row.Access = &keyspacev1.AccessRule{Open: true}
 	}
 	row.State, row.Name, row.Unprefixed = keyspacev1.State_STATE_COPYING, name, false
+	row.Birth = newBirth()
 	row.Created, row.Deleted = timestamppb.New(time.Now()), nil
 	t := table{root}
 	err = update(ctx, eng, func(txn engine.Txn) error {
@@ -84,7 +85,18 @@ func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (inf
 	return info, err
 }
 
-// Abandon gives up a reserved id. The rows below it are cleared like those of a deleted keyspace. Errors:
+// Reserved returns the reserved keyspaces that are to have a name. Errors: ErrFormat, the engine's.
+func Reserved(ctx context.Context, eng engine.Store, root []byte, name string) (all []Info, err error) {
+	gone, err := Deleted(ctx, eng, root, 0, 0)
+	for _, info := range gone {
+		if info.Row.GetState() == keyspacev1.State_STATE_COPYING && info.Name == name {
+			all = append(all, info)
+		}
+	}
+	return all, err
+}
+
+// Abandon gives a reserved id up: what has been written below it is cleared as what a deleted keyspace leaves. Errors:
 // ErrNotReserved, ErrFormat, the engine's.
 func Abandon(ctx context.Context, eng engine.Store, root []byte, id uint64) error {
 	t := table{root}

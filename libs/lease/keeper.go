@@ -64,9 +64,12 @@ type Options struct {
 	Logger    *slog.Logger  // default: none
 	Meter     *Meter        // counts for several keepers; default: the keeper's own
 
-	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether the shard is still
-	// held, so that no other keeper can have claimed it (election.Term.Holds). The keeper calls it after each lookup in
-	// the table and before the answer, so it must be cheap. Default: the keeper is the only one.
+	// Now reads the keeper's clock, which must be monotonic. Default: time.Now.
+	Now func() time.Time
+
+	// Holds makes the keeper one of several, each for a shard of the leases. It reports whether no other keeper can
+	// have claimed the shard yet (election.Term.Holds). It is asked after each look at the table and before that is
+	// answered, so it must be cheap. Default: the keeper is alone.
 	Holds func() bool
 	// Owns reports whether a lease belongs to the shard. For others the keeper answers ErrNotOwner. The result for an
 	// id never changes. Default: all leases.
@@ -88,6 +91,9 @@ func (o *Options) ensureDefaults() {
 		o.Extension = DefaultExtension
 	case o.Extension < 0:
 		o.Extension = 0
+	}
+	if o.Now == nil {
+		o.Now = time.Now
 	}
 	if o.Revokes == 0 {
 		o.Revokes = DefaultRevokes
@@ -151,7 +157,7 @@ func New(store Store, o Options) (*Keeper, error) {
 	k := &Keeper{
 		store:   store,
 		opt:     o,
-		start:   time.Now(),
+		start:   o.Now(),
 		table:   newTable(bits),
 		wake:    make(chan struct{}, 1),
 		count:   o.Meter,
@@ -282,7 +288,7 @@ func (k *Keeper) owner(err error) error {
 func (k *Keeper) Ready() <-chan struct{} { return k.ready }
 
 // now reads the keeper's clock, which is monotonic and starts at 1: a clock set back or forward changes no deadline.
-func (k *Keeper) now() instant { return int64(time.Since(k.start)) + 1 }
+func (k *Keeper) now() instant { return int64(k.opt.Now().Sub(k.start)) + 1 }
 
 // await waits until the keeper answers requests, or returns the reason why it will not.
 func (k *Keeper) await(ctx context.Context) error {

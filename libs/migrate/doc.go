@@ -11,19 +11,20 @@
 //	leases, auth status   ──── CutOver ────►  leases with their full time; it takes writes
 //
 // # Invariants
-//   - A keyspace has revision r of the source only together with everything before it, and every key with the same
-//     value, creation, version and lease: a replayed event is compared with what is there, in its transaction.
-//   - Every step can be repeated, and several processes may do it at the same time. What is there already is left out,
-//     and only the next revision of the right source is taken. The progress of a migration is stored in the keyspace,
-//     not here.
-//   - A keyspace is bound to one cluster. One that was restored from a file is not bound yet. It is bound to a source
-//     only if it has the source's first keys.
-//   - A copy that is cut off before it is complete leaves no keyspace. Following continues where it stopped.
-//   - A cut-over happens at one revision of both sides, with the leases and users that the source has there, or not at
-//     all. It does not stop the source's writers. It only finds out, until it is done, that they were not stopped.
-//   - An incomplete file of lines is recognised, because a complete one ends with a line that says so.
-//   - At most tailBytes of the log are held. During a copy the source is watched from before the snapshot on, so its
-//     compactions do no harm unless more than that has to be held.
+//
+//   - A keyspace has revision r of the source only with all that came before, and every key of it with the same value,
+//     creation, version and lease: what is replayed is held against what is there, in its transaction.
+//   - Everything can be repeated and done by several at once: what is there already is left out, and only the next
+//     revision of the one source is taken. Where a migration has come to is in the keyspace, not here.
+//   - A keyspace is bound to one cluster. One that was made of a file is not yet: it has the first keys of a source
+//     before it is bound to that.
+//   - A copy that is cut off before it is whole leaves no keyspace. Following goes on where it was.
+//   - Nothing assumes that the source's revisions have no gaps: a request names the revision before its first.
+//   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
+//     all. It does not stop the source's writers; it only finds out that they have not been stopped, until it is done.
+//   - A file of lines that is not whole is not taken for one: it has a line at its end that says so.
+//   - Of the log no more than tailBytes are held. Copies are watched from before the snapshot on: what the source
+//     compacts meanwhile is not missed, unless that is more.
 //
 // # Concurrency
 //

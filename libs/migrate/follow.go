@@ -19,6 +19,10 @@ import (
 // reportEvery is the shortest time between two reports of progress while a keyspace follows.
 const reportEvery = 200 * time.Millisecond
 
+// requestsMax bounds the requests that have not been answered. What the source does meanwhile goes together into the
+// next one: where the store is another machine's a request takes a round trip, however little is in it.
+const requestsMax = 4
+
 // pause is the time before a side that could not be reached is tried again.
 const pause = 500 * time.Millisecond
 
@@ -28,7 +32,8 @@ type follower struct {
 	tail   *tail
 	stream adminv1.Migration_ReplayClient
 	stop   context.CancelFunc
-	at     func(rev int64) // is called with the keyspace's revision
+	at     func(rev int64) // is told where the keyspace is
+	slots  chan struct{}   // has an element for each request that has not been answered
 
 	mu    sync.Mutex
 	rev   int64     // of the keyspace
@@ -89,7 +94,10 @@ func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	f := &follower{m: m, rev: st.GetRevision(), stop: cancel, equal: time.Now(), first: head}
+	f := &follower{
+		m: m, rev: st.GetRevision(), stop: cancel, equal: time.Now(), first: head,
+		slots: make(chan struct{}, requestsMax),
+	}
 	finished := false
 	f.at = func(rev int64) {
 		if done != nil && done(rev) {
@@ -139,6 +147,10 @@ func (f *follower) run(ctx context.Context) error {
 		var r *adminv1.ReplayResponse
 		if r, err = f.stream.Recv(); err == nil {
 			f.answered(r.GetRevision())
+			select {
+			case <-f.slots:
+			default: // the first message, which names the keyspace, is answered too
+			}
 		}
 	}
 	f.stop()
@@ -153,11 +165,16 @@ func (f *follower) send(ctx context.Context) error {
 	after := f.rev
 	f.mu.Unlock()
 	for {
+		select {
+		case f.slots <- struct{}{}:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
 		entries, err := f.tail.next(ctx, after)
 		if err != nil {
 			return err
 		}
-		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries}); err != nil {
+		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries, After: after}); err != nil {
 			return err
 		}
 		after = entries[len(entries)-1].Revision

@@ -240,5 +240,5 @@ func (m *Migration) Download(ctx context.Context) (*snapshot.Reader, error) {
 	if _, err := io.Copy(f, file); err != nil {
 		return nil, errors.Join(err, snapshot.CloseTemp(f))
 	}
-	return snapshot.OpenTemp(ctx, f)
+	return snapshot.OpenTemp(ctx, f, false)
 }

@@ -40,22 +40,38 @@ func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error
 	return t.c.Followed(ctx, &adminv1.FollowedRequest{Keyspace: t.name})
 }
 
-// restore makes the keyspace from a file, which it closes, and lets it follow.
+// Restore makes a keyspace of a file, which it closes, as a request says whose part is empty. report is told of progress.
+// On pods it goes on with what an interrupted one of the same file has left. Errors: those of the admin API, the file's.
+func Restore(
+	ctx context.Context, conn grpc.ClientConnInterface, r *adminv1.RestoreRequest, file io.ReadCloser,
+	report func(*adminv1.RestoreProgress),
+) (*adminv1.Restored, error) {
+	return restore(ctx, adminv1.NewMigrationClient(conn), r, file, report)
+}
+
+// restore makes the keyspace of a file, which it closes, and has it follow.
 func (t *Target) restore(
 	ctx context.Context, source uint64, settings *adminv1.Settings, file io.ReadCloser,
 	report func(*adminv1.RestoreProgress),
 ) (*adminv1.Restored, error) {
+	return restore(ctx, t.c, &adminv1.RestoreRequest{
+		Keyspace: t.name, Settings: settings, Follow: true, Source: source,
+	}, file, report)
+}
+
+func restore(
+	ctx context.Context, c adminv1.MigrationClient, first *adminv1.RestoreRequest, file io.ReadCloser,
+	report func(*adminv1.RestoreProgress),
+) (*adminv1.Restored, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	stream, err := t.c.Restore(ctx)
+	stream, err := c.Restore(ctx)
 	if err != nil {
-		return nil, err
+		return nil, errors.Join(err, file.Close())
 	}
 	sent := make(chan error, 1)
 	go func() {
-		err := sendFile(stream, &adminv1.RestoreRequest{
-			Keyspace: t.name, Settings: settings, Follow: true, Source: source,
-		}, file)
+		err := sendFile(stream, first, file)
 		if sent <- err; err != nil {
 			cancel()
 		}
@@ -99,7 +115,7 @@ func sendFile(stream adminv1.Migration_RestoreClient, first *adminv1.RestoreRequ
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 			return stream.CloseSend()
 		case err != nil:
-			return fmt.Errorf("the snapshot of the source: %w", err)
+			return fmt.Errorf("the file: %w", err)
 		}
 	}
 }

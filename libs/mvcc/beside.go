@@ -14,17 +14,29 @@ import (
 type Beside struct {
 	// Head gets the head (see ParseBesideHead), and Bell another value, at every revision.
 	Head, Bell []byte
-	// Leases is set by every grant.
+	// Leases is set by every grant, and where leases come with a copy.
 	Leases []byte
-	// Compacted gets another value at every compaction, and Work counts the compactions.
+	// Compacted gets another value with every compaction. Work counts these, and the copies with leases.
 	Compacted, Work []byte
+}
+
+// noteLeases says that there are leases which nobody has been asked to grant: those who keep leases wait for Work.
+func (b *Beside) noteLeases(txn engine.Txn) {
+	txn.Set(b.Leases, nil)
+	txn.Add(b.Work, 1)
 }
 
 // besideLen is the length of a row Beside.Head: a stamp, and the base (8) and the shift (1) of the keyspace's
 // revisions.
 const besideLen = engine.StampLen + 8 + 1
 
-// ParseBesideHead returns the head revision in a row Beside.Head. Errors: ErrCorrupt.
+// appendBesideHead appends the row Beside.Head for a stamp.
+func appendBesideHead(b []byte, space revision.Space, st engine.Stamp) []byte {
+	b = binary.BigEndian.AppendUint64(st.Append(b), uint64(space.Base))
+	return append(b, byte(space.Shift))
+}
+
+// ParseBesideHead returns the head revision that a row Beside.Head tells. Errors: ErrCorrupt.
 func ParseBesideHead(row []byte) (int64, error) {
 	if len(row) != besideLen {
 		return 0, ErrCorrupt
@@ -46,9 +58,7 @@ func (w *rowWriter) besideHead(index uint16) {
 	if s.o.Beside == nil {
 		return
 	}
-	w.v = engine.Stamp{Index: index}.Append(w.v[:0])
-	w.v = binary.BigEndian.AppendUint64(w.v, uint64(s.meta.Space.Base))
-	w.v = append(w.v, byte(s.meta.Space.Shift))
+	w.v = appendBesideHead(w.v[:0], s.meta.Space, engine.Stamp{Index: index})
 	w.txn.SetStampedValue(s.o.Beside.Head, w.v, 0)
 	w.v = engine.Stamp{Index: index}.Append(w.v[:0])
 	w.txn.SetStampedValue(s.o.Beside.Bell, w.v, 0)

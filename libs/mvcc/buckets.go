@@ -108,7 +108,7 @@ func parseChange(row []byte) (uint64, error) {
 
 // newBuckets begins the index of a keyspace, in a transaction that reads it with a conflict: state says whether the
 // keyspace is new, without keys.
-func newBuckets(txn engine.Txn, r rows, state bucketState) {
+func newBuckets(txn importRows, r rows, state bucketState) {
 	txn.Set(r.boundary(nil, nil), []byte{byte(state)})
 	txn.Set(r.meta(metaBuckets), binary.BigEndian.AppendUint64(nil, 1))
 }

@@ -13,6 +13,7 @@ import (
 // a range cannot be read after a stamped write. It writes rows table by table in key order, which is faster for an LSM
 // tree.
 func (g *group) build(txn engine.Txn, commitRow []byte, seq uint64) {
+	txn = g.stamped(txn)
 	w := rowWriter{g: g, txn: txn}
 	txn.UseStamps(len(g.entries))
 	for i := range g.entries {
@@ -103,7 +104,11 @@ func (w *rowWriter) idx(st *keyState) {
 		st.rec.value = st.val
 	}
 	w.v = appendRecord(w.v[:0], s.refs, &st.rec)
-	w.txn.SetStampedValue(w.k, w.v, 0)
+	if st.rec.mod < 0 {
+		w.txn.SetStampedValue(w.k, w.v, 0)
+	} else { // given
+		w.txn.Set(w.k, w.v)
+	}
 	w.wrote()
 }
 
@@ -254,7 +259,7 @@ func (g *group) settle(first engine.Stamp) []revlog.Entry {
 	for i := range g.entries {
 		e := &g.entries[i]
 		entries[i] = revlog.Entry{
-			Rev:    g.settleRev(revlog.Pending(i), first),
+			Rev:    g.settleRev(e.rev, first),
 			Events: events[e.events : e.events+e.eventN : e.events+e.eventN],
 		}
 	}

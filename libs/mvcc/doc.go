@@ -86,6 +86,10 @@
 //   - A keyspace with FeatureFollows has the revisions of its source and no others: each group sees in its state
 //     whether the feature is set. If so it takes only replays, and otherwise everything else (replay.go). The
 //     transaction that settles the leases removes the feature (follow.go).
+//   - Where commits make the versions of stamps, a given stamp is never above a version that the engine has given out,
+//     and each transaction that gives some reads the head with a conflict (given.go): revisions grow in the order of
+//     commits there too. A copy has a base that makes room for its revisions, and no two imports write it at once
+//     (importfar.go).
 //   - A request is answered only when its outcome is known and durable (I5), whatever the engine does.
 //   - Every key that a put has made can be replaced with a value of the same size, deleted, attached to a lease and
 //     revoked, each in one transaction of the engine.

@@ -48,3 +48,6 @@ func Forsake(d *Dump) {
 	d.stop()
 	<-d.kept
 }
+
+// SetBatch bounds the events of a batch.
+func (im *Import) SetBatch(events int) { im.far.events = events }

@@ -1,6 +1,7 @@
 package mvcc
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -82,7 +83,32 @@ func (s *Store) Following() bool { return s.follow.is.Load() }
 // FollowEnded returns a channel that is closed when the keyspace does not follow another one, or does not any more.
 func (s *Store) FollowEnded() <-chan struct{} { return s.follow.ended }
 
-// admitFollowing refuses what a following keyspace does not take, and replays in any other keyspace.
+// awaitFollowEnd learns of it when another process has ended the following, until ctx ends.
+func (s *Store) awaitFollowEnd(ctx context.Context) {
+	name := s.rows.meta(metaFollow)
+	for failures := 0; ctx.Err() == nil && s.follow.is.Load(); {
+		var row []byte
+		err := s.view(ctx, func(snap engine.Snapshot) (err error) {
+			row, err = snap.Get(ctx, name)
+			row = bytes.Clone(row)
+			return err
+		})
+		if err == nil && row == nil {
+			s.follow.end()
+			return
+		}
+		if err == nil {
+			err = s.eng.WaitChange(ctx, name, row)
+		}
+		if failures++; err == nil {
+			failures = 0
+			continue
+		}
+		pause(ctx, min(failures, unavailableMax))
+	}
+}
+
+// admitFollowing refuses what a keyspace that follows does not take, and replays elsewhere.
 func (g *group) admitFollowing(m mutation) error {
 	_, replays := m.(*replay)
 	switch follows := g.features.Has(FeatureFollows); {
@@ -141,6 +167,9 @@ func (s *Store) SetFollow(ctx context.Context, change func(*Follow) error) error
 // those given. If the keyspace does not follow any more, and is at rev, it does nothing. Errors: ErrNotFollowing,
 // ErrGap (the head differs), ErrNoSpace, ErrUnavailable, the context's.
 func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) error {
+	if err := s.settleMany(ctx, leases); err != nil {
+		return err
+	}
 	var features Features
 	var grown int64
 	err := s.update(ctx, func(txn engine.Txn) error {
@@ -165,7 +194,7 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 		if err != nil {
 			return err
 		}
-		if grown, err = s.settleLeases(ctx, txn, features, leases); err != nil {
+		if grown, err = s.settleLast(ctx, txn, features, leases); err != nil {
 			return err
 		}
 		head, _ := headRow(features, st)
@@ -183,36 +212,4 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 	}
 	s.follow.end()
 	return nil
-}
-
-// settleLeases replaces the rows of the leases. Keys stay attached to their leases.
-func (s *Store) settleLeases(
-	ctx context.Context, txn engine.Txn, f Features, leases []ImportLease,
-) (grown int64, err error) {
-	was, err := s.leasesBytes(ctx, txn)
-	if err != nil {
-		return 0, err
-	}
-	r := s.rows.tableRange(tableLease)
-	txn.ClearRange(r.Begin, r.End)
-	grown = -was
-	for _, l := range leases {
-		k, v := s.rows.lease(nil, l.ID), appendLease(nil, l.TTL, false)
-		txn.Set(k, v)
-		grown += s.rows.bytes(k, len(v))
-	}
-	if f.Has(FeatureSizes) && grown != 0 {
-		txn.Add(s.sizeRow, grown)
-	}
-	return grown, nil
-}
-
-// leasesBytes returns what the rows of the leases count.
-func (s *Store) leasesBytes(ctx context.Context, txn engine.Txn) (n int64, err error) {
-	it := txn.Scan(ctx, s.rows.tableRange(tableLease))
-	defer it.Close()
-	for it.Next() {
-		n += s.rows.bytes(it.Key(), len(it.Value()))
-	}
-	return n, it.Err()
 }

@@ -49,6 +49,9 @@ type group struct {
 	loaded   bool
 	compacts bool // compact is to be written
 
+	// given is the revision of the current request where that is not the commit's to make: see givenStamps.
+	given int64
+
 	entries []pendingEntry
 	events  []pendingEvent
 	buf     []byte // the encoded entries, one after the other
@@ -112,8 +115,9 @@ type leaseState struct {
 
 // pendingEntry is the log entry of the request whose index is its place in group.entries.
 type pendingEntry struct {
-	start, end     int // in group.buf
-	events, eventN int // first event and the number of events
+	rev            int64 // pending, or given
+	start, end     int   // in group.buf
+	events, eventN int   // first event and the number of events
 }
 
 // pendingEvent is an event whose slices are still offsets, since the buffer they lie in grows.
@@ -325,8 +329,10 @@ func (g *group) num(rev int64) int64 {
 func (g *group) begin() int64 {
 	if !g.open {
 		g.open = true
-		g.rev = revlog.Pending(len(g.entries))
-		g.entries = append(g.entries, pendingEntry{start: len(g.buf), events: len(g.events)})
+		if g.rev = g.given; g.rev == 0 {
+			g.rev = revlog.Pending(len(g.entries))
+		}
+		g.entries = append(g.entries, pendingEntry{rev: g.rev, start: len(g.buf), events: len(g.events)})
 	}
 	return g.rev
 }

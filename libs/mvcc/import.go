@@ -37,20 +37,33 @@ type ImportOptions struct {
 	Follow *Follow
 	// Alarms are the names of the alarms that are set (Store.Alarms).
 	Alarms []string
+
+	// The rest is for an engine with other writers, whose commits make the versions of stamps.
+
+	// Head is what Finish is told.
+	Head int64
+	// Source says what is imported: an Import of the same goes on where one before it was interrupted. Without it none
+	// does.
+	Source []byte
+	// Beside are those of the Stores that will open the keyspace.
+	Beside *Beside
 }
 
 // auth says whether users and roles are imported.
 func (o *ImportOptions) auth() bool { return o.AuthNumber > authNone || len(o.AuthRows) > 0 }
 
-// Import writes a keyspace that does not exist yet, with given revisions, on a dense engine. Nothing counts before
-// Finish: until then there is no keyspace. It is used by one goroutine, and not after an error.
+// Import writes a keyspace that does not exist yet, with revisions of its own. What it writes counts with Finish only:
+// until then there is no keyspace. It is used by one goroutine, and after an error no more.
 type Import struct {
 	s      *Store // used only to write rows: nothing runs
 	o      ImportOptions
 	live   int64 // bytes
 	events []importEvent
 	size   int
-	last   int64 // revision
+	last   int64      // revision
+	taken  int64      // events of Add
+	upTo   int64      // those of them that a flush would write, or that are there
+	far    *farImport // on an engine with other writers
 }
 
 type importEvent struct {
@@ -58,16 +71,15 @@ type importEvent struct {
 	ev  revlog.Event
 }
 
-// NewImport starts an import. Errors: that the store has rows already, ErrUnavailable, the context's.
+// NewImport begins an import, or goes on with one. Errors: that there are rows already, ErrOtherImport, ErrAhead (the
+// database is too young for the revisions), ErrUnavailable, the context's.
 func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import, error) {
 	limits := eng.Limits()
 	var own Options
 	own.Prefix = o.Prefix
 	own.ensureDefaults(limits)
-	if !limits.Dense {
-		return nil, errors.New("mvcc: an import needs a dense engine")
-	}
 	s := &Store{eng: engine.Domain(eng, o.Prefix), o: own, limits: limits, rows: rows{prefix: o.Prefix}}
+	s.room = s.rows.roomOf(limits)
 	var id [8]byte
 	rand.Read(id[:])
 	id[0] &= 0x7f // like the id of any keyspace
@@ -76,8 +88,15 @@ func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import,
 		ClusterID: binary.BigEndian.Uint64(id[:]), Space: revision.Space{}, ChunkBytes: own.ChunkBytes,
 		Features: FeaturesAll,
 	}
-	s.refs = revlog.RowRevs{Space: s.meta.Space}
-	s.codec = revlog.Codec{RowRevs: s.refs}
+	if o.Beside != nil {
+		s.meta.Features |= FeatureKeyspaces
+	}
+	s.sawFeatures(s.meta.Features)
+	im := &Import{s: s, o: o}
+	if !limits.Dense {
+		return im, im.beginFar(ctx, own.Shift)
+	}
+	s.use(s.meta.Space)
 	err := s.update(ctx, func(txn engine.Txn) error {
 		if err := refuseRows(ctx, txn, s.rows); errors.Is(err, ErrCorrupt) {
 			return errors.New("mvcc: an import needs a store without rows")
@@ -89,18 +108,35 @@ func NewImport(ctx context.Context, eng engine.Store, o ImportOptions) (*Import,
 	if !errors.Is(err, errNothing) {
 		return nil, err
 	}
-	return &Import{s: s, o: o}, nil
+	return im, nil
 }
 
-// Add adds an event. The events of a revision come in their order, and revisions in theirs. A put must have its whole
-// version. Add keeps nothing of the event.
+// use has the Store number in a space.
+func (s *Store) use(space revision.Space) {
+	s.meta.Space = space
+	s.refs = revlog.RowRevs{Space: space}
+	s.codec = revlog.Codec{RowRevs: s.refs}
+}
+
+// Add takes an event in: those of one revision in their order, revisions in theirs. The version of a put must be whole.
+// Nothing of the event is kept. Errors: ErrTooLarge, ErrTwice, ErrOvertaken, ErrUnavailable, the context's.
 func (im *Import) Add(ctx context.Context, rev int64, ev *revlog.Event) error {
-	if rev != im.last && (len(im.events) >= importEvents || im.size >= importBytes) {
+	if im.taken++; im.taken <= im.there() {
+		im.last, im.upTo = rev, im.taken
+		return nil
+	}
+	if events, size := im.batch(); rev != im.last && (len(im.events) >= events || im.size >= size) {
 		if err := im.flush(ctx); err != nil {
 			return err
 		}
 	}
 	im.last = rev
+	if !ev.Delete {
+		if err := im.s.storable(ev); err != nil {
+			return err
+		}
+	}
+	im.upTo = im.taken
 	if rev < im.o.Compact && !im.o.Superseded && ev.Delete {
 		return nil
 	}
@@ -118,7 +154,15 @@ func (im *Import) Add(ctx context.Context, rev int64, ev *revlog.Event) error {
 	return nil
 }
 
-// importBatch is one transaction.
+// batch is how much is written at a time.
+func (im *Import) batch() (events, size int) {
+	if im.far != nil {
+		return im.far.events, farBytes
+	}
+	return importEvents, importBytes
+}
+
+// importBatch is what is written at a time.
 type importBatch struct {
 	im     *Import
 	w      importWriter
@@ -128,8 +172,15 @@ type importBatch struct {
 // importWriter writes rows and counts their bytes.
 type importWriter struct {
 	s    *Store
-	txn  engine.Txn
+	txn  importRows
 	live *int64
+}
+
+// importRows takes rows.
+type importRows interface {
+	Set(key, value []byte)
+	Clear(key []byte)
+	ClearRange(begin, end []byte)
 }
 
 func (w importWriter) set(k, v []byte) {
@@ -144,6 +195,7 @@ type importState struct {
 	live bool
 	was  record // the record in its row
 	row  int    // length of that; 0: there is none
+	made int    // length of the row that has been made
 	at   int64  // the last revision that has changed it, in this batch; a revision is never in two
 }
 
@@ -160,9 +212,9 @@ func (im *Import) flush(ctx context.Context) error {
 		return err
 	}
 	live := im.live
-	err = im.s.commit(ctx, func(txn engine.Txn) error {
+	err = im.write(ctx, states, func(rows importRows) error {
 		im.live = live
-		b := &importBatch{im: im, states: states, w: importWriter{s: im.s, txn: txn, live: &im.live}}
+		b := &importBatch{im: im, states: states, w: importWriter{s: im.s, txn: rows, live: &im.live}}
 		for i := 0; i < len(im.events); {
 			n := i
 			for n < len(im.events) && im.events[n].rev == im.events[i].rev {
@@ -178,6 +230,14 @@ func (im *Import) flush(ctx context.Context) error {
 	clear(im.events)
 	im.events, im.size = im.events[:0], 0
 	return err
+}
+
+// write writes what f makes.
+func (im *Import) write(ctx context.Context, states map[string]*importState, f func(importRows) error) error {
+	if im.far != nil {
+		return im.writeFar(ctx, states, f)
+	}
+	return im.s.commit(ctx, func(txn engine.Txn) error { return f(txn) })
 }
 
 // commit runs a transaction once.
@@ -197,18 +257,26 @@ func (im *Import) states(ctx context.Context) (map[string]*importState, error) {
 		}
 		st := &importState{key: e.ev.KV.Key}
 		states[string(st.key)] = st
-		if e.rev > im.o.Compact || im.o.Superseded {
+		switch {
+		case e.rev <= im.o.Compact && !im.o.Superseded:
+		case im.far.has(st):
+		default:
 			list, rows = append(list, st), append(rows, im.s.rows.idx(nil, st.key))
 		}
 	}
 	if len(rows) == 0 {
 		return states, nil
 	}
+	rows = append(rows, im.s.rows.meta(metaImport))
 	return states, im.s.view(ctx, func(snap engine.Snapshot) error {
 		found, err := snap.GetMany(ctx, rows)
+		if err == nil {
+			err = im.far.own(found[len(list)])
+		}
 		if err != nil {
 			return err
 		}
+		found = found[:len(list)]
 		for i, row := range found {
 			if row == nil {
 				continue
@@ -344,7 +412,7 @@ func (b *importBatch) index() error {
 			b.w.txn.Clear(k)
 		case st.live:
 			v := appendRecord(nil, s.refs, &st.rec)
-			s.meta.Space.Stamp(st.rec.mod).Append(v[:0])
+			st.made = len(v)
 			b.w.set(k, v)
 			if st.rec.lease != 0 && st.rec.lease != st.was.lease {
 				b.w.set(s.rows.leaseKey(st.rec.lease, st.key), nil)
@@ -357,16 +425,19 @@ func (b *importBatch) index() error {
 // ImportLease is a lease to be imported, with its time to live in seconds.
 type ImportLease struct{ ID, TTL int64 }
 
-// Finish writes the leases, users and roles, and the rows that make everything a keyspace. Its revision is then head,
-// and the next one is head+1.
+// Finish writes the leases, users and roles, and what makes a keyspace of it all: its revision is head then, and the
+// next one is above. Errors: as Add.
 func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) error {
 	if err := im.flush(ctx); err != nil {
 		return err
 	}
 	s := im.s
+	if err := im.landed(); err != nil {
+		return err
+	}
 	for part := range slices.Chunk(leases, importEvents) {
-		err := s.commit(ctx, func(txn engine.Txn) error {
-			w := importWriter{s: s, txn: txn, live: &im.live}
+		err := im.write(ctx, nil, func(rows importRows) error {
+			w := importWriter{s: s, txn: rows, live: &im.live}
 			for _, l := range part {
 				w.set(s.rows.lease(nil, l.ID), binary.BigEndian.AppendUint64(nil, uint64(l.TTL)))
 			}
@@ -378,6 +449,9 @@ func (im *Import) Finish(ctx context.Context, head int64, leases []ImportLease) 
 	}
 	if err := im.authRows(ctx); err != nil {
 		return err
+	}
+	if im.far != nil {
+		return im.finishFar(ctx, head, len(leases) > 0)
 	}
 	return s.commit(ctx, func(txn engine.Txn) error {
 		skip, ok := txn.(engine.StampSkipper)
@@ -400,7 +474,7 @@ func (im *Import) authRows(ctx context.Context) error {
 		for size := 0; n < len(rows) && size < importBytes && n < importEvents; n++ {
 			size += len(rows[n].Key) + len(rows[n].Value)
 		}
-		err := im.s.commit(ctx, func(txn engine.Txn) error {
+		err := im.write(ctx, nil, func(txn importRows) error {
 			for _, r := range rows[:n] {
 				txn.Set(append(im.s.rows.table(nil, tableAuth), r.Key...), r.Value)
 			}
@@ -414,14 +488,14 @@ func (im *Import) authRows(ctx context.Context) error {
 	return nil
 }
 
-// identity writes the rows that describe the keyspace itself.
-func (im *Import) identity(txn engine.Txn, head int64) {
+// identity writes the rows that a keyspace has of itself.
+func (im *Import) identity(txn importRows, head int64) {
 	s := im.s
 	if im.o.Follow != nil {
 		s.meta.Features |= FeatureFollows
 		txn.Set(s.rows.meta(metaFollow), im.o.Follow.append(nil))
 	}
-	v := engine.Stamp{Version: 1}.Append(nil)
+	v := engine.Stamp{Version: uint64(s.meta.Space.Base) + 1}.Append(nil) // as if it had been made there
 	v = append(v, formatFeatures, byte(s.meta.Space.Shift))
 	v = binary.BigEndian.AppendUint32(v, uint32(s.meta.ChunkBytes))
 	v = binary.BigEndian.AppendUint64(v, s.meta.ClusterID)

@@ -34,11 +34,16 @@ const (
 	recordFlags = recordInline | recordLease | recordOwn
 )
 
-// appendRecord appends the value of the idx row: the stamp of the row (whose index is that of r.mod, pending), flags,
-// create as seen from mod, version, lease, size, and the value if it is inline.
+// appendRecord appends the idx row's value: the stamp of the row (that of r.mod, of which a pending one has only the
+// index), flags, create as seen from mod, version, lease, size, and the value if it is inline.
 func appendRecord(b []byte, refs revlog.RowRevs, r *record) []byte {
-	i, _ := revlog.PendingIndex(r.mod)
-	b = engine.Stamp{Index: uint16(i)}.Append(b)
+	st := engine.Stamp{}
+	if i, pending := revlog.PendingIndex(r.mod); pending {
+		st.Index = uint16(i)
+	} else {
+		st = refs.Space.Stamp(r.mod)
+	}
+	b = st.Append(b)
 	var flags byte
 	switch r.place {
 	case revlog.PlaceInline:

@@ -20,23 +20,30 @@ const (
 // ReplayRevision is what one revision of the source has changed, in the source's order. An event of a put has the key,
 // value, create and version numbers and lease, that of a deletion only the key. A revision changes each key once.
 type ReplayRevision struct {
-	Rev    int64
+	Rev int64
+	// After is the revision of the source that comes before, or any between the two: the source has made none there.
+	// 0: Rev-1.
+	After  int64
 	Events []revlog.Event
 }
 
-// Replay applies revisions of the source to a keyspace that follows it, in order and under their own numbers. All of
-// them are applied, or none. Revisions that are there already are left out, so a caller may repeat Replay after an
-// unknown outcome, and several callers may use it. It returns the last revision that is there afterwards. Replay checks
-// each key's create and version numbers against the keyspace. Leases need not exist. Errors: ErrNotFollowing, ErrGap,
-// ErrDiverged, ErrNoSpace, ErrTooLarge, ErrUnavailable (outcome unknown), the context's.
+// Replay carries out revisions of the source of a keyspace that follows, in order, under their own numbers; those that
+// are there already are left out, so that it may be called again when the outcome was unknown, and by several. It
+// returns the last revision that is there afterwards. All of them happen, or none. What is replayed is held against
+// what is there: creation and version of each key have to follow from it. Leases need not be there. Errors:
+// ErrNotFollowing, ErrGap, ErrDiverged, ErrAhead, ErrNoSpace, ErrTooLarge, ErrUnavailable (outcome unknown), the
+// context's.
 func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, err error) {
-	if !s.limits.Dense {
-		return 0, errors.New("mvcc: only on an engine without gaps between revisions can a keyspace follow another")
-	}
 	if len(revs) == 0 || len(revs) > ReplayRevisionsMax {
 		return 0, fmt.Errorf("mvcc: %d revisions to replay, need 1 to %d", len(revs), ReplayRevisionsMax)
 	}
 	m := &replay{revs: revs}
+	if err := m.fits(s); err != nil {
+		return 0, err
+	}
+	if err := s.admitGiven(ctx, revs[len(revs)-1].Rev); err != nil {
+		return 0, err
+	}
 	res, err := s.submit(ctx, m, m.bytes())
 	if err != nil {
 		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // otherwise the group may still be writing why
@@ -61,6 +68,26 @@ func (m *replay) each(visit func(ev *revlog.Event)) {
 	}
 }
 
+// fits refuses what could not be replaced or deleted later.
+func (m *replay) fits(s *Store) (err error) {
+	m.each(func(ev *revlog.Event) {
+		if err == nil && !ev.Delete {
+			err = s.storable(ev)
+		}
+	})
+	return err
+}
+
+// storable refuses a version that could not be replaced or deleted later. Errors: ErrTooLarge.
+func (s *Store) storable(ev *revlog.Event) error {
+	if s.putFits(&PutRequest{Key: ev.KV.Key, Value: ev.KV.Value}) {
+		return nil
+	}
+	const shown = 64
+	return fmt.Errorf("%w: key %.*q of %d bytes with a value of %d", ErrTooLarge, shown, ev.KV.Key, len(ev.KV.Key),
+		len(ev.KV.Value))
+}
+
 func (m *replay) keys(add func([]byte)) {
 	m.each(func(ev *revlog.Event) { add(ev.KV.Key) })
 }
@@ -71,7 +98,8 @@ func (m *replay) grows() bool {
 	return puts
 }
 
-func (m *replay) proves() bool { return true }
+// proves implements mutation: what is replayed goes on from the head, which commits do not prove.
+func (m *replay) proves() bool { return false }
 
 func (m *replay) bytes() int {
 	n := len(m.revs) * replayRevBytes
@@ -90,26 +118,29 @@ func (m *replay) cost(s *Store) (n int64) {
 
 // run implements mutation. It checks everything before it changes anything.
 func (m *replay) run(ctx context.Context, g *group, res *Result) error {
-	next := g.head + 1 + int64(len(g.entries))
-	left := m.revs
-	for len(left) > 0 && left[0].Rev < next {
+	last, left := g.last(), m.revs
+	for len(left) > 0 && left[0].Rev <= last {
 		left = left[1:]
 	}
 	res.Rev = g.rev
 	if len(left) == 0 {
 		return nil
 	}
-	if most := g.s.limits.MaxStamps; most > 0 && len(g.entries)+len(left) > most {
-		if len(g.entries) == 0 {
-			return engine.ErrTooLarge
-		}
+	if len(g.entries)+len(left) > entriesMax {
 		return errNextGroup
 	}
-	if err := m.check(ctx, g, left, next); err != nil {
+	given, err := m.given(g, left)
+	if err == nil {
+		err = m.check(ctx, g, left, last)
+	}
+	if err != nil {
 		return err
 	}
+	defer func() { g.given = 0 }()
 	for i := range left {
-		g.end()
+		if g.end(); given {
+			g.given = left[i].Rev
+		}
 		if err := m.apply(ctx, g, left[i].Events); err != nil {
 			return err
 		}
@@ -118,22 +149,60 @@ func (m *replay) run(ctx context.Context, g *group, res *Result) error {
 	return nil
 }
 
-// replayed is a key as the earlier revisions have left it.
+// entriesMax bounds the entries of a group with given revisions: two bytes count them.
+const entriesMax = 1 << 16
+
+// given tells whether the revisions have to be given to their rows: they are not what the commit makes. Where others
+// write the keyspace too, the group then conflicts with all that move the head.
+func (m *replay) given(g *group, left []ReplayRevision) (bool, error) {
+	if g.s.limits.Dense {
+		first := len(g.entries) == 0
+		made := !first && g.entries[0].rev < 0
+		gaps := left[len(left)-1].Rev-g.last() != int64(len(left))
+		most := g.s.limits.MaxStamps
+		switch {
+		case gaps && made, !gaps && !first && !made, most > 0 && len(g.entries)+len(left) > most:
+			if first {
+				return false, engine.ErrTooLarge
+			}
+			return false, errNextGroup
+		case !gaps:
+			return false, nil
+		}
+		if _, ok := g.txn.(engine.StampSkipper); !ok {
+			return false, errors.New("mvcc: the engine cannot go on behind a revision")
+		}
+		return true, nil
+	}
+	if txn, writes := g.txn.(engine.Txn); writes {
+		head := g.s.headRow
+		txn.AddReadConflict(head, append(head[:len(head):len(head)], 0))
+	}
+	return true, nil
+}
+
+// replayed is a key as the revisions before have left it.
 type replayed struct {
 	live            bool
 	create, version int64
 	at              int64 // the last revision that changes it
 }
 
-// check returns an error unless the revisions follow from one another and from the keyspace.
-func (m *replay) check(ctx context.Context, g *group, left []ReplayRevision, next int64) error {
+// check finds out whether the revisions follow from one another, and from what there is.
+func (m *replay) check(ctx context.Context, g *group, left []ReplayRevision, last int64) error {
 	keys := map[string]*replayed{}
 	for i := range left {
 		r := &left[i]
-		if r.Rev != next+int64(i) || len(r.Events) == 0 {
-			m.why = fmt.Sprintf("revision %d, with %d events, comes after %d", r.Rev, len(r.Events), next+int64(i)-1)
+		after := r.After
+		if after == 0 {
+			after = r.Rev - 1
+		}
+		if r.Rev <= last || after > last || len(r.Events) == 0 {
+			m.why = fmt.Sprintf("%d, with %d events, comes after %d at the source, and after %d here", r.Rev,
+				len(r.Events), after, last)
 			return ErrGap
 		}
+		last = r.Rev
 		for j := range r.Events {
 			ev := &r.Events[j]
 			k := keys[string(ev.KV.Key)]

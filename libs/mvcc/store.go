@@ -39,6 +39,7 @@ type Store struct {
 	size       rangeSize
 
 	features atomic.Uint64 // Features, as last seen
+	versions versions
 	follow   following
 	auth     authSeen
 	live     liveBytes
@@ -181,6 +182,9 @@ func (s *Store) start() {
 	}
 	if !s.limits.Dense {
 		s.wg.Go(func() { s.followCompaction(ctx) })
+		if s.follow.is.Load() {
+			s.wg.Go(func() { s.awaitFollowEnd(ctx) })
+		}
 	}
 }
 
@@ -399,6 +403,9 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 		return 0, 0, err
 	}
 	s.sawFeatures(features)
+	if !features.Has(FeatureFollows) && s.follow.is.Load() { // another process has ended it
+		s.follow.end()
+	}
 	rev := s.meta.Space.Of(st)
 	if s.limits.Versionstamps && r.Version() < st.Version {
 		return 0, 0, fmt.Errorf(

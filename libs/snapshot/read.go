@@ -42,6 +42,7 @@ type Reader struct {
 	db     *bolt.DB
 	tx     *bolt.Tx
 	events []byte // bucket
+	sum    []byte // of the file, if it has been checked
 
 	// Revision is the file's revision. Compact is its compact revision, or -1.
 	Revision, Compact int64
@@ -69,7 +70,7 @@ func Open(ctx context.Context, path string, skipHashCheck bool) (*Reader, error)
 // open opens the file of a Reader. If it fails, it closes the file.
 func open(ctx context.Context, r *Reader, skipHashCheck bool) (_ *Reader, err error) {
 	r.Compact = -1
-	if r.Size, err = check(ctx, r.f, skipHashCheck); err == nil {
+	if r.Size, r.sum, err = check(ctx, r.f, skipHashCheck); err == nil {
 		err = guard(func() error { return r.open(skipHashCheck) })
 	}
 	if err != nil {
@@ -78,35 +79,35 @@ func open(ctx context.Context, r *Reader, skipHashCheck bool) (_ *Reader, err er
 	return r, nil
 }
 
-// check reads the file once and returns its size.
-func check(ctx context.Context, f *os.File, skip bool) (size int64, err error) {
+// check reads the file once, and returns its size and its checksum, nil if that is not looked at.
+func check(ctx context.Context, f *os.File, skip bool) (size int64, want []byte, err error) {
 	st, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	size = st.Size()
 	switch {
 	case !st.Mode().IsRegular():
-		return 0, fmt.Errorf("%s: %w", f.Name(), ErrForeign)
+		return 0, nil, fmt.Errorf("%s: %w", f.Name(), ErrForeign)
 	case skip:
-		return size, nil
+		return size, nil, nil
 	case size%sectorBytes == 0 && size > 0:
-		return 0, ErrNoSum
+		return 0, nil, ErrNoSum
 	case size%sectorBytes != sha256.Size || size < pageSize:
-		return 0, fmt.Errorf("%w, or has been cut", ErrForeign)
+		return 0, nil, fmt.Errorf("%w, or has been cut", ErrForeign)
 	}
 	sum := sha256.New()
 	if _, err := io.Copy(sum, &contextReader{ctx, io.NewSectionReader(f, 0, size-sha256.Size)}); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
-	want := make([]byte, sha256.Size)
+	want = make([]byte, sha256.Size)
 	if _, err := f.ReadAt(want, size-sha256.Size); err != nil {
-		return 0, err
+		return 0, nil, err
 	}
 	if !bytes.Equal(sum.Sum(nil), want) {
-		return 0, fmt.Errorf("%w: its checksum differs", ErrDamaged)
+		return 0, nil, fmt.Errorf("%w: its checksum is another", ErrDamaged)
 	}
-	return size, nil
+	return size, want, nil
 }
 
 // contextReader is a reader that ends with its context.

@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"math"
@@ -25,7 +26,9 @@ type RestoreOptions struct {
 	// Follow, if set, lets the keyspace follow the source of the file (mvcc.Store.Replay). Then the revision cannot be
 	// bumped.
 	Follow *mvcc.Follow
-	// Progress, if set, is called from time to time with the number of versions and tombstones that have been read.
+	// Beside are the rows beside the keyspace, where many are served by several processes.
+	Beside *mvcc.Beside
+	// Progress, if set, is told now and then how many versions and tombstones have been read.
 	Progress func(revisions int64)
 }
 
@@ -57,7 +60,9 @@ type Content struct {
 	Auth       Auth
 	Leases     []mvcc.ImportLease
 	Alarms     Alarms
-	// Events visits versions and tombstones in the order of their revisions. None is above Revision.
+	// Sum is a digest of all of it; without one a restore that is interrupted is never gone on with.
+	Sum []byte
+	// Events visits versions and tombstones in the order of their revisions, none above Revision.
 	Events func(ctx context.Context, visit func(rev int64, ev *revlog.Event) error) error
 }
 
@@ -70,7 +75,9 @@ func (r *Reader) Content(ctx context.Context) (c Content, err error) {
 	if r.Since > 0 {
 		return c, ErrLog
 	}
-	c = Content{Revision: r.Revision, Compact: r.Compact, Superseded: r.Superseded, Events: r.Events}
+	c = Content{
+		Revision: r.Revision, Compact: r.Compact, Superseded: r.Superseded, Sum: r.sum, Events: r.Events,
+	}
 	return c, r.State(ctx, &c)
 }
 
@@ -89,8 +96,10 @@ func (r *Reader) State(ctx context.Context, c *Content) (err error) {
 	})
 }
 
-// Restore makes a keyspace from a file, in a store without rows below its prefix. Until it has returned nil, the store
-// has no keyspace. Errors: ErrLog, ErrDamaged, those of the store, the context's.
+// Restore makes a keyspace of a file, in a store without rows below its prefix, or with those of a restore of the same
+// file, with the same options, that was interrupted: where others write the store too it goes on with that. It counts
+// when Restore has returned nil: until then the store holds no keyspace. Errors: ErrLog, ErrDamaged, those of
+// mvcc.NewImport and of Import's methods, the context's.
 func Restore(ctx context.Context, r *Reader, eng engine.Store, o RestoreOptions) (Restored, error) {
 	c, err := r.Content(ctx)
 	if err != nil {
@@ -113,7 +122,10 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 		done.Revision += o.Bump
 		done.Compact, superseded = done.Revision, true
 	}
-	into := mvcc.ImportOptions{Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow}
+	into := mvcc.ImportOptions{
+		Prefix: o.Prefix, Compact: done.Compact, Superseded: superseded, Follow: o.Follow,
+		Head: done.Revision, Beside: o.Beside, Source: o.digest(c.Sum),
+	}
 	for _, a := range c.Alarms {
 		if o.Follow != nil { // they are about the source's disk, and would refuse writes that the source accepts again
 			break
@@ -130,6 +142,7 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	if err != nil {
 		return done, err
 	}
+	defer im.Abort()
 	n := int64(0)
 	err = c.Events(ctx, func(rev int64, ev *revlog.Event) error {
 		if n++; n%progressEvery == 0 && o.Progress != nil {
@@ -146,5 +159,20 @@ func RestoreContent(ctx context.Context, c *Content, eng engine.Store, o Restore
 	return done, im.Finish(ctx, done.Revision, c.Leases)
 }
 
-// progressEvery is how many versions are read between two reports of progress.
+// digest is what a restore makes the keyspace of; nil: it cannot be told.
+func (o *RestoreOptions) digest(sum []byte) []byte {
+	if len(sum) == 0 {
+		return nil
+	}
+	d := sha256.New()
+	d.Write(sum)
+	follows := uint64(0)
+	if o.Follow != nil {
+		follows = o.Follow.Source
+	}
+	fmt.Fprintf(d, "|%d|%t|%t|%t|%d", o.Bump, o.MarkCompacted, o.WithoutAuth, o.Follow != nil, follows)
+	return d.Sum(nil)
+}
+
+// progressEvery is after how many versions progress is told.
 const progressEvery = 10_000

@@ -26,8 +26,8 @@ func CloseTemp(f *os.File) error {
 	return err
 }
 
-// OpenTemp opens a file of TempFile as Open does. It takes over the file, even if it fails. Nothing is left when the
-// Reader is closed.
-func OpenTemp(ctx context.Context, f *os.File) (*Reader, error) {
-	return open(ctx, &Reader{f: f, temp: true}, false)
+// OpenTemp is Open of such a file. It takes the file, also when it fails: nothing is left of it when the Reader is
+// closed.
+func OpenTemp(ctx context.Context, f *os.File, skipHashCheck bool) (*Reader, error) {
+	return open(ctx, &Reader{f: f, temp: true}, skipHashCheck)
 }

@@ -5,15 +5,16 @@
 //
 // # Invariants
 //
-//   - It reads and writes a server only through the admin API, through the status page (top), or as a client of etcd's
-//     API (snapshot save, backup save and run, export, import, the other side of a migration). It needs no access to
-//     the store. snapshot restore and backup restore create a data directory that no server uses.
-//   - Exit codes are etcdctl's: 0, 1 for an error, 2 if no endpoint answers, 5 after an interrupt, 128 for a wrong
-//     command line.
-//   - Of several endpoints it uses the first that answers, for the whole command.
-//   - Bytes from a server are shown quoted or in hexadecimal; in JSON they are base64. Text that would leave its line
-//     of a table is quoted too.
-//   - Output that cannot be written is an error. A second interrupt ends the process at once.
+//   - It reads and writes nothing of a server but through the admin API, the status page (top), or as any client of
+//     etcd's API (snapshot save, backup save and run, export, import, the other side of a migration): it needs no
+//     access to the store. snapshot restore and backup restore make a data directory that no server has,
+//     or snapshot restore a keyspace through the admin API.
+//   - Exit codes are etcdctl's: 0, 1 for what has failed, 2 where no endpoint answers, 5 when interrupted, 128 for a
+//     command line that is wrong.
+//   - Of several endpoints the first that answers is used, for the whole command.
+//   - What a server sends as bytes is shown quoted or in hexadecimal, but in JSON, where it is base64. Text that
+//     would leave its line of a table is quoted too.
+//   - What could not be written is an error. A second interrupt ends the process at once.
 //
 // # Concurrency
 //

@@ -7,11 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -19,9 +17,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/metadata"
 
-	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/snapshot"
-	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
 
 const (
@@ -35,8 +31,6 @@ const (
 	passwordEnv = "HEADWATERCTL_PASSWORD"
 	// partSuffix ends the name of a file until it is complete.
 	partSuffix = ".part"
-	// progressEvery is the time between two lines about progress.
-	progressEvery = 5 * time.Second
 )
 
 // snapshotCommand is the command snapshot with its subcommands.
@@ -163,63 +157,4 @@ func (c *ctl) snapshotStatusCommand() *cobra.Command {
 func skipFlag(cmd *cobra.Command, skip *bool) {
 	cmd.Flags().BoolVar(skip, "skip-hash-check", false,
 		"accept a file without a checksum, such as one from a data directory, or with a wrong one")
-}
-
-func (c *ctl) snapshotRestoreCommand() *cobra.Command {
-	var dir string
-	var skip, follow bool
-	var bump uint64
-	var o snapshot.RestoreOptions
-	cmd := &cobra.Command{
-		Use: "restore FILE", Short: "Restore a file into a data directory for a standalone server, which must not run",
-		Args: args(cobra.ExactArgs(1)),
-		RunE: func(cmd *cobra.Command, given []string) error {
-			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
-				return usageError{errors.New("give --data-dir")}
-			}
-			if follow {
-				o.Follow = &mvcc.Follow{} // it follows the first source that it is given
-			}
-			if err := o.Check(); err != nil {
-				return usageError{err}
-			}
-			r, err := snapshot.Open(cmd.Context(), given[0], skip)
-			if err != nil {
-				return fmt.Errorf("%s: %w", given[0], err)
-			}
-			defer r.Close()
-			o.Progress = c.progress(given[0])
-			done, err := datadir.Restore(cmd.Context(), r, dir, o)
-			if err != nil {
-				return fmt.Errorf("%s: %w", given[0], err)
-			}
-			_, err = fmt.Fprintf(c.out, "restored %s into %s: revision %d, compact revision %d\n",
-				given[0], dir, done.Revision, done.Compact)
-			return err
-		},
-	}
-	f := cmd.Flags()
-	f.StringVar(&dir, "data-dir", "",
-		"the data directory from which a server is to serve the keyspace; it must have no store yet")
-	f.Uint64Var(&bump, "bump-revision", 0, "add this to the revision; needs --mark-compacted")
-	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
-	f.BoolVar(&follow, "follow", false,
-		"let the keyspace follow the server that the file is from: it takes no writes until "+
-			"migrate --cut-over")
-	f.BoolVar(&o.WithoutAuth, "without-auth", false,
-		"leave out users and roles; then everybody can read and write everything")
-	skipFlag(cmd, &skip)
-	return cmd
-}
-
-// progress reports from time to time how far a restore is.
-func (c *ctl) progress(file string) func(int64) {
-	begin, last := time.Now(), time.Now()
-	return func(n int64) {
-		if time.Since(last) < progressEvery {
-			return
-		}
-		last = time.Now()
-		fmt.Fprintf(c.errOut, "%s: %d versions in %s\n", file, n, time.Since(begin).Round(time.Second))
-	}
 }

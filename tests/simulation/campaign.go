@@ -59,7 +59,9 @@ type Campaign struct {
 	Sometimes string
 	// Program is a file with a program that has been built; "": the tree's is built.
 	Program string
-	Out     io.Writer
+	// PlantedOnly has FindPlanted not run the seeds first with no fault switched on.
+	PlantedOnly bool
+	Out         io.Writer
 }
 
 // program is what a campaign runs.

@@ -1,6 +1,6 @@
 // Package simulation runs whole deployments from a seed: kv pods, hubs with their tailer, lease keepers, the admin
-// API, several keyspaces, clients, faults and judges in one program, in which nothing happens that is not in the seed
-// (make simulate, docs/simulation.md).
+// API, several keyspaces with users and limits, clients, snapshots, faults and judges in one program, in which nothing
+// happens that is not in the seed (make simulate, docs/simulation.md).
 //
 // # How a run is exact
 //
@@ -8,7 +8,8 @@
 // (wasip1) and run by a runtime that is a Go module (Host): one thread, no preemption, randomness from the seed, from
 // which Go's runtime takes the order of its goroutines, of select and of maps; a clock that stands still while
 // anything can run and jumps to when the first goroutine wakes; and Go's own network in memory, which is what package
-// net is there. docs/adr/0010 says what else was tried.
+// net is there. A run has an empty directory of its own as /tmp, and may have its wall clock jump. docs/adr/0010
+// says what else was tried.
 //
 // # Parts
 //

@@ -29,6 +29,9 @@ const (
 	looksMax     = 100_000_000
 	// stopLooks is after how many looks a run finds out that it is to stop.
 	stopLooks = 4096
+	// heapLimit is how large a program's heap grows before it collects garbage, which takes half of the time of a
+	// program of a small heap that collects by the usual rule.
+	heapLimit = "256MiB"
 	// memoryPages bounds a program's memory, in pages of 64 KiB.
 	memoryPages = 32 << 10
 )
@@ -60,8 +63,24 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
+	_, err = r.NewHostModuleBuilder("simulation").NewFunctionBuilder().WithFunc(stepWallClock).Export("step_wall_clock").
+		Instantiate(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
+	}
 	return &Host{r, dir}, nil
 }
+
+// clock is that of a run.
+type clock struct {
+	now  int64 // in nanoseconds since 1970, on which timers and the monotonic clock go
+	wall int64 // by how much the wall clock differs
+}
+
+type clockKey struct{}
+
+// stepWallClock is what a program calls to have its wall clock jump by some nanoseconds; no timer notices.
+func stepWallClock(ctx context.Context, by int64) { ctx.Value(clockKey{}).(*clock).wall += by }
 
 // Close releases what the host has.
 func (h *Host) Close(ctx context.Context) error { return h.runtime.Close(ctx) }
@@ -133,7 +152,12 @@ func (r *Result) Sum() [sha256.Size]byte {
 // does is a function of the program, the seed and args. It fails when ctx ends.
 func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result, error) {
 	began := time.Now()
-	now := epoch.UnixNano()
+	c := &clock{now: epoch.UnixNano()}
+	tmp, err := os.MkdirTemp("", "headwater-simulation-*")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(tmp)
 	var out, log bytes.Buffer
 	var trace io.Writer = &out
 	if p.Live != nil {
@@ -141,26 +165,28 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 	}
 	looks := 0
 	tick := func() int64 {
-		now += int64(clockStep)
+		c.now += int64(clockStep)
 		looks++
 		stopped := looks%stopLooks == 0 && ctx.Err() != nil
-		if stopped || looks > looksMax || now-epoch.UnixNano() > int64(simulatedMax) {
+		if stopped || looks > looksMax || c.now-epoch.UnixNano() > int64(simulatedMax) {
 			panic(sys.NewExitError(exitStuck))
 		}
-		return now
+		return c.now
 	}
 	config := wazero.NewModuleConfig().WithName("").
 		WithArgs(append([]string{"guest"}, args...)...).
-		WithEnv("GOMAXPROCS", "1").WithEnv(plantedEnv, p.Planted).
+		WithEnv("GOMAXPROCS", "1").WithEnv("GOGC", "off").WithEnv("GOMEMLIMIT", heapLimit).
+		WithEnv(plantedEnv, p.Planted).
 		WithStdout(trace).WithStderr(&log).
+		WithFSConfig(wazero.NewFSConfig().WithDirMount(tmp, "/tmp")).
 		WithRandSource(random(seed)).
 		WithNanotime(tick, sys.ClockResolution(clockStep)).
 		WithWalltime(func() (int64, int32) {
-			t := tick()
+			t := tick() + c.wall
 			return t / int64(time.Second), int32(t % int64(time.Second))
 		}, sys.ClockResolution(clockStep)).
-		WithNanosleep(func(ns int64) { now += max(ns, 0) })
-	m, err := p.h.runtime.InstantiateModule(ctx, p.module, config)
+		WithNanosleep(func(ns int64) { c.now += max(ns, 0) })
+	m, err := p.h.runtime.InstantiateModule(context.WithValue(ctx, clockKey{}, c), p.module, config)
 	r := &Result{Args: args}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
 		r.Exit, err = exit.ExitCode(), nil
@@ -169,7 +195,7 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 		err = errors.Join(err, m.Close(ctx))
 	}
 	r.Output, r.Log = out.Bytes(), log.Bytes()
-	r.Simulated, r.Took = time.Duration(now-epoch.UnixNano()), time.Since(began)
+	r.Simulated, r.Took = time.Duration(c.now-epoch.UnixNano()), time.Since(began)
 	if ctx.Err() != nil {
 		err = errors.Join(err, ctx.Err())
 	}

@@ -12,28 +12,36 @@ import (
 type Plan struct {
 	Seed     uint64
 	Duration time.Duration // how long faults happen
+	Idle     time.Duration // how long nobody asks anything before clients come
 	Faults   int           // how many there are at most
 	Clients  int           // that read and write
 	Watchers int
 	Leases   int  // that are kept alive and left to end
+	Users    int  // whose permissions change
+	Limited  int  // clients that want more than a limit allows
+	Backups  bool // snapshots are taken
 	Calm     bool // no faults of the database and of the bus by chance
 }
 
 // NewPlan is the plan of a seed that nothing else is asked of.
 func NewPlan(seed uint64) Plan {
-	return Plan{Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6}
+	return Plan{Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6,
+		Users: 2, Limited: 2, Backups: true}
 }
 
 // ShortPlan is one that takes a few seconds.
 func ShortPlan(seed uint64) Plan {
-	return Plan{Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2}
+	return Plan{Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2,
+		Users: 1, Limited: 1, Backups: true}
 }
 
 // Args are the program's flags, and those of cmd/simulate.
 func (p Plan) Args() []string {
 	return []string{
-		fmt.Sprint("-seed=", p.Seed), fmt.Sprint("-duration=", p.Duration), fmt.Sprint("-faults=", p.Faults),
+		fmt.Sprint("-seed=", p.Seed), fmt.Sprint("-duration=", p.Duration), fmt.Sprint("-idle=", p.Idle),
+		fmt.Sprint("-faults=", p.Faults),
 		fmt.Sprint("-clients=", p.Clients), fmt.Sprint("-watchers=", p.Watchers), fmt.Sprint("-leases=", p.Leases),
+		fmt.Sprint("-users=", p.Users), fmt.Sprint("-limited=", p.Limited), fmt.Sprint("-backups=", p.Backups),
 		fmt.Sprint("-calm=", p.Calm),
 	}
 }

@@ -32,6 +32,9 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 		return true
 	}
 	try(func(p *Plan) { p.Calm = true })
+	try(func(p *Plan) { p.Backups = false })
+	try(func(p *Plan) { p.Limited = 0 })
+	try(func(p *Plan) { p.Users = 0 })
 	try(func(p *Plan) { p.Leases = 0 })
 	try(func(p *Plan) { p.Watchers = 0 })
 	try(func(p *Plan) { p.Clients = 1 })

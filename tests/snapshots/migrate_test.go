@@ -64,16 +64,28 @@ func newMove(t *testing.T, source *clientv3.Client) *move {
 // moveInto prepares a migration into a keyspace of a server.
 func moveInto(t *testing.T, source *clientv3.Client, s *hw.Server, keyspace string) *move {
 	t.Helper()
-	m := &move{source: source, server: s, notes: make(chan string, 100)}
-	m.target = dialKeyspace(t, s.URL(), keyspace)
-	conn, err := grpc.NewClient("unix://"+filepath.Join(s.DataDir(), config.AdminSocket),
-		grpc.WithTransportCredentials(insecure.NewCredentials()))
+	m := moveThrough(t, source, "unix://"+filepath.Join(s.DataDir(), config.AdminSocket), keyspace)
+	m.server, m.target = s, dialKeyspace(t, s.URL(), keyspace)
+	return m
+}
+
+// adminConn is a connection to an admin API.
+func adminConn(t *testing.T, url string) *grpc.ClientConn {
+	t.Helper()
+	conn, err := grpc.NewClient(url, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// moveThrough prepares a migration into a keyspace behind an admin API.
+func moveThrough(t *testing.T, source *clientv3.Client, admin, keyspace string) *move {
+	t.Helper()
+	m := &move{source: source, notes: make(chan string, 100)}
 	m.Migration = &migrate.Migration{
-		Source: migrate.NewSource(source), Target: migrate.NewTarget(conn, keyspace),
+		Source: migrate.NewSource(source), Target: migrate.NewTarget(adminConn(t, admin), keyspace),
 		Note: func(line string) { t.Log(line); m.notes <- line },
 	}
 	return m

@@ -108,7 +108,8 @@ func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 	if _, err := c.Get(ctx, "a", clientv3.WithRev(max(compact-1, 1))); compact > 1 && !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Fatalf("below the compact revision: %v", err)
 	}
-	for rev := max(compact, 1); rev <= head; rev++ {
+	revs := p.history(ctx, t, c, max(compact, 1), head)
+	for _, rev := range append([]int64{max(compact, 1)}, revs...) {
 		r, err := c.Get(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(rev))
 		if err != nil {
 			t.Fatal(err)
@@ -117,7 +118,6 @@ func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 			p.add("at %d %v", rev, kv)
 		}
 	}
-	p.history(ctx, t, c, max(compact, 1), head)
 	h, err := c.HashKV(ctx, c.Endpoints()[0], head)
 	if err != nil {
 		t.Fatal(err)
@@ -127,8 +127,8 @@ func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 	return p
 }
 
-// history is the events that a watch shows.
-func (p *picture) history(ctx context.Context, t *testing.T, c *clientv3.Client, from, head int64) {
+// history is the events that a watch shows. It returns their revisions.
+func (p *picture) history(ctx context.Context, t *testing.T, c *clientv3.Client, from, head int64) (revs []int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -141,13 +141,17 @@ func (p *picture) history(ctx context.Context, t *testing.T, c *clientv3.Client,
 			if last = ev.Kv.ModRevision; last == from {
 				ev.PrevKv = nil // may be missing there
 			}
+			if n := len(revs); n == 0 || revs[n-1] != last {
+				revs = append(revs, last)
+			}
 			p.add("%v %v prev %v", ev.Type, ev.Kv, ev.PrevKv)
 		}
 		if last >= head {
-			return
+			return revs
 		}
 	}
 	t.Fatal("the watch ended")
+	return nil
 }
 
 func (p *picture) leases(ctx context.Context, t *testing.T, c *clientv3.Client) {

@@ -28,6 +28,7 @@ type Process struct {
 	Log  string // path of what it writes, over all its lives
 
 	Address, Metrics string // of a pod: host:port for clients and for metrics
+	Admin            string // of a pod with Config.Admin: unix://path of its admin API
 
 	path      string
 	args, env []string

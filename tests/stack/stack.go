@@ -40,6 +40,7 @@ type Config struct {
 	Report       io.Writer // gets a line for each process that is ready; nil: nobody
 
 	PodArgs map[string][]string // more flags, by kind
+	Admin   bool                // pods serve the admin API, see Process.Admin; Dir must be short, for sockets are
 }
 
 // PortsUsed is how many ports from BasePort on may be used.

@@ -78,8 +78,13 @@ func (s *Stack) definePod(kind string, i int, client, metrics string) {
 		args = append(args, "--data-dir="+s.path(name))
 	}
 	args = append(args, s.cfg.PodArgs[kind]...)
+	admin := ""
+	if s.cfg.Admin {
+		admin = "unix://" + s.path(name+".sock")
+		args = append(args, "--listen-admin-urls="+admin)
+	}
 	p := s.process(kind, name, s.cfg.Programs.Pods[kind], answers("http://"+metrics+"/readyz"), args...)
-	p.Address, p.Metrics = client, metrics
+	p.Address, p.Metrics, p.Admin = client, metrics, admin
 }
 
 func (s *Stack) address(offset int) string { return fmt.Sprintf("127.0.0.1:%d", s.cfg.BasePort+offset) }

@@ -58,6 +58,19 @@ func (t *txn) Vital() {
 	t.Shrinks()
 }
 
+// Fork implements engine.Forker, if the inner engine does. A fork has the age of what it was made of.
+func (t *txn) Fork(ctx context.Context) (engine.Txn, error) {
+	f, ok := t.Txn.(engine.Forker)
+	if !ok {
+		return nil, errors.New("faults: the inner engine's transactions cannot be forked")
+	}
+	x, err := f.Fork(ctx)
+	if err != nil {
+		return nil, t.gen.err(err)
+	}
+	return newTxn(t.s, t.gen, x, t.begun), nil
+}
+
 // Commit implements engine.Txn.
 func (t *txn) Commit(ctx context.Context) (engine.Pending, error) { return t.commit(ctx, t.Txn) }
 

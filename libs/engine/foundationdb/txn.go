@@ -198,6 +198,16 @@ func (t *txn) fits() error {
 	return nil
 }
 
+var _ engine.Forker = (*txn)(nil)
+
+// Fork implements engine.Forker.
+func (t *txn) Fork(ctx context.Context) (engine.Txn, error) {
+	if err := t.reader.usable(ctx); err != nil {
+		return nil, err
+	}
+	return t.s.begin(int64(t.version))
+}
+
 // Discard implements engine.Txn.
 func (t *txn) Discard() {
 	if t.ended {

@@ -241,6 +241,17 @@ func (s *Store) enter(t *txn) {
 	s.open.last = t
 }
 
+// enterBehind puts t right behind another open transaction, which has the same read version. s.mu is held.
+func (s *Store) enterBehind(t, other *txn) {
+	t.open, t.prev, t.next = true, other, other.next
+	other.next = t
+	if t.next != nil {
+		t.next.prev = t
+	} else {
+		s.open.last = t
+	}
+}
+
 // remove takes t out of the open transactions, if it is there. s.mu is held.
 func (s *Store) remove(t *txn) {
 	if !t.open {

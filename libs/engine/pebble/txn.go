@@ -262,6 +262,23 @@ func (t *txn) commit(ctx context.Context, part *stamping) (engine.Pending, error
 	return p, nil
 }
 
+var _ engine.Forker = (*txn)(nil)
+
+// Fork implements engine.Forker. The domain of a fork is the store's.
+func (t *txn) Fork(ctx context.Context) (engine.Txn, error) {
+	if err := t.check(ctx); err != nil {
+		return nil, err
+	}
+	s, f := t.v.s, &txn{}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.v.refs.Add(1)
+	f.init(t.v)
+	f.begun = t.begun
+	s.enterBehind(f, t)
+	return f, nil
+}
+
 // Discard implements engine.Txn.
 func (t *txn) Discard() {
 	if t.ended {

@@ -18,6 +18,7 @@ type PlacesOptions struct {
 	Self   string        // the name or address of this pod, which no other has
 	TTL    time.Duration // as Options.TTL
 	Work   Work
+	Now    func() time.Time // as Options.Now
 	Logger *slog.Logger
 }
 
@@ -29,7 +30,7 @@ type Places struct {
 
 // NewPlaces returns Places whose rows have the prefix prefix. It does nothing before Run.
 func NewPlaces(eng engine.Store, prefix []byte, o PlacesOptions) (*Places, error) {
-	s, err := New(nil, eng, prefix, Options{Self: o.Self, TTL: o.TTL, Logger: o.Logger, work: o.Work})
+	s, err := New(nil, eng, prefix, Options{Self: o.Self, TTL: o.TTL, Now: o.Now, Logger: o.Logger, work: o.Work})
 	if err != nil {
 		return nil, err
 	}

@@ -40,6 +40,7 @@ func (h *shard) init(s *Shards, id int, key []byte) (err error) {
 		},
 		Observed: h.observed,
 		Group:    s.group,
+		Now:      s.o.Now,
 		Logger:   s.o.Logger,
 	})
 	return err

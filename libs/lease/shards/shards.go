@@ -53,6 +53,8 @@ type Options struct {
 	TTL time.Duration
 	// Keeper configures the keepers. What makes them keepers of a shard is set here.
 	Keeper lease.Options
+	// Now reads the pod's clock, which must be monotonic. Default: time.Now.
+	Now    func() time.Time
 	Logger *slog.Logger // default: none
 
 	work Work // of Places: what is done instead of keeping leases
@@ -64,6 +66,12 @@ func (o *Options) ensureDefaults() {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Keeper.Now == nil {
+		o.Keeper.Now = o.Now
 	}
 	if o.Keeper.Logger == nil {
 		o.Keeper.Logger = o.Logger
@@ -131,7 +139,7 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 		store:       loader{Store: store},
 		eng:         eng,
 		o:           o,
-		start:       time.Now(),
+		start:       o.Now(),
 		members:     append(prefix[:n:n], 'm'),
 		incarnation: binary.BigEndian.Uint64(incarnation[:]),
 		stopped:     make(chan struct{}),
@@ -140,7 +148,9 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 		peers:       map[string]*peer{},
 	}
 	var err error
-	s.group, err = election.NewGroup(eng, election.GroupOptions{Prefix: prefix, Beside: s.attend, Logger: o.Logger})
+	s.group, err = election.NewGroup(eng, election.GroupOptions{
+		Prefix: prefix, Beside: s.attend, Now: o.Now, Logger: o.Logger,
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -158,7 +168,7 @@ func New(store lease.Store, eng engine.Store, prefix []byte, o Options) (*Shards
 	return s, nil
 }
 
-func (s *Shards) now() instant { return time.Since(s.start) }
+func (s *Shards) now() instant { return s.o.Now().Sub(s.start) }
 
 // Run takes part until ctx ends, then it gives up its shards and returns nil. Errors: engine.ErrClosed, and rows of
 // another format. A store that is unavailable is waited out. It may be called once.

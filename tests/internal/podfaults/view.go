@@ -2,6 +2,7 @@ package podfaults
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -108,6 +109,19 @@ func (t viewTxn) Shrinks() {
 	if s, ok := t.Txn.(engine.Shrinker); ok {
 		s.Shrinks()
 	}
+}
+
+// Fork implements engine.Forker, if the engine does.
+func (t viewTxn) Fork(ctx context.Context) (engine.Txn, error) {
+	f, ok := t.Txn.(engine.Forker)
+	if !ok {
+		return nil, errors.New("podfaults: the engine's transactions cannot be forked")
+	}
+	x, err := f.Fork(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return viewTxn{x, t.g}, nil
 }
 
 // Commit implements engine.Txn.

@@ -18,6 +18,8 @@ const (
 	// longer than the terms of tailers (1 s) and of lease shards (2 s) last.
 	downMax  = 1500 * time.Millisecond
 	pauseMax = 4 * time.Second
+	// wallStepMax is how far wall clocks jump, forward or back, at most.
+	wallStepMax = 6 * time.Hour
 	// gapMax is the most between the begins of two faults.
 	gapMax = 1200 * time.Millisecond
 )
@@ -38,6 +40,15 @@ var allFaults = []fault{
 		l := p.life
 		l.gate.Pause()
 		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		l.gate.Resume()
+		return nil
+	})},
+	{"suspend", onPod(suspendable, func(_ context.Context, p *pod, r *rand.Rand) error {
+		l := p.life
+		l.gate.Pause()
+		p.clock.stop()
+		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		p.clock.goOn()
 		l.gate.Resume()
 		return nil
 	})},
@@ -82,6 +93,13 @@ var allFaults = []fault{
 	}},
 	{"mute bus", weatherFault(weather{mute: true})},
 	{"storm on the bus", weatherFault(storm)},
+	{"wall clock steps", func(_ context.Context, _ *world, r *rand.Rand) error {
+		by := between(r, -wallStepMax, wallStepMax)
+		stepWallClock(int64(by))
+		time.Sleep(between(r, 0, pauseMax))
+		stepWallClock(-int64(by))
+		return nil
+	}},
 	{"outage of the database", func(_ context.Context, w *world, r *rand.Rand) error {
 		for _, p := range w.pods {
 			if p.life != nil && !p.busy {
@@ -93,7 +111,11 @@ var allFaults = []fault{
 	}},
 }
 
-func up(p *pod) bool   { return p.life != nil }
+func up(p *pod) bool { return p.life != nil }
+
+// suspendable pods are those whose clock may stop. A lease keeper answers keep-alives by a clock that must not.
+func suspendable(p *pod) bool { return up(p) && p.kind != config.LeaseKeeper }
+
 func down(p *pod) bool { return p.life == nil && p.generation == 0 && p.attempts == 0 }
 
 // onPod is a fault of one pod; of several faults at a time each has another. The tailer is hit more often than others.

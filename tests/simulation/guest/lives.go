@@ -70,8 +70,8 @@ func (w *world) startLivesIn(ctx context.Context, keyspace string, n int) (*live
 		end := time.Now().Add(between(r, w.duration/4, w.duration*5/4))
 		ttl := leases.TTL(r, 1, leaseTTL)
 		go func() {
-			var err error
-			l.all[i], err = leases.Live(ctx, cli, fmt.Sprintf("%02d", i), ttl, end)
+			l.all[i] = &leases.Life{Drift: driftMax}
+			err := l.all[i].Run(ctx, cli, fmt.Sprintf("%02d", i), ttl, end)
 			l.errs <- errors.Join(err, cli.Close())
 		}()
 	}

@@ -23,11 +23,11 @@ type pod struct {
 	kind config.Kind
 	name string
 
-	*life           // nil while it is down
+	*life      // nil while it is down
+	clock      clock
 	generation int  // how often it was killed
 	attempts   int  // starts
 	busy       bool // a fault is about it
-	served     bool // it has been up
 }
 
 // life is a pod from its start to its end.
@@ -60,6 +60,7 @@ func (p *pod) begin(ctx context.Context) (*life, error) {
 	l.view = podfaults.NewView(engine.Store(shared{w.db}), l.gate, o)
 	parts := compose.Parts{
 		Engine: l.view, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
+		Now: p.clock.now,
 	}
 	var err error
 	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {
@@ -82,9 +83,10 @@ func (p *pod) config() config.Config {
 	c := config.Default(p.kind)
 	c.Name = p.name
 	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
-	if p == w.pods[0] && !p.served {
-		c.ListenAdminURLs = []string{"http://" + adminAddr}
+	if addr := p.adminAddr(); addr != "" {
+		c.ListenAdminURLs = []string{"http://" + addr}
 	}
+	c.BcryptCost = bcryptCost
 	c.PodAddress = w.links[[2]string{"peers", p.name}].addr()
 	for _, addr := range w.addrs(outside, w.of(config.KV)) {
 		c.AdvertiseClientURLs = append(c.AdvertiseClientURLs, "http://"+addr)
@@ -108,7 +110,7 @@ func (p *pod) start(ctx context.Context) error {
 			if err != nil {
 				return errors.Join(err, l.close())
 			}
-			p.life, p.served = l, true
+			p.life = l
 			for _, from := range append(p.w.names(), outside, "peers") {
 				if k := p.w.links[[2]string{from, p.name}]; k != nil {
 					k.attach(u.Host, l.gate)

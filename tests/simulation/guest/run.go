@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/fsck"
@@ -45,6 +46,7 @@ func (w *world) run(ctx context.Context) error {
 	if err := w.createKeyspaces(ctx); err != nil {
 		return fmt.Errorf("keyspaces: %w", err)
 	}
+	time.Sleep(w.idle)
 	traffic, err := load.Start(in(ctx, w.c.traffic), load.Config{
 		Endpoints: w.addrs(outside, w.first()), Failover: true, Profile: w.profile(), Seed: w.seed,
 		Clients: w.clients, Watchers: w.watchers, Rate: rate, Compact: true, Sparse: true, LargeBytes: 20_000,
@@ -56,22 +58,62 @@ func (w *world) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	others, err := w.startOthers(ctx)
+	if err != nil {
+		return err
+	}
 	err = w.inject(ctx)
 	w.tracef("plan", "all faults are over")
-	err = errors.Join(err, w.judgeLiveness(ctx), w.judgeLives(ctx, lives))
+	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), judgeLimited(ctx, others.limited),
+		others.backups.stop(ctx))
 	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
 	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
-	err = errors.Join(err, stopErr)
+	// Without traffic: the judge waits for long if a lease does not end.
+	err = errors.Join(err, stopErr, w.judgeLives(ctx, lives))
 	if stopErr == nil {
-		err = errors.Join(err, w.judgeHistory(ctx, h))
+		err = errors.Join(err, w.judgeHistory(ctx, h, others.backups))
 	}
 	time.Sleep(quietTime)
-	for _, name := range w.c.keyspaces {
+	for _, name := range w.judged() {
 		err = errors.Join(err, w.judgeRows(ctx, name))
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return errors.Join(append(w.failed, err)...)
+}
+
+// others are what clients do in keyspaces of their own, and the snapshots.
+type others struct {
+	users   *users
+	limited []*limited
+	backups *backups
+}
+
+func (w *world) startOthers(ctx context.Context) (o others, err error) {
+	if o.users, err = w.startUsers(ctx); err != nil {
+		return o, fmt.Errorf("users: %w", err)
+	}
+	if o.limited, err = w.startLimited(ctx); err != nil {
+		return o, fmt.Errorf("limits: %w", err)
+	}
+	if o.backups, err = w.startBackups(ctx); err != nil {
+		return o, fmt.Errorf("backups: %w", err)
+	}
+	return o, nil
+}
+
+// judged are the keyspaces whose rows are judged.
+func (w *world) judged() []string {
+	names := slices.Clone(w.c.keyspaces)
+	if w.plan.users > 0 {
+		names = append(names, usersKeyspace)
+	}
+	if w.plan.limited > 0 {
+		for _, kind := range allLimits {
+			names = append(names, kind.keyspace())
+		}
+	}
+	return names
 }
 
 func (w *world) profile() load.Profile {
@@ -117,7 +159,7 @@ func (w *world) judgeLiveness(ctx context.Context) error {
 }
 
 // judgeHistory is for linearizability, the guarantees of watches, and the log.
-func (w *world) judgeHistory(ctx context.Context, h load.History) error {
+func (w *world) judgeHistory(ctx context.Context, h load.History, b *backups) error {
 	log, err := w.readLog(ctx)
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
@@ -126,6 +168,7 @@ func (w *world) judgeHistory(ctx context.Context, h load.History) error {
 	if hist.Log, err = check.Complete(h.Events, log); err != nil {
 		return err
 	}
+	backupsErr := b.judge(ctx, hist.Log)
 	res, err := check.Run(zap.NewNop(), check.Ranks(hist), linearizationTimeout)
 	c := res.Coverage
 	w.tracef("judge", "%+v", c)
@@ -136,7 +179,7 @@ func (w *world) judgeHistory(ctx context.Context, h load.History) error {
 	} {
 		w.seen.add("history: "+what, n)
 	}
-	return err
+	return errors.Join(err, backupsErr)
 }
 
 // readLog reads what is left of the log after compactions.

@@ -25,17 +25,16 @@ import (
 // plan is what a run is asked to be.
 type plan struct {
 	seed                      uint64
-	duration                  time.Duration
+	duration, idle            time.Duration
 	faultsMax                 int
 	clients, watchers, leases int
-	calm                      bool
+	users, limited            int
+	backups, calm             bool
 }
 
 const (
 	engineRoot   = "headwater"
 	keyspaceName = "default"
-	// podsMax is how many pods of each kind there are at most; the last may come late.
-	podsMax = 3
 	// outside is where clients are.
 	outside = "clients"
 	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
@@ -71,6 +70,7 @@ type world struct {
 // choices are options of the deployment that the seed draws.
 type choices struct {
 	per        int // pods of each kind that there are from the beginning
+	places     int // of pods of each kind; the last may stay empty, and a pod come later
 	lanes      int
 	progress   time.Duration // of watches
 	connAge    time.Duration // 0: none
@@ -87,6 +87,7 @@ func newWorld(p plan) *world {
 		per: 1 + r.IntN(2), lanes: 1 + r.IntN(4), progress: time.Duration(100+r.IntN(900)) * time.Millisecond,
 		txnLatency: time.Duration(r.IntN(4000)) * time.Microsecond,
 	}
+	w.c.places = w.c.per + r.IntN(2)
 	if r.IntN(3) == 0 {
 		w.c.connAge = time.Duration(1+r.IntN(4)) * time.Second
 	}
@@ -120,8 +121,10 @@ func between(r *rand.Rand, lo, hi time.Duration) time.Duration {
 // build makes the places of all pods and the ways between them.
 func (w *world) build() error {
 	for _, k := range kinds {
-		for i := range podsMax {
-			w.pods = append(w.pods, &pod{w: w, kind: k, name: fmt.Sprintf("%s-%d", short[k], i)})
+		for i := range w.c.places {
+			p := &pod{w: w, kind: k, name: fmt.Sprintf("%s-%d", short[k], i)}
+			p.clock.began, p.clock.rate = w.began, 1+driftMax*(2*w.rand("clock of "+p.name).Float64()-1)
+			w.pods = append(w.pods, p)
 		}
 	}
 	for _, to := range w.pods {
@@ -206,7 +209,11 @@ func in(ctx context.Context, name string) context.Context {
 
 // client is a real client with these addresses.
 func (w *world) client(addrs ...string) (*clientv3.Client, error) {
-	return clientv3.New(clientv3.Config{Endpoints: addrs, Logger: zap.NewNop()})
+	return clientv3.New(w.clientConfig(addrs...))
+}
+
+func (w *world) clientConfig(addrs ...string) clientv3.Config {
+	return clientv3.Config{Endpoints: addrs, Logger: zap.NewNop()}
 }
 
 // fail notes that a pod has failed in a way that no fault excuses.

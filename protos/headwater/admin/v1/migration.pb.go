@@ -34,6 +34,11 @@ type RestoreRequest struct {
 	// skip_hash_check takes a file without a checksum.
 	SkipHashCheck bool   `protobuf:"varint,5,opt,name=skip_hash_check,json=skipHashCheck,proto3" json:"skip_hash_check,omitempty"`
 	Part          []byte `protobuf:"bytes,6,opt,name=part,proto3" json:"part,omitempty"`
+	// bump_revision is added to the revision, and everything up to there is compacted: mark_compacted says so too.
+	BumpRevision  uint64 `protobuf:"varint,7,opt,name=bump_revision,json=bumpRevision,proto3" json:"bump_revision,omitempty"`
+	MarkCompacted bool   `protobuf:"varint,8,opt,name=mark_compacted,json=markCompacted,proto3" json:"mark_compacted,omitempty"`
+	// without_auth leaves out users and roles.
+	WithoutAuth   bool `protobuf:"varint,9,opt,name=without_auth,json=withoutAuth,proto3" json:"without_auth,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -108,6 +113,27 @@ func (x *RestoreRequest) GetPart() []byte {
 		return x.Part
 	}
 	return nil
+}
+
+func (x *RestoreRequest) GetBumpRevision() uint64 {
+	if x != nil {
+		return x.BumpRevision
+	}
+	return 0
+}
+
+func (x *RestoreRequest) GetMarkCompacted() bool {
+	if x != nil {
+		return x.MarkCompacted
+	}
+	return false
+}
+
+func (x *RestoreRequest) GetWithoutAuth() bool {
+	if x != nil {
+		return x.WithoutAuth
+	}
+	return false
 }
 
 // RestoreProgress comes now and then.
@@ -367,7 +393,10 @@ type ReplayRequest struct {
 	Keyspace string `protobuf:"bytes,1,opt,name=keyspace,proto3" json:"keyspace,omitempty"`
 	Source   uint64 `protobuf:"fixed64,2,opt,name=source,proto3" json:"source,omitempty"`
 	// entries are whole revisions in their order, no more than 1024. Of a deletion only the key counts.
-	Entries       []*LogEntry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	Entries []*LogEntry `protobuf:"bytes,3,rep,name=entries,proto3" json:"entries,omitempty"`
+	// after is a revision of the source below the first entry, above which it has made no other: its numbers may have gaps.
+	// 0: they have none.
+	After         int64 `protobuf:"varint,4,opt,name=after,proto3" json:"after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -421,6 +450,13 @@ func (x *ReplayRequest) GetEntries() []*LogEntry {
 		return x.Entries
 	}
 	return nil
+}
+
+func (x *ReplayRequest) GetAfter() int64 {
+	if x != nil {
+		return x.After
+	}
+	return 0
 }
 
 type ReplayResponse struct {
@@ -1055,14 +1091,17 @@ var File_headwater_admin_v1_migration_proto protoreflect.FileDescriptor
 
 const file_headwater_admin_v1_migration_proto_rawDesc = "" +
 	"\n" +
-	"\"headwater/admin/v1/migration.proto\x12\x12headwater.admin.v1\x1a\x1eheadwater/admin/v1/admin.proto\"\xd2\x01\n" +
+	"\"headwater/admin/v1/migration.proto\x12\x12headwater.admin.v1\x1a\x1eheadwater/admin/v1/admin.proto\"\xc1\x02\n" +
 	"\x0eRestoreRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x128\n" +
 	"\bsettings\x18\x02 \x01(\v2\x1c.headwater.admin.v1.SettingsR\bsettings\x12\x16\n" +
 	"\x06follow\x18\x03 \x01(\bR\x06follow\x12\x16\n" +
 	"\x06source\x18\x04 \x01(\x06R\x06source\x12&\n" +
 	"\x0fskip_hash_check\x18\x05 \x01(\bR\rskipHashCheck\x12\x12\n" +
-	"\x04part\x18\x06 \x01(\fR\x04part\"w\n" +
+	"\x04part\x18\x06 \x01(\fR\x04part\x12#\n" +
+	"\rbump_revision\x18\a \x01(\x04R\fbumpRevision\x12%\n" +
+	"\x0emark_compacted\x18\b \x01(\bR\rmarkCompacted\x12!\n" +
+	"\fwithout_auth\x18\t \x01(\bR\vwithoutAuth\"w\n" +
 	"\x0fRestoreProgress\x12\x14\n" +
 	"\x05bytes\x18\x01 \x01(\x03R\x05bytes\x12\x1c\n" +
 	"\trevisions\x18\x02 \x01(\x03R\trevisions\x120\n" +
@@ -1079,11 +1118,12 @@ const file_headwater_admin_v1_migration_proto_rawDesc = "" +
 	"\bcompared\x18\x04 \x01(\x03R\bcompared\x12)\n" +
 	"\x10compact_revision\x18\x05 \x01(\x03R\x0fcompactRevision\x12#\n" +
 	"\rauth_revision\x18\x06 \x01(\x04R\fauthRevision\x12!\n" +
-	"\fauth_enabled\x18\a \x01(\bR\vauthEnabled\"{\n" +
+	"\fauth_enabled\x18\a \x01(\bR\vauthEnabled\"\x91\x01\n" +
 	"\rReplayRequest\x12\x1a\n" +
 	"\bkeyspace\x18\x01 \x01(\tR\bkeyspace\x12\x16\n" +
 	"\x06source\x18\x02 \x01(\x06R\x06source\x126\n" +
-	"\aentries\x18\x03 \x03(\v2\x1c.headwater.admin.v1.LogEntryR\aentries\",\n" +
+	"\aentries\x18\x03 \x03(\v2\x1c.headwater.admin.v1.LogEntryR\aentries\x12\x14\n" +
+	"\x05after\x18\x04 \x01(\x03R\x05after\",\n" +
 	"\x0eReplayResponse\x12\x1a\n" +
 	"\brevision\x18\x01 \x01(\x03R\brevision\"\x85\x01\n" +
 	"\vPageRequest\x12\x1a\n" +

@@ -39,9 +39,10 @@ const (
 // written, and lets it go on by itself in the end. Whoever calls reads the source, and sends what is there. While a
 // keyspace follows, its clients read it as any other; writes fail with Unavailable. Errors are NotFound, AlreadyExists,
 // InvalidArgument, FailedPrecondition (the keyspace does not follow, or not this source, or what is sent cannot come
-// from its source), ResourceExhausted (space), Unavailable, Unimplemented (pods).
+// from its source), ResourceExhausted (space), Unavailable.
 type MigrationClient interface {
 	// Restore makes a keyspace of an etcd's snapshot file, which is sent in parts. It is there when the last message comes.
+	// On pods a restore that was interrupted goes on when the same file is sent again for the same keyspace.
 	Restore(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[RestoreRequest, RestoreProgress], error)
 	// Followed tells how far a keyspace has come that follows another.
 	Followed(ctx context.Context, in *FollowedRequest, opts ...grpc.CallOption) (*FollowedResponse, error)
@@ -171,9 +172,10 @@ func (c *migrationClient) CutOver(ctx context.Context, in *CutOverRequest, opts 
 // written, and lets it go on by itself in the end. Whoever calls reads the source, and sends what is there. While a
 // keyspace follows, its clients read it as any other; writes fail with Unavailable. Errors are NotFound, AlreadyExists,
 // InvalidArgument, FailedPrecondition (the keyspace does not follow, or not this source, or what is sent cannot come
-// from its source), ResourceExhausted (space), Unavailable, Unimplemented (pods).
+// from its source), ResourceExhausted (space), Unavailable.
 type MigrationServer interface {
 	// Restore makes a keyspace of an etcd's snapshot file, which is sent in parts. It is there when the last message comes.
+	// On pods a restore that was interrupted goes on when the same file is sent again for the same keyspace.
 	Restore(grpc.BidiStreamingServer[RestoreRequest, RestoreProgress]) error
 	// Followed tells how far a keyspace has come that follows another.
 	Followed(context.Context, *FollowedRequest) (*FollowedResponse, error)

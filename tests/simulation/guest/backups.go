@@ -1,0 +1,191 @@
+//go:build wasip1
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+
+	"github.com/headwaterdb/headwater/libs/revlog"
+	"github.com/headwaterdb/headwater/libs/snapshot"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+const (
+	backupPause   = time.Second // between two snapshots, at most
+	backupTimeout = 5 * time.Second
+	backupFile    = "/tmp/backup.db" // in the run's own directory
+)
+
+// backups takes snapshots of the traffic's keyspace while all else happens.
+type backups struct {
+	w      *world
+	cli    *clientv3.Client
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+	files  [][]byte // whole ones
+}
+
+func (w *world) startBackups(ctx context.Context) (*backups, error) {
+	if !w.plan.backups {
+		return nil, nil
+	}
+	cli, err := w.client(w.addrs(outside, w.first())...)
+	if err != nil {
+		return nil, err
+	}
+	b := &backups{w: w, cli: cli}
+	ctx, b.cancel = context.WithCancel(in(ctx, w.c.traffic))
+	r := w.rand("backups")
+	b.wg.Go(func() {
+		for ctx.Err() == nil {
+			if err := b.take(ctx); err != nil {
+				w.tracef("backup", "%v", err)
+				w.seen.note("backups: not whole")
+			}
+			select {
+			case <-time.After(between(r, 0, backupPause)):
+			case <-ctx.Done():
+			}
+		}
+	})
+	return b, nil
+}
+
+// take takes one snapshot.
+func (b *backups) take(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, backupTimeout)
+	defer cancel()
+	file, err := b.cli.Snapshot(ctx)
+	if err != nil {
+		return err
+	}
+	all, err := io.ReadAll(file)
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	b.files = append(b.files, all)
+	return nil
+}
+
+// stop takes one more, now that all is well, and ends.
+func (b *backups) stop(ctx context.Context) error {
+	if b == nil {
+		return nil
+	}
+	b.cancel()
+	b.wg.Wait()
+	return errors.Join(b.take(in(ctx, b.w.c.traffic)), b.cli.Close())
+}
+
+// judge holds each snapshot against the log: its keys are those that there were at its revision, and its history is
+// the log's.
+func (b *backups) judge(ctx context.Context, log []revlog.Entry) (err error) {
+	if b == nil {
+		return nil
+	}
+	for _, file := range b.files {
+		if jerr := judgeBackup(ctx, file, log); jerr != nil {
+			err = errors.Join(err, fmt.Errorf("backups: %w", jerr))
+		}
+		b.w.seen.note("backups: whole")
+	}
+	return err
+}
+
+func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
+	if err := os.WriteFile(backupFile, file, 0o600); err != nil {
+		return err
+	}
+	defer os.Remove(backupFile)
+	r, err := snapshot.Open(ctx, backupFile, false)
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	got, want := account{compact: r.Compact}, account{compact: r.Compact}
+	err = r.Events(ctx, func(_ int64, e *revlog.Event) error {
+		got.add(e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for i := range log {
+		for j := range log[i].Events {
+			if e := &log[i].Events[j]; log[i].Rev <= r.Revision {
+				e.KV.Mod = log[i].Rev
+				want.add(e)
+			}
+		}
+	}
+	return errors.Join(
+		got.then.compare(want.then, r.Compact), got.now.compare(want.now, r.Revision), got.compareHistory(want, r.Revision))
+}
+
+// account is what a snapshot tells, or should: the keys at the compact revision and now, and the history between.
+type account struct {
+	compact   int64
+	then, now state
+	history   []string
+}
+
+func (a *account) add(e *revlog.Event) {
+	if a.now == nil {
+		a.then, a.now = state{}, state{}
+	}
+	a.now.apply(e)
+	if e.KV.Mod <= a.compact {
+		a.then.apply(e)
+	} else {
+		a.history = append(a.history, describe(e))
+	}
+}
+
+func (a *account) compareHistory(want account, rev int64) error {
+	for i := range max(len(a.history), len(want.history)) {
+		if i >= len(a.history) || i >= len(want.history) || a.history[i] != want.history[i] {
+			return fmt.Errorf("revision %d: %d events since %d, of which the %dth is not that of the log's %d",
+				rev, len(a.history), a.compact, i+1, len(want.history))
+		}
+	}
+	return nil
+}
+
+// state is the keys that there are, each with what it has.
+type state map[string]string
+
+func (s state) compare(want state, rev int64) (err error) {
+	for key, kv := range want {
+		if kv != s[key] {
+			err = errors.Join(err, fmt.Errorf("at revision %d %q is %s, and was %s", rev, key, s[key], kv))
+		}
+	}
+	if len(s) != len(want) {
+		err = errors.Join(err, fmt.Errorf("at revision %d there are %d keys, and there were %d", rev, len(s), len(want)))
+	}
+	return err
+}
+
+func (s state) apply(e *revlog.Event) {
+	if e.Delete {
+		delete(s, string(e.KV.Key))
+		return
+	}
+	s[string(e.KV.Key)] = describe(e)
+}
+
+// describe is all of an event that a snapshot keeps.
+func describe(e *revlog.Event) string {
+	if e.Delete {
+		return fmt.Sprintf("%q deleted at %d", e.KV.Key, e.KV.Mod)
+	}
+	kv := &e.KV
+	return fmt.Sprintf("%q=%x create %d, mod %d, version %d, lease %x", kv.Key, kv.Value, kv.Create,
+		kv.Mod, kv.Version, kv.Lease)
+}
