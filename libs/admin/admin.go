@@ -44,6 +44,13 @@ type Activity struct {
 type Host interface {
 	// First returns the name of the keyspace that has no row in the table; "": all have one.
 	First() string
+	// Own is the name of the keyspace that the process has been started with.
+	Own() string
+	// FirstAccess is who may enter First; nil: everybody.
+	FirstAccess() *keyspacev1.AccessRule
+	// Restrict changes who may enter Own, by what change writes, and obeys that. restricts says that not everybody may
+	// by then.
+	Restrict(ctx context.Context, restricts bool, change func(context.Context) error) error
 	// Prepare is called before a keyspace is put into the table.
 	Prepare(ctx context.Context) error
 	// Activity returns what the process does for the keyspace of an id; 0: the first.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"slices"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -89,9 +90,10 @@ func (k *keyspaces) page(ctx context.Context, after string, limit uint32) (
 
 // first returns the keyspace that has no row in the table.
 func (k *keyspaces) first() *adminv1.Keyspace {
+	rule := k.Host.FirstAccess()
 	return &adminv1.Keyspace{
-		Name: k.Host.First(), State: keyspacev1.State_STATE_ACTIVE, Settings: &adminv1.Settings{},
-		Open: true, First: true,
+		Name: k.Host.First(), State: keyspacev1.State_STATE_ACTIVE, Settings: &adminv1.Settings{Access: rule},
+		Open: keyspace.IsOpen(rule), First: true,
 	}
 }
 
@@ -105,15 +107,13 @@ func (k *keyspaces) Show(ctx context.Context, r *adminv1.ShowRequest) (*adminv1.
 
 // Change implements adminv1.KeyspacesServer.
 func (k *keyspaces) Change(ctx context.Context, r *adminv1.ChangeRequest) (*adminv1.Keyspace, error) {
-	if err := k.refuseFirst(r.GetName(), "changed"); err != nil {
-		return nil, err
-	}
-	if len(r.GetMask().GetPaths()) == 0 {
+	paths := r.GetMask().GetPaths()
+	if len(paths) == 0 {
 		return nil, status.Error(codes.InvalidArgument, "the mask names no setting")
 	}
 	// Only check what the request sets. Another release may have stored settings that this one does not apply.
 	wanted := new(keyspacev1.Keyspace)
-	for _, path := range r.GetMask().GetPaths() {
+	for _, path := range paths {
 		if err := take(wanted, r.GetSettings(), path); err != nil {
 			return nil, err
 		}
@@ -121,14 +121,60 @@ func (k *keyspaces) Change(ctx context.Context, r *adminv1.ChangeRequest) (*admi
 	if err := k.checkEnforced(settingsOf(wanted)); err != nil {
 		return nil, err
 	}
-	return shown(keyspace.Change(ctx, k.Engine, k.Root, r.GetName(), func(row *keyspacev1.Keyspace) error {
-		for _, path := range r.GetMask().GetPaths() {
+	f := func(row *keyspacev1.Keyspace) error {
+		for _, path := range paths {
 			if err := take(row, r.GetSettings(), path); err != nil {
 				return err
 			}
 		}
 		return nil
-	}))
+	}
+	switch restricts := slices.Contains(paths, "access"); {
+	case r.GetName() != "" && r.GetName() == k.Host.First():
+		return k.changeFirst(ctx, paths, wanted.Access)
+	case restricts && r.GetName() == k.Host.Own():
+		return k.changeOwn(ctx, r.GetName(), wanted.Access, f)
+	}
+	return shown(keyspace.Change(ctx, k.Engine, k.Root, r.GetName(), f))
+}
+
+// changeFirst changes the keyspace that has no row in the table: who may enter it, and nothing else.
+func (k *keyspaces) changeFirst(
+	ctx context.Context, paths []string, rule *keyspacev1.AccessRule,
+) (*adminv1.Keyspace, error) {
+	if slices.ContainsFunc(paths, func(path string) bool { return path != "access" }) {
+		return nil, k.refuseFirst(k.Host.First(), "changed in anything but who may enter it")
+	}
+	err := k.restrict(ctx, rule, func(ctx context.Context) error {
+		return keyspace.ChangeUnlisted(ctx, k.Engine, k.Root, rule)
+	})
+	if err != nil {
+		return nil, grpcErr(err)
+	}
+	return k.first(), nil
+}
+
+// changeOwn changes the keyspace that the process has been started with, among others who may enter it.
+func (k *keyspaces) changeOwn(
+	ctx context.Context, name string, rule *keyspacev1.AccessRule, f func(*keyspacev1.Keyspace) error,
+) (*adminv1.Keyspace, error) {
+	var info keyspace.Info
+	err := k.restrict(ctx, rule, func(ctx context.Context) (err error) {
+		info, err = keyspace.ChangeOwn(ctx, k.Engine, k.Root, name, f)
+		return err
+	})
+	return shown(info, err)
+}
+
+// restrict changes who may enter the keyspace that the process has been started with. What Host.Restrict does is for
+// good: not for a rule that cannot be.
+func (k *keyspaces) restrict(
+	ctx context.Context, rule *keyspacev1.AccessRule, change func(context.Context) error,
+) error {
+	if err := keyspace.Check(k.Host.Own(), &keyspacev1.Keyspace{Access: rule}); err != nil {
+		return err
+	}
+	return k.Host.Restrict(ctx, !keyspace.IsOpen(rule), change)
 }
 
 // Delete implements adminv1.KeyspacesServer.

@@ -153,7 +153,22 @@ func (p *Passwords) Check(ctx context.Context, s *State, name, password string) 
 	return answer
 }
 
-// cost returns the cost of a guess that cannot succeed: that of root's hash, or def.
+// Refuse does the work that Check does for a user that does not exist, and answers the same, where there are no users
+// at all: it is for whoever must not learn that. Errors: ErrAuthFailed, ErrBusy, the context's.
+func (p *Passwords) Refuse(ctx context.Context, password string) error {
+	if err := p.enter(ctx, p.cost); err != nil {
+		return err
+	}
+	defer p.leave()
+	hash, err := p.dummy(p.cost)
+	if err != nil {
+		return errors.Join(ErrAuthFailed, err)
+	}
+	_ = bcrypt.CompareHashAndPassword(hash, []byte(password)) // for the time that it takes
+	return ErrAuthFailed
+}
+
+// cost is that of root's hash, or def: what a guess costs that cannot succeed.
 func (s *State) cost(def int) int {
 	if root := s.users[Root]; root != nil {
 		if c, err := bcrypt.Cost(root.Password); err == nil {

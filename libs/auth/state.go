@@ -139,7 +139,10 @@ func (s *State) RolePermissions(name string) ([]*authpb.Permission, error) {
 	return r.KeyPermission, nil
 }
 
-// HasRole says whether a user has a role.
+// HasUser says that there is a user of a name.
+func (s *State) HasUser(name string) bool { return s.users[name] != nil }
+
+// HasRole says that a user has a role.
 func (s *State) HasRole(name, role string) bool {
 	u := s.users[name]
 	return u != nil && slices.Contains(u.Roles, role)
@@ -185,7 +188,19 @@ func (s *State) Known(id Identity) error {
 	return nil
 }
 
-// Admin checks that an identity may administer. Errors: ErrUserEmpty, ErrInvalidAuthToken, ErrUserNotFound,
+// ActsFor returns the user that an identity is now, while authentication is enabled. There is such a user, and what
+// has told of it (a token, a certificate) is good under this State. ok is false otherwise.
+func (s *State) ActsFor(id Identity) (name string, ok bool) {
+	if !s.Enabled() || id.Revision != 0 && id.Revision != s.Revision() {
+		return "", false
+	}
+	if _, err := s.user(id); err != nil {
+		return "", false
+	}
+	return id.User, true
+}
+
+// Admin says that an identity may administer. Errors: ErrUserEmpty, ErrInvalidAuthToken, ErrUserNotFound,
 // ErrPermissionDenied.
 func (s *State) Admin(id Identity) error {
 	if !s.Enabled() {

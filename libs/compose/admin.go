@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // adminStreams bounds the calls that one connection to the admin API may have under way.
@@ -104,6 +105,25 @@ func (h adminHost) First() string {
 		return "" // the first keyspace has a row, like all others
 	}
 	return FirstKeyspace
+}
+
+// Own implements admin.Host.
+func (h adminHost) Own() string { return h.firstName() }
+
+// FirstAccess implements admin.Host.
+func (h adminHost) FirstAccess() *keyspacev1.AccessRule { return h.door.Load().rule }
+
+// Restrict implements admin.Host. A process of an earlier release must not let everybody in.
+func (h adminHost) Restrict(ctx context.Context, restricts bool, change func(context.Context) error) error {
+	if restricts {
+		if err := h.first.Store.Activate(ctx, mvcc.FeatureAccess); err != nil {
+			return err
+		}
+	}
+	if err := change(ctx); err != nil {
+		return err
+	}
+	return h.readDoor(ctx)
 }
 
 // KnowsClients implements admin.Host.

@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
@@ -43,21 +44,31 @@ var (
 	errClosing  = status.Error(codes.Unavailable, "headwater: the server is stopping")
 )
 
-// chooser finds out which keyspace a call is for. The host of the call, or the server name of its connection's
-// handshake, names it below the domain of keyspaces, or the metadata of the call names it.
+// chooser tells which keyspace a call is for: its host, or the server name of its connection's handshake, says it below
+// the domain of keyspaces, or its metadata; where they say nothing, and it is wanted, its token.
 type chooser struct {
-	domain string // such as ".etcd.example.com", in lower case; "": host names do not name keyspaces
+	domain string // such as ".etcd.example.com", in small letters; "": hosts say nothing
+	tokens bool   // tokens may name keyspaces, where nothing else does
 }
 
-func newChooser(domain string) chooser {
-	if domain == "" {
-		return chooser{}
+func newChooser(domain string, tokens bool) chooser {
+	if domain != "" {
+		domain = "." + strings.ToLower(strings.Trim(domain, "."))
 	}
-	return chooser{domain: "." + strings.ToLower(strings.Trim(domain, "."))}
+	return chooser{domain, tokens}
 }
 
 // name returns the keyspace that the call of ctx names, or "". Errors: InvalidArgument.
 func (c chooser) name(ctx context.Context) (string, error) {
+	name, err := c.asked(ctx)
+	if name == "" && err == nil && c.tokens {
+		name = etcdapi.TokenKeyspace(ctx)
+	}
+	return name, err
+}
+
+// asked is the keyspace that the host or the metadata of a call names. Errors: InvalidArgument.
+func (c chooser) asked(ctx context.Context) (string, error) {
 	byHost, err := c.byHost(ctx)
 	if err != nil {
 		return "", err

@@ -2,6 +2,7 @@ package compose
 
 import (
 	"context"
+	"errors"
 	"sync"
 
 	"google.golang.org/grpc"
@@ -87,13 +88,25 @@ func (s *keyspaces) dispatchService(g *server.GRPC, desc *grpc.ServiceDesc) {
 type unaryHandler = func(any, context.Context, func(any) error, grpc.UnaryServerInterceptor) (any, error)
 
 func (s *keyspaces) unary(desc *grpc.ServiceDesc, i int) unaryHandler {
-	name, kind := desc.ServiceName, kindOf(desc.ServiceName, desc.Methods[i].MethodName)
+	name, c := desc.ServiceName, callOf(desc.ServiceName, desc.Methods[i].MethodName)
 	return func(_ any, ctx context.Context, dec func(any) error, in grpc.UnaryServerInterceptor) (any, error) {
-		v, err := s.enter(ctx, name, kind)
+		c, err := c, error(nil)
+		if c.login && s.chooser.tokens {
+			if ctx, dec, c.named, err = s.byUserName(ctx, dec); err != nil {
+				return nil, err
+			}
+		}
+		v, err := s.enter(ctx, c)
+		if errors.Is(err, errNoEntry) || c.named && errors.Is(err, errNoKeyspace) {
+			err = s.refusal(ctx, c, dec)
+		}
 		if err != nil {
 			return nil, err
 		}
 		defer v.leave()
+		if c.waits {
+			defer v.bind(ctx)()
+		}
 		found, err := v.services().get(name)
 		if err != nil {
 			return nil, err
@@ -104,19 +117,23 @@ func (s *keyspaces) unary(desc *grpc.ServiceDesc, i int) unaryHandler {
 }
 
 func (s *keyspaces) stream(desc *grpc.ServiceDesc, i int) grpc.StreamHandler {
-	name := desc.ServiceName
+	name, c := desc.ServiceName, call{service: desc.ServiceName, kind: callStream}
 	return func(_ any, stream grpc.ServerStream) error {
-		v, err := s.enter(stream.Context(), name, callStream)
+		v, err := s.enter(stream.Context(), c)
+		if errors.Is(err, errNoEntry) {
+			err = s.refusal(stream.Context(), c, nil)
+		}
 		if err != nil {
 			return err
 		}
 		defer v.leave()
+		defer v.bind(stream.Context())()
 		found, err := v.services().get(name)
 		if err != nil {
 			return err
 		}
-		if v.passed != nil {
-			stream = passedStream{stream, v.passed.ctx}
+		if ctx := v.context(stream.Context()); ctx != stream.Context() {
+			stream = passedStream{stream, ctx}
 		}
 		return v.ended(found.desc.Streams[i].Handler(found.impl, stream))
 	}

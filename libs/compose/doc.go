@@ -43,9 +43,15 @@
 //
 // # Keyspaces
 //
-// A call is for the keyspace that its host or metadata names, or otherwise for the first keyspace, which is open as
-// long as the process runs. A table has the other keyspaces. The first call opens such a keyspace; it is closed when
-// it has been idle and no work of its own is under way.
+// A call is for the keyspace that its host or metadata names, with --user-at-keyspace also the user of an Authenticate
+// and the token that this has made, or otherwise for the first keyspace, which is open as long as the process runs. A
+// table has the other keyspaces. The first call opens such a keyspace; it is closed when it has been idle and no work
+// of its own is under way.
+//
+// Who may enter is asked for each call (entry.go): by the client's certificate before anything is opened, by its user
+// in the keyspace itself. When the rule changes, a keyspace of the table is closed and opened again; the first gets
+// another door (door.go), and what lasts in it ends with the one before. What the operators' API, health checks and the
+// process itself do in a keyspace comes through no door.
 //
 // Leases and auto compaction work while the keyspace is closed. A closed keyspace consists of rows, of one entry in a
 // heap if it has leases (parking.go), and in a standalone server of one more entry if there is something to compact

@@ -10,27 +10,51 @@ import (
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// find returns the keyspace of a name if the client of ctx may enter it. A client that may not enter, and one that
-// names a keyspace which does not exist, get the same answer after one read of the table. So neither the answer, nor
-// the time that it takes, nor what happens while the store is away shows which keyspaces exist. Because of this read, a
-// client that has just been permitted is let in at once. Errors: NotFound, PermissionDenied, Unavailable, the
-// context's.
-func (s *keyspaces) find(ctx context.Context, name string) (keyspace.Info, error) {
-	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
-		return info, nil
+// entry is how a call may enter a keyspace.
+type entry int
+
+const (
+	entryNone   entry = iota // not at all
+	entryOpen                // by its certificate, or because everybody may
+	entryByUser              // if it acts for a user that the rule names, which the keyspace itself can tell
+)
+
+// entryOf tells how a call may enter a keyspace of a rule.
+func entryOf(ctx context.Context, rule *keyspacev1.AccessRule, c call) entry {
+	switch {
+	case admits(ctx, rule):
+		return entryOpen
+	case len(keyspace.Users(rule)) > 0 && (c.login || etcdapi.HasToken(ctx) || hasCertificate(ctx)):
+		return entryByUser
+	}
+	return entryNone
+}
+
+// find returns the keyspace of a name if the client of ctx may enter it. Who is refused, and who names one that does
+// not exist, costs one read of the table and gets one answer: neither that nor the time it takes, nor what happens
+// while the store is away, tells what there is. By that read who has just been allowed is let in at once. fresh wants
+// it in any case. Errors: NotFound, PermissionDenied, Unavailable, the context's.
+func (s *keyspaces) find(ctx context.Context, name string, c call, fresh bool) (keyspace.Info, entry, error) {
+	if info, ok := s.table.Copied(name); ok && !fresh {
+		if how := entryOf(ctx, info.Row.GetAccess(), c); how != entryNone {
+			return info, how, nil
+		}
 	}
 	info, err := keyspace.Show(ctx, s.d.Engine, s.root(), name)
 	switch {
 	case errors.Is(err, keyspace.ErrNotFound), errors.Is(err, keyspace.ErrName):
-		return keyspace.Info{}, s.unknown(ctx)
+		return keyspace.Info{}, entryNone, s.unknown(ctx)
 	case err != nil:
-		return keyspace.Info{}, notEntered(ctx, err)
-	case !admits(ctx, info):
-		return keyspace.Info{}, errNoEntry
+		return keyspace.Info{}, entryNone, notEntered(ctx, err)
 	}
-	return info, nil
+	how := entryOf(ctx, info.Row.GetAccess(), c)
+	if how == entryNone {
+		return keyspace.Info{}, how, errNoEntry
+	}
+	return info, how, nil
 }
 
 // notEntered returns the error of a call that could not enter a keyspace because of err. What may pass by itself
@@ -57,15 +81,20 @@ func (s *keyspaces) unknown(ctx context.Context) error {
 	if err := s.table.Ready(ctx); err != nil {
 		return status.FromContextError(err).Err()
 	}
-	if s.table.Closed() {
+	if s.restricted() {
 		return errNoEntry
 	}
 	return errNoKeyspace
 }
 
-// admits says whether the client of ctx may enter a keyspace.
-func admits(ctx context.Context, info keyspace.Info) bool {
-	rule := info.Row.GetAccess()
+// hasCertificate tells whether the client of ctx has one: it may name a user.
+func hasCertificate(ctx context.Context) bool {
+	_, ok := tlsconf.FromContext(ctx)
+	return ok
+}
+
+// admits tells whether a rule lets the client of ctx in by its certificate, or because everybody may enter.
+func admits(ctx context.Context, rule *keyspacev1.AccessRule) bool {
 	if keyspace.IsOpen(rule) {
 		return true
 	}

@@ -43,7 +43,7 @@ func TestNotEntered(t *testing.T) {
 	// Opening tries again after the others, for up to openTimeout.
 	atOnce := map[engine.Class]bool{engine.Unavailable: true, engine.Closed: true, engine.Other: true}
 	for place, enter := range map[string]func(context.Context) error{
-		"the table": func(ctx context.Context) error { _, err := s.find(ctx, "a"); return err },
+		"the table": func(ctx context.Context) error { _, _, err := s.find(ctx, "a", call{}, false); return err },
 		"opening": func(ctx context.Context) error {
 			v, again, err := s.visit(ctx, info, callStream)
 			if err == nil && !again {

@@ -163,6 +163,8 @@ func (k *Keyspace) openPlace(ctx context.Context, name string, o mvcc.Options) (
 		return err
 	case info.Shared():
 		return errShared
+	default:
+		k.d.all.setDoor(info.Row.GetAccess())
 	}
 	o.Prefix = k.Place.Prefix
 	if k.Store, err = mvcc.Open(ctx, k.d.stores(), o); err == nil {

@@ -13,10 +13,14 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// many says whether there are several keyspaces. Then clients must not see what shows all of them.
+// many tells whether there are keyspaces beside the first, or clients who may not enter the first: these must not see
+// what tells of all.
 func (s *keyspaces) many() bool {
 	if s.table == nil {
 		return false
+	}
+	if !keyspace.IsOpen(s.door.Load().rule) {
+		return true
 	}
 	n, read := s.table.Len()
 	switch {

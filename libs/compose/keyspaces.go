@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/server"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
@@ -56,6 +58,9 @@ type keyspaces struct {
 	parking               *parking // of a standalone server, as own
 	own                   ownCompactions
 	started               time.Time
+	door                  atomic.Pointer[door] // of the first
+	doorMu                sync.Mutex           // held while a rule is read that door gets
+	strangers             *auth.Passwords      // of who may not enter, or names no keyspace
 
 	mu     sync.Mutex
 	open   map[uint64]*occupied // by id
@@ -86,12 +91,14 @@ type occupied struct {
 
 func newKeyspaces(d *Deployment, make_ []func(*Keyspace) part) *keyspaces {
 	s := &keyspaces{
-		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain),
+		d: d, make: make_, chooser: newChooser(d.Config.KeyspaceDomain, d.Config.UserAtKeyspace),
 		open: make(map[uint64]*occupied), named: make(map[string]*occupied),
 		opening: make(chan struct{}, openingMax), now: time.Now, started: time.Now(),
 		parking: newParking(),
 	}
 	d.all = s
+	s.strangers = d.passwords.Share()
+	s.door.Store(newDoor(nil))
 	s.tallies.keep(d.Config.MetricsKeyspaces.Names)
 	s.first = newKeyspace(d, make_, keyspace.Keyspace{}, nil)
 	return s
@@ -105,6 +112,9 @@ func (s *keyspaces) openTable() error {
 	defer s.d.OnClose(s.closeAll)
 	if s.d.Kind.IsPod() {
 		return s.joint.open(s)
+	}
+	if err := s.readDoor(s.d.background); err != nil {
+		return err
 	}
 	if err := keyspace.AbandonAll(s.d.background, s.d.Engine, s.root()); err != nil {
 		s.d.Log.Warn(

@@ -14,6 +14,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/lease/shards"
 	"github.com/headwaterdb/headwater/libs/relay"
@@ -136,12 +137,14 @@ type leaseClient struct {
 	pb.LeaseClient
 	pool  *relay.Pool
 	guard *etcdapi.Guard
+	// restricted says that not everybody may enter the keyspace.
+	restricted func() bool
 }
 
 // LeaseKeepAlive implements pb.LeaseClient. The stream carries the renewals of many clients, which this pod has
 // checked.
 func (c leaseClient) LeaseKeepAlive(ctx context.Context, o ...grpc.CallOption) (pb.Lease_LeaseKeepAliveClient, error) {
-	ctx, err := c.guard.AsPeer(ctx)
+	ctx, err := c.guard.AsPeer(ctx, c.restricted())
 	if err != nil {
 		return nil, err
 	}
@@ -162,5 +165,8 @@ func (k *Keyspace) dialLeaseKeeper(address string) (pb.LeaseClient, error) {
 	if err != nil {
 		return nil, err
 	}
-	return leaseClient{pb.NewLeaseClient(pool.Conn()), pool, k.guard}, nil
+	return leaseClient{
+		pb.NewLeaseClient(pool.Conn()), pool, k.guard,
+		func() bool { return !keyspace.IsOpen(k.d.all.door.Load().rule) },
+	}, nil
 }

@@ -5,6 +5,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"golang.org/x/time/rate"
 
+	"github.com/headwaterdb/headwater/libs/etcdapi"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
@@ -19,7 +20,24 @@ const (
 	callStream
 )
 
-// kindOf returns the kind of a unary call.
+// call is what is known of a call before its keyspace is.
+type call struct {
+	service string
+	kind    callKind
+	login   bool // it asks for a token, which who has none may do where users may enter
+	named   bool // as login, and the user has named the keyspace
+	waits   bool // a unary call that lasts for as long as others want
+}
+
+// callOf is a unary call.
+func callOf(service, method string) call {
+	c := call{service: service, kind: kindOf(service, method)}
+	c.login = service == pb.Auth_ServiceDesc.ServiceName && method == "Authenticate"
+	c.waits = service == etcdapi.LockService().ServiceName || service == etcdapi.ElectionService().ServiceName
+	return c
+}
+
+// kindOf is the kind of a unary call.
 func kindOf(service, method string) callKind {
 	switch service {
 	case pb.KV_ServiceDesc.ServiceName:

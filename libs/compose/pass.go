@@ -54,7 +54,10 @@ type passedStream struct {
 // Context implements grpc.ServerStream.
 func (s passedStream) Context() context.Context { return s.ctx }
 
-// naming registers services whose calls get the name of a keyspace.
+// Unwrapped is the stream itself, for those who send past its codec (wire.NewMessageWriter).
+func (s passedStream) Unwrapped() grpc.ServerStream { return s.ServerStream }
+
+// naming registers services whose calls name a keyspace.
 type naming struct {
 	grpc.ServiceRegistrar
 	name func() string

@@ -1,10 +1,13 @@
 package compose
 
 import (
+	"context"
 	"math"
 	"net/http"
 
+	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/server"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
 // What clients can hold for as long as they like is shared among the keyspaces of a process, so that the clients of one
@@ -28,12 +31,34 @@ func (s *keyspaces) tenant(r *http.Request) uint64 {
 	case err != nil:
 		return strangers
 	case name == "" || name == s.firstName():
-		return 0
+		if s.knownIn(ctx, s.first, s.door.Load().rule) {
+			return 0
+		}
+		return strangers
 	case s.table == nil:
 		return strangers
 	}
-	if info, ok := s.table.Copied(name); ok && admits(ctx, info) {
+	info, ok := s.table.Copied(name)
+	if !ok {
+		return strangers
+	}
+	s.mu.Lock()
+	var k *Keyspace
+	if o := s.open[info.ID]; o != nil {
+		k = o.opened()
+	}
+	s.mu.Unlock()
+	if s.knownIn(ctx, k, info.Row.GetAccess()) {
 		return info.ID
 	}
 	return strangers
+}
+
+// knownIn tells whether a rule lets a client in, as far as is known without reading anything. k may be nil.
+func (s *keyspaces) knownIn(ctx context.Context, k *Keyspace, rule *keyspacev1.AccessRule) bool {
+	if admits(ctx, rule) {
+		return true
+	}
+	users := keyspace.Users(rule)
+	return k != nil && k.guard != nil && len(users) > 0 && k.guard.KnowsActor(ctx, users)
 }

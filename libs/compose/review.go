@@ -60,6 +60,10 @@ func (s *keyspaces) reviewEvery() time.Duration {
 
 // review ends the keyspaces that must not be open any more. It reads the store, so calls do not wait for it.
 func (s *keyspaces) review(ctx context.Context) {
+	if err := s.readDoor(ctx); err != nil && ctx.Err() == nil {
+		s.d.Log.Warn("who may enter the keyspace cannot be read, what was known stays", "keyspace", s.firstName(),
+			"error", err)
+	}
 	s.mu.Lock()
 	all := slices.Collect(maps.Values(s.open))
 	s.mu.Unlock()

@@ -9,6 +9,7 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/keyspace"
+	"github.com/headwaterdb/headwater/libs/lease"
 )
 
 // visit is a call under way in a keyspace.
@@ -16,7 +17,9 @@ type visit struct {
 	k      *Keyspace
 	o      *occupied // nil: the first keyspace, or another pod's
 	stream bool
-	passed *passed // nil: k serves the call
+	passed *passed         // nil: k serves the call
+	door   *door           // of the first keyspace: what is to end with it does
+	ctx    context.Context // of the call, if it is another than that which came
 }
 
 // services are those that serve the call.
@@ -29,56 +32,99 @@ func (v *visit) services() *serviceSet {
 
 // context is that of the call where it is served.
 func (v *visit) context(ctx context.Context) context.Context {
-	if v.passed != nil {
+	switch {
+	case v.passed != nil:
 		return v.passed.ctx
+	case v.ctx != nil:
+		return v.ctx
 	}
 	return ctx
 }
 
-// enter finds the keyspace of a call to a service, and opens it if need be. The caller calls leave after the call.
-// Errors: NotFound, PermissionDenied, InvalidArgument, FailedPrecondition, ResourceExhausted, Unavailable, the
-// context's.
-func (s *keyspaces) enter(ctx context.Context, service string, kind callKind) (visit, error) {
-	name, err := s.chooser.name(ctx)
+// enter finds the keyspace of a call, and opens it if need be. The caller calls leave after the call. errNoEntry is
+// answered as refusal says. Errors: NotFound, PermissionDenied, InvalidArgument, FailedPrecondition, ResourceExhausted,
+// Unavailable, the context's.
+func (s *keyspaces) enter(ctx context.Context, c call) (visit, error) {
+	choose := s.chooser.name
+	if c.login { // the token that it brings is one of before
+		choose = s.chooser.asked
+	}
+	name, err := choose(ctx)
 	if err != nil {
 		return visit{}, err
 	}
 	if name == "" || name == s.firstName() {
-		return s.visitFirst(kind), nil
+		return s.enterFirst(ctx, c)
 	}
 	if s.table == nil {
 		return visit{}, errNoKeyspace
 	}
-	for {
+	for fresh := false; ; {
 		changed := s.table.Changed()
-		info, err := s.find(ctx, name)
+		info, how, err := s.find(ctx, name, c, fresh)
 		switch {
 		case err != nil:
 			return visit{}, err
 		case info.Row.GetUnprefixed():
-			return s.visitFirst(kind), nil
+			return s.enterFirst(ctx, c)
 		case s.d.Kind.IsPod():
-			if p, err := s.pass(ctx, info, service); p != nil || err != nil {
+			// Who serves it asks for users: a pod that passes calls on does not open the keyspace.
+			p, err := s.pass(ctx, info, c.service)
+			if how == entryByUser && (errors.Is(err, errOwnPods) || lease.Forwarded(ctx) && errors.Is(err, errMoved)) {
+				err = errNoEntry // nobody has asked for its user: it is not told that there is the keyspace
+			}
+			if p != nil || err != nil {
 				return visit{k: s.first, passed: p}, err
 			}
+		}
+		kind := c.kind
+		if how == entryByUser {
+			kind = callOwn // it counts when it has been let in
 		}
 		v, again, err := s.visit(ctx, info, kind)
 		if err != nil {
 			return visit{}, err
 		}
-		if !again && s.agreed(v.o, info, changed) {
-			return v, nil
+		if again {
+			continue
 		}
-		if !again {
-			v.leave()
+		if how == entryByUser {
+			err = s.enterByUser(ctx, &v, c, info)
+		}
+		switch {
+		case err == nil && s.agreed(v.o, info, changed):
+			return v, nil
+		case errors.Is(err, errNoEntry) && !fresh: // as those who name no keyspace, it costs a read of the table
+			err, fresh = nil, true
+		}
+		v.leave()
+		if err != nil {
+			return visit{}, err
 		}
 	}
 }
 
-// visitFirst enters the first keyspace, which is always open.
-func (s *keyspaces) visitFirst(kind callKind) visit {
-	s.first.tally.entered(kind)
-	return visit{k: s.first, stream: kind == callStream}
+// enterByUser lets a call in that acts for a user whom the rule of the keyspace names, and that has been opened for it.
+// Errors: errNoEntry, ResourceExhausted, of reading users and roles.
+func (s *keyspaces) enterByUser(ctx context.Context, v *visit, c call, info keyspace.Info) error {
+	users := info.Row.GetAccess().GetUsers()
+	if c.login {
+		v.ctx = etcdapi.AtDoor(ctx, users)
+		return nil
+	}
+	switch ok, err := v.k.guard.ActsFor(ctx, users); {
+	case err != nil:
+		return notEntered(ctx, err)
+	case !ok:
+		return errNoEntry
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.countLocked(v.o, c.kind); err != nil {
+		return err
+	}
+	v.stream = c.kind == callStream
+	return nil
 }
 
 // firstName is the name of the first keyspace.
@@ -136,17 +182,34 @@ func (s *keyspaces) join(info keyspace.Info, kind callKind) (o *occupied, gone <
 	case o.ending != nil:
 		return nil, o.gone, nil
 	}
-	if err := o.limits.admit(kind, o.streams); err != nil {
-		o.tally.ended(err)
+	if err := s.countLocked(o, kind); err != nil {
 		return nil, nil, err
 	}
-	o.tally.entered(kind)
 	o.calls++
+	return o, nil, nil
+}
+
+// countLocked counts a call for what it is, or refuses it. The caller holds mu.
+func (s *keyspaces) countLocked(o *occupied, kind callKind) error {
+	if err := o.limits.admit(kind, o.streams); err != nil {
+		o.tally.ended(err)
+		return err
+	}
+	o.tally.entered(kind)
 	o.brief = o.brief && kind == callOwn
 	if kind == callStream {
 		o.streams++
 	}
-	return o, nil, nil
+	return nil
+}
+
+// bind has the call end with the door that has let it in, if it has one. unbind is called after the call.
+func (v *visit) bind(ctx context.Context) (unbind func()) {
+	if v.door == nil {
+		return func() {}
+	}
+	v.ctx, unbind = v.door.within(v.context(ctx))
+	return unbind
 }
 
 // leave ends the visit.
@@ -179,6 +242,9 @@ func (v visit) leave() {
 
 // ended is the error of a call that has ended with err: where its keyspace ends, that says why.
 func (v visit) ended(err error) error {
+	if v.door != nil && v.ctx != nil && v.door.ended.Err() != nil {
+		return errReopened
+	}
 	if err == nil {
 		return nil
 	}

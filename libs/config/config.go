@@ -74,7 +74,8 @@ type Config struct {
 	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64         // --disk-reserve-bytes; 0: the engine's default, negative: no check
 	SnapshotDir       string        // --snapshot-dir; "": the data directory, or the system's for temporary files
-	KeyspaceDomain    string        // --keyspace-domain; "": host names do not name keyspaces
+	KeyspaceDomain    string        // --keyspace-domain; "": hosts say nothing
+	UserAtKeyspace    bool          // --user-at-keyspace
 	KeyspaceIdle      time.Duration // --keyspace-idle; 0: keyspaces are never closed
 	WatchHistoryBytes int64         // --watch-history-bytes; 0: the hub's default
 	// ActivateFeatures are features of the keyspace's rows that the process activates when it starts. They stay active.

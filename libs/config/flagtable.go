@@ -380,6 +380,10 @@ var flagTable = []flagDef{
 		"Domain below which the host name that a client dials names its keyspace: with etcd.example.com, "+
 			"team-a.etcd.example.com is the keyspace team-a. Default: host names do not name keyspaces.",
 		func(c *Config) *string { return &c.KeyspaceDomain }),
+	boolean(groupOwn, "user-at-keyspace", "false",
+		"A name user@keyspace in Authenticate names the keyspace too, where neither host nor metadata does, and so "+
+			"do the tokens made by it. A user that has such a name himself comes first.",
+		func(c *Config) *bool { return &c.UserAtKeyspace }),
 	duration(groupOwn, "keyspace-idle", "10m",
 		"Time after which the process closes a keyspace that nobody uses. The next request opens it again, and so "+
 			"does a lease that expires (0: never closed).",

@@ -105,13 +105,19 @@ func (s *authServer) Authenticate(ctx context.Context, r *pb.AuthenticateRequest
 	if err != nil {
 		return nil, Err(err)
 	}
-	token, err := s.g.authenticate(ctx, r.GetName(), r.GetPassword())
+	authenticate := s.g.authenticate
+	if users, ok := ctx.Value(doorKey{}).([]string); ok {
+		authenticate = func(ctx context.Context, name, password string) (string, error) {
+			return s.g.authenticateAtDoor(ctx, users, name, password)
+		}
+	}
+	token, err := authenticate(ctx, r.GetName(), r.GetPassword())
 	r.Password = ""
 	if err != nil {
 		s.g.refused(r.GetName(), err)
 		return nil, Err(err)
 	}
-	return &pb.AuthenticateResponse{Header: s.header.At(head), Token: token}, nil
+	return &pb.AuthenticateResponse{Header: s.header.At(head), Token: named(ctx, token)}, nil
 }
 
 // AuthEnable makes requests need authentication from now on.

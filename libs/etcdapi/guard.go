@@ -169,10 +169,9 @@ type credential struct {
 
 // credentialOf returns the credential of a call: its token or, if it has none, the common name of its certificate.
 func (g *Guard) credentialOf(ctx context.Context) credential {
-	for _, key := range []string{rpctypes.TokenFieldNameGRPC, rpctypes.TokenFieldNameSwagger} {
-		if v := metadata.ValueFromIncomingContext(ctx, key); len(v) > 0 {
-			return credential{token: strings.TrimPrefix(v[0], "Bearer "), hasToken: true}
-		}
+	if token, ok := tokenOf(ctx); ok {
+		token, _, _ = strings.Cut(strings.TrimPrefix(token, "Bearer "), tokenMark)
+		return credential{token: token, hasToken: true}
 	}
 	if g.o.CertName == nil || len(metadata.ValueFromIncomingContext(ctx, gatewayKey)) > 0 {
 		return credential{}

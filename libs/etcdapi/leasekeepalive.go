@@ -9,6 +9,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -36,6 +37,9 @@ func (s *leaseService) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) erro
 		return err
 	case <-s.draining.Done():
 		return k.end()
+	case <-stream.Context().Done(): // the client's end, or what others have of the stream
+		_ = k.end()
+		return status.FromContextError(stream.Context().Err()).Err()
 	}
 }
 

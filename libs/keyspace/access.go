@@ -12,9 +12,9 @@ import (
 
 // Limits of an access rule.
 const (
-	// AllowMax bounds the certificates that a rule names.
+	// AllowMax bounds the certificates that a rule names, and the users.
 	AllowMax = 64
-	// patternMax bounds the bytes of a pattern.
+	// patternMax bounds the bytes of a pattern, and of the name of a user.
 	patternMax = 255
 )
 
@@ -28,7 +28,15 @@ type Names struct {
 // IsOpen says whether a rule lets every client in.
 func IsOpen(rule *keyspacev1.AccessRule) bool { return rule == nil || rule.GetOpen() }
 
-// Admits says whether a rule lets a client in.
+// Users are the users that a rule lets in, of the keyspace's own authentication; none if everybody may enter.
+func Users(rule *keyspacev1.AccessRule) []string {
+	if IsOpen(rule) {
+		return nil
+	}
+	return rule.GetUsers()
+}
+
+// Admits tells whether a rule lets a client in by its certificate, or because everybody may enter.
 func Admits(rule *keyspacev1.AccessRule, n Names) bool {
 	return IsOpen(rule) || slices.ContainsFunc(rule.GetAllow(), n.fit)
 }
@@ -89,8 +97,16 @@ func checkRule(rule *keyspacev1.AccessRule) error {
 	if n := len(rule.GetAllow()); n > AllowMax {
 		return fmt.Errorf("%w: the access rule names %d certificates, and at most %d are possible", ErrSettings, n, AllowMax)
 	}
-	if rule.GetOpen() && len(rule.GetAllow()) > 0 {
-		return fmt.Errorf("%w: the access rule is open to all and also names certificates", ErrSettings)
+	if n := len(rule.GetUsers()); n > AllowMax {
+		return fmt.Errorf("%w: %d users are allowed, at most %d", ErrSettings, n, AllowMax)
+	}
+	if rule.GetOpen() && len(rule.GetAllow())+len(rule.GetUsers()) > 0 {
+		return fmt.Errorf("%w: open to all, and certificates or users are allowed", ErrSettings)
+	}
+	for _, name := range rule.GetUsers() {
+		if name == "" || len(name) > patternMax {
+			return fmt.Errorf("%w: the allowed user %.32q: need 1 to %d bytes", ErrSettings, name, patternMax)
+		}
 	}
 	for _, c := range rule.GetAllow() {
 		patterns := []string{c.GetCn(), c.GetDns(), c.GetUri(), c.GetO()}

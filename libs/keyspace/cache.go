@@ -64,8 +64,9 @@ type Cache struct {
 	mu      sync.Mutex
 	byName  map[string]*Info
 	byID    map[uint64]*Info
-	shared  bool          // the copy has a keyspace that all pods serve
-	closed  bool          // there is, or may be, a keyspace with restricted access
+	shared  bool          // there is one that all pods serve
+	closed  bool          // there is, or may be, one that not everybody may enter
+	users   bool          // there is, or may be, one that users may enter by their names
 	version int64         // at which the copy was read; -1: never
 	changed chan struct{} // closed when the copy is replaced
 }
@@ -116,15 +117,16 @@ func (c *Cache) refresh(ctx context.Context) (version int64, err error) {
 		return 0, err
 	}
 	byName, byID := make(map[string]*Info, len(all)), make(map[uint64]*Info, len(all))
-	shared, closed := false, len(all) == c.o.Max
+	shared, closed, users := false, len(all) == c.o.Max, len(all) == c.o.Max
 	for i := range all {
 		shared = shared || all[i].Shared()
 		closed = closed || !IsOpen(all[i].Row.GetAccess())
+		users = users || len(Users(all[i].Row.GetAccess())) > 0
 		byName[all[i].Name], byID[all[i].ID] = &all[i], &all[i]
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.byName, c.byID, c.version, c.shared, c.closed = byName, byID, version, shared, closed
+	c.byName, c.byID, c.version, c.shared, c.closed, c.users = byName, byID, version, shared, closed, users
 	close(c.changed)
 	c.changed = make(chan struct{})
 	return version, nil
@@ -188,7 +190,15 @@ func (c *Cache) Closed() bool {
 	return c.closed
 }
 
-// Len returns the number of keyspaces in the copy. read is false if there is no copy yet.
+// ByUsers tells whether there is a keyspace whose rule names users. Of a table that is larger than the copy that is not
+// known, and taken to be so.
+func (c *Cache) ByUsers() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.users
+}
+
+// Len is the number of keyspaces in the copy; read is false while there is no copy.
 func (c *Cache) Len() (n int, read bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

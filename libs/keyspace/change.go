@@ -165,6 +165,21 @@ func (t table) born(ctx context.Context, r engine.Reader, tried *keyspacev1.Keys
 func Change(
 	ctx context.Context, eng engine.Store, root []byte, name string, f func(settings *keyspacev1.Keyspace) error,
 ) (info Info, err error) {
+	return change(ctx, eng, root, name, (*Info).checkOwn, f)
+}
+
+// ChangeOwn is Change for a keyspace that has pods of its own, whose access rule they obey. Before a rule is written
+// that does not let everybody in, the caller makes sure that no pod of an earlier release serves the keyspace.
+func ChangeOwn(
+	ctx context.Context, eng engine.Store, root []byte, name string, f func(settings *keyspacev1.Keyspace) error,
+) (info Info, err error) {
+	return change(ctx, eng, root, name, (*Info).checkShares, f)
+}
+
+func change(
+	ctx context.Context, eng engine.Store, root []byte, name string,
+	may func(*Info) error, f func(settings *keyspacev1.Keyspace) error,
+) (info Info, err error) {
 	if err := checkName(name); err != nil {
 		return Info{}, err
 	}
@@ -182,7 +197,10 @@ func Change(
 		if err := check(row); err != nil {
 			return err
 		}
-		if err := info.checkOwn(); err != nil {
+		if !info.Shared() && IsOpen(row.Access) {
+			row.Access = nil // so that earlier releases know the row
+		}
+		if err := may(&info); err != nil {
 			return err
 		}
 		t.changed(txn)
@@ -191,13 +209,18 @@ func Change(
 	return info, err
 }
 
-// checkOwn refuses settings that the pods of a keyspace with pods of its own do not apply.
+// checkOwn refuses what only pods that have the keyspace to themselves can change, and what they do not keep.
 func (i *Info) checkOwn() error {
+	if !i.Shared() && !IsOpen(i.Row.GetAccess()) {
+		return fmt.Errorf("%w: %s has pods of its own: ask one of them to change who may enter", ErrSettings, i.Name)
+	}
+	return i.checkShares()
+}
+
+// checkShares refuses what pods do not keep that have the keyspace to themselves.
+func (i *Info) checkShares() error {
 	switch row := i.Row; {
 	case i.Shared():
-	case !IsOpen(row.Access):
-		return fmt.Errorf("%w: %s has pods of its own, whose calls to one another have no client certificate: "+
-			"it stays open to all", ErrSettings, i.Name)
 	case row.Limits != nil, row.Weight > 1:
 		return fmt.Errorf("%w: %s has pods of its own, which apply no limits and weights", ErrSettings, i.Name)
 	}

@@ -12,6 +12,7 @@
 //	<root> 00 'i'           format (1), id (8)     the last id given
 //	<root> 00 'u'           format (1), id (8)     the one without a prefix
 //	<root> 00 'v'           counter                changes of the table
+//	<root> 00 'd'           format (1), a Keyspace who may enter the keyspace that has no row 'n' (ChangeUnlisted)
 //	<root> 02 'p' <pod>     what a pod says of itself (Announce); not of the table
 //	<root> 01 <id> 'd' …    data: the rows of libs/mvcc
 //	<root> 01 <id> 'c' …    coordination: elections, members
@@ -42,7 +43,10 @@
 //     form until it is changed, because earlier releases read no other form. They refuse a row in the new form, and
 //     cannot list the table then.
 //   - The row says who may enter (Admits). If access is restricted the row has another form, which releases that know
-//     no access rules refuse too. A keyspace with pods of its own, and one without a prefix, are always open to all.
+//     no access rules refuse too. A rule names certificates, users of the keyspace (Users), or both: either lets in. A
+//     release that knows no users lets nobody in by them.
+//   - Releases before mvcc.FeatureAccess serve a keyspace with pods of its own, and the one that is not in the table,
+//     without a look at who may enter. So whoever restricts access to one sets that feature first.
 //   - A keyspace is served by all pods of the deployment, or by pods of its own: those that are started with its name.
 //     Create makes a keyspace of the first kind, and Open one of the second. This never changes (Info.Shared).
 //   - The transactions that the rows below 02 describe write these rows, without reading them. The rows of a keyspace

@@ -64,6 +64,9 @@ func (t table) last() []byte { return t.key(0, 'i') }
 // unprefixed names the keyspace that has no prefix.
 func (t table) unprefixed() []byte { return t.key(0, 'u') }
 
+// unlisted has settings of the keyspace that has no row in the table.
+func (t table) unlisted() []byte { return t.key(0, 'd') }
+
 // version is the counter of the table's changes.
 func (t table) version() []byte { return t.key(0, 'v') }
 

@@ -39,15 +39,20 @@ const (
 	// would write. It is the only feature that goes away (Store.EndFollow). It changes no other row.
 	FeatureFollows Features = 1 << 7
 
-	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
-		FeatureFollows
+	// FeatureAccess: not everybody may enter the keyspace, or not everybody has been allowed to, though processes are
+	// started with it. A release that does not know it would let everybody in. It changes no row of the keyspace.
+	FeatureAccess Features = 1 << 8
 
-	// featuresNeeded are set together with what needs them.
-	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows
+	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
+		FeatureFollows | FeatureAccess
+
+	// featuresNeeded come by themselves with what needs them.
+	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess
 )
 
-// FeaturesAll are the features that this release sets in a keyspace that it creates, and all that can be activated by
-// hand. FeatureKeyspaces comes with the first keyspace that is created, and FeatureAuth with the first user or role.
+// FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
+// without need: FeatureKeyspaces comes with the first keyspace that is created, FeatureAuth with the first user or
+// role, FeatureAccess with the first rule about who may enter a keyspace that processes are started with.
 const FeaturesAll = featuresKnown &^ featuresNeeded
 
 type featureName struct {
@@ -61,9 +66,8 @@ var featureNames = []featureName{
 	{FeatureSizes, "exact-sizes"},
 	{FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
-	{FeatureKeyspaces, "keyspaces"},
-	{FeatureAuth, "auth"},
-	{FeatureFollows, "follows"},
+	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
+	{FeatureAccess, "access"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -85,7 +89,9 @@ func ParseFeatures(list string) (f Features, err error) {
 		case f.Has(FeatureAuth):
 			return 0, errors.New("the feature auth is set when the first user or role is added")
 		case f.Has(FeatureFollows):
-			return 0, errors.New("the feature follows is set by a copy that follows its source")
+			return 0, errors.New("the feature follows is set by a copy that goes on following its source")
+		case f.Has(FeatureAccess):
+			return 0, errors.New("the feature access is set by the first rule that restricts who may enter")
 		}
 	}
 	return f, nil

@@ -105,8 +105,8 @@ func installDebug(mux *http.ServeMux, profiles bool) {
 	}
 }
 
-// withheldText is the answer for what is withheld.
-const withheldText = "headwater: this server has several keyspaces, and this answer would show all of them: " +
+// withheldText is the answer where something is withheld.
+const withheldText = "headwater: this tells of all keyspaces, and there are several here, or not everybody may enter: " +
 	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
 
 // withheld refuses what next serves while withhold returns true.

@@ -202,9 +202,9 @@ func withCaller(next http.Handler) http.Handler {
 	})
 }
 
-// CallContext returns the context that gRPC handlers get with a call that Options.Gateway makes for r. It has r's
-// client, the requested host, and the metadata of the given names that the header of r carries. It is for code that
-// must know who a request belongs to before a call is made. r must be a request that Options.Gateway serves.
+// CallContext is the context that gRPC handlers get with a call that Options.Gateway makes for r: with its client, the
+// host that it asks for, its token, and the metadata of the given names that its header carries. It is for who must
+// know whose a request is before a call is made. r must be one that Options.Gateway serves.
 func CallContext(r *http.Request, names ...string) context.Context {
 	ctx := r.Context()
 	c, ok := ctx.Value(callerOf{}).(*caller)
@@ -216,6 +216,9 @@ func CallContext(r *http.Request, names ...string) context.Context {
 		if v := r.Header.Values(metadataHeader + name); len(v) > 0 {
 			md.Append(name, v...)
 		}
+	}
+	if v := r.Header.Values("Authorization"); len(v) > 0 {
+		md.Append("authorization", v...)
 	}
 	return metadata.NewIncomingContext(peer.NewContext(ctx, c.peer), md)
 }

@@ -17,6 +17,12 @@ func (f *Frame) set(data mem.BufferSlice) {
 	f.data = data
 }
 
+// Set makes b the message, which the frame keeps.
+func (f *Frame) Set(b []byte) {
+	f.Free()
+	f.data = mem.BufferSlice{mem.SliceBuffer(b)}
+}
+
 // take gives the reference away.
 func (f *Frame) take() mem.BufferSlice {
 	d := f.data

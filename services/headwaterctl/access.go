@@ -23,8 +23,8 @@ func (a *access) flags(cmd *cobra.Command) {
 	f := cmd.Flags()
 	f.StringArrayVar(&a.allow, "allow", nil,
 		"let in clients with such a certificate, and nobody else: cn=NAME, dns=NAME, uri=NAME or o=NAME, or several "+
-			"with commas, which it must all have; * stands for any characters (may be repeated: a match of any "+
-			"lets in)")
+			"with commas, which it must all have; * stands for any characters. Or user=NAME, a user of the keyspace's "+
+			"own authentication (may be repeated: a match of any lets in)")
 	f.BoolVar(&a.open, "open", false, "let in every client that may connect to the server")
 	f.BoolVar(&a.closed, "closed", false, "let in nobody")
 	cmd.MarkFlagsMutuallyExclusive("allow", "open", "closed")
@@ -37,6 +37,13 @@ func (a *access) parse() (*keyspacev1.AccessRule, error) {
 	}
 	rule := &keyspacev1.AccessRule{Open: a.open}
 	for _, flag := range a.allow {
+		if name, ok := strings.CutPrefix(flag, "user="); ok {
+			rule.Users = append(rule.Users, name)
+			continue
+		}
+		if strings.Contains(flag, ",user=") {
+			return nil, fmt.Errorf("--allow %q: a certificate or a user lets in: give user= in an --allow of its own", flag)
+		}
 		c, err := parseCertificate(flag)
 		if err != nil {
 			return nil, fmt.Errorf("--allow %q: %w", flag, err)
@@ -76,11 +83,12 @@ func parseCertificate(s string) (*keyspacev1.Certificate, error) {
 
 // accessText writes an access rule in the form of the flags.
 func accessText(info *adminv1.Keyspace) string {
-	allow := info.GetSettings().GetAccess().GetAllow()
+	rule := info.GetSettings().GetAccess()
+	allow := rule.GetAllow()
 	switch {
 	case info.GetOpen():
 		return "open"
-	case len(allow) == 0:
+	case len(allow)+len(rule.GetUsers()) == 0:
 		return "closed"
 	}
 	var parts []string
@@ -94,6 +102,9 @@ func accessText(info *adminv1.Keyspace) string {
 			}
 		}
 		parts = append(parts, strings.Join(names, ","))
+	}
+	for _, name := range rule.GetUsers() {
+		parts = append(parts, "user="+name)
 	}
 	return strings.Join(parts, " ")
 }

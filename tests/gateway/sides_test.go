@@ -25,7 +25,8 @@ const patience = 2 * time.Minute
 // side is a server, or pods of one deployment, by host:port. Requests go to them in turns.
 type side struct {
 	addrs  []string
-	sparse bool // revisions have gaps
+	sparse bool         // revisions have gaps
+	web    *http.Client // for TLS; nil: there is none
 	next   int
 }
 
@@ -49,7 +50,10 @@ func etcd(t *testing.T) *side {
 	return &side{addrs: []string{s.Addr()}}
 }
 
-func host(s *compose.Server) string { return strings.TrimPrefix(s.URL(), "http://") }
+func host(s *compose.Server) string {
+	_, host, _ := strings.Cut(s.URL(), "://")
+	return host
+}
 
 // distributed starts a pod of each kind.
 func distributed(t *testing.T) *side {
@@ -149,7 +153,7 @@ var headers = []string{
 var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
 		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes|token)":"?[^",}]*"?`)
-	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"http://[^"]*"`)
+	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"https?://[^"]*"`)
 	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
 	overdue   = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
 	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
@@ -199,14 +203,18 @@ func (s *side) send(ctx context.Context, t *testing.T, r request) *http.Response
 	if method == "" {
 		method = http.MethodPost
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://"+s.addr()+r.path, strings.NewReader(r.body))
+	scheme, web := "http://", client
+	if s.web != nil {
+		scheme, web = "https://", s.web
+	}
+	req, err := http.NewRequestWithContext(ctx, method, scheme+s.addr()+r.path, strings.NewReader(r.body))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for name, values := range r.header {
 		req.Header[name] = slices.Clone(values)
 	}
-	resp, err := client.Do(req)
+	resp, err := web.Do(req)
 	if err != nil {
 		t.Fatalf("%v: %v", r, err)
 	}

@@ -73,7 +73,17 @@ func TestCtl(t *testing.T) {
 		t.Errorf("created: %s", out)
 	}
 	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
+	// The command line itself comes through no door.
+	for flag, shown := range map[string]string{"--closed": "closed", "--allow=user=root": "user=root", "--open": "open"} {
+		c.ok(t, "keyspace", "set", "default", flag)
+		if out := c.ok(t, "keyspace", "show", "default"); !strings.Contains(out, shown) {
+			t.Errorf("default with %s: %s", flag, out)
+		}
+		c.ok(t, "usage")
+	}
+	c.ok(t, "keyspace", "set", "default", "--open")
 	for _, access := range []struct{ flags, shown string }{
+		{"--allow=user=bob --allow=cn=ops", "cn=ops user=bob"},
 		{"--allow=cn=a,b*,o=Good, Inc --allow=uri=spiffe://td/*", "cn=a,b*,o=Good, Inc uri=spiffe://td/*"},
 		{"--closed", "closed"},
 		{"--open", "open"},
@@ -87,7 +97,10 @@ func TestCtl(t *testing.T) {
 			t.Errorf("%v: %s", args, out)
 		}
 	}
-	for _, flags := range [][]string{{"--open", "--closed"}, {"--allow=a"}, {"--allow=cn="}, {"--allow=cn=a,cn=b"}, {"--allow=x=y"}} {
+	for _, flags := range [][]string{
+		{"--allow=cn=a,user=b"}, {"--allow=user="}, {"--allow=user=a", "--open"}, {"--open", "--closed"},
+		{"--allow=a"}, {"--allow=cn="}, {"--allow=cn=a,cn=b"}, {"--allow=x=y"},
+	} {
 		if _, errOut, code := c.run(t, append([]string{"keyspace", "set", "team-a"}, flags...)...); code == 0 || errOut == "" {
 			t.Errorf("%v: exit code %d, %s", flags, code, errOut)
 		}

@@ -329,7 +329,10 @@ type AccessRule struct {
 	// open lets everybody in whom the listener lets in.
 	Open bool `protobuf:"varint,1,opt,name=open,proto3" json:"open,omitempty"`
 	// allow lets in, where it is not open, those whose certificate fits one of these.
-	Allow         []*Certificate `protobuf:"bytes,2,rep,name=allow,proto3" json:"allow,omitempty"`
+	Allow []*Certificate `protobuf:"bytes,2,rep,name=allow,proto3" json:"allow,omitempty"`
+	// users lets in, where it is not open, calls that act for one of these users of the keyspace, while the keyspace has
+	// authentication enabled. A release that does not know the field lets nobody in by it.
+	Users         []string `protobuf:"bytes,3,rep,name=users,proto3" json:"users,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -374,6 +377,13 @@ func (x *AccessRule) GetOpen() bool {
 func (x *AccessRule) GetAllow() []*Certificate {
 	if x != nil {
 		return x.Allow
+	}
+	return nil
+}
+
+func (x *AccessRule) GetUsers() []string {
+	if x != nil {
+		return x.Users
 	}
 	return nil
 }
@@ -749,11 +759,12 @@ const file_headwater_keyspace_v1_keyspace_proto_rawDesc = "" +
 	"\awatches\x18\x05 \x01(\x04R\awatches\x12\x18\n" +
 	"\astreams\x18\x06 \x01(\x04R\astreams\x12\x16\n" +
 	"\x06leases\x18\a \x01(\x04R\x06leases\x12#\n" +
-	"\rrequest_bytes\x18\b \x01(\x04R\frequestBytes\"Z\n" +
+	"\rrequest_bytes\x18\b \x01(\x04R\frequestBytes\"p\n" +
 	"\n" +
 	"AccessRule\x12\x12\n" +
 	"\x04open\x18\x01 \x01(\bR\x04open\x128\n" +
-	"\x05allow\x18\x02 \x03(\v2\".headwater.keyspace.v1.CertificateR\x05allow\"O\n" +
+	"\x05allow\x18\x02 \x03(\v2\".headwater.keyspace.v1.CertificateR\x05allow\x12\x14\n" +
+	"\x05users\x18\x03 \x03(\tR\x05users\"O\n" +
 	"\vCertificate\x12\x0e\n" +
 	"\x02cn\x18\x01 \x01(\tR\x02cn\x12\x10\n" +
 	"\x03dns\x18\x02 \x01(\tR\x03dns\x12\x10\n" +

@@ -1,0 +1,187 @@
+package gateway
+
+import (
+	"crypto/tls"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"regexp"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/client/pkg/v3/transport"
+	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/headwaterdb/headwater/libs/auth"
+	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
+	"github.com/headwaterdb/headwater/tests/internal/refetcd"
+	"github.com/headwaterdb/headwater/tests/internal/standalone"
+)
+
+// secured are etcd and Headwater beside each other with TLS, and with users: root, app, who may do everything below
+// app/ and /app/, and other, who may do nothing.
+func secured(t *testing.T) (theirs, ours *side, trust *tls.Config) {
+	t.Helper()
+	ca := tlstest.New(t, "ca")
+	own := ca.Server("server")
+	s, err := refetcd.Start(func(c *embed.Config) {
+		c.ClientTLSInfo = transport.TLSInfo{CertFile: own.CertFile, KeyFile: own.KeyFile}
+		for _, urls := range [][]url.URL{c.ListenClientUrls, c.AdvertiseClientUrls} {
+			urls[0].Scheme = "https"
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Remove)
+	// etcd's gateway dials the address that it was told to listen on: it must be one.
+	s.Stop()
+	if err := s.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	h := standalone.Start(t, func(c *config.Config) {
+		c.ListenClientURLs, c.BcryptCost = []string{"https://127.0.0.1:0"}, auth.CostMin
+		c.ClientTLS = config.TLS{CertFile: own.CertFile, KeyFile: own.KeyFile}
+	})
+	trust = ca.Client()
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}} // of HTTP/1.1, as these clients have
+	t.Cleanup(web.CloseIdleConnections)
+	theirs = &side{addrs: []string{s.Addr()}, web: web}
+	ours = &side{addrs: []string{host(h)}, web: web}
+	post := func(path, body string) request { return request{path: "/v3/auth/" + path, body: body} }
+	compare(t, theirs, ours,
+		post("user/add", `{"name":"root","password":"root"}`), post("user/grant", `{"user":"root","role":"root"}`),
+		post("user/add", `{"name":"app","password":"app"}`), post("user/add", `{"name":"other","password":"other"}`),
+		post("role/add", `{"name":"app"}`), post("user/grant", `{"user":"app","role":"app"}`),
+		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("app/")+`","range_end":"`+b64("app0")+`"}}`),
+		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("/app/")+`","range_end":"`+b64("/app0")+`"}}`),
+		post("enable", `{}`))
+	return theirs, ours, trust
+}
+
+// attached is the lease of a key, whose id the server has chosen.
+var attached = regexp.MustCompile(`"lease":"[0-9]{12,}"`)
+
+// way is one client's way of talking to a server. What a request needs from an answer before, such as the id of a
+// lease, it has from the same server.
+type way struct {
+	*testing.T
+	side  *side
+	got   map[string]string // in the place of $NAME in bodies
+	token string            // in the header Authorization, as it came
+	log   []string          // what must be the same on both sides
+}
+
+// walk has both sides answer the same, step by step.
+func walk(t *testing.T, theirs, ours *side, run func(*way)) {
+	t.Helper()
+	a, b := &way{T: t, side: theirs, got: map[string]string{}}, &way{T: t, side: ours, got: map[string]string{}}
+	run(a)
+	run(b)
+	for i := range max(len(a.log), len(b.log)) {
+		want, got := "nothing", "nothing"
+		if i < len(a.log) {
+			want = a.log[i]
+		}
+		if i < len(b.log) {
+			got = b.log[i]
+		}
+		if want != got {
+			t.Errorf("step %d:\netcd      %s\nheadwater %s", i, want, got)
+		}
+	}
+}
+
+func (w *way) request(path, body string) request {
+	for name, value := range w.got {
+		body = strings.ReplaceAll(body, "$"+name, value)
+	}
+	r := request{path: path, body: body, header: http.Header{"Content-Type": {"application/json"}}}
+	if w.token != "" {
+		r.header["Authorization"] = []string{w.token}
+	}
+	if body == "" {
+		r.method = http.MethodGet
+	}
+	return r
+}
+
+// ask makes a request and returns what is in its answer, which it notes.
+func (w *way) ask(path, body string) map[string]any {
+	w.Helper()
+	resp := w.side.send(w.Context(), w.T, w.request(path, body))
+	defer resp.Body.Close()
+	var answer map[string]any
+	raw := json.NewDecoder(resp.Body)
+	raw.UseNumber()
+	if err := raw.Decode(&answer); err != nil {
+		w.Fatal(path, err)
+	}
+	w.note(path, resp, answer)
+	return answer
+}
+
+// note notes an answer without what differs from server to server. (With TLS etcd's errors have a header of gRPC's,
+// Grpc-Metadata-Content-Type, which they do not have without.)
+func (w *way) note(path string, resp *http.Response, answer map[string]any) {
+	w.Helper()
+	b, err := json.Marshal(answer)
+	if err != nil {
+		w.Fatal(err)
+	}
+	w.log = append(w.log, strings.Join([]string{
+		path, resp.Status, resp.Header.Get("Content-Type"), strings.Join(resp.TransferEncoding, ","),
+		attached.ReplaceAllString(w.side.plain(string(b)), `"lease":"…"`),
+	}, " "))
+}
+
+// keep keeps a field of an answer for later requests.
+func (w *way) keep(name string, answer map[string]any, path ...string) {
+	w.Helper()
+	var at any = answer
+	for _, field := range path {
+		m, ok := at.(map[string]any)
+		if !ok {
+			w.Fatalf("no %v in %v", path, answer)
+		}
+		at = m[field]
+	}
+	s, ok := at.(string)
+	if !ok {
+		w.Fatalf("no %v in %v", path, answer)
+	}
+	w.got[name] = s
+}
+
+// login makes later requests with the token of a user.
+func (w *way) login(name string) {
+	w.Helper()
+	w.token = ""
+	w.keep("TOKEN", w.ask("/v3/auth/authenticate", `{"name":"`+name+`","password":"`+name+`"}`), "token")
+	w.token = w.got["TOKEN"]
+}
+
+// stream is an answer in chunks, which the client closes.
+type stream struct {
+	way   *way
+	path  string
+	lines *lines
+}
+
+// watch begins a stream of answers.
+func (w *way) watch(body string) *stream {
+	w.Helper()
+	return &stream{w, "/v3/watch", w.side.open(w.T, w.request("/v3/watch", body))}
+}
+
+// next notes the next message.
+func (s *stream) next() {
+	s.way.Helper()
+	line := s.lines.next(s.way.T)
+	var message map[string]any
+	if err := json.Unmarshal([]byte(line), &message); err != nil {
+		s.way.Fatalf("%q: %v", line, err)
+	}
+	s.way.note(s.path, s.lines.resp, message)
+}
