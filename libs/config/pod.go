@@ -44,7 +44,8 @@ type Pod struct {
 
 	KVEndpoints, WatchHubEndpoints, LeaseKeeperEndpoints []string // --kv-endpoints …; not needed for the pod's own kind
 
-	Lanes int // --lanes
+	Lanes       int  // --lanes
+	JoinCommits bool // --join-commits
 	// PodAddress is the host:port at which pods of the same kind reach this one. "": Config.Address finds it.
 	PodAddress string
 	// ShutdownDelay is how long a pod goes on serving after its readiness endpoint has turned unready.
