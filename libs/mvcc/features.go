@@ -66,7 +66,9 @@ var featureNames = []featureName{
 	{FeatureSizes, "exact-sizes"},
 	{FeatureCounts, "count-index"},
 	{FeatureLeaseSteps, "lease-steps"},
-	{FeatureKeyspaces, "keyspaces"}, {FeatureAuth, "auth"}, {FeatureFollows, "follows"},
+	{FeatureKeyspaces, "keyspaces"},
+	{FeatureAuth, "auth"},
+	{FeatureFollows, "follows"},
 	{FeatureAccess, "access"},
 }
 

@@ -108,8 +108,12 @@ func TestFollow(t *testing.T) {
 	for _, c := range []struct {
 		name     string
 		from, to pebble.Options
-	}{{"alone", pebble.Options{}, pebble.Options{}}, {"to pods", pebble.Options{}, fdb}, {"of pods", fdb, pebble.Options{}},
-		{"between pods", fdb, fdb}} {
+	}{
+		{"alone", pebble.Options{}, pebble.Options{}},
+		{"to pods", pebble.Options{}, fdb},
+		{"of pods", fdb, pebble.Options{}},
+		{"between pods", fdb, fdb},
+	} {
 		t.Run(c.name, func(t *testing.T) { testFollow(t, c.from, c.to) })
 	}
 }

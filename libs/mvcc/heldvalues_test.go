@@ -31,7 +31,8 @@ func TestHeldValues(t *testing.T) {
 	}
 	read := func(from interface {
 		ReadValues(ctx context.Context, kvs []*revlog.KV) ([][]byte, error)
-	}) string {
+	},
+	) string {
 		t.Helper()
 		got, err := from.ReadValues(t.Context(), prev)
 		if err != nil {

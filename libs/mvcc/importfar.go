@@ -233,12 +233,12 @@ func (im *Import) landed() error {
 // Abort waits for what is being written, after an error: nothing runs afterwards.
 func (im *Import) Abort() { _ = im.landed() }
 
-// writeFar makes rows, and has them written when what is being written has been. states are those of the keys, nil
+// writeFar has rowsOf make rows, and has them written when what is being written has been. states are those of the keys, nil
 // where there are none.
-func (im *Import) writeFar(ctx context.Context, states map[string]*importState, make func(importRows) error) error {
+func (im *Import) writeFar(ctx context.Context, states map[string]*importState, rowsOf func(importRows) error) error {
 	f := im.far
 	rows := &keptRows{}
-	if err := make(rows); err != nil {
+	if err := rowsOf(rows); err != nil {
 		return errors.Join(err, im.landed())
 	}
 	if err := im.landed(); err != nil {

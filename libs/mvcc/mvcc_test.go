@@ -25,6 +25,12 @@ func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	if openCluster != nil && o.FDBLimits && o.Sparse && o.NotPipelined {
 		return openCluster(t)
 	}
+	return openPebble(t, o)
+}
+
+// openPebble opens a store that is never on a cluster: what is in a bubble of testing/synctest, and depends on its time.
+func openPebble(t testing.TB, o pebble.Options) engine.Store {
+	t.Helper()
 	if o.FS == nil {
 		o.FS = vfs.NewMem()
 	}

@@ -18,7 +18,7 @@ import (
 func TestRecentHead(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const trip = time.Millisecond
-		inner := openEngine(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
+		inner := openPebble(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
 		e := faults.New(inner,
 			faults.Options{Remote: &faults.Remote{Latency: faults.Everywhere(faults.Delay{Fixed: trip})}})
 		s, other := open(t, e, mvcc.Options{NoRemoval: true}), open(t, inner, mvcc.Options{NoRemoval: true})
@@ -117,7 +117,7 @@ func TestRecentHead(t *testing.T) {
 // to whoever called before it began.
 func TestRecentHeadOfSlowStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		inner := openEngine(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
+		inner := openPebble(t, pebble.Options{FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1})
 		slow := faults.Latency{faults.TripVersion: {Fixed: 2 * mvcc.RecentHeadMax}}
 		e := faults.New(inner, faults.Options{Remote: &faults.Remote{Latency: slow}})
 		s, other := open(t, e, mvcc.Options{NoRemoval: true}), open(t, inner, mvcc.Options{NoRemoval: true})

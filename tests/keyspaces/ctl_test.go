@@ -98,8 +98,14 @@ func TestCtl(t *testing.T) {
 		}
 	}
 	for _, flags := range [][]string{
-		{"--allow=cn=a,user=b"}, {"--allow=user="}, {"--allow=user=a", "--open"}, {"--open", "--closed"},
-		{"--allow=a"}, {"--allow=cn="}, {"--allow=cn=a,cn=b"}, {"--allow=x=y"},
+		{"--allow=cn=a,user=b"},
+		{"--allow=user="},
+		{"--allow=user=a", "--open"},
+		{"--open", "--closed"},
+		{"--allow=a"},
+		{"--allow=cn="},
+		{"--allow=cn=a,cn=b"},
+		{"--allow=x=y"},
 	} {
 		if _, errOut, code := c.run(t, append([]string{"keyspace", "set", "team-a"}, flags...)...); code == 0 || errOut == "" {
 			t.Errorf("%v: exit code %d, %s", flags, code, errOut)

@@ -137,7 +137,7 @@ func TestClosedDefault(t *testing.T) {
 	refused := func() {
 		plain := x.dial(s, x.mallory, localhost)
 		for _, m := range methods(s) {
-			for how, md := range map[string][]string{"": nil, " by name": {compose.KeyspaceMetadata, compose.FirstKeyspace}} {
+			for how, md := range map[string][]string{"": nil, ", by name": {compose.KeyspaceMetadata, compose.FirstKeyspace}} {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), md...)
 				x.expect(m+how, x.call(ctx, plain, m), codes.PermissionDenied, noEntry)
 			}
@@ -194,9 +194,13 @@ func (x *tenancy) closedHTTP(s *compose.Server) {
 		method, path string
 		want         int
 	}{
-		{http.MethodGet, "/health", 200}, {http.MethodGet, "/readyz", 200}, {http.MethodGet, "/livez", 200},
-		{http.MethodGet, "/version", 200}, {http.MethodGet, "/metrics", 403},
-		{http.MethodPost, "/v3/kv/range", 403}, {http.MethodPost, "/v3/auth/authenticate", 403},
+		{http.MethodGet, "/health", 200},
+		{http.MethodGet, "/readyz", 200},
+		{http.MethodGet, "/livez", 200},
+		{http.MethodGet, "/version", 200},
+		{http.MethodGet, "/metrics", 403},
+		{http.MethodPost, "/v3/kv/range", 403},
+		{http.MethodPost, "/v3/auth/authenticate", 403},
 		{http.MethodPost, "/v3/watch", 403},
 	} {
 		r, err := http.NewRequestWithContext(x.Context(), test.method, s.URL()+test.path, strings.NewReader(`{"key":"aw=="}`))

@@ -25,14 +25,18 @@ type Plan struct {
 
 // NewPlan is the plan of a seed that nothing else is asked of.
 func NewPlan(seed uint64) Plan {
-	return Plan{Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6,
-		Users: 2, Limited: 2, Backups: true}
+	return Plan{
+		Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6,
+		Users: 2, Limited: 2, Backups: true,
+	}
 }
 
 // ShortPlan is one that takes a few seconds.
 func ShortPlan(seed uint64) Plan {
-	return Plan{Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2,
-		Users: 1, Limited: 1, Backups: true}
+	return Plan{
+		Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2,
+		Users: 1, Limited: 1, Backups: true,
+	}
 }
 
 // Args are the program's flags, and those of cmd/simulate.

@@ -210,7 +210,6 @@ func TestMigrateIntoPods(t *testing.T) {
 // copies copies a keyspace of pods to another one of theirs, and to a standalone server.
 func copies(t *testing.T, d *deployment, source *clientv3.Client, head, compact int64) {
 	t.Helper()
-	want := pictureOf(t, source, compact)
 	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
 		"--disk-reserve-bytes=-1", "--bcrypt-cost=4", "--keyspace-domain="+domain)
 	back := moveInto(t, source, s, "back")
@@ -228,7 +227,7 @@ func copies(t *testing.T, d *deployment, source *clientv3.Client, head, compact 
 		}
 		head = put.Header.Revision
 	}
-	want = pictureOf(t, source, compact)
+	want := pictureOf(t, source, compact)
 	for _, m := range []*move{back, other} {
 		if err := m.CatchUp(t.Context()); err != nil {
 			t.Fatal(err)

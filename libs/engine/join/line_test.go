@@ -47,7 +47,8 @@ func TestTake(t *testing.T) {
 		{"nobody", nil, nil},
 		{"all", []*member{at("a", 7, 7), at("b", 9, 3), at("c", 7, 1)}, [][]string{{"a", "b", "c"}}},
 		{
-			"a domain once", []*member{at("a", 7, 0), at("b", 7, 0), at("a", 7, 0), at("c", 7, 0), at("a", 7, 0)},
+			"a domain once",
+			[]*member{at("a", 7, 0), at("b", 7, 0), at("a", 7, 0), at("c", 7, 0), at("a", 7, 0)},
 			[][]string{{"a", "b", "c"}, {"a"}, {"a"}},
 		},
 		{
@@ -56,7 +57,8 @@ func TestTake(t *testing.T) {
 			[][]string{{"old", "other"}, {"new"}, {"older"}},
 		},
 		{
-			"bytes", []*member{
+			"bytes",
+			[]*member{
 				one("a", func(m *member) { m.bytes = bytesMax - 10 }),
 				one("b", func(m *member) { m.bytes = 11 }),
 				one("c", func(m *member) { m.bytes = 10 }),
@@ -64,7 +66,8 @@ func TestTake(t *testing.T) {
 			[][]string{{"a", "c"}, {"b"}},
 		},
 		{
-			"reads", []*member{
+			"reads",
+			[]*member{
 				one("a", func(m *member) { m.reads = readsMax }),
 				one("b", func(m *member) { m.reads = 1 }),
 				one("c", nil),
@@ -72,7 +75,8 @@ func TestTake(t *testing.T) {
 			[][]string{{"a", "c"}, {"b"}},
 		},
 		{
-			"one that is larger than any", []*member{one("a", func(m *member) { m.bytes = 2 * bytesMax })},
+			"one that is larger than any",
+			[]*member{one("a", func(m *member) { m.bytes = 2 * bytesMax })},
 			[][]string{{"a"}},
 		},
 	} {

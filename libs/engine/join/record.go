@@ -1,6 +1,7 @@
 package join
 
 import (
+	"bytes"
 	"encoding/binary"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -96,7 +97,7 @@ func (r *record) conflicts(t engine.Txn) {
 		end := r.buf[s.at+s.begin : s.at+s.begin+s.end]
 		switch {
 		case s.point:
-			end = append(begin, 0) // a copy
+			end = append(bytes.Clone(begin), 0)
 		case s.noEnd:
 			end = nil
 		}
