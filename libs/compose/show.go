@@ -11,16 +11,18 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/headwaterdb/headwater/libs/alarm"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/engine/join"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/relay"
 	"github.com/headwaterdb/headwater/libs/server"
 	"github.com/headwaterdb/headwater/libs/tracing"
-	"github.com/prometheus/client_golang/prometheus"
 )
 
 // raftTerm is the raft term in headers. There is no raft, and clients only compare the term.
@@ -183,9 +185,11 @@ func (d *Deployment) collectors() (all []prometheus.Collector) {
 			pools = append(pools, pool)
 		}
 		all = append(all, pools)
-	}
-	if d.joined != nil {
-		all = append(all, joinCollectors(d.joined.Stats())...)
+		joined := new(join.Stats) // of a pod that joins no commits
+		if d.joined != nil {
+			joined = d.joined.Stats()
+		}
+		all = append(all, joinCollectors(joined)...)
 	}
 	if d.watchSends != nil {
 		all = append(all, d.watchSends)
