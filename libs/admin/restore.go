@@ -175,7 +175,7 @@ func (m *migration) restore(
 			return done, err
 		}
 		for _, info := range left {
-			if done, err = m.fill(ctx, info, o, r); !errors.Is(err, mvcc.ErrOtherImport) {
+			if done, err = m.fill(ctx, info, settings, o, r); !errors.Is(err, mvcc.ErrOtherImport) {
 				return done, err
 			}
 		}
@@ -184,16 +184,17 @@ func (m *migration) restore(
 	if err != nil {
 		return done, err
 	}
-	return m.fill(ctx, info, o, r)
+	return m.fill(ctx, info, settings, o, r)
 }
 
-// fill makes a reserved keyspace of a file. Errors: mvcc.ErrOtherImport, of one that is left as it is.
+// fill makes a reserved keyspace of a file, with the settings of this request. Errors: mvcc.ErrOtherImport, of one that is left as it is.
 func (m *migration) fill(
-	ctx context.Context, info keyspace.Info, o snapshot.RestoreOptions, r *snapshot.Reader,
+	ctx context.Context, info keyspace.Info, settings *keyspacev1.Keyspace, o snapshot.RestoreOptions,
+	r *snapshot.Reader,
 ) (done snapshot.Restored, err error) {
 	o.Prefix, o.Beside = info.Prefix, m.Host.Beside(info.ID)
 	if done, err = snapshot.Restore(ctx, r, m.Engine, o); err == nil {
-		info, err = keyspace.Publish(ctx, m.Engine, m.Root, info.ID)
+		info, err = keyspace.Publish(ctx, m.Engine, m.Root, info.ID, settings)
 	}
 	switch {
 	case err == nil:

@@ -27,9 +27,7 @@ func Reserve(
 	if settings != nil {
 		row = proto.Clone(settings).(*keyspacev1.Keyspace)
 	}
-	if row.Access == nil {
-		row.Access = &keyspacev1.AccessRule{Open: true}
-	}
+	openByDefault(row)
 	row.State, row.Name, row.Unprefixed = keyspacev1.State_STATE_COPYING, name, false
 	row.Birth = newBirth()
 	row.Created, row.Deleted = timestamppb.New(time.Now()), nil
@@ -56,9 +54,19 @@ func Reserve(
 	return t.info(name, row), err
 }
 
-// Publish gives a reserved id its name and makes it a keyspace that is served. Errors: ErrNotReserved, ErrExists (the
-// name has been taken since), ErrFormat, the engine's.
-func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (info Info, err error) {
+// openByDefault lets everybody into a keyspace that is made without a rule.
+func openByDefault(row *keyspacev1.Keyspace) {
+	if row.Access == nil {
+		row.Access = &keyspacev1.AccessRule{Open: true}
+	}
+}
+
+// Publish gives a reserved id its name and makes it a keyspace that is served. Its settings are those given, whatever
+// Reserve was told: somebody else may have reserved it, and with other rules about who may enter. nil: those of Reserve.
+// Errors: ErrSettings, ErrNotReserved, ErrExists (the name has been taken since), ErrFormat, the engine's.
+func Publish(
+	ctx context.Context, eng engine.Store, root []byte, id uint64, settings *keyspacev1.Keyspace,
+) (info Info, err error) {
 	t := table{root}
 	published := false
 	err = updateKnowing(ctx, eng, func(txn engine.Txn, doubt bool) error {
@@ -77,6 +85,14 @@ func Publish(ctx context.Context, eng engine.Store, root []byte, id uint64) (inf
 			return err
 		}
 		row.State, row.Name = keyspacev1.State_STATE_ACTIVE, ""
+		if settings != nil {
+			row.Limits, row.Weight, row.Labels = settings.Limits, settings.Weight, settings.Labels
+			row.Access = settings.Access
+			openByDefault(row)
+			if err := check(row); err != nil {
+				return err
+			}
+		}
 		info, published = t.info(name, row), true
 		txn.Clear(t.deleted(id))
 		t.changed(txn)

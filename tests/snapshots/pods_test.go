@@ -25,6 +25,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/keyspace"
 	"github.com/headwaterdb/headwater/libs/migrate"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
+	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
@@ -296,11 +297,22 @@ func TestRestoreIntoPods(t *testing.T) {
 	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete || gone.Events[0].Kv.ModRevision <= head {
 		t.Errorf("%v after revision %d", gone.Events, head)
 	}
+	store, root := d.stores[fmt.Sprint(config.KV, 1)], []byte(d.Config(config.KV, 1).FDBRoot)
+	// Another restore of that name has been interrupted, before it wrote anything. This one's settings count.
+	interrupted := &keyspacev1.Keyspace{Labels: map[string]string{"by": "the other"}}
+	if _, err := keyspace.Reserve(t.Context(), store, root, "bumped", interrupted); err != nil {
+		t.Fatal(err)
+	}
 	bumped, err := restore(t.Context(), 1, path, &adminv1.RestoreRequest{
 		Keyspace: "bumped", BumpRevision: 1000, MarkCompacted: true,
+		Settings: &adminv1.Settings{Labels: map[string]string{"by": "this one"}},
 	})
 	if err != nil || bumped.GetRevision() != head+1000 || bumped.GetCompactRevision() != bumped.GetRevision() {
 		t.Fatalf("%v, %v", bumped, err)
+	}
+	info, err := admin.Show(t.Context(), &adminv1.ShowRequest{Name: "bumped"})
+	if err != nil || info.GetSettings().GetLabels()["by"] != "this one" {
+		t.Errorf("%v, %v", info, err)
 	}
 	b := d.client(config.KV, 1, "bumped")
 	if _, err := b.Get(t.Context(), "a", clientv3.WithRev(head)); !errors.Is(err, rpctypes.ErrCompacted) {
@@ -316,7 +328,6 @@ func TestRestoreIntoPods(t *testing.T) {
 	if _, err := admin.Delete(t.Context(), far); status.Code(err) != codes.NotFound {
 		t.Errorf("it has left something: %v", err)
 	}
-	store, root := d.stores[fmt.Sprint(config.KV, 1)], []byte(d.Config(config.KV, 1).FDBRoot)
 	if _, err := keyspace.Reserve(t.Context(), store, root, "far", nil); err != nil {
 		t.Fatal(err)
 	}
