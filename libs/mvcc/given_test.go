@@ -97,7 +97,7 @@ func TestImportGoesOn(t *testing.T) {
 			t.Fatalf("%d events are there, %d were", im.Going(), past)
 		}
 		past = im.Going()
-		if err := addAll(t.Context(), im, revs, int(past)+r.IntN(200)); err != nil {
+		if err := addAll(t.Context(), im, revs, int(past)+100+r.IntN(200)); err != nil {
 			t.Fatal(err)
 		}
 		im.Abort()

@@ -224,8 +224,10 @@ func (x *tenancy) closedHTTP(s *compose.Server) {
 func TestEnterByUser(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.BcryptCost = auth.CostMin })
 	a := adminOf(t, s)
-	for _, name := range []string{"team", dark} {
-		if _, err := a.Create(t.Context(), &adminv1.CreateRequest{Name: name}); err != nil {
+	for name, limits := range map[string]*keyspacev1.Limits{"team": {ReadsPerSecond: 1, Streams: 1}, dark: nil} {
+		if _, err := a.Create(t.Context(), &adminv1.CreateRequest{
+			Name: name, Settings: &adminv1.Settings{Limits: limits},
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -235,13 +237,14 @@ func TestEnterByUser(t *testing.T) {
 	restrict(t, a, dark, &keyspacev1.AccessRule{})
 	restrict(t, a, "team", users)
 	restrict(t, a, compose.FirstKeyspace, users)
-	if _, err := a.Change(t.Context(), &adminv1.ChangeRequest{
-		Name: "team", Settings: &adminv1.Settings{Limits: &keyspacev1.Limits{ReadsPerSecond: 1, Streams: 1}},
-		Mask: &fieldmaskpb.FieldMask{Paths: []string{"limits.reads_per_second", "limits.streams"}},
-	}); err != nil {
-		t.Fatal(err)
-	}
 	conn := dialPlain(t, s)
+	for _, name := range []string{"team", dark} {
+		eventually(t, "closed", func() bool { // until then users and roles are not asked, or ask for no user
+			ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, name)
+			err := (&tenancy{T: t}).call(ctx, conn, pb.Auth_AuthStatus_FullMethodName)
+			return status.Code(err) == codes.InvalidArgument
+		})
+	}
 	for _, name := range []string{"team", compose.FirstKeyspace, dark, unknown, "No_Name"} {
 		strangersRefused(t, s, conn, name)
 	}
@@ -440,12 +443,21 @@ func TestClosedDefaultPods(t *testing.T) {
 	restrict(t, a, "team", &keyspacev1.AccessRule{Open: true})
 	enableUsers(t, x.client(x.servers[0], x.victim, "team"))
 	restrict(t, a, "team", &keyspacev1.AccessRule{Users: []string{"bob"}})
+	ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, "team")
+	for k, method := range map[config.Kind]string{ // each pod has heard of the rule, for what it serves itself
+		config.KV: pb.Auth_AuthStatus_FullMethodName, config.WatchHub: pb.Watch_Watch_FullMethodName,
+		config.LeaseKeeper: pb.Lease_LeaseGrant_FullMethodName,
+	} {
+		for i := range d.Per {
+			conn := x.dial(d.pod(k, i), x.mallory, localhost)
+			eventually(t, "closed", func() bool {
+				err := x.call(ctx, conn, method)
+				return status.Code(err) == codes.InvalidArgument && status.Convert(err).Message() == userEmpty
+			})
+		}
+	}
 	for _, s := range x.servers {
-		conn := x.dial(s, x.mallory, localhost)
-		ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, "team")
-		eventually(t, "closed", func() bool {
-			return status.Code(x.call(ctx, conn, pb.KV_Range_FullMethodName)) == codes.InvalidArgument
-		})
+		conn, ctx := x.dial(s, x.mallory, localhost), ctx
 		for _, name := range []string{"team", unknown} {
 			strangersRefused(t, s, conn, name)
 		}

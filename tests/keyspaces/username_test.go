@@ -91,6 +91,9 @@ func TestUserAtKeyspace(t *testing.T) {
 		_, err := kv.Range(withToken(ctx, token), &pb.RangeRequest{Key: []byte("k")})
 		return err
 	}
+	eventually(t, "the table has been read since", func() bool {
+		return status.Code(get(bare+"@"+unknown)) == codes.PermissionDenied
+	})
 	expectStatus(t, "a closed one", get(bare+"@"+dark), codes.PermissionDenied, noEntry)
 	expectStatus(t, "one that is not there", get(bare+"@"+unknown), codes.PermissionDenied, noEntry)
 	userClients(t, s)
