@@ -366,7 +366,9 @@ func (m *migration) CutOver(ctx context.Context, r *adminv1.CutOverRequest) (*ad
 	for i, l := range r.GetLeases() {
 		leases[i] = mvcc.ImportLease{ID: l.GetId(), TTL: l.GetTtl()}
 		if l.GetId() == 0 || l.GetTtl() <= 0 {
-			return nil, status.Errorf(codes.InvalidArgument, "lease %x with %d seconds is not possible", l.GetId(), l.GetTtl())
+			return nil, status.Errorf(
+				codes.InvalidArgument, "lease %x with %d seconds is not possible", l.GetId(), l.GetTtl(),
+			)
 		}
 	}
 	err := m.visit(ctx, r.GetKeyspace(), func(s *mvcc.Store) error {

@@ -187,7 +187,8 @@ func (m *migration) restore(
 	return m.fill(ctx, info, settings, o, r)
 }
 
-// fill makes a reserved keyspace of a file, with the settings of this request. Errors: mvcc.ErrOtherImport, of one that is left as it is.
+// fill makes a reserved keyspace of a file, with the settings of this request. Errors: mvcc.ErrOtherImport, of one that
+// is left as it is.
 func (m *migration) fill(
 	ctx context.Context, info keyspace.Info, settings *keyspacev1.Keyspace, o snapshot.RestoreOptions,
 	r *snapshot.Reader,

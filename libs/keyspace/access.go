@@ -95,7 +95,9 @@ func matches(pattern, s string) bool {
 // checkRule refuses a rule that contradicts itself or allows too much by mistake.
 func checkRule(rule *keyspacev1.AccessRule) error {
 	if n := len(rule.GetAllow()); n > AllowMax {
-		return fmt.Errorf("%w: the access rule names %d certificates, and at most %d are possible", ErrSettings, n, AllowMax)
+		return fmt.Errorf(
+			"%w: the access rule names %d certificates, and at most %d are possible", ErrSettings, n, AllowMax,
+		)
 	}
 	if n := len(rule.GetUsers()); n > AllowMax {
 		return fmt.Errorf("%w: %d users are allowed, at most %d", ErrSettings, n, AllowMax)
@@ -115,7 +117,9 @@ func checkRule(rule *keyspacev1.AccessRule) error {
 		}
 		for _, p := range patterns {
 			if len(p) > patternMax {
-				return fmt.Errorf("%w: the name %.32q in the access rule is longer than %d bytes", ErrSettings, p, patternMax)
+				return fmt.Errorf(
+					"%w: the name %.32q in the access rule is longer than %d bytes", ErrSettings, p, patternMax,
+				)
 			}
 		}
 	}

@@ -62,7 +62,7 @@ func openByDefault(row *keyspacev1.Keyspace) {
 }
 
 // Publish gives a reserved id its name and makes it a keyspace that is served. Its settings are those given, whatever
-// Reserve was told: somebody else may have reserved it, and with other rules about who may enter. nil: those of Reserve.
+// Reserve was told: somebody else may have reserved it, with another rule about who may enter. nil: those of Reserve.
 // Errors: ErrSettings, ErrNotReserved, ErrExists (the name has been taken since), ErrFormat, the engine's.
 func Publish(
 	ctx context.Context, eng engine.Store, root []byte, id uint64, settings *keyspacev1.Keyspace,

@@ -40,8 +40,9 @@ func (t *Target) followed(ctx context.Context) (*adminv1.FollowedResponse, error
 	return t.c.Followed(ctx, &adminv1.FollowedRequest{Keyspace: t.name})
 }
 
-// Restore makes a keyspace of a file, which it closes, as a request says whose part is empty. report is told of progress.
-// On pods it goes on with what an interrupted one of the same file has left. Errors: those of the admin API, the file's.
+// Restore makes a keyspace of a file, which it closes, as a request says whose part is empty. report is told of
+// progress. On pods it goes on with what an interrupted one of the same file has left. Errors: those of the admin API,
+// the file's.
 func Restore(
 	ctx context.Context, conn grpc.ClientConnInterface, r *adminv1.RestoreRequest, file io.ReadCloser,
 	report func(*adminv1.RestoreProgress),

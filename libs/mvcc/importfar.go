@@ -118,8 +118,8 @@ func (f *farImport) has(st *importState) bool {
 	return true
 }
 
-// own returns nil while the row meta/import is this import's: what another has written is not what comes before. Errors:
-// ErrOvertaken.
+// own returns nil while the row meta/import is this import's: what another has written is not what comes before.
+// Errors: ErrOvertaken.
 func (f *farImport) own(row []byte) error {
 	if f == nil {
 		return nil
@@ -192,8 +192,8 @@ func (im *Import) plan(version uint64, shift uint) (at importAt, err error) {
 		base: int64(version) - behind, shift: shift, chunk: s.meta.ChunkBytes, cluster: s.meta.ClusterID,
 	}
 	if at.base < 1 { // no stamp has version 0
-		return at, fmt.Errorf("%w: revision %d needs a database at version %d, and it is at %d; advance it with fdbcli: "+
-			"advanceversion %d", ErrAhead, im.o.Head, behind+1, version, behind+2)
+		return at, fmt.Errorf("%w: revision %d needs a database at version %d, and it is at %d; advance it with "+
+			"fdbcli: advanceversion %d", ErrAhead, im.o.Head, behind+1, version, behind+2)
 	}
 	if im.o.Follow != nil {
 		at.base -= min(at.base-1, followAhead)
@@ -233,8 +233,8 @@ func (im *Import) landed() error {
 // Abort waits for what is being written, after an error: nothing runs afterwards.
 func (im *Import) Abort() { _ = im.landed() }
 
-// writeFar has rowsOf make rows, and has them written when what is being written has been. states are those of the keys, nil
-// where there are none.
+// writeFar has rowsOf make rows, and has them written when what is being written has been. states are those of the
+// keys, nil where there are none.
 func (im *Import) writeFar(ctx context.Context, states map[string]*importState, rowsOf func(importRows) error) error {
 	f := im.far
 	rows := &keptRows{}

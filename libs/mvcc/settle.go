@@ -44,8 +44,8 @@ func (s *Store) settleMany(ctx context.Context, leases []ImportLease) error {
 	return nil
 }
 
-// settleLast changes the rest, in the transaction that ends the following, and tells those who look after many keyspaces
-// that there are leases.
+// settleLast changes the rest, in the transaction that ends the following, and tells those who look after many
+// keyspaces that there are leases.
 func (s *Store) settleLast(
 	ctx context.Context, txn engine.Txn, f Features, leases []ImportLease,
 ) (grown int64, err error) {
