@@ -267,7 +267,7 @@ func TestMigrateAnew(t *testing.T) {
 	}
 	m.Source = migrate.NewSource(m.source)
 	end := m.run(t)
-	m.await(t, "begins anew")
+	m.await(t, "the copy starts again")
 	m.await(t, "equal")
 	if err := end(); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)

@@ -6,3 +6,6 @@ import "syscall"
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
+
+// onFirstThread says that the caller runs on the thread that the process began with.
+func onFirstThread() bool { return syscall.Gettid() == syscall.Getpid() }

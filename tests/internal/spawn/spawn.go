@@ -35,10 +35,22 @@ func Start(cmd *exec.Cmd) error {
 	return <-r.err
 }
 
-// serve never gives its thread back, so that it ends with the goroutine.
+// serve never gives its thread back, so that it ends with the goroutine. Only the first thread of the process would
+// not: Go keeps it until the process ends. A goroutine that finds itself there stays there, so that another one is
+// elsewhere.
 func serve(requests chan request, ended chan struct{}) {
-	defer close(ended)
 	runtime.LockOSThread()
+	if onFirstThread() {
+		elsewhere := make(chan struct{})
+		go func() {
+			defer close(elsewhere)
+			serve(requests, ended)
+		}()
+		<-elsewhere
+		runtime.UnlockOSThread()
+		return
+	}
+	defer close(ended)
 	for r := range requests {
 		r.err <- r.cmd.Start()
 	}
