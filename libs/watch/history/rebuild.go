@@ -58,7 +58,7 @@ func (c *Cache) renew(wiped bool) error {
 func (c *Cache) discard() error {
 	c.mu.Lock()
 	old := c.store
-	c.store, c.window = nil, window{}
+	c.store, c.window = nil, window{floor: c.window.floor, last: c.window.floor}
 	c.mu.Unlock()
 	if old == nil {
 		return nil
