@@ -9,10 +9,6 @@ import (
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
-// maxPartsWrite is how much of a message with values that are not in memory is read and written at a time, unless one
-// value is larger.
-const maxPartsWrite = 1 << 20
-
 // apart says that values of the message have to be read before they are sent.
 func (m *watchMessage) apart() bool {
 	for _, ev := range m.events {
@@ -23,52 +19,78 @@ func (m *watchMessage) apart() bool {
 	return false
 }
 
-// parts returns the message in parts, of which the first is its head, with room for a prefix before it, and its size.
-func (e *watchEncoder) parts(m watchMessage) (parts []watch.Part, size int) {
+// parts are those of a message, made as they are wanted: the head of the message, with room for a prefix before it, and
+// events, of which there may be very many.
+type parts struct {
+	events []*watch.Event // to come
+	prevKV bool
+	made   []watch.Part
+}
+
+// parts returns the parts of a message, and its size.
+func (e *watchEncoder) parts(m watchMessage) (p *parts, size int) {
 	head := e.appendHead(make([]byte, wire.PrefixBytes, wire.PrefixBytes+maxWatchHead), m)
-	parts = append(parts, watch.Part{Bytes: head})
+	size = len(head) - wire.PrefixBytes
 	for _, ev := range m.events {
-		parts = append(parts, ev.Parts(m.r.PrevKV)...)
+		size += ev.WireLen(m.r.PrevKV)
 	}
-	for i := range parts {
-		size += parts[i].Len()
+	wire.PutPrefix(head, size)
+	return &parts{events: m.events, prevKV: m.r.PrevKV, made: []watch.Part{{Bytes: head}}}, size
+}
+
+// next returns the next parts, of limit bytes unless one is larger; none: that was all.
+func (p *parts) next(limit int) (piece []watch.Part, size int) {
+	for n := 0; ; {
+		for ; n < len(p.made); n++ {
+			l := p.made[n].Len()
+			if n > 0 && size+l > limit {
+				piece, p.made = p.made[:n:n], p.made[n:]
+				return piece, size
+			}
+			size += l
+		}
+		if len(p.events) == 0 {
+			piece, p.made = p.made, nil
+			return piece, size
+		}
+		p.made = append(p.made, p.events[0].Parts(p.prevKV)...)
+		p.events = p.events[1:]
 	}
-	return parts, size - wire.PrefixBytes
 }
 
 // sendParts sends a message of which values are not in memory: its length first, then piece by piece what is read for
-// it. Nothing of it is held that has been written. If a value cannot be read any more, the stream ends in the middle of
-// the message, of which its client then sees nothing.
+// it. Nothing of it is held that has been written, or is not yet to be. If a value cannot be read any more, the stream
+// ends in the middle of the message, of which its client then sees nothing.
 func (t *turnSender) sendParts(ctx context.Context, m watchMessage) error {
 	if err := t.flush(); err != nil {
 		return err
 	}
-	parts, size := t.svc.enc.parts(m)
-	wire.PutPrefix(parts[0].Bytes, size)
+	p, size := t.svc.enc.parts(m)
+	if size > answerMax {
+		return errAnswerLarge
+	}
 	if t.svc.count != nil {
 		t.svc.count(1, size)
 	}
-	for len(parts) > 0 {
-		n, bytes := 1, parts[0].Len()
-		for n < len(parts) && bytes+parts[n].Len() <= maxPartsWrite {
-			bytes += parts[n].Len()
-			n++
-		}
+	for left := wire.PrefixBytes + size; left > 0; {
 		if err := t.enter(ctx); err != nil {
 			return err
 		}
-		if err := t.hub.Fill(ctx, parts[:n]); err != nil {
+		piece, bytes := p.next(t.hub.TurnBytes())
+		if bytes == 0 {
+			return watch.ErrValueGone // an event has become shorter than it was
+		}
+		left -= bytes
+		if err := t.hub.Fill(ctx, piece); err != nil {
 			return err
 		}
-		data := take(parts[:n])
 		if t.inside {
 			t.turn.Charge(int64(bytes))
 		}
 		t.leave() // the client may hold up the write
-		if err := t.writer.Write(data); err != nil {
+		if err := t.writer.Write(take(piece)); err != nil {
 			return err
 		}
-		parts = parts[n:]
 	}
 	return nil
 }
@@ -85,10 +107,14 @@ func take(parts []watch.Part) mem.BufferSlice {
 
 // whole reads all of a message for a transport that takes messages as a whole, as one that compresses them does.
 func (t *turnSender) whole(ctx context.Context, m watchMessage) (encoded, error) {
-	parts, _ := t.svc.enc.parts(m)
-	parts[0].Bytes = parts[0].Bytes[wire.PrefixBytes:]
-	if err := t.hub.Fill(ctx, parts); err != nil {
+	p, size := t.svc.enc.parts(m)
+	if size > answerMax {
+		return nil, errAnswerLarge
+	}
+	all, _ := p.next(size + wire.PrefixBytes)
+	all[0].Bytes = all[0].Bytes[wire.PrefixBytes:]
+	if err := t.hub.Fill(ctx, all); err != nil {
 		return nil, err
 	}
-	return encoded(take(parts)), nil
+	return encoded(take(all)), nil
 }

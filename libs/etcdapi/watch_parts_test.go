@@ -63,17 +63,18 @@ func (l *apartStore) HoldValues(context.Context) (watch.ValueReader, func(), err
 // TestWatchApart: what is read piece by piece while it is sent is what would be sent from memory, whatever the watch
 // wants, in one message or in fragments, compressed or not.
 func TestWatchApart(t *testing.T) {
+	const turnBytes = 10_000 // so that a message has many pieces
 	for _, compressed := range []bool{false, true} {
 		t.Run(fmt.Sprint("compressed=", compressed), func(t *testing.T) {
 			var opts []grpc.CallOption
 			if compressed {
 				opts = append(opts, grpc.UseCompressor(gzip.Name))
 			}
-			plain := startWatch(t, watch.Options{}, WatchOptions{MaxRequestBytes: 1})
+			plain := startWatch(t, watch.Options{TurnBytes: turnBytes}, WatchOptions{MaxRequestBytes: 1})
 			apart := newWatchServer()
 			store := &apartStore{Log: apart.log, values: map[string][]byte{}}
 			apart.store = store
-			apart.serve(t, watch.Options{StreamBytes: 1000}, WatchOptions{MaxRequestBytes: 1})
+			apart.serve(t, watch.Options{StreamBytes: 1000, TurnBytes: turnBytes}, WatchOptions{MaxRequestBytes: 1})
 			feed := apart.log.feed
 			apart.log.feed = func(e []revlog.Entry) { feed(store.name(e)) }
 			var clients [2]watchClient

@@ -123,7 +123,8 @@ func (t *turnSender) sendAll(ctx context.Context, turn []watch.Response) error {
 			return err
 		}
 		if t.writer != nil {
-			if t.out.size < maxWatchWrite && i < len(turn)-1 {
+			// What was sent in parts has ended the turn.
+			if n := t.out.size; 0 < n && n < maxWatchWrite && i < len(turn)-1 {
 				continue
 			}
 			if err := t.flush(); err != nil {

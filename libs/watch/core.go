@@ -21,6 +21,8 @@ type core struct {
 	// ringFloor: the ring holds every entry with revision > ringFloor and <= position.
 	ringFloor int64
 	arrivals  timeline
+	// whole are revisions of requests whose values are not left apart, although they are large: see keepWhole.
+	whole map[int64]struct{}
 
 	lag    [sources]lagQueue
 	passes uint64
@@ -58,7 +60,7 @@ type Counters struct {
 
 func newCore(o Options, position int64) *core {
 	return &core{
-		opts: o, position: position, ringFloor: position, matcher: newMatcher[group](),
+		opts: o, position: position, ringFloor: position, matcher: newMatcher[group](), whole: map[int64]struct{}{},
 		streams: map[*Stream]struct{}{}, conns: map[any]*conn{}, lag: [sources]lagQueue{newLagQueue(), newLagQueue()},
 	}
 }

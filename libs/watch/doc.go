@@ -23,7 +23,8 @@
 //     with Release, so a waiting stream holds none. Events in it are never reused; they live as long as anyone refers
 //     to them.
 //   - Values that an entry only names are read once, when a watch wants them. If those of one request are more than
-//     Options.StreamBytes, the hub does not read them: each stream does, piece by piece while it sends (parts.go).
+//     Options.StreamBytes, the hub does not read them: each stream does, piece by piece while it sends (parts.go). A
+//     piece is as large as what a stream may hold in a turn.
 //   - Package history keeps a cache on the local disk in front of a remote Log.
 //
 // A live watcher with a range of its own costs its cursor (48 B), sub (64 B), group (80 B), radix node, key and place
@@ -50,7 +51,7 @@
 // around its methods. The Hub runs four goroutines: the dispatcher, which moves entries from the inbox into the core;
 // two catch-up runners (ring and log), which read and match history without the lock; and one ticker for all periodic
 // progress notifications. A stream has no goroutine here: its user calls Next. For each state of the log that is held
-// for large requests there is one more, for heldFor at most.
+// for large requests, of which there are maxHolds at most, there is one more, for heldFor at most.
 //
 // Lock order: Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
 //

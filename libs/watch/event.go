@@ -88,7 +88,9 @@ func (e *Event) Wire(withPrev bool) mem.BufferSlice {
 	enc := encodeEvent(&src, p == &e.prev)
 	p.Store(enc)
 	if p == &e.prev && v != nil && v.prev != nil {
-		e.read.CompareAndSwap(v, &values{kv: v.kv, from: v.from}) // nothing else needs it
+		rest := *v
+		rest.prev = nil // nothing else needs it
+		e.read.CompareAndSwap(v, &rest)
 	}
 	return enc.parts
 }
@@ -184,32 +186,46 @@ func (e *Event) weight(withPrev bool) int {
 // eventOverhead is what an event takes in addition to its bytes: structs, headers of slices, numbers.
 const eventOverhead = 160
 
+// wireSizes are the lengths of the parts of a wire form.
+type wireSizes struct{ kv, prev, event int }
+
+func sizesOf(ev *revlog.Event, withPrev bool) (n wireSizes) {
+	n.kv = sizeKV(&ev.KV)
+	n.event = protowire.SizeTag(fieldEventKV) + protowire.SizeBytes(n.kv)
+	if ev.Delete {
+		n.event += protowire.SizeTag(fieldEventType) + protowire.SizeVarint(eventTypeDelete)
+	}
+	if withPrev {
+		n.prev = sizeKV(&ev.Prev)
+		n.event += protowire.SizeTag(fieldEventPrevKV) + protowire.SizeBytes(n.prev)
+	}
+	return n
+}
+
+// total is the length of the wire form.
+func (n *wireSizes) total() int {
+	return protowire.SizeTag(fieldResponseEvents) + protowire.SizeBytes(n.event)
+}
+
 // encodeEvent makes field 11 of etcdserverpb.WatchResponse for ev.
 func encodeEvent(ev *revlog.Event, withPrev bool) *encoded {
-	kv := sizeKV(&ev.KV)
-	n := protowire.SizeTag(fieldEventKV) + protowire.SizeBytes(kv)
-	if ev.Delete {
-		n += protowire.SizeTag(fieldEventType) + protowire.SizeVarint(eventTypeDelete)
-	}
+	n := sizesOf(ev, withPrev)
 	apart := apartOf(&ev.KV)
-	prev := 0
 	if withPrev {
-		prev = sizeKV(&ev.Prev)
-		n += protowire.SizeTag(fieldEventPrevKV) + protowire.SizeBytes(prev)
 		apart += apartOf(&ev.Prev)
 	}
 	enc := &encoded{}
-	b := make([]byte, 0, protowire.SizeTag(fieldResponseEvents)+protowire.SizeBytes(n)-apart)
+	b := make([]byte, 0, n.total()-apart)
 	b = protowire.AppendTag(b, fieldResponseEvents, protowire.BytesType)
-	b = protowire.AppendVarint(b, uint64(n))
+	b = protowire.AppendVarint(b, uint64(n.event))
 	if ev.Delete {
 		b = appendInt(b, fieldEventType, eventTypeDelete)
 	}
 	b = protowire.AppendTag(b, fieldEventKV, protowire.BytesType)
-	b = enc.appendKV(protowire.AppendVarint(b, uint64(kv)), &ev.KV)
+	b = enc.appendKV(protowire.AppendVarint(b, uint64(n.kv)), &ev.KV)
 	if withPrev {
 		b = protowire.AppendTag(b, fieldEventPrevKV, protowire.BytesType)
-		b = enc.appendKV(protowire.AppendVarint(b, uint64(prev)), &ev.Prev)
+		b = enc.appendKV(protowire.AppendVarint(b, uint64(n.prev)), &ev.Prev)
 	}
 	enc.end(b)
 	return enc

@@ -58,6 +58,7 @@ type Hub struct {
 	streamsCtx context.Context // ends with the next Interrupt
 	interrupt  context.CancelFunc
 
+	holds   chan struct{}          // has one for each state of the log that is held
 	arrived chan struct{}          // capacity 1: the inbox is not empty
 	behind  [sources]chan struct{} // capacity 1: the catch-up queue may not be empty
 	ctx     context.Context
@@ -73,7 +74,10 @@ type arrival struct {
 // New returns a hub that accepts Apply at once and streams after Start.
 func New(o Options) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
-	h := &Hub{opts: o.withDefaults(), birth: time.Now(), ctx: ctx, cancel: cancel, arrived: make(chan struct{}, 1)}
+	h := &Hub{
+		opts: o.withDefaults(), birth: time.Now(), ctx: ctx, cancel: cancel,
+		holds: make(chan struct{}, maxHolds), arrived: make(chan struct{}, 1),
+	}
 	for i := range h.behind {
 		h.behind[i] = make(chan struct{}, 1)
 	}
@@ -208,7 +212,7 @@ func (h *Hub) readValues(missing []unread) bool {
 			return false
 		}
 		for _, u := range missing[:n] {
-			if u.prev && len(u.event.unread(true, nil)) == 0 {
+			if u.prev && len(u.event.unread(true, nil)) == 0 && !u.event.lost(spec{prevKV: true}) {
 				u.event.Wire(true) // then the value need not be kept in addition to its wire form
 			}
 		}

@@ -354,7 +354,7 @@ func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entr
 	}
 	for i := range int64(revs) {
 		// The writer keeps near the fastest client, so that watchers are live, fall off the ring, and catch up.
-		for deadline := time.Now().Add(10 * time.Second); i > furthest.Load()+1000; time.Sleep(10 * time.Microsecond) {
+		for deadline := time.Now().Add(2 * time.Minute); i > furthest.Load()+1000; time.Sleep(10 * time.Microsecond) {
 			if time.Now().After(deadline) {
 				t.Fatal("no client gets on")
 			}

@@ -11,12 +11,23 @@ import (
 // A request may change so many large values that they should not be in memory at once, such as a delete of a prefix
 // that watchers with prev_kv see. The events of such a request stay without them: who sends one reads the values when
 // they are to be sent, a few at a time, each stream for itself. All streams read from one state of the store, so that no
-// compaction comes in between; the state is let go after heldFor. Who needs longer reads what there is then, and if that
-// is too late the stream ends: its client resumes before the event, and is told what is left of it.
+// compaction comes in between; the state is let go after heldFor. Who needs longer reads what there is then, as do all
+// if maxHolds states are held already. If that is too late the stream ends: its client resumes before the event, and is
+// told what is left of it.
 
 // heldFor is how long the state of the store is kept that the values of a large request are read from: what is removed
 // meanwhile keeps its space so long.
 const heldFor = 10 * time.Second
+
+const (
+	// maxHolds bounds the states that are held at a time. Each pass that reads a large request back wants one.
+	maxHolds = 16
+	// wholeMax bounds the requests that are known to have lost a value.
+	wholeMax = 64
+)
+
+// errManyHolds: maxHolds states are held.
+var errManyHolds = errors.New("watch: too many states of the log are held")
 
 // ErrValueGone ends a stream that has begun to send an event of which a value can no longer be read. The client should
 // resume.
@@ -60,15 +71,14 @@ func (v *values) awaitsPrev(e *Event) bool {
 	return e.src.Prev.Unread() && v.prev == nil && !v.noPrev && e.prev.Load() == nil
 }
 
-// WireLen is the length of the event's wire form.
-func (e *Event) WireLen(withPrev bool) (n int) {
+// WireLen is the length of the event's wire form. That of an event that is Apart may become less until its Parts are
+// made, if it is found meanwhile that its previous value is gone, but never more.
+func (e *Event) WireLen(withPrev bool) int {
 	if !e.Apart(withPrev) {
 		return e.Wire(withPrev).Len()
 	}
-	for _, p := range e.Parts(withPrev) {
-		n += p.Len()
-	}
-	return n
+	n := sizesOf(e.src, withPrev && e.src.HasPrev && !e.read.Load().noPrev)
+	return n.total()
 }
 
 // Parts returns the parts of the wire form, one after the other. What is in memory is shared and must not be changed.
@@ -101,6 +111,12 @@ func (e *Event) Parts(withPrev bool) (parts []Part) {
 		parts = append(parts, p)
 	}
 	return parts
+}
+
+// TurnBytes is how much the stream should read at a time of what it sends in Parts.
+func (s *Stream) TurnBytes() (n int) {
+	s.hub.locked(func() { n = s.hub.core.turnBytes() })
+	return n
 }
 
 // Fill reads the values among parts of events that are to be sent now. It fails with ErrValueGone, after which the
@@ -164,21 +180,32 @@ func (h *Hub) fillFrom(ctx context.Context, from ValueReader, parts []Part) erro
 	return err
 }
 
-// gone notes that a value cannot be read, in its event, and ends the watches that are owed it.
+// gone notes that a value cannot be read, in its event, and ends the watches that are owed it. The event may have been
+// read back for one pass, and the client that resumes gets another: so its request is not left apart again, and what is
+// gone is found before anything is sent.
 func (h *Hub) gone(u unread, note func(unread)) {
 	note(u)
-	h.locked(func() { h.core.lost(u.event) })
+	h.locked(func() {
+		h.core.lost(u.event)
+		h.core.keepWhole(u.event.Rev())
+	})
+}
+
+// keepWhole has the values of a request be read before they are sent.
+func (c *core) keepWhole(rev int64) {
+	if len(c.whole) >= wholeMax {
+		clear(c.whole)
+	}
+	c.whole[rev] = struct{}{}
 }
 
 // lost cancels the live watchers that should be sent an event of which a value has just been lost.
 func (c *core) lost(e *Event) {
-	i := c.ring.search(func(r *record) bool { return r.rev >= e.Rev() })
-	if i == c.ring.len() || c.ring.at(i).rev != e.Rev() {
-		return
-	}
-	for _, g := range c.ring.at(i).matched {
-		if e.lost(g.spec) {
-			c.lose(g, e.Rev())
+	for _, g := range c.matcher.match(e.src.KV.Key, nil) {
+		for ; g != nil; g = g.next {
+			if g.spec.wants(e.src.Delete) && e.lost(g.spec) {
+				c.lose(g, e.Rev())
+			}
 		}
 	}
 }
@@ -187,13 +214,20 @@ func (c *core) lost(e *Event) {
 // more than StreamBytes of them.
 func (h *Hub) leaveApart(missing []unread) []unread {
 	holder, ok := h.log.(Holder)
-	if h.opts.StreamBytes <= 0 || !ok {
+	if len(missing) == 0 || h.opts.StreamBytes <= 0 || !ok {
 		return missing
 	}
 	sizes := map[int64]int{}
 	for _, u := range missing {
 		sizes[u.event.Rev()] += u.kv().Size
 	}
+	h.locked(func() {
+		for rev := range sizes {
+			if _, ok := h.core.whole[rev]; ok {
+				delete(sizes, rev)
+			}
+		}
+	})
 	var held ValueReader
 	kept := missing[:0]
 	for _, u := range missing {
@@ -212,20 +246,30 @@ func (h *Hub) leaveApart(missing []unread) []unread {
 	return kept
 }
 
-// hold holds the values that there are, for a while.
+// hold holds the values that there are, for a while, unless as many states are held as may be.
 func (h *Hub) hold(holder Holder) (ValueReader, error) {
+	select {
+	case h.holds <- struct{}{}:
+	default:
+		return nil, errManyHolds
+	}
 	r, release, err := holder.HoldValues(h.ctx)
 	if err != nil {
+		<-h.holds
 		return nil, err
+	}
+	end := func() {
+		release()
+		<-h.holds
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopped {
-		release()
+		end()
 		return nil, ErrStopped
 	}
 	h.wg.Go(func() {
-		defer release()
+		defer end()
 		t := time.NewTimer(heldFor)
 		defer t.Stop()
 		select {

@@ -337,6 +337,75 @@ func TestRefillAfterCompaction(t *testing.T) {
 	}
 }
 
+// readingLog reads the cache whenever it is asked what is compacted.
+type readingLog struct {
+	*memLog
+	cache atomic.Pointer[Cache]
+	from  int64
+}
+
+func (l *readingLog) CompactRevision() int64 {
+	if c := l.cache.Load(); c != nil {
+		c.read(l.from, 10, 1<<20)
+	}
+	return l.memLog.CompactRevision()
+}
+
+// TestReadWhileRefilled: a read that comes when there is a new store, and nothing in it yet, is none of a damaged one.
+func TestReadWhileRefilled(t *testing.T) {
+	l := &readingLog{memLog: newMemLog(11)}
+	l.from = 2
+	c := start(t, l, 1, Options{Identity: []byte("a"), FS: vfs.NewMem()})
+	c.Append(l.add(100))
+	written(t, c)
+	l.cache.Store(c)
+	c.fail(c.present(), errors.New("a failure"))
+	c.Append(l.add(10))
+	mended(t, c, l.memLog, 2)
+	if st := c.Stats(); st.Restarts != 1 {
+		t.Errorf("%+v", st)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// stuckFS is a disk from which nothing can be removed any more.
+type stuckFS struct {
+	vfs.FS
+	stuck   atomic.Bool
+	refused chan struct{}
+}
+
+func (f *stuckFS) RemoveAll(name string) error {
+	if f.stuck.Load() {
+		select {
+		case f.refused <- struct{}{}:
+		default:
+		}
+		return errors.New("input/output error")
+	}
+	return f.FS.RemoveAll(name)
+}
+
+// TestCloseWithoutStore: a cache is closed while it cannot be made anew, with entries in its queue.
+func TestCloseWithoutStore(t *testing.T) {
+	for range 20 { // whether the writer sees the queue or the end first is chance
+		l := newMemLog(12)
+		fs := &stuckFS{FS: vfs.NewMem(), refused: make(chan struct{}, 1)}
+		c := start(t, l, 1, Options{Identity: []byte("a"), FS: fs})
+		c.Append(l.add(10))
+		written(t, c)
+		fs.stuck.Store(true)
+		c.fail(c.present(), errors.New("a failure"))
+		<-fs.refused
+		c.Append(l.add(10))
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestOthersDirectory: a directory that is open already is not removed.
 func TestOthersDirectory(t *testing.T) {
 	l := newMemLog(10)

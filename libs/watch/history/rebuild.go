@@ -19,6 +19,10 @@ func (c *Cache) rebuild(err error) {
 	for ; c.ctx.Err() == nil; c.rebuilds++ {
 		c.restarts.Add(1)
 		c.opts.Log.Warn("watch history has failed, and is made anew from the log", "error", err)
+		// What Pebble still does in the background goes into memory, so the failed store does not stay for the pause.
+		if err := c.discard(); err != nil {
+			c.opts.Log.Warn("watch history", "error", err)
+		}
 		if c.opts.Now().Sub(c.rebuiltAt) > calmTime {
 			c.rebuilds = 0
 		} else if rebuildPauses.Wait(c.ctx, c.rebuilds-1) != nil {
@@ -37,14 +41,8 @@ func (c *Cache) rebuild(err error) {
 // renew begins with an empty store; wiped says that what is in the directory cannot be used.
 func (c *Cache) renew(wiped bool) error {
 	if wiped {
-		c.mu.Lock()
-		old := c.store
-		c.store = nil
-		c.mu.Unlock()
-		if old != nil {
-			if err := c.bury(old); err != nil {
-				return err
-			}
+		if err := c.discard(); err != nil {
+			return err
 		}
 		if err := c.wipe(); err != nil {
 			return err
@@ -54,6 +52,18 @@ func (c *Cache) renew(wiped bool) error {
 		}
 	}
 	return c.clear()
+}
+
+// discard closes the store, if there is one. The window holds nothing until it is known what a new store has.
+func (c *Cache) discard() error {
+	c.mu.Lock()
+	old := c.store
+	c.store, c.window = nil, window{floor: c.window.floor, last: c.window.floor}
+	c.mu.Unlock()
+	if old == nil {
+		return nil
+	}
+	return c.bury(old)
 }
 
 // refill fills an empty store from the log: what came after floor and has not been compacted since, up to where the

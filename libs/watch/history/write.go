@@ -17,6 +17,9 @@ func (c *Cache) write(err error) {
 		if err != nil {
 			c.rebuild(err)
 		}
+		if c.store == nil {
+			return // closed before there was a new one
+		}
 		err = nil
 		select {
 		case <-c.queued:
@@ -25,9 +28,7 @@ func (c *Cache) write(err error) {
 			err = c.trim()
 		case <-c.failed:
 		case <-c.ctx.Done():
-			if c.store != nil {
-				_ = c.drain() // what is lost is read from the log again
-			}
+			_ = c.drain() // what is lost is read from the log again
 			return
 		}
 		if cause := c.store.cause(); cause != nil {
