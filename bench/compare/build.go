@@ -115,8 +115,12 @@ func title(ctx context.Context, t *target) string {
 	if t.name == nameNull {
 		s = "null server (grpc-go defaults)"
 	} else if out, err := exec.CommandContext(ctx, t.binary, "--version").Output(); err == nil {
-		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		s = first
+		// Headwater's comes after the lines that etcd has too.
+		for line := range strings.Lines(string(out)) {
+			if strings.HasPrefix(line, t.name+" Version:") {
+				s = strings.TrimSpace(line)
+			}
+		}
 	}
 	info, err := buildinfo.ReadFile(t.binary)
 	if err != nil {
