@@ -64,7 +64,8 @@ func (c *Config) build(ctx context.Context, dir string) (*binaries, error) {
 			if t.binary == "" {
 				src := filepath.Join(c.Root, c.HeadwaterSource)
 				if m, _ := filepath.Glob(filepath.Join(src, "*.go")); len(m) == 0 { // the pattern is a good one
-					b.notes = append(b.notes, "Headwater was not measured: there is no Go package in "+c.HeadwaterSource+".")
+					b.notes = append(b.notes, "Headwater was not measured: there is no Go package in "+
+						c.HeadwaterSource+".")
 					continue
 				}
 				t.binary = filepath.Join(dir, "headwater")
