@@ -293,7 +293,8 @@ func TestRestoreIntoPods(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	gone := <-d.client(config.WatchHub, 0, "k").Watch(ctx, "leased", clientv3.WithRev(head+1))
-	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete || gone.Events[0].Kv.ModRevision <= head {
+	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete ||
+		gone.Events[0].Kv.ModRevision <= head {
 		t.Errorf("%v after revision %d", gone.Events, head)
 	}
 	bumped, err := restore(t.Context(), 1, path, &adminv1.RestoreRequest{
