@@ -89,15 +89,22 @@ var mutations = []mutation{
 	{name: "event prev_kv", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(ev *mvccpb.Event) { ev.PrevKv = nil }) })},
 	{name: "event header ahead", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision += 2 }) })},
 	{name: "event header behind", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision-- }) })},
-	{name: "progress revision", ops: append([]string{"Watch#0 create_request:{key:'a'}"},
-		then("Watch#0 progress_request:{}")...), reply: on(func(r *pb.WatchResponse) bool {
-		if r.WatchId != -1 || r.Created {
-			return false
-		}
-		r.Header.Revision++
-		return true
-	})},
-	{name: "cancel ignored", ops: []string{"Watch#0 create_request:{key:'a'}", "Watch#0 cancel_request:{watch_id:0}"}, drop: func(r *pb.WatchResponse) bool { return r.Canceled }},
+	{
+		name: "progress revision",
+		ops:  append([]string{"Watch#0 create_request:{key:'a'}"}, then("Watch#0 progress_request:{}")...),
+		reply: on(func(r *pb.WatchResponse) bool {
+			if r.WatchId != -1 || r.Created {
+				return false
+			}
+			r.Header.Revision++
+			return true
+		}),
+	},
+	{
+		name: "cancel ignored",
+		ops:  []string{"Watch#0 create_request:{key:'a'}", "Watch#0 cancel_request:{watch_id:0}"},
+		drop: func(r *pb.WatchResponse) bool { return r.Canceled },
+	},
 	{
 		name: "compact_revision", ops: then("Compact revision:3", "Watch#0 create_request:{key:'a' start_revision:2}"),
 		reply: on(func(r *pb.WatchResponse) bool {

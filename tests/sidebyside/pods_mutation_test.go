@@ -34,11 +34,14 @@ var requestMutations = []mutation{
 			return true
 		}),
 	},
-	{name: "compare nested", ops: then("Txn success:{request_txn:{compare:{target:CREATE result:LESS key:'a' " +
-		"create_revision:3}}}"), request: on(func(r *pb.TxnRequest) bool {
-		r.Success[0].GetRequestTxn().Compare[0].TargetUnion = &pb.Compare_CreateRevision{CreateRevision: 1}
-		return true
-	})},
+	{
+		name: "compare nested",
+		ops:  then("Txn success:{request_txn:{compare:{target:CREATE result:LESS key:'a' create_revision:3}}}"),
+		request: on(func(r *pb.TxnRequest) bool {
+			r.Success[0].GetRequestTxn().Compare[0].TargetUnion = &pb.Compare_CreateRevision{CreateRevision: 1}
+			return true
+		}),
+	},
 	{
 		name: "start of a watch too late", ops: then("Watch#0 create_request:{key:'a' start_revision:3}", "Sync"),
 		request: on(func(r *pb.WatchRequest) bool {
