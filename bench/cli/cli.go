@@ -28,8 +28,9 @@ var more []func(*common) *cobra.Command
 // New returns the command line tool. Results are written to out.
 func New(out io.Writer) *cobra.Command {
 	root := &cobra.Command{
-		Use:           "hwbench",
-		Short:         "Load generator for servers that speak the etcd v3 API, with the commands and flags of etcd's benchmark tool",
+		Use: "hwbench",
+		Short: "Load generator for servers that speak the etcd v3 API, with the commands and flags of etcd's " +
+			"benchmark tool",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
@@ -58,7 +59,8 @@ func globalFlags(f *pflag.FlagSet, c *common) {
 	f.DurationVar(&c.DialTimeout, "dial-timeout", 10*time.Second, "timeout of a connection attempt")
 	f.StringVar(&c.Prefix, "prefix", "/hwbench/", "prefix of all keys; part of --key-size")
 	f.Uint64Var(&c.Seed, "seed", 1, "seed of keys and values")
-	f.BoolVar(&c.Verify, "verify", true, "fail unless the server's revision moved by the number of acknowledged writes (needs a server without other clients)")
+	f.BoolVar(&c.Verify, "verify", true, "fail unless the server's revision moved by the number of acknowledged "+
+		"writes (needs a server without other clients)")
 	f.IntVar(&c.ServerPID, "server-pid", 0, "measure CPU and memory of this process on this machine")
 	f.BoolVar(&c.json, "json", false, "write the result as JSON")
 }
@@ -68,7 +70,8 @@ func loopFlags(f *pflag.FlagSet, c *common) {
 	f.Int64Var(&c.Total, "total", 10_000, "number of requests (without --duration)")
 	f.DurationVar(&c.Duration, "duration", 0, "run for so long in place of --total")
 	f.DurationVar(&c.Warmup, "warmup", 0, "load before --duration, not counted")
-	f.Float64Var(&c.Rate, "rate", 0, "requests per second, sent whether or not earlier ones are answered and timed from when they were due; 0: each client waits for its answer (closed loop)")
+	f.Float64Var(&c.Rate, "rate", 0, "requests per second, sent whether or not earlier ones are answered and timed "+
+		"from when they were due; 0: each client waits for its answer (closed loop)")
 }
 
 func keyFlags(f *pflag.FlagSet, c *common, space int64) {
@@ -96,7 +99,9 @@ func failed(res *load.Result) error {
 }
 
 // runner makes a RunE out of a load.
-func runner(c *common, f func(context.Context, load.Options) (load.Result, error)) func(*cobra.Command, []string) error {
+func runner(c *common,
+	f func(context.Context, load.Options) (load.Result, error),
+) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, _ []string) error {
 		res, err := f(cmd.Context(), c.Options)
 		return report(cmd, c, &res, err)

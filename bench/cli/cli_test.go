@@ -59,13 +59,16 @@ func startNull(t *testing.T) (endpoint string) {
 func TestNullServer(t *testing.T) {
 	endpoint := startNull(t)
 	for _, line := range []string{
-		"put --total 30", "fill --key-space-size 30", "range --total 30", "range k --total 30 --consistency s", "mixed --total 30",
-		"txn-put --total 30 --txn-ops 3", "txn-mixed --total 30", "create --total 30", "update --total 30 --key-space-size 30",
+		"put --total 30", "fill --key-space-size 30", "range --total 30", "range k --total 30 --consistency s",
+		"mixed --total 30",
+		"txn-put --total 30 --txn-ops 3", "txn-mixed --total 30", "create --total 30",
+		"update --total 30 --key-space-size 30",
 		"lease-keepalive --total 30", "lease-keepalive --total 30 --stream", "put --rate 1000 --total 30",
 		"range --duration 20ms --warmup 10ms",
 	} {
 		t.Run(line, func(t *testing.T) {
-			args := append(strings.Fields(line), "--endpoints="+endpoint, "--verify=false", "--conns=2", "--clients=3", "--server-pid="+strconv.Itoa(os.Getpid()))
+			args := append(strings.Fields(line), "--endpoints="+endpoint, "--verify=false", "--conns=2", "--clients=3",
+				"--server-pid="+strconv.Itoa(os.Getpid()))
 			res, err := hwbench(t, args...)
 			if err != nil {
 				t.Fatal(err)
@@ -90,7 +93,8 @@ func startEtcd(t *testing.T) (endpoint string, c *clientv3.Client) {
 	cfg.UnsafeNoFsync = true
 	cfg.LogLevel, cfg.LogOutputs = "error", []string{os.DevNull}
 	local := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = local, local, local, local
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls =
+		local, local, local, local
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -205,7 +209,8 @@ func TestEtcdFailures(t *testing.T) {
 	if _, err := c.Put(t.Context(), "/hwbench/stranger", ""); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := hwbench(t, "fill", "--key-space-size=20", "--endpoints="+endpoint); err == nil || !strings.Contains(err.Error(), "holds 21 keys") {
+	if _, err := hwbench(t, "fill", "--key-space-size=20", "--endpoints="+endpoint); err == nil ||
+		!strings.Contains(err.Error(), "holds 21 keys") {
 		t.Errorf("fill did not count: %v", err)
 	}
 }

@@ -46,7 +46,8 @@ func putCommand(c *common) *cobra.Command {
 func fillCommand(c *common) *cobra.Command {
 	var perTxn int
 	cmd := &cobra.Command{
-		Use: "fill", Short: "Put each key of the key space once and count them: the set-up of loads that read", Args: cobra.NoArgs,
+		Use: "fill", Short: "Put each key of the key space once and count them: the set-up of loads that read",
+		Args: cobra.NoArgs,
 		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
 			o.Total = 1 // not used by Fill, but must be valid
 			return load.Fill(ctx, o, perTxn)
@@ -94,8 +95,11 @@ func rangeCommand(c *common) *cobra.Command {
 func listCommand(c *common) *cobra.Command {
 	var limit int64
 	cmd := &cobra.Command{
-		Use: "list", Short: "List the filled key space as kube-apiserver does: pages pinned at a revision, with exact counts", Args: cobra.NoArgs,
-		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) { return load.List(ctx, o, limit) }),
+		Use: "list", Args: cobra.NoArgs,
+		Short: "List the filled key space as kube-apiserver does: pages pinned at a revision, with exact counts",
+		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
+			return load.List(ctx, o, limit)
+		}),
 	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, filledKeys)
@@ -107,7 +111,9 @@ func countCommand(c *common) *cobra.Command {
 	var limit int64
 	cmd := &cobra.Command{
 		Use: "count", Short: "Count the filled key space, or read its first page with the count", Args: cobra.NoArgs,
-		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) { return load.Count(ctx, o, limit) }),
+		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
+			return load.Count(ctx, o, limit)
+		}),
 	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, filledKeys)
@@ -140,7 +146,9 @@ func txnPutCommand(c *common) *cobra.Command {
 	var perTxn int
 	cmd := &cobra.Command{
 		Use: "txn-put", Short: "Put several keys in a transaction", Args: cobra.NoArgs,
-		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) { return load.TxnPut(ctx, o, perTxn) }),
+		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
+			return load.TxnPut(ctx, o, perTxn)
+		}),
 	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, freshKeys)
@@ -153,7 +161,8 @@ func txnMixedCommand(c *common) *cobra.Command {
 	var to load.TxnMixedOptions
 	var consistency string
 	cmd := &cobra.Command{
-		Use: "txn-mixed [key]", Short: "Transactions of one range, over the key or all keys, and transactions of one put", Args: cobra.MaximumNArgs(1),
+		Use: "txn-mixed [key]", Args: cobra.MaximumNArgs(1),
+		Short: "Transactions of one range, over the key or all keys, and transactions of one put",
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			if to.Serializable, err = serializable(consistency); err != nil {
 				return err
@@ -176,7 +185,10 @@ func txnMixedCommand(c *common) *cobra.Command {
 }
 
 func createCommand(c *common) *cobra.Command {
-	cmd := &cobra.Command{Use: "create", Short: "Create fresh keys as kube-apiserver does: put if mod_revision = 0", Args: cobra.NoArgs, RunE: runner(c, load.Create)}
+	cmd := &cobra.Command{
+		Use: "create", Short: "Create fresh keys as kube-apiserver does: put if mod_revision = 0", Args: cobra.NoArgs,
+		RunE: runner(c, load.Create),
+	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, freshKeys)
 	return cmd
@@ -184,8 +196,9 @@ func createCommand(c *common) *cobra.Command {
 
 func updateCommand(c *common) *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "update", Short: "Update keys of the filled key space as kube-apiserver does: put if mod_revision = r, else get", Args: cobra.NoArgs,
-		RunE: runner(c, load.Update),
+		Use: "update", Args: cobra.NoArgs,
+		Short: "Update keys of the filled key space as kube-apiserver does: put if mod_revision = r, else get",
+		RunE:  runner(c, load.Update),
 	}
 	loopFlags(cmd.Flags(), c)
 	keyFlags(cmd.Flags(), c, filledKeys)

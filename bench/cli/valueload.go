@@ -18,28 +18,38 @@ func valueLoads() []*cobra.Command {
 	compact.Keys, compact.ValSize = 800, 128<<10
 	update.Keys, update.ValSize = 200, 100<<10
 	return []*cobra.Command{
-		valueLoad("delete", "Delete many larger values with one request, beside another client's puts", remove, valueload.Delete),
+		valueLoad("delete", "Delete many larger values with one request, beside another client's puts", remove,
+			valueload.Delete),
 		valueLoad("revoke", "Revoke a lease with many keys, beside another client's puts", revoke, valueload.Revoke),
-		valueLoad("compact", "Compact many revisions of one key, beside another client's puts", compact, valueload.Compact),
-		valueLoad("update-bytes", "Update larger values, and measure what is written to disk", update, valueload.Update),
-		valueLoad("create-bytes", "Create larger values, and measure what is written to disk", update, valueload.Create),
+		valueLoad("compact", "Compact many revisions of one key, beside another client's puts", compact,
+			valueload.Compact),
+		valueLoad("update-bytes", "Update larger values, and measure what is written to disk", update,
+			valueload.Update),
+		valueLoad("create-bytes", "Create larger values, and measure what is written to disk", update,
+			valueload.Create),
 		valueLoad("fill-values", "Write what delete-memory deletes", memory, valueload.Fill),
-		valueLoad("delete-memory", "Delete what fill-values wrote, with a watcher, and measure the server's memory", memory, valueload.DeleteMemory),
+		valueLoad("delete-memory", "Delete what fill-values wrote, with a watcher, and measure the server's memory",
+			memory, valueload.DeleteMemory),
 	}
 }
 
-func valueLoad(name, short string, o valueload.Options, run func(context.Context, valueload.Options) (watchload.Result, error)) *cobra.Command {
+func valueLoad(name, short string, o valueload.Options,
+	run func(context.Context, valueload.Options) (watchload.Result, error),
+) *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		res, err := run(cmd.Context(), o)
-		switch {
-		case err != nil:
-			return err
-		case asJSON:
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
-		}
-		return res.WriteText(cmd.OutOrStdout())
-	}}
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := run(cmd.Context(), o)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+			}
+			return res.WriteText(cmd.OutOrStdout())
+		},
+	}
 	f := cmd.Flags()
 	f.StringVar(&o.Endpoint, "endpoints", o.Endpoint, "gRPC endpoint, host:port")
 	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the server, on this machine (required)")
@@ -53,7 +63,8 @@ func valueLoad(name, short string, o valueload.Options, run func(context.Context
 	f.DurationVar(&o.Rest, "rest", o.Rest, "rest between a fill and what is measured")
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "updates before the window")
 	f.DurationVar(&o.Duration, "duration", o.Duration, "measured window of updates")
-	f.DurationVar(&o.Settle, "settle", o.Settle, "how long the server must have written next to nothing to have written all")
+	f.DurationVar(&o.Settle, "settle", o.Settle,
+		"how long the server must have written next to nothing to have written all")
 	f.BoolVar(&o.PrevKV, "prevkv", o.PrevKV, "the watcher asks for previous values")
 	f.StringVar(&o.Profile, "profile", "", "write a CPU profile of what is measured here; the server has /debug/pprof")
 	return cmd

@@ -12,7 +12,9 @@ func watchCommand(c *common) *cobra.Command {
 	var wo load.WatchOptions
 	cmd := &cobra.Command{
 		Use: "watch", Short: "Open watches, put as fast as the clients can, count the events", Args: cobra.NoArgs,
-		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) { return load.Watch(ctx, o, wo, "watch") }),
+		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
+			return load.Watch(ctx, o, wo, "watch")
+		}),
 	}
 	watchFlags(cmd, c, &wo, "watch-per-stream", 100, 0)
 	f := cmd.Flags()
@@ -25,7 +27,8 @@ func watchCommand(c *common) *cobra.Command {
 func watchLatencyCommand(c *common) *cobra.Command {
 	var wo load.WatchOptions
 	cmd := &cobra.Command{
-		Use: "watch-latency", Short: "Put at a fixed rate and time each event from when its put was due", Args: cobra.NoArgs,
+		Use: "watch-latency", Short: "Put at a fixed rate and time each event from when its put was due",
+		Args: cobra.NoArgs,
 		RunE: runner(c, func(ctx context.Context, o load.Options) (load.Result, error) {
 			wo.WatchedKeys, o.KeySpace = 1, filledKeys
 			return load.Watch(ctx, o, wo, "watch-latency")
@@ -36,7 +39,9 @@ func watchLatencyCommand(c *common) *cobra.Command {
 }
 
 // watchFlags are the flags of both watch loads. The name for watches per stream is not the same in etcd's tool either.
-func watchFlags(cmd *cobra.Command, c *common, wo *load.WatchOptions, perStreamName string, perStream int, rate float64) {
+func watchFlags(cmd *cobra.Command, c *common, wo *load.WatchOptions, perStreamName string, perStream int,
+	rate float64,
+) {
 	f := cmd.Flags()
 	f.IntVar(&wo.Streams, "streams", 10, "number of watch streams")
 	f.IntVar(&wo.PerStream, perStreamName, perStream, "watches on each stream")

@@ -18,32 +18,44 @@ func watchLoads() []*cobra.Command {
 	reconnect.Streams, reconnect.Watchers = 100, 10_000
 	idle.Watchers, idle.Rate, idle.Beside = 10, 500, 100_000
 	catchUp.Conns, catchUp.Streams, catchUp.Watchers = 1, 1, 1
-	isolation.Watchers, isolation.Rate, isolation.Beside, isolation.BesideStreams, isolation.History = 100, 500, 10_000, 100, 1_000_000
+	isolation.Watchers, isolation.Rate, isolation.Beside, isolation.BesideStreams, isolation.History =
+		100, 500, 10_000, 100, 1_000_000
 	return []*cobra.Command{
-		watchLoad("watch-fan", "Watch one prefix many times and put under it: events per second, CPU per event, latency", defaults, watchload.Fan),
+		watchLoad("watch-fan", "Watch one prefix many times and put under it: events per second, CPU per event, "+
+			"latency", defaults, watchload.Fan),
 		watchLoad("watch-memory", "Open many watchers and measure the server's memory", memory, watchload.Memory),
-		watchLoad("watch-reconnect", "Write a history, then let all watchers come back at once from before it", reconnect, watchload.Reconnect),
+		watchLoad("watch-reconnect", "Write a history, then let all watchers come back at once from before it",
+			reconnect, watchload.Reconnect),
 		watchLoad("watch-stalled", "Put without and with watchers that never read", stalled, watchload.Stalled),
-		watchLoad("watch-idle", "Measure events without and with many watchers of other prefixes", idle, watchload.Idle),
-		watchLoad("watch-catch-up", "Write while processes stand still, then let them go on: events per second of watchers that catch up", catchUp, watchload.CatchUp),
-		watchLoad("watch-isolation", "Measure events without and with a stalled stream, a watcher far behind, many creations and lists", isolation, watchload.Isolation),
+		watchLoad("watch-idle", "Measure events without and with many watchers of other prefixes", idle,
+			watchload.Idle),
+		watchLoad("watch-catch-up", "Write while processes stand still, then let them go on: events per second of "+
+			"watchers that catch up", catchUp, watchload.CatchUp),
+		watchLoad("watch-isolation", "Measure events without and with a stalled stream, a watcher far behind, many "+
+			"creations and lists", isolation, watchload.Isolation),
 	}
 }
 
-func watchLoad(name, short string, o watchload.Options, run func(context.Context, watchload.Options) (watchload.Result, error)) *cobra.Command {
+func watchLoad(name, short string, o watchload.Options,
+	run func(context.Context, watchload.Options) (watchload.Result, error),
+) *cobra.Command {
 	var asJSON bool
-	cmd := &cobra.Command{Use: name, Short: short, Args: cobra.NoArgs, RunE: func(cmd *cobra.Command, _ []string) error {
-		res, err := run(cmd.Context(), o)
-		switch {
-		case err != nil:
-			return err
-		case asJSON:
-			return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
-		}
-		return res.WriteText(cmd.OutOrStdout())
-	}}
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := run(cmd.Context(), o)
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+			}
+			return res.WriteText(cmd.OutOrStdout())
+		},
+	}
 	f := cmd.Flags()
-	f.StringVar(&o.Endpoint, "endpoints", o.Endpoint, "gRPC endpoint, host:port; several with commas: the watchers' connections take turns")
+	f.StringVar(&o.Endpoint, "endpoints", o.Endpoint,
+		"gRPC endpoint, host:port; several with commas: the watchers' connections take turns")
 	f.StringVar(&o.Writes, "write-endpoints", "", "the same for writers; default: --endpoints")
 	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the server, on this machine (required)")
 	f.Uint64Var(&o.Seed, "seed", o.Seed, "seed of values")
@@ -57,7 +69,8 @@ func watchLoad(name, short string, o watchload.Options, run func(context.Context
 	f.IntSliceVar(&o.Pause, "pause-pids", nil, "processes that stand still while the history of a catch-up is written")
 	f.IntVar(&o.WriteConns, "write-conns", o.WriteConns, "connections of writers")
 	f.IntVar(&o.Clients, "clients", o.Clients, "most puts at once")
-	f.Float64Var(&o.Rate, "rate", o.Rate, "puts per second of an open loop; 0: each client puts when its last put is answered")
+	f.Float64Var(&o.Rate, "rate", o.Rate,
+		"puts per second of an open loop; 0: each client puts when its last put is answered")
 	f.IntVar(&o.ValSize, "val-size", o.ValSize, "bytes in a value; the first 8 hold the time")
 	f.Int64Var(&o.Keys, "keys", o.Keys, "keys that are put, in turn")
 	f.DurationVar(&o.Warmup, "warmup", o.Warmup, "load before the window")
@@ -66,6 +79,7 @@ func watchLoad(name, short string, o watchload.Options, run func(context.Context
 	f.IntVar(&o.BesideStreams, "beside-streams", o.BesideStreams, "their streams")
 	f.Int64Var(&o.History, "history", o.History, "revisions that come-back watchers have missed, or that one is behind")
 	f.DurationVar(&o.Settle, "settle", o.Settle, "rest before memory is read")
-	f.BoolVar(&o.Pprof, "pprof", o.Pprof, "the server has /debug/pprof: measure its memory after a garbage collection too")
+	f.BoolVar(&o.Pprof, "pprof", o.Pprof,
+		"the server has /debug/pprof: measure its memory after a garbage collection too")
 	return cmd
 }

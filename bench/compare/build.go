@@ -64,7 +64,8 @@ func (c *Config) build(ctx context.Context, dir string) (*binaries, error) {
 			if t.binary == "" {
 				src := filepath.Join(c.Root, c.HeadwaterSource)
 				if m, _ := filepath.Glob(filepath.Join(src, "*.go")); len(m) == 0 { // the pattern is a good one
-					b.notes = append(b.notes, "Headwater was not measured: there is no Go package in "+c.HeadwaterSource+".")
+					b.notes = append(b.notes, "Headwater was not measured: there is no Go package in "+
+						c.HeadwaterSource+".")
 					continue
 				}
 				t.binary = filepath.Join(dir, "headwater")
@@ -115,8 +116,12 @@ func title(ctx context.Context, t *target) string {
 	if t.name == nameNull {
 		s = "null server (grpc-go defaults)"
 	} else if out, err := exec.CommandContext(ctx, t.binary, "--version").Output(); err == nil {
-		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
-		s = first
+		// Headwater's comes after the lines that etcd has too.
+		for line := range strings.Lines(string(out)) {
+			if strings.HasPrefix(line, t.name+" Version:") {
+				s = strings.TrimSpace(line)
+			}
+		}
 	}
 	info, err := buildinfo.ReadFile(t.binary)
 	if err != nil {

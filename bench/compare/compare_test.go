@@ -86,7 +86,9 @@ func TestJudge(t *testing.T) {
 }
 
 func TestThousands(t *testing.T) {
-	for in, want := range map[float64]string{0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -1234: "-1,234"} {
+	for in, want := range map[float64]string{
+		0: "0", 999: "999", 1000: "1,000", 1234567.4: "1,234,567", -1234: "-1,234",
+	} {
 		if got := Thousands(in); got != want {
 			t.Errorf("Thousands(%v) = %q, want %q", in, got, want)
 		}
@@ -107,7 +109,9 @@ func TestMarkdown(t *testing.T) {
 		Servers: []serverInfo{{Name: nameEtcd, Title: "etcd 3.7"}, {Name: nameHeadwater, Title: "headwater 0"}, {Name: nameNull, Title: "null"}},
 		Rows: []rowResult{
 			{ID: "put", Work: "put, fresh keys", Samples: map[string][]load.Result{
-				nameEtcd: {sample(10_000, 60, 9), sample(20_000, 50, 8)}, nameHeadwater: {sample(30_000, 30, 5), sample(30_000, 30, 5)}, nameNull: {sample(50_000, 15, 4), sample(50_000, 15, 4)},
+				nameEtcd: {sample(10_000, 60, 9), sample(20_000, 50, 8)}, nameHeadwater: {
+					sample(30_000, 30, 5), sample(30_000, 30, 5),
+				}, nameNull: {sample(50_000, 15, 4), sample(50_000, 15, 4)},
 			}},
 			{ID: "put1", Work: "put, 1 client: p50", Samples: map[string][]load.Result{nameEtcd: {sample(3000, 1, 0.4)}, nameHeadwater: {sample(3000, 1, 0.2)}}},
 		},
@@ -165,7 +169,16 @@ func TestConfig(t *testing.T) {
 	if c, err := parse(); err != nil || c.Rounds != 3 || len(c.Rows) != len(rows()) {
 		t.Errorf("default: %+v, %v", c, err)
 	}
-	for _, bad := range [][]string{{"--quick", "--long"}, {"--rows=x"}, {"--targets=x"}, {"--rounds=0"}, {"--cpuprofile=x"}, {"--cpuprofile-target=null"}, {"--memory-keys=-1"}, {"--retries=-1"}} {
+	for _, bad := range [][]string{
+		{"--quick", "--long"},
+		{"--rows=x"},
+		{"--targets=x"},
+		{"--rounds=0"},
+		{"--cpuprofile=x"},
+		{"--cpuprofile-target=null"},
+		{"--memory-keys=-1"},
+		{"--retries=-1"},
+	} {
 		if _, err := parse(bad...); err == nil {
 			t.Errorf("%v: no error", bad)
 		}
@@ -261,9 +274,15 @@ func TestServerThatFails(t *testing.T) {
 // TestRounds runs rows against null servers in the place of the real ones, through all of the runner but the builds.
 func TestRounds(t *testing.T) {
 	tg := child(t)
-	cfg := &Config{Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: 50 * time.Millisecond, Warmup: 10 * time.Millisecond, NoiseMax: 100}
+	cfg := &Config{
+		Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: 50 * time.Millisecond,
+		Warmup: 10 * time.Millisecond, NoiseMax: 100,
+	}
 	var logged bytes.Buffer
-	r := &runner{cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.NewTextHandler(&logged, nil)), rep: &report{}}
+	r := &runner{
+		cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}},
+		log: slog.New(slog.NewTextHandler(&logged, nil)), rep: &report{},
+	}
 	r.loads(t.Context())
 	if len(r.failures) > 0 {
 		t.Fatal(r.failures)
@@ -287,12 +306,19 @@ func TestRounds(t *testing.T) {
 func TestFailures(t *testing.T) {
 	tg := child(t)
 	tg.args = func(string, int, int) []string { return []string{"null-server", "--no-such-flag"} }
-	cfg := &Config{Dir: t.TempDir(), Rows: []string{"put", "lease"}, Rounds: 2, Duration: time.Millisecond, Profile: []string{"put"}, ProfileTarget: nameHeadwater}
-	r := &runner{cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler), rep: &report{}}
+	cfg := &Config{
+		Dir: t.TempDir(), Rows: []string{"put", "lease"}, Rounds: 2, Duration: time.Millisecond,
+		Profile: []string{"put"}, ProfileTarget: nameHeadwater,
+	}
+	r := &runner{
+		cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler),
+		rep: &report{},
+	}
 	r.loads(t.Context())
 	r.profiles(t.Context())
 	if len(r.failures) != 3 || len(r.rep.Notes) != 3 || len(r.rep.Rows[0].Samples) != 0 {
-		t.Errorf("failures %v, notes %v, rows %v; want one failure for each row and one for the profile", r.failures, r.rep.Notes, r.rep.Rows)
+		t.Errorf("failures %v, notes %v, rows %v; want one failure for each row and one for the profile", r.failures,
+			r.rep.Notes, r.rep.Rows)
 	}
 	if !strings.Contains(r.rep.markdown(), "**Failed**: put, fresh keys on null, round 1") {
 		t.Errorf("the report does not name the failure:\n%s", r.rep.markdown())

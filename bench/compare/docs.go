@@ -113,7 +113,9 @@ func (r *report) charts() []namedChart {
 	x := chart.Axis{Label: "watchers", Log: true}
 	draw := func(file, title string, y chart.Axis, value string, scale float64) namedChart {
 		c := chart.Chart{Title: title, Subtitle: subtitle, X: x, Y: y}
-		for _, s := range []chart.Series{{Name: nameEtcd, Colour: etcdColour}, {Name: nameHeadwater, Colour: headwaterColour}} {
+		for _, s := range []chart.Series{
+			{Name: nameEtcd, Colour: etcdColour}, {Name: nameHeadwater, Colour: headwaterColour},
+		} {
 			for _, p := range r.Curve {
 				if v, ok := p.Samples[s.Name].Values[value]; ok {
 					s.Points = append(s.Points, chart.Point{X: float64(p.Watchers), Y: v * scale})
@@ -123,7 +125,8 @@ func (r *report) charts() []namedChart {
 		}
 		return namedChart{file: file, Chart: c}
 	}
-	events := draw("watch-events.svg", "Events delivered per second", chart.Axis{Label: "events/s"}, watchload.EventsPerSecond, 1)
+	events := draw("watch-events.svg", "Events delivered per second", chart.Axis{Label: "events/s"},
+		watchload.EventsPerSecond, 1)
 	offered := chart.Series{Name: "asked for", Colour: referenceColour, Dashed: true}
 	for _, p := range r.Curve {
 		offered.Points = append(offered.Points, chart.Point{X: float64(p.Watchers), Y: float64(p.Watchers) * curveRate})
@@ -131,8 +134,10 @@ func (r *report) charts() []namedChart {
 	events.Series = append(events.Series, offered)
 	return []namedChart{
 		events,
-		draw("watch-cpu.svg", "Server CPU per event", chart.Axis{Label: "µs per event", Log: true}, watchload.CPUPerEvent, 1e6),
+		draw("watch-cpu.svg", "Server CPU per event", chart.Axis{Label: "µs per event", Log: true},
+			watchload.CPUPerEvent, 1e6),
 		draw("watch-memory.svg", "Server memory, highest RSS", chart.Axis{Label: "MiB"}, watchload.RSSMax, 1.0/(1<<20)),
-		draw("watch-p99.svg", "p99 from write sent to event at the client", chart.Axis{Label: "ms", Log: true}, watchload.EventP99, 1e3),
+		draw("watch-p99.svg", "p99 from write sent to event at the client", chart.Axis{Label: "ms", Log: true},
+			watchload.EventP99, 1e3),
 	}
 }

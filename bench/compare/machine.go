@@ -21,11 +21,13 @@ const busyLoadAverage = 1
 // MachineInfo describes the machine and the moment, one line each.
 func (c *Config) MachineInfo(ctx context.Context) []string {
 	lines := []string{
-		fmt.Sprintf("%s, %d CPUs (%s), %s memory, Linux %s", time.Now().UTC().Format("2006-01-02 15:04 UTC"), runtime.NumCPU(),
+		fmt.Sprintf("%s, %d CPUs (%s), %s memory, Linux %s", time.Now().UTC().Format("2006-01-02 15:04 UTC"),
+			runtime.NumCPU(),
 			procField("/proc/cpuinfo", "model name"), procField("/proc/meminfo", "MemTotal"), kernel()),
 		fmt.Sprintf("Data on %s (%s); 4 KiB append + fdatasync: %s", c.Dir, filesystem(c.Dir), syncTime(c.Dir)),
 	}
-	if out, err := exec.CommandContext(ctx, "git", "-C", c.Root, "describe", "--always", "--dirty").Output(); err == nil {
+	if out, err := exec.CommandContext(ctx, "git", "-C", c.Root, "describe", "--always",
+		"--dirty").Output(); err == nil {
 		lines = append(lines, "Headwater tree: "+strings.TrimSpace(string(out)))
 	}
 	if l, err := proc.LoadAverage(); err == nil {

@@ -62,7 +62,8 @@ func (r *runner) profile(ctx context.Context, s *server, file string) error {
 
 // pprofTop returns pprof's list of the functions that took most time, sorted by -cum or -flat.
 func pprofTop(ctx context.Context, binary, file, sort string) (string, error) {
-	cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", sort, "-nodecount="+strconv.Itoa(profileLines), binary, file)
+	cmd := exec.CommandContext(ctx, "go", "tool", "pprof", "-top", sort, "-nodecount="+strconv.Itoa(profileLines),
+		binary, file)
 	out, err := cmd.Output()
 	if err != nil {
 		return "", fmt.Errorf("go tool pprof: %w", err)

@@ -82,7 +82,8 @@ func (r *report) markdown() string {
 	r.writeWatch(&b)
 	r.writeCurve(&b)
 	for _, p := range r.Profiles {
-		fmt.Fprintf(&b, "\n## CPU profile of %s: %s\n\n```\n%s\n```\n\n```\n%s\n```\n", p.Server, p.Work, p.Cumulative, p.Flat)
+		fmt.Fprintf(&b, "\n## CPU profile of %s: %s\n\n```\n%s\n```\n\n```\n%s\n```\n", p.Server, p.Work, p.Cumulative,
+			p.Flat)
 	}
 	return b.String()
 }
@@ -139,7 +140,8 @@ func (r *report) writeRows(b *strings.Builder) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the smallest and largest ratio of a round. CPU is the server process alone.\n\n")
+	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the smallest " +
+		"and largest ratio of a round. CPU is the server process alone.\n\n")
 	servers, others := []string{nameEtcd, nameHeadwater, nameNull}, []string{nameEtcd, nameNull}
 	head := "| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | goal reached |\n"
 	columns := 11
@@ -157,7 +159,8 @@ func (r *report) writeRows(b *strings.Builder) {
 			value, format = p50, func(v float64) string { return fmt.Sprintf("%.2f ms", v*1e3) }
 		}
 		bareMicros := func(v float64) string { return fmt.Sprintf("%.2f", v*1e6) }
-		etcd, null, cpu, lat := rr.compare(nameEtcd, perSecond), rr.compare(nameNull, perSecond), rr.compare(nameEtcd, cpuPerUnit), rr.compare(nameEtcd, p50)
+		etcd, null, cpu, lat := rr.compare(nameEtcd, perSecond), rr.compare(nameNull, perSecond),
+			rr.compare(nameEtcd, cpuPerUnit), rr.compare(nameEtcd, p50)
 		cells := []string{rr.Work}
 		for _, s := range servers {
 			cells = append(cells, cell(rr.series(s, value), format))
@@ -177,7 +180,8 @@ func (r *report) writeLatencies(b *strings.Builder) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	b.WriteString("\n## Latency, memory and noise of the loads\n\nMedians over the rounds. A list's latency is that of a whole list. Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
+	b.WriteString("\n## Latency, memory and noise of the loads\n\nMedians over the rounds. A list's latency is that " +
+		"of a whole list. Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	b.WriteString("| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n|---|---|---|---|---|---|---|---|---|\n")
 	bareMillis := func(v float64) string { return fmt.Sprintf("%.2f", v*1e3) }
 	for i := range r.Rows {
@@ -189,7 +193,9 @@ func (r *report) writeLatencies(b *strings.Builder) {
 			}
 			for k, kind := range samples[0].Latencies {
 				at := func(f func(load.Latency) float64) string {
-					return cell(rr.series(s.Name, func(s *load.Result) float64 { return f(s.Latencies[k]) }), bareMillis)
+					return cell(rr.series(s.Name, func(s *load.Result) float64 {
+						return f(s.Latencies[k])
+					}), bareMillis)
 				}
 				noise := 0.0
 				for _, v := range rr.series(s.Name, func(s *load.Result) float64 { return s.Server.Others }) {
@@ -201,8 +207,10 @@ func (r *report) writeLatencies(b *strings.Builder) {
 				}
 				writeCells(b, []string{
 					work, s.Name,
-					at(func(l load.Latency) float64 { return l.P50.Seconds() }), at(func(l load.Latency) float64 { return l.P90.Seconds() }),
-					at(func(l load.Latency) float64 { return l.P99.Seconds() }), at(func(l load.Latency) float64 { return l.P999.Seconds() }),
+					at(func(l load.Latency) float64 { return l.P50.Seconds() }),
+					at(func(l load.Latency) float64 { return l.P90.Seconds() }),
+					at(func(l load.Latency) float64 { return l.P99.Seconds() }),
+					at(func(l load.Latency) float64 { return l.P999.Seconds() }),
 					at(func(l load.Latency) float64 { return l.Max.Seconds() }),
 					cell(rr.series(s.Name, func(s *load.Result) float64 { return float64(s.Server.Memory.RSS) }), mib),
 					fmt.Sprintf("%.2f", noise),
@@ -216,8 +224,10 @@ func (r *report) writeMemory(b *strings.Builder) {
 	if len(r.Memory) == 0 {
 		return
 	}
-	fmt.Fprintf(b, "\n## Memory and start with %s keys of %d bytes\n\n", Thousands(float64(r.Memory[0].Keys)), r.Memory[0].ValSize)
-	b.WriteString("RSS holds mapped files (file), which the kernel may drop. A start is timed from the start of the process to its first linearizable answer, after a clean stop, page cache warm.\n\n")
+	fmt.Fprintf(b, "\n## Memory and start with %s keys of %d bytes\n\n", Thousands(float64(r.Memory[0].Keys)),
+		r.Memory[0].ValSize)
+	b.WriteString("RSS holds mapped files (file), which the kernel may drop. A start is timed from the start of the " +
+		"process to its first linearizable answer, after a clean stop, page cache warm.\n\n")
 	b.WriteString("| server | loaded at | RSS MiB loaded (anon, file) | peak MiB | clean stop s | start s | RSS MiB started (anon, file) | disk MiB |\n|---|---|---|---|---|---|---|---|\n")
 	bareSeconds := func(v float64) string { return fmt.Sprintf("%.3f", v) }
 	for _, m := range r.Memory {
@@ -253,13 +263,15 @@ func (r *report) writeBig(b *strings.Builder) {
 	if r.Big[0].Enforced {
 		limit = "GOMEMLIMIT, and a cgroup that the kernel enforces"
 	}
-	fmt.Fprintf(b, "\n## %.1f GB of values of %d bytes in a server limited to %s MiB of memory\n\nLimit: %s. The mixed load reads and writes keys all over the data, 4:1.\n\n",
+	fmt.Fprintf(b, "\n## %.1f GB of values of %d bytes in a server limited to %s MiB of memory\n\nLimit: %s. The "+
+		"mixed load reads and writes keys all over the data, 4:1.\n\n",
 		float64(r.Big[0].Bytes)/1e9, r.Big[0].ValSize, mib(float64(r.Big[0].Limit)), limit)
 	b.WriteString("| server | load puts/s | load MB/s | mixed/s | range p50, p99 ms | put p50, p99 ms | peak RSS MiB | RSS MiB (anon, file) | anon within the limit | disk MiB |\n|---|---|---|---|---|---|---|---|---|---|\n")
 	for i := range r.Big {
 		g := &r.Big[i]
 		writeCells(b, []string{
-			g.Server, Thousands(g.Load.PerSec), fmt.Sprintf("%.0f", g.Load.PerSec*float64(g.ValSize)/1e6), Thousands(g.Mixed.PerSec),
+			g.Server, Thousands(g.Load.PerSec), fmt.Sprintf("%.0f", g.Load.PerSec*float64(g.ValSize)/1e6),
+			Thousands(g.Mixed.PerSec),
 			latencies(&g.Mixed, "range"), latencies(&g.Mixed, "put"), mib(float64(g.Memory.Peak)), rss(g.Memory),
 			yes(g.Memory.Anon <= g.Limit), mib(float64(g.Disk)),
 		})

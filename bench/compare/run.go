@@ -101,7 +101,9 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	for _, t := range r.bin.targets {
 		r.rep.Servers = append(r.rep.Servers, serverInfo{Name: t.name, Title: t.title, Command: t.command})
 	}
-	for _, step := range []func(context.Context){r.loads, r.values, r.watches, r.space, r.memory, r.bigData, r.profiles} {
+	for _, step := range []func(context.Context){
+		r.loads, r.values, r.watches, r.space, r.memory, r.bigData, r.profiles,
+	} {
 		step(ctx)
 	}
 	return r.rep, errors.Join(r.failures...)
@@ -183,7 +185,9 @@ func (r *runner) logSample(row row, t *target, round int, s *load.Result) {
 }
 
 // measure runs one row once on a fresh server. beside, if not nil, runs while the load does.
-func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ctx context.Context, s *server) error) (load.Result, error) {
+func (r *runner) measure(ctx context.Context, t *target, row row,
+	beside func(ctx context.Context, s *server) error,
+) (load.Result, error) {
 	dir, remove, err := tempDir(r.cfg.Dir)
 	if err != nil {
 		return load.Result{}, err
@@ -199,11 +203,13 @@ func (r *runner) measure(ctx context.Context, t *target, row row, beside func(ct
 	}
 	defer s.kill()
 	if row.fill && t.name != nameNull {
-		if _, err := r.hwbench(ctx, s, append([]string{"fill", "--conns=4", "--clients=20"}, row.fillArgs...)...); err != nil {
+		if _, err := r.hwbench(ctx, s,
+			append([]string{"fill", "--conns=4", "--clients=20"}, row.fillArgs...)...); err != nil {
 			return load.Result{}, err
 		}
 	}
-	args := slices.Concat(row.args, []string{"--warmup=" + r.cfg.Warmup.String(), "--duration=" + r.cfg.Duration.String()})
+	args := slices.Concat(row.args,
+		[]string{"--warmup=" + r.cfg.Warmup.String(), "--duration=" + r.cfg.Duration.String()})
 	if t.name == nameNull {
 		args = append(args, "--verify=false")
 	}
@@ -238,13 +244,15 @@ func (r *runner) runHwbench(ctx context.Context, s *server, args ...string) ([]b
 	if s.tls {
 		args = append(args[:len(args):len(args)], "--tls")
 	}
-	args = append(args[:len(args):len(args)], "--json", "--endpoints="+s.endpoint, "--server-pid="+strconv.Itoa(s.pid()))
+	args = append(args[:len(args):len(args)], "--json", "--endpoints="+s.endpoint,
+		"--server-pid="+strconv.Itoa(s.pid()))
 	cmd := exec.CommandContext(ctx, r.bin.hwbench, args...)
 	cmd.SysProcAttr = childAttr()
 	var out, errText bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errText
 	if err := cmd.Run(); err != nil {
-		return nil, fmt.Errorf("hwbench %s: %w: %s%s", strings.Join(args, " "), err, strings.TrimSpace(errText.String()), s.logEnd())
+		return nil, fmt.Errorf("hwbench %s: %w: %s%s", strings.Join(args, " "), err,
+			strings.TrimSpace(errText.String()), s.logEnd())
 	}
 	return out.Bytes(), nil
 }

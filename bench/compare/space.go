@@ -127,14 +127,20 @@ func (r *runner) spaceOf(ctx context.Context, t *target, row *spaceRow) ([]space
 		return nil, err
 	}
 	defer s.kill()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.endpoint}, DialTimeout: readyTimeout, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{s.endpoint}, DialTimeout: readyTimeout, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		return nil, err
 	}
 	defer c.Close()
-	run := &spaceRun{row: row, c: c, endpoint: s.endpoint, dir: dir, values: load.NewValues(row.size, 1), rand: rand.New(rand.NewPCG(1, 1)), log: func(st spaceStep) {
-		r.log.Info("space, "+row.work, "server", t.name, "step", st.Name, "answer", st.Answer, "db_size_mb", st.DBSize/mega, "in_use_mb", st.InUse/mega, "files_mb", st.Files/mega)
-	}}
+	run := &spaceRun{
+		row: row, c: c, endpoint: s.endpoint, dir: dir, values: load.NewValues(row.size, 1),
+		rand: rand.New(rand.NewPCG(1, 1)), log: func(st spaceStep) {
+			r.log.Info("space, "+row.work, "server", t.name, "step", st.Name, "answer", st.Answer, "db_size_mb",
+				st.DBSize/mega, "in_use_mb", st.InUse/mega, "files_mb", st.Files/mega)
+		},
+	}
 	if err := row.run(ctx, run); err != nil {
 		return run.steps, err
 	}
@@ -291,7 +297,8 @@ func (s *spaceRun) steady(ctx context.Context, revisions int) error {
 			continue
 		}
 		answer, failed := s.written(all, err)
-		if errNote := s.note(ctx, "revision "+Thousands(float64(done+spaceSteadyPart)), answer, failed); errNote != nil || err != nil {
+		if errNote := s.note(ctx, "revision "+Thousands(float64(done+spaceSteadyPart)), answer,
+			failed); errNote != nil || err != nil {
 			return errNote
 		}
 	}
@@ -327,7 +334,8 @@ func (r *report) writeSpace(b *strings.Builder) {
 	if len(r.Space) == 0 {
 		return
 	}
-	b.WriteString("\n## Space\n\nAfter each step: the answer; then dbSize, dbSizeInUse and the blocks of all files of the data directory, in MB. " +
+	b.WriteString("\n## Space\n\nAfter each step: the answer; then dbSize, dbSizeInUse and the blocks of all files " +
+		"of the data directory, in MB. " +
 		"etcd's files hold preallocated logs, Headwater's a ballast of up to 64 MiB.\n")
 	for _, res := range r.Space {
 		b.WriteString("\n**" + res.Work + "**\n\n| step |")

@@ -43,7 +43,8 @@ func (r *runner) memory(ctx context.Context) {
 			r.fail(ctx, "memory and start of "+t.name, err)
 			continue
 		}
-		r.log.Info("memory and start", "server", t.name, "rss_mib", res.Loaded.RSS>>20, "peak_mib", res.Loaded.Peak>>20, "starts_s", res.Starts)
+		r.log.Info("memory and start", "server", t.name, "rss_mib", res.Loaded.RSS>>20, "peak_mib", res.Loaded.Peak>>20,
+			"starts_s", res.Starts)
 		r.rep.Memory = append(r.rep.Memory, res)
 	}
 }
@@ -126,7 +127,8 @@ func (r *runner) bigData(ctx context.Context) {
 		return
 	}
 	if free < bigFreeFactor*r.cfg.BigBytes {
-		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("The big-data run was left out: it wants %d GB of free disk, there are %d.", bigFreeFactor*r.cfg.BigBytes/1e9, free/1e9))
+		r.rep.Notes = append(r.rep.Notes, fmt.Sprintf("The big-data run was left out: it wants %d GB of free disk, "+
+			"there are %d.", bigFreeFactor*r.cfg.BigBytes/1e9, free/1e9))
 		return
 	}
 	for _, t := range r.realTargets() {
@@ -136,20 +138,26 @@ func (r *runner) bigData(ctx context.Context) {
 			r.fail(ctx, "big data on "+t.name, err)
 			continue
 		}
-		r.log.Info("big data", "server", t.name, "load_per_second", int64(res.Load.PerSec), "mixed_per_second", int64(res.Mixed.PerSec),
+		r.log.Info("big data", "server", t.name, "load_per_second", int64(res.Load.PerSec), "mixed_per_second",
+			int64(res.Mixed.PerSec),
 			"peak_mib", res.Memory.Peak>>20, "anon_mib", res.Memory.Anon>>20)
 		r.rep.Big = append(r.rep.Big, res)
 	}
 }
 
 func (r *runner) bigDataOf(ctx context.Context, t *target) (bigResult, error) {
-	res := bigResult{Server: t.name, Bytes: r.cfg.BigBytes, ValSize: r.cfg.BigValSize, Limit: r.cfg.BigMemory, Enforced: r.cfg.Cgroup != ""}
+	res := bigResult{
+		Server: t.name, Bytes: r.cfg.BigBytes, ValSize: r.cfg.BigValSize, Limit: r.cfg.BigMemory,
+		Enforced: r.cfg.Cgroup != "",
+	}
 	dir, remove, err := tempDir(r.cfg.Dir)
 	if err != nil {
 		return res, err
 	}
 	defer remove()
-	o := startOptions{dir: dir, env: []string{"GOMEMLIMIT=" + strconv.FormatInt(int64(goMemoryShare*float64(r.cfg.BigMemory)), 10)}}
+	o := startOptions{
+		dir: dir, env: []string{"GOMEMLIMIT=" + strconv.FormatInt(int64(goMemoryShare*float64(r.cfg.BigMemory)), 10)},
+	}
 	if r.cfg.Cgroup != "" {
 		if o.limit, err = newMemoryGroup(r.cfg.Cgroup, r.cfg.BigMemory); err != nil {
 			return res, err
@@ -167,7 +175,8 @@ func (r *runner) bigDataOf(ctx context.Context, t *target) (bigResult, error) {
 	}
 	window := max(bigWindowMin, r.cfg.Duration)
 	res.Mixed, err = r.hwbench(ctx, s, append([]string{
-		"mixed", keySpace(keys), "--val-size=" + strconv.Itoa(r.cfg.BigValSize), "--warmup=" + r.cfg.Warmup.String(), "--duration=" + window.String(),
+		"mixed", keySpace(keys), "--val-size=" + strconv.Itoa(r.cfg.BigValSize), "--warmup=" + r.cfg.Warmup.String(),
+		"--duration=" + window.String(),
 	}, manyClients...)...)
 	if err != nil {
 		return res, err

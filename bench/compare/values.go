@@ -85,13 +85,20 @@ func valueRows() []valueRow {
 		row("delete-2000x16k", "delete of a prefix of 2,000 × 16 KiB", 2000, 16<<10, removal, "delete"),
 		row("delete-10000x1k", "delete of a prefix of 10,000 × 1 KiB", 10_000, 1<<10, removal, "delete"),
 		row("revoke-2500x600", "revoke of a lease with 2,500 × 600 B", 2500, 600, removal, "revoke"),
-		row("compact-800x128k", "compaction of 800 revisions × 128 KiB until they are removed", 800, 128<<10, removal, "compact"),
-		row("update-100k", "update of 200 keys × 100 KiB, 20 clients", 200, 100<<10, large, "update-bytes", "--conns=10", "--clients=20"),
-		row("update-16k", "update of 1,000 keys × 16 KiB, 50 clients", 1000, 16<<10, written, "update-bytes", "--conns=10", "--clients=50"),
-		row("update-4k", "update of 10,000 keys × 4 KiB, 200 clients", 10_000, 4<<10, written, append([]string{"update-bytes"}, manyClients...)...),
-		row("create-4k", "create of fresh keys × 4 KiB, 200 clients", 0, 4<<10, written, append([]string{"create-bytes"}, manyClients...)...),
-		row("delete-memory", "delete of a prefix of 400 × 256 KiB with a watcher", 400, 256<<10, memory, "delete-memory"),
-		row("delete-memory-prevkv", "the same, and the watcher wants the previous values", 400, 256<<10, memory, "delete-memory", "--prevkv"),
+		row("compact-800x128k", "compaction of 800 revisions × 128 KiB until they are removed", 800, 128<<10, removal,
+			"compact"),
+		row("update-100k", "update of 200 keys × 100 KiB, 20 clients", 200, 100<<10, large, "update-bytes",
+			"--conns=10", "--clients=20"),
+		row("update-16k", "update of 1,000 keys × 16 KiB, 50 clients", 1000, 16<<10, written, "update-bytes",
+			"--conns=10", "--clients=50"),
+		row("update-4k", "update of 10,000 keys × 4 KiB, 200 clients", 10_000, 4<<10, written,
+			append([]string{"update-bytes"}, manyClients...)...),
+		row("create-4k", "create of fresh keys × 4 KiB, 200 clients", 0, 4<<10, written,
+			append([]string{"create-bytes"}, manyClients...)...),
+		row("delete-memory", "delete of a prefix of 400 × 256 KiB with a watcher", 400, 256<<10, memory,
+			"delete-memory"),
+		row("delete-memory-prevkv", "the same, and the watcher wants the previous values", 400, 256<<10, memory,
+			"delete-memory", "--prevkv"),
 	}
 	for i := range rows {
 		rows[i].window = strings.HasSuffix(rows[i].args[0], "-bytes")
@@ -123,14 +130,19 @@ func (r *runner) values(ctx context.Context) {
 		if !ok {
 			continue
 		}
-		r.rep.Values = append(r.rep.Values, r.rounds(ctx, id, row.work, func(ctx context.Context, t *target) (watchload.Result, error) {
-			return r.quietly(ctx, t, row.work, func() (watchload.Result, error) { return r.valuesOnce(ctx, t, &row, row.argsOf(r.cfg), false) })
-		}))
+		r.rep.Values = append(r.rep.Values,
+			r.rounds(ctx, id, row.work, func(ctx context.Context, t *target) (watchload.Result, error) {
+				return r.quietly(ctx, t, row.work, func() (watchload.Result, error) {
+					return r.valuesOnce(ctx, t, &row, row.argsOf(r.cfg), false)
+				})
+			}))
 	}
 }
 
 // valuesOnce runs a load of larger values once on a fresh server.
-func (r *runner) valuesOnce(ctx context.Context, t *target, row *valueRow, args []string, pprof bool) (res watchload.Result, err error) {
+func (r *runner) valuesOnce(ctx context.Context, t *target, row *valueRow, args []string,
+	pprof bool,
+) (res watchload.Result, err error) {
 	dir, remove, err := tempDir(r.cfg.Dir)
 	if err != nil {
 		return res, err

@@ -99,16 +99,21 @@ func TestPartConfig(t *testing.T) {
 		}
 		return c, c.validate()
 	}
-	if c, err := parse("--values"); err != nil || len(c.Rows) != len(valueRows()) || c.Rounds != 3 || c.MemoryKeys != 0 || len(c.Targets) != 2 {
+	if c, err := parse("--values"); err != nil || len(c.Rows) != len(valueRows()) || c.Rounds != 3 ||
+		c.MemoryKeys != 0 || len(c.Targets) != 2 {
 		t.Errorf("values: %+v, %v", c, err)
 	}
-	if c, err := parse("--values", "--quick", "--rows=list-4k,delete-memory", "--cpuprofile=delete-400x256k"); err != nil || len(c.Rows) != 2 || c.Rounds != 1 {
+	if c, err := parse("--values", "--quick", "--rows=list-4k,delete-memory",
+		"--cpuprofile=delete-400x256k"); err != nil || len(c.Rows) != 2 || c.Rounds != 1 {
 		t.Errorf("quick values: %+v, %v", c, err)
 	}
-	if c, err := parse("--space", "--quick"); err != nil || len(c.Rows) != 0 || c.BigBytes != 0 || c.SpaceIdle != 10*time.Second {
+	if c, err := parse("--space", "--quick"); err != nil || len(c.Rows) != 0 || c.BigBytes != 0 ||
+		c.SpaceIdle != 10*time.Second {
 		t.Errorf("quick space: %+v, %v", c, err)
 	}
-	for _, bad := range [][]string{{"--values", "--watch"}, {"--space", "--values"}, {"--space", "--watch"}, {"--space-idle=-1s"}} {
+	for _, bad := range [][]string{
+		{"--values", "--watch"}, {"--space", "--values"}, {"--space", "--watch"}, {"--space-idle=-1s"},
+	} {
 		if _, err := parse(bad...); err == nil {
 			t.Errorf("%v: no error", bad)
 		}
@@ -121,9 +126,13 @@ func TestSpaceOfServerThatFails(t *testing.T) {
 	tg.name = nameEtcd
 	tg.args = func(string, int, int) []string { return []string{"null-server", "--no-such-flag"} }
 	cfg := &Config{Dir: t.TempDir(), Space: true, Quick: true}
-	r := &runner{cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler), rep: &report{}}
+	r := &runner{
+		cfg: cfg, bin: &binaries{hwbench: tg.binary, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler),
+		rep: &report{},
+	}
 	r.space(t.Context())
-	if n := len(spaceRows(cfg)); len(r.failures) != n || len(r.rep.Space) != n || len(r.rep.Space[0].Steps[nameEtcd]) != 0 {
+	if n := len(spaceRows(cfg)); len(r.failures) != n || len(r.rep.Space) != n ||
+		len(r.rep.Space[0].Steps[nameEtcd]) != 0 {
 		t.Errorf("failures %v, results %+v", r.failures, r.rep.Space)
 	}
 	if left, err := filepath.Glob(filepath.Join(cfg.Dir, "*")); err != nil || len(left) > 0 {

@@ -40,15 +40,18 @@ func (r *runner) watches(ctx context.Context) {
 			args = append(args, "--warmup="+r.cfg.Warmup.String(), "--duration="+r.cfg.Duration.String())
 		}
 		work := row.workOf(r.cfg)
-		r.rep.Watch = append(r.rep.Watch, r.rounds(ctx, id, work, func(ctx context.Context, t *target) (watchload.Result, error) {
-			return r.watchQuietly(ctx, t, work, args, row.pprof)
-		}))
+		r.rep.Watch = append(r.rep.Watch,
+			r.rounds(ctx, id, work, func(ctx context.Context, t *target) (watchload.Result, error) {
+				return r.watchQuietly(ctx, t, work, args, row.pprof)
+			}))
 	}
 	r.curves(ctx)
 }
 
 // rounds measures a load of several values in interleaved rounds.
-func (r *runner) rounds(ctx context.Context, id, work string, once func(context.Context, *target) (watchload.Result, error)) watchResult {
+func (r *runner) rounds(ctx context.Context, id, work string,
+	once func(context.Context, *target) (watchload.Result, error),
+) watchResult {
 	res := watchResult{ID: id, Work: work, Samples: map[string][]watchload.Result{}}
 	failed := map[string]bool{}
 	for round := range r.cfg.Rounds {
@@ -74,7 +77,10 @@ func (r *runner) curves(ctx context.Context) {
 	for _, n := range r.cfg.WatchCurve {
 		p := curvePoint{Watchers: n, Samples: map[string]watchload.Result{}}
 		work := fmt.Sprintf("curve, %d watchers", n)
-		args := []string{"watch-fan", fixedRate, flag("streams", min(n, watchConns)), flag("watchers", n), "--warmup=" + r.cfg.Warmup.String(), "--duration=" + r.cfg.Duration.String()}
+		args := []string{
+			"watch-fan", fixedRate, flag("streams", min(n, watchConns)), flag("watchers", n),
+			"--warmup=" + r.cfg.Warmup.String(), "--duration=" + r.cfg.Duration.String(),
+		}
 		for _, t := range r.realTargets() {
 			s, err := r.watchQuietly(ctx, t, work, args, false)
 			if err != nil {
@@ -88,12 +94,16 @@ func (r *runner) curves(ctx context.Context) {
 }
 
 // watchQuietly measures a watch load, and again while others used the machine, as measureQuietly does.
-func (r *runner) watchQuietly(ctx context.Context, t *target, work string, args []string, pprof bool) (watchload.Result, error) {
+func (r *runner) watchQuietly(ctx context.Context, t *target, work string, args []string,
+	pprof bool,
+) (watchload.Result, error) {
 	return r.quietly(ctx, t, work, func() (watchload.Result, error) { return r.watchOnce(ctx, t, args, pprof) })
 }
 
 // quietly measures a load of several values, and again while others used the machine.
-func (r *runner) quietly(ctx context.Context, t *target, work string, once func() (watchload.Result, error)) (best watchload.Result, err error) {
+func (r *runner) quietly(ctx context.Context, t *target, work string,
+	once func() (watchload.Result, error),
+) (best watchload.Result, err error) {
 	for try := range r.cfg.Retries + 1 {
 		s, err := once()
 		if err != nil {
@@ -115,7 +125,9 @@ func (r *runner) quietly(ctx context.Context, t *target, work string, once func(
 }
 
 // watchOnce runs a watch load once on a fresh server.
-func (r *runner) watchOnce(ctx context.Context, t *target, args []string, pprof bool) (res watchload.Result, err error) {
+func (r *runner) watchOnce(ctx context.Context, t *target, args []string,
+	pprof bool,
+) (res watchload.Result, err error) {
 	dir, remove, err := tempDir(r.cfg.Dir)
 	if err != nil {
 		return res, err
@@ -159,11 +171,14 @@ func (r *report) writeWatch(b *strings.Builder) {
 }
 
 // writeMeasures writes a table of loads that have several values each.
-func (r *report) writeMeasures(b *strings.Builder, title string, results []watchResult, measures func(id string) []measure) {
+func (r *report) writeMeasures(b *strings.Builder, title string, results []watchResult,
+	measures func(id string) []measure,
+) {
 	if len(results) == 0 {
 		return
 	}
-	b.WriteString("\n## " + title + "\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest and largest ratio of a round. CPU is the server process alone. " +
+	b.WriteString("\n## " + title + "\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest and " +
+		"largest ratio of a round. CPU is the server process alone. " +
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	before := r.has(nameBefore)
 	if before {
@@ -178,7 +193,8 @@ func (r *report) writeMeasures(b *strings.Builder, title string, results []watch
 			if k == 0 {
 				cells[0] = w.Work
 			}
-			cells = append(cells, cell(w.series(nameEtcd, m.value), m.format), cell(w.series(nameHeadwater, m.value), m.format))
+			cells = append(cells, cell(w.series(nameEtcd, m.value), m.format),
+				cell(w.series(nameHeadwater, m.value), m.format))
 			verdict := w.judge(m)
 			if before {
 				was := none
@@ -248,8 +264,10 @@ func (r *report) writeCurve(b *strings.Builder) {
 			return func(v float64) string { return fmt.Sprintf("%.2f", v*scale) }
 		}
 		writeCells(b, []string{
-			Thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, Thousands), pair(watchload.CPUPerEvent, bare(1e6)),
-			pair(watchload.CPUCores, bare(1)), pair(watchload.RSSMax, mib), pair(watchload.EventP50, bare(1e3)), pair(watchload.EventP99, bare(1e3)),
+			Thousands(float64(p.Watchers)), pair(watchload.EventsPerSecond, Thousands),
+			pair(watchload.CPUPerEvent, bare(1e6)),
+			pair(watchload.CPUCores, bare(1)), pair(watchload.RSSMax, mib), pair(watchload.EventP50, bare(1e3)),
+			pair(watchload.EventP99, bare(1e3)),
 		})
 	}
 }

@@ -20,7 +20,10 @@ func watchSample(others float64, values map[string]float64) watchload.Result {
 // watchReport is a report of made-up watch measurements.
 func watchReport() *report {
 	fan := func(cpu, p99 float64) map[string]float64 {
-		return map[string]float64{watchload.EventsPerSecond: 100_000, watchload.CPUPerEvent: cpu, watchload.EventP50: 0.004, watchload.EventP99: p99, watchload.RSSMax: 50 << 20}
+		return map[string]float64{
+			watchload.EventsPerSecond: 100_000, watchload.CPUPerEvent: cpu, watchload.EventP50: 0.004,
+			watchload.EventP99: p99, watchload.RSSMax: 50 << 20,
+		}
 	}
 	return &report{
 		Command: "compare --watch", Machine: []string{"a machine"},
@@ -62,7 +65,10 @@ func TestWatchMarkdown(t *testing.T) {
 }
 
 func TestWatchRows(t *testing.T) {
-	c := &Config{WatchMany: 50, WatchStreams: 5, WatchReconnect: 20, WatchHistory: 40, WatchStalled: 3, WatchBehind: 7, WatchStorm: 200}
+	c := &Config{
+		WatchMany: 50, WatchStreams: 5, WatchReconnect: 20, WatchHistory: 40, WatchStalled: 3, WatchBehind: 7,
+		WatchStorm: 200,
+	}
 	for _, row := range watchRows() {
 		if _, kv := rowByID(row.id); kv {
 			t.Errorf("%s names two loads", row.id)
@@ -89,7 +95,8 @@ func TestWatchConfig(t *testing.T) {
 		return c, c.validate()
 	}
 	c, err := parse("--watch")
-	if err != nil || len(c.Rows) != len(watchRows()) || c.MemoryKeys != 0 || c.BigBytes != 0 || len(c.WatchCurve) != 6 || c.WatchMany != 100_000 || len(c.Targets) != 2 {
+	if err != nil || len(c.Rows) != len(watchRows()) || c.MemoryKeys != 0 || c.BigBytes != 0 ||
+		len(c.WatchCurve) != 6 || c.WatchMany != 100_000 || len(c.Targets) != 2 {
 		t.Errorf("watch: %+v, %v", c, err)
 	}
 	c, err = parse("--watch", "--quick", "--rows=watch-fan,put", "--watch-curve=")
@@ -99,7 +106,10 @@ func TestWatchConfig(t *testing.T) {
 	if c, err = parse(); err != nil || len(c.Rows) != len(rows()) || len(c.WatchCurve) != 0 {
 		t.Errorf("default: %+v, %v", c, err)
 	}
-	for _, bad := range []string{"--watch-curve=11", "--watchers=1001", "--watch-reconnect=301", "--watch-curve=x", "--watch-history=10", "--watch-stalled=0", "--watch-behind=0", "--watch-storm=251", "--cpuprofile=watch-fan"} {
+	for _, bad := range []string{
+		"--watch-curve=11", "--watchers=1001", "--watch-reconnect=301", "--watch-curve=x", "--watch-history=10",
+		"--watch-stalled=0", "--watch-behind=0", "--watch-storm=251", "--cpuprofile=watch-fan",
+	} {
 		if _, err := parse(bad); err == nil {
 			t.Errorf("%s: no error", bad)
 		}
@@ -109,7 +119,8 @@ func TestWatchConfig(t *testing.T) {
 func TestDocs(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "benchmarks.md")
-	const text = "# T\n<!-- kv: begin -->\nkept\n<!-- kv: end -->\n<!-- watch: begin -->\nold\n<!-- watch: end -->\nbetween\n<!-- curves: begin -->\n<!-- curves: end -->\nlast\n"
+	const text = "# T\n<!-- kv: begin -->\nkept\n<!-- kv: end -->\n<!-- watch: begin -->\nold\n<!-- watch: end " +
+		"-->\nbetween\n<!-- curves: begin -->\n<!-- curves: end -->\nlast\n"
 	if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -125,7 +136,10 @@ func TestDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	first := read()
-	for _, want := range []string{"<!-- kv: begin -->\nkept\n<!-- kv: end -->", "\n### Watches\n", "* a machine\n", "\nbetween\n", "\nlast\n", "](benchmarks/watch-p99.svg)", "\n### Watchers of one prefix"} {
+	for _, want := range []string{
+		"<!-- kv: begin -->\nkept\n<!-- kv: end -->", "\n### Watches\n", "* a machine\n", "\nbetween\n", "\nlast\n",
+		"](benchmarks/watch-p99.svg)", "\n### Watchers of one prefix",
+	} {
 		if !strings.Contains(first, want) {
 			t.Errorf("no %q in\n%s", want, first)
 		}
@@ -134,15 +148,19 @@ func TestDocs(t *testing.T) {
 		t.Error("the old section is still there")
 	}
 	for _, c := range r.charts() {
-		if b, err := os.ReadFile(filepath.Join(dir, chartDir, c.file)); err != nil || !strings.Contains(string(b), "</svg>") {
+		if b, err := os.ReadFile(filepath.Join(dir, chartDir, c.file)); err != nil ||
+			!strings.Contains(string(b), "</svg>") {
 			t.Errorf("%s: %v", c.file, err)
 		}
 	}
 	if err := r.writeDocs(path); err != nil || read() != first {
 		t.Errorf("writing twice changed the document (%v)", err)
 	}
-	kv := &report{Rows: []rowResult{{ID: "put", Work: "put", Samples: map[string][]load.Result{nameEtcd: {sample(1, 1, 1)}}}}}
-	if err := kv.writeDocs(path); err != nil || !strings.Contains(read(), "### Loads") || !strings.Contains(read(), "### Watches") {
+	kv := &report{Rows: []rowResult{{
+		ID: "put", Work: "put", Samples: map[string][]load.Result{nameEtcd: {sample(1, 1, 1)}},
+	}}}
+	if err := kv.writeDocs(path); err != nil || !strings.Contains(read(), "### Loads") ||
+		!strings.Contains(read(), "### Watches") {
 		t.Errorf("keys were not written beside watches (%v):\n%s", err, read())
 	}
 	if err := os.WriteFile(path, []byte("nothing"), 0o644); err != nil {
@@ -176,11 +194,18 @@ func TestWatchRounds(t *testing.T) {
 		t.Fatal(err)
 	}
 	tool := filepath.Join(dir, "tool")
-	if err := os.WriteFile(tool, []byte("#!/bin/sh\ncase \"$*\" in watch-fan*) echo '"+string(result)+"';; *) echo no such load >&2; exit 1;; esac\n"), 0o755); err != nil {
+	if err := os.WriteFile(tool, []byte("#!/bin/sh\ncase \"$*\" in watch-fan*) echo '"+string(result)+
+		"';; *) echo no such load >&2; exit 1;; esac\n"), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	cfg := &Config{Dir: t.TempDir(), Rows: []string{"put", "watch-fan", "watch-stalled"}, Rounds: 2, Duration: time.Second, WatchCurve: []int{10}, NoiseMax: 1, WatchStalled: 1}
-	r := &runner{cfg: cfg, bin: &binaries{hwbench: tool, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler), rep: &report{}}
+	cfg := &Config{
+		Dir: t.TempDir(), Rows: []string{"put", "watch-fan", "watch-stalled"}, Rounds: 2, Duration: time.Second,
+		WatchCurve: []int{10}, NoiseMax: 1, WatchStalled: 1,
+	}
+	r := &runner{
+		cfg: cfg, bin: &binaries{hwbench: tool, targets: []*target{tg}}, log: slog.New(slog.DiscardHandler),
+		rep: &report{},
+	}
 	r.watches(t.Context())
 	if len(r.rep.Watch) != 2 || len(r.rep.Watch[0].Samples[nameEtcd]) != 2 || len(r.rep.Watch[1].Samples) != 0 {
 		t.Errorf("watch results %+v", r.rep.Watch)

@@ -67,67 +67,94 @@ var fixedRate = flag("rate", curveRate)
 func watchRows() []watchRow {
 	fixed := func(args ...string) func(*Config) []string { return func(*Config) []string { return args } }
 	return []watchRow{
-		{id: "watch-fan", work: "1,000 watches of one prefix on 10 connections, 100 writes/s", window: true, args: fixed("watch-fan", fixedRate), measures: []measure{
-			{value: watchload.EventsPerSecond, title: "events delivered", format: perSec},
-			{value: watchload.CPUPerEvent, title: "server CPU per event", format: micros, goal: atMost(0.35)},
-			{value: watchload.EventP50, title: "p50 write sent → event", format: millis},
-			{value: watchload.EventP99, title: "p99 write sent → event", format: millis, goal: atMost(0.5)},
-		}},
-		{id: "watch-max", work: "the same, 20 clients write as fast as they are answered", window: true, args: fixed("watch-fan", "--clients=20"), measures: []measure{
-			{value: watchload.EventsPerSecond, title: "events delivered", format: perSec, goal: atLeast(3)},
-			{value: watchload.WritesPerSecond, title: "writes answered", format: perSec},
-			{value: watchload.CPUPerEvent, title: "server CPU per event", format: micros},
-			{value: watchload.EventP50, title: "p50 write sent → event", format: millis},
-			{value: watchload.EventP99, title: "p99 write sent → event", format: millis},
-			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
-		}},
-		{id: "watch-latency", work: "1 watcher, 500 writes/s", window: true, args: fixed("watch-fan", "--conns=1", "--streams=1", "--watchers=1", "--rate=500"), measures: []measure{
-			{value: watchload.EventP50, title: "p50 write sent → event", format: millis, goal: atMost(1)},
-			{value: watchload.EventP99, title: "p99 write sent → event", format: millis, goal: atMost(1)},
-			{value: watchload.CPUPerEvent, title: "server CPU per write and event", format: micros},
-		}},
-		{id: "watch-memory", work: "memory of watchers, each of its own prefix", pprof: true, args: func(c *Config) []string {
-			return []string{"watch-memory", flag("watchers", c.WatchMany), flag("streams", c.WatchStreams)}
-		}, measures: []measure{
-			{value: watchload.RSSPerWatcher, title: "RSS per watcher, streams included", format: bytesEach, goal: atMost(0.5)},
-			{value: watchload.LivePerWatcher, title: "heap and stacks per watcher after a collection", format: bytesEach},
-			{value: watchload.CreateAll, title: "time to create all", format: seconds},
-		}},
+		{
+			id: "watch-fan", work: "1,000 watches of one prefix on 10 connections, 100 writes/s", window: true,
+			args: fixed("watch-fan", fixedRate), measures: []measure{
+				{value: watchload.EventsPerSecond, title: "events delivered", format: perSec},
+				{value: watchload.CPUPerEvent, title: "server CPU per event", format: micros, goal: atMost(0.35)},
+				{value: watchload.EventP50, title: "p50 write sent → event", format: millis},
+				{value: watchload.EventP99, title: "p99 write sent → event", format: millis, goal: atMost(0.5)},
+			},
+		},
+		{
+			id: "watch-max", work: "the same, 20 clients write as fast as they are answered", window: true,
+			args: fixed("watch-fan", "--clients=20"), measures: []measure{
+				{value: watchload.EventsPerSecond, title: "events delivered", format: perSec, goal: atLeast(3)},
+				{value: watchload.WritesPerSecond, title: "writes answered", format: perSec},
+				{value: watchload.CPUPerEvent, title: "server CPU per event", format: micros},
+				{value: watchload.EventP50, title: "p50 write sent → event", format: millis},
+				{value: watchload.EventP99, title: "p99 write sent → event", format: millis},
+				{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
+			},
+		},
+		{
+			id: "watch-latency", work: "1 watcher, 500 writes/s", window: true,
+			args: fixed("watch-fan", "--conns=1", "--streams=1", "--watchers=1", "--rate=500"), measures: []measure{
+				{value: watchload.EventP50, title: "p50 write sent → event", format: millis, goal: atMost(1)},
+				{value: watchload.EventP99, title: "p99 write sent → event", format: millis, goal: atMost(1)},
+				{value: watchload.CPUPerEvent, title: "server CPU per write and event", format: micros},
+			},
+		},
+		{
+			id: "watch-memory", work: "memory of watchers, each of its own prefix", pprof: true,
+			args: func(c *Config) []string {
+				return []string{"watch-memory", flag("watchers", c.WatchMany), flag("streams", c.WatchStreams)}
+			}, measures: []measure{
+				{value: watchload.RSSPerWatcher, title: "RSS per watcher, streams included", format: bytesEach, goal: atMost(0.5)},
+				{value: watchload.LivePerWatcher, title: "heap and stacks per watcher after a collection", format: bytesEach},
+				{value: watchload.CreateAll, title: "time to create all", format: seconds},
+			},
+		},
 		{id: "watch-reconnect", work: "watchers that come back at once", args: func(c *Config) []string {
-			return []string{"watch-reconnect", flag("watchers", c.WatchReconnect), flag("streams", max(1, c.WatchReconnect/100)), flag("history", c.WatchHistory)}
+			return []string{
+				"watch-reconnect", flag("watchers", c.WatchReconnect), flag("streams", max(1, c.WatchReconnect/100)),
+				flag("history", c.WatchHistory),
+			}
 		}, measures: []measure{
 			{value: watchload.LiveAll, title: "all live after", format: seconds, goal: atMost(0.3)},
 			{value: watchload.LiveMedian, title: "half of them live after", format: seconds},
 		}},
-		{id: "watch-stalled", work: "puts beside stalled watchers, 50 clients", window: true, args: func(c *Config) []string {
-			return []string{"watch-stalled", flag("beside", c.WatchStalled), flag("beside-streams", c.WatchStalled)}
-		}, measures: []measure{
-			{value: watchload.WithoutBeside, title: "puts without them", format: perSec},
-			{value: watchload.WithBeside, title: "puts with them", format: perSec},
-			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atLeast(0.95)},
-			{value: watchload.CPURatio, title: "server CPU per put, with ÷ without", format: asRatio},
-			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
-		}},
-		{id: "watch-idle", work: "10 watchers, 500 writes/s, beside watchers of other prefixes", window: true, args: func(c *Config) []string {
-			return []string{"watch-idle", flag("beside", c.WatchMany), flag("beside-streams", c.WatchStreams)}
-		}, measures: []measure{
-			{value: watchload.WithoutBeside, title: "server CPU per event without them", format: micros},
-			{value: watchload.WithBeside, title: "server CPU per event with them", format: micros},
-			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atMost(1.1)},
-			{value: watchload.EventP99, title: "p99 write sent → event with them", format: millis},
-		}},
-		{id: "watch-isolation", work: "100 watchers, 500 writes/s, beside everything that may disturb them", window: true, args: func(c *Config) []string {
-			return []string{"watch-isolation", flag("beside", c.WatchStorm), flag("beside-streams", stormStreams(c)), flag("history", c.WatchBehind)}
-		}, measures: []measure{
-			{value: watchload.WithoutBeside, title: "p99 write sent → event without", format: millis},
-			{value: watchload.WithBeside, title: "p99 write sent → event with", format: millis},
-			{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio},
-			{value: watchload.WritesRatio, title: "writes/s, with ÷ without", format: asRatio, own: atLeast(0.95)},
-			{value: watchload.BehindRead, title: "events read by the watcher that was behind", format: Thousands},
-			{value: watchload.Lists, title: "lists answered beside", format: Thousands},
-			{value: watchload.CreateAll, title: "all watches created after", format: seconds},
-			{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
-		}},
+		{
+			id: "watch-stalled", work: "puts beside stalled watchers, 50 clients", window: true,
+			args: func(c *Config) []string {
+				return []string{"watch-stalled", flag("beside", c.WatchStalled), flag("beside-streams", c.WatchStalled)}
+			}, measures: []measure{
+				{value: watchload.WithoutBeside, title: "puts without them", format: perSec},
+				{value: watchload.WithBeside, title: "puts with them", format: perSec},
+				{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atLeast(0.95)},
+				{value: watchload.CPURatio, title: "server CPU per put, with ÷ without", format: asRatio},
+				{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
+			},
+		},
+		{
+			id: "watch-idle", work: "10 watchers, 500 writes/s, beside watchers of other prefixes", window: true,
+			args: func(c *Config) []string {
+				return []string{"watch-idle", flag("beside", c.WatchMany), flag("beside-streams", c.WatchStreams)}
+			}, measures: []measure{
+				{value: watchload.WithoutBeside, title: "server CPU per event without them", format: micros},
+				{value: watchload.WithBeside, title: "server CPU per event with them", format: micros},
+				{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio, own: atMost(1.1)},
+				{value: watchload.EventP99, title: "p99 write sent → event with them", format: millis},
+			},
+		},
+		{
+			id: "watch-isolation", work: "100 watchers, 500 writes/s, beside everything that may disturb them",
+			window: true, args: func(c *Config) []string {
+				return []string{
+					"watch-isolation", flag("beside", c.WatchStorm), flag("beside-streams", stormStreams(c)),
+					flag("history", c.WatchBehind),
+				}
+			}, measures: []measure{
+				{value: watchload.WithoutBeside, title: "p99 write sent → event without", format: millis},
+				{value: watchload.WithBeside, title: "p99 write sent → event with", format: millis},
+				{value: watchload.BesideRatio, title: "with ÷ without", format: asRatio},
+				{value: watchload.WritesRatio, title: "writes/s, with ÷ without", format: asRatio, own: atLeast(0.95)},
+				{value: watchload.BehindRead, title: "events read by the watcher that was behind", format: Thousands},
+				{value: watchload.Lists, title: "lists answered beside", format: Thousands},
+				{value: watchload.CreateAll, title: "all watches created after", format: seconds},
+				{value: watchload.RSSGrowth, title: "growth of RSS to its peak", format: mebibytes},
+			},
+		},
 	}
 }
 
@@ -161,7 +188,8 @@ func (r *watchRow) workOf(c *Config) string {
 	case "watch-stalled":
 		return fmt.Sprintf("50 clients put; %s watchers that never read", n(c.WatchStalled))
 	case "watch-isolation":
-		return fmt.Sprintf("100 watchers, 500 writes/s; 1 stream never read, 1 watcher %s revisions behind, %s watches created at once, lists of 20,000 keys", n(c.WatchBehind), n(c.WatchStorm))
+		return fmt.Sprintf("100 watchers, 500 writes/s; 1 stream never read, 1 watcher %s revisions behind, %s "+
+			"watches created at once, lists of 20,000 keys", n(c.WatchBehind), n(c.WatchStorm))
 	case "watch-idle":
 		return fmt.Sprintf("10 watchers, 500 writes/s; %s watchers of other prefixes", n(c.WatchMany))
 	}

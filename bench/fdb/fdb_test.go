@@ -14,7 +14,10 @@ import (
 func everything() map[string][]sample {
 	all := map[string][]sample{}
 	for _, id := range rowIDs() {
-		all[id] = []sample{{rate: 1e6, p50: 0.001, p99: 0.002, cpu: cores{kindKV: 0.5, stack.KindFDB: 0.25}, values: map[string]float64{valueCPU: 1, valueGroup: 12.5}}}
+		all[id] = []sample{{
+			rate: 1e6, p50: 0.001, p99: 0.002, cpu: cores{kindKV: 0.5, stack.KindFDB: 0.25},
+			values: map[string]float64{valueCPU: 1, valueGroup: 12.5},
+		}}
 	}
 	return all
 }
@@ -60,12 +63,18 @@ func TestVerdicts(t *testing.T) {
 }
 
 func TestReport(t *testing.T) {
-	r := report{machine: []string{"a machine"}, command: "bench-fdb --x", samples: everything(), failed: []string{"what failed"}}
+	r := report{
+		machine: []string{"a machine"}, command: "bench-fdb --x", samples: everything(),
+		failed: []string{"what failed"},
+	}
 	delete(r.samples, "list")
 	delete(r.samples, "raw")
 	r.samples["catch-up"][0].cpu = nil
 	text := r.markdown()
-	for _, want := range []string{"* a machine\n", "* `bench-fdb --x`\n", "**Failed**: what failed", "| put, fresh keys, 20 × 200 | 1,000,000/s, 12.5 per group commit |  | 1.00 | 2.00 | 0.50 | 0.25 | 0.00 | 0.50 |"} {
+	for _, want := range []string{
+		"* a machine\n", "* `bench-fdb --x`\n", "**Failed**: what failed",
+		"| put, fresh keys, 20 × 200 | 1,000,000/s, 12.5 per group commit |  | 1.00 | 2.00 | 0.50 | 0.25 | 0.00 | 0.50 |",
+	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)
 		}
@@ -85,14 +94,16 @@ func TestReport(t *testing.T) {
 		}
 	}
 	path := filepath.Join(t.TempDir(), "doc.md")
-	if err := os.WriteFile(path, []byte("before\n<!-- fdb: begin -->\nold\n<!-- fdb: end -->\nafter\n"), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte("before\n<!-- fdb: begin -->\nold\n<!-- fdb: end -->\nafter\n"),
+		0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := writeDocs(path, text); err != nil {
 		t.Fatal(err)
 	}
 	b, err := os.ReadFile(path)
-	if doc := string(b); err != nil || !strings.HasPrefix(doc, "before\n") || !strings.HasSuffix(doc, "after\n") || !strings.Contains(doc, text) || strings.Contains(doc, "old") {
+	if doc := string(b); err != nil || !strings.HasPrefix(doc, "before\n") || !strings.HasSuffix(doc, "after\n") ||
+		!strings.Contains(doc, text) || strings.Contains(doc, "old") {
 		t.Errorf("%v %s", err, b)
 	}
 }
@@ -132,10 +143,14 @@ func TestConfig(t *testing.T) {
 		return c, c.validate(f)
 	}
 	c, err := parse("--quick", "--rounds=2", "--rows=put,list", "--kv-arg=--lanes=8")
-	if err != nil || c.Rounds != 2 || c.Duration.Seconds() != 2 || c.History != 10_000 || len(c.Rows) != 2 || len(c.KVArgs) != 1 {
+	if err != nil || c.Rounds != 2 || c.Duration.Seconds() != 2 || c.History != 10_000 || len(c.Rows) != 2 ||
+		len(c.KVArgs) != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
-	for _, bad := range []string{"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--keyspaces=0", "--keyspace-rate=0", "--watchers=51", "--history=1", "--count-keys=499", "--warmup=-1s"} {
+	for _, bad := range []string{
+		"--rows=nothing", "--rounds=0", "--duration=1ms", "--watchers=49", "--keyspaces=0", "--keyspace-rate=0",
+		"--watchers=51", "--history=1", "--count-keys=499", "--warmup=-1s",
+	} {
 		if _, err := parse(bad); err == nil {
 			t.Error(bad, "passed")
 		}

@@ -63,7 +63,8 @@ func keepAliveRow(id, work string, least float64, args ...string) row {
 			rate, cpu := median(all[id], rateOf), median(all[id], value(valueKeeper))*1e6
 			fdb := median(all[id], func(s sample) float64 { return s.cpu[stack.KindFDB] })
 			return verdict{
-				fmt.Sprintf("%s/s, %.1f µs of the keeper each, %.2f cores of fdbserver", compare.Thousands(rate), cpu, fdb),
+				fmt.Sprintf("%s/s, %.1f µs of the keeper each, %.2f cores of fdbserver", compare.Thousands(rate), cpu,
+					fdb),
 				[]goal{atLeast("", least, rate), atMost("keeper's µs ", 25, cpu)},
 			}
 		},
@@ -81,7 +82,8 @@ func removalRow(command string, keys, size int, within float64) row {
 			res, _, err := b.load(ctx, false, command, "--keys="+strconv.Itoa(keys), "--val-size="+strconv.Itoa(size),
 				"--repeat=1", "--endpoints="+b.kv[0].Address, "--server-pid="+strconv.Itoa(b.kv[0].PID()))
 			v := res.Values
-			return sample{values: map[string]float64{valueTime: v[valueload.Time], valueBeside: v[valueload.PutP99]}}, err
+			return sample{values: map[string]float64{valueTime: v[valueload.Time], valueBeside: v[valueload.PutP99]}},
+				err
 		},
 		verdict: func(all map[string][]sample) verdict {
 			took, beside := median(all[id], value(valueTime))*1e3, median(all[id], value(valueBeside))*1e3
@@ -104,7 +106,8 @@ func hotRow(n int) row {
 		id: id, work: fmt.Sprintf("put, one key, %s clients", compare.Thousands(float64(n))),
 		run: func(ctx context.Context, b *bench) (sample, error) {
 			puts := func(keys int) (sample, error) {
-				return many(false, "put", conns, "--clients="+strconv.Itoa(n), "--key-space-size="+strconv.Itoa(keys))(ctx, b)
+				return many(false, "put", conns, "--clients="+strconv.Itoa(n),
+					"--key-space-size="+strconv.Itoa(keys))(ctx, b)
 			}
 			apart, err := puts(n)
 			if err != nil {
@@ -121,7 +124,8 @@ func hotRow(n int) row {
 			one, apart := median(all[id], rateOf), median(all[id], value(valueApart))
 			ratio := one / apart
 			return verdict{
-				fmt.Sprintf("%s/s, %s/s on as many keys: %.2f ×", compare.Thousands(one), compare.Thousands(apart), ratio),
+				fmt.Sprintf("%s/s, %s/s on as many keys: %.2f ×", compare.Thousands(one), compare.Thousands(apart),
+					ratio),
 				[]goal{{"≥ 0.95 ×", ratio >= 0.95}},
 			}
 		},
@@ -129,13 +133,16 @@ func hotRow(n int) row {
 }
 
 func idleRow() row {
-	return row{id: "idle", work: "six pods without a client", run: idle, verdict: func(all map[string][]sample) verdict {
-		pods, others := median(all["idle"], value(valuePods)), median(all["idle"], value(valueOthers))
-		return verdict{
-			fmt.Sprintf("%.1f %% of a core, fdbserver and NATS %.1f %%", pods*100, others*100),
-			[]goal{atMost("% ", 2, pods*100)},
-		}
-	}}
+	return row{
+		id: "idle", work: "six pods without a client", run: idle,
+		verdict: func(all map[string][]sample) verdict {
+			pods, others := median(all["idle"], value(valuePods)), median(all["idle"], value(valueOthers))
+			return verdict{
+				fmt.Sprintf("%.1f %% of a core, fdbserver and NATS %.1f %%", pods*100, others*100),
+				[]goal{atMost("% ", 2, pods*100)},
+			}
+		},
+	}
 }
 
 // idle measures the CPU of all six pods while nobody asks for anything.

@@ -30,7 +30,8 @@ func (r *report) markdown() string {
 	for _, work := range r.failed {
 		fmt.Fprintf(&b, "* **Failed**: %s\n", work)
 	}
-	b.WriteString("\nMedians over the rounds. CPU µs are those of all processes of a kind per request (list: per key). Others are the cores that programs which are no part of this used.\n\n")
+	b.WriteString("\nMedians over the rounds. CPU µs are those of all processes of a kind per request (list: per " +
+		"key). Others are the cores that programs which are no part of this used.\n\n")
 	b.WriteString("| work | result | goal: reached | p50 ms | p99 ms | CPU µs: kv | fdbserver | watchhub | cores: kv | fdbserver | watchhub | load | others |\n")
 	b.WriteString("|---" + strings.Repeat("|---", 12) + "|\n")
 	for _, row := range rows() {
@@ -42,10 +43,14 @@ func (r *report) markdown() string {
 		cells := []string{row.work, v.result, v.reached()}
 		cells = append(cells, millis(median(samples, p50Of)), millis(median(samples, p99Of)))
 		for _, kind := range []string{kindKV, stack.KindFDB, kindHub} {
-			cells = append(cells, number(median(samples, func(s sample) float64 { return s.cpu[kind] / s.rate * 1e6 }), samples[0].cpu != nil))
+			cells = append(cells, number(median(samples, func(s sample) float64 {
+				return s.cpu[kind] / s.rate * 1e6
+			}), samples[0].cpu != nil))
 		}
 		for _, kind := range []string{kindKV, stack.KindFDB, kindHub, kindLoad, kindOther} {
-			cells = append(cells, number(median(samples, func(s sample) float64 { return s.cpu[kind] }), samples[0].cpu != nil))
+			cells = append(cells, number(median(samples, func(s sample) float64 {
+				return s.cpu[kind]
+			}), samples[0].cpu != nil))
 		}
 		b.WriteString("| " + strings.Join(cells, " | ") + " |\n")
 	}

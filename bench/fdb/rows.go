@@ -127,17 +127,23 @@ func ofGroups(id string, least float64) func(map[string][]sample) verdict {
 func rows() []row {
 	const perS, keysPerS = "/s", " keys/s"
 	return append([]row{
-		{id: "raw", work: "FoundationDB's own client: the transaction of a put, 1 client", run: raw(), verdict: func(all map[string][]sample) verdict {
-			return verdict{result: fmt.Sprintf("%.2f ms", median(all["raw"], p50Of)*1e3)}
-		}},
-		{id: "put1", work: "put, 1 client", run: many(false, "put", "--sequential-keys"), verdict: func(all map[string][]sample) verdict {
-			p50 := median(all["put1"], p50Of)
-			if len(all["raw"]) == 0 {
-				return verdict{result: fmt.Sprintf("%.2f ms", p50*1e3)}
-			}
-			ratio := p50 / median(all["raw"], p50Of)
-			return verdict{fmt.Sprintf("%.2f ms, %.2f × raw", p50*1e3, ratio), []goal{atMost("× raw ", 1.3, ratio)}}
-		}},
+		{
+			id: "raw", work: "FoundationDB's own client: the transaction of a put, 1 client", run: raw(),
+			verdict: func(all map[string][]sample) verdict {
+				return verdict{result: fmt.Sprintf("%.2f ms", median(all["raw"], p50Of)*1e3)}
+			},
+		},
+		{
+			id: "put1", work: "put, 1 client", run: many(false, "put", "--sequential-keys"),
+			verdict: func(all map[string][]sample) verdict {
+				p50 := median(all["put1"], p50Of)
+				if len(all["raw"]) == 0 {
+					return verdict{result: fmt.Sprintf("%.2f ms", p50*1e3)}
+				}
+				ratio := p50 / median(all["raw"], p50Of)
+				return verdict{fmt.Sprintf("%.2f ms, %.2f × raw", p50*1e3, ratio), []goal{atMost("× raw ", 1.3, ratio)}}
+			},
+		},
 		// After the row of one client: FoundationDB goes on for seconds with what this one leaves behind.
 		{id: "raw-groups", work: "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes", run: raw("--lanes=4", "--group=32"), verdict: perSecond("raw-groups", perS, 0)},
 		{id: "put", work: "put, fresh keys, 20 × 200", run: many(false, "put", "--sequential-keys", conns, clients), verdict: perSecond("put", perS, 0)},
@@ -145,35 +151,52 @@ func rows() []row {
 		{id: "update", work: "update, 20 × 200", run: many(true, "update", conns, clients), verdict: ofGroups("update", 0.43)},
 		{id: "range", work: "range, one key, linearizable, 20 × 200", run: many(true, "range", conns, clients), verdict: ofGroups("range", 0.95)},
 		{id: "list", work: "list 10,000 keys by 1,000 with exact counts, 4 clients", run: many(true, "list", "--conns=4", "--clients=4"), verdict: perSecond("list", keysPerS, 10*f8nList)},
-		{id: "conflicts", work: "put, fresh keys, through 2 kv pods, 20 × 200", run: conflicts, verdict: func(all map[string][]sample) verdict {
-			n := 0.0
-			for _, s := range all["conflicts"] {
-				n += s.values[valueConflicts]
-			}
-			return verdict{fmt.Sprintf("%s/s, %.0f conflicts in all", compare.Thousands(median(all["conflicts"], rateOf)), n), []goal{{"no conflicts", n == 0}}}
-		}},
-		{id: "event", work: "1 watcher at a hub, 500 puts/s at a kv pod: put sent → event", run: event, verdict: func(all map[string][]sample) verdict {
-			p50, p99, put := median(all["event"], p50Of)*1e3, median(all["event"], p99Of)*1e3, median(all["event"], value(valuePutP50))*1e3
-			return verdict{
-				fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; p50 less that of the put %.2f ms", p50, p99, p50-put),
-				[]goal{atMost("p50 after the put ms ", 5, p50-put), atMost("p99 with the put ms ", 25, p99)},
-			}
-		}},
-		{id: "catch-up", work: "tailer and hubs stand still while puts are written, then go on: events/s at 1 watcher", run: catchUp, verdict: func(all map[string][]sample) verdict {
-			events, puts := median(all["catch-up"], rateOf), median(all["catch-up"], value(valueWritten))
-			return verdict{
-				fmt.Sprintf("%s/s, %.2f × the puts/s before (first event after %.2f s)", compare.Thousands(events), events/puts, median(all["catch-up"], value(valueFirst))),
-				[]goal{{"≥ 2 × puts/s", events >= 2*puts}},
-			}
-		}},
-		{id: "watchers", work: "put, 20 × 200, beside watchers on hubs, each on one of the keys", run: watchers, verdict: func(all map[string][]sample) verdict {
-			with, without := median(all["watchers"], rateOf), median(all["watchers"], value(valueWithout))
-			cpu := median(all["watchers"], value(valueCPU))
-			return verdict{
-				fmt.Sprintf("%s/s with, %s/s without; CPU of kv and fdbserver per put, with ÷ without: %.2f", compare.Thousands(with), compare.Thousands(without), cpu),
-				[]goal{atMost("CPU per put × ", 1.03, cpu)},
-			}
-		}},
+		{
+			id: "conflicts", work: "put, fresh keys, through 2 kv pods, 20 × 200", run: conflicts,
+			verdict: func(all map[string][]sample) verdict {
+				n := 0.0
+				for _, s := range all["conflicts"] {
+					n += s.values[valueConflicts]
+				}
+				return verdict{fmt.Sprintf("%s/s, %.0f conflicts in all",
+					compare.Thousands(median(all["conflicts"], rateOf)), n), []goal{{"no conflicts", n == 0}}}
+			},
+		},
+		{
+			id: "event", work: "1 watcher at a hub, 500 puts/s at a kv pod: put sent → event", run: event,
+			verdict: func(all map[string][]sample) verdict {
+				p50, p99, put := median(all["event"], p50Of)*1e3, median(all["event"], p99Of)*1e3,
+					median(all["event"], value(valuePutP50))*1e3
+				return verdict{
+					fmt.Sprintf("p50 %.2f ms, p99 %.2f ms; p50 less that of the put %.2f ms", p50, p99, p50-put),
+					[]goal{atMost("p50 after the put ms ", 5, p50-put), atMost("p99 with the put ms ", 25, p99)},
+				}
+			},
+		},
+		{
+			id:   "catch-up",
+			work: "tailer and hubs stand still while puts are written, then go on: events/s at 1 watcher",
+			run:  catchUp, verdict: func(all map[string][]sample) verdict {
+				events, puts := median(all["catch-up"], rateOf), median(all["catch-up"], value(valueWritten))
+				return verdict{
+					fmt.Sprintf("%s/s, %.2f × the puts/s before (first event after %.2f s)", compare.Thousands(events),
+						events/puts, median(all["catch-up"], value(valueFirst))),
+					[]goal{{"≥ 2 × puts/s", events >= 2*puts}},
+				}
+			},
+		},
+		{
+			id: "watchers", work: "put, 20 × 200, beside watchers on hubs, each on one of the keys", run: watchers,
+			verdict: func(all map[string][]sample) verdict {
+				with, without := median(all["watchers"], rateOf), median(all["watchers"], value(valueWithout))
+				cpu := median(all["watchers"], value(valueCPU))
+				return verdict{
+					fmt.Sprintf("%s/s with, %s/s without; CPU of kv and fdbserver per put, with ÷ without: %.2f",
+						compare.Thousands(with), compare.Thousands(without), cpu),
+					[]goal{atMost("CPU per put × ", 1.03, cpu)},
+				}
+			},
+		},
 		{id: rowOneKeyspace, work: "put, fresh keys, the rate of the next row in one keyspace", run: keyspaceLoad(true), verdict: oneKeyspace},
 		{id: rowKeyspaces, work: "put, fresh keys, at a fixed rate in each of many keyspaces", run: keyspaceLoad(false), verdict: manyKeyspaces},
 	}, remoteRows()...)
@@ -212,7 +235,8 @@ func loadSample(res result, used cores) sample {
 
 func raw(args ...string) func(context.Context, *bench) (sample, error) {
 	return func(ctx context.Context, b *bench) (sample, error) {
-		res, used, err := b.load(ctx, true, append([]string{"raw-put", "--cluster-file=" + b.cluster, "--prefix=" + b.prefix()}, args...)...)
+		res, used, err := b.load(ctx, true,
+			append([]string{"raw-put", "--cluster-file=" + b.cluster, "--prefix=" + b.prefix()}, args...)...)
 		if err != nil {
 			return sample{}, err
 		}
@@ -225,7 +249,8 @@ func many(fill bool, args ...string) func(context.Context, *bench) (sample, erro
 	return func(ctx context.Context, b *bench) (sample, error) {
 		at := []string{"--endpoints=" + b.kv[0].Address, "--prefix=" + b.prefix(), sparse}
 		if fill {
-			if _, _, err := b.load(ctx, false, append([]string{"fill", "--conns=4", "--clients=20"}, at...)...); err != nil {
+			if _, _, err := b.load(ctx, false,
+				append([]string{"fill", "--conns=4", "--clients=20"}, at...)...); err != nil {
 				return sample{}, err
 			}
 		}
@@ -260,7 +285,8 @@ func conflicts(ctx context.Context, b *bench) (s sample, err error) {
 	if err != nil {
 		return s, err
 	}
-	res, used, err := b.load(ctx, true, "put", "--sequential-keys", conns, clients, sparse, "--prefix="+b.prefix(), "--endpoints="+b.kv[0].Address+","+b.kv[1].Address)
+	res, used, err := b.load(ctx, true, "put", "--sequential-keys", conns, clients, sparse, "--prefix="+b.prefix(),
+		"--endpoints="+b.kv[0].Address+","+b.kv[1].Address)
 	if err != nil {
 		return s, err
 	}
@@ -283,12 +309,14 @@ func repeated(ctx context.Context, kv ...*stack.Process) (float64, error) {
 // watch is a load of package watchload: watchers at the hubs' addresses, writers at kv-1.
 func (b *bench) watch(ctx context.Context, window bool, command, hubs string, args ...string) (result, cores, error) {
 	return b.load(ctx, window, append([]string{
-		command, "--sparse", "--endpoints=" + hubs, "--write-endpoints=" + b.kv[0].Address, "--server-pid=" + strconv.Itoa(b.hub[0].PID()),
+		command, "--sparse", "--endpoints=" + hubs, "--write-endpoints=" + b.kv[0].Address,
+		"--server-pid=" + strconv.Itoa(b.hub[0].PID()),
 	}, args...)...)
 }
 
 func event(ctx context.Context, b *bench) (sample, error) {
-	res, used, err := b.watch(ctx, true, "watch-fan", b.hub[0].Address, "--conns=1", "--streams=1", "--watchers=1", "--rate=500")
+	res, used, err := b.watch(ctx, true, "watch-fan", b.hub[0].Address, "--conns=1", "--streams=1", "--watchers=1",
+		"--rate=500")
 	if err != nil {
 		return sample{}, err
 	}
@@ -316,7 +344,8 @@ func catchUp(ctx context.Context, b *bench) (sample, error) {
 func watchers(ctx context.Context, b *bench) (sample, error) {
 	n := strconv.Itoa(b.cfg.Watchers)
 	puts := func(watchers string) (s sample, perPut float64, err error) {
-		res, used, err := b.watch(ctx, true, "watch-fan", b.hub[0].Address+","+b.hub[1].Address, "--conns=10", "--streams="+strconv.Itoa(watchStreams),
+		res, used, err := b.watch(ctx, true, "watch-fan", b.hub[0].Address+","+b.hub[1].Address, "--conns=10",
+			"--streams="+strconv.Itoa(watchStreams),
 			"--watchers="+watchers, "--keys="+n, "--own-key", "--write-conns=20", clients)
 		if err != nil {
 			return s, 0, err
@@ -337,6 +366,8 @@ func watchers(ctx context.Context, b *bench) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	s.values = map[string]float64{valueWithout: (before.rate + after.rate) / 2, valueCPU: 2 * cpu / (cpuBefore + cpuAfter)}
+	s.values = map[string]float64{
+		valueWithout: (before.rate + after.rate) / 2, valueCPU: 2 * cpu / (cpuBefore + cpuAfter),
+	}
 	return s, nil
 }

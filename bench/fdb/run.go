@@ -95,7 +95,10 @@ func run(ctx context.Context, cfg *Config, log *slog.Logger) (rep *report, err e
 	} else {
 		defer os.RemoveAll(b.dir)
 	}
-	rep = &report{machine: (&compare.Config{Root: cfg.root, Dir: cfg.Dir}).MachineInfo(ctx), command: "bench-fdb " + strings.Join(cfg.args, " "), samples: map[string][]sample{}}
+	rep = &report{
+		machine: (&compare.Config{Root: cfg.root, Dir: cfg.Dir}).MachineInfo(ctx),
+		command: "bench-fdb " + strings.Join(cfg.args, " "), samples: map[string][]sample{},
+	}
 	versions, err := b.start(ctx)
 	if err != nil {
 		return nil, err
@@ -151,7 +154,8 @@ func (b *bench) quietly(ctx context.Context, r row, round int) (best sample, err
 func (b *bench) start(ctx context.Context) (versions []string, err error) {
 	fdb, err := stack.FindFoundationDB(b.cfg.Home)
 	if err != nil {
-		return nil, fmt.Errorf("bench-fdb needs FoundationDB 7.3 (FDB_HOME=directory with bin, lib and include): %w", err)
+		return nil, fmt.Errorf("bench-fdb needs FoundationDB 7.3 (FDB_HOME=directory with bin, lib and include): %w",
+			err)
 	}
 	b.fdb = fdb
 	b.log.Info("building")
@@ -168,7 +172,8 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 		return nil, err
 	}
 	b.stack, err = stack.Start(ctx, stack.Config{
-		Dir: filepath.Join(b.dir, "stack"), Port: base, BasePort: base + 1, Keyspace: "bench", FoundationDB: fdb, Programs: programs, NoRouter: true,
+		Dir: filepath.Join(b.dir, "stack"), Port: base, BasePort: base + 1, Keyspace: "bench", FoundationDB: fdb,
+		Programs: programs, NoRouter: true,
 		PodArgs: b.podArgs(), Admin: true,
 	})
 	if err != nil {
@@ -190,7 +195,8 @@ func (b *bench) start(ctx context.Context) (versions []string, err error) {
 		first, _, _ := strings.Cut(strings.TrimSpace(string(out)), "\n")
 		versions = append(versions, first)
 	}
-	versions = append(versions, fmt.Sprintf("1 fdbserver (single, ssd), 1 NATS, 1 kv pod%s, 2 watchhub pods, 1 leasekeeper pod", flagsNote(b.cfg.KVArgs)))
+	versions = append(versions, fmt.Sprintf("1 fdbserver (single, ssd), 1 NATS, 1 kv pod%s, 2 watchhub pods, 1 "+
+		"leasekeeper pod", flagsNote(b.cfg.KVArgs)))
 	return versions, nil
 }
 
@@ -268,7 +274,8 @@ func (b *bench) load(ctx context.Context, window bool, args ...string) (res resu
 	err = cmd.Wait()
 	close(ended)
 	if err = errors.Join(err, <-measured, <-profiled); err != nil {
-		return res, nil, fmt.Errorf("hwbench %s: %w: %s", strings.Join(args, " "), err, strings.TrimSpace(text.String()))
+		return res, nil, fmt.Errorf("hwbench %s: %w: %s", strings.Join(args, " "), err,
+			strings.TrimSpace(text.String()))
 	}
 	return res, used, json.Unmarshal(out.Bytes(), &res)
 }
@@ -283,9 +290,11 @@ func (b *bench) profile(ctx context.Context, window bool, command string, ended 
 	var wg sync.WaitGroup
 	for i, p := range pods {
 		wg.Go(func() {
-			body, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.Address, max(1, int(b.cfg.Duration.Seconds())-1)))
+			body, err := get(ctx, fmt.Sprintf("http://%s/debug/pprof/profile?seconds=%d", p.Address,
+				max(1, int(b.cfg.Duration.Seconds())-1)))
 			if err == nil {
-				err = os.WriteFile(filepath.Join(b.cfg.ProfileDir, fmt.Sprintf("%d-%s-%s.pprof", b.runs, command, p.Name)), body, 0o644)
+				err = os.WriteFile(filepath.Join(b.cfg.ProfileDir,
+					fmt.Sprintf("%d-%s-%s.pprof", b.runs, command, p.Name)), body, 0o644)
 			}
 			errs[i] = err
 		})

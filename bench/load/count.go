@@ -26,7 +26,8 @@ func Count(ctx context.Context, o Options, limit int64) (Result, error) {
 				return done{}, err
 			}
 			if resp.Count != o.KeySpace || int64(len(resp.Kvs)) != want {
-				return done{}, fmt.Errorf("count %d and %d keys, want %d and %d", resp.Count, len(resp.Kvs), o.KeySpace, want)
+				return done{}, fmt.Errorf("count %d and %d keys, want %d and %d", resp.Count, len(resp.Kvs), o.KeySpace,
+					want)
 			}
 			return done{units: resp.Count}, nil
 		},

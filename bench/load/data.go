@@ -18,7 +18,8 @@ type keys struct {
 func newKeys(prefix string, size int, space int64) (keys, error) {
 	k := keys{prefix: prefix, digits: size - len(prefix), space: space}
 	if need := len(strconv.FormatInt(space-1, 10)); k.digits < need {
-		return keys{}, fmt.Errorf("key-size %d is too small: prefix %q and %d keys need %d bytes", size, prefix, space, len(prefix)+need)
+		return keys{}, fmt.Errorf("key-size %d is too small: prefix %q and %d keys need %d bytes", size, prefix, space,
+			len(prefix)+need)
 	}
 	return k, nil
 }

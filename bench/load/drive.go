@@ -88,7 +88,8 @@ func drive(ctx context.Context, o Options, l workload) (Result, error) {
 	}
 	res.Revisions = after - before
 	if o.Verify && res.Errors == 0 && res.Revisions != res.Writes {
-		return res, fmt.Errorf("the server acknowledged %d writes but its revision moved by %d", res.Writes, res.Revisions)
+		return res, fmt.Errorf("the server acknowledged %d writes but its revision moved by %d", res.Writes,
+			res.Revisions)
 	}
 	return res, ctx.Err()
 }

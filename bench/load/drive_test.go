@@ -14,7 +14,9 @@ import (
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // serial runs a workload of one kind on n workers without any server, in virtual time.
-func serial(t *testing.T, o Options, n int, request func(ctx context.Context, w *worker, n int64) (done, error)) Result {
+func serial(t *testing.T, o Options, n int,
+	request func(ctx context.Context, w *worker, n int64) (done, error),
+) Result {
 	t.Helper()
 	workers := make([]*worker, n)
 	for i := range workers {
@@ -32,13 +34,15 @@ func serial(t *testing.T, o Options, n int, request func(ctx context.Context, w 
 func TestClosedLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each = 10 * time.Millisecond
-		res := serial(t, Options{Warmup: time.Second, Duration: 2 * time.Second}, 4, func(context.Context, *worker, int64) (done, error) {
-			time.Sleep(each)
-			return done{units: 3, writes: 1}, nil
-		})
+		res := serial(t, Options{Warmup: time.Second, Duration: 2 * time.Second}, 4,
+			func(context.Context, *worker, int64) (done, error) {
+				time.Sleep(each)
+				return done{units: 3, writes: 1}, nil
+			})
 		// The answers that come exactly when the window begins are in it, those when it ends are not.
 		if res.Ops != 800 || res.Units != 2400 || res.Rate != 400 || res.PerSec != 1200 {
-			t.Errorf("ops %d, units %d, rate %v, %v/s; want 800, 2400, 400, 1200", res.Ops, res.Units, res.Rate, res.PerSec)
+			t.Errorf("ops %d, units %d, rate %v, %v/s; want 800, 2400, 400, 1200", res.Ops, res.Units, res.Rate,
+				res.PerSec)
 		}
 		if res.Writes != 1200 {
 			t.Errorf("writes %d; want 1200, including those of the warm-up", res.Writes)
@@ -53,12 +57,13 @@ func TestClosedLoop(t *testing.T) {
 func TestOpenLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const stall = 500 * time.Millisecond
-		res := serial(t, Options{Duration: time.Second, Rate: 1000}, 1, func(_ context.Context, _ *worker, n int64) (done, error) {
-			if n == 100 {
-				time.Sleep(stall)
-			}
-			return done{units: 1}, nil
-		})
+		res := serial(t, Options{Duration: time.Second, Rate: 1000}, 1,
+			func(_ context.Context, _ *worker, n int64) (done, error) {
+				if n == 100 {
+					time.Sleep(stall)
+				}
+				return done{units: 1}, nil
+			})
 		if res.Ops != 1000 || res.Rate != 1000 {
 			t.Errorf("ops %d, rate %v; want 1000, 1000", res.Ops, res.Rate)
 		}
@@ -72,10 +77,11 @@ func TestOpenLoop(t *testing.T) {
 // TestOpenLoopBehind checks that a server too slow for the rate shows its own rate.
 func TestOpenLoopBehind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		res := serial(t, Options{Duration: time.Second, Rate: 1000}, 1, func(context.Context, *worker, int64) (done, error) {
-			time.Sleep(2 * time.Millisecond)
-			return done{units: 1}, nil
-		})
+		res := serial(t, Options{Duration: time.Second, Rate: 1000}, 1,
+			func(context.Context, *worker, int64) (done, error) {
+				time.Sleep(2 * time.Millisecond)
+				return done{units: 1}, nil
+			})
 		if res.Ops != 1000 || res.Window != 2*time.Second || res.Rate != 500 {
 			t.Errorf("ops %d in %v, rate %v; want 1000 in 2s, 500", res.Ops, res.Window, res.Rate)
 		}

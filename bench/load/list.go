@@ -58,7 +58,8 @@ func list(ctx context.Context, kv clientv3.KV, from, end string, limit, want int
 		}
 		seen += int64(len(resp.Kvs))
 		if more := seen < want; resp.More != more || more && int64(len(resp.Kvs)) != limit {
-			return 0, fmt.Errorf("page up to %q: %d keys, more = %v, after %d of %d keys", last, len(resp.Kvs), resp.More, seen, want)
+			return 0, fmt.Errorf("page up to %q: %d keys, more = %v, after %d of %d keys", last, len(resp.Kvs),
+				resp.More, seen, want)
 		}
 		if !resp.More {
 			return seen, nil

@@ -76,14 +76,17 @@ func (r *Result) WriteText(w io.Writer) error {
 	if r.FirstError != "" {
 		fmt.Fprintf(&b, " (first: %s)", r.FirstError)
 	}
-	fmt.Fprintf(&b, "; false compares: %d; writes acknowledged: %d; revisions: %d\n", r.Conflicts, r.Writes, r.Revisions)
-	fmt.Fprintf(&b, "%-12s %10s %10s %10s %10s %10s %10s %10s\n", "latency (ms)", "count", "mean", "p50", "p90", "p99", "p99.9", "max")
+	fmt.Fprintf(&b, "; false compares: %d; writes acknowledged: %d; revisions: %d\n", r.Conflicts, r.Writes,
+		r.Revisions)
+	fmt.Fprintf(&b, "%-12s %10s %10s %10s %10s %10s %10s %10s\n", "latency (ms)", "count", "mean", "p50", "p90", "p99",
+		"p99.9", "max")
 	for _, l := range r.Latencies {
 		fmt.Fprintf(&b, "%-12s %10d %10.3f %10.3f %10.3f %10.3f %10.3f %10.3f\n", l.Kind, l.Count,
 			ms(l.Mean), ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
 	}
 	if s := r.Server; s != nil {
-		fmt.Fprintf(&b, "server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f cores\n", s.CPUPerSecond, s.CPUPerUnit*1e6,
+		fmt.Fprintf(&b, "server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f "+
+			"cores\n", s.CPUPerSecond, s.CPUPerUnit*1e6,
 			strings.TrimSuffix(r.Unit, "s"), s.Memory.RSS>>20, s.Memory.Peak>>20, s.Memory.Anon>>20, s.Memory.File>>20, s.Others)
 	}
 	_, err := io.WriteString(w, b.String())

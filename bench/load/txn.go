@@ -14,7 +14,8 @@ func TxnPut(ctx context.Context, o Options, perTxn int) (Result, error) {
 		return Result{}, err
 	}
 	if perTxn < 1 || int64(perTxn) > o.KeySpace {
-		return Result{}, errors.New("txn-ops must be positive and at most key-space-size, since a transaction may put a key only once")
+		return Result{}, errors.New("txn-ops must be positive and at most key-space-size, since a transaction may " +
+			"put a key only once")
 	}
 	vs := NewValues(o.ValSize, o.Seed)
 	return drive(ctx, o, workload{
@@ -100,7 +101,8 @@ func Update(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if o.KeySpace < int64(o.Clients) {
-		return Result{}, errors.New("key-space-size must be at least the number of clients: each client updates its own keys")
+		return Result{},
+			errors.New("key-space-size must be at least the number of clients: each client updates its own keys")
 	}
 	vs := NewValues(o.ValSize, o.Seed)
 	revs := make([]int64, o.KeySpace) // mod revisions; element i belongs to client i mod Clients

@@ -81,7 +81,10 @@ func Watch(ctx context.Context, o Options, wo WatchOptions, name string) (Result
 	if err != nil {
 		return Result{}, err
 	}
-	r := &watchRun{o: o, wo: wo, ks: ks, rec: newRecorder([]string{kindPut, "event"}), putsOf: make([]atomic.Int64, wo.WatchedKeys), started: time.Now()}
+	r := &watchRun{
+		o: o, wo: wo, ks: ks, rec: newRecorder([]string{kindPut, "event"}),
+		putsOf: make([]atomic.Int64, wo.WatchedKeys), started: time.Now(),
+	}
 	watchCtx, cancel := context.WithCancel(ctx)
 	defer r.watchers.Wait()
 	defer cancel()
@@ -99,7 +102,8 @@ func Watch(ctx context.Context, o Options, wo WatchOptions, name string) (Result
 	}
 	res.Revisions = after - before
 	if o.Verify && res.Errors == 0 && res.Revisions != res.Writes {
-		return res, fmt.Errorf("the server acknowledged %d writes but its revision moved by %d", res.Writes, res.Revisions)
+		return res, fmt.Errorf("the server acknowledged %d writes but its revision moved by %d", res.Writes,
+			res.Revisions)
 	}
 	return res, ctx.Err()
 }
@@ -184,7 +188,8 @@ func (r *watchRun) run(ctx context.Context, conns []*clientv3.Client) (Result, e
 	ls, _, events := r.rec.sum()
 	puts := ls[0].Count
 	res := Result{
-		Window: window, Ops: puts, Rate: perSecond(puts, window), Unit: unitEvents, Units: events, PerSec: perSecond(events, window),
+		Window: window, Ops: puts, Rate: perSecond(puts, window), Unit: unitEvents, Units: events,
+		PerSec: perSecond(events, window),
 		Errors: r.tally.errors.Load(), Writes: r.tally.writes.Load(), Latencies: ls,
 	}
 	if s := r.tally.first.Load(); s != nil {

@@ -23,7 +23,8 @@ func TestParseStat(t *testing.T) {
 }
 
 func TestParseStatus(t *testing.T) {
-	const text = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\nRssFile:\t     256 kB\nRssShmem:\t 0 kB\n"
+	const text = "Name:\tx\nVmHWM:\t    2048 kB\nVmRSS:\t    1024 kB\nRssAnon:\t     512 kB\nRssFile:\t     256 " +
+		"kB\nRssShmem:\t 0 kB\n"
 	got, err := parseStatus(text)
 	if err != nil {
 		t.Fatal(err)

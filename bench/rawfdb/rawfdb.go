@@ -44,7 +44,8 @@ type Options struct {
 // the last has ended.
 func Put(ctx context.Context, o Options) (load.Result, error) {
 	if o.Lanes < 1 || o.Group < 1 || o.Group > groupMax {
-		return load.Result{}, fmt.Errorf("%d lanes with groups of %d puts: want at least one lane and 1 … %d puts", o.Lanes, o.Group, groupMax)
+		return load.Result{}, fmt.Errorf("%d lanes with groups of %d puts: want at least one lane and 1 … %d puts",
+			o.Lanes, o.Group, groupMax)
 	}
 	if err := fdb.APIVersion(apiVersion); err != nil {
 		return load.Result{}, err

@@ -25,7 +25,9 @@ const (
 )
 
 func dial(endpoint string) (*clientv3.Client, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: dialTimeout, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{endpoint}, DialTimeout: dialTimeout, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		return nil, fmt.Errorf("dial %s: %w", endpoint, err)
 	}
@@ -115,7 +117,8 @@ func (b *beside) loop(ctx context.Context, vs load.Values, r *rand.Rand) {
 		case ctx.Err() != nil:
 			return
 		case err != nil:
-			b.err = fmt.Errorf("a put of the other client, after %v: %w", time.Since(begin).Round(time.Millisecond), err)
+			b.err = fmt.Errorf("a put of the other client, after %v: %w", time.Since(begin).Round(time.Millisecond),
+				err)
 			return
 		}
 		b.puts = append(b.puts, span{begin, time.Now()})

@@ -30,7 +30,8 @@ func startEtcd(t *testing.T) (endpoint string) {
 	cfg.EnablePprof = true
 	cfg.LogLevel, cfg.LogOutputs = "error", []string{os.DevNull}
 	local := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = local, local, local, local
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls =
+		local, local, local, local
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -109,7 +110,8 @@ func TestFailures(t *testing.T) {
 		t.Errorf("a delete of too much: %v", err)
 	}
 	for _, change := range []func(*Options){
-		func(o *Options) { o.ServerPID = 0 }, func(o *Options) { o.Keys = 0 }, func(o *Options) { o.ValSize = 0 }, func(o *Options) { o.Conns = o.Clients + 1 },
+		func(o *Options) { o.ServerPID = 0 }, func(o *Options) { o.Keys = 0 }, func(o *Options) { o.ValSize = 0 },
+		func(o *Options) { o.Conns = o.Clients + 1 },
 		func(o *Options) { o.Repeat = 0 }, func(o *Options) { o.Duration = 0 }, func(o *Options) { o.Endpoint = "" },
 	} {
 		bad := o
@@ -160,9 +162,12 @@ func TestRemovalValues(t *testing.T) {
 		return span{begin.Add(time.Duration(from) * time.Millisecond), begin.Add(time.Duration(to) * time.Millisecond)}
 	}
 	got := removalValues([]sample{{begin: begin, end: begin.Add(100 * time.Millisecond), puts: []span{
-		put(-30, -20), put(-19, -10), put(-5, 50), put(51, 90), put(91, 130), put(131, 190), put(900, 990), put(1500, 3000),
+		put(-30, -20), put(-19, -10), put(-5, 50), put(51, 90), put(91, 130), put(131, 190), put(900, 990),
+		put(1500, 3000),
 	}}, {begin: begin, end: begin.Add(2 * time.Second), puts: []span{put(1500, 1800)}}})
-	want := map[string]float64{Time: 0.1, TimeMax: 2, PutMax: 0.055, PutP99: 0.3, PutP50Before: 0.009, PutP99Before: 0.01}
+	want := map[string]float64{
+		Time: 0.1, TimeMax: 2, PutMax: 0.055, PutP99: 0.3, PutP50Before: 0.009, PutP99Before: 0.01,
+	}
 	for name, v := range want {
 		if math.Abs(got[name]-v) > 1e-9 {
 			t.Errorf("%s is %v, want %v", name, got[name], v)

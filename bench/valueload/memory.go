@@ -81,7 +81,9 @@ func DeleteMemory(ctx context.Context, o Options) (watchload.Result, error) {
 		return res, err
 	}
 	res.Others = m.Used(0).Others
-	res.Values = map[string]float64{RSSBefore: float64(before.RSS), RSSPeak: float64(after.Peak), RSSGrowth: float64(after.Peak - before.RSS)}
+	res.Values = map[string]float64{
+		RSSBefore: float64(before.RSS), RSSPeak: float64(after.Peak), RSSGrowth: float64(after.Peak - before.RSS),
+	}
 	return res, nil
 }
 

@@ -22,7 +22,8 @@ const leaseTTL = 3600
 
 // removal is one kind of removal. fill prepares it; the function that it returns is what is timed, and check what
 // must be true then.
-type removal func(ctx context.Context, o *Options, c *clientv3.Client) (remove, check func(context.Context) error, err error)
+type removal func(ctx context.Context, o *Options,
+	c *clientv3.Client) (remove, check func(context.Context) error, err error)
 
 // Delete removes a prefix of Options.Keys keys with one DeleteRange.
 func Delete(ctx context.Context, o Options) (watchload.Result, error) {
@@ -39,7 +40,9 @@ func Compact(ctx context.Context, o Options) (watchload.Result, error) {
 	return removals(ctx, &o, "compact", compaction)
 }
 
-func deletion(ctx context.Context, o *Options, c *clientv3.Client) (remove, check func(context.Context) error, err error) {
+func deletion(ctx context.Context, o *Options,
+	c *clientv3.Client,
+) (remove, check func(context.Context) error, err error) {
 	var deleted int64
 	remove = func(ctx context.Context) error {
 		resp, err := c.Delete(ctx, prefix, clientv3.WithPrefix())
@@ -57,7 +60,9 @@ func deletion(ctx context.Context, o *Options, c *clientv3.Client) (remove, chec
 	return remove, check, fill(ctx, o, o.Keys, keyAt)
 }
 
-func revocation(ctx context.Context, o *Options, c *clientv3.Client) (remove, check func(context.Context) error, err error) {
+func revocation(ctx context.Context, o *Options,
+	c *clientv3.Client,
+) (remove, check func(context.Context) error, err error) {
 	lease, err := c.Grant(ctx, leaseTTL)
 	if err != nil {
 		return nil, nil, fmt.Errorf("grant: %w", err)
@@ -76,7 +81,9 @@ func revocation(ctx context.Context, o *Options, c *clientv3.Client) (remove, ch
 	return remove, check, fill(ctx, o, o.Keys, keyAt, clientv3.WithLease(lease.ID))
 }
 
-func compaction(ctx context.Context, o *Options, c *clientv3.Client) (remove, check func(context.Context) error, err error) {
+func compaction(ctx context.Context, o *Options,
+	c *clientv3.Client,
+) (remove, check func(context.Context) error, err error) {
 	if err := fill(ctx, o, o.Keys, func(int64) string { return keyAt(0) }); err != nil {
 		return nil, nil, err
 	}
@@ -92,7 +99,8 @@ func compaction(ctx context.Context, o *Options, c *clientv3.Client) (remove, ch
 	check = func(ctx context.Context) error {
 		_, err := c.Get(ctx, keyAt(0), clientv3.WithRev(rev-1))
 		if !errors.Is(err, rpctypes.ErrCompacted) {
-			return fmt.Errorf("a read below the compacted revision: %w", errors.Join(err, errors.New("it should have been refused")))
+			return fmt.Errorf("a read below the compacted revision: %w",
+				errors.Join(err, errors.New("it should have been refused")))
 		}
 		return nil
 	}
@@ -186,7 +194,8 @@ func removalValues(samples []sample) map[string]float64 {
 		most = append(most, slowest)
 	}
 	return map[string]float64{
-		Time: quantile(times, 0.5), TimeMax: slices.Max(times), PutMax: quantile(most, 0.5), PutP99: quantile(after, 0.99),
+		Time: quantile(times, 0.5), TimeMax: slices.Max(times), PutMax: quantile(most, 0.5),
+		PutP99:       quantile(after, 0.99),
 		PutP50Before: quantile(before, 0.5), PutP99Before: quantile(before, 0.99),
 	}
 }

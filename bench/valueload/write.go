@@ -35,13 +35,16 @@ func Create(ctx context.Context, o Options) (watchload.Result, error) {
 	return writes(ctx, &o, "create", freshKeys, load.Create)
 }
 
-func writes(ctx context.Context, o *Options, name string, space int64, run func(context.Context, load.Options) (load.Result, error)) (watchload.Result, error) {
+func writes(ctx context.Context, o *Options, name string, space int64,
+	run func(context.Context, load.Options) (load.Result, error),
+) (watchload.Result, error) {
 	res := watchload.Result{Command: name}
 	if err := o.Validate(); err != nil {
 		return res, err
 	}
 	lo := load.Options{
-		Endpoints: []string{o.Endpoint}, Conns: o.Conns, Clients: o.Clients, Duration: o.Duration, Warmup: o.Warmup, Seed: o.Seed,
+		Endpoints: []string{o.Endpoint}, Conns: o.Conns, Clients: o.Clients, Duration: o.Duration, Warmup: o.Warmup,
+		Seed:   o.Seed,
 		Prefix: prefix, KeySize: keyBytes, ValSize: o.ValSize, KeySpace: space, Verify: true, ServerPID: o.ServerPID,
 	}
 	if space != freshKeys {
@@ -77,8 +80,9 @@ func writes(ctx context.Context, o *Options, name string, space int64, run func(
 	res.Others = r.Server.Others
 	res.Values = map[string]float64{
 		PerSecond: r.PerSec, P50: l.P50.Seconds(), P99: l.P99.Seconds(), CPUPerUpdate: r.Server.CPUPerUnit,
-		WrittenPerByte: float64(after.Disk-before.Disk) / values, WrittenInWindow: float64(atEnd.Disk-before.Disk) / values,
-		CallsPerByte: float64(after.Calls-before.Calls) / values,
+		WrittenPerByte:  float64(after.Disk-before.Disk) / values,
+		WrittenInWindow: float64(atEnd.Disk-before.Disk) / values,
+		CallsPerByte:    float64(after.Calls-before.Calls) / values,
 	}
 	return res, nil
 }

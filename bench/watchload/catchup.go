@@ -38,7 +38,9 @@ func CatchUp(ctx context.Context, o Options) (res Result, err error) {
 	if err := g.awaitCreated(ctx); err != nil {
 		return Result{}, err
 	}
-	w := &writer{conns: c.write, clients: o.Clients, bodies: newBodies(o.ValSize, o.Seed), hist: newHistogram(), key: o.key}
+	w := &writer{
+		conns: c.write, clients: o.Clients, bodies: newBodies(o.ValSize, o.Seed), hist: newHistogram(), key: o.key,
+	}
 	written, err := o.whilePaused(func() error { return w.run(ctx, time.Now().Add(pauseMax), o.History) })
 	if err != nil {
 		return Result{}, err
@@ -60,8 +62,9 @@ func CatchUp(ctx context.Context, o Options) (res Result, err error) {
 		return Result{}, err
 	}
 	return Result{Command: "watch-catch-up", Values: map[string]float64{
-		EventsPerSecond: float64(history*g.size()-early) / last.Sub(first).Seconds(), HistoryRate: float64(history) / written.Seconds(),
-		FirstEvent: first.Sub(began).Seconds(), LiveAll: last.Sub(began).Seconds(),
+		EventsPerSecond: float64(history*g.size()-early) / last.Sub(first).Seconds(),
+		HistoryRate:     float64(history) / written.Seconds(),
+		FirstEvent:      first.Sub(began).Seconds(), LiveAll: last.Sub(began).Seconds(),
 	}}, nil
 }
 

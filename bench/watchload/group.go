@@ -191,7 +191,8 @@ func (s *watchStream) event(w *watchState, ev *event, at int64) error {
 	case ev.stamp < 0:
 		return fmt.Errorf("the event of revision %d has no value of this run", ev.rev)
 	case ev.prev != (spec.prevKV && ev.version > 1):
-		return fmt.Errorf("the event of revision %d, version %d, has a previous version: %t", ev.rev, ev.version, ev.prev)
+		return fmt.Errorf("the event of revision %d, version %d, has a previous version: %t", ev.rev, ev.version,
+			ev.prev)
 	}
 	w.rev = ev.rev
 	w.events++

@@ -98,7 +98,8 @@ func TestCounts(t *testing.T) {
 		t.Errorf("%d latencies up to %d µs, want 1 of 2000", h.TotalCount(), h.Max())
 	}
 	err := s.g.check(s.g.spec.want)
-	if err == nil || !strings.Contains(err.Error(), "watch 1 saw 1 events, want 2") || strings.Contains(err.Error(), "watch 0") {
+	if err == nil || !strings.Contains(err.Error(), "watch 1 saw 1 events, want 2") ||
+		strings.Contains(err.Error(), "watch 0") {
 		t.Errorf("check: %v", err)
 	}
 }

@@ -98,7 +98,9 @@ func (d *disturbance) during(ctx context.Context, measure func() (window, error)
 	whole := func(prefix string) func(int) (string, string) {
 		return func(int) (string, string) { return prefix, prefixEnd(prefix) }
 	}
-	stalled, err := openGroup(ctx, conns, watchSpec{streams: 1, perStream: 1, prevKV: d.o.PrevKV, stalled: true, interval: whole(prefix)})
+	stalled, err := openGroup(ctx, conns, watchSpec{
+		streams: 1, perStream: 1, prevKV: d.o.PrevKV, stalled: true, interval: whole(prefix),
+	})
 	if err != nil {
 		return win, err
 	}
@@ -127,8 +129,12 @@ func (d *disturbance) during(ctx context.Context, measure func() (window, error)
 }
 
 // readBehind is the watcher that begins in the past. It goes on until ctx ends.
-func (d *disturbance) readBehind(ctx context.Context, conns []*grpc.ClientConn, interval func(int) (string, string)) error {
-	g, err := openGroup(ctx, conns, watchSpec{streams: 1, perStream: 1, prevKV: d.o.PrevKV, startRev: d.from, interval: interval})
+func (d *disturbance) readBehind(ctx context.Context, conns []*grpc.ClientConn,
+	interval func(int) (string, string),
+) error {
+	g, err := openGroup(ctx, conns, watchSpec{
+		streams: 1, perStream: 1, prevKV: d.o.PrevKV, startRev: d.from, interval: interval,
+	})
 	if err != nil {
 		return err
 	}
@@ -141,7 +147,10 @@ func (d *disturbance) readBehind(ctx context.Context, conns []*grpc.ClientConn, 
 // create opens the watches that are created together, and keeps them until ctx ends.
 func (d *disturbance) create(ctx context.Context, conns []*grpc.ClientConn) error {
 	started := now()
-	spec := watchSpec{streams: d.o.BesideStreams, perStream: d.o.Beside / d.o.BesideStreams, prevKV: d.o.PrevKV, contiguous: true, interval: ownPrefix}
+	spec := watchSpec{
+		streams: d.o.BesideStreams, perStream: d.o.Beside / d.o.BesideStreams, prevKV: d.o.PrevKV, contiguous: true,
+		interval: ownPrefix,
+	}
 	g, err := openGroup(ctx, conns, spec)
 	if err != nil {
 		return err
@@ -159,7 +168,8 @@ func (d *disturbance) create(ctx context.Context, conns []*grpc.ClientConn) erro
 func (d *disturbance) list(ctx context.Context, conn *grpc.ClientConn) error {
 	for ctx.Err() == nil {
 		next := time.Now().Add(listInterval)
-		err := conn.Invoke(ctx, methodRange, &pb.RangeRequest{Key: []byte(pastPrefix), RangeEnd: []byte(prefixEnd(pastPrefix))}, &answer{})
+		err := conn.Invoke(ctx, methodRange,
+			&pb.RangeRequest{Key: []byte(pastPrefix), RangeEnd: []byte(prefixEnd(pastPrefix))}, &answer{})
 		switch {
 		case err == nil:
 			d.lists++

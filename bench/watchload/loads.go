@@ -72,8 +72,9 @@ func Fan(ctx context.Context, o Options) (Result, error) {
 	return Result{Command: "watch-fan", Others: win.server.Others, Values: map[string]float64{
 		EventsPerSecond: float64(win.events) / secs, WritesPerSecond: float64(win.writes) / secs,
 		CPUPerEvent: win.server.CPUPerUnit, CPUCores: win.server.CPUPerSecond,
-		EventP50: secondsAt(win.latency, 50), EventP99: secondsAt(win.latency, 99), EventMax: secondsAt(win.latency, 100),
-		PutP50: secondsAt(win.puts, 50), PutP99: secondsAt(win.puts, 99),
+		EventP50: secondsAt(win.latency, 50), EventP99: secondsAt(win.latency, 99),
+		EventMax: secondsAt(win.latency, 100),
+		PutP50:   secondsAt(win.puts, 50), PutP99: secondsAt(win.puts, 99),
 		RSSBefore: float64(win.rssBefore), RSSMax: float64(win.rssMax), RSSGrowth: float64(win.rssMax - win.rssBefore),
 	}}, nil
 }
@@ -108,8 +109,13 @@ func Idle(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
 	}
-	spec := watchSpec{streams: o.BesideStreams, perStream: o.Beside / o.BesideStreams, prevKV: o.PrevKV, contiguous: true, interval: ownPrefix}
-	res, with, err := o.beside(ctx, spec, nil, o.Streams, o.Watchers, func(w window) float64 { return w.server.CPUPerUnit })
+	spec := watchSpec{
+		streams: o.BesideStreams, perStream: o.Beside / o.BesideStreams, prevKV: o.PrevKV, contiguous: true,
+		interval: ownPrefix,
+	}
+	res, with, err := o.beside(ctx, spec, nil, o.Streams, o.Watchers, func(w window) float64 {
+		return w.server.CPUPerUnit
+	})
 	if err != nil {
 		return Result{}, err
 	}
@@ -126,7 +132,9 @@ func ownPrefix(i int) (key, end string) {
 
 // beside measures a window without, with, and without the group that spec describes, on one server: a drift of the
 // machine touches both.
-func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption, streams, watchers int, value func(window) float64) (res Result, with window, err error) {
+func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption, streams, watchers int,
+	value func(window) float64,
+) (res Result, with window, err error) {
 	c, err := o.open(ctx)
 	if err != nil {
 		return res, with, err
@@ -149,12 +157,15 @@ func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc
 	return Result{
 		Others: max(before.server.Others, with.server.Others, after.server.Others),
 		Values: map[string]float64{
-			WithoutBeside: without, WithBeside: value(with), BesideRatio: value(with) / without, CPURatio: with.server.CPUPerUnit / cpu,
+			WithoutBeside: without, WithBeside: value(with), BesideRatio: value(with) / without,
+			CPURatio: with.server.CPUPerUnit / cpu,
 		},
 	}, with, nil
 }
 
-func (o *Options) withGroup(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption, measure func() (window, error)) (window, error) {
+func (o *Options) withGroup(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption,
+	measure func() (window, error),
+) (window, error) {
 	conns, err := dial(o.Endpoint, o.Conns, dialOptions...)
 	if err != nil {
 		return window{}, err

@@ -27,7 +27,8 @@ func startEtcd(t *testing.T) (endpoint string) {
 	cfg.EnablePprof = true
 	cfg.LogLevel, cfg.LogOutputs = "error", []string{os.DevNull}
 	local := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
-	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls = local, local, local, local
+	cfg.ListenClientUrls, cfg.AdvertiseClientUrls, cfg.ListenPeerUrls, cfg.AdvertisePeerUrls =
+		local, local, local, local
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)
 	e, err := embed.StartEtcd(cfg)
 	if err != nil {
@@ -145,7 +146,8 @@ func TestOptions(t *testing.T) {
 }
 
 func TestParseLive(t *testing.T) {
-	got, err := parseLive("heap profile: 1: 2 [3: 4] @ heap/1048576\n# runtime.MemStats\n# HeapAlloc = 1000\n# HeapSys = 9\n# Stack = 24 / 48\n")
+	got, err := parseLive("heap profile: 1: 2 [3: 4] @ heap/1048576\n# runtime.MemStats\n# HeapAlloc = 1000\n# " +
+		"HeapSys = 9\n# Stack = 24 / 48\n")
 	if err != nil || got != 1024 {
 		t.Errorf("%v, %v; want 1024", got, err)
 	}

@@ -37,7 +37,9 @@ func Memory(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	started := time.Now()
-	g, err := openGroup(ctx, c.watch, watchSpec{streams: o.Streams, perStream: o.Watchers / o.Streams, prevKV: o.PrevKV, contiguous: true, interval: ownPrefix})
+	g, err := openGroup(ctx, c.watch, watchSpec{
+		streams: o.Streams, perStream: o.Watchers / o.Streams, prevKV: o.PrevKV, contiguous: true, interval: ownPrefix,
+	})
 	if err != nil {
 		return Result{}, err
 	}
@@ -55,7 +57,8 @@ func Memory(ctx context.Context, o Options) (Result, error) {
 	}
 	n := float64(o.Watchers)
 	res := Result{Command: "watch-memory", Others: m.Used(0).Others, Values: map[string]float64{
-		RSSPerWatcher: (after.rss - before.rss) / n, RSSBefore: before.rss, RSSMax: after.rss, CreateAll: created.Seconds(),
+		RSSPerWatcher: (after.rss - before.rss) / n, RSSBefore: before.rss, RSSMax: after.rss,
+		CreateAll: created.Seconds(),
 	}}
 	if o.Pprof {
 		res.Values[LivePerWatcher] = (after.live - before.live) / n

@@ -32,7 +32,8 @@ func Reconnect(ctx context.Context, o Options) (Result, error) {
 		return Result{}, err
 	}
 	if o.History < int64(o.Watchers) {
-		return Result{}, fmt.Errorf("history %d leaves some of %d watchers nothing to catch up with", o.History, o.Watchers)
+		return Result{}, fmt.Errorf("history %d leaves some of %d watchers nothing to catch up with", o.History,
+			o.Watchers)
 	}
 	writeConns, err := dial(o.Endpoint, o.WriteConns)
 	if err != nil {
@@ -96,7 +97,9 @@ func (o *Options) writeHistory(ctx context.Context, conns []*grpc.ClientConn) (p
 
 // comeBack opens all watches from a revision on, and writes the markers. It returns when each became live, in order,
 // and when all were created.
-func (o *Options) comeBack(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, from int64) (live []int64, created int64, err error) {
+func (o *Options) comeBack(ctx context.Context, watchConns, writeConns []*grpc.ClientConn,
+	from int64,
+) (live []int64, created int64, err error) {
 	want := func(i int) int64 {
 		n := o.History / int64(o.Watchers)
 		if int64(i) < o.History%int64(o.Watchers) {
@@ -105,7 +108,8 @@ func (o *Options) comeBack(ctx context.Context, watchConns, writeConns []*grpc.C
 		return n + 1 // the marker
 	}
 	g, err := openGroup(ctx, watchConns, watchSpec{
-		streams: o.Streams, perStream: o.Watchers / o.Streams, prevKV: o.PrevKV, startRev: from, want: want, interval: ownPrefix,
+		streams: o.Streams, perStream: o.Watchers / o.Streams, prevKV: o.PrevKV, startRev: from, want: want,
+		interval: ownPrefix,
 	})
 	if err != nil {
 		return nil, 0, err
@@ -146,7 +150,8 @@ func (o *Options) writeMarkers(ctx context.Context, conns []*grpc.ClientConn) er
 				if first >= o.Watchers {
 					return
 				}
-				errs[w] = conns[w%len(conns)].Invoke(ctx, methodTxn, markerTxn(first, min(first+markersPerTxn, o.Watchers)), &answer{})
+				errs[w] = conns[w%len(conns)].Invoke(ctx, methodTxn,
+					markerTxn(first, min(first+markersPerTxn, o.Watchers)), &answer{})
 			}
 		})
 	}

@@ -30,8 +30,12 @@ type window struct {
 
 // fan opens the watchers on the prefix of all writes, writes for warm-up and window, waits for the last event, and
 // closes the watchers. With watchers == 0 it only writes.
-func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, streams, watchers int) (_ window, err error) {
-	spec := watchSpec{streams: streams, prevKV: o.PrevKV, contiguous: !o.Sparse, interval: func(int) (string, string) { return prefix, prefixEnd(prefix) }}
+func (o *Options) fan(ctx context.Context, watchConns, writeConns []*grpc.ClientConn, streams,
+	watchers int,
+) (_ window, err error) {
+	spec := watchSpec{streams: streams, prevKV: o.PrevKV, contiguous: !o.Sparse, interval: func(int) (string, string) {
+		return prefix, prefixEnd(prefix)
+	}}
 	if o.OwnKey {
 		spec.contiguous, spec.interval = false, func(i int) (string, string) { return o.key(int64(i)), "" }
 	}

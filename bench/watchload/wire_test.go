@@ -22,7 +22,9 @@ type scanned struct {
 }
 
 func (r *watchResponse) seen() scanned {
-	return scanned{r.id, r.revision, r.compactRevision, r.created, r.canceled, r.reason, append([]event(nil), r.events...)}
+	return scanned{
+		r.id, r.revision, r.compactRevision, r.created, r.canceled, r.reason, append([]event(nil), r.events...),
+	}
 }
 
 // decoded is what the scanner should see of m.
@@ -57,7 +59,9 @@ func pieces(rnd *rand.Rand, b []byte) (s mem.BufferSlice) {
 func randomResponse(rnd *rand.Rand) *pb.WatchResponse {
 	m := &pb.WatchResponse{WatchId: rnd.Int64N(200), Created: rnd.IntN(2) == 0}
 	if rnd.IntN(4) > 0 {
-		m.Header = &pb.ResponseHeader{ClusterId: rnd.Uint64(), MemberId: rnd.Uint64(), Revision: rnd.Int64(), RaftTerm: 2}
+		m.Header = &pb.ResponseHeader{
+			ClusterId: rnd.Uint64(), MemberId: rnd.Uint64(), Revision: rnd.Int64(), RaftTerm: 2,
+		}
 	}
 	if rnd.IntN(4) == 0 {
 		m.Canceled, m.CancelReason, m.CompactRevision, m.Fragment = true, "for a reason", rnd.Int64(), true
@@ -68,7 +72,10 @@ func randomResponse(rnd *rand.Rand) *pb.WatchResponse {
 			for i := range v {
 				v[i] = byte(rnd.Uint32())
 			}
-			return &mvccpb.KeyValue{Key: []byte("key"), CreateRevision: 3, ModRevision: rnd.Int64(), Version: rnd.Int64N(3), Value: v, Lease: rnd.Int64N(2)}
+			return &mvccpb.KeyValue{
+				Key: []byte("key"), CreateRevision: 3, ModRevision: rnd.Int64(), Version: rnd.Int64N(3), Value: v,
+				Lease: rnd.Int64N(2),
+			}
 		}
 		ev := &mvccpb.Event{Kv: kv()}
 		if rnd.IntN(2) == 0 {
@@ -100,7 +107,9 @@ func TestScan(t *testing.T) {
 }
 
 func TestScanDelete(t *testing.T) {
-	b, err := proto.Marshal(&pb.WatchResponse{Events: []*mvccpb.Event{{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{}}}})
+	b, err := proto.Marshal(&pb.WatchResponse{Events: []*mvccpb.Event{{
+		Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{},
+	}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +120,9 @@ func TestScanDelete(t *testing.T) {
 }
 
 func TestAnswerAndPut(t *testing.T) {
-	b, err := proto.Marshal(&pb.PutResponse{Header: &pb.ResponseHeader{ClusterId: 1, Revision: 77}, PrevKv: &mvccpb.KeyValue{Key: []byte("k")}})
+	b, err := proto.Marshal(&pb.PutResponse{
+		Header: &pb.ResponseHeader{ClusterId: 1, Revision: 77}, PrevKv: &mvccpb.KeyValue{Key: []byte("k")},
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

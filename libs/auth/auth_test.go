@@ -203,7 +203,9 @@ func mapValues[K comparable, V any](m map[K]V) func(func(V) bool) {
 
 // TestUnion: an interval is covered by several that touch, and not by several with a gap.
 func TestUnion(t *testing.T) {
-	u := unionOf([]interval{{[]byte("c"), []byte("e")}, {[]byte("a"), []byte("c")}, {[]byte("f"), nil}, {[]byte("b"), []byte("d")}})
+	u := unionOf([]interval{
+		{[]byte("c"), []byte("e")}, {[]byte("a"), []byte("c")}, {[]byte("f"), nil}, {[]byte("b"), []byte("d")},
+	})
 	for _, c := range []struct {
 		key, end string
 		want     bool
@@ -391,7 +393,8 @@ func TestPasswordsOfOthers(t *testing.T) {
 // FuzzState: no row and no token makes a process fall.
 func FuzzState(f *testing.F) {
 	f.Add([]byte("uroot"), []byte("12345678"), "a.b")
-	f.Add([]byte("s12345678"), make([]byte, 8+secretBytes), "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.AA")
+	f.Add([]byte("s12345678"), make([]byte, 8+secretBytes),
+		"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA.AA")
 	f.Fuzz(func(t *testing.T, key, value []byte, token string) {
 		s, err := NewState(5, []Row{{key, value}})
 		if err != nil {

@@ -30,7 +30,9 @@ func keyFiles(t *testing.T, private, public any) (priv, pub string) {
 	}
 	dir := t.TempDir()
 	priv, pub = filepath.Join(dir, "priv"), filepath.Join(dir, "pub")
-	for name, block := range map[string]*pem.Block{priv: {Type: "PRIVATE KEY", Bytes: a}, pub: {Type: "PUBLIC KEY", Bytes: b}} {
+	for name, block := range map[string]*pem.Block{
+		priv: {Type: "PRIVATE KEY", Bytes: a}, pub: {Type: "PUBLIC KEY", Bytes: b},
+	} {
 		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -59,7 +61,9 @@ func TestJWT(t *testing.T) {
 	rsaPriv, rsaPub := keyFiles(t, rsaKey, &rsaKey.PublicKey)
 	ecPriv, ecPub := keyFiles(t, ecKey, &ecKey.PublicKey)
 	edPriv, edPublic := keyFiles(t, edKey, edPub)
-	files := map[string][2]string{"RS256": {rsaPriv, rsaPub}, "PS384": {rsaPriv, rsaPub}, "ES256": {ecPriv, ecPub}, "EdDSA": {edPriv, edPublic}}
+	files := map[string][2]string{
+		"RS256": {rsaPriv, rsaPub}, "PS384": {rsaPriv, rsaPub}, "ES256": {ecPriv, ecPub}, "EdDSA": {edPriv, edPublic},
+	}
 	for method, f := range files {
 		signer, err := ParseTokens("jwt,ttl=1m,sign-method=" + method + ",priv-key=" + f[0] + ",pub-key=" + f[1])
 		if err != nil {
@@ -127,13 +131,15 @@ func TestJWT(t *testing.T) {
 			return jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"revision": 3}).SignedString(rsaKey)
 		},
 		"revision 0": func() (string, error) {
-			return jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"username": "root", "revision": 0}).SignedString(rsaKey)
+			return jwt.NewWithClaims(jwt.SigningMethodRS256,
+				jwt.MapClaims{"username": "root", "revision": 0}).SignedString(rsaKey)
 		},
 		"no revision": func() (string, error) {
 			return jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"username": "root"}).SignedString(rsaKey)
 		},
 		"a user that is a number": func() (string, error) {
-			return jwt.NewWithClaims(jwt.SigningMethodRS256, jwt.MapClaims{"username": 1, "revision": 3}).SignedString(rsaKey)
+			return jwt.NewWithClaims(jwt.SigningMethodRS256,
+				jwt.MapClaims{"username": 1, "revision": 3}).SignedString(rsaKey)
 		},
 	}
 	for name, forge := range forged {
@@ -168,7 +174,8 @@ func TestJWT(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, otherPub := keyFiles(t, second, &second.PublicKey)
-	if _, err := ParseTokens("jwt,sign-method=RS256,priv-key=" + rsaPriv + ",pub-key=" + otherPub); !errors.Is(err, ErrKeyMismatch) {
+	if _, err := ParseTokens("jwt,sign-method=RS256,priv-key=" + rsaPriv +
+		",pub-key=" + otherPub); !errors.Is(err, ErrKeyMismatch) {
 		t.Error(err)
 	}
 }

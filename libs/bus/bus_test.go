@@ -55,7 +55,9 @@ func genFrame(t *rapid.T) *bus.Frame {
 
 // generated is f in the generated type.
 func generated(f *bus.Frame) *busv1.Frame {
-	m := &busv1.Frame{Keyspace: []byte(f.Keyspace), Ballot: f.Ballot, Prev: f.Prev, Upto: f.Upto, Compact: f.Compact, Auth: f.Auth}
+	m := &busv1.Frame{
+		Keyspace: []byte(f.Keyspace), Ballot: f.Ballot, Prev: f.Prev, Upto: f.Upto, Compact: f.Compact, Auth: f.Auth,
+	}
 	for _, p := range f.Entries {
 		m.Entries = append(m.Entries, &busv1.Entry{Revision: p.Rev, Payload: p.Bytes})
 	}
@@ -64,7 +66,9 @@ func generated(f *bus.Frame) *busv1.Frame {
 
 // ours is m in our type.
 func ours(m *busv1.Frame) *bus.Frame {
-	f := &bus.Frame{Keyspace: string(m.Keyspace), Ballot: m.Ballot, Prev: m.Prev, Upto: m.Upto, Compact: m.Compact, Auth: m.Auth}
+	f := &bus.Frame{
+		Keyspace: string(m.Keyspace), Ballot: m.Ballot, Prev: m.Prev, Upto: m.Upto, Compact: m.Compact, Auth: m.Auth,
+	}
 	for _, e := range m.Entries {
 		f.Entries = append(f.Entries, revlog.Payload{Rev: e.Revision, Bytes: e.Payload})
 	}
@@ -112,7 +116,8 @@ func TestSplit(t *testing.T) {
 			if size := len(bus.Append(nil, part)); size > limit {
 				t.Fatalf("%d bytes of %d", size, limit)
 			}
-			if !part.Valid() || part.Prev != at || part.Ballot != f.Ballot || part.Compact != f.Compact || part.Auth != f.Auth || part.Keyspace != f.Keyspace {
+			if !part.Valid() || part.Prev != at || part.Ballot != f.Ballot || part.Compact != f.Compact ||
+				part.Auth != f.Auth || part.Keyspace != f.Keyspace {
 				t.Fatalf("part %+v after %d", part, at)
 			}
 			for _, p := range part.Entries {

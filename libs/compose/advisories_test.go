@@ -182,7 +182,8 @@ func keysOfALease(g *guarded) {
 	g.must(err)
 	_, err = l.LeaseTimeToLive(g.weak, &pb.LeaseTimeToLiveRequest{ID: granted.GetID(), Keys: true})
 	g.denied("TimeToLive", err)
-	if r, err := l.LeaseTimeToLive(g.weak, &pb.LeaseTimeToLiveRequest{ID: granted.GetID()}); err != nil || len(r.GetKeys()) > 0 {
+	if r, err := l.LeaseTimeToLive(g.weak, &pb.LeaseTimeToLiveRequest{ID: granted.GetID()}); err != nil ||
+		len(r.GetKeys()) > 0 {
 		g.Error(r, err)
 	}
 	_, err = l.LeaseLeases(g.weak, &pb.LeaseLeasesRequest{})
@@ -198,7 +199,9 @@ func keysOfALease(g *guarded) {
 
 // methodWithoutSlash: what is allowed is decided where a request is carried out, and not by its path.
 func methodWithoutSlash(g *guarded) {
-	for _, path := range []string{"etcdserverpb.KV/Put", "//etcdserverpb.KV/Put", "/etcdserverpb.KV//Put", "/etcdserverpb.KV/Put/"} {
+	for _, path := range []string{
+		"etcdserverpb.KV/Put", "//etcdserverpb.KV/Put", "/etcdserverpb.KV//Put", "/etcdserverpb.KV/Put/",
+	} {
 		if err := g.conn.Invoke(g.weak, path, &pb.PutRequest{Key: []byte("k")}, &pb.PutResponse{}); err == nil {
 			g.Errorf("%s was answered", path)
 		}
@@ -327,7 +330,8 @@ func TestNoSecretIsLogged(t *testing.T) {
 	r, err := a.Authenticate(ctx, &pb.AuthenticateRequest{Name: "root", Password: secret + "2"})
 	g.must(err)
 	_, _ = kv.Put(ctx, &pb.PutRequest{Key: []byte("k"), Value: []byte(secret)})
-	if text := out.String(); !strings.Contains(text, "user added") || !strings.Contains(text, "authentication refused") {
+	if text := out.String(); !strings.Contains(text, "user added") ||
+		!strings.Contains(text, "authentication refused") {
 		t.Error("the log does not say what has been done")
 	} else if strings.Contains(text, secret) || strings.Contains(text, r.GetToken()) || strings.Contains(text, "$2a$") {
 		t.Errorf("the log has a secret:\n%s", text)

@@ -99,7 +99,8 @@ func TestClasses(t *testing.T) {
 	}
 	idempotent := again(engine.Conflict, engine.TooOld, engine.UnknownOutcome)
 	passes := again(engine.Conflict, engine.TooOld, engine.UnknownOutcome, engine.Unavailable)
-	all := again(engine.Ended, engine.NoSpace, engine.UnknownOutcome, engine.Unavailable, engine.Conflict, engine.TooOld, engine.Other, engine.Damaged)
+	all := again(engine.Ended, engine.NoSpace, engine.UnknownOutcome, engine.Unavailable, engine.Conflict,
+		engine.TooOld, engine.Other, engine.Damaged)
 	for name, caller := range map[string]struct {
 		again map[engine.Class]bool
 		call  func(ctx context.Context, o *open) error
@@ -170,7 +171,8 @@ func TestClasses(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					o := &open{e: &failing{Store: testengine.KeepOpen(testengine.OpenInBubble(t, 0))}}
 					var err error
-					if o.store, err = mvcc.Open(t.Context(), o.e, mvcc.Options{Prefix: []byte("d/"), NoRemoval: true}); err != nil {
+					if o.store, err = mvcc.Open(t.Context(), o.e,
+						mvcc.Options{Prefix: []byte("d/"), NoRemoval: true}); err != nil {
 						t.Fatal(err)
 					}
 					defer o.store.Close()

@@ -231,7 +231,9 @@ func (s streamOf) Context() context.Context { return s.ctx }
 func TestWatchEndsWithItsPermission(t *testing.T) {
 	for name, revoke := range map[string]func(*guarded, pb.AuthClient) error{
 		"permission": func(g *guarded, a pb.AuthClient) error {
-			_, err := a.RoleRevokePermission(g.root, &pb.AuthRoleRevokePermissionRequest{Role: "r", Key: []byte("k"), RangeEnd: []byte("l")})
+			_, err := a.RoleRevokePermission(g.root, &pb.AuthRoleRevokePermissionRequest{
+				Role: "r", Key: []byte("k"), RangeEnd: []byte("l"),
+			})
 			return err
 		},
 		"role": func(g *guarded, a pb.AuthClient) error {

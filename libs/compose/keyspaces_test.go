@@ -17,13 +17,16 @@ import (
 // happens to keyspaces.
 func manyKeyspaces(t *testing.T, parts ...func(*Keyspace) part) *keyspaces {
 	t.Helper()
-	eng, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+	eng, err := pebble.Open("store", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := config.Default(config.Standalone)
 	c.ListenClientURLs = []string{"http://127.0.0.1:0"}
-	s, err := open(t.Context(), config.Standalone, c, Parts{Engine: eng}, append([]func(*Keyspace) part{kvPart}, parts...))
+	s, err := open(t.Context(), config.Standalone, c, Parts{Engine: eng},
+		append([]func(*Keyspace) part{kvPart}, parts...))
 	if err != nil {
 		t.Fatal(err)
 	}

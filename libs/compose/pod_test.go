@@ -75,7 +75,8 @@ func openPod(t *testing.T, c config.Config, parts ...func(*Keyspace) part) *Serv
 
 func dial(t *testing.T, p *Server) *grpc.ClientConn {
 	t.Helper()
-	c, err := grpc.NewClient(strings.TrimPrefix(p.URL(), "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c, err := grpc.NewClient(strings.TrimPrefix(p.URL(), "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +118,8 @@ func TestReadiness(t *testing.T) {
 	expect := func(ready bool, reason string) {
 		t.Helper()
 		code, body := readyz(t, p)
-		if s := serving(t, c); (s == healthpb.HealthCheckResponse_SERVING) != ready || (code == 200) != ready || !strings.Contains(body, reason) {
+		if s := serving(t, c); (s == healthpb.HealthCheckResponse_SERVING) != ready || (code == 200) != ready ||
+			!strings.Contains(body, reason) {
 			t.Errorf("%v, %d %s, want %v", s, code, body, ready)
 		}
 	}
@@ -129,10 +131,12 @@ func TestReadiness(t *testing.T) {
 	p.SetReady(true, "")
 	// What nobody serves, and what another kind owns.
 	var resp pb.LeaseGrantResponse
-	if err := c.Invoke(t.Context(), "/etcdserverpb.Lease/LeaseGrant", &pb.LeaseGrantRequest{}, &resp); status.Code(err) != codes.Unavailable {
+	if err := c.Invoke(t.Context(), "/etcdserverpb.Lease/LeaseGrant", &pb.LeaseGrantRequest{},
+		&resp); status.Code(err) != codes.Unavailable {
 		t.Error(err)
 	}
-	if err := c.Invoke(t.Context(), "/etcdserverpb.Lease/NoSuch", &pb.LeaseGrantRequest{}, &resp); status.Code(err) != codes.Unimplemented {
+	if err := c.Invoke(t.Context(), "/etcdserverpb.Lease/NoSuch", &pb.LeaseGrantRequest{},
+		&resp); status.Code(err) != codes.Unimplemented {
 		t.Error(err)
 	}
 	p.Fail(errors.New("the keyspace is gone"))
@@ -216,7 +220,8 @@ func TestDrain(t *testing.T) {
 		t.Error(s)
 	}
 	p.SetReady(true, "")
-	if code, body := readyz(t, p); code != http.StatusServiceUnavailable || !strings.Contains(body, "the pod is stopping") {
+	if code, body := readyz(t, p); code != http.StatusServiceUnavailable ||
+		!strings.Contains(body, "the pod is stopping") {
 		t.Error(code, body)
 	}
 	cancel()
@@ -300,7 +305,8 @@ func TestRun(t *testing.T) {
 	}
 	n = &fakeNode{failed: make(chan error, 1)}
 	n.failed <- errors.New("lost")
-	if err := do(t.Context(), testConfig(), n, nil); err == nil || !strings.Contains(err.Error(), "lost") || n.drained || !n.closed {
+	if err := do(t.Context(), testConfig(), n, nil); err == nil || !strings.Contains(err.Error(), "lost") ||
+		n.drained || !n.closed {
 		t.Error("failed:", err, n)
 	}
 	if err := do(t.Context(), testConfig(), nil, errors.New("no store")); err == nil || err.Error() != "no store" {
@@ -309,7 +315,8 @@ func TestRun(t *testing.T) {
 	if err := do(stopped, testConfig(), nil, context.Canceled); err != nil {
 		t.Error("told to stop while starting:", err)
 	}
-	if !strings.Contains(out.String(), `"msg":"starting headwater-kv"`) || !strings.Contains(out.String(), `"msg":"stopped"`) {
+	if !strings.Contains(out.String(), `"msg":"starting headwater-kv"`) ||
+		!strings.Contains(out.String(), `"msg":"stopped"`) {
 		t.Error(out.String())
 	}
 }

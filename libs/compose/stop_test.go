@@ -16,7 +16,8 @@ func TestEnded(t *testing.T) {
 		{failed, nil, failed},
 		{nil, closing, closing},
 	} {
-		if err := ended(slog.New(slog.DiscardHandler), test.why, test.closing); !errors.Is(err, test.want) || (err == nil) != (test.want == nil) {
+		if err := ended(slog.New(slog.DiscardHandler), test.why, test.closing); !errors.Is(err, test.want) ||
+			(err == nil) != (test.want == nil) {
 			t.Errorf("%v, %v: %v, want %v", test.why, test.closing, err, test.want)
 		}
 	}

@@ -144,10 +144,14 @@ func TestStartWaits(t *testing.T) {
 	defer conn.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{}, grpc.WaitForReady(true)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the store cannot be reached: engine: unavailable") {
+	if _, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{},
+		grpc.WaitForReady(true)); status.Code(err) != codes.Unavailable ||
+		!strings.Contains(err.Error(), "the store cannot be reached: engine: unavailable") {
 		t.Error(err)
 	}
-	for path, want := range map[string]int{"/readyz": http.StatusServiceUnavailable, "/livez?exclude=serializable_read": http.StatusOK} {
+	for path, want := range map[string]int{
+		"/readyz": http.StatusServiceUnavailable, "/livez?exclude=serializable_read": http.StatusOK,
+	} {
 		r, err := http.Get("http://" + address + path)
 		if err != nil {
 			t.Fatal(err)
@@ -183,7 +187,8 @@ func TestStartWaits(t *testing.T) {
 			t.Errorf("store %v: leader %q, want %s", c.store, leader, c.leader)
 		}
 	}
-	if down, up := log.count("the store cannot be reached"), log.count("the store can be reached"); down != 1 || up != 1 {
+	if down, up := log.count("the store cannot be reached"), log.count("the store can be reached"); down != 1 ||
+		up != 1 {
 		t.Errorf("logged %d and %d times", down, up)
 	}
 }

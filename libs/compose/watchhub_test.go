@@ -45,7 +45,9 @@ func startHub(ctx context.Context, c config.Config, p Parts) (*Server, *followin
 }
 
 // newFixture starts a watchhub pod on an engine of its own.
-func newFixture(t *testing.T, start func(context.Context, config.Config, Parts) (*Server, *followingHub, error)) *fixture {
+func newFixture(t *testing.T,
+	start func(context.Context, config.Config, Parts) (*Server, *followingHub, error),
+) *fixture {
 	t.Helper()
 	e := testengine.Open(t, 0)
 	b := bus.NewLocal()
@@ -59,7 +61,8 @@ func newFixture(t *testing.T, start func(context.Context, config.Config, Parts) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	conn, err := grpc.NewClient(strings.TrimPrefix(n.URL(), "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient(strings.TrimPrefix(n.URL(), "http://"),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}

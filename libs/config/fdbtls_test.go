@@ -90,7 +90,8 @@ func TestFDBTLSFiles(t *testing.T) {
 // TestVerifyPeers: FoundationDB's own examples (its documentation, "Peer verification"), and what it cannot parse.
 func TestVerifyPeers(t *testing.T) {
 	for _, good := range []string{
-		"Check.Valid=1", "Check.Valid=0", "Check.Valid=1,Check.Unexpired=1,S.CN=kv", "O=Foo,CN>=prod-", `S.OU<=d\+e\2C\ `, "I.C=US,I.ST=CA|R.O=Bar",
+		"Check.Valid=1", "Check.Valid=0", "Check.Valid=1,Check.Unexpired=1,S.CN=kv", "O=Foo,CN>=prod-",
+		`S.OU<=d\+e\2C\ `, "I.C=US,I.ST=CA|R.O=Bar",
 		"Root.CN=a b=c", "S.subjectAltName=DNS:fdb.example.com",
 	} {
 		if err := (FDBTLS{VerifyPeers: good}).validate(); err != nil {
@@ -98,9 +99,11 @@ func TestVerifyPeers(t *testing.T) {
 		}
 	}
 	for _, bad := range []string{
-		"Check.Valid", "Check.Valid=2", "Check.Valid>=1", "Check.Other=1", "X.CN=a", "S.XX=a", "CN=", "CN=a;b", `CN=a\`, `CN=\zz`, "CN= a", "Check.Valid=1,", "a|", "CN=a||CN=b",
+		"Check.Valid", "Check.Valid=2", "Check.Valid>=1", "Check.Other=1", "X.CN=a", "S.XX=a", "CN=", "CN=a;b", `CN=a\`,
+		`CN=\zz`, "CN= a", "Check.Valid=1,", "a|", "CN=a||CN=b",
 	} {
-		if err := (FDBTLS{VerifyPeers: bad}).validate(); err == nil || !strings.Contains(err.Error(), "--fdb-tls-verify-peers") {
+		if err := (FDBTLS{VerifyPeers: bad}).validate(); err == nil ||
+			!strings.Contains(err.Error(), "--fdb-tls-verify-peers") {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}

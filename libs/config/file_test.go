@@ -117,7 +117,8 @@ func TestConfigFileRefuses(t *testing.T) {
 		path := writeFile(t, text)
 		_, err := Standalone.Parse([]string{"--config-file", path}, nil)
 		for _, w := range want {
-			if err == nil || !strings.Contains(err.Error(), w) || !strings.Contains(err.Error(), path) && strings.HasPrefix(w, "is not") {
+			if err == nil || !strings.Contains(err.Error(), w) || !strings.Contains(err.Error(), path) &&
+				strings.HasPrefix(w, "is not") {
 				t.Errorf("%q: %v does not say %q", text, err, w)
 			}
 		}

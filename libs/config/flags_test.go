@@ -37,11 +37,13 @@ func TestParse(t *testing.T) {
 		})},
 		{
 			name: "numbers and durations",
-			args: "--max-request-bytes=10 --max-txn-ops=7 --max-concurrent-streams=4294967295 --quota-backend-bytes=1 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=0s --grpc-keepalive-timeout=3s --watch-progress-notify-interval=5s --warning-unary-request-duration=0s --metrics=extensive",
+			args: "--max-request-bytes=10 --max-txn-ops=7 --max-concurrent-streams=4294967295 " +
+				"--quota-backend-bytes=1 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=0s --grpc-keepalive-timeout=3s --watch-progress-notify-interval=5s --warning-unary-request-duration=0s --metrics=extensive",
 			want: with(func(c *Config) {
 				c.MaxRequestBytes, c.MaxTxnOps, c.MaxConcurrentStreams, c.QuotaBackendBytes = 10, 7, math.MaxUint32, 1
 				c.KeepaliveMinTime, c.KeepaliveInterval, c.KeepaliveTimeout = time.Second, 0, 3*time.Second
-				c.WatchProgressNotifyInterval, c.WarningUnaryRequestDuration, c.ExtensiveMetrics = 5*time.Second, 0, true
+				c.WatchProgressNotifyInterval, c.WarningUnaryRequestDuration, c.ExtensiveMetrics =
+					5*time.Second, 0, true
 			}),
 		},
 		{
@@ -49,7 +51,8 @@ func TestParse(t *testing.T) {
 			want: Parsed{Config: Default(Standalone), Ignored: []string{"--initial-cluster", "--pre-vote", "--snapshot-count"}},
 		},
 		{
-			name: "names of etcd 3.5", args: "--experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s",
+			name: "names of etcd 3.5",
+			args: "--experimental-initial-corrupt-check=true --experimental-watch-progress-notify-interval=5s",
 			want: Parsed{
 				Config:  with(func(c *Config) { c.WatchProgressNotifyInterval = 5 * time.Second }).Config,
 				Ignored: []string{"--experimental-initial-corrupt-check"},
@@ -57,7 +60,10 @@ func TestParse(t *testing.T) {
 		},
 		{name: "flags that ask for nothing", args: "--client-cert-auth=false --cert-file=", want: with(func(*Config) {})},
 		{
-			name: "environment", env: []string{"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x", "ETCDCTL_API=3"},
+			name: "environment", env: []string{
+				"ETCD_NAME=e", "HEADWATER_DATA_DIR=/h", "ETCD_DATA_DIR=/e", "ETCD_LOG_LEVEL=", "PATH=x",
+				"ETCDCTL_API=3",
+			},
 			want: Parsed{
 				Config:   with(func(c *Config) { c.Name, c.DataDir = "e", "/h" }).Config,
 				Env:      []string{"ETCD_NAME", "HEADWATER_DATA_DIR"},
@@ -75,9 +81,11 @@ func TestParse(t *testing.T) {
 			},
 		},
 		{
-			name: "unknown and ignored variables", env: []string{"ETCD_X=1", "HEADWATER_Y=", "ETCD_INITIAL_CLUSTER=a=b"},
+			name: "unknown and ignored variables",
+			env:  []string{"ETCD_X=1", "HEADWATER_Y=", "ETCD_INITIAL_CLUSTER=a=b"},
 			want: Parsed{
-				Config: Default(Standalone), Ignored: []string{"ETCD_INITIAL_CLUSTER"}, Env: []string{"ETCD_INITIAL_CLUSTER"},
+				Config: Default(Standalone), Ignored: []string{"ETCD_INITIAL_CLUSTER"},
+				Env:      []string{"ETCD_INITIAL_CLUSTER"},
 				Warnings: []string{"unrecognized environment variables: ETCD_X HEADWATER_Y"},
 			},
 		},
@@ -168,7 +176,8 @@ func TestFlagTable(t *testing.T) {
 	}
 	for i := range flagTable {
 		f := &flagTable[i]
-		if (f.kind == works) != (f.set != nil) || (f.kind == works) != (f.help != "") || (f.kind == works) == (f.note != "") {
+		if (f.kind == works) != (f.set != nil) || (f.kind == works) != (f.help != "") ||
+			(f.kind == works) == (f.note != "") {
 			t.Errorf("--%s: fields do not fit its kind", f.name)
 		}
 		if f.kind != works && (f.takes != 0 || f.podDef != nil) {
@@ -210,7 +219,8 @@ func TestKnowsAllFlagsOfEtcd(t *testing.T) {
 }
 
 // docBegin and docEnd are around what TestDocument compares.
-const docBegin, docEnd = "<!-- flags: begin; written by go test ./libs/config -run TestDocument -update -->\n", "<!-- flags: end -->\n"
+const docBegin, docEnd = "<!-- flags: begin; written by go test ./libs/config -run TestDocument -update -->\n",
+	"<!-- flags: end -->\n"
 
 // TestDocument: docs/compatibility.md has the table as it is.
 func TestDocument(t *testing.T) {

@@ -382,7 +382,7 @@ var flagTable = []flagDef{
 		func(c *Config) *string { return &c.KeyspaceDomain }),
 	boolean(groupOwn, "user-at-keyspace", "false",
 		"A name user@keyspace in Authenticate names the keyspace too, where neither host nor metadata does, and so "+
-			"do the tokens made by it. A user that has such a name himself comes first.",
+			"do the tokens made by it. A user whose whole name is user@keyspace comes first.",
 		func(c *Config) *bool { return &c.UserAtKeyspace }),
 	duration(groupOwn, "keyspace-idle", "10m",
 		"Time after which the process closes a keyspace that nobody uses. The next request opens it again, and so "+

@@ -28,7 +28,9 @@ func TestMetricsKeyspaces(t *testing.T) {
 			t.Errorf("%q: %v, %v, want %v", v, got, err, want)
 		}
 	}
-	for _, v := range []string{"top:", "top:0", "top:-1", "top:101", "top:x", "a,top:3", "a:b", strings.Join(many, ",")} {
+	for _, v := range []string{
+		"top:", "top:0", "top:-1", "top:101", "top:x", "a,top:3", "a:b", strings.Join(many, ","),
+	} {
 		if got, err := parseMetricsKeyspaces(v); err == nil {
 			t.Errorf("%q: %v", v, got)
 		}

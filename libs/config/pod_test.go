@@ -19,16 +19,21 @@ const (
 )
 
 func TestFlagsOfPods(t *testing.T) {
-	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-tls-certificate-file=c.pem --fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
+	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-tls-certificate-file=c.pem "+
+		"--fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
 		"HEADWATER_FDB_ROOT=shadowed ETCD_AUTO_COMPACTION_RETENTION=5m")
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := Default(KV)
 	want.Name, want.AutoCompactionRetention = "kv1", "5m"
-	want.FDBClusterFile, want.FDBRoot, want.Keyspace, want.NATSURL = "/etc/fdb.cluster", "hw", "prod", "nats://a:4222,nats://b:4222"
-	want.FDBTLS = FDBTLS{CertFile: "c.pem", KeyFile: "c.key", CAFile: "ca.pem", VerifyPeers: "Check.Valid=1,S.O=Example"}
-	want.KVEndpoints, want.WatchHubEndpoints, want.LeaseKeeperEndpoints = []string{"kv:2379"}, []string{"hub:2379", "10.0.0.2:2379"}, []string{"lease:2379"}
+	want.FDBClusterFile, want.FDBRoot, want.Keyspace, want.NATSURL =
+		"/etc/fdb.cluster", "hw", "prod", "nats://a:4222,nats://b:4222"
+	want.FDBTLS = FDBTLS{
+		CertFile: "c.pem", KeyFile: "c.key", CAFile: "ca.pem", VerifyPeers: "Check.Valid=1,S.O=Example",
+	}
+	want.KVEndpoints, want.WatchHubEndpoints, want.LeaseKeeperEndpoints =
+		[]string{"kv:2379"}, []string{"hub:2379", "10.0.0.2:2379"}, []string{"lease:2379"}
 	want.Lanes, want.PodAddress, want.ShutdownDelay = 8, "kv-1:2379", 5*time.Second
 	if !reflect.DeepEqual(c, want) {
 		t.Errorf("got  %+v\nwant %+v", c, want)
@@ -40,7 +45,8 @@ func TestFlagsOfPods(t *testing.T) {
 		t.Error(p.Warnings)
 	}
 	// From the environment, and not needed for the own kind.
-	c, _, err = parse(LeaseKeeper, "", "HEADWATER_KV_ENDPOINTS=kv:1 ETCD_WATCHHUB_ENDPOINTS=hub:1 HEADWATER_SHUTDOWN_DELAY=1s")
+	c, _, err = parse(LeaseKeeper, "", "HEADWATER_KV_ENDPOINTS=kv:1 ETCD_WATCHHUB_ENDPOINTS=hub:1 "+
+		"HEADWATER_SHUTDOWN_DELAY=1s")
 	if err != nil || c.KVEndpoints[0] != "kv:1" || c.ShutdownDelay != time.Second {
 		t.Error(c, err)
 	}
@@ -90,7 +96,9 @@ func TestFlagErrorsOfPods(t *testing.T) {
 func TestUsageOfPods(t *testing.T) {
 	for _, k := range []Kind{KV, WatchHub, LeaseKeeper} {
 		u := k.Usage()
-		for _, want := range []string{"headwater-" + string(k) + " [flags]", "--fdb-cluster-file", "--listen-client-urls", "--kv-endpoints"} {
+		for _, want := range []string{
+			"headwater-" + string(k) + " [flags]", "--fdb-cluster-file", "--listen-client-urls", "--kv-endpoints",
+		} {
 			if !strings.Contains(u, want) {
 				t.Errorf("%s: --help without %s", k, want)
 			}
@@ -116,14 +124,17 @@ func TestAddress(t *testing.T) {
 	if got := address(func(c *Config) { c.PodAddress = "pod:1" }, "http://127.0.0.1:4711"); got != "pod:1" {
 		t.Error(got)
 	}
-	if got := address(func(c *Config) { c.AdvertiseClientURLs = []string{"http://lb:2379"} }, "http://lb:2379"); got != "lb:2379" {
+	if got := address(func(c *Config) {
+		c.AdvertiseClientURLs = []string{"http://lb:2379"}
+	}, "http://lb:2379"); got != "lb:2379" {
 		t.Error(got)
 	}
 	if got := address(listen("unix:///run/x"), "unix:///run/x"); got != "unix:///run/x" {
 		t.Error(got)
 	}
 	got := address(listen("http://0.0.0.0:2379"), "http://localhost:2379")
-	if host, port, err := net.SplitHostPort(got); err != nil || port != "2379" || net.ParseIP(host) == nil && host != "localhost" {
+	if host, port, err := net.SplitHostPort(got); err != nil || port != "2379" || net.ParseIP(host) == nil &&
+		host != "localhost" {
 		t.Error(got, err)
 	}
 	if got := address(listen("https://127.0.0.1:1"), "https://127.0.0.1:1"); got != "https://127.0.0.1:1" {
@@ -131,7 +142,8 @@ func TestAddress(t *testing.T) {
 	}
 	peers = []string{"https://localhost:2380"}
 	got = address(func(c *Config) { c.ListenPeerURLs = []string{"https://0.0.0.0:2380"} }, "http://127.0.0.1:1")
-	if host, port, err := net.SplitHostPort(strings.TrimPrefix(got, "https://")); err != nil || port != "2380" || host == "0.0.0.0" {
+	if host, port, err := net.SplitHostPort(strings.TrimPrefix(got, "https://")); err != nil || port != "2380" ||
+		host == "0.0.0.0" {
 		t.Error(got, err)
 	}
 	peers = nil

@@ -128,7 +128,8 @@ func (n *simNode) step(s *simStore, now time.Duration, lost func() bool) {
 		n.leading, n.next = false, n.look
 		if string(s.rows.ballot) == string(n.row) {
 			b, _ := parseBallot(n.row)
-			s.write(ballotRow{LeaderInfo: LeaderInfo{Ballot: b.Ballot}}.encode(), renewalRow(b.Ballot, n.count+releaseCount))
+			s.write(ballotRow{LeaderInfo: LeaderInfo{Ballot: b.Ballot}}.encode(),
+				renewalRow(b.Ballot, n.count+releaseCount))
 		}
 	case n.leading:
 		n.begin(s, now)

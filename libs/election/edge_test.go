@@ -205,7 +205,9 @@ func TestEligible(t *testing.T) {
 		terms := make(chan *Term, 1)
 		var eligible atomic.Bool
 		var seen []string
-		c := candidate(t, s, Options{Holder: "b", Eligible: eligible.Load, Observed: func(l LeaderInfo) { seen = append(seen, l.Holder) }})
+		c := candidate(t, s, Options{Holder: "b", Eligible: eligible.Load, Observed: func(l LeaderInfo) {
+			seen = append(seen, l.Holder)
+		}})
 		stopB := running(t, c, leads(terms))
 		time.Sleep(time.Minute)
 		stopA := running(t, candidate(t, own, Options{Holder: "a"}), leads(terms))
@@ -254,7 +256,10 @@ func TestLeadEnds(t *testing.T) {
 
 // TestUnknownOutcomes: claims, renewals and releases of unknown outcome are settled by what the rows say.
 func TestUnknownOutcomes(t *testing.T) {
-	for _, fault := range []faults.Fault{faults.UnknownCommitted, faults.UnknownLost, faults.Conflict, faults.LateConflict, faults.Unavailable, faults.TooOld} {
+	for _, fault := range []faults.Fault{
+		faults.UnknownCommitted, faults.UnknownLost, faults.Conflict, faults.LateConflict, faults.Unavailable,
+		faults.TooOld,
+	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := open(t)
 			commits := 0
@@ -420,7 +425,8 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 5 {
 		f := faults.New(s, faults.Options{
-			Seed: uint64(random(1 << 62)), Conflict: .05, UnknownLost: .05, UnknownCommitted: .05, TooOld: .02, Unavailable: .02,
+			Seed: uint64(random(1 << 62)), Conflict: .05, UnknownLost: .05, UnknownCommitted: .05, TooOld: .02,
+			Unavailable: .02,
 			Delay: func(ctx context.Context, _ faults.Op) {
 				d := time.Duration(random(int64(10 * time.Millisecond)))
 				if random(200) == 0 && time.Now().Before(end) { // a pause that does not know of ctx
@@ -440,7 +446,8 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 				current = append(current, term)
 				count++
 				mu.Unlock()
-				for leave := time.Now().Add(time.Duration(random(int64(20 * time.Second)))); time.Now().Before(leave) && ctx.Err() == nil; {
+				for leave := time.Now().Add(time.Duration(random(int64(20 * time.Second)))); time.Now().Before(leave) &&
+					ctx.Err() == nil; {
 					time.Sleep(time.Duration(random(int64(100 * time.Millisecond))))
 					if err := check(ctx, f, term); errors.Is(err, errOrder) {
 						t.Error(err)

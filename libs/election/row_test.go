@@ -9,7 +9,10 @@ import (
 // FuzzBallotRow: what is parsed is written as it was.
 func FuzzBallotRow(f *testing.F) {
 	f.Add([]byte(nil))
-	f.Add(ballotRow{LeaderInfo: LeaderInfo{Holder: "pod-1", Value: []byte("host:1"), Ballot: 3}, ttl: time.Second, token: newToken()}.encode())
+	f.Add(ballotRow{
+		LeaderInfo: LeaderInfo{Holder: "pod-1", Value: []byte("host:1"), Ballot: 3}, ttl: time.Second,
+		token: newToken(),
+	}.encode())
 	f.Add(ballotRow{LeaderInfo: LeaderInfo{Ballot: 1 << 63}}.encode())
 	f.Fuzz(func(t *testing.T, row []byte) {
 		b, err := parseBallot(row)

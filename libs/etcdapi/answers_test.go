@@ -81,7 +81,8 @@ func TestAnswersWait(t *testing.T) {
 		third2.w.drop()
 
 		begin := time.Now()
-		if _, err := gathered(t.Context(), a, 60<<20, nothing); !errors.Is(err, mvcc.ErrTooManyRequests) || time.Since(begin) != answerWait {
+		if _, err := gathered(t.Context(), a, 60<<20, nothing); !errors.Is(err, mvcc.ErrTooManyRequests) ||
+			time.Since(begin) != answerWait {
 			t.Errorf("%v after %v", err, time.Since(begin))
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
@@ -226,7 +227,8 @@ func TestAnswersGiveBack(t *testing.T) {
 				<-served
 			}()
 			open := func(ctx context.Context) (*grpc.ClientConn, grpc.ClientStream) {
-				conn, err := grpc.NewClient(listener.Addr().String(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+				conn, err := grpc.NewClient(listener.Addr().String(),
+					grpc.WithTransportCredentials(insecure.NewCredentials()),
 					grpc.WithStaticStreamWindowSize(64<<10), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(answerMax), grpc.ForceCodecV2(wire.Codec{})))
 				if err != nil {
 					t.Fatal(err)
@@ -281,7 +283,10 @@ func TestAnswersRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		s := &kvServer{store: &bigStore{value: make([]byte, 1<<20)}, header: newHeaderCodec(testHeader), o: KVOptions{Answers: a, MaxRequestBytes: 1 << 20, MaxTxnOps: 10}}
+		s := &kvServer{
+			store: &bigStore{value: make([]byte, 1<<20)}, header: newHeaderCodec(testHeader),
+			o: KVOptions{Answers: a, MaxRequestBytes: 1 << 20, MaxTxnOps: 10},
+		}
 		unread := &sink{}
 		all := mvcc.RangeRequest{Key: []byte("a"), End: []byte{0}}
 		put := mvcc.PutRequest{Key: []byte("a"), PrevKV: true}

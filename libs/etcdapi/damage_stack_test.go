@@ -70,7 +70,8 @@ func TestDamageOverTheAPI(t *testing.T) {
 		{"DeleteRange", func(k string) error { _, err := c.Delete(ctx, k, clientv3.WithPrefix()); return err }},
 	} {
 		err := op.run("k5")
-		if s := status.Convert(err); s.Code() != codes.DataLoss || !strings.Contains(s.Message(), `"k5"`) || !strings.Contains(s.Message(), faults.DamagedFile) {
+		if s := status.Convert(err); s.Code() != codes.DataLoss || !strings.Contains(s.Message(), `"k5"`) ||
+			!strings.Contains(s.Message(), faults.DamagedFile) {
 			t.Errorf("%s of k5: %v", op.name, err)
 		}
 		if err := op.run("k6"); err != nil {
@@ -133,7 +134,8 @@ func TestDamageOverTheAPI(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Compact(ctx, r.Header.Revision-1, clientv3.WithCompactPhysical()); status.Code(err) != codes.DataLoss {
+	if _, err := c.Compact(ctx, r.Header.Revision-1,
+		clientv3.WithCompactPhysical()); status.Code(err) != codes.DataLoss {
 		t.Errorf("physical compaction: %v", err)
 	}
 	if _, err := c.Put(ctx, "live", "w"); err != nil {

@@ -113,7 +113,9 @@ func putsThenDeletes(width, each int) *mvcc.TxnRequest {
 			if i < width {
 				n.Success = append(n.Success, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "p%d.%d", i, j)}})
 			} else {
-				n.Success = append(n.Success, mvcc.Op{Delete: &mvcc.DeleteRequest{Key: fmt.Appendf(nil, "d%d.%d", i, j), End: fmt.Appendf(nil, "d%d.%d\x00", i, j)}})
+				n.Success = append(n.Success, mvcc.Op{Delete: &mvcc.DeleteRequest{
+					Key: fmt.Appendf(nil, "d%d.%d", i, j), End: fmt.Appendf(nil, "d%d.%d\x00", i, j),
+				}})
 			}
 		}
 		t.Success = append(t.Success, mvcc.Op{Txn: n})
@@ -249,7 +251,8 @@ func naiveOverlap(t *mvcc.TxnRequest) error {
 func naiveWrites(ops []mvcc.Op) (w naiveSet, ok bool) {
 	w.puts = make(map[string]struct{})
 	for i := range ops {
-		if d := ops[i].Delete; d != nil && (len(d.End) == 0 || len(d.End) == 1 && d.End[0] == 0 || bytes.Compare(d.Key, d.End) < 0) {
+		if d := ops[i].Delete; d != nil && (len(d.End) == 0 || len(d.End) == 1 && d.End[0] == 0 ||
+			bytes.Compare(d.Key, d.End) < 0) {
 			w.dels = append(w.dels, delRange{d.Key, d.End})
 		}
 	}

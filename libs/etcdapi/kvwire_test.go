@@ -44,7 +44,10 @@ func deleteFromPB(r *pb.DeleteRangeRequest) *mvcc.DeleteRequest {
 }
 
 func compareFromPB(c *pb.Compare) mvcc.Compare {
-	out := mvcc.Compare{Key: c.GetKey(), End: c.GetRangeEnd(), Target: mvcc.CompareTarget(c.GetTarget()), Result: mvcc.CompareResult(c.GetResult())}
+	out := mvcc.Compare{
+		Key: c.GetKey(), End: c.GetRangeEnd(), Target: mvcc.CompareTarget(c.GetTarget()),
+		Result: mvcc.CompareResult(c.GetResult()),
+	}
 	switch c.GetTarget() {
 	case pb.Compare_VERSION:
 		out.Int = c.GetVersion()
@@ -120,7 +123,9 @@ func FuzzDecodeTxn(f *testing.F) {
 		f.Add(b)
 	}
 	// Field numbers at and beyond both bounds, by themselves and in a compare, an operation and a group.
-	for _, num := range []protowire.Number{0, protowire.MinValidNumber, protowire.MaxValidNumber, protowire.MaxValidNumber + 1, math.MaxInt32} {
+	for _, num := range []protowire.Number{
+		0, protowire.MinValidNumber, protowire.MaxValidNumber, protowire.MaxValidNumber + 1, math.MaxInt32,
+	} {
 		field := protowire.AppendVarint(protowire.AppendVarint(nil, uint64(num)<<3|uint64(protowire.VarintType)), 1)
 		f.Add(field)
 		f.Add(protowire.AppendBytes(protowire.AppendTag(nil, 1, protowire.BytesType), field))
@@ -158,7 +163,10 @@ func FuzzDecodeTxn(f *testing.F) {
 // The answers, built by hand and decoded by protobuf.
 
 func randKV(r *rand.Rand) mvcc.KV {
-	kv := mvcc.KV{Key: make([]byte, r.IntN(200)), Create: r.Int64() >> r.IntN(63), Mod: r.Int64(), Version: int64(r.IntN(3)), Lease: int64(r.Uint64()) * int64(r.IntN(2))}
+	kv := mvcc.KV{
+		Key: make([]byte, r.IntN(200)), Create: r.Int64() >> r.IntN(63), Mod: r.Int64(), Version: int64(r.IntN(3)),
+		Lease: int64(r.Uint64()) * int64(r.IntN(2)),
+	}
 	if r.IntN(2) == 0 {
 		kv.Value = make([]byte, r.IntN(40000))
 	}
@@ -166,7 +174,10 @@ func randKV(r *rand.Rand) mvcc.KV {
 }
 
 func kvToPB(kv mvcc.KV) *mvccpb.KeyValue {
-	return &mvccpb.KeyValue{Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version, Lease: kv.Lease}
+	return &mvccpb.KeyValue{
+		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version,
+		Lease: kv.Lease,
+	}
 }
 
 func kvsToPB(kvs []mvcc.KV) (out []*mvccpb.KeyValue) {
@@ -218,7 +229,8 @@ func TestEncodeResults(t *testing.T) {
 		}
 		checkMessage(t, decodeTo(t, encodedBytes(c.put(res)), &pb.PutResponse{}), want)
 		res.Prev = randKVs(r)
-		checkMessage(t, decodeTo(t, encodedBytes(c.delete(res)), &pb.DeleteRangeResponse{}), &pb.DeleteRangeResponse{Header: testHeader.At(res.Rev), Deleted: res.Deleted, PrevKvs: kvsToPB(res.Prev)})
+		checkMessage(t, decodeTo(t, encodedBytes(c.delete(res)), &pb.DeleteRangeResponse{}),
+			&pb.DeleteRangeResponse{Header: testHeader.At(res.Rev), Deleted: res.Deleted, PrevKvs: kvsToPB(res.Prev)})
 		txn := randTxnResult(r, 3)
 		wantTxn := txnToPB(txn)
 		wantTxn.Header = testHeader.At(txn.Rev)
@@ -254,11 +266,15 @@ func txnToPB(res *mvcc.Result) *pb.TxnResponse {
 		var u pb.ResponseOp
 		switch o.Kind {
 		case mvcc.OpRange:
-			u.Response = &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{Header: h, Kvs: kvsToPB(o.KVs), Count: o.Count, More: o.More}}
+			u.Response = &pb.ResponseOp_ResponseRange{ResponseRange: &pb.RangeResponse{
+				Header: h, Kvs: kvsToPB(o.KVs), Count: o.Count, More: o.More,
+			}}
 		case mvcc.OpPut:
 			u.Response = &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{Header: h}}
 		case mvcc.OpDelete:
-			u.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{Header: h, Deleted: o.Deleted, PrevKvs: kvsToPB(o.Prev)}}
+			u.Response = &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{
+				Header: h, Deleted: o.Deleted, PrevKvs: kvsToPB(o.Prev),
+			}}
 		case mvcc.OpTxn:
 			u.Response = &pb.ResponseOp_ResponseTxn{ResponseTxn: txnToPB(&o.Result)}
 		}
@@ -303,12 +319,16 @@ func TestEncodeRange(t *testing.T) {
 		kv.Key = fmt.Appendf(nil, "key%03d", i)
 		store.kvs = append(store.kvs, kv)
 	}
-	s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)}}
-	all, err := s.rangeKeys(t.Context(), &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 40}})
+	s := &kvServer{
+		store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)},
+	}
+	all, err := s.rangeKeys(t.Context(),
+		&rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 40}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	checkMessage(t, decodeTo(t, all, &pb.RangeResponse{}), &pb.RangeResponse{Header: testHeader.At(7), Kvs: kvsToPB(store.kvs[:40]), Count: 50, More: true})
+	checkMessage(t, decodeTo(t, all, &pb.RangeResponse{}),
+		&pb.RangeResponse{Header: testHeader.At(7), Kvs: kvsToPB(store.kvs[:40]), Count: 50, More: true})
 	for i, key := range []string{"key007", "none"} {
 		one, err := s.rangeKeys(t.Context(), &rangeRequest{RangeRequest: mvcc.RangeRequest{Key: []byte(key)}})
 		if err != nil {
@@ -375,7 +395,9 @@ func TestStreamChunks(t *testing.T) {
 	for i := range 100 {
 		store.kvs = append(store.kvs, mvcc.KV{Key: fmt.Appendf(nil, "key%03d", i), Value: make([]byte, 20000)})
 	}
-	s := &kvServer{store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)}}
+	s := &kvServer{
+		store: store, header: newHeaderCodec(testHeader), o: KVOptions{Answers: NewAnswers(DefaultAnswerBytes)},
+	}
 	stream := &sink{req: mvcc.RangeRequest{Key: []byte("k"), End: []byte{0}, Limit: 90}}
 	if err := s.rangeStream(stream); err != nil {
 		t.Fatal(err)
@@ -384,7 +406,8 @@ func TestStreamChunks(t *testing.T) {
 	for i, m := range stream.sent {
 		got := decodeTo(t, m, &pb.RangeStreamResponse{}).GetRangeResponse()
 		kvs = append(kvs, got.GetKvs()...)
-		if last := i == len(stream.sent)-1; last != (got.GetHeader() != nil) || last != got.GetMore() || last != (got.GetCount() == 100) {
+		if last := i == len(stream.sent)-1; last != (got.GetHeader() != nil) || last != got.GetMore() ||
+			last != (got.GetCount() == 100) {
 			t.Fatalf("message %d of %d: %v %v %v", i, len(stream.sent), got.GetHeader(), got.GetMore(), got.GetCount())
 		}
 	}

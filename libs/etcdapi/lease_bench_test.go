@@ -21,7 +21,9 @@ import (
 type nullLeases struct{ pb.UnimplementedLeaseServer }
 
 func (nullLeases) LeaseKeepAlive(stream pb.Lease_LeaseKeepAliveServer) error {
-	answer := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 2}, ID: 1, TTL: 60}
+	answer := &pb.LeaseKeepAliveResponse{Header: &pb.ResponseHeader{
+		ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 2,
+	}, ID: 1, TTL: 60}
 	for {
 		if _, err := stream.Recv(); err != nil {
 			return nil //nolint:nilerr // the client went

@@ -119,7 +119,9 @@ func serve(tb testing.TB, register func(grpc.ServiceRegistrar)) *grpc.ClientConn
 		_ = server.Serve(listener)
 	}()
 	conn, err := grpc.NewClient("passthrough:///memory", grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }))
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return listener.DialContext(ctx)
+		}))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -229,7 +231,8 @@ func TestLeaseErrors(t *testing.T) {
 		_, e3 := c.LeaseTimeToLive(ctx, &pb.LeaseTimeToLiveRequest{})
 		_, e4 := c.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})
 		for i, err := range []error{e1, e2, e3, e4} {
-			if status.Code(err) != status.Code(x.want) || status.Convert(err).Message() != status.Convert(x.want).Message() {
+			if status.Code(err) != status.Code(x.want) ||
+				status.Convert(err).Message() != status.Convert(x.want).Message() {
 				t.Errorf("call %d, %v: got %v, want %v", i, x.in, err, x.want)
 			}
 		}
@@ -237,7 +240,9 @@ func TestLeaseErrors(t *testing.T) {
 }
 
 // keepAlive opens a stream with functions to send an id and to expect an answer.
-func keepAlive(t *testing.T, ctx context.Context, c pb.LeaseClient) (stream pb.Lease_LeaseKeepAliveClient, send func(id int64), expect func(rev, id, ttl int64)) {
+func keepAlive(t *testing.T, ctx context.Context,
+	c pb.LeaseClient,
+) (stream pb.Lease_LeaseKeepAliveClient, send func(id int64), expect func(rev, id, ttl int64)) {
 	t.Helper()
 	stream, err := c.LeaseKeepAlive(ctx)
 	if err != nil {

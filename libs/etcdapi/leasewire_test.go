@@ -60,7 +60,8 @@ func TestKeepAliveResponse(t *testing.T) {
 			t.Fatal(err)
 		}
 		if b := got.Materialize(); !bytes.Equal(b, want) || cap(got[0].ReadOnlyData()) != len(want) {
-			t.Fatalf("%+v rev %d id %d ttl %d: %x (cap %d), want %x", h, rev, id, ttl, b, cap(got[0].ReadOnlyData()), want)
+			t.Fatalf("%+v rev %d id %d ttl %d: %x (cap %d), want %x", h, rev, id, ttl, b, cap(got[0].ReadOnlyData()),
+				want)
 		}
 	}
 }

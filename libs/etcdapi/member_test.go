@@ -83,7 +83,8 @@ func maintenance(t *testing.T, rows *fakeRows, quota int64) pb.MaintenanceServer
 func check(t *testing.T, got proto.Message, err error, want proto.Message, wantErr error) {
 	t.Helper()
 	if wantErr != nil {
-		if status.Code(err) != status.Code(wantErr) || status.Convert(err).Message() != status.Convert(wantErr).Message() {
+		if status.Code(err) != status.Code(wantErr) ||
+			status.Convert(err).Message() != status.Convert(wantErr).Message() {
 			t.Errorf("error %v, want %v", err, wantErr)
 		}
 		return
@@ -110,7 +111,8 @@ func TestCluster(t *testing.T) {
 
 	list, err := c.MemberList(ctx, &pb.MemberListRequest{Linearizable: true})
 	check(t, list, err, &pb.MemberListResponse{
-		Header: header(0), Members: []*pb.Member{{ID: 22, Name: "n", ClientURLs: []string{"http://a:1"}, PeerURLs: peers}},
+		Header:  header(0),
+		Members: []*pb.Member{{ID: 22, Name: "n", ClientURLs: []string{"http://a:1"}, PeerURLs: peers}},
 	}, nil)
 	_, err = c.MemberAdd(ctx, &pb.MemberAddRequest{PeerURLs: []string{"http://127.0.0.1:2380"}})
 	check(t, nil, err, nil, errOneMember)
@@ -136,16 +138,19 @@ func TestStatus(t *testing.T) {
 	m := maintenance(t, &fakeRows{names: []string{"1/16", "2/16"}}, 77)
 	got, err := m.Status(t.Context(), &pb.StatusRequest{})
 	check(t, got, err, &pb.StatusResponse{
-		Header: header(memberHead), Version: "3.7.3", StorageVersion: "3.7.0", DbSize: 1000, DbSizeInUse: 600, DbSizeQuota: 77,
-		Leader: 22, RaftIndex: memberHead, RaftAppliedIndex: memberHead, RaftTerm: 2, DowngradeInfo: &pb.DowngradeInfo{},
-		Errors: []string{"memberID:22 alarm:NOSPACE", "memberID:22 alarm:CORRUPT"},
+		Header: header(memberHead), Version: "3.7.3", StorageVersion: "3.7.0", DbSize: 1000, DbSizeInUse: 600,
+		DbSizeQuota: 77,
+		Leader:      22, RaftIndex: memberHead, RaftAppliedIndex: memberHead, RaftTerm: 2,
+		DowngradeInfo: &pb.DowngradeInfo{},
+		Errors:        []string{"memberID:22 alarm:NOSPACE", "memberID:22 alarm:CORRUPT"},
 	}, nil)
 }
 
 func TestAlarm(t *testing.T) {
 	rows := &fakeRows{}
 	m := maintenance(t, rows, 0)
-	no, corrupt := &pb.AlarmMember{MemberID: 22, Alarm: pb.AlarmType_NOSPACE}, &pb.AlarmMember{MemberID: math.MaxUint64, Alarm: pb.AlarmType_CORRUPT}
+	no, corrupt := &pb.AlarmMember{MemberID: 22, Alarm: pb.AlarmType_NOSPACE},
+		&pb.AlarmMember{MemberID: math.MaxUint64, Alarm: pb.AlarmType_CORRUPT}
 	for _, c := range []struct {
 		action pb.AlarmRequest_AlarmAction
 		alarm  *pb.AlarmMember
@@ -163,7 +168,9 @@ func TestAlarm(t *testing.T) {
 		{pb.AlarmRequest_DEACTIVATE, no, []*pb.AlarmMember{no}, false},
 		{pb.AlarmRequest_GET, &pb.AlarmMember{}, []*pb.AlarmMember{corrupt}, false},
 	} {
-		got, err := m.Alarm(t.Context(), &pb.AlarmRequest{Action: c.action, MemberID: c.alarm.MemberID, Alarm: c.alarm.Alarm})
+		got, err := m.Alarm(t.Context(), &pb.AlarmRequest{
+			Action: c.action, MemberID: c.alarm.MemberID, Alarm: c.alarm.Alarm,
+		})
 		check(t, got, err, &pb.AlarmResponse{Header: header(memberHead), Alarms: c.want}, nil)
 		if rows.refuse != c.refuse {
 			t.Errorf("%v %v: growth refused: %v", c.action, c.alarm, rows.refuse)
@@ -196,7 +203,8 @@ func TestMaintenance(t *testing.T) {
 	hash, err := m.Hash(ctx, &pb.HashRequest{})
 	check(t, hash, err, &pb.HashResponse{Header: header(memberHead), Hash: 0xfeed}, nil)
 	kv, err := m.HashKV(ctx, &pb.HashKVRequest{Revision: 7})
-	check(t, kv, err, &pb.HashKVResponse{Header: header(memberHead), Hash: 0xfeed, HashRevision: 7, CompactRevision: 5}, nil)
+	check(t, kv, err, &pb.HashKVResponse{Header: header(memberHead), Hash: 0xfeed, HashRevision: 7, CompactRevision: 5},
+		nil)
 	rows.hashErr = mvcc.ErrFutureRevision
 	_, err = m.HashKV(ctx, &pb.HashKVRequest{Revision: 99})
 	check(t, nil, err, nil, rpctypes.ErrGRPCFutureRev)

@@ -52,7 +52,8 @@ func startFar(t *testing.T) *farStack {
 	})
 	f := &farStack{T: t}
 	f.must(err)
-	f.e = faults.New(inner, faults.Options{Remote: &faults.Remote{Latency: faults.Everywhere(faults.Delay{Fixed: trip})}})
+	f.e = faults.New(inner,
+		faults.Options{Remote: &faults.Remote{Latency: faults.Everywhere(faults.Delay{Fixed: trip})}})
 	f.store, err = mvcc.Open(t.Context(), f.e, mvcc.Options{NoRemoval: true})
 	f.must(err)
 	hub := watch.New(watch.Options{})
@@ -87,7 +88,9 @@ func startFar(t *testing.T) *farStack {
 	f.client, err = clientv3.New(clientv3.Config{
 		Endpoints: []string{"memory"}, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				return listener.DialContext(ctx)
+			}),
 		},
 	})
 	f.must(err)
@@ -165,7 +168,8 @@ func (f *farStack) attach(id clientv3.LeaseID, n int) {
 	for i := 0; i < n; i += together {
 		var ops []clientv3.Op
 		for j := i; j < i+together; j++ {
-			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/registry/events/default/object-%05d", j), value, clientv3.WithLease(id)))
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("/registry/events/default/object-%05d", j), value,
+				clientv3.WithLease(id)))
 		}
 		_, err := f.client.Txn(f.Context()).Then(ops...).Commit()
 		f.must(err)

@@ -55,7 +55,9 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 			t.Fatal(err)
 		}
 	}
-	inner, err := pebble.Open("data", pebble.Options{FS: fs, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+	inner, err := pebble.Open("data", pebble.Options{
+		FS: fs, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	must(err)
 	engine := wrap(inner)
 	damage := alarm.NewDamage(slog.New(slog.DiscardHandler))
@@ -94,7 +96,9 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"memory"}, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return listener.DialContext(ctx) }),
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				return listener.DialContext(ctx)
+			}),
 		},
 	})
 	must(err)
@@ -167,7 +171,8 @@ func TestLeaseOnStore(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d := cmp.Diff([][]byte{[]byte("a"), []byte("b")}, ttl.Keys); d != "" || ttl.GrantedTTL != 100 || ttl.Revision != 5 {
+	if d := cmp.Diff([][]byte{[]byte("a"), []byte("b")}, ttl.Keys); d != "" || ttl.GrantedTTL != 100 ||
+		ttl.Revision != 5 {
 		t.Errorf("%+v %s", ttl, d)
 	}
 	revoked, err := c.Revoke(ctx, id)
@@ -233,7 +238,8 @@ func TestLockService(t *testing.T) {
 		id := mustGrant(t, s.client, 100)
 		all.Go(func() {
 			lock := new(cpb.LockResponse)
-			if err := s.conn.Invoke(ctx, "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("l"), Lease: int64(id)}, lock); err != nil {
+			if err := s.conn.Invoke(ctx, "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("l"), Lease: int64(id)},
+				lock); err != nil {
 				t.Error(err)
 				return
 			}
@@ -243,13 +249,15 @@ func TestLockService(t *testing.T) {
 				t.Errorf("%d hold the lock", holders)
 			}
 			mu.Unlock()
-			if r, err := s.client.Get(ctx, string(lock.Key)); err != nil || r.Count != 1 || r.Kvs[0].Lease != int64(id) {
+			if r, err := s.client.Get(ctx, string(lock.Key)); err != nil || r.Count != 1 ||
+				r.Kvs[0].Lease != int64(id) {
 				t.Errorf("key of the lock: %v %v", r, err)
 			}
 			mu.Lock()
 			holders--
 			mu.Unlock()
-			if err := s.conn.Invoke(ctx, "/v3lockpb.Lock/Unlock", &cpb.UnlockRequest{Key: lock.Key}, new(cpb.UnlockResponse)); err != nil {
+			if err := s.conn.Invoke(ctx, "/v3lockpb.Lock/Unlock", &cpb.UnlockRequest{Key: lock.Key},
+				new(cpb.UnlockResponse)); err != nil {
 				t.Error(err)
 			}
 		})
@@ -319,7 +327,8 @@ func TestLoopbackClose(t *testing.T) {
 	ctx := t.Context()
 	one, two := mustGrant(t, s.client, 100), mustGrant(t, s.client, 100)
 	lock := func(id clientv3.LeaseID) error {
-		return s.conn.Invoke(ctx, "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("l"), Lease: int64(id)}, new(cpb.LockResponse))
+		return s.conn.Invoke(ctx, "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("l"), Lease: int64(id)},
+			new(cpb.LockResponse))
 	}
 	if err := lock(one); err != nil {
 		t.Fatal(err)

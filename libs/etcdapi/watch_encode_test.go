@@ -13,19 +13,24 @@ import (
 // together below.
 func FuzzWatchEncode(f *testing.F) {
 	f.Add(uint64(1), uint64(2), uint64(2), int64(7), int64(0), true, false, int64(0), "", false)
-	f.Add(uint64(1<<63), uint64(0), uint64(0), int64(0), int64(-1), true, true, int64(5), "etcdserver: too many requests", true)
+	f.Add(uint64(1<<63), uint64(0), uint64(0), int64(0), int64(-1), true, true, int64(5),
+		"etcdserver: too many requests", true)
 	f.Add(uint64(3), uint64(4), uint64(0), int64(1<<62), int64(1<<40), false, true, int64(1<<62), "é", false)
-	f.Fuzz(func(t *testing.T, cluster, member, term uint64, rev, id int64, created, canceled bool, compact int64, reason string, fragment bool) {
+	f.Fuzz(func(t *testing.T, cluster, member, term uint64, rev, id int64, created, canceled bool, compact int64,
+		reason string, fragment bool,
+	) {
 		want := &pb.WatchResponse{
 			Header:  &pb.ResponseHeader{ClusterId: cluster, MemberId: member, RaftTerm: term, Revision: rev},
-			WatchId: id, Created: created, Canceled: canceled, CompactRevision: compact, CancelReason: reason, Fragment: fragment,
+			WatchId: id, Created: created, Canceled: canceled, CompactRevision: compact, CancelReason: reason,
+			Fragment: fragment,
 		}
 		if _, err := proto.Marshal(want); err != nil {
 			t.Skip() // a reason that is not UTF-8; ours are constants
 		}
 		enc := newWatchEncoder(Header{ClusterID: cluster, MemberID: member, RaftTerm: term})
 		r := &watch.Response{
-			WatchID: id, Revision: rev, Created: created, Canceled: canceled, CompactRevision: compact, CancelReason: reason,
+			WatchID: id, Revision: rev, Created: created, Canceled: canceled, CompactRevision: compact,
+			CancelReason: reason,
 		}
 		b, err := enc.encode(watchMessage{r: r, fragment: fragment}).MarshalWire()
 		if err != nil {

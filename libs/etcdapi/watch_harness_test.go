@@ -243,7 +243,8 @@ func (c watchClient) recv() *pb.WatchResponse {
 // want receives one response and compares it with w, whose header needs only a revision.
 func (c watchClient) want(w *pb.WatchResponse) {
 	c.t.Helper()
-	w.Header.ClusterId, w.Header.MemberId, w.Header.RaftTerm = watchTestHeader.ClusterID, watchTestHeader.MemberID, watchTestHeader.RaftTerm
+	w.Header.ClusterId, w.Header.MemberId, w.Header.RaftTerm =
+		watchTestHeader.ClusterID, watchTestHeader.MemberID, watchTestHeader.RaftTerm
 	got := c.recv()
 	if proto.Equal(w, got) {
 		return // cmp takes seconds for megabytes

@@ -85,7 +85,10 @@ func TestWatchApart(t *testing.T) {
 				}
 				clients[i] = watchClient{t, c}
 				for _, r := range []*pb.WatchCreateRequest{
-					{}, {PrevKv: true}, {PrevKv: true, Fragment: true}, {PrevKv: true, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}},
+					{},
+					{PrevKv: true},
+					{PrevKv: true, Fragment: true},
+					{PrevKv: true, Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}},
 				} {
 					r.Key, r.RangeEnd = []byte("k"), []byte("l")
 					clients[i].create(r)

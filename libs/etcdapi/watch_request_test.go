@@ -39,7 +39,8 @@ func wantWatchRequest(m *pb.WatchRequest) (r watchRequest) {
 // FuzzWatchRequest: the decoder by hand accepts what protobuf accepts, and reads the same.
 func FuzzWatchRequest(f *testing.F) {
 	create := &pb.WatchCreateRequest{
-		Key: []byte("k"), RangeEnd: []byte("l"), StartRevision: 1 << 40, ProgressNotify: true, PrevKv: true, WatchId: -1, Fragment: true,
+		Key: []byte("k"), RangeEnd: []byte("l"), StartRevision: 1 << 40, ProgressNotify: true, PrevKv: true,
+		WatchId: -1, Fragment: true,
 		Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE, pb.WatchCreateRequest_NOPUT, 7},
 	}
 	var all []byte

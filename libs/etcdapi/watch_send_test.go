@@ -23,8 +23,11 @@ func randomTurn(t *testing.T, rnd *rand.Rand) []watch.Response {
 	t.Helper()
 	var entries []revlog.Entry
 	for rev := range int64(1 + rnd.IntN(20)) {
-		kv := revlog.KV{Key: []byte("k"), Value: make([]byte, rnd.IntN(1<<rnd.IntN(18))), Mod: rev + 2, Create: 2, Version: rev + 1}
-		entries = append(entries, revlog.Entry{Rev: rev + 2, Events: []revlog.Event{{KV: kv, Prev: kv, HasPrev: rnd.IntN(2) == 0}}})
+		kv := revlog.KV{
+			Key: []byte("k"), Value: make([]byte, rnd.IntN(1<<rnd.IntN(18))), Mod: rev + 2, Create: 2, Version: rev + 1,
+		}
+		entries = append(entries,
+			revlog.Entry{Rev: rev + 2, Events: []revlog.Event{{KV: kv, Prev: kv, HasPrev: rnd.IntN(2) == 0}}})
 	}
 	h := watch.New(watch.Options{})
 	defer h.Close()
@@ -36,7 +39,9 @@ func randomTurn(t *testing.T, rnd *rand.Rand) []watch.Response {
 	defer s.Close()
 	watches := 1 + rnd.IntN(5)
 	for range watches {
-		err := s.Create(t.Context(), watch.CreateRequest{Key: []byte("k"), PrevKV: rnd.IntN(2) == 0, Fragment: rnd.IntN(2) == 0})
+		err := s.Create(t.Context(), watch.CreateRequest{
+			Key: []byte("k"), PrevKV: rnd.IntN(2) == 0, Fragment: rnd.IntN(2) == 0,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -53,7 +58,9 @@ func randomTurn(t *testing.T, rnd *rand.Rand) []watch.Response {
 		}
 		all = append(all, turn...)
 	}
-	return append(all, watch.Response{WatchID: -1, Revision: 9, Created: true, Canceled: true, CancelReason: "etcdserver: too many requests"})
+	return append(all, watch.Response{
+		WatchID: -1, Revision: 9, Created: true, Canceled: true, CancelReason: "etcdserver: too many requests",
+	})
 }
 
 // TestWriteBuffer: the bytes of a write are the messages that the codec would send, each behind its prefix.
@@ -84,7 +91,8 @@ func TestWriteBuffer(t *testing.T) {
 			size, first := b.size, b.last
 			data, messages := b.take()
 			if got := data.Materialize(); !bytes.Equal(got, want) || size != len(want) || messages == 0 {
-				t.Fatalf("%d messages in %d B (counted %d), want %d B; last write %d", messages, len(got), size, len(want), first)
+				t.Fatalf("%d messages in %d B (counted %d), want %d B; last write %d", messages, len(got), size,
+					len(want), first)
 			}
 			if b.size != 0 || b.messages != 0 || b.data != nil || b.text != nil {
 				t.Fatalf("a buffer keeps %+v", b)
@@ -125,7 +133,9 @@ func TestWatchSendBothWays(t *testing.T) {
 		var codec, past atomic.Int64
 		opts := []grpc.ServerOption{grpc.ForceServerCodecV2(countingCodec{sent: &codec})}
 		if plain {
-			opts = append(opts, grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+			opts = append(opts, grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo,
+				h grpc.StreamHandler,
+			) error {
 				return h(srv, plainStream{s})
 			}))
 		}
@@ -154,7 +164,8 @@ func TestWatchSendBothWays(t *testing.T) {
 		for events := 0; events < 30*3; {
 			r := recv()
 			for _, ev := range r.Events {
-				byWatch[r.WatchId] = append(byWatch[r.WatchId], fmt.Sprint(ev.Kv.ModRevision, len(ev.Kv.Value), ev.PrevKv.GetModRevision()))
+				byWatch[r.WatchId] = append(byWatch[r.WatchId],
+					fmt.Sprint(ev.Kv.ModRevision, len(ev.Kv.Value), ev.PrevKv.GetModRevision()))
 				events++
 			}
 		}

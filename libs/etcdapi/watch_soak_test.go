@@ -46,7 +46,9 @@ func (l *soakLog) ReadValues(context.Context, []*revlog.KV) ([][]byte, error) {
 	return nil, errors.New("no values")
 }
 
-func (l *soakLog) ReadLog(_ context.Context, from int64, maxEntries, _ int) (got []revlog.Entry, next int64, err error) {
+func (l *soakLog) ReadLog(_ context.Context, from int64, maxEntries,
+	_ int,
+) (got []revlog.Entry, next int64, err error) {
 	for head := l.revision.Load(); from <= head && len(got) < maxEntries; from++ {
 		got = append(got, soakEntry(from))
 	}
@@ -73,7 +75,9 @@ func TestWatchSoak(t *testing.T) {
 	}
 	log := &soakLog{}
 	log.revision.Store(soakHead)
-	hub := watch.New(watch.Options{RingBytes: 256 << 10, TurnBytes: 32 << 10, ProgressInterval: watch.MinProgressInterval})
+	hub := watch.New(watch.Options{
+		RingBytes: 256 << 10, TurnBytes: 32 << 10, ProgressInterval: watch.MinProgressInterval,
+	})
 	hub.Start(log, soakHead)
 	lis, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -82,7 +82,8 @@ func TestWatchEmptyKey(t *testing.T) {
 	for len(got) < 2 {
 		got = append(got, all.recv().Events...)
 	}
-	if diff := cmp.Diff([]*mvccpb.Event{evPut("a", "1", 2, 2, 1), evPut("\x00", "2", 3, 3, 1)}, got, protocmp.Transform()); diff != "" {
+	if diff := cmp.Diff([]*mvccpb.Event{evPut("a", "1", 2, 2, 1), evPut("\x00", "2", 3, 3, 1)}, got,
+		protocmp.Transform()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -90,9 +91,13 @@ func TestWatchEmptyKey(t *testing.T) {
 func TestWatchFiltersAndPrevKV(t *testing.T) {
 	s := startWatch(t, watch.Options{}, WatchOptions{})
 	noPut, noDel, prev := s.stream(t), s.stream(t), s.stream(t)
-	noPut.create(&pb.WatchCreateRequest{Key: []byte("a"), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT}})
+	noPut.create(&pb.WatchCreateRequest{
+		Key: []byte("a"), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NOPUT},
+	})
 	noPut.want(wrCreated(1, 0))
-	noDel.create(&pb.WatchCreateRequest{Key: []byte("a"), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE}})
+	noDel.create(&pb.WatchCreateRequest{
+		Key: []byte("a"), Filters: []pb.WatchCreateRequest_FilterType{pb.WatchCreateRequest_NODELETE},
+	})
 	noDel.want(wrCreated(1, 0))
 	prev.create(&pb.WatchCreateRequest{Key: []byte("a"), PrevKv: true})
 	prev.want(wrCreated(1, 0))
@@ -251,7 +256,8 @@ func TestWatchServerStops(t *testing.T) {
 	begin := time.Now()
 	s.hub.Drain()
 	for _, c := range clients {
-		if _, err := c.Recv(); status.Code(err) != codes.Unavailable || status.Convert(err).Message() != "etcdserver: server stopped" {
+		if _, err := c.Recv(); status.Code(err) != codes.Unavailable ||
+			status.Convert(err).Message() != "etcdserver: server stopped" {
 			t.Fatalf("stream ended with %v", err)
 		}
 	}

@@ -49,7 +49,9 @@ func newBenchLog(n int) *benchLog {
 // Apply.
 func BenchmarkFeed(b *testing.B) {
 	natsServer := func(b *testing.B) bus.Bus {
-		s, err := server.NewServer(&server.Options{Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true})
+		s, err := server.NewServer(&server.Options{
+			Host: "127.0.0.1", Port: server.RANDOM_PORT, NoSigs: true, NoLog: true,
+		})
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -115,7 +115,9 @@ func (l *fakeLog) Head(ctx context.Context) (int64, error) {
 // AuthNumber is that of users and roles: authNumber has been set before the call.
 func (l *fakeLog) AuthNumber() uint64 { return max(2, l.authNumber.Load()) }
 
-func (l *fakeLog) ReadPayloads(ctx context.Context, from int64, maxEntries, maxBytes int) (p []revlog.Payload, next, compact int64, err error) {
+func (l *fakeLog) ReadPayloads(ctx context.Context, from int64, maxEntries,
+	maxBytes int,
+) (p []revlog.Payload, next, compact int64, err error) {
 	if err := l.ask(ctx, "ReadPayloads"); err != nil {
 		return nil, 0, 0, err
 	}

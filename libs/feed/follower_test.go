@@ -90,7 +90,8 @@ func TestFrames(t *testing.T) {
 		if s.Reads != reads || s.Gaps != 0 || s.Stalled || s.Lag > 2*DefaultCheck {
 			t.Errorf("%d reads before: %+v", reads, s)
 		}
-		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 200 || ts.Heartbeats > 400 || ts.Lost != 0 {
+		if ts := tailer.Stats(); ts.Position != f.Position() || ts.Heartbeats < 200 || ts.Heartbeats > 400 ||
+			ts.Lost != 0 {
 			t.Errorf("%+v", ts)
 		}
 	})
@@ -133,7 +134,8 @@ func TestTwoTailersOnABadBus(t *testing.T) {
 					if stops[i] != nil {
 						stops[i]()
 					}
-					stops[i] = g.run(NewTailer(log, b, TailerOptions{Keyspace: keyspace, From: int64(rnd.IntN(2)) * followers[0].Position()}).Run)
+					stops[i] = g.run(NewTailer(log, b,
+						TailerOptions{Keyspace: keyspace, From: int64(rnd.IntN(2)) * followers[0].Position()}).Run)
 				case 1:
 					if i := rnd.IntN(2); stops[i] != nil {
 						stops[i]()
@@ -260,7 +262,9 @@ func TestForeignFrames(t *testing.T) {
 		}
 		h.check(log)
 
-		must(t, b.Publish(&bus.Frame{Keyspace: keyspace, Prev: head, Upto: head + 100, Entries: []revlog.Payload{payload(head + 100)}}))
+		must(t, b.Publish(&bus.Frame{
+			Keyspace: keyspace, Prev: head, Upto: head + 100, Entries: []revlog.Payload{payload(head + 100)},
+		}))
 		synctest.Wait()
 		if f.Position() != head+100 {
 			t.Errorf("at %d", f.Position())

@@ -103,7 +103,8 @@ func TestTailerPaces(t *testing.T) {
 			}
 			return tailer.Stats().Reads - before
 		}
-		if reads, most := commit(time.Millisecond, 32), int64(time.Second/paceMax); reads < most/2 || reads > most+most/10 {
+		if reads, most := commit(time.Millisecond, 32), int64(time.Second/paceMax); reads < most/2 ||
+			reads > most+most/10 {
 			t.Errorf("%d reads of 1,000 commits of 32 entries, want about %d", reads, most)
 		}
 		time.Sleep(paceMax)

@@ -31,7 +31,9 @@ var prefix = []byte("ks/")
 func engines(t *testing.T, f func(t *testing.T, e engine.Store)) {
 	t.Run("shared", func(t *testing.T) { f(t, testengine.Open(t, rand.Uint64())) })
 	t.Run("dense", func(t *testing.T) {
-		e, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+		e, err := pebble.Open("data", pebble.Options{
+			FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

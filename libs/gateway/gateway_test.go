@@ -185,7 +185,8 @@ func TestMetadata(t *testing.T) {
 		write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"+
 			"Authorization: Bearer t\r\nX-Other: o\r\nGrpc-Metadata-Token: t2\r\n"+
 			"Grpc-Metadata-Headwater-Keyspace: k\r\nGrpc-Metadata-Headwater-Relayed: 1\r\n"+
-			"grpc-metadata-HEADWATER-caller: 1\r\nGrpc-Metadata-headwater-Bin: MQ==\r\nGrpc-Metadata-Headwater-: 1\r\n\r\n{}")
+			"grpc-metadata-HEADWATER-caller: 1\r\nGrpc-Metadata-headwater-Bin: MQ==\r\nGrpc-Metadata-Headwater-: "+
+			"1\r\n\r\n{}")
 		if got := result(t, c); got != "200 {}" {
 			t.Error(got)
 		}

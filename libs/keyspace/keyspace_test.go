@@ -120,7 +120,8 @@ func TestLifecycle(t *testing.T) {
 			}
 		}
 		list, err := keyspace.List(t.Context(), s, root, "", 0)
-		if err != nil || len(list) != 2 || cmp.Diff([]keyspace.Keyspace{a, b}, []keyspace.Keyspace{list[0].Keyspace, list[1].Keyspace}) != "" {
+		if err != nil || len(list) != 2 ||
+			cmp.Diff([]keyspace.Keyspace{a, b}, []keyspace.Keyspace{list[0].Keyspace, list[1].Keyspace}) != "" {
 			t.Error(list, err)
 		}
 		if err := keyspace.Delete(t.Context(), s, root, "a"); err != nil {
@@ -164,11 +165,14 @@ func TestLifecycle(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	each(t, func(t *testing.T, s engine.Store) {
-		for _, name := range []string{"", "-", "a-", "-a", "A", "a.b", "a/b", "a b", "ä", "a\x00", strings.Repeat("a", 64)} {
+		for _, name := range []string{
+			"", "-", "a-", "-a", "A", "a.b", "a/b", "a b", "ä", "a\x00", strings.Repeat("a", 64),
+		} {
 			_, err := keyspace.Open(t.Context(), s, root, name)
 			_, err2 := keyspace.Lookup(t.Context(), s, root, name)
 			err3 := keyspace.Delete(t.Context(), s, root, name)
-			if !errors.Is(err, keyspace.ErrName) || !errors.Is(err2, keyspace.ErrName) || !errors.Is(err3, keyspace.ErrName) {
+			if !errors.Is(err, keyspace.ErrName) || !errors.Is(err2, keyspace.ErrName) ||
+				!errors.Is(err3, keyspace.ErrName) {
 				t.Errorf("%q: %v, %v, %v", name, err, err2, err3)
 			}
 		}
@@ -236,7 +240,8 @@ func TestRaces(t *testing.T) {
 				for range 15 {
 					name := fmt.Sprint("n", r.IntN(3))
 					if r.IntN(4) == 0 {
-						if err := keyspace.Delete(t.Context(), f, root, name); err != nil && !errors.Is(err, keyspace.ErrNotFound) {
+						if err := keyspace.Delete(t.Context(), f, root, name); err != nil &&
+							!errors.Is(err, keyspace.ErrNotFound) {
 							t.Error(err)
 						}
 						continue

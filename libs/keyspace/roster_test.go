@@ -31,7 +31,9 @@ func TestRoster(t *testing.T) {
 		}
 		return all
 	}
-	for _, p := range []*keyspacev1.Pod{pod("kv", "b", time.Minute), pod("kv", "a", 0), pod("watchhub", "a", time.Hour)} {
+	for _, p := range []*keyspacev1.Pod{
+		pod("kv", "b", time.Minute), pod("kv", "a", 0), pod("watchhub", "a", time.Hour),
+	} {
 		if err := Announce(t.Context(), store, root, p); err != nil {
 			t.Fatal(err)
 		}

@@ -66,10 +66,12 @@ func TestSettings(t *testing.T) {
 		}
 		a := create(t, s, "a", settings)
 		got := show(t, s, "a")
-		if !proto.Equal(a.Row, got.Row) || a.ID != 1 || !got.Served() || got.Row.GetName() != "" || got.Row.GetBirth() == 1 {
+		if !proto.Equal(a.Row, got.Row) || a.ID != 1 || !got.Served() || got.Row.GetName() != "" ||
+			got.Row.GetBirth() == 1 {
 			t.Errorf("created %v, shown %v", a.Row, got.Row)
 		}
-		if !proto.Equal(got.Row.GetLimits(), settings.Limits) || got.Row.GetWeight() != 3 || got.Row.GetLabels()["team"] != "a" {
+		if !proto.Equal(got.Row.GetLimits(), settings.Limits) || got.Row.GetWeight() != 3 ||
+			got.Row.GetLabels()["team"] != "a" {
 			t.Errorf("settings %v", got.Row)
 		}
 		if at := got.Row.GetCreated().AsTime(); at.Before(before.Add(-time.Second)) || !got.Row.GetAccess().GetOpen() {
@@ -79,7 +81,8 @@ func TestSettings(t *testing.T) {
 			t.Errorf("created twice: %v", err)
 		}
 		// A field of a later release.
-		later := protowire.AppendString(protowire.AppendTag(rawRow(t, s, "hw/\x00na"), 1000, protowire.BytesType), "later")
+		later := protowire.AppendString(protowire.AppendTag(rawRow(t, s, "hw/\x00na"), 1000, protowire.BytesType),
+			"later")
 		setRow(t, s, "hw/\x00na", later)
 		changed, err := keyspace.Change(t.Context(), s, root, "a", func(row *keyspacev1.Keyspace) error {
 			row.Id, row.State = 99, keyspacev1.State_STATE_CLEARED
@@ -92,17 +95,22 @@ func TestSettings(t *testing.T) {
 		}
 		got = show(t, s, "a")
 		limits := &keyspacev1.Limits{Bytes: 1 << 30, Watches: 5, Keys: 7}
-		if !proto.Equal(changed.Row, got.Row) || got.ID != 1 || !got.Served() || !proto.Equal(got.Row.GetLimits(), limits) {
+		if !proto.Equal(changed.Row, got.Row) || got.ID != 1 || !got.Served() ||
+			!proto.Equal(got.Row.GetLimits(), limits) {
 			t.Errorf("changed to %v", got.Row)
 		}
 		if !bytes.Contains(rawRow(t, s, "hw/\x00na"), []byte("later")) {
 			t.Error("a change has lost a field of a later release")
 		}
 		failed := errors.New("no")
-		if _, err := keyspace.Change(t.Context(), s, root, "a", func(*keyspacev1.Keyspace) error { return failed }); !errors.Is(err, failed) {
+		if _, err := keyspace.Change(t.Context(), s, root, "a", func(*keyspacev1.Keyspace) error {
+			return failed
+		}); !errors.Is(err, failed) {
 			t.Error(err)
 		}
-		if _, err := keyspace.Change(t.Context(), s, root, "b", func(*keyspacev1.Keyspace) error { return nil }); !errors.Is(err, keyspace.ErrNotFound) {
+		if _, err := keyspace.Change(t.Context(), s, root, "b", func(*keyspacev1.Keyspace) error {
+			return nil
+		}); !errors.Is(err, keyspace.ErrNotFound) {
 			t.Error(err)
 		}
 	})
@@ -172,7 +180,8 @@ func TestFormats(t *testing.T) {
 			t.Errorf("opened %+v", ks)
 		}
 		gone, err := keyspace.Deleted(t.Context(), s, root, 0, 0)
-		if err != nil || len(gone) != 1 || gone[0].Name != "gone" || gone[0].ID != 4 || gone[0].Row.GetState() != keyspacev1.State_STATE_CLEARED {
+		if err != nil || len(gone) != 1 || gone[0].Name != "gone" || gone[0].ID != 4 ||
+			gone[0].Row.GetState() != keyspacev1.State_STATE_CLEARED {
 			t.Errorf("deleted: %v, %v", gone, err)
 		}
 		for _, name := range []string{"old", "new"} {
@@ -247,7 +256,9 @@ func TestRename(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		defer cancel()
 		go func() { deleted <- keyspace.WaitDeleted(ctx, s, root, a.Keyspace) }()
-		for to, want := range map[string]error{"b": keyspace.ErrExists, "a": keyspace.ErrExists, "A": keyspace.ErrName} {
+		for to, want := range map[string]error{
+			"b": keyspace.ErrExists, "a": keyspace.ErrExists, "A": keyspace.ErrName,
+		} {
 			if _, err := keyspace.Rename(t.Context(), s, root, "a", to); !errors.Is(err, want) {
 				t.Errorf("to %q: %v", to, err)
 			}
@@ -383,7 +394,8 @@ func TestUnprefixed(t *testing.T) {
 		if err != nil || len(old.Prefix) != 0 || !bytes.HasPrefix(old.Coordination, behind) {
 			t.Fatalf("%+v, %v", old, err)
 		}
-		if _, err := keyspace.Create(t.Context(), s, behind, "second", &keyspacev1.Keyspace{Unprefixed: true}); !errors.Is(err, keyspace.ErrExists) {
+		if _, err := keyspace.Create(t.Context(), s, behind, "second",
+			&keyspacev1.Keyspace{Unprefixed: true}); !errors.Is(err, keyspace.ErrExists) {
 			t.Errorf("a second one: %v", err)
 		}
 		other, err := keyspace.Open(t.Context(), s, behind, "other")
@@ -391,7 +403,8 @@ func TestUnprefixed(t *testing.T) {
 			t.Fatal(err)
 		}
 		set(t, s, "mkeyspace", "lrow", string(other.Prefix)+"x")
-		if err := errors.Join(keyspace.Delete(t.Context(), s, behind, "default"), keyspace.Clear(t.Context(), s, behind, nil)); err != nil {
+		if err := errors.Join(keyspace.Delete(t.Context(), s, behind, "default"),
+			keyspace.Clear(t.Context(), s, behind, nil)); err != nil {
 			t.Fatal(err)
 		}
 		if len(rows(t, s, []byte("m")))+len(rows(t, s, []byte("l"))) != 0 || len(rows(t, s, other.Prefix)) != 1 {
@@ -403,7 +416,9 @@ func TestUnprefixed(t *testing.T) {
 // TestCache: the copy follows the table, holds no more than it may, and what it does not hold is read.
 func TestCache(t *testing.T) {
 	each(t, func(t *testing.T, s engine.Store) {
-		c := keyspace.NewCache(s, root, keyspace.CacheOptions{Max: 2, Refresh: time.Hour, Report: func(err error) { t.Error(err) }})
+		c := keyspace.NewCache(s, root, keyspace.CacheOptions{Max: 2, Refresh: time.Hour, Report: func(err error) {
+			t.Error(err)
+		}})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- c.Run(ctx) }()
@@ -444,7 +459,10 @@ func TestCache(t *testing.T) {
 		if got, err := c.ByName(t.Context(), "c"); err != nil || got.ID != infos[2].ID {
 			t.Error(err)
 		}
-		if _, err := keyspace.Change(t.Context(), s, root, "a", func(row *keyspacev1.Keyspace) error { row.Weight = 9; return nil }); err != nil {
+		if _, err := keyspace.Change(t.Context(), s, root, "a", func(row *keyspacev1.Keyspace) error {
+			row.Weight = 9
+			return nil
+		}); err != nil {
 			t.Fatal(err)
 		}
 		held(infos[0].ID, 9)

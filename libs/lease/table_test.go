@@ -94,7 +94,8 @@ func TestTableModel(t *testing.T) {
 			}
 		}
 		known, busy := table.list()
-		if len(busy) > 0 || len(known) != len(want) || table.size.Load() != int64(len(want)) || table.queue.items.Len() != len(want) {
+		if len(busy) > 0 || len(known) != len(want) || table.size.Load() != int64(len(want)) ||
+			table.queue.items.Len() != len(want) {
 			t.Fatalf("table has %d leases, %d busy, %d queued, size %d; want %d",
 				len(known), len(busy), table.queue.items.Len(), table.size.Load(), len(want))
 		}

@@ -53,7 +53,9 @@ func TestAccessOld(t *testing.T) {
 				return err
 			},
 			"Range of many": func(a *mvcc.Access) error {
-				_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, End: []byte{0}, Access: a}, func(*mvcc.KV) error { return nil })
+				_, err := s.Range(ctx, &mvcc.RangeRequest{Key: key, End: []byte{0}, Access: a}, func(*mvcc.KV) error {
+					return nil
+				})
 				return err
 			},
 			"Put": func(a *mvcc.Access) error {
@@ -69,7 +71,9 @@ func TestAccessOld(t *testing.T) {
 				return err
 			},
 			"Txn of reads": func(a *mvcc.Access) error {
-				_, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{{Range: &mvcc.RangeRequest{Key: key}}}, Access: a})
+				_, err := s.Txn(ctx, &mvcc.TxnRequest{
+					Success: []mvcc.Op{{Range: &mvcc.RangeRequest{Key: key}}}, Access: a,
+				})
 				return err
 			},
 			"LeaseGrant": func(a *mvcc.Access) error {
@@ -81,7 +85,9 @@ func TestAccessOld(t *testing.T) {
 				return err
 			},
 		}
-		order := []string{"Put", "Range", "Range of many", "DeleteRange", "Txn", "Txn of reads", "LeaseGrant", "LeaseRevoke"}
+		order := []string{
+			"Put", "Range", "Range of many", "DeleteRange", "Txn", "Txn of reads", "LeaseGrant", "LeaseRevoke",
+		}
 		for _, name := range order {
 			if err := requests[name](old); err != nil {
 				t.Fatalf("%s before: %v", name, err)
@@ -156,7 +162,9 @@ func TestAccessOnLease(t *testing.T) {
 	accessEngines(t, func(t *testing.T, o mvcc.Options, eo pebble.Options) {
 		s := open(t, openEngine(t, eo), o)
 		ctx := t.Context()
-		mine := &mvcc.Access{Number: s.AuthNumber(), MayWrite: func(k []byte) bool { return bytes.HasPrefix(k, []byte("mine")) }}
+		mine := &mvcc.Access{Number: s.AuthNumber(), MayWrite: func(k []byte) bool {
+			return bytes.HasPrefix(k, []byte("mine"))
+		}}
 		for id := range int64(3) {
 			if _, err := s.LeaseGrant(ctx, id+1, 60, nil); err != nil {
 				t.Fatal(err)

@@ -73,7 +73,10 @@ func BenchmarkRange(b *testing.B) {
 	}
 	b.Run("key", func(b *testing.B) {
 		for b.Loop() {
-			_, err := s.Range(context.Background(), &mvcc.RangeRequest{Key: fill(rand.Int64N(n) + 1)}, func(*mvcc.KV) error { return nil })
+			_, err := s.Range(context.Background(), &mvcc.RangeRequest{Key: fill(rand.Int64N(n) + 1)},
+				func(*mvcc.KV) error {
+					return nil
+				})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -86,7 +89,9 @@ func BenchmarkRange(b *testing.B) {
 			var rev int64
 			for {
 				var last []byte
-				info, err := s.Range(context.Background(), &mvcc.RangeRequest{Key: start, End: []byte("/registry/pods0"), Limit: 1000, Rev: rev}, func(kv *mvcc.KV) error {
+				info, err := s.Range(context.Background(), &mvcc.RangeRequest{
+					Key: start, End: []byte("/registry/pods0"), Limit: 1000, Rev: rev,
+				}, func(kv *mvcc.KV) error {
 					last = append(last[:0], kv.Key...)
 					keys++
 					return nil

@@ -34,20 +34,28 @@ func TestOvertaken(t *testing.T) {
 		check       func(*mvcc.Result) bool
 	}{
 		{
-			name:  "a compare of a key",
-			held:  txn(&mvcc.TxnRequest{Compares: []mvcc.Compare{{Key: key, Target: mvcc.CompareVersion}}, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: key}}}}),
+			name: "a compare of a key",
+			held: txn(&mvcc.TxnRequest{
+				Compares: []mvcc.Compare{{Key: key, Target: mvcc.CompareVersion}},
+				Success:  []mvcc.Op{{Put: &mvcc.PutRequest{Key: key}}},
+			}),
 			other: put(&mvcc.PutRequest{Key: key}),
 			check: func(r *mvcc.Result) bool { return !r.Succeeded },
 		},
 		{
-			name:  "a compare of a range",
-			held:  txn(&mvcc.TxnRequest{Compares: []mvcc.Compare{{Key: key, End: end, Target: mvcc.CompareCreate}}, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}}}),
+			name: "a compare of a range",
+			held: txn(&mvcc.TxnRequest{
+				Compares: []mvcc.Compare{{Key: key, End: end, Target: mvcc.CompareCreate}},
+				Success:  []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}},
+			}),
 			other: put(&mvcc.PutRequest{Key: []byte("kk")}),
 			check: func(r *mvcc.Result) bool { return !r.Succeeded },
 		},
 		{
-			name:  "a range beside a put",
-			held:  txn(&mvcc.TxnRequest{Success: []mvcc.Op{{Range: &mvcc.RangeRequest{Key: key, End: end}}, {Put: &mvcc.PutRequest{Key: []byte("x")}}}}),
+			name: "a range beside a put",
+			held: txn(&mvcc.TxnRequest{Success: []mvcc.Op{
+				{Range: &mvcc.RangeRequest{Key: key, End: end}}, {Put: &mvcc.PutRequest{Key: []byte("x")}},
+			}}),
 			other: put(&mvcc.PutRequest{Key: []byte("kk")}),
 			check: func(r *mvcc.Result) bool { return r.Ops[0].Count == 1 },
 		},
@@ -64,23 +72,41 @@ func TestOvertaken(t *testing.T) {
 			check: func(r *mvcc.Result) bool { return r.Deleted == 2 },
 		},
 		{
-			name:  "a put with a lease that is revoked",
-			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err },
-			held:  put(&mvcc.PutRequest{Key: key, Lease: 7}),
-			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, nil); return err }),
-			want:  mvcc.ErrLeaseNotFound,
+			name: "a put with a lease that is revoked",
+			setup: func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseGrant(ctx, 7, 1, nil)
+				return err
+			},
+			held: put(&mvcc.PutRequest{Key: key, Lease: 7}),
+			other: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseRevoke(ctx, 7, nil)
+				return err
+			}),
+			want: mvcc.ErrLeaseNotFound,
 		},
 		{
-			name:  "a revoke while a key is attached",
-			setup: func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err },
-			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, nil); return err }),
+			name: "a revoke while a key is attached",
+			setup: func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseGrant(ctx, 7, 1, nil)
+				return err
+			},
+			held: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseRevoke(ctx, 7, nil)
+				return err
+			}),
 			other: put(&mvcc.PutRequest{Key: key, Lease: 7}),
 		},
 		{
-			name:  "a lease granted twice",
-			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 1, nil); return err }),
-			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseGrant(ctx, 7, 2, nil); return err }),
-			want:  mvcc.ErrLeaseExists,
+			name: "a lease granted twice",
+			held: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseGrant(ctx, 7, 1, nil)
+				return err
+			}),
+			other: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseGrant(ctx, 7, 2, nil)
+				return err
+			}),
+			want: mvcc.ErrLeaseExists,
 		},
 		{
 			name: "a revoke by an owner that is deposed",
@@ -90,7 +116,10 @@ func TestOvertaken(t *testing.T) {
 				}
 				return err
 			},
-			held:  rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.LeaseRevoke(ctx, 7, &fence); return err }),
+			held: rev(func(ctx context.Context, s *mvcc.Store) error {
+				_, err := s.LeaseRevoke(ctx, 7, &fence)
+				return err
+			}),
 			other: rev(func(ctx context.Context, s *mvcc.Store) error { _, err := s.ClaimLeases(ctx, 0); return err }),
 			want:  mvcc.ErrFenced,
 		},

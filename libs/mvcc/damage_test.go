@@ -31,15 +31,16 @@ type damagedStore struct {
 func openDamaged(t *testing.T, v variant) *damagedStore {
 	t.Helper()
 	d := &damagedStore{prefix: v.store.Prefix}
-	d.e = faults.New(openEngine(t, v.engine), faults.Options{KeepPipelined: true, Delay: func(ctx context.Context, op faults.Op) {
-		if op != faults.Begin {
-			return
-		}
-		d.begins.Add(1)
-		if c := d.hold.Load(); c != nil {
-			<-*c
-		}
-	}})
+	d.e = faults.New(openEngine(t, v.engine),
+		faults.Options{KeepPipelined: true, Delay: func(ctx context.Context, op faults.Op) {
+			if op != faults.Begin {
+				return
+			}
+			d.begins.Add(1)
+			if c := d.hold.Load(); c != nil {
+				<-*c
+			}
+		}})
 	v.store.OnDamage = func(err error) {
 		if !errors.Is(err, mvcc.ErrCorrupt) {
 			t.Errorf("reported: %v", err)
@@ -112,7 +113,8 @@ func touching() (all []operation) {
 		delete1("delete range", "a", "z"),
 		txn1("compare", mvcc.TxnRequest{Compares: []mvcc.Compare{{Key: d, Target: mvcc.CompareVersion, Result: mvcc.Greater}}, Success: []mvcc.Op{putB}, Failure: []mvcc.Op{putB}}),
 		txn1("compare of a range", mvcc.TxnRequest{Compares: []mvcc.Compare{{Key: []byte("c"), End: []byte("e"), Target: mvcc.CompareMod, Result: mvcc.Greater}}, Success: []mvcc.Op{putB}, Failure: []mvcc.Op{putB}}),
-		txn1("put in a transaction", mvcc.TxnRequest{Success: []mvcc.Op{putB, {Put: &mvcc.PutRequest{Key: d, Value: []byte("v")}}}}),
+		txn1("put in a transaction",
+			mvcc.TxnRequest{Success: []mvcc.Op{putB, {Put: &mvcc.PutRequest{Key: d, Value: []byte("v")}}}}),
 		txn1("delete in a transaction", mvcc.TxnRequest{Success: []mvcc.Op{putB, {Delete: &mvcc.DeleteRequest{Key: []byte("c"), End: []byte("e")}}}}),
 		txn1("range after a put", mvcc.TxnRequest{Success: []mvcc.Op{putB, {Range: &mvcc.RangeRequest{Key: []byte("c"), End: []byte("e")}}}}),
 		txn1("nested", mvcc.TxnRequest{Success: []mvcc.Op{putB, {Txn: &mvcc.TxnRequest{Success: []mvcc.Op{{Range: &mvcc.RangeRequest{Key: d}}}}}}}),
@@ -198,7 +200,8 @@ func TestDamagedRow(t *testing.T) {
 					}
 				}
 			}
-			if kvs, _ := collect(t, s.Store, &mvcc.RangeRequest{Key: []byte("b")}); len(kvs) != 1 || kvs[0].Mod > info.Rev {
+			if kvs, _ := collect(t, s.Store, &mvcc.RangeRequest{Key: []byte("b")}); len(kvs) != 1 ||
+				kvs[0].Mod > info.Rev {
 				t.Errorf("a request that failed has put %v", kvs)
 			}
 			if _, err := s.LeaseGrant(t.Context(), oldLease, 60, nil); !errors.Is(err, mvcc.ErrLeaseExists) {
@@ -234,7 +237,8 @@ func TestDamageInGroup(t *testing.T) {
 			}
 			var poison []operation
 			for _, op := range touching() {
-				if op.name != "hash" && op.name != "transaction of reads" && !strings.HasPrefix(op.name, "list") && op.name != "get" && op.name != "count" && op.name != "page" {
+				if op.name != "hash" && op.name != "transaction of reads" && !strings.HasPrefix(op.name, "list") &&
+					op.name != "get" && op.name != "count" && op.name != "page" {
 					poison = append(poison, op)
 				}
 			}
@@ -277,7 +281,10 @@ func TestDamageInGroup(t *testing.T) {
 func TestDamagedTables(t *testing.T) {
 	d := []byte(damagedKey)
 	lease := string(binary.BigEndian.AppendUint64(nil, oldLease))
-	leaseKeys := operation{"keys of the lease", func(ctx context.Context, s *mvcc.Store) error { _, _, err := s.LeaseKeys(ctx, oldLease); return err }}
+	leaseKeys := operation{"keys of the lease", func(ctx context.Context, s *mvcc.Store) error {
+		_, _, err := s.LeaseKeys(ctx, oldLease)
+		return err
+	}}
 	revoke := operation{"revoke", func(ctx context.Context, s *mvcc.Store) error {
 		_, err := s.LeaseRevoke(ctx, oldLease, nil)
 		return err
@@ -290,9 +297,13 @@ func TestDamagedTables(t *testing.T) {
 			fine  func(before int64) []operation
 		}{
 			{'v', damagedKey, func(int64) []operation {
-				return []operation{range1("get", mvcc.RangeRequest{Key: d}), range1("list", mvcc.RangeRequest{Key: []byte("a"), End: []byte("z")})}
+				return []operation{
+					range1("get", mvcc.RangeRequest{Key: d}),
+					range1("list", mvcc.RangeRequest{Key: []byte("a"), End: []byte("z")}),
+				}
 			}, func(int64) []operation {
-				return []operation{range1("keys", mvcc.RangeRequest{Key: []byte("a"), End: []byte("z"), KeysOnly: true})}
+				return []operation{range1("keys",
+					mvcc.RangeRequest{Key: []byte("a"), End: []byte("z"), KeysOnly: true})}
 			}},
 			{'h', damagedKey, func(before int64) []operation {
 				return []operation{
@@ -300,7 +311,10 @@ func TestDamagedTables(t *testing.T) {
 					range1("old list", mvcc.RangeRequest{Key: []byte("a"), End: []byte("z"), Rev: before}),
 				}
 			}, func(before int64) []operation {
-				return []operation{range1("get", mvcc.RangeRequest{Key: d}), range1("old get of a", mvcc.RangeRequest{Key: []byte("a"), Rev: before})}
+				return []operation{
+					range1("get", mvcc.RangeRequest{Key: d}),
+					range1("old get of a", mvcc.RangeRequest{Key: []byte("a"), Rev: before}),
+				}
 			}},
 			{'k', lease, func(int64) []operation { return []operation{leaseKeys, revoke} }, func(int64) []operation { return []operation{put1(damagedKey)} }},
 			{'e', lease, func(int64) []operation {

@@ -20,14 +20,15 @@ func TestDumpOfShortStates(t *testing.T) {
 			// A state is good for so many reads, and for none from then on.
 			const reads, entries = 40, 200
 			var left atomic.Int64
-			e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
-				if c.Op == faults.Snapshot {
-					left.Store(reads)
-				} else if left.Add(-1) < 0 {
-					return faults.TooOld, true
-				}
-				return faults.None, true
-			}})
+			e := faults.New(openEngine(t, pebble.Options{}),
+				faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
+					if c.Op == faults.Snapshot {
+						left.Store(reads)
+					} else if left.Add(-1) < 0 {
+						return faults.TooOld, true
+					}
+					return faults.None, true
+				}})
 			e.Pause(true)
 			s := open(t, e, mvcc.Options{})
 			for i := range entries {

@@ -212,19 +212,21 @@ func (c *client) step(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		info, err := c.s.Range(ctx, &mvcc.RangeRequest{Key: c.key(), End: []byte{0}, Rev: before}, func(kv *mvcc.KV) error {
-			if kv.Mod > before {
-				c.t.Errorf("a range at %d shows %d", before, kv.Mod)
-			}
-			return nil
-		})
+		info, err := c.s.Range(ctx, &mvcc.RangeRequest{Key: c.key(), End: []byte{0}, Rev: before},
+			func(kv *mvcc.KV) error {
+				if kv.Mod > before {
+					c.t.Errorf("a range at %d shows %d", before, kv.Mod)
+				}
+				return nil
+			})
 		if err == nil && info.Rev < before {
 			c.t.Errorf("head %d after %d", info.Rev, before)
 		} else if err != nil && !errors.Is(err, mvcc.ErrUnavailable) && !errors.Is(err, mvcc.ErrCompacted) {
 			c.t.Errorf("range: %v", err)
 		}
 	case n == 18:
-		if _, err := c.s.LeaseGrant(ctx, int64(c.r.IntN(3)+1), 60, nil); err != nil && !errors.Is(err, mvcc.ErrLeaseExists) && !errors.Is(err, mvcc.ErrUnavailable) {
+		if _, err := c.s.LeaseGrant(ctx, int64(c.r.IntN(3)+1), 60, nil); err != nil &&
+			!errors.Is(err, mvcc.ErrLeaseExists) && !errors.Is(err, mvcc.ErrUnavailable) {
 			c.t.Errorf("grant: %v", err)
 		}
 	case n == 19:
@@ -235,7 +237,8 @@ func (c *client) step(ctx context.Context) {
 		if err != nil {
 			return
 		}
-		if _, err := c.s.Compact(ctx, head-int64(c.r.IntN(30)), false); err != nil && !errors.Is(err, mvcc.ErrCompacted) && !errors.Is(err, mvcc.ErrUnavailable) {
+		if _, err := c.s.Compact(ctx, head-int64(c.r.IntN(30)), false); err != nil &&
+			!errors.Is(err, mvcc.ErrCompacted) && !errors.Is(err, mvcc.ErrUnavailable) {
 			c.t.Errorf("compact: %v", err)
 		}
 	}
@@ -278,7 +281,9 @@ func (l *ledger) settle(t *testing.T, entries []revlog.Entry) {
 }
 
 func badDays(seed uint64) faults.Options {
-	return faults.Options{Seed: seed, Conflict: .1, UnknownLost: .06, UnknownCommitted: .06, TooOld: .002, Unavailable: .0005}
+	return faults.Options{
+		Seed: seed, Conflict: .1, UnknownLost: .06, UnknownCommitted: .06, TooOld: .002, Unavailable: .0005,
+	}
 }
 
 func faultVariants() []variant {
@@ -318,7 +323,9 @@ func TestBadDays(t *testing.T) {
 				}
 				for c := range 6 {
 					wg.Go(func() {
-						c := client{t: t, s: s, l: l, r: rand.New(rand.NewPCG(seed, uint64(run*100+c))), id: fmt.Sprint(run, c)}
+						c := client{
+							t: t, s: s, l: l, r: rand.New(rand.NewPCG(seed, uint64(run*100+c))), id: fmt.Sprint(run, c),
+						}
 						for range 60 {
 							c.step(t.Context())
 						}
@@ -405,21 +412,25 @@ func removedUpTo(t testing.TB, e engine.Store, prefix []byte) int64 {
 
 // TestUnknownOutcomes: a counter's version is the number of its successful puts, whatever became of each commit.
 func TestUnknownOutcomes(t *testing.T) {
-	for _, fault := range []faults.Fault{faults.Conflict, faults.LateConflict, faults.UnknownLost, faults.UnknownCommitted, faults.TooOld, faults.Unavailable} {
+	for _, fault := range []faults.Fault{
+		faults.Conflict, faults.LateConflict, faults.UnknownLost, faults.UnknownCommitted, faults.TooOld,
+		faults.Unavailable,
+	} {
 		for _, v := range faultVariants()[:3] {
 			t.Run(fmt.Sprint(fault, " ", v.name), func(t *testing.T) {
 				t.Parallel()
 				var n atomic.Int64
-				e := faults.New(openEngine(t, v.engine), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
-					if c.Op != faults.Commit {
-						return faults.None, true
-					}
-					k := n.Add(1)
-					if k%3 == 0 || fault == faults.Unavailable && k > 12 { // a lane bears 8 times that nobody is there
-						return faults.None, true
-					}
-					return fault, true // two in a row
-				}})
+				e := faults.New(openEngine(t, v.engine),
+					faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
+						if c.Op != faults.Commit {
+							return faults.None, true
+						}
+						k := n.Add(1)
+						if k%3 == 0 || fault == faults.Unavailable && k > 12 { // a lane bears 8 times that nobody is there
+							return faults.None, true
+						}
+						return fault, true // two in a row
+					}})
 				s := openQuietly(t, e, v.store)
 				var wg sync.WaitGroup
 				const clients, puts = 4, 5
@@ -439,7 +450,10 @@ func TestUnknownOutcomes(t *testing.T) {
 					t.Fatalf("%+v", kvs)
 				}
 				leases := 0
-				if err := s.Leases(t.Context(), func(int64, int64) error { leases++; return nil }); err != nil || leases != clients*puts {
+				if err := s.Leases(t.Context(), func(int64, int64) error {
+					leases++
+					return nil
+				}); err != nil || leases != clients*puts {
 					t.Fatal(leases, err)
 				}
 				if s.Usage().Retries.Load() == 0 && fault != faults.UnknownCommitted {
@@ -458,7 +472,8 @@ func TestUnavailable(t *testing.T) {
 	e.Pause(true)
 	put(t, s, "a", "1")
 	e.Pause(false)
-	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("a"), Value: []byte("2")}); !errors.Is(err, mvcc.ErrUnavailable) {
+	if _, err := s.Put(t.Context(),
+		&mvcc.PutRequest{Key: []byte("a"), Value: []byte("2")}); !errors.Is(err, mvcc.ErrUnavailable) {
 		t.Fatal(err)
 	}
 	if _, err := s.Head(t.Context()); !errors.Is(err, mvcc.ErrUnavailable) {
@@ -485,7 +500,14 @@ func TestLongLists(t *testing.T) {
 			for i := range keys {
 				put(t, s, fmt.Sprintf("k%03d", i), fmt.Sprint(i, string(bytes.Repeat([]byte("v"), i))))
 			}
-			for _, req := range []mvcc.RangeRequest{{}, {KeysOnly: true}, {Limit: 50}, {CountOnly: true}, {Order: mvcc.SortDescend}, {Target: mvcc.SortByValue, Order: mvcc.SortAscend, Limit: 20}} {
+			for _, req := range []mvcc.RangeRequest{
+				{},
+				{KeysOnly: true},
+				{Limit: 50},
+				{CountOnly: true},
+				{Order: mvcc.SortDescend},
+				{Target: mvcc.SortByValue, Order: mvcc.SortAscend, Limit: 20},
+			} {
 				for _, old := range []bool{false, true} {
 					req.Key, req.End, req.Rev = []byte("k"), []byte("l"), 0
 					e.Pause(true)
@@ -502,11 +524,16 @@ func TestLongLists(t *testing.T) {
 					seen := 0
 					var got []mvcc.KV
 					info, err := s.Range(t.Context(), &req, func(kv *mvcc.KV) error {
-						got = append(got, mvcc.KV{Key: bytes.Clone(kv.Key), Value: bytes.Clone(kv.Value), Create: kv.Create, Mod: kv.Mod, Version: kv.Version, Lease: kv.Lease})
+						got = append(got, mvcc.KV{
+							Key: bytes.Clone(kv.Key), Value: bytes.Clone(kv.Value), Create: kv.Create, Mod: kv.Mod,
+							Version: kv.Version, Lease: kv.Lease,
+						})
 						if seen++; seen%10 == 0 { // before and behind the scan
-							put(t, s, fmt.Sprintf("k%03d", r.IntN(keys)), fmt.Sprint("again", seen, req.Limit, old, head))
+							put(t, s, fmt.Sprintf("k%03d", r.IntN(keys)),
+								fmt.Sprint("again", seen, req.Limit, old, head))
 							put(t, s, fmt.Sprintf("k%03dnew%d", r.IntN(keys), seen), "new")
-							if _, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: fmt.Appendf(nil, "k%03d", r.IntN(keys))}); err != nil {
+							if _, err := s.DeleteRange(t.Context(),
+								&mvcc.DeleteRequest{Key: fmt.Appendf(nil, "k%03d", r.IntN(keys))}); err != nil {
 								t.Error(err)
 							}
 						}
@@ -546,11 +573,12 @@ func TestNothingIsVisitedTwice(t *testing.T) {
 		put(t, s, fmt.Sprint("k", i), "v")
 	}
 	var got []string
-	_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l"), Limit: 3}, func(kv *mvcc.KV) error {
-		got = append(got, string(kv.Key))
-		armed.Store(len(got) == 3)
-		return nil
-	})
+	_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l"), Limit: 3},
+		func(kv *mvcc.KV) error {
+			got = append(got, string(kv.Key))
+			armed.Store(len(got) == 3)
+			return nil
+		})
 	if diff := cmp.Diff([]string{"k0", "k1", "k2"}, got); diff != "" || !errors.Is(err, mvcc.ErrUnavailable) {
 		t.Fatal(diff, err)
 	}

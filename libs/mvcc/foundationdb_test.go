@@ -36,7 +36,9 @@ func init() {
 // openFoundationDB opens a store on the cluster in a root of its own, which is cleared afterwards.
 func openFoundationDB(t testing.TB) engine.Store {
 	t.Helper()
-	e, err := foundationdb.Open(foundationdb.Options{ClusterFile: os.Getenv(clusterEnv), Root: []byte("headwater-test/" + rand.Text() + "/")})
+	e, err := foundationdb.Open(foundationdb.Options{
+		ClusterFile: os.Getenv(clusterEnv), Root: []byte("headwater-test/" + rand.Text() + "/"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +131,8 @@ func TestClusterKilled(t *testing.T) {
 	stop()
 	removal.Wait()
 	check(t, e, s, nil, false).checkReads(s, 1)
-	t.Logf("%d steps, the slowest took %v; %d acknowledged, %d unknown, %d retries", steps.Load(), time.Duration(slowest.Load()), len(l.acked), len(l.unknown), s.Usage().Retries.Load())
+	t.Logf("%d steps, the slowest took %v; %d acknowledged, %d unknown, %d retries", steps.Load(),
+		time.Duration(slowest.Load()), len(l.acked), len(l.unknown), s.Usage().Retries.Load())
 }
 
 // benchShift lets a group have all the requests that it can.
@@ -156,7 +159,8 @@ func BenchmarkPutFoundationDB(b *testing.B) {
 					return nil, err
 				}
 				tr.Set(idx, make([]byte, 300))
-				tr.SetVersionstampedKey(fdbc.Key(root+"l\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"+string([]byte{byte(len(root) + 1), 0, 0, 0})), make([]byte, 320))
+				tr.SetVersionstampedKey(fdbc.Key(root+"l\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00"+
+					string([]byte{byte(len(root) + 1), 0, 0, 0})), make([]byte, 320))
 				tr.SetVersionstampedValue(fdbc.Key(root+"h"), make([]byte, 16))
 				tr.SetVersionstampedValue(fdbc.Key(root+"c"), make([]byte, 24))
 				return nil, nil
@@ -164,7 +168,16 @@ func BenchmarkPutFoundationDB(b *testing.B) {
 			return err
 		})
 	})
-	for _, v := range []struct{ clients, lanes, group int }{{1, 1, 512}, {1, 4, 512}, {256, 4, 512}, {4000, 4, 32}, {4000, 4, 512}, {4000, 8, 100}, {4000, 8, 512}, {4000, 16, 100}} {
+	for _, v := range []struct{ clients, lanes, group int }{
+		{1, 1, 512},
+		{1, 4, 512},
+		{256, 4, 512},
+		{4000, 4, 32},
+		{4000, 4, 512},
+		{4000, 8, 100},
+		{4000, 8, 512},
+		{4000, 16, 100},
+	} {
 		b.Run(fmt.Sprintf("clients=%d/lanes=%d/group=%d", v.clients, v.lanes, v.group), func(b *testing.B) {
 			s := open(b, openCluster(b), mvcc.Options{Lanes: v.lanes, GroupMax: v.group, Shift: benchShift})
 			value := make([]byte, 256)
@@ -200,7 +213,10 @@ func BenchmarkRangeFoundationDB(b *testing.B) {
 	for _, clients := range []int{1, 4000} {
 		b.Run(fmt.Sprintf("key/clients=%d", clients), func(b *testing.B) {
 			measure(b, clients, func([]byte) error {
-				_, err := s.Range(ctx, &mvcc.RangeRequest{Key: fmt.Appendf(nil, "%s%08d", prefix, mrand.IntN(keys)+1)}, func(*mvcc.KV) error { return nil })
+				_, err := s.Range(ctx, &mvcc.RangeRequest{Key: fmt.Appendf(nil, "%s%08d", prefix, mrand.IntN(keys)+1)},
+					func(*mvcc.KV) error {
+						return nil
+					})
 				return err
 			})
 		})
@@ -210,7 +226,9 @@ func BenchmarkRangeFoundationDB(b *testing.B) {
 			measure(b, clients, func([]byte) error {
 				start, last, rev, seen := []byte(prefix), []byte(nil), int64(0), int64(0)
 				for {
-					info, err := s.Range(ctx, &mvcc.RangeRequest{Key: start, End: []byte("/registry/pods0"), Limit: page, Rev: rev}, func(kv *mvcc.KV) error {
+					info, err := s.Range(ctx, &mvcc.RangeRequest{
+						Key: start, End: []byte("/registry/pods0"), Limit: page, Rev: rev,
+					}, func(kv *mvcc.KV) error {
 						last, seen = append(append(last[:0], kv.Key...), 0), seen+1
 						return nil
 					})

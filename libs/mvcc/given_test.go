@@ -177,7 +177,8 @@ func TestGivenAhead(t *testing.T) {
 	s := open(t, e, mvcc.Options{})
 	replay := func(rev, after int64) error {
 		kv := mvcc.KV{Key: []byte("a"), Create: rev, Version: 1}
-		_, err := s.Replay(t.Context(), []mvcc.ReplayRevision{{Rev: rev, After: after, Events: []revlog.Event{{KV: kv}}}})
+		_, err := s.Replay(t.Context(),
+			[]mvcc.ReplayRevision{{Rev: rev, After: after, Events: []revlog.Event{{KV: kv}}}})
 		return err
 	}
 	if err := replay(far, 1); !errors.Is(err, mvcc.ErrAhead) {
@@ -285,7 +286,8 @@ func TestImportOvertaken(t *testing.T) {
 		t.Fatal(err)
 	}
 	s := open(t, e, mvcc.Options{})
-	if kvs, at := collect(t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}}); len(kvs) != head || at.Rev != head {
+	if kvs, at := collect(t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}}); len(kvs) != head ||
+		at.Rev != head {
 		t.Errorf("%d keys of %+v", len(kvs), at)
 	}
 	check(t, e, s, nil, false)

@@ -17,14 +17,15 @@ type hashing struct{}
 func TestHashOfHeadMeetsCompaction(t *testing.T) {
 	var s *mvcc.Store
 	var snapshots atomic.Int64 // until the writes in between; 0: none to come
-	e := faults.New(openEngine(t, pebble.Options{Sparse: true}), faults.Options{Delay: func(ctx context.Context, op faults.Op) {
-		if op != faults.Snapshot || ctx.Value(hashing{}) == nil || snapshots.Load() == 0 || snapshots.Add(-1) != 0 {
-			return
-		}
-		if _, err := s.Compact(ctx, put(t, s, "k", "new"), false); err != nil {
-			t.Error(err)
-		}
-	}})
+	e := faults.New(openEngine(t, pebble.Options{Sparse: true}),
+		faults.Options{Delay: func(ctx context.Context, op faults.Op) {
+			if op != faults.Snapshot || ctx.Value(hashing{}) == nil || snapshots.Load() == 0 || snapshots.Add(-1) != 0 {
+				return
+			}
+			if _, err := s.Compact(ctx, put(t, s, "k", "new"), false); err != nil {
+				t.Error(err)
+			}
+		}})
 	s = open(t, e, mvcc.Options{})
 	first := put(t, s, "k", "v")
 	snapshots.Store(2)

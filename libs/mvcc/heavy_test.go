@@ -23,15 +23,16 @@ type scanGate struct {
 
 func openScanned(t *testing.T, o mvcc.Options) (*scanGate, *mvcc.Store, *faults.Store) {
 	g := &scanGate{entered: make(chan struct{}, 100), release: make(chan struct{})}
-	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{KeepPipelined: true, Delay: func(ctx context.Context, op faults.Op) {
-		if op == faults.Next && g.rows.Add(1) == g.stopAt.Load() {
-			g.entered <- struct{}{}
-			select {
-			case <-g.release:
-			case <-ctx.Done():
+	e := faults.New(openEngine(t, pebble.Options{}),
+		faults.Options{KeepPipelined: true, Delay: func(ctx context.Context, op faults.Op) {
+			if op == faults.Next && g.rows.Add(1) == g.stopAt.Load() {
+				g.entered <- struct{}{}
+				select {
+				case <-g.release:
+				case <-ctx.Done():
+				}
 			}
-		}
-	}})
+		}})
 	return g, open(t, e, o), e
 }
 
@@ -68,7 +69,9 @@ func TestOthersGoOn(t *testing.T) {
 			return res.Ops[1].Count, nil
 		},
 		"range": func(ctx context.Context, s *mvcc.Store) (int64, error) {
-			res, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("done")}}, {Range: &allKeys}}})
+			res, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{
+				{Put: &mvcc.PutRequest{Key: []byte("done")}}, {Range: &allKeys},
+			}})
 			if err != nil {
 				return 0, err
 			}
@@ -145,7 +148,9 @@ func TestHeavyEnds(t *testing.T) {
 		})
 	}
 	for range 3 {
-		res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Compares: []mvcc.Compare{existing("k", "l")}, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}}})
+		res, err := s.Txn(t.Context(), &mvcc.TxnRequest{
+			Compares: []mvcc.Compare{existing("k", "l")}, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}},
+		})
 		if err != nil || !res.Succeeded {
 			t.Errorf("%+v, %v", res, err)
 		}
@@ -170,7 +175,12 @@ func TestRequestRows(t *testing.T) {
 			old := put(t, s, "zz", "")
 			all := func(r mvcc.RangeRequest) mvcc.Op { return mvcc.Op{Range: &r} }
 			three := func(op mvcc.Op) []mvcc.Op {
-				return []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("changed")}}, op, {Txn: &mvcc.TxnRequest{Success: []mvcc.Op{op}}}, op}
+				return []mvcc.Op{
+					{Put: &mvcc.PutRequest{Key: []byte("changed")}},
+					op,
+					{Txn: &mvcc.TxnRequest{Success: []mvcc.Op{op}}},
+					op,
+				}
 			}
 			var requests []func()
 			for i, txn := range []mvcc.TxnRequest{
@@ -191,10 +201,12 @@ func TestRequestRows(t *testing.T) {
 			if kvs := everything(t, s); len(kvs) != 100+1+1+6 {
 				t.Errorf("%d keys", len(kvs))
 			}
-			if _, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: three(all(allKeys))[1:]}); !errors.Is(err, mvcc.ErrTooLarge) {
+			if _, err := s.Txn(t.Context(),
+				&mvcc.TxnRequest{Success: three(all(allKeys))[1:]}); !errors.Is(err, mvcc.ErrTooLarge) {
 				t.Errorf("reads alone: %v", err)
 			}
-			if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k"), End: []byte("l")}); err != nil || res.Deleted != 100 {
+			if res, err := s.DeleteRange(t.Context(),
+				&mvcc.DeleteRequest{Key: []byte("k"), End: []byte("l")}); err != nil || res.Deleted != 100 {
 				t.Errorf("what it may: %+v, %v", res, err)
 			}
 			check(t, e, s, nil, false).checkReads(s, 100)
@@ -217,7 +229,8 @@ func TestComparesScanOnce(t *testing.T) {
 		}
 		if c.fails >= 0 {
 			put(t, s, fmt.Sprintf("k%04d", c.fails), "again")
-			txn.Compares = append(txn.Compares, mvcc.Compare{Key: []byte("k"), End: []byte("l"), Target: mvcc.CompareVersion, Int: 1})
+			txn.Compares = append(txn.Compares,
+				mvcc.Compare{Key: []byte("k"), End: []byte("l"), Target: mvcc.CompareVersion, Int: 1})
 		}
 		before := g.rows.Load()
 		res, err := s.Txn(t.Context(), &txn)

@@ -74,7 +74,8 @@ func TestTooLarge(t *testing.T) {
 	for i := range 120 { // more than a transaction holds, but a delete moves none of it
 		put(t, s, fmt.Sprintf("c%03d", i), value)
 	}
-	if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("c"), End: []byte("d")}); err != nil || res.Deleted != 120 {
+	if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("c"), End: []byte("d")}); err != nil ||
+		res.Deleted != 120 {
 		t.Fatal(res, err)
 	}
 	for i := range 400 { // the keys alone do not fit into a transaction
@@ -163,7 +164,8 @@ func TestNoSpace(t *testing.T) {
 	ctx := t.Context()
 	grant := func(id int64) error { _, err := s.LeaseGrant(ctx, id, 10, nil); return err }
 	try := func(r *mvcc.PutRequest) error { _, err := s.Put(ctx, r); return err }
-	if err := errors.Join(grant(1), try(&mvcc.PutRequest{Key: []byte("leased"), Lease: 1}), try(&mvcc.PutRequest{Key: []byte("a")}), try(&mvcc.PutRequest{Key: []byte("b")})); err != nil {
+	if err := errors.Join(grant(1), try(&mvcc.PutRequest{Key: []byte("leased"), Lease: 1}),
+		try(&mvcc.PutRequest{Key: []byte("a")}), try(&mvcc.PutRequest{Key: []byte("b")})); err != nil {
 		t.Fatal(err)
 	}
 	refused := func(do func() error) func() {
@@ -263,7 +265,8 @@ func TestLargeValues(t *testing.T) {
 			}
 			for i := range log {
 				a, b := log[i].Events[0], fed[i].Events[0]
-				if log[i].Rev != fed[i].Rev || !bytes.Equal(a.KV.Value, b.KV.Value) || !bytes.Equal(a.Prev.Value, b.Prev.Value) {
+				if log[i].Rev != fed[i].Rev || !bytes.Equal(a.KV.Value, b.KV.Value) ||
+					!bytes.Equal(a.Prev.Value, b.Prev.Value) {
 					t.Fatalf("entry %d at %d", i, log[i].Rev)
 				}
 			}
@@ -313,7 +316,8 @@ func TestQueueIsBounded(t *testing.T) {
 		go func() {
 			defer close(refused)
 			waitFor(t, func() bool { return s.Waiting() == 2 })
-			if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("d")}); !errors.Is(err, mvcc.ErrTooManyRequests) {
+			if _, err := s.Put(t.Context(),
+				&mvcc.PutRequest{Key: []byte("d")}); !errors.Is(err, mvcc.ErrTooManyRequests) {
 				t.Errorf("the third of two: %v", err)
 			}
 		}()
@@ -342,7 +346,9 @@ func TestNextGroup(t *testing.T) {
 		read(2, "old", 5),
 		read(4, "new", 6),
 		func() {
-			if _, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}, {Range: &mvcc.RangeRequest{Key: []byte("a"), Rev: 8}}}}); !errors.Is(err, mvcc.ErrFutureRevision) {
+			if _, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{
+				{Put: &mvcc.PutRequest{Key: []byte("x")}}, {Range: &mvcc.RangeRequest{Key: []byte("a"), Rev: 8}},
+			}}); !errors.Is(err, mvcc.ErrFutureRevision) {
 				t.Errorf("a future revision: %v", err)
 			}
 		},
@@ -353,7 +359,9 @@ func TestNextGroup(t *testing.T) {
 			}
 		},
 		func() {
-			if _, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: []byte("x")}}, {Range: &mvcc.RangeRequest{Key: []byte("a"), Rev: 6}}}}); !errors.Is(err, mvcc.ErrCompacted) {
+			if _, err := s.Txn(ctx, &mvcc.TxnRequest{Success: []mvcc.Op{
+				{Put: &mvcc.PutRequest{Key: []byte("x")}}, {Range: &mvcc.RangeRequest{Key: []byte("a"), Rev: 6}},
+			}}); !errors.Is(err, mvcc.ErrCompacted) {
 				t.Errorf("a compacted revision: %v", err)
 			}
 		},
@@ -371,7 +379,8 @@ func TestFence(t *testing.T) {
 				if _, err := s.LeaseGrant(ctx, id+1, 5, nil); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := s.Put(ctx, &mvcc.PutRequest{Key: fmt.Appendf(nil, "k%d", id+1), Lease: id + 1}); err != nil {
+				if _, err := s.Put(ctx,
+					&mvcc.PutRequest{Key: fmt.Appendf(nil, "k%d", id+1), Lease: id + 1}); err != nil {
 					t.Fatal(err)
 				}
 			}

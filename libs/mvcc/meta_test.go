@@ -19,7 +19,8 @@ func TestNoKeyspaceOverRows(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: []byte(strings.Repeat("v", 2000))}); err != nil {
+			if _, err := s.Put(t.Context(),
+				&mvcc.PutRequest{Key: []byte("k"), Value: []byte(strings.Repeat("v", 2000))}); err != nil {
 				t.Fatal(err)
 			}
 			if err := s.Close(); err != nil {
@@ -36,7 +37,8 @@ func TestNoKeyspaceOverRows(t *testing.T) {
 				}
 			}
 			wait(t, txn)
-			if s, err := mvcc.Open(t.Context(), e, mvcc.Options{Prefix: []byte(prefix)}); !errors.Is(err, mvcc.ErrCorrupt) {
+			if s, err := mvcc.Open(t.Context(), e,
+				mvcc.Options{Prefix: []byte(prefix)}); !errors.Is(err, mvcc.ErrCorrupt) {
 				t.Errorf("prefix %q, without %q: opened (%v), %v", prefix, lost, s != nil, err)
 			}
 		}

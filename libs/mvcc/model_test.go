@@ -65,7 +65,9 @@ func (m *model) change(rev int64, puts []mvcc.PutRequest, deletes []string) {
 	}
 	e := revlog.Entry{Rev: rev}
 	for _, k := range deletes {
-		e.Events = append(e.Events, revlog.Event{Delete: true, KV: mvcc.KV{Key: []byte(k), Mod: rev}, HasPrev: true, Prev: next[k]})
+		e.Events = append(e.Events, revlog.Event{
+			Delete: true, KV: mvcc.KV{Key: []byte(k), Mod: rev}, HasPrev: true, Prev: next[k],
+		})
 		delete(next, k)
 	}
 	for _, p := range puts {
@@ -113,7 +115,16 @@ func variants() []variant {
 	}
 }
 
-var keyPool = [][]byte{{0}, {0, 0}, {0, 0xff}, []byte("a"), []byte("a\x00"), []byte("a\x00\xff"), []byte("a\x00b"), []byte("ab"), []byte("b"), {0xff}, {0xff, 0xff}, {0xff, 0}}
+var keyPool = [][]byte{
+	{0},
+	{0, 0},
+	{0, 0xff},
+	[]byte("a"), []byte("a\x00"), []byte("a\x00\xff"), []byte("a\x00b"), []byte("ab"),
+	[]byte("b"),
+	{0xff},
+	{0xff, 0xff},
+	{0xff, 0},
+}
 
 func TestAgainstModel(t *testing.T) {
 	for _, v := range variants() {
@@ -299,7 +310,10 @@ func (d *driver) read() {
 	}
 	var got []mvcc.KV
 	info, err := d.s.Range(context.Background(), &req, func(kv *mvcc.KV) error {
-		got = append(got, mvcc.KV{Key: bytes.Clone(kv.Key), Value: bytes.Clone(kv.Value), Create: kv.Create, Mod: kv.Mod, Version: kv.Version, Lease: kv.Lease})
+		got = append(got, mvcc.KV{
+			Key: bytes.Clone(kv.Key), Value: bytes.Clone(kv.Value), Create: kv.Create, Mod: kv.Mod, Version: kv.Version,
+			Lease: kv.Lease,
+		})
 		return nil
 	})
 	if rev < d.m.compact {

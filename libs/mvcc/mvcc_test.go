@@ -91,7 +91,9 @@ func put(t testing.TB, s *mvcc.Store, key, value string) int64 {
 
 func TestFirstRevisions(t *testing.T) {
 	var fed []revlog.Entry
-	s := open(t, openEngine(t, pebble.Options{}), mvcc.Options{Feed: func(e []revlog.Entry) { fed = append(fed, e...) }})
+	s := open(t, openEngine(t, pebble.Options{}), mvcc.Options{Feed: func(e []revlog.Entry) {
+		fed = append(fed, e...)
+	}})
 	if h, err := s.Head(context.Background()); err != nil || h != 1 {
 		t.Fatalf("head of an empty store = %d, %v", h, err)
 	}
@@ -101,7 +103,8 @@ func TestFirstRevisions(t *testing.T) {
 		}
 	}
 	kvs, info := collect(t, s, &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l")})
-	if len(kvs) != 2 || info.Rev != 6 || info.Count != 2 || string(kvs[0].Value) != "v4" || kvs[0].Version != 3 || kvs[0].Create != 2 || kvs[0].Mod != 6 {
+	if len(kvs) != 2 || info.Rev != 6 || info.Count != 2 || string(kvs[0].Value) != "v4" || kvs[0].Version != 3 ||
+		kvs[0].Create != 2 || kvs[0].Mod != 6 {
 		t.Fatalf("%+v %+v", kvs, info)
 	}
 	for rev := int64(2); rev <= 6; rev++ {

@@ -16,11 +16,12 @@ import (
 // chunk of the log again for each of them, since a chunk is up to 1 MiB.
 func TestOldListReadsChunkOnce(t *testing.T) {
 	var gets atomic.Int64
-	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{KeepPipelined: true, Delay: func(_ context.Context, op faults.Op) {
-		if op == faults.Get {
-			gets.Add(1)
-		}
-	}})
+	e := faults.New(openEngine(t, pebble.Options{}),
+		faults.Options{KeepPipelined: true, Delay: func(_ context.Context, op faults.Op) {
+			if op == faults.Get {
+				gets.Add(1)
+			}
+		}})
 	s := open(t, e, mvcc.Options{})
 	const keys = 100
 	var rev int64

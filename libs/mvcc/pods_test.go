@@ -42,7 +42,8 @@ func TestCompactionOfAnotherPod(t *testing.T) {
 		t.Fatalf("%d payloads, next %d, compacted %d: %v", len(p), next, compact, err)
 	}
 	for i, p := range p {
-		if e, err := b.Parse(p); err != nil || len(e.Events) != 1 || string(e.Events[0].KV.Value) != fmt.Sprint(i) || e.Rev != e.Events[0].KV.Mod {
+		if e, err := b.Parse(p); err != nil || len(e.Events) != 1 || string(e.Events[0].KV.Value) != fmt.Sprint(i) ||
+			e.Rev != e.Events[0].KV.Mod {
 			t.Errorf("%+v: %v", e, err)
 		}
 	}
@@ -140,7 +141,9 @@ func TestSweepCommits(t *testing.T) {
 
 // TestCommitted: who is told of commits is told after them, and only of those that made a revision.
 func TestCommitted(t *testing.T) {
-	for _, v := range []variant{{"dense", pebble.Options{}, mvcc.Options{}}, {"fdb", fdb, mvcc.Options{Shift: 2, Lanes: 3}}} {
+	for _, v := range []variant{
+		{"dense", pebble.Options{}, mvcc.Options{}}, {"fdb", fdb, mvcc.Options{Shift: 2, Lanes: 3}},
+	} {
 		t.Run(v.name, func(t *testing.T) {
 			var told atomic.Int64
 			v.store.Committed = func() { told.Add(1) }
@@ -207,7 +210,8 @@ func TestSetBack(t *testing.T) {
 	if _, err := s.Put(ctx, &mvcc.PutRequest{Key: []byte("k")}); !errors.Is(err, mvcc.ErrSetBack) {
 		t.Errorf("Put: %v", err)
 	}
-	if _, err := mvcc.Open(ctx, e, mvcc.Options{}); !errors.Is(err, mvcc.ErrSetBack) || !strings.Contains(err.Error(), "advanceversion") {
+	if _, err := mvcc.Open(ctx, e, mvcc.Options{}); !errors.Is(err, mvcc.ErrSetBack) ||
+		!strings.Contains(err.Error(), "advanceversion") {
 		t.Errorf("Open: %v", err)
 	}
 	e.version.Store(1 << 61)
@@ -253,7 +257,9 @@ func (p deafPending) Wait(ctx context.Context) (engine.Stamp, error) {
 // TestCloseWithoutAnswer: an engine that does not answer does not keep a Store from closing, and who waits is told.
 func TestCloseWithoutAnswer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		e := &deaf{Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true}), waiting: make(chan struct{}, 1)}
+		e := &deaf{
+			Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true}), waiting: make(chan struct{}, 1),
+		}
 		s, err := mvcc.Open(t.Context(), e, mvcc.Options{})
 		if err != nil {
 			t.Fatal(err)
@@ -263,7 +269,8 @@ func TestCloseWithoutAnswer(t *testing.T) {
 		var wg sync.WaitGroup
 		for i := range 3 {
 			wg.Go(func() {
-				if _, err := s.Put(context.Background(), &mvcc.PutRequest{Key: fmt.Append(nil, i)}); !errors.Is(err, mvcc.ErrUnavailable) {
+				if _, err := s.Put(context.Background(),
+					&mvcc.PutRequest{Key: fmt.Append(nil, i)}); !errors.Is(err, mvcc.ErrUnavailable) {
 					t.Errorf("put %d: %v", i, err)
 				}
 			})

@@ -24,7 +24,9 @@ var genMutation = rapid.Custom(func(t *rapid.T) mutation {
 	case 1:
 		return &DeleteRequest{Key: key.Draw(t, "key"), End: end.Draw(t, "end")}
 	}
-	inner := &TxnRequest{Success: []Op{{Range: &RangeRequest{Key: key.Draw(t, "nested"), End: end.Draw(t, "nestedEnd")}}}}
+	inner := &TxnRequest{Success: []Op{{Range: &RangeRequest{
+		Key: key.Draw(t, "nested"), End: end.Draw(t, "nestedEnd"),
+	}}}}
 	return &TxnRequest{
 		Compares: []Compare{{Key: key.Draw(t, "cmp"), End: end.Draw(t, "cmpEnd")}},
 		Success:  []Op{{Put: &PutRequest{Key: key.Draw(t, "then")}}, {Txn: inner}},

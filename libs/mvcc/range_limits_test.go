@@ -48,10 +48,11 @@ func TestRangeVisitsOnce(t *testing.T) {
 		put(t, s, fmt.Sprint("k", i), "v")
 	}
 	var visited []string
-	_, err := s.Range(context.Background(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l"), Limit: 2}, func(kv *mvcc.KV) error {
-		visited = append(visited, string(kv.Key))
-		return nil
-	})
+	_, err := s.Range(context.Background(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l"), Limit: 2},
+		func(kv *mvcc.KV) error {
+			visited = append(visited, string(kv.Key))
+			return nil
+		})
 	if err == nil || fmt.Sprint(visited) != "[k0 k1]" {
 		t.Fatalf("visited %v, error %v", visited, err)
 	}

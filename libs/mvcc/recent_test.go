@@ -57,45 +57,55 @@ func TestOutOfDate(t *testing.T) {
 			}
 		},
 		"compare holds": func(t *testing.T, s *mvcc.Store, rev int64) {
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Compares: equal(mvcc.CompareMod, rev, ""), Success: putOf("v"), Failure: []mvcc.Op{get}})
+			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{
+				Compares: equal(mvcc.CompareMod, rev, ""), Success: putOf("v"), Failure: []mvcc.Op{get},
+			})
 			if err != nil || !res.Succeeded || res.Rev <= rev {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"compare does not hold": func(t *testing.T, s *mvcc.Store, rev int64) {
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Compares: equal(mvcc.CompareValue, 0, "mine"), Success: putOf("v"), Failure: []mvcc.Op{get}})
+			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{
+				Compares: equal(mvcc.CompareValue, 0, "mine"), Success: putOf("v"), Failure: []mvcc.Op{get},
+			})
 			if err != nil || res.Succeeded || res.Rev < rev || string(res.Ops[0].KVs[0].Value) != "theirs" {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"compare fails either way": func(t *testing.T, s *mvcc.Store, rev int64) {
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Compares: equal(mvcc.CompareValue, 0, "nobody's"), Success: putOf("v")})
+			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{
+				Compares: equal(mvcc.CompareValue, 0, "nobody's"), Success: putOf("v"),
+			})
 			if err != nil || res.Succeeded || res.Rev < rev {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"read before a write": func(t *testing.T, s *mvcc.Store, rev int64) {
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{get, {Put: &mvcc.PutRequest{Key: fresh}}}})
+			res, err := s.Txn(t.Context(),
+				&mvcc.TxnRequest{Success: []mvcc.Op{get, {Put: &mvcc.PutRequest{Key: fresh}}}})
 			if err != nil || res.Ops[0].Rev < rev || res.Ops[0].KVs[0].Mod != rev {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"read of another key before a write": func(t *testing.T, s *mvcc.Store, rev int64) {
 			other := mvcc.Op{Range: &mvcc.RangeRequest{Key: []byte("nobody's")}}
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{other, {Put: &mvcc.PutRequest{Key: fresh}}}})
+			res, err := s.Txn(t.Context(),
+				&mvcc.TxnRequest{Success: []mvcc.Op{other, {Put: &mvcc.PutRequest{Key: fresh}}}})
 			if err != nil || res.Ops[0].Rev < rev || res.Ops[0].Count != 0 {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"read after a write": func(t *testing.T, s *mvcc.Store, rev int64) {
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: fresh}}, get}})
+			res, err := s.Txn(t.Context(),
+				&mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: fresh}}, get}})
 			if err != nil || res.Ops[1].Rev <= rev || res.Ops[1].KVs[0].Mod != rev {
 				t.Errorf("%+v, %v", res, err)
 			}
 		},
 		"read at the new revision": func(t *testing.T, s *mvcc.Store, rev int64) {
 			at := mvcc.Op{Range: &mvcc.RangeRequest{Key: key, Rev: rev}}
-			res, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: fresh}}, at}})
+			res, err := s.Txn(t.Context(),
+				&mvcc.TxnRequest{Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: fresh}}, at}})
 			if err != nil || res.Ops[1].KVs[0].Mod != rev {
 				t.Errorf("%+v, %v", res, err)
 			}
@@ -222,7 +232,8 @@ func TestOutOfDateGroups(t *testing.T) {
 			key := []byte(fmt.Sprint("k", i))
 			run("put", func() (*mvcc.Result, error) { return a.Put(t.Context(), &mvcc.PutRequest{Key: key}) })
 			run("failing compare", func() (*mvcc.Result, error) {
-				return a.Txn(t.Context(), &mvcc.TxnRequest{Compares: fails, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: key}}}})
+				return a.Txn(t.Context(),
+					&mvcc.TxnRequest{Compares: fails, Success: []mvcc.Op{{Put: &mvcc.PutRequest{Key: key}}}})
 			})
 			run("delete of nothing", func() (*mvcc.Result, error) {
 				return a.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("nobody's")})

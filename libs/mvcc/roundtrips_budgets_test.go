@@ -125,14 +125,18 @@ func txnBudgets() (b []budget) {
 			}
 		})
 		add("a compare of the values of 100 keys, put", 7, 6, func(f *far) {
-			t := &mvcc.TxnRequest{Compares: []mvcc.Compare{valueIs(begin, size.bytes)}, Success: []mvcc.Op{putOp(k, large)}}
+			t := &mvcc.TxnRequest{
+				Compares: []mvcc.Compare{valueIs(begin, size.bytes)}, Success: []mvcc.Op{putOp(k, large)},
+			}
 			t.Compares[0].End = end
 			if !f.txn(t).Succeeded {
 				f.Error("the compare does not hold")
 			}
 		})
 		add("100 gets, put", 4+extra, 3+extra, func(f *far) {
-			f.txn(&mvcc.TxnRequest{Success: append(many(n, func(i int) mvcc.Op { return getOp(key("a", i)) }), putOp(k, 1))})
+			f.txn(&mvcc.TxnRequest{Success: append(many(n, func(i int) mvcc.Op {
+				return getOp(key("a", i))
+			}), putOp(k, 1))})
 		})
 		add("100 puts with prev_kv", 4+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op {
@@ -145,7 +149,9 @@ func txnBudgets() (b []budget) {
 			})})
 		})
 		add("a range of 100 keys, put", 7, 6, func(f *far) {
-			f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{{Range: &mvcc.RangeRequest{Key: begin, End: end}}, putOp(key("b", 0), 1)}})
+			f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{
+				{Range: &mvcc.RangeRequest{Key: begin, End: end}}, putOp(key("b", 0), 1),
+			}})
 		})
 		add("100 nested compares of a value, gets and puts", 4+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op {
@@ -234,7 +240,9 @@ func leaseBudgets() (b []budget) {
 
 func readBudgets() (b []budget) {
 	k := key("a", 0)
-	b = append(b, budget{"Range of a key that is not there", 3, 2, nil, func(f *far) { f.list(0, mvcc.RangeRequest{Key: k}) }})
+	b = append(b, budget{"Range of a key that is not there", 3, 2, nil, func(f *far) {
+		f.list(0, mvcc.RangeRequest{Key: k})
+	}})
 	for _, size := range sizes {
 		extra := int64(0)
 		if size.bytes == large {
@@ -279,7 +287,9 @@ func listBudgets() (b []budget) {
 				func(f *far) { f.list(0, mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}) },
 			},
 			budget{"Range of 10,000 keys, sorted by value, " + size.name, whole, serial, fill, func(f *far) {
-				f.list(10, mvcc.RangeRequest{Key: begin, End: end, Limit: 10, Target: mvcc.SortByValue, Order: mvcc.SortDescend})
+				f.list(10, mvcc.RangeRequest{
+					Key: begin, End: end, Limit: 10, Target: mvcc.SortByValue, Order: mvcc.SortDescend,
+				})
 			}},
 			budget{"the first page of 500 of 10,000 keys, " + size.name, first500, first500, fill, first},
 		)
@@ -367,10 +377,13 @@ func oldListBudgets() (b []budget) {
 			}},
 			{"one delete", func(f *far) { f.del(n, mvcc.DeleteRequest{Key: begin, End: end}) }},
 		} {
-			b = append(b, budget{fmt.Sprintf("Range of 1,000 keys before %s, %s", by.name, size.name), 21, 12, func(f *far) {
-				changed(f)
-				by.change(f)
-			}, func(f *far) { f.list(n, mvcc.RangeRequest{Key: begin, End: end, Rev: rev}) }})
+			b = append(b, budget{
+				fmt.Sprintf("Range of 1,000 keys before %s, %s", by.name, size.name), 21, 12,
+				func(f *far) {
+					changed(f)
+					by.change(f)
+				}, func(f *far) { f.list(n, mvcc.RangeRequest{Key: begin, End: end, Rev: rev}) },
+			})
 		}
 		// The one operation whose budget grows with its parts: each get at an old revision reads for itself, as it
 		// does outside a transaction.

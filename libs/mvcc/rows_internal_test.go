@@ -23,7 +23,9 @@ const firstBad = 0xff00
 var genKey = rapid.SliceOfN(rapid.SampledFrom([]byte{0, 1, 'a', 0xfe, 0xff}), 0, 5)
 
 var genStamp = rapid.Custom(func(t *rapid.T) engine.Stamp {
-	return engine.Stamp{Version: rapid.SampledFrom([]uint64{0, 1, 0xff, 1 << 32, 1<<56 - 1, math.MaxInt64}).Draw(t, "version"), Index: rapid.Uint16().Draw(t, "index")}
+	return engine.Stamp{Version: rapid.SampledFrom([]uint64{
+		0, 1, 0xff, 1 << 32, 1<<56 - 1, math.MaxInt64,
+	}).Draw(t, "version"), Index: rapid.Uint16().Draw(t, "index")}
 })
 
 // TestRowsKeepOrder: rows sort as their keys, and the rows of one key as what follows the key.
@@ -117,7 +119,8 @@ func FuzzParseRecord(f *testing.F) {
 			f.Add(appendRecord(nil, refs, &r), i == 1)
 		}
 	}
-	f.Add(append(make([]byte, engine.StampLen), 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1), false)
+	f.Add(append(make([]byte, engine.StampLen), 0, 1, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1),
+		false)
 	f.Fuzz(func(t *testing.T, b []byte, sparse bool) {
 		refs := fuzzRefs[0]
 		if sparse {
@@ -203,7 +206,9 @@ func TestRecordsRoundTrip(t *testing.T) {
 			lease: rapid.Int64().Draw(t, "lease"), size: len(value),
 		}
 		if in.value = value; len(value) > 0 {
-			in.place = rapid.SampledFrom([]revlog.Place{revlog.PlaceInline, revlog.PlaceOwn, revlog.PlaceOld}).Draw(t, "place")
+			in.place = rapid.SampledFrom([]revlog.Place{
+				revlog.PlaceInline, revlog.PlaceOwn, revlog.PlaceOld,
+			}).Draw(t, "place")
 		}
 		if !in.inline() {
 			in.value = nil
@@ -221,7 +226,10 @@ func TestRecordsRoundTrip(t *testing.T) {
 		}
 
 		mod, modSettled := rev("foreignMod")
-		was := replaced{create: create, mod: mod, version: in.version, lease: in.lease, at: rapid.IntRange(0, 1<<30).Draw(t, "at"), size: len(value)}
+		was := replaced{
+			create: create, mod: mod, version: in.version, lease: in.lease, at: rapid.IntRange(0, 1<<30).Draw(t, "at"),
+			size: len(value),
+		}
 		var back replaced
 		if err := parseReplaced(appendReplaced(nil, refs, &was, in.mod), refs, &back, own); err != nil {
 			t.Fatal(err)

@@ -202,7 +202,8 @@ func TestScheduleLikePlainOne(t *testing.T) {
 				}
 				i := rapid.IntRange(0, len(plain.reqs)-1).Draw(t, "which")
 				if turn := plain.reqs[i].turn; len(turn.foot.ranges) > 0 && backed[turn.lane] {
-					t.Skip("the plain one keeps the range of what has been put back until the lane has landed, and need not")
+					t.Skip("the plain one keeps the range of what has been put back until the lane has landed, and " +
+						"need not")
 				}
 				if !s.remove(plain.reqs[i].turn) {
 					t.Fatalf("%d waits and is not removed", number[plain.reqs[i]])
@@ -338,7 +339,9 @@ func TestScheduleSteps(t *testing.T) {
 		{"one key", one, 6},
 		{"a key each", func(i int) mutation { return &PutRequest{Key: fmt.Append(nil, i)} }, 6},
 		{"two keys", func(i int) mutation {
-			return &TxnRequest{Success: []Op{{Put: &PutRequest{Key: []byte("hot")}}, {Put: &PutRequest{Key: fmt.Append(nil, i)}}}}
+			return &TxnRequest{Success: []Op{
+				{Put: &PutRequest{Key: []byte("hot")}}, {Put: &PutRequest{Key: fmt.Append(nil, i)}},
+			}}
 		}, 11},
 		{"one range", func(int) mutation { return &DeleteRequest{Key: []byte("a"), End: []byte("z")} }, 3 * spansMax},
 		{"a range for each hundredth", func(i int) mutation {

@@ -124,7 +124,9 @@ func TestTwoStores(t *testing.T) {
 			seed := seed(t)
 			engineOptions := fdb
 			engineOptions.Seed = seed
-			e := faults.New(openEngine(t, engineOptions), faults.Options{Seed: seed, Conflict: .05, UnknownLost: .05, UnknownCommitted: .05})
+			e := faults.New(openEngine(t, engineOptions), faults.Options{
+				Seed: seed, Conflict: .05, UnknownLost: .05, UnknownCommitted: .05,
+			})
 			var feeds [2]feed
 			var stores [2]*mvcc.Store
 			for i := range stores {
@@ -146,12 +148,13 @@ func TestTwoStores(t *testing.T) {
 						}
 						s := stores[c%2]
 						increment(t, s, key)
-						if info, err := stores[(c+1)%2].Range(t.Context(), &mvcc.RangeRequest{Key: key}, func(kv *mvcc.KV) error {
-							if !same && len(kv.Value) != i+1 {
-								t.Errorf("the other pod reads %d increments of %d", len(kv.Value), i+1)
-							}
-							return nil
-						}); err != nil || info.Count != 1 {
+						if info, err := stores[(c+1)%2].Range(t.Context(), &mvcc.RangeRequest{Key: key},
+							func(kv *mvcc.KV) error {
+								if !same && len(kv.Value) != i+1 {
+									t.Errorf("the other pod reads %d increments of %d", len(kv.Value), i+1)
+								}
+								return nil
+							}); err != nil || info.Count != 1 {
 							t.Errorf("%+v, %v", info, err)
 						}
 					}
@@ -174,7 +177,9 @@ func TestTwoStores(t *testing.T) {
 				t.Fatal(err)
 			}
 			log, _, err := stores[0].ReadLog(t.Context(), 0, 1<<20, 1<<30)
-			if err != nil || !slices.IsSortedFunc(log, func(a, b revlog.Entry) int { return order.Compare(a.Rev, b.Rev) }) {
+			if err != nil || !slices.IsSortedFunc(log, func(a, b revlog.Entry) int {
+				return order.Compare(a.Rev, b.Rev)
+			}) {
 				t.Fatal(err)
 			}
 			for i := range feeds {

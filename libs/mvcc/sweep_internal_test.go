@@ -19,7 +19,8 @@ func TestSweep(t *testing.T) {
 				return r
 			}
 			ctx, cancel := context.WithCancel(context.Background())
-			taken, answered, cancelled, stuck := add(ctx), add(context.Background()), add(ctx), add(context.Background())
+			taken, answered, cancelled, stuck := add(ctx), add(context.Background()), add(ctx),
+				add(context.Background())
 			if got := q.take(0, 2, 1<<20); len(got) != 2 {
 				t.Fatalf("%d requests", len(got))
 			}

@@ -42,7 +42,8 @@ func TestRemovalInParts(t *testing.T) {
 			long, value := strings.Repeat("k", 200), strings.Repeat("v", 100)
 			var ops []mvcc.Op
 			for i := range keys {
-				ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "%04d%s", i, long), Value: []byte(value)}})
+				ops = append(ops,
+					mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "%04d%s", i, long), Value: []byte(value)}})
 				if len(ops) == 100 {
 					if _, err := s.Txn(t.Context(), &mvcc.TxnRequest{Success: ops}); err != nil {
 						t.Fatal(err)
@@ -50,7 +51,8 @@ func TestRemovalInParts(t *testing.T) {
 					ops = nil
 				}
 			}
-			if res, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("0"), End: []byte("9")}); err != nil || res.Deleted != keys {
+			if res, err := s.DeleteRange(t.Context(),
+				&mvcc.DeleteRequest{Key: []byte("0"), End: []byte("9")}); err != nil || res.Deleted != keys {
 				t.Fatal(res, err)
 			}
 			rev := put(t, s, "after", "all")
@@ -163,7 +165,9 @@ func TestFormatsAreRefused(t *testing.T) {
 	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k")}); !errors.Is(err, mvcc.ErrNewerFormat) {
 		t.Errorf("a put after an activation: %v", err)
 	}
-	if _, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k")}, func(*mvcc.KV) error { return nil }); !errors.Is(err, mvcc.ErrNewerFormat) {
+	if _, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k")}, func(*mvcc.KV) error {
+		return nil
+	}); !errors.Is(err, mvcc.ErrNewerFormat) {
 		t.Errorf("a read after an activation: %v", err)
 	}
 	if _, err := mvcc.Open(t.Context(), e, mvcc.Options{}); !errors.Is(err, mvcc.ErrNewerFormat) {
@@ -298,7 +302,8 @@ func TestFillAfterRemoval(t *testing.T) {
 	if err := s.Fill(t.Context(), log[:1]); !errors.Is(err, mvcc.ErrCompacted) {
 		t.Errorf("below the compact revision: %v", err)
 	}
-	if err := s.Fill(t.Context(), log[2:]); err != nil || string(log[2].Events[0].Prev.Value) != value || string(log[2].Events[0].KV.Value) != value {
+	if err := s.Fill(t.Context(), log[2:]); err != nil || string(log[2].Events[0].Prev.Value) != value ||
+		string(log[2].Events[0].KV.Value) != value {
 		t.Errorf("at the compact revision: %+v, %v", log[2].Events[0], err)
 	}
 	check(t, e, s, nil, true)
@@ -366,7 +371,8 @@ func TestListOverCompaction(t *testing.T) {
 	seen := 0
 	info, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("k"), End: []byte("l")}, func(kv *mvcc.KV) error {
 		if seen++; seen == 1 {
-			if _, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("k050"), End: []byte("l")}); err != nil {
+			if _, err := s.DeleteRange(t.Context(),
+				&mvcc.DeleteRequest{Key: []byte("k050"), End: []byte("l")}); err != nil {
 				return err
 			}
 			head, err := s.Head(t.Context())
@@ -392,10 +398,12 @@ func TestQuotaReleases(t *testing.T) {
 	e := openEngine(t, pebble.Options{})
 	s := open(t, e, mvcc.Options{Quota: 1 << 20})
 	put(t, s, "k", strings.Repeat("v", 1000))
-	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Lease: 77}); !errors.Is(err, mvcc.ErrLeaseNotFound) {
+	if _, err := s.Put(t.Context(),
+		&mvcc.PutRequest{Key: []byte("k"), Lease: 77}); !errors.Is(err, mvcc.ErrLeaseNotFound) {
 		t.Fatal(err)
 	}
-	if _, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("k"), Value: make([]byte, 2<<20)}); !errors.Is(err, mvcc.ErrNoSpace) {
+	if _, err := s.Put(t.Context(),
+		&mvcc.PutRequest{Key: []byte("k"), Value: make([]byte, 2<<20)}); !errors.Is(err, mvcc.ErrNoSpace) {
 		t.Fatal(err)
 	}
 	gone, cancel := context.WithCancel(t.Context())

@@ -36,10 +36,11 @@ func TestListBesideVersions(t *testing.T) {
 			}
 			list := func(rev int64) map[string]string {
 				got := map[string]string{}
-				_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("key"), End: []byte("kez"), Rev: rev}, func(kv *mvcc.KV) error {
-					got[string(kv.Key)] = string(kv.Value)
-					return nil
-				})
+				_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("key"), End: []byte("kez"), Rev: rev},
+					func(kv *mvcc.KV) error {
+						got[string(kv.Key)] = string(kv.Value)
+						return nil
+					})
 				if err != nil {
 					t.Fatalf("revision %d: %v", rev, err)
 				}

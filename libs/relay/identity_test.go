@@ -49,7 +49,8 @@ func serve(t *testing.T, o *tlsconf.Options, register func(grpc.ServiceRegistrar
 	}
 	g := grpc.NewServer(grpc.Creds(tlsconf.ServerCredentials()), grpc.ForceServerCodecV2(wire.Codec{}))
 	register(g)
-	served := server.NewOperators(g, server.HTTPOptions{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
+	served := server.NewOperators(g,
+		server.HTTPOptions{Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler)})
 	served.Serve(l)
 	t.Cleanup(served.Stop)
 	return url
@@ -60,7 +61,8 @@ func serve(t *testing.T, o *tlsconf.Options, register func(grpc.ServiceRegistrar
 // certificate is never taken for the client's.
 func TestWhoIsToldBetweenPods(t *testing.T) {
 	ca := tlstest.New(t, "ca") // one for clients and pods, as is common
-	pod, alice := ca.Issue("pod", tlstest.Name{CN: "pod", Hosts: []string{"127.0.0.1"}}), ca.Issue("alice", tlstest.Name{CN: "alice"})
+	pod, alice := ca.Issue("pod", tlstest.Name{CN: "pod", Hosts: []string{"127.0.0.1"}}),
+		ca.Issue("alice", tlstest.Name{CN: "alice"})
 	options := func(use string) *tlsconf.Options {
 		return &tlsconf.Options{Use: use, CertFile: pod.CertFile, KeyFile: pod.KeyFile, TrustedCAFile: ca.CAFile}
 	}
@@ -96,14 +98,16 @@ func TestWhoIsToldBetweenPods(t *testing.T) {
 			if got := ask(t, front, conf); got != c.want {
 				t.Errorf("the owner knows the client as %q, want %q", got, c.want)
 			}
-			if got := ask(t, front, conf, tlsconf.ClientMetadata, "names=eyJjbiI6InJvb3QifQ=="); got == "root" || got == "pod" {
+			if got := ask(t, front, conf, tlsconf.ClientMetadata, "names=eyJjbiI6InJvb3QifQ=="); got == "root" ||
+				got == "pod" {
 				t.Errorf("a client that says that it is root is %q", got)
 			}
 		})
 	}
 	t.Run("a client at the listener for pods", func(t *testing.T) {
 		owner := serve(t, named, func(r grpc.ServiceRegistrar) { pb.RegisterLeaseServer(r, whoami{}) })
-		if got := ask(t, owner, conf, tlsconf.ClientMetadata, "names=eyJjbiI6InJvb3QifQ=="); !strings.HasPrefix(got, "rpc error") {
+		if got := ask(t, owner, conf, tlsconf.ClientMetadata,
+			"names=eyJjbiI6InJvb3QifQ=="); !strings.HasPrefix(got, "rpc error") {
 			t.Errorf("it is %q", got)
 		}
 	})

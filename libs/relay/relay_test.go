@@ -40,7 +40,9 @@ type message = wrapperspb.BytesValue
 func testDesc(o *owner) *grpc.ServiceDesc {
 	return &grpc.ServiceDesc{
 		ServiceName: "test.Service", HandlerType: (*any)(nil),
-		Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(_ any, ctx context.Context, dec func(any) error, _ grpc.UnaryServerInterceptor) (any, error) {
+		Methods: []grpc.MethodDesc{{MethodName: "Unary", Handler: func(_ any, ctx context.Context, dec func(any) error,
+			_ grpc.UnaryServerInterceptor,
+		) (any, error) {
 			m := new(message)
 			if err := dec(m); err != nil {
 				return nil, err
@@ -70,7 +72,8 @@ func (o *owner) unary(ctx context.Context, m *message) (*message, error) {
 	o.calls.Add(1)
 	md, _ := metadata.FromIncomingContext(ctx)
 	deadline, _ := ctx.Deadline()
-	if err := grpc.SetHeader(ctx, metadata.Pairs("h", "head-"+strings.Join(md["key"], "+"), "data-bin", "\x00\xff")); err != nil {
+	if err := grpc.SetHeader(ctx, metadata.Pairs("h", "head-"+strings.Join(md["key"], "+"), "data-bin",
+		"\x00\xff")); err != nil {
 		return nil, err
 	}
 	if err := grpc.SetTrailer(ctx, metadata.Pairs("t", "trail", "owner", o.name)); err != nil {
@@ -176,7 +179,10 @@ func relayTo(t *testing.T, opts Options, endpoints ...string) (*Pool, *grpc.Clie
 		_ = s.Serve(l)
 	}()
 	t.Cleanup(func() { s.Stop(); <-done })
-	c, err := grpc.NewClient("passthrough:relay", grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return l.DialContext(ctx) }),
+	c, err := grpc.NewClient("passthrough:relay",
+		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+			return l.DialContext(ctx)
+		}),
 		grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.MaxCallSendMsgSize(math.MaxInt32)))
 	if err != nil {
 		t.Fatal(err)
@@ -211,7 +217,8 @@ func unary(t *testing.T, c *grpc.ClientConn, value string, opts ...grpc.CallOpti
 
 func open(t *testing.T, ctx context.Context, c *grpc.ClientConn, method string) grpc.ClientStream {
 	t.Helper()
-	s, err := c.NewStream(ctx, &grpc.StreamDesc{ClientStreams: method == "Echo", ServerStreams: true}, "/test.Service/"+method)
+	s, err := c.NewStream(ctx, &grpc.StreamDesc{ClientStreams: method == "Echo", ServerStreams: true},
+		"/test.Service/"+method)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -224,10 +231,12 @@ func TestUnary(t *testing.T) {
 	var header, trailer metadata.MD
 	ctx := metadata.AppendToOutgoingContext(testContext(t), "key", "v1", "key", "v2", "bin-bin", "\x00")
 	var resp message
-	if err := c.Invoke(ctx, "/test.Service/Unary", &message{Value: []byte("hello")}, &resp, grpc.Header(&header), grpc.Trailer(&trailer)); err != nil {
+	if err := c.Invoke(ctx, "/test.Service/Unary", &message{Value: []byte("hello")}, &resp, grpc.Header(&header),
+		grpc.Trailer(&trailer)); err != nil {
 		t.Fatal(err)
 	}
-	if string(resp.Value) != "hello" || header.Get("h")[0] != "head-v1+v2" || header.Get("data-bin")[0] != "\x00\xff" || trailer.Get("t")[0] != "trail" {
+	if string(resp.Value) != "hello" || header.Get("h")[0] != "head-v1+v2" || header.Get("data-bin")[0] != "\x00\xff" ||
+		trailer.Get("t")[0] != "trail" {
 		t.Error(resp.Value, header, trailer)
 	}
 	if got, err := unary(t, c, "deadline"); err != nil || got != "true" {
@@ -235,7 +244,8 @@ func TestUnary(t *testing.T) {
 	}
 	_, err := unary(t, c, "fail", grpc.Trailer(&trailer))
 	st := status.Convert(err)
-	if st.Code() != codes.OutOfRange || st.Message() != "no such thing" || len(st.Details()) != 1 || trailer.Get("t")[0] != "trail" {
+	if st.Code() != codes.OutOfRange || st.Message() != "no such thing" || len(st.Details()) != 1 ||
+		trailer.Get("t")[0] != "trail" {
 		t.Error(err, st.Details(), trailer)
 	}
 	// Empty, big, and binary messages.
@@ -495,7 +505,8 @@ func TestLoop(t *testing.T) {
 		_, err := unary(t, c, "x")
 		return status.Code(err) == codes.Unavailable && strings.Contains(err.Error(), "does not serve it")
 	})
-	if err := open(t, testContext(t), c, "Echo").RecvMsg(new(message)); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "does not serve it") {
+	if err := open(t, testContext(t), c, "Echo").RecvMsg(new(message)); status.Code(err) != codes.Unavailable ||
+		!strings.Contains(err.Error(), "does not serve it") {
 		t.Error(err)
 	}
 }
@@ -557,7 +568,9 @@ func TestEndpoints(t *testing.T) {
 			t.Error(s, got, err)
 		}
 	}
-	for _, s := range []string{"", "kv", "kv:", ":2379", "kv:0", "kv:http", "kv:99999", "https://kv", "unix://", "a b:1", "http://kv/path:1"} {
+	for _, s := range []string{
+		"", "kv", "kv:", ":2379", "kv:0", "kv:http", "kv:99999", "https://kv", "unix://", "a b:1", "http://kv/path:1",
+	} {
 		if Validate([]string{s}) == nil {
 			t.Errorf("%q is taken", s)
 		}

@@ -59,7 +59,8 @@ func (s stamper) genRev(t *rapid.T, own int64, label string) int64 {
 	if rapid.Bool().Draw(t, label+"Relative") {
 		return Pending(rapid.IntRange(0, i).Draw(t, label))
 	}
-	st := engine.Stamp{Version: uint64(rapid.Int64Range(max(s.refs.Space.Base, 0), int64(s.first.Version)-1).Draw(t, label))}
+	st := engine.Stamp{Version: uint64(rapid.Int64Range(max(s.refs.Space.Base, 0),
+		int64(s.first.Version)-1).Draw(t, label))}
 	if !s.dense {
 		st.Index = uint16(rapid.IntRange(0, s.groupMax()-1).Draw(t, label+"Index"))
 	}
@@ -251,7 +252,9 @@ func FuzzParse(f *testing.F) {
 		KV:      KV{Key: []byte("k"), Value: []byte("v"), Create: Pending(1), Version: 3, Lease: 9},
 		HasPrev: true, Prev: KV{Value: []byte("old"), Create: Pending(0), Mod: Pending(0), Version: 2},
 	}
-	del := Event{Delete: true, KV: KV{Key: []byte{0, 0xff}}, HasPrev: true, Prev: KV{Create: 7, Mod: 8, Version: 1, Lease: -1}}
+	del := Event{
+		Delete: true, KV: KV{Key: []byte{0, 0xff}}, HasPrev: true, Prev: KV{Create: 7, Mod: 8, Version: 1, Lease: -1},
+	}
 	for _, c := range []Codec{dense, sparse} {
 		b, _ := c.AppendEvent(nil, &put, Pending(1))
 		b, _ = c.AppendEvent(b, &del, Pending(1))

@@ -52,7 +52,8 @@ func scrapeOne(t *testing.T, c prometheus.Collector) map[string]float64 {
 		t.Fatal(err)
 	}
 	w := httptest.NewRecorder()
-	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
+	promhttp.HandlerFor(r, promhttp.HandlerOpts{}).ServeHTTP(w,
+		httptest.NewRequestWithContext(t.Context(), "GET", "/metrics", nil))
 	values := map[string]float64{}
 	for line := range strings.Lines(w.Body.String()) {
 		name, text, _ := strings.Cut(strings.TrimSpace(line), " ")

@@ -25,7 +25,8 @@ func blank(line string) string { return whenAndWhere.ReplaceAllString(line, "_")
 func TestLogLikeEtcd(t *testing.T) {
 	for _, format := range []string{"json", "console"} {
 		var out, errs bytes.Buffer
-		log, _, err := NewLogger(LogOptions{Level: "info", Format: format, Outputs: []string{"stdout", "stderr"}}, &out, &errs)
+		log, _, err := NewLogger(LogOptions{Level: "info", Format: format, Outputs: []string{"stdout", "stderr"}}, &out,
+			&errs)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -37,7 +38,8 @@ func TestLogLikeEtcd(t *testing.T) {
 			t.Fatal(err)
 		}
 		etcds.Debug("not at level info")
-		etcds.Warn("hello", zap.Error(errors.New("e")), zap.String("a", "b c"), zap.Int("n", 1), zap.Strings("l", []string{"x"}))
+		etcds.Warn("hello", zap.Error(errors.New("e")), zap.String("a", "b c"), zap.Int("n", 1),
+			zap.Strings("l", []string{"x"}))
 		etcds.Info("bye")
 		log.Debug("not at level info")
 		log.Warn("hello", "error", errors.New("e"), slog.String("a", "b c"), slog.Int("n", 1), "l", []string{"x"}) //nolint:sloglint // both are shown alike
@@ -86,7 +88,8 @@ func TestLogFile(t *testing.T) {
 func TestLogRotates(t *testing.T) {
 	dir := t.TempDir()
 	c := LogOptions{
-		Level: "info", Format: "json", Outputs: []string{filepath.Join(dir, "log")}, Rotate: true, Rotation: `{"maxsize": 1}`,
+		Level: "info", Format: "json", Outputs: []string{filepath.Join(dir, "log")}, Rotate: true,
+		Rotation: `{"maxsize": 1}`,
 	}
 	log, closeLog, err := NewLogger(c, nil, nil)
 	if err != nil {

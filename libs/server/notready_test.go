@@ -58,32 +58,38 @@ func TestNotReady(t *testing.T) {
 		return r.StatusCode, string(b)
 	}
 	for _, l := range []*listener{s.listeners[0], s.listeners[2]} {
-		if code, body := get(l, "/readyz"); code != http.StatusServiceUnavailable || !strings.Contains(body, "[-]serving failed: no store yet") {
+		if code, body := get(l, "/readyz"); code != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "[-]serving failed: no store yet") {
 			t.Errorf("/readyz: %d %s", code, body)
 		}
 		if code, body := get(l, "/livez?exclude=serializable_read"); code != http.StatusOK {
 			t.Errorf("/livez: %d %s", code, body)
 		}
-		if code, body := get(l, "/health"); code != http.StatusServiceUnavailable || !strings.Contains(body, "no store yet") {
+		if code, body := get(l, "/health"); code != http.StatusServiceUnavailable ||
+			!strings.Contains(body, "no store yet") {
 			t.Errorf("/health: %d %s", code, body)
 		}
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	for _, l := range s.listeners[:2] {
-		conn, err := grpc.NewClient(strings.TrimPrefix(l.urls[0], "http://"), grpc.WithTransportCredentials(insecure.NewCredentials()))
+		conn, err := grpc.NewClient(strings.TrimPrefix(l.urls[0], "http://"),
+			grpc.WithTransportCredentials(insecure.NewCredentials()))
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		if _, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{}); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "no store yet") {
+		if _, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{}); status.Code(err) != codes.Unavailable ||
+			!strings.Contains(err.Error(), "no store yet") {
 			t.Error(err)
 		}
-		if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil || h.Status != healthpb.HealthCheckResponse_NOT_SERVING {
+		if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil ||
+			h.Status != healthpb.HealthCheckResponse_NOT_SERVING {
 			t.Error(h, err)
 		}
 		defer func() { // the same client, once AnswerNotReady has ended
-			if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{}, grpc.WaitForReady(true)); err != nil || h.Status != healthpb.HealthCheckResponse_SERVING {
+			if h, err := healthpb.NewHealthClient(conn).Check(ctx, &healthpb.HealthCheckRequest{},
+				grpc.WaitForReady(true)); err != nil || h.Status != healthpb.HealthCheckResponse_SERVING {
 				t.Error("after it:", h, err)
 			}
 		}()

@@ -118,8 +118,9 @@ type serverSettings struct {
 // defaultSettings are etcd's.
 func defaultSettings() serverSettings {
 	return serverSettings{
-		MaxRequestBytes: 3 << 19, KeepaliveMinTime: 5 * time.Second, KeepaliveInterval: 2 * time.Hour, KeepaliveTimeout: 20 * time.Second,
-		HostWhitelist: []string{"*"}, CORS: []string{"*"},
+		MaxRequestBytes: 3 << 19, KeepaliveMinTime: 5 * time.Second, KeepaliveInterval: 2 * time.Hour,
+		KeepaliveTimeout: 20 * time.Second,
+		HostWhitelist:    []string{"*"}, CORS: []string{"*"},
 	}
 }
 
@@ -144,8 +145,9 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 	log := slog.New(slog.DiscardHandler)
 	g := NewGRPC(GRPCOptions{
 		MaxRequestBytes: c.MaxRequestBytes, MaxConcurrentStreams: math.MaxUint32, Histograms: c.ExtensiveMetrics,
-		KeepaliveMinTime: c.KeepaliveMinTime, KeepaliveInterval: c.KeepaliveInterval, KeepaliveTimeout: c.KeepaliveTimeout,
-		SlowRequest: c.WarningUnaryRequestDuration, Log: log, MaxConnectionAge: c.MaxConnectionAge,
+		KeepaliveMinTime: c.KeepaliveMinTime, KeepaliveInterval: c.KeepaliveInterval,
+		KeepaliveTimeout: c.KeepaliveTimeout,
+		SlowRequest:      c.WarningUnaryRequestDuration, Log: log, MaxConnectionAge: c.MaxConnectionAge,
 	})
 	r := &running{
 		Server: s, health: &fakeHealth{}, done: make(chan error, 1),
@@ -163,7 +165,8 @@ func serveFakes(t *testing.T, s *Server, c serverSettings) *running {
 			GRPC: g, Log: log,
 			HTTP: HTTPOptions{
 				Health: r.health, Versions: Versions{"3.7.3", "3.7.0", "3.7.0"}, Metrics: reg,
-				Pprof: c.EnablePprof, MaxConnectionAge: c.MaxConnectionAge, HostWhitelist: c.HostWhitelist, CORS: c.CORS, Log: log,
+				Pprof: c.EnablePprof, MaxConnectionAge: c.MaxConnectionAge, HostWhitelist: c.HostWhitelist,
+				CORS: c.CORS, Log: log,
 			},
 			Drain: func(context.Context) { close(r.watch.drained) },
 		})
@@ -225,7 +228,9 @@ func TestOnePort(t *testing.T) {
 	if resp, err := pb.NewKVClient(cc).Put(t.Context(), &pb.PutRequest{}); err != nil || resp.Header.Revision != 7 {
 		t.Fatal(resp, err)
 	}
-	if got, _ := request(t, "GET", r.url(0)+"/version", nil); got != (answer{200, `{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}`}) {
+	if got, _ := request(t, "GET", r.url(0)+"/version", nil); got != (answer{
+		200, `{"etcdserver":"3.7.3","etcdcluster":"3.7.0","storage":"3.7.0"}`,
+	}) {
 		t.Error(got)
 	}
 	h, err := healthpb.NewHealthClient(cc).Check(t.Context(), &healthpb.HealthCheckRequest{})
@@ -361,7 +366,8 @@ func TestRequestTooLarge(t *testing.T) {
 	r := start(t, func(c *serverSettings) { c.MaxRequestBytes = 1000 })
 	kv := pb.NewKVClient(r.dial(t, 0))
 	_, err := kv.Put(t.Context(), &pb.PutRequest{Value: make([]byte, 1000+requestOverhead)})
-	if status.Code(err) != codes.ResourceExhausted || !strings.Contains(err.Error(), fmt.Sprintf("vs. %d)", 1000+requestOverhead)) {
+	if status.Code(err) != codes.ResourceExhausted ||
+		!strings.Contains(err.Error(), fmt.Sprintf("vs. %d)", 1000+requestOverhead)) {
 		t.Error(err)
 	}
 	if _, err := kv.Put(t.Context(), &pb.PutRequest{Value: make([]byte, requestOverhead)}); err != nil {
@@ -438,7 +444,8 @@ func TestStaleSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := []string{"unix://" + path}
-	if _, err := Listen(t.Context(), Sockets{Client: cfg}); err == nil || !strings.HasSuffix(err.Error(), "address already in use") {
+	if _, err := Listen(t.Context(), Sockets{Client: cfg}); err == nil ||
+		!strings.HasSuffix(err.Error(), "address already in use") {
 		t.Error(err)
 	}
 	l.SetUnlinkOnClose(false)

@@ -73,7 +73,9 @@ func pipe(t *testing.T) (client, server net.Conn) {
 
 // TestSniff sends first bytes in pieces and expects all of them to be there for the server afterwards.
 func TestSniff(t *testing.T) {
-	for name, sniff := range map[string]func(net.Conn) (net.Conn, verdict, error){"system": sniff, "by reading": sniffByReading} {
+	for name, sniff := range map[string]func(net.Conn) (net.Conn, verdict, error){
+		"system": sniff, "by reading": sniffByReading,
+	} {
 		for _, c := range []struct {
 			pieces []string
 			want   verdict
@@ -179,7 +181,9 @@ func TestGuard(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	g := &guard{Listener: l, max: 1, waiting: newWaitingRoom(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler)}
+	g := &guard{
+		Listener: l, max: 1, waiting: newWaitingRoom(slog.New(slog.DiscardHandler)), log: slog.New(slog.DiscardHandler),
+	}
 	accepted := make(chan error, 1)
 	go func() {
 		_, err := g.Accept()

@@ -212,7 +212,8 @@ func TestMixed(t *testing.T) {
 		c.TLS = openTLS(t, serverOptions(ca.Server("server")))
 		c.Client = []string{"http://" + addr, "https://" + addr, "http://" + addr, "http://127.0.0.1:0"}
 	})
-	if got, want := fmt.Sprint(r.AdvertisedURLs()), fmt.Sprint([]string{"http://" + addr, "https://" + addr, r.url(1)}); got != want {
+	if got, want := fmt.Sprint(r.AdvertisedURLs()),
+		fmt.Sprint([]string{"http://" + addr, "https://" + addr, r.url(1)}); got != want {
 		t.Errorf("advertised %s, want %s", got, want)
 	}
 	for _, web := range []bool{true, false} {
@@ -287,7 +288,8 @@ func TestRotation(t *testing.T) {
 		c.TLS, c.Client = opened, []string{"https://127.0.0.1:0"}
 	})
 	to := target{url: r.url(0)}
-	stay, err := grpc.NewClient(strings.TrimPrefix(to.url, "https://"), grpc.WithTransportCredentials(credentials.NewTLS(ca.Client())))
+	stay, err := grpc.NewClient(strings.TrimPrefix(to.url, "https://"),
+		grpc.WithTransportCredentials(credentials.NewTLS(ca.Client())))
 	if err != nil {
 		t.Fatal(err)
 	}

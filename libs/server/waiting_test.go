@@ -114,7 +114,8 @@ func TestDribble(t *testing.T) {
 				ca := tlstest.New(t, "ca")
 				l := &pipeListener{make(chan net.Conn), make(chan struct{})}
 				log := slog.New(slog.DiscardHandler)
-				s := newSplitter(l, layer{tls: openTLS(t, serverOptions(ca.Server("server")))}, newWaitingRoom(log), log)
+				s := newSplitter(l, layer{tls: openTLS(t, serverOptions(ca.Server("server")))}, newWaitingRoom(log),
+					log)
 				served := make(chan error, 1)
 				go func() { served <- s.serve() }()
 				client, server := net.Pipe()

@@ -110,7 +110,8 @@ func TestRoundTrip(t *testing.T) {
 				s, e := restore(t, path, snapshot.RestoreOptions{})
 				clean(t, e)
 				same(t, "restored", want, pictureOf(t, s))
-				if put, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("next")}); err != nil || put.Rev != want.Head+1 {
+				if put, err := s.Put(t.Context(), &mvcc.PutRequest{Key: []byte("next")}); err != nil ||
+					put.Rev != want.Head+1 {
 					t.Fatalf("the next revision is %d, %v", put.Rev, err)
 				}
 				more := &traffic{Rand: g.Rand, s: s, leases: g.leases}

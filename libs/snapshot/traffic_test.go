@@ -205,12 +205,13 @@ func pictureOf(t *testing.T, s *mvcc.Store) picture {
 func (p *picture) state(t *testing.T, s *mvcc.Store, rev int64) {
 	t.Helper()
 	p.States[rev] = []mvcc.KV{}
-	_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev}, func(kv *mvcc.KV) error {
-		c := *kv
-		c.Key, c.Value = bytes.Clone(kv.Key), append([]byte{}, kv.Value...)
-		p.States[rev] = append(p.States[rev], c)
-		return nil
-	})
+	_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev},
+		func(kv *mvcc.KV) error {
+			c := *kv
+			c.Key, c.Value = bytes.Clone(kv.Key), append([]byte{}, kv.Value...)
+			p.States[rev] = append(p.States[rev], c)
+			return nil
+		})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,7 +27,8 @@ import (
 func certificate(t *testing.T) (*x509.Certificate, Identity) {
 	t.Helper()
 	p := tlstest.New(t, "ca").Issue("client", tlstest.Name{
-		CN: "alice", Orgs: []string{"dev", "ops"}, Hosts: []string{"a.test", "10.0.0.1"}, URIs: []string{"spiffe://x/a"},
+		CN: "alice", Orgs: []string{"dev", "ops"}, Hosts: []string{"a.test", "10.0.0.1"},
+		URIs: []string{"spiffe://x/a"},
 	})
 	return p.Cert, Identity{
 		CommonName: "alice", Organizations: []string{"dev", "ops"}, DNSNames: []string{"a.test"},
@@ -173,12 +174,14 @@ func handshake(t *testing.T, server *TLS, c *tls.Config) (serial int64, err erro
 // TestReload: each file counts from when it has changed, and what cannot be used changes nothing and is told.
 func TestReload(t *testing.T) {
 	ca, next := tlstest.New(t, "ca"), tlstest.New(t, "next")
-	server, alice, bob := ca.Server("server"), ca.Issue("alice", tlstest.Name{CN: "alice"}), next.Issue("bob", tlstest.Name{CN: "bob"})
+	server, alice, bob := ca.Server("server"), ca.Issue("alice", tlstest.Name{CN: "alice"}),
+		next.Issue("bob", tlstest.Name{CN: "bob"})
 	crl := ca.Revoke("crl")
 	var logs strings.Builder
 	o := Options{
-		Use: "client", Flags: "--", CertFile: server.CertFile, KeyFile: server.KeyFile, TrustedCAFile: ca.CAFile, CRLFile: crl,
-		Log: slog.New(slog.NewTextHandler(&logs, nil)),
+		Use: "client", Flags: "--", CertFile: server.CertFile, KeyFile: server.KeyFile, TrustedCAFile: ca.CAFile,
+		CRLFile: crl,
+		Log:     slog.New(slog.NewTextHandler(&logs, nil)),
 	}
 	s, err := Open(o)
 	if err != nil {
@@ -236,7 +239,8 @@ func TestReload(t *testing.T) {
 			if err := os.WriteFile(path, []byte(bad), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			if err := s.Reload(); err == nil || !strings.Contains(err.Error(), path) || !strings.HasPrefix(err.Error(), "--") {
+			if err := s.Reload(); err == nil || !strings.Contains(err.Error(), path) ||
+				!strings.HasPrefix(err.Error(), "--") {
 				t.Errorf("%s with %q: %v", path, bad, err)
 			}
 		}
@@ -329,7 +333,9 @@ func TestServers(t *testing.T) {
 		{"a name of the list, expired", ca.Issue("s", tlstest.Name{CN: "pod", Expires: time.Now().Add(-time.Minute)}), "localhost", named, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			server, err := Open(Options{CertFile: c.server.CertFile, KeyFile: c.server.KeyFile, TrustedCAFile: ca.CAFile})
+			server, err := Open(Options{
+				CertFile: c.server.CertFile, KeyFile: c.server.KeyFile, TrustedCAFile: ca.CAFile,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -371,7 +377,9 @@ func TestOpenErrors(t *testing.T) {
 		"--client-cert-file, --client-key-file: ":     {CertFile: p.CertFile, KeyFile: p.KeyFile, ClientCertFile: junk, ClientKeyFile: junk},
 		"--trusted-ca-file: open /none: no such file": {CertFile: p.CertFile, KeyFile: p.KeyFile, TrustedCAFile: "/none"},
 		"no certificate in PEM":                       {CertFile: p.CertFile, KeyFile: p.KeyFile, TrustedCAFile: junk},
-		"--client-crl-file: " + junk:                  {CertFile: p.CertFile, KeyFile: p.KeyFile, TrustedCAFile: ca.CAFile, CRLFile: junk},
+		"--client-crl-file: " + junk: {
+			CertFile: p.CertFile, KeyFile: p.KeyFile, TrustedCAFile: ca.CAFile, CRLFile: junk,
+		},
 	} {
 		o.Flags = "--"
 		// The text of a missing file is that of stat or open.
@@ -430,7 +438,8 @@ func TestSelfSigned(t *testing.T) {
 	if again := serial(); again != first {
 		t.Error("it is made anew")
 	}
-	old := tlstest.New(t, "ca").Issue("old", tlstest.Name{Hosts: []string{"127.0.0.1"}, Expires: time.Now().Add(-time.Minute)})
+	old := tlstest.New(t, "ca").Issue("old",
+		tlstest.Name{Hosts: []string{"127.0.0.1"}, Expires: time.Now().Add(-time.Minute)})
 	write(t, filepath.Join(dir, "fixtures", "client", "cert.pem"), old.CertFile)
 	write(t, filepath.Join(dir, "fixtures", "client", "key.pem"), old.KeyFile)
 	if got := serial(); got == first || got == old.Cert.SerialNumber.String() {

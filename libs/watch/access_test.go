@@ -48,7 +48,9 @@ func TestRecheck(t *testing.T) {
 	may := &only{ranges: map[[2]string]*atomic.Bool{}}
 	s.SetAccess(may)
 	got := &responses{s: s}
-	ranges := [][2]string{{"k", ""}, {"k", "l"}, {"k", "kz"}, {"a", "\x00"}, {"\x00", "\x00"}, {"k\xff", "l"}, {"\xff", "\x00"}, {"", ""}}
+	ranges := [][2]string{
+		{"k", ""}, {"k", "l"}, {"k", "kz"}, {"a", "\x00"}, {"\x00", "\x00"}, {"k\xff", "l"}, {"\xff", "\x00"}, {"", ""},
+	}
 	for i, r := range ranges {
 		key := r[0]
 		if key == "" {

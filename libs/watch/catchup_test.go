@@ -93,7 +93,9 @@ func BenchmarkReconnect(b *testing.B) {
 				if j == 0 {
 					p = "/k/a"
 				}
-				c.create(all[i], CreateRequest{Key: []byte(p), RangeEnd: []byte(prefixEnd(p)), StartRevision: int64(2 + i)}, entries+1, -1)
+				c.create(all[i], CreateRequest{
+					Key: []byte(p), RangeEnd: []byte(prefixEnd(p)), StartRevision: int64(2 + i),
+				}, entries+1, -1)
 			}
 		}
 		var turn []Response

@@ -42,7 +42,8 @@ func TestDamagedHistory(t *testing.T) {
 	}
 	starts := map[int64]int64{1: 15, 2: 20, 3: 21, 4: 31, 5: 20} // by watch id
 	for id, start := range starts {
-		if err := s.Create(t.Context(), CreateRequest{WatchID: id, Key: []byte("a"), StartRevision: start}); err != nil {
+		if err := s.Create(t.Context(),
+			CreateRequest{WatchID: id, Key: []byte("a"), StartRevision: start}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,12 +16,15 @@ import (
 func FuzzEventWire(f *testing.F) {
 	f.Add([]byte("k"), []byte("v"), int64(2), int64(3), int64(1), int64(0), false, []byte("old"), true, true)
 	f.Add([]byte("k"), []byte(nil), int64(0), int64(1<<62), int64(0), int64(-1), true, []byte(nil), false, true)
-	f.Add([]byte{0}, bytes.Repeat([]byte("v"), 200), int64(-1), int64(300), int64(1), int64(1), false, []byte(nil), true, false)
+	f.Add([]byte{0}, bytes.Repeat([]byte("v"), 200), int64(-1), int64(300), int64(1), int64(1), false, []byte(nil),
+		true, false)
 	large := bytes.Repeat([]byte("L"), valueApart)
 	f.Add([]byte("k"), large, int64(2), int64(3), int64(1), int64(7), false, large, true, true)
 	f.Add([]byte("k"), large, int64(2), int64(3), int64(1), int64(0), false, []byte("old"), true, true)
 	f.Add([]byte("k"), []byte(nil), int64(0), int64(3), int64(0), int64(0), true, large, true, true)
-	f.Fuzz(func(t *testing.T, key, value []byte, create, mod, version, lease int64, del bool, prev []byte, hasPrev, withPrev bool) {
+	f.Fuzz(func(t *testing.T, key, value []byte, create, mod, version, lease int64, del bool, prev []byte, hasPrev,
+		withPrev bool,
+	) {
 		kv := revlog.KV{Key: key, Value: value, Create: create, Mod: mod, Version: version, Lease: lease}
 		src := revlog.Event{Delete: del, KV: kv, HasPrev: hasPrev}
 		want := &mvccpb.Event{Kv: toProto(&src.KV)}
@@ -59,7 +62,8 @@ func FuzzEventWire(f *testing.F) {
 
 func toProto(kv *revlog.KV) *mvccpb.KeyValue {
 	return &mvccpb.KeyValue{
-		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version, Lease: kv.Lease,
+		Key: kv.Key, Value: kv.Value, CreateRevision: kv.Create, ModRevision: kv.Mod, Version: kv.Version,
+		Lease: kv.Lease,
 	}
 }
 

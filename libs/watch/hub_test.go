@@ -332,7 +332,8 @@ func hubConcurrent(t *testing.T, log *memLog, front Log, feed func([]revlog.Entr
 	t.Logf("seed %d", seed)
 	const revs, clients = 4000, 8
 	h := New(Options{
-		RingBytes: 20_000, TurnBytes: 3000, ResponseBytes: 1000, InboxBytes: 5000, PassEntries: 50, PassWatchers: 7, Log: quietLog(),
+		RingBytes: 20_000, TurnBytes: 3000, ResponseBytes: 1000, InboxBytes: 5000, PassEntries: 50, PassWatchers: 7,
+		Log:              quietLog(),
 		ProgressInterval: MinProgressInterval, OnSent: func(int, time.Duration) {},
 	})
 	h.Start(front, 1)
@@ -386,7 +387,9 @@ func readSome(h *Hub, rnd *rand.Rand, next, last int64) (int64, error) {
 	for id := range int64(1 + rnd.IntN(4)) {
 		cursor[id] = next
 		end := [][]byte{nil, []byte("l"), {0}}[rnd.IntN(3)]
-		if err := s.Create(ctx, CreateRequest{Key: []byte("k"), RangeEnd: end, StartRevision: next, ProgressNotify: true}); err != nil {
+		if err := s.Create(ctx, CreateRequest{
+			Key: []byte("k"), RangeEnd: end, StartRevision: next, ProgressNotify: true,
+		}); err != nil {
 			return 0, err
 		}
 	}

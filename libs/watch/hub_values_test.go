@@ -86,7 +86,8 @@ func TestHubReadsValuesOnce(t *testing.T) {
 		// One that comes back reads what the others did not want: the event before.
 		late, _ := h.Open()
 		defer late.Close()
-		if err := late.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 3}); err != nil {
+		if err := late.Create(t.Context(),
+			CreateRequest{Key: []byte("k"), PrevKV: true, StartRevision: 3}); err != nil {
 			t.Fatal(err)
 		}
 		ev := nextEvents(t, late)[0].Events[0]
@@ -111,7 +112,8 @@ func TestHubLosesValues(t *testing.T) {
 		s, _ := h.Open()
 		defer s.Close()
 		create := func(s *Stream, start int64, prev bool) {
-			if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: start}); err != nil {
+			if err := s.Create(t.Context(),
+				CreateRequest{Key: []byte("k"), PrevKV: prev, StartRevision: start}); err != nil {
 				t.Fatal(err)
 			}
 		}

@@ -50,7 +50,9 @@ func (l *rowLog) ReadLog(ctx context.Context, from int64, maxEntries, _ int) ([]
 func (l *rowLog) next() []revlog.Entry { return []revlog.Entry{rowEntry(l.head.Add(1))} }
 
 func rowEntry(rev int64) revlog.Entry {
-	return revlog.Entry{Rev: rev, Events: []revlog.Event{{KV: revlog.KV{Key: []byte("k"), Create: 2, Mod: rev, Version: rev - 1}}}}
+	return revlog.Entry{
+		Rev: rev, Events: []revlog.Event{{KV: revlog.KV{Key: []byte("k"), Create: 2, Mod: rev, Version: rev - 1}}},
+	}
 }
 
 func newRowLog(head int64) *rowLog {
@@ -87,7 +89,8 @@ func TestRingNeverWaitsForLog(t *testing.T) {
 		}
 		synctest.Wait()
 		// A range of its own: its group was made just now, so only a pass over the ring can serve it.
-		if err := s.Create(t.Context(), CreateRequest{Key: []byte("k"), RangeEnd: []byte("z"), StartRevision: 1001}); err != nil {
+		if err := s.Create(t.Context(),
+			CreateRequest{Key: []byte("k"), RangeEnd: []byte("z"), StartRevision: 1001}); err != nil {
 			t.Fatal(err)
 		}
 		got := map[int64]int64{}
@@ -155,7 +158,9 @@ func TestStalledStreamsHoldNobodyUp(t *testing.T) {
 		s := &Stream{}
 		c.open(s)
 		for i := range 50 {
-			c.create(s, CreateRequest{Key: []byte("k"), RangeEnd: fmt.Appendf(nil, "z%d", i), StartRevision: int64(i % 2 * 10)}, 1000, -1)
+			c.create(s, CreateRequest{
+				Key: []byte("k"), RangeEnd: fmt.Appendf(nil, "z%d", i), StartRevision: int64(i % 2 * 10),
+			}, 1000, -1)
 		}
 		stalled = append(stalled, s)
 	}
@@ -171,8 +176,10 @@ func TestStalledStreamsHoldNobodyUp(t *testing.T) {
 		}
 	}
 	for _, s := range stalled {
-		if limit := c.turnBytes() + c.responseBytes(); s.loadedBytes > limit || s.ready.len() > 50 || s.controls.len() > 50 {
-			t.Errorf("a stalled stream holds %d B, %d subs, %d controls", s.loadedBytes, s.ready.len(), s.controls.len())
+		if limit := c.turnBytes() + c.responseBytes(); s.loadedBytes > limit || s.ready.len() > 50 ||
+			s.controls.len() > 50 {
+			t.Errorf("a stalled stream holds %d B, %d subs, %d controls", s.loadedBytes, s.ready.len(),
+				s.controls.len())
 		}
 	}
 	if c.ringBytes > c.opts.RingBytes {

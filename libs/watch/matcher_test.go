@@ -95,7 +95,9 @@ func TestMatcherAgainstScan(t *testing.T) {
 }
 
 func TestPrefixEnd(t *testing.T) {
-	for p, want := range map[string]string{"a": "b", "a\xff": "b", "\xff": "", "\xff\xff": "", "": "", "a\x00": "a\x01"} {
+	for p, want := range map[string]string{
+		"a": "b", "a\xff": "b", "\xff": "", "\xff\xff": "", "": "", "a\x00": "a\x01",
+	} {
 		if got := prefixEnd(p); got != want {
 			t.Errorf("prefixEnd(%q) = %q, want %q", p, got, want)
 		}

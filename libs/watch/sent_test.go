@@ -14,7 +14,9 @@ import (
 func TestSentLatency(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var told []string
-		h := New(Options{OnSent: func(events int, latency time.Duration) { told = append(told, fmt.Sprintf("%d × %s", events, latency)) }})
+		h := New(Options{OnSent: func(events int, latency time.Duration) {
+			told = append(told, fmt.Sprintf("%d × %s", events, latency))
+		}})
 		defer h.Close()
 		old := entriesOf(2, 3)
 		h.Start(&memLog{entries: old}, 3)

@@ -53,8 +53,10 @@ func (m *sim) invariants() {
 		unsynced += sUnsynced
 		behind += sBehind
 	}
-	if unsynced != c.unsynced || watchers != c.watchers || behind != c.behind() || behind != c.lag[fromRing].byAge.Len()+c.lag[fromLog].byAge.Len() {
-		m.fatalf("counts: unsynced %d %d watchers %d %d behind %d %d", unsynced, c.unsynced, watchers, c.watchers, behind, c.behind())
+	if unsynced != c.unsynced || watchers != c.watchers || behind != c.behind() ||
+		behind != c.lag[fromRing].byAge.Len()+c.lag[fromLog].byAge.Len() {
+		m.fatalf("counts: unsynced %d %d watchers %d %d behind %d %d", unsynced, c.unsynced, watchers, c.watchers,
+			behind, c.behind())
 	}
 	groups := map[*group]bool{}
 	for sb, n := range members {
@@ -64,7 +66,8 @@ func (m *sim) invariants() {
 		for i := g.idle; i != nil; i = i.next {
 			idle = idle || i == sb
 		}
-		if g.subOf(sb.stream) != sb || int(sb.refs) != n || sb.live.len() != live[sb] || idle != (live[sb] > 0 && !sb.dirty()) {
+		if g.subOf(sb.stream) != sb || int(sb.refs) != n || sb.live.len() != live[sb] ||
+			idle != (live[sb] > 0 && !sb.dirty()) {
 			m.fatalf("sub out of place: %+v with %d watchers, %d live, idle %t", sb, n, live[sb], idle)
 		}
 		found := false

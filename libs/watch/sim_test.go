@@ -80,7 +80,10 @@ func newSim(t *testing.T, seed uint64) *sim {
 		PassBytes:     1 + rnd.IntN(20_000),
 		PassWatchers:  1 + rnd.IntN(20),
 	}.withDefaults()
-	return &sim{t: t, seed: seed, rnd: rnd, c: newCore(o, 1), compact: -1, dense: rnd.IntN(2) == 0, live: map[string]revlog.KV{}}
+	return &sim{
+		t: t, seed: seed, rnd: rnd, c: newCore(o, 1), compact: -1, dense: rnd.IntN(2) == 0,
+		live: map[string]revlog.KV{},
+	}
 }
 
 func (m *sim) fatalf(format string, args ...any) {
@@ -126,7 +129,8 @@ func (m *sim) run(steps int) {
 	}
 	m.invariants()
 	if m.c.groups != 0 || m.c.watchers != 0 || len(m.c.streams) != 0 {
-		m.fatalf("left after all streams closed: %d groups %d watchers %d streams", m.c.groups, m.c.watchers, len(m.c.streams))
+		m.fatalf("left after all streams closed: %d groups %d watchers %d streams", m.c.groups, m.c.watchers,
+			len(m.c.streams))
 	}
 }
 
@@ -160,7 +164,9 @@ func (m *sim) commit() {
 		}
 		seen[k] = true
 		prev, has := m.live[k]
-		ev := revlog.Event{Prev: prev, HasPrev: has, Delete: has && m.rnd.IntN(3) == 0, KV: revlog.KV{Key: []byte(k), Mod: rev}}
+		ev := revlog.Event{
+			Prev: prev, HasPrev: has, Delete: has && m.rnd.IntN(3) == 0, KV: revlog.KV{Key: []byte(k), Mod: rev},
+		}
 		if ev.Delete {
 			delete(m.live, k)
 		} else {
@@ -424,7 +430,8 @@ func (m *sim) check(cl *simClient, r Response) {
 			delete(cl.watches, r.WatchID)
 			return
 		}
-		if w.canceled || r.CompactRevision > m.compact || max(w.claimed, w.start-1) >= r.CompactRevision || r.Revision != 0 {
+		if w.canceled || r.CompactRevision > m.compact || max(w.claimed, w.start-1) >= r.CompactRevision ||
+			r.Revision != 0 {
 			m.fatalf("compaction cancel %+v of %+v, compact revision %d", r, w, m.compact)
 		}
 		w.canceled = true
@@ -441,7 +448,8 @@ func (m *sim) check(cl *simClient, r Response) {
 		}
 	case len(r.Events) == 0:
 		w := cl.watches[r.WatchID]
-		if w == nil || w.canceled || !w.req.ProgressNotify || r.Revision < w.head && w.req.StartRevision == 0 || r.Revision < w.req.StartRevision {
+		if w == nil || w.canceled || !w.req.ProgressNotify || r.Revision < w.head && w.req.StartRevision == 0 ||
+			r.Revision < w.req.StartRevision {
 			m.fatalf("progress %+v for %+v", r, w)
 		}
 		m.claim(w, r.Revision)
@@ -463,7 +471,8 @@ func (m *sim) events(w *simWatch, r Response) {
 			m.fatalf("surplus event %d %q for %+v", got[0].Rev(), got[0].src.KV.Key, w)
 		}
 		for _, ev := range want {
-			if len(got) == 0 || got[0].src.KV.Mod != ev.KV.Mod || !bytes.Equal(got[0].src.KV.Key, ev.KV.Key) || got[0].src.Delete != ev.Delete {
+			if len(got) == 0 || got[0].src.KV.Mod != ev.KV.Mod || !bytes.Equal(got[0].src.KV.Key, ev.KV.Key) ||
+				got[0].src.Delete != ev.Delete {
 				m.fatalf("want %d %q for %+v, got %+v", ev.KV.Mod, ev.KV.Key, w, got)
 			}
 			want := encodeEvent(ev, r.PrevKV && ev.HasPrev).parts.Materialize()

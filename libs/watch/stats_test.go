@@ -48,7 +48,8 @@ func TestLagStats(t *testing.T) {
 	check := func(ring, log int, revs int64, lag time.Duration) {
 		t.Helper()
 		st := c.stats(now)
-		if st.WaitRing != ring || st.WaitLog != log || st.Lagging != ring+log || st.LagRevisions != revs || st.LagTime != lag {
+		if st.WaitRing != ring || st.WaitLog != log || st.Lagging != ring+log || st.LagRevisions != revs ||
+			st.LagTime != lag {
 			t.Errorf("%+v\nwant %d %d %d %v", st, ring, log, revs, lag)
 		}
 	}
@@ -67,7 +68,8 @@ func TestLagStats(t *testing.T) {
 		}
 	}
 	check(0, 0, 0, 0)
-	if n := c.counters; n.RingPasses == 0 || n.RingPasses >= n.Passes || n.RingPassEntries == 0 || n.PassEntries-n.RingPassEntries < 2000 {
+	if n := c.counters; n.RingPasses == 0 || n.RingPasses >= n.Passes || n.RingPassEntries == 0 ||
+		n.PassEntries-n.RingPassEntries < 2000 {
 		t.Errorf("counters %+v", n)
 	}
 }

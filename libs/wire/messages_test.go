@@ -39,13 +39,16 @@ func (r *raw) UnmarshalWire(b []byte) error {
 var streamDesc = grpc.StreamDesc{StreamName: "S", ServerStreams: true, ClientStreams: true}
 
 // stream serves handler and opens a stream to it.
-func stream(t *testing.T, handler func(grpc.ServerStream) error, server []grpc.ServerOption, call ...grpc.CallOption) (c grpc.ClientStream, cancel func()) {
+func stream(t *testing.T, handler func(grpc.ServerStream) error, server []grpc.ServerOption,
+	call ...grpc.CallOption,
+) (c grpc.ClientStream, cancel func()) {
 	t.Helper()
 	lis := bufconn.Listen(1 << 20)
 	srv := grpc.NewServer(append(server, grpc.ForceServerCodecV2(wire.Codec{}))...)
 	d := streamDesc
 	d.Handler = func(_ any, s grpc.ServerStream) error { return handler(s) }
-	srv.RegisterService(&grpc.ServiceDesc{ServiceName: "t", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{d}}, nil)
+	srv.RegisterService(&grpc.ServiceDesc{ServiceName: "t", HandlerType: (*any)(nil), Streams: []grpc.StreamDesc{d}},
+		nil)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -220,7 +223,9 @@ type wrapped struct{ grpc.ServerStream }
 
 // TestNoMessageWriter: streams that need SendMsg have no writer.
 func TestNoMessageWriter(t *testing.T) {
-	wrap := grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+	wrap := grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo,
+		h grpc.StreamHandler,
+	) error {
 		return h(srv, wrapped{s})
 	})
 	for name, x := range map[string]struct {

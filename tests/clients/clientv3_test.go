@@ -122,7 +122,8 @@ func TestMirror(t *testing.T) {
 // TestNamespace: keys, watches and leases under a prefix.
 func TestNamespace(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	kv, watcher, lease := namespace.NewKV(c.KV, "ns/"), namespace.NewWatcher(c.Watcher, "ns/"), namespace.NewLease(c.Lease, "ns/")
+	kv, watcher, lease := namespace.NewKV(c.KV, "ns/"), namespace.NewWatcher(c.Watcher, "ns/"),
+		namespace.NewLease(c.Lease, "ns/")
 	events := watcher.Watch(ctx, "", clientv3.WithFromKey(), clientv3.WithCreatedNotify())
 	<-events
 	grant, err := lease.Grant(ctx, 100)
@@ -138,16 +139,19 @@ func TestNamespace(t *testing.T) {
 	if r := <-events; string(r.Events[0].Kv.Key) != "a" {
 		t.Errorf("event for %q", r.Events[0].Kv.Key)
 	}
-	if res, err := kv.Get(ctx, "", clientv3.WithFromKey()); err != nil || res.Count != 1 || string(res.Kvs[0].Key) != "a" {
+	if res, err := kv.Get(ctx, "", clientv3.WithFromKey()); err != nil || res.Count != 1 ||
+		string(res.Kvs[0].Key) != "a" {
 		t.Errorf("inside: %v, %v", res, err)
 	}
 	if res, err := c.Get(ctx, "ns/a"); err != nil || res.Count != 1 {
 		t.Errorf("outside: %v, %v", res, err)
 	}
-	if res, err := lease.TimeToLive(ctx, grant.ID, clientv3.WithAttachedKeys()); err != nil || len(res.Keys) != 1 || string(res.Keys[0]) != "a" {
+	if res, err := lease.TimeToLive(ctx, grant.ID, clientv3.WithAttachedKeys()); err != nil || len(res.Keys) != 1 ||
+		string(res.Keys[0]) != "a" {
 		t.Errorf("lease: %v, %v", res, err)
 	}
-	txn, err := kv.Txn(ctx).If(clientv3.Compare(clientv3.Value("a"), "=", "1")).Then(clientv3.OpDelete("", clientv3.WithFromKey())).Commit()
+	txn, err := kv.Txn(ctx).If(clientv3.Compare(clientv3.Value("a"), "=", "1")).Then(clientv3.OpDelete("",
+		clientv3.WithFromKey())).Commit()
 	if err != nil || !txn.Succeeded || txn.Responses[0].GetResponseDeleteRange().Deleted != 1 {
 		t.Errorf("txn: %v, %v", txn, err)
 	}
@@ -156,7 +160,9 @@ func TestNamespace(t *testing.T) {
 // TestOrdering: no answer is older than one seen before, so the violation function is never called.
 func TestOrdering(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	kv := ordering.NewKV(c.KV, func(clientv3.Op, clientv3.OpResponse, int64) error { return errors.New("order violated") })
+	kv := ordering.NewKV(c.KV, func(clientv3.Op, clientv3.OpResponse, int64) error {
+		return errors.New("order violated")
+	})
 	for i := range 50 {
 		if _, err := kv.Put(ctx, "k", fmt.Sprint(i)); err != nil {
 			t.Fatal(err)
@@ -215,7 +221,8 @@ func TestKubernetesInterface(t *testing.T) {
 			t.Fatalf("create %s: %v, %v", key, r, err)
 		}
 	}
-	if r, err := k.OptimisticPut(ctx, "/registry/pods/00", []byte("v2"), 0, kubernetes.PutOptions{GetOnFailure: true}); err != nil || r.Succeeded || string(r.KV.Value) != "v1" {
+	if r, err := k.OptimisticPut(ctx, "/registry/pods/00", []byte("v2"), 0,
+		kubernetes.PutOptions{GetOnFailure: true}); err != nil || r.Succeeded || string(r.KV.Value) != "v1" {
 		t.Errorf("create of an existing key: %v, %v", r, err)
 	}
 	got, err := k.Get(ctx, "/registry/pods/00", kubernetes.GetOptions{})
@@ -226,7 +233,8 @@ func TestKubernetesInterface(t *testing.T) {
 	if err != nil || !update.Succeeded {
 		t.Fatalf("update: %v, %v", update, err)
 	}
-	if r, err := k.OptimisticDelete(ctx, "/registry/pods/00", got.KV.ModRevision, kubernetes.DeleteOptions{GetOnFailure: true}); err != nil || r.Succeeded || string(r.KV.Value) != "v2" {
+	if r, err := k.OptimisticDelete(ctx, "/registry/pods/00", got.KV.ModRevision,
+		kubernetes.DeleteOptions{GetOnFailure: true}); err != nil || r.Succeeded || string(r.KV.Value) != "v2" {
 		t.Errorf("delete of an old revision: %v, %v", r, err)
 	}
 	var keys []string
@@ -235,7 +243,8 @@ func TestKubernetesInterface(t *testing.T) {
 		t.Fatal(err)
 	}
 	rev := list.Revision
-	if r, err := k.OptimisticDelete(ctx, "/registry/pods/15", 17, kubernetes.DeleteOptions{}); err != nil || !r.Succeeded {
+	if r, err := k.OptimisticDelete(ctx, "/registry/pods/15", 17, kubernetes.DeleteOptions{}); err != nil ||
+		!r.Succeeded {
 		t.Fatalf("delete: %v, %v", r, err)
 	}
 	for left := int64(pods); ; {
@@ -248,7 +257,8 @@ func TestKubernetesInterface(t *testing.T) {
 		if left -= int64(len(list.Kvs)); left == 0 {
 			break
 		}
-		if list, err = k.List(ctx, "/registry/pods/", kubernetes.ListOptions{Limit: 10, Revision: rev, Continue: keys[len(keys)-1] + "\x00"}); err != nil {
+		if list, err = k.List(ctx, "/registry/pods/",
+			kubernetes.ListOptions{Limit: 10, Revision: rev, Continue: keys[len(keys)-1] + "\x00"}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -258,7 +268,8 @@ func TestKubernetesInterface(t *testing.T) {
 	if n, err := k.Count(ctx, "/registry/pods/", kubernetes.CountOptions{}); err != nil || n != pods-1 {
 		t.Errorf("count %d, %v", n, err)
 	}
-	if r, err := k.Get(ctx, "/registry/pods/00", kubernetes.GetOptions{Revision: 3}); err != nil || string(r.KV.Value) != "v1" {
+	if r, err := k.Get(ctx, "/registry/pods/00", kubernetes.GetOptions{Revision: 3}); err != nil ||
+		string(r.KV.Value) != "v1" {
 		t.Errorf("old get: %v, %v", r, err)
 	}
 }
@@ -267,7 +278,8 @@ func TestKubernetesInterface(t *testing.T) {
 func TestWatchResumes(t *testing.T) {
 	s := start(t)
 	c, ctx := client(t, s), timeout(t)
-	events := c.Watch(clientv3.WithRequireLeader(ctx), "k", clientv3.WithPrefix(), clientv3.WithPrevKV(), clientv3.WithCreatedNotify())
+	events := c.Watch(clientv3.WithRequireLeader(ctx), "k", clientv3.WithPrefix(), clientv3.WithPrevKV(),
+		clientv3.WithCreatedNotify())
 	<-events
 	const perRound = 20
 	next := int64(2)
@@ -367,7 +379,9 @@ func TestClientErrors(t *testing.T) {
 // TestRejectOldCluster: the client's check of server versions and its endpoint list from MemberList.
 func TestRejectOldCluster(t *testing.T) {
 	s, ctx := start(t), timeout(t)
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL()}, RejectOldCluster: true, Context: ctx, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{s.URL()}, RejectOldCluster: true, Context: ctx, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

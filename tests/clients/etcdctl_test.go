@@ -246,7 +246,9 @@ type running struct {
 
 func startEtcdctl(t *testing.T, s *server, args ...string) *running {
 	t.Helper()
-	r := &running{t: t, cmd: exec.Command(etcdctl(t), append(globalFlags(s.Endpoint()), args...)...), errs: &bytes.Buffer{}}
+	r := &running{
+		t: t, cmd: exec.Command(etcdctl(t), append(globalFlags(s.Endpoint()), args...)...), errs: &bytes.Buffer{},
+	}
 	out, err := r.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)
@@ -361,7 +363,8 @@ func TestEtcdctlMakeMirror(t *testing.T) {
 	copied := func(key, value string) func() bool {
 		return func() bool {
 			res, err := to.Get(ctx, key)
-			return err == nil && (len(res.Kvs) == 1) == (value != "") && (value == "" || string(res.Kvs[0].Value) == value)
+			return err == nil && (len(res.Kvs) == 1) == (value != "") &&
+				(value == "" || string(res.Kvs[0].Value) == value)
 		}
 	}
 	eventually(t, "the base", copied("k/before", "1"))
@@ -390,7 +393,8 @@ func TestEtcdctlStatus(t *testing.T) {
 			fields[strings.Trim(name, `"`)] = strings.Trim(value, `"`)
 		}
 	}
-	if fields["Leader"] == "0" || fields["Leader"] != fields["MemberID"] || fields["Revision"] != "1" || fields["IsLearner"] != "false" {
+	if fields["Leader"] == "0" || fields["Leader"] != fields["MemberID"] || fields["Revision"] != "1" ||
+		fields["IsLearner"] != "false" {
 		t.Errorf("status: %v", fields)
 	}
 }

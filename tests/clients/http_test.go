@@ -61,14 +61,17 @@ func TestHTTP(t *testing.T) {
 		Server  string `json:"etcdserver"`
 		Cluster string `json:"etcdcluster"`
 	}
-	if err := json.Unmarshal([]byte(body), &version); err != nil || strings.Count(version.Server, ".") != 2 || version.Cluster == "" || strings.ContainsAny(version.Server, "-+") {
+	if err := json.Unmarshal([]byte(body), &version); err != nil || strings.Count(version.Server, ".") != 2 ||
+		version.Cluster == "" || strings.ContainsAny(version.Server, "-+") {
 		t.Errorf("/version: %q, %v", body, err)
 	}
 }
 
 // elsewhere are lines of TestMetrics that kv pods lack: leases are the leasekeeper pods', disks are FoundationDB's,
 // and revisions have gaps.
-var elsewhere = []string{"etcd_disk_", "etcd_debugging_lease_", "etcd_debugging_server_lease_", "etcd_debugging_mvcc_current_revision 2"}
+var elsewhere = []string{
+	"etcd_disk_", "etcd_debugging_lease_", "etcd_debugging_server_lease_", "etcd_debugging_mvcc_current_revision 2",
+}
 
 // TestMetrics: the names that dashboards and alerts of etcd read.
 func TestMetrics(t *testing.T) {
@@ -116,7 +119,9 @@ func TestMetrics(t *testing.T) {
 		"process_resident_memory_bytes ",
 		"go_goroutines ",
 	} {
-		if *sutName == "pods" && slices.ContainsFunc(elsewhere, func(e string) bool { return strings.HasPrefix(name, e) }) {
+		if *sutName == "pods" && slices.ContainsFunc(elsewhere, func(e string) bool {
+			return strings.HasPrefix(name, e)
+		}) {
 			continue
 		}
 		if !strings.Contains("\n"+body, "\n"+name) {

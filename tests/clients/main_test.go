@@ -20,7 +20,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-var sutName = flag.String("sut", defaultSUT(), "server under test: headwater, keyspace (one among others in it), pods (the distributed form) or etcd")
+var sutName = flag.String("sut", defaultSUT(),
+	"server under test: headwater, keyspace (one among others in it), pods (the distributed form) or etcd")
 
 // defaultSUT is the standalone server, or pods in a run on FoundationDB.
 func defaultSUT() string {

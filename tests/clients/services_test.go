@@ -15,7 +15,8 @@ import (
 
 func dial(t *testing.T, s *server) *grpc.ClientConn {
 	t.Helper()
-	conn, err := grpc.NewClient("passthrough:///"+s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	conn, err := grpc.NewClient("passthrough:///"+s.Endpoint(),
+		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +92,8 @@ func TestElectionService(t *testing.T) {
 	conn, ctx := dial(t, start(t)), timeout(t)
 	election := v3electionpb.NewElectionClient(conn)
 	name := []byte("office")
-	if _, err := election.Leader(ctx, &v3electionpb.LeaderRequest{Name: name}); status.Convert(err).Message() != "election: no leader" {
+	if _, err := election.Leader(ctx,
+		&v3electionpb.LeaderRequest{Name: name}); status.Convert(err).Message() != "election: no leader" {
 		t.Errorf("no leader yet: %v", err)
 	}
 	observing, stop := context.WithCancel(ctx)
@@ -100,7 +102,9 @@ func TestElectionService(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{Name: name, Lease: grantLease(ctx, t, conn), Value: []byte("first")})
+	first, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{
+		Name: name, Lease: grantLease(ctx, t, conn), Value: []byte("first"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,7 +121,9 @@ func TestElectionService(t *testing.T) {
 		}
 	}
 	expect("first")
-	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: first.GetLeader(), Value: []byte("first again")}); err != nil {
+	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{
+		Leader: first.GetLeader(), Value: []byte("first again"),
+	}); err != nil {
 		t.Fatal(err)
 	}
 	expect("first again")
@@ -128,7 +134,9 @@ func TestElectionService(t *testing.T) {
 	lease := grantLease(ctx, t, conn)
 	won := make(chan error, 1)
 	go func() {
-		_, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{Name: name, Lease: lease, Value: []byte("second")})
+		_, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{
+			Name: name, Lease: lease, Value: []byte("second"),
+		})
 		won <- err
 	}()
 	if _, err := election.Resign(ctx, &v3electionpb.ResignRequest{Leader: first.GetLeader()}); err != nil {
@@ -138,7 +146,9 @@ func TestElectionService(t *testing.T) {
 		t.Fatal(err)
 	}
 	expect("second")
-	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{Leader: first.GetLeader(), Value: []byte("late")}); status.Convert(err).Message() != "election: not leader" {
+	if _, err := election.Proclaim(ctx, &v3electionpb.ProclaimRequest{
+		Leader: first.GetLeader(), Value: []byte("late"),
+	}); status.Convert(err).Message() != "election: not leader" {
 		t.Errorf("proclaim of a former leader: %v", err)
 	}
 	for what, call := range map[string]func() error{

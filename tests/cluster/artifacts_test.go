@@ -49,7 +49,8 @@ func keepHistory(t *testing.T, dir string, h check.History, res check.Result) {
 	}
 	keepJSON(t, filepath.Join(dir, "log.json"), h.Log)
 	if res.Linearization.Model.Init != nil {
-		if err := porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info, filepath.Join(dir, "history.html")); err != nil {
+		if err := porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info,
+			filepath.Join(dir, "history.html")); err != nil {
 			t.Error(err)
 		}
 	}

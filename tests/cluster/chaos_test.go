@@ -96,7 +96,9 @@ func podFaults(name string, r role, pauseMax time.Duration, pick func(*stack, *r
 
 // inject lets every kind of fault happen once, in random order, and then two at a time for as long as it goes on,
 // each after some progress. It leaves everything running.
-func (s *stack) inject(ctx context.Context, rnd *rand.Rand, kinds []fault, goesOn func() bool, progress func() error) (done []injected, err error) {
+func (s *stack) inject(ctx context.Context, rnd *rand.Rand, kinds []fault, goesOn func() bool,
+	progress func() error,
+) (done []injected, err error) {
 	order := rnd.Perm(len(kinds))
 	for i := 0; i < len(order) || goesOn(); i++ {
 		if err := progress(); err != nil {

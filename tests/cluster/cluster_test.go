@@ -46,10 +46,12 @@ func TestCluster(t *testing.T) {
 	if t.Failed() {
 		keepHistory(t, s.dir, hist, res)
 	}
-	t.Logf("%d answered, %d failed, last revision %d; frames: %v; %+v", h.Acked, h.Failed, h.Last, &s.count, res.Coverage)
+	t.Logf("%d answered, %d failed, last revision %d; frames: %v; %+v", h.Acked, h.Failed, h.Last, &s.count,
+		res.Coverage)
 	t.Logf("\n%v", ofTraffic(h, faults))
 	c := res.Coverage
-	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Progress == 0 || c.Several == 0 {
+	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Progress == 0 ||
+		c.Several == 0 {
 		t.Errorf("the traffic lacks something that is to be judged: %+v", c)
 	}
 	if s.count.dropped.Load() == 0 || s.count.doubled.Load() == 0 || s.count.reordered.Load() == 0 {
@@ -58,7 +60,9 @@ func TestCluster(t *testing.T) {
 }
 
 // traffic runs a load through all pods while faults happen.
-func (s *stack) traffic(ctx context.Context, cfg load.Config, kinds []fault, d time.Duration) (load.History, []injected, error) {
+func (s *stack) traffic(ctx context.Context, cfg load.Config, kinds []fault,
+	d time.Duration,
+) (load.History, []injected, error) {
 	cfg.Endpoints, cfg.Failover, cfg.Sparse, cfg.Seed = s.addrs(kv, hub, keeper), true, true, s.seedOf("load")
 	run, err := load.Start(ctx, cfg)
 	if err != nil {

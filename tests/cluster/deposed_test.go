@@ -102,7 +102,9 @@ type delusion struct {
 // newDelusion opens one that is closed with the test.
 func newDelusion(t *testing.T) *delusion {
 	t.Helper()
-	db, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
+	db, err := pebble.Open("data", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

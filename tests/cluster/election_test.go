@@ -112,7 +112,9 @@ var errDeposed = errors.New("the leader's key is not there")
 
 // campaigns runs for an election until ctx ends, and returns the terms that were won and ended well. Whatever fails
 // costs the session: it is revoked, so that nobody waits for its key, and a new one takes its place.
-func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name, candidate string) (terms []term, failed int, err error) {
+func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
+	candidate string,
+) (terms []term, failed int, err error) {
 	// What has begun is brought to its end.
 	run := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
@@ -151,9 +153,12 @@ func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name, candi
 }
 
 // session runs for an election with one lease until ctx ends or something fails.
-func session(ctx context.Context, cli *clientv3.Client, id clientv3.LeaseID, name, candidate string) (terms []term, err error) {
+func session(ctx context.Context, cli *clientv3.Client, id clientv3.LeaseID, name,
+	candidate string,
+) (terms []term, err error) {
 	run := context.WithoutCancel(ctx)
-	s, err := concurrency.NewSession(cli, concurrency.WithTTL(sessionTTL), concurrency.WithLease(id), concurrency.WithContext(run))
+	s, err := concurrency.NewSession(cli, concurrency.WithTTL(sessionTTL), concurrency.WithLease(id),
+		concurrency.WithContext(run))
 	if err != nil {
 		return nil, err
 	}
@@ -185,7 +190,8 @@ func lead(ctx context.Context, session *concurrency.Session, name, candidate str
 	case err != nil:
 		return led, fmt.Errorf("work: %w", err)
 	case !resp.Succeeded:
-		return led, fmt.Errorf("%w: %q of revision %d at revision %d", errDeposed, e.Key(), e.Rev(), resp.Header.GetRevision())
+		return led, fmt.Errorf("%w: %q of revision %d at revision %d", errDeposed, e.Key(), e.Rev(),
+			resp.Header.GetRevision())
 	}
 	led.From, led.Gone = resp.Header.GetRevision(), time.Now()
 	if err := e.Resign(ctx); err != nil {
@@ -262,7 +268,8 @@ func tenures(log []revlog.Entry) (held []tenure, err error) {
 	}
 	for i := 1; i < len(held); i++ {
 		if held[i].create <= held[i-1].create {
-			return nil, fmt.Errorf("candidates have the create revisions %d and then %d", held[i-1].create, held[i].create)
+			return nil, fmt.Errorf("candidates have the create revisions %d and then %d", held[i-1].create,
+				held[i].create)
 		}
 	}
 	return held, nil

@@ -22,7 +22,8 @@ func TestJudges(t *testing.T) {
 	if err := s.startAll(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	h, _, err := s.traffic(t.Context(), load.Config{Profile: load.KeyValue, Clients: 6, Watchers: 4, Rate: 1500}, nil, 0)
+	h, _, err := s.traffic(t.Context(), load.Config{Profile: load.KeyValue, Clients: 6, Watchers: 4, Rate: 1500}, nil,
+		0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,8 @@ var corruptions = []corruption{
 	{"two kv pods give one revision", func(h *check.History) bool {
 		return inOperation(h, func(op *porcupine.Operation) bool {
 			req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
-			if req.Type != model.Txn || len(req.Txn.Conditions) > 0 || req.Txn.OperationsOnSuccess[0].Type != model.PutOperation {
+			if req.Type != model.Txn || len(req.Txn.Conditions) > 0 ||
+				req.Txn.OperationsOnSuccess[0].Type != model.PutOperation {
 				return false
 			}
 			resp.Revision--
@@ -150,7 +152,9 @@ var corruptions = []corruption{
 		})
 	}, "linearization"},
 	{"a write that a pod answered before it died is gone", func(h *check.History) bool {
-		put := model.EtcdOperation{Type: model.PutOperation, Put: model.PutOptions{Key: "key-gone", Value: model.ToValueOrHash("gone")}}
+		put := model.EtcdOperation{
+			Type: model.PutOperation, Put: model.PutOptions{Key: "key-gone", Value: model.ToValueOrHash("gone")},
+		}
 		h.Reports = slices.Clone(h.Reports)
 		r := &h.Reports[0]
 		r.KeyValue = append(slices.Clone(r.KeyValue), porcupine.Operation{
@@ -248,14 +252,18 @@ func TestElectionJudge(t *testing.T) {
 	entry := func(rev int64, events ...revlog.Event) revlog.Entry { return revlog.Entry{Rev: rev, Events: events} }
 	log := func() []revlog.Entry {
 		return []revlog.Entry{
-			entry(10, put("0/a", 10)), entry(20, put("0/b", 20)), entry(25, put("1/a", 25)), entry(30, remove("0/a", 30)),
+			entry(10, put("0/a", 10)), entry(20, put("0/b", 20)), entry(25, put("1/a", 25)),
+			entry(30, remove("0/a", 30)),
 			entry(40, put("0/a", 40)), entry(50, remove("0/b", 50)), entry(60, remove("0/a", 60)),
 		}
 	}
 	start := time.Now()
 	led := func(key string, create, from, until int64) term {
 		at := func(rev int64) time.Time { return start.Add(time.Duration(rev) * time.Second) }
-		return term{Candidate: key, Key: electionPrefix + key, Create: create, From: from, Until: until, Won: at(from), Gone: at(until)}
+		return term{
+			Candidate: key, Key: electionPrefix + key, Create: create, From: from, Until: until, Won: at(from),
+			Gone: at(until),
+		}
 	}
 	terms := func() []term {
 		return []term{led("0/a", 40, 51, 60), led("0/a", 10, 15, 30), led("0/b", 20, 35, 50)}
@@ -295,5 +303,6 @@ func TestElectionJudge(t *testing.T) {
 
 // String is for the test's log.
 func (m *mishaps) String() string {
-	return fmt.Sprintf("%d passed, %d dropped, %d doubled, %d reordered", m.passed.Load(), m.dropped.Load(), m.doubled.Load(), m.reordered.Load())
+	return fmt.Sprintf("%d passed, %d dropped, %d doubled, %d reordered", m.passed.Load(), m.dropped.Load(),
+		m.doubled.Load(), m.reordered.Load())
 }

@@ -79,12 +79,14 @@ func TestLeases(t *testing.T) {
 		keepJSON(t, filepath.Join(s.dir, "lives.json"), lives)
 		keepLog(t, s)
 	}
-	t.Logf("%d leases, the last one gone %v after the last fault\n%v", len(lives), time.Since(over).Round(time.Millisecond), ofLeases(lives, faults))
+	t.Logf("%d leases, the last one gone %v after the last fault\n%v", len(lives),
+		time.Since(over).Round(time.Millisecond), ofLeases(lives, faults))
 }
 
 // leaseFaults are those that leases can notice.
 func leaseFaults() []fault {
-	return slices.Concat(podFaults("keeper", keeper, keeperPauseMax, anyOf(keeper)), podFaults("kv", kv, pauseMax, anyOf(kv)))
+	return slices.Concat(podFaults("keeper", keeper, keeperPauseMax, anyOf(keeper)),
+		podFaults("kv", kv, pauseMax, anyOf(kv)))
 }
 
 // keepLog saves the keyspace's log.

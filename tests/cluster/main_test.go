@@ -15,7 +15,8 @@ import (
 var (
 	durationFlag  = flag.Duration("cluster.duration", 8*time.Second, "how long the faults go on, at least")
 	seedFlag      = flag.Uint64("cluster.seed", 0, "seed of all random choices; 0 picks one")
-	artifactsFlag = flag.String("cluster.artifacts", "", "directory for what is left of runs; by default that of failed ones goes to a temporary one")
+	artifactsFlag = flag.String("cluster.artifacts", "",
+		"directory for what is left of runs; by default that of failed ones goes to a temporary one")
 )
 
 func TestMain(m *testing.M) {

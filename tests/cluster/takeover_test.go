@@ -32,7 +32,8 @@ func (o outages) get(name string) *outage {
 // String is a table for people.
 func (o outages) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%-26s %6s %8s %8s %8s %8s   (longest, ms)\n", "fault", "times", "lasted", "watch", "answers", "leases")
+	fmt.Fprintf(&b, "%-26s %6s %8s %8s %8s %8s   (longest, ms)\n", "fault", "times", "lasted", "watch", "answers",
+		"leases")
 	names := make([]string, 0, len(o))
 	for name := range o {
 		names = append(names, name)

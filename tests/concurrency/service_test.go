@@ -213,7 +213,9 @@ func TestElection(t *testing.T) {
 		ctx := t.Context()
 		s.grant(t, 1, 2)
 		campaign := func(lease int64, value string) (report func() *v3electionpb.LeaderKey) {
-			r, err := s.election.Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte("e"), Lease: lease, Value: []byte(value)})
+			r, err := s.election.Campaign(ctx, &v3electionpb.CampaignRequest{
+				Name: []byte("e"), Lease: lease, Value: []byte(value),
+			})
 			return func() *v3electionpb.LeaderKey {
 				tr.add("campaign", r, err)
 				return r.GetLeader()

@@ -84,7 +84,9 @@ func (s *system) start(ctx context.Context) error {
 	}
 	s.addr = l.Addr().String()
 	logger := slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
-	if s.srv, err = inproc.Start(ctx, inproc.Config{Engine: s.eng, Listener: l, MVCC: s.mvcc, Logger: logger}); err != nil {
+	if s.srv, err = inproc.Start(ctx, inproc.Config{
+		Engine: s.eng, Listener: l, MVCC: s.mvcc, Logger: logger,
+	}); err != nil {
 		return errors.Join(err, l.Close(), s.eng.Close())
 	}
 	return nil
@@ -156,7 +158,8 @@ func (s *system) judged(cfg load.Config) {
 	}
 	s.t.Logf("%d crashes, %d conflicts, %d retries; %d answered, %d failed; %+v",
 		s.crashes, s.conflicts, s.retries, h.Acked, h.Failed, res.Coverage)
-	if c := res.Coverage; c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 || c.Progress == 0 {
+	if c := res.Coverage; c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Creates == 0 || c.Prev == 0 ||
+		c.Progress == 0 {
 		s.t.Errorf("the traffic lacks something that is to be judged: %+v", c)
 	}
 	if s.faults != nil && (s.conflicts == 0 || s.retries == 0) {
@@ -214,7 +217,9 @@ func newSystem(t *testing.T) (*system, uint64) {
 func TestPowerLoss(t *testing.T) {
 	testengine.NeedsPebble(t, losesPower)
 	s, seed := newSystem(t)
-	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
+	s.judged(load.Config{
+		Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true,
+	})
 }
 
 // TestForgottenWrites checks that a server which forgets acknowledged writes does not go unnoticed: the disk is
@@ -226,7 +231,9 @@ func TestForgottenWrites(t *testing.T) {
 	if err := s.start(ctx); err != nil {
 		t.Fatal(err)
 	}
-	cfg := load.Config{Endpoints: []string{s.addr}, Profile: load.KeyValue, Seed: seed, Clients: 4, Watchers: 2, Rate: 2000}
+	cfg := load.Config{
+		Endpoints: []string{s.addr}, Profile: load.KeyValue, Seed: seed, Clients: 4, Watchers: 2, Rate: 2000,
+	}
 	run, err := load.Start(ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -297,12 +304,16 @@ func TestFaultsDense(t *testing.T) {
 	s, seed := newSystem(t)
 	s.mvcc = mvcc.Options{GroupMax: 8, InlineBytes: 3}
 	s.faults = &badDays
-	s.judged(load.Config{Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true})
+	s.judged(load.Config{
+		Profile: load.KeyValue, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, LargeBytes: 150_000, Compact: true,
+	})
 }
 
 // TestSparseKubernetes is the same for the other profile.
 func TestSparseKubernetes(t *testing.T) {
 	s, seed := newSystem(t)
 	s.onShared()
-	s.judged(load.Config{Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, Compact: true})
+	s.judged(load.Config{
+		Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, Compact: true,
+	})
 }

@@ -57,7 +57,8 @@ func TestPods(t *testing.T) {
 	}
 	unreliable.Pause(false)
 	cfg := load.Config{
-		Endpoints: p.addrs, Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000, Compact: true,
+		Endpoints: p.addrs, Profile: load.Kubernetes, Sparse: true, Seed: seed, Clients: 8, Watchers: 4, Rate: 2000,
+		Compact: true,
 	}
 	run, err := load.Start(ctx, cfg)
 	if err != nil {

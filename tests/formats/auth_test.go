@@ -43,7 +43,9 @@ func userPods(t *testing.T, e engine.Store) *pods.Deployment {
 // userClient is a client with a password.
 func userClient(t *testing.T, addr, user, password string) (*clientv3.Client, error) {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, Username: user, Password: password, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{addr}, Username: user, Password: password, Logger: zap.NewNop(),
+	})
 	if err == nil {
 		t.Cleanup(func() { c.Close() })
 	}

@@ -66,7 +66,9 @@ func TestWriteLeaseFixture(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i := range leaseEndingKeys {
-		_, err := s.Put(ctx, &mvcc.PutRequest{Key: fmt.Appendf(nil, "on/%03d", i), Value: []byte("value"), Lease: leaseEnding})
+		_, err := s.Put(ctx, &mvcc.PutRequest{
+			Key: fmt.Appendf(nil, "on/%03d", i), Value: []byte("value"), Lease: leaseEnding,
+		})
 		if err != nil {
 			t.Fatal(err)
 		}

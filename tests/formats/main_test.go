@@ -35,7 +35,8 @@ func TestMain(m *testing.M) {
 func oldStandalone(tb testing.TB) hw.Program {
 	tb.Helper()
 	p := hw.Headwater(tb)
-	p.Name, p.Path = "headwater of format 1", release.Build(tb, release.Format1, "services/standalone", release.Overlay{})
+	p.Name, p.Path =
+		"headwater of format 1", release.Build(tb, release.Format1, "services/standalone", release.Overlay{})
 	return p
 }
 

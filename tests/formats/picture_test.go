@@ -203,5 +203,6 @@ func (p *picture) lines() (out []string) {
 
 // String implements fmt.Stringer.
 func (v version) String() string {
-	return fmt.Sprintf("%q@%d create %d version %d lease %d value %s", v.key, v.mod, v.create, v.version, v.lease, v.value)
+	return fmt.Sprintf("%q@%d create %d version %d lease %d value %s", v.key, v.mod, v.create, v.version, v.lease,
+		v.value)
 }

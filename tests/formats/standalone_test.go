@@ -160,7 +160,8 @@ func TestRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		r, err := client(t, s.Endpoint()).Get(limited(t), "k")
-		if err != nil || len(r.Kvs) != 1 || r.Kvs[0].ModRevision != put.Header.Revision || len(r.Kvs[0].Value) != middle {
+		if err != nil || len(r.Kvs) != 1 || r.Kvs[0].ModRevision != put.Header.Revision ||
+			len(r.Kvs[0].Value) != middle {
 			t.Errorf("%s: afterwards %v, %v", c.name, r, err)
 		}
 	}

@@ -61,7 +61,8 @@ func compareBindings(t *testing.T, theirs, ours *side) {
 		}
 		if !b.clientStreams { // etcd leaves those without an answer
 			for _, body := range []string{
-				"{bad", "[]", `"a"`, `{"key":5,"ID":"x","name":1,"alarm":"NOPE","action":[],"limit":{},"leader":2,"revision":"a"`,
+				"{bad", "[]", `"a"`,
+				`{"key":5,"ID":"x","name":1,"alarm":"NOPE","action":[],"limit":{},"leader":2,"revision":"a"`,
 			} {
 				requests = append(requests, request{path: b.path, body: body})
 			}

@@ -40,7 +40,8 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		post("kv/put", `{"key":"\u0059Q=="}`),
 		post("kv/put", `{"key":"%s","value":"_-8="}`, b),
 		post("kv/range", `{"key":"%s"}`, a),
-		post("kv/range", `{"key":"%s","range_end":"AA==","sort_order":"DESCEND","sort_target":"MOD","limit":1}`, b64("\x00")),
+		post("kv/range", `{"key":"%s","range_end":"AA==","sort_order":"DESCEND","sort_target":"MOD","limit":1}`,
+			b64("\x00")),
 		post("kv/range", `{"key":"%s","rangeEnd":"AA==","sortOrder":2,"countOnly":true}`, b64("\x00")),
 		post("kv/range", `{"key":"%s","revision":"9000000000000000000"}`, a),
 		post("kv/range", `{"key":"%s","sort_order":"SIDEWAYS"}`, a),
@@ -96,7 +97,8 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 			b64("elect"), b64("elect/37"), b),
 		post("election/proclaim", `{"value":"%s"}`, b),
 		post("election/resign", `{}`),
-		post("election/resign", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"}}`, b64("elect"), b64("elect/37")),
+		post("election/resign", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"}}`, b64("elect"),
+			b64("elect/37")),
 		// Too large: for the store, and for a message.
 		post("kv/put", `{"key":"%s","value":"%s"}`, a, b64(strings.Repeat("v", 1600<<10))),
 		post("kv/put", `{"key":"%s","value":"%s"}`, a, b64(strings.Repeat("v", 3<<20))),
@@ -109,8 +111,10 @@ func comparePaths(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	var requests []request
 	for _, path := range []string{
-		"/v3", "/v3/", "/v3/kv", "/v3/kv/", "/v3/nope", "/v3//kv/range", "/v3/kv/../kv/range", "/v3/kv%2frange", "/v3/KV/range",
-		"/v3/kv/range?key=YQ==", "/v3/kv/rangestream", "/v3/kv/range:verb", "/v3alpha/kv/range", "/v3beta/kv/range", "/v3beta",
+		"/v3", "/v3/", "/v3/kv", "/v3/kv/", "/v3/nope", "/v3//kv/range", "/v3/kv/../kv/range", "/v3/kv%2frange",
+		"/v3/KV/range",
+		"/v3/kv/range?key=YQ==", "/v3/kv/rangestream", "/v3/kv/range:verb", "/v3alpha/kv/range", "/v3beta/kv/range",
+		"/v3beta",
 		"/v3beta/", "/v3beta/nope", "/v2/keys/a", "/v3beta//kv/range", "/v3/v3beta/kv/range", "/v3/kv/range/",
 	} {
 		requests = append(requests, request{path: path, body: `{"key":"YQ=="}`}, request{method: "GET", path: path})

@@ -145,8 +145,10 @@ type answer struct {
 
 // headers are those of answers that clients go by.
 var headers = []string{
-	"Content-Type", "Allow", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Location", "Www-Authenticate",
-	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers", "X-Content-Type-Options",
+	"Content-Type", "Allow", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Location",
+	"Www-Authenticate",
+	"Access-Control-Allow-Origin", "Access-Control-Allow-Methods", "Access-Control-Allow-Headers",
+	"X-Content-Type-Options",
 }
 
 // names are fields that tell servers, or what they do inside, from each other; revisions those that have gaps in pods.

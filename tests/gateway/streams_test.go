@@ -116,12 +116,14 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 	})
 	both(t, theirs, ours, "observe", func(s *side) string {
 		name := b64("election")
-		o := s.open(t, request{path: "/v3/election/campaign", body: `{"name":"` + name + `","lease":"5","value":"` + b64("one") + `"}`})
+		o := s.open(t, request{path: "/v3/election/campaign", body: `{"name":"` + name + `","lease":"5","value":"` +
+			b64("one") + `"}`})
 		got := o.next(t)
 		o = s.open(t, request{path: "/v3/election/observe", body: `{"name":"` + name + `"}`})
 		got += fmt.Sprintln(o.resp.StatusCode, shown(o.resp), o.next(t))
 		leader := `{"name":"` + name + `","key":"` + b64("election/5") + `","rev":"0","lease":"5"}`
-		s.do(t, request{path: "/v3/kv/put", body: `{"key":"` + b64("election/5") + `","lease":"5","value":"` + b64("two") + `"}`})
+		s.do(t, request{path: "/v3/kv/put", body: `{"key":"` + b64("election/5") + `","lease":"5","value":"` +
+			b64("two") + `"}`})
 		got += o.next(t)
 		return got + s.do(t, request{path: "/v3/election/resign", body: `{"leader":` + leader + `}`}).body
 	})
@@ -135,7 +137,8 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 		}
 		got := fmt.Sprint(lock("5", "10S"), lock("7", "300m"))
 		// Who waited no longer gives its place in line back after it has been answered.
-		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") + `","count_only":true}`}
+		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") +
+			`","count_only":true}`}
 		for end := time.Now().Add(patience); !strings.Contains(s.do(t, places).body, `"count":"1"`); {
 			if time.Now().After(end) {
 				t.Fatal("the client's place in the queue remains")
@@ -198,7 +201,8 @@ func compareWebSocket(t *testing.T, theirs, ours *side) {
 		return got
 	})
 	both(t, theirs, ours, "keep-alive, with another method", func(s *side) string {
-		ws, _ := s.ask(t, "/v3/lease/keepalive?method=GET", http.Header{"Cookie": {"token=nonsense"}}, `{"ID":"9"}`, `{"ID":"8"}`)
+		ws, _ := s.ask(t, "/v3/lease/keepalive?method=GET", http.Header{"Cookie": {"token=nonsense"}}, `{"ID":"9"}`,
+			`{"ID":"8"}`)
 		return s.read(ws) + s.read(ws)
 	})
 	both(t, theirs, ours, "an older path", func(s *side) string {

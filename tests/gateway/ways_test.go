@@ -54,8 +54,10 @@ func secured(t *testing.T) (theirs, ours *side, trust *tls.Config) {
 		post("user/add", `{"name":"root","password":"root"}`), post("user/grant", `{"user":"root","role":"root"}`),
 		post("user/add", `{"name":"app","password":"app"}`), post("user/add", `{"name":"other","password":"other"}`),
 		post("role/add", `{"name":"app"}`), post("user/grant", `{"user":"app","role":"app"}`),
-		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("app/")+`","range_end":"`+b64("app0")+`"}}`),
-		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("/app/")+`","range_end":"`+b64("/app0")+`"}}`),
+		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("app/")+
+			`","range_end":"`+b64("app0")+`"}}`),
+		post("role/grant", `{"name":"app","perm":{"permType":2,"key":"`+b64("/app/")+
+			`","range_end":"`+b64("/app0")+`"}}`),
 		post("enable", `{}`))
 	return theirs, ours, trust
 }

@@ -71,7 +71,8 @@ func TestUnfinished(t *testing.T) {
 		defer tr.CloseIdleConnections()
 		for range 8 {
 			wg.Go(func() {
-				if status, err := attack.Call(ctx, tr, s.Endpoint(), "/etcdserverpb.KV/Put", &attack.Body{Bytes: size}); err == nil {
+				if status, err := attack.Call(ctx, tr, s.Endpoint(), "/etcdserverpb.KV/Put",
+					&attack.Body{Bytes: size}); err == nil {
 					ended <- status
 				}
 			})
@@ -102,7 +103,8 @@ func TestSlow(t *testing.T) {
 	}
 	tr := attack.Transport()
 	defer tr.CloseIdleConnections()
-	status, err := attack.Call(within(t), tr, s.Endpoint(), "/etcdserverpb.KV/Put", &attack.Body{Whole: m, Chunk: 15_000, Pause: 50 * time.Millisecond})
+	status, err := attack.Call(within(t), tr, s.Endpoint(), "/etcdserverpb.KV/Put",
+		&attack.Body{Whole: m, Chunk: 15_000, Pause: 50 * time.Millisecond})
 	if err != nil || status != "0" {
 		t.Fatal(status, err)
 	}

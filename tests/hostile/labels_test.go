@@ -29,7 +29,8 @@ func TestLabels(t *testing.T) {
 	}
 	_, _ = c.Get(within(t), "") // an error, for its code
 	before := len(metrics(t, s))
-	conn, err := grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()), grpc.WithUserAgent(strings.Repeat("u", 1000)))
+	conn, err := grpc.NewClient(s.Endpoint(), grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithUserAgent(strings.Repeat("u", 1000)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +86,9 @@ func TestAlarmTypes(t *testing.T) {
 	defer conn.Close()
 	m := pb.NewMaintenanceClient(conn)
 	for _, kind := range []pb.AlarmType{-1, 3, 1 << 30} {
-		if _, err := m.Alarm(within(t), &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: kind}); status.Code(err) != codes.InvalidArgument {
+		if _, err := m.Alarm(within(t), &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, Alarm: kind,
+		}); status.Code(err) != codes.InvalidArgument {
 			t.Errorf("type %d: %v", kind, err)
 		}
 		r, err := m.Alarm(within(t), &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: kind})
@@ -108,7 +111,9 @@ func TestPermissions(t *testing.T) {
 	binary := p.Path
 	p.Path = "/bin/sh"
 	p.Args = func(l hw.Layout) []string {
-		return append([]string{"-c", `umask 0; exec "$0" "$@"`, binary, "--log-outputs=stderr," + filepath.Join(dir, "d.log")}, args(l)...)
+		return append([]string{
+			"-c", `umask 0; exec "$0" "$@"`, binary, "--log-outputs=stderr," + filepath.Join(dir, "d.log"),
+		}, args(l)...)
 	}
 	if _, err := exec.LookPath(p.Path); err != nil {
 		t.Skip(err)

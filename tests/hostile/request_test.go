@@ -71,10 +71,12 @@ func TestLargeRequests(t *testing.T) {
 		}
 	})
 	besideRequests(t, c, func() {
-		if _, err := c.Do(context.WithoutCancel(t.Context()), nestedPutsAndDeletes(26)); !errors.Is(err, rpctypes.ErrTooManyOps) {
+		if _, err := c.Do(context.WithoutCancel(t.Context()),
+			nestedPutsAndDeletes(26)); !errors.Is(err, rpctypes.ErrTooManyOps) {
 			t.Errorf("nested puts and deletes: %v", err)
 		}
-		if r, err := c.Txn(t.Context()).Then(clientv3.OpGet("c/", clientv3.WithPrefix()), clientv3.OpPut("x", "")).Commit(); err != nil ||
+		if r, err := c.Txn(t.Context()).Then(clientv3.OpGet("c/", clientv3.WithPrefix()),
+			clientv3.OpPut("x", "")).Commit(); err != nil ||
 			len(r.Responses[0].GetResponseRange().GetKvs()) != keys {
 			t.Errorf("a list of %d keys in a transaction: %v", keys, err)
 		}

@@ -52,7 +52,8 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 	},
 	"unread lists": func(ctx context.Context, t *testing.T, _ *hw.Server, c *clientv3.Client) {
 		for range 8 {
-			r, err := pb.NewKVClient(c.ActiveConnection()).RangeStream(ctx, &pb.RangeRequest{Key: []byte("big/"), RangeEnd: []byte("big0")})
+			r, err := pb.NewKVClient(c.ActiveConnection()).RangeStream(ctx,
+				&pb.RangeRequest{Key: []byte("big/"), RangeEnd: []byte("big0")})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -66,11 +67,14 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 		if err != nil {
 			t.Fatal(err)
 		}
-		locks, elections := v3lockpb.NewLockClient(c.ActiveConnection()), v3electionpb.NewElectionClient(c.ActiveConnection())
+		locks, elections := v3lockpb.NewLockClient(c.ActiveConnection()),
+			v3electionpb.NewElectionClient(c.ActiveConnection())
 		if _, err := locks.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("l"), Lease: int64(lease.ID)}); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := elections.Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte("e"), Lease: int64(lease.ID), Value: []byte("v")}); err != nil {
+		if _, err := elections.Campaign(ctx, &v3electionpb.CampaignRequest{
+			Name: []byte("e"), Lease: int64(lease.ID), Value: []byte("v"),
+		}); err != nil {
 			t.Fatal(err)
 		}
 		for range 8 {

@@ -74,7 +74,9 @@ func TestCtl(t *testing.T) {
 	}
 	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
 	// The command line itself comes through no door.
-	for flag, shown := range map[string]string{"--closed": "closed", "--allow=user=root": "user=root", "--open": "open"} {
+	for flag, shown := range map[string]string{
+		"--closed": "closed", "--allow=user=root": "user=root", "--open": "open",
+	} {
 		c.ok(t, "keyspace", "set", "default", flag)
 		if out := c.ok(t, "keyspace", "show", "default"); !strings.Contains(out, shown) {
 			t.Errorf("default with %s: %s", flag, out)
@@ -107,7 +109,8 @@ func TestCtl(t *testing.T) {
 		{"--allow=cn=a,cn=b"},
 		{"--allow=x=y"},
 	} {
-		if _, errOut, code := c.run(t, append([]string{"keyspace", "set", "team-a"}, flags...)...); code == 0 || errOut == "" {
+		if _, errOut, code := c.run(t, append([]string{"keyspace", "set", "team-a"}, flags...)...); code == 0 ||
+			errOut == "" {
 			t.Errorf("%v: exit code %d, %s", flags, code, errOut)
 		}
 	}

@@ -138,7 +138,9 @@ func TestClosedDefault(t *testing.T) {
 	refused := func() {
 		plain := x.dial(s, x.mallory, localhost)
 		for _, m := range methods(s) {
-			for how, md := range map[string][]string{"": nil, ", by name": {compose.KeyspaceMetadata, compose.FirstKeyspace}} {
+			for how, md := range map[string][]string{
+				"": nil, ", by name": {compose.KeyspaceMetadata, compose.FirstKeyspace},
+			} {
 				ctx := metadata.AppendToOutgoingContext(t.Context(), md...)
 				x.expect(m+how, x.call(ctx, plain, m), codes.PermissionDenied, noEntry)
 			}
@@ -204,7 +206,8 @@ func (x *tenancy) closedHTTP(s *compose.Server) {
 		{http.MethodPost, "/v3/auth/authenticate", 403},
 		{http.MethodPost, "/v3/watch", 403},
 	} {
-		r, err := http.NewRequestWithContext(x.Context(), test.method, s.URL()+test.path, strings.NewReader(`{"key":"aw=="}`))
+		r, err := http.NewRequestWithContext(x.Context(), test.method, s.URL()+test.path,
+			strings.NewReader(`{"key":"aw=="}`))
 		if err != nil {
 			x.Fatal(err)
 		}
@@ -298,7 +301,9 @@ func strangersRefused(t *testing.T, s *compose.Server, conn *grpc.ClientConn, na
 		x.expect(m+" of "+name+" with a token", x.call(wrong, conn, m), codes.Unauthenticated, invalidToken)
 	}
 	for _, ctx := range []context.Context{ctx, wrong} {
-		for _, who := range [][2]string{{"bob", "wrong"}, {"nobody", "bob"}, {"weak", "weak"}, {"empty", ""}, {"", ""}} {
+		for _, who := range [][2]string{
+			{"bob", "wrong"}, {"nobody", "bob"}, {"weak", "weak"}, {"empty", ""}, {"", ""},
+		} {
 			_, err := pb.NewAuthClient(conn).Authenticate(ctx, &pb.AuthenticateRequest{Name: who[0], Password: who[1]})
 			x.expect(fmt.Sprint(who, " of ", name), err, codes.InvalidArgument, authFailed)
 		}
@@ -358,7 +363,8 @@ func TestUsersBeforeAuth(t *testing.T) {
 	theirs := x.client(s, x.victim, victims)
 	conn := x.dial(s, x.mallory, victims+"."+domain)
 	login := func() error {
-		_, err := pb.NewAuthClient(conn).Authenticate(t.Context(), &pb.AuthenticateRequest{Name: "bob", Password: "bob"})
+		_, err := pb.NewAuthClient(conn).Authenticate(t.Context(),
+			&pb.AuthenticateRequest{Name: "bob", Password: "bob"})
 		return err
 	}
 	expectStatus(t, "before", login(), codes.InvalidArgument, authFailed)

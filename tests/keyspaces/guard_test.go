@@ -211,7 +211,9 @@ func TestTokensOfKeyspaces(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, kind := range []string{"simple", "jwt,sign-method=HS256,priv-key=" + key} {
-		d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost, c.AuthToken = auth.CostMin, kind })
+		d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) {
+			c.BcryptCost, c.AuthToken = auth.CostMin, kind
+		})
 		d.create("a")
 		a, first := d.client(config.KV, 0, "a"), d.client(config.KV, 0, "")
 		enableAuth(t, a)

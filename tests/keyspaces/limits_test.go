@@ -33,7 +33,8 @@ func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (
 	return client(t, s, "small"), client(t, s, "free"), func(l *keyspacev1.Limits) {
 		t.Helper()
 		_, err := a.Change(t.Context(), &adminv1.ChangeRequest{
-			Name: "small", Settings: &adminv1.Settings{Limits: l}, Mask: &fieldmaskpb.FieldMask{Paths: []string{"limits"}},
+			Name: "small", Settings: &adminv1.Settings{Limits: l},
+			Mask: &fieldmaskpb.FieldMask{Paths: []string{"limits"}},
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -236,7 +237,8 @@ func TestWeight(t *testing.T) {
 	watch := small.Watch(t.Context(), "k")
 	for weight := range uint32(5) {
 		if _, err := adminOf(t, s).Change(t.Context(), &adminv1.ChangeRequest{
-			Name: "small", Settings: &adminv1.Settings{Weight: weight}, Mask: &fieldmaskpb.FieldMask{Paths: []string{"weight"}},
+			Name: "small", Settings: &adminv1.Settings{Weight: weight},
+			Mask: &fieldmaskpb.FieldMask{Paths: []string{"weight"}},
 		}); err != nil {
 			t.Fatal(err)
 		}

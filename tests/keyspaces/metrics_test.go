@@ -59,7 +59,8 @@ func scrape(t *testing.T, s *compose.Server) string {
 
 // shownIn are the keyspaces of which metrics tell, sorted.
 func shownIn(metrics string) (names []string) {
-	for _, m := range regexp.MustCompile(`headwater_keyspace_\w+\{keyspace="([^"]*)"`).FindAllStringSubmatch(metrics, -1) {
+	for _, m := range regexp.MustCompile(`headwater_keyspace_\w+\{keyspace="([^"]*)"`).FindAllStringSubmatch(metrics,
+		-1) {
 		names = append(names, m[1])
 	}
 	slices.Sort(names)

@@ -102,9 +102,11 @@ func TestPodsIdle(t *testing.T) {
 		use(name, i%5 == 0)
 	}
 	goroutinesOfMany, commitsOfMany := idle()
-	t.Logf("one keyspace: %d goroutines, %d commits; %d: %d, %d", goroutines, commits, n+1, goroutinesOfMany, commitsOfMany)
+	t.Logf("one keyspace: %d goroutines, %d commits; %d: %d, %d", goroutines, commits, n+1, goroutinesOfMany,
+		commitsOfMany)
 	if goroutinesOfMany > goroutines+slack || commitsOfMany > 2*commits+slack {
-		t.Errorf("%d idle keyspaces cost %d goroutines and %d commits more", n, goroutinesOfMany-goroutines, commitsOfMany-commits)
+		t.Errorf("%d idle keyspaces cost %d goroutines and %d commits more", n, goroutinesOfMany-goroutines,
+			commitsOfMany-commits)
 	}
 	if leased := d.leased(); leased != n/5+1 {
 		t.Errorf("%d keyspaces are recorded as having leases", leased)
@@ -234,7 +236,8 @@ func TestPodsDelete(t *testing.T) {
 	}
 	beside := keyspace.NewDeployment([]byte(config.DefaultRoot)).Beside(info.ID)
 	eventually(t, "cleared", func() bool {
-		n := d.rows(engine.Range{Begin: info.Prefix, End: append(info.Prefix[:len(info.Prefix)-1:len(info.Prefix)-1], 'e')})
+		n := d.rows(engine.Range{Begin: info.Prefix, End: append(info.Prefix[:len(info.Prefix)-1:len(info.Prefix)-1],
+			'e')})
 		for _, row := range [][]byte{beside.Head, beside.Leases} {
 			n += d.rows(engine.Range{Begin: row, End: append(row[:len(row):len(row)], 0)})
 		}
@@ -321,7 +324,8 @@ func TestPodsDie(t *testing.T) {
 					for _, e := range r.Events { // a write whose outcome was unknown may be there twice
 						var of string
 						var at int
-						if _, err := fmt.Sscan(string(e.Kv.Value), &of, &at); err != nil || of != names[i] || at > round || at < round-1 {
+						if _, err := fmt.Sscan(string(e.Kv.Value), &of, &at); err != nil || of != names[i] ||
+							at > round || at < round-1 {
 							t.Errorf("%s: %q in round %d", names[i], e.Kv.Value, round)
 						}
 						done = done || at == round

@@ -75,7 +75,8 @@ func newMisspell(*config) ([]*analysis.Analyzer, error) {
 				}
 				_, diffs := words.Replace(string(text))
 				for _, d := range diffs {
-					pass.Reportf(file.LineStart(d.Line)+token.Pos(d.Column), "%q is misspelled: %q", d.Original, d.Corrected)
+					pass.Reportf(file.LineStart(d.Line)+token.Pos(d.Column), "%q is misspelled: %q", d.Original,
+						d.Corrected)
 				}
 			}
 			return nil, nil

@@ -18,4 +18,7 @@
 //
 // It prints one line for each finding and ends with code 1 if there are any. It ends with code 2 if packages cannot be
 // loaded. It analyzes one module after the other, which bounds the memory.
+//
+// Like go vet and golangci-lint it reads the files that a plain build on this machine has: files for other systems, and
+// those behind a build tag such as foundationdb, are not checked.
 package main

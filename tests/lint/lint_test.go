@@ -97,7 +97,8 @@ func TestConfiguration(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out, errs bytes.Buffer
-		if code := run(name, planted, []string{"./..."}, &out, &errs); code != 2 || !strings.Contains(errs.String(), want) {
+		if code := run(name, planted, []string{"./..."}, &out, &errs); code != 2 ||
+			!strings.Contains(errs.String(), want) {
 			t.Errorf("%s: code %d, %q, want code 2 and %q", text, code, errs.String(), want)
 		}
 	}

@@ -62,7 +62,8 @@ func endOfNext(fset *token.FileSet, f *ast.File, p token.Position) int {
 
 // suppresses says whether the comment suppresses a finding, and notes that it did.
 func (s *suppression) suppresses(x finding) bool {
-	if x.pos.Filename != s.file || x.pos.Line < s.first || x.pos.Line > s.last || !slices.Contains(s.linters, x.linter) {
+	if x.pos.Filename != s.file || x.pos.Line < s.first || x.pos.Line > s.last ||
+		!slices.Contains(s.linters, x.linter) {
 		return false
 	}
 	s.used[x.linter] = true
@@ -73,7 +74,9 @@ func (s *suppression) suppresses(x finding) bool {
 func (s *suppression) complaints(c *config) []finding {
 	var found []finding
 	complain := func(text string) {
-		found = append(found, finding{pos: token.Position{Filename: s.file, Line: s.first}, linter: nolintlint, text: text})
+		found = append(found, finding{
+			pos: token.Position{Filename: s.file, Line: s.first}, linter: nolintlint, text: text,
+		})
 	}
 	if len(s.linters) == 0 {
 		complain("name the linter: //nolint:name // why")

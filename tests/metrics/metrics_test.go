@@ -58,7 +58,8 @@ func startEtcd(t *testing.T) string {
 
 func startHeadwater(t *testing.T, args ...string) string {
 	t.Helper()
-	p, err := config.Standalone.Parse(append(args, "--data-dir", t.TempDir(), "--listen-client-urls", "http://127.0.0.1:0"), nil)
+	p, err := config.Standalone.Parse(append(args, "--data-dir", t.TempDir(), "--listen-client-urls",
+		"http://127.0.0.1:0"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +191,8 @@ func TestLikeEtcd(t *testing.T) {
 			t.Errorf("%s is missing, and docs/compatibility.md does not say why", name)
 		case !ok || !compared(name):
 		case f.GetType() != mine.GetType() || !slices.Equal(labelNames(f), labelNames(mine)):
-			t.Errorf("%s: %v with labels %q, want %v with %q", name, mine.GetType(), labelNames(mine), f.GetType(), labelNames(f))
+			t.Errorf("%s: %v with labels %q, want %v with %q", name, mine.GetType(), labelNames(mine), f.GetType(),
+				labelNames(f))
 		case f.GetType() == dto.MetricType_HISTOGRAM && !slices.Equal(bounds(f), bounds(mine)):
 			t.Errorf("%s: buckets %v, want %v", name, bounds(mine), bounds(f))
 		}

@@ -74,7 +74,8 @@ func TestPublicAPI(t *testing.T) {
 	}
 	goTest(t, root, nil, "test", "-tags", "publicapi", "./libs/wire")
 	// TestWatchSendBothWays looks at which of the two ways is taken.
-	goTest(t, root, nil, "test", "-tags", "publicapi", "-short", "-run", "Watch", "-skip", "TestWatchSendBothWays", "./libs/etcdapi")
+	goTest(t, root, nil, "test", "-tags", "publicapi", "-short", "-run", "Watch", "-skip", "TestWatchSendBothWays",
+		"./libs/etcdapi")
 }
 
 // nextEnv asks for the test against releases that are not in go.mod.
@@ -119,6 +120,7 @@ func testNext(t *testing.T, module string, packages []string) {
 	}
 	goTest(t, libs, []string{"GOWORK=off"}, "get", "-modfile=next.mod", module+"@"+next)
 	if !t.Failed() {
-		goTest(t, libs, []string{"GOWORK=off"}, append([]string{"test", "-mod=mod", "-modfile=next.mod"}, packages...)...)
+		goTest(t, libs, []string{"GOWORK=off"}, append([]string{"test", "-mod=mod", "-modfile=next.mod"},
+			packages...)...)
 	}
 }

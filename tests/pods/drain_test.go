@@ -54,7 +54,8 @@ func TestDrainEndsStreams(t *testing.T) {
 				"keep-alive": func() error { _, err := alive.Recv(); return err },
 				"observe":    func() error { _, err := observe.Recv(); return err },
 			} {
-				if err := recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "etcdserver: server stopped") {
+				if err := recv(); status.Code(err) != codes.Unavailable ||
+					!strings.Contains(err.Error(), "etcdserver: server stopped") {
 					t.Errorf("%s ended with %v", what, err)
 				}
 			}

@@ -46,7 +46,9 @@ func deploy(t *testing.T, per int) *deployment {
 		}
 	})
 	d := &deployment{pods.New(t, compose.Parts{Engine: engine, Bus: b, Log: log}, per), t}
-	d.Configure = func(_ config.Kind, _ int, c *config.Config) { c.WatchProgressNotifyInterval = 100 * time.Millisecond }
+	d.Configure = func(_ config.Kind, _ int, c *config.Config) {
+		c.WatchProgressNotifyInterval = 100 * time.Millisecond
+	}
 	return d
 }
 
@@ -93,7 +95,9 @@ func (d *deployment) client(endpoints ...string) *clientv3.Client {
 // get asks a pod's metrics address.
 func (d *deployment) get(k config.Kind, i int, path string) (code int, body string) {
 	d.t.Helper()
-	transport := &http.Transport{DialContext: dialUnix(d.MetricsEndpoint(k, i)[len("unix://"):]), DisableKeepAlives: true}
+	transport := &http.Transport{
+		DialContext: dialUnix(d.MetricsEndpoint(k, i)[len("unix://"):]), DisableKeepAlives: true,
+	}
 	resp, err := (&http.Client{Transport: transport, Timeout: patience}).Get("http://localhost" + path)
 	if err != nil {
 		return 0, err.Error()

@@ -100,7 +100,8 @@ func TestWriteMetrics(t *testing.T) {
 				t.Errorf("%s: %s is %v after a write, was %v", c.kind, name, after[name], before[name])
 			}
 		}
-		line := regexp.MustCompile(fmt.Sprintf(`"slow request" method=%s .* queue=\S+ .*evaluation=\S+ commit=\S+`, c.method))
+		line := regexp.MustCompile(fmt.Sprintf(`"slow request" method=%s .* queue=\S+ .*evaluation=\S+ commit=\S+`,
+			c.method))
 		eventually(t, "logged", func() bool { return line.MatchString(log.String()) })
 	}
 	d.writeNumbers(config.WatchHub)

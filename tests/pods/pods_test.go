@@ -88,17 +88,20 @@ func (d *deployment) checkKV(c *clientv3.Client, prefix string) (first int64, _ 
 	if r, err := c.Get(ctx, prefix+"big"); err != nil || string(r.Kvs[0].Value) != big {
 		t.Error("a big value", err)
 	}
-	if _, err := c.Put(ctx, prefix+"big", strings.Repeat("v", 2<<20)); status.Code(err) != codes.InvalidArgument && err == nil {
+	if _, err := c.Put(ctx, prefix+"big", strings.Repeat("v", 2<<20)); status.Code(err) != codes.InvalidArgument &&
+		err == nil {
 		t.Error("too big a value:", err)
 	}
 	r, err := c.Get(ctx, prefix, clientv3.WithPrefix())
 	if err != nil || r.Count != 6 {
 		t.Fatal(r, err)
 	}
-	if _, err := c.Get(ctx, "x", clientv3.WithRev(r.Header.Revision+1<<40)); err == nil || !strings.Contains(err.Error(), "future revision") {
+	if _, err := c.Get(ctx, "x", clientv3.WithRev(r.Header.Revision+1<<40)); err == nil ||
+		!strings.Contains(err.Error(), "future revision") {
 		t.Error("a future revision:", err)
 	}
-	txn, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Value(prefix+"1"), "=", "1")).Then(clientv3.OpPut(prefix+"1", "x"), clientv3.OpDelete(prefix+"2")).Commit()
+	txn, err := c.Txn(ctx).If(clientv3.Compare(clientv3.Value(prefix+"1"), "=", "1")).Then(clientv3.OpPut(prefix+"1",
+		"x"), clientv3.OpDelete(prefix+"2")).Commit()
 	if err != nil || !txn.Succeeded || txn.Header.Revision <= r.Header.Revision {
 		t.Error(txn, err)
 	}
@@ -109,7 +112,8 @@ func (d *deployment) checkWatch(c *clientv3.Client, prefix string, first int64, 
 	t := d.t
 	ctx, cancel := context.WithCancel(d.context())
 	defer cancel()
-	past := c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(first), clientv3.WithPrevKV(), clientv3.WithProgressNotify())
+	past := c.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(first), clientv3.WithPrevKV(),
+		clientv3.WithProgressNotify())
 	now := c.Watch(ctx, prefix+"now", clientv3.WithCreatedNotify())
 	if r := <-now; !r.Created || r.Header.ClusterId != header.ClusterId || r.Header.MemberId != header.MemberId {
 		t.Fatal(r)
@@ -164,7 +168,8 @@ func (d *deployment) checkLease(c *clientv3.Client, prefix string, header *pb.Re
 		if r, err := c.KeepAliveOnce(ctx, l.ID); err != nil || r.TTL != 1000 {
 			t.Error(r, err)
 		}
-		if r, err := c.TimeToLive(ctx, l.ID, clientv3.WithAttachedKeys()); err != nil || len(r.Keys) != 1 || string(r.Keys[0]) != key {
+		if r, err := c.TimeToLive(ctx, l.ID, clientv3.WithAttachedKeys()); err != nil || len(r.Keys) != 1 ||
+			string(r.Keys[0]) != key {
 			t.Error(r, err)
 		}
 		if _, err := c.Revoke(ctx, l.ID); err != nil {
@@ -228,7 +233,9 @@ func (d *deployment) checkConcurrency(c *clientv3.Client, prefix string) {
 		t.Error(err)
 	}
 	election := v3electionpb.NewElectionClient(conn)
-	won, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte(prefix + "campaign"), Lease: int64(s.Lease()), Value: []byte("I")})
+	won, err := election.Campaign(ctx, &v3electionpb.CampaignRequest{
+		Name: []byte(prefix + "campaign"), Lease: int64(s.Lease()), Value: []byte("I"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -249,11 +256,13 @@ func (d *deployment) checkConcurrency(c *clientv3.Client, prefix string) {
 func (d *deployment) checkMaintenance(c *clientv3.Client, endpoint string, header *pb.ResponseHeader) {
 	t, ctx := d.t, d.context()
 	members, err := c.MemberList(ctx)
-	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId || members.Members[0].ClientURLs[0] != d.Endpoint(config.KV, 0) {
+	if err != nil || len(members.Members) != 1 || members.Members[0].ID != header.MemberId ||
+		members.Members[0].ClientURLs[0] != d.Endpoint(config.KV, 0) {
 		t.Error(members, err)
 	}
 	st, err := c.Status(ctx, endpoint)
-	if err != nil || st.Leader != st.Header.MemberId || st.Header.MemberId != header.MemberId || st.Version != "3.7.3" || len(st.Errors) != 0 {
+	if err != nil || st.Leader != st.Header.MemberId || st.Header.MemberId != header.MemberId ||
+		st.Version != "3.7.3" || len(st.Errors) != 0 {
 		t.Error(st, err)
 	}
 	hash, err := c.HashKV(ctx, endpoint, 0)
@@ -266,7 +275,8 @@ func (d *deployment) checkMaintenance(c *clientv3.Client, endpoint string, heade
 	if _, err := c.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
 		t.Error(err)
 	}
-	if r, err := healthpb.NewHealthClient(c.ActiveConnection()).Check(ctx, &healthpb.HealthCheckRequest{}); err != nil || r.Status != healthpb.HealthCheckResponse_SERVING {
+	if r, err := healthpb.NewHealthClient(c.ActiveConnection()).Check(ctx,
+		&healthpb.HealthCheckRequest{}); err != nil || r.Status != healthpb.HealthCheckResponse_SERVING {
 		t.Error(r, err)
 	}
 	if _, err := c.Snapshot(ctx); err != nil && status.Code(err) != codes.Unimplemented {
@@ -316,7 +326,8 @@ func TestDrain(t *testing.T) {
 	d := deploy(t, 2)
 	d.startAll()
 	ctx := d.context()
-	c := d.client(append(append(d.Endpoints(config.KV), d.Endpoints(config.WatchHub)...), d.Endpoints(config.LeaseKeeper)...)...)
+	c := d.client(append(append(d.Endpoints(config.KV), d.Endpoints(config.WatchHub)...),
+		d.Endpoints(config.LeaseKeeper)...)...)
 	session, err := concurrency.NewSession(c, concurrency.WithTTL(30))
 	if err != nil {
 		t.Fatal(err)
@@ -400,7 +411,8 @@ func TestTwoOfAKind(t *testing.T) {
 	}
 	removed := 0
 	for i := range d.Per {
-		if _, metrics := d.get(config.KV, i, "/metrics"); !strings.Contains(metrics, "headwater_compacted_entries_total 0") {
+		if _, metrics := d.get(config.KV, i, "/metrics"); !strings.Contains(metrics,
+			"headwater_compacted_entries_total 0") {
 			removed++
 		}
 	}
@@ -413,11 +425,15 @@ func TestTwoOfAKind(t *testing.T) {
 	} else {
 		member = st.Header.MemberId
 	}
-	_, err := pb.NewMaintenanceClient(a.ActiveConnection()).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
+	_, err := pb.NewMaintenanceClient(a.ActiveConnection()).Alarm(ctx,
+		&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, MemberID: member, Alarm: pb.AlarmType_NOSPACE})
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, "refused by the other pod", func() bool { _, err := b.Put(ctx, "k", ""); return errors.Is(err, rpctypes.ErrNoSpace) })
+	eventually(t, "refused by the other pod", func() bool {
+		_, err := b.Put(ctx, "k", "")
+		return errors.Is(err, rpctypes.ErrNoSpace)
+	})
 	if _, err := b.AlarmDisarm(ctx, &clientv3.AlarmMember{}); err != nil {
 		t.Fatal(err)
 	}

@@ -170,11 +170,13 @@ var corruptions = []corruption{
 		req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
 		resp.Revision--
 		op.Output = resp
-		return req.Type == model.Txn && len(req.Txn.Conditions) == 0 && req.Txn.OperationsOnSuccess[0].Type == model.PutOperation
+		return req.Type == model.Txn && len(req.Txn.Conditions) == 0 &&
+			req.Txn.OperationsOnSuccess[0].Type == model.PutOperation
 	}), "linearization"},
 	{"acknowledged write lost", func(h *check.History) bool {
 		// As if the server had answered a write and lost it: the answer is there, its revision went to another.
-		h.Reports = append(h.Reports, report.ClientReport{ClientID: 1 << 20, KeyValue: []porcupine.Operation{lostWrite(h.Last)}})
+		h.Reports = append(h.Reports,
+			report.ClientReport{ClientID: 1 << 20, KeyValue: []porcupine.Operation{lostWrite(h.Last)}})
 		return true
 	}, "linearization"},
 	{"old read of another value", inOperation(func(op *porcupine.Operation) bool {
@@ -185,7 +187,9 @@ var corruptions = []corruption{
 	{"serializable read of another value", func(h *check.History) bool {
 		for i, read := range h.Serializable {
 			if len(read.Response.Kvs) > 0 {
-				other := clientv3.GetResponse{Header: read.Response.Header, Kvs: read.Response.Kvs[1:], Count: read.Response.Count}
+				other := clientv3.GetResponse{
+					Header: read.Response.Header, Kvs: read.Response.Kvs[1:], Count: read.Response.Count,
+				}
 				h.Serializable[i].Response = &other
 				return true
 			}
@@ -217,7 +221,9 @@ var corruptions = []corruption{
 }
 
 func lostWrite(rev int64) porcupine.Operation {
-	put := model.EtcdOperation{Type: model.PutOperation, Put: model.PutOptions{Key: "key-lost", Value: model.ToValueOrHash("lost")}}
+	put := model.EtcdOperation{
+		Type: model.PutOperation, Put: model.PutOptions{Key: "key-lost", Value: model.ToValueOrHash("lost")},
+	}
 	return porcupine.Operation{
 		ClientId: 1 << 20,
 		Input:    model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}}},

@@ -36,7 +36,9 @@ func headwaterPersisted(_ *zap.Logger, dataDir string, h load.History) ([]revlog
 }
 
 // podsPersisted does the same for pods.
-func podsPersisted(t *testing.T, p pods.Process) func(*zap.Logger, string, load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
+func podsPersisted(t *testing.T,
+	p pods.Process,
+) func(*zap.Logger, string, load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
 	return func(_ *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
 		e := p.Engine(t, dataDir)
 		ks, err := keyspace.Lookup(t.Context(), e, []byte(p.Root(dataDir)), config.DefaultKeyspace)

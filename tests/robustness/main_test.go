@@ -14,10 +14,12 @@ import (
 )
 
 var (
-	durationFlag  = flag.Duration("duration", 8*time.Second, "how long the traffic of each profile goes on")
-	seedFlag      = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
-	targetFlag    = flag.String("target", defaultTarget(), "server to test: headwater, pods (the distributed form) or etcd")
-	artifactsFlag = flag.String("artifacts", "", "directory for what is left of failed runs; a temporary one by default")
+	durationFlag = flag.Duration("duration", 8*time.Second, "how long the traffic of each profile goes on")
+	seedFlag     = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
+	targetFlag   = flag.String("target", defaultTarget(),
+		"server to test: headwater, pods (the distributed form) or etcd")
+	artifactsFlag = flag.String("artifacts", "",
+		"directory for what is left of failed runs; a temporary one by default")
 )
 
 // defaultTarget is the standalone server, or pods in a run on FoundationDB.

@@ -69,7 +69,8 @@ func robust(t *testing.T, cfg load.Config) check.Coverage {
 	res := judge(t, tg, s, cfg, h)
 	t.Logf("%v; %d answered, %d failed, last revision %d; %+v", f, h.Acked, h.Failed, h.Last, res.Coverage)
 	c := res.Coverage
-	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Events == 0 || c.Creates == 0 || c.Prev == 0 || c.Progress == 0 {
+	if c.OldReads == 0 || c.Serializable == 0 || c.Resumable == 0 || c.Events == 0 || c.Creates == 0 || c.Prev == 0 ||
+		c.Progress == 0 {
 		t.Errorf("the traffic lacks something that is to be judged: %+v", c)
 	}
 	return c
@@ -128,7 +129,8 @@ func keep(t *testing.T, s *hw.Server, h load.History, res *check.Result) {
 		t.Error(err)
 	}
 	if res != nil && res.Linearization.Model.Init != nil {
-		if err := porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info, filepath.Join(dir, "history.html")); err != nil {
+		if err := porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info,
+			filepath.Join(dir, "history.html")); err != nil {
 			t.Error(err)
 		}
 	}

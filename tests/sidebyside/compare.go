@@ -134,7 +134,8 @@ func diffEvents(req *pb.WatchCreateRequest, ref, sut []*mvccpb.Event, compacted 
 		case i >= len(ref):
 			return "event too many", "nothing", short(sut[i])
 		case !sameEvent(req, ref[i], sut[i], compacted):
-			return "event " + firstDifference(ref[i].ProtoReflect(), sut[i].ProtoReflect()), short(ref[i]), short(sut[i])
+			return "event " + firstDifference(ref[i].ProtoReflect(), sut[i].ProtoReflect()), short(ref[i]),
+				short(sut[i])
 		}
 	}
 	return "", "", ""

@@ -77,12 +77,15 @@ func (run *concurrentRun) collect(t *Target, live *stream, from int64) error {
 		return err
 	}
 	defer replay.close()
-	if replay.create(&pb.WatchCreateRequest{Key: []byte{0}, RangeEnd: []byte{0}, PrevKv: true, StartRevision: from}) == nil {
+	if replay.create(&pb.WatchCreateRequest{
+		Key: []byte{0}, RangeEnd: []byte{0}, PrevKv: true, StartRevision: from,
+	}) == nil {
 		return fmt.Errorf("%s: no second watch: %w", t.name, replay.err())
 	}
 	for _, s := range []*stream{live, replay} {
 		if !s.wait(watchLogTimeout, func() bool { return s.lastEvent() >= head }) {
-			run.problems = append(run.problems, fmt.Sprintf("a watch stopped at revision %d of %d", s.lastEvent(), head))
+			run.problems = append(run.problems, fmt.Sprintf("a watch stopped at revision %d of %d", s.lastEvent(),
+				head))
 		}
 		if p := s.allProblems(t.name == "headwater"); p != "" {
 			run.problems = append(run.problems, p)
@@ -108,7 +111,8 @@ func (run *concurrentRun) collect(t *Target, live *stream, from int64) error {
 }
 
 func eventWithoutRevisions(ev *mvccpb.Event) string {
-	text := fmt.Sprintf("%s %q version %d lease %d", ev.GetType(), ev.GetKv().GetValue(), ev.GetKv().GetVersion(), ev.GetKv().GetLease())
+	text := fmt.Sprintf("%s %q version %d lease %d", ev.GetType(), ev.GetKv().GetValue(), ev.GetKv().GetVersion(),
+		ev.GetKv().GetLease())
 	if p := ev.GetPrevKv(); p != nil {
 		text += fmt.Sprintf(", before %q version %d lease %d", p.GetValue(), p.GetVersion(), p.GetLease())
 	}
@@ -190,8 +194,12 @@ func (c *concurrentClient) swap(ctx context.Context) (string, error) {
 	key := c.key()
 	other := c.key()
 	r := &pb.TxnRequest{
-		Compare: []*pb.Compare{{Key: key, Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: c.mods[string(key)]}}},
-		Success: []*pb.RequestOp{putOp(&pb.PutRequest{Key: key, Value: fmt.Append(nil, c.rng.IntN(1000)), PrevKv: true}), rangeOp(&pb.RangeRequest{Key: key})},
+		Compare: []*pb.Compare{{
+			Key: key, Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: c.mods[string(key)]},
+		}},
+		Success: []*pb.RequestOp{putOp(&pb.PutRequest{
+			Key: key, Value: fmt.Append(nil, c.rng.IntN(1000)), PrevKv: true,
+		}), rangeOp(&pb.RangeRequest{Key: key})},
 		Failure: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: key})},
 	}
 	if !bytes.Equal(key, other) {
@@ -223,7 +231,9 @@ func (c *concurrentClient) increment(ctx context.Context) error {
 	value, mod := 0, int64(0)
 	for range counterTriesMax {
 		res, err := c.t.clients.kv.Txn(ctx, &pb.TxnRequest{
-			Compare: []*pb.Compare{{Key: []byte(counterKey), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: mod}}},
+			Compare: []*pb.Compare{{
+				Key: []byte(counterKey), Target: pb.Compare_MOD, TargetUnion: &pb.Compare_ModRevision{ModRevision: mod},
+			}},
 			Success: []*pb.RequestOp{putOp(&pb.PutRequest{Key: []byte(counterKey), Value: fmt.Append(nil, value+1)})},
 			Failure: []*pb.RequestOp{rangeOp(&pb.RangeRequest{Key: []byte(counterKey)})},
 		})

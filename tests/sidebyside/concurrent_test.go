@@ -51,7 +51,8 @@ func compareConcurrent(t *testing.T, under starter, rounds int) {
 func removeAll(t *testing.T, target *Target) {
 	t.Helper()
 	ctx := context.Background()
-	if _, err := target.clients.kv.DeleteRange(ctx, &pb.DeleteRangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}); err != nil {
+	if _, err := target.clients.kv.DeleteRange(ctx,
+		&pb.DeleteRangeRequest{Key: []byte{0}, RangeEnd: []byte{0}}); err != nil {
 		t.Fatal(err)
 	}
 	leases, err := target.clients.lease.LeaseLeases(ctx, &pb.LeaseLeasesRequest{})

@@ -16,7 +16,8 @@ var keyPool = []string{"a", "b", "c", "k/", "k/1", "k/2", "k/2/x", "\x00", "a\x0
 // valuePool has values of every kind that matters.
 // The last two are stored apart from their keys.
 var valuePool = []string{
-	"", "v", "w", "10", "9", "\x00\xfe\xff", "a longer value that is still short", strings.Repeat("large", 150), strings.Repeat("larger still", 1000),
+	"", "v", "w", "10", "9", "\x00\xfe\xff", "a longer value that is still short", strings.Repeat("large", 150),
+	strings.Repeat("larger still", 1000),
 }
 
 const (
@@ -209,7 +210,9 @@ func (g *Generator) rangeRequest(s State) *pb.RangeRequest {
 	}
 	r.Serializable, r.KeysOnly, r.CountOnly = g.oneIn(4), g.oneIn(5), g.oneIn(7)
 	if g.oneIn(5) {
-		for _, bound := range []*int64{&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision} {
+		for _, bound := range []*int64{
+			&r.MinModRevision, &r.MaxModRevision, &r.MinCreateRevision, &r.MaxCreateRevision,
+		} {
 			if g.oneIn(3) {
 				*bound = g.revision(s)
 			}
@@ -356,7 +359,8 @@ func (g *Generator) watchCreate(s State, ids []int64) *pb.WatchCreateRequest {
 func (g *Generator) bigTxn() Op {
 	t := &pb.TxnRequest{}
 	for _, key := range []string{"k/1", "k/2"} {
-		t.Success = append(t.Success, putOp(&pb.PutRequest{Key: []byte(key), Value: fmt.Appendf(nil, "%s%d", fillPrefix, fragmentPart)}))
+		t.Success = append(t.Success,
+			putOp(&pb.PutRequest{Key: []byte(key), Value: fmt.Appendf(nil, "%s%d", fillPrefix, fragmentPart)}))
 	}
 	return Op{Kind: "Txn", Req: t}
 }

@@ -138,7 +138,9 @@ func (g *Generator) fillUp(t *pb.TxnRequest) {
 	switch g.IntN(3) {
 	case 0:
 		for len(t.Compare) < n {
-			t.Compare = append(t.Compare, &pb.Compare{Key: []byte("a"), Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{Version: -1}})
+			t.Compare = append(t.Compare, &pb.Compare{
+				Key: []byte("a"), Result: pb.Compare_GREATER, TargetUnion: &pb.Compare_Version{Version: -1},
+			})
 		}
 	case 1:
 		for len(t.Success) < n {

@@ -181,5 +181,7 @@ func (s *stream) keepFrom(rev int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	w := s.watches[0]
-	w.events = slices.DeleteFunc(slices.Clone(w.events), func(ev *mvccpb.Event) bool { return ev.GetKv().GetModRevision() < rev })
+	w.events = slices.DeleteFunc(slices.Clone(w.events), func(ev *mvccpb.Event) bool {
+		return ev.GetKv().GetModRevision() < rev
+	})
 }

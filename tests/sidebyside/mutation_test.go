@@ -54,10 +54,13 @@ var mutations = []mutation{
 	})},
 	{name: "deleted", ops: then("DeleteRange key:'zz'"), reply: on(func(r *pb.DeleteRangeResponse) bool { r.Deleted++; return true })},
 	{name: "succeeded", ops: then("Txn"), reply: on(func(r *pb.TxnResponse) bool { r.Succeeded = false; return true })},
-	{name: "header inside a transaction", ops: then("Txn success:{request_range:{key:'a'}}"), reply: on(func(r *pb.TxnResponse) bool {
-		r.Responses[0].GetResponseRange().Header.Revision++
-		return true
-	})},
+	{
+		name: "header inside a transaction", ops: then("Txn success:{request_range:{key:'a'}}"),
+		reply: on(func(r *pb.TxnResponse) bool {
+			r.Responses[0].GetResponseRange().Header.Revision++
+			return true
+		}),
+	},
 	{name: "zero cluster id", ops: put2, reply: on(func(r *pb.PutResponse) bool { r.Header.ClusterId = 0; return true })},
 	{name: "missing header", ops: then("Compact revision:2"), reply: on(func(r *pb.CompactionResponse) bool { r.Header = nil; return true })},
 	{name: "error text", ops: then("Put"), err: func(_ string, err error) error { return status.Error(status.Code(err), "another text") }},
@@ -68,13 +71,16 @@ var mutations = []mutation{
 	{name: "lease keys", ops: []string{"LeaseGrant ID:3 TTL:400", "Put key:'a' lease:3", "LeaseTimeToLive ID:3 keys:true"}, reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.Keys = nil; return true })},
 	{name: "created revision", ops: then("Watch#0 create_request:{key:'a'}"), reply: on(func(r *pb.WatchResponse) bool { r.Header.Revision++; return r.Created })},
 	{name: "watch id", ops: then("Watch#0 create_request:{key:'a'}"), reply: on(func(r *pb.WatchResponse) bool { r.WatchId = 5; return true })},
-	{name: "cancel reason", ops: []string{"Watch#0 create_request:{key:'b' range_end:'a'}"}, reply: on(func(r *pb.WatchResponse) bool {
-		if r.CancelReason == "" {
-			return false
-		}
-		r.CancelReason = "no"
-		return true
-	})},
+	{
+		name: "cancel reason", ops: []string{"Watch#0 create_request:{key:'b' range_end:'a'}"},
+		reply: on(func(r *pb.WatchResponse) bool {
+			if r.CancelReason == "" {
+				return false
+			}
+			r.CancelReason = "no"
+			return true
+		}),
+	},
 	{name: "event dropped", ops: watchPuts, drop: watchEvent},
 	{name: "event twice", ops: watchPuts, twice: watchEvent},
 	{name: "event type", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool {
@@ -83,21 +89,32 @@ var mutations = []mutation{
 	{name: "event prev_kv", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(ev *mvccpb.Event) { ev.PrevKv = nil }) })},
 	{name: "event header ahead", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision += 2 }) })},
 	{name: "event header behind", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision-- }) })},
-	{name: "progress revision", ops: append([]string{"Watch#0 create_request:{key:'a'}"}, then("Watch#0 progress_request:{}")...), reply: on(func(r *pb.WatchResponse) bool {
-		if r.WatchId != -1 || r.Created {
-			return false
-		}
-		r.Header.Revision++
-		return true
-	})},
-	{name: "cancel ignored", ops: []string{"Watch#0 create_request:{key:'a'}", "Watch#0 cancel_request:{watch_id:0}"}, drop: func(r *pb.WatchResponse) bool { return r.Canceled }},
-	{name: "compact_revision", ops: then("Compact revision:3", "Watch#0 create_request:{key:'a' start_revision:2}"), reply: on(func(r *pb.WatchResponse) bool {
-		if r.CompactRevision == 0 {
-			return false
-		}
-		r.CompactRevision--
-		return true
-	})},
+	{
+		name: "progress revision",
+		ops:  append([]string{"Watch#0 create_request:{key:'a'}"}, then("Watch#0 progress_request:{}")...),
+		reply: on(func(r *pb.WatchResponse) bool {
+			if r.WatchId != -1 || r.Created {
+				return false
+			}
+			r.Header.Revision++
+			return true
+		}),
+	},
+	{
+		name: "cancel ignored",
+		ops:  []string{"Watch#0 create_request:{key:'a'}", "Watch#0 cancel_request:{watch_id:0}"},
+		drop: func(r *pb.WatchResponse) bool { return r.Canceled },
+	},
+	{
+		name: "compact_revision", ops: then("Compact revision:3", "Watch#0 create_request:{key:'a' start_revision:2}"),
+		reply: on(func(r *pb.WatchResponse) bool {
+			if r.CompactRevision == 0 {
+				return false
+			}
+			r.CompactRevision--
+			return true
+		}),
+	},
 }
 
 var watchPuts = []string{
@@ -135,7 +152,9 @@ func TestHarnessSeesEveryMutation(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer under.Remove()
-	seeAll(t, mutations, func(dial []grpc.DialOption) (*Target, error) { return newTarget("headwater", under, nil, dial) })
+	seeAll(t, mutations, func(dial []grpc.DialOption) (*Target, error) {
+		return newTarget("headwater", under, nil, dial)
+	})
 }
 
 // seeAll tries each mutation on a pair of a real etcd and the server that connect leads to.
@@ -215,7 +234,9 @@ func level(t *testing.T, pair *Pair) {
 // dialOptions put the mutation between the client and its connection; it works once, when armed.
 func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	return []grpc.DialOption{
-		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+		) error {
 			req = m.falsify(armed, req)
 			err := invoke(ctx, method, req, reply, cc, opts...)
 			switch {
@@ -226,7 +247,9 @@ func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 			}
 			return err
 		}),
-		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		grpc.WithChainStreamInterceptor(func(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn,
+			method string, open grpc.Streamer, opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
 			s, err := open(ctx, desc, cc, method, opts...)
 			return &mutatedStream{ClientStream: s, m: m, armed: armed}, err
 		}),
@@ -290,7 +313,8 @@ func TestReduce(t *testing.T) {
 		g := NewGenerator(9, n)
 		ops = append(ops, g.write())
 	}
-	culprit, err := ParseOp("Txn compare:{key:'a'} success:{request_put:{key:'x' value:'v' prev_kv:true}} success:{request_put:{key:'culprit' value:'v'}}")
+	culprit, err := ParseOp("Txn compare:{key:'a'} success:{request_put:{key:'x' value:'v' prev_kv:true}} " +
+		"success:{request_put:{key:'culprit' value:'v'}}")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -113,7 +113,9 @@ func (s *podsServer) dialOptions() []grpc.DialOption {
 		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 200 * time.Millisecond},
 		MinConnectTimeout: callTimeout,
 	}
-	return []grpc.DialOption{grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(everyPod), grpc.WithConnectParams(quick)}
+	return []grpc.DialOption{
+		grpc.WithResolvers(r), grpc.WithDefaultServiceConfig(everyPod), grpc.WithConnectParams(quick),
+	}
 }
 
 // start starts all pods, with a view of the engine of their own.

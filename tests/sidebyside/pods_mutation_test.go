@@ -15,7 +15,8 @@ const falsePatience = 2 * time.Second
 
 // revisionMutations are those of mutations that falsify revisions; the others know nothing of ranks.
 var revisionMutations = []string{
-	"read revision", "header inside a transaction", "created revision", "event header ahead", "event header behind", "progress revision", "compact_revision",
+	"read revision", "header inside a transaction", "created revision", "event header ahead", "event header behind",
+	"progress revision", "compact_revision",
 	"event dropped", "event twice",
 }
 
@@ -26,23 +27,39 @@ var requestMutations = []mutation{
 	{name: "read in the future", ops: then("Range key:'a' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true })},
 	{name: "bound", ops: then("Range key:'a' min_mod_revision:3"), request: on(func(r *pb.RangeRequest) bool { r.MinModRevision++; return true })},
 	{name: "other bound", ops: then("Range key:'a' max_create_revision:2"), request: on(func(r *pb.RangeRequest) bool { r.MaxCreateRevision--; return true })},
-	{name: "compare", ops: then("Txn compare:{target:MOD key:'a' mod_revision:3}"), request: on(func(r *pb.TxnRequest) bool {
-		r.Compare[0].TargetUnion = &pb.Compare_ModRevision{ModRevision: r.Compare[0].GetModRevision() + 1}
-		return true
-	})},
-	{name: "compare nested", ops: then("Txn success:{request_txn:{compare:{target:CREATE result:LESS key:'a' create_revision:3}}}"), request: on(func(r *pb.TxnRequest) bool {
-		r.Success[0].GetRequestTxn().Compare[0].TargetUnion = &pb.Compare_CreateRevision{CreateRevision: 1}
-		return true
-	})},
-	{name: "start of a watch too late", ops: then("Watch#0 create_request:{key:'a' start_revision:3}", "Sync"), request: on(func(r *pb.WatchRequest) bool {
-		return start(r, 1)
-	})},
-	{name: "start of a watch too early", ops: then("Watch#0 create_request:{key:'a' start_revision:3}", "Sync"), request: on(func(r *pb.WatchRequest) bool {
-		return start(r, -1)
-	})},
-	{name: "start at the end", ops: then("Watch#0 create_request:{key:'a' start_revision:4}", "Put key:'a'", "Sync"), request: on(func(r *pb.WatchRequest) bool {
-		return start(r, -1)
-	})},
+	{
+		name: "compare", ops: then("Txn compare:{target:MOD key:'a' mod_revision:3}"),
+		request: on(func(r *pb.TxnRequest) bool {
+			r.Compare[0].TargetUnion = &pb.Compare_ModRevision{ModRevision: r.Compare[0].GetModRevision() + 1}
+			return true
+		}),
+	},
+	{
+		name: "compare nested",
+		ops:  then("Txn success:{request_txn:{compare:{target:CREATE result:LESS key:'a' create_revision:3}}}"),
+		request: on(func(r *pb.TxnRequest) bool {
+			r.Success[0].GetRequestTxn().Compare[0].TargetUnion = &pb.Compare_CreateRevision{CreateRevision: 1}
+			return true
+		}),
+	},
+	{
+		name: "start of a watch too late", ops: then("Watch#0 create_request:{key:'a' start_revision:3}", "Sync"),
+		request: on(func(r *pb.WatchRequest) bool {
+			return start(r, 1)
+		}),
+	},
+	{
+		name: "start of a watch too early", ops: then("Watch#0 create_request:{key:'a' start_revision:3}", "Sync"),
+		request: on(func(r *pb.WatchRequest) bool {
+			return start(r, -1)
+		}),
+	},
+	{
+		name: "start at the end", ops: then("Watch#0 create_request:{key:'a' start_revision:4}", "Put key:'a'", "Sync"),
+		request: on(func(r *pb.WatchRequest) bool {
+			return start(r, -1)
+		}),
+	},
 	{name: "revision of a hash", ops: then("HashKV revision:3"), request: on(func(r *pb.HashKVRequest) bool { r.Revision--; return true })},
 	// The last, for the compact revisions differ from then on.
 	{name: "compaction", ops: then("Compact revision:3", "Range key:'a' revision:2"), request: on(func(r *pb.CompactionRequest) bool { r.Revision--; return true })},
@@ -64,7 +81,9 @@ func start(r *pb.WatchRequest, by int64) bool {
 // sends (a server that is).
 func TestPodsMutations(t *testing.T) {
 	distributed(t)
-	selected := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool { return !slices.Contains(revisionMutations, m.name) })
+	selected := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool {
+		return !slices.Contains(revisionMutations, m.name)
+	})
 	t.Run("ranks", func(t *testing.T) {
 		t.Parallel()
 		s := falsePods(t)

@@ -24,7 +24,8 @@ var rawMethods = map[string]struct{ request, response func() proto.Message }{
 		func() proto.Message { return &pb.PutRequest{} }, func() proto.Message { return &pb.PutResponse{} },
 	},
 	"/etcdserverpb.KV/DeleteRange": {
-		func() proto.Message { return &pb.DeleteRangeRequest{} }, func() proto.Message { return &pb.DeleteRangeResponse{} },
+		func() proto.Message { return &pb.DeleteRangeRequest{} },
+		func() proto.Message { return &pb.DeleteRangeResponse{} },
 	},
 	"/etcdserverpb.KV/Txn": {
 		func() proto.Message { return &pb.TxnRequest{} }, func() proto.Message { return &pb.TxnResponse{} },

@@ -45,7 +45,8 @@ type Failure struct {
 func (f Failure) String() string {
 	name := fmt.Sprintf("seed-%d-%d", f.Seed, f.Number)
 	if !f.Alone {
-		return fmt.Sprintf("seed %d, sequence %d: not seen again on a fresh pair (it may need the sequences before it)\n%s\nsequence:\n%s",
+		return fmt.Sprintf("seed %d, sequence %d: not seen again on a fresh pair (it may need the sequences before "+
+			"it)\n%s\nsequence:\n%s",
 			f.Seed, f.Number, f.First, NewCase(name, "", f.Ops).JSON())
 	}
 	return fmt.Sprintf("seed %d, sequence %d:\n%s\nreduced to %d operations; keep it as testdata/cases/%s.json:\n%s",
@@ -73,7 +74,8 @@ func (r *Runner) Run() ([]Failure, error) {
 func (r *Runner) take() (int, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.next >= r.Count || r.err != nil || len(r.failures) >= failuresMax || (!r.Until.IsZero() && time.Now().After(r.Until)) {
+	if r.next >= r.Count || r.err != nil || len(r.failures) >= failuresMax ||
+		(!r.Until.IsZero() && time.Now().After(r.Until)) {
 		return 0, false
 	}
 	r.next++

@@ -23,9 +23,11 @@ var (
 	rounds    = flag.Int("rounds", 6, "rounds of the concurrent mode")
 	workers   = flag.Int("workers", 8, "pairs of servers at once")
 	duration  = flag.Duration("duration", 50*time.Second, "start no more random sequences after this; 0: no limit")
-	sutName   = flag.String("sut", "headwater", "server under test: headwater, etcd, keyspaces (of one process), pods (on the engine of HEADWATER_TEST_ENGINE), or faults (pods whose engine has bad days)")
-	podsLog   = flag.Bool("podslog", false, "let pods log to standard error")
-	onlyCase  = flag.String("case", "", "run only the kept cases whose name contains this")
+	sutName   = flag.String("sut", "headwater",
+		"server under test: headwater, etcd, keyspaces (of one process), pods (on the engine of "+
+			"HEADWATER_TEST_ENGINE), or faults (pods whose engine has bad days)")
+	podsLog  = flag.Bool("podslog", false, "let pods log to standard error")
+	onlyCase = flag.String("case", "", "run only the kept cases whose name contains this")
 )
 
 func TestMain(m *testing.M) {
@@ -57,7 +59,9 @@ func TestRandom(t *testing.T) { runRandom(t, sut(t), *duration) }
 
 func runRandom(t *testing.T, under starter, duration time.Duration) {
 	t.Helper()
-	r := &Runner{NewPair: func() (*Pair, error) { return NewPair(under) }, Seed: runSeed(), Count: *sequences, Workers: *workers}
+	r := &Runner{NewPair: func() (*Pair, error) {
+		return NewPair(under)
+	}, Seed: runSeed(), Count: *sequences, Workers: *workers}
 	if duration > 0 {
 		r.Until = time.Now().Add(duration)
 	}

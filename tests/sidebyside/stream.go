@@ -162,7 +162,8 @@ func (s *stream) takeEvents(w *watch, resp *pb.WatchResponse) {
 	if w.ahead == "" && !w.fragment && first <= w.header {
 		w.ahead = fmt.Sprintf("watch %d: event %d came after header revision %d", id, first, w.header)
 	}
-	if start := w.req.GetStartRevision(); first < start || (start == 0 && first <= w.created.GetHeader().GetRevision()) {
+	if start := w.req.GetStartRevision(); first < start ||
+		(start == 0 && first <= w.created.GetHeader().GetRevision()) {
 		s.problem("watch %d: event %d is before its start", id, first)
 	}
 	for _, m := range s.progress {

@@ -125,7 +125,8 @@ func (t *Target) connect(from int64) error {
 	t.conn = conn
 	t.clients = clients{
 		kv: pb.NewKVClient(conn), watch: pb.NewWatchClient(conn), lease: pb.NewLeaseClient(conn),
-		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn), conn: conn,
+		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
+		conn: conn,
 	}
 	t.tap, err = openStream(t.clients.watch)
 	if err != nil {

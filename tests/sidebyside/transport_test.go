@@ -21,11 +21,13 @@ func compareUnknownMethods(t *testing.T, under starter) {
 	defer pair.Close()
 	for _, method := range []string{
 		"/etcdserverpb.KV/Nope", "/etcdserverpb.Nope/Range", "/v3lockpb.Lock/Nope", "/v3electionpb.Election/Nope",
-		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Nope", "/etcdserverpb.Lease/LeaseCheckpoint",
+		"/grpc.reflection.v1.ServerReflection/ServerReflectionInfo", "/grpc.health.v1.Health/Nope",
+		"/etcdserverpb.Lease/LeaseCheckpoint",
 	} {
 		ref, got := pair.both(func(target *Target) outcome {
 			var in, out []byte
-			if err := target.conn.Invoke(context.Background(), method, &in, &out, grpc.ForceCodec(rawCodec{})); err != nil {
+			if err := target.conn.Invoke(context.Background(), method, &in, &out,
+				grpc.ForceCodec(rawCodec{})); err != nil {
 				return failed(err)
 			}
 			return outcome{}
@@ -47,8 +49,10 @@ func compareMetadata(t *testing.T, under starter) {
 	}
 	defer pair.Close()
 	for _, md := range []metadata.MD{
-		metadata.Pairs("hasleader", "true"), metadata.Pairs("hasleader", "false"), metadata.Pairs("hasleader", "nonsense"),
-		metadata.Pairs("client-api-version", "3.7.3", "hasleader", "true"), metadata.Pairs("client-api-version", "no version"),
+		metadata.Pairs("hasleader", "true"), metadata.Pairs("hasleader", "false"),
+		metadata.Pairs("hasleader", "nonsense"),
+		metadata.Pairs("client-api-version", "3.7.3", "hasleader", "true"),
+		metadata.Pairs("client-api-version", "no version"),
 		metadata.Pairs("source", "cache", "token", "unknown-token"), metadata.Pairs("authorization", "Bearer x"),
 	} {
 		ref, got := pair.both(func(target *Target) outcome {

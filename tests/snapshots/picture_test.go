@@ -105,7 +105,8 @@ func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 	}
 	head := now.Header.Revision
 	p.add("head %d", head)
-	if _, err := c.Get(ctx, "a", clientv3.WithRev(max(compact-1, 1))); compact > 1 && !errors.Is(err, rpctypes.ErrCompacted) {
+	if _, err := c.Get(ctx, "a", clientv3.WithRev(max(compact-1, 1))); compact > 1 &&
+		!errors.Is(err, rpctypes.ErrCompacted) {
 		t.Fatalf("below the compact revision: %v", err)
 	}
 	revs := p.history(ctx, t, c, max(compact, 1), head)

@@ -294,7 +294,8 @@ func TestRestoreIntoPods(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	gone := <-d.client(config.WatchHub, 0, "k").Watch(ctx, "leased", clientv3.WithRev(head+1))
-	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete || gone.Events[0].Kv.ModRevision <= head {
+	if len(gone.Events) != 1 || gone.Events[0].Type != clientv3.EventTypeDelete ||
+		gone.Events[0].Kv.ModRevision <= head {
 		t.Errorf("%v after revision %d", gone.Events, head)
 	}
 	store, root := d.stores[fmt.Sprint(config.KV, 1)], []byte(d.Config(config.KV, 1).FDBRoot)

@@ -18,9 +18,11 @@ type FoundationDB struct {
 // FindFoundationDB looks under home (home/bin, home/lib, home/include), or, if home is empty, where Debian's packages
 // of FoundationDB put things and in PATH. The error says all that is missing.
 func FindFoundationDB(home string) (FoundationDB, error) {
-	bin, lib, include := []string{"/usr/sbin", "/usr/bin", "/usr/local/bin"}, []string{"/usr/lib", "/usr/local/lib"}, []string{"/usr/include", "/usr/local/include"}
+	bin, lib, include := []string{"/usr/sbin", "/usr/bin", "/usr/local/bin"}, []string{"/usr/lib", "/usr/local/lib"},
+		[]string{"/usr/include", "/usr/local/include"}
 	if home != "" {
-		bin, lib, include = []string{filepath.Join(home, "bin")}, []string{filepath.Join(home, "lib")}, []string{filepath.Join(home, "include")}
+		bin, lib, include = []string{filepath.Join(home, "bin")}, []string{filepath.Join(home, "lib")},
+			[]string{filepath.Join(home, "include")}
 	}
 	var f FoundationDB
 	var errs [4]error

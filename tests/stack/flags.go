@@ -20,7 +20,9 @@ There is no replacement for it: pods on any other store would be another system.
 
 // Flags reads a command line for a stack, finds what is needed and builds what has to be built. own adds flags of the
 // program.
-func Flags(name string, handling flag.ErrorHandling, args []string, out io.Writer, own ...func(*flag.FlagSet)) (Config, error) {
+func Flags(name string, handling flag.ErrorHandling, args []string, out io.Writer,
+	own ...func(*flag.FlagSet),
+) (Config, error) {
 	f := flag.NewFlagSet(name, handling)
 	f.SetOutput(out)
 	var cfg Config
@@ -28,7 +30,8 @@ func Flags(name string, handling flag.ErrorHandling, args []string, out io.Write
 	f.IntVar(&cfg.Port, "port", 2379, "port for etcd clients, on 127.0.0.1")
 	f.IntVar(&cfg.BasePort, "base-port", 23790, "first of the ports for everything else")
 	f.StringVar(&cfg.Keyspace, "keyspace", "default", "keyspace to serve")
-	home := f.String("fdb-home", os.Getenv(HomeEnv), "directory with FoundationDB's bin, lib and include; default: $"+HomeEnv+", or where its packages put them")
+	home := f.String("fdb-home", os.Getenv(HomeEnv), "directory with FoundationDB's bin, lib and include; default: $"+
+		HomeEnv+", or where its packages put them")
 	f.StringVar(&cfg.RouterConfig, "router-config", "deploy/nginx.conf.template", "template of nginx's configuration")
 	for _, add := range own {
 		add(f)

@@ -261,10 +261,13 @@ func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack,
 	path, args := routerCommand(nginx, s.cfg.Dir)
 	// The file with its id is there when nginx listens. Dialing would be worse: a dialer may get the very port as its
 	// own, and talk to itself.
-	router := &Process{Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args, ready: func(context.Context) error {
-		_, err := os.Stat(s.path("nginx.pid"))
-		return err
-	}}
+	router := &Process{
+		Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args,
+		ready: func(context.Context) error {
+			_, err := os.Stat(s.path("nginx.pid"))
+			return err
+		},
+	}
 	if err := router.Start(t.Context()); err != nil {
 		log, _ := os.ReadFile(router.Log)
 		return nil, fmt.Errorf("%w\n%s", err, log)

@@ -112,7 +112,9 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 					}
 					return nil
 				}
-				keys, errs := atATime(call, func(request, response any) error { return conn.Invoke(ctx, call.method, request, response) })
+				keys, errs := atATime(call, func(request, response any) error {
+					return conn.Invoke(ctx, call.method, request, response)
+				})
 				failed := 0
 				for i, err := range errs {
 					n := w.count(keys[i])
@@ -258,7 +260,8 @@ func TestRouterDeadPods(t *testing.T) {
 	}
 	pods["kv"][1].server.Stop()
 	_, err := kv.Put(ctx, &pb.PutRequest{Key: []byte("none")})
-	if s := status.Convert(err); s.Code() != codes.Unavailable || !strings.Contains(s.Message(), "no answer from a pod") {
+	if s := status.Convert(err); s.Code() != codes.Unavailable ||
+		!strings.Contains(s.Message(), "no answer from a pod") {
 		t.Errorf("with no pod left: %v", err)
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+httpAddress+"/health", nil)
@@ -365,7 +368,8 @@ func TestRouterStreams(t *testing.T) {
 // TestRenderRouter checks that values and template have to fit.
 func TestRenderRouter(t *testing.T) {
 	values := map[string]string{"KV_1": "127.0.0.1:1"}
-	if text, err := RenderRouter("server ${KV_1}; $http_host ${lower}", values); err != nil || text != "server 127.0.0.1:1; $http_host ${lower}" {
+	if text, err := RenderRouter("server ${KV_1}; $http_host ${lower}", values); err != nil ||
+		text != "server 127.0.0.1:1; $http_host ${lower}" {
 		t.Errorf("%q %v", text, err)
 	}
 	if _, err := RenderRouter("${KV_1} ${KV_2}", values); err == nil || !strings.Contains(err.Error(), "KV_2") {

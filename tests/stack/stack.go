@@ -86,7 +86,8 @@ func (s *Stack) Processes(kind string) []*Process {
 // running.
 func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	s := &Stack{cfg: cfg}
-	if err := errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, "logs"), 0o755), os.MkdirAll(s.path("fdb"), 0o755)); err != nil {
+	if err := errors.Join(os.MkdirAll(filepath.Join(cfg.Dir, "logs"), 0o755),
+		os.MkdirAll(s.path("fdb"), 0o755)); err != nil {
 		return nil, err
 	}
 	if err := s.writeClusterFile(); err != nil {
@@ -113,7 +114,8 @@ func (s *Stack) writeClusterFile() error {
 	case errors.Is(err, fs.ErrNotExist):
 		return os.WriteFile(s.clusterFile(), []byte(want), 0o644)
 	case err == nil && string(have) != want:
-		return fmt.Errorf("stack: the database in %s is at %q: take the same base port, or another directory", s.cfg.Dir, have)
+		return fmt.Errorf("stack: the database in %s is at %q: take the same base port, or another directory",
+			s.cfg.Dir, have)
 	}
 	return err
 }

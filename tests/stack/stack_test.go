@@ -59,7 +59,8 @@ func TestPods(t *testing.T) {
 	}
 	for name, address := range s.routerValues() {
 		kind, _, pod := strings.Cut(name, "_")
-		if want := strings.ToLower(strings.ReplaceAll(name, "_", "-")); pod && slices.Contains(PodKinds, strings.ToLower(kind)) && listening["http://"+address] != want {
+		if want := strings.ToLower(strings.ReplaceAll(name, "_", "-")); pod &&
+			slices.Contains(PodKinds, strings.ToLower(kind)) && listening["http://"+address] != want {
 			t.Errorf("the router has %s for %s", address, want)
 		}
 	}
@@ -73,12 +74,15 @@ func TestPods(t *testing.T) {
 func script(t *testing.T, text string) *Process {
 	t.Helper()
 	log := filepath.Join(t.TempDir(), "log")
-	p := &Process{Name: "script", Log: log, path: "/bin/sh", args: []string{"-c", text}, ready: func(context.Context) error {
-		if out, err := os.ReadFile(log); err != nil || !strings.HasSuffix(string(out), "ready\n") {
-			return fmt.Errorf("it has written %q (%v)", out, err)
-		}
-		return nil
-	}}
+	p := &Process{
+		Name: "script", Log: log, path: "/bin/sh", args: []string{"-c", text},
+		ready: func(context.Context) error {
+			if out, err := os.ReadFile(log); err != nil || !strings.HasSuffix(string(out), "ready\n") {
+				return fmt.Errorf("it has written %q (%v)", out, err)
+			}
+			return nil
+		},
+	}
 	t.Cleanup(func() { _ = p.Kill() }) // it may have ended
 	return p
 }
@@ -117,7 +121,8 @@ func TestProcess(t *testing.T) {
 // TestNotReady checks that a start says why it failed.
 func TestNotReady(t *testing.T) {
 	p := script(t, "exit 3")
-	if err := p.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), p.Log) {
+	if err := p.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 3") ||
+		!strings.Contains(err.Error(), p.Log) {
 		t.Errorf("a process that ends: %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
@@ -155,7 +160,8 @@ func TestFind(t *testing.T) {
 		}
 	}
 	f, err := FindFoundationDB(home)
-	if err != nil || f.Lib != filepath.Join(home, "lib") || f.Include != filepath.Join(home, "include") || f.CLI != filepath.Join(home, "bin/fdbcli") {
+	if err != nil || f.Lib != filepath.Join(home, "lib") || f.Include != filepath.Join(home, "include") ||
+		f.CLI != filepath.Join(home, "bin/fdbcli") {
 		t.Errorf("%+v %v", f, err)
 	}
 }

@@ -75,10 +75,16 @@ func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile s
 	if err := os.WriteFile(clusterFile, []byte("tls:tls@"+address+":tls\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	tls := []string{"--tls-certificate-file=" + certs + "/node.pem", "--tls-key-file=" + certs + "/node.key", "--tls-ca-file=" + certs + "/ca.pem"}
+	tls := []string{
+		"--tls-certificate-file=" + certs + "/node.pem", "--tls-key-file=" + certs + "/node.key",
+		"--tls-ca-file=" + certs + "/ca.pem",
+	}
 	server := &Process{
 		Name: KindFDB, Kind: KindFDB, Log: filepath.Join(dir, "fdb.log"), path: f.Server,
-		args: append([]string{"--public-address=" + address + ":tls", "--listen-address=public", "--cluster-file=" + clusterFile, "--datadir=" + dir, "--logdir=" + dir}, tls...),
+		args: append([]string{
+			"--public-address=" + address + ":tls", "--listen-address=public", "--cluster-file=" + clusterFile,
+			"--datadir=" + dir, "--logdir=" + dir,
+		}, tls...),
 		ready: func(ctx context.Context) error {
 			var d net.Dialer
 			c, err := d.DialContext(ctx, "tcp", address)
@@ -92,7 +98,8 @@ func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile s
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Kill() }) // it may have ended
-	cli := exec.CommandContext(t.Context(), f.CLI, append([]string{"-C", clusterFile, "--timeout", "60", "--exec", "configure new single memory"}, tls...)...)
+	cli := exec.CommandContext(t.Context(), f.CLI,
+		append([]string{"-C", clusterFile, "--timeout", "60", "--exec", "configure new single memory"}, tls...)...)
 	if out, err := cli.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
@@ -106,7 +113,8 @@ func tlsPod(t *testing.T, program, clusterFile, path string, flags ...string) (p
 	p = &Process{
 		Name: "kv", Kind: "kv", Log: filepath.Join(t.TempDir(), "kv.log"), path: program,
 		args: append([]string{
-			"--listen-client-urls=http://" + endpoint, "--fdb-cluster-file=" + clusterFile, "--watchhub-endpoints=127.0.0.1:1", "--leasekeeper-endpoints=127.0.0.1:1",
+			"--listen-client-urls=http://" + endpoint, "--fdb-cluster-file=" + clusterFile,
+			"--watchhub-endpoints=127.0.0.1:1", "--leasekeeper-endpoints=127.0.0.1:1",
 		}, flags...),
 		ready: answers("http://" + endpoint + path),
 	}
@@ -147,7 +155,8 @@ func TestFoundationDBTLS(t *testing.T) {
 	}
 
 	t.Run("right", func(t *testing.T) {
-		p, endpoint := tlsPod(t, program, clusterFile, "/readyz", append(own, "--fdb-tls-ca-file="+certs+"/ca.pem", "--fdb-tls-verify-peers=Check.Valid=1,S.O=Headwater")...)
+		p, endpoint := tlsPod(t, program, clusterFile, "/readyz", append(own, "--fdb-tls-ca-file="+certs+"/ca.pem",
+			"--fdb-tls-verify-peers=Check.Valid=1,S.O=Headwater")...)
 		if err := p.Start(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -172,12 +181,14 @@ func TestFoundationDBTLS(t *testing.T) {
 			if err := p.Start(t.Context()); err != nil {
 				t.Fatal(err)
 			}
-			if err := answers("http://" + endpoint + "/readyz")(t.Context()); err == nil || !strings.Contains(err.Error(), "the store cannot be reached") {
+			if err := answers("http://" + endpoint + "/readyz")(t.Context()); err == nil ||
+				!strings.Contains(err.Error(), "the store cannot be reached") {
 				t.Errorf("/readyz: %v", err)
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), readyTimeout)
 			defer cancel()
-			if _, err := client(t, endpoint).Put(ctx, "k", "v"); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "the store cannot be reached") {
+			if _, err := client(t, endpoint).Put(ctx, "k", "v"); status.Code(err) != codes.Unavailable ||
+				!strings.Contains(err.Error(), "the store cannot be reached") {
 				t.Error(err)
 			}
 			stop(t, p)
@@ -188,7 +199,8 @@ func TestFoundationDBTLS(t *testing.T) {
 		if err := p.Start(t.Context()); err == nil || !strings.Contains(err.Error(), "exit status 1") {
 			t.Fatal(err)
 		}
-		if log, err := os.ReadFile(p.Log); err != nil || !strings.Contains(string(log), "--fdb-tls-ca-file: open /nonexistent: no such file") {
+		if log, err := os.ReadFile(p.Log); err != nil ||
+			!strings.Contains(string(log), "--fdb-tls-ca-file: open /nonexistent: no such file") {
 			t.Errorf("%s %v", log, err)
 		}
 	})

@@ -21,7 +21,8 @@ func (s *Stack) define() {
 		"--cluster-file="+s.clusterFile(), "--datadir="+s.path("fdb"), "--logdir="+s.path("logs"),
 	)
 	s.process(KindNATS, KindNATS, s.cfg.Programs.NATS, answers("http://"+s.address(portNATSMonitor)+"/healthz"),
-		"--name=headwater", "--addr=127.0.0.1", fmt.Sprintf("--port=%d", s.cfg.BasePort+portNATS), fmt.Sprintf("--http_port=%d", s.cfg.BasePort+portNATSMonitor),
+		"--name=headwater", "--addr=127.0.0.1", fmt.Sprintf("--port=%d", s.cfg.BasePort+portNATS),
+		fmt.Sprintf("--http_port=%d", s.cfg.BasePort+portNATSMonitor),
 	)
 	for k, kind := range PodKinds {
 		for i := range podsPerKind {
@@ -118,7 +119,8 @@ func (s *Stack) clusterFile() string { return s.path("fdb.cluster") }
 
 // cli runs one command of fdbcli.
 func (s *Stack) cli(ctx context.Context, command string) (string, error) {
-	out, err := exec.CommandContext(ctx, s.cfg.FoundationDB.CLI, "-C", s.clusterFile(), "--no-status", "--timeout", "30", "--exec", command).CombinedOutput()
+	out, err := exec.CommandContext(ctx, s.cfg.FoundationDB.CLI, "-C", s.clusterFile(), "--no-status", "--timeout",
+		"30", "--exec", command).CombinedOutput()
 	if err != nil {
 		return string(out), fmt.Errorf("fdbcli %q: %w: %s", command, err, out)
 	}

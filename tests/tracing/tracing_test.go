@@ -30,7 +30,9 @@ type sink struct {
 }
 
 // Export implements the collector's service.
-func (s *sink) Export(_ context.Context, r *collector.ExportTraceServiceRequest) (*collector.ExportTraceServiceResponse, error) {
+func (s *sink) Export(_ context.Context,
+	r *collector.ExportTraceServiceRequest,
+) (*collector.ExportTraceServiceResponse, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, resource := range r.GetResourceSpans() {

@@ -105,7 +105,9 @@ func TestAuthentication(t *testing.T) {
 			ca := tlstest.New(t, "ca")
 			url := serveTLS(t, ca, c.server)
 			own := ca.Issue("pod", tlstest.Name{CN: "pod"})
-			files := tlsconf.Options{Use: "nats", CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile}
+			files := tlsconf.Options{
+				Use: "nats", CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile,
+			}
 			if connect(t, url, c.right, files) != nil {
 				t.Error("what is right is refused")
 			}
@@ -130,7 +132,8 @@ func serveTLS(t *testing.T, ca *tlstest.Authority, change func(*natsserver.Optio
 	o := &natsserver.Options{
 		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, TLSVerify: true, TLSTimeout: 30,
 		TLSConfig: &tls.Config{
-			Certificates: []tls.Certificate{ca.Server("nats").TLS}, ClientCAs: conf.RootCAs, ClientAuth: tls.RequireAndVerifyClientCert,
+			Certificates: []tls.Certificate{ca.Server("nats").TLS}, ClientCAs: conf.RootCAs,
+			ClientAuth: tls.RequireAndVerifyClientCert,
 		},
 	}
 	change(o)

@@ -218,7 +218,9 @@ func TestSlowConsumer(t *testing.T) {
 	n := int64(0)
 	publish := func() {
 		n++
-		if err := from.Publish(&bus.Frame{Keyspace: "default", Prev: n - 1, Upto: n, Entries: []revlog.Payload{{Rev: n, Bytes: payload}}}); err != nil && !errors.Is(err, bus.ErrFull) {
+		if err := from.Publish(&bus.Frame{
+			Keyspace: "default", Prev: n - 1, Upto: n, Entries: []revlog.Payload{{Rev: n, Bytes: payload}},
+		}); err != nil && !errors.Is(err, bus.ErrFull) {
 			t.Fatal(err)
 		}
 	}

@@ -232,7 +232,9 @@ func TestCrash(t *testing.T) {
 // TestSeeded: the same seed, the same faults.
 func TestSeeded(t *testing.T) {
 	run := func(seed uint64) (faults []Fault) {
-		s := New(nil, Options{Seed: seed, Conflict: .2, UnknownLost: .1, UnknownCommitted: .1, TooOld: .1, Unavailable: .1})
+		s := New(nil, Options{
+			Seed: seed, Conflict: .2, UnknownLost: .1, UnknownCommitted: .1, TooOld: .1, Unavailable: .1,
+		})
 		for i := range 500 {
 			faults = append(faults, s.ask(t.Context(), []Op{Snapshot, Get, Next, Commit}[i%4], nil))
 		}
@@ -253,7 +255,9 @@ func TestSeeded(t *testing.T) {
 func TestCounterUnderFaults(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	s := New(openMem(t, vfs.NewMem()), Options{Seed: seed, Conflict: .1, UnknownLost: .1, UnknownCommitted: .1, TooOld: .05, Unavailable: .05})
+	s := New(openMem(t, vfs.NewMem()), Options{
+		Seed: seed, Conflict: .1, UnknownLost: .1, UnknownCommitted: .1, TooOld: .05, Unavailable: .05,
+	})
 	const workers, each = 4, 50
 	var wg sync.WaitGroup
 	for w := range workers {
@@ -313,7 +317,8 @@ func incrementOnce(s engine.Store, w, i int) error {
 		if err == nil {
 			return nil
 		}
-		if !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrUnknownOutcome) && !errors.Is(err, engine.ErrTooOld) && !errors.Is(err, engine.ErrUnavailable) {
+		if !errors.Is(err, engine.ErrConflict) && !errors.Is(err, engine.ErrUnknownOutcome) &&
+			!errors.Is(err, engine.ErrTooOld) && !errors.Is(err, engine.ErrUnavailable) {
 			return err
 		}
 	}

@@ -159,7 +159,8 @@ func TestVersions(t *testing.T) {
 					return
 				}
 				v, err := r.Get(context.Background(), key)
-				if err != nil || len(v) != 1 || v[0] != byte(i) || r.Version() < st.Version || x.Version() >= st.Version {
+				if err != nil || len(v) != 1 || v[0] != byte(i) || r.Version() < st.Version ||
+					x.Version() >= st.Version {
 					t.Errorf("read %d, stamp %d, reads %v at %d: %v", x.Version(), st.Version, v, r.Version(), err)
 				}
 				r.Close()
@@ -301,7 +302,9 @@ func TestScanBatches(t *testing.T) {
 	if _, err := wait(x); err != nil {
 		t.Fatal(err)
 	}
-	for _, q := range []engine.Range{{}, {Reverse: true}, {Limit: rows - 1}, {Limit: 1000, Reverse: true}, {Limit: rows * 2}} {
+	for _, q := range []engine.Range{
+		{}, {Reverse: true}, {Limit: rows - 1}, {Limit: 1000, Reverse: true}, {Limit: rows * 2},
+	} {
 		for _, leave := range []int{rows * 2, 1, 50, 700} {
 			x := begin(t, s)
 			it := x.Scan(t.Context(), q)

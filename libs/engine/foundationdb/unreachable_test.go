@@ -112,7 +112,9 @@ func TestCommitUnreachable(t *testing.T) {
 // TestNetworkOptions: a process cannot have two sets of them.
 func TestNetworkOptions(t *testing.T) {
 	s := unreachable(t, Options{})
-	if _, err := Open(Options{ClusterFile: s.o.ClusterFile, TraceDir: t.TempDir()}); !errors.Is(err, errNetworkOptions) {
+	if _, err := Open(Options{
+		ClusterFile: s.o.ClusterFile, TraceDir: t.TempDir(),
+	}); !errors.Is(err, errNetworkOptions) {
 		t.Error(err)
 	}
 }

@@ -108,7 +108,8 @@ func TestArena(t *testing.T) {
 			want, got = append(want, b), append(got, a.copy(b))
 		}
 		for i := range want {
-			if got[i] == nil || !bytes.Equal(want[i], got[i]) || len(got[i]) != cap(got[i]) && len(got[i]) <= chunkBytes/8 {
+			if got[i] == nil || !bytes.Equal(want[i], got[i]) || len(got[i]) != cap(got[i]) &&
+				len(got[i]) <= chunkBytes/8 {
 				t.Fatalf("copy %d of %d bytes: %d bytes, capacity %d", i, len(want[i]), len(got[i]), cap(got[i]))
 			}
 		}
@@ -117,7 +118,9 @@ func TestArena(t *testing.T) {
 }
 
 func TestVarintLen(t *testing.T) {
-	for n, want := range map[int]int{0: 1, 1: 1, 127: 1, 128: 2, 16383: 2, 16384: 3, 1 << 21: 4, 1<<28 - 1: 4, 1 << 28: 5} {
+	for n, want := range map[int]int{
+		0: 1, 1: 1, 127: 1, 128: 2, 16383: 2, 16384: 3, 1 << 21: 4, 1<<28 - 1: 4, 1 << 28: 5,
+	} {
 		if got := varintLen(n); got != want {
 			t.Errorf("varintLen(%d) = %d, want %d", n, got, want)
 		}

@@ -70,7 +70,8 @@ func TestDamagedBlock(t *testing.T) {
 	want := func(what string, err error) {
 		t.Helper()
 		var d *engine.Damage
-		if !errors.Is(err, engine.ErrDamaged) || !errors.As(err, &d) || d.File != file || errors.Is(err, engine.ErrUnavailable) {
+		if !errors.Is(err, engine.ErrDamaged) || !errors.As(err, &d) || d.File != file ||
+			errors.Is(err, engine.ErrUnavailable) {
 			t.Errorf("%s: %v", what, err)
 		}
 	}
@@ -157,7 +158,8 @@ func TestDamageStopsNoWrites(t *testing.T) {
 		t.Fatal("writes wait for ever")
 	}
 	m := s.db.Metrics()
-	t.Logf("%d flushes, %d sublevels, %d failed compactions in a row", m.Flush.Count, m.Levels[0].Sublevels, s.damage.failures.Load())
+	t.Logf("%d flushes, %d sublevels, %d failed compactions in a row", m.Flush.Count, m.Levels[0].Sublevels,
+		s.damage.failures.Load())
 	if m.Flush.Count <= l0Stop {
 		t.Errorf("only %d flushes: the test shows nothing", m.Flush.Count)
 	}
@@ -209,7 +211,8 @@ func TestCompactionPauses(t *testing.T) {
 	now := time.Now()
 	for i := range 40 {
 		d.compactionEnded(syscall.EIO, now)
-		if got, want := time.Duration(d.until.Load()-now.UnixNano()), min(compactPauseMin<<min(i, 16), compactPauseMax); got != want {
+		if got, want := time.Duration(d.until.Load()-now.UnixNano()),
+			min(compactPauseMin<<min(i, 16), compactPauseMax); got != want {
 			t.Errorf("pause %d: %v, want %v", i, got, want)
 		}
 	}

@@ -321,7 +321,8 @@ func TestOpenOnFullDisk(t *testing.T) {
 	until(t, "a put is taken", func() bool { return put(s, "a", []byte("x")) == nil })
 	close(stop)
 	<-done
-	if got := read(t, s, "k000014"); string(got) != string(incompressible(14, 10<<10)) || string(read(t, s, "a")) != "x" {
+	if got := read(t, s, "k000014"); string(got) != string(incompressible(14, 10<<10)) ||
+		string(read(t, s, "a")) != "x" {
 		t.Error("rows are lost")
 	}
 }

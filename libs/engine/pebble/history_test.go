@@ -85,7 +85,8 @@ func (h *history) shown(s *Store) (int64, error) {
 		case err != nil:
 			failed = err // what else is there must be right all the same
 		case !bytes.Equal(v, want):
-			return head, fmt.Errorf("%w: row %q after commit %d of %d has another value or none", errWrong, h.row(j), i, head)
+			return head, fmt.Errorf("%w: row %q after commit %d of %d has another value or none", errWrong, h.row(j), i,
+				head)
 		}
 	}
 	return head, failed

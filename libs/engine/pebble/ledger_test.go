@@ -16,7 +16,8 @@ func fullState(t testing.TB) *ledgerState {
 	t.Helper()
 	s := newLedgerState("0123")
 	for _, item := range []string{
-		"open 00000000000000ff", logItem("000004.log", 255, "-"), "closed 000004.log 12 0000abcd", logItem("000007.log", 255, "000002.log"),
+		"open 00000000000000ff", logItem("000004.log", 255, "-"), "closed 000004.log 12 0000abcd",
+		logItem("000007.log", 255, "000002.log"),
 		"table 000005.sst 4096 00000001", "manifest MANIFEST-000001 39 00000002", "options OPTIONS-000003 3 00000003",
 		"marker marker.manifest.000001.MANIFEST-000001", "marker marker.format-version.000008.021",
 	} {

@@ -119,7 +119,8 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 	}
 	n, err := h.shown(s)
 	if err != nil || n < k.acked {
-		t.Errorf("crash before %s, %d %% of what was not synced, %d acknowledged: %d shown, %v", k.op, k.percent, k.acked, n, err)
+		t.Errorf("crash before %s, %d %% of what was not synced, %d acknowledged: %d shown, %v", k.op, k.percent,
+			k.acked, n, err)
 	}
 	shown.acked.Store(n)
 	if deeper {
@@ -174,7 +175,8 @@ func TestLedgerFails(t *testing.T) {
 		}
 		for _, percent := range []int{0, 100} {
 			left := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 1))})
-			startAfter(t, crashed{fs: left, acked: h.acked.Load(), op: "the ledger broke", percent: percent}, h, nil, false)
+			startAfter(t, crashed{fs: left, acked: h.acked.Load(), op: "the ledger broke", percent: percent}, h, nil,
+				false)
 		}
 	}
 }

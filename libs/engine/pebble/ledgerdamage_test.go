@@ -41,7 +41,8 @@ func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
 		}
 		return nil
 	}))
-	stopped, killed = &specimen{name: "stopped", h: h}, &specimen{name: "killed", h: &history{seed: seed, rows: h.rows, valueBytes: h.valueBytes}}
+	stopped, killed = &specimen{name: "stopped", h: h},
+		&specimen{name: "killed", h: &history{seed: seed, rows: h.rows, valueBytes: h.valueBytes}}
 	copied := func() filesOf {
 		now := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))})
 		f, err := filesIn(now, specimenDir)
@@ -229,7 +230,9 @@ func (p *specimen) refusal(h harm, err error, files filesOf, fs vfs.FS) error {
 	if !errors.Is(err, ErrCorrupt) || strings.ContainsAny(text, "\n\r") {
 		return fmt.Errorf("refused with %q", text)
 	}
-	named := slices.ContainsFunc(append(slices.Collect(maps.Keys(p.files)), "marker.*"), func(name string) bool { return strings.Contains(text, name) })
+	named := slices.ContainsFunc(append(slices.Collect(maps.Keys(p.files)), "marker.*"), func(name string) bool {
+		return strings.Contains(text, name)
+	})
 	if !named {
 		return fmt.Errorf("refused without naming a file: %q", text)
 	}
@@ -313,7 +316,8 @@ func TestDamage(t *testing.T) {
 					}
 				}
 			}
-			t.Logf("%d files (%d as large as those of another store), %d cases, %d refused, the others complete", len(p.it.files), same, cases, refused)
+			t.Logf("%d files (%d as large as those of another store), %d cases, %d refused, the others complete",
+				len(p.it.files), same, cases, refused)
 		})
 	}
 }

@@ -49,7 +49,8 @@ func TestKilledThenPowerLoss(t *testing.T) {
 		}
 		_ = l.close(false)
 		off := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 0, RNG: rand.New(rand.NewPCG(1, 1))})
-		startAfter(t, crashed{fs: off, op: "the second process opens the store, half of " + name + " not synced by the first"}, h, nil, false)
+		startAfter(t, crashed{fs: off, op: "the second process opens the store, half of " + name +
+			" not synced by the first"}, h, nil, false)
 	}
 }
 
@@ -115,7 +116,8 @@ func TestLedgerAfterNoSpace(t *testing.T) {
 		t.Fatal(err)
 	}
 	full = true
-	first, second := fileItem(itemOptions, "OPTIONS-000001", extent{1, 2}), fileItem(itemOptions, "OPTIONS-000002", extent{3, 4})
+	first, second := fileItem(itemOptions, "OPTIONS-000001", extent{1, 2}),
+		fileItem(itemOptions, "OPTIONS-000002", extent{3, 4})
 	if err := l.add(first); !isNoSpace(err) {
 		t.Fatal(err)
 	}

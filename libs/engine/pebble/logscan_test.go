@@ -74,7 +74,8 @@ func TestScanLog(t *testing.T) {
 		}
 		whole := writeLog(t, sizes)
 		s, err := scanLog(bytes.NewReader(whole), testLog, testNonce)
-		if err != nil || s.records != len(sizes) || s.marked != len(sizes) || s.gap || s.torn || s.firstSeq != 10 || s.nextSeq != uint64(10+len(sizes)) {
+		if err != nil || s.records != len(sizes) || s.marked != len(sizes) || s.gap || s.torn || s.firstSeq != 10 ||
+			s.nextSeq != uint64(10+len(sizes)) {
 			t.Fatalf("sizes %v: %+v, %v", sizes, s, err)
 		}
 		for range 20 {

@@ -166,7 +166,8 @@ func rewrite(name string, f func(b []byte)) error {
 
 // setRow writes one of the engine's own rows with bare Pebble, as a release without a ledger would.
 func setRow(dir string, row, value []byte) error {
-	if err := errors.Join(os.Remove(filepath.Join(dir, ledgerName)), os.Remove(filepath.Join(dir, fenceName))); err != nil {
+	if err := errors.Join(os.Remove(filepath.Join(dir, ledgerName)),
+		os.Remove(filepath.Join(dir, fenceName))); err != nil {
 		return err
 	}
 	db, err := pdb.Open(dir, &pdb.Options{FormatMajorVersion: formatVersion, Logger: discard{}})

@@ -48,7 +48,9 @@ func openMem(t *testing.T, o Options) enginetest.Engine {
 	s := open()
 	return enginetest.Engine{Store: s, Reopen: func(crashed bool) engine.Store {
 		if crashed {
-			fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: crash.IntN(101), RNG: rand.New(rand.NewPCG(crash.Uint64(), 0))})
+			fs = fs.CrashClone(vfs.CrashCloneCfg{
+				UnsyncedDataPercent: crash.IntN(101), RNG: rand.New(rand.NewPCG(crash.Uint64(), 0)),
+			})
 		} else if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}

@@ -57,7 +57,8 @@ func TestViews(t *testing.T) {
 		t.Errorf("%d snapshots open, want the durable one", m.Snapshots.Count)
 	}
 	st := s.Stats()
-	if st.Commits != commits || st.Undurable != 0 || st.OpenTxns != 0 || st.DiskBytes == 0 || st.MemTableBytes == 0 || st.WALBytes == 0 {
+	if st.Commits != commits || st.Undurable != 0 || st.OpenTxns != 0 || st.DiskBytes == 0 || st.MemTableBytes == 0 ||
+		st.WALBytes == 0 {
 		t.Errorf("%+v", st)
 	}
 	if err := s.Close(); err != nil { // Pebble tells of iterators and snapshots that are left open

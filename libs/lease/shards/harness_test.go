@@ -157,13 +157,17 @@ func (c *cluster) start(addr string) *pod {
 	p.cancel = cancel
 	go func() { p.ended <- p.shards.Run(ctx) }()
 	p.server = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}),
-		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo, h grpc.UnaryHandler) (any, error) {
+		grpc.UnaryInterceptor(func(ctx context.Context, req any, _ *grpc.UnaryServerInfo,
+			h grpc.UnaryHandler,
+		) (any, error) {
 			p.gate.pass()
 			res, err := h(ctx, req)
 			p.gate.pass()
 			return res, err
 		}),
-		grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo, h grpc.StreamHandler) error {
+		grpc.StreamInterceptor(func(srv any, s grpc.ServerStream, _ *grpc.StreamServerInfo,
+			h grpc.StreamHandler,
+		) error {
 			return h(srv, gated{s, &p.gate})
 		}))
 	etcdapi.RegisterLease(p.server, p.shards, etcdapi.Header{ClusterID: 1, MemberID: 2, RaftTerm: 2}, p.store)

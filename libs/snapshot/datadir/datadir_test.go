@@ -37,7 +37,8 @@ func file(t *testing.T) string {
 	for i := 0; i < keys; {
 		r := &mvcc.TxnRequest{}
 		for range 1000 {
-			r.Success = append(r.Success, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Append(nil, i), Value: make([]byte, 10)}})
+			r.Success = append(r.Success,
+				mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Append(nil, i), Value: make([]byte, 10)}})
 			i++
 		}
 		if _, err := s.Txn(t.Context(), r); err != nil {

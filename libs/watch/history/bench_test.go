@@ -10,7 +10,10 @@ import (
 // benchEntries are puts of 256 B over 256 B.
 func benchEntries(from int64, n int) (entries []revlog.Entry) {
 	for rev := from; rev < from+int64(n); rev++ {
-		kv := revlog.KV{Key: fmt.Appendf(nil, "/registry/pods/%d", rev%1000), Value: make([]byte, 256), Create: 2, Mod: rev, Version: 9}
+		kv := revlog.KV{
+			Key: fmt.Appendf(nil, "/registry/pods/%d", rev%1000), Value: make([]byte, 256), Create: 2, Mod: rev,
+			Version: 9,
+		}
 		prev := kv
 		prev.Mod--
 		entries = append(entries, revlog.Entry{Rev: rev, Events: []revlog.Event{{KV: kv, Prev: prev, HasPrev: true}}})

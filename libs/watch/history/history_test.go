@@ -86,7 +86,9 @@ func (l *memLog) add(n int) []revlog.Entry {
 			ev := revlog.Event{KV: revlog.KV{Key: fmt.Appendf(nil, "k%d", k), Mod: e.Rev}}
 			if l.rnd.IntN(3) > 0 {
 				ev.HasPrev = true
-				ev.Prev = revlog.KV{Key: ev.KV.Key, Value: []byte("old"), Create: 2, Mod: e.Rev - 1, Version: 3, Lease: 7}
+				ev.Prev = revlog.KV{
+					Key: ev.KV.Key, Value: []byte("old"), Create: 2, Mod: e.Rev - 1, Version: 3, Lease: 7,
+				}
 			}
 			if ev.Delete = ev.HasPrev && l.rnd.IntN(2) == 0; !ev.Delete {
 				ev.KV.Value, ev.KV.Create, ev.KV.Version = fmt.Appendf(nil, "v%d", l.rnd.Int()), e.Rev, 1

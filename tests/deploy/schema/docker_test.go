@@ -17,7 +17,8 @@ import (
 // project loads docker-compose.yml as `docker compose config` does.
 func project(t *testing.T) *types.Project {
 	t.Helper()
-	o, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithConsistency(true), cli.WithInterpolation(true))
+	o, err := cli.NewProjectOptions([]string{filepath.Join(root, "docker-compose.yml")}, cli.WithConsistency(true),
+		cli.WithInterpolation(true))
 	if err != nil {
 		t.Fatal(err)
 	}

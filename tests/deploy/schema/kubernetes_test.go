@@ -64,15 +64,19 @@ func unconfined(p core.PodSpec) (msgs []string) {
 	}
 	sc := p.SecurityContext
 	add(sc == nil || sc.RunAsNonRoot == nil || !*sc.RunAsNonRoot, "may run as root")
-	add(sc == nil || sc.SeccompProfile == nil || sc.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault, "has no seccomp profile")
+	add(sc == nil || sc.SeccompProfile == nil || sc.SeccompProfile.Type != core.SeccompProfileTypeRuntimeDefault,
+		"has no seccomp profile")
 	add(p.AutomountServiceAccountToken == nil || *p.AutomountServiceAccountToken, "has a token of the Kubernetes API")
 	add(p.HostNetwork || p.HostPID || p.HostIPC, "shares the host's namespaces")
 	for _, c := range p.Containers {
 		sc := c.SecurityContext
 		add(sc == nil || sc.AllowPrivilegeEscalation == nil || *sc.AllowPrivilegeEscalation, c.Name+" may escalate")
-		add(sc == nil || sc.ReadOnlyRootFilesystem == nil || !*sc.ReadOnlyRootFilesystem, c.Name+" may write to its image")
-		add(sc == nil || sc.Capabilities == nil || !slices.Contains(sc.Capabilities.Drop, "ALL"), c.Name+" keeps capabilities")
-		add(c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero(), c.Name+" requests no cpu or no memory")
+		add(sc == nil || sc.ReadOnlyRootFilesystem == nil || !*sc.ReadOnlyRootFilesystem,
+			c.Name+" may write to its image")
+		add(sc == nil || sc.Capabilities == nil || !slices.Contains(sc.Capabilities.Drop, "ALL"),
+			c.Name+" keeps capabilities")
+		add(c.Resources.Requests.Cpu().IsZero() || c.Resources.Requests.Memory().IsZero(),
+			c.Name+" requests no cpu or no memory")
 		add(c.Resources.Limits.Memory().IsZero(), c.Name+" has no memory limit")
 		add(!pinned(c.Image), c.Name+": image "+c.Image+" is not pinned")
 	}
@@ -91,12 +95,15 @@ func pinned(image string) bool {
 // unwatched says which probes lack or ask a port that is not there, and whether there is time to drain.
 func unwatched(w workload) (msgs []string) {
 	for _, c := range w.pod.Spec.Containers {
-		for what, p := range map[string]*core.Probe{"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe} {
+		for what, p := range map[string]*core.Probe{
+			"startup": c.StartupProbe, "liveness": c.LivenessProbe, "readiness": c.ReadinessProbe,
+		} {
 			switch {
 			case p == nil || p.HTTPGet == nil:
 				msgs = append(msgs, "no "+what+" probe over HTTP")
 			case !port(w, p.HTTPGet.Port.String()):
-				msgs = append(msgs, fmt.Sprintf("the %s probe asks port %v, which is none of the container's", what, p.HTTPGet.Port.String()))
+				msgs = append(msgs, fmt.Sprintf("the %s probe asks port %v, which is none of the container's", what,
+					p.HTTPGet.Port.String()))
 			}
 		}
 		if !slices.Contains(kinds, c.Name) {
@@ -253,7 +260,8 @@ func monitors(t *testing.T, m *monitoring.ServiceMonitor, objects []meta.Object)
 		if !ok {
 			t.Fatalf("no service %s", k)
 		}
-		if ok, err := selects(&m.Spec.Selector, workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: s.Labels}}}); err != nil || !ok {
+		if ok, err := selects(&m.Spec.Selector,
+			workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: s.Labels}}}); err != nil || !ok {
 			t.Errorf("monitor %s does not select service %s", m.Name, k)
 		}
 		for _, e := range m.Spec.Endpoints {
@@ -276,7 +284,9 @@ func TestRoutes(t *testing.T) {
 	for _, r := range of[*gateway.HTTPRoute](objects) {
 		for _, p := range r.Spec.ParentRefs {
 			g, ok := named[*gateway.Gateway](objects, string(p.Name))
-			if !ok || p.SectionName == nil || !slices.ContainsFunc(g.Spec.Listeners, func(l gateway.Listener) bool { return l.Name == *p.SectionName }) {
+			if !ok || p.SectionName == nil || !slices.ContainsFunc(g.Spec.Listeners, func(l gateway.Listener) bool {
+				return l.Name == *p.SectionName
+			}) {
 				t.Errorf("route %s: no such listener: %+v", r.Name, p)
 			}
 		}

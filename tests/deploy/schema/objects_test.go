@@ -66,7 +66,8 @@ func kustomize(t *testing.T, overlay string) [][]byte {
 	if texts, ok := rendered[overlay]; ok {
 		return texts
 	}
-	m, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(), filepath.Join(root, "k8s/overlays", overlay))
+	m, err := krusty.MakeKustomizer(krusty.MakeDefaultOptions()).Run(filesys.MakeFsOnDisk(),
+		filepath.Join(root, "k8s/overlays", overlay))
 	if err != nil {
 		t.Fatal(err)
 	}

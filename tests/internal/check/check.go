@@ -46,7 +46,8 @@ func Run(lg *zap.Logger, h History, timeout time.Duration) (Result, error) {
 	}
 	reports, open := Resolve(h.Reports, h.Log)
 	res.Coverage.Open = open
-	res.RobustnessResult = validate.ValidateAndReturnVisualize(lg, validate.Config{ExpectRevisionUnique: h.OneKeyPerRevision},
+	res.RobustnessResult = validate.ValidateAndReturnVisualize(lg,
+		validate.Config{ExpectRevisionUnique: h.OneKeyPerRevision},
 		reports, h.Requests, timeout)
 	if err := res.Error(); err != nil {
 		return res, err

@@ -38,7 +38,8 @@ func sample() []revlog.Entry {
 	a3 := put("a", 3, &a2.KV, 0)
 	b3, c3 := put("b", 3, nil, 7), put("c", 3, nil, 7)
 	return []revlog.Entry{
-		entry(2, a2), entry(3, a3, b3, c3), entry(4, del(4, a3.KV)), entry(5, del(5, b3.KV), del(5, c3.KV)), entry(6, put("a", 6, nil, 0)),
+		entry(2, a2), entry(3, a3, b3, c3), entry(4, del(4, a3.KV)), entry(5, del(5, b3.KV), del(5, c3.KV)),
+		entry(6, put("a", 6, nil, 0)),
 	}
 }
 
@@ -115,7 +116,9 @@ func txn(ops ...model.EtcdOperation) model.EtcdRequest {
 }
 
 func putOp(key, value string) model.EtcdOperation {
-	return model.EtcdOperation{Type: model.PutOperation, Put: model.PutOptions{Key: key, Value: model.ToValueOrHash(value)}}
+	return model.EtcdOperation{
+		Type: model.PutOperation, Put: model.PutOptions{Key: key, Value: model.ToValueOrHash(value)},
+	}
 }
 
 func deleteOp(key string) model.EtcdOperation {
@@ -172,7 +175,8 @@ func TestResolve(t *testing.T) {
 			name: "put that the log has, bounded by the first answer that shows it",
 			ops: []porcupine.Operation{
 				operation(10, 20, txn(putOp("a", "3")), failed),
-				operation(1, 15, rangeReq, answered(2)), operation(1, 40, rangeReq, answered(3)), operation(1, 30, rangeReq, answered(5)),
+				operation(1, 15, rangeReq, answered(2)), operation(1, 40, rangeReq, answered(3)),
+				operation(1, 30, rangeReq, answered(5)),
 			},
 			want: &porcupine.Operation{Call: 10, Return: 30, Output: persisted(3)},
 		},

@@ -35,7 +35,10 @@ func FromEvents(events []*clientv3.Event) []revlog.Entry {
 }
 
 func toKV(kv *mvccpb.KeyValue) revlog.KV {
-	return revlog.KV{Key: kv.Key, Value: kv.Value, Create: kv.CreateRevision, Mod: kv.ModRevision, Version: kv.Version, Lease: kv.Lease}
+	return revlog.KV{
+		Key: kv.Key, Value: kv.Value, Create: kv.CreateRevision, Mod: kv.ModRevision, Version: kv.Version,
+		Lease: kv.Lease,
+	}
 }
 
 // Complete puts what a watcher saw before a compacted log. Where both have an entry they must be the same.
@@ -44,7 +47,9 @@ func Complete(events []*clientv3.Event, log []revlog.Entry) ([]revlog.Entry, err
 	if len(log) == 0 {
 		return nil, errors.New("check: the log is empty")
 	}
-	i, _ := slices.BinarySearchFunc(seen, log[0].Rev, func(e revlog.Entry, rev int64) int { return cmp.Compare(e.Rev, rev) })
+	i, _ := slices.BinarySearchFunc(seen, log[0].Rev, func(e revlog.Entry, rev int64) int {
+		return cmp.Compare(e.Rev, rev)
+	})
 	return append(seen[:i:i], log...), sameLog(seen[i:], log)
 }
 
@@ -59,7 +64,8 @@ func sameLog(want, got []revlog.Entry) error {
 			g = got[i]
 		}
 		if w.Rev != g.Rev || !slices.EqualFunc(w.Events, g.Events, equalEvent) {
-			return fmt.Errorf("check: the log differs from what a watcher saw:\nwatcher: %s\nlog:     %s", show(w), show(g))
+			return fmt.Errorf("check: the log differs from what a watcher saw:\nwatcher: %s\nlog:     %s", show(w),
+				show(g))
 		}
 	}
 	return nil
@@ -145,7 +151,8 @@ func apply(state map[string]revlog.KV, rev int64, e revlog.Event) error {
 		create, version = prev.Create, prev.Version+1
 	}
 	if e.KV.Create != create || e.KV.Version != version {
-		return fmt.Errorf("create revision %d and version %d, want %d and %d", e.KV.Create, e.KV.Version, create, version)
+		return fmt.Errorf("create revision %d and version %d, want %d and %d", e.KV.Create, e.KV.Version, create,
+			version)
 	}
 	state[key] = e.KV
 	return nil
@@ -210,7 +217,9 @@ func replayed(replay *model.EtcdReplay, entries []revlog.Entry) error {
 	var want []model.PersistedEvent
 	for _, entry := range entries {
 		for _, e := range entry.Events {
-			w := model.PersistedEvent{Revision: entry.Rev, Event: model.Event{Type: model.DeleteOperation, Key: string(e.KV.Key)}}
+			w := model.PersistedEvent{
+				Revision: entry.Rev, Event: model.Event{Type: model.DeleteOperation, Key: string(e.KV.Key)},
+			}
 			if !e.Delete {
 				w.Event.Type = model.PutOperation
 				w.Event.Value = model.ToValueOrHash(string(e.KV.Value))

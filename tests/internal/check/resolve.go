@@ -176,7 +176,8 @@ func onlyDelete(req model.EtcdRequest) (d lostDelete, ok bool) {
 			writes++
 		}
 	}
-	if writes != 1 || len(req.Txn.OperationsOnSuccess) == 0 || req.Txn.OperationsOnSuccess[0].Type != model.DeleteOperation {
+	if writes != 1 || len(req.Txn.OperationsOnSuccess) == 0 ||
+		req.Txn.OperationsOnSuccess[0].Type != model.DeleteOperation {
 		return d, false
 	}
 	for _, c := range req.Txn.Conditions {

@@ -19,7 +19,8 @@ func once(reports []report.ClientReport, log []revlog.Entry) error {
 			}
 			v := version{string(e.KV.Key), model.ToValueOrHash(string(e.KV.Value))}
 			if rev, ok := written[v]; ok {
-				return fmt.Errorf("check: %q got the value %v at two revisions, %d and %d", v.key, v.value, rev, entry.Rev)
+				return fmt.Errorf("check: %q got the value %v at two revisions, %d and %d", v.key, v.value, rev,
+					entry.Rev)
 			}
 			written[v] = entry.Rev
 		}
@@ -35,7 +36,8 @@ func once(reports []report.ClientReport, log []revlog.Entry) error {
 					continue
 				}
 				if rev, ok := written[version{o.Put.Key, o.Put.Value}]; ok {
-					return fmt.Errorf("check: client %d: a transaction on %q was answered as failed at revision %d, but the log has its put at %d (called at %d ns, answered at %d ns)",
+					return fmt.Errorf("check: client %d: a transaction on %q was answered as failed at revision %d, "+
+						"but the log has its put at %d (called at %d ns, answered at %d ns)",
 						r.ClientID, o.Put.Key, resp.Revision, rev, op.Call, op.Return)
 				}
 			}

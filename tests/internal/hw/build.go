@@ -77,13 +77,16 @@ func Etcd(tb testing.TB) Program {
 // NATS builds the nats-server that the module graph names, once per test process. It keeps nothing on disk.
 func NATS(tb testing.TB) Program {
 	tb.Helper()
-	return Program{Name: "nats-server", Path: build(tb, "nats-server", natsPackage), Ready: "Server is ready", Args: func(l Layout) []string {
-		host, port, err := net.SplitHostPort(strings.TrimPrefix(l.ClientURL, "http://"))
-		if err != nil {
-			tb.Fatal(err)
-		}
-		return []string{"--addr=" + host, "--port=" + port}
-	}}
+	return Program{
+		Name: "nats-server", Path: build(tb, "nats-server", natsPackage), Ready: "Server is ready",
+		Args: func(l Layout) []string {
+			host, port, err := net.SplitHostPort(strings.TrimPrefix(l.ClientURL, "http://"))
+			if err != nil {
+				tb.Fatal(err)
+			}
+			return []string{"--addr=" + host, "--port=" + port}
+		},
+	}
 }
 
 // Build builds a program of the module graph, once per test process, under a name of its own.

@@ -140,7 +140,8 @@ func (s *Server) Start() error {
 		s.cmd = nil
 		return fmt.Errorf("hw: %s ended before it was ready: %w\n%s", s.prog.Name, s.err, s.log)
 	case <-timeout.C:
-		return errors.Join(fmt.Errorf("hw: %s is not ready after %v\n%s", s.prog.Name, readyTimeout, s.log), s.end(syscall.SIGKILL))
+		return errors.Join(fmt.Errorf("hw: %s is not ready after %v\n%s", s.prog.Name, readyTimeout, s.log),
+			s.end(syscall.SIGKILL))
 	}
 }
 

@@ -63,7 +63,8 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 	if err := s.feed.start(ctx, s.store, c.Logger); err != nil {
 		return nil, errors.Join(fmt.Errorf("inproc: %w", err), s.feed.close(), s.store.Close())
 	}
-	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(maxMessageBytes), grpc.WaitForHandlers(true))
+	s.grpc = grpc.NewServer(grpc.ForceServerCodecV2(wire.Codec{}), grpc.MaxRecvMsgSize(maxMessageBytes),
+		grpc.WaitForHandlers(true))
 	header := etcdapi.Header{ClusterID: s.store.Meta().ClusterID, MemberID: memberID, RaftTerm: raftTerm}
 	etcdapi.RegisterKV(s.grpc, s.store, header, etcdapi.KVOptions{})
 	etcdapi.RegisterWatch(s.grpc, s.feed, header, etcdapi.WatchOptions{})

@@ -158,7 +158,8 @@ func (k *kubernetesClient) list(ctx context.Context, rev int64) (int64, error) {
 	var from string
 	for {
 		pageCtx, cancel := k.timeout(ctx)
-		resp, err := k.kc().List(pageCtx, objectPrefix, kubernetes.ListOptions{Continue: from, Revision: rev, Limit: pageLimit})
+		resp, err := k.kc().List(pageCtx, objectPrefix,
+			kubernetes.ListOptions{Continue: from, Revision: rev, Limit: pageLimit})
 		cancel()
 		if err != nil {
 			return 0, err

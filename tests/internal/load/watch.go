@@ -139,7 +139,8 @@ func (r *Recorder) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		for resp := range r.c.Watch(ctx, "", r.revision()+1, true, true, true) {
 			if err := resp.Err(); err != nil && ctx.Err() == nil {
-				r.add(nil, fmt.Errorf("load: the recorder's watch: %w (compact revision %d)", err, resp.CompactRevision))
+				r.add(nil, fmt.Errorf("load: the recorder's watch: %w (compact revision %d)", err,
+					resp.CompactRevision))
 				return
 			}
 			r.add(resp.Events, nil)

@@ -91,7 +91,8 @@ func (d *Deployment) Config(k config.Kind, i int) config.Config {
 	c.ListenClientURLs = []string{d.Endpoint(k, i), "http://127.0.0.1:0"}
 	c.ListenMetricsURLs = []string{d.MetricsEndpoint(k, i)}
 	c.AdvertiseClientURLs = nil
-	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints = d.Endpoints(config.KV), d.Endpoints(config.WatchHub), d.Endpoints(config.LeaseKeeper)
+	c.KVEndpoints, c.WatchHubEndpoints, c.LeaseKeeperEndpoints =
+		d.Endpoints(config.KV), d.Endpoints(config.WatchHub), d.Endpoints(config.LeaseKeeper)
 	if k == config.WatchHub {
 		c.DataDir = filepath.Join(d.dir, c.Name+".data")
 	}

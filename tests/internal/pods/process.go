@@ -163,7 +163,8 @@ func childConfig(k config.Kind, sockets string, args []string) (config.Config, e
 	}
 	socket := func(k config.Kind) string { return "unix://" + filepath.Join(sockets, u.Port()+"-"+string(k)) }
 	c.KVEndpoints = []string{u.Host}
-	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{socket(config.WatchHub)}, []string{socket(config.LeaseKeeper)}
+	c.WatchHubEndpoints, c.LeaseKeeperEndpoints =
+		[]string{socket(config.WatchHub)}, []string{socket(config.LeaseKeeper)}
 	if k != config.KV {
 		c.ListenClientURLs, c.ListenMetricsURLs, c.PodAddress = []string{socket(k)}, nil, socket(k)
 	}

@@ -158,7 +158,8 @@ func (b *Book) Start(rank int64) (int64, error) {
 	next := First + int64(len(b.revs))
 	b.mu.Unlock()
 	if rank > next && rank < Far {
-		return 0, fmt.Errorf("ranks: a watch cannot start at rank %d: the next one is %d, and no later one has a revision yet", rank, next)
+		return 0, fmt.Errorf("ranks: a watch cannot start at rank %d: the next one is %d, and no later one has a "+
+			"revision yet", rank, next)
 	}
 	return b.Revision(rank)
 }

@@ -39,9 +39,13 @@ func Follow(ctx context.Context, conn grpc.ClientConnInterface, patience time.Du
 	}
 	first := all.GetHeader().GetRevision()
 	if all.GetCount() != 0 || first < 1 {
-		return nil, fmt.Errorf("ranks: the keyspace has %d keys at revision %d, it must be empty", all.GetCount(), first)
+		return nil, fmt.Errorf("ranks: the keyspace has %d keys at revision %d, it must be empty", all.GetCount(),
+			first)
 	}
-	f := &Follower{Book: NewBook(first, patience), watch: pb.NewWatchClient(conn), created: make(chan struct{}), failed: make(chan struct{})}
+	f := &Follower{
+		Book: NewBook(first, patience), watch: pb.NewWatchClient(conn), created: make(chan struct{}),
+		failed: make(chan struct{}),
+	}
 	run, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	f.cancel = cancel
 	f.wg.Go(func() { f.run(run) })

@@ -21,7 +21,9 @@ func refused(err error) error {
 	return status.Error(codes.DataLoss, err.Error())
 }
 
-func (t Translator) unary(ctx context.Context, path string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (t Translator) unary(ctx context.Context, path string, req, reply any, conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
 	out, err := t.request(path, req)
 	if err != nil {
 		return refused(err)
@@ -32,7 +34,9 @@ func (t Translator) unary(ctx context.Context, path string, req, reply any, conn
 	return refused(t.answer(ctx, path, reply))
 }
 
-func (t Translator) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, path string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (t Translator) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, path string,
+	open grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	s, err := open(ctx, desc, conn, path, opts...)
 	if err != nil {
 		return nil, err

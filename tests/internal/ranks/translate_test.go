@@ -102,7 +102,8 @@ func TestRequests(t *testing.T) {
 			t.Errorf("the caller's bytes of %v were changed", m)
 		}
 	}
-	if _, err := tr.request("/etcdserverpb.Watch/Watch", parse(t, &pb.WatchRequest{}, "create_request:{start_revision:6}")); err == nil {
+	if _, err := tr.request("/etcdserverpb.Watch/Watch",
+		parse(t, &pb.WatchRequest{}, "create_request:{start_revision:6}")); err == nil {
 		t.Error("a watch starts at a rank that has no revision")
 	}
 }
@@ -121,7 +122,9 @@ func TestAnswers(t *testing.T) {
 			t.Errorf("%s as bytes: %v", c.revs, err)
 		}
 	}
-	for _, text := range []string{"header:{revision:99}", "header:{revision:701}", "kvs:{mod_revision:699}", "kvs:{create_revision:31}"} {
+	for _, text := range []string{
+		"header:{revision:99}", "header:{revision:701}", "kvs:{mod_revision:699}", "kvs:{create_revision:31}",
+	} {
 		if err := tr.answer(t.Context(), "", parse(t, &pb.RangeResponse{}, text)); !errors.Is(err, ErrUnknown) {
 			t.Errorf("%s is no answer: %v", text, err)
 		}

@@ -36,7 +36,8 @@ func Build(tb testing.TB, commit, dir string, o Overlay) string {
 	tb.Helper()
 	root := root(tb)
 	if err := git(root, nil, "cat-file", "-e", commit+"^{commit}"); err != nil {
-		tb.Skipf("SKIPPED: nothing was tested against the release of commit %.12s, which is not in the history (a shallow clone?): %v",
+		tb.Skipf("SKIPPED: nothing was tested against the release of commit %.12s, which is not in the history (a "+
+			"shallow clone?): %v",
 			commit, err)
 	}
 	path, err := build(root, commit, dir, o)

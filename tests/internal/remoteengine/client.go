@@ -51,7 +51,9 @@ func dial(ctx context.Context, socket string) (_ *Client, recent bool, _ error) 
 	if err != nil {
 		return nil, false, fmt.Errorf("remoteengine: %w", err)
 	}
-	c := &Client{conn: conn, ended: make(chan struct{}), out: bufio.NewWriter(conn), waiting: map[uint64]chan *response{}}
+	c := &Client{
+		conn: conn, ended: make(chan struct{}), out: bufio.NewWriter(conn), waiting: map[uint64]chan *response{},
+	}
 	c.enc = gob.NewEncoder(c.out)
 	go c.receive()
 	resp, err := c.call(ctx, &request{Op: opLimits})

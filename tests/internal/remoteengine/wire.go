@@ -83,7 +83,8 @@ type code uint8
 
 // classes are the errors whose class a client must know; a code is the place in it, and 1 more.
 var classes = []error{
-	engine.ErrConflict, engine.ErrUnknownOutcome, engine.ErrTooOld, engine.ErrTooLarge, engine.ErrNoSpace, engine.ErrUnavailable,
+	engine.ErrConflict, engine.ErrUnknownOutcome, engine.ErrTooOld, engine.ErrTooLarge, engine.ErrNoSpace,
+	engine.ErrUnavailable,
 	engine.ErrClosed, context.Canceled, context.DeadlineExceeded,
 }
 

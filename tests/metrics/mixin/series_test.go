@@ -111,9 +111,10 @@ func readSceneOf(t *testing.T, dir, name, job string) (all scene) {
 			from.value = 0 // it came into being in the scene
 		}
 		l := line{from: from.value, to: to.value}
-		all = append(all, &storage.SeriesEntry{Lset: to.labels, SampleIteratorFn: func(chunkenc.Iterator) chunkenc.Iterator {
-			return storage.NewListSeriesIterator(l)
-		}})
+		all = append(all,
+			&storage.SeriesEntry{Lset: to.labels, SampleIteratorFn: func(chunkenc.Iterator) chunkenc.Iterator {
+				return storage.NewListSeriesIterator(l)
+			}})
 	}
 	slices.SortFunc(all, func(a, b storage.Series) int { return labels.Compare(a.Labels(), b.Labels()) })
 	return all

@@ -167,7 +167,8 @@ func (s state) compare(want state, rev int64) (err error) {
 		}
 	}
 	if len(s) != len(want) {
-		err = errors.Join(err, fmt.Errorf("at revision %d there are %d keys, and there were %d", rev, len(s), len(want)))
+		err = errors.Join(err, fmt.Errorf("at revision %d there are %d keys, and there were %d", rev, len(s),
+			len(want)))
 	}
 	return err
 }

@@ -441,8 +441,9 @@ func (a *user) judge(enabled time.Time) (err error) {
 			case denied && within(none, next.granting):
 				a.w.seen.note("users: request refused")
 			case denied && within(next.granted, next.revoking):
-				err = errors.Join(err, fmt.Errorf("users: %s of %s, begun %v after its permission was granted, was refused",
-					x.what, a.name, x.begin.Sub(next.granted)))
+				err = errors.Join(err,
+					fmt.Errorf("users: %s of %s, begun %v after its permission was granted, was refused",
+						x.what, a.name, x.begin.Sub(next.granted)))
 			case x.err == nil && within(next.granted, next.revoking):
 				a.w.seen.note("users: request allowed")
 			}

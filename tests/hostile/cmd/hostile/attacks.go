@@ -143,7 +143,8 @@ func (c *config) bodies(ctx context.Context) (func(), error) {
 		t := attack.Transport()
 		for range perTransport {
 			wg.Go(func() {
-				if _, err := attack.Call(ctx, t, c.endpoint, "/etcdserverpb.KV/Put", &attack.Body{Bytes: c.bytes}); err == nil {
+				if _, err := attack.Call(ctx, t, c.endpoint, "/etcdserverpb.KV/Put",
+					&attack.Body{Bytes: c.bytes}); err == nil {
 					ended.Add(1)
 				}
 			})
@@ -195,7 +196,8 @@ func (c *config) labels(ctx context.Context) (func(), error) {
 	refused := 0
 	for i := range c.n {
 		version := fmt.Sprint(i) + strings.Repeat("v", c.bytes)
-		_, err := pb.NewKVClient(conn).Range(metadata.AppendToOutgoingContext(ctx, "client-api-version", version), &pb.RangeRequest{Key: []byte("k")})
+		_, err := pb.NewKVClient(conn).Range(metadata.AppendToOutgoingContext(ctx, "client-api-version", version),
+			&pb.RangeRequest{Key: []byte("k")})
 		if err != nil {
 			refused++
 		}

@@ -20,7 +20,9 @@ type config struct {
 func main() {
 	var c config
 	flag.StringVar(&c.endpoint, "endpoint", "127.0.0.1:2379", "host:port of the server")
-	flag.StringVar(&c.attack, "attack", "silent", "silent: connections that say -text; bodies: puts that never end; streams: empty watch streams; labels: long client versions")
+	flag.StringVar(&c.attack, "attack", "silent",
+		"silent: connections that say -text; bodies: puts that never end; streams: empty watch streams; labels: long "+
+			"client versions")
 	flag.StringVar(&c.text, "text", "", "what silent connections say before they are silent")
 	flag.IntVar(&c.n, "n", 10_000, "how many")
 	flag.IntVar(&c.conns, "conns", 1, "connections of streams")

@@ -115,7 +115,8 @@ func (a *attack) beside(what string, f func(ctx context.Context) string) error {
 	close(stop)
 	cancel()
 	wg.Wait()
-	fmt.Printf("%s: %v, %s; puts beside %s; reads beside %s; peak memory %s\n", what, took.Round(time.Millisecond), outcome, puts, gets, peak())
+	fmt.Printf("%s: %v, %s; puts beside %s; reads beside %s; peak memory %s\n", what, took.Round(time.Millisecond),
+		outcome, puts, gets, peak())
 	return nil
 }
 
@@ -175,7 +176,8 @@ func (a *attack) nested() error {
 	leaf := func(width int, del bool) *pb.RequestOp {
 		in := &pb.TxnRequest{}
 		for range width {
-			op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "%x", n)}}}
+			op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "%x",
+				n)}}}
 			if del {
 				op = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "z%x", n)}}}
 			}

@@ -58,7 +58,9 @@ func run(ctx context.Context, args []string, out io.Writer) (err error) {
 	}
 	profiles := []load.Profile{load.KeyValue, load.Kubernetes}
 	if o.profile != "" {
-		if profiles = slices.DeleteFunc(profiles, func(p load.Profile) bool { return fmt.Sprint(p) != o.profile }); len(profiles) == 0 {
+		if profiles = slices.DeleteFunc(profiles, func(p load.Profile) bool {
+			return fmt.Sprint(p) != o.profile
+		}); len(profiles) == 0 {
 			return fmt.Errorf("--profile=%s is not one of key-value, kubernetes", o.profile)
 		}
 	}

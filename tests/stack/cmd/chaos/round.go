@@ -37,7 +37,9 @@ const (
 )
 
 // round runs one round and judges it.
-func round(ctx context.Context, s *stack.Stack, o options, profile load.Profile, rnd *rand.Rand, all *tally, out io.Writer) error {
+func round(ctx context.Context, s *stack.Stack, o options, profile load.Profile, rnd *rand.Rand, all *tally,
+	out io.Writer,
+) error {
 	cfg := load.Config{
 		Endpoints: []string{s.Endpoint()}, Profile: profile, Seed: rnd.Uint64(), Sparse: true,
 		Clients: o.clients, Watchers: o.clients, Rate: o.rate, Compact: true,
@@ -70,10 +72,12 @@ func round(ctx context.Context, s *stack.Stack, o options, profile load.Profile,
 	res, err := check.Run(zap.NewNop(), check.Ranks(check.History{
 		History: h, Log: whole, OneKeyPerRevision: profile == load.Kubernetes,
 	}), linearizationTimeout)
-	fmt.Fprintf(out, "%v: %d answered, %d failed, judged in %v; %+v\n", profile, h.Acked, h.Failed, time.Since(begin).Round(time.Millisecond), res.Coverage)
+	fmt.Fprintf(out, "%v: %d answered, %d failed, judged in %v; %+v\n", profile, h.Acked, h.Failed,
+		time.Since(begin).Round(time.Millisecond), res.Coverage)
 	all.acked, all.failed = all.acked+h.Acked, all.failed+h.Failed
 	if res.Linearization.Status == validate.Failure {
-		err = errors.Join(err, porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info, filepath.Join(s.Logs(), "history.html")))
+		err = errors.Join(err, porcupine.VisualizePath(res.Linearization.Model, res.Linearization.Info,
+			filepath.Join(s.Logs(), "history.html")))
 	}
 	return err
 }
@@ -121,7 +125,9 @@ func wait(ctx context.Context, rnd *rand.Rand, limit time.Duration) error {
 
 // readLog reads what is left of the log up to last, as a watcher gets it: from the compact revision on.
 func readLog(ctx context.Context, endpoint string, last int64) ([]revlog.Entry, error) {
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: readTimeout, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{endpoint}, DialTimeout: readTimeout, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		return nil, err
 	}
@@ -139,10 +145,13 @@ func readLog(ctx context.Context, endpoint string, last int64) ([]revlog.Entry, 
 }
 
 // watched returns all events from a revision to another, or the compact revision if that is above from.
-func watched(ctx context.Context, c *clientv3.Client, from, last int64) (events []*clientv3.Event, compact int64, err error) {
+func watched(ctx context.Context, c *clientv3.Client, from,
+	last int64,
+) (events []*clientv3.Event, compact int64, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for resp := range c.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithPrevKV(), clientv3.WithFragment()) {
+	for resp := range c.Watch(ctx, "\x00", clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithPrevKV(),
+		clientv3.WithFragment()) {
 		if resp.CompactRevision > from {
 			return nil, resp.CompactRevision, nil
 		}
@@ -169,7 +178,8 @@ func (t *tally) add(what string, d time.Duration) { t.times[what] = append(t.tim
 
 func (t *tally) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%d requests answered, %d failed\n%-40s %6s %10s %10s\n", t.acked, t.failed, "until requests succeed", "times", "median", "longest")
+	fmt.Fprintf(&b, "%d requests answered, %d failed\n%-40s %6s %10s %10s\n", t.acked, t.failed,
+		"until requests succeed", "times", "median", "longest")
 	names := make([]string, 0, len(t.times))
 	for name := range t.times {
 		names = append(names, name)
@@ -178,7 +188,8 @@ func (t *tally) String() string {
 	for _, name := range names {
 		d := t.times[name]
 		slices.Sort(d)
-		fmt.Fprintf(&b, "%-40s %6d %10v %10v\n", name, len(d), d[len(d)/2].Round(time.Millisecond), d[len(d)-1].Round(time.Millisecond))
+		fmt.Fprintf(&b, "%-40s %6d %10v %10v\n", name, len(d), d[len(d)/2].Round(time.Millisecond),
+			d[len(d)-1].Round(time.Millisecond))
 	}
 	return b.String()
 }

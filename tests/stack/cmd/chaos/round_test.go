@@ -18,7 +18,9 @@ import (
 
 // TestReadLog reads a log as after a round, whole and compacted.
 func TestReadLog(t *testing.T) {
-	db, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true})
+	db, err := pebble.Open("data", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +31,9 @@ func TestReadLog(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	srv, err := inproc.Start(ctx, inproc.Config{Engine: db, Listener: l, Logger: slog.New(slog.DiscardHandler), NoLeases: true})
+	srv, err := inproc.Start(ctx, inproc.Config{
+		Engine: db, Listener: l, Logger: slog.New(slog.DiscardHandler), NoLeases: true,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +82,8 @@ func TestTally(t *testing.T) {
 	for _, d := range []time.Duration{3, 1, 2} {
 		all.add("nats, after kill", d*time.Second)
 	}
-	if s := all.String(); !strings.Contains(s, "nats, after kill") || !strings.HasSuffix(s, "3         2s         3s\n") {
+	if s := all.String(); !strings.Contains(s, "nats, after kill") ||
+		!strings.HasSuffix(s, "3         2s         3s\n") {
 		t.Errorf("%s", s)
 	}
 }

@@ -37,7 +37,8 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "\netcd clients: http://%s   /health, /metrics: http://%s   logs: %s/logs   kill -9 what you like; Ctrl-C ends all\n\n",
+	fmt.Fprintf(out, "\netcd clients: http://%s   /health, /metrics: http://%s   logs: %s/logs   kill -9 what you "+
+		"like; Ctrl-C ends all\n\n",
 		s.Endpoint(), s.HTTPEndpoint(), cfg.Dir)
 	for _, p := range s.Processes("") {
 		go keep(ctx, p, out)
