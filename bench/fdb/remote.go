@@ -9,6 +9,7 @@ import (
 	"github.com/headwaterdb/headwater/bench/compare"
 	"github.com/headwaterdb/headwater/bench/proc"
 	"github.com/headwaterdb/headwater/bench/valueload"
+	"github.com/headwaterdb/headwater/libs/engine/retry"
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
@@ -157,7 +158,7 @@ func idle(ctx context.Context, b *bench) (s sample, err error) {
 			}
 		}()
 	}
-	if err := pause(ctx, idleSettle); err != nil {
+	if err := retry.Sleep(ctx, idleSettle); err != nil {
 		return s, err
 	}
 	before, err := b.cpuByKind()
@@ -165,7 +166,7 @@ func idle(ctx context.Context, b *bench) (s sample, err error) {
 		return s, err
 	}
 	begin := time.Now()
-	if err := pause(ctx, idleWindow); err != nil {
+	if err := retry.Sleep(ctx, idleWindow); err != nil {
 		return s, err
 	}
 	after, err := b.cpuByKind()
@@ -199,17 +200,6 @@ func (b *bench) cpuByKind() (map[string]time.Duration, error) {
 		t[p.Kind] += d
 	}
 	return t, nil
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }
 
 // countRow counts Config.CountKeys keys, which the first of these rows writes. Its goal is a p50 of at most
