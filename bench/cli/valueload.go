@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 
 	"github.com/spf13/cobra"
 
@@ -36,25 +35,11 @@ func valueLoads() []*cobra.Command {
 func valueLoad(name, short string, o valueload.Options,
 	run func(context.Context, valueload.Options) (watchload.Result, error),
 ) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			res, err := run(cmd.Context(), o)
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
-			}
-			return res.WriteText(cmd.OutOrStdout())
-		},
-	}
+	cmd := reporting(name, short, func(ctx context.Context) (watchload.Result, error) { return run(ctx, o) })
 	f := cmd.Flags()
 	f.StringVar(&o.Endpoint, "endpoints", o.Endpoint, "gRPC endpoint, host:port")
 	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the server, on this machine (required)")
 	f.Uint64Var(&o.Seed, "seed", o.Seed, "seed of values")
-	f.BoolVar(&asJSON, "json", false, "write the result as JSON")
 	f.Int64Var(&o.Keys, "keys", o.Keys, "keys that are removed or updated; revisions that are compacted")
 	f.IntVar(&o.ValSize, "val-size", o.ValSize, "bytes in a value")
 	f.IntVar(&o.Conns, "conns", o.Conns, "connections of fills and updates")

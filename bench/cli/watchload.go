@@ -39,27 +39,13 @@ func watchLoads() []*cobra.Command {
 func watchLoad(name, short string, o watchload.Options,
 	run func(context.Context, watchload.Options) (watchload.Result, error),
 ) *cobra.Command {
-	var asJSON bool
-	cmd := &cobra.Command{
-		Use: name, Short: short, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			res, err := run(cmd.Context(), o)
-			switch {
-			case err != nil:
-				return err
-			case asJSON:
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
-			}
-			return res.WriteText(cmd.OutOrStdout())
-		},
-	}
+	cmd := reporting(name, short, func(ctx context.Context) (watchload.Result, error) { return run(ctx, o) })
 	f := cmd.Flags()
 	f.StringVar(&o.Endpoint, "endpoints", o.Endpoint,
 		"gRPC endpoint, host:port; several with commas: the watchers' connections take turns")
 	f.StringVar(&o.Writes, "write-endpoints", "", "the same for writers; default: --endpoints")
 	f.IntVar(&o.ServerPID, "server-pid", 0, "process id of the server, on this machine (required)")
 	f.Uint64Var(&o.Seed, "seed", o.Seed, "seed of values")
-	f.BoolVar(&asJSON, "json", false, "write the result as JSON")
 	f.IntVar(&o.Conns, "conns", o.Conns, "connections of watchers")
 	f.IntVar(&o.Streams, "streams", o.Streams, "watch streams, over all connections")
 	f.IntVar(&o.Watchers, "watchers", o.Watchers, "watchers, over all streams")
@@ -81,5 +67,25 @@ func watchLoad(name, short string, o watchload.Options,
 	f.DurationVar(&o.Settle, "settle", o.Settle, "rest before memory is read")
 	f.BoolVar(&o.Pprof, "pprof", o.Pprof,
 		"the server has /debug/pprof: measure its memory after a garbage collection too")
+	return cmd
+}
+
+// reporting is a command that runs a load and writes its result, as JSON with --json.
+func reporting(name, short string, run func(context.Context) (watchload.Result, error)) *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: name, Short: short, Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			res, err := run(cmd.Context())
+			switch {
+			case err != nil:
+				return err
+			case asJSON:
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(res)
+			}
+			return res.WriteText(cmd.OutOrStdout())
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "write the result as JSON")
 	return cmd
 }

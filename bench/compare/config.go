@@ -193,7 +193,8 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 		})
 	case c.Quick:
 		maps.Copy(values, map[string]string{
-			"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1", "big-bytes": "0",
+			"rounds": "2", "duration": "2s", "warmup": "500ms", "memory-keys": "100000", "starts": "1",
+			"big-bytes": "0",
 		})
 	case c.Long:
 		maps.Copy(values, map[string]string{"rounds": "7", "duration": "10s", "warmup": "2s"})

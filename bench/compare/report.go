@@ -140,8 +140,8 @@ func (r *report) writeRows(b *strings.Builder) {
 	if len(r.Rows) == 0 {
 		return
 	}
-	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the smallest " +
-		"and largest ratio of a round. CPU is the server process alone.\n\n")
+	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the " +
+		"smallest and largest ratio of a round. CPU is the server process alone.\n\n")
 	servers, others := []string{nameEtcd, nameHeadwater, nameNull}, []string{nameEtcd, nameNull}
 	head := "| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | goal reached |\n"
 	columns := 11

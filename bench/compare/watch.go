@@ -177,8 +177,8 @@ func (r *report) writeMeasures(b *strings.Builder, title string, results []watch
 	if len(results) == 0 {
 		return
 	}
-	b.WriteString("\n## " + title + "\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest and " +
-		"largest ratio of a round. CPU is the server process alone. " +
+	b.WriteString("\n## " + title + "\n\nMedians over the rounds; ratios are Headwater ÷ etcd, with the smallest " +
+		"and largest ratio of a round. CPU is the server process alone. " +
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	before := r.has(nameBefore)
 	if before {

@@ -100,8 +100,14 @@ func watchRows() []watchRow {
 			args: func(c *Config) []string {
 				return []string{"watch-memory", flag("watchers", c.WatchMany), flag("streams", c.WatchStreams)}
 			}, measures: []measure{
-				{value: watchload.RSSPerWatcher, title: "RSS per watcher, streams included", format: bytesEach, goal: atMost(0.5)},
-				{value: watchload.LivePerWatcher, title: "heap and stacks per watcher after a collection", format: bytesEach},
+				{
+					value: watchload.RSSPerWatcher, title: "RSS per watcher, streams included",
+					format: bytesEach, goal: atMost(0.5),
+				},
+				{
+					value: watchload.LivePerWatcher, title: "heap and stacks per watcher after a collection",
+					format: bytesEach,
+				},
 				{value: watchload.CreateAll, title: "time to create all", format: seconds},
 			},
 		},

@@ -70,7 +70,8 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 func (c *Config) validate(f *pflag.FlagSet) error {
 	if c.Quick {
 		for name, v := range map[string]string{
-			"rounds": "1", "duration": "2s", "warmup": "500ms", "retries": "0", "history": "10000", "count-keys": "20000",
+			"rounds": "1", "duration": "2s", "warmup": "500ms", "retries": "0", "history": "10000",
+			"count-keys": "20000",
 		} {
 			if f.Changed(name) {
 				continue

@@ -35,7 +35,11 @@ func TestVerdicts(t *testing.T) {
 		t.Errorf("%d goals", goals)
 	}
 	for id, s := range map[string]sample{
-		"put1": {p50: 0.0014}, "create": {rate: 499_999}, "update": {rate: 429_999}, "range": {rate: 949_999}, "list": {rate: 175_999},
+		"put1":              {p50: 0.0014},
+		"create":            {rate: 499_999},
+		"update":            {rate: 429_999},
+		"range":             {rate: 949_999},
+		"list":              {rate: 175_999},
 		"keepalive":         {rate: 14_999, values: map[string]float64{valueKeeper: 26e-6}},
 		"keepalive-streams": {rate: 24_999, values: map[string]float64{valueKeeper: 26e-6}},
 		"revoke-1000":       {values: map[string]float64{valueTime: 0.051}},
@@ -49,9 +53,11 @@ func TestVerdicts(t *testing.T) {
 		"idle":              {values: map[string]float64{valuePods: 0.021}},
 		"count":             {p50: 0.051},
 		"first-page":        {p50: 0.021},
-		"conflicts":         {values: map[string]float64{valueConflicts: 1}}, "event": {p50: 0.0081, p99: 0.026, values: map[string]float64{valuePutP50: 0.003}},
-		"catch-up": {rate: 199, values: map[string]float64{valueWritten: 100}}, "watchers": {values: map[string]float64{valueCPU: 1.04}},
-		rowKeyspaces: {rate: 1e6, p50: 0.0021, cpu: cores{kindKV: 0.7, stack.KindFDB: 0.44}},
+		"conflicts":         {values: map[string]float64{valueConflicts: 1}},
+		"event":             {p50: 0.0081, p99: 0.026, values: map[string]float64{valuePutP50: 0.003}},
+		"catch-up":          {rate: 199, values: map[string]float64{valueWritten: 100}},
+		"watchers":          {values: map[string]float64{valueCPU: 1.04}},
+		rowKeyspaces:        {rate: 1e6, p50: 0.0021, cpu: cores{kindKV: 0.7, stack.KindFDB: 0.44}},
 	} {
 		all := everything()
 		all[id] = []sample{s}
@@ -73,7 +79,8 @@ func TestReport(t *testing.T) {
 	text := r.markdown()
 	for _, want := range []string{
 		"* a machine\n", "* `bench-fdb --x`\n", "**Failed**: what failed",
-		"| put, fresh keys, 20 × 200 | 1,000,000/s, 12.5 per group commit |  | 1.00 | 2.00 | 0.50 | 0.25 | 0.00 | 0.50 |",
+		"| put, fresh keys, 20 × 200 | 1,000,000/s, 12.5 per group commit |  " +
+			"| 1.00 | 2.00 | 0.50 | 0.25 | 0.00 | 0.50 |",
 	} {
 		if !strings.Contains(text, want) {
 			t.Errorf("no %q in\n%s", want, text)

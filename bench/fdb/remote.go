@@ -44,7 +44,8 @@ func remoteRows() []row {
 	}
 	return append(rows, idleRow(),
 		countRow("count", "count of --count-keys keys, 1 client", 0.050),
-		countRow("first-page", "first page of 500 of --count-keys keys, with its count, 1 client", 0.020, "--limit=500"))
+		countRow("first-page", "first page of 500 of --count-keys keys, with its count, 1 client", 0.020,
+			"--limit=500"))
 }
 
 func keepAliveRow(id, work string, least float64, args ...string) row {

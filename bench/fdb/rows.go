@@ -141,15 +141,27 @@ func rows() []row {
 					return verdict{result: fmt.Sprintf("%.2f ms", p50*1e3)}
 				}
 				ratio := p50 / median(all["raw"], p50Of)
-				return verdict{fmt.Sprintf("%.2f ms, %.2f × raw", p50*1e3, ratio), []goal{atMost("× raw ", 1.3, ratio)}}
+				return verdict{
+					fmt.Sprintf("%.2f ms, %.2f × raw", p50*1e3, ratio),
+					[]goal{atMost("× raw ", 1.3, ratio)},
+				}
 			},
 		},
 		// After the row of one client: FoundationDB goes on for seconds with what this one leaves behind.
 		{id: "raw-groups", work: "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes", run: raw("--lanes=4", "--group=32"), verdict: perSecond("raw-groups", perS, 0)},
 		{id: "put", work: "put, fresh keys, 20 × 200", run: many(false, "put", "--sequential-keys", conns, clients), verdict: perSecond("put", perS, 0)},
-		{id: "create", work: "create, 20 × 200", run: many(false, "create", conns, clients), verdict: ofGroups("create", 0.50)},
-		{id: "update", work: "update, 20 × 200", run: many(true, "update", conns, clients), verdict: ofGroups("update", 0.43)},
-		{id: "range", work: "range, one key, linearizable, 20 × 200", run: many(true, "range", conns, clients), verdict: ofGroups("range", 0.95)},
+		{
+			id: "create", work: "create, 20 × 200",
+			run: many(false, "create", conns, clients), verdict: ofGroups("create", 0.50),
+		},
+		{
+			id: "update", work: "update, 20 × 200",
+			run: many(true, "update", conns, clients), verdict: ofGroups("update", 0.43),
+		},
+		{
+			id: "range", work: "range, one key, linearizable, 20 × 200",
+			run: many(true, "range", conns, clients), verdict: ofGroups("range", 0.95),
+		},
 		{id: "list", work: "list 10,000 keys by 1,000 with exact counts, 4 clients", run: many(true, "list", "--conns=4", "--clients=4"), verdict: perSecond("list", keysPerS, 10*f8nList)},
 		{
 			id: "conflicts", work: "put, fresh keys, through 2 kv pods, 20 × 200", run: conflicts,
@@ -197,8 +209,14 @@ func rows() []row {
 				}
 			},
 		},
-		{id: rowOneKeyspace, work: "put, fresh keys, the rate of the next row in one keyspace", run: keyspaceLoad(true), verdict: oneKeyspace},
-		{id: rowKeyspaces, work: "put, fresh keys, at a fixed rate in each of many keyspaces", run: keyspaceLoad(false), verdict: manyKeyspaces},
+		{
+			id: rowOneKeyspace, work: "put, fresh keys, the rate of the next row in one keyspace",
+			run: keyspaceLoad(true), verdict: oneKeyspace,
+		},
+		{
+			id: rowKeyspaces, work: "put, fresh keys, at a fixed rate in each of many keyspaces",
+			run: keyspaceLoad(false), verdict: manyKeyspaces,
+		},
 	}, remoteRows()...)
 }
 

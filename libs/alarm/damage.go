@@ -60,7 +60,8 @@ func (d *Damage) Run(ctx context.Context, a *State, memberID uint64) {
 			if err == nil {
 				break
 			}
-			d.log.Error("the alarm CORRUPT cannot be stored and would be lost in a restart", "error", err, "retry", raiseRetry)
+			d.log.Error("the alarm CORRUPT cannot be stored and would be lost in a restart", "error", err,
+				"retry", raiseRetry)
 			if retry.Sleep(ctx, raiseRetry) != nil {
 				return
 			}

@@ -55,8 +55,8 @@ type Manifest struct {
 	Compact int64 `json:"compact"`
 	// Tail is the SHA-256 of the events of Revision, "" if it has none.
 	Tail string `json:"tail,omitempty"`
-	// Time is when the backup was complete, by the clock of the process that took it. The backup has nothing that was written
-	// later.
+	// Time is when the backup was complete, by the clock of the process that took it. The backup has nothing that was
+	// written later.
 	Time time.Time `json:"time"`
 
 	Object     string `json:"object"` // the name of the object

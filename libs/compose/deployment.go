@@ -69,8 +69,8 @@ type Deployment struct {
 
 	now func() time.Time // of leases and elections; nil: time.Now
 
-	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit at
-	// about the same time is one transaction; else nil.
+	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit
+	// at about the same time is one transaction; else nil.
 	joined *join.Store
 
 	openHistory func(dir string, identity []byte, log *slog.Logger) (History, error) // nil: no history on disk

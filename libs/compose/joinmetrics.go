@@ -19,6 +19,7 @@ func joinCollectors(s *join.Stats) []prometheus.Collector {
 	return []prometheus.Collector{
 		counter("commits", "Transactions that carried the groups of several keyspaces.", &s.Joined),
 		counter("groups", "Groups in them.", &s.Members),
-		counter("apart", "Such transactions that were refused, so that their groups were committed one by one.", &s.Apart),
+		counter("apart", "Such transactions that were refused, so that their groups were committed one by one.",
+			&s.Apart),
 	}
 }

@@ -62,7 +62,9 @@ type Keyspace struct {
 
 // newKeyspace returns a keyspace that d serves, with the parts that makers make. It is not opened yet. Its place and
 // its limits come from the table; they are zero for the first keyspace.
-func newKeyspace(d *Deployment, makers []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits) *Keyspace {
+func newKeyspace(
+	d *Deployment, makers []func(*Keyspace) part, place keyspace.Keyspace, l *keyspacev1.Limits,
+) *Keyspace {
 	k := &Keyspace{
 		d: d, Place: place, ofTable: place.ID != 0, limits: l, damage: alarm.NewDamage(d.Log), tally: new(tally),
 		answers: d.answers.Share(d.many), passwords: d.passwords.Share(), making: d.making.Flow(1),

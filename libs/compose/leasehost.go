@@ -263,6 +263,7 @@ func (k *Keyspace) leaseless() {
 	// A grant writes the row and the lease in one transaction, so a grant in the meantime conflicts.
 	row := k.d.all.joint.d.Beside(k.Place.ID).Leases
 	if err := keyspace.Forget(ctx, k.d.Engine, row, k.Store.Leaseless); err != nil {
-		k.d.Log.Warn("the row that says that a keyspace has leases could not be removed", "id", k.Place.ID, "error", err)
+		k.d.Log.Warn("the row that says that a keyspace has leases could not be removed",
+			"id", k.Place.ID, "error", err)
 	}
 }

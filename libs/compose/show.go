@@ -69,8 +69,8 @@ func newWatchLatency() watchLatency {
 	return watchLatency{
 		server.NewLatencies(
 			"headwater_watch_latency_seconds",
-			"Time from the commit of an event, or of the oldest that went with it to the same watch, to its handing over "+
-				"to the stream; each event counts for each watch.",
+			"Time from the commit of an event, or of the oldest that went with it to the same watch, to its handing "+
+				"over to the stream; each event counts for each watch.",
 			prometheus.ExponentialBuckets(0.0001, 2, 17), // 100 µs to 6.5 s
 		),
 	}

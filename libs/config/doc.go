@@ -5,7 +5,8 @@
 // # Invariants
 //
 //   - Every flag of etcd 3.7 is known. If a flag asks for security that Headwater does not have, the start fails. If a
-//     flag means nothing here, or nothing to this kind of process, it is accepted, and one warning names all such flags.
+//     flag means nothing here, or nothing to this kind of process, it is accepted, and one warning names all such
+//     flags.
 //   - A flag has one row: its name, default, help, the kinds of processes that take it, and what the others do with it.
 //   - Parse names everything that it refuses in one error.
 //   - What Parse accepts, Validate accepts.

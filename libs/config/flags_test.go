@@ -38,7 +38,9 @@ func TestParse(t *testing.T) {
 		{
 			name: "numbers and durations",
 			args: "--max-request-bytes=10 --max-txn-ops=7 --max-concurrent-streams=4294967295 " +
-				"--quota-backend-bytes=1 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=0s --grpc-keepalive-timeout=3s --watch-progress-notify-interval=5s --warning-unary-request-duration=0s --metrics=extensive",
+				"--quota-backend-bytes=1 --grpc-keepalive-min-time=1s --grpc-keepalive-interval=0s " +
+				"--grpc-keepalive-timeout=3s --watch-progress-notify-interval=5s " +
+				"--warning-unary-request-duration=0s --metrics=extensive",
 			want: with(func(c *Config) {
 				c.MaxRequestBytes, c.MaxTxnOps, c.MaxConcurrentStreams, c.QuotaBackendBytes = 10, 7, math.MaxUint32, 1
 				c.KeepaliveMinTime, c.KeepaliveInterval, c.KeepaliveTimeout = time.Second, 0, 3*time.Second
@@ -130,8 +132,16 @@ func TestParseErrors(t *testing.T) {
 		{args: "--tls-min-version TLS1.3 --cipher-suites TLS_AES_128_GCM_SHA256", want: "--cipher-suites, --tls-min-version, --tls-max-version: cipher suites cannot be configured when only TLS1.3 is enabled"},
 		{args: "--cipher-suites ROT13", want: `--cipher-suites, --tls-min-version, --tls-max-version: unexpected TLS cipher suite "ROT13"`},
 		{args: "--auto-tls --self-signed-cert-validity 0", want: "--self-signed-cert-validity: selfSignedCertValidity is invalid,it should be greater than 0"},
-		{args: "--cert-file c --key-file k --client-cert-allowed-hostname h", want: "--trusted-ca-file is needed with names and revocation lists: without it clients would not be asked for a certificate"},
-		{args: "--cert-file c --key-file k --trusted-ca-file a --listen-admin-urls https://127.0.0.1:0", want: "--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or --admin-cert-allowed-hostname: a certificate alone does not make a client an administrator"},
+		{
+			args: "--cert-file c --key-file k --client-cert-allowed-hostname h",
+			want: "--trusted-ca-file is needed with names and revocation lists: without it clients would not be " +
+				"asked for a certificate",
+		},
+		{
+			args: "--cert-file c --key-file k --trusted-ca-file a --listen-admin-urls https://127.0.0.1:0",
+			want: "--listen-admin-urls: with TLS it needs --admin-cert-allowed-cn or " +
+				"--admin-cert-allowed-hostname: a certificate alone does not make a client an administrator",
+		},
 		{args: "--cert-file c --key-file k --listen-admin-urls https://127.0.0.1:0 --admin-cert-allowed-cn a", want: "--listen-admin-urls: with TLS it needs --cert-file, --key-file and --trusted-ca-file"},
 		{args: "--admin-cert-allowed-cn a", want: "--admin-cert-allowed-cn, --admin-cert-allowed-hostname: no URL of --listen-admin-urls has TLS"},
 		{args: "--listen-client-urls 127.0.0.1:2379", want: `--listen-client-urls: "127.0.0.1:2379" is not a URL`},

@@ -471,8 +471,8 @@ var flagTable = []flagDef{
 		"Group commits in flight at a time.",
 		math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Lanes = int(v) }).only(onPods, ""),
 	boolean(groupPods, "join-commits", "false",
-		"Commit small groups of several keyspaces as one FoundationDB transaction, for deployments whose commit proxies "+
-			"are the bound.",
+		"Commit small groups of several keyspaces as one FoundationDB transaction, for deployments whose commit "+
+			"proxies are the bound.",
 		func(c *Config) *bool { return &c.JoinCommits }).only(onPods, ""),
 	str(groupPods, "pod-address", "",
 		"host:port at which pods of the same kind reach this one. Default: the first of --listen-peer-urls, or of "+

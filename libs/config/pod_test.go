@@ -20,7 +20,9 @@ const (
 
 func TestFlagsOfPods(t *testing.T) {
 	c, p, err := parse(KV, endpoints+"--fdb-cluster-file=/etc/fdb.cluster --fdb-tls-certificate-file=c.pem "+
-		"--fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example --fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 --shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
+		"--fdb-tls-key-file=c.key --fdb-tls-ca-file=ca.pem --fdb-tls-verify-peers=Check.Valid=1,S.O=Example "+
+		"--fdb-root=hw --keyspace=prod --nats-url=nats://a:4222,nats://b:4222 --lanes 8 --pod-address=kv-1:2379 "+
+		"--shutdown-delay=5s --name=kv1 --quota-backend-bytes=1 --watch-history-bytes=5",
 		"HEADWATER_FDB_ROOT=shadowed ETCD_AUTO_COMPACTION_RETENTION=5m")
 	if err != nil {
 		t.Fatal(err)
@@ -53,6 +55,7 @@ func TestFlagsOfPods(t *testing.T) {
 }
 
 func TestFlagErrorsOfPods(t *testing.T) {
+	const namesNeedCA = "--peer-trusted-ca-file is needed with names"
 	for args, want := range map[string]string{
 		"--name=a":                                 "--watchhub-endpoints must not be empty",
 		"--watchhub-endpoints=hub:1":               "--leasekeeper-endpoints must not be empty",
@@ -65,7 +68,7 @@ func TestFlagErrorsOfPods(t *testing.T) {
 		endpoints + "--auto-tls":                   "--auto-tls: each pod would have a certificate of its own",
 		endpoints + "--peer-auto-tls":              "--peer-auto-tls: a pod would not know another",
 		endpoints + "--peer-cert-file=x":           "--peer-cert-file, --peer-key-file: KeyFile",
-		endpoints + "--peer-cert-file=x --peer-key-file=y --peer-cert-allowed-cn=a": "--peer-trusted-ca-file is needed with names",
+		endpoints + "--peer-cert-file=x --peer-key-file=y --peer-cert-allowed-cn=a": namesNeedCA,
 		endpoints + "--peer-cert-allowed-cn=a --peer-cert-allowed-hostname=b":       "mutually exclusive",
 		endpoints + "--listen-peer-urls=https://127.0.0.1:1":                        "TLS key/cert (--peer-cert-file, --peer-key-file) must be provided for peer url",
 		endpoints + "--nats-user=a --nats-url=nats://n:1":                           "--nats-user and --nats-password-file need each other",

@@ -214,8 +214,8 @@ type Txn interface {
 	// may be called again for the same row, but nothing else in the transaction may change that row.
 	Add(key []byte, delta int64)
 
-	// UseStamps declares that the transaction's requests have the indexes 0 … n-1. If it is called again the largest n
-	// counts: each part of a transaction may call it where parts share their indexes (see Part).
+	// UseStamps declares that the transaction's requests have the indexes 0 … n-1. If it is called again the largest
+	// n counts: each part of a transaction may call it where parts share their indexes (see Part).
 	UseStamps(n int)
 
 	// AddReadConflict makes the commit fail with ErrConflict if a key k, begin <= k < end, has been written since

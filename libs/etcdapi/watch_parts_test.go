@@ -109,7 +109,8 @@ func TestWatchApart(t *testing.T) {
 					want, got := clients[0].recv(), clients[1].recv()
 					if !proto.Equal(want, got) {
 						t.Fatalf("watch %d: %d events, %d bytes instead of watch %d: %d events, %d bytes",
-							got.WatchId, len(got.Events), proto.Size(got), want.WatchId, len(want.Events), proto.Size(want))
+							got.WatchId, len(got.Events), proto.Size(got),
+							want.WatchId, len(want.Events), proto.Size(want))
 					}
 					left -= len(want.Events)
 				}

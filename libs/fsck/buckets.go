@@ -58,7 +58,8 @@ func (c *checker) checkBuckets() {
 	b := &c.b
 	if c.features&featureCounts == 0 || !b.change {
 		if len(b.starts)+len(b.counters) > 0 || b.change {
-			c.findf(nil, 0, "%d boundary and %d counter rows, but there is no count index", len(b.starts), len(b.counters))
+			c.findf(nil, 0, "%d boundary and %d counter rows, but there is no count index",
+				len(b.starts), len(b.counters))
 		}
 		return
 	}

@@ -10,8 +10,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// keys walks over the idx, hist and val rows, key by key. For each key it sees the replaced versions, oldest first, then
-// the current one, and between them the larger values.
+// keys walks over the idx, hist and val rows, key by key. For each key it sees the replaced versions, oldest first,
+// then the current one, and between them the larger values.
 type keys struct {
 	c *checker
 	cursor

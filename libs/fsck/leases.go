@@ -150,7 +150,8 @@ func (o *otherRows) next() (more bool, err error) {
 // cursors checks, at the end, that the compact revision and the removal agree.
 func (o *otherRows) cursors() {
 	if at := o.c.at; len(o.ranges) == 0 && (at.compacted > at.compact || at.compact > at.head) {
-		o.c.findf(nil, 0, "the removal is at %d, the compact revision %d, the head %d", at.compacted, at.compact, at.head)
+		o.c.findf(nil, 0, "the removal is at %d, the compact revision %d, the head %d",
+			at.compacted, at.compact, at.head)
 	}
 }
 

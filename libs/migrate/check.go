@@ -47,8 +47,8 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 		}
 		seen[string(kv.Key)] = true
 		if len(kv.Value) > mvcc.ValueMax(0) {
-			c.find("key %q has a value of %d bytes in revision %d, and at most %d are possible", kv.Key, len(kv.Value), rev,
-				mvcc.ValueMax(0))
+			c.find("key %q has a value of %d bytes in revision %d, and at most %d are possible",
+				kv.Key, len(kv.Value), rev, mvcc.ValueMax(0))
 		}
 		c.Revisions++
 		c.Bytes += int64(len(kv.Key) + len(kv.Value))

@@ -51,7 +51,8 @@ func same(rev int64, source, here *version) error {
 		return differs("key %q is only at the source", source.key)
 	case source.create != here.create, source.mod != here.mod, source.version != here.version:
 		return differs(
-			"key %q is version %d of revision %d, created at %d; in the keyspace version %d of revision %d, created at %d",
+			"key %q is version %d of revision %d, created at %d; in the keyspace version %d of revision %d, "+
+				"created at %d",
 			source.key, source.version, source.mod, source.create, here.version, here.mod, here.create,
 		)
 	case source.lease != here.lease:

@@ -312,7 +312,8 @@ func (s *Store) removeCompacted(ctx context.Context, grace time.Duration, untilD
 	holds := seenHolds{}
 	for failures := 0; ctx.Err() == nil; {
 		target, done, changed := s.removal.state()
-		if done >= target && (seen >= target || target <= 0) { // otherwise another run may have left the entry at the target
+		// If seen is less, another run may have left the entry at the target.
+		if done >= target && (seen >= target || target <= 0) {
 			if untilDone {
 				if s.removal.rest(target) {
 					return

@@ -8,8 +8,8 @@ const (
 	countMemoKeyBytes = 4 << 10
 )
 
-// countMemo remembers how many keys a list has left after its last page: (revision, next key, end) → count. The content
-// of a revision never changes, so an entry is never wrong. It is dropped only for space, the oldest first.
+// countMemo remembers how many keys a list has left after its last page: (revision, next key, end) → count. The
+// content of a revision never changes, so an entry is never wrong. It is dropped only for space, the oldest first.
 type countMemo struct {
 	mu   sync.Mutex
 	left map[countKey]int64

@@ -426,7 +426,8 @@ func TestUnknownOutcomes(t *testing.T) {
 							return faults.None, true
 						}
 						k := n.Add(1)
-						if k%3 == 0 || fault == faults.Unavailable && k > 12 { // a lane bears 8 times that nobody is there
+						// A lane bears 8 times that nobody is there.
+						if k%3 == 0 || fault == faults.Unavailable && k > 12 {
 							return faults.None, true
 						}
 						return fault, true // two in a row

@@ -71,7 +71,8 @@ func parseFeatures(b []byte) (f Features, err error) {
 		f = Features(binary.BigEndian.Uint64(b[metaLen:]))
 		return f, f.known()
 	case format > formatFeatures:
-		return 0, fmt.Errorf("%w: the keyspace has format %d, this version knows %d", ErrNewerFormat, format, formatFeatures)
+		return 0, fmt.Errorf("%w: the keyspace has format %d, this version knows %d",
+			ErrNewerFormat, format, formatFeatures)
 	}
 	return 0, ErrCorrupt
 }

@@ -28,7 +28,8 @@ func openEngine(t testing.TB, o pebble.Options) engine.Store {
 	return openPebble(t, o)
 }
 
-// openPebble opens a store that is never on a cluster: what is in a bubble of testing/synctest, and depends on its time.
+// openPebble opens a store that is never on a cluster: what is in a bubble of testing/synctest, and depends on its
+// time.
 func openPebble(t testing.TB, o pebble.Options) engine.Store {
 	t.Helper()
 	if o.FS == nil {

@@ -65,8 +65,8 @@ func (r *request) finish() {
 	}
 }
 
-// wait returns the outcome. It waits on a single channel: a select with the context and a timer costs about 3 µs of CPU
-// per write (measured). The sweeper watches for requests that wait too long.
+// wait returns the outcome. It waits on a single channel: a select with the context and a timer costs about 3 µs of
+// CPU per write (measured). The sweeper watches for requests that wait too long.
 func (r *request) wait() (*Result, error) {
 	<-r.done
 	if r.abandoned != nil {

@@ -130,7 +130,8 @@ func (files) Describe(ch chan<- *prometheus.Desc) { ch <- descFDUsed; ch <- desc
 // Collect implements prometheus.Collector.
 func (files) Collect(ch chan<- prometheus.Metric) {
 	if used, err := os.ReadDir("/proc/self/fd"); err == nil {
-		ch <- prometheus.MustNewConstMetric(descFDUsed, prometheus.GaugeValue, float64(len(used)-1)) // one reads the list
+		n := len(used) - 1 // one reads the list
+		ch <- prometheus.MustNewConstMetric(descFDUsed, prometheus.GaugeValue, float64(n))
 	}
 	if limit := openFilesLimit(); limit > 0 {
 		ch <- prometheus.MustNewConstMetric(descFDLimit, prometheus.GaugeValue, float64(limit))

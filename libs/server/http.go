@@ -106,8 +106,8 @@ func installDebug(mux *http.ServeMux, profiles bool) {
 }
 
 // withheldText is the answer where something is withheld.
-const withheldText = "headwater: this tells of all keyspaces, and there are several here, or not everybody may enter: " +
-	"it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
+const withheldText = "headwater: this tells of all keyspaces, and there are several here, or not everybody may " +
+	"enter: it is served by --listen-metrics-urls (/metrics) and by the admin API's socket (/metrics and /debug/)"
 
 // withheld refuses what next serves while withhold returns true.
 func withheld(withhold func() bool, next http.Handler) http.Handler {

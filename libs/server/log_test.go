@@ -42,7 +42,8 @@ func TestLogLikeEtcd(t *testing.T) {
 			zap.Strings("l", []string{"x"}))
 		etcds.Info("bye")
 		log.Debug("not at level info")
-		log.Warn("hello", "error", errors.New("e"), slog.String("a", "b c"), slog.Int("n", 1), "l", []string{"x"}) //nolint:sloglint // both are shown alike
+		//nolint:sloglint // both are shown alike
+		log.Warn("hello", "error", errors.New("e"), slog.String("a", "b c"), slog.Int("n", 1), "l", []string{"x"})
 		log.Info("bye")
 		want, err := os.ReadFile(file)
 		if err != nil {

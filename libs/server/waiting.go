@@ -87,7 +87,8 @@ func (w *waitingRoom) evict() {
 	if now := time.Now(); now.Sub(w.logged) >= refusalLogInterval {
 		w.logged = now
 		w.log.Warn(
-			"too many silent connections; closing those that have been silent longest", "limit", w.max, "closed", w.evicted,
+			"too many silent connections; closing those that have been silent longest",
+			"limit", w.max, "closed", w.evicted,
 		)
 	}
 }

@@ -13,8 +13,8 @@ import (
 func (h *Handler) strange(r *http.Request) string {
 	host := hostOf(r.Host)
 	if r.TLS == nil && !isLocal(host) && !h.known(host) {
-		return "headwater: the Host header names a host that this process does not know as its own (protection from DNS " +
-			"rebinding); --host-whitelist can name it"
+		return "headwater: the Host header names a host that this process does not know as its own (protection from " +
+			"DNS rebinding); --host-whitelist can name it"
 	}
 	if origin := r.Header.Get("Origin"); origin != "" && !sameOrigin(origin, r.Host) {
 		return "headwater: the request was made by a page of another site"

@@ -167,7 +167,8 @@ func (h *Hub) drainInbox() {
 			}
 		})
 		if len(missing) == 0 {
-			h.position.Store(max(h.position.Load(), records[len(records)-1].rev)) // the position that Start got may be higher
+			// The position that Start got may be higher.
+			h.position.Store(max(h.position.Load(), records[len(records)-1].rev))
 			return
 		}
 		// A watch may be created meanwhile that wants more: at most every value once.

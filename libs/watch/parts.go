@@ -10,10 +10,10 @@ import (
 
 // A request may change so many large values that they should not be in memory at once, such as a delete of a prefix
 // that watchers with prev_kv see. The events of such a request stay without them: who sends one reads the values when
-// they are to be sent, a few at a time, each stream for itself. All streams read from one state of the store, so that no
-// compaction comes in between; the state is let go after heldFor. Who needs longer reads what there is then, as do all
-// if maxHolds states are held already. If that is too late the stream ends: its client resumes before the event, and is
-// told what is left of it.
+// they are to be sent, a few at a time, each stream for itself. All streams read from one state of the store, so that
+// no compaction comes in between; the state is let go after heldFor. Who needs longer reads what there is then, as do
+// all if maxHolds states are held already. If that is too late the stream ends: its client resumes before the event,
+// and is told what is left of it.
 
 // heldFor is how long the state of the store is kept that the values of a large request are read from: what is removed
 // meanwhile keeps its space so long.

@@ -42,7 +42,8 @@ func (a *access) parse() (*keyspacev1.AccessRule, error) {
 			continue
 		}
 		if strings.Contains(flag, ",user=") {
-			return nil, fmt.Errorf("--allow %q: a certificate or a user lets in: give user= in an --allow of its own", flag)
+			return nil, fmt.Errorf("--allow %q: a certificate or a user lets in: give user= in an --allow of its own",
+				flag)
 		}
 		c, err := parseCertificate(flag)
 		if err != nil {

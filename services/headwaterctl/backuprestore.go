@@ -85,8 +85,8 @@ func checkAge(newest, now time.Time, maxAge time.Duration) error {
 	case age > maxAge:
 		return fmt.Errorf("the newest backup is %s old", age.Round(time.Second))
 	case age < -skewMax:
-		return fmt.Errorf("the newest backup has a time in the future (%s), so its age is not known: a clock is or was "+
-			"wrong", newest.Format(time.RFC3339))
+		return fmt.Errorf("the newest backup has a time in the future (%s), so its age is not known: a clock is or "+
+			"was wrong", newest.Format(time.RFC3339))
 	}
 	return nil
 }

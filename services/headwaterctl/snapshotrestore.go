@@ -118,7 +118,8 @@ func (r *fileRestore) intoKeyspace(ctx context.Context, conn *grpc.ClientConn, f
 }
 
 func (r *fileRestore) restored(file, into string, revision, compact int64) error {
-	_, err := fmt.Fprintf(r.c.out, "restored %s into %s: revision %d, compact revision %d\n", file, into, revision, compact)
+	_, err := fmt.Fprintf(r.c.out, "restored %s into %s: revision %d, compact revision %d\n",
+		file, into, revision, compact)
 	return err
 }
 

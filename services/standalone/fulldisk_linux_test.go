@@ -197,7 +197,9 @@ func TestStartOnFullDisk(t *testing.T) {
 	n := fillWith(t, c, 20_000)
 	hog := filepath.Join(dir, "hog")
 	fillFile(t, hog)
-	eventually(t, "the ballast given back", func() bool { return strings.Contains(p.out.String(), "the ballast file has been removed") })
+	eventually(t, "the ballast given back", func() bool {
+		return strings.Contains(p.out.String(), "the ballast file has been removed")
+	})
 	fillFile(t, hog)
 	p.stop(t, syscall.SIGKILL)
 	fillFile(t, hog)

@@ -159,7 +159,8 @@ func (s *side) ask(t *testing.T, path string, header http.Header, messages ...st
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr()+path, header) //nolint:bodyclose // a WebSocket has none
+	//nolint:bodyclose // a WebSocket has none
+	ws, resp, err := websocket.DefaultDialer.DialContext(ctx, "ws://"+s.addr()+path, header)
 	if err != nil {
 		t.Fatal(err)
 	}

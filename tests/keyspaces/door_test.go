@@ -113,7 +113,8 @@ func TestClosedDefault(t *testing.T) {
 	dir := t.TempDir()
 	configure := func(c *config.Config) {
 		x.configure(c)
-		c.DataDir, c.ListenClientURLs = dir, append(c.ListenClientURLs, "http://127.0.0.1:0") // the second asks for nothing
+		c.DataDir = dir
+		c.ListenClientURLs = append(c.ListenClientURLs, "http://127.0.0.1:0") // the second asks for nothing
 		c.ListenMetricsURLs = []string{"http://127.0.0.1:0"}
 	}
 	c := config.Default(config.Standalone)

@@ -63,7 +63,8 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	if _, err := wasi_snapshot_preview1.Instantiate(ctx, r); err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
-	_, err = r.NewHostModuleBuilder("simulation").NewFunctionBuilder().WithFunc(stepWallClock).Export("step_wall_clock").
+	_, err = r.NewHostModuleBuilder("simulation").
+		NewFunctionBuilder().WithFunc(stepWallClock).Export("step_wall_clock").
 		Instantiate(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))

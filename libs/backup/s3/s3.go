@@ -44,12 +44,14 @@ func Open(rawURL string) (*Bucket, error) {
 		return nil, fmt.Errorf("the URL of a bucket: %w", err)
 	}
 	if u.Scheme != Scheme || u.Host == "" || u.User != nil {
-		return nil, errors.New("a bucket's URL has the form s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")
+		return nil, errors.New("a bucket's URL has the form " +
+			"s3://bucket/prefix?endpoint=host:port&region=r&insecure=true")
 	}
 	q := u.Query()
 	for k := range q {
 		if k != "endpoint" && k != "region" && k != "insecure" {
-			return nil, fmt.Errorf("the URL of a bucket has no option %q: the options are endpoint, region and insecure", k)
+			return nil, fmt.Errorf("the URL of a bucket has no option %q: the options are endpoint, region and "+
+				"insecure", k)
 		}
 	}
 	endpoint := q.Get("endpoint")

@@ -251,8 +251,10 @@ func TestNudgesCoalesce(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
-	if b, err := nats.Connect("nats://127.0.0.1:1",
-		nats.Options{NATS: []natsgo.Option{natsgo.UserCredentials("/nowhere"), natsgo.RetryOnFailedConnect(false)}}); err == nil {
+	o := nats.Options{NATS: []natsgo.Option{
+		natsgo.UserCredentials("/nowhere"), natsgo.RetryOnFailedConnect(false),
+	}}
+	if b, err := nats.Connect("nats://127.0.0.1:1", o); err == nil {
 		b.Close()
 		t.Error("taken")
 	}

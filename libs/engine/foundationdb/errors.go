@@ -27,8 +27,8 @@ const (
 	codeValueTooLarge      = 2103
 )
 
-// refused are the codes, besides the client's own (2000 …), with which a commit fails without having happened: those of
-// FDB_ERROR_PREDICATE_RETRYABLE_NOT_COMMITTED, and the quota.
+// refused are the codes, besides the client's own (2000 …), with which a commit fails without having happened: those
+// of FDB_ERROR_PREDICATE_RETRYABLE_NOT_COMMITTED, and the quota.
 var refused = map[int]bool{
 	codeConflict:     true,
 	codeTooOld:       true,

@@ -72,8 +72,8 @@ func TestForwarding(t *testing.T) {
 			if err := stream.CloseSend(); err != nil {
 				t.Error(err)
 			}
-			if _, err := p.client.LeaseGrant(t.Context(),
-				&pb.LeaseGrantRequest{ID: ids[0], TTL: 5}); rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseExist) {
+			_, err := p.client.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: ids[0], TTL: 5})
+			if rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseExist) {
 				t.Errorf("granted twice: %v", err)
 			}
 			list, err := p.client.LeaseLeases(t.Context(), &pb.LeaseLeasesRequest{})
@@ -99,8 +99,8 @@ func TestForwarding(t *testing.T) {
 			if _, err := pods[i%3].client.LeaseRevoke(t.Context(), &pb.LeaseRevokeRequest{ID: id}); err != nil {
 				t.Error(err)
 			}
-			if _, err := pods[(i+1)%3].client.LeaseRevoke(t.Context(),
-				&pb.LeaseRevokeRequest{ID: id}); rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound) {
+			_, err := pods[(i+1)%3].client.LeaseRevoke(t.Context(), &pb.LeaseRevokeRequest{ID: id})
+			if rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseNotFound) {
 				t.Errorf("revoked twice: %v", err)
 			}
 			if ttl, err := pods[(i+2)%3].keepAlive(t.Context(), id); ttl != 0 || err != nil {

@@ -182,7 +182,8 @@ func (l *memLog) setDown(down bool) {
 }
 
 // TestDamagedFiles: whatever happens to a file of the cache, while it is open or closed, and to all of them, every read
-// is a true part of the log, and in the end it is the cache again that has what it had (at a start: what has come since).
+// is a true part of the log, and in the end it is the cache again that has what it had (at a start: what has come
+// since).
 func TestDamagedFiles(t *testing.T) {
 	names, content := files(t, func() vfs.FS {
 		fs := vfs.NewMem()

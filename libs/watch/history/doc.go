@@ -20,8 +20,8 @@
 //   - Nobody waits for the cache: when its disk cannot keep up it lets go of what it has, and reads go to the log.
 //   - The first read or write that fails is the end of the store: it is thrown away, with what is in the directory, and
 //     a new one is filled from the log with what the old one held. Reads go to the log meanwhile. Pebble itself never
-//     sees that a write has failed (mortalFS), since it would end the process or wait for ever. A directory that another
-//     process has is left alone.
+//     sees that a write has failed (mortalFS), since it would end the process or wait for ever. A directory that
+//     another process has is left alone.
 //   - Memory is bounded by DefaultQueueBytes and Pebble's memtables, disk by Options.MaxBytes and Options.MaxAge.
 //   - Reads below the compact revision are the log's business: they fail as they would without the cache.
 //

@@ -1,7 +1,7 @@
-// Pods is a deployment's pods of all three kinds in one process, on an engine of another process
+// Command pods runs a deployment's pods of all three kinds in one process, on an engine of another process
 // (tests/internal/remoteengine). The tests of the directory above build it from this tree and from that of an earlier
-// release: whatever it uses has to be in both, but for
-// services.go, of which the earlier release has one of its own (testdata/format1).
+// release: whatever it uses has to be in both, but for services.go, of which the earlier release has one of its own
+// (testdata/format1).
 //
 //	pods ENGINE-SOCKET SOCKETS NAME NAMES [flags of pods]
 //

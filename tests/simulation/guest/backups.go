@@ -125,7 +125,8 @@ func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
 		}
 	}
 	return errors.Join(
-		got.then.compare(want.then, r.Compact), got.now.compare(want.now, r.Revision), got.compareHistory(want, r.Revision))
+		got.then.compare(want.then, r.Compact), got.now.compare(want.now, r.Revision),
+		got.compareHistory(want, r.Revision))
 }
 
 // account is what a snapshot tells, or should: the keys at the compact revision and now, and the history between.

@@ -1,4 +1,5 @@
-// What package main of tests/formats/pods needs of the release of format 1, in place of its services.go.
+// Command pods, as the release of format 1 builds it: this file takes the place of services.go of tests/formats/pods,
+// where the rest of the command is.
 package main
 
 import (

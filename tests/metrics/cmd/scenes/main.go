@@ -1,5 +1,5 @@
-// Scenes puts a real etcd and Headwater through the same situations and writes down what their /metrics show before and
-// after each, for tests/metrics/mixin, which is a module of its own:
+// Command scenes puts a real etcd and Headwater through the same situations and writes down what their /metrics show
+// before and after each, for tests/metrics/mixin, which is a module of its own:
 //
 //	scenes DIR
 //
