@@ -72,7 +72,7 @@ func TestForwarding(t *testing.T) {
 			if err := stream.CloseSend(); err != nil {
 				t.Error(err)
 			}
-			_, err := p.client.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: ids[0], TTL: 5})
+			_, err = p.client.LeaseGrant(t.Context(), &pb.LeaseGrantRequest{ID: ids[0], TTL: 5})
 			if rpctypes.ErrorDesc(err) != rpctypes.ErrorDesc(rpctypes.ErrGRPCLeaseExist) {
 				t.Errorf("granted twice: %v", err)
 			}
