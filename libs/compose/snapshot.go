@@ -99,8 +99,8 @@ func (d *Deployment) snapshotDir() (string, error) {
 	return dir, nil
 }
 
-// snapshotFile makes room for another snapshot when it is closed. It is read for as long as its keyspace is open, so that
-// a client that may no longer enter does not get the rest.
+// snapshotFile makes room for another snapshot when it is closed. It is read for as long as its keyspace is open, so
+// that a client that may no longer enter does not get the rest.
 type snapshotFile struct {
 	*snapshot.File
 	served context.Context
