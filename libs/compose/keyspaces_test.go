@@ -3,6 +3,7 @@ package compose
 import (
 	"context"
 	"errors"
+	"io"
 	"testing"
 	"time"
 
@@ -71,6 +72,30 @@ func TestReviewNew(t *testing.T) {
 	}
 	v.leave()
 	<-v.o.gone
+}
+
+// TestReviewSnapshot: a snapshot that a client has not taken ends with its keyspace.
+func TestReviewSnapshot(t *testing.T) {
+	s := manyKeyspaces(t)
+	s.d.Config.SnapshotDir = t.TempDir()
+	v := enterNew(t, s, "a")
+	f, _, err := v.k.snapshot(t.Context(), 0, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, some := f.Reader(), make([]byte, f.Size()/2)
+	if _, err := io.ReadFull(r, some); err != nil {
+		t.Error(err)
+	}
+	s.end(v.o, errReopened)
+	v.leave() // or it takes endGrace
+	<-v.o.gone
+	if _, err := io.ReadFull(r, some); !errors.Is(err, errClosing) {
+		t.Error("the rest, when the keyspace is closed:", err)
+	}
+	if err := f.Close(); err != nil {
+		t.Error(err)
+	}
 }
 
 // TestReviewIdle: an idle keyspace is closed unless it is busy, and calls do not wait for the question.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync/atomic"
 	"time"
@@ -39,7 +40,7 @@ func (k *Keyspace) snapshot(ctx context.Context, rev, since int64) (etcdapi.Snap
 	}
 	k.d.Log.Info("a snapshot has been made and is being sent",
 		"revision", f.Revision, "since", since, "bytes", f.Size(), "took", time.Since(begin))
-	return &snapshotFile{File: f, open: &k.snapshots}, snapshot.StorageVersion, nil
+	return &snapshotFile{f, k.background, &k.snapshots}, snapshot.StorageVersion, nil
 }
 
 // makeSnapshot makes the file when it is the keyspace's turn.
@@ -98,10 +99,29 @@ func (d *Deployment) snapshotDir() (string, error) {
 	return dir, nil
 }
 
-// snapshotFile makes room for another snapshot when it is closed.
+// snapshotFile makes room for another snapshot when it is closed. It is read for as long as its keyspace is open, so
+// that a client that may no longer enter does not get the rest.
 type snapshotFile struct {
 	*snapshot.File
-	open *atomic.Int32
+	served context.Context
+	open   *atomic.Int32
+}
+
+// Reader implements etcdapi.SnapshotFile.
+func (f *snapshotFile) Reader() io.Reader { return servedReader{f.File.Reader(), f.served} }
+
+// servedReader reads until a keyspace is closed.
+type servedReader struct {
+	io.Reader
+	served context.Context
+}
+
+// Read implements io.Reader.
+func (r servedReader) Read(b []byte) (int, error) {
+	if r.served.Err() != nil {
+		return 0, errClosing
+	}
+	return r.Reader.Read(b)
 }
 
 // Close implements etcdapi.SnapshotFile.

@@ -89,6 +89,9 @@ func (s *maintenanceServer) Snapshot(
 		case <-stall.C:
 			go drain(progress, done)
 			return errSnapshotStalled
+		case <-ctx.Done(): // of a client that may no longer have it the stream itself goes on
+			go drain(progress, done)
+			return status.FromContextError(ctx.Err()).Err()
 		}
 	}
 }

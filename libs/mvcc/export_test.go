@@ -51,3 +51,6 @@ func Forsake(d *Dump) {
 
 // SetBatch bounds the events of a batch.
 func (im *Import) SetBatch(events int) { im.far.events = events }
+
+// Going tells how many versions and tombstones are there from an import that was interrupted.
+func (im *Import) Going() int64 { return im.there() }

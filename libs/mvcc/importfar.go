@@ -138,9 +138,6 @@ func (im *Import) there() int64 {
 	return im.far.there
 }
 
-// Going tells how many versions and tombstones are there from an import that was interrupted.
-func (im *Import) Going() int64 { return im.there() }
-
 // beginFar begins an import, or goes on with one.
 func (im *Import) beginFar(ctx context.Context, shift uint) error {
 	s := im.s

@@ -2,6 +2,7 @@ package keyspaces
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -106,6 +107,32 @@ func lasting(ctx context.Context, t *testing.T, c *grpc.ClientConn) map[string]f
 	}
 }
 
+// begunSnapshot is a snapshot of which a client has taken the first message. It is too large to be all under way.
+func begunSnapshot(ctx context.Context, t *testing.T, c *grpc.ClientConn) (ended func() error) {
+	t.Helper()
+	put := &pb.PutRequest{Key: []byte("large"), Value: make([]byte, 1<<20)}
+	if _, err := pb.NewKVClient(c).Put(ctx, put); err != nil {
+		t.Fatal(err)
+	}
+	s, err := pb.NewMaintenanceClient(c).Snapshot(ctx, &pb.SnapshotRequest{})
+	if err == nil {
+		_, err = s.Recv()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func() error {
+		for {
+			switch r, err := s.Recv(); {
+			case err != nil:
+				return err
+			case r.GetRemainingBytes() == 0:
+				return errors.New("all of it has come")
+			}
+		}
+	}
+}
+
 // TestClosedDefault walks what a server's first keyspace has, once not everybody may enter it: every method, through
 // gRPC and the gateway, what goes on in it at that moment, what is not of any keyspace, and the next start.
 func TestClosedDefault(t *testing.T) {
@@ -124,6 +151,7 @@ func TestClosedDefault(t *testing.T) {
 	a := adminOf(t, s)
 	victim, mallory := x.dial(s, x.victim, localhost), x.dial(s, x.mallory, localhost)
 	inside := lasting(t.Context(), t, mallory)
+	inside["snapshot"] = begunSnapshot(t.Context(), t, mallory)
 	waits := make(chan error, 1)
 	waitForLock(t, mallory, waits)
 

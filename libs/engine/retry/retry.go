@@ -62,9 +62,6 @@ func (p *Pauses) Wait(ctx context.Context) error {
 // Reset says that an attempt has succeeded.
 func (p *Pauses) Reset() { p.failures = 0 }
 
-// Failures is how many attempts have failed since the last success.
-func (p *Pauses) Failures() int { return p.failures }
-
 // Sleep waits for d. It returns ctx's error if that ends first.
 func Sleep(ctx context.Context, d time.Duration) error {
 	if err := ctx.Err(); err != nil || d <= 0 {

@@ -81,8 +81,8 @@ func TestPauses(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if took := time.Since(begin); p.Failures() != 10 || took < 512*time.Second {
-			t.Errorf("%d failures took %v", p.Failures(), took)
+		if took := time.Since(begin); took < 512*time.Second {
+			t.Errorf("ten failures took %v", took)
 		}
 		p.Reset()
 		begin = time.Now()
