@@ -240,7 +240,8 @@ func TestDelete(t *testing.T) {
 	a, b := client(t, s, "a"), client(t, s, "b")
 	put(t, a, "k", "v")
 	put(t, b, "k", "v")
-	watch, other := a.Watch(t.Context(), "k"), b.Watch(t.Context(), "k")
+	ctx := bounded(t.Context(), t)
+	watch, other := a.Watch(ctx, "k"), b.Watch(ctx, "k")
 	lease, err := a.Grant(t.Context(), 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -257,6 +258,9 @@ func TestDelete(t *testing.T) {
 		if r.Canceled && code(r.Err()) != codes.NotFound {
 			t.Error("watch:", r.Err())
 		}
+	}
+	if ctx.Err() != nil {
+		t.Fatal("the watch of a deleted keyspace has not ended")
 	}
 	eventually(t, "gone", func() bool {
 		_, err := a.Get(t.Context(), "k")
