@@ -41,7 +41,7 @@ func TestAPISIX(t *testing.T) {
 				`,"prev_kv":true,"start_revision":"$FROM","progress_notify":true}}`)
 			watch.next()
 			if d == "routes" {
-				watch.next() // what has happened since, in one message
+				watch.events(2) // what has happened since
 			}
 			w.ask("/v3/kv/put", `{`+value+`,`+key(d+"/2")+`}`)
 			watch.next()

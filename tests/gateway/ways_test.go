@@ -183,10 +183,33 @@ func (w *way) watch(body string) *stream {
 // next notes the next message.
 func (s *stream) next() {
 	s.way.Helper()
+	s.way.note(s.path, s.lines.resp, s.read())
+}
+
+// events notes the next n events of a watch as if one message had told of them: what has happened since a revision may
+// come in several, as a hub that was not up to date yet has it.
+func (s *stream) events(n int) {
+	s.way.Helper()
+	var all []any
+	for {
+		message := s.read()
+		result, _ := message["result"].(map[string]any)
+		some, _ := result["events"].([]any)
+		if all = append(all, some...); len(some) > 0 {
+			result["events"] = all
+		}
+		if len(some) == 0 || len(all) >= n { // one without events is another answer than was expected
+			s.way.note(s.path, s.lines.resp, message)
+			return
+		}
+	}
+}
+
+func (s *stream) read() (message map[string]any) {
+	s.way.Helper()
 	line := s.lines.next(s.way.T)
-	var message map[string]any
 	if err := json.Unmarshal([]byte(line), &message); err != nil {
 		s.way.Fatalf("%q: %v", line, err)
 	}
-	s.way.note(s.path, s.lines.resp, message)
+	return message
 }

@@ -63,9 +63,18 @@ func methods(s *compose.Server) (all []string) {
 	return all
 }
 
+// bounded bounds the waits of a test for what a server must end.
+func bounded(ctx context.Context, t *testing.T) context.Context {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	t.Cleanup(cancel)
+	return ctx
+}
+
 // lasting are streams that last until somebody ends them, and that have been let in. Each waits for its end.
 func lasting(ctx context.Context, t *testing.T, c *grpc.ClientConn) map[string]func() error {
 	t.Helper()
+	ctx = bounded(ctx, t)
 	// Pods may not have found one another yet.
 	found := func(what string, err error) bool {
 		if err != nil && status.Code(err) != codes.Unavailable {
@@ -202,8 +211,9 @@ func TestClosedDefault(t *testing.T) {
 // waitForLock has a client wait for a lock that another holds, and tells how that ends.
 func waitForLock(t *testing.T, c *grpc.ClientConn, ended chan<- error) {
 	t.Helper()
+	ctx := bounded(t.Context(), t)
 	lock := func() error {
-		return c.Invoke(t.Context(), "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("lock")}, &cpb.LockResponse{})
+		return c.Invoke(ctx, "/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("lock")}, &cpb.LockResponse{})
 	}
 	if err := lock(); err != nil {
 		t.Fatal(err)
@@ -292,7 +302,7 @@ func TestEnterByUser(t *testing.T) {
 		if _, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil {
 			t.Error(name, err)
 		}
-		w, err := pb.NewWatchClient(conn).Watch(ctx)
+		w, err := pb.NewWatchClient(conn).Watch(bounded(ctx, t))
 		if err == nil {
 			err = w.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{
 				CreateRequest: &pb.WatchCreateRequest{Key: []byte("k")},
@@ -410,7 +420,7 @@ func TestUsersBeforeAuth(t *testing.T) {
 	}
 	defer mallory.Close()
 	put(t, mallory, "k", "v")
-	if w := <-mallory.Watch(t.Context(), "k", clientv3.WithRev(1)); len(w.Events) != 1 {
+	if w := <-mallory.Watch(bounded(t.Context(), t), "k", clientv3.WithRev(1)); len(w.Events) != 1 {
 		t.Error(w)
 	}
 	_, err = theirs.Get(t.Context(), "k") // its certificate lets it in, and its common name is no user
@@ -520,7 +530,7 @@ func TestClosedDefaultPods(t *testing.T) {
 func leasesEverywhere(t *testing.T, x *tenancy) {
 	t.Helper()
 	leases := pb.NewLeaseClient(x.dial(x.servers[2], x.victim, localhost))
-	renew, err := leases.LeaseKeepAlive(t.Context())
+	renew, err := leases.LeaseKeepAlive(bounded(t.Context(), t))
 	if err != nil {
 		t.Fatal(err)
 	}

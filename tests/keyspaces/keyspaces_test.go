@@ -240,7 +240,8 @@ func TestDelete(t *testing.T) {
 	a, b := client(t, s, "a"), client(t, s, "b")
 	put(t, a, "k", "v")
 	put(t, b, "k", "v")
-	watch, other := a.Watch(t.Context(), "k"), b.Watch(t.Context(), "k")
+	ctx := bounded(t.Context(), t)
+	watch, other := a.Watch(ctx, "k"), b.Watch(ctx, "k")
 	lease, err := a.Grant(t.Context(), 1000)
 	if err != nil {
 		t.Fatal(err)
@@ -258,15 +259,16 @@ func TestDelete(t *testing.T) {
 			t.Error("watch:", r.Err())
 		}
 	}
-	for code := code; ; {
+	if ctx.Err() != nil {
+		t.Fatal("the watch of a deleted keyspace has not ended")
+	}
+	eventually(t, "gone", func() bool {
 		_, err := a.Get(t.Context(), "k")
-		if code(err) == codes.NotFound {
-			break
-		}
-		if err != nil && code(err) != codes.Unavailable {
+		if err != nil && code(err) != codes.NotFound && code(err) != codes.Unavailable {
 			t.Fatal(err)
 		}
-	}
+		return code(err) == codes.NotFound
+	})
 	put(t, b, "k", "w")
 	if r := <-other; len(r.Events) != 1 {
 		t.Error("the other keyspace's watch:", r)
@@ -317,13 +319,7 @@ func TestIdle(t *testing.T) {
 // waitOpen waits until n keyspaces beside the first are open.
 func waitOpen(t *testing.T, s *compose.Server, n int) {
 	t.Helper()
-	for s.OpenKeyspaces() != n {
-		select {
-		case <-t.Context().Done():
-			t.Fatal(t.Context().Err())
-		case <-time.After(time.Millisecond):
-		}
-	}
+	eventually(t, fmt.Sprint(n, " open keyspaces"), func() bool { return s.OpenKeyspaces() == n })
 }
 
 // TestLimits: what is over a keyspace's limit is refused with etcd's error, in that keyspace alone.
@@ -341,15 +337,13 @@ func TestLimits(t *testing.T) {
 	if !errors.Is(err, rpctypes.ErrNoSpace) {
 		t.Error("over the limit of bytes:", err)
 	}
-	for i := 0; ; i++ { // the alarm comes after the refusal
+	eventually(t, "the alarm", func() bool { // it comes after the refusal
 		r, err := small.AlarmList(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Alarms) == 1 {
-			break
-		}
-	}
+		return len(r.Alarms) == 1
+	})
 	for i := range 10 {
 		put(t, free, fmt.Sprint(i), value)
 	}

@@ -43,34 +43,45 @@ func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (
 }
 
 // until calls f until it ends otherwise than with an error that passes, or with the error that is not wanted any more.
-func until(t *testing.T, old error, f func() error) error {
+func until(t *testing.T, old error, f func() error) (err error) {
 	t.Helper()
-	for {
-		err := f()
-		if err == nil || !errors.Is(err, old) && code(err) != codes.Unavailable {
-			return err
-		}
-		if t.Context().Err() != nil {
-			t.Fatal(err)
-		}
-	}
+	eventually(t, "another outcome", func() bool {
+		err = f()
+		return err == nil || !errors.Is(err, old) && code(err) != codes.Unavailable
+	})
+	return err
 }
 
-// disarm waits for the alarm NOSPACE and clears it.
+// disarm waits for the alarm NOSPACE and clears it. The settings of the keyspace must not have changed since the
+// refusal: one that is closed for that may not have raised its alarm any more.
 func disarm(t *testing.T, c *clientv3.Client) {
 	t.Helper()
-	for {
+	eventually(t, "the alarm NOSPACE", func() bool { // it comes after the refusal
 		r, err := c.AlarmList(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
-		if len(r.Alarms) > 0 { // it comes after the refusal
-			break
-		}
-	}
+		return len(r.Alarms) > 0
+	})
 	if _, err := c.AlarmDisarm(t.Context(), &clientv3.AlarmMember{}); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// untilSpace calls f until it ends otherwise than with a refusal for want of space. It clears the alarm, if there is
+// one: a limit of before may have raised it, late too.
+func untilSpace(t *testing.T, c *clientv3.Client, f func() error) error {
+	t.Helper()
+	return until(t, rpctypes.ErrNoSpace, func() error {
+		err := f()
+		if errors.Is(err, rpctypes.ErrNoSpace) {
+			_, failed := c.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
+			if failed != nil && code(failed) != codes.Unavailable { // the keyspace is opened with its new limit
+				t.Fatal(failed)
+			}
+		}
+		return err
+	})
 }
 
 // TestLimitKeys: a keyspace at its limit of keys takes no new one, in a transaction neither, and has the alarm for
@@ -113,11 +124,8 @@ func TestLimitKeys(t *testing.T) {
 	}
 	disarm(t, small)
 	set(&keyspacev1.Limits{Keys: 6})
-	if err := until(t, rpctypes.ErrNoSpace, func() error {
+	if err := untilSpace(t, small, func() error {
 		_, err := small.Put(t.Context(), "7", "v")
-		if errors.Is(err, rpctypes.ErrNoSpace) {
-			disarm(t, small)
-		}
 		return err
 	}); err != nil {
 		t.Error("after the limit was raised:", err)

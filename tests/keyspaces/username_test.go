@@ -129,7 +129,7 @@ func userClients(t *testing.T, s *compose.Server) {
 		t.Error(err)
 	}
 	rev := put(t, c, "c", "v")
-	if w := <-c.Watch(t.Context(), "c", clientv3.WithRev(rev)); len(w.Events) != 1 {
+	if w := <-c.Watch(bounded(t.Context(), t), "c", clientv3.WithRev(rev)); len(w.Events) != 1 {
 		t.Error(w)
 	}
 	post := func(path, body, token string) string {
