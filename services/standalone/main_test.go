@@ -26,7 +26,7 @@ import (
 var program string
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // storeDir is the engine's directory within the data directory.
 const storeDir = "store"

@@ -30,7 +30,7 @@ const (
 	podsPerRole = 2
 	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
 	// orchestrator does.
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	startPause   = 20 * time.Millisecond
 	tailerPoll   = 10 * time.Millisecond
 )

@@ -21,7 +21,7 @@ import (
 )
 
 // startTimeout bounds the start of one pod of each kind.
-const startTimeout = time.Minute
+const startTimeout = 2 * time.Minute
 
 // nobody is an address where nothing listens: relays and NATS find out and go on.
 const nobody = "127.0.0.1:1"

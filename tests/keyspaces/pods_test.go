@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // deployment is pods of all kinds on one store.
 type deployment struct {

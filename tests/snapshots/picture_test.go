@@ -15,7 +15,7 @@ import (
 )
 
 // timeout bounds everything that a test waits for.
-const timeout = time.Minute
+const timeout = 2 * time.Minute
 
 func dial(t *testing.T, endpoint string) *clientv3.Client {
 	t.Helper()

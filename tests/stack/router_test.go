@@ -24,7 +24,7 @@ import (
 )
 
 // routerTimeout bounds what takes milliseconds.
-const routerTimeout = 30 * time.Second
+const routerTimeout = 2 * time.Minute
 
 // write is one of the calls that write, as a client makes it. It returns the key that the pods count by.
 type write struct {

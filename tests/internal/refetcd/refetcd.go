@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	// bcryptCost is the least there is: a hash costs a millisecond instead of a hundred.
 	bcryptCost = 4
 )
