@@ -50,7 +50,8 @@ func (p Plan) Args() []string {
 		fmt.Sprint("-faults=", p.Faults),
 		fmt.Sprint("-clients=", p.Clients), fmt.Sprint("-watchers=", p.Watchers), fmt.Sprint("-leases=", p.Leases),
 		fmt.Sprint("-users=", p.Users), fmt.Sprint("-limited=", p.Limited), fmt.Sprint("-backups=", p.Backups),
-		fmt.Sprint("-counts=", p.Counts), fmt.Sprint("-moves=", p.Moves), fmt.Sprint("-calm=", p.Calm), fmt.Sprint("-only=", p.Only),
+		fmt.Sprint("-counts=", p.Counts), fmt.Sprint("-moves=", p.Moves),
+		fmt.Sprint("-calm=", p.Calm), fmt.Sprint("-only=", p.Only),
 	}
 }
 

@@ -17,9 +17,10 @@ import (
 )
 
 const (
-	// countedPrefix begins all keys of counted.
-	countedPrefix = "counted/"
-	countedPause  = 250 * time.Millisecond // between two rounds, at most
+	// countedKeyspace is where counted are, countedPrefix begins all their keys.
+	countedKeyspace = "counted"
+	countedPrefix   = "counted/"
+	countedPause    = 250 * time.Millisecond // between two rounds, at most
 	// compactEvery is after how many rounds the keyspace is compacted; what that leaves is looked at before the next.
 	compactEvery = 8
 	// compactedWait is how long the first answer of a watch may take while there are faults.
@@ -30,15 +31,14 @@ const (
 // transaction: none is deleted, so the count tells which have come before. One watch sees them all, and others begin
 // where the keyspace has been compacted.
 type counted struct {
-	w        *world
-	keyspace string
-	clis     []*clientv3.Client
-	watcher  *clientv3.Client
-	cancel   context.CancelFunc
-	writes   sync.WaitGroup
-	watch    sync.WaitGroup
-	unwatch  context.CancelFunc
-	compact  int64 // the last revision at which it was compacted
+	w       *world
+	clis    []*clientv3.Client
+	watcher *clientv3.Client
+	cancel  context.CancelFunc
+	writes  sync.WaitGroup
+	watch   sync.WaitGroup
+	unwatch context.CancelFunc
+	compact int64 // the last revision at which it was compacted
 
 	mu     sync.Mutex
 	acked  []countedTxn
@@ -60,13 +60,10 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 	if w.plan.counts == 0 {
 		return nil, nil
 	}
-	c := &counted{w: w}
-	for _, name := range w.c.keyspaces { // the pods' own, which has a tailer, if it may be
-		if name != w.c.traffic {
-			c.keyspace = name
-			break
-		}
+	if err := w.createKeyspace(ctx, countedKeyspace, nil); err != nil {
+		return nil, err
 	}
+	c := &counted{w: w}
 	addrs := w.addrs(outside, w.of(config.KV)[:w.c.per])
 	for i := range w.plan.counts {
 		cli, err := w.client(addrs[i%len(addrs)])
@@ -79,7 +76,7 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 	if c.watcher, err = w.client(w.addrs(outside, w.first())...); err != nil {
 		return nil, err
 	}
-	ctx = in(ctx, c.keyspace)
+	ctx = in(ctx, countedKeyspace)
 	watching, unwatch := context.WithCancel(ctx)
 	c.unwatch = unwatch
 	c.watch.Go(func() { c.see(watching) })
@@ -227,7 +224,7 @@ func (c *counted) judge(ctx context.Context) error {
 	}
 	c.cancel()
 	c.writes.Wait()
-	ctx = in(ctx, c.keyspace)
+	ctx = in(ctx, countedKeyspace)
 	var all *clientv3.GetResponse
 	err := leases.Retry(ctx, func(ctx context.Context) (err error) {
 		all, err = c.clis[0].Get(ctx, countedPrefix, clientv3.WithPrefix())

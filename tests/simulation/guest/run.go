@@ -116,6 +116,9 @@ func (w *world) judged() []string {
 	if w.plan.users > 0 {
 		names = append(names, usersKeyspace)
 	}
+	if w.plan.counts > 0 {
+		names = append(names, countedKeyspace)
+	}
 	if w.plan.moves {
 		names = append(names, movedFrom, movedTo)
 	}
