@@ -172,23 +172,26 @@ func (c *counted) firstOf(ctx context.Context, rev int64) (resp clientv3.WatchRe
 	return resp, false
 }
 
-// atCompacted watches from the compact revision: what was written then is still there.
-func (c *counted) atCompacted(ctx context.Context) {
+// atCompacted watches from the compact revision: what was written then is still there. It says whether the watch has
+// been told anything before ctx ended.
+func (c *counted) atCompacted(ctx context.Context) bool {
 	if c.compact == 0 {
-		return
+		return false
 	}
 	resp, ok := c.firstOf(ctx, c.compact)
 	if !ok {
-		return
+		return false
 	}
 	c.w.seen.note("watch: from the compact revision")
 	if resp.CompactRevision != 0 || len(resp.Events) == 0 || resp.Events[0].Kv.ModRevision != c.compact {
 		c.fail(fmt.Errorf("a watch from %d, the compact revision, does not begin with what was written then: %+v",
 			c.compact, resp))
 	}
+	return true
 }
 
-// judgeCompacted compacts at the last revision. Now that no hub is behind, a watch from before it is refused.
+// judgeCompacted compacts at the last revision. What was written then stays, and now that no hub is behind, a watch
+// from before it is refused.
 func (c *counted) judgeCompacted(ctx context.Context, last int64) error {
 	err := leases.Retry(ctx, func(ctx context.Context) error {
 		_, err := c.clis[0].Compact(ctx, last)
@@ -201,7 +204,9 @@ func (c *counted) judgeCompacted(ctx context.Context, last int64) error {
 	time.Sleep(quietTime)
 	ctx, cancel := context.WithTimeout(ctx, liveWithin)
 	defer cancel()
-	c.atCompacted(ctx)
+	if !c.atCompacted(ctx) {
+		return fmt.Errorf("counts: a watch from %d, the compact revision, gets nothing within %v", last, liveWithin)
+	}
 	resp, ok := c.firstOf(ctx, last-1)
 	c.w.seen.note("watch: from before the compact revision")
 	if !ok || resp.CompactRevision != last {
