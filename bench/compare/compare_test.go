@@ -247,7 +247,7 @@ func TestServerLife(t *testing.T) {
 	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended before it was stopped") {
 		t.Errorf("stop of an ended server: %v", err)
 	}
-	s.kill() // of an ended server does nothing
+	s.kill() // on a server that has ended this does nothing
 }
 
 func TestServerEndsWithContext(t *testing.T) {
@@ -271,7 +271,8 @@ func TestServerThatFails(t *testing.T) {
 	}
 }
 
-// TestRounds runs rows against null servers in the place of the real ones, through all of the runner but the builds.
+// TestRounds runs rows against null servers instead of the real ones. It goes through all of the runner except the
+// builds.
 func TestRounds(t *testing.T) {
 	tg := child(t)
 	cfg := &Config{

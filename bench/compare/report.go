@@ -153,7 +153,7 @@ func (r *report) writeRows(b *strings.Builder) {
 	b.WriteString(head + strings.Repeat("|---", columns) + "|\n")
 	for i := range r.Rows {
 		rr := &r.Rows[i]
-		row, _ := rowByID(rr.ID) // a zero row has no goal and no unit
+		row, _ := rowByID(rr.ID) // if there is none, the zero row has no goal and no unit
 		value, format := perSecond, func(v float64) string { return Thousands(v) + row.unit }
 		if row.p50 {
 			value, format = p50, func(v float64) string { return fmt.Sprintf("%.2f ms", v*1e3) }

@@ -36,7 +36,7 @@ func TestValueRows(t *testing.T) {
 	}
 }
 
-// TestValuesMarkdown has another binary beside the two servers.
+// TestValuesMarkdown measures another binary beside the two servers.
 func TestValuesMarkdown(t *testing.T) {
 	removal := func(time, p99 float64) []watchload.Result {
 		return []watchload.Result{watchSample(0.1, map[string]float64{valueload.Time: time, valueload.PutP99: p99})}
@@ -120,7 +120,8 @@ func TestPartConfig(t *testing.T) {
 	}
 }
 
-// TestSpaceOfServerThatFails checks that a server that cannot be started has no steps, and that nothing is left of it.
+// TestSpaceOfServerThatFails checks that a server that cannot be started has no steps, and that it leaves nothing
+// behind.
 func TestSpaceOfServerThatFails(t *testing.T) {
 	tg := child(t)
 	tg.name = nameEtcd

@@ -184,7 +184,8 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestWatchRounds runs watch loads with a tool that prints a result, through all of the runner but builds.
+// TestWatchRounds runs watch loads with a tool that prints a fixed result. It goes through all of the runner except the
+// builds.
 func TestWatchRounds(t *testing.T) {
 	tg := child(t)
 	tg.name = nameEtcd

@@ -39,8 +39,8 @@ type Server struct {
 	CPUPerSecond float64     `json:"cpuPerSecond"` // cores in use
 	CPUPerUnit   float64     `json:"cpuPerUnit"`   // seconds per unit of work
 	Memory       proc.Memory `json:"memory"`       // at the end of the window
-	// Others is the cores that neither the server nor this client used: other programs, the kernel's own threads, a
-	// hypervisor. More than a few hundredths disturb the result.
+	// Others is how many cores something other than the server and this client used: other programs, the kernel's
+	// own threads, a hypervisor. More than a few hundredths disturb the result.
 	Others float64 `json:"others"`
 }
 

@@ -132,7 +132,7 @@ func (s *watch) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchR
 	}
 }
 
-// endOfStream is the result of a handler whose client has sent all it will.
+// endOfStream is the result of a handler whose client sends no more.
 func endOfStream(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

@@ -168,7 +168,7 @@ func (p *putter) put(db fdb.Database, n uint64) error {
 	return err
 }
 
-// key is that of a put of this lane.
+// key returns the key of a put of this lane.
 func (p *putter) key(n uint64) []byte {
 	key := make([]byte, p.o.KeySize)
 	key[0] = p.lane
