@@ -20,7 +20,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// holds are ways to hold on to a server; each returns when it does, and goes on until its context ends.
+// holds are the ways in which a client can keep a server busy. Each function returns when it has begun, and goes on
+// until its context ends.
 var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.Client){
 	"silent":                say(""),
 	"half a preface":        say(attack.Preface[:10]),
@@ -87,13 +88,13 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 				_, _ = elections.Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte("e"), Lease: int64(other.ID), Value: []byte("v")})
 			}()
 		}
-		// A waiter is there when its key is.
+		// A client waits for the lock when its key exists.
 		for n := int64(0); n < 18; {
 			r, err := c.Get(ctx, "", clientv3.WithPrefix(), clientv3.WithCountOnly())
 			if err != nil {
 				t.Fatal(err)
 			}
-			n = r.Count - 8 // those of fill
+			n = r.Count - 8 // without the keys of fill
 		}
 	},
 	"keep-alives": func(ctx context.Context, t *testing.T, _ *hw.Server, c *clientv3.Client) {
@@ -120,7 +121,7 @@ func say(text string) func(context.Context, *testing.T, *hw.Server, *clientv3.Cl
 	}
 }
 
-// TestStop: whatever clients hold on to, SIGTERM ends the server soon, and well.
+// TestStop: whatever clients do, SIGTERM ends the server soon and with exit code 0.
 func TestStop(t *testing.T) {
 	for name, hold := range holds {
 		t.Run(name, func(t *testing.T) {
@@ -141,7 +142,7 @@ func TestStop(t *testing.T) {
 	}
 }
 
-// TestRemoved: when the store's directory is removed under load, the server ends with one line and exit code 1.
+// TestRemoved: when the store's directory is removed under load, the server logs one line and ends with exit code 1.
 func TestRemoved(t *testing.T) {
 	for _, what := range []string{"store", "."} {
 		t.Run(what, func(t *testing.T) {
@@ -163,7 +164,7 @@ func TestRemoved(t *testing.T) {
 				})
 			}
 			dir := filepath.Join(s.DataDir(), what)
-			for range 3 { // files are made meanwhile
+			for range 3 { // the server may make files meanwhile
 				if os.RemoveAll(dir) == nil {
 					break
 				}

@@ -25,7 +25,7 @@ import (
 const (
 	// perTransport is how many requests share a connection.
 	perTransport = 8
-	// openTimeout bounds how long a stream may take to be opened: one too many for its connection waits.
+	// openTimeout bounds how long it may take to open a stream. A stream beyond the connection's limit waits.
 	openTimeout = 10 * time.Second
 )
 
@@ -57,7 +57,7 @@ func (c *config) run(ctx context.Context) error {
 	return c.report(ctx, fmt.Sprintf("after %v more", c.hold))
 }
 
-// report measures another client, which connects anew for each put, and the server's memory and metrics.
+// report measures the puts of another client, which connects anew for each, and the server's memory and metrics.
 func (c *config) report(ctx context.Context, when string) error {
 	connect, put := make([]time.Duration, c.puts), make([]time.Duration, c.puts)
 	for i := range c.puts {
@@ -74,7 +74,7 @@ func (c *config) report(ctx context.Context, when string) error {
 	return nil
 }
 
-// once connects, which is over with the first answer, and puts.
+// once connects and puts. It takes the time until the first answer as the time to connect.
 func (c *config) once(ctx context.Context, connect, put *time.Duration) error {
 	begin := time.Now()
 	cl, err := clientv3.New(clientv3.Config{Endpoints: []string{c.endpoint}, Logger: zap.NewNop()})
@@ -115,7 +115,7 @@ func (c *config) metrics(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// value is a metric in millions.
+// value returns a metric in millions.
 func value(text, name string) string {
 	for line := range strings.Lines(text) {
 		if v, ok := strings.CutPrefix(line, name+" "); ok {

@@ -1,5 +1,5 @@
-// Command requests puts large requests of one kind on a server that runs already (Headwater or etcd), and prints what
-// another client sees meanwhile. What it sends is bounded. docs/hostile-clients.md has its figures.
+// Command requests sends large requests of one kind to a running server (Headwater or etcd), and prints how that
+// affects another client. The number of its requests is bounded. docs/hostile-clients.md has its figures.
 //
 //	requests [--endpoint=host:port] [--pid=N] nested|compares|delete|lists|unread|txnlists
 package main
@@ -217,7 +217,7 @@ func (a *attack) compares() error {
 	})
 }
 
-// deletePrefix deletes a million small keys: what must work.
+// deletePrefix deletes a million small keys, which must succeed.
 func (a *attack) deletePrefix() error {
 	if err := a.fill("d/", 1_000_000, 10); err != nil {
 		return err
