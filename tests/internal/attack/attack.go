@@ -18,7 +18,7 @@ import (
 // dialers bounds how many connections are being opened at a time.
 const dialers = 64
 
-// Preface is what a client of HTTP/2 says first, Settings an empty SETTINGS frame, which it says next.
+// Preface is what a client of HTTP/2 sends first. Settings is an empty SETTINGS frame, which it sends next.
 const (
 	Preface  = http2.ClientPreface
 	Settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -36,7 +36,7 @@ func (cs Conns) Close() {
 	}
 }
 
-// Say opens n connections to addr, in order as far as dialers allow, and says text on each; it may be empty.
+// Say opens n connections to addr, in order as far as dialers allow, and sends text, which may be empty, on each.
 func Say(ctx context.Context, addr string, n int, text string) (Conns, error) {
 	cs := make(Conns, n)
 	errs := make([]error, n)
@@ -68,7 +68,7 @@ func Closed(c net.Conn, patience time.Duration) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return err
 	}
-	return nil // the end, or a reset
+	return nil // the other side has closed or reset the connection
 }
 
 // Transport is a client of HTTP/2 without TLS with a connection of its own.
@@ -82,7 +82,8 @@ func Transport() *http2.Transport {
 	}
 }
 
-// Body is a gRPC request of so many bytes that sends all but its last, at most Chunk bytes every Pause, and never ends.
+// Body is the body of a gRPC request of Bytes bytes. It sends all but the last byte, at most Chunk bytes every Pause,
+// and then never ends.
 type Body struct {
 	Bytes int
 	Chunk int           // 0: no bound
