@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// requests are requests with ranks, and the same with revisions of the book.
+// requests are requests with ranks, and the same requests with the revisions of the book.
 var requests = []struct {
 	path        string
 	kind        proto.Message
@@ -37,7 +37,7 @@ var requests = []struct {
 	{"/etcdserverpb.Maintenance/HashKV", &pb.HashKVRequest{}, "revision:4", "revision:700"},
 }
 
-// answers are the same the other way.
+// answers are answers with revisions, and the same answers with ranks.
 var answers = []struct {
 	path        string
 	kind        proto.Message
@@ -131,7 +131,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestOddBytes: what is odd about an encoding stays.
+// TestOddBytes: the translation keeps the oddities of an encoding.
 func TestOddBytes(t *testing.T) {
 	long := []byte{0x83, 0x80, 0x00} // 3 in three bytes
 	revision := protowire.AppendTag(nil, 4, protowire.VarintType)
