@@ -7,8 +7,7 @@ import (
 )
 
 // useAfter returns the edit that uses a name after the statement that declares it at an offset. If that statement is
-// not part of a list but is in the head of an if, a for or a switch, the edit uses the name at the beginning of the
-// body.
+// not part of a list but is in the head of an if or a for, the edit uses the name at the beginning of the body.
 func useAfter(f *ast.File, lines *token.File, offset int, name string) []edit {
 	pos := lines.Pos(offset)
 	var found []edit

@@ -56,7 +56,7 @@ func walkTexts(t *testing.T, visit func(path, text string)) {
 	}
 }
 
-// anchor is the name that a forge gives to a heading.
+// anchor returns the name that a forge gives to a heading.
 func anchor(heading string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
@@ -79,8 +79,8 @@ func anchors(text string) map[string]bool {
 	return names
 }
 
-// TestReferences: links between pages lead somewhere, what code says of a page is on it, and nothing refers to what is
-// not in the tree.
+// TestReferences: every link between pages leads somewhere, every section that code refers to exists, and nothing
+// refers to anything outside the tree.
 func TestReferences(t *testing.T) {
 	design, err := os.ReadFile(filepath.Join(root, "docs/design.md"))
 	if err != nil {
@@ -122,7 +122,7 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// designHas says that the design has a section (§6) or an invariant (I8).
+// designHas reports whether the design has a section (§6) or an invariant (I8).
 func designHas(design, name string) bool {
 	if number, ok := strings.CutPrefix(name, "§"); ok {
 		return strings.Contains(design, "\n## "+number+". ")
