@@ -21,8 +21,8 @@ import (
 type mutation struct {
 	name    string
 	ops     []string
-	request func(req any) bool                   // changes a request in place; false: not one of those
-	reply   func(reply any) bool                 // changes an answer in place; false: not one of those
+	request func(req any) bool                   // changes a request in place; false: it does not apply to this one
+	reply   func(reply any) bool                 // changes an answer in place; false: it does not apply to this one
 	drop    func(reply *pb.WatchResponse) bool   // swallows a watch response
 	twice   func(reply *pb.WatchResponse) bool   // delivers a watch response twice
 	err     func(method string, err error) error // changes an error
@@ -139,13 +139,14 @@ func withEvents(r *pb.WatchResponse, change func(*mvccpb.Event)) bool {
 	return i >= 0
 }
 
-// watchEvent recognises the events that the mutations work on; the tap, which asks for no prev_kv, is left alone.
+// watchEvent recognises responses with events that the mutations work on. It leaves the tap alone, which asks for no
+// prev_kv.
 func watchEvent(r *pb.WatchResponse) bool { return slices.ContainsFunc(r.Events, hasPrevious) }
 
 func hasPrevious(ev *mvccpb.Event) bool { return ev.PrevKv != nil }
 
-// TestHarnessSeesEveryMutation checks that the harness can fail: a falsified answer is found, and without one nothing
-// is.
+// TestHarnessSeesEveryMutation checks that the harness can fail. It must find every falsified answer, and find nothing
+// without one.
 func TestHarnessSeesEveryMutation(t *testing.T) {
 	under, err := refetcd.Start()
 	if err != nil {
@@ -205,8 +206,8 @@ func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) 
 	removeAll(t, pair.SUT)
 }
 
-// level empties both servers and brings them to the same revision: a falsified request may have done more on one of
-// them.
+// level empties both servers and brings them to the same revision, because a falsified request may have changed more on
+// one of them.
 func level(t *testing.T, pair *Pair) {
 	t.Helper()
 	targets := []*Target{pair.Ref, pair.SUT}
@@ -228,10 +229,10 @@ func level(t *testing.T, pair *Pair) {
 		removeAll(t, target)
 		target.head++
 	}
-	pair.settle() // the taps have seen it
+	pair.settle() // wait until the taps have seen it
 }
 
-// dialOptions put the mutation between the client and its connection; it works once, when armed.
+// dialOptions put the mutation between the client and its connection. When armed it applies once.
 func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
@@ -256,7 +257,7 @@ func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	}
 }
 
-// falsify returns the request that is sent in the place of req.
+// falsify returns the request that is sent instead of req.
 func (m mutation) falsify(armed *atomic.Bool, req any) any {
 	r, ok := req.(proto.Message)
 	if m.request == nil || !ok || !armed.Load() {
@@ -306,7 +307,7 @@ func (s *mutatedStream) RecvMsg(msg any) error {
 	}
 }
 
-// TestReduce reduces a long sequence to the one operation that matters, and its request to the one field.
+// TestReduce reduces a long sequence to the one operation that matters, and its request to the one field that matters.
 func TestReduce(t *testing.T) {
 	var ops []Op
 	for n := range uint64(40) {
