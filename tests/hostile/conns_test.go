@@ -68,11 +68,10 @@ func TestUnfinished(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	for range attacks / 8 {
-		tr := attack.Transport()
-		defer tr.CloseIdleConnections()
+		conn := dial(t, s)
 		for range 8 {
 			wg.Go(func() {
-				if status, err := attack.Call(ctx, tr, s.Endpoint(), "/etcdserverpb.KV/Put",
+				if status, err := attack.Call(ctx, conn, "/etcdserverpb.KV/Put",
 					&attack.Body{Bytes: size}); err == nil {
 					ended <- status
 				}
@@ -102,9 +101,7 @@ func TestSlow(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr := attack.Transport()
-	defer tr.CloseIdleConnections()
-	status, err := attack.Call(within(t), tr, s.Endpoint(), "/etcdserverpb.KV/Put",
+	status, err := attack.Call(within(t), dial(t, s), "/etcdserverpb.KV/Put",
 		&attack.Body{Whole: m, Chunk: 15_000, Pause: 50 * time.Millisecond})
 	if err != nil || status != "0" {
 		t.Fatal(status, err)

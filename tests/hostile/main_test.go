@@ -12,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/headwaterdb/headwater/tests/internal/attack"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
@@ -65,6 +66,17 @@ func metrics(t *testing.T, s *hw.Server) string {
 		t.Fatal(err)
 	}
 	return string(text)
+}
+
+// dial opens a connection for attack.Call, which is closed with the test.
+func dial(t *testing.T, s *hw.Server) *http.ClientConn {
+	t.Helper()
+	c, err := attack.Dial(within(t), s.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
 }
 
 // fill puts n keys under "big/". A list of all of them is larger than any buffer on its way.

@@ -30,10 +30,9 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 	"half a header":         say("GET /health HTTP/1.1\r\nHost: "),
 	"HTTP without its body": say("POST /health HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100000\r\n\r\n"),
 	"unfinished put": func(ctx context.Context, t *testing.T, s *hw.Server, _ *clientv3.Client) {
-		tr := attack.Transport()
-		t.Cleanup(tr.CloseIdleConnections)
+		conn := dial(t, s)
 		go func() {
-			_, _ = attack.Call(ctx, tr, s.Endpoint(), "/etcdserverpb.KV/Put", &attack.Body{Bytes: 1_000_000})
+			_, _ = attack.Call(ctx, conn, "/etcdserverpb.KV/Put", &attack.Body{Bytes: 1_000_000})
 		}()
 	},
 	"unread watches": func(ctx context.Context, t *testing.T, _ *hw.Server, c *clientv3.Client) {

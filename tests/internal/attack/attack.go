@@ -2,7 +2,6 @@ package attack
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -71,15 +70,11 @@ func Closed(c net.Conn, patience time.Duration) error {
 	return nil // the other side has closed or reset the connection
 }
 
-// Transport is a client of HTTP/2 without TLS with a connection of its own.
-func Transport() *http2.Transport {
-	return &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, addr)
-		},
-	}
+// Dial opens a connection of HTTP/2 without TLS for calls. The caller closes it.
+func Dial(ctx context.Context, addr string) (*http.ClientConn, error) {
+	t := &http.Transport{Protocols: new(http.Protocols)}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t.NewClientConn(ctx, "http", addr)
 }
 
 // Body is the body of a gRPC request of Bytes bytes. It sends all but the last byte, at most Chunk bytes every Pause,
@@ -141,17 +136,17 @@ func (b *Body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *Body) Close() error { return nil }
 
-// Call sends b to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in
+// Call sends b over c to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in
 // decimal.
-func Call(ctx context.Context, t *http2.Transport, addr, method string, b *Body) (status string, err error) {
+func Call(ctx context.Context, c *http.ClientConn, method string, b *Body) (status string, err error) {
 	b.ctx = ctx
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+method, b)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+method, b)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
-	resp, err := t.RoundTrip(req)
+	resp, err := c.RoundTrip(req)
 	if err != nil {
 		return "", err
 	}

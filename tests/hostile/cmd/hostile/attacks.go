@@ -23,8 +23,8 @@ import (
 )
 
 const (
-	// perTransport is how many requests share a connection.
-	perTransport = 8
+	// perConn is how many requests share a connection.
+	perConn = 8
 	// openTimeout bounds how long it may take to open a stream. A stream beyond the connection's limit waits.
 	openTimeout = 10 * time.Second
 )
@@ -139,11 +139,24 @@ func (c *config) bodies(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var ended atomic.Int64
-	for range (c.n + perTransport - 1) / perTransport {
-		t := attack.Transport()
-		for range perTransport {
+	var conns []*http.ClientConn
+	end := func() {
+		cancel()
+		wg.Wait()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}
+	for range (c.n + perConn - 1) / perConn {
+		conn, err := attack.Dial(ctx, c.endpoint)
+		if err != nil {
+			end()
+			return nil, err
+		}
+		conns = append(conns, conn)
+		for range perConn {
 			wg.Go(func() {
-				if _, err := attack.Call(ctx, t, c.endpoint, "/etcdserverpb.KV/Put",
+				if _, err := attack.Call(ctx, conn, "/etcdserverpb.KV/Put",
 					&attack.Body{Bytes: c.bytes}); err == nil {
 					ended.Add(1)
 				}
@@ -152,8 +165,7 @@ func (c *config) bodies(ctx context.Context) (func(), error) {
 	}
 	return func() {
 		fmt.Printf("the server has ended %d of the puts\n", ended.Load())
-		cancel()
-		wg.Wait()
+		end()
 	}, nil
 }
 
