@@ -77,10 +77,26 @@ func spaceRows(c *Config) []spaceRow {
 	rows := []spaceRow{
 		{id: "quota-1g", quota: quota(1024, 64), keys: 200, size: 100_000, run: runbook},
 		{id: "quota-fresh", quota: quota(1024, 64), keys: freshKeys, size: 100_000, run: runbook},
-		{id: "steady", quota: quota(512, 512), keys: 200, size: 100_000, run: func(ctx context.Context, s *spaceRun) error { return s.steady(ctx, full(10_000, 2000)) }},
+		{
+			id:    "steady",
+			quota: quota(512, 512),
+			keys:  200,
+			size:  100_000,
+			run:   func(ctx context.Context, s *spaceRun) error { return s.steady(ctx, full(10_000, 2000)) },
+		},
 		{id: "quota-64m", quota: quota(64, 64), keys: 20, size: 400_000, run: runbook},
-		{id: "defragment", keys: full(40_000, 4000), size: 1 << 10, run: func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, 0) }},
-		{id: "idle", keys: full(150_000, 15_000), size: 1 << 10, run: func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, c.SpaceIdle) }},
+		{
+			id:   "defragment",
+			keys: full(40_000, 4000),
+			size: 1 << 10,
+			run:  func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, 0) },
+		},
+		{
+			id:   "idle",
+			keys: full(150_000, 15_000),
+			size: 1 << 10,
+			run:  func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, c.SpaceIdle) },
+		},
 	}
 	for i := range rows {
 		r := &rows[i]

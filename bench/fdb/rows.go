@@ -149,8 +149,18 @@ func rows() []row {
 		},
 		// This row comes after the row of one client, because FoundationDB works for seconds on what this row
 		// leaves behind.
-		{id: "raw-groups", work: "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes", run: raw("--lanes=4", "--group=32"), verdict: perSecond("raw-groups", perS, 0)},
-		{id: "put", work: "put, fresh keys, 20 × 200", run: many(false, "put", "--sequential-keys", conns, clients), verdict: perSecond("put", perS, 0)},
+		{
+			id:      "raw-groups",
+			work:    "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes",
+			run:     raw("--lanes=4", "--group=32"),
+			verdict: perSecond("raw-groups", perS, 0),
+		},
+		{
+			id:      "put",
+			work:    "put, fresh keys, 20 × 200",
+			run:     many(false, "put", "--sequential-keys", conns, clients),
+			verdict: perSecond("put", perS, 0),
+		},
 		{
 			id: "create", work: "create, 20 × 200",
 			run: many(false, "create", conns, clients), verdict: ofGroups("create", 0.50),
@@ -163,7 +173,12 @@ func rows() []row {
 			id: "range", work: "range, one key, linearizable, 20 × 200",
 			run: many(true, "range", conns, clients), verdict: ofGroups("range", 0.95),
 		},
-		{id: "list", work: "list 10,000 keys by 1,000 with exact counts, 4 clients", run: many(true, "list", "--conns=4", "--clients=4"), verdict: perSecond("list", keysPerS, 10*f8nList)},
+		{
+			id:      "list",
+			work:    "list 10,000 keys by 1,000 with exact counts, 4 clients",
+			run:     many(true, "list", "--conns=4", "--clients=4"),
+			verdict: perSecond("list", keysPerS, 10*f8nList),
+		},
 		{
 			id: "conflicts", work: "put, fresh keys, through 2 kv pods, 20 × 200", run: conflicts,
 			verdict: func(all map[string][]sample) verdict {

@@ -45,7 +45,8 @@ func connect(ctx context.Context, conns []*grpc.ClientConn) error {
 // head returns the server's revision.
 func head(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 	var a answer
-	err := conn.Invoke(ctx, methodRange, request{0x0a, 0x01, 0x00}, &a, grpc.WaitForReady(true)) // RangeRequest{Key: "\x00"}
+	// The bytes encode RangeRequest{Key: "\x00"}.
+	err := conn.Invoke(ctx, methodRange, request{0x0a, 0x01, 0x00}, &a, grpc.WaitForReady(true))
 	return a.revision, err
 }
 

@@ -147,7 +147,9 @@ func TestElection(t *testing.T) {
 func TestSTM(t *testing.T) {
 	const accounts, workers, transfers, start0 = 5, 4, 20, 100
 	levels := map[string]concurrency.Isolation{
-		"serializable snapshot": concurrency.SerializableSnapshot, "serializable": concurrency.Serializable, "repeatable": concurrency.RepeatableReads,
+		"serializable snapshot": concurrency.SerializableSnapshot,
+		"serializable":          concurrency.Serializable,
+		"repeatable":            concurrency.RepeatableReads,
 	}
 	c, ctx := client(t, start(t)), timeout(t)
 	for name, level := range levels {

@@ -22,7 +22,10 @@ func artifacts(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	dir, err := os.MkdirTemp(*artifactsFlag, "cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-") //nolint:usetesting // it outlives a failed test, for people to look into
+	dir, err := os.MkdirTemp(
+		*artifactsFlag,
+		"cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-",
+	) //nolint:usetesting // it outlives a failed test, for people to look into
 	if err != nil {
 		t.Fatal(err)
 	}

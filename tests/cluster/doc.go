@@ -25,10 +25,12 @@
 //
 // After the package in a go test command:
 //
-//	-cluster.duration 8s   how long the faults of TestCluster go on at least; three quarters of it in TestLeases, half in TestElection
+//	-cluster.duration 8s   how long the faults of TestCluster go on at least;
+//	                       TestLeases takes three quarters of it, TestElection half
 //	-cluster.seed 1        seed of all random choices; random by default and always printed
 //	-cluster.serve 10m     run no test but a deployment, and log its addresses (TestServe)
-//	-cluster.artifacts d   where to keep pods.log and what else is left of a run; by default that of failed runs, in a temporary directory
+//	-cluster.artifacts d   where to keep pods.log and what else a run leaves;
+//	                       by default only failed runs keep it, in a temporary directory
 //
 // The machine's interleaving is not part of the seed. Times of takeovers are reported, not judged.
 package cluster

@@ -159,8 +159,11 @@ var corruptions = []corruption{
 		r := &h.Reports[0]
 		r.KeyValue = append(slices.Clone(r.KeyValue), porcupine.Operation{
 			ClientId: 1 << 20,
-			Input:    model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}}},
-			Call:     1,
+			Input: model.EtcdRequest{
+				Type: model.Txn,
+				Txn:  &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}},
+			},
+			Call: 1,
 			Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{
 				Txn: &model.TxnResponse{Results: []model.EtcdOperationResult{{}}}, Revision: h.Last,
 			}},

@@ -159,7 +159,8 @@ func (d *drill) must(command string) {
 	var err error
 	for end := time.Now().Add(drillTimeout); time.Now().Before(end); {
 		if out, err = d.try(command, 10*time.Second); err == nil && !strings.Contains(out, "ERROR") ||
-			strings.Contains(out, "Database already exists") { // an earlier attempt has made it, and its answer was lost
+			// An earlier attempt has made it, and its answer was lost.
+			strings.Contains(out, "Database already exists") {
 			return
 		}
 	}

@@ -17,7 +17,8 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve")) // it serves all tests
+	// One goroutine starts the processes of all tests.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve"))
 }
 
 // patience bounds every wait. soon is less than the 10 s after which the server closes silent connections, so whatever

@@ -42,7 +42,9 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 		}
 		create := &pb.WatchCreateRequest{Key: []byte("big/"), RangeEnd: []byte("big0"), StartRevision: 2}
 		for range 8 {
-			if err := w.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}}); err != nil {
+			if err := w.Send(
+				&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}},
+			); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -84,7 +86,10 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 			}
 			go func() { _, _ = locks.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("l"), Lease: int64(other.ID)}) }()
 			go func() {
-				_, _ = elections.Campaign(ctx, &v3electionpb.CampaignRequest{Name: []byte("e"), Lease: int64(other.ID), Value: []byte("v")})
+				_, _ = elections.Campaign(
+					ctx,
+					&v3electionpb.CampaignRequest{Name: []byte("e"), Lease: int64(other.ID), Value: []byte("v")},
+				)
 			}()
 		}
 		// A client waits for the lock when its key exists.

@@ -152,7 +152,8 @@ func TestClosedDefault(t *testing.T) {
 	configure := func(c *config.Config) {
 		x.configure(c)
 		c.DataDir = dir
-		c.ListenClientURLs = append(c.ListenClientURLs, "http://127.0.0.1:0") // the second listener requires no certificate
+		// The second listener requires no certificate.
+		c.ListenClientURLs = append(c.ListenClientURLs, "http://127.0.0.1:0")
 		c.ListenMetricsURLs = []string{"http://127.0.0.1:0"}
 	}
 	c := config.Default(config.Standalone)
@@ -500,7 +501,8 @@ func TestClosedDefaultPods(t *testing.T) {
 	enableUsers(t, x.client(x.servers[0], x.victim, "team"))
 	restrict(t, a, "team", &keyspacev1.AccessRule{Users: []string{"bob"}})
 	ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, "team")
-	for k, method := range map[config.Kind]string{ // wait until each pod has read the rule, which it applies to the methods that it serves itself
+	// Wait until each pod has read the rule, which it applies to the methods that it serves itself.
+	for k, method := range map[config.Kind]string{
 		config.KV: pb.Auth_AuthStatus_FullMethodName, config.WatchHub: pb.Watch_Watch_FullMethodName,
 		config.LeaseKeeper: pb.Lease_LeaseGrant_FullMethodName,
 	} {

@@ -76,7 +76,8 @@ func untilSpace(t *testing.T, c *clientv3.Client, f func() error) error {
 		err := f()
 		if errors.Is(err, rpctypes.ErrNoSpace) {
 			_, failed := c.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
-			if failed != nil && code(failed) != codes.Unavailable { // Unavailable: the keyspace is being opened with its new limit
+			// Unavailable: the keyspace is being opened with its new limit.
+			if failed != nil && code(failed) != codes.Unavailable {
 				t.Fatal(failed)
 			}
 		}

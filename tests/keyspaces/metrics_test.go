@@ -94,7 +94,8 @@ func TestMetricsWithheld(t *testing.T) {
 	put(t, client(t, s, "secret-name"), "k", "v")
 	answers := func(want int) {
 		t.Helper()
-		eventually(t, fmt.Sprint("/metrics answers ", want), func() bool { // the server's copy of the table is a little behind
+		// The server's copy of the table is a little behind.
+		eventually(t, fmt.Sprint("/metrics answers ", want), func() bool {
 			status, _ := fetch(t, "", s.URL()+"/metrics")
 			return status == want
 		})

@@ -63,7 +63,8 @@ func TestPodsIdle(t *testing.T) {
 	const (
 		n      = 50
 		window = time.Second
-		slack  = 40 // for goroutines: those of connections, and one for each shard of heads; for commits: those of elections
+		// slack allows for goroutines of connections and of shards of heads, and for commits of elections.
+		slack = 40
 	)
 	d := deploy(t, 1, closesSoon)
 	d.create("one") // makes what all keyspaces share

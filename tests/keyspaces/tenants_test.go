@@ -133,7 +133,8 @@ func (x *tenancy) client(s *compose.Server, p tlstest.Pair, name string) *client
 	x.Helper()
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{s.URL()}, TLS: x.tls(p, name+"."+domain), Logger: zap.NewNop(), DialTimeout: patience,
-		DialOptions: []grpc.DialOption{grpc.WithAuthority(name + "." + domain)}, // without it clientv3 sends the address
+		// Without it clientv3 sends the address.
+		DialOptions: []grpc.DialOption{grpc.WithAuthority(name + "." + domain)},
 	})
 	if err != nil {
 		x.Fatal(err)

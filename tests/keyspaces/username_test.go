@@ -81,7 +81,8 @@ func TestUserAtKeyspace(t *testing.T) {
 		{ctx, "bob@default", "bob", codes.FailedPrecondition, authNotEnabled},
 		{ctx, "bob@", "bob", codes.FailedPrecondition, authNotEnabled},
 		{ctx, "@corp", "bob", codes.FailedPrecondition, authNotEnabled},
-		{withToken(ctx, token), "bob", "bob", codes.FailedPrecondition, authNotEnabled}, // an old token names no keyspace
+		// An old token names no keyspace.
+		{withToken(ctx, token), "bob", "bob", codes.FailedPrecondition, authNotEnabled},
 	} {
 		_, err := login(who.ctx, conn, who.name, who.password)
 		expectStatus(t, who.name, err, who.code, who.text)

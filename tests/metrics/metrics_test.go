@@ -126,7 +126,9 @@ var (
 	omitted = regexp.MustCompile("(?s)<!-- metrics: begin[^>]*-->\n(.*)<!-- metrics: end -->")
 	quoted  = regexp.MustCompile("`([a-z_]+)`")
 	// withPeers are names that an etcd shows only if it has peers, or after the event has occurred.
-	withPeers = regexp.MustCompile(`^etcd_network_|^etcd_server_learner_promote_failures$|^etcd_debugging_store_(reads|writes)_`)
+	withPeers = regexp.MustCompile(
+		`^etcd_network_|^etcd_server_learner_promote_failures$|^etcd_debugging_store_(reads|writes)_`,
+	)
 )
 
 // documented returns the names that docs/compatibility.md lists as missing.

@@ -12,7 +12,8 @@
 //
 //	-duration 8s     how long the traffic of each profile goes on; longer if it has not met all that is judged by then
 //	-seed 1          seed of all random choices; random by default and always printed
-//	-target pods     run the distributed form, pods of all kinds in one process (tests/internal/pods); the default of a run on FoundationDB
+//	-target pods     run the distributed form, pods of all kinds in one process (tests/internal/pods);
+//	                 the default of a run on FoundationDB
 //	-target etcd     run the same against real etcd, to try the harness itself
 //	-artifacts dir   where to keep histories, data and porcupine's picture of a failed run
 //

@@ -226,8 +226,11 @@ func lostWrite(rev int64) porcupine.Operation {
 	}
 	return porcupine.Operation{
 		ClientId: 1 << 20,
-		Input:    model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}}},
-		Call:     1,
+		Input: model.EtcdRequest{
+			Type: model.Txn,
+			Txn:  &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}},
+		},
+		Call: 1,
 		Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{
 			Txn:      &model.TxnResponse{Results: []model.EtcdOperationResult{{}}},
 			Revision: rev,

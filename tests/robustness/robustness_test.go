@@ -110,7 +110,10 @@ func keep(t *testing.T, s *hw.Server, h load.History, res *check.Result) {
 	dir := *artifactsFlag
 	if dir == "" {
 		var err error
-		if dir, err = os.MkdirTemp("", "robustness-"); err != nil { //nolint:usetesting // it outlives the test, for people to look into
+		if dir, err = os.MkdirTemp(
+			"",
+			"robustness-",
+		); err != nil { //nolint:usetesting // it outlives the test, for people to look into
 			t.Error(err)
 			return
 		}

@@ -68,7 +68,8 @@ func (run *concurrentRun) collect(t *Target, live *stream, from int64) error {
 		return err
 	}
 	if len(res.GetKvs()) == 1 {
-		run.counter, _ = strconv.Atoi(string(res.GetKvs()[0].GetValue())) // 0 if it cannot be parsed, which is a difference
+		// The counter is 0 if it cannot be parsed, which is a difference.
+		run.counter, _ = strconv.Atoi(string(res.GetKvs()[0].GetValue()))
 	}
 	head := res.GetHeader().GetRevision()
 	t.head = head

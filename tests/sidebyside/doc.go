@@ -36,7 +36,8 @@
 // faults the same while the engine makes conflicts and unknown outcomes:
 //
 //	go test ./sidebyside -run Random -sut pods -sequences 20000 -workers 16 -duration 0
-//	FDB_CLUSTER_FILE=… HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb ./sidebyside -run Random -sut pods -sequences 500 -workers 4 -duration 0
+//	FDB_CLUSTER_FILE=… HEADWATER_TEST_ENGINE=foundationdb \
+//	  go test -tags foundationdb ./sidebyside -run Random -sut pods -sequences 500 -workers 4 -duration 0
 //
 // The tests of the harness itself also check that it notices falsified answers and requests, through ranks too.
 package sidebyside

@@ -311,9 +311,13 @@ func (g *Generator) watchOp(s State) Op {
 		if len(ids) > 0 {
 			id = pick(g, ids...)
 		}
-		op.Req = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+		op.Req = &pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+		}
 	case n < 18:
-		op.Req = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+		op.Req = &pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+		}
 	case n < 19:
 		op.Req = &pb.WatchRequest{}
 	default:
@@ -368,7 +372,8 @@ func (g *Generator) bigTxn() Op {
 
 // other returns an operation that is about neither keys, leases nor watches.
 func (g *Generator) other(s State) Op {
-	return pick(g,
+	return pick(
+		g,
 		Op{Kind: "Status", Req: &pb.StatusRequest{}},
 		Op{Kind: "Alarm", Req: &pb.AlarmRequest{}},
 		Op{Kind: "Alarm", Req: &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE}},
@@ -377,7 +382,13 @@ func (g *Generator) other(s State) Op {
 		Op{Kind: "HashKV", Req: &pb.HashKVRequest{Revision: g.revision(s)}},
 		Op{Kind: "HashKV", Req: &pb.HashKVRequest{}},
 		Op{Kind: "MoveLeader", Req: &pb.MoveLeaderRequest{TargetID: 12345}},
-		Op{Kind: "Downgrade", Req: &pb.DowngradeRequest{Action: pb.DowngradeRequest_DowngradeAction(g.IntN(3)), Version: pick(g, "", "3.4.0", "3.5.0", "x", "9.9.9")}},
+		Op{
+			Kind: "Downgrade",
+			Req: &pb.DowngradeRequest{
+				Action:  pb.DowngradeRequest_DowngradeAction(g.IntN(3)),
+				Version: pick(g, "", "3.4.0", "3.5.0", "x", "9.9.9"),
+			},
+		},
 		Op{Kind: "MemberList", Req: &pb.MemberListRequest{Linearizable: g.oneIn(2)}},
 		Op{Kind: "MemberRemove", Req: &pb.MemberRemoveRequest{ID: 1}},
 		Op{Kind: "MemberPromote", Req: &pb.MemberPromoteRequest{ID: 1}},

@@ -162,7 +162,8 @@ type keyspaceServer struct {
 
 // Remove deletes the keyspace. Its data are cleared in the background.
 func (k *keyspaceServer) Remove() {
-	_, _ = k.admin.Delete(context.Background(), &adminv1.DeleteRequest{Name: k.name}) // it does no harm if the keyspace stays
+	// It does no harm if the keyspace stays.
+	_, _ = k.admin.Delete(context.Background(), &adminv1.DeleteRequest{Name: k.name})
 }
 
 // restart closes the keyspace by changing a limit. The first call opens it again.

@@ -110,7 +110,11 @@ func (s *podsServer) dialOptions() []grpc.DialOption {
 	r := manual.NewBuilderWithScheme("pods")
 	r.InitialState(all)
 	quick := grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 200 * time.Millisecond},
+		Backoff: backoff.Config{
+			BaseDelay:  10 * time.Millisecond,
+			Multiplier: 1.6,
+			MaxDelay:   200 * time.Millisecond,
+		},
 		MinConnectTimeout: callTimeout,
 	}
 	return []grpc.DialOption{
@@ -206,7 +210,8 @@ func (s *podsServer) Remove() {
 	}
 	// The errors of closing without a store say just that.
 	_ = errors.Join(s.kill(), s.bus.Close(), s.o.Engine.Close())
-	s.deployment.Parts, s.view, s.o.Engine = compose.Parts{}, nil, nil // the test's cleanup still refers to the deployment
+	// The test's cleanup still refers to the deployment.
+	s.deployment.Parts, s.view, s.o.Engine = compose.Parts{}, nil, nil
 }
 
 // lost is an engine that has been closed, so that pods do not try again.

@@ -22,11 +22,31 @@ var revisionMutations = []string{
 
 // requestMutations change revisions by one on the way to the server, as a translation that is off by one would.
 var requestMutations = []mutation{
-	{name: "read at the revision before", ops: then("Range key:'a' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision--; return true })},
-	{name: "read at the revision after", ops: then("Put key:'b'", "Range key:'a' range_end:'z' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true })},
-	{name: "read in the future", ops: then("Range key:'a' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true })},
-	{name: "bound", ops: then("Range key:'a' min_mod_revision:3"), request: on(func(r *pb.RangeRequest) bool { r.MinModRevision++; return true })},
-	{name: "other bound", ops: then("Range key:'a' max_create_revision:2"), request: on(func(r *pb.RangeRequest) bool { r.MaxCreateRevision--; return true })},
+	{
+		name:    "read at the revision before",
+		ops:     then("Range key:'a' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision--; return true }),
+	},
+	{
+		name:    "read at the revision after",
+		ops:     then("Put key:'b'", "Range key:'a' range_end:'z' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true }),
+	},
+	{
+		name:    "read in the future",
+		ops:     then("Range key:'a' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true }),
+	},
+	{
+		name:    "bound",
+		ops:     then("Range key:'a' min_mod_revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.MinModRevision++; return true }),
+	},
+	{
+		name:    "other bound",
+		ops:     then("Range key:'a' max_create_revision:2"),
+		request: on(func(r *pb.RangeRequest) bool { r.MaxCreateRevision--; return true }),
+	},
 	{
 		name: "compare", ops: then("Txn compare:{target:MOD key:'a' mod_revision:3}"),
 		request: on(func(r *pb.TxnRequest) bool {
@@ -60,10 +80,22 @@ var requestMutations = []mutation{
 			return start(r, -1)
 		}),
 	},
-	{name: "revision of a hash", ops: then("HashKV revision:3"), request: on(func(r *pb.HashKVRequest) bool { r.Revision--; return true })},
+	{
+		name:    "revision of a hash",
+		ops:     then("HashKV revision:3"),
+		request: on(func(r *pb.HashKVRequest) bool { r.Revision--; return true }),
+	},
 	// This is the last one, because the compact revisions differ afterwards.
-	{name: "compaction", ops: then("Compact revision:3", "Range key:'a' revision:2"), request: on(func(r *pb.CompactionRequest) bool { r.Revision--; return true })},
-	{name: "compaction in the future", ops: then("Compact revision:3"), request: on(func(r *pb.CompactionRequest) bool { r.Revision++; return true })},
+	{
+		name:    "compaction",
+		ops:     then("Compact revision:3", "Range key:'a' revision:2"),
+		request: on(func(r *pb.CompactionRequest) bool { r.Revision--; return true }),
+	},
+	{
+		name:    "compaction in the future",
+		ops:     then("Compact revision:3"),
+		request: on(func(r *pb.CompactionRequest) bool { r.Revision++; return true }),
+	},
 }
 
 // start moves the start of the watches of a sequence; the tap has no key.

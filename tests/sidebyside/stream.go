@@ -240,7 +240,11 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 	s.mu.Lock()
 	w := s.live[id]
 	s.mu.Unlock()
-	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+	s.rpc.Send(
+		&pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+		},
+	)
 	if w == nil || !s.wait(patience, func() bool { return w.closed != nil }) {
 		return nil
 	}
@@ -256,7 +260,11 @@ func (s *stream) askProgress(interval, timeout time.Duration) (int64, bool) {
 	n := len(s.progress)
 	s.mu.Unlock()
 	for deadline := time.Now().Add(timeout); ; {
-		s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+		s.rpc.Send(
+			&pb.WatchRequest{
+				RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+			},
+		)
 		if s.wait(interval, func() bool { return len(s.progress) > n }) {
 			s.mu.Lock()
 			defer s.mu.Unlock()

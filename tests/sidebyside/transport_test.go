@@ -68,7 +68,11 @@ func compareMetadata(t *testing.T, under starter) {
 			if err != nil {
 				return failed(err)
 			}
-			req := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 1}}}
+			req := &pb.WatchRequest{
+				RequestUnion: &pb.WatchRequest_CreateRequest{
+					CreateRequest: &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 1},
+				},
+			}
 			if err := watch.Send(req); err != nil {
 				return failed(err)
 			}

@@ -121,7 +121,8 @@ func TestBackups(t *testing.T) {
 	run(t, "backup", "save", "--to="+string(place), "--client-endpoint="+endpoint)
 	ms := list(t, place)
 	newest := ms[len(ms)-1]
-	if newest.Kind != backup.Log || newest.Revision < last.Header.Revision { // the last write may have come after the backup
+	// The last write may have come after the backup.
+	if newest.Kind != backup.Log || newest.Revision < last.Header.Revision {
 		t.Errorf("the last backup is %+v, the revision %d", newest, last.Header.Revision)
 	}
 	for _, rev := range []int64{0, ms[0].Revision + (newest.Revision-ms[0].Revision)/2} {

@@ -335,7 +335,9 @@ func TestRouterStreams(t *testing.T) {
 	for range 200 { // more than nginx's default of 128
 		last = watch(ctx)
 	}
-	if err := last.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}}); err != nil {
+	if err := last.Send(
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := last.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "draining") {
@@ -356,7 +358,8 @@ func TestRouterStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id := range int64(3000) { // each may come with pings that measure bandwidth, of which nginx accepts a limited number
+	// Each may come with pings that measure bandwidth, of which nginx accepts a limited number.
+	for id := range int64(3000) {
 		if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
 			t.Fatal(err)
 		}

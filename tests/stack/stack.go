@@ -28,9 +28,10 @@ const podsPerKind = 2
 
 // Config says what to start and where.
 type Config struct {
-	Dir          string // for data, logs and the cluster file; made if missing
-	Port         int    // of the router: all of etcd's gRPC services
-	BasePort     int    // the other processes take ports from here on, PortsUsed of them; the first is the router's for HTTP/1
+	Dir  string // for data, logs and the cluster file; made if missing
+	Port int    // of the router: all of etcd's gRPC services
+	// BasePort is the first of PortsUsed ports for the other processes. The router serves HTTP/1 on the first.
+	BasePort     int
 	Keyspace     string // of the pods
 	FoundationDB FoundationDB
 	Programs     Programs

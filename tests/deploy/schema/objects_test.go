@@ -33,16 +33,17 @@ const root = "../../.."
 
 // makers make an empty object of each kind that k8s/ may use.
 var makers = map[string]func() meta.Object{
-	"v1 Namespace":                                      func() meta.Object { return new(core.Namespace) },
-	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
-	"v1 Service":                                        func() meta.Object { return new(core.Service) },
-	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
-	"scheduling.k8s.io/v1 PriorityClass":                func() meta.Object { return new(scheduling.PriorityClass) },
-	"rbac.authorization.k8s.io/v1 ClusterRole":          func() meta.Object { return new(rbac.ClusterRole) },
-	"rbac.authorization.k8s.io/v1 ClusterRoleBinding":   func() meta.Object { return new(rbac.ClusterRoleBinding) },
-	"apps/v1 Deployment":                                func() meta.Object { return new(apps.Deployment) },
-	"apps/v1 StatefulSet":                               func() meta.Object { return new(apps.StatefulSet) },
-	"autoscaling/v2 HorizontalPodAutoscaler":            func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
+	"v1 Namespace":                                    func() meta.Object { return new(core.Namespace) },
+	"v1 ConfigMap":                                    func() meta.Object { return new(core.ConfigMap) },
+	"v1 Service":                                      func() meta.Object { return new(core.Service) },
+	"v1 ServiceAccount":                               func() meta.Object { return new(core.ServiceAccount) },
+	"scheduling.k8s.io/v1 PriorityClass":              func() meta.Object { return new(scheduling.PriorityClass) },
+	"rbac.authorization.k8s.io/v1 ClusterRole":        func() meta.Object { return new(rbac.ClusterRole) },
+	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": func() meta.Object { return new(rbac.ClusterRoleBinding) },
+	"apps/v1 Deployment":                              func() meta.Object { return new(apps.Deployment) },
+	"apps/v1 StatefulSet":                             func() meta.Object { return new(apps.StatefulSet) },
+	"autoscaling/v2 " +
+		"HorizontalPodAutoscaler": func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
 	"policy/v1 PodDisruptionBudget":                     func() meta.Object { return new(policy.PodDisruptionBudget) },
 	"networking.k8s.io/v1 NetworkPolicy":                func() meta.Object { return new(networking.NetworkPolicy) },
 	"rbac.authorization.k8s.io/v1 Role":                 func() meta.Object { return new(rbac.Role) },

@@ -91,9 +91,11 @@ func (f *Follower) follow(ctx context.Context, from int64) error {
 	if err != nil {
 		return err
 	}
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from,
-	}}})
+	err = stream.Send(
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+			Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from,
+		}}},
+	)
 	if err != nil {
 		return status.Errorf(codes.Unavailable, "send: %v", err)
 	}

@@ -300,7 +300,8 @@ func TestDashboards(t *testing.T) {
 // verdicts checks that our alerts have data to judge, and fire in the situations that they are meant for.
 func verdicts(t *testing.T, j judge, dir string) {
 	rules := ourRules(t)
-	slow := []string{"HeadwaterCommitsSlow", "HeadwaterWritesStuck", "HeadwaterHubBehind"} // depend on the speed of the machine
+	// These depend on the speed of the machine.
+	slow := []string{"HeadwaterCommitsSlow", "HeadwaterWritesStuck", "HeadwaterHubBehind"}
 	for name, want := range map[string][]string{
 		"headwater-idle": nil, "headwater-load": nil, "kv-load": nil, "watchhub-load": nil, "leasekeeper-load": nil,
 		"pod-away": {"HeadwaterStoreAway"}, "waiting-away": {"HeadwaterStoreAway"},
