@@ -21,6 +21,7 @@ var (
 	invariant    = regexp.MustCompile(`\bI(1[0-2]|[1-9])\b`)
 	bare         = regexp.MustCompile(`(?i)\b(design|designed)[ ,]+(§|I)\d+`)
 	outsideTree  = regexp.MustCompile(`\.\./shared/|etcd-surface\.md|ecosystem\.md|\bDESIGN\b`)
+	quotedPath   = regexp.MustCompile("`((?:bench|charts|deploy|docs|k8s|libs|protos|services|tests)/[\\w./-]+)`")
 	fenced       = regexp.MustCompile("(?ms)^ *```.*?^ *```")
 )
 
@@ -107,6 +108,7 @@ func TestReferences(t *testing.T) {
 		}
 		if strings.HasSuffix(path, ".md") {
 			links += checkLinks(t, path, text)
+			checkPaths(t, path, text)
 		}
 	})
 	if links < 50 || sections < 5 {
@@ -128,6 +130,20 @@ func designHas(design, name string) bool {
 		return strings.Contains(design, "\n## "+number+". ")
 	}
 	return invariant.MatchString(name) && strings.Contains(design, "**"+name+".**")
+}
+
+// checkPaths checks that the directories and files that a page names in backticks exist.
+func checkPaths(t *testing.T, path, text string) {
+	t.Helper()
+	for _, m := range quotedPath.FindAllStringSubmatch(text, -1) {
+		name := strings.TrimSuffix(m[1], "/...")
+		if !slices.ContainsFunc([]string{name, name + ".go"}, func(name string) bool {
+			_, err := os.Stat(filepath.Join(root, name))
+			return err == nil
+		}) {
+			t.Errorf("%s names %s, which does not exist", path, m[1])
+		}
+	}
 }
 
 func checkLinks(t *testing.T, path, text string) (links int) {
