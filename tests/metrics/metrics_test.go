@@ -63,7 +63,7 @@ func startHeadwater(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
