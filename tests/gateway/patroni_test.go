@@ -2,9 +2,10 @@ package gateway
 
 import "testing"
 
-// TestPatroni: what Patroni asks etcd for (patroni/dcs/etcd3.py), in the order in which a primary and its replicas do:
-// the version, a token, members, a lease, the race for the leader's key, its renewal, changes guarded by revisions, the
-// watch that fills its cache, and what it hears when its token, its rights or its lease are gone.
+// TestPatroni: the requests that Patroni sends to etcd (patroni/dcs/etcd3.py), in the order of a primary and its
+// replicas: the version, a token, members, a lease, the race for the leader's key, its renewal, changes guarded by
+// revisions, and the watch that fills its cache. Then come the answers that it gets when its token, its rights or its
+// lease are gone.
 func TestPatroni(t *testing.T) {
 	theirs, ours, _ := secured(t)
 	key := func(name string) string { return `"key":"` + b64("/app/batman/"+name) + `"` }

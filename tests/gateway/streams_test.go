@@ -33,7 +33,7 @@ func (s *side) open(t *testing.T, r request) *lines {
 	return &lines{s, resp, input, cancel}
 }
 
-// next is the next line, "" at the end.
+// next returns the next line, or "" at the end.
 func (l *lines) next(t *testing.T) string {
 	t.Helper()
 	if !l.input.Scan() {
@@ -45,7 +45,7 @@ func (l *lines) next(t *testing.T) string {
 	return l.side.plain(l.input.Text())
 }
 
-// both runs the same at both sides and compares what they return.
+// both runs a function on both sides and compares the results.
 func both(t *testing.T, theirs, ours *side, what string, run func(*side) string) {
 	t.Helper()
 	if want, got := run(theirs), run(ours); want != got {
@@ -53,7 +53,7 @@ func both(t *testing.T, theirs, ours *side, what string, run func(*side) string)
 	}
 }
 
-// compareWatch watches as curl does: one message asks, the answer goes on.
+// compareWatch watches as curl does: the client sends one message, and the answer does not end.
 func compareWatch(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	both(t, theirs, ours, "watch", func(s *side) string {
@@ -90,7 +90,7 @@ func compareWatch(t *testing.T, theirs, ours *side) {
 	})
 }
 
-// TestWatchNothing: a request that can ask for nothing is answered. (etcd leaves it waiting.)
+// TestWatchNothing: a request for a stream from which no message can be read gets an error. (etcd lets it wait.)
 func TestWatchNothing(t *testing.T) {
 	ours := &side{addrs: []string{host(standalone.Start(t, nil))}}
 	for _, path := range []string{"/v3/watch", "/v3/lease/keepalive"} {
@@ -152,13 +152,13 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 	})
 }
 
-// opened is the answer to the request for a WebSocket.
+// opened is the answer to the request that opens a WebSocket.
 type opened struct {
 	StatusCode int
 	Header     http.Header
 }
 
-// ask opens a WebSocket and sends messages on it; a message of "" is none.
+// ask opens a WebSocket and sends the messages that are not empty.
 func (s *side) ask(t *testing.T, path string, header http.Header, messages ...string) (*websocket.Conn, opened) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -177,7 +177,7 @@ func (s *side) ask(t *testing.T, path string, header http.Header, messages ...st
 	return ws, opened{resp.StatusCode, resp.Header}
 }
 
-// read is the next message, or how there is none.
+// read returns the next message, or the reason why there is none.
 func (s *side) read(ws *websocket.Conn) string {
 	kind, b, err := ws.ReadMessage()
 	if err != nil {
@@ -186,7 +186,7 @@ func (s *side) read(ws *websocket.Conn) string {
 	return fmt.Sprint(kind, " ", s.plain(string(b)))
 }
 
-// compareWebSocket uses streams as a browser does: requests and answers go on as long as either side likes.
+// compareWebSocket uses streams as a browser does: both sides send until either ends the stream.
 func compareWebSocket(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	both(t, theirs, ours, "watch", func(s *side) string {

@@ -18,14 +18,15 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// TestPlacesSnapshots: a tenant who takes snapshots and does not read them takes no other's places.
+// TestPlacesSnapshots: a tenant that begins snapshots and does not read them does not keep others from taking
+// snapshots.
 func TestPlacesSnapshots(t *testing.T) {
 	s := server(t, nil)
 	hostile, neighbour, _ := limits(t, s, &keyspacev1.Limits{})
 	put(t, hostile, "a", strings.Repeat("v", 1<<20))
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	// begun is a snapshot whose first message has come.
+	// begun begins a snapshot and waits for its first message.
 	begun := func(c *clientv3.Client) (grpcStream, error) {
 		stream, err := pb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(ctx, &pb.SnapshotRequest{})
 		if err == nil {
@@ -59,11 +60,11 @@ type grpcStream interface {
 	Recv() (*pb.SnapshotResponse, error)
 }
 
-// slowHash is what comparing with takes a good tenth of a second.
+// slowHash is a hash that takes more than a tenth of a second to compare with.
 const slowHash = "$2a$11$N9qo8uLOickgx2ZMRZoMyeIjZAgcfl7p92ldGxad68LJZdL17lhWy"
 
-// TestPlacesPasswords: a tenant whose clients guess passwords, more at a time than may wait and with a hash that takes
-// long, keeps no other from logging in.
+// TestPlacesPasswords: the clients of a tenant guess passwords, more at a time than may wait and against an expensive
+// hash. Other tenants can still log in.
 func TestPlacesPasswords(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.BcryptCost = 4 })
 	hostile, neighbour, _ := limits(t, s, &keyspacev1.Limits{})
