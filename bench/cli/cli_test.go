@@ -103,7 +103,7 @@ func startEtcd(t *testing.T) (endpoint string, c *clientv3.Client) {
 	t.Cleanup(e.Close)
 	<-e.Server.ReadyNotify()
 	endpoint = e.Clients[0].Addr().String()
-	c, err = clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 10 * time.Second})
+	c, err = clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,7 +21,7 @@ import (
 )
 
 // startTimeout bounds the start of one pod of each kind.
-const startTimeout = time.Minute
+const startTimeout = 2 * time.Minute
 
 // nobody is an address where nothing listens. Relays and NATS clients notice that, and the pods start all the same.
 const nobody = "127.0.0.1:1"

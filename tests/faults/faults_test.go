@@ -110,7 +110,7 @@ func (s *system) onShared() {
 	if testengine.Chosen() == testengine.FoundationDB {
 		s.shared = testengine.Open(s.t, 0)
 	}
-	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true, CloseWithin: time.Minute}
 	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8, InlineBytes: 3}
 }
 

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
@@ -42,7 +43,9 @@ func TestStandalone(t *testing.T) {
 // counters of live bytes and of keys are the sums of the tables that docs/formats.md names.
 func checkRows(t *testing.T, dataDir string, activated bool) {
 	t.Helper()
-	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{
+		ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -157,8 +157,10 @@ var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
 		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes|token)":"?[^",}]*"?`)
 	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"https?://[^"]*"`)
-	// overdue is the answer to a call whose deadline the server notices before the gateway does.
-	overdue   = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
+	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
+	overdue = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
+	// remaining is what is left of a lease's time; what it was granted follows.
+	remaining = regexp.MustCompile(`"TTL":"[0-9]+","grantedTTL"`)
 	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
 )
 
@@ -166,6 +168,7 @@ var (
 func (s *side) plain(body string) string {
 	body = identity.ReplaceAllString(names.ReplaceAllString(body, `"$1":"…"`), `"$1…"`)
 	body = overdue.ReplaceAllString(body, "context deadline exceeded")
+	body = remaining.ReplaceAllString(body, `"TTL":"…","grantedTTL"`)
 	if s.sparse {
 		body = revisions.ReplaceAllString(body, `"$1":"…"`)
 	}
@@ -224,7 +227,19 @@ func (s *side) send(ctx context.Context, t *testing.T, r request) *http.Response
 	return resp
 }
 
-// compare makes the requests, one after the other, on both sides.
+// doWithin makes a request that is answered until its deadline, which is later and later until there is time for what
+// is awaited.
+func (s *side) doWithin(t *testing.T, r request, enough func(answer) bool) answer {
+	t.Helper()
+	for seconds := 2; ; seconds *= 2 {
+		r.header = http.Header{"Grpc-Timeout": {fmt.Sprint(seconds, "S")}}
+		if a := s.do(t, r); enough(a) || seconds > 60 {
+			return a
+		}
+	}
+}
+
+// compare makes the requests, one after the other, at both.
 func compare(t *testing.T, theirs, ours *side, requests ...request) {
 	t.Helper()
 	for _, r := range requests {

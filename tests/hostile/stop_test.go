@@ -129,19 +129,18 @@ func say(text string) func(context.Context, *testing.T, *hw.Server, *clientv3.Cl
 func TestStop(t *testing.T) {
 	for name, hold := range holds {
 		t.Run(name, func(t *testing.T) {
-			s := run(t)
-			c := client(t, s)
-			fill(t, c, 8, 1<<20)
-			hold(within(t), t, s, c)
-			begin := time.Now()
-			if err := s.Stop(); err != nil {
-				t.Fatal(err)
-			}
-			took := time.Since(begin)
-			t.Logf("ended after %v", took)
-			if took > soon {
-				t.Errorf("that took more than %v", soon)
-			}
+			inTime(t, func(t *testing.T) time.Duration {
+				t.Helper()
+				s := run(t)
+				c := client(t, s)
+				fill(t, c, 8, 1<<20)
+				hold(within(t), t, s, c)
+				begin := time.Now()
+				if err := s.Stop(); err != nil {
+					t.Fatal(err)
+				}
+				return time.Since(begin)
+			})
 		})
 	}
 }

@@ -440,7 +440,7 @@ func inspect(t *testing.T, a admin, name string) {
 func TestAdminFollow(t *testing.T) {
 	c := config.Default(config.Standalone)
 	c.DataDir, c.ListenClientURLs, c.DiskReserveBytes = t.TempDir(), []string{"http://127.0.0.1:0"}, -1
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -477,7 +477,7 @@ func TestAdminSocket(t *testing.T) {
 	if err := l.Close(); err != nil { // as after a kill
 		t.Fatal(err)
 	}
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -492,7 +492,7 @@ func TestAdminSocket(t *testing.T) {
 		t.Errorf("the socket is left: %v", err)
 	}
 	c.ListenAdminURLs = []string{config.AdminNone}
-	if s, err = compose.Start(t.Context(), config.Standalone, c, embedded.Parts()); err != nil {
+	if s, err = compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) || len(s.AdminURLs()) > 0 {
@@ -500,7 +500,7 @@ func TestAdminSocket(t *testing.T) {
 	}
 	stop(t, s)
 	c.ListenAdminURLs = []string{"unix://" + filepath.Join(c.DataDir, "none", "x.sock")}
-	if s, err = compose.Start(context.WithoutCancel(t.Context()), config.Standalone, c, embedded.Parts()); err == nil {
+	if s, err = compose.Start(context.WithoutCancel(t.Context()), config.Standalone, c, embedded.Parts(patience)); err == nil {
 		stop(t, s)
 		t.Error("a server has started without the admin API that was asked for")
 	}

@@ -43,7 +43,7 @@ func server(t *testing.T, change func(*config.Config)) *compose.Server {
 
 func start(t *testing.T, c config.Config) *compose.Server {
 	t.Helper()
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -27,8 +27,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// patience bounds every wait. It is long because a loaded machine is slow.
-const patience = time.Minute
+// patience bounds every wait; a loaded machine is slow.
+const patience = 2 * time.Minute
 
 // deployment is pods of all kinds on one store.
 type deployment struct {

@@ -63,7 +63,7 @@ func startHeadwater(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,12 +78,12 @@ func startHeadwater(t *testing.T, args ...string) string {
 // use makes some requests of every kind, one after the other.
 func use(t *testing.T, url string) {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: time.Minute, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	must := func(_ any, err error) {
 		t.Helper()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -55,7 +56,7 @@ func podsPersisted(t *testing.T,
 }
 
 func readLog(ctx context.Context, dir string) (log []revlog.Entry, err error) {
-	db, err := pebble.Open(dir, pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	db, err := pebble.Open(dir, pebble.Options{ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
 	if err != nil {
 		return nil, err
 	}

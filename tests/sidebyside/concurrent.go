@@ -22,7 +22,7 @@ const (
 	counterKey      = "counter"
 	counterTriesMax = 10_000
 	concurrentKeys  = 6
-	watchLogTimeout = 20 * time.Second
+	watchLogTimeout = 2 * time.Minute
 )
 
 // concurrentRun is the result of a concurrent run on one server, without anything that depends on the order of clients.

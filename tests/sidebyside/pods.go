@@ -28,7 +28,7 @@ import (
 
 const (
 	podsPerKind = 2
-	podsTimeout = time.Minute // bounds the start of all pods
+	podsTimeout = 2 * time.Minute // bounds the start of all pods
 	probePause  = 10 * time.Millisecond
 	// podsTarget is the address that clients dial. Its resolver knows the pods.
 	podsTarget = "pods:///headwater"

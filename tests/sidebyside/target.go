@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	callTimeout     = 20 * time.Second // bounds one request
-	receiveBytesMax = 1 << 30          // answers of any size are taken
+	callTimeout     = 2 * time.Minute // bounds one request
+	receiveBytesMax = 1 << 30         // answers of any size are taken
 )
 
 // server is a process or an embedded server that a Target talks to.

@@ -23,8 +23,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// routerTimeout bounds waits that usually take milliseconds.
-const routerTimeout = 30 * time.Second
+// routerTimeout bounds what takes milliseconds.
+const routerTimeout = 2 * time.Minute
 
 // write makes one of the calls that write. It returns the key by which the pods count it.
 type write struct {

@@ -30,7 +30,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 

@@ -85,9 +85,9 @@ func served(t *testing.T, args []string, f func(ctx context.Context, c *clientv3
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	server, err := compose.Start(ctx, config.Standalone, p.Config, embedded.Parts())
+	server, err := compose.Start(ctx, config.Standalone, p.Config, embedded.Parts(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}

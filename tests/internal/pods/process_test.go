@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	ServeChild()

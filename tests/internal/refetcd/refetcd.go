@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	startTimeout = time.Minute
-	// bcryptCost is the lowest possible cost. A hash takes a millisecond instead of a hundred.
+	startTimeout = 2 * time.Minute
+	// bcryptCost is the least there is: a hash costs a millisecond instead of a hundred.
 	bcryptCost = 4
 )
 

@@ -19,7 +19,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // server is a process of the built server.
 type server struct {

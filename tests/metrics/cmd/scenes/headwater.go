@@ -37,7 +37,7 @@ func standalone(ctx context.Context, s stage, name string, quota int64) error {
 	c.DataDir, c.ListenClientURLs = dir, []string{"http://127.0.0.1:0"}
 	c.QuotaBackendBytes, c.ExtensiveMetrics = quota, true
 	c.MetricsKeyspaces.Top = 5
-	n, err := compose.Start(ctx, config.Standalone, c, embedded.Parts())
+	n, err := compose.Start(ctx, config.Standalone, c, embedded.Parts(0))
 	if err != nil {
 		return err
 	}

@@ -29,7 +29,7 @@ func TestReadLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	srv, err := inproc.Start(ctx, inproc.Config{
 		Engine: db, Listener: l, Logger: slog.New(slog.DiscardHandler), NoLeases: true,
