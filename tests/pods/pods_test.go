@@ -179,7 +179,7 @@ func (d *deployment) checkLease(c *clientv3.Client, prefix string, header *pb.Re
 			t.Error("a key has outlived its lease", r, err)
 		}
 	}
-	// Expiry: the key goes by itself, and a watcher is told.
+	// Expiry: the key is deleted without a request, and a watcher gets the event.
 	granted, put := d.putExpiring(c, prefix+"expiring")
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
