@@ -34,7 +34,8 @@ type side struct {
 	store    *clientv3.Client
 }
 
-// sides returns etcd's services on one etcd and ours on another, fresh, so that revisions compare.
+// sides returns etcd's services on one etcd and ours on another. Both etcds are fresh, so that revisions are
+// comparable.
 func sides(t *testing.T) (theirs, ours side) {
 	t.Helper()
 	theirs, ours = side{store: etcd(t)}, side{store: etcd(t)}
@@ -86,14 +87,14 @@ func etcd(t *testing.T) *clientv3.Client {
 	return client
 }
 
-// trace collects what one side answered, as text that compares.
+// trace collects the answers of one side as text, for comparison.
 type trace struct {
 	t     *testing.T
 	lines []string
 }
 
-// add takes down an answer. Of a call that its client ended only the code compares: who notices first that it is over,
-// the client or either timer of the server, makes up the text.
+// add records an answer. If the client has ended a call, add records only the code, because the text depends on who
+// notices the end first: the client or one of the server's two timers.
 func (tr *trace) add(name string, m proto.Message, err error) {
 	tr.t.Helper()
 	switch code := status.Code(err); code {
@@ -117,7 +118,7 @@ func (tr *trace) add(name string, m proto.Message, err error) {
 	tr.lines = append(tr.lines, fmt.Sprintf("%s: %v", name, canonical))
 }
 
-// clearIDs takes out of the header what differs between two clusters.
+// clearIDs clears the fields of the header that differ between two clusters.
 func clearIDs(m proto.Message) {
 	r := m.ProtoReflect()
 	field := r.Descriptor().Fields().ByName("header")
@@ -158,7 +159,7 @@ func (s side) grant(t *testing.T, ids ...int64) {
 // waitTimeout bounds a wait for something that comes soon, unless the machine is busy.
 const waitTimeout = 2 * time.Minute
 
-// waitKeys polls until there are n keys under prefix: so many wait for the lock or are candidates.
+// waitKeys polls until there are n keys under prefix, which means that n clients wait for the lock or are candidates.
 func (s side) waitKeys(t *testing.T, prefix string, n int64) {
 	t.Helper()
 	deadline := time.Now().Add(waitTimeout)

@@ -32,8 +32,8 @@ const (
 	maps     = 200 // config maps that are written while certificates change
 )
 
-// store is a server whose clients show certificates, and whose connections are made anew every second, so that they
-// meet the certificate that there is.
+// store starts a server that requires client certificates. It closes connections after a second, so that clients soon
+// see the current certificate.
 func store(t *testing.T, ca *tlstest.Authority, own tlstest.Pair) *compose.Server {
 	t.Helper()
 	return standalone.Start(t, func(c *config.Config) {
@@ -91,7 +91,7 @@ func start(t *testing.T, url string, ca *tlstest.Authority, client tlstest.Pair)
 			t.Logf("kube-apiserver:\n%s", log.String()[max(0, log.Len()-8<<10):])
 		}
 	})
-	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it has made its certificate itself
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it has a self-signed certificate
 	t.Cleanup(tr.CloseIdleConnections)
 	a := &apiserver{T: t, url: "https://" + addr, client: &http.Client{Transport: tr}}
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
@@ -121,7 +121,7 @@ func (a *apiserver) call(method, path, body string) (status int, answer string, 
 	return resp.StatusCode, string(b), err
 }
 
-// must makes a call that succeeds.
+// must makes a call, which must succeed.
 func (a *apiserver) must(method, path, body string) string {
 	a.Helper()
 	status, answer, err := a.call(method, path, body)
@@ -140,8 +140,8 @@ func needApiserver(t *testing.T) {
 	}
 }
 
-// TestMutualTLS: a kube-apiserver that shows a certificate works, under load too while the server's certificate is
-// changed.
+// TestMutualTLS: a kube-apiserver with a client certificate works, also under load while the server's certificate is
+// replaced.
 func TestMutualTLS(t *testing.T) {
 	needApiserver(t)
 	ca := tlstest.New(t, "etcd-ca")
@@ -156,7 +156,7 @@ func TestMutualTLS(t *testing.T) {
 		body := fmt.Sprintf(`{"metadata":{"name":"m%d"},"data":{"i":"%d"}}`, i, i)
 		a.must(http.MethodPost, configMaps, body)
 		a.must(http.MethodPut, fmt.Sprintf("%s/m%d", configMaps, i), `{"immutable":true,`+body[1:])
-		time.Sleep(20 * time.Millisecond) // so that connections grow old under it
+		time.Sleep(20 * time.Millisecond) // so that the load lasts longer than a connection
 	}
 	if n := len(a.list()); n != maps {
 		t.Errorf("%d config maps", n)
@@ -239,7 +239,7 @@ func (a *apiserver) list() (own []configMap) {
 	return own
 }
 
-// replace puts a certificate in the place of another, as kubeadm certs renew does.
+// replace replaces a certificate by another, as kubeadm certs renew does.
 func replace(t *testing.T, of, by tlstest.Pair) {
 	t.Helper()
 	for to, from := range map[string]string{of.CertFile: by.CertFile, of.KeyFile: by.KeyFile} {

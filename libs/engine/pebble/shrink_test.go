@@ -143,7 +143,9 @@ func TestShrinksByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			s, err := Open(dir, Options{CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1})
+			s, err := Open(dir, Options{
+				CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
