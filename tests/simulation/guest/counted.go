@@ -124,8 +124,8 @@ func (c *counted) see(ctx context.Context) {
 		once, cancel := context.WithCancel(ctx)
 		for resp := range c.watcher.Watch(once, countedPrefix, clientv3.WithPrefix(), clientv3.WithRev(next)) {
 			if resp.CompactRevision != 0 {
-				c.fail(fmt.Errorf("a watch from revision %d, all before which it has seen, is told that it is compacted "+
-					"at %d", next, resp.CompactRevision))
+				c.fail(fmt.Errorf("a watch from revision %d, all before which it has seen, is told of a "+
+					"compaction at %d", next, resp.CompactRevision))
 			}
 			c.mu.Lock()
 			for _, e := range resp.Events {
@@ -294,15 +294,15 @@ func (c *counted) judgeEvents(there []countedEvent) error {
 		if len(there) == 0 || len(events) > 0 && events[len(events)-1].rev >= there[len(there)-1].rev {
 			for i := range max(len(there), len(events)) {
 				if i >= len(there) || i >= len(events) || there[i] != events[i] {
-					return fmt.Errorf("counts: a watch has seen %d events of %d, and the %dth is not the %dth key that was "+
-						"made", len(events), len(there), i+1, i+1)
+					return fmt.Errorf("counts: a watch has seen %d events of %d, and the %dth is not the %dth key "+
+						"that was made", len(events), len(there), i+1, i+1)
 				}
 			}
 			return nil
 		}
 		if time.Now().After(until) {
-			return fmt.Errorf("counts: %v after the last fault a watch has seen %d events of %d", liveWithin, len(events),
-				len(there))
+			return fmt.Errorf("counts: %v after the last fault a watch has seen %d events of %d", liveWithin,
+				len(events), len(there))
 		}
 		time.Sleep(userPause)
 	}

@@ -112,8 +112,8 @@ func newWorld(p plan) *world {
 	return w
 }
 
-// drawOptions draws options of the pods: mostly their defaults, and now and then so little that what hardly ever happens
-// happens all the time.
+// drawOptions draws options of the pods: mostly their defaults, and now and then so little that what hardly ever
+// happens happens all the time.
 func (w *world) drawOptions() {
 	r, d := w.rand("options"), config.Default(config.KV)
 	w.c.idle, w.c.tokenTTL = d.KeyspaceIdle, d.AuthTokenTTL

@@ -42,7 +42,7 @@ func run(ctx context.Context) error {
 	flag.IntVar(&o.Plan.Limited, "limited", o.Plan.Limited, "clients that want more than a limit allows")
 	flag.IntVar(&o.Plan.Counts, "counts", o.Plan.Counts, "clients whose transactions count what all of them make")
 	flag.BoolVar(&o.Plan.Moves, "moves", o.Plan.Moves, "migrate a keyspace into another")
-	flag.StringVar(&o.Plan.Only, "only", "", "kinds of faults, with - for spaces and commas between; empty: as seeds say")
+	flag.StringVar(&o.Plan.Only, "only", "", "kinds of faults, with - for spaces, commas between; empty: as seeds say")
 	flag.BoolVar(&o.Plan.Backups, "backups", o.Plan.Backups, "take snapshots of the traffic's keyspace")
 	flag.BoolVar(&o.Plan.Calm, "calm", false, "no faults of the database and of the bus by chance")
 	flag.BoolVar(&o.PlantedOnly, "planted-only", false, "with -planted: do not run the seeds first with none of them")
