@@ -71,7 +71,8 @@ type hasher struct {
 	head int64
 	sum  uint32
 	// compacts says that it is the hash that etcd takes while it compacts at the revision. Then a tombstone of that
-	// revision counts as something that is there, so that etcd leaves out what is not live. kept says that there is one.
+	// revision counts as something that is there, so that etcd leaves out what is not live. kept says that there is
+	// one.
 	compacts, kept bool
 
 	recs []hashed // of the present pass
