@@ -108,12 +108,12 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 	}
 	how := "that had changed since both were compared in full"
 	if done.Full {
-		how = "which are all"
+		how = "(all of them)"
 	}
 	w.end()
 	_, writeErr := fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
 		done.Revision, done.Took.Round(time.Millisecond), done.Keys, how, done.Leases,
-		map[bool]string{true: "taken again", false: "as they were"}[done.Auth])
+		map[bool]string{true: "copied again", false: "unchanged"}[done.Auth])
 	return errors.Join(err, writeErr)
 }
 
