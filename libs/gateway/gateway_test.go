@@ -198,6 +198,30 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
+// TestMetadataUnprintable: a request that names its keyspace with bytes that metadata cannot have is refused, and not
+// served without the name.
+func TestMetadataUnprintable(t *testing.T) {
+	for _, value := range []string{
+		"t\xc3\xabam", "\xef\xbd\x94", "a\tb", "k\r\nGrpc-Metadata-Headwater-Keyspace: \xff",
+	} {
+		for _, more := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+			"Sec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"} {
+			s := &services{}
+			serving(t, s, func(t *testing.T, _ *Gateway, dial func() net.Conn) {
+				c := dial()
+				write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"+more+
+					"Grpc-Metadata-Headwater-Keyspace: "+value+"\r\n\r\n{}")
+				if got := result(t, c); !strings.HasPrefix(got, "400") || !strings.Contains(got, "printable") {
+					t.Errorf("%q: %s", value, got)
+				}
+			})
+			if len(s.calls) != 0 {
+				t.Errorf("%q: served with %v", value, s.calls)
+			}
+		}
+	}
+}
+
 // TestBodySlow: a request whose body stops arriving gets an error in time, and so does a stream without a first
 // message.
 func TestBodySlow(t *testing.T) {
