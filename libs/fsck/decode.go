@@ -33,6 +33,7 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
+	featureParts  = 512
 	featuresAll   = 15 | 32 | 64 | 128 | 256
 )
 

@@ -86,6 +86,9 @@
 //   - A keyspace with FeatureFollows has the revisions of its source and no others: each group sees in its state
 //     whether the feature is set. If so it takes only replays, and otherwise everything else (replay.go). The
 //     transaction that settles the leases removes the feature (follow.go).
+//   - While the head row has FeatureParts, the rows are those of no revision: a revision of the source is being written
+//     in several transactions, and rows lie above the head. No read answers from such a state, and only a replay of
+//     that revision writes (parts.go).
 //   - Where commits make the versions of stamps, a given stamp is never above a version that the engine has given out,
 //     and each transaction that gives some reads the head with a conflict (given.go): revisions grow in the order of
 //     commits there too. A copy has a base that makes room for its revisions, and no two imports write it at once

@@ -54,3 +54,6 @@ func (im *Import) SetBatch(events int) { im.far.events = events }
 
 // Going tells how many versions and tombstones are there from an import that was interrupted.
 func (im *Import) Going() int64 { return im.there() }
+
+// NoWholeWait has reads fail at once while a revision is being written in parts.
+func (s *Store) NoWholeWait() { s.wholeWait = 0 }
