@@ -33,7 +33,7 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
-	featuresAll   = 15 | 32 | 64 | 128 | 256
+	featuresAll   = 15 | 32 | 64 | 128 | 256 | 512
 )
 
 // format is the content of the keyspace's row.

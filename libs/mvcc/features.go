@@ -43,8 +43,12 @@ const (
 	// started with it. A release that does not know it would let everybody in. It changes no row of the keyspace.
 	FeatureAccess Features = 1 << 8
 
+	// FeatureFences: a change of the count index that only settles what an earlier one has begun conflicts with no group
+	// that knows the earlier one. A release that does not know it would settle without stopping the groups that do not.
+	FeatureFences Features = 1 << 9
+
 	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
-		FeatureFollows | FeatureAccess
+		FeatureFollows | FeatureAccess | FeatureFences
 
 	// featuresNeeded come by themselves with what needs them.
 	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess
@@ -70,6 +74,7 @@ var featureNames = []featureName{
 	{FeatureAuth, "auth"},
 	{FeatureFollows, "follows"},
 	{FeatureAccess, "access"},
+	{FeatureFences, "count-fences"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
