@@ -73,7 +73,8 @@ func nullTarget(hwbench string) *target {
 	}}
 }
 
-// secureArgs give a server TLS, with a certificate that it makes by itself; they come last, and the last counts.
+// secureArgs give a server TLS, with a certificate that it makes by itself. They come last, so that they override
+// earlier flags.
 func secureArgs(port int) []string {
 	url := "https://127.0.0.1:" + strconv.Itoa(port)
 	return []string{"--auto-tls", "--listen-client-urls=" + url, "--advertise-client-urls=" + url}
@@ -85,6 +86,7 @@ func localURL(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port)
 type server struct {
 	endpoint string // host:port
 	tls      bool
+	users    bool // authentication is enabled; see withUsers
 	started  time.Time
 	cmd      *exec.Cmd
 	logPath  string

@@ -27,6 +27,9 @@ func TestMain(m *testing.M) {
 // small are options that make tests cheap.
 func small(o Options) Options {
 	o.CacheBytes, o.MemTableBytes, o.Scribble = 1<<20, 1<<20, true
+	if o.CloseWithin == 0 {
+		o.CloseWithin = diskLimit
+	}
 	return o
 }
 
