@@ -8,20 +8,23 @@ import (
 )
 
 // A change of the buckets either moves where groups count (a boundary is set, a merge begins), or it settles what such
-// a change has begun: it moves what was counted before to where groups count now. Only the second must not come before
-// a group that still counts by the boundaries from before the first. Before FeatureFences, and on engines of this
-// process, every change conflicts with every group: a group reads the row of the last change with a conflict.
+// a change has begun: it moves what was counted before to where groups count now. How much that is must not change from
+// the time it is read until it has been moved. So no group that counts by the boundaries from before the first change
+// may be committed any more when the second one begins. Before FeatureFences, and on engines of this process, every
+// change conflicts with every group: a group reads the row of the last change with a conflict.
 //
 // With FeatureFences a group on an engine over a network reads that row without one, and adds a conflict with its
-// fence instead. The fence of a change is a key under its number, which nobody writes. A change that settles acts as
-// if it had written the fences of all changes before the last one that moved anything. So it stops the groups that
-// have not seen that one, and no others; and the keeper lets them end first (bucketsSettle).
+// fence instead. The fence of a change is a key under its number, which nobody writes. Between the two changes is a
+// third one, the seal. It acts as if it had written the fences of all changes before the last one that moved anything.
+// So it stops the groups that have not seen that one, and no others; and the keeper lets them end first (bucketsSettle).
 
 // change is what the row of the last change of the buckets says.
 type change struct {
 	number uint64 // 0: the index has not been begun
 	// moved is the number of the last change that moved where groups count.
 	moved uint64
+	// sealed is moved as it was at the last seal: no group counts as before that change any more.
+	sealed uint64
 }
 
 // parseChange reads the row of the last change.
@@ -31,10 +34,12 @@ func parseChange(row []byte) (change, error) {
 		return change{}, nil
 	case 8: // any change may have moved something
 		n := binary.BigEndian.Uint64(row)
-		return change{n, n}, nil
-	case 16:
-		c := change{binary.BigEndian.Uint64(row), binary.BigEndian.Uint64(row[8:])}
-		if c.moved > c.number {
+		return change{number: n, moved: n}, nil
+	case 24:
+		c := change{
+			binary.BigEndian.Uint64(row), binary.BigEndian.Uint64(row[8:]), binary.BigEndian.Uint64(row[16:]),
+		}
+		if c.sealed > c.moved || c.moved > c.number {
 			return change{}, ErrCorrupt
 		}
 		return c, nil
@@ -47,6 +52,7 @@ func (c change) row(f Features) []byte {
 	row := binary.BigEndian.AppendUint64(nil, c.number)
 	if f.Has(FeatureFences) {
 		row = binary.BigEndian.AppendUint64(row, c.moved)
+		row = binary.BigEndian.AppendUint64(row, c.sealed)
 	}
 	return row
 }

@@ -151,7 +151,7 @@ const (
 
 // stepBuckets changes the buckets as needed, as far as one transaction has room for it. head is the head's row before
 // the step. fresh says that groups may be under way that have not seen the last change which moved something: the step
-// settles nothing then.
+// does not stop them then.
 func (s *Store) stepBuckets(ctx context.Context, fresh bool) (head []byte, did stepped, err error) {
 	due := false
 	err = s.view(ctx, func(snap engine.Snapshot) error {
@@ -196,11 +196,11 @@ type bucketStep struct {
 	features Features
 	b        *buckets // nil: the feature has just been activated
 	counters []int64
-	fresh    bool // nothing may be settled yet
+	fresh    bool // groups may be under way that a seal would stop
 	rows     int  // that may still be walked over
 	changes  int
 	moves    bool // a change moves where groups count
-	settles  bool // a change moves what was counted
+	seals    bool
 }
 
 func (k *bucketStep) run(ctx context.Context) error {
@@ -214,8 +214,11 @@ func (k *bucketStep) run(ctx context.Context) error {
 		return nil
 	}
 	steps := []func(context.Context) error{k.fold, k.settle, k.split, k.merge}
-	if k.fresh {
+	switch open := k.s.fenced(k.features) && !k.b.plain && k.b.sealed < k.b.moved; {
+	case open && k.fresh:
 		steps = []func(context.Context) error{k.split}
+	case open:
+		steps = []func(context.Context) error{k.seal}
 	}
 	for _, f := range steps {
 		if err := f(ctx); err != nil {
@@ -229,12 +232,21 @@ func (k *bucketStep) run(ctx context.Context) error {
 	return nil
 }
 
-// changed records the change, and stops the groups that it must not come before.
+// changed records the change.
 func (k *bucketStep) changed() {
-	k.txn.Set(k.s.bucketsRow, k.b.next(k.moves).row(k.features))
-	if k.settles {
-		k.txn.AddWriteConflict(k.s.fence(0), k.s.fence(k.b.moved))
+	next := k.b.next(k.moves)
+	if k.seals {
+		next.sealed = next.moved
 	}
+	k.txn.Set(k.s.bucketsRow, next.row(k.features))
+}
+
+// seal stops the groups that have not seen the last change which moved where groups count.
+func (k *bucketStep) seal(context.Context) error {
+	k.txn.AddWriteConflict(k.s.fence(0), k.s.fence(k.b.moved))
+	k.seals = true
+	k.changes++
+	return nil
 }
 
 // did is what the step has done.
@@ -297,11 +309,7 @@ func (k *bucketStep) full() bool { return k.rows <= 0 || k.changes >= bucketChan
 func (k *bucketStep) set(start []byte, state bucketState) {
 	k.txn.Set(k.s.rows.boundary(nil, start), []byte{byte(state)})
 	k.changes++
-	if state == bucketSettled {
-		k.settles = true
-	} else {
-		k.moves = true
-	}
+	k.moves = k.moves || state != bucketSettled
 }
 
 // add adds to the counter of a bucket.
@@ -325,7 +333,6 @@ func (k *bucketStep) fold(context.Context) error {
 		k.txn.Clear(k.s.rows.counter(nil, k.b.starts[i]))
 		k.txn.Clear(k.s.rows.boundary(nil, k.b.starts[i]))
 		k.changes++
-		k.settles = true
 	}
 	return nil
 }
