@@ -13,8 +13,9 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 )
 
-// TestCertificateUsers: over gRPC and without a token, each method answers the same as etcd to certificates that name
-// an administrator, a user, somebody unknown, or nobody at all. The last may do what needs no permission.
+// TestCertificateUsers: over gRPC and without a token, each method gives etcd's answer to certificates that name an
+// administrator, a user, an unknown user, or nobody. A client of the last kind may call methods that need no
+// permission.
 func TestCertificateUsers(t *testing.T) {
 	ca, roots, theirs, ours := certifiedSides(t)
 	names := []string{"root", "user", "stranger", ""}
@@ -81,7 +82,7 @@ func enableAuth(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// certCall is a call of which only the outcome is compared.
+// certCall is a call whose outcome is compared, and not its answer.
 type certCall struct {
 	name string
 	do   func(context.Context, *clientv3.Client) error

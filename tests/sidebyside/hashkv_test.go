@@ -13,9 +13,10 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// TestHashKVOfCompactions: HashKV of every revision, and of those that were compacted at, is etcd's: the hash from
-// before the compaction, for the last ten of them, even when they have been compacted since. Each request changes one
-// key, because the order of events at or below the compact revision is not kept.
+// TestHashKVOfCompactions: HashKV gives etcd's answer for every revision, and also for the revisions at which the
+// keyspace was compacted. For the last ten of these it is the hash from before the compaction, even if later
+// compactions have removed the revision. Each request changes one key, because the order of events at or below the
+// compact revision is not kept.
 func TestHashKVOfCompactions(t *testing.T) {
 	theirs, err := refetcd.Start()
 	if err != nil {
