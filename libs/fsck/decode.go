@@ -34,7 +34,7 @@ const (
 	featureSizes  = 2
 	featureCounts = 4
 	featureParts  = 512
-	featuresAll   = 15 | 32 | 64 | 128 | 256
+	featuresAll   = 15 | 32 | 64 | 128 | 256 | 1024
 )
 
 // format is the content of the keyspace's row.

@@ -47,8 +47,12 @@ const (
 	// replayParts. It is set in the head row only, and only by a keyspace that follows.
 	FeatureParts Features = 1 << 9
 
+	// FeatureFences: a change of the count index that only settles what an earlier one has begun conflicts with no group
+	// that knows the earlier one. A release that does not know it would settle without stopping the groups that do not.
+	FeatureFences Features = 1 << 10
+
 	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
-		FeatureFollows | FeatureAccess | FeatureParts
+		FeatureFollows | FeatureAccess | FeatureParts | FeatureFences
 
 	// featuresNeeded come by themselves with what needs them.
 	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess | FeatureParts
@@ -75,6 +79,7 @@ var featureNames = []featureName{
 	{FeatureFollows, "follows"},
 	{FeatureAccess, "access"},
 	{FeatureParts, "parts"},
+	{FeatureFences, "count-fences"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".

@@ -281,7 +281,7 @@ func (p *parts) apply(ctx context.Context) error {
 func (p *parts) part(ctx context.Context, txn engine.Txn, events []revlog.Event) (to partsAt, grown int64, err error) {
 	g, err := p.group(ctx, txn, events)
 	if err == nil {
-		err = g.loadBuckets(ctx)
+		err = g.loadBucketsExactly(ctx)
 	}
 	if err != nil {
 		return to, 0, err
