@@ -1,6 +1,7 @@
 package mvcc_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"math/rand/v2"
@@ -112,5 +113,76 @@ func TestReplayPartsActivate(t *testing.T) {
 			t.Errorf("activated at commit %d: %t; afterwards the head has the features %v, %v", n, met, p.Features, err)
 		}
 		checkUnleased(t, inner)
+	}
+}
+
+// TestReplayPartsDamaged: a row that says more of a revision than there is of it is found to be damaged, wherever the
+// revision has been left.
+func TestReplayPartsDamaged(t *testing.T) {
+	const (
+		offset = 8 // from the row's end
+		done   = offset + 8
+		flag   = done + 1 // the rows are there
+		added  = flag + 8
+	)
+	found := map[int]bool{}
+	for n := int64(1); len(found) < 3; n++ {
+		if n == partsRuns {
+			t.Fatalf("only %v have been damaged", found)
+		}
+		for _, bad := range []byte{0x7f, 0xff} {
+			inner, large := largeCopy(t)
+			e, at := atOp(inner, faults.Commit)
+			s := open(t, e, mvcc.Options{})
+			ctx, cancel := context.WithCancel(t.Context())
+			at(n, cancel)
+			if _, err := s.Replay(ctx, []mvcc.ReplayRevision{large}); err == nil {
+				t.Fatalf("it was not stopped at commit %d; %v have been damaged", n, found)
+			}
+			at(0, nil)
+			cancel()
+			what := 0
+			damageParts(t, inner, func(row []byte) {
+				if what = added; row[len(row)-flag] != 0 {
+					what = []int{offset, done}[n%2]
+				}
+				row[len(row)-what] = bad
+			})
+			if what == 0 {
+				continue // it has not been begun
+			}
+			found[what] = true
+			if _, err := s.Replay(t.Context(), []mvcc.ReplayRevision{large}); !errors.Is(err, mvcc.ErrCorrupt) {
+				t.Errorf("the number at %d begins with %x: %v", what, bad, err)
+			}
+		}
+	}
+}
+
+// damageParts changes the row of a revision that is being written in parts, if there is one.
+func damageParts(t *testing.T, e engine.Store, change func(row []byte)) {
+	t.Helper()
+	txn, err := e.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer txn.Discard()
+	it := txn.Scan(t.Context(), engine.Range{})
+	for it.Next() {
+		if bytes.HasSuffix(it.Key(), []byte("parts")) {
+			row := bytes.Clone(it.Value())
+			change(row)
+			txn.Set(it.Key(), row)
+		}
+	}
+	if err := errors.Join(it.Err(), it.Close()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := txn.Commit(t.Context())
+	if err == nil {
+		_, err = p.Wait(t.Context())
+	}
+	if err != nil {
+		t.Fatal(err)
 	}
 }
