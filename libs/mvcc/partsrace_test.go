@@ -36,19 +36,35 @@ func largeCopy(t *testing.T) (inner engine.Store, large mvcc.ReplayRevision) {
 	return nil, large
 }
 
+// limited is an engine that says what its transactions hold.
+type limited struct {
+	engine.Store
+	txnBytes int
+}
+
+// Limits implements engine.Store.
+func (s limited) Limits() engine.Limits {
+	l := s.Store.Limits()
+	l.TxnBytes = s.txnBytes
+	return l
+}
+
+// smallTxns returns an engine whose transactions hold no more than partsBytes.
+func smallTxns(inner engine.Store, o faults.Options) engine.Store {
+	o.Remote = &faults.Remote{TxnBytes: partsBytes}
+	return limited{faults.New(inner, o), partsBytes}
+}
+
 // atOp returns the engine with small transactions, and a function that has f called at the beginning of an operation
 // of it: at the n-th such operation from then on.
 func atOp(inner engine.Store, of faults.Op) (e engine.Store, at func(n int64, f func())) {
 	var left atomic.Int64
 	var run atomic.Pointer[func()]
-	e = faults.New(inner, faults.Options{
-		Remote: &faults.Remote{TxnBytes: partsBytes},
-		Delay: func(_ context.Context, op faults.Op) {
-			if op == of && left.Add(-1) == 0 {
-				(*run.Load())()
-			}
-		},
-	})
+	e = smallTxns(inner, faults.Options{Delay: func(_ context.Context, op faults.Op) {
+		if op == of && left.Add(-1) == 0 {
+			(*run.Load())()
+		}
+	}})
 	return e, func(n int64, f func()) {
 		run.Store(&f)
 		left.Store(n)
@@ -79,8 +95,7 @@ func TestReplayPartsTwo(t *testing.T) {
 			inner, large := largeCopy(t)
 			e, at := atOp(inner, op)
 			first := open(t, e, mvcc.Options{})
-			second := open(t, faults.New(inner, faults.Options{Remote: &faults.Remote{TxnBytes: partsBytes}}),
-				mvcc.Options{})
+			second := open(t, smallTxns(inner, faults.Options{}), mvcc.Options{})
 			met = false
 			at(n, func() {
 				met = true
