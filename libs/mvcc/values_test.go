@@ -25,7 +25,7 @@ func TestRemovalInParts(t *testing.T) {
 		{"format 1", pebble.Options{}, mvcc.Options{NoFeatures: true}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
-			const keys = 6000
+			const keys = 5000 // their deletion fits into a transaction of FoundationDB
 			var removals atomic.Int64
 			var stuck atomic.Bool
 			inner := openEngine(t, v.engine)
