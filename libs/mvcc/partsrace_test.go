@@ -71,6 +71,14 @@ func atOp(inner engine.Store, of faults.Op) (e engine.Store, at func(n int64, f 
 	}
 }
 
+// everyNth is how far apart the operations are that a test interrupts.
+func everyNth() int64 {
+	if testing.Short() {
+		return 3 // the race detector needs some
+	}
+	return 1
+}
+
 // replayed replays a revision until it is there. Meanwhile it may be told that another one goes on with it.
 func replayed(t *testing.T, s *mvcc.Store, r mvcc.ReplayRevision) {
 	t.Helper()
@@ -91,7 +99,7 @@ func replayed(t *testing.T, s *mvcc.Store, r mvcc.ReplayRevision) {
 // the first is at work, the first learns at most that somebody else goes on, and never that the copy has diverged.
 func TestReplayPartsTwo(t *testing.T) {
 	for _, op := range []faults.Op{faults.Snapshot, faults.Commit} {
-		for n, met := int64(1), true; met; n++ {
+		for n, met := int64(1), true; met; n += everyNth() {
 			inner, large := largeCopy(t)
 			e, at := atOp(inner, op)
 			first := open(t, e, mvcc.Options{})
@@ -110,7 +118,7 @@ func TestReplayPartsTwo(t *testing.T) {
 
 // TestReplayPartsActivate: features that are activated while a revision is being written in parts stay.
 func TestReplayPartsActivate(t *testing.T) {
-	for n, met := int64(1), true; met; n++ {
+	for n, met := int64(1), true; met; n += everyNth() {
 		inner, large := largeCopy(t)
 		e, at := atOp(inner, faults.Commit)
 		first, other := open(t, e, mvcc.Options{}), open(t, inner, mvcc.Options{})
@@ -182,7 +190,7 @@ func damageParts(t *testing.T, e engine.Store, change func(row []byte)) {
 		t.Fatal(err)
 	}
 	defer txn.Discard()
-	it := txn.Scan(t.Context(), engine.Range{})
+	it := txn.Scan(t.Context(), engine.Range{NoConflict: true}) // the store works in the background
 	for it.Next() {
 		if bytes.HasSuffix(it.Key(), []byte("parts")) {
 			row := bytes.Clone(it.Value())
