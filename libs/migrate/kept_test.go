@@ -15,8 +15,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
-	"github.com/headwaterdb/headwater/libs/revlog"
-	"github.com/headwaterdb/headwater/libs/snapshot"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
@@ -34,18 +32,8 @@ func (a answers) Get(context.Context, string, ...clientv3.OpOption) (*clientv3.G
 // keep puts a snapshot of revision 7 where an interrupted copy leaves one.
 func keep(t *testing.T, m *Migration, cluster uint64) []byte {
 	t.Helper()
-	kv := mvcc.KV{Key: []byte("k"), Create: 7, Mod: 7, Version: 1}
-	f, err := snapshot.WriteContent(t.Context(), &snapshot.Content{
-		Revision: 7, Compact: -1,
-		Events: func(_ context.Context, visit func(int64, *revlog.Event) error) error {
-			return visit(7, &revlog.Event{KV: kv})
-		},
-	}, snapshot.Options{Dir: t.TempDir(), Reserve: -1})
-	if err != nil {
-		t.Fatal(err)
-	}
-	b, err := io.ReadAll(f.Summed())
-	if err = errors.Join(err, f.Close(), os.WriteFile(m.keptFile(cluster), b, 0o600)); err != nil {
+	b := fileOf(t, 7, mvcc.KV{Key: []byte("k")})
+	if err := os.WriteFile(m.keptFile(cluster), b, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	return b
