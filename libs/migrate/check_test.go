@@ -70,7 +70,7 @@ func TestCheckPods(t *testing.T) {
 	long := mvcc.KV{Key: bytes.Repeat([]byte("k"), 10_000)}
 	c := checked(t, 1<<40, append(slices.Repeat([]mvcc.KV{long}, findingsMax+3), small)...)
 	if len(c.Findings) != 0 || len(c.OnPods) != findingsMax || c.MoreOnPods != 3 {
-		t.Errorf("%d findings, %d on pods and %d more", len(c.Findings), len(c.OnPods), c.MoreOnPods)
+		t.Fatalf("%d findings, %d on pods and %d more", len(c.Findings), len(c.OnPods), c.MoreOnPods)
 	}
 	if first := c.OnPods[0]; !strings.Contains(first, "in revision 1099511627753: ") || !strings.Contains(first, "kkk") {
 		t.Error("it is not named:", first)
