@@ -35,7 +35,7 @@ type concurrentRun struct {
 
 // runConcurrently lets clients work on t and returns the result. Each makes steps operations.
 func runConcurrently(t *Target, seed uint64, clients, steps int) (*concurrentRun, error) {
-	live, err := openStream(t.clients.watch)
+	live, err := openStream(t.clients.watch, t.patience)
 	if err != nil {
 		return nil, err
 	}
@@ -73,7 +73,7 @@ func (run *concurrentRun) collect(t *Target, live *stream, from int64) error {
 	}
 	head := res.GetHeader().GetRevision()
 	t.head = head
-	replay, err := openStream(t.clients.watch)
+	replay, err := openStream(t.clients.watch, t.patience)
 	if err != nil {
 		return err
 	}

@@ -259,6 +259,7 @@ func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) 
 		t.Fatalf("a difference without mutation: %v, %v", d, err)
 	}
 	armed.Store(true)
+	pair.Ref.patience, pair.SUT.patience = wrongPatience, wrongPatience // and of the streams that are opened from now on
 	d, err := pair.Replay(ops)
 	if err != nil {
 		t.Fatal(err)

@@ -13,7 +13,9 @@ import (
 const (
 	// patience bounds the wait for an answer or an event that is due. A test waits that long only if a server is
 	// wrong, so it can be long enough for a busy machine.
-	patience         = 2 * time.Minute
+	patience = 2 * time.Minute
+	// wrongPatience is the same where a server is wrong on purpose.
+	wrongPatience    = 10 * time.Second
 	progressInterval = 60 * time.Millisecond  // between repeated progress requests
 	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
 	portTriesMax     = 5
@@ -245,7 +247,7 @@ func (p *Pair) watch(op Op) (*Difference, error) {
 		if t.streams[op.Stream] != nil {
 			continue
 		}
-		s, err := openStream(t.clients.watch)
+		s, err := openStream(t.clients.watch, t.patience)
 		if err != nil {
 			return nil, fmt.Errorf("%s: open a watch stream: %w", t.name, err)
 		}
@@ -296,7 +298,7 @@ func (t *Target) watchRequest(n int, req *pb.WatchRequest) outcome {
 }
 
 func (t *Target) progressRequest(n int, silent bool) outcome {
-	interval, timeout := progressInterval, patience
+	interval, timeout := progressInterval, t.patience
 	if silent {
 		interval, timeout = silenceTimeout, 0
 	}
@@ -309,7 +311,7 @@ func (t *Target) progressRequest(n int, silent bool) outcome {
 
 // settle waits until both servers have delivered every event that is due.
 func (p *Pair) settle() {
-	deadline := time.Now().Add(patience)
+	deadline := time.Now().Add(p.Ref.patience)
 	for _, t := range []*Target{p.Ref, p.SUT} {
 		head := max(p.Ref.head, p.SUT.head)
 		settled := t.tap.wait(time.Until(deadline), func() bool { return t.tap.lastEvent() >= head })

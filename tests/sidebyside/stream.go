@@ -22,6 +22,8 @@ type stream struct {
 	cancel context.CancelFunc
 	done   chan struct{} // closed when the receiver is gone
 
+	patience time.Duration // bounds waits for what is due
+
 	mu        sync.Mutex
 	changed   chan struct{}            // closed and replaced at every change
 	pending   []*pb.WatchCreateRequest // sent and not answered yet; etcd answers in order
@@ -55,7 +57,7 @@ type mark struct {
 	n   int
 }
 
-func openStream(client pb.WatchClient) (*stream, error) {
+func openStream(client pb.WatchClient, patience time.Duration) (*stream, error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	rpc, err := client.Watch(ctx)
 	if err != nil {
@@ -63,7 +65,7 @@ func openStream(client pb.WatchClient) (*stream, error) {
 		return nil, err
 	}
 	s := &stream{
-		rpc: rpc, cancel: cancel, done: make(chan struct{}),
+		rpc: rpc, cancel: cancel, done: make(chan struct{}), patience: patience,
 		changed: make(chan struct{}), live: map[int64]*watch{}, lost: map[int64]bool{},
 	}
 	go s.receive()
@@ -227,7 +229,7 @@ func (s *stream) create(req *pb.WatchCreateRequest) *pb.WatchResponse {
 	s.mu.Unlock()
 	// After a failed send the stream ends, which the receiver notices.
 	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: req}})
-	if !s.wait(patience, func() bool { return len(s.watches) > n }) {
+	if !s.wait(s.patience, func() bool { return len(s.watches) > n }) {
 		return nil
 	}
 	s.mu.Lock()
@@ -245,7 +247,7 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
 		},
 	)
-	if w == nil || !s.wait(patience, func() bool { return w.closed != nil }) {
+	if w == nil || !s.wait(s.patience, func() bool { return w.closed != nil }) {
 		return nil
 	}
 	s.mu.Lock()

@@ -40,6 +40,7 @@ type Target struct {
 	ranked      bool   // its revisions have gaps, and are translated to ranks
 	noSpace     bool   // the alarm is raised
 	token       string // the token that its calls send; "": none
+	patience    time.Duration
 
 	conn     *grpc.ClientConn
 	clients  clients
@@ -99,7 +100,10 @@ func dialServer(addr string, opts ...grpc.DialOption) (*grpc.ClientConn, error) 
 }
 
 func newTarget(name string, s server, restart func() error, dial []grpc.DialOption) (*Target, error) {
-	t := &Target{name: name, server: s, restart: restart, dialOptions: dial, head: 1, leaseNames: map[int64]int64{}}
+	t := &Target{
+		name: name, server: s, restart: restart, dialOptions: dial, patience: patience, head: 1,
+		leaseNames: map[int64]int64{},
+	}
 	t.forget()
 	if err := t.connect(0); err != nil {
 		t.Close()
@@ -128,7 +132,7 @@ func (t *Target) connect(from int64) error {
 		cluster: pb.NewClusterClient(conn), maint: pb.NewMaintenanceClient(conn), auth: pb.NewAuthClient(conn),
 		conn: conn,
 	}
-	t.tap, err = openStream(t.clients.watch)
+	t.tap, err = openStream(t.clients.watch, t.patience)
 	if err != nil {
 		return err
 	}
