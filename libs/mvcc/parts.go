@@ -383,8 +383,8 @@ func (p *parts) plan(ctx context.Context) (entry int64, err error) {
 	return int64(len(payload)), nil
 }
 
-// unmoved makes sure that a reader's state is the one that look has read: what another one has written meanwhile does not
-// come before the revision. Errors: ErrOvertaken.
+// unmoved makes sure that a reader's state is the one that look has read: what another one has written meanwhile does
+// not come before the revision. Errors: ErrOvertaken.
 func (p *parts) unmoved(ctx context.Context, r engine.Reader) error {
 	rows, err := r.GetMany(ctx, [][]byte{p.s.headRow, p.s.rows.meta(metaParts)})
 	if err != nil {

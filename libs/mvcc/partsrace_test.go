@@ -95,8 +95,8 @@ func replayed(t *testing.T, s *mvcc.Store, r mvcc.ReplayRevision) {
 	t.Error("it comes to no end")
 }
 
-// TestReplayPartsTwo: two processes replay the same large revision. Wherever the second one comes to the end of it while
-// the first is at work, the first learns at most that somebody else goes on, and never that the copy has diverged.
+// TestReplayPartsTwo: two processes replay the same large revision. Wherever the second one comes to the end of it
+// while the first is at work, the first learns at most that somebody else goes on, and never that the copy has diverged.
 func TestReplayPartsTwo(t *testing.T) {
 	for _, op := range []faults.Op{faults.Snapshot, faults.Commit} {
 		for n, met := int64(1), true; met; n += everyNth() {
