@@ -96,7 +96,7 @@ func replayed(t *testing.T, s *mvcc.Store, r mvcc.ReplayRevision) {
 }
 
 // TestReplayPartsTwo: two processes replay the same large revision. Wherever the second one comes to the end of it
-// while the first is at work, the first learns at most that somebody else goes on, and never that the copy has diverged.
+// while the first is at work, the first learns at most that somebody else goes on, never that the copy has diverged.
 func TestReplayPartsTwo(t *testing.T) {
 	for _, op := range []faults.Op{faults.Snapshot, faults.Commit} {
 		for n, met := int64(1), true; met; n += everyNth() {
