@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -98,6 +99,10 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	var ofValues error
+	if !p.gentle { // they are collected all the time
+		ofValues = s.values.collect(ctx, asked)
+	}
 	if err := s.flushWait(ctx); err != nil {
 		return err
 	}
@@ -130,7 +135,7 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	}
 	s.awaitDeletion(ctx)
 	s.forgetUsage()
-	return ctx.Err()
+	return cmp.Or(ctx.Err(), ofValues)
 }
 
 // compactPiece compacts one range of rows. It returns when that is done or ctx has ended. Pebble then finishes what it

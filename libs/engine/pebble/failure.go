@@ -137,6 +137,9 @@ func (s *Store) openDB(dir string) error {
 	if s.ledger, err = openLedger(s.files, dir, s.opts.Adopt); err != nil {
 		return describeOpen(dir, err)
 	}
+	if s.opts.ValueBytes > 0 && (s.opts.Adopt || !s.ledger.hasManifest()) {
+		s.ledger.upgrade()
+	}
 	s.files = &ledgerFS{FS: s.files, l: s.ledger}
 	if s.openTight() {
 		return nil

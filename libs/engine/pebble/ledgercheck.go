@@ -20,7 +20,7 @@ func (c *checker) check() error {
 	if err := c.checkMarkers(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkManifest, c.checkTables, c.checkLogs, c.checkOptions} {
+	for _, check := range []func() error{c.checkManifest, c.checkTables, c.checkLogs, c.checkOptions, c.checkValues} {
 		if err := check(); err != nil {
 			return err
 		}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,8 +29,29 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	l := &ledger{fs: fsys, dir: dir, nonce: randomID(), state: c.state, lost: c.lost}
 	l.state.nonce, l.state.stopped = l.nonce, false
 	l.unwritten = c.old && !adopt
-	l.empty, l.unsynced, l.fenced = c.empty, c.unsynced, c.has(fenceName)
+	l.empty, l.unsynced, l.fenced, l.adopted = c.empty, c.unsynced, c.has(fenceName), c.old
 	return l, nil
+}
+
+// upgrade makes the ledger one that may list value files. It must be called before begin.
+func (l *ledger) upgrade() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.version = ledgerOfValues
+}
+
+// ofValues reports whether the ledger may list value files.
+func (l *ledger) ofValues() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.version >= ledgerOfValues
+}
+
+// valueFiles returns the value files that are listed.
+func (l *ledger) valueFiles() map[string]valuesEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.state.values)
 }
 
 // begin records that this process opens the store. Until then nothing has been changed, and Pebble may be opened
@@ -227,6 +249,7 @@ func (c *checker) adopt(one string) error {
 		}
 		c.unsynced = append(c.unsynced, name)
 	}
+	c.adoptValues()
 	return c.adoptLogs()
 }
 

@@ -56,8 +56,15 @@ type Options struct {
 	WindowBytes   int64
 
 	// Adopt creates a ledger for a store of a release that kept none. The next start then notices what has been lost,
-	// cut or swapped since, and that release refuses the directory. A new store always has a ledger.
+	// cut or swapped since, and that release refuses the directory. A new store always has a ledger. Adopt also lets a
+	// store of an earlier release keep large values in value files (ValueBytes), which that release refuses too.
 	Adopt bool
+
+	// ValueBytes is the length from which on values are kept in value files, where they are written once, instead of in
+	// Pebble's logs and tables. 0 means 32 KiB. A negative number means that no more values are put there; those that
+	// are there are read, and a new store can be opened by releases that know no value files. A new store has them, and
+	// an older one from the first start with Adopt on.
+	ValueBytes int
 
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
@@ -112,6 +119,9 @@ func (o *Options) EnsureDefaults() {
 	}
 	if o.WindowBytes == 0 {
 		o.WindowBytes = 256 << 20
+	}
+	if o.ValueBytes == 0 {
+		o.ValueBytes = valueBytesMin
 	}
 	if o.FS == nil {
 		o.FS = vfs.Default
