@@ -12,6 +12,8 @@ import (
 const (
 	// txnBytesMax bounds a transaction without FoundationDB's limits. Pebble's own bound for a batch is 4 GiB.
 	txnBytesMax = 1<<31 - 1
+	// counterLen is the length of a counter's row, which is never in a value file.
+	counterLen = 8
 	// stampsMaxDense is what the 2 bytes of a stamp's index can count.
 	stampsMaxDense = 1 << 16
 	// stampsMaxSparse is small, so that tests of the layers above see groups being cut.
@@ -65,6 +67,9 @@ type Options struct {
 	// are there are read, and a new store can be opened by releases that know no value files. A new store has them, and
 	// an older one from the first start with Adopt on.
 	ValueBytes int
+	// ValueFileBytes is the size at which a value file is filled and the next one begun. Default 64 MiB, on a small disk
+	// and with a small QuotaBytes less.
+	ValueFileBytes int64
 
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
@@ -123,6 +128,9 @@ func (o *Options) EnsureDefaults() {
 	if o.ValueBytes == 0 {
 		o.ValueBytes = valueBytesMin
 	}
+	if o.ValueFileBytes == 0 {
+		o.ValueFileBytes = valueFileMax
+	}
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
@@ -161,6 +169,10 @@ func (o *Options) Validate() error {
 		return fmt.Errorf(
 			"pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes,
 		)
+	case o.ValueBytes > 0 && o.ValueBytes <= counterLen:
+		return fmt.Errorf("pebble: ValueBytes %d is not above %d, the length of a counter", o.ValueBytes, counterLen)
+	case o.ValueFileBytes < 1:
+		return fmt.Errorf("pebble: ValueFileBytes %d is not positive", o.ValueFileBytes)
 	case o.CacheBytes < 0:
 		return fmt.Errorf("pebble: CacheBytes %d is negative", o.CacheBytes)
 	case o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:

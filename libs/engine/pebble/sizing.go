@@ -66,7 +66,7 @@ func sizesFor(o *Options, total uint64) sizing {
 		largestTable: max(total/largestTablePart, tableBytesMin),
 		base:         within(baseBytesMin, total/basePart, baseBytesMax),
 		logChunk:     within(logChunkMin, total/logChunkPart, logChunkMax),
-		valueFile:    within(valueFileMin, total/valueFilePart, valueFileMax),
+		valueFile:    min(within(valueFileMin, total/valueFilePart, valueFileMax), uint64(o.ValueFileBytes)),
 	}
 	if o.QuotaBytes > 0 {
 		z.memTable = min(z.memTable, max(quotaMemTableMin, uint64(o.QuotaBytes)/quotaPart))

@@ -384,6 +384,11 @@ func (s *Store) shutdown() error {
 	s.draining = true
 	s.mu.Unlock()
 	s.background.Wait()
+	select {
+	case s.values.collecting <- struct{}{}: // nobody reads at a view of the collector's
+	case <-s.failed:
+		return s.closeFailed()
+	}
 	s.mu.Lock()
 	applied := s.applied
 	durable := s.durable.Swap(nil)

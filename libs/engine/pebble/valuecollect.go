@@ -78,13 +78,11 @@ func (v *valueLog) collector() {
 		if now.Sub(changed) >= idleAfter {
 			e = effort{values: scanValuesIdle, garbage: rewriteIdle, merge: true}
 		}
-		ctx, cancel := s.running()
-		err := v.collect(ctx, e)
-		if err != nil && ctx.Err() == nil && s.failure.Load() == nil && now.Sub(told) >= collectLogEvery {
+		err := v.collect(context.Background(), e)
+		if err != nil && s.err() == nil && now.Sub(told) >= collectLogEvery {
 			told = now
 			s.log.Warn("value files could not be reclaimed, will be tried again", "error", err.Error())
 		}
-		cancel()
 	}
 }
 
@@ -99,7 +97,18 @@ func (v *valueLog) collect(ctx context.Context, e effort) error {
 		defer func() { <-v.collecting }()
 	case <-ctx.Done():
 		return ctx.Err()
+	case <-v.s.stop:
+		return engine.ErrClosed
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() { // Close waits for this call
+		select {
+		case <-v.s.stop:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	if err := v.look(ctx, v.restful(e), e.values); err != nil {
 		return err
 	}
@@ -160,7 +169,9 @@ func (v *valueLog) settle(e effort) ([]*valueFile, error) {
 	}
 	size := f.size.Load()
 	v.mu.Lock()
-	worth := f.scanned > 0 && (size >= valueFileMin || e.asked) && f.garbage(f.scannedSize) >= e.least(size)
+	garbage := f.garbage(f.scannedSize)
+	worth := f.scanned > 0 && garbage >= e.least(size) &&
+		(e.asked || e.merge && garbage >= garbageMin || size >= int64(v.s.space.valueFile/smallFilePart))
 	v.mu.Unlock()
 	if !worth {
 		return nil, nil
