@@ -89,8 +89,11 @@ func (v *valueLog) collector() {
 // collect looks for garbage and removes files. One call does so at a time. Errors: ErrNoSpace, ErrUnavailable,
 // ErrClosed, the context's.
 func (v *valueLog) collect(ctx context.Context, e effort) error {
-	if !v.on() {
+	switch {
+	case !v.on():
 		return nil
+	case v.s.space.blocked.Load() > 0:
+		return errNoRoomForMemory // what waits for space may hold what is needed here
 	}
 	select {
 	case v.collecting <- struct{}{}:

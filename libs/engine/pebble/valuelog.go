@@ -200,18 +200,28 @@ func (v *valueLog) sync(f *valueFile) error {
 	case f.lost != nil:
 		return v.failed(f.lost)
 	}
-	end = f.size.Load()
-	err := f.file.SyncData() // not filled: fill syncs
+	if err := f.syncNow(); err != nil {
+		return v.failed(err)
+	}
+	return nil
+}
+
+// syncNow syncs a file that is not filled. f.syncing is held.
+func (f *valueFile) syncNow() error {
+	end := f.size.Load()
+	err := f.file.SyncData()
 	if err == nil {
 		f.synced.Store(end)
 		return nil
 	}
+	err = fmt.Errorf("%s: %w", f.name, err)
 	if isNoSpace(err) {
-		// What the file system has done with the data is not known: nothing is appended behind it.
+		// What the file system has done with the data is not known, and a second sync may succeed without it: nothing is
+		// appended behind it, and nobody is told that it is there.
 		f.lost = err
 		f.spent.Store(true)
 	}
-	return v.failed(fmt.Errorf("%s: %w", f.name, err))
+	return err
 }
 
 // writable returns the file to append to. v.appending is held.
@@ -274,10 +284,9 @@ func (v *valueLog) fill() error {
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
 	if f.lost == nil && f.synced.Load() < f.size.Load() {
-		if err := f.file.SyncData(); err != nil {
-			return fmt.Errorf("%s: %w", f.name, err)
+		if err := f.syncNow(); err != nil && f.lost == nil {
+			return err
 		}
-		f.synced.Store(f.size.Load())
 	}
 	_ = f.file.Close()
 	v.active = nil
