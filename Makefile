@@ -73,7 +73,7 @@ etcd-suites: ## Run etcd's own e2e and common suites against the built server (s
 	cd tests && for s in $(or $(SUITE),e2e common); do go run ./etcdsuites/cmd/etcdsuites -suite $$s $(ARGS) || exit 1; done
 
 .PHONY: kube
-kube: ## Run a kube-apiserver on a server over mutual TLS, with certificates changed under load (KUBE_APISERVER=its path)
+kube: ## Run kube-apiservers on a server over mutual TLS: certificates changed under load, three that share a server (KUBE_APISERVER=its path)
 	@test -n "$(KUBE_APISERVER)" || { echo "set KUBE_APISERVER to a kube-apiserver"; exit 1; }
 	cd tests && KUBE_APISERVER="$(KUBE_APISERVER)" go test -count=1 -v ./kube
 

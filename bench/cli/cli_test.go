@@ -103,7 +103,7 @@ func startEtcd(t *testing.T) (endpoint string, c *clientv3.Client) {
 	t.Cleanup(e.Close)
 	<-e.Server.ReadyNotify()
 	endpoint = e.Clients[0].Addr().String()
-	c, err = clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 10 * time.Second})
+	c, err = clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -129,7 +129,12 @@ func TestEtcd(t *testing.T) {
 		{"put --total 40 --sequential-keys --prefix /p/", counts{40, 40, 40, 40, 0}, "/p/", 40},
 		{"put --total 40 --key-space-size 1 --prefix /q/", counts{40, 40, 40, 40, 0}, "/q/", 1},
 		{"range --total 40 --key-space-size 25 --prefix /f/", counts{40, 40, 0, 0, 0}, "/f/", 25},
-		{"range --total 40 --key-space-size 25 --prefix /f/ --consistency s --keys-only", counts{40, 40, 0, 0, 0}, "/f/", 25},
+		{
+			"range --total 40 --key-space-size 25 --prefix /f/ --consistency s --keys-only",
+			counts{40, 40, 0, 0, 0},
+			"/f/",
+			25,
+		},
 		{"range /f/ --key-is-prefix --total 4 --limit 3", counts{4, 4, 0, 0, 0}, "/f/", 25},
 		{"list --total 4 --key-space-size 25 --limit 10 --prefix /f/", counts{4, 100, 0, 0, 0}, "/f/", 25},
 		{"list --total 4 --key-space-size 25 --limit 5 --prefix /f/", counts{4, 100, 0, 0, 0}, "/f/", 25},
@@ -143,9 +148,26 @@ func TestEtcd(t *testing.T) {
 		{"update --total 40 --key-space-size 25 --prefix /f/", counts{40, 40, 40, 40, 0}, "/f/", 25},
 		{"lease-keepalive --total 40", counts{40, 40, 0, 0, 0}, "/f/", 25},
 		{"lease-keepalive --total 40 --stream", counts{40, 40, 0, 0, 0}, "/f/", 25},
-		{"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 --prefix /w/ --sequential-keys", counts{20, 4*(3+3) + 4*2*3, 20, 20, 0}, "/w/", 5},
-		{"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 --prefix /w/ --watch-prefix --prevkv", counts{20, 240, 20, 20, 0}, "/w/", 5},
-		{"watch-latency --streams 2 --watchers-per-stream 3 --put-total 20 --put-rate 2000 --prefix /l/", counts{20, 120, 20, 20, 0}, "/l/", 1},
+		{
+			"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 --prefix /w/ " +
+				"--sequential-keys",
+			counts{20, 4*(3+3) + 4*2*3, 20, 20, 0},
+			"/w/",
+			5,
+		},
+		{
+			"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 --prefix /w/ --watch-prefix " +
+				"--prevkv",
+			counts{20, 240, 20, 20, 0},
+			"/w/",
+			5,
+		},
+		{
+			"watch-latency --streams 2 --watchers-per-stream 3 --put-total 20 --put-rate 2000 --prefix /l/",
+			counts{20, 120, 20, 20, 0},
+			"/l/",
+			1,
+		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.line, func(t *testing.T) {

@@ -38,7 +38,8 @@ func watchLatencyCommand(c *common) *cobra.Command {
 	return cmd
 }
 
-// watchFlags are the flags of both watch loads. The name for watches per stream is not the same in etcd's tool either.
+// watchFlags are the flags of both watch loads. perStreamName is the flag for watches per stream, which etcd's tool too
+// names differently in the two loads.
 func watchFlags(cmd *cobra.Command, c *common, wo *load.WatchOptions, perStreamName string, perStream int,
 	rate float64,
 ) {

@@ -36,7 +36,7 @@ func FindRoot(dir string) (string, error) {
 type binaries struct {
 	hwbench string
 	targets []*target
-	notes   []string // what could not be had
+	notes   []string // what could not be built, and why
 }
 
 // build builds the load tool and the wanted servers into dir, all with CGO_ENABLED=0.

@@ -105,27 +105,64 @@ func sample(perSecond, cpuMicros, p50Millis float64) load.Result {
 
 func TestMarkdown(t *testing.T) {
 	rep := &report{
-		Command: "compare --quick", Machine: []string{"a machine"}, Notes: []string{"a note"},
-		Servers: []serverInfo{{Name: nameEtcd, Title: "etcd 3.7"}, {Name: nameHeadwater, Title: "headwater 0"}, {Name: nameNull, Title: "null"}},
+		Command: "compare --quick",
+		Machine: []string{"a machine"},
+		Notes:   []string{"a note"},
+		Servers: []serverInfo{
+			{Name: nameEtcd, Title: "etcd 3.7"},
+			{Name: nameHeadwater, Title: "headwater 0"},
+			{Name: nameNull, Title: "null"},
+		},
 		Rows: []rowResult{
 			{ID: "put", Work: "put, fresh keys", Samples: map[string][]load.Result{
 				nameEtcd: {sample(10_000, 60, 9), sample(20_000, 50, 8)}, nameHeadwater: {
 					sample(30_000, 30, 5), sample(30_000, 30, 5),
 				}, nameNull: {sample(50_000, 15, 4), sample(50_000, 15, 4)},
 			}},
-			{ID: "put1", Work: "put, 1 client: p50", Samples: map[string][]load.Result{nameEtcd: {sample(3000, 1, 0.4)}, nameHeadwater: {sample(3000, 1, 0.2)}}},
+			{
+				ID:   "put1",
+				Work: "put, 1 client: p50",
+				Samples: map[string][]load.Result{
+					nameEtcd:      {sample(3000, 1, 0.4)},
+					nameHeadwater: {sample(3000, 1, 0.2)},
+				},
+			},
 		},
 		Memory: []memoryResult{
-			{Server: nameEtcd, Keys: 1000, ValSize: 10, Loaded: proc.Memory{RSS: 200 << 20}, Starts: []float64{2}, Stops: []float64{1}},
-			{Server: nameHeadwater, Keys: 1000, ValSize: 10, Loaded: proc.Memory{RSS: 80 << 20}, Starts: []float64{0.8}, Stops: []float64{1}},
+			{
+				Server:  nameEtcd,
+				Keys:    1000,
+				ValSize: 10,
+				Loaded:  proc.Memory{RSS: 200 << 20},
+				Starts:  []float64{2},
+				Stops:   []float64{1},
+			},
+			{
+				Server:  nameHeadwater,
+				Keys:    1000,
+				ValSize: 10,
+				Loaded:  proc.Memory{RSS: 80 << 20},
+				Starts:  []float64{0.8},
+				Stops:   []float64{1},
+			},
 		},
-		Big:      []bigResult{{Server: nameHeadwater, Bytes: 2e9, ValSize: 4096, Limit: 1 << 30, Memory: proc.Memory{RSS: 900 << 20, Anon: 800 << 20}}},
+		Big: []bigResult{
+			{
+				Server:  nameHeadwater,
+				Bytes:   2e9,
+				ValSize: 4096,
+				Limit:   1 << 30,
+				Memory:  proc.Memory{RSS: 900 << 20, Anon: 800 << 20},
+			},
+		},
 		Profiles: []profileResult{{Work: "put", Server: nameHeadwater, Cumulative: "cum", Flat: "flat"}},
 	}
 	text := rep.markdown()
 	for _, want := range []string{
-		"| put, fresh keys | 15,000/s | 30,000/s | 50,000/s | 2.00 (1.50–3.00) | 0.60 (0.60–0.60) | 55.00 | 30.00 | 15.00 | 0.55 (0.50–0.60) | rate ≥ 1.50: yes; ceiling ≥ 0.65: no; CPU ≤ 0.65: yes |\n",
-		"| put, 1 client: p50 | 0.40 ms | 0.20 ms | – | 0.50 (0.50–0.50) | – | 1.00 | 1.00 | – | 1.00 (1.00–1.00) | p50 ≤ 1.00: yes |\n",
+		"| put, fresh keys | 15,000/s | 30,000/s | 50,000/s | 2.00 (1.50–3.00) | 0.60 (0.60–0.60) | 55.00 | 30.00 | " +
+			"15.00 | 0.55 (0.50–0.60) | rate ≥ 1.50: yes; ceiling ≥ 0.65: no; CPU ≤ 0.65: yes |\n",
+		"| put, 1 client: p50 | 0.40 ms | 0.20 ms | – | 0.50 (0.50–0.50) | – | 1.00 | 1.00 | – | 1.00 (1.00–1.00) | " +
+			"p50 ≤ 1.00: yes |\n",
 		"| put, fresh keys | etcd | 8.50 | 0.00 | 0.00 | 0.00 | 0.00 | 10 | 0.50 |\n",
 		"RSS 0.40 (goal ≤ 0.5: yes), start 0.40 (goal ≤ 0.3: no)",
 		"2.0 GB of values of 4096 bytes in a server limited to 1024 MiB",
@@ -247,7 +284,7 @@ func TestServerLife(t *testing.T) {
 	if err := s.stop(); err == nil || !strings.Contains(err.Error(), "ended before it was stopped") {
 		t.Errorf("stop of an ended server: %v", err)
 	}
-	s.kill() // of an ended server does nothing
+	s.kill() // on a server that has ended this does nothing
 }
 
 func TestServerEndsWithContext(t *testing.T) {
@@ -271,7 +308,8 @@ func TestServerThatFails(t *testing.T) {
 	}
 }
 
-// TestRounds runs rows against null servers in the place of the real ones, through all of the runner but the builds.
+// TestRounds runs rows against null servers instead of the real ones. It goes through all of the runner except the
+// builds.
 func TestRounds(t *testing.T) {
 	tg := child(t)
 	cfg := &Config{

@@ -161,7 +161,14 @@ func (c *Config) part() map[string]string {
 	switch {
 	case c.Watch:
 		maps.Copy(flags, map[string]string{
-			"rows": strings.Join(watchRowIDs(), ","), "rounds": "2", "duration": "4s", "watch-curve": "10,100,300,1000,3000,10000", "watch-behind": "250000",
+			"rows": strings.Join(
+				watchRowIDs(),
+				",",
+			),
+			"rounds":       "2",
+			"duration":     "4s",
+			"watch-curve":  "10,100,300,1000,3000,10000",
+			"watch-behind": "250000",
 		})
 	case c.Values:
 		flags["rows"] = strings.Join(valueRowIDs(), ",")
@@ -188,8 +195,17 @@ func (c *Config) preset(f *pflag.FlagSet) error {
 		maps.Copy(values, map[string]string{"rounds": "1", "duration": "1s", "warmup": "200ms"})
 	case c.Quick && c.Watch:
 		maps.Copy(values, map[string]string{
-			"rounds": "1", "duration": "500ms", "warmup": "200ms", "watchers": "1000", "watch-streams": "10", "watch-reconnect": "100", "watch-history": "500",
-			"watch-stalled": "10", "watch-curve": "10,100", "watch-behind": "1000", "watch-storm": "100",
+			"rounds":          "1",
+			"duration":        "500ms",
+			"warmup":          "200ms",
+			"watchers":        "1000",
+			"watch-streams":   "10",
+			"watch-reconnect": "100",
+			"watch-history":   "500",
+			"watch-stalled":   "10",
+			"watch-curve":     "10,100",
+			"watch-behind":    "1000",
+			"watch-storm":     "100",
 		})
 	case c.Quick:
 		maps.Copy(values, map[string]string{

@@ -1,5 +1,5 @@
-// Package compare runs the same load against etcd, Headwater and the null server on one machine and writes what came
-// out as Markdown.
+// Package compare runs the same load against etcd, Headwater and the null server on one machine and writes the results
+// as Markdown.
 //
 // # Method
 //
@@ -11,16 +11,16 @@
 //
 // A server's CPU per request is the CPU time the kernel charged to its process in the measured window, divided by the
 // requests of the window; it includes background work that falls in the window. "Others" is CPU used by anything that
-// is neither the server nor the clients: when it is not near zero the machine was not quiet, and rates (less so CPU
-// per request) are not to be trusted.
+// is neither the server nor the clients. When it is not near zero, the machine was not quiet: do not trust the rates
+// then, and trust CPU per request less.
 //
-// Watch loads (package watchload) run the same way on the two servers that store. Config.Docs names a document in
-// which the runner replaces the sections of what it measured, each between two comments; the curves are drawn into
-// benchmarks/ beside it.
+// Watch loads (package watchload) run the same way, on the two servers that store data. Config.Docs names a document.
+// In it the runner replaces the sections about what it has measured, each of which stands between two comments. It
+// draws the curves into benchmarks/ beside the document.
 //
 // # Invariants
 //
-//   - A load with a failed request or a failed check has no number in the report: it is named there as failed, and
+//   - A load with a failed request or a failed check has no number in the report. The report names it as failed, and
 //     the runner ends with an error.
 //   - Everything listens on 127.0.0.1 only. Every child is ended by its own process id when its measurement ends,
 //     when the context ends, and (on Linux) by the kernel when the runner dies. Data directories are removed.
@@ -28,8 +28,7 @@
 //
 // # Concurrency
 //
-// Run uses one goroutine of its own; it must not run twice at a time on one machine if the numbers are to mean
-// anything.
+// Run uses one goroutine of its own. Two runs at a time on one machine give numbers that mean nothing.
 //
 // The package needs Linux: it reads /proc and asks the kernel to kill orphans.
 //

@@ -23,7 +23,7 @@ const (
 // chartDir is where the drawings are, beside the document.
 const chartDir = "benchmarks"
 
-// ReplaceSection replaces what stands between the marks of a section.
+// ReplaceSection replaces the text between the two marks of a section.
 func ReplaceSection(text, name, body string) (string, error) {
 	begin, end := "<!-- "+name+": begin -->\n", "<!-- "+name+": end -->"
 	before, rest, ok := strings.Cut(text, begin)
@@ -85,7 +85,8 @@ func (r *report) writeDocs(path string) error {
 	return os.WriteFile(path, []byte(text), 0o644)
 }
 
-// section is where and how it was measured, then the tables. Headings go one level down: the document has its own.
+// section says where and how the runner measured, and then has the tables. Its headings are one level lower than in a
+// report, because the document has headings of its own.
 func (r *report) section(write func(*strings.Builder)) string {
 	var b strings.Builder
 	b.WriteString("\n")

@@ -61,7 +61,7 @@ func kernel() string {
 	return strings.TrimSpace(string(b))
 }
 
-// filesystem names the file system of dir. A RAM disk makes fsync free and the comparison void.
+// filesystem names the file system of dir. On a RAM disk fsync costs nothing, and the comparison means nothing.
 func filesystem(dir string) string {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

@@ -12,7 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/bench/load"
 )
 
-// profileLines is how many functions the report shows, by cumulative and by own time.
+// profileLines is how many functions the report shows, once by cumulative time and once by their own.
 const profileLines = 40
 
 // profileOf runs a load under a CPU profile and lists its top functions.

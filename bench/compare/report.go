@@ -143,17 +143,19 @@ func (r *report) writeRows(b *strings.Builder) {
 	b.WriteString("\n## Loads\n\nMedians over the rounds; ratios are Headwater ÷ the other server, with the " +
 		"smallest and largest ratio of a round. CPU is the server process alone.\n\n")
 	servers, others := []string{nameEtcd, nameHeadwater, nameNull}, []string{nameEtcd, nameNull}
-	head := "| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | goal reached |\n"
+	head := "| work | etcd | Headwater | null | × etcd | × null | CPU µs: etcd | Headwater | null | CPU × etcd | " +
+		"goal reached |\n"
 	columns := 11
 	if r.has(nameBefore) {
 		servers, others = append(servers, nameBefore), append(others, nameBefore)
-		head = "| work | etcd | Headwater | null | before | × etcd | × null | × before | CPU µs: etcd | Headwater | null | before | CPU × etcd | goal reached |\n"
+		head = "| work | etcd | Headwater | null | before | × etcd | × null | × before | CPU µs: etcd | Headwater | " +
+			"null | before | CPU × etcd | goal reached |\n"
 		columns = 14
 	}
 	b.WriteString(head + strings.Repeat("|---", columns) + "|\n")
 	for i := range r.Rows {
 		rr := &r.Rows[i]
-		row, _ := rowByID(rr.ID) // a zero row has no goal and no unit
+		row, _ := rowByID(rr.ID) // if there is none, the zero row has no goal and no unit
 		value, format := perSecond, func(v float64) string { return Thousands(v) + row.unit }
 		if row.p50 {
 			value, format = p50, func(v float64) string { return fmt.Sprintf("%.2f ms", v*1e3) }
@@ -182,7 +184,10 @@ func (r *report) writeLatencies(b *strings.Builder) {
 	}
 	b.WriteString("\n## Latency, memory and noise of the loads\n\nMedians over the rounds. A list's latency is that " +
 		"of a whole list. Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
-	b.WriteString("| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString(
+		"| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n|---|---|---|---|---|---" +
+			"|---|---|---|\n",
+	)
 	bareMillis := func(v float64) string { return fmt.Sprintf("%.2f", v*1e3) }
 	for i := range r.Rows {
 		rr := &r.Rows[i]
@@ -228,7 +233,10 @@ func (r *report) writeMemory(b *strings.Builder) {
 		r.Memory[0].ValSize)
 	b.WriteString("RSS holds mapped files (file), which the kernel may drop. A start is timed from the start of the " +
 		"process to its first linearizable answer, after a clean stop, page cache warm.\n\n")
-	b.WriteString("| server | loaded at | RSS MiB loaded (anon, file) | peak MiB | clean stop s | start s | RSS MiB started (anon, file) | disk MiB |\n|---|---|---|---|---|---|---|---|\n")
+	b.WriteString(
+		"| server | loaded at | RSS MiB loaded (anon, file) | peak MiB | clean stop s | start s | RSS MiB started " +
+			"(anon, file) | disk MiB |\n|---|---|---|---|---|---|---|---|\n",
+	)
 	bareSeconds := func(v float64) string { return fmt.Sprintf("%.3f", v) }
 	for _, m := range r.Memory {
 		writeCells(b, []string{
@@ -266,7 +274,10 @@ func (r *report) writeBig(b *strings.Builder) {
 	fmt.Fprintf(b, "\n## %.1f GB of values of %d bytes in a server limited to %s MiB of memory\n\nLimit: %s. The "+
 		"mixed load reads and writes keys all over the data, 4:1.\n\n",
 		float64(r.Big[0].Bytes)/1e9, r.Big[0].ValSize, mib(float64(r.Big[0].Limit)), limit)
-	b.WriteString("| server | load puts/s | load MB/s | mixed/s | range p50, p99 ms | put p50, p99 ms | peak RSS MiB | RSS MiB (anon, file) | anon within the limit | disk MiB |\n|---|---|---|---|---|---|---|---|---|---|\n")
+	b.WriteString(
+		"| server | load puts/s | load MB/s | mixed/s | range p50, p99 ms | put p50, p99 ms | peak RSS MiB | RSS MiB " +
+			"(anon, file) | anon within the limit | disk MiB |\n|---|---|---|---|---|---|---|---|---|---|\n",
+	)
 	for i := range r.Big {
 		g := &r.Big[i]
 		writeCells(b, []string{

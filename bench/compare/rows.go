@@ -13,7 +13,7 @@ const (
 	unitKeys      = " keys/s"
 )
 
-// goal is what is asked of Headwater; zero fields are not asked.
+// goal is what Headwater must reach. A zero field is no goal.
 type goal struct {
 	rate    float64 // at least, times etcd's
 	ceiling float64 // at least, times the null server's rate

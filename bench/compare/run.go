@@ -72,8 +72,8 @@ func write(cfg *Config, rep *report, out io.Writer) error {
 	return os.WriteFile(cfg.JSON, b, 0o644)
 }
 
-// run runs the comparison. What fails is left out of the report, noted there, and returned; a nil report means that
-// nothing could be run.
+// run runs the comparison. The report leaves out what fails, and names it; the error names it too. A nil report means
+// that nothing could be run.
 func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*report, error) {
 	if cfg.Root == "" {
 		wd, err := os.Getwd()
@@ -109,8 +109,8 @@ func run(ctx context.Context, cfg *Config, args []string, log *slog.Logger) (*re
 	return r.rep, errors.Join(r.failures...)
 }
 
-// fail notes that something could not be measured. Once the context has ended all that is left fails, which is noted
-// once.
+// fail notes that something could not be measured. Once the context has ended, everything that is left fails; fail
+// notes that once.
 func (r *runner) fail(ctx context.Context, what string, err error) {
 	if ctx.Err() != nil {
 		what, err = "the comparison", ctx.Err()
@@ -126,7 +126,7 @@ func (r *runner) fail(ctx context.Context, what string, err error) {
 	r.rep.Notes = append(r.rep.Notes, "**Failed**: "+first)
 }
 
-// loads runs the rows, each in interleaved rounds. A server that fails at a row is out of that row.
+// loads runs the rows, each in interleaved rounds. A server that fails in a row has no further rounds of that row.
 func (r *runner) loads(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, ok := rowByID(id)
@@ -184,7 +184,7 @@ func (r *runner) logSample(row row, t *target, round int, s *load.Result) {
 		"other_cores", fmt.Sprintf("%.2f", s.Server.Others), "load_average", average, "note", note)
 }
 
-// measure runs one row once on a fresh server. beside, if not nil, runs while the load does.
+// measure runs one row once on a fresh server. While the load runs, measure calls beside if it is not nil.
 func (r *runner) measure(ctx context.Context, t *target, row row,
 	beside func(ctx context.Context, s *server) error,
 ) (load.Result, error) {

@@ -73,7 +73,8 @@ func nullTarget(hwbench string) *target {
 	}}
 }
 
-// secureArgs give a server TLS, with a certificate that it makes by itself; they come last, and the last counts.
+// secureArgs give a server TLS, with a certificate that it makes by itself. They come last, so that they override
+// earlier flags.
 func secureArgs(port int) []string {
 	url := "https://127.0.0.1:" + strconv.Itoa(port)
 	return []string{"--auto-tls", "--listen-client-urls=" + url, "--advertise-client-urls=" + url}

@@ -30,10 +30,11 @@ const (
 	// spaceSteadyPart is the revisions between two compactions of the steady run, spaceSteadyStep those between two
 	// lines of its table.
 	spaceSteadyPart, spaceSteadyStep = 500, 1000
-	// spaceClients put at the same time; few enough that a quota is met within a few values.
+	// spaceClients is how many clients put at the same time. There are few, so that a run passes the quota by a few
+	// values only.
 	spaceClients = 8
 	mega         = 1_000_000
-	// freshKeys are more than a run writes: no key is overwritten, and what a quota holds goes by the delete alone.
+	// freshKeys are more keys than a run writes, so that no put overwrites a key. Only the delete then frees space.
 	freshKeys = 1 << 30
 )
 
@@ -76,10 +77,26 @@ func spaceRows(c *Config) []spaceRow {
 	rows := []spaceRow{
 		{id: "quota-1g", quota: quota(1024, 64), keys: 200, size: 100_000, run: runbook},
 		{id: "quota-fresh", quota: quota(1024, 64), keys: freshKeys, size: 100_000, run: runbook},
-		{id: "steady", quota: quota(512, 512), keys: 200, size: 100_000, run: func(ctx context.Context, s *spaceRun) error { return s.steady(ctx, full(10_000, 2000)) }},
+		{
+			id:    "steady",
+			quota: quota(512, 512),
+			keys:  200,
+			size:  100_000,
+			run:   func(ctx context.Context, s *spaceRun) error { return s.steady(ctx, full(10_000, 2000)) },
+		},
 		{id: "quota-64m", quota: quota(64, 64), keys: 20, size: 400_000, run: runbook},
-		{id: "defragment", keys: full(40_000, 4000), size: 1 << 10, run: func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, 0) }},
-		{id: "idle", keys: full(150_000, 15_000), size: 1 << 10, run: func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, c.SpaceIdle) }},
+		{
+			id:   "defragment",
+			keys: full(40_000, 4000),
+			size: 1 << 10,
+			run:  func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, 0) },
+		},
+		{
+			id:   "idle",
+			keys: full(150_000, 15_000),
+			size: 1 << 10,
+			run:  func(ctx context.Context, s *spaceRun) error { return s.overwrite(ctx, c.SpaceIdle) },
+		},
 	}
 	for i := range rows {
 		r := &rows[i]
@@ -159,8 +176,8 @@ type spaceRun struct {
 	log      func(spaceStep)
 }
 
-// note ends a step: it asks for the sizes. A request that the server refused is an answer; only a server that does
-// not tell its size is an error.
+// note ends a step: it asks for the sizes. A request that the server refuses is an answer, not an error. It is an error
+// if the server does not tell its size.
 func (s *spaceRun) note(ctx context.Context, name, answer string, failed error) error {
 	if failed != nil {
 		answer = failed.Error()
@@ -173,7 +190,7 @@ func (s *spaceRun) note(ctx context.Context, name, answer string, failed error) 
 	}
 	files, err := diskUse(s.dir)
 	if err != nil {
-		files, err = diskUse(s.dir) // a file went while the directory was read
+		files, err = diskUse(s.dir) // a file was removed while the directory was read
 	}
 	step := spaceStep{Name: name, Answer: answer, DBSize: st.DbSize, InUse: st.DbSizeInUse, Files: files}
 	s.steps = append(s.steps, step)
@@ -183,8 +200,8 @@ func (s *spaceRun) note(ctx context.Context, name, answer string, failed error) 
 
 func spaceKey(i int64) string { return "/space/" + strconv.FormatInt(i, 10) }
 
-// put writes n values, key by key in turn, from several clients, until the first failure. It returns how many were
-// acknowledged.
+// put writes n values from several clients, to the keys in turn, until the first failure. It returns how many puts the
+// server has acknowledged.
 func (s *spaceRun) put(ctx context.Context, n int64, clients int) (int64, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -209,7 +226,8 @@ func (s *spaceRun) put(ctx context.Context, n int64, clients int) (int64, error)
 	return acked.Load(), context.Cause(ctx)
 }
 
-// request gives a request its own time: one that others have cancelled is none of its failures.
+// request gives a request a timeout of its own. The request runs to its end even if another client's failure has
+// cancelled ctx.
 func (s *spaceRun) request(ctx context.Context, do func(context.Context) error) error {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), spaceTimeout)
 	defer cancel()
@@ -238,7 +256,7 @@ func (s *spaceRun) defragment(ctx context.Context) error {
 	})
 }
 
-// written says how far a run of puts came.
+// written says how much a series of puts has written.
 func (s *spaceRun) written(n int64, err error) (answer string, failed error) {
 	mb := n * int64(s.row.size) / mega
 	switch {
@@ -250,7 +268,7 @@ func (s *spaceRun) written(n int64, err error) (answer string, failed error) {
 	return "", fmt.Errorf("after %d MB: %w", mb, err)
 }
 
-// runbook overwrites until the quota is met and does then what etcd's runbook says.
+// runbook overwrites values until the server refuses for its quota, and then does what etcd's runbook says.
 func (s *spaceRun) runbook(ctx context.Context) error {
 	answer, failed := s.written(s.put(ctx, spaceQuotas*s.row.quota/int64(s.row.size), spaceClients))
 	if err := s.note(ctx, "written until refused", answer, failed); err != nil {
@@ -285,7 +303,7 @@ func (s *spaceRun) runbook(ctx context.Context) error {
 	return s.note(ctx, "put", fmt.Sprintf("ok, %d puts", n), err)
 }
 
-// steady overwrites and compacts for so many revisions.
+// steady overwrites values and compacts, for the given number of revisions.
 func (s *spaceRun) steady(ctx context.Context, revisions int) error {
 	var all int64
 	for done := 0; done < revisions; done += spaceSteadyPart {
@@ -357,7 +375,7 @@ func (r *report) writeSpace(b *strings.Builder) {
 	}
 }
 
-// names are those of all servers' steps, in the order of whoever came furthest.
+// names are the names of all servers' steps, in the order of the server that has the most.
 func (s *spaceResult) names() (names []string) {
 	var longest []spaceStep
 	for _, steps := range s.Steps {
@@ -371,7 +389,7 @@ func (s *spaceResult) names() (names []string) {
 	return names
 }
 
-// at returns the cells of a step.
+// at returns the table cells of one server's step.
 func (s *spaceResult) at(server, name string) []string {
 	steps := s.Steps[server]
 	i := slices.IndexFunc(steps, func(st spaceStep) bool { return st.Name == name })

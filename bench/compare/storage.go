@@ -16,8 +16,8 @@ const (
 	goMemoryShare = 0.85
 	// bigWindowMin is the shortest window of the big-data run: caches take a while to show what they do.
 	bigWindowMin = 10 * time.Second
-	// bigFreeFactor is the free disk space the big-data run wants, times its data: log, tables and compaction, or
-	// pages half full.
+	// bigFreeFactor is the free disk space that the big-data run wants, as a multiple of its data: room for a log,
+	// tables and compactions, or for pages that are half full.
 	bigFreeFactor = 4
 )
 
@@ -93,7 +93,8 @@ func (r *runner) memoryOf(ctx context.Context, t *target) (memoryResult, error) 
 	return res, err
 }
 
-// restart starts t again; on failure it returns the old, ended server, so that it can be killed without care.
+// restart starts t again. On failure it returns the old server, which has ended, so that callers can always kill the
+// result.
 func restart(ctx context.Context, t *target, dir string, old *server) (*server, error) {
 	s, err := t.start(ctx, startOptions{dir: dir})
 	if err != nil {
@@ -105,10 +106,15 @@ func restart(ctx context.Context, t *target, dir string, old *server) (*server, 
 // fillPlain writes the keys with one put each: a large transaction would fill etcd's raft log, which it keeps in
 // memory by entries.
 func (r *runner) fillPlain(ctx context.Context, s *server, keys int64, valSize int) (load.Result, error) {
-	return r.hwbench(ctx, s, append([]string{"fill", "--txn-ops=1", keySpace(keys), "--val-size=" + strconv.Itoa(valSize)}, manyClients...)...)
+	return r.hwbench(
+		ctx,
+		s,
+		append(
+			[]string{"fill", "--txn-ops=1", keySpace(keys), "--val-size=" + strconv.Itoa(valSize)},
+			manyClients...)...)
 }
 
-// countKeys fails unless the server holds so many keys: a list of one page counts exactly.
+// countKeys fails unless the server holds that many keys. A list of one page returns the exact count.
 func (r *runner) countKeys(ctx context.Context, s *server, keys int64) error {
 	_, err := r.hwbench(ctx, s, "list", "--total=1", keySpace(keys), "--limit=10000")
 	return err

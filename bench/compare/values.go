@@ -123,7 +123,8 @@ func valueRowByID(id string) (valueRow, bool) {
 	return all[i], true
 }
 
-// values runs the loads of larger values, each in interleaved rounds. A server that fails at a load is out of it.
+// values runs the loads of larger values, each in interleaved rounds. A server that fails in a load has no further
+// rounds of that load.
 func (r *runner) values(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, ok := valueRowByID(id)
@@ -182,7 +183,7 @@ func (r *runner) valuesOnce(ctx context.Context, t *target, row *valueRow, args 
 
 func (r *report) writeValues(b *strings.Builder) {
 	r.writeMeasures(b, "Larger values", r.Values, func(id string) []measure {
-		row, _ := valueRowByID(id) // a zero row shows nothing
+		row, _ := valueRowByID(id) // if there is none, the zero row shows nothing
 		return row.measures
 	})
 }

@@ -36,7 +36,7 @@ func TestValueRows(t *testing.T) {
 	}
 }
 
-// TestValuesMarkdown has another binary beside the two servers.
+// TestValuesMarkdown measures another binary beside the two servers.
 func TestValuesMarkdown(t *testing.T) {
 	removal := func(time, p99 float64) []watchload.Result {
 		return []watchload.Result{watchSample(0.1, map[string]float64{valueload.Time: time, valueload.PutP99: p99})}
@@ -57,7 +57,8 @@ func TestValuesMarkdown(t *testing.T) {
 	}
 	text := rep.markdown()
 	for _, want := range []string{
-		"| a delete | request → answer | 2.00 ms | 4.00 ms | 2000.00 ms | 2.00 (2.00–2.00) | 0.00 (0.00–0.00) | × ≤ 3.00: yes | 0.10 |\n",
+		"| a delete | request → answer | 2.00 ms | 4.00 ms | 2000.00 ms | 2.00 (2.00–2.00) | 0.00 (0.00–0.00) | × ≤ " +
+			"3.00: yes | 0.10 |\n",
 		"| 1.00 ms | 4.00 ms | 2000.00 ms | 4.00 (4.00–4.00) | 0.00 (0.00–0.00) | × ≤ 3.00: no |",
 		"| bytes written ÷ bytes of values | – | 1.25 | – | – | – | ≤ 1.30: yes |",
 		"| memory | growth of RSS to its peak | – | 101 MiB | – | – | – | ≤ 100 MiB: no |",
@@ -72,7 +73,10 @@ func TestSpaceMarkdown(t *testing.T) {
 	rep := &report{
 		Servers: []serverInfo{{Name: nameEtcd}, {Name: nameHeadwater}},
 		Space: []spaceResult{{Work: "a quota", Steps: map[string][]spaceStep{
-			nameEtcd:      {{Name: "compact", Answer: "ok", DBSize: 95e6, InUse: 45e6, Files: 180e6}, {Name: "put", Answer: "ok, 30 puts", DBSize: 1e6}},
+			nameEtcd: {
+				{Name: "compact", Answer: "ok", DBSize: 95e6, InUse: 45e6, Files: 180e6},
+				{Name: "put", Answer: "ok, 30 puts", DBSize: 1e6},
+			},
 			nameHeadwater: {{Name: "compact", Answer: "no space | at all", Files: 1_499_999}},
 		}}},
 	}
@@ -120,7 +124,8 @@ func TestPartConfig(t *testing.T) {
 	}
 }
 
-// TestSpaceOfServerThatFails checks that a server that cannot be started has no steps, and that nothing is left of it.
+// TestSpaceOfServerThatFails checks that a server that cannot be started has no steps, and that it leaves nothing
+// behind.
 func TestSpaceOfServerThatFails(t *testing.T) {
 	tg := child(t)
 	tg.name = nameEtcd

@@ -11,7 +11,7 @@ import (
 	"github.com/headwaterdb/headwater/bench/watchload"
 )
 
-// watchConns is the connections of watchers in all loads with more than one.
+// watchConns is the number of connections that watchers share, in all loads that use more than one.
 const watchConns = 10
 
 // watchResult is a watch load's samples by server, one per round.
@@ -27,8 +27,8 @@ type curvePoint struct {
 	Samples  map[string]watchload.Result `json:"samples"` // by server
 }
 
-// watches runs the watch loads, each in interleaved rounds, then the curves. A server that fails at a load is out of
-// it.
+// watches runs the watch loads, each in interleaved rounds, then the curves. A server that fails in a load has no
+// further rounds of that load.
 func (r *runner) watches(ctx context.Context) {
 	for _, id := range r.cfg.Rows {
 		row, ok := watchRowByID(id)
@@ -93,14 +93,14 @@ func (r *runner) curves(ctx context.Context) {
 	}
 }
 
-// watchQuietly measures a watch load, and again while others used the machine, as measureQuietly does.
+// watchQuietly measures a watch load. It repeats it while other programs used the machine, as measureQuietly does.
 func (r *runner) watchQuietly(ctx context.Context, t *target, work string, args []string,
 	pprof bool,
 ) (watchload.Result, error) {
 	return r.quietly(ctx, t, work, func() (watchload.Result, error) { return r.watchOnce(ctx, t, args, pprof) })
 }
 
-// quietly measures a load of several values, and again while others used the machine.
+// quietly measures a load of several values. It repeats it while other programs used the machine.
 func (r *runner) quietly(ctx context.Context, t *target, work string,
 	once func() (watchload.Result, error),
 ) (best watchload.Result, err error) {
@@ -165,7 +165,7 @@ func (w *watchResult) series(server, value string) (vs []float64) {
 
 func (r *report) writeWatch(b *strings.Builder) {
 	r.writeMeasures(b, "Watches", r.Watch, func(id string) []measure {
-		row, _ := watchRowByID(id) // a zero row shows nothing
+		row, _ := watchRowByID(id) // if there is none, the zero row shows nothing
 		return row.measures
 	})
 }
@@ -182,9 +182,14 @@ func (r *report) writeMeasures(b *strings.Builder, title string, results []watch
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	before := r.has(nameBefore)
 	if before {
-		b.WriteString("| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n|---|---|---|---|---|---|---|---|---|\n")
+		b.WriteString(
+			"| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n|---|---|---" +
+				"|---|---|---|---|---|---|\n",
+		)
 	} else {
-		b.WriteString("| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n")
+		b.WriteString(
+			"| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n",
+		)
 	}
 	for i := range results {
 		w := &results[i]
@@ -246,7 +251,11 @@ func (r *report) writeCurve(b *strings.Builder) {
 	if len(r.Curve) == 0 {
 		return
 	}
-	b.WriteString("\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n| watchers | events delivered/s | server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString(
+		"\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n| watchers | events delivered/s " +
+			"| server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms |\n|---|---|---|---|---|---" +
+			"|---|\n",
+	)
 	for _, p := range r.Curve {
 		pair := func(value string, format func(float64) string) string {
 			both := make([]string, 0, 2)

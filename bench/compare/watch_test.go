@@ -33,12 +33,33 @@ func watchReport() *report {
 				nameHeadwater: {watchSample(0.3, fan(1e-6, 0.04)), watchSample(0.1, fan(2e-6, 0.04))},
 			}},
 			{ID: "watch-stalled", Work: "stalled", Samples: map[string][]watchload.Result{
-				nameHeadwater: {watchSample(0, map[string]float64{watchload.WithoutBeside: 10_000, watchload.WithBeside: 9000, watchload.BesideRatio: 0.9})},
+				nameHeadwater: {
+					watchSample(
+						0,
+						map[string]float64{
+							watchload.WithoutBeside: 10_000,
+							watchload.WithBeside:    9000,
+							watchload.BesideRatio:   0.9,
+						},
+					),
+				},
 			}},
-			{ID: "watch-memory", Work: "memory", Samples: map[string][]watchload.Result{nameEtcd: {watchSample(0, map[string]float64{watchload.RSSPerWatcher: 2000})}}},
+			{
+				ID:   "watch-memory",
+				Work: "memory",
+				Samples: map[string][]watchload.Result{
+					nameEtcd: {watchSample(0, map[string]float64{watchload.RSSPerWatcher: 2000})},
+				},
+			},
 		},
 		Curve: []curvePoint{
-			{Watchers: 10, Samples: map[string]watchload.Result{nameEtcd: watchSample(0, fan(4e-6, 0.08)), nameHeadwater: watchSample(0, fan(1e-6, 0.04))}},
+			{
+				Watchers: 10,
+				Samples: map[string]watchload.Result{
+					nameEtcd:      watchSample(0, fan(4e-6, 0.08)),
+					nameHeadwater: watchSample(0, fan(1e-6, 0.04)),
+				},
+			},
 			{Watchers: 1000, Samples: map[string]watchload.Result{nameHeadwater: watchSample(0, fan(1e-6, 0.04))}},
 		},
 	}
@@ -184,7 +205,8 @@ func TestDocument(t *testing.T) {
 	}
 }
 
-// TestWatchRounds runs watch loads with a tool that prints a result, through all of the runner but builds.
+// TestWatchRounds runs watch loads with a tool that prints a fixed result. It goes through all of the runner except the
+// builds.
 func TestWatchRounds(t *testing.T) {
 	tg := child(t)
 	tg.name = nameEtcd

@@ -63,7 +63,7 @@ const curveRate = 100
 // fixedRate is curveRate as a flag.
 var fixedRate = flag("rate", curveRate)
 
-// watchRows are the watch loads, in the order of the table.
+// watchRows are the watch loads, in the order of the table in docs/benchmarks.md.
 func watchRows() []watchRow {
 	fixed := func(args ...string) func(*Config) []string { return func(*Config) []string { return args } }
 	return []watchRow{

@@ -17,8 +17,9 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// The rows of many keyspaces compare writes at a fixed rate in each of many with the same sum in one. Pods that have
-// opened a thousand keyspaces are not those that the other rows measure, so these rows are run by themselves.
+// The rows of many keyspaces compare writes at a fixed rate in each of many keyspaces with the same total rate in one.
+// A pod that has opened a thousand keyspaces behaves differently from those that the other rows measure, so these rows
+// run only by themselves.
 const (
 	rowOneKeyspace = "keyspaces-one"
 	rowKeyspaces   = "keyspaces"
@@ -32,10 +33,11 @@ const (
 	valuePerCommit = "writes per transaction"
 )
 
-// keyspaceClients is how many clients wait for answers at a time: enough for the rate at answers of 250 ms.
+// keyspaceClients is how many clients wait for answers at a time. They are enough for the rate if an answer takes 250
+// ms.
 const keyspaceClients = 1000
 
-// keyspaceLoad writes at the sum of the rates: in one keyspace, or in all in turn.
+// keyspaceLoad writes at the total rate, in one keyspace or in all of them in turn.
 func keyspaceLoad(one bool) func(context.Context, *bench) (sample, error) {
 	return func(ctx context.Context, b *bench) (sample, error) {
 		if err := b.openKeyspaces(ctx); err != nil {
@@ -72,7 +74,7 @@ func (b *bench) keyspacePut(n int, more ...string) []string {
 	}, more...)
 }
 
-// openKeyspaces creates the keyspaces and writes once in each, the first time.
+// openKeyspaces creates the keyspaces and writes once in each. Later calls do nothing.
 func (b *bench) openKeyspaces(ctx context.Context) error {
 	if b.opened {
 		return nil
@@ -95,7 +97,7 @@ func (b *bench) openKeyspaces(ctx context.Context) error {
 	return err
 }
 
-// committed is how many transactions FoundationDB has committed so far, for whomever.
+// committed is how many transactions FoundationDB has committed so far, for all its clients.
 func (b *bench) committed(ctx context.Context) (float64, error) {
 	out, err := exec.CommandContext(ctx, b.fdb.CLI, "-C", b.cluster, "--exec", "status json").Output()
 	if err != nil {

@@ -23,11 +23,12 @@ const (
 	valueOthers = "rest"   // cores of FoundationDB and NATS
 )
 
-// idleSettle is how long a deployment has had nothing to do before its CPU is measured, and idleWindow for how long it
-// is measured.
+// idleSettle is how long a deployment has nothing to do before its CPU is measured. idleWindow is how long it is
+// measured.
 const idleSettle, idleWindow = 5 * time.Second, 10 * time.Second
 
-// remoteRows are the rows of what costs a round trip for each key, lease or request if nobody takes care.
+// remoteRows are the rows of operations that careless code would perform with a round trip for each key, lease or
+// request.
 func remoteRows() []row {
 	rows := []row{
 		keepAliveRow("keepalive", "keep-alive at a lease keeper, a stream for each, 20 × 50", 15_000, "--clients=50"),
@@ -101,7 +102,7 @@ func removalRow(command string, keys, size int, within float64) row {
 	}
 }
 
-// hotRow compares n clients that write one key with n clients that write as many.
+// hotRow compares n clients that write one key with n clients that write n keys.
 func hotRow(n int) row {
 	id := fmt.Sprintf("one-key-%d", n)
 	return row{
@@ -147,7 +148,7 @@ func idleRow() row {
 	}
 }
 
-// idle measures the CPU of all six pods while nobody asks for anything.
+// idle measures the CPU of all six pods while no client sends a request.
 func idle(ctx context.Context, b *bench) (s sample, err error) {
 	for _, p := range []*stack.Process{b.kv[1], b.keeper[1]} {
 		if err := p.Start(ctx); err != nil {
@@ -228,7 +229,7 @@ func countRow(id, work string, within float64, args ...string) row {
 	}
 }
 
-// counted writes the keys that are counted, once in a run, and returns where they are.
+// counted writes the keys that are counted, once in a run, and returns the flags that select them.
 func (b *bench) counted(ctx context.Context) (at []string, err error) {
 	if b.countPrefix == "" {
 		b.countPrefix = b.prefix()

@@ -32,7 +32,10 @@ func (r *report) markdown() string {
 	}
 	b.WriteString("\nMedians over the rounds. CPU µs are those of all processes of a kind per request (list: " +
 		"per key). Others are the cores that programs which are no part of this used.\n\n")
-	b.WriteString("| work | result | goal: reached | p50 ms | p99 ms | CPU µs: kv | fdbserver | watchhub | cores: kv | fdbserver | watchhub | load | others |\n")
+	b.WriteString(
+		"| work | result | goal: reached | p50 ms | p99 ms | CPU µs: kv | fdbserver | watchhub | cores: kv | " +
+			"fdbserver | watchhub | load | others |\n",
+	)
 	b.WriteString("|---" + strings.Repeat("|---", 12) + "|\n")
 	for _, row := range rows() {
 		samples := r.samples[row.id]

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// What the goals compare with: f8n 0.5 on one FoundationDB process, measured on the machine of docs/benchmarks.md
-// with the same load.
+// The number that a goal compares with: another etcd server on FoundationDB (f8n 0.5), on one FoundationDB process,
+// measured on the machine of docs/benchmarks.md with the same load.
 const (
 	f8nList = 17_600 // listed keys per second
 )
@@ -109,7 +109,7 @@ func perSecond(id, unit string, least float64) func(map[string][]sample) verdict
 }
 
 // ofGroups is the verdict of a row whose rate is compared with that of row raw-groups; least is the goal for the ratio.
-// A machine's speed differs by a third from day to day, and the raw row is of the same run.
+// The speed of the machine differs by a third from day to day, and the raw row is measured in the same run.
 func ofGroups(id string, least float64) func(map[string][]sample) verdict {
 	rate := perSecond(id, "/s", 0)
 	return func(all map[string][]sample) verdict {
@@ -147,9 +147,20 @@ func rows() []row {
 				}
 			},
 		},
-		// After the row of one client: FoundationDB goes on for seconds with what this one leaves behind.
-		{id: "raw-groups", work: "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes", run: raw("--lanes=4", "--group=32"), verdict: perSecond("raw-groups", perS, 0)},
-		{id: "put", work: "put, fresh keys, 20 × 200", run: many(false, "put", "--sequential-keys", conns, clients), verdict: perSecond("put", perS, 0)},
+		// This row comes after the row of one client, because FoundationDB works for seconds on what this row
+		// leaves behind.
+		{
+			id:      "raw-groups",
+			work:    "FoundationDB's own client: the transaction of a group of 32 puts, on 4 lanes",
+			run:     raw("--lanes=4", "--group=32"),
+			verdict: perSecond("raw-groups", perS, 0),
+		},
+		{
+			id:      "put",
+			work:    "put, fresh keys, 20 × 200",
+			run:     many(false, "put", "--sequential-keys", conns, clients),
+			verdict: perSecond("put", perS, 0),
+		},
 		{
 			id: "create", work: "create, 20 × 200",
 			run: many(false, "create", conns, clients), verdict: ofGroups("create", 0.50),
@@ -162,7 +173,12 @@ func rows() []row {
 			id: "range", work: "range, one key, linearizable, 20 × 200",
 			run: many(true, "range", conns, clients), verdict: ofGroups("range", 0.95),
 		},
-		{id: "list", work: "list 10,000 keys by 1,000 with exact counts, 4 clients", run: many(true, "list", "--conns=4", "--clients=4"), verdict: perSecond("list", keysPerS, 10*f8nList)},
+		{
+			id:      "list",
+			work:    "list 10,000 keys by 1,000 with exact counts, 4 clients",
+			run:     many(true, "list", "--conns=4", "--clients=4"),
+			verdict: perSecond("list", keysPerS, 10*f8nList),
+		},
 		{
 			id: "conflicts", work: "put, fresh keys, through 2 kv pods, 20 × 200", run: conflicts,
 			verdict: func(all map[string][]sample) verdict {
@@ -262,7 +278,7 @@ func raw(args ...string) func(context.Context, *bench) (sample, error) {
 	}
 }
 
-// many is a load of package load against kv-1, of keys that are there already if fill is set.
+// many is a load of package load against kv-1. If fill is set, it writes the keys before the load.
 func many(fill bool, args ...string) func(context.Context, *bench) (sample, error) {
 	return func(ctx context.Context, b *bench) (sample, error) {
 		at := []string{"--endpoints=" + b.kv[0].Address, "--prefix=" + b.prefix(), sparse}
@@ -289,7 +305,7 @@ func many(fill bool, args ...string) func(context.Context, *bench) (sample, erro
 	}
 }
 
-// conflicts puts through two pods: clients take turns with keys, so that no two write the same one.
+// conflicts puts through two pods. The clients take the keys in turn, so that no two clients write the same key.
 func conflicts(ctx context.Context, b *bench) (s sample, err error) {
 	if err := b.kv[1].Start(ctx); err != nil {
 		return s, err
@@ -358,7 +374,7 @@ func catchUp(ctx context.Context, b *bench) (sample, error) {
 	}, nil
 }
 
-// watchers puts without, with, and without watchers.
+// watchers puts without watchers, with watchers, and without them again.
 func watchers(ctx context.Context, b *bench) (sample, error) {
 	n := strconv.Itoa(b.cfg.Watchers)
 	puts := func(watchers string) (s sample, perPut float64, err error) {

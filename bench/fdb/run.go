@@ -26,7 +26,7 @@ import (
 
 const hwbenchPackage = "github.com/headwaterdb/headwater/bench/cmd/hwbench"
 
-// Ports are looked for from portsFrom on, below those that the kernel gives out by itself.
+// freePorts looks for ports between portsFrom and portsTo, which are below the ports that the kernel assigns by itself.
 const portsFrom, portsTo = 21_000, 32_000
 
 // bench is one run.
@@ -218,7 +218,7 @@ func flagsNote(args []string) string {
 	return " (" + strings.Join(args, " ") + ")"
 }
 
-// freePorts returns the first of enough ports in a row that nobody listens on.
+// freePorts returns the first of enough consecutive ports on which nothing listens.
 func freePorts(ctx context.Context) (int, error) {
 	for base := portsFrom; base < portsTo; base += stack.PortsUsed + 1 {
 		free := true
@@ -241,7 +241,7 @@ type result struct {
 	Values map[string]float64 `json:"values"`
 }
 
-// prefix is one that nobody has used, as long as hwbench's default.
+// prefix returns a key prefix that no load has used. It is as long as hwbench's default.
 func (b *bench) prefix() string {
 	b.runs++
 	return fmt.Sprintf("/b%06d/", b.runs)
@@ -280,7 +280,7 @@ func (b *bench) load(ctx context.Context, window bool, args ...string) (res resu
 	return res, used, json.Unmarshal(out.Bytes(), &res)
 }
 
-// profile writes CPU profiles of kv-1 and the hubs in the window, if that is wanted.
+// profile writes CPU profiles of kv-1 and the hubs in the window, if the configuration asks for them.
 func (b *bench) profile(ctx context.Context, window bool, command string, ended <-chan struct{}) (err error) {
 	if b.cfg.ProfileDir == "" || !window || !wait(b.cfg.Warmup+settle, ended) {
 		return nil

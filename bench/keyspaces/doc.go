@@ -1,8 +1,8 @@
-// Package keyspaces measures many keyspaces in one standalone server: what idle ones cost, what the first request to
-// one that is closed waits for, and what small users feel of a greedy neighbour.
+// Package keyspaces measures many keyspaces in one standalone server: what idle keyspaces cost, how long the first
+// request to a closed keyspace waits, and how much a greedy keyspace slows down small ones.
 //
-// Every number is measured by this process's clients, or read from the kernel about the server's process. A request
-// that fails ends the run: there is no number then.
+// The clients in this process measure every number, or the kernel tells it about the server's process. A request that
+// fails ends the run, which then has no number.
 //
 // # Concurrency
 //

@@ -63,7 +63,7 @@ func Run(ctx context.Context, o Options, w io.Writer) error {
 	return r.err
 }
 
-// idle measures what keyspaces cost of which one in ten has a lease.
+// idle measures what idle keyspaces cost. One in ten has a lease.
 func idle(ctx context.Context, o Options, r *report) (err error) {
 	s, err := start(ctx, o, "--keyspace-idle="+time.Second.String())
 	if err != nil {
@@ -143,7 +143,7 @@ func settle(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// cold measures the first request to a keyspace that is closed beside the second one.
+// cold measures the first request to a closed keyspace, and the second one to compare.
 func cold(ctx context.Context, o Options, r *report) (err error) {
 	s, err := start(ctx, o)
 	if err != nil {
@@ -177,13 +177,13 @@ func cold(ctx context.Context, o Options, r *report) (err error) {
 	return nil
 }
 
-// at is a quantile. It sorts.
+// at returns a quantile. It sorts all in place.
 func at(all []time.Duration, q float64) time.Duration {
 	slices.Sort(all)
 	return all[min(int(q*float64(len(all))), len(all)-1)].Round(10 * time.Microsecond)
 }
 
-// neighbours measures small users alone, and beside a greedy one of a smaller, the same and a larger weight.
+// neighbours measures small keyspaces alone, and beside a greedy keyspace of a smaller, the same and a larger weight.
 func neighbours(ctx context.Context, o Options, r *report) (err error) {
 	s, err := start(ctx, o)
 	if err != nil {
@@ -222,7 +222,8 @@ func neighbours(ctx context.Context, o Options, r *report) (err error) {
 	return nil
 }
 
-// users writes in each small keyspace at the rate, for a window. A write counts from when it was due.
+// users writes in each small keyspace at the configured rate, for a window. The time of a write counts from when it was
+// due.
 func (s *server) users(ctx context.Context, o Options, window time.Duration) (all []time.Duration, err error) {
 	clients := make([]*clientv3.Client, min(o.Users, 10))
 	for i := range clients {
@@ -256,7 +257,8 @@ func (s *server) users(ctx context.Context, o Options, window time.Duration) (al
 	return all, group.Wait()
 }
 
-// greed has n writers write without a pause in the keyspace of ctx until stop is called, which returns how often.
+// greed has n writers write without a pause in the keyspace of ctx. stop ends them and returns how often they have
+// written.
 func (s *server) greed(parent, ctx context.Context, n int) (stop func() (writes int64, err error), err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	clients := make([]*clientv3.Client, min(n, 8))

@@ -7,8 +7,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Count counts the whole key space, which must be filled: with limit 0 the count alone, else the first page of a list,
-// of limit keys, with its count. One request is one count; a wrong one is an error.
+// Count counts the whole key space, which must be filled. With limit 0 a request asks for the count alone, else for the
+// first page of limit keys and the count. One request is one count. A wrong count is an error.
 func Count(ctx context.Context, o Options, limit int64) (Result, error) {
 	if _, err := newKeys(o.Prefix, o.KeySize, o.KeySpace); err != nil {
 		return Result{}, err

@@ -39,7 +39,8 @@ func TestClosedLoop(t *testing.T) {
 				time.Sleep(each)
 				return done{units: 3, writes: 1}, nil
 			})
-		// The answers that come exactly when the window begins are in it, those when it ends are not.
+		// Answers that come exactly when the window begins count. Answers that come exactly when it ends do
+		// not.
 		if res.Ops != 800 || res.Units != 2400 || res.Rate != 400 || res.PerSec != 1200 {
 			t.Errorf("ops %d, units %d, rate %v, %v/s; want 800, 2400, 400, 1200", res.Ops, res.Units, res.Rate,
 				res.PerSec)
@@ -53,7 +54,7 @@ func TestClosedLoop(t *testing.T) {
 	})
 }
 
-// TestOpenLoop checks that requests which had to wait for a stalled one are charged for it.
+// TestOpenLoop checks that the latency of requests includes the time for which they waited behind a stalled one.
 func TestOpenLoop(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const stall = 500 * time.Millisecond

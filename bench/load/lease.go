@@ -52,7 +52,7 @@ func keepAliveOnce(ctx context.Context, c *clientv3.Client, st *leaseState) erro
 	return err
 }
 
-// keepAliveStream needs the same ctx each time: the stream lives in the first.
+// keepAliveStream needs the same ctx in each call, because the stream lives in the ctx of the first.
 func keepAliveStream(ctx context.Context, c *clientv3.Client, st *leaseState) (err error) {
 	if st.stream == nil {
 		st.stream, err = etcdserverpb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)

@@ -100,7 +100,7 @@ func dial(o Options) ([]*clientv3.Client, error) {
 		secure = &tls.Config{
 			InsecureSkipVerify: true,
 			MinVersion:         tls.VersionTLS12,
-		} // of a server that this host has started
+		} // only for a server that this host has started
 	}
 	conns := make([]*clientv3.Client, 0, o.Conns)
 	for i := range o.Conns {

@@ -39,8 +39,8 @@ type Server struct {
 	CPUPerSecond float64     `json:"cpuPerSecond"` // cores in use
 	CPUPerUnit   float64     `json:"cpuPerUnit"`   // seconds per unit of work
 	Memory       proc.Memory `json:"memory"`       // at the end of the window
-	// Others is the cores that neither the server nor this client used: other programs, the kernel's own threads, a
-	// hypervisor. More than a few hundredths disturb the result.
+	// Others is how many cores something other than the server and this client used: other programs, the kernel's
+	// own threads, a hypervisor. More than a few hundredths disturb the result.
 	Others float64 `json:"others"`
 }
 
@@ -85,9 +85,22 @@ func (r *Result) WriteText(w io.Writer) error {
 			ms(l.Mean), ms(l.P50), ms(l.P90), ms(l.P99), ms(l.P999), ms(l.Max))
 	}
 	if s := r.Server; s != nil {
-		fmt.Fprintf(&b, "server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f "+
-			"cores\n", s.CPUPerSecond, s.CPUPerUnit*1e6,
-			strings.TrimSuffix(r.Unit, "s"), s.Memory.RSS>>20, s.Memory.Peak>>20, s.Memory.Anon>>20, s.Memory.File>>20, s.Others)
+		fmt.Fprintf(
+			&b,
+			"server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f "+
+				"cores\n",
+			s.CPUPerSecond,
+			s.CPUPerUnit*1e6,
+			strings.TrimSuffix(
+				r.Unit,
+				"s",
+			),
+			s.Memory.RSS>>20,
+			s.Memory.Peak>>20,
+			s.Memory.Anon>>20,
+			s.Memory.File>>20,
+			s.Others,
+		)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

@@ -94,7 +94,7 @@ func compared(resp *clientv3.TxnResponse, err error) (done, error) {
 }
 
 // Update sends what the Kubernetes API server sends for an update: put if the key is still at the revision last seen,
-// else get it. Each client has its own keys of the filled key space, so compares hold.
+// else get it. Each client updates its own keys of the filled key space, so that no compare fails.
 func Update(ctx context.Context, o Options) (Result, error) {
 	ks, err := newKeys(o.Prefix, o.KeySize, o.KeySpace)
 	if err != nil {

@@ -23,7 +23,7 @@ const (
 	stopTimeout  = 30 * time.Second
 )
 
-// side is one of the two that are measured: a server's binary and how it is started.
+// side is one of the two servers that are measured: its binary, and how to start it.
 type side struct {
 	name, binary string
 	args         func(dir, client, peer string) []string
@@ -116,7 +116,7 @@ func (r *server) close() (err error) {
 	return err
 }
 
-// cost is what something has taken.
+// cost is what one measured operation has used.
 type cost struct {
 	wall, cpu time.Duration
 	before    int64 // bytes of anonymous memory at the beginning; 0: not known

@@ -22,8 +22,9 @@ type Options struct {
 	MiB                           int    // of values
 	ValueBytes                    int
 	Rounds                        int
-	// History leaves all revisions: they are read in their order, each value for itself. Without it all is compacted up
-	// to the head before, as most keyspaces are, and read in the order of keys.
+	// History keeps all revisions; a snapshot then reads the values one by one, in the order of revisions. Without
+	// it everything up to the head is compacted before, as in most keyspaces, and a snapshot reads in the order of
+	// keys.
 	History bool
 	Log     func(format string, args ...any)
 }
@@ -83,7 +84,7 @@ func (c cost) String() string {
 	return text
 }
 
-// median is that of times; the peak is the highest.
+// median returns the median of the times, and the highest peak.
 func median(all []cost) (m cost) {
 	var wall, cpu []time.Duration
 	for _, c := range all {
@@ -96,7 +97,7 @@ func median(all []cost) (m cost) {
 	return m
 }
 
-// snapshots fills a server, and fetches snapshots of it; the last one's file stays.
+// snapshots fills a server, and fetches snapshots of it. It leaves the file of the last one.
 func (s side) snapshots(ctx context.Context, o Options, dir string) (costs []cost, err error) {
 	r, err := s.start(ctx, dir)
 	if err != nil {
@@ -125,7 +126,7 @@ func (s side) snapshots(ctx context.Context, o Options, dir string) (costs []cos
 
 const writers = 64
 
-// fill puts so many keys in random order.
+// fill puts n keys in random order.
 func fill(ctx context.Context, c *clientv3.Client, n, size int) error {
 	order := rand.New(rand.NewPCG(1, 1)).Perm(n)
 	g, ctx := errgroup.WithContext(ctx)

@@ -75,7 +75,9 @@ func (s *kv) answer(op *pb.RequestOp) *pb.ResponseOp {
 	case *pb.RequestOp_RequestRange:
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: s.rangeOne(op.RequestRange)}}
 	case *pb.RequestOp_RequestDeleteRange:
-		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{Deleted: 1}}}
+		return &pb.ResponseOp{
+			Response: &pb.ResponseOp_ResponseDeleteRange{ResponseDeleteRange: &pb.DeleteRangeResponse{Deleted: 1}},
+		}
 	default:
 		return &pb.ResponseOp{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{}}}
 	}
@@ -98,7 +100,9 @@ func (s *lease) LeaseRevoke(context.Context, *pb.LeaseRevokeRequest) (*pb.LeaseR
 	return &pb.LeaseRevokeResponse{Header: s.header}, nil
 }
 
-func (s *lease) LeaseKeepAlive(stream grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse]) error {
+func (s *lease) LeaseKeepAlive(
+	stream grpc.BidiStreamingServer[pb.LeaseKeepAliveRequest, pb.LeaseKeepAliveResponse],
+) error {
 	const ttl = 60
 	for {
 		r, err := stream.Recv()
@@ -132,7 +136,7 @@ func (s *watch) Watch(stream grpc.BidiStreamingServer[pb.WatchRequest, pb.WatchR
 	}
 }
 
-// endOfStream is the result of a handler whose client has sent all it will.
+// endOfStream is the result of a handler whose client sends no more.
 func endOfStream(err error) error {
 	if errors.Is(err, io.EOF) {
 		return nil

@@ -1,12 +1,12 @@
-// Package rawfdb is what puts cost on FoundationDB without Headwater: lanes, each of which reads and writes the rows
-// of one put, or of a group of puts, in one transaction after the other, with FoundationDB's own Go binding. It
-// exists behind the build tag foundationdb.
+// Package rawfdb measures what puts cost on FoundationDB without Headwater. It has lanes. Each lane makes one
+// transaction after the other, and each transaction reads and writes the rows of one put, or of a group of puts, with
+// FoundationDB's own Go binding. The package exists behind the build tag foundationdb.
 //
-// The rows are those of docs/formats.md with their sizes, not their contents: the record and the head are read;
-// record, log entry, head and the lane's row are written, the latter three with versionstamps. The value of a put is
-// written twice, into record and entry.
+// The rows have the sizes of those in docs/formats.md, but not their contents. A transaction reads the record and the
+// head. It writes the record, the log entry, the head and the lane's row, the latter three with versionstamps. It
+// writes the value of a put twice, into the record and into the entry.
 //
-// A bare put is the value in a row, and nothing else: what FoundationDB takes at most from who fills it.
+// A bare put writes the value into a row and does nothing else. It is the fastest way to fill FoundationDB.
 //
 // Testing: `make bench-fdb` runs it; there is nothing to test without a cluster.
 package rawfdb

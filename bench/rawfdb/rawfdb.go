@@ -103,8 +103,25 @@ func result(took []time.Duration, o Options) load.Result {
 	window := sum / time.Duration(o.Lanes)
 	rate := float64(puts) / window.Seconds()
 	return load.Result{
-		Command: "raw-put", Window: window, Ops: puts, Rate: rate, Unit: "requests", Units: puts, PerSec: rate,
-		Latencies: []load.Latency{{Kind: "transaction", Count: n, Mean: sum / time.Duration(n), P50: at(500), P90: at(900), P99: at(990), P999: at(999), Max: at(1000)}},
+		Command: "raw-put",
+		Window:  window,
+		Ops:     puts,
+		Rate:    rate,
+		Unit:    "requests",
+		Units:   puts,
+		PerSec:  rate,
+		Latencies: []load.Latency{
+			{
+				Kind:  "transaction",
+				Count: n,
+				Mean:  sum / time.Duration(n),
+				P50:   at(500),
+				P90:   at(900),
+				P99:   at(990),
+				P999:  at(999),
+				Max:   at(1000),
+			},
+		},
 	}
 }
 
@@ -168,7 +185,7 @@ func (p *putter) put(db fdb.Database, n uint64) error {
 	return err
 }
 
-// key is that of a put of this lane.
+// key returns the key of a put of this lane.
 func (p *putter) key(n uint64) []byte {
 	key := make([]byte, p.o.KeySize)
 	key[0] = p.lane

@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Inputs are costs that were measured, in seconds of one core unless the name says otherwise.
+// Inputs are measured costs, in seconds of one core unless the name says otherwise.
 type Inputs struct {
 	KVUpdate, FDBUpdate  float64 // an update, of the kv pod and of fdbserver
 	HubWrite             float64 // what one hub takes for a write of somebody else
@@ -18,7 +18,7 @@ type Inputs struct {
 	CommitToEventSeconds float64
 }
 
-// The rows of docs/benchmarks.md that the inputs are from.
+// The rows of docs/benchmarks.md from which the inputs are read.
 const (
 	rowUpdate   = "update, 20 × 200"
 	rowRange    = "range, one key, linearizable, 20 × 200"
@@ -75,7 +75,7 @@ func (r *reader) row(title string) int {
 	return -1
 }
 
-// below returns the first line from a line on that measures what.
+// below returns the number of the first line, from the given line on, that measures what.
 func (r *reader) below(line int, what string) int {
 	for i := line; i >= 0 && i < len(r.lines); i++ {
 		if r.cell(i, 2) == what {

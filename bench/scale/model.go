@@ -47,7 +47,7 @@ func Compute(in Inputs, a Assumptions, nodes float64) Deployment {
 	pod := a.PodCores * a.Busy
 
 	d.KVPods = math.Ceil((d.Writes*in.KVUpdate+d.Reads*in.KVRange)/pod) + spare
-	// Each hub hears of every write, so its share for events is what is left.
+	// Each hub receives every write. What is left of its capacity serves events.
 	ingest := d.Writes * in.HubWrite
 	if left := pod - ingest; left > 0 {
 		d.Hubs = math.Ceil(d.Events*in.Event/left) + spare
@@ -56,7 +56,8 @@ func Compute(in Inputs, a Assumptions, nodes float64) Deployment {
 	}
 	d.HubIngestShare = ingest / a.PodCores
 	d.Proxies = math.Ceil(d.Writes / in.GroupSize / in.GroupsPerProxy / a.Busy)
-	// What one fdbserver with all roles took is taken by several; logs and storage do it once for each copy.
+	// Several processes share the work that one fdbserver with all roles did. Logs and storage servers do it once
+	// for each copy.
 	d.Processes = math.Ceil((d.Writes*in.FDBUpdate*a.Copies + d.Reads*in.FDBRange) / a.Busy)
 	d.Processes = max(d.Processes, a.Copies)
 	d.BusBytes = d.Writes * a.EntryBytes * d.Hubs

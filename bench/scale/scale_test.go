@@ -48,7 +48,7 @@ func TestPage(t *testing.T) {
 	}
 }
 
-// TestInputs: what is read is what the rows say, and what is missing is named.
+// TestInputs: Read returns what the rows say, and its error names a row that is missing.
 func TestInputs(t *testing.T) {
 	text := read(t, benchmarksFile)
 	in, err := Read(text)
@@ -74,7 +74,8 @@ func TestInputs(t *testing.T) {
 	}
 }
 
-// TestCompute: more nodes never need less, and what one machine's measurements cannot carry is said.
+// TestCompute: more nodes never need fewer resources, and the result says where it exceeds what one machine has
+// measured.
 func TestCompute(t *testing.T) {
 	in := Inputs{
 		KVUpdate: 50e-6, FDBUpdate: 70e-6, HubWrite: 10e-6, KVRange: 30e-6, FDBRange: 20e-6, Event: 1e-6,

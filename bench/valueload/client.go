@@ -85,7 +85,7 @@ type span struct{ begin, end time.Time }
 
 func (s span) took() time.Duration { return s.end.Sub(s.begin) }
 
-// overlaps says that the put was under way at some time of [begin, end].
+// overlaps reports whether the put was under way at some time in [begin, end].
 func (s span) overlaps(begin, end time.Time) bool { return !s.begin.After(end) && !s.end.Before(begin) }
 
 // beside is another client, which puts small values one after the other.

@@ -1,17 +1,17 @@
-// Package valueload measures what larger values cost a server when they go: deletes, revokes and compactions of many
-// of them, with another client's puts going on meanwhile, and the bytes that updates and creates of them write to
-// disk. Results are named values, as those of package watchload.
+// Package valueload measures what larger values cost a server. It removes many of them by deletes, revokes and
+// compactions while another client puts, and it measures the bytes that updates and creates of them write to disk.
+// Results are named values, as those of package watchload.
 //
 // # How it is measured
 //
 //   - A removal (Delete, Revoke, Compact) is timed by the client that asks for it. It happens Options.Repeat times on
-//     one server, each after a fresh fill and a rest. The other client puts values of besideBytes, one when the last
-//     is answered; those count that were under way at some time from the request until its answer (PutMax), or until
-//     besideTail after its beginning if that is later (PutP99).
-//   - Bytes written are those that the kernel charges to the server's process (proc.IO), from before the first
-//     request until the process has written next to nothing for a while, so that flushes and compactions which the
-//     load has caused count. They are divided by the bytes of all values that were acknowledged.
-//   - Memory is the highest RSS from the request until all events of it are at the watcher, reset before.
+//     one server, each after a fresh fill and a rest. The other client puts values of besideBytes, each as soon as the
+//     last is answered. PutMax counts the puts that were under way between the request and its answer. PutP99 counts
+//     those until besideTail after the request's beginning, if that is later.
+//   - Bytes written are what the kernel charges to the server's process (proc.IO), from before the first request until
+//     the process has written next to nothing for a while. So flushes and compactions that the load has caused count.
+//     The sum is divided by the bytes of all acknowledged values.
+//   - Memory is the highest RSS from the request until the watcher has all its events. The peak is reset before.
 //
 // # Invariants
 //

@@ -12,8 +12,8 @@ import (
 	"github.com/headwaterdb/headwater/bench/watchload"
 )
 
-// Fill writes the keys that DeleteMemory deletes, so that the server can be started anew in between: a heap that has
-// just taken the values in hides what a delete takes.
+// Fill writes the keys that DeleteMemory deletes, so that the server can be started anew in between. Right after the
+// fill, the heap would be so large that it hides what a delete needs.
 func Fill(ctx context.Context, o Options) (watchload.Result, error) {
 	res := watchload.Result{Command: "fill-values", Values: map[string]float64{}}
 	if err := o.Validate(); err != nil {

@@ -7,15 +7,15 @@ import (
 	"github.com/headwaterdb/headwater/bench/load"
 )
 
-// profileShort is how long a profile of a removal lasts: whole seconds are all that can be asked for, and it begins
-// before the removal.
+// profileShort is how long a profile of a removal lasts. A server takes profiles of whole seconds only, and this one
+// begins before the removal.
 const profileShort = 2 * time.Second
 
-// profileLead is the time that the server gets to begin.
+// profileLead is the time that the server gets to begin the profile.
 const profileLead = 500 * time.Millisecond
 
-// profile takes a CPU profile of the server for so long, if one is wanted. It returns when it has begun; the channel
-// has one value when it is written.
+// profile takes a CPU profile of the server for the duration d, if one is wanted. It returns when the profile has
+// begun. The channel gets one value when the profile has been written.
 func profile(ctx context.Context, o *Options, wanted bool, d time.Duration) <-chan error {
 	done := make(chan error, 1)
 	if o.Profile == "" || !wanted {

@@ -17,11 +17,11 @@ import (
 // besideTail is the least time after the beginning of a removal in which the other client's puts count for PutP99.
 const besideTail = time.Second
 
-// leaseTTL is that of the lease which is revoked, in seconds: longer than any run.
+// leaseTTL is the TTL in seconds of the lease that is revoked. It is longer than any run.
 const leaseTTL = 3600
 
-// removal is one kind of removal. fill prepares it; the function that it returns is what is timed, and check what
-// must be true then.
+// removal is one kind of removal. It fills the server, and returns the function that is timed and a check of what must
+// be true afterwards.
 type removal func(ctx context.Context, o *Options,
 	c *clientv3.Client) (remove, check func(context.Context) error, err error)
 
@@ -147,7 +147,7 @@ func removeOnce(ctx context.Context, o *Options, c *clientv3.Client, kind remova
 	if err != nil {
 		return s, err
 	}
-	defer func() { _, _ = b.stop() }() // its error has been seen, or another is on its way
+	defer func() { _, _ = b.stop() }() // the error has been handled, or another error is being returned
 	if err := sleep(ctx, o.Rest); err != nil {
 		return s, err
 	}
@@ -200,7 +200,8 @@ func removalValues(samples []sample) map[string]float64 {
 	}
 }
 
-// quantile returns the smallest of vs that at least a part q of them does not exceed; 0 if there are none.
+// quantile returns the smallest of vs that at least the fraction q of them does not exceed. It returns 0 if vs is
+// empty.
 func quantile(vs []float64, q float64) float64 {
 	if len(vs) == 0 {
 		return 0

@@ -10,12 +10,12 @@ import (
 	"github.com/headwaterdb/headwater/bench/watchload"
 )
 
-// When the server counts as having written what it had to.
+// When the server counts as having written everything that the load has caused.
 const (
 	settleEvery = 250 * time.Millisecond
-	// settleBytes are no more than what a server writes anyway.
+	// settleBytes is no more than what an idle server writes.
 	settleBytes = 64 << 10
-	// settleMax bounds the wait: a server that goes on writing is measured up to there.
+	// settleMax bounds the wait. A server that goes on writing is measured up to then.
 	settleMax = 30 * time.Second
 )
 

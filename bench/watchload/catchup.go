@@ -8,13 +8,13 @@ import (
 	"time"
 )
 
-// pauseMax bounds how long processes stand still. A hub that has seen nothing for 10 s ends its streams, so that
-// clients look for a better one.
+// pauseMax bounds how long processes are stopped. A hub that has seen nothing for 10 s ends its streams, so that
+// clients turn to another hub.
 const pauseMax = 6 * time.Second
 
-// CatchUp measures how fast Watchers watchers get what was written while the processes Pause stood still: History
-// puts, or what fits into 6 s, as fast as Clients clients have them answered. EventsPerSecond is counted from the
-// first event to the last.
+// CatchUp measures how fast Watchers watchers get what was written while the processes in Pause were stopped: History
+// puts, or what fits into 6 s, as fast as Clients clients have them answered. EventsPerSecond is counted from the first
+// event to the last.
 func CatchUp(ctx context.Context, o Options) (res Result, err error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err

@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestCatchUp stops a process that has nothing to do with the watch: the events come before it goes on, which is an
-// error. What matters here is that it does go on.
+// TestCatchUp stops a process that has nothing to do with the watch. So the events come before it goes on, which is an
+// error. The test checks that the process does go on.
 func TestCatchUp(t *testing.T) {
 	other := exec.Command("cat")
 	in, err := other.StdinPipe()
@@ -25,7 +25,7 @@ func TestCatchUp(t *testing.T) {
 	}
 	t.Cleanup(func() {
 		_ = other.Process.Kill() // it may have ended
-		_ = other.Wait()         // says that it was killed
+		_ = other.Wait()         // the error says that it was killed
 	})
 	o := smallOptions(startEtcd(t))
 	o.Pause = []int{other.Process.Pid}

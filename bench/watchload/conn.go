@@ -20,8 +20,8 @@ const (
 	// readBuffer is larger than grpc's default: fewer system calls in this client leave more of the machine to the
 	// server.
 	readBuffer = 256 << 10
-	// stalledWindow is HTTP/2's default window. Setting it turns off grpc's window growth, which would let each
-	// stalled stream put megabytes into this client.
+	// stalledWindow is HTTP/2's default window. Setting it turns off grpc's window growth; with it each stalled
+	// stream could put megabytes into this client.
 	stalledWindow = 65_535
 )
 

@@ -1,8 +1,8 @@
 // Package watchload measures watches: fan-out, memory, reconnection, and what watchers that do nothing cost others.
 //
-// Its client is grpc-go with a codec of its own, the same for every server. It scans responses on the wire for what
-// it checks (watch, revisions, the time the put was sent, whether a previous version is there) and builds no message,
-// because clients and server share the machine: what the client saves, the server has. Package load's Watch uses
+// Its client is grpc-go with a codec of its own, the same for every server. It scans responses on the wire for what it
+// checks (watch, revisions, the time the put was sent, whether a previous version is there) and builds no message.
+// Clients and server share the machine, so CPU that the client saves is left for the server. Package load's Watch uses
 // etcd's clientv3 and shows what users of that see.
 //
 // # Invariants
@@ -14,9 +14,9 @@
 //   - A value begins with the time its put was sent; an event's latency is from then to when the client has it. In an
 //     open loop a put that found all clients waiting for the server counts from when it was due. The client's own
 //     timers are not counted.
-//   - Latencies are of all events whose put was sent in the window, however late they came; rates are of what came in
-//     the window; CPU per event is the server's CPU from the window's begin until the last event, divided by the
-//     events of that time.
+//   - Latencies cover all events whose put was sent in the window, however late they came. Rates cover what came in the
+//     window. CPU per event is the server's CPU from the window's begin until the last event, divided by the events of
+//     that time.
 //
 // # Concurrency
 //

@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	// progressTimeout ends a run in which something awaited has not moved for so long.
+	// progressTimeout ends a run that has waited for that long without any progress.
 	progressTimeout = 60 * time.Second
 	pollInterval    = time.Millisecond
 
@@ -51,7 +51,8 @@ type watchSpec struct {
 	contiguous bool
 	// stalled: a stream reads that its watches were created and nothing after that.
 	stalled bool
-	// want, if not nil, is how many events watch i is to see: group.live counts the watches that have seen them.
+	// want, if not nil, returns how many events watch i must see. group.live counts the watches that have seen that
+	// many.
 	want func(i int) int64
 }
 
@@ -83,12 +84,12 @@ type watchState struct {
 	rev     int64 // of the last event, or the one before the first to come
 	events  int64
 	created bool
-	liveAt  int64 // when it had seen all it is to see
+	liveAt  int64 // when it had seen all the events that it must see
 }
 
 // openGroup opens the streams, all at once, and sends the requests to create their watches. It returns when all
-// requests are sent, which is before all watches are created; see awaitCreated. Close the group in any case but an
-// error.
+// requests are sent, which is before all watches are created; see awaitCreated. Close the group unless openGroup
+// returns an error.
 func openGroup(ctx context.Context, conns []*grpc.ClientConn, spec watchSpec) (*group, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	g := &group{spec: spec, cancel: cancel}

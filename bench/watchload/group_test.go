@@ -76,7 +76,7 @@ func TestEventsBeforeCreated(t *testing.T) {
 	}
 }
 
-// TestCounts checks what a group knows of its watches: who is live, whose latency counts, who is short of events.
+// TestCounts checks what a group knows of its watches: which are live, which latencies count, and which lack events.
 func TestCounts(t *testing.T) {
 	s := testStream(t, watchSpec{want: func(i int) int64 { return int64(i) + 1 }})
 	s.g.from.Store(2000)

@@ -13,19 +13,19 @@ import (
 )
 
 const (
-	// pastPrefix is where the revisions lie that the watcher of Isolation is behind by, pastKeys how many keys they
-	// are spread over; they are also what is listed.
+	// pastPrefix is the prefix of the keys whose old revisions the late watcher of Isolation reads. pastKeys is how
+	// many such keys there are. Isolation also lists them.
 	pastPrefix = "/hwpast/"
 	pastKeys   = 20_000
-	// listInterval is from the begin of one list to that of the next, at least: a faster server shall not be
-	// disturbed more often.
+	// listInterval is the least time from the begin of one list to the begin of the next, so that a faster server
+	// is not disturbed more often.
 	listInterval = 200 * time.Millisecond
 )
 
-// Isolation measures Watchers watchers at a fixed rate of writes without, with, and again without what may disturb
-// them, all at once: a stream on the same prefix that is never read, a watcher that begins History revisions ago,
-// Beside watches on BesideStreams streams that are created together, each on a prefix of its own, and a list of all
-// old keys each listInterval until the window ends.
+// Isolation measures Watchers watchers at a fixed rate of writes without, with, and again without a disturbance. The
+// disturbance is four things at once: a stream on the same prefix that is never read, a watcher that begins History
+// revisions ago, Beside watches on BesideStreams streams that are created together, each on a prefix of its own, and a
+// list of all old keys every listInterval until the window ends.
 func Isolation(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -87,8 +87,8 @@ type disturbance struct {
 	createAll         float64
 }
 
-// during measures while everything goes on: the stream that is not read from before on, the rest from the window's
-// begin.
+// during measures with the disturbance. The stream that is never read is open before; everything else begins with the
+// window.
 func (d *disturbance) during(ctx context.Context, measure func() (window, error)) (win window, err error) {
 	conns, err := dial(d.o.Endpoint, d.o.Conns, grpc.WithInitialWindowSize(stalledWindow))
 	if err != nil {

@@ -16,7 +16,7 @@ func (c clients) close() {
 	closeAll(c.write)
 }
 
-// open dials and makes one request over each connection, so that nothing that is measured holds the dialling.
+// open dials and makes one request over each connection, so that no measurement includes the dialling.
 func (o *Options) open(ctx context.Context) (c clients, err error) {
 	if c.watch, err = dial(o.Endpoint, o.Conns); err == nil {
 		c.write, err = dial(cmp.Or(o.Writes, o.Endpoint), o.WriteConns)
@@ -45,12 +45,13 @@ func connect(ctx context.Context, conns []*grpc.ClientConn) error {
 // head returns the server's revision.
 func head(ctx context.Context, conn *grpc.ClientConn) (int64, error) {
 	var a answer
-	err := conn.Invoke(ctx, methodRange, request{0x0a, 0x01, 0x00}, &a, grpc.WaitForReady(true)) // RangeRequest{Key: "\x00"}
+	// The bytes encode RangeRequest{Key: "\x00"}.
+	err := conn.Invoke(ctx, methodRange, request{0x0a, 0x01, 0x00}, &a, grpc.WaitForReady(true))
 	return a.revision, err
 }
 
-// Fan measures Watchers watches on the prefix that all puts are under: each put is an event for each of them. With
-// OwnKey each of them is on one of the keys. Without watchers it only writes.
+// Fan measures Watchers watches on the common prefix of all puts, so that each put is an event for each watch. With
+// OwnKey each watch is on one of the keys. Without watchers Fan only writes.
 func Fan(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -79,8 +80,8 @@ func Fan(ctx context.Context, o Options) (Result, error) {
 	}}, nil
 }
 
-// Stalled measures the put rate of a closed loop without, with, and again without Beside watchers on the prefix of
-// the puts whose clients read nothing. The warm-up fills what buffers there are.
+// Stalled measures the put rate of a closed loop without, with, and again without Beside watchers that watch the prefix
+// of the puts and never read. The warm-up fills all buffers.
 func Stalled(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -103,8 +104,8 @@ func Stalled(ctx context.Context, o Options) (Result, error) {
 	return res, nil
 }
 
-// Idle measures the CPU per event of Watchers watchers without, with, and again without Beside watchers, each on a
-// prefix of its own that nothing is written to.
+// Idle measures the CPU per event of Watchers watchers without, with, and again without Beside watchers. Each of these
+// watches a prefix of its own, under which nothing is written.
 func Idle(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -124,14 +125,14 @@ func Idle(ctx context.Context, o Options) (Result, error) {
 	return res, nil
 }
 
-// ownPrefix is a prefix for each watch, beside the prefix of the writes.
+// ownPrefix returns the range of a prefix that belongs to watch i alone, outside the prefix of the writes.
 func ownPrefix(i int) (key, end string) {
 	key = fmt.Sprintf("/hwidle/%07d/", i)
 	return key, prefixEnd(key)
 }
 
-// beside measures a window without, with, and without the group that spec describes, on one server: a drift of the
-// machine touches both.
+// beside measures a window without, with, and again without the group that spec describes, on one server. So a drift of
+// the machine affects both measurements.
 func (o *Options) beside(ctx context.Context, spec watchSpec, dialOptions []grpc.DialOption, streams, watchers int,
 	value func(window) float64,
 ) (res Result, with window, err error) {

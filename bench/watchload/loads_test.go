@@ -93,7 +93,7 @@ func TestLoads(t *testing.T) {
 // TestStranger checks that a load notices a write that is not its own.
 func TestStranger(t *testing.T) {
 	endpoint := startEtcd(t)
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 10 * time.Second})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, DialTimeout: 2 * time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,8 +16,8 @@ import (
 // memoryUse is a server's memory in bytes.
 type memoryUse struct{ rss, live float64 }
 
-// Memory measures what Watchers watchers on Streams streams cost the server, each on a prefix of its own. RSS is
-// taken as it is Settle after the last is created; what is live is taken after a garbage collection, from the
+// Memory measures what Watchers watchers on Streams streams cost the server, each on a prefix of its own. It reads RSS
+// when Settle has passed since the last watch was created. It reads live memory after a garbage collection, from the
 // server's own numbers (Options.Pprof).
 func Memory(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {

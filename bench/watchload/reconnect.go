@@ -23,10 +23,10 @@ const (
 	markerTxns    = 4 // at once
 )
 
-// Reconnect measures how long Watchers watchers take that all come back at once, over new connections, to a server
-// whose revision has moved on by History since they left. Each watches a prefix of its own, and the writes they
-// missed are spread over all of them, so every watcher has some to catch up with. When all are asked for, one more
-// write is made under each prefix; a watcher is live when it has it.
+// Reconnect measures how long Watchers watchers take to come back. All come back at once, over new connections, to a
+// server whose revision has advanced by History since they left. Each watches a prefix of its own, and the missed
+// writes are spread over all prefixes, so that every watcher has some to catch up with. When all watches have been
+// requested, Reconnect makes one more write under each prefix. A watcher is live when it has received that write.
 func Reconnect(ctx context.Context, o Options) (Result, error) {
 	if err := o.Validate(); err != nil {
 		return Result{}, err
@@ -95,8 +95,8 @@ func (o *Options) writeHistory(ctx context.Context, conns []*grpc.ClientConn) (p
 	return float64(o.History) / time.Since(begin).Seconds(), nil
 }
 
-// comeBack opens all watches from a revision on, and writes the markers. It returns when each became live, in order,
-// and when all were created.
+// comeBack opens all watches from a revision on, and writes the markers. It returns the times at which each became
+// live, in order, and the time at which all had been created.
 func (o *Options) comeBack(ctx context.Context, watchConns, writeConns []*grpc.ClientConn,
 	from int64,
 ) (live []int64, created int64, err error) {

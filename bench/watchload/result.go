@@ -46,8 +46,7 @@ const (
 type Result struct {
 	Command string             `json:"command"`
 	Values  map[string]float64 `json:"values"`
-	// Others is the cores that neither the server nor this client used: other programs. More than a few hundredths
-	// disturb the result.
+	// Others is how many cores other programs used. More than a few hundredths disturb the result.
 	Others float64 `json:"others"`
 }
 

@@ -22,8 +22,8 @@ type window struct {
 	length         time.Duration
 	events, writes int64                   // in the window
 	latency, puts  *hdrhistogram.Histogram // of events, and of puts, whose put was sent in the window
-	// server is what the server used from the window's begin until the last event of its puts, per event (without
-	// watchers: per put).
+	// server is what the server used from the window's begin until the last event of its puts. It is per event, or
+	// per put if there are no watchers.
 	server            *load.Server
 	rssBefore, rssMax int64
 }

@@ -139,8 +139,8 @@ func TestAnswerAndPut(t *testing.T) {
 	}
 }
 
-// FuzzScan checks that no bytes make the scanner panic, that how they are cut does not matter, and that it sees as
-// many events as protobuf does where both can read the message.
+// FuzzScan checks that no bytes make the scanner panic, that it does not matter how they are cut into pieces, and that
+// the scanner sees as many events as protobuf does if both can read the message.
 func FuzzScan(f *testing.F) {
 	rnd := rand.New(rand.NewPCG(1, 2))
 	for range 20 {

@@ -33,8 +33,9 @@ type writer struct {
 var errUnanswered = errors.New("a put had no answer in " + progressTimeout.String())
 
 // run puts until the time is end or total puts are made (0: no such limit), and returns when all are answered. A put
-// is stamped with the moment it is sent; in an open loop with the moment it was due if all clients were busy then, so
-// that a server that stalls is charged for the puts that had to wait, but not for this client's timers.
+// carries the time at which it is sent. In an open loop it carries the time at which it was due, if all clients were
+// busy then. So the latency includes the time that puts spent waiting for a stalled server, but not the delay of this
+// client's timers.
 func (w *writer) run(ctx context.Context, end time.Time, total int64) error {
 	ctx, cancel := context.WithCancelCause(ctx) // not a deadline, which would travel with each put
 	defer cancel(nil)

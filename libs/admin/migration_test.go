@@ -5,6 +5,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"google.golang.org/grpc"
@@ -31,7 +32,9 @@ func (v visited) Visit(context.Context, string) (*mvcc.Store, func(), error) {
 // newFollowing returns the store of a keyspace that follows a source.
 func newFollowing(t *testing.T, source uint64) *mvcc.Store {
 	t.Helper()
-	eng, err := pebble.Open("data", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	eng, err := pebble.Open("data", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

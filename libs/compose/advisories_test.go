@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.etcd.io/etcd/api/v3/authpb"
@@ -290,7 +291,9 @@ func explicitEmptyEnd(g *guarded) {
 // TestNoSecretIsLogged: no password, hash, token or value comes into the log, whatever level it has.
 func TestNoSecretIsLogged(t *testing.T) {
 	var out syncBuffer
-	eng, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	eng, err := pebble.Open("store", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

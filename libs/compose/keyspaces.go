@@ -155,11 +155,12 @@ func (s *keyspaces) begin(info keyspace.Info) *occupied {
 	return o
 }
 
-// isOpen tells whether a keyspace is open, or being opened or closed.
-func (s *keyspaces) isOpen(id uint64) bool {
+// serves tells whether a keyspace is open, and neither being opened nor being closed.
+func (s *keyspaces) serves(id uint64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.open[id] != nil
+	o := s.open[id]
+	return o != nil && o.k != nil && o.ending == nil
 }
 
 // forget takes o out of what is open.

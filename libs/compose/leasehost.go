@@ -184,7 +184,8 @@ func (h *leaseHost) work(ctx context.Context, shard int, t *election.Term) error
 }
 
 // look has the keyspaces of a shard opened that have leases, until ctx ends: those of now, and those whose leases come
-// with a copy later.
+// with a copy later. Only one that is served has somebody who keeps its leases: what is being opened may yet fail, and
+// what is being closed, after an earlier term, leaves nothing to this one.
 func (h *leaseHost) look(ctx context.Context, shard int, l *leaseTerm) {
 	d, eng := h.s.joint.d, h.s.d.Engine
 	for ctx.Err() == nil {
@@ -195,7 +196,7 @@ func (h *leaseHost) look(ctx context.Context, shard int, l *leaseTerm) {
 		}
 		if err == nil {
 			for _, id := range ids {
-				if !h.s.isOpen(id) {
+				if !h.s.serves(id) {
 					l.note(id)
 				}
 			}

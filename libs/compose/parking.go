@@ -111,6 +111,16 @@ func (l *parking) take(id uint64) *lease.Parked {
 	return p.leases
 }
 
+// opened removes p, whose keyspace is open. Opening it has done that already, unless p was noted while somebody else
+// opened the keyspace.
+func (l *parking) opened(p *parkedLeases) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.parked[p.id] == p {
+		delete(l.parked, p.id)
+	}
+}
+
 // retry makes the keyspace of p be opened later, because it could not be opened now, unless it has been opened since.
 func (l *parking) retry(p *parkedLeases) {
 	l.mu.Lock()
@@ -219,6 +229,7 @@ func (s *keyspaces) openDue(ctx context.Context, l *parking, p *parkedLeases) (v
 		}
 		return visit{}, false
 	}
+	l.opened(p)
 	return v, true
 }
 

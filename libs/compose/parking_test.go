@@ -364,3 +364,25 @@ func TestParkAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestParkOpened: a keyspace that was noted while it was open, or was being opened by a call, can be noted again; what
+// it has parked meanwhile stays.
+func TestParkOpened(t *testing.T) {
+	l := newParking()
+	for range 2 {
+		l.note(1)
+		p, _ := l.due(time.Now())
+		if p == nil {
+			t.Fatal("it is not due")
+		}
+		l.opened(p)
+	}
+	l.note(1)
+	p, _ := l.due(time.Now())
+	known := &lease.Parked{}
+	l.park(&parkedLeases{id: 1, leases: known, due: time.Now().Add(time.Minute)})
+	l.opened(p)
+	if l.take(1) != known {
+		t.Error("what was parked is gone")
+	}
+}

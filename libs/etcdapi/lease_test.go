@@ -365,7 +365,7 @@ func TestKeepAliveForwardedGoesOn(t *testing.T) {
 	end := make(chan error)
 	k := &fakeKeeper{expired: map[int64]chan error{1: end}}
 	c := serveLease(t, k)
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	_, send, expect := keepAlive(t, metadata.AppendToOutgoingContext(ctx, lease.ForwardedKey, "1"), c)
 	for range renewalsWaitingMax + 1 {

@@ -47,7 +47,7 @@ type farStack struct {
 
 func startFar(t *testing.T) *farStack {
 	inner, err := pebble.Open("data", pebble.Options{
-		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1,
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
 		FDBLimits: true, Sparse: true, NotPipelined: true, Seed: 1,
 	})
 	f := &farStack{T: t}

@@ -140,6 +140,25 @@ func mustGrant(t *testing.T, c *clientv3.Client, ttl int64) clientv3.LeaseID {
 	return r.ID
 }
 
+// expiring puts keys with a lease that is about to expire. They are there before it has: a machine that is too slow for
+// that tries again.
+func expiring(t *testing.T, c *clientv3.Client, keys ...string) clientv3.LeaseID {
+	t.Helper()
+	for {
+		lease := mustGrant(t, c, 1)
+		var puts []clientv3.Op
+		for _, k := range keys {
+			puts = append(puts, clientv3.OpPut(k, "", clientv3.WithLease(lease)))
+		}
+		switch _, err := c.Txn(t.Context()).Then(puts...).Commit(); {
+		case err == nil:
+			return lease
+		case !errors.Is(err, rpctypes.ErrLeaseNotFound):
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestLeaseOnStore: leases with a real store under them, through clientv3: attachment, revoke, expiry with its watch
 // event, restart.
 func TestLeaseOnStore(t *testing.T) {
@@ -186,14 +205,9 @@ func TestLeaseOnStore(t *testing.T) {
 		t.Fatalf("keep-alive of a revoked lease: %v %v", ka, err)
 	}
 
-	short, long := mustGrant(t, c, 1), mustGrant(t, c, 1000)
+	long := mustGrant(t, c, 1000)
 	watching := c.Watch(ctx, "x", clientv3.WithPrefix())
-	if _, err := c.Put(ctx, "x1", "", clientv3.WithLease(short)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := c.Put(ctx, "x2", "", clientv3.WithLease(short)); err != nil {
-		t.Fatal(err)
-	}
+	short := expiring(t, c, "x1", "x2")
 	for n := 0; n < 2; {
 		r := <-watching
 		if r.Err() != nil {
@@ -366,7 +380,7 @@ func TestRecipes(t *testing.T) {
 	ctx := t.Context()
 	session := func() *concurrency.Session {
 		t.Helper()
-		s, err := concurrency.NewSession(s.client, concurrency.WithTTL(5))
+		s, err := concurrency.NewSession(s.client, concurrency.WithTTL(60))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -26,7 +26,7 @@ func TestWatchClientResumes(t *testing.T) {
 	stop := s.listen(lis, watch.Options{}, WatchOptions{})
 	s.log.commit(watchOp{"k", "0"})
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{addr}, Logger: zap.NewNop(), DialTimeout: 10 * time.Second,
+		Endpoints: []string{addr}, Logger: zap.NewNop(), DialTimeout: 2 * time.Minute,
 		BackoffWaitBetween: time.Millisecond,
 	})
 	if err != nil {

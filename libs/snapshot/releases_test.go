@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
@@ -65,7 +66,9 @@ func TestReleases(t *testing.T) {
 				st.Leases != 1 || st.Compact != 6 {
 				t.Errorf("%+v, %v", st, err)
 			}
-			e, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+			e, err := pebble.Open("store", pebble.Options{
+				FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}

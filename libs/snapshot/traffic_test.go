@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/google/go-cmp/cmp"
@@ -37,7 +38,9 @@ var engines = map[string]func(t *testing.T, seed uint64) engine.Store{
 
 func dense(t testing.TB) engine.Store {
 	t.Helper()
-	e, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	e, err := pebble.Open("store", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

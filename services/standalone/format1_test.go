@@ -36,17 +36,23 @@ func TestWriteFormat1(t *testing.T) {
 	}
 	defer func(p string) { program = p }(program)
 	program = old
+	writeFixtures(t, "format1", format1Keys)
+}
+
+// writeFixtures lets the program write testdata/<what>-stopped.tar.gz and <what>-killed.tar.gz, with so many keys.
+func writeFixtures(t *testing.T, what string, keys int) {
+	t.Helper()
 	for name, sig := range map[string]os.Signal{"stopped": syscall.SIGTERM, "killed": syscall.SIGKILL} {
 		dir := filepath.Join(t.TempDir(), "d")
 		p := start(t, dir, "--memtable-bytes", "1048576")
 		c := p.client(t)
-		for i := range format1Keys {
+		for i := range keys {
 			if err := put(t, c, fmt.Sprintf("f%05d", i), format1Value(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		p.stop(t, sig)
-		if err := pack(filepath.Join("testdata", "format1-"+name+".tar.gz"), dir); err != nil {
+		if err := pack(filepath.Join("testdata", what+"-"+name+".tar.gz"), dir); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -8,4 +8,4 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 )
 
-func main() { os.Exit(compose.Main(config.Standalone, embedded.Parts())) }
+func main() { os.Exit(compose.Main(config.Standalone, embedded.Parts(0))) }

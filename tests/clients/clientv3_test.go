@@ -23,7 +23,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// TestLeasing: a leasing client caches, and is told when another one writes.
+// TestLeasing: a leasing client caches a key, and learns of it when another client writes that key.
 func TestLeasing(t *testing.T) {
 	s, ctx := start(t), timeout(t)
 	first, closeFirst, err := leasing.NewKV(client(t, s), "/leases/")
@@ -41,7 +41,7 @@ func TestLeasing(t *testing.T) {
 		if _, err := first.Put(ctx, "k", want); err != nil {
 			t.Fatal(err)
 		}
-		for range 2 { // the second time from the cache
+		for range 2 { // the second read is served from the cache
 			res, err := second.Get(ctx, "k")
 			if err != nil || string(res.Kvs[0].Value) != want {
 				t.Fatalf("got %v, %v; want %s", res, err, want)
@@ -56,7 +56,7 @@ func TestLeasing(t *testing.T) {
 	}
 }
 
-// TestMirror: the syncer's base and updates together are the store.
+// TestMirror: the syncer's base and its updates together make a copy of the store.
 func TestMirror(t *testing.T) {
 	c := client(t, start(t))
 	ctx, cancel := context.WithCancel(timeout(t))
@@ -119,7 +119,7 @@ func TestMirror(t *testing.T) {
 	}
 }
 
-// TestNamespace: keys, watches and leases under a prefix.
+// TestNamespace: a namespaced client uses keys, watches and leases under a prefix.
 func TestNamespace(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
 	kv, watcher, lease := namespace.NewKV(c.KV, "ns/"), namespace.NewWatcher(c.Watcher, "ns/"),
@@ -157,7 +157,7 @@ func TestNamespace(t *testing.T) {
 	}
 }
 
-// TestOrdering: no answer is older than one seen before, so the violation function is never called.
+// TestOrdering: no answer is older than one before it, so the client never calls the violation function.
 func TestOrdering(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
 	kv := ordering.NewKV(c.KV, func(clientv3.Op, clientv3.OpResponse, int64) error {
@@ -172,7 +172,7 @@ func TestOrdering(t *testing.T) {
 			t.Fatal(err)
 		}
 		if *sutName == "pods" {
-			continue // there a serializable read may lie behind, as one of an etcd with several members
+			continue // pods may answer a serializable read from an older state, as an etcd with several members may
 		}
 		if string(res.Kvs[0].Value) != fmt.Sprint(i) {
 			t.Fatalf("serializable read of the only member is stale: %s", res.Kvs[0].Value)
@@ -180,7 +180,7 @@ func TestOrdering(t *testing.T) {
 	}
 }
 
-// TestEndpointsManager: gRPC naming over watches.
+// TestEndpointsManager: clientv3's endpoint manager, which names gRPC endpoints by keys and watches them.
 func TestEndpointsManager(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
 	m, err := endpoints.NewManager(c, "svc")
@@ -205,7 +205,7 @@ func TestEndpointsManager(t *testing.T) {
 	}
 }
 
-// TestKubernetesInterface: the calls of kube-apiserver, with pages that add up.
+// TestKubernetesInterface: the calls of kube-apiserver work, and the pages of a list hold each key once.
 func TestKubernetesInterface(t *testing.T) {
 	s, ctx := start(t), timeout(t)
 	c, err := kubernetes.New(clientv3.Config{Endpoints: []string{s.Endpoint()}, Logger: zap.NewNop()})
@@ -274,7 +274,7 @@ func TestKubernetesInterface(t *testing.T) {
 	}
 }
 
-// TestWatchResumes: watches of clientv3 go on after the server was killed and restarted, without gaps or repeats.
+// TestWatchResumes: after the server was killed and restarted, watches of clientv3 go on without gaps or repeats.
 func TestWatchResumes(t *testing.T) {
 	s := start(t)
 	c, ctx := client(t, s), timeout(t)
@@ -313,7 +313,8 @@ func TestWatchResumes(t *testing.T) {
 	}
 }
 
-// TestProgressNotify: an idle watch is told the revision, by time and on request, and never one ahead of its events.
+// TestProgressNotify: the server tells an idle watch its revision, at intervals and on request. The revision is never
+// ahead of the events that the watch has received.
 func TestProgressNotify(t *testing.T) {
 	c := client(t, start(t, "--watch-progress-notify-interval=200ms"))
 	ctx := timeout(t)
@@ -376,7 +377,7 @@ func TestClientErrors(t *testing.T) {
 	}
 }
 
-// TestRejectOldCluster: the client's check of server versions and its endpoint list from MemberList.
+// TestRejectOldCluster: the client accepts the server's version, and gets its endpoint list from MemberList.
 func TestRejectOldCluster(t *testing.T) {
 	s, ctx := start(t), timeout(t)
 	c, err := clientv3.New(clientv3.Config{
@@ -451,7 +452,7 @@ func TestLeasesSurviveRestart(t *testing.T) {
 			t.Fatal(err)
 		}
 		ttl, err := c.TimeToLive(ctx, grant.ID, clientv3.WithAttachedKeys())
-		// No more is gone than the time that has passed; a restart may give some of it back.
+		// The TTL has shrunk by no more than the time that has passed. A restart may extend it again.
 		left := 300 - int64(time.Since(granted)/time.Second) - 1
 		if err != nil || ttl.GrantedTTL != 300 || ttl.TTL < left || len(ttl.Keys) != 1 {
 			t.Errorf("after a restart: %v, %v, want at least %d s left", ttl, err, left)

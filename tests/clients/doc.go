@@ -9,5 +9,5 @@
 // of all kinds in one process, with a proxy before them that counts revisions as etcd does (tests/internal/ranks), so
 // that even the output of etcdctl is compared.
 //
-// -sut etcd runs everything against real etcd, which must pass: that checks the tests.
+// -sut etcd runs everything against real etcd. It must pass, which checks the tests themselves.
 package clients

@@ -25,7 +25,7 @@ type command struct {
 	stdin string
 }
 
-// scripts are run on a fresh etcd and a fresh headwater; what is printed must be the same.
+// scripts run on a fresh etcd and on a fresh headwater. etcdctl must print the same on both.
 var scripts = map[string][]command{
 	"put and get": {
 		{args: "put a 1"},
@@ -161,7 +161,9 @@ type shell struct {
 
 var (
 	leaseID   = regexp.MustCompile(`\b[0-9a-f]{15,16}\b`)
-	bigNumber = regexp.MustCompile(`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Lease|Hash|HashRevision|hash)"? ?: ?)"?[0-9a-f]+"?`)
+	bigNumber = regexp.MustCompile(
+		`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Lease|Hash|HashRevision|hash)"? ?: ?)"?[0-9a-f]+"?`,
+	)
 	took      = regexp.MustCompile(`took(?: =)? [0-9.]+[mµn]?s`)
 	remaining = regexp.MustCompile(`remaining\(\d+s\)`)
 	clients   = regexp.MustCompile(`"ClientURL" : "http://127.0.0.1:\d+"`)
@@ -207,7 +209,8 @@ func (s *shell) run(c command) string {
 	return fmt.Sprintf("exit %d\n%s", code, s.normalise(out))
 }
 
-// globalFlags are those of every call. etcdctl's own time limits are a few seconds, too few for a busy machine.
+// globalFlags are the flags of every call. etcdctl's default timeouts are a few seconds, which is too short on a busy
+// machine.
 func globalFlags(addr string) []string {
 	return []string{"--endpoints=" + addr, "--dial-timeout=60s", "--command-timeout=60s"}
 }
@@ -269,7 +272,7 @@ func startEtcdctl(t *testing.T, s *server, args ...string) *running {
 	return r
 }
 
-// expect reads lines until all of want have come, in order and without others in between.
+// expect reads a line for each of want. The lines must come in that order, without others in between.
 func (r *running) expect(want ...string) {
 	r.t.Helper()
 	for _, w := range want {
@@ -287,7 +290,7 @@ func (r *running) stop() {
 	r.cmd.Wait() // the exit code of an interrupted etcdctl differs by command
 }
 
-// TestEtcdctlWatch: a watch from a revision on, with previous values, and an interactive one.
+// TestEtcdctlWatch: etcdctl watches from a revision on, with previous values, and interactively.
 func TestEtcdctlWatch(t *testing.T) {
 	s := start(t)
 	ctl := &shell{bin: etcdctl(t), addr: s.Endpoint()}
@@ -309,7 +312,7 @@ func TestEtcdctlWatch(t *testing.T) {
 	i.stop()
 }
 
-// TestEtcdctlLock: lock runs a command while it holds the lock, and gives it back.
+// TestEtcdctlLock: etcdctl lock runs a command while it holds the lock, and then releases it.
 func TestEtcdctlLock(t *testing.T) {
 	s := start(t)
 	holder := startEtcdctl(t, s, "lock", "l")
@@ -330,7 +333,7 @@ func TestEtcdctlLock(t *testing.T) {
 	}
 }
 
-// TestEtcdctlElect: candidates and listeners.
+// TestEtcdctlElect: etcdctl elect with candidates and listeners.
 func TestEtcdctlElect(t *testing.T) {
 	s := start(t)
 	first := startEtcdctl(t, s, "elect", "e", "one")
@@ -352,7 +355,8 @@ func TestEtcdctlElect(t *testing.T) {
 	listener.stop()
 }
 
-// TestEtcdctlMakeMirror: one server's keys are copied to another, first those that are there and then all changes.
+// TestEtcdctlMakeMirror: etcdctl make-mirror copies one server's keys to another: first the existing keys, then all
+// changes.
 func TestEtcdctlMakeMirror(t *testing.T) {
 	src, dst := start(t), start(t)
 	from, to, ctx := client(t, src), client(t, dst), timeout(t)
@@ -379,7 +383,7 @@ func TestEtcdctlMakeMirror(t *testing.T) {
 	m.stop()
 }
 
-// TestEtcdctlStatus: the columns of endpoint status that must make sense.
+// TestEtcdctlStatus: the columns of etcdctl endpoint status have values that make sense.
 func TestEtcdctlStatus(t *testing.T) {
 	s := start(t)
 	ctl := &shell{bin: etcdctl(t), addr: s.Endpoint()}

@@ -11,7 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// TestHTTP: health, version and metrics on the client port.
+// TestHTTP: the client port serves health, version and metrics.
 func TestHTTP(t *testing.T) {
 	s := start(t)
 	c := client(t, s)
@@ -67,13 +67,13 @@ func TestHTTP(t *testing.T) {
 	}
 }
 
-// elsewhere are lines of TestMetrics that kv pods lack: leases are the leasekeeper pods', disks are FoundationDB's,
-// and revisions have gaps.
+// elsewhere are the lines of TestMetrics that kv pods lack. Leases belong to leasekeeper pods, disks belong to
+// FoundationDB, and revisions have gaps.
 var elsewhere = []string{
 	"etcd_disk_", "etcd_debugging_lease_", "etcd_debugging_server_lease_", "etcd_debugging_mvcc_current_revision 2",
 }
 
-// TestMetrics: the names that dashboards and alerts of etcd read.
+// TestMetrics: /metrics has the names that etcd's dashboards and alerts read.
 func TestMetrics(t *testing.T) {
 	if *sutName == "keyspace" {
 		t.Skip("with several keyspaces metrics are not on the client listener: tests/keyspaces")

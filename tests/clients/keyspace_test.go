@@ -19,7 +19,8 @@ import (
 const (
 	// keyspaceKey is the metadata that names a keyspace.
 	keyspaceKey = "headwater-keyspace"
-	// busyKeyspaces are those beside the one under test, busyPause is between two of their writes.
+	// busyKeyspaces is how many keyspaces there are beside the one under test. busyPause is the pause between two
+	// of their writes.
 	busyKeyspaces = 50
 	busyPause     = 5 * time.Millisecond
 )
@@ -74,8 +75,8 @@ func keepBusy(ctx context.Context, kv pb.KVClient, names []string) {
 	}
 }
 
-// TestAmongKeyspaces runs the quick ones of the other tests with a keyspace under test that has 50 busy ones beside it;
-// -sut keyspace runs all.
+// TestAmongKeyspaces runs those of the other tests that are quick, on a keyspace beside 50 busy ones. -sut keyspace
+// runs all of them.
 func TestAmongKeyspaces(t *testing.T) {
 	if *sutName != "headwater" {
 		t.Skipf("-sut %s was asked for", *sutName)

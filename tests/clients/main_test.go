@@ -51,7 +51,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestFoundationDB says whether this run has a cluster.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
 // program is the server under test.
@@ -72,7 +72,7 @@ func program(t *testing.T) hw.Program {
 // server is the server under test as its clients see it.
 type server struct {
 	*hw.Server
-	grpc string // where clients of gRPC find it: revisions are dense there
+	grpc string // the address for gRPC clients; revisions are dense there
 }
 
 // Endpoint is the host:port for clients of gRPC.
@@ -122,7 +122,7 @@ func eventually(t *testing.T, what string, cond func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline:
-			t.Fatalf("waited in vain: %s", what)
+			t.Fatalf("timed out waiting: %s", what)
 		}
 	}
 }

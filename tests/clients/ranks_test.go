@@ -24,8 +24,8 @@ const (
 	redialMax = 200 * time.Millisecond
 )
 
-// count puts a proxy before the gRPC address of a server whose revisions have gaps, where they are counted as etcd
-// counts them, for clients of any kind: what they print can then be compared. It returns the proxy's address, which
+// count puts a proxy before the gRPC address of a server whose revisions have gaps. The proxy numbers them as etcd
+// does, for clients of any kind, so that what clients print can be compared. It returns the proxy's address, which
 // serves until the end of the test.
 func count(t *testing.T, addr string) string {
 	t.Helper()
@@ -55,7 +55,7 @@ func connect(t *testing.T, addr string, more ...grpc.DialOption) *grpc.ClientCon
 	return conn
 }
 
-// proxy passes what it is asked to a server, until the end of the test, and returns its own address.
+// proxy forwards all calls to a server until the end of the test. It returns its own address.
 func proxy(t *testing.T, conn *grpc.ClientConn, more ...string) string {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -95,7 +95,7 @@ func forward(conn *grpc.ClientConn, down grpc.ServerStream, more ...string) erro
 				return
 			}
 			if up.SendMsg(&frame) != nil {
-				return // RecvMsg tells why
+				return // RecvMsg returns the reason
 			}
 		}
 	}()
@@ -114,7 +114,7 @@ func forward(conn *grpc.ClientConn, down grpc.ServerStream, more ...string) erro
 	}
 }
 
-// frames is the codec of messages that nobody decodes.
+// frames is the codec of messages that are passed on without decoding.
 type frames struct{}
 
 // Name implements encoding.Codec.

@@ -27,7 +27,7 @@ func session(t *testing.T, c *clientv3.Client, ttl int) *concurrency.Session {
 	return s
 }
 
-// TestMutex: never two owners; every waiter gets its turn; TryLock says who is late.
+// TestMutex: a lock never has two owners, every waiter gets its turn, and TryLock of a held lock fails.
 func TestMutex(t *testing.T) {
 	const workers, turns = 6, 8
 	c, ctx := client(t, start(t)), timeout(t)
@@ -66,10 +66,10 @@ func TestMutex(t *testing.T) {
 	}
 }
 
-// TestMutexOfDeadSession: a lock goes to the next one when its owner's lease ends.
+// TestMutexOfDeadSession: when its owner's lease ends, the lock goes to the next waiter.
 func TestMutexOfDeadSession(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
-	dead := session(t, c, 9) // short, so that it soon notices its own end
+	dead := session(t, c, 9) // short, so that it soon notices that its lease has ended
 	if err := concurrency.NewMutex(dead, "/lock").Lock(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +85,8 @@ func TestMutexOfDeadSession(t *testing.T) {
 	<-dead.Done()
 }
 
-// TestElection: one leader at a time, observers see all of them in order, resigning passes the office on.
+// TestElection: there is one leader at a time, observers see all leaders in order, and the next candidate leads when
+// one resigns.
 func TestElection(t *testing.T) {
 	const candidates = 4
 	c, ctx := client(t, start(t)), timeout(t)
@@ -146,7 +147,9 @@ func TestElection(t *testing.T) {
 func TestSTM(t *testing.T) {
 	const accounts, workers, transfers, start0 = 5, 4, 20, 100
 	levels := map[string]concurrency.Isolation{
-		"serializable snapshot": concurrency.SerializableSnapshot, "serializable": concurrency.Serializable, "repeatable": concurrency.RepeatableReads,
+		"serializable snapshot": concurrency.SerializableSnapshot,
+		"serializable":          concurrency.Serializable,
+		"repeatable":            concurrency.RepeatableReads,
 	}
 	c, ctx := client(t, start(t)), timeout(t)
 	for name, level := range levels {
@@ -235,7 +238,7 @@ func TestQueues(t *testing.T) {
 	}
 }
 
-// TestBarriers: waiters pass when the barrier falls, and the double barrier opens when all are there.
+// TestBarriers: waiters go on when the barrier is released, and the double barrier opens when all have entered.
 func TestBarriers(t *testing.T) {
 	c := client(t, start(t))
 	b := recipe.NewBarrier(c, "/barrier")
@@ -279,7 +282,7 @@ func TestBarriers(t *testing.T) {
 	wg.Wait()
 }
 
-// TestRWMutex: readers together, a writer alone.
+// TestRWMutex: readers hold the lock together, a writer holds it alone.
 func TestRWMutex(t *testing.T) {
 	c := client(t, start(t))
 	var readers, writers atomic.Int32
@@ -321,7 +324,7 @@ func TestRWMutex(t *testing.T) {
 	wg.Wait()
 }
 
-// TestSessionEnds: a session without keep-alives ends, and takes its keys along, not before its TTL.
+// TestSessionEnds: a session without keep-alives ends with its keys, and not before its TTL.
 func TestSessionEnds(t *testing.T) {
 	c, ctx := client(t, start(t)), timeout(t)
 	const ttl = 4

@@ -13,7 +13,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// artifacts is a directory for what a test leaves behind; it is removed if the test succeeds, unless it was asked for.
+// artifacts is a directory for what a test leaves behind. If the test succeeds, the directory is removed, unless a flag
+// asked for it.
 func artifacts(t *testing.T) string {
 	t.Helper()
 	if *artifactsFlag != "" {
@@ -21,7 +22,10 @@ func artifacts(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	dir, err := os.MkdirTemp(*artifactsFlag, "cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-") //nolint:usetesting // outlives a failed test, to be looked into
+	dir, err := os.MkdirTemp(
+		*artifactsFlag,
+		"cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-",
+	) //nolint:usetesting // it outlives a failed test, for people to look into
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +39,7 @@ func artifacts(t *testing.T) string {
 	return dir
 }
 
-// keepHistory saves a history and what was made of it: the clients' reports, the log and porcupine's picture.
+// keepHistory saves a history and its judgement: the clients' reports, the log and porcupine's picture.
 func keepHistory(t *testing.T, dir string, h check.History, res check.Result) {
 	t.Helper()
 	r, err := report.NewTestReport(zap.NewNop(), filepath.Join(dir, "reports"), nil, nil)
@@ -56,7 +60,7 @@ func keepHistory(t *testing.T, dir string, h check.History, res check.Result) {
 	}
 }
 
-// keepJSON saves anything.
+// keepJSON saves v as JSON.
 func keepJSON(t *testing.T, path string, v any) {
 	t.Helper()
 	b, err := json.MarshalIndent(v, "", " ")

@@ -8,7 +8,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/bus"
 )
 
-// Probabilities per frame, on each pod's way out and on each subscription's way in, and per nudge.
+// Probabilities of mishaps. Those of frames apply when a pod sends and again when a subscription receives; the last one
+// is per nudge.
 const (
 	dropFrame, doubleFrame, holdFrame = 0.03, 0.03, 0.04
 	dropNudge                         = 0.2
@@ -17,7 +18,7 @@ const (
 // mishaps counts what the pods' buses did to frames.
 type mishaps struct{ passed, dropped, doubled, reordered atomic.Int64 }
 
-// unreliable is one pod's view of the bus: it loses, doubles and reorders frames, and has the pod's gate before it.
+// unreliable is one pod's view of the bus. It loses, doubles and reorders frames, and everything passes the pod's gate.
 type unreliable struct {
 	bus.Bus
 	g     *gate
@@ -46,7 +47,7 @@ func (c *channel) init(u *unreliable) {
 	c.u, c.rnd = u, rand.New(rand.NewPCG(u.seed.Add(1), 0))
 }
 
-// next is what arrives, in its order, when f is sent.
+// next returns the frames that arrive when f is sent, in their order.
 func (c *channel) next(f *bus.Frame) []*bus.Frame {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -12,19 +12,19 @@ import (
 const (
 	// downMax is how long a killed pod or process stays away.
 	downMax = 300 * time.Millisecond
-	// pauseMin and pauseMax are how long one is paused: less and more than the tailer's term (1 s) lasts.
-	// keeperPauseMax is more than the terms of lease shards (2 s). One is cut off for up to half as long again: a
-	// keeper for longer than such a term and a lease after it.
+	// pauseMin and pauseMax bound how long one is paused. The former is shorter than the tailer's term (1 s), the
+	// latter longer. keeperPauseMax is longer than the terms of lease shards (2 s). A pod is cut off for up to half
+	// as long again, so that a keeper may be away for longer than such a term and a lease after it.
 	pauseMin, pauseMax = 200 * time.Millisecond, 1800 * time.Millisecond
 	keeperPauseMax     = 3500 * time.Millisecond
-	// tailerTimeout is how long a fault of the tailer waits for one.
+	// tailerTimeout is how long a fault of the tailer waits until there is one.
 	tailerTimeout = 5 * time.Second
 )
 
 // fault is something that happens to the stack, and its end.
 type fault struct {
 	name string
-	hits string // two faults at a time hit different parts
+	hits string // the part that it hits; two faults at a time hit different parts
 	do   func(ctx context.Context, s *stack, rnd *rand.Rand) error
 }
 
@@ -94,8 +94,8 @@ func podFaults(name string, r role, pauseMax time.Duration, pick func(*stack, *r
 	}
 }
 
-// inject lets every kind of fault happen once, in random order, and then two at a time for as long as it goes on,
-// each after some progress. It leaves everything running.
+// inject makes every kind of fault happen once, in random order, each after some progress. Then it makes two at a time
+// while goesOn returns true. It leaves everything running.
 func (s *stack) inject(ctx context.Context, rnd *rand.Rand, kinds []fault, goesOn func() bool,
 	progress func() error,
 ) (done []injected, err error) {
@@ -125,7 +125,7 @@ func (s *stack) inject(ctx context.Context, rnd *rand.Rand, kinds []fault, goesO
 	return done, progress()
 }
 
-// two picks two faults that happen at the same time, of different parts; if both are of the same, the first alone.
+// two picks two random faults and joins them. If both hit the same part, it returns the first alone.
 func two(rnd *rand.Rand, kinds []fault) fault {
 	a, b := kinds[rnd.IntN(len(kinds))], kinds[rnd.IntN(len(kinds))]
 	if a.hits == b.hits {

@@ -16,8 +16,8 @@ import (
 const (
 	// linearizationTimeout bounds porcupine's search.
 	linearizationTimeout = 2 * time.Minute
-	// progressMin and progressMax are how many requests succeed between two faults; what is more than the former must
-	// not take longer than progressTime.
+	// progressMin and progressMax bound how many requests succeed between two faults. After progressTime
+	// progressMin are enough.
 	progressMin, progressMax = 20, 300
 	progressTime             = 500 * time.Millisecond
 )
@@ -91,7 +91,7 @@ func progress(ctx context.Context, run *load.Run, rnd *rand.Rand) error {
 	return ctx.Err()
 }
 
-// history is what the clients saw with the log that is behind it, in ranks.
+// history joins what the clients saw with the log, and replaces revisions by ranks.
 func (s *stack) history(ctx context.Context, h load.History) (check.History, error) {
 	hist := check.History{History: h}
 	log, err := s.log(ctx)

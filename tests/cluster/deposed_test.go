@@ -17,14 +17,15 @@ import (
 const (
 	deposedLeases = 8
 	deposedTTL    = 2 // seconds
-	// deposedFor is longer than it takes until another pod has a keeper's shards (2 s) and their leases have expired
-	// there (a TTL later).
+	// deposedFor is longer than another pod needs to take over a keeper's shards (2 s) and then to let their leases
+	// expire (a TTL).
 	deposedFor = 6 * time.Second
 )
 
-// TestDeposedKeeper takes the database away from a lease keeper, for so long that the other one takes its shards over
-// and lets their leases expire, while clients go on asking the first. As it is, it stops answering in time. One that
-// goes on answering from memory, as it would if it ignored Term.Holds, does not get past the judge of leases.
+// TestDeposedKeeper takes the database away from a lease keeper while its clients go on asking it. The fault lasts
+// until the other keeper has taken over its shards and their leases have expired there. The real keeper stops answering
+// in time, and the judge of leases accepts it. A deluded keeper goes on answering from memory, as it would if it
+// ignored Term.Holds, and the judge has to reject it.
 func TestDeposedKeeper(t *testing.T) {
 	t.Parallel() // it mostly waits
 	for name, delude := range map[string]bool{"cut off": false, "deluded": true} {
@@ -42,9 +43,9 @@ func TestDeposedKeeper(t *testing.T) {
 	}
 }
 
-// depose returns the judgement of the leases of one keeper's clients.
+// depose returns what the judge says about the leases of one keeper's clients.
 func depose(t *testing.T, delude bool) (judgement error) {
-	world := newDelusion(t) // before the stack, so that it ends after it
+	world := newDelusion(t) // made before the stack, so that it is closed after it
 	s := newStack(t)
 	if err := s.startAll(t.Context()); err != nil {
 		t.Fatal(err)
@@ -90,16 +91,16 @@ func depose(t *testing.T, delude bool) (judgement error) {
 	return errors.Join(errs...)
 }
 
-// delusion is an engine that has been at one with the shared one up to a moment, and since then goes its own way:
-// whoever is on it believes that all its terms go on. What has a revision cannot be committed: to the layers above
-// this is a database that is partly away.
+// delusion is an engine that has the rows of the shared one up to a moment, and none that others write later. A pod on
+// it believes that all its terms go on. It refuses commits that make a revision, so to the layers above the database
+// seems to be partly unavailable.
 type delusion struct {
 	engine.Store
 	limits  engine.Limits
 	version uint64 // of the shared engine at the fork
 }
 
-// newDelusion opens one that is closed with the test.
+// newDelusion opens a delusion. It is closed with the test.
 func newDelusion(t *testing.T) *delusion {
 	t.Helper()
 	db, err := pebble.Open("data", pebble.Options{
@@ -160,7 +161,7 @@ type deludedSnapshot struct {
 	version uint64
 }
 
-// Version implements engine.Reader: nothing goes backwards.
+// Version implements engine.Reader. Versions never go backwards.
 func (s deludedSnapshot) Version() uint64 { return s.version + s.Snapshot.Version() }
 
 // Begin implements engine.Store.

@@ -20,7 +20,8 @@ import (
 )
 
 const (
-	// elections run side by side, so that requests of several share a group commit and thereby a stamp's version.
+	// elections is how many elections run side by side. Their requests share group commits, and so the version of a
+	// stamp.
 	elections  = 8
 	candidates = 2
 
@@ -32,14 +33,14 @@ const (
 	electionFaultMin, electionFaultMax = 300 * time.Millisecond, time.Second
 )
 
-// term is one leadership as the leader knew it: it did something as the leader at revision From, and nothing from Until
-// on, where its key was deleted.
+// term is one leadership as the leader knew it. The leader acted as such at revision From. Its key was deleted at
+// revision Until, and it did nothing from then on.
 type term struct {
 	Candidate   string
 	Key         string
 	Create      int64
 	From, Until int64
-	// Won is when the leader knew, Gone when it began to resign.
+	// Won is when the leader learnt that it leads, Gone is when it began to resign.
 	Won, Gone time.Time
 }
 
@@ -107,15 +108,15 @@ func TestElection(t *testing.T) {
 	}
 }
 
-// errDeposed says that a leader is none: the one thing that no fault excuses.
+// errDeposed says that a process believed to lead and did not. No fault excuses that.
 var errDeposed = errors.New("the leader's key is not there")
 
-// campaigns runs for an election until ctx ends, and returns the terms that were won and ended well. Whatever fails
-// costs the session: it is revoked, so that nobody waits for its key, and a new one takes its place.
+// campaigns runs a candidate until ctx ends. It returns the terms that the candidate has won and ended in order. After
+// any failure it revokes the session, so that nobody waits for its key, and makes a new one.
 func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
 	candidate string,
 ) (terms []term, failed int, err error) {
-	// What has begun is brought to its end.
+	// A term that has begun also ends in order.
 	run := context.WithoutCancel(ctx)
 	for ctx.Err() == nil {
 		var id clientv3.LeaseID
@@ -152,7 +153,7 @@ func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
 	return terms, failed, nil
 }
 
-// session runs for an election with one lease until ctx ends or something fails.
+// session runs a candidate with one lease until ctx ends or something fails.
 func session(ctx context.Context, cli *clientv3.Client, id clientv3.LeaseID, name,
 	candidate string,
 ) (terms []term, err error) {
@@ -201,8 +202,8 @@ func lead(ctx context.Context, session *concurrency.Session, name, candidate str
 	return led, nil
 }
 
-// checkElections judges the terms by the log: create revisions of candidates' keys are unique, whoever did something
-// as the leader had the smallest one all the time, and no two led at a time.
+// checkElections judges the terms by the log. The create revisions of candidates' keys must be unique. A leader must
+// have had the smallest one throughout its term. No two candidates may have led at a time.
 func checkElections(log []revlog.Entry, terms []term) error {
 	held, err := tenures(log)
 	if err != nil {
@@ -275,7 +276,7 @@ func tenures(log []revlog.Entry) (held []tenure, err error) {
 	return held, nil
 }
 
-// check looks for anybody with a smaller create revision during the term.
+// check looks for a candidate that had a smaller create revision during the term.
 func (t term) check(held []tenure) error {
 	prefix := t.Key[:strings.LastIndexByte(t.Key, '/')+1]
 	own := false

@@ -7,8 +7,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
 
-// badDays are the faults that each pod meets of its own, beside the real conflicts with the others: what a FoundationDB
-// cluster in trouble shows, and more of it.
+// badDays are faults that each pod meets by itself, beside the real conflicts with other pods. They are the errors of a
+// FoundationDB cluster in trouble, at a higher rate.
 var badDays = faults.Options{
 	Recent: true, Conflict: 0.03, UnknownLost: 0.02, UnknownCommitted: 0.02, TooOld: 0.001, Unavailable: 0.0002,
 }

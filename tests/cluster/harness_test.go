@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
 
-// The tests of this file try the harness itself: faults that do not happen find nothing.
+// The tests of this file test the harness itself. If its faults did not happen, the other tests would find nothing.
 
 func TestProxy(t *testing.T) {
 	echo, err := net.Listen("tcp", "127.0.0.1:0")

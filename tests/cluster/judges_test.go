@@ -15,8 +15,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestJudges records a good history through all pods and corrupts it as broken parts would have: each time the judges
-// have to object. Package robustness does the same for what a single server can do wrong.
+// TestJudges records a good history through all pods and corrupts it as a broken part would have. The judges have to
+// object each time. Package robustness does the same for the faults of a single server.
 func TestJudges(t *testing.T) {
 	s := newStack(t)
 	if err := s.startAll(t.Context()); err != nil {
@@ -159,8 +159,11 @@ var corruptions = []corruption{
 		r := &h.Reports[0]
 		r.KeyValue = append(slices.Clone(r.KeyValue), porcupine.Operation{
 			ClientId: 1 << 20,
-			Input:    model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}}},
-			Call:     1,
+			Input: model.EtcdRequest{
+				Type: model.Txn,
+				Txn:  &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}},
+			},
+			Call: 1,
 			Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{
 				Txn: &model.TxnResponse{Results: []model.EtcdOperationResult{{}}}, Revision: h.Last,
 			}},
@@ -219,7 +222,7 @@ func inOperation(h *check.History, corrupt func(*porcupine.Operation) bool) bool
 	return false
 }
 
-// shownBefore is the newest revision that an answer had shown at a moment.
+// shownBefore is the newest revision that any answer had shown by the given moment.
 func shownBefore(h *check.History, moment int64) (rev int64) {
 	for _, r := range h.Reports {
 		for _, op := range r.KeyValue {

@@ -17,14 +17,15 @@ const (
 	leaseCount  = 24
 	leaseTTLMin = 2 // seconds
 	leaseTTLMax = 3
-	// leaseSlack is how late an expiry may be seen. It takes a takeover and another TTL if the owner changes.
+	// leaseSlack is how late a client may see an expiry. If the owner changes, a takeover and another TTL go by
+	// first.
 	leaseSlack = time.Minute
-	// leaseFaultGap is between two faults.
+	// leaseFaultGap is the time between two faults.
 	leaseFaultMin, leaseFaultMax = 100 * time.Millisecond, 600 * time.Millisecond
 )
 
-// TestLeases holds leases while their keepers, and all that lies between, are killed, paused and drained. None ends
-// earlier than its TTL after the last keep-alive that was answered; all end when nobody keeps them alive any more.
+// TestLeases holds leases while lease keepers and the other pods are killed, paused and drained. No lease ends earlier
+// than its TTL after the last answered keep-alive. Every lease ends when nobody keeps it alive any more.
 func TestLeases(t *testing.T) {
 	t.Parallel() // it mostly waits
 	s := newStack(t)
@@ -45,7 +46,7 @@ func TestLeases(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range lives {
 		rnd := rand.New(rand.NewPCG(sd, uint64(i+1)))
-		addrs := all // every other client goes on elsewhere when its pod is gone
+		addrs := all // two clients of four go on elsewhere when their pod is gone
 		switch i % 4 {
 		case 0: // at one keeper always, so that a deposed one is asked
 			addrs = s.addrs(keeper)[i/4%podsPerRole:][:1]
@@ -55,7 +56,13 @@ func TestLeases(t *testing.T) {
 		cli := s.client(addrs...)
 		wg.Go(func() {
 			end := time.Now().Add(time.Until(until)/4 + time.Duration(rnd.Int64N(int64(time.Until(until)))))
-			lives[i], errs[i] = leases.Live(t.Context(), cli, fmt.Sprintf("%02d", i), leases.TTL(rnd, leaseTTLMin, leaseTTLMax), end)
+			lives[i], errs[i] = leases.Live(
+				t.Context(),
+				cli,
+				fmt.Sprintf("%02d", i),
+				leases.TTL(rnd, leaseTTLMin, leaseTTLMax),
+				end,
+			)
 		})
 	}
 	rnd := rand.New(rand.NewPCG(sd, 0))
@@ -83,7 +90,7 @@ func TestLeases(t *testing.T) {
 		time.Since(over).Round(time.Millisecond), ofLeases(lives, faults))
 }
 
-// leaseFaults are those that leases can notice.
+// leaseFaults are the faults that can affect leases.
 func leaseFaults() []fault {
 	return slices.Concat(podFaults("keeper", keeper, keeperPauseMax, anyOf(keeper)),
 		podFaults("kv", kv, pauseMax, anyOf(kv)))

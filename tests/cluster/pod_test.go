@@ -34,7 +34,7 @@ const (
 	keeper = config.LeaseKeeper
 )
 
-// member is one pod's place in the stack: its address and what is behind it now.
+// member is one pod's place in the stack: its address, and the incarnation that is behind it now.
 type member struct {
 	role  role
 	name  string
@@ -48,7 +48,7 @@ type member struct {
 
 func (m *member) addr() string { return m.proxy.addr() }
 
-// incarnation is a pod from its start to its end.
+// incarnation is one life of a pod, from its start to its end.
 type incarnation struct {
 	node compose.Node
 	at   string // where it listens
@@ -56,7 +56,7 @@ type incarnation struct {
 	view *view
 	bus  *nats.Bus
 	quit chan struct{} // closed by close
-	gone atomic.Bool   // killed: nobody hears it any more
+	gone atomic.Bool   // killed: nobody receives anything from it any more
 }
 
 func (in *incarnation) close() error {
@@ -64,7 +64,7 @@ func (in *incarnation) close() error {
 	return errors.Join(in.node.Close(), in.bus.Close(), in.view.Close())
 }
 
-// incarnate starts a pod with faults of its own.
+// incarnate starts a pod, whose store and bus have faults of their own.
 func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) {
 	in := &incarnation{gate: podfaults.NewGate(), quit: make(chan struct{})}
 	log := s.podLog.With("pod", m.name, "generation", m.generation)
@@ -89,7 +89,7 @@ func (s *stack) incarnate(ctx context.Context, m *member) (*incarnation, error) 
 		case <-in.quit:
 		case err := <-in.node.Failed():
 			if !in.gone.Load() {
-				// Faults of the store and the bus are no reason to give up.
+				// A pod must not give up because of faults of the store and the bus.
 				s.failed(fmt.Errorf("%s failed: %w", m.name, err))
 			}
 		}

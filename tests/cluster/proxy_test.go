@@ -9,8 +9,8 @@ import (
 // proxyBufferBytes is what one direction of a connection reads at a time.
 const proxyBufferBytes = 32 << 10
 
-// proxy is a pod's address: it stays while the pods behind it come and go. With nobody behind it, connections are
-// reset.
+// proxy is a pod's address. It stays the same while pods behind it come and go. While there is no pod behind it, it
+// resets connections.
 type proxy struct {
 	l  net.Listener
 	wg sync.WaitGroup
@@ -104,7 +104,7 @@ func (p *proxy) serve(client net.Conn) {
 	p.disown(client, server)
 }
 
-// own remembers the two ends of a connection for detach; false: the pod has gone meanwhile.
+// own remembers the two ends of a connection for detach. It returns false if the pod has gone meanwhile.
 func (p *proxy) own(g *gate, conns ...net.Conn) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -30,7 +30,7 @@ const (
 	podsPerRole = 2
 	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
 	// orchestrator does.
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	startPause   = 20 * time.Millisecond
 	tailerPoll   = 10 * time.Millisecond
 )
@@ -78,14 +78,14 @@ func newStack(t *testing.T) *stack {
 	return s
 }
 
-// seedOf is the seed of a part.
+// seedOf derives the seed of a part.
 func (s *stack) seedOf(part string) uint64 {
 	h := fnv.New64a()
 	fmt.Fprintf(h, "%d %s", s.seed, part)
 	return h.Sum64()
 }
 
-// failed makes the test fail for a reason that lies in a pod.
+// failed makes the test fail because of an error in a pod.
 func (s *stack) failed(err error) {
 	s.logf("%v", err)
 	s.t.Error(err)
@@ -173,7 +173,7 @@ func (s *stack) kill(m *member) {
 	in.view.Kill()
 	in.gate.Kill()
 	m.generation++
-	// Nobody notices what becomes of it; that it ends is of interest.
+	// How it ends does not matter, but it must end.
 	s.corpses.Go(func() { _ = in.close() })
 }
 
@@ -187,18 +187,18 @@ func (s *stack) drain(ctx context.Context, m *member) error {
 	return err
 }
 
-// client is one of real clients, with these addresses; it is closed at the end of the test.
+// client returns a clientv3 client with these addresses. It is closed at the end of the test.
 func (s *stack) client(addrs ...string) *clientv3.Client {
 	s.t.Helper()
 	cli, err := clientv3.New(clientv3.Config{Endpoints: addrs, Logger: zap.NewNop()})
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.t.Cleanup(func() { _ = cli.Close() }) // its error is that of connections, which may be gone
+	s.t.Cleanup(func() { _ = cli.Close() }) // an error only tells of connections that are gone
 	return cli
 }
 
-// log reads what is in the keyspace's log.
+// log reads the keyspace's log.
 func (s *stack) log(ctx context.Context) (log []revlog.Entry, err error) {
 	ks, err := keyspace.Lookup(ctx, s.eng, []byte(engineRoot), keyspaceName)
 	if err != nil {
@@ -212,7 +212,7 @@ func (s *stack) log(ctx context.Context) (log []revlog.Entry, err error) {
 	return inproc.ReadLog(ctx, store)
 }
 
-// tailer is the pod that is the tailer; if there is none for long, any hub.
+// tailer returns the hub that is the tailer. If there is none for tailerTimeout, it returns any hub.
 func (s *stack) tailer(rnd *rand.Rand) *member {
 	hubs := s.pods[hub]
 	ticker := time.NewTicker(tailerPoll)

@@ -11,7 +11,7 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/model"
 )
 
-// outages are the longest times that clients had to wait because of a kind of fault.
+// outages are the longest times that clients waited, by the kind of fault that caused it.
 type outages map[string]*outage
 
 type outage struct {
@@ -47,8 +47,8 @@ func (o outages) String() string {
 	return b.String()
 }
 
-// blame attributes a wait to the first fault that began in it, or else to the last one before it; "none" if there was
-// none.
+// blame attributes a wait to the first fault that began during it. If there was none, it names the last fault before
+// the wait, or "none".
 func blame(faults []injected, from, to time.Time) string {
 	i, _ := slices.BinarySearchFunc(faults, from, func(f injected, at time.Time) int { return f.at.Compare(at) })
 	switch {
@@ -70,10 +70,10 @@ func count(faults []injected) outages {
 	return o
 }
 
-// ofTraffic measures what the faults meant to the load's clients.
+// ofTraffic measures how long the faults made the load's clients wait.
 func ofTraffic(h load.History, faults []injected) outages {
 	o := count(faults)
-	acked := map[int64]time.Duration{} // first answer that has the revision
+	acked := map[int64]time.Duration{} // when the first answer with the revision came
 	var answers []time.Duration
 	for _, r := range h.Reports {
 		for _, op := range r.KeyValue {
@@ -95,7 +95,7 @@ func ofTraffic(h load.History, faults []injected) outages {
 	}
 	for _, r := range h.Reports {
 		for _, w := range r.Watch {
-			// Others may start in the past, where nobody waits for events.
+			// Other watches may start in the past, where nobody waits for events.
 			if w.Request.Revision != 0 && w.Request.Key != "" {
 				continue
 			}
@@ -112,7 +112,7 @@ func ofTraffic(h load.History, faults []injected) outages {
 	return o
 }
 
-// ofLeases measures what the faults meant to those who keep leases alive.
+// ofLeases measures how long the faults delayed the clients that keep leases alive.
 func ofLeases(lives []*leases.Life, faults []injected) outages {
 	o := count(faults)
 	for _, l := range lives {

@@ -10,8 +10,8 @@ import (
 	cpb "github.com/headwaterdb/headwater/protos/headwater/concurrency/v1"
 )
 
-// TestWireFormat: every message of etcd's two services has one of ours with the same fields. Equal descriptors are
-// equal bytes.
+// TestWireFormat: for every message of etcd's two services we have one with the same fields. Messages with equal
+// descriptors have equal encodings.
 func TestWireFormat(t *testing.T) {
 	ours := cpb.File_headwater_concurrency_v1_concurrency_proto.Messages()
 	n := 0
@@ -29,7 +29,7 @@ func TestWireFormat(t *testing.T) {
 			n++
 		}
 	}
-	if n+2 != ours.Len() { // and the header and the key they use
+	if n+2 != ours.Len() { // ours also has the two messages that they use: the header and the key
 		t.Errorf("%d messages of ours, %d of etcd's", ours.Len(), n)
 	}
 }

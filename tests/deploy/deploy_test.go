@@ -17,7 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// kinds of pods.
+// kinds are the kinds of pods.
 var kinds = []config.Kind{config.KV, config.WatchHub, config.LeaseKeeper}
 
 // parse reads a command line as the program itself does.
@@ -37,7 +37,7 @@ func parse(t *testing.T, c command) (config.Kind, config.Config) {
 	return kind, p.Config
 }
 
-// port of an address or URL.
+// port returns the port of an address or URL.
 func port(t *testing.T, address string) string {
 	t.Helper()
 	if u, err := url.Parse(address); err == nil && u.Host != "" {
@@ -50,14 +50,14 @@ func port(t *testing.T, address string) string {
 	return p
 }
 
-// Ports of every pod; those of etcd's documentation.
+// Ports of every pod. They are those of etcd's documentation.
 const (
 	clientPort  = "2379"
 	metricsPort = "2381"
 )
 
-// TestFlags parses every command line with the programs' own parsers, and checks that pods look for each other where
-// they listen.
+// TestFlags parses every command line with the programs' own parsers, and checks that the addresses at which pods look
+// for each other are those on which they listen.
 func TestFlags(t *testing.T) {
 	commands := composeCommands(t)
 	for _, overlay := range overlays {
@@ -160,10 +160,9 @@ func TestDockerfile(t *testing.T) {
 // routerHTTPPort is the router's port for HTTP/1.
 const routerHTTPPort = "2381"
 
-// TestRouter checks that the template of nginx's configuration wants the variables that docker-compose.yml gives and
-// no others, that it routes by the names that the services really have, that Compose publishes and probes the ports
-// that nginx listens on, and, where nginx is installed, that nginx accepts it. How it behaves is tested in package
-// stack.
+// TestRouter checks the template of nginx's configuration. It must use exactly the variables that docker-compose.yml
+// sets, and route by the real names of the services. Compose must publish and probe the ports on which nginx listens.
+// Where nginx is installed, nginx must accept the configuration. Package stack tests how the router behaves.
 func TestRouter(t *testing.T) {
 	text := read(t, "deploy/nginx.conf.template")
 	services := composeServices(t)
@@ -195,8 +194,8 @@ func TestRouter(t *testing.T) {
 	if values["HEADWATER_LISTEN"] != "*:"+clientPort || values["HEADWATER_HTTP_LISTEN"] != "*:"+routerHTTPPort {
 		t.Errorf("nginx listens on %v", values)
 	}
-	// The image's nginx has HTTP/1 beside gRPC, for those who ask /health and /version there. The one that is installed
-	// here is an older one and is told otherwise.
+	// The nginx of the image serves HTTP/1 beside gRPC on one port, for clients that ask for /health and /version
+	// there. The nginx that is installed here is older, and the values that it gets differ in that.
 	image, _ := at(services, "router", "image").(string)
 	m := regexp.MustCompile(`^nginx:1\.(\d+)\.`).FindStringSubmatch(image)
 	if m == nil || len(m[1]) < 2 || m[1] < "26" {
@@ -253,14 +252,14 @@ func TestRouter(t *testing.T) {
 		t.Errorf("%v\n%s", err, out)
 	}
 	for line := range strings.Lines(string(out)) {
-		// Since 1.25 nginx has another way to say http2, which older ones do not know.
+		// Since 1.25 nginx has another directive for HTTP/2, which older ones do not know.
 		if strings.Contains(line, "[warn]") && !strings.Contains(line, `"listen ... http2" directive is deprecated`) {
 			t.Error(line)
 		}
 	}
 }
 
-// TestVersions checks that each thing has one version, wherever it is named.
+// TestVersions checks that each dependency has the same version wherever it is named.
 func TestVersions(t *testing.T) {
 	find := func(file, pattern string) string {
 		t.Helper()

@@ -13,7 +13,7 @@ import (
 	"go.yaml.in/yaml/v3"
 )
 
-// root is the repository's.
+// root is the root of the repository.
 const root = "../.."
 
 // read returns a file of the repository.
@@ -44,7 +44,7 @@ func documents(t *testing.T, name string) []map[string]any {
 	}
 }
 
-// at walks down maps and lists: at(doc, "spec", "containers", 0, "args"). What is not there is nil.
+// at walks down maps and lists: at(doc, "spec", "containers", 0, "args"). It returns nil for what does not exist.
 func at(v any, path ...any) any {
 	for _, p := range path {
 		switch p := p.(type) {
@@ -74,7 +74,7 @@ func texts(v any) []string {
 	return s
 }
 
-// command is how one container starts one of our programs.
+// command is the command line with which one container starts one of our programs.
 type command struct {
 	where string   // file and container
 	args  []string // program first
@@ -84,7 +84,7 @@ type command struct {
 // composeVariable is a variable in docker-compose.yml, with its default.
 var composeVariable = regexp.MustCompile(`\$\{[A-Z_0-9]+:-([^}]*)\}`)
 
-// composeServices returns the services of docker-compose.yml, variables at their defaults.
+// composeServices returns the services of docker-compose.yml, with variables at their defaults.
 func composeServices(t *testing.T) map[string]any {
 	t.Helper()
 	var doc map[string]any
@@ -115,15 +115,16 @@ func composeCommands(t *testing.T) []command {
 	return l
 }
 
-// overlays are those of k8s/.
+// overlays are the overlays of k8s/.
 var overlays = []string{"dev", "one-zone", "prod"}
 
-// kubernetesValues are what Kubernetes puts in for fields of the pod.
+// kubernetesValues are the values that Kubernetes fills in for fields of the pod.
 var kubernetesValues = map[string]string{
 	"metadata.name": "pod-0", "status.podIP": "10.0.0.7", "metadata.namespace": "headwater",
 }
 
-// kubernetesCommands are the pods of an overlay, by its rendered form, which package schema holds to its source.
+// kubernetesCommands are the command lines of an overlay's pods. It reads the rendered overlay, which package schema
+// compares with its source.
 func kubernetesCommands(t *testing.T, overlay string) []command {
 	t.Helper()
 	var l []command
@@ -134,7 +135,7 @@ func kubernetesCommands(t *testing.T, overlay string) []command {
 			continue
 		}
 		c := command{where: overlay + ": " + args[0], args: args}
-		// Kubernetes puts in variables that stand before, in arguments and in other variables.
+		// Kubernetes expands variables that are defined earlier, in arguments and in other variables.
 		var known []string
 		list, _ := at(container, "env").([]any)
 		for _, v := range list {

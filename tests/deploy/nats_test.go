@@ -17,11 +17,11 @@ import (
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 )
 
-// password is one as docs/operations.md makes it.
+// password is a password as docs/operations.md makes one.
 const password = "p0123456789abcdef0123456789abcdef0123456789abcdef"
 
-// TestNATS starts a NATS server with the configuration of the overlay prod, and connects to it as its pods do: by TLS,
-// with their user. Others do not get in, nor into the cluster of servers.
+// TestNATS starts a NATS server with the configuration of the overlay prod, and connects to it as pods do, over TLS and
+// with their user. The server refuses other clients, and other servers in its cluster.
 func TestNATS(t *testing.T) {
 	ca := tlstest.New(t, "ca")
 	own := ca.Issue("nats", tlstest.Name{CN: "nats", Hosts: []string{"nats", "localhost", "127.0.0.1"}})
@@ -35,7 +35,7 @@ func TestNATS(t *testing.T) {
 		if conf.NATSURL != "tls://nats:4222" {
 			t.Fatalf("%s: NATS at %s", kind, conf.NATSURL)
 		}
-		// The pod's flags, with the files of this test.
+		// Take the pod's flags, with the files of this test.
 		conf.NATS.PasswordFile, conf.NATS.CAFile = secret, ca.CAFile
 		if err := connectNATS(t, url, conf, ca); err != nil {
 			t.Errorf("%s: %v", kind, err)
@@ -45,7 +45,8 @@ func TestNATS(t *testing.T) {
 		c.Close()
 		t.Error("a client without a user is let in")
 	}
-	// Another server begins with its certificate. Who shows one gets through TLS, who does not is refused.
+	// Another server has to show a certificate. A server with one gets through the TLS handshake, a server without
+	// one is refused.
 	if err := handshake(cluster, ca.Client(own)); err != nil {
 		t.Errorf("to a server with a certificate: %v", err)
 	}
@@ -54,7 +55,8 @@ func TestNATS(t *testing.T) {
 	}
 }
 
-// handshake shakes hands as another server does, and reads what follows: with TLS 1.3 a refusal comes only then.
+// handshake makes a TLS handshake as another server does, and reads what follows. With TLS 1.3 a refusal comes only
+// then.
 func handshake(address string, conf *tls.Config) error {
 	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: startTimeout}, "tcp", address, conf)
 	if err != nil {

@@ -14,8 +14,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 )
 
-// TestPackage checks what the Debian package is made of: its files are there, its scripts are POSIX shell that stops at
-// an error, what it starts has flags that mean something, and serves nobody but its host until somebody says otherwise.
+// TestPackage checks the contents of the Debian package. Its files exist, its scripts are POSIX shell and stop at an
+// error, and the server's flags have an effect. As installed, the server listens on loopback only.
 func TestPackage(t *testing.T) {
 	var conf struct {
 		Contents []struct{ Src, Dst, Type string }
@@ -28,7 +28,7 @@ func TestPackage(t *testing.T) {
 	for _, c := range conf.Contents {
 		installed[c.Dst] = c.Src
 		if strings.Contains(c.Src, "${DIST}") {
-			continue // what deploy/release builds
+			continue // deploy/release builds it
 		}
 		if _, err := os.Stat(filepath.Join(root, c.Src)); err != nil {
 			t.Error(err)
@@ -69,14 +69,14 @@ func TestPackage(t *testing.T) {
 	if !strings.HasPrefix(p.Config.DataDir, home+"/") || value("WorkingDirectory") != home {
 		t.Errorf("data in %s, the unit may write to %s", p.Config.DataDir, home)
 	}
-	// What is commented out is meant to be used.
+	// The lines that are commented out must work too.
 	all := variables(regexp.MustCompile(`(?m)^#(HEADWATER_)`).ReplaceAllString(read(t, defaults), "$1"))
 	if p, err := config.Standalone.Parse(nil, all); err != nil || len(p.Ignored) > 0 {
 		t.Errorf("with the commented lines active: %v, ignored %v", err, p.Ignored)
 	}
 }
 
-// variables are the lines of an environment file that are no comments.
+// variables returns the lines of an environment file that are not comments.
 func variables(text string) []string {
 	var l []string
 	for line := range strings.Lines(text) {
@@ -87,8 +87,8 @@ func variables(text string) []string {
 	return l
 }
 
-// TestModules checks that every program's module knows all that it needs by itself: in the workspace a missing line of
-// its go.mod or go.sum does not show, but it stops `go install`.
+// TestModules checks that the go.mod and go.sum of every program's module are complete. The workspace hides a missing
+// line, but `go install` fails because of it.
 func TestModules(t *testing.T) {
 	programs, err := filepath.Glob(filepath.Join(root, "services/*/go.mod"))
 	if err != nil || len(programs) < 5 {

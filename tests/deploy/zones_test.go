@@ -14,18 +14,18 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// zonesEnv asks for TestZones, which starts nine processes of FoundationDB several times: make zones-check.
+// zonesEnv enables TestZones, which starts nine processes of FoundationDB several times. make zones-check sets it.
 const zonesEnv = "HEADWATER_TEST_ZONES"
 
-// drillTimeout bounds everything that one drill waits for; goneTimeout is how long a database that should be gone gets
-// to prove that it is not. A recovery takes seconds.
+// drillTimeout bounds everything that one drill waits for. goneTimeout is how long a drill tries to write to a database
+// that should be unavailable. A recovery takes seconds.
 const (
 	drillTimeout = 3 * time.Minute
 	goneTimeout  = 45 * time.Second
 )
 
-// TestZones drills what docs/operations.md derives of losses, on real processes of FoundationDB: a process stands for a
-// node, and is killed.
+// TestZones checks on real processes of FoundationDB what docs/operations.md says about losses. A process stands for a
+// node; the test kills it.
 func TestZones(t *testing.T) {
 	if os.Getenv(zonesEnv) == "" {
 		t.Skip("SKIPPED: it starts many processes of FoundationDB; make zones-check runs it")
@@ -47,7 +47,7 @@ func TestZones(t *testing.T) {
 		{"prod survives a node in each of two zones", prod, 9, 9, halls, []loss{{[]int{0, 3}, true}}},
 		{"prod stands still without two zones", prod, 9, 9, halls, []loss{{append(b, c...), false}}},
 		{"one-zone survives two nodes", "triple", 5, 5, machines, []loss{{[]int{0, 1}, true}, {[]int{2}, false}}},
-		// Why prod is not triple with zones as fault domains: three logs need three of them.
+		// This is why prod does not use triple with zones as fault domains: three logs need three zones.
 		{"triple over three zones stands still without one", "triple", 9, 3, zones, []loss{{a, false}}},
 	} {
 		t.Run(d.name, func(t *testing.T) {
@@ -62,7 +62,7 @@ func TestZones(t *testing.T) {
 	}
 }
 
-// loss is what is killed, and whether writes go on then.
+// loss says which nodes are killed, and whether writes go on then.
 type loss struct {
 	nodes    []int
 	survived bool
@@ -83,8 +83,8 @@ type drill struct {
 	written int
 }
 
-// newDrill starts the processes. The first coords of them are coordinators; three, where a zone is one, are one of
-// each.
+// newDrill starts the processes. The coordinators are coords of them, spread evenly over the list. With three
+// coordinators there is one in each of three zones.
 func newDrill(t *testing.T, f stack.FoundationDB, nodes, coords int, locality func(int) []string) *drill {
 	t.Helper()
 	d := &drill{t: t, f: f, cluster: filepath.Join(t.TempDir(), "fdb.cluster")}
@@ -152,21 +152,22 @@ func (d *drill) try(command string, limit time.Duration) (string, error) {
 	return string(out), err
 }
 
-// must repeats a command until it succeeds: processes that have just begun do not answer.
+// must repeats a command until it succeeds, because processes that have just started do not answer.
 func (d *drill) must(command string) {
 	d.t.Helper()
 	var out string
 	var err error
 	for end := time.Now().Add(drillTimeout); time.Now().Before(end); {
 		if out, err = d.try(command, 10*time.Second); err == nil && !strings.Contains(out, "ERROR") ||
-			strings.Contains(out, "Database already exists") { // by the attempt before, whose answer was lost
+			// An earlier attempt has made it, and its answer was lost.
+			strings.Contains(out, "Database already exists") {
 			return
 		}
 	}
 	d.t.Fatalf("%s: %v: %s", command, err, out)
 }
 
-// writes checks that a write and a read of it go through, or that they do not.
+// writes checks that a write and a read of it succeed, or that they do not.
 func (d *drill) writes(want bool, when string) {
 	d.t.Helper()
 	d.written++
@@ -179,7 +180,8 @@ func (d *drill) writes(want bool, when string) {
 	var out string
 	var err error
 	done := false
-	// Again and again: what was under way when a node went may be told that its fate is not known.
+	// Try again and again, because a transaction that was under way when a node died may end with an unknown
+	// result.
 	for !done && time.Since(start) < limit {
 		out, err = d.try("writemode on; set drill "+value+"; get drill", 20*time.Second)
 		done = err == nil && strings.Contains(out, value+"'")

@@ -7,8 +7,8 @@ import (
 	"regexp"
 )
 
-// RunAll runs the tests that match, of those that pass on one etcd or of all, and writes a line for each. Errors: a
-// test has ended otherwise than expected, the context's, those of starting tests.
+// RunAll runs the tests that match, and writes a line for each. Unless all is set it runs only tests that pass on an
+// etcd of one member. Errors: a test that ended differently than expected, the context's, those of starting tests.
 func (b Bench) RunAll(ctx context.Context, w io.Writer, all bool, match *regexp.Regexp) error {
 	expected, err := Expected()
 	if err != nil {

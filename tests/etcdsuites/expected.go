@@ -10,7 +10,7 @@ import (
 //go:embed expected.txt
 var expectedText string
 
-// Expectation is what is known of a test that passes on one etcd.
+// Expectation is what to expect of a test that passes on an etcd of one member.
 type Expectation struct {
 	Suite, Test string
 	Why         string // it fails here; "": it passes
@@ -18,7 +18,7 @@ type Expectation struct {
 
 var expectedLine = regexp.MustCompile(`^(e2e|common) (Test\w+)(?: fails: (.+))?$`)
 
-// Expected are the tests that pass on one etcd.
+// Expected returns the tests that pass on an etcd of one member.
 func Expected() (all []Expectation, err error) {
 	seen := make(map[string]bool)
 	for line := range strings.Lines(expectedText) {
@@ -36,7 +36,7 @@ func Expected() (all []Expectation, err error) {
 	return all, nil
 }
 
-// Judge says what is wrong with an outcome here, "" if nothing is.
+// Judge says what is wrong with a test's outcome on Headwater. It returns "" if nothing is.
 func (e Expectation) Judge(got Outcome) string {
 	switch {
 	case e.Why == "" && got != Pass:

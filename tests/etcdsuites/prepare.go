@@ -11,7 +11,7 @@ import (
 	"strings"
 )
 
-// Servers that a suite can run against, and the packages that they are built of.
+// Servers that a suite can run against, and the packages that they are built from.
 const (
 	Headwater = "headwater"
 	Etcd      = "etcd"
@@ -26,7 +26,7 @@ var Suites = []string{"e2e", "common"}
 
 const testsModule = "go.etcd.io/etcd/tests/v3"
 
-// change is one of the source, which must be there.
+// change replaces a text in a file of the source. The text must be there.
 type change struct{ file, from, to string }
 
 var changes = []change{
@@ -39,7 +39,7 @@ var changes = []change{
 	{"e2e/ctl_v3_test.go", "timeout := cx.getTestTimeout()", "timeout := 4 * cx.getTestTimeout()"},
 }
 
-// portVariable names the first of the ports that clusters have.
+// portVariable is the environment variable with the first port that clusters use.
 const portVariable = "ETCD_TEST_BASE_PORT"
 
 // Prepare builds all that a Bench needs in dir, for a server and a suite. It takes a minute or two, and needs the
@@ -107,7 +107,7 @@ func copySource(from, to string) error {
 	return nil
 }
 
-// workspace writes a go.work in which the copy is in the module's place.
+// workspace writes a go.work that uses the copy instead of the module.
 func workspace(ctx context.Context, dir, copied string) (string, error) {
 	own, err := command(ctx, "", "go", "env", "GOWORK")
 	if err != nil {
@@ -131,7 +131,7 @@ func workspace(ctx context.Context, dir, copied string) (string, error) {
 	)
 }
 
-// command runs a program, with a variable of the environment, and returns what it prints.
+// command runs a program with an additional environment variable, and returns what it prints.
 func command(ctx context.Context, env string, args ...string) (string, error) {
 	c := exec.CommandContext(ctx, args[0], args[1:]...)
 	c.Env = append(os.Environ(), "CGO_ENABLED=0")

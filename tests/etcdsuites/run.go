@@ -15,7 +15,7 @@ import (
 // testTimeout is how long one test may take.
 const testTimeout = 2 * time.Minute
 
-// Outcome is how a test has ended.
+// Outcome says how a test has ended.
 type Outcome string
 
 // The outcomes.
@@ -28,11 +28,11 @@ const (
 // Bench runs the tests of a suite against a server, which Prepare has built in Dir.
 type Bench struct {
 	Dir, Server, Suite string
-	// Port is the first of some fifty that are used.
+	// Port is the first of some fifty consecutive ports that the tests use.
 	Port int
 }
 
-// Tests are the names of the suite's tests.
+// Tests returns the names of the suite's tests.
 func (b Bench) Tests(ctx context.Context) (names []string, err error) {
 	out, err := b.run(ctx, "-test.list", ".")
 	if err != nil {
@@ -61,7 +61,7 @@ func (b Bench) Run(ctx context.Context, name string) (Outcome, error) {
 	return outcome(name, out), os.WriteFile(filepath.Join(logs, name+".log"), []byte(out), 0o644)
 }
 
-// outcome reads that of a test in the output of go test -v.
+// outcome reads the outcome of a test from the output of go test -v.
 func outcome(name, output string) Outcome {
 	for line := range strings.Lines(output) {
 		switch {
@@ -74,8 +74,8 @@ func outcome(name, output string) Outcome {
 	return Fail
 }
 
-// run runs the suite's binary in the suite's directory. What it has started ends with it: all of it is one group of
-// processes.
+// run runs the suite's binary in the suite's directory. All that the binary has started is in its process group, and
+// ends with it.
 func (b Bench) run(ctx context.Context, args ...string) (string, error) {
 	bin := filepath.Join(b.Dir, b.Server)
 	c := exec.CommandContext(ctx, filepath.Join(b.Dir, b.Suite+".test"), append([]string{"-bin-dir", bin}, args...)...)
@@ -86,7 +86,7 @@ func (b Bench) run(ctx context.Context, args ...string) (string, error) {
 	c.WaitDelay = time.Second
 	out, err := c.CombinedOutput()
 	if c.Process != nil {
-		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // there may be nobody
+		_ = syscall.Kill(-c.Process.Pid, syscall.SIGKILL) // the group may be empty
 	}
 	return string(out), err
 }

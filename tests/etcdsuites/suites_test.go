@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// TestExpected: each line of expected.txt can be read, and most of what passes on etcd passes here.
+// TestExpected: each line of expected.txt can be parsed, and most of the tests that pass on etcd pass here.
 func TestExpected(t *testing.T) {
 	all, err := Expected()
 	if err != nil {
@@ -40,7 +40,8 @@ func TestExpected(t *testing.T) {
 	}
 }
 
-// TestOutcome: what go test prints of subtests, and of tests whose names begin alike, is not taken for the test's own.
+// TestOutcome: outcome does not mistake the lines of subtests, or of tests whose names begin alike, for those of the
+// test.
 func TestOutcome(t *testing.T) {
 	for output, want := range map[string]Outcome{
 		"=== RUN TestA\n--- PASS: TestA (1.00s)\nPASS\n":                            Pass,

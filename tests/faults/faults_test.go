@@ -32,10 +32,10 @@ var (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
 
-// TestFoundationDB says whether this run has a cluster.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
-// losesPower is why a test cannot be one of FoundationDB.
+// losesPower says what a test needs that FoundationDB cannot give it.
 const losesPower = "a file system that loses power"
 
 const (
@@ -75,7 +75,8 @@ func (s *system) start(ctx context.Context) error {
 		wrapped := faults.New(db, o)
 		s.eng, pause = wrapped, wrapped.Pause
 	}
-	// A service that cannot open its keyspace ends and is started again; that is not of interest here.
+	// A real service would end if it cannot open its keyspace, and would be started again. This test does not cover
+	// that.
 	pause(true)
 	defer pause(false)
 	l, err := net.Listen("tcp", s.addr)
@@ -92,7 +93,7 @@ func (s *system) start(ctx context.Context) error {
 	return nil
 }
 
-// open opens what the server stands on.
+// open opens the engine of the server.
 func (s *system) open() (engine.Store, error) {
 	if s.shared != nil {
 		return testengine.KeepOpen(s.shared), nil
@@ -103,17 +104,18 @@ func (s *system) open() (engine.Store, error) {
 	return pebble.Open(dataDir, o)
 }
 
-// onShared has the system stand on the shared engine of this run, with lanes: in memory, where a crash loses power,
-// or on FoundationDB, where a crash is that of the server alone.
+// onShared puts the system on the engine that this run has chosen, with several lanes. In memory a crash loses power.
+// On FoundationDB only the server crashes.
 func (s *system) onShared() {
 	if testengine.Chosen() == testengine.FoundationDB {
 		s.shared = testengine.Open(s.t, 0)
 	}
-	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true}
+	s.pebble = pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true, CloseWithin: time.Minute}
 	s.mvcc = mvcc.Options{Lanes: 4, Shift: 5, GroupMax: 8, InlineBytes: 3}
 }
 
-// crash loses power and starts again on what was on the disk: all that was synced and a random part of the rest.
+// crash loses power and starts again on what the disk has kept: everything that was synced and a random part of the
+// rest.
 func (s *system) crash(ctx context.Context) error {
 	s.crashes++
 	var after *vfs.MemFS
@@ -128,7 +130,7 @@ func (s *system) crash(ctx context.Context) error {
 	return s.start(ctx)
 }
 
-// count adds up what the server that is about to end has met.
+// count adds the conflicts and retries of the server that is about to end.
 func (s *system) count(srv *inproc.Server) {
 	u := srv.Usage()
 	s.conflicts += u.Conflicts.Load()
@@ -140,8 +142,8 @@ func (s *system) stop() error {
 	return errors.Join(s.srv.Stop(nil), s.eng.Close())
 }
 
-// judged runs traffic over the system until the time is over and the traffic complete, crashing it, and lets the
-// history be judged.
+// judged runs traffic and crashes the system until the time is over and the traffic is complete. Then the judges judge
+// the history.
 func (s *system) judged(cfg load.Config) {
 	s.t.Helper()
 	ctx := s.t.Context()
@@ -167,7 +169,7 @@ func (s *system) judged(cfg load.Config) {
 	}
 }
 
-// judge stops the system and judges the history by its log.
+// judge stops the system and compares the history with its log.
 func (s *system) judge(ctx context.Context, cfg load.Config, h load.History) (check.Result, error) {
 	if f, ok := s.eng.(*faults.Store); ok {
 		f.Pause(true)
@@ -213,7 +215,7 @@ func newSystem(t *testing.T) (*system, uint64) {
 	return &system{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewCrashableMem(), addr: "127.0.0.1:0"}, seed
 }
 
-// TestPowerLoss is the standalone server's engine as it is, with the power failing.
+// TestPowerLoss runs the standalone server's engine, unchanged, and makes the power fail.
 func TestPowerLoss(t *testing.T) {
 	testengine.NeedsPebble(t, losesPower)
 	s, seed := newSystem(t)
@@ -222,8 +224,8 @@ func TestPowerLoss(t *testing.T) {
 	})
 }
 
-// TestForgottenWrites checks that a server which forgets acknowledged writes does not go unnoticed: the disk is
-// cloned some time before the connections are cut.
+// TestForgottenWrites checks that the judges notice a server that forgets acknowledged writes. For that it clones the
+// disk some time before it cuts the connections.
 func TestForgottenWrites(t *testing.T) {
 	testengine.NeedsPebble(t, losesPower)
 	s, seed := newSystem(t)
@@ -253,8 +255,8 @@ func TestForgottenWrites(t *testing.T) {
 	t.Logf("objections: %v; %.200v", err, judgeErr)
 }
 
-// TestSparse is what the same code meets on FoundationDB: sparse stamps, commits side by side, small values and
-// transactions, several lanes; and crashes.
+// TestSparse runs the same code under the conditions of FoundationDB, with crashes: sparse stamps, concurrent commits,
+// small values and transactions, and several lanes.
 func TestSparse(t *testing.T) {
 	s, seed := newSystem(t)
 	s.onShared()
@@ -264,7 +266,7 @@ func TestSparse(t *testing.T) {
 	})
 }
 
-// badDays are the faults that a FoundationDB cluster in trouble shows, and more of them.
+// badDays are the faults of a FoundationDB cluster in trouble, at a higher rate.
 var badDays = faults.Options{
 	Conflict: 0.1, UnknownLost: 0.04, UnknownCommitted: 0.04, TooOld: 0.003, Unavailable: 0.0005, Delay: delay,
 }
@@ -309,7 +311,7 @@ func TestFaultsDense(t *testing.T) {
 	})
 }
 
-// TestSparseKubernetes is the same for the other profile.
+// TestSparseKubernetes is TestSparse with the traffic of Kubernetes.
 func TestSparseKubernetes(t *testing.T) {
 	s, seed := newSystem(t)
 	s.onShared()

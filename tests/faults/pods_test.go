@@ -17,7 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/load"
 )
 
-// pods are several servers on one engine, as KV pods share a database.
+// pods are several servers on one engine, as kv pods share a database.
 type pods struct {
 	system
 	addrs []string
@@ -39,8 +39,8 @@ func (p *pods) startPod(ctx context.Context, i int) error {
 	return nil
 }
 
-// TestPods lets two servers write to one engine, which makes real conflicts between them, and restarts one of them at
-// a time. Every client stays with one server, and histories are judged over both.
+// TestPods lets two servers write to one engine, so that real conflicts occur between them, and restarts one of them at
+// a time. Every client stays with one server. The history of all clients is judged as one.
 func TestPods(t *testing.T) {
 	s, seed := newSystem(t)
 	p := &pods{system: *s, addrs: []string{"127.0.0.1:0", "127.0.0.1:0"}, srvs: make([]*inproc.Server, 2)}

@@ -111,7 +111,7 @@ func visit(ctx context.Context, e engine.Store, r engine.Range, f func(key, valu
 	return it.Err()
 }
 
-// restore brings the rows of a dump to an engine, and makes its versions go on behind those of the rows.
+// restore writes the rows of a dump into an engine, and makes the engine's versions go on above those of the rows.
 func restore(ctx context.Context, e engine.Store, path string) error {
 	f, err := os.Open(path)
 	if err != nil {
@@ -150,7 +150,7 @@ func part(r *bufio.Reader) ([]byte, error) {
 	return b, err
 }
 
-// forward commits until the engine's stamps are above a version.
+// forward commits until the engine's stamps are above version.
 func forward(ctx context.Context, e engine.Store, version uint64) error {
 	for {
 		st, err := update(ctx, e, func(x engine.Txn) {

@@ -20,7 +20,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// usersFile is a keyspace with users and roles, and authentication enabled.
+// usersFile is the dump of a keyspace with users and roles, and with authentication enabled.
 func usersFile() string { return filepath.Join("testdata", "users.rows.gz") }
 
 // userPods starts a pod of each kind on an engine.
@@ -55,7 +55,7 @@ func userClient(t *testing.T, addr, user, password string) (*clientv3.Client, er
 // TestWriteUsersFixture writes the fixture with -write-fixtures, and is skipped otherwise.
 func TestWriteUsersFixture(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, and runs only with -write-fixtures")
 	}
 	e := testengine.Open(t, 1)
 	d := userPods(t, e)
@@ -84,7 +84,7 @@ func TestWriteUsersFixture(t *testing.T) {
 	}
 }
 
-// TestUsers: pods go on with users and roles that others have made.
+// TestUsers: pods go on with users and roles that earlier pods have made.
 func TestUsers(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()
@@ -127,7 +127,7 @@ func TestUsers(t *testing.T) {
 	}
 }
 
-// TestUsersRefused: the previous release, which would ask nobody who he is, refuses the keyspace.
+// TestUsersRefused: the previous release refuses the keyspace, because it would not authenticate anybody.
 func TestUsersRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()

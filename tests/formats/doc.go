@@ -1,39 +1,40 @@
-// Package formats holds data that earlier releases have written, and lets this one go on with it; and it lets pods of
-// both releases serve one keyspace during a roll-out.
+// Package formats holds data that earlier releases have written, and tests that this release goes on with it. It also
+// tests that pods of both releases serve one keyspace during a roll-out.
 //
-//   - TestStandalone: a data directory of format 1 is opened and goes on, with and without new features.
+//   - TestStandalone: this release opens a data directory of format 1 and goes on with it, with and without new
+//     features.
 //
-//   - TestRollBack: without them the previous release goes on with it again.
+//   - TestRollBack: without new features the previous release can go on with it again.
 //
 //   - TestKeyspace: the same for a keyspace of pods.
 //
 //   - TestRefused: the previous release refuses data with new features in one line.
 //
-//   - TestRollOut: pods of the previous release and of this one beside one another under load, before, during and
-//     after activation.
+//   - TestRollOut: pods of both releases run beside one another under load, before, during and after activation of
+//     features.
 //
-//   - TestLeaseEnding: a lease whose end another process has begun comes to its end; the previous release refuses such
+//   - TestLeaseEnding: pods finish the end of a lease that another process has begun. The previous release refuses such
 //     rows.
 //
-//   - TestUsers: pods go on with users and roles that others have made; the previous release refuses them.
+//   - TestUsers: pods go on with users and roles that earlier pods have made. The previous release refuses them.
 //
 // # Fixtures
 //
-// In testdata, written by the previous release from the requests of script_test.go, with what it answered (the .txt
-// files):
+// The previous release has written these files in testdata, from the requests of script_test.go. The .txt files have
+// its answers.
 //
 //	standalone-format1.tar.gz   the data directory of a stopped standalone server
 //	keyspace-format1.rows.gz    all rows of an engine that pods have shared: keys and values, each behind its length
 //
-// Another one has been written by the first release with the feature lease-steps:
+// The first release with the feature lease-steps has written another one:
 //
 //	lease-ending.rows.gz        the same of a keyspace with a lease that is ending, between two steps
 //
-// and one by the first release with the feature auth:
+// The first release with the feature auth has written this one:
 //
 //	users.rows.gz               the same of a keyspace with users and roles, authentication enabled
 //
-// They are never written again but to add to the script, with the release's commit in the history:
+// They are never written again, except to add to the script. That needs the release's commit in the history:
 //
 //	go test ./formats -run TestWriteFixtures -write-fixtures
 //

@@ -24,7 +24,7 @@ const (
 // TestWriteFixtures writes the fixtures with -write-fixtures, and is skipped otherwise.
 func TestWriteFixtures(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, and runs only with -write-fixtures")
 	}
 	t.Run("standalone", func(t *testing.T) {
 		s := hw.Run(t, oldStandalone(t), t.TempDir(), "--disk-reserve-bytes=-1")
@@ -55,8 +55,8 @@ func TestWriteFixtures(t *testing.T) {
 	})
 }
 
-// writeFixture lets a server of the previous release answer everything. save keeps its data, and returns a client of it
-// after a restart.
+// writeFixture runs the script on a server of the previous release, and writes its answers. save stores the server's
+// data, restarts it and returns a client.
 func writeFixture(t *testing.T, name string, c *clientv3.Client, save func() *clientv3.Client) {
 	t.Helper()
 	ctx := limited(t)

@@ -14,8 +14,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// golden is what the previous release has answered: with the data as it is, after the second part of the script, and
-// after its third.
+// golden is what the previous release has answered: with the data as they are, after the second part of the script, and
+// after its third part.
 type golden struct {
 	written, changed, compacted []string
 }
@@ -29,7 +29,7 @@ func (g *golden) parts() []*[]string { return []*[]string{&g.written, &g.changed
 
 func goldenFile(name string) string { return filepath.Join("testdata", name+".txt") }
 
-// oldHash is what releases before hashed a state to.
+// oldHash matches the hash of a state that earlier releases have written.
 var oldHash = regexp.MustCompile(`, hash [0-9a-f]{8}$`)
 
 func readGolden(tb testing.TB, name string) (g golden) {
@@ -61,7 +61,7 @@ func (g *golden) write(tb testing.TB, name string) {
 	}
 }
 
-// bounds are the compact revision and the last one of the data as it was written.
+// bounds returns the compact revision and the last revision of the data as they were written.
 func (g *golden) bounds(tb testing.TB) (from, last int64) {
 	tb.Helper()
 	if _, err := fmt.Sscanf(g.written[0], "from %d to %d", &from, &last); err != nil {
@@ -77,7 +77,7 @@ func same(tb testing.TB, what string, want, got []string) {
 	}
 }
 
-// goOn runs the rest of the script and returns what was to be read at each step.
+// goOn runs the rest of the script and returns what clients could read after each step.
 func goOn(ctx context.Context, c *clientv3.Client, from int64) (changed, compacted []string, err error) {
 	s := &script{ctx: ctx, c: c}
 	s.second()
@@ -102,7 +102,7 @@ func goOn(ctx context.Context, c *clientv3.Client, from int64) (changed, compact
 	return changed, p.lines(), nil
 }
 
-// check holds a server of this release that has a fixture against what the previous release answered.
+// check compares a server of this release, which serves a fixture, with what the previous release answered.
 func (g *golden) check(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := limited(t)
@@ -120,7 +120,7 @@ func (g *golden) check(t *testing.T, c *clientv3.Client) {
 	same(t, "after a compaction", g.compacted, compacted)
 }
 
-// checkCompacted is the end of check for a server that was started later.
+// checkCompacted makes the last comparison of check, for a server that was started later.
 func (g *golden) checkCompacted(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	ctx := limited(t)
@@ -139,5 +139,5 @@ func (g *golden) checkCompacted(t *testing.T, c *clientv3.Client) {
 	same(t, "after a restart", want, p.lines()[1:])
 }
 
-// noAlarm is all alarms.
+// noAlarm is the request that disarms all alarms.
 var noAlarm = &clientv3.AlarmMember{}

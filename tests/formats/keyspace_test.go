@@ -14,8 +14,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestKeyspace: a keyspace of format 1 goes on in pods as it would have in those of the previous release, with the
-// features that it has and with all that it can have.
+// TestKeyspace: pods of this release go on with a keyspace of format 1 as pods of the previous release would, with the
+// keyspace's own features and with all features.
 func TestKeyspace(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	for name, features := range map[string]mvcc.Features{"as it is": 0, "activated": mvcc.FeaturesAll} {

@@ -25,18 +25,18 @@ import (
 )
 
 const (
-	// endingFixture is a keyspace with a lease that is ending: its keeper has died between two steps.
+	// endingFixture is the dump of a keyspace with a lease that is ending. Its keeper has died between two steps.
 	endingFixture = "lease-ending"
 
 	leaseEnding     = 77
 	leaseEndingKeys = 60
-	// smallTxn makes so few keys too many for a transaction.
+	// smallTxn is so small that even a few keys are too many for one transaction.
 	smallTxn = 4096
 )
 
 func endingFile() string { return filepath.Join("testdata", endingFixture+".rows.gz") }
 
-// small is an engine that says its transactions are small.
+// small is an engine whose limits say that transactions must be small.
 type small struct{ engine.Store }
 
 func (s small) Limits() engine.Limits {
@@ -48,7 +48,7 @@ func (s small) Limits() engine.Limits {
 // TestWriteLeaseFixture writes the fixture with -write-fixtures, and is skipped otherwise.
 func TestWriteLeaseFixture(t *testing.T) {
 	if !*writeFlag {
-		t.Skip("SKIPPED: it writes the fixtures, only with -write-fixtures")
+		t.Skip("SKIPPED: it writes the fixtures, and runs only with -write-fixtures")
 	}
 	ctx := t.Context()
 	e := testengine.Open(t, 1)
@@ -84,7 +84,7 @@ func TestWriteLeaseFixture(t *testing.T) {
 	}
 }
 
-// TestLeaseEnding: pods go on with the end of a lease that others have begun.
+// TestLeaseEnding: pods finish the end of a lease that other pods have begun.
 func TestLeaseEnding(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()
@@ -131,7 +131,7 @@ func TestLeaseEnding(t *testing.T) {
 	}
 }
 
-// TestLeaseEndingRefused: the previous release does not misread such a row: it refuses the keyspace.
+// TestLeaseEndingRefused: the previous release does not misread such a row, but refuses the keyspace.
 func TestLeaseEndingRefused(t *testing.T) {
 	testengine.NeedsPebble(t, "the rows hold versions of another cluster")
 	t.Parallel()

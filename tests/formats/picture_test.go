@@ -27,8 +27,8 @@ func versionOf(kv *mvccpb.KeyValue) version {
 	}
 }
 
-// picture is all that a client can read of a keyspace, but its hash: HashKV is etcd's since the release that can send
-// snapshots, and was another before.
+// picture is everything that a client can read of a keyspace except its hash. HashKV has been etcd's since the release
+// that can send snapshots, and was different before.
 type picture struct {
 	from, last int64 // compact revision, revision of the last write
 	answers    []answer
@@ -38,7 +38,7 @@ type picture struct {
 	alarms     []string
 }
 
-// state is what a revision shows.
+// state is what a client reads at a revision.
 type state struct {
 	rev int64
 	kvs []version
@@ -114,7 +114,7 @@ func (p *picture) read(ctx context.Context, c *clientv3.Client, rev int64) error
 	return nil
 }
 
-// other reads what is beside the keys.
+// other reads everything besides keys.
 func (p *picture) other(ctx context.Context, c *clientv3.Client) error {
 	leases, err := c.Leases(ctx)
 	if err != nil {
@@ -138,8 +138,8 @@ func (p *picture) other(ctx context.Context, c *clientv3.Client) error {
 	return nil
 }
 
-// ranks replaces revisions by their ranks among all there are: two runs of one script are then the same, whatever
-// revisions they got.
+// ranks replaces revisions by their ranks. Two runs of one script then have equal pictures, whatever revisions they
+// got.
 func (p *picture) ranks() {
 	var all []int64
 	p.revisions(func(rev *int64) { all = append(all, *rev) })

@@ -13,7 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/remoteengine"
 )
 
-// deployment is processes with pods of all kinds, of this release and of the one before, on one engine.
+// deployment is processes with pods of all kinds, of this release and of the previous one, on one engine.
 type deployment struct {
 	t      *testing.T
 	engine engine.Store
@@ -22,7 +22,8 @@ type deployment struct {
 	extra  []string
 }
 
-// deploy shares an engine, which stays the caller's, with processes of some names. extra is flags for all of them.
+// deploy prepares processes with the given names on an engine, which stays the caller's. extra is flags for all of
+// them.
 func deploy(t *testing.T, e engine.Store, names []string, extra ...string) *deployment {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "hwformats") //nolint:usetesting // the paths of sockets must be short
@@ -56,7 +57,7 @@ func newPods(tb testing.TB) string {
 	return hw.Build(tb, "pods", "github.com/headwaterdb/headwater/tests/formats/pods")
 }
 
-// args makes the command line of the process of a name.
+// args makes the command line of the named process.
 func (d *deployment) args(name string) func(hw.Layout) []string {
 	return func(l hw.Layout) []string {
 		return append([]string{
@@ -66,7 +67,7 @@ func (d *deployment) args(name string) func(hw.Layout) []string {
 	}
 }
 
-// process prepares the process of a name with a program.
+// process prepares the named process, which runs the given program.
 func (d *deployment) process(name, program string, extra ...string) *hw.Server {
 	d.t.Helper()
 	p := hw.Program{Name: "process " + name, Path: program, Ready: "all pods are ready", Args: d.args(name)}
@@ -81,7 +82,7 @@ func start(t *testing.T, s *hw.Server) *hw.Server {
 	return s
 }
 
-// rowsOf counts rows of a table of a keyspace for which is holds.
+// rowsOf counts the rows of a keyspace's table for which is returns true.
 func rowsOf(
 	ctx context.Context, e engine.Store, prefix []byte, table byte, is func(key, value []byte) bool,
 ) (n int, err error) {
@@ -95,7 +96,8 @@ func rowsOf(
 	return n, err
 }
 
-// oldValue says that a val row's key is one of format 1: nothing between the key's end and the number of the chunk.
+// oldValue reports whether the key of a val row has format 1: nothing stands between the key's end and the number of
+// the chunk.
 func oldValue(key, _ []byte) bool {
 	for i := 0; ; i++ {
 		if key[i] == 0 {

@@ -37,14 +37,15 @@ type roll struct {
 	run                    *load.Run
 }
 
-// TestRollOut: pods of the previous release and of this one serve the same clients while one is replaced by the other,
-// back, and again; then a new one activates what is new while old ones are at work, which from then on answer nothing;
-// then the last of them is replaced. The judges find nothing lost, repeated or reordered.
+// TestRollOut: pods of the previous release and of this one serve the same clients. A pod is replaced by one of the
+// other release, then back, and again. Then a new pod activates new features while old pods are at work, which from
+// then on answer nothing. At last the remaining old pod is replaced. The judges find nothing lost, repeated or
+// reordered.
 func TestRollOut(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
-	// Groups may begin on states that are out of date, as on FoundationDB: those of old pods too, when the activation
-	// comes.
+	// Groups may begin on recent states, which may be outdated, as on FoundationDB. That includes groups of old
+	// pods at the time of activation.
 	f := faults.New(testengine.KeepOpen(testengine.Open(t, seed)), faults.Options{Seed: seed, Recent: true})
 	t.Cleanup(func() {
 		if err := f.Close(); err != nil {
@@ -76,7 +77,7 @@ func TestRollOut(t *testing.T) {
 	r.judge(h)
 }
 
-// steps goes through the roll-out and ends the load. a and b run the previous release.
+// steps performs the roll-out and ends the load. a and b run the previous release.
 func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	r.t.Helper()
 	r.goOn("two of the previous release")
@@ -112,7 +113,7 @@ func (r *roll) steps(a, b *hw.Server) (load.History, error) {
 	return h, err
 }
 
-// goOn lets requests succeed.
+// goOn waits until more requests have succeeded.
 func (r *roll) goOn(what string) {
 	r.t.Helper()
 	begin := time.Now()
@@ -137,7 +138,7 @@ func (r *roll) replace(s *hw.Server, program string) *hw.Server {
 	return start(r.t, s.With(r.t, program))
 }
 
-// prefix is where the keyspace is.
+// prefix returns the prefix of the keyspace's rows.
 func (r *roll) prefix() []byte {
 	r.t.Helper()
 	k, err := keyspace.Open(r.t.Context(), r.engine, []byte(config.DefaultRoot), config.DefaultKeyspace)
@@ -156,14 +157,14 @@ func (r *roll) wantFormat(head int) {
 	}
 }
 
-// refused starts a process of the previous release that has to end by itself.
+// refused starts a process of the previous release, which has to end by itself, and returns what it says.
 func (r *roll) refused() string {
 	r.t.Helper()
 	return refusal(r.t, r.oldProgram, r.args("d")(hw.Layout{ClientURL: "http://127.0.0.1:0"})...)
 }
 
-// wantDeaf asks a process for everything that it could answer from the store: it has nothing but errors. (What its pods
-// relay to those of this release is their answer.)
+// wantDeaf sends a process every request that it could answer from the store. All must fail. (Requests that its pods
+// relay to pods of this release may be answered.)
 func (r *roll) wantDeaf(s *hw.Server) {
 	r.t.Helper()
 	c := client(r.t, s.Endpoint())
@@ -196,7 +197,7 @@ func (r *roll) wantDeaf(s *hw.Server) {
 	}
 }
 
-// judge holds what clients saw against the log.
+// judge compares what clients saw with the log.
 func (r *roll) judge(h load.History) {
 	t := r.t
 	t.Helper()

@@ -21,14 +21,15 @@ const (
 	leaseTTL   = 1_000_000
 )
 
-// Sizes of values: inline, and larger ones of one chunk and of more where a chunk is what FoundationDB's values hold.
+// Sizes of values: one that is stored inline, one of one chunk, and one of several chunks. A chunk is as large as a
+// value of FoundationDB may be.
 const (
 	inline = 100
 	middle = 3000
 	large  = 100_000
 )
 
-// script makes requests one after the other and notes what they answer. It stops at the first error.
+// script makes requests one after the other and notes the answers. It stops at the first error.
 type script struct {
 	ctx     context.Context
 	c       *clientv3.Client
@@ -37,13 +38,13 @@ type script struct {
 	err     error
 }
 
-// answer is what one request has answered: the previous or read versions.
+// answer is the answer to one request: the previous versions, or those that were read.
 type answer struct {
 	what string
 	kvs  []version
 }
 
-// value is a value of a size that no other request writes.
+// value returns a value of the given size that no other request writes.
 func (s *script) value(size int) string {
 	text := fmt.Sprintf("value %d of the script; ", len(s.answers))
 	return strings.Repeat(text, size/len(text)+1)[:size]
@@ -125,7 +126,7 @@ func (s *script) revoke(id clientv3.LeaseID) {
 	}
 }
 
-// disarm ends all alarms, and returns when all pods have heard of it.
+// disarm clears all alarms, and returns when all pods obey.
 func (s *script) disarm() {
 	if s.err != nil {
 		return
@@ -148,8 +149,8 @@ func (s *script) compact() {
 	}
 }
 
-// first is what the fixtures hold: values of all sizes, replaced, deleted and made again by values of all sizes, before
-// and after a compaction; leases; an alarm. It returns the compact revision.
+// first writes what the fixtures hold: values of all sizes, which values of all sizes replace, and which are deleted
+// and made again, before and after a compaction; leases; an alarm. It returns the compact revision.
 func (s *script) first() (compacted int64) {
 	s.round("before", leaseStays)
 	s.grant(leaseRevoked)
@@ -197,7 +198,7 @@ func (s *script) round(name string, lease int64) {
 	s.put("again", middle)
 }
 
-// second changes every key that first has left, in every way.
+// second changes in every way the keys that first has left.
 func (s *script) second() {
 	s.disarm()
 	s.round("again", leaseLater+1)
@@ -213,7 +214,7 @@ func (s *script) second() {
 	s.put("end", middle)
 }
 
-// third compacts all that second has replaced.
+// third compacts everything that second has replaced.
 func (s *script) third() (compacted int64) {
 	compacted = s.last
 	s.compact()

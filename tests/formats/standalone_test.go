@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
@@ -15,8 +16,8 @@ import (
 
 const activateAll = "--activate-features=all"
 
-// TestStandalone: a data directory of format 1 is served as by the previous release, with the features that it has and
-// with all. Until features are activated the previous release can serve it too.
+// TestStandalone: this release serves a data directory of format 1 as the previous release does, with the directory's
+// own features and with all features. Until features are activated the previous release can serve it too.
 func TestStandalone(t *testing.T) {
 	for name, flags := range map[string][]string{"as it is": nil, "activated": {activateAll}} {
 		t.Run(name, func(t *testing.T) {
@@ -24,7 +25,7 @@ func TestStandalone(t *testing.T) {
 			s := hw.Run(t, hw.Headwater(t), unpack(t, standaloneFixture), flags...)
 			g := readGolden(t, standaloneFixture)
 			g.check(t, client(t, s.Endpoint()))
-			// What was activated stays.
+			// Activated features stay active.
 			if err := s.Stop(); err != nil {
 				t.Fatal(err)
 			}
@@ -42,7 +43,9 @@ func TestStandalone(t *testing.T) {
 // counters of live bytes and of keys are the sums of the tables that docs/formats.md names.
 func checkRows(t *testing.T, dataDir string, activated bool) {
 	t.Helper()
-	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	e, err := pebble.Open(filepath.Join(dataDir, "store"), pebble.Options{
+		ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +87,7 @@ func checkRows(t *testing.T, dataDir string, activated bool) {
 	index.check(t)
 }
 
-// countIndex is what the rows say of the number of keys.
+// countIndex is what the rows say about the number of keys.
 type countIndex struct {
 	keys, counted, buckets int64
 	begun                  bool // not all buckets have been counted yet
@@ -109,7 +112,7 @@ func (c *countIndex) check(t *testing.T) {
 	}
 }
 
-// TestRollBack: until features are activated, the previous release can continue with data that this one has written.
+// TestRollBack: until features are activated, the previous release can go on with data that this release has written.
 func TestRollBack(t *testing.T) {
 	t.Parallel()
 	old := oldStandalone(t)
@@ -127,7 +130,8 @@ func TestRollBack(t *testing.T) {
 	}
 }
 
-// TestRefused: the previous release says in one line that it cannot read what has new features, and leaves it as it is.
+// TestRefused: the previous release says in one line that it cannot read data with new features, and leaves the data
+// unchanged.
 func TestRefused(t *testing.T) {
 	t.Parallel()
 	old := oldStandalone(t)
@@ -167,7 +171,7 @@ func TestRefused(t *testing.T) {
 	}
 }
 
-// refusal runs a program that has to end by itself with a failure, and returns the one line that it says.
+// refusal runs a program that must fail by itself, and returns the one line that it prints.
 func refusal(t *testing.T, path string, args ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -2,9 +2,9 @@ package gateway
 
 import "testing"
 
-// TestAPISIX: what APISIX asks etcd for by lua-resty-etcd over HTTP/1.1: the version, a token that it sends as it is,
-// configuration as whole directories, changes with leases and previous values, and a watch for each directory, which it
-// begins at the next revision, again and again.
+// TestAPISIX: the requests that APISIX sends to etcd through lua-resty-etcd over HTTP/1.1. It asks for the version and
+// for a token, reads its configuration as whole directories, and makes changes with leases and previous values. It
+// watches each directory, and begins the watch again and again at the next revision.
 func TestAPISIX(t *testing.T) {
 	theirs, ours, _ := secured(t)
 	key := func(name string) string { return `"key":"` + b64("/app/"+name) + `"` }

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// token authenticates a user.
+// token authenticates a user and returns the token.
 func (s *side) token(t *testing.T, name, password string) string {
 	t.Helper()
 	a := s.do(t, request{path: "/v3/auth/authenticate", body: fmt.Sprintf(`{"name":%q,"password":%q}`, name, password)})
@@ -18,7 +18,8 @@ func (s *side) token(t *testing.T, name, password string) string {
 	return answer.Token
 }
 
-// compareAuth makes users and roles, and has them make calls with tokens in every form. It leaves authentication off.
+// compareAuth makes users and roles, and makes calls on their behalf with tokens in every form. It leaves
+// authentication disabled.
 func compareAuth(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	post := func(path, body string) request { return request{path: "/v3/" + path, body: body} }

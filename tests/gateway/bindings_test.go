@@ -11,13 +11,13 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// binding is a path of the gateway.
+// binding is one path of the gateway.
 type binding struct {
 	path          string
 	clientStreams bool
 }
 
-// bindings are all paths of etcd's gateway, as its protobuf files have them.
+// bindings returns all paths of etcd's gateway, which etcd's protobuf files define.
 func bindings(t *testing.T) (all []binding) {
 	t.Helper()
 	for _, file := range []protoreflect.FileDescriptor{
@@ -43,7 +43,7 @@ func bindings(t *testing.T) (all []binding) {
 	return all
 }
 
-// compareBindings asks for every path in ways that carry nothing out.
+// compareBindings sends requests to every path that change nothing.
 func compareBindings(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	for _, b := range bindings(t) {
@@ -59,7 +59,7 @@ func compareBindings(t *testing.T, theirs, ours *side) {
 			{path: b.path + "/"},
 			{path: b.path + "/nope"},
 		}
-		if !b.clientStreams { // etcd leaves those without an answer
+		if !b.clientStreams { // etcd does not answer those
 			for _, body := range []string{
 				"{bad", "[]", `"a"`,
 				`{"key":5,"ID":"x","name":1,"alarm":"NOPE","action":[],"limit":{},"leader":2,"revision":"a"`,

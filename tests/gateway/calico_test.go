@@ -13,7 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// calico is a client as Calico's backend has one (libcalico-go/lib/backend/etcdv3).
+// calico is a client that is configured as in Calico's backend (libcalico-go/lib/backend/etcdv3).
 type calico struct {
 	*testing.T
 	ctx context.Context
@@ -34,7 +34,7 @@ func newCalico(ctx context.Context, t *testing.T, s *side, trust *tls.Config, us
 	return &calico{t, ctx, c, nil}
 }
 
-// note notes an answer without what differs from server to server.
+// note records an answer without the fields that differ from server to server.
 func (c *calico) note(what string, answer proto.Message, err error) {
 	c.Helper()
 	text := ""
@@ -50,7 +50,7 @@ func (c *calico) note(what string, answer proto.Message, err error) {
 	c.log = append(c.log, fmt.Sprintf("%s: %s %v", what, text, err))
 }
 
-// clean leaves of the header what is the same on both sides: the revision.
+// clean removes from the header everything but the revision, which is the same on both sides.
 func clean(m proto.Message) {
 	if h, ok := m.(interface{ GetHeader() *pb.ResponseHeader }); ok && h.GetHeader() != nil {
 		header := h.GetHeader()
@@ -61,7 +61,7 @@ func clean(m proto.Message) {
 	}
 }
 
-// guarded is a change that holds if a comparison does, and shows what there is otherwise.
+// guarded makes a change if the comparisons hold. Otherwise it reads the key.
 func (c *calico) guarded(what, key string, then clientv3.Op, when ...clientv3.Cmp) int64 {
 	c.Helper()
 	r, err := c.Txn(c.ctx).If(when...).Then(then).Else(clientv3.OpGet(key)).Commit()
@@ -82,7 +82,7 @@ func (c *calico) list(what, prefix string, o ...clientv3.OpOption) int64 {
 	return r.Header.Revision
 }
 
-// events notes what a watch tells until it has told of n events.
+// events records what a watch delivers until it has delivered n events.
 func (c *calico) events(w clientv3.WatchChan, n int) {
 	c.Helper()
 	for n > 0 {
@@ -105,7 +105,7 @@ func (c *calico) events(w clientv3.WatchChan, n int) {
 	}
 }
 
-// live is what calico-node, Felix and kube-controllers do.
+// live makes the requests of calico-node, Felix and kube-controllers.
 func (c *calico) live() {
 	const dir = "/app/resources/v3/projectcalico.org/"
 	node, pool := dir+"nodes/n1", dir+"ippools/p1"
@@ -152,7 +152,7 @@ func (c *calico) live() {
 	c.list("the future", dir, clientv3.WithRev(1<<40))
 }
 
-// late is a watcher that comes back after a compaction: it lists again.
+// late makes the requests of a watcher that comes back after a compaction: it lists again.
 func (c *calico) late(root *calico) {
 	head := c.list("list", "/app/")
 	if _, err := root.Compact(c.ctx, head, clientv3.WithCompactPhysical()); err != nil {
@@ -166,8 +166,8 @@ func (c *calico) late(root *calico) {
 	c.note("more than it may", nil, err)
 }
 
-// TestCalico: what Calico asks etcd for by clientv3, with TLS and a user: changes in transactions, lists and watches by
-// prefix, leases of statuses, and the way back after a compaction.
+// TestCalico: the requests that Calico sends to etcd through clientv3, with TLS and a user: changes in transactions,
+// lists and watches by prefix, leases of statuses, and the recovery after a compaction.
 func TestCalico(t *testing.T) {
 	theirs, ours, trust := secured(t)
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -8,10 +8,10 @@ import (
 	"testing"
 )
 
-// b64 is how JSON has bytes.
+// b64 returns text in base64, as JSON represents bytes.
 func b64(s string) string { return base64.StdEncoding.EncodeToString([]byte(s)) }
 
-// compareCalls makes calls of every service that are carried out, and such as are refused.
+// compareCalls makes calls of every service, some of which succeed and some of which are refused.
 func compareCalls(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	a, b, z := b64("a"), b64("b"), b64("z")
@@ -19,7 +19,7 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		return request{path: "/v3/" + path, body: fmt.Sprintf(body, args...)}
 	}
 	calls := []request{
-		// KV, with fields in either spelling, and what is not there left out.
+		// KV, with fields in both spellings, and with absent fields left out.
 		post("kv/put", `{"key":"%s","value":"%s"}`, a, b),
 		post("kv/put", `{"key":"%s","value":"%s","prev_kv":true}`, a, z),
 		post("kv/put", `{"key":"%s","prevKv":true,"ignoreValue":true}`, a),
@@ -62,7 +62,7 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		post("kv/deleterange", `{"key":"%s","range_end":"%s"}`, a, z),
 		post("kv/compaction", `{"revision":"9000000000000000000"}`),
 		post("kv/compaction", `{"revision":"0"}`),
-		// Lease, at both of its places.
+		// Lease, at both of its paths.
 		post("lease/grant", `{"TTL":"500","ID":"1234"}`),
 		post("lease/grant", `{"TTL":"500","ID":"1234"}`),
 		post("lease/grant", `{"TTL":"9000000001","ID":"9"}`),
@@ -99,14 +99,14 @@ func compareCalls(t *testing.T, theirs, ours *side) {
 		post("election/resign", `{}`),
 		post("election/resign", `{"leader":{"name":"%s","key":"%s","rev":"1","lease":"55"}}`, b64("elect"),
 			b64("elect/37")),
-		// Too large: for the store, and for a message.
+		// Too large for the store, and too large for a message.
 		post("kv/put", `{"key":"%s","value":"%s"}`, a, b64(strings.Repeat("v", 1600<<10))),
 		post("kv/put", `{"key":"%s","value":"%s"}`, a, b64(strings.Repeat("v", 3<<20))),
 	}
 	compare(t, theirs, ours, calls...)
 }
 
-// comparePaths asks for what is nearly a path of the gateway.
+// comparePaths sends requests to paths that are almost paths of the gateway.
 func comparePaths(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	var requests []request
@@ -122,7 +122,7 @@ func comparePaths(t *testing.T, theirs, ours *side) {
 	compare(t, theirs, ours, requests...)
 }
 
-// compareHeaders sends headers that mean something to the gateway.
+// compareHeaders sends headers to which the gateway reacts.
 func compareHeaders(t *testing.T, theirs, ours *side) {
 	t.Helper()
 	var requests []request

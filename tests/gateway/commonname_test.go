@@ -21,7 +21,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// certified is a server that wants certificates, and clients of it.
+// certified is a server that requires client certificates, with its clients.
 type certified struct {
 	addr    string
 	clients map[string]*http.Client // with and without a common name
@@ -33,7 +33,7 @@ func (c *certified) do(t *testing.T, client, method, path, body string, header h
 	if err != nil {
 		t.Fatal(err)
 	}
-	r.Header.Set("Accept", "*/*") // without it etcd takes its own certificate's name for the user
+	r.Header.Set("Accept", "*/*") // without it etcd takes the name in its own certificate for the user's
 	for name, values := range header {
 		r.Header[name] = values
 	}
@@ -51,7 +51,7 @@ func (c *certified) do(t *testing.T, client, method, path, body string, header h
 	return fmt.Sprint(resp.StatusCode, shown(resp), (&side{}).plain(string(b)))
 }
 
-// token is root's.
+// token returns a token of root.
 func (c *certified) token(t *testing.T, client string) string {
 	t.Helper()
 	resp, err := c.clients[client].Post("https://"+c.addr+"/v3/auth/authenticate", "application/json",
@@ -67,8 +67,8 @@ func (c *certified) token(t *testing.T, client string) string {
 	return answer.Token
 }
 
-// TestCommonName: requests of clients whose certificates have a common name are refused with etcd's text where
-// authentication is enabled, whatever else they bring; nobody else's are.
+// TestCommonName: where authentication is enabled, requests of clients whose certificates have a common name are
+// refused with etcd's text, whatever other credentials they have. No other requests are.
 func TestCommonName(t *testing.T) {
 	ca := tlstest.New(t, "ca")
 	own := ca.Issue("server", tlstest.Name{Hosts: []string{"localhost", "127.0.0.1"}})

@@ -1,6 +1,7 @@
-// Package gateway holds the JSON gateway against etcd's own: the same HTTP requests to both, and the same answers but
-// for what names a server. It also looks at what only Headwater has behind it: keyspaces, and limits by client.
+// Package gateway compares the JSON gateway with etcd's own. It sends the same HTTP requests to both, and the answers
+// must be the same except for what names a server. It also tests what only Headwater has: keyspaces, and limits by
+// client.
 //
-// With TLS and users on both sides it walks the ways in which known clients talk to etcd (TestPatroni, TestAPISIX,
-// TestCalico, which uses gRPC): the requests are theirs, in their order.
+// With TLS and users on both sides it replays how known clients talk to etcd (TestPatroni, TestAPISIX, and TestCalico,
+// which uses gRPC). The requests are those of the clients, in the clients' order.
 package gateway

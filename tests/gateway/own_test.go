@@ -16,7 +16,7 @@ import (
 
 const domain = "etcd.example.com"
 
-// TestKeyspaces: the host that a request asks for says its keyspace, and so does metadata where hosts do not.
+// TestKeyspaces: the host of a request names its keyspace. If the host names none, metadata may.
 func TestKeyspaces(t *testing.T) {
 	s := standalone.Start(t, func(c *config.Config) { c.KeyspaceDomain = domain })
 	for _, name := range []string{"a", "b"} {
@@ -67,7 +67,7 @@ func TestKeyspaces(t *testing.T) {
 	}
 }
 
-// TestWebSocketKeyspace: a WebSocket is in the keyspace of its host, too.
+// TestWebSocketKeyspace: the host of a WebSocket names its keyspace too.
 func TestWebSocketKeyspace(t *testing.T) {
 	s := standalone.Start(t, func(c *config.Config) { c.KeyspaceDomain = domain })
 	our := &side{addrs: []string{host(s)}}
@@ -88,7 +88,7 @@ func TestWebSocketKeyspace(t *testing.T) {
 	}
 }
 
-// TestNotAPod: headers do not make a client a pod that relays, or somebody else.
+// TestNotAPod: a client cannot pretend by headers to be a pod that relays, or another client.
 func TestNotAPod(t *testing.T) {
 	ours := distributed(t)
 	for range 3 * len(ours.addrs) {
@@ -104,7 +104,8 @@ func TestNotAPod(t *testing.T) {
 	}
 }
 
-// TestLimitsByClient: limits of a connection are those of the client's own, and not of the one that all share.
+// TestLimitsByClient: limits per connection apply to the client's own connection, and not to the gateway's connection
+// that all clients share.
 func TestLimitsByClient(t *testing.T) {
 	s := standalone.Start(t, func(c *config.Config) { c.MaxWatchStreamsPerConn, c.MaxConcurrentStreams = 1, 1 })
 	ours := &side{addrs: []string{host(s)}}
@@ -116,7 +117,7 @@ func TestLimitsByClient(t *testing.T) {
 	}
 }
 
-// TestNoGateway: --enable-grpc-gateway=false.
+// TestNoGateway: with --enable-grpc-gateway=false there is no gateway.
 func TestNoGateway(t *testing.T) {
 	ours := &side{addrs: []string{host(standalone.Start(t, func(c *config.Config) { c.EnableGRPCGateway = false }))}}
 	for _, path := range []string{"/v3/kv/range", "/v3beta/kv/range"} {
@@ -126,7 +127,7 @@ func TestNoGateway(t *testing.T) {
 	}
 }
 
-// TestStop: streams over HTTP and WebSockets end when the server stops, and say why.
+// TestStop: when the server stops, streams over HTTP and WebSockets end and say why.
 func TestStop(t *testing.T) {
 	s := standalone.Start(t, nil)
 	ours := &side{addrs: []string{host(s)}}

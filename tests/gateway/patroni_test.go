@@ -2,9 +2,10 @@ package gateway
 
 import "testing"
 
-// TestPatroni: what Patroni asks etcd for (patroni/dcs/etcd3.py), in the order in which a primary and its replicas do:
-// the version, a token, members, a lease, the race for the leader's key, its renewal, changes guarded by revisions, the
-// watch that fills its cache, and what it hears when its token, its rights or its lease are gone.
+// TestPatroni: the requests that Patroni sends to etcd (patroni/dcs/etcd3.py), in the order of a primary and its
+// replicas: the version, a token, members, a lease, the race for the leader's key, its renewal, changes guarded by
+// revisions, and the watch that fills its cache. Then come the answers that it gets when its token, its rights or its
+// lease are gone.
 func TestPatroni(t *testing.T) {
 	theirs, ours, _ := secured(t)
 	key := func(name string) string { return `"key":"` + b64("/app/batman/"+name) + `"` }
@@ -20,7 +21,8 @@ func TestPatroni(t *testing.T) {
 		cache := w.watch(`{"create_request":{` + all + `,"start_revision":"$REV","filters":[]}}`)
 		cache.next()
 
-		w.keep("LEASE", w.ask("/v3/lease/grant", `{"TTL":30}`), "ID")
+		// Patroni's TTL is 30 s, which may pass on a busy machine.
+		w.keep("LEASE", w.ask("/v3/lease/grant", `{"TTL":3000}`), "ID")
 		w.ask("/v3/lease/keepalive", `{"ID":"$LEASE"}`)
 		w.ask("/v3/kv/put", `{`+key("members/a")+`,`+value(`{"state":"running"}`)+`,"lease":"$LEASE"}`)
 		cache.next()
@@ -29,7 +31,7 @@ func TestPatroni(t *testing.T) {
 		w.ask("/v3/kv/txn", acquire)
 		cache.next()
 		w.ask("/v3/kv/txn", acquire) // somebody has it
-		w.keep("LEASE", w.ask("/v3/lease/grant", `{"TTL":30}`), "ID")
+		w.keep("LEASE", w.ask("/v3/lease/grant", `{"TTL":3000}`), "ID")
 		for _, name := range []string{"a", "b"} { // whose it is, and whose not
 			put := `{"request_put":{` + key("leader") + `,` + value(name) + `,"lease":"$LEASE"}}`
 			w.ask("/v3/kv/txn", `{"compare":[{`+key("leader")+`,"target":"VALUE",`+value(name)+`}],"success":[`+put+
@@ -60,7 +62,7 @@ func TestPatroni(t *testing.T) {
 		w.ask("/v3/kv/put", `{"key":"`+b64("elsewhere")+`",`+value("x")+`}`) // it may not
 		w.token += "x"
 		w.ask("/v3/kv/range", `{`+all+`,"serializable":true}`)
-		w.ask("/v3/lease/grant", `{"TTL":30}`)
+		w.ask("/v3/lease/grant", `{"TTL":3000}`)
 		w.ask("/v3/lease/keepalive", `{"ID":"$LEASE"}`)
 		w.ask("/v3/cluster/member/list", `{}`)
 		w.login("other")

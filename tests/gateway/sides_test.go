@@ -19,10 +19,10 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// patience bounds every wait; a loaded machine is slow.
+// patience bounds every wait. It is long because a loaded machine is slow.
 const patience = 2 * time.Minute
 
-// side is a server, or pods of one deployment, by host:port. Requests go to them in turns.
+// side is a server, or the pods of one deployment, by host:port. Requests go to the pods in turn.
 type side struct {
 	addrs  []string
 	sparse bool         // revisions have gaps
@@ -66,7 +66,7 @@ func distributed(t *testing.T) *side {
 	for _, k := range pods.Kinds {
 		s.addrs = append(s.addrs, d.Addr(k, 0))
 	}
-	// Pods that started first have not found the others yet.
+	// Pods that started first may not have found the others yet.
 	for _, path := range []string{"/v3/kv/range", "/v3/lease/leases", "/v3/watch"} {
 		for range s.addrs {
 			s.await(t, path)
@@ -75,7 +75,7 @@ func distributed(t *testing.T) *side {
 	return s
 }
 
-// await asks the next pod until it has somebody to ask in its turn.
+// await repeats a request until the pod that gets it can relay it.
 func (s *side) await(t *testing.T, path string) {
 	t.Helper()
 	one := &side{addrs: []string{s.addr()}}
@@ -91,8 +91,8 @@ func (s *side) await(t *testing.T, path string) {
 	}
 }
 
-// comparisons are what both sides are asked. They get the same requests in the same order, so that they are in the same
-// state before each.
+// comparisons are the tests that run against both sides. Both sides get the same requests in the same order, so that
+// their states are the same before each.
 var comparisons = []struct {
 	name string
 	run  func(t *testing.T, theirs, ours *side)
@@ -116,7 +116,7 @@ func TestGateway(t *testing.T) {
 		t.Run(form, func(t *testing.T) {
 			t.Parallel()
 			theirs, ours := etcd(t), start(t)
-			theirs.sparse = ours.sparse // what is left out of one is left out of both
+			theirs.sparse = ours.sparse // so that both sides leave out the same fields
 			for _, c := range comparisons {
 				t.Run(c.name, func(t *testing.T) { c.run(t, theirs, ours) })
 			}
@@ -124,7 +124,7 @@ func TestGateway(t *testing.T) {
 	}
 }
 
-// request is one over HTTP.
+// request is one HTTP request.
 type request struct {
 	method string // "": POST
 	path   string
@@ -136,14 +136,14 @@ func (r request) String() string {
 	return fmt.Sprintf("%s %s %v %.100s", r.method, r.path, r.header, r.body)
 }
 
-// answer is what of an answer must be the same.
+// answer is the part of an answer that must be the same.
 type answer struct {
 	status int
 	header string
 	body   string
 }
 
-// headers are those of answers that clients go by.
+// headers are the headers of answers on which clients rely.
 var headers = []string{
 	"Content-Type", "Allow", "Grpc-Metadata-Content-Type", "Transfer-Encoding", "Trailer", "Location",
 	"Www-Authenticate",
@@ -151,27 +151,31 @@ var headers = []string{
 	"X-Content-Type-Options",
 }
 
-// names are fields that tell servers, or what they do inside, from each other; revisions those that have gaps in pods.
+// names are the fields that identify a server or depend on its internals. revisions are the fields that have gaps on
+// pods.
 var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
 		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes|token)":"?[^",}]*"?`)
 	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"https?://[^"]*"`)
 	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
-	overdue   = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
+	overdue = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
+	// remaining is what is left of a lease's time; what it was granted follows.
+	remaining = regexp.MustCompile(`"TTL":"[0-9]+","grantedTTL"`)
 	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
 )
 
-// plain is a body without what must differ.
+// plain returns a body without the fields that must differ.
 func (s *side) plain(body string) string {
 	body = identity.ReplaceAllString(names.ReplaceAllString(body, `"$1":"…"`), `"$1…"`)
 	body = overdue.ReplaceAllString(body, "context deadline exceeded")
+	body = remaining.ReplaceAllString(body, `"TTL":"…","grantedTTL"`)
 	if s.sparse {
 		body = revisions.ReplaceAllString(body, `"$1":"…"`)
 	}
 	return body
 }
 
-// do makes a request that is answered wholly.
+// do makes a request whose answer ends.
 func (s *side) do(t *testing.T, r request) answer {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -221,6 +225,18 @@ func (s *side) send(ctx context.Context, t *testing.T, r request) *http.Response
 		t.Fatalf("%v: %v", r, err)
 	}
 	return resp
+}
+
+// doWithin makes a request that is answered until its deadline, which is later and later until there is time for what
+// is awaited.
+func (s *side) doWithin(t *testing.T, r request, enough func(answer) bool) answer {
+	t.Helper()
+	for seconds := 2; ; seconds *= 2 {
+		r.header = http.Header{"Grpc-Timeout": {fmt.Sprint(seconds, "S")}}
+		if a := s.do(t, r); enough(a) || seconds > 60 {
+			return a
+		}
+	}
 }
 
 // compare makes the requests, one after the other, at both.

@@ -19,8 +19,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// secured are etcd and Headwater beside each other with TLS, and with users: root, app, who may do everything below
-// app/ and /app/, and other, who may do nothing.
+// secured starts etcd and Headwater with TLS and with three users: root, app, who may do everything below app/ and
+// /app/, and other, who may do nothing.
 func secured(t *testing.T) (theirs, ours *side, trust *tls.Config) {
 	t.Helper()
 	ca := tlstest.New(t, "ca")
@@ -45,7 +45,7 @@ func secured(t *testing.T) (theirs, ours *side, trust *tls.Config) {
 		c.ClientTLS = config.TLS{CertFile: own.CertFile, KeyFile: own.KeyFile}
 	})
 	trust = ca.Client()
-	web := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}} // of HTTP/1.1, as these clients have
+	web := &http.Client{Transport: &http.Transport{TLSClientConfig: trust}} // HTTP/1.1, as these clients use
 	t.Cleanup(web.CloseIdleConnections)
 	theirs = &side{addrs: []string{s.Addr()}, web: web}
 	ours = &side{addrs: []string{host(h)}, web: web}
@@ -62,11 +62,11 @@ func secured(t *testing.T) (theirs, ours *side, trust *tls.Config) {
 	return theirs, ours, trust
 }
 
-// attached is the lease of a key, whose id the server has chosen.
+// attached matches the lease of a key if the server has chosen its id.
 var attached = regexp.MustCompile(`"lease":"[0-9]{12,}"`)
 
-// way is one client's way of talking to a server. What a request needs from an answer before, such as the id of a
-// lease, it has from the same server.
+// way is one client's conversation with a server. What a request needs from an earlier answer, such as the id of a
+// lease, comes from the same server.
 type way struct {
 	*testing.T
 	side  *side
@@ -75,7 +75,7 @@ type way struct {
 	log   []string          // what must be the same on both sides
 }
 
-// walk has both sides answer the same, step by step.
+// walk runs the same conversation on both sides, and compares the answers step by step.
 func walk(t *testing.T, theirs, ours *side, run func(*way)) {
 	t.Helper()
 	a, b := &way{T: t, side: theirs, got: map[string]string{}}, &way{T: t, side: ours, got: map[string]string{}}
@@ -109,7 +109,7 @@ func (w *way) request(path, body string) request {
 	return r
 }
 
-// ask makes a request and returns what is in its answer, which it notes.
+// ask makes a request, records the answer and returns its fields.
 func (w *way) ask(path, body string) map[string]any {
 	w.Helper()
 	resp := w.side.send(w.Context(), w.T, w.request(path, body))
@@ -124,8 +124,8 @@ func (w *way) ask(path, body string) map[string]any {
 	return answer
 }
 
-// note notes an answer without what differs from server to server. (With TLS etcd's errors have a header of gRPC's,
-// Grpc-Metadata-Content-Type, which they do not have without.)
+// note records an answer without the fields that differ from server to server. (With TLS etcd's errors have a header of
+// gRPC's, Grpc-Metadata-Content-Type, that they do not have without TLS.)
 func (w *way) note(path string, resp *http.Response, answer map[string]any) {
 	w.Helper()
 	if _, ok := answer["storage"]; ok { // in /version: etcd raises it some time after its start
@@ -159,7 +159,7 @@ func (w *way) keep(name string, answer map[string]any, path ...string) {
 	w.got[name] = s
 }
 
-// login makes later requests with the token of a user.
+// login authenticates a user, and makes later requests with that user's token.
 func (w *way) login(name string) {
 	w.Helper()
 	w.token = ""
@@ -180,14 +180,14 @@ func (w *way) watch(body string) *stream {
 	return &stream{w, "/v3/watch", w.side.open(w.T, w.request("/v3/watch", body))}
 }
 
-// next notes the next message.
+// next records the next message.
 func (s *stream) next() {
 	s.way.Helper()
 	s.way.note(s.path, s.lines.resp, s.read())
 }
 
-// events notes the next n events of a watch as if one message had told of them: what has happened since a revision may
-// come in several, as a hub that was not up to date yet has it.
+// events records the next n events of a watch as if they had come in one message. A hub that is not up to date yet may
+// send the events since a revision in several messages.
 func (s *stream) events(n int) {
 	s.way.Helper()
 	var all []any
@@ -198,7 +198,7 @@ func (s *stream) events(n int) {
 		if all = append(all, some...); len(some) > 0 {
 			result["events"] = all
 		}
-		if len(some) == 0 || len(all) >= n { // one without events is another answer than was expected
+		if len(some) == 0 || len(all) >= n { // a message without events is not the expected answer
 			s.way.note(s.path, s.lines.resp, message)
 			return
 		}

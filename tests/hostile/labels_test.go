@@ -19,7 +19,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// TestLabels: whatever clients send, in whatever place, the text of /metrics keeps its size.
+// TestLabels: whatever clients send, in any field, the text of /metrics does not grow.
 func TestLabels(t *testing.T) {
 	const rounds = 100
 	s := run(t, "--metrics=extensive")
@@ -46,11 +46,16 @@ func TestLabels(t *testing.T) {
 		_, _ = kv.Put(ctx, &pb.PutRequest{Key: []byte(long), Lease: int64(i + 1)})
 		_ = conn.Invoke(ctx, "/"+long+"/"+long, &pb.PutRequest{}, &pb.PutResponse{})
 		_ = conn.Invoke(ctx, "/etcdserverpb.KV/"+long, &pb.PutRequest{}, &pb.PutResponse{})
-		_, _ = pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(i + 100)})
+		_, _ = pb.NewMaintenanceClient(
+			conn,
+		).Alarm(
+			ctx,
+			&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(i + 100)},
+		)
 		strangeHTTP(t, s, long)
 	}
 	text := metrics(t, s)
-	// 64 versions of etcd_server_client_requests_total at most, and codes that had not been met.
+	// At most 64 client versions in etcd_server_client_requests_total, and codes that had not occurred before.
 	if grown := len(text) - before; grown > 32<<10 {
 		t.Errorf("the metrics have grown by %d bytes", grown)
 	}
@@ -102,8 +107,8 @@ func TestAlarmTypes(t *testing.T) {
 	}
 }
 
-// TestPermissions: with the laxest umask all that a server makes is for its owner alone, its log too, and nobody is
-// warned. A directory that others may read is warned of in one line.
+// TestPermissions: even with the laxest umask only the owner has access to the files that a server makes, its log
+// included, and there is no warning. If others may read the directory, the server warns in one line.
 func TestPermissions(t *testing.T) {
 	dir := t.TempDir()
 	p := hw.Headwater(t)

@@ -12,19 +12,35 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/headwaterdb/headwater/tests/internal/attack"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve")) // it serves all tests
+	// One goroutine starts the processes of all tests.
+	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve"))
 }
 
-// patience bounds every wait. soon is less than the 10 s after which the server gives up connections that say
-// nothing: what takes longer has waited for them. (A stop takes 3 s at most; the rest is for a machine that is busy.)
+// patience bounds every wait. soon is less than the 10 s after which the server closes silent connections, so whatever
+// takes longer has waited for that. (A stop takes 3 s at most; the rest is for a busy machine.)
 const (
 	patience = 2 * time.Minute
 	soon     = 8 * time.Second
 )
+
+// inTime tries something until it takes less than soon. A server that waits for silent connections never does; a busy
+// machine may need a second or third try.
+func inTime(t *testing.T, try func(*testing.T) time.Duration) {
+	t.Helper()
+	var took time.Duration
+	for range 3 {
+		if took = try(t); took < soon {
+			t.Logf("took %v", took)
+			return
+		}
+	}
+	t.Errorf("%v, the last of three times, is more than %v", took, soon)
+}
 
 func run(t *testing.T, args ...string) *hw.Server {
 	t.Helper()
@@ -67,7 +83,18 @@ func metrics(t *testing.T, s *hw.Server) string {
 	return string(text)
 }
 
-// fill puts n keys under "big/", so that a list of all is larger than any buffer on its way.
+// dial opens a connection for attack.Call, which is closed with the test.
+func dial(t *testing.T, s *hw.Server) *http.ClientConn {
+	t.Helper()
+	c, err := attack.Dial(within(t), s.Endpoint())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// fill puts n keys under "big/". A list of all of them is larger than any buffer on its way.
 func fill(t *testing.T, c *clientv3.Client, n, bytes int) {
 	t.Helper()
 	value := strings.Repeat("v", bytes)

@@ -13,7 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// besideRequests runs f while another client writes, and fails if that one meets an error.
+// besideRequests runs f while another client writes, and fails the test if a write fails.
 func besideRequests(t *testing.T, c *clientv3.Client, f func()) {
 	t.Helper()
 	stop := make(chan struct{})
@@ -36,8 +36,8 @@ func besideRequests(t *testing.T, c *clientv3.Client, f func()) {
 	wg.Wait()
 }
 
-// TestLargeRequests: transactions that would keep a server busy are refused while others write, and what clients need
-// is not.
+// TestLargeRequests: the server refuses transactions that would keep it busy, goes on serving other clients, and does
+// not refuse what clients need.
 func TestLargeRequests(t *testing.T) {
 	s := hw.Run(t, hw.Headwater(t), t.TempDir())
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint()}})
@@ -86,7 +86,7 @@ func TestLargeRequests(t *testing.T) {
 	})
 }
 
-// nestedPutsAndDeletes is a transaction of width³ operations, its puts before its deletes.
+// nestedPutsAndDeletes is a transaction of width³ operations, with the puts before the deletes.
 func nestedPutsAndDeletes(width int) clientv3.Op {
 	n := 0
 	var top []clientv3.Op

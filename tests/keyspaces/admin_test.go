@@ -73,7 +73,7 @@ func wantCode(t *testing.T, what string, err error, want codes.Code) {
 	}
 }
 
-// TestAdminTable: what is done to the table through the admin API is what clients get.
+// TestAdminTable: clients see the changes that the admin API makes to the table of keyspaces.
 func TestAdminTable(t *testing.T) {
 	s := server(t, nil)
 	a, ctx := adminOf(t, s), t.Context()
@@ -135,7 +135,7 @@ func TestAdminTable(t *testing.T) {
 	wantCode(t, "delete again", err, codes.NotFound)
 }
 
-// TestAdminPages: a list goes on where its page before has ended, and the first keyspace is in it once.
+// TestAdminPages: each page of a list goes on where the page before ended, and the first keyspace is in the list once.
 func TestAdminPages(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -179,7 +179,7 @@ func TestAdminPages(t *testing.T) {
 	}
 }
 
-// TestAdminFatPages: answers are within what a client of gRPC takes by default, whatever labels say.
+// TestAdminFatPages: an answer is no larger than a gRPC client accepts by default, however large the labels are.
 func TestAdminFatPages(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -209,7 +209,7 @@ func TestAdminFatPages(t *testing.T) {
 	}
 }
 
-// TestAdminFirst: the keyspace that has no row is shown, and can be neither made nor changed.
+// TestAdminFirst: the first keyspace, which has no row, is listed, and can be neither created nor changed.
 func TestAdminFirst(t *testing.T) {
 	s := server(t, nil)
 	a, ctx, first := adminOf(t, s), t.Context(), compose.FirstKeyspace
@@ -235,8 +235,8 @@ func TestAdminFirst(t *testing.T) {
 	}
 }
 
-// TestAdminLimits: there is no limit that cannot be set, on each way of setting it. What obeys each is tested with the
-// limits themselves, and that one which nothing obeys is refused in package admin.
+// TestAdminLimits: every limit can be set, in each way of setting it. Other tests check that each limit is obeyed.
+// Package admin tests that a limit which nothing obeys is refused.
 func TestAdminLimits(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -263,7 +263,7 @@ func TestAdminLimits(t *testing.T) {
 	wantCode(t, "a weight", err, codes.OK)
 }
 
-// TestAdminFeature: a directory with keyspaces is one that releases without keyspaces refuse, and one without is not.
+// TestAdminFeature: releases without keyspaces refuse a directory that has keyspaces, and no other directory.
 func TestAdminFeature(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -289,13 +289,13 @@ func TestAdminFeature(t *testing.T) {
 	if strings.Contains(all, "unknown") || !strings.Contains(all, "keyspaces") {
 		t.Errorf("features are called %s", all)
 	}
-	put(t, client(t, s, ""), "k", "v") // the head row of a later group has it too
+	put(t, client(t, s, ""), "k", "v") // later head rows have the feature too
 	if p, err = mvcc.Peek(t.Context(), s.Engine, nil); err != nil || !p.Features.Has(mvcc.FeatureKeyspaces) {
 		t.Errorf("features %v after a write, %v", p.Features, err)
 	}
 }
 
-// TestAdminUsage: usage is what the keyspace says of itself, and opens none.
+// TestAdminUsage: the usage that is shown is that of the keyspace, and showing it opens no keyspace.
 func TestAdminUsage(t *testing.T) {
 	s := server(t, nil)
 	a := adminOf(t, s)
@@ -344,7 +344,8 @@ func TestAdminUsage(t *testing.T) {
 	wantCode(t, "usage of none", err, codes.NotFound)
 }
 
-// TestAdminInspection: log and rows are those of the keyspace named, decoded, and rows agree.
+// TestAdminInspection: the admin API shows the decoded log and rows of the named keyspace, and fsck finds that they
+// agree.
 func TestAdminInspection(t *testing.T) {
 	s := server(t, nil)
 	a, ctx := adminOf(t, s), t.Context()
@@ -380,7 +381,8 @@ func TestAdminInspection(t *testing.T) {
 	}
 }
 
-// inspect looks at a keyspace that has 30 versions of k, a large value and a delete, compacted at 4.
+// inspect checks what the admin API shows of a keyspace that has 30 versions of k, a large value and a delete, and is
+// compacted at 4.
 func inspect(t *testing.T, a admin, name string) {
 	t.Helper()
 	ctx := t.Context()
@@ -434,11 +436,11 @@ func inspect(t *testing.T, a admin, name string) {
 	}
 }
 
-// TestAdminFollow: who follows a log gets what is written later, and is ended when the server stops.
+// TestAdminFollow: a client that follows a log gets later writes, and an error when the server stops.
 func TestAdminFollow(t *testing.T) {
 	c := config.Default(config.Standalone)
 	c.DataDir, c.ListenClientURLs, c.DiskReserveBytes = t.TempDir(), []string{"http://127.0.0.1:0"}, -1
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -461,7 +463,8 @@ func TestAdminFollow(t *testing.T) {
 	}
 }
 
-// TestAdminSocket: the socket is for the server's user, goes with the server, and replaces one that is left over.
+// TestAdminSocket: only the server's user may use the socket. The server removes it at its end, and replaces one that
+// an earlier server has left.
 func TestAdminSocket(t *testing.T) {
 	c := config.Default(config.Standalone)
 	c.DataDir, c.ListenClientURLs, c.DiskReserveBytes = t.TempDir(), []string{"http://127.0.0.1:0"}, -1
@@ -474,7 +477,7 @@ func TestAdminSocket(t *testing.T) {
 	if err := l.Close(); err != nil { // as after a kill
 		t.Fatal(err)
 	}
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -489,7 +492,7 @@ func TestAdminSocket(t *testing.T) {
 		t.Errorf("the socket is left: %v", err)
 	}
 	c.ListenAdminURLs = []string{config.AdminNone}
-	if s, err = compose.Start(t.Context(), config.Standalone, c, embedded.Parts()); err != nil {
+	if s, err = compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := os.Lstat(socket); !errors.Is(err, fs.ErrNotExist) || len(s.AdminURLs()) > 0 {
@@ -497,7 +500,7 @@ func TestAdminSocket(t *testing.T) {
 	}
 	stop(t, s)
 	c.ListenAdminURLs = []string{"unix://" + filepath.Join(c.DataDir, "none", "x.sock")}
-	if s, err = compose.Start(context.WithoutCancel(t.Context()), config.Standalone, c, embedded.Parts()); err == nil {
+	if s, err = compose.Start(context.WithoutCancel(t.Context()), config.Standalone, c, embedded.Parts(patience)); err == nil {
 		stop(t, s)
 		t.Error("a server has started without the admin API that was asked for")
 	}

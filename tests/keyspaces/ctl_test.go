@@ -31,7 +31,7 @@ type ctl struct {
 	dir  string
 }
 
-// run returns what it writes and its exit code.
+// run runs headwaterctl and returns its outputs and its exit code.
 func (c ctl) run(t *testing.T, args ...string) (out, errOut string, code int) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), c.path, args...)
@@ -49,7 +49,7 @@ func (c ctl) run(t *testing.T, args ...string) (out, errOut string, code int) {
 	return o.String(), e.String(), code
 }
 
-// ok runs it where it must succeed.
+// ok runs headwaterctl, which must succeed.
 func (c ctl) ok(t *testing.T, args ...string) string {
 	t.Helper()
 	out, errOut, code := c.run(t, args...)
@@ -59,10 +59,10 @@ func (c ctl) ok(t *testing.T, args ...string) string {
 	return out
 }
 
-// TestCtl: the built command line on a built server, which is killed and started again in between.
+// TestCtl runs the built headwaterctl on a built server, which it kills and starts again in between.
 func TestCtl(t *testing.T) {
 	dir := t.TempDir()
-	data := filepath.Join(dir, "data", "default.headwater") // as `make run` has it, seen from dir
+	data := filepath.Join(dir, "data", "default.headwater") // where `make run` puts it, relative to dir
 	s := hw.Run(t, hw.Headwater(t), data, "--keyspace-domain=etcd.test")
 	path := hw.Build(t, "headwaterctl", "github.com/headwaterdb/headwater/services/headwaterctl")
 	socket := filepath.Join(data, config.AdminSocket)
@@ -73,7 +73,7 @@ func TestCtl(t *testing.T) {
 		t.Errorf("created: %s", out)
 	}
 	c.ok(t, "keyspace", "set", "team-a", "--limit", "watches=10", "--limit", "bytes=0", "--unlabel", "owner")
-	// The command line itself comes through no door.
+	// headwaterctl uses the admin API, to which access rules do not apply.
 	for flag, shown := range map[string]string{
 		"--closed": "closed", "--allow=user=root": "user=root", "--open": "open",
 	} {
@@ -135,7 +135,7 @@ func TestCtl(t *testing.T) {
 		t.Errorf("list: %+v", l)
 	}
 
-	if err := s.Kill(); err != nil { // the socket is left over
+	if err := s.Kill(); err != nil { // its socket stays
 		t.Fatal(err)
 	}
 	if err := s.Start(); err != nil {
@@ -186,7 +186,7 @@ func TestCtl(t *testing.T) {
 	}
 	wantLost(t, c)
 
-	// Without endpoints the socket of `make run` is used, if it is there.
+	// Without --endpoints headwaterctl uses the socket of `make run`, if it exists.
 	c.env, c.dir = nil, dir
 	c.ok(t, "usage")
 	c.dir = t.TempDir()
@@ -195,7 +195,7 @@ func TestCtl(t *testing.T) {
 	}
 }
 
-// wantExits wants the exit codes of etcdctl.
+// wantExits checks that the exit codes are those of etcdctl.
 func wantExits(t *testing.T, c ctl) {
 	t.Helper()
 	for _, wanted := range []struct {
@@ -230,8 +230,8 @@ func wantExits(t *testing.T, c ctl) {
 	}
 }
 
-// wantLargeEntry wants an entry of a log shown that is larger than what clients of gRPC take by default: each key of a
-// delete is in it twice.
+// wantLargeEntry checks that headwaterctl shows a log entry that is larger than gRPC clients accept by default. The
+// entry is a delete, which holds each key twice.
 func wantLargeEntry(t *testing.T, c ctl, e *clientv3.Client) {
 	t.Helper()
 	const keys, length = 300, 8 << 10
@@ -247,7 +247,7 @@ func wantLargeEntry(t *testing.T, c ctl, e *clientv3.Client) {
 	}
 }
 
-// wantLost wants an error where what was to be shown could not be written.
+// wantLost checks that headwaterctl fails if it cannot write its output.
 func wantLost(t *testing.T, c ctl) {
 	t.Helper()
 	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)

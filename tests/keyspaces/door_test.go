@@ -39,7 +39,7 @@ const (
 	reopened     = "headwater: the keyspace's settings have changed, try again"
 )
 
-// restrict changes who may enter a keyspace.
+// restrict changes the access rule of a keyspace.
 func restrict(t *testing.T, a admin, name string, rule *keyspacev1.AccessRule) {
 	t.Helper()
 	k, err := a.Change(t.Context(), &adminv1.ChangeRequest{
@@ -53,7 +53,7 @@ func restrict(t *testing.T, a admin, name string, rule *keyspacev1.AccessRule) {
 	}
 }
 
-// methods are those of a server that belong to a keyspace.
+// methods returns the methods of a server that act on a keyspace.
 func methods(s *compose.Server) (all []string) {
 	for _, m := range s.GRPC.Methods() {
 		if !strings.HasPrefix(m, "/grpc.health.") {
@@ -63,7 +63,7 @@ func methods(s *compose.Server) (all []string) {
 	return all
 }
 
-// bounded bounds the waits of a test for what a server must end.
+// bounded returns a context that bounds how long a test waits for the server to end something.
 func bounded(ctx context.Context, t *testing.T) context.Context {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -71,11 +71,12 @@ func bounded(ctx context.Context, t *testing.T) context.Context {
 	return ctx
 }
 
-// lasting are streams that last until somebody ends them, and that have been let in. Each waits for its end.
+// lasting opens the streams that last until somebody ends them. All have been let in. Each function waits for the end
+// of its stream.
 func lasting(ctx context.Context, t *testing.T, c *grpc.ClientConn) map[string]func() error {
 	t.Helper()
 	ctx = bounded(ctx, t)
-	// Pods may not have found one another yet.
+	// Pods may not have found each other yet.
 	found := func(what string, err error) bool {
 		if err != nil && status.Code(err) != codes.Unavailable {
 			t.Fatal(what, err)
@@ -88,7 +89,7 @@ func lasting(ctx context.Context, t *testing.T, c *grpc.ClientConn) map[string]f
 			var err error
 			s, err = c.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true, ClientStreams: true}, method)
 			if err == nil {
-				_ = s.SendMsg(first) // the answer says what has become of it
+				_ = s.SendMsg(first) // the answer has the error
 				err = s.RecvMsg(answer)
 			}
 			return found(method, err)
@@ -116,7 +117,8 @@ func lasting(ctx context.Context, t *testing.T, c *grpc.ClientConn) map[string]f
 	}
 }
 
-// begunSnapshot is a snapshot of which a client has taken the first message. It is too large to be all under way.
+// begunSnapshot begins a snapshot, of which the client reads only the first message. The snapshot is too large for the
+// buffers on its way.
 func begunSnapshot(ctx context.Context, t *testing.T, c *grpc.ClientConn) (ended func() error) {
 	t.Helper()
 	put := &pb.PutRequest{Key: []byte("large"), Value: make([]byte, 1<<20)}
@@ -142,15 +144,16 @@ func begunSnapshot(ctx context.Context, t *testing.T, c *grpc.ClientConn) (ended
 	}
 }
 
-// TestClosedDefault walks what a server's first keyspace has, once not everybody may enter it: every method, through
-// gRPC and the gateway, what goes on in it at that moment, what is not of any keyspace, and the next start.
+// TestClosedDefault closes a server's first keyspace. It checks every method, through gRPC and the gateway, the streams
+// that are open at that moment, the methods that belong to no keyspace, and the next start.
 func TestClosedDefault(t *testing.T) {
 	x := newTenancy(t)
 	dir := t.TempDir()
 	configure := func(c *config.Config) {
 		x.configure(c)
 		c.DataDir = dir
-		c.ListenClientURLs = append(c.ListenClientURLs, "http://127.0.0.1:0") // the second asks for nothing
+		// The second listener requires no certificate.
+		c.ListenClientURLs = append(c.ListenClientURLs, "http://127.0.0.1:0")
 		c.ListenMetricsURLs = []string{"http://127.0.0.1:0"}
 	}
 	c := config.Default(config.Standalone)
@@ -187,7 +190,7 @@ func TestClosedDefault(t *testing.T) {
 			compose.KeyspaceMetadata, unknown), plain, pb.KV_Range_FullMethodName), codes.PermissionDenied, noEntry)
 	}
 	refused()
-	for range 2 { // again after a restart
+	for range 2 { // the second time after a restart
 		if _, err := pb.NewKVClient(victim).Put(t.Context(), &pb.PutRequest{Key: []byte("k")}); err != nil {
 			t.Error("the victim:", err)
 		}
@@ -208,7 +211,7 @@ func TestClosedDefault(t *testing.T) {
 	}
 }
 
-// waitForLock has a client wait for a lock that another holds, and tells how that ends.
+// waitForLock makes a client wait for a lock that another client holds, and sends the error with which that ends.
 func waitForLock(t *testing.T, c *grpc.ClientConn, ended chan<- error) {
 	t.Helper()
 	ctx := bounded(t.Context(), t)
@@ -227,7 +230,7 @@ func waitForLock(t *testing.T, c *grpc.ClientConn, ended chan<- error) {
 	})
 }
 
-// closedHTTP looks at what is served over HTTP of a server whose first keyspace is closed.
+// closedHTTP checks what a server serves over HTTP while its first keyspace is closed.
 func (x *tenancy) closedHTTP(s *compose.Server) {
 	x.Helper()
 	h := &http.Client{Transport: &http.Transport{TLSClientConfig: x.tls(x.mallory, localhost)}}
@@ -262,8 +265,8 @@ func (x *tenancy) closedHTTP(s *compose.Server) {
 	}
 }
 
-// TestEnterByUser: where a rule names users, these enter by their tokens and nobody else does, whatever the method.
-// Until somebody has entered, a keyspace is not to be told from one that is not there.
+// TestEnterByUser: if an access rule names users, they enter by their tokens, and nobody else does, whatever the
+// method. A client that has not entered cannot distinguish the keyspace from one that does not exist.
 func TestEnterByUser(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.BcryptCost = auth.CostMin })
 	a := adminOf(t, s)
@@ -282,7 +285,7 @@ func TestEnterByUser(t *testing.T) {
 	restrict(t, a, compose.FirstKeyspace, users)
 	conn := dialPlain(t, s)
 	for _, name := range []string{"team", dark} {
-		eventually(t, "closed", func() bool { // until then users and roles are not asked, or ask for no user
+		eventually(t, "closed", func() bool { // until then the server does not ask for users
 			ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, name)
 			err := (&tenancy{T: t}).call(ctx, conn, pb.Auth_AuthStatus_FullMethodName)
 			return status.Code(err) == codes.InvalidArgument
@@ -298,7 +301,7 @@ func TestEnterByUser(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		ctx = metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, r.Token)
-		// What strangers have asked for has not counted against the limits.
+		// The requests of strangers have not counted against the limits.
 		if _, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil {
 			t.Error(name, err)
 		}
@@ -323,8 +326,8 @@ func TestEnterByUser(t *testing.T) {
 	}
 }
 
-// strangersRefused tries every method against a keyspace without a user, with a token that is none, and with passwords
-// of all kinds.
+// strangersRefused tries every method on a keyspace without a user, with an invalid token, and with passwords of all
+// kinds.
 func strangersRefused(t *testing.T, s *compose.Server, conn *grpc.ClientConn, name string) {
 	t.Helper()
 	x := &tenancy{T: t}
@@ -354,7 +357,7 @@ func expectStatus(t *testing.T, what string, err error, code codes.Code, text st
 	(&tenancy{T: t}).expect(what, err, code, text)
 }
 
-// dialPlain connects to a server without etcd's client, which tries for seconds again what a token is refused for.
+// dialPlain connects to a server without etcd's client, which retries for seconds when its token is refused.
 func dialPlain(t *testing.T, s *compose.Server) *grpc.ClientConn {
 	t.Helper()
 	c, err := grpc.NewClient(strings.TrimPrefix(s.URL(), "http://"),
@@ -389,8 +392,8 @@ func enableUsers(t *testing.T, c *clientv3.Client) {
 	enableAuth(t, c)
 }
 
-// TestUsersBeforeAuth: a rule lets nobody in by a name before authentication is enabled, and after it is disabled; a
-// certificate that the same rule names enters all the time.
+// TestUsersBeforeAuth: while authentication is disabled, before and after, a rule lets nobody in by a user's name. A
+// client with a certificate that the same rule names may enter all the time.
 func TestUsersBeforeAuth(t *testing.T) {
 	x := newTenancy(t)
 	s := server(t, func(c *config.Config) { x.configure(c); c.BcryptCost = auth.CostMin })
@@ -423,9 +426,9 @@ func TestUsersBeforeAuth(t *testing.T) {
 	if w := <-mallory.Watch(bounded(t.Context(), t), "k", clientv3.WithRev(1)); len(w.Events) != 1 {
 		t.Error(w)
 	}
-	_, err = theirs.Get(t.Context(), "k") // its certificate lets it in, and its common name is no user
+	_, err = theirs.Get(t.Context(), "k") // the certificate lets it in, although its common name is not a user
 	if err == nil || strings.Contains(err.Error(), noEntry) {
-		t.Error("who enters by a certificate:", err)
+		t.Error("a client that enters by its certificate:", err)
 	}
 	root, err := theirs.Authenticate(t.Context(), "root", "root")
 	if err != nil {
@@ -437,12 +440,12 @@ func TestUsersBeforeAuth(t *testing.T) {
 	}
 	expectStatus(t, "after", login(), codes.InvalidArgument, authFailed)
 	if _, err := theirs.Get(t.Context(), "k"); err != nil {
-		t.Error("who enters by a certificate:", err)
+		t.Error("a client that enters by its certificate:", err)
 	}
 }
 
-// TestClosedDefaultPods: pods of all kinds keep to the rule of the keyspace that they have been started with, and to
-// one that names users in a keyspace that all serve. Lease keepers still reach one another.
+// TestClosedDefaultPods: pods of all kinds obey the access rule of the keyspace that they were started with, and a rule
+// that names users in a keyspace that all pods serve. Lease keepers still reach each other.
 func TestClosedDefaultPods(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	x := newTenancy(t)
@@ -491,13 +494,15 @@ func TestClosedDefaultPods(t *testing.T) {
 	}
 	leasesEverywhere(t, x)
 
-	// By users, in one that all serve. What a pod passes on is asked for where it is answered.
+	// Now a rule that names users, in a keyspace that all pods serve. If a pod relays a call, the pod that answers
+	// checks the rule.
 	x.create("team", nil)
 	restrict(t, a, "team", &keyspacev1.AccessRule{Open: true})
 	enableUsers(t, x.client(x.servers[0], x.victim, "team"))
 	restrict(t, a, "team", &keyspacev1.AccessRule{Users: []string{"bob"}})
 	ctx := metadata.AppendToOutgoingContext(t.Context(), compose.KeyspaceMetadata, "team")
-	for k, method := range map[config.Kind]string{ // each pod has heard of the rule, for what it serves itself
+	// Wait until each pod has read the rule, which it applies to the methods that it serves itself.
+	for k, method := range map[config.Kind]string{
 		config.KV: pb.Auth_AuthStatus_FullMethodName, config.WatchHub: pb.Watch_Watch_FullMethodName,
 		config.LeaseKeeper: pb.Lease_LeaseGrant_FullMethodName,
 	} {
@@ -526,7 +531,8 @@ func TestClosedDefaultPods(t *testing.T) {
 	}
 }
 
-// leasesEverywhere has the victim keep leases alive through one lease keeper, of which another keeps some.
+// leasesEverywhere makes the victim keep leases alive through one lease keeper. Another lease keeper keeps some of
+// them.
 func leasesEverywhere(t *testing.T, x *tenancy) {
 	t.Helper()
 	leases := pb.NewLeaseClient(x.dial(x.servers[2], x.victim, localhost))

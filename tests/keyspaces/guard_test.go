@@ -24,13 +24,13 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// asked are requests for methods that refuse an empty one before they ask who it is for.
+// asked are requests for methods that refuse an empty request before they check permissions.
 var asked = map[string]proto.Message{
 	"/etcdserverpb.KV/Range":                &pb.RangeRequest{Key: []byte("k")},
 	"/etcdserverpb.KV/RangeStream":          &pb.RangeRequest{Key: []byte("k")},
 	"/etcdserverpb.KV/Put":                  &pb.PutRequest{Key: []byte("k")},
 	"/etcdserverpb.KV/DeleteRange":          &pb.DeleteRangeRequest{Key: []byte("k")},
-	"/etcdserverpb.Auth/UserGet":            &pb.AuthUserGetRequest{Name: "root"}, // "" is who nobody is
+	"/etcdserverpb.Auth/UserGet":            &pb.AuthUserGetRequest{Name: "root"}, // no user may have the name ""
 	"/etcdserverpb.Auth/UserChangePassword": &pb.AuthUserChangePasswordRequest{Name: "root", Password: "x"},
 	"/etcdserverpb.KV/Txn": &pb.TxnRequest{Failure: []*pb.RequestOp{{Request: &pb.RequestOp_RequestRange{
 		RequestRange: &pb.RangeRequest{Key: []byte("k")},
@@ -40,8 +40,8 @@ var asked = map[string]proto.Message{
 	}},
 }
 
-// ask sends one request to a method, unary or not, and returns the error, or why a watch has been canceled. It asks
-// again while pods have not found one another.
+// ask sends one request to a method, unary or not, and returns the error, or the reason why a watch has been canceled.
+// It tries again while pods have not found each other.
 func ask(ctx context.Context, t *testing.T, c *grpc.ClientConn, method string) (err error) {
 	t.Helper()
 	eventually(t, "answered: "+method, func() bool {
@@ -63,7 +63,7 @@ func askOnce(ctx context.Context, t *testing.T, c *grpc.ClientConn, method strin
 	if req == nil {
 		req = &emptypb.Empty{}
 	}
-	_ = stream.SendMsg(req) // the answer says what has become of it
+	_ = stream.SendMsg(req) // the answer has the error
 	_ = stream.CloseSend()
 	answer := &pb.WatchResponse{}
 	for {
@@ -80,8 +80,8 @@ func askOnce(ctx context.Context, t *testing.T, c *grpc.ClientConn, method strin
 	}
 }
 
-// TestPodsGuardEveryMethod goes through every method that pods of every kind have, in the first keyspace and in one of
-// many, without a user: whichever pod answers it, it is refused.
+// TestPodsGuardEveryMethod calls every method of pods of every kind without a user, in the first keyspace and in one of
+// many. Each call is refused, whichever pod answers it.
 func TestPodsGuardEveryMethod(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
@@ -106,7 +106,7 @@ func TestPodsGuardEveryMethod(t *testing.T) {
 	}
 }
 
-// TestPodsGuardLeases: a lease of one of many keyspaces is revoked by who may write the keys on it, and by nobody else.
+// TestPodsGuardLeases: in one of many keyspaces a user may revoke a lease only with the permission to write its keys.
 func TestPodsGuardLeases(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
@@ -149,8 +149,8 @@ func TestPodsGuardLeases(t *testing.T) {
 	}
 }
 
-// TestPodsGuardWatches: in one of many keyspaces, too, a watch ends before what was written after its client has lost
-// the permission, whichever pod has been told of that.
+// TestPodsGuardWatches: in one of many keyspaces, too, a watch delivers nothing that was written after its client lost
+// the permission, whichever pod took that change.
 func TestPodsGuardWatches(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) { c.BcryptCost = auth.CostMin })
@@ -185,7 +185,7 @@ func TestPodsGuardWatches(t *testing.T) {
 	must(kv.Put(root, "k", "before"))
 	must(kv.UserRevokeRole(root, "weak", "r"))
 	must(kv.Put(root, "k", "after"))
-	for r := range mine { // clientv3 ends it without a word when the watch is canceled
+	for r := range mine { // clientv3 closes the channel without an error when the watch is canceled
 		for _, e := range r.Events {
 			if string(e.Kv.Value) != "before" {
 				t.Errorf("delivered after the permission had been taken away: %v", e)
@@ -203,7 +203,8 @@ func TestPodsGuardWatches(t *testing.T) {
 	}
 }
 
-// TestTokensOfKeyspaces: a token is good in its own keyspace alone, of whichever kind, though both have the same users.
+// TestTokensOfKeyspaces: a token of either kind is valid only in its own keyspace, even if another keyspace has the
+// same users.
 func TestTokensOfKeyspaces(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	key := filepath.Join(t.TempDir(), "key")
@@ -227,7 +228,7 @@ func TestTokensOfKeyspaces(t *testing.T) {
 			if _, err := c.own.Get(ctx, "k"); err != nil {
 				t.Error(kind, err)
 			}
-			// Not by clientv3's own method, which tries again for seconds.
+			// Do not use clientv3's own method, which retries for seconds.
 			err = ask(ctx, t, c.other.ActiveConnection(), "/etcdserverpb.KV/Range")
 			if !strings.Contains(status.Convert(err).Message(), "etcdserver: invalid auth token") {
 				t.Errorf("%s: in another keyspace: %v", kind, err)
@@ -236,7 +237,7 @@ func TestTokensOfKeyspaces(t *testing.T) {
 	}
 }
 
-// enableAuth makes the users root and weak, who has no role, and has the keyspace of c ask for users.
+// enableAuth makes the users root and weak, who has no role, and enables authentication in the keyspace of c.
 func enableAuth(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	for _, user := range []string{"root", "weak"} {

@@ -1,4 +1,4 @@
-// Package keyspaces tests many keyspaces in one process: each is a whole etcd to its clients, and none can tell that
+// Package keyspaces tests many keyspaces in one process. Each is a whole etcd to its clients, which cannot notice that
 // there are others.
 package keyspaces
 
@@ -43,7 +43,7 @@ func server(t *testing.T, change func(*config.Config)) *compose.Server {
 
 func start(t *testing.T, c config.Config) *compose.Server {
 	t.Helper()
-	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, c, embedded.Parts(patience))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -66,7 +66,7 @@ func create(t *testing.T, s *compose.Server, name string, settings *keyspacev1.K
 	}
 }
 
-// client is a client whose host name says the keyspace; "" for the first.
+// client returns a client whose host name names the keyspace; "" stands for the first.
 func client(t *testing.T, s *compose.Server, name string) *clientv3.Client {
 	t.Helper()
 	o := []grpc.DialOption{}
@@ -142,7 +142,7 @@ func TestWholeEtcds(t *testing.T) {
 			t.Fatal(err)
 		}
 		if err := concurrency.NewMutex(session, "m").Lock(t.Context()); err != nil {
-			t.Error(n, err) // held in every keyspace at a time
+			t.Error(n, err) // every keyspace has this lock, all held at the same time
 		}
 		m, err := c.MemberList(t.Context())
 		if err != nil || len(m.Members) != 1 {
@@ -175,7 +175,8 @@ func TestWholeEtcds(t *testing.T) {
 	}
 }
 
-// TestChoice: host and metadata say the keyspace; what names none that is there is refused, and nothing is created.
+// TestChoice: host and metadata name the keyspace. A call that names a keyspace that does not exist is refused, and
+// creates nothing.
 func TestChoice(t *testing.T) {
 	s := server(t, nil)
 	create(t, s, "a", nil)
@@ -231,8 +232,8 @@ func code(err error) codes.Code {
 	return status.Code(err)
 }
 
-// TestDelete: streams and calls of a deleted keyspace end with an error that says so, others go on, and its name has a
-// new keyspace with nothing in it.
+// TestDelete: when a keyspace is deleted, its streams and calls end with an error that says so, and other keyspaces go
+// on. A new keyspace of the same name is empty.
 func TestDelete(t *testing.T) {
 	s := server(t, nil)
 	create(t, s, "a", nil)
@@ -282,8 +283,8 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// TestIdle: a keyspace that nobody uses is closed and is the same when it is used again; one with leases stays and they
-// expire, after a restart too.
+// TestIdle: a keyspace that nobody uses is closed, and is unchanged when it is used again. A keyspace with leases stays
+// open, and the leases expire, also after a restart.
 func TestIdle(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.KeyspaceIdle = time.Nanosecond })
 	create(t, s, "a", nil)
@@ -309,8 +310,8 @@ func TestIdle(t *testing.T) {
 	conf := s.Config
 	stop(t, s)
 	s = start(t, conf)
-	waitOpen(t, s, 1) // by itself: nobody has asked for it
-	waitOpen(t, s, 0) // it has expired
+	waitOpen(t, s, 1) // the server opens it by itself, for its lease
+	waitOpen(t, s, 0) // the lease has expired
 	if v := get(t, client(t, s, "leased"), "k"); v != "" {
 		t.Error("a key of an expired lease")
 	}
@@ -322,7 +323,7 @@ func waitOpen(t *testing.T, s *compose.Server, n int) {
 	eventually(t, fmt.Sprint(n, " open keyspaces"), func() bool { return s.OpenKeyspaces() == n })
 }
 
-// TestLimits: what is over a keyspace's limit is refused with etcd's error, in that keyspace alone.
+// TestLimits: requests above a keyspace's limit are refused with etcd's error, in that keyspace alone.
 func TestLimits(t *testing.T) {
 	s := server(t, nil)
 	create(t, s, "small", &keyspacev1.Keyspace{Limits: &keyspacev1.Limits{Bytes: 200_000, Watches: 2, Streams: 2}})
@@ -361,7 +362,7 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestConcurrent: many keyspaces are opened, used and closed at once, and none has anything of another.
+// TestConcurrent: many keyspaces are opened, used and closed at the same time, and no data of one appear in another.
 func TestConcurrent(t *testing.T) {
 	const n, writes = 30, 20
 	s := server(t, func(c *config.Config) { c.KeyspaceIdle = time.Nanosecond })
@@ -374,7 +375,7 @@ func TestConcurrent(t *testing.T) {
 			for j := range writes {
 				r, err := c.Put(ctx, "key", fmt.Sprint(i, j))
 				if code(err) == codes.Unavailable {
-					continue // it was being closed, and may have happened
+					continue // the keyspace was being closed, and the put may have happened
 				}
 				if err != nil || r.Header.Revision > int64(j+2) {
 					t.Error(i, j, r, err)

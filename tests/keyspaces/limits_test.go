@@ -18,7 +18,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// limits creates a keyspace with limits and one without, and returns what changes the first's.
+// limits creates a keyspace with limits and one without, and returns a function that changes the limits.
 func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (
 	small, free *clientv3.Client, set func(*keyspacev1.Limits),
 ) {
@@ -42,7 +42,7 @@ func limits(t *testing.T, s *compose.Server, l *keyspacev1.Limits) (
 	}
 }
 
-// until calls f until it ends otherwise than with an error that passes, or with the error that is not wanted any more.
+// until calls f until it returns neither a temporary error nor the old error.
 func until(t *testing.T, old error, f func() error) (err error) {
 	t.Helper()
 	eventually(t, "another outcome", func() bool {
@@ -53,7 +53,7 @@ func until(t *testing.T, old error, f func() error) (err error) {
 }
 
 // disarm waits for the alarm NOSPACE and clears it. The settings of the keyspace must not have changed since the
-// refusal: one that is closed for that may not have raised its alarm any more.
+// refusal. A change closes the keyspace, perhaps before it has raised its alarm.
 func disarm(t *testing.T, c *clientv3.Client) {
 	t.Helper()
 	eventually(t, "the alarm NOSPACE", func() bool { // it comes after the refusal
@@ -68,15 +68,16 @@ func disarm(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// untilSpace calls f until it ends otherwise than with a refusal for want of space. It clears the alarm, if there is
-// one: a limit of before may have raised it, late too.
+// untilSpace calls f until it is not refused for lack of space any more. It clears the alarm if there is one: the limit
+// before may have raised it, perhaps late.
 func untilSpace(t *testing.T, c *clientv3.Client, f func() error) error {
 	t.Helper()
 	return until(t, rpctypes.ErrNoSpace, func() error {
 		err := f()
 		if errors.Is(err, rpctypes.ErrNoSpace) {
 			_, failed := c.AlarmDisarm(t.Context(), &clientv3.AlarmMember{})
-			if failed != nil && code(failed) != codes.Unavailable { // the keyspace is opened with its new limit
+			// Unavailable: the keyspace is being opened with its new limit.
+			if failed != nil && code(failed) != codes.Unavailable {
 				t.Fatal(failed)
 			}
 		}
@@ -84,8 +85,8 @@ func untilSpace(t *testing.T, c *clientv3.Client, f func() error) error {
 	})
 }
 
-// TestLimitKeys: a keyspace at its limit of keys takes no new one, in a transaction neither, and has the alarm for
-// itself; what replaces and deletes goes on once that is cleared, and a changed limit counts at once.
+// TestLimitKeys: a keyspace at its limit of keys refuses new keys, also in transactions, and the alarm is its own. Once
+// that is cleared, clients can replace and delete keys. A changed limit applies at once.
 func TestLimitKeys(t *testing.T) {
 	s := server(t, nil)
 	small, free, set := limits(t, s, &keyspacev1.Limits{Keys: 5})
@@ -115,7 +116,7 @@ func TestLimitKeys(t *testing.T) {
 	if _, err := small.Delete(t.Context(), "0", clientv3.WithRange("2")); err != nil {
 		t.Fatal(err)
 	}
-	if err := two(small); err != nil { // 4 is there
+	if err := two(small); err != nil { // key 4 exists
 		t.Error(err)
 	}
 	put(t, small, "6", "v")
@@ -130,13 +131,14 @@ func TestLimitKeys(t *testing.T) {
 	}); err != nil {
 		t.Error("after the limit was raised:", err)
 	}
-	// The count is that of what is stored, also after the keyspace has been opened again.
+	// The count is right even after the keyspace has been opened again.
 	if _, err := small.Put(t.Context(), "8", "v"); !errors.Is(err, rpctypes.ErrNoSpace) {
 		t.Error("above the raised limit:", err)
 	}
 }
 
-// TestLimitLeases: of leases granted at once as many succeed as there may be; one that has ended makes room.
+// TestLimitLeases: of many concurrent grants as many succeed as the limit allows. A lease that ends makes room for
+// another.
 func TestLimitLeases(t *testing.T) {
 	const bound = 10
 	s := server(t, nil)
@@ -185,8 +187,8 @@ func TestLimitLeases(t *testing.T) {
 	}
 }
 
-// TestLimitRequestBytes: a request that is larger than the keyspace's limit is refused there alone; a limit above the
-// server's own gives no more than that.
+// TestLimitRequestBytes: a request that is larger than the keyspace's limit is refused in that keyspace alone. A limit
+// above the server's own has no effect.
 func TestLimitRequestBytes(t *testing.T) {
 	s := server(t, nil)
 	small, free, set := limits(t, s, &keyspacev1.Limits{RequestBytes: 10_000})
@@ -212,7 +214,7 @@ func TestLimitRequestBytes(t *testing.T) {
 	}
 }
 
-// TestLimitRates: calls above a rate are refused by their kind, and a changed rate counts.
+// TestLimitRates: calls above a rate are refused, calls of the other kind are not, and a changed rate applies.
 func TestLimitRates(t *testing.T) {
 	s := server(t, nil)
 	small, free, set := limits(t, s, &keyspacev1.Limits{ReadsPerSecond: 1, Streams: 1})
@@ -238,7 +240,7 @@ func TestLimitRates(t *testing.T) {
 	}
 }
 
-// TestWeight: a weight can be changed while the keyspace is in use, and ends none of its streams.
+// TestWeight: a change of weight, while the keyspace is in use, ends none of its streams.
 func TestWeight(t *testing.T) {
 	s := server(t, nil)
 	small, _, set := limits(t, s, &keyspacev1.Limits{Watches: 5})

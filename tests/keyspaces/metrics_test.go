@@ -57,7 +57,7 @@ func scrape(t *testing.T, s *compose.Server) string {
 	return body
 }
 
-// shownIn are the keyspaces of which metrics tell, sorted.
+// shownIn returns the names of the keyspaces in the metrics, sorted.
 func shownIn(metrics string) (names []string) {
 	for _, m := range regexp.MustCompile(`headwater_keyspace_\w+\{keyspace="([^"]*)"`).FindAllStringSubmatch(metrics,
 		-1) {
@@ -77,8 +77,8 @@ func wantMetric(t *testing.T, metrics, line string) {
 	}
 }
 
-// TestMetricsWithheld: with one keyspace the client listener tells of the process as etcd's does; once there is another
-// it tells nothing of it whatever host is dialled, and the operators' socket does.
+// TestMetricsWithheld: with one keyspace the client listener serves metrics of the process, as etcd's does. Once there
+// is another keyspace it serves none, whatever host a client dials. The admin socket still does.
 func TestMetricsWithheld(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.EnablePprof = true })
 	process := []string{"/metrics", "/debug/vars", "/debug/pprof/", "/debug/pprof/cmdline", "/debug/pprof/goroutine"}
@@ -94,7 +94,8 @@ func TestMetricsWithheld(t *testing.T) {
 	put(t, client(t, s, "secret-name"), "k", "v")
 	answers := func(want int) {
 		t.Helper()
-		eventually(t, fmt.Sprint("/metrics answers ", want), func() bool { // the copy of the table follows
+		// The server's copy of the table is a little behind.
+		eventually(t, fmt.Sprint("/metrics answers ", want), func() bool {
 			status, _ := fetch(t, "", s.URL()+"/metrics")
 			return status == want
 		})
@@ -122,7 +123,7 @@ func TestMetricsWithheld(t *testing.T) {
 	answers(http.StatusOK) // one again
 }
 
-// TestMetricsNames: metrics tell of the keyspaces that are named, open or not, and of no other.
+// TestMetricsNames: metrics show the keyspaces that the flag names, open or not, and no others.
 func TestMetricsNames(t *testing.T) {
 	s := server(t, func(c *config.Config) {
 		c.MetricsKeyspaces.Names = []string{"a", "closed", "default", "none-such"}
@@ -165,7 +166,7 @@ func TestMetricsNames(t *testing.T) {
 	} {
 		wantMetric(t, m, line)
 	}
-	// usage tells the same of any keyspace.
+	// The admin API's Usage shows the same numbers, for any keyspace.
 	all, err := adminOf(t, s).Usage(t.Context(), &adminv1.UsageRequest{Names: []string{"a", "closed", "default"}})
 	if err != nil {
 		t.Fatal(err)
@@ -184,8 +185,8 @@ func TestMetricsNames(t *testing.T) {
 	}
 }
 
-// TestMetricsTop: metrics tell of as many keyspaces as were asked for, the busiest of late, however many there are; by
-// default of none.
+// TestMetricsTop: metrics show as many keyspaces as the flag says, those that were busiest lately. By default they show
+// none.
 func TestMetricsTop(t *testing.T) {
 	const n = 30
 	s := server(t, func(c *config.Config) { c.MetricsKeyspaces.Top = 3 })

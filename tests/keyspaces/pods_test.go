@@ -28,7 +28,7 @@ import (
 )
 
 // patience bounds every wait; a loaded machine is slow.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 // deployment is pods of all kinds on one store.
 type deployment struct {
@@ -81,7 +81,7 @@ func deploy(t *testing.T, per int, change func(k config.Kind, i int, c *config.C
 	return d
 }
 
-// kill ends a pod as a crash does: it tells the store, and other pods by it, nothing any more.
+// kill ends a pod as a crash does. The pod writes nothing more to the store, so other pods learn nothing from it.
 func (d *deployment) kill(k config.Kind, i int) {
 	d.t.Helper()
 	d.stores[fmt.Sprint(k, i)].Crash()
@@ -90,7 +90,7 @@ func (d *deployment) kill(k config.Kind, i int) {
 	}
 }
 
-// commits is how often pods have committed.
+// commits returns how often all pods have committed.
 func (d *deployment) commits() (n int64) {
 	for _, s := range d.stores {
 		trips := s.Trips()
@@ -115,7 +115,7 @@ func (d *deployment) create(names ...string) {
 	}
 }
 
-// client is a client of one pod whose host name says the keyspace; "" for the first.
+// client returns a client of one pod, whose host name names the keyspace; "" stands for the first.
 func (d *deployment) client(k config.Kind, i int, name string) *clientv3.Client {
 	d.t.Helper()
 	o := []grpc.DialOption{}
@@ -132,27 +132,27 @@ func (d *deployment) client(k config.Kind, i int, name string) *clientv3.Client 
 	return c
 }
 
-// context is one that bounds a test's waits.
+// context returns a context that bounds the test's waits.
 func (d *deployment) context() context.Context {
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
 	d.t.Cleanup(cancel)
 	return ctx
 }
 
-// eventually waits until ok.
+// eventually waits until ok returns true.
 func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }
 
-// TestFoundationDB says whether this run has a cluster. The tests of standalone servers use none.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster. The tests of standalone servers do not.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
-// TestPodsWholeEtcds: through every pod a keyspace is a whole etcd, and none has anything of another.
+// TestPodsWholeEtcds: through every pod a keyspace is a whole etcd, and no data of one keyspace appear in another.
 func TestPodsWholeEtcds(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	d := deploy(t, 2, nil)
@@ -163,7 +163,8 @@ func TestPodsWholeEtcds(t *testing.T) {
 	put(t, first, "k", "first")
 	clusters := map[uint64]bool{}
 	for i, n := range names {
-		// Each by pods of another kind: what they do not own they pass on with the name.
+		// Each keyspace uses pods of another kind. Calls that a pod does not own it relays with the keyspace's
+		// name.
 		writer, watcher := d.client(pods.Kinds[i], 0, n), d.client(pods.Kinds[(i+1)%3], 1, n)
 		watch := watcher.Watch(ctx, "", clientv3.WithPrefix(), clientv3.WithCreatedNotify())
 		if r := <-watch; !r.Created {
@@ -197,18 +198,18 @@ func TestPodsWholeEtcds(t *testing.T) {
 			t.Fatal(err)
 		}
 		var physical []clientv3.CompactOption
-		if i == 0 { // it takes the grace for hubs that are behind
+		if i == 0 { // only one, because removal waits a while for hubs that are behind
 			physical = append(physical, clientv3.WithCompactPhysical())
 		}
 		if _, err := writer.Compact(ctx, r.Header.Revision, physical...); err != nil {
-			t.Error(n, err) // somebody removes what nobody can read any more
+			t.Error(n, err) // some pod must remove what has been compacted
 		}
 		session, err := concurrency.NewSession(watcher)
 		if err != nil {
 			t.Fatal(err)
 		}
 		if err := concurrency.NewMutex(session, "m").Lock(ctx); err != nil {
-			t.Error(n, err) // held in every keyspace at a time
+			t.Error(n, err) // every keyspace has this lock, all held at the same time
 		}
 		clusters[r.Header.ClusterId] = true
 	}
@@ -236,14 +237,15 @@ func TestPodsWholeEtcds(t *testing.T) {
 	}
 }
 
-// TestPodsRefuse: what pods do not serve they refuse by name, and what others have to themselves they leave alone.
+// TestPodsRefuse: pods refuse calls to keyspaces that they do not serve, with the keyspace's name, and leave keyspaces
+// alone that other pods have to themselves.
 func TestPodsRefuse(t *testing.T) {
 	d := deploy(t, 1, nil)
 	ctx, root := d.context(), []byte(config.DefaultRoot)
-	if _, err := keyspace.Open(ctx, d.eng, root, "own"); err != nil { // as pods that are started with the name do
+	if _, err := keyspace.Open(ctx, d.eng, root, "own"); err != nil { // as pods with --keyspace do
 		t.Fatal(err)
 	}
-	if _, err := keyspace.Create(ctx, d.eng, root, "early", nil); err != nil { // not through these pods
+	if _, err := keyspace.Create(ctx, d.eng, root, "early", nil); err != nil { // without asking these pods
 		t.Fatal(err)
 	}
 	for _, k := range pods.Kinds {

@@ -32,18 +32,19 @@ func (d *deployment) limit(name string, l *keyspacev1.Limits) {
 	}
 }
 
-// cleared clears the alarm NOSPACE, which must come, and waits until all kv pods let writes in again.
+// cleared waits for the alarm NOSPACE, clears it, and waits until all kv pods accept writes again.
 func (d *deployment) cleared(cs []*clientv3.Client) {
 	d.t.Helper()
 	disarm(d.t, cs[0])
 	d.writable(cs)
 }
 
-// writable clears the alarm NOSPACE, if there is one, and waits until all kv pods let writes in.
+// writable clears the alarm NOSPACE, if there is one, and waits until all kv pods accept writes.
 func (d *deployment) writable(cs []*clientv3.Client) {
 	d.t.Helper()
 	for _, c := range cs {
-		// A pod obeys an alarm that another has set or cleared within a second. "there" replaces what is there.
+		// A pod learns within a second that another has raised or cleared an alarm. "there" replaces an
+		// existing key.
 		if err := untilSpace(d.t, cs[0], func() error {
 			_, err := c.Put(d.t.Context(), "there", "")
 			return err
@@ -53,8 +54,8 @@ func (d *deployment) writable(cs []*clientv3.Client) {
 	}
 }
 
-// all calls f many times at once, through each of the clients, and counts: how often it went well, and how often it
-// was refused as is right.
+// all calls f many times at once, through each of the clients. It counts how often f succeeded, and how often it was
+// refused with the expected error.
 func all(
 	t *testing.T, cs []*clientv3.Client, n int, right error, f func(c *clientv3.Client, i int) error,
 ) (ok, refused int) {
@@ -77,8 +78,8 @@ func all(
 	return int(went.Load()), int(not.Load())
 }
 
-// TestPodsLimits: through all pods together a keyspace has no more keys, leases and bytes than it may, and the alarm of
-// that is its own; a changed limit counts in all of them.
+// TestPodsLimits: through all pods together a keyspace gets no more keys, leases and bytes than its limits allow, and
+// the alarm is its own. A changed limit applies in all pods.
 func TestPodsLimits(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	const keys, leases = 20, 5
@@ -92,7 +93,7 @@ func TestPodsLimits(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	var cs []*clientv3.Client // through every kv pod, and pods that pass on
+	var cs []*clientv3.Client // through every kv pod, and through pods that relay
 	for _, k := range pods.Kinds {
 		for i := range 2 {
 			cs = append(cs, d.client(k, i, "small"))
@@ -140,7 +141,7 @@ func TestPodsLimits(t *testing.T) {
 	}
 	d.cleared(cs)
 	if err := until(t, rpctypes.ErrTooManyRequests, func() error {
-		// Keepers obey within a second too.
+		// Lease keepers learn of a changed limit within a second too.
 		return untilSpace(t, cs[0], func() error { return grant(cs[2], 0) })
 	}); err != nil {
 		t.Error("a lease after the limit was raised:", err)
@@ -154,7 +155,7 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 	const limit, size = 200_000, 20_000
 	d.limit(name, &keyspacev1.Limits{Bytes: limit})
 	for _, c := range cs {
-		eventually(d.t, "the pod shows the quota", func() bool { // until then it lets everything in
+		eventually(d.t, "the pod shows the quota", func() bool { // until then the pod accepts everything
 			r, err := c.Status(d.t.Context(), c.Endpoints()[0])
 			if err != nil && code(err) != codes.Unavailable {
 				d.t.Fatal(err)
@@ -163,13 +164,13 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 		})
 	}
 	n := 0
-	for refused := 0; refused < len(cs); { // pods in a row
+	for refused := 0; refused < len(cs); { // until all pods in a row refuse
 		err := until(d.t, nil, func() error {
 			_, err := cs[(n/size+refused)%len(cs)].Put(d.t.Context(), "there", strings.Repeat("v", size))
 			return err
 		})
 		switch {
-		case errors.Is(err, rpctypes.ErrNoSpace) && n < limit/2: // another pod has raised the alarm of before late
+		case errors.Is(err, rpctypes.ErrNoSpace) && n < limit/2: // another pod has raised the earlier alarm late
 			d.writable(cs)
 		case errors.Is(err, rpctypes.ErrNoSpace):
 			refused++
@@ -184,8 +185,8 @@ func (d *deployment) bytes(name string, cs []*clientv3.Client) {
 	}
 }
 
-// TestPodsSettings: pods keep every limit that can be set, and the weight, of keyspaces that all pods serve; of one
-// that pods have to themselves they keep none, and say so.
+// TestPodsSettings: every limit and the weight can be set for a keyspace that all pods serve. Pods obey none for a
+// keyspace that they have to themselves, so the admin API refuses to set one.
 func TestPodsSettings(t *testing.T) {
 	d := deploy(t, 1, nil)
 	d.create("there")

@@ -46,11 +46,11 @@ const (
 	localhost = "localhost" // a server name that names no keyspace
 )
 
-// tenancy is servers of one deployment, and two tenants who do not trust each other.
+// tenancy is the servers of one deployment, with two tenants that do not trust each other.
 type tenancy struct {
 	*testing.T
 	ca              *tlstest.Authority
-	own             tlstest.Pair // of servers
+	own             tlstest.Pair // the servers' certificate
 	victim, mallory tlstest.Pair
 	servers         []*compose.Server
 	admin           admin
@@ -69,7 +69,7 @@ func newTenancy(t *testing.T) *tenancy {
 	}
 }
 
-// configure has a server want certificates of its clients.
+// configure makes a server require client certificates.
 func (x *tenancy) configure(c *config.Config) {
 	c.ListenClientURLs = []string{"https://127.0.0.1:0"}
 	c.ClientTLS = config.TLS{
@@ -103,7 +103,7 @@ func (x *tenancy) create(name string, rule *keyspacev1.AccessRule) *adminv1.Keys
 	return k
 }
 
-// tls is a client's configuration; sni is the server name that it asks for.
+// tls returns a client's TLS configuration. sni is the server name that it asks for.
 func (x *tenancy) tls(p tlstest.Pair, sni string) *tls.Config {
 	x.Helper()
 	pemOf, err := os.ReadFile(x.ca.CAFile)
@@ -117,7 +117,7 @@ func (x *tenancy) tls(p tlstest.Pair, sni string) *tls.Config {
 
 func addr(s *compose.Server) string { return strings.TrimPrefix(s.URL(), "https://") }
 
-// dial connects to a server as a tenant. grpc-go takes the server name of TLS for the authority.
+// dial connects to a server as a tenant. grpc-go uses the server name of TLS as the authority.
 func (x *tenancy) dial(s *compose.Server, p tlstest.Pair, sni string) *grpc.ClientConn {
 	x.Helper()
 	c, err := grpc.NewClient(addr(s), grpc.WithTransportCredentials(credentials.NewTLS(x.tls(p, sni))))
@@ -128,12 +128,13 @@ func (x *tenancy) dial(s *compose.Server, p tlstest.Pair, sni string) *grpc.Clie
 	return c
 }
 
-// client is a client of a keyspace, which its host names say.
+// client returns a client of the keyspace that its host names name.
 func (x *tenancy) client(s *compose.Server, p tlstest.Pair, name string) *clientv3.Client {
 	x.Helper()
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{s.URL()}, TLS: x.tls(p, name+"."+domain), Logger: zap.NewNop(), DialTimeout: patience,
-		DialOptions: []grpc.DialOption{grpc.WithAuthority(name + "." + domain)}, // clientv3 says the address otherwise
+		// Without it clientv3 sends the address.
+		DialOptions: []grpc.DialOption{grpc.WithAuthority(name + "." + domain)},
 	})
 	if err != nil {
 		x.Fatal(err)
@@ -142,7 +143,7 @@ func (x *tenancy) client(s *compose.Server, p tlstest.Pair, name string) *client
 	return c
 }
 
-// call begins a call of a method, and returns what becomes of it.
+// call calls a method and returns the error.
 func (x *tenancy) call(ctx context.Context, c *grpc.ClientConn, method string, o ...grpc.CallOption) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -150,12 +151,12 @@ func (x *tenancy) call(ctx context.Context, c *grpc.ClientConn, method string, o
 	if err != nil {
 		return err
 	}
-	_ = s.SendMsg(&emptypb.Empty{}) // the answer says what has become of it
+	_ = s.SendMsg(&emptypb.Empty{}) // the answer has the error
 	_ = s.CloseSend()
 	return s.RecvMsg(&emptypb.Empty{})
 }
 
-// expect says that a call was answered with an error, and with no other.
+// expect checks that a call failed with exactly this error.
 func (x *tenancy) expect(what string, err error, code codes.Code, text string) {
 	x.Helper()
 	if st := status.Convert(err); st.Code() != code || st.Message() != text || len(st.Details()) > 0 {
@@ -163,7 +164,7 @@ func (x *tenancy) expect(what string, err error, code codes.Code, text string) {
 	}
 }
 
-// attackMethods tries all methods of a server against a keyspace that mallory may not enter.
+// attackMethods calls all methods of a server on a keyspace that mallory may not enter.
 func (x *tenancy) attackMethods(s *compose.Server, name string) {
 	plain := x.dial(s, x.mallory, localhost)
 	bySNI := x.dial(s, x.mallory, name+"."+domain)
@@ -178,7 +179,7 @@ func (x *tenancy) attackMethods(s *compose.Server, name string) {
 		x.Fatalf("only %d methods", len(methods))
 	}
 	for _, m := range methods {
-		if strings.HasPrefix(m, "/grpc.health.") { // of the process
+		if strings.HasPrefix(m, "/grpc.health.") { // belongs to the process, not to a keyspace
 			continue
 		}
 		what := m + " of " + name
@@ -202,7 +203,7 @@ func (x *tenancy) attackMethods(s *compose.Server, name string) {
 	}
 }
 
-// paths are of the gateway.
+// paths are paths of the gateway.
 var paths = []string{
 	"kv/range", "kv/put", "kv/deleterange", "kv/txn", "kv/compaction", "watch", "lease/grant", "lease/keepalive",
 	"lease/leases", "kv/lease/timetolive", "lock/lock", "election/observe", "election/campaign", "maintenance/status",
@@ -210,7 +211,7 @@ var paths = []string{
 	"auth/authenticate", "auth/user/list",
 }
 
-// attackGateway tries the gateway.
+// attackGateway tries the same through the gateway.
 func (x *tenancy) attackGateway(s *compose.Server) {
 	ask := func(path, sni, host, header string) string {
 		h := &http.Client{Transport: &http.Transport{
@@ -259,7 +260,8 @@ func (x *tenancy) attackGateway(s *compose.Server) {
 	}
 }
 
-// attackLeases tries the id of the victim's lease in mallory's own keyspace: it is as one that never was.
+// attackLeases uses the id of the victim's lease in mallory's own keyspace. The answers must be those for a lease that
+// never existed.
 func (x *tenancy) attackLeases(s *compose.Server, theirs clientv3.LeaseID) {
 	c := x.client(s, x.mallory, mallorys)
 	none := func(what string, err error) {
@@ -284,7 +286,7 @@ func (x *tenancy) attackLeases(s *compose.Server, theirs clientv3.LeaseID) {
 	}
 }
 
-// live has the victim do what a tenant does, through one server, and returns a lease of its.
+// live makes the victim do what a tenant does, through one server, and returns one of its leases.
 func (x *tenancy) live(s *compose.Server) clientv3.LeaseID {
 	x.Helper()
 	c := x.client(s, x.victim, victims)
@@ -316,7 +318,7 @@ func (x *tenancy) live(s *compose.Server) clientv3.LeaseID {
 	return l.ID
 }
 
-// attack is all of it.
+// attack makes all attacks.
 func (x *tenancy) attack() {
 	for _, s := range x.servers {
 		theirs := x.live(s)
@@ -331,7 +333,7 @@ func (x *tenancy) attack() {
 	x.attackGateway(x.servers[0])
 }
 
-// revoke takes the victim's keyspace away from it: its watch ends on each server, and nobody comes in.
+// revoke takes the victim's right to enter away. Its watches end on each server, and nobody can enter any more.
 func (x *tenancy) revoke() {
 	ctx, cancel := context.WithTimeout(x.Context(), patience)
 	defer cancel()
@@ -363,8 +365,8 @@ func (x *tenancy) revoke() {
 	}
 }
 
-// TestTenants: a tenant with a certificate of its own gets nothing of its neighbour's, and does not learn whether there
-// is one.
+// TestTenants: a tenant with a certificate of its own cannot reach its neighbour's data, and does not learn whether
+// there is a neighbour.
 func TestTenants(t *testing.T) {
 	x := newTenancy(t)
 	x.servers = append(x.servers, server(t, x.configure))
@@ -373,7 +375,7 @@ func TestTenants(t *testing.T) {
 	x.revoke()
 }
 
-// TestPodTenants: the same through pods of all kinds, which pass on calls with the client's names over mutual TLS.
+// TestPodTenants: the same holds for pods of all kinds, which relay calls with the client's names over mutual TLS.
 func TestPodTenants(t *testing.T) {
 	x := newTenancy(t)
 	dir, err := os.MkdirTemp("", "hwpeer") //nolint:usetesting // the paths of sockets must be short

@@ -25,7 +25,7 @@ import (
 
 const authNotEnabled = "etcdserver: authentication is not enabled"
 
-// login asks for a token.
+// login authenticates a user and returns the token.
 func login(ctx context.Context, c *grpc.ClientConn, name, password string) (string, error) {
 	r, err := pb.NewAuthClient(c).Authenticate(ctx, &pb.AuthenticateRequest{Name: name, Password: password})
 	return r.GetToken(), err
@@ -35,8 +35,8 @@ func withToken(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, token)
 }
 
-// TestUserAtKeyspace: the user of an Authenticate names the keyspace, where nothing else does and no user has the whole
-// name, and so does the token; neither opens what is closed.
+// TestUserAtKeyspace: the user name in an Authenticate can name the keyspace, if nothing else does and no user has the
+// whole name. Later the token names it. Neither lets a client into a closed keyspace.
 func TestUserAtKeyspace(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.BcryptCost, c.UserAtKeyspace = auth.CostMin, true })
 	a := adminOf(t, s)
@@ -77,11 +77,12 @@ func TestUserAtKeyspace(t *testing.T) {
 		{ctx, "bob@" + dark, "bob", codes.InvalidArgument, authFailed},
 		{ctx, "bob@No Name", "bob", codes.InvalidArgument, authFailed},
 		{ctx, "x@bob@corp", "bob", codes.InvalidArgument, authFailed},  // user x@bob
-		{inCorp, "bob@corp", "bob", codes.InvalidArgument, authFailed}, // the metadata has chosen
+		{inCorp, "bob@corp", "bob", codes.InvalidArgument, authFailed}, // the metadata have named it already
 		{ctx, "bob@default", "bob", codes.FailedPrecondition, authNotEnabled},
 		{ctx, "bob@", "bob", codes.FailedPrecondition, authNotEnabled},
 		{ctx, "@corp", "bob", codes.FailedPrecondition, authNotEnabled},
-		{withToken(ctx, token), "bob", "bob", codes.FailedPrecondition, authNotEnabled}, // an old token chooses nothing
+		// An old token names no keyspace.
+		{withToken(ctx, token), "bob", "bob", codes.FailedPrecondition, authNotEnabled},
 	} {
 		_, err := login(who.ctx, conn, who.name, who.password)
 		expectStatus(t, who.name, err, who.code, who.text)
@@ -98,7 +99,7 @@ func TestUserAtKeyspace(t *testing.T) {
 	expectStatus(t, "one that is not there", get(bare+"@"+unknown), codes.PermissionDenied, noEntry)
 	userClients(t, s)
 
-	// A user who has such a name comes first.
+	// A user with such a name takes precedence.
 	if _, err := client(t, s, "").UserAdd(ctx, "bob@corp", "own"); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func TestUserAtKeyspace(t *testing.T) {
 	expectStatus(t, "the first keyspace", get(bare), codes.Unauthenticated, invalidToken)
 }
 
-// userClients uses clientv3 and the gateway as a user who names the keyspace.
+// userClients uses clientv3 and the gateway with a user name that names the keyspace.
 func userClients(t *testing.T, s *compose.Server) {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
@@ -159,7 +160,7 @@ func userClients(t *testing.T, s *compose.Server) {
 	}
 }
 
-// TestNoUserAtKeyspace: without the flag such a name is a name.
+// TestNoUserAtKeyspace: without the flag such a name is an ordinary user name.
 func TestNoUserAtKeyspace(t *testing.T) {
 	s := server(t, func(c *config.Config) { c.BcryptCost = auth.CostMin })
 	create(t, s, "corp", nil)
@@ -169,12 +170,11 @@ func TestNoUserAtKeyspace(t *testing.T) {
 	expectStatus(t, "a name", err, codes.FailedPrecondition, authNotEnabled)
 	ctx := withToken(t.Context(), "x@corp")
 	if _, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte("k")}); err != nil {
-		t.Error("a token, where nobody asks for users:", err)
+		t.Error("a token in a keyspace without authentication:", err)
 	}
 }
 
-// TestPodsUserAtKeyspace: the same through pods of each kind, which pass on the request and what is asked for with its
-// token.
+// TestPodsUserAtKeyspace: the same holds for pods of each kind, which relay the request and the calls with its token.
 func TestPodsUserAtKeyspace(t *testing.T) {
 	t.Parallel() // it waits for most of its time
 	d := deploy(t, 1, func(_ config.Kind, _ int, c *config.Config) {

@@ -1,3 +1,4 @@
-// Package kube runs a kube-apiserver on Headwater as kubeadm does on etcd: over TLS with certificates of both sides.
-// The test runs where KUBE_APISERVER names a kube-apiserver (make kube), and is skipped elsewhere.
+// Package kube runs kube-apiservers on Headwater: one as kubeadm does on etcd, over TLS with certificates of both sides,
+// and three that share a server, each in a keyspace of its own. The tests run where KUBE_APISERVER names a
+// kube-apiserver (make kube), and are skipped elsewhere.
 package kube

@@ -32,8 +32,8 @@ const (
 	maps     = 200 // config maps that are written while certificates change
 )
 
-// store is a server whose clients show certificates, and whose connections are made anew every second, so that they
-// meet the certificate that there is.
+// store starts a server that requires client certificates. It closes connections after a second, so that clients soon
+// see the current certificate.
 func store(t *testing.T, ca *tlstest.Authority, own tlstest.Pair) *compose.Server {
 	t.Helper()
 	return standalone.Start(t, func(c *config.Config) {
@@ -52,8 +52,8 @@ type apiserver struct {
 	client *http.Client
 }
 
-// start starts a kube-apiserver on the store.
-func start(t *testing.T, s *compose.Server, ca *tlstest.Authority, client tlstest.Pair) *apiserver {
+// start starts a kube-apiserver on the store at url.
+func start(t *testing.T, url string, ca *tlstest.Authority, client tlstest.Pair) *apiserver {
 	t.Helper()
 	dir, addr := t.TempDir(), hw.FreeAddr(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
@@ -72,7 +72,7 @@ func start(t *testing.T, s *compose.Server, ca *tlstest.Authority, client tlstes
 	host, port, _ := strings.Cut(addr, ":")
 	var log bytes.Buffer
 	cmd := exec.Command(os.Getenv("KUBE_APISERVER"),
-		"--etcd-servers="+s.URL(), "--etcd-cafile="+ca.CAFile,
+		"--etcd-servers="+url, "--etcd-cafile="+ca.CAFile,
 		"--etcd-certfile="+client.CertFile, "--etcd-keyfile="+client.KeyFile,
 		"--bind-address="+host, "--secure-port="+port, "--cert-dir="+dir,
 		"--service-account-key-file="+account, "--service-account-signing-key-file="+account,
@@ -91,7 +91,7 @@ func start(t *testing.T, s *compose.Server, ca *tlstest.Authority, client tlstes
 			t.Logf("kube-apiserver:\n%s", log.String()[max(0, log.Len()-8<<10):])
 		}
 	})
-	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it has made its certificate itself
+	tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}} // it has a self-signed certificate
 	t.Cleanup(tr.CloseIdleConnections)
 	a := &apiserver{T: t, url: "https://" + addr, client: &http.Client{Transport: tr}}
 	for end := time.Now().Add(patience); ; time.Sleep(200 * time.Millisecond) {
@@ -121,7 +121,7 @@ func (a *apiserver) call(method, path, body string) (status int, answer string, 
 	return resp.StatusCode, string(b), err
 }
 
-// must makes a call that succeeds.
+// must makes a call, which must succeed.
 func (a *apiserver) must(method, path, body string) string {
 	a.Helper()
 	status, answer, err := a.call(method, path, body)
@@ -133,16 +133,21 @@ func (a *apiserver) must(method, path, body string) string {
 
 const configMaps = "/api/v1/namespaces/default/configmaps"
 
-// TestMutualTLS: a kube-apiserver that shows a certificate works, under load too while the server's certificate is
-// changed.
-func TestMutualTLS(t *testing.T) {
+func needApiserver(t *testing.T) {
+	t.Helper()
 	if os.Getenv("KUBE_APISERVER") == "" || testing.Short() {
 		t.Skip("KUBE_APISERVER names no kube-apiserver")
 	}
+}
+
+// TestMutualTLS: a kube-apiserver that shows a certificate works, under load too while the server's certificate is
+// changed.
+func TestMutualTLS(t *testing.T) {
+	needApiserver(t)
 	ca := tlstest.New(t, "etcd-ca")
 	own := ca.Server("server")
 	s := store(t, ca, own)
-	a := start(t, s, ca, ca.Issue("apiserver-etcd-client", tlstest.Name{CN: "kube-apiserver-etcd-client"}))
+	a := start(t, s.URL(), ca, ca.Issue("apiserver-etcd-client", tlstest.Name{CN: "kube-apiserver-etcd-client"}))
 	seen, next := a.watch(), ca.Server("next")
 	for i := range maps {
 		if i == maps/2 {
@@ -151,19 +156,18 @@ func TestMutualTLS(t *testing.T) {
 		body := fmt.Sprintf(`{"metadata":{"name":"m%d"},"data":{"i":"%d"}}`, i, i)
 		a.must(http.MethodPost, configMaps, body)
 		a.must(http.MethodPut, fmt.Sprintf("%s/m%d", configMaps, i), `{"immutable":true,`+body[1:])
-		time.Sleep(20 * time.Millisecond) // so that connections grow old under it
+		time.Sleep(20 * time.Millisecond) // so that the load lasts longer than a connection
 	}
-	var list struct{ Items []json.RawMessage }
-	if err := json.Unmarshal([]byte(a.must(http.MethodGet, configMaps+"?limit=500", "")), &list); err != nil {
-		t.Fatal(err)
-	}
-	if len(list.Items) < maps {
-		t.Errorf("%d config maps", len(list.Items))
+	if n := len(a.list()); n != maps {
+		t.Errorf("%d config maps", n)
 	}
 	timeout := time.After(patience)
-	for n := 0; n < maps; n++ {
+	for n := 0; n < maps; {
 		select {
-		case <-seen:
+		case e := <-seen:
+			if e.Type == "ADDED" {
+				n++
+			}
 		case <-timeout:
 			t.Fatalf("the watch has shown %d config maps", n)
 		}
@@ -180,8 +184,19 @@ func TestMutualTLS(t *testing.T) {
 	a.must(http.MethodDelete, configMaps, "")
 }
 
-// watch counts the config maps of the test that are added.
-func (a *apiserver) watch() <-chan struct{} {
+// configMap is what the tests read of a config map, and of an event about it.
+type configMap struct {
+	Metadata struct{ Name, UID, ResourceVersion string }
+	Data     map[string]string
+}
+
+type event struct {
+	Type   string
+	Object configMap
+}
+
+// watch sends the events of the test's own config maps, which are called m and a number.
+func (a *apiserver) watch() <-chan event {
 	a.Helper()
 	r, err := http.NewRequestWithContext(a.Context(), http.MethodGet, a.url+configMaps+"?watch=1", nil)
 	if err != nil {
@@ -193,23 +208,35 @@ func (a *apiserver) watch() <-chan struct{} {
 		a.Fatal(err)
 	}
 	a.Cleanup(func() { resp.Body.Close() })
-	seen := make(chan struct{}, 2*maps)
+	seen := make(chan event, 4*maps)
 	go func() {
 		d := json.NewDecoder(resp.Body)
 		for {
-			var e struct {
-				Type   string
-				Object struct{ Metadata struct{ Name string } }
-			}
+			var e event
 			if d.Decode(&e) != nil {
 				return
 			}
-			if e.Type == "ADDED" && strings.HasPrefix(e.Object.Metadata.Name, "m") {
-				seen <- struct{}{}
+			if strings.HasPrefix(e.Object.Metadata.Name, "m") {
+				seen <- e
 			}
 		}
 	}()
 	return seen
+}
+
+// list returns the test's own config maps.
+func (a *apiserver) list() (own []configMap) {
+	a.Helper()
+	var list struct{ Items []configMap }
+	if err := json.Unmarshal([]byte(a.must(http.MethodGet, configMaps, "")), &list); err != nil {
+		a.Fatal(err)
+	}
+	for _, m := range list.Items {
+		if strings.HasPrefix(m.Metadata.Name, "m") {
+			own = append(own, m)
+		}
+	}
+	return own
 }
 
 // replace puts a certificate in the place of another, as kubeadm certs renew does.

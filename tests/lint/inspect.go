@@ -64,7 +64,7 @@ func inspect(c *config, dir string, patterns []string) ([]finding, error) {
 	return filter(c, dir, fset(modules), files, found)
 }
 
-// makeAnalyzers makes the analyzers of all linters that a configuration enables, and says whose each is.
+// makeAnalyzers makes the analyzers of all linters that a configuration enables, and returns the linter of each.
 func makeAnalyzers(c *config) ([]*analysis.Analyzer, map[*analysis.Analyzer]string, error) {
 	var all []*analysis.Analyzer
 	linterOf := make(map[*analysis.Analyzer]string)
@@ -87,8 +87,8 @@ func makeAnalyzers(c *config) ([]*analysis.Analyzer, map[*analysis.Analyzer]stri
 	return all, linterOf, nil
 }
 
-// load reads packages with their tests, by module. Of a package with tests it has the form that the tests are compiled
-// with, which has all files of the other form.
+// load reads packages with their tests, by module. For a package with tests it returns the variant that is compiled
+// with the tests, which has all files of the other variant.
 func load(dir string, patterns []string) (map[string][]*packages.Package, error) {
 	all, err := packages.Load(&packages.Config{
 		Mode:  packages.LoadSyntax | packages.NeedModule | packages.NeedForTest,
@@ -129,7 +129,7 @@ func load(dir string, patterns []string) (map[string][]*packages.Package, error)
 	return modules, nil
 }
 
-// fset is that of all packages.
+// fset returns the file set, which all packages share.
 func fset(modules map[string][]*packages.Package) *token.FileSet {
 	for _, pkgs := range modules {
 		return pkgs[0].Fset

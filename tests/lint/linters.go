@@ -68,7 +68,7 @@ func just(a *analysis.Analyzer, flags ...string) maker {
 	}
 }
 
-// newDepguard takes the rules of the configuration.
+// newDepguard makes depguard with the rules of the configuration.
 func newDepguard(c *config) ([]*analysis.Analyzer, error) {
 	settings := depguard.LinterSettings{}
 	for name, rule := range c.Linters.Settings.Depguard.Rules {
@@ -82,7 +82,8 @@ func newDepguard(c *config) ([]*analysis.Analyzer, error) {
 	return []*analysis.Analyzer{a}, err
 }
 
-// newStaticcheck takes the checks of the configuration, in which "all" comes first and what follows takes checks away.
+// newStaticcheck makes the analyzers of the checks in the configuration. The first check there is "all", and the others
+// remove checks.
 func newStaticcheck(c *config) ([]*analysis.Analyzer, error) {
 	checks := c.Linters.Settings.Staticcheck.Checks
 	if len(checks) == 0 || checks[0] != "all" {

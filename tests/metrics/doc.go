@@ -1,4 +1,4 @@
-// Package metrics compares what Headwater's /metrics shows with what a real etcd's does.
+// Package metrics compares Headwater's /metrics with those of a real etcd.
 //
 // # Invariants
 //

@@ -63,7 +63,7 @@ func startHeadwater(t *testing.T, args ...string) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts())
+	s, err := compose.Start(t.Context(), config.Standalone, p.Config, embedded.Parts(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,15 +75,15 @@ func startHeadwater(t *testing.T, args ...string) string {
 	return s.URL()
 }
 
-// use makes some of every kind of request, one after the other.
+// use makes some requests of every kind, one after the other.
 func use(t *testing.T, url string) {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: time.Minute, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	must := func(_ any, err error) {
 		t.Helper()
@@ -125,11 +125,13 @@ func use(t *testing.T, url string) {
 var (
 	omitted = regexp.MustCompile("(?s)<!-- metrics: begin[^>]*-->\n(.*)<!-- metrics: end -->")
 	quoted  = regexp.MustCompile("`([a-z_]+)`")
-	// withPeers are names that only an etcd with peers shows, or one that has met the event.
-	withPeers = regexp.MustCompile(`^etcd_network_|^etcd_server_learner_promote_failures$|^etcd_debugging_store_(reads|writes)_`)
+	// withPeers are names that an etcd shows only if it has peers, or after the event has occurred.
+	withPeers = regexp.MustCompile(
+		`^etcd_network_|^etcd_server_learner_promote_failures$|^etcd_debugging_store_(reads|writes)_`,
+	)
 )
 
-// documented are the names that docs/compatibility.md leaves out.
+// documented returns the names that docs/compatibility.md lists as missing.
 func documented(t *testing.T) []string {
 	t.Helper()
 	b, err := os.ReadFile(filepath.Join("..", "..", "docs", "compatibility.md"))
@@ -161,7 +163,7 @@ func labelNames(f *dto.MetricFamily) []string {
 	return slices.Sorted(maps.Keys(names))
 }
 
-// bounds are the upper bounds of the first histogram of a family.
+// bounds returns the upper bounds of the first histogram of a family.
 func bounds(f *dto.MetricFamily) (b []float64) {
 	for _, bucket := range f.GetMetric()[0].GetHistogram().GetBucket() {
 		b = append(b, bucket.GetUpperBound())
@@ -169,12 +171,12 @@ func bounds(f *dto.MetricFamily) (b []float64) {
 	return b
 }
 
-// compared tells whether a metric is etcd's own, rather than of the Go runtime's release.
+// compared reports whether a metric is etcd's own. Others depend on the release of the Go runtime.
 func compared(name string) bool {
 	return !strings.HasPrefix(name, "go_") && !strings.HasPrefix(name, "process_")
 }
 
-// TestLikeEtcd compares a server that has been used with an etcd that has been used the same way.
+// TestLikeEtcd compares the metrics of a server and of an etcd after the same requests.
 func TestLikeEtcd(t *testing.T) {
 	urls := [2]string{startEtcd(t), startHeadwater(t, "--quota-backend-bytes=2147483648")}
 	for _, url := range urls {
@@ -205,13 +207,13 @@ func TestLikeEtcd(t *testing.T) {
 	compareValues(t, etcd, ours)
 }
 
-// compareValues compares what the same use must count the same, and what is constant.
+// compareValues compares the metrics that must be equal after the same requests, and those that are constant.
 func compareValues(t *testing.T, etcd, ours families) {
 	for _, c := range []struct {
 		name string
-		// with is a label and a value that series must have; "": all series.
+		// with is a label and the value that series must have; "" stands for all series.
 		with [2]string
-		// only says that the presence of series is compared, not their values.
+		// only says that only the presence of series is compared, not their values.
 		only bool
 	}{
 		{name: "etcd_cluster_version"},
@@ -228,7 +230,8 @@ func compareValues(t *testing.T, etcd, ours families) {
 		{name: "grpc_server_handled_total", with: [2]string{"grpc_service", "etcdserverpb.KV"}},
 		{name: "grpc_server_handled_total", with: [2]string{"grpc_service", "etcdserverpb.Auth"}},
 		{name: "grpc_server_msg_received_total", with: [2]string{"grpc_service", "etcdserverpb.KV"}},
-		// etcd counts an error as a message that is sent, and the end of a stream as one that has come: not these.
+		// etcd counts an error as a sent message, and the end of a stream as a received one, so these are not
+		// compared.
 		{name: "grpc_server_msg_sent_total", with: [2]string{"grpc_method", "Put"}},
 		{name: "grpc_server_msg_sent_total", with: [2]string{"grpc_method", "Watch"}},
 		{name: "grpc_server_msg_sent_total", with: [2]string{"grpc_service", "etcdserverpb.Lease"}},
@@ -248,7 +251,7 @@ func compareValues(t *testing.T, etcd, ours families) {
 		if len(want) == 0 {
 			t.Errorf("etcd has no %s with %v", c.name, c.with)
 		}
-		if c.only { // services that etcd does not have are no matter
+		if c.only { // services that etcd does not have do not matter
 			maps.DeleteFunc(got, func(key string, _ float64) bool { _, ok := want[key]; return !ok })
 		}
 		if diff := cmp.Diff(want, got); diff != "" {
@@ -269,7 +272,7 @@ func compareValues(t *testing.T, etcd, ours families) {
 	}
 }
 
-// values are the values of series, or the counts of histograms, by their labels.
+// values returns the values of series, or the counts of histograms, by their labels.
 func values(f *dto.MetricFamily, with [2]string, only bool) map[string]float64 {
 	all := map[string]float64{}
 	for _, m := range f.GetMetric() {
@@ -292,7 +295,7 @@ func values(f *dto.MetricFamily, with [2]string, only bool) map[string]float64 {
 	return all
 }
 
-// TestNoQuota: without a quota there is no series of it, so that nothing divides by 0.
+// TestNoQuota: without a quota there is no series of the quota, so that no expression divides by 0.
 func TestNoQuota(t *testing.T) {
 	for _, args := range [][]string{nil, {"--quota-backend-bytes=-1"}} {
 		if f := scrape(t, startHeadwater(t, args...)); f["etcd_server_quota_backend_bytes"] != nil {

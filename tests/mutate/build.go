@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// mendsMax is how often a mutant that does not compile is given uses of what it no longer uses.
+// mendsMax is how often a mutant that does not compile gets uses of the names that it no longer uses.
 const mendsMax = 3
 
 var (
@@ -23,8 +23,8 @@ var (
 	unusedImport = regexp.MustCompile(`:(\d+):(\d+): "[^"]+" imported (?:as \w+ )?and not used`)
 )
 
-// binaryOf builds the tests of the package in dir with a mutant, into out. ok is false if the mutant does not compile.
-// What it only leaves unused is used.
+// binaryOf builds the tests of the package in dir with a mutant, into out. If the mutant only leaves names unused,
+// binaryOf adds uses of them. ok is false if the mutant does not compile for another reason.
 func (r *Runner) binaryOf(ctx context.Context, dir string, m *Mutant, out string) (ok bool, err error) {
 	path := filepath.Join(r.Root, filepath.FromSlash(m.File))
 	src, err := os.ReadFile(path)
@@ -104,7 +104,7 @@ func mend(src, said []byte) []byte {
 	return apply(src, distinct(edits))
 }
 
-// distinct leaves out an edit that comes twice.
+// distinct removes duplicate edits.
 func distinct(edits []edit) []edit {
 	seen := map[edit]bool{}
 	var out []edit
@@ -121,7 +121,7 @@ func distinct(edits []edit) []edit {
 func runBinary(
 	ctx context.Context, dir, binary string, timeout time.Duration, args ...string,
 ) (passed bool, said []byte, err error) {
-	// The binary ends itself at its timeout; one that does not is killed a little later.
+	// The binary ends itself at its timeout. If it does not, it is killed a little later.
 	ctx, cancel := context.WithTimeout(ctx, timeout+killAfter)
 	defer cancel()
 	args = append([]string{"-test.short", "-test.failfast", "-test.timeout=" + timeout.String()}, args...)

@@ -18,7 +18,8 @@ type block struct {
 	run        bool
 }
 
-// reaches says that a test runs the place of a mutant: a block around it, or that it lies in none.
+// reaches reports whether a test runs the code of a mutant. It does if it runs the block around the code, or if the
+// code is in no block.
 func (c coverage) reaches(m *Mutant) bool {
 	inside := false
 	for _, b := range c[m.File] {

@@ -3,25 +3,26 @@
 // # Mutants
 //
 // A mutant is a file with one change: a condition negated, a bound moved by one, a call left out, an error swallowed
-// (see operators). It is named by file, function, operator and the text that changes, never by line, so that a list of
-// mutants outlives edits elsewhere. Change the text, and it is another mutant.
+// (see operators). Its name consists of the file, the function, the operator and the text that changes. It has no line
+// number, so that a list of mutants stays valid when other code changes. If the text changes, it is another mutant.
 //
 // # Runs
 //
-// The tree is never edited: the changed file is laid over it (go build -overlay). Only the tests of the mutant's own
-// package judge it, with -short and -failfast, in a time that is a multiple of what they take on the unchanged code.
-// A mutant whose tests fail, or do not end, is killed; one that does not compile is none; one in a line that
-// the tests never reach survives without being run.
+// The tree is never edited. The changed file is laid over it (go build -overlay). Only the tests of the mutant's own
+// package judge it, with -short and -failfast, in a time that is a multiple of what they take on the unchanged code. A
+// mutant is killed if its tests fail or do not end. A mutant that does not compile does not count. A mutant in a line
+// that the tests never reach survives without being run.
 //
 // # Survivors
 //
-// survivors.txt names the mutants that may survive, each with a reason. Whatever survives beside them, and whatever
-// is listed and is killed after all, or no longer exists, fails the run.
+// survivors.txt names the mutants that may survive, each with a reason. The run fails if any other mutant survives, and
+// also if a listed mutant is killed or no longer exists.
 //
 // # Results
 //
-// Each result is kept in a file as soon as it is known, under a hash of the package's code and one of its tests; a run
-// that was stopped goes on where it was. Other packages do not count: remove the file when those have changed.
+// Each result is written to a file as soon as it is known, with a hash of the package's code and one of its tests. So a
+// run that was stopped can go on where it was. The hashes do not cover other packages; remove the file when those have
+// changed.
 //
 // # Concurrency
 //

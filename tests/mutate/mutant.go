@@ -29,7 +29,7 @@ type edit struct {
 	with       string
 }
 
-// String is the mutant's name in lists: it changes only with the function's name or the text.
+// String returns the mutant's name in lists. It changes only if the function's name or the text changes.
 func (m *Mutant) String() string {
 	s := fmt.Sprintf("%s %s: %s `%s`", m.File, m.Func, m.Op, m.Text)
 	if m.N > 1 {
@@ -106,7 +106,7 @@ func (w *walker) offset(p token.Pos) int { return int(p) - w.base }
 
 func (w *walker) text(n ast.Node) string { return string(w.src[w.offset(n.Pos()):w.offset(n.End())]) }
 
-// add notes the mutant that replaces n by with; shown is what its name shows.
+// add records the mutant that replaces n by with. shown is the code that its name shows.
 func (w *walker) add(op string, n, shown ast.Node, with string) {
 	w.addEdit(op, shown, edit{w.offset(n.Pos()), w.offset(n.End()), with})
 }
@@ -119,7 +119,7 @@ func (w *walker) addEdit(op string, shown ast.Node, e edit) {
 	w.found = append(w.found, m)
 }
 
-// oneLine is text with single spaces, without what would end a name.
+// oneLine returns text with single spaces, without characters that would end a name.
 func oneLine(text string) string {
 	text = strings.ReplaceAll(strings.Join(strings.Fields(text), " "), "`", "'")
 	if len(text) > textMax {

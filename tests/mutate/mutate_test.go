@@ -33,7 +33,7 @@ type T[X any] struct{}
 func (t *T[X]) yes() bool { log.Warn("said"); return true }
 `
 
-// TestMutants: each operator finds its places, and what it makes of them is what it says.
+// TestMutants: each operator finds all its places, and changes them as documented.
 func TestMutants(t *testing.T) {
 	found, err := Mutants("p/a.go", []byte(sample))
 	if err != nil {
@@ -64,7 +64,7 @@ func TestMutants(t *testing.T) {
 	}
 }
 
-// difference is the first line of b that is not a's.
+// difference returns the first line of b that differs from a's.
 func difference(a, b string) string {
 	as, bs := strings.Split(a, "\n"), strings.Split(b, "\n")
 	for i := range bs {
@@ -93,8 +93,8 @@ func write(t *testing.T, files map[string]string) (root string) {
 	return root
 }
 
-// TestRun: a weak test lets some mutants live; the list says which may; what a change leaves unused compiles all the
-// same; and a second run knows all results.
+// TestRun: some mutants survive a weak test, the list says which may, a mutant that leaves names unused still compiles,
+// and a second run takes all results from the file.
 func TestRun(t *testing.T) {
 	root := write(t, map[string]string{
 		"go.mod": "module m\n\ngo 1.26\n",
@@ -114,7 +114,7 @@ func TestRun(t *testing.T) {
 		}
 	}
 	list("")
-	for range 2 { // the second time from the file
+	for range 2 { // the second run takes the results from the file
 		all, err := r.Run(t.Context(), []string{"p"})
 		want := []string{
 			"survived, not listed: p/p.go Sign: drop `os.Setenv(name, \"y\")`",
@@ -143,7 +143,7 @@ func TestRun(t *testing.T) {
 	}
 }
 
-// TestSurvivorsFile: the checked-in list can be read, so each entry has a reason.
+// TestSurvivorsFile: the list in the tree can be parsed, so each entry has a reason.
 func TestSurvivorsFile(t *testing.T) {
 	f, err := os.Open("survivors.txt")
 	if err != nil {

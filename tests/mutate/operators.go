@@ -66,7 +66,7 @@ func (w *walker) walk(body ast.Node) {
 	})
 }
 
-// parts walks a loop without its post statement, whose loss only makes it run for ever.
+// parts walks a loop without its post statement, because a loop without one only runs for ever.
 func (w *walker) parts(n *ast.ForStmt) {
 	if n.Init != nil {
 		w.walk(n.Init)
@@ -105,7 +105,7 @@ type span struct{ pos, end token.Pos }
 func (s span) Pos() token.Pos { return s.pos }
 func (s span) End() token.Pos { return s.end }
 
-// binary exchanges an operator. Of a whole condition == is left to negate, which does the same.
+// binary exchanges an operator. It leaves == alone if it is the whole condition, because negate makes the same mutant.
 func (w *walker) binary(n *ast.BinaryExpr, whole bool) {
 	b, ok := binary[n.Op]
 	if !ok || whole && b.op == opEqual || b.op == opSum && (isString(n.X) || isString(n.Y)) {
@@ -161,7 +161,7 @@ func (w *walker) drop(n ast.Stmt) {
 	w.add(opDrop, n, n, "")
 }
 
-// blank says that nothing is kept of what is assigned.
+// blank reports whether all values are assigned to the blank identifier.
 func blank(lhs []ast.Expr) bool {
 	for _, e := range lhs {
 		if id, ok := e.(*ast.Ident); !ok || id.Name != "_" {
@@ -171,7 +171,7 @@ func blank(lhs []ast.Expr) bool {
 	return true
 }
 
-// speaks says that a call only logs, or panics because something cannot be.
+// speaks reports whether a call only logs, or panics because of an impossible state.
 func speaks(call *ast.CallExpr) bool {
 	switch f := call.Fun.(type) {
 	case *ast.Ident:

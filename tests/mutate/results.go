@@ -60,14 +60,14 @@ func openResults(path string) (*results, error) {
 	return r, lines.Err()
 }
 
-// of returns the result of a mutant on this code and these tests. With keepKilled a mutant that other tests have
-// killed counts as killed.
+// of returns the known result of a mutant for this code and these tests. With keepKilled it also returns that earlier
+// tests have killed the mutant.
 func (r *results) of(m *Mutant, h hashes, keepKilled bool) (Result, bool) {
 	one, ok := r.known[m.String()+h.code]
 	return one, ok && (one.Tests == h.tests || one.Outcome == NoMutant || keepKilled && one.Outcome == Killed)
 }
 
-// survived says that a mutant has survived, whatever the tests were.
+// survived reports whether a mutant has survived, with these tests or earlier ones.
 func (r *results) survived(m *Mutant, h hashes) bool {
 	o := r.known[m.String()+h.code].Outcome
 	return o == Survived || o == Unreached
@@ -120,7 +120,7 @@ type Summary struct {
 	Mutants  int // that exist
 	Judged   int // of them in this run
 	Count    map[Outcome]int
-	Surprise []string // survivors that are not listed, and listed ones that were killed or do not exist
+	Surprise []string // survivors that are not listed, and listed mutants that were killed or do not exist
 }
 
 func (s *Summary) String() string {
@@ -132,10 +132,10 @@ func (s *Summary) String() string {
 	return t
 }
 
-// ErrSurprise says that a package has mutants that are not as listed.
+// ErrSurprise says that the outcomes of a package's mutants differ from the list.
 var ErrSurprise = errors.New("mutate: mutants are not as listed")
 
-// compare fills in what is not as listed. all says that every mutant of the package is among the judged.
+// compare fills in Surprise. all says that every mutant of the package has been judged.
 func (s *Summary) compare(list Survivors, judged map[string]Outcome, mutants []Mutant, all bool) {
 	alive := map[string]bool{} // listed names that stand for a survivor
 	dead := map[string]bool{}
@@ -145,7 +145,7 @@ func (s *Summary) compare(list Survivors, judged map[string]Outcome, mutants []M
 		o, ok := judged[m.String()]
 		switch survives := o == Survived || o == Unreached; {
 		case !ok && listed:
-			alive[name] = true // not looked at
+			alive[name] = true // the mutant was not judged in this run
 		case !ok:
 		case survives && !listed:
 			s.Surprise = append(s.Surprise, string(o)+", not listed: "+m.String())

@@ -16,8 +16,8 @@ import (
 
 // Limits of a run.
 const (
-	// timeoutFactor and timeoutMin say how long the tests of a mutant may take, measured by those of the unchanged
-	// code.
+	// timeoutFactor and timeoutMin say how long the tests of a mutant may take, relative to the tests of the
+	// unchanged code.
 	timeoutFactor = 3
 	timeoutMin    = 10 * time.Second
 	// baselineMax bounds the tests of the unchanged code.
@@ -32,9 +32,9 @@ type Runner struct {
 	Files      []string  // patterns of file names; none: all
 	Sample     int       // judge so many of a package's mutants; 0: all
 	Seed       uint64    // of the sample
-	KeepKilled bool      // what other tests of the package have killed is killed
-	Again      bool      // judge only what is known to have survived other tests
-	Out        io.Writer // each result, and what is going on
+	KeepKilled bool      // a mutant that earlier tests of the package have killed counts as killed
+	Again      bool      // judge only mutants that are known to have survived earlier tests
+	Out        io.Writer // each result, and progress
 
 	tmp string
 }
@@ -94,7 +94,7 @@ func (r *Runner) List(pkg string) ([]Mutant, error) {
 	return all, nil
 }
 
-// chosen says that a mutant's file is one of those asked for.
+// chosen reports whether Files selects the mutant's file.
 func (r *Runner) chosen(m *Mutant) bool {
 	return len(r.Files) == 0 || slices.ContainsFunc(r.Files, func(pattern string) bool {
 		ok, err := filepath.Match(pattern, filepath.Base(m.File))
@@ -102,8 +102,8 @@ func (r *Runner) chosen(m *Mutant) bool {
 	})
 }
 
-// sample returns the mutants to be judged, in a random order that depends on Seed: what a run that is stopped has
-// judged is a sample too.
+// sample returns the mutants to be judged, in a random order that depends on Seed. So what a stopped run has judged is
+// a sample too.
 func (r *Runner) sample(mutants []Mutant) []Mutant {
 	picked := slices.DeleteFunc(slices.Clone(mutants), func(m Mutant) bool { return !r.chosen(&m) })
 	rnd := rand.New(rand.NewPCG(r.Seed, r.Seed))
@@ -151,7 +151,7 @@ func (r *Runner) runPackage(ctx context.Context, known *results, pkg string) (*S
 	return s, nil
 }
 
-// judge judges the mutants of one package. What it needs of the unchanged code it finds out at the first.
+// judge judges the mutants of one package. With the first mutant it runs the tests of the unchanged code.
 type judge struct {
 	r       *Runner
 	dir     string
@@ -169,7 +169,7 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 		if err != nil {
 			return Result{}, err
 		}
-		if rapid { // it would keep failures in testdata, and try them again with the next mutant
+		if rapid { // by default rapid keeps failures in testdata, and tries them again with the next mutant
 			j.flags = []string{"-rapid.nofailfile"}
 		}
 	}
@@ -198,7 +198,7 @@ func (j *judge) judge(ctx context.Context, m *Mutant) (Result, error) {
 	return res, nil
 }
 
-// uses says that a test in dir imports a package.
+// uses reports whether a test in dir imports a package.
 func uses(dir, pkg string) (bool, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*_test.go"))
 	if err != nil {
@@ -216,7 +216,7 @@ func uses(dir, pkg string) (bool, error) {
 	return false, nil
 }
 
-// baseline runs the tests of the unchanged code: what they reach, and how long they take.
+// baseline runs the tests of the unchanged code, to find which code they reach and how long they take.
 func (j *judge) baseline(ctx context.Context) error {
 	binary, profile := filepath.Join(j.r.tmp, "baseline.test"), filepath.Join(j.r.tmp, "cover.out")
 	if said, err := j.r.goBuild(ctx, j.dir, "-cover", "-o", binary); err != nil {
@@ -244,7 +244,7 @@ var (
 	runningLine = regexp.MustCompile(`(?m)^running tests:\n\s*(\S+)`)
 )
 
-// failedTest is the test that failed, as far as the output tells.
+// failedTest returns the name of the test that failed, if the output tells it.
 func failedTest(said []byte) string {
 	if f := failLine.FindAllSubmatch(said, -1); f != nil {
 		return string(f[len(f)-1][1])

@@ -8,14 +8,15 @@ import (
 )
 
 // Survivors are the mutants that may survive, by name, with the reason. A name that ends with ": *" stands for all
-// mutants of a function, with which no test of the package is concerned.
+// mutants of a function that no test of the package covers.
 type Survivors map[string]string
 
 // wholeFunc ends a name that stands for all mutants of a function.
 const wholeFunc = ": *"
 
-// ParseSurvivors reads a list: a name on a line, and on the lines below, indented, the reason. Lines with # are
-// comments. Errors: a name without a reason, a name twice, a reason without a name.
+// ParseSurvivors reads a list. A name stands on a line of its own; the reason stands on the lines below, indented.
+// Lines that begin with # are comments. Errors: a name without a reason, a name that is listed twice, a reason without
+// a name.
 func ParseSurvivors(r io.Reader) (Survivors, error) {
 	list := Survivors{}
 	name := ""

@@ -6,8 +6,8 @@ import (
 	"go/token"
 )
 
-// useAfter returns the edit that uses a name behind the statement which declares it at an offset, or none if that
-// statement is no part of a list (the head of an if, a for or a switch): there it is used at the beginning of the body.
+// useAfter returns the edit that uses a name after the statement that declares it at an offset. If that statement is
+// not part of a list but is in the head of an if or a for, the edit uses the name at the beginning of the body.
 func useAfter(f *ast.File, lines *token.File, offset int, name string) []edit {
 	pos := lines.Pos(offset)
 	var found []edit

@@ -1,9 +1,10 @@
-// Package packages checks that docs/architecture.md draws the packages as they are: who imports whom, which floor each
-// stands on, where what is not ours is used, and what binaries do not link.
+// Package packages checks that docs/architecture.md describes the packages as they are: which package imports which, on
+// which floor of the drawing each stands, which packages use which external module, and what the binaries do not link.
 //
 // # Invariants
 //
-//   - The code is read with all its build tags, tests left out: a build that nobody has tried today is drawn too.
+//   - The test reads the code with all its build tags and without its tests, so that it also covers builds that nobody
+//     makes today.
 //
 // # Concurrency
 //
@@ -11,5 +12,5 @@
 //
 // # Testing
 //
-// The parsers of the drawing are tested on drawings that are wrong.
+// The parsers of the drawing are tested on wrong drawings.
 package packages

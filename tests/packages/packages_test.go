@@ -22,7 +22,7 @@ const (
 	module = "github.com/headwaterdb/headwater/"
 )
 
-// imports are what packages import, by directory below the root.
+// imports are the imports of packages, by directory below the root.
 type imports map[string][]string
 
 // readCode reads the imports of all packages below some directories, tests and testdata left out.
@@ -68,7 +68,7 @@ func readCode(dirs ...string) (imports, error) {
 	return all, nil
 }
 
-// own are those of a package's imports that are packages of this repository, by directory.
+// own returns those imports of a package that are packages of this repository, by directory.
 func (i imports) own(at string) (own []string) {
 	for _, name := range i[at] {
 		if dir, ok := strings.CutPrefix(name, module); ok {
@@ -78,7 +78,7 @@ func (i imports) own(at string) (own []string) {
 	return own
 }
 
-// section is what stands in the document between the marks of a name.
+// section returns the text between the two marks of a name in the document.
 func section(doc, name string) (string, error) {
 	_, rest, ok := strings.Cut(doc, "<!-- "+name+": begin -->\n")
 	text, _, ok2 := strings.Cut(rest, "<!-- "+name+": end -->\n")
@@ -90,7 +90,7 @@ func section(doc, name string) (string, error) {
 
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// table reads the rows of a section: the names in the last column, by the name in the first.
+// table reads the rows of a section. It returns the names in the last column, by the name in the first.
 func table(doc, name string) (map[string][]string, error) {
 	text, err := section(doc, name)
 	if err != nil {
@@ -119,7 +119,7 @@ func table(doc, name string) (map[string][]string, error) {
 
 var packageName = regexp.MustCompile(`\b(?:libs|services|protos)/[a-z0-9/]+`)
 
-// floors reads on which floor each package is drawn, 0 being the highest.
+// floors reads on which floor each package is drawn. 0 is the highest.
 func floors(doc string) (map[string]int, error) {
 	text, err := section(doc, "floors")
 	if err != nil {
@@ -141,7 +141,7 @@ func floors(doc string) (map[string]int, error) {
 	return at, nil
 }
 
-// differences says where a table of imports is not that of the code.
+// differences lists where a table of imports differs from the code.
 func differences(drawn map[string][]string, code imports) (wrong []string) {
 	for _, at := range slices.Sorted(maps.Keys(code)) {
 		want, ok := drawn[at]
@@ -169,7 +169,7 @@ func differences(drawn map[string][]string, code imports) (wrong []string) {
 	return wrong
 }
 
-// climbs says which imports do not go downwards.
+// climbs lists the imports that do not go downwards.
 func climbs(at map[string]int, code imports) (wrong []string) {
 	for _, from := range slices.Sorted(maps.Keys(code)) {
 		floor, ok := at[from]
@@ -186,7 +186,7 @@ func climbs(at map[string]int, code imports) (wrong []string) {
 	return wrong
 }
 
-// strays says which packages import something that is only for others.
+// strays lists the packages that import a module which only other packages may import.
 func strays(only map[string][]string, code imports) (wrong []string) {
 	for _, outside := range slices.Sorted(maps.Keys(only)) {
 		var users []string
@@ -202,7 +202,7 @@ func strays(only map[string][]string, code imports) (wrong []string) {
 	return wrong
 }
 
-// within tells whether a package is one of a module, or the module itself.
+// within reports whether a package belongs to a module.
 func within(name, module string) bool { return name == module || strings.HasPrefix(name, module+"/") }
 
 func document(t *testing.T) string {
@@ -223,7 +223,7 @@ func code(t *testing.T) imports {
 	return c
 }
 
-// report fails the test with what is wrong.
+// report fails the test with each error.
 func report(t *testing.T, wrong []string) {
 	t.Helper()
 	for _, w := range wrong {
@@ -231,7 +231,7 @@ func report(t *testing.T, wrong []string) {
 	}
 }
 
-// TestDrawing: tables and drawing of docs/architecture.md are those of the code.
+// TestDrawing: the tables and the drawing of docs/architecture.md agree with the code.
 func TestDrawing(t *testing.T) {
 	doc, c := document(t), code(t)
 	drawn, err := table(doc, "packages")
@@ -275,10 +275,12 @@ func TestBinaries(t *testing.T) {
 	}
 }
 
-// TestNotice: what is not drawn, or drawn wrongly, is noticed.
+// TestNotice: the test notices packages that are missing in the drawing or drawn wrongly.
 func TestNotice(t *testing.T) {
-	doc := "<!-- packages: begin -->\n| package | what | imports |\n|---|---|---|\n| `libs/a` | A | `libs/b` |\n| `libs/b` | B | none |\n" +
-		"<!-- packages: end -->\n<!-- floors: begin -->\n│ libs/a │\n├──┤\n│ libs/b │ libs/c │\n<!-- floors: end -->\n" +
+	doc := "<!-- packages: begin -->\n| package | what | imports |\n|---|---|---|\n| `libs/a` | A | `libs/b` |\n| " +
+		"`libs/b` | B | none |\n" +
+		"<!-- packages: end -->\n<!-- floors: begin -->\n│ libs/a │\n├──┤\n│ libs/b │ libs/c │\n<!-- floors: end " +
+		"-->\n" +
 		"<!-- outside: begin -->\n| `example.com/x` | `libs/b` |\n<!-- outside: end -->\n"
 	for want, c := range map[string]imports{
 		"": {"libs/a": {module + "libs/b"}, "libs/b": {"example.com/x/y"}},

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// reaches matches imports and directives with which code can use what a package does not export.
+// reaches matches imports and directives by which code can use what a package does not export.
 var reaches = regexp.MustCompile(`(?m)^//go:linkname|^\s+(?:_ )?"(?:unsafe|reflect)"`)
 
 // TestPrivate: every file that may use what a package does not export is listed in docs/private.md.
@@ -73,12 +73,12 @@ func TestPublicAPI(t *testing.T) {
 		t.Skip("it builds everything again; skipped with -short")
 	}
 	goTest(t, root, nil, "test", "-tags", "publicapi", "./libs/wire")
-	// TestWatchSendBothWays looks at which of the two ways is taken.
+	// TestWatchSendBothWays checks which of the two ways the code takes.
 	goTest(t, root, nil, "test", "-tags", "publicapi", "-short", "-run", "Watch", "-skip", "TestWatchSendBothWays",
 		"./libs/etcdapi")
 }
 
-// nextEnv asks for the test against releases that are not in go.mod.
+// nextEnv enables the test against releases that are not in go.mod.
 const nextEnv = "HEADWATER_TEST_NEXT"
 
 // TestNext: the newest releases still have the undocumented features in use. It needs the module proxy, so it runs

@@ -21,6 +21,7 @@ var (
 	invariant    = regexp.MustCompile(`\bI(1[0-2]|[1-9])\b`)
 	bare         = regexp.MustCompile(`(?i)\b(design|designed)[ ,]+(§|I)\d+`)
 	outsideTree  = regexp.MustCompile(`\.\./shared/|etcd-surface\.md|ecosystem\.md|\bDESIGN\b`)
+	quotedPath   = regexp.MustCompile("`((?:bench|charts|deploy|docs|k8s|libs|protos|services|tests)/[\\w./-]+)`")
 	fenced       = regexp.MustCompile("(?ms)^ *```.*?^ *```")
 )
 
@@ -56,7 +57,7 @@ func walkTexts(t *testing.T, visit func(path, text string)) {
 	}
 }
 
-// anchor is the name that a forge gives to a heading.
+// anchor returns the name that a forge gives to a heading.
 func anchor(heading string) string {
 	var b strings.Builder
 	for _, r := range strings.ToLower(strings.TrimSpace(heading)) {
@@ -79,8 +80,8 @@ func anchors(text string) map[string]bool {
 	return names
 }
 
-// TestReferences: links between pages lead somewhere, what code says of a page is on it, and nothing refers to what is
-// not in the tree.
+// TestReferences: every link between pages leads somewhere, every section that code refers to exists, and nothing
+// refers to anything outside the tree.
 func TestReferences(t *testing.T) {
 	design, err := os.ReadFile(filepath.Join(root, "docs/design.md"))
 	if err != nil {
@@ -107,6 +108,7 @@ func TestReferences(t *testing.T) {
 		}
 		if strings.HasSuffix(path, ".md") {
 			links += checkLinks(t, path, text)
+			checkPaths(t, path, text)
 		}
 	})
 	if links < 50 || sections < 5 {
@@ -122,12 +124,26 @@ func TestReferences(t *testing.T) {
 	}
 }
 
-// designHas says that the design has a section (§6) or an invariant (I8).
+// designHas reports whether the design has a section (§6) or an invariant (I8).
 func designHas(design, name string) bool {
 	if number, ok := strings.CutPrefix(name, "§"); ok {
 		return strings.Contains(design, "\n## "+number+". ")
 	}
 	return invariant.MatchString(name) && strings.Contains(design, "**"+name+".**")
+}
+
+// checkPaths checks that the directories and files that a page names in backticks exist.
+func checkPaths(t *testing.T, path, text string) {
+	t.Helper()
+	for _, m := range quotedPath.FindAllStringSubmatch(text, -1) {
+		name := strings.TrimSuffix(m[1], "/...")
+		if !slices.ContainsFunc([]string{name, name + ".go"}, func(name string) bool {
+			_, err := os.Stat(filepath.Join(root, name))
+			return err == nil
+		}) {
+			t.Errorf("%s names %s, which does not exist", path, m[1])
+		}
+	}
 }
 
 func checkLinks(t *testing.T, path, text string) (links int) {

@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-// TestBinary: what a pod's program says and how it ends, without FoundationDB. The kinds differ by one word.
+// TestBinary: the output and the exit code of a pod's program without FoundationDB. The kinds differ by one word.
 func TestBinary(t *testing.T) {
 	program := filepath.Join(t.TempDir(), "headwater-kv")
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", program,

@@ -13,8 +13,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestDrainEndsStreams: every stream of a pod that drains ends with the server's own Unavailable, not with its
-// connection, which takes server.StopGrace. So clients turn elsewhere at once.
+// TestDrainEndsStreams: a pod that drains ends every stream with Unavailable, before it closes the connections after
+// server.StopGrace. So clients turn to another pod at once.
 func TestDrainEndsStreams(t *testing.T) {
 	for _, k := range pods.Kinds {
 		t.Run(string(k), func(t *testing.T) {

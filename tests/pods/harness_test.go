@@ -20,7 +20,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// patience bounds every wait; a loaded machine is slow.
+// patience bounds every wait. It is long because a loaded machine is slow.
 const patience = 2 * time.Minute
 
 // deployment is an engine, a bus, and the pods on them.
@@ -29,7 +29,7 @@ type deployment struct {
 	t *testing.T
 }
 
-// deploy makes a deployment of per pods of each kind, which are not started.
+// deploy makes a deployment of per pods of each kind, and starts none of them.
 func deploy(t *testing.T, per int) *deployment {
 	t.Helper()
 	seed := rand.Uint64()
@@ -52,7 +52,7 @@ func deploy(t *testing.T, per int) *deployment {
 	return d
 }
 
-// start starts the i-th pod of a kind; it is closed with the test, if not before.
+// start starts the i-th pod of a kind. If the pod is not closed before, it is closed with the test.
 func (d *deployment) start(k config.Kind, i int) compose.Node {
 	d.t.Helper()
 	ctx, cancel := context.WithTimeout(d.t.Context(), patience)
@@ -81,7 +81,7 @@ func (d *deployment) startAll() {
 	}
 }
 
-// client is a client of one or more addresses.
+// client returns a client of one or more addresses.
 func (d *deployment) client(endpoints ...string) *clientv3.Client {
 	d.t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: endpoints, Logger: zap.NewNop(), DialTimeout: patience})
@@ -92,7 +92,7 @@ func (d *deployment) client(endpoints ...string) *clientv3.Client {
 	return c
 }
 
-// get asks a pod's metrics address.
+// get requests a path from a pod's metrics address.
 func (d *deployment) get(k config.Kind, i int, path string) (code int, body string) {
 	d.t.Helper()
 	transport := &http.Transport{
@@ -120,7 +120,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for end := time.Now().Add(patience); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(end) {
-			t.Fatalf("waited in vain for: %s", what)
+			t.Fatalf("timed out waiting for: %s", what)
 		}
 	}
 }

@@ -12,12 +12,12 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// TestIdle: what six pods that nobody asks for anything ask the store. docs/round-trips.md has the table. A slow
-// machine makes it less.
+// TestIdle counts the round trips to the store of six pods without clients. docs/round-trips.md has the table. On a
+// slow machine there are fewer.
 func TestIdle(t *testing.T) {
 	const (
 		period     = 4 * time.Second
-		tripsMax   = 90 // a second, all pods together
+		tripsMax   = 90 // per second, all pods together
 		commitsMax = 10
 	)
 	engine := testengine.Open(t, 1)
@@ -37,7 +37,7 @@ func TestIdle(t *testing.T) {
 			d.start(k, i)
 		}
 	}
-	time.Sleep(period) // shards are handed over, leaders elected
+	time.Sleep(period) // meanwhile the pods share out the shards and elect leaders
 	before := map[string]faults.Trips{}
 	for name, e := range counted {
 		before[name] = e.Trips()

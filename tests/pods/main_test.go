@@ -10,5 +10,5 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
 
-// TestFoundationDB says whether this run has a cluster.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }

@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// writeMetrics are those of the way of writes that every pod has.
+// writeMetrics are the metrics about writes that every pod has.
 var writeMetrics = []string{
 	"headwater_write_queue_requests", "headwater_write_queue_bytes", "headwater_write_blocked_requests",
 	"headwater_write_blocked_keys", "headwater_write_oldest_seconds",
@@ -25,7 +25,7 @@ var writeMetrics = []string{
 	`headwater_group_retries_total{class="conflict"}`, `headwater_group_unknown_outcomes_total{outcome="committed"}`,
 }
 
-// writeNumbers scrapes them. All must be there.
+// writeNumbers scrapes the writeMetrics of a pod, all of which must be there.
 func (d *deployment) writeNumbers(k config.Kind) map[string]float64 {
 	d.t.Helper()
 	code, body := d.get(k, 0, "/metrics")
@@ -65,7 +65,7 @@ func (l *logged) String() string {
 	return l.b.String()
 }
 
-// TestWriteMetrics: pods of all kinds have the metrics of writes; those move on the pod that writes, and its line
+// TestWriteMetrics: pods of all kinds have the metrics about writes. They change on the pod that writes, whose log line
 // about a slow request says where the time went.
 func TestWriteMetrics(t *testing.T) {
 	d := deploy(t, 1)

@@ -20,8 +20,9 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
-// TestRoster: any pod tells which pods there are, whether they are ready, and who leads what: each place has a holder,
-// and each holder is a pod that is there. One that drains is not ready, and one that has ended is gone.
+// TestRoster: any pod tells which pods exist, whether they are ready, and which pod leads which election. Every
+// election has a leader, which is an existing pod. A pod that drains is not ready, and a pod that has ended is not
+// listed.
 func TestRoster(t *testing.T) {
 	const per = 2
 	d := deploy(t, per)
@@ -45,7 +46,7 @@ func TestRoster(t *testing.T) {
 		t.Helper()
 		for !cond() {
 			if ctx.Err() != nil {
-				t.Fatal("waited in vain:", what)
+				t.Fatal("timed out waiting:", what)
 			}
 		}
 	}
@@ -112,8 +113,8 @@ func TestRoster(t *testing.T) {
 	}
 }
 
-// showsPods checks that the status page of a pod tells of all, with their numbers, and that keys can be looked at
-// there: those that are relayed to others too.
+// showsPods checks that the status page of a pod shows all pods with their numbers. It also checks that the page shows
+// keys, including those that the pod gets from other pods.
 func showsPods(t *testing.T, d *deployment, pods []string) {
 	t.Helper()
 	url := d.Node(config.KV, 0).(*compose.Server).StatusURLs()[0] + "/status/"

@@ -15,7 +15,7 @@ const (
 	// progressMin and progressMax are how many requests succeed between two faults.
 	progressMin, progressMax = 30, 500
 
-	// pauseMax is how long the process is stopped: some requests' timeouts end in it, others wait it out.
+	// pauseMax is the longest pause of the process. Some requests time out during a pause, others outlast it.
 	pauseMax = 600 * time.Millisecond
 	// downMax is how long the server stays away before a restart.
 	downMax = 300 * time.Millisecond
@@ -30,8 +30,8 @@ func (f faults) String() string {
 	return fmt.Sprintf("%d kills, %d stops, %d pauses", f.kills, f.stops, f.pauses)
 }
 
-// inject faults until the time has come and the traffic is complete, each fault after some progress. It begins with a
-// kill, and leaves the server running.
+// inject makes faults until the time is over and the traffic is complete, each fault after some progress. It begins
+// with a kill, and leaves the server running.
 func inject(ctx context.Context, rnd *rand.Rand, s *hw.Server, run *load.Run, until time.Time) (f faults, err error) {
 	for first := true; first || run.GoesOn(until); first = false {
 		if err := run.Progress(ctx, progressMin+rnd.Int64N(progressMax-progressMin)); err != nil {

@@ -17,13 +17,13 @@ import (
 	"go.uber.org/zap"
 )
 
-// TestJudges records a history, which is good, and corrupts it in one way at a time.
+// TestJudges records a good history, and corrupts it in one way at a time.
 func TestJudges(t *testing.T) {
 	good := record(t)
 	if _, err := check.Run(zap.NewNop(), good, linearizationTimeout); err != nil {
 		t.Fatalf("the history is bad before it is corrupted: %v", err)
 	}
-	rebuilt := good // etcd's requests come from its WAL; those rebuilt from the log must do as well
+	rebuilt := good // etcd's requests come from its WAL; requests that are rebuilt from the log must pass too
 	rebuilt.Requests = check.Requests(good.Log)
 	if _, err := check.Run(zap.NewNop(), rebuilt, linearizationTimeout); err != nil {
 		t.Fatalf("with requests rebuilt from the log: %v", err)
@@ -226,8 +226,11 @@ func lostWrite(rev int64) porcupine.Operation {
 	}
 	return porcupine.Operation{
 		ClientId: 1 << 20,
-		Input:    model.EtcdRequest{Type: model.Txn, Txn: &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}}},
-		Call:     1,
+		Input: model.EtcdRequest{
+			Type: model.Txn,
+			Txn:  &model.TxnRequest{OperationsOnSuccess: []model.EtcdOperation{put}},
+		},
+		Call: 1,
 		Output: model.MaybeEtcdResponse{EtcdResponse: model.EtcdResponse{
 			Txn:      &model.TxnResponse{Results: []model.EtcdOperationResult{{}}},
 			Revision: rev,

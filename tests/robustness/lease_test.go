@@ -19,14 +19,15 @@ const (
 	leaseCount  = 16
 	leaseTTLMin = 2 // seconds; etcd grants no less
 	leaseTTLMax = 4
-	// leaseSlack is how late an expiry may be seen, with everything on one busy machine. Etcd's own loop takes 0.5 s.
+	// leaseSlack is how late a client may see an expiry, with everything on one busy machine. etcd's own loop takes
+	// 0.5 s.
 	leaseSlack = 30 * time.Second
 
 	leaseFaultGap = 1500 * time.Millisecond
 )
 
-// TestLeases holds leases, alive for a random time, through kills. A lease ends no earlier than its TTL after the last
-// keep-alive that was answered, and it does end: no later than its TTL after the last restart.
+// TestLeases keeps leases alive for a random time while the server is killed. A lease ends no earlier than its TTL
+// after the last answered keep-alive, and no later than its TTL after the last restart.
 func TestLeases(t *testing.T) {
 	tg := newTarget(t)
 	sd := seed(t)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -21,11 +22,11 @@ import (
 	"go.uber.org/zap"
 )
 
-// storeDir is where in its data directory the standalone server keeps the engine's files.
+// storeDir is the directory, below its data directory, in which the standalone server keeps the engine's files.
 const storeDir = "store"
 
 // headwaterPersisted opens the stopped server's store and rebuilds the persisted requests from the log in it. What
-// compaction has removed is completed from what the Recorder saw; all the rest must be the same in both.
+// compaction has removed it takes from what the Recorder saw. All other entries must be the same in both.
 func headwaterPersisted(_ *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error) {
 	log, err := readLog(context.Background(), filepath.Join(dataDir, storeDir))
 	if err != nil {
@@ -50,12 +51,12 @@ func podsPersisted(t *testing.T,
 			return nil, nil, fmt.Errorf("read the pods' log: %w", err)
 		}
 		log, err = check.Complete(h.Events, log)
-		return log, nil, err // Ranks makes the requests
+		return log, nil, err // Ranks makes the persisted requests
 	}
 }
 
 func readLog(ctx context.Context, dir string) (log []revlog.Entry, err error) {
-	db, err := pebble.Open(dir, pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	db, err := pebble.Open(dir, pebble.Options{ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
 	if err != nil {
 		return nil, err
 	}

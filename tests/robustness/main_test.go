@@ -30,7 +30,7 @@ func defaultTarget() string {
 	return "headwater"
 }
 
-// TestFoundationDB says whether this run has a cluster.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
 func TestMain(m *testing.M) {

@@ -17,7 +17,8 @@ import (
 	"go.uber.org/zap/zaptest"
 )
 
-// linearizationTimeout bounds porcupine's search per profile. It takes a second or two for the default duration.
+// linearizationTimeout bounds porcupine's search per profile. For the default duration the search takes a second or
+// two.
 const linearizationTimeout = 3 * time.Minute
 
 func TestKeyValue(t *testing.T) {
@@ -41,7 +42,7 @@ func TestKubernetes(t *testing.T) {
 	}
 }
 
-// robust runs traffic under faults and lets it be judged.
+// robust runs traffic under faults and judges the history.
 func robust(t *testing.T, cfg load.Config) check.Coverage {
 	tg := newTarget(t)
 	cfg.Seed = seed(t)
@@ -103,13 +104,16 @@ func judge(t *testing.T, tg target, s *hw.Server, cfg load.Config, h load.Histor
 	return res
 }
 
-// keep saves what is needed to look into a failure.
+// keep saves what people need to look into a failure.
 func keep(t *testing.T, s *hw.Server, h load.History, res *check.Result) {
 	t.Helper()
 	dir := *artifactsFlag
 	if dir == "" {
 		var err error
-		if dir, err = os.MkdirTemp("", "robustness-"); err != nil { //nolint:usetesting // outlives the test, to be looked into
+		if dir, err = os.MkdirTemp(
+			"",
+			"robustness-",
+		); err != nil { //nolint:usetesting // it outlives the test, for people to look into
 			t.Error(err)
 			return
 		}

@@ -16,8 +16,8 @@ import (
 // target is a server under test.
 type target struct {
 	hw.Program
-	// persisted returns what the stopped server has in its data directory: its whole log and the persisted requests.
-	// events are what the run's Recorder saw, to complete a compacted log.
+	// persisted reads the data directory of the stopped server. It returns its whole log and the persisted
+	// requests. h has the events that the run's Recorder saw, which complete a compacted log.
 	persisted func(lg *zap.Logger, dataDir string, h load.History) ([]revlog.Entry, []model.EtcdRequest, error)
 	// sparse says that revisions have gaps.
 	sparse bool
@@ -40,7 +40,7 @@ func newTarget(t *testing.T) target {
 	return target{}
 }
 
-// history is what the judges judge.
+// history returns the history in the form that the judges judge.
 func (tg target) history(h check.History) check.History {
 	if tg.sparse {
 		return check.Ranks(h)

@@ -15,26 +15,26 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// An alarm acts on the pods that did not take the request within a second (T21). What follows waits for that, pod by
-// pod, with requests that leave nothing behind.
+// A pod that did not take the alarm request itself obeys the alarm within a second (T21). The functions below wait for
+// that, pod by pod, with requests that leave nothing behind.
 
 const (
 	// noLease is a lease that nobody grants.
 	noLease int64 = 0x7d_0000_0000
-	// probeLeases is how many ids are tried, to meet every owner of leases.
+	// probeLeases is how many ids are tried, so that every owner of leases gets some.
 	probeLeases = 32
-	// noSpace is how etcd refuses what grows.
+	// noSpace is the text with which etcd refuses writes that need space.
 	noSpace = "etcdserver: mvcc: database space exceeded"
-	// leaseExists is how etcd refuses to grant a lease again.
+	// leaseExists is the text with which etcd refuses to grant a lease again.
 	leaseExists = "etcdserver: lease already exists"
 )
 
-// obeyer is a server of several parts that obey an alarm some time after it was answered.
+// obeyer is a server of several parts, which obey an alarm some time after the answer to the request.
 type obeyer interface {
 	obeys(ctx context.Context, noSpace bool) error
 }
 
-// obeys waits until all pods refuse growth, or until all allow it.
+// obeys waits until all pods refuse writes that need space, or until all allow them.
 func (s *podsServer) obeys(ctx context.Context, refused bool) error {
 	for _, k := range pods.Kinds {
 		for i := range podsPerKind {
@@ -52,7 +52,7 @@ func (s *podsServer) obeys(ctx context.Context, refused bool) error {
 	return nil
 }
 
-// growth tells whether all that a pod may refuse is refused, or nothing is.
+// growth reports whether a pod refuses everything that it has to refuse under the alarm, or nothing, as refused says.
 func growth(ctx context.Context, conn *grpc.ClientConn, k config.Kind, refused bool) (bool, error) {
 	if k != config.LeaseKeeper {
 		_, err := pb.NewKVClient(conn).Put(ctx, &pb.PutRequest{Key: []byte("a"), Lease: noLease})
@@ -62,7 +62,7 @@ func growth(ctx context.Context, conn *grpc.ClientConn, k config.Kind, refused b
 	return err == nil && (n == probeLeases && refused || n == 0 && !refused), err
 }
 
-// grantsRefused tells how many of probeLeases grants are refused for want of space. The leases are revoked again.
+// grantsRefused returns how many of probeLeases grants are refused for lack of space. It revokes the leases again.
 func grantsRefused(ctx context.Context, conn *grpc.ClientConn) (int, error) {
 	var wg sync.WaitGroup
 	var refused atomic.Int64
@@ -90,14 +90,14 @@ func grantRefused(ctx context.Context, conn *grpc.ClientConn, id int64) (bool, e
 	switch {
 	case status.Convert(err).Message() == noSpace:
 		return true, nil
-	case err != nil && status.Convert(err).Message() != leaseExists: // of a probe that was not answered
+	case err != nil && status.Convert(err).Message() != leaseExists: // a probe without an answer may have granted it
 		return false, err
 	}
 	_, err = leases.LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: id})
 	return false, err
 }
 
-// poll asks again until the answer is yes, an error comes, or ctx ends.
+// poll calls done until it returns true or an error, or until ctx ends.
 func poll(ctx context.Context, done func() (bool, error)) error {
 	ticker := time.NewTicker(probePause)
 	defer ticker.Stop()

@@ -14,14 +14,14 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// AuthPair compares two servers with users and roles: each request is sent on behalf of somebody, and what it may do is
-// compared like everything else. A watch is compared at its creation alone: that it ends when its client may no longer
-// watch is ours.
+// AuthPair compares two servers with users and roles. It sends each request on behalf of a user, and compares
+// permissions like everything else. It compares a watch only at its creation, because only Headwater ends a watch whose
+// client may no longer watch.
 type AuthPair struct {
 	*Pair
 	r      *rand.Rand
-	tokens [][2]string // of the reference and of the server under test, from the same request
-	// Sparse says that revisions of the server under test have gaps: those of keys are not compared.
+	tokens [][2]string // pairs of tokens, of the reference and of the server under test, from the same request
+	// Sparse says that revisions of the server under test have gaps. Then revisions of keys are not compared.
 	Sparse bool
 }
 
@@ -40,8 +40,8 @@ var (
 
 func pickOf[T any](r *rand.Rand, of []T) T { return of[r.IntN(len(of))] }
 
-// Sequence runs n random operations, among them the set-up of users that may do something, and the end of all users. It
-// returns what has run, and the first difference.
+// Sequence runs n random operations, after operations that set up users with permissions. At the end it removes all
+// users. It returns the operations that ran, and the first difference.
 func (a *AuthPair) Sequence(n int) (ops []string, d *Difference, err error) {
 	a.tokens = nil
 	run := func(op Op, who int) bool {
@@ -73,7 +73,7 @@ func (a *AuthPair) Sequence(n int) (ops []string, d *Difference, err error) {
 	return ops, nil, a.cleanUp()
 }
 
-// Who an operation acts for, beside the number of a token.
+// For whom an operation acts, if not for the owner of a token.
 const (
 	nobodyAtAll = -1
 	badToken    = -2
@@ -116,7 +116,7 @@ func (a *AuthPair) do(op Op, who int) *Difference {
 		x.Token, y.Token = "", ""
 	}
 	d := a.compareAuth(op, ref, sut)
-	// A pod answers a keep-alive by the users and roles that it has heard of within the last second or two (T26).
+	// A pod answers a keep-alive with users and roles that may be a second or two old (T26).
 	for begin := time.Now(); d != nil && a.Sparse && op.Kind == "LeaseKeepAlive" && time.Since(begin) < patience; {
 		time.Sleep(progressInterval)
 		d = a.compareAuth(op, ref, a.SUT.call(op, proto.Clone(op.Req)))
@@ -189,7 +189,7 @@ func (a *AuthPair) op() Op {
 	return a.use()
 }
 
-// manage is one about users and roles. Root keeps a password.
+// manage returns an operation about users and roles. Root keeps a password.
 func (a *AuthPair) manage() Op {
 	r := a.r
 	user, role, password := pickOf(r, authUsers), pickOf(r, authRoles), pickOf(r, authPasswords)
@@ -243,7 +243,7 @@ func (a *AuthPair) manage() Op {
 	return Op{Kind: "Authenticate", Req: &pb.AuthenticateRequest{Name: user, Password: password}}
 }
 
-// use is one that needs permissions.
+// use returns an operation that needs permissions.
 func (a *AuthPair) use() Op {
 	r := a.r
 	key, end := a.keys()
@@ -293,8 +293,8 @@ func (a *AuthPair) use() Op {
 	})
 }
 
-// keys is a range with a key in it. Whether etcd allows one without depends on the form of its tree of permissions
-// (T24).
+// keys returns a range that is not empty. Whether etcd allows an empty range depends on the form of its tree of
+// permissions (T24).
 func (a *AuthPair) keys() (key, end []byte) {
 	k, e := pickOf(a.r, authKeys), pickOf(a.r, authEnds)
 	if len(e) > 0 && e != "\x00" && k >= e {

@@ -20,11 +20,11 @@ var (
 	authDuration  = flag.Duration("auth-duration", 2*time.Second, "start no more of them after this; 0: no limit")
 )
 
-// authOps is how long a sequence with users and roles is.
+// authOps is the length of a sequence with users and roles.
 const authOps = 80
 
-// TestAuth compares random sequences of users and roles, and of requests on their behalf, with etcd's answers: with
-// tokens of either kind.
+// TestAuth compares random sequences with users and roles, and requests on their behalf, with etcd's answers. It uses
+// tokens of both kinds.
 func TestAuth(t *testing.T) {
 	t.Run("simple", func(t *testing.T) { authAlone(t, "simple") })
 	t.Run("jwt", func(t *testing.T) {
@@ -53,8 +53,8 @@ func authAlone(t *testing.T, tokens string) {
 	runAuth(t, pair, false)
 }
 
-// TestAuthPods does the same with pods, of which each request goes to the next: what one of them has changed all others
-// go by, and what one has relayed is still its client's.
+// TestAuthPods does the same with pods. Each request goes to the next pod, so all pods must obey what one has changed,
+// and a relayed request must still count as its client's.
 func TestAuthPods(t *testing.T) {
 	pair, err := NewPair(func() (*Target, error) {
 		o, err := ownStore(t)
@@ -85,7 +85,7 @@ func TestAuthGateway(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer theirs.Remove()
-	theirs.Stop() // its gateway dials the address that it was told to listen on
+	theirs.Stop() // because its gateway dials the listen URL of its configuration, which must be a real address
 	if err := theirs.Restart(); err != nil {
 		t.Fatal(err)
 	}

@@ -125,7 +125,7 @@ func withoutEvents(r *pb.WatchResponse) proto.Message {
 	return c
 }
 
-// diffEvents returns what differs first between two event sequences, "" if nothing does.
+// diffEvents describes the first difference between two event sequences. It returns "" if there is none.
 func diffEvents(req *pb.WatchCreateRequest, ref, sut []*mvccpb.Event, compacted int64) (what, a, b string) {
 	for i := range max(len(ref), len(sut)) {
 		switch {

@@ -13,19 +13,19 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// The concurrent mode: several clients at once on one server, each on keys and leases of its own, plus one counter
+// The concurrent mode: several clients at once on one server, each on keys and leases of its own, and on one counter
 // that all increment with compare-and-swap. Each client makes the same decisions on both servers, because they depend
-// only on its seed and on answers that do not depend on the order of the clients. Left out of the comparison is what
-// does depend on it: revisions, and how often a compare-and-swap of the counter had to be repeated.
+// only on its seed and on answers that do not depend on the order of the clients. The comparison leaves out what
+// depends on that order: revisions, and how often a compare-and-swap of the counter was repeated.
 
 const (
 	counterKey      = "counter"
 	counterTriesMax = 10_000
 	concurrentKeys  = 6
-	watchLogTimeout = 20 * time.Second
+	watchLogTimeout = 2 * time.Minute
 )
 
-// concurrentRun is what one server made of a concurrent run, without anything that depends on the order of clients.
+// concurrentRun is the result of a concurrent run on one server, without anything that depends on the order of clients.
 type concurrentRun struct {
 	answers  [][]string          // per client
 	events   map[string][]string // per key, in revision order; not for the counter
@@ -33,7 +33,7 @@ type concurrentRun struct {
 	problems []string
 }
 
-// runConcurrently lets clients work on t and returns what came out. Each makes steps operations.
+// runConcurrently lets clients work on t and returns the result. Each makes steps operations.
 func runConcurrently(t *Target, seed uint64, clients, steps int) (*concurrentRun, error) {
 	live, err := openStream(t.clients.watch)
 	if err != nil {
@@ -68,7 +68,8 @@ func (run *concurrentRun) collect(t *Target, live *stream, from int64) error {
 		return err
 	}
 	if len(res.GetKvs()) == 1 {
-		run.counter, _ = strconv.Atoi(string(res.GetKvs()[0].GetValue())) // else 0, which differs
+		// The counter is 0 if it cannot be parsed, which is a difference.
+		run.counter, _ = strconv.Atoi(string(res.GetKvs()[0].GetValue()))
 	}
 	head := res.GetHeader().GetRevision()
 	t.head = head
@@ -145,7 +146,7 @@ func (c *concurrentClient) key() []byte {
 	return fmt.Appendf(nil, "client-%03d/%d", c.id, c.rng.IntN(concurrentKeys))
 }
 
-// interval is all keys of the client.
+// interval returns the range of all keys of the client.
 func (c *concurrentClient) interval() (key, end []byte) {
 	key = fmt.Appendf(nil, "client-%03d/", c.id)
 	return key, prefixEnd(key)
@@ -189,7 +190,8 @@ func (c *concurrentClient) step(ctx context.Context) (string, error) {
 	}
 }
 
-// swap writes two keys if one is still as this client saw it last, which is so unless it was deleted since.
+// swap writes two keys if one of them is still as this client saw it last. It is, unless the client has deleted it
+// since.
 func (c *concurrentClient) swap(ctx context.Context) (string, error) {
 	key := c.key()
 	other := c.key()
@@ -226,7 +228,7 @@ func (c *concurrentClient) swap(ctx context.Context) (string, error) {
 	return text + " " + kvsText(kvs), nil
 }
 
-// increment adds one to the shared counter by compare-and-swap, as often as it takes.
+// increment adds one to the shared counter by compare-and-swap, which it repeats until it succeeds.
 func (c *concurrentClient) increment(ctx context.Context) error {
 	value, mod := 0, int64(0)
 	for range counterTriesMax {

@@ -8,7 +8,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// TestConcurrent compares what several clients at once see and leave behind.
+// TestConcurrent compares what several concurrent clients see and leave behind.
 func TestConcurrent(t *testing.T) { compareConcurrent(t, sut(t), *rounds) }
 
 func compareConcurrent(t *testing.T, under starter, rounds int) {

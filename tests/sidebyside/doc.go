@@ -10,8 +10,8 @@
 //   - tolerate.go: the complete list of tolerated differences. Anything not written there is a failure.
 //   - generate.go, generate_txn.go, raw.go: the seeded generator. reduce.go: makes a failing sequence small.
 //   - pods.go, alarm.go: the distributed form as a server under test: pods on one engine, whose revisions have gaps.
-//   - keyspaces_test.go: a keyspace of a standalone process as a server under test, beside others that are busy.
-//   - gateway.go: the requests of a target as JSON through its gateway.
+//   - keyspaces_test.go: a keyspace of a standalone process as a server under test, beside busy keyspaces.
+//   - gateway.go: sends the requests of a target as JSON through its gateway.
 //   - concurrent.go: several clients at once on disjoint keys, with an order-independent comparison.
 //
 // How sequences share servers: starting servers per sequence would be slow, so sequences run one after the other on
@@ -20,24 +20,24 @@
 // beginning as on a fresh store (revision 1), and are moved to the real ones when sent. After a difference the pair
 // is thrown away.
 //
-// How revisions with gaps are compared: the connection to the pods puts revisions in the place of ranks in requests,
-// and ranks in the place of revisions in answers (tests/internal/ranks), so that everything else here counts as etcd
-// does. Each request and each stream goes to the next pod, whatever its kind, so that what one pod has answered is
-// compared with what the others know. A Restart takes the engine from all pods at once and starts others.
+// How revisions with gaps are compared: the connection to the pods replaces ranks by revisions in requests, and
+// revisions by ranks in answers (tests/internal/ranks), so that everything else here counts revisions as etcd does.
+// Each request and each stream goes to the next pod, whatever its kind, so that all pods must know what one has
+// answered. A Restart takes the engine from all pods at once and starts others.
 //
-// How a wait for watch events ends: each server is watched by a tap, a watch of everything. From the tap follows
-// which events each watcher is owed; the comparison waits for these, with a deadline. The tap decides only how long
-// to wait; what is judged are the two servers' streams against each other, and each stream against the guarantees I8
-// of the design (order, atomic revisions, headers never ahead).
+// How a wait for watch events ends: each server has a tap, which is a watch of everything. The tap shows which events
+// each watcher must still get, and the comparison waits for these, with a deadline. The tap only decides how long to
+// wait. The judgement compares the two servers' streams with each other, and each stream with the guarantees I8 of the
+// design (order, atomic revisions, headers never ahead).
 //
-// Running: go test ./sidebyside -sequences 20000 -seed 7 runs more or other sequences, -sut etcd compares etcd with
-// etcd, which must find nothing (the harness's own check), -workers sets the number of pairs at once. -sut pods
-// compares the distributed form for as long as that, on the engine that package testengine chooses, and -sut faults
-// the same while the engine makes conflicts and unknown outcomes:
+// Running: go test ./sidebyside -sequences 20000 -seed 7 runs more or other sequences. -sut etcd compares etcd with
+// etcd, which must find nothing (the harness's own check). -workers sets the number of pairs that run at the same time.
+// -sut pods compares the distributed form for as long as that, on the engine that package testengine chooses, and -sut
+// faults the same while the engine makes conflicts and unknown outcomes:
 //
 //	go test ./sidebyside -run Random -sut pods -sequences 20000 -workers 16 -duration 0
-//	FDB_CLUSTER_FILE=… HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb ./sidebyside -run Random -sut pods -sequences 500 -workers 4 -duration 0
+//	FDB_CLUSTER_FILE=… HEADWATER_TEST_ENGINE=foundationdb \
+//	  go test -tags foundationdb ./sidebyside -run Random -sut pods -sequences 500 -workers 4 -duration 0
 //
-// The tests of the harness itself also check that deliberately altered answers and requests are caught, through ranks
-// too.
+// The tests of the harness itself also check that it notices falsified answers and requests, through ranks too.
 package sidebyside

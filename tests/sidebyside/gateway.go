@@ -20,8 +20,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// gatewayDial makes a Target's calls requests to its JSON gateway: unary ones, and the watches of AuthPair, which ask
-// once. What gRPC says beside them (the tap, keep-alives) stays gRPC's.
+// gatewayDial sends a Target's calls to its JSON gateway: unary calls, and the watches of AuthPair, which send one
+// request. Other streams (the tap, keep-alives) still use gRPC.
 func gatewayDial() []grpc.DialOption {
 	g := gatewayClient{paths: gatewayPaths()}
 	return []grpc.DialOption{
@@ -29,7 +29,7 @@ func gatewayDial() []grpc.DialOption {
 	}
 }
 
-// gatewayPaths are the paths of methods, as their descriptions say them.
+// gatewayPaths returns the paths of methods, from their protobuf descriptors.
 func gatewayPaths() map[string]string {
 	paths := make(map[string]string)
 	services := pb.File_rpc_proto.Services()
@@ -88,7 +88,7 @@ func (g gatewayClient) unary(
 	return protojson.Unmarshal(body, reply.(proto.Message))
 }
 
-// gatewayError is the error that a body says, whose text begins with the status.
+// gatewayError returns the error in a body. Its text begins with the HTTP status.
 func gatewayError(httpStatus int, body []byte) error {
 	var e struct {
 		Code    codes.Code
@@ -100,7 +100,7 @@ func gatewayError(httpStatus int, body []byte) error {
 	return status.Errorf(e.Code, "%d %s", httpStatus, e.Message)
 }
 
-// watching is set in the context of a stream that is to go through the gateway.
+// watching is set in the context of a stream that has to go through the gateway.
 type watching struct{}
 
 func (g gatewayClient) stream(

@@ -10,7 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// The key pool is small, so that operations meet, and below the size from which etcd's sort is unstable (T5).
+// The key pool is small, so that operations hit the same keys. It is below the size from which etcd's sort is unstable
+// (T5).
 var keyPool = []string{"a", "b", "c", "k/", "k/1", "k/2", "k/2/x", "\x00", "a\x00", "\xff", "\xff\xff"}
 
 // valuePool has values of every kind that matters.
@@ -24,7 +25,7 @@ const (
 	streamsMax   = 3
 	opsMin       = 5
 	opsMax       = 45
-	farRevision  = math.MaxInt64 - 2 // a watch of grpc-proxy starts there
+	farRevision  = math.MaxInt64 - 2 // where watches of grpc-proxy start
 	ttlMin       = 300               // no lease expires within a sequence
 	knownLeases  = 5                 // client-picked lease ids 1…knownLeases and negative ones
 	fragmentPart = 700 << 10
@@ -36,14 +37,14 @@ const (
 type Generator struct {
 	*rand.Rand
 	left  int
-	queue []Op // operations that follow at once
+	queue []Op // operations that come next
 }
 
 // NewGenerator returns the generator of sequence number n of a seed.
 func NewGenerator(seed, n uint64) *Generator {
 	g := &Generator{Rand: rand.New(rand.NewPCG(seed, n))}
 	g.left = opsMin + g.IntN(opsMax-opsMin)
-	if g.oneIn(4) { // some sequences begin with history
+	if g.oneIn(4) { // some sequences begin with a history
 		for range g.IntN(12) {
 			g.queue = append(g.queue, g.write())
 		}
@@ -54,7 +55,7 @@ func NewGenerator(seed, n uint64) *Generator {
 	return g
 }
 
-// wideTxn puts more keys than fit into one message of RangeStream, and than etcd sorts in a stable way.
+// wideTxn puts more keys than fit into one message of RangeStream, and more than etcd sorts in a stable way.
 func (g *Generator) wideTxn() Op {
 	t := &pb.TxnRequest{}
 	for i := range wideKeysMin + g.IntN(wideKeysMin) {
@@ -168,7 +169,7 @@ func prefixEnd(prefix []byte) []byte {
 	return []byte{0}
 }
 
-// revision returns one from all classes: none, negative, compacted, past, present, future.
+// revision returns a revision of any class: none, negative, compacted, past, present, future.
 func (g *Generator) revision(s State) int64 {
 	switch g.IntN(10) {
 	case 0:
@@ -221,7 +222,7 @@ func (g *Generator) rangeRequest(s State) *pb.RangeRequest {
 	return r
 }
 
-// streamRequest is a range, most often without what RangeStream refuses.
+// streamRequest returns a range request, mostly without options that RangeStream refuses.
 func (g *Generator) streamRequest(s State) *pb.RangeRequest {
 	r := g.rangeRequest(s)
 	if !g.oneIn(5) {
@@ -283,7 +284,7 @@ func (g *Generator) lease(s State) Op {
 			r.TTL = pick(g, int64(9_000_000_001), math.MaxInt64)
 		case 1:
 			r.TTL = 9_000_000_000
-		case 2: // raised to the minimum, which would expire soon
+		case 2: // the server would raise it to the minimum, and the lease would expire soon
 			r.TTL, r.ID = -g.Int64N(2), 77
 			g.queue = append(g.queue, Op{Kind: "LeaseRevoke", Req: &pb.LeaseRevokeRequest{ID: 77}})
 		}
@@ -310,9 +311,13 @@ func (g *Generator) watchOp(s State) Op {
 		if len(ids) > 0 {
 			id = pick(g, ids...)
 		}
-		op.Req = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}}
+		op.Req = &pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+		}
 	case n < 18:
-		op.Req = &pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}}
+		op.Req = &pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+		}
 	case n < 19:
 		op.Req = &pb.WatchRequest{}
 	default:
@@ -335,7 +340,7 @@ func (g *Generator) watchCreate(s State, ids []int64) *pb.WatchCreateRequest {
 	}
 	if g.oneIn(4) {
 		r.WatchId = g.Int64N(6) - 3
-		if r.WatchId == -1 { // etcd's own mark for "no watch"
+		if r.WatchId == -1 { // etcd uses it for "no watch"
 			r.WatchId = 9
 		}
 	}
@@ -355,7 +360,7 @@ func (g *Generator) watchCreate(s State, ids []int64) *pb.WatchCreateRequest {
 	return r
 }
 
-// bigTxn makes events of one revision that do not fit into one fragment, by several puts that fit into a request.
+// bigTxn makes events of one revision that do not fit into one fragment. Its puts together fit into a request.
 func (g *Generator) bigTxn() Op {
 	t := &pb.TxnRequest{}
 	for _, key := range []string{"k/1", "k/2"} {
@@ -365,9 +370,10 @@ func (g *Generator) bigTxn() Op {
 	return Op{Kind: "Txn", Req: t}
 }
 
-// other is everything that is neither key-value, lease nor watch.
+// other returns an operation that is about neither keys, leases nor watches.
 func (g *Generator) other(s State) Op {
-	return pick(g,
+	return pick(
+		g,
 		Op{Kind: "Status", Req: &pb.StatusRequest{}},
 		Op{Kind: "Alarm", Req: &pb.AlarmRequest{}},
 		Op{Kind: "Alarm", Req: &pb.AlarmRequest{Action: pb.AlarmRequest_DEACTIVATE, Alarm: pb.AlarmType_NOSPACE}},
@@ -376,7 +382,13 @@ func (g *Generator) other(s State) Op {
 		Op{Kind: "HashKV", Req: &pb.HashKVRequest{Revision: g.revision(s)}},
 		Op{Kind: "HashKV", Req: &pb.HashKVRequest{}},
 		Op{Kind: "MoveLeader", Req: &pb.MoveLeaderRequest{TargetID: 12345}},
-		Op{Kind: "Downgrade", Req: &pb.DowngradeRequest{Action: pb.DowngradeRequest_DowngradeAction(g.IntN(3)), Version: pick(g, "", "3.4.0", "3.5.0", "x", "9.9.9")}},
+		Op{
+			Kind: "Downgrade",
+			Req: &pb.DowngradeRequest{
+				Action:  pb.DowngradeRequest_DowngradeAction(g.IntN(3)),
+				Version: pick(g, "", "3.4.0", "3.5.0", "x", "9.9.9"),
+			},
+		},
 		Op{Kind: "MemberList", Req: &pb.MemberListRequest{Linearizable: g.oneIn(2)}},
 		Op{Kind: "MemberRemove", Req: &pb.MemberRemoveRequest{ID: 1}},
 		Op{Kind: "MemberPromote", Req: &pb.MemberPromoteRequest{ID: 1}},
@@ -387,8 +399,8 @@ func (g *Generator) other(s State) Op {
 	)
 }
 
-// largeRequest is around the limits of 1.5 MiB for a request and 2 MiB for a message. etcd's own wrapping has a
-// varying size of some ten bytes, so the limit itself is left out.
+// largeRequest returns a request whose size is near the limits of 1.5 MiB for a request and 2 MiB for a message. It
+// avoids the limit itself, because etcd wraps requests in some ten bytes, which vary.
 func (g *Generator) largeRequest() Op {
 	n := pick(g, 1536<<10-200, 1536<<10, 1536<<10+1000, 2<<20, 3<<20)
 	value := fmt.Appendf(nil, "%s%d", fillPrefix, n)

@@ -56,7 +56,7 @@ func (g *Generator) txn(s State, depth int) *pb.TxnRequest {
 	return t
 }
 
-// avoidUnseenOverlaps changes what Headwater refuses and etcd does not (T17).
+// avoidUnseenOverlaps changes transactions that Headwater refuses and etcd does not (T17).
 func avoidUnseenOverlaps(t *pb.TxnRequest) {
 	if hasPut(t) {
 		closeDeletes(t)
@@ -73,7 +73,7 @@ func avoidUnseenOverlaps(t *pb.TxnRequest) {
 	}
 }
 
-// hasUnseenOverlap tells whether avoidUnseenOverlaps would change t.
+// hasUnseenOverlap reports whether avoidUnseenOverlaps would change t.
 func hasUnseenOverlap(t *pb.TxnRequest) bool {
 	c := proto.Clone(t).(*pb.TxnRequest)
 	avoidUnseenOverlaps(c)
@@ -120,7 +120,7 @@ func hasPut(t *pb.TxnRequest) bool {
 	return false
 }
 
-// closeDeletes gives deletes that are open to the end an end behind all keys of the pool (T17).
+// closeDeletes gives deletes without an upper bound an end behind all keys of the pool (T17).
 func closeDeletes(t *pb.TxnRequest) {
 	for _, op := range slices.Concat(t.GetSuccess(), t.GetFailure()) {
 		if d := op.GetRequestDeleteRange(); d != nil && string(d.GetRangeEnd()) == "\x00" {
@@ -132,7 +132,7 @@ func closeDeletes(t *pb.TxnRequest) {
 	}
 }
 
-// fillUp takes a transaction to or over the limit of operations.
+// fillUp adds operations to a transaction up to or beyond the limit.
 func (g *Generator) fillUp(t *pb.TxnRequest) {
 	n := txnOpsLimit + g.IntN(2)
 	switch g.IntN(3) {
@@ -208,7 +208,7 @@ func (g *Generator) txnStep(s State, depth int, free map[string]bool, careful bo
 	}
 }
 
-// keepApart removes from a nested transaction the writes that would overlap the ones of its siblings.
+// keepApart removes from a nested transaction the writes that would overlap those of its siblings.
 func (g *Generator) keepApart(t *pb.TxnRequest, free map[string]bool) {
 	taken := map[string]bool{}
 	for _, branch := range []*[]*pb.RequestOp{&t.Success, &t.Failure} {
@@ -260,7 +260,7 @@ func (g *Generator) compare(s State) *pb.Compare {
 	switch g.IntN(30) {
 	case 0:
 		c.TargetUnion = nil
-	case 1: // a union of another type than the target
+	case 1: // a value of another type than the target
 		c.Target = pb.Compare_CompareTarget(g.IntN(5))
 	case 2:
 		c.Target = pb.Compare_CompareTarget(7)
@@ -270,5 +270,5 @@ func (g *Generator) compare(s State) *pb.Compare {
 	return c
 }
 
-// compareLease avoids ids that the server picked: their order differs between servers.
+// compareLease avoids ids that the server picked, because their order differs between servers.
 func (g *Generator) compareLease() int64 { return g.Int64N(knownLeases + 1) }

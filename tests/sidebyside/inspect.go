@@ -86,8 +86,8 @@ func (s *stream) liveIDs() []int64 {
 	return ids
 }
 
-// silentProgress tells whether etcd leaves a progress request on this stream unanswered: no watcher,
-// one that starts in the future, or one that was canceled by compaction and still counts (T16).
+// silentProgress reports whether etcd leaves a progress request on this stream unanswered. It does if the stream has no
+// watcher, one that starts in the future, or one that was canceled by compaction and still counts (T16).
 func (s *stream) silentProgress(head int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,8 +111,8 @@ func (s *stream) noteCompacted(rev int64) {
 	s.compacted = rev
 }
 
-// markSynced is told that all events due are there. It marks all watches as caught up and tells whether that was not
-// known of one.
+// markSynced marks all watches as caught up, because all events that are due have come. It reports whether that was
+// news about any of them.
 func (s *stream) markSynced(head int64) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -138,7 +138,7 @@ func (s *stream) snapshot() []*watch {
 	return out
 }
 
-// allProblems returns the broken guarantees; strict counts headers that ran ahead of events too (T10).
+// allProblems returns the broken guarantees. With strict they include headers that ran ahead of events (T10).
 func (s *stream) allProblems(strict bool) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -19,18 +19,19 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// The tests of this file run what the others run against keyspaces of one standalone process: each server under test is
-// a keyspace of its own in it, among others that are busy. The pairs of a run are in it at the same time, and their
-// sequences use the same keys and the same lease ids, each beside an etcd of its own: what one keyspace's clients see
-// must not depend on what another's do.
+// The tests of this file run the other tests against keyspaces of one standalone process. Each server under test is a
+// keyspace of that process, beside busy keyspaces. All pairs of a run are in the process at the same time, each with an
+// etcd of its own, and their sequences use the same keys and lease ids. What the clients of one keyspace see must not
+// depend on the clients of another.
 
 const (
 	keyspaceDomain = "etcd.test"
-	// busyKeyspaces are those beside the ones under test, busyPause is between two of their writes: there is always
-	// something to share, and the test has the processor.
+	// busyKeyspaces is how many keyspaces there are beside those under test. busyPause is the pause between two of
+	// their writes. So there is always other work, and the tests still get most of the processor.
 	busyKeyspaces = 50
 	busyPause     = 5 * time.Millisecond
-	// keyspaceSequences bounds the random sequences: enough to meet every kind of request in several keyspaces at once.
+	// keyspaceSequences bounds the random sequences. They are enough to have every kind of request in several
+	// keyspaces at the same time.
 	keyspaceSequences = 60
 	keyspaceWorkers   = 3
 	keyspaceDuration  = 10 * time.Second
@@ -78,8 +79,8 @@ func startShared(tb testing.TB) (*shared, error) {
 	return s, s.keepBusy(tb)
 }
 
-// keepBusy writes, reads, watches and grants leases in the busy keyspaces until the end of the test: with the keys and
-// lease ids of the sequences.
+// keepBusy writes, reads, watches and grants leases in the busy keyspaces until the end of the test. It uses the keys
+// and lease ids of the sequences.
 func (s *shared) keepBusy(tb testing.TB) error {
 	tb.Helper()
 	var conns [busyKeyspaces]*grpc.ClientConn
@@ -117,7 +118,7 @@ func busy(ctx context.Context, conns []*grpc.ClientConn) error {
 		switch (n / len(conns)) % 4 {
 		case 0:
 			_, err = pb.NewLeaseClient(conn).LeaseGrant(ctx, &pb.LeaseGrantRequest{ID: int64(1 + n%5), TTL: 1000})
-			if err != nil && ctx.Err() == nil { // it is there from the round before
+			if err != nil && ctx.Err() == nil { // the lease may exist since the round before
 				_, err = pb.NewLeaseClient(conn).LeaseRevoke(ctx, &pb.LeaseRevokeRequest{ID: int64(1 + n%5)})
 			}
 		case 1:
@@ -133,14 +134,14 @@ func busy(ctx context.Context, conns []*grpc.ClientConn) error {
 	}
 }
 
-// Addr is where clients of all keyspaces connect.
+// Addr is the address to which clients of all keyspaces connect.
 func (s *shared) Addr() string { return s.URL()[len("http://"):] }
 
 func (s *shared) authority(name string) grpc.DialOption {
 	return grpc.WithAuthority(name + "." + keyspaceDomain)
 }
 
-// target makes a keyspace, as a server of its own.
+// target makes a keyspace and returns it as a server of its own.
 func (s *shared) target() (*Target, error) {
 	s.mu.Lock()
 	s.made++
@@ -159,12 +160,13 @@ type keyspaceServer struct {
 	limit uint64
 }
 
-// Remove deletes the keyspace. What it has stored is cleared in the background, beside the others.
+// Remove deletes the keyspace. Its data are cleared in the background.
 func (k *keyspaceServer) Remove() {
-	_, _ = k.admin.Delete(context.Background(), &adminv1.DeleteRequest{Name: k.name}) // a name that stays harms nobody
+	// It does no harm if the keyspace stays.
+	_, _ = k.admin.Delete(context.Background(), &adminv1.DeleteRequest{Name: k.name})
 }
 
-// restart has the keyspace closed: a changed limit does. The first call opens it again.
+// restart closes the keyspace by changing a limit. The first call opens it again.
 func (k *keyspaceServer) restart() error {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -189,7 +191,7 @@ func (k *keyspaceServer) restart() error {
 	}
 }
 
-// sharedProcess is a keyspace among others, unless this run is about something else.
+// sharedProcess returns keyspaces as servers under test. It skips the test if -sut names something else.
 func sharedProcess(t *testing.T) starter {
 	t.Helper()
 	if *sutName != "headwater" {
@@ -217,7 +219,7 @@ func TestKeyspacesRandom(t *testing.T) {
 	}
 }
 
-// TestKeyspacesConcurrent compares what several clients of a keyspace at once see and leave behind.
+// TestKeyspacesConcurrent compares what several concurrent clients of a keyspace see and leave behind.
 func TestKeyspacesConcurrent(t *testing.T) { compareConcurrent(t, sharedProcess(t), 1) }
 
 // TestKeyspacesCases replays some of the kept cases; -sut keyspaces replays all of them.

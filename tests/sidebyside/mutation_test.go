@@ -21,8 +21,8 @@ import (
 type mutation struct {
 	name    string
 	ops     []string
-	request func(req any) bool                   // changes a request in place; false: not one of those
-	reply   func(reply any) bool                 // changes an answer in place; false: not one of those
+	request func(req any) bool                   // changes a request in place; false: it does not apply to this one
+	reply   func(reply any) bool                 // changes an answer in place; false: it does not apply to this one
 	drop    func(reply *pb.WatchResponse) bool   // swallows a watch response
 	twice   func(reply *pb.WatchResponse) bool   // delivers a watch response twice
 	err     func(method string, err error) error // changes an error
@@ -41,10 +41,22 @@ func on[T any](change func(T) bool) func(any) bool {
 
 var mutations = []mutation{
 	{name: "count", ops: then("Range key:'a'"), reply: on(func(r *pb.RangeResponse) bool { r.Count++; return true })},
-	{name: "more", ops: then("Range key:'a'"), reply: on(func(r *pb.RangeResponse) bool { r.More = !r.More; return true })},
-	{name: "read revision", ops: then("Range key:'zz'"), reply: on(func(r *pb.RangeResponse) bool { r.Header.Revision++; return true })},
+	{
+		name:  "more",
+		ops:   then("Range key:'a'"),
+		reply: on(func(r *pb.RangeResponse) bool { r.More = !r.More; return true }),
+	},
+	{
+		name:  "read revision",
+		ops:   then("Range key:'zz'"),
+		reply: on(func(r *pb.RangeResponse) bool { r.Header.Revision++; return true }),
+	},
 	{name: "version", ops: then("Range key:'a'"), reply: on(bump)},
-	{name: "stream value", ops: then("RangeStream key:'a'"), reply: on(func(r *pb.RangeStreamResponse) bool { r.RangeResponse.Kvs[0].Value = nil; return true })},
+	{
+		name:  "stream value",
+		ops:   then("RangeStream key:'a'"),
+		reply: on(func(r *pb.RangeStreamResponse) bool { r.RangeResponse.Kvs[0].Value = nil; return true }),
+	},
 	{name: "previous value", ops: put2, reply: on(func(r *pb.PutResponse) bool {
 		if r.PrevKv == nil {
 			return false
@@ -52,7 +64,11 @@ var mutations = []mutation{
 		r.PrevKv = nil
 		return true
 	})},
-	{name: "deleted", ops: then("DeleteRange key:'zz'"), reply: on(func(r *pb.DeleteRangeResponse) bool { r.Deleted++; return true })},
+	{
+		name:  "deleted",
+		ops:   then("DeleteRange key:'zz'"),
+		reply: on(func(r *pb.DeleteRangeResponse) bool { r.Deleted++; return true }),
+	},
 	{name: "succeeded", ops: then("Txn"), reply: on(func(r *pb.TxnResponse) bool { r.Succeeded = false; return true })},
 	{
 		name: "header inside a transaction", ops: then("Txn success:{request_range:{key:'a'}}"),
@@ -61,16 +77,52 @@ var mutations = []mutation{
 			return true
 		}),
 	},
-	{name: "zero cluster id", ops: put2, reply: on(func(r *pb.PutResponse) bool { r.Header.ClusterId = 0; return true })},
-	{name: "missing header", ops: then("Compact revision:2"), reply: on(func(r *pb.CompactionResponse) bool { r.Header = nil; return true })},
-	{name: "error text", ops: then("Put"), err: func(_ string, err error) error { return status.Error(status.Code(err), "another text") }},
-	{name: "error code", ops: then("Put"), err: func(_ string, err error) error { return status.Error(codes.Internal, status.Convert(err).Message()) }},
+	{
+		name:  "zero cluster id",
+		ops:   put2,
+		reply: on(func(r *pb.PutResponse) bool { r.Header.ClusterId = 0; return true }),
+	},
+	{
+		name:  "missing header",
+		ops:   then("Compact revision:2"),
+		reply: on(func(r *pb.CompactionResponse) bool { r.Header = nil; return true }),
+	},
+	{
+		name: "error text",
+		ops:  then("Put"),
+		err:  func(_ string, err error) error { return status.Error(status.Code(err), "another text") },
+	},
+	{
+		name: "error code",
+		ops:  then("Put"),
+		err:  func(_ string, err error) error { return status.Error(codes.Internal, status.Convert(err).Message()) },
+	},
 	{name: "error swallowed", ops: then("Put"), err: func(string, error) error { return nil }},
-	{name: "granted ttl", ops: []string{"LeaseGrant ID:3 TTL:400"}, reply: on(func(r *pb.LeaseGrantResponse) bool { r.TTL--; return true })},
-	{name: "remaining ttl", ops: []string{"LeaseGrant ID:3 TTL:400", "LeaseTimeToLive ID:3"}, reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.TTL = 401; return true })},
-	{name: "lease keys", ops: []string{"LeaseGrant ID:3 TTL:400", "Put key:'a' lease:3", "LeaseTimeToLive ID:3 keys:true"}, reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.Keys = nil; return true })},
-	{name: "created revision", ops: then("Watch#0 create_request:{key:'a'}"), reply: on(func(r *pb.WatchResponse) bool { r.Header.Revision++; return r.Created })},
-	{name: "watch id", ops: then("Watch#0 create_request:{key:'a'}"), reply: on(func(r *pb.WatchResponse) bool { r.WatchId = 5; return true })},
+	{
+		name:  "granted ttl",
+		ops:   []string{"LeaseGrant ID:3 TTL:400"},
+		reply: on(func(r *pb.LeaseGrantResponse) bool { r.TTL--; return true }),
+	},
+	{
+		name:  "remaining ttl",
+		ops:   []string{"LeaseGrant ID:3 TTL:400", "LeaseTimeToLive ID:3"},
+		reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.TTL = 401; return true }),
+	},
+	{
+		name:  "lease keys",
+		ops:   []string{"LeaseGrant ID:3 TTL:400", "Put key:'a' lease:3", "LeaseTimeToLive ID:3 keys:true"},
+		reply: on(func(r *pb.LeaseTimeToLiveResponse) bool { r.Keys = nil; return true }),
+	},
+	{
+		name:  "created revision",
+		ops:   then("Watch#0 create_request:{key:'a'}"),
+		reply: on(func(r *pb.WatchResponse) bool { r.Header.Revision++; return r.Created }),
+	},
+	{
+		name:  "watch id",
+		ops:   then("Watch#0 create_request:{key:'a'}"),
+		reply: on(func(r *pb.WatchResponse) bool { r.WatchId = 5; return true }),
+	},
 	{
 		name: "cancel reason", ops: []string{"Watch#0 create_request:{key:'b' range_end:'a'}"},
 		reply: on(func(r *pb.WatchResponse) bool {
@@ -86,9 +138,23 @@ var mutations = []mutation{
 	{name: "event type", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool {
 		return withEvents(r, func(ev *mvccpb.Event) { ev.Type = 1 - ev.Type })
 	})},
-	{name: "event prev_kv", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(ev *mvccpb.Event) { ev.PrevKv = nil }) })},
-	{name: "event header ahead", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision += 2 }) })},
-	{name: "event header behind", ops: watchPuts, reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision-- }) })},
+	{
+		name:  "event prev_kv",
+		ops:   watchPuts,
+		reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(ev *mvccpb.Event) { ev.PrevKv = nil }) }),
+	},
+	{
+		name: "event header ahead",
+		ops:  watchPuts,
+		reply: on(
+			func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision += 2 }) },
+		),
+	},
+	{
+		name:  "event header behind",
+		ops:   watchPuts,
+		reply: on(func(r *pb.WatchResponse) bool { return withEvents(r, func(*mvccpb.Event) { r.Header.Revision-- }) }),
+	},
 	{
 		name: "progress revision",
 		ops:  append([]string{"Watch#0 create_request:{key:'a'}"}, then("Watch#0 progress_request:{}")...),
@@ -139,13 +205,14 @@ func withEvents(r *pb.WatchResponse, change func(*mvccpb.Event)) bool {
 	return i >= 0
 }
 
-// watchEvent recognises the events that the mutations work on; the tap, which asks for no prev_kv, is left alone.
+// watchEvent recognises responses with events that the mutations work on. It leaves the tap alone, which asks for no
+// prev_kv.
 func watchEvent(r *pb.WatchResponse) bool { return slices.ContainsFunc(r.Events, hasPrevious) }
 
 func hasPrevious(ev *mvccpb.Event) bool { return ev.PrevKv != nil }
 
-// TestHarnessSeesEveryMutation checks that the harness can fail: a falsified answer is found, and without one nothing
-// is.
+// TestHarnessSeesEveryMutation checks that the harness can fail. It must find every falsified answer, and find nothing
+// without one.
 func TestHarnessSeesEveryMutation(t *testing.T) {
 	under, err := refetcd.Start()
 	if err != nil {
@@ -205,8 +272,8 @@ func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) 
 	removeAll(t, pair.SUT)
 }
 
-// level empties both servers and brings them to the same revision: a falsified request may have done more on one of
-// them.
+// level empties both servers and brings them to the same revision, because a falsified request may have changed more on
+// one of them.
 func level(t *testing.T, pair *Pair) {
 	t.Helper()
 	targets := []*Target{pair.Ref, pair.SUT}
@@ -228,10 +295,10 @@ func level(t *testing.T, pair *Pair) {
 		removeAll(t, target)
 		target.head++
 	}
-	pair.settle() // the taps have seen it
+	pair.settle() // wait until the taps have seen it
 }
 
-// dialOptions put the mutation between the client and its connection; it works once, when armed.
+// dialOptions put the mutation between the client and its connection. When armed it applies once.
 func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	return []grpc.DialOption{
 		grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
@@ -256,7 +323,7 @@ func (m mutation) dialOptions(armed *atomic.Bool) []grpc.DialOption {
 	}
 }
 
-// falsify returns the request that is sent in the place of req.
+// falsify returns the request that is sent instead of req.
 func (m mutation) falsify(armed *atomic.Bool, req any) any {
 	r, ok := req.(proto.Message)
 	if m.request == nil || !ok || !armed.Load() {
@@ -306,7 +373,7 @@ func (s *mutatedStream) RecvMsg(msg any) error {
 	}
 }
 
-// TestReduce reduces a long sequence to the one operation that matters, and its request to the one field.
+// TestReduce reduces a long sequence to the one operation that matters, and its request to the one field that matters.
 func TestReduce(t *testing.T) {
 	var ops []Op
 	for n := range uint64(40) {

@@ -46,8 +46,8 @@ func (o Op) String() string {
 	return b.String()
 }
 
-// messageText is the canonical one-line text of a message. (prototext adds spaces at random, to discourage what we do
-// here.)
+// messageText returns the canonical one-line text of a message. (prototext adds spaces at random, so that nobody relies
+// on its output as we do here.)
 func messageText(m proto.Message) string {
 	text, err := prototext.MarshalOptions{EmitASCII: true}.Marshal(m)
 	if err != nil {
@@ -112,7 +112,7 @@ func ParseOp(text string) (Op, error) {
 	return op, nil
 }
 
-// Case is a kept sequence. On a fresh store, revisions in Ops are the real ones.
+// Case is a sequence in testdata. On a fresh store, the revisions in Ops are the real ones.
 type Case struct {
 	Name  string   `json:"name"`
 	Note  string   `json:"note,omitempty"`  // what it is about
@@ -133,7 +133,7 @@ func (c Case) Parse() ([]Op, error) {
 	return ops, nil
 }
 
-// NewCase makes a case of operations.
+// NewCase makes a case from operations.
 func NewCase(name, note string, ops []Op) Case {
 	c := Case{Name: name, Note: note}
 	for _, op := range ops {

@@ -13,11 +13,11 @@ import (
 const (
 	// patience bounds the wait for an answer or an event that is due. It is spent only if a server is wrong, so it
 	// can be long enough for a busy machine.
-	patience         = 10 * time.Second
+	patience         = 2 * time.Minute
 	progressInterval = 60 * time.Millisecond  // between repeated progress requests
 	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
 	portTriesMax     = 5
-	silenceTimeout   = 200 * time.Millisecond // how long silence is listened to where silence is expected
+	silenceTimeout   = 200 * time.Millisecond // how long to wait where no answer is expected
 )
 
 // Pair is the reference and the server under test, fed with the same requests. It is used from one goroutine at a time.
@@ -29,7 +29,7 @@ type Pair struct {
 	unsettled int   // waits for due events that timed out although both servers agree
 }
 
-// Difference is where two servers disagree.
+// Difference describes where two servers disagree.
 type Difference struct {
 	Op       Op     // the operation at which it showed
 	What     string // field or aspect, for telling differences apart
@@ -40,15 +40,15 @@ func (d *Difference) String() string {
 	return fmt.Sprintf("%s\n  what:      %s\n  etcd:      %s\n  headwater: %s", d.Op, d.What, d.Ref, d.SUT)
 }
 
-// Signature is equal for differences that have, likely, the same cause.
+// Signature returns a text that is equal for differences that probably have the same cause.
 func (d *Difference) Signature() string { return d.Op.Kind + "|" + d.What }
 
-// InconclusiveError is returned when the reference itself misbehaves in a way that is known of etcd.
+// InconclusiveError says that the reference itself has misbehaved, in a way that is known of etcd.
 type InconclusiveError struct{ Reason string }
 
 func (i *InconclusiveError) Error() string { return "inconclusive: " + i.Reason }
 
-// portTaken tells that the port of a server was given to someone else before the server bound it.
+// portTaken reports whether another process has taken a server's port before the server could bind it.
 func portTaken(err error) bool {
 	return err != nil && strings.Contains(err.Error(), "address already in use")
 }
@@ -79,7 +79,7 @@ func (p *Pair) Close() {
 	p.SUT.Close()
 }
 
-// State is what a generator may know of the running sequence. Revisions count from the sequence's start, as on a
+// State is what a generator may know about the running sequence. Revisions count from the sequence's start, as on a
 // fresh store.
 type State struct {
 	Head      int64
@@ -127,7 +127,7 @@ func (p *Pair) start() {
 	}
 }
 
-// finish empties both servers and compares what is left to compare.
+// finish empties both servers and compares everything that has not been compared yet.
 func (p *Pair) finish() (*Difference, error) {
 	var ends []Op
 	ends = append(ends,
@@ -182,7 +182,7 @@ func (p *Pair) do(op Op) (*Difference, error) {
 		return p.restart(op)
 	}
 	if op.Kind == "Compact" {
-		p.synchronise() // else it is a matter of time which watchers are still behind
+		p.synchronise() // otherwise it depends on time which watchers are still behind
 	}
 	req := p.requests(op)
 	ref, sut := p.both(func(t *Target) outcome { return t.call(op, req[t]) })
@@ -218,8 +218,8 @@ func (p *Pair) requests(op Op) map[*Target]proto.Message {
 	return requests
 }
 
-// startSoon makes a watch that would start in two or more writes start with the next: among revisions with gaps the
-// ones after the next have no names yet.
+// startSoon makes a watch that would start two or more writes ahead start with the next write. If revisions have gaps,
+// nobody knows yet which revisions later writes will have.
 func startSoon(req proto.Message, head int64) {
 	w, ok := req.(*pb.WatchRequest)
 	if c := w.GetCreateRequest(); ok && c.GetStartRevision() > head+1 && c.GetStartRevision() < revisionMovedMax {
@@ -258,7 +258,7 @@ func (p *Pair) watch(op Op) (*Difference, error) {
 	send := func(t *Target) outcome { return t.watchRequest(op.Stream, req[t].(*pb.WatchRequest)) }
 	switch u := req[p.Ref].(*pb.WatchRequest).GetRequestUnion().(type) {
 	case *pb.WatchRequest_CancelRequest:
-		p.synchronise() // else a cancel may overtake events
+		p.synchronise() // otherwise a cancel may overtake events
 	case *pb.WatchRequest_ProgressRequest:
 		if u.ProgressRequest != nil {
 			p.settle()
@@ -330,15 +330,15 @@ func (p *Pair) settle() {
 	}
 }
 
-// behind tells that the watch asked for compacted history when it was created, and so will be canceled.
+// behind reports whether the watch asked for compacted history when it was created. Then it will be canceled.
 func (w *watch) behind() bool {
 	start := w.req.GetStartRevision()
 	return start > 0 && start < w.compacted
 }
 
 // synchronise waits until no watcher is still catching up, so that a compaction or a cancel finds all of them in the
-// same state on both servers. Delivered events show that of most watchers. One that was owed nothing shows it by an
-// answer to a progress request; where etcd gives none, only time helps.
+// same state on both servers. Most watchers show that by the events that they get. A watcher without due events shows
+// it by an answer to a progress request. Where etcd does not answer one, synchronise can only wait.
 func (p *Pair) synchronise() {
 	p.settle()
 	for n, ref := range p.Ref.streams {
@@ -371,7 +371,7 @@ func (p *Pair) closeStream(op Op) (*Difference, error) {
 	return nil, nil
 }
 
-// halfClose tells both servers that no more requests come on a stream. etcd goes on with the watches.
+// halfClose tells both servers that a stream will send no more requests. etcd goes on with the watches.
 func (p *Pair) halfClose(op Op) {
 	for _, t := range []*Target{p.Ref, p.SUT} {
 		if s := t.streams[op.Stream]; s != nil {

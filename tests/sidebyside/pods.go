@@ -28,27 +28,27 @@ import (
 
 const (
 	podsPerKind = 2
-	podsTimeout = time.Minute // bounds the start of all pods
+	podsTimeout = 2 * time.Minute // bounds the start of all pods
 	probePause  = 10 * time.Millisecond
-	// podsTarget is what clients dial; its resolver knows the pods.
+	// podsTarget is the address that clients dial. Its resolver knows the pods.
 	podsTarget = "pods:///headwater"
-	// everyPod makes each request and each stream go to the next pod: what one pod has answered all others must know.
+	// everyPod sends each request and each stream to the next pod, so all pods must know what one has answered.
 	everyPod = `{"loadBalancingConfig":[{"round_robin":{}}]}`
 )
 
 // Distributed is what NewPods needs.
 type Distributed struct {
-	// Engine is for the pods alone, and empty. It is closed with the Target.
+	// Engine is the empty engine of the pods, which nobody else uses. It is closed with the Target.
 	Engine engine.Store
-	// Faults are what the pods meet in the engine. Such as a client would notice must not be among them.
+	// Faults are the faults of the engine. There must be none that a client would notice.
 	Faults faults.Options
-	// Patience is how long an answer may wait for its revisions to become known; 0: long.
+	// Patience is how long an answer may wait until its revisions are known; 0: ranks.Patience.
 	Patience time.Duration
 	Log      *slog.Logger // nil: discarded
 }
 
-// NewPods starts the distributed form, pods of all kinds in this process on one engine, behind a translation of
-// revisions to ranks. The pods are closed at the end of the test, if not before.
+// NewPods starts the distributed form: pods of all kinds in this process on one engine, behind a translation of
+// revisions to ranks. If the pods are not closed before, they are closed at the end of the test.
 func NewPods(tb testing.TB, o Distributed) (*Target, error) {
 	tb.Helper()
 	s, err := newPodsServer(tb, o)
@@ -76,7 +76,7 @@ func newPodsServer(tb testing.TB, o Distributed) (*podsServer, error) {
 	return s, nil
 }
 
-// target connects to the pods. The interceptors of inside see ranks, those of outside the revisions behind them.
+// target connects to the pods. The interceptors in inside see ranks, those in outside see revisions.
 func (s *podsServer) target(inside, outside []grpc.DialOption) (*Target, error) {
 	dial := slices.Concat(inside, ranks.Translator{Book: s.follower.Book}.DialOptions(), outside, s.dialOptions())
 	t, err := newTarget("headwater", s, func() error { return errors.Join(s.kill(), s.start()) }, dial)
@@ -91,7 +91,7 @@ type podsServer struct {
 	o          Distributed
 	bus        *bus.Local
 	deployment *pods.Deployment
-	view       *faults.Store // of the pods that run
+	view       *faults.Store // the running pods' view of the engine
 
 	conn     *grpc.ClientConn // the follower's
 	follower *ranks.Follower
@@ -99,7 +99,7 @@ type podsServer struct {
 
 func (s *podsServer) Addr() string { return podsTarget }
 
-// dialOptions lead to all pods of all kinds: any of them answers the whole API.
+// dialOptions lead to the pods of all kinds, because any pod serves the whole API.
 func (s *podsServer) dialOptions() []grpc.DialOption {
 	var all resolver.State
 	for _, k := range pods.Kinds {
@@ -110,7 +110,11 @@ func (s *podsServer) dialOptions() []grpc.DialOption {
 	r := manual.NewBuilderWithScheme("pods")
 	r.InitialState(all)
 	quick := grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.6, MaxDelay: 200 * time.Millisecond},
+		Backoff: backoff.Config{
+			BaseDelay:  10 * time.Millisecond,
+			Multiplier: 1.6,
+			MaxDelay:   200 * time.Millisecond,
+		},
 		MinConnectTimeout: callTimeout,
 	}
 	return []grpc.DialOption{
@@ -132,8 +136,8 @@ func (s *podsServer) start() error {
 	return s.awaitRelays(ctx)
 }
 
-// awaitRelays waits until every pod has found those that it relays to. Pods try again to reach one that was not up at
-// first, and say Unavailable meanwhile.
+// awaitRelays waits until every pod has found the pods to which it relays. While a pod tries to reach one that was not
+// up at first, it answers Unavailable.
 func (s *podsServer) awaitRelays(ctx context.Context) error {
 	for _, k := range pods.Kinds {
 		for i := range podsPerKind {
@@ -157,8 +161,8 @@ func (s *podsServer) awaitRelays(ctx context.Context) error {
 	return nil
 }
 
-// probe makes requests of each kind to what is behind conn. Leases are looked for with every owner: after a kill the
-// shards of the dead wait for new ones.
+// probe makes requests of each kind through conn. It looks for leases with every owner, because after a kill the dead
+// pods' shards wait for new owners.
 func probe(ctx context.Context, conn *grpc.ClientConn) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -180,8 +184,8 @@ func probe(ctx context.Context, conn *grpc.ClientConn) error {
 	return err
 }
 
-// kill takes the store away from all pods at one moment, as the end of their processes does: nothing is handed over or
-// written at leisure. Then it clears up behind them.
+// kill takes the store away from all pods at the same moment, as the end of their processes would. So they hand over
+// nothing and write nothing more. Then it closes them.
 func (s *podsServer) kill() error {
 	s.view.Restart(lost{s.view.Crash()})
 	return s.deployment.Close()
@@ -204,12 +208,13 @@ func (s *podsServer) Remove() {
 	if s.conn != nil {
 		s.conn.Close()
 	}
-	// Errors of an end without a store say so.
+	// The errors of closing without a store say just that.
 	_ = errors.Join(s.kill(), s.bus.Close(), s.o.Engine.Close())
-	s.deployment.Parts, s.view, s.o.Engine = compose.Parts{}, nil, nil // the test's end still knows the deployment
+	// The test's cleanup still refers to the deployment.
+	s.deployment.Parts, s.view, s.o.Engine = compose.Parts{}, nil, nil
 }
 
-// lost is an engine that has been closed: no point in trying again.
+// lost is an engine that has been closed, so that pods do not try again.
 type lost struct{ engine.Store }
 
 // Snapshot implements engine.Store.

@@ -9,24 +9,44 @@ import (
 	"google.golang.org/grpc"
 )
 
-// falsePatience is for how long an answer waits for a revision that there is not: most mutations make one up. It is
-// long enough for the revisions that there are.
+// falsePatience is how long an answer waits for a revision that does not exist. Most mutations make up such a revision.
+// It is long enough for revisions that exist.
 const falsePatience = 2 * time.Second
 
-// revisionMutations are those of mutations that falsify revisions; the others know nothing of ranks.
+// revisionMutations are those of mutations that falsify revisions. The others do not depend on ranks.
 var revisionMutations = []string{
 	"read revision", "header inside a transaction", "created revision", "event header ahead", "event header behind",
 	"progress revision", "compact_revision",
 	"event dropped", "event twice",
 }
 
-// requestMutations falsify revisions on the way to the server by one, as a translation that is off by one would.
+// requestMutations change revisions by one on the way to the server, as a translation that is off by one would.
 var requestMutations = []mutation{
-	{name: "read at the revision before", ops: then("Range key:'a' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision--; return true })},
-	{name: "read at the revision after", ops: then("Put key:'b'", "Range key:'a' range_end:'z' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true })},
-	{name: "read in the future", ops: then("Range key:'a' revision:3"), request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true })},
-	{name: "bound", ops: then("Range key:'a' min_mod_revision:3"), request: on(func(r *pb.RangeRequest) bool { r.MinModRevision++; return true })},
-	{name: "other bound", ops: then("Range key:'a' max_create_revision:2"), request: on(func(r *pb.RangeRequest) bool { r.MaxCreateRevision--; return true })},
+	{
+		name:    "read at the revision before",
+		ops:     then("Range key:'a' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision--; return true }),
+	},
+	{
+		name:    "read at the revision after",
+		ops:     then("Put key:'b'", "Range key:'a' range_end:'z' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true }),
+	},
+	{
+		name:    "read in the future",
+		ops:     then("Range key:'a' revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.Revision++; return true }),
+	},
+	{
+		name:    "bound",
+		ops:     then("Range key:'a' min_mod_revision:3"),
+		request: on(func(r *pb.RangeRequest) bool { r.MinModRevision++; return true }),
+	},
+	{
+		name:    "other bound",
+		ops:     then("Range key:'a' max_create_revision:2"),
+		request: on(func(r *pb.RangeRequest) bool { r.MaxCreateRevision--; return true }),
+	},
 	{
 		name: "compare", ops: then("Txn compare:{target:MOD key:'a' mod_revision:3}"),
 		request: on(func(r *pb.TxnRequest) bool {
@@ -60,10 +80,22 @@ var requestMutations = []mutation{
 			return start(r, -1)
 		}),
 	},
-	{name: "revision of a hash", ops: then("HashKV revision:3"), request: on(func(r *pb.HashKVRequest) bool { r.Revision--; return true })},
-	// The last, for the compact revisions differ from then on.
-	{name: "compaction", ops: then("Compact revision:3", "Range key:'a' revision:2"), request: on(func(r *pb.CompactionRequest) bool { r.Revision--; return true })},
-	{name: "compaction in the future", ops: then("Compact revision:3"), request: on(func(r *pb.CompactionRequest) bool { r.Revision++; return true })},
+	{
+		name:    "revision of a hash",
+		ops:     then("HashKV revision:3"),
+		request: on(func(r *pb.HashKVRequest) bool { r.Revision--; return true }),
+	},
+	// This is the last one, because the compact revisions differ afterwards.
+	{
+		name:    "compaction",
+		ops:     then("Compact revision:3", "Range key:'a' revision:2"),
+		request: on(func(r *pb.CompactionRequest) bool { r.Revision--; return true }),
+	},
+	{
+		name:    "compaction in the future",
+		ops:     then("Compact revision:3"),
+		request: on(func(r *pb.CompactionRequest) bool { r.Revision++; return true }),
+	},
 }
 
 // start moves the start of the watches of a sequence; the tap has no key.
@@ -76,9 +108,9 @@ func start(r *pb.WatchRequest, by int64) bool {
 	return true
 }
 
-// TestPodsMutations: what TestHarnessSeesEveryMutation checks holds through the translation of revisions, wherever
-// the error is: in the ranks that the harness sees (a translation that is wrong), or in the revisions that the server
-// sends (a server that is).
+// TestPodsMutations: the harness notices mutations through the translation of revisions too. The errors are in the
+// ranks that the harness sees (as from a wrong translation), or in the revisions that the server sends (as from a wrong
+// server).
 func TestPodsMutations(t *testing.T) {
 	distributed(t)
 	selected := slices.DeleteFunc(slices.Clone(mutations), func(m mutation) bool {
@@ -96,7 +128,7 @@ func TestPodsMutations(t *testing.T) {
 	})
 }
 
-// falsePods are pods that are closed with the test.
+// falsePods starts pods, which are closed with the test.
 func falsePods(t *testing.T) *podsServer {
 	t.Helper()
 	o, err := ownStore(t)

@@ -8,19 +8,19 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
-// The tests of this file run what the others run against the distributed form, on the engine of package testengine.
-// They take turns waiting, so they go side by side.
+// The tests of this file run the other tests against the distributed form, on the engine of package testengine. They
+// run in parallel, because they mostly wait.
 
 const (
-	// podsDuration is for how long random sequences are started; where more time passes before pods are up, for longer.
+	// podsDuration is how long random sequences are started. It is longer if the pods take longer to start.
 	podsDuration    = 12 * time.Second
 	clusterDuration = time.Minute
 	podsRounds      = 3
-	// podsShards is how many lists of cases there are at once.
+	// podsShards is into how many lists the cases are divided, which run in parallel.
 	podsShards = 4
 )
 
-// distributed is the distributed form, unless this run is about something else.
+// distributed returns the distributed form as a server under test. It skips the test if -sut names something else.
 func distributed(t *testing.T) starter {
 	t.Helper()
 	if *sutName != "headwater" {
@@ -54,15 +54,15 @@ func TestPodsCases(t *testing.T) {
 	}
 }
 
-// TestPodsConcurrent compares what several clients at once see and leave behind.
+// TestPodsConcurrent compares what several concurrent clients see and leave behind.
 func TestPodsConcurrent(t *testing.T) { compareConcurrent(t, distributed(t), podsRounds) }
 
-// TestPodsTransport compares the errors for what is not there, and the metadata of clients.
+// TestPodsTransport compares the errors for unknown methods, and the effect of the metadata of clients.
 func TestPodsTransport(t *testing.T) {
 	under := distributed(t)
 	compareUnknownMethods(t, under)
 	compareMetadata(t, under)
 }
 
-// TestFoundationDB says whether the pods ran on a real one.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }

@@ -12,8 +12,8 @@ import (
 	"google.golang.org/protobuf/types/known/anypb"
 )
 
-// A Raw operation sends given bytes as the request of a method, decodable or not: fields out of order, repeated,
-// unknown, of another wire type, cut short. Its request is an Any with the method's name as type_url.
+// A Raw operation sends given bytes as the request of a method, whether they can be decoded or not: fields out of
+// order, repeated, unknown, of another wire type, cut short. Its request is an Any with the method's name as type_url.
 
 // rawMethods are the methods that raw requests go to.
 var rawMethods = map[string]struct{ request, response func() proto.Message }{
@@ -59,8 +59,8 @@ func (c *clients) raw(ctx context.Context, req *anypb.Any) (proto.Message, error
 	return res, proto.Unmarshal(out, res)
 }
 
-// rawRequest is what a Raw operation's bytes mean, for the tolerances that depend on the request; any Raw request that
-// cannot be decoded is an empty one.
+// rawRequest returns the request that the bytes of a Raw operation encode, for the tolerances that depend on the
+// request. If the bytes cannot be decoded, it returns an empty request.
 func rawRequest(req *anypb.Any) proto.Message {
 	m := rawMethods[req.GetTypeUrl()].request()
 	if proto.Unmarshal(req.GetValue(), m) != nil {
@@ -85,7 +85,7 @@ func (g *Generator) rawOp(s State) Op {
 	}
 	data, err := proto.MarshalOptions{Deterministic: true}.Marshal(req)
 	if err != nil {
-		panic(err) // only messages made here
+		panic(err) // cannot happen: the message was made here
 	}
 	raw := &anypb.Any{TypeUrl: method, Value: g.damage(data)}
 	if t, ok := rawRequest(raw).(*pb.TxnRequest); ok && hasUnseenOverlap(t) { // T17

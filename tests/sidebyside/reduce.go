@@ -8,8 +8,8 @@ import (
 	"google.golang.org/protobuf/reflect/protoreflect"
 )
 
-// Reduce makes a failing sequence smaller: it drops operations, then parts of requests, as long as fails still
-// reports a failure, and until the deadline. fails must not change its argument.
+// Reduce makes a failing sequence smaller. It drops operations, then parts of requests, as long as fails still reports
+// a failure, until the deadline. fails must not change its argument.
 func Reduce(ops []Op, deadline time.Time, fails func([]Op) bool) []Op {
 	try := func(candidate []Op) bool {
 		if time.Now().After(deadline) || !fails(candidate) {

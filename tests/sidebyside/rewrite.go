@@ -14,8 +14,8 @@ import (
 // into what is sent to one server.
 
 const (
-	// revisionMovedMax bounds the revisions that are moved to the start of the sequence; larger ones are far-future
-	// constants.
+	// revisionMovedMax bounds the revisions that rewrite moves to the start of the sequence. Larger ones are
+	// far-future constants.
 	revisionMovedMax = 1 << 40
 	// autoLease + k stands for the k-th lease (from 0) of the sequence whose id the server picked.
 	autoLease int64 = 0x7e_0000_0000
@@ -99,7 +99,7 @@ func fillSize(value []byte) (int, bool) {
 	return n, err == nil
 }
 
-// fill returns n bytes that differ from place to place, so that cut or swapped chunks show.
+// fill returns n bytes that differ from place to place, so that a cut or swapped chunk is a difference.
 func fill(n int) []byte {
 	out := make([]byte, n)
 	for i := range out {

@@ -8,9 +8,9 @@ import (
 )
 
 const (
-	failuresMax     = 12               // different failures after which a run ends
+	failuresMax     = 12               // a run ends after so many different failures
 	reduceTime      = 45 * time.Second // per failure
-	sequencesOfPair = 400              // a pair is replaced after so many, so that fresh stores are met often
+	sequencesOfPair = 400              // a pair is replaced after so many, so that many sequences run on fresh stores
 )
 
 // Runner runs many sequences on several pairs at once.
@@ -53,7 +53,7 @@ func (f Failure) String() string {
 		f.Seed, f.Number, f.Last, len(f.Ops), name, NewCase(name, f.Last.What, f.Ops).JSON())
 }
 
-// Summary tells what was done.
+// Summary says how much the run has done.
 func (r *Runner) Summary() string {
 	return fmt.Sprintf("seed %d: %d sequences, %d operations, %d inconclusive, %d unsettled waits, %d failures",
 		r.Seed, r.done, r.operations, r.inconclusive, r.unsettled, len(r.failures))
@@ -140,7 +140,7 @@ func (r *Runner) count(ops int, err error) {
 	}
 }
 
-// failed reduces a failing sequence, unless one with the same signature was seen, and keeps it.
+// failed reduces a failing sequence and records it, unless one with the same signature has been seen.
 func (r *Runner) failed(n int, ops []Op, d *Difference) {
 	r.mu.Lock()
 	known := r.seen[d.Signature()]

@@ -31,7 +31,7 @@ var (
 )
 
 func TestMain(m *testing.M) {
-	// Tests that go side by side wait most of the time: for etcd, for elections, for silence.
+	// Parallel tests wait most of the time: for etcd, for elections, for silence.
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)
 	}
@@ -76,7 +76,8 @@ func runRandom(t *testing.T, under starter, duration time.Duration) {
 	}
 }
 
-// TestCases replays the kept cases: quirks written down by hand, and reduced sequences that failed once.
+// TestCases replays the cases in testdata: quirks that were written down by hand, and reduced sequences that failed
+// once.
 func TestCases(t *testing.T) { runCases(t, sut(t), keptCases(t)) }
 
 // keptCases are the cases that -case selects.

@@ -35,7 +35,7 @@ type stream struct {
 	ended     error
 }
 
-// watch is what one watcher was told.
+// watch is what one watcher has received.
 type watch struct {
 	req       *pb.WatchCreateRequest
 	created   *pb.WatchResponse
@@ -48,7 +48,8 @@ type watch struct {
 	synced    bool              // known to have caught up
 }
 
-// mark is an answered progress request: everything up to rev has been sent to the first n watches of the stream.
+// mark is an answered progress request. It says that everything up to rev has been sent to the first n watches of the
+// stream.
 type mark struct {
 	rev int64
 	n   int
@@ -88,7 +89,7 @@ func (s *stream) receive() {
 	}
 }
 
-// take sorts one response in and checks what any watch stream must keep. s.mu is held.
+// take files one response under its watch, and checks what holds for any watch stream. s.mu is held.
 func (s *stream) take(resp *pb.WatchResponse) {
 	if s.partial != nil && s.live[resp.GetWatchId()] != s.partial {
 		s.problem("a response of watch %d came between fragments", resp.GetWatchId())
@@ -224,7 +225,7 @@ func (s *stream) create(req *pb.WatchCreateRequest) *pb.WatchResponse {
 	n := len(s.watches)
 	s.pending = append(s.pending, req)
 	s.mu.Unlock()
-	// A failed send shows as the end of the stream.
+	// After a failed send the stream ends, which the receiver notices.
 	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: req}})
 	if !s.wait(patience, func() bool { return len(s.watches) > n }) {
 		return nil
@@ -239,7 +240,11 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 	s.mu.Lock()
 	w := s.live[id]
 	s.mu.Unlock()
-	s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}}})
+	s.rpc.Send(
+		&pb.WatchRequest{
+			RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{WatchId: id}},
+		},
+	)
 	if w == nil || !s.wait(patience, func() bool { return w.closed != nil }) {
 		return nil
 	}
@@ -248,14 +253,18 @@ func (s *stream) cancelWatch(id int64) *pb.WatchResponse {
 	return w.closed
 }
 
-// askProgress sends a progress request every interval until one is answered or the timeout is over. (etcd is silent
-// while a watcher of the stream is not synced, and clients ask again.) It returns the answered revision.
+// askProgress sends a progress request every interval until one is answered or the timeout is over. (etcd does not
+// answer while a watcher of the stream is not synced, and clients ask again.) It returns the answered revision.
 func (s *stream) askProgress(interval, timeout time.Duration) (int64, bool) {
 	s.mu.Lock()
 	n := len(s.progress)
 	s.mu.Unlock()
 	for deadline := time.Now().Add(timeout); ; {
-		s.rpc.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}}})
+		s.rpc.Send(
+			&pb.WatchRequest{
+				RequestUnion: &pb.WatchRequest_ProgressRequest{ProgressRequest: &pb.WatchProgressRequest{}},
+			},
+		)
 		if s.wait(interval, func() bool { return len(s.progress) > n }) {
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -279,7 +288,7 @@ func (s *stream) close() {
 	<-s.done
 }
 
-// owed counts the events that w must have got, given all events of the store in revision order.
+// owed counts the events that w must receive, given all events of the store in revision order.
 func (w *watch) owed(all []*mvccpb.Event) int {
 	from := w.req.GetStartRevision()
 	if from == 0 {

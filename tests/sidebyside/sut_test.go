@@ -16,7 +16,7 @@ import (
 // starter starts a server under test.
 type starter func() (*Target, error)
 
-// suts are the servers under test by the name of -sut.
+// suts are the servers under test, by their names for -sut.
 var suts = map[string]func(testing.TB) starter{
 	"headwater": func(tb testing.TB) starter {
 		tb.Helper()
@@ -31,7 +31,7 @@ var suts = map[string]func(testing.TB) starter{
 		tb.Helper()
 		return func() (*Target, error) { return startPods(tb, faults.Options{}) }
 	},
-	// The same on bad days, of which no client must notice anything.
+	// The same with faults in the engine, of which no client must notice anything.
 	"faults": func(tb testing.TB) starter {
 		tb.Helper()
 		return func() (*Target, error) {
@@ -54,10 +54,10 @@ func sutNamed(tb testing.TB, name string) starter {
 	return suts[name](tb)
 }
 
-// storeCacheBytes is enough for what sequences leave in one store.
+// storeCacheBytes is enough for the data that sequences leave in one store.
 const storeCacheBytes = 8 << 20
 
-// badDays are faults that pods hide from their clients.
+// badDays are faults that pods must hide from their clients.
 func badDays(seed uint64) faults.Options {
 	return faults.Options{Seed: seed, Conflict: 0.03, UnknownLost: 0.02, UnknownCommitted: 0.02, TooOld: 0.001}
 }
@@ -72,7 +72,7 @@ func startPods(tb testing.TB, f faults.Options) (*Target, error) {
 	return NewPods(tb, o)
 }
 
-// ownStore is what pods on an engine of their own need.
+// ownStore returns what pods need on an engine of their own.
 func ownStore(tb testing.TB) (Distributed, error) {
 	tb.Helper()
 	store, err := openStore(tb)
@@ -83,8 +83,8 @@ func ownStore(tb testing.TB) (Distributed, error) {
 	return o, err
 }
 
-// openStore opens an engine which can be closed before the end of the test: a run has many, and those in memory are
-// large.
+// openStore opens an engine that can be closed before the end of the test. A run uses many engines, and those in memory
+// are large.
 func openStore(tb testing.TB) (engine.Store, error) {
 	tb.Helper()
 	if testengine.Chosen() == testengine.FoundationDB {

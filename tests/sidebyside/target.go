@@ -21,8 +21,8 @@ import (
 )
 
 const (
-	callTimeout     = 20 * time.Second // bounds one request
-	receiveBytesMax = 1 << 30          // answers of any size are taken
+	callTimeout     = 2 * time.Minute // bounds one request
+	receiveBytesMax = 1 << 30         // answers of any size are taken
 )
 
 // server is a process or an embedded server that a Target talks to.
@@ -37,9 +37,9 @@ type Target struct {
 	server      server
 	restart     func() error
 	dialOptions []grpc.DialOption
-	ranked      bool   // its revisions have gaps, and are ranks to us
+	ranked      bool   // its revisions have gaps, and are translated to ranks
 	noSpace     bool   // the alarm is raised
-	token       string // what its calls say who they act for by; "": nothing
+	token       string // the token that its calls send; "": none
 
 	conn     *grpc.ClientConn
 	clients  clients
@@ -83,7 +83,7 @@ type process struct{ *hw.Server }
 func (p process) Addr() string { return p.Endpoint() }
 
 func (p process) Remove() {
-	p.Kill() // the server may have ended by itself; then its answers have shown it
+	p.Kill() // if the server has ended by itself, its answers have shown it
 }
 
 // dialServer returns a connection to addr, a host:port or a target with a scheme, which takes answers of any size.
@@ -108,7 +108,7 @@ func newTarget(name string, s server, restart func() error, dial []grpc.DialOpti
 	return t, nil
 }
 
-// forget drops what belongs to the past sequence.
+// forget drops the state of the last sequence.
 func (t *Target) forget() {
 	t.leases, t.streams = nil, map[int]*stream{}
 	for id := range t.leaseNames { // a watch may still show the last event before the sequence
@@ -179,7 +179,7 @@ func failed(err error) outcome {
 	return outcome{err: fmt.Sprintf("%s: %s", s.Code(), s.Message())}
 }
 
-// call sends the request of a plain operation, written for this target, and keeps the books on its answer.
+// call sends the request of a plain operation, written for this target, and records what its answer says.
 func (t *Target) call(op Op, req proto.Message) outcome {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
@@ -210,7 +210,7 @@ func (t *Target) call(op Op, req proto.Message) outcome {
 	return outcome{msg: res}
 }
 
-// obey waits until a change of the alarm acts, where that takes time (T21).
+// obey waits until the server obeys a change of the alarm, if that takes time (T21).
 func (t *Target) obey(ctx context.Context, alarm *pb.AlarmRequest) error {
 	s, ok := t.server.(obeyer)
 	raised := alarm.GetAction() == pb.AlarmRequest_ACTIVATE
@@ -221,8 +221,8 @@ func (t *Target) obey(ctx context.Context, alarm *pb.AlarmRequest) error {
 	return s.obeys(ctx, raised)
 }
 
-// checkHeader follows the revision, and checks that ids never change and revisions never go back. With late it may be
-// what another pod knew a second ago, as the header of a keep-alive that is relayed.
+// checkHeader follows the revision, and checks that ids never change and revisions never go back. With late the
+// revision may be what another pod knew a second ago, as in the header of a relayed keep-alive.
 func (t *Target) checkHeader(h *pb.ResponseHeader, late bool) string {
 	if h == nil {
 		return ""
@@ -233,7 +233,7 @@ func (t *Target) checkHeader(h *pb.ResponseHeader, late bool) string {
 	if h.GetClusterId() != t.identity.GetClusterId() || h.GetMemberId() != t.identity.GetMemberId() {
 		return fmt.Sprintf("header ids changed from %v to %v", t.identity, h)
 	}
-	if h.GetRevision() == 0 { // Member* responses
+	if h.GetRevision() == 0 { // responses of Member* methods have none
 		return ""
 	}
 	if late && h.GetRevision() < t.head {

@@ -10,7 +10,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 )
 
-// TestStartErrorsOfTLS: what etcd says to flags that make no sense is in what we say.
+// TestStartErrorsOfTLS: our error for flags that make no sense contains etcd's error.
 func TestStartErrorsOfTLS(t *testing.T) {
 	secure := url.URL{Scheme: "https", Host: "127.0.0.1:0"}
 	for _, c := range []struct {

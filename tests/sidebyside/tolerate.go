@@ -14,12 +14,13 @@ import (
 
 // This file is the complete list of tolerated differences between etcd and the server under test.
 //
-//	T1  Header ids and the raft term: any non-zero value, the same in all answers of one server (Target.checkHeader).
+//	T1  Header ids and the raft term: any non-zero value, the same in all answers of one server
+//	    (Target.checkHeader).
 //	T2  Lease ids picked by the server: compared as "the k-th of the sequence" (rewrite, nameLeases).
 //	T3  Remaining TTL: any value from granted-ttlSlack to granted.
 //	T4  Order of LeaseTimeToLive.keys and LeaseLeases.leases: etcd leaves it open (a map, and a heap of times).
-//	T5  Order among equal sort values of a sorted Range: etcd's sort is not stable. If a limit cuts inside equal values, which of these
-//	    are returned is open too, so of the cut group only its size is compared.
+//	T5  Order among equal sort values of a sorted Range: etcd's sort is not stable. If a limit cuts inside equal
+//	    values, which of these are returned is open too, so of the cut group only its size is compared.
 //	T6  Status: sizes and raft indexes (any; leader is non-zero and the answering member). dbSizeQuota is a size.
 //	    storageVersion: etcd raises it some seconds after its start.
 //	T7  Hash values (not the revisions that come with them), of Hash and HashKV. HashKV of exactly the compact revision is answered by
@@ -28,38 +29,49 @@ import (
 //	    Revisions of the last ten compactions are answered from the cache even when they have been compacted since.
 //	T8  MemberList: ids, peer URLs and client URLs by value; there must be one member with an id, a name, a client and a peer URL.
 //	T9  RangeStream: where messages are cut. Only the last may carry header, more, count (call.go checks it).
-//	T10 Watch: how events are grouped into responses and fragments, and header revisions of responses with events, as far as I8 allows:
-//	    revisions whole, in order, header not behind the events (stream.go). etcd's catch-up responses carry the store's revision,
-//	    ahead of what the watcher has got; the server under test must not do that (Pair.compareStream).
-//	T11 prev_kv of an event may be missing in etcd when the previous revision is compacted by the time of delivery.
-//	T12 prev_kv that was not asked for is ignored in etcd's events: 3.7.3 shares events between watchers and fills it in for all of them.
-//	T13 When a progress request is answered: etcd may need to be asked again while a watcher is catching up (stream.askProgress).
-//	T14 Methods that Headwater does not have, or leaves to a later issue, may answer Unimplemented (notYet).
+//	T10 Watch: how events are grouped into responses and fragments, and header revisions of responses with events,
+//	    as far as I8 allows: revisions whole, in order, header not behind the events (stream.go). etcd's catch-up
+//	    responses carry the store's revision, ahead of what the watcher has got; the server under test must not do
+//	    that (Pair.compareStream).
+//	T11 prev_kv of an event may be missing in etcd when the previous revision is compacted by the time of
+//	    delivery.
+//	T12 prev_kv that was not asked for is ignored in etcd's events: 3.7.3 shares events between watchers and fills
+//	    it in for all of them.
+//	T13 When a progress request is answered: etcd may need to be asked again while a watcher is catching up
+//	    (stream.askProgress).
+//	T14 Methods that Headwater does not have may answer Unimplemented (notYet).
 //	T15 Two errors that etcd sends with code Unknown by mistake may come with their nominal code (nominalCode).
-//	T16 A watch canceled by compaction stays registered in etcd until the client cancels it: that cancel is answered once more, its id is
-//	    taken, and progress requests of the stream stay unanswered. The server under test may forget it.
-//	T17 A transaction that deletes [key, "\0") and puts a key in that range, or puts a key in one nested transaction and deletes it in a later one
-//	    beside it: etcd's overlap check does not see these, and the key changes twice in one revision. Headwater refuses them. As the
-//	    stores would differ from then on, the generator makes no such transaction (avoidUnseenOverlaps).
-//	T18 RangeStream with order NONE and a target other than KEY: etcd sorts each message by itself and takes the last key of the sorted message
-//	    for where to go on, so that keys come more than once where there are more than ten. Headwater sorts all. The generator does not
-//	    ask for it; a case with fewer keys does.
-//	T19 What is wrong with a request that cannot be decoded: the code (Internal) is compared, and that gRPC's text says so.
+//	T16 A watch canceled by compaction stays registered in etcd until the client cancels it: that cancel is
+//	    answered once more, its id is taken, and progress requests of the stream stay unanswered. The server under
+//	    test may forget it.
+//	T17 A transaction that deletes [key, "\0") and puts a key in that range, or puts a key in one nested
+//	    transaction and deletes it in a later one beside it: etcd's overlap check does not see these, and the key
+//	    changes twice in one revision. Headwater refuses them. As the stores would differ from then on, the
+//	    generator makes no such transaction (avoidUnseenOverlaps).
+//	T18 RangeStream with order NONE and a target other than KEY: etcd sorts each message by itself and takes the
+//	    last key of the sorted message for where to go on, so that keys come more than once where there are more
+//	    than ten. Headwater sorts all. The generator does not ask for it; a case with fewer keys does.
+//	T19 What is wrong with a request that cannot be decoded: the code (Internal) is compared, and that gRPC's text
+//	    says so.
 //
 // Where the server's revisions have gaps (Target.ranked: the distributed form), they are compared by rank
 // (tests/internal/ranks), and also
 //
-//	T20 A watch that starts two or more writes in the future is sent to both servers as one that starts with the next write: the
-//	    revisions of later writes do not follow from those that are known (Pair.requests). Far-future constants stay.
-//	T21 An alarm acts on the pods that did not take the request within a second. The harness waits until it acts on all (alarm.go);
-//	    from then on everything is compared. That it is shown and can be cleared at once is compared without a wait.
-//	T22 After a kill of all pods the harness waits until each pod has found the others, and each shard of leases a new owner (pods.go).
-//	T23 The header of a keep-alive has a revision that the lease's keeper knew within the last second; another pod relays it.
-//	T24 With users and roles, a range without a key in it may be allowed by one and not by the other: etcd asks its tree of
-//	    permissions, whose form decides; we look at the first key. Such ranges are not made.
-//	T25 With users and roles, a watch ends when its client may no longer watch; etcd lets it run on. Watches are compared at
-//	    their creation.
-//	T26 A pod answers keep-alives from memory, by the users and roles that it has heard of within the last seconds.
+//	T20 A watch that starts two or more writes in the future is sent to both servers as one that starts with the
+//	    next write: the revisions of later writes do not follow from those that are known (Pair.requests).
+//	    Far-future constants stay.
+//	T21 A pod that did not take the alarm request itself obeys the alarm within a second. The harness waits until
+//	    all pods obey (alarm.go), and compares everything from then on. Without a wait it compares that the alarm
+//	    is listed and can be cleared at once.
+//	T22 After a kill of all pods the harness waits until each pod has found the others, and each shard of leases a
+//	    new owner (pods.go).
+//	T23 The header of a keep-alive has a revision that the lease's keeper knew within the last second; another pod
+//	    relays it.
+//	T24 With users and roles, one server may allow an empty range and the other not. With etcd the form of its
+//	    tree of permissions decides, with us the first key. The generator makes no such range.
+//	T25 With users and roles, our watch ends when its client may no longer watch; etcd lets it go on. Watches are
+//	    compared only at their creation.
+//	T26 A pod answers keep-alives from memory, with users and roles that may be some seconds old.
 //
 // The concurrent mode compares less, by its nature; see concurrent.go.
 
@@ -83,8 +95,8 @@ var nominalCode = map[string]string{
 	"Unknown: etcdserver: too many requests":                                         "ResourceExhausted: etcdserver: too many requests",
 }
 
-// toleratedOutcome tells whether an error and another outcome are equal after all. compacted is the highest revision
-// compacted.
+// toleratedOutcome reports whether an error and another outcome count as equal. compacted is the highest compacted
+// revision.
 func toleratedOutcome(kind string, req proto.Message, ref, sut outcome, compacted int64) bool {
 	if notYet[kind] && strings.HasPrefix(sut.err, "Unimplemented: ") {
 		return true
@@ -99,7 +111,7 @@ func toleratedOutcome(kind string, req proto.Message, ref, sut outcome, compacte
 	return ok && nominal == sut.err
 }
 
-// normalise erases from a response, in place, what may differ.
+// normalise erases from a response, in place, the fields that may differ.
 func normalise(req, res proto.Message) {
 	eraseIDs(res)
 	switch r := res.(type) {
@@ -132,7 +144,7 @@ func normalise(req, res proto.Message) {
 	}
 }
 
-// normalisePair erases what may differ depending on the other answer.
+// normalisePair erases fields that may differ depending on the other answer.
 func normalisePair(ref, sut proto.Message) {
 	a, ok := ref.(*pb.HashKVResponse)
 	if !ok {

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// TestUnknownMethods compares the errors for services and methods that are not there. (etcd has no reflection either.)
+// TestUnknownMethods compares the errors for services and methods that do not exist. (etcd has no reflection either.)
 func TestUnknownMethods(t *testing.T) { compareUnknownMethods(t, sut(t)) }
 
 func compareUnknownMethods(t *testing.T, under starter) {
@@ -68,11 +68,15 @@ func compareMetadata(t *testing.T, under starter) {
 			if err != nil {
 				return failed(err)
 			}
-			req := &pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 1}}}
+			req := &pb.WatchRequest{
+				RequestUnion: &pb.WatchRequest_CreateRequest{
+					CreateRequest: &pb.WatchCreateRequest{Key: []byte("a"), StartRevision: 1},
+				},
+			}
 			if err := watch.Send(req); err != nil {
 				return failed(err)
 			}
-			for range 2 { // created, and the put
+			for range 2 { // the creation, and the put
 				if _, err := watch.Recv(); err != nil {
 					return failed(err)
 				}

@@ -39,7 +39,7 @@ func list(t *testing.T, place backup.Dir) []backup.Manifest {
 	return ms
 }
 
-// grow waits until so many backups have come.
+// grow waits until n more backups are there.
 func grow(t *testing.T, place backup.Dir, n int) {
 	t.Helper()
 	newest := func() string {
@@ -60,8 +60,9 @@ func grow(t *testing.T, place backup.Dir, n int) {
 	}
 }
 
-// TestBackups: backups by a schedule, under writes and killed at any moment, are whole whatever is listed of them; what
-// was there when one was taken is there after a restore, any revision between can be had, and the drill passes.
+// TestBackups runs scheduled backups while a client writes, and kills the backup process at random moments. Every
+// listed backup is complete. A restore has the data of the backup's moment, any revision in between can be restored,
+// and the drill passes.
 func TestBackups(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
@@ -76,7 +77,7 @@ func TestBackups(t *testing.T) {
 	writes, stop := context.WithCancel(t.Context())
 	wrote := make(chan error)
 	go func() {
-		for i := 1; ; i++ { // revision i+2 has the value i
+		for i := 1; ; i++ { // value i has revision i+2
 			if _, err := c.Put(writes, "n", fmt.Sprint(i), clientv3.WithPrevKV()); err != nil {
 				if writes.Err() != nil {
 					err = nil
@@ -120,14 +121,15 @@ func TestBackups(t *testing.T) {
 	run(t, "backup", "save", "--to="+string(place), "--client-endpoint="+endpoint)
 	ms := list(t, place)
 	newest := ms[len(ms)-1]
-	if newest.Kind != backup.Log || newest.Revision < last.Header.Revision { // the last write may have come later
+	// The last write may have come after the backup.
+	if newest.Kind != backup.Log || newest.Revision < last.Header.Revision {
 		t.Errorf("the last backup is %+v, the revision %d", newest, last.Header.Revision)
 	}
 	for _, rev := range []int64{0, ms[0].Revision + (newest.Revision-ms[0].Revision)/2} {
 		restored(t, place, rev, newest.Revision)
 	}
 	drill(t, place)
-	// The schedule may have made a second full one, or not.
+	// The schedule may have made a second full backup or not.
 	run(t, "backup", "save", "--full", "--to="+string(place), "--client-endpoint="+endpoint)
 	if out := run(t, "backup", "prune", "--from="+string(place), "--keep-fulls=1"); !strings.Contains(out, "-full-") {
 		t.Errorf("pruned: %q", out)
@@ -135,7 +137,7 @@ func TestBackups(t *testing.T) {
 	run(t, "backup", "verify", "--from="+string(place), "--newest", "--max-age=1h")
 }
 
-// restored restores a revision (0: the newest) and has a server tell what it has.
+// restored restores a revision (0: the newest), starts a server on it and checks its data.
 func restored(t *testing.T, place backup.Dir, rev, newest int64) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
@@ -157,7 +159,7 @@ func restored(t *testing.T, place backup.Dir, rev, newest int64) {
 	}
 }
 
-// drill runs deploy/restore-drill, on a backup that can be restored and on one that cannot.
+// drill runs deploy/restore-drill on a good backup and on a damaged one.
 func drill(t *testing.T, place backup.Dir) {
 	t.Helper()
 	tmp := t.TempDir()

@@ -1,4 +1,4 @@
-// Package snapshots moves keyspaces between etcd and headwater as files, both ways, and compares all that either can be
-// asked: every key at every revision that is left, the history as a watch shows it, leases and their keys, and the
-// hashes of the history. etcdutl judges and restores the files.
+// Package snapshots moves keyspaces between etcd and headwater as files, in both directions, and compares everything
+// that clients can read: every key at every revision after compaction, the history as a watch shows it, leases and
+// their keys, and the hashes of the history. etcdutl checks and restores the files.
 package snapshots

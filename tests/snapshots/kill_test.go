@@ -21,7 +21,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// large fills a keyspace with so many values of half a megabyte: more than a connection takes without being read.
+// large fills a keyspace with values of half a megabyte. Together they are more than the buffers of an unread
+// connection hold.
 func large(t *testing.T, c *clientv3.Client, values int) {
 	t.Helper()
 	value := strings.Repeat("0123456789abcdef", 32<<10)
@@ -32,7 +33,7 @@ func large(t *testing.T, c *clientv3.Client, values int) {
 	}
 }
 
-// begin begins a snapshot of which nothing but the first message is taken.
+// begin begins a snapshot, and reads only its first message.
 func begin(t *testing.T, c *clientv3.Client) (pb.Maintenance_SnapshotClient, error) {
 	t.Helper()
 	stream, err := pb.NewMaintenanceClient(c.ActiveConnection()).Snapshot(t.Context(), &pb.SnapshotRequest{})
@@ -43,12 +44,12 @@ func begin(t *testing.T, c *clientv3.Client) (pb.Maintenance_SnapshotClient, err
 	return stream, err
 }
 
-// names are those of all files below a directory.
+// names returns the names of all files below a directory.
 func names(t *testing.T, dir string) (all []string) {
 	t.Helper()
 	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
 		all = append(all, path)
-		if errors.Is(err, fs.ErrNotExist) { // the store removes files of its own
+		if errors.Is(err, fs.ErrNotExist) { // the store has just removed the file
 			return nil
 		}
 		return err
@@ -59,12 +60,12 @@ func names(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-// TestSnapshotsAreFew: a process sends two snapshots at a time, refuses a third one with etcd's code, and has room
-// again when one of them ends. Killed in the middle of two it leaves nothing of them, and loses nothing.
+// TestSnapshotsAreFew: a process sends two snapshots at a time, refuses a third one with etcd's code, and accepts
+// another when one of them ends. If it is killed during two snapshots, it leaves none of their files and loses no data.
 func TestSnapshotsAreFew(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "headwater")
 	s := hw.Run(t, hw.Headwater(t), dir, "--disk-reserve-bytes=-1")
-	first := dial(t, s.Endpoint()) // a connection each, of which nothing is read
+	first := dial(t, s.Endpoint()) // each snapshot has a connection of its own, which nobody reads
 	large(t, first, 16)
 	if _, err := begin(t, first); err != nil {
 		t.Fatal(err)
@@ -81,13 +82,13 @@ func TestSnapshotsAreFew(t *testing.T) {
 	if err := first.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for begun := time.Now(); ; { // until the server has noticed
+	for begun := time.Now(); ; { // until the server has noticed the end of the first
 		_, err := begin(t, third)
 		if err == nil {
 			break
 		}
 		if status.Code(err) != codes.ResourceExhausted || time.Since(begun) > timeout {
-			t.Fatalf("after one has ended: %v", err)
+			t.Fatalf("a snapshot after one has ended: %v", err)
 		}
 	}
 	if err := s.Kill(); err != nil {
@@ -108,7 +109,7 @@ func TestSnapshotsAreFew(t *testing.T) {
 	save(t, s.Endpoint(), 17)
 }
 
-// TestKilledRestore: what a restore that is killed has made serves nothing, and the restore can be repeated.
+// TestKilledRestore: no server starts on the files that a killed restore has left, and the restore can be repeated.
 func TestKilledRestore(t *testing.T) {
 	c := dial(t, headwaterOf(t, ""))
 	large(t, c, 80)
@@ -121,7 +122,7 @@ func TestKilledRestore(t *testing.T) {
 		_, err := os.Stat(filepath.Join(dir, name))
 		return err == nil
 	}
-	for tries := 0; !there(datadir.Restoring); tries++ { // where the machine is busy it may have been killed too late
+	for tries := 0; !there(datadir.Restoring); tries++ { // on a busy machine the kill may come too late
 		if tries == 10 {
 			t.Fatalf("it cannot be killed in the middle: %q", names(t, dir))
 		}

@@ -14,7 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/migrate"
 )
 
-// contents are the keys of a server with their values and leases, and the leases.
+// contents returns the keys of a server with their values and leases, and all leases.
 func contents(t *testing.T, c *clientv3.Client) (p picture) {
 	t.Helper()
 	r, err := c.Get(t.Context(), "\x00", clientv3.WithFromKey())
@@ -28,8 +28,8 @@ func contents(t *testing.T, c *clientv3.Client) (p picture) {
 	return p
 }
 
-// TestExportImport: what is exported of an etcd, keys of any bytes and leases, is what an import makes, in a headwater
-// and back in an etcd. A file that was cut is not taken for one.
+// TestExportImport: keys of any bytes and leases are the same after an export from an etcd and an import into a
+// headwater, and after the way back. An import refuses a file that was cut short.
 func TestExportImport(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
@@ -53,7 +53,7 @@ func TestExportImport(t *testing.T) {
 	if err := p.Wait(); err == nil || !strings.Contains(p.output(), "the last line is missing") {
 		t.Errorf("a file that was cut: %v, %s", err, p.output())
 	}
-	for range 2 { // it may be repeated
+	for range 2 { // an import may be repeated
 		t.Log(runCtl(t, "import", file, "--to", second.Endpoints()[0]))
 		same(t, "after the import", want, contents(t, second))
 	}
@@ -66,7 +66,7 @@ func TestExportImport(t *testing.T) {
 	}
 }
 
-// TestImportMany: an import of more than one transaction puts all, and says how many.
+// TestImportMany: an import that needs several transactions puts all keys, and says how many.
 func TestImportMany(t *testing.T) {
 	const n = 1500
 	var b strings.Builder

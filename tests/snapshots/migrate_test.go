@@ -28,7 +28,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
-// domain is what the names of keyspaces stand before.
+// domain is the domain below which keyspaces have their host names.
 const domain = "etcd.test"
 
 // move is a migration from an etcd into the keyspace k of a server.
@@ -39,7 +39,7 @@ type move struct {
 	notes          chan string
 }
 
-// dialKeyspace is a client of a keyspace.
+// dialKeyspace returns a client of a keyspace.
 func dialKeyspace(t *testing.T, endpoint, keyspace string) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{
@@ -69,7 +69,7 @@ func moveInto(t *testing.T, source *clientv3.Client, s *hw.Server, keyspace stri
 	return m
 }
 
-// adminConn is a connection to an admin API.
+// adminConn returns a connection to an admin API.
 func adminConn(t *testing.T, url string) *grpc.ClientConn {
 	t.Helper()
 	conn, err := grpc.NewClient(url, grpc.WithTransportCredentials(insecure.NewCredentials()))
@@ -103,7 +103,7 @@ func (m *move) run(t *testing.T) (end func() error) {
 	}
 }
 
-// await waits for a note.
+// await waits until the migration has noted a text.
 func (m *move) await(t *testing.T, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -129,7 +129,7 @@ func refused(t *testing.T, c *clientv3.Client) {
 		"delete": func() error { _, err := c.Delete(ctx, "a"); return err },
 		"txn":    func() error { _, err := c.Txn(ctx).Then(clientv3.OpPut("a", "own")).Commit(); return err },
 		"grant":  func() error { _, err := c.Grant(ctx, 100); return err },
-		"keepalive": func() error { // clientv3's own tries again
+		"keepalive": func() error { // not clientv3's own method, which retries
 			s, err := pb.NewLeaseClient(c.ActiveConnection()).LeaseKeepAlive(ctx)
 			if err == nil {
 				err = s.Send(&pb.LeaseKeepAliveRequest{ID: 1})
@@ -150,15 +150,15 @@ func refused(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// TestMigrate: an etcd is copied while it is written, and cut over to. Nothing changes that can be asked, a watch goes
-// on where it was, and the copy is read before.
+// TestMigrate copies an etcd while clients write to it, and cuts over. Clients read the same as before, a watch goes on
+// where it was, and the copy already answers reads before the cut-over.
 func TestMigrate(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
 	m := newMove(t, dial(t, etcdOf(t, "")))
 	compact := fill(t, m.source, seed, true)
 	g := &traffic{Rand: rand.New(rand.NewPCG(seed, 1)), c: m.source}
-	for range 3 { // the second time goes on where it was
+	for range 3 { // later runs go on where the run before ended
 		end := m.run(t)
 		for range 30 {
 			g.step(t, false)
@@ -177,7 +177,7 @@ func TestMigrate(t *testing.T) {
 		t.Fatal(err)
 	}
 	head := put.Header.Revision
-	watch := m.target.Watch(t.Context(), "last", clientv3.WithRev(head)) // what a client does that has seen head-1
+	watch := m.target.Watch(t.Context(), "last", clientv3.WithRev(head)) // as a client does that has seen head-1
 	if err := m.CatchUp(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -214,7 +214,7 @@ func TestMigrate(t *testing.T) {
 	if r, err := m.target.Get(t.Context(), "last"); err != nil || r.Kvs[0].ModRevision != head+1 {
 		t.Errorf("after a restart: %v, %v", r, err)
 	}
-	// A keyspace is a source as an etcd is. Its alarm is its own.
+	// A keyspace can be a source, as an etcd can. Its alarm is not copied.
 	_, err = pb.NewMaintenanceClient(m.target.ActiveConnection()).Alarm(t.Context(), &pb.AlarmRequest{
 		Action: pb.AlarmRequest_ACTIVATE, MemberID: next.Header.MemberId, Alarm: pb.AlarmType_NOSPACE,
 	})
@@ -234,7 +234,8 @@ func TestMigrate(t *testing.T) {
 	}
 }
 
-// TestMigrateAnew: a source that has compacted what a copy still needs is copied anew; another source is refused.
+// TestMigrateAnew: if the source has compacted revisions that the copy still needs, it is copied anew. Another source
+// is refused.
 func TestMigrateAnew(t *testing.T) {
 	m := newMove(t, dial(t, etcdOf(t, "")))
 	ctx := t.Context()
@@ -286,14 +287,14 @@ func TestMigrateAnew(t *testing.T) {
 	same(t, "after the cut-over", pictureOf(t, m.source, rev), pictureOf(t, m.target, rev))
 }
 
-// cutter passes connections on to a server, and cuts them.
+// cutter forwards connections to a server, and can cut them.
 type cutter struct {
 	net.Listener
 	mu    sync.Mutex
 	conns []net.Conn
 }
 
-// newCutter listens for what goes to an address.
+// newCutter listens for connections, and forwards them to an address.
 func newCutter(t *testing.T, to string) *cutter {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -338,7 +339,8 @@ func (c *cutter) cut() {
 	c.conns = nil
 }
 
-// TestMigrateCut: a source whose connections break is followed on, nothing of it is missed, and it is compared.
+// TestMigrateCut: when the connections to the source break, the migration goes on, misses nothing, and compares all in
+// the end.
 func TestMigrateCut(t *testing.T) {
 	etcd := etcdOf(t, "")
 	direct := dial(t, etcd)

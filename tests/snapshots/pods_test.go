@@ -71,12 +71,12 @@ func deploy(t *testing.T) *deployment {
 	return d
 }
 
-// admin is the address of the admin API of a kv pod.
+// admin returns the address of the admin API of a kv pod.
 func (d *deployment) admin(i int) string {
 	return "unix://" + filepath.Join(d.sockets, d.Config(config.KV, i).Name)
 }
 
-// client is a client of a keyspace at a pod.
+// client returns a client of a keyspace at a pod.
 func (d *deployment) client(k config.Kind, i int, name string) *clientv3.Client {
 	return dialKeyspace(d.t, d.Addr(k, i), name)
 }
@@ -86,11 +86,11 @@ func (d *deployment) kill(i int) {
 	d.t.Helper()
 	d.stores[fmt.Sprint(config.KV, i)].Crash()
 	closed := make(chan error)
-	go func() { closed <- d.Node(config.KV, i).Close() }() // which waits for the store
+	go func() { closed <- d.Node(config.KV, i).Close() }() // Close waits for the store
 	d.t.Cleanup(func() { d.t.Log("a pod that was killed:", <-closed) })
 }
 
-// check checks the rows of a keyspace.
+// check runs fsck on the rows of a keyspace.
 func (d *deployment) check(name string) {
 	d.t.Helper()
 	e := d.stores[fmt.Sprint(config.KV, 1)]
@@ -107,7 +107,7 @@ func (d *deployment) check(name string) {
 	}
 }
 
-// refusedAt checks that a pod takes no writes. clientv3 would try some of them again.
+// refusedAt checks that a pod refuses writes. It does not use clientv3's methods, which would retry some.
 func refusedAt(t *testing.T, pod int, c *clientv3.Client) {
 	t.Helper()
 	ctx, conn := t.Context(), c.ActiveConnection()
@@ -125,9 +125,9 @@ func refusedAt(t *testing.T, pod int, c *clientv3.Client) {
 	}
 }
 
-// TestMigrateIntoPods: an etcd is copied into a keyspace that pods serve while it is written, over the death of the
-// pod that follows, and cut over to. All pods answer reads meanwhile and no writes, a watch at a hub goes on over it
-// all, and nothing changes that can be asked. From there it goes to other pods' keyspaces, and out of pods again.
+// TestMigrateIntoPods copies an etcd, to which clients write, into a keyspace of pods, kills the pod that follows, and
+// cuts over. Meanwhile all pods answer reads and refuse writes, and a watch at a hub goes on. Clients read the same as
+// before. Then it copies the keyspace to another keyspace of pods, and to a standalone server.
 func TestMigrateIntoPods(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
@@ -208,7 +208,7 @@ func TestMigrateIntoPods(t *testing.T) {
 	copies(t, d, target, next.Header.Revision, compact)
 }
 
-// copies copies a keyspace of pods to another one of theirs, and to a standalone server.
+// copies copies a keyspace of pods to another keyspace of the pods, and to a standalone server.
 func copies(t *testing.T, d *deployment, source *clientv3.Client, head, compact int64) {
 	t.Helper()
 	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
@@ -221,7 +221,7 @@ func copies(t *testing.T, d *deployment, source *clientv3.Client, head, compact 
 			t.Fatal(err)
 		}
 	}
-	for i := range 3 { // which are followed, with gaps between their revisions
+	for i := range 3 { // the copies follow these writes, whose revisions have gaps
 		put, err := source.Put(t.Context(), "last", fmt.Sprint(i))
 		if err != nil {
 			t.Fatal(err)
@@ -244,8 +244,8 @@ func copies(t *testing.T, d *deployment, source *clientv3.Client, head, compact 
 	d.check("other")
 }
 
-// TestRestoreIntoPods: a file becomes a keyspace of pods, whose leases expire by themselves. What is damaged, or was
-// interrupted, leaves none, and is gone on with through another pod.
+// TestRestoreIntoPods restores a snapshot into a keyspace of pods, whose leases expire by themselves. A damaged file
+// leaves no keyspace. An interrupted restore leaves none either, and can go on through another pod.
 func TestRestoreIntoPods(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
@@ -277,7 +277,7 @@ func TestRestoreIntoPods(t *testing.T) {
 	if _, err := restore(t.Context(), 0, damaged, r); status.Code(err) != codes.InvalidArgument {
 		t.Errorf("a damaged file: %v", err)
 	}
-	d.stores[fmt.Sprint(config.KV, 0)].Crash() // whatever it was about to do is not done
+	d.stores[fmt.Sprint(config.KV, 0)].Crash() // the pod does nothing more
 	if _, err := restore(t.Context(), 0, path, r); err == nil {
 		t.Error("a pod that has crashed has made a keyspace")
 	}
@@ -290,7 +290,7 @@ func TestRestoreIntoPods(t *testing.T) {
 		t.Errorf("once more: %v", err)
 	}
 	k := d.client(config.KV, 1, "k")
-	// Nobody has asked for the lease, and it expires.
+	// The lease expires although no client has used it.
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
 	defer cancel()
 	gone := <-d.client(config.WatchHub, 0, "k").Watch(ctx, "leased", clientv3.WithRev(head+1))
@@ -299,7 +299,7 @@ func TestRestoreIntoPods(t *testing.T) {
 		t.Errorf("%v after revision %d", gone.Events, head)
 	}
 	store, root := d.stores[fmt.Sprint(config.KV, 1)], []byte(d.Config(config.KV, 1).FDBRoot)
-	// Another restore of that name has been interrupted, before it wrote anything. This one's settings count.
+	// Another restore with that name was interrupted before it wrote anything. The settings of this restore apply.
 	interrupted := &keyspacev1.Keyspace{Labels: map[string]string{"by": "the other"}}
 	if _, err := keyspace.Reserve(t.Context(), store, root, "bumped", interrupted); err != nil {
 		t.Fatal(err)
@@ -333,7 +333,7 @@ func TestRestoreIntoPods(t *testing.T) {
 		t.Fatal(err)
 	}
 	if _, err := admin.Delete(t.Context(), far); err != nil {
-		t.Errorf("what an interrupted restore has left: %v", err)
+		t.Errorf("after an interrupted restore: %v", err)
 	}
 	if _, err := admin.Delete(t.Context(), far); status.Code(err) != codes.NotFound {
 		t.Errorf("nothing is left of it: %v", err)
@@ -345,7 +345,8 @@ func TestRestoreIntoPods(t *testing.T) {
 	d.check("bumped")
 }
 
-// saveLeased fetches a snapshot with the key leased, whose lease is about to expire, and returns its revision.
+// saveLeased fetches a snapshot with the key "leased", whose lease is about to expire. It returns the snapshot's
+// revision.
 func saveLeased(t *testing.T, endpoint string, c *clientv3.Client) (path string, head int64) {
 	t.Helper()
 	for {
@@ -360,7 +361,7 @@ func saveLeased(t *testing.T, endpoint string, c *clientv3.Client) (path string,
 		path = save(t, endpoint, 0)
 		if r, err := c.Get(t.Context(), "leased"); err != nil {
 			t.Fatal(err)
-		} else if r.Header.Revision == put.Header.Revision { // it has not expired before it was saved
+		} else if r.Header.Revision == put.Header.Revision { // the lease has not expired before the snapshot
 			return path, put.Header.Revision
 		}
 	}

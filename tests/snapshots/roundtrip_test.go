@@ -19,7 +19,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/refetcd"
 )
 
-// save fetches a snapshot as etcdctl does, and has etcdutl look at it.
+// save fetches a snapshot as etcdctl does, and checks it with etcdutl.
 func save(t *testing.T, endpoint string, revision int64) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "snapshot.db")
@@ -36,7 +36,7 @@ func save(t *testing.T, endpoint string, revision int64) string {
 	return path
 }
 
-// etcdOf starts a new etcd, or one on a snapshot.
+// etcdOf starts an etcd, an empty one or one on a snapshot.
 func etcdOf(t *testing.T, path string) string {
 	t.Helper()
 	start := func() (*refetcd.Server, error) { return refetcd.Start() }
@@ -59,7 +59,7 @@ func etcdOf(t *testing.T, path string) string {
 	return s.Addr()
 }
 
-// headwaterOf starts a new headwater, or one on a snapshot.
+// headwaterOf starts a headwater, an empty one or one on a snapshot.
 func headwaterOf(t *testing.T, path string) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "headwater")
@@ -77,7 +77,8 @@ func headwaterOf(t *testing.T, path string) string {
 	return strings.TrimPrefix(s.Endpoint(), "http://")
 }
 
-// fill sends random requests, with a compaction in between at which versions of several requests are left.
+// fill sends random requests, with a compaction in between. After the compaction versions from several requests are
+// left.
 func fill(t *testing.T, c *clientv3.Client, seed uint64, single bool) (compact int64) {
 	t.Helper()
 	g := &traffic{Rand: rand.New(rand.NewPCG(seed, 0)), c: c}
@@ -95,20 +96,20 @@ func fill(t *testing.T, c *clientv3.Client, seed uint64, single bool) (compact i
 	for range 40 {
 		g.step(t, false)
 	}
-	if _, err := c.Put(t.Context(), "last", "one"); err != nil { // what a watch is read up to
+	if _, err := c.Put(t.Context(), "last", "one"); err != nil { // the event at which a watch ends
 		t.Fatal(err)
 	}
 	return compact
 }
 
-// TestRoundTrips: from headwater to etcd and back, and the other way round, nothing changes that either can be asked.
+// TestRoundTrips: from headwater to etcd and back, and the other way round, clients read the same.
 func TestRoundTrips(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
 	starts := []func(*testing.T, string) string{headwaterOf, etcdOf, headwaterOf, etcdOf}
 	for name, trip := range map[string]struct {
 		hops   []func(*testing.T, string) string
-		single bool // etcd's own order within revisions that are compacted is not kept
+		single bool // because etcd's order within compacted revisions is not kept
 	}{
 		"headwater to etcd to headwater": {starts[:3], false},
 		"etcd to headwater to etcd":      {starts[1:], true},

@@ -18,14 +18,14 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-// secured is a client's configuration with a password.
+// secured returns a client's configuration with a user and a password.
 func secured(endpoint, user, password string) clientv3.Config {
 	return clientv3.Config{
 		Endpoints: []string{endpoint}, Username: user, Password: password, DialTimeout: timeout, Logger: zap.NewNop(),
 	}
 }
 
-// login is a client with a password.
+// login returns a client with a user and a password.
 func login(t *testing.T, endpoint, user, password string) (*clientv3.Client, error) {
 	t.Helper()
 	c, err := clientv3.New(secured(endpoint, user, password))
@@ -59,7 +59,7 @@ func addUsers(t *testing.T, c *clientv3.Client) {
 	}
 }
 
-// usersOf is what a server answers about users and roles, and to users.
+// usersOf returns what a server answers about users and roles, and what it lets users do.
 func usersOf(t *testing.T, endpoint string) (p picture) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), timeout)
@@ -115,7 +115,7 @@ func usersOf(t *testing.T, endpoint string) (p picture) {
 	return p
 }
 
-// saveAs fetches a snapshot as user root: as etcdctl does, or by headwaterctl.
+// saveAs fetches a snapshot as user root, as etcdctl does or by headwaterctl.
 func saveAs(t *testing.T, endpoint string, own bool) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "snapshot.db")
@@ -139,12 +139,12 @@ func saveAs(t *testing.T, endpoint string, own bool) string {
 	return path
 }
 
-// ctl is the program headwaterctl.
+// ctl returns the path of headwaterctl.
 func ctl(t *testing.T) string {
 	return hw.Build(t, "headwaterctl", "github.com/headwaterdb/headwater/services/headwaterctl")
 }
 
-// TestUsers: users, roles and passwords move both ways, and who may do what stays.
+// TestUsers: users, roles and passwords move in both directions, and permissions stay the same.
 func TestUsers(t *testing.T) {
 	starts := []func(*testing.T, string) string{headwaterOf, etcdOf, headwaterOf, etcdOf}
 	for i, name := range []string{"headwater to etcd to headwater", "etcd to headwater to etcd"} {

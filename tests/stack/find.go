@@ -15,8 +15,8 @@ type FoundationDB struct {
 	Include     string // directory of foundationdb/fdb_c.h
 }
 
-// FindFoundationDB looks under home (home/bin, home/lib, home/include), or, if home is empty, where Debian's packages
-// of FoundationDB put things and in PATH. The error says all that is missing.
+// FindFoundationDB looks under home (home/bin, home/lib, home/include). If home is empty, it looks in PATH and where
+// Debian's packages of FoundationDB put their files. The error names everything that is missing.
 func FindFoundationDB(home string) (FoundationDB, error) {
 	bin, lib, include := []string{"/usr/sbin", "/usr/bin", "/usr/local/bin"}, []string{"/usr/lib", "/usr/local/lib"},
 		[]string{"/usr/include", "/usr/local/include"}
@@ -52,10 +52,10 @@ func exists(path string) bool {
 	return err == nil
 }
 
-// FindNginx returns the path of nginx. Debian puts it where users do not look.
+// FindNginx returns the path of nginx. Debian puts it into a directory that is not in a user's PATH.
 func FindNginx() (string, error) { return find("nginx", []string{"/usr/sbin", "/usr/local/sbin"}) }
 
-// Programs are the paths of what Build has built.
+// Programs are the paths of the programs that Build has built.
 type Programs struct {
 	Pods map[string]string // by kind
 	NATS string

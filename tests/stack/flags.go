@@ -9,17 +9,19 @@ import (
 	"path/filepath"
 )
 
-// HomeEnv names the environment variable with the directory of a FoundationDB that is not installed where its
-// packages put it.
+// HomeEnv is the name of the environment variable with the directory of a FoundationDB that is not installed from
+// packages.
 const HomeEnv = "FDB_HOME"
 
-// errNoFoundationDB is what users read who have none.
-var errNoFoundationDB = errors.New(`the distributed form needs FoundationDB 7.3 (fdbserver, fdbcli, libfdb_c.so, headers), which is not here.
+// errNoFoundationDB is the error for users without FoundationDB.
+var errNoFoundationDB = errors.New(
+	`the distributed form needs FoundationDB 7.3 (fdbserver, fdbcli, libfdb_c.so, headers), which is not here.
 Install its server and client packages (github.com/apple/foundationdb/releases), or set FDB_HOME to a directory with bin, lib and include.
-There is no replacement for it: pods on any other store would be another system. For one process without it, see make run`)
+There is no replacement for it: pods on any other store would be another system. For one process without it, see make run`,
+)
 
-// Flags reads a command line for a stack, finds what is needed and builds what has to be built. own adds flags of the
-// program.
+// Flags parses a command line for a stack, finds FoundationDB and nginx, and builds the other programs. own adds flags
+// of the caller.
 func Flags(name string, handling flag.ErrorHandling, args []string, out io.Writer,
 	own ...func(*flag.FlagSet),
 ) (Config, error) {

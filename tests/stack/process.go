@@ -18,7 +18,7 @@ const (
 	readyTimeout = 2 * time.Minute
 	readyPoll    = 50 * time.Millisecond
 	// StopTimeout is how long a process may take to end after SIGTERM before it is killed.
-	StopTimeout = 20 * time.Second
+	StopTimeout = 2 * time.Minute
 )
 
 // Process is one process of the stack, which may be started again after it has ended.

@@ -11,16 +11,16 @@ import (
 // routerFile is nginx's configuration in a stack's directory.
 const routerFile = "nginx.conf"
 
-// oldHTTP2 is how nginx from 1.20 on is told to speak HTTP/2. It is the only way before 1.25.1, and goes on later with
-// a warning; what it does not give is HTTP/1 on the same port, which this stack has on another one.
+// oldHTTP2 is the parameter that makes nginx speak HTTP/2. It is the only way before nginx 1.25.1; later versions
+// accept it with a warning. It does not allow HTTP/1 on the same port, so this stack serves HTTP/1 on another port.
 const oldHTTP2 = " http2"
 
-// routerVariable is a name in the template of nginx's configuration that is put in before nginx reads it. nginx's own
-// are in lower case.
+// routerVariable matches a variable in the template of nginx's configuration that is filled in before nginx reads it.
+// nginx's own variables are in lower case.
 var routerVariable = regexp.MustCompile(`\$\{([A-Z][A-Z_0-9]*)\}`)
 
-// RenderRouter puts values into the template of nginx's configuration, as the official image does with its
-// environment. It is an error if the template wants what there is no value for, or has no use for a value.
+// RenderRouter fills values into the template of nginx's configuration, as the official image does with its
+// environment. It is an error if a variable of the template has no value, or if the template does not use a value.
 func RenderRouter(template string, values map[string]string) (string, error) {
 	used := map[string]bool{}
 	var missing []string
@@ -72,9 +72,9 @@ func (s *Stack) writeRouterConfig() error {
 	return os.WriteFile(s.path(routerFile), []byte(text), 0o644)
 }
 
-// routerCommand is how nginx is started with the configuration in dir: as one process, so that a signal hits all of
-// it and workers do not outlive a master that is killed. In that mode nginx raises no limit of open files itself, so
-// the shell does.
+// routerCommand is the command that starts nginx with the configuration in dir. nginx runs as one process, so that a
+// signal hits all of it and no workers outlive a killed master. In that mode nginx does not raise the limit of open
+// files, so the shell does.
 func routerCommand(nginx, dir string) (path string, args []string) {
 	return "/bin/sh", []string{
 		"-c", `ulimit -n "$(ulimit -Hn)" 2>/dev/null; exec "$@"`, "sh",

@@ -24,7 +24,7 @@ import (
 
 const routerTemplate = "../../deploy/nginx.conf.template"
 
-// cutter is a listener whose connections can be cut off.
+// cutter is a listener that can cut its connections.
 type cutter struct {
 	net.Listener
 	mu    sync.Mutex
@@ -41,8 +41,7 @@ func (c *cutter) Accept() (net.Conn, error) {
 	return conn, err
 }
 
-// cut ends all connections, as the kernel does for a process that dies: with FIN, or with RST if something has not
-// been read.
+// cut ends all connections as the kernel does when a process dies: with FIN, or with RST if there are unread data.
 func (c *cutter) cut(reset bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -55,8 +54,8 @@ func (c *cutter) cut(reset bool) {
 	c.conns = nil
 }
 
-// patient is a listener whose connections begin with the client's first byte, as those of pods do (libs/server): a
-// pod that speaks first and ends then has nginx before 1.29.5 wreck another call, docs/adr/0006-router.md.
+// patient is a listener whose connections begin with the client's first byte, as those of pods do (libs/server). If a
+// pod sent something first and then ended, nginx before 1.29.5 would wreck another call (docs/adr/0006-router.md).
 type patient struct {
 	net.Listener
 	conns  chan net.Conn
@@ -116,7 +115,7 @@ func (h *heard) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// fakePod serves one kind's services and counts what it carries out, by key.
+// fakePod serves the services of one kind, and counts the calls that it executes, by key.
 type fakePod struct {
 	pb.UnimplementedKVServer
 	pb.UnimplementedWatchServer
@@ -126,11 +125,11 @@ type fakePod struct {
 	world    *world
 }
 
-// world is what the pods of a test share.
+// world is the state that the pods of a test share.
 type world struct {
 	mu      sync.Mutex
 	carried map[string]int // by key
-	// onCall is called while a call that writes is being carried out, by the pod that does. Set before the calls.
+	// onCall is called by the pod that executes a call that writes, during the call. Set it before the calls.
 	onCall func(ctx context.Context, p *fakePod) error
 	ended  chan error // gets the end of each watch stream, as the pod sees it
 }
@@ -145,7 +144,7 @@ func (p *fakePod) Range(context.Context, *pb.RangeRequest) (*pb.RangeResponse, e
 	return &pb.RangeResponse{}, nil
 }
 
-// carry carries out the call for key.
+// carry executes the call for key.
 func (p *fakePod) carry(ctx context.Context, key string) error {
 	p.world.mu.Lock()
 	p.world.carried[key]++
@@ -173,7 +172,7 @@ func (p *fakePod) LeaseGrant(ctx context.Context, r *pb.LeaseGrantRequest) (*pb.
 	return &pb.LeaseGrantResponse{ID: r.ID}, p.carry(ctx, strconv.FormatInt(r.ID, 10))
 }
 
-// Watch answers each request, and ends with Unavailable after one to cancel.
+// Watch answers each request, and ends with Unavailable after a request to cancel.
 func (p *fakePod) Watch(s pb.Watch_WatchServer) error {
 	for {
 		r, err := s.Recv()
@@ -208,7 +207,7 @@ func (p *fakePod) LeaseKeepAlive(s pb.Lease_LeaseKeepAliveServer) error {
 	}
 }
 
-// startFake starts a pod of a kind, which serves nothing but the services of that kind.
+// startFake starts a pod of a kind, which serves only the services of that kind.
 func startFake(t *testing.T, kind string, w *world) *fakePod {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -230,7 +229,7 @@ func startFake(t *testing.T, kind string, w *world) *fakePod {
 	return p
 }
 
-// freePort returns a port that nobody listens on.
+// freePort returns a port on which nothing listens.
 func freePort(t *testing.T) int {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -259,8 +258,8 @@ func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack,
 		return nil, err
 	}
 	path, args := routerCommand(nginx, s.cfg.Dir)
-	// The file with its id is there when nginx listens. Dialing would be worse: a dialer may get the very port as its
-	// own, and talk to itself.
+	// nginx listens when the file with its id exists. Dialing would be no better test: a dialer may get the same
+	// port as its local port, and then talks to itself.
 	router := &Process{
 		Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args,
 		ready: func(context.Context) error {
@@ -300,7 +299,7 @@ func startRouter(t *testing.T, w *world) (conn *grpc.ClientConn, pods map[string
 			addresses[fmt.Sprintf("%s_%d", strings.ToUpper(kind), i+1)] = p.listener.Addr().String()
 		}
 	}
-	// A port that is free may be taken before nginx takes it.
+	// Another process may take a free port before nginx does.
 	var s *Stack
 	for range 5 {
 		if s, err = tryRouter(t, nginx, addresses); err == nil {

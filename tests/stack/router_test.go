@@ -24,9 +24,9 @@ import (
 )
 
 // routerTimeout bounds what takes milliseconds.
-const routerTimeout = 30 * time.Second
+const routerTimeout = 2 * time.Minute
 
-// write is one of the calls that write, as a client makes it. It returns the key that the pods count by.
+// write makes one of the calls that write. It returns the key by which the pods count it.
 type write struct {
 	method string
 	make   func(i int) (key string, request, response any)
@@ -61,7 +61,7 @@ var cuts = map[string]struct{ reset, stop bool }{
 // callsAtATime is how many calls are under way, over one connection, when a pod ends.
 const callsAtATime = 20
 
-// atATime makes callsAtATime calls at once, each by do, and returns their keys and what came of them.
+// atATime makes callsAtATime calls at the same time, each by do, and returns their keys and errors.
 func atATime(call write, do func(request, response any) error) (keys [callsAtATime]string, errs [callsAtATime]error) {
 	var wg sync.WaitGroup
 	for i := range callsAtATime {
@@ -75,9 +75,9 @@ func atATime(call write, do func(request, response any) error) (keys [callsAtATi
 	return keys, errs
 }
 
-// TestRouterRepeatsNoCall cuts off connections while calls are being carried out. A call that a pod got must not come
-// to a pod again, from the router or from gRPC in the client, which repeats what it is told was refused: the client
-// gets Unavailable, and the rest is up to it.
+// TestRouterRepeatsNoCall cuts connections while pods execute calls. A call that one pod has received must not reach a
+// pod again, neither from the router nor from gRPC in the client, which retries calls that it believes were refused.
+// The client gets Unavailable, and decides what to do.
 func TestRouterRepeatsNoCall(t *testing.T) {
 	for name, c := range cuts {
 		for _, call := range writes {
@@ -86,8 +86,8 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 				conn, _, _ := startRouter(t, w)
 				ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
 				defer cancel()
-				// Some calls first, so that connections to pods are there and the stream is not the first of its
-				// connection.
+				// Make some calls first, so that there are connections to pods, and so that the call's
+				// stream is not the first of its connection.
 				for i := range 6 {
 					_, request, response := call.make(callsAtATime + i)
 					if err := conn.Invoke(ctx, call.method, request, response); err != nil {
@@ -134,9 +134,9 @@ func TestRouterRepeatsNoCall(t *testing.T) {
 	}
 }
 
-// TestRouterCutAnswer cuts off connections when the client has the headers of the answer, and waits for the rest.
-// Nobody can take headers back, so the client's stream is reset: Internal, an unknown outcome as well. (Pods send the
-// headers of unary calls with the answer.)
+// TestRouterCutAnswer cuts connections when the client has received the headers of the answer and waits for the rest.
+// The router cannot take headers back, so it resets the client's stream. The client gets Internal, which is an unknown
+// outcome too. (Pods send the headers of unary calls together with the answer.)
 func TestRouterCutAnswer(t *testing.T) {
 	for name, c := range cuts {
 		for _, call := range writes {
@@ -145,7 +145,7 @@ func TestRouterCutAnswer(t *testing.T) {
 				conn, _, _ := startRouter(t, w)
 				ctx, cancel := context.WithTimeout(t.Context(), routerTimeout)
 				defer cancel()
-				var headers sync.WaitGroup // that clients wait for
+				var headers sync.WaitGroup // the headers for which clients wait
 				headers.Add(callsAtATime)
 				var first sync.Once
 				var dead *fakePod
@@ -196,8 +196,8 @@ func TestRouterCutAnswer(t *testing.T) {
 	}
 }
 
-// TestRouterCutStreams cuts off the pods of a watch and of keep-alives: the client gets a code with which clientv3
-// goes on elsewhere.
+// TestRouterCutStreams cuts the connections of the pods that serve a watch and keep-alives. The client gets a code on
+// which clientv3 turns to another pod.
 func TestRouterCutStreams(t *testing.T) {
 	for name, c := range cuts {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +244,8 @@ func TestRouterCutStreams(t *testing.T) {
 	}
 }
 
-// TestRouterDeadPods sends calls on while one pod is dead, and says so in gRPC's own way when both are.
+// TestRouterDeadPods: the router sends calls to the other pod while one is dead. If both are dead, it answers with a
+// gRPC error.
 func TestRouterDeadPods(t *testing.T) {
 	w := newWorld()
 	conn, pods, httpAddress := startRouter(t, w)
@@ -278,7 +279,7 @@ func TestRouterDeadPods(t *testing.T) {
 	}
 }
 
-// TestRouterHost passes on the host that a client has dialled, by which pods know its keyspace, for all services.
+// TestRouterHost: for all services the router passes on the host that a client has dialled, which names the keyspace.
 func TestRouterHost(t *testing.T) {
 	const host = "team-a.etcd.test:2379"
 	w := newWorld()
@@ -306,8 +307,8 @@ func TestRouterHost(t *testing.T) {
 	}
 }
 
-// TestRouterStreams looks at streams: to the right kind of pod, many over one connection, long ones, and their ends
-// on both sides.
+// TestRouterStreams checks streams: that they go to the right kind of pod, many over one connection, long ones, and
+// ends from both sides.
 func TestRouterStreams(t *testing.T) {
 	w := newWorld()
 	conn, _, _ := startRouter(t, w)
@@ -334,7 +335,9 @@ func TestRouterStreams(t *testing.T) {
 	for range 200 { // more than nginx's default of 128
 		last = watch(ctx)
 	}
-	if err := last.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}}); err != nil {
+	if err := last.Send(
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}},
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := last.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "draining") {
@@ -355,7 +358,8 @@ func TestRouterStreams(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for id := range int64(3000) { // each may come with pings for measuring the bandwidth, of which nginx takes only so many
+	// Each may come with pings that measure bandwidth, of which nginx accepts a limited number.
+	for id := range int64(3000) {
 		if err := alive.Send(&pb.LeaseKeepAliveRequest{ID: id}); err != nil {
 			t.Fatal(err)
 		}
@@ -365,7 +369,7 @@ func TestRouterStreams(t *testing.T) {
 	}
 }
 
-// TestRenderRouter checks that values and template have to fit.
+// TestRenderRouter checks that RenderRouter refuses values that do not fit the template.
 func TestRenderRouter(t *testing.T) {
 	values := map[string]string{"KV_1": "127.0.0.1:1"}
 	if text, err := RenderRouter("server ${KV_1}; $http_host ${lower}", values); err != nil ||

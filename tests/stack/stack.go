@@ -12,7 +12,7 @@ import (
 	"sync"
 )
 
-// PodKinds are the kinds of pods; KindFDB and the others those of the rest.
+// PodKinds are the kinds of pods. KindFDB and the others are the kinds of the other processes.
 var PodKinds = []string{"kv", "watchhub", "leasekeeper"}
 
 // Kinds of processes that are no pods.
@@ -22,22 +22,23 @@ const (
 	KindRouter = "nginx"
 )
 
-// podsPerKind is how many pods of each kind there are: as in docker-compose.yml, and as many as
-// deploy/nginx.conf.template has places for.
+// podsPerKind is how many pods of each kind there are. docker-compose.yml has as many, and deploy/nginx.conf.template
+// has places for as many.
 const podsPerKind = 2
 
 // Config says what to start and where.
 type Config struct {
-	Dir          string // for data, logs and the cluster file; made if missing
-	Port         int    // of the router: all of etcd's gRPC services
-	BasePort     int    // the other processes take ports from here on, PortsUsed of them; the first is the router's for HTTP/1
+	Dir  string // for data, logs and the cluster file; made if missing
+	Port int    // of the router: all of etcd's gRPC services
+	// BasePort is the first of PortsUsed ports for the other processes. The router serves HTTP/1 on the first.
+	BasePort     int
 	Keyspace     string // of the pods
 	FoundationDB FoundationDB
 	Programs     Programs
 	Nginx        string    // path of nginx
 	RouterConfig string    // path of deploy/nginx.conf.template
 	NoRouter     bool      // start no router: clients go to pods
-	Report       io.Writer // gets a line for each process that is ready; nil: nobody
+	Report       io.Writer // gets a line for each process that is ready; may be nil
 
 	PodArgs map[string][]string // more flags, by kind
 	Admin   bool                // pods serve the admin API, see Process.Admin; Dir must be short, for sockets are
@@ -105,8 +106,8 @@ func Start(ctx context.Context, cfg Config) (*Stack, error) {
 	return s, nil
 }
 
-// writeClusterFile writes FoundationDB's cluster file, once: it has the address that the database of this directory
-// goes by.
+// writeClusterFile writes FoundationDB's cluster file, if there is none. The file has the address under which the
+// database in this directory is known.
 func (s *Stack) writeClusterFile() error {
 	want := "headwater:headwater@" + s.address(portFDB) + "\n"
 	have, err := os.ReadFile(s.clusterFile())
@@ -141,7 +142,7 @@ func (s *Stack) start(ctx context.Context) error {
 	return nil
 }
 
-// StartPods starts all pods at a time.
+// StartPods starts all pods at the same time.
 func (s *Stack) StartPods(ctx context.Context) error {
 	return s.pods(func(p *Process) error { return s.one(ctx, p) })
 }
@@ -151,7 +152,7 @@ func (s *Stack) WaitRouted(ctx context.Context) error {
 	return s.Processes(KindRouter)[0].waitReady(ctx)
 }
 
-// StopPods stops all pods at a time.
+// StopPods stops all pods at the same time.
 func (s *Stack) StopPods() error { return s.pods((*Process).Stop) }
 
 func (s *Stack) pods(f func(*Process) error) error {
@@ -198,7 +199,7 @@ func (s *Stack) UseKeyspace(name string) {
 	}
 }
 
-// Stop stops everything, in the order opposite to starting; pods at a time.
+// Stop stops everything, in the reverse order of the start. It stops the pods at the same time.
 func (s *Stack) Stop() error {
 	stop := func(kind string) (errs []error) {
 		for _, p := range s.Processes(kind) {

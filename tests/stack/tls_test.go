@@ -24,8 +24,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// authority makes a certificate authority, ca.pem in a directory of its own, and one certificate of it with its key,
-// node.pem and node.key.
+// authority makes a certificate authority and a certificate of it, in a new directory: ca.pem, node.pem and node.key.
 func authority(t *testing.T, name string) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -65,8 +64,8 @@ func authority(t *testing.T, name string) (dir string) {
 	return dir
 }
 
-// startTLSDatabase starts an fdbserver that speaks nothing but TLS, with a new database, and returns the path of its
-// cluster file.
+// startTLSDatabase starts an fdbserver that speaks only TLS, with a new database, and returns the path of its cluster
+// file.
 func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile string) {
 	t.Helper()
 	dir := t.TempDir()
@@ -106,7 +105,7 @@ func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile s
 	return clusterFile
 }
 
-// tlsPod is a kv pod that is started with flags, and is there when path of its HTTP endpoints answers.
+// tlsPod starts a kv pod with flags, and waits until its HTTP endpoint answers at path.
 func tlsPod(t *testing.T, program, clusterFile, path string, flags ...string) (p *Process, endpoint string) {
 	t.Helper()
 	endpoint = fmt.Sprintf("127.0.0.1:%d", freePort(t))

@@ -14,7 +14,7 @@ import (
 
 const flagKeyspace = "--keyspace="
 
-// define makes all processes, which are not started yet.
+// define makes all processes, and starts none.
 func (s *Stack) define() {
 	s.fdb = s.process(KindFDB, KindFDB, s.cfg.FoundationDB.Server, s.fdbListens,
 		"--public-address="+s.address(portFDB), "--listen-address=public",
@@ -44,7 +44,7 @@ func (s *Stack) process(kind, name, path string, ready func(context.Context) err
 	return p
 }
 
-// podPorts are where the pod i (from 0) of the kind k listens.
+// podPorts returns the ports of pod i (from 0) of kind k.
 func (s *Stack) podPorts(k, i int) (client, metrics string) {
 	n := portPods + 2*(k*podsPerKind+i)
 	return s.address(n), s.address(n + 1)
@@ -90,10 +90,10 @@ func (s *Stack) definePod(kind string, i int, client, metrics string) {
 
 func (s *Stack) address(offset int) string { return fmt.Sprintf("127.0.0.1:%d", s.cfg.BasePort+offset) }
 
-// probeTimeout bounds one look at whether a process is ready.
+// probeTimeout bounds one check of whether a process is ready.
 const probeTimeout = 5 * time.Second
 
-// answers asks a URL for code 200.
+// answers returns a check that a URL answers with code 200.
 func answers(url string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		ctx, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -117,7 +117,7 @@ func answers(url string) func(context.Context) error {
 
 func (s *Stack) clusterFile() string { return s.path("fdb.cluster") }
 
-// cli runs one command of fdbcli.
+// cli runs one fdbcli command.
 func (s *Stack) cli(ctx context.Context, command string) (string, error) {
 	out, err := exec.CommandContext(ctx, s.cfg.FoundationDB.CLI, "-C", s.clusterFile(), "--no-status", "--timeout",
 		"30", "--exec", command).CombinedOutput()
@@ -127,7 +127,7 @@ func (s *Stack) cli(ctx context.Context, command string) (string, error) {
 	return string(out), nil
 }
 
-// fdbListens asks whether the process is there. fdbcli would wait for a database, which there is not at first.
+// fdbListens checks that the process listens. fdbcli would wait for a database, and at first there is none.
 func (s *Stack) fdbListens(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()

@@ -1,11 +1,10 @@
-// Package status tests the status page of a server: what it shows of keyspaces is what the viewer's own client would
-// get.
+// Package status tests the status page of a server. It must show of keyspaces what the viewer's own client could read.
 //
 // # Invariants
 //
-//   - Whatever a viewer may not do by etcd's API he may not do here.
+//   - A viewer may do nothing on the page that is not allowed through etcd's API.
 //
 // # Concurrency
 //
-// None. What needs a browser is in tests/status/browser, a module of its own.
+// None. The tests that need a browser are in tests/status/browser, a module of its own.
 package status

@@ -30,7 +30,7 @@ import (
 )
 
 // patience bounds every wait.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
@@ -44,7 +44,7 @@ func start(t *testing.T, change func(*config.Config)) *compose.Server {
 	})
 }
 
-// client is an etcd client of a server without TLS.
+// client returns an etcd client of a server without TLS.
 func client(t *testing.T, s *compose.Server) *clientv3.Client {
 	t.Helper()
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.URL()}, Logger: zap.NewNop()})
@@ -64,7 +64,7 @@ func put(t *testing.T, c *clientv3.Client, keys ...string) {
 	}
 }
 
-// viewer is who looks at the page.
+// viewer is somebody who looks at the page.
 type viewer struct {
 	t              *testing.T
 	url            string
@@ -102,7 +102,7 @@ func (v viewer) open(path string) *http.Response {
 	return w
 }
 
-// get is a page with its status.
+// get returns a page and its HTTP status.
 func (v viewer) get(path string) (code int, text string) {
 	v.t.Helper()
 	w := v.open(path)
@@ -127,7 +127,7 @@ func (v viewer) want(path string, code int, parts ...string) {
 	}
 }
 
-// event is the next event of a tail: its name and its data.
+// event returns the name and the data of the next event of a tail.
 func event(t *testing.T, r *bufio.Reader) (name, data string) {
 	t.Helper()
 	for {
@@ -144,8 +144,8 @@ func event(t *testing.T, r *bufio.Reader) (name, data string) {
 	}
 }
 
-// TestRights: with authentication on, a viewer sees the keys that the user may read whom he names, and no others; a
-// tail ends when he may no longer.
+// TestRights: with authentication enabled, a viewer logs in as a user and sees only the keys that this user may read. A
+// tail ends when the user may no longer read its keys.
 func TestRights(t *testing.T) {
 	s := start(t, func(*config.Config) {})
 	c := client(t, s)
@@ -182,14 +182,14 @@ func TestRights(t *testing.T) {
 	v.as("root").want(keys, 200, "open/1", "secret/1", "as root")
 	ann.want(keys, 403)
 	ann.want(keys+"?prefix=open/", 200, "open/1", "open/2", "2 in all")
-	ann.want(keys+"?prefix=open/&from=p", 403) // a range that begins behind the prefix
+	ann.want(keys+"?prefix=open/&from=p", 403) // a range that begins after the prefix
 	ann.want(keys+"key?key=open/1", 200, "value of open/1")
 	for _, path := range []string{
 		"?prefix=secret/", "key?key=secret/1", "tail?prefix=secret", "events?prefix=secret", "events",
 	} {
 		ann.want(keys+path, 403)
 	}
-	v.want("", 200) // the overview tells of the process, not of keys
+	v.want("", 200) // the overview shows the process, not keys
 
 	w := ann.open(keys + "events?prefix=open/")
 	defer w.Body.Close()
@@ -210,7 +210,7 @@ func TestRights(t *testing.T) {
 	ann.want(keys+"?prefix=open/", 403)
 }
 
-// TestCertificates: where a keyspace has an access rule, a viewer's certificate must fit it.
+// TestCertificates: if a keyspace has an access rule, it must allow the viewer's certificate.
 func TestCertificates(t *testing.T) {
 	ca := tlstest.New(t, "ca")
 	pair := ca.Server("server")
@@ -241,16 +241,16 @@ func TestCertificates(t *testing.T) {
 		member.want("keyspaces/team/"+path, 200)
 		other.want("keyspaces/team/"+path, 403)
 		member.want("keyspaces/default/"+path, 200)
-		other.want("keyspaces/none/"+path, 403) // as for a keyspace that he may not enter
+		other.want("keyspaces/none/"+path, 403) // the same answer as for a keyspace that the viewer may not enter
 	}
 	other.want("keyspaces/team/events", 403)
 	member.want("", 200, "team", "days left")
 	w := newViewer(t, url, ca.Client())
 	if r, err := w.http.Get(url); err == nil {
 		r.Body.Close()
-		t.Error("without a certificate the listener lets in")
+		t.Error("the listener accepts a viewer without a certificate")
 	}
-	// A tail ends when the rule becomes one that its viewer's certificate does not fit.
+	// A tail ends when a new rule does not allow its viewer's certificate any more.
 	open := member.open("keyspaces/team/events")
 	defer open.Body.Close()
 	tail := bufio.NewReader(open.Body)
@@ -272,8 +272,8 @@ func TestCertificates(t *testing.T) {
 	member.want("keyspaces/team/events", 403)
 }
 
-// TestAdmin: the admin API's listener has the page, and answers for the metrics as before; the listener of the page has
-// nothing but the page.
+// TestAdmin: the admin API's listener serves the page beside the metrics. The listener of the page serves only the
+// page.
 func TestAdmin(t *testing.T) {
 	s := start(t, func(c *config.Config) { c.EnableGRPCGateway = false })
 	put(t, client(t, s), "k")
@@ -297,7 +297,7 @@ func TestAdmin(t *testing.T) {
 	}
 }
 
-// grpcCall asks for the keyspaces over a listener.
+// grpcCall lists the keyspaces through a listener.
 func grpcCall(t *testing.T, url string) (*adminv1.ListResponse, error) {
 	t.Helper()
 	c, err := grpc.NewClient("passthrough:///"+strings.TrimPrefix(url, "http://"),
@@ -311,7 +311,7 @@ func grpcCall(t *testing.T, url string) (*adminv1.ListResponse, error) {
 	return adminv1.NewKeyspacesClient(c).List(ctx, &adminv1.ListRequest{})
 }
 
-// TestTailEnds: a server that stops ends the tails that are open on it.
+// TestTailEnds: a server that stops ends its open tails.
 func TestTailEnds(t *testing.T) {
 	s := start(t, func(*config.Config) {})
 	v := newViewer(t, s.StatusURLs()[0]+"/status/", nil)
@@ -321,14 +321,14 @@ func TestTailEnds(t *testing.T) {
 		if line, err := bufio.NewReader(w.Body).ReadString('\n'); err != nil || line != ": open\n" {
 			t.Fatal(line, err)
 		}
-		defer func() { _, _ = io.Copy(io.Discard, w.Body) }() // returns when the server has ended it
+		defer func() { _, _ = io.Copy(io.Discard, w.Body) }() // returns when the server has ended the tail
 	}
 	if err := s.Close(); err != nil {
 		t.Error(err)
 	}
 }
 
-// withToken is a context of calls with a token.
+// withToken returns a context for calls with a token.
 func withToken(ctx context.Context, token string) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, "token", token)
 }

@@ -1,2 +1,2 @@
-// Package tracing has a server send its spans to a collector, over the wire, and looks at them there.
+// Package tracing makes a server send its spans to a collector over the network, and checks the spans there.
 package tracing

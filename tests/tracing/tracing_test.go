@@ -21,7 +21,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 )
 
-// sink is a collector. It keeps spans.
+// sink is a collector that keeps the spans.
 type sink struct {
 	collector.UnimplementedTraceServiceServer
 	mu       sync.Mutex
@@ -46,7 +46,7 @@ func (s *sink) Export(_ context.Context,
 	return &collector.ExportTraceServiceResponse{}, nil
 }
 
-// children are the names of the spans below one, with how often each occurs.
+// children returns the names of the spans below one, with how often each occurs.
 func (s *sink) children(of *otlp.Span) map[string]int {
 	names := map[string]int{}
 	for _, span := range s.spans {
@@ -66,8 +66,8 @@ func (s *sink) named(name string) (all []*otlp.Span) {
 	return all
 }
 
-// served starts a collector and a server that sends its spans there, lets f use the server, and returns what has been
-// collected when that has ended.
+// served starts a collector and a server that sends its spans there, lets f use the server, stops it, and returns the
+// collector.
 func served(t *testing.T, args []string, f func(ctx context.Context, c *clientv3.Client)) *sink {
 	t.Helper()
 	s := &sink{}
@@ -85,9 +85,9 @@ func served(t *testing.T, args []string, f func(ctx context.Context, c *clientv3
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
-	server, err := compose.Start(ctx, config.Standalone, p.Config, embedded.Parts())
+	server, err := compose.Start(ctx, config.Standalone, p.Config, embedded.Parts(2*time.Minute))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,7 +121,7 @@ func use(t *testing.T) func(ctx context.Context, c *clientv3.Client) {
 	}
 }
 
-// TestSpans: a write's span has its stages below it, and the fan-out to who watches.
+// TestSpans: below the span of a write are its stages and the fan-out to watchers.
 func TestSpans(t *testing.T) {
 	s := served(t, []string{"--enable-distributed-tracing", "--distributed-tracing-sampling-rate=1000000"}, use(t))
 	puts := s.named("etcdserverpb.KV/Put")
@@ -141,7 +141,8 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// TestParent: without a rate of sampling a request is sampled where its client's span is, as a child of that.
+// TestParent: without a sampling rate a request is sampled if its client's span is, and its span is a child of that
+// span.
 func TestParent(t *testing.T) {
 	const trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 	s := served(t, []string{"--enable-distributed-tracing"}, func(ctx context.Context, c *clientv3.Client) {
@@ -164,7 +165,7 @@ func TestParent(t *testing.T) {
 	}
 }
 
-// TestOff: nothing is sent unless it is asked for.
+// TestOff: without the flags the server sends nothing.
 func TestOff(t *testing.T) {
 	for _, args := range [][]string{nil, {"--enable-distributed-tracing"}} {
 		if s := served(t, args, use(t)); len(s.spans) > 0 {

@@ -22,6 +22,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
@@ -32,8 +33,13 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
 
-// Parts returns the part that opens the store in --data-dir.
-func Parts() compose.Parts { return compose.Parts{OpenEngine: open} }
+// Parts returns the part that opens the store in --data-dir. closeWithin is pebble.Options.CloseWithin: how long the end
+// of the store waits for the disk; 0 is the default.
+func Parts(closeWithin time.Duration) compose.Parts {
+	return compose.Parts{OpenEngine: func(c config.Config, o compose.EngineOptions) (engine.Store, error) {
+		return open(c, o, closeWithin)
+	}}
+}
 
 // store is an engine with its lock, and with what the server shows about it.
 type store struct {
@@ -42,7 +48,7 @@ type store struct {
 	lock io.Closer // on the data directory
 }
 
-func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) {
+func open(c config.Config, o compose.EngineOptions, closeWithin time.Duration) (_ engine.Store, err error) {
 	if err := datadir.Check(c.Dir()); err != nil {
 		return nil, err
 	}
@@ -66,6 +72,7 @@ func open(c config.Config, o compose.EngineOptions) (_ engine.Store, err error) 
 		OnDamage:      o.OnDamage,
 		OnFailure:     o.OnFailure,
 		Adopt:         c.ActivateFeatures.Has(mvcc.FeaturesAll),
+		CloseWithin:   closeWithin,
 	})
 	if err != nil {
 		return nil, errors.Join(err, s.lock.Close())

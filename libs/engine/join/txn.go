@@ -105,6 +105,9 @@ func (t *txn) ClearRange(begin, end []byte) {
 		t.Txn.ClearRange(begin, end)
 		return
 	}
+	if end != nil && string(begin) >= string(end) {
+		return // an empty range is no mutation, and its end, which may be of no bytes, is not the store's
+	}
 	t.rec.clearRange(begin, end)
 	t.check()
 }

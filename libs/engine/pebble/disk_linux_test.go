@@ -228,7 +228,7 @@ func TestDiskTaken(t *testing.T) {
 func TestCloseOnFullDisk(t *testing.T) {
 	dir := smallDisk(t, 32<<20)
 	data := filepath.Join(dir, "data")
-	s, err := Open(data, small(Options{ReserveBytes: -1, BallastBytes: -1}))
+	s, err := Open(data, small(Options{ReserveBytes: -1, BallastBytes: -1, CloseWithin: closeTimeout}))
 	if err != nil {
 		t.Fatal(err)
 	}

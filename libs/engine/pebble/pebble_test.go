@@ -30,6 +30,9 @@ func small(o Options) Options {
 	if o.ValueBytes == 0 {
 		o.ValueBytes = -1 // most tests fill logs and tables; those of value files say so
 	}
+	if o.CloseWithin == 0 {
+		o.CloseWithin = diskLimit
+	}
 	return o
 }
 

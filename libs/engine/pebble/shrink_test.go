@@ -143,7 +143,9 @@ func TestShrinksByItself(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "data")
-			s, err := Open(dir, Options{CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1})
+			s, err := Open(dir, Options{
+				CacheBytes: 1 << 20, ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -180,7 +182,7 @@ func TestFewClears(t *testing.T) {
 	now := time.Now()
 	h := &housekeeper{s: s, shape: s.shape.Load(), changed: now, flushed: now, passed: ^uint64(0), roomAt: ^uint64(0)}
 	h.tick(now)
-	for end := time.Now().Add(time.Minute); lengthsIn(t, dir) > size; h.tick(now.Add(50 * time.Second)) {
+	for end := time.Now().Add(2 * time.Minute); lengthsIn(t, dir) > size; h.tick(now.Add(50 * time.Second)) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes of files for no rows", lengthsIn(t, dir))
 		}
@@ -211,7 +213,7 @@ func TestReplacedUnderReader(t *testing.T) {
 	h.tick(now)
 	h.tick(now.Add(20 * time.Second))
 	reader.Close()
-	for end := time.Now().Add(time.Minute); lengthsIn(t, dir) > n*size*3/2; h.tick(now.Add(50 * time.Second)) {
+	for end := time.Now().Add(2 * time.Minute); lengthsIn(t, dir) > n*size*3/2; h.tick(now.Add(50 * time.Second)) {
 		if time.Now().After(end) {
 			t.Fatalf("%d bytes of files for %d live rows of %d bytes", lengthsIn(t, dir), n, size)
 		}

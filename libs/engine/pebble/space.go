@@ -281,6 +281,7 @@ func (sp *space) look() {
 		need += need / resumePart
 	}
 	if !sp.laid && sp.ballast > 0 && avail-unflushed > need+int64(sp.ballast) {
+		sp.emergency.Store(false) // else the ballast would go again at once, and the alarm would never end
 		sp.layBallast()
 		avail -= int64(sp.ballast)
 	}

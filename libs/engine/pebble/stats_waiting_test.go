@@ -9,7 +9,7 @@ import (
 
 // A commit holds the writer lock while Pebble makes writes wait for the disk: metrics must still be answered.
 func TestStatsWhileWritesWait(t *testing.T) {
-	s, err := Open("data", Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	s, err := Open("data", Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,7 +17,7 @@ func TestDamageValues(t *testing.T) {
 	o := Options{ValueBytes: 4 << 10, ValueFileBytes: 1 << 20}
 	stopped, killed := specimens(t, 3, o)
 	otherStopped, otherKilled := specimens(t, 4, o)
-	part := 2
+	part := 3
 	if testing.Short() {
 		part = shortPart
 	}

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"go.uber.org/goleak"
@@ -26,7 +27,9 @@ const keys = 25_000 // more than one transaction, and more than one look at prog
 // file makes a snapshot.
 func file(t *testing.T) string {
 	t.Helper()
-	e, err := pebble.Open("store", pebble.Options{FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1})
+	e, err := pebble.Open("store", pebble.Options{
+		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +112,9 @@ func TestInterrupted(t *testing.T) {
 	if err := restore(t.Context(), path, dir, nil); err == nil {
 		t.Error("a store is overwritten")
 	}
-	e, err := pebble.Open(filepath.Join(dir, datadir.Store), pebble.Options{ReserveBytes: -1, BallastBytes: -1})
+	e, err := pebble.Open(filepath.Join(dir, datadir.Store), pebble.Options{
+		ReserveBytes: -1, BallastBytes: -1, CloseWithin: time.Minute,
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,3 +1,3 @@
-// Package apiserver has nothing but a go.mod, by which a kube-apiserver is built from the module proxy: make
-// manifests-check. It is a module of its own, outside the workspace, for Kubernetes has its own versions of everything.
+// Package apiserver has nothing but a go.mod, from which make manifests-check builds a kube-apiserver. It is a module
+// of its own, outside the workspace, because Kubernetes needs its own versions of many dependencies.
 package apiserver

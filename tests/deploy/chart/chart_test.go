@@ -18,7 +18,7 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// root is the repository's.
+// root is the root of the repository.
 const root = "../../.."
 
 // object is a Kubernetes object.
@@ -66,7 +66,7 @@ func objects(t *testing.T, texts ...string) map[string]object {
 	return all
 }
 
-// values of a file beside the chart; none: those of the chart alone.
+// values reads a file beside the chart. An empty name stands for the chart's own values.
 func values(t *testing.T, name string) object {
 	t.Helper()
 	if name == "" {
@@ -79,7 +79,7 @@ func values(t *testing.T, name string) object {
 	return v
 }
 
-// manifests are what was rendered, without the notes.
+// manifests returns what was rendered, without the notes.
 func manifests(rendered map[string]string) []string {
 	var texts []string
 	for name, text := range rendered {
@@ -90,7 +90,7 @@ func manifests(rendered map[string]string) []string {
 	return texts
 }
 
-// unlabel takes out who manages an object, and of what chart it is.
+// unlabel removes the labels that say who manages an object and which chart it belongs to.
 func unlabel(v any) {
 	switch v := v.(type) {
 	case object:
@@ -113,8 +113,8 @@ func unlabel(v any) {
 	}
 }
 
-// TestSameObjects compares what the chart makes with what kustomize makes of the overlay for the same place. Only the
-// namespace itself is left to `helm install --create-namespace`.
+// TestSameObjects compares what the chart makes with what kustomize makes of the overlay for the same place. The chart
+// leaves only the namespace itself to `helm install --create-namespace`.
 func TestSameObjects(t *testing.T) {
 	c := load(t)
 	for _, p := range []struct{ overlay, values, namespace string }{
@@ -150,7 +150,7 @@ func TestSameObjects(t *testing.T) {
 	}
 }
 
-// TestValues checks that every value changes something, and where.
+// TestValues checks that every value changes something, in the right object.
 func TestValues(t *testing.T) {
 	c := load(t)
 	digest := "sha256:" + strings.Repeat("a", 64)
@@ -220,7 +220,7 @@ func parse(t *testing.T, text string) object {
 	return v
 }
 
-// TestLeftOut checks what switches leave out.
+// TestLeftOut checks that switches leave objects out.
 func TestLeftOut(t *testing.T) {
 	c := load(t)
 	for values, kinds := range map[string][]string{
@@ -242,7 +242,7 @@ func TestLeftOut(t *testing.T) {
 	}
 }
 
-// TestSchema checks that values that mean nothing are refused, and not silently passed over.
+// TestSchema checks that values without a meaning are refused, and not silently ignored.
 func TestSchema(t *testing.T) {
 	c := load(t)
 	for _, bad := range []string{
@@ -264,7 +264,7 @@ func TestSchema(t *testing.T) {
 	}
 }
 
-// TestLint: helm's own linter has nothing against the chart but that it has no icon.
+// TestLint: helm's own linter complains of nothing but the missing icon.
 func TestLint(t *testing.T) {
 	for _, file := range []string{"", "values-one-zone.yaml", "values-dev.yaml"} {
 		for _, m := range lint.All(filepath.Join(root, "charts/headwater"), values(t, file), "x", true).Messages {
@@ -275,7 +275,7 @@ func TestLint(t *testing.T) {
 	}
 }
 
-// TestPackage: in the archive the files of k8s/ are there themselves, and it renders as the tree does.
+// TestPackage: the archive has copies of the files of k8s/, and renders as the tree does.
 func TestPackage(t *testing.T) {
 	c := load(t)
 	file, err := chartutil.Save(c, t.TempDir())

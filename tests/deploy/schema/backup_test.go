@@ -10,8 +10,8 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// TestFoundationDBBackup: the backup is one that the operator knows, of the cluster that pods use, by agents of its
-// version, which are confined as its own pods are.
+// TestFoundationDBBackup: the operator knows the backup object. It backs up the cluster that pods use, and its agents
+// have the cluster's version and are confined as the cluster's own pods are.
 func TestFoundationDBBackup(t *testing.T) {
 	read := func(name string, into any) {
 		t.Helper()

@@ -45,7 +45,8 @@ func TestCompose(t *testing.T) {
 		if s.Build != nil {
 			builds = append(builds, name)
 		}
-		// A one-shot has no health. The pods' check is stated here: an image in OCI's format has none.
+		// A service that runs once needs no health check. The file itself must state the check of pods, because
+		// an image in OCI's format has none.
 		if s.HealthCheck == nil && name != "fdb-init" {
 			t.Errorf("%s has no health check", name)
 		}
@@ -129,8 +130,8 @@ func TestDockerfile(t *testing.T) {
 	shells(t, stages)
 }
 
-// shells checks that no step goes on after a failure, whatever shell the builder uses: SHELL is no part of OCI's
-// format, and a builder that ignores it must not accept a package with a wrong checksum.
+// shells checks that no step goes on after a failure, whatever shell the builder uses. OCI's format has no SHELL, and a
+// builder that ignores SHELL must not accept a package with a wrong checksum.
 func shells(t *testing.T, stages []instructions.Stage) {
 	for _, s := range stages {
 		for _, c := range s.Commands {

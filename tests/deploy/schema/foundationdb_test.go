@@ -22,11 +22,12 @@ const (
 	clusterLabel = "foundationdb.org/fdb-cluster-name"
 	classLabel   = "foundationdb.org/fdb-process-class"
 	zoneLabel    = "topology.kubernetes.io/zone"
-	// hallParameter is how a process says which data hall it is in: the zone of its node, which the monitor reads.
+	// hallParameter is the parameter by which a process says which data hall it is in. Its value is the zone of its
+	// node, which the monitor reads.
 	hallParameter = "locality_data_hall=$NODE_LABEL_TOPOLOGY_KUBERNETES_IO_ZONE"
 )
 
-// counts are the processes of a cluster by class, as the operator makes them.
+// counts returns how many processes of each class the operator makes for a cluster.
 func counts(t *testing.T, c *fdb.FoundationDBCluster) map[fdb.ProcessClass]int {
 	t.Helper()
 	n, err := c.GetProcessCountsWithDefaults()
@@ -38,12 +39,12 @@ func counts(t *testing.T, c *fdb.FoundationDBCluster) map[fdb.ProcessClass]int {
 	return m
 }
 
-// classes are those that c says something about.
+// classes returns the classes for which c has settings.
 func classes(c *fdb.FoundationDBCluster) []fdb.ProcessClass {
 	return slices.Sorted(maps.Keys(c.Spec.Processes))
 }
 
-// processLabels are those that the operator gives the pods of a class.
+// processLabels returns the labels that the operator gives the pods of a class.
 func processLabels(c *fdb.FoundationDBCluster, class fdb.ProcessClass) map[string]string {
 	l := maps.Clone(c.Spec.LabelConfig.MatchLabels)
 	for _, name := range c.Spec.LabelConfig.ProcessClassLabels {
@@ -52,7 +53,7 @@ func processLabels(c *fdb.FoundationDBCluster, class fdb.ProcessClass) map[strin
 	return l
 }
 
-// process is a pod of a class.
+// process returns a pod of a class.
 func process(c *fdb.FoundationDBCluster, class fdb.ProcessClass) workload {
 	return workload{pod: core.PodTemplateSpec{ObjectMeta: meta.ObjectMeta{Labels: processLabels(c, class)}}}
 }
@@ -71,8 +72,9 @@ func operators(s *meta.LabelSelector) bool {
 	return false
 }
 
-// TestFoundationDB checks what every cluster has: stated resources and disks for every class of process that the
-// operator makes (its own default is a CPU and 8 GiB for each), a priority, and a budget of one process at a time.
+// TestFoundationDB checks what every cluster must have. For every class of process it states resources and a disk (the
+// operator's own default is a CPU and 8 GiB each) and a priority, and a disruption budget lets one process go at a
+// time.
 func TestFoundationDB(t *testing.T) {
 	each(t, func(t *testing.T, objects []meta.Object) {
 		c := of[*fdb.FoundationDBCluster](objects)[0]
@@ -104,8 +106,8 @@ func TestFoundationDB(t *testing.T) {
 	})
 }
 
-// budget checks that exactly one budget selects the pods of a class (the API refuses to evict pods with two), and that
-// it lets one go at a time. For pods without a scale it must be a number of those that stay.
+// budget checks that exactly one budget selects the pods of a class, because the API refuses to evict pods with two,
+// and that it lets one pod go at a time. For pods without a scale subresource the budget must say how many pods stay.
 func budget(t *testing.T, class fdb.ProcessClass, n int, c *fdb.FoundationDBCluster, objects []meta.Object) {
 	t.Helper()
 	found := 0
@@ -124,8 +126,8 @@ func budget(t *testing.T, class fdb.ProcessClass, n int, c *fdb.FoundationDBClus
 	}
 }
 
-// TestOneZone checks that every process of a class is on another node, and that two of them may be lost: three copies
-// and three logs are left of five, and three coordinators.
+// TestOneZone checks that every process of a class runs on another node, and that two of them may be lost: of five
+// processes, three are left for the copies, for the logs and as coordinators.
 func TestOneZone(t *testing.T) {
 	objects := build(t, "one-zone")
 	c := of[*fdb.FoundationDBCluster](objects)[0]
@@ -160,9 +162,9 @@ func apart(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 	}
 }
 
-// TestThreeZones derives what is left when a zone and a node of another are lost: in each of two zones, two logs (a
-// commit needs two in each of two zones) and a copy of the data, and a majority of coordinators. That needs every
-// process to know its zone, and every class to be in every zone.
+// TestThreeZones derives what is left when a zone and a node of another zone are lost. Each of two zones must keep two
+// logs (a commit needs two in each of two zones) and a copy of the data, and a majority of the coordinators must be
+// left. For that every process must know its zone, and every class must be in every zone.
 func TestThreeZones(t *testing.T) {
 	objects := build(t, "prod")
 	c := of[*fdb.FoundationDBCluster](objects)[0]
@@ -192,7 +194,7 @@ func TestThreeZones(t *testing.T) {
 	}
 }
 
-// zoned checks that the processes of a class know their zone, and are spread over all.
+// zoned checks that the processes of a class know their zone, and are spread over all zones.
 func zoned(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 	t.Helper()
 	s := c.GetProcessSettings(class)
@@ -211,7 +213,7 @@ func zoned(t *testing.T, c *fdb.FoundationDBCluster, class fdb.ProcessClass) {
 	}
 }
 
-// TestSizes holds the table of docs/operations.md to the sum of what the pods of an overlay ask for.
+// TestSizes compares the table of docs/operations.md with the sum of what the pods of an overlay request.
 func TestSizes(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join(root, "docs/operations.md"))
 	if err != nil {

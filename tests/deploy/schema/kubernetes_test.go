@@ -26,7 +26,7 @@ func each(t *testing.T, check func(t *testing.T, objects []meta.Object)) {
 	}
 }
 
-// kinds of pods.
+// kinds are the kinds of pods.
 var kinds = []string{"kv", "watchhub", "leasekeeper"}
 
 // TestWorkloads checks that pods are confined, probed and drained.
@@ -55,7 +55,7 @@ func TestWorkloads(t *testing.T) {
 	})
 }
 
-// unconfined says what a pod may do that it need not.
+// unconfined lists the permissions that a pod has without need.
 func unconfined(p core.PodSpec) (msgs []string) {
 	add := func(bad bool, msg string) {
 		if bad {
@@ -92,7 +92,8 @@ func pinned(image string) bool {
 	return ok && tag != "" && tag != "latest"
 }
 
-// unwatched says which probes lack or ask a port that is not there, and whether there is time to drain.
+// unwatched lists the probes that are missing or that ask a port which does not exist, and says if there is no time to
+// drain.
 func unwatched(w workload) (msgs []string) {
 	for _, c := range w.pod.Spec.Containers {
 		for what, p := range map[string]*core.Probe{
@@ -114,7 +115,7 @@ func unwatched(w workload) (msgs []string) {
 		} else if g := w.pod.Spec.TerminationGracePeriodSeconds; g == nil || *g < l.PreStop.Sleep.Seconds+30 {
 			msgs = append(msgs, "the grace period leaves less than 30 s to drain after preStop")
 		}
-		// Liveness must not depend on the database.
+		// The liveness probe must not depend on the database.
 		if p := c.LivenessProbe; p != nil && p.HTTPGet != nil && p.HTTPGet.Path != "/livez?exclude=serializable_read" {
 			msgs = append(msgs, "liveness asks "+p.HTTPGet.Path)
 		}
@@ -125,7 +126,7 @@ func unwatched(w workload) (msgs []string) {
 	return msgs
 }
 
-// dangling says what a pod names that is not there.
+// dangling lists the objects that a pod refers to and that do not exist.
 func dangling(p core.PodSpec, objects []meta.Object) (msgs []string) {
 	volumes := map[string]bool{}
 	for _, v := range p.Volumes {
@@ -136,7 +137,7 @@ func dangling(p core.PodSpec, objects []meta.Object) (msgs []string) {
 		if _, ok := named[*core.ConfigMap](objects, v.ConfigMap.Name); ok {
 			continue
 		}
-		// The operator makes one by the cluster's name and "-config".
+		// The operator makes a config map with the cluster's name and "-config".
 		cluster := strings.TrimSuffix(v.ConfigMap.Name, "-config")
 		if _, ok := named[*fdb.FoundationDBCluster](objects, cluster); !ok {
 			msgs = append(msgs, "nobody makes the ConfigMap "+v.ConfigMap.Name)
@@ -164,7 +165,8 @@ func dangling(p core.PodSpec, objects []meta.Object) (msgs []string) {
 	return msgs
 }
 
-// TestServices checks that services lead to ports of pods, and that those that relays go by are headless.
+// TestServices checks that services lead to ports of pods, and that the services by which relays find pods are
+// headless.
 func TestServices(t *testing.T) {
 	each(t, func(t *testing.T, objects []meta.Object) {
 		for _, s := range of[*core.Service](objects) {
@@ -190,7 +192,7 @@ func TestServices(t *testing.T) {
 	})
 }
 
-// TestSelectors checks that budgets, policies, monitors and the autoscaler mean something that exists.
+// TestSelectors checks that budgets, policies, monitors and the autoscaler refer to objects that exist.
 func TestSelectors(t *testing.T) {
 	each(t, func(t *testing.T, objects []meta.Object) {
 		all := workloads(objects)
@@ -272,8 +274,8 @@ func monitors(t *testing.T, m *monitoring.ServiceMonitor, objects []meta.Object)
 	}
 }
 
-// TestRoutes checks that each route leads from a listener that exists to a port of a service, gRPC over HTTP/2 and the
-// rest over HTTP/1, that calls go to their owners, and that none is cut by a timeout.
+// TestRoutes checks that each route leads from an existing listener to a port of a service (gRPC over HTTP/2,
+// everything else over HTTP/1), that calls go to the pods that own them, and that no timeout cuts a stream.
 func TestRoutes(t *testing.T) {
 	objects := build(t, "prod")
 	want := map[string]string{"/etcdserverpb.Watch": "watchhub", "/etcdserverpb.Lease": "leasekeeper", "/": "kv"}
@@ -304,7 +306,7 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
-// backend is the service that a rule leads to, and whether over HTTP/1.
+// backend returns the service that a rule leads to, and whether it is reached over HTTP/1.
 func backend(t *testing.T, rule gateway.HTTPRouteRule, objects []meta.Object) string {
 	t.Helper()
 	b := rule.BackendRefs[0]
@@ -326,7 +328,7 @@ func backend(t *testing.T, rule gateway.HTTPRouteRule, objects []meta.Object) st
 	return string(b.Name)
 }
 
-// TestAdvertised checks that clients are told URLs that lead to the Gateway where there is one: its scheme and port.
+// TestAdvertised checks that where there is a Gateway, the advertised client URLs have its scheme and port.
 func TestAdvertised(t *testing.T) {
 	each(t, func(t *testing.T, objects []meta.Object) {
 		gateways := of[*gateway.Gateway](objects)

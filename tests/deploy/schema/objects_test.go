@@ -28,21 +28,22 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// root is the repository's.
+// root is the root of the repository.
 const root = "../../.."
 
 // makers make an empty object of each kind that k8s/ may use.
 var makers = map[string]func() meta.Object{
-	"v1 Namespace":                                      func() meta.Object { return new(core.Namespace) },
-	"v1 ConfigMap":                                      func() meta.Object { return new(core.ConfigMap) },
-	"v1 Service":                                        func() meta.Object { return new(core.Service) },
-	"v1 ServiceAccount":                                 func() meta.Object { return new(core.ServiceAccount) },
-	"scheduling.k8s.io/v1 PriorityClass":                func() meta.Object { return new(scheduling.PriorityClass) },
-	"rbac.authorization.k8s.io/v1 ClusterRole":          func() meta.Object { return new(rbac.ClusterRole) },
-	"rbac.authorization.k8s.io/v1 ClusterRoleBinding":   func() meta.Object { return new(rbac.ClusterRoleBinding) },
-	"apps/v1 Deployment":                                func() meta.Object { return new(apps.Deployment) },
-	"apps/v1 StatefulSet":                               func() meta.Object { return new(apps.StatefulSet) },
-	"autoscaling/v2 HorizontalPodAutoscaler":            func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
+	"v1 Namespace":                                    func() meta.Object { return new(core.Namespace) },
+	"v1 ConfigMap":                                    func() meta.Object { return new(core.ConfigMap) },
+	"v1 Service":                                      func() meta.Object { return new(core.Service) },
+	"v1 ServiceAccount":                               func() meta.Object { return new(core.ServiceAccount) },
+	"scheduling.k8s.io/v1 PriorityClass":              func() meta.Object { return new(scheduling.PriorityClass) },
+	"rbac.authorization.k8s.io/v1 ClusterRole":        func() meta.Object { return new(rbac.ClusterRole) },
+	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": func() meta.Object { return new(rbac.ClusterRoleBinding) },
+	"apps/v1 Deployment":                              func() meta.Object { return new(apps.Deployment) },
+	"apps/v1 StatefulSet":                             func() meta.Object { return new(apps.StatefulSet) },
+	"autoscaling/v2 " +
+		"HorizontalPodAutoscaler": func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
 	"policy/v1 PodDisruptionBudget":                     func() meta.Object { return new(policy.PodDisruptionBudget) },
 	"networking.k8s.io/v1 NetworkPolicy":                func() meta.Object { return new(networking.NetworkPolicy) },
 	"rbac.authorization.k8s.io/v1 Role":                 func() meta.Object { return new(rbac.Role) },
@@ -54,10 +55,11 @@ var makers = map[string]func() meta.Object{
 	"apps.foundationdb.org/v1beta2 FoundationDBCluster": func() meta.Object { return new(fdb.FoundationDBCluster) },
 }
 
-// overlays are what is meant to be applied.
+// overlays are the overlays that people apply.
 var overlays = []string{"dev", "one-zone", "prod"}
 
-// rendered are overlays that were built before, for kustomize takes a while. Tests run one after the other.
+// rendered caches overlays that were built before, because kustomize takes a while. It needs no lock, because tests run
+// one after the other.
 var rendered = map[string][][]byte{}
 
 // kustomize returns what `kustomize build` prints of an overlay, one text for each object.
@@ -100,8 +102,8 @@ func build(t *testing.T, overlay string) []meta.Object {
 
 var update = flag.Bool("update", false, "write the rendered overlays")
 
-// TestRendered holds the overlays to what was rendered of them: a change of a base or a component shows in a review for
-// every overlay. Package deploy reads the flags of pods from these files.
+// TestRendered compares the overlays with their rendered files in testdata, so that a review shows what a change of a
+// base or a component does to every overlay. Package deploy reads the flags of pods from these files.
 func TestRendered(t *testing.T) {
 	for _, overlay := range overlays {
 		text := slices.Concat(
@@ -124,7 +126,7 @@ func TestRendered(t *testing.T) {
 	}
 }
 
-// decode decodes one object; a field that its kind does not have is an error.
+// decode decodes one object. A field that its kind does not have is an error.
 func decode(text []byte) (meta.Object, error) {
 	var kind meta.TypeMeta
 	if err := yaml.Unmarshal(text, &kind); err != nil {
@@ -160,7 +162,7 @@ func named[T meta.Object](objects []meta.Object, name string) (T, bool) {
 	return l[i], true
 }
 
-// workload is what makes pods.
+// workload is an object that makes pods.
 type workload struct {
 	kind, name string
 	replicas   *int32
@@ -200,7 +202,7 @@ func port(w workload, ref string) bool {
 	return false
 }
 
-// TestDecode builds every overlay, and checks that an unknown field would be noticed.
+// TestDecode builds every overlay, and checks that decode refuses an unknown field.
 func TestDecode(t *testing.T) {
 	for _, overlay := range overlays {
 		kinds := map[string]bool{}
@@ -230,7 +232,7 @@ func TestDecode(t *testing.T) {
 	}
 }
 
-// replicas is the number of pods of w: its own, or the least that its autoscaler keeps, or one.
+// replicas is the number of pods of w: its own, or the minimum of its autoscaler, or one.
 func replicas(w workload, objects []meta.Object) int {
 	for _, h := range of[*autoscaling.HorizontalPodAutoscaler](objects) {
 		if h.Spec.ScaleTargetRef.Name == w.name && h.Spec.MinReplicas != nil {

@@ -1,12 +1,12 @@
 // Command pods runs a deployment's pods of all three kinds in one process, on an engine of another process
 // (tests/internal/remoteengine). The tests of the directory above build it from this tree and from that of an earlier
-// release: whatever it uses has to be in both, but for services.go, of which the earlier release has one of its own
-// (testdata/format1).
+// release, so whatever it uses has to be in both. Only services.go differs: the earlier release has a version of its
+// own (testdata/format1).
 //
 //	pods ENGINE-SOCKET SOCKETS NAME NAMES [flags of pods]
 //
-// SOCKETS is a directory for the sockets at which pods find each other, NAMES are the names of all processes that may
-// run, comma-separated.
+// SOCKETS is a directory for the sockets at which pods find each other. NAMES are the names of all processes that may
+// run, separated by commas.
 package main
 
 import (
@@ -24,11 +24,11 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/remoteengine"
 )
 
-// kinds in the order in which they start: the kv pod, which clients talk to, comes when those that it relays to are
-// there.
+// kinds are the kinds of pods in the order in which they start. The kv pod, which clients talk to, comes last, when the
+// pods that it relays to are there.
 var kinds = []kind{leaseKeeper, watchHub, kv}
 
-// readyText is what the process says when all its pods serve.
+// readyText is what the process prints when all its pods serve.
 const readyText = "all pods are ready"
 
 func main() {
@@ -36,7 +36,7 @@ func main() {
 	defer stop()
 	if len(os.Args) < 5 {
 		fmt.Fprintln(os.Stderr, "pods: see the package comment for the arguments")
-		os.Exit(2) //nolint:gocritic // stop need not run
+		os.Exit(2) //nolint:gocritic // the process ends, so stop need not run
 	}
 	l := layout{os.Args[2], os.Args[3], strings.Split(os.Args[4], ",")}
 	if err := serve(ctx, l, os.Args[1], os.Args[5:]); err != nil {
@@ -78,7 +78,7 @@ func serve(ctx context.Context, l layout, socket string, args []string) (err err
 	}
 }
 
-// layout is where pods find each other.
+// layout says where pods find each other.
 type layout struct {
 	dir, name string
 	names     []string
@@ -88,7 +88,7 @@ func (l layout) socket(k kind, name string) string {
 	return "unix://" + filepath.Join(l.dir, name+"-"+string(k))
 }
 
-// sockets are those of all pods of a kind, this process's first.
+// sockets returns the sockets of all pods of a kind. The socket of this process comes first.
 func (l layout) sockets(k kind) []string {
 	all := []string{l.socket(k, l.name)}
 	for _, name := range l.names {
@@ -99,7 +99,8 @@ func (l layout) sockets(k kind) []string {
 	return all
 }
 
-// config is that of this process's pod of a kind. Clients are served by the kv pod at the address of the flags.
+// config returns the configuration of this process's pod of a kind. The kv pod serves clients at the address in the
+// flags.
 func (l layout) config(k kind, args []string) (settings, error) {
 	for _, other := range kinds {
 		args = append(slices.Clone(args), "--"+string(other)+"-endpoints="+strings.Join(l.sockets(other), ","))

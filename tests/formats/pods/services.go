@@ -33,7 +33,7 @@ func start(ctx context.Context, k kind, c settings, e engine.Store, log *slog.Lo
 	p.Engine, p.OpenHistory, p.Log = e, hubcache.Open, log
 	s, err := compose.Start(ctx, k, c, p)
 	if err != nil {
-		return nil, err // not a node that is not nil
+		return nil, err // a typed nil in the interface would not be equal to nil
 	}
 	return s, nil
 }

@@ -2,7 +2,6 @@ package attack
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -18,7 +17,7 @@ import (
 // dialers bounds how many connections are being opened at a time.
 const dialers = 64
 
-// Preface is what a client of HTTP/2 says first, Settings an empty SETTINGS frame, which it says next.
+// Preface is what a client of HTTP/2 sends first. Settings is an empty SETTINGS frame, which it sends next.
 const (
 	Preface  = http2.ClientPreface
 	Settings = "\x00\x00\x00\x04\x00\x00\x00\x00\x00"
@@ -36,7 +35,7 @@ func (cs Conns) Close() {
 	}
 }
 
-// Say opens n connections to addr, in order as far as dialers allow, and says text on each; it may be empty.
+// Say opens n connections to addr, in order as far as dialers allow, and sends text, which may be empty, on each.
 func Say(ctx context.Context, addr string, n int, text string) (Conns, error) {
 	cs := make(Conns, n)
 	errs := make([]error, n)
@@ -68,21 +67,18 @@ func Closed(c net.Conn, patience time.Duration) error {
 	if errors.As(err, &timeout) && timeout.Timeout() {
 		return err
 	}
-	return nil // the end, or a reset
+	return nil // the other side has closed or reset the connection
 }
 
-// Transport is a client of HTTP/2 without TLS with a connection of its own.
-func Transport() *http2.Transport {
-	return &http2.Transport{
-		AllowHTTP: true,
-		DialTLSContext: func(ctx context.Context, network, addr string, _ *tls.Config) (net.Conn, error) {
-			var d net.Dialer
-			return d.DialContext(ctx, network, addr)
-		},
-	}
+// Dial opens a connection of HTTP/2 without TLS for calls. The caller closes it.
+func Dial(ctx context.Context, addr string) (*http.ClientConn, error) {
+	t := &http.Transport{Protocols: new(http.Protocols)}
+	t.Protocols.SetUnencryptedHTTP2(true)
+	return t.NewClientConn(ctx, "http", addr)
 }
 
-// Body is a gRPC request of so many bytes that sends all but its last, at most Chunk bytes every Pause, and never ends.
+// Body is the body of a gRPC request of Bytes bytes. It sends all but the last byte, at most Chunk bytes every Pause,
+// and then never ends.
 type Body struct {
 	Bytes int
 	Chunk int           // 0: no bound
@@ -140,17 +136,17 @@ func (b *Body) Read(p []byte) (int, error) {
 // Close implements io.Closer.
 func (b *Body) Close() error { return nil }
 
-// Call sends b to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in
+// Call sends b over c to a gRPC method ("/etcdserverpb.KV/Put") and returns the grpc-status of the answer: a number in
 // decimal.
-func Call(ctx context.Context, t *http2.Transport, addr, method string, b *Body) (status string, err error) {
+func Call(ctx context.Context, c *http.ClientConn, method string, b *Body) (status string, err error) {
 	b.ctx = ctx
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+method, b)
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost"+method, b)
 	if err != nil {
 		return "", err
 	}
 	req.Header.Set("Content-Type", "application/grpc")
 	req.Header.Set("Te", "trailers")
-	resp, err := t.RoundTrip(req)
+	resp, err := c.RoundTrip(req)
 	if err != nil {
 		return "", err
 	}

@@ -1,6 +1,6 @@
-// Package attack is clients that mean harm, or are broken in a way that looks like it: connections that say nothing
-// or half of something, requests that never end, answers that are never read. Each attack is bounded by a number that
-// its caller gives.
+// Package attack has clients that are hostile, or so broken that they look hostile: connections that send nothing or
+// half of a message, requests that never end, answers that nobody reads. The caller of each attack bounds it by a
+// number.
 //
 // # Concurrency
 //

@@ -19,7 +19,7 @@ type History struct {
 	load.History
 	// Log is the server's whole log, from the first write on.
 	Log []revlog.Entry
-	// Requests are the persisted requests, by Requests from Log or from a better source.
+	// Requests are the persisted requests. Function Requests rebuilds them from Log, if there is no better source.
 	Requests []model.EtcdRequest
 	// OneKeyPerRevision says that the traffic never changed two keys in one revision; etcd's validators then expect it.
 	OneKeyPerRevision bool
@@ -34,7 +34,7 @@ type Result struct {
 	Coverage Coverage
 }
 
-// ErrSkipped says that a judge did not run, so that nothing is known.
+// ErrSkipped says that a judge did not run, so that there is no verdict.
 var ErrSkipped = errors.New("check: skipped")
 
 // Run judges a history. The error is nil only if every judge ran and none objected. timeout bounds the check of
@@ -65,7 +65,7 @@ func Run(lg *zap.Logger, h History, timeout time.Duration) (Result, error) {
 	return res, nil
 }
 
-// own makes the checks that are not upstream's.
+// own makes the checks that upstream does not have.
 func own(h History) error {
 	if len(h.Requests) == 0 {
 		return fmt.Errorf("%w: no persisted requests", ErrSkipped)
@@ -118,7 +118,7 @@ func serializable(replay *model.EtcdReplay, reads []load.SerializableRead) error
 	return nil
 }
 
-// Coverage counts what a history holds, so that a test can insist on having met what it is about.
+// Coverage counts what a history holds, so that a test can require that the history has what the test is about.
 type Coverage struct {
 	Operations, Unknown   int // recorded requests, and the writes among them with a lost answer
 	Open                  int // of the latter, those that Resolve could not settle

@@ -13,7 +13,7 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
 
-// The entries that tests are made of. Values are the revisions at which they were put.
+// The entries from which the tests make logs. A value is the revision at which it was put.
 
 func put(key string, rev int64, prev *revlog.KV, lease int64) revlog.Event {
 	kv := revlog.KV{Key: []byte(key), Value: []byte{byte('0' + rev)}, Create: rev, Mod: rev, Version: 1, Lease: lease}
@@ -159,7 +159,7 @@ func TestResolve(t *testing.T) {
 	persisted := func(rev int64) model.MaybeEtcdResponse {
 		return model.MaybeEtcdResponse{Persisted: true, PersistedRevision: rev}
 	}
-	// want is what becomes of the first operation; nil: it is taken out.
+	// want is what Resolve turns the first operation into; nil: Resolve removes it.
 	for _, tc := range []struct {
 		name string
 		ops  []porcupine.Operation

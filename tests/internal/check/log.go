@@ -41,7 +41,7 @@ func toKV(kv *mvccpb.KeyValue) revlog.KV {
 	}
 }
 
-// Complete puts what a watcher saw before a compacted log. Where both have an entry they must be the same.
+// Complete prepends to a compacted log what a watcher saw before. Where both have an entry, the entries must be equal.
 func Complete(events []*clientv3.Event, log []revlog.Entry) ([]revlog.Entry, error) {
 	seen := FromEvents(events)
 	if len(log) == 0 {
@@ -71,7 +71,7 @@ func sameLog(want, got []revlog.Entry) error {
 	return nil
 }
 
-// equalEvent and equalKV are what cmp.Equal would be, which is slow with large values.
+// equalEvent and equalKV compare as cmp.Equal would. cmp.Equal is slow with large values.
 func equalEvent(a, b revlog.Event) bool {
 	return a.Delete == b.Delete && a.HasPrev == b.HasPrev && equalKV(a.KV, b.KV) && equalKV(a.Prev, b.Prev)
 }
@@ -161,9 +161,9 @@ func apply(state map[string]revlog.KV, rev int64, e revlog.Event) error {
 // Requests rebuilds from a whole log a list of requests that etcd's model replays to the same revisions and events.
 //
 // An entry becomes a transaction of its puts and deletes, unless it does nothing but delete keys of one lease, which is
-// that lease's revocation (package load's traffic never deletes leased keys so otherwise). A lease is granted before
-// its first use; when it really was does not matter to the model's replay. Compactions are not in the log; replay
-// does not need them.
+// that lease's revocation (package load's traffic never deletes leased keys so otherwise). A lease is granted right
+// before its first use. The replay does not depend on when the server really granted it. Compactions are not in the
+// log; replay does not need them.
 func Requests(entries []revlog.Entry) []model.EtcdRequest {
 	granted := map[int64]bool{}
 	requests := make([]model.EtcdRequest, 0, len(entries))
@@ -199,7 +199,7 @@ func Requests(entries []revlog.Entry) []model.EtcdRequest {
 	return requests
 }
 
-// revoked returns the lease whose revocation entry is, or 0.
+// revoked returns the lease that the entry revokes, or 0.
 func revoked(entry revlog.Entry) int64 {
 	var lease int64
 	for i, e := range entry.Events {
@@ -211,8 +211,8 @@ func revoked(entry revlog.Entry) int64 {
 	return lease
 }
 
-// replayed checks that the replay of the rebuilt requests gives the log's events again: then the model agrees with the
-// log about what a revocation deletes, too.
+// replayed checks that the replay of the rebuilt requests gives the log's events again. So the model also agrees with
+// the log about what a revocation deletes.
 func replayed(replay *model.EtcdReplay, entries []revlog.Entry) error {
 	var want []model.PersistedEvent
 	for _, entry := range entries {

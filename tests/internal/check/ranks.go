@@ -14,12 +14,11 @@ import (
 )
 
 // Ranks returns the history with each revision replaced by its rank in the log (2 for the first write), so that a model
-// which counts revisions can judge a server that does not number densely (docs/design.md I2). h is left as it is. Log
-// and Events must be whole.
+// which counts revisions can judge a server that does not number densely (docs/design.md I2). Ranks does not change h.
+// Log and Events must be complete.
 //
-// A revision at which the state is looked at becomes the rank of the last write at or below it; the start of a watch
-// the rank of the first write at or above it; a compare with a revision that no write has becomes one that never
-// holds.
+// The revision of a read becomes the rank of the last write at or below it. The start of a watch becomes the rank of
+// the first write at or above it. A compare with a revision that no write has becomes a compare that never holds.
 func Ranks(h History) History {
 	m := ranks{}
 	for _, entry := range h.Log {

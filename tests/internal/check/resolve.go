@@ -11,13 +11,14 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
 
-// Resolve settles writes with unknown outcomes by the log: one that the log holds becomes "persisted, at this
-// revision", one that it does not hold is taken out. The search for a linearization doubles with every write that may
-// have happened at any time or never, so without this a few kills are too many. (Upstream does the same for unique puts
-// and deletes.) Answered operations are never touched: what they claim has to be in the history of a correct server.
+// Resolve uses the log to settle writes with unknown outcomes. A write that the log holds becomes "persisted at this
+// revision"; a write that it does not hold is removed. Each write that may have happened at any time or never doubles
+// the search for a linearization, so that without Resolve a few kills would be too many. (Upstream does the same for
+// unique puts and deletes.) Resolve never changes an answered operation: what its answer claims has to be true of a
+// correct server.
 //
 // A persisted write took effect before anything returned that shows its revision or a later one; that bounds when it
-// happened. What cannot be settled (two lost deletes of one key) stays as it is; open counts those.
+// happened. Writes that cannot be settled (two lost deletes of one key) stay as they are; open counts them.
 func Resolve(reports []report.ClientReport, log []revlog.Entry) (resolved []report.ClientReport, open int) {
 	r := newResolver(reports, log)
 	for _, rep := range reports {
@@ -46,7 +47,7 @@ const (
 	openEnd
 )
 
-// version names what a put wrote; values are unique, so the revision follows.
+// version identifies what a put wrote. Values are unique, so it determines the revision.
 type version struct {
 	key   string
 	value model.ValueOrHash
@@ -67,7 +68,7 @@ type deletion struct{ rev, prevMod int64 }
 
 type returned struct{ rev, at int64 }
 
-// compaction is what the answered requests for one compact revision tell about the lost ones.
+// compaction is what the answered requests for one compact revision say about the lost ones.
 type compaction struct {
 	call, end int64 // the first lost request's call, the last answered one's return
 	lost      bool  // there are lost requests
@@ -188,7 +189,7 @@ func onlyDelete(req model.EtcdRequest) (d lostDelete, ok bool) {
 	return d, true
 }
 
-// settle decides about one operation and rewrites it if it is settled as persisted.
+// settle decides about one operation, and rewrites it if it was persisted.
 func (r *resolver) settle(op *porcupine.Operation) verdict {
 	req, resp := op.Input.(model.EtcdRequest), op.Output.(model.MaybeEtcdResponse)
 	if resp.Error == "" || req.IsRead() {
@@ -198,7 +199,7 @@ func (r *resolver) settle(op *porcupine.Operation) verdict {
 	case model.LeaseGrant:
 		return drop // nobody learnt the lease's id
 	case model.LeaseRevoke:
-		// A lease without keys leaves no trace, and is not used after a lost revocation.
+		// A lease without keys leaves no trace in the log. No client uses it after a lost revocation.
 		return r.persisted(op, r.revokes[req.LeaseRevoke.LeaseID])
 	case model.Compact:
 		return r.compaction(op, req.Compact.Revision)
@@ -248,8 +249,8 @@ func (r *resolver) delete(op *porcupine.Operation, d lostDelete) verdict {
 	return openEnd
 }
 
-// compaction settles a lost request that package load has asked for again until it was answered. Answered with
-// success: the lost ones did nothing. Answered with "compacted": one of them did it, and which does not matter.
+// compaction settles a lost request that package load repeated until it got an answer. If the answer was success, the
+// lost requests did nothing. If it was "compacted", one of them did it; it does not matter which.
 func (r *resolver) compaction(op *porcupine.Operation, rev int64) verdict {
 	c := r.compactions[rev]
 	if c.end == 0 {
@@ -263,7 +264,7 @@ func (r *resolver) compaction(op *porcupine.Operation, rev int64) verdict {
 	return keep
 }
 
-// persisted settles op as the write at rev; 0: there is none.
+// persisted settles op as the write at rev. If rev is 0, there is no such write.
 func (r *resolver) persisted(op *porcupine.Operation, rev int64) verdict {
 	if rev == 0 {
 		return drop

@@ -8,8 +8,8 @@ import (
 	"go.etcd.io/etcd/tests/v3/robustness/report"
 )
 
-// once checks that no request was carried out twice, or carried out and answered as if it had not been: values of
-// puts are unique. A history in which that happened is not linearizable either, but this names the request.
+// once checks that no request was executed twice, and that none was executed and answered as if it had not been. It can
+// tell because values of puts are unique. Such a history is not linearizable either, but once names the request.
 func once(reports []report.ClientReport, log []revlog.Entry) error {
 	written := map[version]int64{}
 	for _, entry := range log {

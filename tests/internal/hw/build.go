@@ -13,7 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/spawn"
 )
 
-// BinaryEnv names the environment variable that holds the path of a ready headwater binary.
+// BinaryEnv is the name of the environment variable with the path of a ready headwater binary.
 const BinaryEnv = "HEADWATER_BINARY"
 
 const (
@@ -27,7 +27,7 @@ type Program struct {
 	Name string
 	Path string
 	Args func(Layout) []string
-	// Ready is part of what the server writes when it serves; "" is etcd's line.
+	// Ready is a text that the server writes when it serves; "" stands for the line that etcd writes.
 	Ready string
 }
 
@@ -35,7 +35,7 @@ type Program struct {
 type Layout struct {
 	DataDir   string
 	ClientURL string // http://127.0.0.1:port
-	PeerURL   string // of use to etcd only
+	PeerURL   string // only etcd uses it
 }
 
 // Headwater builds headwater from this tree, once per test process.
@@ -95,7 +95,8 @@ func Build(tb testing.TB, name, pkg string) string {
 	return build(tb, name, pkg)
 }
 
-// built holds what build has made. A failed build is kept too: every test that needs it reports the same error.
+// built caches the results of build, failures included, so that every test that needs a failed build reports the same
+// error.
 var built struct {
 	sync.Mutex
 	dir  string
@@ -134,7 +135,7 @@ func goBuild(path, pkg string) error {
 	return nil
 }
 
-// Cleanup removes the binaries that were built. Call it at the end of TestMain, when no server is wanted any more.
+// Cleanup removes the binaries that were built. Call it at the end of TestMain, when no test needs a server any more.
 func Cleanup() {
 	spawn.Stop()
 	built.Lock()

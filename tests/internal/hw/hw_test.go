@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// script is a server that a shell plays.
+// script is a shell script in the role of a server.
 func script(text string) Program {
 	return Program{Name: "script", Path: "/bin/sh", Args: func(Layout) []string { return []string{"-c", text} }}
 }

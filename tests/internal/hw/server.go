@@ -21,10 +21,10 @@ const (
 	// readyLine is what etcd logs when it serves; process managers and etcd's own e2e tests wait for it.
 	readyLine = "ready to serve client requests"
 
-	readyTimeout = time.Minute
+	readyTimeout = 2 * time.Minute
 	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not. It ends by itself
 	// within a few seconds; what is more is for machines that are slow or busy.
-	StopTimeout = 30 * time.Second
+	StopTimeout = 2 * time.Minute
 
 	// logTailMaxBytes bounds what is kept of a server's output for failure reports.
 	logTailMaxBytes = 64 << 10
@@ -43,8 +43,8 @@ type Server struct {
 	err    error         // what Wait returned; read after exited
 }
 
-// New prepares a server without starting it; extra is appended to the program's command line. What runs when the test
-// ends is killed, and the end of its output is logged if the test failed.
+// New prepares a server without starting it. extra is appended to the program's command line. When the test ends, a
+// running process is killed, and if the test failed, the end of its output is logged.
 func New(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 	tb.Helper()
 	s := &Server{prog: p, extra: extra, log: &tail{}, layout: Layout{
@@ -110,7 +110,7 @@ func (s *Server) DataDir() string { return s.layout.DataDir }
 // Output is the end of what all the server's processes have written.
 func (s *Server) Output() string { return s.log.String() }
 
-// Start starts a process and returns when it serves clients, or says why it does not.
+// Start starts a process and returns when it serves clients. Its error says why the process does not.
 func (s *Server) Start() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -154,7 +154,7 @@ func (s *Server) Kill() error {
 }
 
 // Stop ends the process with SIGTERM and returns when it is gone. It is an error if that takes longer than StopTimeout
-// (the process is then killed) or the exit status is not 0. Etcd ends itself with the very signal, which is well too.
+// (the process is then killed), or if the exit status is not 0. etcd ends by the signal itself, which is no error.
 func (s *Server) Stop() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -249,7 +249,7 @@ func cleanEnv() []string {
 	return env
 }
 
-// tail keeps the end of a process's output and tells when a text appears in it.
+// tail keeps the end of a process's output, and signals when a text appears in it.
 type tail struct {
 	mu   sync.Mutex
 	buf  []byte

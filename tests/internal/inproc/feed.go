@@ -17,8 +17,8 @@ import (
 // keyspace is its name on the bus of one server.
 const keyspace = "inproc"
 
-// fanOut brings the log to the present hub. Where the store's lanes cannot feed it, since they answer out of order or
-// are not the only ones that write, it has a tailer, a bus and a follower, as a cluster does.
+// fanOut brings the log to the current hub. If the store's lanes cannot feed the hub, because they answer out of order
+// or because others write too, fanOut has a tailer, a bus and a follower, as a cluster has.
 type fanOut struct {
 	bus  *bus.Local // nil: the store feeds the hub
 	stop context.CancelFunc
@@ -49,7 +49,7 @@ func newHub() *watch.Hub {
 	return watch.New(watch.Options{ProgressInterval: progressInterval})
 }
 
-// start begins with what the store holds; it returns when streams may come.
+// start begins with what the store holds. It returns when streams may be opened.
 func (f *fanOut) start(ctx context.Context, store *mvcc.Store, logger *slog.Logger) error {
 	if f.bus == nil {
 		head, err := store.Head(ctx)
@@ -75,7 +75,8 @@ func (f *fanOut) start(ctx context.Context, store *mvcc.Store, logger *slog.Logg
 	}
 }
 
-// replace makes a hub that begins after position. Streams of the one before end, and their clients resume here.
+// replace makes a new hub that begins after position. Streams of the old hub end, and their clients resume at the new
+// one.
 func (f *fanOut) replace(store *mvcc.Store, position int64) {
 	hub := newHub()
 	hub.Start(store, position)
@@ -97,7 +98,7 @@ func (f *fanOut) present() *watch.Hub {
 	return f.hub
 }
 
-// OpenOn opens a stream of the present hub.
+// OpenOn opens a stream of the current hub.
 func (f *fanOut) OpenOn(conn any) (*watch.Stream, error) { return f.present().OpenOn(conn) }
 
 // drain ends all streams for good.

@@ -23,7 +23,7 @@ const (
 	raftTerm = 2
 
 	progressInterval = 200 * time.Millisecond
-	// maxMessageBytes is above what package load sends.
+	// maxMessageBytes is more than package load sends.
 	maxMessageBytes = 16 << 20
 
 	// readLogEntries and readLogBytes bound one read of Log.
@@ -52,7 +52,7 @@ type Server struct {
 	leases   error // read after wg
 }
 
-// Start opens the keyspace in the engine, creating it if need be, loads its leases and serves it.
+// Start opens the keyspace in the engine, which it creates if necessary, loads its leases and serves it.
 func Start(ctx context.Context, c Config) (*Server, error) {
 	s := &Server{stop: func() {}, feed: newFanOut(&c.MVCC, c.Engine.Limits().Pipelined)}
 	c.MVCC.Logger = c.Logger
@@ -74,7 +74,7 @@ func Start(ctx context.Context, c Config) (*Server, error) {
 		}
 	}
 	s.listener = &listener{Listener: c.Listener, conns: map[net.Conn]struct{}{}}
-	// Its error tells of the listener's end, which is Stop's doing.
+	// Its error only says that Stop has closed the listener.
 	s.wg.Go(func() { _ = s.grpc.Serve(s.listener) })
 	return s, nil
 }
@@ -97,9 +97,9 @@ func (s *Server) startLeases(ctx context.Context, header etcdapi.Header, logger 
 	return nil
 }
 
-// Stop cuts all connections, then waits for the requests under way and closes all but the engine. In between it calls
-// cut, if not nil: everything that any client was told has happened before, and nothing is told to any after it, while
-// the server is still at work. That is the moment of a crash.
+// Stop cuts all connections, then waits for the requests under way and closes everything but the engine. In between it
+// calls cut if it is not nil. At that moment clients have received all the answers that they will ever get, while the
+// server is still at work. That is the moment of a crash.
 func (s *Server) Stop(cut func()) error {
 	s.listener.cut()
 	if cut != nil {

@@ -12,7 +12,7 @@ import (
 )
 
 const (
-	// Prefix begins the keys of all lives.
+	// Prefix is the prefix of the keys of all lives.
 	Prefix = "lease/"
 
 	try        = 500 * time.Millisecond // one request
@@ -33,11 +33,11 @@ type Life struct {
 	// Sent is when the last successful keep-alive (or the grant) was sent, Answered when its answer came. The server
 	// counted the TTL from some moment between the two.
 	Sent, Answered time.Time
-	// Pauses are the times between the answers of keep-alives (the grant is the first) that were further apart than a
-	// client asked for them.
+	// Pauses are the times between two successive answers to keep-alives (the grant counts as the first) that are
+	// longer than the client's interval.
 	Pauses []Pause
-	// Drift is by which part of its TTL a lease may end early, since the server's clock may be fast. It is set before
-	// Run; 0: none.
+	// Drift is the fraction of its TTL by which a lease may end early, because the server's clock may be fast. Set
+	// it before Run; 0: none.
 	Drift float64
 }
 
@@ -50,7 +50,7 @@ func Live(ctx context.Context, cli *clientv3.Client, name string, ttl int64, end
 	return l, l.Run(ctx, cli, name, ttl, end)
 }
 
-// Run is Live for a life that has its Drift.
+// Run is Live for a Life whose Drift is set.
 func (l *Life) Run(ctx context.Context, cli *clientv3.Client, name string, ttl int64, end time.Time) error {
 	if err := l.begin(ctx, cli, name, ttl); err != nil {
 		return err
@@ -58,13 +58,13 @@ func (l *Life) Run(ctx context.Context, cli *clientv3.Client, name string, ttl i
 	return l.Keep(ctx, cli, end)
 }
 
-// Begin is the beginning of Live: the grant and the transaction.
+// Begin is the first part of Live: the grant and the transaction.
 func Begin(ctx context.Context, cli *clientv3.Client, name string, ttl int64) (*Life, error) {
 	l := &Life{}
 	return l, l.begin(ctx, cli, name, ttl)
 }
 
-// Keep is the rest of Live. Only the lease's early end is an error, and the context's.
+// Keep is the rest of Live. Its only errors are the lease's early end and the end of the context.
 func (l *Life) Keep(ctx context.Context, cli *clientv3.Client, end time.Time) error {
 	ticker := time.NewTicker(l.TTL / keepAlives)
 	defer ticker.Stop()
@@ -84,8 +84,8 @@ func (l *Life) Keep(ctx context.Context, cli *clientv3.Client, end time.Time) er
 	return nil
 }
 
-// begin grants the lease and puts its keys; all over again, with other keys, if the server was away for so long that
-// the lease ended.
+// begin grants the lease and puts its keys. If the server was away for so long that the lease ended, begin starts again
+// with other keys.
 func (l *Life) begin(ctx context.Context, cli *clientv3.Client, name string, ttl int64) error {
 	for i := 0; ; i++ {
 		l.Keys = []string{fmt.Sprintf("%s%s/%d/a", Prefix, name, i), fmt.Sprintf("%s%s/%d/b", Prefix, name, i)}
@@ -131,7 +131,7 @@ func (l *Life) keepAlive(ctx context.Context, cli *clientv3.Client) error {
 		}
 	}
 	if err != nil {
-		return nil // the server is away; the next one may do better
+		return nil // the server is away; the next keep-alive may succeed
 	}
 	if now.Sub(l.Answered) > 2*l.TTL/keepAlives {
 		l.Pauses = append(l.Pauses, Pause{l.Answered, now})
@@ -140,7 +140,7 @@ func (l *Life) keepAlive(ctx context.Context, cli *clientv3.Client) error {
 	return nil
 }
 
-// look reads the lease's keys: a missing one is an early end if its time has not come.
+// look reads the lease's keys. If a key is missing before its time, the lease ended early.
 func (l *Life) look(ctx context.Context, cli *clientv3.Client) error {
 	ctx, cancel := context.WithTimeout(ctx, try)
 	defer cancel()
@@ -158,7 +158,7 @@ func (l *Life) look(ctx context.Context, cli *clientv3.Client) error {
 	return nil
 }
 
-// gone checks that the lease may be gone at a moment.
+// gone checks that the lease is allowed to be gone at a moment.
 func (l *Life) gone(at time.Time) error {
 	if age := at.Sub(l.Sent); age < l.TTL-time.Duration(l.Drift*float64(l.TTL)) {
 		return fmt.Errorf("lease %x %w: gone %v after the last answered keep-alive was sent, TTL %v",
@@ -183,7 +183,7 @@ func (l *Life) Ended(ctx context.Context, cli *clientv3.Client, gone *Deletes, c
 	if err := l.Check(deletions); err != nil {
 		return err
 	}
-	// The keys' lease is no more either; a restart between may have it linger for one more turn of its TTL.
+	// The keys' lease must be gone too. After a restart it may exist for another TTL.
 	return Retry(context.WithoutCancel(ctx), func(ctx context.Context) error {
 		resp, err := cli.TimeToLive(ctx, l.ID)
 		if err == nil && resp.TTL != -1 {
@@ -206,7 +206,7 @@ func (l *Life) Check(deletions []Deletion) error {
 	return nil
 }
 
-// TTL is a random one, in seconds, within limits.
+// TTL returns a random TTL in seconds, between lo and hi.
 func TTL(rnd *rand.Rand, lo, hi int64) int64 { return lo + rnd.Int64N(hi-lo+1) }
 
 // Retry repeats a request that may fail while the server is away, with a pause between, for a minute at most.

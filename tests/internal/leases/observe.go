@@ -19,7 +19,7 @@ type Deletion struct {
 	Rev int64
 }
 
-// earlier is the deletion with the earliest moment that is known for it. clock may be nil.
+// earlier returns the deletion with the earliest moment at which it is known to have happened. clock may be nil.
 func (d Deletion) earlier(clock *Clock) Deletion {
 	if clock != nil {
 		if at, ok := clock.By(d.Rev); ok && at.Before(d.At) {
@@ -95,7 +95,7 @@ func (d *Deletes) Wait(ctx context.Context, key string) (Deletion, error) {
 	}
 }
 
-// Clock knows moments by which revisions had been made, from linearizable reads.
+// Clock knows by which moments revisions had been made. It learns that from linearizable reads.
 type Clock struct {
 	cancel context.CancelFunc
 	done   chan struct{}

@@ -23,8 +23,8 @@ const (
 	revisionsKept = 16
 )
 
-// keys is the pool of keys in use. A deleted key is mostly replaced by a fresh name, since a delete that is the only
-// one of its key can be found in the log when its answer was lost.
+// keys is the pool of keys in use. A deleted key is mostly replaced by a fresh name. If the answer to a delete is lost,
+// the log shows whether it happened only if it is the only delete of its key.
 type keys struct {
 	mu    sync.Mutex
 	plain [plainKeys]string
@@ -44,7 +44,7 @@ func (k *keys) fresh() string {
 	return fmt.Sprintf("%s-%04d", keyPrefix, k.next)
 }
 
-// get returns a key that never has a lease; if it is about to be deleted, its place mostly gets a new name.
+// get returns a key that never has a lease. If remove is set, a new name mostly takes its place in the pool.
 func (k *keys) get(rnd *rand.Rand, remove bool) string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -80,7 +80,8 @@ func (r *Run) keyValueLoop(ctx context.Context, l *link, rnd *rand.Rand) {
 	kc := &keyValueClient{link: l, rnd: rnd}
 	ok := true
 	for ctx.Err() == nil && r.lim.Wait(ctx) == nil {
-		// The request under way when the run stops is let end, or every client would leave an unknown outcome.
+		// When the run stops, the request under way goes on to its end. Otherwise every client would leave an
+		// unknown outcome.
 		opCtx, cancel := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 		rev, err := kc.next(ok)(opCtx)
 		cancel()
@@ -91,7 +92,7 @@ func (r *Run) keyValueLoop(ctx context.Context, l *link, rnd *rand.Rand) {
 
 type request func(context.Context) (rev int64, err error)
 
-// next picks a request; after a failed one a list.
+// next picks a request. After a failed request it picks a list.
 func (k *keyValueClient) next(ok bool) request {
 	if !ok {
 		return k.list(0, 0, false)
@@ -134,8 +135,8 @@ func (k *keyValueClient) saw(rev int64) {
 	k.revs = append(k.revs, rev)
 }
 
-// oldRevision is a revision that was the newest one lately, or the one before or after it, which a server that does not
-// number densely never had; 0 if none is known.
+// oldRevision is a revision that was the newest one lately, or the number before or after it. A server that does not
+// number densely may never have had such a number. It is 0 if no revision is known.
 func (k *keyValueClient) oldRevision() int64 {
 	if len(k.revs) == 0 {
 		return 0
@@ -205,12 +206,13 @@ func (k *keyValueClient) delete() request {
 	}
 }
 
-// txn has several operations on distinct keys, a put among them; half of the time behind a compare with another branch.
+// txn has several operations on distinct keys, a put among them. Half of the time it has a compare, and operations in
+// both branches.
 func (k *keyValueClient) txn() request {
 	return func(ctx context.Context) (int64, error) {
 		txn := k.c.Txn(ctx)
 		if k.rnd.IntN(2) == 0 {
-			// The key's mod revision is one of the newest revisions with some luck.
+			// The key's mod revision may be one of the newest revisions.
 			cmp := clientv3.Compare(clientv3.ModRevision(k.keys.any(k.rnd)), "=", k.oldRevision())
 			txn = txn.If(cmp).Then(k.ops()...).Else(k.ops()...)
 		} else {
@@ -298,7 +300,7 @@ func (k *keyValueClient) revoke() request {
 	return func(ctx context.Context) (int64, error) {
 		defer done()
 		resp, err := k.c.LeaseRevoke(ctx, k.lease)
-		// After a lost answer the lease may be there or not; the next one is a new lease either way.
+		// After a lost answer the lease may exist or not. The client uses a new lease either way.
 		k.lease = 0
 		if err != nil {
 			return 0, err

@@ -18,9 +18,10 @@ import (
 const (
 	objectPrefix = "/registry/pods/"
 
-	objectsWanted = 12 // more are deleted, less are created
+	objectsWanted = 12 // clients delete objects if there are more, and create some if there are fewer
 	pageLimit     = 5
-	// cacheWatch is how long a list's watch goes on, as an apiserver's cache would after a relist.
+	// cacheWatch is how long the watch after a list goes on. An apiserver's cache watches in the same way after it
+	// has listed again.
 	cacheWatch = 400 * time.Millisecond
 )
 
@@ -108,7 +109,7 @@ func (r *Run) kubernetesLoop(ctx context.Context, l *link, rnd *rand.Rand) {
 	k := &kubernetesClient{link: l, rnd: rnd}
 	var caches sync.WaitGroup
 	defer caches.Wait()
-	ok := false // the first thing is a list
+	ok := false // so that the first request is a list
 	for ctx.Err() == nil && r.lim.Wait(ctx) == nil {
 		var err error
 		switch n := rnd.IntN(100); {
@@ -132,7 +133,7 @@ func (r *Run) kubernetesLoop(ctx context.Context, l *link, rnd *rand.Rand) {
 	}
 }
 
-// timeout is for one request; see keyValueLoop for why the run's end does not cut it.
+// timeout returns the context for one request. The end of the run does not cancel it; see keyValueLoop.
 func (k *kubernetesClient) timeout(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
 }

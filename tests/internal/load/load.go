@@ -35,10 +35,10 @@ func (p Profile) String() string {
 	return fmt.Sprintf("Profile(%d)", int(p))
 }
 
-// Config says what traffic to make. Fields may be zero only if they say so.
+// Config says what traffic to make. A field may be zero only if its comment says so.
 type Config struct {
 	Endpoints []string // clients take them in turn, one each
-	// Failover gives two clients of four all Endpoints, so that they go on with another server when one has gone.
+	// Failover gives two clients of four all Endpoints, so that they turn to another server when theirs has gone.
 	Failover bool
 	Profile  Profile
 	Seed     uint64
@@ -54,21 +54,21 @@ type Config struct {
 }
 
 const (
-	// requestTimeout is what a request may take. It is short, so that a paused server makes unknown outcomes.
+	// requestTimeout is how long a request may take. It is short, so that a paused server causes unknown outcomes.
 	requestTimeout = 400 * time.Millisecond
 	// lastTimeout bounds the requests at the end of a run, which have to succeed.
 	lastTimeout = time.Minute
 
-	// progressTimeout is how long the traffic may be without a success.
+	// progressTimeout is how long the traffic may go on without a successful request.
 	progressTimeout = time.Minute
 	progressPoll    = 5 * time.Millisecond
 
-	// completeRequests is how many answered requests hold some of every kind, however they fall.
+	// completeRequests is so many answered requests that every kind is among them, whatever the seed.
 	completeRequests = 1000
 	// completeTimeout is how long GoesOn waits for a run to be complete.
 	completeTimeout = 2 * time.Minute
 
-	// concurrentDeletes bounds the deletes and revocations under way, which cannot be told apart by unique values.
+	// concurrentDeletes bounds the deletes and revocations under way, because no unique values tell them apart.
 	concurrentDeletes = 3
 )
 
@@ -90,7 +90,7 @@ type Run struct {
 	succeeded atomic.Int64
 	failed    atomic.Int64
 
-	// What Complete asks for, besides answered requests.
+	// What Complete requires, besides answered requests.
 	compacted  atomic.Bool // a compaction was done
 	revoked    atomic.Bool // a lease was revoked
 	bookmarked atomic.Bool // a watch with a start revision got bookmarkedEvents and then a bookmark
@@ -105,7 +105,7 @@ type Run struct {
 // History is what a run recorded.
 type History struct {
 	Reports []report.ClientReport
-	// Serializable holds the serializable reads, which etcd's model has no place for.
+	// Serializable holds the serializable reads, because etcd's model has no place for them.
 	Serializable []SerializableRead
 	// Events are all the events that the Recorder saw, in the order of their revisions.
 	Events []*clientv3.Event
@@ -113,7 +113,7 @@ type History struct {
 	Last int64
 	// Acked and Failed count the requests of the profile's clients.
 	Acked, Failed int64
-	// Base is when the clock of Reports was 0.
+	// Base is the moment at which the clock of Reports was 0.
 	Base time.Time
 }
 
@@ -208,7 +208,7 @@ func (r *Run) client() (*client.RecordingClient, error) {
 	return r.set.NewClient(r.endpoints())
 }
 
-// endpoints are the next client's.
+// endpoints returns the endpoints of the next client.
 func (r *Run) endpoints() []string {
 	all := r.cfg.Endpoints
 	n := int(r.clients.Add(1))
@@ -242,7 +242,7 @@ func (l *link) done(err error) bool {
 		l.fail(err)
 		return false
 	}
-	// The connection is gone anyway; what Close has to say about it is of no interest.
+	// The connection is gone anyway, so an error of Close does not matter.
 	_ = l.c.Close()
 	l.c = c
 	return false
@@ -260,8 +260,8 @@ func (r *Run) prefix() string {
 	return keyPrefix
 }
 
-// Progress returns when n more requests of the profile's clients have been answered. It fails if none is for a long
-// time, or with Err.
+// Progress returns when n more requests of the profile's clients have been answered. It fails if none is answered for
+// progressTimeout, or with Err.
 func (r *Run) Progress(ctx context.Context, n int64) error {
 	last, since := r.succeeded.Load(), time.Now()
 	want := last + n
@@ -288,22 +288,22 @@ func (r *Run) Progress(ctx context.Context, n int64) error {
 	}
 }
 
-// Complete reports whether the traffic has met, by now, all that the judges are about: enough requests, a serializable
-// read that showed something, a resumed watch with events and a bookmark, a revocation if the profile has leases, and
-// a compaction if there are any.
+// Complete reports whether the traffic has by now met everything that the judges judge: enough requests, a serializable
+// read that showed something, a resumed watch with events and a bookmark, a revocation if the profile has leases, and a
+// compaction if the configuration has them.
 func (r *Run) Complete() bool {
 	return r.succeeded.Load() >= completeRequests && r.serial.shown.Load() && r.bookmarked.Load() &&
 		(r.compacted.Load() || !r.cfg.Compact) && (r.revoked.Load() || r.cfg.Profile != KeyValue)
 }
 
-// GoesOn reports whether the traffic has to go on: it does until the time has come, and then until it is Complete. A
-// machine that is too slow for that gets two more minutes, after which the run's Coverage tells what is missing.
+// GoesOn reports whether the traffic has to go on. It has to until the given time, and after that until it is Complete.
+// A slow machine gets two more minutes for that; then the run's Coverage tells what is missing.
 func (r *Run) GoesOn(until time.Time) bool {
 	now := time.Now()
 	return now.Before(until) || !r.Complete() && now.Before(until.Add(completeTimeout))
 }
 
-// Err is the first error that is the harness's or the server's fault whatever faults are injected.
+// Err is the first error that no injected fault can explain. It is the fault of the harness or of the server.
 func (r *Run) Err() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -21,8 +21,9 @@ const (
 	farAhead       = 1 << 50 // beyond any revision of a run
 )
 
-// compactLoop compacts to random revisions that the Recorder has passed. A compaction with an unknown outcome is asked
-// for again until the server says that it is or was done: etcd's check drops a failed one that is alone.
+// compactLoop compacts to random revisions that the Recorder has passed. A compaction with an unknown outcome is
+// repeated until the server says that it is or was done, because etcd's check drops a failed compaction that is not
+// repeated.
 func (r *Run) compactLoop(ctx context.Context, c *client.RecordingClient, rnd *rand.Rand) error {
 	ticker := time.NewTicker(compactPeriod)
 	defer ticker.Stop()
@@ -37,7 +38,7 @@ func (r *Run) compactLoop(ctx context.Context, c *client.RecordingClient, rnd *r
 		if !ok {
 			continue
 		}
-		future := rnd.IntN(20) == 0 // that is refused
+		future := rnd.IntN(20) == 0 // the server refuses such a compaction
 		if future {
 			rev += farAhead
 		}
@@ -53,7 +54,7 @@ func (r *Run) compactLoop(ctx context.Context, c *client.RecordingClient, rnd *r
 	}
 }
 
-// compact returns when the outcome is known. Reaching the run's end does not stop it: the server is there again then.
+// compact returns when the outcome is known. The end of the run does not stop it, because the server runs again then.
 func (r *Run) compact(ctx context.Context, c *client.RecordingClient, rev int64) error {
 	deadline := time.Now().Add(lastTimeout)
 	for {
@@ -64,7 +65,7 @@ func (r *Run) compact(ctx context.Context, c *client.RecordingClient, rev int64)
 		if known || time.Now().After(deadline) {
 			return err
 		}
-		// Paced as the other clients are.
+		// It waits as the other clients do.
 		if err := r.lim.Wait(context.WithoutCancel(ctx)); err != nil {
 			return err
 		}
@@ -88,7 +89,7 @@ func newClient(endpoint string) (*clientv3.Client, error) {
 // serialReader makes serializable reads of one key or of all.
 type serialReader struct {
 	endpoint string
-	cli      *clientv3.Client // after a failed read a new one, which does not wait before it dials
+	cli      *clientv3.Client // replaced after a failed read, because a new client does not wait before it dials
 	done     chan struct{}
 	stop     context.CancelFunc
 	reads    []SerializableRead // read after done

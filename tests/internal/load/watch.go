@@ -20,8 +20,8 @@ const (
 	shortWatchMin = 100 * time.Millisecond
 	shortWatchMax = 1200 * time.Millisecond
 	longWatchMax  = 8 * time.Second
-	// bookmarkedEvents is how many events before a bookmark make a watch that Complete counts: some can be lost, and
-	// others are left to tell.
+	// bookmarkedEvents is how many events a watch must have before a bookmark, so that Complete counts it. Then a
+	// test can remove some of the events, and the others still show the loss.
 	bookmarkedEvents = 3
 	// progressPeriod is how often a watching client asks for progress.
 	progressPeriod = 100 * time.Millisecond
@@ -47,7 +47,7 @@ func (r *Run) shortWatchLoop(ctx context.Context, c *client.RecordingClient, rnd
 // longWatchLoop makes watches that start now and live through restarts: clientv3 resumes them by itself.
 func (r *Run) longWatchLoop(ctx context.Context, c *client.RecordingClient, rnd *rand.Rand) {
 	for ctx.Err() == nil {
-		// The longer watch shares the stream with a shorter one, so that progress requests meet both.
+		// The longer watch shares the stream with a shorter one, so that progress requests concern both.
 		var second sync.WaitGroup
 		if rnd.IntN(2) == 0 {
 			spec := watchSpec{key: r.watchKey(rnd), prevKV: true, life: between(rnd, shortWatchMin, shortWatchMax)}
@@ -63,7 +63,7 @@ func (r *Run) longWatchLoop(ctx context.Context, c *client.RecordingClient, rnd 
 	}
 }
 
-// watchKey is the profile's prefix, mostly; else the prefix that one key's name is.
+// watchKey mostly returns the profile's prefix, and else a key's name, which is watched as a prefix too.
 func (r *Run) watchKey(rnd *rand.Rand) string {
 	if rnd.IntN(4) != 0 {
 		return r.prefix()
@@ -96,7 +96,7 @@ func (r *Run) watchOnce(ctx context.Context, c *client.RecordingClient, s watchS
 	for {
 		select {
 		case <-ticker.C:
-			// It fails only when ctx or the client ends, and then ch is closed too.
+			// RequestProgress fails only when ctx or the client ends, and then ch is closed too.
 			_ = c.RequestProgress(ctx)
 		case resp, ok := <-ch:
 			if !ok {
@@ -110,8 +110,8 @@ func (r *Run) watchOnce(ctx context.Context, c *client.RecordingClient, s watchS
 	}
 }
 
-// Recorder collects every event from revision 2 on with prev_kv, over all restarts, by a client of its own: the
-// log of the run as a watcher sees it. Its watches are judged like the others.
+// Recorder collects every event from revision 2 on with prev_kv, over all restarts, through a client of its own. So it
+// has the log of the run as a watcher sees it. Its watches are judged like all others.
 type Recorder struct {
 	c      *client.RecordingClient
 	cancel context.CancelFunc
@@ -125,7 +125,7 @@ type Recorder struct {
 }
 
 func startRecorder(ctx context.Context, c *client.RecordingClient) *Recorder {
-	// It outlives the traffic: wait needs it until the last write.
+	// Its context is not that of the traffic, because wait needs it until the last write.
 	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	r := &Recorder{c: c, cancel: cancel, revs: []int64{1}, done: make(chan struct{}), grown: make(chan struct{})}
 	go func() {
@@ -176,7 +176,7 @@ func (r *Recorder) recent(rnd *rand.Rand, n int) int64 {
 	return r.revs[len(r.revs)-1-rnd.IntN(min(n, len(r.revs)))]
 }
 
-// after returns one of the revisions seen after rev, or false if there are none.
+// after returns a random one of the revisions seen after rev, or false if there are none.
 func (r *Recorder) after(rnd *rand.Rand, rev int64) (int64, bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

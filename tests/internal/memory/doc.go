@@ -1,15 +1,15 @@
 // Package memory is an engine in memory that behaves as FoundationDB does (stamps that have gaps, one version per
-// commit, FoundationDB's limits, nothing pipelined). It is for tests that run where Pebble cannot: it needs no
-// operating system, starts no goroutine, and what it does is a function of the calls and of the clock, so that a
-// simulation which has both in its seed has the engine in it too.
+// commit, FoundationDB's limits, nothing pipelined). It is for tests that run where Pebble cannot. It needs no
+// operating system and starts no goroutine. What it does depends on the calls and on the clock alone, so that it is
+// deterministic in a simulation that controls both.
 //
 // # Invariants
 //
-//   - Commits happen one after the other, whole, under one lock; each has a version above all that were read or
-//     written before. Versions go on by a million a second, as FoundationDB's do.
-//   - A state that somebody reads is never changed: commits go to a copy that shares what is the same.
-//   - The writes of a commit are kept for historyMax commits; a transaction that is older cannot be checked and gets
-//     ErrTooOld.
+//   - Commits happen one after the other, as a whole, under one lock. Each has a version above all versions that were
+//     read or written before. Versions grow by a million a second, as FoundationDB's do.
+//   - A state that somebody reads never changes. Commits change a copy that shares everything else with it.
+//   - The store keeps the writes of the last historyMax commits. It cannot check a transaction that is older, which
+//     gets ErrTooOld.
 //
 // # Concurrency
 //

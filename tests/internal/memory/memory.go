@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	// historyMax is how many commits are kept for the check of conflicts.
+	// historyMax is how many commits the store keeps for the check of conflicts.
 	historyMax = 20_000
 	// stampsMax is how many stamps one commit may use.
 	stampsMax = 1 << 16
@@ -38,7 +38,7 @@ type Store struct {
 
 	mu      sync.Mutex
 	closed  bool
-	version uint64             // given out last, to a reader or to a commit
+	version uint64             // the last one given to a reader or to a commit
 	rows    *btree.BTreeG[row] // the newest state, which commits change
 	view    *btree.BTreeG[row] // the newest state as readers get it; nil: to be made
 	commits []commit           // oldest first
@@ -53,7 +53,7 @@ type commit struct {
 	spans   []span
 }
 
-// span is the keys k with begin <= k < end; a nil end is that of the store.
+// span is the keys k with begin <= k < end. A nil end stands for the end of the store.
 type span struct{ begin, end []byte }
 
 func (s span) has(key []byte) bool {
@@ -95,7 +95,7 @@ func (s *Store) Close() error {
 	return nil
 }
 
-// tick returns a version above all that were given out. s.mu is held.
+// tick returns a version above all earlier ones. s.mu is held.
 func (s *Store) tick() uint64 {
 	s.version = max(s.version+1, uint64(time.Since(s.began)/(time.Second/versionsPerSecond)))
 	return s.version
@@ -169,7 +169,7 @@ func (s *Store) WaitChange(ctx context.Context, key, old []byte) error {
 	}
 }
 
-// conflicts tells whether something that t has read was written after its version. s.mu is held.
+// conflicts reports whether something that t has read was written after its version. s.mu is held.
 func (s *Store) conflicts(t *txn) bool {
 	for i := len(s.commits) - 1; i >= 0 && s.commits[i].version > t.version; i-- {
 		if s.commits[i].hits(t) {
@@ -205,7 +205,7 @@ func (c *commit) hits(t *txn) bool {
 	return false
 }
 
-// apply makes t's changes; s.mu is held, and nothing can go wrong any more.
+// apply makes t's changes. It cannot fail. s.mu is held.
 func (s *Store) apply(t *txn) (version uint64) {
 	version = s.tick()
 	s.view = nil

@@ -8,7 +8,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// page is how many rows an iterator takes out of a tree at a time.
+// page is how many rows an iterator reads from a tree at a time.
 const page = 64
 
 // reader reads one state.
@@ -78,13 +78,13 @@ func (s *snapshot) Close() { s.ended = true }
 type iterator struct {
 	r       *reader
 	ctx     context.Context
-	span    span // what is to be visited yet
+	span    span // what is still to be visited
 	reverse bool
 	left    int // rows that may be returned; negative: no bound
 	page    []row
 	at      row
 	steps   int
-	done    bool // nothing is left behind page
+	done    bool // there are no rows after the page
 	end     bool // Next has found the end of the range
 	err     error
 	onClose func(*iterator)

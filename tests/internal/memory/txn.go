@@ -9,7 +9,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// change is one mutation, made when the version of the commit is known.
+// change is one mutation. It is made when the version of the commit is known.
 type change func(s *Store, version uint64, c *commit)
 
 // txn is an engine.Txn.
@@ -54,7 +54,8 @@ func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	return getMany(ctx, keys, t.Get)
 }
 
-// Scan implements engine.Reader. Until the iterator is closed the whole range is a conflict, then what was walked over.
+// Scan implements engine.Reader. Until the iterator is closed the whole range counts as read, and after that only the
+// part that it has visited.
 func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	it := t.reader.Scan(ctx, q).(*iterator)
 	if q.NoConflict || it.done {
@@ -79,7 +80,7 @@ func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	return it
 }
 
-// admit checks one mutation, which has been counted; stamp is what a stamp takes in key and value.
+// admit checks one mutation, which has been counted. stamp is the number of bytes that a stamp takes in key and value.
 func (t *txn) admit(key, value []byte, stamp int) bool {
 	switch {
 	case t.ended || t.err != nil:
@@ -157,7 +158,7 @@ func (t *txn) SetStampedValue(key, value []byte, at int) {
 	t.setStamped(clone(key), value, value, at)
 }
 
-// setStamped sets a row, both copies, with a stamp in one of the two.
+// setStamped sets a row with a stamp in its key or value, which are copies.
 func (t *txn) setStamped(key, value, stamped []byte, at int) {
 	if t.admit(key, value, txnsize.StampBytes) && t.stampAt(stamped, at) {
 		t.changes = append(t.changes, func(s *Store, version uint64, c *commit) {

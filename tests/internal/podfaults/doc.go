@@ -1,10 +1,11 @@
-// Package podfaults is what makes a pod in a test's process die, stop and go on as a process does: a gate that
-// everything passes which goes into or out of it, and its view of the database behind that gate.
+// Package podfaults makes a pod in a test's process die, stop and go on as a real process does. It has a gate that
+// everything passes which goes into or out of the pod, and the pod's view of the database behind that gate.
 //
 // # Invariants
 //
-//   - A killed pod changes nothing any more, and is heard by nobody: what has been sent to the database may happen.
-//   - A paused one learns the outcome of what it has sent when it goes on.
+//   - A killed pod changes nothing any more, and nobody receives anything from it. Only what it has already sent to the
+//     database may still happen.
+//   - A paused pod learns the outcome of what it has sent when it goes on.
 //
 // # Concurrency
 //
@@ -12,5 +13,5 @@
 //
 // # Testing
 //
-// tests/cluster tries both (harness_test.go) and builds its pods of them, as tests/simulation does.
+// tests/cluster tests both (harness_test.go). It uses them in its pods, as tests/simulation does.
 package podfaults

@@ -2,23 +2,23 @@ package podfaults
 
 import "sync"
 
-// Gate is what everything passes that goes into or out of one incarnation of a pod. It is open, closed (the pod is
-// paused) or shut for ever (killed).
+// Gate lets pass everything that goes into or out of one incarnation of a pod. It is open, closed (the pod is paused)
+// or shut for ever (the pod is killed).
 type Gate struct {
 	mu   sync.Mutex
 	open chan struct{} // closed while the pod runs
 	dead chan struct{} // closed by kill
 }
 
-// NewGate returns one that is open.
+// NewGate returns an open gate.
 func NewGate() *Gate {
 	g := &Gate{open: make(chan struct{}), dead: make(chan struct{})}
 	close(g.open)
 	return g
 }
 
-// Pass waits while the pod is paused, whatever contexts say: a process that does not run does not see them end. It
-// reports false if the pod has been killed.
+// Pass waits while the pod is paused, even if contexts end, because a process that does not run does not see that. It
+// returns false if the pod has been killed.
 func (g *Gate) Pass() bool {
 	g.mu.Lock()
 	open := g.open

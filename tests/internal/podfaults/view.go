@@ -9,19 +9,20 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 )
 
-// View is one pod's view of an engine that pods share: faults of its own, and the pod's gate before and behind every
-// call that takes time.
+// View is one pod's view of an engine that pods share. It adds faults of its own, and every call that takes time passes
+// the pod's gate before and after.
 type View struct {
 	*faults.Store
 	g      *Gate
 	shared engine.Store
 
 	mu   sync.Mutex
-	cuts int // that are not over
+	cuts int // how many cuts are not over
 	dead bool
 }
 
-// NewView makes a view with the faults of o. Its Close closes shared: give one that others can go on with.
+// NewView makes a view with the faults of o. Its Close closes shared, so pass a store whose Close does not affect
+// others.
 func NewView(shared engine.Store, g *Gate, o faults.Options) *View {
 	delay := o.Delay
 	o.Delay = func(ctx context.Context, op faults.Op) {
@@ -33,8 +34,8 @@ func NewView(shared engine.Store, g *Gate, o faults.Options) *View {
 	return &View{Store: faults.New(shared, o), g: g, shared: shared}
 }
 
-// Kill makes all calls fail for ever, those under way too, whatever was cut. What has been sent to the database may
-// happen. Later calls tell the corpse that there is no point in trying again, so that it ends soon.
+// Kill makes all calls fail for ever, those under way included. What has been sent to the database may still happen.
+// The error of later calls tells what is left of the pod not to try again, so that it ends soon.
 func (v *View) Kill() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -43,8 +44,8 @@ func (v *View) Kill() {
 	v.Restart(closed{v.shared})
 }
 
-// Cut takes the database away until restore is called, of which each cut has its own; clients and other pods still
-// reach the pod.
+// Cut takes the database away until restore is called. Clients and other pods still reach the pod. Each cut has a
+// restore of its own; the database is back when all have been called.
 func (v *View) Cut() (restore func()) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -138,7 +139,7 @@ type viewPending struct {
 	g *Gate
 }
 
-// Wait implements engine.Pending: a paused pod learns the outcome when it goes on.
+// Wait implements engine.Pending. A paused pod learns the outcome when it goes on.
 func (p viewPending) Wait(ctx context.Context) (engine.Stamp, error) {
 	st, err := p.Pending.Wait(ctx)
 	p.g.Pass()

@@ -15,7 +15,7 @@ import (
 
 // Deployment is pods of all kinds that serve one keyspace.
 type Deployment struct {
-	// Parts are what pods are given. Engine must be set; without a Bus hubs follow the log each by itself.
+	// Parts are what pods get. Engine must be set. Without a Bus each hub follows the log by itself.
 	Parts compose.Parts
 	// Per is how many pods of each kind there are.
 	Per int
@@ -23,7 +23,7 @@ type Deployment struct {
 	Configure func(k config.Kind, i int, c *config.Config)
 
 	dir   string
-	nodes map[place]compose.Node // those that were started last
+	nodes map[place]compose.Node // the pod of each place that was started last
 }
 
 // place is the i-th pod of a kind.
@@ -32,7 +32,7 @@ type place struct {
 	i    int
 }
 
-// New makes a deployment of per pods of each kind, none of which is started. It is closed with the test.
+// New makes a deployment of per pods of each kind and starts none of them. It is closed with the test.
 func New(tb testing.TB, parts compose.Parts, per int) *Deployment {
 	tb.Helper()
 	dir, err := os.MkdirTemp("", "hwpods") //nolint:usetesting // the paths of sockets must be short
@@ -59,7 +59,7 @@ func (d *Deployment) Start(ctx context.Context, k config.Kind, i int) (compose.N
 	return n, nil
 }
 
-// StartAll starts all pods. If one cannot be started, those that were stay until Close.
+// StartAll starts all pods. If one cannot be started, those that have been started stay until Close.
 func (d *Deployment) StartAll(ctx context.Context) error {
 	for _, k := range Kinds {
 		for i := range d.Per {
@@ -71,10 +71,10 @@ func (d *Deployment) StartAll(ctx context.Context) error {
 	return nil
 }
 
-// Node is the i-th pod of a kind that was started last, or nil.
+// Node returns the pod that was last started as the i-th of a kind, or nil.
 func (d *Deployment) Node(k config.Kind, i int) compose.Node { return d.nodes[place{k, i}] }
 
-// Close closes all pods at once, without draining them. All may be started again.
+// Close closes all pods at the same time, without draining them. All may be started again.
 func (d *Deployment) Close() error {
 	var errs []error
 	for _, n := range d.nodes {
@@ -84,7 +84,7 @@ func (d *Deployment) Close() error {
 	return errors.Join(errs...)
 }
 
-// Config is that of the i-th pod of a kind.
+// Config returns the configuration of the i-th pod of a kind.
 func (d *Deployment) Config(k config.Kind, i int) config.Config {
 	c := config.Default(k)
 	c.Name = name(k, i)
@@ -104,17 +104,17 @@ func (d *Deployment) Config(k config.Kind, i int) config.Config {
 
 func name(k config.Kind, i int) string { return fmt.Sprint(k, "-", i) }
 
-// Endpoint is the unix:// address of the i-th pod of a kind, whether it runs or not.
+// Endpoint returns the unix:// address of the i-th pod of a kind, whether the pod runs or not.
 func (d *Deployment) Endpoint(k config.Kind, i int) string {
 	return "unix://" + filepath.Join(d.dir, name(k, i))
 }
 
-// MetricsEndpoint is the unix:// address where the i-th pod of a kind answers probes and shows metrics.
+// MetricsEndpoint returns the unix:// address at which the i-th pod of a kind answers probes and serves metrics.
 func (d *Deployment) MetricsEndpoint(k config.Kind, i int) string {
 	return d.Endpoint(k, i) + ".metrics"
 }
 
-// Endpoints are the unix:// addresses of a kind's pods.
+// Endpoints returns the unix:// addresses of a kind's pods.
 func (d *Deployment) Endpoints(k config.Kind) (all []string) {
 	for i := range d.Per {
 		all = append(all, d.Endpoint(k, i))
@@ -122,8 +122,8 @@ func (d *Deployment) Endpoints(k config.Kind) (all []string) {
 	return all
 }
 
-// Addr is the host:port at which the i-th pod of a kind, which must run, serves gRPC and HTTP. It changes with each
-// start.
+// Addr returns the host:port at which the i-th pod of a kind serves gRPC and HTTP. The pod must run. The address
+// changes with each start.
 func (d *Deployment) Addr(k config.Kind, i int) string {
 	type advertiser interface{ AdvertisedURLs() []string }
 	for _, s := range d.Node(k, i).(advertiser).AdvertisedURLs() {

@@ -1,9 +1,9 @@
-// Package pods starts the three kinds of pods in this process, on an engine and a bus that a test gives them: two
-// goroutines of a test can then do what takes a deployment otherwise.
+// Package pods starts the three kinds of pods in this process, on an engine and a bus that a test gives them. So a test
+// needs no real deployment.
 //
 // Start starts one pod of a kind from a configuration of the caller's. A Deployment is a number of pods of each kind
 // that find each other: they listen on unix sockets, whose names are known before they start, and on TCP ports of
-// loopback for clients that want these. Any address answers the whole etcd API.
+// loopback for clients that want these. Every address serves the whole etcd API.
 //
 //	e := testengine.Open(t, seed)
 //	b := bus.NewLocal() // closed by the caller, after the Deployment
@@ -15,9 +15,9 @@
 //
 // # Invariants
 //
-//   - What a Deployment has started it closes with the test, before what the caller had opened earlier.
-//   - Engine and bus stay the caller's. A Deployment that is closed and started again serves the same data, as pods
-//     do that are replaced.
+//   - With the test a Deployment closes what it has started, before anything is closed that the caller opened earlier.
+//   - Engine and bus stay the caller's. A Deployment that is closed and started again serves the same data, as replaced
+//     pods do.
 //
 // # Concurrency
 //
@@ -26,6 +26,6 @@
 //
 // # Testing
 //
-// A Process here; the rest by those who use it: tests/pods, tests/cluster, tests/clients, tests/robustness,
-// tests/sidebyside.
+// A Process is tested here. The packages that use the rest test it: tests/pods, tests/cluster, tests/clients,
+// tests/robustness, tests/sidebyside.
 package pods

@@ -12,14 +12,14 @@ import (
 // Kinds are all kinds of pods.
 var Kinds = config.Pods
 
-// Start starts a pod of kind k and returns when it is ready, or why it cannot be. The caller must Close it. What p
-// does not give is what the binaries have.
+// Start starts a pod of kind k. It returns when the pod is ready, or with the reason why it cannot be. The caller must
+// Close the pod. A part that p lacks is made as the binaries make it.
 func Start(ctx context.Context, k config.Kind, c config.Config, p compose.Parts) (compose.Node, error) {
 	binary := shared.Parts()
 	p.OpenEngine, p.OpenBus, p.OpenHistory = binary.OpenEngine, binary.OpenBus, hubcache.Open
 	s, err := compose.Start(ctx, k, c, p)
 	if err != nil {
-		return nil, err // not a Node that is not nil
+		return nil, err // a typed nil in the interface would not be equal to nil
 	}
 	return s, nil
 }

@@ -22,26 +22,26 @@ import (
 )
 
 const (
-	// childArg is the first argument of a test binary that is to serve: the engine and a directory for sockets
+	// childArg is the first argument of a test binary that has to serve. The engine and a directory for sockets
 	// follow, then a pod's flags.
 	childArg = "pods"
-	// readyText is what the child says when all its pods serve.
+	// readyText is what the child prints when all its pods serve.
 	readyText = "all pods are ready"
-	// storeDir is where in its data directory the child keeps the Pebble engine.
+	// storeDir is the directory, below its data directory, in which the child keeps the Pebble engine.
 	storeDir = "store"
 )
 
-// Process is a Deployment with one pod of each kind as a program, which package hw can kill and pause: this very test
-// binary, started again with another purpose. Its TestMain must call ServeChild first. The program takes a pod's
-// flags and serves everything at one address. Data is in FoundationDB if that was chosen, each data directory having
-// a keyspace of its own, else in Pebble in the data directory; either outlives the process.
+// Process is a Deployment with one pod of each kind as a program, which package hw can kill and pause. The program is
+// this test binary, started again with another purpose; its TestMain must call ServeChild first. It takes a pod's flags
+// and serves everything at one address. Data are in FoundationDB if the run uses it, with a keyspace of its own for
+// each data directory. Otherwise they are in Pebble in the data directory. Either outlives the process.
 type Process struct {
 	hw.Program
 	root string
 }
 
-// NewProcess prepares the program. What its processes have written to FoundationDB is cleared with the test, so they
-// must have ended by then: those that hw has started have.
+// NewProcess prepares the program. With the test it clears what its processes have written to FoundationDB. They must
+// have ended by then; processes that hw has started have.
 func NewProcess(tb testing.TB) Process {
 	tb.Helper()
 	path, err := os.Executable()
@@ -67,7 +67,7 @@ func NewProcess(tb testing.TB) Process {
 // Root is the --fdb-root of the processes on a data directory.
 func (p Process) Root(dataDir string) string { return p.root + filepath.ToSlash(dataDir) + "/" }
 
-// Engine opens what a stopped process has left. It is closed with the test.
+// Engine opens the store that a stopped process has left. It is closed with the test.
 func (p Process) Engine(tb testing.TB, dataDir string) engine.Store {
 	tb.Helper()
 	if testengine.Chosen() == testengine.FoundationDB {
@@ -91,7 +91,7 @@ func openPebble(dataDir string) (engine.Store, error) {
 	return pebble.Open(filepath.Join(dataDir, storeDir), o)
 }
 
-// ServeChild does not return in a process that a Process has started: it serves until SIGTERM.
+// ServeChild does not return in a process that a Process has started. There it serves until SIGTERM.
 func ServeChild() {
 	if len(os.Args) < 4 || os.Args[1] != childArg {
 		return
@@ -117,14 +117,14 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 			return err
 		}
 	}
-	if engineName == testengine.Pebble { // else each pod opens a store, as those of a deployment do
+	if engineName == testengine.Pebble { // else each pod opens a store of its own, as in a deployment
 		if deps.Engine, err = openPebble(filepath.Dir(configs[config.WatchHub].DataDir)); err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, deps.Engine.Close()) }()
 	}
 	failed := make(chan error, len(Kinds))
-	// The kv pod, which clients talk to, comes when those that it relays to are there.
+	// The kv pod, which clients talk to, comes last, when the pods that it relays to are there.
 	for _, k := range slices.Backward(Kinds) {
 		n, err := Start(ctx, k, configs[k], deps)
 		if err != nil {
@@ -145,10 +145,10 @@ func serve(ctx context.Context, engineName, sockets string, args []string) (err 
 	}
 }
 
-// childConfig is that of the child's pod of a kind: the kv pod has the address of the flags, the others have sockets
-// beside it.
+// childConfig returns the configuration of the child's pod of a kind. The kv pod has the address in the flags, the
+// others have sockets.
 func childConfig(k config.Kind, sockets string, args []string) (config.Config, error) {
-	// Endpoints are needed to be parsed; those that are known below replace them.
+	// The parser requires endpoints. The real ones, which are known below, replace these.
 	for _, other := range Kinds {
 		args = append(slices.Clone(args), "--"+string(other)+"-endpoints=unix://"+sockets)
 	}

@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
-const patience = time.Minute
+const patience = 2 * time.Minute
 
 func TestMain(m *testing.M) {
 	ServeChild()
@@ -28,10 +28,10 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestFoundationDB says whether this run has a cluster.
+// TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
 
-// TestProcess: what was written is there after a kill and after a stop, leases too, and watches go on.
+// TestProcess: after a kill and after a stop all writes and leases are there, and watches go on.
 func TestProcess(t *testing.T) {
 	s := hw.Run(t, NewProcess(t).Program, t.TempDir(), "--watch-progress-notify-interval=200ms")
 	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.Endpoint()}, Logger: zap.NewNop()})

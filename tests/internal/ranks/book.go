@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	// First is the rank of the empty keyspace's revision; the first write has the next one.
+	// First is the rank of the empty keyspace's revision. The first write has the next rank.
 	First = 1
-	// Far is where numbers begin that are no ranks: clients use them for "later than anything".
+	// Far is the first number that is not a rank. Clients use numbers from there on for "later than anything".
 	Far = 1 << 40
-	// Patience is long enough for a watch on a busy machine. It is spent only if something is wrong.
+	// Patience is long enough for a watch on a busy machine. Only a failing test waits that long.
 	Patience = 15 * time.Second
 )
 
 // ErrUnknown is the error for a revision that no event has.
 var ErrUnknown = errors.New("no event has this revision")
 
-// Book is the list of all revisions of a keyspace, as far as it has been told. It may be used from any goroutine.
+// Book is the list of all revisions of a keyspace, as far as Add has told it. It may be used from any goroutine.
 type Book struct {
 	patience time.Duration
 
@@ -31,14 +31,14 @@ type Book struct {
 	changed chan struct{}
 }
 
-// NewBook returns the book of an empty keyspace whose revision is first. A revision must get into the book within
-// patience of the first question for it, or it is taken for unknown.
+// NewBook returns the book of an empty keyspace whose revision is first. If a revision does not get into the book
+// within patience of a question for it, the answer is ErrUnknown.
 func NewBook(first int64, patience time.Duration) *Book {
 	return &Book{patience: patience, revs: []int64{first}, changed: make(chan struct{})}
 }
 
-// Add tells the book of the next revision. It must be above all others, or the book fails: a revision that comes late
-// moves ranks that have been given out.
+// Add adds the next revision. It must be above all others, or the book fails, because a late revision would change
+// ranks that the book has already told.
 func (b *Book) Add(rev int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -53,7 +53,7 @@ func (b *Book) Add(rev int64) error {
 	return b.err
 }
 
-// Fail tells the book that nobody will tell it anything more, and why. The first reason counts.
+// Fail says that no more revisions will be added, and why. The first reason counts.
 func (b *Book) Fail(err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -63,14 +63,14 @@ func (b *Book) Fail(err error) {
 	b.wake()
 }
 
-// failure is why no more will be told; nil: more may come.
+// failure is the reason why no more revisions will be added. It is nil while more may come.
 func (b *Book) failure() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.err
 }
 
-// wake tells those who wait. The caller holds mu.
+// wake wakes all waiters. The caller holds mu.
 func (b *Book) wake() {
 	close(b.changed)
 	b.changed = make(chan struct{})
@@ -86,9 +86,9 @@ func (b *Book) Last() int64 {
 	return b.last()
 }
 
-// Rank returns the rank of a revision; numbers below 1 stand for themselves. It waits until the book has got to rev.
-// Its error is an ErrUnknown if there is no such revision, the context's, or that of a book that failed before it got
-// there.
+// Rank returns the rank of a revision. Numbers below 1 stand for themselves. It waits until the book has rev or a later
+// revision. Its error is ErrUnknown if there is no such revision, that of the context, or that of a book that failed
+// before it had rev.
 func (b *Book) Rank(ctx context.Context, rev int64) (int64, error) {
 	if rev < 1 {
 		return rev, nil
@@ -133,8 +133,8 @@ func (b *Book) reach(ctx context.Context, rev int64) error {
 	}
 }
 
-// Revision returns the revision of a rank, and a future one for a rank that does not exist; see the package. Numbers
-// below 1 and from Far on stand for themselves.
+// Revision returns the revision of a rank. For a rank that does not exist yet it returns a future revision; see the
+// package comment. Numbers below 1 and from Far on stand for themselves.
 func (b *Book) Revision(rank int64) (int64, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -151,8 +151,8 @@ func (b *Book) Revision(rank int64) (int64, error) {
 	return rank, nil
 }
 
-// Start returns the revision from which a watch gets the events of rank and later ones. Its error tells that there is
-// none.
+// Start returns the revision from which a watch gets the events of rank and later ones. It returns an error if there is
+// no such revision.
 func (b *Book) Start(rank int64) (int64, error) {
 	b.mu.Lock()
 	next := First + int64(len(b.revs))

@@ -15,7 +15,7 @@ import (
 // retryPause is the time between two attempts to watch while the server is away.
 const retryPause = 20 * time.Millisecond
 
-// Follower fills a Book from a watch of all keys. When its stream ends it watches on from where it was.
+// Follower fills a Book from a watch of all keys. When its stream ends, it opens another one from where it was.
 type Follower struct {
 	Book *Book
 
@@ -25,13 +25,13 @@ type Follower struct {
 
 	once    sync.Once
 	created chan struct{} // closed when the first watch is there
-	failed  chan struct{} // closed when there will be none any more
+	failed  chan struct{} // closed when there will be no more watches
 }
 
-// Follow begins a Book with the keyspace that conn leads to, whose present revision gets rank First: it must be empty
-// and new, for what was there before has no rank. It returns when the watch stands, so that nothing that the caller
-// does can overtake it. conn must not have the interceptors of a Translator; it stays the caller's. patience is the
-// Book's. The caller must Close the Follower.
+// Follow makes a Book of the keyspace at conn, whose current revision gets rank First. The keyspace must be empty and
+// new, because earlier revisions would have no ranks. Follow returns when the watch exists, so that it sees everything
+// that the caller does afterwards. conn must not have the interceptors of a Translator, and stays the caller's.
+// patience is that of NewBook. The caller must Close the Follower.
 func Follow(ctx context.Context, conn grpc.ClientConnInterface, patience time.Duration) (*Follower, error) {
 	all, err := pb.NewKVClient(conn).Range(ctx, &pb.RangeRequest{Key: []byte{0}, RangeEnd: []byte{0}, CountOnly: true})
 	if err != nil {
@@ -83,7 +83,7 @@ func (f *Follower) run(ctx context.Context) {
 	f.Book.Fail(context.Cause(ctx))
 }
 
-// follow tells the book of all revisions from from on, until the stream ends.
+// follow adds all revisions to the book, beginning with from, until the stream ends.
 func (f *Follower) follow(ctx context.Context, from int64) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -91,9 +91,11 @@ func (f *Follower) follow(ctx context.Context, from int64) error {
 	if err != nil {
 		return err
 	}
-	err = stream.Send(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
-		Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from,
-	}}})
+	err = stream.Send(
+		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+			Key: []byte{0}, RangeEnd: []byte{0}, StartRevision: from,
+		}}},
+	)
 	if err != nil {
 		return status.Errorf(codes.Unavailable, "send: %v", err)
 	}
@@ -108,7 +110,7 @@ func (f *Follower) follow(ctx context.Context, from int64) error {
 	}
 }
 
-// take tells the book of a response, which holds whole revisions.
+// take adds the revisions of a response, which holds whole revisions.
 func (f *Follower) take(resp *pb.WatchResponse) error {
 	if resp.GetCanceled() {
 		return fmt.Errorf("ranks: the watch of everything was canceled: %v", resp)

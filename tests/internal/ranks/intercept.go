@@ -13,7 +13,7 @@ func (t Translator) DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(t.unary), grpc.WithChainStreamInterceptor(t.stream)}
 }
 
-// refused is the error of what cannot be translated. No server sends its code.
+// refused is the error for what cannot be translated. No server sends its code.
 func refused(err error) error {
 	if err == nil {
 		return nil

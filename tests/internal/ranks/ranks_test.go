@@ -46,7 +46,7 @@ func TestRevisions(t *testing.T) {
 			t.Errorf("a watch from rank %d starts at %d (%v), want %d", c.rank, got, err, c.want)
 		}
 	}
-	// A write makes the rank after the last one exact, wherever it lies.
+	// A write gives the rank after the last one its revision, however far ahead that is.
 	if err := b.Add(90_000); err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,8 @@ func TestRanks(t *testing.T) {
 				t.Errorf("revision %d has rank %d (%v), want %d", c.rev, got, err, c.want)
 			}
 		}
-		// What the watch has passed is known to be nothing, at once; what is ahead of it, after a while.
+		// A number that the watch has passed is known at once not to be a revision, and a number ahead of it
+		// after a while.
 		for _, rev := range []int64{1, 31, 33, 99, 102, 699, 701} {
 			start := time.Now()
 			if got, err := b.Rank(t.Context(), rev); !errors.Is(err, ErrUnknown) {
@@ -125,7 +126,7 @@ func TestRankWaits(t *testing.T) {
 	})
 }
 
-// TestOrder: revisions that come late or twice would move ranks that have been given out.
+// TestOrder: the book refuses revisions that come late or twice, because they would change ranks that it has told.
 func TestOrder(t *testing.T) {
 	for _, rev := range []int64{700, 699, 32, 1} {
 		b := book(t)

@@ -13,10 +13,10 @@ import (
 	"google.golang.org/protobuf/reflect/protoregistry"
 )
 
-// Translator puts revisions in place of ranks and back.
+// Translator replaces ranks by revisions, and revisions by ranks.
 type Translator struct{ Book *Book }
 
-// change returns what stands in the place of the value of a field.
+// change returns the value that replaces the value of a field.
 type change func(fd protoreflect.FieldDescriptor, v int64) (int64, error)
 
 // toRevisions is the change of requests.
@@ -34,8 +34,8 @@ func (t Translator) toRanks(ctx context.Context) change {
 
 var startRevision = (&pb.WatchCreateRequest{}).ProtoReflect().Descriptor().Fields().ByName("start_revision").FullName()
 
-// isRevision holds for the fields that carry revisions of keys and values. (That of authentication, and raft's, are
-// unsigned.)
+// isRevision holds for the fields that carry revisions of keys and values. (The revision of authentication, and raft's
+// numbers, are unsigned.)
 func isRevision(fd protoreflect.FieldDescriptor) bool {
 	return fd.Kind() == protoreflect.Int64Kind && !fd.IsList() && strings.HasSuffix(string(fd.Name()), "revision")
 }
@@ -116,7 +116,7 @@ func bytesOf(data []byte, d protoreflect.MessageDescriptor, to change) ([]byte, 
 		return nil, err
 	}
 	if refused := proto.Unmarshal(data, kind.New().Interface()); refused != nil {
-		return data, nil //nolint:nilerr // the server's to say
+		return data, nil //nolint:nilerr // the server has to report it
 	}
 	return encoded(data, d, to)
 }
@@ -128,11 +128,11 @@ func method(path string) protoreflect.MethodDescriptor {
 	if err != nil {
 		return nil
 	}
-	m, _ := d.(protoreflect.MethodDescriptor) // another kind of name is no method
+	m, _ := d.(protoreflect.MethodDescriptor) // nil if the name is not a method's
 	return m
 }
 
-// request returns what is sent in the place of req, a message or the bytes of one; req is left as it is.
+// request returns what is sent instead of req, which is a message or the bytes of one. It does not change req.
 func (t Translator) request(path string, req any) (any, error) {
 	switch r := req.(type) {
 	case proto.Message:

@@ -12,53 +12,72 @@ import (
 	"google.golang.org/protobuf/proto"
 )
 
-// requests are requests with ranks, and the same with revisions of the book.
+// requests are requests with ranks, and the same requests with the revisions of the book.
 var requests = []struct {
 	path        string
 	kind        proto.Message
 	ranks, revs string
 }{
 	{
-		"/etcdserverpb.KV/Range", &pb.RangeRequest{},
+		"/etcdserverpb.KV/Range",
+		&pb.RangeRequest{},
 		"key:'a' limit:3 revision:3 min_mod_revision:1 max_mod_revision:4 min_create_revision:2 max_create_revision:5",
-		"key:'a' limit:3 revision:101 min_mod_revision:32 max_mod_revision:700 min_create_revision:100 max_create_revision:701",
+		"key:'a' limit:3 revision:101 min_mod_revision:32 max_mod_revision:700 min_create_revision:100 " +
+			"max_create_revision:701",
 	},
 	{"/etcdserverpb.KV/Put", &pb.PutRequest{}, "key:'a' lease:3", "key:'a' lease:3"},
 	{"/etcdserverpb.KV/Compact", &pb.CompactionRequest{}, "revision:2 physical:true", "revision:100 physical:true"},
 	{
-		"/etcdserverpb.KV/Txn", &pb.TxnRequest{},
+		"/etcdserverpb.KV/Txn",
+		&pb.TxnRequest{},
 		`compare:{target:MOD key:'a' mod_revision:2} compare:{target:CREATE mod_revision:0} compare:{target:CREATE create_revision:4} compare:{version:2}
 		success:{request_txn:{compare:{target:MOD mod_revision:3} failure:{request_range:{revision:2 limit:2}}}}`,
 		`compare:{target:MOD key:'a' mod_revision:100} compare:{target:CREATE mod_revision:0} compare:{target:CREATE create_revision:700} compare:{version:2}
 		success:{request_txn:{compare:{target:MOD mod_revision:101} failure:{request_range:{revision:100 limit:2}}}}`,
 	},
-	{"/etcdserverpb.Watch/Watch", &pb.WatchRequest{}, "create_request:{start_revision:5 watch_id:3}", "create_request:{start_revision:701 watch_id:3}"},
+	{
+		"/etcdserverpb.Watch/Watch",
+		&pb.WatchRequest{},
+		"create_request:{start_revision:5 watch_id:3}",
+		"create_request:{start_revision:701 watch_id:3}",
+	},
 	{"/etcdserverpb.Watch/Watch", &pb.WatchRequest{}, "cancel_request:{watch_id:3}", "cancel_request:{watch_id:3}"},
 	{"/etcdserverpb.Maintenance/HashKV", &pb.HashKVRequest{}, "revision:4", "revision:700"},
 }
 
-// answers are the same the other way.
+// answers are answers with revisions, and the same answers with ranks.
 var answers = []struct {
 	path        string
 	kind        proto.Message
 	revs, ranks string
 }{
 	{
-		"/etcdserverpb.KV/Range", &pb.RangeResponse{},
-		"header:{cluster_id:101 revision:700 raft_term:32} kvs:{create_revision:100 mod_revision:101 version:32 lease:700} count:100",
-		"header:{cluster_id:101 revision:4 raft_term:32} kvs:{create_revision:2 mod_revision:3 version:32 lease:700} count:100",
+		"/etcdserverpb.KV/Range",
+		&pb.RangeResponse{},
+		"header:{cluster_id:101 revision:700 raft_term:32} kvs:{create_revision:100 mod_revision:101 version:32 " +
+			"lease:700} count:100",
+		"header:{cluster_id:101 revision:4 raft_term:32} kvs:{create_revision:2 mod_revision:3 version:32 lease:700} " +
+			"count:100",
 	},
 	{
-		"/etcdserverpb.KV/Txn", &pb.TxnResponse{},
-		"header:{revision:101} responses:{response_put:{header:{revision:101} prev_kv:{mod_revision:100}}} responses:{response_txn:{responses:{response_range:{kvs:{mod_revision:32}}}}}",
-		"header:{revision:3} responses:{response_put:{header:{revision:3} prev_kv:{mod_revision:2}}} responses:{response_txn:{responses:{response_range:{kvs:{mod_revision:1}}}}}",
+		"/etcdserverpb.KV/Txn",
+		&pb.TxnResponse{},
+		"header:{revision:101} responses:{response_put:{header:{revision:101} prev_kv:{mod_revision:100}}} " +
+			"responses:{response_txn:{responses:{response_range:{kvs:{mod_revision:32}}}}}",
+		"header:{revision:3} responses:{response_put:{header:{revision:3} prev_kv:{mod_revision:2}}} " +
+			"responses:{response_txn:{responses:{response_range:{kvs:{mod_revision:1}}}}}",
 	},
 	{
 		"/etcdserverpb.Watch/Watch", &pb.WatchResponse{},
 		"header:{revision:700} compact_revision:100 events:{kv:{mod_revision:101} prev_kv:{create_revision:100}}",
 		"header:{revision:4} compact_revision:2 events:{kv:{mod_revision:3} prev_kv:{create_revision:2}}",
 	},
-	{"/etcdserverpb.Maintenance/HashKV", &pb.HashKVResponse{}, "compact_revision:-1 hash_revision:700 hash:5", "compact_revision:-1 hash_revision:4 hash:5"},
+	{
+		"/etcdserverpb.Maintenance/HashKV",
+		&pb.HashKVResponse{},
+		"compact_revision:-1 hash_revision:700 hash:5",
+		"compact_revision:-1 hash_revision:4 hash:5",
+	},
 	{"/etcdserverpb.Auth/AuthStatus", &pb.AuthStatusResponse{}, "authRevision:5", "authRevision:5"},
 	{"/etcdserverpb.Cluster/MemberList", &pb.MemberListResponse{}, "header:{cluster_id:5}", "header:{cluster_id:5}"},
 }
@@ -131,7 +150,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// TestOddBytes: what is odd about an encoding stays.
+// TestOddBytes: the translation keeps the oddities of an encoding.
 func TestOddBytes(t *testing.T) {
 	long := []byte{0x83, 0x80, 0x00} // 3 in three bytes
 	revision := protowire.AppendTag(nil, 4, protowire.VarintType)

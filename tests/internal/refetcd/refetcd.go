@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	startTimeout = time.Minute
+	startTimeout = 2 * time.Minute
 	// bcryptCost is the least there is: a hash costs a millisecond instead of a hundred.
 	bcryptCost = 4
 )
@@ -26,8 +26,8 @@ type Server struct {
 	configure []func(*embed.Config)
 }
 
-// Start runs an etcd of one member on a free port of 127.0.0.1 with a fresh data directory. configure change its
-// configuration. The caller ends it with Remove.
+// Start runs an etcd of one member on a free port of 127.0.0.1 with a fresh data directory. The functions in configure
+// change its configuration. The caller ends it with Remove.
 func Start(configure ...func(*embed.Config)) (*Server, error) {
 	dir, err := os.MkdirTemp("", "etcd-data-")
 	if err != nil {
@@ -41,7 +41,7 @@ func Start(configure ...func(*embed.Config)) (*Server, error) {
 	return s, nil
 }
 
-// Open runs an etcd on a data directory that there is, such as etcdutl makes of a snapshot of PeerURL's cluster. The
+// Open runs an etcd on an existing data directory, such as etcdutl makes from a snapshot for a member with PeerURL. The
 // caller ends it with Remove, which deletes the directory.
 func Open(dir string) (*Server, error) {
 	s := &Server{dir: dir, addr: "127.0.0.1:0"}
@@ -51,7 +51,7 @@ func Open(dir string) (*Server, error) {
 // PeerURL is the advertised peer URL of every Server; nobody listens there.
 const PeerURL = "http://127.0.0.1:1"
 
-// Restart runs etcd on the data directory again, on the same address. The former one must have been stopped.
+// Restart runs etcd on the data directory again, on the same address. It must have been stopped.
 func (s *Server) Restart() error {
 	cfg := embed.NewConfig()
 	cfg.Dir = s.dir
@@ -60,7 +60,7 @@ func (s *Server) Restart() error {
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
 	client, free := url.URL{Scheme: "http", Host: s.addr}, url.URL{Scheme: "http", Host: "127.0.0.1:0"}
 	cfg.ListenClientUrls, cfg.AdvertiseClientUrls = []url.URL{client}, []url.URL{client}
-	// One member never dials a peer, so the advertised peer address needs no listener behind it.
+	// A single member never dials a peer, so nothing has to listen on the advertised peer address.
 	cfg.ListenPeerUrls = []url.URL{free}
 	cfg.AdvertisePeerUrls = []url.URL{{Scheme: "http", Host: strings.TrimPrefix(PeerURL, "http://")}}
 	cfg.InitialCluster = cfg.InitialClusterFromName(cfg.Name)

@@ -9,7 +9,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 )
 
-// TestRestartKeepsDataAndAddress checks what the side-by-side test relies on.
+// TestRestartKeepsDataAndAddress checks that a restart keeps data and address, on which the side-by-side test relies.
 func TestRestartKeepsDataAndAddress(t *testing.T) {
 	s, err := Start()
 	if err != nil {

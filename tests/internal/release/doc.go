@@ -1,9 +1,9 @@
 // Package release builds programs of an earlier release from the history of this repository, for tests in which they
-// meet this one.
+// run beside this one.
 //
-// The tree of the release's commit is exported to the user's cache directory, where it stays: Go builds it anew only
-// where something has changed. A test may lay packages of this tree over it (Overlay), so that one source runs in
-// both.
+// It exports the tree of the release's commit to the user's cache directory. The tree stays there, so that Go builds it
+// again only if something has changed. A test may lay packages of this tree over it (Overlay), so that the same source
+// runs in both releases.
 //
 // # Invariants
 //
@@ -17,5 +17,5 @@
 //
 // # Testing
 //
-// By its use in tests/formats.
+// tests/formats uses it, and so tests it.
 package release

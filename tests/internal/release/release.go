@@ -22,9 +22,9 @@ const Format1 = "c3345b6ff9349fd1ec9e542a75c459582b122ff5"
 // module is what the import paths of all packages begin with.
 const module = "github.com/headwaterdb/headwater/"
 
-// Overlay is packages of this tree that are laid over a release's, as directories below the root; files of the base
-// names in Without stay out, and all tests. Files, by their place in the release, are laid over those: what a program
-// needs of the release in a form of its own.
+// Overlay is what is laid over the tree of a release. Dirs are packages of this tree, as directories below the root.
+// Their tests, and the files with the base names in Without, are left out. Files are laid over those, by their paths in
+// the release. They are what a program needs in another form for that release.
 type Overlay struct {
 	Dirs    []string
 	Without []string
@@ -126,7 +126,7 @@ func lock(path string) (unlock func(), err error) {
 	return func() { f.Close() }, nil
 }
 
-// export writes the commit's tree to src, if it is not there: it appears as a whole or not at all.
+// export writes the commit's tree to src, unless it is there. src appears as a whole or not at all.
 func export(root, commit, src string) error {
 	if _, err := os.Stat(src); err == nil {
 		return nil
@@ -151,7 +151,7 @@ func export(root, commit, src string) error {
 	return os.Rename(tmp, src)
 }
 
-// lay makes the directory to hold the package in from.
+// lay makes the directory to, with the files of the package in from.
 func lay(from, to string, without []string) error {
 	if err := os.RemoveAll(to); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// Client is the engine of a server. Close it when all that was opened is closed.
+// Client is the engine of a server. Close it after everything that was opened through it.
 type Client struct {
 	conn   net.Conn
 	limits engine.Limits
@@ -78,7 +78,7 @@ func (c *Client) receive() {
 		delete(c.waiting, resp.N)
 		c.mu.Unlock()
 		if ch != nil {
-			ch <- resp // it has room for one
+			ch <- resp // it does not block, because the channel has room for one
 		}
 	}
 	c.mu.Lock()
@@ -86,7 +86,7 @@ func (c *Client) receive() {
 	c.mu.Unlock()
 }
 
-// gone is the error of calls without a connection.
+// gone returns the error of calls without a connection.
 func (c *Client) gone() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()

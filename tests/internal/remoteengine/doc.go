@@ -1,15 +1,15 @@
-// Package remoteengine gives processes of a test one engine to share, as pods share FoundationDB: a server hands out
-// a store of its own process over a unix socket, and a Client is that store elsewhere.
+// Package remoteengine lets the processes of a test share one engine, as pods share FoundationDB. A server offers a
+// store of its own process over a unix socket, and a Client makes that store usable in another process.
 //
-// The client needs nothing but libs/engine, and methods of engine.Txn that a release does not know are no more to it
-// than methods nobody calls: a test copies it into the tree of an earlier release and builds pods there. What it
-// sends is the same for all of them.
+// A test copies the client into the tree of an earlier release and builds pods there. So the client depends on nothing
+// but libs/engine. It may have methods that the engine.Txn of a release does not have yet; nobody calls them there. The
+// protocol is the same for all releases.
 //
 // # Invariants
 //
-//   - What a client has open (readers, commits under way) ends with its connection, as with that of a process to
+//   - What a client has open (readers, commits under way) ends with its connection, as it does when a process loses
 //     FoundationDB.
-//   - A commit is on its way to the store when Commit returns. If the connection ends before Wait, its outcome is
+//   - When Commit returns, the commit is on its way to the store. If the connection ends before Wait, the outcome is
 //     unknown.
 //
 // # Concurrency

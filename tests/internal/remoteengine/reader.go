@@ -11,7 +11,7 @@ import (
 // errEnded says that a reader has been closed, or a transaction committed.
 var errEnded = errors.New("remoteengine: the reader has ended")
 
-// reader is a reader of the server.
+// reader is a reader that the server holds.
 type reader struct {
 	c       *Client
 	id      uint64
@@ -57,18 +57,18 @@ func (r *row) value() []byte {
 	return r.Value
 }
 
-// Scan implements engine.Reader. Rows come by the page.
+// Scan implements engine.Reader. It fetches rows page by page.
 func (r *reader) Scan(ctx context.Context, rng engine.Range) engine.Iterator {
 	return &iterator{r: r, ctx: ctx, rng: rng, at: -1, more: true}
 }
 
-// Close implements engine.Snapshot. Nobody waits for it.
+// Close implements engine.Snapshot. It does not wait for the server.
 func (r *reader) Close() {
 	if r.closed {
 		return
 	}
 	r.closed = true
-	// An error says that the connection has gone, and the reader with it.
+	// An error says that the connection is gone, and then the reader is gone too.
 	_ = r.c.send(&request{Op: opClose, Reader: r.id})
 }
 
@@ -121,7 +121,7 @@ func (it *iterator) page() {
 		it.err = errEnded
 		return
 	}
-	// gob does not tell nil from empty: Absent says that there is no end.
+	// gob does not distinguish nil from empty, so Absent says that there is no end.
 	resp, err := it.r.c.call(it.ctx, &request{Op: opScan, Reader: it.r.id, Range: rng, Absent: rng.End == nil})
 	if err != nil {
 		it.err = err

@@ -80,7 +80,7 @@ func TestConformanceRecent(t *testing.T) {
 	})
 }
 
-// TestServerGone: calls fail, those under way too, and nothing waits for ever.
+// TestServerGone: when the server is gone all calls fail, those under way included, and none waits for ever.
 func TestServerGone(t *testing.T) {
 	c, s := share(t, open(t))
 	txn, err := c.Begin(t.Context())

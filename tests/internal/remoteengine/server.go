@@ -19,7 +19,7 @@ const (
 	pageBytes = 1 << 20
 )
 
-// Server hands out a store.
+// Server offers a store to clients.
 type Server struct {
 	store    engine.Store
 	listener net.Listener
@@ -74,7 +74,8 @@ type session struct {
 	cancels map[uint64]context.CancelFunc
 }
 
-// opened is a reader of a client. What it asks for is done one after the other, also what it has stopped waiting for.
+// opened is a reader of a client. The server executes its requests one after the other, including those for which the
+// client has stopped waiting.
 type opened struct {
 	mu      sync.Mutex
 	r       engine.Reader
@@ -140,7 +141,7 @@ func (c *session) answer(ctx context.Context, req *request) {
 	}
 	c.sending.Lock()
 	defer c.sending.Unlock()
-	// Who is gone needs no answer.
+	// A client that is gone needs no answer.
 	if err := c.enc.Encode(resp); err == nil {
 		_ = c.out.Flush()
 	}
@@ -235,7 +236,7 @@ func (o *opened) end() {
 
 func (o *opened) endLocked() {
 	if o.pending != nil {
-		_, _ = o.pending.Wait(context.Background()) // whose client no longer wants to know
+		_, _ = o.pending.Wait(context.Background()) // its client is gone and needs no result
 		o.pending = nil
 		return
 	}

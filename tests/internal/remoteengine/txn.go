@@ -7,7 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// txn is a transaction of the server. Its mutations are sent with the commit.
+// txn is a transaction that the server holds. Its mutations are sent with the commit.
 type txn struct {
 	reader
 	mutations []mutation
@@ -36,7 +36,7 @@ func (t *txn) SetStampedValue(key, value []byte, at int) {
 	t.do(verbStampedValue, key, value, int64(at))
 }
 
-// Add implements engine.Txn of releases that know it.
+// Add implements engine.Txn of releases that have it.
 func (t *txn) Add(key []byte, delta int64) { t.do(verbAdd, key, nil, delta) }
 
 // UseStamps implements engine.Txn.
@@ -45,7 +45,7 @@ func (t *txn) UseStamps(n int) { t.do(verbUseStamps, nil, nil, int64(n)) }
 // AddReadConflict implements engine.Txn.
 func (t *txn) AddReadConflict(begin, end []byte) { t.do(verbReadConflict, begin, end, 0) }
 
-// AddWriteConflict implements engine.Txn of releases that know it.
+// AddWriteConflict implements engine.Txn of releases that have it.
 func (t *txn) AddWriteConflict(begin, end []byte) { t.do(verbWriteConflict, begin, end, 0) }
 
 // Commit implements engine.Txn.
@@ -62,7 +62,7 @@ func (t *txn) Commit(ctx context.Context) (engine.Pending, error) {
 		t.closed = true // Wait ends it
 		return pending{t.c, t.id}, nil
 	case ctx.Err() != nil:
-		// It may be on its way: only Wait can say that nobody knows.
+		// The commit may have been sent, so it is Wait that has to report an unknown outcome.
 		t.closed = true
 		return unknown{err}, nil //nolint:nilerr // Wait returns it
 	}
@@ -86,7 +86,7 @@ func (p pending) Wait(ctx context.Context) (engine.Stamp, error) {
 	return resp.Stamp, nil
 }
 
-// unknown is a commit that nobody has heard of again.
+// unknown is a commit whose outcome the client never learnt.
 type unknown struct{ err error }
 
 // Wait implements engine.Pending.

@@ -7,7 +7,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 )
 
-// op is what a request asks for.
+// op is the kind of a request.
 type op uint8
 
 const (
@@ -42,14 +42,14 @@ type response struct {
 	Text    string
 	Reader  uint64
 	Version uint64
-	OK      bool // of opBeginRecent; of opLimits: the engine has it
+	OK      bool // of opBeginRecent: there is a transaction; of opLimits: the engine has BeginRecent
 	Limits  engine.Limits
 	Rows    []row // of opGetMany and opScan
 	More    bool  // opScan: the page was full
 	Stamp   engine.Stamp
 }
 
-// row is a row, or a value: gob does not tell nil from empty.
+// row is a row, or a value that may be absent: gob does not distinguish nil from empty.
 type row struct {
 	Key, Value []byte
 	Absent     bool
@@ -81,7 +81,7 @@ type mutation struct {
 // code is a class of errors.
 type code uint8
 
-// classes are the errors whose class a client must know; a code is the place in it, and 1 more.
+// classes are the errors whose class a client must know. The code of an error is its index plus 1.
 var classes = []error{
 	engine.ErrConflict, engine.ErrUnknownOutcome, engine.ErrTooOld, engine.ErrTooLarge, engine.ErrNoSpace,
 	engine.ErrUnavailable,
@@ -102,7 +102,7 @@ func codeOf(err error) (code, string) {
 	return otherCode, err.Error()
 }
 
-// remoteError is an error of the other side.
+// remoteError is an error that the server has returned.
 type remoteError struct {
 	class error
 	text  string

@@ -2,10 +2,10 @@ package spawn
 
 import "syscall"
 
-// attributes keep a child from Ctrl-C, which is for the parent to handle, and from outliving it.
+// attributes protect a child from Ctrl-C, which the parent handles, and make it end with the parent.
 func attributes() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 }
 
-// onFirstThread says that the caller runs on the thread that the process began with.
+// onFirstThread reports whether the caller runs on the first thread of the process.
 func onFirstThread() bool { return syscall.Gettid() == syscall.Getpid() }

@@ -4,8 +4,8 @@ package spawn
 
 import "syscall"
 
-// attributes keep a child from Ctrl-C, which is for the parent to handle.
+// attributes protect a child from Ctrl-C, which the parent handles.
 func attributes() *syscall.SysProcAttr { return &syscall.SysProcAttr{Setpgid: true} }
 
-// onFirstThread does not matter where no child ends with the thread that made it.
+// onFirstThread returns false: on this system children do not end with the thread that made them.
 func onFirstThread() bool { return false }

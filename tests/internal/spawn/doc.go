@@ -1,5 +1,5 @@
-// Package spawn starts processes that do not outlive the one that starts them, however that ends: on Linux the kernel
-// sends them SIGKILL. Elsewhere they do if it is killed or panics.
+// Package spawn starts processes that do not outlive the process that starts them, however it ends. On Linux the kernel
+// sends them SIGKILL. On other systems they outlive a parent that is killed or panics.
 //
 // Concurrency: Start may be called from any goroutine, Stop when no Start is under way.
 package spawn

@@ -18,9 +18,9 @@ type request struct {
 	err chan error
 }
 
-// Start is cmd.Start for a process that is in a group of its own, away from Ctrl-C. It starts from a thread that
-// lives as long as the program, or until Stop: the kernel sends a child its death signal when the thread that made it
-// ends, not only when the whole process does.
+// Start is cmd.Start for a process in a group of its own, which Ctrl-C does not reach. It starts the process from a
+// thread that lives until Stop or the end of the program. That is necessary because the kernel sends a child its death
+// signal when the thread that made it ends, not only when the whole process does.
 func Start(cmd *exec.Cmd) error {
 	cmd.SysProcAttr = attributes()
 	thread.mu.Lock()
@@ -35,9 +35,9 @@ func Start(cmd *exec.Cmd) error {
 	return <-r.err
 }
 
-// serve never gives its thread back, so that it ends with the goroutine. Only the first thread of the process would
-// not: Go keeps it until the process ends. A goroutine that finds itself there stays there, so that another one is
-// elsewhere.
+// serve never unlocks its thread, so that the thread ends with the goroutine. Only the first thread of the process
+// would not end, because Go keeps it until the process ends. If the goroutine runs on the first thread, it stays there,
+// and another goroutine does the work on another thread.
 func serve(requests chan request, ended chan struct{}) {
 	runtime.LockOSThread()
 	if onFirstThread() {
@@ -56,7 +56,8 @@ func serve(requests chan request, ended chan struct{}) {
 	}
 }
 
-// Stop ends the thread; what it has started and is still there is killed where the kernel does so. Start begins anew.
+// Stop ends the thread. On Linux the kernel then kills the processes that the thread has started. A later Start makes a
+// new thread.
 func Stop() {
 	thread.mu.Lock()
 	defer thread.mu.Unlock()

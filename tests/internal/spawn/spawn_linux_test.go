@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// parentEnv makes the test binary a parent that starts a child, tells its id, and panics when its standard input ends.
+// parentEnv makes the test binary a parent that starts a child, prints its id, and panics when its standard input ends.
 const parentEnv = "HEADWATER_TEST_SPAWN"
 
 func TestMain(m *testing.M) {
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 		panic(err)
 	}
 	os.Stdout.WriteString(strconv.Itoa(child.Process.Pid) + "\n")
-	os.Stdin.Read(make([]byte, 1)) // it ends, one way or the other
+	os.Stdin.Read(make([]byte, 1)) // returns when the input ends, with or without an error
 	panic("as a test may")
 }
 
@@ -62,13 +62,14 @@ func TestPanic(t *testing.T) {
 	there := func() bool { return !errors.Is(syscall.Kill(child, 0), syscall.ESRCH) && !zombie(child) }
 	for end := time.Now().Add(2 * time.Minute); there(); time.Sleep(time.Millisecond) {
 		if time.Now().After(end) {
-			_ = syscall.Kill(child, syscall.SIGKILL) // it may have gone at last
+			_ = syscall.Kill(child, syscall.SIGKILL) // it may have ended meanwhile
 			t.Fatal("the child is still there")
 		}
 	}
 }
 
-// zombie tells a process that has ended, and that nobody has waited for: who has adopted it may not care.
+// zombie reports whether a process has ended but nobody has waited for it. The process that has adopted it may never
+// wait.
 func zombie(pid int) bool {
 	stat, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
@@ -82,7 +83,7 @@ func zombie(pid int) bool {
 	return false
 }
 
-// TestStop: after Stop, Start works again, and what was started before is gone.
+// TestStop: after Stop the processes that were started before are gone, and Start works again.
 func TestStop(t *testing.T) {
 	first, second := exec.Command("sleep", "1000"), exec.Command("true")
 	if err := Start(first); err != nil {

@@ -3,11 +3,15 @@ package standalone
 import (
 	"context"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/compose/embedded"
 	"github.com/headwaterdb/headwater/libs/config"
 )
+
+// closeWithin is how long a store waits for a disk that is busy with other tests.
+const closeWithin = 2 * time.Minute
 
 // Start starts a server whose configuration is that of a test as change leaves it; change may be nil. The server ends
 // with the test, which fails if it does not start, or not end, as it should.
@@ -19,7 +23,7 @@ func Start(tb testing.TB, change func(*config.Config)) *compose.Server {
 	if change != nil {
 		change(&c)
 	}
-	s, err := compose.Start(tb.Context(), config.Standalone, c, embedded.Parts())
+	s, err := compose.Start(tb.Context(), config.Standalone, c, embedded.Parts(closeWithin))
 	if err != nil {
 		tb.Fatal(err)
 	}

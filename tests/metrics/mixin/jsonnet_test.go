@@ -9,7 +9,7 @@ import (
 	"github.com/google/go-jsonnet"
 )
 
-// etcdModule is the module that has the mixin, pinned by version and checksum: nothing of it is compiled.
+// etcdModule is the module with the mixin. It is pinned by version and checksum; nothing of it is compiled.
 const (
 	etcdModule    = "go.etcd.io/etcd/v3@v3.7.0"
 	etcdModuleSum = "h1:xrJPcFrLA/q1KYHsVBgj7PWF7YaEm3U+76f24OVCnJQ="
@@ -27,7 +27,7 @@ type mixin struct {
 	Targets map[string]string // expressions of the dashboard's panels, by name
 }
 
-// evaluated has the rules, and the dashboard's targets with what Grafana's library would make of them left out.
+// evaluated is jsonnet that returns the rules and the dashboard's targets, without what Grafana's library would add.
 const evaluated = `
 local m = (import 'config.libsonnet') + (import 'alerts/alerts.libsonnet');
 local targets = (import 'dashboards/targets.libsonnet')({ datasource: { name: 'd' } }, m._config);
@@ -39,7 +39,7 @@ local targets = (import 'dashboards/targets.libsonnet')({ datasource: { name: 'd
   targets: { [name]: targets[name].expr for name in std.objectFields(targets) },
 }`
 
-// grafana stands for Grafana's library in targets.libsonnet.
+// grafana replaces Grafana's library in targets.libsonnet.
 const grafana = `{ query: { prometheus: { new(ds, expr):: { expr: expr }, withLegendFormat(l):: {} } } }`
 
 // importer imports the mixin's files.

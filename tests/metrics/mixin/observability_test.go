@@ -22,7 +22,8 @@ import (
 const (
 	root     = "../../.."
 	observed = root + "/deploy/observability"
-	// runbooks is where alerts say that their pages are, and pages where these are here.
+	// runbooks is the URL at which alerts say that their pages are. pages is the directory of these pages in the
+	// tree.
 	runbooks = "https://github.com/headwaterdb/headwater/blob/main/"
 )
 
@@ -51,7 +52,7 @@ func readYAML(t *testing.T, path string, to any) {
 	}
 }
 
-// ourRules are our alerts.
+// ourRules returns our alerts.
 func ourRules(t *testing.T) (all []ourRule) {
 	t.Helper()
 	var f ruleGroups
@@ -65,8 +66,8 @@ func ourRules(t *testing.T) (all []ourRule) {
 	return all
 }
 
-// TestRunbooks: each alert has what it needs, and links a page that is there and speaks of it, with its severity and
-// its patience; each page has an alert.
+// TestRunbooks: each alert has all its fields, and links to an existing page that names it, its severity and how long
+// it waits. Each page belongs to an alert.
 func TestRunbooks(t *testing.T) {
 	index, err := os.ReadFile(filepath.Join(root, "docs/runbooks/README.md"))
 	if err != nil {
@@ -105,7 +106,7 @@ func TestRunbooks(t *testing.T) {
 	}
 }
 
-// TestPrometheusRule: the operator's object has the same alerts.
+// TestPrometheusRule: the Prometheus operator's object has the same alerts.
 func TestPrometheusRule(t *testing.T) {
 	var file, object map[string]any
 	readYAML(t, filepath.Join(observed, "alerts.yaml"), &file)
@@ -117,12 +118,12 @@ func TestPrometheusRule(t *testing.T) {
 	}
 }
 
-// provoked are series that have one alert fire, and others that do not.
+// provoked are series on which one alert fires, and series on which it does not.
 type provoked struct{ Fires, Quiet, Also []string }
 
 var written = regexp.MustCompile(`^([a-z_]+)(\{.*\}) (\S+)(?: (\S+))?$`)
 
-// synthetic makes a scene of series that are written down.
+// synthetic makes a scene from series in text form.
 func synthetic(t *testing.T, list []string) (all scene) {
 	t.Helper()
 	p := parser.NewParser(parser.Options{})
@@ -153,7 +154,7 @@ func synthetic(t *testing.T, list []string) (all scene) {
 	return all
 }
 
-// fires are the alerts of ours that fire at the end of a scene.
+// fires returns those of our alerts that fire at the end of a scene.
 func (j judge) fires(s scene, rules []ourRule) (names []string) {
 	j.t.Helper()
 	for _, r := range rules {
@@ -161,7 +162,7 @@ func (j judge) fires(s scene, rules []ourRule) (names []string) {
 		if err != nil {
 			j.t.Fatal(r.Alert, err)
 		}
-		// A step is 30 s; what holds for less than the time that an alert waits does not fire.
+		// A step is 30 s. An alert does not fire if its expression holds for less than the time that it waits.
 		for _, series := range j.over(s, r.Expr, min(time.Duration(last), lasts)) {
 			if len(series.Floats) == int(min(time.Duration(last), lasts)/scrapeEvery)+1 {
 				names = append(names, r.Alert)
@@ -172,7 +173,7 @@ func (j judge) fires(s scene, rules []ourRule) (names []string) {
 	return names
 }
 
-// TestProvoked: each alert fires where it should, alone, and does not where it should not.
+// TestProvoked: each alert fires on its series, alone, and does not fire on the others.
 func TestProvoked(t *testing.T) {
 	rules, j := ourRules(t), newJudge(t)
 	var all map[string]provoked
@@ -198,7 +199,7 @@ func TestProvoked(t *testing.T) {
 	}
 }
 
-// dashboard is what is looked at of one.
+// dashboard is the part of a dashboard that the tests check.
 type dashboard struct {
 	UID, Title string
 	Panels     []struct {
@@ -208,7 +209,7 @@ type dashboard struct {
 	}
 }
 
-// dashboards are ours, by file.
+// dashboards returns our dashboards by file.
 func dashboards(t *testing.T) map[string]dashboard {
 	t.Helper()
 	files, err := filepath.Glob(filepath.Join(observed, "dashboards", "*.json"))
@@ -231,10 +232,11 @@ func dashboards(t *testing.T) map[string]dashboard {
 	return all
 }
 
-// unseen begin metrics that no scene has: it would take certificates, and NATS. They must be described.
+// unseen matches metrics that no scene has, because that would need certificates or NATS. operations.md must describe
+// them.
 var unseen = regexp.MustCompile(`^headwater_(tls|nats)_`)
 
-// TestDashboards: each panel draws something of what servers that have been used show, and panels do not overlap.
+// TestDashboards: each panel draws something for servers that have been used, and panels do not overlap.
 func TestDashboards(t *testing.T) {
 	dir, j := playScenes(t), newJudge(t)
 	var scenes []scene
@@ -295,10 +297,11 @@ func TestDashboards(t *testing.T) {
 	verdicts(t, j, dir)
 }
 
-// verdicts checks that our alerts have something to judge, and fire of a server in the situations that they are for.
+// verdicts checks that our alerts have data to judge, and fire in the situations that they are meant for.
 func verdicts(t *testing.T, j judge, dir string) {
 	rules := ourRules(t)
-	slow := []string{"HeadwaterCommitsSlow", "HeadwaterWritesStuck", "HeadwaterHubBehind"} // as quick as the machine
+	// These depend on the speed of the machine.
+	slow := []string{"HeadwaterCommitsSlow", "HeadwaterWritesStuck", "HeadwaterHubBehind"}
 	for name, want := range map[string][]string{
 		"headwater-idle": nil, "headwater-load": nil, "kv-load": nil, "watchhub-load": nil, "leasekeeper-load": nil,
 		"pod-away": {"HeadwaterStoreAway"}, "waiting-away": {"HeadwaterStoreAway"},

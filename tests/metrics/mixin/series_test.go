@@ -18,15 +18,15 @@ import (
 	"github.com/prometheus/prometheus/tsdb/chunks"
 )
 
-// A scene is played in no time. For Prometheus it lasts longer than the mixin's longest look back at what changes, 4 h,
-// and every series goes straight from what it was before the scene to what it was after it.
+// A scene takes almost no time. For Prometheus it lasts longer than the longest range over which the mixin looks at
+// changes, 4 h, and every series goes in a straight line from its value before the scene to its value after it.
 const (
 	lasts       = 5 * time.Hour
 	scrapeEvery = 30 * time.Second
 	scrapes     = int(lasts/scrapeEvery) + 1
 )
 
-// begin is when all scenes begin.
+// begin is the time at which all scenes begin.
 var begin = time.Unix(0, 0)
 
 // line is the samples of one series. It implements chunks' Samples.
@@ -94,13 +94,13 @@ func (s *set) Next() bool {
 // At implements storage.SeriesSet.
 func (s *set) At() storage.Series { return s.at }
 
-// readScene reads what a server showed before and after a scene, as a job named etcd, and says that it was up.
+// readScene reads the metrics of a server before and after a scene, as a job named etcd. It adds the series up.
 func readScene(t *testing.T, dir, name string) (all scene) {
 	t.Helper()
 	return readSceneOf(t, dir, name, "etcd")
 }
 
-// readSceneOf is readScene of a job of another name.
+// readSceneOf is readScene for a job of another name.
 func readSceneOf(t *testing.T, dir, name, job string) (all scene) {
 	t.Helper()
 	before := readScrape(t, filepath.Join(dir, name+"-0.prom"), job)
@@ -108,7 +108,7 @@ func readSceneOf(t *testing.T, dir, name, job string) (all scene) {
 	for key, to := range after {
 		from, ok := before[key]
 		if !ok {
-			from.value = 0 // it came into being in the scene
+			from.value = 0 // the series began to exist during the scene
 		}
 		l := line{from: from.value, to: to.value}
 		all = append(all,

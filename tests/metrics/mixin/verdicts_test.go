@@ -15,15 +15,15 @@ import (
 	"github.com/prometheus/prometheus/promql/parser"
 )
 
-// What is compared of alerts.
+// Groups of alerts for which less is compared.
 var (
-	// ofDurations judge how long something takes, on the machine that the test runs on.
+	// ofDurations judge how long something takes, which depends on the machine.
 	ofDurations = []string{"etcdGRPCRequestsSlow", "etcdHighFsyncDurations", "etcdHighCommitDurations"}
-	// ofPeers are about members that talk to one another; here are none.
+	// ofPeers are about members that talk to one another. There are none here.
 	ofPeers = []string{"etcdMembersDown", "etcdMemberCommunicationSlow", "peerRtt", "peerTrafficIn", "peerTrafficOut"}
 )
 
-// firing are the alerts that fire in each scene, whoever plays it, as name and severity.
+// firing are the alerts that fire in each scene, for every server, as name and severity.
 var firing = map[string][]string{
 	"idle":    nil,
 	"load":    nil,
@@ -31,13 +31,13 @@ var firing = map[string][]string{
 	"away":    {"etcdNoLeader critical"},
 }
 
-// played says who plays which scenes.
+// played says which server plays which scenes.
 var played = map[string][]string{
 	"idle": {"headwater", "unbounded"}, "load": {"headwater", "unbounded"}, "failing": {"headwater", "unbounded"},
 	"away": {"pod", "waiting"},
 }
 
-// scenesDir is where scenes are written down, "" before they have been played.
+// scenesDir is the directory with the scenes' files. It is "" before the scenes have been played.
 var scenesDir string
 
 func TestMain(m *testing.M) {
@@ -48,8 +48,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// playScenes has all scenes played, once for all tests, and returns where they are written down. The program is part of
-// the workspace.
+// playScenes plays all scenes, once for all tests, and returns the directory with their files. The program that plays
+// them is part of the workspace.
 func playScenes(t *testing.T) string {
 	t.Helper()
 	if scenesDir != "" {
@@ -83,7 +83,7 @@ func newJudge(t *testing.T) judge {
 	})}
 }
 
-// end is when a scene is judged.
+// end is the time at which a scene is judged.
 var end = begin.Add(lasts)
 
 // over evaluates an expression over the last part of a scene.
@@ -98,13 +98,13 @@ func (j judge) over(s scene, expr string, last time.Duration) promql.Matrix {
 	if err != nil {
 		j.t.Fatal(expr, err)
 	}
-	for i := range m { // they are the query's
+	for i := range m { // copy them, because they belong to the query
 		m[i].Floats = slices.Clone(m[i].Floats)
 	}
 	return m
 }
 
-// verdicts are the alerts that fire in a scene, each with the labels for which it does.
+// verdicts returns the alerts that fire in a scene, each with the labels for which it fires.
 func (j judge) verdicts(s scene, rules []rule) []string {
 	fires := map[string]bool{}
 	for _, r := range rules {
@@ -116,7 +116,7 @@ func (j judge) verdicts(s scene, rules []rule) []string {
 			j.t.Fatal(err)
 		}
 		for _, series := range j.over(s, r.Expr, time.Duration(last)) {
-			if len(series.Floats) == int(time.Duration(last)/scrapeEvery)+1 { // all the time
+			if len(series.Floats) == int(time.Duration(last)/scrapeEvery)+1 { // the expression holds all the time
 				fires[r.Alert+" "+r.Labels["severity"]+" "+series.Metric.String()] = true
 			}
 		}
@@ -124,8 +124,7 @@ func (j judge) verdicts(s scene, rules []rule) []string {
 	return slices.Sorted(maps.Keys(fires))
 }
 
-// judged are the series that the alerts on durations and the dashboard's panels look at: what is compared, and what is
-// drawn.
+// judged returns the series on which the alerts on durations and the dashboard's panels depend.
 func (j judge) judged(s scene, m mixin) []string {
 	seen := map[string]bool{}
 	note := func(name string, series promql.Matrix) {
@@ -150,12 +149,12 @@ func (j judge) judged(s scene, m mixin) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// panel is the expression of a panel with what Grafana puts in.
+// panel returns the expression of a panel, with Grafana's variables filled in.
 func (judge) panel(expr string) string {
 	return strings.NewReplacer("$__rate_interval", "5m", "$cluster", "etcd").Replace(expr)
 }
 
-// TestVerdicts: what etcd's mixin says of Headwater it says of an etcd in the same situation.
+// TestVerdicts: etcd's mixin has the same verdicts on Headwater as on an etcd in the same situation.
 func TestVerdicts(t *testing.T) {
 	m, dir, j := readMixin(t), playScenes(t), newJudge(t)
 	if len(m.Rules) < 10 || len(m.Targets) < 10 {
@@ -195,12 +194,12 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
-// ofHubs tells what other kinds of pods show.
+// ofHubs reports whether a series is one that only other kinds of pods have.
 func ofHubs(series string) bool {
 	return strings.HasPrefix(series, "watchStreams ") || strings.HasPrefix(series, "leaseStreams ")
 }
 
-// last is the value of a panel of one series at the end of a scene.
+// last returns the value of a panel with one series at the end of a scene.
 func (j judge) last(s scene, expr string) float64 {
 	j.t.Helper()
 	m := j.over(s, j.panel(expr), 0)
@@ -210,7 +209,7 @@ func (j judge) last(s scene, expr string) float64 {
 	return m[0].Floats[0].F
 }
 
-// alerts are the names and severities of verdicts.
+// alerts returns the names and severities of verdicts.
 func alerts(verdicts []string) (names []string) {
 	for _, v := range verdicts {
 		name, severity, _ := strings.Cut(v, " ")

@@ -21,7 +21,7 @@ import (
 	"github.com/chromedp/chromedp/kb"
 )
 
-// chromium is the browser, or the test is skipped.
+// chromium returns the path of the browser. Without one the test is skipped.
 func chromium(t *testing.T) string {
 	t.Helper()
 	for _, name := range []string{os.Getenv("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"} {
@@ -75,7 +75,7 @@ func (b *browser) note(what string) {
 	b.errors = append(b.errors, what)
 }
 
-// run does things in the tab, one after the other.
+// run performs actions in the tab, one after the other.
 func (b *browser) run(actions ...chromedp.Action) {
 	b.t.Helper()
 	if err := chromedp.Run(b.ctx, actions...); err != nil {
@@ -89,39 +89,39 @@ func (b *browser) run(actions ...chromedp.Action) {
 	b.errors = nil
 }
 
-// until waits until a script says true of a page that is there with its own script.
+// until waits until a script returns true on a page whose own script has been loaded.
 func (b *browser) until(script string) {
 	b.t.Helper()
 	for end := time.Now().Add(patience); ; {
 		var done bool
-		// A page that is being left answers with an error.
+		// While the browser leaves a page, the script fails.
 		err := chromedp.Run(b.ctx, chromedp.Evaluate(`document.readyState === "complete" && !!(`+script+")", &done))
 		switch {
 		case done && err == nil:
-			b.run() // what the browser has complained of meanwhile
+			b.run() // reports errors of the browser
 			return
 		case time.Now().After(end):
-			b.t.Fatal("waited in vain for ", script, err)
+			b.t.Fatal("timed out waiting for ", script, err)
 		}
-		time.Sleep(20 * time.Millisecond) // between two looks
+		time.Sleep(20 * time.Millisecond) // between two attempts
 	}
 }
 
-// value is what a script says.
+// value returns the result of a script.
 func value[V any](b *browser, script string) (v V) {
 	b.t.Helper()
 	b.run(chromedp.Evaluate(script, &v))
 	return v
 }
 
-// screen sets the size of the window and the colours that are preferred.
+// screen sets the size of the window and the preferred colours.
 func (b *browser) screen(width, height int64, scheme string) {
 	b.t.Helper()
 	b.run(chromedp.EmulateViewport(width, height), emulation.SetEmulatedMedia().WithFeatures(
 		[]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}))
 }
 
-// picture writes a picture of the page where that is wanted.
+// picture writes a picture of the page, if HEADWATER_PICTURES is set.
 func (b *browser) picture(name string) {
 	b.t.Helper()
 	dir := os.Getenv("HEADWATER_PICTURES")
@@ -135,7 +135,7 @@ func (b *browser) picture(name string) {
 	}
 }
 
-// press presses a key that is a command. (chromedp's own KeyEvent types it too, whatever the page makes of it.)
+// press presses a key that is a command. (chromedp's own KeyEvent would also type the character.)
 func press(key string) chromedp.Action {
 	return chromedp.ActionFunc(func(ctx context.Context) error {
 		return errors.Join(input.DispatchKeyEvent(input.KeyRawDown).WithKey(key).Do(ctx),
@@ -155,7 +155,7 @@ func (b *browser) visit(page string) {
 	}
 }
 
-// TestStatusPage goes through the pages as somebody would who looks for a key.
+// TestStatusPage visits the pages as a user would who looks for a key.
 func TestStatusPage(t *testing.T) {
 	path := chromium(t)
 	s := start(t)
@@ -173,7 +173,7 @@ func TestStatusPage(t *testing.T) {
 	t.Run("hostile", func(t *testing.T) { stored(t, b, s) })
 }
 
-// overview stays live without losing the focus, stops when it is told to, and goes on.
+// overview checks that the page updates itself without losing the focus, stops on request, and goes on.
 func overview(t *testing.T, b *browser, s *server) {
 	b.t = t
 	b.visit(s.status)
@@ -200,7 +200,7 @@ func overview(t *testing.T, b *browser, s *server) {
 	b.until(`location.pathname === "/status/keyspaces/team-3/"`)
 }
 
-// keys turns pages by key, finds by prefix, and shows a key's history.
+// keys checks that the keyboard turns pages, that a prefix finds keys, and that a key's history is shown.
 func keys(t *testing.T, b *browser, s *server) {
 	b.t = t
 	b.visit(s.status + "keyspaces/default/")
@@ -221,7 +221,7 @@ func keys(t *testing.T, b *browser, s *server) {
 	b.picture("key")
 }
 
-// tail shows what is written while it looks, and no more after it has been stopped.
+// tail checks that the tail shows new writes, and none after it has been stopped.
 func tail(t *testing.T, b *browser, s *server) {
 	b.t = t
 	b.visit(s.status + "keyspaces/default/tail?prefix=" + url.QueryEscape("/registry/"))
@@ -240,7 +240,8 @@ func tail(t *testing.T, b *browser, s *server) {
 	b.until(rows + ` === 31 && document.querySelector("#tail td.key").textContent === "/registry/events/missed"`)
 }
 
-// screens are all sizes and colours of pages: nothing is wider than the window, and text is told from what is behind.
+// screens checks all sizes and colours. No page is wider than the window, and text has enough contrast with its
+// background.
 func screens(t *testing.T, b *browser, s *server) {
 	b.t = t
 	pages := map[string]string{
@@ -265,7 +266,7 @@ func screens(t *testing.T, b *browser, s *server) {
 	b.picture("narrow")
 }
 
-// contrast is the least contrast of any text to the page behind it.
+// contrast is a script that returns the lowest contrast of any text with its background.
 const contrast = `(() => {
   const light = (c) => {
     const v = c.match(/[\d.]+/g).slice(0, 3).map((n) => n / 255)
@@ -289,7 +290,7 @@ const contrast = `(() => {
   return least;
 })()`
 
-// stored are hostile keys: each is shown as text, in lists, on its own page and in the tail.
+// stored checks that hostile keys are shown as text, in lists, on their own pages and in the tail.
 func stored(t *testing.T, b *browser, s *server) {
 	b.t = t
 	b.screen(1280, 900, "light")
@@ -297,7 +298,7 @@ func stored(t *testing.T, b *browser, s *server) {
 	b.until(`document.querySelectorAll("#tail tbody tr").length > 100`)
 	for _, key := range hostile {
 		if key[0] == 0 {
-			continue // the tail has it escaped, below
+			continue // the tail shows it escaped, see below
 		}
 		found := fmt.Sprintf(
 			`[...document.querySelectorAll("#tail td.key")].some((e) => e.textContent.startsWith(%q))`, key[:20])

@@ -1,11 +1,11 @@
-// Package browser tries the status page in a real Chromium without a window: that its policy lets it work, that it
-// stays live, follows the log, knows keys, fits narrow screens, and that nothing that is stored becomes a script. It is
-// a module of its own, because of what drives the browser.
+// Package browser tests the status page in a real Chromium without a window. The page must work under its security
+// policy, update itself, follow the log, react to keys, and fit narrow screens, and no stored data may run as a script.
+// It is a module of its own, because of the dependencies of the browser's driver.
 //
 // # Invariants
 //
-//   - Where there is no Chromium the tests are skipped, and say so in capitals: handlers are tested without one.
-//   - Whatever the browser complains of (a script's error, a breach of the policy) fails the test.
+//   - Without a Chromium the tests are skipped, and say so in capitals. The tests of the handlers need none.
+//   - Every error that the browser reports (of a script, or a breach of the policy) fails the test.
 //   - No time is judged.
 //
 // # Concurrency
@@ -14,6 +14,6 @@
 //
 // # Testing
 //
-// CHROMIUM names the browser, else it is looked for by its usual names. HEADWATER_PICTURES is a directory in which
-// pictures of the pages are written.
+// CHROMIUM names the browser. Without it the tests look for the usual names. HEADWATER_PICTURES is a directory into
+// which the tests write pictures of the pages.
 package browser

@@ -19,16 +19,16 @@ import (
 )
 
 // patience bounds every wait.
-const patience = time.Minute
+const patience = 2 * time.Minute
 
-// server is a built server.
+// server is a process of the built server.
 type server struct {
 	t           *testing.T
 	url, status string
 	ctl, socket string
 }
 
-// text is what a process writes.
+// text is the output of a process.
 type text struct {
 	mu sync.Mutex
 	b  bytes.Buffer
@@ -90,7 +90,7 @@ func start(t *testing.T) *server {
 		if time.Now().After(end) {
 			t.Fatal("does not serve: ", out)
 		}
-		time.Sleep(10 * time.Millisecond) // between two looks at what it has written
+		time.Sleep(10 * time.Millisecond) // between two looks at its output
 	}
 }
 
@@ -134,7 +134,7 @@ func (s *server) create(name string) {
 	}
 }
 
-// fill writes what pages show: keys like a cluster's, and hostile ones.
+// fill writes what the pages show: keys as a Kubernetes cluster has them, and hostile keys.
 func (s *server) fill() {
 	s.t.Helper()
 	for i := range 120 {
@@ -149,7 +149,7 @@ func (s *server) fill() {
 	}
 }
 
-// hostile are keys that would like to be scripts.
+// hostile are keys that try to run as scripts.
 var hostile = []string{
 	"<script>document.title='broken'</script>", `"><img src=x onerror="document.title='broken'">`,
 	"';document.title='broken';'", "\x00\xff\u202ebinary", strings.Repeat("<b>", 300),

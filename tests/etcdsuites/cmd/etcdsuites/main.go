@@ -1,4 +1,4 @@
-// Command etcdsuites runs a suite of etcd's own tests against the built server, and prints what has passed.
+// Command etcdsuites runs a suite of etcd's own tests against the built server, and prints which tests have passed.
 package main
 
 import (
@@ -18,7 +18,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // stop need not run
+		os.Exit(1) //nolint:gocritic // the process ends, so stop need not run
 	}
 }
 

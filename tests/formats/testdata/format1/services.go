@@ -1,5 +1,5 @@
-// Command pods, as the release of format 1 builds it: this file takes the place of services.go of tests/formats/pods,
-// where the rest of the command is.
+// Command pods, as the release of format 1 builds it. This file replaces services.go of tests/formats/pods; the rest of
+// the command is there.
 package main
 
 import (
@@ -43,7 +43,7 @@ func start(ctx context.Context, k kind, c settings, e engine.Store, log *slog.Lo
 	return notNil(leasekeeper.Start(ctx, c, d))
 }
 
-// notNil makes an interface of n that is nil if there is no node.
+// notNil returns n as an interface, which is nil if there is no node.
 func notNil[N node](n N, err error) (node, error) {
 	if err != nil {
 		return nil, err

@@ -23,9 +23,9 @@ import (
 )
 
 const (
-	// perTransport is how many requests share a connection.
-	perTransport = 8
-	// openTimeout bounds how long a stream may take to be opened: one too many for its connection waits.
+	// perConn is how many requests share a connection.
+	perConn = 8
+	// openTimeout bounds how long it may take to open a stream. A stream beyond the connection's limit waits.
 	openTimeout = 10 * time.Second
 )
 
@@ -57,7 +57,7 @@ func (c *config) run(ctx context.Context) error {
 	return c.report(ctx, fmt.Sprintf("after %v more", c.hold))
 }
 
-// report measures another client, which connects anew for each put, and the server's memory and metrics.
+// report measures the puts of another client, which connects anew for each, and the server's memory and metrics.
 func (c *config) report(ctx context.Context, when string) error {
 	connect, put := make([]time.Duration, c.puts), make([]time.Duration, c.puts)
 	for i := range c.puts {
@@ -69,12 +69,23 @@ func (c *config) report(ctx context.Context, when string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Printf("%-20s connect p50 %v p99 %v, put p50 %v p99 %v; resident %s MB, /metrics %d bytes\n", when,
-		percentile(connect, 50), percentile(connect, 99), percentile(put, 50), percentile(put, 99), value(text, "process_resident_memory_bytes"), len(text))
+	fmt.Printf(
+		"%-20s connect p50 %v p99 %v, put p50 %v p99 %v; resident %s MB, /metrics %d bytes\n",
+		when,
+		percentile(
+			connect,
+			50,
+		),
+		percentile(connect, 99),
+		percentile(put, 50),
+		percentile(put, 99),
+		value(text, "process_resident_memory_bytes"),
+		len(text),
+	)
 	return nil
 }
 
-// once connects, which is over with the first answer, and puts.
+// once connects and puts. It takes the time until the first answer as the time to connect.
 func (c *config) once(ctx context.Context, connect, put *time.Duration) error {
 	begin := time.Now()
 	cl, err := clientv3.New(clientv3.Config{Endpoints: []string{c.endpoint}, Logger: zap.NewNop()})
@@ -115,7 +126,7 @@ func (c *config) metrics(ctx context.Context) (string, error) {
 	return string(text), err
 }
 
-// value is a metric in millions.
+// value returns a metric in millions.
 func value(text, name string) string {
 	for line := range strings.Lines(text) {
 		if v, ok := strings.CutPrefix(line, name+" "); ok {
@@ -139,11 +150,24 @@ func (c *config) bodies(ctx context.Context) (func(), error) {
 	ctx, cancel := context.WithCancel(ctx)
 	var wg sync.WaitGroup
 	var ended atomic.Int64
-	for range (c.n + perTransport - 1) / perTransport {
-		t := attack.Transport()
-		for range perTransport {
+	var conns []*http.ClientConn
+	end := func() {
+		cancel()
+		wg.Wait()
+		for _, conn := range conns {
+			_ = conn.Close()
+		}
+	}
+	for range (c.n + perConn - 1) / perConn {
+		conn, err := attack.Dial(ctx, c.endpoint)
+		if err != nil {
+			end()
+			return nil, err
+		}
+		conns = append(conns, conn)
+		for range perConn {
 			wg.Go(func() {
-				if _, err := attack.Call(ctx, t, c.endpoint, "/etcdserverpb.KV/Put",
+				if _, err := attack.Call(ctx, conn, "/etcdserverpb.KV/Put",
 					&attack.Body{Bytes: c.bytes}); err == nil {
 					ended.Add(1)
 				}
@@ -152,8 +176,7 @@ func (c *config) bodies(ctx context.Context) (func(), error) {
 	}
 	return func() {
 		fmt.Printf("the server has ended %d of the puts\n", ended.Load())
-		cancel()
-		wg.Wait()
+		end()
 	}, nil
 }
 

@@ -1,4 +1,4 @@
-// Command hostile attacks a running server of etcd's API in one way and says what another client sees of it.
+// Command hostile attacks a running server of etcd's API in one way, and reports how that affects another client.
 package main
 
 import (
@@ -34,6 +34,6 @@ func main() {
 	defer stop()
 	if err := c.run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "hostile:", err)
-		os.Exit(1) //nolint:gocritic // stop need not run
+		os.Exit(1) //nolint:gocritic // the process ends, so stop need not run
 	}
 }

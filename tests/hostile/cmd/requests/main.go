@@ -1,5 +1,5 @@
-// Command requests puts large requests of one kind on a server that runs already (Headwater or etcd), and prints what
-// another client sees meanwhile. What it sends is bounded. docs/hostile-clients.md has its figures.
+// Command requests sends large requests of one kind to a running server (Headwater or etcd), and prints how that
+// affects another client. The number of its requests is bounded. docs/hostile-clients.md has its figures.
 //
 //	requests [--endpoint=host:port] [--pid=N] nested|compares|delete|lists|unread|txnlists
 package main
@@ -179,7 +179,11 @@ func (a *attack) nested() error {
 			op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "%x",
 				n)}}}
 			if del {
-				op = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "z%x", n)}}}
+				op = &pb.RequestOp{
+					Request: &pb.RequestOp_RequestDeleteRange{
+						RequestDeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "z%x", n)},
+					},
+				}
 			}
 			n++
 			in.Success = append(in.Success, op)
@@ -204,7 +208,9 @@ func (a *attack) compares() error {
 	if err := a.fill("c/", 400_000, 10); err != nil {
 		return err
 	}
-	t := &pb.TxnRequest{Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("won")}}}}}
+	t := &pb.TxnRequest{
+		Success: []*pb.RequestOp{{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte("won")}}}},
+	}
 	for i := range 128 {
 		t.Compare = append(t.Compare, &pb.Compare{
 			Key: []byte("c/"), RangeEnd: fmt.Appendf(nil, "c0%d", i), Target: pb.Compare_VERSION,
@@ -217,7 +223,7 @@ func (a *attack) compares() error {
 	})
 }
 
-// deletePrefix deletes a million small keys: what must work.
+// deletePrefix deletes a million small keys, which must succeed.
 func (a *attack) deletePrefix() error {
 	if err := a.fill("d/", 1_000_000, 10); err != nil {
 		return err
@@ -295,7 +301,14 @@ func (a *attack) txnLists() error {
 	}
 	t := &pb.TxnRequest{}
 	for range 128 {
-		t.Success = append(t.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: &pb.RangeRequest{Key: []byte("l/"), RangeEnd: []byte("l0")}}})
+		t.Success = append(
+			t.Success,
+			&pb.RequestOp{
+				Request: &pb.RequestOp_RequestRange{
+					RequestRange: &pb.RangeRequest{Key: []byte("l/"), RangeEnd: []byte("l0")},
+				},
+			},
+		)
 	}
 	return a.beside("one Txn of 128 lists of 400 MiB", func(ctx context.Context) string {
 		_, err := a.kv.Txn(ctx, t)

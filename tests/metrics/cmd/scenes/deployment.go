@@ -15,8 +15,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 )
 
-// deploymentScene is a pod of each kind on one store, of which each is written down, as kv, watchhub and leasekeeper,
-// before and after load and leases.
+// deploymentScene starts a pod of each kind on one store. It writes down the metrics of each, as kv, watchhub and
+// leasekeeper, before and after load and leases.
 func deploymentScene(ctx context.Context, s stage) (err error) {
 	db, err := pebble.Open("store", pebble.Options{
 		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true, FDBLimits: true,
@@ -68,7 +68,7 @@ func deploymentScene(ctx context.Context, s stage) (err error) {
 	return err
 }
 
-// addresses are free addresses, one for each kind of pod.
+// addresses returns free addresses, one for each kind of pod.
 func addresses() (map[config.Kind]string, error) {
 	at := make(map[config.Kind]string)
 	for _, k := range config.Pods {
@@ -82,7 +82,7 @@ func addresses() (map[config.Kind]string, error) {
 	return at, nil
 }
 
-// playPods writes all pods down, before and after.
+// playPods writes down the metrics of all pods, before and after the load.
 func (s stage) playPods(ctx context.Context, at map[config.Kind]string) error {
 	writeAll := func(when string) (err error) {
 		for k, a := range at {

@@ -12,7 +12,8 @@ import (
 	"go.uber.org/zap"
 )
 
-// etcdScenes puts a real etcd through the scenes. Its metrics are the process's: scenes come one after the other.
+// etcdScenes plays the scenes on a real etcd. Its metrics are those of the process, so the scenes come one after the
+// other.
 func etcdScenes(ctx context.Context, s stage) (err error) {
 	dir, err := os.MkdirTemp("", "scenes-etcd-")
 	if err != nil {
@@ -48,7 +49,7 @@ func playAll(ctx context.Context, s stage, server, at string) error {
 	return nil
 }
 
-// etcdAway is an etcd that has lost its quorum: a member of two, when the other has ended.
+// etcdAway plays an etcd that has lost its quorum: one of two members, after the other has ended.
 func etcdAway(ctx context.Context, s stage, dir string) error {
 	two, err := startEtcds(dir, "a", "b")
 	if err != nil {

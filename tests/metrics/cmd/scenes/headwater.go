@@ -17,7 +17,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 )
 
-// headwaterScenes puts standalone servers through the scenes: with a quota, as etcd has one, and without.
+// headwaterScenes plays the scenes on standalone servers: one with a quota, as etcd has one, and one without.
 func headwaterScenes(ctx context.Context, s stage) error {
 	for name, quota := range map[string]int64{"headwater": 2 << 30, "unbounded": 0} {
 		if err := standalone(ctx, s, name, quota); err != nil {
@@ -37,14 +37,14 @@ func standalone(ctx context.Context, s stage, name string, quota int64) error {
 	c.DataDir, c.ListenClientURLs = dir, []string{"http://127.0.0.1:0"}
 	c.QuotaBackendBytes, c.ExtensiveMetrics = quota, true
 	c.MetricsKeyspaces.Top = 5
-	n, err := compose.Start(ctx, config.Standalone, c, embedded.Parts())
+	n, err := compose.Start(ctx, config.Standalone, c, embedded.Parts(0))
 	if err != nil {
 		return err
 	}
 	return errors.Join(playAll(ctx, s, name, n.URL()), n.Close())
 }
 
-// away is an engine that can be out of reach.
+// away is an engine that can become unavailable.
 type away struct {
 	engine.Store
 	gone atomic.Bool
@@ -66,10 +66,10 @@ func (a *away) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 	return a.Store.Snapshot(ctx)
 }
 
-// nobody is an address where nothing listens: relays find out and go on.
+// nobody is an address where nothing listens. Relays notice that, and the pod starts all the same.
 const nobody = "127.0.0.1:1"
 
-// podScenes is a kv pod that waits for its store, and loses it later.
+// podScenes plays a kv pod that waits for its store and loses it later.
 func podScenes(ctx context.Context, s stage) error {
 	db, err := pebble.Open("store", pebble.Options{
 		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true, FDBLimits: true,
@@ -80,7 +80,7 @@ func podScenes(ctx context.Context, s stage) error {
 	defer db.Close()
 	store := &away{Store: db}
 	store.gone.Store(true)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a pod that starts does not tell where it listens
+	l, err := net.Listen("tcp", "127.0.0.1:0") // a pod that is starting does not tell its address yet
 	if err != nil {
 		return err
 	}

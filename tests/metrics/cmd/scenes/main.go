@@ -1,5 +1,5 @@
-// Command scenes puts a real etcd and Headwater through the same situations and writes down what their /metrics show
-// before and after each, for tests/metrics/mixin, which is a module of its own:
+// Command scenes brings a real etcd and Headwater into the same situations. It writes down their /metrics before and
+// after each, for tests/metrics/mixin, which is a module of its own:
 //
 //	scenes DIR
 //
@@ -39,14 +39,14 @@ func run(args []string) error {
 	all := []func(context.Context, stage) error{etcdScenes, headwaterScenes, podScenes, deploymentScene}
 	errs := make([]error, len(all))
 	var wg sync.WaitGroup
-	for i, scenes := range all { // side by side: they wait more than they work
+	for i, scenes := range all { // concurrently, because they mostly wait
 		wg.Go(func() { errs[i] = scenes(ctx, s) })
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-// stage writes scenes down.
+// stage writes scenes to files.
 type stage struct{ dir string }
 
 // play writes down what the server at url shows before and after a scene.

@@ -21,7 +21,7 @@ const (
 	requestTimeout = 20 * time.Second
 )
 
-// with calls f with a client that does not try again by itself.
+// with calls f with a client that does not retry by itself.
 func with(url string, f func(*clientv3.Client) error) error {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{url}, DialTimeout: requestTimeout, Logger: zap.NewNop(),
@@ -58,7 +58,7 @@ func load(ctx context.Context, url string) error {
 	})
 }
 
-// failing makes requests of which some fail in a way that alerts count: a lease that is there is granted again.
+// failing makes requests, some of which fail in a way that alerts count: it grants a lease that exists already.
 func failing(ctx context.Context, url string) error {
 	return with(url, func(c *clientv3.Client) error {
 		leases := pb.NewLeaseClient(c.ActiveConnection())
@@ -76,8 +76,8 @@ func failing(ctx context.Context, url string) error {
 	})
 }
 
-// refused makes requests to a server that cannot answer them, and gives each up after a while, as people do. (With a
-// deadline it would be chance whether the server counts them as canceled or as late.)
+// refused makes requests to a server that cannot answer them, and cancels each after a while, as people do. (With a
+// deadline it would be a matter of chance whether the server counts them as canceled or as late.)
 func refused(ctx context.Context, url string) error {
 	return with(url, func(c *clientv3.Client) error {
 		for range awayRequests {

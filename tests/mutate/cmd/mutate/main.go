@@ -32,7 +32,7 @@ func main() {
 	defer stop()
 	if err := run(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1) //nolint:gocritic // stop need not run
+		os.Exit(1) //nolint:gocritic // the process ends, so stop need not run
 	}
 }
 

@@ -1,9 +1,9 @@
-// Command chaos runs the distributed form as local processes (package stack), kills and pauses every kind of them
-// under a load of bounded rate, and lets etcd's validators judge the history (packages load and check). See `make
+// Command chaos runs the distributed form as local processes (package stack), kills and pauses processes of every kind
+// under a load of bounded rate, and judges the history by etcd's validators (packages load and check). See `make
 // chaos`.
 //
-// It works in rounds: each has a keyspace of its own, since the judge of linearizability takes time out of proportion
-// to the length of a history. It ends with the first round that is judged to be wrong, and keeps that round's files.
+// It works in rounds, each with a keyspace of its own, because the judge of linearizability takes disproportionately
+// long for a long history. It ends with the first wrong round, and keeps that round's files.
 package main
 
 import (

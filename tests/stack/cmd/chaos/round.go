@@ -95,7 +95,7 @@ func fault(ctx context.Context, s *stack.Stack, traffic *load.Run, rnd *rand.Ran
 		what = "pause"
 		err = errors.Join(p.Pause(), wait(ctx, rnd, pauseMax), p.Resume())
 	} else if err = p.Kill(); err == nil {
-		// What has a second one must go on without the first.
+		// A kind with two processes must go on with one.
 		if len(victims) > 1 {
 			err = traffic.Progress(ctx, 1)
 			all.add(kind+", the other one serves", time.Since(begin))
@@ -123,7 +123,7 @@ func wait(ctx context.Context, rnd *rand.Rand, limit time.Duration) error {
 	}
 }
 
-// readLog reads what is left of the log up to last, as a watcher gets it: from the compact revision on.
+// readLog reads the log up to last from the compact revision on, through a watch.
 func readLog(ctx context.Context, endpoint string, last int64) ([]revlog.Entry, error) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{endpoint}, DialTimeout: readTimeout, Logger: zap.NewNop(),
@@ -144,7 +144,7 @@ func readLog(ctx context.Context, endpoint string, last int64) ([]revlog.Entry, 
 	}
 }
 
-// watched returns all events from a revision to another, or the compact revision if that is above from.
+// watched returns all events between two revisions, or the compact revision if that is above from.
 func watched(ctx context.Context, c *clientv3.Client, from,
 	last int64,
 ) (events []*clientv3.Event, compact int64, err error) {
@@ -166,7 +166,7 @@ func watched(ctx context.Context, c *clientv3.Client, from,
 	return nil, 0, errors.Join(errors.New("the watch has ended"), ctx.Err())
 }
 
-// tally is what happened, by fault.
+// tally counts what happened, by kind of fault.
 type tally struct {
 	acked, failed int64
 	times         map[string][]time.Duration

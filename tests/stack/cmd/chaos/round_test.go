@@ -16,7 +16,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
 )
 
-// TestReadLog reads a log as after a round, whole and compacted.
+// TestReadLog reads a whole log and a compacted one, as after a round.
 func TestReadLog(t *testing.T) {
 	db, err := pebble.Open("data", pebble.Options{
 		FS: vfs.NewMem(), ReserveBytes: -1, BallastBytes: -1, Sparse: true, NotPipelined: true,
@@ -29,7 +29,7 @@ func TestReadLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	srv, err := inproc.Start(ctx, inproc.Config{
 		Engine: db, Listener: l, Logger: slog.New(slog.DiscardHandler), NoLeases: true,
@@ -76,7 +76,7 @@ func TestReadLog(t *testing.T) {
 	read(revs[1:]...)
 }
 
-// TestTally checks the median and the longest.
+// TestTally checks the median and the longest time.
 func TestTally(t *testing.T) {
 	all := newTally()
 	for _, d := range []time.Duration{3, 1, 2} {

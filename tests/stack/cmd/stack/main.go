@@ -15,7 +15,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
-// restartDelay is how long a process that has ended stays away, as under a process manager.
+// restartDelay is how long a process that has ended stays away. A process manager waits in the same way.
 const restartDelay = time.Second
 
 func main() {

@@ -1,4 +1,4 @@
-// Command chart does with the chart what helm does, without its many other parts:
+// Command chart does what helm does with the chart, without the rest of helm:
 //
 //	chart template DIR NAMESPACE [VALUES]   prints what helm template prints
 //	chart package DIR DESTINATION           writes the archive that helm package writes
@@ -66,7 +66,7 @@ func template(dir, namespace, file string) error {
 	if err != nil {
 		return err
 	}
-	// In the order of helm: what others need comes before them.
+	// In helm's order: an object comes before the objects that need it.
 	_, manifests, err := releaseutil.SortManifests(only(rendered), nil, releaseutil.InstallOrder)
 	for _, m := range manifests {
 		fmt.Printf("---\n%s\n", m.Content)
@@ -74,7 +74,7 @@ func template(dir, namespace, file string) error {
 	return err
 }
 
-// only are the manifests among what was rendered.
+// only returns the manifests among the rendered files.
 func only(rendered map[string]string) map[string]string {
 	manifests := map[string]string{}
 	for name, text := range rendered {
