@@ -58,7 +58,7 @@ func writeFixtures(t *testing.T, what string, keys int) {
 	}
 }
 
-// pack writes a directory into an archive, without the ballast.
+// pack writes a directory into an archive, without the ballast and the socket of a server that was killed.
 func pack(archive, dir string) (err error) {
 	f, err := os.Create(archive)
 	if err != nil {
@@ -68,7 +68,7 @@ func pack(archive, dir string) (err error) {
 	w := tar.NewWriter(z)
 	defer func() { err = errors.Join(err, w.Close(), z.Close(), f.Close()) }()
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "BALLAST" {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "BALLAST" {
 			return err
 		}
 		b, err := os.ReadFile(path)
