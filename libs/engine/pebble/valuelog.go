@@ -165,10 +165,14 @@ func (v *valueLog) append(value []byte, files *[]*valueFile) (pointer, error) {
 
 // write appends to the file.
 func (f *valueFile) write(b []byte) (int, error) {
+	before := len(f.tail)
+	f.tail = append(f.tail, b[max(0, len(b)-tailBytes):]...) // first: Write may change b
 	n, err := f.file.Write(b)
-	f.size.Add(int64(n))
-	f.tail = append(f.tail, b[max(0, n-tailBytes):n]...)
+	if n < len(b) {
+		f.tail = append(f.tail[:before], b[max(0, n-tailBytes):n]...)
+	}
 	f.tail = append(f.tail[:0], f.tail[max(0, len(f.tail)-tailBytes):]...)
+	f.size.Add(int64(n))
 	return n, err
 }
 
