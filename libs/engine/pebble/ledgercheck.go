@@ -307,6 +307,7 @@ func (c *checker) checkOpenLog(name string, e logEntry) error {
 	case scan.gap:
 		return refused(name, "lacks records")
 	}
+	c.openLog = name
 	return c.closeLog(name, scan)
 }
 

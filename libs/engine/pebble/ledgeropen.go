@@ -30,6 +30,7 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	l.state.nonce, l.state.stopped = l.nonce, false
 	l.unwritten = c.old && !adopt
 	l.empty, l.unsynced, l.fenced, l.adopted = c.empty, c.unsynced, c.has(fenceName), c.old
+	l.openLog = c.openLog
 	return l, nil
 }
 
@@ -119,7 +120,8 @@ type checker struct {
 	exact bool // the store was closed: nothing may differ
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
-	lost []string // tables that are not there: removed, unless the manifest names them
+	lost    []string // tables that are not there: removed, unless the manifest names them
+	openLog string   // the log that a killed process was writing to; "": it was not killed
 	// unsynced are files in which more was found than is known to be durable: the last process may have been killed
 	// before it synced them.
 	unsynced []string

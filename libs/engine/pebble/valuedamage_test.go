@@ -46,8 +46,8 @@ func TestDamageValues(t *testing.T) {
 				}
 			}
 			t.Logf("%d value files, %d cases, %d refused, the others complete or told by reads", files, cases, refused)
-			if files < 3 {
-				t.Error("too few files for a test")
+			if files == 0 { // how many there are depends on when values were collected
+				t.Error("no file for a test")
 			}
 		})
 	}

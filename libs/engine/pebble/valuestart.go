@@ -175,7 +175,11 @@ func (v *valueLog) check(name string, end int64, listed map[string]valuesEntry, 
 	case known && e.nonce == 0 && !v.s.ledger.adopted:
 		return nil
 	case !there:
-		return &refusal{file: name, what: "is missing", late: true}
+		what := "is missing"
+		if log := v.s.ledger.openLog; log != "" { // it may have had the commit after which the file was removed
+			what += ", or " + log + " has been cut"
+		}
+		return &refusal{file: name, what: what, late: true}
 	case !known:
 		return &refusal{file: name, what: "is not in the ledger", late: true}
 	case size < end:
