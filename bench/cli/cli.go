@@ -54,6 +54,7 @@ func New(out io.Writer) *cobra.Command {
 func globalFlags(f *pflag.FlagSet, c *common) {
 	f.StringSliceVar(&c.Endpoints, "endpoints", []string{"127.0.0.1:2379"}, "gRPC endpoints")
 	f.BoolVar(&c.TLS, "tls", false, "connect with TLS, without a check of the server's certificate")
+	f.StringVar(&c.User, "user", "", "name:password of the user who sends the requests")
 	f.IntVar(&c.Conns, "conns", 1, "number of gRPC connections")
 	f.IntVar(&c.Clients, "clients", 1, "number of concurrent clients")
 	f.DurationVar(&c.DialTimeout, "dial-timeout", 10*time.Second, "timeout of a connection attempt")

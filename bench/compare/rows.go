@@ -30,6 +30,7 @@ type row struct {
 	fillArgs []string // of the fill, beside what all have
 	null     bool     // the null server can answer it
 	tls      bool     // over TLS, with a certificate that the server makes by itself
+	auth     bool     // with users and roles: the load is sent by a user who is not root
 	unit     string
 	p50      bool // the table shows the median latency in place of the rate
 	goal     goal
@@ -78,6 +79,42 @@ func rows() []row {
 			args: load("range"),
 			fill: true,
 			tls:  true,
+			unit: unitPerSecond,
+			goal: goal{rate: 1.4, cpu: 0.6},
+		},
+		{
+			id:   "put-auth",
+			work: "put, fresh keys, by a user with a role",
+			args: load("put", "--sequential-keys"),
+			auth: true,
+			unit: unitPerSecond,
+			goal: goal{rate: 1.5, cpu: 0.65},
+		},
+		{
+			id:   "range-auth",
+			work: "range, one key, linearizable, by a user with a role",
+			args: load("range"),
+			fill: true,
+			auth: true,
+			unit: unitPerSecond,
+			goal: goal{rate: 1.4, cpu: 0.6},
+		},
+		{
+			id:   "put-tls-auth",
+			work: "put, fresh keys, by a user with a role, over TLS",
+			args: load("put", "--sequential-keys"),
+			tls:  true,
+			auth: true,
+			unit: unitPerSecond,
+			goal: goal{rate: 1.5, cpu: 0.65},
+		},
+		{
+			id:   "range-tls-auth",
+			work: "range, one key, linearizable, by a user with a role, over TLS",
+			args: load("range"),
+			fill: true,
+			tls:  true,
+			auth: true,
 			unit: unitPerSecond,
 			goal: goal{rate: 1.4, cpu: 0.6},
 		},

@@ -202,6 +202,11 @@ func (r *runner) measure(ctx context.Context, t *target, row row,
 		return load.Result{}, err
 	}
 	defer s.kill()
+	if row.auth {
+		if err := s.withUsers(ctx); err != nil {
+			return load.Result{}, err
+		}
+	}
 	if row.fill && t.name != nameNull {
 		if _, err := r.hwbench(ctx, s,
 			append([]string{"fill", "--conns=4", "--clients=20"}, row.fillArgs...)...); err != nil {
@@ -243,6 +248,9 @@ func (r *runner) hwbench(ctx context.Context, s *server, args ...string) (load.R
 func (r *runner) runHwbench(ctx context.Context, s *server, args ...string) ([]byte, error) {
 	if s.tls {
 		args = append(args[:len(args):len(args)], "--tls")
+	}
+	if s.users {
+		args = append(args[:len(args):len(args)], "--user="+loadUser+":"+loadPassword)
 	}
 	args = append(args[:len(args):len(args)], "--json", "--endpoints="+s.endpoint,
 		"--server-pid="+strconv.Itoa(s.pid()))

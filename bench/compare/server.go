@@ -86,6 +86,7 @@ func localURL(port int) string { return "http://127.0.0.1:" + strconv.Itoa(port)
 type server struct {
 	endpoint string // host:port
 	tls      bool
+	users    bool // authentication is enabled; see withUsers
 	started  time.Time
 	cmd      *exec.Cmd
 	logPath  string

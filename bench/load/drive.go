@@ -118,7 +118,7 @@ func newWorkers(ctx context.Context, o Options, conns []*clientv3.Client, l work
 func connect(ctx context.Context, conns []*clientv3.Client) (rev int64, err error) {
 	for _, c := range conns {
 		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-		resp, err := c.Get(ctx, "\x00", clientv3.WithCountOnly())
+		resp, err := c.Get(ctx, RevisionKey, clientv3.WithCountOnly())
 		cancel()
 		if err != nil {
 			return 0, fmt.Errorf("connect: %w", err)

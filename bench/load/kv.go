@@ -81,7 +81,8 @@ func puts(from, to int64, ks keys, vs Values, w *worker) []clientv3.Op {
 
 // checkCount fails if the server does not hold exactly the keys of the key space under the prefix.
 func checkCount(ctx context.Context, o Options) error {
-	conns, err := dial(Options{Endpoints: o.Endpoints, TLS: o.TLS, Conns: 1, DialTimeout: o.DialTimeout})
+	o.Conns = 1
+	conns, err := dial(o)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -28,6 +29,7 @@ type Options struct {
 	Clients     int           // concurrent requests; client i uses connection i mod Conns
 	DialTimeout time.Duration // zero: 10 s
 	TLS         bool          // connections have TLS; the server's certificate is not checked
+	User        string        // name:password of who sends the requests; empty: nobody
 
 	Total    int64         // requests to send when Duration is zero
 	Duration time.Duration // length of the window
@@ -47,6 +49,9 @@ type Options struct {
 	Verify    bool // compare the server's revision with the acknowledged writes
 	ServerPID int  // measure CPU and memory of this process, if not zero
 }
+
+// RevisionKey is the key that the loads read to learn the server's revision. A user who sends a load needs to read it.
+const RevisionKey = "\x00"
 
 // KeyspaceName is the name of the i-th of Options.Keyspaces.
 func KeyspaceName(i int64) string { return fmt.Sprint("bench", i) }
@@ -102,12 +107,15 @@ func dial(o Options) ([]*clientv3.Client, error) {
 			MinVersion:         tls.VersionTLS12,
 		} // only for a server that this host has started
 	}
+	name, password, _ := strings.Cut(o.User, ":")
 	conns := make([]*clientv3.Client, 0, o.Conns)
 	for i := range o.Conns {
 		c, err := clientv3.New(clientv3.Config{
 			Endpoints:   []string{o.Endpoints[i%len(o.Endpoints)]},
 			DialTimeout: timeout,
 			TLS:         secure,
+			Username:    name,
+			Password:    password,
 			Logger:      zap.NewNop(),
 		})
 		if err != nil {

@@ -151,6 +151,9 @@ func (s *State) HasRole(name, role string) bool {
 // Identity is the user in whose name a request is made. The zero value is nobody.
 type Identity struct {
 	User string
+	// Nameless says that a certificate proves who makes the request, but names no user. As in etcd, such a client has
+	// no permissions, but is not nobody.
+	Nameless bool
 	// Epoch is the user's epoch when a token was made; 0: any user of the name.
 	Epoch uint64
 	// Revision is the auth revision in a jwt; 0: the present one.
@@ -159,6 +162,9 @@ type Identity struct {
 	// own.
 	Peer bool
 }
+
+// nobody says that a request was made without a token or certificate. A jwt may name no user, and is not nobody.
+func (id *Identity) nobody() bool { return id.User == "" && id.Revision == 0 && !id.Nameless }
 
 // user returns the user of an identity. Errors: ErrUserEmpty, ErrInvalidAuthToken (the user has a new password, or is
 // another user of that name), ErrPermissionDenied (there is no user of that name).
@@ -176,10 +182,10 @@ func (s *State) user(id Identity) (*user, error) {
 }
 
 // Known checks an identity for requests that need no permission. It returns nil while authentication is disabled. It
-// does not check that the user exists, as in etcd: a certificate or a jwt may name anybody. Errors: ErrUserEmpty,
-// ErrInvalidAuthToken.
+// does not check that the user exists, as in etcd: a certificate or a jwt may name anybody, or no user. Errors:
+// ErrUserEmpty, ErrInvalidAuthToken.
 func (s *State) Known(id Identity) error {
-	if !s.Enabled() {
+	if !s.Enabled() || id.User == "" && !id.nobody() {
 		return nil
 	}
 	if _, err := s.user(id); err != nil && err != ErrPermissionDenied { //nolint:errorlint // of user
@@ -243,7 +249,7 @@ func (s *State) may(id Identity, key, end []byte, write, anyRevision bool) error
 	if !s.Enabled() {
 		return nil
 	}
-	if id.User == "" && id.Revision == 0 {
+	if id.nobody() {
 		return ErrUserEmpty
 	}
 	if !anyRevision && id.Revision != 0 && id.Revision < s.Revision() {
@@ -251,7 +257,7 @@ func (s *State) may(id Identity, key, end []byte, write, anyRevision bool) error
 	}
 	u, err := s.user(id)
 	switch {
-	case err == ErrUserEmpty: //nolint:errorlint // of user; a jwt for nobody
+	case err == ErrUserEmpty: //nolint:errorlint // of user; it is nameless
 		return ErrPermissionDenied
 	case err != nil:
 		return err

@@ -286,9 +286,9 @@ func (k *Keyspace) newGuard() *etcdapi.Guard {
 		Shared: d.Kind.IsPod(), Log: d.Log,
 	}
 	if d.Config.ClientTLS.ClientCertAuth {
-		o.CertName = func(ctx context.Context) string {
-			id, _ := tlsconf.FromContext(ctx)
-			return id.CommonName
+		o.CertName = func(ctx context.Context) (string, bool) {
+			id, ok := tlsconf.FromContext(ctx)
+			return id.CommonName, ok
 		}
 	}
 	return etcdapi.NewGuard(k.Store, o)

@@ -13,7 +13,7 @@ import (
 type ownCompactions struct {
 	mu sync.Mutex
 	// closed are the keyspaces that had something left to compact when they were closed. For those that are open again
-	// it is out of date.
+	// it is outdated.
 	closed map[uint64]headOf
 }
 

@@ -35,9 +35,9 @@ type GuardOptions struct {
 	TokenTTL time.Duration
 	// Passwords are shared by the process; nil: the Guard has its own, with the default cost.
 	Passwords *auth.Passwords
-	// CertName returns the common name of the client's verified certificate, "" if there is none. It is the user of
-	// calls without a token. nil: certificates name no users.
-	CertName func(context.Context) string
+	// CertName returns the common name of the client's verified certificate, and whether there is such a certificate.
+	// The name is the user of calls without a token; it may be empty. nil: certificates name no users.
+	CertName func(context.Context) (name string, ok bool)
 	// Shared says that other processes also change users and roles.
 	Shared bool
 	Log    *slog.Logger
@@ -165,6 +165,7 @@ type credential struct {
 	token    string
 	hasToken bool
 	name     string // of a verified certificate
+	hasCert  bool
 }
 
 // credentialOf returns the credential of a call: its token or, if it has none, the common name of its certificate.
@@ -176,7 +177,8 @@ func (g *Guard) credentialOf(ctx context.Context) credential {
 	if g.o.CertName == nil || len(metadata.ValueFromIncomingContext(ctx, gatewayKey)) > 0 {
 		return credential{}
 	}
-	return credential{name: g.o.CertName(ctx)}
+	name, ok := g.o.CertName(ctx)
+	return credential{name: name, hasCert: ok}
 }
 
 // asCaller returns ctx for calls that the process's own client makes in the name of a call, with its token. The client
@@ -198,7 +200,7 @@ const gatewayKey = "grpcgateway-accept"
 func (g *Guard) identify(k *known, c credential) (id auth.Identity, newer bool, err error) {
 	switch {
 	case !c.hasToken:
-		return auth.Identity{User: c.name}, false, nil
+		return auth.Identity{User: c.name, Nameless: c.hasCert && c.name == ""}, false, nil
 	case g.o.JWT != nil:
 		id, err = g.o.JWT.Parse(g.o.Keyspace, c.token, g.now())
 		return id, false, err

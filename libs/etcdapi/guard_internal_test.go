@@ -10,7 +10,7 @@ import (
 // TestCertificateNames: the common name of a verified certificate is who a call acts for, if that is switched on,
 // there is no token and the call comes over no gateway, whose certificate it would be.
 func TestCertificateNames(t *testing.T) {
-	on := NewGuard(nil, GuardOptions{CertName: func(context.Context) string { return "u" }})
+	on := NewGuard(nil, GuardOptions{CertName: func(context.Context) (string, bool) { return "u", true }})
 	off := NewGuard(nil, GuardOptions{})
 	with := func(kv ...string) context.Context {
 		return metadata.NewIncomingContext(t.Context(), metadata.Pairs(kv...))
@@ -20,7 +20,7 @@ func TestCertificateNames(t *testing.T) {
 		ctx  context.Context
 		want credential
 	}{
-		"verified":             {on, t.Context(), credential{name: "u"}},
+		"verified":             {on, t.Context(), credential{name: "u", hasCert: true}},
 		"switched off":         {off, t.Context(), credential{}},
 		"through a gateway":    {on, with(gatewayKey, "*/*"), credential{}},
 		"a token counts first": {on, with("token", "t"), credential{token: "t", hasToken: true}},

@@ -144,8 +144,8 @@ func mustGrant(t *testing.T, c *clientv3.Client, ttl int64) clientv3.LeaseID {
 // that tries again.
 func expiring(t *testing.T, c *clientv3.Client, keys ...string) clientv3.LeaseID {
 	t.Helper()
-	for {
-		lease := mustGrant(t, c, 1)
+	for ttl := int64(1); ; ttl *= 2 {
+		lease := mustGrant(t, c, ttl)
 		var puts []clientv3.Op
 		for _, k := range keys {
 			puts = append(puts, clientv3.OpPut(k, "", clientv3.WithLease(lease)))

@@ -35,7 +35,12 @@ const removeGrace = 5 * time.Second
 // ErrFutureRevision, as Put, and with physical ErrCorrupt if the removal has met damaged data. In that last case the
 // compaction itself has been done.
 func (s *Store) Compact(ctx context.Context, rev int64, physical bool) (head int64, err error) {
+	keep, err := s.hashBefore(ctx, rev)
+	if err != nil {
+		return 0, err
+	}
 	head, err = s.submitRev(ctx, compaction(rev))
+	keep(err == nil)
 	if err != nil || !physical {
 		return head, err
 	}

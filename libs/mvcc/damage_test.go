@@ -189,8 +189,8 @@ func TestDamagedRow(t *testing.T) {
 				if s.reports.Load() == reports {
 					t.Errorf("%s: nobody was told", op.name)
 				}
-				// One transaction, one more where it has changed its group, one where the first was at hand, and one
-				// where it went to the heavy lane.
+				// One transaction, one more where it has changed its group, one where the first began
+				// on a recent state, and one where it went to the heavy lane.
 				if n := s.begins.Load() - begins; n > 4 {
 					t.Errorf("%s took %d transactions", op.name, n)
 				}

@@ -27,8 +27,8 @@ const (
 // in etcd), by etcd's rule and over what etcd would have. With the same content, compact revision and rev, the hash is
 // etcd's. Only the order of events within a revision at or below the compact revision can differ, because it is not
 // kept: they count in the order of their keys. hashRev is the revision of the hash, and compactRev its compact
-// revision. Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, ErrCorrupt, the context's.
-// the context's. hashRev is the revision hashed, compactRev the compact revision of the hash.
+// revision. For a revision that was compacted at it may be the hash from before that compaction, with the compact
+// revision of then (hashkept.go). Errors: ErrCompacted, ErrFutureRevision, ErrUnavailable, ErrCorrupt, the context's.
 //
 // Of the versions up to the compact revision, etcd hashes those that are live at rev (or all that it has, if none is),
 // and then all later versions and tombstones. It hashes them together in the order of revisions, which is that of its
@@ -38,6 +38,10 @@ func (s *Store) HashKV(ctx context.Context, rev int64) (hash uint32, hashRev, co
 	if rev < 0 {
 		head, err = s.Head(ctx)
 		return newHash(), rev, s.compact.Load(), head, err
+	}
+	if k, ok := s.kept.of(rev); ok {
+		head, err = s.Head(ctx)
+		return k.sum, k.rev, k.compact, head, err
 	}
 	for try := 1; ; try++ {
 		h := hasher{s: s}

@@ -38,7 +38,7 @@ func openRecent(t *testing.T, inner engine.Store, o mvcc.Options) (*mvcc.Store, 
 	return s, c
 }
 
-// TestOutOfDate: a store whose state at hand lacks another's write answers as if it had asked.
+// TestOutOfDate: a store whose recent state lacks another store's write answers as if it had asked the database.
 func TestOutOfDate(t *testing.T) {
 	key, fresh := []byte("k"), []byte("fresh")
 	equal := func(target mvcc.CompareTarget, n int64, value string) []mvcc.Compare {
@@ -243,6 +243,6 @@ func TestOutOfDateGroups(t *testing.T) {
 		used += mine.recent.Load() - begun
 	}
 	if used == 0 {
-		t.Error("no state at hand was used")
+		t.Error("no recent state was used")
 	}
 }

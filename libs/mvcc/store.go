@@ -51,6 +51,7 @@ type Store struct {
 	queue   queue
 	lanes   []*lane
 	removal removal
+	kept    hashesKept
 	keeper  keeper
 
 	closing context.Context // ends when Close begins
@@ -93,6 +94,8 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 	eng = engine.Domain(eng, o.Prefix)
 	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
 	s.room = s.rows.roomOf(limits)
+	s.kept.turn = make(chan struct{}, 1)
+	s.kept.turn <- struct{}{}
 	s.recent, _ = eng.(engine.RecentBeginner)
 	s.older, _ = eng.(engine.RecentSnapshotter)
 	var err error

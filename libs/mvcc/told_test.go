@@ -141,7 +141,7 @@ func TestSerializable(t *testing.T) {
 	}
 }
 
-// TestHeadersNeverGoBack: whatever a process is asked, and whatever states it has at hand, the headers of its answers
+// TestHeadersNeverGoBack: whatever a process is asked, and whatever recent states it has, the headers of its answers
 // grow, and its reads show its own writes.
 func TestHeadersNeverGoBack(t *testing.T) {
 	seed := rand.Uint64()

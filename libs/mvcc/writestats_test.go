@@ -35,7 +35,7 @@ func writesCounted(s *mvcc.Store) map[string]int64 {
 	return all
 }
 
-// asking is an engine that is asked for each state: it has none at hand.
+// asking is an engine without recent states, which is asked for each state.
 type asking struct{ engine.Store }
 
 // onceAt makes a fault of the next call of an operation after arm has been set.

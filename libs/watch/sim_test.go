@@ -200,7 +200,7 @@ func (m *sim) applyAll(entries []revlog.Entry) {
 }
 
 // named returns the entries without some of the values, which are only named then: what one version has is always the
-// same, but a new value may be at hand.
+// same, but a new value may be there.
 func (m *sim) named(entries []revlog.Entry) []revlog.Entry {
 	entries = slices.Clone(entries)
 	hide := func(kv *revlog.KV, keep bool) {

@@ -28,8 +28,8 @@ import (
 
 const (
 	podsPerRole = 2
-	// startTimeout is how long a pod may take to start; its attempts may meet faults and be repeated, as an
-	// orchestrator does.
+	// startTimeout is how long a pod may take to start. An attempt may fail by a fault; the test repeats it, as an
+	// orchestrator would.
 	startTimeout = 2 * time.Minute
 	startPause   = 20 * time.Millisecond
 	tailerPoll   = 10 * time.Millisecond

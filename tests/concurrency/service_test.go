@@ -93,8 +93,8 @@ type trace struct {
 	lines []string
 }
 
-// add takes down an answer. Of a call that its client ended only the code compares: who notices first that it is over,
-// the client or either timer of the server, makes up the text.
+// add records an answer. If the client has ended a call, add records only the code, because the text depends on who
+// notices the end first: the client or one of the server's two timers.
 func (tr *trace) add(name string, m proto.Message, err error) {
 	tr.t.Helper()
 	switch code := status.Code(err); code {

@@ -67,10 +67,10 @@ func (c *certified) token(t *testing.T, client string) string {
 	return answer.Token
 }
 
-// TestCommonName: where authentication is enabled, requests of clients whose certificates have a common name are
-// refused with etcd's text, whatever other credentials they have. No other requests are.
-func TestCommonName(t *testing.T) {
-	ca := tlstest.New(t, "ca")
+// certifiedSides starts an etcd and a standalone server that want certificates of ca.
+func certifiedSides(t *testing.T) (ca *tlstest.Authority, roots *x509.CertPool, theirs, ours string) {
+	t.Helper()
+	ca = tlstest.New(t, "ca")
 	own := ca.Issue("server", tlstest.Name{Hosts: []string{"localhost", "127.0.0.1"}})
 	files := transport.TLSInfo{
 		CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
@@ -79,8 +79,34 @@ func TestCommonName(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots := x509.NewCertPool()
+	roots = x509.NewCertPool()
 	roots.AppendCertsFromPEM(pem)
+	reference, err := refetcd.Start(func(c *embed.Config) {
+		c.ClientTLSInfo = files
+		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: c.ListenClientUrls[0].Host}}
+		c.AdvertiseClientUrls = c.ListenClientUrls
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reference.Remove)
+	reference.Stop() // its gateway dials the address that it was told to listen on
+	if err := reference.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	server := standalone.Start(t, func(c *config.Config) {
+		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
+		c.ClientTLS = config.TLS{
+			CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
+		}
+	})
+	return ca, roots, reference.Addr(), strings.TrimPrefix(server.URL(), "https://")
+}
+
+// TestCommonName: where authentication is enabled, requests of clients whose certificates have a common name are
+// refused with etcd's text, whatever other credentials they have. No other requests are.
+func TestCommonName(t *testing.T) {
+	ca, roots, theirs, ours := certifiedSides(t)
 	clients := map[string]*http.Client{}
 	for name, pair := range map[string]tlstest.Pair{
 		"named": ca.Issue("named", tlstest.Name{CN: "root"}), "nameless": ca.Issue("nameless", tlstest.Name{}),
@@ -89,28 +115,9 @@ func TestCommonName(t *testing.T) {
 		clients[name] = &http.Client{Transport: tr}
 		t.Cleanup(tr.CloseIdleConnections)
 	}
-	theirs, err := refetcd.Start(func(c *embed.Config) {
-		c.ClientTLSInfo = files
-		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: c.ListenClientUrls[0].Host}}
-		c.AdvertiseClientUrls = c.ListenClientUrls
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(theirs.Remove)
-	theirs.Stop() // its gateway dials the address that it was told to listen on
-	if err := theirs.Restart(); err != nil {
-		t.Fatal(err)
-	}
-	ours := standalone.Start(t, func(c *config.Config) {
-		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
-		c.ClientTLS = config.TLS{
-			CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
-		}
-	})
 	sides := []*certified{
-		{addr: theirs.Addr(), clients: clients},
-		{addr: strings.TrimPrefix(ours.URL(), "https://"), clients: clients},
+		{addr: theirs, clients: clients},
+		{addr: ours, clients: clients},
 	}
 	same := func(client, method, path, body string, header func(*certified) http.Header) {
 		t.Helper()

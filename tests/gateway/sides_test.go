@@ -157,9 +157,9 @@ var (
 	names = regexp.MustCompile(`"(cluster_id|member_id|raft_term|leader|raftIndex|raftTerm|raftAppliedIndex|dbSize|` +
 		`dbSizeInUse|dbSizeQuota|hash|version|storageVersion|blob|remaining_bytes|token)":"?[^",}]*"?`)
 	identity = regexp.MustCompile(`"(ID)":"[0-9]{15,}"|"https?://[^"]*"`)
-	// overdue is how a call ends whose deadline the server has noticed before the gateway has.
+	// overdue is the answer to a call whose deadline the server notices before the gateway does.
 	overdue = regexp.MustCompile(`stream terminated by RST_STREAM with error code: CANCEL`)
-	// remaining is what is left of a lease's time; what it was granted follows.
+	// remaining matches the time that a lease has left, up to the field with its granted time.
 	remaining = regexp.MustCompile(`"TTL":"[0-9]+","grantedTTL"`)
 	revisions = regexp.MustCompile(`"(revision|create_revision|mod_revision|compact_revision|hash_revision|rev)":"[0-9]*"`)
 )
@@ -227,8 +227,8 @@ func (s *side) send(ctx context.Context, t *testing.T, r request) *http.Response
 	return resp
 }
 
-// doWithin makes a request that is answered until its deadline, which is later and later until there is time for what
-// is awaited.
+// doWithin makes a request whose answer ends at the request's deadline. It repeats the request with later deadlines
+// until the answer has what the test waits for.
 func (s *side) doWithin(t *testing.T, r request, enough func(answer) bool) answer {
 	t.Helper()
 	for seconds := 2; ; seconds *= 2 {
@@ -239,7 +239,7 @@ func (s *side) doWithin(t *testing.T, r request, enough func(answer) bool) answe
 	}
 }
 
-// compare makes the requests, one after the other, at both.
+// compare makes the requests, one after the other, on both sides.
 func compare(t *testing.T, theirs, ours *side, requests ...request) {
 	t.Helper()
 	for _, r := range requests {

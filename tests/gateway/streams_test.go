@@ -135,8 +135,8 @@ func compareLeases(t *testing.T, theirs, ours *side) {
 		places := request{path: "/v3/kv/range", body: `{"key":"` + b64("l/") + `","range_end":"` + b64("l0") +
 			`","count_only":true}`}
 		first := fmt.Sprint(lock("5", "100S"))
-		// Who waited no longer gives its place in line back after it has been answered. It has had one if there are
-		// revisions more; a machine may be too slow for that.
+		// When a client gives up waiting, its place in the queue is freed some time after it got its answer.
+		// More revisions show that it had a place; on a slow machine it may have had none.
 		for before, timeout := s.do(t, places).body, time.Second; ; timeout *= 2 {
 			second := lock("7", fmt.Sprint(timeout.Milliseconds(), "m"))
 			after := ""

@@ -31,7 +31,8 @@ func TestSilent(t *testing.T) {
 	}
 }
 
-// besideSilent has more connections than the server keeps say text and no more, and returns how long others take then.
+// besideSilent opens more connections than the server keeps, each of which sends text and then nothing. It returns how
+// long other clients take beside them.
 func besideSilent(t *testing.T, text string) (took time.Duration) {
 	t.Helper()
 	s := run(t)
@@ -61,8 +62,8 @@ func besideSilent(t *testing.T, text string) (took time.Duration) {
 	return took
 }
 
-// TestUnfinished: of 400 puts that never end most are ended for the memory they hold, and a client that is only slow
-// is served beside the others. All their memory is given back.
+// TestUnfinished: of 400 puts that never end the server ends most, because of the memory they hold, and serves another
+// client beside the rest.
 func TestUnfinished(t *testing.T) {
 	const attacks, size = 400, 1_900_000
 	s := run(t)

@@ -28,8 +28,8 @@ const (
 	soon     = 8 * time.Second
 )
 
-// inTime tries something until it takes less than soon. A server that waits for silent connections never does; a busy
-// machine may need a second or third try.
+// inTime repeats try until it takes less than soon. It never does on a server that waits for silent connections. A busy
+// machine may need a second or third attempt.
 func inTime(t *testing.T, try func(*testing.T) time.Duration) {
 	t.Helper()
 	var took time.Duration

@@ -85,7 +85,7 @@ func TestPlacesPasswords(t *testing.T) {
 	refused := sync.OnceFunc(func() { close(full) })
 	var guesses sync.WaitGroup
 	var left atomic.Int64
-	for range 200 { // more than may wait
+	for range 200 { // more than the server lets wait
 		left.Add(1)
 		guesses.Go(func() {
 			defer left.Add(-1)

@@ -27,7 +27,7 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
 
-// patience bounds every wait; a loaded machine is slow.
+// patience bounds every wait. It is long because a loaded machine is slow.
 const patience = 2 * time.Minute
 
 // deployment is pods of all kinds on one store.

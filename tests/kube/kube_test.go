@@ -140,8 +140,8 @@ func needApiserver(t *testing.T) {
 	}
 }
 
-// TestMutualTLS: a kube-apiserver that shows a certificate works, under load too while the server's certificate is
-// changed.
+// TestMutualTLS: a kube-apiserver with a client certificate works, also under load while the server's certificate is
+// replaced.
 func TestMutualTLS(t *testing.T) {
 	needApiserver(t)
 	ca := tlstest.New(t, "etcd-ca")
@@ -239,7 +239,7 @@ func (a *apiserver) list() (own []configMap) {
 	return own
 }
 
-// replace puts a certificate in the place of another, as kubeadm certs renew does.
+// replace replaces a certificate by another, as kubeadm certs renew does.
 func replace(t *testing.T, of, by tlstest.Pair) {
 	t.Helper()
 	for to, from := range map[string]string{of.CertFile: by.CertFile, of.KeyFile: by.KeyFile} {

@@ -17,11 +17,11 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
 
-// domain has the host names of the keyspaces. kube-apiserver chooses its keyspace by the host of --etcd-servers alone,
-// so these names must lead to this machine.
+// domain is the domain of the keyspaces' host names. A kube-apiserver can name its keyspace only by the host in
+// --etcd-servers, so these names must resolve to this machine.
 const domain = "headwater.test"
 
-// needNames skips the test where the hosts of the keyspaces are not this machine.
+// needNames skips the test if the host names of the keyspaces do not resolve to this machine.
 func needNames(t *testing.T, keyspaces []string) {
 	t.Helper()
 	line := "127.0.0.1"
@@ -36,8 +36,8 @@ func needNames(t *testing.T, keyspaces []string) {
 }
 
 // TestNeighbours: three kube-apiservers, each in a keyspace of its own in one process, do not notice one another. They
-// write config maps of the same names at the same time. Each sees its own and nothing else, in lists and in watches,
-// goes on when another deletes all that it has, and when another's keyspace is deleted under it.
+// write config maps of the same names at the same time. Each sees only its own, in lists and in watches. Each goes on
+// when another one deletes all its objects, and when the keyspace of another one is deleted.
 func TestNeighbours(t *testing.T) {
 	needApiserver(t)
 	names := []string{"one", "two", "three"}
@@ -87,7 +87,8 @@ func TestNeighbours(t *testing.T) {
 	servers["two"].check("two")
 }
 
-// write writes each config map twice, and checks what the watch shows of them. It may run in a goroutine of its own.
+// write writes each config map twice, and checks that the watch shows both writes. It may run in a goroutine of its
+// own.
 func (a *apiserver) write(who string, seen <-chan event) {
 	a.Helper()
 	var slowest time.Duration

@@ -179,7 +179,7 @@ func (d *deployment) checkLease(c *clientv3.Client, prefix string, header *pb.Re
 			t.Error("a key has outlived its lease", r, err)
 		}
 	}
-	// Expiry: the key goes by itself, and a watcher is told.
+	// Expiry: the key is deleted without a request, and a watcher gets the event.
 	granted, put := d.putExpiring(c, prefix+"expiring")
 	watch, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -193,11 +193,11 @@ func (d *deployment) checkLease(c *clientv3.Client, prefix string, header *pb.Re
 	}
 }
 
-// putExpiring puts a key with a lease of two seconds, which a machine may be too slow for: then with another.
+// putExpiring puts a key with a lease of two seconds, or more if the machine is too slow for that.
 func (d *deployment) putExpiring(c *clientv3.Client, key string) (granted time.Time, put *clientv3.PutResponse) {
-	for {
+	for ttl := int64(2); ; ttl *= 2 {
 		granted = time.Now()
-		l, err := c.Grant(d.context(), 2)
+		l, err := c.Grant(d.context(), ttl)
 		if err == nil {
 			put, err = c.Put(d.context(), key, "", clientv3.WithLease(l.ID))
 		}

@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	// patience bounds the wait for an answer or an event that is due. It is spent only if a server is wrong, so it
-	// can be long enough for a busy machine.
+	// patience bounds the wait for an answer or an event that is due. A test waits that long only if a server is
+	// wrong, so it can be long enough for a busy machine.
 	patience         = 2 * time.Minute
 	progressInterval = 60 * time.Millisecond  // between repeated progress requests
 	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms

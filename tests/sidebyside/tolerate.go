@@ -23,11 +23,13 @@ import (
 //	    values, which of these are returned is open too, so of the cut group only its size is compared.
 //	T6  Status: sizes and raft indexes (any; leader is non-zero and the answering member). dbSizeQuota is a size.
 //	    storageVersion: etcd raises it some seconds after its start.
-//	T7  Hash values (not the revisions that come with them), of Hash and HashKV. HashKV of exactly the compact revision is answered by
-//	    etcd from a cache that was filled when the compaction ran and still names the compact revision before it; after Compact(0) on a
-//	    fresh store it answers the newest revision from there, with hash_revision 0, for good.
-//	    Revisions of the last ten compactions are answered from the cache even when they have been compacted since.
-//	T8  MemberList: ids, peer URLs and client URLs by value; there must be one member with an id, a name, a client and a peer URL.
+//	T7  Hash values (not the revisions that come with them), of Hash and HashKV. HashKV of exactly the compact
+//	    revision is answered by etcd from a cache that was filled when the compaction ran and still names the
+//	    compact revision before it; after Compact(0) on a fresh store it answers the newest revision from there,
+//	    with hash_revision 0, for good. Revisions of the last ten compactions are answered from the cache even
+//	    when they have been compacted since.
+//	T8  MemberList: ids, peer URLs and client URLs by value; there must be one member with an id, a name, a client
+//	    and a peer URL.
 //	T9  RangeStream: where messages are cut. Only the last may carry header, more, count (call.go checks it).
 //	T10 Watch: how events are grouped into responses and fragments, and header revisions of responses with events,
 //	    as far as I8 allows: revisions whole, in order, header not behind the events (stream.go). etcd's catch-up

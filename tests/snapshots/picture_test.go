@@ -14,7 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// timeout bounds everything that a test waits for.
+// timeout bounds every wait.
 const timeout = 2 * time.Minute
 
 func dial(t *testing.T, endpoint string) *clientv3.Client {

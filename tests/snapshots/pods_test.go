@@ -349,12 +349,15 @@ func TestRestoreIntoPods(t *testing.T) {
 // revision.
 func saveLeased(t *testing.T, endpoint string, c *clientv3.Client) (path string, head int64) {
 	t.Helper()
-	for {
-		lease, err := c.Grant(t.Context(), 1)
+	for ttl := int64(1); ; ttl *= 2 { // a machine may be too slow for the first
+		lease, err := c.Grant(t.Context(), ttl)
 		if err != nil {
 			t.Fatal(err)
 		}
 		put, err := c.Put(t.Context(), "leased", "", clientv3.WithLease(lease.ID))
+		if errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			continue
+		}
 		if err != nil {
 			t.Fatal(err)
 		}

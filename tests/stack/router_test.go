@@ -23,7 +23,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// routerTimeout bounds what takes milliseconds.
+// routerTimeout bounds waits that usually take milliseconds.
 const routerTimeout = 2 * time.Minute
 
 // write makes one of the calls that write. It returns the key by which the pods count it.

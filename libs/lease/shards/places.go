@@ -54,7 +54,7 @@ func (p *Places) Owned() []int { return p.s.Owned() }
 type Owner struct {
 	Here    bool            // this pod
 	Address string          // else PlacesOptions.Self of the pod that has; "": nobody
-	Epoch   context.Context // ends when this may be out of date
+	Epoch   context.Context // ends when this may be outdated
 }
 
 // Owner returns who owns a shard.

@@ -124,7 +124,13 @@ func start(t *testing.T, l Log, position int64, o Options) *Cache {
 // written waits until the cache has written everything that it was given.
 func written(t *testing.T, c *Cache) {
 	t.Helper()
-	for deadline := time.Now().Add(2 * time.Minute); ; time.Sleep(100 * time.Microsecond) {
+	writtenOr(t, c, func() bool { return false })
+}
+
+// writtenOr waits until the cache has written everything that it was given, or cannot for a reason that is known.
+func writtenOr(t *testing.T, c *Cache, hindered func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(2 * time.Minute); !hindered(); time.Sleep(100 * time.Microsecond) {
 		c.queueMu.Lock()
 		n, tail := len(c.queue), c.tail
 		c.queueMu.Unlock()

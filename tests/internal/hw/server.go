@@ -22,8 +22,8 @@ const (
 	readyLine = "ready to serve client requests"
 
 	readyTimeout = 2 * time.Minute
-	// StopTimeout is how long a server may take to end after SIGTERM, watchers attached or not. It ends by itself
-	// within a few seconds; what is more is for machines that are slow or busy.
+	// StopTimeout is how long a server may take to end after SIGTERM, whether it has watchers or not. It usually
+	// ends within a few seconds; the rest is for slow or busy machines.
 	StopTimeout = 2 * time.Minute
 
 	// logTailMaxBytes bounds what is kept of a server's output for failure reports.

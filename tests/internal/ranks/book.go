@@ -15,7 +15,7 @@ const (
 	// Far is the first number that is not a rank. Clients use numbers from there on for "later than anything".
 	Far = 1 << 40
 	// Patience is long enough for a watch on a busy machine. Only a failing test waits that long.
-	Patience = 15 * time.Second
+	Patience = 2 * time.Minute
 )
 
 // ErrUnknown is the error for a revision that no event has.

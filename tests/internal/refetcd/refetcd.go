@@ -14,7 +14,7 @@ import (
 
 const (
 	startTimeout = 2 * time.Minute
-	// bcryptCost is the least there is: a hash costs a millisecond instead of a hundred.
+	// bcryptCost is the lowest possible cost. A hash takes a millisecond instead of a hundred.
 	bcryptCost = 4
 )
 

@@ -13,8 +13,8 @@ import (
 // closeWithin is how long a store waits for a disk that is busy with other tests.
 const closeWithin = 2 * time.Minute
 
-// Start starts a server whose configuration is that of a test as change leaves it; change may be nil. The server ends
-// with the test, which fails if it does not start, or not end, as it should.
+// Start starts a server with the configuration for tests, which change may change; change may be nil. The server ends
+// with the test. The test fails if the server does not start or does not end without an error.
 func Start(tb testing.TB, change func(*config.Config)) *compose.Server {
 	tb.Helper()
 	c := config.Default(config.Standalone)
