@@ -200,10 +200,16 @@ func (e effort) least(size int64) int64 { return max(1, (size*e.garbage+99)/100)
 // look finds out how much of some restful files is live, one after the other, until it has looked at so many values; 0:
 // at all. It must be called right after restful. A file that is not filled may get more meanwhile.
 func (v *valueLog) look(ctx context.Context, files []*valueFile, most int) error {
-	sizes := make([]int64, len(files))
-	for i, f := range files {
-		sizes[i] = f.size.Load() // before the state is taken, which may have more
-	}
+	// Before the state is taken: it has all that refers to the first so many bytes of these files, and perhaps more.
+	var sizes []int64
+	v.mu.Lock()
+	files = slices.DeleteFunc(slices.Clone(files), func(f *valueFile) bool {
+		if f.flying == 0 {
+			sizes = append(sizes, f.size.Load())
+		}
+		return f.flying > 0
+	})
+	v.mu.Unlock()
 	seq, at := v.users() // after the files: it has all that refers to what was in them
 	if at == nil {
 		return engine.ErrClosed
@@ -302,7 +308,7 @@ func (v *valueLog) candidates(e effort) []*valueFile {
 	var files, smalls []*valueFile
 	for _, f := range v.files {
 		switch size := f.size.Load(); {
-		case !f.filled || f.scanned == 0 || f.broken || f.flying > 0, f.stuck && !e.asked:
+		case !f.filled || f.scanned == 0 || f.scannedSize != size || f.broken || f.flying > 0, f.stuck && !e.asked:
 		case f.garbage(size) >= e.least(size):
 			files = append(files, f)
 		case size < small:
@@ -415,7 +421,9 @@ func (v *valueLog) dead() []*valueFile {
 	defer v.mu.Unlock()
 	var files []*valueFile
 	for _, f := range v.files {
-		if f.filled && f.flying == 0 && !f.broken && f.scanned > 0 && f.live == 0 {
+		// It may have been filled, and have got values, since it was looked at.
+		known := f.scanned > 0 && f.scannedSize == f.size.Load()
+		if f.filled && f.flying == 0 && !f.broken && known && f.live == 0 {
 			files = append(files, f)
 		}
 	}
