@@ -58,7 +58,7 @@ type written struct {
 func write(t *testing.T, sig os.Signal) written {
 	t.Helper()
 	w := written{dir: filepath.Join(t.TempDir(), "d"), keys: 3000}
-	p := start(t, w.dir, "--memtable-bytes", strconv.Itoa(1<<20))
+	p := start(t, w.dir, "--value-files", "--memtable-bytes", strconv.Itoa(1<<20))
 	c := p.client(t)
 	rnd := rand.NewChaCha8([32]byte{1})
 	for i := 0; i < w.keys; {

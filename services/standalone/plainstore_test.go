@@ -25,12 +25,13 @@ func TestWritePlainStore(t *testing.T) {
 }
 
 // TestPlainStore: directories of the previous release, which knew no value files, are opened, go on, and get none until
-// they are told to; then new large values go there, and the ledger keeps that release out.
+// --value-files says so, whatever features are activated; then new large values go there for good, and the ledger keeps
+// that release out.
 func TestPlainStore(t *testing.T) {
 	for _, name := range []string{"stopped", "killed"} {
 		t.Run(name, func(t *testing.T) {
 			dir := unpack(t, filepath.Join("testdata", "plain-"+name+".tar.gz"))
-			for i, args := range [][]string{nil, {"--activate-features=all"}, nil} {
+			for i, args := range [][]string{nil, {"--activate-features=all"}, {"--value-files"}, nil} {
 				p := start(t, dir, args...)
 				c := p.client(t)
 				for i := range plainKeys {
@@ -54,10 +55,10 @@ func TestPlainStore(t *testing.T) {
 					t.Fatal(err)
 				}
 				version := "1"
-				if i > 0 {
+				if i > 1 {
 					version = "2"
 				}
-				if !strings.HasPrefix(string(b), "0 headwater-ledger "+version+" ") || (len(names) > 0) != (i > 0) {
+				if !strings.HasPrefix(string(b), "0 headwater-ledger "+version+" ") || (len(names) > 0) != (i > 1) {
 					t.Errorf("start %d: value files %q, and the ledger begins with %.30q", i, names, b)
 				}
 			}

@@ -49,7 +49,7 @@ func fillDisk(t *testing.T, s *Store) int {
 // TestDiskFull fills a disk by writing: growing transactions are refused, all else goes on, and room brings them back.
 func TestDiskFull(t *testing.T) {
 	t.Run("tables", func(t *testing.T) { diskFull(t, Options{}) })
-	t.Run("values", func(t *testing.T) { diskFull(t, Options{ValueBytes: valueBytesMin}) })
+	t.Run("values", func(t *testing.T) { diskFull(t, Options{ValueFiles: true, ValueBytes: valueBytesMin}) })
 }
 
 func diskFull(t *testing.T, o Options) {
@@ -102,7 +102,7 @@ func diskFull(t *testing.T, o Options) {
 func TestDiskFullOfGarbage(t *testing.T) {
 	dir := smallDisk(t, 48<<20)
 	s, err := Open(filepath.Join(dir, "data"), small(Options{
-		ReserveBytes: 8 << 20, BallastBytes: 2 << 20, ValueBytes: valueBytesMin,
+		ReserveBytes: 8 << 20, BallastBytes: 2 << 20, ValueFiles: true, ValueBytes: valueBytesMin,
 	}))
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,8 @@
 //
 // # Large values
 //
-// A value of at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
+// A store has value files from the first Open with ValueFiles on, for good; others do nothing of what follows. A value of
+// at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
 // Txn.Commit puts it there before it takes the writer lock. A transaction without such values does nothing of this.
 //
 //   - A value is synced before the batch with its pointer is given to Pebble: no row is durable before its value.
@@ -92,14 +93,14 @@
 // that meets it on its way to where it was sent is put aside, and the row looked up without it. What is known to be
 // damaged is not looked at again for damageRecheck, since finding out is dear. Compactions that meet it pause
 // (scheduler.go), and commits do not wait for the tables that pile up meanwhile (stall.go), as they do for
-// compactions that are merely behind. A value whose checksum is wrong fails the reads that want it, and stays where it is
-// when the others in its file are moved. OnDamage hears of all of it.
+// compactions that are merely behind. A value whose checksum is wrong fails the reads that want it, and stays where it
+// is when the others in its file are moved. OnDamage hears of all of it.
 //
 // # Failure
 //
-// If the log or a value file cannot be written for another reason the store is failed for good: every call returns ErrUnavailable, no
-// commit under way is acknowledged, and OnFailure is called. The process should end then; what it acknowledged is on
-// disk. So it is when the directory has been removed. Goroutines within Pebble are left behind then (park.go):
+// If the log or a value file cannot be written for another reason the store is failed for good: every call returns
+// ErrUnavailable, no commit under way is acknowledged, and OnFailure is called. The process should end then; what it
+// acknowledged is on disk. So it is when the directory has been removed. Goroutines within Pebble are left behind then (park.go):
 // letting Pebble unwind ends the process.
 //
 // All files are for their owner alone (private.go).

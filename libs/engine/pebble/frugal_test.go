@@ -17,7 +17,7 @@ func TestFrugal(t *testing.T) {
 	const rows, rowBytes, growth = 512, 32 << 10, 2 << 20
 	most := int64(growth + 8*runtime.GOMAXPROCS(0)*rowBytes) // each part of the cache may have a block or two too many
 	fs := vfs.NewMem()
-	o := Options{FS: fs, CacheBytes: 64 << 20, MemTableBytes: 4 << 20, ValueBytes: -1}
+	o := Options{FS: fs, CacheBytes: 64 << 20, MemTableBytes: 4 << 20}
 	s, err := Open("data", o)
 	if err != nil {
 		t.Fatal(err)

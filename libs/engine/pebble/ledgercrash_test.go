@@ -75,7 +75,9 @@ func TestCrashAnywhere(t *testing.T) {
 		t.Skip("hundreds of starts, one after the other")
 	}
 	t.Run("logs", func(t *testing.T) { crashAnywhere(t, Options{}) })
-	t.Run("values", func(t *testing.T) { crashAnywhere(t, Options{ValueBytes: 16 << 10, ValueFileBytes: 1 << 20}) })
+	t.Run("values", func(t *testing.T) {
+		crashAnywhere(t, Options{ValueFiles: true, ValueBytes: 16 << 10, ValueFileBytes: 1 << 20})
+	})
 }
 
 func crashAnywhere(t *testing.T, o Options) {

@@ -58,14 +58,15 @@ type Options struct {
 	WindowBytes   int64
 
 	// Adopt creates a ledger for a store of a release that kept none. The next start then notices what has been lost,
-	// cut or swapped since, and that release refuses the directory. A new store always has a ledger. Adopt also lets a
-	// store of an earlier release keep large values in value files (ValueBytes), which that release refuses too.
+	// cut or swapped since, and that release refuses the directory. A new store always has a ledger.
 	Adopt bool
 
-	// ValueBytes is the length from which on values are kept in value files, where they are written once, instead of in
-	// Pebble's logs and tables. 0 means 32 KiB. A negative number means that no more values are put there; those that
-	// are there are read, and a new store can be opened by releases that know no value files. A new store has them, and
-	// an older one from the first start with Adopt on.
+	// ValueFiles lets the store keep large values in value files, where they are written once, instead of in Pebble's
+	// logs and tables. A store, new or not, has them for good from the first start with ValueFiles on. It then has a
+	// ledger too, and releases that know no value files refuse the directory.
+	ValueFiles bool
+	// ValueBytes is the length from which on values are put into value files by a store that has them. 0 means 32 KiB. A
+	// negative number means that no more values are put there; those that are there are read.
 	ValueBytes int
 	// ValueFileBytes is the size at which a value file is filled and the next one begun. Default 64 MiB, on a small disk
 	// and with a small QuotaBytes less.

@@ -27,9 +27,6 @@ func TestMain(m *testing.M) {
 // small are options that make tests cheap.
 func small(o Options) Options {
 	o.CacheBytes, o.MemTableBytes, o.Scribble = 1<<20, 1<<20, true
-	if o.ValueBytes == 0 {
-		o.ValueBytes = -1 // most tests fill logs and tables; those of value files say so
-	}
 	if o.CloseWithin == 0 {
 		o.CloseWithin = diskLimit
 	}
@@ -97,9 +94,9 @@ func TestConformance(t *testing.T) {
 		"sparse,fdb":              {Sparse: true, FDBLimits: true},
 		"sparse,fdb,notpipelined": {Sparse: true, FDBLimits: true, NotPipelined: true},
 		// Nearly every value in a value file, of which there are many.
-		"values":              {ValueBytes: 9, ValueFileBytes: 4 << 10},
-		"values,sparse,fdb":   {ValueBytes: 9, ValueFileBytes: 4 << 10, Sparse: true, FDBLimits: true},
-		"values,notpipelined": {ValueBytes: 9, ValueFileBytes: 4 << 10, NotPipelined: true},
+		"values":              {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10},
+		"values,sparse,fdb":   {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, Sparse: true, FDBLimits: true},
+		"values,notpipelined": {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, NotPipelined: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			enginetest.Run(t, func(t *testing.T) enginetest.Engine { return openMem(t, o) })

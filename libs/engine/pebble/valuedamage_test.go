@@ -14,7 +14,7 @@ func TestDamageValues(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	o := Options{ValueBytes: 4 << 10, ValueFileBytes: 1 << 20}
+	o := Options{ValueFiles: true, ValueBytes: 4 << 10, ValueFileBytes: 1 << 20}
 	stopped, killed := specimens(t, 3, o)
 	otherStopped, otherKilled := specimens(t, 4, o)
 	part := 3

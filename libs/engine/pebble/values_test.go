@@ -29,7 +29,7 @@ import (
 const farBytes, farFile = 10 << 10, 64 << 10
 
 func far(o Options) Options {
-	o.ValueBytes, o.ValueFileBytes = 8<<10, farFile
+	o.ValueFiles, o.ValueBytes, o.ValueFileBytes = true, 8<<10, farFile
 	return small(o)
 }
 
@@ -66,7 +66,7 @@ func valueFilesOf(t *testing.T, fs vfs.FS) (names []string) {
 // TestConformanceCollected is TestConformance while values are moved from file to file without a pause.
 func TestConformanceCollected(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Engine {
-		e := openMem(t, Options{ValueBytes: 9, ValueFileBytes: 4 << 10})
+		e := openMem(t, Options{ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10})
 		var wg sync.WaitGroup
 		stir := func(s *Store) {
 			wg.Go(func() {
@@ -661,16 +661,40 @@ func TestValueFileFails(t *testing.T) {
 	}
 }
 
-// TestValuesOfOlderStore: a store without a value log is opened and goes on as it is, for its own release to open it,
-// until it is told to have one; what it has stays where it is, and then the older release is told.
-func TestValuesOfOlderStore(t *testing.T) {
+// TestValuesBegun: a store has no value files, whatever else is activated, and its own release opens it, until it is told
+// to have some, be it new or not. What it has stays where it is, it has value files for good, and the older release is
+// told.
+func TestValuesBegun(t *testing.T) {
+	plain, adopt := Options{ValueBytes: 8 << 10}, Options{ValueBytes: 8 << 10, Adopt: true}
+	begin, off := Options{ValueBytes: 8 << 10, ValueFiles: true}, Options{ValueBytes: -1}
+	for name, starts := range map[string][]begun{
+		"new":         {{begin, 1}, {plain, 2}, {off, 2}, {begin, 3}},
+		"older":       {{plain, 0}, {plain, 0}, {begin, 1}, {plain, 2}, {off, 2}, {plain, 3}},
+		"adopted":     {{adopt, 0}, {adopt, 0}, {begin, 1}, {adopt, 2}},
+		"off, for it": {{begin, 1}, {off, 1}},
+	} {
+		t.Run(name, func(t *testing.T) { valuesBegun(t, starts) })
+	}
+}
+
+// begun is one start in TestValuesBegun.
+type begun struct {
+	o     Options
+	files int // that there are after it
+}
+
+func valuesBegun(t *testing.T, starts []begun) {
 	fs := vfs.NewMem()
 	want := map[string][]byte{}
-	step := func(what string, o Options, version int, files bool) {
-		t.Helper()
-		s := openFar(t, o)
-		key := "k " + what
-		want[key] = incompressible(len(want), farBytes)
+	for i, start := range starts {
+		o, files := start.o, start.files
+		o.FS, o.CloseWithin = fs, time.Minute
+		s, err := Open("data", small(o))
+		if err != nil {
+			t.Fatal(err)
+		}
+		key := fmt.Sprintf("k%d", i)
+		want[key] = incompressible(i, farBytes)
 		if err := put(s, key, want[key]); err != nil {
 			t.Fatal(err)
 		}
@@ -682,40 +706,16 @@ func TestValuesOfOlderStore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		version := ledgerPlain
+		if files > 0 {
+			version = ledgerOfValues
+		}
 		if head := fmt.Sprintf("0 %s %d ", itemStore, version); !bytes.HasPrefix(all[ledgerName], []byte(head)) {
-			t.Errorf("%s: the ledger begins with %.40q", what, all[ledgerName])
+			t.Errorf("start %d: the ledger begins with %.40q", i, all[ledgerName])
 		}
-		if got := len(valueFilesOf(t, fs)) > 0; got != files {
-			t.Errorf("%s: value files: %v", what, got)
+		if got := len(valueFilesOf(t, fs)); got != files {
+			t.Errorf("start %d: %d value files of %d", i, got, files)
 		}
-	}
-	older := Options{FS: fs}
-	s, err := Open("data", small(older)) // ValueBytes below 0
-	if err != nil {
-		t.Fatal(err)
-	}
-	want["small"] = []byte("x")
-	if err := errors.Join(put(s, "small", want["small"]), s.Close()); err != nil {
-		t.Fatal(err)
-	}
-	step("as it was", older, ledgerPlain, false)
-	step("activated", Options{FS: fs, Adopt: true}, ledgerOfValues, true)
-	step("afterwards", older, ledgerOfValues, true)
-	s, err = Open("data", small(older)) // no more values go there
-	if err != nil {
-		t.Fatal(err)
-	}
-	n := len(valueFilesOf(t, fs))
-	want["off"] = incompressible(99, farBytes)
-	if err := put(s, "off", want["off"]); err != nil {
-		t.Fatal(err)
-	}
-	readAll(t, s, want)
-	if got := len(valueFilesOf(t, fs)); got > n {
-		t.Errorf("%d files of %d", got, n)
-	}
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
 	}
 }
 
