@@ -41,6 +41,21 @@ func (l *ledger) upgrade() {
 	l.state.version = ledgerOfValues
 }
 
+// raise makes a ledger that has been made anew, without value files in sight, one that may list some.
+func (l *ledger) raise() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.version >= ledgerOfValues {
+		return nil
+	}
+	l.state.version = ledgerOfValues
+	if l.file == nil { // begin writes it, or it is in memory only
+		return nil
+	}
+	l.err = l.rewrite()
+	return l.err
+}
+
 // ofValues reports whether the ledger may list value files.
 func (l *ledger) ofValues() bool {
 	l.mu.Lock()

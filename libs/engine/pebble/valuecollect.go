@@ -180,7 +180,7 @@ func (v *valueLog) settle(e effort) ([]*valueFile, error) {
 		return nil, nil
 	}
 	if err := v.fill(); err != nil {
-		return nil, err
+		return nil, v.failed(err)
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -447,7 +447,11 @@ func (v *valueLog) reap() (left bool) {
 		}
 		v.readers.forget(d.file.number)
 		err := s.files.Remove(s.opts.FS.PathJoin(s.space.dir, d.file.name)) // the ledger hears of it
-		gone[d.file] = err == nil || errors.Is(err, fs.ErrNotExist)
+		if errors.Is(err, fs.ErrNotExist) {
+			s.ledger.later(itemGone + " " + d.file.name) // somebody else has removed it
+			err = nil
+		}
+		gone[d.file] = err == nil
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()

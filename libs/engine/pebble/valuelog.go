@@ -60,7 +60,7 @@ type valueFile struct {
 	size    atomic.Int64 // written
 	synced  atomic.Int64
 	syncing sync.Mutex
-	lost    error // a sync has failed for lack of space: what was not synced before may be anything; guarded by syncing
+	lost    error // a sync has failed: what was not synced before may be anything; guarded by syncing
 
 	// valueLog.mu guards the rest.
 	filled  bool
@@ -218,14 +218,11 @@ func (f *valueFile) syncNow() error {
 		f.synced.Store(end)
 		return nil
 	}
-	err = fmt.Errorf("%s: %w", f.name, err)
-	if isNoSpace(err) {
-		// What the file system has done with the data is not known, and a second sync may succeed without it: nothing is
-		// appended behind it, and nobody is told that it is there.
-		f.lost = err
-		f.spent.Store(true)
-	}
-	return err
+	// What the file system has done with the data is not known, and a second sync may succeed without it: nothing is
+	// appended behind it, and nobody is told that it is there.
+	f.lost = fmt.Errorf("%s: %w", f.name, err)
+	f.spent.Store(true)
+	return f.lost
 }
 
 // writable returns the file to append to. v.appending is held.
@@ -282,26 +279,26 @@ func (v *valueLog) create() (*valueFile, error) {
 	return f, nil
 }
 
-// fill ends the active file: it gets no more values. v.appending is held.
+// fill ends the active file: it gets no more values. v.appending is held. Its error is one of those that fail the store.
 func (v *valueLog) fill() error {
 	f := v.active
 	f.syncing.Lock()
 	defer f.syncing.Unlock()
 	if f.lost == nil && f.synced.Load() < f.size.Load() {
-		if err := f.syncNow(); err != nil && f.lost == nil {
-			return err
-		}
+		_ = f.syncNow() // f.lost has it
+	}
+	if f.lost != nil && !isNoSpace(f.lost) {
+		return f.lost
 	}
 	_ = f.file.Close()
-	v.active = nil
-	v.mu.Lock()
-	f.filled = true
-	v.mu.Unlock()
 	if f.lost == nil { // else its end may differ after a crash, and the ledger must not claim it
 		sum := crc32.Checksum(f.tail, castagnoli)
 		v.s.ledger.later(fileItem(itemFilled, f.name, extent{f.size.Load(), sum}))
 	}
-	f.tail = nil
+	v.active, f.tail = nil, nil
+	v.mu.Lock()
+	f.filled = true // last: from here on the collector may remove the file, and the ledger hears of that later
+	v.mu.Unlock()
 	return nil
 }
 

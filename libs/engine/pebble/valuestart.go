@@ -100,6 +100,9 @@ func (v *valueLog) load(format byte) error {
 			return fmt.Errorf("%w: value tag row of %d bytes", ErrCorrupt, len(tag))
 		}
 		v.tag = tag
+		if err := s.ledger.raise(); err != nil {
+			return err
+		}
 	}
 	if v.on() && s.opts.ValueBytes > 0 {
 		v.limit = s.opts.ValueBytes
