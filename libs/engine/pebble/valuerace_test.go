@@ -270,6 +270,50 @@ func TestValueFileFilledIsTold(t *testing.T) {
 	removeNow(t, s)
 }
 
+// TestValueFileKeptUntilDurable: a file stays until the commit that has removed its back rows is durable: a crash before
+// that brings them back.
+func TestValueFileKeptUntilDurable(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	var armed atomic.Bool
+	blocked, release := make(chan struct{}, 64), make(chan struct{})
+	s := openStepped(t, Options{FS: errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+		syncs := op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData
+		if syncs && strings.HasSuffix(op.Path, ".log") && armed.Load() {
+			blocked <- struct{}{}
+			<-release
+		}
+		return nil
+	}))})
+	want := fillFar(t, s, 2)
+	f := filledNow(t, s)
+	clearFar(t, s, want, "k0", "k1")
+	lookAt(t, s, f)
+	armed.Store(true)
+	done := make(chan error, 1)
+	go func() { done <- s.values.removeDead(t.Context()) }()
+	<-blocked
+	for range 1000 {
+		s.values.reap()
+		runtime.Gosched()
+	}
+	if !exists(mem, f) {
+		t.Error("the file has gone before its back rows have")
+	}
+	crashed := openFar(t, Options{FS: mem.CrashClone(vfs.CrashCloneCfg{})})
+	readAll(t, crashed, want)
+	if err := crashed.Close(); err != nil {
+		t.Error(err)
+	}
+	armed.Store(false)
+	close(release)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if s.values.reap() || exists(mem, f) {
+		t.Error("the file is still there")
+	}
+}
+
 // TestCrashWhileCollected: a crash at every operation of the collector, from a rewrite to the removal, loses nothing.
 func TestCrashWhileCollected(t *testing.T) {
 	seed := rand.Uint64()
