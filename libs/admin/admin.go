@@ -118,6 +118,8 @@ var codesOf = []struct {
 	{mvcc.ErrCompacted, codes.OutOfRange},
 	{mvcc.ErrSetBack, codes.FailedPrecondition},
 	{mvcc.ErrFollowing, codes.Unavailable},
+	{mvcc.ErrUnfinished, codes.Unavailable},
+	{mvcc.ErrUnfollowable, codes.OutOfRange},
 	{mvcc.ErrNotFollowing, codes.FailedPrecondition},
 	{mvcc.ErrGap, codes.FailedPrecondition},
 	{mvcc.ErrDiverged, codes.FailedPrecondition},
@@ -134,6 +136,7 @@ var codesOf = []struct {
 	{mvcc.ErrUnavailable, codes.Unavailable},
 	{mvcc.ErrClosed, codes.Unavailable},
 	{fsck.ErrNoKeyspace, codes.NotFound},
+	{fsck.ErrUnfinished, codes.Unavailable},
 	{context.Canceled, codes.Canceled},
 	{context.DeadlineExceeded, codes.DeadlineExceeded},
 }

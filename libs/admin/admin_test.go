@@ -24,7 +24,7 @@ type obeys struct {
 
 func (o obeys) Enforces(setting string) bool { return o.settings[setting] }
 
-// TestEnforced: a setting that the host does not obey is refused, each of them, and one that is not set is not.
+// TestEnforced: the server refuses every setting that its host does not obey, and accepts requests without them.
 func TestEnforced(t *testing.T) {
 	all := map[string]*adminv1.Settings{"weight": {Weight: 2}}
 	fields := (*keyspacev1.Limits)(nil).ProtoReflect().Descriptor().Fields()

@@ -56,7 +56,7 @@ func newFollowing(t *testing.T, source uint64) *mvcc.Store {
 	return s
 }
 
-// TestReplayReceives: a client whose request cannot be received is told so.
+// TestReplayReceives: a client whose request cannot be received gets an error.
 func TestReplayReceives(t *testing.T) {
 	const source, most = 7, 1 << 10
 	store := newFollowing(t, source)

@@ -28,7 +28,7 @@ func (f *fakeRows) SetAlarm(_ context.Context, name string, on bool) error {
 	return nil
 }
 
-// TestOpen: rows that cannot be read, or that nobody can have written, end the start.
+// TestOpen: the start fails on rows that cannot be read, and on rows that no release writes.
 func TestOpen(t *testing.T) {
 	rows := &fakeRows{names: []string{"1/16"}}
 	if _, err := Open(t.Context(), rows); err != nil || !rows.refuse {

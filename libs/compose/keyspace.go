@@ -139,7 +139,8 @@ func (k *Keyspace) openShared(ctx context.Context, o mvcc.Options) error {
 		return fmt.Errorf("keyspace %s: %w", name, err)
 	}
 	k.OnClose(k.Store.Close)
-	logFeatures(d.Log, k.Store.Features(), mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps)
+	logFeatures(d.Log, k.Store.Features(),
+		mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps|mvcc.FeatureFences)
 	cluster := k.Store.Meta().ClusterID
 	k.Subject = feed.Name(name, cluster)
 	// There is one member for the whole deployment, whatever the names of the pods.

@@ -101,8 +101,8 @@ func TestConfigFile(t *testing.T) {
 	}
 }
 
-// TestConfigFileRefuses: what cannot be taken stops the start, all of it in one error. Nothing of a security section is
-// passed over.
+// TestConfigFileRefuses: the start fails with one error that names every setting that cannot be used. No setting of a
+// security section is ignored.
 func TestConfigFileRefuses(t *testing.T) {
 	for text, want := range map[string][]string{
 		"max-txn-ops: x\nmetrics: y":   {`"x" for max-txn-ops`, `"y" for metrics`},

@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// TestMetricsKeyspaces: the flag names keyspaces, asks for the busiest, or for none, and never for more than there may
-// be.
+// TestMetricsKeyspaces: the flag names keyspaces, or asks for the busiest or for none. It is refused if it asks for
+// more than the limit.
 func TestMetricsKeyspaces(t *testing.T) {
 	var many []string
 	for i := range MetricsKeyspacesMax + 1 {

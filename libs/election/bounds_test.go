@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// TestBallotBounds: each way in which a row may be wrong by itself is found.
+// TestBallotBounds: every error that a single row can have is found.
 func TestBallotBounds(t *testing.T) {
 	good := ballotRow{LeaderInfo: LeaderInfo{Holder: "me", Ballot: 7}, ttl: time.Second}.encode()
 	if b, err := parseBallot(good); err != nil || b.Holder != "me" || b.Ballot != 7 {
@@ -28,7 +28,7 @@ func TestBallotBounds(t *testing.T) {
 	}
 }
 
-// TestOptionBounds: what is at a bound is allowed, what is beyond it is not.
+// TestOptionBounds: a value at a bound is allowed, and a value beyond it is refused.
 func TestOptionBounds(t *testing.T) {
 	valid := func(change func(*Options)) error {
 		o := Options{Key: []byte("k"), Holder: "me", TTL: TTLMin, Renew: TTLMin / 2}

@@ -102,7 +102,7 @@ func check(ctx context.Context, s engine.Store, term *Term) error {
 	return err
 }
 
-// TestTakeover: a released row is taken at once, one whose holder has died after the time to live.
+// TestTakeover: a candidate takes a released row at once, and the row of a dead holder after the time to live.
 func TestTakeover(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := open(t)

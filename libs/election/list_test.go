@@ -9,7 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 )
 
-// TestList: elections are found among other rows, below the prefix alone, with who leads them and after that nobody.
+// TestList: the list has the elections below the prefix, and no other rows. It shows who leads each, and later that
+// nobody does.
 func TestList(t *testing.T) {
 	store := testengine.Open(t, 1)
 	txn, err := store.Begin(t.Context())

@@ -39,6 +39,8 @@ var errorTable = []struct{ err, grpc error }{
 	{mvcc.ErrUnavailable, rpctypes.ErrGRPCTimeout},
 	{mvcc.ErrFollowing, status.Error(codes.Unavailable,
 		"headwater: the keyspace follows another one and takes no writes yet")},
+	{mvcc.ErrUnfinished, status.Error(codes.Unavailable,
+		"headwater: the keyspace takes over a large revision of its source")},
 	{mvcc.ErrAuthOld, rpctypes.ErrGRPCAuthOldRevision},
 	{mvcc.ErrDenied, rpctypes.ErrGRPCPermissionDenied},
 	{auth.ErrRootUserNotExist, rpctypes.ErrGRPCRootUserNotExist},

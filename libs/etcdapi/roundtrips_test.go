@@ -202,8 +202,8 @@ func TestServiceRoundTrips(t *testing.T) {
 		trips, serial int64
 		prepare, do   func(f *farStack)
 	}{
-		{"Grant", 4, 3, nil, func(f *farStack) { f.grant(id) }},
-		{"Revoke with 10,000 keys", 17, 16, loaded, func(f *farStack) {
+		{"Grant", 5, 3, nil, func(f *farStack) { f.grant(id) }},
+		{"Revoke with 10,000 keys", 18, 16, loaded, func(f *farStack) {
 			_, err := f.client.Revoke(f.Context(), id)
 			f.must(err)
 		}},
@@ -241,7 +241,7 @@ func TestServiceRoundTrips(t *testing.T) {
 				f.Error("not created")
 			}
 		}},
-		{"Lock", 5, 4, granted, func(f *farStack) {
+		{"Lock", 6, 4, granted, func(f *farStack) {
 			f.invoke("/v3lockpb.Lock/Lock", &cpb.LockRequest{Name: []byte("l"), Lease: id}, new(cpb.LockResponse))
 		}},
 		{"Campaign", 8, 6, granted, func(f *farStack) {

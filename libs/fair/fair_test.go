@@ -110,7 +110,7 @@ func TestNobodyStarves(t *testing.T) {
 	}
 }
 
-// TestLargeTurns: rounds in which nobody could go are not walked one by one.
+// TestLargeTurns: rounds in which no flow could have a turn are skipped, not counted one by one.
 func TestLargeTurns(t *testing.T) {
 	ring := NewRing(1)
 	var a, b Member
@@ -126,7 +126,8 @@ func TestLargeTurns(t *testing.T) {
 	}
 }
 
-// TestDebts: what a turn has taken beyond its ticket is paid back while others wait, and forgotten when nobody does.
+// TestDebts: if a turn took more than its ticket, the flow pays that back while others wait. The debt is forgotten when
+// no flow waits.
 func TestDebts(t *testing.T) {
 	ring := NewRing(10)
 	var a, b Member
@@ -155,7 +156,7 @@ func TestDebts(t *testing.T) {
 	}
 }
 
-// TestRemove: a ticket that is taken out has no turn, wherever it stands, and all others have.
+// TestRemove: a removed ticket gets no turn, wherever it stood, and all other tickets get theirs.
 func TestRemove(t *testing.T) {
 	r := seeded(t)
 	for range 200 {
@@ -195,8 +196,8 @@ func TestRemove(t *testing.T) {
 	}
 }
 
-// TestGate: no more turns are under way than there are places, nobody waits while one is free, and who gives up leaves
-// nothing behind.
+// TestGate: there are never more turns under way than places, nobody waits while a place is free, and a waiter that
+// gives up leaves nothing behind.
 func TestGate(t *testing.T) {
 	r := seeded(t)
 	synctest.Test(t, func(t *testing.T) {
@@ -241,7 +242,8 @@ func TestGate(t *testing.T) {
 	})
 }
 
-// TestOpenGate: an open gate keeps nobody, those who wait when it opens neither; shut again it counts who is inside.
+// TestOpenGate: an open gate makes nobody wait, and lets all waiters in when it opens. When it shuts again, it counts
+// those that are inside.
 func TestOpenGate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		g := NewGate(1, 10)

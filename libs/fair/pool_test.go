@@ -5,8 +5,8 @@ import (
 	"testing"
 )
 
-// TestPool: a flow that takes all it can leaves something for each of those that come later; one that is alone may
-// have all.
+// TestPool: a flow that takes as much as it can leaves something for each later flow. A flow that is alone may have
+// everything.
 func TestPool(t *testing.T) {
 	const size = 1 << 10
 	fill := func(h *Holding) (n int64) {

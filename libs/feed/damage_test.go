@@ -13,8 +13,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/mvcc"
 )
 
-// TestDamagedEntry: where an entry cannot be read both sides say so once, look again after long pauses, and go on when
-// it is mended.
+// TestDamagedEntry: if an entry cannot be read, tailer and follower report it once, try again after long pauses, and go
+// on when it is repaired.
 func TestDamagedEntry(t *testing.T) {
 	for _, side := range []string{"tailer", "follower"} {
 		t.Run(side, func(t *testing.T) {

@@ -219,7 +219,7 @@ func TestTailerGoesAndComes(t *testing.T) {
 	})
 }
 
-// TestReferencesAndDamage: entries that did not come, or not whole, are read from the log.
+// TestReferencesAndDamage: the follower reads entries from the log that did not arrive, or did not arrive whole.
 func TestReferencesAndDamage(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()
@@ -236,7 +236,7 @@ func TestReferencesAndDamage(t *testing.T) {
 	})
 }
 
-// TestForeignFrames: frames that cannot be of this log change nothing, whether they are out of order or beyond its
+// TestForeignFrames: frames that cannot belong to this log change nothing, whether they are out of order or beyond its
 // end. If one follows on and is believed, the check finds out and the follower starts anew.
 func TestForeignFrames(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
@@ -296,7 +296,8 @@ func TestSetBack(t *testing.T) {
 	})
 }
 
-// TestRemoved: entries that the follower has not seen are removed from the log; it says so and goes on from the head.
+// TestRemoved: if entries that the follower has not seen are removed from the log, it reports that and goes on from the
+// head.
 func TestRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()

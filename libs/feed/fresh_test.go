@@ -81,7 +81,7 @@ func TestFreshness(t *testing.T) {
 	})
 }
 
-// TestHungLog: calls that do not return are given up.
+// TestHungLog: the follower gives up calls that do not return.
 func TestHungLog(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log := newFakeLog()
@@ -108,7 +108,7 @@ func TestHungLog(t *testing.T) {
 	})
 }
 
-// TestHungRead: what has come does not wait for a read of what has not.
+// TestHungRead: entries that have arrived do not wait for a read of missing ones.
 func TestHungRead(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()
@@ -126,7 +126,8 @@ func TestHungRead(t *testing.T) {
 	})
 }
 
-// TestStuckTailer: a tailer whose view has stopped beats on; the follower finds out by the head.
+// TestStuckTailer: a tailer whose view of the log has stopped goes on sending heartbeats. The follower notices by the
+// head.
 func TestStuckTailer(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()

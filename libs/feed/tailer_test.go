@@ -160,7 +160,7 @@ func TestTailerLosesLog(t *testing.T) {
 	})
 }
 
-// TestTailerRemoved: what was removed before it was published is skipped, and shows as a gap.
+// TestTailerRemoved: the tailer skips entries that were removed before it published them, which followers see as a gap.
 func TestTailerRemoved(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()
@@ -181,7 +181,7 @@ func TestTailerRemoved(t *testing.T) {
 	})
 }
 
-// TestTailerNoFaster: a nudge and the change of the head that it tells of are one read.
+// TestTailerNoFaster: a nudge and the change of the head that it announces cause one read.
 func TestTailerNoFaster(t *testing.T) {
 	bubble(t, func(t *testing.T, g *group) {
 		log, b := newFakeLog(), bus.NewLocal()

@@ -33,7 +33,8 @@ const (
 	headMark      = 0xfffe
 	featureSizes  = 2
 	featureCounts = 4
-	featuresAll   = 15 | 32 | 64 | 128 | 256
+	featureParts  = 512
+	featuresAll   = 15 | 32 | 64 | 128 | 256 | 1024
 )
 
 // format is the content of the keyspace's row.

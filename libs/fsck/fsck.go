@@ -22,6 +22,10 @@ const (
 	scansAtOnce   = 32
 )
 
+// ErrUnfinished: a large revision of the source of the keyspace is being written in several transactions, and the rows
+// agree only when the last has been committed.
+var ErrUnfinished = errors.New("fsck: a large revision is being written; check again when it is there")
+
 // ErrNoKeyspace: there is no keyspace under the prefix, or it has a later format.
 var ErrNoKeyspace = errors.New("fsck: there is no keyspace in a format that this version knows")
 
@@ -288,6 +292,9 @@ func (c *checker) readState() error {
 	head, features, ok := parseHead(v[0])
 	if !ok {
 		return fmt.Errorf("%w: head row %x", ErrNoKeyspace, v[0])
+	}
+	if features&featureParts != 0 {
+		return ErrUnfinished
 	}
 	if features != c.features && c.report.Revision == 0 {
 		c.report.Findings = append(c.report.Findings, Finding{

@@ -177,7 +177,7 @@ func TestClean(t *testing.T) {
 	})
 }
 
-// TestEveryRow: whatever row is lost, moved, cut or changed in one bit is found.
+// TestEveryRow: fsck finds every row that is lost, moved, cut short or changed in one bit.
 func TestEveryRow(t *testing.T) {
 	engines(t, func(t *testing.T, e engine.Store) {
 		seed := rand.Uint64()
@@ -282,8 +282,8 @@ func TestBounded(t *testing.T) {
 	})
 }
 
-// TestRunning: a keyspace that is written and compacted all the time is found to be as it should be, also where the
-// engine lets no snapshot live for long.
+// TestRunning: fsck finds nothing wrong in a keyspace that is written and compacted all the time, even if the engine
+// lets no snapshot live for long.
 func TestRunning(t *testing.T) {
 	engines(t, func(t *testing.T, inner engine.Store) {
 		for _, old := range []bool{false, true} {
@@ -346,7 +346,7 @@ func TestRunning(t *testing.T) {
 	})
 }
 
-// TestNoKeyspace: what is no keyspace, or one of a later format, is not checked.
+// TestNoKeyspace: fsck refuses rows that are not a keyspace, and a keyspace of a later format.
 func TestNoKeyspace(t *testing.T) {
 	engines(t, func(t *testing.T, e engine.Store) {
 		if _, err := fsck.Check(t.Context(), e, fsck.Options{Prefix: prefix}); !errors.Is(err, fsck.ErrNoKeyspace) {

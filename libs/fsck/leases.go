@@ -175,7 +175,7 @@ func (o *otherRows) check(table byte, k, v []byte) {
 		}
 	case tableMeta:
 		if string(k) == "buckets" {
-			if o.c.b.change = true; len(v) != 8 {
+			if o.c.b.change = true; len(v) != 8 && len(v) != 24 {
 				o.c.findf(nil, 0, "the row of the last change of buckets is %x", v)
 			}
 		}

@@ -185,6 +185,9 @@ func (f *format) metaText(name string, v []byte) string {
 		return fmt.Sprintf("live: %d bytes", binary.LittleEndian.Uint64(v))
 	case name == "buckets" && len(v) == 8:
 		return fmt.Sprintf("buckets: change %d", number())
+	case name == "buckets" && len(v) == 24:
+		return fmt.Sprintf("buckets: change %d, groups count as since change %d, sealed %d",
+			number(), binary.BigEndian.Uint64(v[8:]), binary.BigEndian.Uint64(v[16:]))
 	case (name == "compact" || name == "compacted") && len(v) == 8:
 		return fmt.Sprintf("%s: revision %d", name, number())
 	case strings.HasPrefix(name, "hold/") && len(v) == 24:

@@ -15,7 +15,9 @@ import (
 	"go.etcd.io/etcd/api/v3/etcdserverpb/gw"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/metadata"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/headwaterdb/headwater/libs/fair"
@@ -47,13 +49,14 @@ type Options struct {
 
 // Gateway is an http.Handler for paths below /v3/.
 type Gateway struct {
-	mux     *runtime.ServeMux
-	jsonMax int64 // bytes of one message of a request
-	timeout time.Duration
-	bodies  *bodies
-	tenant  func(*http.Request) uint64
-	calls   *fair.Pool // requests that are served
-	answers *fair.Pool // bytes of answers
+	mux      *runtime.ServeMux
+	metadata []string
+	jsonMax  int64 // bytes of one message of a request
+	timeout  time.Duration
+	bodies   *bodies
+	tenant   func(*http.Request) uint64
+	calls    *fair.Pool // requests that are served
+	answers  *fair.Pool // bytes of answers
 
 	stopping context.Context // ends WebSockets, which no server closes
 	stop     context.CancelFunc
@@ -75,13 +78,14 @@ type tenant struct {
 // New returns a Gateway.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{
-		jsonMax: int64(o.MessageBytesMax) * expansionMax,
-		timeout: timeFor(o.MessageBytesMax),
-		bodies:  newBodies(max(bodyBytesMax, bodiesMin*int64(o.MessageBytesMax)*expansionMax)),
-		tenant:  o.Tenant,
-		calls:   fair.NewPool(callsMax, o.Shared),
-		answers: fair.NewPool(o.AnswerBytes, o.Shared),
-		tenants: make(map[uint64]*tenant),
+		metadata: o.Metadata,
+		jsonMax:  int64(o.MessageBytesMax) * expansionMax,
+		timeout:  timeFor(o.MessageBytesMax),
+		bodies:   newBodies(max(bodyBytesMax, bodiesMin*int64(o.MessageBytesMax)*expansionMax)),
+		tenant:   o.Tenant,
+		calls:    fair.NewPool(callsMax, o.Shared),
+		answers:  fair.NewPool(o.AnswerBytes, o.Shared),
+		tenants:  make(map[uint64]*tenant),
 	}
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	g.mux = runtime.NewServeMux(
@@ -125,7 +129,11 @@ var marshaler = &runtime.HTTPBodyMarshaler{Marshaler: &runtime.JSONPb{
 
 // ServeHTTP implements http.Handler.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	of, err := g.enter(r)
+	err := g.checkHeader(r)
+	var of *tenant
+	if err == nil {
+		of, err = g.enter(r)
+	}
 	if err != nil {
 		runtime.HTTPError(r.Context(), g.mux, marshaler, w, r, err)
 		return
@@ -152,6 +160,23 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, body *body) {
 	r = r.WithContext(context.WithValue(r.Context(), callKey{}, c))
 	r.Body = body
 	g.mux.ServeHTTP(w, r)
+}
+
+// checkHeader refuses a request whose header has metadata of Headwater's own with bytes that gRPC cannot carry. The
+// generated handlers would leave it out, and the request would go to a keyspace that it does not name. Errors:
+// InvalidArgument.
+func (g *Gateway) checkHeader(r *http.Request) error {
+	unprintable := func(c rune) bool { return c < ' ' || c > '~' }
+	for _, name := range g.metadata {
+		header := runtime.MetadataHeaderPrefix + name
+		if slices.ContainsFunc(r.Header.Values(header), func(v string) bool {
+			return strings.ContainsFunc(v, unprintable)
+		}) {
+			return status.Errorf(codes.InvalidArgument, "headwater: header %s: only printable ASCII is possible",
+				header)
+		}
+	}
+	return nil
 }
 
 // enter counts a request of a tenant. The caller calls leave when the request ends. Errors: ErrGRPCStopped,

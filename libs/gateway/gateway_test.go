@@ -198,7 +198,32 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// TestBodySlow: a body that stops coming is answered in its time, and so is the first message of a stream.
+// TestMetadataUnprintable: a request that names its keyspace with bytes that metadata cannot have is refused, and not
+// served without the name.
+func TestMetadataUnprintable(t *testing.T) {
+	for _, value := range []string{
+		"t\xc3\xabam", "\xef\xbd\x94", "a\tb", "k\r\nGrpc-Metadata-Headwater-Keyspace: \xff",
+	} {
+		for _, more := range []string{"", "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n" +
+			"Sec-WebSocket-Key: MTIzNDU2Nzg5MDEyMzQ1Ng==\r\n"} {
+			s := &services{}
+			serving(t, s, func(t *testing.T, _ *Gateway, dial func() net.Conn) {
+				c := dial()
+				write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"+more+
+					"Grpc-Metadata-Headwater-Keyspace: "+value+"\r\n\r\n{}")
+				if got := result(t, c); !strings.HasPrefix(got, "400") || !strings.Contains(got, "printable") {
+					t.Errorf("%q: %s", value, got)
+				}
+			})
+			if len(s.calls) != 0 {
+				t.Errorf("%q: served with %v", value, s.calls)
+			}
+		}
+	}
+}
+
+// TestBodySlow: a request whose body stops arriving gets an error in time, and so does a stream without a first
+// message.
 func TestBodySlow(t *testing.T) {
 	for _, path := range []string{"/v3/kv/put", "/v3/lock/lock", "/v3/watch"} {
 		for _, n := range []int{100, -1} {
@@ -240,7 +265,7 @@ func TestBodyDeadlineEnds(t *testing.T) {
 	})
 }
 
-// TestBodyTooLarge: what is larger than a message can be in JSON is refused when that much has come.
+// TestBodyTooLarge: a body that is larger than the JSON of any message is refused as soon as that much has arrived.
 func TestBodyTooLarge(t *testing.T) {
 	for _, path := range []string{"/v3/kv/put", "/v3/watch"} {
 		serving(t, &services{}, func(t *testing.T, g *Gateway, dial func() net.Conn) {
@@ -270,7 +295,7 @@ func (e endlessly) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// TestBodyMemory: when bodies take too much memory the oldest goes.
+// TestBodyMemory: when bodies take too much memory, the oldest one is refused.
 func TestBodyMemory(t *testing.T) {
 	serving(t, &services{}, func(t *testing.T, g *Gateway, dial func() net.Conn) {
 		g.bodies.bytesMax = 3*messageMax + 1000
@@ -296,7 +321,7 @@ func TestBodyMemory(t *testing.T) {
 	})
 }
 
-// TestNeverRead: a client that does not read is cut off when it has had its time; what waits for it is one message.
+// TestNeverRead: a client that does not read is cut off after its time. At most one message waits for it.
 func TestNeverRead(t *testing.T) {
 	big := &pb.WatchResponse{Events: []*mvccpb.Event{{Kv: &mvccpb.KeyValue{Value: make([]byte, 32<<10)}}}}
 	for _, opening := range []string{
@@ -329,7 +354,8 @@ func TestNeverRead(t *testing.T) {
 	}
 }
 
-// TestAnswers: answers that clients have not taken bound the next ones; one that is larger than all goes alone.
+// TestAnswers: answers that clients have not read count against the bound for further ones. An answer above the bound
+// is sent alone.
 func TestAnswers(t *testing.T) {
 	large := &pb.RangeResponse{Kvs: []*mvccpb.KeyValue{{Value: make([]byte, 1<<20)}}}
 	serving(t, &services{answer: large}, func(t *testing.T, g *Gateway, dial func() net.Conn) {

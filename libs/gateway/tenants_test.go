@@ -31,7 +31,7 @@ func TestTenantCalls(t *testing.T) {
 	})
 }
 
-// TestTenantAnswers: a tenant who does not take its answers keeps none of another's from it.
+// TestTenantAnswers: a tenant that does not read its answers does not keep others from getting theirs.
 func TestTenantAnswers(t *testing.T) {
 	// Each takes 160 KiB of 1 MiB: three of a tenant, which leaves room for one of another.
 	value := &etcdserverpb.RangeResponse{Kvs: []*mvccpb.KeyValue{{Value: make([]byte, 40<<10)}}}
@@ -54,7 +54,8 @@ func TestTenantAnswers(t *testing.T) {
 	})
 }
 
-// TestTenantBodies: a tenant whose bodies do not end loses its own, whoever's is the oldest.
+// TestTenantBodies: if the bodies of a tenant do not end, the tenant loses its own bodies, even if another's is the
+// oldest.
 func TestTenantBodies(t *testing.T) {
 	serving(t, &services{shared: true}, func(t *testing.T, g *Gateway, dial func() net.Conn) {
 		g.bodies.bytesMax = 3*messageMax + 1000

@@ -10,7 +10,7 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// TestAdmits: who a rule lets in.
+// TestAdmits: a rule lets in the clients that it names, and no others.
 func TestAdmits(t *testing.T) {
 	client := Names{
 		CommonName: "team-a", DNS: []string{"x.example.com", "API.team-a.example.com"},
@@ -59,8 +59,7 @@ func TestAdmits(t *testing.T) {
 	}
 }
 
-// TestRule: a rule that cannot be is refused, and the row of a keyspace that is closed is none that releases without
-// rules take.
+// TestRule: an impossible rule is refused, and releases without rules refuse the row of a closed keyspace.
 func TestRule(t *testing.T) {
 	long := strings.Repeat("x", patternMax+1)
 	allow := func(c ...*keyspacev1.Certificate) *keyspacev1.AccessRule { return &keyspacev1.AccessRule{Allow: c} }

@@ -11,7 +11,8 @@ import (
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 )
 
-// TestReserve: a reserved keyspace is nobody's until it is published, once, and what is given up is cleared.
+// TestReserve: nobody can use a reserved keyspace until it is published. It is published once, and cleared if it is
+// given up.
 func TestReserve(t *testing.T) {
 	each(t, testReserve)
 }
@@ -66,8 +67,8 @@ func testReserve(t *testing.T, e engine.Store) {
 	}
 }
 
-// TestPublishSettings: who publishes says the settings, whatever was to be when the id was reserved: an interrupted
-// restore leaves nobody a way in whom the one that goes on with it does not name.
+// TestPublishSettings: the settings are those given at publishing, not those given when the id was reserved. So an
+// interrupted restore lets nobody in whom the restore that goes on with it does not name.
 func TestPublishSettings(t *testing.T) {
 	each(t, testPublishSettings)
 }

@@ -3,6 +3,8 @@ package migrate
 import (
 	"context"
 	"fmt"
+	"math"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/revlog"
@@ -12,6 +14,9 @@ import (
 // findingsMax bounds the findings that are listed.
 const findingsMax = 20
 
+// DefaultRoot is the root of pods that were given none.
+const DefaultRoot = "headwater"
+
 // Checked is the result of reading a source's snapshot.
 type Checked struct {
 	Revision, Compact      int64
@@ -19,22 +24,27 @@ type Checked struct {
 	Leases                 int64
 	Users, Roles           int
 	LargestKey, LargestVal int
-	// Findings are what a keyspace could not hold. Notes are what will differ from the source.
-	Findings, Notes []string
-	More            int64 // findings beyond those
+	// Findings are what no keyspace could hold. OnPods are what only keyspaces of pods could not hold, on FoundationDB.
+	// Notes are what will differ from the source.
+	Findings, OnPods, Notes []string
+	More, MoreOnPods        int64 // findings beyond those
 }
 
-func (c *Checked) find(format string, args ...any) {
-	if len(c.Findings) == findingsMax {
-		c.More++
+func (c *Checked) find(format string, args ...any) { add(&c.Findings, &c.More, format, args...) }
+
+func add(list *[]string, more *int64, format string, args ...any) {
+	if len(*list) == findingsMax {
+		*more++
 		return
 	}
-	c.Findings = append(c.Findings, fmt.Sprintf(format, args...))
+	*list = append(*list, fmt.Sprintf(format, args...))
 }
 
-// Check reads a source's snapshot, and finds what a keyspace could not hold. Errors: those of the snapshot.
-func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
+// Check reads a source's snapshot, and finds what a keyspace could not hold. root is that of the pods (--fdb-root).
+// Errors: those of the snapshot.
+func Check(ctx context.Context, r *snapshot.Reader, root string) (*Checked, error) {
 	c := &Checked{Revision: r.Revision, Compact: r.Compact}
+	pods := mvcc.NewPodFit(root)
 	seen, at := map[string]bool{}, int64(0)
 	err := r.Events(ctx, func(rev int64, ev *revlog.Event) error {
 		if rev != at {
@@ -49,6 +59,11 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 		if len(kv.Value) > mvcc.ValueMax(0) {
 			c.find("key %q has a value of %d bytes in revision %d, and at most %d are possible",
 				kv.Key, len(kv.Value), rev, mvcc.ValueMax(0))
+		}
+		if !ev.Delete {
+			if err := pods.Refuse(kv.Key, kv.Value); err != nil {
+				add(&c.OnPods, &c.MoreOnPods, "in revision %d: %v", rev, err)
+			}
 		}
 		c.Revisions++
 		c.Bytes += int64(len(kv.Key) + len(kv.Value))
@@ -67,6 +82,10 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 	if err != nil {
 		return c, err
 	}
+	if age := databaseAge(r.Revision); age >= time.Minute {
+		c.Notes = append(c.Notes, fmt.Sprintf(
+			"on pods a FoundationDB is needed that is %s old, or was advanced to version %d", age, r.Revision>>podShift))
+	}
 	a, err := r.Auth(ctx)
 	if err == nil {
 		c.Users, c.Roles = len(a.Users), len(a.Roles)
@@ -75,4 +94,13 @@ func Check(ctx context.Context, r *snapshot.Reader) (*Checked, error) {
 		}
 	}
 	return c, err
+}
+
+// podShift is how many bits of a revision on pods count within a version of the database.
+const podShift = 5
+
+// databaseAge is how old a database is, in whole minutes, at the version that a revision on pods stands for: it makes a
+// million versions a second.
+func databaseAge(rev int64) time.Duration {
+	return (time.Duration(min(rev>>podShift, math.MaxInt64/1000)) * time.Microsecond).Truncate(time.Minute)
 }

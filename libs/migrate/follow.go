@@ -3,6 +3,7 @@ package migrate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"sync"
@@ -11,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/headwaterdb/headwater/libs/engine/retry"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
@@ -22,6 +24,9 @@ const reportEvery = 200 * time.Millisecond
 // requestsMax bounds the requests that have not been answered. What the source does meanwhile goes together into the
 // next one: where the store is another machine's a request takes a round trip, however little is in it.
 const requestsMax = 4
+
+// requestMax is how many bytes a request may have: a little less than the server accepts (libs/admin).
+const requestMax = 255 << 20
 
 // pause is the time before a side that could not be reached is tried again.
 const pause = 500 * time.Millisecond
@@ -43,7 +48,7 @@ type follower struct {
 }
 
 // followOn is Follow that outlasts passing errors: a server that restarts, and a tail that has grown too long. If the
-// source has compacted too far, it makes the copy again.
+// source has compacted too far, or a revision is too large to be replayed, it makes the copy again.
 func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) error {
 	for pauses := 0; ; {
 		err := m.Follow(ctx, done)
@@ -54,6 +59,11 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 		case errors.Is(err, errOverflow):
 		case errors.As(err, &compacted) && m.Target.replaceable():
 			m.note("%v: the copy starts again", err)
+			if err := m.again(ctx); err != nil {
+				return err
+			}
+		case unfollowable(err) && m.Target.replaceable():
+			m.note("%s: the copy starts again", strings.TrimSpace(err.Error()))
 			if err := m.again(ctx); err != nil {
 				return err
 			}
@@ -75,6 +85,14 @@ func passes(err error) bool {
 	etcd, ok := errors.AsType[rpctypes.EtcdError](err)
 	return ok && etcd.Code() == codes.Unavailable || status.Code(err) == codes.Unavailable ||
 		errors.Is(err, context.DeadlineExceeded)
+}
+
+// errUnfollowable: a revision does not fit into a request.
+var errUnfollowable = errors.New("a revision of the source is too large to be followed")
+
+// unfollowable says whether the keyspace can have what it lacks only in another copy.
+func unfollowable(err error) bool {
+	return errors.Is(err, errUnfollowable) || status.Code(err) == codes.OutOfRange
 }
 
 // Follow lets the keyspace follow the source until ctx ends, or until done returns true. done is called with the
@@ -174,7 +192,12 @@ func (f *follower) send(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := f.stream.Send(&adminv1.ReplayRequest{Entries: entries, After: after}); err != nil {
+		r := &adminv1.ReplayRequest{Entries: entries, After: after}
+		if proto.Size(r) > requestMax {
+			return fmt.Errorf("%w: revision %d, with %d changes", errUnfollowable, entries[len(entries)-1].Revision,
+				len(entries[len(entries)-1].Events))
+		}
+		if err := f.stream.Send(r); err != nil {
 			return err
 		}
 		after = entries[len(entries)-1].Revision

@@ -52,6 +52,9 @@ type Migration struct {
 	Target *Target
 	// TempDir is the directory for a file of the source from which users are read; "": the system's.
 	TempDir string
+	// WorkDir, if set, is the directory in which the first copy keeps the source's snapshot until the keyspace is whole.
+	// If the copy is interrupted, however that happens, the next one goes on with the same file.
+	WorkDir string
 	// Report, if set, is called with the progress, from several goroutines. It must return quickly.
 	Report func(Progress)
 	// Note, if set, is called with what happens, one line at a time.
@@ -145,8 +148,14 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	if err != nil {
 		return fmt.Errorf("the source: %w", err)
 	}
-	m.early = m.Source.tail(ctx, head+1)
-	file, err := m.Source.Snapshot(ctx)
+	file, since, err := m.kept(ctx, cluster, head)
+	if err != nil {
+		return err
+	}
+	m.early = m.Source.tail(ctx, since+1)
+	if file == nil {
+		file, err = m.take(ctx, cluster)
+	}
 	if err != nil {
 		return fmt.Errorf("the source's snapshot: %w", err)
 	}
@@ -156,7 +165,8 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	if err != nil {
 		return err
 	}
-	if done.GetRevision() < head { // the file is from a member that is behind
+	m.drop(cluster)
+	if done.GetRevision() < since { // the file is from a member that is behind
 		m.Close()
 	}
 	m.note(

@@ -3,6 +3,8 @@ package mvcc
 import (
 	"context"
 	"errors"
+
+	"github.com/headwaterdb/headwater/libs/engine"
 )
 
 // wants is what requests certainly need before they are evaluated. A group reads it together, because on a remote
@@ -120,7 +122,11 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	for _, r := range reqs {
 		w.add(g.s, r.m)
 	}
-	if g.s.Features().Has(FeatureCounts) {
+	var buckets engine.Iterator
+	switch f := g.s.Features(); {
+	case g.s.fenced(f):
+		buckets = g.s.scanChange(ctx, g.txn)
+	case f.Has(FeatureCounts):
 		w.rows = append(w.rows, g.s.bucketsRow)
 	}
 	if g.s.Features().Has(FeatureAuth) {
@@ -130,9 +136,12 @@ func (g *group) load(ctx context.Context, reqs []*request) error {
 	rev, features, headErr := g.s.parseHead(g.txn, head)
 	g.head, g.rev, g.features = rev, rev, features
 	if err = errors.Join(err, headErr, g.loadLive(live)); err != nil {
+		if buckets != nil {
+			err = errors.Join(err, buckets.Close())
+		}
 		return err
 	}
-	if err := errors.Join(g.loadBuckets(ctx), g.loadAuth(ctx)); err != nil {
+	if err := errors.Join(g.loadBuckets(ctx, buckets), g.loadAuth(ctx)); err != nil {
 		return err
 	}
 	if g.apart() { // a replaced value stays where it is

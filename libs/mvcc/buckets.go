@@ -3,7 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"sort"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -11,8 +10,9 @@ import (
 
 // The count index (FeatureCounts) cuts the keys of a keyspace into buckets. The boundary row of a bucket says where it
 // begins and in what state it is, its counter row how many keys it has. A group adds what it changes to the counters
-// of the buckets concerned, in its own transaction and without reading them. It reads one row about the buckets, with
-// a conflict: the number of their last change. The boundaries themselves it has in memory.
+// of the buckets concerned, in its own transaction and without reading them. It reads one row about the buckets: the
+// number of their last change. The boundaries themselves it has in memory. What makes a group conflict with changes is
+// in fences.go.
 
 // Bounds of the buckets' sizes. A count walks over the keys of two buckets at most, at the ends of its range.
 const (
@@ -42,7 +42,7 @@ func (s bucketState) joins() bool { return s == bucketSplit || s == bucketMerged
 
 // buckets are all buckets of a keyspace between two changes of them. Nobody changes one.
 type buckets struct {
-	change uint64   // number of the last change
+	change          // the last one
 	starts [][]byte // in order; the first is empty
 	states []bucketState
 	plain  bool // all are settled
@@ -95,46 +95,35 @@ func (r rows) boundary(dst, start []byte) []byte {
 // counter is the row that has the number of its keys.
 func (r rows) counter(dst, start []byte) []byte { return append(r.table(dst, tableCounter), start...) }
 
-// parseChange reads the row of the last change of the buckets; 0: the index has not been begun.
-func parseChange(row []byte) (uint64, error) {
-	switch {
-	case row == nil:
-		return 0, nil
-	case len(row) != 8:
-		return 0, ErrCorrupt
-	}
-	return binary.BigEndian.Uint64(row), nil
-}
-
 // newBuckets begins the index of a keyspace, in a transaction that reads it with a conflict: state says whether the
 // keyspace is new, without keys.
 func newBuckets(txn importRows, r rows, state bucketState) {
 	txn.Set(r.boundary(nil, nil), []byte{byte(state)})
-	txn.Set(r.meta(metaBuckets), binary.BigEndian.AppendUint64(nil, 1))
+	txn.Set(r.meta(metaBuckets), change{number: 1}.row(0))
 }
 
 // bucketsOf returns the buckets in a reader's state, in which a change is the last; nil before the first. It adds no
 // conflict: the caller has read the row of the change.
-func (s *Store) bucketsOf(ctx context.Context, r engine.Reader, change uint64) (*buckets, error) {
-	if change == 0 {
+func (s *Store) bucketsOf(ctx context.Context, r engine.Reader, last change) (*buckets, error) {
+	if last.number == 0 {
 		return nil, nil
 	}
 	known := s.buckets.Load()
-	if known != nil && known.change == change {
+	if known != nil && known.number == last.number {
 		return known, nil
 	}
-	b, err := s.readBuckets(ctx, r, change)
+	b, err := s.readBuckets(ctx, r, last)
 	if err != nil {
 		return nil, storeErr(err)
 	}
-	if known == nil || known.change < change {
+	if known == nil || known.number < last.number {
 		s.buckets.CompareAndSwap(known, b)
 	}
 	return b, nil
 }
 
-func (s *Store) readBuckets(ctx context.Context, r engine.Reader, change uint64) (*buckets, error) {
-	b := &buckets{change: change, plain: true}
+func (s *Store) readBuckets(ctx context.Context, r engine.Reader, last change) (*buckets, error) {
+	b := &buckets{change: last, plain: true}
 	rng := s.rows.tableRange(tableBoundary)
 	rng.NoConflict = true
 	it := r.Scan(ctx, rng)
@@ -155,23 +144,6 @@ func (s *Store) readBuckets(ctx context.Context, r engine.Reader, change uint64)
 		return nil, ErrCorrupt
 	}
 	return b, nil
-}
-
-// loadBuckets learns, with a conflict, what buckets the group's changes count in.
-func (g *group) loadBuckets(ctx context.Context) error {
-	if !g.features.Has(FeatureCounts) {
-		return nil
-	}
-	row, err := g.row(ctx, g.s.bucketsRow)
-	if err != nil {
-		return err
-	}
-	change, err := parseChange(row)
-	if err != nil {
-		return err
-	}
-	g.buckets, err = g.s.bucketsOf(ctx, g.txn, change)
-	return err
 }
 
 // counters adds the keys that the group creates and deletes to the counters of their buckets.

@@ -72,11 +72,11 @@ func (s *Store) readIndex(ctx context.Context, r engine.Reader) (*buckets, error
 	if !s.Features().Has(FeatureCounts) {
 		return nil, nil
 	}
-	change, err := s.parseChange(s.scanChange(ctx, r))
+	last, err := s.parseChange(s.scanChange(ctx, r))
 	if err != nil {
 		return nil, err
 	}
-	return s.bucketsOf(ctx, r, change)
+	return s.bucketsOf(ctx, r, last)
 }
 
 // scanChange starts to read the row of the last change of the buckets, like scanHead.
@@ -85,12 +85,12 @@ func (s *Store) scanChange(ctx context.Context, r engine.Reader) engine.Iterator
 	return r.Scan(ctx, engine.Range{Begin: s.bucketsRow, End: end, Limit: 1, NoConflict: true})
 }
 
-func (s *Store) parseChange(it engine.Iterator) (uint64, error) {
+func (s *Store) parseChange(it engine.Iterator) (change, error) {
 	defer it.Close()
 	if it.Next() {
 		return parseChange(it.Value())
 	}
-	return 0, storeErr(it.Err())
+	return change{}, storeErr(it.Err())
 }
 
 // countLatest counts the keys of a range in a reader's state by the index, without a conflict. It calls spend for each
@@ -113,13 +113,13 @@ func (s *Store) countLatest(
 		}
 		change, its := s.scanChange(ctx, r), s.scanStretches(ctx, r, parts)
 		last, err := s.parseChange(change)
-		if err == nil && last == known.change {
+		if err == nil && last.number == known.number {
 			n, err = sumStretches(parts, its, spend)
 		}
 		for _, it := range its {
 			err = errors.Join(err, it.Close())
 		}
-		if err != nil || last == known.change {
+		if err != nil || last.number == known.number {
 			return n, err == nil, storeErr(err)
 		}
 		if known, err = s.bucketsOf(ctx, r, last); known == nil || err != nil {

@@ -57,7 +57,8 @@
 //
 // A count adds up counters of buckets of keys, and walks over the keys of two buckets at most (count.go). Groups add to
 // the counters without reading them (buckets.go). Splits and merges of buckets are separate transactions of two steps
-// each. They make a concurrent group conflict, but no group makes them fail (keepbuckets.go).
+// each. No group makes them fail (keepbuckets.go). On a remote engine they make only a group conflict that has not
+// seen the first step and lands when the second may begin (fences.go).
 //
 // # Formats
 //
@@ -82,10 +83,14 @@
 //     written in the transactions that they describe.
 //   - With FeatureSizes the counter is the sum of the rows of liveTables in every state.
 //   - With FeatureCounts the counters of a settled bucket and of the buckets that join it add up to the number of
-//     their keys in every state, and a group counts by the boundaries of the state that it commits to.
+//     their keys in every state, and a group counts by the boundaries of the state that it commits to, or
+//     by those from before a change that has not been sealed there.
 //   - A keyspace with FeatureFollows has the revisions of its source and no others: each group sees in its state
 //     whether the feature is set. If so it takes only replays, and otherwise everything else (replay.go). The
 //     transaction that settles the leases removes the feature (follow.go).
+//   - While the head row has FeatureParts, the rows are those of no revision: a revision of the source is being written
+//     in several transactions, and rows lie above the head. No read answers from such a state, and only a replay of
+//     that revision writes (parts.go).
 //   - Where commits make the versions of stamps, a given stamp is never above a version that the engine has given out,
 //     and each transaction that gives some reads the head with a conflict (given.go): revisions grow in the order of
 //     commits there too. A copy has a base that makes room for its revisions, and no two imports write it at once

@@ -28,8 +28,8 @@ func (s *Store) Fits(p *PutRequest) bool { return s.fits(p) }
 // StepBuckets does what is to be done about the buckets of the count index, as much as fits one transaction; more says
 // that there was anything.
 func (s *Store) StepBuckets(ctx context.Context) (more bool, err error) {
-	_, more, err = s.stepBuckets(ctx)
-	return more, err
+	_, did, err := s.stepBuckets(ctx, false)
+	return did > stepTooEarly, err
 }
 
 // Buckets returns how many buckets the count index has, as far as this Store knows.
@@ -54,3 +54,6 @@ func (im *Import) SetBatch(events int) { im.far.events = events }
 
 // Going tells how many versions and tombstones are there from an import that was interrupted.
 func (im *Import) Going() int64 { return im.there() }
+
+// NoWholeWait has reads fail at once while a revision is being written in parts.
+func (s *Store) NoWholeWait() { s.wholeWait = 0 }

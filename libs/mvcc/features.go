@@ -12,7 +12,7 @@ import (
 )
 
 // Features are what a keyspace's rows have beyond format 1, one bit each. A bit stands for rows that earlier releases
-// cannot read. Once set it stays, except FeatureFollows. docs/formats.md lists them.
+// cannot read. Once set it stays, except FeatureFollows and FeatureParts. docs/formats.md lists them.
 type Features uint64
 
 const (
@@ -36,18 +36,26 @@ const (
 	FeatureAuth Features = 1 << 6
 
 	// FeatureFollows: the keyspace follows another one and takes no writes of its own. A release that does not know it
-	// would write. It is the only feature that goes away (Store.EndFollow). It changes no other row.
+	// would write. It goes away with Store.EndFollow. It changes no other row.
 	FeatureFollows Features = 1 << 7
 
 	// FeatureAccess: not everybody may enter the keyspace, or not everybody has been allowed to, though processes are
 	// started with it. A release that does not know it would let everybody in. It changes no row of the keyspace.
 	FeatureAccess Features = 1 << 8
 
+	// FeatureParts: a revision of the source is being written in parts, and there are rows above the head: see
+	// replayParts. It is set in the head row only, and only by a keyspace that follows.
+	FeatureParts Features = 1 << 9
+
+	// FeatureFences: a change of the count index that only settles what an earlier one has begun conflicts with no group
+	// that knows the earlier one. A release that does not know it would settle without stopping the groups that do not.
+	FeatureFences Features = 1 << 10
+
 	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |
-		FeatureFollows | FeatureAccess
+		FeatureFollows | FeatureAccess | FeatureParts | FeatureFences
 
 	// featuresNeeded come by themselves with what needs them.
-	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess
+	featuresNeeded = FeatureKeyspaces | FeatureAuth | FeatureFollows | FeatureAccess | FeatureParts
 )
 
 // FeaturesAll are the features that this release writes in a keyspace that it creates, and all that can be activated
@@ -70,6 +78,8 @@ var featureNames = []featureName{
 	{FeatureAuth, "auth"},
 	{FeatureFollows, "follows"},
 	{FeatureAccess, "access"},
+	{FeatureParts, "parts"},
+	{FeatureFences, "count-fences"},
 }
 
 // ParseFeatures reads a comma-separated list of names of features, or "all".
@@ -94,6 +104,8 @@ func ParseFeatures(list string) (f Features, err error) {
 			return 0, errors.New("the feature follows is set by a copy that goes on following its source")
 		case f.Has(FeatureAccess):
 			return 0, errors.New("the feature access is set by the first rule that restricts who may enter")
+		case f.Has(FeatureParts):
+			return 0, errors.New("the feature parts is set while a copy takes a large revision of its source")
 		}
 	}
 	return f, nil
@@ -169,7 +181,7 @@ func (s *Store) Features() Features { return Features(s.features.Load()) }
 
 // sawFeatures notes those features of a state that never go away.
 func (s *Store) sawFeatures(f Features) {
-	f &^= FeatureFollows
+	f &^= FeatureFollows | FeatureParts
 	if old := s.features.Load(); uint64(f)&^old != 0 {
 		s.features.Or(uint64(f))
 	}
@@ -233,7 +245,7 @@ func (s *Store) activate(ctx context.Context, f Features) error {
 		if all == was {
 			return nil
 		}
-		meta, err := metaWith(rows[0], all)
+		meta, err := metaWith(rows[0], all&^FeatureParts)
 		if err != nil {
 			return err
 		}

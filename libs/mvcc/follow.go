@@ -188,6 +188,8 @@ func (s *Store) EndFollow(ctx context.Context, rev int64, leases []ImportLease) 
 			return ErrNotFollowing
 		case head != rev:
 			return ErrGap
+		case features.Has(FeatureParts): // a later revision has been begun
+			return ErrGap
 		}
 		features &^= FeatureFollows
 		meta, err := metaWith(rows[0], features)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"sync/atomic"
 	"testing"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -15,7 +16,7 @@ import (
 )
 
 // age has the engine give out versions until a revision can be given.
-func age(t *testing.T, e engine.Store, rev int64) {
+func age(t testing.TB, e engine.Store, rev int64) {
 	t.Helper()
 	for l := e.Limits(); !l.Dense; {
 		txn, err := e.Begin(t.Context())
@@ -82,12 +83,19 @@ func TestImportGoesOn(t *testing.T) {
 	revs, head := revisionsUpTo(t, src)
 	inner := openEngine(t, fdb)
 	age(t, inner, head)
+	var stop context.CancelFunc
+	var left atomic.Int64
 	e := faults.New(testengine.KeepOpen(inner), faults.Options{
 		Seed: seed, Conflict: 0.1, UnknownLost: 0.1, UnknownCommitted: 0.1, TooOld: 0.01,
+		Delay: func(_ context.Context, op faults.Op) {
+			if op == faults.Commit && left.Add(-1) == 0 {
+				stop()
+			}
+		},
 	})
 	o := mvcc.ImportOptions{Prefix: []byte("p"), Compact: -1, Head: head, Source: []byte("a file")}
 	past := int64(0)
-	for range 4 {
+	for range 8 {
 		im, err := mvcc.NewImport(t.Context(), e, o)
 		if err != nil {
 			t.Fatal(err)
@@ -97,10 +105,15 @@ func TestImportGoesOn(t *testing.T) {
 			t.Fatalf("%d events are there, %d were", im.Going(), past)
 		}
 		past = im.Going()
-		if err := addAll(t.Context(), im, revs, int(past)+100+r.IntN(200)); err != nil {
+		ctx, cancel := context.WithCancel(t.Context())
+		stop = cancel
+		left.Store(1 + r.Int64N(30)) // with what was under way then in part
+		err = addAll(ctx, im, revs, int(past)+100+r.IntN(100))
+		im.Abort()
+		left.Store(0)
+		if cancel(); err != nil && !errors.Is(err, context.Canceled) {
 			t.Fatal(err)
 		}
-		im.Abort()
 	}
 	if past == 0 {
 		t.Error("none has gone on with another")

@@ -70,6 +70,10 @@ type hasher struct {
 	d    Dump // without a hold: a removal that overtakes it is noticed
 	head int64
 	sum  uint32
+	// compacts says that it is the hash that etcd takes while it compacts at the revision. Then a tombstone of that
+	// revision counts as something that is there, so that etcd leaves out what is not live. kept says that there is
+	// one.
+	compacts, kept bool
 
 	recs []hashed // of the present pass
 	// from and to bound the revisions of the pass: from <= mod < to.
@@ -106,6 +110,11 @@ func (h *hasher) run(ctx context.Context, rev int64) error {
 		case rev < h.d.Compact:
 			return ErrCompacted
 		}
+		if h.compacts {
+			if h.kept, err = h.deletes(ctx); err != nil {
+				return err
+			}
+		}
 		if err := h.base(ctx); err != nil {
 			return err
 		}
@@ -113,9 +122,20 @@ func (h *hasher) run(ctx context.Context, rev int64) error {
 	})
 }
 
+// deletes says whether something was deleted at the revision of the hash.
+func (h *hasher) deletes(ctx context.Context) (some bool, err error) {
+	err = h.d.EventsFrom(ctx, h.d.Rev, func(e *revlog.Entry) error {
+		for i := range e.Events {
+			some = some || e.Events[i].Delete
+		}
+		return nil
+	})
+	return some, err
+}
+
 // base hashes the versions below the compact revision, in passes of as many as fit into memory.
 func (h *hasher) base(ctx context.Context) error {
-	some := false
+	some := h.kept
 	for h.from, h.to = 0, math.MaxInt64; ; h.from, h.to = h.to, math.MaxInt64 {
 		found, err := h.pass(ctx)
 		if err != nil {
@@ -308,6 +328,9 @@ func (h *hasher) counts(ctx context.Context, ev *revlog.Event) (bool, error) {
 	err := h.d.span(ctx, h.d.Rev, needMeta, ev.KV.Key, end, func(kv *KV) error { mod, some = kv.Mod, true; return nil })
 	if err != nil || some {
 		return mod == h.d.Compact, final(err)
+	}
+	if h.kept {
+		return false, nil
 	}
 	err = h.d.live(ctx, h.d.Rev, needMeta, func(*KV) error { some = true; return errSome })
 	if errors.Is(err, errSome) {

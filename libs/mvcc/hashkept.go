@@ -60,8 +60,7 @@ func (k *hashesKept) drop(rev int64) {
 // compaction to done. Compactions that take hashes come one after the other: each hash has the compact revision that
 // the compaction before it has set. A hash that cannot be taken stops no compaction. The error is the context's.
 //
-// The hash is kept before the compaction, so that nobody who sees the compaction misses it. Until then it is the same
-// that HashKV computes.
+// The hash is kept before the compaction, so that nobody who sees the compaction misses it.
 func (s *Store) hashBefore(ctx context.Context, rev int64) (done func(compacted bool), err error) {
 	if !s.limits.Dense || rev <= 0 || !s.Features().Has(FeatureSizes) || s.LiveBytes() > hashBeforeBytes {
 		return func(bool) {}, nil
@@ -72,7 +71,7 @@ func (s *Store) hashBefore(ctx context.Context, rev int64) (done func(compacted 
 		return nil, ctx.Err()
 	}
 	leave := func() { s.kept.turn <- struct{}{} }
-	h := hasher{s: s}
+	h := hasher{s: s, compacts: true}
 	if rev > s.compact.Load() {
 		err = h.run(ctx, rev)
 	}

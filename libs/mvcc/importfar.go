@@ -8,27 +8,38 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 	"github.com/headwaterdb/headwater/libs/revision"
 )
 
-// On an engine with other writers an import goes on where one before it was interrupted: each of its transactions
-// writes how far it is into a row, meta/import, and reads that row with a conflict. So what the row says is there and
-// nothing else, and of two imports of one keyspace the one that began first ends. The next batch is made while one is
-// being committed.
+// On an engine with other writers an import goes on where one before it was interrupted. A batch is written in two
+// parts. What it adds for good (the log, larger values, history) is the same whenever the batch is made again, and
+// nobody reads it before the import has come there, so several batches write that at a time. What the next batch is
+// made from (the records of keys, attachments) and all that goes comes after it, in the order of batches, and that of
+// several together if the first parts of all are there. Each
+// transaction of this second part writes how far the import is into a row, meta/import, and reads that row with a
+// conflict. So of the second parts there is what the row says and nothing else. The row meta/importer says whose import
+// it is, and each transaction of the first parts reads it with a conflict: of two imports of one keyspace the one that
+// began first ends.
 //
 // The keyspace's base is chosen so that its newest revision stands for a version that the engine has given out already.
 // Every later commit then has a larger one.
 
-// metaImport is the name of the row of a keyspace that is being imported; Finish clears it.
-const metaImport = "import"
+// metaImport and metaImporter are the names of the rows of a keyspace that is being imported; Finish clears them.
+const (
+	metaImport   = "import"
+	metaImporter = "importer"
+)
 
 // Bounds of a batch, and of one of its transactions.
 const (
 	farEvents = 4096
 	farBytes  = 1 << 20
+	// farFlights bounds the batches that are being written.
+	farFlights = 8
 	// farTxnShare is the part of what a transaction may hold that one of an import does: 1/farTxnShare.
 	farTxnShare = 3
 	// farTxnBytes is that on an engine that sets no bound.
@@ -49,7 +60,7 @@ var (
 // importFormat and its rest are the row meta/import: format (1), who imports (16), digest of what (32), base (8), shift
 // (1), chunk bytes (4), cluster id (8), events that are there (8), live bytes (8), 1 in the middle of a revision (1).
 const (
-	importFormat   = 1
+	importFormat   = 2 // an import of format 1 has no row of the importer
 	importRowBytes = 1 + 16 + 32 + 8 + 1 + 4 + 8 + 8 + 8 + 1
 	importDigest   = 32
 )
@@ -95,12 +106,26 @@ func parseImportAt(b []byte) (a importAt, err error) {
 
 // farImport is an Import on an engine with other writers.
 type farImport struct {
-	at     importAt // of what has been written, or is being
-	there  int64    // events that were there at the beginning
-	flying map[string]*importState
-	landed chan error // of what is being written; nil: nothing is
-	max    int        // bytes of a transaction
-	events int        // of a batch
+	at      importAt // of what has been written, or is being
+	there   int64    // events that were there at the beginning
+	flights []*farFlight
+	mu      sync.Mutex // see farFlight
+	max     int        // bytes of a transaction
+	events  int        // of a batch
+}
+
+// farFlight is a batch that is being written.
+type farFlight struct {
+	states   map[string]*importState
+	rows     []keptRow // of the second part
+	from, to importAt
+	ended    chan struct{}
+	err      error // once it has ended
+
+	// Under farImport.mu:
+	next  *farFlight
+	added bool // the first part is there
+	taken bool // the second part is written together with that of a batch before
 }
 
 // has completes the state of a key from what is being written.
@@ -108,8 +133,11 @@ func (f *farImport) has(st *importState) bool {
 	if f == nil {
 		return false
 	}
-	was, ok := f.flying[string(st.key)]
-	if !ok {
+	var was *importState
+	for i := len(f.flights) - 1; i >= 0 && was == nil; i-- { // the newest
+		was = f.flights[i].states[string(st.key)]
+	}
+	if was == nil {
 		return false
 	}
 	if st.live, st.rec, st.was = was.live, was.rec, was.rec; st.live {
@@ -170,6 +198,7 @@ func (im *Import) beginFar(ctx context.Context, shift uint) error {
 		}
 		if err == nil {
 			txn.Set(s.rows.meta(metaImport), at.row())
+			txn.Set(s.rows.meta(metaImporter), at.who[:])
 		}
 		return err
 	})
@@ -217,42 +246,132 @@ func (im *Import) resume(row []byte, fresh importAt) (at importAt, err error) {
 }
 
 // landed waits for what is being written.
-func (im *Import) landed() error {
+func (im *Import) landed() error { return im.land(0) }
+
+// land waits until no more than so many batches are being written.
+func (im *Import) land(most int) (err error) {
 	f := im.far
-	if f == nil || f.landed == nil {
+	if f == nil {
 		return nil
 	}
-	err := <-f.landed
-	f.landed, f.flying = nil, nil
+	for len(f.flights) > most {
+		<-f.flights[0].ended
+		if err = f.flights[0].err; err != nil {
+			most = 0 // those behind it fail too
+		}
+		f.flights = f.flights[1:]
+	}
 	return err
 }
 
 // Abort waits for what is being written, after an error: nothing runs afterwards.
 func (im *Import) Abort() { _ = im.landed() }
 
-// writeFar has rowsOf make rows, and has them written when what is being written has been. states are those of the
-// keys, nil where there are none.
+// writeFar has rowsOf make rows, and has them written. states are those of the keys, nil where there are none.
 func (im *Import) writeFar(ctx context.Context, states map[string]*importState, rowsOf func(importRows) error) error {
 	f := im.far
 	rows := &keptRows{}
 	if err := rowsOf(rows); err != nil {
 		return errors.Join(err, im.landed())
 	}
-	if err := im.landed(); err != nil {
+	if err := im.land(farFlights - 1); err != nil {
 		return err
 	}
 	from := f.at
+	var adds []keptRow
 	if states != nil { // what comes behind the events is written again by who goes on
 		f.at.events, f.at.live = im.upTo, im.live
+		adds, rows.list = im.additions(rows.list)
 	}
 	to := f.at
-	f.flying, f.landed = states, newLanding()
-	landed := f.landed
-	go func() { landed <- im.commitFar(ctx, rows.list, from, to) }()
+	flight := &farFlight{states: states, rows: rows.list, from: from, to: to, ended: make(chan struct{})}
+	var before *farFlight
+	if n := len(f.flights); n > 0 {
+		before = f.flights[n-1]
+		f.mu.Lock()
+		before.next = flight
+		f.mu.Unlock()
+	}
+	f.flights = append(f.flights, flight)
+	go im.fly(ctx, flight, before, adds)
 	return nil
 }
 
-func newLanding() chan error { return make(chan error, 1) }
+// fly writes a batch, after the one before. If the first parts of the next ones are there by then, it writes all of
+// their second parts together.
+func (im *Import) fly(ctx context.Context, flight, before *farFlight, adds []keptRow) {
+	f := im.far
+	err := im.add(ctx, adds)
+	f.mu.Lock()
+	flight.added = err == nil
+	f.mu.Unlock()
+	if before != nil {
+		if <-before.ended; before.err != nil {
+			err = before.err
+		}
+	}
+	together := []*farFlight{flight}
+	rows, last := flight.rows, flight
+	f.mu.Lock()
+	if flight.taken {
+		f.mu.Unlock()
+		return
+	}
+	for n := flight.next; err == nil && n != nil && n.added; n = n.next {
+		more := slices.Concat(rows, n.rows)
+		if im.fitting(more) < len(more) {
+			break
+		}
+		n.taken = true
+		rows, last, together = more, n, append(together, n)
+	}
+	f.mu.Unlock()
+	if err == nil {
+		err = im.commitFar(ctx, rows, flight.from, last.to)
+	}
+	for _, one := range together {
+		one.err = err
+		close(one.ended)
+	}
+}
+
+// additions splits rows into those that are only added, and the others in their order.
+func (im *Import) additions(rows []keptRow) (adds, others []keptRow) {
+	table := len(im.s.rows.prefix)
+	for _, r := range rows {
+		switch {
+		case !r.clear && (r.key[table] == tableLog || r.key[table] == tableVal || r.key[table] == tableHist):
+			adds = append(adds, r)
+		default:
+			others = append(others, r)
+		}
+	}
+	return adds, others
+}
+
+// add writes rows that are only added. That may have happened before.
+func (im *Import) add(ctx context.Context, rows []keptRow) error {
+	s := im.s
+	name, who := s.rows.meta(metaImporter), im.far.at.who // which never changes
+	for len(rows) > 0 {
+		n := im.fitting(rows)
+		err := s.update(ctx, func(txn engine.Txn) error {
+			row, err := txn.Get(ctx, name)
+			if err == nil && !bytes.Equal(row, who[:]) {
+				err = ErrOvertaken
+			}
+			for i := 0; i < n && err == nil; i++ {
+				rows[i].write(txn)
+			}
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		rows = rows[n:]
+	}
+	return nil
+}
 
 // commitFar writes rows in as few transactions as they fit into. The last of them moves the import on.
 func (im *Import) commitFar(ctx context.Context, rows []keptRow, from, to importAt) error {
@@ -337,6 +456,7 @@ func (im *Import) finishFar(ctx context.Context, head int64, leases bool) error 
 		}
 		tried = true
 		txn.Clear(name)
+		txn.Clear(s.rows.meta(metaImporter))
 		im.identity(txn, head)
 		im.tellBeside(txn, head, leases)
 		return nil

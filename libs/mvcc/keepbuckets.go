@@ -3,7 +3,6 @@ package mvcc
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"slices"
 	"sync"
@@ -15,8 +14,9 @@ import (
 
 // The buckets of the count index are kept at their sizes in the background, in small transactions beside the groups.
 // Each transaction reads the row of the last change with a conflict and writes it. So the changes come one after
-// another, whoever makes them, and a group that was evaluated before one of them is evaluated again after it. The
-// transactions read keys and counters without a conflict, so no group makes them fail.
+// another, whoever makes them. A group that was evaluated before a change is evaluated again after it, unless it may
+// count as it does (fences.go). The transactions read keys and counters without a conflict, so no group makes them
+// fail.
 //
 // A bucket that has grown too large is split in two steps, because its right half cannot be counted and the boundary
 // set in one step while others write. First the boundary is set. From then on groups count each side, and the keys that
@@ -28,7 +28,11 @@ const (
 	// bucketsEvery is the time between two looks at the counters of a keyspace that is being written.
 	bucketsEvery = time.Second
 	// bucketsRest is the pause before the next step, as a multiple of the time that the last step has taken.
-	bucketsRest = 4
+	// bucketsRestFenced is the same where a step makes few groups fail.
+	bucketsRest, bucketsRestFenced = 4, 1
+	// bucketsSettle is how long a change that moves where groups count is left alone before what it has begun is
+	// settled: until groups that were evaluated before it have ended. Later ones are evaluated again.
+	bucketsSettle = 250 * time.Millisecond
 	// bucketRowsDense and bucketRowsFar bound the keys that one step walks over. On a remote engine a transaction has
 	// no time for more.
 	bucketRowsDense = 64 << 10
@@ -102,9 +106,13 @@ func (s *Store) keepBuckets(ctx context.Context) {
 
 // settleBuckets runs steps until the buckets need no more. It returns the head's row from before its last look at them.
 func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
+	var moved time.Time // when a step of this call last moved where groups count
 	for failures := 0; ctx.Err() == nil; {
 		begin := time.Now()
-		head, more, err := s.stepBuckets(ctx)
+		head, did, err := s.stepBuckets(ctx, begin.Sub(moved) < bucketsSettle)
+		if did == stepMoved && s.fenced(s.Features()) {
+			moved = time.Now()
+		}
 		switch {
 		case isDamage(err):
 			s.o.Logger.Error("the buckets of the count index cannot be sized", "error", err, "retry", damagePause)
@@ -115,19 +123,36 @@ func (s *Store) settleBuckets(ctx context.Context) (head []byte) {
 				s.o.Logger.Warn("the buckets of the count index were not sized; will be tried again", "error", err)
 			}
 			pause(ctx, min(failures, unavailableMax))
-		case !more:
+		case did == stepNothing:
 			return head
+		case did == stepTooEarly:
+			_ = retry.Sleep(ctx, bucketsSettle-time.Since(moved))
 		default:
 			failures = 0
-			_ = retry.Sleep(ctx, bucketsRest*time.Since(begin))
+			rest := time.Duration(bucketsRest)
+			if s.fenced(s.Features()) {
+				rest = bucketsRestFenced
+			}
+			_ = retry.Sleep(ctx, rest*time.Since(begin))
 		}
 	}
 	return nil
 }
 
+// stepped is what a step has done.
+type stepped int
+
+const (
+	stepNothing  stepped = iota // nothing is due
+	stepTooEarly                // what is due must be left alone for a while
+	stepSettled                 // where groups count is as before
+	stepMoved
+)
+
 // stepBuckets changes the buckets as needed, as far as one transaction has room for it. head is the head's row before
-// the step. more says that the step has changed something, so that another one is due.
-func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err error) {
+// the step. fresh says that groups may be under way that have not seen the last change which moved something: the step
+// does not stop them then.
+func (s *Store) stepBuckets(ctx context.Context, fresh bool) (head []byte, did stepped, err error) {
 	due := false
 	err = s.view(ctx, func(snap engine.Snapshot) error {
 		row, err := snap.Get(ctx, s.headRow)
@@ -145,15 +170,15 @@ func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err er
 		return err
 	})
 	if err != nil || !due {
-		return head, false, err
+		return head, stepNothing, err
 	}
 	err = s.update(ctx, func(txn engine.Txn) error {
-		k := bucketStep{s: s, txn: txn, rows: bucketRowsFar}
+		k := bucketStep{s: s, txn: txn, rows: bucketRowsFar, fresh: fresh}
 		if s.limits.Dense {
 			k.rows = bucketRowsDense
 		}
 		err := k.run(ctx)
-		if more = k.changes > 0; err == nil && !more {
+		if did = k.did(); err == nil && k.changes == 0 {
 			return errNothing
 		}
 		return err
@@ -161,17 +186,21 @@ func (s *Store) stepBuckets(ctx context.Context) (head []byte, more bool, err er
 	if errors.Is(err, errNothing) {
 		err = nil
 	}
-	return head, more, err
+	return head, did, err
 }
 
 // bucketStep is one change of the buckets.
 type bucketStep struct {
 	s        *Store
 	txn      engine.Txn
+	features Features
 	b        *buckets // nil: the feature has just been activated
 	counters []int64
-	rows     int // that may still be walked over
+	fresh    bool // groups may be under way that a seal would stop
+	rows     int  // that may still be walked over
 	changes  int
+	moves    bool // a change moves where groups count
+	seals    bool
 }
 
 func (k *bucketStep) run(ctx context.Context) error {
@@ -180,32 +209,73 @@ func (k *bucketStep) run(ctx context.Context) error {
 	}
 	if k.b == nil {
 		k.changes++
+		k.moves = true
 		newBuckets(k.txn, k.s.rows, bucketUncounted)
 		return nil
 	}
-	for _, f := range []func(context.Context) error{k.fold, k.settle, k.split, k.merge} {
+	steps := []func(context.Context) error{k.fold, k.settle, k.split, k.merge}
+	switch open := k.s.fenced(k.features) && !k.b.plain && k.b.sealed < k.b.moved; {
+	case open && k.fresh:
+		steps = []func(context.Context) error{k.split}
+	case open:
+		steps = []func(context.Context) error{k.seal}
+	}
+	for _, f := range steps {
 		if err := f(ctx); err != nil {
 			return err
 		}
 		if k.changes > 0 {
-			k.txn.Set(k.s.bucketsRow, binary.BigEndian.AppendUint64(nil, k.b.change+1))
+			k.changed()
 			return nil
 		}
 	}
 	return nil
 }
 
-// load reads the buckets and all counters.
+// changed records the change.
+func (k *bucketStep) changed() {
+	next := k.b.next(k.moves)
+	if k.seals {
+		next.sealed = next.moved
+	}
+	k.txn.Set(k.s.bucketsRow, next.row(k.features))
+}
+
+// seal stops the groups that have not seen the last change which moved where groups count.
+func (k *bucketStep) seal(context.Context) error {
+	k.txn.AddWriteConflict(k.s.fence(0), k.s.fence(k.b.moved))
+	k.seals = true
+	k.changes++
+	return nil
+}
+
+// did is what the step has done.
+func (k *bucketStep) did() stepped {
+	switch {
+	case k.moves:
+		return stepMoved
+	case k.changes > 0:
+		return stepSettled
+	case k.fresh:
+		return stepTooEarly
+	}
+	return stepNothing
+}
+
+// load reads the buckets and all counters, and the features of the same state: their activation conflicts with a step.
 func (k *bucketStep) load(ctx context.Context, from engine.Reader) error {
+	head := k.s.scanHead(ctx, from)
 	row, err := from.Get(ctx, k.s.bucketsRow)
+	_, features, headErr := k.s.parseHead(from, head)
+	if err = errors.Join(err, headErr); err != nil {
+		return err
+	}
+	k.features = features
+	last, err := parseChange(row)
 	if err != nil {
 		return err
 	}
-	change, err := parseChange(row)
-	if err != nil {
-		return err
-	}
-	if k.b, err = k.s.bucketsOf(ctx, from, change); k.b == nil || err != nil {
+	if k.b, err = k.s.bucketsOf(ctx, from, last); k.b == nil || err != nil {
 		return err
 	}
 	k.counters = make([]int64, len(k.b.starts))
@@ -235,10 +305,11 @@ func (k *bucketStep) due() bool {
 // full reports whether the step has done as much as one step may.
 func (k *bucketStep) full() bool { return k.rows <= 0 || k.changes >= bucketChangesMax }
 
-// set sets the state of a bucket.
+// set sets the state of a bucket. Unless that is settled, groups count elsewhere from then on.
 func (k *bucketStep) set(start []byte, state bucketState) {
 	k.txn.Set(k.s.rows.boundary(nil, start), []byte{byte(state)})
 	k.changes++
+	k.moves = k.moves || state != bucketSettled
 }
 
 // add adds to the counter of a bucket.
@@ -310,11 +381,12 @@ func (k *bucketStep) settleOne(ctx context.Context, i int) (settled bool, err er
 	return true, nil
 }
 
-// split begins to split the buckets that have too many keys.
+// split begins to split the buckets that have too many keys. It leaves alone those whose counters include keys of
+// others, or lack some.
 func (k *bucketStep) split(ctx context.Context) error {
 	for i, n := range k.counters {
 		most := int64(k.s.o.CountKeys)
-		if n <= most || k.full() {
+		if n <= most || k.full() || k.b.states[i] != bucketSettled || k.b.group(i) > i+1 {
 			continue
 		}
 		parts := (2*n + most - 1) / most

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
@@ -35,9 +36,13 @@ func (s *Store) Range(ctx context.Context, req *RangeRequest, visit Visit) (Rang
 	}
 	defer turn.end()
 	told := 0
+	var deadline time.Time
 	for stale := 0; ; stale++ {
 		q := query{s: s, req: req, told: &told, turn: &turn}
 		info, err := q.open(ctx, visit)
+		if errors.Is(err, ErrUnfinished) && !q.visited && s.awaitWhole(ctx, &deadline) {
+			continue
+		}
 		if !errors.Is(err, engine.ErrTooOld) || q.visited || stale == staleScansMax {
 			return info, wanted(req, s.noted(storeErr(err)))
 		}
@@ -417,7 +422,17 @@ func (q *query) refresh(ctx context.Context) error {
 	}
 	q.snap.Close()
 	q.snap, q.reader = fresh, fresh
-	if q.head, err = q.s.headOf(ctx, fresh); err != nil {
+	q.head, err = q.s.headOf(ctx, fresh)
+	var deadline time.Time
+	for errors.Is(err, ErrUnfinished) && q.s.awaitWhole(ctx, &deadline) {
+		if fresh, err = q.s.eng.Snapshot(ctx); err != nil {
+			return err
+		}
+		q.snap.Close()
+		q.snap, q.reader = fresh, fresh
+		q.head, err = q.s.headOf(ctx, fresh)
+	}
+	if err != nil {
 		return err
 	}
 	return q.checkCompacted(ctx)

@@ -29,10 +29,12 @@ type ReplayRevision struct {
 
 // Replay carries out revisions of the source of a keyspace that follows, in order, under their own numbers; those that
 // are there already are left out, so that it may be called again when the outcome was unknown, and by several. It
-// returns the last revision that is there afterwards. All of them happen, or none. What is replayed is held against
-// what is there: creation and version of each key have to follow from it. Leases need not be there. Errors:
-// ErrNotFollowing, ErrGap, ErrDiverged, ErrAhead, ErrNoSpace, ErrTooLarge, ErrUnavailable (outcome unknown), the
-// context's.
+// returns the last revision that is there afterwards. All of them happen, or none, except that one which does not fit
+// into a transaction of the engine is written in several, alone: after an error it may have been begun, and then it is
+// the next one that Replay accepts. What is replayed is held against what is there: creation and version of each key
+// have to follow from it. Leases need not be there. Errors: ErrNotFollowing, ErrGap, ErrDiverged, ErrAhead, ErrNoSpace,
+// ErrTooLarge (several do not fit together), ErrUnfollowable, ErrUnfinished (another goes on with a large one),
+// ErrUnavailable (outcome unknown), the context's.
 func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, err error) {
 	if len(revs) == 0 || len(revs) > ReplayRevisionsMax {
 		return 0, fmt.Errorf("mvcc: %d revisions to replay, need 1 to %d", len(revs), ReplayRevisionsMax)
@@ -44,7 +46,16 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 	if err := s.admitGiven(ctx, revs[len(revs)-1].Rev); err != nil {
 		return 0, err
 	}
+	if m.tooLarge(s) {
+		return s.replayParts(ctx, &revs[0])
+	}
 	res, err := s.submit(ctx, m, m.bytes())
+	switch {
+	case errors.Is(err, ErrUnfinished):
+		return s.replayOn(ctx, revs)
+	case errors.Is(err, ErrTooLarge) && len(revs) == 1 && s.stepwise():
+		return s.replayParts(ctx, &revs[0])
+	}
 	if err != nil {
 		if errors.Is(err, ErrDiverged) || errors.Is(err, ErrGap) { // otherwise the group may still be writing why
 			err = fmt.Errorf("%w: %s", err, m.why)
@@ -52,6 +63,27 @@ func (s *Store) Replay(ctx context.Context, revs []ReplayRevision) (head int64, 
 		return 0, err
 	}
 	return res.Rev, nil
+}
+
+// replayOn is Replay where a revision has been begun in parts: it is the first of those that are not there.
+func (s *Store) replayOn(ctx context.Context, revs []ReplayRevision) (head int64, err error) {
+	for i := range revs {
+		p := &parts{s: s, r: &revs[i]}
+		began, err := p.look(ctx)
+		if err == nil && p.head >= revs[i].Rev {
+			head = p.head
+			continue
+		}
+		if err == nil && began {
+			head, err = s.replayParts(ctx, &revs[i])
+			i++
+		}
+		if err != nil || i == len(revs) {
+			return head, err
+		}
+		return s.Replay(ctx, revs[i:])
+	}
+	return head, nil
 }
 
 // replay is the mutation of Replay.

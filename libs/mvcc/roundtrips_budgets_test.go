@@ -28,8 +28,8 @@ var sizes = []struct {
 func putBudgets() (b []budget) {
 	k := key("a", 0)
 	b = append(b,
-		budget{"Put of a new key", 4, 3, nil, func(f *far) { f.put(mvcc.PutRequest{Key: k, Value: make([]byte, large)}) }},
-		budget{"Put with a lease", 4, 3, func(f *far) { f.grant(1) }, func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1}) }},
+		budget{"Put of a new key", 5, 3, nil, func(f *far) { f.put(mvcc.PutRequest{Key: k, Value: make([]byte, large)}) }},
+		budget{"Put with a lease", 5, 3, func(f *far) { f.grant(1) }, func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1}) }},
 	)
 	for _, size := range sizes {
 		one := func(f *far) { f.fill("a", 1, size.bytes, 0) }
@@ -38,13 +38,13 @@ func putBudgets() (b []budget) {
 			extra = 1
 		}
 		b = append(b,
-			budget{"Put over a " + size.name + " value", 4, 3, one, func(f *far) { f.put(mvcc.PutRequest{Key: k}) }},
+			budget{"Put over a " + size.name + " value", 5, 3, one, func(f *far) { f.put(mvcc.PutRequest{Key: k}) }},
 			budget{
-				"Put over a " + size.name + " value, prev_kv", 4 + extra, 3 + extra, one,
+				"Put over a " + size.name + " value, prev_kv", 5 + extra, 3 + extra, one,
 				func(f *far) { f.put(mvcc.PutRequest{Key: k, PrevKV: true}) },
 			},
 			budget{
-				"Put over a " + size.name + " value, ignore_value", 4 + extra, 3 + extra, one,
+				"Put over a " + size.name + " value, ignore_value", 5 + extra, 3 + extra, one,
 				func(f *far) { f.put(mvcc.PutRequest{Key: k, IgnoreValue: true}) },
 			},
 		)
@@ -66,13 +66,13 @@ func authBudgets() []budget {
 		return &mvcc.Access{Number: f.AuthNumber(), MayWrite: func([]byte) bool { return true }}
 	}
 	return []budget{
-		{"with users: Put", 4, 3, prepare, func(f *far) { f.put(mvcc.PutRequest{Key: k, Access: other(f)}) }},
+		{"with users: Put", 5, 3, prepare, func(f *far) { f.put(mvcc.PutRequest{Key: k, Access: other(f)}) }},
 		{
-			"with users: Put with a lease, root's", 4, 3, prepare,
+			"with users: Put with a lease, root's", 5, 3, prepare,
 			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: root(f)}) },
 		},
 		{
-			"with users: Put with a lease", 5, 4, prepare,
+			"with users: Put with a lease", 6, 4, prepare,
 			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1, Access: other(f)}) },
 		},
 		{
@@ -98,7 +98,7 @@ func txnBudgets() (b []budget) {
 		Compares: []mvcc.Compare{modIs(k, 0)},
 		Success:  []mvcc.Op{putOp(k, large)}, Failure: []mvcc.Op{getOp(k)},
 	}
-	b = append(b, budget{"Txn: create", 4, 3, nil, func(f *far) { f.txn(createOp) }})
+	b = append(b, budget{"Txn: create", 5, 3, nil, func(f *far) { f.txn(createOp) }})
 	begin, end := all("a")
 	for _, size := range sizes {
 		extra := int64(0)
@@ -109,13 +109,13 @@ func txnBudgets() (b []budget) {
 		add := func(name string, trips, serial int64, do func(f *far)) {
 			b = append(b, budget{"Txn, " + size.name + " values: " + name, trips, serial, fill, do})
 		}
-		add("compare holds, put", 4, 3, func(f *far) {
+		add("compare holds, put", 5, 3, func(f *far) {
 			t := &mvcc.TxnRequest{Compares: []mvcc.Compare{valueIs(k, size.bytes)}, Success: []mvcc.Op{putOp(k, large)}}
 			t.Compares[0].Target, t.Compares[0].Int = mvcc.CompareVersion, 1
 			f.txn(t)
 		})
-		add("compare fails, get", 3+extra, 2+extra, func(f *far) { f.txn(createOp) })
-		add("100 compares of values, 100 puts", 4+extra, 3+extra, func(f *far) {
+		add("compare fails, get", 4+extra, 2+extra, func(f *far) { f.txn(createOp) })
+		add("100 compares of values, 100 puts", 5+extra, 3+extra, func(f *far) {
 			t := &mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op { return putOp(key("a", i), large) })}
 			for i := range n {
 				t.Compares = append(t.Compares, valueIs(key("a", i), size.bytes))
@@ -124,7 +124,7 @@ func txnBudgets() (b []budget) {
 				f.Error("the compares do not hold")
 			}
 		})
-		add("a compare of the values of 100 keys, put", 7, 6, func(f *far) {
+		add("a compare of the values of 100 keys, put", 8, 6, func(f *far) {
 			t := &mvcc.TxnRequest{
 				Compares: []mvcc.Compare{valueIs(begin, size.bytes)}, Success: []mvcc.Op{putOp(k, large)},
 			}
@@ -133,27 +133,27 @@ func txnBudgets() (b []budget) {
 				f.Error("the compare does not hold")
 			}
 		})
-		add("100 gets, put", 4+extra, 3+extra, func(f *far) {
+		add("100 gets, put", 5+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: append(many(n, func(i int) mvcc.Op {
 				return getOp(key("a", i))
 			}), putOp(k, 1))})
 		})
-		add("100 puts with prev_kv", 4+extra, 3+extra, func(f *far) {
+		add("100 puts with prev_kv", 5+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op {
 				return mvcc.Op{Put: &mvcc.PutRequest{Key: key("a", i), PrevKV: true}}
 			})})
 		})
-		add("100 deletes with prev_kv", 4+extra, 3+extra, func(f *far) {
+		add("100 deletes with prev_kv", 5+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op {
 				return mvcc.Op{Delete: &mvcc.DeleteRequest{Key: key("a", i), PrevKV: true}}
 			})})
 		})
-		add("a range of 100 keys, put", 7, 6, func(f *far) {
+		add("a range of 100 keys, put", 8, 6, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{
 				{Range: &mvcc.RangeRequest{Key: begin, End: end}}, putOp(key("b", 0), 1),
 			}})
 		})
-		add("100 nested compares of a value, gets and puts", 4+extra, 3+extra, func(f *far) {
+		add("100 nested compares of a value, gets and puts", 5+extra, 3+extra, func(f *far) {
 			f.txn(&mvcc.TxnRequest{Success: many(n, func(i int) mvcc.Op {
 				in := key("a", i)
 				return mvcc.Op{Txn: &mvcc.TxnRequest{
@@ -169,7 +169,7 @@ func txnBudgets() (b []budget) {
 			f.txn(t)
 		})
 	}
-	b = append(b, budget{"Txn: 100 puts with 100 leases", 4, 3, func(f *far) {
+	b = append(b, budget{"Txn: 100 puts with 100 leases", 5, 3, func(f *far) {
 		for i := range n {
 			f.grant(int64(i + 1))
 		}
@@ -205,7 +205,7 @@ func deleteBudgets() (b []budget) {
 			}
 		}
 		b = append(b, budget{
-			"DeleteRange of one key, " + size.name, 4, 3, func(f *far) { f.fill("a", 1, size.bytes, 0) },
+			"DeleteRange of one key, " + size.name, 5, 3, func(f *far) { f.fill("a", 1, size.bytes, 0) },
 			func(f *far) { f.del(1, mvcc.DeleteRequest{Key: key("a", 0)}) },
 		})
 	}
@@ -213,9 +213,9 @@ func deleteBudgets() (b []budget) {
 }
 
 func leaseBudgets() (b []budget) {
-	b = append(b, budget{"LeaseGrant", 4, 3, nil, func(f *far) { f.grant(7) }})
+	b = append(b, budget{"LeaseGrant", 5, 3, nil, func(f *far) { f.grant(7) }})
 	for _, size := range sizes {
-		b = append(b, budget{"LeaseRevoke with 10,000 " + size.name + " values", 16, 15, func(f *far) {
+		b = append(b, budget{"LeaseRevoke with 10,000 " + size.name + " values", 17, 15, func(f *far) {
 			f.grant(7)
 			f.fill("a", 10_000, size.bytes, 7)
 		}, func(f *far) { f.revoke(7) }})
@@ -225,7 +225,7 @@ func leaseBudgets() (b []budget) {
 		f.fill("a", 10_000, small, 7)
 	}
 	b = append(b,
-		budget{"LeaseRevoke without keys", 5, 4, func(f *far) { f.grant(7) }, func(f *far) { f.revoke(7) }},
+		budget{"LeaseRevoke without keys", 6, 4, func(f *far) { f.grant(7) }, func(f *far) { f.revoke(7) }},
 		budget{"LeaseTimeToLive with 10,000 keys", 13, 13, leased, func(f *far) {
 			keys, _, err := f.LeaseKeys(context.Background(), 7)
 			f.must(err)
@@ -342,7 +342,7 @@ func countBudgets() (b []budget) {
 				9 + pages/2, kept,
 				count(10_000, mvcc.RangeRequest{CountOnly: true, Rev: 1}),
 			},
-			budget{"Txn: a count of 10,100 keys, put, " + size.name, 15 + pages, 8 + pages/2, kept, func(f *far) {
+			budget{"Txn: a count of 10,100 keys, put, " + size.name, 16 + pages, 8 + pages/2, kept, func(f *far) {
 				n := f.txn(&mvcc.TxnRequest{Success: []mvcc.Op{
 					{Range: &mvcc.RangeRequest{Key: begin, End: end, CountOnly: true}}, putOp(key("b", 0), 1),
 				}}).Ops[0].Count

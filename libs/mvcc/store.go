@@ -54,6 +54,8 @@ type Store struct {
 	kept    hashesKept
 	keeper  keeper
 
+	wholeWait time.Duration // how long reads wait for a revision that is written in parts
+
 	closing context.Context // ends when Close begins
 	stop    context.CancelFunc
 	work    context.Context // the lanes' context; ends closeGrace later
@@ -92,7 +94,7 @@ func Open(ctx context.Context, eng engine.Store, o Options) (*Store, error) {
 			"mvcc: the engine has one counter for all keyspaces, so the revisions of this one would have gaps")
 	}
 	eng = engine.Domain(eng, o.Prefix)
-	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}}
+	s := &Store{eng: eng, o: o, limits: limits, rows: rows{prefix: o.Prefix}, wholeWait: wholeWait}
 	s.room = s.rows.roomOf(limits)
 	s.kept.turn = make(chan struct{}, 1)
 	s.kept.turn <- struct{}{}
@@ -138,7 +140,7 @@ func (s *Store) load(ctx context.Context) error {
 		return err
 	}
 	defer snap.Close()
-	if _, err = s.headOf(ctx, snap); err != nil {
+	if _, err = s.headOf(ctx, snap); err != nil && !errors.Is(err, ErrUnfinished) {
 		return err
 	}
 	c, err := s.compactOf(ctx, snap)
@@ -332,9 +334,20 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 	return rev, err
 }
 
-// view runs f with a snapshot, and again with a fresh one when the first has grown too old. f must be able to start
-// over or to continue where it was.
+// view runs f with a snapshot, and again with a fresh one when the first has grown too old, or shows a revision that is
+// being written in parts. f must be able to start over or to continue where it was.
 func (s *Store) view(ctx context.Context, f func(engine.Snapshot) error) error {
+	var deadline time.Time
+	for {
+		err := s.viewAny(ctx, f)
+		if !errors.Is(err, ErrUnfinished) || !s.awaitWhole(ctx, &deadline) {
+			return err
+		}
+	}
+}
+
+// viewAny is view that does not wait where a revision is being written in parts.
+func (s *Store) viewAny(ctx context.Context, f func(engine.Snapshot) error) error {
 	for stale := 0; ; stale++ {
 		snap, err := s.eng.Snapshot(ctx)
 		if err != nil {
@@ -408,6 +421,9 @@ func (s *Store) parseHead(r engine.Reader, it engine.Iterator) (int64, Features,
 	s.sawFeatures(features)
 	if !features.Has(FeatureFollows) && s.follow.is.Load() { // another process has ended it
 		s.follow.end()
+	}
+	if features.Has(FeatureParts) {
+		return 0, 0, ErrUnfinished
 	}
 	rev := s.meta.Space.Of(st)
 	if s.limits.Versionstamps && r.Version() < st.Version {

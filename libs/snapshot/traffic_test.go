@@ -218,6 +218,9 @@ func (p *picture) state(t *testing.T, s *mvcc.Store, rev int64) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if rev == p.Compact {
+		return // what its hash is depends on whether the process still knows the hash of the compaction
+	}
 	if p.Hashes[rev], _, _, _, err = s.HashKV(t.Context(), rev); err != nil {
 		t.Fatal(err)
 	}

@@ -121,11 +121,16 @@ func (w *writer) write(ctx context.Context, d *mvcc.Dump) (*File, error) {
 			return nil, err
 		}
 	}
+	return w.finish(d.Rev)
+}
+
+// finish completes the file.
+func (w *writer) finish(rev int64) (*File, error) {
 	slices.SortFunc(w.roots, func(a, b bucketRoot) int { return bytes.Compare(a.name, b.name) })
 	if err := w.pages.finish(w.roots); err != nil {
 		return nil, err
 	}
-	return &File{f: w.file, size: w.pages.size(), Revision: d.Rev}, nil
+	return &File{f: w.file, size: w.pages.size(), Revision: rev}, nil
 }
 
 func (w *writer) discard() error {
@@ -287,38 +292,50 @@ func (w *writer) smallBuckets(ctx context.Context, _ *mvcc.Dump) error {
 
 // others collects the rows of the small buckets.
 func (w *writer) others(ctx context.Context, d *mvcc.Dump) error {
-	var errs []error
-	put := w.putSmall
-	number := func(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
-	put(bucketMeta, metaIndex, number(uint64(max(d.Rev, 1))))
-	put(bucketMeta, metaTerm, number(max(w.o.Member.Term, 1)))
-	put(bucketMeta, metaStorage, []byte(StorageVersion))
+	errs := []error{w.describe(d.Rev)}
 	if w.o.Since > 0 {
-		put(bucketMeta, metaSince, number(uint64(w.o.Since)))
-		put(bucketMeta, metaRevision, number(uint64(d.Rev)))
+		w.putSmall(bucketMeta, metaSince, number(uint64(w.o.Since)))
+		w.putSmall(bucketMeta, metaRevision, number(uint64(d.Rev)))
 	}
-	voters, err := json.Marshal(map[string]any{"voters": []uint64{w.o.Member.ID}, "auto_leave": false})
-	errs = append(errs, err)
-	put(bucketMeta, metaConfState, voters)
 	if c := compacted(d, w.wrote); c >= 0 {
-		put(bucketMeta, metaScheduled, appendRevision(nil, c, 0, false))
-		put(bucketMeta, metaFinished, appendRevision(nil, c, 0, false))
-	}
-	member, err := json.Marshal(map[string]any{
-		"id": w.o.Member.ID, "peerURLs": []string{}, "name": w.o.Member.Name, "clientURLs": w.o.Member.ClientURLs,
-	})
-	errs = append(errs, err)
-	put(bucketMembers, []byte(strconv.FormatUint(w.o.Member.ID, 16)), member)
-	for _, a := range w.o.Alarms {
-		row, err := proto.Marshal(a)
-		errs = append(errs, err)
-		put(bucketAlarm, row, nil)
+		w.putSmall(bucketMeta, metaScheduled, appendRevision(nil, c, 0, false))
+		w.putSmall(bucketMeta, metaFinished, appendRevision(nil, c, 0, false))
 	}
 	if w.o.Auth != nil {
 		a, err := w.o.Auth(ctx)
 		errs = append(errs, err, w.auth(&a))
 	}
 	return errors.Join(errs...)
+}
+
+func number(v uint64) []byte { return binary.BigEndian.AppendUint64(nil, v) }
+
+// describe collects the rows about the member, and its alarms.
+func (w *writer) describe(rev int64) error {
+	put := w.putSmall
+	put(bucketMeta, metaIndex, number(uint64(max(rev, 1))))
+	put(bucketMeta, metaTerm, number(max(w.o.Member.Term, 1)))
+	put(bucketMeta, metaStorage, []byte(StorageVersion))
+	voters, err := json.Marshal(map[string]any{"voters": []uint64{w.o.Member.ID}, "auto_leave": false})
+	if err != nil {
+		return err
+	}
+	put(bucketMeta, metaConfState, voters)
+	member, err := json.Marshal(map[string]any{
+		"id": w.o.Member.ID, "peerURLs": []string{}, "name": w.o.Member.Name, "clientURLs": w.o.Member.ClientURLs,
+	})
+	if err != nil {
+		return err
+	}
+	put(bucketMembers, []byte(strconv.FormatUint(w.o.Member.ID, 16)), member)
+	for _, a := range w.o.Alarms {
+		row, err := proto.Marshal(a)
+		if err != nil {
+			return err
+		}
+		put(bucketAlarm, row, nil)
+	}
+	return nil
 }
 
 // compacted returns the compact revision of the file, or -1. A keyspace without any event has one too, because etcd

@@ -4,15 +4,19 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"strconv"
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/backup"
+	"github.com/headwaterdb/headwater/libs/migrate"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
+	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
 func (c *ctl) backupVerifyCommand() *cobra.Command {
@@ -145,61 +149,113 @@ func parseTarget(at string) (t backup.Target, err error) {
 	return t, nil
 }
 
+// backupRestore is a run of backup restore.
+type backupRestore struct {
+	c             *ctl
+	p             backupPlace
+	at            string
+	dir, keyspace string
+	bump          uint64
+	o             snapshot.RestoreOptions
+}
+
 func (c *ctl) backupRestoreCommand() *cobra.Command {
-	var p backupPlace
-	var at, dir string
-	var bump uint64
-	var o snapshot.RestoreOptions
+	r := backupRestore{c: c}
 	cmd := &cobra.Command{
 		Use:   "restore",
-		Short: "Restore a keyspace, as it was at a revision or a time, into a data directory that no server uses",
-		Args:  noArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			t, err := parseTarget(at)
-			if err != nil {
-				return err
-			}
-			if o.Bump = int64(min(bump, math.MaxInt64)); dir == "" {
-				return usageError{errors.New("give --data-dir")}
-			}
-			if err := o.Check(); err != nil {
-				return usageError{err}
-			}
-			return p.open(func(r *backup.Repository) error { return c.restoreBackup(cmd.Context(), r, t, dir, o) })
-		},
+		Short: "Restore a keyspace, as it was at a revision or a time",
+		Long: "Restores a keyspace, as it was at a revision or a time. With --data-dir it makes a data directory for " +
+			"a standalone server, which must not run. With --keyspace it makes a new keyspace of a running " +
+			"standalone server, or of pods; it needs the admin API. If that is interrupted there is no keyspace. On " +
+			"pods you repeat the command to go on where it was; give a revision as --at then, so that it is the same.",
+		Args: noArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return r.run(cmd) },
 	}
 	f := cmd.Flags()
-	f.StringVar(&at, "at", "", "a revision, or a time (RFC 3339), which means the last backup taken by then "+
+	f.StringVar(&r.at, "at", "", "a revision, or a time (RFC 3339), which means the last backup taken by then "+
 		"(default: the newest)")
-	f.StringVar(&dir, "data-dir", "",
+	f.StringVar(&r.dir, "data-dir", "",
 		"the data directory from which a server is to serve the keyspace; it must have no store yet")
-	f.Uint64Var(&bump, "bump-revision", 0, "add this to the revision; needs --mark-compacted")
-	f.BoolVar(&o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
-	f.BoolVar(&o.WithoutAuth, "without-auth", false,
+	f.StringVarP(&r.keyspace, "keyspace", "k", "", "the new keyspace of a running server or of pods")
+	f.Uint64Var(&r.bump, "bump-revision", 0, "add this to the revision; needs --mark-compacted")
+	f.BoolVar(&r.o.MarkCompacted, "mark-compacted", false, "compact at the revision that --bump-revision makes")
+	f.BoolVar(&r.o.WithoutAuth, "without-auth", false,
 		"leave out users and roles; then everybody can read and write everything")
-	p.readerFlags(cmd)
+	r.p.readerFlags(cmd)
 	return cmd
 }
 
-func (c *ctl) restoreBackup(
-	ctx context.Context, r *backup.Repository, t backup.Target, dir string, o snapshot.RestoreOptions,
+func (r *backupRestore) run(cmd *cobra.Command) error {
+	t, err := parseTarget(r.at)
+	if err != nil {
+		return err
+	}
+	if r.o.Bump = int64(min(r.bump, math.MaxInt64)); (r.dir == "") == (r.keyspace == "") {
+		return usageError{errors.New("--data-dir or --keyspace is needed, not both")}
+	}
+	if err := r.o.Check(); err != nil {
+		return usageError{err}
+	}
+	into := r.intoDir
+	if r.keyspace != "" {
+		conn, err := r.c.dial(cmd.Context())
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		into = func(ctx context.Context, content *snapshot.Content) (snapshot.Restored, error) {
+			return r.intoKeyspace(ctx, conn, content)
+		}
+	}
+	return r.p.open(func(place *backup.Repository) error { return r.restore(cmd.Context(), place, t, into) })
+}
+
+func (r *backupRestore) restore(
+	ctx context.Context, place *backup.Repository, t backup.Target,
+	into func(context.Context, *snapshot.Content) (snapshot.Restored, error),
 ) error {
-	p, err := r.Plan(ctx, t)
+	p, err := place.Plan(ctx, t)
 	if err != nil {
 		return err
 	}
 	last := p.Chain[len(p.Chain)-1]
-	o.Progress = c.progress(last.ID)
+	r.o.Progress = r.c.progress(last.ID)
 	var done snapshot.Restored
-	err = r.Restore(ctx, p, func(ctx context.Context, content *snapshot.Content) error {
-		var err error
-		done, err = datadir.RestoreContent(ctx, content, dir, o)
+	err = place.Restore(ctx, p, func(ctx context.Context, content *snapshot.Content) (err error) {
+		done, err = into(ctx, content)
 		return err
 	})
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(c.out, "restored %d backups up to %s into %s: revision %d, compact revision %d\n",
-		len(p.Chain), last.ID, dir, done.Revision, done.Compact)
+	where := r.dir
+	if r.keyspace != "" {
+		where = "the keyspace " + r.keyspace
+	}
+	_, err = fmt.Fprintf(r.c.out, "restored %d backups up to %s into %s: revision %d, compact revision %d\n",
+		len(p.Chain), last.ID, where, done.Revision, done.Compact)
 	return err
+}
+
+func (r *backupRestore) intoDir(ctx context.Context, content *snapshot.Content) (snapshot.Restored, error) {
+	return datadir.RestoreContent(ctx, content, r.dir, r.o)
+}
+
+// intoKeyspace makes one file of the content, and has a server make a keyspace of that.
+func (r *backupRestore) intoKeyspace(
+	ctx context.Context, conn *grpc.ClientConn, content *snapshot.Content,
+) (done snapshot.Restored, err error) {
+	f, err := snapshot.WriteContent(ctx, content, snapshot.Options{Dir: r.p.tmp})
+	if err != nil {
+		return done, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	w := newProgressLine(r.c.errOut)
+	defer w.end()
+	there, err := migrate.Restore(ctx, conn, &adminv1.RestoreRequest{
+		Keyspace: r.keyspace, BumpRevision: r.bump, MarkCompacted: r.o.MarkCompacted, WithoutAuth: r.o.WithoutAuth,
+	}, io.NopCloser(f.Summed()), func(p *adminv1.RestoreProgress) {
+		w.report(progressText(migrate.Progress{Bytes: p.GetBytes(), Revisions: p.GetRevisions()}))
+	})
+	return snapshot.Restored{Revision: there.GetRevision(), Compact: there.GetCompactRevision()}, err
 }

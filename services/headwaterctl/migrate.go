@@ -15,8 +15,8 @@ import (
 // migrateCommand is migrate.
 func (c *ctl) migrateCommand() *cobra.Command {
 	var from, to remote
-	var keyspace, tempDir string
-	var check, cutOver bool
+	var keyspace, tempDir, workDir, root string
+	var check, cutOver, pods bool
 	cmd := &cobra.Command{
 		Use:   "migrate --from URL [--to URL]",
 		Short: "Copy a live etcd into a keyspace, with its revisions, and follow the etcd",
@@ -31,6 +31,9 @@ func (c *ctl) migrateCommand() *cobra.Command {
 			if check && cutOver {
 				return usageError{errors.New("give --check or --cut-over, not both")}
 			}
+			if pods && !check {
+				return usageError{errors.New("--pods goes with --check")}
+			}
 			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "") {
 				return usageError{errors.New("--to goes with --from and --from-keyspace only")}
 			}
@@ -42,10 +45,10 @@ func (c *ctl) migrateCommand() *cobra.Command {
 			if len(to.endpoints) > 0 {
 				return c.migrateBack(cmd.Context(), migrate.NewSource(source), &to)
 			}
-			m := &migrate.Migration{Source: migrate.NewSource(source), TempDir: tempDir}
+			m := &migrate.Migration{Source: migrate.NewSource(source), TempDir: tempDir, WorkDir: workDir}
 			defer m.Close()
 			if check {
-				return c.checkSource(cmd.Context(), m)
+				return c.checkSource(cmd.Context(), m, pods, root)
 			}
 			return c.stream(cmd, func(ctx context.Context, conn *grpc.ClientConn) error {
 				m.Target = migrate.NewTarget(conn, keyspace)
@@ -59,10 +62,14 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&keyspace, "keyspace", "k", "", "name of the keyspace (default: that of calls that name none)")
 	f.BoolVar(&check, "check", false, "only read a snapshot of the etcd, and say what a keyspace could not hold")
+	f.BoolVar(&pods, "pods", false, "with --check: fail also for what only pods could not hold")
+	f.StringVar(&root, "fdb-root", migrate.DefaultRoot, "with --check: the --fdb-root of the pods")
 	f.BoolVar(&cutOver, "cut-over", false,
 		"let the keyspace take writes once it has reached the etcd's revision; stop the etcd's writers first")
 	f.StringVar(&tempDir, "temp-dir", "",
 		"directory for snapshots while this command reads them (default: the system's)")
+	f.StringVar(&workDir, "work-dir", "",
+		"directory that keeps the etcd's snapshot until the copy is whole, so that one which was killed goes on with it")
 	return cmd
 }
 
@@ -108,12 +115,12 @@ func (c *ctl) migrate(ctx context.Context, m *migrate.Migration, cutOver bool) e
 	}
 	how := "that had changed since both were compared in full"
 	if done.Full {
-		how = "which are all"
+		how = "(all of them)"
 	}
 	w.end()
 	_, writeErr := fmt.Fprintf(c.out, "cut over at revision %d in %s: compared %d keys %s, %d leases, users %s\n",
 		done.Revision, done.Took.Round(time.Millisecond), done.Keys, how, done.Leases,
-		map[bool]string{true: "taken again", false: "as they were"}[done.Auth])
+		map[bool]string{true: "copied again", false: "unchanged"}[done.Auth])
 	return errors.Join(err, writeErr)
 }
 
@@ -138,8 +145,8 @@ func progressText(p migrate.Progress) string {
 	return p.Phase.String()
 }
 
-// checkSource reports what of a source a keyspace could not hold.
-func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
+// checkSource reports what of a source a keyspace could not hold. pods says that it is to be one of pods.
+func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration, pods bool, root string) error {
 	alarms, err := m.Source.Alarms(ctx)
 	if err != nil {
 		return err
@@ -149,7 +156,7 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 		return err
 	}
 	defer r.Close()
-	found, err := migrate.Check(ctx, r)
+	found, err := migrate.Check(ctx, r, root)
 	if err != nil {
 		return err
 	}
@@ -169,15 +176,31 @@ func (c *ctl) checkSource(ctx context.Context, m *migrate.Migration) error {
 	}); err != nil {
 		return err
 	}
+	return c.judge(found, pods)
+}
+
+// judge writes what was found, and returns an error if the keyspace could not hold something.
+func (c *ctl) judge(found *migrate.Checked, pods bool) error {
 	for _, line := range found.Notes {
 		fmt.Fprintln(c.errOut, line)
 	}
 	for _, line := range found.Findings {
 		fmt.Fprintln(c.errOut, "the keyspace cannot hold:", line)
 	}
-	if n := int64(len(found.Findings)) + found.More; n > 0 {
-		return fmt.Errorf("the keyspace cannot hold %d things of the source", n)
+	for _, line := range found.OnPods {
+		fmt.Fprintln(c.errOut, "pods cannot hold:", line)
 	}
-	_, err = fmt.Fprintln(c.errOut, "the keyspace can hold everything")
-	return err
+	n, onPods := int64(len(found.Findings))+found.More, int64(len(found.OnPods))+found.MoreOnPods
+	if pods {
+		n += onPods
+	}
+	switch {
+	case n > 0:
+		return fmt.Errorf("the keyspace cannot hold %d things of the source", n)
+	case onPods > 0:
+		fmt.Fprintf(c.errOut, "a standalone server can hold everything; pods cannot hold %d things\n", onPods)
+	default:
+		fmt.Fprintln(c.errOut, "the keyspace can hold everything")
+	}
+	return nil
 }

@@ -163,7 +163,13 @@ func (p *process) client(t *testing.T) *clientv3.Client {
 func fails(t *testing.T, env []string, code int, want string, args ...string) {
 	t.Helper()
 	cmd, out := command(env, args...)
-	err := cmd.Run()
+	err := cmd.Start()
+	if err != nil {
+		t.Fatal(err)
+	}
+	overdue := time.AfterFunc(patience, func() { _ = cmd.Process.Kill() }) // it serves
+	defer overdue.Stop()
+	err = cmd.Wait()
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) || exit.ExitCode() != code {
 		t.Errorf("ended with %v, want code %d: %s", err, code, out)

@@ -22,10 +22,8 @@ func artifacts(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	dir, err := os.MkdirTemp(
-		*artifactsFlag,
-		"cluster-"+strings.ReplaceAll(t.Name(), "/", "-")+"-",
-	) //nolint:usetesting // it outlives a failed test, for people to look into
+	pattern := "cluster-" + strings.ReplaceAll(t.Name(), "/", "-") + "-"
+	dir, err := os.MkdirTemp(*artifactsFlag, pattern) //nolint:usetesting // it outlives a failed test, for people to read
 	if err != nil {
 		t.Fatal(err)
 	}

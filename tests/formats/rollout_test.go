@@ -206,7 +206,7 @@ func (r *roll) judge(h load.History) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	if got := store.Features(); got != mvcc.FeatureValues|mvcc.FeatureCounts|mvcc.FeatureLeaseSteps {
+	if got := store.Features(); got != mvcc.FeaturesAll&^mvcc.FeatureSizes {
 		t.Errorf("features %v", got)
 	}
 	log, err := inproc.ReadLog(t.Context(), store)

@@ -140,6 +140,7 @@ func TestRefused(t *testing.T) {
 		{"values-once", unpack(t, standaloneFixture), "--activate-features=values-once", format},
 		{"exact-sizes", unpack(t, standaloneFixture), "--activate-features=exact-sizes", format},
 		{"count-index", unpack(t, standaloneFixture), "--activate-features=count-index", format},
+		{"count-fences", unpack(t, standaloneFixture), "--activate-features=count-fences", format},
 		{"lease-steps", unpack(t, standaloneFixture), "--activate-features=lease-steps", format},
 		{"all", unpack(t, standaloneFixture), activateAll, ledger},
 		{"new", t.TempDir(), "--activate-features=", ledger},

@@ -8,6 +8,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
 	"google.golang.org/grpc/status"
 
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
@@ -52,7 +53,9 @@ func TestCertificateUsers(t *testing.T) {
 
 func certClient(t *testing.T, addr string, trust *tls.Config) *clientv3.Client {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{addr}, DialTimeout: time.Minute, TLS: trust})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{addr}, DialTimeout: time.Minute, TLS: trust, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -67,6 +67,9 @@ func (c *certified) token(t *testing.T, client string) string {
 	return answer.Token
 }
 
+// bcryptCost is the smallest, for speed.
+const bcryptCost = 4
+
 // certifiedSides starts an etcd and a standalone server that want certificates of ca.
 func certifiedSides(t *testing.T) (ca *tlstest.Authority, roots *x509.CertPool, theirs, ours string) {
 	t.Helper()
@@ -83,6 +86,7 @@ func certifiedSides(t *testing.T) (ca *tlstest.Authority, roots *x509.CertPool, 
 	roots.AppendCertsFromPEM(pem)
 	reference, err := refetcd.Start(func(c *embed.Config) {
 		c.ClientTLSInfo = files
+		c.BcryptCost = bcryptCost
 		c.ListenClientUrls = []url.URL{{Scheme: "https", Host: c.ListenClientUrls[0].Host}}
 		c.AdvertiseClientUrls = c.ListenClientUrls
 	})
@@ -96,6 +100,7 @@ func certifiedSides(t *testing.T) (ca *tlstest.Authority, roots *x509.CertPool, 
 	}
 	server := standalone.Start(t, func(c *config.Config) {
 		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
+		c.BcryptCost = bcryptCost
 		c.ClientTLS = config.TLS{
 			CertFile: own.CertFile, KeyFile: own.KeyFile, TrustedCAFile: ca.CAFile, ClientCertAuth: true,
 		}

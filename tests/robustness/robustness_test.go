@@ -110,10 +110,8 @@ func keep(t *testing.T, s *hw.Server, h load.History, res *check.Result) {
 	dir := *artifactsFlag
 	if dir == "" {
 		var err error
-		if dir, err = os.MkdirTemp(
-			"",
-			"robustness-",
-		); err != nil { //nolint:usetesting // it outlives the test, for people to look into
+		dir, err = os.MkdirTemp("", "robustness-") //nolint:usetesting // it outlives the test, for people to look into
+		if err != nil {
 			t.Error(err)
 			return
 		}

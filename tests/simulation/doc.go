@@ -1,6 +1,6 @@
 // Package simulation runs whole deployments from a seed: kv pods, hubs with their tailer, lease keepers, the admin
-// API, several keyspaces with users and limits, clients, snapshots, faults and judges in one program, in which nothing
-// happens that is not in the seed (make simulate, docs/simulation.md).
+// API, several keyspaces with users and limits, clients, snapshots, a migration, faults and judges in one program, in
+// which nothing happens that is not in the seed (make simulate, docs/simulation.md).
 //
 // # How a run is exact
 //

@@ -11,10 +11,12 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"time"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/experimental"
 	"github.com/tetratelabs/wazero/imports/wasi_snapshot_preview1"
 	"github.com/tetratelabs/wazero/sys"
 )
@@ -103,7 +105,7 @@ func (h *Host) Compile(ctx context.Context, file string) (*Program, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := h.runtime.CompileModule(ctx, b)
+	m, err := h.runtime.CompileModule(experimental.WithCompilationWorkers(ctx, runtime.GOMAXPROCS(0)), b)
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}

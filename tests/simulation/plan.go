@@ -19,15 +19,19 @@ type Plan struct {
 	Leases   int  // that are kept alive and left to end
 	Users    int  // whose permissions change
 	Limited  int  // clients that want more than a limit allows
+	Counts   int  // clients whose transactions count what all of them make
 	Backups  bool // snapshots are taken
+	Moves    bool // a keyspace is migrated into another
 	Calm     bool // no faults of the database and of the bus by chance
+	// Only are kinds of faults, by name, with - for spaces and commas between; "": as the seed says.
+	Only string
 }
 
 // NewPlan is the plan of a seed that nothing else is asked of.
 func NewPlan(seed uint64) Plan {
 	return Plan{
 		Seed: seed, Duration: 8 * time.Second, Faults: 1000, Clients: 4, Watchers: 4, Leases: 6,
-		Users: 2, Limited: 2, Backups: true,
+		Users: 2, Limited: 2, Counts: 3, Backups: true, Moves: true,
 	}
 }
 
@@ -35,7 +39,7 @@ func NewPlan(seed uint64) Plan {
 func ShortPlan(seed uint64) Plan {
 	return Plan{
 		Seed: seed, Duration: 2 * time.Second, Faults: 4, Clients: 2, Watchers: 2, Leases: 2,
-		Users: 1, Limited: 1, Backups: true,
+		Users: 1, Limited: 1, Counts: 2, Backups: true,
 	}
 }
 
@@ -46,7 +50,8 @@ func (p Plan) Args() []string {
 		fmt.Sprint("-faults=", p.Faults),
 		fmt.Sprint("-clients=", p.Clients), fmt.Sprint("-watchers=", p.Watchers), fmt.Sprint("-leases=", p.Leases),
 		fmt.Sprint("-users=", p.Users), fmt.Sprint("-limited=", p.Limited), fmt.Sprint("-backups=", p.Backups),
-		fmt.Sprint("-calm=", p.Calm),
+		fmt.Sprint("-counts=", p.Counts), fmt.Sprint("-moves=", p.Moves),
+		fmt.Sprint("-calm=", p.Calm), fmt.Sprint("-only=", p.Only),
 	}
 }
 

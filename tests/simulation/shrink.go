@@ -33,8 +33,10 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 	}
 	try(func(p *Plan) { p.Calm = true })
 	try(func(p *Plan) { p.Backups = false })
+	try(func(p *Plan) { p.Moves = false })
 	try(func(p *Plan) { p.Limited = 0 })
 	try(func(p *Plan) { p.Users = 0 })
+	try(func(p *Plan) { p.Counts = 0 })
 	try(func(p *Plan) { p.Leases = 0 })
 	try(func(p *Plan) { p.Watchers = 0 })
 	try(func(p *Plan) { p.Clients = 1 })

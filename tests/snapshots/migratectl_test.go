@@ -150,7 +150,7 @@ func TestMigrateSecured(t *testing.T) {
 	}
 	out := runCtl(t, append(args, "--cut-over")...)
 	t.Log(out)
-	if !strings.Contains(out, "cut over at revision 4 ") || !strings.Contains(out, "users taken again") {
+	if !strings.Contains(out, "cut over at revision 4 ") || !strings.Contains(out, "users copied again") {
 		t.Errorf("cut over: %s", out)
 	}
 	for _, user := range []string{"late", "later"} {

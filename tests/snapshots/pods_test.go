@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -343,6 +344,67 @@ func TestRestoreIntoPods(t *testing.T) {
 	}
 	d.check("k")
 	d.check("bumped")
+	backups := t.TempDir()
+	t.Log(runCtl(t, "backup", "save", "--to", backups, "--client-endpoint", endpoint))
+	out := runCtl(t, "--endpoints", d.admin(1), "backup", "restore", "--from", backups, "-k", "backed-up")
+	if !strings.Contains(out, "into the keyspace backed-up") {
+		t.Error(out)
+	}
+	d.check("backed-up")
+	keptCopy(t, d, source)
+}
+
+// keptCopy: a first copy that is killed goes on with the snapshot that it has kept, also when the source has moved on,
+// and takes another one if the source has compacted what came after it. Nothing is left of either.
+func keptCopy(t *testing.T, d *deployment, source *clientv3.Client) {
+	t.Helper()
+	dir := t.TempDir()
+	interrupt := func() {
+		t.Helper()
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		m := moveThrough(t, source, d.admin(1), "kept")
+		m.WorkDir = dir
+		m.Report = func(migrate.Progress) { cancel() } // the snapshot has been taken
+		if err := m.CatchUp(ctx); err == nil {
+			t.Fatal("it was not interrupted")
+		}
+		m.Close()
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+			t.Fatalf("%v, %v", left, err)
+		}
+	}
+	for _, compacts := range []bool{false, true} {
+		interrupt()
+		put, err := source.Put(t.Context(), "later", fmt.Sprint(compacts))
+		if err == nil && compacts {
+			_, err = source.Compact(t.Context(), put.Header.Revision)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := moveThrough(t, source, d.admin(1), "kept")
+		m.WorkDir = dir
+		if err := m.CatchUp(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+		if note := <-m.notes; strings.Contains(note, "goes on with the snapshot") == compacts {
+			t.Errorf("compacted: %t, and it says %s", compacts, note)
+		}
+		r, err := d.client(config.KV, 1, "kept").Get(t.Context(), "later")
+		if err != nil || len(r.Kvs) != 1 || r.Kvs[0].ModRevision != put.Header.Revision {
+			t.Errorf("%v, %v", r, err)
+		}
+		if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+			t.Errorf("%v is left, %v", left, err)
+		}
+		d.check("kept")
+		admin := adminv1.NewKeyspacesClient(adminConn(t, d.admin(1)))
+		if _, err := admin.Delete(t.Context(), &adminv1.DeleteRequest{Name: "kept"}); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // saveLeased fetches a snapshot with the key "leased", whose lease is about to expire. It returns the snapshot's

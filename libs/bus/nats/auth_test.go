@@ -46,7 +46,7 @@ func key(t *testing.T, create func() (nkeys.KeyPair, error)) (pair nkeys.KeyPair
 	return pair, public, string(s)
 }
 
-// TestAuthentication: each way to say who one is, over TLS, at a server that wants it; and the same with what is wrong.
+// TestAuthentication: over TLS a server accepts each kind of credentials that it requires, and refuses wrong ones.
 func TestAuthentication(t *testing.T) {
 	_, user, seed := key(t, nkeys.CreateUser)
 	_, otherUser, otherSeed := key(t, nkeys.CreateUser)

@@ -120,7 +120,7 @@ func TestUnknownError(t *testing.T) {
 	cancel()
 }
 
-// TestStalledServer: a server that does not read holds up nobody who publishes; what is too much is refused and
+// TestStalledServer: a server that does not read delays no publisher. Messages beyond the bound are refused and
 // counted.
 func TestStalledServer(t *testing.T) {
 	proxy, release := stall(t, embedded(t, nil).Addr().String())
@@ -195,7 +195,7 @@ func stall(t *testing.T, to string) (addr string, release func()) {
 	return l.Addr().String(), release
 }
 
-// TestSlowConsumer: what a subscriber does not take in time is dropped and counted, and later frames come again.
+// TestSlowConsumer: frames that a subscriber does not take in time are dropped and counted, and later frames arrive.
 func TestSlowConsumer(t *testing.T) {
 	m := medium{url: embedded(t, nil).ClientURL()}
 	from, to := m.connect(t), m.connect(t)
@@ -236,7 +236,7 @@ func TestSlowConsumer(t *testing.T) {
 	}
 }
 
-// TestStrangers: messages that are no frames, or another keyspace's, are dropped and counted.
+// TestStrangers: messages that are not frames, or belong to another keyspace, are dropped and counted.
 func TestStrangers(t *testing.T) {
 	s := embedded(t, nil)
 	m := medium{url: s.ClientURL()}

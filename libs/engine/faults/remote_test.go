@@ -172,7 +172,8 @@ func TestRandomLatency(t *testing.T) {
 	}
 }
 
-// TestLateRefusals: what FoundationDB's cluster finds out, and the size that its client counts, come out of Wait.
+// TestLateRefusals: Wait returns the errors that FoundationDB's cluster detects, and the error for a transaction that
+// its client counts as too large.
 func TestLateRefusals(t *testing.T) {
 	commit := func(t *testing.T, x engine.Txn) (early, late error) {
 		p, err := x.Commit(t.Context())

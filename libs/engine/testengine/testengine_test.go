@@ -16,7 +16,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m, IgnoreThreads()) }
 // TestFoundationDB says whether this run has a cluster.
 func TestFoundationDB(t *testing.T) { OnFoundationDB(t) }
 
-// TestChoice: there is no way to be on another engine than the one that was named.
+// TestChoice: a test runs on the engine that was named, or not at all.
 func TestChoice(t *testing.T) {
 	for _, c := range []struct {
 		name, file string

@@ -141,7 +141,7 @@ func readScrape(t *testing.T, path, job string) map[string]reading {
 	}
 	all := map[string]reading{}
 	add := func(name string, pairs []*dto.LabelPair, value float64, more ...string) {
-		more = append(more, labels.MetricName, name, "job", job, "instance", "one")
+		more = append(more, model.MetricNameLabel, name, "job", job, "instance", "one")
 		b := labels.NewBuilder(labels.FromStrings(more...))
 		for _, l := range pairs {
 			b.Set(l.GetName(), l.GetValue())

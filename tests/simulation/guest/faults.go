@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/config"
@@ -18,6 +19,8 @@ const (
 	// longer than the terms of tailers (1 s) and of lease shards (2 s) last.
 	downMax  = 1500 * time.Millisecond
 	pauseMax = 4 * time.Second
+	// cutMax is how long a pod may be cut off from the database: longer than a term and the leases of the next last.
+	cutMax = 10 * time.Second
 	// wallStepMax is how far wall clocks jump, forward or back, at most.
 	wallStepMax = 6 * time.Hour
 	// gapMax is the most between the begins of two faults.
@@ -54,9 +57,14 @@ var allFaults = []fault{
 	})},
 	{"cut off from the database", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
 		defer p.view.Cut()()
-		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
+		time.Sleep(between(r, 50*time.Millisecond, []time.Duration{pauseMax, cutMax}[r.IntN(2)]))
 		return nil
 	})},
+	{"commits come late", onPod(up, func(_ context.Context, p *pod, r *rand.Rand) error {
+		lateCommits(p, r)
+		return nil
+	})},
+	{"parted while commits come late", onPod(up, partedAndLate)},
 	{"drain", onPod(up, func(ctx context.Context, p *pod, r *rand.Rand) error {
 		if err := p.drain(ctx); err != nil {
 			return fmt.Errorf("drain of %s: %w", p.name, err)
@@ -147,19 +155,31 @@ func onPod(
 // part keeps what goes to a pod, or comes from it, from arriving.
 func part(in, out bool) func(context.Context, *pod, *rand.Rand) error {
 	return func(_ context.Context, p *pod, r *rand.Rand) error {
-		for _, k := range p.w.linksOf(p.name) {
-			to := k.to == p.name
-			if in && to || out && !to {
-				k.there.Pause()
-				defer k.there.Resume()
-			}
-			if out && to || in && !to {
-				k.back.Pause()
-				defer k.back.Resume()
-			}
-		}
+		defer partNow(p, in, out)()
 		time.Sleep(between(r, 50*time.Millisecond, pauseMax))
 		return nil
+	}
+}
+
+// partNow is part until over is called.
+func partNow(p *pod, in, out bool) (over func()) {
+	var shut []*podfaults.Gate
+	for _, k := range p.w.linksOf(p.name) {
+		to := k.to == p.name
+		if in && to || out && !to {
+			shut = append(shut, k.there)
+		}
+		if out && to || in && !to {
+			shut = append(shut, k.back)
+		}
+	}
+	for _, g := range shut {
+		g.Pause()
+	}
+	return func() {
+		for _, g := range shut {
+			g.Resume()
+		}
 	}
 }
 
@@ -201,6 +221,14 @@ func (w *world) inject(ctx context.Context) error {
 	some := slices.Clone(allFaults)
 	r.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 	some = some[:1+r.IntN(len(some))]
+	if w.only != "" {
+		some = slices.DeleteFunc(slices.Clone(allFaults), func(f fault) bool {
+			return !slices.Contains(strings.Split(w.only, ","), strings.ReplaceAll(f.name, " ", "-"))
+		})
+	}
+	if len(some) == 0 {
+		return fmt.Errorf("there are no faults of the kinds %s", w.only)
+	}
 	until := time.Now().Add(w.duration)
 	errs := make(chan error)
 	n := 0

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
 	"github.com/headwaterdb/headwater/tests/internal/leases"
@@ -41,6 +42,8 @@ type limit struct {
 	low  func(r *rand.Rand) uint64
 	// ask is one request that uses some of it.
 	ask func(ctx context.Context, cli *clientv3.Client, name string) error
+	// atOnce is how many such requests a client has under way.
+	atOnce int
 	// most is how many answered requests there may be under limit n.
 	most func(w *world, n uint64, took time.Duration) uint64
 	// use reads how much is in use; nil: that cannot be told.
@@ -60,7 +63,8 @@ func asMany(_ *world, n uint64, _ time.Duration) uint64 { return n }
 var allLimits = []limit{
 	{
 		name: "keys", set: func(l *keyspacev1.Limits, n uint64) { l.Keys = n }, ask: put(1), most: asMany,
-		low: func(r *rand.Rand) uint64 { return 5 + r.Uint64N(40) },
+		atOnce: 3, // so that some are under way where the limit is
+		low:    func(r *rand.Rand) uint64 { return 5 + r.Uint64N(40) },
 		use: func(ctx context.Context, cli *clientv3.Client) (uint64, error) {
 			resp, err := cli.Get(ctx, "", clientv3.WithFromKey(), clientv3.WithCountOnly())
 			if err != nil {
@@ -97,13 +101,14 @@ var allLimits = []limit{
 	{
 		name: "writes_per_second", set: func(l *keyspacev1.Limits, n uint64) { l.WritesPerSecond = n }, ask: put(1),
 		low: func(r *rand.Rand) uint64 { return 2 + r.Uint64N(4) },
-		// Each life of a pod has a second's worth to begin with, and another when the keyspace is opened again.
+		// Each life of a kv pod has a second's worth to begin with, and another when the keyspace is opened again.
 		most: func(w *world, n uint64, took time.Duration) uint64 {
-			lives := 0
-			for _, p := range w.pods {
+			lives, pods := 0, 0
+			for _, p := range w.of(config.KV) {
 				lives += p.attempts
+				pods += min(p.attempts, 1)
 			}
-			return n * (uint64(2*lives) + uint64(len(w.pods))*uint64(took/time.Second+1))
+			return n * (uint64(2*lives) + uint64(pods)*uint64(took/time.Second+1))
 		},
 	},
 }
@@ -170,17 +175,38 @@ func (l *limited) ask(ctx context.Context, cli *clientv3.Client, i int, r *rand.
 	for n := 0; ctx.Err() == nil; n++ {
 		time.Sleep(between(r, time.Millisecond, limitedPause))
 		once, cancel := context.WithTimeout(ctx, loginTimeout)
-		err := l.limit.ask(once, cli, fmt.Sprintf("%d/%d", i, n))
-		l.count(err)
-		if isRefusal(err) {
+		if l.askOnce(once, cli, fmt.Sprintf("%d/%d", i, n)) {
 			time.Sleep(between(r, 0, refusedPause))
 		}
-		if n%5 == 0 && l.limit.use != nil {
-			if used, err := l.limit.use(once, cli); err == nil && used > l.n && ctx.Err() == nil {
-				l.fail(fmt.Errorf("limits: %d %s are in use, where the limit is %d", used, l.limit.name, l.n))
-			}
+		if n%5 == 0 && ctx.Err() == nil {
+			l.look(once, cli)
 		}
 		cancel()
+	}
+}
+
+// askOnce sends as many requests as a client has under way. It says whether one was refused.
+func (l *limited) askOnce(ctx context.Context, cli *clientv3.Client, name string) (refused bool) {
+	errs := make(chan error)
+	n := max(l.limit.atOnce, 1)
+	for i := range n {
+		go func() { errs <- l.limit.ask(ctx, cli, fmt.Sprint(name, "/", i)) }()
+	}
+	for range n {
+		err := <-errs
+		l.count(err)
+		refused = refused || isRefusal(err)
+	}
+	return refused
+}
+
+// look looks at how much is in use.
+func (l *limited) look(ctx context.Context, cli *clientv3.Client) {
+	if l.limit.use == nil {
+		return
+	}
+	if used, err := l.limit.use(ctx, cli); err == nil && used > l.n {
+		l.fail(fmt.Errorf("limits: %d %s are in use, where the limit is %d", used, l.limit.name, l.n))
 	}
 }
 
@@ -221,6 +247,9 @@ func (l *limited) judge(ctx context.Context) error {
 	took := time.Since(l.began)
 	l.w.tracef("limits", "%s: %d answered, %d refused", l.limit.name, l.answers, l.refused)
 	l.w.seen.add("limits: "+l.limit.name+" refused", l.refused)
+	once, cancel := context.WithTimeout(in(ctx, l.limit.keyspace()), loginTimeout)
+	defer cancel()
+	l.look(once, l.clis[0])
 	errs := l.failed
 	if most := l.limit.most(l.w, l.n, took); uint64(l.answers) > most {
 		errs = append(errs, fmt.Errorf("limits: %d requests were answered in %v, where a limit of %d %s allows %d",

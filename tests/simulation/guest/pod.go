@@ -12,7 +12,6 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
-	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/tests/internal/memory"
 	"github.com/headwaterdb/headwater/tests/internal/podfaults"
 )
@@ -35,6 +34,7 @@ type life struct {
 	node *compose.Server
 	gate *podfaults.Gate
 	view *podfaults.View
+	db   *lateStore
 	quit chan struct{} // closed by close
 	gone atomic.Bool   // killed: nobody hears it any more
 }
@@ -53,11 +53,11 @@ func (l *life) close() error {
 // begin starts a pod with faults of its own.
 func (p *pod) begin(ctx context.Context) (*life, error) {
 	w := p.w
-	l := &life{gate: podfaults.NewGate(), quit: make(chan struct{})}
+	l := &life{gate: podfaults.NewGate(), db: &lateStore{shared: shared{w.db}}, quit: make(chan struct{})}
 	p.attempts++
 	o := w.days
 	o.Seed = w.rand(fmt.Sprintf("%s %d", p.name, p.attempts)).Uint64()
-	l.view = podfaults.NewView(engine.Store(shared{w.db}), l.gate, o)
+	l.view = podfaults.NewView(l.db, l.gate, o)
 	parts := compose.Parts{
 		Engine: l.view, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
 		Now: p.clock.now,
@@ -92,6 +92,8 @@ func (p *pod) config() config.Config {
 		c.AdvertiseClientURLs = append(c.AdvertiseClientURLs, "http://"+addr)
 	}
 	c.WatchProgressNotifyInterval, c.MaxConnectionAge = w.c.progress, w.c.connAge
+	c.KeyspaceIdle, c.JoinCommits, c.AuthTokenTTL = w.c.idle, w.c.join, w.c.tokenTTL
+	c.WatchHistoryBytes = w.c.history
 	c.FDBRoot, c.Keyspace, c.Lanes = engineRoot, keyspaceName, w.c.lanes
 	c.KVEndpoints = w.addrs(p.name, w.of(config.KV))
 	c.WatchHubEndpoints = w.addrs(p.name, w.of(config.WatchHub))

@@ -65,7 +65,7 @@ func (w *world) run(ctx context.Context) error {
 	err = w.inject(ctx)
 	w.tracef("plan", "all faults are over")
 	err = errors.Join(err, w.judgeLiveness(ctx), others.users.judge(ctx), judgeLimited(ctx, others.limited),
-		others.backups.stop(ctx))
+		others.counted.judge(ctx), others.backups.stop(ctx), others.move.judge(ctx))
 	h, stopErr := traffic.Stop(in(ctx, w.c.traffic))
 	w.tracef("load", "%d answered, %d failed, last revision %d", h.Acked, h.Failed, h.Last)
 	// Without traffic: the judge waits for long if a lease does not end.
@@ -86,7 +86,9 @@ func (w *world) run(ctx context.Context) error {
 type others struct {
 	users   *users
 	limited []*limited
+	counted *counted
 	backups *backups
+	move    *move
 }
 
 func (w *world) startOthers(ctx context.Context) (o others, err error) {
@@ -96,8 +98,14 @@ func (w *world) startOthers(ctx context.Context) (o others, err error) {
 	if o.limited, err = w.startLimited(ctx); err != nil {
 		return o, fmt.Errorf("limits: %w", err)
 	}
+	if o.counted, err = w.startCounted(ctx); err != nil {
+		return o, fmt.Errorf("counts: %w", err)
+	}
 	if o.backups, err = w.startBackups(ctx); err != nil {
 		return o, fmt.Errorf("backups: %w", err)
+	}
+	if o.move, err = w.startMove(ctx); err != nil {
+		return o, fmt.Errorf("migration: %w", err)
 	}
 	return o, nil
 }
@@ -107,6 +115,12 @@ func (w *world) judged() []string {
 	names := slices.Clone(w.c.keyspaces)
 	if w.plan.users > 0 {
 		names = append(names, usersKeyspace)
+	}
+	if w.plan.counts > 0 {
+		names = append(names, countedKeyspace)
+	}
+	if w.plan.moves {
+		names = append(names, movedFrom, movedTo)
 	}
 	if w.plan.limited > 0 {
 		for _, kind := range allLimits {

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/tests/internal/leases"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -49,6 +50,7 @@ type user struct {
 	name   string
 	prefix string
 	addrs  []string
+	each   []*clientv3.Client // one at each kv pod
 
 	mu     sync.Mutex
 	epochs []epoch
@@ -101,6 +103,13 @@ func (w *world) startUsers(ctx context.Context) (*users, error) {
 		}
 		if err := u.add(ctx, a.name); err != nil {
 			return nil, err
+		}
+		for _, addr := range w.addrs(outside, w.of(config.KV)[:w.c.per]) {
+			cli, err := w.login(ctx, a.name, []string{addr})
+			if err != nil {
+				return nil, err
+			}
+			a.each = append(a.each, cli)
 		}
 		u.all = append(u.all, a)
 		u.changes.Go(func() { u.administer(ctx, a, r, until) })
@@ -160,7 +169,11 @@ func (w *world) login(ctx context.Context, name string, addrs []string) (cli *cl
 	return cli, err
 }
 
-const loginTimeout = time.Second
+const (
+	loginTimeout = time.Second
+	// atOnceTimeout bounds the requests at once after a change.
+	atOnceTimeout = 300 * time.Millisecond
+)
 
 // administer gives a user its permission and takes it away, again and again until the time is over.
 func (u *users) administer(ctx context.Context, a *user, r *rand.Rand, until time.Time) {
@@ -238,7 +251,30 @@ func (u *users) epoch(ctx context.Context, a *user, role string, r *rand.Rand) e
 	}
 	a.note(func(e *epoch) { e.revoked = time.Now() }, false)
 	u.w.seen.note("users: permission revoked")
+	a.atOnce(ctx, r)
 	return nil
+}
+
+// atOnce asks every kv pod at once: one may not have heard of the change yet.
+func (a *user) atOnce(ctx context.Context, r *rand.Rand) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for i, cli := range a.each {
+		reads := r.IntN(2) == 0
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(ctx, atOnceTimeout)
+			defer cancel()
+			x := access{what: fmt.Sprintf("put at kv-%d, at once,", i), begin: time.Now()}
+			if reads {
+				x.what = fmt.Sprintf("get at kv-%d, at once,", i)
+				_, x.err = cli.Get(ctx, a.prefix, clientv3.WithPrefix())
+			} else {
+				_, x.err = cli.Put(ctx, a.prefix+"own", "at once")
+			}
+			x.end = time.Now()
+			a.add(x)
+		})
+	}
 }
 
 // note changes what is known of the last epoch, or of a new one.
@@ -381,6 +417,9 @@ func (u *users) judge(ctx context.Context) error {
 	errs = append(errs, u.failed...)
 	for _, a := range u.all {
 		errs = append(errs, a.judge(u.enabled))
+		for _, cli := range a.each {
+			errs = append(errs, cli.Close())
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -28,8 +28,9 @@ type plan struct {
 	duration, idle            time.Duration
 	faultsMax                 int
 	clients, watchers, leases int
-	users, limited            int
-	backups, calm             bool
+	users, limited, counts    int
+	backups, moves, calm      bool
+	only                      string // faults, with commas between; "": as the seed says
 }
 
 const (
@@ -75,6 +76,10 @@ type choices struct {
 	progress   time.Duration // of watches
 	connAge    time.Duration // 0: none
 	txnLatency time.Duration // the most that a round trip to the database takes
+	idle       time.Duration // after which a keyspace is closed
+	join       bool          // groups of several keyspaces are committed together
+	tokenTTL   time.Duration // of users
+	history    int64         // bytes of events that a hub keeps; 0: its default
 	keyspaces  []string      // the first is that of the pods
 	traffic    string        // the keyspace of the clients that read, write and watch; leases are in the others
 }
@@ -91,6 +96,7 @@ func newWorld(p plan) *world {
 	if r.IntN(3) == 0 {
 		w.c.connAge = time.Duration(1+r.IntN(4)) * time.Second
 	}
+	w.drawOptions()
 	w.c.keyspaces = []string{keyspaceName, "a", "b"}[:2+r.IntN(2)]
 	w.c.traffic = w.c.keyspaces[r.IntN(len(w.c.keyspaces))]
 	delay := faults.Delay{Fixed: 100 * time.Microsecond, Random: w.c.txnLatency + time.Microsecond}
@@ -104,6 +110,23 @@ func newWorld(p plan) *world {
 	}
 	w.sky = newSky(&w.seen, w.rand("bus"), now)
 	return w
+}
+
+// drawOptions draws options of the pods: mostly their defaults, and now and then so little that what hardly ever
+// happens happens all the time.
+func (w *world) drawOptions() {
+	r, d := w.rand("options"), config.Default(config.KV)
+	w.c.idle, w.c.tokenTTL = d.KeyspaceIdle, d.AuthTokenTTL
+	w.c.join = r.IntN(4) == 0
+	if r.IntN(3) == 0 {
+		w.c.idle = between(r, time.Second, 5*time.Second)
+	}
+	if r.IntN(3) == 0 {
+		w.c.tokenTTL = between(r, time.Second, 5*time.Second)
+	}
+	if r.IntN(3) == 0 {
+		w.c.history = 16<<10 + r.Int64N(100<<10)
+	}
 }
 
 // rand is a source of choices for one purpose: purposes do not disturb each other when a run is shrunk.
