@@ -36,6 +36,8 @@
 //   - A value is moved by writing it again, syncing it, and a commit with the writer lock held that changes the row if
 //     it still points to the old place (valuecommit.go). No reader can tell, so that commit conflicts with nobody.
 //   - A file is removed when its back rows have been, durably, and Pebble has no snapshot from before.
+//   - What the collector knows of a file counts only while the file has the length that it had before the collector
+//     looked. A file's sync that has failed is not tried again.
 //   - At a start each file that back rows name must be listed in the ledger and reach to the last value that they name.
 //     A file that nobody names is removed. What a killed process has left is synced before the ledger claims it.
 //
@@ -111,11 +113,10 @@
 // transactions, conflict window), view.mu (idle iterators). space.mu and watches.mu are taken alone. None is held
 // while a sync is waited for. valueLog.collecting (one collector at a time) is taken before Store.wmu;
 // valueLog.appending (held over writes of value files, and over the sync that fills one) is taken without either, and
-// before valueFile.syncing, valueLog.mu and the ledger's locks. valueReaders.mu is a leaf. stall.mu, scheduler.mu and those of damage are leaves; space.mu is never held while
-// Pebble is asked for anything. ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the
-// ledger's sync. There are five goroutines of the package's own (housekeep, watchLevels, applier, the scheduler's, the
-// collector of value files);
-// the sync is waited for by the callers of Pending.Wait, the first of whom publishes the views of all commits that it
+// before valueFile.syncing, valueLog.mu and the ledger's locks. valueReaders.mu is a leaf. stall.mu, scheduler.mu and
+// those of damage are leaves; space.mu is never held while Pebble is asked for anything. ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the
+// ledger's sync. There are five goroutines of the package's own (housekeep, watchLevels, applier, the
+// scheduler's, the collector of value files); the sync is waited for by the callers of Pending.Wait, the first of whom publishes the views of all commits that it
 // covers: no hop between the sync and the answer. A Wait whose context can end takes one goroutine more.
 //
 // # Memory

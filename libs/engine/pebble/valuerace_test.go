@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 
@@ -333,12 +334,12 @@ func TestCrashWhileCollected(t *testing.T) {
 			clones = append(clones, clone{fs, op, percent})
 		}
 	}
-	var mu = make(chan struct{}, 1)
+	var mu sync.Mutex
 	s := openStepped(t, Options{FS: errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if armed.Load() && op.Kind.ReadOrWrite() == errorfs.OpIsWrite {
-			mu <- struct{}{}
+			mu.Lock()
+			defer mu.Unlock()
 			take(fmt.Sprintf("%v %s", op.Kind, op.Path))
-			<-mu
 		}
 		return nil
 	}))})
