@@ -22,8 +22,8 @@
 //
 // # Large values
 //
-// A store has value files from the first Open with ValueFiles on, for good; others do nothing of what follows. A value of
-// at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
+// A store has value files from the first Open with ValueFiles on, for good; others do nothing of what follows. A value
+// of at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
 // Txn.Commit puts it there before it takes the writer lock. A transaction without such values does nothing of this.
 //
 //   - A value is synced before the batch with its pointer is given to Pebble: no row is durable before its value.
@@ -102,8 +102,8 @@
 //
 // If the log or a value file cannot be written for another reason the store is failed for good: every call returns
 // ErrUnavailable, no commit under way is acknowledged, and OnFailure is called. The process should end then; what it
-// acknowledged is on disk. So it is when the directory has been removed. Goroutines within Pebble are left behind then (park.go):
-// letting Pebble unwind ends the process.
+// acknowledged is on disk. So it is when the directory has been removed. Goroutines within Pebble are left behind then
+// (park.go): letting Pebble unwind ends the process.
 //
 // All files are for their owner alone (private.go).
 //
@@ -114,20 +114,22 @@
 // while a sync is waited for. valueLog.collecting (one collector at a time) is taken before Store.wmu;
 // valueLog.appending (held over writes of value files, and over the sync that fills one) is taken without either, and
 // before valueFile.syncing, valueLog.mu and the ledger's locks. valueReaders.mu is a leaf. stall.mu, scheduler.mu and
-// those of damage are leaves; space.mu is never held while Pebble is asked for anything. ledgerFS.mu and then ledger.mu are taken below Pebble's own locks and held over the
-// ledger's sync. There are five goroutines of the package's own (housekeep, watchLevels, applier, the
-// scheduler's, the collector of value files); the sync is waited for by the callers of Pending.Wait, the first of whom publishes the views of all commits that it
-// covers: no hop between the sync and the answer. A Wait whose context can end takes one goroutine more.
+// those of damage are leaves; space.mu is never held while Pebble is asked for anything. ledgerFS.mu and then ledger.mu
+// are taken below Pebble's own locks and held over the ledger's sync. There are five goroutines of the package's own
+// (housekeep, watchLevels, applier, the scheduler's, the collector of value files); the sync is waited for by the
+// callers of Pending.Wait, the first of whom publishes the views of all commits that it covers: no hop between the sync
+// and the answer. A Wait whose context can end takes one goroutine more.
 //
 // # Memory
 //
 // Block cache and memtables together stay within CacheBytes + 4 × MemTableBytes. Without cgo they lie in Go's heap: set
-// GOMEMLIMIT where memory is short. Large values are held by the transaction that sets them until they are in a file, by
-// their readers, and up to moveBytes and one value of them while they are moved. valueReadersMax value files are kept
-// open. Open transactions add WindowBytes at most. Readers copy values into pooled chunks.
+// GOMEMLIMIT where memory is short. Large values are held by the transaction that sets them until they are in a file,
+// by their readers, and up to moveBytes and one value of them while they are moved. valueReadersMax value files are
+// kept open. Open transactions add WindowBytes at most. Readers copy values into pooled chunks.
 //
 // # Testing
 //
 // Package enginetest runs on it in all its variants (FoundationDB's limits, sparse stamps, not pipelined, crashes on a
-// strict in-memory file system, nearly all values in value files, values moved meanwhile); disk_linux_test.go fills a small tmpfs; bench_test.go measures.
+// strict in-memory file system, nearly all values in value files, values moved meanwhile); disk_linux_test.go fills a
+// small tmpfs; bench_test.go measures.
 package pebble

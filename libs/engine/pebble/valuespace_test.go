@@ -56,7 +56,8 @@ func TestValuesCollected(t *testing.T) {
 	}
 	readAll(t, s, want)
 	for i := range n {
-		if v, err := old.Get(t.Context(), fmt.Appendf(nil, "k%02d", i)); err != nil || !bytes.Equal(v, incompressible(i, farBytes)) {
+		v, err := old.Get(t.Context(), fmt.Appendf(nil, "k%02d", i))
+		if err != nil || !bytes.Equal(v, incompressible(i, farBytes)) {
 			t.Fatalf("a reader from before: k%02d: %d bytes, %v", i, len(v), err)
 		}
 	}
