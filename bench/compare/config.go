@@ -161,10 +161,7 @@ func (c *Config) part() map[string]string {
 	switch {
 	case c.Watch:
 		maps.Copy(flags, map[string]string{
-			"rows": strings.Join(
-				watchRowIDs(),
-				",",
-			),
+			"rows":         strings.Join(watchRowIDs(), ","),
 			"rounds":       "2",
 			"duration":     "4s",
 			"watch-curve":  "10,100,300,1000,3000,10000",

@@ -106,12 +106,8 @@ func restart(ctx context.Context, t *target, dir string, old *server) (*server, 
 // fillPlain writes the keys with one put each: a large transaction would fill etcd's raft log, which it keeps in
 // memory by entries.
 func (r *runner) fillPlain(ctx context.Context, s *server, keys int64, valSize int) (load.Result, error) {
-	return r.hwbench(
-		ctx,
-		s,
-		append(
-			[]string{"fill", "--txn-ops=1", keySpace(keys), "--val-size=" + strconv.Itoa(valSize)},
-			manyClients...)...)
+	args := []string{"fill", "--txn-ops=1", keySpace(keys), "--val-size=" + strconv.Itoa(valSize)}
+	return r.hwbench(ctx, s, append(args, manyClients...)...)
 }
 
 // countKeys fails unless the server holds that many keys. A list of one page returns the exact count.

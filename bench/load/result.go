@@ -87,14 +87,10 @@ func (r *Result) WriteText(w io.Writer) error {
 	if s := r.Server; s != nil {
 		fmt.Fprintf(
 			&b,
-			"server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f "+
-				"cores\n",
+			"server: %.2f cores, %.2f µs CPU per %s, RSS %d MiB (peak %d, anon %d, file %d); others %.2f cores\n",
 			s.CPUPerSecond,
 			s.CPUPerUnit*1e6,
-			strings.TrimSuffix(
-				r.Unit,
-				"s",
-			),
+			strings.TrimSuffix(r.Unit, "s"),
 			s.Memory.RSS>>20,
 			s.Memory.Peak>>20,
 			s.Memory.Anon>>20,

@@ -168,7 +168,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, body *body) {
 func (g *Gateway) checkHeader(r *http.Request) error {
 	unprintable := func(c rune) bool { return c < ' ' || c > '~' }
 	for _, name := range g.metadata {
-		header := runtime.MetadataHeaderPrefix + name
+		header := http.CanonicalHeaderKey(runtime.MetadataHeaderPrefix + name)
 		if slices.ContainsFunc(r.Header.Values(header), func(v string) bool {
 			return strings.ContainsFunc(v, unprintable)
 		}) {

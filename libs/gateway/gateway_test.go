@@ -211,7 +211,8 @@ func TestMetadataUnprintable(t *testing.T) {
 				c := dial()
 				write(t, c, "POST /v3/kv/range HTTP/1.1\r\nHost: h\r\nContent-Length: 2\r\n"+more+
 					"Grpc-Metadata-Headwater-Keyspace: "+value+"\r\n\r\n{}")
-				if got := result(t, c); !strings.HasPrefix(got, "400") || !strings.Contains(got, "printable") {
+				if got := result(t, c); !strings.HasPrefix(got, "400") ||
+					!strings.Contains(got, "Grpc-Metadata-Headwater-Keyspace: only printable") {
 					t.Errorf("%q: %s", value, got)
 				}
 			})

@@ -84,7 +84,8 @@ func Check(ctx context.Context, r *snapshot.Reader, root string) (*Checked, erro
 	}
 	if age := databaseAge(r.Revision); age >= time.Minute {
 		c.Notes = append(c.Notes, fmt.Sprintf(
-			"on pods a FoundationDB is needed that is %s old, or was advanced to version %d", age, r.Revision>>podShift))
+			"on pods a FoundationDB is needed that is %s old, or was advanced to version %d",
+			age, r.Revision>>podShift))
 	}
 	a, err := r.Auth(ctx)
 	if err == nil {

@@ -18,8 +18,8 @@
 //     revision of the one source is taken. Where a migration has come to is in the keyspace, not here.
 //   - A keyspace is bound to one cluster. One that was made of a file is not yet: it has the first keys of a source
 //     before it is bound to that.
-//   - A copy that is cut off before it is whole leaves no keyspace. With Migration.WorkDir the next one goes on with the
-//     same snapshot; a file there under its final name is whole. Following goes on where it was.
+//   - A copy that is cut off before it is whole leaves no keyspace. With Migration.WorkDir the next one goes on with
+//     the same snapshot; a file there under its final name is whole. Following goes on where it was.
 //   - What cannot be followed (compacted at the source, or a revision too large for a request) is copied again.
 //   - Nothing assumes that the source's revisions have no gaps: a request names the revision before its first.
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at

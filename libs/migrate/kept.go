@@ -24,40 +24,55 @@ func (m *Migration) keptFile(cluster uint64) string {
 }
 
 // kept opens the snapshot that an interrupted copy has left, and returns the revision since which the source has to be
-// watched. If there is none that can be gone on with, the file is nil and since is head.
+// watched. If there is none that can be gone on with, the file is nil and since is head. What passes, such as a source
+// that does not answer now, is an error and costs no file.
 func (m *Migration) kept(ctx context.Context, cluster uint64, head int64) (_ io.ReadCloser, since int64, err error) {
 	if m.WorkDir == "" {
 		return nil, head, nil
 	}
 	name := m.keptFile(cluster)
 	r, err := snapshot.Open(ctx, name, false)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil, head, nil
-	case ctx.Err() != nil:
-		return nil, 0, ctx.Err()
-	case err == nil:
+	}
+	if err == nil {
 		since = r.Revision
 		err = errors.Join(m.Source.has(ctx, since), r.Close())
 	}
-	if err != nil {
-		m.note("the snapshot in %s cannot be gone on with, and another one is taken: %v", name, err)
-		return nil, head, os.Remove(name)
+	switch {
+	case err == nil:
+		m.note("the copy goes on with the snapshot of revision %d in %s", since, name)
+		f, err := os.Open(name)
+		return f, since, err
+	case !useless(err):
+		return nil, 0, fmt.Errorf("the snapshot in %s: %w", name, err)
 	}
-	m.note("the copy goes on with the snapshot of revision %d in %s", since, name)
-	f, err := os.Open(name)
-	return f, since, err
+	m.note("the snapshot in %s cannot be gone on with, and another one is taken: %v", name, err)
+	return nil, head, os.Remove(name)
 }
 
-// has returns an error if the source cannot show what it has done since a revision.
+// useless says that a kept snapshot cannot be gone on with, now or later.
+func useless(err error) bool {
+	for _, reason := range []error{
+		rpctypes.ErrCompacted, rpctypes.ErrFutureRev, snapshot.ErrDamaged, snapshot.ErrForeign, snapshot.ErrNoSum,
+	} {
+		if errors.Is(err, reason) {
+			return true
+		}
+	}
+	return false
+}
+
+// has returns an error if the source cannot show what it has done since a revision. Errors: ErrCompacted, ErrFutureRev
+// (the source has been set back), those of a request.
 func (s *Source) has(ctx context.Context, rev int64) error {
 	ctx, cancel := small(ctx)
 	defer cancel()
 	_, err := s.c.Get(ctx, "\x00", clientv3.WithRev(rev), clientv3.WithCountOnly())
-	if errors.Is(err, rpctypes.ErrCompacted) {
-		return fmt.Errorf("the source has compacted revision %d", rev)
+	if err != nil {
+		return fmt.Errorf("revision %d of the source: %w", rev, err)
 	}
-	return err
+	return nil
 }
 
 // take opens a snapshot of the source, which it keeps if there is a place for it.
@@ -86,7 +101,7 @@ func (m *Migration) take(ctx context.Context, cluster uint64) (io.ReadCloser, er
 	return os.Open(name)
 }
 
-// drop removes the snapshot that was kept.
+// drop removes the snapshot that was kept, if there is one.
 func (m *Migration) drop(cluster uint64) {
 	if m.WorkDir == "" {
 		return

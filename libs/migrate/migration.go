@@ -52,8 +52,8 @@ type Migration struct {
 	Target *Target
 	// TempDir is the directory for a file of the source from which users are read; "": the system's.
 	TempDir string
-	// WorkDir, if set, is the directory in which the first copy keeps the source's snapshot until the keyspace is whole.
-	// If the copy is interrupted, however that happens, the next one goes on with the same file.
+	// WorkDir, if set, is the directory in which the first copy keeps the source's snapshot until the keyspace is
+	// whole. If the copy is interrupted, however that happens, the next one goes on with the same file.
 	WorkDir string
 	// Report, if set, is called with the progress, from several goroutines. It must return quickly.
 	Report func(Progress)
@@ -118,6 +118,7 @@ func (m *Migration) Prepare(ctx context.Context) error {
 			return err
 		}
 	}
+	m.drop(cluster) // a copy that was killed when it was whole has left it
 	m.note("the keyspace is a copy at revision %d, and continues from there", st.GetRevision())
 	return nil
 }

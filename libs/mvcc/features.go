@@ -47,8 +47,8 @@ const (
 	// replayParts. It is set in the head row only, and only by a keyspace that follows.
 	FeatureParts Features = 1 << 9
 
-	// FeatureFences: a change of the count index that only settles what an earlier one has begun conflicts with no group
-	// that knows the earlier one. A release that does not know it would settle without stopping the groups that do not.
+	// FeatureFences: a change of the count index that only settles what an earlier one has begun conflicts with no
+	// group that knows the earlier one. A release that does not know it would settle without stopping the others.
 	FeatureFences Features = 1 << 10
 
 	featuresKnown = FeatureValues | FeatureSizes | FeatureCounts | FeatureLeaseSteps | FeatureKeyspaces | FeatureAuth |

@@ -16,7 +16,7 @@ import (
 // With FeatureFences a group on an engine over a network reads that row without one, and adds a conflict with its
 // fence instead. The fence of a change is a key under its number, which nobody writes. Between the two changes is a
 // third one, the seal. It acts as if it had written the fences of all changes before the last one that moved anything.
-// So it stops the groups that have not seen that one, and no others; and the keeper lets them end first (bucketsSettle).
+// So it stops the groups that have not seen that one, and no others. The keeper lets them end first (bucketsSettle).
 
 // change is what the row of the last change of the buckets says.
 type change struct {

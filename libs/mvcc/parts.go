@@ -135,6 +135,9 @@ func (p *parts) look(ctx context.Context) (began bool, err error) {
 		return false, fmt.Errorf("%w: revision %d comes before %d", ErrGap, p.at.rev, p.r.Rev)
 	case p.at.rev > p.r.Rev, p.at.digest != digestOf(p.r):
 		return false, fmt.Errorf("%w: revision %d was begun as another one", ErrDiverged, p.at.rev)
+	case p.at.done < 0 || p.at.done >= int64(len(p.r.Events)):
+		return false, fmt.Errorf("%w: %d of %d events of revision %d have been carried out", ErrCorrupt, p.at.done,
+			len(p.r.Events), p.at.rev)
 	case p.at.inline != int64(s.o.InlineBytes):
 		return false, fmt.Errorf("%w: another release has begun revision %d", ErrUnfinished, p.at.rev)
 	}
@@ -156,7 +159,7 @@ func (p *parts) begin(ctx context.Context, began bool) error {
 			return fmt.Errorf("%w: the log entry of revision %d has %d bytes, and had %d", ErrCorrupt, p.r.Rev, entry,
 				p.at.entry)
 		}
-		if p.at.added > int64(len(p.rows)) {
+		if p.at.added < 0 || p.at.added > int64(len(p.rows)) {
 			return ErrCorrupt
 		}
 		p.rows = p.rows[p.at.added:]
@@ -207,7 +210,7 @@ func (p *parts) step(ctx context.Context, f func(engine.Txn) (partsAt, int64, er
 		if err != nil {
 			return err
 		}
-		st, _, err := parseHeadRow(rows[0])
+		st, features, err := parseHeadRow(rows[0])
 		switch {
 		case err != nil:
 			return err
@@ -216,6 +219,7 @@ func (p *parts) step(ctx context.Context, f func(engine.Txn) (partsAt, int64, er
 		case !bytes.Equal(rows[1], p.at.row()):
 			return ErrOvertaken
 		}
+		p.features = features // some may have been activated meanwhile
 		if next, grown, err = f(txn); err != nil {
 			return err
 		}
@@ -347,6 +351,9 @@ func (p *parts) plan(ctx context.Context) (entry int64, err error) {
 	var values []keptRow
 	for events := range slices.Chunk(p.r.Events, planEvents) {
 		err := p.s.viewAny(ctx, func(snap engine.Snapshot) error {
+			if err := p.unmoved(ctx, snap); err != nil {
+				return err
+			}
 			g, err := p.group(ctx, snap, events)
 			if err != nil {
 				return err
@@ -374,6 +381,27 @@ func (p *parts) plan(ctx context.Context) (entry int64, err error) {
 	b.log(p.r.Rev, payload)
 	p.rows = slices.Concat(rows.list, values)
 	return int64(len(payload)), nil
+}
+
+// unmoved makes sure that a reader's state is the one that look has read: what another one has written meanwhile does not
+// come before the revision. Errors: ErrOvertaken.
+func (p *parts) unmoved(ctx context.Context, r engine.Reader) error {
+	rows, err := r.GetMany(ctx, [][]byte{p.s.headRow, p.s.rows.meta(metaParts)})
+	if err != nil {
+		return err
+	}
+	st, features, err := parseHeadRow(rows[0])
+	if err != nil {
+		return err
+	}
+	var at []byte // nil: the revision has not been begun
+	if p.at.rev != 0 {
+		at = p.at.row()
+	}
+	if p.s.meta.Space.Of(st) != p.head || features.Has(FeatureParts) != (at != nil) || !bytes.Equal(rows[1], at) {
+		return ErrOvertaken
+	}
+	return nil
 }
 
 // twice returns a key that the events change twice, or nil. Those of a deleted range or lease are mostly in order.

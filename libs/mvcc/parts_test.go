@@ -83,9 +83,8 @@ func TestReplayParts(t *testing.T) {
 	}
 	var stop atomic.Pointer[context.CancelFunc]
 	var left atomic.Int64
-	e := faults.New(inner, faults.Options{
+	e := smallTxns(inner, faults.Options{
 		Seed: seed, Conflict: 0.05, UnknownLost: 0.03, UnknownCommitted: 0.03,
-		Remote: &faults.Remote{TxnBytes: partsBytes},
 		Delay: func(_ context.Context, op faults.Op) {
 			if op == faults.Commit && left.Add(-1) == 0 {
 				(*stop.Load())()
@@ -203,8 +202,7 @@ func TestReplayPartsRefused(t *testing.T) {
 	copyOn(t, inner, src, from, mvcc.Options{})
 	var stop context.CancelFunc
 	var left atomic.Int64
-	e := faults.New(inner, faults.Options{
-		Remote: &faults.Remote{TxnBytes: partsBytes},
+	e := smallTxns(inner, faults.Options{
 		Delay: func(_ context.Context, op faults.Op) {
 			if op == faults.Commit && left.Add(-1) == 0 {
 				stop()

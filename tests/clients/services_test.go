@@ -74,12 +74,8 @@ func TestLockService(t *testing.T) {
 	if _, err := lock.Unlock(ctx, &v3lockpb.UnlockRequest{Key: a.GetKey()}); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := lock.Lock(
-		ctx,
-		&v3lockpb.LockRequest{Name: []byte("l"), Lease: 12345},
-	); status.Convert(
-		err,
-	).Message() != "etcdserver: requested lease not found" {
+	_, err = lock.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("l"), Lease: 12345})
+	if status.Convert(err).Message() != "etcdserver: requested lease not found" {
 		t.Errorf("lock with an unknown lease: %v", err)
 	}
 	// If the request names no lease, the server makes one and keeps it alive.

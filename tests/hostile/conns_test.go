@@ -23,11 +23,14 @@ import (
 // preface.
 func TestSilent(t *testing.T) {
 	for name, text := range map[string]string{
-		"nothing": "", "half a preface": attack.Preface[:9], "half a frame": attack.Preface + attack.Settings[:5], "half a request": "GET /health HTTP/1.1\r\nHost: ",
+		"nothing": "", "half a preface": attack.Preface[:9], "half a frame": attack.Preface + attack.Settings[:5],
+		"half a request": "GET /health HTTP/1.1\r\nHost: ",
 	} {
-		t.Run(name, func(t *testing.T) {
+		if !t.Run(name, func(t *testing.T) {
 			inTime(t, func(t *testing.T) time.Duration { return besideSilent(t, text) })
-		})
+		}) {
+			return // a server that hangs takes minutes for each
+		}
 	}
 }
 

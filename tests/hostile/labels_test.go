@@ -46,12 +46,9 @@ func TestLabels(t *testing.T) {
 		_, _ = kv.Put(ctx, &pb.PutRequest{Key: []byte(long), Lease: int64(i + 1)})
 		_ = conn.Invoke(ctx, "/"+long+"/"+long, &pb.PutRequest{}, &pb.PutResponse{})
 		_ = conn.Invoke(ctx, "/etcdserverpb.KV/"+long, &pb.PutRequest{}, &pb.PutResponse{})
-		_, _ = pb.NewMaintenanceClient(
-			conn,
-		).Alarm(
-			ctx,
-			&pb.AlarmRequest{Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(i + 100)},
-		)
+		_, _ = pb.NewMaintenanceClient(conn).Alarm(ctx, &pb.AlarmRequest{
+			Action: pb.AlarmRequest_ACTIVATE, Alarm: pb.AlarmType(i + 100),
+		})
 		strangeHTTP(t, s, long)
 	}
 	text := metrics(t, s)

@@ -128,7 +128,7 @@ func say(text string) func(context.Context, *testing.T, *hw.Server, *clientv3.Cl
 // TestStop: whatever clients do, SIGTERM ends the server soon and with exit code 0.
 func TestStop(t *testing.T) {
 	for name, hold := range holds {
-		t.Run(name, func(t *testing.T) {
+		if !t.Run(name, func(t *testing.T) {
 			inTime(t, func(t *testing.T) time.Duration {
 				t.Helper()
 				s := run(t)
@@ -141,7 +141,9 @@ func TestStop(t *testing.T) {
 				}
 				return time.Since(begin)
 			})
-		})
+		}) {
+			return // a server that does not end takes minutes for each
+		}
 	}
 }
 

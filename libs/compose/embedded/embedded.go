@@ -33,8 +33,8 @@ import (
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 )
 
-// Parts returns the part that opens the store in --data-dir. closeWithin is pebble.Options.CloseWithin: how long the end
-// of the store waits for the disk; 0 is the default.
+// Parts returns the part that opens the store in --data-dir. closeWithin is pebble.Options.CloseWithin: how long the
+// end of the store waits for the disk; 0 is the default.
 func Parts(closeWithin time.Duration) compose.Parts {
 	return compose.Parts{OpenEngine: func(c config.Config, o compose.EngineOptions) (engine.Store, error) {
 		return open(c, o, closeWithin)

@@ -42,8 +42,9 @@ var makers = map[string]func() meta.Object{
 	"rbac.authorization.k8s.io/v1 ClusterRoleBinding": func() meta.Object { return new(rbac.ClusterRoleBinding) },
 	"apps/v1 Deployment":                              func() meta.Object { return new(apps.Deployment) },
 	"apps/v1 StatefulSet":                             func() meta.Object { return new(apps.StatefulSet) },
-	"autoscaling/v2 " +
-		"HorizontalPodAutoscaler": func() meta.Object { return new(autoscaling.HorizontalPodAutoscaler) },
+	"autoscaling/v2 HorizontalPodAutoscaler": func() meta.Object {
+		return new(autoscaling.HorizontalPodAutoscaler)
+	},
 	"policy/v1 PodDisruptionBudget":                     func() meta.Object { return new(policy.PodDisruptionBudget) },
 	"networking.k8s.io/v1 NetworkPolicy":                func() meta.Object { return new(networking.NetworkPolicy) },
 	"rbac.authorization.k8s.io/v1 Role":                 func() meta.Object { return new(rbac.Role) },

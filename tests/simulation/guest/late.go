@@ -59,6 +59,7 @@ func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
 		defer close(p.done)
 		time.Sleep(by)
 		if time.Since(t.begun) > txnAge {
+			t.Txn.Discard()
 			p.err = engine.ErrTooOld
 			return
 		}

@@ -72,15 +72,8 @@ func (c *config) report(ctx context.Context, when string) error {
 	fmt.Printf(
 		"%-20s connect p50 %v p99 %v, put p50 %v p99 %v; resident %s MB, /metrics %d bytes\n",
 		when,
-		percentile(
-			connect,
-			50,
-		),
-		percentile(connect, 99),
-		percentile(put, 50),
-		percentile(put, 99),
-		value(text, "process_resident_memory_bytes"),
-		len(text),
+		percentile(connect, 50), percentile(connect, 99), percentile(put, 50), percentile(put, 99),
+		value(text, "process_resident_memory_bytes"), len(text),
 	)
 	return nil
 }
