@@ -47,17 +47,18 @@ func copyDir(t *testing.T, from string, skip func(name string, size int64) bool)
 }
 
 // written is a server's data directory, stopped or killed, and what it has acknowledged: keys k00000 … at revisions
-// 2, 3, …
+// 2, 3, …, and keys v00 … with large values, which lie in files of their own.
 type written struct {
-	dir  string
-	keys int
+	dir   string
+	keys  int
+	large []string
 }
 
 // write fills a data directory. The values are large for the memtables, so that there are tables and several logs.
 func write(t *testing.T, sig os.Signal) written {
 	t.Helper()
 	w := written{dir: filepath.Join(t.TempDir(), "d"), keys: 3000}
-	p := start(t, w.dir, "--memtable-bytes", strconv.Itoa(1<<20))
+	p := start(t, w.dir, "--value-files", "--memtable-bytes", strconv.Itoa(1<<20))
 	c := p.client(t)
 	rnd := rand.NewChaCha8([32]byte{1})
 	for i := 0; i < w.keys; {
@@ -69,6 +70,14 @@ func write(t *testing.T, sig os.Signal) written {
 			i++
 		}
 		if _, err := c.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 12 {
+		b := make([]byte, 64<<10)
+		_, _ = rnd.Read(b)
+		w.large = append(w.large, string(b))
+		if err := put(t, c, fmt.Sprintf("v%02d", i), w.large[i]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -148,6 +157,18 @@ func (w written) complete(t *testing.T, c *clientv3.Client, prefixAllowed bool) 
 			t.Fatalf("key %d is %q at revision %d", i, kv.Key, kv.ModRevision)
 		}
 	}
+	r, err = c.Get(ctx, "v", clientv3.WithPrefix())
+	if err != nil {
+		return
+	}
+	if len(r.Kvs) != len(w.large) && !prefixAllowed {
+		t.Errorf("%d large values of %d", len(r.Kvs), len(w.large))
+	}
+	for i, kv := range r.Kvs {
+		if string(kv.Value) != w.large[i] {
+			t.Errorf("%s has another value", kv.Key)
+		}
+	}
 }
 
 // TestDamagedCopies: what has been tried on copies of data directories, and a sample of what libs/engine/pebble does
@@ -192,7 +213,9 @@ func TestDamagedCopies(t *testing.T) {
 		return os.WriteFile(path, b, 0o600)
 	}
 	for _, w := range []written{stopped, killed} {
-		for _, pattern := range []string{"marker.manifest.*", "marker.format-version.*", "MANIFEST-*", "*.log", "*.sst", "LEDGER"} {
+		for _, pattern := range []string{
+			"marker.manifest.*", "marker.format-version.*", "MANIFEST-*", "*.log", "*.sst", "*.values", "LEDGER",
+		} {
 			names := w.storeFiles(t, pattern)
 			name := names[rnd.IntN(len(names))]
 			if pattern == "MANIFEST-*" {

@@ -36,23 +36,29 @@ func TestWriteFormat1(t *testing.T) {
 	}
 	defer func(p string) { program = p }(program)
 	program = old
+	writeFixtures(t, "format1", format1Keys)
+}
+
+// writeFixtures lets the program write testdata/<what>-stopped.tar.gz and <what>-killed.tar.gz, with so many keys.
+func writeFixtures(t *testing.T, what string, keys int) {
+	t.Helper()
 	for name, sig := range map[string]os.Signal{"stopped": syscall.SIGTERM, "killed": syscall.SIGKILL} {
 		dir := filepath.Join(t.TempDir(), "d")
 		p := start(t, dir, "--memtable-bytes", "1048576")
 		c := p.client(t)
-		for i := range format1Keys {
+		for i := range keys {
 			if err := put(t, c, fmt.Sprintf("f%05d", i), format1Value(i)); err != nil {
 				t.Fatal(err)
 			}
 		}
 		p.stop(t, sig)
-		if err := pack(filepath.Join("testdata", "format1-"+name+".tar.gz"), dir); err != nil {
+		if err := pack(filepath.Join("testdata", what+"-"+name+".tar.gz"), dir); err != nil {
 			t.Fatal(err)
 		}
 	}
 }
 
-// pack writes a directory into an archive, without the ballast.
+// pack writes a directory into an archive, without the ballast and the socket of a server that was killed.
 func pack(archive, dir string) (err error) {
 	f, err := os.Create(archive)
 	if err != nil {
@@ -62,7 +68,7 @@ func pack(archive, dir string) (err error) {
 	w := tar.NewWriter(z)
 	defer func() { err = errors.Join(err, w.Close(), z.Close(), f.Close()) }()
 	return filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || d.IsDir() || d.Name() == "BALLAST" {
+		if err != nil || !d.Type().IsRegular() || d.Name() == "BALLAST" {
 			return err
 		}
 		b, err := os.ReadFile(path)

@@ -72,6 +72,7 @@ func open(c config.Config, o compose.EngineOptions, closeWithin time.Duration) (
 		OnDamage:      o.OnDamage,
 		OnFailure:     o.OnFailure,
 		Adopt:         c.ActivateFeatures.Has(mvcc.FeaturesAll),
+		ValueFiles:    c.ValueFiles,
 		CloseWithin:   closeWithin,
 	})
 	if err != nil {

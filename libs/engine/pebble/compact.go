@@ -2,6 +2,7 @@ package pebble
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -37,7 +38,8 @@ type pass struct {
 }
 
 // Defragment compacts the whole store. When it returns nil, everything that was deleted or replaced before the call,
-// and that no open snapshot or transaction can still read, has left the disk. It works piece by piece, so it needs
+// and that no open snapshot or transaction can still read, has left the disk, but for at most rewriteAsked hundredths of
+// each value file. It works piece by piece, so it needs
 // little extra space, and neither reads nor writes wait for it. A second call waits for the first. A pass that the
 // store has started by itself makes way. It may be called from any goroutine. Errors: ErrNoSpace (not even one piece
 // can be rewritten), ErrUnavailable, ErrClosed, the context's.
@@ -98,6 +100,10 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+	var ofValues error
+	if !p.gentle { // they are collected all the time
+		ofValues = s.values.collect(ctx, asked)
+	}
 	if err := s.flushWait(ctx); err != nil {
 		return err
 	}
@@ -130,7 +136,7 @@ func (s *Store) compactAll(ctx context.Context, p pass) error {
 	}
 	s.awaitDeletion(ctx)
 	s.forgetUsage()
-	return ctx.Err()
+	return cmp.Or(ctx.Err(), ofValues)
 }
 
 // compactPiece compacts one range of rows. It returns when that is done or ctx has ended. Pebble then finishes what it

@@ -48,17 +48,22 @@ func fillDisk(t *testing.T, s *Store) int {
 
 // TestDiskFull fills a disk by writing: growing transactions are refused, all else goes on, and room brings them back.
 func TestDiskFull(t *testing.T) {
+	t.Run("tables", func(t *testing.T) { diskFull(t, Options{}) })
+	t.Run("values", func(t *testing.T) { diskFull(t, Options{ValueFiles: true, ValueBytes: valueBytesMin}) })
+}
+
+func diskFull(t *testing.T, o Options) {
 	dir := smallDisk(t, 96<<20)
 	// Compactions take space and give it back: between the first alarm of a round and its end there may be others.
 	var alarms atomic.Int64
 	var told atomic.Bool
-	o := small(Options{ReserveBytes: 16 << 20, BallastBytes: 4 << 20, OnNoSpace: func(full bool) {
+	o.ReserveBytes, o.BallastBytes, o.OnNoSpace = 16<<20, 4<<20, func(full bool) {
 		if full {
 			alarms.Add(1)
 		}
 		told.Store(full)
-	}})
-	s, err := Open(filepath.Join(dir, "data"), o)
+	}
+	s, err := Open(filepath.Join(dir, "data"), small(o))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +94,38 @@ func TestDiskFull(t *testing.T) {
 		})
 		until(t, "writes are taken again", func() bool { return put(s, "again", []byte("x")) == nil })
 		until(t, "the alarm ends", func() bool { return !told.Load() && !s.NoSpace() })
+	}
+}
+
+// TestDiskFullOfGarbage: on a disk that is full of value files of which every other value is garbage, room is made by
+// writing the others once more.
+func TestDiskFullOfGarbage(t *testing.T) {
+	dir := smallDisk(t, 48<<20)
+	s, err := Open(filepath.Join(dir, "data"), small(Options{
+		ReserveBytes: 8 << 20, BallastBytes: 2 << 20, ValueFiles: true, ValueBytes: valueBytesMin,
+	}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = s.Close() }()
+	n := fillDisk(t, s)
+	until(t, "deletes are taken", func() bool {
+		return mutate(s, func(x engine.Txn) {
+			x.(interface{ Shrinks() }).Shrinks()
+			for i := 0; i < n; i += 2 {
+				x.Clear(fmt.Appendf(nil, "k%06d", i))
+			}
+		}) == nil
+	})
+	for i := range n / 4 { // as much again as half of what has gone
+		until(t, "writes are taken again", func() bool {
+			return put(s, fmt.Sprintf("l%06d", i), incompressible(i, 64<<10)) == nil
+		})
+	}
+	for i := 1; i < n; i += 2 {
+		if got := read(t, s, fmt.Sprintf("k%06d", i)); string(got) != string(incompressible(i, 64<<10)) {
+			t.Fatalf("row %d is damaged", i)
+		}
 	}
 }
 
@@ -255,9 +292,14 @@ func TestOpenReadOnly(t *testing.T) {
 // TestOpenOnFullDisk: a store of a killed process whose disk has no free byte opens, serves reads, refuses every
 // transaction at once, closes, and takes transactions when there is room, beside readers that never pause.
 func TestOpenOnFullDisk(t *testing.T) {
+	t.Run("tables", func(t *testing.T) { openOnFullDisk(t, small(Options{})) })
+	t.Run("values", func(t *testing.T) { openOnFullDisk(t, far(Options{})) })
+}
+
+func openOnFullDisk(t *testing.T, o Options) {
 	dir := smallDisk(t, 64<<20)
 	data := filepath.Join(dir, "data")
-	s, err := Open(data, small(Options{}))
+	s, err := Open(data, o)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -275,7 +317,6 @@ func TestOpenOnFullDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	name := hog(t, dir, 0)
-	o := small(Options{})
 	for range 2 { // the second after a clean end
 		if s, err = Open(killed, o); err != nil {
 			t.Fatal(err)

@@ -190,9 +190,11 @@ func (t *txn) setStampedKey(st *stamping, key []byte, at int, value []byte) {
 	if !t.admit(key, value, t.v.s.limits.StampBytes) || !t.stampAt(st, key, at) {
 		return
 	}
-	t.set(key, value)
-	end := len(t.batch.batch.Repr())
-	st.offsets = append(st.offsets, end-len(value)-varintLen(len(value))-len(key)+at)
+	p := t.set(key, value)
+	st.offsets = append(st.offsets, p.key+at)
+	if p.back > 0 {
+		st.offsets = append(st.offsets, p.back+at)
+	}
 }
 
 func (t *txn) setStampedValue(st *stamping, key, value []byte, at int) {
@@ -200,7 +202,11 @@ func (t *txn) setStampedValue(st *stamping, key, value []byte, at int) {
 	if !t.admit(key, value, t.v.s.limits.StampBytes) || !t.stampAt(st, value, at) {
 		return
 	}
-	t.set(key, value)
+	if t.v.s.values.needsMark(value, at) {
+		t.setMarked(key, value)
+	} else {
+		t.setPlain(key, nil, value) // the value is complete when the batch is applied, which is too late for a value file
+	}
 	st.offsets = append(st.offsets, len(t.batch.batch.Repr())-len(value)+at)
 }
 

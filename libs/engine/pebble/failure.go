@@ -134,8 +134,11 @@ func (s *Store) openDB(dir string) error {
 	}
 	s.files = &spaceFS{FS: s.opts.FS, sp: s.space}
 	var err error
-	if s.ledger, err = openLedger(s.files, dir, s.opts.Adopt); err != nil {
+	if s.ledger, err = openLedger(s.files, dir, s.opts.Adopt || s.opts.ValueFiles); err != nil {
 		return describeOpen(dir, err)
+	}
+	if s.opts.ValueFiles {
+		s.ledger.upgrade()
 	}
 	s.files = &ledgerFS{FS: s.files, l: s.ledger}
 	if s.openTight() {

@@ -19,9 +19,14 @@ import (
 //
 // Lines are numbered from 0. Only the last line may have been cut by a crash. Any other fault is damage.
 const (
-	ledgerName    = "LEDGER"
-	ledgerTmp     = "LEDGER.tmp"
-	ledgerVersion = 1
+	ledgerName = "LEDGER"
+	ledgerTmp  = "LEDGER.tmp"
+	// ledgerVersion is the newest version that this release knows. A store without a value log keeps version 1, so that
+	// earlier releases can open it.
+	ledgerVersion = ledgerOfValues
+	ledgerPlain   = 1
+	// ledgerOfValues is the version of a ledger that may list value files, of a store whose rows may refer to them.
+	ledgerOfValues = 2
 	// fenceName is a file that makes releases without a ledger refuse the directory, because they would change it
 	// without updating the ledger. Their Pebble accepts no unknown file whose name begins with "marker.".
 	fenceName = "marker.unknown to this version"
@@ -38,6 +43,8 @@ const (
 	itemManifest = "manifest"         // name, size, checksum: so much of the manifest is synced
 	itemMarker   = "marker"           // name: the marker that counts
 	itemOptions  = "options"          // name, size, checksum
+	itemValues   = "values"           // name, nonce of the file: the value file exists and is written to
+	itemFilled   = "filled"           // name, size, checksum of the tail: the value file gets no more values
 	itemGone     = "gone"             // name: the file has been removed
 	itemStopped  = "stopped"          // the store has been closed: all of the above is exact
 )
@@ -70,25 +77,36 @@ const (
 	markFormat   = "marker.format-version."
 )
 
+// valuesEntry is a value file that must exist if a row refers to it.
+type valuesEntry struct {
+	nonce  uint64 // in the file's head; 0: a start without a ledger has found the file missing, cut or damaged
+	filled bool
+	extent // set if the file is filled
+}
+
 // ledgerState is the result of all lines of a ledger. It is not safe for concurrent use.
 type ledgerState struct {
+	version   int
 	id        string // of the store; unique
 	nonce     uint64 // of the process that opened it last
 	logs      map[string]logEntry
 	tables    map[string]extent
 	manifests map[string]extent
 	options   map[string]extent
+	values    map[string]valuesEntry
 	markers   map[string]string // by markManifest, markFormat: the file's name
 	stopped   bool
 }
 
 func newLedgerState(id string) *ledgerState {
 	return &ledgerState{
+		version:   ledgerPlain,
 		id:        id,
 		logs:      map[string]logEntry{},
 		tables:    map[string]extent{},
 		manifests: map[string]extent{},
 		options:   map[string]extent{},
+		values:    map[string]valuesEntry{},
 		markers:   map[string]string{},
 	}
 }
@@ -113,6 +131,10 @@ func (s *ledgerState) apply(item string) error {
 		n, err := strconv.ParseUint(args[1], 16, 64)
 		s.logs[args[0]] = logEntry{nonce: n, from: args[2]}
 		return err
+	case kind == itemValues && len(args) == 2 && s.version >= ledgerOfValues:
+		n, err := strconv.ParseUint(args[1], 16, 64)
+		s.values[args[0]] = valuesEntry{nonce: n}
+		return err
 	case kind == itemMarker && len(args) == 1:
 		for _, mark := range []string{markManifest, markFormat} {
 			if strings.HasPrefix(args[0], mark) {
@@ -126,6 +148,7 @@ func (s *ledgerState) apply(item string) error {
 		delete(s.tables, args[0])
 		delete(s.manifests, args[0])
 		delete(s.options, args[0])
+		delete(s.values, args[0])
 	case len(args) == 3:
 		return s.applyExtent(kind, args)
 	default:
@@ -153,6 +176,13 @@ func (s *ledgerState) applyExtent(kind string, args []string) error {
 		s.manifests[args[0]] = e
 	case itemOptions:
 		s.options[args[0]] = e
+	case itemFilled:
+		v, listed := s.values[args[0]]
+		if !listed {
+			return errBadItem
+		}
+		v.filled, v.extent = true, e
+		s.values[args[0]] = v
 	default:
 		return errBadItem
 	}
@@ -161,7 +191,7 @@ func (s *ledgerState) applyExtent(kind string, args []string) error {
 
 // items returns the state as items that apply takes.
 func (s *ledgerState) items() []string {
-	items := []string{fmt.Sprintf("%s %d %s", itemStore, ledgerVersion, s.id)}
+	items := []string{fmt.Sprintf("%s %d %s", itemStore, s.version, s.id)}
 	for _, name := range slices.Sorted(maps.Keys(s.logs)) {
 		l := s.logs[name]
 		items = append(items, logItem(name, l.nonce, cmp.Or(l.from, "-")))
@@ -177,6 +207,13 @@ func (s *ledgerState) items() []string {
 			items = append(items, fileItem(files.kind, name, files.of[name]))
 		}
 	}
+	for _, name := range slices.Sorted(maps.Keys(s.values)) {
+		v := s.values[name]
+		items = append(items, valuesItem(name, v.nonce))
+		if v.filled {
+			items = append(items, fileItem(itemFilled, name, v.extent))
+		}
+	}
 	for _, mark := range slices.Sorted(maps.Keys(s.markers)) {
 		items = append(items, itemMarker+" "+s.markers[mark])
 	}
@@ -185,6 +222,10 @@ func (s *ledgerState) items() []string {
 
 func logItem(name string, nonce uint64, from string) string {
 	return fmt.Sprintf("%s %s %016x %s", itemLog, name, nonce, from)
+}
+
+func valuesItem(name string, nonce uint64) string {
+	return fmt.Sprintf("%s %s %016x", itemValues, name, nonce)
 }
 
 func fileItem(kind, name string, e extent) string { return kind + " " + name + " " + e.String() }
@@ -239,12 +280,14 @@ func parseLedger(b []byte) (*ledgerState, error) {
 	if len(head) != 3 || head[0] != itemStore {
 		return nil, refused(ledgerName, "is not a ledger")
 	}
-	if v, err := strconv.Atoi(head[1]); err != nil || v > ledgerVersion {
+	version, err := strconv.Atoi(head[1])
+	if err != nil || version > ledgerVersion {
 		return nil, fmt.Errorf(
 			"%w: %s has format %s, this version knows %d", ErrNewerFormat, ledgerName, head[1], ledgerVersion,
 		)
 	}
 	s := newLedgerState(head[2])
+	s.version = version
 	items = items[1:]
 	for n := 0; ; n++ {
 		for _, item := range items {

@@ -15,10 +15,12 @@ import (
 func fullState(t testing.TB) *ledgerState {
 	t.Helper()
 	s := newLedgerState("0123")
+	s.version = ledgerOfValues
 	for _, item := range []string{
 		"open 00000000000000ff", logItem("000004.log", 255, "-"), "closed 000004.log 12 0000abcd",
 		logItem("000007.log", 255, "000002.log"),
 		"table 000005.sst 4096 00000001", "manifest MANIFEST-000001 39 00000002", "options OPTIONS-000003 3 00000003",
+		valuesItem("000001.values", 254), valuesItem("000002.values", 253), "filled 000001.values 4096 00000004",
 		"marker marker.manifest.000001.MANIFEST-000001", "marker marker.format-version.000008.021",
 	} {
 		if err := s.apply(item); err != nil {
@@ -66,7 +68,7 @@ func TestLedgerCoding(t *testing.T) {
 			t.Fatalf("byte %d changed: %+v, %v", n, got, err)
 		}
 	}
-	if _, err := parseLedger(appendLine(nil, 0, []string{"headwater-ledger 2 ab"})); !errors.Is(err, ErrNewerFormat) {
+	if _, err := parseLedger(appendLine(nil, 0, []string{"headwater-ledger 3 ab"})); !errors.Is(err, ErrNewerFormat) {
 		t.Errorf("a later ledger: %v", err)
 	}
 }

@@ -20,7 +20,7 @@ func (c *checker) check() error {
 	if err := c.checkMarkers(); err != nil {
 		return err
 	}
-	for _, check := range []func() error{c.checkManifest, c.checkTables, c.checkLogs, c.checkOptions} {
+	for _, check := range []func() error{c.checkManifest, c.checkTables, c.checkLogs, c.checkOptions, c.checkValues} {
 		if err := check(); err != nil {
 			return err
 		}
@@ -307,6 +307,7 @@ func (c *checker) checkOpenLog(name string, e logEntry) error {
 	case scan.gap:
 		return refused(name, "lacks records")
 	}
+	c.openLog = name
 	return c.closeLog(name, scan)
 }
 

@@ -23,6 +23,7 @@ type crashes struct {
 	// every: one of so many operations is followed up; those on the ledger and on markers all are, if ledger is set.
 	every  int
 	ledger bool
+	o      Options
 
 	mu    sync.Mutex
 	taken []crashed
@@ -34,6 +35,7 @@ type crashed struct {
 	acked   int64
 	op      string
 	percent int
+	o       Options
 }
 
 // percents of what is not synced that survive: a power loss at its worst, a process that is killed, and between.
@@ -49,13 +51,16 @@ func (c *crashes) MaybeError(op errorfs.Op) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	vital := c.ledger && (strings.Contains(op.Path, ledgerName) || strings.Contains(op.Path, "marker."))
+	if c.ledger && strings.HasSuffix(op.Path, valuesExt) {
+		vital = c.rng.IntN(3) == 0 // there are few
+	}
 	if !vital && c.rng.IntN(c.every) > 0 {
 		return nil
 	}
 	acked := c.h.acked.Load()
 	p := c.percent()
 	clone := c.fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: p, RNG: c.rng})
-	c.taken = append(c.taken, crashed{clone, acked, fmt.Sprintf("%v %s", op.Kind, op.Path), p})
+	c.taken = append(c.taken, crashed{clone, acked, fmt.Sprintf("%v %s", op.Kind, op.Path), p, c.o})
 	return nil
 }
 
@@ -69,23 +74,35 @@ func TestCrashAnywhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("hundreds of starts, one after the other")
 	}
+	t.Run("logs", func(t *testing.T) { crashAnywhere(t, Options{}) })
+	t.Run("values", func(t *testing.T) {
+		crashAnywhere(t, Options{ValueFiles: true, ValueBytes: 16 << 10, ValueFileBytes: 1 << 20})
+	})
+}
+
+func crashAnywhere(t *testing.T, o Options) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
 	fs := vfs.NewCrashableMem()
 	h := &history{seed: int(seed >> 40), rows: 8, valueBytes: 100 << 10}
-	c := &crashes{fs: fs, h: h, rng: rng, every: 25, ledger: true}
-	opened := errorfs.Wrap(fs, c)
+	c := &crashes{fs: fs, h: h, rng: rng, every: 25, ledger: true, o: o}
+	o.FS, o.CloseWithin = errorfs.Wrap(fs, c), time.Minute
 	for range 4 {
-		s, err := Open("data", small(Options{FS: opened, CloseWithin: time.Minute}))
+		s, err := Open("data", small(o))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := h.commit(s, 10+rng.IntN(20)); err != nil {
-			t.Fatal(err)
-		}
-		if n, err := h.shown(s); err != nil || n != h.acked.Load() {
-			t.Fatal(n, err)
+		for range 2 {
+			if err := h.commit(s, 5+rng.IntN(10)); err != nil {
+				t.Fatal(err)
+			}
+			if n, err := h.shown(s); err != nil || n != h.acked.Load() {
+				t.Fatal(n, err)
+			}
+			if err := s.values.collect(t.Context(), asked); err != nil {
+				t.Fatal(err)
+			}
 		}
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
@@ -96,7 +113,7 @@ func TestCrashAnywhere(t *testing.T) {
 		again += startAfter(t, k, h, rng, i%8 == 0)
 	}
 	t.Logf("%d crashes, %d more during the starts after them, %d commits", len(c.taken), again, h.acked.Load())
-	if len(c.taken) < 100 || again < 20 {
+	if len(c.taken) < 80 || again < 20 {
 		t.Error("too few crashes for a test")
 	}
 }
@@ -108,11 +125,13 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 	shown := &history{seed: h.seed, rows: h.rows, valueBytes: h.valueBytes}
 	shown.acked.Store(k.acked)
 	var fs vfs.FS = k.fs
-	c := &crashes{fs: k.fs, h: shown, rng: rng, every: 6}
+	c := &crashes{fs: k.fs, h: shown, rng: rng, every: 6, o: k.o}
 	if deeper {
 		fs = errorfs.Wrap(k.fs, c)
 	}
-	s, err := Open("data", small(Options{FS: fs, CloseWithin: time.Minute}))
+	o := k.o
+	o.FS, o.CloseWithin = fs, time.Minute
+	s, err := Open("data", small(o))
 	if err != nil {
 		t.Errorf("crash before %s, %d %% of what was not synced, %d acknowledged: %v", k.op, k.percent, k.acked, err)
 		return 0
@@ -124,8 +143,11 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 	}
 	shown.acked.Store(n)
 	if deeper {
-		if err := shown.commit(s, 3); err != nil {
+		if err := errors.Join(shown.commit(s, 3), s.values.collect(t.Context(), asked)); err != nil {
 			t.Error(err)
+		}
+		if got, err := shown.shown(s); err != nil || got != shown.acked.Load() {
+			t.Errorf("crash before %s: %d shown of %d, %v", k.op, got, shown.acked.Load(), err)
 		}
 	}
 	if err := s.Close(); err != nil {

@@ -23,6 +23,7 @@ type specimen struct {
 	files  filesOf
 	older  []filesOf // copies made while it ran
 	newest string    // the log that a killed process was writing; "" if the store was stopped
+	o      Options
 }
 
 const specimenDir = "data"
@@ -30,7 +31,7 @@ const specimenDir = "data"
 // specimens returns the same store stopped and killed. A killed one has several logs, tables and a manifest of
 // several records: tables are kept from being written during its last part. Two with different seeds have files of
 // the same names and sizes.
-func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
+func specimens(t *testing.T, seed int, o Options) (stopped, killed *specimen) {
 	t.Helper()
 	fs := vfs.NewCrashableMem()
 	h := &history{seed: seed, rows: 100, valueBytes: 6 << 10}
@@ -41,8 +42,9 @@ func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
 		}
 		return nil
 	}))
-	stopped, killed = &specimen{name: "stopped", h: h},
-		&specimen{name: "killed", h: &history{seed: seed, rows: h.rows, valueBytes: h.valueBytes}}
+	stopped, killed = &specimen{name: "stopped", h: h, o: o},
+		&specimen{name: "killed", h: &history{seed: seed, rows: h.rows, valueBytes: h.valueBytes}, o: o}
+	o.FS = opened
 	copied := func() filesOf {
 		now := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(0, 0))})
 		f, err := filesIn(now, specimenDir)
@@ -52,7 +54,7 @@ func specimens(t *testing.T, seed int) (stopped, killed *specimen) {
 		return f
 	}
 	run := func(commits int) *Store {
-		s, err := Open(specimenDir, small(Options{FS: opened}))
+		s, err := Open(specimenDir, small(o))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -103,13 +105,14 @@ type harm struct {
 	bytes      []byte // nil: the file is removed
 	// torn: where the file of a killed process would be damaged by it; a store may then show what stands before, if
 	// nothing after it proves that it was durable.
-	at int
+	at     int
+	within bool // the file has its length and its end
 }
 
 // harms returns everything that is done to a file.
 func (p *specimen) harms(rng *rand.Rand, name string, other filesOf) []harm {
 	b := p.files[name]
-	all := []harm{{name, "missing", nil, 0}, {name, "emptied", []byte{}, 0}}
+	all := []harm{{name, "missing", nil, 0, false}, {name, "emptied", []byte{}, 0, false}}
 	cuts := ends(name, b)
 	for range 10 {
 		if len(b) > 0 {
@@ -117,7 +120,7 @@ func (p *specimen) harms(rng *rand.Rand, name string, other filesOf) []harm {
 		}
 	}
 	for _, n := range cuts {
-		all = append(all, harm{name, fmt.Sprintf("cut to %d of %d", n, len(b)), b[:n:n], n})
+		all = append(all, harm{name, fmt.Sprintf("cut to %d of %d", n, len(b)), b[:n:n], n, false})
 	}
 	blocks := 8
 	if kindOf(name) == kindTable {
@@ -129,7 +132,7 @@ func (p *specimen) harms(rng *rand.Rand, name string, other filesOf) []harm {
 		}
 		flipped, at, bit := bytes.Clone(b), rng.IntN(len(b)), rng.IntN(8)
 		flipped[at] ^= 1 << bit
-		all = append(all, harm{name, fmt.Sprintf("bit %d of byte %d flipped", bit, at), flipped, at})
+		all = append(all, harm{name, fmt.Sprintf("bit %d of byte %d flipped", bit, at), flipped, at, true})
 	}
 	for range blocks {
 		if len(b) == 0 {
@@ -138,17 +141,17 @@ func (p *specimen) harms(rng *rand.Rand, name string, other filesOf) []harm {
 		zeros, size := bytes.Clone(b), []int{512, 4096, 32 << 10}[rng.IntN(3)]
 		at := rng.IntN(len(b)) / size * size
 		clear(zeros[at:min(len(b), at+size)])
-		all = append(all, harm{name, fmt.Sprintf("%d bytes from %d are zeros", size, at), zeros, at})
+		all = append(all, harm{name, fmt.Sprintf("%d bytes from %d are zeros", size, at), zeros, at, true})
 	}
 	seen := map[string]bool{string(b): true}
 	for _, old := range p.older {
 		if o, ok := old[name]; ok && !seen[string(o)] {
 			seen[string(o)] = true
-			all = append(all, harm{name, fmt.Sprintf("an older copy of %d bytes", len(o)), o, len(o)})
+			all = append(all, harm{name, fmt.Sprintf("an older copy of %d bytes", len(o)), o, len(o), false})
 		}
 	}
 	if o, ok := other[name]; ok {
-		all = append(all, harm{name, "another store's", o, 0})
+		all = append(all, harm{name, "another store's", o, 0, false})
 	}
 	return slices.DeleteFunc(all, func(h harm) bool { return h.bytes != nil && bytes.Equal(h.bytes, b) })
 }
@@ -179,6 +182,12 @@ func ends(name string, b []byte) []int {
 	return at
 }
 
+func (p *specimen) open(fs vfs.FS) (*Store, error) {
+	o := p.o
+	o.FS = fs
+	return Open(specimenDir, small(o))
+}
+
 // verdict opens the store with the harm done and returns what is wrong with how it takes that; refused tells whether
 // it did.
 func (p *specimen) verdict(h harm, deeper bool) (refused bool, err error) {
@@ -190,16 +199,16 @@ func (p *specimen) verdict(h harm, deeper bool) (refused bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	s, err := Open(specimenDir, small(Options{FS: fs}))
+	s, err := p.open(fs)
 	if err != nil {
-		return true, p.refusal(h, err, files, fs)
+		return true, errors.Join(p.refusal(h, err, files, fs), p.putBack(h, fs))
 	}
 	defer func() { _ = s.Close() }()
 	n, err := p.h.shown(s)
 	if errors.Is(err, errWrong) {
 		return false, err
 	}
-	if kindOf(h.file) == kindTable && err != nil {
+	if err != nil && (kindOf(h.file) == kindTable || kindOf(h.file) == kindValues && h.within) {
 		return false, nil // the damage is met by reads, and told
 	}
 	if err != nil {
@@ -218,10 +227,10 @@ func (p *specimen) verdict(h harm, deeper bool) (refused bool, err error) {
 	return false, nil
 }
 
-// mayEnd tells whether the newest log of a killed process may be taken to end after n commits: it has been cut, or
-// the damage lies in the last commit.
+// mayEnd tells whether the newest log of a killed process may be taken to end after n commits: it has been cut, with or
+// without zeros behind, or the damage lies in the last commit.
 func (p *specimen) mayEnd(h harm, n int64) bool {
-	return bytes.HasPrefix(p.files[h.file], h.bytes) || n == p.h.acked.Load()-1
+	return bytes.HasPrefix(p.files[h.file], bytes.TrimRight(h.bytes, "\x00")) || n == p.h.acked.Load()-1
 }
 
 // refusal checks how an opening was refused: in one line, which names the file, and with nothing changed.
@@ -254,6 +263,30 @@ func (p *specimen) refusal(h harm, err error, files filesOf, fs vfs.FS) error {
 	return nil
 }
 
+// putBack does what a refusal says: with a value file put back, the store shows all that was acknowledged.
+func (p *specimen) putBack(h harm, fs vfs.FS) error {
+	if kindOf(h.file) != kindValues {
+		return nil
+	}
+	f, err := fs.Create(fs.PathJoin(specimenDir, h.file), vfs.WriteCategoryUnspecified)
+	if err != nil {
+		return err
+	}
+	_, err = f.Write(bytes.Clone(p.files[h.file]))
+	if err := errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	s, err := p.open(fs)
+	if err != nil {
+		return fmt.Errorf("put back: %w", err)
+	}
+	defer func() { _ = s.Close() }()
+	if n, err := p.h.shown(s); n != p.h.acked.Load() || err != nil {
+		return fmt.Errorf("put back: %d commits are shown of %d, %w", n, p.h.acked.Load(), err)
+	}
+	return nil
+}
+
 // goesOn checks that a store that has been opened takes commits, and is as it should be when opened again.
 func (p *specimen) goesOn(s *Store, fs vfs.FS, n int64) error {
 	h := &history{seed: p.h.seed, rows: p.h.rows, valueBytes: p.h.valueBytes}
@@ -264,7 +297,7 @@ func (p *specimen) goesOn(s *Store, fs vfs.FS, n int64) error {
 	if err := s.Close(); err != nil {
 		return fmt.Errorf("close: %w", err)
 	}
-	s, err := Open(specimenDir, small(Options{FS: fs}))
+	s, err := p.open(fs)
 	if err != nil {
 		return fmt.Errorf("opened again: %w", err)
 	}
@@ -288,8 +321,8 @@ func TestDamage(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	rng := rand.New(rand.NewPCG(seed, 0))
-	stopped, killed := specimens(t, 1)
-	otherStopped, otherKilled := specimens(t, 2)
+	stopped, killed := specimens(t, 1, Options{})
+	otherStopped, otherKilled := specimens(t, 2, Options{})
 	for _, p := range []struct{ it, other *specimen }{{stopped, otherStopped}, {killed, otherKilled}} {
 		t.Run(p.it.name, func(t *testing.T) {
 			same, cases, refused := 0, 0, 0

@@ -26,6 +26,8 @@ type ledger struct {
 	empty     []string // logs without a record, to be emptied by begin
 	fenced    bool     // the fence was there when the ledger was opened
 	lost      []string // tables that were listed and not there when the ledger was opened; never changes
+	openLog   string   // the log that a killed process was writing to; "": it was not killed; never changes
+	adopted   bool     // there was a store without a ledger when this one was opened; never changes
 
 	mu     sync.Mutex
 	begun  bool

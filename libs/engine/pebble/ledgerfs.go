@@ -39,6 +39,7 @@ const (
 	kindManifest
 	kindMarker
 	kindOptions
+	kindValues
 )
 
 func kindOf(name string) fileKind {
@@ -53,6 +54,8 @@ func kindOf(name string) fileKind {
 		return kindMarker
 	case strings.HasPrefix(name, "OPTIONS-"):
 		return kindOptions
+	case strings.HasSuffix(name, valuesExt):
+		return kindValues
 	}
 	return kindOther
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 
@@ -28,8 +29,45 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	l := &ledger{fs: fsys, dir: dir, nonce: randomID(), state: c.state, lost: c.lost}
 	l.state.nonce, l.state.stopped = l.nonce, false
 	l.unwritten = c.old && !adopt
-	l.empty, l.unsynced, l.fenced = c.empty, c.unsynced, c.has(fenceName)
+	l.empty, l.unsynced, l.fenced, l.adopted = c.empty, c.unsynced, c.has(fenceName), c.old
+	l.openLog = c.openLog
 	return l, nil
+}
+
+// upgrade makes the ledger one that may list value files. It must be called before begin.
+func (l *ledger) upgrade() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.state.version = ledgerOfValues
+}
+
+// raise makes a ledger that has been made anew, without value files in sight, one that may list some.
+func (l *ledger) raise() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.state.version >= ledgerOfValues {
+		return nil
+	}
+	l.state.version = ledgerOfValues
+	if l.file == nil { // begin writes it, or it is in memory only
+		return nil
+	}
+	l.err = l.rewrite()
+	return l.err
+}
+
+// ofValues reports whether the ledger may list value files.
+func (l *ledger) ofValues() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.state.version >= ledgerOfValues
+}
+
+// valueFiles returns the value files that are listed.
+func (l *ledger) valueFiles() map[string]valuesEntry {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.state.values)
 }
 
 // begin records that this process opens the store. Until then nothing has been changed, and Pebble may be opened
@@ -97,7 +135,8 @@ type checker struct {
 	exact bool // the store was closed: nothing may differ
 	minLog,
 	lastSeq uint64 // what the manifest says: older logs are not needed; the last sequence number it knows
-	lost []string // tables that are not there: removed, unless the manifest names them
+	lost    []string // tables that are not there: removed, unless the manifest names them
+	openLog string   // the log that a killed process was writing to; "": it was not killed
 	// unsynced are files in which more was found than is known to be durable: the last process may have been killed
 	// before it synced them.
 	unsynced []string
@@ -227,6 +266,7 @@ func (c *checker) adopt(one string) error {
 		}
 		c.unsynced = append(c.unsynced, name)
 	}
+	c.adoptValues()
 	return c.adoptLogs()
 }
 

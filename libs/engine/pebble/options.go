@@ -12,6 +12,8 @@ import (
 const (
 	// txnBytesMax bounds a transaction without FoundationDB's limits. Pebble's own bound for a batch is 4 GiB.
 	txnBytesMax = 1<<31 - 1
+	// counterLen is the length of a counter's row, which is never in a value file.
+	counterLen = 8
 	// stampsMaxDense is what the 2 bytes of a stamp's index can count.
 	stampsMaxDense = 1 << 16
 	// stampsMaxSparse is small, so that tests of the layers above see groups being cut.
@@ -58,6 +60,17 @@ type Options struct {
 	// Adopt creates a ledger for a store of a release that kept none. The next start then notices what has been lost,
 	// cut or swapped since, and that release refuses the directory. A new store always has a ledger.
 	Adopt bool
+
+	// ValueFiles lets the store keep large values in value files, where they are written once, instead of in Pebble's
+	// logs and tables. A store, new or not, has them for good from the first start with ValueFiles on. It then has a
+	// ledger too, and releases that know no value files refuse the directory.
+	ValueFiles bool
+	// ValueBytes is the length from which on values are put into value files by a store that has them. 0 means 32 KiB. A
+	// negative number means that no more values are put there; those that are there are read.
+	ValueBytes int
+	// ValueFileBytes is the size at which a value file is filled and the next one begun. Default 64 MiB, on a small disk
+	// and with a small QuotaBytes less.
+	ValueFileBytes int64
 
 	// FS is the file system; nil is the operating system's.
 	FS vfs.FS
@@ -113,6 +126,12 @@ func (o *Options) EnsureDefaults() {
 	if o.WindowBytes == 0 {
 		o.WindowBytes = 256 << 20
 	}
+	if o.ValueBytes == 0 {
+		o.ValueBytes = valueBytesMin
+	}
+	if o.ValueFileBytes == 0 {
+		o.ValueFileBytes = valueFileMax
+	}
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
@@ -151,6 +170,10 @@ func (o *Options) Validate() error {
 		return fmt.Errorf(
 			"pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes,
 		)
+	case o.ValueBytes > 0 && o.ValueBytes <= counterLen:
+		return fmt.Errorf("pebble: ValueBytes %d is not above %d, the length of a counter", o.ValueBytes, counterLen)
+	case o.ValueFileBytes < 1:
+		return fmt.Errorf("pebble: ValueFileBytes %d is not positive", o.ValueFileBytes)
 	case o.CacheBytes < 0:
 		return fmt.Errorf("pebble: CacheBytes %d is negative", o.CacheBytes)
 	case o.MemTableBytes < 1<<20 || o.MemTableBytes > 1<<30:

@@ -93,6 +93,10 @@ func TestConformance(t *testing.T) {
 		"sparse":                  {Sparse: true},
 		"sparse,fdb":              {Sparse: true, FDBLimits: true},
 		"sparse,fdb,notpipelined": {Sparse: true, FDBLimits: true, NotPipelined: true},
+		// Nearly every value in a value file, of which there are many.
+		"values":              {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10},
+		"values,sparse,fdb":   {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, Sparse: true, FDBLimits: true},
+		"values,notpipelined": {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, NotPipelined: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			enginetest.Run(t, func(t *testing.T) enginetest.Engine { return openMem(t, o) })

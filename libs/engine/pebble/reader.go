@@ -101,11 +101,11 @@ func (r *reader) lookup(row []byte, mem *arena) ([]byte, error) {
 		}
 		return nil, r.v.s.readError(err)
 	}
-	out := mem.copy(value)
+	out, taken := r.v.s.taken(value, mem)
 	if err := closer.Close(); err != nil {
 		return nil, r.v.s.readError(err)
 	}
-	return out, nil
+	return out, taken
 }
 
 // manyKeys is the number of keys from which GetMany opens an iterator.
@@ -219,7 +219,7 @@ func (r *reader) seek(it *iter, row []byte, mem *arena) ([]byte, error) {
 	case !found:
 		return nil, nil
 	}
-	return mem.copy(v), nil
+	return r.v.s.taken(v, mem)
 }
 
 // spanOf returns the rows of begin … end (nil: to the end), written over buf, and the buffer used.
@@ -274,6 +274,7 @@ type iterator struct {
 	keysOnly bool
 	end      bool // the range has been walked to its end
 	value    []byte
+	buf      []byte // for values out of value files
 	err      error
 	onClose  func(*iterator)
 }
@@ -348,6 +349,22 @@ func (it *iterator) load() bool {
 	}
 	if it.value == nil {
 		it.value = emptyValue
+		return true
+	}
+	if !it.r.v.s.values.tagged(it.value) {
+		return true
+	}
+	return it.resolve()
+}
+
+// resolve replaces the bytes of a row, which are no plain value, by what they stand for.
+func (it *iterator) resolve() bool {
+	far := it.value[tagLen] == kindPointer
+	if it.value, it.err = it.r.v.s.plain(it.value, it.buf); it.err != nil {
+		return false
+	}
+	if far {
+		it.buf = it.value
 	}
 	return true
 }

@@ -33,6 +33,12 @@ const (
 	pieceBytesMax = 64 << 20
 	pieceBytesMin = 1 << 20
 	piecePart     = 8 // of the reserve
+	// valueFileMax is the size at which a value file is filled. On a small disk, or under a small quota, it is a part of
+	// that: to free what is garbage in a file, what is live in it is written once more first.
+	valueFileMax   = 64 << 20
+	valueFileMin   = 1 << 20
+	valueFilePart  = 256
+	valueQuotaPart = 64
 )
 
 // sizing are the sizes of one store, in bytes.
@@ -44,6 +50,7 @@ type sizing struct {
 	base             uint64
 	logChunk         uint64
 	piece            uint64
+	valueFile        uint64
 }
 
 // sizesFor returns the sizes of a store with these options on a disk of total bytes; 0: not known.
@@ -59,6 +66,7 @@ func sizesFor(o *Options, total uint64) sizing {
 		largestTable: max(total/largestTablePart, tableBytesMin),
 		base:         within(baseBytesMin, total/basePart, baseBytesMax),
 		logChunk:     within(logChunkMin, total/logChunkPart, logChunkMax),
+		valueFile:    min(within(valueFileMin, total/valueFilePart, valueFileMax), uint64(o.ValueFileBytes)),
 	}
 	if o.QuotaBytes > 0 {
 		z.memTable = min(z.memTable, max(quotaMemTableMin, uint64(o.QuotaBytes)/quotaPart))

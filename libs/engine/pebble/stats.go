@@ -3,7 +3,7 @@ package pebble
 // Stats describes the store at one time. Sizes are in bytes.
 type Stats struct {
 	DiskBytes    uint64 // the sum of the lengths of all files of the store, without the ballast
-	LiveBytes    uint64 // tables and logs that hold the current state, older versions of rows included
+	LiveBytes    uint64 // tables, value files and logs that hold the current state, older versions of rows included
 	GarbageBytes uint64 // the part of LiveBytes that compactions are expected to free
 
 	MemTableBytes  uint64
@@ -48,10 +48,12 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	m := s.db.Metrics()
+	_, valueBytes, valueGarbage := s.values.totals()
 	st := Stats{
-		DiskBytes:      s.diskBytes(),
-		LiveBytes:      m.Table.Local.LiveSize + m.WAL.Size,
-		GarbageBytes:   m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate,
+		DiskBytes: s.diskBytes(),
+		LiveBytes: m.Table.Local.LiveSize + m.WAL.Size + valueBytes,
+		GarbageBytes: m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate +
+			valueGarbage,
 		MemTableBytes:  m.MemTable.Size,
 		CacheBytes:     m.BlockCache.Size,
 		CacheHits:      m.BlockCache.Hits,

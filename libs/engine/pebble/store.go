@@ -19,12 +19,18 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/txnsize"
 )
 
-// storeFormat is the layout of rows that this package reads and writes. It is stored in formatRow.
-const storeFormat = 1
+// storeFormat is the newest layout of rows that this package reads and writes. A store's own is in formatRow.
+const (
+	storeFormat = formatOfValues
+	// formatPlain is the layout of a store without a value log.
+	formatPlain = 1
+	// formatOfValues is the layout of a store with one: rows may refer to value files.
+	formatOfValues = 2
+)
 
 // Rows of the engine itself.
 var (
-	formatRow  = []byte{metaPrefix, 'f'} // storeFormat, one byte
+	formatRow  = []byte{metaPrefix, 'f'} // the layout, one byte
 	versionRow = []byte{metaPrefix, 'v'} // the last version given out, 8 bytes big-endian; other domains: domainRow
 )
 
@@ -36,6 +42,7 @@ type Store struct {
 	log    *slog.Logger
 	space  *space
 	ledger *ledger
+	values valueLog
 	files  vfs.FS        // changes Pebble's files; watches the space and keeps the ledger
 	lock   io.Closer     // on the directory
 	shape  atomic.Uint64 // counts flushes and compactions
@@ -114,6 +121,7 @@ func Open(dir string, o Options) (*Store, error) {
 		return nil, err
 	}
 	s.space = newSpace(s, dir)
+	s.values.init(s)
 	if err := s.openDB(dir); err != nil {
 		s.blocks.set(nil)
 		_ = s.lock.Close()
@@ -135,6 +143,9 @@ func Open(dir string, o Options) (*Store, error) {
 	s.space.look()
 	go s.applier()
 	s.background.Go(s.housekeep)
+	if s.values.on() {
+		s.background.Go(s.values.collector)
+	}
 	s.background.Go(s.watchLevels)
 	return s, nil
 }
@@ -164,6 +175,12 @@ func (s *Store) load() error {
 	case format[0] > storeFormat:
 		return fmt.Errorf("%w: format %d, this version knows %d", ErrNewerFormat, format[0], storeFormat)
 	}
+	if format[0], err = s.upgrade(format[0]); err != nil {
+		return err
+	}
+	if err := s.values.load(format[0]); err != nil {
+		return err
+	}
 	v, err := s.meta(versionRow)
 	if err != nil || v == nil {
 		return err
@@ -192,9 +209,30 @@ func (s *Store) create() error {
 		return fmt.Errorf("%w: there are rows, but the row with their format is missing", ErrCorrupt)
 	}
 	b := s.db.NewBatch()
-	_ = b.Set(formatRow, []byte{storeFormat}, nil) // fails on indexed batches only
+	format := byte(formatPlain)
+	_ = b.Set(formatRow, []byte{format}, nil) // fails on indexed batches only
+	if s.ledger.ofValues() {
+		format = formatOfValues
+		s.values.activate(b)
+	}
 	s.sign(b, 0)
-	return b.Commit(pdb.Sync)
+	if err := b.Commit(pdb.Sync); err != nil {
+		return err
+	}
+	return s.values.load(format)
+}
+
+// upgrade gives a store a value log if its ledger is for one, and returns the store's format.
+func (s *Store) upgrade(format byte) (byte, error) {
+	if format == formatOfValues || s.ledger.unwritten || !s.ledger.ofValues() || s.readOnly.Load() {
+		return format, nil
+	}
+	s.space.opening.Store(true) // a full disk does not keep it waiting
+	defer s.space.opening.Store(false)
+	b := s.db.NewBatch()
+	s.values.activate(b)
+	s.sign(b, 0)
+	return formatOfValues, b.Commit(pdb.Sync)
 }
 
 // release closes the ledger and unlocks the directory. stopped says that Pebble has been closed properly.
@@ -346,6 +384,11 @@ func (s *Store) shutdown() error {
 	s.draining = true
 	s.mu.Unlock()
 	s.background.Wait()
+	select {
+	case s.values.collecting <- struct{}{}: // nobody reads at a view of the collector's
+	case <-s.failed:
+		return s.closeFailed()
+	}
 	s.mu.Lock()
 	applied := s.applied
 	durable := s.durable.Swap(nil)
@@ -415,6 +458,7 @@ func (s *Store) closeDB() error {
 	go func() { done <- guard(s.db.Close) }()
 	select {
 	case err := <-done:
+		err = errors.Join(err, s.values.close())
 		s.release(err == nil && s.failure.Load() == nil && !s.readOnly.Load())
 		return err
 	case <-s.failed:
