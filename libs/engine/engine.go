@@ -177,6 +177,12 @@ type Range struct {
 	NoConflict bool
 }
 
+// OneKey reports whether Begin is the only key that the range can have.
+func (r Range) OneKey() bool {
+	n := len(r.Begin)
+	return len(r.End) == n+1 && r.End[n] == 0 && string(r.End[:n]) == string(r.Begin)
+}
+
 // Iterator walks a Range. Its Key and Value are valid until the next call of Next or Close.
 type Iterator interface {
 	Next() bool

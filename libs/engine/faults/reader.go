@@ -90,6 +90,9 @@ func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 	if err := r.fail(ctx, Scan, q.Begin); err != nil {
 		return failed{err}
 	}
+	if r.size != nil && q.OneKey() && !q.NoConflict {
+		r.size.ReadKey(len(q.Begin)) // it is read as a key
+	}
 	p := r.s.open(q)
 	if p != nil {
 		q.KeysOnly = false // the values come all the same, and fill the page

@@ -94,7 +94,8 @@ func (r *reader) Scan(ctx context.Context, q engine.Range) engine.Iterator {
 		return it
 	}
 	noConflict := r.noConflict || q.NoConflict
-	if begin := span.Begin.FDBKey(); isNext(begin, span.End.FDBKey()) {
+	if q.OneKey() {
+		begin := span.Begin.FDBKey()
 		it.key, it.value = begin, r.get(begin, noConflict) // costs the servers less than a range
 		return it
 	}
@@ -114,9 +115,4 @@ func modeOf(limit int) fdb.StreamingMode {
 		return fdb.StreamingModeWantAll
 	}
 	return fdb.StreamingModeIterator
-}
-
-// isNext reports whether there is no key between the two.
-func isNext(key, next fdb.Key) bool {
-	return len(next) == len(key)+1 && next[len(key)] == 0 && string(next[:len(key)]) == string(key)
 }

@@ -46,6 +46,15 @@ func (t *txn) GetMany(ctx context.Context, keys [][]byte) ([][]byte, error) {
 	return t.reader.GetMany(ctx, keys)
 }
 
+// Scan implements engine.Reader. Of a range of one key it reads that key, which counts at once. The client library does
+// not count other scans.
+func (t *txn) Scan(ctx context.Context, q engine.Range) engine.Iterator {
+	if q.OneKey() && !q.NoConflict {
+		t.noteRead(q.Begin)
+	}
+	return t.reader.Scan(ctx, q)
+}
+
 // noteRead counts a key that is read with a conflict.
 func (t *txn) noteRead(key []byte) {
 	t.size.ReadKey(t.under(key))

@@ -7,8 +7,8 @@
 //
 //   - every mutation counts with its structure and both of its parameters;
 //   - every mutation but that of a stamped key counts once more as a write conflict, from its key to the next one;
-//   - every key that is read with a conflict counts as a read conflict; what a scan has read joins the transaction only
-//     after the count;
+//   - every key that is read with a conflict counts as a read conflict, also the one of a scan of a range of one key,
+//     which the engine reads as a key; what other scans have read joins the transaction only after the count;
 //   - nothing is merged where read-your-writes is off.
 //
 // # Invariants

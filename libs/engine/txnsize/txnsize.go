@@ -73,7 +73,8 @@ func (z *Size) ReadKey(key int) {
 	}
 }
 
-// Conflict counts a range that is not empty and is added to the read or write conflicts. A scan adds none.
+// Conflict counts a range that is not empty and is added to the read or write conflicts. A scan of a range of more than
+// one key adds none.
 func (z *Size) Conflict(begin, end int) {
 	z.conflict(cut(z.under(begin)), cut(z.under(end)))
 }
