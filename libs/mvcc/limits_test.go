@@ -68,6 +68,9 @@ func everything(t *testing.T, s *mvcc.Store) []mvcc.KV {
 // TestTooLarge: what does not fit into a transaction says so and changes nothing, and the others of its group do not
 // suffer.
 func TestTooLarge(t *testing.T) {
+	if testing.Short() {
+		t.Skip("one client at a time, and much data: there is nothing here for the race detector")
+	}
 	g, e := newGate(openEngine(t, fdb))
 	s := open(t, e, mvcc.Options{Shift: 5})
 	value, long := strings.Repeat("v", 95_000), strings.Repeat("k", 9000)
