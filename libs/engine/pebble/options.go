@@ -61,15 +61,15 @@ type Options struct {
 	// cut or swapped since, and that release refuses the directory. A new store always has a ledger.
 	Adopt bool
 
-	// ValueFiles lets the store keep large values in value files, where they are written once, instead of in Pebble's
-	// logs and tables. A store, new or not, has them for good from the first start with ValueFiles on. It then has a
-	// ledger too, and releases that know no value files refuse the directory.
+	// ValueFiles lets the store keep large values in value files, where they are written once, instead of in
+	// Pebble's logs and tables. A store, new or not, has them for good from the first start with ValueFiles on. It
+	// then has a ledger too, and releases that know no value files refuse the directory.
 	ValueFiles bool
-	// ValueBytes is the length from which on values are put into value files by a store that has them. 0 means 32 KiB. A
-	// negative number means that no more values are put there; those that are there are read.
+	// ValueBytes is the length from which on values are put into value files by a store that has them. 0 means 32 KiB.
+	// A negative number means that no more values are put there; those that are there are read.
 	ValueBytes int
-	// ValueFileBytes is the size at which a value file is filled and the next one begun. Default 64 MiB, on a small disk
-	// and with a small QuotaBytes less.
+	// ValueFileBytes is the size at which a value file is filled and the next one begun. Default 64 MiB, on a small
+	// disk and with a small QuotaBytes less.
 	ValueFileBytes int64
 
 	// FS is the file system; nil is the operating system's.
@@ -79,8 +79,8 @@ type Options struct {
 	// MemTableBytes is the size at which a memtable is written out as a table; up to memTablesMax exist at a time.
 	// Default 16 MiB, on a small disk less.
 	MemTableBytes int64
-	// QuotaBytes is the greatest size that the store is meant to have; 0 means unknown. It bounds the memtables and
-	// logs of a small store, and refuses nothing.
+	// QuotaBytes is the greatest size that the store is meant to have; 0 means unknown. It bounds the memtables, logs
+	// and value files of a small store, and refuses nothing.
 	QuotaBytes int64
 	// ReserveBytes is the free space below which the store refuses growing transactions. 0 means 256 MiB, or an eighth
 	// of the disk if that is less. A negative value turns the check off.
@@ -171,7 +171,9 @@ func (o *Options) Validate() error {
 			"pebble: window of %d commits, %d bytes: both must be positive", o.WindowCommits, o.WindowBytes,
 		)
 	case o.ValueBytes > 0 && o.ValueBytes <= counterLen:
-		return fmt.Errorf("pebble: ValueBytes %d is not above %d, the length of a counter", o.ValueBytes, counterLen)
+		return fmt.Errorf(
+			"pebble: ValueBytes %d is not above %d, the length of a counter", o.ValueBytes, counterLen,
+		)
 	case o.ValueFileBytes < 1:
 		return fmt.Errorf("pebble: ValueFileBytes %d is not positive", o.ValueFileBytes)
 	case o.CacheBytes < 0:

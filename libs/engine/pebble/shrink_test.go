@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"sync"
@@ -242,6 +243,14 @@ func TestSizes(t *testing.T) {
 	o.EnsureDefaults()
 	if z := sizesFor(&o, 1<<40); z.memTable != 2<<20 {
 		t.Errorf("a memtable of %d bytes for a quota of 64 MiB", z.memTable)
+	}
+	for quota, want := range map[int64]uint64{
+		0: valueFileMax, 1: valueFileMin, 128 << 20: 2 << 20, 4 << 30: valueFileMax, math.MaxInt64: valueFileMax,
+	} {
+		o.QuotaBytes = quota
+		if z := sizesFor(&o, 1<<40); z.valueFile != want {
+			t.Errorf("a value file of %d bytes, not %d, for a quota of %d", z.valueFile, want, quota)
+		}
 	}
 }
 

@@ -33,8 +33,8 @@ const (
 	pieceBytesMax = 64 << 20
 	pieceBytesMin = 1 << 20
 	piecePart     = 8 // of the reserve
-	// valueFileMax is the size at which a value file is filled. On a small disk, or under a small quota, it is a part of
-	// that: to free what is garbage in a file, what is live in it is written once more first.
+	// valueFileMax is the size at which a value file is filled. On a small disk, or under a small quota, it is a part
+	// of that: to free what is garbage in a file, what is live in it is written once more first.
 	valueFileMax   = 64 << 20
 	valueFileMin   = 1 << 20
 	valueFilePart  = 256
@@ -70,6 +70,7 @@ func sizesFor(o *Options, total uint64) sizing {
 	}
 	if o.QuotaBytes > 0 {
 		z.memTable = min(z.memTable, max(quotaMemTableMin, uint64(o.QuotaBytes)/quotaPart))
+		z.valueFile = min(z.valueFile, max(valueFileMin, uint64(o.QuotaBytes)/valueQuotaPart))
 	}
 	z.logChunk = min(z.logChunk, z.memTable)
 	z.piece = pieceBytesMax / 4
