@@ -38,11 +38,10 @@ type pass struct {
 }
 
 // Defragment compacts the whole store. When it returns nil, everything that was deleted or replaced before the call,
-// and that no open snapshot or transaction can still read, has left the disk, but for at most rewriteAsked hundredths of
-// each value file. It works piece by piece, so it needs
-// little extra space, and neither reads nor writes wait for it. A second call waits for the first. A pass that the
-// store has started by itself makes way. It may be called from any goroutine. Errors: ErrNoSpace (not even one piece
-// can be rewritten), ErrUnavailable, ErrClosed, the context's.
+// and that no open snapshot or transaction can still read, has left the disk, but for at most rewriteAsked hundredths
+// of each value file. It works piece by piece, so it needs little extra space, and neither reads nor writes wait for
+// it. A second call waits for the first. A pass that the store has started by itself makes way. It may be called from
+// any goroutine. Errors: ErrNoSpace (not even one piece can be rewritten), ErrUnavailable, ErrClosed, the context's.
 func (s *Store) Defragment(ctx context.Context) error {
 	return s.defragment(ctx, span{[]byte{metaPrefix}, []byte{userEnd}})
 }

@@ -53,6 +53,11 @@ func (s *Store) damaged(err error) error {
 		path, d.File, d.Err = i.Path, filepath.Base(i.Path), oneLine(i.Details)
 		s.damage.known.learn(d.File, i.Details, time.Now())
 	}
+	return s.tellDamage(path, d)
+}
+
+// tellDamage logs and reports damage of a file, and returns it.
+func (s *Store) tellDamage(path string, d *engine.Damage) error {
 	if s.damage.worthALine(path, time.Now()) {
 		s.log.Error(
 			"a file is damaged: data in it cannot be read, all other data is served", "path", path, "error",

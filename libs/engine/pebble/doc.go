@@ -124,8 +124,8 @@
 //
 // Block cache and memtables together stay within CacheBytes + 4 × MemTableBytes. Without cgo they lie in Go's heap: set
 // GOMEMLIMIT where memory is short. Large values are held by the transaction that sets them until they are in a file,
-// by their readers, and up to moveBytes and one value of them while they are moved. valueReadersMax value files are
-// kept open. Open transactions add WindowBytes at most. Readers copy values into pooled chunks.
+// by their readers, and one at a time while they are moved. valueReadersMax value files are kept open. Open
+// transactions add WindowBytes at most. Readers copy values into pooled chunks.
 //
 // # Testing
 //

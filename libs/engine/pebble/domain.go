@@ -205,7 +205,7 @@ func (t *txn) setStampedValue(st *stamping, key, value []byte, at int) {
 	if t.v.s.values.needsMark(value, at) {
 		t.setMarked(key, value)
 	} else {
-		t.setPlain(key, nil, value) // the value is complete when the batch is applied, which is too late for a value file
+		t.setPlain(key, nil, value) // it is complete when the batch is applied, which is too late for a value file
 	}
 	st.offsets = append(st.offsets, len(t.batch.batch.Repr())-len(value)+at)
 }

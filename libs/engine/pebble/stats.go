@@ -48,12 +48,12 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	m := s.db.Metrics()
-	_, valueBytes, valueGarbage := s.values.totals()
+	valueBytes, valueGarbage := s.values.totals()
 	st := Stats{
 		DiskBytes: s.diskBytes(),
 		LiveBytes: m.Table.Local.LiveSize + m.WAL.Size + valueBytes,
-		GarbageBytes: m.Table.Garbage.PointDeletionsBytesEstimate + m.Table.Garbage.RangeDeletionsBytesEstimate +
-			valueGarbage,
+		GarbageBytes: m.Table.Garbage.PointDeletionsBytesEstimate +
+			m.Table.Garbage.RangeDeletionsBytesEstimate + valueGarbage,
 		MemTableBytes:  m.MemTable.Size,
 		CacheBytes:     m.BlockCache.Size,
 		CacheHits:      m.BlockCache.Hits,

@@ -221,7 +221,8 @@ func (t *txn) setMarked(key, value []byte) placed {
 	return t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindVerbatim), value)
 }
 
-// setLarge sets a row to a pointer, and writes the back row. Commit puts the value into a value file and completes both.
+// setLarge sets a row to a pointer, and writes the back row. Commit puts the value into a value file and completes
+// both.
 func (t *txn) setLarge(key, value []byte) (at placed) {
 	var blank [pointerLen - refLen]byte
 	at = t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindPointer), blank[:])
@@ -294,7 +295,8 @@ func (t *txn) commit(ctx context.Context, part *stamping) (engine.Pending, error
 		err = t.fits()
 	}
 	if err == nil && t.batch != nil {
-		err = s.space.admit(t.forSpace(), len(t.batch.batch.Repr())+t.largeBytes/writeCost) // values are written once
+		// Large values are written once.
+		err = s.space.admit(t.forSpace(), len(t.batch.batch.Repr())+t.largeBytes/writeCost)
 	}
 	if err == nil && len(t.large) > 0 {
 		defer func() { s.values.landed(t.valueFiles) }()

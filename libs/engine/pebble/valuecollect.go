@@ -16,22 +16,23 @@ import (
 
 // How value files are given back. A value is garbage when no row points to it any more. A file without live values is
 // removed. Of a file with few, the live values are written once more, into the active file. While the store is written
-// to, that is done late (rewriteBusy), since every byte written again counts; when it rests or space is asked for, it is
-// done for what little garbage there is.
+// to, that is done late (rewriteBusy), since every byte written again counts; when it rests or space is asked for, it
+// is done for what little garbage there is.
 const (
-	// rewriteBusy, rewriteIdle and rewriteAsked: a file is rewritten if its garbage is at least so many hundredths of it.
+	// rewriteBusy, rewriteIdle and rewriteAsked: a file is rewritten if its garbage is at least so many hundredths of
+	// it.
 	rewriteBusy, rewriteIdle, rewriteAsked = 83, 15, 3
-	// smallFilesMax is how many files of less than a quarter of a file's size there may be on a store that rests: every
-	// process begins a new one. Beyond that they are rewritten into one.
+	// smallFilesMax is how many files of less than a quarter of a file's size there may be on a store that rests:
+	// every process begins a new one. Beyond that they are rewritten into one.
 	smallFilesMax = 8
 	smallFilePart = 4
-	// collectEvery is the time between two looks at the files. scanValues is how many values are looked at each time while
-	// the store is written to, and scanValuesIdle when it rests.
+	// collectEvery is the time between two looks at the files. scanValues is how many values are looked at each time
+	// while the store is written to, and scanValuesIdle when it rests.
 	collectEvery               = time.Second
 	scanValues, scanValuesIdle = 4 << 10, 64 << 10
 	// collectLogEvery is the time between two log lines about files that cannot be given back.
 	collectLogEvery = time.Minute
-	// moveBytes and moveValues bound what is written again in one commit, and held in memory for it.
+	// moveBytes and moveValues bound what is written again for one commit. One value at a time is held in memory.
 	moveBytes  = 4 << 20
 	moveValues = 256
 	// removalWait bounds how long Defragment waits for readers of files that it is to remove.
@@ -52,6 +53,8 @@ var asked = effort{garbage: rewriteAsked, merge: true, asked: true}
 // collector collects values until the store is closed.
 func (v *valueLog) collector() {
 	s := v.s
+	ctx, cancel := s.running()
+	defer cancel()
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	var last uint64
@@ -78,7 +81,7 @@ func (v *valueLog) collector() {
 		if now.Sub(changed) >= idleAfter {
 			e = effort{values: scanValuesIdle, garbage: rewriteIdle, merge: true}
 		}
-		err := v.collect(context.Background(), e)
+		err := v.collect(ctx, e)
 		if err != nil && s.err() == nil && now.Sub(told) >= collectLogEvery {
 			told = now
 			s.log.Warn("value files could not be reclaimed, will be tried again", "error", err.Error())
@@ -86,8 +89,8 @@ func (v *valueLog) collector() {
 	}
 }
 
-// collect looks for garbage and removes files. One call does so at a time. Errors: ErrNoSpace, ErrUnavailable,
-// ErrClosed, the context's.
+// collect looks for garbage and removes files. One call does so at a time. Close waits for it, so the context must end
+// when the store is closed. Errors: ErrNoSpace, ErrUnavailable, ErrClosed, the context's.
 func (v *valueLog) collect(ctx context.Context, e effort) error {
 	switch {
 	case !v.on():
@@ -103,15 +106,6 @@ func (v *valueLog) collect(ctx context.Context, e effort) error {
 	case <-v.s.stop:
 		return engine.ErrClosed
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	go func() { // Close waits for this call
-		select {
-		case <-v.s.stop:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	if err := v.look(ctx, v.restful(e), e.values); err != nil {
 		return err
 	}
@@ -194,13 +188,18 @@ func (v *valueLog) settle(e effort) ([]*valueFile, error) {
 // garbage is how much of the first size bytes is known not to be live. valueLog.mu is held.
 func (f *valueFile) garbage(size int64) int64 { return size - int64(valueHeadLen) - f.live }
 
+// known reports whether at most what was found live in the file is live: it gets no more pointers, and has got none
+// since it was looked at; it may have been filled meanwhile. valueLog.mu is held.
+func (f *valueFile) known() bool {
+	return f.filled && f.flying == 0 && !f.broken && f.scanned > 0 && f.scannedSize == f.size.Load()
+}
+
 // least is the garbage from which on a file of so many bytes is rewritten.
 func (e effort) least(size int64) int64 { return max(1, (size*e.garbage+99)/100) }
 
 // look finds out how much of some restful files is live, one after the other, until it has looked at so many values; 0:
 // at all. It must be called right after restful. A file that is not filled may get more meanwhile.
 func (v *valueLog) look(ctx context.Context, files []*valueFile, most int) error {
-	// Before the state is taken: it has all that refers to the first so many bytes of these files, and perhaps more.
 	var sizes []int64
 	v.mu.Lock()
 	files = slices.DeleteFunc(slices.Clone(files), func(f *valueFile) bool {
@@ -210,7 +209,7 @@ func (v *valueLog) look(ctx context.Context, files []*valueFile, most int) error
 		return f.flying > 0
 	})
 	v.mu.Unlock()
-	seq, at := v.users() // after the files: it has all that refers to what was in them
+	seq, at := v.users() // after the sizes: it has all that refers to the first so many bytes of these files
 	if at == nil {
 		return engine.ErrClosed
 	}
@@ -249,7 +248,9 @@ func (v *valueLog) look(ctx context.Context, files []*valueFile, most int) error
 // eachLive calls do for each value of a file that is live at a view, with its row's bytes, which are valid meanwhile.
 // It returns how many values it has looked at. A row or back row that cannot be read is an error: whether a value is
 // live is not known then.
-func (v *valueLog) eachLive(ctx context.Context, at *view, file uint64, do func(b back, raw []byte) error) (int, error) {
+func (v *valueLog) eachLive(
+	ctx context.Context, at *view, file uint64, do func(b back, raw []byte) error,
+) (int, error) {
 	rows, err := at.newIter(userSpan)
 	if err != nil {
 		return 0, v.s.readError(err)
@@ -308,7 +309,7 @@ func (v *valueLog) candidates(e effort) []*valueFile {
 	var files, smalls []*valueFile
 	for _, f := range v.files {
 		switch size := f.size.Load(); {
-		case !f.filled || f.scanned == 0 || f.scannedSize != size || f.broken || f.flying > 0, f.stuck && !e.asked:
+		case !f.known(), f.stuck && !e.asked:
 		case f.garbage(size) >= e.least(size):
 			files = append(files, f)
 		case size < small:
@@ -340,7 +341,7 @@ func (v *valueLog) rewrite(ctx context.Context, f *valueFile) error {
 	}
 	_, err := v.eachLive(ctx, at, f.number, func(b back, raw []byte) error {
 		b.row = bytes.Clone(b.row)
-		batch = append(batch, moved{row: b.row, was: bytes.Clone(raw), old: b})
+		batch = append(batch, moved{was: bytes.Clone(raw), old: b})
 		if bytesIn += int64(b.length); bytesIn < moveBytes && len(batch) < moveValues {
 			return nil
 		}
@@ -366,9 +367,10 @@ func (v *valueLog) rewriteSome(ctx context.Context, f *valueFile, values []moved
 	var into []*valueFile
 	defer func() { v.landed(into) }()
 	good := values[:0]
+	var buf []byte
 	for _, m := range values {
 		p, _ := parsePointer(m.was[refLen:])
-		value, err := v.read(p, nil)
+		value, err := v.read(p, buf)
 		if errors.Is(err, engine.ErrDamaged) {
 			v.mu.Lock()
 			f.stuck = true // the value stays where it is, and the file with it
@@ -381,6 +383,7 @@ func (v *valueLog) rewriteSome(ctx context.Context, f *valueFile, values []moved
 		if m.now, err = v.append(value, &into); err != nil {
 			return err
 		}
+		buf = value
 		good = append(good, m)
 	}
 	if err := v.syncAll(into); err != nil {
@@ -421,9 +424,7 @@ func (v *valueLog) dead() []*valueFile {
 	defer v.mu.Unlock()
 	var files []*valueFile
 	for _, f := range v.files {
-		// It may have been filled, and have got values, since it was looked at.
-		known := f.scanned > 0 && f.scannedSize == f.size.Load()
-		if f.filled && f.flying == 0 && !f.broken && known && f.live == 0 {
+		if f.known() && f.live == 0 {
 			files = append(files, f)
 		}
 	}

@@ -3,7 +3,6 @@ package pebble
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"fmt"
 	"syscall"
 
@@ -106,9 +105,8 @@ func (v *valueLog) users() (uint64, *view) {
 
 // moved is a live value that is about to be in another place.
 type moved struct {
-	row []byte
 	was []byte // the row's bytes
-	old back
+	old back   // in memory of its own
 	now pointer
 }
 
@@ -118,7 +116,7 @@ func (v *valueLog) move(ctx context.Context, values []moved) error {
 	c, _, err := v.s.commitOwn(ctx, func(b *pdb.Batch) error {
 		for i := range values {
 			m := &values[i]
-			raw, err := v.s.meta(m.row)
+			raw, err := v.s.meta(m.old.row)
 			if err != nil {
 				return v.s.readError(err)
 			}
@@ -137,8 +135,8 @@ func (v *valueLog) move(ctx context.Context, values []moved) error {
 // point writes a row's new pointer and back row, and removes the old back row.
 func (v *valueLog) point(b *pdb.Batch, m *moved) {
 	raw := append(append(make([]byte, 0, pointerLen), v.tag...), kindPointer)
-	_ = b.Set(m.row, m.now.append(raw), nil) // fails on indexed batches only
-	value := append(binary.BigEndian.AppendUint32(nil, m.now.length), m.row...)
+	_ = b.Set(m.old.row, m.now.append(raw), nil) // fails on indexed batches only
+	value := append(appendBack(nil, int(m.now.length)), m.old.row...)
 	_ = b.Set(backKey(m.now.file, m.now.offset), value, nil)
 	_ = b.Delete(backKey(m.old.file, m.old.offset), nil)
 }

@@ -279,7 +279,8 @@ func (v *valueLog) create() (*valueFile, error) {
 	return f, nil
 }
 
-// fill ends the active file: it gets no more values. v.appending is held. Its error is one of those that fail the store.
+// fill ends the active file: it gets no more values. v.appending is held. Its error is one of those that fail the
+// store.
 func (v *valueLog) fill() error {
 	f := v.active
 	f.syncing.Lock()
@@ -315,17 +316,17 @@ func (v *valueLog) close() error {
 }
 
 // totals returns the bytes of all value files, and how many of them are known to be garbage.
-func (v *valueLog) totals() (files int, bytes, garbage uint64) {
+func (v *valueLog) totals() (bytes, garbage uint64) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, f := range v.files {
 		bytes += uint64(f.size.Load())
 		if f.scanned > 0 {
-			garbage += uint64(max(0, f.scannedSize-f.live))
+			garbage += uint64(max(0, f.garbage(f.scannedSize)))
 		}
 	}
 	for _, d := range v.doomed {
 		bytes, garbage = bytes+uint64(d.file.size.Load()), garbage+uint64(d.file.size.Load())
 	}
-	return len(v.files) + len(v.doomed), bytes, garbage
+	return bytes, garbage
 }

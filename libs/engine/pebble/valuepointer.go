@@ -94,11 +94,8 @@ func backKey(file uint64, offset int64) []byte {
 	return binary.BigEndian.AppendUint64(b, uint64(offset))
 }
 
-// backSpan is the back rows of a file, and of all files for file 0 with all set.
-func backSpan(file uint64) span {
-	s := span{begin: backKey(file, 0), end: backKey(file+1, 0)}
-	return s
-}
+// backSpan is the back rows of a file.
+func backSpan(file uint64) span { return span{backKey(file, 0), backKey(file+1, 0)} }
 
 // allBackRows is the back rows of all files.
 var allBackRows = span{[]byte{metaPrefix, backByte}, []byte{metaPrefix, backByte + 1}}

@@ -9,7 +9,6 @@ import (
 	"io"
 	"io/fs"
 	"sync"
-	"time"
 
 	pdb "github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -121,15 +120,7 @@ func (v *valueLog) unread(name string, p pointer, err error) error {
 func (v *valueLog) damaged(name string, p pointer, why error) error {
 	s := v.s
 	d := &engine.Damage{File: name, Err: fmt.Errorf("value of %v: %w", p, why)}
-	path := s.opts.FS.PathJoin(s.space.dir, name)
-	if s.damage.worthALine(path, time.Now()) {
-		s.log.Error(
-			"a file is damaged: data in it cannot be read, all other data is served", "path", path, "error",
-			d.Err.Error(),
-		)
-	}
-	s.opts.OnDamage(d)
-	return d
+	return s.tellDamage(s.opts.FS.PathJoin(s.space.dir, name), d)
 }
 
 // valueReadersMax bounds the value files that are kept open for reading. Reads that find all of them in use open one of
