@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -121,12 +119,7 @@ func TestLogFails(t *testing.T) {
 // TestManifestFails: Pebble wants to end the process when its manifest cannot be written; the store fails instead.
 // The goroutines of the failed Pebble are left behind, so this runs in a process of its own.
 func TestManifestFails(t *testing.T) {
-	if os.Getenv(childEnv) == "" {
-		child := exec.Command(os.Args[0], "-test.run=^TestManifestFails$")
-		child.Env = append(os.Environ(), childEnv+"=1")
-		if out, err := child.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !alone(t) {
 		return
 	}
 	mem := vfs.NewCrashableMem()

@@ -3,9 +3,7 @@ package pebble
 import (
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -86,15 +84,9 @@ func (d *failingDir) Sync() error { return errors.Join(d.fs.fails("syncdir"), d.
 func TestRotationFails(t *testing.T) {
 	for _, op := range []string{"create", "write", "sync", "close", "syncdir", "removed"} {
 		t.Run(op, func(t *testing.T) {
-			if os.Getenv(childEnv) == "" {
-				child := exec.Command(os.Args[0], "-test.run=^TestRotationFails$/^"+op+"$")
-				child.Env = append(os.Environ(), childEnv+"=1")
-				if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
-					t.Fatalf("%v\n%.4000s", err, out)
-				}
-				return
+			if alone(t) {
+				rotationFails(t, op)
 			}
-			rotationFails(t, op)
 		})
 	}
 }

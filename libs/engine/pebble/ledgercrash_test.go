@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
-	"os/exec"
 	"strings"
 	"sync"
 	"testing"
@@ -163,12 +161,7 @@ func startAfter(t *testing.T, k crashed, h *history, rng *rand.Rand, deeper bool
 // TestLedgerFails: a ledger that cannot be written fails the store, loses nothing and lets it end.
 // The goroutines of the failed Pebble are left behind, so this runs in a process of its own.
 func TestLedgerFails(t *testing.T) {
-	if os.Getenv(childEnv) == "" {
-		child := exec.Command(os.Args[0], "-test.run=^TestLedgerFails$")
-		child.Env = append(os.Environ(), childEnv+"=1")
-		if out, err := child.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !alone(t) {
 		return
 	}
 	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"math/rand/v2"
 	"os"
+	"os/exec"
+	"strings"
 	"testing"
 	"time"
 
@@ -22,6 +24,27 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// alone runs a test in a process of its own, because goroutines of a failed Pebble are left behind. It reports whether
+// this is that process.
+func alone(t *testing.T) bool {
+	t.Helper()
+	if os.Getenv(childEnv) != "" {
+		return true
+	}
+	child := exec.Command(os.Args[0], "-test.run=^"+strings.ReplaceAll(t.Name(), "/", "$/^")+"$")
+	child.Env = append(os.Environ(), childEnv+"=1")
+	if out, err := child.CombinedOutput(); err != nil || !strings.Contains(string(out), "PASS") {
+		t.Fatalf("%v\n%.4000s", err, out)
+	}
+	return false
+}
+
+// valuesOf are options with nearly every value in a value file, of which there are many.
+func valuesOf(o Options) Options {
+	o.ValueFiles, o.ValueBytes, o.ValueFileBytes = true, 9, 4<<10
+	return o
 }
 
 // small are options that make tests cheap.
@@ -93,10 +116,9 @@ func TestConformance(t *testing.T) {
 		"sparse":                  {Sparse: true},
 		"sparse,fdb":              {Sparse: true, FDBLimits: true},
 		"sparse,fdb,notpipelined": {Sparse: true, FDBLimits: true, NotPipelined: true},
-		// Nearly every value in a value file, of which there are many.
-		"values":              {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10},
-		"values,sparse,fdb":   {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, Sparse: true, FDBLimits: true},
-		"values,notpipelined": {ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10, NotPipelined: true},
+		"values":                  valuesOf(Options{}),
+		"values,sparse,fdb":       valuesOf(Options{Sparse: true, FDBLimits: true}),
+		"values,notpipelined":     valuesOf(Options{NotPipelined: true}),
 	} {
 		t.Run(name, func(t *testing.T) {
 			enginetest.Run(t, func(t *testing.T) enginetest.Engine { return openMem(t, o) })

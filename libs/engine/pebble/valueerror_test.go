@@ -3,8 +3,6 @@ package pebble
 import (
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -15,21 +13,6 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 )
-
-// alone runs a test in a process of its own, because goroutines of a failed Pebble are left behind. It reports whether
-// this is that process.
-func alone(t *testing.T) bool {
-	t.Helper()
-	if os.Getenv(childEnv) != "" {
-		return true
-	}
-	child := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$")
-	child.Env = append(os.Environ(), childEnv+"=1")
-	if out, err := child.CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	return false
-}
 
 // failAt lets one operation on value files fail, once.
 type failAt struct {
@@ -175,8 +158,8 @@ func TestValueFileRemovedByHand(t *testing.T) {
 	}
 }
 
-// TestValuesWithNewLedger: a ledger that has been removed while there was no value file, by hand, comes back as one that
-// may list some.
+// TestValuesWithNewLedger: a ledger that has been removed by hand, while there was no value file, comes back as one
+// that may list some.
 func TestValuesWithNewLedger(t *testing.T) {
 	for _, adopt := range []bool{false, true} {
 		fs := vfs.NewMem()
@@ -191,19 +174,7 @@ func TestValuesWithNewLedger(t *testing.T) {
 		}
 		want := map[string][]byte{"small": []byte("x")}
 		for i := range 3 {
-			s, err := Open("data", small(Options{FS: fs, Adopt: adopt, ValueBytes: 8 << 10, CloseWithin: diskLimit}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			key := fmt.Sprintf("k%d", i)
-			want[key] = incompressible(i, farBytes)
-			if err := put(s, key, want[key]); err != nil {
-				t.Fatal(err)
-			}
-			readAll(t, s, want)
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
+			putOnce(t, Options{FS: fs, Adopt: adopt, ValueBytes: 8 << 10}, i, want)
 		}
 		if n := len(valueFilesOf(t, fs)); n != 3 {
 			t.Errorf("%d value files", n)

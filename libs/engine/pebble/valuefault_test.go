@@ -4,13 +4,10 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"os"
-	"os/exec"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
@@ -23,14 +20,7 @@ import (
 func TestDamagedValue(t *testing.T) {
 	fs := vfs.NewMem()
 	s := openFar(t, Options{FS: fs})
-	want := map[string][]byte{}
-	for i := range 5 {
-		key := fmt.Sprintf("k%d", i)
-		want[key] = incompressible(i, farBytes)
-		if err := put(s, key, want[key]); err != nil {
-			t.Fatal(err)
-		}
-	}
+	want := fillFar(t, s, 5)
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -178,12 +168,7 @@ func TestValueFileNoSpace(t *testing.T) {
 // TestValueFileFails: a value file that cannot be written or synced fails the store, as the write-ahead log does.
 // The goroutines of a failed Pebble are left behind, so this runs in a process of its own.
 func TestValueFileFails(t *testing.T) {
-	if os.Getenv(childEnv) == "" {
-		child := exec.Command(os.Args[0], "-test.run=^TestValueFileFails$")
-		child.Env = append(os.Environ(), childEnv+"=1")
-		if out, err := child.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !alone(t) {
 		return
 	}
 	for _, kind := range []errorfs.OpKind{errorfs.OpFileWrite, errorfs.OpFileSyncData} {
@@ -212,7 +197,7 @@ func TestValueFileFails(t *testing.T) {
 			t.Fatal(err)
 		}
 		_ = s.Close()
-		s, err = Open("data", far(Options{FS: mem.CrashClone(vfs.CrashCloneCfg{}), CloseWithin: time.Minute}))
+		s, err = Open("data", far(Options{FS: mem.CrashClone(vfs.CrashCloneCfg{})}))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -271,8 +271,8 @@ func TestValueFileFilledIsTold(t *testing.T) {
 	removeNow(t, s)
 }
 
-// TestValueFileKeptUntilDurable: a file stays until the commit that has removed its back rows is durable: a crash before
-// that brings them back.
+// TestValueFileKeptUntilDurable: a file stays until the commit that has removed its back rows is durable: a crash
+// before that brings them back.
 func TestValueFileKeptUntilDurable(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	var armed atomic.Bool
@@ -362,8 +362,7 @@ func TestCrashWhileCollected(t *testing.T) {
 		t.Errorf("only %d crashes", len(clones))
 	}
 	for _, c := range clones {
-		o := far(Options{FS: c.fs, CloseWithin: diskLimit})
-		s, err := Open("data", o)
+		s, err := Open("data", far(Options{FS: c.fs}))
 		if err != nil {
 			t.Errorf("crash before %s, %d %%: %v", c.op, c.percent, err)
 			continue

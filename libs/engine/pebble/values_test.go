@@ -9,7 +9,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -31,7 +30,6 @@ func openFar(t *testing.T, o Options) *Store {
 	if o.FS == nil {
 		o.FS = vfs.NewMem()
 	}
-	o.CloseWithin = time.Minute
 	s, err := Open("data", far(o))
 	if err != nil {
 		t.Fatal(err)
@@ -58,7 +56,7 @@ func valueFilesOf(t *testing.T, fs vfs.FS) (names []string) {
 // TestConformanceCollected is TestConformance while values are moved from file to file without a pause.
 func TestConformanceCollected(t *testing.T) {
 	enginetest.Run(t, func(t *testing.T) enginetest.Engine {
-		e := openMem(t, Options{ValueFiles: true, ValueBytes: 9, ValueFileBytes: 4 << 10})
+		e := openMem(t, valuesOf(Options{}))
 		var wg sync.WaitGroup
 		stir := func(s *Store) {
 			wg.Go(func() {
@@ -254,9 +252,9 @@ func readAll(t *testing.T, s *Store, want map[string][]byte) {
 	}
 }
 
-// TestValuesBegun: a store has no value files, whatever else is activated, and its own release opens it, until it is told
-// to have some, be it new or not. What it has stays where it is, it has value files for good, and the older release is
-// told.
+// TestValuesBegun: a store has no value files, whatever else is activated, and its own release opens it, until it is
+// told to have some, be it new or not. What it has stays where it is, it has value files for good, and the older
+// release is told.
 func TestValuesBegun(t *testing.T) {
 	plain, adopt := Options{ValueBytes: 8 << 10}, Options{ValueBytes: 8 << 10, Adopt: true}
 	begin, off := Options{ValueBytes: 8 << 10, ValueFiles: true}, Options{ValueBytes: -1}
@@ -267,6 +265,24 @@ func TestValuesBegun(t *testing.T) {
 		"off, for it": {{begin, 1}, {off, 1}},
 	} {
 		t.Run(name, func(t *testing.T) { valuesBegun(t, starts) })
+	}
+}
+
+// putOnce opens a store, puts a large value k<i>, reads all that is wanted, and closes the store.
+func putOnce(t *testing.T, o Options, i int, want map[string][]byte) {
+	t.Helper()
+	s, err := Open("data", small(o))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := fmt.Sprintf("k%d", i)
+	want[key] = incompressible(i, farBytes)
+	if err := put(s, key, want[key]); err != nil {
+		t.Fatal(err)
+	}
+	readAll(t, s, want)
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -281,20 +297,8 @@ func valuesBegun(t *testing.T, starts []begun) {
 	want := map[string][]byte{}
 	for i, start := range starts {
 		o, files := start.o, start.files
-		o.FS, o.CloseWithin = fs, time.Minute
-		s, err := Open("data", small(o))
-		if err != nil {
-			t.Fatal(err)
-		}
-		key := fmt.Sprintf("k%d", i)
-		want[key] = incompressible(i, farBytes)
-		if err := put(s, key, want[key]); err != nil {
-			t.Fatal(err)
-		}
-		readAll(t, s, want)
-		if err := s.Close(); err != nil {
-			t.Fatal(err)
-		}
+		o.FS = fs
+		putOnce(t, o, i, want)
 		all, err := filesIn(fs, "data")
 		if err != nil {
 			t.Fatal(err)
