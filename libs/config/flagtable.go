@@ -320,8 +320,8 @@ var flagTable = []flagDef{
 			"eighth of the disk if that is less. -1: no check.",
 		-1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
 	boolean(groupOwn, "value-files", "false",
-		"Write values of 32 KiB and more once, into files beside the store's tables. A data directory, new or not, has "+
-			"such files for good from the first start with this flag on. From then on earlier releases refuse it.",
+		"Write values of 32 KiB and more once, into files beside the store's tables. A data directory, new or not, "+
+			"has such files for good from the first start with this flag on. From then on earlier releases refuse it.",
 		func(c *Config) *bool { return &c.ValueFiles }).only(onStandalone, noteNoDisk),
 	str(groupOwn, "snapshot-dir", "",
 		"Directory in which Maintenance.Snapshot makes its file. Default: the data directory; on pods the directory "+
