@@ -190,10 +190,12 @@ func (t *txn) setStampedKey(st *stamping, key []byte, at int, value []byte) {
 	if !t.admit(key, value, t.v.s.limits.StampBytes) || !t.stampAt(st, key, at) {
 		return
 	}
-	p := t.set(key, value)
-	st.offsets = append(st.offsets, p.key+at)
-	if p.back > 0 {
-		st.offsets = append(st.offsets, p.back+at)
+	begin, large := t.writable().Len(), len(t.large)
+	t.set(key, value)
+	// The row begins with its kind, the length of its key, and the key's prefix.
+	st.offsets = append(st.offsets, begin+1+varintLen(len(key)+1)+1+at)
+	if len(t.large) > large { // the back row, which is the last one, ends with the key
+		st.offsets = append(st.offsets, t.batch.batch.Len()-len(key)+at)
 	}
 }
 

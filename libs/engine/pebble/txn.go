@@ -186,58 +186,48 @@ func (t *txn) Set(key, value []byte) {
 	}
 }
 
-// placed is where a row's key stands in the batch, for stamps.
-type placed struct {
-	key  int // the key's first byte, without the prefix
-	back int // the same in the back row; 0: there is none
-}
-
 // set sets a row. A large value goes to the value log.
-func (t *txn) set(key, value []byte) placed {
+func (t *txn) set(key, value []byte) {
 	v := &t.v.s.values
 	switch {
 	case len(value) >= v.limit:
-		return t.setLarge(key, value)
-	case len(value) >= refLen && v.needsMark(value, tagLen):
-		return t.setMarked(key, value)
+		t.setLarge(key, value)
+	case v.needsMark(value, tagLen):
+		t.setMarked(key, value)
+	default:
+		t.setPlain(key, nil, value)
 	}
-	return t.setPlain(key, nil, value)
 }
 
 // setPlain sets a row to two parts of a value.
-func (t *txn) setPlain(key, head, value []byte) placed {
-	size := len(head) + len(value)
-	op := t.writable().SetDeferred(len(key)+1, size)
+func (t *txn) setPlain(key, head, value []byte) {
+	op := t.writable().SetDeferred(len(key)+1, len(head)+len(value))
 	op.Key[0] = userPrefix
 	copy(op.Key[1:], key)
 	copy(op.Value[copy(op.Value, head):], value)
 	_ = op.Finish() // fails on indexed batches only
 	t.sets = true
-	return placed{key: len(t.batch.batch.Repr()) - size - varintLen(size) - len(key)}
 }
 
 // setMarked sets a row to a value that could be taken for a pointer.
-func (t *txn) setMarked(key, value []byte) placed {
-	return t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindVerbatim), value)
+func (t *txn) setMarked(key, value []byte) {
+	t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindVerbatim), value)
 }
 
 // setLarge sets a row to a pointer, and writes the back row. Commit puts the value into a value file and completes
 // both.
-func (t *txn) setLarge(key, value []byte) (at placed) {
+func (t *txn) setLarge(key, value []byte) {
 	var blank [pointerLen - refLen]byte
-	at = t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindPointer), blank[:])
+	t.setPlain(key, append(t.v.s.values.tag[:tagLen:tagLen], kindPointer), blank[:])
 	l := largeValue{value: append([]byte(nil), value...), pointer: len(t.batch.batch.Repr()) - len(blank)}
 	size := 4 + 1 + len(key)
 	op := t.batch.batch.SetDeferred(backKeyLen, size)
 	copy(op.Key, backKey(0, 0))
 	op.Value = append(append(appendBack(op.Value[:0], len(value)), userPrefix), key...)
 	_ = op.Finish()
-	end := len(t.batch.batch.Repr())
-	at.back = end - len(key)
-	l.back = end - size - varintLen(size) - (backKeyLen - 2)
+	l.back = len(t.batch.batch.Repr()) - size - varintLen(size) - (backKeyLen - 2)
 	t.large = append(t.large, l)
 	t.largeBytes += len(value)
-	return at
 }
 
 // Clear implements engine.Txn.

@@ -74,7 +74,7 @@ func (v *valueLog) tagged(raw []byte) bool {
 // the following ones have been replaced by a stamp.
 func (v *valueLog) needsMark(value []byte, at int) bool {
 	n := min(at, tagLen)
-	return v.tag != nil && n > 0 && len(value) >= n && value[0] == v.tag[0] && bytes.Equal(value[:n], v.tag[:n])
+	return v.tag != nil && len(value) >= refLen && n > 0 && bytes.Equal(value[:n], v.tag[:n])
 }
 
 // A back row leads from a place in a value file to the row that points to it. It is written in the same batch, and
