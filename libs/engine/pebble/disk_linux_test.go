@@ -289,6 +289,46 @@ func TestOpenReadOnly(t *testing.T) {
 	wantOpenError(t, filepath.Join(dir, "below"), nil, "read-only")
 }
 
+// TestValuesBegunOnFullDisk: a store that is to have value files, and whose disk has no free byte, opens and serves
+// reads; when there is room it takes transactions. It has value files from the start after that on.
+func TestValuesBegunOnFullDisk(t *testing.T) {
+	dir := smallDisk(t, 32<<20)
+	data := filepath.Join(dir, "data")
+	want := incompressible(1, farBytes)
+	s, err := Open(data, small(Options{}))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(put(s, "a", want), s.Close(), os.Remove(filepath.Join(data, ballastName))); err != nil {
+		t.Fatal(err)
+	}
+	name := hog(t, dir, 0)
+	for i, o := range []Options{far(Options{}), small(Options{ValueBytes: farBytes})} {
+		s, err := Open(data, o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := read(t, s, "a"); string(got) != string(want) {
+			t.Errorf("start %d: a value of %d bytes", i, len(got))
+		}
+		if s.readOnly.Load() != (i == 0) {
+			t.Errorf("start %d: read-only: %v", i, s.readOnly.Load())
+		}
+		if i == 0 {
+			if err := os.Remove(name); err != nil {
+				t.Fatal(err)
+			}
+		}
+		until(t, "a put is taken", func() bool { return put(s, "a", want) == nil })
+		if names, _ := filepath.Glob(filepath.Join(data, "*"+valuesExt)); len(names) != i {
+			t.Errorf("start %d: value files %q", i, names)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestOpenOnFullDisk: a store of a killed process whose disk has no free byte opens, serves reads, refuses every
 // transaction at once, closes, and takes transactions when there is room, beside readers that never pause.
 func TestOpenOnFullDisk(t *testing.T) {
