@@ -1,6 +1,7 @@
 package pebble
 
 import (
+	"strings"
 	"sync"
 	"time"
 
@@ -106,11 +107,25 @@ func (s *scheduler) grant() {
 	s.granting.Lock()
 	defer s.granting.Unlock()
 	for s.reserve() {
-		if waiting, _ := s.db.GetWaitingCompaction(); !waiting || !s.db.Schedule(s) {
+		if waiting, _ := s.db.GetWaitingCompaction(); !waiting || !s.schedule() {
 			s.release()
 			return
 		}
 	}
+}
+
+// schedule starts the waiting compaction, and reports whether there was one. When the context of a DB.Compact ends,
+// Pebble forgets that call, but not what it has picked for it to wait, and panics when that is to begin. It has changed
+// nothing by then and gives back its locks; the next attempt picks another one.
+func (s *scheduler) schedule() (begun bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			if err, ok := p.(error); !ok || !strings.HasPrefix(err.Error(), "did not find manual compaction") {
+				panic(p)
+			}
+		}
+	}()
+	return s.db.Schedule(s)
 }
 
 // UpdateGetAllowedWithoutPermission implements pdb.CompactionScheduler.
