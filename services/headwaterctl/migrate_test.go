@@ -17,6 +17,29 @@ import (
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
 
+// TestMigrateUsage: flags that would have no effect together are refused before anything is reached.
+func TestMigrateUsage(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--check", "--cut-over"}, "--check or --cut-over, not both"},
+		{[]string{"--pods"}, "go with --check"},
+		{[]string{"--fdb-root", "hw"}, "go with --check"},
+		{[]string{"--fdb-root", "hw", "--cut-over"}, "go with --check"},
+		{[]string{"--check", "--work-dir", "w"}, "not with --check"},
+		{[]string{"--to", "http://127.0.0.1:1", "--work-dir", "w"}, "--from-keyspace only"},
+		{[]string{"--to", "http://127.0.0.1:1", "--temp-dir", "w"}, "--from-keyspace only"},
+		{[]string{"--to", "http://127.0.0.1:1", "-k", "k"}, "--from-keyspace only"},
+	} {
+		var out, errOut bytes.Buffer
+		args := append([]string{"migrate", "--from", "http://127.0.0.1:1", "--dial-timeout", "10ms"}, c.args...)
+		if code := run(args, &out, &errOut); code != exitBadArgs || !strings.Contains(errOut.String(), c.want) {
+			t.Errorf("%q: %d, %s: want %q", c.args, code, errOut.String(), c.want)
+		}
+	}
+}
+
 // emptyEtcd is an etcd without keys at a revision, or one that does not answer, at 0.
 type emptyEtcd struct {
 	pb.UnimplementedKVServer
