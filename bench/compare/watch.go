@@ -182,14 +182,11 @@ func (r *report) writeMeasures(b *strings.Builder, title string, results []watch
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	before := r.has(nameBefore)
 	if before {
-		b.WriteString(
-			"| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n|---|---|---" +
-				"|---|---|---|---|---|---|\n",
-		)
+		b.WriteString("| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n" +
+			"|---|---|---|---|---|---|---|---|---|\n")
 	} else {
-		b.WriteString(
-			"| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n",
-		)
+		b.WriteString("| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n" +
+			"|---|---|---|---|---|---|---|\n")
 	}
 	for i := range results {
 		w := &results[i]

@@ -337,7 +337,8 @@ func TestStopWithWatchers(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 	// A busy machine may leave what it has not written out to the next start.
-	if out := p.out.String(); !strings.Contains(out, `"msg":"stopped"`) && !strings.Contains(out, "takes long to close") {
+	out := p.out.String()
+	if !strings.Contains(out, `"msg":"stopped"`) && !strings.Contains(out, "takes long to close") {
 		t.Error("no clean end in the log")
 	}
 }
