@@ -248,11 +248,9 @@ func (r *report) writeCurve(b *strings.Builder) {
 	if len(r.Curve) == 0 {
 		return
 	}
-	b.WriteString(
-		"\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n| watchers | events delivered/s " +
-			"| server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms |\n|---|---|---|---|---|---" +
-			"|---|\n",
-	)
+	b.WriteString("\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n" +
+		"| watchers | events delivered/s | server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms " +
+		"|\n|---|---|---|---|---|---|---|\n")
 	for _, p := range r.Curve {
 		pair := func(value string, format func(float64) string) string {
 			both := make([]string, 0, 2)
