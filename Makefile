@@ -47,7 +47,8 @@ run: ## Run a server on 127.0.0.1:2379 with its data in ./data (ARGS="--flag …
 .PHONY: test
 test: ## Run all tests (those against real etcd and of the built server too)
 	go test -timeout 15m $(PACKAGES)
-	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/, docs/, README.md.
+	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/,
+	@# docs/, README.md.
 	go test -count=1 ./tests/deploy
 	go test -count=1 -run TestReferences ./tests/packages
 	go test -count=1 ./bench/scale
@@ -74,7 +75,7 @@ etcd-suites: ## Run etcd's own e2e and common suites against the built server (s
 	cd tests && for s in $(or $(SUITE),e2e common); do go run ./etcdsuites/cmd/etcdsuites -suite $$s $(ARGS) || exit 1; done
 
 .PHONY: kube
-kube: ## Run kube-apiservers on a server over mutual TLS: certificates changed under load, three that share a server (KUBE_APISERVER=its path)
+kube: ## Run kube-apiservers over mutual TLS: new certificates under load, three on one server (KUBE_APISERVER=path)
 	@test -n "$(KUBE_APISERVER)" || { echo "set KUBE_APISERVER to a kube-apiserver"; exit 1; }
 	cd tests && KUBE_APISERVER="$(KUBE_APISERVER)" go test -count=1 -v ./kube
 

@@ -156,8 +156,8 @@ func TestEtcd(t *testing.T) {
 			5,
 		},
 		{
-			"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 --prefix /w/ --watch-prefix " +
-				"--prevkv",
+			"watch --streams 3 --watch-per-stream 4 --put-total 20 --watched-key-total 5 " +
+				"--prefix /w/ --watch-prefix --prevkv",
 			counts{20, 240, 20, 20, 0},
 			"/w/",
 			5,

@@ -78,8 +78,8 @@ func (c *Config) FlagSet() *pflag.FlagSet {
 	f.SortFlags = false
 	f.BoolVar(&c.Quick, "quick", false, "about two minutes: 2 rounds of 2 s, 100,000 keys for memory, no big-data run")
 	f.BoolVar(&c.Long, "long", false, "an hour or so: 7 rounds of 10 s, 20 GB of big data")
-	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of 4 "+
-		"s, nothing repeated: about nine minutes (with --quick: under one, at a hundredth of the size)")
+	f.BoolVar(&c.Watch, "watch", false, "the watch loads and their curves in place of everything else, 2 rounds of "+
+		"4 s, nothing repeated: about nine minutes (with --quick: under one, at a hundredth of the size)")
 	f.BoolVar(&c.Values, "values", false, "the loads of larger values in place of everything else: about fifteen "+
 		"minutes (with --quick: about one, with a twentieth of the keys)")
 	f.StringVar(&c.Out, "out", "", "write the Markdown report here too (it always goes to the standard output)")

@@ -184,10 +184,8 @@ func (r *report) writeLatencies(b *strings.Builder) {
 	}
 	b.WriteString("\n## Latency, memory and noise of the loads\n\nMedians over the rounds. A list's latency is that " +
 		"of a whole list. Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
-	b.WriteString(
-		"| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n|---|---|---|---|---|---" +
-			"|---|---|---|\n",
-	)
+	b.WriteString("| work | server | p50 ms | p90 ms | p99 ms | p99.9 ms | max ms | RSS MiB | noise |\n" +
+		"|---|---|---|---|---|---|---|---|---|\n")
 	bareMillis := func(v float64) string { return fmt.Sprintf("%.2f", v*1e3) }
 	for i := range r.Rows {
 		rr := &r.Rows[i]

@@ -182,14 +182,11 @@ func (r *report) writeMeasures(b *strings.Builder, title string, results []watch
 		"Noise is the CPU that neither server nor clients used, in cores: largest round.\n\n")
 	before := r.has(nameBefore)
 	if before {
-		b.WriteString(
-			"| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n|---|---|---" +
-				"|---|---|---|---|---|---|\n",
-		)
+		b.WriteString("| work | measured | etcd | Headwater | before | × etcd | × before | goal reached | noise |\n" +
+			"|---|---|---|---|---|---|---|---|---|\n")
 	} else {
-		b.WriteString(
-			"| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n|---|---|---|---|---|---|---|\n",
-		)
+		b.WriteString("| work | measured | etcd | Headwater | × etcd | goal reached | noise |\n" +
+			"|---|---|---|---|---|---|---|\n")
 	}
 	for i := range results {
 		w := &results[i]
@@ -251,11 +248,9 @@ func (r *report) writeCurve(b *strings.Builder) {
 	if len(r.Curve) == 0 {
 		return
 	}
-	b.WriteString(
-		"\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n| watchers | events delivered/s " +
-			"| server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms |\n|---|---|---|---|---|---" +
-			"|---|\n",
-	)
+	b.WriteString("\n## Watchers of one prefix, 100 writes/s\n\nEach cell: etcd, Headwater.\n\n" +
+		"| watchers | events delivered/s | server CPU µs per event | server cores | peak RSS MiB | p50 ms | p99 ms " +
+		"|\n|---|---|---|---|---|---|---|\n")
 	for _, p := range r.Curve {
 		pair := func(value string, format func(float64) string) string {
 			both := make([]string, 0, 2)

@@ -85,8 +85,8 @@ func (o *Options) Validate() error {
 	case o.KeySpace < 1:
 		return errors.New("key-space-size must be positive")
 	case o.Keyspaces < 0 || o.Keyspaces > 0 && o.Verify:
-		return errors.New("keyspaces must not be negative, and each has revisions of its own: with them nothing is " +
-			"verified")
+		return errors.New("keyspaces must not be negative, and each has revisions of its own: " +
+			"with them nothing is verified")
 	case o.ValSize < 0:
 		return errors.New("val-size must not be negative")
 	}

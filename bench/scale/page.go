@@ -57,7 +57,7 @@ func Page(in Inputs, a Assumptions) string {
 	row("kv pods", func(d Deployment) string { return count(d.KVPods) })
 	row("hubs", func(d Deployment) string { return count(d.Hubs) })
 	row("share of a hub's cores for hearing of writes", func(d Deployment) string { return percent(d.HubIngestShare) })
-	row("bytes/s out of NATS", func(d Deployment) string { return count(d.BusBytes/1e6) + " MB" })
+	row("MB/s out of NATS", func(d Deployment) string { return count(d.BusBytes / 1e6) })
 	row("FoundationDB processes", func(d Deployment) string { return count(d.Processes) })
 	row("of them commit proxies, at least", func(d Deployment) string { return count(d.Proxies) })
 	row("cores", func(d Deployment) string { return count(d.Cores) })

@@ -49,14 +49,14 @@ type Options struct {
 
 // Gateway is an http.Handler for paths below /v3/.
 type Gateway struct {
-	mux      *runtime.ServeMux
-	metadata []string
-	jsonMax  int64 // bytes of one message of a request
-	timeout  time.Duration
-	bodies   *bodies
-	tenant   func(*http.Request) uint64
-	calls    *fair.Pool // requests that are served
-	answers  *fair.Pool // bytes of answers
+	mux     *runtime.ServeMux
+	headers []string // that become Options.Metadata
+	jsonMax int64    // bytes of one message of a request
+	timeout time.Duration
+	bodies  *bodies
+	tenant  func(*http.Request) uint64
+	calls   *fair.Pool // requests that are served
+	answers *fair.Pool // bytes of answers
 
 	stopping context.Context // ends WebSockets, which no server closes
 	stop     context.CancelFunc
@@ -78,14 +78,16 @@ type tenant struct {
 // New returns a Gateway.
 func New(o Options) (*Gateway, error) {
 	g := &Gateway{
-		metadata: o.Metadata,
-		jsonMax:  int64(o.MessageBytesMax) * expansionMax,
-		timeout:  timeFor(o.MessageBytesMax),
-		bodies:   newBodies(max(bodyBytesMax, bodiesMin*int64(o.MessageBytesMax)*expansionMax)),
-		tenant:   o.Tenant,
-		calls:    fair.NewPool(callsMax, o.Shared),
-		answers:  fair.NewPool(o.AnswerBytes, o.Shared),
-		tenants:  make(map[uint64]*tenant),
+		jsonMax: int64(o.MessageBytesMax) * expansionMax,
+		timeout: timeFor(o.MessageBytesMax),
+		bodies:  newBodies(max(bodyBytesMax, bodiesMin*int64(o.MessageBytesMax)*expansionMax)),
+		tenant:  o.Tenant,
+		calls:   fair.NewPool(callsMax, o.Shared),
+		answers: fair.NewPool(o.AnswerBytes, o.Shared),
+		tenants: make(map[uint64]*tenant),
+	}
+	for _, name := range o.Metadata {
+		g.headers = append(g.headers, http.CanonicalHeaderKey(runtime.MetadataHeaderPrefix+name))
 	}
 	g.stopping, g.stop = context.WithCancel(context.Background())
 	g.mux = runtime.NewServeMux(
@@ -167,8 +169,7 @@ func (g *Gateway) serve(w http.ResponseWriter, r *http.Request, body *body) {
 // InvalidArgument.
 func (g *Gateway) checkHeader(r *http.Request) error {
 	unprintable := func(c rune) bool { return c < ' ' || c > '~' }
-	for _, name := range g.metadata {
-		header := http.CanonicalHeaderKey(runtime.MetadataHeaderPrefix + name)
+	for _, header := range g.headers {
 		if slices.ContainsFunc(r.Header.Values(header), func(v string) bool {
 			return strings.ContainsFunc(v, unprintable)
 		}) {

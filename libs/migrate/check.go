@@ -14,7 +14,7 @@ import (
 // findingsMax bounds the findings that are listed.
 const findingsMax = 20
 
-// DefaultRoot is the root of pods that were given none.
+// DefaultRoot is the root of pods that were given none: that of libs/config.
 const DefaultRoot = "headwater"
 
 // Checked is the result of reading a source's snapshot.
@@ -85,7 +85,7 @@ func Check(ctx context.Context, r *snapshot.Reader, root string) (*Checked, erro
 	if age := databaseAge(r.Revision); age >= time.Minute {
 		c.Notes = append(c.Notes, fmt.Sprintf(
 			"on pods a FoundationDB is needed that is %s old, or was advanced to version %d",
-			age, r.Revision>>podShift))
+			age, r.Revision>>mvcc.DefaultShift))
 	}
 	a, err := r.Auth(ctx)
 	if err == nil {
@@ -97,11 +97,8 @@ func Check(ctx context.Context, r *snapshot.Reader, root string) (*Checked, erro
 	return c, err
 }
 
-// podShift is how many bits of a revision on pods count within a version of the database.
-const podShift = 5
-
 // databaseAge is how old a database is, in whole minutes, at the version that a revision on pods stands for: it makes a
 // million versions a second.
 func databaseAge(rev int64) time.Duration {
-	return (time.Duration(min(rev>>podShift, math.MaxInt64/1000)) * time.Microsecond).Truncate(time.Minute)
+	return (time.Duration(min(rev>>mvcc.DefaultShift, math.MaxInt64/1000)) * time.Microsecond).Truncate(time.Minute)
 }

@@ -72,7 +72,8 @@ func TestCheckPods(t *testing.T) {
 	if len(c.Findings) != 0 || len(c.OnPods) != findingsMax || c.MoreOnPods != 3 {
 		t.Fatalf("%d findings, %d on pods and %d more", len(c.Findings), len(c.OnPods), c.MoreOnPods)
 	}
-	if first := c.OnPods[0]; !strings.Contains(first, "in revision 1099511627753: ") || !strings.Contains(first, "kkk") {
+	first := c.OnPods[0]
+	if !strings.Contains(first, "in revision 1099511627753: ") || !strings.Contains(first, "kkk") {
 		t.Error("it is not named:", first)
 	}
 	// A database makes a million versions a second, each with 32 revisions.

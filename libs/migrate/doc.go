@@ -20,7 +20,8 @@
 //     before it is bound to that.
 //   - A copy that is cut off before it is whole leaves no keyspace. With Migration.WorkDir the next one goes on with
 //     the same snapshot; a file there under its final name is whole. Following goes on where it was.
-//   - What cannot be followed (compacted at the source, or a revision too large for a request) is copied again.
+//   - What cannot be followed (compacted at the source, or a revision too large for a request) is copied again, after a
+//     pause that grows up to a minute.
 //   - Nothing assumes that the source's revisions have no gaps: a request names the revision before its first.
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
 //     all. It does not stop the source's writers; it only finds out that they have not been stopped, until it is done.

@@ -31,6 +31,10 @@ const requestMax = 255 << 20
 // pause is the time before a side that could not be reached is tried again.
 const pause = 500 * time.Millisecond
 
+// copyPauses are before a copy is made again. They grow with each one, since the source may do once more what could not
+// be followed.
+var copyPauses = retry.Policy{Min: pause, Max: time.Minute}
+
 // follower replays the log of the source.
 type follower struct {
 	m      *Migration
@@ -48,8 +52,9 @@ type follower struct {
 }
 
 // followOn is Follow that outlasts passing errors: a server that restarts, and a tail that has grown too long. If the
-// source has compacted too far, or a revision is too large to be replayed, it makes the copy again.
+// source has compacted too far, or a revision is too large to be replayed, it makes the copy again, after a pause.
 func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) error {
+	copies := retry.Pauses{Policy: copyPauses}
 	for pauses := 0; ; {
 		err := m.Follow(ctx, done)
 		var compacted *CompactedError
@@ -57,13 +62,11 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 		case ctx.Err() != nil:
 			return ctx.Err()
 		case errors.Is(err, errOverflow):
-		case errors.As(err, &compacted) && m.Target.replaceable():
-			m.note("%v: the copy starts again", err)
-			if err := m.again(ctx); err != nil {
+		case (errors.As(err, &compacted) || unfollowable(err)) && m.Target.replaceable():
+			m.note("%s: the copy starts again", strings.TrimSpace(err.Error()))
+			if err := copies.Wait(ctx); err != nil {
 				return err
 			}
-		case unfollowable(err) && m.Target.replaceable():
-			m.note("%s: the copy starts again", strings.TrimSpace(err.Error()))
 			if err := m.again(ctx); err != nil {
 				return err
 			}

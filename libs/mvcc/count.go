@@ -259,7 +259,7 @@ func (b *bounded) Next() bool {
 // count counts the live keys of a range as the group sees them. The whole range becomes a conflict, as if it had been
 // walked over. The counters, which others change all the time, do not.
 func (g *group) count(ctx context.Context, key, end []byte) (n int64, err error) {
-	if in := (span{key, end}); !single(end) && !in.empty() {
+	if in := (span{key, end}); !oneKey(key, end) && !in.empty() {
 		n, ok, err := g.s.countLatest(ctx, g.txn, key, end, func() error { return g.budget.spend(0) })
 		if err != nil {
 			return 0, err

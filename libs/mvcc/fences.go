@@ -73,7 +73,8 @@ func (c change) countsAs(other change) bool {
 
 // fence is the key that groups which know a change conflict at. It is no row.
 func (s *Store) fence(number uint64) []byte {
-	return binary.BigEndian.AppendUint64(append(append([]byte{}, s.bucketsRow...), 0), number)
+	row := append(make([]byte, 0, len(s.bucketsRow)+1+8+1), s.bucketsRow...) // with room for the key behind it
+	return binary.BigEndian.AppendUint64(append(row, 0), number)
 }
 
 // fenced says whether groups of a keyspace with features use fences.
@@ -101,7 +102,7 @@ func (g *group) loadBuckets(ctx context.Context, last engine.Iterator) error {
 	}
 	if txn, writes := g.txn.(engine.Txn); writes {
 		at := g.s.fence(c.number)
-		txn.AddReadConflict(at, append(at[:len(at):len(at)], 0))
+		txn.AddReadConflict(at[:len(at):len(at)], append(at, 0))
 	}
 	if known := g.s.buckets.Load(); known != nil && known.countsAs(c) {
 		g.buckets = known

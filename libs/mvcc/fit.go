@@ -102,7 +102,6 @@ func (s *Store) replaceBytes(key []byte, value int) int {
 	z.Clear(plain + table + id)    // an attachment, and another
 	z.Set(plain+table+id, 0)
 	z.ReadKey(plain + table)
-	z.ReadKey(plain + table) // for a compare over a range that has only this key
 	inline := min(value, s.o.InlineBytes)
 	z.StampedValue(plain+table, recordBytes+inline)
 	z.StampedKey(escaped+table+end+engine.StampLen, recordBytes)

@@ -75,7 +75,7 @@ func (l *life) txn(what string, x *mvcc.TxnRequest) {
 	l.t.Helper()
 	res, err := l.s.Txn(l.t.Context(), x)
 	if err != nil || !res.Succeeded {
-		l.t.Errorf("%s: %+v, %v", what, res, err)
+		l.t.Errorf("%s: succeeded: %t, %v", what, res0(res).Succeeded, err)
 	}
 }
 
@@ -113,9 +113,14 @@ func (l *life) run(lease int64) {
 	l.put(mvcc.PutRequest{Lease: lease})
 	l.put(mvcc.PutRequest{Lease: lease + 1, PrevKV: true})
 	l.put(mvcc.PutRequest{IgnoreValue: true, Lease: lease + 2, PrevKV: true})
-	l.txn("compare and put", &mvcc.TxnRequest{
+	end := append(bytes.Clone(l.key), 0)
+	l.txn("compare, read and put", &mvcc.TxnRequest{
 		Compares: l.compare(mvcc.CompareValue),
-		Success:  []mvcc.Op{{Put: &mvcc.PutRequest{Key: l.key, Value: l.value, Lease: lease + 1, PrevKV: true}}},
+		Success: []mvcc.Op{
+			{Range: &mvcc.RangeRequest{Key: l.key, End: end}},
+			{Range: &mvcc.RangeRequest{Key: l.key, End: end, CountOnly: true}},
+			{Put: &mvcc.PutRequest{Key: l.key, Value: l.value, Lease: lease + 1, PrevKV: true}},
+		},
 	})
 	if _, err := l.s.LeaseRevoke(ctx, lease+1, nil); err != nil {
 		l.t.Errorf("revoke: %v", err)

@@ -76,3 +76,19 @@ func TestHashesKept(t *testing.T) {
 		t.Errorf("hash of the head: %v, compacted at %d", h, compact)
 	}
 }
+
+// TestHashNotKept: a compaction of more than 16 MiB does not take the hash, which would read them all.
+func TestHashNotKept(t *testing.T) {
+	s := open(t, openEngine(t, pebble.Options{}), mvcc.Options{})
+	value := string(make([]byte, 1<<20))
+	rev := int64(0)
+	for range 17 {
+		rev = put(t, s, "k", value)
+	}
+	if _, err := s.Compact(t.Context(), rev, true); err != nil {
+		t.Fatal(err)
+	}
+	if h := hashAt(t, s, rev); h.compact != rev {
+		t.Errorf("the hash is that of before the compaction at %d: compacted at %d", rev, h.compact)
+	}
+}

@@ -19,11 +19,10 @@ import (
 // parts. What it adds for good (the log, larger values, history) is the same whenever the batch is made again, and
 // nobody reads it before the import has come there, so several batches write that at a time. What the next batch is
 // made from (the records of keys, attachments) and all that goes comes after it, in the order of batches, and that of
-// several together if the first parts of all are there. Each
-// transaction of this second part writes how far the import is into a row, meta/import, and reads that row with a
-// conflict. So of the second parts there is what the row says and nothing else. The row meta/importer says whose import
-// it is, and each transaction of the first parts reads it with a conflict: of two imports of one keyspace the one that
-// began first ends.
+// several together if the first parts of all are there. Each transaction of this second part writes how far the import
+// is into a row, meta/import, and reads that row with a conflict. So of the second parts there is what the row says and
+// nothing else. The row meta/importer says whose import it is, and each transaction of the first parts reads it with a
+// conflict: of two imports of one keyspace the one that began first ends.
 //
 // The keyspace's base is chosen so that its newest revision stands for a version that the engine has given out already.
 // Every later commit then has a larger one.

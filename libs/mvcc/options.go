@@ -18,7 +18,6 @@ const (
 	defaultGroup      = 512
 	defaultGroupBytes = 4 << 20
 	defaultInline     = 512
-	defaultShift      = 5
 	defaultChunk      = 1 << 20
 	chunkOverhead     = 64 // bytes of a chunk row beside the chunk
 	lanesMax          = 64
@@ -32,6 +31,10 @@ const (
 	attemptsMax        = 1000 // attempts of one group, for all causes together, before its requests fail
 	unavailableMax     = 8    // attempts that found the store unavailable, with pauses between them
 )
+
+// DefaultShift is the number of index bits of a new keyspace if Options.Shift is 0. Pods use it: a revision of theirs is
+// DefaultShift bits longer than the database's version that it was made at.
+const DefaultShift = 5
 
 // Options configure a Store. The zero value of each field means its default.
 type Options struct {
@@ -158,7 +161,7 @@ func (o *Options) ensureDefaults(l engine.Limits) {
 	if l.MaxStamps > 0 {
 		o.GroupMax = min(o.GroupMax, l.MaxStamps)
 	}
-	setDefault(&o.Shift, defaultShift)
+	setDefault(&o.Shift, DefaultShift)
 	setDefault(&o.CountKeys, bucketKeysFar)
 	if l.Dense {
 		o.Shift = 0

@@ -161,8 +161,11 @@ func readable(t *testing.T, e engine.Store, s *mvcc.Store, revs []mvcc.ReplayRev
 		return true
 	}
 	for what, f := range map[string]func() error{
-		"range":       func() error { return err },
-		"one key":     func() error { _, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("from")}, nil); return err },
+		"range": func() error { return err },
+		"one key": func() error {
+			_, err := s.Range(t.Context(), &mvcc.RangeRequest{Key: []byte("from")}, nil)
+			return err
+		},
 		"head":        func() error { _, err := s.Head(t.Context()); return err },
 		"log":         func() error { _, _, err := s.ReadLog(t.Context(), revs[0].Rev, 10, 1<<20); return err },
 		"transaction": func() error { _, err := s.Txn(t.Context(), &mvcc.TxnRequest{}); return err },

@@ -28,10 +28,12 @@ func TestPodFit(t *testing.T) {
 		return low
 	}
 	for name, version := range map[string]func(n int) (key, value []byte){
-		"key":           func(n int) ([]byte, []byte) { return bytes.Repeat([]byte("k"), n), nil },
-		"zeroes":        func(n int) ([]byte, []byte) { return bytes.Repeat([]byte{0}, n), nil },
-		"value":         func(n int) ([]byte, []byte) { return []byte("k"), bytes.Repeat([]byte("v"), n) },
-		"both are long": func(n int) ([]byte, []byte) { return bytes.Repeat([]byte("k"), 9000), bytes.Repeat([]byte("v"), n) },
+		"key":    func(n int) ([]byte, []byte) { return bytes.Repeat([]byte("k"), n), nil },
+		"zeroes": func(n int) ([]byte, []byte) { return bytes.Repeat([]byte{0}, n), nil },
+		"value":  func(n int) ([]byte, []byte) { return []byte("k"), bytes.Repeat([]byte("v"), n) },
+		"both are long": func(n int) ([]byte, []byte) {
+			return bytes.Repeat([]byte("k"), 9000), bytes.Repeat([]byte("v"), n)
+		},
 	} {
 		there := longest(func(n int) bool {
 			key, value := version(n)

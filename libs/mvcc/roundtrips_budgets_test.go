@@ -28,8 +28,14 @@ var sizes = []struct {
 func putBudgets() (b []budget) {
 	k := key("a", 0)
 	b = append(b,
-		budget{"Put of a new key", 5, 3, nil, func(f *far) { f.put(mvcc.PutRequest{Key: k, Value: make([]byte, large)}) }},
-		budget{"Put with a lease", 5, 3, func(f *far) { f.grant(1) }, func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1}) }},
+		budget{
+			"Put of a new key", 5, 3, nil,
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Value: make([]byte, large)}) },
+		},
+		budget{
+			"Put with a lease", 5, 3, func(f *far) { f.grant(1) },
+			func(f *far) { f.put(mvcc.PutRequest{Key: k, Lease: 1}) },
+		},
 	)
 	for _, size := range sizes {
 		one := func(f *far) { f.fill("a", 1, size.bytes, 0) }

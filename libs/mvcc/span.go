@@ -54,9 +54,10 @@ func (g *group) walk(ctx context.Context, key, end []byte, visit func(*keyState)
 	return err
 }
 
-// walkRows is walk, but also visits the keys that the group has deleted.
+// walkRows is walk, but also visits the keys that the group has deleted. A range of one key is read as that key, so
+// that who changes the key too reads it, and adds its conflict, only once.
 func (g *group) walkRows(ctx context.Context, key, end []byte, visit func(*keyState) error) error {
-	if single(end) {
+	if oneKey(key, end) {
 		st, err := g.state(ctx, key)
 		if err != nil {
 			return err
@@ -102,6 +103,11 @@ func (g *group) walkRows(ctx context.Context, key, end []byte, visit func(*keySt
 		}
 	}
 	return nil
+}
+
+// oneKey reports whether a range can have only its first key, however its end is written.
+func oneKey(key, end []byte) bool {
+	return single(end) || !toEnd(end) && engine.Range{Begin: key, End: end}.OneKey()
 }
 
 // changedIn returns the changed keys of a range in order.

@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/headwaterdb/headwater/libs/backup"
-	"github.com/headwaterdb/headwater/libs/migrate"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 	"github.com/headwaterdb/headwater/libs/snapshot/datadir"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
@@ -250,12 +249,8 @@ func (r *backupRestore) intoKeyspace(
 		return done, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	w := newProgressLine(r.c.errOut)
-	defer w.end()
-	there, err := migrate.Restore(ctx, conn, &adminv1.RestoreRequest{
+	there, err := r.c.restoreKeyspace(ctx, conn, &adminv1.RestoreRequest{
 		Keyspace: r.keyspace, BumpRevision: r.bump, MarkCompacted: r.o.MarkCompacted, WithoutAuth: r.o.WithoutAuth,
-	}, io.NopCloser(f.Summed()), func(p *adminv1.RestoreProgress) {
-		w.report(progressText(migrate.Progress{Bytes: p.GetBytes(), Revisions: p.GetRevisions()}))
-	})
+	}, io.NopCloser(f.Summed()))
 	return snapshot.Restored{Revision: there.GetRevision(), Compact: there.GetCompactRevision()}, err
 }

@@ -31,10 +31,13 @@ func (c *ctl) migrateCommand() *cobra.Command {
 			if check && cutOver {
 				return usageError{errors.New("give --check or --cut-over, not both")}
 			}
-			if pods && !check {
-				return usageError{errors.New("--pods goes with --check")}
+			if !check && (pods || cmd.Flags().Changed("fdb-root")) {
+				return usageError{errors.New("--pods and --fdb-root go with --check")}
 			}
-			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "") {
+			if check && workDir != "" {
+				return usageError{errors.New("--work-dir goes with a copy, not with --check")}
+			}
+			if len(to.endpoints) > 0 && (check || cutOver || keyspace != "" || tempDir != "" || workDir != "") {
 				return usageError{errors.New("--to goes with --from and --from-keyspace only")}
 			}
 			source, err := from.dial(cmd.Context(), c.dialTimeout)

@@ -14,8 +14,63 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/headwaterdb/headwater/libs/migrate"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 )
+
+// TestMigrateUsage: flags that would have no effect together are refused before anything is reached.
+func TestMigrateUsage(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"--check", "--cut-over"}, "--check or --cut-over, not both"},
+		{[]string{"--pods"}, "go with --check"},
+		{[]string{"--fdb-root", "hw"}, "go with --check"},
+		{[]string{"--fdb-root", "hw", "--cut-over"}, "go with --check"},
+		{[]string{"--check", "--work-dir", "w"}, "not with --check"},
+		{[]string{"--to", "http://127.0.0.1:1", "--work-dir", "w"}, "--from-keyspace only"},
+		{[]string{"--to", "http://127.0.0.1:1", "--temp-dir", "w"}, "--from-keyspace only"},
+		{[]string{"--to", "http://127.0.0.1:1", "-k", "k"}, "--from-keyspace only"},
+	} {
+		var out, errOut bytes.Buffer
+		args := append([]string{"migrate", "--from", "http://127.0.0.1:1", "--dial-timeout", "10ms"}, c.args...)
+		if code := run(args, &out, &errOut); code != exitBadArgs || !strings.Contains(errOut.String(), c.want) {
+			t.Errorf("%q: %d, %s: want %q", c.args, code, errOut.String(), c.want)
+		}
+	}
+}
+
+// TestJudge: what only pods cannot hold is an error with --pods alone, and is counted with what is not listed.
+func TestJudge(t *testing.T) {
+	onPods := migrate.Checked{OnPods: []string{"a long key"}, MoreOnPods: 2}
+	nowhere := migrate.Checked{Findings: []string{"a key twice"}, OnPods: []string{"a long key"}}
+	for _, c := range []struct {
+		found     migrate.Checked
+		pods      bool
+		err, text string
+	}{
+		{text: "the keyspace can hold everything\n"},
+		{pods: true, text: "the keyspace can hold everything\n"},
+		{
+			found: onPods,
+			text: "pods cannot hold: a long key\n" +
+				"a standalone server can hold everything; pods cannot hold 3 things\n",
+		},
+		{found: onPods, pods: true, err: "hold 3 things", text: "pods cannot hold: a long key\n"},
+		{
+			found: nowhere, err: "hold 1 things",
+			text: "the keyspace cannot hold: a key twice\npods cannot hold: a long key\n",
+		},
+	} {
+		var errOut bytes.Buffer
+		err := (&ctl{errOut: &errOut}).judge(&c.found, c.pods)
+		if (err != nil) != (c.err != "") || err != nil && !strings.Contains(err.Error(), c.err) ||
+			errOut.String() != c.text {
+			t.Errorf("%+v, pods %t: %v, %s", c.found, c.pods, err, errOut.String())
+		}
+	}
+}
 
 // emptyEtcd is an etcd without keys at a revision, or one that does not answer, at 0.
 type emptyEtcd struct {

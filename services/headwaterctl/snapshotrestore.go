@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"time"
@@ -103,18 +104,25 @@ func (r *fileRestore) intoKeyspace(ctx context.Context, conn *grpc.ClientConn, f
 	if err != nil {
 		return err
 	}
-	w := newProgressLine(r.c.errOut)
-	done, err := migrate.Restore(ctx, conn, &adminv1.RestoreRequest{
+	done, err := r.c.restoreKeyspace(ctx, conn, &adminv1.RestoreRequest{
 		Keyspace: r.keyspace, Follow: r.follow, SkipHashCheck: r.skip, BumpRevision: r.bump,
 		MarkCompacted: r.o.MarkCompacted, WithoutAuth: r.o.WithoutAuth,
-	}, f, func(p *adminv1.RestoreProgress) {
-		w.report(progressText(migrate.Progress{Bytes: p.GetBytes(), Revisions: p.GetRevisions()}))
-	})
-	w.end()
+	}, f)
 	if err != nil {
 		return fmt.Errorf("%s: %w", file, err)
 	}
 	return r.restored(file, "the keyspace "+r.keyspace, done.GetRevision(), done.GetCompactRevision())
+}
+
+// restoreKeyspace has a server make a keyspace of a file, which it closes, and shows the progress.
+func (c *ctl) restoreKeyspace(
+	ctx context.Context, conn *grpc.ClientConn, r *adminv1.RestoreRequest, file io.ReadCloser,
+) (*adminv1.Restored, error) {
+	w := newProgressLine(c.errOut)
+	defer w.end()
+	return migrate.Restore(ctx, conn, r, file, func(p *adminv1.RestoreProgress) {
+		w.report(progressText(migrate.Progress{Bytes: p.GetBytes(), Revisions: p.GetRevisions()}))
+	})
 }
 
 func (r *fileRestore) restored(file, into string, revision, compact int64) error {

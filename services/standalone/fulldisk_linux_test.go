@@ -15,7 +15,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// atOnce bounds the wait for an answer that comes at once, or, where the server hangs, not before there is room.
+// atOnce ends the wait for an answer that should come at once. A server that hangs gives none before there is room.
 const atOnce = 2 * time.Minute
 
 // smallDisk mounts a tmpfs of so many MiB.

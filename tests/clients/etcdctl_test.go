@@ -162,7 +162,8 @@ type shell struct {
 var (
 	leaseID   = regexp.MustCompile(`\b[0-9a-f]{15,16}\b`)
 	bigNumber = regexp.MustCompile(
-		`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Lease|Hash|HashRevision|hash)"? ?: ?)"?[0-9a-f]+"?`,
+		`("?(?:cluster_id|member_id|raft_term|ClusterID|MemberID|RaftTerm|Term|ID|Lease|Hash|HashRevision|hash)"? ?: ` +
+			`?)"?[0-9a-f]+"?`,
 	)
 	took      = regexp.MustCompile(`took(?: =)? [0-9.]+[mµn]?s`)
 	remaining = regexp.MustCompile(`remaining\(\d+s\)`)

@@ -23,7 +23,7 @@ func artifacts(t *testing.T) string {
 		}
 	}
 	pattern := "cluster-" + strings.ReplaceAll(t.Name(), "/", "-") + "-"
-	dir, err := os.MkdirTemp(*artifactsFlag, pattern) //nolint:usetesting // it outlives a failed test, for people to read
+	dir, err := os.MkdirTemp(*artifactsFlag, pattern) //nolint:usetesting // people read it after a failed test
 	if err != nil {
 		t.Fatal(err)
 	}

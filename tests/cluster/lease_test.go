@@ -56,13 +56,8 @@ func TestLeases(t *testing.T) {
 		cli := s.client(addrs...)
 		wg.Go(func() {
 			end := time.Now().Add(time.Until(until)/4 + time.Duration(rnd.Int64N(int64(time.Until(until)))))
-			lives[i], errs[i] = leases.Live(
-				t.Context(),
-				cli,
-				fmt.Sprintf("%02d", i),
-				leases.TTL(rnd, leaseTTLMin, leaseTTLMax),
-				end,
-			)
+			ttl := leases.TTL(rnd, leaseTTLMin, leaseTTLMax)
+			lives[i], errs[i] = leases.Live(t.Context(), cli, fmt.Sprintf("%02d", i), ttl, end)
 		})
 	}
 	rnd := rand.New(rand.NewPCG(sd, 0))

@@ -40,11 +40,11 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 		if err != nil {
 			t.Fatal(err)
 		}
-		create := &pb.WatchCreateRequest{Key: []byte("big/"), RangeEnd: []byte("big0"), StartRevision: 2}
+		create := &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
+			Key: []byte("big/"), RangeEnd: []byte("big0"), StartRevision: 2,
+		}}
 		for range 8 {
-			if err := w.Send(
-				&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: create}},
-			); err != nil {
+			if err := w.Send(&pb.WatchRequest{RequestUnion: create}); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -54,8 +54,9 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 	},
 	"unread lists": func(ctx context.Context, t *testing.T, _ *hw.Server, c *clientv3.Client) {
 		for range 8 {
-			r, err := pb.NewKVClient(c.ActiveConnection()).RangeStream(ctx,
-				&pb.RangeRequest{Key: []byte("big/"), RangeEnd: []byte("big0")})
+			r, err := pb.NewKVClient(c.ActiveConnection()).RangeStream(ctx, &pb.RangeRequest{
+				Key: []byte("big/"), RangeEnd: []byte("big0"),
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,10 +87,9 @@ var holds = map[string]func(context.Context, *testing.T, *hw.Server, *clientv3.C
 			}
 			go func() { _, _ = locks.Lock(ctx, &v3lockpb.LockRequest{Name: []byte("l"), Lease: int64(other.ID)}) }()
 			go func() {
-				_, _ = elections.Campaign(
-					ctx,
-					&v3electionpb.CampaignRequest{Name: []byte("e"), Lease: int64(other.ID), Value: []byte("v")},
-				)
+				_, _ = elections.Campaign(ctx, &v3electionpb.CampaignRequest{
+					Name: []byte("e"), Lease: int64(other.ID), Value: []byte("v"),
+				})
 			}()
 		}
 		// A client waits for the lock when its key exists.

@@ -500,7 +500,8 @@ func TestAdminSocket(t *testing.T) {
 	}
 	stop(t, s)
 	c.ListenAdminURLs = []string{"unix://" + filepath.Join(c.DataDir, "none", "x.sock")}
-	if s, err = compose.Start(context.WithoutCancel(t.Context()), config.Standalone, c, embedded.Parts(patience)); err == nil {
+	ctx := context.WithoutCancel(t.Context())
+	if s, err = compose.Start(ctx, config.Standalone, c, embedded.Parts(patience)); err == nil {
 		stop(t, s)
 		t.Error("a server has started without the admin API that was asked for")
 	}

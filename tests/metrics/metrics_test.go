@@ -78,7 +78,9 @@ func startHeadwater(t *testing.T, args ...string) string {
 // use makes some requests of every kind, one after the other.
 func use(t *testing.T, url string) {
 	t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{url}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop()})
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{url}, DialTimeout: 2 * time.Minute, Logger: zap.NewNop(),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -277,10 +277,9 @@ func TestBinaries(t *testing.T) {
 
 // TestNotice: the test notices packages that are missing in the drawing or drawn wrongly.
 func TestNotice(t *testing.T) {
-	doc := "<!-- packages: begin -->\n| package | what | imports |\n|---|---|---|\n| `libs/a` | A | `libs/b` |\n| " +
-		"`libs/b` | B | none |\n" +
-		"<!-- packages: end -->\n<!-- floors: begin -->\n│ libs/a │\n├──┤\n│ libs/b │ libs/c │\n<!-- floors: end " +
-		"-->\n" +
+	doc := "<!-- packages: begin -->\n| package | what | imports |\n|---|---|---|\n" +
+		"| `libs/a` | A | `libs/b` |\n| `libs/b` | B | none |\n<!-- packages: end -->\n" +
+		"<!-- floors: begin -->\n│ libs/a │\n├──┤\n│ libs/b │ libs/c │\n<!-- floors: end -->\n" +
 		"<!-- outside: begin -->\n| `example.com/x` | `libs/b` |\n<!-- outside: end -->\n"
 	for want, c := range map[string]imports{
 		"": {"libs/a": {module + "libs/b"}, "libs/b": {"example.com/x/y"}},

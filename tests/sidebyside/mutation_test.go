@@ -259,7 +259,8 @@ func (m mutation) see(t *testing.T, ref server, connect func([]grpc.DialOption) 
 		t.Fatalf("a difference without mutation: %v, %v", d, err)
 	}
 	armed.Store(true)
-	pair.Ref.patience, pair.SUT.patience = wrongPatience, wrongPatience // and of the streams that are opened from now on
+	// It is that of streams that are opened from now on too.
+	pair.Ref.patience, pair.SUT.patience = wrongPatience, wrongPatience
 	d, err := pair.Replay(ops)
 	if err != nil {
 		t.Fatal(err)

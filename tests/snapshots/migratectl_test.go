@@ -200,7 +200,7 @@ func TestMigrateOtherSource(t *testing.T) {
 }
 
 // TestMigrateKilled: whichever process is killed during a migration, the migration goes on and ends with a complete
-// copy.
+// copy, and nothing is left in its working directory.
 func TestMigrateKilled(t *testing.T) {
 	seed := rand.Uint64N(1 << 32)
 	t.Logf("seed %d", seed)
@@ -210,9 +210,10 @@ func TestMigrateKilled(t *testing.T) {
 	g := &traffic{Rand: r, c: source}
 	s := hw.Run(t, hw.Headwater(t), filepath.Join(t.TempDir(), "headwater"),
 		"--disk-reserve-bytes=-1", "--keyspace-domain="+domain)
+	work := t.TempDir()
 	args := []string{
 		"--endpoints", filepath.Join(s.DataDir(), config.AdminSocket), "migrate",
-		"--from", source.Endpoints()[0], "-k", "k",
+		"--from", source.Endpoints()[0], "-k", "k", "--work-dir", work,
 	}
 	for round := range 6 {
 		p := start(t, args...)
@@ -241,5 +242,8 @@ func TestMigrateKilled(t *testing.T) {
 		t.Logf("over a restart: %s", p.output())
 	}
 	t.Log(runCtl(t, append(args, "--cut-over")...))
+	if left, err := os.ReadDir(work); err != nil || len(left) > 0 {
+		t.Errorf("%v is left, %v", left, err)
+	}
 	same(t, "after the cut-over", pictureOf(t, source, compact), pictureOf(t, dialKeyspace(t, s.URL(), "k"), compact))
 }

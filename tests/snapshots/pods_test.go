@@ -126,6 +126,13 @@ func refusedAt(t *testing.T, pod int, c *clientv3.Client) {
 	}
 }
 
+// TestDefaultRoot: what is checked for pods that were given no root is what they take then.
+func TestDefaultRoot(t *testing.T) {
+	if migrate.DefaultRoot != config.DefaultRoot {
+		t.Errorf("libs/migrate takes %q, libs/config %q", migrate.DefaultRoot, config.DefaultRoot)
+	}
+}
+
 // TestMigrateIntoPods copies an etcd, to which clients write, into a keyspace of pods, kills the pod that follows, and
 // cuts over. Meanwhile all pods answer reads and refuse writes, and a watch at a hub goes on. Clients read the same as
 // before. Then it copies the keyspace to another keyspace of pods, and to a standalone server.

@@ -16,8 +16,10 @@ const HomeEnv = "FDB_HOME"
 // errNoFoundationDB is the error for users without FoundationDB.
 var errNoFoundationDB = errors.New(
 	`the distributed form needs FoundationDB 7.3 (fdbserver, fdbcli, libfdb_c.so, headers), which is not here.
-Install its server and client packages (github.com/apple/foundationdb/releases), or set FDB_HOME to a directory with bin, lib and include.
-There is no replacement for it: pods on any other store would be another system. For one process without it, see make run`,
+Install its server and client packages (github.com/apple/foundationdb/releases), or set FDB_HOME to a directory with
+bin, lib and include.
+There is no replacement for it: pods on any other store would be another system. For one process without it, see
+make run`,
 )
 
 // Flags parses a command line for a stack, finds FoundationDB and nginx, and builds the other programs. own adds flags

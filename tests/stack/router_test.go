@@ -335,9 +335,8 @@ func TestRouterStreams(t *testing.T) {
 	for range 200 { // more than nginx's default of 128
 		last = watch(ctx)
 	}
-	if err := last.Send(
-		&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}},
-	); err != nil {
+	end := &pb.WatchRequest_CancelRequest{CancelRequest: &pb.WatchCancelRequest{}}
+	if err := last.Send(&pb.WatchRequest{RequestUnion: end}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := last.Recv(); status.Code(err) != codes.Unavailable || !strings.Contains(err.Error(), "draining") {

@@ -33,6 +33,9 @@ type fault struct {
 	do   func(ctx context.Context, w *world, r *rand.Rand) error
 }
 
+// kind is the name as -only takes it.
+func (f fault) kind() string { return strings.ReplaceAll(f.name, " ", "-") }
+
 var allFaults = []fault{
 	{"kill", onPod(up, func(ctx context.Context, p *pod, r *rand.Rand) error {
 		p.kill()
@@ -222,12 +225,15 @@ func (w *world) inject(ctx context.Context) error {
 	r.Shuffle(len(some), func(i, j int) { some[i], some[j] = some[j], some[i] })
 	some = some[:1+r.IntN(len(some))]
 	if w.only != "" {
+		kinds := strings.Split(w.only, ",")
 		some = slices.DeleteFunc(slices.Clone(allFaults), func(f fault) bool {
-			return !slices.Contains(strings.Split(w.only, ","), strings.ReplaceAll(f.name, " ", "-"))
+			return !slices.Contains(kinds, f.kind())
 		})
-	}
-	if len(some) == 0 {
-		return fmt.Errorf("there are no faults of the kinds %s", w.only)
+		for _, kind := range kinds {
+			if !slices.ContainsFunc(some, func(f fault) bool { return f.kind() == kind }) {
+				return fmt.Errorf("there are no faults of the kind %q", kind)
+			}
+		}
 	}
 	until := time.Now().Add(w.duration)
 	errs := make(chan error)

@@ -176,14 +176,11 @@ func (a *attack) nested() error {
 	leaf := func(width int, del bool) *pb.RequestOp {
 		in := &pb.TxnRequest{}
 		for range width {
-			op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: fmt.Appendf(nil, "%x",
-				n)}}}
+			put := &pb.PutRequest{Key: fmt.Appendf(nil, "%x", n)}
+			op := &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: put}}
 			if del {
-				op = &pb.RequestOp{
-					Request: &pb.RequestOp_RequestDeleteRange{
-						RequestDeleteRange: &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "z%x", n)},
-					},
-				}
+				r := &pb.DeleteRangeRequest{Key: fmt.Appendf(nil, "z%x", n)}
+				op = &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: r}}
 			}
 			n++
 			in.Success = append(in.Success, op)
@@ -301,14 +298,8 @@ func (a *attack) txnLists() error {
 	}
 	t := &pb.TxnRequest{}
 	for range 128 {
-		t.Success = append(
-			t.Success,
-			&pb.RequestOp{
-				Request: &pb.RequestOp_RequestRange{
-					RequestRange: &pb.RangeRequest{Key: []byte("l/"), RangeEnd: []byte("l0")},
-				},
-			},
-		)
+		list := &pb.RangeRequest{Key: []byte("l/"), RangeEnd: []byte("l0")}
+		t.Success = append(t.Success, &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: list}})
 	}
 	return a.beside("one Txn of 128 lists of 400 MiB", func(ctx context.Context) string {
 		_, err := a.kv.Txn(ctx, t)
