@@ -32,8 +32,8 @@ const (
 	unavailableMax     = 8    // attempts that found the store unavailable, with pauses between them
 )
 
-// DefaultShift is the number of index bits of a new keyspace if Options.Shift is 0. Pods use it: a revision of theirs is
-// DefaultShift bits longer than the database's version that it was made at.
+// DefaultShift is the number of index bits of a new keyspace if Options.Shift is 0. Pods use it: a revision of theirs
+// is DefaultShift bits longer than the database's version that it was made at.
 const DefaultShift = 5
 
 // Options configure a Store. The zero value of each field means its default.
