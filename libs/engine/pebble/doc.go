@@ -64,12 +64,13 @@
 //
 // # Space
 //
-// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of
-// the tables, or an idle store has much above the last level. compactAll is that, Defragment, and what makes room on
-// a full disk: one pass at a time, in ranges of sizing.piece bytes, each of which frees its inputs before the next
-// begins. Value files are collected by a goroutine of their own (valuecollect.go), and by whoever asks compactAll for
-// space. Logs are short: their chunks are allocated as they grow, they are cut when they are long for the store, or
-// old, and not kept for reuse on an idle store (logs.go).
+// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of the
+// tables, or an idle store has much above the last level. compactAll is that, Defragment, and what makes room on a full
+// disk: one pass at a time, in ranges of sizing.piece bytes, each of which frees its inputs before the next begins.
+// Value files are collected by a goroutine of their own (valuecollect.go), beside writes at a pace that leaves these
+// their share of the disk (valuepace.go), and by whoever asks compactAll for space. Logs are short: their chunks are
+// allocated as they grow, they are cut when they are long for the store, or old, and not kept for reuse on an idle
+// store (logs.go).
 //
 // # A full disk
 //
