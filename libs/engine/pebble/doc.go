@@ -22,9 +22,10 @@
 //
 // # Large values
 //
-// A store has value files from the first Open with ValueFiles on, for good; others do nothing of what follows. A value
-// of at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
-// Txn.Commit puts it there before it takes the writer lock. A transaction without such values does nothing of this.
+// A store has value files from the first Open with ValueFiles on, for good, or from its beginning with NewValueFiles;
+// others do nothing of what follows. A value of at least ValueBytes lies in a value file (valuelog.go), where it is
+// written once; its row holds a pointer. Txn.Commit puts it there before it takes the writer lock. A transaction
+// without such values does nothing of this.
 //
 //   - A value is synced before the batch with its pointer is given to Pebble: no row is durable before its value.
 //   - A row's bytes that begin with the store's tag are a pointer or a value marked as one; all others are the value
