@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/headwaterdb/headwater/bench/cli"
 	"github.com/headwaterdb/headwater/bench/load"
 	"github.com/headwaterdb/headwater/bench/proc"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 // asHwbench makes the test binary behave as hwbench, so that tests have a server and a load tool to run as children.
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func TestMedian(t *testing.T) {

@@ -130,7 +130,7 @@ func serveTLS(t *testing.T, ca *tlstest.Authority, change func(*natsserver.Optio
 	t.Helper()
 	conf := ca.Client()
 	o := &natsserver.Options{
-		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, TLSVerify: true, TLSTimeout: 30,
+		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, TLSVerify: true, TLSTimeout: 120,
 		TLSConfig: &tls.Config{
 			Certificates: []tls.Certificate{ca.Server("nats").TLS}, ClientCAs: conf.RootCAs,
 			ClientAuth: tls.RequireAndVerifyClientCert,
@@ -143,7 +143,7 @@ func serveTLS(t *testing.T, ca *tlstest.Authority, change func(*natsserver.Optio
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(deadline) {
 		t.Fatal("the server does not start")
 	}
 	return s.ClientURL()
