@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -169,5 +168,5 @@ func connect(t *testing.T, url string, c nats.Credentials, files tlsconf.Options
 
 // once is nats.go's connection with the options of a bus, without its further attempts.
 func once(url string, options []natsgo.Option) (*natsgo.Conn, error) {
-	return natsgo.Connect(url, append(options, natsgo.RetryOnFailedConnect(false), natsgo.Timeout(30*time.Second))...)
+	return natsgo.Connect(url, append(options, natsgo.RetryOnFailedConnect(false), natsgo.Timeout(deadline))...)
 }
