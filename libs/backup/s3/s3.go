@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -34,7 +35,10 @@ var _ backup.Place = (*Bucket)(nil)
 // Open returns a Bucket for s3://bucket/prefix?endpoint=host:port&region=r&insecure=true. Without an endpoint it is
 // Amazon's. insecure=true means no TLS. The credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, those of AWS's
 // file, or the machine's role. Open does not call the service.
-func Open(rawURL string) (*Bucket, error) {
+func Open(rawURL string) (*Bucket, error) { return open(rawURL, stallTimeout) }
+
+// open is Open with the time after which a connection that moves nothing fails.
+func open(rawURL string, stall time.Duration) (*Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil { // do not print it: the URL may have a secret in it
 		var parse *url.Error
@@ -62,6 +66,7 @@ func Open(rawURL string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
+	endStalls(transport, stall)
 	c, err := minio.New(endpoint, &minio.Options{
 		Transport: transport,
 		Creds: credentials.NewChainCredentials([]credentials.Provider{
