@@ -51,6 +51,34 @@ func TestStall(t *testing.T) {
 	}
 }
 
+// TestErrorsSayWhere: an error of the service says which bucket and service it is about, and has the service's code.
+func TestErrorsSayWhere(t *testing.T) {
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/xml")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>No.</Message></Error>")
+	}))
+	t.Cleanup(srv.Close)
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	host := strings.TrimPrefix(srv.URL, "http://")
+	b, err := Open("s3://backups/p?insecure=true&region=r&endpoint=" + host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = b.Close() })
+	_, listErr := b.List(t.Context())
+	_, openErr := b.Open(t.Context(), "a")
+	for what, err := range map[string]error{
+		"list": listErr, "open": openErr, "put": b.Put(t.Context(), "a", strings.NewReader("a"), 1),
+		"remove": b.Remove(t.Context(), "a"),
+	} {
+		if err == nil || !strings.HasPrefix(err.Error(), "the bucket backups at "+host+": AccessDenied: ") {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
+
 // TestStallConn: a connection that moves bytes goes on, in either direction, while the other one is silent.
 func TestStallConn(t *testing.T) {
 	one, other := net.Pipe()
