@@ -18,10 +18,10 @@
 // # Memory and disk
 //
 // Write writes the pages of the database itself, one after another and each once (pages.go). bbolt would hold the rows
-// of a transaction in memory and map the whole file. Write holds sortBytes, windowRefs, one page of each level, and
-// eight bytes for each lease that a version names. While it writes a window, up to windowBytes lie on disk beside the
-// file. Where the system allows it, the file never has a name, so that nothing is left
-// however the process ends. TempFile and OpenTemp do the same for code that fetches files.
+// of a transaction in memory and map the whole file. Write holds sortBytes or windowRefs and windowSort, one page of
+// each level, and eight bytes for each lease that a version names. While it writes a window, up to windowBytes lie on
+// disk beside the file. Where the system allows it, the file never has a name, so that nothing is left however the
+// process ends. TempFile and OpenTemp do the same for code that fetches files.
 //
 // # Files of others
 //

@@ -13,10 +13,11 @@ import (
 
 // Limits of a window of the log.
 const (
-	// windowBytes bounds the records of a window, of which what exceeds sortBytes is on disk.
+	// windowBytes bounds the records of a window, of which what exceeds windowSort is on disk.
 	windowBytes = 256 << 20
+	windowSort  = 8 << 20
 	// windowRefs bounds the memory for the versions of a window whose values have not been read yet.
-	windowRefs = 24 << 20
+	windowRefs = 16 << 20
 	// apartBytes is the size from which a value is read in the order of the log: the engine reads little else for it.
 	apartBytes = 16 << 10
 )
@@ -25,10 +26,10 @@ const (
 // and an engine reads a block of many rows for each. So the log is taken in windows. The values of a window are read in
 // the order of their keys, and its records are sorted by revision again.
 
-// windowLimits are the limits above, and sortBytes.
+// windowLimits are the limits above.
 type windowLimits struct{ bytes, refs, apart, sort int }
 
-var defaultWindow = windowLimits{windowBytes, windowRefs, apartBytes, sortBytes}
+var defaultWindow = windowLimits{windowBytes, windowRefs, apartBytes, windowSort}
 
 // history writes the events of a window of the log after another.
 type history struct {

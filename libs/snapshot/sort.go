@@ -12,8 +12,7 @@ import (
 
 // Limits of the sorter's memory.
 const (
-	sortBytes     = 32 << 20 // what it holds before it writes a run
-	mergeBytes    = 32 << 20 // for the runs when they are merged
+	sortBytes     = 32 << 20 // what it holds before it writes a run, and for the runs when they are merged
 	runBufferMin  = 16 << 10 // of it for one run, and
 	runBufferMax  = 1 << 20  // at most
 	sortEntrySize = 32
@@ -122,7 +121,7 @@ func (s *sorter) each(f func(rev int64, sub int, rec []byte) error) error {
 		return err
 	}
 	s.data, s.recs = nil, nil
-	size := min(max(mergeBytes/len(s.runs), runBufferMin), runBufferMax)
+	size := min(max(s.max/len(s.runs), runBufferMin), runBufferMax)
 	var m merge
 	for i, run := range s.runs {
 		r := &runReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, run.from, run.to-run.from), size), n: i}

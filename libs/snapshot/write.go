@@ -217,7 +217,7 @@ func (w *writer) sort(s *sorter, rev int64, sub int, write func(b []byte) []byte
 	if err := s.add(rev, sub, write); err != nil || len(s.runs) == runs {
 		return err
 	}
-	return w.room(2 * sortBytes)
+	return w.room(2 * int64(s.max))
 }
 
 // events writes the later events.
