@@ -31,7 +31,7 @@ type Store struct {
 
 	head       atomic.Pointer[headAt]    // on a dense engine
 	state      atomic.Pointer[stateRead] // of the newest state that anybody has read; on the others
-	told       atomic.Int64 // see Told
+	told       atomic.Int64              // see Told
 	recentHead recentHead
 	compact    atomic.Int64
 	usage      Usage
