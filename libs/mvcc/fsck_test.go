@@ -25,13 +25,17 @@ type checked struct {
 	t testing.TB
 }
 
-// checkPage is how many rows the checker reads at a time: few, so that pages end in the middle of keys.
-const checkPage = 23
+// checkPage is how many rows the checker reads at a time: few, so that pages end in the middle of keys. On a cluster,
+// where each page is some round trips, it reads clusterPage.
+const checkPage, clusterPage = 23, 500
 
 // check checks the rows of the keyspace whose prefix is given. No writer may be under way. If removed, the compaction
 // is said to have run to its end.
 func check(t testing.TB, e engine.Store, _ *mvcc.Store, prefix []byte, removed bool) checked {
 	t.Helper()
+	if openCluster != nil {
+		return checkPages(t, e, prefix, removed, clusterPage)
+	}
 	return checkPages(t, e, prefix, removed, checkPage)
 }
 
