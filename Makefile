@@ -68,7 +68,7 @@ test-browser: ## Try the status page in a headless Chromium (CHROMIUM=path; PICT
 test-fdb: ## Run the suites on the FoundationDB of FDB_CLUSTER_FILE (needs its client 7.3 and a C compiler; FDB_HOME=dir with lib and include, SUITES="…")
 	@test -s "$${FDB_CLUSTER_FILE:-}" || { echo "test-fdb: FDB_CLUSTER_FILE must name a cluster file; nothing was tested"; exit 1; }
 	CGO_ENABLED=1 $(if $(FDB_HOME),CGO_CFLAGS="-O2 -I$(FDB_HOME)/include" CGO_LDFLAGS="-L$(FDB_HOME)/lib -Wl$(comma)-rpath$(comma)$(FDB_HOME)/lib") \
-	  FDB_CLUSTER_FILE="$$(realpath "$$FDB_CLUSTER_FILE")" HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb -p 1 -count=1 -timeout 30m $(SUITES)
+	  FDB_CLUSTER_FILE="$$(realpath "$$FDB_CLUSTER_FILE")" HEADWATER_TEST_ENGINE=foundationdb go test -tags foundationdb -p 1 -count=1 -timeout 60m $(SUITES)
 
 .PHONY: etcd-suites
 etcd-suites: ## Run etcd's own e2e and common suites against the built server (some 20 min; SUITE=e2e ARGS="-run Curl" for less)

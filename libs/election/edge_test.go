@@ -389,13 +389,17 @@ func TestBadDays(t *testing.T) {
 	seed := rand.Uint64()
 	t.Logf("seed %d", seed)
 	var terms int64
-	for round := range uint64(4) {
-		synctest.Test(t, func(t *testing.T) { terms += badDay(t, rand.New(rand.NewPCG(seed, round))) })
+	rounds, lasts := uint64(4), 2*time.Minute
+	if testengine.Chosen() == testengine.FoundationDB { // tens of thousands of round trips a minute, one by one
+		rounds, lasts = 1, 30*time.Second
+	}
+	for round := range rounds {
+		synctest.Test(t, func(t *testing.T) { terms += badDay(t, rand.New(rand.NewPCG(seed, round)), lasts) })
 	}
 	t.Logf("%d terms", terms)
 }
 
-func badDay(t *testing.T, r *rand.Rand) int64 {
+func badDay(t *testing.T, r *rand.Rand, lasts time.Duration) int64 {
 	s := open(t)
 	var (
 		rmu     sync.Mutex
@@ -420,7 +424,6 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 		}
 		return n
 	}
-	const lasts = 2 * time.Minute
 	end := time.Now().Add(lasts)
 	ctx, cancel := context.WithCancel(t.Context())
 	for i := range 5 {
@@ -479,8 +482,11 @@ func badDay(t *testing.T, r *rand.Rand) int64 {
 // TestRounds hands the lead around thousands of times, on the wall clock, and looks for two at once. Under the race
 // detector hundreds of times are enough.
 func TestRounds(t *testing.T) {
-	rounds := int64(2000)
-	if testing.Short() {
+	rounds, ttl := int64(2000), 20*time.Millisecond
+	switch {
+	case testengine.Chosen() == testengine.FoundationDB: // a lead of 20 ms would often be over before it is won
+		rounds, ttl = 200, 200*time.Millisecond
+	case testing.Short():
 		rounds = 300
 	}
 	s := testengine.Open(t, 0)
@@ -493,7 +499,7 @@ func TestRounds(t *testing.T) {
 		wg     sync.WaitGroup
 	)
 	for i := range 4 {
-		c := candidate(t, s, Options{Holder: fmt.Sprint(i), TTL: 20 * time.Millisecond})
+		c := candidate(t, s, Options{Holder: fmt.Sprint(i), TTL: ttl})
 		wg.Go(func() {
 			if err := c.Run(ctx, func(ctx context.Context, term *Term) error {
 				// In this order: if the older one holds after the newer one did, both did.

@@ -121,20 +121,19 @@ func (s *Store) scanAuth(ctx context.Context, r engine.Reader) engine.Iterator {
 	return r.Scan(ctx, engine.Range{Begin: s.authRow, End: end, Limit: 1, NoConflict: true})
 }
 
-// parseAuth finishes what scanAuth has started.
-func (s *Store) parseAuth(snap engine.Snapshot, it engine.Iterator) error {
+// parseAuth finishes what scanAuth has started. It returns 0 if that was nothing.
+func (s *Store) parseAuth(snap engine.Snapshot, it engine.Iterator) (number uint64, err error) {
 	if it == nil {
-		return nil
+		return 0, nil
 	}
 	defer it.Close()
 	var row []byte
 	if it.Next() {
 		row = it.Value()
 	} else if err := it.Err(); err != nil {
-		return storeErr(err)
+		return 0, storeErr(err)
 	}
-	_, err := s.cacheAuth(snap, row)
-	return err
+	return s.cacheAuth(snap, row)
 }
 
 // sawAuth reads a row, and notes its number.

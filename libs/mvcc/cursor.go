@@ -286,8 +286,23 @@ func (s *Store) get(
 	if b == nil {
 		return false, nil
 	}
+	return s.current(ctx, r, b, key, rev, values, kv)
+}
+
+// scanKey starts to read the row of a key's current version. On an engine behind a network the request has been sent
+// when scanKey returns.
+func (s *Store) scanKey(ctx context.Context, r engine.Reader, key []byte) engine.Iterator {
+	row := s.rows.idx(make([]byte, 0, len(s.rows.prefix)+2+len(key)), key)
+	return r.Scan(ctx, engine.Range{Begin: row[:len(row):len(row)], End: append(row, 0), Limit: 1})
+}
+
+// current fills kv from the row of a key's current version. ok is false if that was made after rev. kv may point into
+// the row.
+func (s *Store) current(
+	ctx context.Context, r engine.Reader, row, key []byte, rev int64, values bool, kv *KV,
+) (ok bool, err error) {
 	var rec record
-	if err := parseRecord(b, s.refs, &rec); err != nil {
+	if err := parseRecord(row, s.refs, &rec); err != nil {
 		return false, err
 	}
 	if rec.mod > rev {

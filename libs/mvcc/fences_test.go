@@ -87,19 +87,24 @@ func fenceKey(i int) string { return fmt.Sprintf("k%02d", i) }
 
 // fenceFill makes keys that need a split.
 func fenceFill(t *testing.T, s *mvcc.Store) {
+	t.Helper()
+	all := &mvcc.TxnRequest{}
 	for i := range fenceKeys {
-		put(t, s, fenceKey(i), "")
+		all.Success = append(all.Success, mvcc.Op{Put: &mvcc.PutRequest{Key: []byte(fenceKey(i))}})
+	}
+	if _, err := s.Txn(t.Context(), all); err != nil {
+		t.Fatal(err)
 	}
 }
 
 // fenceEmpty makes buckets that need a merge.
 func fenceEmpty(t *testing.T, s *mvcc.Store) {
+	t.Helper()
 	fenceFill(t, s)
 	keep(t, s)
-	for i := range fenceKeys - 1 {
-		if _, err := s.DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte(fenceKey(i))}); err != nil {
-			t.Fatal(err)
-		}
+	all := &mvcc.DeleteRequest{Key: []byte(fenceKey(0)), End: []byte(fenceKey(fenceKeys - 1))}
+	if _, err := s.DeleteRange(t.Context(), all); err != nil {
+		t.Fatal(err)
 	}
 }
 

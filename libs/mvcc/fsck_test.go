@@ -3,11 +3,13 @@ package mvcc_test
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/fsck"
@@ -23,13 +25,17 @@ type checked struct {
 	t testing.TB
 }
 
-// checkPage is how many rows the checker reads at a time: few, so that pages end in the middle of keys.
-const checkPage = 23
+// checkPage is how many rows the checker reads at a time: few, so that pages end in the middle of keys. On a cluster,
+// where each page is some round trips, it reads clusterPage.
+const checkPage, clusterPage = 23, 500
 
 // check checks the rows of the keyspace whose prefix is given. No writer may be under way. If removed, the compaction
 // is said to have run to its end.
 func check(t testing.TB, e engine.Store, _ *mvcc.Store, prefix []byte, removed bool) checked {
 	t.Helper()
+	if openCluster != nil {
+		return checkPages(t, e, prefix, removed, clusterPage)
+	}
 	return checkPages(t, e, prefix, removed, checkPage)
 }
 
@@ -49,12 +55,15 @@ func checkPages(t testing.TB, e engine.Store, prefix []byte, removed bool, page 
 	return checked{r, t}
 }
 
+// readsAtOnce is how many revisions checkReads reads at the same time. On a remote engine a read mostly waits.
+const readsAtOnce = 16
+
 // checkReads undoes the log from the head backwards and compares every readable revision with what a range answers.
 // step > 1 looks at every so manieth revision only.
 func (c checked) checkReads(s *mvcc.Store, step int) {
 	c.t.Helper()
 	state := map[string]mvcc.KV{}
-	kvs, info := collect(c.t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}})
+	kvs, _ := collect(c.t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}})
 	for _, kv := range kvs {
 		state[string(kv.Key)] = kv
 	}
@@ -63,18 +72,15 @@ func (c checked) checkReads(s *mvcc.Store, step int) {
 		c.t.Fatal(err)
 	}
 	log = whole(s, log)
+	var reads errgroup.Group
+	reads.SetLimit(readsAtOnce)
 	for i := len(log) - 1; i >= 0; i-- {
-		if i%step == 0 {
+		if rev := log[i].Rev; i%step == 0 {
 			want := []mvcc.KV{}
 			for _, k := range slices.Sorted(maps.Keys(state)) {
 				want = append(want, state[k])
 			}
-			got, at := collect(c.t, s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: log[i].Rev})
-			if diff := cmp.Diff(want, append([]mvcc.KV{}, got...), sameBytes); diff != "" ||
-				at.Count != int64(len(want)) {
-				c.t.Fatalf("at %d of %d, count %d (-want +got):\n%s", log[i].Rev, info.Rev, at.Count, diff)
-			}
-			c.checkCounts(s, log[i].Rev, state)
+			reads.Go(func() error { return c.checkRead(s, rev, want) })
 		}
 		for _, ev := range log[i].Events {
 			if ev.HasPrev {
@@ -84,4 +90,19 @@ func (c checked) checkReads(s *mvcc.Store, step int) {
 			}
 		}
 	}
+	if err := reads.Wait(); err != nil {
+		c.t.Fatal(err)
+	}
+}
+
+// checkRead compares a list at a revision, and counts, with the keys that it has.
+func (c checked) checkRead(s *mvcc.Store, rev int64, want []mvcc.KV) error {
+	got, at, err := read(s, &mvcc.RangeRequest{Key: []byte{0}, End: []byte{0}, Rev: rev})
+	if err != nil {
+		return fmt.Errorf("at %d of %d: %w", rev, c.Revision, err)
+	}
+	if diff := cmp.Diff(want, append([]mvcc.KV{}, got...), sameBytes); diff != "" || at.Count != int64(len(want)) {
+		return fmt.Errorf("at %d of %d, count %d (-want +got):\n%s", rev, c.Revision, at.Count, diff)
+	}
+	return c.checkCounts(s, rev, want)
 }

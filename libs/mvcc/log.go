@@ -61,7 +61,8 @@ func (s *Store) ReadPayloads(
 		auth := s.scanAuth(ctx, snap)
 		rows, rowsErr := snap.GetMany(ctx, [][]byte{s.compactRow, s.rows.meta(metaCompacted)})
 		at, _, err := s.parseHead(snap, head)
-		if err = errors.Join(storeErr(rowsErr), err, s.parseAuth(snap, auth)); err != nil {
+		_, authErr := s.parseAuth(snap, auth)
+		if err = errors.Join(storeErr(rowsErr), err, authErr); err != nil {
 			return err
 		}
 		var removed int64

@@ -68,17 +68,22 @@ func open(t testing.TB, e engine.Store, o mvcc.Options) *mvcc.Store {
 
 func collect(t testing.TB, s *mvcc.Store, r *mvcc.RangeRequest) ([]mvcc.KV, mvcc.RangeInfo) {
 	t.Helper()
-	var kvs []mvcc.KV
-	info, err := s.Range(context.Background(), r, func(kv *mvcc.KV) error {
+	kvs, info, err := read(s, r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return kvs, info
+}
+
+// read returns what a range visits.
+func read(s *mvcc.Store, r *mvcc.RangeRequest) (kvs []mvcc.KV, info mvcc.RangeInfo, err error) {
+	info, err = s.Range(context.Background(), r, func(kv *mvcc.KV) error {
 		c := *kv
 		c.Key, c.Value = append([]byte(nil), kv.Key...), append([]byte(nil), kv.Value...)
 		kvs = append(kvs, c)
 		return nil
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return kvs, info
+	return kvs, info, err
 }
 
 func put(t testing.TB, s *mvcc.Store, key, value string) int64 {

@@ -96,7 +96,7 @@ func (q *query) openAt(ctx context.Context, visit Visit, err error) (info RangeI
 	}
 	defer func() { q.snap.Close() }()
 	q.reader = q.snap
-	if _, known := q.s.cachedHead(q.snap); !known && single(q.req.End) && q.req.Rev <= 0 && !q.s.limits.Dense {
+	if single(q.req.End) && q.req.Rev <= 0 && !q.s.limits.Dense {
 		return q.latestPoint(ctx, visit)
 	}
 	head, err := q.s.headOf(ctx, q.snap)
@@ -230,25 +230,33 @@ func (q *query) found(kv *KV, visit Visit) (RangeInfo, error) {
 // latestPoint reads one key at the head, and the head itself, in one round trip: most of the cost of a read from a
 // shared engine is the round trip. The embedded engine's head is cached and comes first.
 func (q *query) latestPoint(ctx context.Context, visit Visit) (RangeInfo, error) {
-	it := q.s.scanHead(ctx, q.snap)
-	auth := q.s.scanAuth(ctx, q.snap)
+	s := q.s
+	state := s.readState(ctx, q.snap)
+	row := s.scanKey(ctx, q.snap, q.req.Key)
+	defer row.Close()
+	head, auth, err := state.finish(ctx) // first, because others may wait for it
+	switch {
+	case err != nil:
+	case head < q.floor:
+		err = errBehind
+	case auth == 0:
+		err = s.admits(ctx, q.snap, q.req.Access)
+	case q.req.Access != nil:
+		err = s.admit(auth, q.req.Access)
+	}
+	info := RangeInfo{Rev: head}
+	if err != nil {
+		return info, err
+	}
+	if !row.Next() {
+		return info, storeErr(row.Err())
+	}
 	var kv KV
-	ok, err := q.s.get(ctx, q.snap, q.req.Key, math.MaxInt64, math.MaxInt64, q.req.values(), &kv)
-	head, _, headErr := q.s.parseHead(q.snap, it)
-	if headErr == nil {
-		q.s.cacheHead(q.snap, head)
+	ok, err := s.current(ctx, q.snap, row.Value(), q.req.Key, math.MaxInt64, q.req.values(), &kv)
+	if err != nil || !ok {
+		return info, err
 	}
-	authErr := q.s.parseAuth(q.snap, auth)
-	if headErr == nil && head < q.floor {
-		headErr = errBehind
-	}
-	if headErr = errors.Join(headErr, authErr); headErr == nil {
-		headErr = q.s.admits(ctx, q.snap, q.req.Access)
-	}
-	if err = errors.Join(err, headErr); err != nil || !ok {
-		return RangeInfo{Rev: head}, err
-	}
-	info, err := q.found(&kv, visit)
+	info, err = q.found(&kv, visit)
 	info.Rev = head
 	return info, err
 }

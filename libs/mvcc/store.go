@@ -29,8 +29,9 @@ type Store struct {
 
 	headRow, compactRow, sizeRow, bucketsRow, authRow []byte
 
-	head       atomic.Pointer[headAt]
-	told       atomic.Int64 // see Told
+	head       atomic.Pointer[headAt]    // on a dense engine
+	state      atomic.Pointer[stateRead] // of the newest state that anybody has read; on the others
+	told       atomic.Int64              // see Told
 	recentHead recentHead
 	compact    atomic.Int64
 	usage      Usage
@@ -307,24 +308,16 @@ func (s *Store) Head(ctx context.Context) (rev int64, err error) {
 			rev, err = s.headOf(ctx, snap)
 			return err
 		}
-		// Other processes compact too. A caller that asks for the head will next ask what may be read below it.
-		var head engine.Iterator // being read while the compact revision is read; nil: known
-		known := false
-		if rev, known = s.cachedHead(snap); !known {
-			head = s.scanHead(ctx, snap)
-		}
-		auth := s.scanAuth(ctx, snap) // the caller may need the head for a watch, which must be allowed
+		// Other processes compact too. A caller that asks for the head will next ask what may be read below it. It may
+		// need the head for a watch, which must be allowed by the users and roles of that state.
+		state := s.readState(ctx, snap)
 		c, err := s.compactOf(ctx, snap)
-		err = errors.Join(err, s.parseAuth(snap, auth))
-		if head != nil {
-			var headErr error
-			if rev, _, headErr = s.parseHead(snap, head); headErr == nil {
-				s.cacheHead(snap, rev)
-			}
-			err = errors.Join(err, headErr)
-		}
-		if err == nil && s.Features().Has(FeatureAuth) {
-			_, err = s.authOf(ctx, snap) // known, unless the feature has just been seen for the first time
+		var auth uint64
+		var headErr error
+		rev, auth, headErr = state.finish(ctx)
+		err = errors.Join(err, headErr)
+		if err == nil && auth == 0 && s.Features().Has(FeatureAuth) {
+			_, err = s.authOf(ctx, snap) // the feature has just been seen for the first time
 		}
 		if err == nil {
 			s.compactedTo(c)
@@ -363,27 +356,20 @@ func (s *Store) viewAny(ctx context.Context, f func(engine.Snapshot) error) erro
 
 // headOf returns the head of a snapshot. It reads the row once per state.
 func (s *Store) headOf(ctx context.Context, snap engine.Snapshot) (int64, error) {
-	if rev, ok := s.cachedHead(snap); ok {
-		return rev, nil
+	if !s.limits.Dense {
+		state := s.readState(ctx, snap)
+		rev, _, err := state.finish(ctx)
+		return rev, err
+	}
+	old := s.head.Load()
+	if old != nil && old.version == snap.Version() {
+		return old.rev, nil
 	}
 	rev, err := s.readHead(ctx, snap)
-	if err == nil {
-		s.cacheHead(snap, rev)
-	}
-	return rev, err
-}
-
-func (s *Store) cachedHead(snap engine.Snapshot) (int64, bool) {
-	if h := s.head.Load(); h != nil && h.version == snap.Version() {
-		return h.rev, true
-	}
-	return 0, false
-}
-
-func (s *Store) cacheHead(snap engine.Snapshot, rev int64) {
-	if old := s.head.Load(); old == nil || old.version < snap.Version() {
+	if err == nil && (old == nil || old.version < snap.Version()) {
 		s.head.CompareAndSwap(old, &headAt{version: snap.Version(), rev: rev})
 	}
+	return rev, err
 }
 
 func (s *Store) readHead(ctx context.Context, r engine.Reader) (int64, error) {

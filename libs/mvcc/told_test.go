@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"testing"
+	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
@@ -15,18 +16,27 @@ import (
 // those of an engine that does not know what other processes have told this one.
 type stale struct {
 	engine.Store
-	views []engine.Snapshot
+	views []kept
 	pick  func(n int) int
 	used  int
 }
 
-type kept struct{ engine.Snapshot }
+type kept struct {
+	engine.Snapshot
+	since time.Time
+}
 
 func (kept) Close() {}
 
-func (s *stale) RecentSnapshot(context.Context) (engine.Snapshot, error) {
+// keptMax is how old a state may be that is offered. A cluster ends it a second later.
+const keptMax = 4 * time.Second
+
+func (s *stale) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
 	s.used++
-	return kept{s.views[s.pick(len(s.views))]}, nil
+	if v := s.views[s.pick(len(s.views))]; openCluster == nil || time.Since(v.since) < keptMax {
+		return v, nil
+	}
+	return s.Snapshot(ctx)
 }
 
 // keep keeps the present state.
@@ -37,7 +47,7 @@ func (s *stale) keep(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(v.Close)
-	s.views = append(s.views, v)
+	s.views = append(s.views, kept{v, time.Now()})
 }
 
 // openStale opens two stores of a keyspace, of which the first is on states that are kept, and the engine of that one.

@@ -180,7 +180,7 @@ const (
 // After arm the next commit conflicts, at once.
 func slowCommits(t *testing.T, o mvcc.Options) (s *mvcc.Store, arm *atomic.Bool) {
 	arm = new(atomic.Bool)
-	slow := &slowWaits{Store: openEngine(t, pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true})}
+	slow := &slowWaits{Store: openPebble(t, pebble.Options{Sparse: true, NotPipelined: true, FDBLimits: true})}
 	script := onceAt(faults.Commit, faults.LateConflict, arm)
 	script.Delay = func(_ context.Context, op faults.Op) {
 		if op == faults.Begin {

@@ -41,7 +41,10 @@ func (it *iterator) Next() bool {
 func (it *iterator) take() bool {
 	f := it.value
 	it.value = nil
-	g := watchOver(it.ctx, it.r.s.o.Timeout, f.Cancel)
+	var g guard
+	if !f.IsReady() { // it often is, because it was asked for before something else was waited for
+		g = watchOver(it.ctx, it.r.s.o.Timeout, f.Cancel)
+	}
 	value, err := f.Get()
 	g.release()
 	if err != nil {
@@ -60,7 +63,7 @@ func (it *iterator) fill() {
 	if it.err = it.r.usable(it.ctx); it.err != nil {
 		return
 	}
-	if f := awaited(it.rows); f != nil {
+	if f := awaited(it.rows); f != nil && !f.IsReady() {
 		g := watchOver(it.ctx, it.r.s.o.Timeout, f.Cancel)
 		f.BlockUntilReady()
 		g.release()

@@ -2,6 +2,7 @@ package shards_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"sync"
@@ -130,6 +131,10 @@ func (s gated) SendMsg(m any) error {
 	return s.ServerStream.SendMsg(m)
 }
 
+// startsMax is how often a pod is started if the store does not answer in time, as a busy cluster may not: in a bubble
+// a start waits for the round trips of all others, and what it reads at becomes too old after five seconds.
+const startsMax = 10
+
 // start adds a pod.
 func (c *cluster) start(addr string) *pod {
 	c.t.Helper()
@@ -145,7 +150,13 @@ func (c *cluster) start(addr string) *pod {
 	p.eng = faults.New(c.inner, o)
 	p.eng.Pause(true)
 	var err error
-	if p.store, err = mvcc.Open(c.t.Context(), p.eng, mvcc.Options{Prefix: []byte("d"), Lanes: 2}); err != nil {
+	for range startsMax {
+		p.store, err = mvcc.Open(c.t.Context(), p.eng, mvcc.Options{Prefix: []byte("d"), Lanes: 2})
+		if !errors.Is(err, mvcc.ErrUnavailable) {
+			break
+		}
+	}
+	if err != nil {
 		c.t.Fatal(err)
 	}
 	p.eng.Pause(false)
