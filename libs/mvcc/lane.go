@@ -273,14 +273,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	if err != nil {
 		return 0, err
 	}
-	size := 0
-	for _, r := range reqs {
-		r.heavy, r.refusal = false, nil // left from an attempt that failed
-		if size += r.bytes; l.s.Features().Has(FeatureValues) {
-			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
-		}
-	}
-	g := newGroup(l.s, txn, len(reqs), size)
+	g := l.s.newGroupOf(txn, reqs)
 	g.allow, g.pace, g.heldMax = l.allowance(), l.newPace(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
 	l.exact = g.keysExact
@@ -320,6 +313,18 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		return n, nil
 	}
 	return n, l.finish(ctx, f)
+}
+
+// newGroupOf returns a group for requests, none of which has an outcome yet.
+func (s *Store) newGroupOf(txn engine.Reader, reqs []*request) *group {
+	size := 0
+	for _, r := range reqs {
+		r.heavy, r.refusal = false, nil // left from an attempt that failed
+		if size += r.bytes; s.Features().Has(FeatureValues) {
+			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
+		}
+	}
+	return newGroup(s, txn, len(reqs), size)
 }
 
 // evaluate runs the requests in order and returns how many of them fit. The others belong to the next group.
@@ -403,6 +408,12 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	default:
 		return err
 	}
+	l.answer(f, first)
+	return nil
+}
+
+// answer hands on what a durable group has made, and answers its requests.
+func (l *lane) answer(f *flight, first engine.Stamp) {
 	s := l.s
 	s.queue.reached()
 	entries := f.g.settle(first)
@@ -440,7 +451,6 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		r.laps = f.laps
 		r.finish()
 	}
-	return nil
 }
 
 // isRefusal reports whether an error of Wait says for certain that nothing was committed, and process knows how to go
