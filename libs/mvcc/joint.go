@@ -18,7 +18,7 @@ const (
 	jointRequests = 16
 	jointBytes    = 16 << 10
 	// jointStores bounds the Stores in one transaction.
-	jointStores = 256
+	jointStores = 128
 	// A Store that serves itself stops doing so when it has taken at most calmRequests between two sweeps, calmSweeps
 	// times in a row.
 	calmRequests = 8
@@ -42,6 +42,7 @@ type Joint struct {
 	stop  context.CancelFunc
 	tasks sync.WaitGroup
 	stats JointStats
+	spare []*group // run's, to be used again
 
 	// mu guards what follows, and the joint fields of Stores. A queue's mutex may be held when it is taken.
 	mu       sync.Mutex
@@ -261,7 +262,7 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 	var reqs []*request
 	kept, others := ms[:0:0], []*member(nil)
 	for _, m := range ms {
-		if !m.evaluate(j.ctx, txn) {
+		if !m.evaluate(j.ctx, txn, j.takeSpare()) {
 			others = append(others, m)
 			continue
 		}
@@ -293,10 +294,19 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 	return kept, p
 }
 
-// evaluate evaluates the group as its lane would. false: the lane must do it.
-func (m *member) evaluate(ctx context.Context, txn engine.Txn) bool {
+// takeSpare returns a group whose memory can be used again, or nil.
+func (j *Joint) takeSpare() (g *group) {
+	if n := len(j.spare); n > 0 {
+		g, j.spare[n-1] = j.spare[n-1], nil
+		j.spare = j.spare[:n-1]
+	}
+	return g
+}
+
+// evaluate evaluates the group, with the memory of another, as its lane would. false: the lane must do it.
+func (m *member) evaluate(ctx context.Context, txn engine.Txn, spare *group) bool {
 	m.laps.begun = m.s.queue.now()
-	m.g = m.s.newGroupOf(txn, m.reqs)
+	m.g = m.s.newGroupOf(spare, txn, m.reqs)
 	m.g.allow, m.g.heldMax = allowance{m.s.o.LightRows, errHeavy}, groupHeld(m.s.limits)
 	n, err := m.g.evaluate(ctx, m.reqs)
 	if err != nil || m.g.keysExact || m.g.features.Has(FeatureFollows) {
@@ -340,6 +350,9 @@ func (j *Joint) land(ms []*member, p engine.Pending) {
 			fail(m.reqs, storeErr(err))
 		} else {
 			l.answer(&m.flight, engine.FirstOf(p, first, m.s.o.Prefix))
+		}
+		if g := m.g.forget(); g != nil {
+			j.spare = append(j.spare, g)
 		}
 		if len(m.rest) > 0 {
 			m.s.queue.putBack(m.rest)

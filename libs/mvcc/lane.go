@@ -273,7 +273,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	if err != nil {
 		return 0, err
 	}
-	g := l.s.newGroupOf(txn, reqs)
+	g := l.s.newGroupOf(nil, txn, reqs)
 	g.allow, g.pace, g.heldMax = l.allowance(), l.newPace(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
 	l.exact = g.keysExact
@@ -315,8 +315,8 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	return n, l.finish(ctx, f)
 }
 
-// newGroupOf returns a group for requests, none of which has an outcome yet.
-func (s *Store) newGroupOf(txn engine.Reader, reqs []*request) *group {
+// newGroupOf returns a group for requests, none of which has an outcome yet, with the memory of another (nil: none).
+func (s *Store) newGroupOf(other *group, txn engine.Reader, reqs []*request) *group {
 	size := 0
 	for _, r := range reqs {
 		r.heavy, r.refusal = false, nil // left from an attempt that failed
@@ -324,7 +324,7 @@ func (s *Store) newGroupOf(txn engine.Reader, reqs []*request) *group {
 			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
 		}
 	}
-	return newGroup(s, txn, len(reqs), size)
+	return other.reuse(s, txn, len(reqs), size)
 }
 
 // evaluate runs the requests in order and returns how many of them fit. The others belong to the next group.
@@ -427,8 +427,8 @@ func (l *lane) answer(f *flight, first engine.Stamp) {
 		r.release() // before their bytes count as written
 	}
 	s.grew(f.g.features, f.g.grown)
-	if f.g.counted {
-		s.keeper.wake()
+	if f.g.counted > 0 {
+		s.keeper.changed(f.g.counted)
 	}
 	s.usage.Events.Add(int64(len(f.g.events)))
 	if s.o.AuthChanged != nil && f.g.auth > s.auth.fed {

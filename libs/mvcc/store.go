@@ -187,11 +187,11 @@ func (s *Store) start() {
 		})
 	}
 	if !s.o.NoRemoval || s.o.Beside != nil {
-		s.keeper.run = func() {
+		s.keeper.start(s.o.CountKeys/bucketsLook, func() {
 			if ctx.Err() == nil {
 				s.wg.Go(func() { s.keepOwnBuckets(ctx) })
 			}
-		}
+		})
 		s.wakeKeeper()
 	}
 	if !s.limits.Dense {
