@@ -30,7 +30,11 @@ type spreadSample struct {
 // spread measures the same writes in many keyspaces and in one, in turn, with the same clients. What a write costs the
 // server is what is compared.
 func spread(ctx context.Context, o Options, r *report) (err error) {
-	s, err := start(ctx, o, o.ServerArgs...)
+	args := o.ServerArgs
+	if o.Profiles != "" {
+		args = append([]string{"--enable-pprof"}, args...)
+	}
+	s, err := start(ctx, o, args...)
 	if err != nil {
 		return err
 	}
@@ -75,8 +79,8 @@ func spread(ctx context.Context, o Options, r *report) (err error) {
 		ratios = append(ratios, float64(loads[1].samples[i].cpu)/float64(one.cpu))
 	}
 	slices.Sort(ratios)
-	r.line(fmt.Sprintf("CPU in many against one: median (lowest – highest of %d rounds)", o.Rounds), "%.2f (%.2f – %.2f)",
-		ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
+	r.line(fmt.Sprintf("CPU in many against one: median (lowest – highest of %d rounds)", o.Rounds),
+		"%.2f (%.2f – %.2f)", ratios[len(ratios)/2], ratios[0], ratios[len(ratios)-1])
 	return nil
 }
 

@@ -201,7 +201,8 @@ func (g *group) reuse(s *Store, txn engine.Reader, requests, size int) *group {
 
 func (g *group) newState(key []byte) *keyState {
 	if n := cap(g.stateSlab); len(g.stateSlab) == n {
-		g.stateSlab = make([]keyState, 0, max(1, min(2*n, 8), cap(g.entries))) // most groups of few requests have few keys
+		// A group of few requests mostly has as many keys.
+		g.stateSlab = make([]keyState, 0, max(1, min(2*n, 8), cap(g.entries)))
 	}
 	g.stateSlab = append(g.stateSlab, keyState{key: key})
 	return &g.stateSlab[len(g.stateSlab)-1]

@@ -3,6 +3,7 @@ package mvcc
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -47,11 +48,11 @@ type Joint struct {
 	// mu guards what follows, and the joint fields of Stores. A queue's mutex may be held when it is taken.
 	mu       sync.Mutex
 	wake     sync.Cond
-	open     int      // Stores
-	ready    []*Store // that have requests, in order of arrival
-	swept    map[*Store]struct{}
-	begun    bool // run runs
-	sweeping bool // sweep runs
+	open     int                 // Stores
+	ready    []*Store            // that have requests, in order of arrival
+	held     map[*Store]struct{} // that it serves: they are ready, or have a group
+	begun    bool                // run runs
+	sweeping bool                // sweep runs
 	closed   bool
 }
 
@@ -71,7 +72,6 @@ type JointStats struct {
 // jointState is what a Joint has of a Store.
 type jointState struct {
 	open   bool
-	held   bool    // the Joint serves it, or is going to
 	flying *member // of the transaction that is waited for; nil: none
 }
 
@@ -82,7 +82,7 @@ func NewJoint(eng engine.Store, turn JointTurn) *Joint {
 	if _, ok := eng.(engine.Domains); !ok || !eng.Limits().Dense || !eng.Limits().Pipelined {
 		return nil
 	}
-	j := &Joint{eng: eng, turn: turn, swept: make(map[*Store]struct{})}
+	j := &Joint{eng: eng, turn: turn, held: make(map[*Store]struct{})}
 	j.ctx, j.stop = context.WithCancel(context.Background())
 	j.wake.L = &j.mu
 	return j
@@ -153,8 +153,12 @@ func (j *Joint) take(s *Store) bool {
 		return false
 	}
 	s.wg.Add(1) // the Store is not closed, so nobody waits yet
-	s.joint.held = true
+	j.held[s] = struct{}{}
 	j.push(s)
+	if !j.sweeping {
+		j.sweeping = true
+		j.tasks.Go(j.sweep)
+	}
 	if !j.begun {
 		j.begun = true
 		j.tasks.Go(j.run)
@@ -166,11 +170,6 @@ func (j *Joint) take(s *Store) bool {
 func (j *Joint) push(s *Store) {
 	j.ready = append(j.ready, s)
 	j.wake.Signal()
-	j.swept[s] = struct{}{}
-	if !j.sweeping {
-		j.sweeping = true
-		j.tasks.Go(j.sweep)
-	}
 }
 
 // run makes one transaction after the other.
@@ -383,7 +382,7 @@ func (j *Joint) alone(ms []*member) {
 
 // release decides what becomes of a Store whose group has ended, or that has none.
 func (j *Joint) release(s *Store) {
-	switch s.queue.afterJoint(func() { j.mu.Lock(); s.joint.held = false; j.mu.Unlock() }) {
+	switch s.queue.afterJoint(func() { j.forget(s) }) {
 	case nothingWaits:
 		s.wg.Done()
 	case fewWait:
@@ -398,12 +397,16 @@ func (j *Joint) release(s *Store) {
 	}
 }
 
+// forget ends the service for a Store.
+func (j *Joint) forget(s *Store) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	delete(j.held, s)
+}
+
 // leave leaves a Store to its own lane.
 func (j *Joint) leave(s *Store) {
-	j.mu.Lock()
-	s.joint.held = false
-	delete(j.swept, s)
-	j.mu.Unlock()
+	j.forget(s)
 	s.wg.Go(s.serve)
 	s.wg.Done()
 }
@@ -439,23 +442,14 @@ func (j *Joint) sweep() {
 			return
 		}
 		j.mu.Lock()
-		stores := j.swept
-		j.swept = make(map[*Store]struct{}, len(stores))
+		stores := slices.Collect(maps.Keys(j.held))
+		j.sweeping = len(stores) > 0
 		j.mu.Unlock()
-		for s := range stores {
-			s.queue.sweep()
-		}
-		j.mu.Lock()
-		for s := range stores {
-			if s.joint.held {
-				j.swept[s] = struct{}{}
-			}
-		}
-		j.sweeping = len(j.swept) > 0
-		more := j.sweeping
-		j.mu.Unlock()
-		if !more {
+		if len(stores) == 0 {
 			return
+		}
+		for _, s := range stores {
+			s.queue.sweep()
 		}
 	}
 }

@@ -230,7 +230,9 @@ func TestJointRefused(t *testing.T) {
 			release := c.busy()
 			var outcomes []func() error
 			for i := range c.stores {
-				outcomes = append(outcomes, c.waits(i, puts(t.Context(), "a", "1")), c.waits(i, puts(t.Context(), "b", "2")))
+				for _, key := range []string{"a", "b"} {
+					outcomes = append(outcomes, c.waits(i, puts(t.Context(), key, "1")))
+				}
 			}
 			c.fails(test.fault)
 			release()

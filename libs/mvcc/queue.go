@@ -195,6 +195,8 @@ func (q *queue) afterJoint(rest func()) waits {
 	switch {
 	case q.len() == 0:
 		q.served = false
+		clear(q.open) // all have been answered
+		q.open = q.open[:0]
 		rest()
 		return nothingWaits
 	case q.many():

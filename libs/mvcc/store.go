@@ -230,8 +230,8 @@ func (s *Store) serve() {
 	}
 }
 
-// sweep ends waits that take too long. It runs until ctx ends, idleSweeps sweeps in a row have found nothing waiting, or
-// calmSweeps have found so little that a Joint may serve the Store.
+// sweep ends waits that take too long. It runs until ctx ends, idleSweeps sweeps in a row have found nothing waiting,
+// or calmSweeps have found so little that a Joint may serve the Store.
 func (s *Store) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
