@@ -429,17 +429,21 @@ func TestJointSideBySide(t *testing.T) {
 		among = append(among, driven(shared, i, prefix, j))
 		alone = append(alone, driven(openEngine(t, pebble.Options{}), i, prefix, nil))
 	}
+	steps := 150
+	if testing.Short() {
+		steps = 50
+	}
 	var wg sync.WaitGroup
 	for _, d := range among {
 		wg.Go(func() {
-			for range 300 {
+			for range steps {
 				d.step()
 			}
 		})
 	}
 	wg.Wait()
 	for _, d := range alone {
-		for range 300 {
+		for range steps {
 			d.step()
 		}
 	}
