@@ -260,6 +260,7 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 	}
 	var reqs []*request
 	kept, others := ms[:0:0], []*member(nil)
+	defer func() { j.alone(others) }() // after the commit, which would conflict with what their lanes do
 	for _, m := range ms {
 		if !m.evaluate(j.ctx, txn, j.takeSpare()) {
 			others = append(others, m)
@@ -268,7 +269,6 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 		kept = append(kept, m)
 		reqs = append(reqs, m.reqs...)
 	}
-	j.alone(others)
 	if len(kept) == 0 {
 		txn.Discard()
 		return nil, nil
