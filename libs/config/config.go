@@ -73,7 +73,7 @@ type Config struct {
 	CacheBytes        int64         // --cache-bytes; 0: the engine's default
 	MemTableBytes     int64         // --memtable-bytes; 0: the engine's default
 	DiskReserveBytes  int64         // --disk-reserve-bytes; 0: the engine's default, negative: no check
-	ValueFiles        bool          // --value-files
+	ValueFiles        ValueFiles    // --value-files
 	SnapshotDir       string        // --snapshot-dir; "": the data directory, or the system's for temporary files
 	KeyspaceDomain    string        // --keyspace-domain; "": hosts say nothing
 	UserAtKeyspace    bool          // --user-at-keyspace

@@ -184,7 +184,7 @@ func (f *fileReader) inSection(section, key string, value *yaml.Node) {
 // apply gives a value to a flag. It does not check the value of a flag that is ignored.
 func (f *fileReader) apply(flag *flagDef, as string, value *yaml.Node) {
 	text, err := textOf(value, flag.isDuration)
-	if err == nil && flag.isBool {
+	if err == nil && flag.isBool && text != flag.def { // the default of --value-files is neither
 		text, err = boolText(text)
 	}
 	if err != nil && flag.kind != ignored {

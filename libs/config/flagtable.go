@@ -319,10 +319,15 @@ var flagTable = []flagDef{
 		"Free disk space in bytes below which the server refuses writes that grow the store. 0: 256 MiB, or an "+
 			"eighth of the disk if that is less. -1: no check.",
 		-1, math.MaxInt64, func(c *Config, v int64) { c.DiskReserveBytes = v }).only(onStandalone, noteNoDisk),
-	boolean(groupOwn, "value-files", "false",
-		"Write values of 32 KiB and more once, into files beside the store's tables. A data directory, new or not, "+
-			"has such files for good from the first start with this flag on. From then on earlier releases refuse it.",
-		func(c *Config) *bool { return &c.ValueFiles }).only(onStandalone, noteNoDisk),
+	{
+		group: groupOwn, name: "value-files", def: "new", kind: works, isBool: true, takes: onStandalone,
+		elsewhere: noteNoDisk,
+		help: "Write values of 32 KiB and more once, into files beside the store's tables. new: a new data directory has " +
+			"such files, and an existing one from the first start with --activate-features=all on. true: every " +
+			"directory has them from the first start on. false: none begins. What has them has them for good, and " +
+			"earlier releases refuse it.",
+		set: setValueFiles,
+	},
 	str(groupOwn, "snapshot-dir", "",
 		"Directory in which Maintenance.Snapshot makes its file. Default: the data directory; on pods the directory "+
 			"for temporary files.",

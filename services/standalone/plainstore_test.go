@@ -25,13 +25,17 @@ func TestWritePlainStore(t *testing.T) {
 }
 
 // TestPlainStore: directories of the previous release, which knew no value files, are opened, go on, and get none until
-// --value-files says so, whatever features are activated; then new large values go there for good, and the ledger keeps
-// that release out.
+// --value-files says so, or all features are activated and --value-files=false does not speak against it; then new large
+// values go there for good, and the ledger keeps that release out.
 func TestPlainStore(t *testing.T) {
-	for _, name := range []string{"stopped", "killed"} {
+	const all, off = "--activate-features=all", "--value-files=false"
+	for name, starts := range map[string][][]string{
+		"stopped": {nil, {all, off}, {"--value-files"}, nil},
+		"killed":  {nil, {off}, {all}, {off}},
+	} {
 		t.Run(name, func(t *testing.T) {
 			dir := unpack(t, filepath.Join("testdata", "plain-"+name+".tar.gz"))
-			for i, args := range [][]string{nil, {"--activate-features=all"}, {"--value-files"}, nil} {
+			for i, args := range starts {
 				p := start(t, dir, args...)
 				c := p.client(t)
 				for i := range plainKeys {

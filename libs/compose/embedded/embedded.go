@@ -62,6 +62,7 @@ func open(c config.Config, o compose.EngineOptions, closeWithin time.Duration) (
 	if s.lock, err = pebble.LockDir(c.Dir()); err != nil {
 		return nil, err
 	}
+	activate := c.ActivateFeatures.Has(mvcc.FeaturesAll)
 	s.Store, err = pebble.Open(filepath.Join(c.Dir(), datadir.Store), pebble.Options{
 		CacheBytes:    c.CacheBytes,
 		MemTableBytes: c.MemTableBytes,
@@ -71,8 +72,9 @@ func open(c config.Config, o compose.EngineOptions, closeWithin time.Duration) (
 		Observe:       pebble.Observer{WALSync: s.disk.WALSync, Commit: s.disk.Commit},
 		OnDamage:      o.OnDamage,
 		OnFailure:     o.OnFailure,
-		Adopt:         c.ActivateFeatures.Has(mvcc.FeaturesAll),
-		ValueFiles:    c.ValueFiles,
+		Adopt:         activate,
+		ValueFiles:    c.ValueFiles == config.ValueFilesAll || c.ValueFiles == config.ValueFilesNew && activate,
+		NewValueFiles: c.ValueFiles == config.ValueFilesNew,
 		CloseWithin:   closeWithin,
 	})
 	if err != nil {

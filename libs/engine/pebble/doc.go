@@ -22,9 +22,10 @@
 //
 // # Large values
 //
-// A store has value files from the first Open with ValueFiles on, for good; others do nothing of what follows. A value
-// of at least ValueBytes lies in a value file (valuelog.go), where it is written once; its row holds a pointer.
-// Txn.Commit puts it there before it takes the writer lock. A transaction without such values does nothing of this.
+// A store has value files from the first Open with ValueFiles on, for good, or from its beginning with NewValueFiles;
+// others do nothing of what follows. A value of at least ValueBytes lies in a value file (valuelog.go), where it is
+// written once; its row holds a pointer. Txn.Commit puts it there before it takes the writer lock. A transaction
+// without such values does nothing of this.
 //
 //   - A value is synced before the batch with its pointer is given to Pebble: no row is durable before its value.
 //   - A row's bytes that begin with the store's tag are a pointer or a value marked as one; all others are the value
@@ -64,12 +65,13 @@
 //
 // # Space
 //
-// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of
-// the tables, or an idle store has much above the last level. compactAll is that, Defragment, and what makes room on
-// a full disk: one pass at a time, in ranges of sizing.piece bytes, each of which frees its inputs before the next
-// begins. Value files are collected by a goroutine of their own (valuecollect.go), and by whoever asks compactAll for
-// space. Logs are short: their chunks are allocated as they grow, they are cut when they are long for the store, or
-// old, and not kept for reuse on an idle store (logs.go).
+// What is garbage is compacted without being asked (housekeep.go): when tombstones are estimated to hide a fifth of the
+// tables, or an idle store has much above the last level. compactAll is that, Defragment, and what makes room on a full
+// disk: one pass at a time, in ranges of sizing.piece bytes, each of which frees its inputs before the next begins.
+// Value files are collected by a goroutine of their own (valuecollect.go), beside writes at a pace that leaves these
+// their share of the disk (valuepace.go), and by whoever asks compactAll for space. Logs are short: their chunks are
+// allocated as they grow, they are cut when they are long for the store, or old, and not kept for reuse on an idle
+// store (logs.go).
 //
 // # A full disk
 //

@@ -137,7 +137,7 @@ func (s *Store) openDB(dir string) error {
 	if s.ledger, err = openLedger(s.files, dir, s.opts.Adopt || s.opts.ValueFiles); err != nil {
 		return describeOpen(dir, err)
 	}
-	if s.opts.ValueFiles {
+	if s.opts.ValueFiles || s.opts.NewValueFiles && s.ledger.created {
 		s.ledger.upgrade()
 	}
 	s.files = &ledgerFS{FS: s.files, l: s.ledger}

@@ -28,6 +28,7 @@ type ledger struct {
 	lost      []string // tables that were listed and not there when the ledger was opened; never changes
 	openLog   string   // the log that a killed process was writing to; "": it was not killed; never changes
 	adopted   bool     // there was a store without a ledger when this one was opened; never changes
+	created   bool     // there was neither a store nor a ledger then; never changes
 
 	mu     sync.Mutex
 	begun  bool

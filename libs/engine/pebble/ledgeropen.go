@@ -31,6 +31,7 @@ func openLedger(fsys vfs.FS, dir string, adopt bool) (*ledger, error) {
 	l.unwritten = c.old && !adopt
 	l.empty, l.unsynced, l.fenced, l.adopted = c.empty, c.unsynced, c.has(fenceName), c.old
 	l.openLog = c.openLog
+	l.created = !c.old && !c.has(ledgerName)
 	return l, nil
 }
 

@@ -65,6 +65,8 @@ type Options struct {
 	// Pebble's logs and tables. A store, new or not, has them for good from the first start with ValueFiles on. It
 	// then has a ledger too, and releases that know no value files refuse the directory.
 	ValueFiles bool
+	// NewValueFiles is ValueFiles for a store that this Open creates. Others stay as they are.
+	NewValueFiles bool
 	// ValueBytes is the length from which on values are put into value files by a store that has them. 0 means 32 KiB.
 	// A negative number means that no more values are put there; those that are there are read.
 	ValueBytes int

@@ -6,6 +6,11 @@ type Stats struct {
 	LiveBytes    uint64 // tables, value files and logs that hold the current state, older versions of rows included
 	GarbageBytes uint64 // the part of LiveBytes that compactions are expected to free
 
+	ValueFiles   int    // 0 if the store has none
+	ValueBytes   uint64 // in them
+	ValueGarbage uint64 // the part of ValueBytes that is known to be garbage
+	ValueMoved   int64  // bytes written again since the store was opened, to free others
+
 	MemTableBytes  uint64
 	CacheBytes     int64
 	CacheHits      int64
@@ -48,12 +53,16 @@ func (s *Store) Stats() Stats {
 		return Stats{}
 	}
 	m := s.db.Metrics()
-	valueBytes, valueGarbage := s.values.totals()
+	values := s.values.totals()
 	st := Stats{
 		DiskBytes: s.diskBytes(),
-		LiveBytes: m.Table.Local.LiveSize + m.WAL.Size + valueBytes,
+		LiveBytes: m.Table.Local.LiveSize + m.WAL.Size + values.bytes,
 		GarbageBytes: m.Table.Garbage.PointDeletionsBytesEstimate +
-			m.Table.Garbage.RangeDeletionsBytesEstimate + valueGarbage,
+			m.Table.Garbage.RangeDeletionsBytesEstimate + values.garbage,
+		ValueFiles:     values.files,
+		ValueBytes:     values.bytes,
+		ValueGarbage:   values.garbage,
+		ValueMoved:     s.values.movedBytes.Load(),
 		MemTableBytes:  m.MemTable.Size,
 		CacheBytes:     m.BlockCache.Size,
 		CacheHits:      m.BlockCache.Hits,

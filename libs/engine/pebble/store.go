@@ -219,6 +219,9 @@ func (s *Store) create() error {
 	if err := b.Commit(pdb.Sync); err != nil {
 		return err
 	}
+	if format == formatOfValues {
+		s.tellBegun()
+	}
 	return s.values.load(format)
 }
 
@@ -232,7 +235,19 @@ func (s *Store) upgrade(format byte) (byte, error) {
 	b := s.db.NewBatch()
 	s.values.activate(b)
 	s.sign(b, 0)
-	return formatOfValues, b.Commit(pdb.Sync)
+	if err := b.Commit(pdb.Sync); err != nil {
+		return format, err
+	}
+	s.tellBegun()
+	return formatOfValues, nil
+}
+
+// tellBegun logs that the store has value files from now on.
+func (s *Store) tellBegun() {
+	s.log.Info(
+		"the store has value files from now on: releases that know none refuse the directory", "path", s.space.dir,
+		"values-from-bytes", s.opts.ValueBytes,
+	)
 }
 
 // release closes the ledger and unlocks the directory. stopped says that Pebble has been closed properly.

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io/fs"
 	"slices"
 	"time"
 
@@ -16,8 +15,8 @@ import (
 
 // How value files are given back. A value is garbage when no row points to it any more. A file without live values is
 // removed. Of a file with few, the live values are written once more, into the active file. While the store is written
-// to, that is done late (rewriteBusy), since every byte written again counts; when it rests or space is asked for, it
-// is done for what little garbage there is.
+// to, that is done late (rewriteBusy, and valuepace.go), since every byte written again counts; when it rests or space
+// is asked for, it is done for what little garbage there is.
 const (
 	// rewriteBusy, rewriteIdle and rewriteAsked: a file is rewritten if its garbage is at least so many hundredths of
 	// it.
@@ -43,6 +42,7 @@ const (
 type effort struct {
 	values  int   // to look at; 0: all
 	garbage int64 // in hundredths of a file
+	spare   int64 // bytes that may be written again for files with less garbage, if there is much in all
 	merge   bool  // small files too
 	asked   bool  // somebody waits: also look at what could not be read, and wait for readers of what is removed
 }
@@ -58,6 +58,7 @@ func (v *valueLog) collector() {
 	tick := time.NewTicker(collectEvery)
 	defer tick.Stop()
 	var last uint64
+	var p pace
 	changed, told := time.Now(), time.Time{}
 	for {
 		select {
@@ -77,7 +78,7 @@ func (v *valueLog) collector() {
 				last, changed = seq, now
 			}
 		}
-		e := effort{values: scanValues, garbage: rewriteBusy}
+		e := effort{values: scanValues, garbage: rewriteBusy, spare: v.tick(&p)}
 		if now.Sub(changed) >= idleAfter {
 			e = effort{values: scanValuesIdle, garbage: rewriteIdle, merge: true}
 		}
@@ -306,12 +307,14 @@ func (v *valueLog) candidates(e effort) []*valueFile {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	small := int64(v.s.space.valueFile / smallFilePart)
-	var files, smalls []*valueFile
+	var files, smalls, others []*valueFile
 	for _, f := range v.files {
 		switch size := f.size.Load(); {
 		case !f.known(), f.stuck && !e.asked:
 		case f.garbage(size) >= e.least(size):
 			files = append(files, f)
+		case e.spare > 0 && f.garbage(size) >= effort{garbage: rewriteIdle}.least(size):
+			others = append(others, f)
 		case size < small:
 			smalls = append(smalls, f)
 		}
@@ -319,9 +322,8 @@ func (v *valueLog) candidates(e effort) []*valueFile {
 	if e.merge && len(smalls) > smallFilesMax {
 		files = append(files, smalls...)
 	}
-	slices.SortFunc(files, func(a, b *valueFile) int {
-		return cmp.Compare(float64(a.live)/float64(a.size.Load()), float64(b.live)/float64(b.size.Load()))
-	})
+	files = append(files, v.crowding(others, files, e.spare)...)
+	byGarbage(files)
 	return files
 }
 
@@ -389,6 +391,9 @@ func (v *valueLog) rewriteSome(ctx context.Context, f *valueFile, values []moved
 	if err := v.syncAll(into); err != nil {
 		return err
 	}
+	for _, m := range good {
+		v.movedBytes.Add(int64(m.now.length))
+	}
 	return v.move(ctx, good)
 }
 
@@ -429,46 +434,4 @@ func (v *valueLog) dead() []*valueFile {
 		}
 	}
 	return files
-}
-
-// reap removes the doomed files that nobody can read any more, and reports whether there are others.
-func (v *valueLog) reap() (left bool) {
-	s := v.s
-	v.mu.Lock()
-	all := slices.Clone(v.doomed)
-	v.mu.Unlock()
-	if len(all) == 0 {
-		return false
-	}
-	earliest := uint64(s.db.Metrics().Snapshots.EarliestSeqNum)
-	gone := map[*valueFile]bool{}
-	for _, d := range all {
-		if earliest <= d.seq {
-			continue // a view that is still open may show what was there
-		}
-		v.readers.forget(d.file.number)
-		err := s.files.Remove(s.opts.FS.PathJoin(s.space.dir, d.file.name)) // the ledger hears of it
-		if errors.Is(err, fs.ErrNotExist) {
-			s.ledger.later(itemGone + " " + d.file.name) // somebody else has removed it
-			err = nil
-		}
-		gone[d.file] = err == nil
-	}
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	v.doomed = slices.DeleteFunc(v.doomed, func(d doomed) bool { return gone[d.file] })
-	return len(v.doomed) > 0
-}
-
-// awaitRemoval waits, for at most removalWait, until doomed files are gone.
-func (v *valueLog) awaitRemoval(ctx context.Context) {
-	tick := time.NewTicker(obsoletePoll)
-	defer tick.Stop()
-	for end := time.Now().Add(removalWait); v.reap() && time.Now().Before(end); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 
@@ -38,9 +39,11 @@ type valueLog struct {
 
 	mu     sync.Mutex // short; taken below appending
 	files  map[uint64]*valueFile
-	doomed []doomed // files without live values that readers may still need
+	doomed []doomed  // files without live values that readers may still need
+	told   time.Time // when a file that cannot be removed was last logged
 
-	own atomic.Uint64 // commits of the collector's own
+	own                  atomic.Uint64 // commits of the collector's own
+	putBytes, movedBytes atomic.Int64  // bytes of values that users have put, and that the collector has moved
 
 	collecting chan struct{} // holds one while values are collected
 	readers    valueReaders
@@ -109,6 +112,7 @@ func (v *valueLog) put(t *txn) error {
 		}
 		p.append(repr[l.pointer:l.pointer])
 		copy(repr[l.back:], backKey(p.file, p.offset)[2:])
+		v.putBytes.Add(int64(p.length))
 		l.value = nil // it is in the file
 	}
 	return v.syncAll(t.valueFiles)
@@ -315,18 +319,26 @@ func (v *valueLog) close() error {
 	return v.fill()
 }
 
-// totals returns the bytes of all value files, and how many of them are known to be garbage.
-func (v *valueLog) totals() (bytes, garbage uint64) {
+// valueTotals says how much there is in value files.
+type valueTotals struct {
+	files          int
+	bytes, garbage uint64 // garbage: as much as is known
+}
+
+// totals returns what all value files have.
+func (v *valueLog) totals() (t valueTotals) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
+	t.files = len(v.files) + len(v.doomed)
 	for _, f := range v.files {
-		bytes += uint64(f.size.Load())
+		t.bytes += uint64(f.size.Load())
 		if f.scanned > 0 {
-			garbage += uint64(max(0, f.garbage(f.scannedSize)))
+			t.garbage += uint64(max(0, f.garbage(f.scannedSize)))
 		}
 	}
 	for _, d := range v.doomed {
-		bytes, garbage = bytes+uint64(d.file.size.Load()), garbage+uint64(d.file.size.Load())
+		size := uint64(d.file.size.Load())
+		t.bytes, t.garbage = t.bytes+size, t.garbage+size
 	}
-	return bytes, garbage
+	return t
 }

@@ -253,16 +253,19 @@ func readAll(t *testing.T, s *Store, want map[string][]byte) {
 }
 
 // TestValuesBegun: a store has no value files, whatever else is activated, and its own release opens it, until it is
-// told to have some, be it new or not. What it has stays where it is, it has value files for good, and the older
-// release is told.
+// told to have some, be it new or not, or only if it is new. What it has stays where it is, it has value files for good,
+// and the older release is told.
 func TestValuesBegun(t *testing.T) {
 	plain, adopt := Options{ValueBytes: 8 << 10}, Options{ValueBytes: 8 << 10, Adopt: true}
 	begin, off := Options{ValueBytes: 8 << 10, ValueFiles: true}, Options{ValueBytes: -1}
+	ifNew := Options{ValueBytes: 8 << 10, NewValueFiles: true}
 	for name, starts := range map[string][]begun{
 		"new":         {{begin, 1}, {plain, 2}, {off, 2}, {begin, 3}},
 		"older":       {{plain, 0}, {plain, 0}, {begin, 1}, {plain, 2}, {off, 2}, {plain, 3}},
 		"adopted":     {{adopt, 0}, {adopt, 0}, {begin, 1}, {adopt, 2}},
 		"off, for it": {{begin, 1}, {off, 1}},
+		"if new":      {{ifNew, 1}, {ifNew, 2}, {plain, 3}},
+		"if new, old": {{plain, 0}, {ifNew, 0}, {adopt, 0}, {ifNew, 0}, {begin, 1}, {ifNew, 2}},
 	} {
 		t.Run(name, func(t *testing.T) { valuesBegun(t, starts) })
 	}

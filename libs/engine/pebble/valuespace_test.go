@@ -73,8 +73,8 @@ func TestValuesCollected(t *testing.T) {
 		return len(valueFilesOf(t, fs)) == 1
 	})
 	readAll(t, s, want)
-	if bytes, garbage := s.values.totals(); bytes > 4*farBytes || garbage > farBytes {
-		t.Errorf("%d bytes, %d garbage", bytes, garbage)
+	if have := s.values.totals(); have.bytes > 4*farBytes || have.garbage > farBytes {
+		t.Errorf("%+v", have)
 	}
 }
 

@@ -119,6 +119,7 @@ func write(
 ) (done snapshot.Restored, err error) {
 	eng, err := pebble.Open(dir, pebble.Options{
 		FS: pebble.Unsynced(), MemTableBytes: memTableBytes, CacheBytes: cacheBytes, CloseWithin: closeWithin,
+		NewValueFiles: true, // as a server's new store
 	})
 	if err != nil {
 		return done, err

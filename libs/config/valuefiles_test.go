@@ -1,0 +1,33 @@
+package config
+
+import "testing"
+
+// TestValueFiles: --value-files takes what a boolean flag takes, and its default, on the command line and in a file.
+func TestValueFiles(t *testing.T) {
+	for _, c := range []struct {
+		flag, line string
+		want       ValueFiles
+	}{
+		{"", "name: x", ValueFilesNew},
+		{"--value-files=new", "value-files: new", ValueFilesNew},
+		{"--value-files", "value-files: true", ValueFilesAll},
+		{"--value-files=true", "value-files: yes", ValueFilesAll},
+		{"--value-files=false", "value-files: false", ValueFilesNone},
+	} {
+		args := []string{c.flag}
+		if c.flag == "" {
+			args = nil
+		}
+		for _, args := range [][]string{args, {"--config-file=" + writeFile(t, c.line)}} {
+			p, err := Standalone.Parse(args, nil)
+			if err != nil || p.Config.ValueFiles != c.want {
+				t.Errorf("%q, %q: %v, %v", args, c.line, p.Config.ValueFiles, err)
+			}
+		}
+	}
+	for _, args := range [][]string{{"--value-files=old"}, {"--config-file=" + writeFile(t, "value-files: old")}} {
+		if _, err := Standalone.Parse(args, nil); err == nil {
+			t.Errorf("%q is taken", args)
+		}
+	}
+}
