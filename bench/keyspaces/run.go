@@ -31,7 +31,42 @@ type Options struct {
 	Rate      int           // writes per second of each
 	Greedy    int           // clients of the greedy keyspace at a time
 	Window    time.Duration // of each small load
-	Log       *slog.Logger
+
+	Spread       int           // keyspaces that the same writes are spread over
+	SpreadRate   int           // writes per second in each of them
+	SpreadWindow time.Duration // of each of these loads
+	Rounds       int           // of them, in one keyspace and in many in turn
+	Profiles     string        // directory for CPU profiles of the server during them; "": none
+
+	Parts      []string // what is measured; empty: everything
+	ServerArgs []string // more flags of the server that the writes are spread over
+	Log        *slog.Logger
+}
+
+// parts are what can be measured, in order.
+var parts = []struct {
+	name string
+	run  func(context.Context, Options, *report) error
+}{{"idle", idle}, {"cold", cold}, {"neighbours", neighbours}, {"spread", spread}}
+
+// PartNames are the names of what can be measured.
+func PartNames() (names []string) {
+	for _, p := range parts {
+		names = append(names, p.name)
+	}
+	return names
+}
+
+func (o *Options) check() error {
+	for _, p := range o.Parts {
+		if !slices.Contains(PartNames(), p) {
+			return fmt.Errorf("no part %q, there are %q", p, PartNames())
+		}
+	}
+	if o.Rate < 1 || o.SpreadRate < 1 || o.Users < 1 || o.Spread < 1 || o.Rounds < 1 {
+		return errors.New("rates, keyspaces with writes, and rounds must be positive")
+	}
+	return nil
 }
 
 // report writes the lines of a table.
@@ -48,6 +83,9 @@ func (r *report) line(what, format string, args ...any) {
 
 // Run measures, and writes a table in Markdown.
 func Run(ctx context.Context, o Options, w io.Writer) error {
+	if err := o.check(); err != nil {
+		return err
+	}
 	load, err := proc.LoadAverage()
 	if err != nil {
 		return err
@@ -55,8 +93,11 @@ func Run(ctx context.Context, o Options, w io.Writer) error {
 	fmt.Fprintf(w, "* %s, %d CPUs (%s/%s), load average before: %.2f\n\n| what | figure |\n|---|---|\n",
 		time.Now().UTC().Format("2006-01-02 15:04 MST"), runtime.NumCPU(), runtime.GOOS, runtime.GOARCH, load)
 	r := &report{w: w}
-	for _, part := range []func(context.Context, Options, *report) error{idle, cold, neighbours} {
-		if err := part(ctx, o, r); err != nil {
+	for _, part := range parts {
+		if len(o.Parts) > 0 && !slices.Contains(o.Parts, part.name) {
+			continue
+		}
+		if err := part.run(ctx, o, r); err != nil {
 			return err
 		}
 	}
@@ -200,17 +241,19 @@ func neighbours(ctx context.Context, o Options, r *report) (err error) {
 		return err
 	}
 	o.Log.Info("neighbours", "users", o.Users, "rate", o.Rate, "greedy", o.Greedy)
-	if _, err := s.users(ctx, o, o.Window/4); err != nil { // warm
+	users := load{users: o.Users, rate: o.Rate, window: o.Window / 4, keyspace: name}
+	if _, err := s.users(ctx, users); err != nil { // warm
 		return err
 	}
-	alone, err := s.users(ctx, o, o.Window)
+	users.window = o.Window
+	alone, err := s.users(ctx, users)
 	if err != nil {
 		return err
 	}
 	r.line(fmt.Sprintf("%d keyspaces at %d writes/s each: p50, p99", o.Users, o.Rate), "%s, %s",
 		at(alone, 0.5), at(alone, 0.99))
 	stop, g := s.greed(ctx, in(ctx, greedy), o.Greedy)
-	beside, err := s.users(ctx, o, o.Window)
+	beside, err := s.users(ctx, users)
 	writes, greedErr := stop()
 	if err = errors.Join(err, errors.Join(greedErr, g)); err != nil {
 		return err
@@ -222,28 +265,31 @@ func neighbours(ctx context.Context, o Options, r *report) (err error) {
 	return nil
 }
 
-// users writes in each small keyspace at the configured rate, for a window. The time of a write counts from when it was
-// due.
-func (s *server) users(ctx context.Context, o Options, window time.Duration) (all []time.Duration, err error) {
-	clients := make([]*clientv3.Client, min(o.Users, 10))
-	for i := range clients {
-		if clients[i], err = s.client(); err != nil {
-			return nil, err
-		}
+// load is writes at a fixed rate by users, each with a key and a keyspace.
+type load struct {
+	users, rate int
+	window      time.Duration
+	keyspace    func(user int) string
+}
+
+// users runs a load. The time of a write counts from when it was due.
+func (s *server) users(ctx context.Context, l load) (all []time.Duration, err error) {
+	if err := s.connect(min(l.users, 10)); err != nil {
+		return nil, err
 	}
 	var mu sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
-	every, begin := time.Second/time.Duration(o.Rate), time.Now()
-	for i := range o.Users {
-		c, ctx := clients[i%len(clients)], in(ctx, name(i))
-		first := begin.Add(every * time.Duration(i) / time.Duration(o.Users))
+	every, begin := time.Second/time.Duration(l.rate), time.Now()
+	for i := range l.users {
+		c, ctx, key := s.clients[i%len(s.clients)], in(ctx, l.keyspace(i)), fmt.Sprint("k", i)
+		first := begin.Add(every * time.Duration(i) / time.Duration(l.users))
 		group.Go(func() error {
 			var took []time.Duration
-			for due := first; due.Sub(begin) < window; due = due.Add(every) {
+			for due := first; due.Sub(begin) < l.window; due = due.Add(every) {
 				if err := settle(ctx, time.Until(due)); err != nil {
 					return err
 				}
-				if _, err := c.Put(ctx, "k", "0123456789012345678901234567890123456789"); err != nil {
+				if _, err := c.Put(ctx, key, "0123456789012345678901234567890123456789"); err != nil {
 					return err
 				}
 				took = append(took, time.Since(due))
@@ -254,7 +300,8 @@ func (s *server) users(ctx context.Context, o Options, window time.Duration) (al
 			return nil
 		})
 	}
-	return all, group.Wait()
+	err = group.Wait() // before all is read
+	return all, err
 }
 
 // greed has n writers write without a pause in the keyspace of ctx. stop ends them and returns how often they have

@@ -30,8 +30,11 @@ const (
 type server struct {
 	cmd    *exec.Cmd
 	url    string
+	socket string // of the admin API
 	admin  adminv1.KeyspacesClient
-	closes []func() error
+
+	clients []*clientv3.Client // of users
+	closes  []func() error
 }
 
 // start starts a server on an empty directory below dir.
@@ -50,7 +53,8 @@ func start(ctx context.Context, o Options, flags ...string) (_ *server, err erro
 	if err := s.cmd.Start(); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	conn, err := grpc.NewClient("unix://"+filepath.Join(dir, "data", "admin.sock"),
+	s.socket = filepath.Join(dir, "data", "admin.sock")
+	conn, err := grpc.NewClient("unix://"+s.socket,
 		grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return nil, errors.Join(err, s.close())
@@ -120,4 +124,16 @@ func (s *server) client() (*clientv3.Client, error) {
 		s.closes = append(s.closes, c.Close)
 	}
 	return c, err
+}
+
+// connect makes the clients of users at least n.
+func (s *server) connect(n int) error {
+	for len(s.clients) < n {
+		c, err := s.client()
+		if err != nil {
+			return err
+		}
+		s.clients = append(s.clients, c)
+	}
+	return nil
 }

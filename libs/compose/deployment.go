@@ -69,6 +69,10 @@ type Deployment struct {
 
 	now func() time.Time // of leases and elections; nil: time.Now
 
+	// joint commits what the keyspaces of a standalone server have little of each, so that all of it is one transaction;
+	// nil: they commit apart.
+	joint *mvcc.Joint
+
 	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit
 	// at about the same time is one transaction; else nil.
 	joined *join.Store
@@ -140,6 +144,11 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	d.OnClose(func() error { d.server.Close(); return nil })
 	if err := d.openEngine(p, onDamage); err != nil {
 		return err
+	}
+	if !d.Kind.IsPod() {
+		if d.joint = mvcc.NewJoint(d.Engine, d.gates.groups.Flow(1)); d.joint != nil {
+			d.OnClose(d.joint.Close)
+		}
 	}
 	if d.Config.JoinCommits {
 		d.joined = join.New(d.Engine)

@@ -112,7 +112,7 @@ func (k *Keyspace) open(ctx context.Context) error {
 
 // openOwn opens the keyspace on a store of the process's own.
 func (k *Keyspace) openOwn(ctx context.Context, o mvcc.Options) (err error) {
-	o.CloseGrace, o.Prefix = writesGrace, k.Place.Prefix
+	o.CloseGrace, o.Prefix, o.Joint = writesGrace, k.Place.Prefix, k.d.joint
 	if k.Store, err = mvcc.Open(ctx, k.d.Engine, o); err != nil {
 		return err
 	}

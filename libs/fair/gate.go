@@ -43,6 +43,13 @@ func (f *Flow) SetWeight(weight uint32) {
 	f.m.weight = int64(weight)
 }
 
+// Weight returns the flow's weight.
+func (f *Flow) Weight() uint32 {
+	f.g.mu.Lock()
+	defer f.g.mu.Unlock()
+	return uint32(f.m.share())
+}
+
 // Enter waits for a turn. The turn costs least, or up to most if the flow may take as much; got is what it may take.
 // The caller then calls Leave, from any goroutine. Until then it must not wait for another turn at this gate. Errors:
 // the context's; then there is no turn.

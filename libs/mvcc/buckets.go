@@ -158,7 +158,7 @@ func (w *rowWriter) counters() {
 		if sum != 0 {
 			w.k = w.g.s.rows.counter(w.k[:0], b.starts[at])
 			w.txn.Add(w.k, sum)
-			w.g.counted = true
+			w.g.counted += max(sum, -sum)
 		}
 		sum = 0
 	}

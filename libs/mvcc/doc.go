@@ -114,11 +114,19 @@
 // goroutines that serve writes (lanes, the sweeper) start with the first write and end five seconds after the last; the
 // one that removes compacted rows ends when none are left.
 //
+// Stores of one embedded engine that have little to write each may share a Joint (joint.go), which commits what waits in
+// all of them in one transaction. In such a transaction each Store has a group of its own, evaluated as its lane would
+// and with stamps of its own domain. At any time a Store is served either by the Joint or by its lane. A Store has at
+// most one joint group on its way, so its entries stay in order. If anything is not plain (more than a few small
+// requests wait, a request visits much, data is damaged, the commit is refused), nothing has happened: the requests go
+// back to the front of their queue, and the Store's lane takes over until the Store is calm again.
+//
 // # Concurrency
 //
 // Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it
 // lands. Locks (queue, removal, countMemo) are leaves: nothing is called while one is held. The exception is
-// runway.turn, which a lane and its heavy lane hold while they decide the order of commits. A lane calls the Hold of
+// runway.turn, which a lane and its heavy lane hold while they decide the order of commits, and a queue's mutex, which
+// may be held when that of a Joint is taken. A lane calls the Hold of
 // a request that writes, so Hold must not wait.
 //
 // # Testing

@@ -75,7 +75,7 @@ type group struct {
 	keysRead, keysExact bool
 
 	buckets *buckets // in which the keys count; nil: nobody counts
-	counted bool     // build has added to a counter
+	counted int64    // by how much build has changed counters
 
 	changes *btree.BTreeG[*keyState] // the changed keys, in order
 	held    int                      // bytes of what scans and events hold
@@ -162,9 +162,47 @@ func newGroup(s *Store, txn engine.Reader, requests, size int) *group {
 	}
 }
 
+// groupKept bounds the keys, rows and events of a group whose memory is used again, groupKeptBytes its scratch space.
+const (
+	groupKept      = 64
+	groupKeptBytes = 8 << 10
+)
+
+// forget empties a group that nobody uses any more, so that reuse can use its memory. What it has handed on stays as it
+// is. It returns nil if the group is too large to be kept.
+func (g *group) forget() *group {
+	if max(len(g.states), len(g.leases), len(g.ahead), cap(g.entries), cap(g.events), cap(g.stateSlab)) > groupKept ||
+		cap(g.rowSlab) > groupKeptBytes {
+		return nil
+	}
+	clear(g.states)
+	clear(g.leases)
+	clear(g.ahead)
+	clear(g.entries)
+	clear(g.events)
+	clear(g.stateSlab)
+	g.changes.Clear(true)
+	*g = group{
+		states: g.states, leases: g.leases, ahead: g.ahead, entries: g.entries[:0], events: g.events[:0],
+		stateSlab: g.stateSlab[:0], rowSlab: g.rowSlab[:0], changes: g.changes,
+	}
+	return g
+}
+
+// reuse is newGroup with the memory of a forgotten group, or without any if there is none.
+func (g *group) reuse(s *Store, txn engine.Reader, requests, size int) *group {
+	if g == nil {
+		return newGroup(s, txn, requests, size)
+	}
+	g.s, g.txn, g.heldMax = s, txn, groupHeldMax
+	g.buf = make([]byte, 0, size+requests*eventBytes)
+	return g
+}
+
 func (g *group) newState(key []byte) *keyState {
-	if len(g.stateSlab) == cap(g.stateSlab) {
-		g.stateSlab = make([]keyState, 0, max(8, cap(g.entries)))
+	if n := cap(g.stateSlab); len(g.stateSlab) == n {
+		// A group of few requests mostly has as many keys.
+		g.stateSlab = make([]keyState, 0, max(1, min(2*n, 8), cap(g.entries)))
 	}
 	g.stateSlab = append(g.stateSlab, keyState{key: key})
 	return &g.stateSlab[len(g.stateSlab)-1]

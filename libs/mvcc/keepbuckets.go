@@ -25,6 +25,9 @@ import (
 // works the other way round: first groups count on the left, and then the counter, which nobody changes any more, is
 // moved.
 const (
+	// bucketsLook is the part of what a bucket may have that must have been counted before the next look at the
+	// counters. The first count after the keyspace has been opened is enough, so nothing is put off forever.
+	bucketsLook = 8
 	// bucketsEvery is the time between two looks at the counters of a keyspace that is being written.
 	bucketsEvery = time.Second
 	// bucketsRest is the pause before the next step, as a multiple of the time that the last step has taken.
@@ -51,32 +54,43 @@ type keeper struct {
 	mu      sync.Mutex
 	run     func() // nil: another process keeps the buckets
 	running bool
-	counted bool // counters have changed since the last look at them
+	least   int64 // that must have been counted for a look at the counters
+	counted int64 // by how much they have changed since the last look
 }
 
-// wake is called when something has been counted, or must be.
-func (k *keeper) wake() {
+// start sets what wakes the keeper: the first change, then least.
+func (k *keeper) start(least int, run func()) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.counted = true
-	if k.run != nil && !k.running {
+	k.run, k.least = run, max(1, int64(least))
+	k.counted = k.least - 1
+}
+
+// changed is called when counters have changed by so much.
+func (k *keeper) changed(by int64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.counted += by; k.run != nil && !k.running && k.counted >= k.least {
 		k.running = true
 		k.run()
 	}
 }
 
+// wake is called when the counters must be looked at.
+func (k *keeper) wake() { k.changed(k.least) }
+
 // look is called before a look at the counters.
 func (k *keeper) look() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.counted = false
+	k.counted = 0
 }
 
-// rest returns false if something has been counted since the last look.
+// rest returns false if there is to be another look.
 func (k *keeper) rest() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.running = k.counted
+	k.running = k.counted >= k.least
 	return !k.running
 }
 

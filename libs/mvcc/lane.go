@@ -273,14 +273,7 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 	if err != nil {
 		return 0, err
 	}
-	size := 0
-	for _, r := range reqs {
-		r.heavy, r.refusal = false, nil // left from an attempt that failed
-		if size += r.bytes; l.s.Features().Has(FeatureValues) {
-			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
-		}
-	}
-	g := newGroup(l.s, txn, len(reqs), size)
+	g := l.s.newGroupOf(nil, txn, reqs)
 	g.allow, g.pace, g.heldMax = l.allowance(), l.newPace(), groupHeld(l.s.limits)
 	n, err := g.evaluate(ctx, reqs)
 	l.exact = g.keysExact
@@ -320,6 +313,18 @@ func (l *lane) attempt(ctx context.Context, reqs []*request, recent *bool) (int,
 		return n, nil
 	}
 	return n, l.finish(ctx, f)
+}
+
+// newGroupOf returns a group for requests, none of which has an outcome yet, with the memory of another (nil: none).
+func (s *Store) newGroupOf(other *group, txn engine.Reader, reqs []*request) *group {
+	size := 0
+	for _, r := range reqs {
+		r.heavy, r.refusal = false, nil // left from an attempt that failed
+		if size += r.bytes; s.Features().Has(FeatureValues) {
+			size -= max(0, r.bytes-entryBytes) // larger values are not in the entries
+		}
+	}
+	return other.reuse(s, txn, len(reqs), size)
 }
 
 // evaluate runs the requests in order and returns how many of them fit. The others belong to the next group.
@@ -403,6 +408,12 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 	default:
 		return err
 	}
+	l.answer(f, first)
+	return nil
+}
+
+// answer hands on what a durable group has made, and answers its requests.
+func (l *lane) answer(f *flight, first engine.Stamp) {
 	s := l.s
 	s.queue.reached()
 	entries := f.g.settle(first)
@@ -416,8 +427,8 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		r.release() // before their bytes count as written
 	}
 	s.grew(f.g.features, f.g.grown)
-	if f.g.counted {
-		s.keeper.wake()
+	if f.g.counted > 0 {
+		s.keeper.changed(f.g.counted)
 	}
 	s.usage.Events.Add(int64(len(f.g.events)))
 	if s.o.AuthChanged != nil && f.g.auth > s.auth.fed {
@@ -440,7 +451,6 @@ func (l *lane) finish(ctx context.Context, f *flight) error {
 		r.laps = f.laps
 		r.finish()
 	}
-	return nil
 }
 
 // isRefusal reports whether an error of Wait says for certain that nothing was committed, and process knows how to go

@@ -131,6 +131,10 @@ type Options struct {
 	// heavy lane, a group that visits more than LightRows continues with a turn of Heavies. The three must differ.
 	Groups, Heavies, Reads Turn
 
+	// Joint, if set, commits what there is little of together with other Stores' (see Joint). Groups should be flows of
+	// the gate that its turn is of. Joint can only be set with one lane, on the engine of the Joint.
+	Joint *Joint
+
 	// CloseGrace is how long Close waits for writes that are under way (default 5 s).
 	CloseGrace time.Duration
 
@@ -187,6 +191,8 @@ func (o *Options) validate(l engine.Limits) error {
 	switch {
 	case o.Feed != nil && (o.Lanes > 1 || !l.Pipelined):
 		return errors.New("mvcc: Feed needs a single lane on a pipelined engine")
+	case o.Joint != nil && (o.Lanes > 1 || !l.Pipelined || !l.Dense):
+		return errors.New("mvcc: Joint needs a single lane on a pipelined engine of this process")
 	case o.KeysMax < 0, o.KeysMax > 0 && l.Dense && o.Lanes > 1:
 		return errors.New("mvcc: KeysMax needs a single lane on an engine of this process")
 	case o.Lanes < 1 || o.Lanes > lanesMax:

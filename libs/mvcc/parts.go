@@ -291,7 +291,7 @@ func (p *parts) part(ctx context.Context, txn engine.Txn, events []revlog.Event)
 		return to, 0, err
 	}
 	grown = g.buildPart(txn, p.at.offset)
-	p.counted = p.counted || g.counted
+	p.counted = p.counted || g.counted > 0
 	to = p.at
 	to.done += int64(len(events))
 	to.offset += int64(len(g.buf))

@@ -88,6 +88,7 @@ type queue struct {
 	served  bool        // the lanes have been started and not rested since
 	retired bool        // the lanes are to end when they find nothing
 	turning bool        // a lane waits for a turn
+	picked  int         // requests taken since the last call of calm
 	open    []*request  // requests put since the last sweep and those still waiting after it, in order of arrival
 	outage  atomic.Bool // the engine is known to be out of reach
 
@@ -163,6 +164,54 @@ func (q *queue) rest() bool {
 	q.retired = false
 	q.served = q.len() > 0
 	return !q.served
+}
+
+// few takes what waits, for a group that commits with those of other Stores. many: too much does, and nothing is taken.
+func (q *queue) few() (reqs []*request, many bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if q.many() {
+		return nil, true
+	}
+	return q.pick(0, jointRequests, jointBytes, math.MaxInt64), false
+}
+
+func (q *queue) many() bool { return len(q.reqs) > jointRequests || q.bytes > jointBytes }
+
+// waits is what waits in a queue.
+type waits int
+
+const (
+	nothingWaits waits = iota
+	fewWait
+	manyWait
+)
+
+// afterJoint is called when a joint group has ended, with what the Joint does if nothing waits: the queue is not served
+// any more then.
+func (q *queue) afterJoint(rest func()) waits {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.len() == 0:
+		q.served = false
+		clear(q.open) // all have been answered
+		q.open = q.open[:0]
+		rest()
+		return nothingWaits
+	case q.many():
+		return manyWait
+	}
+	return fewWait
+}
+
+// calm reports whether few requests have been taken since the last call, and few wait.
+func (q *queue) calm() bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	n := q.picked
+	q.picked = 0
+	return n <= calmRequests && !q.many()
 }
 
 // over reports whether a lane that finds nothing is to end.
@@ -342,6 +391,7 @@ func (q *queue) pick(lane, limit, bytes int, cost int64) (into []*request) {
 	} else {
 		into = q.front(limit, bytes, cost)
 	}
+	q.picked += len(into)
 	for _, r := range into {
 		q.bytes -= r.bytes
 		if r.times.taken == 0 { // it was not put back before

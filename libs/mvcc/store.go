@@ -51,6 +51,7 @@ type Store struct {
 	noSpace atomic.Bool
 	queue   queue
 	lanes   []*lane
+	joint   jointState // Options.Joint's
 	removal removal
 	kept    hashesKept
 	keeper  keeper
@@ -169,7 +170,15 @@ func (s *Store) start() {
 	for i := range s.o.Lanes {
 		s.lanes = append(s.lanes, &lane{s: s, id: i, row: s.rows.commit(s.writer, i)})
 	}
-	s.queue.serve = func() { s.wg.Go(s.serve) }
+	s.queue.serve = func() {
+		if !s.o.Joint.take(s) {
+			s.wg.Go(s.serve)
+		}
+	}
+	if j := s.o.Joint; j != nil {
+		j.opened(s)
+		context.AfterFunc(s.work, func() { j.abandon(s) })
+	}
 	s.removal.closed = ctx.Done()
 	if !s.o.NoRemoval {
 		s.removal.start(func() {
@@ -179,11 +188,11 @@ func (s *Store) start() {
 		})
 	}
 	if !s.o.NoRemoval || s.o.Beside != nil {
-		s.keeper.run = func() {
+		s.keeper.start(s.o.CountKeys/bucketsLook, func() {
 			if ctx.Err() == nil {
 				s.wg.Go(func() { s.keepOwnBuckets(ctx) })
 			}
-		}
+		})
 		s.wakeKeeper()
 	}
 	if !s.limits.Dense {
@@ -204,8 +213,8 @@ func (s *Store) wakeKeeper() {
 // idleSweeps is how many sweeps in a row must find nothing before the goroutines that serve writes end: five seconds.
 const idleSweeps = 20
 
-// serve runs the lanes and the sweeper until nothing has been written for a while or the Store is closed. The next
-// write calls it again.
+// serve runs the lanes and the sweeper until nothing has been written for a while, so little that it can be committed
+// with other Stores' writes, or the Store is closed. The next write calls it again.
 func (s *Store) serve() {
 	for {
 		var lanes sync.WaitGroup
@@ -216,21 +225,25 @@ func (s *Store) serve() {
 		s.queue.retire()
 		lanes.Wait()
 		if s.queue.rest() {
+			s.queue.sweep() // forgets what has been answered
 			return
 		}
 	}
 }
 
-// sweep ends waits that take too long. It runs until ctx ends, or idleSweeps sweeps in a row have found nothing
-// waiting.
+// sweep ends waits that take too long. It runs until ctx ends, idleSweeps sweeps in a row have found nothing waiting,
+// or calmSweeps have found so little that a Joint may serve the Store.
 func (s *Store) sweep(ctx context.Context) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
-	for idle := 0; idle < idleSweeps; idle++ {
+	for idle, calm := 0, 0; idle < idleSweeps && calm < calmSweeps; idle++ {
 		select {
 		case <-t.C:
 			if s.queue.sweep(); s.queue.busy() {
 				idle = 0
+			}
+			if calm++; !s.queue.calm() || !s.o.Joint.several() {
+				calm = 0
 			}
 		case <-ctx.Done():
 			return
@@ -262,6 +275,9 @@ func (s *Store) Close() error {
 	}()
 	t := time.NewTimer(s.o.CloseGrace + closeGiveUp)
 	defer t.Stop()
+	if s.o.Joint != nil {
+		s.o.Joint.left(s)
+	}
 	select {
 	case <-ended:
 		s.abandon()

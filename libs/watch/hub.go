@@ -48,6 +48,7 @@ type Hub struct {
 	recheckDue bool         // see Recheck
 	applied    atomic.Int64 // last revision given to Apply, at least the position
 	position   atomic.Int64 // the core's
+	watched    atomic.Bool  // there are streams, or were a moment ago
 
 	draining sync.Mutex // held while arrivals go from the inbox into the core
 
@@ -131,8 +132,14 @@ func (h *Hub) Apply(entries []revlog.Entry) {
 	full := h.inboxBytes > h.opts.InboxBytes
 	h.applied.Store(max(h.applied.Load(), entries[len(entries)-1].Rev))
 	h.inboxMu.Unlock()
-	if full {
+	switch {
+	case full:
 		h.drainInbox()
+		return
+	case !h.watched.Load() && h.draining.TryLock():
+		// To note what nobody watches takes less time than to wake somebody who does it.
+		defer h.draining.Unlock()
+		h.drain()
 		return
 	}
 	signal(h.arrived)
@@ -155,6 +162,11 @@ func (h *Hub) dispatch() {
 func (h *Hub) drainInbox() {
 	h.draining.Lock() // two drains cannot overtake one another
 	defer h.draining.Unlock()
+	h.drain()
+}
+
+// drain is drainInbox with the lock held.
+func (h *Hub) drain() {
 	records, recheck, ok := h.takeInbox()
 	if ok && recheck {
 		h.recheck()
@@ -265,6 +277,7 @@ func (h *Hub) locked(f func()) {
 	var lagging [sources]bool
 	if h.core != nil {
 		wake, h.core.wake = h.core.wake, nil
+		h.watched.Store(len(h.core.streams) > 0)
 		for i := range lagging {
 			lagging[i] = h.core.lag[i].byNext.Len() > 0
 		}

@@ -47,6 +47,7 @@ func (h *Hub) OpenOn(conn any) (*Stream, error) {
 		return nil, ErrTooManyStreamsPerConn
 	}
 	h.core.open(s)
+	h.watched.Store(true)
 	return s, nil
 }
 

@@ -30,6 +30,13 @@ func main() {
 	f.IntVar(&o.Rate, "rate", 10, "writes per second of each of them")
 	f.IntVar(&o.Greedy, "greedy", 64, "writers without a pause in one more")
 	f.DurationVar(&o.Window, "window", 10*time.Second, "time of each small load")
+	f.IntVar(&o.Spread, "spread", 1000, "keyspaces that the same writes are spread over, against one")
+	f.IntVar(&o.SpreadRate, "spread-rate", 4, "writes per second in each of them")
+	f.DurationVar(&o.SpreadWindow, "spread-window", 5*time.Second, "time of each of these loads")
+	f.IntVar(&o.Rounds, "rounds", 3, "of these loads, in one keyspace and in many in turn")
+	f.StringVar(&o.Profiles, "profiles", "", "directory for CPU profiles of the server during these loads")
+	f.StringSliceVar(&o.Parts, "parts", keyspaces.PartNames(), "what is measured")
+	f.StringArrayVar(&o.ServerArgs, "server-arg", nil, "one more flag of the server of these loads (repeatable)")
 	err := f.Parse(os.Args[1:])
 	if err == nil {
 		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
