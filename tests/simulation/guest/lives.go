@@ -60,7 +60,11 @@ func (w *world) startLivesIn(ctx context.Context, keyspace string, n int) (*live
 	for i := range l.all {
 		r := w.rand(fmt.Sprint("lease ", keyspace, i))
 		addrs := everywhere
-		if r.IntN(2) == 0 { // at one pod always, so that a deposed one is asked
+		switch r.IntN(4) { // at one pod always, so that a deposed one is asked
+		case 0:
+			addrs = addrs[r.IntN(len(addrs)):][:1]
+		case 1:
+			addrs = w.addrs(outside, w.of(config.LeaseKeeper)[:w.c.per])
 			addrs = addrs[r.IntN(len(addrs)):][:1]
 		}
 		cli, err := w.client(addrs...)
