@@ -18,7 +18,7 @@ import (
 )
 
 const (
-	// countedKeyspace is where counted are, countedPrefix begins all their keys.
+	// countedKeyspace is where counted are, if not in the pods' own, countedPrefix begins all their keys.
 	countedKeyspace = "counted"
 	countedPrefix   = "counted/"
 	countedPause    = 250 * time.Millisecond // between two rounds, at most
@@ -76,8 +76,10 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 	if w.plan.counts == 0 {
 		return nil, nil
 	}
-	if err := w.createKeyspace(ctx, countedKeyspace, nil); err != nil {
-		return nil, err
+	if w.c.counted == countedKeyspace {
+		if err := w.createKeyspace(ctx, countedKeyspace, nil); err != nil {
+			return nil, err
+		}
 	}
 	c := &counted{w: w}
 	addrs := w.addrs(outside, w.of(config.KV)[:w.c.per])
@@ -99,7 +101,7 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 	if c.watcher, err = w.client(w.addrs(outside, w.first())...); err != nil {
 		return nil, err
 	}
-	ctx = in(ctx, countedKeyspace)
+	ctx = in(ctx, w.c.counted)
 	watching, unwatch := context.WithCancel(ctx)
 	c.unwatch = unwatch
 	c.watch.Go(func() { c.see(watching) })
@@ -289,7 +291,7 @@ func (c *counted) judge(ctx context.Context) error {
 	}
 	c.cancel()
 	c.writes.Wait()
-	ctx = in(ctx, countedKeyspace)
+	ctx = in(ctx, c.w.c.counted)
 	var all *clientv3.GetResponse
 	err := leases.Retry(ctx, func(ctx context.Context) (err error) {
 		all, err = c.clis[0].Get(ctx, countedPrefix, clientv3.WithPrefix())

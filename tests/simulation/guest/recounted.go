@@ -76,7 +76,7 @@ func (c *counted) judgeRemoved(ctx context.Context) error {
 	if c == nil || c.compact == 0 {
 		return nil
 	}
-	ks, err := keyspace.Lookup(ctx, c.w.db, []byte(engineRoot), countedKeyspace)
+	ks, err := keyspace.Lookup(ctx, c.w.db, []byte(engineRoot), c.w.c.counted)
 	if err != nil {
 		return fmt.Errorf("counts: %w", err)
 	}

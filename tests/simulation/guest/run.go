@@ -117,7 +117,7 @@ func (w *world) judged() []string {
 	if w.plan.users > 0 {
 		names = append(names, usersKeyspace)
 	}
-	if w.plan.counts > 0 {
+	if w.plan.counts > 0 && w.c.counted == countedKeyspace {
 		names = append(names, countedKeyspace)
 	}
 	if w.plan.moves {
