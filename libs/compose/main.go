@@ -16,7 +16,9 @@ import (
 	"google.golang.org/grpc/grpclog"
 
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/server"
 )
 
@@ -82,10 +84,33 @@ func oneLine(err error) string {
 // start is Start.
 func start(ctx context.Context, k config.Kind, c config.Config, p Parts) (Node, error) {
 	s, err := Start(ctx, k, c, p)
+	if err != nil && !k.IsPod() {
+		err = damagedStart(c.Dir(), err)
+	}
 	if err != nil {
 		return nil, err // a nil *Server would not be a nil Node
 	}
 	return s, nil
+}
+
+// damagedStart turns the error of a start that has met damaged data into what the engine says when it refuses a damaged
+// file: the file, and what an operator can do. The engine finds some damage while it opens, and some only when the
+// start reads rows. Other errors, also the engine's own refusals, stay as they are.
+func damagedStart(dir string, err error) error {
+	var cause error
+	switch damage, ok := errors.AsType[*engine.Damage](err); {
+	case ok && damage.File != "":
+		return fmt.Errorf("data directory %s: corrupt: %s is damaged (%w); put the file back, or the whole directory "+
+			"from one copy", dir, damage.File, damage.Err)
+	case ok:
+		cause = damage.Err
+	case errors.Is(err, mvcc.ErrCorrupt):
+		cause = err
+	default:
+		return err
+	}
+	return fmt.Errorf("data directory %s: corrupt: data in it is damaged (%w); put the whole directory back from one copy",
+		dir, cause)
 }
 
 func run(

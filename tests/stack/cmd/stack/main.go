@@ -29,9 +29,19 @@ func main() {
 }
 
 func run(ctx context.Context, args []string, out io.Writer) error {
-	cfg, err := stack.Flags("stack", flag.ContinueOnError, args, out)
+	var podArgs []string
+	var admin bool
+	cfg, err := stack.Flags("stack", flag.ContinueOnError, args, out, func(f *flag.FlagSet) {
+		f.BoolVar(&admin, "admin", false, "serve the admin API of each pod on a unix socket in --dir")
+		f.Func("pod-arg", "one more argument for every pod, such as --keyspace-domain=kv.test; may be repeated",
+			func(arg string) error { podArgs = append(podArgs, arg); return nil })
+	})
 	if err != nil {
 		return err
+	}
+	cfg.Admin, cfg.PodArgs = admin, make(map[string][]string)
+	for _, kind := range stack.PodKinds {
+		cfg.PodArgs[kind] = podArgs
 	}
 	s, err := stack.Start(ctx, cfg)
 	if err != nil {
