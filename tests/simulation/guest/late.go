@@ -121,9 +121,14 @@ func (p *latePending) Wait(ctx context.Context) (engine.Stamp, error) {
 
 // lateCommits has a pod's commits come late for a while. It returns when the last of them has come.
 func lateCommits(p *pod, r *rand.Rand) {
+	commitsBy(p, between(r, lateMax/10, lateMax), between(r, 50*time.Millisecond, lateFor))
+}
+
+// commitsBy is lateCommits with commits that are late by so much at most, during so long.
+func commitsBy(p *pod, late, during time.Duration) {
 	s := p.life.db
-	s.setLate(between(r, lateMax/10, lateMax))
-	time.Sleep(between(r, 50*time.Millisecond, lateFor))
+	s.setLate(late)
+	time.Sleep(during)
 	s.setLate(0)
 	time.Sleep(lateMax)
 }
@@ -134,5 +139,14 @@ func partedAndLate(_ context.Context, p *pod, r *rand.Rand) error {
 	defer partNow(p, true, true)()
 	time.Sleep(between(r, 0, pauseMax/2))
 	lateCommits(p, r)
+	return nil
+}
+
+// leasesEndLate is partedAndLate for a lease keeper: leases end, as nobody can keep them alive, about when its term
+// does, since its renewals are late; and what it does about them may come after another has them, who is asked.
+func leasesEndLate(_ context.Context, p *pod, r *rand.Rand) error {
+	defer partNow(p, true, true)()
+	time.Sleep(between(r, pauseMax/8, pauseMax/2))
+	commitsBy(p, between(r, lateMax*2/3, lateMax), between(r, lateFor/3, lateFor))
 	return nil
 }
