@@ -96,7 +96,8 @@ func (c *typeChecker) list(flags string, what []string) (all []listed) {
 			what[i] = "./" + w
 		}
 	}
-	cmd := exec.CommandContext(c.t.Context(), "go", append(append([]string{"list"}, strings.Fields(flags)...), what...)...)
+	args := append([]string{"list"}, strings.Fields(flags)...)
+	cmd := exec.CommandContext(c.t.Context(), "go", append(args, what...)...)
 	cmd.Dir, cmd.Stderr = root, c.t.Output()
 	out, err := cmd.Output()
 	if err != nil {

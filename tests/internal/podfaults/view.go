@@ -128,7 +128,9 @@ func (v *View) begin(ctx context.Context, in engine.Store) (engine.Txn, error) {
 }
 
 // BeginRecent implements engine.RecentBeginner.
-func (v *View) BeginRecent(ctx context.Context) (engine.Txn, bool, error) { return v.beginRecent(ctx, v.Store) }
+func (v *View) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	return v.beginRecent(ctx, v.Store)
+}
 
 func (v *View) beginRecent(ctx context.Context, in engine.RecentBeginner) (engine.Txn, bool, error) {
 	t, ok, err := in.BeginRecent(ctx)

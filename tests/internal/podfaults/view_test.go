@@ -9,8 +9,8 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/memory"
 )
 
-// TestPaused: a paused pod learns the outcome of a commit when it goes on, and so does the part of it that sees a domain
-// of the engine, as all that writes keyspaces does.
+// TestPaused: a paused pod learns the outcome of a commit when it goes on, and so does the part of it that sees a
+// domain of the engine, as all that writes keyspaces does.
 func TestPaused(t *testing.T) {
 	for name, of := range map[string]func(*View) engine.Store{
 		"view":   func(v *View) engine.Store { return v },
