@@ -32,9 +32,9 @@ const (
 )
 
 // counted are clients that make two keys each in one transaction, all at once, and count what there is in the same
-// transaction: none is deleted, so the count tells which have come before. In some rounds they make many keys at once
-// instead, each by itself. All is read again, at once and at old revisions (recount, tell). One watch sees them all, and
-// others begin where the keyspace has been compacted.
+// transaction: none is deleted, so the count tells which have come before. In some rounds they make many keys at
+// once instead, each by itself. All is read again, at once and at old revisions (recount, tell). One watch sees them
+// all, and others begin where the keyspace has been compacted.
 type counted struct {
 	w       *world
 	clis    []*clientv3.Client

@@ -27,8 +27,8 @@ type lives struct {
 // clockPeriod is how often it is looked at what revision there is: each life looks at its keys about as often.
 const clockPeriod = 100 * time.Millisecond
 
-// startLives grants the leases, some in each keyspace that nothing else is in, and keeps them alive, each by a client of
-// its own. Their names are the same in each: what one keyspace sees of another is noticed.
+// startLives grants the leases, some in each keyspace that nothing else is in, and keeps them alive, each by a client
+// of its own. Their names are the same in each: what one keyspace sees of another is noticed.
 func (w *world) startLives(ctx context.Context) (all []*lives, err error) {
 	names := slices.DeleteFunc(slices.Clone(w.c.keyspaces), func(n string) bool {
 		return n == w.c.traffic || w.plan.counts > 0 && n == w.c.counted
