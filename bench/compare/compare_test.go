@@ -14,11 +14,11 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
-	"go.uber.org/goleak"
 
 	"github.com/headwaterdb/headwater/bench/cli"
 	"github.com/headwaterdb/headwater/bench/load"
 	"github.com/headwaterdb/headwater/bench/proc"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 // asHwbench makes the test binary behave as hwbench, so that tests have a server and a load tool to run as children.
@@ -35,7 +35,7 @@ func TestMain(m *testing.M) {
 		}
 		os.Exit(0)
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func TestMedian(t *testing.T) {
@@ -312,8 +312,19 @@ func TestServerThatFails(t *testing.T) {
 // builds.
 func TestRounds(t *testing.T) {
 	tg := child(t)
+	// On a busy machine nothing may be answered within a short window.
+	for window := 50 * time.Millisecond; !roundsAnswered(t, tg, window); window *= 4 {
+		if window > 30*time.Second {
+			t.Fatal("no request was answered")
+		}
+	}
+}
+
+// roundsAnswered runs rounds with a window, and says whether a request was answered within it.
+func roundsAnswered(t *testing.T, tg *target, window time.Duration) bool {
+	t.Helper()
 	cfg := &Config{
-		Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: 50 * time.Millisecond,
+		Dir: t.TempDir(), Rows: []string{"put", "list"}, Rounds: 2, Duration: window,
 		Warmup: 10 * time.Millisecond, NoiseMax: 100,
 	}
 	var logged bytes.Buffer
@@ -332,12 +343,14 @@ func TestRounds(t *testing.T) {
 	if d := cmp.Diff([]int{2, 0}, got); d != "" { // the null server cannot list
 		t.Error(d)
 	}
-	if s := r.rep.Rows[0].Samples[nameNull][0]; s.Ops == 0 || s.Errors != 0 {
+	s := r.rep.Rows[0].Samples[nameNull][0]
+	if s.Errors != 0 {
 		t.Errorf("sample %+v", s)
 	}
 	if left, err := os.ReadDir(cfg.Dir); err != nil || len(left) > 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
+	return s.Ops > 0
 }
 
 // TestFailures checks that a failed load is named and has no numbers, and that an interruption is named once.

@@ -7,20 +7,20 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
-
-	"go.uber.org/goleak"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
 
 	"github.com/headwaterdb/headwater/bench/watchload"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 func startEtcd(t *testing.T) (endpoint string) {
 	t.Helper()
@@ -42,6 +42,9 @@ func startEtcd(t *testing.T) (endpoint string) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return e.Clients[0].Addr().String()
 }
+
+// longestWindow is the longest window that a load gets, on a busy machine.
+const longestWindow = 30 * time.Second
 
 func smallOptions(endpoint string) Options {
 	o := DefaultOptions()
@@ -75,14 +78,21 @@ func TestLoads(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := smallOptions(endpoint)
 			tt.change(&o)
-			res, err := tt.run(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, v := range tt.values {
-				if !(res.Values[v] > 0) {
-					t.Errorf("%s is %v", v, res.Values[v])
+			for {
+				res, err := tt.run(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
 				}
+				missing := slices.DeleteFunc(slices.Clone(tt.values), func(v string) bool { return res.Values[v] > 0 })
+				if len(missing) == 0 {
+					return
+				}
+				if o.Duration > longestWindow {
+					t.Fatalf("without %v: %v", missing, res.Values)
+				}
+				// On a busy machine nothing may have been answered within a short window.
+				o.Endpoint = startEtcd(t)
+				o.Rest, o.Warmup, o.Duration = 4*o.Rest, 4*o.Warmup, 4*o.Duration
 			}
 		})
 	}

@@ -5,18 +5,19 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.etcd.io/etcd/server/v3/embed"
+
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 func startEtcd(t *testing.T) (endpoint string) {
@@ -39,6 +40,9 @@ func startEtcd(t *testing.T) (endpoint string) {
 	t.Cleanup(http.DefaultClient.CloseIdleConnections)
 	return e.Clients[0].Addr().String()
 }
+
+// longestWindow is the longest window that a load gets, on a busy machine.
+const longestWindow = 30 * time.Second
 
 func smallOptions(endpoint string) Options {
 	o := DefaultOptions()
@@ -73,18 +77,24 @@ func TestLoads(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := smallOptions(endpoint)
 			tt.change(&o)
-			res, err := tt.run(t.Context(), o)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, name := range tt.values {
-				if res.Values[name] <= 0 {
-					t.Errorf("%s is %v: %v", name, res.Values[name], res.Values)
+			for {
+				res, err := tt.run(t.Context(), o)
+				if err != nil {
+					t.Fatal(err)
 				}
-			}
-			var b strings.Builder
-			if err := res.WriteText(&b); err != nil || !strings.Contains(b.String(), tt.values[0]) {
-				t.Errorf("text %q, %v", b.String(), err)
+				var b strings.Builder
+				if err := res.WriteText(&b); err != nil || !strings.Contains(b.String(), tt.values[0]) {
+					t.Errorf("text %q, %v", b.String(), err)
+				}
+				missing := slices.DeleteFunc(slices.Clone(tt.values), func(v string) bool { return res.Values[v] > 0 })
+				if len(missing) == 0 {
+					return
+				}
+				if o.Duration > longestWindow {
+					t.Fatalf("without %v: %v", missing, res.Values)
+				}
+				// On a busy machine nothing may have been answered within a short window.
+				o.Warmup, o.Duration = 4*o.Warmup, 4*o.Duration
 			}
 		})
 	}
@@ -106,7 +116,10 @@ func TestStranger(t *testing.T) {
 			_, _ = c.Put(ctx, prefix+"stranger", "too short")
 		}
 	}()
-	_, err = Fan(t.Context(), smallOptions(endpoint))
+	// On a busy machine a short window may have no write of the other client's.
+	for o := smallOptions(endpoint); err == nil && o.Duration <= longestWindow; o.Duration *= 4 {
+		_, err = Fan(t.Context(), o)
+	}
 	cancel()
 	<-ended
 	if err == nil {

@@ -8,17 +8,17 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/go-cmp/cmp/cmpopts"
-	"go.uber.org/goleak"
 	"google.golang.org/protobuf/proto"
 	"pgregory.net/rapid"
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/bus/bustest"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/revlog"
 	busv1 "github.com/headwaterdb/headwater/protos/headwater/bus/v1"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 type local struct{ b *bus.Local }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -22,6 +21,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // away is an engine that cannot be reached for a while, or that fails in another way.
@@ -90,17 +90,6 @@ func (l *lines) count(what string) (n int) {
 	return n
 }
 
-// freeAddress is one that nobody listens on: a pod that starts does not tell where it listens.
-func freeAddress(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // metric is the value of a metric without labels; "": there is none.
 func metric(t *testing.T, url, name string) string {
 	t.Helper()
@@ -125,7 +114,7 @@ func metric(t *testing.T, url, name string) string {
 func TestStartWaits(t *testing.T) {
 	eng, log := newAway(t, engine.ErrUnavailable), &lines{}
 	c := testConfig()
-	address := freeAddress(t)
+	address := porttest.Addr(t) // a pod that starts does not tell where it listens
 	c.ListenClientURLs = []string{"http://" + address}
 	type result struct {
 		p   *Server

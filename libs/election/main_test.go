@@ -3,12 +3,11 @@ package election
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+func TestMain(m *testing.M) { leaktest.Main(m, testengine.IgnoreThreads()) }
 
 // TestFoundationDB says whether this run has a cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }

@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/mvcc"
 	"github.com/headwaterdb/headwater/libs/wire"
@@ -139,7 +140,7 @@ func serveLease(t *testing.T, k *fakeKeeper) pb.LeaseClient {
 	t.Helper()
 	// Not the goroutines of other tests of the package.
 	ignore := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, ignore) })
+	t.Cleanup(func() { leaktest.None(t, ignore) })
 	k.rev.CompareAndSwap(0, 7)
 	return pb.NewLeaseClient(serve(t, func(r grpc.ServiceRegistrar) { RegisterLease(r, k, testHeader, k) }))
 }

@@ -24,6 +24,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/etcdapi"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/lease"
 	"github.com/headwaterdb/headwater/libs/loopback"
 	"github.com/headwaterdb/headwater/libs/mvcc"
@@ -128,7 +129,7 @@ func startStackOn(t *testing.T, fs vfs.FS, wrap func(engine.Store) engine.Store)
 func leakCheck(t *testing.T) {
 	t.Helper()
 	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	t.Cleanup(func() { leaktest.None(t, before) })
 }
 
 func mustGrant(t *testing.T, c *clientv3.Client, ttl int64) clientv3.LeaseID {

@@ -11,17 +11,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/libs/watch"
 )
 
 // TestWatchClientResumes: clientv3 keeps its watches over servers that drain and stop, without a gap or a duplicate.
 func TestWatchClientResumes(t *testing.T) {
 	checkLeaks(t)
-	lis, err := net.Listen("tcp", "127.0.0.1:0")
+	addr := porttest.Addr(t)
+	lis, err := net.Listen("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	addr := lis.Addr().String()
 	s := newWatchServer()
 	stop := s.listen(lis, watch.Options{}, WatchOptions{})
 	s.log.commit(watchOp{"k", "0"})

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/testing/protocmp"
 
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/watch"
 	"github.com/headwaterdb/headwater/libs/wire"
@@ -129,7 +130,7 @@ func newWatchServer() *watchServer {
 // checkLeaks fails the test if goroutines are left after its other cleanups.
 func checkLeaks(t testing.TB) {
 	now := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, now) })
+	t.Cleanup(func() { leaktest.None(t, now) })
 }
 
 // serve starts a hub and server on the log as it is, and a connection to it.

@@ -1,39 +1,36 @@
 package feed
 
 import (
+	"fmt"
 	"log/slog"
-	"net"
 	"testing"
 	"time"
 
 	"github.com/nats-io/nats-server/v2/server"
 
 	"github.com/headwaterdb/headwater/libs/bus/nats"
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // TestOverNATS: tailer and hubs are connected by NATS, which goes away and comes back while entries are committed,
 // some of them too large for a message. Nothing is lost or repeated, and with NATS back hubs live on frames again.
 func TestOverNATS(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := porttest.Port(t)
 	var s *server.Server
 	startServer := func() {
+		var err error
 		s, err = server.NewServer(&server.Options{Host: "127.0.0.1", Port: port, NoSigs: true, NoLog: true, MaxPayload: 16 << 10})
 		if err != nil {
 			t.Fatal(err)
 		}
 		s.Start()
-		if !s.ReadyForConnections(10 * time.Second) {
+		if !s.ReadyForConnections(2 * time.Minute) {
 			t.Fatal("the server does not start")
 		}
 	}
 	stopServer := func() { s.Shutdown(); s.WaitForShutdown() }
 
-	url := "nats://" + l.Addr().String()
+	url := fmt.Sprintf("nats://127.0.0.1:%d", port)
 	g := newGroup(t)
 	defer g.stop()
 	log := newFakeLog()

@@ -4,6 +4,8 @@ import (
 	"testing"
 
 	"go.uber.org/goleak"
+
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 // ignoredLeak is a function whose goroutine lives as long as the process; "": none.
@@ -14,5 +16,5 @@ func TestMain(m *testing.M) {
 	if ignoredLeak != "" {
 		o = append(o, goleak.IgnoreAnyFunction(ignoredLeak))
 	}
-	goleak.VerifyTestMain(m, o...)
+	leaktest.Main(m, o...)
 }

@@ -122,7 +122,7 @@ func ask(t *testing.T, url string, c *tls.Config, pairs ...string) string {
 		t.Fatal(err)
 	}
 	defer cc.Close()
-	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), pairs...), 30*time.Second)
+	ctx, cancel := context.WithTimeout(metadata.AppendToOutgoingContext(t.Context(), pairs...), 2*time.Minute)
 	defer cancel()
 	resp, err := pb.NewLeaseClient(cc).LeaseGrant(ctx, &pb.LeaseGrantRequest{})
 	if err != nil {

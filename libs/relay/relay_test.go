@@ -28,6 +28,7 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/libs/wire"
 )
 
@@ -465,12 +466,7 @@ func TestOwnerDies(t *testing.T) {
 
 // TestNobody: without a pod calls fail at once with Unavailable, also those without a deadline.
 func TestNobody(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	gone := l.Addr().String()
-	l.Close()
+	gone := porttest.Addr(t)
 	lookup := func(context.Context, string) ([]string, error) { return nil, errors.New("no such host") }
 	for _, endpoint := range []string{gone, "unix:///nonexistent", "name:1234"} {
 		_, c := relayTo(t, Options{lookup: lookup}, endpoint)

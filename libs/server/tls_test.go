@@ -22,6 +22,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/credentials/insecure"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/libs/tlsconf"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 )
@@ -202,12 +203,7 @@ func TestEveryListener(t *testing.T) {
 // TestMixed: the same address with and without TLS serves both, and a port without TLS answers a handshake as it has.
 func TestMixed(t *testing.T) {
 	ca := tlstest.New(t, "ca")
-	l, err := net.Listen("tcp", "127.0.0.1:0") // for a port that can be given twice
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
+	addr := porttest.Addr(t) // a port that can be given twice
 	r := start(t, func(c *serverSettings) {
 		c.TLS = openTLS(t, serverOptions(ca.Server("server")))
 		c.Client = []string{"http://" + addr, "https://" + addr, "http://" + addr, "http://127.0.0.1:0"}

@@ -3,9 +3,8 @@ package snapshot_test
 import (
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+func TestMain(m *testing.M) { leaktest.Main(m, testengine.IgnoreThreads()) }

@@ -3,7 +3,7 @@ package tlsconf
 import (
 	"testing"
 
-	"go.uber.org/goleak"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }

@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
 )
@@ -42,13 +43,7 @@ func TestMain(m *testing.M) {
 	if ctl.dir != "" {
 		os.RemoveAll(ctl.dir)
 	}
-	if code == 0 {
-		if err := goleak.Find(before, testengine.IgnoreThreads()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, before, testengine.IgnoreThreads()))
 }
 
 // TestFoundationDB reports whether this run uses a FoundationDB cluster.

@@ -15,7 +15,7 @@ import (
 
 const (
 	// linearizationTimeout bounds porcupine's search.
-	linearizationTimeout = 2 * time.Minute
+	linearizationTimeout = 3 * time.Minute
 	// progressMin and progressMax bound how many requests succeed between two faults. After progressTime
 	// progressMin are enough.
 	progressMin, progressMax = 20, 300

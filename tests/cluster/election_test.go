@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -29,6 +30,8 @@ const (
 	workPrefix     = "work/"
 	sessionTTL     = 60 // seconds: no session ends by time
 	electionTry    = 10 * time.Second
+	// electionMore is how much longer a slow machine gets until one candidate has led after the other.
+	electionMore = 2 * time.Minute
 
 	electionFaultMin, electionFaultMax = 300 * time.Millisecond, time.Second
 )
@@ -44,6 +47,19 @@ type term struct {
 	Won, Gone time.Time
 }
 
+// turns says which candidates have led in each election.
+type turns [elections][candidates]atomic.Bool
+
+// handover says whether both candidates of an election have led.
+func (w *turns) handover() bool {
+	for e := range w {
+		if w[e][0].Load() && w[e][1].Load() {
+			return true
+		}
+	}
+	return false
+}
+
 // TestElection runs elections of two candidates each, one at each kv pod, again and again.
 func TestElection(t *testing.T) {
 	s := newStack(t)
@@ -57,12 +73,13 @@ func TestElection(t *testing.T) {
 	var terms []term
 	var failed int
 	var wg sync.WaitGroup
+	var won turns
 	for c := range candidates {
 		cli := s.client(s.pods[kv][c%len(s.pods[kv])].addr())
 		for e := range elections {
 			name := fmt.Sprintf("%s%d/", electionPrefix, e)
 			wg.Go(func() {
-				led, n, err := s.campaigns(ctx, cli, name, fmt.Sprintf("candidate %d", c))
+				led, n, err := s.campaigns(ctx, cli, name, fmt.Sprintf("candidate %d", c), func() { won[e][c].Store(true) })
 				mu.Lock()
 				defer mu.Unlock()
 				terms = append(terms, led...)
@@ -75,7 +92,9 @@ func TestElection(t *testing.T) {
 	}
 	rnd := rand.New(rand.NewPCG(s.seedOf("election"), 0))
 	faults, err := s.inject(t.Context(), rnd, faultsNamed("kill kv", "kill keeper", "kill tailer", "kill nats"),
-		func() bool { return time.Now().Before(until) },
+		func() bool {
+			return time.Now().Before(until) || !won.handover() && time.Now().Before(until.Add(electionMore))
+		},
 		func() error { return wait(t.Context(), rnd, electionFaultMin, electionFaultMax) })
 	if err != nil {
 		t.Error(err)
@@ -111,10 +130,10 @@ func TestElection(t *testing.T) {
 // errDeposed says that a process believed to lead and did not. No fault excuses that.
 var errDeposed = errors.New("the leader's key is not there")
 
-// campaigns runs a candidate until ctx ends. It returns the terms that the candidate has won and ended in order. After
-// any failure it revokes the session, so that nobody waits for its key, and makes a new one.
+// campaigns runs a candidate until ctx ends. It returns the terms that the candidate has won and ended in order, and
+// calls led for each. After any failure it revokes the session, so that nobody waits for its key, and makes a new one.
 func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
-	candidate string,
+	candidate string, led func(),
 ) (terms []term, failed int, err error) {
 	// A term that has begun also ends in order.
 	run := context.WithoutCancel(ctx)
@@ -130,8 +149,8 @@ func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
 		if err != nil {
 			return terms, failed, fmt.Errorf("grant: %w", err)
 		}
-		led, leadErr := session(ctx, cli, id, name, candidate)
-		terms = append(terms, led...)
+		more, leadErr := session(ctx, cli, id, name, candidate, led)
+		terms = append(terms, more...)
 		if errors.Is(leadErr, errDeposed) {
 			return terms, failed, leadErr
 		}
@@ -155,7 +174,7 @@ func (s *stack) campaigns(ctx context.Context, cli *clientv3.Client, name,
 
 // session runs a candidate with one lease until ctx ends or something fails.
 func session(ctx context.Context, cli *clientv3.Client, id clientv3.LeaseID, name,
-	candidate string,
+	candidate string, led func(),
 ) (terms []term, err error) {
 	run := context.WithoutCancel(ctx)
 	s, err := concurrency.NewSession(cli, concurrency.WithTTL(sessionTTL), concurrency.WithLease(id),
@@ -165,11 +184,12 @@ func session(ctx context.Context, cli *clientv3.Client, id clientv3.LeaseID, nam
 	}
 	defer s.Orphan()
 	for ctx.Err() == nil {
-		led, err := lead(run, s, name, candidate)
+		t, err := lead(run, s, name, candidate)
 		if err != nil {
 			return terms, err
 		}
-		terms = append(terms, led)
+		led()
+		terms = append(terms, t)
 	}
 	return terms, nil
 }

@@ -2,14 +2,13 @@ package cluster
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
-	"go.uber.org/goleak"
 )
 
 var (
@@ -23,11 +22,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, testengine.IgnoreThreads()))
 }
 
 // TestFoundationDB reports whether this run uses a FoundationDB cluster.

@@ -16,11 +16,12 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/tests/internal/check"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
 	"github.com/headwaterdb/headwater/tests/internal/load"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 )
@@ -30,7 +31,7 @@ var (
 	seedFlag     = flag.Uint64("seed", 0, "seed of all random choices; 0 picks one")
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+func TestMain(m *testing.M) { leaktest.Main(m, testengine.IgnoreThreads()) }
 
 // TestFoundationDB reports whether this run uses a FoundationDB cluster.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }
@@ -83,7 +84,6 @@ func (s *system) start(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, s.eng.Close())
 	}
-	s.addr = l.Addr().String()
 	logger := slog.New(slog.NewTextHandler(s.t.Output(), &slog.HandlerOptions{Level: slog.LevelWarn}))
 	if s.srv, err = inproc.Start(ctx, inproc.Config{
 		Engine: s.eng, Listener: l, MVCC: s.mvcc, Logger: logger,
@@ -212,7 +212,7 @@ func newSystem(t *testing.T) (*system, uint64) {
 		seed = uint64(time.Now().UnixNano())
 	}
 	t.Logf("-seed %d", seed)
-	return &system{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewCrashableMem(), addr: "127.0.0.1:0"}, seed
+	return &system{t: t, rnd: rand.New(rand.NewPCG(seed, 0)), fs: vfs.NewCrashableMem(), addr: porttest.Addr(t)}, seed
 }
 
 // TestPowerLoss runs the standalone server's engine, unchanged, and makes the power fail.

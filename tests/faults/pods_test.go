@@ -13,6 +13,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
 	"github.com/headwaterdb/headwater/libs/mvcc"
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/tests/internal/inproc"
 	"github.com/headwaterdb/headwater/tests/internal/load"
 )
@@ -29,7 +30,6 @@ func (p *pods) startPod(ctx context.Context, i int) error {
 	if err != nil {
 		return err
 	}
-	p.addrs[i] = l.Addr().String()
 	p.srvs[i], err = inproc.Start(ctx, inproc.Config{
 		Engine: p.eng, Listener: l, MVCC: p.mvcc, Logger: slog.New(slog.DiscardHandler), NoLeases: true,
 	})
@@ -43,7 +43,7 @@ func (p *pods) startPod(ctx context.Context, i int) error {
 // a time. Every client stays with one server. The history of all clients is judged as one.
 func TestPods(t *testing.T) {
 	s, seed := newSystem(t)
-	p := &pods{system: *s, addrs: []string{"127.0.0.1:0", "127.0.0.1:0"}, srvs: make([]*inproc.Server, 2)}
+	p := &pods{system: *s, addrs: []string{porttest.Addr(t), porttest.Addr(t)}, srvs: make([]*inproc.Server, 2)}
 	p.mvcc = mvcc.Options{Lanes: 2, Shift: 5, GroupMax: 8, InlineBytes: 3}
 	unreliable := faults.New(
 		testengine.KeepOpen(testengine.Open(t, seed)),
@@ -64,7 +64,10 @@ func TestPods(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for end := time.Now().Add(*durationFlag); err == nil && run.GoesOn(end); {
+	end := time.Now().Add(*durationFlag)
+	// A slow machine gets as long as for the rest of the traffic until there was a conflict.
+	noConflict := func() bool { return p.conflicts == 0 && time.Now().Before(end.Add(2*time.Minute)) }
+	for err == nil && (run.GoesOn(end) || noConflict()) {
 		if err = run.Progress(ctx, progressMin+p.rnd.Int64N(progressMax-progressMin)); err == nil {
 			err = p.restart(ctx, p.rnd)
 		}

@@ -3,16 +3,15 @@ package formats
 import (
 	"context"
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/release"
 )
@@ -24,11 +23,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, testengine.IgnoreThreads()))
 }
 
 // oldStandalone is the standalone server of the previous release.

@@ -27,7 +27,7 @@ const (
 	// between is how many requests succeed between two steps of a roll-out.
 	between = 600
 	// linearizationTimeout bounds porcupine's search.
-	linearizationTimeout = time.Minute
+	linearizationTimeout = 3 * time.Minute
 )
 
 // roll is a roll-out under load.

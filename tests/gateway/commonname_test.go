@@ -94,10 +94,6 @@ func certifiedSides(t *testing.T) (ca *tlstest.Authority, roots *x509.CertPool, 
 		t.Fatal(err)
 	}
 	t.Cleanup(reference.Remove)
-	reference.Stop() // its gateway dials the address that it was told to listen on
-	if err := reference.Restart(); err != nil {
-		t.Fatal(err)
-	}
 	server := standalone.Start(t, func(c *config.Config) {
 		c.ListenClientURLs = []string{"https://127.0.0.1:0"}
 		c.BcryptCost = bcryptCost

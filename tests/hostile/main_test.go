@@ -12,13 +12,14 @@ import (
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/attack"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
 func TestMain(m *testing.M) {
 	// One goroutine starts the processes of all tests.
-	goleak.VerifyTestMain(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve"))
+	leaktest.Main(m, goleak.IgnoreTopFunction("github.com/headwaterdb/headwater/tests/internal/spawn.serve"))
 }
 
 // patience bounds every wait. soon is less than the 10 s after which the server closes silent connections, so whatever

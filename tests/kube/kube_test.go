@@ -20,8 +20,8 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
-	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/spawn"
 	"github.com/headwaterdb/headwater/tests/internal/standalone"
 )
@@ -55,7 +55,7 @@ type apiserver struct {
 // start starts a kube-apiserver on the store at url.
 func start(t *testing.T, url string, ca *tlstest.Authority, client tlstest.Pair) *apiserver {
 	t.Helper()
-	dir, addr := t.TempDir(), hw.FreeAddr(t)
+	dir, addr := t.TempDir(), porttest.Addr(t)
 	key, err := rsa.GenerateKey(rand.Reader, 2048)
 	if err != nil {
 		t.Fatal(err)

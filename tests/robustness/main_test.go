@@ -2,15 +2,14 @@ package robustness
 
 import (
 	"flag"
-	"fmt"
 	"os"
 	"testing"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 	"github.com/headwaterdb/headwater/tests/internal/pods"
-	"go.uber.org/goleak"
 )
 
 var (
@@ -38,11 +37,7 @@ func TestMain(m *testing.M) {
 	flag.Parse()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, testengine.IgnoreThreads()))
 }
 
 // seed returns the seed to use and prints it.

@@ -2,7 +2,6 @@ package sidebyside
 
 import (
 	"fmt"
-	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -18,7 +17,6 @@ const (
 	wrongPatience    = 10 * time.Second
 	progressInterval = 60 * time.Millisecond  // between repeated progress requests
 	syncTimeout      = 600 * time.Millisecond // etcd looks for watchers that are behind every 100 ms
-	portTriesMax     = 5
 	silenceTimeout   = 200 * time.Millisecond // how long to wait where no answer is expected
 )
 
@@ -50,11 +48,6 @@ type InconclusiveError struct{ Reason string }
 
 func (i *InconclusiveError) Error() string { return "inconclusive: " + i.Reason }
 
-// portTaken reports whether another process has taken a server's port before the server could bind it.
-func portTaken(err error) bool {
-	return err != nil && strings.Contains(err.Error(), "address already in use")
-}
-
 // NewPair starts a fresh reference, whose configuration configure changes, and a fresh server under test.
 func NewPair(sut func() (*Target, error), configure ...func(*embed.Config)) (*Pair, error) {
 	ref, err := newEtcd("etcd", configure, nil)
@@ -62,12 +55,6 @@ func NewPair(sut func() (*Target, error), configure ...func(*embed.Config)) (*Pa
 		return nil, err
 	}
 	under, err := sut()
-	for range portTriesMax {
-		if !portTaken(err) {
-			break
-		}
-		under, err = sut()
-	}
 	if err != nil {
 		ref.Close()
 		return nil, err
@@ -389,9 +376,6 @@ func (p *Pair) restart(op Op) (*Difference, error) {
 	}
 	for _, t := range []*Target{p.Ref, p.SUT} {
 		if err := t.reopen(max(p.base, p.compacted)); err != nil {
-			if portTaken(err) {
-				return nil, &InconclusiveError{Reason: err.Error()}
-			}
 			return nil, fmt.Errorf("restart %s: %w", t.name, err)
 		}
 	}

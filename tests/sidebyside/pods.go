@@ -28,6 +28,7 @@ import (
 
 const (
 	podsPerKind = 2
+	startsMax   = 4               // deployments at a time
 	podsTimeout = 2 * time.Minute // bounds the start of all pods
 	probePause  = 10 * time.Millisecond
 	// podsTarget is the address that clients dial. Its resolver knows the pods.
@@ -122,8 +123,14 @@ func (s *podsServer) dialOptions() []grpc.DialOption {
 	}
 }
 
+// starting holds a place for each deployment that may start at a time. A start takes most of a processor, and on a busy
+// machine pods that start beside too many others never keep a shard or an election for long.
+var starting = make(chan struct{}, startsMax)
+
 // start starts all pods, with a view of the engine of their own.
 func (s *podsServer) start() error {
+	starting <- struct{}{}
+	defer func() { <-starting }()
 	ctx, cancel := context.WithTimeout(context.Background(), podsTimeout)
 	defer cancel()
 	o := s.o.Faults

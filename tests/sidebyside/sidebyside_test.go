@@ -3,7 +3,6 @@ package sidebyside
 import (
 	"errors"
 	"flag"
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"slices"
@@ -14,6 +13,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
@@ -38,13 +38,7 @@ func TestMain(m *testing.M) {
 	before := goleak.IgnoreCurrent()
 	code := m.Run()
 	hw.Cleanup()
-	if code == 0 {
-		if err := goleak.Find(before, testengine.IgnoreThreads()); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, before, testengine.IgnoreThreads()))
 }
 
 func runSeed() uint64 {

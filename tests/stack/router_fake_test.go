@@ -20,6 +20,8 @@ import (
 	"google.golang.org/grpc/health"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
 	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 const routerTemplate = "../../deploy/nginx.conf.template"
@@ -229,21 +231,10 @@ func startFake(t *testing.T, kind string, w *world) *fakePod {
 	return p
 }
 
-// freePort returns a port on which nothing listens.
-func freePort(t *testing.T) int {
+// runRouter starts nginx on two free ports, until the end of the test.
+func runRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack, error) {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// tryRouter starts nginx on two free ports, until the end of the test.
-func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack, error) {
-	t.Helper()
-	s := &Stack{cfg: Config{Dir: t.TempDir(), Port: freePort(t), BasePort: freePort(t), Nginx: nginx}}
+	s := &Stack{cfg: Config{Dir: t.TempDir(), Port: porttest.Port(t), BasePort: porttest.Port(t), Nginx: nginx}}
 	values := s.routerValues()
 	maps.Copy(values, addresses)
 	template, err := os.ReadFile(routerTemplate)
@@ -258,8 +249,7 @@ func tryRouter(t *testing.T, nginx string, addresses map[string]string) (*Stack,
 		return nil, err
 	}
 	path, args := routerCommand(nginx, s.cfg.Dir)
-	// nginx listens when the file with its id exists. Dialing would be no better test: a dialer may get the same
-	// port as its local port, and then talks to itself.
+	// nginx listens when the file with its id exists.
 	router := &Process{
 		Name: KindRouter, Kind: KindRouter, Log: s.path("nginx.log"), path: path, args: args,
 		ready: func(context.Context) error {
@@ -299,13 +289,7 @@ func startRouter(t *testing.T, w *world) (conn *grpc.ClientConn, pods map[string
 			addresses[fmt.Sprintf("%s_%d", strings.ToUpper(kind), i+1)] = p.listener.Addr().String()
 		}
 	}
-	// Another process may take a free port before nginx does.
-	var s *Stack
-	for range 5 {
-		if s, err = tryRouter(t, nginx, addresses); err == nil {
-			break
-		}
-	}
+	s, err := runRouter(t, nginx, addresses)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,7 +8,6 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
-	"fmt"
 	"math/big"
 	"net"
 	"os"
@@ -22,6 +21,8 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // authority makes a certificate authority and a certificate of it, in a new directory: ca.pem, node.pem and node.key.
@@ -69,7 +70,7 @@ func authority(t *testing.T, name string) (dir string) {
 func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile string) {
 	t.Helper()
 	dir := t.TempDir()
-	address := fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	address := porttest.Addr(t)
 	clusterFile = filepath.Join(dir, "fdb.cluster")
 	if err := os.WriteFile(clusterFile, []byte("tls:tls@"+address+":tls\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -108,7 +109,7 @@ func startTLSDatabase(t *testing.T, f FoundationDB, certs string) (clusterFile s
 // tlsPod starts a kv pod with flags, and waits until its HTTP endpoint answers at path.
 func tlsPod(t *testing.T, program, clusterFile, path string, flags ...string) (p *Process, endpoint string) {
 	t.Helper()
-	endpoint = fmt.Sprintf("127.0.0.1:%d", freePort(t))
+	endpoint = porttest.Addr(t)
 	p = &Process{
 		Name: "kv", Kind: "kv", Log: filepath.Join(t.TempDir(), "kv.log"), path: program,
 		args: append([]string{

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -23,6 +22,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/auth"
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/libs/tlsconf/tlstest"
 	adminv1 "github.com/headwaterdb/headwater/protos/headwater/admin/v1"
 	keyspacev1 "github.com/headwaterdb/headwater/protos/headwater/keyspace/v1"
@@ -32,7 +32,7 @@ import (
 // patience bounds every wait.
 const patience = 2 * time.Minute
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { leaktest.Main(m) }
 
 // start starts a standalone server.
 func start(t *testing.T, change func(*config.Config)) *compose.Server {

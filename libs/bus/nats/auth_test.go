@@ -6,7 +6,6 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/nats-io/jwt/v2"
 	natsserver "github.com/nats-io/nats-server/v2/server"
@@ -130,7 +129,7 @@ func serveTLS(t *testing.T, ca *tlstest.Authority, change func(*natsserver.Optio
 	t.Helper()
 	conf := ca.Client()
 	o := &natsserver.Options{
-		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, TLSVerify: true, TLSTimeout: 30,
+		Host: "127.0.0.1", Port: natsserver.RANDOM_PORT, NoLog: true, NoSigs: true, TLSVerify: true, TLSTimeout: 120,
 		TLSConfig: &tls.Config{
 			Certificates: []tls.Certificate{ca.Server("nats").TLS}, ClientCAs: conf.RootCAs,
 			ClientAuth: tls.RequireAndVerifyClientCert,
@@ -143,7 +142,7 @@ func serveTLS(t *testing.T, ca *tlstest.Authority, change func(*natsserver.Optio
 	}
 	s.Start()
 	t.Cleanup(func() { s.Shutdown(); s.WaitForShutdown() })
-	if !s.ReadyForConnections(30 * time.Second) {
+	if !s.ReadyForConnections(deadline) {
 		t.Fatal("the server does not start")
 	}
 	return s.ClientURL()
@@ -169,5 +168,5 @@ func connect(t *testing.T, url string, c nats.Credentials, files tlsconf.Options
 
 // once is nats.go's connection with the options of a bus, without its further attempts.
 func once(url string, options []natsgo.Option) (*natsgo.Conn, error) {
-	return natsgo.Connect(url, append(options, natsgo.RetryOnFailedConnect(false), natsgo.Timeout(30*time.Second))...)
+	return natsgo.Connect(url, append(options, natsgo.RetryOnFailedConnect(false), natsgo.Timeout(deadline))...)
 }

@@ -2,7 +2,6 @@ package nats_test
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -14,18 +13,18 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	natsgo "github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus/testutil"
-	"go.uber.org/goleak"
 
 	"github.com/headwaterdb/headwater/libs/bus"
 	"github.com/headwaterdb/headwater/libs/bus/bustest"
 	"github.com/headwaterdb/headwater/libs/bus/nats"
+	"github.com/headwaterdb/headwater/libs/leaktest"
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.Cleanup(func(code int) {
-		os.RemoveAll(built)
-		os.Exit(code)
-	}))
+	code := m.Run()
+	os.RemoveAll(built)
+	os.Exit(leaktest.Code(code))
 }
 
 // built is the directory of what buildServer has built.
@@ -133,12 +132,7 @@ func newProcess(t *testing.T) *process {
 	if err != nil {
 		t.Skip("SKIPPED: nats-server cannot be built: ", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	p := &process{path: path, port: l.Addr().(*net.TCPAddr).Port}
+	p := &process{path: path, port: porttest.Port(t)}
 	t.Cleanup(p.kill)
 	return p
 }
@@ -176,12 +170,7 @@ func TestProcessRestart(t *testing.T) {
 
 // TestEmbeddedRestart is the same within the process.
 func TestEmbeddedRestart(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	port := l.Addr().(*net.TCPAddr).Port
-	l.Close()
+	port := porttest.Port(t)
 	var s *server.Server
 	start := func() { s = embedded(t, func(o *server.Options) { o.Port = port }) }
 	kill := func() { s.Shutdown(); s.WaitForShutdown() }

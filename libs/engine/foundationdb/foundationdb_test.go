@@ -17,13 +17,14 @@ import (
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/enginetest"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 // clusterEnv names the cluster file of the tests. It is libfdb_c's own variable.
 const clusterEnv = "FDB_CLUSTER_FILE"
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"))
+	leaktest.Main(m, goleak.IgnoreAnyFunction("github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"))
 }
 
 // openRoot opens a store on the cluster in a root of its own, which is cleared afterwards; it skips the test if there

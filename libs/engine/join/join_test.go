@@ -9,15 +9,14 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
-
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/enginetest"
 	"github.com/headwaterdb/headwater/libs/engine/faults"
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, testengine.IgnoreThreads()) }
+func TestMain(m *testing.M) { leaktest.Main(m, testengine.IgnoreThreads()) }
 
 // TestFoundationDB says what this package's tests ran on.
 func TestFoundationDB(t *testing.T) { testengine.OnFoundationDB(t) }

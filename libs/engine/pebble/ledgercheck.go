@@ -69,7 +69,7 @@ func (c *checker) checkMarkers() error {
 			known = known && !c.exact
 		}
 		if old, _ := parseMarker(listed, mark); !known || listed != "" && found.count <= old.count {
-			return refused(found.name, fmt.Sprintf("is not this store's newest marker (%s)", orNone(listed)))
+			return refused(found.name, fmt.Sprintf("is not the newest marker in the ledger (%s)", orNone(listed)))
 		}
 		c.state.markers[mark] = found.name
 	}

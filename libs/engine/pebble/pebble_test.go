@@ -10,10 +10,10 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
-	"go.uber.org/goleak"
 
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/enginetest"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
 // childEnv says that this process runs one test that leaves goroutines behind.
@@ -23,7 +23,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv(childEnv) != "" {
 		os.Exit(m.Run())
 	}
-	goleak.VerifyTestMain(m)
+	leaktest.Main(m)
 }
 
 // alone runs a test in a process of its own, because goroutines of a failed Pebble are left behind. It reports whether

@@ -5,13 +5,12 @@ import (
 	"strings"
 	"testing"
 
-	"go.uber.org/goleak"
-
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m, IgnoreThreads()) }
+func TestMain(m *testing.M) { leaktest.Main(m, IgnoreThreads()) }
 
 // TestFoundationDB says whether this run has a cluster.
 func TestFoundationDB(t *testing.T) { OnFoundationDB(t) }

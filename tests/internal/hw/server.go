@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -14,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/tests/internal/spawn"
 )
 
@@ -49,8 +49,8 @@ func New(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 	tb.Helper()
 	s := &Server{prog: p, extra: extra, log: &tail{}, layout: Layout{
 		DataDir:   dataDir,
-		ClientURL: "http://" + FreeAddr(tb),
-		PeerURL:   "http://" + FreeAddr(tb),
+		ClientURL: "http://" + porttest.Addr(tb),
+		PeerURL:   "http://" + porttest.Addr(tb),
 	}}
 	tb.Cleanup(func() {
 		if err := s.Kill(); err != nil && !errors.Is(err, ErrNotRunning) {
@@ -82,17 +82,6 @@ func Run(tb testing.TB, p Program, dataDir string, extra ...string) *Server {
 		tb.Fatal(err)
 	}
 	return s
-}
-
-// FreeAddr returns a loopback address with a port that was free a moment ago.
-func FreeAddr(tb testing.TB) string {
-	tb.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // ErrNotRunning says that there is no process to act on.

@@ -8,10 +8,10 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"github.com/headwaterdb/headwater/libs/engine/testengine"
+	"github.com/headwaterdb/headwater/libs/leaktest"
 	"github.com/headwaterdb/headwater/tests/internal/hw"
 )
 
@@ -21,11 +21,7 @@ func TestMain(m *testing.M) {
 	ServeChild()
 	code := m.Run()
 	hw.Cleanup()
-	if err := goleak.Find(testengine.IgnoreThreads()); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
+	os.Exit(leaktest.Code(code, testengine.IgnoreThreads()))
 }
 
 // TestFoundationDB reports whether this run uses a FoundationDB cluster.

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 )
@@ -22,6 +23,7 @@ const (
 type Server struct {
 	dir       string
 	addr      string
+	release   func() // of addr
 	etcd      *embed.Etcd
 	configure []func(*embed.Config)
 }
@@ -33,8 +35,8 @@ func Start(configure ...func(*embed.Config)) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{dir: dir, addr: "127.0.0.1:0", configure: configure}
-	if err := s.Restart(); err != nil {
+	s, err := open(dir, configure...)
+	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
 	}
@@ -44,8 +46,20 @@ func Start(configure ...func(*embed.Config)) (*Server, error) {
 // Open runs an etcd on an existing data directory, such as etcdutl makes from a snapshot for a member with PeerURL. The
 // caller ends it with Remove, which deletes the directory.
 func Open(dir string) (*Server, error) {
-	s := &Server{dir: dir, addr: "127.0.0.1:0"}
-	return s, s.Restart()
+	return open(dir)
+}
+
+func open(dir string, configure ...func(*embed.Config)) (*Server, error) {
+	addr, release, err := porttest.Reserve() // Restart needs it again
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{dir: dir, addr: addr, release: release, configure: configure}
+	if err := s.Restart(); err != nil {
+		release()
+		return nil, err
+	}
+	return s, nil
 }
 
 // PeerURL is the advertised peer URL of every Server; nobody listens there.
@@ -83,7 +97,6 @@ func (s *Server) Restart() error {
 		return errors.New("start etcd: not ready in time")
 	}
 	s.etcd = e
-	s.addr = e.Clients[0].Addr().String()
 	return nil
 }
 
@@ -101,5 +114,6 @@ func (s *Server) Stop() {
 // Remove ends etcd and deletes its data.
 func (s *Server) Remove() {
 	s.Stop()
+	s.release()
 	os.RemoveAll(s.dir)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -13,6 +12,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/compose"
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // deploymentScene starts a pod of each kind on one store. It writes down the metrics of each, as kv, watchhub and
@@ -68,16 +68,15 @@ func deploymentScene(ctx context.Context, s stage) (err error) {
 	return err
 }
 
-// addresses returns free addresses, one for each kind of pod.
+// addresses returns addresses that are free until the process ends, one for each kind of pod.
 func addresses() (map[config.Kind]string, error) {
 	at := make(map[config.Kind]string)
 	for _, k := range config.Pods {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		addr, _, err := porttest.Reserve()
 		if err != nil {
 			return nil, err
 		}
-		defer l.Close()
-		at[k] = l.Addr().String()
+		at[k] = addr
 	}
 	return at, nil
 }

@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
 	"os"
 	"path/filepath"
 
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
+
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // etcdScenes plays the scenes on a real etcd. Its metrics are those of the process, so the scenes come one after the
@@ -73,12 +74,11 @@ func startEtcds(dir string, names ...string) (members []*embed.Etcd, err error) 
 	peers := make([]url.URL, len(names))
 	cluster := ""
 	for i, name := range names {
-		l, err := net.Listen("tcp", "127.0.0.1:0") // a peer's address must be known before it listens
+		addr, _, err := porttest.Reserve() // a peer's address must be known before it listens
 		if err != nil {
 			return nil, err
 		}
-		peers[i] = url.URL{Scheme: "http", Host: l.Addr().String()}
-		l.Close()
+		peers[i] = url.URL{Scheme: "http", Host: addr}
 		cluster += fmt.Sprintf(",%s=%s", name, &peers[i])
 	}
 	for i, name := range names {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"net"
 	"os"
 	"sync/atomic"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/headwaterdb/headwater/libs/config"
 	"github.com/headwaterdb/headwater/libs/engine"
 	"github.com/headwaterdb/headwater/libs/engine/pebble"
+	"github.com/headwaterdb/headwater/libs/porttest"
 )
 
 // headwaterScenes plays the scenes on standalone servers: one with a quota, as etcd has one, and one without.
@@ -80,12 +80,12 @@ func podScenes(ctx context.Context, s stage) error {
 	defer db.Close()
 	store := &away{Store: db}
 	store.gone.Store(true)
-	l, err := net.Listen("tcp", "127.0.0.1:0") // a pod that is starting does not tell its address yet
+	addr, release, err := porttest.Reserve() // a pod that is starting does not tell its address yet
 	if err != nil {
 		return err
 	}
-	at := "http://" + l.Addr().String()
-	l.Close()
+	defer release()
+	at := "http://" + addr
 	c := config.Default(config.KV)
 	c.ListenClientURLs, c.ExtensiveMetrics = []string{at}, true
 	c.WatchHubEndpoints, c.LeaseKeeperEndpoints = []string{nobody}, []string{nobody}

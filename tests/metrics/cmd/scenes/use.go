@@ -18,7 +18,7 @@ const (
 	failedPer      = 5 // one request of so many fails
 	awayRequests   = 3
 	awayPatience   = 300 * time.Millisecond
-	requestTimeout = 20 * time.Second
+	requestTimeout = 2 * time.Minute
 )
 
 // with calls f with a client that does not retry by itself.
