@@ -9,12 +9,12 @@ import (
 	"github.com/headwaterdb/headwater/tests/internal/memory"
 )
 
-// TestPaused: a paused pod learns the outcome of a commit when it goes on, and so does the part of it that sees a
+// TestPaused: a paused pod learns the outcome of a commit when it goes on, and so does the part of a Whole that sees a
 // domain of the engine, as all that writes keyspaces does.
 func TestPaused(t *testing.T) {
 	for name, of := range map[string]func(*View) engine.Store{
 		"view":   func(v *View) engine.Store { return v },
-		"domain": func(v *View) engine.Store { return engine.Domain(v, []byte("domain")) },
+		"domain": func(v *View) engine.Store { return engine.Domain(Whole{v}, []byte("domain")) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

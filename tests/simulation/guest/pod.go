@@ -62,7 +62,7 @@ func (p *pod) begin(ctx context.Context) (*life, error) {
 	}
 	l.view = podfaults.NewView(l.db, l.gate, o)
 	parts := compose.Parts{
-		Engine: l.view, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
+		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
 		Now: p.clock.now,
 	}
 	var err error
