@@ -51,8 +51,9 @@ func (r recents) Snapshot(ctx context.Context) (engine.Snapshot, error) {
 	return r.Store.Snapshot(ctx)
 }
 
-// Whole is a View whose domains, through which keyspaces are read and written, are behind the gate too, and which offers
-// recent states, if the engine does. The domains of a View alone pass the gate when a call begins, and not when it ends.
+// Whole is a View whose domains, through which keyspaces are read and written, are behind the gate too, and which
+// offers recent states, if the engine does. The domains of a View alone pass the gate when a call begins, and not when
+// it ends.
 type Whole struct{ *View }
 
 // RecentSnapshot implements engine.RecentSnapshotter: on an engine that does not, a Snapshot.

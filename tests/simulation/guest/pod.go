@@ -62,8 +62,8 @@ func (p *pod) begin(ctx context.Context) (*life, error) {
 	}
 	l.view = podfaults.NewView(l.db, l.gate, o)
 	parts := compose.Parts{
-		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
-		Now: p.clock.now,
+		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate},
+		Log: w.log.With("pod", p.name, "generation", p.generation), Now: p.clock.now,
 	}
 	var err error
 	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {
