@@ -19,7 +19,6 @@ type Object struct {
 }
 
 // Place stores objects by name. A name has no slash. Open returns fs.ErrNotExist for an object that is not there.
-// there.
 type Place interface {
 	// Put writes an object of a known size. It is written completely and durably, or not at all.
 	Put(ctx context.Context, name string, r io.Reader, size int64) error

@@ -26,8 +26,9 @@
 //   - A cut-over happens at one revision of both sides, with the leases and users that the source had there, or not at
 //     all. It does not stop the source's writers; it only finds out that they have not been stopped, until it is done.
 //   - A file of lines that is not whole is not taken for one: it has a line at its end that says so.
-//   - Of the log no more than tailBytes are held. Copies are watched from before the snapshot on: what the source
-//     compacts meanwhile is not missed, unless that is more.
+//   - Of the log no more than tailBytes are held, with Migration.WorkDir tailMemory in memory and spillBytes on disk.
+//     Copies are watched from before the snapshot on: what the source compacts meanwhile is not missed, unless it is
+//     more.
 //
 // # Concurrency
 //

@@ -55,15 +55,22 @@ type follower struct {
 // source has compacted too far, or a revision is too large to be replayed, it makes the copy again, after a pause.
 func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) error {
 	copies := retry.Pauses{Policy: copyPauses}
+	overflowed := false
 	for pauses := 0; ; {
 		err := m.Follow(ctx, done)
 		var compacted *CompactedError
 		switch {
 		case ctx.Err() != nil:
 			return ctx.Err()
-		case errors.Is(err, errOverflow):
+		case errors.Is(err, errOverflow): // what has been held is there
+			m.note("%s: what came then is read from the source again", strings.TrimSpace(err.Error()))
+			overflowed = true
+			if err := retry.Sleep(ctx, pause); err != nil {
+				return err
+			}
 		case (errors.As(err, &compacted) || unfollowable(err)) && m.Target.replaceable():
-			m.note("%s: the copy starts again", strings.TrimSpace(err.Error()))
+			m.note("%s: the copy starts again%s", strings.TrimSpace(err.Error()), m.advice(err, overflowed))
+			overflowed = false
 			if err := copies.Wait(ctx); err != nil {
 				return err
 			}
@@ -81,6 +88,23 @@ func (m *Migration) followOn(ctx context.Context, done func(rev int64) bool) err
 			return err
 		}
 	}
+}
+
+// advice says how another copy gets further than one that could not follow. overflowed says that the log of the source
+// was longer than what is held of it.
+func (m *Migration) advice(err error, overflowed bool) string {
+	switch {
+	case unfollowable(err):
+		return "; the source must not make such requests until the keyspace has followed"
+	case !overflowed:
+		return ""
+	case m.WorkDir == "":
+		return fmt.Sprintf("; it wrote more than the %d MiB that are held during a copy and compacted them: give "+
+			"--work-dir a directory for up to %d GiB, or have the source compact less often meanwhile",
+			tailBytes>>20, spillBytes>>30)
+	}
+	return fmt.Sprintf("; it wrote more than %s takes (at most %d GiB) and compacted it: make room there, or have "+
+		"the source compact less often meanwhile", m.WorkDir, spillBytes>>30)
 }
 
 // passes says whether an error of either side passes by itself: a server restarts, or has no leader.
@@ -130,7 +154,7 @@ func (m *Migration) Follow(ctx context.Context, done func(rev int64) bool) error
 		return nil
 	}
 	if f.tail, m.early = m.early, nil; f.tail == nil {
-		f.tail = m.Source.tail(ctx, f.rev+1)
+		f.tail = m.Source.tail(ctx, f.rev+1, m.WorkDir)
 	}
 	defer f.tail.close()
 	if f.stream, err = m.Target.replay(ctx, cluster); err == nil {

@@ -53,7 +53,8 @@ type Migration struct {
 	// TempDir is the directory for a file of the source from which users are read; "": the system's.
 	TempDir string
 	// WorkDir, if set, is the directory in which the first copy keeps the source's snapshot until the keyspace is
-	// whole. If the copy is interrupted, however that happens, the next one goes on with the same file.
+	// whole. If the copy is interrupted, however that happens, the next one goes on with the same file. It also takes
+	// what the source does meanwhile, up to 16 GiB, as far as memory does not hold it.
 	WorkDir string
 	// Report, if set, is called with the progress, from several goroutines. It must return quickly.
 	Report func(Progress)
@@ -153,7 +154,7 @@ func (m *Migration) copy(ctx context.Context, cluster uint64, settings *adminv1.
 	if err != nil {
 		return err
 	}
-	m.early = m.Source.tail(ctx, since+1)
+	m.early = m.Source.tail(ctx, since+1, m.WorkDir)
 	if file == nil {
 		file, err = m.take(ctx, cluster)
 	}

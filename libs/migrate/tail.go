@@ -15,6 +15,8 @@ import (
 const (
 	// tailBytes bounds the part of the source's log that is held until it is taken.
 	tailBytes = 512 << 20
+	// tailMemory is from when on the log goes to disk, if there is a place for it. spillBytes bounds that.
+	tailMemory = 64 << 20
 	// batchRevisions and batchBytes bound what is sent in one message. A revision is always sent whole.
 	batchRevisions = 1024
 	batchBytes     = 1 << 20
@@ -32,24 +34,30 @@ func (e *CompactedError) Error() string {
 }
 
 // errOverflow: a tail holds too much.
-var errOverflow = errors.New("migrate: too much of the source's log is waiting")
+var errOverflow = errors.New("too much of the source's log is waiting to be followed")
 
 // tail is the log of a source from a revision on, as a watch of all keys shows it. It holds the log until it is taken.
 type tail struct {
 	mu     sync.Mutex
 	queue  []*adminv1.LogEntry
-	bytes  int
-	source int64 // the revision that the source is known to have
+	bytes  int    // of the queue
+	memory int    // tailMemory
+	disk   *spill // what comes after the queue; nil: there is no place for it
+	source int64  // the revision that the source is known to have
 	err    error
 	more   chan struct{} // capacity 1
 	stop   context.CancelFunc
 	ended  chan struct{}
 }
 
-// tail begins to watch. The caller closes it.
-func (s *Source) tail(ctx context.Context, from int64) *tail {
+// tail begins to watch. dir is the directory for what memory does not hold; "": there is none. The caller closes the
+// tail.
+func (s *Source) tail(ctx context.Context, from int64, dir string) *tail {
 	ctx, stop := context.WithCancel(ctx)
-	t := &tail{more: make(chan struct{}, 1), stop: stop, ended: make(chan struct{})}
+	t := &tail{memory: tailMemory, more: make(chan struct{}, 1), stop: stop, ended: make(chan struct{})}
+	if dir != "" {
+		t.disk = newSpill(dir)
+	}
 	events := s.c.Watch(clientv3.WithRequireLeader(ctx), "\x00",
 		clientv3.WithFromKey(), clientv3.WithRev(from), clientv3.WithProgressNotify())
 	go func() {
@@ -63,6 +71,11 @@ func (s *Source) tail(ctx context.Context, from int64) *tail {
 func (t *tail) close() {
 	t.stop()
 	<-t.ended
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.disk != nil {
+		_ = t.disk.close() // nobody reads the files any more
+	}
 }
 
 func (t *tail) run(ctx context.Context, from int64, events clientv3.WatchChan) {
@@ -104,32 +117,46 @@ func (t *tail) tell() {
 	}
 }
 
-// take adds what a watch shows, in whole revisions.
+// take adds what a watch shows, which is whole revisions.
 func (t *tail) take(r *clientv3.WatchResponse) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	defer t.tell()
 	t.source = max(t.source, r.Header.GetRevision())
-	for _, ev := range r.Events {
+	entries := entriesOf(r.Events)
+	size := 0
+	for _, e := range entries {
+		size += sizeOf(e)
+	}
+	if t.disk != nil && len(entries) > 0 && (!t.disk.empty() || t.bytes+size > t.memory) {
+		if err := t.disk.add(entries); err == nil || !t.disk.empty() {
+			return err
+		}
+	}
+	t.queue, t.bytes = append(t.queue, entries...), t.bytes+size
+	if t.bytes > tailBytes {
+		return fmt.Errorf("%w: %d MiB of memory are full", errOverflow, tailBytes>>20)
+	}
+	return nil
+}
+
+// entriesOf returns what a watch shows by revision.
+func entriesOf(events []*clientv3.Event) (entries []*adminv1.LogEntry) {
+	for _, ev := range events {
 		kv := ev.Kv
-		n := len(t.queue)
-		if n == 0 || t.queue[n-1].Revision != kv.ModRevision {
-			t.queue = append(t.queue, &adminv1.LogEntry{Revision: kv.ModRevision})
-			t.bytes += entryBytes
+		n := len(entries)
+		if n == 0 || entries[n-1].Revision != kv.ModRevision {
+			entries = append(entries, &adminv1.LogEntry{Revision: kv.ModRevision})
 			n++
 		}
-		e := t.queue[n-1]
 		v := &adminv1.Version{
 			Key: kv.Key, Value: kv.Value, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision,
 			Version: kv.Version, Lease: kv.Lease,
 		}
+		e := entries[n-1]
 		e.Events = append(e.Events, &adminv1.Event{Delete: ev.Type == clientv3.EventTypeDelete, Version: v})
-		t.bytes += len(kv.Key) + len(kv.Value)
 	}
-	if t.bytes > tailBytes {
-		return errOverflow
-	}
-	return nil
+	return entries
 }
 
 // head returns the newest known revision of the source.
@@ -158,9 +185,8 @@ func (t *tail) next(ctx context.Context, after int64) ([]*adminv1.LogEntry, erro
 func (t *tail) cut(after int64) ([]*adminv1.LogEntry, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for len(t.queue) > 0 && t.queue[0].Revision <= after {
-		t.bytes -= sizeOf(t.queue[0])
-		t.queue = t.queue[1:]
+	if err := t.skip(after); err != nil {
+		return nil, err
 	}
 	n, size := 0, 0
 	for n < len(t.queue) && n < batchRevisions && size < batchBytes {
@@ -172,10 +198,31 @@ func (t *tail) cut(after int64) ([]*adminv1.LogEntry, error) {
 	}
 	batch := t.queue[:n:n]
 	t.queue, t.bytes = t.queue[n:], t.bytes-size
-	if len(t.queue) > 0 {
+	if len(t.queue) > 0 || t.disk != nil && !t.disk.empty() {
 		t.tell()
 	}
 	return batch, nil
+}
+
+// skip drops the revisions up to one, and fetches from disk what comes then, if the queue is empty.
+func (t *tail) skip(after int64) error {
+	for {
+		for len(t.queue) > 0 && t.queue[0].Revision <= after {
+			t.bytes -= sizeOf(t.queue[0])
+			t.queue = t.queue[1:]
+		}
+		if len(t.queue) > 0 || t.disk == nil || t.disk.empty() {
+			return nil
+		}
+		entries, err := t.disk.take(batchBytes)
+		if err != nil {
+			return err
+		}
+		for _, e := range entries {
+			t.bytes += sizeOf(e)
+		}
+		t.queue = entries
+	}
 }
 
 // sizeOf returns how many bytes an entry counts.

@@ -26,7 +26,7 @@ func (w *watched) Watch(ctx context.Context, _ string, _ ...clientv3.OpOption) c
 // has been held is still there.
 func TestTailOverflow(t *testing.T) {
 	w := &watched{events: make(chan clientv3.WatchResponse)}
-	tail := NewSource(&clientv3.Client{Watcher: w}).tail(t.Context(), 2)
+	tail := NewSource(&clientv3.Client{Watcher: w}).tail(t.Context(), 2, "")
 	defer tail.close()
 	value, sent := make([]byte, tailBytes/8), int64(0)
 	for ended := false; !ended; {

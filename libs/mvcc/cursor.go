@@ -44,7 +44,7 @@ func (c *cursor) scan(ctx context.Context, key, end []byte, visit Visit) error {
 	if c.rev >= c.head {
 		scan = c.latest
 	}
-	c.walk = valueWalk{s: c.s, r: c.r}
+	c.walk = valueWalk{s: c.s, r: c.r, steps: walkSteps}
 	defer c.walk.close() // its error was returned already
 	if err := scan(ctx, key, end, visit); err != nil {
 		return err

@@ -202,90 +202,95 @@ func (d *Dump) Events(ctx context.Context, visit func(e *revlog.Entry) error) er
 
 // EventsFrom is Events from a revision on that is not below the compact revision.
 func (d *Dump) EventsFrom(ctx context.Context, from int64, visit func(e *revlog.Entry) error) error {
-	entries := dumpPageEntries
+	return d.LogFrom(ctx, from, 0, visit)
+}
+
+// LogFrom is EventsFrom, except that it leaves values that are kept apart and have less than so many bytes unread
+// (KV.Unread). Values reads them.
+func (d *Dump) LogFrom(ctx context.Context, from int64, unread int, visit func(e *revlog.Entry) error) error {
+	p := logPage{from: from, unread: unread, entries: dumpPageEntries, visit: visit}
 	return d.pages(ctx, func(snap engine.Snapshot) error {
-		if from > d.Rev {
+		if p.from > d.Rev {
 			return nil
 		}
-		before := from
-		err := d.page(ctx, snap, &from, entries, visit)
+		before := p.from
+		err := d.page(ctx, snap, &p)
 		switch {
-		case errors.Is(err, engine.ErrTooOld) && from == before: // the page takes longer than a state lives
-			entries = max(1, entries/dumpPageShrink)
-		case err == nil && from <= d.Rev:
-			entries = min(2*entries, dumpPageEntries)
+		case errors.Is(err, engine.ErrTooOld) && p.from == before: // the page takes longer than a state lives
+			p.entries = max(1, p.entries/dumpPageShrink)
+		case err == nil && p.from <= d.Rev:
+			p.entries = min(2*p.entries, dumpPageEntries)
 			return errPage
 		}
 		return err
 	})
 }
 
-// page is a part of Events that is read in one state. It moves from on.
-func (d *Dump) page(
-	ctx context.Context, snap engine.Snapshot, from *int64, entries int, visit func(e *revlog.Entry) error,
-) error {
+// logPage is a part of the log that is read in one state.
+type logPage struct {
+	from    int64 // moves on with what is visited
+	unread  int   // size from which values are read
+	entries int   // at most
+	visit   func(e *revlog.Entry) error
+}
+
+// page visits a part of the log.
+func (d *Dump) page(ctx context.Context, snap engine.Snapshot, p *logPage) error {
 	head, err := d.s.headOf(ctx, snap)
 	if err != nil {
 		return err
 	}
-	it := d.s.scanFrom(ctx, snap, *from)
+	it := d.s.scanFrom(ctx, snap, p.from)
 	defer it.Close() // readLog returns its error, unless something has been read
-	payloads, next, err := d.s.readLog(it, head, *from, *from, entries, dumpPageBytes)
+	payloads, next, err := d.s.readLog(it, head, p.from, p.from, p.entries, dumpPageBytes)
 	if err != nil {
 		return err
 	}
 	begin := time.Now()
 	for len(payloads) > 0 && payloads[0].Rev <= d.Rev {
-		batch, err := d.parse(payloads)
+		batch, wanted, err := d.parse(payloads, p.unread)
 		if err != nil {
 			return err
 		}
-		if err := d.fill(ctx, snap, batch); err != nil {
+		if err := d.fill(ctx, snap, wanted); err != nil {
 			return err
 		}
 		for i := range batch {
-			if err := visit(&batch[i]); err != nil {
+			if err := p.visit(&batch[i]); err != nil {
 				return err
 			}
 			d.moved++
-			*from = batch[i].Rev + 1
+			p.from = batch[i].Rev + 1
 		}
 		if payloads = payloads[len(batch):]; time.Since(begin) >= dumpPageTime {
 			return nil
 		}
 	}
-	*from = next
+	p.from = next
 	return nil
 }
 
-// parse decodes as many entries as name valuesBytesMax of new values, at least one, up to the dump's revision.
-func (d *Dump) parse(payloads []revlog.Payload) (batch []revlog.Entry, err error) {
+// parse decodes as many entries as name valuesBytesMax of new values that are to be read, at least one, up to the
+// dump's revision. Those values have unread bytes or more.
+func (d *Dump) parse(payloads []revlog.Payload, unread int) (batch []revlog.Entry, values []*revlog.KV, err error) {
 	for bytes := 0; len(batch) < len(payloads) && payloads[len(batch)].Rev <= d.Rev && bytes < valuesBytesMax; {
 		e, err := d.s.Parse(payloads[len(batch)])
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for i := range e.Events {
-			if kv := &e.Events[i].KV; kv.Unread() {
+			if kv := &e.Events[i].KV; kv.Unread() && kv.Size >= unread {
 				bytes += kv.Size
+				values = append(values, kv)
 			}
 		}
 		batch = append(batch, e)
 	}
-	return batch, nil
+	return batch, values, nil
 }
 
-// fill reads the new values that entries name, together: on an engine over a network that is one round trip and not one
-// for each entry.
-func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, batch []revlog.Entry) error {
-	var unread []*revlog.KV
-	for i := range batch {
-		for j := range batch[i].Events {
-			if kv := &batch[i].Events[j].KV; kv.Unread() {
-				unread = append(unread, kv)
-			}
-		}
-	}
+// fill reads values together: on an engine over a network that is one round trip and not one for each.
+func (d *Dump) fill(ctx context.Context, snap engine.Snapshot, unread []*revlog.KV) error {
 	values := make([][]byte, len(unread))
 	for done := 0; done < len(unread); {
 		n, err := d.s.readSome(ctx, snap, unread[done:], values[done:])

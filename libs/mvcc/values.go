@@ -71,7 +71,7 @@ func (s *Store) readSome(ctx context.Context, r engine.Reader, kvs []*revlog.KV,
 
 // walkValues reads values one after the other, and copies each only once.
 func (s *Store) walkValues(ctx context.Context, r engine.Reader, refs []ValueRef, into [][]byte) error {
-	w := valueWalk{s: s, r: r}
+	w := valueWalk{s: s, r: r, steps: walkSteps}
 	defer w.close() // its error has been returned
 	for i := range refs {
 		v, err := w.read(ctx, &refs[i])

@@ -13,13 +13,14 @@ const walkSteps = 4
 
 // valueWalk reads values in the order of their keys with an iterator. They lie in the same order, mostly side by side,
 // and what an iterator shows needs no copy. It is for engines of this process, where a step costs no round trip. The
-// zero value with s and r set is ready to use. It must be closed.
+// zero value with s, r and steps set is ready to use. It must be closed.
 type valueWalk struct {
-	s   *Store
-	r   engine.Reader
-	it  engine.Iterator // nil: none is open
-	row []byte          // scratch: the row looked for
-	buf []byte          // scratch: a value of several chunks
+	s     *Store
+	r     engine.Reader
+	steps int             // walkSteps, or another number of rows
+	it    engine.Iterator // nil: none is open
+	row   []byte          // scratch: the row looked for
+	buf   []byte          // scratch: a value of several chunks
 }
 
 // read returns a value, which is valid until the next call; nil if it does not exist.
@@ -50,12 +51,12 @@ func (w *valueWalk) read(ctx context.Context, ref *ValueRef) ([]byte, error) {
 
 // find returns the value of w.row; nil if it does not exist.
 func (w *valueWalk) find(ctx context.Context) ([]byte, error) {
-	for step := 0; w.it != nil && step < walkSteps; step++ {
+	for step := 0; w.it != nil && step < w.steps; step++ {
 		switch order := bytes.Compare(w.it.Key(), w.row); {
 		case order == 0:
 			return w.it.Value(), nil
 		case order > 0 || !w.it.Next():
-			step = walkSteps
+			step = w.steps
 		}
 	}
 	if err := w.close(); err != nil {

@@ -419,14 +419,6 @@ func TestCancel(t *testing.T) {
 		t.Error("cancelled by the client:", err)
 	}
 
-	ctx, cancel = context.WithTimeout(testContext(t), 50*time.Millisecond)
-	defer cancel()
-	s = open(t, ctx, c, "Echo")
-	if err := s.RecvMsg(new(message)); status.Code(err) != codes.DeadlineExceeded {
-		t.Error("past the deadline:", err)
-	}
-	<-o.ended
-
 	s = open(t, testContext(t), c, "Echo")
 	if _, err := s.Header(); err != nil {
 		t.Fatal(err)
@@ -445,6 +437,46 @@ func TestCancel(t *testing.T) {
 	if _, err := unary(t, c, "x"); err != nil {
 		t.Error("a unary call while draining:", err)
 	}
+}
+
+// TestDeadline: a stream ends at its client's deadline, also for the owner.
+func TestDeadline(t *testing.T) {
+	// On a busy machine the deadline may pass before the owner has the stream.
+	for within := 50 * time.Millisecond; !endsAtDeadline(t, within); within *= 2 {
+		if within > patience {
+			t.Fatal("the owner never had the stream")
+		}
+	}
+}
+
+// endsAtDeadline opens a stream, and reports whether its owner had it before the deadline.
+func endsAtDeadline(t *testing.T, within time.Duration) bool {
+	t.Helper()
+	o := newOwner(t, "a")
+	_, c := relayTo(t, Options{}, o.addr)
+	if _, err := unary(t, c, "x"); err != nil { // the pods are connected
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(testContext(t), within)
+	defer cancel()
+	s, err := c.NewStream(ctx, &grpc.StreamDesc{ClientStreams: true, ServerStreams: true}, "/test.Service/Echo")
+	var header metadata.MD
+	if err == nil {
+		header, err = s.Header()
+	}
+	if err == nil {
+		err = s.RecvMsg(new(message))
+	}
+	if status.Code(err) != codes.DeadlineExceeded {
+		t.Error("past the deadline:", err)
+	}
+	if len(header.Get("owner")) == 0 {
+		return false
+	}
+	if err := <-o.ended; status.Code(err) != codes.Canceled && status.Code(err) != codes.DeadlineExceeded {
+		t.Error("the owner's stream ends with", err)
+	}
+	return true
 }
 
 // TestOwnerDies: a stream whose pod dies ends with Unavailable.

@@ -11,12 +11,17 @@
 // out of the log in the right order. The versions that were live at the compact revision are sorted first, in runs of
 // sortBytes on disk. Their sub-revisions (the places within their requests) are not known any more, so the versions of
 // one revision are numbered in the order of their keys. No client can ask for sub-revisions, but HashKV covers them.
+//
+// The values of the log that are kept apart lie in the order of keys too. An engine of this process reads them in that
+// order, and they are sorted as well, in windows of windowBytes of the log (history.go).
+//
 // # Memory and disk
 //
 // Write writes the pages of the database itself, one after another and each once (pages.go). bbolt would hold the rows
-// of a transaction in memory and map the whole file. Write holds sortBytes, one page of each level, and eight bytes for
-// each lease that a version names. Where the system allows it, the file never has a name, so that nothing is left
-// however the process ends. TempFile and OpenTemp do the same for code that fetches files.
+// of a transaction in memory and map the whole file. Write holds sortBytes or windowRefs and windowSort, one page of
+// each level, and eight bytes for each lease that a version names. While it writes a window, up to windowBytes lie on
+// disk beside the file. Where the system allows it, the file never has a name, so that nothing is left however the
+// process ends. TempFile and OpenTemp do the same for code that fetches files.
 //
 // # Files of others
 //

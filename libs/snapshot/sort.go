@@ -2,6 +2,7 @@ package snapshot
 
 import (
 	"bufio"
+	"cmp"
 	"container/heap"
 	"encoding/binary"
 	"io"
@@ -11,15 +12,15 @@ import (
 
 // Limits of the sorter's memory.
 const (
-	sortBytes     = 32 << 20 // what it holds before it writes a run
-	mergeBytes    = 32 << 20 // for the runs when they are merged
+	sortBytes     = 32 << 20 // what it holds before it writes a run, and for the runs when they are merged
 	runBufferMin  = 16 << 10 // of it for one run, and
 	runBufferMax  = 1 << 20  // at most
-	sortEntrySize = 24
+	sortEntrySize = 32
 	sortSlack     = 2 << 20 // for one record
 )
 
-// sorter sorts records by their revisions. Records of the same revision stay in the order in which they came.
+// sorter sorts records by their revisions and sub-revisions. Records for which both are the same stay in the order in
+// which they came.
 type sorter struct {
 	dir  string
 	max  int // sortBytes
@@ -32,7 +33,16 @@ type sorter struct {
 
 type sortRec struct {
 	rev      int64
+	sub      int
 	from, to int // in data
+}
+
+// compareRevs compares revisions and sub-revisions.
+func compareRevs(rev int64, sub int, rev2 int64, sub2 int) int {
+	if rev != rev2 {
+		return cmp.Compare(rev, rev2)
+	}
+	return cmp.Compare(sub, sub2)
 }
 
 type span struct{ from, to int64 }
@@ -40,11 +50,11 @@ type span struct{ from, to int64 }
 func newSorter(dir string, maxBytes int) *sorter { return &sorter{dir: dir, max: maxBytes} }
 
 // add adds a record. write appends it to its argument.
-func (s *sorter) add(rev int64, write func(b []byte) []byte) error {
+func (s *sorter) add(rev int64, sub int, write func(b []byte) []byte) error {
 	s.room()
 	from := len(s.data)
 	s.data = write(s.data)
-	s.recs = append(s.recs, sortRec{rev, from, len(s.data)})
+	s.recs = append(s.recs, sortRec{rev, sub, from, len(s.data)})
 	if len(s.data)+len(s.recs)*sortEntrySize < s.max {
 		return nil
 	}
@@ -61,18 +71,14 @@ func (s *sorter) room() {
 }
 
 func (s *sorter) sort() {
-	slices.SortStableFunc(s.recs, func(a, b sortRec) int {
-		switch {
-		case a.rev < b.rev:
-			return -1
-		case a.rev > b.rev:
-			return 1
-		}
-		return 0
-	})
+	slices.SortStableFunc(s.recs, func(a, b sortRec) int { return compareRevs(a.rev, a.sub, b.rev, b.sub) })
 }
 
-// spill writes the records in memory as a run: revision (8), length (4), record.
+// runHead is the length of what comes before a record of a run: revision (8), sub-revision (4), length of the record
+// (4).
+const runHead = 16
+
+// spill writes the records in memory as a run.
 func (s *sorter) spill() (err error) {
 	if s.file == nil {
 		if s.file, err = TempFile(s.dir); err != nil {
@@ -82,10 +88,11 @@ func (s *sorter) spill() (err error) {
 	s.sort()
 	w := bufio.NewWriterSize(io.NewOffsetWriter(s.file, s.at), runBufferMax)
 	from := s.at
-	var head [12]byte
+	var head [runHead]byte
 	for _, r := range s.recs {
 		binary.BigEndian.PutUint64(head[:], uint64(r.rev))
-		binary.BigEndian.PutUint32(head[8:], uint32(r.to-r.from))
+		binary.BigEndian.PutUint32(head[8:], uint32(r.sub))
+		binary.BigEndian.PutUint32(head[12:], uint32(r.to-r.from))
 		if _, err := w.Write(head[:]); err != nil {
 			return err
 		}
@@ -100,11 +107,11 @@ func (s *sorter) spill() (err error) {
 }
 
 // each calls f for all records in order. A record is valid during the call.
-func (s *sorter) each(f func(rev int64, rec []byte) error) error {
+func (s *sorter) each(f func(rev int64, sub int, rec []byte) error) error {
 	if len(s.runs) == 0 {
 		s.sort()
 		for _, r := range s.recs {
-			if err := f(r.rev, s.data[r.from:r.to]); err != nil {
+			if err := f(r.rev, r.sub, s.data[r.from:r.to]); err != nil {
 				return err
 			}
 		}
@@ -114,7 +121,7 @@ func (s *sorter) each(f func(rev int64, rec []byte) error) error {
 		return err
 	}
 	s.data, s.recs = nil, nil
-	size := min(max(mergeBytes/len(s.runs), runBufferMin), runBufferMax)
+	size := min(max(s.max/len(s.runs), runBufferMin), runBufferMax)
 	var m merge
 	for i, run := range s.runs {
 		r := &runReader{r: bufio.NewReaderSize(io.NewSectionReader(s.file, run.from, run.to-run.from), size), n: i}
@@ -127,7 +134,7 @@ func (s *sorter) each(f func(rev int64, rec []byte) error) error {
 	heap.Init(&m)
 	for len(m) > 0 {
 		r := m[0]
-		if err := f(r.rev, r.rec); err != nil {
+		if err := f(r.rev, r.sub, r.rec); err != nil {
 			return err
 		}
 		switch ok, err := r.next(); {
@@ -155,28 +162,32 @@ type runReader struct {
 	r   *bufio.Reader
 	n   int
 	rev int64
+	sub int
 	rec []byte
 }
 
 func (r *runReader) next() (bool, error) {
-	var head [12]byte
+	var head [runHead]byte
 	if _, err := io.ReadFull(r.r, head[:]); err == io.EOF {
 		return false, nil
 	} else if err != nil {
 		return false, err
 	}
 	r.rev = int64(binary.BigEndian.Uint64(head[:]))
-	r.rec = slices.Grow(r.rec[:0], int(binary.BigEndian.Uint32(head[8:])))[:binary.BigEndian.Uint32(head[8:])]
+	r.sub = int(binary.BigEndian.Uint32(head[8:]))
+	size := int(binary.BigEndian.Uint32(head[12:]))
+	r.rec = slices.Grow(r.rec[:0], size)[:size]
 	_, err := io.ReadFull(r.r, r.rec)
 	return true, err
 }
 
-// merge is the heap of runs. Of two runs with the same revision, the earlier one comes first.
+// merge is the heap of runs. Of two runs with the same revision and sub-revision, the earlier one comes first.
 type merge []*runReader
 
 func (m merge) Len() int { return len(m) }
 func (m merge) Less(i, j int) bool {
-	return m[i].rev < m[j].rev || m[i].rev == m[j].rev && m[i].n < m[j].n
+	order := compareRevs(m[i].rev, m[i].sub, m[j].rev, m[j].sub)
+	return order < 0 || order == 0 && m[i].n < m[j].n
 }
 func (m merge) Swap(i, j int) { m[i], m[j] = m[j], m[i] }
 func (m *merge) Push(x any)   { *m = append(*m, x.(*runReader)) }

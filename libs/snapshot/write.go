@@ -79,7 +79,7 @@ func Write(ctx context.Context, d *mvcc.Dump, o Options) (*File, error) {
 	case o.Since > 0 && o.Since < d.Compact:
 		return nil, mvcc.ErrCompacted
 	}
-	w := &writer{o: o, leases: map[int64]struct{}{}, small: map[string][]smallRow{}}
+	w := newWriter(o)
 	if err := w.room(3 * o.Expect / 2); err != nil { // room for sorting too, minus what an index takes
 		return nil, err
 	}
@@ -99,10 +99,15 @@ type writer struct {
 	small map[string][]smallRow // by bucket
 
 	checked int64 // the size up to which there is room
+	window  windowLimits
 
 	wrote  bool // a revision is in the bucket key
 	leases map[int64]struct{}
 	all    bool // versions name more leases than are kept here, so any lease may be named
+}
+
+func newWriter(o Options) *writer {
+	return &writer{o: o, window: defaultWindow, leases: map[int64]struct{}{}, small: map[string][]smallRow{}}
 }
 
 // room checks that bytes more can be written.
@@ -187,22 +192,15 @@ func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 	}
 	s := newSorter(w.o.Dir, sortBytes)
 	defer func() { err = errors.Join(err, s.close()) }()
-	spilled := 0
 	err = d.Versions(ctx, func(kv *mvcc.KV) error {
 		w.names(kv.Lease)
-		if len(s.runs) > spilled {
-			spilled = len(s.runs)
-			if err := w.room(2 * sortBytes); err != nil {
-				return err
-			}
-		}
-		return s.add(kv.Mod, func(b []byte) []byte { return revlog.AppendKeyValue(b, kv) })
+		return w.sort(s, kv.Mod, 0, func(b []byte) []byte { return revlog.AppendKeyValue(b, kv) })
 	})
 	if err != nil {
 		return err
 	}
 	last, sub := int64(-1), 0
-	return s.each(func(rev int64, rec []byte) error {
+	return s.each(func(rev int64, _ int, rec []byte) error {
 		if sub++; rev != last {
 			last, sub = rev, 0
 		}
@@ -213,29 +211,26 @@ func (w *writer) versions(ctx context.Context, d *mvcc.Dump) (err error) {
 	})
 }
 
+// sort adds a record to a sorter. Now and then it checks that there is room for what the sorter writes.
+func (w *writer) sort(s *sorter, rev int64, sub int, write func(b []byte) []byte) error {
+	runs := len(s.runs)
+	if err := s.add(rev, sub, write); err != nil || len(s.runs) == runs {
+		return err
+	}
+	return w.room(2 * int64(s.max))
+}
+
 // events writes the later events.
 func (w *writer) events(ctx context.Context, d *mvcc.Dump) error {
 	from, bucket := max(d.Compact, 0), bucketKey
 	if w.o.Since > 0 {
 		from, bucket = w.o.Since, bucketLog
 	}
-	err := d.EventsFrom(ctx, from, func(e *revlog.Entry) error {
-		for sub := range e.Events {
-			ev := &e.Events[sub]
-			w.names(ev.KV.Lease)
-			err := w.putKV(e.Rev, sub, ev.Delete, func(b []byte) []byte {
-				if ev.Delete {
-					return revlog.AppendKeyValue(b, &mvcc.KV{Key: ev.KV.Key})
-				}
-				return revlog.AppendKeyValue(b, &ev.KV)
-			})
-			if err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-	if err != nil {
+	h := history{w: w, d: d, from: from, limits: w.window}
+	if !d.KeyOrder() {
+		h.limits.apart = 0
+	}
+	if err := h.write(ctx); err != nil {
 		return err
 	}
 	return w.end(bucket)

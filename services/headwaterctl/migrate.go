@@ -72,7 +72,8 @@ func (c *ctl) migrateCommand() *cobra.Command {
 	f.StringVar(&tempDir, "temp-dir", "",
 		"directory for snapshots while this command reads them (default: the system's)")
 	f.StringVar(&workDir, "work-dir", "",
-		"directory that keeps the etcd's snapshot until the copy is whole; a copy that was killed goes on with it")
+		"directory that keeps the etcd's snapshot until the copy is whole, and what the etcd does meanwhile, up to 16 "+
+			"GiB; a copy that was killed goes on with the snapshot")
 	return cmd
 }
 

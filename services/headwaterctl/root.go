@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"regexp"
+	"strings"
 	"syscall"
 	"time"
 
@@ -67,12 +69,16 @@ func run(args []string, out, errOut io.Writer) int {
 	return codeOf(ctx, err)
 }
 
-// text returns an error without the words that gRPC puts around it.
+// grpcWords are the words that gRPC puts before the message of an error.
+var grpcWords = regexp.MustCompile(`rpc error: code = \w+ desc = `)
+
+// text returns an error in one line, without the words that gRPC puts around it.
 func text(err error) string {
-	if s, ok := status.FromError(err); ok {
-		return s.Message()
+	s := err.Error()
+	if st, ok := status.FromError(err); ok {
+		s = st.Message()
 	}
-	return err.Error()
+	return strings.ReplaceAll(grpcWords.ReplaceAllString(s, ""), "\n", "; ")
 }
 
 func codeOf(ctx context.Context, err error) int {

@@ -79,7 +79,8 @@ func TestElection(t *testing.T) {
 		for e := range elections {
 			name := fmt.Sprintf("%s%d/", electionPrefix, e)
 			wg.Go(func() {
-				led, n, err := s.campaigns(ctx, cli, name, fmt.Sprintf("candidate %d", c), func() { won[e][c].Store(true) })
+				led, n, err := s.campaigns(ctx, cli, name, fmt.Sprintf("candidate %d", c),
+					func() { won[e][c].Store(true) })
 				mu.Lock()
 				defer mu.Unlock()
 				terms = append(terms, led...)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"time"
 
 	"github.com/minio/minio-go/v7"
 	"github.com/minio/minio-go/v7/pkg/credentials"
@@ -34,7 +35,10 @@ var _ backup.Place = (*Bucket)(nil)
 // Open returns a Bucket for s3://bucket/prefix?endpoint=host:port&region=r&insecure=true. Without an endpoint it is
 // Amazon's. insecure=true means no TLS. The credentials are AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, those of AWS's
 // file, or the machine's role. Open does not call the service.
-func Open(rawURL string) (*Bucket, error) {
+func Open(rawURL string) (*Bucket, error) { return open(rawURL, stallTimeout) }
+
+// open is Open with the time after which a connection that moves nothing fails.
+func open(rawURL string, stall time.Duration) (*Bucket, error) {
 	u, err := url.Parse(rawURL)
 	if err != nil { // do not print it: the URL may have a secret in it
 		var parse *url.Error
@@ -62,6 +66,7 @@ func Open(rawURL string) (*Bucket, error) {
 	if err != nil {
 		return nil, err
 	}
+	endStalls(transport, stall)
 	c, err := minio.New(endpoint, &minio.Options{
 		Transport: transport,
 		Creds: credentials.NewChainCredentials([]credentials.Provider{
@@ -91,19 +96,30 @@ func (b *Bucket) Put(ctx context.Context, name string, r io.Reader, size int64) 
 	_, err := b.c.PutObject(ctx, b.bucket, b.prefix+name, r, size, minio.PutObjectOptions{
 		PartSize: partBytes, NumThreads: 1, SendContentMd5: true, DisableContentSha256: true,
 	})
-	return err
+	return b.named(err)
 }
 
 // Open implements backup.Place.
 func (b *Bucket) Open(ctx context.Context, name string) (io.ReadCloser, error) {
 	o, err := b.c.GetObject(ctx, b.bucket, b.prefix+name, minio.GetObjectOptions{})
 	if err != nil {
-		return nil, missing(err)
+		return nil, b.named(missing(err))
 	}
 	if _, err := o.Stat(); err != nil { // minio asks the service only when the object is first used
-		return nil, errors.Join(missing(err), o.Close())
+		return nil, errors.Join(b.named(missing(err)), o.Close())
 	}
 	return o, nil
+}
+
+// named adds to an error of the service where it is from, and its code: the messages of services say neither.
+func (b *Bucket) named(err error) error {
+	if err == nil {
+		return nil
+	}
+	if code := minio.ToErrorResponse(err).Code; code != "" {
+		return fmt.Errorf("the bucket %s at %s: %s: %w", b.bucket, b.c.EndpointURL().Host, code, err)
+	}
+	return fmt.Errorf("the bucket %s at %s: %w", b.bucket, b.c.EndpointURL().Host, err)
 }
 
 // missing turns the service's error for an object that does not exist into fs.ErrNotExist.
@@ -120,7 +136,7 @@ func (b *Bucket) List(ctx context.Context) (all []backup.Object, err error) {
 	defer cancel() // ends the lister
 	for o := range b.c.ListObjects(ctx, b.bucket, minio.ListObjectsOptions{Prefix: b.prefix}) {
 		if o.Err != nil {
-			return nil, o.Err
+			return nil, b.named(o.Err)
 		}
 		name := strings.TrimPrefix(o.Key, b.prefix)
 		if !strings.HasSuffix(name, "/") {
@@ -132,5 +148,5 @@ func (b *Bucket) List(ctx context.Context) (all []backup.Object, err error) {
 
 // Remove implements backup.Place.
 func (b *Bucket) Remove(ctx context.Context, name string) error {
-	return b.c.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{})
+	return b.named(b.c.RemoveObject(ctx, b.bucket, b.prefix+name, minio.RemoveObjectOptions{}))
 }

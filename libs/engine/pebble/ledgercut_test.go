@@ -9,8 +9,8 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// TestCutLedger: wherever a ledger is cut, the store shows everything, or refuses in a line that names the ledger. It is
-// the file to be put back, whichever file it no longer agrees with.
+// TestCutLedger: wherever a ledger is cut, the store shows everything, or refuses in a line that names the ledger. It
+// is the file to be put back, whichever file it no longer agrees with.
 func TestCutLedger(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	h := &history{seed: 1, rows: 50, valueBytes: 6 << 10}
