@@ -48,9 +48,10 @@ run: ## Run a server on 127.0.0.1:2379 with its data in ./data (ARGS="--flag …
 test: ## Run all tests (those against real etcd and of the built server too)
 	go test -timeout 15m $(PACKAGES)
 	@# Go's cache of test results does not see files outside the tests' module: docker-compose.yml, k8s/, deploy/,
-	@# docs/, README.md.
+	@# docs/, README.md; nor what planted faults change in libs/.
 	go test -count=1 ./tests/deploy
 	go test -count=1 -run TestReferences ./tests/packages
+	go test -count=1 ./tests/simulation
 	go test -count=1 ./bench/scale
 	go test -count=1 -run TestReadmeNumbers ./bench/compare
 	cd tests/deploy/schema && GOWORK=off go test -count=1 ./...

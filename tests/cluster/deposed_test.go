@@ -55,7 +55,7 @@ func depose(t *testing.T, delude bool) (judgement error) {
 	reader, cli := s.client(s.addrs(kv)...), s.client(m.addr())
 	gone := leases.Watch(t.Context(), reader)
 	defer gone.Close()
-	clock := leases.StartClock(t.Context(), reader)
+	clock := leases.StartClock(t.Context(), reader, leases.ClockPeriod)
 	defer clock.Close()
 	// A keeper grants in its own shards.
 	lives := make([]*leases.Life, deposedLeases)

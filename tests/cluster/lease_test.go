@@ -36,7 +36,7 @@ func TestLeases(t *testing.T) {
 	watcher, reader := s.client(all...), s.client(s.addrs(kv)...)
 	gone := leases.Watch(t.Context(), watcher)
 	defer gone.Close()
-	clock := leases.StartClock(t.Context(), reader)
+	clock := leases.StartClock(t.Context(), reader, leases.ClockPeriod)
 	defer clock.Close()
 
 	sd := s.seedOf("leases")

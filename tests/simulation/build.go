@@ -156,7 +156,7 @@ func (b *Builder) writeWorkspace() error {
 // and what is in them in this build.
 func (b *Builder) Build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
 	out := filepath.Join(b.dir, name+".wasm")
-	args := []string{"build", "-trimpath", "-ldflags=-s -w", "-o", out}
+	args := []string{"build", "-trimpath", "-ldflags=-w", "-o", out}
 	if len(instead) > 0 {
 		overlay, err := b.overlay(name, instead)
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -104,12 +105,14 @@ func (s *Simulation) Run(ctx context.Context, c Campaign) error {
 	if err != nil {
 		return err
 	}
-	began := time.Now()
+	began, used := time.Now(), cpuTime()
 	t := &tally{out: c.Out, seen: make(map[string]int)}
 	err = s.each(ctx, c, p, t)
-	fmt.Fprintf(c.Out, "%d runs in %v, %v simulated (%.0f × real time), %d seeds failed %v\n", t.runs,
-		time.Since(began).Round(time.Second), t.simulated.Round(time.Second),
-		t.simulated.Seconds()/time.Since(began).Seconds(), len(t.failed), t.failed)
+	used = cpuTime() - used
+	fmt.Fprintf(c.Out, "%d runs in %v, %v of CPU, %v simulated (%.0f × real time, %.0f × the CPU's), "+
+		"%d seeds failed %v\n", t.runs, time.Since(began).Round(time.Second), used.Round(time.Second), t.simulated.Round(time.Second),
+		t.simulated.Seconds()/time.Since(began).Seconds(), t.simulated.Seconds()/used.Seconds(),
+		len(t.failed), t.failed)
 	if err == nil && c.Sometimes != "" {
 		err = sometimes(c.Sometimes, t.seen)
 	}
@@ -117,6 +120,15 @@ func (s *Simulation) Run(ctx context.Context, c Campaign) error {
 		fmt.Fprintf(c.Out, "  %7d %s\n", t.seen[what], what)
 	}
 	return err
+}
+
+// cpuTime is the CPU time that this process has used.
+func cpuTime() time.Duration {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return 0
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func (s *Simulation) each(ctx context.Context, c Campaign, p *Program, t *tally) error {

@@ -31,6 +31,6 @@
 //
 // # Testing
 //
-// Its tests are about the harness: planted faults fit the tree, verdicts are read, and, with HEADWATER_SIMULATE=1,
-// which make simulate-short sets, that a seed is run twice alike and passes.
+// Its tests are about the harness: planted faults fit the tree, and are correct Go, as is the program; verdicts are
+// read; and, with HEADWATER_SIMULATE=1, which make simulate-short sets, a seed is run twice alike and passes.
 package simulation

@@ -51,6 +51,7 @@ const compiledMax = 3
 type Host struct {
 	runtime wazero.Runtime
 	dir     string // of compiled programs
+	mem     *memories
 }
 
 // NewHost returns a host that keeps what it has compiled in dir.
@@ -71,7 +72,7 @@ func NewHost(ctx context.Context, dir string) (*Host, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
-	return &Host{r, dir}, nil
+	return &Host{r, dir, &memories{}}, nil
 }
 
 // clock is that of a run.
@@ -86,7 +87,11 @@ type clockKey struct{}
 func stepWallClock(ctx context.Context, by int64) { ctx.Value(clockKey{}).(*clock).wall += by }
 
 // Close releases what the host has.
-func (h *Host) Close(ctx context.Context) error { return h.runtime.Close(ctx) }
+func (h *Host) Close(ctx context.Context) error {
+	err := h.runtime.Close(ctx)
+	h.mem.close()
+	return err
+}
 
 // Program is a compiled program.
 type Program struct {
@@ -189,7 +194,8 @@ func (p *Program) Run(ctx context.Context, seed uint64, args ...string) (*Result
 			return t / int64(time.Second), int32(t % int64(time.Second))
 		}, sys.ClockResolution(clockStep)).
 		WithNanosleep(func(ns int64) { c.now += max(ns, 0) })
-	m, err := p.h.runtime.InstantiateModule(context.WithValue(ctx, clockKey{}, c), p.module, config)
+	in := experimental.WithMemoryAllocator(context.WithValue(ctx, clockKey{}, c), p.h.mem)
+	m, err := p.h.runtime.InstantiateModule(in, p.module, config)
 	r := &Result{Args: args}
 	if exit, ok := errors.AsType[*sys.ExitError](err); ok {
 		r.Exit, err = exit.ExitCode(), nil

@@ -10,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// clockPeriod is how often a Clock looks.
-const clockPeriod = 10 * time.Millisecond
+// ClockPeriod is how often a Clock looks, unless it is told otherwise.
+const ClockPeriod = 10 * time.Millisecond
 
 // Deletion is a delete of a key: it happened at or before At.
 type Deletion struct {
@@ -109,19 +109,19 @@ type sight struct {
 	at  time.Time
 }
 
-// StartClock reads the revision again and again. Close it before cli.
-func StartClock(ctx context.Context, cli *clientv3.Client) *Clock {
+// StartClock reads the revision once in each period. Close it before cli.
+func StartClock(ctx context.Context, cli *clientv3.Client, period time.Duration) *Clock {
 	ctx, cancel := context.WithCancel(ctx)
 	c := &Clock{cancel: cancel, done: make(chan struct{})}
 	go func() {
 		defer close(c.done)
-		c.run(ctx, cli)
+		c.run(ctx, cli, period)
 	}()
 	return c
 }
 
-func (c *Clock) run(ctx context.Context, cli *clientv3.Client) {
-	ticker := time.NewTicker(clockPeriod)
+func (c *Clock) run(ctx context.Context, cli *clientv3.Client, period time.Duration) {
+	ticker := time.NewTicker(period)
 	defer ticker.Stop()
 	for {
 		select {

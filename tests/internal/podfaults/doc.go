@@ -5,7 +5,8 @@
 //
 //   - A killed pod changes nothing any more, and nobody receives anything from it. Only what it has already sent to the
 //     database may still happen.
-//   - A paused pod learns the outcome of what it has sent when it goes on.
+//   - A paused pod learns the outcome of what it has sent when it goes on; by a domain of the engine, that is so of a
+//     Whole.
 //
 // # Concurrency
 //

@@ -31,8 +31,55 @@ func NewView(shared engine.Store, g *Gate, o faults.Options) *View {
 			delay(ctx, op)
 		}
 	}
+	if _, ok := shared.(engine.RecentSnapshotter); ok {
+		shared = recents{shared}
+	}
 	return &View{Store: faults.New(shared, o), g: g, shared: shared}
 }
+
+type recentKey struct{}
+
+// recents is an engine that offers recent states to calls of Snapshot whose context asks for one, so that they have
+// the faults of the others.
+type recents struct{ engine.Store }
+
+// Snapshot implements engine.Store.
+func (r recents) Snapshot(ctx context.Context) (engine.Snapshot, error) {
+	if ctx.Value(recentKey{}) != nil {
+		return r.Store.(engine.RecentSnapshotter).RecentSnapshot(ctx)
+	}
+	return r.Store.Snapshot(ctx)
+}
+
+// Whole is a View whose domains, through which keyspaces are read and written, are behind the gate too, and which
+// offers recent states, if the engine does. The domains of a View alone pass the gate when a call begins, and not when
+// it ends.
+type Whole struct{ *View }
+
+// RecentSnapshot implements engine.RecentSnapshotter: on an engine that does not, a Snapshot.
+func (w Whole) RecentSnapshot(ctx context.Context) (engine.Snapshot, error) {
+	return w.Snapshot(context.WithValue(ctx, recentKey{}, true))
+}
+
+// Domain implements engine.Domains.
+func (w Whole) Domain(prefix []byte) engine.Store { return domain{w, engine.Domain(w.Store, prefix)} }
+
+// domain is the view as one of the engine's domains sees it.
+type domain struct {
+	Whole
+	in engine.Store
+}
+
+// Begin implements engine.Store.
+func (d domain) Begin(ctx context.Context) (engine.Txn, error) { return d.begin(ctx, d.in) }
+
+// BeginRecent implements engine.RecentBeginner.
+func (d domain) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
+	return d.beginRecent(ctx, d.in.(engine.RecentBeginner))
+}
+
+// Close implements engine.Store: it does nothing.
+func (d domain) Close() error { return nil }
 
 // Kill makes all calls fail for ever, those under way included. What has been sent to the database may still happen.
 // The error of later calls tells what is left of the pod not to try again, so that it ends soon.
@@ -74,8 +121,10 @@ func (closed) Begin(context.Context) (engine.Txn, error) { return nil, engine.Er
 func (closed) WaitChange(context.Context, []byte, []byte) error { return engine.ErrClosed }
 
 // Begin implements engine.Store.
-func (v *View) Begin(ctx context.Context) (engine.Txn, error) {
-	t, err := v.Store.Begin(ctx)
+func (v *View) Begin(ctx context.Context) (engine.Txn, error) { return v.begin(ctx, v.Store) }
+
+func (v *View) begin(ctx context.Context, in engine.Store) (engine.Txn, error) {
+	t, err := in.Begin(ctx)
 	v.g.Pass()
 	if err != nil {
 		return nil, err
@@ -85,7 +134,11 @@ func (v *View) Begin(ctx context.Context) (engine.Txn, error) {
 
 // BeginRecent implements engine.RecentBeginner.
 func (v *View) BeginRecent(ctx context.Context) (engine.Txn, bool, error) {
-	t, ok, err := v.Store.BeginRecent(ctx)
+	return v.beginRecent(ctx, v.Store)
+}
+
+func (v *View) beginRecent(ctx context.Context, in engine.RecentBeginner) (engine.Txn, bool, error) {
+	t, ok, err := in.BeginRecent(ctx)
 	v.g.Pass()
 	if !ok || err != nil {
 		return nil, false, err
@@ -109,6 +162,13 @@ type viewTxn struct {
 func (t viewTxn) Shrinks() {
 	if s, ok := t.Txn.(engine.Shrinker); ok {
 		s.Shrinks()
+	}
+}
+
+// Vital implements engine.Vital.
+func (t viewTxn) Vital() {
+	if v, ok := t.Txn.(engine.Vital); ok {
+		v.Vital()
 	}
 }
 

@@ -11,9 +11,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/etcdapi"
 	"github.com/headwaterdb/headwater/libs/revlog"
 	"github.com/headwaterdb/headwater/libs/snapshot"
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/metadata"
 )
 
 const (
@@ -28,7 +30,13 @@ type backups struct {
 	cli    *clientv3.Client
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
-	files  [][]byte // whole ones
+	files  []backup // whole ones
+}
+
+// backup is one snapshot.
+type backup struct {
+	file []byte
+	rev  int64 // that was asked for; 0: none
 }
 
 func (w *world) startBackups(ctx context.Context) (*backups, error) {
@@ -44,7 +52,11 @@ func (w *world) startBackups(ctx context.Context) (*backups, error) {
 	r := w.rand("backups")
 	b.wg.Go(func() {
 		for ctx.Err() == nil {
-			if err := b.take(ctx); err != nil {
+			past := time.Duration(-1)
+			if r.IntN(2) == 0 {
+				past = between(r, 0, backupPause/4)
+			}
+			if err := b.take(ctx, past); err != nil {
 				w.tracef("backup", "%v", err)
 				w.seen.note("backups: not whole")
 			}
@@ -57,10 +69,20 @@ func (w *world) startBackups(ctx context.Context) (*backups, error) {
 	return b, nil
 }
 
-// take takes one snapshot.
-func (b *backups) take(ctx context.Context) error {
+// take takes one snapshot, of the revision that there was a while ago unless past is negative.
+func (b *backups) take(ctx context.Context, past time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, backupTimeout)
 	defer cancel()
+	var rev int64
+	if past >= 0 {
+		now, err := b.cli.Get(ctx, "alive")
+		if err != nil {
+			return err
+		}
+		rev = now.Header.Revision
+		time.Sleep(past)
+		ctx = metadata.AppendToOutgoingContext(ctx, etcdapi.SnapshotRevision, fmt.Sprint(rev))
+	}
 	file, err := b.cli.Snapshot(ctx)
 	if err != nil {
 		return err
@@ -69,7 +91,7 @@ func (b *backups) take(ctx context.Context) error {
 	if err = errors.Join(err, file.Close()); err != nil {
 		return err
 	}
-	b.files = append(b.files, all)
+	b.files = append(b.files, backup{all, rev})
 	return nil
 }
 
@@ -80,7 +102,7 @@ func (b *backups) stop(ctx context.Context) error {
 	}
 	b.cancel()
 	b.wg.Wait()
-	return errors.Join(b.take(in(ctx, b.w.c.traffic)), b.cli.Close())
+	return errors.Join(b.take(in(ctx, b.w.c.traffic), -1), b.cli.Close())
 }
 
 // judge holds each snapshot against the log: its keys are those that there were at its revision, and its history is
@@ -94,12 +116,15 @@ func (b *backups) judge(ctx context.Context, log []revlog.Entry) (err error) {
 			err = errors.Join(err, fmt.Errorf("backups: %w", jerr))
 		}
 		b.w.seen.note("backups: whole")
+		if file.rev != 0 {
+			b.w.seen.note("backups: of a revision")
+		}
 	}
 	return err
 }
 
-func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
-	if err := os.WriteFile(backupFile, file, 0o600); err != nil {
+func judgeBackup(ctx context.Context, b backup, log []revlog.Entry) error {
+	if err := os.WriteFile(backupFile, b.file, 0o600); err != nil {
 		return err
 	}
 	defer os.Remove(backupFile)
@@ -108,6 +133,9 @@ func judgeBackup(ctx context.Context, file []byte, log []revlog.Entry) error {
 		return err
 	}
 	defer r.Close()
+	if b.rev != 0 && r.Revision != b.rev {
+		return fmt.Errorf("the snapshot of revision %d is of %d", b.rev, r.Revision)
+	}
 	got, want := account{compact: r.Compact}, account{compact: r.Compact}
 	err = r.Events(ctx, func(_ int64, e *revlog.Event) error {
 		got.add(e)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 )
 
 const (
-	// countedKeyspace is where counted are, countedPrefix begins all their keys.
+	// countedKeyspace is where counted are, if not in the pods' own, countedPrefix begins all their keys.
 	countedKeyspace = "counted"
 	countedPrefix   = "counted/"
 	countedPause    = 250 * time.Millisecond // between two rounds, at most
@@ -25,14 +26,19 @@ const (
 	compactEvery = 8
 	// compactedWait is how long the first answer of a watch may take while there are faults.
 	compactedWait = time.Second
+	// burstEvery is every how many rounds keys are made one by one, burst how many of each client's are under way.
+	burstEvery = 3
+	burst      = 5
 )
 
 // counted are clients that make two keys each in one transaction, all at once, and count what there is in the same
-// transaction: none is deleted, so the count tells which have come before. One watch sees them all, and others begin
-// where the keyspace has been compacted.
+// transaction: none is deleted, so the count tells which have come before. In some rounds they make many keys at
+// once instead, each by itself. All is read again, at once and at old revisions (recount, tell). One watch sees them
+// all, and others begin where the keyspace has been compacted.
 type counted struct {
 	w       *world
 	clis    []*clientv3.Client
+	tellers []*clientv3.Client // one at each kv pod
 	watcher *clientv3.Client
 	cancel  context.CancelFunc
 	writes  sync.WaitGroup
@@ -42,12 +48,22 @@ type counted struct {
 
 	mu     sync.Mutex
 	acked  []countedTxn
+	reads  []countedRead
 	events []countedEvent
 	failed []error
 }
 
+// countedTxn is an acknowledged write; it counted, if it is one that does (uncounted), what there is after it.
 type countedTxn struct {
-	key        string // of the first of its two
+	key        string // of the first that it made
+	rev, count int64
+}
+
+const uncounted = -1
+
+// countedRead is what a read counted at a revision.
+type countedRead struct {
+	what       string
 	rev, count int64
 }
 
@@ -60,8 +76,10 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 	if w.plan.counts == 0 {
 		return nil, nil
 	}
-	if err := w.createKeyspace(ctx, countedKeyspace, nil); err != nil {
-		return nil, err
+	if w.c.counted == countedKeyspace {
+		if err := w.createKeyspace(ctx, countedKeyspace, nil); err != nil {
+			return nil, err
+		}
 	}
 	c := &counted{w: w}
 	addrs := w.addrs(outside, w.of(config.KV)[:w.c.per])
@@ -72,14 +90,24 @@ func (w *world) startCounted(ctx context.Context) (*counted, error) {
 		}
 		c.clis = append(c.clis, cli)
 	}
+	for _, addr := range addrs {
+		cli, err := w.client(addr)
+		if err != nil {
+			return nil, err
+		}
+		c.tellers = append(c.tellers, cli)
+	}
 	var err error
 	if c.watcher, err = w.client(w.addrs(outside, w.first())...); err != nil {
 		return nil, err
 	}
-	ctx = in(ctx, countedKeyspace)
+	ctx = in(ctx, w.c.counted)
 	watching, unwatch := context.WithCancel(ctx)
 	c.unwatch = unwatch
 	c.watch.Go(func() { c.see(watching) })
+	for i, cli := range c.tellers {
+		c.watch.Go(func() { c.tell(watching, cli, i) })
+	}
 	ctx, c.cancel = context.WithCancel(ctx)
 	c.writes.Go(func() { c.rounds(ctx) })
 	return c, nil
@@ -92,29 +120,63 @@ func (c *counted) rounds(ctx context.Context) {
 		time.Sleep(between(r, 10*time.Millisecond, countedPause))
 		var wg sync.WaitGroup
 		for i, cli := range c.clis {
-			wg.Go(func() { c.make(ctx, cli, fmt.Sprintf("%s%d/%d", countedPrefix, i, n)) })
+			key := fmt.Sprintf("%s%d/%d", countedPrefix, i, n)
+			if n%burstEvery == burstEvery-1 {
+				for j := range burst {
+					wg.Go(func() { c.makeOne(ctx, cli, fmt.Sprintf("%s/%d", key, j)) })
+				}
+				continue
+			}
+			whole := r.IntN(2) == 0
+			wg.Go(func() { c.make(ctx, cli, key, whole) })
 		}
 		wg.Wait()
+		c.recount(ctx, r)
 		if n%compactEvery == compactEvery-1 {
 			c.compaction(ctx)
 		}
 	}
 }
 
+// everything are the options of a read of all keys: only there is the count known without a look at each of them.
+func everything(more ...clientv3.OpOption) []clientv3.OpOption {
+	return append(more, clientv3.WithFromKey(), clientv3.WithCountOnly())
+}
+
+// under are the options of a read of the prefix.
+func under(more ...clientv3.OpOption) []clientv3.OpOption {
+	return append(more, clientv3.WithPrefix(), clientv3.WithCountOnly())
+}
+
 // make is one transaction. What becomes of one that is not answered the last read tells.
-func (c *counted) make(ctx context.Context, cli *clientv3.Client, key string) {
-	once, cancel := context.WithTimeout(ctx, loginTimeout)
+func (c *counted) make(ctx context.Context, cli *clientv3.Client, key string, whole bool) {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
 	defer cancel()
-	resp, err := cli.Txn(once).Then(
-		clientv3.OpPut(key+"/a", key), clientv3.OpPut(key+"/b", key),
-		clientv3.OpGet(countedPrefix, clientv3.WithPrefix(), clientv3.WithCountOnly()),
-	).Commit()
-	if err != nil {
-		return
+	count := clientv3.OpGet(countedPrefix, under()...)
+	if whole {
+		count = clientv3.OpGet("", everything()...)
 	}
+	resp, err := cli.Txn(ctx).Then(
+		clientv3.OpPut(key+"/a", key), clientv3.OpPut(key+"/b", key), count,
+	).Commit()
+	if err == nil {
+		c.ack(countedTxn{key + "/a", resp.Header.Revision, resp.Responses[2].GetResponseRange().Count})
+	}
+}
+
+// makeOne makes one key.
+func (c *counted) makeOne(ctx context.Context, cli *clientv3.Client, key string) {
+	ctx, cancel := context.WithTimeout(ctx, loginTimeout)
+	defer cancel()
+	if resp, err := cli.Put(ctx, key, key); err == nil {
+		c.ack(countedTxn{key, resp.Header.Revision, uncounted})
+	}
+}
+
+func (c *counted) ack(t countedTxn) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.acked = append(c.acked, countedTxn{key + "/a", resp.Header.Revision, resp.Responses[2].GetResponseRange().Count})
+	c.acked = append(c.acked, t)
 }
 
 // see collects all events, over all that happens to the watch.
@@ -229,7 +291,7 @@ func (c *counted) judge(ctx context.Context) error {
 	}
 	c.cancel()
 	c.writes.Wait()
-	ctx = in(ctx, countedKeyspace)
+	ctx = in(ctx, c.w.c.counted)
 	var all *clientv3.GetResponse
 	err := leases.Retry(ctx, func(ctx context.Context) (err error) {
 		all, err = c.clis[0].Get(ctx, countedPrefix, clientv3.WithPrefix())
@@ -249,7 +311,7 @@ func (c *counted) judge(ctx context.Context) error {
 	}
 	c.unwatch()
 	c.watch.Wait()
-	for _, cli := range append(c.clis, c.watcher) {
+	for _, cli := range append(append(c.clis, c.tellers...), c.watcher) {
 		errs = append(errs, cli.Close())
 	}
 	c.mu.Lock()
@@ -258,6 +320,7 @@ func (c *counted) judge(ctx context.Context) error {
 		errs = append(errs, fmt.Errorf("counts: %w", err))
 	}
 	c.w.seen.add("counts: transactions", len(c.acked))
+	c.w.seen.add("counts: reads", len(c.reads))
 	return errors.Join(errs...)
 }
 
@@ -265,20 +328,26 @@ func (c *counted) judge(ctx context.Context) error {
 func (c *counted) judgeCounts(there []countedEvent) (err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	made := make(map[string]int64)
+	for _, k := range there {
+		made[k.key] = k.rev
+	}
+	reads := slices.Clone(c.reads)
 	for _, t := range c.acked {
-		n, found := 0, false
-		for _, k := range there {
-			if k.rev <= t.rev {
-				n++
-			}
-			found = found || k == countedEvent{t.key, t.rev}
-		}
-		switch {
-		case !found:
+		if made[t.key] != t.rev {
 			err = errors.Join(err, fmt.Errorf("counts: %s was made at %d, and is not there", t.key, t.rev))
-		case int64(n) != t.count:
-			err = errors.Join(err, fmt.Errorf("counts: a transaction at revision %d counts %d, where there were %d",
-				t.rev, t.count, n))
+		}
+		if t.count != uncounted {
+			reads = append(reads, countedRead{"a transaction", t.rev, t.count})
+		}
+	}
+	for _, x := range reads {
+		n, _ := slices.BinarySearchFunc(there, x.rev+1, func(k countedEvent, rev int64) int {
+			return cmp.Compare(k.rev, rev)
+		})
+		if int64(n) != x.count {
+			err = errors.Join(err, fmt.Errorf("counts: %s at revision %d counts %d, where there were %d",
+				x.what, x.rev, x.count, n))
 		}
 	}
 	return err

@@ -68,6 +68,12 @@ var allFaults = []fault{
 		return nil
 	})},
 	{"parted while commits come late", onPod(up, partedAndLate)},
+	{"lease keeper parted while commits come late", onPod(replaceable, leasesEndLate)},
+	{"lease keeper cut off for long", onPod(replaceable, func(_ context.Context, p *pod, r *rand.Rand) error {
+		defer p.view.Cut()()
+		time.Sleep(between(r, cutMax/2, cutMax))
+		return nil
+	})},
 	{"drain", onPod(up, func(ctx context.Context, p *pod, r *rand.Rand) error {
 		if err := p.drain(ctx); err != nil {
 			return fmt.Errorf("drain of %s: %w", p.name, err)
@@ -126,6 +132,13 @@ func up(p *pod) bool { return p.life != nil }
 
 // suspendable pods are those whose clock may stop. A lease keeper answers keep-alives by a clock that must not.
 func suspendable(p *pod) bool { return up(p) && p.kind != config.LeaseKeeper }
+
+// replaceable are lease keepers with another one that can take over.
+func replaceable(p *pod) bool {
+	return up(p) && p.kind == config.LeaseKeeper && slices.ContainsFunc(p.w.of(config.LeaseKeeper), func(o *pod) bool {
+		return o != p && up(o) && !o.busy
+	})
+}
 
 func down(p *pod) bool { return p.life == nil && p.generation == 0 && p.attempts == 0 }
 

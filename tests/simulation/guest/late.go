@@ -5,7 +5,7 @@ package main
 import (
 	"context"
 	"math/rand/v2"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/engine"
@@ -15,13 +15,37 @@ const (
 	// lateMax is how long a commit may be on its way to the database at most. A transaction ends at txnAge.
 	lateMax = 3 * time.Second
 	txnAge  = 5 * time.Second
+	// lateFor is for how long commits come late at most: longer than terms and short leases.
+	lateFor = 3 * time.Second
 )
 
-// lateStore is the database as a pod's commits reach it, which may be late: what has been sent happens, whatever has
-// become of the pod, or of the context of its call, by then.
+// lateStore is the database as one life of a pod has it. Its commits may be late: what has been sent happens, whatever
+// has become of the pod, or of the context of its call, by then. Its recent states may be old (RecentSnapshot).
 type lateStore struct {
 	shared
-	by atomic.Int64 // how late commits are
+	rnd *rand.Rand
+
+	mu sync.Mutex
+	by time.Duration // how late a commit is at most
+	// newest is the newest state that the pod has read or made, of the time at.
+	newest engine.Snapshot
+	at     time.Time
+}
+
+func (s *lateStore) setLate(by time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.by = by
+}
+
+// delay is how late the next commit is: any time up to what is set, so that commits overtake each other.
+func (s *lateStore) delay() time.Duration {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.by == 0 {
+		return 0
+	}
+	return between(s.rnd, 0, s.by)
 }
 
 // Begin implements engine.Store.
@@ -30,6 +54,7 @@ func (s *lateStore) Begin(ctx context.Context) (engine.Txn, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.renew()
 	return &lateTxn{Txn: t, s: s, begun: time.Now()}, nil
 }
 
@@ -49,9 +74,13 @@ func (t *lateTxn) Discard() {
 
 // Commit implements engine.Txn.
 func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
-	by := time.Duration(t.s.by.Load())
+	by := t.s.delay()
 	if by == 0 {
-		return t.Txn.Commit(ctx)
+		p, err := t.Txn.Commit(ctx)
+		if err == nil {
+			t.s.renew()
+		}
+		return p, err
 	}
 	t.sent = true
 	p := &latePending{done: make(chan struct{})}
@@ -66,6 +95,7 @@ func (t *lateTxn) Commit(ctx context.Context) (engine.Pending, error) {
 		in, err := t.Txn.Commit(context.Background())
 		if err == nil {
 			p.first, err = in.Wait(context.Background())
+			t.s.renew()
 		}
 		p.err = err
 	}()
@@ -91,10 +121,15 @@ func (p *latePending) Wait(ctx context.Context) (engine.Stamp, error) {
 
 // lateCommits has a pod's commits come late for a while. It returns when the last of them has come.
 func lateCommits(p *pod, r *rand.Rand) {
+	commitsBy(p, between(r, lateMax/10, lateMax), between(r, 50*time.Millisecond, lateFor))
+}
+
+// commitsBy is lateCommits with commits that are late by so much at most, during so long.
+func commitsBy(p *pod, late, during time.Duration) {
 	s := p.life.db
-	s.by.Store(int64(between(r, lateMax/10, lateMax)))
-	time.Sleep(between(r, 50*time.Millisecond, pauseMax/2))
-	s.by.Store(0)
+	s.setLate(late)
+	time.Sleep(during)
+	s.setLate(0)
 	time.Sleep(lateMax)
 }
 
@@ -104,5 +139,14 @@ func partedAndLate(_ context.Context, p *pod, r *rand.Rand) error {
 	defer partNow(p, true, true)()
 	time.Sleep(between(r, 0, pauseMax/2))
 	lateCommits(p, r)
+	return nil
+}
+
+// leasesEndLate is partedAndLate for a lease keeper: leases end, as nobody can keep them alive, about when its term
+// does, since its renewals are late; and what it does about them may come after another has them, who is asked.
+func leasesEndLate(_ context.Context, p *pod, r *rand.Rand) error {
+	defer partNow(p, true, true)()
+	time.Sleep(between(r, pauseMax/8, pauseMax/2))
+	commitsBy(p, between(r, lateMax*2/3, lateMax), between(r, lateFor/3, lateFor))
 	return nil
 }

@@ -24,10 +24,15 @@ type lives struct {
 	errs     chan error
 }
 
-// startLives grants the leases, some in each keyspace but the traffic's, and keeps them alive, each by a client of
-// its own. Their names are the same in each: what one keyspace sees of another is noticed.
+// clockPeriod is how often it is looked at what revision there is: each life looks at its keys about as often.
+const clockPeriod = 100 * time.Millisecond
+
+// startLives grants the leases, some in each keyspace that nothing else is in, and keeps them alive, each by a client
+// of its own. Their names are the same in each: what one keyspace sees of another is noticed.
 func (w *world) startLives(ctx context.Context) (all []*lives, err error) {
-	names := slices.DeleteFunc(slices.Clone(w.c.keyspaces), func(n string) bool { return n == w.c.traffic })
+	names := slices.DeleteFunc(slices.Clone(w.c.keyspaces), func(n string) bool {
+		return n == w.c.traffic || w.plan.counts > 0 && n == w.c.counted
+	})
 	n := w.leases / len(names)
 	if n == 0 {
 		return nil, nil
@@ -54,13 +59,18 @@ func (w *world) startLivesIn(ctx context.Context, keyspace string, n int) (*live
 		return nil, err
 	}
 	l := &lives{
-		keyspace: keyspace, reader: reader, gone: leases.Watch(ctx, watcher), clock: leases.StartClock(ctx, reader),
-		all: make([]*leases.Life, n), errs: make(chan error, n),
+		keyspace: keyspace, reader: reader, gone: leases.Watch(ctx, watcher),
+		clock: leases.StartClock(ctx, reader, clockPeriod),
+		all:   make([]*leases.Life, n), errs: make(chan error, n),
 	}
 	for i := range l.all {
 		r := w.rand(fmt.Sprint("lease ", keyspace, i))
 		addrs := everywhere
-		if r.IntN(2) == 0 { // at one pod always, so that a deposed one is asked
+		switch r.IntN(4) { // at one pod always, so that a deposed one is asked
+		case 0:
+			addrs = addrs[r.IntN(len(addrs)):][:1]
+		case 1:
+			addrs = w.addrs(outside, w.of(config.LeaseKeeper)[:w.c.per])
 			addrs = addrs[r.IntN(len(addrs)):][:1]
 		}
 		cli, err := w.client(addrs...)

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net"
@@ -158,12 +159,12 @@ func (k *link) transfer(g *podfaults.Gate, hold *podfaults.Gate, to, from net.Co
 	}()
 	defer func() { <-gone }()
 	defer close(way)
+	b := make([]byte, chunkBytes)
 	for {
-		b := make([]byte, chunkBytes)
 		n, err := from.Read(b)
 		if n > 0 {
 			select {
-			case way <- chunk{b[:n], time.Now().Add(k.delay())}:
+			case way <- chunk{bytes.Clone(b[:n]), time.Now().Add(k.delay())}:
 			case <-gone:
 				return
 			}

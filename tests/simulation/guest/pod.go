@@ -53,14 +53,17 @@ func (l *life) close() error {
 // begin starts a pod with faults of its own.
 func (p *pod) begin(ctx context.Context) (*life, error) {
 	w := p.w
-	l := &life{gate: podfaults.NewGate(), db: &lateStore{shared: shared{w.db}}, quit: make(chan struct{})}
 	p.attempts++
+	r := w.rand(fmt.Sprintf("%s %d", p.name, p.attempts))
 	o := w.days
-	o.Seed = w.rand(fmt.Sprintf("%s %d", p.name, p.attempts)).Uint64()
+	o.Seed = r.Uint64()
+	l := &life{
+		gate: podfaults.NewGate(), db: &lateStore{shared: shared{w.db}, rnd: r}, quit: make(chan struct{}),
+	}
 	l.view = podfaults.NewView(l.db, l.gate, o)
 	parts := compose.Parts{
-		Engine: l.view, Bus: podBus{w.sky, l.gate}, Log: w.log.With("pod", p.name, "generation", p.generation),
-		Now: p.clock.now,
+		Engine: podfaults.Whole{View: l.view}, Bus: podBus{w.sky, l.gate},
+		Log: w.log.With("pod", p.name, "generation", p.generation), Now: p.clock.now,
 	}
 	var err error
 	if l.node, err = compose.Start(ctx, p.kind, p.config(), parts); err != nil {

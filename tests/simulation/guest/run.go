@@ -73,6 +73,7 @@ func (w *world) run(ctx context.Context) error {
 	if stopErr == nil {
 		err = errors.Join(err, w.judgeHistory(ctx, h, others.backups))
 	}
+	err = errors.Join(err, others.counted.judgeRemoved(ctx))
 	time.Sleep(quietTime)
 	for _, name := range w.judged() {
 		err = errors.Join(err, w.judgeRows(ctx, name))
@@ -116,7 +117,7 @@ func (w *world) judged() []string {
 	if w.plan.users > 0 {
 		names = append(names, usersKeyspace)
 	}
-	if w.plan.counts > 0 {
+	if w.plan.counts > 0 && w.c.counted == countedKeyspace {
 		names = append(names, countedKeyspace)
 	}
 	if w.plan.moves {

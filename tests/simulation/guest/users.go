@@ -251,30 +251,30 @@ func (u *users) epoch(ctx context.Context, a *user, role string, r *rand.Rand) e
 	}
 	a.note(func(e *epoch) { e.revoked = time.Now() }, false)
 	u.w.seen.note("users: permission revoked")
-	a.atOnce(ctx, r)
+	a.atOnce(ctx)
 	return nil
 }
 
-// atOnce asks every kv pod at once: one may not have heard of the change yet.
-func (a *user) atOnce(ctx context.Context, r *rand.Rand) {
+// atOnce asks every kv pod at once, by a read and by a write: one may not have heard of the change yet.
+func (a *user) atOnce(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, atOnceTimeout)
+	defer cancel()
 	var wg sync.WaitGroup
-	defer wg.Wait()
 	for i, cli := range a.each {
-		reads := r.IntN(2) == 0
-		wg.Go(func() {
-			ctx, cancel := context.WithTimeout(ctx, atOnceTimeout)
-			defer cancel()
-			x := access{what: fmt.Sprintf("put at kv-%d, at once,", i), begin: time.Now()}
-			if reads {
-				x.what = fmt.Sprintf("get at kv-%d, at once,", i)
-				_, x.err = cli.Get(ctx, a.prefix, clientv3.WithPrefix())
-			} else {
-				_, x.err = cli.Put(ctx, a.prefix+"own", "at once")
-			}
+		once := func(what string, ask func() error) {
+			x := access{what: fmt.Sprintf("%s at kv-%d, at once,", what, i), begin: time.Now()}
+			x.err = ask()
 			x.end = time.Now()
 			a.add(x)
+		}
+		wg.Go(func() {
+			once("get", func() error { _, err := cli.Get(ctx, a.prefix, clientv3.WithPrefix()); return err })
+		})
+		wg.Go(func() {
+			once("put", func() error { _, err := cli.Put(ctx, a.prefix+"own", "at once"); return err })
 		})
 	}
+	wg.Wait()
 }
 
 // note changes what is known of the last epoch, or of a new one.

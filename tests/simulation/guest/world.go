@@ -81,7 +81,8 @@ type choices struct {
 	tokenTTL   time.Duration // of users
 	history    int64         // bytes of events that a hub keeps; 0: its default
 	keyspaces  []string      // the first is that of the pods
-	traffic    string        // the keyspace of the clients that read, write and watch; leases are in the others
+	traffic    string        // the keyspace of the clients that read, write and watch
+	counted    string        // that of the clients that count; leases are in the others
 }
 
 func newWorld(p plan) *world {
@@ -99,6 +100,10 @@ func newWorld(p plan) *world {
 	w.drawOptions()
 	w.c.keyspaces = []string{keyspaceName, "a", "b"}[:2+r.IntN(2)]
 	w.c.traffic = w.c.keyspaces[r.IntN(len(w.c.keyspaces))]
+	// Only the pods' own keyspace has a tailer.
+	if w.c.counted = countedKeyspace; len(w.c.keyspaces) > 2 && w.c.traffic != keyspaceName {
+		w.c.counted = keyspaceName
+	}
 	delay := faults.Delay{Fixed: 100 * time.Microsecond, Random: w.c.txnLatency + time.Microsecond}
 	w.days = faults.Options{Recent: r.IntN(2) == 0, Remote: &faults.Remote{Latency: faults.Everywhere(delay)}}
 	now := still
