@@ -109,8 +109,8 @@ func damagedStart(dir string, err error) error {
 	default:
 		return err
 	}
-	return fmt.Errorf("data directory %s: corrupt: data in it is damaged (%w); put the whole directory back from one copy",
-		dir, cause)
+	return fmt.Errorf("data directory %s: corrupt: data in it is damaged (%w); put the whole directory back from one "+
+		"copy", dir, cause)
 }
 
 func run(

@@ -184,8 +184,11 @@ func (f *fileReader) inSection(section, key string, value *yaml.Node) {
 // apply gives a value to a flag. It does not check the value of a flag that is ignored.
 func (f *fileReader) apply(flag *flagDef, as string, value *yaml.Node) {
 	text, err := textOf(value, flag.isDuration)
-	if err == nil && flag.isBool && text != flag.def { // the default of --value-files is neither
+	if err == nil && flag.isBool && text != flag.def {
 		text, err = boolText(text)
+		if _, notBool := boolText(flag.def); err != nil && notBool != nil { // as with --value-files
+			err = fmt.Errorf("%w, and not %s", err, flag.def)
+		}
 	}
 	if err != nil && flag.kind != ignored {
 		f.p.refuse(fmt.Errorf("%s: %w", as, err))

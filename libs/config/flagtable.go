@@ -322,8 +322,8 @@ var flagTable = []flagDef{
 	{
 		group: groupOwn, name: "value-files", def: "new", kind: works, isBool: true, takes: onStandalone,
 		elsewhere: noteNoDisk,
-		help: "Write values of 32 KiB and more once, into files beside the store's tables. new: a new data directory has " +
-			"such files, and an existing one from the first start with --activate-features=all on. true: every " +
+		help: "Write values of 32 KiB and more once, into files beside the store's tables. new: a new data directory " +
+			"has such files, and an existing one from the first start with --activate-features=all on. true: every " +
 			"directory has them from the first start on. false: none begins. What has them has them for good, and " +
 			"earlier releases refuse it.",
 		set: setValueFiles,

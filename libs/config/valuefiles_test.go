@@ -1,8 +1,12 @@
 package config
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
-// TestValueFiles: --value-files takes what a boolean flag takes, and its default, on the command line and in a file.
+// TestValueFiles: --value-files takes what a boolean flag takes, and its default, on the command line, in the
+// environment and in a file.
 func TestValueFiles(t *testing.T) {
 	for _, c := range []struct {
 		flag, line string
@@ -25,9 +29,18 @@ func TestValueFiles(t *testing.T) {
 			}
 		}
 	}
+	for variable, want := range map[string]ValueFiles{
+		"HEADWATER_VALUE_FILES=false": ValueFilesNone, "ETCD_VALUE_FILES=true": ValueFilesAll,
+		"HEADWATER_VALUE_FILES=": ValueFilesNew,
+	} {
+		p, err := Standalone.Parse(nil, []string{variable})
+		if err != nil || p.Config.ValueFiles != want {
+			t.Errorf("%s: %v, %v", variable, p.Config.ValueFiles, err)
+		}
+	}
 	for _, args := range [][]string{{"--value-files=old"}, {"--config-file=" + writeFile(t, "value-files: old")}} {
-		if _, err := Standalone.Parse(args, nil); err == nil {
-			t.Errorf("%q is taken", args)
+		if _, err := Standalone.Parse(args, nil); err == nil || !strings.Contains(err.Error(), "new") {
+			t.Errorf("%q: %v, which does not say what is taken", args, err)
 		}
 	}
 }

@@ -47,9 +47,9 @@
 // # Reads
 //
 // A read takes a snapshot of durable state and never waits for a sync. Readers of one state of a remote engine share
-// the read of its head (stateread.go). At the head a read gets idx rows, and val rows for large values. At an older revision it merges them with the hist rows; a small value of those is in the log, and
-// a larger one is still in its val rows. A list that outlives its snapshot continues in a new one, at the same
-// revision.
+// the read of its head (stateread.go). At the head a read gets idx rows, and val rows for large values. At an older
+// revision it merges them with the hist rows; a small value of those is in the log, and a larger one is still in its
+// val rows. A list that outlives its snapshot continues in a new one, at the same revision.
 //
 // Groups enforce the bounds of bytes and keys. A Store that is the only writer has both sums in memory. If others
 // write too, a group reads the counters in its own transaction: the counter of bytes without a conflict, and the

@@ -244,8 +244,8 @@ func TestDamagedCopies(t *testing.T) {
 			}
 		}
 	}
-	// The first blocks of a table have the rows that a start reads: those of the newest table while the store opens, those
-	// of others after it has opened.
+	// The first blocks of a table have the rows that a start reads: those of the newest table while the store opens,
+	// those of others after it has opened.
 	for _, name := range stopped.storeFiles(t, "*.sst") {
 		for _, at := range []int64{100, 8 << 10, 16 << 10, 21 << 10} {
 			try(fmt.Sprintf("flipped, at %d", at), stopped, name, func(path string) error {

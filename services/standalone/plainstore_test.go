@@ -25,8 +25,8 @@ func TestWritePlainStore(t *testing.T) {
 }
 
 // TestPlainStore: directories of the previous release, which knew no value files, are opened, go on, and get none until
-// --value-files says so, or all features are activated and --value-files=false does not speak against it; then new large
-// values go there for good, and the ledger keeps that release out.
+// --value-files says so, or all features are activated and --value-files=false does not speak against it; then new
+// large values go there for good, and the ledger keeps that release out.
 func TestPlainStore(t *testing.T) {
 	const all, off = "--activate-features=all", "--value-files=false"
 	for name, starts := range map[string][][]string{

@@ -110,7 +110,8 @@ func (s *Simulation) Run(ctx context.Context, c Campaign) error {
 	err = s.each(ctx, c, p, t)
 	used = cpuTime() - used
 	fmt.Fprintf(c.Out, "%d runs in %v, %v of CPU, %v simulated (%.0f × real time, %.0f × the CPU's), "+
-		"%d seeds failed %v\n", t.runs, time.Since(began).Round(time.Second), used.Round(time.Second), t.simulated.Round(time.Second),
+		"%d seeds failed %v\n",
+		t.runs, time.Since(began).Round(time.Second), used.Round(time.Second), t.simulated.Round(time.Second),
 		t.simulated.Seconds()/time.Since(began).Seconds(), t.simulated.Seconds()/used.Seconds(),
 		len(t.failed), t.failed)
 	if err == nil && c.Sometimes != "" {

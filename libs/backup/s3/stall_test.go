@@ -46,7 +46,8 @@ func TestStall(t *testing.T) {
 		t.Fatal(err)
 	}
 	n, err := io.Copy(io.Discard, o)
-	if closeErr := o.Close(); !errors.Is(err, os.ErrDeadlineExceeded) || n != size/2 {
+	// On a busy machine the connection may stand still before it has moved all that the service sends.
+	if closeErr := o.Close(); !errors.Is(err, os.ErrDeadlineExceeded) || n > size/2 {
 		t.Errorf("%d bytes, %v, %v", n, err, closeErr)
 	}
 }

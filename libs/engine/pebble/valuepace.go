@@ -11,8 +11,8 @@ import (
 const (
 	keptPart, keptFiles = 2, 2
 	// rewritePart of the bytes that users put into value files may be written again, or as many as make rewriteTick
-	// together with theirs, for each tick of the collector. So a store that is written to fast writes a value 1.25 times
-	// at most, and one that is written to slowly does not keep its garbage.
+	// together with theirs, for each tick of the collector. So a store that is written to fast writes a value 1.25
+	// times at most, and one that is written to slowly does not keep its garbage.
 	rewritePart = 4
 	rewriteTick = 4 << 20
 	// spareFiles bounds, in files, what may be saved up.

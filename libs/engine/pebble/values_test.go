@@ -253,8 +253,8 @@ func readAll(t *testing.T, s *Store, want map[string][]byte) {
 }
 
 // TestValuesBegun: a store has no value files, whatever else is activated, and its own release opens it, until it is
-// told to have some, be it new or not, or only if it is new. What it has stays where it is, it has value files for good,
-// and the older release is told.
+// told to have some, be it new or not, or only if it is new. What it has stays where it is, it has value files for
+// good, and the older release is told.
 func TestValuesBegun(t *testing.T) {
 	plain, adopt := Options{ValueBytes: 8 << 10}, Options{ValueBytes: 8 << 10, Adopt: true}
 	begin, off := Options{ValueBytes: 8 << 10, ValueFiles: true}, Options{ValueBytes: -1}
