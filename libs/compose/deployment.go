@@ -69,8 +69,8 @@ type Deployment struct {
 
 	now func() time.Time // of leases and elections; nil: time.Now
 
-	// joint commits what the keyspaces of a standalone server have little of each, so that all of it is one transaction;
-	// nil: they commit apart.
+	// joint commits what the keyspaces of a standalone server with --join-commits have little of each, so that all of it
+	// is one transaction; nil: they commit apart.
 	joint *mvcc.Joint
 
 	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit
@@ -145,14 +145,8 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	if err := d.openEngine(p, onDamage); err != nil {
 		return err
 	}
-	if !d.Kind.IsPod() {
-		if d.joint = mvcc.NewJoint(d.Engine, d.gates.groups.Flow(1)); d.joint != nil {
-			d.OnClose(d.joint.Close)
-		}
-	}
 	if d.Config.JoinCommits {
-		d.joined = join.New(d.Engine)
-		d.OnClose(d.joined.Close)
+		d.joinCommits()
 	}
 	if err := d.openBus(p); err != nil {
 		return err
@@ -167,6 +161,16 @@ func (d *Deployment) open(ctx context.Context, p Parts, onDamage func(error)) (e
 	d.OnClose(func() error { d.GRPC.Close(); return nil })
 	d.ready.grpc = d.GRPC
 	return nil
+}
+
+// joinCommits has small groups of several keyspaces committed together.
+func (d *Deployment) joinCommits() {
+	if d.Kind.IsPod() {
+		d.joined = join.New(d.Engine)
+		d.OnClose(d.joined.Close)
+	} else if d.joint = mvcc.NewJoint(d.Engine, d.gates.groups.Flow(1)); d.joint != nil {
+		d.OnClose(d.joint.Close)
+	}
 }
 
 func (d *Deployment) openEngine(p Parts, onDamage func(error)) (err error) {

@@ -397,6 +397,10 @@ var flagTable = []flagDef{
 		"Time after which the process closes a keyspace that nobody uses. The next request opens it again, and so "+
 			"does a lease that expires (0: never closed).",
 		func(c *Config) *time.Duration { return &c.KeyspaceIdle }),
+	boolean(groupOwn, "join-commits", "false",
+		"Commit small groups of several keyspaces as one transaction: on pods for deployments whose FoundationDB "+
+			"commit proxies are the bound, on a standalone server for many keyspaces that write slowly.",
+		func(c *Config) *bool { return &c.JoinCommits }),
 	{
 		group: groupOwn, name: "metrics-keyspaces", def: metricsNone, kind: works,
 		help: "Keyspaces that have metrics of their own: comma-separated names, top:N for the N busiest (at most " +
@@ -479,10 +483,6 @@ var flagTable = []flagDef{
 	number(groupPods, "lanes", strconv.Itoa(DefaultLanes),
 		"Group commits in flight at a time.",
 		math.MinInt32, math.MaxInt32, func(c *Config, v int64) { c.Lanes = int(v) }).only(onPods, ""),
-	boolean(groupPods, "join-commits", "false",
-		"Commit small groups of several keyspaces as one FoundationDB transaction, for deployments whose commit "+
-			"proxies are the bound.",
-		func(c *Config) *bool { return &c.JoinCommits }).only(onPods, ""),
 	str(groupPods, "pod-address", "",
 		"host:port at which pods of the same kind reach this one. Default: the first of --listen-peer-urls, or of "+
 			"--advertise-client-urls, or the address that the pod listens on.",

@@ -362,10 +362,16 @@ func TestLimits(t *testing.T) {
 	}
 }
 
-// TestConcurrent: many keyspaces are opened, used and closed at the same time, and no data of one appear in another.
+// TestConcurrent: many keyspaces are opened, used and closed at the same time, and no data of one appear in another,
+// whether they commit apart or together.
 func TestConcurrent(t *testing.T) {
+	t.Run("apart", func(t *testing.T) { testConcurrent(t, false) })
+	t.Run("together", func(t *testing.T) { testConcurrent(t, true) })
+}
+
+func testConcurrent(t *testing.T, together bool) {
 	const n, writes = 30, 20
-	s := server(t, func(c *config.Config) { c.KeyspaceIdle = time.Nanosecond })
+	s := server(t, func(c *config.Config) { c.KeyspaceIdle, c.JoinCommits = time.Nanosecond, together })
 	c := client(t, s, "")
 	var wg sync.WaitGroup
 	for i := range n {
