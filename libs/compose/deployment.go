@@ -69,8 +69,8 @@ type Deployment struct {
 
 	now func() time.Time // of leases and elections; nil: time.Now
 
-	// joint commits what the keyspaces of a standalone server with --join-commits have little of each, so that all of it
-	// is one transaction; nil: they commit apart.
+	// joint commits what the keyspaces of a standalone server with --join-commits have little of each, so that all of
+	// it is one transaction; nil: they commit apart.
 	joint *mvcc.Joint
 
 	// joined is the engine as the stores of a pod's keyspaces have it with --join-commits, so that what several commit

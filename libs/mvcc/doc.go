@@ -114,10 +114,10 @@
 // goroutines that serve writes (lanes, the sweeper) start with the first write and end five seconds after the last; the
 // one that removes compacted rows ends when none are left.
 //
-// Stores of one embedded engine that have little to write each may share a Joint (joint.go), which commits what waits in
-// all of them in one transaction. In such a transaction each Store has a group of its own, evaluated as its lane would
-// and with stamps of its own domain. At any time a Store is served either by the Joint or by its lane. A Store has at
-// most one joint group on its way, so its entries stay in order. If anything is not plain (more than a few small
+// Stores of one embedded engine that have little to write each may share a Joint (joint.go), which commits what waits
+// in all of them in one transaction. In such a transaction each Store has a group of its own, evaluated as its lane
+// would and with stamps of its own domain. At any time a Store is served either by the Joint or by its lane. A Store
+// has at most one joint group on its way, so its entries stay in order. If anything is not plain (more than a few small
 // requests wait, a request visits much, data is damaged, the commit is refused), nothing has happened: the requests go
 // back to the front of their queue, and the Store's lane takes over until the Store is calm again.
 //
