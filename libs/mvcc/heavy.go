@@ -134,6 +134,7 @@ func (l *lane) handOver(r *request) {
 	}
 	n := int64(r.bytes)
 	r.long.Store(true)
+	l.s.queue.stay()
 	if l.heavyBytes.Add(n) <= heavyBytesMax {
 		select {
 		case l.heavies <- r:

@@ -51,6 +51,7 @@ type Joint struct {
 	open     int                 // Stores
 	ready    []*Store            // that have requests, in order of arrival
 	held     map[*Store]struct{} // that it serves: they are ready, or have a group
+	giveUp   context.CancelFunc  // ends the attempt to commit what next has returned
 	begun    bool                // run runs
 	sweeping bool                // sweep runs
 	closed   bool
@@ -174,13 +175,22 @@ func (j *Joint) push(s *Store) {
 
 // run makes one transaction after the other.
 func (j *Joint) run() {
-	for stores := j.next(nil); len(stores) > 0; stores = j.next(stores) {
-		j.serve(stores)
+	var stores []*Store
+	for {
+		ctx, giveUp := context.WithCancel(j.ctx)
+		if stores = j.next(stores, giveUp); len(stores) > 0 {
+			j.serve(ctx, stores)
+		}
+		giveUp()
+		if len(stores) == 0 {
+			return
+		}
 	}
 }
 
-// next waits for Stores that are ready and puts them into the memory of others; none: the Joint is closed.
-func (j *Joint) next(into []*Store) []*Store {
+// next waits for Stores that are ready and puts them into the memory of others; none: the Joint is closed. giveUp ends
+// the attempt to commit what they have.
+func (j *Joint) next(into []*Store, giveUp context.CancelFunc) []*Store {
 	clear(into)
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -192,11 +202,12 @@ func (j *Joint) next(into []*Store) []*Store {
 	rest := copy(j.ready, j.ready[n:])
 	clear(j.ready[rest:])
 	j.ready = j.ready[:rest]
+	j.giveUp = giveUp
 	return into
 }
 
-// serve makes a transaction of what waits in the Stores.
-func (j *Joint) serve(stores []*Store) {
+// serve makes a transaction of what waits in the Stores. If ctx ends before its commit, their lanes do it.
+func (j *Joint) serve(ctx context.Context, stores []*Store) {
 	var ms []*member
 	for _, s := range stores {
 		reqs, many := s.queue.few()
@@ -210,11 +221,11 @@ func (j *Joint) serve(stores []*Store) {
 	if len(ms) == 0 {
 		return
 	}
-	if err := j.enter(ms); err != nil {
+	if err := j.enter(ctx, ms); err != nil {
 		j.alone(ms)
 		return
 	}
-	ms, p := j.commit(ms)
+	ms, p := j.commit(ctx, ms)
 	if j.turn != nil {
 		j.turn.Leave()
 	}
@@ -224,7 +235,7 @@ func (j *Joint) serve(stores []*Store) {
 }
 
 // enter waits for the turn of a transaction, which has the weights of all its Stores.
-func (j *Joint) enter(ms []*member) error {
+func (j *Joint) enter(ctx context.Context, ms []*member) error {
 	if j.turn == nil {
 		return nil
 	}
@@ -239,7 +250,7 @@ func (j *Joint) enter(ms []*member) error {
 		weight += w
 	}
 	j.turn.SetWeight(weight)
-	_, err := j.turn.Enter(j.ctx, cost, cost)
+	_, err := j.turn.Enter(ctx, cost, cost)
 	return err
 }
 
@@ -252,8 +263,8 @@ type member struct {
 
 // commit evaluates the groups and commits them. It returns those that the transaction has, and leaves the others to
 // their Stores. nil: it has none.
-func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
-	txn, err := j.eng.Begin(j.ctx)
+func (j *Joint) commit(ctx context.Context, ms []*member) ([]*member, engine.Pending) {
+	txn, err := j.eng.Begin(ctx)
 	if err != nil {
 		j.alone(ms)
 		return nil, nil
@@ -262,7 +273,7 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 	kept, others := ms[:0:0], []*member(nil)
 	defer func() { j.alone(others) }() // after the commit, which would conflict with what their lanes do
 	for _, m := range ms {
-		if !m.evaluate(j.ctx, txn, j.takeSpare()) {
+		if !m.evaluate(ctx, txn, j.takeSpare()) {
 			others = append(others, m)
 			continue
 		}
@@ -277,7 +288,7 @@ func (j *Joint) commit(ms []*member) ([]*member, engine.Pending) {
 		m.build(txn)
 	}
 	markSpace(txn, reqs)
-	p, err := txn.Commit(j.ctx)
+	p, err := txn.Commit(ctx)
 	if err != nil {
 		txn.Discard()
 		j.alone(kept)
@@ -420,6 +431,9 @@ func (j *Joint) abandon(s *Store) {
 	at := slices.Index(j.ready, s)
 	if at >= 0 {
 		j.ready = slices.Delete(j.ready, at, at+1)
+	}
+	if _, held := j.held[s]; held && m == nil && at < 0 {
+		j.giveUp() // it waits for its turn, or for an engine that takes no commit at present
 	}
 	j.mu.Unlock()
 	if m != nil {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -32,6 +33,8 @@ type company struct {
 	under int           // commits that wait
 	fault faults.Fault  // of a commit
 	spare int           // commits before it
+
+	scan atomic.Pointer[func(begin []byte)] // is called before every scan, if set; it may wait
 }
 
 func newCompany(t *testing.T, n int, o mvcc.Options, turn mvcc.JointTurn) *company {
@@ -59,7 +62,7 @@ func (c *company) options(o mvcc.Options, i int) mvcc.Options {
 	return o
 }
 
-func (c *company) delay(_ context.Context, op faults.Op) {
+func (c *company) delay(ctx context.Context, op faults.Op) {
 	if op != faults.Commit {
 		return
 	}
@@ -70,11 +73,17 @@ func (c *company) delay(_ context.Context, op faults.Op) {
 	}
 	c.mu.Unlock()
 	if held != nil {
-		<-held
+		select {
+		case <-held:
+		case <-ctx.Done():
+		}
 	}
 }
 
 func (c *company) script(call faults.Call) (faults.Fault, bool) {
+	if scan := c.scan.Load(); scan != nil && call.Op == faults.Scan {
+		(*scan)(call.Key)
+	}
 	if call.Op != faults.Commit {
 		return faults.None, false
 	}
@@ -358,24 +367,124 @@ func TestJointSweeps(t *testing.T) {
 	})
 }
 
+// alone leaves a Store to its lane.
+func (c *company) alone(i int) {
+	c.t.Helper()
+	put(c.t, c.stores[i], "large", string(make([]byte, 100<<10)))
+}
+
+// TestJointSlowLane: waits end in a Store that serves itself too, and might join the others soon, if the engine does not
+// answer.
+func TestJointSlowLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, 2, mvcc.Options{}, nil)
+		c.alone(1)
+		release := c.hold()
+		defer release()
+		for _, key := range []string{"under way", "behind"} {
+			done := make(chan error, 1)
+			go func() { done <- puts(t.Context(), key, "")(c.stores[1]) }()
+			select {
+			case err := <-done:
+				if !errors.Is(err, mvcc.ErrUnavailable) {
+					t.Errorf("%s: %v", key, err)
+				}
+			case <-time.After(10 * time.Second):
+				t.Errorf("%s: no answer", key)
+			}
+		}
+	})
+}
+
+// TestJointHeavyLane: a Store whose heavy lane works goes on serving its other requests, however few they are.
+func TestJointHeavyLane(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, 2, mvcc.Options{LightRows: 4}, nil)
+		var ops []mvcc.Op
+		for i := range 10 {
+			ops = append(ops, mvcc.Op{Put: &mvcc.PutRequest{Key: fmt.Appendf(nil, "many%d", i)}})
+		}
+		if _, err := c.stores[1].Txn(t.Context(), &mvcc.TxnRequest{Success: ops}); err != nil {
+			t.Fatal(err)
+		}
+		c.alone(1)
+		begun, goOn := make(chan struct{}), make(chan struct{})
+		var scans atomic.Int32
+		scan := func(begin []byte) {
+			// The first scan of these keys is the light lane's.
+			if string(begin) == "\xff001imany" && scans.Add(1) == 2 {
+				close(begun)
+				<-goOn
+			}
+		}
+		c.scan.Store(&scan)
+		heavy := make(chan error, 1)
+		go func() {
+			_, err := c.stores[1].DeleteRange(t.Context(), &mvcc.DeleteRequest{Key: []byte("many"), End: []byte("n")})
+			heavy <- err
+		}()
+		<-begun
+		time.Sleep(3 * time.Second)
+		light := make(chan error, 1)
+		go func() { light <- puts(t.Context(), "light", "")(c.stores[1]) }()
+		select {
+		case err := <-light:
+			if err != nil {
+				t.Error(err)
+			}
+		case <-time.After(time.Second):
+			t.Error("light work waits for heavy work")
+		}
+		close(goOn)
+		if err := <-heavy; err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// TestJointGivenUp: a Store can be closed while the engine takes no commit, and its group among them.
+func TestJointGivenUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, 3, mvcc.Options{CloseGrace: 50 * time.Millisecond}, nil)
+		release := c.hold()
+		stuck := make(chan error, 1)
+		go func() { stuck <- puts(t.Context(), "a", "")(c.stores[0]) }()
+		waitFor(t, func() bool { return c.holds() == 1 })
+		other := c.waits(1, puts(t.Context(), "a", ""))
+		if err := c.stores[0].Close(); err != nil {
+			t.Error(err)
+		}
+		release()
+		if err := <-stuck; !errors.Is(err, mvcc.ErrUnavailable) {
+			t.Error(err)
+		}
+		if err := other(); err != nil {
+			t.Error(err)
+		}
+		c.dense(1, 2)
+	})
+}
+
 // TestJointClosed: a Store can be closed while its group is on its way, and while the engine does not answer. The
 // others go on.
 func TestJointClosed(t *testing.T) {
-	c := newCompany(t, 3, mvcc.Options{CloseGrace: 50 * time.Millisecond}, nil)
-	release := c.busy()
-	stuck := c.waits(1, puts(t.Context(), "a", ""))
-	other := c.waits(2, puts(t.Context(), "a", ""))
-	if err := c.stores[1].Close(); err != nil {
-		t.Errorf("closed while its group waits: %v", err)
-	}
-	if err := stuck(); !errors.Is(err, mvcc.ErrUnavailable) {
-		t.Error(err)
-	}
-	release()
-	if err := other(); err != nil {
-		t.Error(err)
-	}
-	c.dense(2, 2)
+	synctest.Test(t, func(t *testing.T) {
+		c := newCompany(t, 3, mvcc.Options{CloseGrace: 50 * time.Millisecond}, nil)
+		release := c.busy()
+		stuck := c.waits(1, puts(t.Context(), "a", ""))
+		other := c.waits(2, puts(t.Context(), "a", ""))
+		if err := c.stores[1].Close(); err != nil {
+			t.Errorf("closed while its group waits: %v", err)
+		}
+		if err := stuck(); !errors.Is(err, mvcc.ErrUnavailable) {
+			t.Error(err)
+		}
+		release()
+		if err := other(); err != nil {
+			t.Error(err)
+		}
+		c.dense(2, 2)
+	})
 }
 
 // TestJointTurns: the Joint takes turns with the weight of its Stores, and those of what they write.

@@ -148,12 +148,33 @@ func (q *queue) busy() bool {
 	return len(q.open) > 0 || q.len() > 0
 }
 
-// retire makes the lanes end when nothing waits.
+// retire makes the lanes end when nothing waits. It does nothing while there is slow work: a lane ends only after its
+// heavy lane, and would take nothing until then.
 func (q *queue) retire() {
+	q.sweeping.Lock()
+	defer q.sweeping.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if !q.closed && q.slow() {
+		return
+	}
 	q.retired = true
 	q.wake.Broadcast()
+}
+
+// stay takes retire back. The caller has a request that is long from now on.
+func (q *queue) stay() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.retired = false
+}
+
+// slow says whether a request is in the heavy lane, or has had no answer for longer than from one sweep to the next.
+// Both mutexes are held.
+func (q *queue) slow() bool {
+	return slices.ContainsFunc(q.open, func(r *request) bool {
+		return !r.ended.Load() && (r.long.Load() || r.sweeps > 1)
+	})
 }
 
 // rest is called when the lanes have ended. It returns false if they must go on because a request has arrived
@@ -205,13 +226,15 @@ func (q *queue) afterJoint(rest func()) waits {
 	return fewWait
 }
 
-// calm reports whether few requests have been taken since the last call, and few wait.
+// calm reports whether few requests have been taken since the last call, few wait, and none is slow.
 func (q *queue) calm() bool {
+	q.sweeping.Lock()
+	defer q.sweeping.Unlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	n := q.picked
 	q.picked = 0
-	return n <= calmRequests && !q.many()
+	return n <= calmRequests && !q.many() && !q.slow()
 }
 
 // over reports whether a lane that finds nothing is to end.

@@ -221,9 +221,12 @@ func (s *Store) serve() {
 		for _, l := range s.lanes {
 			lanes.Go(l.run)
 		}
-		s.sweep(s.closing)
-		s.queue.retire()
-		lanes.Wait()
+		ended := make(chan struct{})
+		go func() {
+			lanes.Wait()
+			close(ended)
+		}()
+		s.sweep(ended)
 		if s.queue.rest() {
 			s.queue.sweep() // forgets what has been answered
 			return
@@ -231,21 +234,30 @@ func (s *Store) serve() {
 	}
 }
 
-// sweep ends waits that take too long. It runs until ctx ends, idleSweeps sweeps in a row have found nothing waiting,
-// or calmSweeps have found so little that a Joint may serve the Store.
-func (s *Store) sweep(ctx context.Context) {
+// sweep ends waits that take too long, until the lanes have ended. It lets them end when the Store is closed, when
+// idleSweeps sweeps in a row have found nothing waiting, or when calmSweeps have found so little that a Joint may serve
+// the Store.
+func (s *Store) sweep(ended <-chan struct{}) {
 	t := time.NewTicker(sweepEvery)
 	defer t.Stop()
-	for idle, calm := 0, 0; idle < idleSweeps && calm < calmSweeps; idle++ {
+	closing := s.closing.Done()
+	for idle, calm := 0, 0; ; {
 		select {
 		case <-t.C:
+			idle++
 			if s.queue.sweep(); s.queue.busy() {
 				idle = 0
 			}
 			if calm++; !s.queue.calm() || !s.o.Joint.several() {
 				calm = 0
 			}
-		case <-ctx.Done():
+			if idle >= idleSweeps || calm >= calmSweeps {
+				s.queue.retire()
+			}
+		case <-closing:
+			closing = nil
+			s.queue.retire()
+		case <-ended:
 			return
 		}
 	}
