@@ -83,12 +83,14 @@ func TestCloseInFlight(t *testing.T) {
 
 // TestCloseDuringCompaction: a physical compaction that cannot end before the Store closes is answered.
 func TestCloseDuringCompaction(t *testing.T) {
-	var stuck atomic.Bool
+	var stuck atomic.Pointer[mvcc.Store]
 	met := make(chan struct{})
 	var once sync.Once
 	e := faults.New(openEngine(t, pebble.Options{}), faults.Options{Script: func(c faults.Call) (faults.Fault, bool) {
-		if stuck.Load() && c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' {
-			once.Do(func() { close(met) })
+		if s := stuck.Load(); s != nil && c.Op == faults.Scan && len(c.Key) > 0 && c.Key[0] == 'l' {
+			if s.CompactRevision() == 8 { // before, it is the hash that is read
+				once.Do(func() { close(met) })
+			}
 			return faults.Unavailable, true
 		}
 		return faults.None, true
@@ -97,7 +99,7 @@ func TestCloseDuringCompaction(t *testing.T) {
 	for i := range 10 {
 		put(t, s, "k", fmt.Sprint(i))
 	}
-	stuck.Store(true)
+	stuck.Store(s)
 	answer := make(chan error, 1)
 	go func() {
 		_, err := s.Compact(context.Background(), 8, true)
@@ -110,7 +112,7 @@ func TestCloseDuringCompaction(t *testing.T) {
 	if err := <-answer; !errors.Is(err, mvcc.ErrClosed) {
 		t.Fatal(err)
 	}
-	stuck.Store(false)
+	stuck.Store(nil)
 	s = open(t, e, mvcc.Options{}) // goes on where it was
 	waitFor(t, func() bool { return removedUpTo(t, e, nil) == 8 })
 	check(t, e, s, nil, true).checkReads(s, 1)
