@@ -332,7 +332,9 @@ func (i meterIterator) Next() bool {
 func TestLargeDelete(t *testing.T) {
 	const keys, keyBytes = 4000, 2000
 	for _, v := range []variant{
-		{"values once", fdb, mvcc.Options{}}, {"format 1", fdb, mvcc.Options{NoFeatures: true}},
+		// Another keeps the buckets in which keys are counted: that reads keys too, when it likes.
+		{"values once", fdb, mvcc.Options{NoRemoval: true}},
+		{"format 1", fdb, mvcc.Options{NoRemoval: true, NoFeatures: true}},
 	} {
 		t.Run(v.name, func(t *testing.T) {
 			m := &meter{Store: openFDBLike(t)}
