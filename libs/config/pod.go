@@ -30,7 +30,7 @@ const (
 	shutdownDelayMax = 10 * time.Minute
 )
 
-// Pod is the part of the configuration that only pods have.
+// Pod is the part of the configuration that only pods have, but for JoinCommits.
 type Pod struct {
 	Store          string // --store
 	FDBClusterFile string // --fdb-cluster-file; "": FoundationDB's own default
@@ -45,7 +45,7 @@ type Pod struct {
 	KVEndpoints, WatchHubEndpoints, LeaseKeeperEndpoints []string // --kv-endpoints …; not needed for the pod's own kind
 
 	Lanes       int  // --lanes
-	JoinCommits bool // --join-commits
+	JoinCommits bool // --join-commits; a standalone server has it too
 	// PodAddress is the host:port at which pods of the same kind reach this one. "": Config.Address finds it.
 	PodAddress string
 	// ShutdownDelay is how long a pod goes on serving after its readiness endpoint has turned unready.
