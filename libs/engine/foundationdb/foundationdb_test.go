@@ -24,7 +24,8 @@ import (
 const clusterEnv = "FDB_CLUSTER_FILE"
 
 func TestMain(m *testing.M) {
-	leaktest.Main(m, goleak.IgnoreAnyFunction("github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"))
+	const networkThread = "github.com/apple/foundationdb/bindings/go/src/fdb.executeWithRunningNetworkThread.func1"
+	leaktest.Main(m, goleak.IgnoreAnyFunction(networkThread))
 }
 
 // openRoot opens a store on the cluster in a root of its own, which is cleared afterwards; it skips the test if there
