@@ -3,7 +3,6 @@ package deploy
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/headwaterdb/headwater/libs/porttest"
 	"github.com/headwaterdb/headwater/tests/stack"
 )
 
@@ -88,7 +88,10 @@ type drill struct {
 func newDrill(t *testing.T, f stack.FoundationDB, nodes, coords int, locality func(int) []string) *drill {
 	t.Helper()
 	d := &drill{t: t, f: f, cluster: filepath.Join(t.TempDir(), "fdb.cluster")}
-	addresses := freeAddresses(t, nodes)
+	var addresses []string
+	for range nodes {
+		addresses = append(addresses, porttest.Addr(t))
+	}
 	var list []string
 	for i := range coords {
 		list = append(list, addresses[i*nodes/coords])
@@ -117,21 +120,6 @@ func newDrill(t *testing.T, f stack.FoundationDB, nodes, coords int, locality fu
 		}
 	})
 	return d
-}
-
-// freeAddresses are addresses of loopback on which nobody listens.
-func freeAddresses(t *testing.T, n int) []string {
-	t.Helper()
-	var l []string
-	for range n {
-		s, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer s.Close()
-		l = append(l, s.Addr().String())
-	}
-	return l
 }
 
 // kill ends nodes at once.
