@@ -79,8 +79,8 @@ func (c *checker) adoptValues() {
 	}
 }
 
-// activateValues makes a store one with a value log. The ledger says so already, so earlier releases refuse the directory;
-// the format row says it too, for a directory without its ledger.
+// activateValues makes a store one with a value log. The ledger says so already, so earlier releases refuse the
+// directory; the format row says it too, for a directory without its ledger.
 func activateValues(b *pdb.Batch) {
 	_ = b.Set(formatRow, []byte{formatOfValues}, nil) // fails on indexed batches only
 	_ = b.Set(tagRow, newTag(), nil)
