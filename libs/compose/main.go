@@ -97,19 +97,19 @@ func start(ctx context.Context, k config.Kind, c config.Config, p Parts) (Node, 
 // file: the file, and what an operator can do. The engine finds some damage while it opens, and some only when the
 // start reads rows. Other errors, also the engine's own refusals, stay as they are.
 func damagedStart(dir string, err error) error {
-	var cause error
+	var cause string
 	switch damage, ok := errors.AsType[*engine.Damage](err); {
 	case ok && damage.File != "":
 		return fmt.Errorf("data directory %s: corrupt: %s is damaged (%w); put the file back, or the whole directory "+
 			"from one copy", dir, damage.File, damage.Err)
 	case ok:
-		cause = damage.Err
+		cause = damage.Err.Error()
 	case errors.Is(err, mvcc.ErrCorrupt):
-		cause = err
+		cause = oneLine(err)
 	default:
 		return err
 	}
-	return fmt.Errorf("data directory %s: corrupt: data in it is damaged (%w); put the whole directory back from one "+
+	return fmt.Errorf("data directory %s: corrupt: data in it is damaged (%s); put the whole directory back from one "+
 		"copy", dir, cause)
 }
 

@@ -126,8 +126,7 @@
 // Store's methods may be called from any goroutine. A group is single-threaded: only its lane touches it until it
 // lands. Locks (queue, removal, countMemo) are leaves: nothing is called while one is held. The exception is
 // runway.turn, which a lane and its heavy lane hold while they decide the order of commits, and a queue's mutex, which
-// may be held when that of a Joint is taken. A lane calls the Hold of
-// a request that writes, so Hold must not wait.
+// may be held when that of a Joint is taken. A lane calls the Hold of a request that writes, so Hold must not wait.
 //
 // # Testing
 //

@@ -248,7 +248,7 @@ func (s *Store) sweep(ended <-chan struct{}) {
 			if s.queue.sweep(); s.queue.busy() {
 				idle = 0
 			}
-			if calm++; !s.queue.calm() || !s.o.Joint.several() {
+			if calm++; !s.o.Joint.several() || !s.queue.calm() {
 				calm = 0
 			}
 			if idle >= idleSweeps || calm >= calmSweeps {

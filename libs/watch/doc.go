@@ -50,10 +50,11 @@
 // The core (core, streamState, group, pass) is a state machine without clock, goroutine or network; Hub holds one lock
 // around its methods. The Hub runs four goroutines: the dispatcher, which moves entries from the inbox into the core;
 // two catch-up runners (ring and log), which read and match history without the lock; and one ticker for all periodic
-// progress notifications. A stream has no goroutine here: its user calls Next. For each state of the log that is held
-// for large requests, of which there are maxHolds at most, there is one more, for heldFor at most.
+// progress notifications. Apply does the dispatcher's work itself while there is no stream, and when the inbox is full.
+// A stream has no goroutine here: its user calls Next. For each state of the log that is held for large requests, of
+// which there are maxHolds at most, there is one more, for heldFor at most.
 //
-// Lock order: Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
+// Lock order: Hub.draining, then Hub.mu, then Hub.inboxMu. headReader.mu is held alone.
 //
 // # Testing
 //

@@ -213,7 +213,7 @@ func (s *Store) create() error {
 	_ = b.Set(formatRow, []byte{format}, nil) // fails on indexed batches only
 	if s.ledger.ofValues() {
 		format = formatOfValues
-		s.values.activate(b)
+		activateValues(b)
 	}
 	s.sign(b, 0)
 	if err := b.Commit(pdb.Sync); err != nil {
@@ -233,7 +233,7 @@ func (s *Store) upgrade(format byte) (byte, error) {
 	s.space.opening.Store(true) // a full disk does not keep it waiting
 	defer s.space.opening.Store(false)
 	b := s.db.NewBatch()
-	s.values.activate(b)
+	activateValues(b)
 	s.sign(b, 0)
 	if err := b.Commit(pdb.Sync); err != nil {
 		return format, err

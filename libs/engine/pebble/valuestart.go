@@ -79,37 +79,33 @@ func (c *checker) adoptValues() {
 	}
 }
 
-// activate makes the store one with a value log. The ledger says so already, so earlier releases refuse the directory;
-// the format row says it too, for a directory without its ledger.
-func (v *valueLog) activate(b *pdb.Batch) {
-	v.tag = newTag()
+// activateValues makes a store one with a value log. The ledger says so already, so earlier releases refuse the
+// directory; the format row says it too, for a directory without its ledger.
+func activateValues(b *pdb.Batch) {
 	_ = b.Set(formatRow, []byte{formatOfValues}, nil) // fails on indexed batches only
-	_ = b.Set(tagRow, v.tag, nil)
+	_ = b.Set(tagRow, newTag(), nil)
 }
 
-// load reads how the store uses value files, and checks those that the rows refer to. Pebble is open, and nobody uses
-// the store yet.
+// load reads how a store of a format uses value files, and checks those that the rows refer to. Pebble is open, and
+// nobody uses the store yet.
 func (v *valueLog) load(format byte) error {
-	s := v.s
-	if format == formatOfValues {
-		tag, err := s.meta(tagRow)
-		if err != nil {
-			return err
-		}
-		if len(tag) != tagLen {
-			return fmt.Errorf("%w: value tag row of %d bytes", ErrCorrupt, len(tag))
-		}
-		v.tag = tag
-		if err := s.ledger.raise(); err != nil {
-			return err
-		}
+	if format != formatOfValues {
+		return nil
 	}
-	if v.on() && s.opts.ValueBytes > 0 {
+	s := v.s
+	tag, err := s.meta(tagRow)
+	if err != nil {
+		return err
+	}
+	if len(tag) != tagLen {
+		return fmt.Errorf("%w: value tag row of %d bytes", ErrCorrupt, len(tag))
+	}
+	v.tag, v.next = tag, 1
+	if s.opts.ValueBytes > 0 {
 		v.limit = s.opts.ValueBytes
 	}
-	v.next = 1
-	if !v.on() {
-		return nil
+	if err := s.ledger.raise(); err != nil {
+		return err
 	}
 	return v.start()
 }
