@@ -4,7 +4,6 @@ import (
 	"context"
 	"embed"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -66,17 +65,19 @@ func (b *Builder) moduleDir(path string) string {
 
 // copyModule copies a module out of Go's module cache, but for its tests, and puts our files in.
 func (b *Builder) copyModule(ctx context.Context, m changedModule) error {
-	cmd := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}", m.path)
+	// On a fresh machine the module is not in Go's module cache yet. Download prints where it is afterwards.
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.path)
 	cmd.Dir = filepath.Join(b.root, "tests")
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
-		return err
+		return fmt.Errorf("go mod download: %w\n%s", err, out)
 	}
-	from, to := strings.TrimSpace(string(out)), b.moduleDir(m.path)
-	if from == "" {
-		return errors.New("it is not in Go's module cache")
+	var module struct{ Dir string }
+	if err := json.Unmarshal(out, &module); err != nil {
+		return fmt.Errorf("go mod download: %w", err)
 	}
+	from, to := module.Dir, b.moduleDir(m.path)
 	err = filepath.WalkDir(from, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			return err
