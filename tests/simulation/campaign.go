@@ -49,7 +49,7 @@ func (s *Simulation) Program(ctx context.Context, name string, instead map[strin
 
 // Campaign is many runs.
 type Campaign struct {
-	Plan      Plan // of each, but for the seed
+	Plan      func(seed uint64) (Plan, error)
 	First     uint64
 	Seeds     int
 	Jobs      int  // runs at a time
@@ -166,8 +166,10 @@ func (s *Simulation) each(ctx context.Context, c Campaign, p *Program, t *tally)
 
 // seed runs one seed, as often as it is to be repeated.
 func (s *Simulation) seed(ctx context.Context, c Campaign, p *Program, t *tally, seed uint64) error {
-	plan := c.Plan
-	plan.Seed = seed
+	plan, err := c.Plan(seed)
+	if err != nil {
+		return err
+	}
 	var first *Result
 	for range max(c.Repeat, 1) {
 		r, v, err := p.Execute(ctx, plan)
@@ -216,21 +218,26 @@ func (s *Simulation) found(ctx context.Context, c Campaign, p *Program, plan Pla
 	return errors.Join(fmt.Errorf("%w: %d", ErrFound, plan.Seed), err)
 }
 
-// Replay runs one plan and shows its trace.
-func (s *Simulation) Replay(ctx context.Context, c Campaign) error {
+// Replay runs one seed and shows its plan and its trace.
+func (s *Simulation) Replay(ctx context.Context, c Campaign, seed uint64) error {
+	plan, err := c.Plan(seed)
+	if err != nil {
+		return err
+	}
 	p, err := s.program(ctx, c)
 	if err != nil {
 		return err
 	}
+	fmt.Fprintf(c.Out, "%s\n", plan.Command())
 	p.Live = c.Out
 	var first *Result
 	for range max(c.Repeat, 1) {
-		r, v, err := p.Execute(ctx, c.Plan)
+		r, v, err := p.Execute(ctx, plan)
 		if err != nil {
 			return err
 		}
 		if first != nil && r.Sum() != first.Sum() {
-			return fmt.Errorf("simulation: two runs of seed %d differ", c.Plan.Seed)
+			return fmt.Errorf("simulation: two runs of seed %d differ", seed)
 		}
 		if first == nil {
 			first = r
@@ -238,7 +245,7 @@ func (s *Simulation) Replay(ctx context.Context, c Campaign) error {
 		}
 		fmt.Fprintf(c.Out, "%x, %v simulated in %v\n", r.Sum(), r.Simulated, r.Took)
 		if !v.Good {
-			file := filepath.Join(s.dir, "failed", fmt.Sprint(c.Plan.Seed))
+			file := filepath.Join(s.dir, "failed", fmt.Sprint(seed))
 			fmt.Fprintf(c.Out, "%s\n", strings.Join(v.Why, "\n"))
 			return errors.Join(ErrFound, writeFile(file+".trace", r.Output), writeFile(file+".log", r.Log))
 		}

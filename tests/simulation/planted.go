@@ -215,8 +215,10 @@ func (p *Program) find(ctx context.Context, f Fault, c Campaign) (line string, f
 	on.Planted = f.Name
 	slow := 0
 	for i := range c.Seeds {
-		plan := c.Plan
-		plan.Seed = c.First + uint64(i)
+		plan, err := c.Plan(c.First + uint64(i))
+		if err != nil {
+			return "", false, err
+		}
 		v, err := on.within(ctx, plan)
 		switch {
 		case errors.Is(err, context.DeadlineExceeded):

@@ -40,7 +40,7 @@ type backup struct {
 }
 
 func (w *world) startBackups(ctx context.Context) (*backups, error) {
-	if !w.plan.backups {
+	if !w.plan.backups || w.clients == 0 {
 		return nil, nil
 	}
 	cli, err := w.client(w.addrs(outside, w.first())...)

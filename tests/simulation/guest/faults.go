@@ -68,7 +68,7 @@ var allFaults = []fault{
 		return nil
 	})},
 	{"parted while commits come late", onPod(up, partedAndLate)},
-	{"lease keeper parted while commits come late", onPod(replaceable, leasesEndLate)},
+	{"lease keeper parted while commits are held", onPod(replaceable, leasesEndLate)},
 	{"lease keeper cut off for long", onPod(replaceable, func(_ context.Context, p *pod, r *rand.Rand) error {
 		defer p.view.Cut()()
 		time.Sleep(between(r, cutMax/2, cutMax))

@@ -28,6 +28,7 @@ func main() {
 	flag.DurationVar(&p.idle, "idle", 0, "how long nobody asks anything before clients come")
 	flag.IntVar(&p.users, "users", 2, "users whose permissions change")
 	flag.IntVar(&p.limited, "limited", 2, "clients that want more than a limit allows")
+	flag.StringVar(&p.limits, "limits", "", "these limits, with commas between; empty: all")
 	flag.IntVar(&p.counts, "counts", 3, "clients whose transactions count, and are counted")
 	flag.BoolVar(&p.moves, "moves", true, "migrate a keyspace into another")
 	flag.StringVar(&p.only, "only", "", "these kinds of faults, with commas between; empty: as the seed says")

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/headwaterdb/headwater/libs/compose"
@@ -30,6 +31,7 @@ type plan struct {
 	clients, watchers, leases int
 	users, limited, counts    int
 	backups, moves, calm      bool
+	limits                    string // by name, with commas between; "": all
 	only                      string // faults, with commas between; "": as the seed says
 }
 
@@ -63,6 +65,8 @@ type world struct {
 	pods  []*pod
 	links map[[2]string]*link // by from and to
 	c     choices
+
+	calmed atomic.Bool // all faults are over
 
 	mu     sync.Mutex
 	failed []error // of pods
