@@ -25,7 +25,10 @@ type Plan struct {
 	Limits  string
 	Counts  int  // clients whose transactions count what all of them make
 	Backups bool // snapshots are taken
+	Archive bool // full backups and logs are taken, and a keyspace is restored from them
 	Moves   bool // a keyspace is migrated into another
+	Old     bool // the pods' keyspace is one of an earlier release, and a roll-out activates what is new
+	SetBack bool // in the end the database is restored as it was at some moment
 	Calm    bool // no faults of the database and of the bus by chance
 	// Only are kinds of faults, by name, with - for spaces and commas between; "": as the seed says.
 	Only string
@@ -35,7 +38,7 @@ type Plan struct {
 func FullPlan(seed uint64) Plan {
 	return Plan{
 		Seed: seed, Duration: 8 * time.Second, Faults: manyFaults, Clients: 4, Watchers: 4, Leases: 6,
-		Users: 2, Limited: 2, Counts: 3, Backups: true, Moves: true,
+		Users: 2, Limited: 2, Counts: 3, Backups: true, Archive: true, Moves: true, SetBack: true,
 	}
 }
 
@@ -60,6 +63,9 @@ func (p *Plan) bind(fs *flag.FlagSet) {
 	fs.StringVar(&p.Limits, "limits", p.Limits, "these limits, with commas between; empty: all")
 	fs.IntVar(&p.Counts, "counts", p.Counts, "clients whose transactions count what all of them make")
 	fs.BoolVar(&p.Backups, "backups", p.Backups, "take snapshots of the traffic's keyspace")
+	fs.BoolVar(&p.Archive, "archive", p.Archive, "take full backups and logs of it, and restore a keyspace from them")
+	fs.BoolVar(&p.Old, "old", p.Old, "a roll-out activates what the pods' keyspace, of an earlier release, lacks")
+	fs.BoolVar(&p.SetBack, "setback", p.SetBack, "in the end restore the database as it was at some moment")
 	fs.BoolVar(&p.Moves, "moves", p.Moves, "migrate a keyspace into another")
 	fs.BoolVar(&p.Calm, "calm", p.Calm, "no faults of the database and of the bus by chance")
 	fs.StringVar(&p.Only, "only", p.Only, "kinds of faults, with - for spaces, commas between; empty: as seeds say")
@@ -80,7 +86,7 @@ var plans = map[string]func(seed uint64) Plan{"swarm": SwarmPlan, "full": FullPl
 // PlanFlags adds flags to fs that say what plans are. After fs has been parsed, the function that it returns gives a
 // seed's plan: the one of the flag -plan, but for what other flags say.
 func PlanFlags(fs *flag.FlagSet) func(seed uint64) (Plan, error) {
-	base := fs.String("plan", "swarm", "what a seed has that no flag speaks of: swarm (what the seed draws), full or short")
+	base := fs.String("plan", "swarm", "what a seed has that no flag speaks of: swarm (the seed draws it), full or short")
 	var unused Plan // the flags are set here, and read from fs
 	unused.bind(fs)
 	return func(seed uint64) (Plan, error) {

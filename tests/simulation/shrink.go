@@ -33,6 +33,9 @@ func (p *Program) shrink(ctx context.Context, plan Plan, r *Result, v Verdict) (
 	}
 	try(func(p *Plan) { p.Calm = true })
 	try(func(p *Plan) { p.Backups = false })
+	try(func(p *Plan) { p.Archive = false })
+	try(func(p *Plan) { p.SetBack = false })
+	try(func(p *Plan) { p.Old = false })
 	try(func(p *Plan) { p.Moves = false })
 	if !try(func(p *Plan) { p.Limited, p.Limits = 0, "" }) && plan.Limited > 0 {
 		for _, name := range limitNames {

@@ -21,7 +21,7 @@ var limitNames = []string{"keys", "bytes", "leases", "request_bytes", "writes_pe
 func SwarmPlan(seed uint64) Plan {
 	if draw(seed, "everything").IntN(16) == 0 {
 		p := FullPlan(seed)
-		p.Duration = swarmDuration(seed)
+		p.Duration, p.Old = swarmDuration(seed), oneIn(seed, "old", 6)
 		return p
 	}
 	p := Plan{Seed: seed, Duration: swarmDuration(seed), Faults: swarmFaults(seed), Calm: oneIn(seed, "calm", 8)}
@@ -32,6 +32,8 @@ func SwarmPlan(seed uint64) Plan {
 			part.add(&p, draw(seed, part.name))
 		}
 	}
+	p.Old = oneIn(seed, "old", 6)
+	p.SetBack = oneIn(seed, "set back", 8)
 	return p
 }
 
@@ -55,6 +57,10 @@ var swarmParts = []swarmPart{
 	{"backups", func(p *Plan, r *rand.Rand) { // they are judged by the traffic's log
 		addTraffic(p, r)
 		p.Backups = true
+	}},
+	{"archive", func(p *Plan, r *rand.Rand) { // it is judged by the same log
+		addTraffic(p, r)
+		p.Archive = true
 	}},
 	{"moves", func(p *Plan, _ *rand.Rand) { p.Moves = true }},
 }

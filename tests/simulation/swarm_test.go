@@ -11,8 +11,10 @@ import (
 func parts(p Plan) map[string]bool {
 	return map[string]bool{
 		"traffic": p.Clients > 0, "watchers": p.Watchers > 0, "leases": p.Leases > 0, "users": p.Users > 0,
-		"limits": p.Limited > 0, "counts": p.Counts > 0, "backups": p.Backups, "moves": p.Moves,
-		"calm": p.Calm, "no faults": p.Faults == 0, "long": p.Duration >= 4*time.Second,
+		"limits": p.Limited > 0, "counts": p.Counts > 0, "backups": p.Backups, "archive": p.Archive,
+		"set back": p.SetBack, "old": p.Old,
+		"moves": p.Moves,
+		"calm":  p.Calm, "no faults": p.Faults == 0, "long": p.Duration >= 4*time.Second,
 	}
 }
 
@@ -20,7 +22,7 @@ func parts(p Plan) map[string]bool {
 // but for those that need one; and a plan has some part, and the same plan comes of a seed again.
 func TestSwarm(t *testing.T) {
 	const seeds = 2000
-	needs := map[string]string{"backups": "traffic", "watchers": "traffic"}
+	needs := map[string]string{"backups": "traffic", "archive": "traffic", "watchers": "traffic"}
 	both, without := make(map[string]int), make(map[string]int)
 	for seed := range uint64(seeds) {
 		p := SwarmPlan(seed)

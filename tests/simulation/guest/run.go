@@ -41,6 +41,9 @@ func (w *world) run(ctx context.Context) error {
 	}
 	w.tracef("plan", "seed %d, %+v, database: conflict %.3f, unknown %.3f and %.3f, too old %.4f", w.seed, w.c,
 		w.days.Conflict, w.days.UnknownLost, w.days.UnknownCommitted, w.days.TooOld)
+	if err := w.createOld(ctx); err != nil {
+		return fmt.Errorf("keyspace of an earlier release: %w", err)
+	}
 	if err := w.startAll(ctx); err != nil {
 		return fmt.Errorf("start: %w", err)
 	}
@@ -52,6 +55,7 @@ func (w *world) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	set := w.saveLater()
 	lives, err := w.startLives(ctx)
 	if err != nil {
 		return err
@@ -60,11 +64,12 @@ func (w *world) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	err = w.inject(ctx)
+	err = together(ctx, w.inject, w.rollOut)
 	w.calmed.Store(true)
 	w.tracef("plan", "all faults are over")
 	err = errors.Join(err, together(ctx, w.judgeLiveness, others.users.judge, others.counted.judge, others.backups.stop,
-		others.move.judge, func(ctx context.Context) error { return judgeLimited(ctx, others.limited) }))
+		others.archive.stop, others.move.judge, w.judgeRolledOut,
+		func(ctx context.Context) error { return judgeLimited(ctx, others.limited) }))
 	h, stopErr := w.stopTraffic(ctx, traffic)
 	err = errors.Join(err, stopErr, together(ctx,
 		// Without traffic: the judges wait for long.
@@ -73,11 +78,14 @@ func (w *world) run(ctx context.Context) error {
 			if traffic == nil || stopErr != nil {
 				return nil
 			}
-			return w.judgeHistory(ctx, h, others.backups)
+			return w.judgeHistory(ctx, h, others)
 		}, others.counted.judgeRemoved))
 	time.Sleep(quietTime)
 	for _, name := range w.judged() {
 		err = errors.Join(err, w.judgeRows(ctx, name))
+	}
+	if err == nil {
+		err = set.judge(ctx, w)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,6 +134,7 @@ type others struct {
 	limited []*limited
 	counted *counted
 	backups *backups
+	archive *archive
 	move    *move
 }
 
@@ -141,6 +150,9 @@ func (w *world) startOthers(ctx context.Context) (o others, err error) {
 	}
 	if o.backups, err = w.startBackups(ctx); err != nil {
 		return o, fmt.Errorf("backups: %w", err)
+	}
+	if o.archive, err = w.startArchive(ctx); err != nil {
+		return o, fmt.Errorf("archive: %w", err)
 	}
 	if o.move, err = w.startMove(ctx); err != nil {
 		return o, fmt.Errorf("migration: %w", err)
@@ -159,6 +171,9 @@ func (w *world) judged() []string {
 	}
 	if w.plan.moves {
 		names = append(names, movedFrom, movedTo)
+	}
+	if w.plan.archive && w.clients > 0 {
+		names = append(names, restoredKeyspace)
 	}
 	if w.plan.limited > 0 {
 		for _, kind := range w.limits() {
@@ -211,7 +226,7 @@ func (w *world) judgeLiveness(ctx context.Context) error {
 }
 
 // judgeHistory is for linearizability, the guarantees of watches, and the log.
-func (w *world) judgeHistory(ctx context.Context, h load.History, b *backups) error {
+func (w *world) judgeHistory(ctx context.Context, h load.History, o others) error {
 	log, err := w.readLog(ctx)
 	if err != nil {
 		return fmt.Errorf("log: %w", err)
@@ -220,7 +235,7 @@ func (w *world) judgeHistory(ctx context.Context, h load.History, b *backups) er
 	if hist.Log, err = check.Complete(h.Events, log); err != nil {
 		return err
 	}
-	backupsErr := b.judge(ctx, hist.Log)
+	backupsErr := errors.Join(o.backups.judge(ctx, hist.Log), o.archive.judge(ctx, hist.Log))
 	res, err := check.Run(zap.NewNop(), check.Ranks(hist), linearizationTimeout)
 	c := res.Coverage
 	w.tracef("judge", "%+v", c)
