@@ -71,6 +71,9 @@ func (p *Plan) bind(fs *flag.FlagSet) {
 	fs.StringVar(&p.Only, "only", p.Only, "kinds of faults, with - for spaces, commas between; empty: as seeds say")
 }
 
+// BarePlan has nothing in it: flags say what is to be.
+func BarePlan(seed uint64) Plan { return Plan{Seed: seed, Duration: time.Second, Faults: manyFaults} }
+
 // Args are the program's flags.
 func (p Plan) Args() []string {
 	args := []string{fmt.Sprint("-seed=", p.Seed)}
@@ -81,12 +84,15 @@ func (p Plan) Args() []string {
 }
 
 // plans are what a seed's plan may be before flags change it.
-var plans = map[string]func(seed uint64) Plan{"swarm": SwarmPlan, "full": FullPlan, "short": ShortPlan}
+var plans = map[string]func(seed uint64) Plan{
+	"swarm": SwarmPlan, "full": FullPlan, "short": ShortPlan, "bare": BarePlan,
+}
 
 // PlanFlags adds flags to fs that say what plans are. After fs has been parsed, the function that it returns gives a
 // seed's plan: the one of the flag -plan, but for what other flags say.
 func PlanFlags(fs *flag.FlagSet) func(seed uint64) (Plan, error) {
-	base := fs.String("plan", "swarm", "what a seed has that no flag speaks of: swarm (the seed draws it), full or short")
+	base := fs.String("plan", "swarm",
+		"what a seed has that no flag speaks of: swarm (the seed draws it), full, short, or bare (nothing)")
 	var unused Plan // the flags are set here, and read from fs
 	unused.bind(fs)
 	return func(seed uint64) (Plan, error) {

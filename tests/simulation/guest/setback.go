@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -31,7 +32,7 @@ const (
 // into a new one, as the operations manual says.
 type setBack struct {
 	saved memory.State
-	at    time.Duration
+	done  chan struct{} // closed when it has been saved
 }
 
 // saveLater has the database saved at some moment of the run.
@@ -39,10 +40,11 @@ func (w *world) saveLater() *setBack {
 	if !w.plan.setback {
 		return nil
 	}
-	b := &setBack{at: between(w.rand("set back"), w.duration/8, w.duration+time.Second)}
-	time.AfterFunc(b.at, func() {
+	b := &setBack{done: make(chan struct{})}
+	time.AfterFunc(between(w.rand("set back"), w.duration/8, w.duration+time.Second), func() {
 		b.saved = w.db.Save()
 		w.tracef("set back", "the database is saved")
+		close(b.done)
 	})
 	return b
 }
@@ -53,9 +55,7 @@ func (b *setBack) judge(ctx context.Context, w *world) error {
 	if b == nil {
 		return nil
 	}
-	if d := b.at - time.Since(w.began); d >= 0 {
-		time.Sleep(d + time.Millisecond)
-	}
+	<-b.done
 	seen, err := w.heads(ctx, w.db)
 	if err != nil {
 		return fmt.Errorf("set back: %w", err)
@@ -80,21 +80,24 @@ func (b *setBack) judge(ctx context.Context, w *world) error {
 	if err := w.startAll(ctx); err != nil {
 		return fmt.Errorf("set back: %w", err)
 	}
-	for name := range want {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
 		if err := w.afterSetBack(in(ctx, name), want[name], seen[name]); err != nil {
 			return fmt.Errorf("set back: %s: %w", name, err)
 		}
 	}
 	w.seen.note("set back: served again")
-	for _, name := range w.judged() {
+	err = w.judgeLiveness(ctx)
+	time.Sleep(quietTime)
+	for _, name := range slices.Sorted(maps.Keys(want)) {
 		err = errors.Join(err, w.judgeRows(ctx, name))
 	}
-	return errors.Join(err, w.judgeLiveness(ctx))
+	return err
 }
 
-// plain are the keyspaces that clients may read without a user.
+// plain are the keyspaces that clients may read and write without a user: not a migration's target, which may have
+// been saved in the middle of a revision.
 func (w *world) plain() []string {
-	return slices.DeleteFunc(w.judged(), func(name string) bool { return name == usersKeyspace })
+	return slices.DeleteFunc(w.judged(), func(name string) bool { return name == usersKeyspace || name == movedTo })
 }
 
 // opened returns a keyspace as it is in a database; nil: it is not there, or nobody has written it.
