@@ -1,6 +1,6 @@
 // Package simulation runs whole deployments from a seed: kv pods, hubs with their tailer, lease keepers, the admin
-// API, several keyspaces with users and limits, clients, snapshots, a migration, faults and judges in one program, in
-// which nothing happens that is not in the seed (make simulate, docs/simulation.md).
+// API, several keyspaces with users and limits, clients, snapshots, backups, a migration, faults and judges in one
+// program, in which nothing happens that is not in the seed (make simulate, docs/simulation.md).
 //
 // # How a run is exact
 //
@@ -15,6 +15,7 @@
 //
 //   - Builder builds the program, with changed copies of four modules of others that do not build for wasip1 (foreign),
 //     and with other content in the place of some of the tree's files, if asked.
+//   - Plan says what is in a run. SwarmPlan has the seed draw a few parts of everything.
 //   - Host and Program run it: Plan in, Result out, Verdict read from it.
 //   - Simulation.Run runs many seeds, Replay one; a plan that fails is made smaller (shrink).
 //   - Planted are faults that somebody could make (planted/*.txt); FindPlanted says which seeds find each.
@@ -31,6 +32,7 @@
 //
 // # Testing
 //
-// Its tests are about the harness: planted faults fit the tree, and are correct Go, as is the program; verdicts are
-// read; and, with HEADWATER_SIMULATE=1, which make simulate-short sets, a seed is run twice alike and passes.
+// Its tests are about the harness: planted faults fit the tree, and are correct Go, as is the program; plans have every
+// two parts together now and then; verdicts are read; and three short seeds are run twice, alike, and pass (TestSeed,
+// which make test runs when all else is over, as it builds the program).
 package simulation
