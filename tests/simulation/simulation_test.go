@@ -78,7 +78,7 @@ func TestSeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := Open(t.Context(), tree, filepath.Join(tree, "bin", "simulation"))
+	s, err := Open(t.Context(), HostAny, tree, filepath.Join(tree, "bin", "simulation"), t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,14 +95,14 @@ func TestSeed(t *testing.T) {
 	if !v.Good {
 		t.Errorf("%s\n%s", strings.Join(v.Why, "\n"), plan.Command())
 	}
-	again, err := p.Run(t.Context(), plan.Seed, plan.Args()...)
+	again, err := p.Run(t.Context(), plan)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if first.Sum() != again.Sum() {
 		t.Error("two runs of one seed differ")
 	}
-	other, err := p.Run(t.Context(), plan.Seed+1, plan.Args()...)
+	other, err := p.Run(t.Context(), ShortPlan(plan.Seed+1))
 	if err != nil {
 		t.Fatal(err)
 	}
