@@ -45,77 +45,8 @@ func TestChangedGo(t *testing.T) {
 // exactRuns is how often a program is run to see whether its runs are alike.
 const exactRuns = 20
 
-// TestExact: runs of a program with the same seed are the same, those with another one are not.
+// TestExact: runs of a program that is built with the changed runtime are exact, and bounded.
 func TestExact(t *testing.T) {
-	p := exactProgram(t)
-	run := func(seed uint64) *Result {
-		t.Helper()
-		r, err := nativeProgram(p).run(t.Context(), run{seed: seed, simulatedMax: 2 * time.Hour, looksMax: looksMax})
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Exit != 0 || r.Simulated < time.Hour {
-			t.Fatalf("exit %d, %v simulated:\n%s\n%s", r.Exit, r.Simulated, r.Output, r.Log)
-		}
-		return r
-	}
-	first := run(1)
-	if !strings.Contains(string(first.Output), "forgotten") {
-		t.Error("no garbage was collected")
-	}
-	for range exactRuns - 1 {
-		if again := run(1); again.Sum() != first.Sum() {
-			t.Fatalf("two runs of one seed:\n%s\nand:\n%s", first.Output, again.Output)
-		}
-	}
-	if other := run(2); other.Sum() == first.Sum() {
-		t.Error("two seeds give the same run")
-	}
-}
-
-// TestExactElsewhere: a machine whose processor has none of the optional instructions runs a program as others do.
-func TestExactElsewhere(t *testing.T) {
-	p := exactProgram(t)
-	run := func(debug string) string {
-		t.Helper()
-		cmd := exec.CommandContext(t.Context(), p)
-		cmd.Dir, cmd.Env = t.TempDir(), []string{"HEADWATER_SEED=1", "TZ=UTC", "TMPDIR=.", "GODEBUG=" + debug}
-		out, err := cmd.Output()
-		if err != nil {
-			t.Fatal(err)
-		}
-		return string(out)
-	}
-	if here, there := run("none.all=off"), run("cpu.all=off"); here != there {
-		t.Errorf("here:\n%s\nthere:\n%s", here, there)
-	}
-}
-
-// TestBounds: a program that comes to a bound of time is stuck, one that takes too much memory ends.
-func TestBounds(t *testing.T) {
-	p := exactProgram(t)
-	for _, o := range []run{{simulatedMax: time.Minute, looksMax: looksMax}, {simulatedMax: 2 * time.Hour, looksMax: 100}} {
-		r, err := nativeProgram(p).run(t.Context(), o)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if r.Exit != exitStuck {
-			t.Errorf("%+v: exit %d", o, r.Exit)
-		}
-	}
-	hoards := run{args: []string{"hoard"}, simulatedMax: 2 * time.Hour, looksMax: looksMax}
-	r, err := nativeProgram(p).run(t.Context(), hoards)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if r.Exit == 0 || !strings.Contains(string(r.Log), "out of memory") {
-		t.Errorf("exit %d\n%s", r.Exit, r.Log)
-	}
-}
-
-// exactProgram builds testdata/exact, and returns its file.
-func exactProgram(t *testing.T) string {
-	t.Helper()
 	if !simulatedPlatform {
 		t.Skip("SKIPPED: the changes to Go's runtime are for Linux")
 	}
@@ -131,5 +62,75 @@ func exactProgram(t *testing.T) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return file
+	p := nativeProgram(file)
+	t.Run("alike", func(t *testing.T) { p.testAlike(t) })
+	t.Run("elsewhere", func(t *testing.T) { p.testElsewhere(t) })
+	t.Run("bounds", func(t *testing.T) { p.testBounds(t) })
+}
+
+// testAlike: runs with the same seed are the same, those with another one are not.
+func (p nativeProgram) testAlike(t *testing.T) {
+	of := func(seed uint64) *Result {
+		t.Helper()
+		r, err := p.run(t.Context(), run{seed: seed, simulatedMax: 2 * time.Hour, looksMax: looksMax})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Exit != 0 || r.Simulated < time.Hour {
+			t.Fatalf("exit %d, %v simulated:\n%s\n%s", r.Exit, r.Simulated, r.Output, r.Log)
+		}
+		return r
+	}
+	first := of(1)
+	for range exactRuns - 1 {
+		if again := of(1); again.Sum() != first.Sum() {
+			t.Fatalf("two runs of one seed:\n%s\nand:\n%s", first.Output, again.Output)
+		}
+	}
+	if other := of(2); other.Sum() == first.Sum() {
+		t.Error("two seeds give the same run")
+	}
+}
+
+// testElsewhere: a machine whose processor has none of the optional instructions runs a program as others do.
+func (p nativeProgram) testElsewhere(t *testing.T) {
+	with := func(debug string) string {
+		t.Helper()
+		cmd := exec.CommandContext(t.Context(), string(p))
+		cmd.Dir, cmd.Env = t.TempDir(), []string{"HEADWATER_SEED=1", "TZ=UTC", "TMPDIR=.", "GODEBUG=" + debug}
+		out, err := cmd.Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(out)
+	}
+	here, there := with("none.all=off"), with("cpu.all=off")
+	if !strings.Contains(here, "forgotten") {
+		t.Error("no garbage was collected")
+	}
+	if here != there {
+		t.Errorf("here:\n%s\nthere:\n%s", here, there)
+	}
+}
+
+// testBounds: a program that comes to a bound of time is stuck, one that takes too much memory ends.
+func (p nativeProgram) testBounds(t *testing.T) {
+	for _, o := range []run{
+		{simulatedMax: time.Minute, looksMax: looksMax}, {simulatedMax: 2 * time.Hour, looksMax: 100},
+	} {
+		r, err := p.run(t.Context(), o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if r.Exit != exitStuck {
+			t.Errorf("%+v: exit %d", o, r.Exit)
+		}
+	}
+	r, err := p.run(t.Context(), run{args: []string{"hoard"}, simulatedMax: 2 * time.Hour, looksMax: looksMax})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Exit == 0 || !strings.Contains(string(r.Log), "out of memory") {
+		t.Errorf("exit %d\n%s", r.Exit, r.Log)
+	}
 }

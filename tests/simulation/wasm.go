@@ -32,9 +32,9 @@ const compiledMax = 3
 // wasm is the host that runs programs in WebAssembly.
 type wasm struct {
 	*wasmBuilder
-	runtime wazero.Runtime
-	dir     string // of compiled programs
-	mem     *memories
+	runtime  wazero.Runtime
+	compiled string // where compiled programs are
+	mem      *memories
 }
 
 // newWasm returns a host of the tree at root that keeps what it has built and compiled in dir.
@@ -43,8 +43,8 @@ func newWasm(ctx context.Context, root, dir string) (*wasm, error) {
 	if err != nil {
 		return nil, err
 	}
-	dir = filepath.Join(dir, "compiled")
-	cache, err := wazero.NewCompilationCacheWithDir(dir)
+	compiled := filepath.Join(dir, "compiled")
+	cache, err := wazero.NewCompilationCacheWithDir(compiled)
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", err)
 	}
@@ -60,7 +60,7 @@ func newWasm(ctx context.Context, root, dir string) (*wasm, error) {
 	if err != nil {
 		return nil, fmt.Errorf("simulation: %w", errors.Join(err, r.Close(ctx)))
 	}
-	return &wasm{b, r, dir, &memories{}}, nil
+	return &wasm{b, r, compiled, &memories{}}, nil
 }
 
 // clock is that of a run.
@@ -101,7 +101,7 @@ func (h *wasm) load(ctx context.Context, file string) (runner, error) {
 
 // prune removes all compiled programs but the newest.
 func (h *wasm) prune() error {
-	files, err := filepath.Glob(filepath.Join(h.dir, "*", "*"))
+	files, err := filepath.Glob(filepath.Join(h.compiled, "*", "*"))
 	if err != nil {
 		return err
 	}
