@@ -31,6 +31,9 @@ func Open(ctx context.Context, host, root, dir string, say io.Writer) (*Simulati
 	return &Simulation{h, root, dir}, nil
 }
 
+// Host is the name of the host.
+func (s *Simulation) Host() string { return s.host.name() }
+
 // Close releases what it has.
 func (s *Simulation) Close(ctx context.Context) error { return s.host.close(ctx) }
 
@@ -219,7 +222,7 @@ func (s *Simulation) found(ctx context.Context, c Campaign, p *Program, plan Pla
 	file := filepath.Join(s.dir, "failed", fmt.Sprint(plan.Seed))
 	err := errors.Join(writeFile(file+".trace", r.Output), writeFile(file+".log", r.Log))
 	fmt.Fprintf(c.Out, "seed %d: %s\n  trace in %s.trace, pods' logs in %s.log\n  replay: %s\n",
-		plan.Seed, strings.Join(v.Why, "\n  "), file, file, plan.Command())
+		plan.Seed, strings.Join(v.Why, "\n  "), file, file, plan.Command(s.Host()))
 	return errors.Join(fmt.Errorf("%w: %d", ErrFound, plan.Seed), err)
 }
 

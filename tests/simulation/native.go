@@ -40,6 +40,8 @@ func newNative(ctx context.Context, root, dir string) (*native, error) {
 	return &native{root, dir, goDir, changed}, nil
 }
 
+func (n *native) name() string { return HostNative }
+
 // build implements host.
 func (n *native) build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
 	return n.buildPackage(ctx, name, guestPackage, instead)

@@ -44,6 +44,7 @@ const (
 
 // host builds programs and runs them. It may be used from any goroutine, but builds one program at a time.
 type host interface {
+	name() string
 	// build builds the tree's program into a file, and returns its name. instead names files of the tree, by their paths
 	// in it, and what is in them in this build.
 	build(ctx context.Context, name string, instead map[string][]byte) (file string, err error)

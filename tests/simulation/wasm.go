@@ -74,6 +74,8 @@ type clockKey struct{}
 // stepWallClock is what a program calls to have its wall clock jump by some nanoseconds; no timer notices.
 func stepWallClock(ctx context.Context, by int64) { ctx.Value(clockKey{}).(*clock).wall += by }
 
+func (h *wasm) name() string { return HostWasm }
+
 func (h *wasm) close(ctx context.Context) error {
 	err := h.runtime.Close(ctx)
 	h.mem.close()
