@@ -159,8 +159,8 @@ simulate: ## Run whole deployments from seeds (SEEDS=100 FIRST=1; SEED=7 replays
 	  $(if $(filter command environment,$(origin SEED)),-seed=$(SEED)) $(if $(PLANTED),-planted=$(PLANTED)) $(SIMULATE)
 
 .PHONY: simulate-short
-simulate-short: ## Run three short seeds of simulate, each twice alike (make test does too)
-	go test -count=1 -run '^TestSeed$$' -v ./tests/simulation
+simulate-short: ## Run three short seeds of simulate, each twice alike, as make test does (HOST=native or wasm)
+	HEADWATER_SIMULATE=$(if $(filter command,$(origin HOST)),$(HOST)) go test -count=1 -run "^TestSeed$$" -v ./tests/simulation
 
 .PHONY: fuzz
 fuzz: ## Fuzz every decoder for FUZZTIME each

@@ -38,16 +38,16 @@ var changedModules = []changedModule{
 	}},
 }
 
-// Builder builds the program. Make one with NewBuilder.
-type Builder struct {
+// wasmBuilder builds the program for WebAssembly.
+type wasmBuilder struct {
 	root string // of the tree
 	dir  string // where the copies and what is built are
 }
 
-// NewBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of
+// newWasmBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of
 // others and changes the copies.
-func NewBuilder(ctx context.Context, root, dir string) (*Builder, error) {
-	b := &Builder{root, dir}
+func newWasmBuilder(ctx context.Context, root, dir string) (*wasmBuilder, error) {
+	b := &wasmBuilder{root, dir}
 	for _, m := range changedModules {
 		if err := b.copyModule(ctx, m); err != nil {
 			return nil, fmt.Errorf("simulation: copy of %s: %w", m.path, err)
@@ -59,12 +59,12 @@ func NewBuilder(ctx context.Context, root, dir string) (*Builder, error) {
 	return b, nil
 }
 
-func (b *Builder) moduleDir(path string) string {
+func (b *wasmBuilder) moduleDir(path string) string {
 	return filepath.Join(b.dir, "modules", filepath.FromSlash(path))
 }
 
 // copyModule copies a module out of Go's module cache, but for its tests, and puts our files in.
-func (b *Builder) copyModule(ctx context.Context, m changedModule) error {
+func (b *wasmBuilder) copyModule(ctx context.Context, m changedModule) error {
 	// On a fresh machine the module is not in Go's module cache yet. Download prints where it is afterwards.
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.path)
 	cmd.Dir = filepath.Join(b.root, "tests")
@@ -122,7 +122,7 @@ func writeFile(to string, b []byte) error {
 	return os.WriteFile(to, b, 0o600)
 }
 
-func (b *Builder) putForeign(module, to string) error {
+func (b *wasmBuilder) putForeign(module, to string) error {
 	root := "foreign/" + module
 	return fs.WalkDir(foreign, root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -138,7 +138,7 @@ func (b *Builder) putForeign(module, to string) error {
 }
 
 // writeWorkspace writes a go.work that is the tree's, with the changed copies in the place of their modules.
-func (b *Builder) writeWorkspace() error {
+func (b *wasmBuilder) writeWorkspace() error {
 	work, err := os.ReadFile(filepath.Join(b.root, "go.work"))
 	if err != nil {
 		return err
@@ -153,19 +153,14 @@ func (b *Builder) writeWorkspace() error {
 	return copyFile(filepath.Join(b.root, "go.work.sum"), filepath.Join(b.dir, "go.work.sum"))
 }
 
-// Build builds the program into a file and returns its name. instead names files of the tree, by their paths in it,
-// and what is in them in this build.
-func (b *Builder) Build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
+// build implements host.
+func (b *wasmBuilder) build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
 	out := filepath.Join(b.dir, name+".wasm")
-	args := []string{"build", "-trimpath", "-ldflags=-w", "-o", out}
-	if len(instead) > 0 {
-		overlay, err := b.overlay(name, instead)
-		if err != nil {
-			return "", err
-		}
-		args = append(args, "-overlay="+overlay)
+	overlay, err := writeOverlay(b.dir, name, files{b.root, instead})
+	if err != nil {
+		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", append(args, guestPackage)...)
+	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-w", "-overlay="+overlay, "-o", out, guestPackage)
 	cmd.Dir = b.root
 	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=",
 		"GOWORK="+filepath.Join(b.dir, "go.work"))
@@ -175,19 +170,31 @@ func (b *Builder) Build(ctx context.Context, name string, instead map[string][]b
 	return out, nil
 }
 
-func (b *Builder) overlay(name string, instead map[string][]byte) (string, error) {
+// files are what stands in the place of files below root in a build, by their paths there; nil: nothing.
+type files struct {
+	root    string
+	instead map[string][]byte
+}
+
+// writeOverlay writes what go build reads as its overlay, and returns the name of that file.
+func writeOverlay(dir, name string, all ...files) (string, error) {
 	replace := make(map[string]string)
-	for path, content := range instead {
-		changed := filepath.Join(b.dir, "overlays", name, filepath.FromSlash(path))
-		if err := writeFile(changed, content); err != nil {
-			return "", err
+	for i, some := range all {
+		for path, content := range some.instead {
+			changed := ""
+			if content != nil {
+				changed = filepath.Join(dir, "overlays", name, fmt.Sprint(i), filepath.FromSlash(path))
+				if err := writeFile(changed, content); err != nil {
+					return "", err
+				}
+			}
+			replace[filepath.Join(some.root, filepath.FromSlash(path))] = changed
 		}
-		replace[filepath.Join(b.root, filepath.FromSlash(path))] = changed
 	}
 	list, err := json.Marshal(map[string]any{"Replace": replace})
 	if err != nil {
 		return "", err
 	}
-	file := filepath.Join(b.dir, "overlays", name+".json")
+	file := filepath.Join(dir, "overlays", name+".json")
 	return file, writeFile(file, list)
 }

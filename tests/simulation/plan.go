@@ -113,9 +113,10 @@ func PlanFlags(fs *flag.FlagSet) func(seed uint64) (Plan, error) {
 	}
 }
 
-// Command is what replays the plan, with its trace.
-func (p Plan) Command() string {
-	return fmt.Sprintf("make simulate SEED=%d SIMULATE=%q", p.Seed, strings.Join(p.Args()[1:], " "))
+// Command is what replays the plan on a host, with its trace.
+func (p Plan) Command(host string) string {
+	args := append([]string{"-host=" + host}, p.Args()[1:]...)
+	return fmt.Sprintf("make simulate SEED=%d SIMULATE=%q", p.Seed, strings.Join(args, " "))
 }
 
 // Verdict is what a run's last lines say.

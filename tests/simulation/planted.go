@@ -200,9 +200,9 @@ func (s *Simulation) FindPlanted(ctx context.Context, names string, c Campaign) 
 // plantedProgram is the program that a search runs.
 func (s *Simulation) plantedProgram(ctx context.Context, all []Fault, c Campaign) (*Program, error) {
 	if c.Program != "" {
-		return s.host.Compile(ctx, c.Program)
+		return s.load(ctx, c.Program)
 	}
-	instead, err := plantAll(s.builder.root, all)
+	instead, err := plantAll(s.root, all)
 	if err != nil {
 		return nil, err
 	}

@@ -85,8 +85,8 @@ func TestPlanFlags(t *testing.T) {
 	if got := planOf(append([]string{"-plan=full"}, want.Args()[1:]...)...); got != want {
 		t.Errorf("%v gives %+v, want %+v", want.Args(), got, want)
 	}
-	if args := want.Args(); args[0] != "-seed=7" || strings.Contains(want.Command(), "-seed") {
-		t.Errorf("%v, %s", args, want.Command())
+	if args := want.Args(); args[0] != "-seed=7" || strings.Contains(want.Command(HostWasm), "-seed") {
+		t.Errorf("%v, %s", args, want.Command(HostWasm))
 	}
 	fs := flag.NewFlagSet("", flag.ContinueOnError)
 	of := PlanFlags(fs)

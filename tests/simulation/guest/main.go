@@ -1,4 +1,4 @@
-//go:build wasip1
+//go:build wasip1 || headwater_simulation
 
 // Command guest is one run of the simulation, as package simulation builds and runs it: a deployment, its clients, its
 // faults and its judges, all in one program whose every choice is in the seed.

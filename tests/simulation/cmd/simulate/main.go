@@ -33,13 +33,15 @@ func run(ctx context.Context) error {
 	flag.BoolVar(&o.Shrink, "shrink", true, "make runs that fail smaller")
 	flag.StringVar(&o.Sometimes, "sometimes", "", "file that lists what many seeds have to meet")
 	flag.BoolVar(&o.PlantedOnly, "planted-only", false, "with -planted: do not run the seeds first with none of them")
+	host := flag.String("host", simulation.HostAny,
+		"what runs are in: native (built with a changed runtime of Go) or wasm; empty: native where Go's release is known")
 	planted := flag.String("planted", "", "look for these planted faults (names with commas between, or all)")
 	flag.Parse()
 	root, err := filepath.Abs(".")
 	if err != nil {
 		return err
 	}
-	s, err := simulation.Open(ctx, root, filepath.Join(root, "bin", "simulation"))
+	s, err := simulation.Open(ctx, *host, root, filepath.Join(root, "bin", "simulation"), os.Stdout)
 	if err != nil {
 		return err
 	}
