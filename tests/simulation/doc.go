@@ -18,8 +18,8 @@
 //
 // # Parts
 //
-//   - A host builds the program, with other content in the place of some of the tree's files, if asked, and runs it. For
-//     wasip1 it needs changed copies of four modules of others (foreign).
+//   - A host builds the program, with other content in the place of some of the tree's files, if asked, and with
+//     changed copies of some modules of others (foreign), and runs it.
 //   - Program runs: Plan in, Result out, Verdict read from it.
 //   - Simulation.Run runs many seeds, Replay one; a plan that fails is made smaller (shrink).
 //   - Planted are faults that somebody could make (planted/*.txt); FindPlanted says which seeds find each.
@@ -38,5 +38,6 @@
 // # Testing
 //
 // Its tests are about the harness: planted faults fit the tree, and are correct Go, as is the program; the changes fit
-// the installed Go, and 20 runs of a small program that is built with them are the same; verdicts are read; and, with HEADWATER_SIMULATE=1, which make simulate-short sets, a seed is run twice alike and passes.
+// the installed Go, and 20 runs of a small program that is built with them are the same; verdicts are read; and, with
+// HEADWATER_SIMULATE=1, which make simulate-short sets, a seed is run twice alike and passes.
 package simulation
