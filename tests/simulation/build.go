@@ -13,8 +13,9 @@ import (
 	"strings"
 )
 
-// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are:
-// their copies are changed, in a directory of their own. Names end in .txt so that nothing else builds them.
+// foreign holds what takes the place of files in modules of others, which do not build for WebAssembly as they are, or
+// read sockets past package net: their copies are changed, in a directory of their own. Names end in .txt so that
+// nothing else builds them.
 //
 //go:embed foreign
 var foreign embed.FS
@@ -28,7 +29,8 @@ type changedModule struct {
 	remove []string // files and directories that are left out
 }
 
-var changedModules = []changedModule{
+// wasmModules do not build for WebAssembly.
+var wasmModules = []changedModule{
 	{path: "github.com/coreos/go-systemd/v22"},
 	{path: "go.etcd.io/bbolt", remove: []string{"cmd", "tests"}},
 	{path: "go.etcd.io/etcd/client/pkg/v3"},
@@ -38,17 +40,23 @@ var changedModules = []changedModule{
 	}},
 }
 
-// wasmBuilder builds the program for WebAssembly.
-type wasmBuilder struct {
-	root string // of the tree
-	dir  string // where the copies and what is built are
+// nativeModules read sockets by their file descriptors, which those in memory do not have.
+var nativeModules = []changedModule{
+	{path: "google.golang.org/grpc"},
 }
 
-// newWasmBuilder prepares a build of the tree at root in dir, which is made if it is not there. It copies modules of
-// others and changes the copies.
-func newWasmBuilder(ctx context.Context, root, dir string) (*wasmBuilder, error) {
-	b := &wasmBuilder{root, dir}
-	for _, m := range changedModules {
+// builder builds the program.
+type builder struct {
+	root    string // of the tree
+	dir     string // where the copies and what is built are
+	modules []changedModule
+}
+
+// newBuilder prepares builds of the tree at root in dir, which is made if it is not there. It copies modules of others
+// and changes the copies.
+func newBuilder(ctx context.Context, root, dir string, modules []changedModule) (*builder, error) {
+	b := &builder{root, dir, modules}
+	for _, m := range modules {
 		if err := b.copyModule(ctx, m); err != nil {
 			return nil, fmt.Errorf("simulation: copy of %s: %w", m.path, err)
 		}
@@ -59,12 +67,12 @@ func newWasmBuilder(ctx context.Context, root, dir string) (*wasmBuilder, error)
 	return b, nil
 }
 
-func (b *wasmBuilder) moduleDir(path string) string {
+func (b *builder) moduleDir(path string) string {
 	return filepath.Join(b.dir, "modules", filepath.FromSlash(path))
 }
 
 // copyModule copies a module out of Go's module cache, but for its tests, and puts our files in.
-func (b *wasmBuilder) copyModule(ctx context.Context, m changedModule) error {
+func (b *builder) copyModule(ctx context.Context, m changedModule) error {
 	// On a fresh machine the module is not in Go's module cache yet. Download prints where it is afterwards.
 	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", m.path)
 	cmd.Dir = filepath.Join(b.root, "tests")
@@ -122,7 +130,7 @@ func writeFile(to string, b []byte) error {
 	return os.WriteFile(to, b, 0o600)
 }
 
-func (b *wasmBuilder) putForeign(module, to string) error {
+func (b *builder) putForeign(module, to string) error {
 	root := "foreign/" + module
 	return fs.WalkDir(foreign, root, func(path string, e fs.DirEntry, err error) error {
 		if err != nil || e.IsDir() {
@@ -138,13 +146,13 @@ func (b *wasmBuilder) putForeign(module, to string) error {
 }
 
 // writeWorkspace writes a go.work that is the tree's, with the changed copies in the place of their modules.
-func (b *wasmBuilder) writeWorkspace() error {
+func (b *builder) writeWorkspace() error {
 	work, err := os.ReadFile(filepath.Join(b.root, "go.work"))
 	if err != nil {
 		return err
 	}
 	text := strings.ReplaceAll(string(work), "\t./", "\t"+filepath.ToSlash(b.root)+"/")
-	for _, m := range changedModules {
+	for _, m := range b.modules {
 		text += fmt.Sprintf("\nreplace %s => %s\n", m.path, b.moduleDir(m.path))
 	}
 	if err := writeFile(filepath.Join(b.dir, "go.work"), []byte(text)); err != nil {
@@ -153,17 +161,19 @@ func (b *wasmBuilder) writeWorkspace() error {
 	return copyFile(filepath.Join(b.root, "go.work.sum"), filepath.Join(b.dir, "go.work.sum"))
 }
 
-// build implements host.
-func (b *wasmBuilder) build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
-	out := filepath.Join(b.dir, name+".wasm")
-	overlay, err := writeOverlay(b.dir, name, files{b.root, instead})
+// goBuild builds a package of the tree into a file in dir, and returns its name.
+func (b *builder) goBuild(ctx context.Context, pkg, file string, env, flags []string, all ...files) (string, error) {
+	out := filepath.Join(b.dir, file)
+	overlay, err := writeOverlay(b.dir, file, all...)
 	if err != nil {
 		return "", err
 	}
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags=-w", "-overlay="+overlay, "-o", out, guestPackage)
+	// Without debugging information it links in half the time; panics have their lines nevertheless.
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-w", "-overlay=" + overlay, "-o", out}
+	cmd := exec.CommandContext(ctx, "go", append(append(args, flags...), pkg)...)
 	cmd.Dir = b.root
-	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=",
-		"GOWORK="+filepath.Join(b.dir, "go.work"))
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS=", "GOWORK="+filepath.Join(b.dir, "go.work"))
+	cmd.Env = append(cmd.Env, env...)
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("simulation: build: %w\n%s", err, said)
 	}

@@ -21,9 +21,9 @@ const nativeTag = "headwater_simulation"
 
 // native is the host that runs programs as processes of this machine, with a changed runtime of Go (goroot).
 type native struct {
-	root, dir string
-	goDir     string            // GOROOT
-	changed   map[string][]byte // files of Go, by paths there; nil: left out
+	*builder
+	goDir   string            // GOROOT
+	changed map[string][]byte // files of Go, by paths there; nil: left out
 }
 
 // newNative returns a host of the tree at root that keeps what it has built in dir. It fails with ErrUnknownGo if the
@@ -37,7 +37,11 @@ func newNative(ctx context.Context, root, dir string) (*native, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &native{root, dir, goDir, changed}, nil
+	b, err := newBuilder(ctx, root, filepath.Join(dir, HostNative), nativeModules)
+	if err != nil {
+		return nil, err
+	}
+	return &native{b, goDir, changed}, nil
 }
 
 func (n *native) name() string { return HostNative }
@@ -48,21 +52,11 @@ func (n *native) build(ctx context.Context, name string, instead map[string][]by
 }
 
 func (n *native) buildPackage(ctx context.Context, name, pkg string, instead map[string][]byte) (string, error) {
-	out := filepath.Join(n.dir, name+".native")
-	overlay, err := writeOverlay(n.dir, name+".native", files{n.goDir, n.changed}, files{n.root, instead})
-	if err != nil {
-		return "", err
+	env := []string{
+		"GOOS=" + runtime.GOOS, "GOARCH=" + runtime.GOARCH, "GOAMD64=v1", "GOARM64=v8.0", "GOEXPERIMENT=", "GODEBUG=",
 	}
-	// Without debugging information it links in half the time; panics have their lines nevertheless.
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-buildmode=exe", "-ldflags=-w",
-		"-tags="+nativeTag, "-overlay="+overlay, "-o", out, pkg)
-	cmd.Dir = n.root
-	cmd.Env = append(os.Environ(), "GOOS="+runtime.GOOS, "GOARCH="+runtime.GOARCH, "GOAMD64=v1", "GOARM64=v8.0",
-		"GOEXPERIMENT=", "GODEBUG=", "CGO_ENABLED=0", "GOFLAGS=")
-	if said, err := cmd.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("simulation: build: %w\n%s", err, said)
-	}
-	return out, nil
+	flags := []string{"-buildmode=exe", "-tags=" + nativeTag}
+	return n.goBuild(ctx, pkg, name, env, flags, files{n.goDir, n.changed}, files{n.root, instead})
 }
 
 // load implements host.

@@ -31,7 +31,7 @@ const compiledMax = 3
 
 // wasm is the host that runs programs in WebAssembly.
 type wasm struct {
-	*wasmBuilder
+	*builder
 	runtime  wazero.Runtime
 	compiled string // where compiled programs are
 	mem      *memories
@@ -39,7 +39,7 @@ type wasm struct {
 
 // newWasm returns a host of the tree at root that keeps what it has built and compiled in dir.
 func newWasm(ctx context.Context, root, dir string) (*wasm, error) {
-	b, err := newWasmBuilder(ctx, root, dir)
+	b, err := newBuilder(ctx, root, dir, wasmModules)
 	if err != nil {
 		return nil, err
 	}
@@ -75,6 +75,12 @@ type clockKey struct{}
 func stepWallClock(ctx context.Context, by int64) { ctx.Value(clockKey{}).(*clock).wall += by }
 
 func (h *wasm) name() string { return HostWasm }
+
+// build implements host.
+func (h *wasm) build(ctx context.Context, name string, instead map[string][]byte) (string, error) {
+	env := []string{"GOOS=wasip1", "GOARCH=wasm"}
+	return h.goBuild(ctx, guestPackage, name+".wasm", env, nil, files{h.root, instead})
+}
 
 func (h *wasm) close(ctx context.Context) error {
 	err := h.runtime.Close(ctx)
