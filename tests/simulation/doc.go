@@ -18,14 +18,9 @@
 //
 // # Parts
 //
-<<<<<<< HEAD
-//   - A host builds the program, with other content in the place of some of the tree's files, if asked, and runs it. For
-//     wasip1 it needs changed copies of four modules of others (foreign).
-//   - Plan says what is in a run. SwarmPlan has the seed draw a few parts of everything.
-=======
 //   - A host builds the program, with other content in the place of some of the tree's files, if asked, and with
 //     changed copies of some modules of others (foreign), and runs it.
->>>>>>> native
+//   - Plan says what is in a run. SwarmPlan has the seed draw a few parts of everything.
 //   - Program runs: Plan in, Result out, Verdict read from it.
 //   - Simulation.Run runs many seeds, Replay one; a plan that fails is made smaller (shrink).
 //   - Planted are faults that somebody could make (planted/*.txt); FindPlanted says which seeds find each.
@@ -44,12 +39,7 @@
 // # Testing
 //
 // Its tests are about the harness: planted faults fit the tree, and are correct Go, as is the program; the changes fit
-<<<<<<< HEAD
-// the installed Go, and 20 runs of a small program that is built with them are the same; plans have every two parts
-// together now and then; verdicts are read; and three short seeds are run twice, alike, and pass (TestSeed, which
-// make test runs when all else is over, as it builds the program).
-=======
 // the installed Go, and 20 runs of a small program that is built with them are the same; verdicts are read; and, with
 // HEADWATER_SIMULATE=1, which make simulate-short sets, a seed is run twice alike and passes.
->>>>>>> native
+//   - Plan says what is in a run. SwarmPlan has the seed draw a few parts of everything.
 package simulation
