@@ -40,7 +40,7 @@ const (
 	// archiveMin is how many backups there are before a restore begins while there are faults.
 	archiveMin = 3
 	// archiveFaults is how many calls there are for each that a place fails.
-	archiveFaults = 20
+	archiveFaults = 60
 )
 
 // archive is what headwaterctl backup does: full backups and logs of the traffic's keyspace in a place, from which
@@ -52,6 +52,7 @@ type archive struct {
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 	rnd    *rand.Rand
+	heads  []int64 // revisions of writes, from between the backups
 	// target is the revision that is restored, and plan has the backups for it; 0: none yet.
 	target int64
 	plan   backup.Plan
@@ -104,7 +105,7 @@ func (a *archive) take(ctx context.Context) error {
 	if a.rnd.IntN(fullIn) == 0 {
 		kind = backup.Full
 	}
-	taken, err := a.repository().Take(ctx, archiveSource{a.cli, a.w.c.traffic}, a.w.c.traffic, kind, time.Now)
+	taken, err := a.repository().Take(ctx, archiveSource{a}, a.w.c.traffic, kind, time.Now)
 	if err != nil {
 		a.w.seen.note("archive: no backup")
 		return err
@@ -124,10 +125,14 @@ func (a *archive) aim(ctx context.Context) error {
 		return err
 	}
 	var t backup.Target
-	ms = slices.DeleteFunc(ms, func(m backup.Manifest) bool { return m.Kind != backup.Log || m.Revision == m.Since })
-	if len(ms) > 0 && a.rnd.IntN(4) != 0 {
-		m := ms[a.rnd.IntN(len(ms))]
-		t.Revision = m.Since + 1 + a.rnd.Int64N(m.Revision-m.Since)
+	within := slices.DeleteFunc(slices.Clone(a.heads), func(rev int64) bool {
+		return !slices.ContainsFunc(ms, func(m backup.Manifest) bool {
+			return m.Kind == backup.Log && m.Since < rev && rev < m.Revision
+		})
+	})
+	if len(within) > 0 && a.rnd.IntN(4) != 0 {
+		t.Revision = within[a.rnd.IntN(len(within))]
+		a.w.seen.note("archive: revision within a log")
 	}
 	if a.plan, err = r.Plan(ctx, t); err != nil {
 		return err
@@ -229,23 +234,21 @@ func (a *archive) judge(ctx context.Context, log []revlog.Entry) (err error) {
 }
 
 // archiveSource is a keyspace that is backed up, as headwaterctl has it.
-type archiveSource struct {
-	cli      *clientv3.Client
-	keyspace string
-}
+type archiveSource struct{ *archive }
 
 // Cluster implements backup.Source.
 func (s archiveSource) Cluster(ctx context.Context) (uint64, error) {
-	resp, err := s.cli.Get(in(ctx, s.keyspace), "alive")
+	resp, err := s.cli.Get(in(ctx, s.w.c.traffic), "alive")
 	if err != nil {
 		return 0, err
 	}
+	s.heads = append(s.heads, resp.Header.Revision)
 	return resp.Header.ClusterId, nil
 }
 
 // Snapshot implements backup.Source.
 func (s archiveSource) Snapshot(ctx context.Context, since int64, to *os.File) error {
-	ctx = in(ctx, s.keyspace)
+	ctx = in(ctx, s.w.c.traffic)
 	if since > 0 {
 		ctx = metadata.AppendToOutgoingContext(ctx, etcdapi.SnapshotSince, fmt.Sprint(since))
 	}
