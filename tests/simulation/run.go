@@ -62,8 +62,6 @@ func newHost(ctx context.Context, name, root, dir string, say io.Writer) (host, 
 	case HostWasm:
 		return newWasm(ctx, root, dir)
 	case HostAny:
-		return newWasm(ctx, root, dir)
-	case "untested":
 		h, err := newNative(ctx, root, dir)
 		if !errors.Is(err, ErrUnknownGo) {
 			return h, err
