@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 const (
 	backupPause   = time.Second // between two snapshots, at most
 	backupTimeout = 5 * time.Second
-	backupFile    = "/tmp/backup.db" // in the run's own directory
+	backupFile    = "backup.db" // in the run's own temporary directory
 )
 
 // backups takes snapshots of the traffic's keyspace while all else happens.
@@ -124,11 +125,12 @@ func (b *backups) judge(ctx context.Context, log []revlog.Entry) (err error) {
 }
 
 func judgeBackup(ctx context.Context, b taken, log []revlog.Entry) error {
-	if err := os.WriteFile(backupFile, b.file, 0o600); err != nil {
+	file := filepath.Join(os.TempDir(), backupFile)
+	if err := os.WriteFile(file, b.file, 0o600); err != nil {
 		return err
 	}
-	defer os.Remove(backupFile)
-	r, err := snapshot.Open(ctx, backupFile, false)
+	defer os.Remove(file)
+	r, err := snapshot.Open(ctx, file, false)
 	if err != nil {
 		return err
 	}
