@@ -231,15 +231,18 @@ func (c *core) collect(p *pass) {
 	}
 }
 
-// match needs no lock. It touches only the pass's own data, and parts of events that never change.
-func (p *pass) match() {
+// match needs no lock. It touches only the pass's own data, and parts of records and events that never change once the
+// ring has them. What nobody has decoded is decoded for this pass alone.
+func (p *pass) match(codec revlog.Codec) {
 	m := newMatcher[found]()
 	for _, f := range p.groups {
 		f.next = m.get(f.spec.bounds)
 		m.set(f.spec.bounds, f)
 	}
 	var hits []*found
-	for _, r := range p.records {
+	for n, r := range p.records {
+		r = r.decoded(codec)
+		p.records[n] = r
 		for i := range r.events {
 			ev := &r.events[i]
 			hits = m.match(ev.src.KV.Key, hits[:0])

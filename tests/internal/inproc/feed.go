@@ -61,7 +61,7 @@ func (f *fanOut) start(ctx context.Context, store *mvcc.Store, logger *slog.Logg
 	run, stop := context.WithCancel(context.WithoutCancel(ctx))
 	f.stop = stop
 	follower := feed.NewFollower(store, f.bus, feed.FollowerOptions{
-		Keyspace: keyspace, Logger: logger, Apply: func(e []revlog.Entry) { f.present().Apply(e) },
+		Keyspace: keyspace, Logger: logger, Apply: func(e []revlog.Payload) { f.present().ApplyPayloads(e) },
 		Reset: func(position int64) { f.replace(store, position) },
 	})
 	tailer := feed.NewTailer(store, f.bus, feed.TailerOptions{Keyspace: keyspace, Logger: logger})
